@@ -21,7 +21,7 @@ from benchmarks.sites import Trial, server, trial_site
 from demo.databases import PostgresPlace
 from demo.site import DemoSite
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.support.sites import site_in_process
 
 OLD, NEW = "3.2.4", "3.3.0"
@@ -29,7 +29,7 @@ OLD, NEW = "3.2.4", "3.3.0"
 
 def _upgrade_and_back(trial: Trial) -> tuple[float, float]:
     """Seconds of the stop, there and back, as the journal keeps them."""
-    work = Operations(site_in_process(trial.site), Silent())
+    work = Operations(site_in_process(trial.site), SilentProgress())
     there = work.upgrade(Version(NEW)).outcomes[0].stop_s
     back = work.rollback().outcomes[0].stop_s
     if there is None or back is None:

@@ -32,13 +32,13 @@ from ncen_updater.agent.model.change import (
     Change,
     ChangeKind,
     ChangeState,
-    Mode,
+    DatabaseMode,
     StepName,
     StepState,
 )
 from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.agent.model.ids import new_change_id
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.console.support import Guest, entered
 from tests.login.behind import Person, console_process
@@ -80,21 +80,29 @@ def fill(path: Path, count: int) -> None:
     begin = datetime.now(UTC) - timedelta(days=count)
     moments = [begin]
     first = Change(
-        id="aaaaaaaa", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
-        product="ncen", from_version="3.2.4", to_version="3.3.0", generation=1,
+        id="aaaaaaaa",
+        kind=ChangeKind.UPGRADE,
+        mode=DatabaseMode.MIGRATE,
+        state=ChangeState.RUNNING,
+        product="ncen",
+        from_version="3.2.4",
+        to_version="3.3.0",
+        generation=1,
         created_at=begin,
-    )  # fmt: skip
+    )
     with Journal.open(path, now=lambda: moments[-1]) as journal:
         for number in range(count):
             moments.append(begin + timedelta(days=number))
             change = replace(
                 first, id=new_change_id(), generation=number + 1, created_at=moments[-1]
             )
-            journal.begin(change)
+            journal.begin_change(change)
             for name in (StepName.CLOSE, StepName.COPY, StepName.MIGRATE, StepName.OPEN):
                 for state in (StepState.INTENDED, StepState.DONE):
-                    journal.step(change.id, name, state, ChangeFacts(stop_s=60.0 + number % 30))
-            journal.state(change.id, ChangeState.FINISHED)
+                    journal.record_step(
+                        change.id, name, state, ChangeFacts(stop_s=60.0 + number % 30)
+                    )
+            journal.set_change_state(change.id, ChangeState.FINISHED)
 
 
 def pss_mb(process: int) -> float:
@@ -149,7 +157,7 @@ class Happenings:
         state = (StepState.INTENDED, StepState.DONE)[self._count % 2]
         self._count += 1
         with Journal.open(self._path) as journal:
-            journal.step(journal.changes(1)[0].id, StepName.SOAK, state)
+            journal.record_step(journal.list_changes(1)[0].id, StepName.SOAK, state)
             return time.time()
 
 
@@ -311,7 +319,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with DemoSite(
             directory / "site", options=SiteOptions(cases=100, settings=settings)
         ) as site:
-            journal = site.state / JOURNAL
+            journal = site.state / JOURNAL_FILE
             Journal.create(journal).close()
             site.start_app()
             say(f"writing {chosen.changes} changes")

@@ -29,10 +29,10 @@ from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.rehearsal.rehearse import Rehearser
 from ncen_updater.agent.model.change import StepName
 from ncen_updater.agent.model.ids import new_change_id
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.postgres import FAST_SETTINGS, available
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
@@ -218,16 +218,16 @@ class Trial:
         self.sql(*thing.drop)
 
     def _operations(self) -> Operations:
-        return Operations(site_in_process(self.demo), Silent())
+        return Operations(site_in_process(self.demo), SilentProgress())
 
     def _rehearse(self) -> str:
         site = site_in_process(self.demo)
-        operations = Operations(site, Silent())
-        with operations.between_changes("rehearse") as journal:
-            path = operations.known_path(journal, Version(ONE_WAY), retry=True)
+        operations = Operations(site, SilentProgress())
+        with operations.lock_idle_site("rehearse") as journal:
+            path = operations.find_cached_path(journal, Version(ONE_WAY), retry=True)
             if not isinstance(path, UpgradePath):
                 raise Spoilt
-            record = Rehearser(site, journal, Silent(), new_change_id).run(path)
+            record = Rehearser(site, journal, SilentProgress(), new_change_id).rehearse(path)
         return "done, told" if record.report and record.report.not_carried else "done"
 
     def _act(self, thing: Thing, digests: dict[str, str] | None, act: Callable[[], object]) -> str:
@@ -254,13 +254,13 @@ class Trial:
 
     def _times_out(self) -> int:
         """How many changes of this site kept officers out."""
-        with Journal.open(self.demo.state / JOURNAL, read_only=True) as journal:
-            return sum(StepName.CLOSE in change.steps for change in journal.changes())
+        with Journal.open(self.demo.state / JOURNAL_FILE, read_only=True) as journal:
+            return sum(StepName.CLOSE in change.steps for change in journal.list_changes())
 
     def _wrong(self, thing: Thing, digests: dict[str, str] | None) -> str:
         """Say what is not as it was promised; empty where all is."""
-        with Journal.open(self.demo.state / JOURNAL, read_only=True) as journal:
-            if journal.open_change() is not None:
+        with Journal.open(self.demo.state / JOURNAL_FILE, read_only=True) as journal:
+            if journal.find_open_change() is not None:
                 return "STUCK"
         if self.demo.door_file.exists():
             return "OFFICERS OUT"

@@ -38,12 +38,12 @@ from demo.databases import PostgresPlace
 from demo.embedded_postgres import PostgresBinaries
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.change import DOWNTIME, StepName
-from ncen_updater.agent.model.errors import ChangeFailed
+from ncen_updater.agent.model.change import DOWNTIME_STEPS, StepName
+from ncen_updater.agent.model.errors import ChangeFailedError
 from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from tests.support.sites import site_in_process
 
 GOOD, BAD = "3.3.0", "3.3.4"
@@ -66,12 +66,12 @@ class Stopwatch:
         self.analyze_s = 0.0
         self._since: float | None = None
 
-    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
         """End what was being timed, and begin again at the statistics of a database."""
         now = time.monotonic()
         if self._since is not None:
             self.analyze_s += now - self._since
-        self._since = now if "statistics" in what.template else None
+        self._since = now if "statistics" in text.template else None
 
 
 class SwapWatch(logging.Handler):
@@ -120,7 +120,7 @@ def _turn(trial: Trial, site: Site, classical: Classical, watch: SwapWatch) -> T
     trial.site.start_app()
     try:
         Operations(site, Stopwatch()).upgrade(Version(BAD), retry=True)
-    except ChangeFailed as error:
+    except ChangeFailedError as error:
         if error.values["step"] != StepName.HEALTH:
             raise
     steps, facts = _last(site)
@@ -138,9 +138,11 @@ def _turn(trial: Trial, site: Site, classical: Classical, watch: SwapWatch) -> T
 
 
 def _last(site: Site) -> tuple[Timeline, ChangeFacts]:
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        change = journal.changes(1)[0]
-        return timeline(journal.events(change=change.id), change.id), journal.facts(change.id)
+    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+        change = journal.list_changes(1)[0]
+        return timeline(journal.list_events(change=change.id), change.id), journal.read_facts(
+            change.id
+        )
 
 
 def _good(site: Site) -> dict[str, object]:
@@ -289,7 +291,7 @@ def _answer(process: subprocess.Popen[str], ask: str | None = None) -> dict[str,
 
 def _medians(size: int, turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Medians of the whole stop and of its parts."""
-    names = [name for name in DOWNTIME if name in turns[0]["parts"]]
+    names = [name for name in DOWNTIME_STEPS if name in turns[0]["parts"]]
     return {
         "database_bytes": size,
         "stop_s": median([turn["stop_s"] for turn in turns]),

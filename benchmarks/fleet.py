@@ -23,13 +23,13 @@ from pathlib import Path
 
 from benchmarks.report import finish, say
 from demo.release_flow import publish_release
-from ncen_updater.agent.policy.automation import Action, ActionFailure
-from ncen_updater.agent.policy.schedule import next_check
+from ncen_updater.agent.policy.automation import ActionFailure, ServiceAction
+from ncen_updater.agent.policy.schedule import compute_next_check
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.feed.waves import bucket_of, opens_at
-from ncen_updater.formats.rollout import Wave
-from ncen_updater.publisher.new.trial import KeyRing, make_feed, make_keys
+from ncen_updater.feed.waves import compute_bucket, find_opening_time
+from ncen_updater.formats.rollout import RolloutWave
+from ncen_updater.publisher.new.trial import FeedKeys, create_feed, create_keys
 from tests.support.nginx import Nginx, find_nginx, nginx
 
 START = datetime(2026, 12, 7, tzinfo=UTC)  # a Monday
@@ -37,9 +37,9 @@ WEEK, DAY, HOUR = timedelta(days=7), timedelta(days=1), timedelta(hours=1)
 INTERVAL = 6 * HOUR
 PUBLISHED = START + 34 * HOUR
 WAVES = (
-    Wave(opens=PUBLISHED, percent=5),
-    Wave(opens=PUBLISHED + DAY, percent=25),
-    Wave(opens=PUBLISHED + 3 * DAY, percent=100),
+    RolloutWave(opens=PUBLISHED, percent=5),
+    RolloutWave(opens=PUBLISHED + DAY, percent=25),
+    RolloutWave(opens=PUBLISHED + 3 * DAY, percent=100),
 )
 #: The feed is away for half a day, and comes back for all at once.
 OUTAGE = (START + 5 * DAY, START + 5 * DAY + 12 * HOUR)
@@ -152,7 +152,7 @@ def simulate(sites: int, idle: Cost, changed: Cost) -> tuple[Tally, dict[str, da
         name = f"site-{number}"
         last[name] = START - DAY
         begin = START if _is_on(number, START) else _switched_on(START)
-        heapq.heappush(events, (next_check(begin, START, INTERVAL, name), number))
+        heapq.heappush(events, (compute_next_check(begin, START, INTERVAL, name), number))
     while events:
         moment, number = heapq.heappop(events)
         if moment >= START + WEEK:
@@ -160,7 +160,7 @@ def simulate(sites: int, idle: Cost, changed: Cost) -> tuple[Tally, dict[str, da
         name = f"site-{number}"
         if not _is_on(number, moment):
             on = _switched_on(moment)
-            heapq.heappush(events, (next_check(on, last[name], INTERVAL, name), number))
+            heapq.heappush(events, (compute_next_check(on, last[name], INTERVAL, name), number))
             continue
         second = int((moment - START).total_seconds())
         # The timestamp is signed anew each day; the product's list changed once.
@@ -174,15 +174,15 @@ def simulate(sites: int, idle: Cost, changed: Cost) -> tuple[Tally, dict[str, da
             tally.requests[second] += cost.requests
             tally.bytes += cost.bytes
             versions[name] = version
-            opens = opens_at(WAVES, bucket_of(name, *RELEASE), "SN")
+            opens = find_opening_time(WAVES, compute_bucket(name, *RELEASE), "SN")
             if version == 2 and opens is not None and opens <= moment:
                 knew.setdefault(name, moment)
         last[name] = moment
-        regular = next_check(moment, moment, INTERVAL, name)
+        regular = compute_next_check(moment, moment, INTERVAL, name)
         # As the service does: a question that was not answered is repeated sooner.
         misses[number] = misses[number] + 1 if away else 0
         failure = ActionFailure(moment, misses[number])
-        again = min(regular, failure.again_at(Action.CHECK)) if away else regular
+        again = min(regular, failure.compute_retry_at(ServiceAction.CHECK)) if away else regular
         heapq.heappush(events, (again, number))
     return tally, knew
 
@@ -195,7 +195,7 @@ def _delays(sites: int, knew: dict[str, datetime], *, office: bool) -> dict[str,
         unknown = 0
         for number in range(sites):
             name = f"site-{number}"
-            mine = opens_at(WAVES, bucket_of(name, *RELEASE), "SN")
+            mine = find_opening_time(WAVES, compute_bucket(name, *RELEASE), "SN")
             if mine != wave.opens or (number % OFFICE_SHARE == 0) is not office:
                 continue
             if name in knew:
@@ -233,13 +233,13 @@ def _now() -> datetime:
 
 
 @contextlib.contextmanager
-def _served(work: Path) -> Iterator[tuple[Path, KeyRing, Nginx]]:
+def _served(work: Path) -> Iterator[tuple[Path, FeedKeys, Nginx]]:
     program = find_nginx()
     if program is None:
         raise SystemExit("nginx is not installed; on Debian: apt install nginx-light")
-    keys = make_keys(work / "keys", "benchmark only")
+    keys = create_keys(work / "keys", "benchmark only")
     feed = work / "feed"
-    make_feed(feed, keys, _now)
+    create_feed(feed, keys, _now)
     publish_release(feed, [_release(work, "3.3.0")], keys, _now)
     with nginx(program, feed, work / "nginx") as server:
         yield feed, keys, server

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from benchmarks.report import compile_as_installed, finish, say
 from demo.release_flow import publish_release
-from ncen_updater.publisher.new.trial import make_feed, make_keys
+from ncen_updater.publisher.new.trial import create_feed, create_keys
 from tests.publisher.releases import PASSPHRASE, write_release
 
 AIM_REQUESTS, AIM_BYTES = 2, 3000
@@ -170,10 +170,12 @@ def measure_check(server: CountingServer, client: str, site: Path, root: Path) -
 
 def _look(client: str, url: str, site: Path, root: Path) -> None:
     if client == "ours":
-        from ncen_updater.agent.adapters.feed_reader.site_feed import feed_of
+        from ncen_updater.agent.adapters.feed_reader.site_feed import make_release_source
         from ncen_updater.agent.config.model import FeedSettings
 
-        source = feed_of("ncen", FeedSettings(urls=(url,)), state=site, trusted_root=root)
+        source = make_release_source(
+            "ncen", FeedSettings(urls=(url,)), state=site, trusted_root=root
+        )
         source.refresh()
         source.close()
         return
@@ -205,9 +207,9 @@ def _middle(costs: Sequence[Cost]) -> dict[str, float]:
 def _measure(client: str, directory: Path, runs: int) -> dict[str, dict[str, float]]:
     feed, site = directory / "feed", directory / "site"
     feed.mkdir(parents=True)
-    keys = make_keys(directory / "keys", PASSPHRASE)
+    keys = create_keys(directory / "keys", PASSPHRASE)
     plain = ("ncen",) if client == "tufup" else ()
-    make_feed(feed, keys, lambda: datetime.now(UTC), plain_tufup=plain)
+    create_feed(feed, keys, lambda: datetime.now(UTC), plain_tufup=plain)
 
     def publish(version: str) -> None:
         source = write_release(directory / version, version)

@@ -67,8 +67,8 @@ SWAPS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
 # Members that stand for each other in a decision; another one must be noticed.
 MEMBERS = {
     "Action": ("NOTHING", "GO_BACK", "GO_FORWARD", "STOP"),
-    "SlotSeen": ("OLD", "NEW", "OTHER"),
-    "Direction": ("UP", "DOWN"),
+    "CurrentSlot": ("OLD", "NEW", "OTHER"),
+    "MigrationDirection": ("UP", "DOWN"),
     "StepState": ("INTENDED", "DONE", "UNDOING", "UNDONE"),
 }
 

@@ -19,12 +19,12 @@ from benchmarks.report import finish, say
 from benchmarks.sites import server, trial_site
 from demo.databases import PostgresPlace
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.rehearsal.predictions import history, past
+from ncen_updater.agent.engine.rehearsal.predictions import list_past_downtimes, list_step_durations
 from ncen_updater.agent.engine.rehearsal.rehearse import Rehearser
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.ids import new_change_id
-from ncen_updater.agent.policy.prediction import Measured
-from ncen_updater.common.progress import Silent
+from ncen_updater.agent.policy.prediction import RehearsedDurations
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.sites import site_in_process
 
@@ -62,13 +62,13 @@ class Trial:
 
 def _trial(site: Site, name: str, number: int, target: str) -> Trial:
     site.source.refresh()
-    operations = Operations(site, Silent())
-    with operations.between_changes("rehearse") as journal:
-        path = operations.known_path(journal, Version(target))
+    operations = Operations(site, SilentProgress())
+    with operations.lock_idle_site("rehearse") as journal:
+        path = operations.find_cached_path(journal, Version(target))
         if not isinstance(path, UpgradePath):
             raise SystemExit(f"no way to {target}")
-        steps, before = history(journal), past(journal)
-        record = Rehearser(site, journal, Silent(), new_change_id).run(path)
+        steps, before = list_step_durations(journal), list_past_downtimes(journal)
+        record = Rehearser(site, journal, SilentProgress(), new_change_id).rehearse(path)
     assert record.report is not None
     (hop,) = record.report.hops
     outcome = operations.upgrade(Version(target)).outcomes[0]
@@ -77,7 +77,7 @@ def _trial(site: Site, name: str, number: int, target: str) -> Trial:
         name, number, target, stop.low, stop.likely, stop.high,
         round(outcome.stop_s or 0.0, 2), stop.learnt,
         {
-            "measured": asdict(Measured(hop.copy_s, hop.migrate_s)),
+            "measured": asdict(RehearsedDurations(hop.copy_s, hop.migrate_s)),
             "history": [dict(row) for row in steps],
             "past": [asdict(row) for row in before],
             "steps": dict(outcome.step_s),
@@ -98,8 +98,8 @@ def _walk(site: Site, name: str, upgrades: int) -> Iterator[Trial]:
                 f" ({'held' if trial.held else 'MISSED'}, likely {trial.likely})"
             )
             yield trial
-        while str(site.slots.current()) != START:
-            Operations(site, Silent()).rollback()
+        while str(site.slots.read_current()) != START:
+            Operations(site, SilentProgress()).rollback()
 
 
 def _site(place: PostgresPlace | None, megabytes: float, upgrades: int) -> list[Trial]:

@@ -21,9 +21,9 @@ from zoneinfo import ZoneInfo
 
 from benchmarks.report import finish, say
 from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
-from ncen_updater.agent.policy.automation import Action
-from ncen_updater.agent.policy.schedule import next_check
-from ncen_updater.agent.service.loop import Service
+from ncen_updater.agent.policy.automation import ServiceAction
+from ncen_updater.agent.policy.schedule import compute_next_check
+from ncen_updater.agent.service.loop import ServiceLoop
 from tests.support.simulated_site import SimulatedSite
 
 DAY = timedelta(days=1)
@@ -75,22 +75,22 @@ class Trial:
         self.service = self.start()
         self.number = 0
 
-    def start(self) -> Service:
+    def start(self) -> ServiceLoop:
         """Start the service anew on what it kept."""
         site = self.site
         played = cast("Any", site)
-        return Service(
+        return ServiceLoop(
             self.settings,
-            look=site.look,
-            keeper=played,
-            orders=played,
+            read_status=site.look,
+            state_store=played,
+            job_recorder=played,
             runner=played,
-            schedule=lambda now, failure: min(
-                next_check(now, now, timedelta(hours=6), f"site-{self.zone.key}"),
+            schedule_check=lambda now, failure: min(
+                compute_next_check(now, now, timedelta(hours=6), f"site-{self.zone.key}"),
                 now + timedelta(hours=1 if failure else 6),
             ),
             now=lambda: site.now,
-            tell=lambda _: None,
+            publish=lambda _: None,
         )
 
     def local(self, moment: datetime) -> time:
@@ -123,8 +123,8 @@ class Trial:
         if self.random.random() < 0.02:
             self.judge.count("killed")
             self.service = self.start()
-        act = self.service.step()
-        if act.action is Action.WAIT and act.until is not None:
+        act = self.service.run_once()
+        if act.action is ServiceAction.WAIT and act.until is not None:
             self.site.now = min(act.until, end)
         else:
             self.site.now += timedelta(seconds=1)
@@ -162,7 +162,7 @@ class Trial:
             and site.held is None
             and not site.stuck
             and (site.not_before is None or site.not_before <= site.now)
-            and Action.UPGRADE not in site.kept.failures
+            and ServiceAction.UPGRADE not in site.kept.failures
         )
 
     def happen(self) -> None:

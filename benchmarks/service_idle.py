@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.report import finish, median, say
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.cli.guide import COMMANDS
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 
 MEMORY_MB = 60.0
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="nu-bench-") as directory:
         site = DemoSite(Path(directory) / "site", options=SiteOptions(cases=100))
         with site:
-            Journal.create(site.state / JOURNAL).close()
+            Journal.create(site.state / JOURNAL_FILE).close()
             site.start_app()
             environment = {**os.environ, "NCEN_CONFIG_FILE": str(site.config_path)}
             starts = _starts(program, environment, chosen.runs)

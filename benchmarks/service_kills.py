@@ -30,10 +30,10 @@ from demo.databases import PostgresPlace
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.adapters.databases.base import DatabaseRole
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.service_state import SERVICE_STATE
-from ncen_updater.common.progress import Silent
+from ncen_updater.agent.storage.service_state import SERVICE_STATE_PATH
+from ncen_updater.common.progress import SilentProgress
 from tests.support.serving import ServedSite, closed_hours, open_hours
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
@@ -78,13 +78,16 @@ def _as_before(served: ServedSite) -> None:
     site = site_in_process(served.demo)
     site.source.refresh()
     if served.current() != START:
-        Operations(site, Silent()).rollback()
-    if Version(TARGET) in site.slots.versions():
-        site.slots.remove(Version(TARGET))
-    with Journal.open(served.demo.state / JOURNAL) as journal, journal.transaction() as connection:
+        Operations(site, SilentProgress()).rollback()
+    if Version(TARGET) in site.slots.list_versions():
+        site.slots.remove_slot(Version(TARGET))
+    with (
+        Journal.open(served.demo.state / JOURNAL_FILE) as journal,
+        journal.transaction() as connection,
+    ):
         connection.execute("DELETE FROM rehearsals")
         connection.execute("DELETE FROM bad_releases")
-    (served.demo.state / SERVICE_STATE).unlink(missing_ok=True)
+    (served.demo.state / SERVICE_STATE_PATH).unlink(missing_ok=True)
 
 
 def _settle(served: ServedSite) -> None:
@@ -137,7 +140,7 @@ def _trial(served: ServedSite, chance: random.Random, whole_s: float, tally: Tal
         wrong.append("upgraded although the window was closed")
     if status not in (0, -signal.SIGTERM):
         wrong.append(f"the service ended with {status}")
-    left = list(site_in_process(served.demo).engine.leftovers())
+    left = list(site_in_process(served.demo).engine.list_leftovers())
     wrong += [f"left over: {item}" for item in left if item[1] is DatabaseRole.CANDIDATE]
     with served.journal() as journal:
         journal.verify_chain()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.report import compile_as_installed, finish, median, say
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 
 AIM = 2.0
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="nu-bench-") as directory:
         site = DemoSite(Path(directory) / "site", options=SiteOptions(cases=100))
         with site:
-            Journal.create(site.state / JOURNAL).close()
+            Journal.create(site.state / JOURNAL_FILE).close()
             site.start_app()
             environment = {**os.environ, "NCEN_CONFIG_FILE": str(site.config_path)}
             # The first one checks the configuration with the models, and notes that it did.

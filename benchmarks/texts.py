@@ -19,11 +19,11 @@ from pathlib import Path
 
 from benchmarks.report import finish, say
 from ncen_updater.agent.storage.overlay.merge import merge_settings, merge_texts
-from ncen_updater.formats.manifest import CarriedManifest
-from ncen_updater.formats.texts.catalogue import Catalogue, TextEntry
+from ncen_updater.formats.manifest import OverlayManifest
+from ncen_updater.formats.texts.catalogue import TextCatalog, TextEntry
 from ncen_updater.formats.texts.readers import FORMATS as READERS
-from ncen_updater.formats.texts.readers import read_texts
-from ncen_updater.formats.texts.shipped import Shipped
+from ncen_updater.formats.texts.readers import read_catalog
+from ncen_updater.formats.texts.shipped import ShippedTexts
 
 COUNT = 10_000
 FORMATS = ("po", "properties", "json", "ini")
@@ -53,7 +53,7 @@ def _own(count: int) -> Iterator[tuple[str, str]]:
 
 def _catalogue(
     form: str, texts: dict[str, str], sources: dict[str, str] | None = None
-) -> Catalogue:
+) -> TextCatalog:
 
     entries: dict[tuple[str, ...], TextEntry] = {}
     for name, text in texts.items():
@@ -63,15 +63,15 @@ def _catalogue(
         else:
             entries[tuple(name.split(".")) if form != "properties" else (name,)] = TextEntry(text)
     header = {"Content-Type": "text/plain; charset=UTF-8", "Language": "sw"} if form == "po" else {}
-    return Catalogue(entries, header)
+    return TextCatalog(entries, header)
 
 
-def _declared(form: str) -> CarriedManifest:
+def _declared(form: str) -> OverlayManifest:
     settings = form == "ini"
     place = "app/settings.ini" if settings else f"app/i18n/{{lang}}.{form}"
     kind = "settings" if settings else "translations"
     data = {"kind": kind, "format": form, "slot": place, "overlay": place[4:]}
-    return CarriedManifest.model_validate(data)
+    return OverlayManifest.model_validate(data)
 
 
 def _peak() -> int:
@@ -100,12 +100,14 @@ def measure(form: str, directory: Path) -> dict[str, float]:
     declared = _declared(form)
     before = _peak()
     begin = time.process_time()
-    read = {n: read_texts((directory / n).read_bytes(), declared) for n in ("old", "new", "own")}
+    read = {n: read_catalog((directory / n).read_bytes(), declared) for n in ("old", "new", "own")}
     middle = time.process_time()
     if form == "ini":
-        merged = merge_settings(declared, Shipped(read["old"]), Shipped(read["new"]), read["own"])
+        merged = merge_settings(
+            declared, ShippedTexts(read["old"]), ShippedTexts(read["new"]), read["own"]
+        )
     else:
-        left, gone_to = (Shipped(Catalogue(), read[name]) for name in ("old", "new"))
+        left, gone_to = (ShippedTexts(TextCatalog(), read[name]) for name in ("old", "new"))
         merged = merge_texts(declared, left, gone_to, read["own"], {})
     then = time.process_time()
     content = READERS[declared.format].write(merged.catalogue).encode()

@@ -12,9 +12,9 @@ from types import FrameType
 
 from demo.show.narrator import Narrator
 from demo.starting import ENDING
-from ncen_updater.common.cli.render import error_lines
+from ncen_updater.common.cli.render import format_error
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, language_from_environment
+from ncen_updater.common.i18n import N_, read_language_from_environment
 
 INTERRUPTED = 130
 
@@ -46,7 +46,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--lang",
         choices=("en", "fr"),
-        default=language_from_environment(),
+        default=read_language_from_environment(),
         help="language of what is said",
     )
     options = parser.parse_args(argv)
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         narrator.say(N_("Interrupted. Everything that was started has been ended."))
         return INTERRUPTED
     except UpdaterError as error:
-        narrator.lines(error_lines(error, (), options.lang, rich=narrator.rich))
+        narrator.lines(format_error(error, (), options.lang, rich=narrator.rich))
         return int(error.exit_code)
 
 

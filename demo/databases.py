@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demo.releases import assemble
-from ncen_updater.agent.adapters.databases.base import ChangeRef, Direction
-from ncen_updater.agent.adapters.databases.migrations.dialect import Dialect
+from ncen_updater.agent.adapters.databases.base import ChangeRef, MigrationDirection
+from ncen_updater.agent.adapters.databases.migrations.dialect import MigrationDialect
 from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
-from ncen_updater.agent.adapters.databases.migrations.planner import plan_steps
+from ncen_updater.agent.adapters.databases.migrations.planner import plan_database_migrations
 from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
 from ncen_updater.agent.adapters.databases.postgresql.dialect import PostgresDialect
 from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.manifest import load_manifest
 
 if TYPE_CHECKING:
@@ -134,16 +134,21 @@ def apply_release(place: SiteDatabases, source: Path, origin: Path | None = None
     change = ChangeRef(INSTALLATION, 0, manifest.version)
     for name in DATABASES:
         runner = MigrationRunner(_dialect(place, name), name)
-        plan = plan_steps(name, runner.applied(), target[name], old[name] if old else None)
-        known = {(Direction.UP, item.migration.id): item for item in target[name]}
+        plan = plan_database_migrations(
+            name, runner.read_ledger(), target[name], old[name] if old else None
+        )
+        known = {(MigrationDirection.UP, item.migration.id): item for item in target[name]}
         known.update(
-            {(Direction.DOWN, i.migration.id): i for i in (old[name] if old is not None else ())}
+            {
+                (MigrationDirection.DOWN, i.migration.id): i
+                for i in (old[name] if old is not None else ())
+            }
         )
         # Without the state row: a site that no agent has cut over yet has none.
-        runner.run(plan, known, change, Silent())
+        runner.run_plan(plan, known, change, SilentProgress())
 
 
-def _dialect(place: SiteDatabases, name: str) -> Dialect:
+def _dialect(place: SiteDatabases, name: str) -> MigrationDialect:
     if isinstance(place, PostgresPlace):
         return PostgresDialect(_opener(place.address(name)))
     return SqliteDialect(Path(place.address(name)))

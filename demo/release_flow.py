@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.document import Withdrawal
 from ncen_updater.publisher.build.build import build_release
-from ncen_updater.publisher.build.deltas import DeltaMaker
-from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.feed.publish import Published
-from ncen_updater.publisher.new.trial import KeyRing, publish_draft
+from ncen_updater.publisher.build.deltas import DeltaPackBuilder
+from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.feed.publish import PublishReport
+from ncen_updater.publisher.new.trial import FeedKeys, publish_draft
 from ncen_updater.publisher.signing.draft import (
     draft_releases,
     draft_withdrawal,
@@ -27,16 +27,16 @@ from ncen_updater.publisher.signing.draft import (
 def publish_release(
     directory: Path,
     releases: Sequence[Path],
-    keys: KeyRing,
+    keys: FeedKeys,
     clock: Callable[[], datetime],
     staging: Path | None = None,
     *,
     packs: bool = False,
-) -> Published:
+) -> PublishReport:
     """Build release directories, draft, sign and publish them as one event.
 
     Args:
-        directory: The feed; made by :func:`make_feed`.
+        directory: The feed; made by :func:`create_feed`.
         releases: Release directories, each with its ``manifest.toml``.
         keys: As many officers sign as the threshold asks for.
         clock: The time (UTC).
@@ -49,9 +49,9 @@ def publish_release(
     with tempfile.TemporaryDirectory(prefix="nu-staging-") as folder:
         place = staging or Path(folder)
         for release in releases:
-            maker = DeltaMaker(Feed(directory), Silent()) if packs else None
+            maker = DeltaPackBuilder(FeedDirectory(directory), SilentProgress()) if packs else None
             build_release(release, place, deltas=maker)
-        draft = draft_releases(Feed(directory).state(), place, clock())
+        draft = draft_releases(FeedDirectory(directory).read_state(), place, clock())
         return publish_draft(directory, draft, keys, clock, [place])
 
 
@@ -60,9 +60,11 @@ def withdraw(
     product: str,
     version: str,
     withdrawal: Withdrawal,
-    keys: KeyRing,
+    keys: FeedKeys,
     clock: Callable[[], datetime],
-) -> Published:
+) -> PublishReport:
     """Withdraw a release in one call."""
-    draft = draft_withdrawal(Feed(directory).state(), product, version, withdrawal, clock())
+    draft = draft_withdrawal(
+        FeedDirectory(directory).read_state(), product, version, withdrawal, clock()
+    )
     return publish_draft(directory, draft, keys, clock)

@@ -18,10 +18,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from demo.errors import BadReleaseSource, NoReleaseSource
-from ncen_updater.common.canonical_json import canonical_json
-from ncen_updater.common.i18n import Text
-from ncen_updater.formats.manifest import Manifest, load_manifest, path_for
-from ncen_updater.formats.sql import ENGINES
+from ncen_updater.common.canonical_json import encode_canonical_json
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.formats.manifest import Manifest, fill_engine, load_manifest
+from ncen_updater.formats.sql import ENGINE_NAMES
 
 MAX_INCLUDES = 100
 INCLUDE = re.compile(r"^#include (base/[a-z0-9.-]+\.toml)$", re.MULTILINE)
@@ -109,7 +109,7 @@ def assemble(name: str, destination: Path, *, source: Path | None = None) -> Pat
     shutil.copytree(root / "base" / "app", destination / "app", ignore=ignore)
     if (own / "app").is_dir():
         shutil.copytree(own / "app", destination / "app", dirs_exist_ok=True, ignore=ignore)
-    (destination / "app" / "release.json").write_bytes(canonical_json({"version": name}))
+    (destination / "app" / "release.json").write_bytes(encode_canonical_json({"version": name}))
     for path in sorted(set(_named_files(manifest))):
         found = next((p for p in (own / path, root / "base" / path) if p.is_file()), None)
         if found is None:
@@ -148,7 +148,7 @@ def _expand(root: Path, path: Path, name: str) -> str:
         raise BadReleaseSource(name=name, detail=str(error)) from error
     raise BadReleaseSource(
         name=name,
-        detail=Text(
+        detail=LazyText(
             "{path}: more than {max_includes} includes",
             {"path": path, "max_includes": MAX_INCLUDES},
         ),
@@ -160,5 +160,5 @@ def _named_files(manifest: Manifest) -> Iterator[str]:
         for migration in database.migrations:
             for path in (migration.up, migration.down, migration.verify):
                 if path is not None:
-                    for engine in ENGINES:
-                        yield path_for(engine, path)
+                    for engine in ENGINE_NAMES:
+                        yield fill_engine(engine, path)

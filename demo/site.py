@@ -32,7 +32,7 @@ from demo.generator import Generated, generate
 from demo.releases import assemble, declare
 from demo.starting import held
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 
 READY_SECONDS = 120.0
 
@@ -160,7 +160,7 @@ class DemoSite:
         """
         self.options = dataclasses.replace(self.options, settings=settings)
         content = _toml(self._settings()).encode()
-        durable.write(self.config_path, content, 0o600)
+        durable.write_file(self.config_path, content, 0o600)
 
     def _build_slot(self, version: str) -> None:
         """Build the slot as the agent would, from an archive as the publisher would make it."""
@@ -174,8 +174,8 @@ class DemoSite:
             built = build_release(source, Path(directory) / "staging")
             archive = built.staging / "targets" / built.document.archive.target
             store = SlotStore(self.slots, self.current)
-            store.build(built.document, scan_release(source), archive, Silent())
-            store.switch(Version(version))
+            store.build_slot(built.document, scan_release(source), archive, SilentProgress())
+            store.switch_current(Version(version))
 
     def _settings(self) -> dict[str, Any]:
         options = self.options

@@ -51,12 +51,18 @@ HEADER = {
 }
 # Enumerations whose words people see; their values are looked up in the catalogue as they stand.
 SHOWN_ENUMS = {
-    "ChangeKind", "ChangeState", "StepName", "StepState", "RecoveryAction", "Urgency", "Direction",
-}  # fmt: skip
-MARKS = {"N_", "Text"}
+    "ChangeKind",
+    "ChangeState",
+    "StepName",
+    "StepState",
+    "RecoveryAction",
+    "Urgency",
+    "MigrationDirection",
+}
+MARKS = {"N_", "LazyText"}
 # The same in a template.
 SAY = "say"
-BASE, MESSAGE = "UNNAMED", "Message"
+BASE, MESSAGE = "UNNAMED", "ErrorMessage"
 # Stands before the name of a class whose sentence a finding passes on.
 CAUGHT = "caught: "
 # A place before a word in the plural: the sentence counts.
@@ -76,7 +82,7 @@ TWO_WORDS = re.compile(r"[A-Za-z]{2,}[^A-Za-z{}]* [^A-Za-z{}]*[a-z]{2,}")
 UNCOUNTED: dict[str, str] = {}
 # Findings of the preflight and of lint are written with their numbers only, mostly by these.
 CODE = re.compile(r"NU-\d{4}")
-NUMBERED = {"advisory", "finding", "info", "strict"}
+NUMBERED = {"make_advisory", "make_finding", "make_info", "make_blocker"}
 NUMBERS = (range(6301, 6400), range(7101, 7200))
 
 
@@ -242,7 +248,7 @@ class Words:
 
     def of(self, node: ast.expr) -> str:
         """The sentence of a variable, or the marked name of an error's class; "" for others."""
-        name = node.value if isinstance(node, ast.Attribute) and node.attr == "what_text" else node
+        name = node.value if isinstance(node, ast.Attribute) and node.attr == "title_text" else node
         if not isinstance(name, ast.Name):
             return ""
         said = [text for line, known, text in self._said if known == name.id and line < node.lineno]

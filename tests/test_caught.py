@@ -12,10 +12,10 @@ PRODUCT = HERE / "ncen_updater"
 CATCHERS = ("ncen_updater", "demo", "benchmarks")
 #: Classes that nobody catches by name, and why they are.
 REASONS = {
-    "ConfigInvalid": "holds every mistake of a configuration, each with its line",
-    "NotThere": "the TUF client catches its parent, which is the library's",
-    "Refused": "the family of what the API refuses, each member with a status of its own",
-    "ToldError": "says the words of the service as they came",
+    "InvalidConfigError": "holds every mistake of a configuration, each with its line",
+    "FeedFileMissingError": "the TUF client catches its parent, which is the library's",
+    "RequestRefusedError": "what the API refuses: each member has its own status",
+    "ReportedError": "says the words of the service as they came",
 }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.engines import ENGINES, kind_of
+from ncen_updater.agent.adapters.databases.engines import ENGINES, get_engine_descriptor
 from ncen_updater.agent.config.engines import ENGINE_SETTINGS
 from ncen_updater.formats.dialects import DIALECTS
 
@@ -90,7 +90,7 @@ def test_a_name_is_found(tmp_path: Path, line: str) -> None:
 def test_an_engine_has_an_adapter_and_a_dialect() -> None:
     assert list(ENGINES) == list(DIALECTS) == list(ENGINE_SETTINGS)
     for name in ENGINES:
-        assert kind_of(name).text_columns
+        assert get_engine_descriptor(name).text_columns
         assert ENGINE_SETTINGS[name].paths
 
 
@@ -104,26 +104,27 @@ engines.ENGINES["tiny"] = "tests.support.tiny_engine"  # one line
 settings.ENGINE_SETTINGS["tiny"] = TinySettings  # and the other
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.adapters.databases.base import Live, MigrationPlan, MigrationSet
+from ncen_updater.agent.adapters.databases.base import LiveDatabase, MigrationPlan, MigrationSet
 from ncen_updater.agent.adapters.databases.factory import make_engine
-from ncen_updater.agent.adapters.databases.migrations.render import render_sql
-from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import sample
-from ncen_updater.agent.cli.install import Answers, settings_text
-from ncen_updater.formats.manifest import Needs
+from ncen_updater.agent.adapters.databases.migrations.render import render_plan_sql
+from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import sample_values
+from ncen_updater.agent.cli.install import InitialSettings, render_config
+from ncen_updater.formats.manifest import SiteRequirements
 
 root = Path(sys.argv[1])
 (root / "run/ncen").mkdir(parents=True)
-answers = Answers("a-site", "KE", ("http://a/",), engine="tiny", databases=(("cases", "cases"),))
-(root / "agent.toml").write_text(settings_text(answers, root))
+cases = (("cases", "cases"),)
+answers = InitialSettings("a-site", "KE", ("http://a/",), engine="tiny", databases=cases)
+(root / "agent.toml").write_text(render_config(answers, root))
 config = load_config(root / "agent.toml")
 engine = make_engine(config.databases, root)
 empty = MigrationSet("1.0", root, {"cases": ()})
 print(json.dumps({
     "kind": engine.kind,
     "place": str(config.databases.own.directory_on_disk),
-    "needs": Needs().of(engine.kind),
-    "sampled": list(sample(engine, frozenset()).values.values()),
-    "words": render_sql(MigrationPlan(()), engine.kind, empty),
+    "needs": SiteRequirements().get_specifier(engine.kind),
+    "sampled": list(sample_values(engine, frozenset()).values.values()),
+    "words": render_plan_sql(MigrationPlan(()), engine.kind, empty),
     "drivers": [name for name in ("psycopg", "sqlite3") if name in sys.modules],
 }))
 """

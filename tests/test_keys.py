@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.signing.keys import new_key
+from ncen_updater.publisher.signing.keys import create_key
 
 ROOT = Path(__file__).parents[1]
 KEYS = ROOT / "keys"
@@ -64,7 +64,7 @@ def test_only_what_everybody_may_have_is_in_keys() -> None:
 
 
 def test_private_keys_of_every_kind_are_found(tmp_path: Path) -> None:
-    made = [new_key(tmp_path, "officer", PASSPHRASE).private]
+    made = [create_key(tmp_path, "officer", PASSPHRASE).private]
     plain = Ed25519PrivateKey.generate()
     for name, form in (("pkcs8", PrivateFormat.PKCS8), ("openssh", PrivateFormat.OpenSSH)):
         path = tmp_path / name
@@ -102,7 +102,7 @@ def test_the_ceremony_can_be_held_as_it_is_written(
     for name in {key for role in roles.values() for key in role["keys"]}:
         place = tmp_path / name
         assert place.parent == tmp_path / "public"
-        new_key(place.parent, place.name.removesuffix(".pub.json"), PASSPHRASE)
+        create_key(place.parent, place.name.removesuffix(".pub.json"), PASSPHRASE)
     assert run(["init", str(ceremony), "--event", str(tmp_path / "event"), "--json"]) == 0
     signatures = json.loads(capsys.readouterr().out)["signatures"]
     assert {row["role"]: row["threshold"] for row in signatures} == {

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.adapters.databases.base import DatabaseEngine, Live
-from ncen_updater.agent.adapters.databases.migrations.checks import question
+from ncen_updater.agent.adapters.databases.base import DatabaseEngine, LiveDatabase
+from ncen_updater.agent.adapters.databases.migrations.checks import run_release_query
 from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
 from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
 from ncen_updater.agent.config.engines import PostgresSettings
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.manifest import load_manifest
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.lint import sql as sql_rules
@@ -208,8 +208,8 @@ def site_runs(release: Path, database: Database) -> str | None:
     try:
         manifest = load_manifest(release / "manifest.toml")
         found = load_migrations(manifest, release, database.kind, None).databases["cases"]
-        runner.migrate(CHANGE, found, None, Silent())
-        runner.migrate(CHANGE, found[:1], found, Silent())
+        runner.migrate(CHANGE, found, None, SilentProgress())
+        runner.migrate(CHANGE, found[:1], found, SilentProgress())
     except UpdaterError as error:
         return f"{error} {error.detail}"
     return None
@@ -252,7 +252,7 @@ class Contract:
         accepted, findings = lint(release, capsys)
         said = None
         try:
-            question(self.asked(database, tmp_path), Live("cases"), sql)
+            run_release_query(self.asked(database, tmp_path), LiveDatabase("cases"), sql)
         except UpdaterError as error:
             said = error.detail
         expected = self.engine in accepts
@@ -303,7 +303,7 @@ class TestPostgresql(Contract):
             owner="runner_app",
             control_database="one_reader_control",
         )
-        return PostgresEngine(settings, {"cases": str(name)}, limits=LIMITS)
+        return PostgresEngine(settings, {"cases": str(name)}, timeouts=LIMITS)
 
 
 def test_a_file_for_every_engine_that_one_of_them_refuses(
@@ -340,7 +340,7 @@ def test_syntax_that_nobody_looked_at_is_said(
     program = tmp_path / "squawk"
     program.write_text(f"#!/bin/sh\n{said}\n")
     program.chmod(0o755)
-    monkeypatch.setattr(sql_rules, "_squawk", lambda: program if said else None)
+    monkeypatch.setattr(sql_rules, "_find_squawk", lambda: program if said else None)
     release = release_with(tmp_path / "r", "postgresql", Case("mistake", b"SELEC 1"))
     found = {f.code: f for f in lint_release(release)}
     assert found["NU-7126"].severity == "advisory"

@@ -21,7 +21,7 @@ from benchmarks.debian.site import lay_out, running, sequence
 from benchmarks.report import finish, say
 from demo.release_flow import publish_release
 from demo.releases import assemble
-from ncen_updater.publisher.new.trial import KeyRing, make_feed, make_keys
+from ncen_updater.publisher.new.trial import FeedKeys, create_feed, create_keys
 
 DISK = "1800M"
 #: The latest instant of a power cut, seconds after the service was asked to look.
@@ -45,7 +45,7 @@ class Walk:
         keys: Of the feed.
     """
 
-    def __init__(self, container: Container, work: Path, sound: Path, keys: KeyRing) -> None:
+    def __init__(self, container: Container, work: Path, sound: Path, keys: FeedKeys) -> None:
         self._container, self._work, self._sound, self._keys = container, work, sound, keys
         self._number = 1
         self.works = ""
@@ -140,8 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         subprocess.run(["cp", "-a", str(chosen.tree), str(tree)], check=True)
         subprocess.run(["truncate", "-s", DISK, str(disk)], check=True)
         subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(disk)], check=True)
-        keys = make_keys(work / "keys", "correct horse battery")
-        make_feed(shared / "feed", keys, now)
+        keys = create_keys(work / "keys", "correct horse battery")
+        create_feed(shared / "feed", keys, now)
         source = assemble("3.2.4", work / "3.2.4")
         publish_release(shared / "feed", [source], keys, now)
         work.chmod(0o755)  # what serves the feed is nobody in particular

@@ -15,12 +15,12 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from ncen_updater.agent.adapters.feed_reader.site_feed import feed_of
+from ncen_updater.agent.adapters.feed_reader.site_feed import make_release_source
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.engine import composition, operations, runner
 from ncen_updater.agent.engine.steps import outage
-from ncen_updater.agent.model.change import Phase, StepName
+from ncen_updater.agent.model.change import StepName, StepPhase
 from ncen_updater.feed.tuf_source import TufReleaseSource
 
 CAP_SYS_PTRACE = 19
@@ -55,7 +55,7 @@ def go_blind() -> None:
 
 def _source(config: AgentConfig, _config_path: Path) -> TufReleaseSource:
     paths = config.paths
-    return feed_of(
+    return make_release_source(
         config.site.product,
         config.feed,
         state=paths.resolve(paths.state),
@@ -70,14 +70,14 @@ def main(argv: Sequence[str]) -> int:
     if wishes.get("blind"):
         go_blind()
 
-    def tell(step: StepName, phase: Phase) -> None:
+    def tell(step: StepName, phase: StepPhase) -> None:
         os.write(1, f"@@ {step} {phase}\n".encode())
         if (str(step), str(phase)) in stops:
             os.kill(os.getpid(), signal.SIGSTOP)
 
     # An administrator of these histories is away for seconds where a real one is for hours.
-    runner.AWAY_LIMIT_S = outage.AWAY_LIMIT_S = float(wishes.get("patience_s", 20.0))
+    runner.AWAY_LIMIT_S = outage.OUTAGE_LIMIT_S = float(wishes.get("patience_s", 20.0))
     watched = functools.partial(operations.Operations, checkpoint=tell)
     operations.Operations = watched  # type: ignore[assignment, misc]
-    composition.ChildSource = _source  # type: ignore[attr-defined, assignment]
+    composition.WorkerReleaseSource = _source  # type: ignore[attr-defined, assignment]
     return run(argv[1:])

@@ -509,7 +509,9 @@ class History:
     def _left(self) -> list[str]:
         stage = self.stage
         engine = site_in_process(stage.demo).engine
-        found = [f"a copy {row}" for row in engine.leftovers() if row[1] is DatabaseRole.CANDIDATE]
+        found = [
+            f"a copy {row}" for row in engine.list_leftovers() if row[1] is DatabaseRole.CANDIDATE
+        ]
         if isinstance(stage.place, SqlitePlace):
             found += [f"a fence {p.name}" for p in stage.place.directory.glob("live.fenced*")]
             return found

@@ -28,8 +28,8 @@ from demo.databases import (
 from demo.embedded_postgres import EmbeddedPostgres, find_binaries
 from demo.releases import assemble, releases
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.model.errors import JournalUnreadable
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.errors import JournalUnreadableError
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.faults.nursery import Nursery
 from tests.support.postgres import FAST_SETTINGS
@@ -335,17 +335,17 @@ class Stage:
     def open_change(self) -> tuple[str, str] | None:
         """Id and state of the change that has not come to its end; a torn journal has one."""
         try:
-            journal = Journal.open(self.demo.state / JOURNAL, read_only=True)
-        except JournalUnreadable:  # its own file is to be recovered first, by who may write
+            journal = Journal.open(self.demo.state / JOURNAL_FILE, read_only=True)
+        except JournalUnreadableError:  # its own file is to be recovered first, by who may write
             return ("", "torn")
         with journal:
-            change = journal.open_change()
+            change = journal.find_open_change()
         return (change.id, str(change.state)) if change else None
 
     def events(self) -> list[tuple[str, str]]:
         """Kind and data of every event of the journal."""
-        with Journal.open(self.demo.state / JOURNAL, read_only=True) as journal:
-            return [(e.kind, json.dumps(e.data, default=str)) for e in journal.events()]
+        with Journal.open(self.demo.state / JOURNAL_FILE, read_only=True) as journal:
+            return [(e.kind, json.dumps(e.data, default=str)) for e in journal.list_events()]
 
     # ---- the machine ---------------------------------------------------------------------------
 

@@ -167,10 +167,10 @@ def main() -> None:
     }
     # As the agent does before it begins anything, and by its own code.
     if "files" in sys.argv:
-        from ncen_updater.agent.adapters.rights import leave_server_files
+        from ncen_updater.agent.adapters.rights import drop_server_file_access
         from ncen_updater.agent.config.loader import load_config
 
-        leave_server_files(load_config(Path("/etc/ncen-updater/agent.toml")))
+        drop_server_file_access(load_config(Path("/etc/ncen-updater/agent.toml")))
         found["read after giving up"] = {name: attempt(partial(read, name)) for name in READ}
         found["see room after giving up"] = {
             name: attempt(partial(os.statvfs, name)) for name in ROOM

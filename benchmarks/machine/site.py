@@ -21,7 +21,7 @@ from demo.databases import AGENT_ROLE, DATABASES, PostgresPlace, create_site_dat
 from demo.generator import generate
 from demo.release_flow import publish_release
 from demo.releases import assemble
-from ncen_updater.publisher.new.trial import make_feed, make_keys
+from ncen_updater.publisher.new.trial import create_feed, create_keys
 
 START, TARGET = "3.2.4", "3.3.0"
 CLUSTER = "/etc/postgresql/17/main"
@@ -127,12 +127,12 @@ class Secretariat:
     def __init__(self, work: Path) -> None:
         self._work = work
         self.directory, self.feed = work / "pkg", work / "feed"
-        self._keys = make_keys(work / "keys", "correct horse battery")
+        self._keys = create_keys(work / "keys", "correct horse battery")
 
     def make(self, package: Path) -> None:
         """Make a feed, and a signed package."""
         self.directory.mkdir()
-        make_feed(self.feed, self._keys, now)
+        create_feed(self.feed, self._keys, now)
         self.publish(self.feed, START)
         shutil.copyfile(self.feed / "metadata/1.root.json", self.directory / "root.json")
         shutil.copyfile(package, self.directory / package.name)

@@ -15,10 +15,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from ncen_updater.agent.model.names import AGENT_CONFIRMED
-from ncen_updater.agent.self_update.directory_writer import OwnAction, doer_of
-from ncen_updater.agent.self_update.trial import Probation
+from ncen_updater.agent.self_update.directory_writer import DirectoryAction, create_action_handler
+from ncen_updater.agent.self_update.trial import AgentTrial
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
-from ncen_updater.agent.storage.agent_selection import SequenceFile, TrialState
+from ncen_updater.agent.storage.agent_selection import AgentSelectionFile, TrialState
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 
@@ -45,7 +45,7 @@ class Kind(StrEnum):
 def main() -> int:
     """Be the agent."""
     kind, version, directory = Kind(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
-    file = SequenceFile(directory / "agent")
+    file = AgentSelectionFile(directory / "agent")
     notifier = SystemdNotifier()
     confirmed = False
     if kind is Kind.EXITS:
@@ -63,43 +63,50 @@ def main() -> int:
         if kind is Kind.NO_JOURNAL:
             return False
         with Journal.open(directory / JOURNAL, read_only=True) as journal:
-            journal.changes()
+            journal.list_changes()
         return True
 
     def note() -> None:
         with Journal.open(directory / JOURNAL) as journal:
-            journal.note(AGENT_CONFIRMED, version=version)
+            journal.record_event(AGENT_CONFIRMED, version=version)
 
-    changes = doer_of(directory / "agent", version, lambda: datetime.now(UTC), notifier.alive)
+    changes = create_action_handler(
+        directory / "agent", version, lambda: datetime.now(UTC), notifier.ping_watchdog
+    )
 
-    def do(action: OwnAction) -> None:
+    def do(action: DirectoryAction) -> None:
         nonlocal confirmed
-        if action is OwnAction.TIDY:
+        if action is DirectoryAction.TIDY:
             confirmed = True
         else:
             changes(action)
 
-    probation = Probation(
-        file, version, CONFIRM_S, in_reach=in_reach, confirmed=note, do=do,
+    probation = AgentTrial(
+        file,
+        version,
+        CONFIRM_S,
+        check_reachability=in_reach,
+        record_confirmation=note,
+        run_action=do,
         monotonic=time.monotonic,
-    )  # fmt: skip
+    )
     began = time.monotonic()
-    notifier.ready()
+    notifier.notify_ready()
     if kind is Kind.HANGS_LATE:
         _hang()
     while True:
         if kind is Kind.CRASHES and time.monotonic() - began > CONFIRM_S / 2:
             os.kill(os.getpid(), signal.SIGSEGV)
         try:
-            if probation.after_step().leave:
+            if probation.run_after_step().leave:
                 return 0
         except UpdaterError as error:
             sys.stderr.write(f"{error}\n")
             return int(error.exit_code)
         if kind is Kind.FAILS_LATER and confirmed:
             return 3
-        notifier.alive()
-        notifier.status(f"agent {version}")
+        notifier.ping_watchdog()
+        notifier.notify_status(f"agent {version}")
         time.sleep(TICK_S)
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from benchmarks.selfupdate.agents import FILLER, JOURNAL, Kind
 from benchmarks.selfupdate.supervisor import Supervisor, python_words
 from ncen_updater.agent import failsafe
-from ncen_updater.agent.failsafe import GOOD
-from ncen_updater.agent.self_update.after_confirmation import failsafe_content
-from ncen_updater.agent.storage.agent_selection import AgentSelection, SequenceFile
+from ncen_updater.agent.failsafe import CONFIRMED
+from ncen_updater.agent.self_update.after_confirmation import read_failsafe
+from ncen_updater.agent.storage.agent_selection import AgentSelection, AgentSelectionFile
 from ncen_updater.agent.storage.journal.journal import Journal
 
 OLD, NEW = "1.0", "2.0"
@@ -31,8 +31,8 @@ PACKAGE = Path(__file__).resolve().parents[2]
 CHOOSE = f"""
 import sys
 from pathlib import Path
-from ncen_updater.agent.storage.agent_selection import SequenceFile, begin_trial
-SequenceFile(Path(sys.argv[1])).update(lambda before: begin_trial(before, {NEW!r}))
+from ncen_updater.agent.storage.agent_selection import AgentSelectionFile, begin_trial
+AgentSelectionFile(Path(sys.argv[1])).update(lambda before: begin_trial(before, {NEW!r}))
 """
 
 
@@ -61,10 +61,10 @@ class Site:
         self.directory, self.kind = directory, kind
         self.agent = directory / "agent"
         self.agent.mkdir()
-        (self.agent / "failsafe.py").write_bytes(failsafe_content())
+        (self.agent / "failsafe.py").write_bytes(read_failsafe())
         self._slot(OLD, Kind.GOOD)
         self._slot(NEW, kind)
-        self.file = SequenceFile(self.agent)
+        self.file = AgentSelectionFile(self.agent)
         self.file.update(lambda _: AgentSelection(OLD))
         Journal.create(directory / JOURNAL).close()
 
@@ -97,14 +97,14 @@ class Site:
                     process.send_signal(signal.SIGKILL)
                     kills += 1
             process.wait()
-            found = failsafe.read_state(self.agent)
+            found = failsafe.read_selection(self.agent)
             if found is not None and found.current == NEW:
                 return kills
 
     def settled(self) -> str | None:
         """The agent that was confirmed and runs without starts to be taken back."""
-        found = failsafe.read_state(self.agent)
-        good = found is not None and found.state == GOOD and found.attempts == 0
+        found = failsafe.read_selection(self.agent)
+        good = found is not None and found.state == CONFIRMED and found.attempts == 0
         return found.current if good and found is not None else None
 
 
@@ -148,7 +148,7 @@ def _problem(site: Site, supervisor: Supervisor) -> str:
     end = time.monotonic() + TRIAL_S
     while True:
         if not supervisor.run(works, end - time.monotonic()):
-            return f"no agent works in the end; {failsafe.read_state(site.agent)}"
+            return f"no agent works in the end; {failsafe.read_selection(site.agent)}"
         if not supervisor.run(lambda: not works(), STAYS_S):
             break
     settled = site.settled()

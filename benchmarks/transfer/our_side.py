@@ -38,21 +38,21 @@ def publish(order: dict[str, Any]) -> dict[str, object]:
         order: ``name``, ``old`` and ``new`` (version and release directory with its manifest), and
             ``place`` (empty directory).
     """
-    from ncen_updater.common.progress import Silent
+    from ncen_updater.common.progress import SilentProgress
     from ncen_updater.publisher.build.build import build_release
-    from ncen_updater.publisher.build.deltas import DeltaMaker
-    from ncen_updater.publisher.feed.feed import Feed
-    from ncen_updater.publisher.new.trial import make_feed, make_keys, publish_draft
+    from ncen_updater.publisher.build.deltas import DeltaPackBuilder
+    from ncen_updater.publisher.feed.feed import FeedDirectory
+    from ncen_updater.publisher.new.trial import create_feed, create_keys, publish_draft
     from ncen_updater.publisher.signing.draft import draft_releases
 
     place = Path(order["place"])
-    keys = make_keys(place / "keys", "a long pass phrase")
-    feed = Feed(place / "feed")
-    make_feed(feed.directory, keys, _now, products=(order["name"],))
+    keys = create_keys(place / "keys", "a long pass phrase")
+    feed = FeedDirectory(place / "feed")
+    create_feed(feed.directory, keys, _now, products=(order["name"],))
     packs: list[dict[str, object]] = []
     archive_bytes = 0
-    maker = DeltaMaker(feed, Silent(), scratch=place)
-    made = maker.make
+    maker = DeltaPackBuilder(feed, SilentProgress(), scratch=place)
+    made = maker.build_packs
     spent = {"cpu_s": 0.0}
 
     def timed(*args: Any) -> Any:  # noqa: ANN401 - passed on
@@ -61,13 +61,13 @@ def publish(order: dict[str, Any]) -> dict[str, object]:
         spent["cpu_s"] = cost_of_this_process().cpu_s - before
         return result
 
-    maker.make = timed  # type: ignore[method-assign,assignment] # only looks at the clock
+    maker.build_packs = timed  # type: ignore[method-assign,assignment] # only looks at the clock
     for side in ("old", "new"):
         staging = place / f"staging-{side}"
         built = build_release(
             Path(order[side][1]), staging, deltas=maker if side == "new" else None
         )
-        draft = draft_releases(feed.state(), staging, _now())
+        draft = draft_releases(feed.read_state(), staging, _now())
         publish_draft(feed.directory, draft, keys, _now, [staging])
         packs = [ref.model_dump() for ref in built.document.deltas]
         archive_bytes = built.document.archive.length
@@ -90,11 +90,11 @@ def update(order: dict[str, Any]) -> dict[str, object]:
             ``slots`` (the slot of the old release, built).
     """
     hide_publisher()
-    from ncen_updater.agent.engine.build_slot import apply_pack
+    from ncen_updater.agent.engine.build_slot import apply_delta_pack
     from ncen_updater.agent.storage.slots.store import SlotStore
-    from ncen_updater.common.progress import Silent
+    from ncen_updater.common.progress import SilentProgress
     from ncen_updater.feed.http import HttpFetcher
-    from ncen_updater.feed.release_source import FetchedPack
+    from ncen_updater.feed.release_source import DownloadedPack
     from ncen_updater.feed.tuf_source import TufReleaseSource
 
     place = Path(order["place"])
@@ -105,12 +105,12 @@ def update(order: dict[str, Any]) -> dict[str, object]:
         make_fetcher=lambda: HttpFetcher((order["url"],)),
     )
     store = SlotStore(place / "slots", place / "current")
-    held = {store.document(version).tree_digest: version for version in store.versions()}
+    held = {store.read_document(version).tree_digest: version for version in store.list_versions()}
     (offer,) = [o for o in source.refresh().offers if o.version == order["new"]]
-    fetched = source.fetch_smallest(offer, held, Silent())
-    if not isinstance(fetched, FetchedPack):
+    fetched = source.download_smallest(offer, held, SilentProgress())
+    if not isinstance(fetched, DownloadedPack):
         raise TypeError("our client did not choose the pack")
-    apply_pack(store, fetched, held, Silent())
+    apply_delta_pack(store, fetched, held, SilentProgress())
     source.close()
     return dict(cost_of_this_process().as_dict())
 
@@ -118,7 +118,7 @@ def update(order: dict[str, Any]) -> dict[str, object]:
 def install_old(order: dict[str, Any]) -> dict[str, object]:
     """Install the old release, as an earlier upgrade left it; not measured."""
     from ncen_updater.agent.storage.slots.store import SlotStore
-    from ncen_updater.common.progress import Silent
+    from ncen_updater.common.progress import SilentProgress
     from ncen_updater.feed.http import HttpFetcher
     from ncen_updater.feed.tuf_source import TufReleaseSource
 
@@ -131,10 +131,10 @@ def install_old(order: dict[str, Any]) -> dict[str, object]:
     )
     store = SlotStore(place / "slots", place / "current")
     (offer,) = [o for o in source.refresh().offers if o.version == order["old"]]
-    got = source.fetch(offer, Silent())
-    store.build(got.document, got.tree, got.archive, Silent())
-    store.switch(offer.release_version)
-    source.discard(offer)
+    got = source.download_release(offer, SilentProgress())
+    store.build_slot(got.document, got.tree, got.archive, SilentProgress())
+    store.switch_current(offer.release_version)
+    source.discard_release(offer)
     return {}
 
 
@@ -145,7 +145,7 @@ def verify(order: dict[str, Any]) -> dict[str, object]:
     from ncen_updater.agent.storage.slots.store import SlotStore
 
     place = Path(order["place"])
-    found = SlotStore(place / "slots", place / "current").verify(Version(order["new"]))
+    found = SlotStore(place / "slots", place / "current").verify_slot(Version(order["new"]))
     return {"differences": [str(item) for item in found]}
 
 

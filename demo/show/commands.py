@@ -15,7 +15,7 @@ from typing import AnyStr
 
 from demo.show.narrator import Narrator
 from demo.starting import held
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
 PROGRAMS: Mapping[str, str] = {
     "ncen-updater": "from ncen_updater.agent.cli.main import main; main()",
@@ -23,7 +23,7 @@ PROGRAMS: Mapping[str, str] = {
 }
 PATIENCE_S = 30.0
 LIMIT_S = 600.0
-AT_WORK = Text(N_("at work"))
+AT_WORK = LazyText(N_("at work"))
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Commands:
         self._narrator.command(words)
         with self._narrator.working() as progress:
             if self._narrator.rich:
-                progress.tell(AT_WORK)
+                progress.report(AT_WORK)
             with self.started(*words) as process:
                 output, _ = process.communicate(timeout=LIMIT_S)
         self._narrator.output(output.decode(errors="replace"), limit)

@@ -47,8 +47,8 @@ def wait_for(look: Callable[[], T | None], process: subprocess.Popen[bytes]) -> 
 def step_state(site: DemoSite, name: StepName) -> StepState | None:
     """State of a step of the open change, as the journal has it; None without such a change."""
     with Journal.open(site.state / "journal.sqlite", read_only=True) as journal:
-        change = journal.open_change()
-    return change.step_state(name) if change else None
+        change = journal.find_open_change()
+    return change.get_step_state(name) if change else None
 
 
 def as_superuser(server: EmbeddedPostgres) -> psycopg.Connection[Any]:

@@ -8,10 +8,10 @@ import textwrap
 from collections.abc import Sequence
 from typing import TextIO
 
-from ncen_updater.common.cli.characters import clean, glued
-from ncen_updater.common.cli.render import coloured, is_rich
-from ncen_updater.common.cli.terminal import Heartbeat
-from ncen_updater.common.i18n import Text, translate
+from ncen_updater.common.cli.characters import protect_spacing, strip_control_characters
+from ncen_updater.common.cli.render import colorize, supports_color
+from ncen_updater.common.cli.terminal import ProgressDisplay
+from ncen_updater.common.i18n import LazyText, translate
 
 WIDTH = 92
 LABEL = re.compile(r"[^:]{3,20}:\s+|\s{12,}")
@@ -28,19 +28,21 @@ class Narrator:
     def __init__(self, stream: TextIO, language: str) -> None:
         self.stream = stream
         self.language = language
-        self.rich = is_rich(stream)
+        self.rich = supports_color(stream)
         self._acts = 0
 
     def act(self, title: str) -> None:
         """Begin an act."""
         self._acts += 1
         line = f"{self._acts}. {translate(title, self.language)}"
-        self._write("\n" + coloured(line, "bold", rich=self.rich))
-        self._write(coloured("-" * len(line), "dim", rich=self.rich))
+        self._write("\n" + colorize(line, "bold", rich=self.rich))
+        self._write(colorize("-" * len(line), "dim", rich=self.rich))
 
     def say(self, template: str, **values: object) -> None:
         """Say one paragraph."""
-        self._write(textwrap.fill(glued(Text(template, values).render(self.language)), WIDTH))
+        self._write(
+            textwrap.fill(protect_spacing(LazyText(template, values).render(self.language)), WIDTH)
+        )
 
     def command(self, words: Sequence[str]) -> None:
         """Show a command line as one would type it."""
@@ -50,7 +52,7 @@ class Narrator:
             subsequent_indent="      ",
         )  # fmt: skip
         self._write("")
-        self._write(coloured("  $ " + " \\\n".join(shown), "bold", rich=self.rich))
+        self._write(colorize("  $ " + " \\\n".join(shown), "bold", rich=self.rich))
 
     def output(self, text: str, limit: int | None = None) -> None:
         """Show what a command wrote.
@@ -59,7 +61,7 @@ class Narrator:
             text: Its output.
             limit: At most this many lines.
         """
-        lines = clean(text).rstrip().splitlines()
+        lines = strip_control_characters(text).rstrip().splitlines()
         left = len(lines) - limit if limit is not None else 0
         for line in lines[:limit]:
             self._wrap(line)
@@ -79,9 +81,9 @@ class Narrator:
         for line in lines:
             self._write(line)
 
-    def working(self) -> Heartbeat:
+    def working(self) -> ProgressDisplay:
         """Return a progress listener: a redrawn line on a terminal, plain lines elsewhere."""
-        return Heartbeat(self.stream, rich=self.rich, language=self.language)
+        return ProgressDisplay(self.stream, rich=self.rich, language=self.language)
 
     def _wrap(self, line: str) -> None:
         if len(line.split()) < 2:
@@ -91,15 +93,15 @@ class Narrator:
         label = LABEL.match(line)
         indent = " " * (4 + (label.end() if label else len(line) - len(line.lstrip()) + 2))
         wrapped = textwrap.wrap(
-            glued(line), WIDTH, initial_indent="    ", subsequent_indent=indent,
+            protect_spacing(line), WIDTH, initial_indent="    ", subsequent_indent=indent,
             break_long_words=False, break_on_hyphens=False, drop_whitespace=True,
         )  # fmt: skip
         self.lines(wrapped or [""])
 
     def _mark(self, mark: str, colour: str, template: str, values: dict[str, object]) -> None:
-        text = Text(template, values).render(self.language)
-        first, *more = textwrap.wrap(glued(text), WIDTH - 10) or [""]
-        self._write(f"  {coloured(f'[{mark}]', colour, rich=self.rich)} {first}")
+        text = LazyText(template, values).render(self.language)
+        first, *more = textwrap.wrap(protect_spacing(text), WIDTH - 10) or [""]
+        self._write(f"  {colorize(f'[{mark}]', colour, rich=self.rich)} {first}")
         for line in more:
             self._write(f"       {line}")
 

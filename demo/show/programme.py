@@ -32,7 +32,7 @@ from demo.show.server import running_server
 from demo.show.stage import Places, Stage, serve
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
 logger = logging.getLogger(__name__)
 
@@ -109,10 +109,10 @@ def _play(stage: Stage, acts: Sequence[Act]) -> None:
             why = error if isinstance(error, UpdaterError) else repr(error)
             stage.judge(
                 Row(
-                    Text(N_("an act of the demonstration")),
-                    Text(N_("comes to its end")),
-                    Text(N_("broken off")),
-                    broken=(Text(N_("The act was broken off: {why}"), {"why": why}),),
+                    LazyText(N_("an act of the demonstration")),
+                    LazyText(N_("comes to its end")),
+                    LazyText(N_("broken off")),
+                    broken=(LazyText(N_("The act was broken off: {why}"), {"why": why}),),
                 )
             )
             return
@@ -138,9 +138,11 @@ def _set(options: Options, narrator: Narrator, stack: contextlib.ExitStack) -> S
     server: EmbeddedPostgres | None = None
     with narrator.working() as progress:
         if not options.sqlite:
-            progress.tell(Text(N_("starting a database server of our own")))
+            progress.report(LazyText(N_("starting a database server of our own")))
             server = stack.enter_context(running_server())
-        progress.tell(Text(N_("setting up a site with {cases} cases"), {"cases": options.cases}))
+        progress.report(
+            LazyText(N_("setting up a site with {cases} cases"), {"cases": options.cases})
+        )
         url = stack.enter_context(serve(places.feed))
         site = DemoSite(
             directory / "site",

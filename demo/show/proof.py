@@ -19,7 +19,7 @@ from demo.evidence import SiteVersion, case_references, select
 from demo.records import COLUMNS
 from demo.site import DemoSite, version_of
 from demo.traffic import acknowledged
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
 KnownRows = Mapping[str, Counter[str]]
 
@@ -42,7 +42,7 @@ class Proof:
     version: SiteVersion
     old_rows: int
     entered: int
-    broken: tuple[Text, ...]
+    broken: tuple[LazyText, ...]
 
 
 def read_rows(place: SiteDatabases) -> KnownRows:
@@ -75,16 +75,16 @@ def prove(site: DemoSite, old: KnownRows, expected: str) -> Proof:
     entered = acknowledged(site.traffic_log) if site.traffic_log.exists() else ()
     version = version_of(site)
     if version.whole is None:
-        broken.append(Text(N_("The site is a mixture: {parts}"), {"parts": version}))
+        broken.append(LazyText(N_("The site is a mixture: {parts}"), {"parts": version}))
     elif version.whole != expected or version.reported != expected:
         values = {"expected": expected, "found": version.whole, "reported": version.reported}
         broken.append(
-            Text(N_("{expected} should run; {found} is there, {reported} answers"), values)
+            LazyText(N_("{expected} should run; {found} is there, {reported} answers"), values)
         )
     for table, count in lost_rows(old, read_rows(site.databases)).items():
         lost: dict[str, object] = {"count": count, "table": table}
         broken.append(
-            Text(
+            LazyText(
                 N_("{count} old rows of {table} are lost or altered"),
                 lost,
             )
@@ -96,7 +96,7 @@ def prove(site: DemoSite, old: KnownRows, expected: str) -> Proof:
                 "count": len(missing), "database": database, "first": missing[0],
             }  # fmt: skip
             broken.append(
-                Text(N_("{count} acknowledged records are not in {database}: {first}"), gone)
+                LazyText(N_("{count} acknowledged records are not in {database}: {first}"), gone)
             )
     total = sum(counter.total() for counter in old.values())
     return Proof(version, total, len(entered), tuple(broken))

@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ncen_updater.common.cli.render import format_count, format_duration, table
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.cli.render import format_count, format_duration, format_table
+from ncen_updater.common.i18n import N_, LazyText
 
 HEADINGS = (
     N_("what was tried"),
@@ -20,8 +20,8 @@ HEADINGS = (
 )
 # Together they fit on a terminal of a hundred columns.
 WIDTHS = (32, 20, 19, 6, 7, 7)
-KEPT = Text(N_("kept"))
-BROKEN = Text(N_("BROKEN"))
+KEPT = LazyText(N_("kept"))
+BROKEN = LazyText(N_("BROKEN"))
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Row:
         broken: Promises that do not hold.
     """
 
-    tried: Text
-    expected: Text
-    came: Text
+    tried: LazyText
+    expected: LazyText
+    came: LazyText
     stop_s: float | None = None
     records: int | None = None
-    broken: tuple[Text, ...] = ()
+    broken: tuple[LazyText, ...] = ()
 
 
 def broken_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
@@ -52,7 +52,7 @@ def broken_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
 
 def report_lines(rows: Sequence[Row], language: str) -> list[str]:
     """Return the table as lines."""
-    lines = _wrapped([Text(heading).render(language) for heading in HEADINGS])
+    lines = _wrapped([LazyText(heading).render(language) for heading in HEADINGS])
     for row in rows:
         lines += _wrapped(
             [
@@ -64,7 +64,7 @@ def report_lines(rows: Sequence[Row], language: str) -> list[str]:
                 (BROKEN if row.broken else KEPT).render(language),
             ]
         )
-    found = table(lines)
+    found = format_table(lines)
     return [found[0], "-" * max(map(len, found)), *found[1:]]
 
 

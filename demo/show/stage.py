@@ -23,9 +23,9 @@ from demo.show.proof import (
 )
 from demo.show.report import Row
 from demo.site import DemoSite
-from ncen_updater.common.cli.guide import EXITS
+from ncen_updater.common.cli.guide import EXIT_CODE_MEANINGS
 from ncen_updater.common.cli.render import format_count, format_decimal
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 
@@ -87,7 +87,9 @@ class Stage:
             self.narrator.bad("{text}", text=text)
 
     @contextmanager
-    def trial(self, tried: Text, expected: Text, *, runs: str, undone: bool) -> Iterator[Trial]:
+    def trial(
+        self, tried: LazyText, expected: LazyText, *, runs: str, undone: bool
+    ) -> Iterator[Trial]:
         """Judge what the block does to the site.
 
         Args:
@@ -102,7 +104,7 @@ class Stage:
         yield trial
         broken = list(trial.broken)
         if not wait_for_officers(self.site):
-            broken.append(Text(N_("Officers cannot enter records any more.")))
+            broken.append(LazyText(N_("Officers cannot enter records any more.")))
         proof = prove(self.site, old, runs)
         broken += proof.broken
         stop = refused_seconds(self.site.traffic_log, begin)
@@ -121,11 +123,11 @@ class Stage:
         self.judge(row)
 
 
-def _stop(seconds: float) -> Text:
+def _stop(seconds: float) -> LazyText:
     if not seconds:
-        return Text(N_("Officers noticed nothing."))
+        return LazyText(N_("Officers noticed nothing."))
     values = {"seconds": format_decimal(seconds)}
-    return Text(N_("Officers were refused for {seconds} seconds."), values)
+    return LazyText(N_("Officers were refused for {seconds} seconds."), values)
 
 
 @dataclass
@@ -137,19 +139,19 @@ class Trial:
         broken: Promises that it saw broken itself.
     """
 
-    came: Text = field(default_factory=lambda: Text("-"))
-    broken: list[Text] = field(default_factory=list)
+    came: LazyText = field(default_factory=lambda: LazyText("-"))
+    broken: list[LazyText] = field(default_factory=list)
 
     def ended(self, status: int, *expected: ExitCode) -> None:
         """Compare an exit status with those that are right."""
-        known = Text(EXITS[ExitCode(status)]) if status in set(ExitCode) else "?"
-        self.came = Text(N_("exit {status}: {name}"), {"status": status, "name": known})
+        known = LazyText(EXIT_CODE_MEANINGS[ExitCode(status)]) if status in set(ExitCode) else "?"
+        self.came = LazyText(N_("exit {status}: {name}"), {"status": status, "name": known})
         if status not in expected:
             wanted = ", ".join(str(int(code)) for code in expected)
             values = {"status": status, "wanted": wanted}
-            self.require(False, Text(N_("The exit status is {status}, not {wanted}."), values))
+            self.require(False, LazyText(N_("The exit status is {status}, not {wanted}."), values))
 
-    def require(self, kept: bool, otherwise: Text) -> None:
+    def require(self, kept: bool, otherwise: LazyText) -> None:
         """Note a promise that is broken."""
         if not kept:
             self.broken.append(otherwise)

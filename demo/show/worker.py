@@ -16,16 +16,16 @@ from packaging.version import Version
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.composition import build_site
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.model.change import Phase, StepName
+from ncen_updater.agent.model.change import StepName, StepPhase
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 
 REACHED = "reached"
 
 
-def wait_here(step: StepName, phase: Phase) -> None:
+def wait_here(step: StepName, phase: StepPhase) -> None:
     """Announce the instant and wait; let every other one pass."""
-    if (step, phase) == (StepName.CUT_OVER, Phase.AFTER_EFFECT):
+    if (step, phase) == (StepName.CUT_OVER, StepPhase.AFTER_EFFECT):
         sys.stdout.write(f"{REACHED}\n")
         sys.stdout.flush()
         while True:
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     config_path = Path(argv[0])
     site = build_site(load_config(config_path), config_path)
     try:
-        Operations(site, Silent(), checkpoint=wait_here).upgrade(Version(argv[1]))
+        Operations(site, SilentProgress(), checkpoint=wait_here).upgrade(Version(argv[1]))
     except UpdaterError as error:
         sys.stdout.write(f"{error}\n")
         return int(error.exit_code)

@@ -46,26 +46,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-FILE, LINK, LOCK = "sequence.json", "current", "sequence.lock"
+STATE_FILE, CURRENT_LINK, LOCK_FILE = "sequence.json", "current", "sequence.lock"
 #: So ends the name of a slot that was not finished, or of which something is gone.
-PARTIAL = ".partial"
+PARTIAL_SUFFIX = ".partial"
 #: So begins the name of a whole copy that a package keeps while it exchanges the slot itself.
 KEPT = ".kept-"
-TRYING, GOOD = "trying", "good"
+ON_TRIAL, CONFIRMED = "trying", "good"
 #: So many starts of a new agent, and so many early deaths in a row of a confirmed one.
-TRIES, DEATHS = 2, 5
+MAX_TRIAL_STARTS, MAX_EARLY_EXITS = 2, 5
 #: What an agent ends with that could not say what stands in the way (1 is Python's for a crash).
-UNSAID = frozenset({1, 2, 126, 127})
-MAX_BYTES = 100_000
+UNEXPLAINED_EXIT_CODES = frozenset({1, 2, 126, 127})
+MAX_STATE_BYTES = 100_000
 #: Variable that tells the agent where its choice is, also where it cannot read its configuration.
-STARTED_BY = "NCEN_FAILSAFE_DIRECTORY"
+DIRECTORY_VARIABLE = "NCEN_FAILSAFE_DIRECTORY"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-LOCK_S = 10.0
-NAME = re.compile(r"[0-9][0-9A-Za-z.+!]{0,63}")
+LOCK_TIMEOUT_S = 10.0
+SLOT_NAME_PATTERN = re.compile(r"[0-9][0-9A-Za-z.+!]{0,63}")
 
 
 @dataclass(frozen=True)
-class State:
+class SlotSelection:
     """What ``sequence.json`` holds.
 
     Attributes:
@@ -76,14 +76,14 @@ class State:
 
     current: str
     previous: str | None = None
-    state: str = GOOD
+    state: str = CONFIRMED
     attempts: int = 0
     bad: Mapping[str, Any] = field(default_factory=dict)
     boot: str | None = None
 
 
 @dataclass(frozen=True)
-class Choice:
+class StartDecision:
     """What is started.
 
     Attributes:
@@ -93,24 +93,24 @@ class Choice:
     """
 
     start: str | None
-    state: State | None
+    state: SlotSelection | None
     why: str = ""
 
 
-def newest(versions: Sequence[str]) -> str | None:
+def find_newest(versions: Sequence[str]) -> str | None:
     """Return the version with the highest numbers."""
     return max(
         versions, key=lambda v: [int(part) for part in re.findall(r"[0-9]+", v)], default=None
     )
 
 
-def choose(
-    state: State | None,
+def decide_start(
+    state: SlotSelection | None,
     link: str | None,
     usable: Sequence[str],
     now: str,
     boot: str | None = None,
-) -> Choice:
+) -> StartDecision:
     """Decide what is started; pure.
 
     Args:
@@ -121,55 +121,61 @@ def choose(
         boot: Of the machine; None where it is not known.
     """
     if state is None:
-        return _without_file(link, usable, boot)
+        return _decide_without_state(link, usable, boot)
     known = None not in (boot, state.boot)
     proven = max(0, state.attempts - 1) if known and state.boot != boot else state.attempts
     state = replace(state, attempts=proven, boot=boot)
     there = state.current in usable
-    limit = TRIES if state.state == TRYING else DEATHS
+    limit = MAX_TRIAL_STARTS if state.state == ON_TRIAL else MAX_EARLY_EXITS
     if there and state.attempts < limit:
-        return Choice(state.current, replace(state, attempts=state.attempts + 1))
-    other = _other(state, usable)
+        return StartDecision(state.current, replace(state, attempts=state.attempts + 1))
+    other = _find_fallback(state, usable)
     if other is None and there:
         why = f"agent {state.current} does not keep running, and there is no other to go back to"
-        return Choice(state.current, replace(state, attempts=state.attempts + 1), why)
+        return StartDecision(state.current, replace(state, attempts=state.attempts + 1), why)
     why = (
         f"agent {state.current} was started {state.attempts} times and did not keep running"
         if there
         else f"the slot of agent {state.current} is missing or cannot be started"
     )
     if other is None:
-        return Choice(None, None, f"{why}, and there is no other to go back to")
+        return StartDecision(None, None, f"{why}, and there is no other to go back to")
     bad = dict(state.bad)
-    if there or state.state == TRYING:  # a slot that was lost says nothing against its release
+    if there or state.state == ON_TRIAL:  # a slot that was lost says nothing against its release
         times = bad[state.current]["times"] if state.current in bad else 0
         bad[state.current] = {"times": times + 1, "at": now}
-    return Choice(
-        other, State(other, None, GOOD, 1, bad, boot), f"{why}: going back to agent {other}"
+    return StartDecision(
+        other,
+        SlotSelection(other, None, CONFIRMED, 1, bad, boot),
+        f"{why}: going back to agent {other}",
     )
 
 
-def _without_file(link: str | None, usable: Sequence[str], boot: str | None) -> Choice:
-    start = _linked(link, usable)
+def _decide_without_state(
+    link: str | None, usable: Sequence[str], boot: str | None
+) -> StartDecision:
+    start = _find_linked(link, usable)
     if start is None:
-        return Choice(None, None, f"{FILE} cannot be read, and no slot can be started")
-    other = newest([version for version in usable if version != start])
-    why = f"{FILE} is missing or damaged: agent {start} is started and has to confirm itself"
-    return Choice(start, State(start, other, TRYING, 1, boot=boot), why)
+        return StartDecision(None, None, f"{STATE_FILE} cannot be read, and no slot can be started")
+    other = find_newest([version for version in usable if version != start])
+    why = f"{STATE_FILE} is missing or damaged: agent {start} is started and has to confirm itself"
+    return StartDecision(start, SlotSelection(start, other, ON_TRIAL, 1, boot=boot), why)
 
 
-def _linked(link: str | None, usable: Sequence[str]) -> str | None:
-    return link if link in usable else newest(usable)
+def _find_linked(link: str | None, usable: Sequence[str]) -> str | None:
+    return link if link in usable else find_newest(usable)
 
 
-def _other(state: State, usable: Sequence[str]) -> str | None:
+def _find_fallback(state: SlotSelection, usable: Sequence[str]) -> str | None:
     """Where to go back to: the previous one, else the newest that is not known as bad."""
     if state.previous in usable and state.previous != state.current:
         return state.previous
-    return newest([v for v in usable if v != state.current and v not in state.bad])
+    return find_newest([v for v in usable if v != state.current and v not in state.bad])
 
 
-def in_turn(state: State | None, link: str | None, usable: Sequence[str]) -> list[str]:
+def order_for_resume(
+    state: SlotSelection | None, link: str | None, usable: Sequence[str]
+) -> list[str]:
     """Return who is asked to resume, the proven agent first; pure.
 
     Args:
@@ -178,11 +184,11 @@ def in_turn(state: State | None, link: str | None, usable: Sequence[str]) -> lis
         usable: Slots that can be started.
     """
     if state is None:
-        wanted = [link, newest([version for version in usable if version != link])]
-    elif state.state == TRYING:
-        wanted = [_other(state, usable), state.current]
+        wanted = [link, find_newest([version for version in usable if version != link])]
+    elif state.state == ON_TRIAL:
+        wanted = [_find_fallback(state, usable), state.current]
     else:
-        wanted = [state.current, _other(state, usable)]
+        wanted = [state.current, _find_fallback(state, usable)]
     found = [version for version in wanted if version in usable]
     return [version for version in found if version is not None]
 
@@ -190,12 +196,12 @@ def in_turn(state: State | None, link: str | None, usable: Sequence[str]) -> lis
 # ---- the disk ------------------------------------------------------------------------------------
 
 
-def read_state(directory: Path) -> State | None:
+def read_selection(directory: Path) -> SlotSelection | None:
     """Read the file; None where it is missing or is not what it should be."""
     try:
-        with (directory / FILE).open("rb") as stream:
-            data = json.loads(stream.read(MAX_BYTES))
-        state = State(
+        with (directory / STATE_FILE).open("rb") as stream:
+            data = json.loads(stream.read(MAX_STATE_BYTES))
+        state = SlotSelection(
             data["current"], data["previous"], data["state"], data["attempts"], data["bad"],
             data.get("boot"),
         )  # fmt: skip
@@ -204,7 +210,7 @@ def read_state(directory: Path) -> State | None:
     fits = (
         is_version(state.current)
         and (state.previous is None or is_version(state.previous))
-        and state.state in (TRYING, GOOD)
+        and state.state in (ON_TRIAL, CONFIRMED)
         and type(state.attempts) is int
         and state.attempts >= 0
         and type(state.boot) in (str, type(None))
@@ -226,10 +232,10 @@ def _is_row(row: object) -> bool:
 
 def is_version(value: object) -> bool:
     """Whether a value can be the name of a slot."""
-    return isinstance(value, str) and NAME.fullmatch(value) is not None
+    return isinstance(value, str) and SLOT_NAME_PATTERN.fullmatch(value) is not None
 
 
-def write_state(directory: Path, state: State) -> None:
+def write_selection(directory: Path, state: SlotSelection) -> None:
     """Replace the file in one step that survives a power cut.
 
     Raises:
@@ -244,32 +250,32 @@ def write_state(directory: Path, state: State) -> None:
         "bad": dict(state.bad),
         "boot": state.boot,
     }
-    partial = directory / f".{FILE}.failsafe"
+    partial = directory / f".{STATE_FILE}.failsafe"
     with partial.open("wb") as stream:
         stream.write(json.dumps(data, indent=1, sort_keys=True).encode())
         stream.flush()
         os.fsync(stream.fileno())
-    partial.replace(directory / FILE)
-    flush(directory)
+    partial.replace(directory / STATE_FILE)
+    sync_directory(directory)
 
 
-def point_to(directory: Path, version: str) -> None:
+def switch_link(directory: Path, version: str) -> None:
     """Let the link ``current`` lead to a slot, in one step; does nothing where it does.
 
     Raises:
         OSError: If the disk does not take it.
     """
-    link, target = directory / LINK, slot(directory, version).name
+    link, target = directory / CURRENT_LINK, slot(directory, version).name
     if link.is_symlink() and str(link.readlink()) == target:
         return
-    partial = directory / f".{LINK}.failsafe"
+    partial = directory / f".{CURRENT_LINK}.failsafe"
     partial.unlink(missing_ok=True)
     partial.symlink_to(target)
-    partial.replace(directory / LINK)
-    flush(directory)
+    partial.replace(directory / CURRENT_LINK)
+    sync_directory(directory)
 
 
-def flush(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Flush a directory's entries to the disk."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -281,25 +287,28 @@ def flush(directory: Path) -> None:
 def read_link(directory: Path) -> str | None:
     """Return the version that the link leads to."""
     try:
-        name = (directory / LINK).readlink().name.removeprefix(KEPT)
+        name = (directory / CURRENT_LINK).readlink().name.removeprefix(KEPT)
     except OSError:
         return None
     return name if is_version(name) else None
 
 
-def usable_slots(directory: Path) -> list[str]:
+def list_usable_slots(directory: Path) -> list[str]:
     """Slots with a program and an interpreter that can be run."""
     try:
         names = {item.name.removeprefix(KEPT) for item in directory.iterdir()}
     except OSError:
         return []
-    names = {name for name in names if is_version(name) and not name.endswith(PARTIAL)}
+    names = {name for name in names if is_version(name) and not name.endswith(PARTIAL_SUFFIX)}
     return sorted(
         name
         for name in names
         if all(
             os.access(part, os.X_OK) and part.is_file()
-            for part in (program(directory, name), slot(directory, name) / "bin" / "python")
+            for part in (
+                get_program_path(directory, name),
+                slot(directory, name) / "bin" / "python",
+            )
         )
         and not is_foreign(slot(directory, name))
     )
@@ -307,8 +316,8 @@ def usable_slots(directory: Path) -> list[str]:
 
 def slot(directory: Path, version: str) -> Path:
     """The directory of a slot: the copy that a package keeps, as long as it exchanges the other."""
-    kept = directory / f"{KEPT}{version}"
-    return kept if kept.is_dir() else directory / version
+    retained = directory / f"{KEPT}{version}"
+    return retained if retained.is_dir() else directory / version
 
 
 def is_foreign(place: Path) -> bool:
@@ -321,7 +330,7 @@ def is_foreign(place: Path) -> bool:
         except FileNotFoundError:  # a link that leads nowhere
             continue
         if here.st_uid or there.st_uid or there.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            say(
+            log_message(
                 f"{path} can be written by others than root, and {place} is not started: look what"
                 f" it holds, then run 'chown -R root:root {place}; chmod -R go-w {place}'"
             )
@@ -331,7 +340,7 @@ def is_foreign(place: Path) -> bool:
     return False
 
 
-def program(directory: Path, version: str) -> Path:
+def get_program_path(directory: Path, version: str) -> Path:
     """The program in a slot."""
     return slot(directory, version) / "bin" / "ncen-updater"
 
@@ -344,7 +353,7 @@ def read_boot() -> str | None:
         return None
 
 
-def say(text: str) -> None:
+def log_message(text: str) -> None:
     """Say a sentence where the service's log goes."""
     sys.stderr.write(f"failsafe: {text}\n")
     sys.stderr.flush()
@@ -353,10 +362,10 @@ def say(text: str) -> None:
 def hold_lock(directory: Path) -> int | None:
     """Keep the agent from changing the file meanwhile; go on without after ten seconds."""
     try:
-        descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError:
         return None
-    until = time.monotonic() + LOCK_S
+    until = time.monotonic() + LOCK_TIMEOUT_S
     while time.monotonic() < until:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -364,97 +373,107 @@ def hold_lock(directory: Path) -> int | None:
             time.sleep(0.05)
         else:
             return descriptor
-    say("somebody holds the lock; going on without it")
+    log_message("somebody holds the lock; going on without it")
     return descriptor
 
 
-def record(directory: Path, choice: Choice, usable: Sequence[str]) -> str | None:
+def record_decision(directory: Path, choice: StartDecision, usable: Sequence[str]) -> str | None:
     """Write what was chosen; return what is started, which is another if it cannot be written."""
     state = choice.state
     if choice.start is None or state is None:
         return None
     version = choice.start
     try:
-        if (directory / FILE).exists() and read_state(directory) is None:
-            (directory / FILE).replace(directory / f"{FILE}.damaged")
-        write_state(directory, state)
+        if (directory / STATE_FILE).exists() and read_selection(directory) is None:
+            (directory / STATE_FILE).replace(directory / f"{STATE_FILE}.damaged")
+        write_selection(directory, state)
     except OSError as error:
-        say(f"the start cannot be counted ({error.strerror})")
-        if state.state == TRYING and state.previous is not None and state.previous in usable:
-            say(f"agent {state.current} is not tried without: starting agent {state.previous}")
+        log_message(f"the start cannot be counted ({error.strerror})")
+        if state.state == ON_TRIAL and state.previous is not None and state.previous in usable:
+            log_message(
+                f"agent {state.current} is not tried without: starting agent {state.previous}"
+            )
             version = state.previous
     try:
         # Also where it could not be written: the other units start what the link leads to.
-        point_to(directory, version)
+        switch_link(directory, version)
     except OSError as error:
-        say(f"the link {LINK} cannot be changed ({error.strerror}); going on all the same")
+        log_message(
+            f"the link {CURRENT_LINK} cannot be changed ({error.strerror}); going on all the same"
+        )
     return version
 
 
 def count(directory: Path, broken: Collection[str] = ()) -> str | None:
     """Choose and count; return what is to be started."""
     descriptor = hold_lock(directory)
-    usable = [name for name in usable_slots(directory) if name not in broken]
+    usable = [name for name in list_usable_slots(directory) if name not in broken]
     now = datetime.now(UTC).isoformat()
-    choice = choose(read_state(directory), read_link(directory), usable, now, read_boot())
+    choice = decide_start(read_selection(directory), read_link(directory), usable, now, read_boot())
     if choice.why:
-        say(choice.why)
-    version = record(directory, choice, usable)
+        log_message(choice.why)
+    version = record_decision(directory, choice, usable)
     if descriptor is not None:
         os.close(descriptor)
     return version
 
 
-def start(directory: Path, words: Sequence[str]) -> int:
+def start_agent(directory: Path, arguments: Sequence[str]) -> int:
     """Choose, count, and become the agent. Returns only where nothing can be started."""
     broken: set[str] = set()
     while True:
         if os.access(directory, os.W_OK):
             version = count(directory, broken)
         else:
-            usable = [name for name in usable_slots(directory) if name not in broken]
-            version = _linked(read_link(directory), usable)
+            usable = [name for name in list_usable_slots(directory) if name not in broken]
+            version = _find_linked(read_link(directory), usable)
         if version is None:
-            say(f"make a slot anew: run {directory}/VERSION/release/install")
+            log_message(f"make a slot anew: run {directory}/VERSION/release/install")
             return 1
-        path = program(directory, version)
-        os.environ[STARTED_BY] = str(directory)
+        path = get_program_path(directory, version)
+        os.environ[DIRECTORY_VARIABLE] = str(directory)
         try:
-            os.execv(path, [str(path), *words])  # noqa: S606 - it becomes the agent
+            os.execv(path, [str(path), *arguments])  # noqa: S606 - it becomes the agent
         except OSError as error:
-            say(f"{path} cannot be started ({error.strerror})")
+            log_message(f"{path} cannot be started ({error.strerror})")
             broken.add(version)
 
 
-def resume(directory: Path, words: Sequence[str]) -> int:
+def run_resume(directory: Path, arguments: Sequence[str]) -> int:
     """Let the proven agent bring an open change to its end; return the exit status."""
     # Told to end, this waits for the agent, which was told too, and asks no other. A handler is not
     # inherited.
-    told: list[int] = []
+    reported: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: told.append(number))
+        signal.signal(number, lambda number, _: reported.append(number))
     status = 1
-    versions = in_turn(read_state(directory), read_link(directory), usable_slots(directory))
+    versions = order_for_resume(
+        read_selection(directory), read_link(directory), list_usable_slots(directory)
+    )
     for version in versions:
-        path = str(program(directory, version))
+        path = str(get_program_path(directory, version))
         try:
-            child = os.posix_spawn(path, [path, *words], os.environ)
+            child = os.posix_spawn(path, [path, *arguments], os.environ)
         except OSError as error:
-            say(f"{path} cannot be started ({error.strerror})")
+            log_message(f"{path} cannot be started ({error.strerror})")
             continue
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if (status >= 0 and status not in UNSAID) or told:
+        if (status >= 0 and status not in UNEXPLAINED_EXIT_CODES) or reported:
             break
-        say(f"agent {version} ended with {status} and may not have done it")
+        log_message(f"agent {version} ended with {status} and may not have done it")
     if not versions:
-        say(f"no slot can be started: run {directory}/VERSION/release/install")
+        log_message(f"no slot can be started: run {directory}/VERSION/release/install")
     return status if status >= 0 else 128 - status
 
 
-def check(directory: Path) -> int:
+def print_decision(directory: Path) -> int:
     """Say what would be started."""
-    state, link, usable = read_state(directory), read_link(directory), usable_slots(directory)
-    choice = choose(state, link, usable, "-", read_boot())
+    state, link, usable = (
+        read_selection(directory),
+        read_link(directory),
+        list_usable_slots(directory),
+    )
+    choice = decide_start(state, link, usable, "-", read_boot())
     sys.stdout.write(json.dumps({"start": choice.start, "why": choice.why}) + "\n")
     return 0 if choice.start is not None else 1
 
@@ -463,12 +482,12 @@ def main(arguments: Sequence[str]) -> int:
     """Be the program; the slots lie where this file lies."""
     directory = Path(__file__).resolve().parent
     if arguments and arguments[0] == "--check":
-        return check(directory)
+        return print_decision(directory)
     if arguments and arguments[0] == "--count":
         return 0 if count(directory) is not None else 1
     if arguments and arguments[0] == "resume":
-        return resume(directory, arguments)
-    return start(directory, arguments or ["serve"])
+        return run_resume(directory, arguments)
+    return start_agent(directory, arguments or ["serve"])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 #: Stands in the names of what is not finished.
-PARTIAL = ".partial-"
+PARTIAL_PREFIX = ".partial-"
 
 
 def fsync_directory(path: Path) -> None:
@@ -26,7 +26,7 @@ def fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def flush_filesystem(path: Path) -> None:
+def sync_filesystem(path: Path) -> None:
     """Flush everything of the file system of a path: for a tree of thousands of small files.
 
     One ``fsync`` a file would wait for one commit of the disk's journal each. Since Linux 5.8
@@ -65,12 +65,12 @@ def make_directory(path: Path, mode: int = 0o755, *, exactly: bool = False) -> N
 
 
 @contextlib.contextmanager
-def writing(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
+def open_for_replace(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
     """Open a temporary file beside ``path`` that takes its place, whole, when the block ends well.
 
     On an exception the temporary file is removed and ``path`` stays as it was.
     """
-    temporary = path.with_name(f".{path.name}{PARTIAL}{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}{PARTIAL_PREFIX}{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:
@@ -87,7 +87,7 @@ def writing(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def readable_by_all() -> Iterator[None]:
+def make_world_readable() -> Iterator[None]:
     """Let what is written in the block be read by all, whatever the mask of whoever runs this.
 
     For what a web server serves. The mask is the process's: other threads must not write then.
@@ -99,18 +99,18 @@ def readable_by_all() -> Iterator[None]:
         os.umask(before)
 
 
-def is_leftover(path: Path) -> bool:
+def is_partial_file(path: Path) -> bool:
     """Whether a file is what a write that was killed left under its temporary name."""
-    return path.name.startswith(".") and PARTIAL in path.name
+    return path.name.startswith(".") and PARTIAL_PREFIX in path.name
 
 
-def write(path: Path, content: bytes, mode: int = 0o644) -> None:
+def write_file(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Replace a file's content in one step."""
-    with writing(path, mode) as stream:
+    with open_for_replace(path, mode) as stream:
         stream.write(content)
 
 
-def rename(source: Path, target: Path) -> None:
+def rename_entry(source: Path, target: Path) -> None:
     """Rename within one directory or between two, and flush both."""
     source.rename(target)
     fsync_directory(target.parent)
@@ -118,9 +118,9 @@ def rename(source: Path, target: Path) -> None:
         fsync_directory(source.parent)
 
 
-def symlink(target: Path | str, link: Path) -> None:
+def replace_symlink(target: Path | str, link: Path) -> None:
     """Make or replace a symbolic link in one step."""
-    temporary = link.with_name(f".{link.name}{PARTIAL}{secrets.token_hex(4)}")
+    temporary = link.with_name(f".{link.name}{PARTIAL_PREFIX}{secrets.token_hex(4)}")
     temporary.symlink_to(target)
     try:
         temporary.replace(link)
@@ -130,7 +130,7 @@ def symlink(target: Path | str, link: Path) -> None:
     fsync_directory(link.parent)
 
 
-def remove(path: Path) -> None:
+def remove_file(path: Path) -> None:
     """Remove a file or link, if it is there, and flush its directory."""
     path.unlink(missing_ok=True)
     if path.parent.is_dir():

@@ -21,11 +21,11 @@ _TOO_MANY_PARTS = re.compile(
 )
 
 
-class NotReadable(OSError):
+class NotRegularFileError(OSError):
     """Something that is no regular file."""
 
 
-class TooLarge(OSError):
+class FileTooLargeError(OSError):
     """A file with more bytes than may be read."""
 
 
@@ -33,17 +33,17 @@ def open_file(path: Path) -> IO[bytes]:
     """Open a regular file for reading; a link to one is followed.
 
     Raises:
-        NotReadable: If it is something else, or the name cannot be one.
+        NotRegularFileError: If it is something else, or the name cannot be one.
         OSError: If it is not there or may not be read.
     """
     try:
         # Opening a pipe would wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except ValueError as error:  # a zero character, or half a character, in the name
-        raise NotReadable(f"not the name of a file: {error}") from error
+        raise NotRegularFileError(f"not the name of a file: {error}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise NotReadable("not a regular file")
+        raise NotRegularFileError("not a regular file")
     return os.fdopen(descriptor, "rb")
 
 
@@ -55,14 +55,14 @@ def read_file(path: Path, limit: int) -> bytes:
         limit: The most bytes that it may have.
 
     Raises:
-        NotReadable: If it is something else, or the name cannot be one.
-        TooLarge: If it has more bytes.
+        NotRegularFileError: If it is something else, or the name cannot be one.
+        FileTooLargeError: If it has more bytes.
         OSError: If it is not there or may not be read.
     """
     with open_file(path) as stream:
         content = stream.read(limit + 1)
     if len(content) > limit:
-        raise TooLarge(f"more than {limit} bytes")
+        raise FileTooLargeError(f"more than {limit} bytes")
     return content
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 
 
-def canonical_json(value: object) -> bytes:
+def encode_canonical_json(value: object) -> bytes:
     """Return the one byte form of a JSON value; refuses NaN and infinities."""
     text = json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
@@ -14,6 +14,6 @@ def canonical_json(value: object) -> bytes:
     return text.encode() + b"\n"
 
 
-def sha256_hex(content: bytes) -> str:
+def compute_sha256(content: bytes) -> str:
     """Return the SHA-256 digest in lower-case hexadecimal."""
     return hashlib.sha256(content).hexdigest()

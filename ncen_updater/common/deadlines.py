@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 
-class Deadlines:
+class DeadlineTimer:
     """Calls something once its time has come, if nobody takes that back before.
 
     What is called must not wait. The thread begins with the first deadline.
@@ -25,13 +25,15 @@ class Deadlines:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def after(self, seconds: float, call: Callable[[], None]) -> Callable[[], None]:
+    def schedule(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
         """Have something called after a time; returns what takes that back, at any time."""
         with self._changed:
             number = next(self._numbers)
-            self._due[number] = (self._clock() + seconds, call)
+            self._due[number] = (self._clock() + seconds, callback)
             if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._work, name="deadlines", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._run_due_calls, name="deadlines", daemon=True
+                )
                 self._thread.start()
             self._changed.notify()
 
@@ -50,7 +52,7 @@ class Deadlines:
         if thread is not None:
             thread.join()
 
-    def _work(self) -> None:
+    def _run_due_calls(self) -> None:
         while True:
             with self._changed:
                 if self._closed:

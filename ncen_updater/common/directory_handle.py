@@ -14,9 +14,9 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+NEW_FILE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+EXISTING_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class DirectoryHandle:
@@ -27,11 +27,11 @@ class DirectoryHandle:
     """
 
     def __init__(self, root: Path | int) -> None:
-        self._root = root if isinstance(root, int) else os.open(root, DIRECTORY)
+        self._root = root if isinstance(root, int) else os.open(root, DIRECTORY_FLAGS)
         self._parent: tuple[str, int] | None = None
 
     @classmethod
-    def without_links(cls, path: Path) -> DirectoryHandle:
+    def open_without_symlinks(cls, path: Path) -> DirectoryHandle:
         """Open a directory no part of whose path is a link.
 
         Raises:
@@ -39,79 +39,79 @@ class DirectoryHandle:
         """
         top = cls(Path(path.anchor))
         try:
-            return cls(top._walk(str(path.relative_to(path.anchor)).removeprefix(".")))
+            return cls(top._open_below(str(path.relative_to(path.anchor)).removeprefix(".")))
         finally:
             top.close()
 
     def close(self) -> None:
         """Let go of the directory."""
-        self._forget()
+        self._clear_cache()
         os.close(self._root)
 
-    def _forget(self) -> None:
+    def _clear_cache(self) -> None:
         if self._parent is not None:
             os.close(self._parent[1])
             self._parent = None
 
-    def _enter(self, path: str) -> tuple[int, str]:
+    def _open_parent(self, path: str) -> tuple[int, str]:
         """Return a descriptor of the directory of a path, and the last part of the path."""
         directory, _, name = path.rpartition("/")
         if self._parent is None or self._parent[0] != directory:
-            self._forget()
-            self._parent = (directory, self._walk(directory))
+            self._clear_cache()
+            self._parent = (directory, self._open_below(directory))
         return self._parent[1], name
 
-    def _walk(self, directory: str) -> int:
+    def _open_below(self, directory: str) -> int:
         here = os.dup(self._root)
         for part in directory.split("/") if directory else ():
             try:
-                below = os.open(part, DIRECTORY, dir_fd=here)
+                below = os.open(part, DIRECTORY_FLAGS, dir_fd=here)
             finally:
                 os.close(here)
             here = below
         return here
 
-    def make(self, path: str, mode: int = 0o700) -> None:
+    def make_directory(self, path: str, mode: int = 0o700) -> None:
         """Make a directory that only its owner may use, until its mode is set, unless given."""
-        parent, name = self._enter(path)
+        parent, name = self._open_parent(path)
         os.mkdir(name, mode, dir_fd=parent)
 
-    def link(self, path: str, target: str) -> None:
+    def make_symlink(self, path: str, target: str) -> None:
         """Make a symbolic link."""
-        parent, name = self._enter(path)
+        parent, name = self._open_parent(path)
         os.symlink(target, name, dir_fd=parent)
 
-    def create(self, path: str) -> int:
+    def create_file(self, path: str) -> int:
         """Make a file that is not there yet; return a descriptor to write to it."""
-        parent, name = self._enter(path)
-        return os.open(name, NEW_FILE, 0o600, dir_fd=parent)
+        parent, name = self._open_parent(path)
+        return os.open(name, NEW_FILE_FLAGS, 0o600, dir_fd=parent)
 
     def set_mode(self, path: str, mode: int) -> None:
         """Give a directory its permissions, once everything is in it."""
-        descriptor = self._walk(path)
+        descriptor = self._open_below(path)
         try:
             os.fchmod(descriptor, mode)
         finally:
             os.close(descriptor)
 
-    def open(self, path: str) -> int:
+    def open_file(self, path: str) -> int:
         """Open a file that is there; return a descriptor to read from it."""
-        parent, name = self._enter(path)
-        return os.open(name, OLD_FILE, dir_fd=parent)
+        parent, name = self._open_parent(path)
+        return os.open(name, EXISTING_FILE_FLAGS, dir_fd=parent)
 
-    def hard_link(self, path: str, source: DirectoryHandle, original: str) -> os.stat_result:
+    def make_hard_link(self, path: str, source: DirectoryHandle, original: str) -> os.stat_result:
         """Give a file below another directory a name here too; return what that name leads to."""
-        parent, name = self._enter(path)
-        there, old = source._enter(original)
+        parent, name = self._open_parent(path)
+        there, old = source._open_parent(original)
         os.link(old, name, src_dir_fd=there, dst_dir_fd=parent, follow_symlinks=False)
         return os.stat(name, dir_fd=parent, follow_symlinks=False)
 
-    def remove(self, path: str) -> None:
+    def remove_file(self, path: str) -> None:
         """Remove a file."""
-        parent, name = self._enter(path)
+        parent, name = self._open_parent(path)
         os.unlink(name, dir_fd=parent)
 
-    def ensure(self, path: str) -> None:
+    def ensure_directory(self, path: str) -> None:
         """Make a directory, and those that it is in, where they are missing."""
         here = os.dup(self._root)
         try:
@@ -119,17 +119,17 @@ class DirectoryHandle:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(part, 0o755, dir_fd=here)
                     os.fsync(here)
-                below = os.open(part, DIRECTORY, dir_fd=here)
+                below = os.open(part, DIRECTORY_FLAGS, dir_fd=here)
                 os.close(here)
                 here = below
         finally:
             os.close(here)
 
-    def replace(self, path: str, content: bytes) -> None:
+    def replace_file(self, path: str, content: bytes) -> None:
         """Write a file, or another in its place, in one step and flushed."""
-        parent, name = self._enter(path)
+        parent, name = self._open_parent(path)
         temporary = f".{name}.partial-{secrets.token_hex(4)}"
-        descriptor = os.open(temporary, NEW_FILE, 0o644, dir_fd=parent)
+        descriptor = os.open(temporary, NEW_FILE_FLAGS, 0o644, dir_fd=parent)
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(content)
@@ -143,53 +143,53 @@ class DirectoryHandle:
 
     def remove_tree(self, path: str) -> None:
         """Remove a directory with all that is in it; links in it are removed, not followed."""
-        parent, name = self._enter(path)
+        parent, name = self._open_parent(path)
         shutil.rmtree(name, dir_fd=parent)
         os.fsync(parent)
 
     def remove_directory(self, path: str) -> None:
         """Remove a directory that is empty."""
-        parent, name = self._enter(path)
+        parent, name = self._open_parent(path)
         os.rmdir(name, dir_fd=parent)
 
-    def descriptor(self) -> int:
+    def duplicate_descriptor(self) -> int:
         """Return another descriptor of the directory; whoever asks closes it."""
         return os.dup(self._root)
 
-    def may_write(self) -> bool:
+    def is_writable(self) -> bool:
         """Whether entries can be made here by the user that runs."""
         return os.access(".", os.W_OK | os.X_OK, dir_fd=self._root, effective_ids=True)
 
-    def room(self) -> os.statvfs_result:
+    def stat_filesystem(self) -> os.statvfs_result:
         """What is free on the file system."""
         return os.fstatvfs(self._root)
 
-    def below(self, path: str) -> DirectoryHandle:
+    def open_directory(self, path: str) -> DirectoryHandle:
         """Open a directory below this one."""
-        return DirectoryHandle(self._walk(path))
+        return DirectoryHandle(self._open_below(path))
 
-    def move(self, path: str, other: DirectoryHandle, new: str) -> None:
+    def move_entry(self, path: str, other: DirectoryHandle, new: str) -> None:
         """Move an entry below another directory of the same file system."""
-        parent, name = self._enter(path)
-        there, new_name = other._enter(new)
+        parent, name = self._open_parent(path)
+        there, new_name = other._open_parent(new)
         os.rename(name, new_name, src_dir_fd=parent, dst_dir_fd=there)
 
-    def stat(self, path: str) -> os.stat_result:
+    def stat_entry(self, path: str) -> os.stat_result:
         """Look at an entry itself; the empty path is the directory."""
         if not path:
             return os.fstat(self._root)
-        parent, name = self._enter(path)
+        parent, name = self._open_parent(path)
         return os.stat(name, dir_fd=parent, follow_symlinks=False)
 
-    def target(self, path: str) -> str:
+    def read_link(self, path: str) -> str:
         """Where a symbolic link leads to."""
-        parent, name = self._enter(path)
+        parent, name = self._open_parent(path)
         return os.readlink(name, dir_fd=parent)
 
     @contextlib.contextmanager
-    def scan(self, path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+    def scan_directory(self, path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
         """Open a directory to read its entries."""
-        descriptor = self._walk(path)
+        descriptor = self._open_below(path)
         try:
             with os.scandir(descriptor) as items:
                 yield items
@@ -198,12 +198,12 @@ class DirectoryHandle:
 
     def set_owner(self, path: str, uid: int, gid: int) -> None:
         """Give an entry, not what a link leads to, its owner and group."""
-        parent, name = self._enter(path) if path else (self._root, ".")
+        parent, name = self._open_parent(path) if path else (self._root, ".")
         os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
 
-    def set_time(self, path: str, mtime_ns: int) -> None:
+    def set_modification_time(self, path: str, mtime_ns: int) -> None:
         """Give an entry, not what a link leads to, the time at which it was last written."""
-        parent, name = self._enter(path) if path else (self._root, ".")
+        parent, name = self._open_parent(path) if path else (self._root, ".")
         times = (mtime_ns, mtime_ns)
         os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
 
@@ -211,7 +211,7 @@ class DirectoryHandle:
         """Flush the names of this directory."""
         os.fsync(self._root)
 
-    def sync(self) -> None:
+    def sync_filesystem(self) -> None:
         """Flush the whole file system: one wait for thousands of entries."""
         syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
         if syncfs is None:
@@ -220,7 +220,7 @@ class DirectoryHandle:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
 
-    def flush(self, paths: Iterable[str]) -> None:
+    def flush_files(self, paths: Iterable[str]) -> None:
         """Flush what is below to the disk: one ``syncfs`` where the C library has it.
 
         Args:
@@ -233,7 +233,7 @@ class DirectoryHandle:
                 raise OSError(number, os.strerror(number))
             return
         for path in paths:
-            parent, name = self._enter(path)
+            parent, name = self._open_parent(path)
             descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=parent)
             try:
                 os.fsync(descriptor)

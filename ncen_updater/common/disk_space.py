@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from ncen_updater.common.errors import SpaceShort, causes
+from ncen_updater.common.errors import InsufficientSpaceError, causes
 from ncen_updater.common.messages import DISK_FULL
 
 SQLITE_FULL = 13
@@ -17,13 +17,13 @@ SQLITE_FULL = 13
 MARGIN_BYTES = 16 << 20  # so that the journal beside it can still be written
 
 
-def free_bytes(place: Path) -> int:
+def get_free_bytes(path: Path) -> int:
     """Return the bytes that an ordinary account may still write at a place.
 
     Raises:
         OSError: If it cannot be looked at.
     """
-    usage = os.statvfs(place)
+    usage = os.statvfs(path)
     return usage.f_bavail * usage.f_frsize
 
 
@@ -34,27 +34,27 @@ def find_full(places: Iterable[Path]) -> tuple[Path, int] | None:
     """
     for place in places:
         with contextlib.suppress(OSError):
-            if (free := free_bytes(place)) < MARGIN_BYTES:
+            if (free := get_free_bytes(place)) < MARGIN_BYTES:
                 return place, free
     return None
 
 
-def require_space(directory: Path, needed: int) -> None:
+def require_space(directory: Path, needed_bytes: int) -> None:
     """Refuse work that the disk has no room for.
 
     Raises:
-        SpaceShort: With the figures.
+        InsufficientSpaceError: With the figures.
     """
-    free = free_bytes(directory)
-    if needed + MARGIN_BYTES > free:
-        raise space_short(directory, needed)
+    free = get_free_bytes(directory)
+    if needed_bytes + MARGIN_BYTES > free:
+        raise make_space_error(directory, needed_bytes)
 
 
-def space_short(directory: Path, needed: int) -> SpaceShort:
+def make_space_error(directory: Path, needed: int) -> InsufficientSpaceError:
     """Return the refusal of work that needs more room than there is, with the figures."""
-    free = free_bytes(directory)
+    free = get_free_bytes(directory)
     total = needed + MARGIN_BYTES
-    return SpaceShort(
+    return InsufficientSpaceError(
         path=directory, needed_bytes=total, free_bytes=free, missing_bytes=max(total - free, 1)
     )
 
@@ -80,7 +80,7 @@ def is_closed_here(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> b
     return closed
 
 
-def is_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
     """Whether an error says that a disk, or a person's share of it, is full."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -88,13 +88,15 @@ def is_full(error: BaseException) -> bool:
     return isinstance(code, int) and code & 0xFF == SQLITE_FULL
 
 
-def disk_full(error: BaseException, place: object = "") -> SpaceShort | None:
+def find_disk_full_error(error: BaseException, place: object = "") -> InsufficientSpaceError | None:
     """Return the error in our words where a full disk is behind it, however deep; else None.
 
     Args:
         error: What nobody else has words for.
         place: What was written, where the error itself does not tell.
     """
-    for here in filter(is_full, causes(error)):
-        return SpaceShort(DISK_FULL, path=getattr(here, "filename", None) or place or "-")
+    for here in filter(is_disk_full, causes(error)):
+        return InsufficientSpaceError(
+            DISK_FULL, path=getattr(here, "filename", None) or place or "-"
+        )
     return None

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, LazyText
 
 
-def jsonable(value: object, language: str = DEFAULT_LANGUAGE) -> object:
+def to_json_value(value: object, language: str = DEFAULT_LANGUAGE) -> object:
     """Return a value in the forms that JSON has; times in UTC, everything unknown as its text."""
-    if isinstance(value, Text):
+    if isinstance(value, LazyText):
         return value.render(language)
     if value is None or isinstance(value, bool | int | float):
         return value
@@ -22,18 +22,18 @@ def jsonable(value: object, language: str = DEFAULT_LANGUAGE) -> object:
         return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            field.name: jsonable(getattr(value, field.name), language)
+            field.name: to_json_value(getattr(value, field.name), language)
             for field in dataclasses.fields(value)
         }
     if isinstance(value, Mapping):
-        return {str(key): jsonable(item, language) for key, item in value.items()}
+        return {str(key): to_json_value(item, language) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [jsonable(item, language) for item in value]
+        return [to_json_value(item, language) for item in value]
     return str(value)
 
 
-def error_document(
-    error: UpdaterError, state: Sequence[Text], language: str = DEFAULT_LANGUAGE
+def error_to_json(
+    error: UpdaterError, state: Sequence[LazyText], language: str = DEFAULT_LANGUAGE
 ) -> dict[str, object]:
     """Return an error as JSON has it.
 
@@ -44,10 +44,10 @@ def error_document(
     """
     return {
         "code": error.code,
-        "what": error.what_text.render(language),
+        "what": error.title_text.render(language),
         # Whole sentences one after the other; none is built from parts.
         "state": " ".join(sentence.render(language) for sentence in state),
         "remedy": error.remedy_text.render(language),
-        "detail": None if error.told is None else error.told.render(language),
-        "values": jsonable(error.values, language),
+        "detail": None if error.detail_text is None else error.detail_text.render(language),
+        "values": to_json_value(error.values, language),
     }

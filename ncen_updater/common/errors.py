@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Self
 
-from ncen_updater.common.i18n import Text
-from ncen_updater.common.messages import SPACE_SHORT, UNNAMED, ExitCode, Message
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.messages import INSUFFICIENT_SPACE, UNNAMED, ErrorMessage, ExitCode
 
 #: The words of a lower layer, as they stand.
 DETAIL = "{detail}"
@@ -37,7 +37,7 @@ class UpdaterError(Exception):
         **values: Values for the places of the two sentences; also part of ``--json``.
     """
 
-    message: Message = UNNAMED
+    message: ErrorMessage = UNNAMED
     #: Numbers of the codes that belong to a class beside its own: as which class an error of
     #: another process arrives, since only its code crosses.
     family: range = range(0)
@@ -47,24 +47,24 @@ class UpdaterError(Exception):
 
     def __init__(
         self,
-        message: Message | None = None,
+        message: ErrorMessage | None = None,
         /,
         *,
-        state: Text | None = None,
-        detail: str | Text | None = None,
+        state: LazyText | None = None,
+        detail: str | LazyText | None = None,
         **values: object,
     ) -> None:
         self.message = message or type(self).message
-        said = self.message.state
-        self.state = Text(said, values) if state is None and said is not None else state
+        value = self.message.state
+        self.state = LazyText(value, values) if state is None and value is not None else state
         self.detail = None if detail is None else str(detail)
-        self._detail = detail if isinstance(detail, Text) else None
+        self._detail = detail if isinstance(detail, LazyText) else None
         self.values = values
-        super().__init__(self.what_text.render())
+        super().__init__(self.title_text.render())
 
-    def privately(self, said: str | None) -> Self:
+    def with_raw_error(self, raw_error: str | None) -> Self:
         """Keep what may hold rows, for a file that root alone reads."""
-        self.private = said or None
+        self.private = raw_error or None
         return self
 
     @property
@@ -78,29 +78,29 @@ class UpdaterError(Exception):
         return self.message.exit_code
 
     @property
-    def what_text(self) -> Text:
+    def title_text(self) -> LazyText:
         """What happened."""
-        return Text(self.message.what, self.values)
+        return LazyText(self.message.what, self.values)
 
     @property
-    def remedy_text(self) -> Text:
+    def remedy_text(self) -> LazyText:
         """What to do."""
-        return Text(self.message.remedy, self.values)
+        return LazyText(self.message.remedy, self.values)
 
     @property
-    def told(self) -> Text | None:
+    def detail_text(self) -> LazyText | None:
         """The detail as a person reads it."""
         if self.detail is None:
             return None
-        return self._detail or Text(DETAIL, {"detail": self.detail})
+        return self._detail or LazyText(DETAIL, {"detail": self.detail})
 
     def __str__(self) -> str:
         detail = f" ({self.detail})" if self.detail else ""
-        return f"{self.code}: {self.what_text}{detail}"
+        return f"{self.code}: {self.title_text}{detail}"
 
 
-class SpaceShort(UpdaterError):
+class InsufficientSpaceError(UpdaterError):
     """Too little room."""
 
-    message = SPACE_SHORT
+    message = INSUFFICIENT_SPACE
     family = range(3110, 3111)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 
 
 class Severity(StrEnum):
@@ -31,6 +31,6 @@ class Finding:
 
     code: str
     severity: Severity
-    what: Text
-    remedy: Text
+    what: LazyText
+    remedy: LazyText
     figures: Mapping[str, object] = field(default_factory=dict)

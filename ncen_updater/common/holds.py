@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, tzinfo
 
-from ncen_updater.common.cli.characters import clean
+from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.render import format_time
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
 
-def hold_words(hold: Mapping[str, str | None], zone: tzinfo | None = None) -> Text:
+def format_hold(hold: Mapping[str, str | None], zone: tzinfo | None = None) -> LazyText:
     """Say since when upgrades are on hold, until when, and who set that.
 
     Args:
@@ -18,11 +18,12 @@ def hold_words(hold: Mapping[str, str | None], zone: tzinfo | None = None) -> Te
         zone: Zone of the site; that of the machine by default.
     """
     values: dict[str, object] = {
-        "by": clean(hold["by"] or "-"), "reason": clean(hold["reason"] or "-"),
+        "by": strip_control_characters(hold["by"] or "-"),
+        "reason": strip_control_characters(hold["reason"] or "-"),
         "since": format_time(datetime.fromisoformat(hold["since"] or ""), zone),
-    }  # fmt: skip
+    }
     until = hold.get("until")
     if until is None:
-        return Text(N_("Upgrades are on hold since {since}, set by {by}: {reason}"), values)
+        return LazyText(N_("Upgrades are on hold since {since}, set by {by}: {reason}"), values)
     words = N_("Upgrades are on hold since {since} until {until}, set by {by}: {reason}")
-    return Text(words, {**values, "until": format_time(datetime.fromisoformat(until), zone)})
+    return LazyText(words, {**values, "until": format_time(datetime.fromisoformat(until), zone)})

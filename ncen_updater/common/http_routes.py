@@ -9,10 +9,10 @@ from typing import TypeVar
 
 from ncen_updater.common import messages as m
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import ExitCode, Message
+from ncen_updater.common.messages import ErrorMessage, ExitCode
 
 #: What stands in braces in an address.
-PARTS: Mapping[str, str] = {
+PATH_PATTERNS: Mapping[str, str] = {
     "id": r"[a-z2-7]{8}",
     "number": r"[1-9][0-9]{0,17}",
     "binding": r"[0-9a-f]{64}",
@@ -32,11 +32,11 @@ class Route:
     method: str
     address: str
 
-    def names(self, path: str) -> dict[str, str] | None:
+    def match_path(self, path: str) -> dict[str, str] | None:
         """Return the parts of an address that fits, None if it does not."""
         pattern = re.sub(
             r"\\{([a-z]+)\\}",
-            lambda p: f"(?P<{p[1]}>{PARTS[p[1]]})",
+            lambda p: f"(?P<{p[1]}>{PATH_PATTERNS[p[1]]})",
             re.escape(self.address),
         )
         found = re.fullmatch(pattern, path)
@@ -50,35 +50,35 @@ def find_routes(
     path: str, routes: Iterable[AnyRoute]
 ) -> Mapping[str, tuple[AnyRoute, dict[str, str]]]:
     """Return by method what is at an address, and the parts of that."""
-    found = ((route, route.names(path)) for route in routes)
+    found = ((route, route.match_path(path)) for route in routes)
     return {route.method: (route, names) for route, names in found if names is not None}
 
 
 #: Status for an error, and for an exit code where the error itself does not say more.
-_STATUS: Mapping[Message, int] = {
-    m.NO_SUCH_THING: 404,
+_STATUS: Mapping[ErrorMessage, int] = {
+    m.API_PATH_UNKNOWN: 404,
     m.METHOD_NOT_ALLOWED: 405,
     m.TOO_LARGE: 413,
     m.NOT_ALLOWED: 403,
-    m.LOSS_FOR_APPROVERS: 403,
-    m.ROOT_IS_NOBODY: 403,
+    m.DATA_LOSS_NEEDS_APPROVER: 403,
+    m.APPROVER_IS_SHARED_ACCOUNT: 403,
     m.NOTHING_TO_APPROVE: 409,
     m.NOTHING_TO_CONFIRM: 409,
-    m.TOO_MANY_ACTS: 429,
-    m.TOO_MANY_ORDERS: 429,
+    m.TOO_MANY_ACTIONS: 429,
+    m.TOO_MANY_JOBS: 429,
     m.TOO_MANY_INSPECTIONS: 429,
-    m.INSPECTION_GOES_ON: 503,
+    m.INSPECTION_RUNNING: 503,
     m.TOO_MANY_STREAMS: 503,
     m.TOO_MANY_CONNECTIONS: 503,
     m.CONSOLE_NO_SESSION: 401,
-    m.CONSOLE_NOT_IN: 401,
+    m.CONSOLE_NOT_LOGGED_IN: 401,
     m.CONSOLE_PASSWORD: 401,
     m.CONSOLE_EXPIRED: 400,
     m.CONSOLE_SECOND_SECRET: 400,
-    m.CONSOLE_WAIT: 429,
+    m.CONSOLE_LOGIN_THROTTLED: 429,
     m.CONSOLE_NO_LOGIN: 503,
-    m.CONSOLE_KEY: 403,
-    m.CONSOLE_FOREIGN: 403,
+    m.CONSOLE_LINK_EXPIRED: 403,
+    m.CONSOLE_CROSS_SITE: 403,
     m.CONSOLE_NO_PAGE: 404,
     m.CONSOLE_TOO_MUCH: 429,
     m.CONSOLE_BUSY: 503,

@@ -18,36 +18,36 @@ from typing import Any
 from cheroot import wsgi
 from cheroot.server import HTTPConnection, HTTPRequest
 
-from ncen_updater.common.deadlines import Deadlines
-from ncen_updater.common.unix_socket import connect
+from ncen_updater.common.deadlines import DeadlineTimer
+from ncen_updater.common.unix_socket import connect_unix_socket
 
 logger = logging.getLogger(__name__)
 
 #: So long may the head of a request take to arrive, the whole of it, and its answer besides; a
 #: stream has no end.
-HEAD_S = 3.0
-REQUEST_S = 20.0
-ANSWER_S = 60.0
+HEADER_TIMEOUT_S = 3.0
+REQUEST_TIMEOUT_S = 20.0
+RESPONSE_TIMEOUT_S = 60.0
 #: Between two bytes of a request, and between two requests of a connection.
 TIMEOUT_S = 10
-MAX_HEADERS = 16_384
+MAX_HEADER_BYTES = 16_384
 #: What is more is not heard at all; what a form may have is for each program to say.
-MAX_BODY = 1_000_000
+MAX_BODY_BYTES = 1_000_000
 #: So many threads are there from the start, and so many more come at a time when all have work.
-FIRST_THREADS, MORE_THREADS = 4, 4
+INITIAL_THREADS, THREAD_INCREMENT = 4, 4
 #: Requests that wait for a thread.
-WAITING = 32
+MAX_QUEUED_CONNECTIONS = 32
 #: Those that were not taken in yet: more than one program has open files. Past it whoever does not
 #: wait is refused by the kernel, whoever they are.
 BACKLOG = 1024
 #: Between two looks for connections whose time is over; also how long an end may take.
-LOOK_S = 2.0
-SHUTDOWN_S = 5
+IDLE_CHECK_S = 2.0
+SHUTDOWN_TIMEOUT_S = 5
 #: Name in the environment of a request: called by an answer that has no end.
-NO_END = "ncen_updater.no_end"
+LIFT_DEADLINE_KEY = "ncen_updater.no_end"
 
 
-class HeadedRequest(HTTPRequest):
+class HeaderAwareRequest(HTTPRequest):
     """A request that tells its connection when its head is here."""
 
     def parse_request(self) -> None:
@@ -68,7 +68,7 @@ class HeadedRequest(HTTPRequest):
 class LimitedConnection(HTTPConnection):
     """A connection that is given a thread when it says something, and not before."""
 
-    RequestHandlerClass = HeadedRequest
+    RequestHandlerClass = HeaderAwareRequest
     server: LimitedServer
     waited_for = False
 
@@ -77,15 +77,18 @@ class LimitedConnection(HTTPConnection):
 
         Who sends a byte now and then keeps each single time limit, and would keep the thread.
         """
-        head, whole = self._after(HEAD_S, socket.SHUT_RD), self._after(REQUEST_S, socket.SHUT_RD)
-        answer = self._after(REQUEST_S + ANSWER_S, socket.SHUT_RDWR)
+        head, whole = (
+            self._schedule_shutdown(HEADER_TIMEOUT_S, socket.SHUT_RD),
+            self._schedule_shutdown(REQUEST_TIMEOUT_S, socket.SHUT_RD),
+        )
+        answer = self._schedule_shutdown(REQUEST_TIMEOUT_S + RESPONSE_TIMEOUT_S, socket.SHUT_RDWR)
         self.head_is_here, self.without_end = head, answer
         try:
             return bool(super().communicate())  # type: ignore[no-untyped-call]
         finally:
             for cancel in (head, whole, answer):
                 cancel()
-            self.server.served(self)
+            self.server.on_request_done(self)
 
     def close(self) -> None:
         """Close it, and let go of what could not be sent.
@@ -97,23 +100,23 @@ class LimitedConnection(HTTPConnection):
         finally:
             with contextlib.suppress(OSError):
                 self.wfile.close()
-            self.server.left(self)
+            self.server.on_connection_closed(self)
 
-    def _after(self, seconds: float, how: int) -> Callable[[], None]:
-        return self.server.deadlines.after(seconds, lambda: self._end(how))
+    def _schedule_shutdown(self, seconds: float, how: int) -> Callable[[], None]:
+        return self.server.deadlines.schedule(seconds, lambda: self._shut_down(how))
 
-    def _end(self, how: int) -> None:
+    def _shut_down(self, how: int) -> None:
         with contextlib.suppress(OSError):
             self.socket.shutdown(how)
 
-    def refuse(self, answer: bytes) -> None:
+    def reject_connection(self, answer: bytes) -> None:
         """Say why it is not served, as far as that is read at once, and end it.
 
         Whoever has it now, a thread or the list of those that wait, sees its end and closes it.
         """
         with contextlib.suppress(OSError):
             self.socket.send(answer, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        self._end(socket.SHUT_RDWR)
+        self._shut_down(socket.SHUT_RDWR)
 
 
 class LimitedGateway(wsgi.Gateway_10):
@@ -122,7 +125,7 @@ class LimitedGateway(wsgi.Gateway_10):
     def get_environ(self) -> dict[str, Any]:  # type: ignore[override]
         """Return what the application is given."""
         environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]
-        environ[NO_END] = self.req.conn.without_end
+        environ[LIFT_DEADLINE_KEY] = self.req.conn.without_end
         return environ
 
 
@@ -130,7 +133,7 @@ class LimitedServer(wsgi.Server):
     """A server of such connections, of which it looks at each before it gives it a thread.
 
     Args:
-        place: Where it listens: an address and a port, or a Unix socket.
+        address: Where it listens: an address and a port, or a Unix socket.
         application: WSGI.
         threads: At most so many.
         listener: The Unix socket, which was made for us, with its rights.
@@ -139,46 +142,46 @@ class LimitedServer(wsgi.Server):
     ConnectionClass = LimitedConnection
     GatewayClass = LimitedGateway
 
-    expiration_interval = LOOK_S
-    max_request_header_size = MAX_HEADERS
-    max_request_body_size = MAX_BODY
+    expiration_interval = IDLE_CHECK_S
+    max_request_header_size = MAX_HEADER_BYTES
+    max_request_body_size = MAX_BODY_BYTES
 
     def __init__(
         self,
-        place: tuple[str, int] | Path,
+        address: tuple[str, int] | Path,
         application: Callable[..., object],
         *,
         threads: int,
         listener: socket.socket | None = None,
     ) -> None:
         super().__init__(
-            place if isinstance(place, tuple) else str(place),
+            address if isinstance(address, tuple) else str(address),
             application,
-            numthreads=FIRST_THREADS,
+            numthreads=INITIAL_THREADS,
             max=threads,
             server_name="ncen-updater",
             request_queue_size=BACKLOG,
             timeout=TIMEOUT_S,
-            shutdown_timeout=SHUTDOWN_S,
-            accepted_queue_size=WAITING,
+            shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+            accepted_queue_size=MAX_QUEUED_CONNECTIONS,
             accepted_queue_timeout=TIMEOUT_S,
         )
         self.gateway = self.GatewayClass
-        self._place, self._listener = place, listener
-        self.deadlines = Deadlines()
-        self._busy, self._threads, self._counting = 0, FIRST_THREADS, threading.Lock()
+        self._place, self._listener = address, listener
+        self.deadlines = DeadlineTimer()
+        self._busy, self._threads, self._counting = 0, INITIAL_THREADS, threading.Lock()
 
     # ---- who comes in ----------------------------------------------------------------------------
 
-    def admit(self, conn: LimitedConnection) -> bytes | None:
+    def admit_connection(self, conn: LimitedConnection) -> bytes | None:
         """Look at a connection that is new; return what it hears if it is not served."""
         raise NotImplementedError
 
-    def left(self, conn: LimitedConnection) -> None:
+    def on_connection_closed(self, conn: LimitedConnection) -> None:
         """Know that a connection is closed; told of each once or more."""
         del conn
 
-    def served(self, conn: LimitedConnection) -> None:
+    def on_request_done(self, conn: LimitedConnection) -> None:
         """Know that a thread has done with a connection, for now."""
         del conn
         with self._counting:
@@ -190,28 +193,28 @@ class LimitedServer(wsgi.Server):
         So those that connect and say nothing take no thread from anybody, and their time ends, too.
         """
         if conn.waited_for:
-            self._have_a_thread()
+            self._reserve_thread()
             super().process_conn(conn)
             return
         conn.waited_for = True
-        refused = self.admit(conn)
+        refused = self.admit_connection(conn)
         if refused is None:
             self.put_conn(conn)
         else:
-            conn.refuse(refused)
+            conn.reject_connection(refused)
             conn.close()
 
-    def _have_a_thread(self) -> None:
+    def _reserve_thread(self) -> None:
         with self._counting:
             self._busy += 1
             if self._busy > self._threads < self.requests.max:
-                self.requests.grow(MORE_THREADS)
-                self._threads += MORE_THREADS
+                self.requests.grow(THREAD_INCREMENT)
+                self._threads += THREAD_INCREMENT
 
     # ---- from its begin to its end ---------------------------------------------------------------
 
     @contextmanager
-    def answering(self, name: str) -> Iterator[None]:
+    def serve_in_thread(self, name: str) -> Iterator[None]:
         """Answer in a thread of that name while the block runs.
 
         Raises:
@@ -223,7 +226,7 @@ class LimitedServer(wsgi.Server):
         try:
             yield
         finally:
-            waking = self._waker()
+            waking = self._make_wakeup()
             ending = threading.Thread(target=self.stop)
             ending.start()
             with contextlib.suppress(OSError):  # somebody who connects ends its sleep
@@ -232,12 +235,12 @@ class LimitedServer(wsgi.Server):
             thread.join()
             self.deadlines.close()
 
-    def _waker(self) -> Callable[[], socket.socket]:
+    def _make_wakeup(self) -> Callable[[], socket.socket]:
         place = self._place
         if isinstance(place, Path):
-            return lambda: connect(place, LOOK_S)
+            return lambda: connect_unix_socket(place, IDLE_CHECK_S)
         address, port = self.socket.getsockname()[:2]
-        return lambda: socket.create_connection((address, port), LOOK_S)
+        return lambda: socket.create_connection((address, port), IDLE_CHECK_S)
 
     def bind_unix_socket(self, bind_addr: object) -> None:
         """Take the socket that was made for us, with its rights."""

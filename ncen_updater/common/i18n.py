@@ -25,23 +25,27 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
-from ncen_updater.common.cli.characters import END, ISOLATE, clean
+from ncen_updater.common.cli.characters import (
+    FIRST_STRONG_ISOLATE,
+    POP_ISOLATE,
+    strip_control_characters,
+)
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_LANGUAGE = "en"
-Written = TypeVar("Written")
+Translation = TypeVar("Translation")
 DOMAIN = "ncen_updater"
 # Names alone: a template of another process, or one that a translator broke, reaches no attribute
 # and sets no width.
-PLACE = re.compile(r"\{([A-Za-z_]\w*)\}")
+PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}")
 LOCALE_DIR = Path(__file__).parents[1] / "locale"
 #: Catalogues of the site's own; ``NCEN_LOCALE_DIR`` names another place.
 SITE_LOCALE_DIR = "/etc/ncen-updater/locale"
 #: As the directories of catalogues are named: fr, pt_BR, sr@latin, zh_Hant_TW.
-LANGUAGE = re.compile(r"[a-z]{2,3}(_[A-Z][a-z]{3})?(_([A-Z]{2}|\d{3}))?(@[a-z]+)?")
+LANGUAGE_PATTERN = re.compile(r"[a-z]{2,3}(_[A-Z][a-z]{3})?(_([A-Z]{2}|\d{3}))?(@[a-z]+)?")
 #: What people, browsers and locales write: any case, and either line between the parts.
-_ASKED = re.compile(
+_REQUESTED_LANGUAGE = re.compile(
     r"([a-z]{2,3})(?:[-_]([a-z]{4}))?(?:[-_]([a-z]{2}|\d{3}))?(?:\.[\w-]*)?(?:@([a-z]+))?",
     re.IGNORECASE,
 )
@@ -49,13 +53,13 @@ _ASKED = re.compile(
 _RIGHT_TO_LEFT = frozenset(
     {"ar", "arc", "ckb", "dv", "fa", "he", "ks", "nqo", "ps", "sd", "syr", "ug", "ur", "yi"}
 )
-_SCRIPTS = frozenset({"Adlm", "Arab", "Hebr", "Nkoo", "Rohg", "Syrc", "Thaa"})
+_RIGHT_TO_LEFT_SCRIPTS = frozenset({"Adlm", "Arab", "Hebr", "Nkoo", "Rohg", "Syrc", "Thaa"})
 #: Modifiers of locales to the script that they stand for.
-_MODIFIERS = {"latin": "Latn", "cyrillic": "Cyrl", "devanagari": "Deva", "arabic": "Arab"}
+_SCRIPT_BY_MODIFIER = {"latin": "Latn", "cyrillic": "Cyrl", "devanagari": "Deva", "arabic": "Arab"}
 #: A count as a text has it: 1234, or with its thousands apart.
-_COUNT = re.compile(r"\d{1,3}(?:[,\u202f\u00a0]\d{3})+|\d+")
+_COUNT_PATTERN = re.compile(r"\d{1,3}(?:[,\u202f\u00a0]\d{3})+|\d+")
 #: In place of a number that is not known: as of very many.
-_MANY = 100
+_UNKNOWN_COUNT = 100
 
 
 def N_(template: str) -> str:  # noqa: N802 - the gettext name, which its tools look for
@@ -66,12 +70,12 @@ def N_(template: str) -> str:  # noqa: N802 - the gettext name, which its tools 
 # ---- which language ------------------------------------------------------------------------------
 
 
-def candidates(asked: str) -> tuple[str, ...]:
+def list_catalog_names(requested: str) -> tuple[str, ...]:
     """Return the names under which a language may have a catalogue, the nearest first; pure.
 
     ``pt-br.UTF-8`` is ``pt_BR``, then ``pt``; what is no language at all has none.
     """
-    found = _ASKED.fullmatch(asked)
+    found = _REQUESTED_LANGUAGE.fullmatch(requested)
     if found is None:
         return ()
     language, script, country, modifier = found.groups()
@@ -86,17 +90,19 @@ def candidates(asked: str) -> tuple[str, ...]:
     )
 
 
-def language_of(*asked: str) -> str | None:
+def match_language(*requested: str) -> str | None:
     """Return the first language that is asked for and of which there is a catalogue.
 
     Args:
-        *asked: In the order in which they are liked.
+        *requested: In the order in which they are liked.
     """
-    known = languages()
-    return next((name for one in asked for name in candidates(one) if name in known), None)
+    known = list_languages()
+    return next(
+        (name for one in requested for name in list_catalog_names(one) if name in known), None
+    )
 
 
-def language_from_environment(environment: Mapping[str, str] | None = None) -> str:
+def read_language_from_environment(environment: Mapping[str, str] | None = None) -> str:
     """Return the language that the locale variables ask for, English if none is known.
 
     As the C library reads them: the first of LC_ALL, LC_MESSAGES and LANG that is set, and the list
@@ -110,36 +116,38 @@ def language_from_environment(environment: Mapping[str, str] | None = None) -> s
     names = (env.get(name, "") for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
     locale = next((name for name in names if name), "C")
     listed = [] if locale in ("C", "POSIX") else env.get("LANGUAGE", "").split(":")
-    return language_of(own, *listed, locale) or DEFAULT_LANGUAGE
+    return match_language(own, *listed, locale) or DEFAULT_LANGUAGE
 
 
-def right_to_left(language: str) -> bool:
+def is_right_to_left(language: str) -> bool:
     """Whether a language is written from right to left; pure."""
-    found = _ASKED.fullmatch(language)
+    found = _REQUESTED_LANGUAGE.fullmatch(language)
     if found is None:
         return False
-    script = _MODIFIERS.get(found[4] or "", (found[2] or "").title())
-    return script in _SCRIPTS if script else found[1].lower() in _RIGHT_TO_LEFT
+    script = _SCRIPT_BY_MODIFIER.get(found[4] or "", (found[2] or "").title())
+    return script in _RIGHT_TO_LEFT_SCRIPTS if script else found[1].lower() in _RIGHT_TO_LEFT
 
 
-def tag_of_page(language: str) -> str:
+def make_language_tag(language: str) -> str:
     """Return the tag of a language as pages have it (BCP 47), such as ``pt-BR``; pure."""
     name, _, modifier = language.partition("@")
     first, *rest = name.split("_")
-    script = [_MODIFIERS[modifier]] if modifier in _MODIFIERS else []
+    script = [_SCRIPT_BY_MODIFIER[modifier]] if modifier in _SCRIPT_BY_MODIFIER else []
     return "-".join([first, *script, *rest])
 
 
-def of_language(said: Mapping[str, Written], language: str) -> Written | None:
+def choose_translation(
+    translations: Mapping[str, Translation], language: str
+) -> Translation | None:
     """Return what was written in a language, or in English, by who wrote in several; pure."""
-    names = (*candidates(language), DEFAULT_LANGUAGE)
-    return next((said[name] for name in names if name in said), None)
+    names = (*list_catalog_names(language), DEFAULT_LANGUAGE)
+    return next((translations[name] for name in names if name in translations), None)
 
 
 # ---- catalogues ----------------------------------------------------------------------------------
 
 
-class _Nothing(gettext.NullTranslations):
+class _EmptyCatalog(gettext.NullTranslations):
     """Stands behind a catalogue: what that does not have is nothing, and not the template."""
 
     def gettext(self, message: str) -> str:
@@ -151,88 +159,100 @@ class _Nothing(gettext.NullTranslations):
         return ""
 
 
-def _directories() -> tuple[Path, ...]:
+def _list_locale_directories() -> tuple[Path, ...]:
     return Path(os.environ.get("NCEN_LOCALE_DIR") or SITE_LOCALE_DIR), LOCALE_DIR
 
 
-def _file(directory: Path, language: str, domain: str = DOMAIN) -> Path:
+def _get_catalog_path(directory: Path, language: str, domain: str = DOMAIN) -> Path:
     return directory / language / "LC_MESSAGES" / f"{domain}.mo"
 
 
 def locale_directory(language: str, domain: str) -> Path:
     """Return where the catalogue of a domain is: of the site's own, or those of this program."""
-    found = (place for place in _directories() if _file(place, language, domain).is_file())
+    found = (
+        place
+        for place in _list_locale_directories()
+        if _get_catalog_path(place, language, domain).is_file()
+    )
     return next(found, LOCALE_DIR)
 
 
-def languages() -> tuple[str, ...]:
+def list_languages() -> tuple[str, ...]:
     """Return the languages of which there is a catalogue, English first."""
     found = set()
-    for directory in _directories():
+    for directory in _list_locale_directories():
         try:
             names = os.listdir(directory)  # noqa: PTH208 - names are all that is needed
         except OSError:
             continue
-        found |= {n for n in names if LANGUAGE.fullmatch(n) and _file(directory, n).is_file()}
+        found |= {
+            n
+            for n in names
+            if LANGUAGE_PATTERN.fullmatch(n) and _get_catalog_path(directory, n).is_file()
+        }
     return (DEFAULT_LANGUAGE, *sorted(found - {DEFAULT_LANGUAGE}))
 
 
 @lru_cache(maxsize=16)
-def _catalogues(
+def _load_catalogs(
     language: str, directories: tuple[Path, ...]
 ) -> tuple[gettext.GNUTranslations, ...]:
     """Every catalogue of a language: what the first does not have, the next one may."""
     found = []
-    for name in candidates(language):
+    for name in list_catalog_names(language):
         for directory in directories:
             try:
-                with _file(directory, name).open("rb") as stream:
+                with _get_catalog_path(directory, name).open("rb") as stream:
                     made = gettext.GNUTranslations(stream)
             except FileNotFoundError:
                 continue
             except (OSError, ValueError, struct.error, LookupError, RuntimeError) as error:
                 logger.warning("the catalogue %s in %s is left out: %s", name, directory, error)
                 continue
-            made.add_fallback(_Nothing())
+            made.add_fallback(_EmptyCatalog())
             found.append(made)
     return tuple(found)
 
 
-def catalogue_texts() -> Iterator[str]:
+def iter_catalog_texts() -> Iterator[str]:
     """Yield every sentence of this program, in every language that it came with."""
-    for language in languages():
-        if _file(LOCALE_DIR, language).is_file():
-            with _file(LOCALE_DIR, language).open("rb") as stream:
+    for language in list_languages():
+        if _get_catalog_path(LOCALE_DIR, language).is_file():
+            with _get_catalog_path(LOCALE_DIR, language).open("rb") as stream:
                 known = gettext.GNUTranslations(stream)._catalog  # type: ignore[attr-defined]
-            for key, said in known.items():
+            for key, value in known.items():
                 yield (key[0] if isinstance(key, tuple) else key).rpartition("\x04")[2]
-                yield str(said)
+                yield str(value)
 
 
-def counted(value: object) -> int:
+def get_plural_count(value: object) -> int:
     """Return the number that decides how a sentence counts a value; pure."""
     if isinstance(value, int) and not isinstance(value, bool):
         return abs(value)
-    found = _COUNT.fullmatch(value) if isinstance(value, str) else None
-    return int(re.sub(r"\D", "", found[0])) if found and len(found[0]) < _MANY else _MANY
+    found = _COUNT_PATTERN.fullmatch(value) if isinstance(value, str) else None
+    return (
+        int(re.sub(r"\D", "", found[0]))
+        if found and len(found[0]) < _UNKNOWN_COUNT
+        else _UNKNOWN_COUNT
+    )
 
 
-def _said(
+def _translate_with_plural(
     catalogues: Sequence[gettext.GNUTranslations], template: str, values: Mapping[str, object]
 ) -> str | None:
     """What the first catalogue that has a template says of these values."""
-    places = [place for place in PLACE.findall(template) if place in values] if values else []
+    places = [place for place in PLACEHOLDER.findall(template) if place in values] if values else []
     for catalogue in catalogues:
         try:
             forms = [
-                catalogue.npgettext(place, template, template, counted(values[place]))
+                catalogue.npgettext(place, template, template, get_plural_count(values[place]))
                 for place in places
             ]
-            said = next(filter(None, forms), "") or catalogue.gettext(template)
+            text = next(filter(None, forms), "") or catalogue.gettext(template)
         except ArithmeticError:  # a rule that divides by nothing
             continue
-        if said:
-            return said
+        if text:
+            return text
     return None
 
 
@@ -243,26 +263,26 @@ def translate(
 
     Args:
         template: In English, written for many.
-        language: As :func:`languages` names it.
+        language: As :func:`list_languages` names it.
         values: Of its places, by which the form of a plural is chosen.
     """
     if not template or (language == DEFAULT_LANGUAGE and not values):
         return template
-    directories = _directories()
-    known = _catalogues(language, directories)
+    directories = _list_locale_directories()
+    known = _load_catalogs(language, directories)
     if language != DEFAULT_LANGUAGE:
-        known += _catalogues(DEFAULT_LANGUAGE, directories)
-    return _said(known, template, values or {}) or template
+        known += _load_catalogs(DEFAULT_LANGUAGE, directories)
+    return _translate_with_plural(known, template, values or {}) or template
 
 
-class Figure(str):
+class LocalizedFigure(str):
     """A figure as English writes it, which knows how other languages do; as a value of a text."""
 
     __slots__ = ("forms",)
 
     forms: Mapping[str, str]
 
-    def __new__(cls, english: str, /, **forms: str) -> Figure:
+    def __new__(cls, english: str, /, **forms: str) -> LocalizedFigure:
         """Make one.
 
         Args:
@@ -275,12 +295,12 @@ class Figure(str):
 
     def render(self, language: str) -> str:
         """Return it in a language, as English writes it where nothing else is known."""
-        found = (self.forms[name] for name in candidates(language) if name in self.forms)
+        found = (self.forms[name] for name in list_catalog_names(language) if name in self.forms)
         return next(found, str(self))
 
 
 @dataclass(frozen=True)
-class Text:
+class LazyText:
     """A sentence for a person: a template in English with ``{name}`` places, and their values."""
 
     template: str
@@ -294,7 +314,7 @@ class Text:
         language that is written from right to left each value is isolated, so that a path, a
         version or a name stays whole, and turns nothing round.
         """
-        turned = right_to_left(language)
+        turned = is_right_to_left(language)
 
         def fill(place: re.Match[str]) -> str:
             if place[1] not in self.values:
@@ -304,32 +324,35 @@ class Text:
                 from ncen_updater.common.cli.render import format_bytes  # which needs this room
 
                 value = format_bytes(value)
-            said = _shown(value, language)
-            if not turned or isinstance(value, Text | StrEnum):
-                return said
-            return "\n".join(f"{ISOLATE}{part}{END}" for part in clean(said).split("\n"))
+            text = _render_value(value, language)
+            if not turned or isinstance(value, LazyText | StrEnum):
+                return text
+            return "\n".join(
+                f"{FIRST_STRONG_ISOLATE}{part}{POP_ISOLATE}"
+                for part in strip_control_characters(text).split("\n")
+            )
 
-        return PLACE.sub(fill, translate(self.template, language, self.values))
+        return PLACEHOLDER.sub(fill, translate(self.template, language, self.values))
 
     def __str__(self) -> str:
         return self.render()
 
 
-def joined(texts: Iterable[Text | str], between: str = "; ") -> Text:
+def join_texts(texts: Iterable[LazyText | str], between: str = "; ") -> LazyText:
     """Return several sentences as one; pure."""
     values = {f"text{number}": text for number, text in enumerate(texts)}
-    return Text(between.join(f"{{{name}}}" for name in values), values)
+    return LazyText(between.join(f"{{{name}}}" for name in values), values)
 
 
-def _shown(value: object, language: str) -> str:
-    if isinstance(value, Text | Figure):
+def _render_value(value: object, language: str) -> str:
+    if isinstance(value, LazyText | LocalizedFigure):
         return value.render(language)
     if isinstance(value, StrEnum):
         # Words of our own enumerations ("upgrade", "undone") are in the catalogues as they stand.
         return translate(value.value, language)
     try:
-        said = str(value)
+        text = str(value)
     except (ValueError, RecursionError):  # a number too long for Python to write, a list in itself
         return type(value).__name__
     # A reason may be a sentence of ours without places; a word alone is a name.
-    return translate(said, language) if " " in said else said
+    return translate(text, language) if " " in text else text

@@ -20,10 +20,10 @@ from typing import TextIO
 
 from ncen_updater.common.errors import UpdaterError
 
-SOCKET = "/run/systemd/journal/socket"
+JOURNAL_SOCKET = "/run/systemd/journal/socket"
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:ncen-updater:messages")
 #: What was done, and by whom, is a notice: units leave out what is less (LogLevelMax=).
-PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 5))
+PRIORITY_BY_LEVEL = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 5))
 DEBUG_PRIORITY = 7
 #: Field to the name that records have it under.
 FIELDS = {
@@ -36,18 +36,18 @@ FIELDS = {
 }
 #: One datagram takes more; a line that is longer says nothing to a person.
 MAX_MESSAGE = 16_000
-PLAIN = "%(levelname)s %(name)s %(message)s"
+PLAIN_FORMAT = "%(levelname)s %(name)s %(message)s"
 #: This library names each key that did not sign, for every document at every question to the feed.
 #: Where fewer sign than may, that is no news; ``--verbose`` has it.
-TALKATIVE = "tuf"
+NOISY_LOGGER = "tuf"
 
 
-def message_id(code: str) -> str:
+def make_message_id(code: str) -> str:
     """Return the ``MESSAGE_ID`` of a stable code such as ``NU-6011``: 32 hexadecimal digits."""
     return uuid.uuid5(NAMESPACE, code).hex
 
 
-def attached(environment: Mapping[str, str], stream: TextIO) -> bool:
+def is_journal_stream(environment: Mapping[str, str], stream: TextIO) -> bool:
     """Whether a stream leads to the journal: ``JOURNAL_STREAM`` names its device and inode."""
     named = environment.get("JOURNAL_STREAM", "")
     try:
@@ -57,7 +57,7 @@ def attached(environment: Mapping[str, str], stream: TextIO) -> bool:
     return named == f"{seen.st_dev}:{seen.st_ino}"
 
 
-class Masking(logging.Filter):
+class SecretFilter(logging.Filter):
     """Takes secrets out of records, whoever wrote them.
 
     Args:
@@ -67,14 +67,14 @@ class Masking(logging.Filter):
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__()
         self._secrets: tuple[str, ...] = ()
-        self.learn(secrets)
+        self.add_secrets(secrets)
 
-    def learn(self, secrets: Iterable[str]) -> None:
+    def add_secrets(self, secrets: Iterable[str]) -> None:
         """Mask these from now on, too."""
         known = {*self._secrets, *(secret for secret in secrets if secret)}
         self._secrets = tuple(sorted(known, key=len, reverse=True))
 
-    def masked(self, text: str) -> str:
+    def mask_text(self, text: str) -> str:
         """Return a text without the secrets."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
@@ -85,19 +85,19 @@ class Masking(logging.Filter):
         message = record.getMessage()
         if record.exc_info and not record.exc_text:
             record.exc_text = logging.Formatter().formatException(record.exc_info)
-        error = next((a for a in _arguments(record) if isinstance(a, UpdaterError)), None)
+        error = next((a for a in _get_arguments(record) if isinstance(a, UpdaterError)), None)
         if error is not None and not hasattr(record, "code"):
             record.code = error.code
-        record.msg, record.args = self.masked(message), None
-        record.exc_text = self.masked(record.exc_text) if record.exc_text else None
+        record.msg, record.args = self.mask_text(message), None
+        record.exc_text = self.mask_text(record.exc_text) if record.exc_text else None
         return True
 
 
-def _arguments(record: logging.LogRecord) -> Iterable[object]:
+def _get_arguments(record: logging.LogRecord) -> Iterable[object]:
     return record.args if isinstance(record.args, tuple) else ()
 
 
-def _field(name: str, value: str) -> bytes:
+def _encode_field(name: str, value: str) -> bytes:
     data = value.encode("utf-8", "backslashreplace")
     if b"\n" in data:
         return name.encode() + b"\n" + struct.pack("<Q", len(data)) + data + b"\n"
@@ -115,7 +115,7 @@ class JournaldHandler(logging.Handler):
 
     def __init__(
         self,
-        address: str = SOCKET,
+        address: str = JOURNAL_SOCKET,
         identifier: str = "ncen-updater",
         fallback: TextIO | None = None,
     ) -> None:
@@ -127,18 +127,18 @@ class JournaldHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record."""
         try:
-            self._socket.sendto(self.datagram(record), self._address)
+            self._socket.sendto(self.encode_record(record), self._address)
         except OSError:
             self._fallback.write(f"{record.levelname} {record.name} {record.getMessage()}\n")
 
-    def datagram(self, record: logging.LogRecord) -> bytes:
+    def encode_record(self, record: logging.LogRecord) -> bytes:
         """Return a record as journald takes it."""
         message = record.getMessage()
         if record.exc_text:
             message = f"{message}\n{record.exc_text}"
         fields = {
             "MESSAGE": message[:MAX_MESSAGE],
-            "PRIORITY": str(_priority(record.levelno)),
+            "PRIORITY": str(_get_priority(record.levelno)),
             "SYSLOG_IDENTIFIER": self._identifier,
             "NCEN_LOGGER": record.name,
             "CODE_FILE": record.pathname,
@@ -150,8 +150,8 @@ class JournaldHandler(logging.Handler):
             if value is not None:
                 fields[name] = str(value)[:200]
         if "NCEN_CODE" in fields:
-            fields["MESSAGE_ID"] = message_id(fields["NCEN_CODE"])
-        return b"".join(_field(name, value) for name, value in fields.items())
+            fields["MESSAGE_ID"] = make_message_id(fields["NCEN_CODE"])
+        return b"".join(_encode_field(name, value) for name, value in fields.items())
 
     def close(self) -> None:
         """Close the socket."""
@@ -159,17 +159,17 @@ class JournaldHandler(logging.Handler):
         super().close()
 
 
-def _priority(level: int) -> int:
-    return next((number for least, number in PRIORITIES if level >= least), DEBUG_PRIORITY)
+def _get_priority(level: int) -> int:
+    return next((number for least, number in PRIORITY_BY_LEVEL if level >= least), DEBUG_PRIORITY)
 
 
-def install(
+def install_logging(
     level: int,
     *,
     always: bool,
     program: str = "ncen-updater",
     environment: Mapping[str, str] = os.environ,
-) -> Masking | None:
+) -> SecretFilter | None:
     """Lead the log of this process to the journal, or to stderr as plain lines.
 
     Args:
@@ -182,14 +182,14 @@ def install(
         What masks secrets in every record; None where nothing was installed.
     """
     handler: logging.Handler
-    if attached(environment, sys.stderr):
-        handler = JournaldHandler(SOCKET, program)
+    if is_journal_stream(environment, sys.stderr):
+        handler = JournaldHandler(JOURNAL_SOCKET, program)
     elif always:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter(PLAIN))
+        handler.setFormatter(logging.Formatter(PLAIN_FORMAT))
     else:
         return None
-    masking = Masking()
+    masking = SecretFilter()
     handler.addFilter(masking)
     root = logging.getLogger()
     for old in root.handlers[:]:
@@ -198,6 +198,6 @@ def install(
             old.close()
     root.addHandler(handler)
     root.setLevel(level)
-    talkative = logging.getLogger(TALKATIVE)
+    talkative = logging.getLogger(NOISY_LOGGER)
     talkative.setLevel(level if level <= logging.DEBUG else max(level, logging.WARNING))
     return masking

@@ -23,10 +23,10 @@ PR_SET_NO_NEW_PRIVS = 38
 CREATE_RULESET_VERSION = 1
 RULE_PATH_BENEATH = 1
 WRITE_FILE, READ_FILE = 1 << 1, 1 << 2
-REMOVE_AND_MAKE = sum(1 << bit for bit in range(4, 13))
+ENTRY_ACCESS = sum(1 << bit for bit in range(4, 13))
 #: By the version of the kernel's interface that brought it: linking across directories, truncating.
-SINCE = {2: 1 << 13, 3: 1 << 14}
-OF_FILES = WRITE_FILE | READ_FILE | SINCE[3]
+ACCESS_BY_ABI = {2: 1 << 13, 3: 1 << 14}
+FILE_ACCESS = WRITE_FILE | READ_FILE | ACCESS_BY_ABI[3]
 
 
 class _Ruleset(ctypes.Structure):
@@ -38,65 +38,68 @@ class _PathBeneath(ctypes.Structure):
     _fields_ = [("allowed_access", ctypes.c_uint64), ("parent_fd", ctypes.c_int32)]
 
 
-def _libc() -> ctypes.CDLL:
+def _load_libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def available() -> int:
+def get_abi_version() -> int:
     """The version of the kernel's interface; 0 where it knows none."""
-    return max(0, int(_libc().syscall(CREATE_RULESET, None, 0, CREATE_RULESET_VERSION)))
+    return max(0, int(_load_libc().syscall(CREATE_RULESET, None, 0, CREATE_RULESET_VERSION)))
 
 
-def allow_writing(places: Iterable[Path]) -> None:
+def restrict_writes(writable_paths: Iterable[Path]) -> None:
     """Refuse every opening for writing, making and removing from now on, except at some places.
 
     Args:
-        places: Directories, with all below them, and files; links are passed over.
+        writable_paths: Directories, with all below them, and files; links are passed over.
 
     Raises:
         OSError: If the kernel does not do it; then nothing is refused.
     """
-    known = available()
-    _allow_only(
-        places, WRITE_FILE | REMOVE_AND_MAKE | sum(bit for n, bit in SINCE.items() if n <= known)
+    known = get_abi_version()
+    _restrict_access(
+        writable_paths,
+        WRITE_FILE | ENTRY_ACCESS | sum(bit for n, bit in ACCESS_BY_ABI.items() if n <= known),
     )
 
 
-def _allow_only(places: Iterable[Path], access: int) -> None:
-    libc = _libc()
+def _restrict_access(places: Iterable[Path], access: int) -> None:
+    libc = _load_libc()
     rules = _Ruleset(access)
-    ruleset = _done(libc.syscall(CREATE_RULESET, ctypes.byref(rules), ctypes.sizeof(rules), 0))
+    ruleset = _check_result(
+        libc.syscall(CREATE_RULESET, ctypes.byref(rules), ctypes.sizeof(rules), 0)
+    )
     try:
         for place in places:
             with contextlib.suppress(FileNotFoundError):
-                _allow(libc, ruleset, access, place)
-        _done(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-        _done(libc.syscall(RESTRICT_SELF, ruleset, 0))
+                _add_rule(libc, ruleset, access, place)
+        _check_result(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        _check_result(libc.syscall(RESTRICT_SELF, ruleset, 0))
     finally:
         os.close(ruleset)
 
 
-def _allow(libc: ctypes.CDLL, ruleset: int, access: int, place: Path) -> None:
+def _add_rule(libc: ctypes.CDLL, ruleset: int, access: int, place: Path) -> None:
     descriptor = os.open(place, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISLNK(mode):
             return
-        allowed = access if stat.S_ISDIR(mode) else access & OF_FILES
+        allowed = access if stat.S_ISDIR(mode) else access & FILE_ACCESS
         beneath = _PathBeneath(allowed, descriptor)
-        _done(libc.syscall(ADD_RULE, ruleset, RULE_PATH_BENEATH, ctypes.byref(beneath), 0))
+        _check_result(libc.syscall(ADD_RULE, ruleset, RULE_PATH_BENEATH, ctypes.byref(beneath), 0))
     finally:
         os.close(descriptor)
 
 
-def _done(result: int) -> int:
+def _check_result(result: int) -> int:
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"Landlock: {os.strerror(number)}")
     return result
 
 
-def hide_files(directory: Path, needed: Iterable[Path] = ()) -> bool:
+def deny_reads(directory: Path, required_paths: Iterable[Path] = ()) -> bool:
     """Give up the right to read files below a directory; return whether that was done.
 
     It can still be seen what there is and how much room is left. Not where the kernel knows no
@@ -105,31 +108,31 @@ def hide_files(directory: Path, needed: Iterable[Path] = ()) -> bool:
 
     Args:
         directory: Which.
-        needed: Directories in which files are read, which may still have to be made.
+        required_paths: Directories in which files are read, which may still have to be made.
     """
-    if available() < 2 or not directory.is_dir():
+    if get_abi_version() < 2 or not directory.is_dir():
         return False
-    for place in needed:
-        if _is_closed(place, directory):
+    for place in required_paths:
+        if _is_denied(place, directory):
             logger.warning("files below %s can be read: %s is needed", directory, place)
             return False
     try:
         # Every ruleset that does not allow it refuses linking and renaming across directories.
-        _allow_only(everything_but(directory), READ_FILE | SINCE[2])
+        _restrict_access(iter_paths_outside(directory), READ_FILE | ACCESS_BY_ABI[2])
     except OSError as error:
         logger.warning("files below %s can be read: %s", directory, error)
         return False
     return True
 
 
-def _is_closed(place: Path, directory: Path) -> bool:
+def _is_denied(place: Path, directory: Path) -> bool:
     """Whether a place would be closed with a directory; pure but for what is there."""
     closed, place = directory.resolve(), place.resolve()
     there = next(path for path in (place, *place.parents) if path.exists())
     return there.is_relative_to(closed) or there in closed.parents
 
 
-def everything_but(directory: Path) -> Iterator[Path]:
+def iter_paths_outside(directory: Path) -> Iterator[Path]:
     """Every entry of the directories that a directory is in, but those that lead to it.
 
     Where these are allowed, the directory is closed, and so are new names beside those that lead to

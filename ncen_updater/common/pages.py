@@ -5,7 +5,7 @@ they are shown, and control characters are taken out of them. A name that is not
 that is None, stop the page: nobody may sign a page with an empty place in it.
 
 Sentences stand in the template as ``say("...", place=value)``, where ``script/messages`` finds
-them; a :class:`Text` is said the same way.
+them; a :class:`LazyText` is said the same way.
 """
 
 from __future__ import annotations
@@ -14,22 +14,28 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from ncen_updater.common.cli.characters import clean, shown
+from ncen_updater.common.cli.characters import prepare_for_terminal, strip_control_characters
 from ncen_updater.common.cli.render import (
     format_bytes,
     format_count,
     format_duration,
     format_time,
-    grouped,
+    group_digest,
 )
-from ncen_updater.common.i18n import Figure, Text, of_language, right_to_left, tag_of_page
+from ncen_updater.common.i18n import (
+    LazyText,
+    LocalizedFigure,
+    choose_translation,
+    is_right_to_left,
+    make_language_tag,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from jinja2.runtime import Context
 
 
-def fill(package: str, name: str, language: str, **values: object) -> bytes:
+def render_page(package: str, name: str, language: str, **values: object) -> bytes:
     """Return a page in UTF-8. What no encoding can hold is shown as a question mark.
 
     Args:
@@ -43,29 +49,35 @@ def fill(package: str, name: str, language: str, **values: object) -> bytes:
         TypeError: If a value that it shows is None.
     """
 
-    def say(words: str | Text, **places: object) -> _Said:
-        return _Said((words if isinstance(words, Text) else Text(words, places)).render(language))
+    def say(words: str | LazyText, **places: object) -> _OwnText:
+        return _OwnText(
+            (words if isinstance(words, LazyText) else LazyText(words, places)).render(language)
+        )
 
-    page = _environment(package).get_template(name)
-    turned = right_to_left(language)
+    page = _make_environment(package).get_template(name)
+    turned = is_right_to_left(language)
     return page.render(
-        values, say=say, language=language, of_language=of_language, tag=tag_of_page(language),
+        values,
+        say=say,
+        language=language,
+        of_language=choose_translation,
+        tag=make_language_tag(language),
         direction="rtl" if turned else "ltr",
-    ).encode("utf-8", "replace")  # fmt: skip
+    ).encode("utf-8", "replace")
 
 
-class _Said(str):
+class _OwnText(str):
     """A sentence of ours: its isolates are round values that were cleaned of theirs."""
 
     __slots__ = ()
 
 
 @cache
-def _environment(package: str) -> Environment:
+def _make_environment(package: str) -> Environment:
     # Imported by who makes a page, and by nobody else: start-up stays light.
     from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 
-    def said(form: Callable[..., Figure]) -> Callable[..., str]:
+    def value(form: Callable[..., LocalizedFigure]) -> Callable[..., str]:
         """A filter that writes a figure in the language of the page."""
 
         @pass_context
@@ -77,7 +89,7 @@ def _environment(package: str) -> Environment:
     made = Environment(
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=pass_context(_shown),
+        finalize=pass_context(_finalize_value),
         loader=PackageLoader(package),
         trim_blocks=True,
         lstrip_blocks=True,
@@ -85,21 +97,26 @@ def _environment(package: str) -> Environment:
         auto_reload=False,
     )
     made.filters.update(
-        count=said(format_count), duration=said(format_duration), grouped=grouped,
-        paragraphs=_paragraphs, size=said(format_bytes), time=said(format_time),
+        count=value(format_count), duration=value(format_duration), grouped=group_digest,
+        paragraphs=_split_paragraphs, size=value(format_bytes), time=value(format_time),
     )  # fmt: skip
     return made
 
 
-def _shown(context: Context, value: object) -> object:
+def _finalize_value(context: Context, value: object) -> object:
     if hasattr(value, "__html__"):
         return value  # a piece that a template made; no value of a site is one
     if value is None:
         raise TypeError("a page has an empty place")
     turned = context["direction"] == "rtl"
-    return shown(value if isinstance(value, _Said) else clean(str(value)), turned=turned)
+    return prepare_for_terminal(
+        value if isinstance(value, _OwnText) else strip_control_characters(str(value)),
+        right_to_left=turned,
+    )
 
 
-def _paragraphs(text: str) -> list[str]:
+def _split_paragraphs(text: str) -> list[str]:
     """The blocks of a text; the lines within one stay."""
-    return [block.strip() for block in clean(text).split("\n\n") if block.strip()]
+    return [
+        block.strip() for block in strip_control_characters(text).split("\n\n") if block.strip()
+    ]

@@ -7,25 +7,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 
-MAX_VALUE = 200
+MAX_VALUE_CHARS = 200
 
 
-class Progress(Protocol):
+class ProgressListener(Protocol):
     """A listener for work that may take more than two seconds."""
 
-    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
         """Say what is being done now; ``done`` and ``total`` in the unit of the sentence.
 
         Called often and from any thread; must not block and must not raise.
         """
 
 
-class Silent:
+class SilentProgress:
     """A listener that says nothing."""
 
-    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
         """Say nothing."""
 
 
@@ -46,11 +46,11 @@ class ProgressUpdate:
     total: int | None = None
 
     @property
-    def text(self) -> Text:
+    def text(self) -> LazyText:
         """The sentence."""
-        return Text(self.template, self.values)
+        return LazyText(self.template, self.values)
 
-    def line(self) -> bytes:
+    def to_json_line(self) -> bytes:
         """Return it as one line."""
         document = {
             "tell": self.template, "values": dict(self.values),
@@ -70,9 +70,9 @@ class ProgressUpdate:
             figure if type(figure) is int else None
             for figure in (document.get("done"), document.get("total"))
         ]
-        words = {str(key): str(value)[:MAX_VALUE] for key, value in values.items()}
+        words = {str(key): str(value)[:MAX_VALUE_CHARS] for key, value in values.items()}
         return cls(template[:1000], words, *figures)
 
 
 #: Where this process is a worker: who asked for its work, to be told of it.
-ASKER: list[Progress] = []
+CALLER_PROGRESS: list[ProgressListener] = []

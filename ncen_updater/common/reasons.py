@@ -6,30 +6,34 @@ has none. Used by what sends letters, by ``history`` and by the page of help.
 
 from __future__ import annotations
 
-from ncen_updater.common.i18n import N_, PLACE, Text
-from ncen_updater.common.messages import message_of
+from ncen_updater.common.i18n import N_, PLACEHOLDER, LazyText
+from ncen_updater.common.messages import find_message
 
 #: What stands for a value.
-HIDDEN = "…"
-Reason = tuple[Text, Text]
+HIDDEN_VALUE = "…"
+CodeExplanation = tuple[LazyText, LazyText]
 
 
 #: Where the whole sentence is a value.
-BY_CAUSE = N_("It depends on the cause: 'ncen-updater history' and 'ncen-updater doctor' show it.")
+DEPENDS_ON_CAUSE = N_(
+    "It depends on the cause: 'ncen-updater history' and 'ncen-updater doctor' show it."
+)
 
 
-def _hidden(template: str) -> Text:
-    if not PLACE.sub("", template).strip():
-        return Text(BY_CAUSE)
-    return Text(template, dict.fromkeys(PLACE.findall(template), HIDDEN))
+def _hide_values(template: str) -> LazyText:
+    if not PLACEHOLDER.sub("", template).strip():
+        return LazyText(DEPENDS_ON_CAUSE)
+    return LazyText(template, dict.fromkeys(PLACEHOLDER.findall(template), HIDDEN_VALUE))
 
 
-def with_gaps(sentence: Text) -> bool:
-    """Whether values of the error are missing in a sentence of :func:`reason`."""
-    return HIDDEN in sentence.values.values()
+def has_hidden_values(sentence: LazyText) -> bool:
+    """Whether values of the error are missing in a sentence of :func:`explain_code`."""
+    return HIDDEN_VALUE in sentence.values.values()
 
 
-def reason(code: str) -> Reason | None:
+def explain_code(code: str) -> CodeExplanation | None:
     """Return what happened and what to do; None for a code that is not known here."""
-    message = message_of(code)
-    return (_hidden(message.what), _hidden(message.remedy)) if message is not None else None
+    message = find_message(code)
+    return (
+        (_hide_values(message.what), _hide_values(message.remedy)) if message is not None else None
+    )

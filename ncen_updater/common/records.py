@@ -30,7 +30,7 @@ def within_calendar(moment: datetime) -> datetime:
     return moment.astimezone(UTC)
 
 
-def stored_time(text: str) -> datetime:
+def parse_stored_time(text: str) -> datetime:
     """Read a time as we store it, UTC: it names its zone, else it is comparable with none of ours.
 
     Raises:
@@ -42,12 +42,15 @@ def stored_time(text: str) -> datetime:
     return within_calendar(moment)
 
 
-class Record:
+class JsonRecord:
     """A dataclass of texts, numbers, times, words of an enumeration, tuples, tables, records."""
 
     def to_json(self) -> dict[str, object]:
         """Return it as JSON has it."""
-        return {_stored(name): _encoded(getattr(self, name)) for name in _kinds(type(self))}
+        return {
+            _get_key(name): _encode_value(getattr(self, name))
+            for name in _get_field_types(type(self))
+        }
 
     @classmethod
     def from_json(cls, data: object) -> Self:
@@ -58,11 +61,11 @@ class Record:
         """
         if not isinstance(data, dict):
             raise ValueError(f"no {cls.__name__}: {data!r:.100}")
-        kinds = _kinds(cls)
+        kinds = _get_field_types(cls)
         values = {
-            name: _decoded(kinds[name], data[stored], stored)
+            name: _decode_value(kinds[name], data[stored], stored)
             for name in kinds
-            if (stored := _stored(name)) in data
+            if (stored := _get_key(name)) in data
         }
         try:
             return cls(**values)
@@ -70,35 +73,35 @@ class Record:
             raise ValueError(f"no {cls.__name__}: {error}") from error
 
 
-def _stored(name: str) -> str:
+def _get_key(name: str) -> str:
     return name.rstrip("_")
 
 
-def _kinds(of: type) -> Mapping[str, Any]:
-    return _read_kinds(cast("Hashable", of))
+def _get_field_types(of: type) -> Mapping[str, Any]:
+    return _read_field_types(cast("Hashable", of))
 
 
 @functools.cache
-def _read_kinds(of: Any) -> Mapping[str, Any]:  # noqa: ANN401 - a class is no Hashable to mypy
+def _read_field_types(of: Any) -> Mapping[str, Any]:  # noqa: ANN401 - a class is no Hashable to mypy
     hints = get_type_hints(of)
     return {item.name: hints[item.name] for item in fields(of)}
 
 
-def _encoded(value: object) -> object:
-    if isinstance(value, Record):
+def _encode_value(value: object) -> object:
+    if isinstance(value, JsonRecord):
         return value.to_json()
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {str(_encoded(key)): _encoded(item) for key, item in value.items()}
+        return {str(_encode_value(key)): _encode_value(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [_encoded(item) for item in value]
+        return [_encode_value(item) for item in value]
     return value
 
 
-def _decoded(kind: Any, value: object, name: str) -> Any:  # noqa: ANN401 - what the type says
+def _decode_value(kind: Any, value: object, name: str) -> Any:  # noqa: ANN401 - what the type says
     origin, of = get_origin(kind), get_args(kind)
     if kind is object:
         return value
@@ -106,17 +109,22 @@ def _decoded(kind: Any, value: object, name: str) -> Any:  # noqa: ANN401 - what
         if value is None and types.NoneType in of:
             return None
         arms = [arm for arm in of if arm is not types.NoneType]
-        return _decoded(next((arm for arm in arms if type(value) is arm), arms[0]), value, name)
+        return _decode_value(
+            next((arm for arm in arms if type(value) is arm), arms[0]), value, name
+        )
     if origin is tuple and isinstance(value, list):
-        return tuple(_decoded(of[0], item, name) for item in value)
+        return tuple(_decode_value(of[0], item, name) for item in value)
     if origin is Mapping and isinstance(value, dict):
-        return {_decoded(of[0], k, name): _decoded(of[1], item, name) for k, item in value.items()}
-    if origin is None and issubclass(kind, Record):
+        return {
+            _decode_value(of[0], k, name): _decode_value(of[1], item, name)
+            for k, item in value.items()
+        }
+    if origin is None and issubclass(kind, JsonRecord):
         return kind.from_json(value)
     if origin is None and issubclass(kind, Enum):
         return kind(value)
     if kind is datetime and isinstance(value, str):
-        return stored_time(value)
+        return parse_stored_time(value)
     if (kind is float and type(value) in (int, float)) or type(value) is kind:
         return value
     raise ValueError(f"{name} is {value!r:.100}")

@@ -11,11 +11,11 @@ from ncen_updater.common.bounded_io import read_file
 MAX_BYTES = 4096
 
 
-class SecretUnread(Exception):
+class SecretUnreadableError(Exception):
     """The file cannot be read; its text is why, and nothing of what is in it."""
 
 
-class SecretExposed(Exception):
+class SecretExposedError(Exception):
     """Others may read the file."""
 
 
@@ -27,14 +27,14 @@ def read_secret_file(path: Path, *, listed: bool = False) -> str:
         listed: Whether an access list says who may read it, which shows as a group's right.
 
     Raises:
-        SecretUnread: If it cannot be read.
-        SecretExposed: If others may read it.
+        SecretUnreadableError: If it cannot be read.
+        SecretExposedError: If others may read it.
     """
     try:
         if not listed and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise SecretExposed
+            raise SecretExposedError
         return read_file(path, MAX_BYTES).decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
-        raise SecretUnread("?") from None  # the error would quote it
+        raise SecretUnreadableError("?") from None  # the error would quote it
     except OSError as error:
-        raise SecretUnread(os.strerror(error.errno) if error.errno else "?") from error
+        raise SecretUnreadableError(os.strerror(error.errno) if error.errno else "?") from error

@@ -8,7 +8,7 @@ from typing import Final
 from ncen_updater.common.i18n import N_, translate
 
 #: By the name that the journal has; each follows "it failed while ...", and a number of seconds.
-STEP_WORDS: Final[Mapping[str, str]] = {
+STEP_LABELS: Final[Mapping[str, str]] = {
     "fetch": N_("downloading and verifying the release"),
     "build-slot": N_("building the slot of the release"),
     "preflight": N_("looking over the site"),
@@ -30,21 +30,21 @@ STEP_WORDS: Final[Mapping[str, str]] = {
 
 
 #: What a step does on the way back, where that is something else: that asks no feed.
-_BACK_WORDS: Final[Mapping[str, str]] = {"fetch": N_("verifying the release")}
+_ROLLBACK_STEP_LABELS: Final[Mapping[str, str]] = {"fetch": N_("verifying the release")}
 
 
-def step_name(name: str, kind: str) -> str:
+def get_step_label(name: str, kind: str) -> str:
     """Return what a step does, in the words of the source; a name of a newer journal as it stands.
 
     Args:
         name: As the journal has it.
         kind: Of the change: ``upgrade`` or ``rollback``.
     """
-    back = _BACK_WORDS if kind == "rollback" else {}
-    return back.get(name) or STEP_WORDS.get(name, name)
+    back = _ROLLBACK_STEP_LABELS if kind == "rollback" else {}
+    return back.get(name) or STEP_LABELS.get(name, name)
 
 
-def step_words(name: str, kind: str, language: str) -> str:
+def translate_step_label(name: str, kind: str, language: str) -> str:
     """Return what a step does, in a language.
 
     Args:
@@ -52,4 +52,4 @@ def step_words(name: str, kind: str, language: str) -> str:
         kind: Of the change: ``upgrade`` or ``rollback``.
         language: Of the session.
     """
-    return translate(step_name(name, kind), language)
+    return translate(get_step_label(name, kind), language)

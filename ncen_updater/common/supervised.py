@@ -9,7 +9,7 @@ whoever loses its parent becomes its own child. It ends its own children alone, 
 can have waited for, so that no number can stand for another process by then.
 
 A command that starts a daemon leaves it behind. That daemon lives on from the instant at which the
-agent was told that the command ended well (:attr:`LeftBehind.DAEMONS`), and not before.
+agent was told that the command ended well (:attr:`AllowedLeftovers.DAEMONS`), and not before.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ os._exit(0)
 """
 
 # Becomes another user for good, without a capability or a way to get one, then the command.
-_BECOME = """
+_SWITCH_USER = """
 import ctypes, os, sys
 uid, gid, argv = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 try:
@@ -130,7 +130,7 @@ except OSError as error:
 """
 
 
-class LeftBehind(StrEnum):
+class AllowedLeftovers(StrEnum):
     """What may be left of a command that ended by itself."""
 
     NOTHING = "nothing"
@@ -138,18 +138,19 @@ class LeftBehind(StrEnum):
     ANYTHING = "anything"
 
 
-class Supervised:
+class SupervisedProcess:
     """One command under its supervisor. As a context manager nothing unended is left at the end.
 
     Args:
         argv: Program and arguments; no shell. A program without ``/`` is looked for in the ``PATH``
             of the environment.
         environment: All variables.
-        left: What may be left when the command has ended by itself.
+        allowed_leftovers: What may be left when the command has ended by itself.
         cwd: Working directory.
         output: Where both its streams go.
-        kept: A descriptor that the supervisor holds open while it is at work, such as of a lock.
-        become: User and group, by number, that the command has instead of ours, and no others; its
+        held_descriptor: A descriptor that the supervisor holds open while it is at work, such as of
+            a lock.
+        run_as: User and group, by number, that the command has instead of ours, and no others; its
             program is an absolute path then. The supervisor stays what we are, out of its reach.
     """
 
@@ -158,28 +159,37 @@ class Supervised:
         argv: Sequence[str],
         environment: Mapping[str, str],
         *,
-        left: LeftBehind,
+        allowed_leftovers: AllowedLeftovers,
         cwd: Path | str = "/",
         output: IO[bytes] | int,
-        kept: int = -1,
-        become: tuple[int, int] | None = None,
+        held_descriptor: int = -1,
+        run_as: tuple[int, int] | None = None,
     ) -> None:
         self._program = argv[0]
-        if become is not None:
-            argv = [sys.executable, "-I", "-S", "-c", _BECOME, *map(str, become), *argv]
-        self._left = left
+        if run_as is not None:
+            argv = [sys.executable, "-I", "-S", "-c", _SWITCH_USER, *map(str, run_as), *argv]
+        self._left = allowed_leftovers
         self._status: int | None = None
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process: subprocess.Popen[bytes] = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _SUPERVISOR, left, str(kept), *argv],
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    "-c",
+                    _SUPERVISOR,
+                    allowed_leftovers,
+                    str(held_descriptor),
+                    *argv,
+                ],
                 cwd=cwd,
                 env=dict(environment),
                 stdin=theirs.fileno(),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                pass_fds=() if kept < 0 else (kept,),
+                pass_fds=() if held_descriptor < 0 else (held_descriptor,),
             )
 
     @property
@@ -196,9 +206,9 @@ class Supervised:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.end()
+        self.terminate()
 
-    def wait(self, timeout_s: float) -> int | None:
+    def wait_for_exit(self, timeout_s: float) -> int | None:
         """Wait for the end of the command, not for what it may leave.
 
         Returns:
@@ -218,19 +228,19 @@ class Supervised:
         self._status = int(number) if word == "ended" else -signal.SIGKILL
         return self._status
 
-    def end(self) -> None:
+    def terminate(self) -> None:
         """End what may not be left, and return when it is gone."""
         self._socket.close()
         # Not reaped before its group was ended, so that the number still stands for that group.
         os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
-        lives_on = self._left is not LeftBehind.NOTHING and self._status is not None
-        if not lives_on or (self._left is LeftBehind.DAEMONS and self._status != 0):
+        lives_on = self._left is not AllowedLeftovers.NOTHING and self._status is not None
+        if not lives_on or (self._left is AllowedLeftovers.DAEMONS and self._status != 0):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
 
-def taken(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
     """Take the lock on a file that a supervisor keeps open; whether it was free."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,7 +6,7 @@ import signal
 from types import FrameType
 
 
-class ToldToEnd(BaseException):
+class TerminationRequested(BaseException):
     """A signal, on its way out of a command.
 
     It is no error yet: what takes an error for a finding, and goes on, would take the signal, too.
@@ -20,8 +20,8 @@ class ToldToEnd(BaseException):
         self.signal = signal
 
 
-class EndBySignal:
-    """Raises :class:`ToldToEnd` where the program is, and remembers it.
+class TerminationHandler:
+    """Raises :class:`TerminationRequested` where the program is, and remembers it.
 
     What is raised in the middle of a library, in one that is imported just then above all, may not
     come out of it. So who takes the signals over asks whether one came before.
@@ -36,4 +36,4 @@ class EndBySignal:
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         """Be the handler."""
         self.told = signal.Signals(number)
-        raise ToldToEnd(self.told.name)
+        raise TerminationRequested(self.told.name)

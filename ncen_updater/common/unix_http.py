@@ -10,12 +10,12 @@ from pathlib import Path
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import SERVICE_SILENT
-from ncen_updater.common.unix_socket import connect
+from ncen_updater.common.unix_socket import connect_unix_socket
 
 MAX_LINE = 1_000_000
 
 
-class ServiceSilent(UpdaterError):
+class ServiceUnresponsiveError(UpdaterError):
     """A service that stopped answering, or answered what cannot be understood."""
 
     message = SERVICE_SILENT
@@ -30,14 +30,14 @@ class _UnixConnection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         """Connect to the socket."""
-        self.sock = connect(self._path, self._timeout_s)
+        self.sock = connect_unix_socket(self._path, self._timeout_s)
 
 
 @contextlib.contextmanager
-def asked(
+def send_request(
     path: Path,
     method: str,
-    address: str,
+    url_path: str,
     body: Mapping[str, object] | None,
     *,
     language: str,
@@ -48,7 +48,7 @@ def asked(
     Args:
         path: The socket.
         method: Of HTTP.
-        address: What is asked for.
+        url_path: What is asked for.
         body: Sent as JSON.
         language: Of sentences in the answer.
         timeout_s: So long may the line be silent.
@@ -65,13 +65,13 @@ def asked(
     try:
         # Who is refused at once cannot say everything; why stands in the answer.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            connection.request(method, address, content, headers)
+            connection.request(method, url_path, content, headers)
         yield connection.getresponse()
     finally:
         connection.close()
 
 
-def messages(response: http.client.HTTPResponse) -> Iterator[tuple[int | None, str, str]]:
+def read_events(response: http.client.HTTPResponse) -> Iterator[tuple[int | None, str, str]]:
     """Read server-sent events; yields the number, the kind and the data of each.
 
     https://html.spec.whatwg.org/multipage/server-sent-events.html

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def address_of(path: Path) -> Iterator[str]:
+def shorten_socket_path(path: Path) -> Iterator[str]:
     """Yield a short address of a socket, good while the block runs.
 
     Raises:
@@ -24,7 +24,7 @@ def address_of(path: Path) -> Iterator[str]:
         os.close(directory)
 
 
-def connect(path: Path, timeout_s: float) -> socket.socket:
+def connect_unix_socket(path: Path, timeout_s: float) -> socket.socket:
     """Return a connection to whoever listens at a place.
 
     Where many wait to be taken in, it waits among them: a socket with a time limit of Python's is
@@ -38,7 +38,7 @@ def connect(path: Path, timeout_s: float) -> socket.socket:
         seconds = int(timeout_s)
         limit = struct.pack("@ll", seconds, int((timeout_s - seconds) * 1_000_000))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        with address_of(path) as address:
+        with shorten_socket_path(path) as address:
             connection.connect(address)
         connection.settimeout(timeout_s)
     except BaseException:
@@ -47,7 +47,7 @@ def connect(path: Path, timeout_s: float) -> socket.socket:
     return connection
 
 
-def peer_uid(connection: socket.socket) -> int:
+def get_peer_uid(connection: socket.socket) -> int:
     """Return the number of the user at the other end, as the kernel knows it: unix(7)."""
     size = struct.calcsize("i2I")
     found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)

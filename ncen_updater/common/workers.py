@@ -39,35 +39,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncen_updater.common.bounded_io import parse_json
-from ncen_updater.common.disk_space import disk_full
+from ncen_updater.common.disk_space import find_disk_full_error
 from ncen_updater.common.errors import DETAIL, UpdaterError
-from ncen_updater.common.i18n import PLACE, Text
-from ncen_updater.common.messages import message_of
-from ncen_updater.common.progress import ASKER, Progress, ProgressUpdate
-from ncen_updater.common.unix_socket import connect
+from ncen_updater.common.i18n import PLACEHOLDER, LazyText
+from ncen_updater.common.messages import find_message
+from ncen_updater.common.progress import CALLER_PROGRESS, ProgressListener, ProgressUpdate
+from ncen_updater.common.unix_socket import connect_unix_socket
 
 logger = logging.getLogger(__name__)
 
 #: Lines of a traceback of Python, whose beginning may have been cut off.
-TRACED = re.compile(r'\s+File "|\s+[\^~]+$')
+TRACEBACK_LINE = re.compile(r'\s+File "|\s+[\^~]+$')
 #: What a child gets of the environment. Proxies come from the configuration, never from here; PG*
 #: must not leak; and nothing may tell Python where to find modules.
-KEPT_VARIABLES = (
+INHERITED_VARIABLES = (
     "PATH", "LANG", "LC_ALL", "TZ", "HOME", "NCEN_LOCALE_DIR", "COVERAGE_PROCESS_START",
 )  # fmt: skip
-MAX_ORDER = 10_000_000
+MAX_REQUEST_BYTES = 10_000_000
 MAX_TAIL, MAX_VALUE, MAX_DETAIL, MAX_DEPTH = 2000, 200, 20_000, 4
-PIECE = 65_536
+READ_BLOCK_BYTES = 65_536
 CONNECT_S, SLICE_S = 10.0, 1.0
 #: How often the figures of one sentence are told, and a sign of life without one.
 REPEAT_S, BEAT_S = 0.5, 10.0
-END = b'{"act": "end"}\n'
+END_REQUEST = b'{"act": "end"}\n'
 #: So long may a worker take to end once it has said everything; one that is bound, once it is told
 #: to: what it waits for may not answer, and who asked has other work.
-LAST_S = 30.0
+EXIT_GRACE_S = 30.0
 
 
-class WorkerFailed(Exception):
+class WorkerError(Exception):
     """A worker that ended without an answer, or said what cannot be understood.
 
     Args:
@@ -75,21 +75,21 @@ class WorkerFailed(Exception):
         status: Its exit status, where it was a child that ended; negative for a signal.
     """
 
-    def __init__(self, detail: str | Text, status: int | None = None) -> None:
+    def __init__(self, detail: str | LazyText, status: int | None = None) -> None:
         super().__init__(detail)
         self.detail, self.status = detail, status
 
 
-class WorkerAway(WorkerFailed):
+class WorkerUnavailableError(WorkerError):
     """Nobody waits at the socket, or no process can be started."""
 
 
-class WorkerOverdue(WorkerFailed):
+class WorkerTimeoutError(WorkerError):
     """A worker that was silent for too long, or at work for too long."""
 
 
 #: Errors of a class and its family, or numbers of codes.
-Expected = type[UpdaterError] | range
+ExpectedErrors = type[UpdaterError] | range
 
 
 @dataclass(frozen=True)
@@ -133,17 +133,17 @@ class Worker:
     arguments: Sequence[str] = ()
     socket: Path | None = None
     limits: WorkerLimits = WorkerLimits()
-    expects: tuple[Expected, ...] = ()
+    expects: tuple[ExpectedErrors, ...] = ()
     bound: bool = True
-    keeps: Sequence[str] = KEPT_VARIABLES
+    keeps: Sequence[str] = INHERITED_VARIABLES
     stderr: bool | None = None
     owner: tuple[int, int] | None = None
 
-    def command(self) -> list[str]:
+    def build_command(self) -> list[str]:
         """What starts a child: neither a directory nor a variable may bring a module."""
         return [sys.executable, "-I", "-m", self.module, *self.arguments]
 
-    def environment(self) -> dict[str, str]:
+    def build_environment(self) -> dict[str, str]:
         """The variables of a child."""
         return {k: os.environ[k] for k in self.keeps if k in os.environ}
 
@@ -151,10 +151,10 @@ class Worker:
 # ---- who asks ------------------------------------------------------------------------------------
 
 
-def ask(
+def call_worker(
     worker: Worker,
     order: Mapping[str, object],
-    progress: Progress | None = None,
+    progress: ProgressListener | None = None,
     *,
     files: Sequence[int] = (),
     ending: Callable[[], bool] | None = None,
@@ -173,7 +173,7 @@ def ask(
         The result.
 
     Raises:
-        WorkerFailed, WorkerAway, WorkerOverdue: If there is none.
+        WorkerError, WorkerUnavailableError, WorkerTimeoutError: If there is none.
         UpdaterError: The error that the worker reports, if it is one of those expected.
     """
     line = json.dumps(order).encode() + b"\n"
@@ -181,37 +181,37 @@ def ask(
     with contextlib.ExitStack() as stack:
         try:
             if worker.socket is None:
-                connection, child = stack.enter_context(_child(worker, files))
+                connection, child = stack.enter_context(_start_child(worker, files))
             else:  # closing is what ends a worker whose answer nobody wants any more
-                connection = stack.enter_context(connect(worker.socket, CONNECT_S))
+                connection = stack.enter_context(connect_unix_socket(worker.socket, CONNECT_S))
         except OSError as error:
-            raise WorkerAway(error.strerror or str(error)) from error
-        asking = _Asking(worker, connection, progress, child)
+            raise WorkerUnavailableError(error.strerror or str(error)) from error
+        asking = _WorkerCall(worker, connection, progress, child)
         try:
-            return asking.answer(line, ending)
-        except WorkerOverdue:
+            return asking.run(line, ending)
+        except WorkerTimeoutError:
             asking.give_up()
             raise
 
 
 @contextlib.contextmanager
-def _child(
+def _start_child(
     worker: Worker, files: Sequence[int]
 ) -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
     ours, theirs = socket.socketpair()
     # Only our end does not block: a stderr that takes nothing is an error in whoever writes there.
-    said, stderr = os.pipe2(os.O_CLOEXEC)
-    os.set_blocking(said, False)
+    value, stderr = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(value, False)
     streams = {True: None, False: subprocess.DEVNULL, None: stderr}
-    with ours, os.fdopen(said, "rb", buffering=0) as said_stream:
+    with ours, os.fdopen(value, "rb", buffering=0) as output_stream:
         with theirs, os.fdopen(stderr, "wb"):
             child = subprocess.Popen(
-                worker.command(),
+                worker.build_command(),
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=streams[worker.stderr],
                 cwd="/",
-                env=worker.environment(),
+                env=worker.build_environment(),
                 pass_fds=files,
                 # A signal from a terminal reaches it through us, once; and its group can be ended.
                 start_new_session=True,
@@ -219,16 +219,16 @@ def _child(
                 group=worker.owner and worker.owner[1],
                 extra_groups=worker.owner and [],
             )
-        child.stderr = said_stream
+        child.stderr = output_stream
         try:
-            _bound(child, worker.limits)
+            _set_resource_limits(child, worker.limits)
             yield ours, child
         finally:
             if worker.bound:
-                _end(child)
+                _kill_child(child)
 
 
-def _bound(child: subprocess.Popen[bytes], limits: WorkerLimits) -> None:
+def _set_resource_limits(child: subprocess.Popen[bytes], limits: WorkerLimits) -> None:
     """Give a child its limits before its order: nothing that it reads comes before them."""
     if limits.file_bytes is None:
         return
@@ -241,7 +241,7 @@ def _bound(child: subprocess.Popen[bytes], limits: WorkerLimits) -> None:
         logger.warning("a child has no limit to the size of its files: %s", error)
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def _kill_child(child: subprocess.Popen[bytes]) -> None:
     """End a child and its group; not reaped before, so that the number still stands for it."""
     if child.returncode is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -249,14 +249,14 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
-class _Asking:
+class _WorkerCall:
     """One order under way."""
 
     def __init__(
         self,
         worker: Worker,
         connection: socket.socket,
-        progress: Progress | None,
+        progress: ProgressListener | None,
         child: subprocess.Popen[bytes] | None,
     ) -> None:
         self._worker, self._limits, self._connection = worker, worker.limits, connection
@@ -267,59 +267,65 @@ class _Asking:
         self._error: Exception | None = None
         self._line, self._taken = bytearray(), 0
 
-    def answer(self, order: bytes, ending: Callable[[], bool] | None) -> dict[str, object]:
+    def run(self, order: bytes, ending: Callable[[], bool] | None) -> dict[str, object]:
         """Give the order, listen to its first result, and return it.
 
         What waits at the other end after that, such as a worker that somebody started again on this
         connection, was not asked for anything.
         """
-        self._give(order)
+        self._send_line(order)
         asked: float | None = None
-        while self._listen():
+        while self._read_answer():
             # Also asked once it is to end: it says to others that who asks is alive.
             if ending is not None and ending() and asked is None:
-                self._give(END)
+                self._send_line(END_REQUEST)
                 asked = time.monotonic()
-            if asked is not None and self._worker.bound and time.monotonic() - asked > LAST_S:
-                raise WorkerOverdue("it does not end")
+            if asked is not None and self._worker.bound and time.monotonic() - asked > EXIT_GRACE_S:
+                raise WorkerTimeoutError("it does not end")
         if self._line and self._result is None and self._error is None:
-            self._take(bytes(self._line))
-        status = self._status(self._child) if self._child is not None else None
+            self._handle_line(bytes(self._line))
+        status = self._get_exit_status(self._child) if self._child is not None else None
         if self._error is not None:
             raise self._error
         if self._result is None or (status and self._worker.bound):
             words = self._tail.decode("utf-8", "backslashreplace")
             # For --verbose; people are told why, not where in a program that is not theirs.
             logger.debug("a worker ended without an answer: %s", words)
-            raise WorkerFailed(last_words(words) or unanswered(status), status)
+            raise WorkerError(
+                extract_final_output(words) or describe_missing_answer(status), status
+            )
         return self._result
 
     def give_up(self) -> None:
         """End one that is overdue, also one that is not bound: the next would wait for it."""
         if self._child is not None:
-            _end(self._child)
+            _kill_child(self._child)
         else:
-            with contextlib.suppress(WorkerOverdue):
-                self._give(END)
+            with contextlib.suppress(WorkerTimeoutError):
+                self._send_line(END_REQUEST)
 
-    def _give(self, line: bytes) -> None:
+    def _send_line(self, line: bytes) -> None:
         limits = self._limits
-        self._connection.settimeout(LAST_S if line == END else limits.silence_s or limits.total_s)
+        self._connection.settimeout(
+            EXIT_GRACE_S if line == END_REQUEST else limits.silence_s or limits.total_s
+        )
         try:
             self._connection.sendall(line)
         except TimeoutError as error:
-            raise WorkerOverdue("it does not take its order") from error
+            raise WorkerTimeoutError("it does not take its order") from error
         except OSError:  # it has gone; what it said before is read all the same
             return
 
-    def _listen(self) -> bool:
+    def _read_answer(self) -> bool:
         """Take what there is, or wait a little for it; False at the end, or after a result."""
         here = self._connection.fileno()
         # We may have stood still ourselves: what was said meanwhile counts, however late it is.
-        if not self._ready(here, 0) and not self._ready(here, self._left()):
+        if not self._wait_until_readable(here, 0) and not self._wait_until_readable(
+            here, self._get_remaining_s()
+        ):
             return True
         try:
-            piece = self._connection.recv(PIECE)
+            piece = self._connection.recv(READ_BLOCK_BYTES)
         except ConnectionError:
             return False
         self._count(piece)
@@ -327,14 +333,14 @@ class _Asking:
         if b"\n" in piece:
             *lines, self._line = self._line.split(b"\n")
             for line in lines:
-                self._take(bytes(line))
+                self._handle_line(bytes(line))
                 if self._result is not None or self._error is not None:
                     return False
         if len(self._line) > self._limits.line:
-            raise WorkerFailed("it says a line without an end")
+            raise WorkerError("it says a line without an end")
         return bool(piece)
 
-    def _ready(self, descriptor: int, wait_s: float) -> bool:
+    def _wait_until_readable(self, descriptor: int, wait_s: float) -> bool:
         """Whether something is to be had; what a child says on stderr meanwhile is taken, too.
 
         It would stand still by what nobody takes. The end of it may tell why it failed.
@@ -342,12 +348,12 @@ class _Asking:
         beside = [self._stderr.fileno()] if self._stderr else []
         ready = select.select([descriptor, *beside], [], [], wait_s)[0]
         if set(beside) & set(ready):
-            self._overhear()
+            self._read_stderr()
         return descriptor in ready
 
-    def _overhear(self) -> bool:
+    def _read_stderr(self) -> bool:
         """Take what there is of stderr; False where there is nothing."""
-        piece = self._stderr.read(PIECE) if self._stderr else None
+        piece = self._stderr.read(READ_BLOCK_BYTES) if self._stderr else None
         if piece == b"":
             self._stderr = None
         self._count(piece or b"")
@@ -357,13 +363,13 @@ class _Asking:
     def _count(self, piece: bytes) -> None:
         self._taken += len(piece)
         if self._taken > self._limits.stream:
-            raise WorkerFailed("it says more than anybody reads")
+            raise WorkerError("it says more than anybody reads")
 
-    def _left(self) -> float:
+    def _get_remaining_s(self) -> float:
         """Seconds until the worker is overdue, or until the next look at other things.
 
         Raises:
-            WorkerOverdue: If it is.
+            WorkerTimeoutError: If it is.
         """
         now, limits = time.monotonic(), self._limits
         left = SLICE_S
@@ -372,65 +378,65 @@ class _Asking:
             (self._heard, limits.silence_s, "nothing was heard from it for"),
         ):
             if most is not None and now - since > most:
-                raise WorkerOverdue(f"{words} {most:.0f} s")
+                raise WorkerTimeoutError(f"{words} {most:.0f} s")
             left = left if most is None else min(left, since + most - now)
         return max(0.001, left)
 
-    def _take(self, line: bytes) -> None:
+    def _handle_line(self, line: bytes) -> None:
         if len(line) > self._limits.line:
-            raise WorkerFailed("it says a line without an end")
+            raise WorkerError("it says a line without an end")
         try:
             message = parse_json(line)
         except ValueError as error:
-            raise WorkerFailed(f"it said what is no JSON: {error}"[:500]) from error
+            raise WorkerError(f"it said what is no JSON: {error}"[:500]) from error
         if not isinstance(message, dict):
-            raise WorkerFailed("it said what cannot be understood")
+            raise WorkerError("it said what cannot be understood")
         self._heard = time.monotonic()
         if "error" in message:
-            self._error = self._error or error_from(message["error"], self._worker.expects)
+            self._error = self._error or decode_error(message["error"], self._worker.expects)
         elif message.get("done") is True:
             self._result = {key: value for key, value in message.items() if key != "done"}
         elif "tell" in message:
-            told = ProgressUpdate.from_json(message)
-            if told is None:
-                raise WorkerFailed("it told what cannot be understood")
-            if told.template and self._progress is not None:
-                self._progress.tell(told.text, told.done, told.total)
+            progress = ProgressUpdate.from_json(message)
+            if progress is None:
+                raise WorkerError("it told what cannot be understood")
+            if progress.template and self._progress is not None:
+                self._progress.report(progress.text, progress.done, progress.total)
 
-    def _status(self, child: subprocess.Popen[bytes]) -> int:
+    def _get_exit_status(self, child: subprocess.Popen[bytes]) -> int:
         """How a child ended that has said everything; what it left of its group ends with it."""
-        ended, until = os.pidfd_open(child.pid), time.monotonic() + LAST_S
+        ended, until = os.pidfd_open(child.pid), time.monotonic() + EXIT_GRACE_S
         try:
-            while not self._ready(ended, max(0.0, until - time.monotonic())):
+            while not self._wait_until_readable(ended, max(0.0, until - time.monotonic())):
                 if time.monotonic() > until:
-                    raise WorkerOverdue("it does not end")
+                    raise WorkerTimeoutError("it does not end")
         finally:
             os.close(ended)
         if self._worker.bound:
-            _end(child)
+            _kill_child(child)
         status = child.wait()
-        while self._overhear():
+        while self._read_stderr():
             pass
         return status
 
 
-def last_words(said: str) -> str:
+def extract_final_output(reported: str) -> str:
     """Return the end of what a worker said, of a traceback the error alone; pure."""
-    lines = said.rstrip().splitlines()
+    lines = reported.rstrip().splitlines()
     ends = [n for n, line in enumerate(lines) if line.startswith((" ", "\t"))]
-    traced = any(TRACED.match(line) for line in lines)
-    return "\n".join(lines[ends[-1] + 1 :]) if traced and ends else said
+    traced = any(TRACEBACK_LINE.match(line) for line in lines)
+    return "\n".join(lines[ends[-1] + 1 :]) if traced and ends else reported
 
 
-def unanswered(status: int | None) -> Text:
+def describe_missing_answer(status: int | None) -> LazyText:
     """Say of a worker that left no word why it gave no answer; pure.
 
     Args:
         status: Its exit status, negative for a signal; None where its end is not ours to see.
     """
     if status is None or status < 0:
-        return Text("the process that was asked was ended from outside before it had answered")
-    return Text(
+        return LazyText("the process that was asked was ended from outside before it had answered")
+    return LazyText(
         "the process that was asked ended without an answer (status {status})", {"status": status}
     )
 
@@ -438,71 +444,75 @@ def unanswered(status: int | None) -> Text:
 # ---- errors --------------------------------------------------------------------------------------
 
 
-def error_document(error: UpdaterError) -> dict[str, object]:
+def encode_error(error: UpdaterError) -> dict[str, object]:
     """An error as it crosses: a sentence of ours travels as its template and its values."""
-    told = error.told
+    failure = error.detail_text
     return {
         "code": error.code,
-        "what": str(error.what_text),
-        "values": {key: _carried(value) for key, value in error.values.items()},
-        "detail": error.detail if told is None or told.template == DETAIL else _carried(told),
+        "what": str(error.title_text),
+        "values": {key: _encode_value(value) for key, value in error.values.items()},
+        "detail": error.detail
+        if failure is None or failure.template == DETAIL
+        else _encode_value(failure),
     }
 
 
-def _carried(value: object) -> object:
-    if isinstance(value, Text):
-        values = {key: _carried(one) for key, one in value.values.items()}
+def _encode_value(value: object) -> object:
+    if isinstance(value, LazyText):
+        values = {key: _encode_value(one) for key, one in value.values.items()}
         return {"text": value.template, "values": values}
-    return _plain(value)
+    return _to_plain_value(value)
 
 
-def _received(value: object, depth: int = 0) -> object:
+def _decode_value(value: object, depth: int = 0) -> object:
     """What a worker said, bounded: a sentence that would render to more is its template alone."""
     if isinstance(value, dict) and isinstance(value.get("text"), str) and depth < MAX_DEPTH:
         values = value.get("values")
         known = values if isinstance(values, dict) else {}
-        told = {str(key): _received(one, depth + 1) for key, one in known.items()}
-        text = Text(_printable(value["text"]), told)
+        reported = {str(key): _decode_value(one, depth + 1) for key, one in known.items()}
+        text = LazyText(_make_printable(value["text"]), reported)
         return text if _rendered_length(text) <= MAX_DETAIL else text.template[:MAX_VALUE]
-    plain = _plain(value)
-    return _printable(plain[:MAX_DETAIL]) if isinstance(plain, str) else plain
+    plain = _to_plain_value(value)
+    return _make_printable(plain[:MAX_DETAIL]) if isinstance(plain, str) else plain
 
 
-def _rendered_length(text: Text) -> int:
+def _rendered_length(text: LazyText) -> int:
     lengths = {
-        name: _rendered_length(value) if isinstance(value, Text) else len(str(value))
+        name: _rendered_length(value) if isinstance(value, LazyText) else len(str(value))
         for name, value in text.values.items()
     }
-    return len(text.template) + sum(lengths.get(name, 0) for name in PLACE.findall(text.template))
+    return len(text.template) + sum(
+        lengths.get(name, 0) for name in PLACEHOLDER.findall(text.template)
+    )
 
 
-def _plain(value: object) -> object:
+def _to_plain_value(value: object) -> object:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def error_from(data: object, expects: Sequence[Expected]) -> Exception:
+def decode_error(data: object, expects: Sequence[ExpectedErrors]) -> Exception:
     """The error that a worker reports, in the words that this side has for its code."""
     code = data.get("code") if isinstance(data, dict) else None
     values = data.get("values") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(code, str) or not isinstance(values, dict):
-        return WorkerFailed("it reported an error that cannot be understood")
-    message, kind = message_of(code), _class_of(code, expects)
+        return WorkerError("it reported an error that cannot be understood")
+    message, kind = find_message(code), _find_error_class(code, expects)
     if message is None or kind is None:
-        return WorkerFailed(_printable(f"it reported {code}: {data.get('what')}")[:500])
+        return WorkerError(_make_printable(f"it reported {code}: {data.get('what')}")[:500])
     # A constructor of its own would want what does not cross.
     made = kind if kind.__init__ is UpdaterError.__init__ else UpdaterError
-    detail = _received(data.get("detail"))
-    if detail is not None and not isinstance(detail, Text):
+    detail = _decode_value(data.get("detail"))
+    if detail is not None and not isinstance(detail, LazyText):
         detail = str(detail)
     error = made(message, detail=detail)
-    error.values = {str(key): _received(value) for key, value in values.items()}
+    error.values = {str(key): _decode_value(value) for key, value in values.items()}
     return error
 
 
-def _class_of(code: str, expects: Sequence[Expected]) -> type[UpdaterError] | None:
+def _find_error_class(code: str, expects: Sequence[ExpectedErrors]) -> type[UpdaterError] | None:
     """As which class an error of a code arrives; None where nobody expects it."""
     kinds = [one for one in expects if not isinstance(one, range)]
-    known = _registry(kinds)
+    known = _index_error_classes(kinds)
     exact = known.get(code)
     number = int(code[3:]) if re.fullmatch(r"NU-\d{4}", code, re.ASCII) else -1
     if exact is not None:
@@ -512,22 +522,22 @@ def _class_of(code: str, expects: Sequence[Expected]) -> type[UpdaterError] | No
     return next((kind for kind in (*kinds, *known.values()) if number in kind.family), None)
 
 
-def _registry(kinds: Sequence[type[UpdaterError]]) -> dict[str, type[UpdaterError]]:
+def _index_error_classes(kinds: Sequence[type[UpdaterError]]) -> dict[str, type[UpdaterError]]:
     """Code to class, of these and of all that derive from them."""
     found: dict[str, type[UpdaterError]] = {}
     for kind in kinds:
         found |= {kind.message.code: kind} if "message" in vars(kind) else {}
-        found |= _registry(kind.__subclasses__())
+        found |= _index_error_classes(kind.__subclasses__())
     return found
 
 
-def _printable(text: str) -> str:
+def _make_printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 # ---- who works -----------------------------------------------------------------------------------
 
-Handler = Callable[[Mapping[str, object], Progress], Mapping[str, object]]
+RequestHandler = Callable[[Mapping[str, object], ProgressListener], Mapping[str, object]]
 
 
 class ProgressWriter:
@@ -544,29 +554,29 @@ class ProgressWriter:
         self._lock = threading.RLock()
         self._said, self._at = ("", ""), -REPEAT_S
 
-    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
         """Say a sentence that is new at once, figures of the same one twice a second."""
-        values = {key: str(value)[:MAX_VALUE] for key, value in what.values.items()}
-        said, now = (what.template, str(values)), self._clock()
-        if said == self._said and now - self._at < REPEAT_S:
+        values = {key: str(value)[:MAX_VALUE] for key, value in text.values.items()}
+        value, now = (text.template, str(values)), self._clock()
+        if value == self._said and now - self._at < REPEAT_S:
             return
-        self._said, self._at = said, now
-        line = ProgressUpdate(what.template, values, done, total).line()
+        self._said, self._at = value, now
+        line = ProgressUpdate(text.template, values, done, total).to_json_line()
         if len(line) > select.PIPE_BUF:
-            line = ProgressUpdate(what.template[:500], {}, done, total).line()
-        self._pass_on(line)
+            line = ProgressUpdate(text.template[:500], {}, done, total).to_json_line()
+        self._write_line(line)
 
-    def beat(self) -> None:
+    def send_heartbeat(self) -> None:
         """Give a sign of life."""
-        self._pass_on(ProgressUpdate("").line())
+        self._write_line(ProgressUpdate("").to_json_line())
 
-    def _pass_on(self, line: bytes) -> None:
+    def _write_line(self, line: bytes) -> None:
         # Full, or nobody reads it any more: work must not end by that.
-        with self._lock, contextlib.suppress(OSError), _connection(self._descriptor) as other:
+        with self._lock, contextlib.suppress(OSError), _open_connection(self._descriptor) as other:
             sent = other.send(line, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
             other.sendall(line[sent:])  # the kernel takes so short a line whole, or not at all
 
-    def end(self, message: Mapping[str, object]) -> None:
+    def send_result(self, message: Mapping[str, object]) -> None:
         """Say the last line.
 
         Raises:
@@ -576,10 +586,10 @@ class ProgressWriter:
             stream.write(json.dumps(message).encode() + b"\n")
 
 
-def serve(
-    handler: Handler,
+def serve_request(
+    handler: RequestHandler,
     *,
-    bound: bool | Callable[[Mapping[str, object]], bool] = True,
+    ends_with_caller: bool | Callable[[Mapping[str, object]], bool] = True,
     alive: Callable[[], object] = lambda: None,
 ) -> int:
     """Do the order on stdin, answer on stdout, and return the exit status.
@@ -589,8 +599,8 @@ def serve(
 
     Args:
         handler: Does the order, which is empty where it cannot be understood; returns the result.
-        bound: Whether the work ends with who asked, or what says so of an order. Then SIGTERM ends
-            this process, which also comes of a further line.
+        ends_with_caller: Whether the work ends with who asked, or what says so of an order. Then
+            SIGTERM ends this process, which also comes of a further line.
         alive: Called with each of them: who watches may be somebody else, too.
     """
     given, answers = os.dup(0), os.dup(1)
@@ -599,38 +609,38 @@ def serve(
         os.dup2(nowhere.fileno(), 0)
     os.dup2(2, 1)
     teller = ProgressWriter(answers)
-    ASKER[:] = [teller]
-    order = _order(given)
+    CALLER_PROGRESS[:] = [teller]
+    order = _read_request(given)
     if order is None:
         return 1
     over = threading.Event()
-    ends = bound(order) if callable(bound) else bound
-    _thread(lambda: _watch(given, over, bound=ends))
-    _thread(lambda: _beat(teller, over, alive))
+    ends = ends_with_caller(order) if callable(ends_with_caller) else ends_with_caller
+    _start_thread(lambda: _watch_caller(given, over, bound=ends))
+    _start_thread(lambda: _send_heartbeats(teller, over, alive))
     status, message = 0, {}
     try:
         message = {**handler(order, teller), "done": True}
     except UpdaterError as error:
-        status, message = 1, {"error": error_document(error)}
+        status, message = 1, {"error": encode_error(error)}
     except Exception as error:
-        full = disk_full(error)
+        full = find_disk_full_error(error)
         if full is None:
             raise
-        status, message = 1, {"error": error_document(full)}
+        status, message = 1, {"error": encode_error(full)}
     over.set()
     try:
-        teller.end(message)
+        teller.send_result(message)
     except OSError as error:
         sys.stderr.write(f"who asked has gone, and the result with it: {error}\n")
     return status
 
 
-def _order(descriptor: int) -> dict[str, object] | None:
+def _read_request(descriptor: int) -> dict[str, object] | None:
     """The order; None where who asked has gone, empty for what is none."""
     # Byte by byte: what follows the line is for who watches.
     with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as stream:
         try:
-            line = stream.readline(MAX_ORDER)
+            line = stream.readline(MAX_REQUEST_BYTES)
         except OSError:
             line = b""
     if not line.endswith(b"\n"):
@@ -642,29 +652,31 @@ def _order(descriptor: int) -> dict[str, object] | None:
     return order if isinstance(order, dict) else {}
 
 
-def _watch(descriptor: int, over: threading.Event, *, bound: bool) -> None:
+def _watch_caller(descriptor: int, over: threading.Event, *, bound: bool) -> None:
     """End this process by SIGTERM when it is asked to end, or when who asked has gone."""
     try:
-        piece = os.read(descriptor, PIECE)
+        piece = os.read(descriptor, READ_BLOCK_BYTES)
     except OSError:
         piece = b""
     if (piece or bound) and not over.is_set():
         os.kill(os.getpid(), signal.SIGTERM)
         # Nobody may end a unit but itself; what it does may hear no signal, such as a long query.
-        if bound and not over.wait(LAST_S):
+        if bound and not over.wait(EXIT_GRACE_S):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _beat(teller: ProgressWriter, over: threading.Event, alive: Callable[[], object]) -> None:
+def _send_heartbeats(
+    teller: ProgressWriter, over: threading.Event, alive: Callable[[], object]
+) -> None:
     while not over.wait(BEAT_S):
-        teller.beat()
+        teller.send_heartbeat()
         alive()
 
 
-def _thread(work: Callable[[], None]) -> None:
+def _start_thread(work: Callable[[], None]) -> None:
     threading.Thread(target=work, daemon=True).start()
 
 
-def _connection(descriptor: int) -> socket.socket:
+def _open_connection(descriptor: int) -> socket.socket:
     """The connection that a descriptor stands for; closing it leaves the descriptor open."""
     return socket.socket(fileno=os.dup(descriptor))

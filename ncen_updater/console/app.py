@@ -16,43 +16,51 @@ from typing import Any
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.http_routes import find_routes, status_of
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, language_of
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText, match_language
 from ncen_updater.common.messages import (
     CONSOLE_FORM,
-    CONSOLE_KEY,
+    CONSOLE_LINK_EXPIRED,
     CONSOLE_NO_PAGE,
     CONSOLE_TOO_MUCH,
 )
-from ncen_updater.common.unix_http import ServiceSilent
-from ncen_updater.console.asking import Asking, ShownPage
-from ncen_updater.console.entrances import Entrance
-from ncen_updater.console.headers import PAGE_POLICY, PREFIX, cookie, every_answer
+from ncen_updater.common.unix_http import ServiceUnresponsiveError
+from ncen_updater.console.asking import PageContent, PageRequest
+from ncen_updater.console.entrances import AuthBackend
+from ncen_updater.console.headers import (
+    COOKIE_PREFIX,
+    PAGE_POLICY,
+    build_security_headers,
+    build_session_cookie,
+)
 from ncen_updater.console.inside import have_place
-from ncen_updater.console.login import LoginGone
-from ncen_updater.console.pages.files import File
-from ncen_updater.console.rendering import rendered
-from ncen_updater.console.requests import WebRequest, read_form, request_of, require_own_page
+from ncen_updater.console.login import SessionEndedError
+from ncen_updater.console.pages.files import FileResponse
+from ncen_updater.console.rendering import render_response
+from ncen_updater.console.requests import WebRequest, parse_request, read_form, require_same_origin
 from ncen_updater.console.routes import ROUTES, FormRoute, PageRoute
-from ncen_updater.console.service import ServiceRefusal, told
+from ncen_updater.console.service import ServiceRefusedError, build_error_document
 from ncen_updater.console.sessions import BrowserSession, BrowserSessions, FormOutcome
 
 logger = logging.getLogger(__name__)
 
-UNCHANGED = Text(N_("Nothing was changed."))
-UNSURE = Text(
+NOTHING_CHANGED = LazyText(N_("Nothing was changed."))
+OUTCOME_UNKNOWN = LazyText(
     N_("Whether the service took it is not known; once it answers, this page shows what it did.")
 )
 #: A page without a service looks for one again so often.
-AWAY_S = 5
+RETRY_S = 5
 #: A second form of the same waits so long for what the first one comes to.
-OUTCOME_S = 50.0
+OUTCOME_TIMEOUT_S = 50.0
 #: The form by which who came in by a password goes.
-LEAVE = "/leave"
-STATIC = {"/console.css": "text/css; charset=utf-8", "/live.js": "text/javascript; charset=utf-8"}
+LOGOUT_PATH = "/leave"
+STATIC_FILES = {
+    "/console.css": "text/css; charset=utf-8",
+    "/live.js": "text/javascript; charset=utf-8",
+}
 
 
 @dataclass(frozen=True)
-class _Reply:
+class _Response:
     status: int
     content: bytes
     kind: str = "text/html; charset=utf-8"
@@ -65,25 +73,25 @@ class ConsoleApplication:
     """Answers browsers: of one person, or of each who came in.
 
     Args:
-        entrance: How people come in.
+        auth_backend: How people come in.
         zone: Of the times; None for that which the service tells.
         language: Of pages for who has no session.
     """
 
     def __init__(
         self,
-        entrance: Entrance,
+        auth_backend: AuthBackend,
         zone: tzinfo | None = None,
         language: str = DEFAULT_LANGUAGE,
     ) -> None:
-        self._entrance, self._zone, self._language = entrance, zone, language
-        self._sessions = BrowserSessions(entrance.sessions, entrance.idle_s)
-        self._cookie = PREFIX + secrets.token_hex(4)
+        self._entrance, self._zone, self._language = auth_backend, zone, language
+        self._sessions = BrowserSessions(auth_backend.sessions, auth_backend.idle_s)
+        self._cookie = COOKIE_PREFIX + secrets.token_hex(4)
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Let go of every page that waits for something."""
         self._sessions.end_all()
-        self._entrance.end()
+        self._entrance.close()
 
     def __call__(
         self, environ: Mapping[str, Any], start_response: Callable[..., object]
@@ -91,76 +99,80 @@ class ConsoleApplication:
         """Answer one request."""
         language, head = self._language, environ.get("REQUEST_METHOD") == "HEAD"
         try:
-            request = request_of(environ, self._cookie, self._entrance.place.hosts)
-            language = language_of(*request.languages) or language
-            reply = self._reply(environ, request, language)
+            request = parse_request(environ, self._cookie, self._entrance.place.hosts)
+            language = match_language(*request.languages) or language
+            reply = self._dispatch(environ, request, language)
         except UpdaterError as error:
-            reply = self._stopped(error, language)
+            reply = self._respond_logged_out(error, language)
         except Exception as error:
             logger.exception("a page failed")
-            reply = self._stopped(UpdaterError(detail=type(error).__name__), language)
+            reply = self._respond_logged_out(UpdaterError(detail=type(error).__name__), language)
         headers = [("Content-Type", reply.kind), *reply.headers]
-        headers += every_answer(reply.policy, framed=reply.framed)
+        headers += build_security_headers(reply.policy, framed=reply.framed)
         headers.append(("Content-Length", str(len(reply.content))))
         start_response(f"{reply.status} {HTTPStatus(reply.status).phrase}", headers)
         return [b"" if head else reply.content]
 
     # ---- who comes in ----------------------------------------------------------------------------
 
-    def _reply(self, environ: Mapping[str, Any], request: WebRequest, language: str) -> _Reply:
+    def _dispatch(
+        self, environ: Mapping[str, Any], request: WebRequest, language: str
+    ) -> _Response:
         method = "GET" if request.method == "HEAD" else request.method
         request = replace(request, method=method)
         if method not in ("GET", "POST"):
             raise UpdaterError(CONSOLE_NO_PAGE, path=request.path[:100])
-        require_own_page(request, self._entrance.place.scheme)
-        if method == "GET" and request.path in STATIC:
-            return _Reply(200, _file(request.path[1:]), STATIC[request.path])
+        require_same_origin(request, self._entrance.place.scheme)
+        if method == "GET" and request.path in STATIC_FILES:
+            return _Response(200, _read_static_file(request.path[1:]), STATIC_FILES[request.path])
         if request.path == "/favicon.ico":  # browsers ask for one, which needs no page of refusal
-            return _Reply(204, b"", "image/x-icon")
+            return _Response(204, b"", "image/x-icon")
         if request.path == self._entrance.address:
-            return self._enter(environ, request, language)
-        session = self._sessions.find(request.secret) if request.secret else None
+            return self._log_in(environ, request, language)
+        session = self._sessions.find_session(request.secret) if request.secret else None
         if session is None:
             raise UpdaterError(self._entrance.outside)
         try:
             with have_place(session.inside.requests):
-                return self._inside(environ, request, session)
-        except LoginGone:
-            self._sessions.end(request.secret)
+                return self._dispatch_in_session(environ, request, session)
+        except SessionEndedError:
+            self._sessions.end_session(request.secret)
             raise
 
-    def _inside(
+    def _dispatch_in_session(
         self, environ: Mapping[str, Any], request: WebRequest, session: BrowserSession
-    ) -> _Reply:
+    ) -> _Response:
         """Answer somebody who is in."""
         method = request.method
-        if (method, request.path) == ("POST", LEAVE) and self._entrance.form:
-            return self._leave(environ, request, session)
+        if (method, request.path) == ("POST", LOGOUT_PATH) and self._entrance.form:
+            return self._log_out(environ, request, session)
         there = find_routes(request.path, ROUTES)
         if method not in there:
             problem = UpdaterError(CONSOLE_NO_PAGE, path=request.path[:100])
-            return self._failed(problem, UNCHANGED, session)
+            return self._respond_error(problem, NOTHING_CHANGED, session)
         route, names = there[method]
-        asking = replace(self._asking(session, request), names=names)
+        asking = replace(self._build_page_request(session, request), names=names)
         if isinstance(route, PageRoute):
-            return self._page(route, asking, request.path)
-        return self._act(route, asking, environ, request)
+            return self._respond_page(route, asking, request.path)
+        return self._handle_form(route, asking, environ, request)
 
-    def _asking(self, session: BrowserSession, request: WebRequest) -> Asking:
-        return Asking(session, self._zone_for(session), query=request.query, origin=request.address)
+    def _build_page_request(self, session: BrowserSession, request: WebRequest) -> PageRequest:
+        return PageRequest(
+            session, self._find_zone(session), query=request.query, origin=request.address
+        )
 
-    def _zone_for(self, session: BrowserSession) -> tzinfo | None:
+    def _find_zone(self, session: BrowserSession) -> tzinfo | None:
         """The zone of the site: told at the start, or by the service to who is in."""
         service = session.inside.service
-        if self._zone is None and service.known() is None:
+        if self._zone is None and service.get_last_status() is None:
             with contextlib.suppress(
-                UpdaterError, ServiceRefusal
+                UpdaterError, ServiceRefusedError
             ):  # the page asks, too, and says it
-                service.status(session.language)
-        known = service.known()
+                service.get_status(session.language)
+        known = service.get_last_status()
         return self._zone or (known.zone if known else None)
 
-    def _enter(self, environ: Mapping[str, Any], request: WebRequest, language: str) -> _Reply:
+    def _log_in(self, environ: Mapping[str, Any], request: WebRequest, language: str) -> _Response:
         """Let a browser in whose link or password is good.
 
         What follows comes from a page of ours, and so has the cookie in every browser, wherever the
@@ -168,151 +180,168 @@ class ConsoleApplication:
         """
         if self._entrance.form:
             if request.method == "GET":
-                return self._login(language, 200)
+                return self._respond_login_page(language, 200)
             try:
-                inside = self._entrance.come_in(read_form(environ), request.address)
+                inside = self._entrance.authenticate(read_form(environ), request.address)
             except UpdaterError as error:
-                return self._login(language, status_of(error), error)
+                return self._respond_login_page(language, status_of(error), error)
         elif request.method != "GET":
-            raise UpdaterError(CONSOLE_KEY)
+            raise UpdaterError(CONSOLE_LINK_EXPIRED)
         else:
-            inside = self._entrance.come_in(request.query, request.address)
-        secret = self._sessions.begin(language, inside)
-        content = self._render(ShownPage("entered", again_s=0), language)
-        return _Reply(200, content, headers=(cookie(self._cookie, secret),))
+            inside = self._entrance.authenticate(request.query, request.address)
+        secret = self._sessions.start_session(language, inside)
+        content = self._render(PageContent("entered", again_s=0), language)
+        return _Response(200, content, headers=(build_session_cookie(self._cookie, secret),))
 
-    def _login(self, language: str, status: int, error: UpdaterError | None = None) -> _Reply:
+    def _respond_login_page(
+        self, language: str, status: int, error: UpdaterError | None = None
+    ) -> _Response:
         """Ask who it is."""
-        document = told(error, UNCHANGED, language) if error is not None else None
-        shown = ShownPage("login", {"error": document}, "refused" if error else "ready", status)
-        return _Reply(status, self._render(shown, language))
+        document = (
+            build_error_document(error, NOTHING_CHANGED, language) if error is not None else None
+        )
+        shown = PageContent("login", {"error": document}, "refused" if error else "ready", status)
+        return _Response(status, self._render(shown, language))
 
-    def _leave(
+    def _log_out(
         self, environ: Mapping[str, Any], request: WebRequest, session: BrowserSession
-    ) -> _Reply:
+    ) -> _Response:
         """End a session, for who goes."""
-        if not session.acts.known(LEAVE, read_form(environ).get("token", "")):
+        if not session.acts.is_valid(LOGOUT_PATH, read_form(environ).get("token", "")):
             error = UpdaterError(CONSOLE_FORM, reason="it is not of this session")
-            return self._failed(error, UNCHANGED, session)
-        self._sessions.end(request.secret)
-        gone = (("Location", self._entrance.address), cookie(self._cookie, "", ends=True))
-        return _Reply(303, b"", headers=gone)
+            return self._respond_error(error, NOTHING_CHANGED, session)
+        self._sessions.end_session(request.secret)
+        gone = (
+            ("Location", self._entrance.address),
+            build_session_cookie(self._cookie, "", expire=True),
+        )
+        return _Response(303, b"", headers=gone)
 
     # ---- pages -----------------------------------------------------------------------------------
 
-    def _page(self, route: PageRoute, asking: Asking, address: str) -> _Reply:
+    def _respond_page(self, route: PageRoute, asking: PageRequest, address: str) -> _Response:
         try:
             shown = route.page(asking)
-            if isinstance(shown, File):
-                return _Reply(200, shown.content, shown.kind, shown.headers, shown.policy,
+            if isinstance(shown, FileResponse):
+                return _Response(200, shown.content, shown.kind, shown.headers, shown.policy,
                               framed=shown.framed)  # fmt: skip
             if shown is None:
                 raise UpdaterError(CONSOLE_NO_PAGE, path=address[:100])
-        except ServiceRefusal as refused:
-            return self._refused(refused.status, refused.error, asking.session, address)
-        except LoginGone:
+        except ServiceRefusedError as refused:
+            return self._respond_refused(refused.status, refused.error, asking.session, address)
+        except SessionEndedError:
             raise
         except UpdaterError as error:
-            return self._failed(error, UNCHANGED, asking.session, address)
-        content = self._of(shown, asking.session, address, asking.said())
-        return _Reply(shown.status, content, headers=_again(shown))
+            return self._respond_error(error, NOTHING_CHANGED, asking.session, address)
+        content = self._render_in_session(shown, asking.session, address, asking.get_notice())
+        return _Response(shown.status, content, headers=_build_refresh_header(shown))
 
-    def _act(
-        self, route: FormRoute, asking: Asking, environ: Mapping[str, Any], request: WebRequest
-    ) -> _Reply:
+    def _handle_form(
+        self, route: FormRoute, asking: PageRequest, environ: Mapping[str, Any], request: WebRequest
+    ) -> _Response:
         """Carry out a form once, and send the browser to where it is seen."""
         session, form = asking.session, read_form(environ)
         token = form.get("token", "")
-        if not session.acts.known(request.path, token):
+        if not session.acts.is_valid(request.path, token):
             error = UpdaterError(CONSOLE_FORM, reason="it is not of this session")
-            return self._failed(error, UNCHANGED, session)
+            return self._respond_error(error, NOTHING_CHANGED, session)
         try:
-            outcome, mine = session.acts.begin(token)
+            outcome, mine = session.acts.start_form(token)
         except OverflowError:
-            return self._failed(UpdaterError(CONSOLE_TOO_MUCH), UNCHANGED, session)
+            return self._respond_error(UpdaterError(CONSOLE_TOO_MUCH), NOTHING_CHANGED, session)
         if mine:
             try:
-                self._carry_out(route, replace(asking, form=form), outcome)
+                self._run_form_action(route, replace(asking, form=form), outcome)
             finally:
                 outcome.ended.set()
-        elif not outcome.ended.wait(OUTCOME_S):
-            return self._failed(ServiceSilent(reason="it takes long"), UNSURE, session)
+        elif not outcome.ended.wait(OUTCOME_TIMEOUT_S):
+            return self._respond_error(
+                ServiceUnresponsiveError(reason="it takes long"), OUTCOME_UNKNOWN, session
+            )
         if outcome.refused is not None:
-            return self._refused(*outcome.refused, session, form.get("back", "/"))
+            return self._respond_refused(*outcome.refused, session, form.get("back", "/"))
         place, _, part = outcome.address.partition("#")
         mark = "&" if "?" in place else "?"
         address = f"{place}{mark}done={token}" + (f"#{part}" if part else "")
-        return _Reply(303, b"", headers=(("Location", address),))
+        return _Response(303, b"", headers=(("Location", address),))
 
-    def _carry_out(self, route: FormRoute, asking: Asking, outcome: FormOutcome) -> None:
+    def _run_form_action(self, route: FormRoute, asking: PageRequest, outcome: FormOutcome) -> None:
         language = asking.language
         try:
             outcome.address, outcome.said = route.act(asking)
-        except ServiceRefusal as refused:
+        except ServiceRefusedError as refused:
             outcome.refused = refused.status, refused.error
-        except ServiceSilent as away:
-            outcome.refused = 503, told(away, UNSURE, language)
-        except LoginGone as gone:
-            outcome.refused = 401, told(gone, UNCHANGED, language)
+        except ServiceUnresponsiveError as away:
+            outcome.refused = 503, build_error_document(away, OUTCOME_UNKNOWN, language)
+        except SessionEndedError as gone:
+            outcome.refused = 401, build_error_document(gone, NOTHING_CHANGED, language)
             raise
         except UpdaterError as error:
-            outcome.refused = 409, told(error, UNCHANGED, language)
+            outcome.refused = 409, build_error_document(error, NOTHING_CHANGED, language)
         except BaseException:
-            outcome.refused = 500, told(UpdaterError(), UNSURE, language)
+            outcome.refused = 500, build_error_document(UpdaterError(), OUTCOME_UNKNOWN, language)
             raise
 
     # ---- what went wrong -------------------------------------------------------------------------
 
-    def _refused(
+    def _respond_refused(
         self, status: int, error: Mapping[str, str], session: BrowserSession, address: str = "/"
-    ) -> _Reply:
-        shown = ShownPage("refused", {"error": error}, "refused", status)
-        return _Reply(status, self._of(shown, session, address))
+    ) -> _Response:
+        shown = PageContent("refused", {"error": error}, "refused", status)
+        return _Response(status, self._render_in_session(shown, session, address))
 
-    def _failed(
-        self, error: UpdaterError, state: Text, session: BrowserSession, address: str = "/"
-    ) -> _Reply:
-        document = told(error, state, session.language)
-        if isinstance(error, ServiceSilent):
-            shown = ShownPage("broken", {"error": document}, "broken", 503, again_s=AWAY_S)
+    def _respond_error(
+        self, error: UpdaterError, state: LazyText, session: BrowserSession, address: str = "/"
+    ) -> _Response:
+        document = build_error_document(error, state, session.language)
+        if isinstance(error, ServiceUnresponsiveError):
+            shown = PageContent("broken", {"error": document}, "broken", 503, again_s=RETRY_S)
         else:
             status = status_of(error)
-            shown = ShownPage("refused", {"error": document}, "refused", status)
-        return _Reply(shown.status, self._of(shown, session, address), headers=_again(shown))
+            shown = PageContent("refused", {"error": document}, "refused", status)
+        return _Response(
+            shown.status,
+            self._render_in_session(shown, session, address),
+            headers=_build_refresh_header(shown),
+        )
 
-    def _stopped(self, error: UpdaterError, language: str) -> _Reply:
+    def _respond_logged_out(self, error: UpdaterError, language: str) -> _Response:
         """Answer somebody who is not in."""
         if error.message is self._entrance.outside and self._entrance.form:
-            return self._login(language, 401, error)
-        document = told(error, UNCHANGED, language)
+            return self._respond_login_page(language, 401, error)
+        document = build_error_document(error, NOTHING_CHANGED, language)
         status = status_of(error)
-        shown = ShownPage("outside", {"error": document}, "refused", status)
-        return _Reply(status, self._render(shown, language))
+        shown = PageContent("outside", {"error": document}, "refused", status)
+        return _Response(status, self._render(shown, language))
 
     # ---- bytes -----------------------------------------------------------------------------------
 
-    def _of(
-        self, shown: ShownPage, session: BrowserSession, address: str, said: Text | None = None
+    def _render_in_session(
+        self,
+        shown: PageContent,
+        session: BrowserSession,
+        address: str,
+        notice: LazyText | None = None,
     ) -> bytes:
         service = session.inside.service
-        known = service.known()
+        known = service.get_last_status()
         values = {"known_at": known.at.isoformat() if known else None, **shown.values}
         return self._render(
-            replace(shown, values=values), session.language, token=session.acts.token,
-            site=known.status if known else None, address=address, said=said,
-            asks_secret=service.asks_secret, now=service.now(),
+            replace(shown, values=values), session.language, token=session.acts.create_token,
+            site=known.status if known else None, address=address, notice=notice,
+            requires_password=service.asks_secret, now=service.now(),
             zone=self._zone or (known.zone if known else None),
         )  # fmt: skip
 
-    def _render(self, shown: ShownPage, language: str, **more: Any) -> bytes:  # noqa: ANN401
+    def _render(self, shown: PageContent, language: str, **more: Any) -> bytes:  # noqa: ANN401
         more = {"now": datetime.now(UTC), "zone": self._zone, **more}
-        return rendered(
-            shown, language, styles=_mark(),
-            by_terminal=self._entrance.by_terminal, **more,
+        return render_response(
+            shown, language, styles=_compute_static_digest(),
+            ends_with_terminal=self._entrance.by_terminal, **more,
         )  # fmt: skip
 
 
-def _again(shown: ShownPage) -> tuple[tuple[str, str], ...]:
+def _build_refresh_header(shown: PageContent) -> tuple[tuple[str, str], ...]:
     """Have a page loaded once more that is not there yet; one with a script does so by itself."""
     if not shown.again_s or shown.name == "live":
         return ()
@@ -320,12 +349,12 @@ def _again(shown: ShownPage) -> tuple[tuple[str, str], ...]:
 
 
 @cache
-def _file(name: str) -> bytes:
+def _read_static_file(name: str) -> bytes:
     return files("ncen_updater.console").joinpath("templates", name).read_bytes()
 
 
 @cache
-def _mark() -> str:
+def _compute_static_digest() -> str:
     """What tells the files of this version from those of another, which a browser may have."""
-    content = b"".join(_file(name[1:]) for name in sorted(STATIC))
+    content = b"".join(_read_static_file(name[1:]) for name in sorted(STATIC_FILES))
     return hashlib.sha256(content).hexdigest()[:12]

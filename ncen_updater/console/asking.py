@@ -8,17 +8,17 @@ from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ncen_updater.console.service import Document, ServiceRefusal, SiteService
+from ncen_updater.console.service import Document, ServiceClient, ServiceRefusedError
 from ncen_updater.console.sessions import BrowserSession
 
 if TYPE_CHECKING:
-    from ncen_updater.common.i18n import Text
-    from ncen_updater.console.following import Following
-    from ncen_updater.console.looking import Looked, Looking
+    from ncen_updater.common.i18n import LazyText
+    from ncen_updater.console.following import EventFollower
+    from ncen_updater.console.looking import InspectionPoller, InspectionState
 
 
 @dataclass(frozen=True)
-class ShownPage:
+class PageContent:
     """A page: its template and what that shows.
 
     Attributes:
@@ -37,7 +37,7 @@ class ShownPage:
 
 
 @dataclass(frozen=True)
-class Asking:
+class PageRequest:
     """One request of a session.
 
     Attributes:
@@ -57,17 +57,17 @@ class Asking:
     origin: str = ""
 
     @property
-    def service(self) -> SiteService:
+    def service(self) -> ServiceClient:
         """That is asked, as the person."""
         return self.session.inside.service
 
     @property
-    def looking(self) -> Looking:
+    def inspections(self) -> InspectionPoller:
         """What was looked at for the person."""
         return self.session.inside.looking
 
     @property
-    def following(self) -> Following:
+    def event_follower(self) -> EventFollower:
         """What goes on."""
         return self.session.inside.following
 
@@ -81,35 +81,41 @@ class Asking:
         """The time."""
         return self.service.now()
 
-    def get(self, address: str) -> Document:
+    def get_document(self, address: str) -> Document:
         """Ask the service."""
         return self.service.get(address, self.language)
 
-    def status(self) -> Document:
+    def get_status(self) -> Document:
         """Ask how the site is."""
-        return self.service.status(self.language)
+        return self.service.get_status(self.language)
 
-    def call(self, method: str, address: str, body: Mapping[str, object] | None = None) -> Document:
+    def call_service(
+        self, method: str, address: str, body: Mapping[str, object] | None = None
+    ) -> Document:
         """Have the service change something."""
         return self.service.call(method, address, self.language, body)
 
-    def decide(self, method: str, address: str, body: Document | None = None) -> Document:
+    def call_with_password(
+        self, method: str, address: str, body: Document | None = None
+    ) -> Document:
         """Have the service do what the person answers for, with their password if it takes one."""
         secret = self.form.get("secret", "")
-        return self.service.decide(method, address, self.language, body, secret, self.origin)
+        return self.service.call_with_password(
+            method, address, self.language, body, secret, self.origin
+        )
 
-    def may(self, role: str) -> dict[str, str] | None:
+    def find_missing_role(self, role: str) -> dict[str, str] | None:
         """Return None for who has a right, else the words that say who has."""
         try:
-            self.get(f"/v1/rights/{quote(role, safe='')}")
-        except ServiceRefusal as refused:
+            self.get_document(f"/v1/rights/{quote(role, safe='')}")
+        except ServiceRefusedError as refused:
             return refused.error
         return None
 
-    def look(self, kind: str, mark: str, **data: object) -> Looked:
+    def inspect(self, kind: str, revision: str, **data: object) -> InspectionState:
         """Return what an inspection found, which is begun if there is none of this mark."""
-        return self.looking.look(kind, mark, {**data, "language": self.language})
+        return self.inspections.inspect(kind, revision, {**data, "language": self.language})
 
-    def said(self) -> Text | None:
+    def get_notice(self) -> LazyText | None:
         """What there is to say of the form that led here."""
-        return self.session.acts.said(self.query.get("done", ""))
+        return self.session.acts.get_notice(self.query.get("done", ""))

@@ -20,40 +20,40 @@ from pathlib import Path
 
 from ncen_updater.common.http_server import LimitedConnection, LimitedServer
 from ncen_updater.console.app import ConsoleApplication
-from ncen_updater.console.entrances import PasswordEntrance
-from ncen_updater.console.login import PersonLogin
+from ncen_updater.console.entrances import PasswordAuthBackend
+from ncen_updater.console.login import LoginClient
 
 #: Of what the service manager gives, sd_listen_fds(3).
-FIRST_FD = 3
-GIVEN = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+SD_LISTEN_FDS_START = 3
+SD_LISTEN_VARIABLES = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
 
-class BehindServer(LimitedServer):
+class ProxiedServer(LimitedServer):
     """Takes what comes on a socket: who may connect there is for the socket's own rights to say."""
 
-    def admit(self, conn: LimitedConnection) -> bytes | None:
+    def admit_connection(self, conn: LimitedConnection) -> bytes | None:
         """Take everybody who could connect."""
         del conn
         return None
 
 
 @contextmanager
-def answering(listener: socket.socket, login: Path) -> Iterator[None]:
+def serve_behind_proxy(listener: socket.socket, login: Path) -> Iterator[None]:
     """Answer on a socket while the block runs.
 
     Args:
         listener: On which the web server speaks.
         login: The socket of who looks at passwords.
     """
-    entrance = PasswordEntrance(PersonLogin(login))
+    entrance = PasswordAuthBackend(LoginClient(login))
     application = ConsoleApplication(entrance)
     place = Path(listener.getsockname())
-    server = BehindServer(place, application, threads=entrance.threads, listener=listener)
-    with server.answering("console"):
+    server = ProxiedServer(place, application, threads=entrance.threads, listener=listener)
+    with server.serve_in_thread("console"):
         try:
             yield
         finally:
-            application.end()
+            application.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,12 +64,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if os.environ.get("LISTEN_FDS") != "1" or os.environ.get("LISTEN_PID") != str(os.getpid()):
         parser.error("it is started by ncen-updater-console.socket")
-    for name in GIVEN:  # they are for this process, and the server's library would take them
+    for (
+        name
+    ) in SD_LISTEN_VARIABLES:  # they are for this process, and the server's library would take them
         os.environ.pop(name, None)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    with socket.socket(fileno=FIRST_FD) as listener, answering(listener, given.login):
+    with (
+        socket.socket(fileno=SD_LISTEN_FDS_START) as listener,
+        serve_behind_proxy(listener, given.login),
+    ):
         while not ended.wait(3600):
             pass
     return 0

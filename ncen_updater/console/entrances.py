@@ -11,24 +11,24 @@ from typing import Protocol
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     CONSOLE_FORM,
-    CONSOLE_KEY,
+    CONSOLE_LINK_EXPIRED,
     CONSOLE_NO_SESSION,
-    CONSOLE_NOT_IN,
-    Message,
+    CONSOLE_NOT_LOGGED_IN,
+    ErrorMessage,
 )
-from ncen_updater.console.inside import Inside, have_place
-from ncen_updater.console.login import BridgedService, PersonLogin
-from ncen_updater.console.sessions import Keys
+from ncen_updater.console.inside import UserContext, have_place
+from ncen_updater.console.login import LoginClient, ProxiedServiceClient
+from ncen_updater.console.sessions import LoginKeys
 
 #: This machine as a browser of it, or behind SSH, has it. Not by a name: of 'localhost' browsers
 #: try ::1 first, and whoever listens there is of the same place for them.
-_LOCAL = re.compile(r"127\.0\.0\.1:[0-9]{1,5}")
+_LOCAL_HOSTS = re.compile(r"127\.0\.0\.1:[0-9]{1,5}")
 #: Names as a web server in front takes them, who knows its own.
-_NAMED = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?(:[0-9]{1,5})?")
+_NAMED_HOSTS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?(:[0-9]{1,5})?")
 
 
 @dataclass(frozen=True)
-class WebPlace:
+class WebOrigin:
     """Where browsers find a console.
 
     Attributes:
@@ -40,10 +40,10 @@ class WebPlace:
     hosts: re.Pattern[str]
 
 
-LOCAL, BEHIND_TLS = WebPlace("http", _LOCAL), WebPlace("https", _NAMED)
+LOCAL_ORIGIN, TLS_ORIGIN = WebOrigin("http", _LOCAL_HOSTS), WebOrigin("https", _NAMED_HOSTS)
 
 
-class Entrance(Protocol):
+class AuthBackend(Protocol):
     """One way in.
 
     Attributes:
@@ -59,29 +59,29 @@ class Entrance(Protocol):
 
     address: str
     form: bool
-    place: WebPlace
-    outside: Message
+    place: WebOrigin
+    outside: ErrorMessage
     idle_s: float | None
     sessions: int
     threads: int
     by_terminal: bool
 
-    def come_in(self, given: Mapping[str, str], address: str) -> Inside:
+    def authenticate(self, credentials: Mapping[str, str], address: str) -> UserContext:
         """Return what a session is given.
 
         Args:
-            given: What a form or a link brings.
+            credentials: What a form or a link brings.
             address: Of the browser.
 
         Raises:
             UpdaterError: If this is nobody who may come in.
         """
 
-    def end(self) -> None:
+    def close(self) -> None:
         """The console ends."""
 
 
-class LinkEntrance:
+class LinkAuthBackend:
     """By a link that is good once; everybody who has one is the person who started the console.
 
     Args:
@@ -89,59 +89,59 @@ class LinkEntrance:
         inside: Of that person.
     """
 
-    address, form, place, outside = "/enter", False, LOCAL, CONSOLE_NO_SESSION
+    address, form, place, outside = "/enter", False, LOCAL_ORIGIN, CONSOLE_NO_SESSION
     sessions, threads, by_terminal = 8, 16, True
     idle_s: float | None = None
 
-    def __init__(self, keys: Keys, inside: Inside) -> None:
+    def __init__(self, keys: LoginKeys, inside: UserContext) -> None:
         self._keys, self._inside = keys, inside
 
-    def come_in(self, given: Mapping[str, str], address: str) -> Inside:
-        """Take a link; errors as in :meth:`Entrance.come_in`."""
+    def authenticate(self, credentials: Mapping[str, str], address: str) -> UserContext:
+        """Take a link; errors as in :meth:`AuthBackend.authenticate`."""
         del address  # whose the connection is was asked before
-        if not self._keys.take(given.get("key", "")):
-            raise UpdaterError(CONSOLE_KEY)
+        if not self._keys.consume_key(credentials.get("key", "")):
+            raise UpdaterError(CONSOLE_LINK_EXPIRED)
         return self._inside
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Let go of every page."""
-        self._inside.end()
+        self._inside.close()
 
 
-class PasswordEntrance:
+class PasswordAuthBackend:
     """By the password of an account of this machine, behind a web server that speaks TLS.
 
     Args:
         login: Has passwords looked at, by a process that is not the console.
     """
 
-    address, form, place, outside = "/login", True, BEHIND_TLS, CONSOLE_NOT_IN
+    address, form, place, outside = "/login", True, TLS_ORIGIN, CONSOLE_NOT_LOGGED_IN
     sessions, threads, by_terminal = 4, 32, False
     idle_s: float | None = 1800.0
 
-    def __init__(self, login: PersonLogin) -> None:
+    def __init__(self, login: LoginClient) -> None:
         self._login = login
         #: By name. Sessions of one person share one way to the service, and what was looked at.
-        self._people: dict[str, tuple[Inside, BridgedService]] = {}
+        self._people: dict[str, tuple[UserContext, ProxiedServiceClient]] = {}
         self._lock = threading.Lock()
         #: A password takes seconds: who comes in, or tries to, leaves room for who is in.
         self._logins = threading.BoundedSemaphore(self.threads // 4)
 
-    def come_in(self, given: Mapping[str, str], address: str) -> Inside:
-        """Have a password looked at; errors as in :meth:`Entrance.come_in`."""
-        user, password = given.get("user", "").strip(), given.get("password", "")
+    def authenticate(self, credentials: Mapping[str, str], address: str) -> UserContext:
+        """Have a password looked at; errors as in :meth:`AuthBackend.authenticate`."""
+        user, password = credentials.get("user", "").strip(), credentials.get("password", "")
         if not user or not password:
             raise UpdaterError(CONSOLE_FORM, reason="name or password is empty")
         with have_place(self._logins):
-            line, who = self._login.open(user, password, address)
+            line, who = self._login.log_in(user, password, address)
         with self._lock:
             known = self._people.get(who)
-            if known is not None and known[1].renew(line):
+            if known is not None and known[1].replace_connection(line):
                 return known[0]
-            service = BridgedService(line, who, self._login)
-            self._people[who] = made = Inside(service), service
-            self._people = {n: p for n, p in self._people.items() if not p[0].following.ended}
+            service = ProxiedServiceClient(line, who, self._login)
+            self._people[who] = made = UserContext(service), service
+            self._people = {n: p for n, p in self._people.items() if not p[0].following.is_stopped}
         return made[0]
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Every session is let go of by who keeps them."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 #: Of the names of cookies: with this a browser takes one from a secure place alone, for this host
 #: and every path. What comes from the machine itself counts as secure, also without TLS: W3C Secure
 #: Contexts, 3.1. A host has many ports: each console has a name of its own behind it.
-PREFIX = "__Host-ncen-console-"
+COOKIE_PREFIX = "__Host-ncen-console-"
 #: Nothing from elsewhere; scripts and styles are files of ours, never part of a page.
 PAGE_POLICY = "; ".join(
     (
@@ -26,7 +26,7 @@ PAGE_POLICY = "; ".join(
 )
 
 
-def every_answer(policy: str, *, framed: bool = False) -> Iterator[tuple[str, str]]:
+def build_security_headers(policy: str, *, framed: bool = False) -> Iterator[tuple[str, str]]:
     """Yield the headers of an answer.
 
     Args:
@@ -43,7 +43,7 @@ def every_answer(policy: str, *, framed: bool = False) -> Iterator[tuple[str, st
     yield "Permissions-Policy", "camera=(), geolocation=(), microphone=()"
 
 
-def cookie(name: str, secret: str, *, ends: bool = False) -> tuple[str, str]:
+def build_session_cookie(name: str, secret: str, *, expire: bool = False) -> tuple[str, str]:
     """Return the header that gives a browser the secret of its session, or takes it back."""
-    age = "; Max-Age=0" if ends else ""
+    age = "; Max-Age=0" if expire else ""
     return "Set-Cookie", f"{name}={secret}; Path=/; Secure; HttpOnly; SameSite=Strict{age}"

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import CONSOLE_BUSY
-from ncen_updater.console.following import Following
-from ncen_updater.console.looking import Looking
-from ncen_updater.console.service import SiteService
+from ncen_updater.console.following import EventFollower
+from ncen_updater.console.looking import InspectionPoller
+from ncen_updater.console.service import ServiceClient
 
 #: So many requests of one person are answered at a time.
 REQUESTS = 8
@@ -31,12 +31,12 @@ def have_place(places: threading.Semaphore) -> Iterator[None]:
         places.release()
 
 
-class Inside:
+class UserContext:
     """Of one person; browsers of the same person may share it.
 
     Args:
         service: Answers as that person's.
-        lasting: Whether it stays when no browser has it any more.
+        persistent: Whether it stays when no browser has it any more.
 
     Attributes:
         service: Answers as that person's.
@@ -45,17 +45,17 @@ class Inside:
         requests: Places for what is asked for them at a time.
     """
 
-    def __init__(self, service: SiteService, *, lasting: bool = False) -> None:
-        self.service, self._lasting = service, lasting
-        self.looking, self.following = Looking(service), Following(service)
+    def __init__(self, service: ServiceClient, *, persistent: bool = False) -> None:
+        self.service, self._lasting = service, persistent
+        self.looking, self.following = InspectionPoller(service), EventFollower(service)
         self.requests = threading.BoundedSemaphore(REQUESTS)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """No browser has it any more."""
         if not self._lasting:
-            self.end()
+            self.close()
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Let go of every page that waits for something, and of the line to the service."""
-        self.following.end()
-        self.service.end()
+        self.following.stop()
+        self.service.close()

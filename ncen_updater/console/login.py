@@ -21,36 +21,36 @@ from ncen_updater.common.cli.render import format_duration
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     CONSOLE_EXPIRED,
+    CONSOLE_LOGIN_THROTTLED,
     CONSOLE_NO_LOGIN,
-    CONSOLE_NOT_IN,
+    CONSOLE_NOT_LOGGED_IN,
     CONSOLE_PASSWORD,
     CONSOLE_SECOND_SECRET,
-    CONSOLE_WAIT,
-    Message,
+    ErrorMessage,
 )
-from ncen_updater.common.unix_http import ServiceSilent
-from ncen_updater.common.unix_socket import connect
-from ncen_updater.console.service import Document, SiteService
+from ncen_updater.common.unix_http import ServiceUnresponsiveError
+from ncen_updater.common.unix_socket import connect_unix_socket
+from ncen_updater.console.service import Document, ServiceClient
 
 #: PAM lets whoever was wrong wait, and there may be a directory behind it that is far away.
-LOGIN_S = 60.0
-MAX_SAID = 4096
-REFUSALS: Mapping[str, Message] = {
+LOGIN_TIMEOUT_S = 60.0
+MAX_REPLY_BYTES = 4096
+REFUSAL_MESSAGES: Mapping[str, ErrorMessage] = {
     "wrong": CONSOLE_PASSWORD,
-    "wait": CONSOLE_WAIT,
+    "wait": CONSOLE_LOGIN_THROTTLED,
     "expired": CONSOLE_EXPIRED,
     "more": CONSOLE_SECOND_SECRET,
-    "away": ServiceSilent.message,
+    "away": ServiceUnresponsiveError.message,
 }
 
 
-class LoginGone(UpdaterError):
+class SessionEndedError(UpdaterError):
     """The process of a person has ended: their session is over."""
 
-    message = CONSOLE_NOT_IN
+    message = CONSOLE_NOT_LOGGED_IN
 
 
-class PersonLogin:
+class LoginClient:
     """Has passwords looked at.
 
     Args:
@@ -60,7 +60,7 @@ class PersonLogin:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def open(self, user: str, password: str, address: str = "") -> tuple[socket.socket, str]:
+    def log_in(self, user: str, password: str, address: str = "") -> tuple[socket.socket, str]:
         """Return a line on which requests of a person are named, and who that is.
 
         Args:
@@ -71,19 +71,19 @@ class PersonLogin:
         Raises:
             UpdaterError: If they are not let in.
         """
-        line = self._begun({"user": user, "password": password, "address": address})
+        line = self._connect({"user": user, "password": password, "address": address})
         try:
-            said, _ = _heard(line)
-            who = str(_not_refused(said)["who"])
-            line.settimeout(LOGIN_S)
+            value, _ = _receive_reply(line)
+            who = str(_raise_if_refused(value)["who"])
+            line.settimeout(LOGIN_TIMEOUT_S)
         except BaseException as error:
             line.close()
             if isinstance(error, OSError | ValueError | KeyError):
-                raise UpdaterError(CONSOLE_NO_LOGIN, reason=_reason(error)) from error
+                raise UpdaterError(CONSOLE_NO_LOGIN, reason=_format_reason(error)) from error
             raise
         return line, who
 
-    def deciding(self, first: Mapping[str, object]) -> socket.socket:
+    def send_confirmed(self, first: Mapping[str, object]) -> socket.socket:
         """Have one request made that a person answers for; returns the line with its answer.
 
         Args:
@@ -91,43 +91,43 @@ class PersonLogin:
 
         Raises:
             UpdaterError: If the password is not theirs.
-            ServiceSilent: If the service did not take it.
+            ServiceUnresponsiveError: If the service did not take it.
         """
-        with self._begun(first) as line:
+        with self._connect(first) as line:
             try:
-                said, found = _heard(line)
+                value, found = _receive_reply(line)
             except (OSError, ValueError) as error:
-                raise UpdaterError(CONSOLE_NO_LOGIN, reason=_reason(error)) from error
-        _not_refused(said)
-        return _given(found)
+                raise UpdaterError(CONSOLE_NO_LOGIN, reason=_format_reason(error)) from error
+        _raise_if_refused(value)
+        return _adopt_descriptor(found)
 
-    def _begun(self, first: Mapping[str, object]) -> socket.socket:
+    def _connect(self, first: Mapping[str, object]) -> socket.socket:
         try:
-            line = connect(self._path, LOGIN_S)
+            line = connect_unix_socket(self._path, LOGIN_TIMEOUT_S)
             line.sendall(json.dumps(first).encode() + b"\n")
         except OSError as error:
-            raise UpdaterError(CONSOLE_NO_LOGIN, reason=_reason(error)) from error
+            raise UpdaterError(CONSOLE_NO_LOGIN, reason=_format_reason(error)) from error
         return line
 
 
-class BridgedService(SiteService):
+class ProxiedServiceClient(ServiceClient):
     """Asks the service by the process of a person.
 
     Args:
-        line: To that process.
-        who: The person.
+        connection: To that process.
+        user: The person.
         login: Looks at their password once more, for what they answer for.
     """
 
     asks_secret = True
 
-    def __init__(self, line: socket.socket, who: str, login: PersonLogin) -> None:
+    def __init__(self, connection: socket.socket, user: str, login: LoginClient) -> None:
         super().__init__(Path())
-        self._line, self._who, self._login = line, who, login
+        self._line, self._who, self._login = connection, user, login
         self._one = threading.Lock()
         self._ended = False
 
-    def renew(self, line: socket.socket) -> bool:
+    def replace_connection(self, line: socket.socket) -> bool:
         """Go on by the process of a session that came in later; False where all have left.
 
         It lives longer than the one of before, whose time ends first.
@@ -136,10 +136,10 @@ class BridgedService(SiteService):
             if self._ended:
                 return False
             before, self._line = self._line, line
-        _let_go(before)
+        _close_socket(before)
         return True
 
-    def decide(
+    def call_with_password(
         self, method: str, address: str, language: str, body: Mapping[str, object] | None,
         secret: str, origin: str = "",
     ) -> Document:  # fmt: skip
@@ -147,28 +147,28 @@ class BridgedService(SiteService):
 
         Raises:
             UpdaterError: If the password is not theirs.
-            ServiceSilent: If no answer came that can be understood.
+            ServiceUnresponsiveError: If no answer came that can be understood.
             ServiceRefusal: If it was refused.
         """
         request = {"method": method, "address": address, "body": body, "language": language}
         first = {"user": self._who, "password": secret, "address": origin, "act": request}
-        connection = self._login.deciding(first)
+        connection = self._login.send_confirmed(first)
         try:
-            with _answer(connection, method, LOGIN_S) as response:
-                return self._document(response)
+            with _read_response(connection, method, LOGIN_TIMEOUT_S) as response:
+                return self._parse_response(response)
         except (OSError, http.client.HTTPException) as error:
-            raise ServiceSilent(reason=_reason(error)) from error
+            raise ServiceUnresponsiveError(reason=_format_reason(error)) from error
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Let the process of the person go."""
         with contextlib.suppress(OSError):
             self._line.shutdown(socket.SHUT_RDWR)  # also one that is waited for
         with self._one:
             self._ended = True
-            _let_go(self._line)
+            _close_socket(self._line)
 
     @contextlib.contextmanager
-    def _asked(
+    def _request(
         self, method: str, address: str, body: Mapping[str, object] | None, language: str,
         timeout_s: float,
     ) -> Iterator[http.client.HTTPResponse]:  # fmt: skip
@@ -176,22 +176,22 @@ class BridgedService(SiteService):
         with self._one:
             try:
                 self._line.sendall(json.dumps(request).encode() + b"\n")
-                said, found = _heard(self._line)
+                value, found = _receive_reply(self._line)
             except (OSError, ValueError) as error:
-                raise LoginGone from error
-        _not_refused(said)
-        with _answer(_given(found), method, timeout_s) as response:
+                raise SessionEndedError from error
+        _raise_if_refused(value)
+        with _read_response(_adopt_descriptor(found), method, timeout_s) as response:
             yield response
 
 
-def _let_go(line: socket.socket) -> None:
+def _close_socket(line: socket.socket) -> None:
     with contextlib.suppress(OSError):
         line.shutdown(socket.SHUT_RDWR)
     line.close()
 
 
 @contextlib.contextmanager
-def _answer(
+def _read_response(
     connection: socket.socket, method: str, timeout_s: float
 ) -> Iterator[http.client.HTTPResponse]:
     with connection:
@@ -204,7 +204,7 @@ def _answer(
             response.close()
 
 
-def _heard(line: socket.socket) -> tuple[Mapping[str, Any], list[int]]:
+def _receive_reply(line: socket.socket) -> tuple[Mapping[str, Any], list[int]]:
     """Read one line, and the connection that may come with it.
 
     Raises:
@@ -213,34 +213,34 @@ def _heard(line: socket.socket) -> tuple[Mapping[str, Any], list[int]]:
     """
     content, found = b"", list[int]()
     while not content.endswith(b"\n"):
-        part, given, _, _ = socket.recv_fds(line, MAX_SAID, 1)
+        part, given, _, _ = socket.recv_fds(line, MAX_REPLY_BYTES, 1)
         found += given
-        if not part or len(content) > MAX_SAID:
+        if not part or len(content) > MAX_REPLY_BYTES:
             for one in found:
                 socket.close(one)
             raise ConnectionError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         content += part
-    said = json.loads(content)
-    if not isinstance(said, dict):
+    value = json.loads(content)
+    if not isinstance(value, dict):
         raise ValueError
-    return said, found
+    return value, found
 
 
-def _not_refused(said: Mapping[str, Any]) -> Mapping[str, Any]:
-    refused = said.get("refused")
+def _raise_if_refused(reply: Mapping[str, Any]) -> Mapping[str, Any]:
+    refused = reply.get("refused")
     if refused is None:
-        return said
-    message = REFUSALS.get(str(refused), CONSOLE_NO_LOGIN)
-    wait = format_duration(float(said.get("seconds", 0)))
+        return reply
+    message = REFUSAL_MESSAGES.get(str(refused), CONSOLE_NO_LOGIN)
+    wait = format_duration(float(reply.get("seconds", 0)))
     raise UpdaterError(message, wait=wait, reason=str(refused))
 
 
-def _given(found: list[int]) -> socket.socket:
-    if not found:
-        raise ServiceSilent(reason="nobody listens there")
-    return socket.socket(fileno=found[0])
+def _adopt_descriptor(descriptors: list[int]) -> socket.socket:
+    if not descriptors:
+        raise ServiceUnresponsiveError(reason="nobody listens there")
+    return socket.socket(fileno=descriptors[0])
 
 
-def _reason(error: BaseException) -> str:
-    said = error.strerror if isinstance(error, OSError) else str(error)
-    return said or type(error).__name__
+def _format_reason(error: BaseException) -> str:
+    text = error.strerror if isinstance(error, OSError) else str(error)
+    return text or type(error).__name__

@@ -14,22 +14,27 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.progress import ProgressUpdate
-from ncen_updater.console.service import Document, ServiceRefusal, SiteService, told
+from ncen_updater.console.service import (
+    Document,
+    ServiceClient,
+    ServiceRefusedError,
+    build_error_document,
+)
 
 #: So many things are kept, the newest; and so many are looked at together, as the service lets one
 #: person.
-MOST, TOGETHER = 24, 2
+MAX_RETAINED, MAX_PARALLEL = 24, 2
 #: The service has no room for one more; so long is waited for that, and so often.
-FULL, FULL_S, TRIES = "NU-9324", 5.0, 60
+TOO_MANY_INSPECTIONS_CODE, RETRY_S, MAX_TRIES = "NU-9324", 5.0, 60
 #: Between two looks how far it is, first and at last. A request that waits would hold one of the
 #: few places of its person.
-SOON_S, LATER_S = 0.1, 1.0
+MIN_POLL_S, MAX_POLL_S = 0.1, 1.0
 
 
 @dataclass(frozen=True)
-class Looked:
+class InspectionState:
     """One thing that is looked at, as it is at one moment: pages are made of it while work goes on.
 
     Attributes:
@@ -48,112 +53,112 @@ class Looked:
     serial: int = 0
     found: Document | None = None
     error: dict[str, str] | None = None
-    progress: Text | None = None
+    progress: LazyText | None = None
     at: datetime | None = None
     stale: bool = False
 
     @property
-    def loading(self) -> bool:
+    def is_loading(self) -> bool:
         """Whether it is not there yet."""
         return self.at is None
 
 
-class Looking:
+class InspectionPoller:
     """Keeps what was looked at.
 
     Args:
         service: That looks.
     """
 
-    def __init__(self, service: SiteService) -> None:
+    def __init__(self, service: ServiceClient) -> None:
         self._service = service
-        self._kept: dict[str, Looked] = {}
+        self._kept: dict[str, InspectionState] = {}
         self._serial = 0
         self._lock = threading.Lock()
-        self._turn = threading.BoundedSemaphore(TOGETHER)
+        self._turn = threading.BoundedSemaphore(MAX_PARALLEL)
 
-    def look(
-        self, kind: str, mark: str, form: Mapping[str, object], *, anew: bool = False
-    ) -> Looked:
+    def inspect(
+        self, kind: str, revision: str, form: Mapping[str, object], *, refresh: bool = False
+    ) -> InspectionState:
         """Return what was found, or is being found; begun where there is nothing of it.
 
         What was found before the site changed is returned as stale, until somebody asks anew.
 
         Args:
             kind: Of the inspection.
-            mark: What the site is like now.
+            revision: What the site is like now.
             form: What the inspection takes.
-            anew: Whether what is there is not wanted.
+            refresh: Whether what is there is not wanted.
         """
         name = json.dumps([kind, form], sort_keys=True)
         with self._lock:
-            kept = self._kept.get(name)
-            if kept is not None and not anew:
-                stale = not kept.loading and kept.mark != mark
-                if not (stale and kept.error):
-                    return replace(kept, stale=stale)
+            cached = self._kept.get(name)
+            if cached is not None and not refresh:
+                stale = not cached.is_loading and cached.mark != revision
+                if not (stale and cached.error):
+                    return replace(cached, stale=stale)
             self._serial += 1
-            begun = Looked(mark, self._service.now(), self._serial)
+            begun = InspectionState(revision, self._service.now(), self._serial)
             self._kept.pop(name, None)
-            while len(self._kept) >= MOST:
+            while len(self._kept) >= MAX_RETAINED:
                 del self._kept[next(iter(self._kept))]
             self._kept[name] = begun
         work = threading.Thread(
-            target=self._work, args=(name, begun, {"kind": kind, **form}), name="looking",
+            target=self._run, args=(name, begun, {"kind": kind, **form}), name="looking",
             daemon=True,
         )  # fmt: skip
         work.start()
         return begun
 
-    def forget(self, kind: str) -> None:
+    def discard(self, kind: str) -> None:
         """Let go of everything of a kind that has ended: it is looked at once more."""
         with self._lock:
             for name in [n for n, one in self._kept.items() if json.loads(n)[0] == kind and one.at]:
                 del self._kept[name]
 
-    def _work(self, name: str, begun: Looked, form: Mapping[str, object]) -> None:
+    def _run(self, name: str, begun: InspectionState, form: Mapping[str, object]) -> None:
         language, found, error = str(form["language"]), None, None
         try:
             with self._turn:
-                document = self._inspected(name, begun, form, language)
+                document = self._poll_result(name, begun, form, language)
             wrong = document.get("error") if isinstance(document, dict) else {}
             if wrong is None:
                 found = document
             else:
-                error = ServiceRefusal(409, wrong).error
-        except ServiceRefusal as refused:
+                error = ServiceRefusedError(409, wrong).error
+        except ServiceRefusedError as refused:
             error = refused.error
         except UpdaterError as away:  # nothing else is raised; a page would wait for ever
-            error = told(away, Text("-"), language)
-        self._know(name, begun, found=found, error=error, at=self._service.now())
+            error = build_error_document(away, LazyText("-"), language)
+        self._update(name, begun, found=found, error=error, at=self._service.now())
 
-    def _know(self, name: str, begun: Looked, **more: object) -> None:
+    def _update(self, name: str, begun: InspectionState, **more: object) -> None:
         """Keep what is known now in one step, unless it was begun anew or let go of meanwhile."""
         with self._lock:
-            kept = self._kept.get(name)
-            if kept is not None and kept.serial == begun.serial:
-                self._kept[name] = replace(kept, **more)  # type: ignore[arg-type]
+            cached = self._kept.get(name)
+            if cached is not None and cached.serial == begun.serial:
+                self._kept[name] = replace(cached, **more)  # type: ignore[arg-type]
 
-    def _inspected(
-        self, name: str, begun: Looked, form: Mapping[str, object], language: str
+    def _poll_result(
+        self, name: str, begun: InspectionState, form: Mapping[str, object], language: str
     ) -> Document:
-        seen, pause = self._begun(form, language), SOON_S
+        seen, pause = self._start_inspection(form, language), MIN_POLL_S
         while seen["result"] is None:
             update = ProgressUpdate.from_json(seen["progress"])
-            self._know(name, begun, progress=update.text if update is not None else None)
+            self._update(name, begun, progress=update.text if update is not None else None)
             time.sleep(pause)
-            pause = min(2 * pause, LATER_S)
+            pause = min(2 * pause, MAX_POLL_S)
             seen = self._service.get(f"/v1/inspections/{seen['id']}", language)
         found: Document = seen["result"]["document"]
         return found
 
-    def _begun(self, form: Mapping[str, object], language: str) -> Document:
+    def _start_inspection(self, form: Mapping[str, object], language: str) -> Document:
         """Begin an inspection, once there is room: a terminal of this person may look, too."""
-        for _ in range(TRIES):
+        for _ in range(MAX_TRIES):
             try:
                 return self._service.call("POST", "/v1/inspections", language, form)
-            except ServiceRefusal as refused:
-                if refused.error["code"] != FULL:
+            except ServiceRefusedError as refused:
+                if refused.error["code"] != TOO_MANY_INSPECTIONS_CODE:
                     raise
-            time.sleep(FULL_S)
+            time.sleep(RETRY_S)
         return self._service.call("POST", "/v1/inspections", language, form)

@@ -15,58 +15,64 @@ from collections.abc import Sequence
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from ncen_updater.common.cli.characters import fitted, shown
-from ncen_updater.common.cli.render import error_lines
+from ncen_updater.common.cli.characters import fit_encoding, prepare_for_terminal
+from ncen_updater.common.cli.render import format_error
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text, right_to_left
-from ncen_updater.common.messages import CONSOLE_BLIND
+from ncen_updater.common.i18n import N_, LazyText, is_right_to_left
+from ncen_updater.common.messages import CONSOLE_PEER_UNKNOWN
 from ncen_updater.console.app import ConsoleApplication
-from ncen_updater.console.entrances import LinkEntrance
-from ncen_updater.console.inside import Inside
-from ncen_updater.console.server import ADDRESS, serving, tells_owners
-from ncen_updater.console.service import SiteService
-from ncen_updater.console.sessions import KEY_S, Keys
+from ncen_updater.console.entrances import LinkAuthBackend
+from ncen_updater.console.inside import UserContext
+from ncen_updater.console.server import LOOPBACK_ADDRESS, can_find_owner, serve_on_loopback
+from ncen_updater.console.service import ServiceClient
+from ncen_updater.console.sessions import KEY_LIFETIME_S, LoginKeys
 
-UNCHANGED = Text(N_("Nothing was changed."))
-ENDS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+NOTHING_CHANGED = LazyText(N_("Nothing was changed."))
+END_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
-class TerminalLines:
+class TerminalOutput:
     """Writes to the terminal, or for a program."""
 
     def __init__(self, language: str, *, as_json: bool) -> None:
         self.language, self.as_json = language, as_json
 
-    def line(self, text: Text) -> None:
+    def write_line(self, text: LazyText) -> None:
         """Say one line."""
-        words = shown(text.render(self.language), turned=right_to_left(self.language))
-        print(fitted(words, sys.stdout.encoding or "utf-8"), flush=True)  # noqa: T201
+        words = prepare_for_terminal(
+            text.render(self.language), right_to_left=is_right_to_left(self.language)
+        )
+        print(fit_encoding(words, sys.stdout.encoding or "utf-8"), flush=True)  # noqa: T201
 
-    def link(self, key: str, port: int) -> None:
+    def show_link(self, key: str, port: int) -> None:
         """Show a link, and how a browser elsewhere reaches it."""
-        link = f"http://{ADDRESS}:{port}/enter?key={key}"
+        link = f"http://{LOOPBACK_ADDRESS}:{port}/enter?key={key}"
         if self.as_json:
-            document = {"link": link, "port": port, "valid_s": int(KEY_S)}
+            document = {"link": link, "port": port, "valid_s": int(KEY_LIFETIME_S)}
             print(json.dumps(document), flush=True)  # noqa: T201
             return
-        seconds = {"seconds": str(int(KEY_S))}
-        self.line(Text(N_("Open this link within {seconds} seconds; it is good once:"), seconds))
-        self.line(Text("  {link}", {"link": link}))
+        seconds = {"seconds": str(int(KEY_LIFETIME_S))}
+        self.write_line(
+            LazyText(N_("Open this link within {seconds} seconds; it is good once:"), seconds)
+        )
+        self.write_line(LazyText("  {link}", {"link": link}))
 
-    def way(self, port: int) -> None:
+    def show_ssh_hint(self, port: int) -> None:
         """Say how a browser elsewhere comes here, once."""
         if self.as_json:
             return
-        place = f"{ADDRESS}:{port}"
-        where = f"-N -o ExitOnForwardFailure=yes -L {place}:{place} {_myself()}"
-        self.line(
-            Text(N_("If the browser is on another machine, type there first: ssh {where}"),
+        place = f"{LOOPBACK_ADDRESS}:{port}"
+        where = f"-N -o ExitOnForwardFailure=yes -L {place}:{place} {_build_ssh_destination()}"
+        self.write_line(
+            LazyText(N_("If the browser is on another machine, type there first: ssh {where}"),
                  {"where": where})
         )  # fmt: skip
-        self.line(Text(N_("Enter shows a new link. Ctrl-C, or the end of this terminal, ends it.")))
+        self.write_line(
+            LazyText(N_("Enter shows a new link. Ctrl-C, or the end of this terminal, ends it."))
+        )
 
 
-def _myself() -> str:
+def _build_ssh_destination() -> str:
     """Who and where this is, as SSH has it."""
     try:
         name = os.environ.get("SUDO_USER") or getpass.getuser()
@@ -85,44 +91,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    said = TerminalLines(given.language, as_json=given.json)
+    value = TerminalOutput(given.language, as_json=given.json)
     try:
-        _run(given, said)
+        _serve(given, value)
     except UpdaterError as error:
-        print("\n".join(error_lines(error, [UNCHANGED], given.language)), file=sys.stderr)  # noqa: T201
+        print("\n".join(format_error(error, [NOTHING_CHANGED], given.language)), file=sys.stderr)  # noqa: T201
         return int(error.exit_code)
     return 0
 
 
-def _run(given: argparse.Namespace, said: TerminalLines) -> None:
+def _serve(options: argparse.Namespace, output: TerminalOutput) -> None:
     """Serve until somebody or something ends it.
 
     Raises:
         UpdaterError: If it cannot begin.
     """
-    if not tells_owners():
-        raise UpdaterError(CONSOLE_BLIND)
+    if not can_find_owner():
+        raise UpdaterError(CONSOLE_PEER_UNKNOWN)
     ended, ends = os.pipe()
     os.set_blocking(ends, False)
     # Written by the handler below Python's own: one that comes just before the wait wakes it, too.
     signal.set_wakeup_fd(ends, warn_on_full_buffer=False)
-    for number in ENDS:
+    for number in END_SIGNALS:
         signal.signal(number, lambda *_: None)
-    keys = Keys()
-    zone = ZoneInfo(given.zone) if given.zone else None
-    inside = Inside(SiteService(given.socket), lasting=True)
-    application = ConsoleApplication(LinkEntrance(keys, inside), zone, given.language)
-    with serving(given.port, application) as port:
+    keys = LoginKeys()
+    zone = ZoneInfo(options.zone) if options.zone else None
+    inside = UserContext(ServiceClient(options.socket), persistent=True)
+    application = ConsoleApplication(LinkAuthBackend(keys, inside), zone, options.language)
+    with serve_on_loopback(options.port, application) as port:
         try:
-            said.link(keys.issue(), port)
-            said.way(port)
-            while _asked_again(ended):
-                said.link(keys.issue(), port)
+            output.show_link(keys.issue_key(), port)
+            output.show_ssh_hint(port)
+            while _wait_for_enter(ended):
+                output.show_link(keys.issue_key(), port)
         finally:
-            application.end()
+            application.close()
 
 
-def _asked_again(ended: int) -> bool:
+def _wait_for_enter(ended: int) -> bool:
     """Wait for Enter; False once the console is to end.
 
     Without a terminal nobody is heard: then signals alone end it, and the end of what is read.

@@ -5,32 +5,32 @@ from __future__ import annotations
 from datetime import datetime, tzinfo
 from functools import partial
 
-from ncen_updater.common.cli.render import format_duration, format_time, grouped
-from ncen_updater.common.i18n import Text, languages, translate
-from ncen_updater.common.pages import fill
-from ncen_updater.console.asking import ShownPage
+from ncen_updater.common.cli.render import format_duration, format_time, group_digest
+from ncen_updater.common.i18n import LazyText, list_languages, translate
+from ncen_updater.common.pages import render_page
+from ncen_updater.console.asking import PageContent
 from ncen_updater.console.service import HARMLESS_ORDERS, Document
 
-PACKAGE = "ncen_updater.console"
+TEMPLATE_PACKAGE = "ncen_updater.console"
 #: Of languages, as those call themselves; another is named by its letters.
-NAMES = {
+LANGUAGE_NAMES = {
     "ar": "العربية", "de": "Deutsch", "en": "English", "es": "Español", "fr": "Français",
     "pt": "Português", "ru": "Русский", "sw": "Kiswahili", "zh": "中文",
 }  # fmt: skip
 
 
-def moment_of(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """Read a time of the service."""
     return datetime.fromisoformat(text)
 
 
-def age_of(text: str, now: datetime) -> float:
+def compute_age_s(text: str, now: datetime) -> float:
     """Return how many seconds ago a time was."""
-    return max(0.0, (now - moment_of(text)).total_seconds())
+    return max(0.0, (now - parse_time(text)).total_seconds())
 
 
-def rendered(
-    shown: ShownPage,
+def render_response(
+    shown: PageContent,
     language: str,
     *,
     now: datetime,
@@ -38,10 +38,10 @@ def rendered(
     token: object = None,
     site: Document | None = None,
     address: str = "/",
-    said: Text | None = None,
+    notice: LazyText | None = None,
     styles: str = "",
-    by_terminal: bool = True,
-    asks_secret: bool = False,
+    ends_with_terminal: bool = True,
+    requires_password: bool = False,
 ) -> bytes:
     """Return a page.
 
@@ -53,18 +53,18 @@ def rendered(
         token: Gives a form to an address what it has to bring along; None where no session is.
         site: What is known of the site, for the head of the page.
         address: Of the page.
-        said: What there is to say of the form that led here.
+        notice: What there is to say of the form that led here.
         styles: Marks of the files that belong to it.
-        by_terminal: Whether the console ends with a person's terminal.
-        asks_secret: Whether people type their password for what they answer for.
+        ends_with_terminal: Whether the console ends with a person's terminal.
+        requires_password: Whether people type their password for what they answer for.
     """
     values: dict[str, object] = {
-        "when": lambda text: format_time(moment_of(text), zone).render(language),
-        "ago": lambda text: format_duration(age_of(text, now)).render(language),
+        "when": lambda text: format_time(parse_time(text), zone).render(language),
+        "ago": lambda text: format_duration(compute_age_s(text, now)).render(language),
         "took": lambda seconds: format_duration(seconds).render(language),
         "word": partial(translate, language=language),
-        "digits": grouped,
-        "languages": [(name, NAMES.get(name, name)) for name in languages()],
+        "digits": group_digest,
+        "languages": [(name, LANGUAGE_NAMES.get(name, name)) for name in list_languages()],
         "token": token or (lambda _: ""),
         "inside": token is not None,
         "page": shown.name,
@@ -72,10 +72,12 @@ def rendered(
         "again_s": shown.again_s,
         "site": site,
         "address": address,
-        "said": said,
+        "said": notice,
         "styles": styles,
-        "by_terminal": by_terminal,
-        "asks_secret": asks_secret,
+        "by_terminal": ends_with_terminal,
+        "asks_secret": requires_password,
         "harmless": HARMLESS_ORDERS,
     }
-    return fill(PACKAGE, f"{shown.name}.html", language, **{**values, **shown.values})
+    return render_page(
+        TEMPLATE_PACKAGE, f"{shown.name}.html", language, **{**values, **shown.values}
+    )

@@ -10,11 +10,11 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import CONSOLE_FOREIGN, CONSOLE_FORM
+from ncen_updater.common.messages import CONSOLE_CROSS_SITE, CONSOLE_FORM
 
-MAX_FORM = 65_536
+MAX_FORM_BYTES = 65_536
 MAX_FIELDS = 40
-FORM = "application/x-www-form-urlencoded"
+FORM_CONTENT_TYPE = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class WebRequest:
     address: str = ""
 
 
-def request_of(environ: Mapping[str, Any], cookie: str, hosts: re.Pattern[str]) -> WebRequest:
+def parse_request(environ: Mapping[str, Any], cookie: str, hosts: re.Pattern[str]) -> WebRequest:
     """Read the head of a request.
 
     Args:
@@ -59,14 +59,14 @@ def request_of(environ: Mapping[str, Any], cookie: str, hosts: re.Pattern[str]) 
     """
     host = str(environ.get("HTTP_HOST", ""))
     if hosts.fullmatch(host) is None:
-        raise UpdaterError(CONSOLE_FOREIGN)
+        raise UpdaterError(CONSOLE_CROSS_SITE)
     return WebRequest(
         method=str(environ["REQUEST_METHOD"]),
         path=str(environ.get("PATH_INFO", "")),
-        query=_pairs(str(environ.get("QUERY_STRING", ""))),
+        query=_parse_pairs(str(environ.get("QUERY_STRING", ""))),
         host=host,
-        languages=tuple(_languages(str(environ.get("HTTP_ACCEPT_LANGUAGE", "")))),
-        secret=_secret(str(environ.get("HTTP_COOKIE", "")), cookie),
+        languages=tuple(_parse_languages(str(environ.get("HTTP_ACCEPT_LANGUAGE", "")))),
+        secret=_read_session_cookie(str(environ.get("HTTP_COOKIE", "")), cookie),
         origin=environ.get("HTTP_ORIGIN"),
         site=environ.get("HTTP_SEC_FETCH_SITE"),
         mode=environ.get("HTTP_SEC_FETCH_MODE"),
@@ -74,7 +74,7 @@ def request_of(environ: Mapping[str, Any], cookie: str, hosts: re.Pattern[str]) 
     )
 
 
-def require_own_page(request: WebRequest, scheme: str) -> None:
+def require_same_origin(request: WebRequest, scheme: str) -> None:
     """Refuse what another place has a browser send.
 
     A page that names no referrer sends ``Origin: null``; then what the browser says of the place
@@ -89,9 +89,9 @@ def require_own_page(request: WebRequest, scheme: str) -> None:
     if request.method == "POST":
         named = request.origin not in (None, "null")
         if (named and not own) or (request.site is not None and not same) or not (own or same):
-            raise UpdaterError(CONSOLE_FOREIGN)
+            raise UpdaterError(CONSOLE_CROSS_SITE)
     elif request.site in ("cross-site", "same-site") and request.mode != "navigate":
-        raise UpdaterError(CONSOLE_FOREIGN)
+        raise UpdaterError(CONSOLE_CROSS_SITE)
 
 
 def read_form(environ: Mapping[str, Any]) -> Mapping[str, str]:
@@ -101,19 +101,19 @@ def read_form(environ: Mapping[str, Any]) -> Mapping[str, str]:
         UpdaterError: If it is none.
     """
     kind = str(environ.get("CONTENT_TYPE", "")).partition(";")[0].strip().lower()
-    if kind != FORM:
+    if kind != FORM_CONTENT_TYPE:
         raise UpdaterError(CONSOLE_FORM, reason="it is no form")
     size = str(environ.get("CONTENT_LENGTH", ""))
-    if not (size.isascii() and size.isdigit() and int(size) <= MAX_FORM):
+    if not (size.isascii() and size.isdigit() and int(size) <= MAX_FORM_BYTES):
         raise UpdaterError(CONSOLE_FORM, reason="it is too large, or does not say how large it is")
     content = environ["wsgi.input"].read(int(size))
     try:
-        return _pairs(content.decode("ascii"))
+        return _parse_pairs(content.decode("ascii"))
     except UnicodeDecodeError as error:
         raise UpdaterError(CONSOLE_FORM, reason="it cannot be read") from error
 
 
-def _pairs(text: str) -> Mapping[str, str]:
+def _parse_pairs(text: str) -> Mapping[str, str]:
     try:
         pairs = parse_qsl(
             text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=MAX_FIELDS,
@@ -127,7 +127,7 @@ def _pairs(text: str) -> Mapping[str, str]:
     return found
 
 
-def _secret(header: str, cookie: str) -> str:
+def _read_session_cookie(header: str, cookie: str) -> str:
     try:
         found = SimpleCookie(header).get(cookie)
     except CookieError:
@@ -135,7 +135,7 @@ def _secret(header: str, cookie: str) -> str:
     return found.value if found is not None else ""
 
 
-def _languages(header: str) -> list[str]:
+def _parse_languages(header: str) -> list[str]:
     """Languages of ``Accept-Language``, the one that is liked best first."""
     found = []
     for part in header[:1000].split(","):

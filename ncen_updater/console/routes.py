@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ncen_updater.common.http_routes import Route
-from ncen_updater.common.i18n import Text
-from ncen_updater.console.asking import Asking, ShownPage
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.console.asking import PageContent, PageRequest
 from ncen_updater.console.pages import (
     acts,
     approve,
@@ -20,7 +20,7 @@ from ncen_updater.console.pages import (
     settings,
     upgrade,
 )
-from ncen_updater.console.pages.files import File
+from ncen_updater.console.pages.files import FileResponse
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class PageRoute(Route):
         page: Makes it.
     """
 
-    page: Callable[[Asking], ShownPage | File | None]
+    page: Callable[[PageRequest], PageContent | FileResponse | None]
 
 
 @dataclass(frozen=True)
@@ -42,34 +42,34 @@ class FormRoute(Route):
         act: Carries it out; returns where that is seen and what there is to say.
     """
 
-    act: Callable[[Asking], tuple[str, Text | None]]
+    act: Callable[[PageRequest], tuple[str, LazyText | None]]
 
 
 ROUTES: tuple[PageRoute | FormRoute, ...] = (
-    PageRoute("GET", "/", now.page),
-    PageRoute("GET", "/upgrade", upgrade.page),
-    PageRoute("GET", "/approve", approve.page),
+    PageRoute("GET", "/", now.build_page),
+    PageRoute("GET", "/upgrade", upgrade.build_page),
+    PageRoute("GET", "/approve", approve.build_page),
     FormRoute("POST", "/approve", acts.approve),
-    PageRoute("GET", "/dossier", approve.dossier),
-    PageRoute("GET", "/live", live.page),
-    PageRoute("GET", "/history", history.page),
-    PageRoute("GET", "/history/{id}", history.change),
-    PageRoute("GET", "/way-back", history.way_back),
-    PageRoute("GET", "/proof", proof.page),
-    PageRoute("GET", "/help", helping.page),
-    PageRoute("GET", "/help/bundle", helping.bundle),
-    PageRoute("GET", "/settings", settings.page),
-    PageRoute("GET", "/orders/{number}", orders.page),
-    FormRoute("POST", "/order", acts.order),
-    FormRoute("POST", "/import", acts.import_),
-    PageRoute("GET", "/hold", now.hold_page),
+    PageRoute("GET", "/dossier", approve.get_dossier_file),
+    PageRoute("GET", "/live", live.build_page),
+    PageRoute("GET", "/history", history.build_page),
+    PageRoute("GET", "/history/{id}", history.build_change_page),
+    PageRoute("GET", "/way-back", history.build_rollback_page),
+    PageRoute("GET", "/proof", proof.build_page),
+    PageRoute("GET", "/help", helping.build_page),
+    PageRoute("GET", "/help/bundle", helping.get_bundle_file),
+    PageRoute("GET", "/settings", settings.build_page),
+    PageRoute("GET", "/orders/{number}", orders.build_page),
+    FormRoute("POST", "/order", acts.submit_job),
+    FormRoute("POST", "/import", acts.import_bundle),
+    PageRoute("GET", "/hold", now.build_hold_page),
     FormRoute("POST", "/hold", acts.hold),
     FormRoute("POST", "/unhold", acts.unhold),
-    FormRoute("POST", "/withdraw", acts.withdraw),
+    FormRoute("POST", "/withdraw", acts.withdraw_approval),
     FormRoute("POST", "/schedule", acts.schedule),
-    FormRoute("POST", "/unschedule", acts.unschedule),
-    FormRoute("POST", "/confirm", acts.confirm),
-    FormRoute("POST", "/rollback", acts.rollback),
-    FormRoute("POST", "/look", acts.look),
-    FormRoute("POST", "/language", acts.language),
+    FormRoute("POST", "/unschedule", acts.cancel_schedule),
+    FormRoute("POST", "/confirm", acts.confirm_release),
+    FormRoute("POST", "/rollback", acts.start_rollback),
+    FormRoute("POST", "/look", acts.refresh_inspection),
+    FormRoute("POST", "/language", acts.set_language),
 )

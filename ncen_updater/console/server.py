@@ -16,10 +16,10 @@ from contextlib import ExitStack, contextmanager
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.http_server import LimitedConnection, LimitedServer
 from ncen_updater.common.messages import CONSOLE_PORT
-from ncen_updater.console.entrances import LinkEntrance
+from ncen_updater.console.entrances import LinkAuthBackend
 
-ADDRESS = "127.0.0.1"
-NOT_YOURS = (
+LOOPBACK_ADDRESS = "127.0.0.1"
+FORBIDDEN_RESPONSE = (
     b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: 54\r\n"
     b"Connection: close\r\n\r\nThis console belongs to another user of this machine.\n"
 )
@@ -35,16 +35,16 @@ _ALL_STATES = 0xFFFFFFFF
 _ANSWER_S = 5.0
 
 
-def tells_owners() -> bool:
+def can_find_owner() -> bool:
     """Whether the kernel says whose a connection is: it is asked for one of ours."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         socket.create_connection(listener.getsockname(), _ANSWER_S) as far,
     ):
-        return owner_of(listener.getsockname(), far.getsockname()) == os.geteuid()
+        return find_owner(listener.getsockname(), far.getsockname()) == os.geteuid()
 
 
-def allowed_users(environment: Mapping[str, str]) -> frozenset[int]:
+def list_allowed_uids(environment: Mapping[str, str]) -> frozenset[int]:
     """Return the numbers of those whose connections are taken: who started the console.
 
     Behind ``sudo`` that is root, and who typed it: their SSH connects as them.
@@ -54,15 +54,15 @@ def allowed_users(environment: Mapping[str, str]) -> frozenset[int]:
     return frozenset({me, int(behind)} if me == 0 and behind.isdecimal() else {me})
 
 
-def owner_of(near: tuple[str, int], far: tuple[str, int]) -> int | None:
+def find_owner(local: tuple[str, int], remote: tuple[str, int]) -> int | None:
     """Return the number of the user who connected; None where nobody holds that end any more.
 
     Args:
-        near: Address and port of our end.
-        far: Of the other one.
+        local: Address and port of our end.
+        remote: Of the other one.
     """
-    addresses = (socket.inet_aton(place[0]) for place in (far, near))
-    wanted = _SOCKET.pack(far[1], near[1], *addresses)
+    addresses = (socket.inet_aton(place[0]) for place in (remote, local))
+    wanted = _SOCKET.pack(remote[1], local[1], *addresses)
     request = _WANTED.pack(socket.AF_INET, socket.IPPROTO_TCP, 0, _ALL_STATES) + wanted
     request += _ANY_INTERFACE_AND_COOKIE
     head = _HEAD.pack(_HEAD.size + len(request), _BY_FAMILY, _REQUEST, 1, 0)
@@ -81,24 +81,24 @@ def owner_of(near: tuple[str, int], far: tuple[str, int]) -> int | None:
     return int(user) if ports == wanted[:4] and inode else None
 
 
-class OwnServer(LimitedServer):
+class LoopbackServer(LimitedServer):
     """Takes connections of those alone who may have them."""
 
     def __init__(self, port: int, application: Callable[..., object]) -> None:
-        super().__init__((ADDRESS, port), application, threads=LinkEntrance.threads)
-        self._allowed = allowed_users(os.environ)
+        super().__init__((LOOPBACK_ADDRESS, port), application, threads=LinkAuthBackend.threads)
+        self._allowed = list_allowed_uids(os.environ)
 
-    def admit(self, conn: LimitedConnection) -> bytes | None:
+    def admit_connection(self, conn: LimitedConnection) -> bytes | None:
         """Ask the kernel whose the other end is."""
         try:
             near, far = conn.socket.getsockname(), conn.socket.getpeername()
         except OSError:  # it has gone
-            return NOT_YOURS
-        return None if owner_of(near, far) in self._allowed else NOT_YOURS
+            return FORBIDDEN_RESPONSE
+        return None if find_owner(near, far) in self._allowed else FORBIDDEN_RESPONSE
 
 
 @contextmanager
-def serving(port: int, application: Callable[..., object]) -> Iterator[int]:
+def serve_on_loopback(port: int, application: Callable[..., object]) -> Iterator[int]:
     """Answer while the block runs; yields the port.
 
     Args:
@@ -108,10 +108,10 @@ def serving(port: int, application: Callable[..., object]) -> Iterator[int]:
     Raises:
         UpdaterError: If the port cannot be had.
     """
-    server = OwnServer(port, application)
+    server = LoopbackServer(port, application)
     with ExitStack() as stack:
         try:
-            stack.enter_context(server.answering("console"))
+            stack.enter_context(server.serve_in_thread("console"))
         except OSError as error:
             reason = error.strerror or str(error)
             raise UpdaterError(CONSOLE_PORT, port=port, reason=reason) from error

@@ -19,19 +19,19 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
-from ncen_updater.common.unix_http import ServiceSilent, asked, messages
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.unix_http import ServiceUnresponsiveError, read_events, send_request
 
 #: The service answers within this, or says that something takes longer.
-SILENT_S = 40.0
+READ_TIMEOUT_S = 40.0
 #: It gives a sign of life on a stream more often than this.
-QUIET_S = 45.0
-MAX_BYTES = 64_000_000
+STREAM_TIMEOUT_S = 45.0
+MAX_RESPONSE_BYTES = 64_000_000
 #: So many requests are made at a time: the service counts those of a person, and one stream and
 #: other programs of theirs have to find a place beside them.
-TOGETHER = 4
+MAX_PARALLEL = 4
 #: The service had no place for this person's request, and did nothing of it: it is made again.
-NO_PLACE, AGAIN_S, TRIES = "NU-9322", 0.25, 40
+TOO_MANY_CONNECTIONS_CODE, RETRY_S, MAX_TRIES = "NU-9322", 0.25, 40
 
 #: Orders that look or fetch, and decide nothing: all else takes the password of who came in by one.
 HARMLESS_ORDERS = frozenset({"check", "import", "prepare", "rehearse"})
@@ -39,7 +39,7 @@ HARMLESS_ORDERS = frozenset({"check", "import", "prepare", "rehearse"})
 Document = Mapping[str, Any]
 
 
-class ServiceRefusal(Exception):
+class ServiceRefusedError(Exception):
     """What the service refused, in its own words.
 
     Args:
@@ -58,15 +58,17 @@ class ServiceRefusal(Exception):
         self.values: Document = values if isinstance(values, dict) else {}
 
 
-class ServiceAnswer(dict[str, Any]):
+class ServiceResponse(dict[str, Any]):
     """An object of an answer; what is missing in it is the fault of who answered."""
 
     def __missing__(self, name: str) -> Any:  # noqa: ANN401 - never returns
-        raise ServiceSilent(reason=Text("its answer has no '{name}'", {"name": name}))
+        raise ServiceUnresponsiveError(
+            reason=LazyText("its answer has no '{name}'", {"name": name})
+        )
 
 
 @dataclass(frozen=True)
-class Known:
+class LastStatus:
     """What the service said last of the site.
 
     Attributes:
@@ -91,7 +93,7 @@ class Known:
             return None
 
 
-class SiteService:
+class ServiceClient:
     """Asks the service of one site.
 
     Args:
@@ -104,54 +106,57 @@ class SiteService:
 
     def __init__(self, path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.path, self.now = path, now
-        self._known: Known | None = None
+        self._known: LastStatus | None = None
         self._lock = threading.Lock()
-        self._turn = threading.BoundedSemaphore(TOGETHER)
+        self._turn = threading.BoundedSemaphore(MAX_PARALLEL)
 
-    def known(self) -> Known | None:
+    def get_last_status(self) -> LastStatus | None:
         """Return what was known last; None where nothing ever was."""
         with self._lock:
             return self._known
 
-    def status(self, language: str) -> Document:
+    def get_status(self, language: str) -> Document:
         """Ask how the site is, and keep that; errors as in :meth:`get`."""
         found = self.get("/v1/status", language)
         with self._lock:
-            self._known = Known(found, self.now())
+            self._known = LastStatus(found, self.now())
         return found
 
-    def get(self, address: str, language: str) -> Document:
+    def get(self, path: str, language: str) -> Document:
         """Ask for something.
 
         Raises:
-            ServiceSilent: If no answer came that can be understood.
-            ServiceRefusal: If it was refused.
+            ServiceUnresponsiveError: If no answer came that can be understood.
+            ServiceRefusedError: If it was refused.
         """
-        return self.call("GET", address, language)
+        return self.call("GET", path, language)
 
     def call(
-        self, method: str, address: str, language: str, body: Mapping[str, object] | None = None
+        self, method: str, path: str, language: str, body: Mapping[str, object] | None = None
     ) -> Document:
         """Ask for something, or change something; errors as in :meth:`get`."""
-        for _ in range(TRIES):
+        for _ in range(MAX_TRIES):
             try:
-                return self._called(method, address, language, body)
-            except ServiceRefusal as refused:
-                if refused.error["code"] != NO_PLACE:
+                return self._call_once(method, path, language, body)
+            except ServiceRefusedError as refused:
+                if refused.error["code"] != TOO_MANY_CONNECTIONS_CODE:
                     raise
-            time.sleep(AGAIN_S)
-        return self._called(method, address, language, body)
+            time.sleep(RETRY_S)
+        return self._call_once(method, path, language, body)
 
-    def _called(
+    def _call_once(
         self, method: str, address: str, language: str, body: Mapping[str, object] | None
     ) -> Document:
         try:
-            with self._turn, self._asked(method, address, body, language, SILENT_S) as response:
-                return self._document(response)
+            with (
+                self._turn,
+                self._request(method, address, body, language, READ_TIMEOUT_S) as response,
+            ):
+                return self._parse_response(response)
         except (OSError, http.client.HTTPException) as error:
-            raise ServiceSilent(reason=_reason(error)) from error
+            raise ServiceUnresponsiveError(reason=_format_reason(error)) from error
 
-    def decide(
+    def call_with_password(
         self, method: str, address: str, language: str, body: Mapping[str, object] | None,
         secret: str, origin: str = "",
     ) -> Document:  # fmt: skip
@@ -168,73 +173,77 @@ class SiteService:
         del secret, origin  # who has this terminal has said who they are
         return self.call(method, address, language, body)
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Let go of what is kept for the person."""
 
     @contextlib.contextmanager
-    def _asked(
+    def _request(
         self, method: str, address: str, body: Mapping[str, object] | None, language: str,
         timeout_s: float,
     ) -> Iterator[http.client.HTTPResponse]:  # fmt: skip
-        with asked(
+        with send_request(
             self.path, method, address, body, language=language, timeout_s=timeout_s
         ) as response:
             yield response
 
-    def _document(self, response: http.client.HTTPResponse) -> Document:
-        document, status = _object(response.read(MAX_BYTES + 1)), response.status
+    def _parse_response(self, response: http.client.HTTPResponse) -> Document:
+        document, status = _parse_object(response.read(MAX_RESPONSE_BYTES + 1)), response.status
         if status < 400:
             return document
         refused = document.get("error")
         if not isinstance(refused, dict):
-            raise ServiceSilent(reason=f"HTTP {status}")
-        raise ServiceRefusal(status, refused)
+            raise ServiceUnresponsiveError(reason=f"HTTP {status}")
+        raise ServiceRefusedError(status, refused)
 
     def stream(self, language: str) -> Iterator[tuple[int | None, str, Document]]:
         """Yield what happens from now on: its number, its kind, and what it holds.
 
         Raises:
-            ServiceSilent: If the line ends or says nothing.
-            ServiceRefusal: If there is no place for one more listener.
+            ServiceUnresponsiveError: If the line ends or says nothing.
+            ServiceRefusedError: If there is no place for one more listener.
         """
         try:
-            with self._asked("GET", "/v1/events", None, language, QUIET_S) as response:
+            with self._request("GET", "/v1/events", None, language, STREAM_TIMEOUT_S) as response:
                 if response.status >= 400:
-                    found = _object(response.read(MAX_BYTES)).get("error")
-                    raise ServiceRefusal(response.status, found if isinstance(found, dict) else {})
-                for number, kind, content in messages(response):
-                    yield number, kind, _object(content)
+                    found = _parse_object(response.read(MAX_RESPONSE_BYTES)).get("error")
+                    raise ServiceRefusedError(
+                        response.status, found if isinstance(found, dict) else {}
+                    )
+                for number, kind, content in read_events(response):
+                    yield number, kind, _parse_object(content)
         except (OSError, http.client.HTTPException) as error:
-            raise ServiceSilent(reason=_reason(error)) from error
-        raise ServiceSilent(reason="it ended the stream")
+            raise ServiceUnresponsiveError(reason=_format_reason(error)) from error
+        raise ServiceUnresponsiveError(reason="it ended the stream")
 
 
-def _reason(error: Exception) -> str:
-    said = error.strerror if isinstance(error, OSError) else str(error)
-    return said or type(error).__name__
+def _format_reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) else str(error)
+    return text or type(error).__name__
 
 
-def _object(content: bytes | str) -> ServiceAnswer:
+def _parse_object(content: bytes | str) -> ServiceResponse:
     """Read a document.
 
     Raises:
-        ServiceSilent: If it is none.
+        ServiceUnresponsiveError: If it is none.
     """
     try:
         found = (
-            json.loads(content, object_hook=ServiceAnswer) if len(content) <= MAX_BYTES else None
+            json.loads(content, object_hook=ServiceResponse)
+            if len(content) <= MAX_RESPONSE_BYTES
+            else None
         )
     except (ValueError, RecursionError) as error:
-        raise ServiceSilent(reason="it answered what is no JSON") from error
-    if not isinstance(found, ServiceAnswer):
-        raise ServiceSilent(reason="it answered what cannot be understood")
+        raise ServiceUnresponsiveError(reason="it answered what is no JSON") from error
+    if not isinstance(found, ServiceResponse):
+        raise ServiceUnresponsiveError(reason="it answered what cannot be understood")
     return found
 
 
-def told(error: UpdaterError, state: Text, language: str) -> dict[str, str]:
+def build_error_document(error: UpdaterError, state: LazyText, language: str) -> dict[str, str]:
     """Return an error of ours as those of the service come."""
     return {
-        "code": error.code, "what": error.what_text.render(language),
+        "code": error.code, "what": error.title_text.render(language),
         "state": state.render(language), "remedy": error.remedy_text.render(language),
         "detail": error.detail or "",
     }  # fmt: skip

@@ -13,20 +13,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text
-from ncen_updater.console.inside import Inside
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, LazyText
+from ncen_updater.console.inside import UserContext
 
 #: So long is a link good.
-KEY_S = 60.0
+KEY_LIFETIME_S = 60.0
 #: Of keys that wait, and of what one session may do.
-MOST_KEYS, MOST_ACTS = 20, 2_000
+MAX_KEYS, MAX_FORMS = 20, 2_000
 
 
 def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "replace")).digest()
 
 
-class Keys:
+class LoginKeys:
     """Keys of links: each is good once, and not long.
 
     Args:
@@ -38,16 +38,16 @@ class Keys:
         self._open: dict[bytes, float] = {}
         self._lock = threading.Lock()
 
-    def issue(self) -> str:
+    def issue_key(self) -> str:
         """Return a new key; of too many that nobody used the oldest is void."""
         key = secrets.token_urlsafe(32)
         with self._lock:
-            while len(self._open) >= MOST_KEYS:
+            while len(self._open) >= MAX_KEYS:
                 del self._open[next(iter(self._open))]
-            self._open[_digest(key)] = self._clock() + KEY_S
+            self._open[_digest(key)] = self._clock() + KEY_LIFETIME_S
         return key
 
-    def take(self, key: str) -> bool:
+    def consume_key(self, key: str) -> bool:
         """Whether a key is good; it is not any more after this."""
         with self._lock:
             ends = self._open.pop(_digest(key), None)
@@ -66,12 +66,12 @@ class FormOutcome:
     """
 
     address: str = "/"
-    said: Text | None = None
+    said: LazyText | None = None
     refused: tuple[int, dict[str, str]] | None = None
     ended: threading.Event = field(default_factory=threading.Event)
 
 
-class Acts:
+class FormTokens:
     """What a session has sent: each form is carried out once, however often it comes."""
 
     def __init__(self) -> None:
@@ -79,19 +79,19 @@ class Acts:
         self._begun: dict[str, FormOutcome] = {}
         self._lock = threading.Lock()
 
-    def token(self, address: str) -> str:
+    def create_token(self, address: str) -> str:
         """Return what a form to an address has to bring along; never the same twice."""
         number = secrets.token_urlsafe(12)
         return f"{number}.{self._sign(address, number)}"
 
-    def known(self, address: str, token: str) -> bool:
+    def is_valid(self, address: str, token: str) -> bool:
         """Whether a form to this address was given out with this token."""
         number, _, signature = token.partition(".")
         return hmac.compare_digest(
             signature.encode("utf-8", "replace"), self._sign(address, number).encode()
         )
 
-    def begin(self, token: str) -> tuple[FormOutcome, bool]:
+    def start_form(self, token: str) -> tuple[FormOutcome, bool]:
         """Return what became of a form, and whether it is to be carried out now.
 
         Raises:
@@ -101,12 +101,12 @@ class Acts:
             found = self._begun.get(token)
             if found is not None:
                 return found, False
-            if len(self._begun) >= MOST_ACTS:
+            if len(self._begun) >= MAX_FORMS:
                 raise OverflowError
             self._begun[token] = made = FormOutcome()
             return made, True
 
-    def said(self, token: str) -> Text | None:
+    def get_notice(self, token: str) -> LazyText | None:
         """Return what there is to say of a form that was carried out."""
         with self._lock:
             found = self._begun.get(token)
@@ -127,74 +127,80 @@ class BrowserSession:
         used: When it asked for something last.
     """
 
-    def __init__(self, inside: Inside, language: str = DEFAULT_LANGUAGE, used: float = 0.0) -> None:
+    def __init__(
+        self, inside: UserContext, language: str = DEFAULT_LANGUAGE, used: float = 0.0
+    ) -> None:
         self.inside, self.language, self.used = inside, language, used
-        self.acts = Acts()
+        self.acts = FormTokens()
 
 
 class BrowserSessions:
     """Sessions by the secret in their cookie, of which a digest is kept.
 
     Args:
-        most: So many one person has at the same time; else theirs that was used longest ago ends.
+        max_sessions: So many one person has at the same time; else theirs that was used longest ago
+            ends.
         idle_s: One that nobody uses for so long ends; None for never.
         clock: A clock that is never set.
     """
 
     def __init__(
-        self, most: int, idle_s: float | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        max_sessions: int,
+        idle_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._most, self._idle_s, self._clock = most, idle_s, clock
+        self._most, self._idle_s, self._clock = max_sessions, idle_s, clock
         self._open: dict[bytes, BrowserSession] = {}
         self._lock = threading.Lock()
 
-    def begin(self, language: str, inside: Inside) -> str:
+    def start_session(self, language: str, inside: UserContext) -> str:
         """Begin a session and return its secret."""
         secret, now = secrets.token_urlsafe(32), self._clock()
         with self._lock:
-            gone = self._forgotten(now)
+            gone = self._pop_idle(now)
             theirs = [name for name, one in self._open.items() if one.inside is inside]
             if len(theirs) >= self._most:
                 gone.append(self._open.pop(min(theirs, key=lambda one: self._open[one].used)))
             self._open[_digest(secret)] = BrowserSession(inside, language, now)
-        self._let_go(gone)
+        self._release_contexts(gone)
         return secret
 
-    def find(self, secret: str) -> BrowserSession | None:
+    def find_session(self, secret: str) -> BrowserSession | None:
         """Return a session; None for a secret of none, or of one that was not used for long."""
         now = self._clock()
         with self._lock:
-            gone = self._forgotten(now)
+            gone = self._pop_idle(now)
             found = self._open.get(_digest(secret))
             if found is not None:
                 found.used = now
-        self._let_go(gone)
+        self._release_contexts(gone)
         return found
 
-    def end(self, secret: str) -> None:
+    def end_session(self, secret: str) -> None:
         """End a session."""
         with self._lock:
             found = self._open.pop(_digest(secret), None)
-        self._let_go([found] if found is not None else [])
+        self._release_contexts([found] if found is not None else [])
 
     def end_all(self) -> None:
         """End every session."""
         with self._lock:
             gone = list(self._open.values())
             self._open.clear()
-        self._let_go(gone)
+        self._release_contexts(gone)
 
-    def _forgotten(self, now: float) -> list[BrowserSession]:
+    def _pop_idle(self, now: float) -> list[BrowserSession]:
         if self._idle_s is None:
             return []
         begins = now - self._idle_s
         names = [name for name, one in self._open.items() if one.used < begins]
         return [self._open.pop(name) for name in names]
 
-    def _let_go(self, gone: list[BrowserSession]) -> None:
+    def _release_contexts(self, gone: list[BrowserSession]) -> None:
         """End what those were given whom nobody else shares it with."""
         with self._lock:
             shared = {id(one.inside) for one in self._open.values()}
         for one in gone:
             if id(one.inside) not in shared:
-                one.inside.leave()
+                one.inside.release()

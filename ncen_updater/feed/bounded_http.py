@@ -23,9 +23,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import parse_url
 
-from ncen_updater.feed.limits import TooSlow
+from ncen_updater.feed.limits import TransferTooSlowError
 
-MOST_REDIRECTIONS = 5
+MAX_REDIRECTS = 5
 
 
 class RedirectedError(requests.RequestException):
@@ -42,23 +42,23 @@ class ReadDeadline:
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
         self._seconds, self._clock = seconds, clock
-        self.begin()
+        self.restart()
 
-    def begin(self) -> None:
+    def restart(self) -> None:
         """Count from now."""
         self._until = self._clock() + self._seconds
 
-    def check(self) -> None:
+    def check_expired(self) -> None:
         """Look at the clock, before each read of the line.
 
         Raises:
-            TooSlow: If the time is over.
+            TransferTooSlowError: If the time is over.
         """
         if self._clock() > self._until:
-            raise TooSlow(f"no more of an answer came within {self._seconds:.0f} s")
+            raise TransferTooSlowError(f"no more of an answer came within {self._seconds:.0f} s")
 
 
-class _Line(io.RawIOBase):
+class _ResponseStream(io.RawIOBase):
     """The line of one answer."""
 
     def __init__(self, line: io.RawIOBase, patience: ReadDeadline) -> None:
@@ -68,7 +68,7 @@ class _Line(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401 - as the base class has it
-        self._patience.check()
+        self._patience.check_expired()
         return self._line.readinto(buffer)
 
     def close(self) -> None:
@@ -76,25 +76,25 @@ class _Line(io.RawIOBase):
         super().close()
 
 
-class _Side:
+class _ResponseSocket:
     """What an answer knows of its socket."""
 
     def __init__(self, side: socket.socket, patience: ReadDeadline) -> None:
         self._socket, self._patience = side, patience
 
     def makefile(self, _mode: str) -> IO[bytes]:
-        return io.BufferedReader(_Line(self._socket.makefile("rb", 0), self._patience))
+        return io.BufferedReader(_ResponseStream(self._socket.makefile("rb", 0), self._patience))
 
 
-class BoundedSession(requests.Session):
+class BoundedHttpSession(requests.Session):
     """A session whose answers are bounded; nothing of the environment decides in it."""
 
     patience: ReadDeadline
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Nowhere: :meth:`ask` follows by itself, and reads no body on the way."""
+        """Nowhere: :meth:`send_request` follows by itself, and reads no body on the way."""
 
-    def ask(
+    def send_request(
         self,
         method: str,
         url: str,
@@ -115,14 +115,14 @@ class BoundedSession(requests.Session):
         Raises:
             requests.RequestException: Of whatever kind; ``SSLError`` if it leads out of TLS.
             RedirectedError: If it leads to another origin.
-            TooSlow: If the head of an answer does not come.
+            TransferTooSlowError: If the head of an answer does not come.
             OSError: If the line fails in a way that ``requests`` does not name.
             ValueError: If an answer or a place makes no sense.
         """
-        for _ in range(MOST_REDIRECTIONS + 1):
+        for _ in range(MAX_REDIRECTS + 1):
             response = self.request(method, url, headers=headers, timeout=timeout, stream=True)
             try:
-                led = _next_place(response)
+                led = _get_redirect_url(response)
             except ValueError:
                 response.close()
                 raise
@@ -134,26 +134,26 @@ class BoundedSession(requests.Session):
             if _origin(led) not in map(_origin, origins):
                 raise RedirectedError(f"redirected to {led[:80]!r}")
             url = led
-        raise requests.TooManyRedirects(f"led on more than {MOST_REDIRECTIONS} times")
+        raise requests.TooManyRedirects(f"led on more than {MAX_REDIRECTS} times")
 
-    def read(self, response: requests.Response, most: int) -> bytes:
+    def read_body(self, response: requests.Response, max_bytes: int) -> bytes:
         """Return what has come of a body, at most so many bytes; nothing at its end.
 
         Raises:
-            TooSlow: If nothing comes, whatever else does.
+            TransferTooSlowError: If nothing comes, whatever else does.
             urllib3.exceptions.HTTPError: If the line breaks.
         """
-        self.patience.begin()
-        return bytes(response.raw.read1(most))
+        self.patience.restart()
+        return bytes(response.raw.read1(max_bytes))
 
 
-def bounded_session(patience: ReadDeadline) -> BoundedSession:
+def make_bounded_session(read_deadline: ReadDeadline) -> BoundedHttpSession:
     """Make a session."""
 
     class HttpAnswer(http.client.HTTPResponse):
         def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-            patience.begin()  # the request was sent; of the proxy's tunnel, too
-            super().__init__(_Side(sock, patience), *args, **kwargs)  # type: ignore[arg-type]
+            read_deadline.restart()  # the request was sent; of the proxy's tunnel, too
+            super().__init__(_ResponseSocket(sock, read_deadline), *args, **kwargs)  # type: ignore[arg-type]
 
         def begin(self) -> None:
             super().begin()
@@ -185,8 +185,8 @@ def bounded_session(patience: ReadDeadline) -> BoundedSession:
             manager.pool_classes_by_scheme = pools
             return manager
 
-    session = BoundedSession()
-    session.patience = patience
+    session = BoundedHttpSession()
+    session.patience = read_deadline
     session.trust_env = False  # the agent's configuration decides, nothing else
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     for scheme in pools:
@@ -194,7 +194,7 @@ def bounded_session(patience: ReadDeadline) -> BoundedSession:
     return session
 
 
-def _next_place(response: requests.Response) -> str | None:
+def _get_redirect_url(response: requests.Response) -> str | None:
     """Where an answer leads to; None if it is the last.
 
     Raises:

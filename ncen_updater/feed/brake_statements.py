@@ -16,28 +16,28 @@ from securesystemslib.exceptions import UnverifiedSignatureError, VerificationEr
 from securesystemslib.signer import Key, Signature
 from tuf.api.metadata import Root, Timestamp  # type: ignore[attr-defined]
 
-from ncen_updater.feed.brakes import BrakeSeen
+from ncen_updater.feed.brakes import KnownEmergencyHalt
 from ncen_updater.formats.document import Offer
-from ncen_updater.formats.forward_compat import understood
+from ncen_updater.formats.forward_compat import parse_leniently
 from ncen_updater.formats.rollout import (
-    BRAKE_KEYS_FIELD,
-    BRAKES_FIELD,
-    LONGEST,
-    BrakeStatement,
-    Halt,
+    EMERGENCY_HALT_KEYS_FIELD,
+    EMERGENCY_HALTS_FIELD,
+    MAX_DURATION,
+    EmergencyHaltStatement,
+    ReleaseHalt,
+    encode_for_signing,
     newest_by_key,
-    signed_bytes,
 )
 
 logger = logging.getLogger(__name__)
 
-OWNER: Final = "x-ncen-keyowner"
-OWNER_LENGTH: Final = 200
+KEY_OWNER_FIELD: Final = "x-ncen-keyowner"
+MAX_OWNER_CHARS: Final = 200
 
 
-def brake_keys(root: Root) -> dict[str, Key]:
+def read_emergency_halt_keys(root: Root) -> dict[str, Key]:
     """The keys that may brake; none in a root that names none, or names them in another form."""
-    named = root.unrecognized_fields.get(BRAKE_KEYS_FIELD)
+    named = root.unrecognized_fields.get(EMERGENCY_HALT_KEYS_FIELD)
     keys: dict[str, Key] = {}
     for keyid, data in named.items() if isinstance(named, dict) else ():
         try:
@@ -47,37 +47,44 @@ def brake_keys(root: Root) -> dict[str, Key]:
     return keys
 
 
-def brakes_of(root: Root, timestamp: Timestamp) -> tuple[tuple[BrakeStatement, str], ...]:
+def verify_emergency_halts(
+    root: Root, timestamp: Timestamp
+) -> tuple[tuple[EmergencyHaltStatement, str], ...]:
     """The statements of a timestamp that a key of the root signed, each with the key's owner.
 
     Args:
         root: The newest root; verified.
         timestamp: Verified under it.
     """
-    return tuple((statement, owner) for statement, owner, _ in brakes_as_signed(root, timestamp))
+    return tuple((statement, owner) for statement, owner, _ in iter_verified_halts(root, timestamp))
 
 
-def brakes_as_signed(
+def iter_verified_halts(
     root: Root, timestamp: Timestamp
-) -> Iterator[tuple[BrakeStatement, str, Mapping[str, Any]]]:
-    """As :func:`brakes_of`, each with what stands in the timestamp: the signature is over that."""
-    keys = brake_keys(root)
-    found = list(_signed(keys, timestamp))
+) -> Iterator[tuple[EmergencyHaltStatement, str, Mapping[str, Any]]]:
+    """As :func:`verify_emergency_halts`, each with what stands in the timestamp.
+
+    The signature is over that.
+    """
+    keys = read_emergency_halt_keys(root)
+    found = list(_iter_verified(keys, timestamp))
     places = newest_by_key(statement for statement, _ in found)
     for statement, data in found:
         if statement in places:
-            yield statement, _owner(keys[statement.keyid]), data
+            yield statement, _get_owner(keys[statement.keyid]), data
 
 
-def _signed(
+def _iter_verified(
     keys: Mapping[str, Key], timestamp: Timestamp
-) -> Iterator[tuple[BrakeStatement, Mapping[str, Any]]]:
-    carried = timestamp.unrecognized_fields.get(BRAKES_FIELD)
+) -> Iterator[tuple[EmergencyHaltStatement, Mapping[str, Any]]]:
+    carried = timestamp.unrecognized_fields.get(EMERGENCY_HALTS_FIELD)
     for data in carried if keys and isinstance(carried, list) else ():
         try:
-            statement = understood(BrakeStatement, data)
+            statement = parse_leniently(EmergencyHaltStatement, data)
             key = keys[statement.keyid]
-            key.verify_signature(Signature(statement.keyid, statement.sig), signed_bytes(data))
+            key.verify_signature(
+                Signature(statement.keyid, statement.sig), encode_for_signing(data)
+            )
         except (
             ValidationError, ValueError, KeyError, TypeError, RecursionError,
             UnverifiedSignatureError, VerificationError,
@@ -87,42 +94,42 @@ def _signed(
         yield statement, data
 
 
-def _owner(key: Key) -> str:
+def _get_owner(key: Key) -> str:
     """Whose key it is, as far as a line takes it; the officers of the root wrote it."""
-    said: object = key.unrecognized_fields.get(OWNER)
-    if not isinstance(said, str):
+    value: object = key.unrecognized_fields.get(KEY_OWNER_FIELD)
+    if not isinstance(value, str):
         return str(key.keyid)[:12]
-    return said[:OWNER_LENGTH].encode("utf-8", "replace").decode()
+    return value[:MAX_OWNER_CHARS].encode("utf-8", "replace").decode()
 
 
-def noted(
-    before: Mapping[str, BrakeSeen],
-    found: Iterable[tuple[BrakeStatement, str]],
+def update_known_halts(
+    known_statements: Mapping[str, KnownEmergencyHalt],
+    statements: Iterable[tuple[EmergencyHaltStatement, str]],
     product: str,
     versions: Collection[str],
     reference: datetime,
-) -> dict[str, BrakeSeen]:
+) -> dict[str, KnownEmergencyHalt]:
     """Return the memory after a timestamp was proved; pure.
 
     Args:
-        before: What is remembered, by key and release.
-        found: The statements of the timestamp.
+        known_statements: What is remembered, by key and release.
+        statements: The statements of the timestamp.
         product: Whose list was proved with it; of others nothing is learned.
         versions: Releases that its officers signed: no more is ever remembered.
         reference: The time by which signed dates are judged.
     """
     seen = {
         place: replace(known, stands=False) if known.product == product else known
-        for place, known in before.items()
+        for place, known in known_statements.items()
     }
-    for statement, owner in sorted(found, key=lambda item: item[0].since):
+    for statement, owner in sorted(statements, key=lambda item: item[0].since):
         if statement.product != product or statement.version not in versions:
             continue
         place = f"{statement.keyid}/{product}/{statement.version}"
         known = seen.get(place)
         if known is None:
-            ends = min(statement.until, reference + LONGEST)
-            seen[place] = BrakeSeen(
+            ends = min(statement.until, reference + MAX_DURATION)
+            seen[place] = KnownEmergencyHalt(
                 product, statement.version, statement.since, ends, statement.reason, owner
             )
         elif known.since == statement.since:
@@ -130,20 +137,22 @@ def noted(
     return seen
 
 
-def braked(offers: Sequence[Offer], brakes: Sequence[BrakeSeen]) -> tuple[Offer, ...]:
+def apply_emergency_halts(
+    offers: Sequence[Offer], halts: Sequence[KnownEmergencyHalt]
+) -> tuple[Offer, ...]:
     """The offers as this site takes them: one that is braked is as one that is halted; pure."""
-    by_version: dict[str, BrakeSeen] = {}
-    for brake in brakes:  # the one that ends last speaks
-        by_version.setdefault(brake.version, brake)
+    by_version: dict[str, KnownEmergencyHalt] = {}
+    for halt in halts:  # the one that ends last speaks
+        by_version.setdefault(halt.version, halt)
     return tuple(
         offer
         if offer.halted is not None or offer.version not in by_version
-        else offer.model_copy(update={"halted": _halt(by_version[offer.version])})
+        else offer.model_copy(update={"halted": _make_halt(by_version[offer.version])})
         for offer in offers
     )
 
 
-def _halt(brake: BrakeSeen) -> Halt:
+def _make_halt(halt: KnownEmergencyHalt) -> ReleaseHalt:
     """In no language but that of the reason: who, and until when."""
-    ends = f"{brake.ends.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-    return Halt(reason=f"{brake.reason} [{brake.owner}, -> {ends}]")
+    ends = f"{halt.ends.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return ReleaseHalt(reason=f"{halt.reason} [{halt.owner}, -> {ends}]")

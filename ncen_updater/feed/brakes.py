@@ -19,11 +19,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from ncen_updater.common.records import Record
+from ncen_updater.common.records import JsonRecord
 
 
 @dataclass(frozen=True)
-class BrakeSeen(Record):
+class KnownEmergencyHalt(JsonRecord):
     """A brake as it is remembered here.
 
     Attributes:
@@ -45,13 +45,13 @@ class BrakeSeen(Record):
     stands: bool = True
 
 
-def in_force(
-    seen: Mapping[str, BrakeSeen], product: str, reference: datetime
-) -> tuple[BrakeSeen, ...]:
+def list_active_halts(
+    known: Mapping[str, KnownEmergencyHalt], product: str, reference: datetime
+) -> tuple[KnownEmergencyHalt, ...]:
     """The brakes of a product that hold now, the one that ends last first; pure."""
     held = [
         known
-        for known in seen.values()
+        for known in known.values()
         if known.product == product and known.stands and reference < known.ends
     ]
     return tuple(sorted(held, key=lambda known: known.ends, reverse=True))

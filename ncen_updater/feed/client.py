@@ -35,26 +35,31 @@ from tuf.ngclient.config import UpdaterConfig
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.messages import PRODUCT_NOT_IN_FEED, ROOTS_HIDDEN
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.clock import TrustClock
-from ncen_updater.feed.error_mapping import ExpiredRole, FeedContext, MixedRoles, plain_errors
+from ncen_updater.feed.error_mapping import (
+    FeedErrorContext,
+    TufMixedRolesError,
+    TufRoleExpiredError,
+    map_errors,
+)
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher
-from ncen_updater.feed.file_parts import Wanted
-from ncen_updater.feed.resumable_download import download
+from ncen_updater.feed.file_parts import ExpectedFile
+from ncen_updater.feed.resumable_download import download_file
 from ncen_updater.feed.reverify import RootChain
 from ncen_updater.feed.signed_lists import (
-    digest_of,
-    is_plain,
-    issued_at,
+    get_max_role_bytes,
+    get_target_digest,
+    is_safe_target_path,
     lapses_at,
-    most_bytes,
+    parse_unverified,
+    read_issue_time,
     require_role,
     restore_root,
-    unverified,
 )
 from ncen_updater.feed.tufup_client import Client
-from ncen_updater.formats.document import Chunks
+from ncen_updater.formats.document import ChunkDigests
 from ncen_updater.formats.tuf_names import (
     METADATA_PREFIX,
     ROOT_VERSION_FIELD,
@@ -95,8 +100,8 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         self._seen: set[tuple[str, str]] = set()
         self._received: dict[str, bytes] = {}
         self._refreshed = False
-        self._facts = FeedContext("root", clock.reference(), clock.now(), None, 0)
-        with plain_errors(self._facts):
+        self._facts = FeedErrorContext("root", clock.get_reference_time(), clock.now(), None, 0)
+        with map_errors(self._facts):
             restore_root(metadata_directory, trusted_root)
             super().__init__(
                 app_name=product,
@@ -110,7 +115,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
             )
         self._roots = RootChain(trusted_root, metadata_directory)
         self._fetcher = fetcher  # tufup's constructor takes none; it has not used its own yet
-        self._set_reference()
+        self._set_reference_time()
 
     # -- public --------------------------------------------------------------------------------
 
@@ -122,36 +127,36 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         """
         if self._refreshed:
             return
-        with self._plain("root"):
+        with self._map_errors("root"):
             super().refresh()
-            self._check_strictly("targets")
-            self._roots.complete(self.root_version, self._root)
+            self._check_expiry_without_grace("targets")
+            self._roots.download_missing_roots(self.root_version, self._download_root)
             self._refreshed = True
 
-    def product_role(self) -> Targets:
+    def load_product_role(self) -> Targets:
         """Return the verified list of the product.
 
         Raises:
             UpdaterError: Of the trust or network family.
         """
         self.refresh()
-        with self._plain(self.product):
+        with self._map_errors(self.product):
             delegations = self._trusted_set.targets.delegations
             roles = delegations.roles if delegations is not None else None
             if not roles or self.product not in roles:
                 raise TrustError(PRODUCT_NOT_IN_FEED, product=self.product)
             targets = self._load_targets(self.product, "targets")
-            self._check_strictly(self.product)
+            self._check_expiry_without_grace(self.product)
             return targets
 
-    def product_targets(self) -> dict[str, TargetFile]:
+    def list_product_targets(self) -> dict[str, TargetFile]:
         """Return the files of the product's list that its role was allowed to name."""
-        role = self.product_role()
+        role = self.load_product_role()
         delegation = self._trusted_set.targets.delegations.roles[self.product]
         allowed = {
             path: target
             for path, target in role.targets.items()
-            if delegation.is_delegated_path(path) and is_plain(path)
+            if delegation.is_delegated_path(path) and is_safe_target_path(path)
         }
         for path in role.targets.keys() - allowed.keys():
             logger.warning("role %s may not name %r: left out", self.product, path)
@@ -172,14 +177,14 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         """Number of the newest root."""
         return int(self._trusted_set.root.version)
 
-    def products(self) -> tuple[str, ...]:
+    def list_products(self) -> tuple[str, ...]:
         """Products that have a list, in the order of the delegations."""
         delegations = self._trusted_set.targets.delegations
         named = self._trusted_set.snapshot.meta
         roles = (delegations.roles or {}) if delegations is not None else {}
         return tuple(name for name in roles if f"{name}.json" in named)
 
-    def usable_until(self) -> datetime:
+    def get_usable_until(self) -> datetime:
         """When the first of the lists lapses; timestamp and snapshot with their grace."""
         trusted = self._trusted_set
         roles = ["root", "targets", *([self.product] if self.product in trusted else [])]
@@ -187,8 +192,12 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         times += [lapses_at(trusted[role], self._grace) for role in ("timestamp", "snapshot")]
         return min(times)
 
-    def fetch_target(
-        self, target: TargetFile, path: Path, progress: Progress, chunks: Chunks | None = None
+    def download_target_file(
+        self,
+        target: TargetFile,
+        path: Path,
+        progress: ProgressListener,
+        chunks: ChunkDigests | None = None,
     ) -> None:
         """Download and verify a file, going on where an earlier attempt stopped.
 
@@ -201,69 +210,69 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         Raises:
             UpdaterError: Of the trust, network or transfer family.
         """
-        with self._plain(target.path):
-            algorithm, digest = digest_of(target)
+        with self._map_errors(target.path):
+            algorithm, digest = get_target_digest(target)
             parts = (chunks.size, chunks.sha256) if chunks else (0, ())
-            wanted = Wanted(target.path, target.length, digest, *parts, algorithm=algorithm)
+            wanted = ExpectedFile(target.path, target.length, digest, *parts, algorithm=algorithm)
             directory, _, base = target.path.rpartition("/")
             if self._trusted_set.root.consistent_snapshot:
                 base = f"{digest}.{base}"
             name = f"{directory}/{base}" if directory else base
             url = f"{FEED_SCHEME}{TARGETS_PREFIX}{name}"
-            download(
-                lambda offset: self._fetcher.open(url, offset),
+            download_file(
+                lambda offset: self._fetcher.open_stream(url, offset),
                 path,
                 wanted,
                 progress,
-                sources=self._fetcher.mirrors,
-                distrust=self._fetcher.demote,
+                mirror_count=self._fetcher.mirror_count,
+                on_wrong_bytes=self._fetcher.demote_mirror,
             )
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _plain(self, name: str) -> AbstractContextManager[FeedContext]:
+    def _map_errors(self, name: str) -> AbstractContextManager[FeedErrorContext]:
         facts = self._facts
         facts.name = name
         facts.server = getattr(self._fetcher, "server_date", None)
-        return plain_errors(facts)
+        return map_errors(facts)
 
-    def _set_reference(self, signed: datetime | None = None) -> None:
-        reference = self._clock.reference()
+    def _set_reference_time(self, signed: datetime | None = None) -> None:
+        reference = self._clock.get_reference_time()
         now = reference if signed is None else max(reference, signed)
         self._facts.now, self._facts.system = now, self._clock.now()
         self._trusted_set.reference_time = now - self._grace
 
-    def _check_strictly(self, name: str) -> None:
+    def _check_expiry_without_grace(self, name: str) -> None:
         """Judge again after loading: without grace, and by the time that officers signed.
 
         That time becomes the clock's floor only if the lists hold under it: else officers whose
         clocks were ahead would shut this site out until that day, whatever they sign meanwhile.
         """
         trusted = self._trusted_set
-        times = [issued_at(trusted[role]) for role in ("root", "targets", name)]
+        times = [read_issue_time(trusted[role]) for role in ("root", "targets", name)]
         signed = max((time for time in times if time is not None), default=None)
-        self._set_reference(signed)
+        self._set_reference_time(signed)
         now = self._facts.now
         for role in ("root", "targets", name):
             if trusted[role].is_expired(now):
-                raise ExpiredRole(role, trusted[role].expires)
+                raise TufRoleExpiredError(role, trusted[role].expires)
         for role in ("timestamp", "snapshot"):
             if trusted[role].is_expired(trusted.reference_time):
-                raise ExpiredRole(role, trusted[role].expires)
+                raise TufRoleExpiredError(role, trusted[role].expires)
         if signed is not None:
             self._clock.raise_floor(signed)
 
-    def _root(self, version: int) -> bytes:
-        return self._download_metadata("root", most_bytes("root"), version)
+    def _download_root(self, version: int) -> bytes:
+        return self._download_metadata("root", get_max_role_bytes("root"), version)
 
     def _persist_metadata(self, rolename: str, data: bytes) -> None:
         if rolename == "root":
-            self._roots.keep(self.root_version, data)
-        durable.write(Path(self._dir) / f"{quote(rolename, '')}.json", data)
+            self._roots.store_root(self.root_version, data)
+        durable.write_file(Path(self._dir) / f"{quote(rolename, '')}.json", data)
 
     def _download_metadata(self, rolename: str, length: int, version: int | None = None) -> bytes:
         self._facts.name = rolename
-        most = min(length, most_bytes(rolename))
+        most = min(length, get_max_role_bytes(rolename))
         try:
             data = cast("bytes", super()._download_metadata(rolename, most, version))
             self._received[rolename] = data
@@ -279,11 +288,11 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         try:
             super()._load_timestamp()
         except ExpiredMetadataError as error:
-            lapsed = self._lapsed("root", "timestamp")
+            lapsed = self._find_expired_role("root", "timestamp")
             if lapsed is not None and lapsed.role == "root":
                 # A gap in the chain looks like a lapsed root. The list was not verified and cannot
                 # be: it only chooses between two refusals.
-                self._require_newest_root(unverified(self._received["timestamp"]))
+                self._require_newest_root(parse_unverified(self._received["timestamp"]))
             raise lapsed or error from error
         self._require_newest_root(self._trusted_set.timestamp)
 
@@ -297,19 +306,19 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         try:
             super()._load_snapshot()
         except ExpiredMetadataError as error:
-            raise self._lapsed("timestamp", "snapshot") or error from error
+            raise self._find_expired_role("timestamp", "snapshot") or error from error
         except BadVersionNumberError as error:
             wanted = self._trusted_set.timestamp.snapshot_meta.version
             self._facts.name = "snapshot"
             if Metadata.from_bytes(self._received["snapshot"]).signed.version != wanted:
-                raise MixedRoles(str(error)) from error
+                raise TufMixedRolesError(str(error)) from error
             raise
 
-    def _lapsed(self, *roles: str) -> ExpiredRole | None:
+    def _find_expired_role(self, *roles: str) -> TufRoleExpiredError | None:
         trusted = self._trusted_set
         for role in roles:
             if role in trusted and trusted[role].is_expired(trusted.reference_time):
-                return ExpiredRole(role, trusted[role].expires)
+                return TufRoleExpiredError(role, trusted[role].expires)
         return None
 
     def _load_targets(self, role: str, parent_role: str) -> Targets:
@@ -324,25 +333,25 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
             require_role(targets, role)
         except (OSError, RepositoryError) as error:
             logger.debug("stored %s is not the current one: %s", role, error)
-            targets = self._fetch_role(role, parent_role)
+            targets = self._download_role(role, parent_role)
         self._seen.add((role, parent_role))
         return cast("Targets", targets)
 
-    def _fetch_role(self, role: str, parent_role: str) -> Targets:
+    def _download_role(self, role: str, parent_role: str) -> Targets:
         trusted = self._trusted_set
         self._facts.name = role
         meta = trusted.snapshot.meta.get(f"{role}.json")
         if meta is None:
-            raise MixedRoles(f"snapshot does not name {role}")
+            raise TufMixedRolesError(f"snapshot does not name {role}")
         version = meta.version if trusted.root.consistent_snapshot else None
         data = self._download_metadata(role, meta.length or self.config.targets_max_length, version)
         try:
             targets = trusted.update_delegated_targets(data, role, parent_role)
         except ExpiredMetadataError as error:
             # Signatures, digest and version were verified before expiry was looked at.
-            raise ExpiredRole(role, Metadata.from_bytes(data).signed.expires) from error
+            raise TufRoleExpiredError(role, Metadata.from_bytes(data).signed.expires) from error
         except BadVersionNumberError as error:
-            raise MixedRoles(str(error)) from error
+            raise TufMixedRolesError(str(error)) from error
         require_role(targets, role)
         self._persist_metadata(role, data)
         return cast("Targets", targets)

@@ -10,9 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.bounded_io import NotReadable, TooLarge, parse_json, read_file
+from ncen_updater.common.bounded_io import (
+    FileTooLargeError,
+    NotRegularFileError,
+    parse_json,
+    read_file,
+)
 from ncen_updater.common.messages import LOCAL_STORE_FAILED
-from ncen_updater.common.records import Record
+from ncen_updater.common.records import JsonRecord
 from ncen_updater.feed.errors import TrustError
 
 logger = logging.getLogger(__name__)
@@ -20,13 +25,13 @@ logger = logging.getLogger(__name__)
 MAX_FLOOR_BYTES = 10_000
 
 
-def system_now() -> datetime:
+def get_system_time() -> datetime:
     """The system clock, UTC."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
-class _Floor(Record):
+class _ClockFloor(JsonRecord):
     """What the file holds."""
 
     floor: datetime
@@ -43,7 +48,7 @@ class TrustClock:
         now: The system clock; tests pass their own.
     """
 
-    def __init__(self, path: Path, now: Callable[[], datetime] = system_now) -> None:
+    def __init__(self, path: Path, now: Callable[[], datetime] = get_system_time) -> None:
         self._path = path
         self.now = now
 
@@ -58,16 +63,16 @@ class TrustClock:
             LocalStoreFailed: If the file is there and may not be read.
         """
         try:
-            return _Floor.from_json(parse_json(read_file(self._path, MAX_FLOOR_BYTES))).floor
+            return _ClockFloor.from_json(parse_json(read_file(self._path, MAX_FLOOR_BYTES))).floor
         except FileNotFoundError:
             return None
-        except (ValueError, NotReadable, TooLarge) as error:
+        except (ValueError, NotRegularFileError, FileTooLargeError) as error:
             logger.warning("clock floor %s is damaged and counts as absent: %s", self._path, error)
             return None
         except OSError as error:
             raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
 
-    def reference(self) -> datetime:
+    def get_reference_time(self) -> datetime:
         """The time by which expiry is judged."""
         now, floor = self.now(), self.floor
         return now if floor is None else max(now, floor)
@@ -77,5 +82,5 @@ class TrustClock:
         floor = self.floor
         if floor is None or moment > floor:
             durable.make_directory(self._path.parent)
-            text = json.dumps(_Floor(moment.astimezone(UTC)).to_json())
-            durable.write(self._path, text.encode())
+            text = json.dumps(_ClockFloor(moment.astimezone(UTC)).to_json())
+            durable.write_file(self._path, text.encode())

@@ -8,213 +8,232 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from ncen_updater.common.bounded_io import NotReadable, TooLarge, read_file
-from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.bounded_io import FileTooLargeError, NotRegularFileError, read_file
+from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
-from ncen_updater.feed.errors import DocumentMismatch
-from ncen_updater.feed.file_parts import Wanted
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.feed.errors import DocumentMismatchError
+from ncen_updater.feed.file_parts import ExpectedFile
 from ncen_updater.feed.packs import (
     choose_pack,
-    pack_place,
-    refusals,
-    refuse,
-    remaining_bytes,
-    usable_packs,
+    count_remaining_bytes,
+    get_pack_path,
+    list_usable_packs,
+    mark_pack_bad,
+    read_bad_packs,
 )
-from ncen_updater.feed.release_files import DOCUMENT, discard, read_record, read_tree
-from ncen_updater.feed.release_source import FetchedPack, FetchedRelease
-from ncen_updater.feed.resumable_download import is_whole
-from ncen_updater.formats.delta.model import capabilities
+from ncen_updater.feed.release_files import (
+    DOCUMENT_NAME,
+    discard_release,
+    read_document_record,
+    read_tree,
+)
+from ncen_updater.feed.release_source import DownloadedPack, DownloadedRelease
+from ncen_updater.feed.resumable_download import is_complete
+from ncen_updater.formats.delta.model import list_capabilities
 from ncen_updater.formats.document import (
-    STEERING,
+    ROLLOUT_FIELDS,
     DeltaRef,
     Offer,
     ReleaseDocument,
     TargetRef,
-    archive_target,
-    delta_target,
+    get_archive_target_name,
+    get_delta_target_name,
+    get_release_target_name,
+    get_tree_target_name,
     parse_release_document,
-    release_target,
-    tree_target,
 )
 from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
-TREE = "tree.json.zst"
+TREE_NAME = "tree.json.zst"
 
 
-class Downloads:
+class DownloadStore:
     """The downloads of one product.
 
     Args:
         product: The product.
         directory: Where they lie, a directory for each version.
-        prove: Follows the signatures to a release and returns length and SHA-256 of its document,
-            for whoever uses what another process left there.
+        verify_offer: Follows the signatures to a release and returns length and SHA-256 of its
+            document, for whoever uses what another process left there.
     """
 
     def __init__(
         self,
         product: str,
         directory: Path,
-        prove: Callable[[Offer], tuple[int, str]] | None = None,
+        verify_offer: Callable[[Offer], tuple[int, str]] | None = None,
     ) -> None:
-        self._product, self._directory, self._prove = product, directory, prove
+        self._product, self._directory, self._prove = product, directory, verify_offer
 
-    def place(self, offer: Offer) -> Path:
+    def get_release_directory(self, offer: Offer) -> Path:
         """Where the files of a release lie."""
         return self._directory / offer.version
 
-    def fetched(self, offer: Offer) -> FetchedRelease | None:
+    def find_downloaded_release(self, offer: Offer) -> DownloadedRelease | None:
         """A release that lies whole on the disk, hashed again; needs no network.
 
         Raises:
             TrustError: If the files are whole and contradict each other or the offer.
         """
-        document = self.whole(offer)
-        return None if document is None else self.release(document, offer)
+        document = self.find_complete_document(offer)
+        return None if document is None else self.load_release(document, offer)
 
-    def whole(self, offer: Offer) -> ReleaseDocument | None:
+    def find_complete_document(self, offer: Offer) -> ReleaseDocument | None:
         """The document of a release that lies whole on the disk; its tree is not read yet.
 
         Raises:
             TrustError: If the document contradicts the offer.
         """
-        place = self.place(offer)
-        document = self._whole_document(offer)
+        place = self.get_release_directory(offer)
+        document = self._load_verified_document(offer)
         if document is None:
             return None
-        if not is_whole(place / TREE, _wanted(document.tree)):
+        if not is_complete(place / TREE_NAME, _expect_file(document.tree)):
             return None
-        if not is_whole(place / document.archive.target, _wanted(document.archive)):
+        if not is_complete(place / document.archive.target, _expect_file(document.archive)):
             return None
         return document
 
-    def release(self, document: ReleaseDocument, offer: Offer) -> FetchedRelease:
+    def load_release(self, document: ReleaseDocument, offer: Offer) -> DownloadedRelease:
         """A release whose files are known to be whole, with its tree.
 
         Raises:
             TrustError: If the tree is not that of the document.
         """
-        place = self.place(offer)
-        tree = read_tree(document, place / TREE)
-        return FetchedRelease(document, tree, place / document.archive.target)
+        place = self.get_release_directory(offer)
+        tree = read_tree(document, place / TREE_NAME)
+        return DownloadedRelease(document, tree, place / document.archive.target)
 
-    def fetched_smallest(
-        self, offer: Offer, have: Collection[str]
-    ) -> FetchedRelease | FetchedPack | None:
+    def find_smallest_download(
+        self, offer: Offer, installed_trees: Collection[str]
+    ) -> DownloadedRelease | DownloadedPack | None:
         """A release, or a pack that leads to it from here, that lies whole on the disk.
 
         Raises:
             TrustError: If the files are whole and contradict each other or the offer.
         """
-        pack = self.pack(offer, have)
-        return pack if pack is not None else self.fetched(offer)
+        pack = self.find_downloaded_pack(offer, installed_trees)
+        return pack if pack is not None else self.find_downloaded_release(offer)
 
-    def pack(self, offer: Offer, have: Collection[str]) -> FetchedPack | None:
+    def find_downloaded_pack(
+        self, offer: Offer, installed_trees: Collection[str]
+    ) -> DownloadedPack | None:
         """A pack that leads to a release from here and lies whole on the disk.
 
         Raises:
             TrustError: If the document contradicts the offer.
         """
-        place = self.place(offer)
-        document = self._whole_document(offer)
+        place = self.get_release_directory(offer)
+        document = self._load_verified_document(offer)
         if document is None:
             return None
-        for ref in usable_packs(document, have, capabilities(), refusals(place)):
-            if is_whole(pack_place(place, ref), _wanted(ref)):
-                return FetchedPack(document, ref, pack_place(place, ref))
+        for ref in list_usable_packs(
+            document, installed_trees, list_capabilities(), read_bad_packs(place)
+        ):
+            if is_complete(get_pack_path(place, ref), _expect_file(ref)):
+                return DownloadedPack(document, ref, get_pack_path(place, ref))
         return None
 
     def choose_pack(
-        self, document: ReleaseDocument, offer: Offer, have: Collection[str]
+        self, document: ReleaseDocument, offer: Offer, installed_trees: Collection[str]
     ) -> DeltaRef | None:
         """The pack to fetch; None where the archive is fewer bytes from here."""
-        place = self.place(offer)
-        packs = usable_packs(document, have, capabilities(), refusals(place))
-        return choose_pack(document, packs, lambda ref: remaining_bytes(_local(place, ref), ref))
+        place = self.get_release_directory(offer)
+        packs = list_usable_packs(
+            document, installed_trees, list_capabilities(), read_bad_packs(place)
+        )
+        return choose_pack(
+            document, packs, lambda ref: count_remaining_bytes(_get_local_path(place, ref), ref)
+        )
 
-    def refuse_pack(self, offer: Offer, pack: DeltaRef, error: UpdaterError) -> None:
+    def mark_pack_bad(self, offer: Offer, pack: DeltaRef, error: UpdaterError) -> None:
         """Remember that a pack did not give the release, so that it is not used again."""
-        refuse(self.place(offer), pack, error)
+        mark_pack_bad(self.get_release_directory(offer), pack, error)
 
-    def refused_packs(self, offer: Offer) -> Mapping[str, str]:
+    def list_bad_packs(self, offer: Offer) -> Mapping[str, str]:
         """Code of the failure of every pack of a release that failed here, by its name."""
-        known = refusals(self.place(offer))
-        document = self._whole_document(offer) if known else None
+        known = read_bad_packs(self.get_release_directory(offer))
+        document = self._load_verified_document(offer) if known else None
         refs = document.deltas if document else ()
         return {ref.target: known[ref.sha256] for ref in refs if ref.sha256 in known}
 
-    def discard(self, offer: Offer) -> None:
+    def discard_release(self, offer: Offer) -> None:
         """Delete what was downloaded of a release, packs and partial files too."""
-        discard(self.place(offer))
+        discard_release(self.get_release_directory(offer))
 
-    def _whole_document(self, offer: Offer) -> ReleaseDocument | None:
-        record = read_record(self.place(offer))
+    def _load_verified_document(self, offer: Offer) -> ReleaseDocument | None:
+        record = read_document_record(self.get_release_directory(offer))
         if record is None:
             return None
         if self._prove is not None:
-            record = Wanted(DOCUMENT, *self._prove(offer))
-        content = self._content(offer)
-        if content is None or (len(content), sha256_hex(content)) != (record.length, record.digest):
+            record = ExpectedFile(DOCUMENT_NAME, *self._prove(offer))
+        content = self._read_document(offer)
+        if content is None or (len(content), compute_sha256(content)) != (
+            record.length,
+            record.digest,
+        ):
             return None
-        return self._understood(content, offer)
+        return self._parse_document(content, offer)
 
-    def _content(self, offer: Offer) -> bytes | None:
+    def _read_document(self, offer: Offer) -> bytes | None:
         """The document's bytes, read once: what was hashed is what is understood."""
         try:
-            return read_file(self.place(offer) / DOCUMENT, MAX_DOCUMENT_BYTES)
-        except (FileNotFoundError, NotReadable, TooLarge):
+            return read_file(self.get_release_directory(offer) / DOCUMENT_NAME, MAX_DOCUMENT_BYTES)
+        except (FileNotFoundError, NotRegularFileError, FileTooLargeError):
             return None
 
-    def document(self, offer: Offer) -> ReleaseDocument:
+    def load_document(self, offer: Offer) -> ReleaseDocument:
         """The release document that was just brought, compared with the offer.
 
         Raises:
-            DocumentMismatch: If they contradict each other.
+            DocumentMismatchError: If they contradict each other.
             BadRelease: If it cannot be read.
         """
-        return self._understood((self.place(offer) / DOCUMENT).read_bytes(), offer)
+        return self._parse_document(
+            (self.get_release_directory(offer) / DOCUMENT_NAME).read_bytes(), offer
+        )
 
-    def _understood(self, content: bytes, offer: Offer) -> ReleaseDocument:
+    def _parse_document(self, content: bytes, offer: Offer) -> ReleaseDocument:
         """Read a document and compare it with the offer.
 
         Raises:
-            DocumentMismatch: If they contradict each other.
+            DocumentMismatchError: If they contradict each other.
             BadRelease: If it cannot be read.
         """
-        name = release_target(self._product, offer.version)
+        name = get_release_target_name(self._product, offer.version)
         document = parse_release_document(content, name, lenient=True)
-        says = document.offer()
-        if not says.same_release(offer):
+        says = document.to_offer()
+        if not says.is_same_release(offer):
             different = [
                 key
                 for key in Offer.model_fields
-                if key not in STEERING and getattr(says, key) != getattr(offer, key)
+                if key not in ROLLOUT_FIELDS and getattr(says, key) != getattr(offer, key)
             ]
-            raise DocumentMismatch(version=offer.version, detail=", ".join(different))
+            raise DocumentMismatchError(version=offer.version, detail=", ".join(different))
         names = (document.archive.target, document.tree.target)
         wanted = (
-            archive_target(self._product, offer.version),
-            tree_target(self._product, offer.version),
+            get_archive_target_name(self._product, offer.version),
+            get_tree_target_name(self._product, offer.version),
         )
         if names != wanted:
-            raise DocumentMismatch(
-                version=offer.version, detail=Text("it names {names}", {"names": names})
+            raise DocumentMismatchError(
+                version=offer.version, detail=LazyText("it names {names}", {"names": names})
             )
         for ref in document.deltas:
-            if ref.target != delta_target(self._product, ref.from_version, offer.version):
-                raise DocumentMismatch(
-                    version=offer.version, detail=Text("it names {target}", {"target": ref.target})
+            if ref.target != get_delta_target_name(self._product, ref.from_version, offer.version):
+                raise DocumentMismatchError(
+                    version=offer.version,
+                    detail=LazyText("it names {target}", {"target": ref.target}),
                 )
         return document
 
 
-def _wanted(ref: TargetRef) -> Wanted:
-    return Wanted(ref.target, ref.length, ref.sha256)
+def _expect_file(ref: TargetRef) -> ExpectedFile:
+    return ExpectedFile(ref.target, ref.length, ref.sha256)
 
 
-def _local(place: Path, ref: TargetRef) -> Path:
+def _get_local_path(place: Path, ref: TargetRef) -> Path:
     if isinstance(ref, DeltaRef):
-        return pack_place(place, ref)
-    return place / (TREE if ref.target.endswith(".zst") else ref.target)
+        return get_pack_path(place, ref)
+    return place / (TREE_NAME if ref.target.endswith(".zst") else ref.target)

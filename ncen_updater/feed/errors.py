@@ -8,15 +8,15 @@ from __future__ import annotations
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     DOCUMENT_MISMATCH,
+    DOWNLOAD_NOT_VERIFIED,
     FEED_BAD_SIGNATURE,
     FEED_ERROR,
-    FEED_REFUSED,
+    FEED_RESPONSE_TOO_LONG,
+    FEED_STATUS,
     FEED_TARGET_MISSING,
-    FEED_TOO_LONG,
     METADATA_DAMAGED,
     MIXED_VERSIONS,
     NOT_IMPORTED,
-    NOT_PROVED,
     PATH_ERROR,
     ROLE_EXPIRED,
     ROLLBACK_REFUSED,
@@ -33,64 +33,64 @@ class TrustError(UpdaterError):
     family = range(2001, 2100)
 
 
-class TrustedRootMissing(TrustError):
+class TrustedRootMissingError(TrustError):
     """Neither the stored nor the installed trusted root can be used."""
 
     message = TRUSTED_ROOT_MISSING
 
 
-class BadSignature(TrustError):
+class BadSignatureError(TrustError):
     """Fewer valid signatures than the threshold."""
 
     message = FEED_BAD_SIGNATURE
 
 
-class RollbackRefused(TrustError):
+class MetadataRollbackError(TrustError):
     """Older than what this site has already seen."""
 
     message = ROLLBACK_REFUSED
 
 
-class MetadataDamaged(TrustError):
+class MetadataDamagedError(TrustError):
     """Not in the form of signed metadata."""
 
     message = METADATA_DAMAGED
 
 
-class WrongDigest(TrustError):
+class DigestMismatchError(TrustError):
     """Other bytes than the signed digest says."""
 
     message = WRONG_DIGEST
 
 
-class RoleExpired(TrustError):
+class RoleExpiredError(TrustError):
     """A list that was not signed again in time: by the Secretariat's server, or by officers."""
 
     message = ROLE_EXPIRED
 
 
-class MixedVersions(TrustError):
+class MixedVersionsError(TrustError):
     """Lists that do not belong together."""
 
     message = MIXED_VERSIONS
 
 
-class DocumentMismatch(TrustError):
+class DocumentMismatchError(TrustError):
     """The release document and the signed list contradict each other."""
 
     message = DOCUMENT_MISMATCH
 
 
-class TargetMissing(TrustError):
+class TargetMissingError(TrustError):
     """A file that should be in the signed list is not."""
 
     message = FEED_TARGET_MISSING
 
 
-class NotProved(TrustError):
+class UnverifiedDownloadError(TrustError):
     """No chain of signatures leads from the installed root to what the reading process left."""
 
-    message = NOT_PROVED
+    message = DOWNLOAD_NOT_VERIFIED
 
 
 class FeedError(UpdaterError):
@@ -100,25 +100,25 @@ class FeedError(UpdaterError):
     family = range(2101, 2200)
 
 
-class FeedRefused(FeedError):
+class FeedStatusError(FeedError):
     """An HTTP status other than success."""
 
-    message = FEED_REFUSED
+    message = FEED_STATUS
 
 
-class NotImported(UpdaterError):
+class NotImportedError(UpdaterError):
     """A file of a release that is on the list and not on the disk, and no feed to ask."""
 
     message = NOT_IMPORTED
 
 
-class FeedTooLong(TrustError):
+class FeedResponseTooLongError(TrustError):
     """More bytes than were announced; the rest was not read."""
 
-    message = FEED_TOO_LONG
+    message = FEED_RESPONSE_TOO_LONG
 
 
-class PathError(UpdaterError):
+class UpgradePathError(UpdaterError):
     """A release that was asked for by name and may not be installed here."""
 
     message = PATH_ERROR

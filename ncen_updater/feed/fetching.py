@@ -12,14 +12,14 @@ from typing import IO
 from tuf.api.exceptions import DownloadHTTPError, DownloadLengthMismatchError
 from tuf.ngclient.fetcher import FetcherInterface
 
-from ncen_updater.feed.resumable_download import DownloadPart
+from ncen_updater.feed.resumable_download import DownloadStream
 
 #: Stands for the address of whatever is asked.
 FEED_SCHEME = "ncen-feed:/"
 HTTP_NOT_FOUND = 404
 
 
-class NotThere(DownloadHTTPError):
+class FeedFileMissingError(DownloadHTTPError):
     """A file that is not there; where a next root is looked for, that is the end of the chain."""
 
     def __init__(self, name: str) -> None:
@@ -36,11 +36,11 @@ class FeedFetcher(FetcherInterface):
     server_date: datetime | None = None
 
     @property
-    def mirrors(self) -> int:
+    def mirror_count(self) -> int:
         """How many sources of the same feed there are."""
         return 1
 
-    def demote(self) -> None:
+    def demote_mirror(self) -> None:
         """Put the source that is tried first to the end."""
         return
 
@@ -49,7 +49,7 @@ class FeedFetcher(FetcherInterface):
         return
 
     @abc.abstractmethod
-    def open(self, url: str, offset: int) -> DownloadPart:
+    def open_stream(self, url: str, offset: int) -> DownloadStream:
         """Open a file from an offset."""
 
 
@@ -57,37 +57,37 @@ class LocalFetcher(FeedFetcher):
     """A fetcher over files that can be read at once; nothing is retried."""
 
     @abc.abstractmethod
-    def length(self, name: str) -> int:
+    def get_length(self, name: str) -> int:
         """Bytes of a file.
 
         Raises:
-            NotThere: If it is not there.
+            FeedFileMissingError: If it is not there.
         """
 
     @abc.abstractmethod
-    def blocks(self, name: str, offset: int) -> Iterator[bytes]:
+    def read_blocks(self, name: str, offset: int) -> Iterator[bytes]:
         """Yield the bytes of a file."""
 
     def _fetch(self, url: str) -> Iterator[bytes]:
-        return self.blocks(url.removeprefix(FEED_SCHEME), 0)
+        return self.read_blocks(url.removeprefix(FEED_SCHEME), 0)
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
         """Return a small file whole."""
         name = url.removeprefix(FEED_SCHEME)
-        length = self.length(name)
+        length = self.get_length(name)
         if length > max_length:
             raise DownloadLengthMismatchError(f"{name}: {length} bytes, over {max_length}")
-        return b"".join(self.blocks(name, 0))
+        return b"".join(self.read_blocks(name, 0))
 
     @contextlib.contextmanager
     def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
         """Yield a small file as a stream in memory."""
         yield BytesIO(self.download_bytes(url, max_length))
 
-    def open(self, url: str, offset: int) -> DownloadPart:
+    def open_stream(self, url: str, offset: int) -> DownloadStream:
         """Open a file from an offset."""
         name = url.removeprefix(FEED_SCHEME)
-        self.length(name)
-        return DownloadPart(
-            offset, self.blocks(name, offset), type(self).__name__, None, lambda: None
+        self.get_length(name)
+        return DownloadStream(
+            offset, self.read_blocks(name, offset), type(self).__name__, None, lambda: None
         )

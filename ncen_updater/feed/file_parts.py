@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExpectedFile:
     """The file to fetch.
 
     Attributes:
@@ -27,7 +27,7 @@ class Wanted:
     algorithm: str = "sha256"
 
 
-class Parts:
+class ChunkVerifier:
     """Judges bytes in their order.
 
     A file that was signed without digests of its parts is one part.
@@ -36,26 +36,26 @@ class Parts:
         have: How many bytes count so far, the unfinished part among them.
     """
 
-    def __init__(self, wanted: Wanted) -> None:
-        self._size = wanted.chunk_bytes if wanted.chunks else max(wanted.length, 1)
-        self._digests = wanted.chunks or (wanted.digest,)
-        self._algorithm = wanted.algorithm
-        self._length = wanted.length
-        self.restart()
+    def __init__(self, expected: ExpectedFile) -> None:
+        self._size = expected.chunk_bytes if expected.chunks else max(expected.length, 1)
+        self._digests = expected.chunks or (expected.digest,)
+        self._algorithm = expected.algorithm
+        self._length = expected.length
+        self.reset()
 
-    def restart(self) -> None:
+    def reset(self) -> None:
         """Forget everything."""
         self.have = 0
         self._whole = hashlib.new(self._algorithm)
-        self._begin()
+        self._start_chunk()
 
-    def back(self) -> None:
+    def drop_unfinished_chunk(self) -> None:
         """Forget the unfinished part."""
         self.have = self._start
         self._whole = self._before
-        self._begin()
+        self._start_chunk()
 
-    def take(self, data: bytes) -> bool:
+    def verify(self, data: bytes) -> bool:
         """Judge more bytes.
 
         Returns:
@@ -71,16 +71,16 @@ class Parts:
             self.have += len(piece)
             if self.have == end:
                 if self._part.hexdigest() != self._digests[self._start // self._size]:
-                    self.back()
+                    self.drop_unfinished_chunk()
                     return False
-                self._begin()
+                self._start_chunk()
         return True
 
-    def digest(self) -> str:
+    def get_digest(self) -> str:
         """Digest of everything that counts, hexadecimal."""
         return self._whole.hexdigest()
 
-    def _begin(self) -> None:
+    def _start_chunk(self) -> None:
         self._start = self.have
         self._before = self._whole.copy()
         self._part = hashlib.new(self._algorithm)

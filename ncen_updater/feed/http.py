@@ -27,37 +27,37 @@ from tuf.api.exceptions import (
     DownloadLengthMismatchError,
 )
 
-from ncen_updater.feed.bounded_http import ReadDeadline, RedirectedError, bounded_session
+from ncen_updater.feed.bounded_http import ReadDeadline, RedirectedError, make_bounded_session
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher
 from ncen_updater.feed.limits import (
-    LONGEST_PAUSE_S,
+    MAX_PAUSE_S,
     Throttle,
-    TooSlow,
-    TransferLimits,
-    asked_pause_s,
-    growing_pause_s,
+    TransferRateMonitor,
+    TransferTooSlowError,
+    compute_backoff_s,
+    parse_retry_after_s,
 )
-from ncen_updater.feed.resumable_download import DownloadPart, LineBroken
+from ncen_updater.feed.resumable_download import ConnectionLostError, DownloadStream
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 HTTP_OK, HTTP_PARTIAL, HTTP_PROXY, HTTP_RANGE = 200, 206, 407, 416
-RETRY_STATUS = frozenset({429, 500, 502, 503, 504})
+RETRY_STATUSES = frozenset({429, 500, 502, 503, 504})
 #: With one of these the walk of the roots ends; the timestamp says whether it ended too early.
-NO_NEWER_ROOT = frozenset({403, 404})
-MAY_PASS = frozenset({"unreachable", "cut"})
-WORTH_BYTES = 1 << 16  # a connection that brought less counts as a failed try
-LENGTH_DIGITS = 18
+ROOT_ABSENT_STATUSES = frozenset({403, 404})
+TRANSIENT_FAILURES = frozenset({"unreachable", "cut"})
+MIN_PROGRESS_BYTES = 1 << 16  # a connection that brought less counts as a failed try
+MAX_LENGTH_DIGITS = 18
 #: What OpenSSL puts around its words: the name of the failure and a line of C.
-TLS_NAMES = re.compile(r"^\[\w+: \w+\] | \(_ssl\.c:\d+\)$")
+TLS_LIBRARY_PREFIX = re.compile(r"^\[\w+: \w+\] | \(_ssl\.c:\d+\)$")
 
 
-def without_password(text: str) -> str:
+def strip_password(text: str) -> str:
     """Leave out of addresses in a text who asks, and the password: for people and for the disk."""
     return re.sub(r"(://)[^/\s]*@", r"\1", text)
 
 
-def reason_of(error: BaseException) -> str:
+def get_root_cause(error: BaseException) -> str:
     """Return what is at the bottom of an error of the HTTP libraries, without their own names."""
     seen: set[int] = set()
     here: BaseException | None = error
@@ -67,10 +67,10 @@ def reason_of(error: BaseException) -> str:
         inner = (getattr(here, "reason", None), here.__cause__, *here.args)
         here = next((one for one in inner if isinstance(one, BaseException)), None)
     words = bottom.strerror if isinstance(bottom, OSError) and bottom.strerror else str(bottom)
-    return TLS_NAMES.sub("", words)
+    return TLS_LIBRARY_PREFIX.sub("", words)
 
 
-class LineFailure(StrEnum):
+class NetworkFailure(StrEnum):
     """In what way a mirror failed."""
 
     UNREACHABLE = "unreachable"
@@ -81,15 +81,15 @@ class LineFailure(StrEnum):
     REDIRECTED = "redirected"
 
 
-class MirrorFailure(DownloadError, LineBroken):
+class MirrorError(DownloadError, ConnectionLostError):
     """A mirror that did not give the file."""
 
-    def __init__(self, message: str, kind: LineFailure) -> None:
-        super().__init__(without_password(message))
+    def __init__(self, message: str, kind: NetworkFailure) -> None:
+        super().__init__(strip_password(message))
         self.kind = kind
 
 
-class MirrorRefused(DownloadHTTPError):
+class MirrorStatusError(DownloadHTTPError):
     """A mirror that answered with a status.
 
     Attributes:
@@ -97,7 +97,7 @@ class MirrorRefused(DownloadHTTPError):
     """
 
     def __init__(self, message: str, status: int, pause_s: float | None = None) -> None:
-        super().__init__(without_password(message), status)
+        super().__init__(strip_password(message), status)
         self.pause_s = pause_s
 
 
@@ -118,7 +118,7 @@ class HttpFetcher(FeedFetcher):
         proxy: ``http://host:port``.
         ca_file: Certificates of a private authority.
         client_certificate: PEM file with certificate and key.
-        limit: The rate, bytes a second, that may not be passed at this moment; None for none.
+        rate_limit: The rate, bytes a second, that may not be passed at this moment; None for none.
         sleep: Waits between tries.
         clock: A monotonic clock, seconds.
         chance: A number from 0 to 1, another one each time.
@@ -139,7 +139,7 @@ class HttpFetcher(FeedFetcher):
         proxy: str | None = None,
         ca_file: Path | None = None,
         client_certificate: Path | None = None,
-        limit: Callable[[], int | None] = lambda: None,
+        rate_limit: Callable[[], int | None] = lambda: None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
@@ -151,9 +151,9 @@ class HttpFetcher(FeedFetcher):
         self._metadata_deadline, self._target_deadline = metadata_deadline_s, target_deadline_s
         self._attempts, self._backoff, self._sleep = attempts, backoff_s, sleep
         self._clock, self._chance, self._now = clock, chance, now
-        self._throttle = Throttle(limit, sleep, clock)
+        self._throttle = Throttle(rate_limit, sleep, clock)
         self._cuts = 0  # connections in a row that broke with next to nothing
-        self._session = bounded_session(ReadDeadline(timeout_s + window_s, clock))
+        self._session = make_bounded_session(ReadDeadline(timeout_s + window_s, clock))
         if proxy is not None:
             self._session.proxies = {"http": proxy, "https": proxy}
         if ca_file is not None:
@@ -164,11 +164,11 @@ class HttpFetcher(FeedFetcher):
         self.server_date: datetime | None = None
 
     @property
-    def mirrors(self) -> int:
+    def mirror_count(self) -> int:
         """How many addresses there are."""
         return len(self._order)
 
-    def demote(self) -> None:
+    def demote_mirror(self) -> None:
         """Put the address that is tried first to the end."""
         self._order.append(self._order.pop(0))
 
@@ -179,7 +179,7 @@ class HttpFetcher(FeedFetcher):
     # -- the interface of tuf ------------------------------------------------------------------
 
     def _fetch(self, url: str) -> Iterator[bytes]:
-        part = self.open(url, 0)
+        part = self.open_stream(url, 0)
         with contextlib.closing(part):
             yield from part.chunks
 
@@ -187,21 +187,21 @@ class HttpFetcher(FeedFetcher):
         """Return a small file whole; the next address is tried when one fails midway."""
 
         def read(base: str) -> bytes:
-            part = self._open(base, url, 0, self._metadata_deadline)
+            part = self._open_at_mirror(base, url, 0, self._metadata_deadline)
             content = bytearray()
             with contextlib.closing(part):
                 for chunk in part.chunks:
                     content += chunk
                     if len(content) > max_length:
                         raise DownloadLengthMismatchError(
-                            f"{url}: more than {max_length} bytes from {without_password(base)}"
+                            f"{url}: more than {max_length} bytes from {strip_password(base)}"
                         )
             if content[:200].lstrip().startswith(b"<"):
-                raise MirrorFailure(f"{base}: a web page", LineFailure.PORTAL)
+                raise MirrorError(f"{base}: a web page", NetworkFailure.PORTAL)
             return bytes(content)
 
         root = url.endswith(".root.json")
-        return self._from_any(read, NO_NEWER_ROOT if root else frozenset())
+        return self._try_mirrors(read, ROOT_ABSENT_STATUSES if root else frozenset())
 
     @contextlib.contextmanager
     def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
@@ -210,13 +210,19 @@ class HttpFetcher(FeedFetcher):
 
     # -- for large files -----------------------------------------------------------------------
 
-    def open(self, url: str, offset: int) -> DownloadPart:
+    def open_stream(self, url: str, offset: int) -> DownloadStream:
         """Open a file from an offset; large files go on from there after a break."""
-        if self._cuts >= self.mirrors:  # each has broken the line: more of the same does not help
-            self._sleep(growing_pause_s(self._cuts - self.mirrors, self._backoff, self._chance()))
-        return self._from_any(lambda base: self._open(base, url, offset, self._target_deadline))
+        if (
+            self._cuts >= self.mirror_count
+        ):  # each has broken the line: more of the same does not help
+            self._sleep(
+                compute_backoff_s(self._cuts - self.mirror_count, self._backoff, self._chance())
+            )
+        return self._try_mirrors(
+            lambda base: self._open_at_mirror(base, url, offset, self._target_deadline)
+        )
 
-    def _from_any(self, action: Callable[[str], T], final: frozenset[int] = frozenset()) -> T:
+    def _try_mirrors(self, action: Callable[[str], T], final: frozenset[int] = frozenset()) -> T:
         """Do something with the first address that lets us; raise what says most if none does.
 
         A status in ``final`` is an answer, and no other address is asked.
@@ -224,7 +230,7 @@ class HttpFetcher(FeedFetcher):
         failures: list[DownloadError] = []
         for base in tuple(self._order):
             try:
-                return self._again(base, action)
+                return self._retry(base, action)
             except DownloadError as error:
                 missing = isinstance(error, DownloadHTTPError) and error.status_code == 404
                 # Each refresh ends its walk of the roots at one that is not there yet.
@@ -234,136 +240,140 @@ class HttpFetcher(FeedFetcher):
                 if isinstance(error, DownloadHTTPError) and error.status_code in final:
                     raise
                 failures.append(error)
-                self._to_the_end(base)
-        told = next((e for e in failures if isinstance(e, DownloadHTTPError)), failures[0])
+                self._move_to_end(base)
+        failure = next((e for e in failures if isinstance(e, DownloadHTTPError)), failures[0])
         for other in failures:
-            if other is not told:
-                told.add_note(str(other))
-        raise told
+            if other is not failure:
+                failure.add_note(str(other))
+        raise failure
 
-    def _again(self, base: str, action: Callable[[str], T]) -> T:
+    def _retry(self, base: str, action: Callable[[str], T]) -> T:
         for attempt in range(self._attempts):
             try:
                 return action(base)
-            except (MirrorFailure, MirrorRefused) as error:
-                pause_s = self._pause_s(error, attempt)
+            except (MirrorError, MirrorStatusError) as error:
+                pause_s = self._compute_retry_pause_s(error, attempt)
                 if pause_s is None or attempt + 1 == self._attempts:
                     raise
                 self._sleep(pause_s)
         raise AssertionError("unreachable")
 
-    def _pause_s(self, error: MirrorFailure | MirrorRefused, attempt: int) -> float | None:
+    def _compute_retry_pause_s(
+        self, error: MirrorError | MirrorStatusError, attempt: int
+    ) -> float | None:
         """Seconds before the same address is asked again; None where that cannot help."""
-        pause_s = growing_pause_s(attempt, self._backoff, self._chance())
-        if isinstance(error, MirrorFailure):
-            return pause_s if error.kind in MAY_PASS else None
-        if error.status_code not in RETRY_STATUS:
+        pause_s = compute_backoff_s(attempt, self._backoff, self._chance())
+        if isinstance(error, MirrorError):
+            return pause_s if error.kind in TRANSIENT_FAILURES else None
+        if error.status_code not in RETRY_STATUSES:
             return None
         asked_s = error.pause_s or 0.0
-        return max(pause_s, asked_s) if asked_s <= LONGEST_PAUSE_S else None
+        return max(pause_s, asked_s) if asked_s <= MAX_PAUSE_S else None
 
-    def _to_the_end(self, base: str) -> None:
+    def _move_to_end(self, base: str) -> None:
         self._order.remove(base)
         self._order.append(base)
 
-    def _open(self, base: str, url: str, offset: int, deadline_s: float) -> DownloadPart:
+    def _open_at_mirror(
+        self, base: str, url: str, offset: int, deadline_s: float
+    ) -> DownloadStream:
         name = url.removeprefix(FEED_SCHEME)
         address = base + name
         headers = {"Accept-Encoding": "identity"}
         if offset:
             headers["Range"] = f"bytes={offset}-"
-        response = self._answer(address, headers)
+        response = self._send_request(address, headers)
         try:
-            self._note_date(response)
-            start = self._judge(response, address, offset)
+            self._record_server_date(response)
+            start = self._check_response(response, address, offset)
         except BaseException:
             response.close()
             raise
-        name = without_password(address)
-        pace = TransferLimits(self._minimum, self._window, deadline_s, name, self._clock)
-        return DownloadPart(
+        name = strip_password(address)
+        pace = TransferRateMonitor(self._minimum, self._window, deadline_s, name, self._clock)
+        return DownloadStream(
             start=start,
-            chunks=self._chunks(response, base, address, pace),
-            origin=without_password(base),
+            chunks=self._read_chunks(response, base, address, pace),
+            origin=strip_password(base),
             etag=response.headers.get("ETag"),
             close=response.close,
         )
 
-    def _answer(self, address: str, headers: dict[str, str]) -> requests.Response:
+    def _send_request(self, address: str, headers: dict[str, str]) -> requests.Response:
         try:
-            return self._session.ask(
+            return self._session.send_request(
                 "GET", address, headers=headers, timeout=self._timeout, origins=self._order
             )
         except (
             requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError,
         ) as error:  # fmt: skip
-            kind = LineFailure.UNREACHABLE
+            kind = NetworkFailure.UNREACHABLE
             if isinstance(error, requests.exceptions.ProxyError):
-                kind = LineFailure.PROXY
+                kind = NetworkFailure.PROXY
             elif isinstance(error, requests.exceptions.SSLError):
-                kind = LineFailure.TLS
+                kind = NetworkFailure.TLS
             elif isinstance(error, RedirectedError):
-                kind = LineFailure.REDIRECTED
-            reason = f"no answer from {address}: {reason_of(error)}"
-            raise MirrorFailure(reason, kind) from error
+                kind = NetworkFailure.REDIRECTED
+            reason = f"no answer from {address}: {get_root_cause(error)}"
+            raise MirrorError(reason, kind) from error
 
-    def _note_date(self, response: requests.Response) -> None:
+    def _record_server_date(self, response: requests.Response) -> None:
         try:
             moment = parsedate_to_datetime(response.headers.get("Date", ""))
             self.server_date = moment.astimezone(UTC)
         except (ValueError, OverflowError):
             return  # only a hint; its absence changes nothing
 
-    def _judge(self, response: requests.Response, address: str, offset: int) -> int:
+    def _check_response(self, response: requests.Response, address: str, offset: int) -> int:
         """Return where the answer's bytes begin, or raise what is wrong with it."""
         status = response.status_code
         if status == HTTP_RANGE and offset:
-            raise MirrorFailure(f"{address}: no bytes from {offset} on", LineFailure.CUT)
+            raise MirrorError(f"{address}: no bytes from {offset} on", NetworkFailure.CUT)
         if status == HTTP_PROXY:
-            raise MirrorFailure(f"{address}: the proxy answered {status}", LineFailure.PROXY)
+            raise MirrorError(f"{address}: the proxy answered {status}", NetworkFailure.PROXY)
         if status not in (HTTP_OK, HTTP_PARTIAL):
-            pause_s = asked_pause_s(response.headers.get("Retry-After"), self._now())
+            pause_s = parse_retry_after_s(response.headers.get("Retry-After"), self._now())
             wait = f", come back in {pause_s:.0f} s" if pause_s is not None else ""
-            raise MirrorRefused(f"{address}: status {status}{wait}", status, pause_s)
+            raise MirrorStatusError(f"{address}: status {status}{wait}", status, pause_s)
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
-            raise MirrorFailure(f"{address}: a web page", LineFailure.PORTAL)
+            raise MirrorError(f"{address}: a web page", NetworkFailure.PORTAL)
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise MirrorFailure(f"{address}: sent in another encoding", LineFailure.PORTAL)
+            raise MirrorError(f"{address}: sent in another encoding", NetworkFailure.PORTAL)
         if status == HTTP_OK:
             return 0
         unit, _, span = response.headers.get("Content-Range", "").partition(" ")
         first = span.partition("-")[0]
         if unit != "bytes" or first != str(offset):
-            raise MirrorFailure(f"{address}: another range than asked for", LineFailure.CUT)
+            raise MirrorError(f"{address}: another range than asked for", NetworkFailure.CUT)
         return offset
 
-    def _chunks(
-        self, response: requests.Response, base: str, address: str, pace: TransferLimits
+    def _read_chunks(
+        self, response: requests.Response, base: str, address: str, pace: TransferRateMonitor
     ) -> Iterator[bytes]:
         # read1 returns what is there: a drip is seen at each byte, not after a whole block.
         text = response.headers.get("Content-Length", "")
-        sized = text.isascii() and text.isdigit() and len(text) <= LENGTH_DIGITS
+        sized = text.isascii() and text.isdigit() and len(text) <= MAX_LENGTH_DIGITS
         expected = int(text) if sized else 0
         count = 0
         try:
-            while chunk := self._session.read(response, self._throttle.block()):
-                pace.count(len(chunk))
+            while chunk := self._session.read_body(response, self._throttle.get_block_size()):
+                pace.count_bytes(len(chunk))
                 count += len(chunk)
-                pace.rested(self._throttle.took(len(chunk)))
+                pace.exclude_pause(self._throttle.wait_for_rate(len(chunk)))
                 yield chunk
             if count < expected:
-                raise MirrorFailure(f"{address}: ended after {count} bytes", LineFailure.CUT)
+                raise MirrorError(f"{address}: ended after {count} bytes", NetworkFailure.CUT)
             self._cuts = 0
-        except (MirrorFailure, TooSlow):
-            self._broke(base, count)
+        except (MirrorError, TransferTooSlowError):
+            self._record_lost_connection(base, count)
             raise
         except (
             requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError,
         ) as error:  # fmt: skip
-            self._broke(base, count)
-            reason = f"the answer of {address} breaks off: {reason_of(error)}"
-            raise MirrorFailure(reason, LineFailure.CUT) from error
+            self._record_lost_connection(base, count)
+            reason = f"the answer of {address} breaks off: {get_root_cause(error)}"
+            raise MirrorError(reason, NetworkFailure.CUT) from error
 
-    def _broke(self, base: str, count: int) -> None:
-        self._to_the_end(base)
-        self._cuts = self._cuts + 1 if count < WORTH_BYTES else 0
+    def _record_lost_connection(self, base: str, count: int) -> None:
+        self._move_to_end(base)
+        self._cuts = self._cuts + 1 if count < MIN_PROGRESS_BYTES else 0

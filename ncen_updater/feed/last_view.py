@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.messages import VIEW_DAMAGED
-from ncen_updater.common.records import Record
+from ncen_updater.common.records import JsonRecord
 from ncen_updater.feed.errors import TrustError
 
 SCHEMA = 1
@@ -20,7 +20,7 @@ MAX_VIEW_BYTES = 20_000_000
 
 
 @dataclass(frozen=True)
-class Notice(Record):
+class WithdrawalNotice(JsonRecord):
     """What the officers say to sites that have a release which they took back."""
 
     reason: str
@@ -28,7 +28,7 @@ class Notice(Record):
 
 
 @dataclass(frozen=True)
-class LastView(Record):
+class FeedSummary(JsonRecord):
     """A summary of the last verified list.
 
     Attributes:
@@ -45,19 +45,19 @@ class LastView(Record):
     version: int
     versions: tuple[str, ...]
     withdrawn: tuple[str, ...]
-    notices: Mapping[str, Notice] = field(default_factory=dict)
+    notices: Mapping[str, WithdrawalNotice] = field(default_factory=dict)
 
-    def stale(self, now: datetime) -> bool:
+    def is_stale(self, now: datetime) -> bool:
         """Whether the list has lapsed."""
         return now >= self.expires_at
 
 
-def view_path(state: Path, product: str) -> Path:
+def get_view_path(state: Path, product: str) -> Path:
     """Where the list of a product is kept, below the state directory."""
     return state / "feed" / f"{product}.json"
 
 
-def read_raw(path: Path) -> dict[str, object] | None:
+def read_view_json(path: Path) -> dict[str, object] | None:
     """Read the file as JSON; None if there never was a verified list.
 
     Raises:
@@ -74,16 +74,16 @@ def read_raw(path: Path) -> dict[str, object] | None:
     return data
 
 
-def read_last_view(path: Path) -> LastView | None:
+def read_feed_summary(path: Path) -> FeedSummary | None:
     """Read the summary; None if there never was a verified list.
 
     Raises:
         ViewDamaged: If the file is there and cannot be read.
     """
-    data = read_raw(path)
+    data = read_view_json(path)
     if data is None:
         return None
     try:
-        return LastView.from_json(data)
+        return FeedSummary.from_json(data)
     except ValueError as error:
         raise TrustError(VIEW_DAMAGED, path=path, detail=str(error)) from error

@@ -10,6 +10,6 @@ from __future__ import annotations
 import sys
 
 
-def leave_out() -> None:
+def block_unused_imports() -> None:
     """For the whole of this process: what is left out counts as not installed."""
     sys.modules.setdefault("boto3", None)  # type: ignore[arg-type]  # documented so

@@ -26,28 +26,33 @@ from tuf.api.metadata import Metadata, Root, TargetFile  # type: ignore[attr-def
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import MIRROR_BUSY, MIRROR_NOT_OURS, ROOT_CHAIN_BROKEN
-from ncen_updater.common.progress import Progress
-from ncen_updater.common.records import Record
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.records import JsonRecord
 from ncen_updater.feed.client import TrustClient
-from ncen_updater.feed.clock import TrustClock, system_now
-from ncen_updater.feed.error_mapping import FeedContext, plain_errors
+from ncen_updater.feed.clock import TrustClock, get_system_time
+from ncen_updater.feed.error_mapping import FeedErrorContext, map_errors
 from ncen_updater.feed.errors import TrustError
-from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher, NotThere
-from ncen_updater.feed.offers import offers_of
-from ncen_updater.feed.resumable_download import DownloadPart
-from ncen_updater.feed.signed_lists import digest_of, lapses_at
-from ncen_updater.formats.bundle.form import target_member
-from ncen_updater.formats.document import Offer, archive_target, release_target, tree_target
+from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher, FeedFileMissingError
+from ncen_updater.feed.offers import parse_offers
+from ncen_updater.feed.resumable_download import DownloadStream
+from ncen_updater.feed.signed_lists import get_target_digest, lapses_at
+from ncen_updater.formats.bundle.form import get_member_name
+from ncen_updater.formats.document import (
+    Offer,
+    get_archive_target_name,
+    get_release_target_name,
+    get_tree_target_name,
+)
 
 MAX_ROOT_BYTES = 512_000
-LISTS, FILES = "metadata", "targets"
+METADATA_DIRECTORY, TARGETS_DIRECTORY = "metadata", "targets"
 TOP_ROLES: Final = ("root", "targets", "snapshot", "timestamp")
 
 
 @dataclass(frozen=True)
-class MirrorReport(Record):
+class MirrorReport(JsonRecord):
     """What a mirror holds after a run.
 
     Attributes:
@@ -67,11 +72,11 @@ class MirrorReport(Record):
     removed: int
 
 
-def names_of(offer: Offer, listed: Mapping[str, TargetFile]) -> list[str]:
+def list_release_targets(offer: Offer, listed: Mapping[str, TargetFile]) -> list[str]:
     """Return every signed file that belongs to a release, its document last; pure."""
     product, version = offer.product, offer.version
-    exact = {archive_target(product, version), tree_target(product, version)}
-    document = release_target(product, version)
+    exact = {get_archive_target_name(product, version), get_tree_target_name(product, version)}
+    document = get_release_target_name(product, version)
     found = sorted(
         name
         for name in listed
@@ -82,16 +87,16 @@ def names_of(offer: Offer, listed: Mapping[str, TargetFile]) -> list[str]:
     return [*found, document]
 
 
-def kept_offers(offers: tuple[Offer, ...], keep: int | None) -> list[Offer]:
+def select_offers(offers: tuple[Offer, ...], max_releases: int | None) -> list[Offer]:
     """The releases that a mirror holds: the newest ones, and every required stop; pure."""
     offered = [offer for offer in offers if offer.withdrawn is None]
-    if keep is None:
+    if max_releases is None:
         return offered
-    newest = offered[-keep:]
+    newest = offered[-max_releases:]
     return [offer for offer in offered if offer in newest or offer.required]
 
 
-class _Recording(FeedFetcher):
+class _RecordingFetcher(FeedFetcher):
     """Passes on, and remembers every list that went by."""
 
     def __init__(self, inner: FeedFetcher) -> None:
@@ -104,25 +109,25 @@ class _Recording(FeedFetcher):
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
         """Return a list; once pinned, no newer timestamp or root."""
-        name = url.removeprefix(FEED_SCHEME).lstrip("/").removeprefix(f"{LISTS}/")
+        name = url.removeprefix(FEED_SCHEME).lstrip("/").removeprefix(f"{METADATA_DIRECTORY}/")
         if self.pinned and name.endswith(".root.json"):
-            raise NotThere(name)
+            raise FeedFileMissingError(name)
         if not (self.pinned and name in self.lists):
             self.lists[name] = self._inner.download_bytes(url, max_length)
         return self.lists[name]
 
     @contextlib.contextmanager
     def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
-        """Never asked for: lists are read whole, and files by :meth:`open`."""
+        """Never asked for: lists are read whole, and files by :meth:`open_stream`."""
         with self._inner.download_file(url, max_length) as stream:
             yield stream
 
-    def open(self, url: str, offset: int) -> DownloadPart:
+    def open_stream(self, url: str, offset: int) -> DownloadStream:
         """Open a file from an offset."""
-        return self._inner.open(url, offset)
+        return self._inner.open_stream(url, offset)
 
 
-class Mirror:
+class FeedMirror:
     """One mirror.
 
     Args:
@@ -138,20 +143,20 @@ class Mirror:
         *,
         state: Path,
         trusted_root: Path,
-        now: Callable[[], datetime] = system_now,
+        now: Callable[[], datetime] = get_system_time,
     ) -> None:
         self._directory, self._trusted_root, self._now = directory, trusted_root, now
         name = hashlib.sha256(os.fsencode(directory.absolute())).hexdigest()[:12]
         self._state, self._staging = state, state / f"mirror-{name}"
 
-    def renew(
+    def update_mirror(
         self,
         fetcher: FeedFetcher,
-        progress: Progress,
+        progress: ProgressListener,
         *,
-        keep: int | None = None,
+        max_releases: int | None = None,
         grace: timedelta = timedelta(0),
-        available: Callable[[str], bool] = lambda _: True,
+        is_available: Callable[[str], bool] = lambda _: True,
         dry_run: bool = False,
     ) -> MirrorReport:
         """Make the mirror like the feed.
@@ -159,9 +164,10 @@ class Mirror:
         Args:
             fetcher: The feed, or a bundle.
             progress: Told what is done.
-            keep: How many releases of each product stay besides required stops; all by default.
+            max_releases: How many releases of each product stay besides required stops; all by
+                default.
             grace: How long timestamp and snapshot count beyond their expiry; for bundles.
-            available: Whether a file can be had, by its name below the feed; for bundles.
+            is_available: Whether a file can be had, by its name below the feed; for bundles.
             dry_run: Verify the lists and say what would be there; bring nothing.
 
         Raises:
@@ -169,19 +175,24 @@ class Mirror:
             MirrorNotOurs: If the directory holds something else.
             UpdaterError: Of the trust, network or transfer family; readers see the old mirror.
         """
-        with self._alone(dry_run):
+        with self._lock_directory(dry_run):
             try:
-                return self._renew(_Recording(fetcher), progress, keep, grace, available, dry_run)
+                return self._update(
+                    _RecordingFetcher(fetcher), progress, max_releases, grace, is_available, dry_run
+                )
             finally:
                 shutil.rmtree(self._staging, ignore_errors=True)
 
     @contextlib.contextmanager
-    def _alone(self, dry_run: bool) -> Iterator[None]:
+    def _lock_directory(self, dry_run: bool) -> Iterator[None]:
         if dry_run and not self._directory.exists():
             yield
             return
         durable.make_directory(self._directory)
-        if any(path.name not in (LISTS, FILES) for path in self._directory.iterdir()):
+        if any(
+            path.name not in (METADATA_DIRECTORY, TARGETS_DIRECTORY)
+            for path in self._directory.iterdir()
+        ):
             raise UpdaterError(MIRROR_NOT_OURS, path=self._directory)
         descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -196,64 +207,68 @@ class Mirror:
 
     # -- verify ----------------------------------------------------------------------------------
 
-    def _renew(
+    def _update(
         self,
-        fetcher: _Recording,
-        progress: Progress,
+        fetcher: _RecordingFetcher,
+        progress: ProgressListener,
         keep: int | None,
         grace: timedelta,
         available: Callable[[str], bool],
         dry_run: bool,
     ) -> MirrorReport:
-        progress.tell(Text(N_("reading the signed list")))
-        self._stage()
-        first = self._client("", fetcher, grace)
+        progress.report(LazyText(N_("reading the signed list")))
+        self._stage_known_metadata()
+        first = self._make_client("", fetcher, grace)
         first.refresh()
         fetcher.pinned = True  # all products as of one moment
-        roots = self._roots(fetcher, first.root_version)
+        roots = self._collect_roots(fetcher, first.root_version)
         wanted: dict[str, TargetFile] = {}
         releases: dict[str, tuple[str, ...]] = {}
         clients: dict[str, TrustClient] = {}
-        for product in first.products():
-            client = clients[product] = self._client(product, fetcher, grace)
-            listed = client.product_targets()
+        for product in first.list_products():
+            client = clients[product] = self._make_client(product, fetcher, grace)
+            listed = client.list_product_targets()
             whole = []
-            for offer in kept_offers(offers_of(product, listed), keep):
-                names = [n for n in names_of(offer, listed) if available(_served(listed[n]))]
+            for offer in select_offers(parse_offers(product, listed), keep):
+                names = [
+                    n
+                    for n in list_release_targets(offer, listed)
+                    if available(_name_in_feed(listed[n]))
+                ]
                 wanted.update({name: listed[name] for name in names})
-                if release_target(product, offer.version) in names and len(names) > 1:
+                if get_release_target_name(product, offer.version) in names and len(names) > 1:
                     whole.append(offer.version)
             releases[product] = tuple(whole)
-        missing = [t for t in wanted.values() if not self._there(t)]
+        missing = [t for t in wanted.values() if not self._is_present(t)]
         report = MirrorReport(
             releases=releases,
             timestamp=first.timestamp_version,
             root=first.root_version,
-            expires_at=self._lapses(clients),
+            expires_at=self._find_earliest_expiry(clients),
             brought=sum(target.length for target in missing),
-            removed=len(self._older(wanted)) if keep is not None else 0,
+            removed=len(self._list_outdated_files(wanted)) if keep is not None else 0,
         )
         if not dry_run:
             require_space(self._directory, report.brought)
-            self._write(clients, wanted, roots, progress)
+            self._write_mirror(clients, wanted, roots, progress)
             if keep is not None:
-                for path in self._older(wanted):
-                    durable.remove(path)
+                for path in self._list_outdated_files(wanted):
+                    durable.remove_file(path)
         return report
 
-    def _lapses(self, products: Iterable[str]) -> datetime:
-        lists = self._staging / LISTS
+    def _find_earliest_expiry(self, products: Iterable[str]) -> datetime:
+        lists = self._staging / METADATA_DIRECTORY
         verified = [lists / f"{role}.json" for role in (*TOP_ROLES, *products)]
         return min(lapses_at(Metadata.from_bytes(path.read_bytes()).signed) for path in verified)
 
-    def _stage(self) -> None:
+    def _stage_known_metadata(self) -> None:
         """Give the client the lists of the mirror to compare with; never its roots."""
         shutil.rmtree(self._staging, ignore_errors=True)
-        durable.make_directory(self._staging / LISTS)
+        durable.make_directory(self._staging / METADATA_DIRECTORY)
         floor = self._state / "clock.json"
         if floor.exists():
             shutil.copyfile(floor, self._staging / floor.name)
-        lists = self._directory / LISTS
+        lists = self._directory / METADATA_DIRECTORY
         newest: dict[str, tuple[int, Path]] = {}
         for path in lists.glob("*.json"):
             number, _, role = path.name.removesuffix(".json").rpartition(".")
@@ -261,95 +276,100 @@ class Mirror:
                 version = int(number or 0)
                 newest[role] = max(newest.get(role, (0, path)), (version, path))
         for role, (_, path) in newest.items():
-            shutil.copyfile(path, self._staging / LISTS / f"{role}.json")
+            shutil.copyfile(path, self._staging / METADATA_DIRECTORY / f"{role}.json")
 
-    def _client(self, product: str, fetcher: FeedFetcher, grace: timedelta) -> TrustClient:
+    def _make_client(self, product: str, fetcher: FeedFetcher, grace: timedelta) -> TrustClient:
         return TrustClient(
             product,
-            metadata_directory=self._staging / LISTS,
+            metadata_directory=self._staging / METADATA_DIRECTORY,
             trusted_root=self._trusted_root,
             fetcher=fetcher,
             clock=TrustClock(self._staging / "clock.json", self._now),
             grace=grace,
         )
 
-    def _roots(self, fetcher: _Recording, newest: int) -> dict[int, bytes]:
+    def _collect_roots(self, fetcher: _RecordingFetcher, newest: int) -> dict[int, bytes]:
         """Return every root from the first on, each signed by the one before it as well."""
         installed = self._trusted_root.read_bytes()
-        number = _root(installed).version
+        number = _parse_root(installed).version
         chain = {number: installed}
         for later in range(number + 1, newest + 1):
             chain[later] = fetcher.lists[f"{later}.root.json"]
         for earlier in range(number - 1, 0, -1):
             name = f"{earlier}.root.json"
-            have = self._directory / LISTS / name
-            with plain_errors(FeedContext("root", self._now(), self._now(), None, number)):
+            have = self._directory / METADATA_DIRECTORY / name
+            with map_errors(FeedErrorContext("root", self._now(), self._now(), None, number)):
                 fetcher.pinned = False
                 content = (
                     have.read_bytes()
                     if have.exists()
-                    else fetcher.download_bytes(f"{FEED_SCHEME}/{LISTS}/{name}", MAX_ROOT_BYTES)
+                    else fetcher.download_bytes(
+                        f"{FEED_SCHEME}/{METADATA_DIRECTORY}/{name}", MAX_ROOT_BYTES
+                    )
                 )
                 fetcher.pinned = True
-            if not _follows(content, chain[earlier + 1]):
+            if not _is_successor(content, chain[earlier + 1]):
                 raise TrustError(ROOT_CHAIN_BROKEN, version=earlier, detail=name)
             chain[earlier] = content
         return chain
 
     # -- write -----------------------------------------------------------------------------------
 
-    def _path(self, target: TargetFile) -> Path:
-        return self._directory / _served(target)
+    def _get_target_path(self, target: TargetFile) -> Path:
+        return self._directory / _name_in_feed(target)
 
-    def _there(self, target: TargetFile) -> bool:
-        path = self._path(target)
+    def _is_present(self, target: TargetFile) -> bool:
+        path = self._get_target_path(target)
         return path.is_file() and path.stat().st_size == target.length
 
-    def _write(
+    def _write_mirror(
         self,
         clients: Mapping[str, TrustClient],
         wanted: Mapping[str, TargetFile],
         roots: Mapping[int, bytes],
-        progress: Progress,
+        progress: ProgressListener,
     ) -> None:
         for name, target in wanted.items():
-            client = next(c for c in clients.values() if name in c.product_targets())
-            client.fetch_target(target, self._path(target), progress)
-        lists = self._directory / LISTS
+            client = next(c for c in clients.values() if name in c.list_product_targets())
+            client.download_target_file(target, self._get_target_path(target), progress)
+        lists = self._directory / METADATA_DIRECTORY
         durable.make_directory(lists)
         for leftover in self._directory.rglob(".*.partial*"):
-            durable.remove(leftover)  # of a run that was killed
-        verified = {path.stem: path.read_bytes() for path in (self._staging / LISTS).glob("*.json")}
+            durable.remove_file(leftover)  # of a run that was killed
+        verified = {
+            path.stem: path.read_bytes()
+            for path in (self._staging / METADATA_DIRECTORY).glob("*.json")
+        }
         timestamp = verified.pop("timestamp")
         verified.pop("root")
         last = ("targets", "snapshot")
         for role in sorted(verified, key=lambda r: last.index(r) if r in last else -1):
             version = Metadata.from_bytes(verified[role]).signed.version
-            _put(lists / f"{version}.{role}.json", verified[role])
+            _write_if_changed(lists / f"{version}.{role}.json", verified[role])
         for number in sorted(roots):
-            _put(lists / f"{number}.root.json", roots[number])
-        _put(lists / "timestamp.json", timestamp)
+            _write_if_changed(lists / f"{number}.root.json", roots[number])
+        _write_if_changed(lists / "timestamp.json", timestamp)
 
-    def _older(self, wanted: Mapping[str, TargetFile]) -> list[Path]:
-        kept = {self._path(target) for target in wanted.values()}
-        files = (self._directory / FILES).rglob("*")
-        return sorted(path for path in files if path.is_file() and path not in kept)
-
-
-def _served(target: TargetFile) -> str:
-    return target_member(target.path, digest_of(target)[1])
+    def _list_outdated_files(self, wanted: Mapping[str, TargetFile]) -> list[Path]:
+        retained = {self._get_target_path(target) for target in wanted.values()}
+        files = (self._directory / TARGETS_DIRECTORY).rglob("*")
+        return sorted(path for path in files if path.is_file() and path not in retained)
 
 
-def _put(path: Path, content: bytes) -> None:
+def _name_in_feed(target: TargetFile) -> str:
+    return get_member_name(target.path, get_target_digest(target)[1])
+
+
+def _write_if_changed(path: Path, content: bytes) -> None:
     if not (path.is_file() and path.read_bytes() == content):
-        durable.write(path, content)
+        durable.write_file(path, content)
 
 
-def _root(content: bytes) -> Root:
+def _parse_root(content: bytes) -> Root:
     return Metadata[Root].from_bytes(content).signed
 
 
-def _follows(earlier: bytes, later: bytes) -> bool:
+def _is_successor(earlier: bytes, later: bytes) -> bool:
     try:
         before, after = Metadata[Root].from_bytes(earlier), Metadata[Root].from_bytes(later)
         before.signed.verify_delegate("root", after.signed_bytes, after.signatures)

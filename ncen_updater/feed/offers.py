@@ -9,21 +9,32 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.canonical_json import canonical_json
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.canonical_json import encode_canonical_json
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import OFFER_INVALID, VIEW_DAMAGED, WRONG_PRODUCT
 from ncen_updater.feed.errors import TrustError
-from ncen_updater.feed.last_view import SCHEMA, LastView, Notice, read_last_view, read_raw
+from ncen_updater.feed.last_view import (
+    SCHEMA,
+    FeedSummary,
+    WithdrawalNotice,
+    read_feed_summary,
+    read_view_json,
+)
 from ncen_updater.feed.release_source import FeedView
-from ncen_updater.formats.document import Offer, TargetRef, archive_target, release_target
-from ncen_updater.formats.forward_compat import understood
+from ncen_updater.formats.document import (
+    Offer,
+    TargetRef,
+    get_archive_target_name,
+    get_release_target_name,
+)
+from ncen_updater.formats.forward_compat import parse_leniently
 from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
 
 if TYPE_CHECKING:  # reading the last list does not need it
     from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 
-def matches(signed: TargetFile | None, ref: TargetRef) -> bool:
+def matches_target(signed: TargetFile | None, ref: TargetRef) -> bool:
     """Whether the signed list and a release say the same of a file."""
     return (
         signed is not None
@@ -32,7 +43,7 @@ def matches(signed: TargetFile | None, ref: TargetRef) -> bool:
     )
 
 
-def offers_of(product: str, files: Mapping[str, TargetFile]) -> tuple[Offer, ...]:
+def parse_offers(product: str, files: Mapping[str, TargetFile]) -> tuple[Offer, ...]:
     """Return the offers of a product's list, oldest first.
 
     Names that are not known are passed over (:mod:`~ncen_updater.formats.forward_compat`). An entry
@@ -42,11 +53,11 @@ def offers_of(product: str, files: Mapping[str, TargetFile]) -> tuple[Offer, ...
         OfferInvalid: If an entry does not have the agreed form or contradicts the list.
     """
     prefix = f"{RELEASES_PREFIX}{product}/"
-    offers = [_offer(product, name, files) for name in files if name.startswith(prefix)]
+    offers = [_parse_offer(product, name, files) for name in files if name.startswith(prefix)]
     return tuple(sorted(offers, key=lambda offer: offer.release_version))
 
 
-def _offer(product: str, name: str, files: Mapping[str, TargetFile]) -> Offer:
+def _parse_offer(product: str, name: str, files: Mapping[str, TargetFile]) -> Offer:
     custom = files[name].custom
     if "sha256" not in files[name].hashes:  # by which releases are named everywhere
         raise TrustError(OFFER_INVALID, name=name, detail="no SHA-256")
@@ -55,28 +66,28 @@ def _offer(product: str, name: str, files: Mapping[str, TargetFile]) -> Offer:
             raise TrustError(
                 OFFER_INVALID,
                 name=name,
-                detail=Text("no field '{offer_field}'", {"offer_field": OFFER_FIELD}),
+                detail=LazyText("no field '{offer_field}'", {"offer_field": OFFER_FIELD}),
             )
-        offer = understood(Offer, custom[OFFER_FIELD])
+        offer = parse_leniently(Offer, custom[OFFER_FIELD])
     except (ValidationError, ValueError, RecursionError) as error:
         raise TrustError(OFFER_INVALID, name=name, detail=str(error)[:500]) from error
     if offer.product != product:
         raise TrustError(WRONG_PRODUCT, name=name, found=offer.product, product=product)
-    if release_target(product, offer.version) != name:
+    if get_release_target_name(product, offer.version) != name:
         raise TrustError(
             OFFER_INVALID,
             name=name,
-            detail=Text(
+            detail=LazyText(
                 "it says {product} {version}", {"product": offer.product, "version": offer.version}
             ),
         )
-    if offer.archive.target != archive_target(product, offer.version):
+    if offer.archive.target != get_archive_target_name(product, offer.version):
         raise TrustError(
             OFFER_INVALID,
             name=name,
-            detail=Text("its archive is {target}", {"target": offer.archive.target}),
+            detail=LazyText("its archive is {target}", {"target": offer.archive.target}),
         )
-    if not matches(files.get(offer.archive.target), offer.archive):
+    if not matches_target(files.get(offer.archive.target), offer.archive):
         raise TrustError(
             OFFER_INVALID, name=name, detail="its archive is not the one in the signed list"
         )
@@ -86,18 +97,20 @@ def _offer(product: str, name: str, files: Mapping[str, TargetFile]) -> Offer:
 def save_view(path: Path, view: FeedView) -> None:
     """Keep a verified list."""
     withdrawn = {o.version: o.withdrawn for o in view.offers if o.withdrawn}
-    summary = LastView(
+    summary = FeedSummary(
         checked_at=view.checked_at,
         expires_at=view.expires_at,
         version=view.version,
         versions=tuple(o.version for o in view.offers if o.withdrawn is None),
         withdrawn=tuple(withdrawn),
-        notices={version: Notice(why.reason, why.advice) for version, why in withdrawn.items()},
+        notices={
+            version: WithdrawalNotice(why.reason, why.advice) for version, why in withdrawn.items()
+        },
     )
     durable.make_directory(path.parent)
     offers = [offer.model_dump(mode="json") for offer in view.offers]
     data = {"schema": SCHEMA, **summary.to_json(), "offers": offers}
-    durable.write(path, canonical_json(data))
+    durable.write_file(path, encode_canonical_json(data))
 
 
 def load_view(path: Path) -> FeedView | None:
@@ -106,7 +119,7 @@ def load_view(path: Path) -> FeedView | None:
     Raises:
         ViewDamaged: If the file is there and cannot be read.
     """
-    summary, data = read_last_view(path), read_raw(path)
+    summary, data = read_feed_summary(path), read_view_json(path)
     if summary is None or data is None:
         return None
     offers = data.get("offers")
@@ -114,7 +127,7 @@ def load_view(path: Path) -> FeedView | None:
         if not isinstance(offers, list):
             raise TrustError(VIEW_DAMAGED, path=path, detail="no list of offers")
         return FeedView(
-            offers=tuple(understood(Offer, offer) for offer in offers),
+            offers=tuple(parse_leniently(Offer, offer) for offer in offers),
             checked_at=summary.checked_at,
             expires_at=summary.expires_at,
             version=summary.version,

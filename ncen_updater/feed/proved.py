@@ -8,7 +8,7 @@ a time that nobody signed all fit such a chain. So whoever proves keeps, in the 
                     newest time that officers signed; brakes that were seen
 
 and takes nothing lower. That a release was withdrawn or halted is kept by the version of the list
-that says so. The rules are :func:`advanced`, which is pure.
+that says so. The rules are :func:`record_roles`, which is pure.
 
 * A root never goes back: a chain begins at the newest one that was proved, not at the installed.
 * A list never goes back while who signed the one seen may still sign it. Where officers took these
@@ -32,24 +32,33 @@ from datetime import datetime
 from pathlib import Path
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.bounded_io import NotReadable, TooLarge, parse_json, read_file
-from ncen_updater.common.canonical_json import canonical_json, sha256_hex
-from ncen_updater.common.messages import LOCAL_STORE_FAILED, PROVED_DAMAGED, PROVED_OLDER
-from ncen_updater.common.records import Record
-from ncen_updater.feed.brakes import BrakeSeen
-from ncen_updater.feed.clock import system_now
+from ncen_updater.common.bounded_io import (
+    FileTooLargeError,
+    NotRegularFileError,
+    parse_json,
+    read_file,
+)
+from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
+from ncen_updater.common.messages import (
+    LOCAL_STORE_FAILED,
+    METADATA_OLDER_THAN_TRUSTED,
+    TRUST_STATE_DAMAGED,
+)
+from ncen_updater.common.records import JsonRecord
+from ncen_updater.feed.brakes import KnownEmergencyHalt
+from ncen_updater.feed.clock import get_system_time
 from ncen_updater.feed.errors import TrustError
 
 logger = logging.getLogger(__name__)
 
-PROVED = "proved.json"
-PROVED_LOCK = "proved.lock"
+TRUST_STATE_NAME = "proved.json"
+TRUST_STATE_LOCK_NAME = "proved.lock"
 SCHEMA = 1
-MOST_BYTES = 2_000_000
+MAX_TRUST_STATE_BYTES = 2_000_000
 
 
 @dataclass(frozen=True)
-class ListSeen(Record):
+class VerifiedRole(JsonRecord):
     """The newest list of a role that was proved.
 
     Attributes:
@@ -64,7 +73,7 @@ class ListSeen(Record):
 
 
 @dataclass(frozen=True)
-class Whole(Record):
+class VerifiedSet(JsonRecord):
     """A list of a product that was proved together with snapshot and timestamp.
 
     Attributes:
@@ -77,7 +86,7 @@ class Whole(Record):
 
 
 @dataclass(frozen=True)
-class Proved(Record):
+class TrustState(JsonRecord):
     """All that is remembered.
 
     Attributes:
@@ -93,15 +102,15 @@ class Proved(Record):
 
     root: str = ""
     root_version: int = 0
-    lists: Mapping[str, ListSeen] = field(default_factory=dict)
-    whole: Mapping[str, Whole] = field(default_factory=dict)
+    lists: Mapping[str, VerifiedRole] = field(default_factory=dict)
+    whole: Mapping[str, VerifiedSet] = field(default_factory=dict)
     floor: datetime | None = None
     medium: int | None = None
-    brakes: Mapping[str, BrakeSeen] = field(default_factory=dict)
+    brakes: Mapping[str, KnownEmergencyHalt] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class ListProof:
+class RoleVerification:
     """A list whose signatures were just verified.
 
     Attributes:
@@ -110,52 +119,56 @@ class ListProof:
         threshold: How many of them must.
     """
 
-    seen: ListSeen
+    seen: VerifiedRole
     keys: frozenset[str]
     threshold: int
 
 
-def advanced(before: Proved, lists: Mapping[str, ListProof], now: datetime) -> Proved:
+def record_roles(
+    before: TrustState, verifications: Mapping[str, RoleVerification], now: datetime
+) -> TrustState:
     """Return the memory after some lists were verified under the newest root; pure.
 
     Args:
         before: What is remembered.
-        lists: The lists by their roles.
+        verifications: The lists by their roles.
         now: The time by which a signed time is one to come.
 
     Raises:
         TrustError: If one of them is older than what was proved before.
     """
     seen = dict(before.lists)
-    for role, proof in lists.items():
+    for role, proof in verifications.items():
         known = seen.get(role)
         if known is not None and proof.seen.version < known.version:
             still_valid = len(proof.keys & set(known.signers)) >= proof.threshold
-            if still_valid or _signed_earlier(proof.seen, known, now):
-                raise older(role, proof.seen.version, known.version)
+            if still_valid or _is_signed_earlier(proof.seen, known, now):
+                raise make_older_error(role, proof.seen.version, known.version)
         seen[role] = proof.seen
     return replace(before, lists=seen)
 
 
-def _signed_earlier(found: ListSeen, known: ListSeen, now: datetime) -> bool:
+def _is_signed_earlier(found: VerifiedRole, known: VerifiedRole, now: datetime) -> bool:
     if known.issued is None or known.issued > now:
         return False
     return found.issued is None or found.issued < known.issued
 
 
-def older(role: str, version: int, known: int) -> TrustError:
+def make_older_error(role: str, version: int, known: int) -> TrustError:
     """Say that a list or a root is older than what was proved here."""
-    return TrustError(PROVED_OLDER, role=role, version=version, known=known)
+    return TrustError(METADATA_OLDER_THAN_TRUSTED, role=role, version=version, known=known)
 
 
-def held(before: Proved, product: str, whole: Whole, floor: datetime | None) -> Proved:
+def record_verified_set(
+    before: TrustState, product: str, verified_set: VerifiedSet, floor: datetime | None
+) -> TrustState:
     """Return the memory after a product's list was proved whole; a signed time only rises; pure."""
     times = [time for time in (before.floor, floor) if time is not None]
-    kept = {**before.whole, product: whole}
-    return replace(before, whole=kept, floor=max(times, default=None))
+    retained = {**before.whole, product: verified_set}
+    return replace(before, whole=retained, floor=max(times, default=None))
 
 
-class ProvedMemory:
+class TrustStateStore:
     """The memory of a site; one for all products, since they have one root and one snapshot.
 
     Args:
@@ -163,38 +176,40 @@ class ProvedMemory:
         now: The system clock.
     """
 
-    def __init__(self, state: Path, now: Callable[[], datetime] = system_now) -> None:
-        self._path, self.now = state / PROVED, now
+    def __init__(self, state: Path, now: Callable[[], datetime] = get_system_time) -> None:
+        self._path, self.now = state / TRUST_STATE_NAME, now
 
-    def load(self) -> Proved:
+    def load(self) -> TrustState:
         """Return what is remembered; nothing before the first proof.
 
         Raises:
             TrustError: If the file is damaged or cannot be read.
         """
         try:
-            data = parse_json(read_file(self._path, MOST_BYTES))
+            data = parse_json(read_file(self._path, MAX_TRUST_STATE_BYTES))
             if not isinstance(data, dict) or data.get("schema") != SCHEMA:
                 raise ValueError("not in the expected form")
             proved = data["proved"]
-            if sha256_hex(canonical_json(proved)) != data["sha256"]:
+            if compute_sha256(encode_canonical_json(proved)) != data["sha256"]:
                 raise ValueError("its digest does not fit")
-            return Proved.from_json(proved)
+            return TrustState.from_json(proved)
         except FileNotFoundError:
-            return Proved()
+            return TrustState()
         except (
-            ValueError, KeyError, TypeError, OverflowError, NotReadable, TooLarge,
+            ValueError, KeyError, TypeError, OverflowError, NotRegularFileError, FileTooLargeError,
         ) as error:  # fmt: skip
-            raise TrustError(PROVED_DAMAGED, path=self._path, detail=str(error)[:500]) from error
+            raise TrustError(
+                TRUST_STATE_DAMAGED, path=self._path, detail=str(error)[:500]
+            ) from error
         except OSError as error:
             raise TrustError(LOCAL_STORE_FAILED, detail=f"{self._path}: {error}") from error
 
-    def reference(self) -> datetime:
+    def get_reference_time(self) -> datetime:
         """The system clock, but never earlier than the newest signed time that was proved."""
         floor, now = self.load().floor, self.now()
         return now if floor is None else max(now, floor)
 
-    def update(self, change: Callable[[Proved], Proved]) -> Proved:
+    def update(self, change: Callable[[TrustState], TrustState]) -> TrustState:
         """Apply a change to what is remembered and keep the result before it is relied on.
 
         Args:
@@ -208,11 +223,11 @@ class ProvedMemory:
         if after == before:
             return after
         try:
-            with self._alone():
+            with self._lock_state():
                 before = self.load()
                 after = change(before)
                 if after != before:
-                    self._write(after)
+                    self._write_state(after)
         except OSError as error:
             if isinstance(error, PermissionError) and os.geteuid() != 0:
                 # Somebody who may look and not work: nothing is installed by what they see.
@@ -221,17 +236,17 @@ class ProvedMemory:
             raise TrustError(LOCAL_STORE_FAILED, detail=f"{self._path}: {error}") from error
         return after
 
-    def _write(self, proved: Proved) -> None:
+    def _write_state(self, proved: TrustState) -> None:
         data = proved.to_json()
-        digest = sha256_hex(canonical_json(data))
-        durable.write(
-            self._path, canonical_json({"schema": SCHEMA, "sha256": digest, "proved": data})
+        digest = compute_sha256(encode_canonical_json(data))
+        durable.write_file(
+            self._path, encode_canonical_json({"schema": SCHEMA, "sha256": digest, "proved": data})
         )
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _lock_state(self) -> Iterator[None]:
         durable.make_directory(self._path.parent, 0o750)
-        lock = self._path.with_name(PROVED_LOCK)
+        lock = self._path.with_name(TRUST_STATE_LOCK_NAME)
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

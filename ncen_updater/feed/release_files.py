@@ -11,62 +11,70 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.bounded_io import NotReadable, TooLarge, open_file, parse_json, read_file
-from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.bounded_io import (
+    FileTooLargeError,
+    NotRegularFileError,
+    open_file,
+    parse_json,
+    read_file,
+)
+from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.common.directory_handle import DirectoryHandle
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import LOCAL_STORE_FAILED, TREE_MISMATCH
-from ncen_updater.common.records import Record
+from ncen_updater.common.records import JsonRecord
 from ncen_updater.feed.errors import TrustError
-from ncen_updater.feed.file_parts import Wanted
+from ncen_updater.feed.file_parts import ExpectedFile
 from ncen_updater.formats.document import ReleaseDocument
 from ncen_updater.formats.tree import MAX_TREE_BYTES, Tree, parse_tree
 
 logger = logging.getLogger(__name__)
 
 MAX_RECORD_BYTES = 10_000
-DOCUMENT, RECORD = "release.json", "verified.json"
+DOCUMENT_NAME, RECORD_NAME = "release.json", "verified.json"
 
 
 @dataclass(frozen=True)
-class _Verified(Record):
+class _DocumentRecord(JsonRecord):
     """What the signed list said of a release document: its length and digest."""
 
     length: int
     sha256: str
 
 
-def write_record(place: Path, length: int, sha256: str) -> None:
+def write_document_record(place: Path, length: int, sha256: str) -> None:
     """Keep what the signed list said of the release document."""
-    record = _Verified(length, sha256)
-    durable.write(place / RECORD, json.dumps(record.to_json()).encode())
+    record = _DocumentRecord(length, sha256)
+    durable.write_file(place / RECORD_NAME, json.dumps(record.to_json()).encode())
 
 
-def read_record(place: Path) -> Wanted | None:
+def read_document_record(place: Path) -> ExpectedFile | None:
     """What the signed list said of the release document; None where nothing counts.
 
     Raises:
         LocalStoreFailed: If it is there and may not be read.
     """
     try:
-        record = _Verified.from_json(parse_json(read_file(place / RECORD, MAX_RECORD_BYTES)))
-        return Wanted(DOCUMENT, record.length, record.sha256)
+        record = _DocumentRecord.from_json(
+            parse_json(read_file(place / RECORD_NAME, MAX_RECORD_BYTES))
+        )
+        return ExpectedFile(DOCUMENT_NAME, record.length, record.sha256)
     except FileNotFoundError:
         return None
-    except (ValueError, NotReadable, TooLarge) as error:
+    except (ValueError, NotRegularFileError, FileTooLargeError) as error:
         logger.warning("%s is damaged, the release will be fetched anew: %s", place, error)
         return None
     except OSError as error:
         raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
 
 
-def remove_record(place: Path) -> None:
+def remove_document_record(place: Path) -> None:
     """From now on nothing that lies there counts, whatever an interruption leaves."""
-    durable.remove(place / RECORD)
+    durable.remove_file(place / RECORD_NAME)
 
 
 @contextlib.contextmanager
-def inside(place: Path) -> Iterator[tuple[DirectoryHandle, str]]:
+def open_download_directory(place: Path) -> Iterator[tuple[DirectoryHandle, str]]:
     """Open the directory of lists and downloads, to change something in the downloads of a release.
 
     That directory belongs to whoever reads the feed, and who changes something in it may have all
@@ -89,7 +97,7 @@ def inside(place: Path) -> Iterator[tuple[DirectoryHandle, str]]:
         raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
 
 
-def discard(place: Path) -> None:
+def discard_release(place: Path) -> None:
     """Delete what was downloaded of a release; does nothing where there is nothing.
 
     Raises:
@@ -97,9 +105,11 @@ def discard(place: Path) -> None:
     """
     if not place.parents[2].exists():
         return
-    with inside(place) as (below, name), contextlib.suppress(FileNotFoundError):
+    with open_download_directory(place) as (below, name), contextlib.suppress(FileNotFoundError):
         with contextlib.suppress(FileNotFoundError):
-            below.remove(f"{name}/{RECORD}")  # first: from now on nothing that lies there counts
+            below.remove_file(
+                f"{name}/{RECORD_NAME}"
+            )  # first: from now on nothing that lies there counts
         below.remove_tree(name)
 
 
@@ -111,8 +121,8 @@ def read_tree(document: ReleaseDocument, path: Path) -> Tree:
         BadTree: If it names what no release may hold.
     """
     version = document.manifest.version
-    content = _decompressed(path, document.tree_bytes, version)
-    if sha256_hex(content) != document.tree_digest:
+    content = _decompress_tree(path, document.tree_bytes, version)
+    if compute_sha256(content) != document.tree_digest:
         raise TrustError(TREE_MISMATCH, version=version, detail="its digest")
     tree = parse_tree(content, document.tree.target)
     if tree.total_bytes != document.unpacked_bytes:
@@ -120,7 +130,7 @@ def read_tree(document: ReleaseDocument, path: Path) -> Tree:
     return tree
 
 
-def _decompressed(path: Path, length: int, version: str) -> bytes:
+def _decompress_tree(path: Path, length: int, version: str) -> bytes:
     """Return exactly ``length`` bytes; one more is refused before it is kept."""
     if sys.version_info >= (3, 14):
         from compression import zstd
@@ -131,7 +141,7 @@ def _decompressed(path: Path, length: int, version: str) -> bytes:
         raise TrustError(
             TREE_MISMATCH,
             version=version,
-            detail=Text(
+            detail=LazyText(
                 "{length} bytes, over {max_tree_bytes}",
                 {"length": length, "max_tree_bytes": MAX_TREE_BYTES},
             ),
@@ -139,7 +149,7 @@ def _decompressed(path: Path, length: int, version: str) -> bytes:
     try:
         with open_file(path) as packed, zstd.open(packed, "rb") as stream:
             content = stream.read(length + 1)
-    except (zstd.ZstdError, EOFError, NotReadable) as error:
+    except (zstd.ZstdError, EOFError, NotRegularFileError) as error:
         raise TrustError(TREE_MISMATCH, version=version, detail=str(error)) from error
     if len(content) != length:
         raise TrustError(TREE_MISMATCH, version=version, detail=f"not {length} bytes")

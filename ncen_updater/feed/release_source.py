@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.feed.brakes import BrakeSeen
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.feed.brakes import KnownEmergencyHalt
 from ncen_updater.formats.document import DeltaRef, Offer, ReleaseDocument
 from ncen_updater.formats.tree import Tree
 
@@ -29,11 +29,11 @@ class FeedView:
     checked_at: datetime
     expires_at: datetime
     version: int
-    brakes: tuple[BrakeSeen, ...] = ()
+    brakes: tuple[KnownEmergencyHalt, ...] = ()
 
 
 @dataclass(frozen=True)
-class FetchedRelease:
+class DownloadedRelease:
     """A release whose document, tree and archive lie verified on the disk."""
 
     document: ReleaseDocument
@@ -42,7 +42,7 @@ class FetchedRelease:
 
 
 @dataclass(frozen=True)
-class FetchedPack:
+class DownloadedPack:
     """A release whose document and one delta pack lie verified on the disk.
 
     The pack turns the tree ``ref.from_tree`` into that of the document, and no other.
@@ -53,7 +53,7 @@ class FetchedPack:
     path: Path
 
 
-def not_used(ref: DeltaRef, error: UpdaterError) -> Text:
+def describe_unused_pack(ref: DeltaRef, error: UpdaterError) -> LazyText:
     """Say that a pack failed and that the archive takes its place."""
-    values = {"name": ref.target, "code": error.code, "what": error.what_text}
-    return Text(N_("{name} is not used ({code}: {what}); fetching the whole archive"), values)
+    values = {"name": ref.target, "code": error.code, "what": error.title_text}
+    return LazyText(N_("{name} is not used ({code}: {what}); fetching the whole archive"), values)

@@ -25,34 +25,40 @@ from pathlib import Path
 from typing import IO
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.bounded_io import NotReadable, TooLarge, open_file, parse_json, read_file
-from ncen_updater.common.disk_space import require_space, space_short
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.progress import Progress
-from ncen_updater.feed.file_parts import Parts, Wanted
-from ncen_updater.formats.errors import DownloadDamaged
+from ncen_updater.common.bounded_io import (
+    FileTooLargeError,
+    NotRegularFileError,
+    open_file,
+    parse_json,
+    read_file,
+)
+from ncen_updater.common.disk_space import make_space_error, require_space
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.feed.file_parts import ChunkVerifier, ExpectedFile
+from ncen_updater.formats.errors import DownloadDamagedError
 
 logger = logging.getLogger(__name__)
 
-DOWNLOADING = N_("Downloading {name} (bytes)")
+DOWNLOAD_PROGRESS = N_("Downloading {name} (bytes)")
 BLOCK = 1 << 20
-MAX_NOTE_BYTES = 100_000
+MAX_RESUME_RECORD_BYTES = 100_000
 KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE of linux/falloc.h
-BREAKS_IN_A_ROW = 3
-WORTH_BYTES = 64 << 10  # a try that brought less does not count as progress
+MAX_CONSECUTIVE_FAILURES = 3
+MIN_PROGRESS_BYTES = 64 << 10  # a try that brought less does not count as progress
 
 
-class LineBroken(Exception):
+class ConnectionLostError(Exception):
     """Raised by a source whose line failed midway; what came before it is good to keep."""
 
 
 @dataclass(frozen=True)
-class DownloadPart:
+class DownloadStream:
     """The bytes of a file from ``start`` on.
 
     Attributes:
         start: Where they begin; 0 from a server that knows no ranges.
-        chunks: The bytes; may raise :class:`LineBroken`.
+        chunks: The bytes; may raise :class:`ConnectionLostError`.
         origin: The server, so that entity tags of different servers are not compared.
         etag: Its entity tag, if it gave one.
         close: Ends the connection.
@@ -65,10 +71,10 @@ class DownloadPart:
     close: Callable[[], None]
 
 
-Open = Callable[[int], DownloadPart]
+OpenStream = Callable[[int], DownloadStream]
 
 
-def _reserve(stream: IO[bytes], directory: Path, length: int, have: int) -> None:
+def _reserve_space(stream: IO[bytes], directory: Path, length: int, have: int) -> None:
     """Take the blocks of the whole file now, without changing its size."""
     require_space(directory, length - have)
     fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate64", None)
@@ -78,17 +84,17 @@ def _reserve(stream: IO[bytes], directory: Path, length: int, have: int) -> None
     if fallocate(stream.fileno(), KEEP_SIZE, 0, length) != 0:
         number = ctypes.get_errno()
         if number == errno.ENOSPC:
-            raise space_short(directory, length - have)
+            raise make_space_error(directory, length - have)
         # A file system without it: ENOSPC is told when it comes, by the writes themselves.
         logger.debug("space for %s not reserved: %s", directory, os.strerror(number))
 
 
-def is_whole(path: Path, wanted: Wanted) -> bool:
+def is_complete(path: Path, expected: ExpectedFile) -> bool:
     """Whether a file has the wanted length and digest; it is read and hashed now.
 
     Never waits and never reads on, whatever its owner puts in its place meanwhile.
     """
-    digest, left = hashlib.new(wanted.algorithm), wanted.length
+    digest, left = hashlib.new(expected.algorithm), expected.length
     try:
         if path.is_symlink():
             return False
@@ -98,28 +104,31 @@ def is_whole(path: Path, wanted: Wanted) -> bool:
             while left and (block := stream.read(min(BLOCK, left))):
                 digest.update(block)
                 left -= len(block)
-    except (FileNotFoundError, NotReadable):
+    except (FileNotFoundError, NotRegularFileError):
         return False
-    return not left and digest.hexdigest() == wanted.digest
+    return not left and digest.hexdigest() == expected.digest
 
 
-def arrived(path: Path, length: int, sha256: str) -> int:
+def count_downloaded_bytes(path: Path, length: int, sha256: str) -> int:
     """How many bytes of a file lie on the disk, whole or in part; nothing is hashed."""
     for place in (path, path.with_name(f".{path.name}.partial")):
         try:
             size = place.stat().st_size
         except OSError:
             continue
-        if place != path and not _Partial(path, Wanted(path.name, length, sha256)).is_ours():
+        if (
+            place != path
+            and not _PartialFile(path, ExpectedFile(path.name, length, sha256)).is_resumable()
+        ):
             continue
         return min(size, length)
     return 0
 
 
-class _Partial:
+class _PartialFile:
     """The partial file and what is known of it."""
 
-    def __init__(self, target: Path, wanted: Wanted) -> None:
+    def __init__(self, target: Path, wanted: ExpectedFile) -> None:
         self.path = target.with_name(f".{target.name}.partial")
         self._note = target.with_name(f".{target.name}.partial.json")
         self._wanted = wanted
@@ -128,45 +137,45 @@ class _Partial:
 
     def open(self) -> tuple[IO[bytes], int]:
         """Open it for appending; return it and its useful length."""
-        have = self.path.stat().st_size if self.is_ours() else 0
+        have = self.path.stat().st_size if self.is_resumable() else 0
         if have == 0 or have > self._wanted.length:
             self.discard()
             have = 0
-            self._save()
+            self._save_record()
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         stream = os.fdopen(os.open(self.path, flags, 0o644), "r+b")
         return stream, have
 
-    def is_ours(self) -> bool:
+    def is_resumable(self) -> bool:
         """Whether there is one and it is meant for this very file."""
         try:
-            note = parse_json(read_file(self._note, MAX_NOTE_BYTES))
+            note = parse_json(read_file(self._note, MAX_RESUME_RECORD_BYTES))
             self.origin, self.etag = note["origin"], note["etag"]
             wanted = self._wanted
             ours = (note["length"], note[wanted.algorithm]) == (wanted.length, wanted.digest)
         except FileNotFoundError:
             return False
-        except (ValueError, KeyError, TypeError, NotReadable, TooLarge) as error:
+        except (ValueError, KeyError, TypeError, NotRegularFileError, FileTooLargeError) as error:
             logger.warning("note of %s is damaged, starting anew: %s", self.path, error)
             return False
         return ours and self.path.is_file() and not self.path.is_symlink()
 
-    def remember(self, part: DownloadPart) -> None:
+    def save_origin(self, part: DownloadStream) -> None:
         """Keep where the bytes come from."""
         if (part.origin, part.etag) != (self.origin, self.etag):
             self.origin, self.etag = part.origin, part.etag
-            self._save()
+            self._save_record()
 
-    def _save(self) -> None:
+    def _save_record(self) -> None:
         note = {
             "etag": self.etag,
             "length": self._wanted.length,
             "origin": self.origin,
             self._wanted.algorithm: self._wanted.digest,
         }
-        durable.write(self._note, json.dumps(note).encode())
+        durable.write_file(self._note, json.dumps(note).encode())
 
-    def changed_since(self, part: DownloadPart) -> bool:
+    def has_source_changed(self, part: DownloadStream) -> bool:
         """Whether the same server now says that the file is another one."""
         return (
             part.origin == self.origin
@@ -180,85 +189,90 @@ class _Partial:
         self.origin = self.etag = None
 
     def finish(self, target: Path) -> None:
-        durable.rename(self.path, target)
-        durable.remove(self._note)
+        durable.rename_entry(self.path, target)
+        durable.remove_file(self._note)
 
 
-def download(
-    open_part: Open,
+def download_file(
+    open_stream: OpenStream,
     target: Path,
-    wanted: Wanted,
-    progress: Progress,
+    expected: ExpectedFile,
+    progress: ProgressListener,
     *,
-    sources: int = 1,
-    distrust: Callable[[], None] = lambda: None,
+    mirror_count: int = 1,
+    on_wrong_bytes: Callable[[], None] = lambda: None,
 ) -> None:
     """Fetch a file, going on where an earlier attempt stopped.
 
     Wrong bytes are fetched again: one part where the digests of parts are known, else all.
 
     Args:
-        open_part: Opens the source from an offset; called again after a break.
+        open_stream: Opens the source from an offset; called again after a break.
         target: Where the verified file will be; the directory is made.
-        wanted: What it must be.
+        expected: What it must be.
         progress: Told the bytes so far and in total.
-        sources: How many servers there are behind ``open_part``.
-        distrust: Called when bytes were wrong: the next ones should come from another server.
+        mirror_count: How many servers there are behind ``open_stream``.
+        on_wrong_bytes: Called when bytes were wrong: the next ones should come from another server.
 
     Raises:
-        LineBroken: If the line broke three times without bringing anything; the partial file stays.
-        DownloadDamaged: If the same bytes were wrong once more often than there are sources; of the
-            partial file those parts stay that are right.
+        ConnectionLostError: If the line broke three times without bringing anything; the partial
+            file stays.
+        DownloadDamagedError: If the same bytes were wrong once more often than there are sources;
+            of the partial file those parts stay that are right.
         SpaceShort: If there is no room; nothing was fetched.
     """
     durable.make_directory(target.parent)
-    if is_whole(target, wanted):
+    if is_complete(target, expected):
         return
-    partial = _Partial(target, wanted)
-    fill = _Fill(partial, open_part, wanted, progress)
+    partial = _PartialFile(target, expected)
+    fill = _Download(partial, open_stream, expected, progress)
     try:
-        sound = fill.run(target.parent, sources, distrust)
+        sound = fill.run(target.parent, mirror_count, on_wrong_bytes)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise space_short(target.parent, wanted.length) from error
+            raise make_space_error(target.parent, expected.length) from error
         raise
     if not sound:
         if fill.parts.have == 0:
             partial.discard()
-        raise DownloadDamaged(name=wanted.name)
+        raise DownloadDamagedError(name=expected.name)
     partial.finish(target)
 
 
-class _Fill:
+class _Download:
     """Brings a partial file to its length."""
 
     def __init__(
-        self, partial: _Partial, open_part: Open, wanted: Wanted, progress: Progress
+        self,
+        partial: _PartialFile,
+        open_part: OpenStream,
+        wanted: ExpectedFile,
+        progress: ProgressListener,
     ) -> None:
         self._partial, self._open_part = partial, open_part
         self._wanted, self._progress = wanted, progress
-        self._told = Text(DOWNLOADING, {"name": wanted.name})
-        self.parts = Parts(wanted)
+        self._told = LazyText(DOWNLOAD_PROGRESS, {"name": wanted.name})
+        self.parts = ChunkVerifier(wanted)
 
     def run(self, directory: Path, sources: int, distrust: Callable[[], None]) -> bool:
         """Return whether the file is whole and right; what is left on the disk is flushed."""
         stream, stored = self._partial.open()
         parts, length = self.parts, self._wanted.length
         with stream:
-            _reserve(stream, directory, length, stored)
+            _reserve_space(stream, directory, length, stored)
             while block := stream.read(min(BLOCK, stored - stream.tell())):
-                if not parts.take(block):
+                if not parts.verify(block):
                     break  # what follows on the disk cannot be told from it
             breaks, wrong, furthest = 0, Counter[int](), parts.have
             while parts.have < length:
                 try:
-                    right = self._receive(stream)
-                except LineBroken:
+                    right = self._download_stream(stream)
+                except ConnectionLostError:
                     # Not what this try brought: a server that begins anew each time brings nothing.
-                    breaks = 0 if parts.have - furthest >= WORTH_BYTES else breaks + 1
+                    breaks = 0 if parts.have - furthest >= MIN_PROGRESS_BYTES else breaks + 1
                     furthest = max(furthest, parts.have)
-                    if breaks >= BREAKS_IN_A_ROW:
-                        _flush(stream, parts.have)
+                    if breaks >= MAX_CONSECUTIVE_FAILURES:
+                        _flush_to_disk(stream, parts.have)
                         raise
                     continue
                 if right:
@@ -270,51 +284,51 @@ class _Fill:
                 distrust()
                 wrong[parts.have] += 1
                 if wrong[parts.have] > sources:
-                    _flush(stream, parts.have)
+                    _flush_to_disk(stream, parts.have)
                     return False
-            _flush(stream, parts.have)
-        if parts.digest() == self._wanted.digest:
+            _flush_to_disk(stream, parts.have)
+        if parts.get_digest() == self._wanted.digest:
             return True
-        parts.restart()
+        parts.reset()
         return False
 
-    def _receive(self, stream: IO[bytes]) -> bool:
+    def _download_stream(self, stream: IO[bytes]) -> bool:
         """Take what one connection brings; return whether it was right as far as can be told."""
         parts, length = self.parts, self._wanted.length
-        with contextlib.closing(self._part_from(parts.have)) as part:
+        with contextlib.closing(self._open_at(parts.have)) as part:
             if part.start != parts.have:
-                parts.restart()
-            self._partial.remember(part)
+                parts.reset()
+            self._partial.save_origin(part)
             stream.seek(parts.have)
             if os.fstat(stream.fileno()).st_size > parts.have:
                 stream.truncate()  # which also gives back what was reserved
-                _reserve(stream, self._partial.path.parent, length, parts.have)
+                _reserve_space(stream, self._partial.path.parent, length, parts.have)
             for chunk in part.chunks:
                 take = chunk[: length - parts.have]
                 stream.write(take)
-                if not parts.take(take):
+                if not parts.verify(take):
                     return False
-                self._progress.tell(self._told, parts.have, length)
+                self._progress.report(self._told, parts.have, length)
                 if len(take) < len(chunk):
                     logger.warning("%s: longer than signed", self._wanted.name)
-                    parts.restart()
+                    parts.reset()
                     return False
         if parts.have < length:
-            raise LineBroken(f"{self._wanted.name}: ended after {parts.have} bytes")
+            raise ConnectionLostError(f"{self._wanted.name}: ended after {parts.have} bytes")
         return True
 
-    def _part_from(self, have: int) -> DownloadPart:
+    def _open_at(self, have: int) -> DownloadStream:
         """Open the source where we stand, or at 0 if the file changed or ranges are unknown."""
         part = self._open_part(have)
         # Digests of parts tell a changed file by themselves, and at a smaller price.
-        changed = not self._wanted.chunks and self._partial.changed_since(part)
+        changed = not self._wanted.chunks and self._partial.has_source_changed(part)
         if part.start in (0, have) and not changed:
             return part
         part.close()
         return self._open_part(0)
 
 
-def _flush(stream: IO[bytes], length: int) -> None:
+def _flush_to_disk(stream: IO[bytes], length: int) -> None:
     stream.truncate(length)
     stream.flush()
     os.fsync(stream.fileno())

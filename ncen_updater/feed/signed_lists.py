@@ -22,21 +22,21 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # exported in fact
 from tuf.api.serialization import DeserializationError
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import OFFER_INVALID
 from ncen_updater.common.records import within_calendar
-from ncen_updater.feed.errors import TrustedRootMissing, TrustError
-from ncen_updater.formats.tuf_names import ISSUED_FIELD, ROLE_FIELD
+from ncen_updater.feed.errors import TrustedRootMissingError, TrustError
+from ncen_updater.formats.tuf_names import ISSUE_TIME_FIELD, ROLE_FIELD
 
 logger = logging.getLogger(__name__)
 
-MOST_BYTES = {"root": 512_000, "timestamp": 16_384, "snapshot": 2_000_000, "targets": 5_000_000}
+MAX_ROLE_BYTES = {"root": 512_000, "timestamp": 16_384, "snapshot": 2_000_000, "targets": 5_000_000}
 #: No list lapses later here: a grace and a zone are added without leaving the calendar.
 _LAST = datetime(9000, 1, 1, tzinfo=UTC)
-DIGITS = {"sha256": 64, "sha512": 128}
+DIGEST_DIGITS = {"sha256": 64, "sha512": 128}
 
 
-class OtherRole(RepositoryError):
+class TufWrongRoleError(RepositoryError):
     """A list whose officers meant it for another role."""
 
     def __init__(self, role: str, other: str) -> None:
@@ -44,12 +44,12 @@ class OtherRole(RepositoryError):
         self.role, self.other = role, other
 
 
-def most_bytes(role: str) -> int:
+def get_max_role_bytes(role: str) -> int:
     """The most bytes of a list, whatever the list says that names it: one key alone signs that."""
-    return MOST_BYTES.get(role, MOST_BYTES["targets"])
+    return MAX_ROLE_BYTES.get(role, MAX_ROLE_BYTES["targets"])
 
 
-def _root_at(path: Path) -> tuple[int, bytes] | None:
+def _load_root(path: Path) -> tuple[int, bytes] | None:
     """Version and bytes of a root that verifies by its own keys; None if there is no such file."""
     try:
         content = path.read_bytes()
@@ -71,23 +71,23 @@ def restore_root(directory: Path, trusted_root: Path) -> None:
     right: no later list of this feed would ever follow from it.
 
     Raises:
-        TrustedRootMissing: If the installed one cannot be used: nothing could be proved by it.
+        TrustedRootMissingError: If the installed one cannot be used: nothing could be proved by it.
     """
     durable.make_directory(directory)
     stored = directory / "root.json"
-    have, installed = _root_at(stored), _root_at(trusted_root)
+    have, installed = _load_root(stored), _load_root(trusted_root)
     if installed is None:
-        raise TrustedRootMissing(path=trusted_root)
+        raise TrustedRootMissingError(path=trusted_root)
     version, content = installed
     if have is None or version > have[0] or (version == have[0] and content != have[1]):
         # The first use of a new site is not worth a warning; a root that vanished later is.
         level = logging.WARNING if any(directory.iterdir()) else logging.INFO
         was = have[0] if have else None
         logger.log(level, "root from %s: version %s, was %s", trusted_root, version, was)
-        durable.write(stored, content)
+        durable.write_file(stored, content)
 
 
-def unverified(data: bytes) -> Signed | None:
+def parse_unverified(data: bytes) -> Signed | None:
     """Read a list whose signatures nobody has looked at; None if it is none."""
     try:
         return cast("Signed", Metadata.from_bytes(data).signed)
@@ -100,22 +100,22 @@ def require_role(signed: Targets, role: str) -> None:
     """Refuse a list that its officers meant for another role, though its signatures fit.
 
     Raises:
-        OtherRole: If it says so.
+        TufWrongRoleError: If it says so.
     """
     says = signed.unrecognized_fields.get(ROLE_FIELD, role)  # another publisher's says nothing
     if says != role:
-        raise OtherRole(role, str(says))
+        raise TufWrongRoleError(role, str(says))
 
 
-def issued_at(signed: Root | Targets) -> datetime | None:
+def read_issue_time(signed: Root | Targets) -> datetime | None:
     """When officers signed a list; None if it does not say so in a way that can be believed."""
-    text = signed.unrecognized_fields.get(ISSUED_FIELD)
+    text = signed.unrecognized_fields.get(ISSUE_TIME_FIELD)
     if text is None:
         return None
     try:
         issued = within_calendar(datetime.fromisoformat(text))
     except (TypeError, ValueError) as error:
-        logger.warning("field %s cannot be read: %s", ISSUED_FIELD, error)
+        logger.warning("field %s cannot be read: %s", ISSUE_TIME_FIELD, error)
         return None
     return issued if issued < signed.expires else None  # else a slip of the pen
 
@@ -125,7 +125,7 @@ def lapses_at(signed: Signed, grace: timedelta = timedelta(0)) -> datetime:
     return min(signed.expires, _LAST) + grace
 
 
-def digest_of(target: TargetFile) -> tuple[str, str]:
+def get_target_digest(target: TargetFile) -> tuple[str, str]:
     """The algorithm that a file is judged by, and its digest.
 
     Releases are signed with SHA-256 throughout; other publishers may use SHA-512 alone.
@@ -133,14 +133,14 @@ def digest_of(target: TargetFile) -> tuple[str, str]:
     Raises:
         OfferInvalid: If it was signed with neither, or with what cannot be one: it becomes a name.
     """
-    for algorithm, digits in DIGITS.items():
+    for algorithm, digits in DIGEST_DIGITS.items():
         if algorithm in target.hashes:
             digest = str(target.hashes[algorithm])
             if not re.fullmatch(rf"[0-9a-f]{{{digits}}}", digest):
                 raise TrustError(
                     OFFER_INVALID,
                     name=target.path,
-                    detail=Text(
+                    detail=LazyText(
                         "{digest} is no {algorithm}",
                         {"digest": repr(digest[:80]), "algorithm": algorithm},
                     ),
@@ -151,6 +151,6 @@ def digest_of(target: TargetFile) -> tuple[str, str]:
     )
 
 
-def is_plain(path: str) -> bool:
+def is_safe_target_path(path: str) -> bool:
     """Whether the name of a file in a list leads nowhere but to a place below the feed."""
     return not ({"", ".", ".."} & set(path.split("/")) or "\\" in path or "\0" in path)

@@ -31,35 +31,35 @@ from ncen_updater.common.messages import (
     OFFER_WITHDRAWN,
     PACK_UNUSABLE,
 )
-from ncen_updater.common.progress import Progress
-from ncen_updater.feed.clock import TrustClock, system_now
-from ncen_updater.feed.downloads import TREE, Downloads
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.feed.clock import TrustClock, get_system_time
+from ncen_updater.feed.downloads import TREE_NAME, DownloadStore
 from ncen_updater.feed.errors import (
-    DocumentMismatch,
+    DocumentMismatchError,
     FeedError,
-    FeedRefused,
-    NotImported,
-    TargetMissing,
+    FeedStatusError,
+    NotImportedError,
+    TargetMissingError,
     TrustError,
 )
-from ncen_updater.feed.last_view import view_path
-from ncen_updater.feed.offers import load_view, matches, offers_of, save_view
-from ncen_updater.feed.packs import pack_place
-from ncen_updater.feed.release_files import DOCUMENT, write_record
+from ncen_updater.feed.last_view import get_view_path
+from ncen_updater.feed.offers import load_view, matches_target, parse_offers, save_view
+from ncen_updater.feed.packs import get_pack_path
+from ncen_updater.feed.release_files import DOCUMENT_NAME, write_document_record
 from ncen_updater.feed.release_source import (
+    DownloadedPack,
+    DownloadedRelease,
     FeedView,
-    FetchedPack,
-    FetchedRelease,
-    not_used,
+    describe_unused_pack,
 )
 from ncen_updater.formats.document import (
-    Chunks,
+    ChunkDigests,
     Offer,
     ReleaseDocument,
     TargetRef,
-    release_target,
+    get_release_target_name,
 )
-from ncen_updater.formats.errors import BadRelease, DownloadDamaged
+from ncen_updater.formats.errors import DownloadDamagedError, ReleaseDocumentError
 from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
 if TYPE_CHECKING:  # what reading the last list does not need: requests, tuf, the configuration
@@ -67,15 +67,19 @@ if TYPE_CHECKING:  # what reading the last list does not need: requests, tuf, th
 
     from ncen_updater.feed.client import TrustClient
     from ncen_updater.feed.fetching import FeedFetcher
-    from ncen_updater.feed.proved import ProvedMemory
-    from ncen_updater.feed.reverify import Prover
+    from ncen_updater.feed.proved import TrustStateStore
+    from ncen_updater.feed.reverify import MetadataVerifier
 
 logger = logging.getLogger(__name__)
 
-GONE = (403, 404, 410)  # a feed address that does not have the pack; anything else may pass
+MISSING_STATUSES = (
+    403,
+    404,
+    410,
+)  # a feed address that does not have the pack; anything else may pass
 
 
-class TufReleaseSource(Downloads):
+class TufReleaseSource(DownloadStore):
     """The feed of one product, and what was downloaded of it.
 
     Args:
@@ -87,7 +91,7 @@ class TufReleaseSource(Downloads):
         offline: Whether no feed is ever asked, and what was imported is the list.
         grace: How long timestamp and snapshot of an imported list count beyond their expiry.
         feed_grace: The same for lists that the feed itself gives.
-        memory: What was proved here before, where what lies on the disk is proved before it is
+        trust_state: What was proved here before, where what lies on the disk is proved before it is
             used, since another process left it there.
     """
 
@@ -98,19 +102,19 @@ class TufReleaseSource(Downloads):
         state: Path,
         trusted_root: Path,
         make_fetcher: Callable[[], FeedFetcher],
-        now: Callable[[], datetime] = system_now,
+        now: Callable[[], datetime] = get_system_time,
         offline: bool = False,
         grace: timedelta = timedelta(0),
         feed_grace: timedelta = timedelta(0),
-        memory: ProvedMemory | None = None,
+        trust_state: TrustStateStore | None = None,
     ) -> None:
         place = state / "downloads" / product
-        super().__init__(product, place, None if memory is None else self._prove_offer)
+        super().__init__(product, place, None if trust_state is None else self._prove_offer)
         self._state, self._trusted_root = state, trusted_root
         self._make_fetcher, self._offline = make_fetcher, offline
         self._grace, self._feed_grace = grace, feed_grace
         self._clock = TrustClock(state / "clock.json", now)
-        self._memory = memory
+        self._memory = trust_state
         self._fetcher: FeedFetcher | None = None
         self._client: TrustClient | None = None
 
@@ -119,13 +123,13 @@ class TufReleaseSource(Downloads):
         if self._fetcher is not None:
             self._fetcher.close()
 
-    def now(self) -> datetime:
+    def get_reference_time(self) -> datetime:
         """The system clock, but never earlier than what officers signed.
 
         A clock that is ahead by more than the timestamp is valid makes the list a lapsed one; it
         opens no wave.
         """
-        return (self._memory or self._clock).reference()
+        return (self._memory or self._clock).get_reference_time()
 
     # -- the list ------------------------------------------------------------------------------
 
@@ -138,47 +142,47 @@ class TufReleaseSource(Downloads):
         Raises:
             UpdaterError: Of the trust or network family: of the first address that answered.
         """
-        from ncen_updater.feed.offline.store import finish_import, lists_lock
+        from ncen_updater.feed.offline.store import finish_import, lock_metadata
 
         finish_import(self._state)
-        with lists_lock(self._state, alone=False):
+        with lock_metadata(self._state, exclusive=False):
             if self._offline:
-                return self._refresh_kept(UpdaterError(NOTHING_IMPORTED))
+                return self._refresh_from_import(UpdaterError(NOTHING_IMPORTED))
             try:
                 return self._refresh_from_feed()
             except FeedError as error:
-                return self._refresh_kept(error)
+                return self._refresh_from_import(error)
 
-    def _refresh_kept(self, otherwise: UpdaterError) -> FeedView:
-        from ncen_updater.feed.offline.store import KeptFetcher, read_import
+    def _refresh_from_import(self, otherwise: UpdaterError) -> FeedView:
+        from ncen_updater.feed.offline.store import StoredMetadataFetcher, read_import_record
 
-        record = read_import(self._state)
+        record = read_import_record(self._state)
         # A bundle may bring the list of agents, too.
-        listed = view_path(self._state, self._product).exists()
+        listed = get_view_path(self._state, self._product).exists()
         if record is None or not (listed or record.product == self._product):
             raise otherwise
         if isinstance(otherwise, FeedError):
             logger.warning("the list that was imported last is used: %s", otherwise)
         view = self._refresh_once(
-            KeptFetcher(self._state / "metadata"), self._grace, record.imported_at
+            StoredMetadataFetcher(self._state / "metadata"), self._grace, record.imported_at
         )
         if self._client is None or self._client.timestamp_version != record.timestamp:
             raise otherwise
-        save_view(view_path(self._state, self._product), view)
+        save_view(get_view_path(self._state, self._product), view)
         return view
 
     def _refresh_from_feed(self) -> FeedView:
-        fetcher = self._network()
+        fetcher = self._get_fetcher()
         first: TrustError | None = None
-        for _ in range(fetcher.mirrors):
+        for _ in range(fetcher.mirror_count):
             try:
                 view = self._refresh_once(fetcher, self._feed_grace, None)
-                save_view(view_path(self._state, self._product), view)
+                save_view(get_view_path(self._state, self._product), view)
                 return view
             except TrustError as error:
                 logger.warning("the list of the first feed address was refused: %s", error)
                 first = first or error
-                fetcher.demote()
+                fetcher.demote_mirror()
             except FeedError as error:
                 raise first or error from error  # that a list was refused weighs more
         if first is None:
@@ -199,68 +203,68 @@ class TufReleaseSource(Downloads):
             clock=self._clock,
             grace=grace,
         )
-        role, listed = client.product_role(), client.product_targets()
+        role, listed = client.load_product_role(), client.list_product_targets()
         view = FeedView(
-            offers=offers_of(self._product, listed),
+            offers=parse_offers(self._product, listed),
             checked_at=checked_at or self._clock.now(),
-            expires_at=client.usable_until() if grace else client.expires_at,
+            expires_at=client.get_usable_until() if grace else client.expires_at,
             version=role.version,
         )
         self._client = client
         return view
 
-    def last_view(self) -> FeedView | None:
+    def load_last_view(self) -> FeedView | None:
         """The last verified list, however old.
 
         Raises:
             ViewDamaged: If the stored copy cannot be read.
             TrustError: If it is to be proved and cannot be, or is older than what was proved here.
         """
-        left = load_view(view_path(self._state, self._product))
+        left = load_view(get_view_path(self._state, self._product))
         if left is None or self._memory is None:
             return left
-        from ncen_updater.feed.reverify import prove_view
+        from ncen_updater.feed.reverify import verify_view
 
         by_medium = max(self._grace, self._feed_grace)
         grace = by_medium if self._offline else self._feed_grace
-        return prove_view(self._prover(self._memory), self._product, left, grace, by_medium)
+        return verify_view(self._make_verifier(self._memory), self._product, left, grace, by_medium)
 
-    def prove_import(self) -> None:
+    def verify_import(self) -> None:
         """Prove what was imported just now, and remember that it came on a medium.
 
         Raises:
             TrustError: If it is older than what was proved here, or does not follow.
         """
         if self._memory is not None:
-            from ncen_updater.feed.reverify import prove_import
+            from ncen_updater.feed.reverify import verify_import
 
-            prove_import(self._prover(self._memory))
-        self.last_view()
+            verify_import(self._make_verifier(self._memory))
+        self.load_last_view()
 
-    def _prover(self, memory: ProvedMemory) -> Prover:
-        from ncen_updater.feed.reverify import Prover
+    def _make_verifier(self, memory: TrustStateStore) -> MetadataVerifier:
+        from ncen_updater.feed.reverify import MetadataVerifier
 
-        return Prover(self._state / "metadata", self._trusted_root, memory)
+        return MetadataVerifier(self._state / "metadata", self._trusted_root, memory)
 
-    def _network(self) -> FeedFetcher:
+    def _get_fetcher(self) -> FeedFetcher:
         if self._fetcher is None:
             self._fetcher = self._make_fetcher()
         return self._fetcher
 
     # -- a release -----------------------------------------------------------------------------
 
-    def fetch(self, offer: Offer, progress: Progress) -> FetchedRelease:
+    def download_release(self, offer: Offer, progress: ProgressListener) -> DownloadedRelease:
         """Download and verify a release, resuming what is already there.
 
         Raises:
             PackUnusable: If a pack is all that was imported, and it failed here.
             UpdaterError: Of the trust, network, transfer or release family.
         """
-        return self.release(self._leave_whole(offer, progress), offer)
+        return self.load_release(self._download_full(offer, progress), offer)
 
-    def fetch_smallest(
-        self, offer: Offer, have: Collection[str], progress: Progress
-    ) -> FetchedRelease | FetchedPack:
+    def download_smallest(
+        self, offer: Offer, installed_trees: Collection[str], progress: ProgressListener
+    ) -> DownloadedRelease | DownloadedPack:
         """Download and verify a release by the way that needs the fewest bytes from here.
 
         A pack that cannot be had as it was signed is remembered, and the archive fetched.
@@ -268,33 +272,37 @@ class TufReleaseSource(Downloads):
         Raises:
             UpdaterError: Of the trust, network, transfer or release family.
         """
-        found = self._leave_smallest(offer, have, progress)
-        if isinstance(found, FetchedPack):
+        found = self._download_smallest(offer, installed_trees, progress)
+        if isinstance(found, DownloadedPack):
             return found
-        return self.release(found, offer)
+        return self.load_release(found, offer)
 
-    def leave(self, offer: Offer, have: Collection[str] | None, progress: Progress) -> None:
-        """As ``fetch_smallest``, or ``fetch`` where ``have`` is None, but only leave the files.
+    def download_files(
+        self, offer: Offer, installed_trees: Collection[str] | None, progress: ProgressListener
+    ) -> None:
+        """Download the smallest form, or the whole release where ``installed_trees`` is None.
 
         The tree is not read, which takes memory: that is for the process that uses it.
         """
-        if have is None:
-            self._leave_whole(offer, progress)
+        if installed_trees is None:
+            self._download_full(offer, progress)
         else:
-            self._leave_smallest(offer, have, progress)
+            self._download_smallest(offer, installed_trees, progress)
 
-    def _leave_whole(self, offer: Offer, progress: Progress) -> ReleaseDocument:
-        ready = self.whole(offer)
+    def _download_full(self, offer: Offer, progress: ProgressListener) -> ReleaseDocument:
+        ready = self.find_complete_document(offer)
         if ready is not None:
             return ready
-        document = self._fetch_document(offer, progress)
-        place = self.place(offer)
+        document = self._download_document(offer, progress)
+        place = self.get_release_directory(offer)
         archive = place / document.archive.target
         try:
-            self._fetch_file(document.tree, place / TREE, offer, progress)
-            self._fetch_file(document.archive, archive, offer, progress, document.archive_chunks)
-        except NotImported as error:
-            refused = self.refused_packs(offer)
+            self._download_target(document.tree, place / TREE_NAME, offer, progress)
+            self._download_target(
+                document.archive, archive, offer, progress, document.archive_chunks
+            )
+        except NotImportedError as error:
+            refused = self.list_bad_packs(offer)
             if not refused:
                 raise
             codes = ", ".join(sorted(set(refused.values())))
@@ -303,63 +311,71 @@ class TufReleaseSource(Downloads):
             ) from error
         return document
 
-    def _leave_smallest(
-        self, offer: Offer, have: Collection[str], progress: Progress
-    ) -> ReleaseDocument | FetchedPack:
-        ready = self.pack(offer, have) or self.whole(offer)
+    def _download_smallest(
+        self, offer: Offer, have: Collection[str], progress: ProgressListener
+    ) -> ReleaseDocument | DownloadedPack:
+        ready = self.find_downloaded_pack(offer, have) or self.find_complete_document(offer)
         if ready is not None:
             return ready
-        document = self._fetch_document(offer, progress)
+        document = self._download_document(offer, progress)
         ref = self.choose_pack(document, offer, have)
         if ref is not None:
             try:
-                path = pack_place(self.place(offer), ref)
-                self._fetch_file(ref, path, offer, progress)
-                return FetchedPack(document, ref, path)
-            except (DownloadDamaged, DocumentMismatch, FeedRefused, TargetMissing) as error:
-                if isinstance(error, FeedRefused) and error.values.get("status") not in GONE:
+                path = get_pack_path(self.get_release_directory(offer), ref)
+                self._download_target(ref, path, offer, progress)
+                return DownloadedPack(document, ref, path)
+            except (
+                DownloadDamagedError,
+                DocumentMismatchError,
+                FeedStatusError,
+                TargetMissingError,
+            ) as error:
+                if (
+                    isinstance(error, FeedStatusError)
+                    and error.values.get("status") not in MISSING_STATUSES
+                ):
                     raise
                 logger.warning("%s is not used: %s", ref.target, error)
-                self.refuse_pack(offer, ref, error)
-                progress.tell(not_used(ref, error))
-        return self._leave_whole(offer, progress)
+                self.mark_pack_bad(offer, ref, error)
+                progress.report(describe_unused_pack(ref, error))
+        return self._download_full(offer, progress)
 
-    def _fetch_document(self, offer: Offer, progress: Progress) -> ReleaseDocument:
-        client, files = self._verified_list()
-        self._still_offered(offer, offers_of(self._product, files))
-        place = self.place(offer)
-        name = release_target(self._product, offer.version)
+    def _download_document(self, offer: Offer, progress: ProgressListener) -> ReleaseDocument:
+        client, files = self._get_verified_targets()
+        self._require_still_offered(offer, parse_offers(self._product, files))
+        place = self.get_release_directory(offer)
+        name = get_release_target_name(self._product, offer.version)
         signed = files[name]
         if signed.length > MAX_DOCUMENT_BYTES:
-            raise BadRelease(source=name, detail=f"{signed.length} bytes")
-        client.fetch_target(signed, place / DOCUMENT, progress)
-        write_record(place, signed.length, signed.hashes["sha256"])
-        return self.document(offer)
+            raise ReleaseDocumentError(source=name, detail=f"{signed.length} bytes")
+        client.download_target_file(signed, place / DOCUMENT_NAME, progress)
+        write_document_record(place, signed.length, signed.hashes["sha256"])
+        return self.load_document(offer)
 
-    def _fetch_file(
+    def _download_target(
         self,
         ref: TargetRef,
         path: Path,
         offer: Offer,
-        progress: Progress,
-        chunks: Chunks | None = None,
+        progress: ProgressListener,
+        chunks: ChunkDigests | None = None,
     ) -> None:
-        client, files = self._verified_list()
+        client, files = self._get_verified_targets()
         file = files.get(ref.target)
         if file is None:
-            raise TargetMissing(name=ref.target)
-        if not matches(file, ref):
-            raise DocumentMismatch(version=offer.version, detail=ref.target)
-        client.fetch_target(file, path, progress, chunks)
+            raise TargetMissingError(name=ref.target)
+        if not matches_target(file, ref):
+            raise DocumentMismatchError(version=offer.version, detail=ref.target)
+        client.download_target_file(file, path, progress, chunks)
 
-    def _verified_list(self) -> tuple[TrustClient, dict[str, TargetFile]]:
+    def _get_verified_targets(self) -> tuple[TrustClient, dict[str, TargetFile]]:
         if self._client is None:
             self.refresh()
         if self._client is None:
             raise TrustError(detail="no verified list")
-        return self._client, self._client.product_targets()
+        return self._client, self._client.list_product_targets()
 
-    def _still_offered(self, offer: Offer, offers: tuple[Offer, ...]) -> None:
+    def _require_still_offered(self, offer: Offer, offers: tuple[Offer, ...]) -> None:
         current = next((o for o in offers if o.version == offer.version), None)
         if current is not None and current.withdrawn is not None:
             raise TrustError(
@@ -367,12 +383,12 @@ class TufReleaseSource(Downloads):
             )
         if current is not None and current.halted is not None:
             raise TrustError(OFFER_HALTED, version=offer.version, reason=current.halted.reason)
-        if current is None or not offer.same_release(current):
+        if current is None or not offer.is_same_release(current):
             raise TrustError(OFFER_CHANGED, version=offer.version)
 
     def _prove_offer(self, offer: Offer) -> tuple[int, str]:
-        from ncen_updater.feed.reverify import prove_offer
+        from ncen_updater.feed.reverify import verify_offer
 
         if self._memory is None:
             raise AssertionError("only who has a memory proves")
-        return prove_offer(self._prover(self._memory), offer)
+        return verify_offer(self._make_verifier(self._memory), offer)

@@ -12,19 +12,21 @@ from importlib import import_module
 from importlib.util import find_spec, module_from_spec
 from typing import Any
 
-PACKAGE = "tufup"
+TUFUP_PACKAGE = "tufup"
 
 
 def _client() -> Any:  # noqa: ANN401 - a module without types
     """Return the module ``tufup.client``."""
-    spec = None if PACKAGE in sys.modules else find_spec(PACKAGE)
+    spec = None if TUFUP_PACKAGE in sys.modules else find_spec(TUFUP_PACKAGE)
     if spec is not None:
-        sys.modules[PACKAGE] = module_from_spec(spec)  # knows where its parts are, and is not run
+        sys.modules[TUFUP_PACKAGE] = module_from_spec(
+            spec
+        )  # knows where its parts are, and is not run
     try:
-        return import_module(f"{PACKAGE}.client")
+        return import_module(f"{TUFUP_PACKAGE}.client")
     finally:
         if spec is not None:
-            del sys.modules[PACKAGE]
+            del sys.modules[TUFUP_PACKAGE]
 
 
 Client = _client().Client

@@ -23,7 +23,7 @@ from enum import StrEnum
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     NO_PATH_TO_TARGET,
     TARGET_BAD,
@@ -36,10 +36,10 @@ from ncen_updater.common.messages import (
     TARGET_UNKNOWN,
     TARGET_WITHDRAWN,
 )
-from ncen_updater.feed.errors import PathError
-from ncen_updater.feed.waves import is_open
+from ncen_updater.feed.errors import UpgradePathError
+from ncen_updater.feed.waves import check_waves
 from ncen_updater.formats.document import Offer
-from ncen_updater.formats.manifest import Channel, accepts
+from ncen_updater.formats.manifest import Channel, is_version_accepted
 
 
 class RejectionReason(StrEnum):
@@ -57,7 +57,7 @@ class RejectionReason(StrEnum):
     REQUIRED_STOP = "required-stop"
 
 
-WORDS: Mapping[RejectionReason, str] = {
+REASON_TEXTS: Mapping[RejectionReason, str] = {
     RejectionReason.NOT_NEWER: N_("it is not newer than what runs here"),
     RejectionReason.WITHDRAWN: N_("it was withdrawn: {why}"),
     RejectionReason.OTHER_COUNTRY: N_("it is for other countries: {countries}"),
@@ -72,10 +72,10 @@ WORDS: Mapping[RejectionReason, str] = {
     ),
 }
 
-NO_DAY_YET = N_("it is opened in waves, and the day for this site is not set yet")
+WAVE_DATE_NOT_SET = N_("it is opened in waves, and the day for this site is not set yet")
 
 #: With these a required stop is not meant for the site, and may be passed.
-NOT_MEANT = frozenset(
+NOT_FOR_SITE = frozenset(
     {
         RejectionReason.NOT_NEWER,
         RejectionReason.WITHDRAWN,
@@ -85,7 +85,9 @@ NOT_MEANT = frozenset(
 )
 
 
-def rejected_words(reason: RejectionReason, *, opens: str | None = None, **values: object) -> Text:
+def format_rejection(
+    reason: RejectionReason, *, opens: str | None = None, **values: object
+) -> LazyText:
     """Why an offer is not on the path, in words.
 
     Args:
@@ -94,12 +96,12 @@ def rejected_words(reason: RejectionReason, *, opens: str | None = None, **value
         values: What else the sentence of the reason names.
     """
     if reason is RejectionReason.WAVE and opens is None:
-        return Text(NO_DAY_YET)
-    return Text(WORDS[reason], {**values, "opens": opens or "-"})
+        return LazyText(WAVE_DATE_NOT_SET)
+    return LazyText(REASON_TEXTS[reason], {**values, "opens": opens or "-"})
 
 
 @dataclass(frozen=True)
-class Rejection:
+class OfferRejection:
     """An offer that is not on the path, and why.
 
     Attributes:
@@ -113,11 +115,11 @@ class Rejection:
     opens: datetime | None = None
 
     @property
-    def text(self) -> Text:
+    def text(self) -> LazyText:
         """The reason in words, with times in UTC."""
-        return self.words(f"{self.opens:%Y-%m-%d %H:%M} UTC" if self.opens else None)
+        return self.format(f"{self.opens:%Y-%m-%d %H:%M} UTC" if self.opens else None)
 
-    def words(self, opens: str | None) -> Text:
+    def format(self, opens: str | None) -> LazyText:
         """The reason in words.
 
         Args:
@@ -125,7 +127,7 @@ class Rejection:
         """
         offer = self.offer
         why = offer.withdrawn or offer.halted
-        return rejected_words(
+        return format_rejection(
             self.reason,
             agent=offer.agent,
             channel=offer.channel.value,
@@ -147,7 +149,7 @@ class UpgradePath:
     """
 
     hops: tuple[Offer, ...]
-    rejected: tuple[Rejection, ...]
+    rejected: tuple[OfferRejection, ...]
 
     @property
     def target(self) -> Offer:
@@ -156,10 +158,10 @@ class UpgradePath:
 
 
 @dataclass(frozen=True)
-class NoPath:
+class NoUpgradePath:
     """Nothing to install, and why for each offer."""
 
-    rejected: tuple[Rejection, ...]
+    rejected: tuple[OfferRejection, ...]
 
     def __bool__(self) -> bool:
         """False, so that ``if path:`` reads well."""
@@ -177,16 +179,16 @@ class _Site:
     now: datetime
     named: bool
 
-    def judge(self, offer: Offer) -> Rejection | None:
-        reason = self._reason(offer)
+    def check_offer(self, offer: Offer) -> OfferRejection | None:
+        reason = self._find_reason(offer)
         if reason is not None:
-            return Rejection(offer, reason)
-        opened, opens = is_open(offer, self.id, self.country, self.now)
+            return OfferRejection(offer, reason)
+        opened, opens = check_waves(offer, self.id, self.country, self.now)
         if not opened and not self.named:
-            return Rejection(offer, RejectionReason.WAVE, opens=opens)
+            return OfferRejection(offer, RejectionReason.WAVE, opens=opens)
         return None
 
-    def _reason(self, offer: Offer) -> RejectionReason | None:
+    def _find_reason(self, offer: Offer) -> RejectionReason | None:
         if offer.release_version <= self.current:
             return RejectionReason.NOT_NEWER
         if offer.withdrawn is not None:
@@ -205,14 +207,14 @@ class _Site:
 
 
 def _accepts(offer: Offer, version: Version) -> bool:
-    return accepts(offer.upgrade_from, version)
+    return is_version_accepted(offer.upgrade_from, version)
 
 
-def _stop_between(stops: Iterable[Version], low: Version, high: Version) -> Version | None:
+def _find_stop_between(stops: Iterable[Version], low: Version, high: Version) -> Version | None:
     return next((stop for stop in stops if low < stop < high), None)
 
 
-def _shortest(
+def _find_shortest_paths(
     current: Version, eligible: list[Offer], stops: list[Version]
 ) -> dict[Version, tuple[Offer, ...]]:
     """Return the best path to every release that can be reached (``eligible`` sorted)."""
@@ -224,7 +226,7 @@ def _shortest(
             for known in paths
             if known < version
             and _accepts(offer, known)
-            and _stop_between(stops, known, version) is None
+            and _find_stop_between(stops, known, version) is None
         ]
         if before:
             best = min(before, key=lambda v: (len(paths[v]), -sorted(paths).index(v)))
@@ -232,13 +234,15 @@ def _shortest(
     return paths
 
 
-def _unreachable(offer: Offer, known: Collection[Version], stops: list[Version]) -> Rejection:
+def _explain_unreachable(
+    offer: Offer, known: Collection[Version], stops: list[Version]
+) -> OfferRejection:
     version = offer.release_version
     fitting = [v for v in known if v < version and _accepts(offer, v)]
     if not fitting:
-        return Rejection(offer, RejectionReason.UPGRADE_FROM)
-    return Rejection(
-        offer, RejectionReason.REQUIRED_STOP, _stop_between(stops, max(fitting), version)
+        return OfferRejection(offer, RejectionReason.UPGRADE_FROM)
+    return OfferRejection(
+        offer, RejectionReason.REQUIRED_STOP, _find_stop_between(stops, max(fitting), version)
     )
 
 
@@ -254,7 +258,7 @@ def choose_path(
     bad: Collection[Version] = (),
     allow_bad: bool = False,
     target: Version | None = None,
-) -> UpgradePath | NoPath:
+) -> UpgradePath | NoUpgradePath:
     """Choose the releases to install.
 
     Args:
@@ -274,63 +278,67 @@ def choose_path(
         The path, or, only where no target was named, the reasons why there is none.
 
     Raises:
-        PathError: Of the kind that says why the named target may not be installed.
+        UpgradePathError: Of the kind that says why the named target may not be installed.
     """
     known = frozenset() if allow_bad else frozenset(bad)
     here = _Site(current, site, country, channel, agent, known, now, named=target is not None)
     ordered = sorted(offers, key=lambda offer: offer.release_version)
-    judged = [(offer, here.judge(offer)) for offer in ordered]
+    judged = [(offer, here.check_offer(offer)) for offer in ordered]
     eligible = [offer for offer, rejection in judged if rejection is None]
     stops = [
         offer.release_version
         for offer, rejection in judged
-        if offer.required and (rejection is None or rejection.reason not in NOT_MEANT)
+        if offer.required and (rejection is None or rejection.reason not in NOT_FOR_SITE)
     ]
-    paths = _shortest(current, eligible, stops)
+    paths = _find_shortest_paths(current, eligible, stops)
     rejected = tuple(
-        rejection or _unreachable(offer, paths.keys(), stops)
+        rejection or _explain_unreachable(offer, paths.keys(), stops)
         for offer, rejection in judged
         if rejection is not None or offer.release_version not in paths
     )
     if target is not None and target not in paths:
-        raise _refusal(target, here, rejected)
+        raise _make_path_error(target, here, rejected)
     if target == current:
-        raise PathError(TARGET_RUNS_HERE, version=target)
+        raise UpgradePathError(TARGET_RUNS_HERE, version=target)
     hops = paths[max(paths) if target is None else target]
-    return UpgradePath(hops, rejected) if hops else NoPath(rejected)
+    return UpgradePath(hops, rejected) if hops else NoUpgradePath(rejected)
 
 
-def _refusal(target: Version, site: _Site, rejected: tuple[Rejection, ...]) -> PathError:
+def _make_path_error(
+    target: Version, site: _Site, rejected: tuple[OfferRejection, ...]
+) -> UpgradePathError:
     """Return the error for a named release that is not to be had."""
     found = next((row for row in rejected if row.offer.release_version == target), None)
     if found is None:
-        return PathError(TARGET_UNKNOWN, version=target)
+        return UpgradePathError(TARGET_UNKNOWN, version=target)
     offer = found.offer
     match found.reason:
         case RejectionReason.NOT_NEWER if target == site.current:
-            return PathError(TARGET_RUNS_HERE, version=target)
+            return UpgradePathError(TARGET_RUNS_HERE, version=target)
         case RejectionReason.NOT_NEWER:
-            return PathError(TARGET_NOT_NEWER, version=target, current=site.current)
+            return UpgradePathError(TARGET_NOT_NEWER, version=target, current=site.current)
         case RejectionReason.WITHDRAWN:
             why = offer.withdrawn.reason if offer.withdrawn else ""
-            return PathError(TARGET_WITHDRAWN, version=target, reason=why)
+            return UpgradePathError(TARGET_WITHDRAWN, version=target, reason=why)
         case RejectionReason.OTHER_COUNTRY:
-            return PathError(
+            return UpgradePathError(
                 TARGET_FOR_OTHER_COUNTRY,
                 version=target,
                 countries=", ".join(offer.countries),
                 country=site.country,
             )
         case RejectionReason.OTHER_CHANNEL:
-            return PathError(TARGET_OTHER_CHANNEL, version=target, channel=offer.channel.value)
+            return UpgradePathError(
+                TARGET_OTHER_CHANNEL, version=target, channel=offer.channel.value
+            )
         case RejectionReason.AGENT:
-            return PathError(TARGET_NEEDS_NEWER_AGENT, version=target, agent=offer.agent)
+            return UpgradePathError(TARGET_NEEDS_NEWER_AGENT, version=target, agent=offer.agent)
         case RejectionReason.HALTED:
             why = offer.halted.reason if offer.halted else ""
-            return PathError(TARGET_HALTED, version=target, reason=why)
+            return UpgradePathError(TARGET_HALTED, version=target, reason=why)
         case RejectionReason.BAD:
-            return PathError(TARGET_BAD, version=target)
+            return UpgradePathError(TARGET_BAD, version=target)
         case _:
-            return PathError(
+            return UpgradePathError(
                 NO_PATH_TO_TARGET, version=target, current=site.current, reason=found.text
             )

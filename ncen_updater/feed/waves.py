@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from ncen_updater.formats.document import Offer
-from ncen_updater.formats.rollout import Wave
+from ncen_updater.formats.rollout import RolloutWave
 
 BUCKETS = 100
 
 
-def bucket_of(site: str, product: str, version: str) -> int:
+def compute_bucket(site: str, product: str, version: str) -> int:
     """The place of a site among a hundred, for one release.
 
     Args:
@@ -30,22 +30,24 @@ def bucket_of(site: str, product: str, version: str) -> int:
     return int.from_bytes(hashlib.sha256(text).digest(), "big") % BUCKETS
 
 
-def _includes(wave: Wave, bucket: int, country: str) -> bool:
+def _is_in_wave(wave: RolloutWave, bucket: int, country: str) -> bool:
     return bucket < wave.percent and (not wave.countries or country in wave.countries)
 
 
-def opens_at(waves: Iterable[Wave], bucket: int, country: str) -> datetime | None:
+def find_opening_time(waves: Iterable[RolloutWave], bucket: int, country: str) -> datetime | None:
     """When the first wave that includes the site opens; None if none does yet.
 
     Args:
         waves: The signed schedule, in any order.
-        bucket: The site's place, see :func:`bucket_of`.
+        bucket: The site's place, see :func:`compute_bucket`.
         country: The site's country.
     """
-    return min((w.opens for w in waves if _includes(w, bucket, country)), default=None)
+    return min((w.opens for w in waves if _is_in_wave(w, bucket, country)), default=None)
 
 
-def is_open(offer: Offer, site: str, country: str, now: datetime) -> tuple[bool, datetime | None]:
+def check_waves(
+    offer: Offer, site: str, country: str, now: datetime
+) -> tuple[bool, datetime | None]:
     """Whether a release is open to a site, and when it opens if it is not and that is known.
 
     Args:
@@ -56,5 +58,7 @@ def is_open(offer: Offer, site: str, country: str, now: datetime) -> tuple[bool,
     """
     if not offer.waves:
         return True, None
-    moment = opens_at(offer.waves, bucket_of(site, offer.product, offer.version), country)
+    moment = find_opening_time(
+        offer.waves, compute_bucket(site, offer.product, offer.version), country
+    )
     return moment is not None and moment <= now, moment

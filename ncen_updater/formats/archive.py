@@ -29,41 +29,43 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.bounded_io import NotReadable, open_file
+from ncen_updater.common.bounded_io import NotRegularFileError, open_file
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.disk_space import require_space
-from ncen_updater.common.errors import SpaceShort
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.errors import InsufficientSpaceError
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ARCHIVE_DAMAGED, ARCHIVE_MISMATCH, DESTINATION_IN_USE
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.progress import ProgressListener
 from ncen_updater.formats.errors import TransferError
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
 BLOCK = 1 << 20
-HEADERS_BYTES = 1 << 20  # what may be read beyond the signed bytes seen so far
-MEMBER_BYTES = 8 << 10  # header, long names and padding of one member
+INITIAL_ALLOWANCE_BYTES = 1 << 20  # what may be read beyond the signed bytes seen so far
+MEMBER_ALLOWANCE_BYTES = 8 << 10  # header, long names and padding of one member
 
 
-class _Refused(Exception):
+class _MemberRefusedError(Exception):
     """A member that the tree does not allow."""
 
 
-class _Metered:
+class _LimitedStream:
     """A stream that ends with an error where more comes out than the tree allows so far."""
 
     def __init__(self, stream: gzip.GzipFile) -> None:
         self._stream, self._read = stream, 0
-        self.allowed = HEADERS_BYTES
+        self.allowed = INITIAL_ALLOWANCE_BYTES
 
     def read(self, size: int) -> bytes:
         block = self._stream.read(size)
         self._read += len(block)
         if self._read > self.allowed:
-            raise _Refused(f"more than {self.allowed} bytes came out")
+            raise _MemberRefusedError(f"more than {self.allowed} bytes came out")
         return block
 
 
-def unpack(archive: Path, tree: Tree, destination: Path, progress: Progress) -> None:
+def unpack_archive(
+    archive: Path, tree: Tree, destination: Path, progress: ProgressListener
+) -> None:
     """Fill an empty directory with a release.
 
     Args:
@@ -76,7 +78,7 @@ def unpack(archive: Path, tree: Tree, destination: Path, progress: Progress) -> 
         ArchiveMismatch: If the archive holds anything but the tree.
         ArchiveDamaged: If it is not a whole ``.tar.gz``.
         DestinationInUse: If the directory is not empty.
-        SpaceShort: If there is no room.
+        InsufficientSpaceError: If there is no room.
         OSError: If the disk fails in another way.
     """
     if not _is_file(archive):
@@ -86,19 +88,21 @@ def unpack(archive: Path, tree: Tree, destination: Path, progress: Progress) -> 
         raise TransferError(DESTINATION_IN_USE, path=destination)
     durable.make_directory(destination)
     try:
-        with _told(archive, destination, tree):
+        with _map_errors(archive, destination, tree):
             require_space(destination, tree.total_bytes)
-            _fill(archive, tree, destination, progress)
+            _unpack_members(archive, tree, destination, progress)
     except BaseException:
-        _empty(destination, made)
+        _check_destination(destination, made)
         raise
 
 
-def unpack_files(archive: Path, tree: Tree, paths: Collection[str], destination: Path) -> None:
+def unpack_selected_files(
+    archive: Path, tree: Tree, paths: Collection[str], destination: Path
+) -> None:
     """Fill an empty directory with some files of a release, to look at them.
 
     Args:
-        archive: As for :func:`unpack`.
+        archive: As for :func:`unpack_archive`.
         tree: The signed tree.
         paths: Which files; those that the tree does not hold are left out.
         destination: Where they go, below the names that they have in the release.
@@ -106,31 +110,31 @@ def unpack_files(archive: Path, tree: Tree, paths: Collection[str], destination:
     Raises:
         ArchiveMismatch: If the archive holds anything but the tree, up to the last of them.
         ArchiveDamaged: If it is not a ``.tar.gz``.
-        SpaceShort: If there is no room.
+        InsufficientSpaceError: If there is no room.
         OSError: If the disk fails in another way.
     """
     wanted = {entry.path: entry for entry in tree.entries}
     left = {path for path in paths if path in wanted and wanted[path].type is EntryType.FILE}
     with (
-        _told(archive, destination, tree),
+        _map_errors(archive, destination, tree),
         contextlib.closing(DirectoryHandle(destination)) as directory,
         open_file(archive) as packed,
         gzip.GzipFile(fileobj=packed, mode="rb") as plain,
     ):
-        metered = _Metered(plain)
-        with _open(metered) as tar:
-            while left and (member := _next(tar)) is not None:
+        metered = _LimitedStream(plain)
+        with _open_tar(metered) as tar:
+            while left and (member := _read_next_member(tar)) is not None:
                 tar.members = []  # type: ignore[attr-defined] # tarfile would keep every header
-                entry = _checked(member, wanted.pop(member.name, None))
-                metered.allowed += MEMBER_BYTES + member.size
+                entry = _check_member(member, wanted.pop(member.name, None))
+                metered.allowed += MEMBER_ALLOWANCE_BYTES + member.size
                 if entry.path not in left:
                     continue
                 left.remove(entry.path)
                 if "/" in entry.path:
-                    directory.ensure(entry.path.rpartition("/")[0])
-                _write(tar, member, entry, directory)
+                    directory.ensure_directory(entry.path.rpartition("/")[0])
+                _write_entry(tar, member, entry, directory)
         if left:
-            raise _Refused(f"{min(left)!r} and {len(left) - 1} more are missing")
+            raise _MemberRefusedError(f"{min(left)!r} and {len(left) - 1} more are missing")
 
 
 def _is_file(path: Path) -> bool:
@@ -146,7 +150,7 @@ def _is_directory(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def _empty(destination: Path, made: bool) -> None:
+def _check_destination(destination: Path, made: bool) -> None:
     for item in destination.iterdir():
         if _is_directory(item):
             shutil.rmtree(item)
@@ -157,20 +161,20 @@ def _empty(destination: Path, made: bool) -> None:
 
 
 @contextlib.contextmanager
-def _told(archive: Path, destination: Path, tree: Tree) -> Iterator[None]:
+def _map_errors(archive: Path, destination: Path, tree: Tree) -> Iterator[None]:
     try:
         yield
-    except _Refused as error:
+    except _MemberRefusedError as error:
         raise TransferError(ARCHIVE_MISMATCH, archive=archive.name, detail=str(error)) from error
     except (
-        tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, UnicodeError, NotReadable,
+        tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, UnicodeError, NotRegularFileError,
     ) as error:  # fmt: skip
         raise TransferError(ARCHIVE_DAMAGED, archive=archive.name, detail=str(error)) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(destination).free
             needed = tree.total_bytes
-            raise SpaceShort(
+            raise InsufficientSpaceError(
                 path=destination,
                 needed_bytes=needed,
                 free_bytes=free,
@@ -179,43 +183,47 @@ def _told(archive: Path, destination: Path, tree: Tree) -> Iterator[None]:
         raise
 
 
-def _fill(archive: Path, tree: Tree, destination: Path, progress: Progress) -> None:
+def _unpack_members(
+    archive: Path, tree: Tree, destination: Path, progress: ProgressListener
+) -> None:
     wanted = {entry.path: entry for entry in tree.entries}
     if len(wanted) != len(tree.entries):
-        raise _Refused("the tree names a path twice")
-    told, total = Text(N_("Unpacking {archive} (bytes)"), {"archive": archive.name}), 0
+        raise _MemberRefusedError("the tree names a path twice")
+    reported, total = LazyText(N_("Unpacking {archive} (bytes)"), {"archive": archive.name}), 0
     expected = tree.total_bytes  # a sum over all entries: once, not at every file
     with (
         contextlib.closing(DirectoryHandle(destination)) as directory,
         open_file(archive) as packed,
         gzip.GzipFile(fileobj=packed, mode="rb") as plain,
     ):
-        metered = _Metered(plain)
-        with _open(metered) as tar:
-            while (member := _next(tar)) is not None:
+        metered = _LimitedStream(plain)
+        with _open_tar(metered) as tar:
+            while (member := _read_next_member(tar)) is not None:
                 tar.members = []  # type: ignore[attr-defined] # tarfile would keep every header
-                entry = _checked(member, wanted.pop(member.name, None))
-                metered.allowed += MEMBER_BYTES + member.size
+                entry = _check_member(member, wanted.pop(member.name, None))
+                metered.allowed += MEMBER_ALLOWANCE_BYTES + member.size
                 if entry.type is EntryType.DIRECTORY:
-                    directory.make(entry.path)
+                    directory.make_directory(entry.path)
                 elif entry.target is not None:
-                    directory.link(entry.path, entry.target)
+                    directory.make_symlink(entry.path, entry.target)
                 else:
-                    _write(tar, member, entry, directory)
+                    _write_entry(tar, member, entry, directory)
                     total += entry.size
-                    progress.tell(told, total, expected)
+                    progress.report(reported, total, expected)
         while metered.read(BLOCK):  # to the end, where gzip's own check sum is
             pass
         if wanted:
-            raise _Refused(f"{next(iter(wanted))!r} and {len(wanted) - 1} more are missing")
+            raise _MemberRefusedError(
+                f"{next(iter(wanted))!r} and {len(wanted) - 1} more are missing"
+            )
         for entry in reversed(tree.entries):
             if entry.type is EntryType.DIRECTORY:
                 directory.set_mode(entry.path, entry.mode)
-        directory.flush(e.path for e in tree.entries if e.type is not EntryType.SYMLINK)
+        directory.flush_files(e.path for e in tree.entries if e.type is not EntryType.SYMLINK)
 
 
 @contextlib.contextmanager
-def _headers() -> Iterator[None]:
+def _map_header_errors() -> Iterator[None]:
     """Around the reading of a header: hostile ones make tarfile fail in ways it does not name."""
     try:
         yield
@@ -226,22 +234,22 @@ def _headers() -> Iterator[None]:
         raise tarfile.ReadError(f"a header cannot be read: {error}"[:500]) from error
 
 
-def _open(stream: _Metered) -> tarfile.TarFile:
-    with _headers():  # the first is read at once
+def _open_tar(stream: _LimitedStream) -> tarfile.TarFile:
+    with _map_header_errors():  # the first is read at once
         return tarfile.open(fileobj=stream, mode="r|", errorlevel=2)  # type: ignore[call-overload, no-any-return]
 
 
-def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
-    with _headers():
+def _read_next_member(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+    with _map_header_errors():
         return tar.next()
 
 
-def _checked(member: tarfile.TarInfo, entry: TreeEntry | None) -> TreeEntry:
+def _check_member(member: tarfile.TarInfo, entry: TreeEntry | None) -> TreeEntry:
     name = member.name
     if entry is None:
-        raise _Refused(f"{name!r} is not in the signed tree, or comes twice")
+        raise _MemberRefusedError(f"{name!r} is not in the signed tree, or comes twice")
     if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
-        raise _Refused(f"{name!r} is not a plain path")
+        raise _MemberRefusedError(f"{name!r} is not a plain path")
     kind = {
         tarfile.REGTYPE: EntryType.FILE,
         tarfile.AREGTYPE: EntryType.FILE,
@@ -249,25 +257,25 @@ def _checked(member: tarfile.TarInfo, entry: TreeEntry | None) -> TreeEntry:
         tarfile.SYMTYPE: EntryType.SYMLINK,
     }.get(member.type)
     if kind is not entry.type or member.issparse():
-        raise _Refused(f"{name!r} is of another type")
+        raise _MemberRefusedError(f"{name!r} is of another type")
     if kind is EntryType.SYMLINK:
         if member.linkname != entry.target:
-            raise _Refused(f"{name!r} leads to {member.linkname!r}")
+            raise _MemberRefusedError(f"{name!r} leads to {member.linkname!r}")
     elif member.mode != entry.mode:
-        raise _Refused(f"{name!r} has mode {member.mode:o}, not {entry.mode:o}")
+        raise _MemberRefusedError(f"{name!r} has mode {member.mode:o}, not {entry.mode:o}")
     if member.size != entry.size:
-        raise _Refused(f"{name!r} has {member.size} bytes, not {entry.size}")
+        raise _MemberRefusedError(f"{name!r} has {member.size} bytes, not {entry.size}")
     return entry
 
 
-def _write(
+def _write_entry(
     tar: tarfile.TarFile, member: tarfile.TarInfo, entry: TreeEntry, directory: DirectoryHandle
 ) -> None:
     source = tar.extractfile(member)
     if source is None:
-        raise _Refused(f"{entry.path!r} has no content")
+        raise _MemberRefusedError(f"{entry.path!r} has no content")
     digest, left = hashlib.sha256(), entry.size
-    with os.fdopen(directory.create(entry.path), "wb") as stream, source:
+    with os.fdopen(directory.create_file(entry.path), "wb") as stream, source:
         while left and (block := source.read(min(BLOCK, left))):
             digest.update(block)
             stream.write(block)
@@ -276,4 +284,4 @@ def _write(
     if left:
         raise tarfile.ReadError(f"{entry.path!r} ends {left} bytes early")
     if digest.hexdigest() != entry.sha256:
-        raise _Refused(f"{entry.path!r} has other content")
+        raise _MemberRefusedError(f"{entry.path!r} has other content")

@@ -13,61 +13,61 @@ from typing import Annotated, Literal
 from packaging.version import Version
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from ncen_updater.common.canonical_json import canonical_json
-from ncen_updater.common.i18n import Text
-from ncen_updater.formats.errors import BadRelease
-from ncen_updater.formats.forward_compat import understood
+from ncen_updater.common.canonical_json import encode_canonical_json
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.formats.errors import ReleaseDocumentError
+from ncen_updater.formats.forward_compat import parse_leniently
 from ncen_updater.formats.manifest import (
     ByteCount,
     Channel,
     Country,
     Manifest,
-    Model,
     ProductName,
+    SignedModel,
     SpecifierText,
     Urgency,
     VersionText,
 )
-from ncen_updater.formats.rollout import MAX_WAVES, Halt, Wave
+from ncen_updater.formats.rollout import MAX_WAVES, ReleaseHalt, RolloutWave
 from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-SMALLEST_CHUNK, MOST_CHUNKS = 4 << 20, 32
+MIN_CHUNK_BYTES, MAX_CHUNKS = 4 << 20, 32
 #: Fields of an offer that officers may sign anew while the release stays what it is.
-STEERING = ("channel", "countries", "waves", "halted", "withdrawn")
+ROLLOUT_FIELDS = ("channel", "countries", "waves", "halted", "withdrawn")
 
 
-def archive_target(product: str, version: str) -> str:
+def get_archive_target_name(product: str, version: str) -> str:
     """Name of the full archive: flat, as a tufup client expects it."""
     return f"{product}-{version}.tar.gz"
 
 
-def release_target(product: str, version: str) -> str:
+def get_release_target_name(product: str, version: str) -> str:
     """Name of the release document."""
     return f"releases/{product}/{version}.json"
 
 
-def tree_target(product: str, version: str) -> str:
+def get_tree_target_name(product: str, version: str) -> str:
     """Name of the compressed tree."""
     return f"trees/{product}/{version}.json.zst"
 
 
-def delta_target(product: str, origin: str, version: str) -> str:
+def get_delta_target_name(product: str, origin: str, version: str) -> str:
     """Name of the delta pack that leads from one release straight to another."""
     return f"deltas/{product}/{origin}--{version}"
 
 
-def sbom_target(product: str, version: str) -> str:
+def get_sbom_target_name(product: str, version: str) -> str:
     """Name of the list of parts (CycloneDX)."""
     return f"sbom/{product}/{version}.cdx.json"
 
 
-def provenance_target(product: str, version: str) -> str:
+def get_provenance_target_name(product: str, version: str) -> str:
     """Name of the builder's statement (in-toto)."""
     return f"provenance/{product}/{version}.intoto.json"
 
 
-class TargetRef(Model):
+class TargetRef(SignedModel):
     """A TUF target that belongs to a release, pinned a second time by its digest."""
 
     target: Annotated[str, StringConstraints(min_length=1, max_length=300)]
@@ -75,7 +75,7 @@ class TargetRef(Model):
     sha256: Sha256
 
 
-class Chunks(Model):
+class ChunkDigests(SignedModel):
     """Digests of the parts of a large file: wrong bytes on the way cost a part and not the file.
 
     Attributes:
@@ -87,13 +87,13 @@ class Chunks(Model):
     sha256: Annotated[tuple[Sha256, ...], Field(max_length=1000)]
 
 
-def chunk_bytes_for(length: int) -> int:
+def compute_chunk_bytes(length: int) -> int:
     """Size of the parts of a file: 4 MiB, doubled until there are at most 32 of them.
 
     So the digests stay below 2.2 kB in the release document, whatever the size of the file.
     """
-    size = SMALLEST_CHUNK
-    while size * MOST_CHUNKS < length:
+    size = MIN_CHUNK_BYTES
+    while size * MAX_CHUNKS < length:
         size *= 2
     return size
 
@@ -123,14 +123,14 @@ class DeltaRef(TargetRef):
     ] = ()
 
 
-class Withdrawal(Model):
+class Withdrawal(SignedModel):
     """A release taken back: why, and what sites that have it should do."""
 
     reason: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
     advice: Annotated[str, StringConstraints(max_length=1000)] = ""
 
 
-class Offer(Model):
+class Offer(SignedModel):
     """What the signed metadata say of one release, enough to choose a path.
 
     Attributes:
@@ -155,8 +155,8 @@ class Offer(Model):
     deltas: Annotated[dict[VersionText, ByteCount], Field(max_length=100)] = Field(
         default_factory=dict
     )
-    waves: Annotated[tuple[Wave, ...], Field(max_length=MAX_WAVES)] = ()
-    halted: Halt | None = None
+    waves: Annotated[tuple[RolloutWave, ...], Field(max_length=MAX_WAVES)] = ()
+    halted: ReleaseHalt | None = None
     withdrawn: Withdrawal | None = None
 
     @property
@@ -164,16 +164,18 @@ class Offer(Model):
         """The version, parsed."""
         return Version(self.version)
 
-    def same_release(self, other: Offer) -> bool:
+    def is_same_release(self, other: Offer) -> bool:
         """Whether both name the same release, whatever was signed since of who may have it."""
-        return self.model_copy(update={name: getattr(other, name) for name in STEERING}) == other
+        return (
+            self.model_copy(update={name: getattr(other, name) for name in ROLLOUT_FIELDS}) == other
+        )
 
-    def download_bytes(self, origin: str | None) -> int:
+    def count_download_bytes(self, origin: str | None) -> int:
         """Bytes of the smallest file that brings it to a site that runs ``origin``, whole."""
         return min(self.archive.length, self.deltas.get(origin or "", self.archive.length))
 
 
-class ReleaseDocument(Model):
+class ReleaseDocument(SignedModel):
     """One release, whole.
 
     Attributes:
@@ -195,22 +197,22 @@ class ReleaseDocument(Model):
     unpacked_bytes: ByteCount
     migrations: dict[str, Sha256] = Field(default_factory=dict)
     deltas: Annotated[tuple[DeltaRef, ...], Field(max_length=100)] = ()
-    archive_chunks: Chunks | None = None
+    archive_chunks: ChunkDigests | None = None
     sbom: TargetRef | None = None
     provenance: TargetRef | None = None
 
     @model_validator(mode="after")
-    def _chunks_cover_the_archive(self) -> ReleaseDocument:
+    def _check_chunk_count(self) -> ReleaseDocument:
         chunks = self.archive_chunks
         if chunks and len(chunks.sha256) != -(-self.archive.length // chunks.size):
             raise ValueError("the digests of the archive's parts do not cover it")
         return self
 
-    def canonical(self) -> bytes:
+    def to_canonical_json(self) -> bytes:
         """Return the signed byte form."""
-        return canonical_json(self.model_dump(mode="json", by_alias=True, exclude_none=True))
+        return encode_canonical_json(self.model_dump(mode="json", by_alias=True, exclude_none=True))
 
-    def offer(self) -> Offer:
+    def to_offer(self) -> Offer:
         """Return the short form for the targets metadata."""
         manifest = self.manifest
         return Offer(
@@ -239,12 +241,12 @@ def parse_release_document(
         lenient: Whether names that are not known are passed over, as sites do.
 
     Raises:
-        BadRelease: If it is too large, not JSON, or breaks the schema.
+        ReleaseDocumentError: If it is too large, not JSON, or breaks the schema.
     """
     if len(content) > MAX_DOCUMENT_BYTES:
-        raise BadRelease(
+        raise ReleaseDocumentError(
             source=source,
-            detail=Text(
+            detail=LazyText(
                 "{content} bytes, over {max_document_bytes}",
                 {"content": len(content), "max_document_bytes": MAX_DOCUMENT_BYTES},
             ),
@@ -252,7 +254,7 @@ def parse_release_document(
     try:
         data = json.loads(content)
         if lenient:
-            return understood(ReleaseDocument, data)
+            return parse_leniently(ReleaseDocument, data)
         return ReleaseDocument.model_validate(data)
     except (ValidationError, ValueError, RecursionError) as error:
-        raise BadRelease(source=source, detail=str(error)[:500]) from error
+        raise ReleaseDocumentError(source=source, detail=str(error)[:500]) from error

@@ -12,19 +12,19 @@ from ncen_updater.common.messages import (
 )
 
 
-class BadManifest(UpdaterError):
+class ManifestError(UpdaterError):
     """A manifest that cannot be used; ``detail`` names each mistake with its place."""
 
     message = BAD_MANIFEST
 
 
-class BadRelease(UpdaterError):
+class ReleaseDocumentError(UpdaterError):
     """A release document that does not have the agreed form."""
 
     message = BAD_RELEASE
 
 
-class BadTree(UpdaterError):
+class TreeError(UpdaterError):
     """A tree that names paths, types or sizes that no release may have."""
 
     message = BAD_TREE
@@ -37,7 +37,7 @@ class TransferError(UpdaterError):
     family = range(3100, 3150)
 
 
-class DownloadDamaged(TransferError):
+class DownloadDamagedError(TransferError):
     """The wrong bytes from every address; what was right of them is kept."""
 
     message = DOWNLOAD_DAMAGED

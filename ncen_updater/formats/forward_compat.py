@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from ncen_updater.formats.manifest import Model
+from ncen_updater.formats.manifest import SignedModel
 
-Place = tuple[int | str, ...]
-Read = TypeVar("Read", bound=Model)
+FieldPath = tuple[int | str, ...]
+Read = TypeVar("Read", bound=SignedModel)
 
 
-def without(data: Mapping[str, Any], places: Iterable[Place]) -> dict[str, Any]:
+def drop_fields(data: Mapping[str, Any], places: Iterable[FieldPath]) -> dict[str, Any]:
     """Return data without what stands at some places, where something does; pure."""
     result = copy.deepcopy(dict(data))
     for *tables, name in places:
@@ -33,7 +33,7 @@ def without(data: Mapping[str, Any], places: Iterable[Place]) -> dict[str, Any]:
     return result
 
 
-def understood(model: type[Read], data: object) -> Read:
+def parse_leniently(model: type[Read], data: object) -> Read:
     """Read a document, passing over names that are not known.
 
     Args:
@@ -50,4 +50,4 @@ def understood(model: type[Read], data: object) -> Read:
         unknown = [item["loc"] for item in found if item["type"] == "extra_forbidden"]
         if not unknown or not isinstance(data, Mapping):
             raise
-        return model.model_validate(without(data, unknown))
+        return model.model_validate(drop_fields(data, unknown))

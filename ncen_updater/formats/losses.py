@@ -19,11 +19,11 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-from ncen_updater.formats.sql import lexemes, names, split
+from ncen_updater.formats.sql import list_lexemes, list_names, split_statements
 
 #: Where a way down parks: a schema on PostgreSQL, the beginning of a table's name on SQLite.
-_PARKED: Final = ("NCEN_KEPT.", "NCEN_KEPT__")
-_OF_EVERYBODY: Final = ("PUBLIC.", "MAIN.")
+_PARKING_PREFIXES: Final = ("NCEN_KEPT.", "NCEN_KEPT__")
+_DEFAULT_SCHEMAS: Final = ("PUBLIC.", "MAIN.")
 _CONSTRAINTS: Final = frozenset({"CHECK", "EXCLUDE", "FOREIGN", "PRIMARY", "UNIQUE"})
 _NO_COLUMNS: Final = _CONSTRAINTS | {"CONSTRAINT", "LIKE"}
 _RANK: Final = {
@@ -31,11 +31,13 @@ _RANK: Final = {
     "NUMERIC": 16, "DECIMAL": 16,
 }  # fmt: skip
 #: With these go, by CASCADE, columns and tables.
-_TAKES: Final = frozenset({"COLLATION", "DOMAIN", "EXTENSION", "FOREIGN", "SERVER", "TYPE"})
+_DEPENDENT_OBJECTS: Final = frozenset(
+    {"COLLATION", "DOMAIN", "EXTENSION", "FOREIGN", "SERVER", "TYPE"}
+)
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
 
 
-class How(StrEnum):
+class LossKind(StrEnum):
     """What a way down does to an object."""
 
     COLUMN = "column"  # drops it
@@ -50,7 +52,7 @@ class How(StrEnum):
 
 
 @dataclass(frozen=True)
-class Loss:
+class DataLoss:
     """One object of which a way down does not keep everything.
 
     Attributes:
@@ -64,29 +66,33 @@ class Loss:
 
     table: str
     column: str | None
-    how: How
+    how: LossKind
     line: int = 0
     own: bool = False
     cascades: bool = False
 
     @property
-    def wide(self) -> bool:
+    def needs_catalog(self) -> bool:
         """Whether more goes than the one object, so that only the catalogue can say what."""
-        return self.cascades or self.how in (How.SCHEMA, How.DEPENDENTS)
+        return self.cascades or self.how in (LossKind.SCHEMA, LossKind.DEPENDENTS)
 
     @property
-    def object(self) -> str:
+    def object_name(self) -> str:
         """The object for a person: ``declarations.country``."""
         return f"{self.table}.{self.column}" if self.column else self.table
 
 
-def declared(name: str) -> Loss:
+def parse_declared_loss(name: str) -> DataLoss:
     """Return the loss that a release declares of ``table`` or ``table.column``."""
     table, _, column = name.rpartition(".")
-    return Loss(table, column, How.DECLARED) if table else Loss(name, None, How.DECLARED)
+    return (
+        DataLoss(table, column, LossKind.DECLARED)
+        if table
+        else DataLoss(name, None, LossKind.DECLARED)
+    )
 
 
-def losses(up: str, down: str, engine: str) -> tuple[Loss, ...]:
+def find_data_loss(up: str, down: str, engine: str) -> tuple[DataLoss, ...]:
     """Say what a way down does not keep, in the order of its statements; empty where it keeps all.
 
     Args:
@@ -94,16 +100,20 @@ def losses(up: str, down: str, engine: str) -> tuple[Loss, ...]:
         down: Text of the ``down`` file.
         engine: ``postgresql`` or ``sqlite``.
     """
-    return tuple(dict.fromkeys(_Reader(_Up(_read(up, engine)), _read(down, engine)).found()))
+    return tuple(
+        dict.fromkeys(
+            _DownMigrationReader(_UpMigration(_read(up, engine)), _read(down, engine)).find_losses()
+        )
+    )
 
 
 def is_plain(sql: str, engine: str) -> bool:
     """Say whether each name in a file means what the reader here takes it for."""
-    return not _unclear(_read(sql, engine), names(sql, engine))
+    return not _is_ambiguous(_read(sql, engine), list_names(sql, engine))
 
 
 @dataclass(frozen=True)
-class _Words:
+class _TokenizedStatement:
     """The tokens of one statement."""
 
     line: int
@@ -116,26 +126,29 @@ class _Words:
         return self.words[place] if place < len(self.words) else ""
 
 
-def _read(sql: str, engine: str) -> list[_Words]:
-    return [_Words(s.line, lexemes(s.text, engine)) for s in split(sql, engine)]
+def _read(sql: str, engine: str) -> list[_TokenizedStatement]:
+    return [
+        _TokenizedStatement(s.line, list_lexemes(s.text, engine))
+        for s in split_statements(sql, engine)
+    ]
 
 
-def _name(words: Sequence[str], place: int) -> tuple[str, int]:
+def _parse_name(words: Sequence[str], place: int) -> tuple[str, int]:
     """Return the name at a place, with its schema but for ``public``, and the place behind it."""
     parts = []
     while place < len(words):
-        parts.append(_plain(words[place]))
+        parts.append(_unquote(words[place]))
         place += 1
         if words[place : place + 1] != ["."]:
             break
         place += 1
     name = ".".join(parts)
-    for schema in _OF_EVERYBODY:
+    for schema in _DEFAULT_SCHEMAS:
         name = name.removeprefix(schema)
     return name, place
 
 
-def _plain(word: str) -> str:
+def _unquote(word: str) -> str:
     return word[1:-1].upper() if len(word) > 2 and word[0] in '"`[' else word
 
 
@@ -145,7 +158,7 @@ def _skip(words: Sequence[str], place: int, *skipped: str) -> int:
     return place
 
 
-def _parts(words: Sequence[str]) -> Iterator[list[str]]:
+def _split_at_commas(words: Sequence[str]) -> Iterator[list[str]]:
     """Cut at the commas outside brackets."""
     depth = 0
     part: list[str] = []
@@ -159,27 +172,27 @@ def _parts(words: Sequence[str]) -> Iterator[list[str]]:
     yield part
 
 
-def _literal(word: str) -> bool:
+def _is_literal(word: str) -> bool:
     return word.startswith("'") or bool(_NUMBER.fullmatch(word))
 
 
-def _actions(statement: _Words) -> tuple[str, list[list[str]]]:
+def _parse_alter_table(statement: _TokenizedStatement) -> tuple[str, list[list[str]]]:
     """The table of an ALTER TABLE, and each of its actions."""
     place = _skip(statement.words, 2, "IF", "EXISTS", "ONLY")
-    table, place = _name(statement.words, place)
+    table, place = _parse_name(statement.words, place)
     place = _skip(statement.words, place, "*")
-    return table, list(_parts(statement.words[place:]))
+    return table, list(_split_at_commas(statement.words[place:]))
 
 
-def _created(statement: _Words) -> tuple[str, int] | None:
+def _parse_created_table(statement: _TokenizedStatement) -> tuple[str, int] | None:
     """The table that a statement creates, and the place behind its name."""
     if not statement.starts("CREATE") or "TABLE" not in statement.words[:4]:
         return None
     place = statement.words.index("TABLE") + 1
-    return _name(statement.words, _skip(statement.words, place, "IF", "NOT", "EXISTS"))
+    return _parse_name(statement.words, _skip(statement.words, place, "IF", "NOT", "EXISTS"))
 
 
-def _columns(statement: _Words, place: int) -> frozenset[str]:
+def _parse_columns(statement: _TokenizedStatement, place: int) -> frozenset[str]:
     """The columns of a CREATE TABLE (...)."""
     if statement.at(place) != "(":
         return frozenset()
@@ -189,12 +202,12 @@ def _columns(statement: _Words, place: int) -> frozenset[str]:
         if not depth:
             break
         inside.append(word)
-    heads = [part[0] for part in _parts(inside[1:]) if part]
-    return frozenset(_plain(head) for head in heads if head not in _NO_COLUMNS)
+    heads = [part[0] for part in _split_at_commas(inside[1:]) if part]
+    return frozenset(_unquote(head) for head in heads if head not in _NO_COLUMNS)
 
 
 @dataclass(frozen=True)
-class _Set:
+class _Assignment:
     """One ``column = value`` of an UPDATE."""
 
     column: str
@@ -214,86 +227,88 @@ class _Update:
     """
 
     table: str
-    sets: list[_Set]
+    sets: list[_Assignment]
     where: list[str]
     called: frozenset[str] = frozenset()
     replaces: bool = False
 
 
-def _update(statement: _Words) -> _Update | None:
+def _update(statement: _TokenizedStatement) -> _Update | None:
     words = statement.words
     if not statement.starts("UPDATE") or "SET" not in words:
         return None
     replaces = statement.starts("UPDATE", "OR", "REPLACE")
-    table, place = _name(words, _skip(words, 3 if statement.starts("UPDATE", "OR") else 1, "ONLY"))
-    called = {_last(table), *words[_skip(words, place, "*", "AS") :][:1]}
-    sets, where = _setting(words[words.index("SET") + 1 :])
+    table, place = _parse_name(
+        words, _skip(words, 3 if statement.starts("UPDATE", "OR") else 1, "ONLY")
+    )
+    called = {_get_last_part(table), *words[_skip(words, place, "*", "AS") :][:1]}
+    sets, where = _parse_assignments(words[words.index("SET") + 1 :])
     return _Update(table, sets, where, frozenset(called), replaces)
 
 
-def _setting(words: Sequence[str]) -> tuple[list[_Set], list[str]]:
+def _parse_assignments(words: Sequence[str]) -> tuple[list[_Assignment], list[str]]:
     """What stands behind the word SET, and what is asked of the rows."""
     depth, ends = 0, len(words)
     where: list[str] = []
     for place, word in enumerate(words):
         depth += (word == "(") - (word == ")")
         # An INSERT of SQLite may say of more than one conflict what to do.
-        if not depth and (word in ("FROM", "RETURNING") or _pair(words, place) == _CONFLICT):
+        if not depth and (word in ("FROM", "RETURNING") or _take_pair(words, place) == _CONFLICT):
             ends = min(ends, place)
         if not depth and word == "WHERE":
             ends = min(ends, place)
             where = list(words[place + 1 :])
             break
     sets = []
-    for part in _parts(words[:ends]):
+    for part in _split_at_commas(words[:ends]):
         if "=" not in part:
             continue
         left, right = part[: part.index("=")], part[part.index("=") + 1 :]
-        names = [_plain(word) for word in left if word not in "(),"]
-        sets += [_Set(name, right if len(names) == 1 else []) for name in names]
+        names = [_unquote(word) for word in left if word not in "(),"]
+        sets += [_Assignment(name, right if len(names) == 1 else []) for name in names]
     return sets, where
 
 
 _CONFLICT: Final = ("ON", "CONFLICT")
 
 
-def _pair(words: Sequence[str], place: int) -> tuple[str, ...]:
+def _take_pair(words: Sequence[str], place: int) -> tuple[str, ...]:
     return tuple(words[place : place + 2])
 
 
-def _on_conflict(statement: _Words) -> Iterator[_Update]:
+def _on_conflict(statement: _TokenizedStatement) -> Iterator[_Update]:
     """What an INSERT writes into rows that were there before it."""
     words = statement.words
-    table, place = _inserted(words)
-    called = {_last(table)}
+    table, place = _parse_inserted_table(words)
+    called = {_get_last_part(table)}
     if words[place : place + 1] == ["AS"]:
         called |= {words[place + 1]}
     for place in range(len(words) - 2):
         if words[place : place + 3] == ["DO", "UPDATE", "SET"]:
-            sets, where = _setting(words[place + 3 :])
+            sets, where = _parse_assignments(words[place + 3 :])
             yield _Update(table, sets, where, frozenset(called))
 
 
-def _inserted(words: Sequence[str]) -> tuple[str, int]:
+def _parse_inserted_table(words: Sequence[str]) -> tuple[str, int]:
     """The table into which an INSERT or REPLACE puts rows, and the place behind its name."""
-    return _name(words, words.index("INTO") + 1) if "INTO" in words[:4] else ("", len(words))
+    return _parse_name(words, words.index("INTO") + 1) if "INTO" in words[:4] else ("", len(words))
 
 
-def _merged(statement: _Words) -> tuple[str, bool, list[_Set]]:
+def _parse_merge(statement: _TokenizedStatement) -> tuple[str, bool, list[_Assignment]]:
     """The table of a MERGE, whether it deletes rows of it, and what it writes into them."""
     words = statement.words
-    table, _ = _name(words, _skip(words, 1, "INTO", "ONLY"))
-    sets: list[_Set] = []
+    table, _ = _parse_name(words, _skip(words, 1, "INTO", "ONLY"))
+    sets: list[_Assignment] = []
     actions = [place + 1 for place, word in enumerate(words) if word == "THEN"]
     for place in actions:
-        if _pair(words, place) == ("UPDATE", "SET"):
+        if _take_pair(words, place) == ("UPDATE", "SET"):
             depth, ends = 0, len(words)
             for number in range(place, len(words)):
                 depth += (words[number] in ("(", "CASE")) - (words[number] in (")", "END"))
                 if not depth and words[number] in ("WHEN", "RETURNING"):
                     ends = number
                     break
-            sets += _setting(words[place + 2 : ends])[0]
+            sets += _parse_assignments(words[place + 2 : ends])[0]
     return table, any(words[place : place + 1] == ["DELETE"] for place in actions), sets
 
 
@@ -306,25 +321,25 @@ _ACTS: Final = frozenset(
 )  # fmt: skip
 
 
-def _acts(statement: _Words) -> list[_Words]:
+def _split_row_changes(statement: _TokenizedStatement) -> list[_TokenizedStatement]:
     """Cut what changes rows out of a statement: parts of a WITH, what is explained or copied."""
     words = statement.words
     # What a trigger, a rule or a function does is not done now.
-    if words[:1] == ["CREATE"] and _created(statement) is None:
+    if words[:1] == ["CREATE"] and _parse_created_table(statement) is None:
         return [statement]
     found = []
     sets = len(words) - words[::-1].index("SET") if "SET" in words else 0
     for place, word in enumerate(words):
         before = words[place - 1] if place else "("
         begins = before in ("(", ")", "AS") or words[0] == "EXPLAIN"
-        act = _pair(words, place) in _ACTS or (word == "UPDATE" and place < sets)
+        act = _take_pair(words, place) in _ACTS or (word == "UPDATE" and place < sets)
         if begins and (act or (word == "SELECT" and words[0] == "WITH" and before == ")")):
-            found.append(_Words(statement.line, _within(words, place)))
+            found.append(_TokenizedStatement(statement.line, _take_to_bracket_end(words, place)))
     whole = not found or words[0] not in ("COPY", "EXPLAIN", "PREPARE", "WITH", found[0].words[0])
     return [statement, *found] if whole else found
 
 
-def _within(words: Sequence[str], place: int) -> list[str]:
+def _take_to_bracket_end(words: Sequence[str], place: int) -> list[str]:
     """The words from a place to the end of the brackets around it."""
     depth = 0
     for number in range(place, len(words)):
@@ -334,7 +349,7 @@ def _within(words: Sequence[str], place: int) -> list[str]:
     return list(words[place:])
 
 
-def _named_parts(statement: _Words) -> dict[str, list[str]]:
+def _parse_with_parts(statement: _TokenizedStatement) -> dict[str, list[str]]:
     """The parts of a WITH by their names."""
     words = statement.words
     found: dict[str, list[str]] = {}
@@ -347,29 +362,29 @@ def _named_parts(statement: _Words) -> dict[str, list[str]]:
         name = before - 1
         while words[name] == ")" or (")" in words[name:before] and words[name + 1] != "("):
             name -= 1  # over the names of its columns
-        found[_plain(words[name])] = _within(words, place + 1)
+        found[_unquote(words[name])] = _take_to_bracket_end(words, place + 1)
     return found
 
 
 def _read_from(words: Sequence[str], parts: dict[str, list[str]]) -> tuple[set[str], set[str]]:
     """The tables that are read there, and all words of it, through the parts that it reads."""
-    todo, sources, said = [list(words)], set[str](), set[str]()
+    todo, sources, value = [list(words)], set[str](), set[str]()
     rest = dict(parts)
     while todo:
         part = todo.pop()
-        said |= {_plain(word) for word in part}
+        value |= {_unquote(word) for word in part}
         for place, word in enumerate(part):
             if word not in ("FROM", "TABLE"):
                 continue
-            name, _ = _name(part, _skip(part, place + 1, "ONLY", "IF", "NOT", "EXISTS"))
-            if name.startswith(_PARKED):
+            name, _ = _parse_name(part, _skip(part, place + 1, "ONLY", "IF", "NOT", "EXISTS"))
+            if name.startswith(_PARKING_PREFIXES):
                 continue
-            name = _last(name)
+            name = _get_last_part(name)
             if name in parts:
                 todo += [rest.pop(name)] if name in rest else []
             else:
                 sources.add(name)
-    return sources, said
+    return sources, value
 
 
 def _is_equal(where: Sequence[str], column: str) -> str | None:
@@ -378,10 +393,10 @@ def _is_equal(where: Sequence[str], column: str) -> str | None:
 
 
 @dataclass
-class _Up:
+class _UpMigration:
     """What an ``up`` file makes, as far as a way down has to know it."""
 
-    statements: list[_Words]
+    statements: list[_TokenizedStatement]
     added: dict[str, set[str]] = field(default_factory=dict)
     made: dict[str, frozenset[str]] = field(default_factory=dict)
     generated: set[tuple[str, str]] = field(default_factory=set)
@@ -392,52 +407,56 @@ class _Up:
 
     def __post_init__(self) -> None:
         for statement in self.statements:
-            created, update = _created(statement), _update(statement)
+            created, update = _parse_created_table(statement), _update(statement)
             if created is not None:
-                self.made[created[0]] = _columns(statement, created[1])
+                self.made[created[0]] = _parse_columns(statement, created[1])
             elif update is not None:
                 for item in update.sets:
                     if pair := _exchange(item, update.where):
                         self.exchanges.add((update.table, item.column, *pair))
             elif statement.starts("ALTER", "TABLE"):
-                self._altered(statement)
+                self._note_alter_table(statement)
             elif statement.starts("DROP", "TABLE"):
                 place = _skip(statement.words, 2, "IF", "EXISTS")
-                self.dropped |= {_name(part, 0)[0] for part in _parts(statement.words[place:])}
+                self.dropped |= {
+                    _parse_name(part, 0)[0] for part in _split_at_commas(statement.words[place:])
+                }
             elif statement.starts("INSERT", "INTO") and "VALUES" in statement.words:
-                table, _ = _name(statement.words, 2)
-                said = {word for word in statement.words if _literal(word)}
-                self.seeded.setdefault(table, set()).update(said)
+                table, _ = _parse_name(statement.words, 2)
+                names = {word for word in statement.words if _is_literal(word)}
+                self.seeded.setdefault(table, set()).update(names)
 
-    def _altered(self, statement: _Words) -> None:
-        table, actions = _actions(statement)
+    def _note_alter_table(self, statement: _TokenizedStatement) -> None:
+        table, actions = _parse_alter_table(statement)
         for action in actions:
             if action[:2] == ["RENAME", "TO"]:
-                new, _ = _name(action, 2)
+                new, _ = _parse_name(action, 2)
                 self.added.setdefault(new, set()).update(self.made.get(table, frozenset()))
             elif action[:1] == ["ADD"]:
-                column = _added(action)
+                column = _parse_added_column(action)
                 if column is not None:
                     self.added.setdefault(table, set()).add(column)
-                    if ("GENERATED" in action and "IDENTITY" not in action) or _computed(action):
+                    if ("GENERATED" in action and "IDENTITY" not in action) or _is_computed_column(
+                        action
+                    ):
                         self.generated.add((table, column))
-            elif retyped := _retyped(action):
+            elif retyped := _parse_type_change(action):
                 self.types[table, retyped[0]] = retyped[1]
 
 
-def _added(action: Sequence[str]) -> str | None:
+def _parse_added_column(action: Sequence[str]) -> str | None:
     if action[1:2] and action[1] in _NO_COLUMNS:
         return None
     place = _skip(action, 1, "COLUMN", "IF", "NOT", "EXISTS")
-    return _plain(action[place]) if place < len(action) else None
+    return _unquote(action[place]) if place < len(action) else None
 
 
-def _computed(action: Sequence[str]) -> bool:
+def _is_computed_column(action: Sequence[str]) -> bool:
     """SQLite's short form: ``AS (...)``."""
     return any(pair == ("AS", "(") for pair in itertools.pairwise(action))
 
 
-def _retyped(action: Sequence[str]) -> tuple[str, list[str], bool] | None:
+def _parse_type_change(action: Sequence[str]) -> tuple[str, list[str], bool] | None:
     """The column, its new type, and whether its values are put into that as they are."""
     if action[:1] != ["ALTER"]:
         return None
@@ -451,7 +470,7 @@ def _retyped(action: Sequence[str]) -> tuple[str, list[str], bool] | None:
         kind = kind[: kind.index(word)] if word in kind else kind
     column = action[place]
     cast = [column, ":", ":", *kind], ["CAST", "(", column, "AS", *kind, ")"]
-    return _plain(column), kind, reckoned in ([], [column], *cast)
+    return _unquote(column), kind, reckoned in ([], [column], *cast)
 
 
 def _holds_all(new: Sequence[str], old: Sequence[str] | None) -> bool:
@@ -471,10 +490,10 @@ def _holds_all(new: Sequence[str], old: Sequence[str] | None) -> bool:
     return list(new) == list(old)
 
 
-class _Reader:
+class _DownMigrationReader:
     """Reads a ``down`` file from its first statement to its last."""
 
-    def __init__(self, up: _Up, down: list[_Words]) -> None:
+    def __init__(self, up: _UpMigration, down: list[_TokenizedStatement]) -> None:
         self._up, self._down = up, down
         self._parks = 0
         self._said: defaultdict[str, set[int]] = defaultdict(set)  # by word, what parks name it
@@ -483,8 +502,12 @@ class _Reader:
         self._renames: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
         for number, statement in enumerate(down):
             if statement.starts("ALTER", "TABLE") and "RENAME" in statement.words:
-                old, actions = _actions(statement)
-                new = (_name(action, 2)[0] for action in actions if action[:2] == ["RENAME", "TO"])
+                old, actions = _parse_alter_table(statement)
+                new = (
+                    _parse_name(action, 2)[0]
+                    for action in actions
+                    if action[:2] == ["RENAME", "TO"]
+                )
                 for name in new:
                     self._renames[name].append((number, old))
         self._made: dict[str, frozenset[str]] = {}
@@ -494,246 +517,270 @@ class _Reader:
         self._touched: set[str] = set()
         self._filled: set[tuple[str, str]] = set()
 
-    def found(self) -> Iterator[Loss]:
+    def find_losses(self) -> Iterator[DataLoss]:
         for number, statement in enumerate(self._down):
-            yield from self._of(number, statement)
+            yield from self._find_in_statement(number, statement)
 
-    def _of(self, number: int, statement: _Words) -> Iterator[Loss]:
-        parts, acts = _named_parts(statement), _acts(statement)
+    def _find_in_statement(self, number: int, statement: _TokenizedStatement) -> Iterator[DataLoss]:
+        parts, acts = _parse_with_parts(statement), _split_row_changes(statement)
         # All parts of one statement see what stood there before it.
         rest = [act for act in acts if not self._is_parking(act, parts)]
         for act in rest:
-            yield from self._act(number, act)
+            yield from self._find_in_row_change(number, act)
 
-    def _act(self, number: int, statement: _Words) -> Iterator[Loss]:
+    def _find_in_row_change(
+        self, number: int, statement: _TokenizedStatement
+    ) -> Iterator[DataLoss]:
         words = statement.words
         if words[:1] == ["CREATE"]:
-            yield from self._creates(statement)
+            yield from self._find_in_create(statement)
         elif words[:1] == ["ALTER"]:
-            yield from self._alters(statement)
+            yield from self._find_in_alter(statement)
         elif words[:1] == ["DROP"]:
-            yield from self._removed(number, statement)
+            yield from self._find_in_drop(number, statement)
         elif words[:1] == ["TRUNCATE"]:
-            yield from self._truncated(statement)
+            yield from self._find_in_truncate(statement)
         elif words[:2] == ["DELETE", "FROM"]:
-            yield from self._deleted(statement, *_name(words, _skip(words, 2, "ONLY")))
+            yield from self._find_in_delete(statement, *_parse_name(words, _skip(words, 2, "ONLY")))
         elif words[:1] == ["MERGE"]:
-            table, deletes, sets = _merged(statement)
-            yield from self._deleted(statement, table) if deletes else ()
-            yield from self._updated(statement, _Update(table, sets, []))
+            table, deletes, sets = _parse_merge(statement)
+            yield from self._find_in_delete(statement, table) if deletes else ()
+            yield from self._find_in_update(statement, _Update(table, sets, []))
         elif words[:1] in (["INSERT"], ["REPLACE"]):
             if "REPLACE" in words[:3]:
-                yield from self._deleted(statement, _inserted(words)[0])
+                yield from self._find_in_delete(statement, _parse_inserted_table(words)[0])
             for update in _on_conflict(statement):
-                yield from self._updated(statement, update)
+                yield from self._find_in_update(statement, update)
         elif (written := _update(statement)) is not None:
-            yield from self._deleted(statement, written.table) if written.replaces else ()
-            yield from self._updated(statement, written)
+            yield from self._find_in_delete(statement, written.table) if written.replaces else ()
+            yield from self._find_in_update(statement, written)
 
-    def _creates(self, statement: _Words) -> Iterator[Loss]:
+    def _find_in_create(self, statement: _TokenizedStatement) -> Iterator[DataLoss]:
         words = statement.words
-        if (created := _created(statement)) is not None:
+        if (created := _parse_created_table(statement)) is not None:
             # With IF NOT EXISTS it may have been there.
             if "EXISTS" not in words[:7] or created[0] in self._up.dropped:
-                self._made[created[0]] = _columns(statement, created[1])
+                self._made[created[0]] = _parse_columns(statement, created[1])
         elif statement.starts("CREATE", "UNIQUE", "INDEX") and "ON" in words:
             place = _skip(words, words.index("ON") + 1, "ONLY")
-            yield from self._ruled(_name(words, place)[0], statement.line)
+            yield from self._find_in_constraint(_parse_name(words, place)[0], statement.line)
 
-    def _alters(self, statement: _Words) -> Iterator[Loss]:
+    def _find_in_alter(self, statement: _TokenizedStatement) -> Iterator[DataLoss]:
         if statement.starts("ALTER", "TABLE"):
-            yield from self._altered(statement)
+            yield from self._find_in_alter_table(statement)
         elif statement.starts("ALTER", "TYPE") and "ATTRIBUTE" in statement.words:
-            name, place = _name(statement.words, 2)
-            yield from [self._wide(name, statement.line)] if statement.at(place) != "ADD" else []
+            name, place = _parse_name(statement.words, 2)
+            yield from (
+                [self._make_wide_loss(name, statement.line)] if statement.at(place) != "ADD" else []
+            )
 
-    def _removed(self, number: int, statement: _Words) -> Iterator[Loss]:
+    def _find_in_drop(self, number: int, statement: _TokenizedStatement) -> Iterator[DataLoss]:
         words = statement.words
         what = words[1:3] if statement.starts("DROP", "OWNED") else words[1:2]
         listed = words[_skip(words, 1 + len(what), "IF", "EXISTS") :]
         if what == ["TABLE"]:
-            yield from self._dropped(number, statement)
+            yield from self._find_in_dropped_table(number, statement)
         elif what == ["SCHEMA"]:
-            for name in (_name(part, 0)[0] for part in _parts(listed)):
-                if f"{name}." in _PARKED:
-                    yield from self._thrown_away(None, statement.line)
-                elif not self._parked(name):
-                    yield Loss(name.lower(), None, How.SCHEMA, statement.line)
-        elif what == ["OWNED", "BY"] or (what and what[0] in _TAKES and "CASCADE" in words):
-            for part in _parts(listed):
-                yield self._wide(_name(part, 0)[0], statement.line)
+            for name in (_parse_name(part, 0)[0] for part in _split_at_commas(listed)):
+                if f"{name}." in _PARKING_PREFIXES:
+                    yield from self._find_discarded_parking(None, statement.line)
+                elif not self._is_parked(name):
+                    yield DataLoss(name.lower(), None, LossKind.SCHEMA, statement.line)
+        elif what == ["OWNED", "BY"] or (
+            what and what[0] in _DEPENDENT_OBJECTS and "CASCADE" in words
+        ):
+            for part in _split_at_commas(listed):
+                yield self._make_wide_loss(_parse_name(part, 0)[0], statement.line)
 
-    def _truncated(self, statement: _Words) -> Iterator[Loss]:
+    def _find_in_truncate(self, statement: _TokenizedStatement) -> Iterator[DataLoss]:
         words = statement.words
-        for part in _parts(words[_skip(words, 1, "TABLE") :]):
-            table, _ = _name(part, _skip(part, 0, "ONLY"))
+        for part in _split_at_commas(words[_skip(words, 1, "TABLE") :]):
+            table, _ = _parse_name(part, _skip(part, 0, "ONLY"))
             if "CASCADE" in words and table not in self._made:
                 self._touched.add(table)
-                yield replace(self._loss(table, None, How.ROWS, statement.line), cascades=True)
+                yield replace(
+                    self._make_loss(table, None, LossKind.ROWS, statement.line), cascades=True
+                )
                 continue
-            if table.startswith(_PARKED):
-                yield from self._thrown_away(table, statement.line)
-            yield from self._deleted(statement, table)
+            if table.startswith(_PARKING_PREFIXES):
+                yield from self._find_discarded_parking(table, statement.line)
+            yield from self._find_in_delete(statement, table)
 
-    def _wide(self, name: str, line: int) -> Loss:
-        return Loss(name.lower(), None, How.DEPENDENTS, line)
+    def _make_wide_loss(self, name: str, line: int) -> DataLoss:
+        return DataLoss(name.lower(), None, LossKind.DEPENDENTS, line)
 
     # ---- what is kept ----------------------------------------------------------------------------
 
-    def _is_parking(self, statement: _Words, parts: dict[str, list[str]]) -> bool:
+    def _is_parking(self, statement: _TokenizedStatement, parts: dict[str, list[str]]) -> bool:
         """Whether a statement fills what is parked; what it names is kept from here on."""
         words = statement.words
         table = ""
-        if created := _created(statement):
+        if created := _parse_created_table(statement):
             table = created[0]
         elif statement.starts("INSERT") or statement.starts("REPLACE"):
-            table = _inserted(words)[0]
+            table = _parse_inserted_table(words)[0]
         elif statement.starts("SELECT") and "INTO" in words:
             place = _skip(words, words.index("INTO") + 1, "TABLE", "UNLOGGED")
-            table, _ = _name(words, place)
+            table, _ = _parse_name(words, place)
         elif update := _update(statement):
-            return update.table.startswith(_PARKED)
-        if not table.startswith(_PARKED):
+            return update.table.startswith(_PARKING_PREFIXES)
+        if not table.startswith(_PARKING_PREFIXES):
             return False
-        sources, said = _read_from(words, parts)
+        sources, value = _read_from(words, parts)
         self._parks += 1
-        for word in said:
+        for word in value:
             self._said[word].add(self._parks)
         self._sources |= sources
         self._waiting[table] |= sources or {table}
         return True
 
-    def _parked(self, table: str, column: str | None = None) -> bool:
+    def _is_parked(self, table: str, column: str | None = None) -> bool:
         name = table.rpartition(".")[2]
-        if table.startswith(_PARKED) or column is None:
+        if table.startswith(_PARKING_PREFIXES) or column is None:
             # Of a table its rows have to be read; a value may come by a join, or a question inside.
-            return table.startswith(_PARKED) or name in self._sources
-        said = self._said.get(name, set())
-        return not all(said.isdisjoint(self._said.get(word, ())) for word in ("*", column))
+            return table.startswith(_PARKING_PREFIXES) or name in self._sources
+        value = self._said.get(name, set())
+        return not all(value.isdisjoint(self._said.get(word, ())) for word in ("*", column))
 
     # ---- what is taken ---------------------------------------------------------------------------
 
-    def _altered(self, statement: _Words) -> Iterator[Loss]:
-        table, actions = _actions(statement)
+    def _find_in_alter_table(self, statement: _TokenizedStatement) -> Iterator[DataLoss]:
+        table, actions = _parse_alter_table(statement)
         for action in actions:
             if action[:1] == ["DROP"]:
                 place = _skip(action, 1, "COLUMN", "IF", "EXISTS")
                 if action[1:2] != ["CONSTRAINT"] and place < len(action):
-                    yield from self._column(table, _plain(action[place]), statement.line)
+                    yield from self._find_in_dropped_column(
+                        table, _unquote(action[place]), statement.line
+                    )
             elif action[:1] == ["ADD"]:
-                yield from self._added_in(table, action, statement.line)
-            elif retyped := _retyped(action):
+                yield from self._find_in_added_constraint(table, action, statement.line)
+            elif retyped := _parse_type_change(action):
                 column, kind, same = retyped
                 holds = same and _holds_all(kind, self._up.types.get((table, column)))
-                if not holds and not self._parked(table, column):
-                    yield self._loss(table, column, How.NARROWER, statement.line)
+                if not holds and not self._is_parked(table, column):
+                    yield self._make_loss(table, column, LossKind.NARROWER, statement.line)
             elif action[:1] == ["ALTER"] and action[-3:] == ["SET", "NOT", "NULL"]:
-                column = _plain(action[_skip(action, 1, "COLUMN")])
+                column = _unquote(action[_skip(action, 1, "COLUMN")])
                 if (table, column) not in self._filled:
-                    yield self._loss(table, column, How.REFUSES, statement.line)
+                    yield self._make_loss(table, column, LossKind.REFUSES, statement.line)
             elif action[:2] == ["VALIDATE", "CONSTRAINT"]:
-                yield from self._ruled(table, statement.line)
+                yield from self._find_in_constraint(table, statement.line)
             elif action[:1] == ["RENAME"]:
-                self._renamed(table, action)
+                self._note_rename(table, action)
 
-    def _renamed(self, table: str, action: Sequence[str]) -> None:
+    def _note_rename(self, table: str, action: Sequence[str]) -> None:
         if action[1:2] == ["TO"]:
-            new, _ = _name(action, 2)
+            new, _ = _parse_name(action, 2)
             if table in self._made:
                 self._made[new] = self._made.pop(table)
             self._tables[new] = self._tables.pop(table, table)
             return
         place = _skip(action, 1, "COLUMN")
         if action[place + 1 : place + 2] == ["TO"]:
-            old, new = (_plain(word) for word in (action[place], action[place + 2]))
+            old, new = (_unquote(word) for word in (action[place], action[place + 2]))
             self._columns[table, new] = self._columns.pop((table, old), old)
 
-    def _loss(self, table: str, column: str | None, how: How, line: int, own: bool = False) -> Loss:
+    def _make_loss(
+        self, table: str, column: str | None, how: LossKind, line: int, own: bool = False
+    ) -> DataLoss:
         """Name an object as it is called before the way down."""
         if column is not None:
             column = self._columns.get((table, column), column).lower()
-        return Loss(self._tables.get(table, table).lower(), column, how, line, own)
+        return DataLoss(self._tables.get(table, table).lower(), column, how, line, own)
 
-    def _added_in(self, table: str, action: Sequence[str], line: int) -> Iterator[Loss]:
-        column = _added(action)
+    def _find_in_added_constraint(
+        self, table: str, action: Sequence[str], line: int
+    ) -> Iterator[DataLoss]:
+        column = _parse_added_column(action)
         if column is not None:
             self._added.add((table, column))
             return
         if _CONSTRAINTS.intersection(action) and "VALID" not in action:
-            yield from self._ruled(table, line)
+            yield from self._find_in_constraint(table, line)
 
-    def _ruled(self, table: str, line: int) -> Iterator[Loss]:
+    def _find_in_constraint(self, table: str, line: int) -> Iterator[DataLoss]:
         if table not in self._touched and table not in self._made:
-            yield self._loss(table, None, How.REFUSES, line)
+            yield self._make_loss(table, None, LossKind.REFUSES, line)
 
-    def _column(self, table: str, column: str, line: int) -> Iterator[Loss]:
+    def _find_in_dropped_column(self, table: str, column: str, line: int) -> Iterator[DataLoss]:
         known = (table, column)
-        kept = known in self._up.generated or known in self._added or table in self._made
+        retained = known in self._up.generated or known in self._added or table in self._made
         names = {column, self._columns.get((table, column), column)}
-        if not kept and not any(self._parked(table, name) for name in names):
-            yield self._loss(table, column, How.COLUMN, line)
+        if not retained and not any(self._is_parked(table, name) for name in names):
+            yield self._make_loss(table, column, LossKind.COLUMN, line)
 
-    def _dropped(self, number: int, statement: _Words) -> Iterator[Loss]:
+    def _find_in_dropped_table(
+        self, number: int, statement: _TokenizedStatement
+    ) -> Iterator[DataLoss]:
         place = _skip(statement.words, 2, "IF", "EXISTS")
-        for part in _parts(statement.words[place:]):
-            table, _ = _name(part, 0)
-            if table.startswith(_PARKED):
-                yield from self._thrown_away(table, statement.line)
+        for part in _split_at_commas(statement.words[place:]):
+            table, _ = _parse_name(part, 0)
+            if table.startswith(_PARKING_PREFIXES):
+                yield from self._find_discarded_parking(table, statement.line)
                 continue
             before = self._tables.get(table, table)
-            rebuilt = self._made.get(before) if before != table else self._rebuilt(number, table)
+            rebuilt = (
+                self._made.get(before)
+                if before != table
+                else self._find_rebuilt_columns(number, table)
+            )
             if rebuilt is not None:
                 for column in sorted(self._up.added.get(before, set()) - rebuilt):
                     if (before, column) not in self._up.generated and not any(
-                        self._parked(name, column) for name in (table, before)
+                        self._is_parked(name, column) for name in (table, before)
                     ):
-                        yield self._loss(table, column, How.COLUMN, statement.line)
-            elif table not in self._made and not self._parked(table):
+                        yield self._make_loss(table, column, LossKind.COLUMN, statement.line)
+            elif table not in self._made and not self._is_parked(table):
                 own = table in self._up.seeded
-                yield self._loss(table, None, How.TABLE, statement.line, own)
+                yield self._make_loss(table, None, LossKind.TABLE, statement.line, own)
 
-    def _thrown_away(self, table: str | None, line: int) -> Iterator[Loss]:
+    def _find_discarded_parking(self, table: str | None, line: int) -> Iterator[DataLoss]:
         """What is parked and then emptied or dropped is not kept."""
         for name in [table] if table is not None else list(self._waiting):
             for source in sorted(self._waiting.pop(name, ())):
-                yield Loss(source.lower(), None, How.ROWS, line)
+                yield DataLoss(source.lower(), None, LossKind.ROWS, line)
 
-    def _rebuilt(self, number: int, table: str) -> frozenset[str] | None:
+    def _find_rebuilt_columns(self, number: int, table: str) -> frozenset[str] | None:
         """The columns of the table that takes the place of a dropped one, if one does."""
         renames = self._renames.get(table, [])
         after = bisect_left(renames, (number + 1, ""))
         return self._made.get(renames[after][1]) if after < len(renames) else None
 
-    def _deleted(self, statement: _Words, table: str, place: int | None = None) -> Iterator[Loss]:
+    def _find_in_delete(
+        self, statement: _TokenizedStatement, table: str, place: int | None = None
+    ) -> Iterator[DataLoss]:
         self._touched.add(table)
-        if table.startswith(_PARKED) and statement.starts("DELETE"):
-            yield from self._thrown_away(table, statement.line)
-        if table in self._made or self._parked(table):
+        if table.startswith(_PARKING_PREFIXES) and statement.starts("DELETE"):
+            yield from self._find_discarded_parking(table, statement.line)
+        if table in self._made or self._is_parked(table):
             return
         where = statement.words[place:] if place is not None else []
-        if _of_its_own(where, self._up.seeded.get(table, set())):
+        if _selects_own_rows(where, self._up.seeded.get(table, set())):
             return  # the rows that the way up put there
-        yield self._loss(table, None, How.ROWS, statement.line)
+        yield self._make_loss(table, None, LossKind.ROWS, statement.line)
 
-    def _updated(self, statement: _Words, update: _Update) -> Iterator[Loss]:
+    def _find_in_update(
+        self, statement: _TokenizedStatement, update: _Update
+    ) -> Iterator[DataLoss]:
         self._touched.add(update.table)
         for item in update.sets:
             self._filled.add((update.table, item.column))
-            if not self._overwrites(update, item):
+            if not self._is_overwriting(update, item):
                 continue
-            yield self._loss(update.table, item.column, How.VALUES, statement.line)
+            yield self._make_loss(update.table, item.column, LossKind.VALUES, statement.line)
 
-    def _overwrites(self, update: _Update, item: _Set) -> bool:
+    def _is_overwriting(self, update: _Update, item: _Assignment) -> bool:
         table, column, where = update.table, item.column, update.where
-        if table in self._made or (table, column) in self._added or self._parked(table, column):
+        if table in self._made or (table, column) in self._added or self._is_parked(table, column):
             return False
-        if _asks_for_empty(update, column):
+        if _selects_empty_only(update, column):
             return False  # it fills what is empty
         written, before = _exchange(item, where) or (None, None)
         return (table, column, before, written) not in self._up.exchanges
 
 
-def _asks_for_empty(update: _Update, column: str) -> bool:
+def _selects_empty_only(update: _Update, column: str) -> bool:
     """Whether only rows are written to in which nothing stands in a column."""
     depth = 0
     parts: list[list[str]] = [[]]
@@ -749,53 +796,53 @@ def _asks_for_empty(update: _Update, column: str) -> bool:
     return any(part in (empty, *([name, ".", *empty] for name in update.called)) for part in parts)
 
 
-def _of_its_own(where: Sequence[str], seeded: set[str]) -> bool:
+def _selects_own_rows(where: Sequence[str], seeded: set[str]) -> bool:
     """Whether a condition names rows one by one, and only by values that a release put there."""
     if "RETURNING" in where:
         where = where[: where.index("RETURNING")]
-    said = {word for word in where if _literal(word)}
-    plain = where[:1] == ["WHERE"] and not _ASKS.intersection(where)
+    names = {word for word in where if _is_literal(word)}
+    plain = where[:1] == ["WHERE"] and not _COMPLEX_CONDITION_WORDS.intersection(where)
     for word, after in itertools.pairwise(where):
         plain = plain and (after != "(" or word in ("IN", "(", "WHERE", "AND"))
     others = {word for word in where if not word[0].isalnum() and word[0] not in "_'\"`["}
-    return plain and bool(said) and said <= seeded and others <= set("=(),.")
+    return plain and bool(names) and names <= seeded and others <= set("=(),.")
 
 
-def _exchange(item: _Set, where: Sequence[str]) -> tuple[str, str] | None:
+def _exchange(item: _Assignment, where: Sequence[str]) -> tuple[str, str] | None:
     """The literal that an UPDATE writes, and the one in its place before; '' twice for all rows.
 
     One takes back what another does where both write into all rows, so that the value is the
     release's own, or where they exchange two values.
     """
-    if len(item.value) != 1 or not _literal(item.value[0]):
+    if len(item.value) != 1 or not _is_literal(item.value[0]):
         return None
     there = _is_equal(where, item.column) if where else ""
     return None if there is None else (item.value[0] if where else "", there)
 
 
 #: Words of conditions that may hold of rows that they do not name.
-_ASKS: Final = frozenset(
+_COMPLEX_CONDITION_WORDS: Final = frozenset(
     {
         "ALL", "ANY", "BETWEEN", "CASE", "GLOB", "ILIKE", "IS", "LIKE", "MATCH", "NOT", "OR",
         "REGEXP", "SELECT", "SIMILAR", "SOME",
     }
 )  # fmt: skip
 #: With one of these in a file, a name may mean another table than it says, or one fill another.
-_OBSCURE: Final = frozenset(
+_UNREADABLE_WORDS: Final = frozenset(
     {
         "ATTACH", "CALL", "DO", "EXECUTE", "INHERIT", "INHERITS", "LOAD", "PARTITION", "RESET",
         "RULE", "SEARCH_PATH", "SET_CONFIG", "TRIGGER",
     }
 )  # fmt: skip
 #: Likewise: a table that goes elsewhere leaves its name to another; ``public`` may not be first.
-_OBSCURE_PAIRS: Final = frozenset(
+_UNREADABLE_PAIRS: Final = frozenset(
     {
         ("RENAME", "TO"), ("SET", "SCHEMA"), ("DROP", "SCHEMA"), ("DROP", "OWNED"), ("U", "&"),
         ("PUBLIC", "."), ("MAIN", "."),
     }
 )  # fmt: skip
 #: By these the reader here finds its way: in quotes they are names of columns.
-_SIGNPOSTS: Final = frozenset(
+_NAME_PRECEDING_WORDS: Final = frozenset(
     {
         "ADD", "ALTER", "AND", "AS", "COLUMN", "CREATE", "DELETE", "DROP", "EXISTS", "FROM", "IF",
         "IN", "INSERT", "INTO", "IS", "JOIN", "NOT", "NULL", "ON", "ONLY", "OR", "REFERENCES",
@@ -806,20 +853,20 @@ _SIGNPOSTS: Final = frozenset(
 _LONGEST_NAME: Final = 63
 
 
-def _unclear(up: list[_Words], names: Sequence[str]) -> bool:
+def _is_ambiguous(up: list[_TokenizedStatement], names: Sequence[str]) -> bool:
     """Whether a name may mean another thing than the reader here takes it for.
 
     It compares names in upper case and without quotes; an engine may keep the case of what is
     quoted, and none takes letters beyond ASCII for one another.
     """
     for statement in up:
-        if statement.starts("SET") or not _OBSCURE.isdisjoint(statement.words):
+        if statement.starts("SET") or not _UNREADABLE_WORDS.isdisjoint(statement.words):
             return True
-        if not _OBSCURE_PAIRS.isdisjoint(itertools.pairwise(statement.words)):
+        if not _UNREADABLE_PAIRS.isdisjoint(itertools.pairwise(statement.words)):
             return True
     for name in names:
         inside = name[1:-1] if name[0] in '"`[' else None
-        if inside is not None and inside.upper() in _SIGNPOSTS:
+        if inside is not None and inside.upper() in _NAME_PRECEDING_WORDS:
             return True
         if inside is not None and inside != inside.lower():
             return True
@@ -828,5 +875,5 @@ def _unclear(up: list[_Words], names: Sequence[str]) -> bool:
     return False
 
 
-def _last(name: str) -> str:
+def _get_last_part(name: str) -> str:
     return name.rpartition(".")[2]

@@ -21,17 +21,17 @@ from pydantic import (
 )
 
 from ncen_updater.common.bounded_io import parse_toml, read_file
-from ncen_updater.formats.errors import BadManifest
-from ncen_updater.formats.reported import reported_by
+from ncen_updater.formats.errors import ManifestError
+from ncen_updater.formats.reported import get_reported_version
 
 MAX_MANIFEST_BYTES = 1_000_000
-ENGINE_PLACE = "{engine}"
+ENGINE_PLACEHOLDER = "{engine}"
 #: Stands for a language in paths of translations: ``fr``, ``pt_BR``, ``zh-Hant``.
-LANGUAGE_PLACE = "{lang}"
-LANGUAGE = r"^[a-z]{2,3}([_-][A-Za-z0-9]{2,8}){0,2}$"
+LANGUAGE_PLACEHOLDER = "{lang}"
+LANGUAGE_PATTERN = r"^[a-z]{2,3}([_-][A-Za-z0-9]{2,8}){0,2}$"
 
 
-def _version(value: str) -> str:
+def _check_version(value: str) -> str:
     try:
         parsed = Version(value)
     except InvalidVersion as error:
@@ -41,7 +41,7 @@ def _version(value: str) -> str:
     return value
 
 
-def _specifier(value: str) -> str:
+def _check_specifier(value: str) -> str:
     try:
         SpecifierSet(value)
     except InvalidSpecifier as error:
@@ -49,7 +49,7 @@ def _specifier(value: str) -> str:
     return value
 
 
-def _inside(value: str) -> str:
+def _check_relative_path(value: str) -> str:
     parts = value.split("/")
     if value.startswith("/") or "\\" in value or any(p in ("", ".", "..") for p in parts):
         raise ValueError("not a plain path inside the release")
@@ -58,20 +58,22 @@ def _inside(value: str) -> str:
     return value
 
 
-def _no_zero(value: str) -> str:
+def _check_no_zero_byte(value: str) -> str:
     if "\0" in value:
         raise ValueError("it holds a zero character")
     return value
 
 
-VersionText = Annotated[str, StringConstraints(max_length=64), AfterValidator(_version)]
-SpecifierText = Annotated[str, StringConstraints(max_length=200), AfterValidator(_specifier)]
+VersionText = Annotated[str, StringConstraints(max_length=64), AfterValidator(_check_version)]
+SpecifierText = Annotated[str, StringConstraints(max_length=200), AfterValidator(_check_specifier)]
 ReportedText = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,100}$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
 ProductName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
-PathInside = Annotated[str, StringConstraints(max_length=400), AfterValidator(_inside)]
-Sql = Annotated[str, StringConstraints(min_length=1, max_length=20_000), AfterValidator(_no_zero)]
+PathInside = Annotated[str, StringConstraints(max_length=400), AfterValidator(_check_relative_path)]
+Sql = Annotated[
+    str, StringConstraints(min_length=1, max_length=20_000), AfterValidator(_check_no_zero_byte)
+]
 DatabaseObject = Annotated[
     str,
     StringConstraints(
@@ -84,16 +86,18 @@ TablePattern = Annotated[
     str,
     StringConstraints(pattern=r"^[^\s*\x00-\x1f\x7f]{3}[^\s\x00-\x1f\x7f]*$", max_length=200),
 ]
-Argument = Annotated[str, AfterValidator(_no_zero)]
-PRINTED = r"^[^\x00-\x1f\x7f]*$"
-KeyPattern = Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=PRINTED)]
-Language = Annotated[str, StringConstraints(pattern=LANGUAGE, max_length=20)]
+Argument = Annotated[str, AfterValidator(_check_no_zero_byte)]
+PRINTABLE_PATTERN = r"^[^\x00-\x1f\x7f]*$"
+KeyPattern = Annotated[
+    str, StringConstraints(min_length=1, max_length=400, pattern=PRINTABLE_PATTERN)
+]
+Language = Annotated[str, StringConstraints(pattern=LANGUAGE_PATTERN, max_length=20)]
 # What a disk can hold, and every database, file and program can write down.
 ByteCount = Annotated[int, Field(ge=0, lt=2**63)]
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
 
 
-class Model(BaseModel):
+class SignedModel(BaseModel):
     """Base of all signed models: frozen, and strict about names it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -114,7 +118,7 @@ class Urgency(StrEnum):
     SECURITY = "security"
 
 
-class When(StrEnum):
+class CheckStage(StrEnum):
     """On which side of the migrations a check is asked."""
 
     BEFORE = "before"
@@ -122,7 +126,7 @@ class When(StrEnum):
     BOTH = "both"
 
 
-class Compare(StrEnum):
+class CheckRelation(StrEnum):
     """The relation that must hold between a check's value before and after the migrations."""
 
     EQUAL = "equal"
@@ -130,7 +134,7 @@ class Compare(StrEnum):
     NOT_MORE = "not-more"
 
 
-class ProgramNeed(Model):
+class ProgramNeed(SignedModel):
     """A program of the machine's, such as an interpreter.
 
     Attributes:
@@ -142,7 +146,7 @@ class ProgramNeed(Model):
     version: SpecifierText
 
 
-class Needs(Model):
+class SiteRequirements(SignedModel):
     """What a site must have.
 
     Attributes:
@@ -157,12 +161,12 @@ class Needs(Model):
     sqlite: SpecifierText = ">=3.35"
     programs: Annotated[tuple[ProgramNeed, ...], Field(min_length=1, max_length=20)] | None = None
 
-    def of(self, engine: str) -> str:
+    def get_specifier(self, engine: str) -> str:
         """Accepted versions of an engine; empty where any is."""
         return str(getattr(self, engine, ""))
 
 
-class Migration(Model):
+class Migration(SignedModel):
     """One migration of one database: two plain SQL files, or one and the reason there is no other.
 
     ``{engine}`` in a path stands for ``postgresql`` or ``sqlite``.
@@ -193,7 +197,7 @@ class Migration(Model):
     statement_timeout_ms: Milliseconds = 3_600_000
 
     @model_validator(mode="after")
-    def _one_way_or_both(self) -> Migration:
+    def _check_down_or_reason(self) -> Migration:
         if (self.down is None) == (self.irreversible is None):
             raise ValueError("give either 'down' or the reason in 'irreversible'")
         if self.loses is not None and self.down is None:
@@ -201,7 +205,7 @@ class Migration(Model):
         return self
 
 
-class ChangedItself(StrEnum):
+class SelfManagedObject(StrEnum):
     """Kinds of things that an application may change in a schema by itself; none of them is code.
 
     An agent refuses a kind that it does not know, so there will be no more of them under this name.
@@ -214,7 +218,7 @@ class ChangedItself(StrEnum):
     SEQUENCES = "sequences"
 
 
-class DatabaseManifest(Model):
+class DatabaseManifest(SignedModel):
     """One database of the product, with all migrations from the first release on, in order.
 
     Attributes:
@@ -231,11 +235,11 @@ class DatabaseManifest(Model):
         None
     )
     changes_itself: (
-        Annotated[tuple[ChangedItself, ...], Field(min_length=1, max_length=5)] | None
+        Annotated[tuple[SelfManagedObject, ...], Field(min_length=1, max_length=5)] | None
     ) = None
 
     @model_validator(mode="after")
-    def _unique(self) -> DatabaseManifest:
+    def _check_unique_ids(self) -> DatabaseManifest:
         kinds = self.changes_itself or ()
         if len(set(kinds)) != len(kinds):
             raise ValueError("'changes_itself' names a kind twice")
@@ -245,7 +249,7 @@ class DatabaseManifest(Model):
         return self
 
 
-class Check(Model):
+class DomainCheck(SignedModel):
     """A question about the meaning of the data, asked in SQL on a candidate.
 
     The SQL is one SELECT that returns one row with one value.
@@ -263,20 +267,20 @@ class Check(Model):
     database: Identifier
     sql: Sql
     sql_after: Sql | None = None
-    when: When = When.BOTH
+    when: CheckStage = CheckStage.BOTH
     expect: int | str | None = None
-    compare: Compare | None = None
+    compare: CheckRelation | None = None
 
     @model_validator(mode="after")
-    def _asks_something(self) -> Check:
+    def _check_expectation(self) -> DomainCheck:
         if (self.expect is None) == (self.compare is None):
             raise ValueError("give either 'expect' or 'compare'")
-        if self.compare is not None and self.when is not When.BOTH:
+        if self.compare is not None and self.when is not CheckStage.BOTH:
             raise ValueError("'compare' needs the value on both sides")
         return self
 
 
-class HealthProbe(Model):
+class HealthProbe(SignedModel):
     """A request to the application's own health end point; JSON fields must have these values."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
@@ -285,7 +289,7 @@ class HealthProbe(Model):
     expect: dict[str, str | int | bool] = Field(default_factory=dict)
 
 
-class ReferenceMap(Model):
+class ReferenceMap(SignedModel):
     """Old codes to new codes of a reference table; rows with no target are reported beforehand.
 
     Attributes:
@@ -309,7 +313,7 @@ class ReferenceMap(Model):
     strict: bool = False
 
 
-class DatabaseProgram(Model):
+class DatabaseProgram(SignedModel):
     """A program of the application's that works on its databases.
 
     Attributes:
@@ -322,7 +326,7 @@ class DatabaseProgram(Model):
     argv: Annotated[tuple[Argument, ...], Field(min_length=1, max_length=40)]
     timeout_s: Annotated[int, Field(ge=1, le=86_400)] = 3_600
 
-    def lies_in_slot(self) -> bool:
+    def is_in_slot(self) -> bool:
         """Whether the program is named by a plain path below the slot; sites run no other."""
         parts = self.argv[0].split("/")
         return all(part not in ("", ".", "..") for part in parts)
@@ -352,7 +356,7 @@ class SmokeCommand(DatabaseProgram):
     timeout_s: Annotated[int, Field(ge=1, le=3_600)] = 300
 
 
-class Compatibility(Model):
+class SchemaCompatibility(SignedModel):
     """How far releases and databases of others go together: what lets only the code change.
 
     Attributes:
@@ -369,7 +373,7 @@ class Compatibility(Model):
     expand: bool | None = None
 
     @model_validator(mode="after")
-    def _not_ahead_of_itself(self) -> Compatibility:
+    def _check_numbers(self) -> SchemaCompatibility:
         if self.back_to > self.schema_number:
             raise ValueError("'back_to' is no later than 'schema_number'")
         if self.expand and self.back_to == self.schema_number:
@@ -377,7 +381,7 @@ class Compatibility(Model):
         return self
 
 
-class FileEffect(StrEnum):
+class SiteFileEffect(StrEnum):
     """What a release does to files of the site, from its first start on."""
 
     NOTHING = "nothing"  # it reads them
@@ -386,7 +390,7 @@ class FileEffect(StrEnum):
     REWRITES = "rewrites"  # it writes into files that are there
 
 
-class FilesManifest(Model):
+class SiteFilesManifest(SignedModel):
     """What a release does to files that the site owns. Declared, shown in the plan, and undone.
 
     Attributes:
@@ -396,24 +400,24 @@ class FilesManifest(Model):
     """
 
     name: Identifier
-    effect: FileEffect
+    effect: SiteFileEffect
     words: Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
 
     @model_validator(mode="after")
-    def _says_what(self) -> FilesManifest:
-        if self.effect is not FileEffect.NOTHING and len(self.words) < 10:
+    def _check_description(self) -> SiteFilesManifest:
+        if self.effect is not SiteFileEffect.NOTHING and len(self.words) < 10:
             raise ValueError("say in 'words' what is done to these files")
         return self
 
 
-class CarriedKind(StrEnum):
+class OverlayKind(StrEnum):
     """What the files of a ``[[carried]]`` are."""
 
     TRANSLATIONS = "translations"
     SETTINGS = "settings"
 
 
-class CarriedFormat(StrEnum):
+class OverlayFormat(StrEnum):
     """In which form they are written."""
 
     PO = "po"
@@ -422,7 +426,7 @@ class CarriedFormat(StrEnum):
     INI = "ini"
 
 
-class CarriedArea(Model):
+class OverlayArea(SignedModel):
     """Texts that people meet in one place, counted apart.
 
     Attributes:
@@ -431,10 +435,12 @@ class CarriedArea(Model):
     """
 
     keys: KeyPattern
-    words: Annotated[str, StringConstraints(min_length=3, max_length=200, pattern=PRINTED)]
+    words: Annotated[
+        str, StringConstraints(min_length=3, max_length=200, pattern=PRINTABLE_PATTERN)
+    ]
 
 
-class SettingRule(Model):
+class SettingRule(SignedModel):
     """What a release asks of one setting's value.
 
     Attributes:
@@ -445,14 +451,14 @@ class SettingRule(Model):
         one_of: The only values, where there are few.
     """
 
-    key: Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=PRINTED)]
+    key: Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=PRINTABLE_PATTERN)]
     type: Literal["text", "integer", "number", "boolean"] = "text"
     least: float | None = None
     most: float | None = None
     one_of: Annotated[tuple[str, ...], Field(max_length=200)] = ()
 
 
-class CarriedManifest(Model):
+class OverlayManifest(SignedModel):
     """Translations or settings of which the country owns a part, merged by key at each release.
 
     Attributes:
@@ -470,44 +476,48 @@ class CarriedManifest(Model):
         renamed: New keys by old keys.
     """
 
-    kind: CarriedKind
-    format: CarriedFormat
+    kind: OverlayKind
+    format: OverlayFormat
     slot: PathInside
     overlay: PathInside
     source: Language = "en"
     template: PathInside | None = None
     encoding: Literal["utf-8", "latin-1"] = "utf-8"
     compiled: bool = False
-    areas: Annotated[tuple[CarriedArea, ...], Field(max_length=50)] = ()
+    areas: Annotated[tuple[OverlayArea, ...], Field(max_length=50)] = ()
     required: Annotated[tuple[str, ...], Field(max_length=1000)] = ()
     rules: Annotated[tuple[SettingRule, ...], Field(max_length=1000)] = ()
     renamed: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _fits_its_kind(self) -> CarriedManifest:
-        wanted = 1 if self.kind is CarriedKind.TRANSLATIONS else 0
+    def _check_kind(self) -> OverlayManifest:
+        wanted = 1 if self.kind is OverlayKind.TRANSLATIONS else 0
         for name, path in (("slot", self.slot), ("overlay", self.overlay)):
-            if path.count(LANGUAGE_PLACE) != wanted or "{" in path.replace(LANGUAGE_PLACE, ""):
-                raise ValueError(f"'{name}' holds {LANGUAGE_PLACE} once for translations, else not")
+            if path.count(LANGUAGE_PLACEHOLDER) != wanted or "{" in path.replace(
+                LANGUAGE_PLACEHOLDER, ""
+            ):
+                raise ValueError(
+                    f"'{name}' holds {LANGUAGE_PLACEHOLDER} once for translations, else not"
+                )
         if wanted and (self.required or self.rules):
             raise ValueError("'required' and 'rules' are for settings")
-        if not wanted and (self.areas or self.template or self.format is CarriedFormat.PO):
+        if not wanted and (self.areas or self.template or self.format is OverlayFormat.PO):
             raise ValueError("'areas', 'template' and the format 'po' are for translations")
-        if self.format is CarriedFormat.PO and self.encoding != "utf-8":
+        if self.format is OverlayFormat.PO and self.encoding != "utf-8":
             raise ValueError("the format 'po' is in utf-8")
-        if self.compiled and self.format is not CarriedFormat.PO:
+        if self.compiled and self.format is not OverlayFormat.PO:
             raise ValueError("'compiled' is for the format 'po'")
         return self
 
 
-class ReleaseNotes(Model):
+class ReleaseNotes(SignedModel):
     """What a person reads about a release, in one language (plain text, paragraphs)."""
 
     title: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     text: Annotated[str, StringConstraints(max_length=20_000)] = ""
 
 
-class Manifest(Model):
+class Manifest(SignedModel):
     """One release of one product. See ``docs/release-format.md`` for the TOML form."""
 
     schema_: Annotated[Literal[1], Field(alias="schema")]
@@ -520,16 +530,16 @@ class Manifest(Model):
     urgency: Urgency = Urgency.ROUTINE
     agent: SpecifierText = ">=0.1"
     countries: tuple[Country, ...] = ()
-    needs: Needs = Needs()
+    needs: SiteRequirements = SiteRequirements()
     databases: tuple[DatabaseManifest, ...] = ()
     migrator: MigratorCommand | None = None
     smoke: SmokeCommand | None = None
-    compatibility: Compatibility | None = None
-    checks: tuple[Check, ...] = ()
+    compatibility: SchemaCompatibility | None = None
+    checks: tuple[DomainCheck, ...] = ()
     health: tuple[HealthProbe, ...] = ()
     reference_maps: tuple[ReferenceMap, ...] = ()
-    files: tuple[FilesManifest, ...] = ()
-    carried: Annotated[tuple[CarriedManifest, ...], Field(max_length=50)] = ()
+    files: tuple[SiteFilesManifest, ...] = ()
+    carried: Annotated[tuple[OverlayManifest, ...], Field(max_length=50)] = ()
     notes: dict[Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")], ReleaseNotes] = Field(
         default_factory=dict
     )
@@ -537,7 +547,7 @@ class Manifest(Model):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     @model_validator(mode="after")
-    def _agrees_with_itself(self) -> Manifest:
+    def _check_consistency(self) -> Manifest:
         names = [database.name for database in self.databases]
         if len(names) != len(set(names)):
             raise ValueError("a database is named twice")
@@ -563,14 +573,14 @@ class Manifest(Model):
     @property
     def reported(self) -> str:
         """What the application says that it is: ``reports``, or the version."""
-        return reported_by(self.version, self.reports)
+        return get_reported_version(self.version, self.reports)
 
-    def accepts(self, version: Version) -> bool:
+    def accepts_version(self, version: Version) -> bool:
         """Whether this release may be installed over ``version``."""
-        return accepts(self.upgrade_from, version)
+        return is_version_accepted(self.upgrade_from, version)
 
 
-def accepts(upgrade_from: str, version: Version) -> bool:
+def is_version_accepted(upgrade_from: str, version: Version) -> bool:
     """Whether an ``upgrade_from`` lets a release be installed over ``version``.
 
     An empty one names no release: such a release is only for a first installation. (An empty
@@ -581,16 +591,16 @@ def accepts(upgrade_from: str, version: Version) -> bool:
     )
 
 
-def path_for(engine: str, path: str) -> str:
+def fill_engine(engine: str, path: str) -> str:
     """Fill the engine's name into a path of the manifest."""
-    return path.replace(ENGINE_PLACE, engine)
+    return path.replace(ENGINE_PLACEHOLDER, engine)
 
 
 def parse_manifest(data: object, source: str) -> Manifest:
     """Check data of any origin against the schema.
 
     Raises:
-        BadManifest: With every mistake and its place in ``detail``.
+        ManifestError: With every mistake and its place in ``detail``.
     """
     try:
         return Manifest.model_validate(data)
@@ -600,17 +610,17 @@ def parse_manifest(data: object, source: str) -> Manifest:
             f"{re.sub('^Value error, ', '', item['msg'])}"
             for item in error.errors(include_url=False)
         )
-        raise BadManifest(source=source, detail=mistakes) from error
+        raise ManifestError(source=source, detail=mistakes) from error
 
 
 def load_manifest(path: Path) -> Manifest:
     """Read ``manifest.toml``.
 
     Raises:
-        BadManifest: If it cannot be read, is too large, is not TOML, or breaks the schema.
+        ManifestError: If it cannot be read, is too large, is not TOML, or breaks the schema.
     """
     try:
         data = parse_toml(read_file(path, MAX_MANIFEST_BYTES).decode("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadManifest(source=path, detail=str(error)) from error
+        raise ManifestError(source=path, detail=str(error)) from error
     return parse_manifest(data, str(path))

@@ -12,10 +12,10 @@ import re
 from packaging.version import InvalidVersion, Version
 
 #: So much of an answer that is no JSON is looked through for a version.
-TEXT_BYTES = 65_536
+MAX_SEARCHED_BYTES = 65_536
 
 
-def reported_by(version: str, reports: object) -> str:
+def get_reported_version(version: str, reports: object) -> str:
     """Return what the application of a release reports.
 
     Args:
@@ -25,30 +25,30 @@ def reported_by(version: str, reports: object) -> str:
     return reports if isinstance(reports, str) and reports else version
 
 
-def says(said: object, reported: str) -> bool:
+def matches_reported_version(answer: object, reported: str) -> bool:
     """Whether an application that said this is one that reports that.
 
     Another spelling of one version (``v1.1``, ``1.1.0``) is no other version; another build is.
     """
-    if not isinstance(said, str):
+    if not isinstance(answer, str):
         return False
-    said = said.strip()
+    answer = answer.strip()
     try:
-        return said == reported or Version(said) == Version(reported)
+        return answer == reported or Version(answer) == Version(reported)
     except InvalidVersion:
         return False
 
 
-def told_in(body: bytes, pattern: str) -> str | None:
+def extract_version(body: bytes, pattern: str) -> str | None:
     """Find what an answer that is plain text, or a page, says of the version.
 
     Args:
-        body: The answer; its beginning counts, :data:`TEXT_BYTES` of it.
+        body: The answer; its beginning counts, :data:`MAX_SEARCHED_BYTES` of it.
         pattern: A regular expression with one group, as the configuration has it.
 
     Returns:
         What stands in the group where the pattern is found first, without spaces around it; None
         where it is not found, or nothing stands there.
     """
-    found = re.search(pattern, body[:TEXT_BYTES].decode("utf-8", "replace"))
+    found = re.search(pattern, body[:MAX_SEARCHED_BYTES].decode("utf-8", "replace"))
     return (found[1] or "").strip()[:100] or None if found else None

@@ -18,33 +18,33 @@ from typing import Annotated, Any, Final
 from packaging.version import InvalidVersion, Version
 from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints, model_validator
 
-from ncen_updater.common.canonical_json import canonical_json
+from ncen_updater.common.canonical_json import encode_canonical_json
 from ncen_updater.common.records import within_calendar
-from ncen_updater.formats.manifest import Country, Model
+from ncen_updater.formats.manifest import Country, SignedModel
 
 MAX_WAVES = 100
-FORM = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+TIME_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 
-def _moment(value: object) -> datetime:
-    if isinstance(value, str) and FORM.fullmatch(value):
+def _parse_utc_time(value: object) -> datetime:
+    if isinstance(value, str) and TIME_PATTERN.fullmatch(value):
         return within_calendar(datetime.fromisoformat(value))
     if isinstance(value, datetime) and value.tzinfo is not None and not value.microsecond:
         return within_calendar(value)
     raise ValueError("write a time as 2026-12-01T08:00:00Z")
 
 
-def format_moment(moment: datetime) -> str:
+def format_utc_time(moment: datetime) -> str:
     """Write a time (UTC) as it is signed; there is one way only."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-Moment = Annotated[
-    datetime, BeforeValidator(_moment), PlainSerializer(format_moment, when_used="json")
+UtcTime = Annotated[
+    datetime, BeforeValidator(_parse_utc_time), PlainSerializer(format_utc_time, when_used="json")
 ]
 
 
-class Wave(Model):
+class RolloutWave(SignedModel):
     """A part of the sites, and when a release opens to them.
 
     Attributes:
@@ -53,23 +53,23 @@ class Wave(Model):
         countries: Of these countries only; of all if there is none.
     """
 
-    opens: Moment
+    opens: UtcTime
     percent: Annotated[int, Field(ge=1, le=100, strict=True)]
     countries: Annotated[tuple[Country, ...], Field(max_length=300)] = ()
 
 
-class Halt(Model):
+class ReleaseHalt(SignedModel):
     """A release that no further site shall begin with, and why."""
 
     reason: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 
 
 #: Field of ``timestamp``: the statements, each signed by itself.
-BRAKES_FIELD: Final = "x-ncen-brakes"
+EMERGENCY_HALTS_FIELD: Final = "x-ncen-brakes"
 #: Field of ``root``: the public keys that may brake, by their ids.
-BRAKE_KEYS_FIELD: Final = "x-ncen-brake-keys"
+EMERGENCY_HALT_KEYS_FIELD: Final = "x-ncen-brake-keys"
 #: No brake holds longer, whatever it says.
-LONGEST: Final = timedelta(hours=72)
+MAX_DURATION: Final = timedelta(hours=72)
 #: So many keys may brake.
 MOST_KEYS: Final = 12
 #: So many brakes of one key are read, those of the newest releases: nobody takes another's place.
@@ -77,59 +77,59 @@ BRAKES_A_KEY: Final = 2
 #: What those of one key may weigh, since no site reads a timestamp of more than 16 kB.
 MOST_BYTES_A_KEY: Final = 1250
 #: Keeps a signature under a brake from fitting anything else that the same key may sign.
-KIND: Final = "x-ncen-brake"
+STATEMENT_TYPE: Final = "x-ncen-brake"
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]{0,99}$")]
 
 
-class BrakeStatement(Model):
+class EmergencyHaltStatement(SignedModel):
     """What one officer signs.
 
     Attributes:
         product: The product.
         version: The release, as its list names it.
         since: When it was signed (UTC).
-        until: When it ends by itself, at most :data:`LONGEST` later.
+        until: When it ends by itself, at most :data:`MAX_DURATION` later.
         reason: Why, in a few words.
         keyid: The officer's brake key.
-        sig: Its signature over :func:`signed_bytes`.
+        sig: Its signature over :func:`encode_for_signing`.
     """
 
     product: Name
     version: Name
-    since: Moment
-    until: Moment
+    since: UtcTime
+    until: UtcTime
     reason: Annotated[str, StringConstraints(min_length=1, max_length=300)]
     keyid: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     sig: Annotated[str, Field(pattern=r"^[0-9a-f]{0,2000}$")] = ""
 
     @model_validator(mode="after")
-    def _short(self) -> BrakeStatement:
-        if not timedelta() <= self.until - self.since <= LONGEST:  # at any date there is
+    def _check_duration(self) -> EmergencyHaltStatement:
+        if not timedelta() <= self.until - self.since <= MAX_DURATION:  # at any date there is
             raise ValueError("a brake ends within 72 hours")
         return self
 
 
-def signed_bytes(statement: Mapping[str, Any]) -> bytes:
+def encode_for_signing(statement: Mapping[str, Any]) -> bytes:
     """What the signature is over: all of a statement, also what a newer program put into it."""
-    said = {name: value for name, value in statement.items() if name != "sig"}
-    return canonical_json({**said, "_type": KIND})
+    values = {name: value for name, value in statement.items() if name != "sig"}
+    return encode_canonical_json({**values, "_type": STATEMENT_TYPE})
 
 
-def newest_first(statements: Iterable[BrakeStatement]) -> list[BrakeStatement]:
+def newest_first(statements: Iterable[EmergencyHaltStatement]) -> list[EmergencyHaltStatement]:
     """Order statements by their release, the newest first."""
     return sorted(statements, key=_release, reverse=True)
 
 
-def newest_by_key(statements: Iterable[BrakeStatement]) -> list[BrakeStatement]:
+def newest_by_key(statements: Iterable[EmergencyHaltStatement]) -> list[EmergencyHaltStatement]:
     """Return the statements that have a place: of each key those of its newest releases."""
-    held: dict[str, list[BrakeStatement]] = {}
+    held: dict[str, list[EmergencyHaltStatement]] = {}
     for statement in newest_first(statements):
         held.setdefault(statement.keyid, []).append(statement)
     return [one for of_key in held.values() for one in of_key[:BRAKES_A_KEY]]
 
 
-def _release(statement: BrakeStatement) -> tuple[Version, Moment]:
+def _release(statement: EmergencyHaltStatement) -> tuple[Version, UtcTime]:
     try:
         return Version(statement.version), statement.since
     except InvalidVersion:

@@ -18,9 +18,9 @@ from typing import Final
 
 from ncen_updater.common.i18n import N_
 from ncen_updater.formats.dialects import DIALECTS
-from ncen_updater.formats.dialects.base import BYTE_ORDER_MARK, Statement
+from ncen_updater.formats.dialects.base import BYTE_ORDER_MARK, SqlStatement
 
-ENGINES: Final = tuple(DIALECTS)
+ENGINE_NAMES: Final = tuple(DIALECTS)
 MAX_FILE_BYTES: Final = 20_000_000
 
 _NESTED = re.compile(r"/\*|\*/")
@@ -31,7 +31,7 @@ _TRANSACTION: Final = {
 _WRITES: Final = {"DELETE", "INSERT", "MERGE", "UPDATE"}
 
 
-class Why(Enum):
+class RefusalKind(Enum):
     """What kind of refusal it is: each has a remedy of its own."""
 
     FORBIDDEN = auto()  # no migration may say so
@@ -42,14 +42,14 @@ class Why(Enum):
 
 
 @dataclass(frozen=True)
-class Refusal:
+class SqlRefusal:
     """That a site does not run a text, and the words in which it says so."""
 
-    why: Why
+    why: RefusalKind
     reason: str
 
 
-def _tokens(sql: str, engine: str) -> Iterator[tuple[int, int, str]]:
+def _iter_tokens(sql: str, engine: str) -> Iterator[tuple[int, int, str]]:
     """Yield (start, end, word) of all but spaces and comments; no word for strings and names."""
     dialect = DIALECTS[engine]
     pattern, spaces = dialect.tokens, dialect.spaces
@@ -58,7 +58,7 @@ def _tokens(sql: str, engine: str) -> Iterator[tuple[int, int, str]]:
         start, place = match.span()
         token = match[0]
         if dialect.nests and match["open"]:
-            place = _comment_end(sql, place)
+            place = _find_comment_end(sql, place)
             continue
         if dialect.nests and match["tag"] is not None:
             close = sql.find(token, place)
@@ -72,26 +72,26 @@ def _tokens(sql: str, engine: str) -> Iterator[tuple[int, int, str]]:
             yield start, place, token.upper()
 
 
-def lexemes(sql: str, engine: str) -> list[str]:
+def list_lexemes(sql: str, engine: str) -> list[str]:
     """Return a text's tokens in one form: words upper case, strings as they are, no comments.
 
     Quotes are taken from names that need none, so that ``"id"`` and ``id`` are the same.
     """
     found = []
-    for start, end, word in _tokens(sql, engine):
+    for start, end, word in _iter_tokens(sql, engine):
         text = sql[start:end]
         plain = len(text) > 2 and text[0] in '"`[' and text[1:-1].isidentifier()
         found.append(text[1:-1].upper() if plain else word or text)
     return found
 
 
-def names(sql: str, engine: str) -> list[str]:
+def list_names(sql: str, engine: str) -> list[str]:
     """Return a text's names and words as they are written, in their quotes."""
-    found = (sql[start:end] for start, end, _ in _tokens(sql, engine))
+    found = (sql[start:end] for start, end, _ in _iter_tokens(sql, engine))
     return [text for text in found if text[0] in '"`[_' or text[0].isalpha()]
 
 
-def _comment_end(sql: str, place: int) -> int:
+def _find_comment_end(sql: str, place: int) -> int:
     depth = 1
     while depth and (match := _NESTED.search(sql, place)):
         depth += 1 if match[0] == "/*" else -1
@@ -106,24 +106,24 @@ def _has_body(words: list[str], engine: str) -> bool:
     )
 
 
-def split(sql: str, engine: str) -> tuple[Statement, ...]:
+def split_statements(sql: str, engine: str) -> tuple[SqlStatement, ...]:
     """Cut a file into its statements; empty ones are left out.
 
     Args:
         sql: The file's text.
-        engine: One of :data:`ENGINES`.
+        engine: One of :data:`ENGINE_NAMES`.
     """
-    found: list[Statement] = []
+    found: list[SqlStatement] = []
     words: list[str] = []
     first = last = -1
     depth = 0
     line, counted = 1, 0
-    for start, end, word in _tokens(sql, engine):
+    for start, end, word in _iter_tokens(sql, engine):
         if word == ";" and depth == 0:
             if first >= 0:
                 line += sql.count("\n", counted, first)
                 counted = first
-                found.append(Statement(sql[first:last], line, tuple(words)))
+                found.append(SqlStatement(sql[first:last], line, tuple(words)))
             words, first = [], -1
             continue
         if first < 0:
@@ -140,23 +140,23 @@ def split(sql: str, engine: str) -> tuple[Statement, ...]:
                 depth -= 1
     if first >= 0:
         line += sql.count("\n", counted, first)
-        found.append(Statement(sql[first:last], line, tuple(words)))
+        found.append(SqlStatement(sql[first:last], line, tuple(words)))
     return tuple(found)
 
 
-def _forbidden(statement: Statement, engine: str) -> str | None:
+def _find_forbidden_words(statement: SqlStatement, engine: str) -> str | None:
     """Return the words that no migration may contain, None if all is well.
 
     Args:
         statement: One statement of the file.
-        engine: One of :data:`ENGINES`.
+        engine: One of :data:`ENGINE_NAMES`.
     """
     words = statement.words
     head = words[0] if words else ""
     if head in _TRANSACTION or words[:2] in (("START", "TRANSACTION"), ("PREPARE", "TRANSACTION")):
         return head
-    named = lexemes(statement.text, engine) if head in ("SET", "RESET") else []
-    if _sets_who_or_how(named):
+    named = list_lexemes(statement.text, engine) if head in ("SET", "RESET") else []
+    if _sets_role_or_transaction(named):
         return " ".join(named[:2])
     if words[:2] == ("DISCARD", "ALL"):
         return "DISCARD ALL"
@@ -165,16 +165,16 @@ def _forbidden(statement: Statement, engine: str) -> str | None:
     if words[:3] == ("COMMENT", "ON", "DATABASE"):
         return "COMMENT ON DATABASE"
     if head == "COPY":
-        return _copies(words)
+        return _find_copy_problem(words)
     if head in ("ATTACH", "DETACH"):
         return head
     if "\\" in words:  # outside quotes it is a command to psql, which no site runs
         return "\\" + "".join(words[words.index("\\") + 1 :][:1]).lower()
-    own = DIALECTS[engine].refuses(statement, lambda: lexemes(statement.text, engine))
-    return _place(statement, engine) or own
+    own = DIALECTS[engine].refuses(statement, lambda: list_lexemes(statement.text, engine))
+    return _find_parameter(statement, engine) or own
 
 
-def _sets_who_or_how(words: list[str]) -> bool:
+def _sets_role_or_transaction(words: list[str]) -> bool:
     """Whether a SET is about the role or the transaction, both of which are the agent's."""
     named = words[1:]
     while named[:1] and named[0] in ("LOCAL", "SESSION"):
@@ -184,7 +184,7 @@ def _sets_who_or_how(words: list[str]) -> bool:
     }  # fmt: skip
 
 
-def _copies(words: tuple[str, ...]) -> str | None:
+def _find_copy_problem(words: tuple[str, ...]) -> str | None:
     """What a COPY says that needs a client's hands, or runs a program on the server."""
     if "PROGRAM" in words:
         return "PROGRAM"
@@ -196,7 +196,7 @@ def _copies(words: tuple[str, ...]) -> str | None:
     return None
 
 
-def _place(statement: Statement, engine: str) -> str | None:
+def _find_parameter(statement: SqlStatement, engine: str) -> str | None:
     """A place for a value that is given with the statement: nobody gives one."""
     dialect = DIALECTS[engine]
     if statement.words[:1] and statement.words[0] in dialect.takes_places:
@@ -207,7 +207,7 @@ def _place(statement: Statement, engine: str) -> str | None:
     return None
 
 
-def _only_outside(statement: Statement, engine: str) -> str | None:
+def _find_nontransactional_word(statement: SqlStatement, engine: str) -> str | None:
     """Return the words for which a statement refuses a transaction."""
     words = statement.words
     if "CONCURRENTLY" in words:
@@ -217,43 +217,43 @@ def _only_outside(statement: Statement, engine: str) -> str | None:
     return DIALECTS[engine].only_outside(words)
 
 
-def refusal(sql: str, engine: str, *, transactional: bool) -> Refusal | None:
+def check_migration_sql(sql: str, engine: str, *, transactional: bool) -> SqlRefusal | None:
     """Say why a site would not run a migration file; None if it would.
 
     Args:
         sql: Text of an ``up`` or ``down`` file.
-        engine: One of :data:`ENGINES`.
+        engine: One of :data:`ENGINE_NAMES`.
         transactional: Whether it will run inside a transaction.
     """
     if BYTE_ORDER_MARK not in DIALECTS[engine].spaces and sql.startswith(BYTE_ORDER_MARK):
-        return Refusal(Why.FORBIDDEN, _not_allowed(1, "a byte order mark"))
-    statements = split(sql, engine)
+        return SqlRefusal(RefusalKind.FORBIDDEN, _make_not_allowed_reason(1, "a byte order mark"))
+    statements = split_statements(sql, engine)
     for statement in statements:
-        word = _only_outside(statement, engine) if transactional else None
+        word = _find_nontransactional_word(statement, engine) if transactional else None
         if word:
-            return Refusal(Why.OUTSIDE, _not_allowed(statement.line, word))
-        word = _forbidden(statement, engine)
+            return SqlRefusal(RefusalKind.OUTSIDE, _make_not_allowed_reason(statement.line, word))
+        word = _find_forbidden_words(statement, engine)
         if word:
-            return Refusal(Why.FORBIDDEN, _not_allowed(statement.line, word))
+            return SqlRefusal(RefusalKind.FORBIDDEN, _make_not_allowed_reason(statement.line, word))
     if not transactional and len(statements) != 1:
-        return Refusal(Why.NOT_ALONE, _not_one(statements))
+        return SqlRefusal(RefusalKind.NOT_ALONE, _make_statement_count_reason(statements))
     return None
 
 
-def _not_allowed(line: int, word: str) -> str:
+def _make_not_allowed_reason(line: int, word: str) -> str:
     return f"line {line}: {word} is not allowed in a migration"
 
 
-def _not_one(statements: tuple[Statement, ...]) -> str:
+def _make_statement_count_reason(statements: tuple[SqlStatement, ...]) -> str:
     return f"{len(statements)} statements, where exactly one is allowed"
 
 
-def _no_question(statement: Statement, engine: str) -> str | None:
+def _find_non_query_word(statement: SqlStatement, engine: str) -> str | None:
     """Return the word that makes a statement something else than a question."""
     words = statement.words
     if words[0] not in DIALECTS[engine].questions:
         return words[0].lstrip(BYTE_ORDER_MARK) or "a quoted name"
-    value = _place(statement, engine)
+    value = _find_parameter(statement, engine)
     if value:
         return value
     depth = 0
@@ -270,46 +270,48 @@ def _no_question(statement: Statement, engine: str) -> str | None:
     return None
 
 
-def counting(statement: Statement) -> str:
+def make_count_query(statement: SqlStatement) -> str:
     """Return how a site asks how many rows a statement of a ``verify`` file finds."""
     # The new lines keep a comment at the statement's end from swallowing the bracket.
     return f"SELECT count(*) FROM (\n{statement.text}\n) AS found"  # noqa: S608 - signed
 
 
-def verify_refusal(sql: str, engine: str) -> Refusal | None:
+def check_verify_sql(sql: str, engine: str) -> SqlRefusal | None:
     """Say why a site would not ask the statements of a ``verify`` file; None if it would."""
-    for statement in split(sql, engine):
-        word = _no_question(statement, engine)
+    for statement in split_statements(sql, engine):
+        word = _find_non_query_word(statement, engine)
         if word:
-            return _not_asked(statement, word)
+            return _make_query_refusal(statement, word)
     return None
 
 
-def _not_asked(statement: Statement, word: str) -> Refusal:
+def _make_query_refusal(statement: SqlStatement, word: str) -> SqlRefusal:
     reason = f"line {statement.line}: {word} is not allowed in a question"
-    return Refusal(Why.NO_QUESTION, reason)
+    return SqlRefusal(RefusalKind.NO_QUESTION, reason)
 
 
-def question_refusal(sql: str, engine: str) -> Refusal | None:
+def check_query_sql(sql: str, engine: str) -> SqlRefusal | None:
     """Say why a site would not ask the SQL of a manifest, in a read-only transaction.
 
     Args:
         sql: Of a check, or of a map of reference data.
-        engine: One of :data:`ENGINES`.
+        engine: One of :data:`ENGINE_NAMES`.
     """
-    statements = split(sql, engine)
+    statements = split_statements(sql, engine)
     if len(statements) != 1:
-        return Refusal(Why.NO_QUESTION, _not_one(statements))
+        return SqlRefusal(RefusalKind.NO_QUESTION, _make_statement_count_reason(statements))
     (statement,) = statements
     if statement.words[0] == "(" and not DIALECTS[engine].questions_in_brackets:
-        return _not_asked(statement, "(")  # brackets around all of it: in a larger question only
+        return _make_query_refusal(
+            statement, "("
+        )  # brackets around all of it: in a larger question only
     for pair in itertools.pairwise(statement.words):
         if pair in (("FOR", "UPDATE"), ("FOR", "SHARE"), ("FOR", "KEY"), ("FOR", "NO")):
-            return _not_asked(statement, " ".join(pair))
-    return verify_refusal(sql, engine)
+            return _make_query_refusal(statement, " ".join(pair))
+    return check_verify_sql(sql, engine)
 
 
-def bad_content(content: bytes) -> tuple[str, str | None] | None:
+def check_file_content(content: bytes) -> tuple[str, str | None] | None:
     """Say why the bytes of a file are no SQL: a template and a detail. None if they may be."""
     if len(content) > MAX_FILE_BYTES:
         return N_("it is too large."), f"{len(content)} > {MAX_FILE_BYTES}"

@@ -22,14 +22,14 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from ncen_updater.common.canonical_json import canonical_json
-from ncen_updater.common.i18n import Text
-from ncen_updater.formats.errors import BadTree
+from ncen_updater.common.canonical_json import encode_canonical_json
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.formats.errors import TreeError
 
 MAX_ENTRIES = 500_000
 MAX_TREE_BYTES = 200_000_000
 HASH_BLOCK = 1 << 20
-ENTRIES_AT_ONCE = 1000
+ENTRIES_PER_PIECE = 1000
 
 WRITE_BITS = 0o222
 
@@ -57,8 +57,8 @@ class TreeEntry:
     target: Annotated[str, StringConstraints(min_length=1, max_length=1000)] | None = None
 
 
-ENTRY: Final = TypeAdapter(TreeEntry)
-ENTRIES: Final = TypeAdapter(tuple[TreeEntry, ...])
+ENTRY_ADAPTER: Final = TypeAdapter(TreeEntry)
+ENTRIES_ADAPTER: Final = TypeAdapter(tuple[TreeEntry, ...])
 
 
 class Tree(BaseModel):
@@ -69,11 +69,11 @@ class Tree(BaseModel):
     schema_: Annotated[Literal[1], Field(alias="schema")] = 1
     entries: Annotated[tuple[TreeEntry, ...], Field(max_length=MAX_ENTRIES)]
 
-    def canonical(self) -> bytes:
+    def to_canonical_json(self) -> bytes:
         """Return the signed byte form: canonical JSON."""
         return b"".join(self._pieces())
 
-    def digest(self) -> str:
+    def compute_digest(self) -> str:
         """Return the SHA-256 of the byte form, hexadecimal."""
         digest = hashlib.sha256()
         for piece in self._pieces():
@@ -83,12 +83,12 @@ class Tree(BaseModel):
     def _pieces(self) -> Iterator[bytes]:
         """The byte form, some entries at a time: a large tree in several forms takes memory."""
         yield b'{"entries":['
-        for at in range(0, len(self.entries), ENTRIES_AT_ONCE):
-            some = self.entries[at : at + ENTRIES_AT_ONCE]
-            dumped = ENTRIES.dump_python(some, mode="json", exclude_none=True)
+        for at in range(0, len(self.entries), ENTRIES_PER_PIECE):
+            some = self.entries[at : at + ENTRIES_PER_PIECE]
+            dumped = ENTRIES_ADAPTER.dump_python(some, mode="json", exclude_none=True)
             if at:
                 yield b","
-            yield canonical_json(dumped)[1:-2]  # without brackets and end of line
+            yield encode_canonical_json(dumped)[1:-2]  # without brackets and end of line
         yield b'],"schema":%d}\n' % self.schema_
 
     @property
@@ -97,7 +97,7 @@ class Tree(BaseModel):
         return sum(entry.size for entry in self.entries)
 
 
-def _problem(entry: TreeEntry, seen: dict[str, EntryType]) -> str | None:
+def _find_problem(entry: TreeEntry, seen: dict[str, EntryType]) -> str | None:
     parts = entry.path.split("/")
     if entry.path.startswith("/") or "\\" in entry.path or "\0" in entry.path:
         return "not a plain relative path"
@@ -115,11 +115,11 @@ def _problem(entry: TreeEntry, seen: dict[str, EntryType]) -> str | None:
     if entry.type is not EntryType.FILE and entry.size:
         return "only files have a size"
     if entry.target is not None:
-        return _link_problem(entry.path, entry.target)
+        return _find_link_problem(entry.path, entry.target)
     return None
 
 
-def _link_problem(path: str, target: str) -> str | None:
+def _find_link_problem(path: str, target: str) -> str | None:
     if target.startswith("/") or "\0" in target:
         return "a link must not be absolute"
     depth = len(PurePosixPath(path).parts) - 1
@@ -134,13 +134,13 @@ def parse_tree(content: bytes, source: str) -> Tree:
     """Read a tree from its byte form and check every path.
 
     Raises:
-        BadTree: If it is too large, not JSON, breaks the schema, or names a path, link, type or
+        TreeError: If it is too large, not JSON, breaks the schema, or names a path, link, type or
             order that no release may have.
     """
     if len(content) > MAX_TREE_BYTES:
-        raise BadTree(
+        raise TreeError(
             source=source,
-            detail=Text(
+            detail=LazyText(
                 "{content} bytes, over {max_tree_bytes}",
                 {"content": len(content), "max_tree_bytes": MAX_TREE_BYTES},
             ),
@@ -148,12 +148,12 @@ def parse_tree(content: bytes, source: str) -> Tree:
     try:
         tree = Tree.model_validate_json(content)
     except ValidationError as error:
-        raise BadTree(source=source, detail=str(error)[:500]) from error
+        raise TreeError(source=source, detail=str(error)[:500]) from error
     seen: dict[str, EntryType] = {}
     for entry in tree.entries:
-        problem = _problem(entry, seen)
+        problem = _find_problem(entry, seen)
         if problem:
-            raise BadTree(source=source, detail=f"{entry.path!r}: {problem}")
+            raise TreeError(source=source, detail=f"{entry.path!r}: {problem}")
         seen[entry.path] = entry.type
     return tree
 
@@ -174,11 +174,11 @@ def hash_file(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
     return digest.hexdigest()
 
 
-def scan(root: Path, on_bytes: Callable[[int], None] | None = None) -> Tree:
+def scan_tree(root: Path, on_bytes: Callable[[int], None] | None = None) -> Tree:
     """Build the tree of a directory as it is on the disk, hashing every file.
 
     Raises:
-        BadTree: If it holds anything but files, directories and inner links with names of a
+        TreeError: If it holds anything but files, directories and inner links with names of a
             release, or cannot be read.
     """
     entries: list[TreeEntry] = []
@@ -186,19 +186,19 @@ def scan(root: Path, on_bytes: Callable[[int], None] | None = None) -> Tree:
         _walk(root, "", entries, on_bytes)
         tree = Tree(entries=tuple(entries))
     except RecursionError as error:
-        raise BadTree(source=root, detail="directories are nested too deeply") from error
+        raise TreeError(source=root, detail="directories are nested too deeply") from error
     except (OSError, ValidationError) as error:
-        raise BadTree(source=root, detail=_printable(str(error))[:500]) from error
+        raise TreeError(source=root, detail=_make_printable(str(error))[:500]) from error
     seen: dict[str, EntryType] = {}
     for entry in tree.entries:
-        problem = _problem(entry, seen)
+        problem = _find_problem(entry, seen)
         if problem:
-            raise BadTree(source=root, detail=f"{entry.path!r}: {problem}")
+            raise TreeError(source=root, detail=f"{entry.path!r}: {problem}")
         seen[entry.path] = entry.type
     return tree
 
 
-def _printable(text: str) -> str:
+def _make_printable(text: str) -> str:
     """Names on the disk need not be UTF-8; what people read must be."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
@@ -230,12 +230,12 @@ def _walk(
                 )
             )
         else:
-            raise BadTree(
+            raise TreeError(
                 source=directory,
-                detail=Text("{path}: not a file, directory or link", {"path": repr(path)}),
+                detail=LazyText("{path}: not a file, directory or link", {"path": repr(path)}),
             )
 
 
-def sealed_mode(entry: TreeEntry) -> int:
+def get_sealed_mode(entry: TreeEntry) -> int:
     """Mode of an entry in a finished slot: nobody may write to a file."""
     return entry.mode & ~WRITE_BITS if entry.type is EntryType.FILE else entry.mode

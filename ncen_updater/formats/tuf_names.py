@@ -27,7 +27,7 @@ DELTAS_PREFIX = "deltas/"
 
 #: Field of ``targets`` and product roles: when the officers signed (UTC, ISO 8601). The clock floor
 #: comes from here, never from an online role: whoever holds an online key could push it ahead.
-ISSUED_FIELD = "x-ncen-issued"
+ISSUE_TIME_FIELD = "x-ncen-issued"
 
 #: Field of ``timestamp``: the newest root. A mirror that hides newer roots is found by it.
 ROOT_VERSION_FIELD = "x-ncen-root"

@@ -16,18 +16,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ncen_updater.common.unix_socket import connect
+from ncen_updater.common.unix_socket import connect_unix_socket
 
-MAX_LINE = 100_000
-SILENT_S = 40.0
+MAX_LINE_BYTES = 100_000
+RESPONSE_TIMEOUT_S = 40.0
 #: What looks or fetches, and decides nothing: it is asked for a console alone. Whatever else
 #: changes something takes the password, also what is not known here.
 INSPECT, ORDER = ("POST", "/v1/inspections"), ("POST", "/v1/orders")
 HARMLESS_ORDERS = frozenset({"check", "import", "prepare", "rehearse"})
-REFUSED, AWAY = b'{"refused": true}\n', b'{"away": true}\n'
+REFUSED_REPLY, UNAVAILABLE_REPLY = b'{"refused": true}\n', b'{"away": true}\n'
 
 
-def allowed(method: str, address: str, body: Mapping[str, Any] | None) -> bool:
+def is_allowed(method: str, address: str, body: Mapping[str, Any] | None) -> bool:
     """Whether a request is asked for a console alone; pure."""
     if method == "GET":
         return address.startswith("/v1/")
@@ -36,7 +36,7 @@ def allowed(method: str, address: str, body: Mapping[str, Any] | None) -> bool:
     return (method, address) == INSPECT
 
 
-def sent(path: Path, request: Mapping[str, Any]) -> socket.socket:
+def send_request(path: Path, request: Mapping[str, Any]) -> socket.socket:
     """Send a request to the service; returns the connection, on which nothing more can be said.
 
     Raises:
@@ -54,7 +54,7 @@ def sent(path: Path, request: Mapping[str, Any]) -> socket.socket:
     if content is not None:
         headers["Content-Type"] = "application/json"
     line = http.client.HTTPConnection("localhost")
-    line.sock = connect(path, SILENT_S)
+    line.sock = connect_unix_socket(path, RESPONSE_TIMEOUT_S)
     try:
         # Who is refused at once cannot say everything; why stands in the answer.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -67,16 +67,16 @@ def sent(path: Path, request: Mapping[str, Any]) -> socket.socket:
     return line.sock
 
 
-class Bridge:
+class UserProxy:
     """Answers one console until it goes.
 
     Args:
-        line: To the console.
-        service: The socket of the service.
+        connection: To the console.
+        service_socket: The socket of the service.
     """
 
-    def __init__(self, line: socket.socket, service: Path) -> None:
-        self._line, self._service = line, service
+    def __init__(self, connection: socket.socket, service_socket: Path) -> None:
+        self._line, self._service = connection, service_socket
 
     def serve(self) -> None:
         """Answer, one request after the other, until the line ends.
@@ -86,21 +86,21 @@ class Bridge:
             ValueError: If what comes on it is none of ours.
         """
         with self._line.makefile("rb") as lines:
-            while line := lines.readline(MAX_LINE + 1):
-                if len(line) > MAX_LINE or not line.endswith(b"\n"):
+            while line := lines.readline(MAX_LINE_BYTES + 1):
+                if len(line) > MAX_LINE_BYTES or not line.endswith(b"\n"):
                     raise ValueError
-                self._answer(json.loads(line))
+                self._handle_request(json.loads(line))
 
-    def _answer(self, request: Mapping[str, Any]) -> None:
+    def _handle_request(self, request: Mapping[str, Any]) -> None:
         body = request.get("body")
         asked = (str(request["method"]), str(request["address"]), body)
-        if not (body is None or isinstance(body, dict)) or not allowed(*asked):
-            self._line.sendall(REFUSED)
+        if not (body is None or isinstance(body, dict)) or not is_allowed(*asked):
+            self._line.sendall(REFUSED_REPLY)
             return
         try:
-            connection = sent(self._service, request)
+            connection = send_request(self._service, request)
         except (OSError, http.client.HTTPException):
-            self._line.sendall(AWAY)
+            self._line.sendall(UNAVAILABLE_REPLY)
             return
         with connection:
             socket.send_fds(self._line, [b'{"sent": true}\n'], [connection.fileno()])

@@ -26,19 +26,19 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from ncen_updater.common.unix_socket import peer_uid
-from ncen_updater.login.bridge import MAX_LINE, Bridge, allowed, sent
+from ncen_updater.common.unix_socket import get_peer_uid
+from ncen_updater.login.bridge import MAX_LINE_BYTES, UserProxy, is_allowed, send_request
 from ncen_updater.login.pam import PamService, PamVerdict
-from ncen_updater.login.tries import Tries, limits_for
+from ncen_updater.login.tries import LoginThrottle, limits_for
 
 logger = logging.getLogger("ncen-updater-login")
 
 #: Of the file of rules, /etc/pam.d/ncen-updater.
-SERVICE = "ncen-updater"
-FIRST_LINE_S = 10.0
+PAM_SERVICE_NAME = "ncen-updater"
+FIRST_LINE_TIMEOUT_S = 10.0
 #: A console that says nothing for so long has forgotten its person.
-IDLE_S = 3600.0
-MAX_NAME, MAX_PASSWORD = 100, 1000
+IDLE_TIMEOUT_S = 3600.0
+MAX_NAME_CHARS, MAX_PASSWORD_CHARS = 100, 1000
 #: A refusal comes after so long, or a multiple of that: more than PAM takes to be sure and to wait.
 REFUSED_S = 4.0
 _NO_NEW_PRIVILEGES = 38  # prctl(2)
@@ -48,20 +48,25 @@ class LoginHelper:
     """Serves one connection.
 
     Args:
-        line: To the console.
-        console: Number of its user.
-        service: The socket of the service of the site.
+        connection: To the console.
+        console_uid: Number of its user.
+        service_socket: The socket of the service of the site.
         pam: Judges passwords.
-        tries: Counts them.
+        throttle: Counts them.
         refused_s: A refusal comes after so long, or a multiple of that.
     """
 
     def __init__(
-        self, line: socket.socket, console: int, service: Path, pam: PamService, tries: Tries,
+        self,
+        connection: socket.socket,
+        console_uid: int,
+        service_socket: Path,
+        pam: PamService,
+        throttle: LoginThrottle,
         refused_s: float = REFUSED_S,
-    ) -> None:  # fmt: skip
-        self._line, self._console, self._service = line, console, service
-        self._pam, self._tries, self._refused_s = pam, tries, refused_s
+    ) -> None:
+        self._line, self._console, self._service = connection, console_uid, service_socket
+        self._pam, self._tries, self._refused_s = pam, throttle, refused_s
 
     def run(self) -> None:
         """Let one person in and answer for them, or say why not.
@@ -70,31 +75,31 @@ class LoginHelper:
             OSError: If the line breaks, or this process cannot become the person.
             ValueError: If what comes is none of ours.
         """
-        if peer_uid(self._line) != self._console:
-            self._say(refused="foreign")
+        if get_peer_uid(self._line) != self._console:
+            self._send_reply(refused="foreign")
             return
-        self._line.settimeout(FIRST_LINE_S)
-        asked = self._first()
+        self._line.settimeout(FIRST_LINE_TIMEOUT_S)
+        asked = self._read_first_line()
         user, password = str(asked["user"]), str(asked["password"])
         address, act = _address(asked.get("address")), asked.get("act")
         if act is not None and not _takes_password(act):
-            self._say(refused="foreign")
+            self._send_reply(refused="foreign")
             return
         try:
             reached = self._service.stat()
         except OSError:  # who may ask it is not known then
-            self._say(refused="away")
+            self._send_reply(refused="away")
             return
         begun, entry = time.monotonic(), _account(user)
         name = entry.pw_name if entry is not None else user.casefold()
         limits = limits_for(name, address, inside=act is not None)
-        wait = self._tries.begin(limits)
+        wait = self._tries.record_attempt(limits)
         if wait > 0:
-            self._say(refused="wait", seconds=round(wait) + 1)
+            self._send_reply(refused="wait", seconds=round(wait) + 1)
             return
         verdict, why = PamVerdict.WRONG, "no account that may ask the service"
         if entry is not None and entry.pw_uid != 0 and _may_ask(reached, entry):
-            verdict = self._judged(entry, password, address)
+            verdict = self._judge_password(entry, password, address)
             why = verdict.value
         del password
         if entry is None or verdict is not PamVerdict.RIGHT:
@@ -102,35 +107,35 @@ class LoginHelper:
             logger.info("%s does not come in from %s: %s", who, address or "-", why)
             if self._refused_s:
                 time.sleep(self._refused_s - (time.monotonic() - begun) % self._refused_s)
-            self._say(refused=verdict.value)
+            self._send_reply(refused=verdict.value)
             return
-        self._tries.right(limits)
-        become(entry)
-        came = "came in" if act is None else "decides"
-        logger.info("%s %s from %s", entry.pw_name, came, address or "-")
+        self._tries.clear_attempts(limits)
+        switch_user(entry)
+        arrived = "came in" if act is None else "decides"
+        logger.info("%s %s from %s", entry.pw_name, arrived, address or "-")
         if act is None:
-            self._say(who=entry.pw_name, uid=entry.pw_uid)
-            self._line.settimeout(IDLE_S)
-            Bridge(self._line, self._service).serve()
+            self._send_reply(who=entry.pw_name, uid=entry.pw_uid)
+            self._line.settimeout(IDLE_TIMEOUT_S)
+            UserProxy(self._line, self._service).serve()
         else:
-            self._do(act)
+            self._forward_request(act)
 
-    def _judged(self, entry: pwd.struct_passwd, password: str, address: str) -> PamVerdict:
+    def _judge_password(self, entry: pwd.struct_passwd, password: str, address: str) -> PamVerdict:
         """Ask the system; a name that it takes for somebody else's is nobody's."""
-        if len(password) > MAX_PASSWORD:
+        if len(password) > MAX_PASSWORD_CHARS:
             return PamVerdict.WRONG
-        answer = self._pam.check(entry.pw_name, password, address)
+        answer = self._pam.check_password(entry.pw_name, password, address)
         if answer.detail:
             logger.warning("a password could not be looked at: %s", answer.detail)
         right = answer.verdict is PamVerdict.RIGHT
         return PamVerdict.WRONG if right and _account(answer.user) != entry else answer.verdict
 
-    def _first(self) -> Mapping[str, Any]:
+    def _read_first_line(self) -> Mapping[str, Any]:
         """Read the first line, byte by byte: what follows belongs to the bridge."""
         content = bytearray()
         while not content.endswith(b"\n"):
             byte = self._line.recv(1)
-            if not byte or len(content) > MAX_LINE:
+            if not byte or len(content) > MAX_LINE_BYTES:
                 raise ValueError
             content += byte
         found = json.loads(content)
@@ -138,16 +143,16 @@ class LoginHelper:
             raise TypeError
         return found
 
-    def _do(self, act: Mapping[str, Any]) -> None:
+    def _forward_request(self, act: Mapping[str, Any]) -> None:
         try:
-            connection = sent(self._service, act)
+            connection = send_request(self._service, act)
         except (OSError, http.client.HTTPException):
-            self._say(away=True)
+            self._send_reply(away=True)
             return
         with connection:
             socket.send_fds(self._line, [b'{"sent": true}\n'], [connection.fileno()])
 
-    def _say(self, **values: object) -> None:
+    def _send_reply(self, **values: object) -> None:
         self._line.sendall(json.dumps(values).encode() + b"\n")
 
 
@@ -155,10 +160,10 @@ def _takes_password(act: object) -> bool:
     """Whether it is a request that takes a password; anything else has the bridge."""
     if not isinstance(act, dict) or not isinstance(act.get("body"), dict | None):
         return False
-    return not allowed(str(act.get("method")), str(act.get("address")), act.get("body"))
+    return not is_allowed(str(act.get("method")), str(act.get("address")), act.get("body"))
 
 
-def become(entry: pwd.struct_passwd) -> None:
+def switch_user(entry: pwd.struct_passwd) -> None:
     """Be somebody for good, with their groups, and never more than that.
 
     Raises:
@@ -179,7 +184,7 @@ def become(entry: pwd.struct_passwd) -> None:
 def _account(user: str) -> pwd.struct_passwd | None:
     """Return whose account a name is, None for nobody's."""
     try:
-        return pwd.getpwnam(user) if 0 < len(user) <= MAX_NAME else None
+        return pwd.getpwnam(user) if 0 < len(user) <= MAX_NAME_CHARS else None
     except (KeyError, ValueError):  # not known, or no name at all
         return None
 
@@ -210,8 +215,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with socket.socket(fileno=os.dup(sys.stdin.fileno())) as line:
         helper = LoginHelper(
-            line, pwd.getpwnam(given.console).pw_uid, given.socket, PamService(SERVICE),
-            Tries(given.tries),
+            line, pwd.getpwnam(given.console).pw_uid, given.socket, PamService(PAM_SERVICE_NAME),
+            LoginThrottle(given.tries),
         )  # fmt: skip
         try:
             helper.run()

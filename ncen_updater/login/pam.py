@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-LIBRARY = "libpam.so.0"
+PAM_LIBRARY = "libpam.so.0"
 #: Where the system has its files of rules.
-RULES = Path("/etc/pam.d")
+PAM_DIRECTORY = Path("/etc/pam.d")
 #: Of Linux-PAM, _pam_types.h.
 _SUCCESS, _BUFFER, _CONVERSATION = 0, 5, 19
 _EXPIRED = frozenset({12, 13})  # the password, the account
 _WRONG = frozenset({6, 7, 8, 10, 11})
 _USER, _REMOTE_HOST = 2, 4
-_SECRET_PROMPT, _SHOWN_PROMPT = 1, 2
+_NO_ECHO_PROMPT, _ECHO_PROMPT = 1, 2
 #: Nothing is shown, and an account without a password lets nobody in.
 _FLAGS = 0x8000 | 0x1
 #: More parts than any module asks for at once.
-_MOST_PARTS = 32
+_MAX_PROMPTS = 32
 
 
 class PamVerdict(Enum):
@@ -36,7 +36,7 @@ class PamVerdict(Enum):
 
 
 @dataclass(frozen=True)
-class PamAnswer:
+class PamResult:
     """What came of asking.
 
     Attributes:
@@ -79,7 +79,7 @@ class PamService:
     def __init__(self, name: str, directory: Path | None = None) -> None:
         self._name, self._directory = name, directory
 
-    def check(self, user: str, password: str, address: str = "") -> PamAnswer:
+    def check_password(self, user: str, password: str, address: str = "") -> PamResult:
         """Return whether a password is a person's, and whether their account is good; waits.
 
         The system is asked for nothing else, and no session of it is opened. What wants to know
@@ -93,19 +93,19 @@ class PamService:
         try:
             given = user.encode(), password.encode(), address.encode()
         except UnicodeEncodeError:
-            return PamAnswer(PamVerdict.WRONG)
+            return PamResult(PamVerdict.WRONG)
         if any(b"\0" in part for part in given):
-            return PamAnswer(PamVerdict.WRONG)
-        rules = (self._directory or RULES) / self._name
+            return PamResult(PamVerdict.WRONG)
+        rules = (self._directory or PAM_DIRECTORY) / self._name
         if not rules.is_file():  # PAM would take those of whatever has none
-            return PamAnswer(PamVerdict.BROKEN, detail=f"no {rules}")
+            return PamResult(PamVerdict.BROKEN, detail=f"no {rules}")
         try:
-            return self._asked(*given)
+            return self._authenticate(*given)
         except (OSError, AttributeError) as error:
-            return PamAnswer(PamVerdict.BROKEN, detail=str(error))
+            return PamResult(PamVerdict.BROKEN, detail=str(error))
 
-    def _asked(self, user: bytes, password: bytes, address: bytes) -> PamAnswer:
-        pam, libc = ctypes.CDLL(LIBRARY), ctypes.CDLL(None)
+    def _authenticate(self, user: bytes, password: bytes, address: bytes) -> PamResult:
+        pam, libc = ctypes.CDLL(PAM_LIBRARY), ctypes.CDLL(None)
         libc.calloc.restype = ctypes.c_void_p
         libc.calloc.argtypes = (ctypes.c_size_t, ctypes.c_size_t)
         libc.strdup.restype = ctypes.c_void_p
@@ -116,7 +116,7 @@ class PamService:
 
         def converse(count: int, messages: object, responses: object, _: object) -> int:
             """Give the password once; what is allocated belongs to the library."""
-            if not 0 < count <= _MOST_PARTS:
+            if not 0 < count <= _MAX_PROMPTS:
                 return _CONVERSATION
             room = libc.calloc(count, ctypes.sizeof(_Response))
             if not room:
@@ -124,15 +124,15 @@ class PamService:
             parts = ctypes.cast(room, ctypes.POINTER(_Response))
             for number in range(count):
                 style = messages[number].contents.style  # type: ignore[index]
-                asked[0] += style == _SECRET_PROMPT
-                asked[1] += style == _SHOWN_PROMPT
-                if style == _SECRET_PROMPT and asked[0] == 1:
+                asked[0] += style == _NO_ECHO_PROMPT
+                asked[1] += style == _ECHO_PROMPT
+                if style == _NO_ECHO_PROMPT and asked[0] == 1:
                     parts[number].text = libc.strdup(password)
             responses[0] = parts  # type: ignore[index]
             return _CONVERSATION if asked[0] > 1 or asked[1] else _SUCCESS
 
-        kept = _CONVERSE(converse)
-        conversation = _Conversation(kept, None)
+        retained = _CONVERSE(converse)
+        conversation = _Conversation(retained, None)
         handle = ctypes.c_void_p()
         begun = (self._name.encode(), user, ctypes.byref(conversation))
         if self._directory is None:
@@ -141,7 +141,7 @@ class PamService:
             place = str(self._directory).encode()
             code = pam.pam_start_confdir(*begun, place, ctypes.byref(handle))
         if code != _SUCCESS:
-            return PamAnswer(PamVerdict.BROKEN, detail=f"pam_start: {code}")
+            return PamResult(PamVerdict.BROKEN, detail=f"pam_start: {code}")
         try:
             code = pam.pam_set_item(handle, _REMOTE_HOST, address) if address else _SUCCESS
             if code == _SUCCESS:
@@ -149,17 +149,17 @@ class PamService:
             if code == _SUCCESS:
                 code = pam.pam_acct_mgmt(handle, _FLAGS)
             if asked[0] > 1 or asked[1]:
-                return PamAnswer(PamVerdict.MORE)
+                return PamResult(PamVerdict.MORE)
             if code == _SUCCESS:
                 found = ctypes.c_char_p()
                 code = pam.pam_get_item(handle, _USER, ctypes.byref(found))
                 if code == _SUCCESS and found.value:
-                    return PamAnswer(PamVerdict.RIGHT, found.value.decode())
+                    return PamResult(PamVerdict.RIGHT, found.value.decode())
             if code in _WRONG:
-                return PamAnswer(PamVerdict.WRONG)
+                return PamResult(PamVerdict.WRONG)
             if code in _EXPIRED:
-                return PamAnswer(PamVerdict.EXPIRED)
-            said = pam.pam_strerror(handle, code) or b""
-            return PamAnswer(PamVerdict.BROKEN, detail=said.decode("utf-8", "replace"))
+                return PamResult(PamVerdict.EXPIRED)
+            text = pam.pam_strerror(handle, code) or b""
+            return PamResult(PamVerdict.BROKEN, detail=text.decode("utf-8", "replace"))
         finally:
             pam.pam_end(handle, code)

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 #: So many are free, and the longest wait; after so long without one everything is forgotten.
-FREE, LONGEST_S, FORGOTTEN_S = 4, 60.0, 900.0
+FREE_ATTEMPTS, MAX_WAIT_S, RESET_AFTER_S = 4, 60.0, 900.0
 #: Names and addresses are the choice of who tries: so many are kept, the latest.
-MOST_NAMES = 1000
-MAX_BYTES = 200_000
+MAX_NAMES = 1000
+MAX_FILE_BYTES = 200_000
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class TryLimit:
     """
 
     name: str
-    free: int = FREE
-    longest_s: float = LONGEST_S
+    free: int = FREE_ATTEMPTS
+    longest_s: float = MAX_WAIT_S
 
 
 #: Of all together: slow enough that no count of a name is pushed out before it is forgotten.
@@ -62,7 +62,7 @@ def limits_for(user: str, address: str, *, inside: bool) -> tuple[TryLimit, ...]
     return TryLimit(f"{user}\n{address}"), EVERYBODY
 
 
-def wait_s(limit: TryLimit, count: int, last: float, now: float) -> float:
+def compute_wait_s(limit: TryLimit, count: int, last: float, now: float) -> float:
     """Return how long it is until the next try; pure.
 
     Args:
@@ -71,12 +71,12 @@ def wait_s(limit: TryLimit, count: int, last: float, now: float) -> float:
         last: When the last of them was.
         now: The time, of the same clock, which is never set.
     """
-    if count < limit.free or now - last >= FORGOTTEN_S:
+    if count < limit.free or now - last >= RESET_AFTER_S:
         return 0.0
     return max(0.0, last + min(limit.longest_s, 2.0 ** (count - limit.free + 1)) - now)
 
 
-class Tries:
+class LoginThrottle:
     """Keeps them in a file, for every process that checks a password.
 
     Args:
@@ -91,50 +91,53 @@ class Tries:
     ) -> None:
         self._path, self._clock = path, clock
 
-    def begin(self, limits: Sequence[TryLimit]) -> float:
+    def record_attempt(self, limits: Sequence[TryLimit]) -> float:
         """Count a try, and return 0; or how long to wait, and count nothing.
 
         Raises:
             OSError: If that cannot be kept; then nobody is let in.
         """
         now, wait, counts = self._clock(), 0.0, dict[str, tuple[int, float]]()
-        with self._held() as kept:
+        with self._lock_records() as held:
             for limit in limits:
-                count, last = kept.get(_digest(limit.name), (0, 0.0))
-                if now - last >= FORGOTTEN_S or last > now:
+                count, last = held.get(_hash_name(limit.name), (0, 0.0))
+                if now - last >= RESET_AFTER_S or last > now:
                     count = 0
-                wait = max(wait, wait_s(limit, count, last, now))
-                counts[_digest(limit.name)] = count + 1, now
+                wait = max(wait, compute_wait_s(limit, count, last, now))
+                counts[_hash_name(limit.name)] = count + 1, now
             if wait <= 0:
                 for name, counted in counts.items():
-                    kept.pop(name, None)
-                    kept[name] = counted
+                    held.pop(name, None)
+                    held[name] = counted
         return wait
 
-    def right(self, limits: Sequence[TryLimit]) -> None:
-        """A password was right: forget the tries of that person; errors as in :meth:`begin`."""
-        own, *shared = (_digest(limit.name) for limit in limits)
-        with self._held() as kept:
-            kept.pop(own, None)
+    def clear_attempts(self, limits: Sequence[TryLimit]) -> None:
+        """A password was right: forget the tries of that person.
+
+        Errors as in :meth:`record_attempt`.
+        """
+        own, *shared = (_hash_name(limit.name) for limit in limits)
+        with self._lock_records() as held:
+            held.pop(own, None)
             for name in shared:
-                count, last = kept.get(name, (1, 0.0))
-                kept[name] = count - 1, last
+                count, last = held.get(name, (1, 0.0))
+                held[name] = count - 1, last
 
     @contextlib.contextmanager
-    def _held(self) -> Iterator[dict[str, tuple[int, float]]]:
+    def _lock_records(self) -> Iterator[dict[str, tuple[int, float]]]:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         with os.fdopen(os.open(self._path, flags, 0o600), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            kept = _read(file.read(MAX_BYTES + 1))
-            yield kept
-            newest = dict(list(kept.items())[-MOST_NAMES:])
+            retained = _parse_records(file.read(MAX_FILE_BYTES + 1))
+            yield retained
+            newest = dict(list(retained.items())[-MAX_NAMES:])
             content = json.dumps(newest).encode()
             file.seek(0)
             file.write(content)
             file.truncate()
 
 
-def _read(content: bytes) -> dict[str, tuple[int, float]]:
+def _parse_records(content: bytes) -> dict[str, tuple[int, float]]:
     """What is kept; a file that was torn holds nothing, as after a start of the machine."""
     try:
         found: Mapping[str, Any] = json.loads(content)
@@ -143,5 +146,5 @@ def _read(content: bytes) -> dict[str, tuple[int, float]]:
         return {}
 
 
-def _digest(name: str) -> str:
+def _hash_name(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:32]

@@ -6,28 +6,28 @@ import errno
 from dataclasses import replace
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import BUILD_REFUSED, WRITE_FAILED, ExitCode
 
 
-class BuildRefused(UpdaterError):
+class BuildError(UpdaterError):
     """A release directory that cannot be built."""
 
     message = BUILD_REFUSED
 
 
-def system_words(error: BaseException) -> str:
+def describe_system_error(error: BaseException) -> str:
     """Return what an error says; of the system's, its words and the file, without the number."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     return f"file '{error.filename}': {error.strerror}" if error.filename else error.strerror
 
 
-def write_failed(cause: OSError) -> UpdaterError:
+def make_write_error(cause: OSError) -> UpdaterError:
     """The disk or the file system under the feed."""
     full = cause.errno == errno.ENOSPC
     return UpdaterError(
         replace(WRITE_FAILED, exit_code=ExitCode.SPACE) if full else WRITE_FAILED,
-        state=Text(N_("Clients see the feed as it was, or the whole new one.")),
-        detail=system_words(cause),
+        state=LazyText(N_("Clients see the feed as it was, or the whole new one.")),
+        detail=describe_system_error(cause),
     )

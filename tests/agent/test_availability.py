@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.adapters.application.availability import look_at
-from ncen_updater.agent.adapters.application.door import Door
-from ncen_updater.agent.config.paths import load_places
+from ncen_updater.agent.adapters.application.availability import probe_availability
+from ncen_updater.agent.adapters.application.door import MaintenanceFile
+from ncen_updater.agent.config.paths import load_essential_settings
 from ncen_updater.agent.model.change import StepName, StepState
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.agent.cli.live import LiveSite
@@ -36,7 +36,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSite]:
     """A site whose application runs; every test leaves it so."""
     root = tmp_path_factory.mktemp("running")
     with DemoSite(root / "site", options=SiteOptions(cases=5)) as site:
-        Journal.create(site.state / JOURNAL).close()
+        Journal.create(site.state / JOURNAL_FILE).close()
         site.start_app()
         yield LiveSite(site, root)
 
@@ -77,21 +77,21 @@ def test_an_application_that_was_stopped(running: LiveSite) -> None:
 
 
 def test_a_closed_door_and_an_open_recovery(running: LiveSite) -> None:
-    door = Door(running.demo.door_file, now=lambda: CLOSED_AT)
-    door.close()
+    door = MaintenanceFile(running.demo.door_file, now=lambda: CLOSED_AT)
+    door.write()
     try:
         assert "Officers see the maintenance page, since 2026-11-24 06:00:00" in said(running)
         assert "does not run" not in said(running)
-        with Journal.open(running.demo.state / JOURNAL) as journal:
-            journal.begin(replace(CHANGE, id="ccccccca"))
-            journal.step("ccccccca", StepName.CLOSE, StepState.INTENDED)
+        with Journal.open(running.demo.state / JOURNAL_FILE) as journal:
+            journal.begin_change(replace(CHANGE, id="ccccccca"))
+            journal.record_step("ccccccca", StepName.CLOSE, StepState.INTENDED)
         running.demo.stop_app()
         words = said(running)
         assert "Officers see the maintenance page, since" in words
         assert "the application behind it does not run." in words
         assert "nobody works on it: run 'ncen-updater resume'." in words
     finally:
-        door.open()
+        door.remove()
         running.demo.start_app()
 
 
@@ -110,7 +110,7 @@ def configure(site: TrialSite, before: str, after: str) -> None:
 
 
 def look(site: TrialSite, limit_s: float = 20.0) -> Availability:
-    return look_at(load_places(site.config), limit_s=limit_s)
+    return probe_availability(load_essential_settings(site.config), limit_s=limit_s)
 
 
 STOPPED = '["sh", "-c", "exit 3"]'
@@ -296,7 +296,7 @@ def test_a_build_that_the_application_does_not_report(
     site: TrialSite, record: str | None, kind: HealthAnswer
 ) -> None:
     """The slot is of 3.2.4; what its application reports stands in the slot's record."""
-    slots = load_places(site.config).slots
+    slots = load_essential_settings(site.config).slots
     if record is not None:
         place = slots / ".records" / "3.2.4"
         place.mkdir(parents=True)
@@ -359,9 +359,9 @@ def test_without_a_network_it_is_not_asked(site: TrialSite) -> None:
     configure(site, STOPPED, '["true"]')
     code = (
         "import json, sys; from pathlib import Path;"
-        "from ncen_updater.agent.adapters.application.availability import look_at;"
-        "from ncen_updater.agent.config.paths import load_places;"
-        "print(json.dumps(look_at(load_places(Path(sys.argv[1]))).to_json()))"
+        "from ncen_updater.agent.adapters.application.availability import probe_availability;"
+        "from ncen_updater.agent.config.paths import load_essential_settings;"
+        "print(json.dumps(probe_availability(load_essential_settings(Path(sys.argv[1]))).to_json()))"
     )
     done = subprocess.run(
         ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"]),

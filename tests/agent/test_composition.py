@@ -11,23 +11,29 @@ import pytest
 from demo.site import DemoSite
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.composition import build_site
-from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, Mode
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, DatabaseMode
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 
 
 @pytest.mark.parametrize("kind", ChangeKind)
 def test_the_maintenance_page_is_told_which_change_it_is(tmp_path: Path, kind: ChangeKind) -> None:
     change = Change(
-        id="abcdefgh", kind=kind, mode=Mode.MIGRATE, state=ChangeState.RUNNING, product="ncen",
-        from_version="3.2.4", to_version="3.3.0", generation=1,
+        id="abcdefgh",
+        kind=kind,
+        mode=DatabaseMode.MIGRATE,
+        state=ChangeState.RUNNING,
+        product="ncen",
+        from_version="3.2.4",
+        to_version="3.3.0",
+        generation=1,
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
-    )  # fmt: skip
+    )
     with DemoSite(tmp_path) as demo:
         site = build_site(load_config(demo.config_path), demo.config_path)
-        with Journal.create(demo.state / JOURNAL) as journal:
-            journal.begin(change)
-            site.application.close_door()
+        with Journal.create(demo.state / JOURNAL_FILE) as journal:
+            journal.begin_change(change)
+            site.application.enable_maintenance()
         note = json.loads(demo.door_file.read_bytes())
     assert (note["change"], note["version"]) == ("abcdefgh", "3.3.0")
     assert ("earlier" in note["reason"]) == (kind is ChangeKind.ROLLBACK)

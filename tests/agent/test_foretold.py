@@ -6,15 +6,19 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
-from ncen_updater.agent.adapters.databases.tried import TriedColumn, TriedValues
-from ncen_updater.agent.adapters.databases.ways import Back
-from ncen_updater.agent.engine.rehearsal.report import PredictedRange, RehearsalReport, RehearsedHop
-from ncen_updater.agent.reports.answers import _rehearsed_words, _way_of, rehearsed_hops
-from ncen_updater.common.i18n import Text
+from ncen_updater.agent.adapters.databases.tried import ColumnRoundTrip, RoundTripResult
+from ncen_updater.agent.adapters.databases.ways import RollbackKind
+from ncen_updater.agent.engine.rehearsal.report import DowntimeRange, RehearsalReport, RehearsedHop
+from ncen_updater.agent.reports.answers import (
+    _describe_hop_rollback,
+    _format_downtime_lines,
+    match_rehearsed_hops,
+)
+from ncen_updater.common.i18n import LazyText
 
 HOP = RehearsedHop(
-    from_="3.2.4", to="3.3.0", copy_s=1.0, migrate_s=1.0, way_back=Back.KEEPS,
-    stop_s=PredictedRange(2.0, 3.0, 9.0), values=TriedValues(),
+    from_="3.2.4", to="3.3.0", copy_s=1.0, migrate_s=1.0, way_back=RollbackKind.KEEPS_RECORDS,
+    stop_s=DowntimeRange(2.0, 3.0, 9.0), values=RoundTripResult(),
 )  # fmt: skip
 
 
@@ -24,21 +28,21 @@ def report(plan: str) -> RehearsalReport:
 
 def test_a_rehearsal_of_another_plan_says_nothing() -> None:
     made = cast("Any", SimpleNamespace(digest="aa"))
-    assert rehearsed_hops(made, None) == {}
-    assert rehearsed_hops(made, report("bb")) == {}
-    assert rehearsed_hops(made, report("aa")) == {("3.2.4", "3.3.0"): HOP}
+    assert match_rehearsed_hops(made, None) == {}
+    assert match_rehearsed_hops(made, report("bb")) == {}
+    assert match_rehearsed_hops(made, report("aa")) == {("3.2.4", "3.3.0"): HOP}
 
 
 def test_the_stop_and_the_values_are_told() -> None:
     def lines(hop: RehearsedHop) -> list[str]:
         return [
-            line.render("en") if isinstance(line, Text) else line
-            for line in _rehearsed_words(hop, "en")
+            line.render("en") if isinstance(line, LazyText) else line
+            for line in _format_downtime_lines(hop, "en")
         ]
 
     stop = "  as rehearsed, officers are out for 2.0 s to 9.0 s"
     assert lines(replace(HOP, values=None)) == [stop]
-    lost = TriedValues(stopped="the way back stumbled")
+    lost = RoundTripResult(stopped="the way back stumbled")
     assert lines(replace(HOP, values=lost))[1:] == [
         "  with values in the tables it stopped: the way back stumbled"
     ]
@@ -46,14 +50,17 @@ def test_the_stop_and_the_values_are_told() -> None:
 
 def test_the_plan_says_the_way_back_with_what_was_lost_on_trial() -> None:
     """Seen: "keeps every record.", and three lines below what is lost of it."""
-    way = SimpleNamespace(back=Back.KEEPS, loses=())
+    way = SimpleNamespace(back=RollbackKind.KEEPS_RECORDS, loses=())
     offer = SimpleNamespace(version="3.3.0")
     hop = cast("Any", SimpleNamespace(way=way, origin="3.2.4", offer=offer, as_is=False))
-    lost = TriedValues((TriedColumn("seizures.classes.title", lost=8),))
-    whole, but = (_way_of(hop, shown).render("en") for shown in (HOP, replace(HOP, values=lost)))
-    before = _way_of(hop, None).render("en")
+    lost = RoundTripResult((ColumnRoundTrip("seizures.classes.title", lost=8),))
+    whole, but = (
+        _describe_hop_rollback(hop, shown).render("en")
+        for shown in (HOP, replace(HOP, values=lost))
+    )
+    before = _describe_hop_rollback(hop, None).render("en")
     assert "keeps every record; only a rehearsal shows" in before, "what its files say, and no more"
     hop.as_is = True
-    assert _way_of(hop, None).render("en") == whole, "no database is touched"
+    assert _describe_hop_rollback(hop, None).render("en") == whole, "no database is touched"
     assert whole == "A rollback from 3.3.0 to 3.2.4 keeps every record."
     assert "but not what is entered in seizures.classes.title" in but

@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 import pytest
 from packaging.version import Version
 
-from ncen_updater.agent.reports.answers import other_releases, path_words
-from ncen_updater.agent.service.assess import kept_back
-from ncen_updater.agent.storage.service_state import Barred
-from ncen_updater.feed.upgrade_path import NoPath, Rejection, RejectionReason
+from ncen_updater.agent.reports.answers import format_path_lines, list_other_releases
+from ncen_updater.agent.service.assess import list_withheld_releases
+from ncen_updater.agent.storage.service_state import WithheldRelease
+from ncen_updater.feed.upgrade_path import NoUpgradePath, OfferRejection, RejectionReason
 
 
 def offer(version: str) -> Any:
@@ -36,8 +36,8 @@ def test_what_else_can_be_named(
         hops=[offer(version) for version in hops],
         rejected=[SimpleNamespace(offer=offer(version)) for version in rejected],
     )
-    assert other_releases(path, offers, Version("3.2.4")) == others
-    assert other_releases(path, offers, None) == ()
+    assert list_other_releases(path, offers, Version("3.2.4")) == others
+    assert list_other_releases(path, offers, None) == ()
 
 
 NEWEST = "ncen 3.2.4 is the newest release for this site."
@@ -60,8 +60,8 @@ def test_what_failed_here_is_newer_all_the_same(reasons: list[RejectionReason], 
         version="3.3.1", agent="1", channel=SimpleNamespace(value="stable"), countries=("KE",),
         withdrawn=None, halted=None, upgrade_from=None,
     )  # fmt: skip
-    path = NoPath(rejected=tuple(Rejection(one, reason) for reason in reasons))
-    words = [str(line) for line in path_words("ncen", "3.2.4", path)]
+    path = NoUpgradePath(rejected=tuple(OfferRejection(one, reason) for reason in reasons))
+    words = [str(line) for line in format_path_lines("ncen", "3.2.4", path)]
     assert words[0] == said
     again = "'ncen-updater upgrade 3.3.1 --retry' would try it again"
     assert any(again in line for line in words) is (RejectionReason.BAD in reasons)
@@ -73,8 +73,8 @@ def test_a_release_that_was_taken_back_is_not_the_newest_for_a_site(
 ) -> None:
     """Seen: "is the newest release for this site", and below it that it was withdrawn."""
     gone: Any = SimpleNamespace(version=version, withdrawn=SimpleNamespace(reason="bad"))
-    path = NoPath(rejected=(Rejection(gone, RejectionReason.NOT_NEWER),))
-    assert [str(line) for line in path_words("ncen", "3.2.4", path)] == [said]
+    path = NoUpgradePath(rejected=(OfferRejection(gone, RejectionReason.NOT_NEWER),))
+    assert [str(line) for line in format_path_lines("ncen", "3.2.4", path)] == [said]
 
 
 def test_what_the_secretariat_keeps_back_is_known_to_the_service() -> None:
@@ -85,18 +85,20 @@ def test_what_the_secretariat_keeps_back_is_known_to_the_service() -> None:
         return SimpleNamespace(**{"version": version, "withdrawn": None, "halted": None, **more})
 
     rejected = (
-        Rejection(one("3.3.0", halted=SimpleNamespace(reason="slow")), RejectionReason.HALTED),
-        Rejection(one("3.3.1", withdrawn=SimpleNamespace(reason="bad")), RejectionReason.WITHDRAWN),
-        Rejection(one("3.3.2"), RejectionReason.WAVE, opens=opens),
+        OfferRejection(one("3.3.0", halted=SimpleNamespace(reason="slow")), RejectionReason.HALTED),
+        OfferRejection(
+            one("3.3.1", withdrawn=SimpleNamespace(reason="bad")), RejectionReason.WITHDRAWN
+        ),
+        OfferRejection(one("3.3.2"), RejectionReason.WAVE, opens=opens),
         *(
-            Rejection(one("3.3.3"), reason)
+            OfferRejection(one("3.3.3"), reason)
             for reason in (RejectionReason.BAD, RejectionReason.OTHER_COUNTRY)
         ),
     )
-    assert kept_back(rejected) == (
-        Barred("3.3.0", "halted", "slow"),
-        Barred("3.3.1", "withdrawn", "bad"),
-        Barred("3.3.2", "wave", opens=opens),
+    assert list_withheld_releases(rejected) == (
+        WithheldRelease("3.3.0", "halted", "slow"),
+        WithheldRelease("3.3.1", "withdrawn", "bad"),
+        WithheldRelease("3.3.2", "wave", opens=opens),
     )
 
 
@@ -107,6 +109,8 @@ def test_a_wave_opens_at_an_hour_of_the_site() -> None:
         withdrawn=None, halted=None, upgrade_from=None,
     )  # fmt: skip
     opens = datetime(2026, 12, 1, 20, tzinfo=UTC)
-    path = NoPath(rejected=(Rejection(one, RejectionReason.WAVE, opens=opens),))
-    said = [str(line) for line in path_words("ncen", "3.2.4", path, ZoneInfo("Africa/Nairobi"))]
+    path = NoUpgradePath(rejected=(OfferRejection(one, RejectionReason.WAVE, opens=opens),))
+    said = [
+        str(line) for line in format_path_lines("ncen", "3.2.4", path, ZoneInfo("Africa/Nairobi"))
+    ]
     assert "23:00:00" in said[1] and "20:00:00 UTC" in said[1]

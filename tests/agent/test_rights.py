@@ -12,12 +12,12 @@ import pytest
 from ncen_updater.agent.adapters import rights
 from ncen_updater.agent.cli import resume
 from ncen_updater.agent.cli.main import run
-from ncen_updater.common.landlock import available
+from ncen_updater.common.landlock import get_abi_version
 from tests.agent.cli.site import make_site
 from tests.feed.test_unit import CONFIG
 from tests.support.forks import DEADLINE_S
 
-needs_landlock = pytest.mark.skipif(available() < 2, reason="this kernel knows no Landlock")
+needs_landlock = pytest.mark.skipif(get_abi_version() < 2, reason="this kernel knows no Landlock")
 #: Tells what can be read and seen after it was given up; root could all.
 TRY = """
 import json, os, pathlib, sys
@@ -25,7 +25,7 @@ from ncen_updater.agent.adapters import rights
 from ncen_updater.agent.config.loader import load_config
 config, root, writable = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
 rights.os.access = lambda place, _: str(place).endswith(writable)
-rights.leave_server_files(load_config(config))
+rights.drop_server_file_access(load_config(config))
 def reads(place):
     try:
         return (root / place).read_text()
@@ -97,7 +97,7 @@ def test_the_start_of_the_machine_gives_it_up_where_a_change_is_open(
 ) -> None:
     site = make_site(tmp_path / "site")
     seen: list[object] = []
-    monkeypatch.setattr(resume, "_nothing_open", lambda _: False)
-    monkeypatch.setattr(rights, "leave_server_files", seen.append)
+    monkeypatch.setattr(resume, "_has_no_open_change", lambda _: False)
+    monkeypatch.setattr(rights, "drop_server_file_access", seen.append)
     run(["--config", str(site.config), "--alone", "--quiet", "resume", *words])
     assert len(seen) == given_up

@@ -11,37 +11,37 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.cli.availability_words import officers_words
+from ncen_updater.agent.cli.availability_words import format_availability
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.config.paths import load_places
-from ncen_updater.agent.engine.approvals.model import used_up_words
+from ncen_updater.agent.config.paths import load_essential_settings
+from ncen_updater.agent.engine.approvals.model import describe_consumed_approvals
 from ncen_updater.agent.engine.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.pending_rollback import (
-    MOST_FAILURES,
-    MOST_TRIES,
-    left_behind,
+    MAX_ATTEMPTS,
+    MAX_FAILURES,
+    find_rolled_back_releases,
 )
-from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, Mode
-from ncen_updater.agent.model.errors import JournalUnreadable, JournalUnwritable
+from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, DatabaseMode
+from ncen_updater.agent.model.errors import JournalUnreadableError, JournalUnwritableError
 from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
 from ncen_updater.agent.reports import status
 from ncen_updater.agent.reports.status import (
-    EVERYTHING,
-    LOOKS_AGAIN,
+    ALL_PARTS,
+    MAX_REREADS,
     NOT_READ,
-    Cache,
-    JournalFacts,
-    journal_facts,
-    need,
+    FileCache,
+    JournalSnapshot,
+    read_journal_snapshot,
     read_status,
+    require_part,
 )
 from ncen_updater.agent.storage.journal import file
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.agent.storage.service_state import (
-    SERVICE_STATE,
+    SERVICE_STATE_PATH,
     Assessment,
     ServiceState,
     ServiceStateFile,
@@ -51,11 +51,11 @@ from tests.agent.cli.site import make_site
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 UPGRADE = Change(
-    id="aaaaaaaa", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
+    id="aaaaaaaa", kind=ChangeKind.UPGRADE, mode=DatabaseMode.MIGRATE, state=ChangeState.RUNNING,
     product="ncen", from_version="3.2.4", to_version="3.3.0", generation=1,
     created_at=NOW,
 )  # fmt: skip
-AMINA, BO = Person("amina", 1001), Person("bo", 1002)
+AMINA, BO = Actor("amina", 1001), Actor("bo", 1002)
 BACK = dataclasses.replace(
     UPGRADE, kind=ChangeKind.ROLLBACK, from_version="3.3.0", to_version="3.2.4"
 )
@@ -67,29 +67,29 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
         yield made
 
 
-def facts(journal: Journal) -> JournalFacts:
-    return journal_facts(journal, NOW)
+def facts(journal: Journal) -> JournalSnapshot:
+    return read_journal_snapshot(journal, NOW)
 
 
 def owed(journal: Journal) -> bool:
     found = facts(journal).owed
-    return found is not None and found.by_itself
+    return found is not None and found.is_automatic
 
 
 def upgraded(journal: Journal, **facts: Any) -> None:
-    journal.begin(UPGRADE, ChangeFacts(**facts))
-    journal.commit(UPGRADE.id)
-    journal.state(UPGRADE.id, ChangeState.FINISHED)
+    journal.begin_change(UPGRADE, ChangeFacts(**facts))
+    journal.commit_change(UPGRADE.id)
+    journal.set_change_state(UPGRADE.id, ChangeState.FINISHED)
 
 
 def back(
     journal: Journal, number: int, state: ChangeState, code: str | None = None, **facts: Any
 ) -> None:
     change = dataclasses.replace(BACK, id=f"bbbbbbb{'abcdefgh'[number]}")
-    journal.begin(change, ChangeFacts(**facts))
+    journal.begin_change(change, ChangeFacts(**facts))
     if state is ChangeState.FINISHED:
-        journal.commit(change.id)
-    journal.state(change.id, state, error_code=code)
+        journal.commit_change(change.id)
+    journal.set_change_state(change.id, state, error_code=code)
 
 
 def test_every_part_is_read_and_the_journal_is_opened_once(
@@ -106,27 +106,29 @@ def test_every_part_is_read_and_the_journal_is_opened_once(
         return real(cls, path, **how)  # type: ignore[no-any-return]
 
     monkeypatch.setattr(Journal, "open", classmethod(counted))
-    found = read_status(load_places(trial.config), NOW, config=site.config, site=site)
-    assert [name for name in EVERYTHING if getattr(found, name) is NOT_READ] == []
+    found = read_status(load_essential_settings(trial.config), NOW, config=site.config, site=site)
+    assert [name for name in ALL_PARTS if getattr(found, name) is NOT_READ] == []
     assert found.errors == ()
     assert opened == [trial.journal]
-    for part in EVERYTHING:
-        alone = read_status(load_places(trial.config), NOW, {part}, config=site.config, site=site)
-        read = {name for name in EVERYTHING if getattr(alone, name) is not NOT_READ}
+    for part in ALL_PARTS:
+        alone = read_status(
+            load_essential_settings(trial.config), NOW, {part}, config=site.config, site=site
+        )
+        read = {name for name in ALL_PARTS if getattr(alone, name) is not NOT_READ}
         assert read - {"journal"} == {part} - {"journal"}
 
 
 def test_what_is_written_meanwhile_is_not_read_in_part(
     tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file, "BUSY_S", 0.0)
+    monkeypatch.setattr(file, "BUSY_TIMEOUT_S", 0.0)
     with Journal.open(tmp_path / "journal.sqlite", read_only=True) as reading:
-        with Journal.open(tmp_path / "journal.sqlite") as writing, reading.at_one_time():
-            assert facts(reading) == JournalFacts()
-            with pytest.raises(JournalUnwritable):
-                SiteHistory(writing).hold("fair", "amina", None)
-            assert facts(reading) == JournalFacts()
-        SiteHistory(journal).hold("fair", "amina", None)
+        with Journal.open(tmp_path / "journal.sqlite") as writing, reading.read_transaction():
+            assert facts(reading) == JournalSnapshot()
+            with pytest.raises(JournalUnwritableError):
+                SiteHistory(writing).add_hold("fair", "amina", None)
+            assert facts(reading) == JournalSnapshot()
+        SiteHistory(journal).add_hold("fair", "amina", None)
         assert facts(reading).event == 1
 
 
@@ -146,10 +148,12 @@ def test_officers_and_the_door_are_seen_at_one_moment(tmp_path: Path, *, opened:
             door.unlink() if opened else door.touch()
         return Availability(seen)
 
-    looked = read_status(load_places(site.config), NOW, {"door", "availability"}, ask=ask)
-    assert need(looked.door) is not opened
+    looked = read_status(
+        load_essential_settings(site.config), NOW, {"door", "availability"}, probe=ask
+    )
+    assert require_part(looked.door) is not opened
     expected = AvailabilityState.NOT_RUNNING if opened else AvailabilityState.MAINTENANCE
-    assert need(looked.availability).state is expected
+    assert require_part(looked.availability).state is expected
     assert asked == [opened, not opened]
 
 
@@ -161,9 +165,11 @@ def test_what_never_agrees_is_told_as_it_was_seen_last(tmp_path: Path) -> None:
         asked.append(1)
         return Availability(AvailabilityState.MAINTENANCE)
 
-    looked = read_status(load_places(site.config), NOW, {"door", "availability"}, ask=ask)
-    assert looked.contradicts_itself
-    assert len(asked) == 1 + LOOKS_AGAIN
+    looked = read_status(
+        load_essential_settings(site.config), NOW, {"door", "availability"}, probe=ask
+    )
+    assert looked.is_inconsistent
+    assert len(asked) == 1 + MAX_REREADS
 
 
 def test_a_damaged_part_of_the_journal_is_an_unreadable_journal(
@@ -171,21 +177,25 @@ def test_a_damaged_part_of_the_journal_is_an_unreadable_journal(
 ) -> None:
     with journal.transaction() as connection:
         connection.execute("INSERT INTO orders VALUES (1, 'x', 'y', 'z', 0, '', NULL, NULL, NULL)")
-    found = read_status(load_places(make_site(tmp_path / "site").config), NOW, {"journal"})
+    found = read_status(
+        load_essential_settings(make_site(tmp_path / "site").config), NOW, {"journal"}
+    )
     assert found.errors == ()
     places = dataclasses.replace(found.places, state=tmp_path)
     found = read_status(places, NOW, {"journal", "rehearsals", "at_work"})
-    assert isinstance(found.journal, JournalUnreadable)
+    assert isinstance(found.journal, JournalUnreadableError)
     assert found.errors == (found.journal,)
-    with pytest.raises(JournalUnreadable):
-        need(found.rehearsals)
+    with pytest.raises(JournalUnreadableError):
+        require_part(found.rehearsals)
 
 
 def test_a_mistake_of_ours_is_logged_with_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(status, "lock_holder", lambda path: 1 + path)
-    found = read_status(load_places(make_site(tmp_path).config), NOW, {"at_work", "current"})
+    monkeypatch.setattr(status, "read_lock_holder", lambda path: 1 + path)
+    found = read_status(
+        load_essential_settings(make_site(tmp_path).config), NOW, {"at_work", "current"}
+    )
     assert (found.current, [type(error) for error in found.errors]) == ("3.2.4", [TypeError])
     assert "unsupported operand" in caplog.text
 
@@ -196,8 +206,10 @@ def test_a_place_that_tells_no_size_is_neither_full_nor_a_mistake_of_ours(
     trial = make_site(tmp_path)
     config = AgentSession("ncen-updater", trial.config).open_site().config
     monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_blocks=0, f_bavail=0))
-    found = read_status(load_places(trial.config), NOW, {"free_percent"}, config=config)
-    assert all(isinstance(percent, OSError) for percent in need(found.free_percent).values())
+    found = read_status(load_essential_settings(trial.config), NOW, {"free_percent"}, config=config)
+    assert all(
+        isinstance(percent, OSError) for percent in require_part(found.free_percent).values()
+    )
     assert caplog.records == []
 
 
@@ -209,11 +221,11 @@ def test_full_disk_of_any_part_is_named_and_users_cannot_work_without_that_of_th
 ) -> None:
     """Seen: users got 503 for 35 s while 'status' said that they can work."""
     trial = make_site(tmp_path)
-    places = load_places(trial.config)
+    places = load_essential_settings(trial.config)
     disks = {"state": places.state, "slots": places.slots, "databases": tmp_path / "databases"}
     found = ServiceState(Assessment(1, disks=(str(disks["databases"]),)))
-    (places.state / SERVICE_STATE).parent.mkdir()
-    ServiceStateFile(places.state / SERVICE_STATE).save(found)
+    (places.state / SERVICE_STATE_PATH).parent.mkdir()
+    ServiceStateFile(places.state / SERVICE_STATE_PATH).save(found)
 
     def statvfs(place: Path) -> SimpleNamespace:
         free = 3 if place == disks.get(full or "") else 1 << 30
@@ -222,23 +234,23 @@ def test_full_disk_of_any_part_is_named_and_users_cannot_work_without_that_of_th
     monkeypatch.setattr("os.statvfs", statvfs)
     answers = Availability(AvailabilityState.WORKS, answer=HealthAnswer.WELL)
     parts = {"full_disk", "availability"}
-    status = read_status(places, NOW, parts, ask=lambda: answers)
+    status = read_status(places, NOW, parts, probe=lambda: answers)
     assert status.full_disk == (None if full is None else (disks[full], 12_288))
-    seen = need(status.availability)
+    seen = require_part(status.availability)
     assert (seen.state is AvailabilityState.WORKS) is works
     if not works:
-        (said,) = officers_words(seen, "3.3.0")
+        (said,) = format_availability(seen, "3.3.0")
         assert str(said).endswith(f"does not work: the disk of {disks['databases']} is full.")
 
 
 def test_large_files_are_read_when_they_changed(tmp_path: Path) -> None:
-    trial, cache = make_site(tmp_path), Cache()
+    trial, cache = make_site(tmp_path), FileCache()
     path = trial.state / "metadata" / "timestamp.json"
     path.parent.mkdir()
 
     def expiry() -> object:
-        found = read_status(load_places(trial.config), NOW, {"expiries"}, cache=cache)
-        return need(found.expiries)["timestamp"]
+        found = read_status(load_essential_settings(trial.config), NOW, {"expiries"}, cache=cache)
+        return require_part(found.expiries)["timestamp"]
 
     path.write_text('{"signed": {"expires": "2026-12-01T00:00:00Z"}}')
     assert expiry() is expiry()
@@ -249,21 +261,21 @@ def test_large_files_are_read_when_they_changed(tmp_path: Path) -> None:
 def test_the_end_of_holds_is_known_where_all_of_them_end(journal: Journal) -> None:
     hours = [NOW + timedelta(hours=hour) for hour in (1, 3, 2)]
     for end in hours:
-        SiteHistory(journal).hold("fair", "amina", end)
+        SiteHistory(journal).add_hold("fair", "amina", end)
     assert facts(journal).held_until == hours[1]
-    SiteHistory(journal).hold("audit", "bo", None)
+    SiteHistory(journal).add_hold("audit", "bo", None)
     assert facts(journal).held_until is None
 
 
 def test_a_rollback_is_owed_until_it_was_made_or_tried_too_often(journal: Journal) -> None:
     upgraded(journal, soak_failed="status 503")
     assert not owed(journal), "none was begun: that is the site's own setting"
-    for number in range(MOST_TRIES):
+    for number in range(MAX_ATTEMPTS):
         back(journal, number, ChangeState.UNDONE, soak_of=UPGRADE.id)
-        assert owed(journal) is (number < MOST_TRIES - 1)
-    back(journal, MOST_TRIES, ChangeState.FINISHED, soak_of=UPGRADE.id)
+        assert owed(journal) is (number < MAX_ATTEMPTS - 1)
+    back(journal, MAX_ATTEMPTS, ChangeState.FINISHED, soak_of=UPGRADE.id)
     assert not owed(journal)
-    assert left_behind(journal) == frozenset()
+    assert find_rolled_back_releases(journal) == frozenset()
 
 
 def test_one_that_fails_is_tried_once_more(journal: Journal) -> None:
@@ -275,7 +287,7 @@ def test_one_that_fails_is_tried_once_more(journal: Journal) -> None:
 
 def test_one_that_was_told_to_end_has_not_failed(journal: Journal) -> None:
     upgraded(journal, soak_failed="status 503")
-    for number in range(MOST_FAILURES + 1):
+    for number in range(MAX_FAILURES + 1):
         back(journal, number, ChangeState.UNDONE, INTERRUPTED.code, soak_of=UPGRADE.id)
         assert owed(journal)
 
@@ -285,27 +297,29 @@ def test_what_people_confirmed_or_did_is_not_owed(journal: Journal) -> None:
     back(journal, 0, ChangeState.UNDONE, soak_of=UPGRADE.id)
     assert not owed(journal)
     back(journal, 1, ChangeState.FINISHED)
-    assert left_behind(journal) == {"3.3.0"}
+    assert find_rolled_back_releases(journal) == {"3.3.0"}
 
 
 def test_who_approved_an_undone_upgrade_has_to_approve_again(journal: Journal) -> None:
     """Seen: two people waited for a second try that waited for them."""
     consent = ApprovalStore(journal)
     for who in (AMINA, BO):
-        consent.approve("ab" * 32, "3.3.0", {}, who, needed=2)
-    journal.begin(UPGRADE, ChangeFacts(binding="ab" * 32))
-    consent.spend(UPGRADE.id)
+        consent.add("ab" * 32, "3.3.0", {}, who, needed=2)
+    journal.begin_change(UPGRADE, ChangeFacts(binding="ab" * 32))
+    consent.consume_all(UPGRADE.id)
     assert facts(journal).used_up == (), "it is at work, and may yet come well to its end"
-    journal.state(UPGRADE.id, ChangeState.UNDONE)
+    journal.set_change_state(UPGRADE.id, ChangeState.UNDONE)
     assert facts(journal).used_up == ("amina", "bo")
-    assert "each who had approved (amina, bo)" in str(used_up_words(facts(journal).used_up))
-    consent.approve("cd" * 32, "3.3.0", {}, BO, needed=2)
+    assert "each who had approved (amina, bo)" in str(
+        describe_consumed_approvals(facts(journal).used_up)
+    )
+    consent.add("cd" * 32, "3.3.0", {}, BO, needed=2)
     assert facts(journal).used_up == ("amina",)
-    consent.approve("cd" * 32, "3.3.0", {}, AMINA, needed=2)
+    consent.add("cd" * 32, "3.3.0", {}, AMINA, needed=2)
     assert facts(journal).used_up == ()
 
 
 def test_an_upgrade_that_nobody_had_to_approve_used_nothing_up(journal: Journal) -> None:
-    journal.begin(UPGRADE, ChangeFacts())
-    journal.state(UPGRADE.id, ChangeState.UNDONE)
+    journal.begin_change(UPGRADE, ChangeFacts())
+    journal.set_change_state(UPGRADE.id, ChangeState.UNDONE)
     assert facts(journal).used_up == ()

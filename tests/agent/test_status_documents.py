@@ -23,32 +23,35 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.cli.main import _state_now
+from ncen_updater.agent.cli.main import _describe_state
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.approvals.rollback_approvals import approve_back, back_subject
+from ncen_updater.agent.engine.approvals.rollback_approvals import (
+    approve_rollback,
+    find_rollback_to_approve,
+)
 from ncen_updater.agent.engine.approvals.store import ApprovalStore
-from ncen_updater.agent.engine.pending_rollback import MOST_TRIES
-from ncen_updater.agent.engine.rehearsal.report import RehearsalCopies
-from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.agent.engine.pending_rollback import MAX_ATTEMPTS
+from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
+from ncen_updater.agent.engine.rehearsal.store import RehearsalState, RehearsalStore
 from ncen_updater.agent.model.change import ChangeKind, ChangeState, StepName, StepState
 from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.model.person import Person
-from ncen_updater.agent.policy.automation import Rehearsed
+from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
-from ncen_updater.agent.reports.diagnostics.support_bundle.gather import Gatherer
-from ncen_updater.agent.service.notifications.metrics import collect, render
+from ncen_updater.agent.reports.diagnostics.support_bundle.gather import BundleCollector
+from ncen_updater.agent.service.notifications.metrics import collect_metrics, render_metrics
 from ncen_updater.agent.service.notifications.notifier import Notifier
-from ncen_updater.agent.service.snapshot import ServiceSnapshots
-from ncen_updater.agent.storage.agent_selection import AgentSelection, Bad
+from ncen_updater.agent.service.snapshot import SnapshotStore
+from ncen_updater.agent.storage.agent_selection import AgentSelection, FailedAgent
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
+from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.agent.storage.service_state import ServiceState
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import INTERRUPTED
-from ncen_updater.common.progress import Silent
-from ncen_updater.feed.proved import ProvedMemory
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.feed.proved import TrustStateStore
 from tests.agent.cli.site import CHANGE, make_site
 from tests.agent.service.api.conftest import BASIS, BINDING, NEXT, NOW, SETTINGS, Counter
 from tests.agent.service.notifications.test_notifier import NOTIFY, REPORT
@@ -56,7 +59,7 @@ from tests.agent.service.notifications.test_notifier import NOTIFY, REPORT
 HELD = Path(__file__).with_name("status_documents.json")
 DAY = timedelta(days=1)
 NEVER = "disk_percent = 0\n"  # of the disk nothing is told in trials of what is sent
-AMINA, BO = Person("amina", 1001), Person("bo", 1002)
+AMINA, BO = Actor("amina", 1001), Actor("bo", 1002)
 BACK = replace(
     CHANGE, id="bbbbbbbb", kind=ChangeKind.ROLLBACK, from_version="3.3.0", to_version="3.2.4"
 )
@@ -80,38 +83,40 @@ class Stage:
     def change(self, state: ChangeState = ChangeState.RUNNING, code: str | None = None) -> None:
         with self.journal() as journal:
             over = state in (ChangeState.COMMITTED, ChangeState.FINISHED)
-            journal.begin(CHANGE, ChangeFacts(stop_s=17.5) if over else NO_FACTS)
+            journal.begin_change(CHANGE, ChangeFacts(stop_s=17.5) if over else NO_FACTS)
             for name in (StepName.FETCH, StepName.COPY):
-                journal.step(CHANGE.id, name, StepState.INTENDED)
-            journal.step(CHANGE.id, StepName.FETCH, StepState.DONE)
+                journal.record_step(CHANGE.id, name, StepState.INTENDED)
+            journal.record_step(CHANGE.id, StepName.FETCH, StepState.DONE)
             if over:
-                journal.step(CHANGE.id, StepName.COPY, StepState.DONE)
-                journal.commit(CHANGE.id)
+                journal.record_step(CHANGE.id, StepName.COPY, StepState.DONE)
+                journal.commit_change(CHANGE.id)
             if state not in (ChangeState.RUNNING, ChangeState.COMMITTED):
-                journal.state(CHANGE.id, state, error_code=code)
+                journal.set_change_state(CHANGE.id, state, error_code=code)
 
     def owed(self, tries: int) -> None:
         self.change(ChangeState.FINISHED)
         with self.journal() as journal:
-            journal.keep(CHANGE.id, ChangeFacts(soak_failed="status 503"))
+            journal.store_facts(CHANGE.id, ChangeFacts(soak_failed="status 503"))
             for number in range(tries):
                 change = replace(BACK, id=f"bbbbbbb{'abcdefgh'[number]}")
-                journal.begin(change, ChangeFacts(soak_of=CHANGE.id))
-                journal.state(change.id, ChangeState.UNDONE, error_code=INTERRUPTED.code)
+                journal.begin_change(change, ChangeFacts(soak_of=CHANGE.id))
+                journal.set_change_state(change.id, ChangeState.UNDONE, error_code=INTERRUPTED.code)
 
     def next(self, **more: Any) -> None:
         with self.journal() as journal:
-            event = journal.last_event()
+            event = journal.read_last_event_number()
         self.counter.keeper.save(
             ServiceState(replace(NEXT, event=event, **more), NOW - DAY, NOW + DAY)
         )
 
-    def rehearsed(self, *people: Person, **more: Any) -> None:
+    def rehearsed(self, *people: Actor, **more: Any) -> None:
         with self.journal() as journal:
-            Rehearsals(journal).begin("rrrrrrrr", "3.2.4", "3.3.0", RehearsalCopies())
-            Rehearsals(journal).end("rrrrrrrr", RehearsalState.PASSED, basis=BASIS, left=REPORT)
+            RehearsalStore(journal).record_start("rrrrrrrr", "3.2.4", "3.3.0", RehearsalCopyPlans())
+            RehearsalStore(journal).record_end(
+                "rrrrrrrr", RehearsalState.PASSED, basis=BASIS, result=REPORT
+            )
             for person in people:
-                ApprovalStore(journal).approve(BINDING, "3.3.0", BASIS, person)
+                ApprovalStore(journal).add(BINDING, "3.3.0", BASIS, person)
         self.next(**more)
 
     def view(self, **more: object) -> None:
@@ -134,13 +139,13 @@ def _write(what: Callable[[Journal], object]) -> Callable[[Stage], None]:
 
 
 def _hold(until: datetime | None) -> Callable[[Stage], None]:
-    return _write(lambda journal: SiteHistory(journal).hold("fair", "amina", until))
+    return _write(lambda journal: SiteHistory(journal).add_hold("fair", "amina", until))
 
 
 def _waits(stage: Stage) -> None:
     stage.change(ChangeState.COMMITTED)
     with stage.journal() as journal:
-        journal.keep(CHANGE.id, ChangeFacts(waits_for_person=True))
+        journal.store_facts(CHANGE.id, ChangeFacts(waits_for_person=True))
 
 
 def _back(stage: Stage) -> None:
@@ -148,13 +153,15 @@ def _back(stage: Stage) -> None:
     stage.counter.site.use("3.3.0")
     with stage.journal() as journal:
         for person, loss in ((AMINA, 7), (BO, 5)):
-            approve_back(journal, back_subject(journal, "3.3.0", 2), person, accept_loss=loss)
+            approve_rollback(
+                journal, find_rollback_to_approve(journal, "3.3.0", 2), person, accept_loss=loss
+            )
 
 
 def _scheduled(stage: Stage) -> None:
     stage.rehearsed(AMINA, BO)
     with stage.journal() as journal:
-        ApprovalStore(journal).schedule(BINDING, "3.3.0", NOW + timedelta(hours=5), AMINA)
+        ApprovalStore(journal).set_schedule(BINDING, "3.3.0", NOW + timedelta(hours=5), AMINA)
     stage.next()
 
 
@@ -171,7 +178,7 @@ def _agent(stage: Stage) -> None:
     config = load_config(stage.counter.site.config)
     directory = config.paths.resolve(config.paths.agent)
     directory.mkdir(parents=True)
-    sequence = AgentSelection("1.0", bad={"1.1": Bad(1, NOW - DAY)})
+    sequence = AgentSelection("1.0", bad={"1.1": FailedAgent(1, NOW - DAY)})
     (directory / "sequence.json").write_text(json.dumps(sequence.to_json()))
 
 
@@ -199,7 +206,7 @@ def _changed(state: ChangeState) -> Callable[[Stage], None]:
 
 def _signed_at(moment: datetime) -> Callable[[Stage], None]:
     def make(stage: Stage) -> None:
-        memory = ProvedMemory(stage.root / "state")
+        memory = TrustStateStore(stage.root / "state")
         memory.update(lambda before: replace(before, floor=moment))
 
     return make
@@ -208,24 +215,22 @@ def _signed_at(moment: datetime) -> Callable[[Stage], None]:
 SITES: Mapping[str, Callable[[Stage], object]] = {
     "at rest": lambda stage: None,
     "never adopted": _never,
-    "adopted": _write(lambda journal: journal.note("adopted", release="3.2.4")),
+    "adopted": _write(lambda journal: journal.record_event("adopted", release="3.2.4")),
     **{f"a change is {state}": _changed(state) for state in ChangeState},
     "undone after a failure": lambda s: s.change(ChangeState.UNDONE, "NU-6008"),
     "a release waits for a person": _waits,
     "a rollback is owed": lambda s: s.owed(1),
-    "a rollback is owed and given up": lambda s: s.owed(MOST_TRIES),
+    "a rollback is owed and given up": lambda s: s.owed(MAX_ATTEMPTS),
     "on hold": _hold(None),
     "on hold until tomorrow": _hold(NOW + DAY),
     "the hold has ended": _hold(NOW - timedelta(hours=1)),
-    "a bad release": _write(
-        lambda j: SiteHistory(j).remember_bad("ncen", "3.3.0", "NU-6008", None)
-    ),
+    "a bad release": _write(lambda j: SiteHistory(j).mark_bad("ncen", "3.3.0", "NU-6008", None)),
     "a release is next": lambda s: s.next(
-        rehearsed=Rehearsed.MISSING, binding="", basis=None, prepared=False
+        rehearsed=RehearsalStatus.MISSING, binding="", basis=None, prepared=False
     ),
     "nothing is next": lambda s: s.next(target=None, binding="", basis=None),
     "a rehearsal was torn": _write(
-        lambda j: Rehearsals(j).begin("rrrrrrrr", "a", "b", RehearsalCopies())
+        lambda j: RehearsalStore(j).record_start("rrrrrrrr", "a", "b", RehearsalCopyPlans())
     ),
     "rehearsed": lambda s: s.rehearsed(),
     "one of two approved": lambda s: s.rehearsed(AMINA),
@@ -234,9 +239,13 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
     "approved, on hold": _both(lambda s: s.rehearsed(AMINA, BO), _hold(None)),
     "going back is approved": _back,
     "an approval is void": lambda s: s.rehearsed(
-        AMINA, binding="", basis=None, rehearsed=Rehearsed.VOID, voids=("the plan is another",)
+        AMINA,
+        binding="",
+        basis=None,
+        rehearsed=RehearsalStatus.VOID,
+        voids=("the plan is another",),
     ),
-    "somebody ordered": _write(lambda j: Orders(j).give(OrderKind.CHECK, {}, AMINA)),
+    "somebody ordered": _write(lambda j: JobQueue(j).enqueue(JobKind.CHECK, {}, AMINA)),
     "a list": lambda s: s.view(),
     "a list lapses": lambda s: s.view(expires_at=(NOW + 4 * DAY).isoformat()),
     "a list has lapsed": lambda s: s.view(expires_at=(NOW - DAY).isoformat()),
@@ -292,7 +301,7 @@ def said(directory: Path, name: str) -> dict[str, object]:
             f"{NOTIFY.replace(NEVER, '')}[service]\napprovals = 2\ntimezone = 'UTC'\n"
         )
         config_file.write("windows = [{start = '04:00', end = '12:00'}]\n")
-    counter = Counter(site, ServiceSnapshots(SETTINGS, lambda: NOW))
+    counter = Counter(site, SnapshotStore(SETTINGS, lambda: NOW))
     stage = Stage(counter)
     if name in SITES:
         SITES[name](stage)
@@ -302,18 +311,18 @@ def said(directory: Path, name: str) -> dict[str, object]:
     looks: list[Any] = []
     teller = Notifier(
         site.config, config,
-        send=lambda message: "NU-9999", now=lambda: NOW, seen=lambda *seen: looks.append(seen),
+        send=lambda message: "NU-9999", now=lambda: NOW, on_status=lambda *seen: looks.append(seen),
     )  # fmt: skip
     sessions = [AgentSession("ncen-updater", site.config) for _ in range(2)]
     sessions[1].open_site()
-    gatherer = Gatherer(site.config, Silent(), NOW)
+    gatherer = BundleCollector(site.config, SilentProgress(), NOW)
     if name == "the configuration is gone":
         site.config.rename(directory / "away")
     with pytest.MonkeyPatch.context() as patch, (site.state / "change.lock").open("w+") as lock:
         patch.setattr(os, "statvfs", lambda place: disk)
         if name in OFFICERS:
             patch.setattr(
-                "ncen_updater.agent.adapters.application.availability.look_at",
+                "ncen_updater.agent.adapters.application.availability.probe_availability",
                 lambda _: OFFICERS[name],
             )
         if name == "somebody is at work":
@@ -325,21 +334,23 @@ def said(directory: Path, name: str) -> dict[str, object]:
             "outlook": counter.ask("GET", "/v1/outlook").document,
             "holds": counter.ask("GET", "/v1/holds").document,
         }
-        teller.round()
+        teller.run_round()
         told_of, situation, outbox = looks[0]
-        metrics = render(
-            collect(told_of, situation, outbox, agent="1", runs={}, looked_at=NOW)
-        )  # fmt: skip
+        metrics = render_metrics(
+            collect_metrics(
+                told_of, situation, outbox, agent_version="1", runs={}, status_read_at=NOW
+            )
+        )
         found["news"] = {item.kind.value: dict(item.values) for item in outbox.news.values()}
         found["metrics"] = {
             name.removeprefix("ncen_updater_"): float(value)
             for line in metrics.splitlines() if line[0] != "#"
             for name, value in [line.rsplit(" ", 1)]
         }  # fmt: skip
-        found["bundle"] = json.loads(gatherer._site())
+        found["bundle"] = json.loads(gatherer._collect_site())
         for session, deep in zip(sessions, ("light", "deep"), strict=True):
             try:
-                sentences = [str(text) for text in _state_now(session, UpdaterError())]
+                sentences = [str(text) for text in _describe_state(session, UpdaterError())]
             except UpdaterError as error:
                 sentences = [str(error)]
             found[deep] = sentences

@@ -13,9 +13,15 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.storage import inbox as trays
-from ncen_updater.agent.storage.inbox import Tray, is_plain_name, laid_down, tray_fault, why_not
+from ncen_updater.agent.storage.inbox import (
+    Inbox,
+    find_inbox_fault,
+    find_refusal,
+    is_plain_name,
+    place_files,
+)
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.bundle.bundle_file import open_bundle
 
 ME = os.geteuid()
@@ -27,13 +33,13 @@ def info(mode: int, uid: int = 0, links: int = 1) -> os.stat_result:
 
 
 @pytest.fixture
-def tray(tmp_path: Path) -> Tray:
+def tray(tmp_path: Path) -> Inbox:
     (tmp_path / "tray").mkdir(mode=0o770)
     (tmp_path / "tray").chmod(0o1770)
-    return Tray(tmp_path)
+    return Inbox(tmp_path)
 
 
-def lay(tray: Tray, name: str, content: bytes = b"bundle") -> Path:
+def lay(tray: Inbox, name: str, content: bytes = b"bundle") -> Path:
     path = tray.path / name
     path.write_bytes(content)
     return path
@@ -45,8 +51,8 @@ class Told:
     def __init__(self) -> None:
         self.said: list[tuple[str, int | None, int | None]] = []
 
-    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
-        self.said.append((what.render("en"), done, total))
+    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+        self.said.append((text.render("en"), done, total))
 
 
 # ---- the rules -----------------------------------------------------------------------------------
@@ -76,7 +82,7 @@ def test_names(name: str, plain: bool) -> None:
     ],
 )  # fmt: skip
 def test_a_directory_that_can_be_the_tray(mode: int, uid: int, fault: str | None) -> None:
-    found = tray_fault(info(stat.S_IFDIR | mode, uid), ME)
+    found = find_inbox_fault(info(stat.S_IFDIR | mode, uid), ME)
     assert (found.render("en") if found else None) == fault
 
 
@@ -95,56 +101,56 @@ def test_a_directory_that_can_be_the_tray(mode: int, uid: int, fault: str | None
     ],
 )
 def test_whose_files_are_taken(given: os.stat_result, refused: str | None) -> None:
-    found = why_not(given, SOMEBODY)
+    found = find_refusal(given, SOMEBODY)
     assert (found.render("en") if found else None) == refused
 
 
 # ---- opening -------------------------------------------------------------------------------------
 
 
-def linked(tray: Tray, outside: Path) -> None:
+def linked(tray: Inbox, outside: Path) -> None:
     (tray.path / "x.ncen").symlink_to(outside)
 
 
-def linked_twice(tray: Tray, outside: Path) -> None:
+def linked_twice(tray: Inbox, outside: Path) -> None:
     os.link(outside, tray.path / "x.ncen")
 
 
-def pipe(tray: Tray, outside: Path) -> None:
+def pipe(tray: Inbox, outside: Path) -> None:
     del outside
     os.mkfifo(tray.path / "x.ncen")
 
 
-def directory(tray: Tray, outside: Path) -> None:
+def directory(tray: Inbox, outside: Path) -> None:
     del outside
     (tray.path / "x.ncen").mkdir()
 
 
-def nothing(tray: Tray, outside: Path) -> None:
+def nothing(tray: Inbox, outside: Path) -> None:
     del tray, outside
 
 
 @pytest.mark.parametrize("plant", [linked, linked_twice, pipe, directory, nothing])
 def test_what_is_planted_is_not_opened(
-    tray: Tray, tmp_path: Path, plant: Callable[[Tray, Path], None]
+    tray: Inbox, tmp_path: Path, plant: Callable[[Inbox, Path], None]
 ) -> None:
     outside = tmp_path / "secret"
     outside.write_bytes(b"secret")
     plant(tray, outside)
     with pytest.raises(UpdaterError, match="NU-9334"):
-        tray.open("x.ncen", ME)
+        tray.open_file("x.ncen", ME)
 
 
 @pytest.mark.skipif(ME != 0, reason="only root gives files away")
-def test_what_belongs_to_another_person_is_not_opened(tray: Tray) -> None:
+def test_what_belongs_to_another_person_is_not_opened(tray: Inbox) -> None:
     os.chown(lay(tray, "ke.ncen"), SOMEBODY, SOMEBODY)
     with pytest.raises(UpdaterError, match="NU-9334"):
-        tray.open("ke.ncen", SOMEBODY + 1)
-    os.close(tray.open("ke.ncen", SOMEBODY))
+        tray.open_file("ke.ncen", SOMEBODY + 1)
+    os.close(tray.open_file("ke.ncen", SOMEBODY))
 
 
 def test_a_name_that_is_exchanged_while_it_is_looked_at(
-    tray: Tray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tray: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is opened is judged, not what was looked at."""
     path, secret = lay(tray, "ke.ncen"), tmp_path / "secret"
@@ -160,43 +166,47 @@ def test_a_name_that_is_exchanged_while_it_is_looked_at(
 
     monkeypatch.setattr(os, "stat", exchanged)
     with pytest.raises(UpdaterError, match="NU-9334"):
-        tray.open("ke.ncen", ME)
+        tray.open_file("ke.ncen", ME)
     path.unlink()
     path.symlink_to(secret)
     monkeypatch.setattr(os, "stat", lambda *_, **__: info(stat.S_IFREG, ME))
     with pytest.raises(UpdaterError, match="NU-2313"):
-        tray.open("ke.ncen", ME)
+        tray.open_file("ke.ncen", ME)
 
 
 @pytest.mark.parametrize("mode", [0o1777, 0o770])
-def test_a_tray_that_others_can_change_is_none(tray: Tray, mode: int) -> None:
+def test_a_tray_that_others_can_change_is_none(tray: Inbox, mode: int) -> None:
     lay(tray, "ke.ncen")
     tray.path.chmod(mode)
-    for use in (tray.require, lambda: tray.open("ke.ncen", ME), lambda: tray.files(ME)):
+    for use in (
+        tray.require_usable,
+        lambda: tray.open_file("ke.ncen", ME),
+        lambda: tray.list_files(ME),
+    ):
         with pytest.raises(UpdaterError, match="NU-9333"):
             use()
 
 
 def test_a_tray_that_is_missing_or_a_link_is_none(tmp_path: Path) -> None:
     with pytest.raises(UpdaterError, match="NU-9333"):
-        Tray(tmp_path).files(ME)
+        Inbox(tmp_path).list_files(ME)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "tray").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UpdaterError, match="NU-9333"):
-        Tray(tmp_path).files(ME)
+        Inbox(tmp_path).list_files(ME)
 
 
-def test_what_was_opened_is_read_whatever_becomes_of_the_name(tray: Tray) -> None:
+def test_what_was_opened_is_read_whatever_becomes_of_the_name(tray: Inbox) -> None:
     path = lay(tray, "ke.ncen", b"x" * 9000)
-    with open_bundle(path, tray.open("ke.ncen", ME)) as bundle:
+    with open_bundle(path, tray.open_file("ke.ncen", ME)) as bundle:
         path.unlink()
         path.write_bytes(b"y" * 9000)
         assert bundle.read_at(8990, 10) == b"x" * 10
 
 
-def test_a_file_that_shrinks_or_grows_while_it_is_read(tray: Tray) -> None:
+def test_a_file_that_shrinks_or_grows_while_it_is_read(tray: Inbox) -> None:
     path = lay(tray, "ke.ncen", b"x" * 9000)
-    with open_bundle(path, tray.open("ke.ncen", ME)) as bundle:
+    with open_bundle(path, tray.open_file("ke.ncen", ME)) as bundle:
         with path.open("ab") as more:
             more.write(b"y" * 100)
         assert bundle.size == 9000
@@ -208,19 +218,19 @@ def test_a_file_that_shrinks_or_grows_while_it_is_read(tray: Tray) -> None:
 # ---- looking -------------------------------------------------------------------------------------
 
 
-def test_what_lies_there(tray: Tray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_lies_there(tray: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     lay(tray, "ke.ncen", b"123")
     (tray.path / "link").symlink_to("/etc/hostname")
     lay(tray, ".hidden")
     lay(tray, "\x1b[2J.ncen")
     Path(os.fsdecode(os.fsencode(tray.path) + b"/ke\xff.ncen")).write_bytes(b"")
-    files, more = tray.files(ME)
+    files, more = tray.list_files(ME)
     assert more == 2
     seen = {file.name: (file.size_bytes, file.why_not is None) for file in files}
     assert seen.pop("link")[1] is False
     assert seen == {"ke.ncen": (3, True)}
-    monkeypatch.setattr(trays, "MOST_TOLD", 1)
-    files, more = tray.files(ME)
+    monkeypatch.setattr(trays, "MAX_LISTED", 1)
+    files, more = tray.list_files(ME)
     assert (len(files), more) == (1, 3)
 
 
@@ -235,30 +245,30 @@ def medium(tmp_path: Path) -> Path:
     return file
 
 
-def lies(tray: Tray) -> list[str]:
+def lies(tray: Inbox) -> list[str]:
     return sorted(path.name for path in tray.path.iterdir())
 
 
-def test_a_file_is_laid_down_and_taken_away(tray: Tray, medium: Path) -> None:
+def test_a_file_is_laid_down_and_taken_away(tray: Inbox, medium: Path) -> None:
     told = Told()
-    with laid_down(tray.path, medium, told) as remove:
+    with place_files(tray.path, medium, told) as remove:
         assert lies(tray) == remove == ["ke.ncen"]
-        descriptor = tray.open("ke.ncen", ME)
+        descriptor = tray.open_file("ke.ncen", ME)
         assert os.read(descriptor, 100) == b"12345"
         os.close(descriptor)
     assert lies(tray) == []
     assert told.said[-1] == ("Copying ke.ncen into the tray (bytes)", 5, 5)
 
 
-def test_what_an_order_still_needs_stays(tray: Tray, medium: Path) -> None:
-    with laid_down(tray.path, medium, Told()) as remove:
+def test_what_an_order_still_needs_stays(tray: Inbox, medium: Path) -> None:
+    with place_files(tray.path, medium, Told()) as remove:
         remove.clear()
     assert lies(tray) == ["ke.ncen"]
 
 
-def test_what_was_left_of_ones_own_makes_place(tray: Tray, medium: Path) -> None:
+def test_what_was_left_of_ones_own_makes_place(tray: Inbox, medium: Path) -> None:
     lay(tray, medium.name, b"a part of it")
-    with laid_down(tray.path, medium, Told()):
+    with place_files(tray.path, medium, Told()):
         assert (tray.path / medium.name).read_bytes() == b"12345"
 
 
@@ -269,7 +279,7 @@ class KilledAt(Told):
         super().__init__()
         self._left = pieces
 
-    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
         self._left -= 1
         if self._left <= 0:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -288,33 +298,33 @@ def in_a_process(do: Callable[[], object]) -> int:
 
 
 def test_a_kill_at_any_piece_leaves_what_is_seen_and_makes_place(
-    tray: Tray, medium: Path, monkeypatch: pytest.MonkeyPatch
+    tray: Inbox, medium: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was copied so far lies there, of whoever copied it, and nothing under another name."""
-    monkeypatch.setattr(trays, "PIECE", 2)
+    monkeypatch.setattr(trays, "COPY_CHUNK_BYTES", 2)
     copied = []
     for pieces in range(1, 4):
 
         def killed(pieces: int = pieces) -> None:
-            with laid_down(tray.path, medium, KilledAt(pieces)):
+            with place_files(tray.path, medium, KilledAt(pieces)):
                 pass
 
         assert in_a_process(killed) == signal.SIGKILL
-        found, more = tray.files(ME)
+        found, more = tray.list_files(ME)
         assert (sorted(file.name for file in found), more) == (lies(tray), 0)
         assert all(file.why_not is None for file in found)
         copied.append([file.size_bytes for file in found])
         assert medium.read_bytes().startswith((tray.path / medium.name).read_bytes())
-        with laid_down(tray.path, medium, Told()):
+        with place_files(tray.path, medium, Told()):
             assert (tray.path / medium.name).read_bytes() == b"12345"
         assert lies(tray) == [], "typed once more, it takes away what was left, too"
     assert copied == [[2], [4], [5]]
 
 
 @pytest.mark.skipif(ME != 0, reason="only root gives files away")
-def test_what_somebody_else_laid_down_stays(tray: Tray, medium: Path) -> None:
+def test_what_somebody_else_laid_down_stays(tray: Inbox, medium: Path) -> None:
     os.chown(lay(tray, medium.name), SOMEBODY, SOMEBODY)
-    with pytest.raises(UpdaterError, match="NU-9334"), laid_down(tray.path, medium, Told()):
+    with pytest.raises(UpdaterError, match="NU-9334"), place_files(tray.path, medium, Told()):
         pass
     assert lies(tray) == [medium.name]
 
@@ -335,11 +345,11 @@ def full(count: int) -> Callable[..., int]:
 
 
 def test_a_disk_that_fills_while_it_is_copied(
-    tray: Tray, medium: Path, monkeypatch: pytest.MonkeyPatch
+    tray: Inbox, medium: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "write", full(3))
     refused = pytest.raises(UpdaterError, match="NU-3110")
-    with refused as found, laid_down(tray.path, medium, Told()):
+    with refused as found, place_files(tray.path, medium, Told()):
         pass
     assert lies(tray) == []
     assert medium.name in str(found.value.values["path"])
@@ -360,15 +370,15 @@ def sources(tmp_path: Path) -> Iterator[dict[str, Path]]:
     ("name", "code"), [("pipe", "NU-2302"), ("gone", "NU-2313"), ("hidden", "NU-9334")]
 )
 def test_what_cannot_be_laid_down(
-    tray: Tray, sources: dict[str, Path], name: str, code: str
+    tray: Inbox, sources: dict[str, Path], name: str, code: str
 ) -> None:
     refused = pytest.raises(UpdaterError, match=code)
-    with refused as caught, laid_down(tray.path, sources[name], Told()):
+    with refused as caught, place_files(tray.path, sources[name], Told()):
         pass
     assert "Errno" not in (caught.value.detail or ""), "words for people"
     assert lies(tray) == []
 
 
 def test_no_tray_to_lay_down_in(tmp_path: Path, medium: Path) -> None:
-    with pytest.raises(UpdaterError, match="NU-9333"), laid_down(tmp_path / "no", medium, Told()):
+    with pytest.raises(UpdaterError, match="NU-9333"), place_files(tmp_path / "no", medium, Told()):
         pass

@@ -12,8 +12,8 @@ from types import FrameType
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from ncen_updater.common.cli.render import error_lines
-from ncen_updater.common.documents import error_document
+from ncen_updater.common.cli.render import format_error
+from ncen_updater.common.documents import error_to_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import ExitCode
 
@@ -73,9 +73,9 @@ def spoilt(good: bytes) -> st.SearchStrategy[bytes]:
 def has_four_facts(error: UpdaterError) -> None:
     """Assert that an error can be shown: code, what, state, remedy, and an exit code of ours."""
     for language in ("en", "fr"):
-        document = error_document(error, [], language)
+        document = error_to_json(error, [], language)
         assert document["code"] and document["what"] and document["remedy"]
-        assert "\n".join(error_lines(error, [], language)).encode("utf-8", "backslashreplace")
+        assert "\n".join(format_error(error, [], language)).encode("utf-8", "backslashreplace")
     assert error.exit_code in set(ExitCode) - {ExitCode.OK}
 
 

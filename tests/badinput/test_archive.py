@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncen_updater.common.messages import ARCHIVE_DAMAGED, ARCHIVE_MISMATCH
-from ncen_updater.formats.archive import unpack
+from ncen_updater.formats.archive import unpack_archive
 from ncen_updater.formats.errors import TransferError
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 from tests.badinput.hostile import FEW, HUGE, NO_FILES, bounded, spoilt, typed
@@ -34,8 +34,8 @@ TREE = Tree(
 
 
 class _Silent:
-    def tell(self, what: object, done: int | None = None, total: int | None = None) -> None:
-        del what, done, total
+    def report(self, text: object, done: int | None = None, total: int | None = None) -> None:
+        del text, done, total
 
 
 def _tar(pax: dict[str, str] | None = None, size: int = len(CONTENT), kind: bytes = b"0") -> bytes:
@@ -90,7 +90,7 @@ HOSTILE = {
 def _unpack(tmp_path: Path, content: bytes) -> TransferError | None:
     archive, place = tmp_path / "a.tar.gz", tmp_path / "place"
     archive.write_bytes(content)
-    error = typed(lambda: unpack(archive, TREE, place, _Silent()))
+    error = typed(lambda: unpack_archive(archive, TREE, place, _Silent()))
     if error is None:
         assert (place / "a").read_bytes() == CONTENT
         (place / "a").unlink()
@@ -126,6 +126,6 @@ def test_what_is_no_archive(tmp_path: Path, kind: str) -> None:
     archive, place = tmp_path / "a.tar.gz", tmp_path / "place"
     NO_FILES[kind](archive)
     with bounded():
-        error = typed(lambda: unpack(archive, TREE, place, _Silent()))
+        error = typed(lambda: unpack_archive(archive, TREE, place, _Silent()))
     assert isinstance(error, TransferError)
     assert not place.exists()

@@ -10,12 +10,12 @@ from hypothesis import given
 
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.paths import load_places
+from ncen_updater.agent.config.paths import load_essential_settings
 from tests.agent.cli.site import CONFIG
 from tests.badinput.hostile import DEEP, FEW, HUGE, LARGE, NO_FILES, bounded, spoilt, typed
 
 GOOD = CONFIG.format(root="/nowhere")
-READERS = pytest.mark.parametrize("read", [load_config, load_places])
+READERS = pytest.mark.parametrize("read", [load_config, load_essential_settings])
 
 
 def load_and_restore(read: Callable[[Path], object], path: Path) -> None:
@@ -78,4 +78,4 @@ def test_spoilt(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "agent.toml"
     path.write_bytes(content)
     load_and_restore(load_config, path)
-    load_and_restore(load_places, path)
+    load_and_restore(load_essential_settings, path)

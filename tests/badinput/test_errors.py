@@ -15,8 +15,8 @@ import pytest
 import ncen_updater
 from ncen_updater.common import messages
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
-from ncen_updater.common.messages import Message, message_of
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.messages import ErrorMessage, find_message
 from tests.badinput.hostile import has_four_facts
 
 PACKAGE = Path(ncen_updater.__file__).parent
@@ -42,10 +42,12 @@ def error_classes() -> dict[str, type[UpdaterError]]:
 CLASSES = error_classes()
 
 
-MESSAGES = {name: value for name, value in vars(messages).items() if isinstance(value, Message)}
+MESSAGES = {
+    name: value for name, value in vars(messages).items() if isinstance(value, ErrorMessage)
+}
 
 
-def places(message: Message) -> set[str]:
+def places(message: ErrorMessage) -> set[str]:
     found = set()
     for template in (message.what, message.remedy):
         found |= {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
@@ -78,7 +80,7 @@ def _imported(node: ast.Module) -> dict[str, type[UpdaterError]]:
     return found
 
 
-def raise_sites() -> Iterator[tuple[str, Message, set[str]]]:
+def raise_sites() -> Iterator[tuple[str, ErrorMessage, set[str]]]:
     """Every place of the package that makes an error by its name with plain keywords."""
     for path in sorted(PACKAGE.rglob("*.py")):
         tree = ast.parse(path.read_text("utf-8"))
@@ -143,9 +145,9 @@ def test_an_error_without_its_values_is_still_shown(name: str) -> None:
 
 
 def test_what_a_code_says_is_found() -> None:
-    assert message_of("NU-1000") is messages.UNEXPECTED
-    assert message_of("NU-3101") is messages.SPACE_SHORT
-    assert message_of("NU-0000") is None
+    assert find_message("NU-1000") is messages.UNEXPECTED
+    assert find_message("NU-3101") is messages.INSUFFICIENT_SPACE
+    assert find_message("NU-0000") is None
 
 
 @pytest.mark.parametrize(
@@ -162,12 +164,12 @@ def test_what_a_code_says_is_found() -> None:
     }.values(),
 )
 def test_no_template_fails(template: str, shown: str) -> None:
-    assert Text(template, {"a": 1}).render() == shown
+    assert LazyText(template, {"a": 1}).render() == shown
 
 
 def test_a_value_that_looks_like_a_place_is_left_alone() -> None:
-    assert Text("{a} {b}", {"a": "{b}", "b": 2}).render() == "{b} 2"
+    assert LazyText("{a} {b}", {"a": "{b}", "b": 2}).render() == "{b} 2"
 
 
 def test_a_number_too_long_to_be_shown_is_shown_in_short() -> None:
-    assert Text("{a}", {"a": 10**5000}).render()
+    assert LazyText("{a}", {"a": 10**5000}).render()

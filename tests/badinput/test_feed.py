@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from ncen_updater.agent.adapters.feed_reader.child import EXPECTED, ChildSource
-from ncen_updater.agent.config.errors import ConfigInvalid, Mistake
+from ncen_updater.agent.adapters.feed_reader.child import EXPECTED_ERRORS, WorkerReleaseSource
+from ncen_updater.agent.config.errors import InvalidConfigError, InvalidSetting
 from ncen_updater.common import messages
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import READER_FAILED, VIEW_DAMAGED
-from ncen_updater.common.workers import Worker, WorkerFailed, error_document, error_from
+from ncen_updater.common.workers import Worker, WorkerError, decode_error, encode_error
 from ncen_updater.feed.clock import TrustClock
-from ncen_updater.feed.errors import WrongDigest
-from ncen_updater.feed.last_view import read_last_view
+from ncen_updater.feed.errors import DigestMismatchError
+from ncen_updater.feed.last_view import read_feed_summary
 from ncen_updater.feed.offers import load_view
 from tests.badinput.hostile import (
     DEEP,
@@ -59,7 +59,7 @@ def test_what_is_no_list(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "ncen.json"
     NO_FILES[kind](path)
     with bounded():
-        assert says(typed(lambda: read_last_view(path)), VIEW_DAMAGED)
+        assert says(typed(lambda: read_feed_summary(path)), VIEW_DAMAGED)
 
 
 @FEW
@@ -67,7 +67,7 @@ def test_what_is_no_list(tmp_path: Path, kind: str) -> None:
 def test_spoilt_lists(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "ncen.json"
     path.write_bytes(content)
-    typed(lambda: read_last_view(path))
+    typed(lambda: read_feed_summary(path))
     typed(lambda: load_view(path))
     assert path.read_bytes() == content
 
@@ -78,7 +78,7 @@ def test_spoilt_lists(tmp_path: Path, content: bytes) -> None:
 def test_lists_with_other_values(tmp_path: Path, name: str, value: object) -> None:
     path = tmp_path / "ncen.json"
     path.write_text(json.dumps({**VIEW, name: value}))
-    typed(lambda: read_last_view(path))
+    typed(lambda: read_feed_summary(path))
     typed(lambda: load_view(path))
 
 
@@ -87,7 +87,7 @@ def test_a_floor_that_is_no_file_counts_as_none(tmp_path: Path, kind: str) -> No
     path = tmp_path / "floor.json"
     NO_FILES[kind](path)
     with bounded():
-        typed(lambda: TrustClock(path, lambda: NOW).reference())
+        typed(lambda: TrustClock(path, lambda: NOW).get_reference_time())
 
 
 @pytest.mark.parametrize(
@@ -106,19 +106,19 @@ def test_a_floor_that_is_no_file_counts_as_none(tmp_path: Path, kind: str) -> No
 def test_a_damaged_floor_counts_as_none(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "floor.json"
     path.write_bytes(content)
-    assert TrustClock(path, lambda: NOW).reference() == NOW
+    assert TrustClock(path, lambda: NOW).get_reference_time() == NOW
 
 
 # ---- what the reading process says -------------------------------------------------------------
 
 
-CLASSES = tuple(one for one in EXPECTED if isinstance(one, type))
+CLASSES = tuple(one for one in EXPECTED_ERRORS if isinstance(one, type))
 
 
 def received(data: object) -> Exception:
     """What comes of an error that the reader reports."""
-    error = error_from(data, EXPECTED)
-    assert isinstance(error, WorkerFailed | UpdaterError)
+    error = decode_error(data, EXPECTED_ERRORS)
+    assert isinstance(error, WorkerError | UpdaterError)
     if isinstance(error, UpdaterError):
         has_four_facts(error)
         assert isinstance(error, CLASSES) or error.code.startswith(("NU-1005", "NU-23"))
@@ -126,20 +126,22 @@ def received(data: object) -> Exception:
 
 
 def test_an_error_with_a_constructor_of_its_own_comes_through() -> None:
-    mistake = Mistake(1, "site.id", Text("is wrong."), Text("Correct it."))
-    data = json.loads(json.dumps(error_document(ConfigInvalid(Path("x"), [mistake]))))
+    mistake = InvalidSetting(1, "site.id", LazyText("is wrong."), LazyText("Correct it."))
+    data = json.loads(json.dumps(encode_error(InvalidConfigError(Path("x"), [mistake]))))
     error = received(data)
     assert isinstance(error, UpdaterError)
     assert (error.code, error.exit_code) == (
-        ConfigInvalid.message.code,
-        ConfigInvalid.message.exit_code,
+        InvalidConfigError.message.code,
+        InvalidConfigError.message.exit_code,
     )
-    assert error.what_text.render() == "The configuration x has mistakes: 1."
+    assert error.title_text.render() == "The configuration x has mistakes: 1."
 
 
 def test_an_error_comes_as_the_class_that_it_was() -> None:
-    error = received(error_document(WrongDigest(name=Text("{x}", {"x": 1}), detail="why")))
-    assert isinstance(error, WrongDigest)
+    error = received(
+        encode_error(DigestMismatchError(name=LazyText("{x}", {"x": 1}), detail="why"))
+    )
+    assert isinstance(error, DigestMismatchError)
     assert (str(error.values["name"]), error.detail) == ("1", "why")
 
 
@@ -158,7 +160,9 @@ def test_an_error_comes_as_the_class_that_it_was() -> None:
     ids=str,
 )
 def test_errors_that_are_none(change: dict[str, object]) -> None:
-    assert isinstance(received({**error_document(WrongDigest(name="x")), **change}), WorkerFailed)
+    assert isinstance(
+        received({**encode_error(DigestMismatchError(name="x")), **change}), WorkerError
+    )
 
 
 @pytest.mark.parametrize(
@@ -176,16 +180,16 @@ def test_errors_that_are_none(change: dict[str, object]) -> None:
     ids=str,
 )
 def test_it_chooses_neither_words_nor_class_nor_exit_code(change: dict[str, object]) -> None:
-    error = received({**error_document(WrongDigest(name="x")), **change})
-    assert isinstance(error, WrongDigest)
-    assert (error.exit_code, error.message, error.state) == (6, WrongDigest.message, None)
+    error = received({**encode_error(DigestMismatchError(name="x")), **change})
+    assert isinstance(error, DigestMismatchError)
+    assert (error.exit_code, error.message, error.state) == (6, DigestMismatchError.message, None)
 
 
 def test_codes_of_its_rooms_are_expected_and_no_others() -> None:
     """By number: 10 configuration, 20 to 22 trust, feed and path, 23 bundles, 30 and 31 formats."""
-    others = {messages.READER_UNIT_AWAY, messages.WHEELS_UNUSABLE}
+    others = {messages.READER_UNIT_UNREACHABLE, messages.WHEELS_UNUSABLE}
     for message in vars(messages).values():
-        if isinstance(message, messages.Message) and message not in others:
+        if isinstance(message, messages.ErrorMessage) and message not in others:
             number = int(message.code[3:])
             rooms = (1001, 1100), (2001, 2220), (2301, 2400), (3001, 3005), (3100, 3170)
             inside = any(first <= number < last for first, last in rooms)
@@ -194,9 +198,9 @@ def test_codes_of_its_rooms_are_expected_and_no_others() -> None:
 
 
 def test_an_error_that_is_only_a_part() -> None:
-    parts: tuple[object, ...] = ({}, {"code": WrongDigest.message.code}, [], "x", None)
+    parts: tuple[object, ...] = ({}, {"code": DigestMismatchError.message.code}, [], "x", None)
     for data in parts:
-        assert isinstance(received(data), WorkerFailed)
+        assert isinstance(received(data), WorkerError)
 
 
 @FEW
@@ -227,8 +231,8 @@ WORKERS = {
 
 
 class _Listener:
-    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
-        what.render()
+    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+        text.render()
         assert done is None or isinstance(done, int)
         assert total is None or isinstance(total, int)
 
@@ -238,14 +242,14 @@ def test_a_reader_that_says_anything(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = f"import os, sys\n{WORKERS[name]}\n"
-    monkeypatch.setattr(Worker, "command", lambda _self: [sys.executable, "-Sc", code])
-    source = ChildSource.__new__(ChildSource)
+    monkeypatch.setattr(Worker, "build_command", lambda _self: [sys.executable, "-Sc", code])
+    source = WorkerReleaseSource.__new__(WorkerReleaseSource)
     source._worker, source._received = Worker("none"), tmp_path / "received"
     source._unit, source._product = None, "ncen"
     source._places, source._lists = [source._received], []
     order = {"act": "refresh", "more": "x" * 200_000}  # more than a pipe holds
     with bounded(20):
-        error = typed(lambda: source._run(order, _Listener()))
+        error = typed(lambda: source._ask_worker(order, _Listener()))
     assert says(error, READER_FAILED)
     assert isinstance(error, UpdaterError)
 
@@ -259,13 +263,13 @@ def bomb(depth: int) -> dict[str, object]:
 @pytest.mark.parametrize("name", ["detail", "values"])
 def test_a_sentence_that_grows_is_not_rendered(name: str) -> None:
     change = {"detail": bomb(3)} if name == "detail" else {"values": {"name": bomb(3)}}
-    error = received({**error_document(WrongDigest(name="x")), **change})
+    error = received({**encode_error(DigestMismatchError(name="x")), **change})
     assert isinstance(error, UpdaterError)
     assert len(str(error)) + len(str(error.detail)) < 50_000
 
 
 def test_a_sentence_with_half_a_character_can_be_written() -> None:
     told = {"text": "\ud800 {a}", "values": {"a": "\udfff"}}
-    error = received({**error_document(WrongDigest(name="x")), "detail": told})
+    error = received({**encode_error(DigestMismatchError(name="x")), "detail": told})
     assert isinstance(error, UpdaterError)
     assert str(error.detail).encode()

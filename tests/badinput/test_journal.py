@@ -14,18 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncen_updater.agent.engine.approvals.store import ApprovalStore
-from ncen_updater.agent.engine.elapsed import kept_for, witness
-from ncen_updater.agent.engine.rehearsal.report import RehearsalCopies
-from ncen_updater.agent.engine.rehearsal.store import Rehearsals
-from ncen_updater.agent.engine.site import Clock
+from ncen_updater.agent.engine.elapsed import read_retention_ages, record_elapsed_time
+from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
+from ncen_updater.agent.engine.rehearsal.store import RehearsalStore
+from ncen_updater.agent.engine.site import SystemClock
 from ncen_updater.agent.model.change import ChangeState, StepName, StepState
-from ncen_updater.agent.model.errors import JournalMissing, JournalUnreadable
+from ncen_updater.agent.model.errors import JournalMissingError, JournalUnreadableError
 from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.person import Person
-from ncen_updater.agent.reports.status import journal_facts
-from ncen_updater.agent.service.report import change_report
+from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.reports.status import read_journal_snapshot
+from ncen_updater.agent.service.report import build_change_report
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
+from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.messages import JOURNAL_EXISTS
 from tests.agent.cli.site import CHANGE, make_site
@@ -38,25 +38,25 @@ NOW = datetime(2026, 11, 26, tzinfo=UTC)
 def make(path: Path, *, ended: bool = False) -> None:
     path.unlink(missing_ok=True)
     with Journal.create(path) as journal:
-        journal.begin(CHANGE, ChangeFacts(copy={"a": {"oid": 1}}))
-        journal.step(CHANGE.id, StepName.FETCH, StepState.INTENDED)
-        SiteHistory(journal).hold("a reason", "somebody", None)
-        SiteHistory(journal).remember_bad("ncen", "3.3.0", "NU-1", None)
+        journal.begin_change(CHANGE, ChangeFacts(copy={"a": {"oid": 1}}))
+        journal.record_step(CHANGE.id, StepName.FETCH, StepState.INTENDED)
+        SiteHistory(journal).add_hold("a reason", "somebody", None)
+        SiteHistory(journal).mark_bad("ncen", "3.3.0", "NU-1", None)
         if ended:
-            journal.state(CHANGE.id, ChangeState.UNDONE)
+            journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
 
 
 def read_all(path: Path, *, read_only: bool) -> None:
     """Everything that the commands ask a journal for."""
     with Journal.open(path, read_only=read_only) as journal:
         memory = SiteHistory(journal)
-        journal.open_change()
-        for change in journal.changes():
-            journal.facts(change.id)
-        [dict(event) for event in journal.events()]
-        memory.holds()
-        memory.bad_releases()
-        memory.previous_sets()
+        journal.find_open_change()
+        for change in journal.list_changes():
+            journal.read_facts(change.id)
+        [dict(event) for event in journal.list_events()]
+        memory.list_holds()
+        memory.list_bad_releases()
+        memory.list_previous_databases()
 
 
 NESTED = "[" * 300 + "]" * 300  # Python reads it, and fails where it is shown
@@ -107,7 +107,7 @@ def test_an_altered_journal(tmp_path: Path, name: str, read_only: bool, ended: b
     connection.close()
     before = path.read_bytes()
     error = typed(lambda: read_all(path, read_only=read_only))
-    assert isinstance(error, JournalUnreadable)
+    assert isinstance(error, JournalUnreadableError)
     assert path.read_bytes() == before
 
 
@@ -120,42 +120,42 @@ def test_one_change_with_a_word_that_no_agent_wrote(tmp_path: Path, alter: str) 
     path = tmp_path / "journal.sqlite"
     make(path, ended=True)
     with Journal.open(path, read_only=True) as journal:
-        assert journal.change(CHANGE.id).ended_at
+        assert journal.read_change(CHANGE.id).ended_at
         with closing(sqlite3.connect(path)) as other:
             other.execute(f"UPDATE {alter}")
             other.commit()
-        assert isinstance(typed(lambda: journal.change(CHANGE.id)), JournalUnreadable)
+        assert isinstance(typed(lambda: journal.read_change(CHANGE.id)), JournalUnreadableError)
         with pytest.raises(KeyError):
-            journal.change("nothing2")
+            journal.read_change("nothing2")
 
 
-AMINA = Person("amina", 1001)
+AMINA = Actor("amina", 1001)
 
 
 #: What is stored with a time, and who reads it.
 TIMES: dict[str, Callable[[Journal], object]] = {
-    "events SET at": lambda journal: journal.events(),
-    "holds SET since": lambda journal: SiteHistory(journal).holds(),
-    "holds SET until": lambda journal: SiteHistory(journal).holds(),
-    "bad_releases SET last_at": lambda journal: SiteHistory(journal).bad_releases(),
-    "orders SET at": lambda journal: Orders(journal).unended(),
-    "approvals SET at": lambda journal: ApprovalStore(journal).in_force(),
-    "schedules SET not_before": lambda journal: ApprovalStore(journal).schedules(),
-    "rehearsals SET started_at": lambda journal: Rehearsals(journal).all(),
-    "elapsed SET wall": lambda journal: kept_for(journal, Clock()),
+    "events SET at": lambda journal: journal.list_events(),
+    "holds SET since": lambda journal: SiteHistory(journal).list_holds(),
+    "holds SET until": lambda journal: SiteHistory(journal).list_holds(),
+    "bad_releases SET last_at": lambda journal: SiteHistory(journal).list_bad_releases(),
+    "orders SET at": lambda journal: JobQueue(journal).list_unfinished(),
+    "approvals SET at": lambda journal: ApprovalStore(journal).list_active(),
+    "schedules SET not_before": lambda journal: ApprovalStore(journal).list_schedules(),
+    "rehearsals SET started_at": lambda journal: RehearsalStore(journal).list_newest(),
+    "elapsed SET wall": lambda journal: read_retention_ages(journal, SystemClock()),
 }
 
 
 def test_no_time_without_its_zone_is_read_from_any_table(tmp_path: Path) -> None:
-    path, amina = tmp_path / "journal.sqlite", Person("amina", 1001)
+    path, amina = tmp_path / "journal.sqlite", Actor("amina", 1001)
     with Journal.create(path) as journal:
-        SiteHistory(journal).hold("a reason", "somebody", NOW)
-        SiteHistory(journal).remember_bad("ncen", "3.3.0", "NU-1", None)
-        Orders(journal).give(OrderKind.CHECK, {}, amina)
-        ApprovalStore(journal).approve("b" * 64, "3.3.0", {}, amina, 1)
-        ApprovalStore(journal).schedule("b" * 64, "3.3.0", NOW, amina)
-        Rehearsals(journal).begin("aaaaaaaa", "3.2.4", "3.3.0", RehearsalCopies())
-        witness(journal, Clock())
+        SiteHistory(journal).add_hold("a reason", "somebody", NOW)
+        SiteHistory(journal).mark_bad("ncen", "3.3.0", "NU-1", None)
+        JobQueue(journal).enqueue(JobKind.CHECK, {}, amina)
+        ApprovalStore(journal).add("b" * 64, "3.3.0", {}, amina, 1)
+        ApprovalStore(journal).set_schedule("b" * 64, "3.3.0", NOW, amina)
+        RehearsalStore(journal).record_start("aaaaaaaa", "3.2.4", "3.3.0", RehearsalCopyPlans())
+        record_elapsed_time(journal, SystemClock())
     whole = path.read_bytes()
     for number, (place, read) in enumerate(TIMES.items()):
         path = tmp_path / f"{number}.sqlite"
@@ -167,7 +167,7 @@ def test_no_time_without_its_zone_is_read_from_any_table(tmp_path: Path) -> None
             other.commit()
         with Journal.open(path, read_only=True) as journal:
             error = typed(partial(read, journal))
-        assert isinstance(error, JournalUnreadable), place
+        assert isinstance(error, JournalUnreadableError), place
         assert "zone" in str(error.values["reason"]), place
 
 
@@ -184,8 +184,8 @@ def test_a_time_without_its_zone(tmp_path: Path, place: str, ended: bool) -> Non
     connection.commit()
     connection.close()
     acts: tuple[Callable[[Journal], object], ...] = (
-        lambda journal: change_report(journal, CHANGE.id),
-        lambda journal: journal_facts(journal, NOW),
+        lambda journal: build_change_report(journal, CHANGE.id),
+        lambda journal: read_journal_snapshot(journal, NOW),
     )
 
     def look(act: Callable[[Journal], object]) -> None:
@@ -193,7 +193,7 @@ def test_a_time_without_its_zone(tmp_path: Path, place: str, ended: bool) -> Non
             act(journal)
 
     for act in acts:
-        assert isinstance(typed(partial(look, act)), JournalUnreadable)
+        assert isinstance(typed(partial(look, act)), JournalUnreadableError)
     for words in (["history", CHANGE.id], ["status"]):
         ran = site.run("--json", *words)
         assert "NU-6002" in ran.stdout, ran.stderr
@@ -206,7 +206,7 @@ def test_what_is_no_journal(tmp_path: Path, kind: str) -> None:
     NO_FILES[kind](path)
     with bounded():
         error = typed(lambda: read_all(path, read_only=False))
-        assert isinstance(error, JournalUnreadable)
+        assert isinstance(error, JournalUnreadableError)
         assert says(typed(lambda: Journal.create(path)), JOURNAL_EXISTS)
 
 
@@ -221,7 +221,7 @@ def test_a_link_to_a_disk_that_is_away_is_not_replaced(
     path = tmp_path / "journal.sqlite"
     _away(path)
     error = typed(lambda: act(path))
-    assert says(error, JOURNAL_EXISTS, JournalMissing, JournalUnreadable)
+    assert says(error, JOURNAL_EXISTS, JournalMissingError, JournalUnreadableError)
     assert path.is_symlink()
 
 

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncen_updater.common.messages import LOCAL_STORE_FAILED, VIEW_DAMAGED
-from ncen_updater.common.progress import Silent
-from ncen_updater.feed.file_parts import Wanted
-from ncen_updater.feed.offline.store import read_import
-from ncen_updater.feed.release_files import read_record
-from ncen_updater.feed.resumable_download import DownloadPart, download
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.feed.file_parts import ExpectedFile
+from ncen_updater.feed.offline.store import read_import_record
+from ncen_updater.feed.release_files import read_document_record
+from ncen_updater.feed.resumable_download import DownloadStream, download_file
 from ncen_updater.formats.bundle.bundle_file import open_bundle
-from ncen_updater.formats.bundle.form import BundleMember, BundleSource, encode, read_members
+from ncen_updater.formats.bundle.form import BundleMember, MemberSource, encode_bundle, read_members
 from tests.badinput.hostile import DEEP, FEW, NO_FILES, bounded, json_values, spoilt, typed
 from tests.support.errors import says
 
@@ -39,7 +39,7 @@ ODD = [b"[" * DEEP, b"\xff", b"[]", b"null", b"1", b"", bytes(10)]
 def test_any_record_of_an_import(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "feed").mkdir(exist_ok=True)
     (tmp_path / "feed/import.json").write_bytes(content)
-    error = typed(lambda: read_import(tmp_path))
+    error = typed(lambda: read_import_record(tmp_path))
     assert error is None or says(error, VIEW_DAMAGED)
 
 
@@ -49,7 +49,7 @@ def test_any_record_of_an_import(tmp_path: Path, content: bytes) -> None:
 def test_a_record_of_an_import_with_other_values(tmp_path: Path, name: str, value: object) -> None:
     (tmp_path / "feed").mkdir(exist_ok=True)
     (tmp_path / "feed/import.json").write_text(json.dumps({**IMPORT, name: value}))
-    error = typed(lambda: read_import(tmp_path))
+    error = typed(lambda: read_import_record(tmp_path))
     assert error is None or says(error, VIEW_DAMAGED)
 
 
@@ -58,22 +58,22 @@ def test_a_record_of_an_import_with_other_values(tmp_path: Path, name: str, valu
 def test_any_record_of_a_document(tmp_path: Path, content: bytes) -> None:
     """Damaged, it counts as none: the release is fetched anew."""
     (tmp_path / "verified.json").write_bytes(content)
-    read_record(tmp_path)
+    read_document_record(tmp_path)
 
 
 @FEW
 @given(value=json_values(), name=st.sampled_from(sorted(RECORD)))
 def test_a_record_of_a_document_with_other_values(tmp_path: Path, value: object, name: str) -> None:
     (tmp_path / "verified.json").write_text(json.dumps({**RECORD, name: value}))
-    read_record(tmp_path)
+    read_document_record(tmp_path)
 
 
 @pytest.mark.parametrize("kind", sorted(NO_FILES))
 def test_what_is_no_record(tmp_path: Path, kind: str) -> None:
     NO_FILES[kind](tmp_path / "verified.json")
-    read: list[Wanted | None] = []
+    read: list[ExpectedFile | None] = []
     with bounded(60):
-        error = typed(lambda: read.append(read_record(tmp_path)))
+        error = typed(lambda: read.append(read_document_record(tmp_path)))
     assert read == [None] or says(error, LOCAL_STORE_FAILED)
 
 
@@ -83,12 +83,12 @@ NOTE: dict[str, object] = {
 
 
 def _fetch(place: Path) -> bytes:
-    wanted = Wanted("x", len(CONTENT), DIGEST)
+    wanted = ExpectedFile("x", len(CONTENT), DIGEST)
 
-    def source(offset: int) -> DownloadPart:
-        return DownloadPart(offset, iter([CONTENT[offset:]]), "here", None, lambda: None)
+    def source(offset: int) -> DownloadStream:
+        return DownloadStream(offset, iter([CONTENT[offset:]]), "here", None, lambda: None)
 
-    download(source, place / "x", wanted, Silent())
+    download_file(source, place / "x", wanted, SilentProgress())
     content = (place / "x").read_bytes()
     (place / "x").unlink()
     return content
@@ -116,8 +116,8 @@ def test_a_note_with_other_values(tmp_path: Path, value: object, name: str) -> N
 # ---- bundles -----------------------------------------------------------------------------------
 
 
-def _source(name: str, content: bytes) -> BundleSource:
-    return BundleSource(name, len(content), zlib.crc32(content), lambda: io.BytesIO(content))
+def _source(name: str, content: bytes) -> MemberSource:
+    return MemberSource(name, len(content), zlib.crc32(content), lambda: io.BytesIO(content))
 
 
 SOURCES = [
@@ -125,7 +125,7 @@ SOURCES = [
     _source("metadata/1.root.json", b"root"),
     _source("targets/a/b.tar.gz", b"archive"),
 ]
-BUNDLE = b"".join(encode(SOURCES))
+BUNDLE = b"".join(encode_bundle(SOURCES))
 DIRECTORY = BUNDLE.index(b"PK\1\2")
 
 
@@ -162,5 +162,5 @@ def test_any_bundle(tmp_path: Path, content: bytes) -> None:
         assert name == member.name
         assert ".." not in name.split("/")
         assert not name.startswith("/")
-        assert ends <= member.offset <= member.begins <= member.ends <= len(content)
-        ends = member.ends
+        assert ends <= member.offset <= member.begins <= member.end <= len(content)
+        ends = member.end

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
-from ncen_updater.agent.model.errors import RecordUnusable
-from ncen_updater.agent.storage.slots.records import Records
-from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.agent.model.errors import SlotRecordError
+from ncen_updater.agent.storage.slots.records import SlotRecords
+from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.common.messages import MIGRATION_FILE_BAD
-from ncen_updater.feed.file_parts import Parts, Wanted
+from ncen_updater.feed.file_parts import ChunkVerifier, ExpectedFile
 from ncen_updater.formats.document import parse_release_document
-from ncen_updater.formats.errors import BadManifest, BadRelease, BadTree
+from ncen_updater.formats.errors import ManifestError, ReleaseDocumentError, TreeError
 from ncen_updater.formats.manifest import Manifest, load_manifest, parse_manifest
-from ncen_updater.formats.tree import parse_tree, scan
+from ncen_updater.formats.tree import parse_tree, scan_tree
 from tests.badinput.hostile import (
     DEEP,
     FEW,
@@ -152,14 +152,14 @@ def test_hostile_manifests(tmp_path: Path, more: str) -> None:
     path = tmp_path / "manifest.toml"
     path.write_text(f"{more}\n{TOML}")
     with bounded():
-        assert isinstance(typed(lambda: load_manifest(path)), BadManifest)
+        assert isinstance(typed(lambda: load_manifest(path)), ManifestError)
 
 
 @pytest.mark.parametrize("kind", NO_FILES)
 def test_what_is_no_manifest(tmp_path: Path, kind: str) -> None:
     NO_FILES[kind](tmp_path / "manifest.toml")
     with bounded():
-        assert isinstance(typed(lambda: load_manifest(tmp_path / "manifest.toml")), BadManifest)
+        assert isinstance(typed(lambda: load_manifest(tmp_path / "manifest.toml")), ManifestError)
 
 
 @pytest.mark.parametrize(
@@ -180,13 +180,13 @@ def test_what_is_no_manifest(tmp_path: Path, kind: str) -> None:
 )
 def test_values_that_no_manifest_has(place: tuple[object, ...], value: object) -> None:
     data = replaced(MANIFEST, place, value)
-    assert isinstance(typed(lambda: parse_manifest(data, "manifest")), BadManifest)
+    assert isinstance(typed(lambda: parse_manifest(data, "manifest")), ManifestError)
 
 
 @pytest.mark.parametrize("argument", ["\0", "a\0b"])
 def test_a_migrator_with_a_zero_character(argument: str) -> None:
     data = {"schema": 1, "product": "ncen", "version": "1", "migrator": {"argv": ["x", argument]}}
-    assert isinstance(typed(lambda: parse_manifest(data, "manifest")), BadManifest)
+    assert isinstance(typed(lambda: parse_manifest(data, "manifest")), ManifestError)
 
 
 @FEW
@@ -217,7 +217,7 @@ def test_spoilt_trees(content: bytes) -> None:
 )
 def test_values_that_no_tree_has(place: tuple[object, ...], value: object) -> None:
     content = json.dumps(replaced(TREE, place, value)).encode()
-    assert isinstance(typed(lambda: parse_tree(content, "tree")), BadTree)
+    assert isinstance(typed(lambda: parse_tree(content, "tree")), TreeError)
 
 
 @FEW
@@ -257,7 +257,9 @@ def test_every_field_of_a_document() -> None:
 )
 def test_parts_that_no_archive_has(chunks: dict[str, object]) -> None:
     content = json.dumps({**DOCUMENT, "archive_chunks": chunks}).encode()
-    assert isinstance(typed(lambda: parse_release_document(content, "document")), BadRelease)
+    assert isinstance(
+        typed(lambda: parse_release_document(content, "document")), ReleaseDocumentError
+    )
 
 
 @FEW
@@ -270,15 +272,17 @@ def test_parts_that_no_archive_has(chunks: dict[str, object]) -> None:
 def test_any_digests_of_parts(content: bytes, size: int, wrong: set[int], cuts: list[int]) -> None:
     """However it is cut, nothing is taken but what every digest fits, and the whole's too."""
     good = [
-        sha256_hex(content[at : at + size]) for at in range(0, len(content), min(size, 1 << 20))
+        compute_sha256(content[at : at + size]) for at in range(0, len(content), min(size, 1 << 20))
     ]
     said = tuple(DIGEST if at in wrong else digest for at, digest in enumerate(good))
-    parts = Parts(Wanted("x", len(content), sha256_hex(content), size, said))
+    parts = ChunkVerifier(ExpectedFile("x", len(content), compute_sha256(content), size, said))
     ends = sorted({min(cut, len(content)) for cut in cuts} | {len(content)})
-    fits = all(parts.take(content[start:end]) for start, end in zip([0, *ends], ends, strict=False))
+    fits = all(
+        parts.verify(content[start:end]) for start, end in zip([0, *ends], ends, strict=False)
+    )
     assert fits == (said == tuple(good))
     assert parts.have <= len(content)
-    assert fits == (parts.digest() == sha256_hex(content)) or not content
+    assert fits == (parts.get_digest() == compute_sha256(content)) or not content
 
 
 @FEW
@@ -292,7 +296,7 @@ def test_spoilt_documents(content: bytes) -> None:
 def test_sizes_that_no_document_has(name: str, value: str) -> None:
     content = json.dumps(DOCUMENT).replace(f'"{name}": 10', f'"{name}": {value}').encode()
     error = typed(lambda: parse_release_document(content, "document"))
-    assert isinstance(error, BadRelease)
+    assert isinstance(error, ReleaseDocumentError)
 
 
 # ---- directories on the disk -------------------------------------------------------------------
@@ -334,7 +338,7 @@ def test_directories_that_are_no_release(tmp_path: Path, spoil: Callable[[Path],
     spoil(root)
     try:
         with bounded():
-            assert isinstance(typed(lambda: scan(root)), BadTree)
+            assert isinstance(typed(lambda: scan_tree(root)), TreeError)
     finally:
         # Deeper than Python's own can go.
         subprocess.run(["rm", "-rf", str(root)], check=True)
@@ -345,7 +349,7 @@ def test_a_root_that_is_no_directory(tmp_path: Path, kind: str) -> None:
     root = tmp_path / "release"
     NO_FILES.get(kind, nothing)(root)
     with bounded():
-        assert isinstance(typed(lambda: scan(root)), BadTree)
+        assert isinstance(typed(lambda: scan_tree(root)), TreeError)
 
 
 @pytest.mark.parametrize("kind", ["absent", *NO_FILES, "zero bytes", "not UTF-8"])
@@ -374,10 +378,10 @@ def test_records_that_are_none(tmp_path: Path, kind: str, name: str) -> None:
     (place / "release.json").write_text(json.dumps(DOCUMENT))
     (place / name).unlink(missing_ok=True)
     NO_FILES.get(kind, nothing)(place / name)
-    records, version = Records(tmp_path), Version("3.3.0")
+    records, version = SlotRecords(tmp_path), Version("3.3.0")
     with bounded():
-        assert isinstance(typed(lambda: records.tree(version)), RecordUnusable)
-        assert isinstance(typed(lambda: list(records.entries(version))), RecordUnusable)
+        assert isinstance(typed(lambda: records.read_tree(version)), SlotRecordError)
+        assert isinstance(typed(lambda: list(records.iter_entries(version))), SlotRecordError)
 
 
 @FEW
@@ -387,6 +391,6 @@ def test_spoilt_records(tmp_path: Path, content: bytes) -> None:
     place.mkdir(parents=True, exist_ok=True)
     (place / "release.json").write_text(json.dumps(DOCUMENT))
     (place / "tree.json").write_bytes(content)
-    records, version = Records(tmp_path), Version("3.3.0")
-    assert isinstance(typed(lambda: records.tree(version)), RecordUnusable)
-    assert isinstance(typed(lambda: list(records.entries(version))), RecordUnusable)
+    records, version = SlotRecords(tmp_path), Version("3.3.0")
+    assert isinstance(typed(lambda: records.read_tree(version)), SlotRecordError)
+    assert isinstance(typed(lambda: list(records.iter_entries(version))), SlotRecordError)

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from securesystemslib.formats import encode_canonical
 
-from ncen_updater.feed.errors import BadSignature, MetadataDamaged
-from ncen_updater.feed.fetching import LocalFetcher, NotThere
-from ncen_updater.feed.offers import offers_of
+from ncen_updater.feed.errors import BadSignatureError, MetadataDamagedError
+from ncen_updater.feed.fetching import FeedFileMissingError, LocalFetcher
+from ncen_updater.feed.offers import parse_offers
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from tests.badinput.hostile import FEW, json_values, spoilt, typed
@@ -39,13 +39,13 @@ class Directory(LocalFetcher):
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def length(self, name: str) -> int:
+    def get_length(self, name: str) -> int:
         try:
             return (self._directory / name).stat().st_size
         except FileNotFoundError as error:
-            raise NotThere(name) from error
+            raise FeedFileMissingError(name) from error
 
-    def blocks(self, name: str, offset: int) -> Iterator[bytes]:
+    def read_blocks(self, name: str, offset: int) -> Iterator[bytes]:
         yield (self._directory / name).read_bytes()[offset:]
 
 
@@ -138,14 +138,14 @@ def judge(place: Place, role: str, content: bytes, scratch: Path, *, known: bool
     finally:
         path.write_bytes(good)
     if error is not None:
-        before = place.source(place.state).last_view() if known else None
-        assert place.source(scratch).last_view() == before
+        before = place.source(place.state).load_last_view() if known else None
+        assert place.source(scratch).load_last_view() == before
         assert not (scratch / "downloads").exists()
     elif role == "targets":  # its officers may take paths away from the product
         assert all(offer in place.view.offers for offer in seen[0].offers)
     elif role != "ncen":  # what the product's officers sign differently is offered differently
         assert seen[0].offers == place.view.offers
-    if isinstance(error, BadSignature | MetadataDamaged) and error.values["role"] == role:
+    if isinstance(error, BadSignatureError | MetadataDamagedError) and error.values["role"] == role:
         assert typed(lambda: place.source(scratch).refresh()) is None, "nothing of it was kept"
 
 
@@ -188,7 +188,7 @@ def test_any_stored_list(place: Place, tmp_path: Path, data: st.DataObject) -> N
     path = scratch / "metadata" / f"{data.draw(st.sampled_from(ROLES))}.json"
     path.write_bytes(data.draw(spoilt(path.read_bytes())))
     assert typed(lambda: place.source(scratch).refresh()) is None
-    view = place.source(scratch).last_view()
+    view = place.source(scratch).load_last_view()
     assert view is not None
     assert view.offers == place.view.offers
 
@@ -207,14 +207,14 @@ def test_every_field_of_an_offer(place: Place) -> None:
     name = "releases/ncen/3.3.0.json"
     good = files[name]
     custom = good.custom
-    (before,) = offers_of("ncen", files)
+    (before,) = parse_offers("ncen", files)
     for at in fields(custom):
         for value in VALUES:
             changed = Named(good.length, good.hashes, put(custom, at, value))
             found: list[object] = []
             error = typed(
                 lambda changed=changed, found=found: found.extend(  # type: ignore[misc]
-                    offers_of("ncen", {**files, name: changed})
+                    parse_offers("ncen", {**files, name: changed})
                 )
             )
             if error is None:

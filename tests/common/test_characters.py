@@ -10,22 +10,22 @@ import pytest
 
 import ncen_updater
 from ncen_updater.common.cli.characters import (
-    bears_isolates,
-    clean,
-    cut,
-    escaped,
-    fitted,
-    folded,
-    isolated,
-    padded,
-    shown,
-    width,
-    wrapped,
+    escape_json,
+    fit_encoding,
+    isolate_right_to_left,
+    measure_width,
+    pad_text,
+    prepare_for_terminal,
+    strip_control_characters,
+    supports_isolates,
+    truncate_text,
+    wrap_data_line,
+    wrap_text,
 )
-from ncen_updater.common.cli.render import error_lines, table
-from ncen_updater.common.cli.session import Session
+from ncen_updater.common.cli.render import format_error, format_table
+from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import STEP_DID_NOT_HOLD
+from ncen_updater.common.messages import STEP_NOT_EFFECTIVE
 
 ZWNJ, ZWJ, RLO, PDF, RLM = "\u200c", "\u200d", "\u202e", "\u202c", "\u200f"
 #: The review's: a title, a cleared screen, an override, a carriage return, and others of the kind.
@@ -43,8 +43,8 @@ ACTS = set("\x1b\x07\r\x9b\x85") | {"\u2028", RLO, PDF, "\u2066", "\U000e0041"}
 
 @pytest.mark.parametrize("word", WORDS.values(), ids=WORDS)
 def test_joiners_stay_where_they_join(word: str) -> None:
-    assert clean(word) == word
-    assert shown(word).replace("\u2068", "").replace("\u2069", "") == word
+    assert strip_control_characters(word) == word
+    assert prepare_for_terminal(word).replace("\u2068", "").replace("\u2069", "") == word
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_joiners_stay_where_they_join(word: str) -> None:
     ],
 )
 def test_what_is_not_seen_but_acts_is_taken_out(text: str, expected: str) -> None:
-    assert clean(text) == expected
+    assert strip_control_characters(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_what_is_not_seen_but_acts_is_taken_out(text: str, expected: str) -> Non
     ],
 )
 def test_right_to_left_turns_nothing_round(line: str, expected: str) -> None:
-    assert isolated(line) == expected
+    assert isolate_right_to_left(line) == expected
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_right_to_left_turns_nothing_round(line: str, expected: str) -> None:
     ],
 )
 def test_a_sentence_of_such_a_language_is_read_from_the_right(line: str, expected: str) -> None:
-    assert shown(line, painted=True, turned=True) == expected
+    assert prepare_for_terminal(line, is_clean=True, right_to_left=True) == expected
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_a_sentence_of_such_a_language_is_read_from_the_right(line: str, expecte
     ],
 )
 def test_isolates_stay_where_each_has_its_end(line: str, expected: str) -> None:
-    assert clean(line, isolates=True) == expected
-    assert not {"\u2066", "\u2067", "\u2068", "\u2069"} & set(clean(line))
+    assert strip_control_characters(line, keep_isolates=True) == expected
+    assert not {"\u2066", "\u2067", "\u2068", "\u2069"} & set(strip_control_characters(line))
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_isolates_stay_where_each_has_its_end(line: str, expected: str) -> None:
     ],
 )  # fmt: skip
 def test_where_isolates_act_and_are_not_seen(encoding: str, kind: str | None, bears: bool) -> None:
-    assert bears_isolates(encoding, kind) == bears
-    assert ("\u2068" in shown(f"a {HEBREW}", plain=not bears)) == bears
+    assert supports_isolates(encoding, kind) == bears
+    assert ("\u2068" in prepare_for_terminal(f"a {HEBREW}", without_isolates=not bears)) == bears
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_where_isolates_act_and_are_not_seen(encoding: str, kind: str | None, be
 def test_what_an_encoding_lacks_is_shown_by_the_nearest(
     text: str, encoding: str, expected: str
 ) -> None:
-    assert fitted(text, encoding) == expected
+    assert fit_encoding(text, encoding) == expected
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_what_an_encoding_lacks_is_shown_by_the_nearest(
     ],
 )
 def test_lines_are_broken_by_how_wide_they_are(text: str, columns: int, lines: list[str]) -> None:
-    assert wrapped(text, columns) == lines
+    assert wrap_text(text, columns) == lines
 
 
 @pytest.mark.parametrize(
@@ -165,8 +165,8 @@ def test_lines_are_broken_by_how_wide_they_are(text: str, columns: int, lines: l
     ],
 )  # fmt: skip
 def test_how_wide(text: str, columns: int) -> None:
-    assert width(text) == columns
-    assert width(padded(text, 9)) == 9
+    assert measure_width(text) == columns
+    assert measure_width(pad_text(text, 9)) == 9
 
 
 @pytest.mark.parametrize(
@@ -181,45 +181,47 @@ def test_how_wide(text: str, columns: int) -> None:
     ],
 )
 def test_data_are_broken_to_the_terminal(line: str, lines: list[str]) -> None:
-    assert folded(line, 38) == lines
+    assert wrap_data_line(line, 38) == lines
 
 
 def test_what_is_cut_is_whole() -> None:
-    assert cut("漢字x", 3) == "漢"
-    assert cut("e\u0301x", 1) == "e\u0301"
-    assert cut("abc", 9) == "abc"
+    assert truncate_text("漢字x", 3) == "漢"
+    assert truncate_text("e\u0301x", 1) == "e\u0301"
+    assert truncate_text("abc", 9) == "abc"
 
 
 def test_columns_stand_below_each_other_in_every_script() -> None:
     rows = [["name", "kg"], ["漢字", "1"], [WORDS["Persian"], "2"], [HOSTILE, "3"]]
-    lines = table(rows)
-    places = {width(line[: line.rindex(row[1])]) for line, row in zip(lines, rows, strict=True)}
+    lines = format_table(rows)
+    places = {
+        measure_width(line[: line.rindex(row[1])]) for line, row in zip(lines, rows, strict=True)
+    }
     assert len(places) == 1
     assert not ACTS & set("".join(lines))
 
 
 def test_documents_hold_the_same_and_show_nothing_of_it() -> None:
     value = {"a": HOSTILE + WORDS["Sinhala"], "b": "\ud800"}
-    written = escaped(json.dumps(value, ensure_ascii=False))
+    written = escape_json(json.dumps(value, ensure_ascii=False))
     assert not ACTS & set(written)
     assert json.loads(written) == value
 
 
 def test_nothing_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
     """All ways of a session to its streams: lines, words at once, documents, errors, progress."""
-    session = Session("ncen-updater")
-    session.show(f"  code {HOSTILE}: 2 rows")
-    session.finish({})
-    session.say(HOSTILE)
-    session.write(HOSTILE)
+    session = CliSession("ncen-updater")
+    session.add_line(f"  code {HOSTILE}: 2 rows")
+    session.write_output({})
+    session.print_message(HOSTILE)
+    session.write_text(HOSTILE)
     session.write_document({"value": HOSTILE})
-    Session("ncen-updater", as_json=True).finish({"value": HOSTILE})
-    error = UpdaterError(STEP_DID_NOT_HOLD, step=HOSTILE, detail=HOSTILE)
-    session.say("\n".join(error_lines(error, [])), painted=True)
-    with session.progress() as progress:
-        from ncen_updater.common.i18n import Text
+    CliSession("ncen-updater", as_json=True).write_output({"value": HOSTILE})
+    error = UpdaterError(STEP_NOT_EFFECTIVE, step=HOSTILE, detail=HOSTILE)
+    session.print_message("\n".join(format_error(error, [])), is_clean=True)
+    with session.make_progress() as progress:
+        from ncen_updater.common.i18n import LazyText
 
-        progress.tell(Text("{value}", {"value": HOSTILE}))
+        progress.report(LazyText("{value}", {"value": HOSTILE}))
     captured = capsys.readouterr()
     for stream in captured:
         assert "drowssap" in stream
@@ -227,8 +229,8 @@ def test_nothing_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_colours_of_ours_stay() -> None:
-    error = UpdaterError(STEP_DID_NOT_HOLD, step=HOSTILE)
-    text = shown("\n".join(error_lines(error, [], rich=True)), painted=True)
+    error = UpdaterError(STEP_NOT_EFFECTIVE, step=HOSTILE)
+    text = prepare_for_terminal("\n".join(format_error(error, [], rich=True)), is_clean=True)
     assert text.startswith("\x1b[31mWhat happened:")
     assert not (ACTS - {"\x1b"}) & set(text)
     assert "\x1b]" not in text and "\x1b[2J" not in text

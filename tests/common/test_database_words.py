@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.common.database_words import of_output, said
+from ncen_updater.common.database_words import sanitize_error, sanitize_program_output
 
 PLANTED = "Amina Planted-7"
 ON_POSTGRESQL = [
@@ -41,8 +41,8 @@ def test_postgresql(postgres: EmbeddedPostgres, sql: str, expected: str) -> None
         with pytest.raises(psycopg.Error) as caught:
             connection.execute(sql.format(PLANTED).encode())
         connection.rollback()
-    assert said(caught.value) == expected
-    assert PLANTED not in said(caught.value)
+    assert sanitize_error(caught.value) == expected
+    assert PLANTED not in sanitize_error(caught.value)
 
 
 ON_SQLITE = [
@@ -67,9 +67,9 @@ def test_sqlite(sql: str, expected: str) -> None:
         connection.execute("INSERT INTO t VALUES (1, ?, 1)", [PLANTED])
         with pytest.raises(sqlite3.Error) as caught:
             connection.execute(sql.format(PLANTED)).fetchall()
-    assert said(caught.value).startswith(expected)
-    assert PLANTED not in said(caught.value)
-    assert "Amina" not in said(caught.value)
+    assert sanitize_error(caught.value).startswith(expected)
+    assert PLANTED not in sanitize_error(caught.value)
+    assert "Amina" not in sanitize_error(caught.value)
 
 
 def test_what_triggers_say_is_not_told() -> None:
@@ -80,11 +80,11 @@ def test_what_triggers_say_is_not_told() -> None:
         )
         with pytest.raises(sqlite3.Error) as caught:
             connection.execute("INSERT INTO t VALUES (1)")
-    assert said(caught.value) == "SQLITE_CONSTRAINT_TRIGGER"
+    assert sanitize_error(caught.value) == "SQLITE_CONSTRAINT_TRIGGER"
 
 
 def test_what_is_no_database_s_is_told() -> None:
-    assert said(ValueError(" a number ")) == "a number"
+    assert sanitize_error(ValueError(" a number ")) == "a number"
 
 
 OUTPUT = f"""pg_restore: connecting to database for restore
@@ -98,7 +98,7 @@ pg_dump: error: unrecognized compression algorithm: "zstd"
 
 
 def test_programs_pass_on_no_row() -> None:
-    assert of_output(OUTPUT).splitlines() == [
+    assert sanitize_program_output(OUTPUT).splitlines() == [
         "pg_restore: connecting to database for restore",
         'pg_restore: error: COPY failed for table "offences": ERROR',
         "pg_dump: error: query failed: ERROR:  permission denied for table offences",

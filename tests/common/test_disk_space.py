@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.cli.access import explained
+from ncen_updater.agent.cli.access import explain_access_error
 from ncen_updater.common.disk_space import is_closed_here
 from ncen_updater.common.errors import UpdaterError, causes
 from ncen_updater.common.messages import OUTSIDE_UNIT, SLOT_NOT_WRITTEN
@@ -55,7 +55,7 @@ def test_limits_of_the_unit_are_named_and_never_the_disk(
     error = UpdaterError(SLOT_NOT_WRITTEN, version="3.3.0", path="/opt/shop/slots")
     path = "/opt/shop/slots/.3.3.0"
     error.__cause__ = OSError(errno.EROFS, os.strerror(errno.EROFS), path)
-    told = explained(error, Path("/etc/ncen-updater/agent.toml"))
+    told = explain_access_error(error, Path("/etc/ncen-updater/agent.toml"))
     assert (told is not None and told.code) == (OUTSIDE_UNIT.code if closed else False)
     if told is not None:
         assert path in str(told) and "disk" not in str(told.remedy_text)

@@ -18,12 +18,17 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
 
 from ncen_updater.agent.cli.main import run
-from ncen_updater.agent.config.secrets import secrets_of
+from ncen_updater.agent.config.secrets import find_secrets
 from ncen_updater.agent.model.change import StepName
-from ncen_updater.agent.model.errors import JournalMissing
+from ncen_updater.agent.model.errors import JournalMissingError
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common import journald
-from ncen_updater.common.journald import JournaldHandler, Masking, attached, message_id
+from ncen_updater.common.journald import (
+    JournaldHandler,
+    SecretFilter,
+    is_journal_stream,
+    make_message_id,
+)
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
 
 SECRET = "hunter2-and-more"
@@ -82,7 +87,7 @@ def receiver(tmp_path: Path) -> Iterator[Journald]:
 def log(receiver: Journald) -> Iterator[logging.Logger]:
     logger = logging.getLogger("ncen_updater.trial")
     handler = JournaldHandler(str(receiver.path))
-    handler.addFilter(Masking([SECRET]))
+    handler.addFilter(SecretFilter([SECRET]))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -96,7 +101,7 @@ def log(receiver: Journald) -> Iterator[logging.Logger]:
 def root_log() -> Iterator[None]:
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
-    talkative = logging.getLogger(journald.TALKATIVE)
+    talkative = logging.getLogger(journald.NOISY_LOGGER)
     talked = talkative.level
     yield
     talkative.setLevel(talked)
@@ -120,7 +125,7 @@ def test_a_record_has_stable_fields(log: logging.Logger, receiver: Journald) -> 
     assert (record["NCEN_CODE"], record["NCEN_CHANGE"], record["NCEN_STEP"]) == (
         "NU-4150", "abcdefgh", "migrate",
     )  # fmt: skip
-    assert record["MESSAGE_ID"] == message_id("NU-4150")
+    assert record["MESSAGE_ID"] == make_message_id("NU-4150")
 
 
 def test_what_was_done_passes_the_units_of_work(log: logging.Logger, receiver: Journald) -> None:
@@ -132,7 +137,7 @@ def test_what_was_done_passes_the_units_of_work(log: logging.Logger, receiver: J
 
 def test_the_id_of_a_message_never_changes() -> None:
     # Written out: catalogues of sites name it.
-    assert message_id("NU-6011") == "6d8b58cf7a055f7984af8779916b17de"
+    assert make_message_id("NU-6011") == "6d8b58cf7a055f7984af8779916b17de"
 
 
 def test_lines_and_traces_cannot_forge_fields(log: logging.Logger, receiver: Journald) -> None:
@@ -147,8 +152,8 @@ def test_lines_and_traces_cannot_forge_fields(log: logging.Logger, receiver: Jou
 
 
 def test_an_error_brings_its_code(log: logging.Logger, receiver: Journald) -> None:
-    log.warning("not now: %s", JournalMissing(path="/x"))
-    assert receiver.records()[0]["NCEN_CODE"] == JournalMissing.message.code
+    log.warning("not now: %s", JournalMissingError(path="/x"))
+    assert receiver.records()[0]["NCEN_CODE"] == JournalMissingError.message.code
 
 
 @pytest.mark.parametrize(("level", "told"), [(logging.INFO, False), (logging.DEBUG, True)])
@@ -161,7 +166,7 @@ def test_a_key_that_did_not_sign_is_no_news(
     for key in (signs.public_key, other.public_key):
         document.signed.add_key(key, Root.type)
     document.sign(signs)
-    journald.install(level, always=True, environment={})
+    journald.install_logging(level, always=True, environment={})
     document.signed.verify_delegate(Root.type, document.signed_bytes, document.signatures)
     assert (other.public_key.keyid in capsys.readouterr().err) is told
 
@@ -191,18 +196,18 @@ def test_a_journal_that_takes_nothing_is_no_failure(
 def test_only_the_stream_that_systemd_named_counts(tmp_path: Path) -> None:
     with (tmp_path / "err").open("w") as stream:
         seen = os.fstat(stream.fileno())
-        assert attached({"JOURNAL_STREAM": f"{seen.st_dev}:{seen.st_ino}"}, stream)
-        assert not attached({"JOURNAL_STREAM": f"{seen.st_dev}:{seen.st_ino + 1}"}, stream)
-        assert not attached({"JOURNAL_STREAM": "nonsense"}, stream)
-        assert not attached({}, stream)
+        assert is_journal_stream({"JOURNAL_STREAM": f"{seen.st_dev}:{seen.st_ino}"}, stream)
+        assert not is_journal_stream({"JOURNAL_STREAM": f"{seen.st_dev}:{seen.st_ino + 1}"}, stream)
+        assert not is_journal_stream({"JOURNAL_STREAM": "nonsense"}, stream)
+        assert not is_journal_stream({}, stream)
 
 
 @pytest.mark.usefixtures("root_log")
 def test_what_a_command_did_is_in_the_journal_of_systemd(
     site: TrialSite, receiver: Journald, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journald, "SOCKET", str(receiver.path))
-    monkeypatch.setattr(journald, "attached", lambda *_: True)
+    monkeypatch.setattr(journald, "JOURNAL_SOCKET", str(receiver.path))
+    monkeypatch.setattr(journald, "is_journal_stream", lambda *_: True)
     monkeypatch.setenv("JOURNAL_STREAM", "1:1")
     arguments = ["--config", str(site.config)]
     assert run([*arguments, "hold", "--reason", f"because {SECRET} of Amina"]) == 0
@@ -224,9 +229,9 @@ def test_steps_are_in_the_journal_of_systemd(site: TrialSite, receiver: Journald
     # What was taken back is not told with what comes next either.
     with Journal.open(site.journal) as journal:
         with contextlib.suppress(ValueError), journal.transaction():
-            journal.event("never", CHANGE.id)
+            journal.append_event("never", CHANGE.id)
             raise ValueError("undo")
-        journal.note("later", CHANGE.id)
+        journal.record_event("later", CHANGE.id)
     records = receiver.records()
     assert records.pop()["MESSAGE"] == "later (change abcdefgh)"
     assert [r["MESSAGE"] for r in records] == [
@@ -242,7 +247,7 @@ def test_what_counts_as_a_secret() -> None:
         "application": {"environment": {"DATABASE_URL": SECRET, "DEBUG": "1"}},
         "site": {"id": "ke-1-long-name"},
     }
-    assert secrets_of(data) == {"pass%20word", "pass word", SECRET}
+    assert find_secrets(data) == {"pass%20word", "pass word", SECRET}
 
 
 def test_the_service_writes_no_secret_of_its_configuration(site: TrialSite) -> None:

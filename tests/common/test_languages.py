@@ -14,15 +14,15 @@ import pytest
 
 from ncen_updater.common.i18n import (
     LOCALE_DIR,
-    Figure,
-    Text,
-    candidates,
-    language_from_environment,
-    language_of,
-    languages,
-    of_language,
-    right_to_left,
-    tag_of_page,
+    LazyText,
+    LocalizedFigure,
+    choose_translation,
+    is_right_to_left,
+    list_catalog_names,
+    list_languages,
+    make_language_tag,
+    match_language,
+    read_language_from_environment,
     translate,
 )
 from tests.agent.cli.site import AT, TrialSite, make_site
@@ -49,18 +49,18 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_came_with_the_program_is_always_there(directory: Path) -> None:
-    assert languages() == ("en", "fr")
+    assert list_languages() == ("en", "fr")
     add(directory, "sw", {"no": "hapana"})
     (directory / "de").mkdir()  # no catalogue in it
     add(directory, "Not-a-language", {})
-    assert languages() == ("en", "fr", "sw")
+    assert list_languages() == ("en", "fr", "sw")
 
 
 def test_english_stands_in_for_what_is_not_translated(directory: Path) -> None:
     add(directory, "sw", {"no": "hapana", "yes": "", "gathering": "inakusanya"})
     assert translate("no", "sw") == "hapana"
     assert translate("yes", "sw") == "yes"
-    inner = Text("{question} Type yes to agree", {"question": Text("gathering")})
+    inner = LazyText("{question} Type yes to agree", {"question": LazyText("gathering")})
     assert inner.render("sw") == "inakusanya Type yes to agree"
 
 
@@ -82,15 +82,15 @@ def test_a_broken_catalogue_is_left_out(directory: Path, content: bytes) -> None
 
 def test_places_that_a_translator_broke_do_no_harm(directory: Path) -> None:
     add(directory, "sw", {HELD: "{reason.__class__} {0} {nobody} {reason!r:>9}"})
-    text = Text(HELD, {"reason": "x"})
+    text = LazyText(HELD, {"reason": "x"})
     assert text.render("sw") == "{reason.__class__} {0} {nobody} {reason!r:>9}"
 
 
 def test_the_environment_asks_for_it(directory: Path) -> None:
-    assert language_from_environment({"LANG": "sw_KE.UTF-8"}) == "en"
+    assert read_language_from_environment({"LANG": "sw_KE.UTF-8"}) == "en"
     add(directory, "sw", {})
-    assert language_from_environment({"LANG": "sw_KE.UTF-8"}) == "sw"
-    assert language_from_environment({"LANG": "../../etc"}) == "en"
+    assert read_language_from_environment({"LANG": "sw_KE.UTF-8"}) == "sw"
+    assert read_language_from_environment({"LANG": "../../etc"}) == "en"
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_the_environment_asks_for_it(directory: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_country_falls_back_to_its_language(asked: str, names: tuple[str, ...]) -> None:
-    assert candidates(asked) == names
+    assert list_catalog_names(asked) == names
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_the_environment_is_read_as_the_c_library_does(
 ) -> None:
     for name in ("pt", "pt_BR"):
         add(directory, name, {})
-    assert language_from_environment(environment) == language
+    assert read_language_from_environment(environment) == language
 
 
 def test_what_the_country_does_not_have_its_language_has(directory: Path) -> None:
@@ -137,10 +137,10 @@ def test_what_the_country_does_not_have_its_language_has(directory: Path) -> Non
     add(directory, "pt_BR", {"yes": "sim!", "gathering": ""})
     assert [translate(word, "pt_BR") for word in ("yes", "no")] == ["sim!", "não"]
     assert translate("gathering", "pt_BR") == "gathering"
-    assert language_of("de", "pt-BR") == "pt_BR"
-    assert Figure("1.5", pt="1,5").render("pt_BR") == "1,5"
-    assert of_language({"en": "a", "pt": "b"}, "pt_BR") == "b"
-    assert of_language({"en": "a"}, "pt_BR") == "a"
+    assert match_language("de", "pt-BR") == "pt_BR"
+    assert LocalizedFigure("1.5", pt="1,5").render("pt_BR") == "1,5"
+    assert choose_translation({"en": "a", "pt": "b"}, "pt_BR") == "b"
+    assert choose_translation({"en": "a"}, "pt_BR") == "a"
 
 
 @pytest.mark.parametrize(
@@ -155,15 +155,17 @@ def test_what_the_country_does_not_have_its_language_has(directory: Path) -> Non
 def test_which_languages_are_written_from_right_to_left(
     language: str, turned: bool, tag: str
 ) -> None:
-    assert (right_to_left(language), tag_of_page(language)) == (turned, tag)
+    assert (is_right_to_left(language), make_language_tag(language)) == (turned, tag)
 
 
 def test_values_are_isolated_in_a_language_from_right_to_left(directory: Path) -> None:
     add(directory, "ar", {HELD: "الترقيات معلقة: {reason}"})
     path = "\u2069/etc/\u202ex\u2068"
-    said = Text(HELD, {"reason": path}).render("ar")
+    said = LazyText(HELD, {"reason": path}).render("ar")
     assert said == "الترقيات معلقة: \u2068 /etc/ x \u2069"
-    inner = Text("{question} Type yes to agree", {"question": Text(HELD, {"reason": "a\nb"})})
+    inner = LazyText(
+        "{question} Type yes to agree", {"question": LazyText(HELD, {"reason": "a\nb"})}
+    )
     assert "\u2068a\u2069\n\u2068b\u2069" in inner.render("ar")
 
 
@@ -185,14 +187,14 @@ def test_the_real_program_speaks_it(tmp_path: Path, directory: Path) -> None:
 
 
 def test_an_order_to_the_service_takes_it(directory: Path) -> None:
-    from ncen_updater.agent.model.person import Person
-    from ncen_updater.agent.service.loop import words_of_order
-    from ncen_updater.agent.storage.journal.orders import Order, OrderKind
+    from ncen_updater.agent.model.person import Actor
+    from ncen_updater.agent.service.loop import build_job_command
+    from ncen_updater.agent.storage.journal.orders import Job, JobKind
 
-    order = Order(1, OrderKind.CHECK, {"language": "sw"}, Person("amina", 1001), AT)
-    assert words_of_order(order) == ("check",)
+    order = Job(1, JobKind.CHECK, {"language": "sw"}, Actor("amina", 1001), AT)
+    assert build_job_command(order) == ("check",)
     add(directory, "sw", {})
-    assert words_of_order(order) == ("check", "--lang", "sw")
+    assert build_job_command(order) == ("check", "--lang", "sw")
 
 
 def test_notifications_take_it(tmp_path: Path, directory: Path) -> None:
@@ -236,44 +238,47 @@ def test_a_country_makes_one_as_the_document_says(tmp_path: Path, directory: Pat
     assert told is not None
     subprocess.run(["sh", "-c", told[1]], cwd=tmp_path, check=True, capture_output=True)
     (tmp_path / "ncen_updater.mo").rename(place / "ncen_updater.mo")
-    text = Text(counts, {"version": "3.3.0", "count": 3})
+    text = LazyText(counts, {"version": "3.3.0", "count": 3})
     assert text.render("ar_EG") == "3 \u20683\u2069:3"
-    assert language_from_environment({"LANG": "ar_EG.UTF-8"}) == "ar"
+    assert read_language_from_environment({"LANG": "ar_EG.UTF-8"}) == "ar"
 
 
 def test_a_language_from_right_to_left_in_commands_and_on_pages(
     tmp_path: Path, directory: Path
 ) -> None:
-    from ncen_updater.agent.reports.dossier.page import page
+    from ncen_updater.agent.reports.dossier.page import render_dossier
     from tests.agent.reports.dossier.test_page import DOSSIER
 
     add(directory, "ar", {HELD: "الترقيات معلقة: {reason}", "Way back": "طريق العودة"})
     site = make_site(tmp_path / "site")
     done = run(site, directory, "hold", "--reason", "/srv/x 1.2", "--lang", "ar-EG")
     assert done.returncode == 0
-    assert done.stdout == f"\u2067{Text(HELD, {'reason': '/srv/x 1.2'}).render('ar')}\u2069\n"
-    content = page(DOSSIER, "ar").decode()
+    assert done.stdout == f"\u2067{LazyText(HELD, {'reason': '/srv/x 1.2'}).render('ar')}\u2069\n"
+    content = render_dossier(DOSSIER, "ar").decode()
     assert '<html lang="ar" dir="rtl">' in content
     assert "طريق العودة" in content
-    assert '<html lang="fr" dir="ltr">' in page(DOSSIER, "fr").decode()
+    assert '<html lang="fr" dir="ltr">' in render_dossier(DOSSIER, "fr").decode()
 
 
 def test_tables_and_dossiers_of_any_script(directory: Path) -> None:
     """Joiners stay, columns stand one below the other, and figures are those of the language."""
     import dataclasses
 
-    from ncen_updater.agent.reports.dossier.page import page
-    from ncen_updater.common.cli.characters import shown, width
-    from ncen_updater.common.cli.render import format_bytes, table
+    from ncen_updater.agent.reports.dossier.page import render_dossier
+    from ncen_updater.common.cli.characters import measure_width, prepare_for_terminal
+    from ncen_updater.common.cli.render import format_bytes, format_table
     from tests.agent.reports.dossier.test_page import DOSSIER
 
     sinhala = "ශ්\u200dරී"
     rows = [["a", "b", "c"], [sinhala, format_bytes(1500), "x"], ["漢字", "سلام", "x"]]
     for language, size in (("fr", "1,5 ko"), ("pt_BR", "1.5 kB"), ("ar", "1.5 kB")):
-        lines = [shown(line, turned=right_to_left(language)) for line in table(rows, language)]
+        lines = [
+            prepare_for_terminal(line, right_to_left=is_right_to_left(language))
+            for line in format_table(rows, language)
+        ]
         assert sinhala in lines[1] and size in lines[1]
-        assert len({width(line.rpartition(" ")[0]) for line in lines[1:]}) == 1
+        assert len({measure_width(line.rpartition(" ")[0]) for line in lines[1:]}) == 1
     add(directory, "pt_BR", {"Way back": "Caminho de volta"})
-    content = page(dataclasses.replace(DOSSIER, site=sinhala), "pt_BR").decode()
+    content = render_dossier(dataclasses.replace(DOSSIER, site=sinhala), "pt_BR").decode()
     assert '<html lang="pt-BR" dir="ltr">' in content
     assert "Caminho de volta" in content and sinhala in content

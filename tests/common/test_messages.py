@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.model.change import ChangeKind
-from ncen_updater.agent.model.errors import Busy
+from ncen_updater.agent.model.errors import SiteBusyError
 from ncen_updater.common import messages as table
-from ncen_updater.common.i18n import LOCALE_DIR, Text
+from ncen_updater.common.i18n import LOCALE_DIR, LazyText
 
 SCRIPT = Path(__file__).resolve().parents[2] / "script" / "messages.py"
 
@@ -51,8 +51,8 @@ def test_python_of_the_project_does_the_work(tmp_path: Path, made: bool) -> None
 def test_sentences_of_every_form_are_found(messages: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "m.py").write_text(
-        'A = N_("one")\nE = Message("NU-1", N_("two" " three"), N_("one"))\n'
-        'f(Text("four {x}"), N_("{x}"))\nFinding("NU-6999", Text(N_("five")))\n'
+        'A = N_("one")\nE = ErrorMessage("NU-1", N_("two" " three"), N_("one"))\n'
+        'f(LazyText("four {x}"), N_("{x}"))\nFinding("NU-6999", LazyText(N_("five")))\n'
         'strict(6301, N_("s"))\n'
     )
     source = messages["read_source"](tmp_path / "p")
@@ -81,7 +81,7 @@ def test_the_sentence_of_a_finding_is_found_behind_a_variable(
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "m.py").write_text(
         "class ExitCode:\n    ERROR = 1\n"
-        'GONE = Message("NU-1", N_("gone"), N_("look"))\n'
+        'GONE = ErrorMessage("NU-1", N_("gone"), N_("look"))\n'
         "class E(UpdaterError):\n    message = GONE\n"
         'def f():\n    what = N_("first")\n    g(strict(6301, what, N_("remedy")))\n'
         '    what = N_("second")\n    g(info(6302, what, ""))\n'
@@ -94,7 +94,9 @@ def test_the_sentence_of_a_finding_is_found_behind_a_variable(
 
 
 def test_every_message_has_a_name_to_import() -> None:
-    names = [name for name, kind in vars(table)["__annotations__"].items() if kind == "Message"]
+    names = [
+        name for name, kind in vars(table)["__annotations__"].items() if kind == "ErrorMessage"
+    ]
     assert names == list(table.MESSAGES)
 
 
@@ -106,7 +108,7 @@ def test_no_finding_is_without_words(messages: dict[str, Any]) -> None:
 def test_a_code_for_two_things_is_found(messages: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "m.py").write_text(
-        'A = Message("NU-1", N_("a"), N_("b"))\nB = Message("NU-1", N_("c"), N_("d"))\n'
+        'A = ErrorMessage("NU-1", N_("a"), N_("b"))\nB = ErrorMessage("NU-1", N_("c"), N_("d"))\n'
     )
     source = messages["read_source"](tmp_path / "p")
     assert messages["duplicates"](source) == ["NU-1: A and B"]
@@ -159,5 +161,5 @@ def test_a_unit_that_stands_with_the_figures_is_left_out_in_french(
 
 def test_words_of_enumerations_are_said_in_french() -> None:
     assert (LOCALE_DIR / "fr" / "LC_MESSAGES" / "ncen_updater.mo").is_file()
-    assert Text("{kind}", {"kind": ChangeKind.ROLLBACK}).render("fr") == "retour arrière"
-    assert "travaille ici" in Busy(holder="x").what_text.render("fr")
+    assert LazyText("{kind}", {"kind": ChangeKind.ROLLBACK}).render("fr") == "retour arrière"
+    assert "travaille ici" in SiteBusyError(holder="x").title_text.render("fr")

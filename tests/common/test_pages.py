@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from jinja2 import TemplateNotFound, UndefinedError
 
-from ncen_updater.common.i18n import Text
-from ncen_updater.common.pages import fill
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.pages import render_page
 
 Maker = Callable[..., str]
 NUMBERS = itertools.count()
@@ -32,7 +32,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
     def make(template: str, language: str = "en", **values: object) -> str:
         name = f"{next(NUMBERS)}.html"  # what was read once is not read again
         (tmp_path / package / "templates" / name).write_text(template, "utf-8")
-        return fill(package, name, language, **values).decode()
+        return render_page(package, name, language, **values).decode()
 
     return make
 
@@ -41,7 +41,7 @@ def test_a_value_is_text_wherever_it_stands(made: Maker) -> None:
     hostile = "<b>&'\"{{ 7 * 7 }}{x}"
     text = "&lt;b&gt;&amp;&#39;&#34;{{ 7 * 7 }}{x}"
     template = '<p id="{{ v }}">{{ v }}|{{ say("a {x}", x=v) }}|{{ say(t) }}|{{ v ~ v }}</p>'
-    words = Text("b {x}", {"x": hostile})
+    words = LazyText("b {x}", {"x": hostile})
     page = made(template, v=hostile, t=words)
     assert page == f'<p id="{text}">{text}|a {text}|b {text}|{text}{text}</p>'
 
@@ -77,11 +77,13 @@ def test_a_value_that_is_not_there_is_an_error(made: Maker) -> None:
 
 def test_a_template_that_is_not_there_is_an_error() -> None:
     with pytest.raises(TemplateNotFound):
-        fill("ncen_updater.agent.reports.dossier", "other.html", "en")
+        render_page("ncen_updater.agent.reports.dossier", "other.html", "en")
 
 
 def test_sentences_are_said_in_the_language(made: Maker) -> None:
-    assert made('{{ say("yes") }} {{ say(t) }} {{ language }}', "fr", t=Text("no")) == "oui non fr"
+    assert (
+        made('{{ say("yes") }} {{ say(t) }} {{ language }}', "fr", t=LazyText("no")) == "oui non fr"
+    )
 
 
 def test_nothing_is_said_to_be_safe() -> None:

@@ -9,7 +9,7 @@ import polib
 import pytest
 
 from ncen_updater.common.cli.render import format_count
-from ncen_updater.common.i18n import LOCALE_DIR, Text, counted, translate
+from ncen_updater.common.i18n import LOCALE_DIR, LazyText, get_plural_count, translate
 
 SCRIPT = Path(__file__).resolve().parents[2] / "script" / "messages.py"
 HELD = "{count} sessions in {database} could not be ended."
@@ -67,9 +67,11 @@ def test_the_rule_of_the_language_decides(
     directory: Path, language: str, number: int, form: int
 ) -> None:
     catalogue(directory, language, RULES[language], forms(language))
-    assert Text(HELD, {"count": number}).render(language).endswith(f":{form}")
+    assert LazyText(HELD, {"count": number}).render(language).endswith(f":{form}")
     # The same of what crossed between processes, and of a number with its thousands apart.
-    assert Text(HELD, {"count": str(format_count(number))}).render(language).endswith(f":{form}")
+    assert (
+        LazyText(HELD, {"count": str(format_count(number))}).render(language).endswith(f":{form}")
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_the_rule_of_the_language_decides(
     ],
 )  # fmt: skip
 def test_what_number_a_value_is(value: object, number: int) -> None:
-    assert counted(value) == number
+    assert get_plural_count(value) == number
 
 
 @pytest.mark.parametrize(
@@ -93,30 +95,30 @@ def test_what_number_a_value_is(value: object, number: int) -> None:
     ],
 )
 def test_what_comes_with_the_program(count: int, english: str, french: str) -> None:
-    text = Text(HELD, {"count": count, "database": "a"})
+    text = LazyText(HELD, {"count": count, "database": "a"})
     assert (text.render("en"), text.render("fr")) == (english, french)
 
 
 def test_of_a_number_that_is_not_known_it_is_said_as_of_many(directory: Path) -> None:
     catalogue(directory, "ar", RULES["ar"], forms("ar"))
-    assert Text(HELD, {"count": "?"}).render("ar") == "\u2068?\u2069:5"
+    assert LazyText(HELD, {"count": "?"}).render("ar") == "\u2068?\u2069:5"
     assert translate(HELD) == HELD
 
 
 def test_the_place_that_counts_is_the_one_that_the_catalogue_names() -> None:
-    text = Text("The databases answer {held} of {total} checks of {version} as they should.")
-    of_one = Text(text.template, {"held": 0, "total": 1, "version": 2})
+    text = LazyText("The databases answer {held} of {total} checks of {version} as they should.")
+    of_one = LazyText(text.template, {"held": 0, "total": 1, "version": 2})
     assert of_one.render() == "The databases answer 0 of 1 check of 2 as they should."
 
 
 def test_an_older_catalogue_without_forms_is_still_read(directory: Path) -> None:
     catalogue(directory, "sw", RULES["fr"], polib.POEntry(msgid=HELD, msgstr="vikao {count}"))
-    assert Text(HELD, {"count": 1}).render("sw") == "vikao 1"
+    assert LazyText(HELD, {"count": 1}).render("sw") == "vikao 1"
 
 
 def test_without_a_translation_english_counts_by_its_own_rule(directory: Path) -> None:
     catalogue(directory, "ja", RULES["ja"], polib.POEntry(msgid="no", msgstr="いいえ"))
-    said = Text(HELD, {"count": 1, "database": "a"}).render("ja")
+    said = LazyText(HELD, {"count": 1, "database": "a"}).render("ja")
     assert said == "1 session in a could not be ended."
 
 
@@ -125,12 +127,12 @@ def test_without_a_translation_english_counts_by_its_own_rule(directory: Path) -
 )
 def test_a_rule_that_is_wrong_does_no_harm(directory: Path, rule: str) -> None:
     catalogue(directory, "sw", rule, forms("fr"))
-    assert Text(HELD, {"count": 0, "database": "a"}).render("sw").startswith("0 sessions in a")
+    assert LazyText(HELD, {"count": 0, "database": "a"}).render("sw").startswith("0 sessions in a")
 
 
 def test_a_rule_that_is_none_leaves_the_catalogue_out(directory: Path) -> None:
     catalogue(directory, "sw", "nplurals=2; plural=__import__('os');", forms("fr"))
-    assert Text(HELD, {"count": 1, "database": "a"}).render("sw").startswith("1 session in a")
+    assert LazyText(HELD, {"count": 1, "database": "a"}).render("sw").startswith("1 session in a")
 
 
 def test_catalogues_stand_as_gettexts_own_tools_want_them() -> None:

@@ -11,8 +11,8 @@ from enum import StrEnum
 import pytest
 
 from ncen_updater.common.cli.render import format_time
-from ncen_updater.common.records import Record, stored_time
-from ncen_updater.formats.rollout import Wave
+from ncen_updater.common.records import JsonRecord, parse_stored_time
+from ncen_updater.formats.rollout import RolloutWave
 
 
 class Colour(StrEnum):
@@ -21,13 +21,13 @@ class Colour(StrEnum):
 
 
 @dataclass(frozen=True)
-class Inner(Record):
+class Inner(JsonRecord):
     at: datetime
     times: int = 1
 
 
 @dataclass(frozen=True)
-class Outer(Record):
+class Outer(JsonRecord):
     name: str
     share: float = 0.0
     sure: bool = False
@@ -52,7 +52,7 @@ def test_what_was_written_is_read(record: Outer) -> None:
 
 
 @dataclass(frozen=True)
-class Way(Record):
+class Way(JsonRecord):
     from_: str
     to: str = ""
 
@@ -97,11 +97,11 @@ EDGES = ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14
 def test_times_at_an_end_of_the_calendar_are_refused(text: str) -> None:
     """No delay can be added to them, and not every zone can show them."""
     with pytest.raises(ValueError, match="end of the calendar"):
-        stored_time(text)
+        parse_stored_time(text)
     with pytest.raises(ValueError, match=r"at|opens"):
         Inner.from_json({"at": text})
     with pytest.raises(ValueError, match="opens"):
-        Wave.model_validate({"opens": text, "percent": 1})
+        RolloutWave.model_validate({"opens": text, "percent": 1})
 
 
 @pytest.mark.parametrize("hours", [-14, 14])

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from ncen_updater.common.i18n import Text, catalogue_texts
+from ncen_updater.common.i18n import LazyText, iter_catalog_texts
 
 
 @pytest.mark.parametrize(
@@ -20,9 +20,9 @@ def test_a_place_for_bytes_is_a_size(language: str, words: str) -> None:
     """Seen: "The copies need 46034972672 bytes" (NU-4124)."""
     text = "The copies need {needed_bytes}, and {free_bytes} are free: {bytes}."
     values = {"needed_bytes": 46_034_972_672, "free_bytes": 1_500_000, "bytes": 512}
-    assert Text(text, values).render(language) == words
+    assert LazyText(text, values).render(language) == words
 
 
 def test_what_blocks_for_want_of_room_counts_in_sizes() -> None:
     room = re.compile(r"\b(?:free|room|disk)\b.*\} bytes|\} bytes.*\b(?:free|room|disk)\b")
-    assert [text for text in catalogue_texts() if room.search(text)] == []
+    assert [text for text in iter_catalog_texts() if room.search(text)] == []

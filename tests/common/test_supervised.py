@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.common.supervised import LeftBehind, Supervised
+from ncen_updater.common.supervised import AllowedLeftovers, SupervisedProcess
 from tests.support.forks import DEADLINE_S
 
 # Leaves the session, the group and its parent, tells its number through a pipe, and stays. What
@@ -67,17 +67,17 @@ def wait_for_death(pid: int) -> None:
         assert ready
 
 
-def run(argv: list[str], left: LeftBehind, timeout_s: float = 60) -> int | None:
+def run(argv: list[str], left: AllowedLeftovers, timeout_s: float = 60) -> int | None:
     environment = {"PATH": os.environ["PATH"]}
     with (
         tempfile.TemporaryFile() as output,
-        Supervised(argv, environment, left=left, output=output) as command,
+        SupervisedProcess(argv, environment, allowed_leftovers=left, output=output) as command,
     ):
-        return command.wait(timeout_s)
+        return command.wait_for_exit(timeout_s)
 
 
 def told_while(
-    pipe: Path, argv: list[str], left: LeftBehind, timeout_s: float = 60
+    pipe: Path, argv: list[str], left: AllowedLeftovers, timeout_s: float = 60
 ) -> tuple[int, object]:
     """The daemon's number, and how the command ended."""
     reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
@@ -88,14 +88,14 @@ def told_while(
 @pytest.mark.parametrize(
     ("then", "left", "stays"),
     [
-        ("exit 0", LeftBehind.DAEMONS, True),
-        ("exit 3", LeftBehind.DAEMONS, False),
-        ("exit 0", LeftBehind.NOTHING, False),
-        ("exit 3", LeftBehind.ANYTHING, True),
+        ("exit 0", AllowedLeftovers.DAEMONS, True),
+        ("exit 3", AllowedLeftovers.DAEMONS, False),
+        ("exit 0", AllowedLeftovers.NOTHING, False),
+        ("exit 3", AllowedLeftovers.ANYTHING, True),
     ],
 )
 def test_what_is_left_of_a_command(
-    pipe: Path, shell: list[str], then: str, left: LeftBehind, stays: bool
+    pipe: Path, shell: list[str], then: str, left: AllowedLeftovers, stays: bool
 ) -> None:
     pid, status = told_while(pipe, [*shell, then], left)
     assert status == int(then[-1])
@@ -107,18 +107,18 @@ def test_what_is_left_of_a_command(
         os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("left", LeftBehind)
+@pytest.mark.parametrize("left", AllowedLeftovers)
 def test_a_late_command_is_ended_with_its_daemons(
-    pipe: Path, shell: list[str], left: LeftBehind
+    pipe: Path, shell: list[str], left: AllowedLeftovers
 ) -> None:
     pid, status = told_while(pipe, [*shell, "exec sleep 600"], left, 2)
     assert status is None
     assert not lives(pid)
 
 
-@pytest.mark.parametrize("left", LeftBehind)
+@pytest.mark.parametrize("left", AllowedLeftovers)
 def test_nothing_of_it_outlives_a_killed_agent(
-    pipe: Path, shell: list[str], left: LeftBehind
+    pipe: Path, shell: list[str], left: AllowedLeftovers
 ) -> None:
     reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
     agent = subprocess.Popen(
@@ -126,11 +126,12 @@ def test_nothing_of_it_outlives_a_killed_agent(
             sys.executable,
             "-c",
             "import os, sys, tempfile\n"
-            "from ncen_updater.common.supervised import LeftBehind, Supervised\n"
+            "from ncen_updater.common.supervised import AllowedLeftovers, SupervisedProcess\n"
             "with tempfile.TemporaryFile() as output:\n"
             "    path = {'PATH': os.environ['PATH']}\n"
-            "    left = LeftBehind(sys.argv[1])\n"
-            "    Supervised(sys.argv[2:], path, left=left, output=output).wait(600)\n",
+            "    left = AllowedLeftovers(sys.argv[1])\n"
+            "    SupervisedProcess(sys.argv[2:], path, left=left, "
+            "output=output).wait_for_exit(600)\n",
             left,
             *shell,
             "exec sleep 600",
@@ -146,16 +147,16 @@ def test_nothing_of_it_outlives_a_killed_agent(
 @pytest.mark.parametrize("program", ["/no/such/program", "/etc/passwd", "no-such-program"])
 def test_a_program_that_cannot_be_started_is_named(program: str) -> None:
     with pytest.raises(OSError, match=program):
-        run([program], LeftBehind.ANYTHING)
+        run([program], AllowedLeftovers.ANYTHING)
 
 
 def test_a_signal_is_told_as_one() -> None:
-    assert run(["sh", "-c", "kill -9 $$"], LeftBehind.ANYTHING) == -signal.SIGKILL
+    assert run(["sh", "-c", "kill -9 $$"], AllowedLeftovers.ANYTHING) == -signal.SIGKILL
 
 
 def test_a_supervisor_that_is_killed_counts_as_a_command_that_was() -> None:
     argv = ["sh", "-c", "kill -9 $PPID; exec sleep 600"]
-    assert run(argv, LeftBehind.DAEMONS) == -signal.SIGKILL
+    assert run(argv, AllowedLeftovers.DAEMONS) == -signal.SIGKILL
 
 
 def test_a_descriptor_is_kept_by_the_supervisor_and_not_by_the_command(tmp_path: Path) -> None:
@@ -163,10 +164,14 @@ def test_a_descriptor_is_kept_by_the_supervisor_and_not_by_the_command(tmp_path:
     argv = ["sh", "-c", f"test ! -e /proc/self/fd/{writing}"]
     with tempfile.TemporaryFile() as output:
         environment = {"PATH": os.environ["PATH"]}
-        with Supervised(
-            argv, environment, left=LeftBehind.ANYTHING, output=output, kept=writing
+        with SupervisedProcess(
+            argv,
+            environment,
+            allowed_leftovers=AllowedLeftovers.ANYTHING,
+            output=output,
+            held_descriptor=writing,
         ) as command:
             os.close(writing)
-            assert command.wait(DEADLINE_S) == 0
+            assert command.wait_for_exit(DEADLINE_S) == 0
     assert os.read(reading, 1) == b""
     os.close(reading)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.common.supervised import LeftBehind, Supervised
+from ncen_updater.common.supervised import AllowedLeftovers, SupervisedProcess
 from tests.support.podman import environment_in, forget, podman_settings, rootfs, stored
 from tests.support.processes import with_variable
 
@@ -28,14 +28,14 @@ WORK = "setsid sleep 600 & trap '' TERM INT HUP; sleep 600 & wait"
 AGENT = """
 import os, signal, sys, tempfile
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever began the tests may ignore it
-from ncen_updater.common.supervised import LeftBehind, Supervised
+from ncen_updater.common.supervised import AllowedLeftovers, SupervisedProcess
 left, who, *argv = sys.argv[1:]
 become = (int(who), int(who)) if who else None
 with tempfile.TemporaryFile() as output:
-    with Supervised(
-        argv, dict(os.environ), left=LeftBehind(left), output=output, become=become
+    with SupervisedProcess(
+        argv, dict(os.environ), left=AllowedLeftovers(left), output=output, become=become
     ) as command:
-        command.wait(600)
+        command.wait_for_exit(600)
 """
 NOBODY = 65534
 LIMIT_S = 60
@@ -61,10 +61,14 @@ class Machine:
                 "--env=NCEN_TRIAL", "--rootfs", str(self.place / "rootfs"),
                 "/bin/sh", "-c", WORK]  # fmt: skip
 
-    def supervised(self, argv: list[str], left: LeftBehind) -> Supervised:
+    def supervised(self, argv: list[str], left: AllowedLeftovers) -> SupervisedProcess:
         """What the agent makes of a command."""
-        return Supervised(
-            argv, self.environment, left=left, output=subprocess.DEVNULL, become=self.become
+        return SupervisedProcess(
+            argv,
+            self.environment,
+            allowed_leftovers=left,
+            output=subprocess.DEVNULL,
+            run_as=self.become,
         )
 
     def processes(self) -> dict[int, list[str]]:
@@ -119,10 +123,11 @@ def until(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize(
     ("how", "left"),
-    [(signal.SIGKILL, left) for left in LeftBehind] + [(signal.SIGINT, LeftBehind.NOTHING)],
+    [(signal.SIGKILL, left) for left in AllowedLeftovers]
+    + [(signal.SIGINT, AllowedLeftovers.NOTHING)],
 )
 def test_nothing_of_it_outlives_its_agent(
-    machine: Machine, how: signal.Signals, left: LeftBehind
+    machine: Machine, how: signal.Signals, left: AllowedLeftovers
 ) -> None:
     """Killed, or by Ctrl-C."""
     who = str(machine.become[0]) if machine.become else ""
@@ -138,21 +143,21 @@ def test_nothing_of_it_outlives_its_agent(
 
 
 def test_a_late_one_is_gone_when_the_agent_goes_on(machine: Machine) -> None:
-    with machine.supervised(machine.words(), LeftBehind.NOTHING) as command:
+    with machine.supervised(machine.words(), AllowedLeftovers.NOTHING) as command:
         until(machine.inside)
-        assert command.wait(0) is None
+        assert command.wait_for_exit(0) is None
     assert machine.alive() == []
 
 
 def test_nothing_is_left_of_a_migrator_whose_podman_was_killed(machine: Machine) -> None:
     """The agent is told of the end when what ran on without it is gone."""
-    with machine.supervised(machine.words(), LeftBehind.NOTHING) as command:
+    with machine.supervised(machine.words(), AllowedLeftovers.NOTHING) as command:
         until(machine.inside)
         for pid, words in sorted(machine.processes().items()):
             if words[0].endswith("/podman") and "--rootfs" in words:  # two, of an ordinary user
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        assert command.wait(LIMIT_S) not in (None, 0)
+        assert command.wait_for_exit(LIMIT_S) not in (None, 0)
         assert machine.alive() == []
 
 
@@ -165,12 +170,12 @@ def test_what_was_started_stays_where_the_start_ended_well(machine: Machine, sta
         "sh",
         *machine.words("--detach", "--name=it"),
     ]
-    with machine.supervised(argv, LeftBehind.DAEMONS) as command:
-        assert command.wait(LIMIT_S) == status
+    with machine.supervised(argv, AllowedLeftovers.DAEMONS) as command:
+        assert command.wait_for_exit(LIMIT_S) == status
     if status == 0:
         until(machine.inside)
         gone = [*stored(machine.place), "rm", "--force", "--time=0", "it"]
-        with machine.supervised(gone, LeftBehind.NOTHING) as command:
-            assert command.wait(LIMIT_S) == 0
+        with machine.supervised(gone, AllowedLeftovers.NOTHING) as command:
+            assert command.wait_for_exit(LIMIT_S) == 0
     until(lambda: set(machine.alive()) <= {"podman"})  # its pause
     assert machine.alive() == [] or status == 0

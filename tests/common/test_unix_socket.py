@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.common.unix_socket import address_of, connect
+from ncen_updater.common.unix_socket import connect_unix_socket, shorten_socket_path
 from tests.support.forks import DEADLINE_S
 
 
@@ -18,7 +18,7 @@ def listener(tmp_path: Path) -> socket.socket:
     made = socket.socket(socket.AF_UNIX)
     place = tmp_path / ("d" * 120) / "it.sock"
     place.parent.mkdir()
-    with address_of(place) as address:
+    with shorten_socket_path(place) as address:
         made.bind(address)
     made.listen(0)
     made.settimeout(5)
@@ -31,9 +31,9 @@ def place_of(tmp_path: Path) -> Path:
 
 def test_who_comes_to_a_full_queue_waits(tmp_path: Path, listener: socket.socket) -> None:
     came: list[socket.socket] = []
-    with listener, connect(place_of(tmp_path), DEADLINE_S):
+    with listener, connect_unix_socket(place_of(tmp_path), DEADLINE_S):
         second = threading.Thread(
-            target=lambda: came.append(connect(place_of(tmp_path), DEADLINE_S))
+            target=lambda: came.append(connect_unix_socket(place_of(tmp_path), DEADLINE_S))
         )
         second.start()
         for _ in range(2):
@@ -44,5 +44,5 @@ def test_who_comes_to_a_full_queue_waits(tmp_path: Path, listener: socket.socket
 
 
 def test_it_does_not_wait_for_ever(tmp_path: Path, listener: socket.socket) -> None:
-    with listener, connect(place_of(tmp_path), DEADLINE_S), pytest.raises(OSError):
-        connect(place_of(tmp_path), 0.2)
+    with listener, connect_unix_socket(place_of(tmp_path), DEADLINE_S), pytest.raises(OSError):
+        connect_unix_socket(place_of(tmp_path), 0.2)

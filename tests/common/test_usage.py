@@ -11,7 +11,13 @@ import click
 import pytest
 
 import ncen_updater
-from ncen_updater.common.cli.usage import METAVARS, Misuse, click_in, placeholders, usage_words
+from ncen_updater.common.cli.usage import (
+    METAVARS,
+    CommandUsageError,
+    click_in,
+    format_usage_error,
+    translate_metavars,
+)
 from ncen_updater.common.i18n import N_
 
 
@@ -75,7 +81,7 @@ def refused_in(language: str, command: click.Command, *words: str) -> str:
     with click_in(language), pytest.raises(click.UsageError) as refused:
         command.main(list(words), standalone_mode=False)
     with click_in(language):
-        return usage_words(refused.value, language)
+        return format_usage_error(refused.value, language)
 
 
 @pytest.mark.parametrize(("words", "english", "french"), TABLE, ids=[row[1] for row in TABLE])
@@ -109,24 +115,30 @@ def test_what_a_missing_option_is_for_stands_behind_it() -> None:
 
 
 def test_what_a_command_finds_itself() -> None:
-    plain = Misuse(N_("give a TIME, or --cancel"))
-    assert usage_words(plain, "en") == plain.message == "give a TIME, or --cancel"
-    assert usage_words(plain, "fr") == "donnez une HEURE, ou --cancel"
-    hinted = Misuse(N_("there is no country {country}"), hint="COUNTRY", country="ZZ")
-    assert usage_words(hinted, "en") == "Invalid value for COUNTRY: there is no country ZZ"
-    assert usage_words(hinted, "fr") == "Valeur incorrecte pour PAYS : il n'existe pas de pays ZZ"
+    plain = CommandUsageError(N_("give a TIME, or --cancel"))
+    assert format_usage_error(plain, "en") == plain.message == "give a TIME, or --cancel"
+    assert format_usage_error(plain, "fr") == "donnez une HEURE, ou --cancel"
+    hinted = CommandUsageError(N_("there is no country {country}"), hint="COUNTRY", country="ZZ")
+    assert format_usage_error(hinted, "en") == "Invalid value for COUNTRY: there is no country ZZ"
+    assert (
+        format_usage_error(hinted, "fr")
+        == "Valeur incorrecte pour PAYS : il n'existe pas de pays ZZ"
+    )
 
 
 def test_an_unknown_sentence_is_passed_on() -> None:
-    assert usage_words(click.UsageError("of a later click"), "fr") == "of a later click"
+    assert format_usage_error(click.UsageError("of a later click"), "fr") == "of a later click"
 
 
 def test_placeholders_alone_are_translated() -> None:
-    assert placeholders("--config PATH", "fr") == "--config CHEMIN"
-    assert placeholders("[OPTIONS] COMMAND [ARGS]...", "fr") == "[OPTIONS] COMMANDE [ARGUMENTS]..."
-    assert placeholders("--size INTEGER RANGE", "fr") == "--size ENTIER"
-    assert placeholders("NCEN_CONFIG_FILE --FILE", "fr") == "NCEN_CONFIG_FILE --FILE"
-    assert placeholders("FILE", "en") == "FILE"
+    assert translate_metavars("--config PATH", "fr") == "--config CHEMIN"
+    assert (
+        translate_metavars("[OPTIONS] COMMAND [ARGS]...", "fr")
+        == "[OPTIONS] COMMANDE [ARGUMENTS]..."
+    )
+    assert translate_metavars("--size INTEGER RANGE", "fr") == "--size ENTIER"
+    assert translate_metavars("NCEN_CONFIG_FILE --FILE", "fr") == "NCEN_CONFIG_FILE --FILE"
+    assert translate_metavars("FILE", "en") == "FILE"
 
 
 def test_no_command_says_a_mistake_in_english_alone() -> None:
@@ -142,7 +154,7 @@ def test_no_command_says_a_mistake_in_english_alone() -> None:
 def test_every_placeholder_of_a_command_is_known() -> None:
     """Those that are the same in every language are named here."""
     from ncen_updater.agent.cli.main import cli as agent
-    from ncen_updater.common.cli.session import Session
+    from ncen_updater.common.cli.session import CliSession
     from ncen_updater.publisher.cli.main import cli as publisher
 
     same = {"OPTIONS", "VERSION", "SITE", "URL", "SIGNATURES", "N"}
@@ -167,5 +179,5 @@ def test_every_placeholder_of_a_command_is_known() -> None:
                 walk(inner, click.Context(inner, parent=context, info_name=name))
 
     for group in (agent, publisher):
-        walk(group, click.Context(group, info_name="x", obj=Session("x")))
+        walk(group, click.Context(group, info_name="x", obj=CliSession("x")))
     assert {word.strip("[].:<>=") for word in found} <= same

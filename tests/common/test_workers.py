@@ -21,20 +21,20 @@ import pytest
 
 from ncen_updater.agent.service.runner import WORK_VARIABLES
 from ncen_updater.common import workers
-from ncen_updater.common.errors import SpaceShort, UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.errors import InsufficientSpaceError, UpdaterError
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.progress import ProgressUpdate
 from ncen_updater.common.workers import (
-    KEPT_VARIABLES,
+    INHERITED_VARIABLES,
     ProgressWriter,
     Worker,
-    WorkerAway,
-    WorkerFailed,
+    WorkerError,
     WorkerLimits,
-    WorkerOverdue,
-    ask,
-    last_words,
-    unanswered,
+    WorkerTimeoutError,
+    WorkerUnavailableError,
+    call_worker,
+    describe_missing_answer,
+    extract_final_output,
 )
 from tests.support.activation import ACTIVATOR, activated
 from tests.support.forks import DEADLINE_S
@@ -44,11 +44,11 @@ SILENCE = WorkerLimits(silence_s=4)
 SERVE = """
 import os, signal, sys, time
 from ncen_updater.common import workers
-from ncen_updater.common.errors import SpaceShort, UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.errors import InsufficientSpaceError, UpdaterError
+from ncen_updater.common.i18n import LazyText
 def handler(order, progress):
 {body}
-sys.exit(workers.serve(handler))
+sys.exit(workers.serve_request(handler))
 """
 SAY = "import json, os, sys, time\ndef say(**line): print(json.dumps(line), flush=True)\n"
 
@@ -59,9 +59,9 @@ class Listener:
     def __init__(self) -> None:
         self.heard: list[tuple[str, int | None, int | None]] = []
 
-    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
         """Keep it."""
-        self.heard.append((what.render(), done, total))
+        self.heard.append((text.render(), done, total))
 
 
 @pytest.fixture
@@ -70,9 +70,9 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def run(code: str, order: dict[str, object] | None = None, **options: Any) -> dict[str, object]:
         words = [sys.executable, "-I", "-c", code]
-        monkeypatch.setattr(Worker, "command", lambda _self: words)
+        monkeypatch.setattr(Worker, "build_command", lambda _self: words)
         asked = {k: options.pop(k) for k in ("progress", "files", "ending") if k in options}
-        return ask(Worker("code", **options), order or {"act": "x"}, **asked)
+        return call_worker(Worker("code", **options), order or {"act": "x"}, **asked)
 
     return run
 
@@ -93,7 +93,7 @@ def said(body: str) -> str:
 def test_order_progress_and_result(run: Any) -> None:
     listener = Listener()
     body = """
-    progress.tell(Text("copying {name}", {"name": "cases"}), 3, 9)
+    progress.report(LazyText("copying {name}", {"name": "cases"}), 3, 9)
     print("a library prints")
     return {"order": order, "stdin": sys.stdin.read()}
     """
@@ -105,10 +105,10 @@ def test_order_progress_and_result(run: Any) -> None:
 
 def test_an_expected_error_arrives_as_its_class(run: Any) -> None:
     figures = "needed_bytes=2, free_bytes=1, missing_bytes=1"
-    body = f'raise SpaceShort(path="/x", {figures}, detail="why")'
-    with pytest.raises(SpaceShort) as caught:
-        run(serving(body), expects=(SpaceShort,))
-    assert caught.value.what_text.render().startswith("Too little space in /x: 2 B are needed")
+    body = f'raise InsufficientSpaceError(path="/x", {figures}, detail="why")'
+    with pytest.raises(InsufficientSpaceError) as caught:
+        run(serving(body), expects=(InsufficientSpaceError,))
+    assert caught.value.title_text.render().startswith("Too little space in /x: 2 B are needed")
     assert caught.value.detail == "why"
 
 
@@ -116,13 +116,13 @@ def test_an_error_of_a_foreign_family_is_none(run: Any) -> None:
     class Ours(UpdaterError):
         code = "NU-0000"
 
-    body = 'raise SpaceShort(path="/x", needed_bytes=2, free_bytes=1, missing_bytes=1)'
-    with pytest.raises(WorkerFailed, match="it reported NU-3101"):
+    body = 'raise InsufficientSpaceError(path="/x", needed_bytes=2, free_bytes=1, missing_bytes=1)'
+    with pytest.raises(WorkerError, match="it reported NU-3101"):
         run(serving(body), expects=(Ours,))
 
 
 def test_lines_of_other_kinds_are_passed_over(run: Any) -> None:
-    body = """say(tell="", values={}); say(weather="fine"); say(done=1); say(done=True, x=2)"""
+    body = """say(report="", values={}); say(weather="fine"); say(done=1); say(done=True, x=2)"""
     listener = Listener()
     assert run(said(body), progress=listener) == {"x": 2}
     assert listener.heard == []
@@ -154,7 +154,7 @@ def test_exchange_ends_at_its_first_result(tmp_path: Path) -> None:
         thread = threading.Thread(target=work)
         thread.start()
         try:
-            assert ask(Worker("none", socket=path, bound=False), {}) == {"x": 1}
+            assert call_worker(Worker("none", socket=path, bound=False), {}) == {"x": 1}
         finally:
             first.set()
             thread.join()
@@ -166,7 +166,7 @@ def test_asker_gives_signs_of_life_while_it_waits_for_the_end(run: Any) -> None:
     body = """
     sys.stdin.readline()
     sys.stdin.readline()
-    for _ in range(3): say(tell="undoing"); time.sleep(0.3)
+    for _ in range(3): say(report="undoing"); time.sleep(0.3)
     say(done=True)
     """
 
@@ -182,7 +182,7 @@ def test_silent_worker_that_is_not_bound_is_ended(run: Any, tmp_path: Path) -> N
     """What it has under way would keep the next one out."""
     note = tmp_path / "pid"
     body = f"open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(1000)"
-    with pytest.raises(WorkerOverdue):
+    with pytest.raises(WorkerTimeoutError):
         run(said(body), bound=False, limits=SILENCE)
     with pytest.raises(ProcessLookupError):
         os.kill(int(note.read_text()), 0)
@@ -191,18 +191,18 @@ def test_silent_worker_that_is_not_bound_is_ended(run: Any, tmp_path: Path) -> N
 @pytest.mark.parametrize("by", ["who asks", "itself"])
 def test_one_that_hears_no_end_is_ended(run: Any, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
     """As in a long query; where it is a unit, who asks cannot end it, so it ends itself."""
-    monkeypatch.setattr(workers, "LAST_S", 0.0 if by == "who asks" else 60.0)
+    monkeypatch.setattr(workers, "EXIT_GRACE_S", 0.0 if by == "who asks" else 60.0)
     body = """
     workers.LAST_S = {last}
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    progress.tell(Text("deaf"))
+    progress.report(LazyText("deaf"))
     time.sleep(1000)
     """
     listener = Listener()
     ending = lambda: bool(listener.heard)  # noqa: E731
     code = serving(body.format(last=1000 if by == "who asks" else 0))
-    with pytest.raises(WorkerFailed) as ended:
+    with pytest.raises(WorkerError) as ended:
         run(code, progress=listener, ending=ending, limits=WorkerLimits(total_s=100))
     assert ("it does not end" in str(ended.value.detail)) is (by == "who asks")
     assert ended.value.status == (None if by == "who asks" else -signal.SIGKILL)
@@ -217,12 +217,12 @@ FAILING = {
     "a list": "print('[]')",
     "nested": "print('[' * 100000)",
     "not UTF-8": "sys.stdout.buffer.write(b'\\xff\\n')",
-    "a sentence that is none": "say(tell=3); say(done=True)",
+    "a sentence that is none": "say(report=3); say(done=True)",
     "an error that is none": "say(error=3)",
     "done, and failed": "say(done=True); sys.exit(1)",
     "killed at once": "os.kill(os.getpid(), 9)",
     "killed with the order": "sys.stdin.readline(); os.kill(os.getpid(), 9)",
-    "killed with progress": "say(tell='a'); os.kill(os.getpid(), 9)",
+    "killed with progress": "say(report='a'); os.kill(os.getpid(), 9)",
     "killed with the result": "say(done=True); os.kill(os.getpid(), 9)",
     "closes, and stays silent": "os.close(0); os.close(1); time.sleep(1000)",
 }
@@ -230,15 +230,15 @@ FAILING = {
 
 @pytest.mark.parametrize("name", FAILING)
 def test_a_worker_that_says_anything(run: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ncen_updater.common.workers.LAST_S", 0.1)
+    monkeypatch.setattr("ncen_updater.common.workers.EXIT_GRACE_S", 0.1)
     limits = WorkerLimits(silence_s=4, line=100_000, stream=1_000_000)
-    with pytest.raises(WorkerFailed):
+    with pytest.raises(WorkerError):
         run(said(FAILING[name]), limits=limits, order={"act": "x", "more": "x" * 300_000})
 
 
 ENDLESS = {
     "an endless line": "[sys.stdout.write('x' * 100000) for _ in range(10**6)]",
-    "an endless stream": "while True: say(tell='a', values={})",
+    "an endless stream": "while True: say(report='a', values={})",
     "an endless stderr": "while True: sys.stderr.write('x' * 100000)",
 }
 
@@ -246,7 +246,7 @@ ENDLESS = {
 @pytest.mark.parametrize("name", ENDLESS)
 def test_a_worker_that_never_ends_what_it_says(run: Any, name: str) -> None:
     limits = WorkerLimits(line=100_000, stream=1_000_000)
-    with pytest.raises(WorkerFailed, match=r"it says (a line without|more than anybody reads)"):
+    with pytest.raises(WorkerError, match=r"it says (a line without|more than anybody reads)"):
         run(said(ENDLESS[name]), limits=limits)
 
 
@@ -254,7 +254,7 @@ SILENT = {
     "says nothing": ("", "time.sleep(1000)"),
     "drips bytes": ("", "while not time.sleep(0.1): os.write(1, b' ')"),
     "a child of it": ("os.fork()", "time.sleep(1000)"),
-    "after progress": ("say(tell='a')", "time.sleep(1000)"),
+    "after progress": ("say(report='a')", "time.sleep(1000)"),
     "after the result": ("say(done=True)", "time.sleep(1000)"),
 }
 
@@ -283,7 +283,7 @@ def test_a_silent_worker_is_ended_with_its_group(
     monkeypatch.setattr("ncen_updater.common.workers.SLICE_S", 0.05)
     monkeypatch.setattr("ncen_updater.common.workers.time", SimpleNamespace(monotonic=hurrying))
     words = "it does not end" if name == "after the result" else "nothing was heard"
-    with pytest.raises(WorkerOverdue, match=words):
+    with pytest.raises(WorkerTimeoutError, match=words):
         run(said(code), limits=SILENCE)
     assert gone(int(place.read_text()))
 
@@ -299,7 +299,7 @@ def test_a_worker_may_say_more_on_stderr_than_a_pipe_holds(run: Any) -> None:
 
 def test_the_end_of_what_a_worker_said_tells_why_it_failed(run: Any) -> None:
     body = "sys.stderr.write('x' * 300_000)\nsys.exit('the reason')"
-    with pytest.raises(WorkerFailed, match="the reason"):
+    with pytest.raises(WorkerError, match="the reason"):
         run(said(body))
 
 
@@ -314,14 +314,14 @@ def test_of_a_worker_that_left_no_word_it_is_said_how_it_ended(
     run: Any, code: str, words: str
 ) -> None:
     """Seen: "exit status None", where systemd had started what was killed; in French, too."""
-    with pytest.raises(WorkerFailed, match=re.escape(words)) as ended:
+    with pytest.raises(WorkerError, match=re.escape(words)) as ended:
         run(code)
-    why = Text("{why}", {"why": ended.value.detail}).render("fr")
+    why = LazyText("{why}", {"why": ended.value.detail}).render("fr")
     assert why.startswith("le processus interrogé")
 
 
 def test_the_end_of_a_worker_behind_a_socket_is_not_ours_to_see() -> None:
-    assert unanswered(None) == unanswered(-9)
+    assert describe_missing_answer(None) == describe_missing_answer(-9)
 
 
 def test_who_was_stopped_meanwhile_hears_what_was_said_before_it_judges(
@@ -338,14 +338,14 @@ def test_who_was_stopped_meanwhile_hears_what_was_said_before_it_judges(
     )
 
     class Stopped(Listener):
-        def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+        def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
             nonlocal late
             told.write_text("go on")
             answered.read_text()
             late = 1000.0
 
     body = f"""
-    say(tell="a")
+    say(report="a")
     open({str(told)!r}).read()
     say(done=True, x=1)
     open({str(answered)!r}, "w").write("said")
@@ -354,8 +354,8 @@ def test_who_was_stopped_meanwhile_hears_what_was_said_before_it_judges(
 
 
 def test_signs_of_life_count_and_the_whole_is_limited_all_the_same(run: Any) -> None:
-    body = "while not time.sleep(0.1): say(tell='', values={})"
-    with pytest.raises(WorkerOverdue, match="at work for more than 6 s"):
+    body = "while not time.sleep(0.1): say(report='', values={})"
+    with pytest.raises(WorkerTimeoutError, match="at work for more than 6 s"):
         run(said(body), limits=WorkerLimits(silence_s=4, total_s=6))
 
 
@@ -366,9 +366,9 @@ def test_a_worker_gives_signs_of_life(run: Any) -> None:
 
 
 def test_nothing_can_be_started(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Worker, "command", lambda _self: ["/nowhere"])
-    with pytest.raises(WorkerAway):
-        ask(Worker("x"), {})
+    monkeypatch.setattr(Worker, "build_command", lambda _self: ["/nowhere"])
+    with pytest.raises(WorkerUnavailableError):
+        call_worker(Worker("x"), {})
 
 
 def gone(group: int) -> bool:
@@ -431,9 +431,9 @@ def test_neither_the_directory_nor_a_variable_brings_a_module(
     monkeypatch.chdir(planted)
     monkeypatch.setenv("PYTHONPATH", str(planted))
     monkeypatch.setenv("PYTHONHOME", str(planted))
-    for keeps in (KEPT_VARIABLES, WORK_VARIABLES):
-        with pytest.raises(WorkerFailed):  # there is no such configuration, or no such order
-            ask(Worker(module, ("/nowhere/agent.toml",), keeps=keeps), {"act": "refresh"})
+    for keeps in (INHERITED_VARIABLES, WORK_VARIABLES):
+        with pytest.raises(WorkerError):  # there is no such configuration, or no such order
+            call_worker(Worker(module, ("/nowhere/agent.toml",), keeps=keeps), {"act": "refresh"})
 
 
 def test_no_child_of_ours_is_started_by_a_directory() -> None:
@@ -465,7 +465,7 @@ def test_a_child_gets_what_is_named_and_nothing_else(
         os.set_inheritable(secret.fileno(), True)
         found = run(serving(body), files=(file.fileno(),))
         number = str(file.fileno())
-    assert set(found["variables"]) <= {*KEPT_VARIABLES, "LC_CTYPE"}
+    assert set(found["variables"]) <= {*INHERITED_VARIABLES, "LC_CTYPE"}
     assert (found["cwd"], found["leads"]) == ("/", True)
     assert found["open"].pop(number) == str(passed)
     assert not [place for place in found["open"].values() if str(tmp_path) in place]
@@ -475,9 +475,9 @@ def test_a_child_gets_what_is_named_and_nothing_else(
 
 ASKER = """
 import os, sys
-from ncen_updater.common.workers import Worker, ask
-Worker.command = lambda self: [sys.executable, "-I", "-c", {code!r}]
-ask(Worker("code"), {{"act": "x"}})
+from ncen_updater.common.workers import Worker, call_worker
+Worker.build_command = lambda self: [sys.executable, "-I", "-c", {code!r}]
+call_worker(Worker("code"), {{"act": "x"}})
 """
 
 
@@ -497,13 +497,13 @@ def test_a_child_ends_with_its_parent(tmp_path: Path, instant: str) -> None:
 
 @pytest.mark.skipif(ACTIVATOR is None, reason="systemd-socket-activate is not installed")
 def test_a_unit_does_the_same(tmp_path: Path) -> None:
-    code = serving('progress.tell(Text("a"), 1, 2)\nreturn {"x": order["x"]}')
+    code = serving('progress.report(LazyText("a"), 1, 2)\nreturn {"x": order["x"]}')
     path, listener = tmp_path / "socket", Listener()
     with activated(path, [sys.executable, "-c", code], tmp_path / "log"):
-        assert ask(Worker("none", socket=path), {"x": 3}, listener) == {"x": 3}
+        assert call_worker(Worker("none", socket=path), {"x": 3}, listener) == {"x": 3}
     assert listener.heard == [("a", 1, 2)]
-    with pytest.raises(WorkerAway):
-        ask(Worker("none", socket=tmp_path / "another"), {})
+    with pytest.raises(WorkerUnavailableError):
+        call_worker(Worker("none", socket=tmp_path / "another"), {})
 
 
 def test_an_asker_that_reads_nothing_does_not_hold_up_the_work() -> None:
@@ -511,18 +511,18 @@ def test_an_asker_that_reads_nothing_does_not_hold_up_the_work() -> None:
     with ours, theirs:
         teller = ProgressWriter(theirs.fileno())
         for number in range(20_000):
-            teller.tell(Text(f"sentence {number}"))
+            teller.report(LazyText(f"sentence {number}"))
         ours.setblocking(False)
         heard = b""
         while piece := _piece(ours):
             heard += piece
-        teller.tell(Text("again"))
+        teller.report(LazyText("again"))
         heard += ours.recv(100_000)
         lines = [ProgressUpdate.from_json(json.loads(line)) for line in heard.splitlines()]
         assert all(lines) and len(lines) > 20
         assert lines[-1] == ProgressUpdate("again")
         ours.close()
-        teller.tell(Text("nobody reads"))
+        teller.report(LazyText("nobody reads"))
 
 
 def _piece(side: socket.socket) -> bytes:
@@ -538,17 +538,17 @@ def test_figures_of_one_sentence_are_told_twice_a_second_at_most() -> None:
     with ours, theirs:
         teller = ProgressWriter(theirs.fileno(), lambda: now[0])
         for done in range(100):
-            teller.tell(Text("a"), done, 100)
+            teller.report(LazyText("a"), done, 100)
         now[0] += 0.5
-        teller.tell(Text("a"), 100, 100)
-        teller.tell(Text("x {v1}", {f"v{number}": "é" * 5000 for number in range(40)}))
+        teller.report(LazyText("a"), 100, 100)
+        teller.report(LazyText("x {v1}", {f"v{number}": "é" * 5000 for number in range(40)}))
         lines = ours.recv(100_000).splitlines()
     told = [ProgressUpdate.from_json(json.loads(line)) for line in lines]
     assert [t and (t.template, t.done) for t in told] == [("a", 0), ("a", 100), ("x {v1}", None)]
 
 
 @pytest.mark.parametrize(
-    "line", ["x", [], {}, {"tell": 3, "values": {}}, {"tell": "x", "values": 3}]
+    "line", ["x", [], {}, {"report": 3, "values": {}}, {"report": "x", "values": 3}]
 )
 def test_what_is_no_progress_is_none(line: object) -> None:
     assert ProgressUpdate.from_json(line) is None
@@ -578,7 +578,7 @@ of mine
     ],
 )
 def test_of_a_traceback_the_error_alone_is_told(said: str, told: str) -> None:
-    assert last_words(said) == told
+    assert extract_final_output(said) == told
 
 
 @pytest.mark.parametrize(
@@ -590,7 +590,7 @@ def test_of_a_traceback_the_error_alone_is_told(said: str, told: str) -> None:
     ],
 )
 def test_a_full_disk_is_told_as_such(run: Any, body: str) -> None:
-    with pytest.raises(SpaceShort) as caught:
-        run(serving(body), expects=(SpaceShort,))
+    with pytest.raises(InsufficientSpaceError) as caught:
+        run(serving(body), expects=(InsufficientSpaceError,))
     assert caught.value.code == "NU-3110" and caught.value.values["path"] == "/var/x"
     assert caught.value.exit_code == 8

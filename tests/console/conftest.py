@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.service.snapshot import SnapshotStore
 from tests.agent.cli.site import make_site
 from tests.agent.service.api.conftest import NEXT, NOW, SETTINGS, Counter
 from tests.agent.service.api.serving import answering
@@ -16,7 +16,7 @@ from tests.console.support import Guest, Place, served_console
 
 @pytest.fixture
 def counter(tmp_path: Path) -> Counter:
-    made = Counter(make_site(tmp_path / "site"), ServiceSnapshots(SETTINGS, lambda: NOW))
+    made = Counter(make_site(tmp_path / "site"), SnapshotStore(SETTINGS, lambda: NOW))
     made.know(NEXT)
     return made
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from ncen_updater.console.app import ConsoleApplication
-from ncen_updater.console.entrances import LinkEntrance
-from ncen_updater.console.inside import Inside
-from ncen_updater.console.server import serving
-from ncen_updater.console.service import SiteService
-from ncen_updater.console.sessions import Keys
+from ncen_updater.console.entrances import LinkAuthBackend
+from ncen_updater.console.inside import UserContext
+from ncen_updater.console.server import serve_on_loopback
+from ncen_updater.console.service import ServiceClient
+from ncen_updater.console.sessions import LoginKeys
 from tests.support.forks import DEADLINE_S
 
 FORM = re.compile(r'<form method="post" action="([^"]+)"[^>]*>(.*?)</form>', re.DOTALL)
@@ -133,24 +133,24 @@ class Place:
     """A console in this process."""
 
     port: int
-    keys: Keys
+    keys: LoginKeys
 
     def enter(self, language: str = "en") -> Guest:
         """A browser that came in."""
-        return entered(self.port, f"{self.port}/enter?key={self.keys.issue()}", language)
+        return entered(self.port, f"{self.port}/enter?key={self.keys.issue_key()}", language)
 
 
 @contextmanager
-def served_console(socket: Path, service: SiteService | None = None) -> Iterator[Place]:
+def served_console(socket: Path, service: ServiceClient | None = None) -> Iterator[Place]:
     """Answer for a socket, in this process."""
-    keys = Keys()
-    inside = Inside(service or SiteService(socket), lasting=True)
-    application = ConsoleApplication(LinkEntrance(keys, inside))
-    with serving(0, application) as port:
+    keys = LoginKeys()
+    inside = UserContext(service or ServiceClient(socket), persistent=True)
+    application = ConsoleApplication(LinkAuthBackend(keys, inside))
+    with serve_on_loopback(0, application) as port:
         try:
             yield Place(port, keys)
         finally:
-            application.end()
+            application.close()
 
 
 class ServedConsole:

@@ -16,15 +16,15 @@ import pytest
 
 from ncen_updater.agent.model.change import ChangeState, StepName
 from ncen_updater.agent.service.api import server
-from ncen_updater.agent.service.runner import Finished
-from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.service.runner import WorkerResult
+from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common import http_server
 from ncen_updater.console import sessions
-from ncen_updater.console.headers import PREFIX
-from ncen_updater.console.service import SiteService
-from ncen_updater.console.sessions import KEY_S, FormOutcome, Keys
+from ncen_updater.console.headers import COOKIE_PREFIX
+from ncen_updater.console.service import ServiceClient
+from ncen_updater.console.sessions import KEY_LIFETIME_S, FormOutcome, LoginKeys
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import (
     APPROVER,
@@ -51,18 +51,19 @@ HOSTILE = "</p><script>alert(1)</script>\u202egpj.exe\x1b[2J{{ 7 * 7 }}"
 
 def holds(counter: Counter) -> list[str]:
     with Journal.open(counter.site.journal, read_only=True) as journal:
-        return [hold.reason for hold in SiteHistory(journal).holds_in_force(NOW)]
+        return [hold.reason for hold in SiteHistory(journal).list_active_holds(NOW)]
 
 
 # ---- coming in -----------------------------------------------------------------------------------
 
 
 def test_a_link_is_good_once(place: Place) -> None:
-    key = place.keys.issue()
+    key = place.keys.issue_key()
     first, again = (Guest(place.port).get(f"/enter?key={key}") for _ in range(2))
     assert first.status == 200
     assert re.fullmatch(
-        re.escape(PREFIX) + r"[0-9a-f]{8}=[\w-]{43}; Path=/; Secure; HttpOnly; SameSite=Strict",
+        re.escape(COOKIE_PREFIX)
+        + r"[0-9a-f]{8}=[\w-]{43}; Path=/; Secure; HttpOnly; SameSite=Strict",
         first.headers["set-cookie"],
     )
     assert (again.status, "NU-9701" in again.text) == (403, True)
@@ -73,7 +74,7 @@ def test_a_link_that_is_old_or_none_or_posted(place: Place) -> None:
     guest = Guest(place.port)
     assert guest.get("/enter").status == 403
     assert guest.get("/enter?key=x").status == 403
-    key = place.keys.issue()
+    key = place.keys.issue_key()
     assert guest.post(f"/enter?key={key}", {}).status == 403
     assert guest.get(f"/enter?key={key}").status == 200, "a POST does not use it up"
 
@@ -82,15 +83,15 @@ def test_a_link_is_void_after_its_time(socket: Path, monkeypatch: pytest.MonkeyP
     now = [0.0]
     with served_console(socket) as place:
         monkeypatch.setattr(place.keys, "_clock", lambda: now[0])
-        key = place.keys.issue()
-        now[0] = KEY_S
+        key = place.keys.issue_key()
+        now[0] = KEY_LIFETIME_S
         assert Guest(place.port).get(f"/enter?key={key}").status == 403
-    assert Keys().take(key) is False
+    assert LoginKeys().consume_key(key) is False
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/dossier", "/orders/1", "/nothing"])
 def test_nobody_sees_anything_without_a_session(place: Place, path: str) -> None:
-    found = Guest(place.port, f"{PREFIX}00000000=x").get(path)
+    found = Guest(place.port, f"{COOKIE_PREFIX}00000000=x").get(path)
     assert (found.status, "NU-9702" in found.text) == (401, True)
     assert "mu-port-louis" not in found.text and "3.2.4" not in found.text
 
@@ -161,12 +162,12 @@ def test_a_click_that_comes_while_the_first_is_at_work_waits_for_it(
     counter.know(replace(NEXT, prepared=False, binding=""))
     begun, gate = threading.Event(), threading.Event()
 
-    class Slow(SiteService):
-        def call(self, method: str, address: str, *more: Any) -> Any:
-            if address == "/v1/orders":
+    class Slow(ServiceClient):
+        def call(self, method: str, path: str, *more: Any) -> Any:
+            if path == "/v1/orders":
                 begun.set()
                 assert gate.wait(DEADLINE_S)
-            return super().call(method, address, *more)
+            return super().call(method, path, *more)
 
     class Ended(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
@@ -192,7 +193,7 @@ def test_a_click_that_comes_while_the_first_is_at_work_waits_for_it(
 
 def lifted(counter: Counter) -> int:
     with Journal.open(counter.site.journal, read_only=True) as journal:
-        return sum(event.kind == "unheld" for event in journal.events())
+        return sum(event.kind == "unheld" for event in journal.list_events())
 
 
 def test_a_hold_is_lifted_by_its_button_once(counter: Counter, guest: Guest) -> None:
@@ -320,7 +321,7 @@ def test_length_in_anything_but_digits_is_refused(guest: Guest, length: str) -> 
 def test_who_drips_keeps_nobody_out(
     place: Place, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_server, "HEAD_S", 0.2)
+    monkeypatch.setattr(http_server, "HEADER_TIMEOUT_S", 0.2)
     slow = [sockets.create_connection(("127.0.0.1", place.port), DEADLINE_S) for _ in range(40)]
     for line in slow:
         line.sendall(b"GET / HTTP/1.1\r\n")
@@ -344,7 +345,7 @@ def test_methods_and_addresses_that_are_none(guest: Guest) -> None:
 
 def test_hostile_text_is_text(counter: Counter, guest: Guest) -> None:
     with Journal.open(counter.site.journal) as journal:
-        SiteHistory(journal).hold(HOSTILE, "<b>eve</b>\u202e", None)
+        SiteHistory(journal).add_hold(HOSTILE, "<b>eve</b>\u202e", None)
     found = guest.get("/")
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in found.text and "{{ 7 * 7 }}" in found.text
     assert "<script>" not in found.text and "<b>eve" not in found.text
@@ -362,7 +363,7 @@ def test_an_address_is_shown_as_text(guest: Guest) -> None:
 def test_times_are_those_of_the_site_however_people_came_in(counter: Counter) -> None:
     """Seen behind a password: the zone of the machine, beside a terminal that had the site's."""
     settings = SETTINGS.model_copy(update={"timezone": "Indian/Mauritius"})
-    counter.snapshots = ServiceSnapshots(settings, lambda: NOW)
+    counter.snapshots = SnapshotStore(settings, lambda: NOW)
     with answering(counter) as path, served_console(path) as place:
         assert "2026-11-24 10:00:00 +04 (06:00:00 UTC)" in place.enter().get("/").text
 
@@ -413,7 +414,7 @@ def test_while_a_release_is_watched_there_is_nothing_to_decide(
 ) -> None:
     counter.site.open_change(StepName.FETCH, StepName.OPEN)
     with Journal.open(counter.site.journal) as journal:
-        journal.commit(CHANGE.id)
+        journal.commit_change(CHANGE.id)
     found = guest.settled("/approve")
     assert found.heading == "There is nothing to decide now."
     assert "3.3.0 is in use and is watched until " in found.text
@@ -481,7 +482,7 @@ def test_live_page_shows_an_order_and_not_the_change_of_before(
 ) -> None:
     counter.site.open_change(StepName.FETCH)
     with Journal.open(counter.site.journal, now=lambda: NOW - timedelta(hours=1)) as journal:
-        journal.state(CHANGE.id, ChangeState.UNDONE)
+        journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
     assert guest.get("/live").heading.startswith("The change to 3.3.0 was taken back")
     assert counter.ask("POST", "/v1/orders", {"kind": "resume"}).status == 202
     found = guest.get("/live")
@@ -493,7 +494,7 @@ def test_live_page_shows_an_order_and_not_the_change_of_before(
 def as_user(monkeypatch: pytest.MonkeyPatch, user: str) -> None:
     """Play the kernel's part towards the service: it says that this user asks."""
     uid = uid_of(user)
-    monkeypatch.setattr(server, "peer_uid", lambda _: uid)
+    monkeypatch.setattr(server, "get_peer_uid", lambda _: uid)
 
 
 def has_dossier(counter: Counter, binding: str = BINDING) -> None:
@@ -502,7 +503,7 @@ def has_dossier(counter: Counter, binding: str = BINDING) -> None:
     facts = {"stop_s": None, "keeps_records": True}
     page = f"<!DOCTYPE html><html><head><style>{style}</style></head><body><p>x</p></body></html>"
     document = {"version": "3.3.0", "binding": binding, "html": page, "facts": facts}
-    counter.inspector.found = Finished(0, document)
+    counter.inspector.found = WorkerResult(0, document)
 
 
 def test_a_yes_from_many_sides_at_once_is_one(
@@ -601,8 +602,8 @@ def test_going_back_takes_the_number_as_it_stands_there(counter: Counter, guest:
     """What would be lost is counted; another number, or none, orders nothing."""
     counter.site.open_change(StepName.FETCH)
     with Journal.open(counter.site.journal) as journal:
-        journal.state(CHANGE.id, ChangeState.UNDONE)
-    counter.inspector.found = Finished(
+        journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
+    counter.inspector.found = WorkerResult(
         0,
         {
             "from": "3.3.0", "to": "3.2.4", "mode": "restore", "lost": {"seizures.cases": 1234},

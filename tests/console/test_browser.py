@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.model.change import StepName
-from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import Orders
+from ncen_updater.agent.storage.journal.orders import JobQueue
 from tests.agent.cli.site import make_site
 from tests.agent.service.api.conftest import FOUND, NEXT, NOW, SETTINGS, Counter
 from tests.agent.service.api.serving import answering
@@ -44,12 +44,12 @@ def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     site = make_site(tmp_path_factory.mktemp("console") / "site")
     site.journal.unlink()
     make(site.journal, 2)
-    counter = Counter(site, ServiceSnapshots(SETTINGS, lambda: NOW))
+    counter = Counter(site, SnapshotStore(SETTINGS, lambda: NOW))
     counter.know(NEXT)
     assert counter.ask("POST", "/v1/orders", {"kind": "check"}).status == 202
     with Journal.open(site.journal) as journal:
-        Orders(journal).take(1)
-        Orders(journal).end(1, {"exit_code": 0, "document": FOUND["plan"]})
+        JobQueue(journal).mark_started(1)
+        JobQueue(journal).mark_ended(1, {"exit_code": 0, "document": FOUND["plan"]})
     site.open_change(StepName.FETCH, StepName.COPY)
     (tray := site.state / "tray").mkdir(mode=0o700)
     for name in ("ke.part-1-of-2.ncen", "mu.ncen"):

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.console.pages.history import LISTED
-from ncen_updater.console.service import Document, SiteService
+from ncen_updater.console.pages.history import MAX_CHANGES
+from ncen_updater.console.service import Document, ServiceClient
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import Counter
 from tests.agent.service.test_long_history import ids, make
 from tests.console.support import Guest, served_console
 
-COUNT = 2 * LISTED + 7
+COUNT = 2 * MAX_CHANGES + 7
 
 
-class CountedService(SiteService):
+class CountedService(ServiceClient):
     """Remembers what it asked for."""
 
     def __init__(self, path: Path) -> None:
@@ -26,10 +26,10 @@ class CountedService(SiteService):
         self.asked: list[str] = []
 
     def call(
-        self, method: str, address: str, language: str, body: Mapping[str, object] | None = None
+        self, method: str, path: str, language: str, body: Mapping[str, object] | None = None
     ) -> Document:
-        self.asked.append(f"{method} {address}")
-        return super().call(method, address, language, body)
+        self.asked.append(f"{method} {path}")
+        return super().call(method, path, language, body)
 
 
 def listed(guest: Guest, path: str) -> tuple[list[str], list[str]]:
@@ -64,7 +64,7 @@ def test_every_change_is_on_some_page(counter: Counter, guest: Guest) -> None:
     counter.site.journal.unlink()
     make(counter.site.journal, COUNT)
     seen, ways = listed(guest, "/history")
-    assert len(seen) == LISTED and len(ways) == 1
+    assert len(seen) == MAX_CHANGES and len(ways) == 1
     while not ways[-1].endswith("/history"):
         more, ways = listed(guest, ways[-1])
         seen += more

@@ -9,12 +9,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ncen_updater.console.looking import Looked
-from ncen_updater.console.pages.history import stops
-from ncen_updater.console.pages.live import live_view
-from ncen_updater.console.pages.now import headline, next_deed, waiting
-from ncen_updater.console.pages.settings import tables
-from ncen_updater.console.pages.upgrade import as_of, begins_words, scale, span
+from ncen_updater.console.looking import InspectionState
+from ncen_updater.console.pages.history import build_downtime_bars
+from ncen_updater.console.pages.live import build_live_view
+from ncen_updater.console.pages.now import build_headline, find_next_action, list_pending
+from ncen_updater.console.pages.settings import group_by_table
+from ncen_updater.console.pages.upgrade import as_of, build_scale, format_downtime, format_start
 
 NOW = datetime(2026, 11, 24, 6, 0, 30, tzinfo=UTC)
 
@@ -66,7 +66,7 @@ def change(**more: Any) -> dict[str, Any]:
 def test_the_one_sentence(
     running: dict[str, Any], journal: dict[str, Any], words: str, tone: str
 ) -> None:
-    text, found = headline(status(running=running, journal=journal))
+    text, found = build_headline(status(running=running, journal=journal))
     assert (text.render(), found) == (words, tone)
 
 
@@ -105,7 +105,7 @@ DEEDS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, tuple[str, str, st
 @pytest.mark.parametrize("name", DEEDS)
 def test_the_next_thing_to_do(name: str) -> None:
     more, comes, wanted = DEEDS[name]
-    found = next_deed(status(**more), comes)
+    found = find_next_action(status(**more), comes)
     assert (found.deed, found.link, found.kind) == wanted
     assert found.words.render().endswith(".")
     assert found.right == ("operate" if found.deed in ("order", "unhold") else "read")
@@ -114,7 +114,7 @@ def test_the_next_thing_to_do(name: str) -> None:
 def test_what_waits_for_whom() -> None:
     seen = status(journal={"holds": [HELD]}, service={"why": "it is on hold"})
     comes = outlook(approvals=[{"who": "amina"}])
-    assert [text.render() for text in waiting(seen, comes)] == [
+    assert [text.render() for text in list_pending(seen, comes)] == [
         "Upgrades are on hold since 2026-11-24 06:00:00 UTC, set by bo: fair",
         "amina has said yes to 3.3.0.",
         "3.3.0 needs 1 more approval.",
@@ -126,7 +126,7 @@ def test_while_a_release_is_watched_nobody_is_asked_to_approve_it() -> None:
     watched = change(state="committed", watched_until="2026-11-24T20:40:00+00:00")
     seen = status(journal={"open_change": watched})
     zone = ZoneInfo("Indian/Mauritius")
-    assert [text.render() for text in waiting(seen, outlook(), zone)] == [
+    assert [text.render() for text in list_pending(seen, outlook(), zone)] == [
         "3.3.0 is watched until 2026-11-25 00:40:00 +04 (2026-11-24 20:40:00 UTC)."
     ]
 
@@ -142,7 +142,7 @@ def test_while_a_release_is_watched_nobody_is_asked_to_approve_it() -> None:
 def test_who_has_said_yes_to_going_back_is_said(more: dict[str, int], words: str) -> None:
     back = {"from": "3.3.0", "version": "3.2.4", "who": ["amina"], "missing": 0, "accept_loss": 0}
     seen = status(journal={"rollback_approved": {**back, **more}})
-    assert [text.render() for text in waiting(seen, None)] == [
+    assert [text.render() for text in list_pending(seen, None)] == [
         "amina has said yes to going back to 3.2.4.", words,
     ]  # fmt: skip
 
@@ -173,7 +173,7 @@ BUSY = {
 
 
 def test_a_change_that_goes_on() -> None:
-    view = live_view(report(), None, BUSY, NOW, "en")
+    view = build_live_view(report(), None, BUSY, NOW, "en")
     assert view.headline == "The change to 3.3.0 goes on."
     assert view.now == "copying seizures, 1.5 MB of 3.0 MB"
     assert (view.out, view.clock) == ("How long officers are out", "30 s")
@@ -189,7 +189,7 @@ def test_a_change_that_goes_on() -> None:
 
 
 def test_the_way_back_downloads_nothing() -> None:
-    view = live_view(report(kind="rollback"), None, BUSY, NOW, "en")
+    view = build_live_view(report(kind="rollback"), None, BUSY, NOW, "en")
     assert view.steps[0].name == "verifying the release"
 
 
@@ -197,12 +197,12 @@ def test_who_are_in_again_were_out() -> None:
     """Also while the release is watched; the time stands still then."""
     steps = [*report()["steps"], {"name": "open", "state": "done", "seconds": 0.2,
                                   "started_at": "2026-11-24T06:00:25+00:00"}]  # fmt: skip
-    view = live_view(report("committed", stop_s=25.0, steps=steps), None, IDLE, NOW, "en")
+    view = build_live_view(report("committed", stop_s=25.0, steps=steps), None, IDLE, NOW, "en")
     assert (view.out, view.clock) == ("How long officers were out", "25 s")
 
 
 def test_in_another_language() -> None:
-    view = live_view(report(), None, BUSY, NOW, "fr")
+    view = build_live_view(report(), None, BUSY, NOW, "fr")
     assert view.headline == "Le changement vers 3.3.0 est en cours."
     assert view.steps[2].name == "copie des bases de données"
 
@@ -226,7 +226,7 @@ def test_in_another_language() -> None:
 def test_what_is_so(
     shown: dict[str, Any] | None, moment: dict[str, Any], headline_: str, clock: str, busy: bool
 ) -> None:
-    view = live_view(shown, None, moment, NOW, "en")
+    view = build_live_view(shown, None, moment, NOW, "en")
     assert (view.headline, view.clock, view.busy) == (headline_, clock, busy)
 
 
@@ -268,7 +268,7 @@ ORDERED: dict[str, tuple[dict[str, Any] | None, dict[str, Any], dict[str, Any], 
 def test_order_is_shown_until_its_change_begins(name: str) -> None:
     """Seen: the failure of before as the answer to an order that had just been given."""
     shown, given, moment, words, about = ORDERED[name]
-    view = live_view(shown, given, moment, NOW, "en")
+    view = build_live_view(shown, given, moment, NOW, "en")
     assert (view.headline, view.order) == (words, about)
     assert bool(view.steps) is bool(view.change) is not about
     assert (view.problem == FAULT) is (name == "it came to no change")
@@ -278,12 +278,12 @@ def test_failed_step_is_marked_with_its_cause_and_remedy() -> None:
     steps = [{**step, "state": "undone", "seconds": None} for step in report()["steps"]]
     failure = {"step": "copy", "code": "NU-3110", "error": "NU-3110: No room.\nmore"}
     shown = report("undone", ended_at=AT, steps=steps, failure=failure, error_code="NU-3110")
-    view = live_view(shown, None, IDLE, NOW, "en")
+    view = build_live_view(shown, None, IDLE, NOW, "en")
     assert [step.look for step in view.steps] == ["undone", "undone", "failed", "undone"]
     assert view.problem is not None and view.change == "abcdefgh"
     assert (view.problem["code"], view.problem["what"]) == ("NU-3110", "No room.")
     assert view.problem["remedy"].endswith(".")
-    done = live_view({**shown, "state": "finished"}, None, IDLE, NOW, "en")
+    done = build_live_view({**shown, "state": "finished"}, None, IDLE, NOW, "en")
     assert done.problem is None and "failed" not in [step.look for step in done.steps]
 
 
@@ -293,21 +293,21 @@ def test_failed_step_is_marked_with_its_cause_and_remedy() -> None:
 def test_prediction_is_old_once_a_change_has_ended(ended: str | None, stale: bool) -> None:
     """Also where people may decide on it still: an upgrade and a way back leave the binding."""
     last = {"last_change": None if ended == "none" else {"ended_at": ended}}
-    seen = Looked("m", NOW, at=datetime.fromisoformat(AT))
+    seen = InspectionState("m", NOW, at=datetime.fromisoformat(AT))
     assert as_of(seen, status(journal=last)).stale is stale
-    assert not as_of(Looked("m", NOW), status(journal=last)).stale, "it is being looked at"
+    assert not as_of(InspectionState("m", NOW), status(journal=last)).stale, "it is being looked at"
 
 
 def test_a_figure_or_none() -> None:
-    assert span(None).render() == "not known: it was not rehearsed"
-    assert scale(None) is None and scale({"low": 0, "likely": 0, "high": 0}) is None
+    assert format_downtime(None).render() == "not known: it was not rehearsed"
+    assert build_scale(None) is None and build_scale({"low": 0, "likely": 0, "high": 0}) is None
     stop = {"low": 0.5, "likely": 30.0, "high": 60.0}
-    assert span(stop).render() == "up to 1 min 00 s, most likely 30 s"
-    assert scale(stop) is not None and scale(stop).mark == 50.0  # type: ignore[union-attr]
-    assert stops([]) == ()
-    without = stops([report(stop_s=10.0, predicted_stop_s=None)])
+    assert format_downtime(stop).render() == "up to 1 min 00 s, most likely 30 s"
+    assert build_scale(stop) is not None and build_scale(stop).mark == 50.0  # type: ignore[union-attr]
+    assert build_downtime_bars([]) == ()
+    without = build_downtime_bars([report(stop_s=10.0, predicted_stop_s=None)])
     assert [(s.left, s.right, s.mark) for s in without] == [(None, None, 100.0)]
-    drawn = stops([report(stop_s=45.0), report(stop_s=0.0)])
+    drawn = build_downtime_bars([report(stop_s=45.0), report(stop_s=0.0)])
     assert [(s.left, s.right, s.mark) for s in drawn] == [(22.22, 100.0, 0.0), (22.22, 100.0, 50.0)]
 
 
@@ -324,7 +324,7 @@ def test_a_figure_or_none() -> None:
     ],
 )  # fmt: skip
 def test_when_it_begins(begins: dict[str, Any] | None, words: str) -> None:
-    assert begins_words(begins).render() == words
+    assert format_start(begins).render() == words
 
 
 def test_no_secret_is_shown() -> None:
@@ -335,7 +335,7 @@ def test_no_secret_is_shown() -> None:
         ]:  # fmt: skip
             yield {"table": "t", "name": name, "value": value, "chosen": True, "hidden": hidden}
 
-    assert [(name, text.render()) for name, text, _ in tables(rows())["t"]] == [
+    assert [(name, text.render()) for name, text, _ in group_by_table(rows())["t"]] == [
         ("url", "https://x (a part is not shown)"), ("environment", "is not shown"),
         ("on", "yes"), ("hours", "1, 2"), ("empty", "-"),
     ]  # fmt: skip

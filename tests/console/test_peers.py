@@ -10,7 +10,12 @@ import socket
 import pytest
 
 from ncen_updater.console import server
-from ncen_updater.console.server import NOT_YOURS, allowed_users, owner_of, serving
+from ncen_updater.console.server import (
+    FORBIDDEN_RESPONSE,
+    find_owner,
+    list_allowed_uids,
+    serve_on_loopback,
+)
 
 #: Somebody else whom every Debian has.
 OTHER = "daemon"
@@ -47,10 +52,10 @@ def test_our_own_and_one_that_was_let_go_of() -> None:
         far = socket.create_connection(listener.getsockname())
         near, _ = listener.accept()
         with near:
-            assert owner_of(near.getsockname(), near.getpeername()) == os.geteuid()
+            assert find_owner(near.getsockname(), near.getpeername()) == os.geteuid()
             there, here = near.getsockname(), near.getpeername()
             far.close()
-            assert owner_of(there, here) is None, "listed as root's, and held by nobody"
+            assert find_owner(there, here) is None, "listed as root's, and held by nobody"
 
 
 def test_one_that_comes_over_a_socket_of_ipv6() -> None:
@@ -63,14 +68,14 @@ def test_one_that_comes_over_a_socket_of_ipv6() -> None:
                 pytest.skip("this machine has no IPv6")
             near, _ = listener.accept()
             with near:
-                assert owner_of(near.getsockname(), near.getpeername()) == os.geteuid()
+                assert find_owner(near.getsockname(), near.getpeername()) == os.geteuid()
 
 
 def test_a_kernel_that_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert server.tells_owners()
+    assert server.can_find_owner()
     monkeypatch.setattr(server, "_SOCK_DIAG", 31)  # of no family
-    assert not server.tells_owners()
-    assert owner_of(("127.0.0.1", 1), ("127.0.0.1", 2)) is None
+    assert not server.can_find_owner()
+    assert find_owner(("127.0.0.1", 1), ("127.0.0.1", 2)) is None
 
 
 def test_listener_is_not_a_connection() -> None:
@@ -79,7 +84,7 @@ def test_listener_is_not_a_connection() -> None:
         socket.create_server(("127.0.0.1", 0)) as ours,
         socket.create_server(("127.0.0.1", 0)) as far,
     ):
-        assert owner_of(ours.getsockname(), far.getsockname()) is None
+        assert find_owner(ours.getsockname(), far.getsockname()) is None
 
 
 @pytest.mark.parametrize(
@@ -96,7 +101,7 @@ def test_whose_are_taken(
     monkeypatch: pytest.MonkeyPatch, me: int, environment: dict[str, str], allowed: set[int]
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: me)
-    assert allowed_users(environment) == allowed
+    assert list_allowed_uids(environment) == allowed
 
 
 @pytest.mark.parametrize("whose", ["ours", "another's"])
@@ -111,7 +116,7 @@ def test_another_user_of_the_machine_reaches_nothing(whose: str) -> None:
         start("200 OK", [("Content-Length", "2")])  # type: ignore[operator]
         return [b"in"]
 
-    with serving(0, application) as port:
+    with serve_on_loopback(0, application) as port:
         told = asked_as(OTHER if whose == "another's" else None, port)
     assert (told.endswith(b"in"), len(asked)) == ((True, 1) if whose == "ours" else (False, 0))
-    assert whose == "ours" or told in (NOT_YOURS, b"")
+    assert whose == "ours" or told in (FORBIDDEN_RESPONSE, b"")

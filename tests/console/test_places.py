@@ -13,20 +13,20 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.cli.site_client import ServiceSite
+from ncen_updater.agent.cli.site_client import ServiceSiteClient
 from ncen_updater.agent.service.api import server
-from ncen_updater.agent.service.api.server import TOO_MANY, FairConnections
-from ncen_updater.agent.service.api.stream import MOST_STREAMS
-from ncen_updater.agent.service.client import Client
-from ncen_updater.agent.service.errors import Refused
+from ncen_updater.agent.service.api.server import TOO_MANY_RESPONSE, AdmissionController
+from ncen_updater.agent.service.api.stream import MAX_STREAMS
+from ncen_updater.agent.service.client import SiteServiceClient
+from ncen_updater.agent.service.errors import RequestRefusedError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import TOO_MANY_STREAMS
-from ncen_updater.common.progress import Silent
-from ncen_updater.common.unix_socket import connect
-from ncen_updater.console.following import Following
-from ncen_updater.console.looking import Looking
-from ncen_updater.console.service import ServiceRefusal, SiteService
-from ncen_updater.login.bridge import sent
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.common.unix_socket import connect_unix_socket
+from ncen_updater.console.following import EventFollower
+from ncen_updater.console.looking import InspectionPoller
+from ncen_updater.console.service import ServiceClient, ServiceRefusedError
+from ncen_updater.login.bridge import send_request
 from tests.agent.service.api.conftest import Counter
 from tests.agent.service.api.serving import answering
 from tests.support.forks import DEADLINE_S
@@ -38,17 +38,17 @@ class OnePlace:
 
     counter: Counter
     path: Path
-    limits: FairConnections[Any]
+    limits: AdmissionController[Any]
 
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Somebody has the only place until an inspection has ended."""
         self.counter.inspector.door.clear()
         body = {"kind": "findings"}
-        number = SiteService(self.path).call("POST", "/v1/inspections", "en", body)["id"]
+        number = ServiceClient(self.path).call("POST", "/v1/inspections", "en", body)["id"]
         self.until(lambda: not self.limits._held)
         head = f"GET /v1/inspections/{number}?wait=30 HTTP/1.1\r\nHost: x\r\n\r\n"
-        with connect(self.path, DEADLINE_S) as line:
+        with connect_unix_socket(self.path, DEADLINE_S) as line:
             line.sendall(head.encode())
             self.until(lambda: bool(self.limits._answered))
             try:
@@ -65,13 +65,13 @@ class OnePlace:
 
 @pytest.fixture
 def one(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> Iterator[OnePlace]:
-    made: list[FairConnections[Any]] = []
+    made: list[AdmissionController[Any]] = []
 
-    def limits(_: int, together: int, __: object) -> FairConnections[Any]:
-        made.append(FairConnections(1, together, ()))
+    def limits(_: int, together: int, __: object) -> AdmissionController[Any]:
+        made.append(AdmissionController(1, together, ()))
         return made[-1]
 
-    monkeypatch.setattr(server, "FairConnections", limits)
+    monkeypatch.setattr(server, "AdmissionController", limits)
     with answering(counter) as path:
         yield OnePlace(counter, path, made[0])
 
@@ -79,18 +79,18 @@ def one(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> Iterator[OnePlace]
 def test_a_request_without_a_place_is_made_again(
     one: OnePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service, refused = SiteService(one.path), threading.Event()
-    real = service._called
+    service, refused = ServiceClient(one.path), threading.Event()
+    real = service._call_once
 
     def called(*request: Any) -> Any:
         try:
             return real(*request)
-        except ServiceRefusal:
+        except ServiceRefusedError:
             refused.set()
             one.counter.inspector.door.set()
             raise
 
-    monkeypatch.setattr(service, "_called", called)
+    monkeypatch.setattr(service, "_call_once", called)
     with one.taken():
         assert service.get("/v1/holds", "en") == {"holds": []}
     assert refused.is_set()
@@ -100,13 +100,13 @@ def test_one_that_never_gets_a_place_is_told_why(
     one: OnePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where nobody reads what is sent: why stands in what was answered before."""
-    monkeypatch.setattr("ncen_updater.console.service.TRIES", 1)
+    monkeypatch.setattr("ncen_updater.console.service.MAX_TRIES", 1)
     body = {"reason": "x" * 500_000}
     with one.taken():
-        with pytest.raises(ServiceRefusal, match="NU-9322"):
-            SiteService(one.path).call("POST", "/v1/holds", "en", body)
+        with pytest.raises(ServiceRefusedError, match="NU-9322"):
+            ServiceClient(one.path).call("POST", "/v1/holds", "en", body)
         with pytest.raises(UpdaterError, match="NU-9322"):
-            Client(one.path, "en").call("POST", "/v1/holds", body)
+            SiteServiceClient(one.path, "en").call("POST", "/v1/holds", body)
 
 
 def test_a_refusal_that_comes_before_the_request_reaches_the_console(tmp_path: Path) -> None:
@@ -119,14 +119,14 @@ def test_a_refusal_that_comes_before_the_request_reaches_the_console(tmp_path: P
 
         def refuse() -> None:
             connection, _ = listener.accept()
-            connection.sendall(TOO_MANY)
+            connection.sendall(TOO_MANY_RESPONSE)
             connection.close()
             gone.set()
 
         thread = threading.Thread(target=refuse)
         thread.start()
         request = {"method": "POST", "address": "/v1/holds", "body": {"reason": "x" * 3_000_000}}
-        with sent(path, request) as line:
+        with send_request(path, request) as line:
             thread.join()
             response = http.client.HTTPResponse(line)
             response.begin()
@@ -138,16 +138,16 @@ def test_what_is_looked_at_holds_no_place(counter: Counter, socket: Path) -> Non
     """No request of a page waits for an inspection: it would have a place for half a minute."""
     asked: list[str] = []
 
-    class Noted(SiteService):
-        def get(self, address: str, language: str) -> Any:
-            asked.append(address)
+    class Noted(ServiceClient):
+        def get(self, path: str, language: str) -> Any:
+            asked.append(path)
             if len(asked) == 3:
                 counter.inspector.door.set()
-            return super().get(address, language)
+            return super().get(path, language)
 
     counter.inspector.door.clear()
-    looking = Looking(Noted(socket))
-    while (found := looking.look("findings", "m", {"language": "en"})).loading:
+    looking = InspectionPoller(Noted(socket))
+    while (found := looking.inspect("findings", "m", {"language": "en"})).is_loading:
         pass
     assert found.found is not None
     assert len(asked) >= 3
@@ -158,27 +158,27 @@ def test_pages_follow_without_a_place_for_a_listener(
     socket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What goes on is asked for, where nobody tells it."""
-    monkeypatch.setattr("ncen_updater.console.following.AGAIN_S", 0.01)
+    monkeypatch.setattr("ncen_updater.console.following.RETRY_S", 0.01)
     tried = threading.Semaphore(0)
 
-    class Noted(SiteService):
+    class Noted(ServiceClient):
         def stream(self, language: str) -> Iterator[Any]:
             tried.release()
             return super().stream(language)
 
-    client = Client(socket, "en")
-    streams = [client.stream(None) for _ in range(MOST_STREAMS)]
+    client = SiteServiceClient(socket, "en")
+    streams = [client.stream(None) for _ in range(MAX_STREAMS)]
     for stream in streams:
         assert next(stream).kind == "service"
-    following = Following(Noted(socket))
+    following = EventFollower(Noted(socket))
     following.start()
     try:
         for _ in range(2):  # what came of the first try is there by the second
             assert tried.acquire(timeout=DEADLINE_S)
-        number, moment, _ = following.moment()
+        number, moment, _ = following.get_activity()
         assert number and moment is not None and "running" in moment
     finally:
-        following.end()
+        following.stop()
         for stream in streams:
             stream.close()  # type: ignore[attr-defined]
 
@@ -191,7 +191,7 @@ def test_an_order_is_followed_without_a_place_for_a_listener(
 
     class Full:
         def stream(self, after: int) -> Iterator[Any]:
-            raise Refused(TOO_MANY_STREAMS, count=3)
+            raise RequestRefusedError(TOO_MANY_STREAMS, count=3)
             yield after
 
         def get(self, address: str, *, patiently: bool = False) -> Any:
@@ -205,6 +205,6 @@ def test_an_order_is_followed_without_a_place_for_a_listener(
             return self.get(address)
 
     monkeypatch.setattr("ncen_updater.agent.cli.site_client.sleep", lambda _: None)
-    site = ServiceSite(None, Full())  # type: ignore[arg-type]
-    site._follow("check", {"id": 7, "event": 1, "at": ""}, Silent())
+    site = ServiceSiteClient(None, Full())  # type: ignore[arg-type]
+    site._follow_job("check", {"id": 7, "event": 1, "at": ""}, SilentProgress())
     assert asked == ["/v1/orders/7", "/v1/status"] * 2 + ["/v1/orders/7"]

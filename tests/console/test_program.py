@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.console.program import TerminalLines
+from ncen_updater.console.program import TerminalOutput
 from tests.agent.service.api.conftest import Counter
 from tests.console.support import Guest, console
 from tests.support.forks import DEADLINE_S
@@ -81,12 +81,12 @@ def test_the_way_from_another_machine_names_who_it_is_whatever_the_environment_l
 ) -> None:
     for name in ("SUDO_USER", "LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
-    TerminalLines("en", as_json=False).way(8765)
+    TerminalOutput("en", as_json=False).show_ssh_hint(8765)
     who = pwd.getpwuid(os.getuid()).pw_name
     assert (
         f"ssh -N -o ExitOnForwardFailure=yes -L 127.0.0.1:8765:127.0.0.1:8765 {who}@"
         in capsys.readouterr().out
     )
     monkeypatch.setenv("SUDO_USER", "amina")
-    TerminalLines("en", as_json=False).way(8765)
+    TerminalOutput("en", as_json=False).show_ssh_hint(8765)
     assert " amina@" in capsys.readouterr().out

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.console.entrances import BEHIND_TLS, LOCAL
+from ncen_updater.console.entrances import LOCAL_ORIGIN, TLS_ORIGIN
 from ncen_updater.console.requests import (
-    MAX_FORM,
+    MAX_FORM_BYTES,
     WebRequest,
+    parse_request,
     read_form,
-    request_of,
-    require_own_page,
+    require_same_origin,
 )
 
 OWN = "http://127.0.0.1:8460"
@@ -47,10 +47,10 @@ def test_where_it_comes_from(
 ) -> None:
     request = WebRequest(method, "/", host="127.0.0.1:8460", origin=origin, site=site, mode=mode)
     if taken:
-        require_own_page(request, "http")
+        require_same_origin(request, "http")
     else:
         with pytest.raises(UpdaterError, match="NU-9703"):
-            require_own_page(request, "http")
+            require_same_origin(request, "http")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_where_it_comes_from(
 )  # fmt: skip
 def test_a_name_that_leads_here_and_is_not_ours(host: str) -> None:
     with pytest.raises(UpdaterError, match="NU-9703"):
-        request_of({"REQUEST_METHOD": "GET", "HTTP_HOST": host}, "c", LOCAL.hosts)
+        parse_request({"REQUEST_METHOD": "GET", "HTTP_HOST": host}, "c", LOCAL_ORIGIN.hosts)
 
 
 @pytest.mark.parametrize(
@@ -72,26 +72,26 @@ def test_a_name_that_leads_here_and_is_not_ours(host: str) -> None:
 def test_a_name_that_a_web_server_in_front_has(host: str, taken: bool) -> None:
     environ = {"REQUEST_METHOD": "GET", "HTTP_HOST": host}
     if taken:
-        assert request_of(environ, "c", BEHIND_TLS.hosts).host == host
+        assert parse_request(environ, "c", TLS_ORIGIN.hosts).host == host
     else:
         with pytest.raises(UpdaterError, match="NU-9703"):
-            request_of(environ, "c", BEHIND_TLS.hosts)
+            parse_request(environ, "c", TLS_ORIGIN.hosts)
 
 
 def test_behind_tls_a_form_comes_from_a_page_of_tls() -> None:
     plain = WebRequest("POST", "/", host="ncen.example", origin="http://ncen.example")
     with pytest.raises(UpdaterError, match="NU-9703"):
-        require_own_page(plain, BEHIND_TLS.scheme)
-    require_own_page(replace(plain, origin="https://ncen.example"), BEHIND_TLS.scheme)
+        require_same_origin(plain, TLS_ORIGIN.scheme)
+    require_same_origin(replace(plain, origin="https://ncen.example"), TLS_ORIGIN.scheme)
 
 
 def test_what_is_read_of_a_head() -> None:
-    found = request_of(
+    found = parse_request(
         {
             "REQUEST_METHOD": "GET", "HTTP_HOST": "127.0.0.1:1", "QUERY_STRING": "a=%C3%A9&b=",
             "HTTP_ACCEPT_LANGUAGE": "en;q=0.5, fr-CH, x;q=y, sw;q=0.7", "HTTP_COOKIE": "d=1; c=s",
         },
-        "c", LOCAL.hosts,
+        "c", LOCAL_ORIGIN.hosts,
     )  # fmt: skip
     assert dict(found.query) == {"a": "é", "b": ""}
     assert (found.languages, found.secret) == (("fr-CH", "sw", "en"), "s")
@@ -119,7 +119,7 @@ def test_a_form() -> None:
         form(b"a=1", CONTENT_TYPE="text/plain"),
         form(b"a=1", CONTENT_TYPE=""),
         form(b"{}", CONTENT_TYPE="application/json"),
-        form(b"a=1", CONTENT_LENGTH=str(MAX_FORM + 1)),
+        form(b"a=1", CONTENT_LENGTH=str(MAX_FORM_BYTES + 1)),
         form(b"a=1", CONTENT_LENGTH="-1"),
         form(b"a=1", CONTENT_LENGTH=""),
     ],

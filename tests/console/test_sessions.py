@@ -8,40 +8,40 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.console import sessions
-from ncen_updater.console.inside import Inside
-from ncen_updater.console.service import SiteService
-from ncen_updater.console.sessions import Acts, BrowserSessions, Keys
+from ncen_updater.console.inside import UserContext
+from ncen_updater.console.service import ServiceClient
+from ncen_updater.console.sessions import BrowserSessions, FormTokens, LoginKeys
 
 
 def test_a_key_is_good_once_and_not_long() -> None:
     now = [0.0]
-    keys = Keys(lambda: now[0])
-    one, two = keys.issue(), keys.issue()
-    assert keys.take(one)
-    assert not keys.take(one)
-    now[0] = sessions.KEY_S
-    assert not keys.take(two)
-    assert not keys.take("")
-    assert not keys.take("\ud800")
+    keys = LoginKeys(lambda: now[0])
+    one, two = keys.issue_key(), keys.issue_key()
+    assert keys.consume_key(one)
+    assert not keys.consume_key(one)
+    now[0] = sessions.KEY_LIFETIME_S
+    assert not keys.consume_key(two)
+    assert not keys.consume_key("")
+    assert not keys.consume_key("\ud800")
 
 
 def test_of_too_many_keys_the_oldest_is_void(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "MOST_KEYS", 2)
-    keys = Keys()
-    issued = [keys.issue() for _ in range(3)]
-    assert [keys.take(key) for key in issued] == [False, True, True]
+    monkeypatch.setattr(sessions, "MAX_KEYS", 2)
+    keys = LoginKeys()
+    issued = [keys.issue_key() for _ in range(3)]
+    assert [keys.consume_key(key) for key in issued] == [False, True, True]
 
 
-class Given(Inside):
+class Given(UserContext):
     """What a session is given, and whether it was let go of."""
 
     def __init__(self) -> None:
-        super().__init__(SiteService(Path("/nonexistent")))
+        super().__init__(ServiceClient(Path("/nonexistent")))
         self.ended = 0
 
-    def end(self) -> None:
+    def close(self) -> None:
         self.ended += 1
-        super().end()
+        super().close()
 
 
 def test_a_session_is_found_by_its_secret_alone() -> None:
@@ -49,25 +49,25 @@ def test_a_session_is_found_by_its_secret_alone() -> None:
     known = BrowserSessions(2, clock=lambda: now[0])
     secrets, inside = [], Given()
     for _ in range(3):
-        secrets.append(known.begin("en", inside))
+        secrets.append(known.start_session("en", inside))
         now[0] += 1
-    assert [known.find(secret) is not None for secret in secrets] == [False, True, True]
-    assert known.find(secrets[1][:-1]) is None
-    known.end(secrets[2])
-    assert known.find(secrets[2]) is None
+    assert [known.find_session(secret) is not None for secret in secrets] == [False, True, True]
+    assert known.find_session(secrets[1][:-1]) is None
+    known.end_session(secrets[2])
+    assert known.find_session(secrets[2]) is None
 
 
 def test_new_session_ends_the_oldest_of_that_person_and_nobody_elses() -> None:
     """Seen: one account came in 41 times, and nobody else was in any more."""
     now, greedy, other = [0.0], Given(), Given()
     known = BrowserSessions(2, None, lambda: now[0])
-    kept = known.begin("en", other)
+    kept = known.start_session("en", other)
     secrets = []
     for _ in range(5):
         now[0] += 1
-        secrets.append(known.begin("en", greedy))
-    assert [known.find(one) is not None for one in secrets] == [False] * 3 + [True] * 2
-    assert known.find(kept) is not None
+        secrets.append(known.start_session("en", greedy))
+    assert [known.find_session(one) is not None for one in secrets] == [False] * 3 + [True] * 2
+    assert known.find_session(kept) is not None
     assert (greedy.ended, other.ended) == (0, 0)
 
 
@@ -75,12 +75,12 @@ def test_whoever_did_nothing_for_long_has_to_come_in_again() -> None:
     """And the process that asked for them is let go of; another browser of theirs keeps it."""
     now, shared, alone = [0.0], Given(), Given()
     known = BrowserSessions(5, 60.0, lambda: now[0])
-    first, second, third = (known.begin("en", one) for one in (shared, shared, alone))
+    first, second, third = (known.start_session("en", one) for one in (shared, shared, alone))
     now[0] = 50.0
-    assert known.find(first) is not None
+    assert known.find_session(first) is not None
     now[0] = 70.0
-    assert known.find(second) is None and known.find(third) is None
-    assert known.find(first) is not None
+    assert known.find_session(second) is None and known.find_session(third) is None
+    assert known.find_session(first) is not None
     assert (shared.ended, alone.ended) == (0, 1)
     known.end_all()
     assert shared.ended == 1
@@ -88,25 +88,25 @@ def test_whoever_did_nothing_for_long_has_to_come_in_again() -> None:
 
 @pytest.mark.parametrize("changed", ["address", "session", "number", "signature", "empty"])
 def test_a_token_is_of_one_session_and_one_address(changed: str) -> None:
-    acts, other = Acts(), Acts()
-    token = acts.token("/hold")
+    acts, other = FormTokens(), FormTokens()
+    token = acts.create_token("/hold")
     number, _, signature = token.partition(".")
-    assert acts.known("/hold", token)
+    assert acts.is_valid("/hold", token)
     wrong = {
-        "address": ("/unhold", token), "session": ("/hold", other.token("/hold")),
+        "address": ("/unhold", token), "session": ("/hold", other.create_token("/hold")),
         "number": ("/hold", f"{number}x.{signature}"), "signature": ("/hold", f"{number}.é"),
         "empty": ("/hold", ""),
     }[changed]  # fmt: skip
-    assert not acts.known(*wrong)
+    assert not acts.is_valid(*wrong)
 
 
 def test_a_form_that_comes_from_many_sides_at_once_is_carried_out_by_one() -> None:
-    acts, start, mine = Acts(), threading.Barrier(8), []
-    token = acts.token("/order")
+    acts, start, mine = FormTokens(), threading.Barrier(8), []
+    token = acts.create_token("/order")
 
     def send() -> None:
         start.wait()
-        mine.append(acts.begin(token)[1])
+        mine.append(acts.start_form(token)[1])
 
     threads = [threading.Thread(target=send) for _ in range(8)]
     for thread in threads:
@@ -117,9 +117,9 @@ def test_a_form_that_comes_from_many_sides_at_once_is_carried_out_by_one() -> No
 
 
 def test_a_session_does_no_more_than_anybody_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "MOST_ACTS", 1)
-    acts = Acts()
-    acts.begin("a")
-    acts.begin("a")
+    monkeypatch.setattr(sessions, "MAX_FORMS", 1)
+    acts = FormTokens()
+    acts.start_form("a")
+    acts.start_form("a")
     with pytest.raises(OverflowError):
-        acts.begin("b")
+        acts.start_form("b")

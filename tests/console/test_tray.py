@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.config.paths import load_places
+from ncen_updater.agent.config.paths import load_essential_settings
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import Orders
-from ncen_updater.feed.last_view import LastView, view_path
+from ncen_updater.agent.storage.journal.orders import JobQueue
+from ncen_updater.feed.last_view import FeedSummary, get_view_path
 from tests.agent.service.api.conftest import NOW, READER, Counter
 from tests.console.support import Answer, Guest, Place
 from tests.console.test_app import as_user
@@ -28,7 +28,7 @@ def tray(counter: Counter) -> Path:
 
 def orders(counter: Counter) -> list[object]:
     with Journal.open(counter.site.journal, read_only=True) as journal:
-        return [order.data["file"] for order in Orders(journal).newest(10)]
+        return [order.data["file"] for order in JobQueue(journal).list_newest(10)]
 
 
 def buttons(page: Answer) -> list[str]:
@@ -78,9 +78,9 @@ def test_pages_say_of_the_feed_what_is_known(counter: Counter, guest: Guest) -> 
     """Seen: a list that was imported as "the feed was asked", and three failures as "never"."""
     counter.know(None)
     assert "The service has had no answer of the feed yet." in guest.get("/upgrade").text
-    path = view_path(load_places(counter.site.config).received, "ncen")
+    path = get_view_path(load_essential_settings(counter.site.config).received, "ncen")
     path.parent.mkdir(parents=True)
-    view = LastView(NOW, NOW + timedelta(days=9), 1, ("3.2.4",), ())
+    view = FeedSummary(NOW, NOW + timedelta(days=9), 1, ("3.2.4",), ())
     path.write_text(json.dumps({"schema": 1, **view.to_json()}))
     now = guest.get("/").text
     assert "The signed list was read" in now and "The feed was asked" not in now

@@ -12,7 +12,7 @@ from demo.errors import BadReleaseSource, NoReleaseSource
 from demo.releases import assemble, manifests_directory, releases
 from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
 from ncen_updater.formats.manifest import Manifest, load_manifest
-from ncen_updater.formats.sql import ENGINES
+from ncen_updater.formats.sql import ENGINE_NAMES
 
 VERSIONS = [release.version for release in releases()]
 
@@ -29,7 +29,7 @@ def test_every_release_is_complete(version: str, tmp_path: Path) -> None:
     assert [d.name for d in manifest.databases] == ["seizures", "suspects", "companies"]
     assert set(manifest.notes) == {"en", "fr"}
     assert os.access(source / "app/bin/ncenctl", os.X_OK)
-    for engine in ENGINES:
+    for engine in ENGINE_NAMES:
         load_migrations(manifest, source, engine, None)
 
 

@@ -25,7 +25,7 @@ from demo.show.proof import lost_rows
 from demo.show.report import Row, broken_rows, report_lines
 from demo.show.server import by_preference
 from demo.site import DemoSite
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from tests.support.forks import DEADLINE_S
 from tests.support.postgres import available, running
 from tests.support.rotation import either_engine
@@ -164,8 +164,8 @@ def test_lost_and_altered_rows_are_counted() -> None:
 
 
 def test_the_table_says_what_is_broken() -> None:
-    kept = Row(Text("one"), Text("good"), Text("good"), 1.25, 1000)
-    broken = Row(Text("two"), Text("good"), Text("bad"), broken=(Text("gone"),))
+    kept = Row(LazyText("one"), LazyText("good"), LazyText("good"), 1.25, 1000)
+    broken = Row(LazyText("two"), LazyText("good"), LazyText("bad"), broken=(LazyText("gone"),))
     lines = report_lines((kept, broken), "en")
     assert broken_rows((kept, broken)) == (broken,)
     assert [line.split() for line in lines[2:]] == [

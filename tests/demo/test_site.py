@@ -55,14 +55,14 @@ def until(condition: Any, seconds: float = DEADLINE_S) -> None:
 def test_a_site_is_laid_out_as_the_agent_expects(site: DemoSite) -> None:
     config = load_config(site.config_path)
     store = SlotStore(site.slots, site.current)
-    version = store.current()
+    version = store.read_current()
     assert version is not None and str(version) == "3.2.4"
-    assert store.verify(version) == ()
+    assert store.verify_slot(version) == ()
     assert config.paths.resolve(config.paths.current) == site.current
     site.start_app()
     assert version_of(site).whole == "3.2.4"
     # Running it must not write into the slot.
-    assert store.verify(version) == ()
+    assert store.verify_slot(version) == ()
 
 
 def test_start_stop_and_status_may_be_repeated(site: DemoSite) -> None:

@@ -24,8 +24,8 @@ from demo.evidence import case_references, database_digests, parked_rows
 from demo.generator import generate
 from demo.records import rows
 from demo.releases import assemble
-from ncen_updater.agent.model.errors import MigrationFailed
-from ncen_updater.formats.manifest import Check, Manifest, load_manifest
+from ncen_updater.agent.model.errors import MigrationFailedError
+from ncen_updater.formats.manifest import DomainCheck, Manifest, load_manifest
 from tests.support.postgres import available, running
 from tests.support.rotation import either_engine
 
@@ -85,7 +85,7 @@ def run(place: SiteDatabases, name: str, *statements: str) -> list[tuple[Any, ..
     return rows
 
 
-def asked(place: SiteDatabases, checks: tuple[Check, ...], *, after: bool) -> dict[str, Any]:
+def asked(place: SiteDatabases, checks: tuple[DomainCheck, ...], *, after: bool) -> dict[str, Any]:
     return {
         c.name: run(place, c.database, (c.sql_after or c.sql) if after else c.sql)[0][0]
         for c in checks
@@ -191,7 +191,7 @@ def test_migrations_made_to_fail_do(
     place: SiteDatabases, sources: Callable[[str], Path], version: str, database: str
 ) -> None:
     generate(place, seed=7, cases=20)
-    with pytest.raises(MigrationFailed) as caught:
+    with pytest.raises(MigrationFailedError) as caught:
         apply_release(place, sources(version))
     assert caught.value.values["database"] == database
     # Each in its order: those before it succeeded.

@@ -24,7 +24,7 @@ from psycopg import sql
 
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.release_flow import publish_release
-from ncen_updater.publisher.new.trial import make_feed, make_keys
+from ncen_updater.publisher.new.trial import create_feed, create_keys
 from tests.examples.building import CONTAINER, Example
 from tests.support.forks import DEADLINE_S, run_agent
 from tests.support.podman import OVERRIDE, forget, podman_settings
@@ -175,8 +175,8 @@ class Desk:
         def now() -> datetime:
             return datetime.now(UTC)
 
-        keys, feed = make_keys(directory / "keys", "a long pass phrase"), directory / "feed"
-        make_feed(feed, keys, now, products=(self.example.product,))
+        keys, feed = create_keys(directory / "keys", "a long pass phrase"), directory / "feed"
+        create_feed(feed, keys, now, products=(self.example.product,))
         publish_release(feed, releases, keys, now)
         shutil.copyfile(feed / "metadata/1.root.json", self.trusted_root)
         with serve(feed, self.feed_port):

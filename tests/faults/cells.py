@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from ncen_updater.agent.model.change import BEFORE_COMMIT, FORWARD, Phase, StepName
+from ncen_updater.agent.model.change import (
+    STEPS_AFTER_COMMIT,
+    STEPS_BEFORE_COMMIT,
+    StepName,
+    StepPhase,
+)
 
-FORWARD_PHASES = (Phase.BEFORE_EFFECT, Phase.AFTER_EFFECT, Phase.AFTER_RECORD)
-UNDO_PHASES = (Phase.BEFORE_UNDO, Phase.AFTER_UNDO, Phase.AFTER_UNDO_RECORD)
+FORWARD_PHASES = (StepPhase.BEFORE_EFFECT, StepPhase.AFTER_EFFECT, StepPhase.AFTER_RECORD)
+UNDO_PHASES = (StepPhase.BEFORE_UNDO, StepPhase.AFTER_UNDO, StepPhase.AFTER_UNDO_RECORD)
 
 
 class Fault(StrEnum):
@@ -28,7 +33,7 @@ class Strike:
     """One fault at one instant."""
 
     step: StepName
-    phase: Phase
+    phase: StepPhase
     fault: Fault
 
 
@@ -57,14 +62,14 @@ class Cell:
 def decode(text: str) -> tuple[Strike, ...]:
     """Read what :meth:`Cell.encode` wrote."""
     return tuple(
-        Strike(StepName(row["step"]), Phase(row["phase"]), Fault(row["fault"]))
+        Strike(StepName(row["step"]), StepPhase(row["phase"]), Fault(row["fault"]))
         for row in json.loads(text)
     )
 
 
 def all_cells(operation: str = "upgrade") -> Iterator[Cell]:
     """Every step x instant x fault on the way forward."""
-    for step in (*BEFORE_COMMIT, StepName.COMMIT, *FORWARD):
+    for step in (*STEPS_BEFORE_COMMIT, StepName.COMMIT, *STEPS_AFTER_COMMIT):
         for phase in FORWARD_PHASES:
             for fault in Fault:
                 yield Cell(operation, (Strike(step, phase, fault),))
@@ -72,8 +77,8 @@ def all_cells(operation: str = "upgrade") -> Iterator[Cell]:
 
 def undo_cells(operation: str = "upgrade") -> Iterator[Cell]:
     """Every undo x instant x fault, on the way back from a failed health check."""
-    cause = Strike(StepName.HEALTH, Phase.BEFORE_EFFECT, Fault.EXCEPTION)
-    for step in BEFORE_COMMIT:
+    cause = Strike(StepName.HEALTH, StepPhase.BEFORE_EFFECT, Fault.EXCEPTION)
+    for step in STEPS_BEFORE_COMMIT:
         for phase in UNDO_PHASES:
             for fault in Fault:
                 yield Cell(operation, (cause, Strike(step, phase, fault)))
@@ -89,15 +94,15 @@ def expected_versions(cell: Cell, old: str, new: str) -> set[str]:
     last = cell.strikes[-1]
     if len(cell.strikes) > 1:
         return {before}
-    if last.step in FORWARD:
+    if last.step in STEPS_AFTER_COMMIT:
         return {after}
     if last.step is StepName.COMMIT:
-        if last.phase is Phase.BEFORE_EFFECT and last.fault not in (
+        if last.phase is StepPhase.BEFORE_EFFECT and last.fault not in (
             Fault.DISK_FULL,
             Fault.READ_ONLY,
         ):
             return {before}
-        return {after} if last.phase is not Phase.BEFORE_EFFECT else {before, after}
+        return {after} if last.phase is not StepPhase.BEFORE_EFFECT else {before, after}
     if last.fault in (Fault.DISK_FULL, Fault.READ_ONLY):
         return {before, after}
     return {before}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo.releases import declare
-from ncen_updater.formats.sql import ENGINES
+from ncen_updater.formats.sql import ENGINE_NAMES
 from tests.agent.engine.made import with_program, write_program
 from tests.support.sites import as_code_only
 
@@ -42,7 +42,7 @@ class Kind:
     packs: bool = False
     stays: bool = False
     same_rows: bool = False
-    engines: tuple[str, ...] = tuple(ENGINES)
+    engines: tuple[str, ...] = tuple(ENGINE_NAMES)
     runs_program: bool = False
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ncen_updater.common.landlock import allow_writing
+from ncen_updater.common.landlock import restrict_writes
 
 
 def forbid_writing() -> None:
     """Refuse every opening for writing, making and removing from now on, except below /dev."""
-    allow_writing([Path("/dev")])
+    restrict_writes([Path("/dev")])

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ncen_updater.agent.model.change import BEFORE_COMMIT, FORWARD, Phase, StepName
+from ncen_updater.agent.model.change import (
+    STEPS_AFTER_COMMIT,
+    STEPS_BEFORE_COMMIT,
+    StepName,
+    StepPhase,
+)
 from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.faults.cells import FORWARD_PHASES, Fault, Strike
 from tests.faults.trial import OLD, Broken, Outcome, Trial
@@ -14,7 +19,7 @@ from tests.faults.trial import OLD, Broken, Outcome, Trial
 
 def soak_strikes() -> Iterator[Strike]:
     """Every instant of the rollback at which its process is killed."""
-    for step in (*BEFORE_COMMIT, StepName.COMMIT, *FORWARD):
+    for step in (*STEPS_BEFORE_COMMIT, StepName.COMMIT, *STEPS_AFTER_COMMIT):
         for phase in FORWARD_PHASES:
             yield Strike(step, phase, Fault.SIGKILL)
 
@@ -28,11 +33,11 @@ def after_bad_soak(trial: Trial, strike: Strike) -> Outcome:
         Broken: A promise was not kept, see :meth:`Trial.settle`.
     """
     trial.reset(OLD)
-    trial.operate("upgrade", (Strike(StepName.SOAK, Phase.BEFORE_EFFECT, Fault.SIGKILL),))
-    with Journal.open(trial.demo.state / JOURNAL) as journal:
-        change = journal.open_change()
-        if change is None or not change.committed:
+    trial.operate("upgrade", (Strike(StepName.SOAK, StepPhase.BEFORE_EFFECT, Fault.SIGKILL),))
+    with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
+        change = journal.find_open_change()
+        if change is None or not change.is_open_after_commit:
             raise Broken("the upgrade did not come to its soak")
-        journal.keep(change.id, ChangeFacts(soak_failed="status 503"))
+        journal.store_facts(change.id, ChangeFacts(soak_failed="status 503"))
     output = trial.operate("resume-auto", (strike,))
     return Outcome(*trial.settle(), output.count("strike ") == 1)

@@ -18,14 +18,14 @@ import pytest
 
 from demo.databases import SqlitePlace
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.site import Clock
-from ncen_updater.agent.model.change import Phase, StepName
-from ncen_updater.agent.model.errors import ChangeFailed, SoakFailed, StopFailed
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.engine.site import SystemClock
+from ncen_updater.agent.model.change import StepName, StepPhase
+from ncen_updater.agent.model.errors import ChangeFailedError, SoakFailedError, StopError
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
-from ncen_updater.common.messages import ANOTHER_ANSWERS
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.messages import STOPPED_BUT_ANSWERS
+from ncen_updater.common.progress import SilentProgress
 from tests.faults.full import prepared
 from tests.faults.test_scenarios import At, at, killed_upgrade, operations
 from tests.faults.trial import NEW, OLD, Trial
@@ -95,8 +95,8 @@ def kill_server(trial: Trial) -> None:
 
 
 def bad_releases(trial: Trial) -> list[str]:
-    with Journal.open(trial.demo.state / JOURNAL) as journal:
-        return [bad.version for bad in SiteHistory(journal).bad_releases()]
+    with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
+        return [bad.version for bad in SiteHistory(journal).list_bad_releases()]
 
 
 @in_turns("manners")
@@ -131,7 +131,7 @@ def test_a_start_does_not_outlive_a_killed_agent(trial: Trial, manners: str) -> 
 
 def test_an_old_application_that_somebody_starts_is_stopped_first(trial: Trial) -> None:
     instants: dict[At, Callable[[], None]] = {
-        (StepName.START, Phase.BEFORE_EFFECT): lambda: run_old(trial, "start")
+        (StepName.START, StepPhase.BEFORE_EFFECT): lambda: run_old(trial, "start")
     }
     operations(trial, instants).upgrade()
     assert trial.judge() == NEW
@@ -143,14 +143,14 @@ def test_an_old_application_in_place_of_the_new_one_is_not_held_against_it(trial
         run_old(trial, "stop")
         run_old(trial, "start")
 
-    operations(trial, {(StepName.HEALTH, Phase.BEFORE_EFFECT): swap}).upgrade()
+    operations(trial, {(StepName.HEALTH, StepPhase.BEFORE_EFFECT): swap}).upgrade()
     assert trial.judge() == NEW
     assert bad_releases(trial) == []
 
 
 def test_an_application_that_was_killed_is_started_once_more(trial: Trial) -> None:
     instants: dict[At, Callable[[], None]] = {
-        (StepName.HEALTH, Phase.BEFORE_EFFECT): lambda: kill_server(trial)
+        (StepName.HEALTH, StepPhase.BEFORE_EFFECT): lambda: kill_server(trial)
     }
     operations(trial, instants).upgrade()
     assert trial.judge() == NEW
@@ -167,7 +167,7 @@ def test_a_release_that_ends_at_each_start_is_called_bad(trial: Trial) -> None:
     )
     configure(trial, start=start)
     impatient(trial)
-    with pytest.raises(ChangeFailed):
+    with pytest.raises(ChangeFailedError):
         operations(trial).upgrade()
     assert trial.settle()[0] == OLD
     assert bad_releases(trial) == [NEW]
@@ -213,13 +213,13 @@ def test_a_stranger_at_the_address_is_told_and_no_release_blamed(trial: Trial) -
         found[0].server_close()
 
     instants: dict[At, Callable[[], None]] = {
-        (StepName.START, Phase.BEFORE_EFFECT): come,
-        (StepName.START, Phase.AFTER_UNDO): go,
+        (StepName.START, StepPhase.BEFORE_EFFECT): come,
+        (StepName.START, StepPhase.AFTER_UNDO): go,
     }
     impatient(trial)
-    with pytest.raises(ChangeFailed) as caught:
+    with pytest.raises(ChangeFailedError) as caught:
         operations(trial, instants).upgrade()
-    assert says(caught.value.__cause__, ANOTHER_ANSWERS)
+    assert says(caught.value.__cause__, STOPPED_BUT_ANSWERS)
     assert trial.settle() == (OLD, 0)
     assert bad_releases(trial) == []
 
@@ -232,16 +232,16 @@ def test_going_back_waits_for_a_slow_stop_and_then_starts(trial: Trial) -> None:
     def wait(seconds: float) -> None:
         if left:
             left.pop()()
-        Clock().wait(seconds)
+        SystemClock().wait(seconds)
 
-    site = dataclasses.replace(site_in_process(trial.demo), clock=Clock(wait=wait))
+    site = dataclasses.replace(site_in_process(trial.demo), clock=SystemClock(wait=wait))
     instants: dict[At, Callable[[], None]] = {
-        (StepName.STOP, Phase.BEFORE_UNDO): lambda: left.append(lambda: run_old(trial, "stop"))
+        (StepName.STOP, StepPhase.BEFORE_UNDO): lambda: left.append(lambda: run_old(trial, "stop"))
     }
     before = server_pid(trial)
-    with pytest.raises(ChangeFailed) as caught:
-        Operations(site, Silent(), checkpoint=at(instants)).upgrade()
-    assert isinstance(caught.value.__cause__, StopFailed)
+    with pytest.raises(ChangeFailedError) as caught:
+        Operations(site, SilentProgress(), checkpoint=at(instants)).upgrade()
+    assert isinstance(caught.value.__cause__, StopError)
     assert left == []
     assert trial.settle() == (OLD, 0)
     assert server_pid(trial) != before
@@ -250,7 +250,7 @@ def test_going_back_waits_for_a_slow_stop_and_then_starts(trial: Trial) -> None:
 def test_an_application_that_refuses_to_stop_is_left_as_it_is(trial: Trial) -> None:
     configure(trial, stop=["false"])
     before = server_pid(trial)
-    with pytest.raises(ChangeFailed):
+    with pytest.raises(ChangeFailedError):
         operations(trial).upgrade()
     assert trial.settle() == (OLD, 0)
     assert server_pid(trial) == before
@@ -306,7 +306,7 @@ class Parts:
         configure(trial, parts=parts)
         application = site_in_process(trial.demo).application
         application.start()
-        application.start_rest()
+        application.start_deferred_parts()
         for place in self.places.values():
             (place / "said").unlink()
 
@@ -314,7 +314,9 @@ class Parts:
         return (self.places[name] / "said").read_text().splitlines()
 
     def running(self) -> set[str]:
-        missing = site_in_process(self.trial.demo).application.missing(opened=True)
+        missing = site_in_process(self.trial.demo).application.find_missing_parts(
+            include_deferred=True
+        )
         return set(self.places) - set(missing)
 
     def stop(self) -> None:
@@ -342,11 +344,11 @@ def test_parts_are_stopped_and_started_and_some_only_once_officers_are_in(
 def test_a_worker_that_dies_at_each_start_is_no_success(trial: Trial, parts: Parts) -> None:
     broken = parts.places["import"] / "broken"
     instants: dict[At, Callable[[], None]] = {
-        (StepName.START, Phase.BEFORE_EFFECT): broken.touch,
-        (StepName.SWITCH, Phase.BEFORE_UNDO): broken.unlink,
+        (StepName.START, StepPhase.BEFORE_EFFECT): broken.touch,
+        (StepName.SWITCH, StepPhase.BEFORE_UNDO): broken.unlink,
     }
     impatient(trial)
-    with pytest.raises(ChangeFailed, match="part import: does not run"):
+    with pytest.raises(ChangeFailedError, match="part import: does not run"):
         operations(trial, instants).upgrade()
     assert trial.settle() == (OLD, 0)
     assert bad_releases(trial) == [NEW]
@@ -359,21 +361,21 @@ def test_a_worker_of_after_the_opening_that_dies_is_seen_in_the_soak(
     trial: Trial, parts: Parts
 ) -> None:
     broken = parts.places["mail"] / "broken"
-    left = at({(StepName.OPEN, Phase.BEFORE_EFFECT): broken.touch})
+    left = at({(StepName.OPEN, StepPhase.BEFORE_EFFECT): broken.touch})
 
-    def checkpoint(step: StepName, phase: Phase) -> None:
+    def checkpoint(step: StepName, phase: StepPhase) -> None:
         left(step, phase)
-        if (step, phase) == (StepName.MIGRATE, Phase.BEFORE_EFFECT):
+        if (step, phase) == (StepName.MIGRATE, StepPhase.BEFORE_EFFECT):
             broken.unlink(missing_ok=True)  # for the rollback
 
-    with pytest.raises(SoakFailed, match="part mail: does not run"):
-        Operations(site_in_process(trial.demo), Silent(), checkpoint=checkpoint).upgrade()
+    with pytest.raises(SoakFailedError, match="part mail: does not run"):
+        Operations(site_in_process(trial.demo), SilentProgress(), checkpoint=checkpoint).upgrade()
     assert trial.judge() == OLD
     assert parts.running() == {"import", "mail"}
 
 
 def test_a_kill_before_the_rest_is_started_leaves_nothing_out(trial: Trial, parts: Parts) -> None:
-    killed_upgrade(trial, StepName.OPEN, Phase.BEFORE_EFFECT)
+    killed_upgrade(trial, StepName.OPEN, StepPhase.BEFORE_EFFECT)
     assert parts.running() == {"import"}
     assert trial.settle() == (NEW, 0)
     assert parts.running() == {"import", "mail"}
@@ -395,14 +397,14 @@ def test_a_part_that_did_not_start_without_its_databases_is_not_held_against_a_r
         if away.is_symlink() and next(waits) == 6:
             away.rename(live)
             broken.unlink()
-        Clock().wait(seconds)
+        SystemClock().wait(seconds)
 
     instants: dict[At, Callable[[], None]] = {
-        (StepName.OPEN, Phase.BEFORE_EFFECT): broken.touch,
-        (StepName.SOAK, Phase.BEFORE_EFFECT): go,
+        (StepName.OPEN, StepPhase.BEFORE_EFFECT): broken.touch,
+        (StepName.SOAK, StepPhase.BEFORE_EFFECT): go,
     }
-    site = dataclasses.replace(site_in_process(trial.demo), clock=Clock(wait=wait))
-    Operations(site, Silent(), checkpoint=at(instants)).upgrade()
+    site = dataclasses.replace(site_in_process(trial.demo), clock=SystemClock(wait=wait))
+    Operations(site, SilentProgress(), checkpoint=at(instants)).upgrade()
     assert next(waits) > 6
     assert trial.judge() == NEW
     assert bad_releases(trial) == []

@@ -13,10 +13,10 @@ import pytest
 
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.mistake_words import settings_of
+from ncen_updater.agent.config.mistake_words import iter_settings
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.noted_check import VALID, find_state, usable_config
-from ncen_updater.agent.model.change import Phase, StepName
+from ncen_updater.agent.model.change import StepName, StepPhase
 from tests.faults.test_scenarios import back_at_old, killed_upgrade
 from tests.faults.test_scenarios import module_trial as module_trial  # noqa: PLC0414
 from tests.faults.test_scenarios import trial as trial  # noqa: PLC0414
@@ -25,7 +25,7 @@ from tests.support.forks import run_agent
 from tests.support.rotation import in_turns
 
 ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-SETTINGS = [(table, name) for table, name in settings_of(AgentConfig) if name != "name" or table]
+SETTINGS = [(table, name) for table, name in iter_settings(AgentConfig) if name != "name" or table]
 #: No setting takes a list with nothing but an empty list in it.
 WRONG: list[list[str]] = [[]]
 FILES = {
@@ -64,7 +64,7 @@ def torn(trial: Trial) -> Iterator[Trial]:
     good = config.read_bytes()
     run_agent("--config", str(config), "plan", "3.3.0", environment=ENVIRONMENT)
     assert (find_state(config) / VALID).exists()
-    killed_upgrade(trial, StepName.CLOSE, Phase.AFTER_EFFECT)
+    killed_upgrade(trial, StepName.CLOSE, StepPhase.AFTER_EFFECT)
     yield trial
     config.write_bytes(good)
 

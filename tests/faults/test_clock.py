@@ -10,12 +10,12 @@ import pytest
 
 from ncen_updater.agent.adapters.databases.base import DatabaseRole
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.outcome import outcome_of
-from ncen_updater.agent.engine.site import Clock
-from ncen_updater.agent.model.change import ChangeState, Phase, StepName
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.engine.outcome import read_outcome
+from ncen_updater.agent.engine.site import SystemClock
+from ncen_updater.agent.model.change import ChangeState, StepName, StepPhase
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial
 from tests.support.rotation import in_turns
@@ -36,32 +36,32 @@ def test_the_clock_is_set(trial: Trial, step: StepName, days: int) -> None:
     trial.reset()
     jump = timedelta()
 
-    def checkpoint(at: StepName, phase: Phase) -> None:
+    def checkpoint(at: StepName, phase: StepPhase) -> None:
         nonlocal jump
-        if (at, phase) == (step, Phase.BEFORE_EFFECT):
+        if (at, phase) == (step, StepPhase.BEFORE_EFFECT):
             jump = timedelta(days=days)
 
-    clock = Clock(now=lambda: datetime.now(UTC) + jump)
+    clock = SystemClock(now=lambda: datetime.now(UTC) + jump)
     site = dataclasses.replace(site_in_process(trial.demo), clock=clock)
-    Operations(site, Silent(), checkpoint=checkpoint).upgrade()
-    with Journal.open(trial.demo.state / JOURNAL) as journal:
-        outcome = outcome_of(journal, journal.changes(1)[0].id)
+    Operations(site, SilentProgress(), checkpoint=checkpoint).upgrade()
+    with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
+        outcome = read_outcome(journal, journal.list_changes(1)[0].id)
     assert outcome.change.state is ChangeState.FINISHED
     assert outcome.stop_s is not None and 0 < outcome.stop_s < 3600
-    kept = {(change, role) for change, role, _name in site.engine.leftovers()}
+    kept = {(change, role) for change, role, _name in site.engine.list_leftovers()}
     assert kept == {(outcome.change.id, DatabaseRole.PREVIOUS)}
     assert trial.settle()[0] == NEW
     # The clock is right again, and the way back is open.
-    Operations(site_in_process(trial.demo), Silent()).rollback()
+    Operations(site_in_process(trial.demo), SilentProgress()).rollback()
     assert trial.settle()[0] == OLD
 
 
 def test_a_clock_that_was_set_back_between_two_changes_bars_no_third(trial: Trial) -> None:
     trial.reset()
     plain = site_in_process(trial.demo)
-    Operations(plain, Silent()).upgrade()
-    earlier = Clock(now=lambda: datetime.now(UTC) - timedelta(days=400))
-    Operations(dataclasses.replace(plain, clock=earlier), Silent()).rollback()
+    Operations(plain, SilentProgress()).upgrade()
+    earlier = SystemClock(now=lambda: datetime.now(UTC) - timedelta(days=400))
+    Operations(dataclasses.replace(plain, clock=earlier), SilentProgress()).rollback()
     assert trial.settle()[0] == OLD
-    Operations(plain, Silent()).upgrade()
+    Operations(plain, SilentProgress()).upgrade()
     assert trial.settle()[0] == NEW

@@ -12,15 +12,15 @@ from packaging.version import Version
 
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.retention import collect, collectable, interrupted_sets
+from ncen_updater.agent.engine.retention import find_interrupted_drops, find_prunable, prune
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.change import Phase, StepName
-from ncen_updater.agent.model.errors import ChangeFailed
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.change import StepName, StepPhase
+from ncen_updater.agent.model.errors import ChangeFailedError
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.site_files.keeping import place_of
-from ncen_updater.common.messages import GUARD_BLOCKS
-from ncen_updater.common.progress import Silent
+from ncen_updater.agent.storage.site_files.keeping import get_snapshot_directory
+from ncen_updater.common.messages import PREFLIGHT_BLOCKED
+from ncen_updater.common.progress import SilentProgress
 from tests.faults.full import prepared
 from tests.faults.test_scenarios import Killed, kill, operations
 from tests.faults.trial import NEW, OLD, Broken, Trial, more_pictures, pictures
@@ -58,8 +58,8 @@ def site(demo: DemoSite) -> Site:
 
 
 def events(site: Site, kind: str) -> list[dict[str, object]]:
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        return [dict(event.data) for event in journal.events() if event.kind == kind]
+    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+        return [dict(event.data) for event in journal.list_events() if event.kind == kind]
 
 
 def test_an_unhealthy_release_that_arranged_the_pictures_is_undone(
@@ -67,12 +67,12 @@ def test_an_unhealthy_release_that_arranged_the_pictures_is_undone(
 ) -> None:
     before = pictures(demo.photos)
     assert len(list(demo.photos.glob("*.*"))) == 20
-    with pytest.raises(ChangeFailed, match="health"):
-        Operations(site, Silent()).upgrade(Version(MOVES), retry=True)
+    with pytest.raises(ChangeFailedError, match="health"):
+        Operations(site, SilentProgress()).upgrade(Version(MOVES), retry=True)
     assert version_of(demo).whole == OLD
     assert pictures(demo.photos) == before
     assert events(site, "files-put-back")[-1]["restored"] == 20
-    assert list(place_of(demo.photos).iterdir()) == []
+    assert list(get_snapshot_directory(demo.photos).iterdir()) == []
 
 
 def test_a_site_that_does_not_name_its_pictures_loses_sight_of_them(
@@ -87,8 +87,8 @@ def test_a_site_that_does_not_name_its_pictures_loses_sight_of_them(
     )  # fmt: skip
     saved = demo.root / "saved-photos"
     shutil.copytree(demo.photos, saved)
-    with pytest.raises(ChangeFailed, match="health"):
-        Operations(unnamed, Silent()).upgrade(Version(MOVES), retry=True)
+    with pytest.raises(ChangeFailedError, match="health"):
+        Operations(unnamed, SilentProgress()).upgrade(Version(MOVES), retry=True)
     assert list(demo.photos.glob("*.*")) == []
     shutil.rmtree(demo.photos)
     saved.rename(demo.photos)
@@ -100,7 +100,7 @@ def test_pictures_that_cannot_be_kept_block_while_officers_work(
     demo: DemoSite, site: Site, how: str
 ) -> None:
     linked = demo.photos if how == "a link" else demo.overlay
-    real, place = linked.with_name("real"), place_of(demo.photos)
+    real, place = linked.with_name("real"), get_snapshot_directory(demo.photos)
     if how == "a place of others":
         place.rmdir() if place.exists() else None
         place.mkdir(mode=0o755)
@@ -108,8 +108,8 @@ def test_pictures_that_cannot_be_kept_block_while_officers_work(
         linked.rename(real)
         linked.symlink_to(real)
     try:
-        with refused(GUARD_BLOCKS) as caught:
-            Operations(site, Silent()).upgrade(Version(MOVES), retry=True)
+        with refused(PREFLIGHT_BLOCKED) as caught:
+            Operations(site, SilentProgress()).upgrade(Version(MOVES), retry=True)
     finally:
         if how == "a place of others":
             place.rmdir()
@@ -118,8 +118,8 @@ def test_pictures_that_cannot_be_kept_block_while_officers_work(
             real.rename(linked)
     assert "NU-6328" in caught.value.values["findings"]  # type: ignore[operator]
     assert not demo.door_file.exists()
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        assert journal.open_change() is None
+    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+        assert journal.find_open_change() is None
 
 
 # ---- a good release that moves them ------------------------------------------------------------
@@ -169,8 +169,8 @@ def test_a_rollback_that_fails_takes_the_old_names_away_again(trial: Trial) -> N
         assert len(top(photos)) == 20
         raise RuntimeError("a fault")
 
-    with pytest.raises(ChangeFailed):
-        operations(trial, {(StepName.HEALTH, Phase.BEFORE_EFFECT): look_and_fail}).rollback()
+    with pytest.raises(ChangeFailedError):
+        operations(trial, {(StepName.HEALTH, StepPhase.BEFORE_EFFECT): look_and_fail}).rollback()
     assert trial.judge() == NEW
     assert pictures(photos) == upgraded
 
@@ -192,7 +192,7 @@ def test_a_directory_that_cannot_be_kept_does_not_bar_the_way_back(trial: Trial)
 
 def test_the_kept_tree_goes_with_the_previous_databases(trial: Trial) -> None:
     operations(trial).upgrade()
-    place = place_of(trial.demo.photos)
+    place = get_snapshot_directory(trial.demo.photos)
     (change,) = place.iterdir()
     config = site_in_process(trial.demo).config
     keep = config.keep.model_copy(update={"previous_days": 0.0})
@@ -201,15 +201,15 @@ def test_the_kept_tree_goes_with_the_previous_databases(trial: Trial) -> None:
         config.model_copy(update={"keep": keep}), site.engine, site.slots, site.application,
         site.source, site.state, site.agent_version,
     )  # fmt: skip
-    with Journal.open(site.state / JOURNAL) as journal:
-        collect(site, journal, collectable(site, journal), Silent())
+    with Journal.open(site.state / JOURNAL_FILE) as journal:
+        prune(site, journal, find_prunable(site, journal), SilentProgress())
         assert not change.exists()
         # A collection that was torn after it dropped the databases goes on.
         (change / "tree").mkdir(parents=True)
-        assert interrupted_sets(site, journal) == {change.name}
-        collect(site, journal, collectable(site, journal), Silent())
+        assert find_interrupted_drops(site, journal) == {change.name}
+        prune(site, journal, find_prunable(site, journal), SilentProgress())
         assert not change.exists()
-        assert interrupted_sets(site, journal) == set()
+        assert find_interrupted_drops(site, journal) == set()
 
 
 def test_what_came_between_preflight_and_stop_is_there_after_going_back(trial: Trial) -> None:
@@ -222,12 +222,12 @@ def test_what_came_between_preflight_and_stop_is_there_after_going_back(trial: T
         saved.update(pictures(trial.demo.photos))
 
     instants = {
-        (StepName.CLOSE, Phase.BEFORE_EFFECT): officer,
-        (StepName.HEALTH, Phase.BEFORE_EFFECT): kill,
+        (StepName.CLOSE, StepPhase.BEFORE_EFFECT): officer,
+        (StepName.HEALTH, StepPhase.BEFORE_EFFECT): kill,
     }
     with pytest.raises(Killed):
         operations(trial, instants).upgrade()
-    operations(trial).resume(by_person=True)
+    operations(trial).resume(by_operator=True)
     assert pictures(trial.demo.photos) == saved
 
 
@@ -239,6 +239,6 @@ def test_the_judge_sees_pictures(trial: Trial) -> None:
 
 
 def test_the_judge_sees_what_was_kept_and_left(trial: Trial) -> None:
-    (place_of(trial.demo.photos) / "of-nobody").mkdir(parents=True)
+    (get_snapshot_directory(trial.demo.photos) / "of-nobody").mkdir(parents=True)
     with pytest.raises(Broken, match="kept pictures"):
         trial.judge()

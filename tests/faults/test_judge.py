@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from demo.site import version_of
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.faults.full import prepared
 from tests.faults.trial import OLD, Broken, Trial
@@ -60,6 +60,9 @@ def test_an_application_that_does_not_run(made: Trial) -> None:
 
 def test_a_changed_schema(made: Trial) -> None:
     _sql(made, "companies", "CREATE INDEX of_nobody ON companies (name)")
-    with pytest.raises(Broken, match="verify"), Journal.open(made.demo.state / JOURNAL) as journal:
-        journal.note("adopted", None, fingerprints={"companies": "another"})
+    with (
+        pytest.raises(Broken, match="verify"),
+        Journal.open(made.demo.state / JOURNAL_FILE) as journal,
+    ):
+        journal.record_event("adopted", None, fingerprints={"companies": "another"})
         made.judge()

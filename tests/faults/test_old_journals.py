@@ -17,11 +17,11 @@ from demo.databases import PostgresPlace
 from demo.site import digests, version_of
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.recovery import RecoveryAction
-from ncen_updater.agent.model.change import Phase, StepName, StepState
-from ncen_updater.agent.model.errors import NeedsPerson
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.change import StepName, StepPhase, StepState
+from ncen_updater.agent.model.errors import InterventionRequiredError
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial
 from tests.support.rotation import either_engine, in_turns
@@ -29,7 +29,7 @@ from tests.support.sites import site_in_process
 
 pytestmark = either_engine("module_trial")
 
-At = tuple[StepName, Phase]
+At = tuple[StepName, StepPhase]
 PERSON = (
     "INSERT INTO persons (person_ref, family_name, workflow_state) VALUES ('LATER', 'x', 'new')"
 )
@@ -50,16 +50,16 @@ def trial(module_trial: Trial) -> Trial:
 def operations(
     trial: Trial, instant: At | None = None, act: Callable[[], object] = int
 ) -> Operations:
-    def checkpoint(step: StepName, phase: Phase) -> None:
+    def checkpoint(step: StepName, phase: StepPhase) -> None:
         if (step, phase) == instant:
             act()
 
-    return Operations(site_in_process(trial.demo), Silent(), checkpoint=checkpoint)
+    return Operations(site_in_process(trial.demo), SilentProgress(), checkpoint=checkpoint)
 
 
 def upgraded_with_a_journal_of(trial: Trial, instant: At) -> dict[str, str]:
     """Upgrade, let an officer work, bring the journal of an instant back; return the digests."""
-    journal, old = trial.demo.state / JOURNAL, trial.demo.root / "old-journal"
+    journal, old = trial.demo.state / JOURNAL_FILE, trial.demo.root / "old-journal"
     operations(trial, instant, lambda: shutil.copy(journal, old)).upgrade()
     enter_person(trial)
     shutil.copy(old, journal)
@@ -80,11 +80,11 @@ def enter_person(trial: Trial) -> None:
 @pytest.mark.parametrize(
     "instant",
     [
-        (StepName.CUT_OVER, Phase.AFTER_EFFECT),
-        (StepName.SWITCH, Phase.BEFORE_EFFECT),
-        (StepName.HEALTH, Phase.AFTER_RECORD),
-        (StepName.COMMIT, Phase.BEFORE_EFFECT),
-        (StepName.COMMIT, Phase.AFTER_RECORD),
+        (StepName.CUT_OVER, StepPhase.AFTER_EFFECT),
+        (StepName.SWITCH, StepPhase.BEFORE_EFFECT),
+        (StepName.HEALTH, StepPhase.AFTER_RECORD),
+        (StepName.COMMIT, StepPhase.BEFORE_EFFECT),
+        (StepName.COMMIT, StepPhase.AFTER_RECORD),
     ],
     ids=".".join,
 )
@@ -92,16 +92,16 @@ def test_from_between_cut_over_and_open_it_is_brought_up_to_the_databases(
     trial: Trial, instant: At
 ) -> None:
     entered = upgraded_with_a_journal_of(trial, instant)
-    result = operations(trial).resume(by_person=False)
+    result = operations(trial).resume(by_operator=False)
     assert result.decision is not None
     assert result.decision.action is RecoveryAction.GO_FORWARD
     assert digests(trial.demo) == entered
     assert version_of(trial.demo).whole == NEW
     assert not trial.demo.door_file.exists()
-    with Journal.open(trial.demo.state / JOURNAL) as journal:
-        change, *_ = journal.changes()
-        assert change.step_state(StepName.COMMIT) is StepState.DONE
-        assert not change.state.open
+    with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
+        change, *_ = journal.list_changes()
+        assert change.get_step_state(StepName.COMMIT) is StepState.DONE
+        assert not change.state.is_open
     operations(trial).rollback()
     assert version_of(trial.demo).whole == OLD
     number, _, _ = entered["suspects.persons"].partition(":")
@@ -109,10 +109,10 @@ def test_from_between_cut_over_and_open_it_is_brought_up_to_the_databases(
 
 
 def test_from_before_the_cut_over_a_person_has_to_look(trial: Trial) -> None:
-    entered = upgraded_with_a_journal_of(trial, (StepName.FENCE, Phase.AFTER_RECORD))
+    entered = upgraded_with_a_journal_of(trial, (StepName.FENCE, StepPhase.AFTER_RECORD))
     for by_person in (False, True):
-        with pytest.raises(NeedsPerson):
-            operations(trial).resume(by_person=by_person)
+        with pytest.raises(InterventionRequiredError):
+            operations(trial).resume(by_operator=by_person)
     assert digests(trial.demo) == entered
     assert version_of(trial.demo).whole == NEW
 
@@ -123,9 +123,9 @@ def test_from_before_a_later_change_nothing_is_cut_back(trial: Trial, whole: boo
 
     A backup of the state has the records of SQLite's sets, too.
     """
-    journal, old = trial.demo.state / JOURNAL, trial.demo.root / "old-journal"
+    journal, old = trial.demo.state / JOURNAL_FILE, trial.demo.root / "old-journal"
     records, old_records = trial.demo.state / "databases", trial.demo.root / "old-records"
-    instant = (StepName.COMMIT, Phase.BEFORE_EFFECT)
+    instant = (StepName.COMMIT, StepPhase.BEFORE_EFFECT)
 
     def back_up() -> None:
         shutil.copy(journal, old)
@@ -142,7 +142,7 @@ def test_from_before_a_later_change_nothing_is_cut_back(trial: Trial, whole: boo
         shutil.rmtree(records)
         shutil.copytree(old_records, records)
     for by_person in (False, True):
-        with pytest.raises(NeedsPerson, match="later change"):
-            operations(trial).resume(by_person=by_person)
+        with pytest.raises(InterventionRequiredError, match="later change"):
+            operations(trial).resume(by_operator=by_person)
     assert digests(trial.demo) == entered
     assert version_of(trial.demo).whole == NEW

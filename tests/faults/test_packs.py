@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.feed_reader.child import ChildSource
+from ncen_updater.agent.adapters.feed_reader.child import WorkerReleaseSource
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.build_slot import ARCHIVE, held_trees
+from ncen_updater.agent.engine.build_slot import ARCHIVE_SOURCE, list_slot_trees
 from ncen_updater.agent.engine.composition import build_site
 from ncen_updater.agent.model.change import StepName
 from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.progress import Silent
-from ncen_updater.feed.release_source import FetchedPack
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.feed.release_source import DownloadedPack
 from tests.faults.cells import Cell, all_cells, expected_versions, undo_cells
 from tests.faults.full import prepared
 from tests.faults.kinds import KINDS
@@ -41,14 +41,14 @@ def made() -> Iterator[Trial]:
 
 def last_facts(trial: Trial) -> ChangeFacts:
     """Facts of the newest change."""
-    with Journal.open(trial.demo.state / JOURNAL, read_only=True) as journal:
-        return journal.facts(journal.changes()[0].id)
+    with Journal.open(trial.demo.state / JOURNAL_FILE, read_only=True) as journal:
+        return journal.read_facts(journal.list_changes()[0].id)
 
 
 def kinds(trial: Trial) -> list[str]:
     """Kinds of the events of the newest change."""
-    with Journal.open(trial.demo.state / JOURNAL, read_only=True) as journal:
-        return [event.kind for event in journal.events(change=journal.changes()[0].id)]
+    with Journal.open(trial.demo.state / JOURNAL_FILE, read_only=True) as journal:
+        return [event.kind for event in journal.list_events(change=journal.list_changes()[0].id)]
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
@@ -68,16 +68,16 @@ def test_the_process_that_has_the_network_fetches_the_pack_and_no_more(made: Tri
     made.reset()
     config = load_config(made.demo.config_path)
     site = build_site(config, made.demo.config_path)
-    assert isinstance(site.source, ChildSource)
+    assert isinstance(site.source, WorkerReleaseSource)
     (offer,) = [offer for offer in site.source.refresh().offers if offer.version == NEW]
-    held = held_trees(site.slots)
-    fetched = site.source.fetch_smallest(offer, held, Silent())
-    assert isinstance(fetched, FetchedPack)
+    held = list_slot_trees(site.slots)
+    fetched = site.source.download_smallest(offer, held, SilentProgress())
+    assert isinstance(fetched, DownloadedPack)
     assert fetched.ref.target == PACK
     assert not list(fetched.path.parent.glob("*.tar.gz"))
     assert not list(fetched.path.parent.glob("tree*"))
-    assert site.source.fetched_smallest(offer, held) == fetched
-    site.source.discard(offer)
+    assert site.source.find_smallest_download(offer, held) == fetched
+    site.source.discard_release(offer)
     assert not fetched.path.parent.exists()
 
 
@@ -89,11 +89,11 @@ def test_an_altered_slot_costs_the_archive_and_the_history_says_so(made: Trial) 
     altered.write_bytes(content + b" ")
     try:
         made.operate("upgrade")
-        with Journal.open(made.demo.state / JOURNAL, read_only=True) as journal:
-            change = journal.changes()[0].id
-            (said,) = [e for e in journal.events(change=change) if e.kind == "pack-refused"]
+        with Journal.open(made.demo.state / JOURNAL_FILE, read_only=True) as journal:
+            change = journal.list_changes()[0].id
+            (said,) = [e for e in journal.list_events(change=change) if e.kind == "pack-refused"]
             assert said.data == {"pack": PACK, "code": "NU-3157"}
-            assert journal.facts(change).built_from == ARCHIVE
+            assert journal.read_facts(change).built_from == ARCHIVE_SOURCE
     finally:
         altered.write_bytes(content)
         altered.chmod(mode)

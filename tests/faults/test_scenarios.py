@@ -15,20 +15,25 @@ from pathlib import Path
 import pytest
 
 from demo.site import digests, version_of
-from ncen_updater.agent.engine.interruption import Interruption
+from ncen_updater.agent.engine.interruption import SignalHandler
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.outcome import outcome_of
-from ncen_updater.agent.engine.recovery import MAX_ATTEMPTS
-from ncen_updater.agent.engine.site import Clock
-from ncen_updater.agent.model.change import ChangeState, Phase, StepName
-from ncen_updater.agent.model.errors import ChangeFailed, JournalUnreadable, NeedsPerson, SoakFailed
+from ncen_updater.agent.engine.outcome import read_outcome
+from ncen_updater.agent.engine.recovery import MAX_RECOVERY_ATTEMPTS
+from ncen_updater.agent.engine.site import SystemClock
+from ncen_updater.agent.model.change import ChangeState, StepName, StepPhase
+from ncen_updater.agent.model.errors import (
+    ChangeFailedError,
+    InterventionRequiredError,
+    JournalUnreadableError,
+    SoakFailedError,
+)
 from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import GOING_BACK_FAILED, INTERRUPTED, OPEN_CHANGE
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.messages import INTERRUPTED, OPEN_CHANGE, REVERT_FAILED
+from ncen_updater.common.progress import SilentProgress
 from tests.faults.cells import Fault, Strike
 from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial
@@ -42,14 +47,14 @@ class Killed(BaseException):
     """The end of the process, for a runner that only handles exceptions."""
 
 
-At = tuple[StepName, Phase]
+At = tuple[StepName, StepPhase]
 
 
-def at(instants: dict[At, Callable[[], None]]) -> Callable[[StepName, Phase], None]:
+def at(instants: dict[At, Callable[[], None]]) -> Callable[[StepName, StepPhase], None]:
     """Act once at each of these instants."""
     left = dict(instants)
 
-    def checkpoint(step: StepName, phase: Phase) -> None:
+    def checkpoint(step: StepName, phase: StepPhase) -> None:
         act = left.pop((step, phase), None)
         if act is not None:
             act()
@@ -80,10 +85,10 @@ def trial(module_trial: Trial) -> Trial:
 def operations(
     trial: Trial,
     instants: dict[At, Callable[[], None]] | None = None,
-    interruption: Interruption | None = None,
+    interruption: SignalHandler | None = None,
 ) -> Operations:
     return Operations(
-        site_in_process(trial.demo), Silent(), checkpoint=at(instants or {}),
+        site_in_process(trial.demo), SilentProgress(), checkpoint=at(instants or {}),
         interruption=interruption,
     )  # fmt: skip
 
@@ -95,80 +100,84 @@ def back_at_old(trial: Trial) -> bool:
     return version_of(trial.demo).whole == OLD and rows == {**rows, **expected}
 
 
-def killed_upgrade(trial: Trial, step: StepName, phase: Phase) -> None:
+def killed_upgrade(trial: Trial, step: StepName, phase: StepPhase) -> None:
     with pytest.raises(Killed):
         operations(trial, {(step, phase): kill}).upgrade()
 
 
 def test_a_rollback_right_after_a_torn_commit_lets_officers_in(trial: Trial) -> None:
-    killed_upgrade(trial, StepName.COMMIT, Phase.AFTER_RECORD)
+    killed_upgrade(trial, StepName.COMMIT, StepPhase.AFTER_RECORD)
     operations(trial).rollback()
     assert not trial.demo.door_file.exists()
     assert back_at_old(trial)
 
 
 def test_a_failed_rollback_after_a_torn_commit_starts_the_application(trial: Trial) -> None:
-    killed_upgrade(trial, StepName.COMMIT, Phase.AFTER_RECORD)
+    killed_upgrade(trial, StepName.COMMIT, StepPhase.AFTER_RECORD)
     trial.demo.stop_app()
-    with pytest.raises(ChangeFailed):
-        operations(trial, {(StepName.COPY, Phase.BEFORE_EFFECT): fail}).rollback()
+    with pytest.raises(ChangeFailedError):
+        operations(trial, {(StepName.COPY, StepPhase.BEFORE_EFFECT): fail}).rollback()
     assert trial.settle()[0] == NEW
 
 
 def test_a_signal_after_the_commit_does_not_leave_officers_outside(trial: Trial) -> None:
-    interruption = Interruption()
+    interruption = SignalHandler()
 
     def signalled() -> None:
         interruption._on_signal(signal.SIGTERM, None)
 
     with refused(INTERRUPTED):
-        operations(trial, {(StepName.COMMIT, Phase.AFTER_RECORD): signalled},
+        operations(trial, {(StepName.COMMIT, StepPhase.AFTER_RECORD): signalled},
                    interruption).upgrade()  # fmt: skip
     assert not trial.demo.door_file.exists()
 
 
 def test_restarts_in_the_soak_do_not_count_as_failed_recoveries(trial: Trial) -> None:
-    killed_upgrade(trial, StepName.OPEN, Phase.AFTER_RECORD)
-    for _ in range(MAX_ATTEMPTS + 1):
-        operations(trial).resume(by_person=False, at_boot=True)
+    killed_upgrade(trial, StepName.OPEN, StepPhase.AFTER_RECORD)
+    for _ in range(MAX_RECOVERY_ATTEMPTS + 1):
+        operations(trial).resume(by_operator=False, at_boot=True)
     assert trial.settle()[0] == NEW
 
 
 def test_power_that_flickers_in_the_recovery_never_bars_the_site(trial: Trial) -> None:
-    cut = Strike(StepName.MIGRATE, Phase.AFTER_EFFECT, Fault.SIGKILL)
+    cut = Strike(StepName.MIGRATE, StepPhase.AFTER_EFFECT, Fault.SIGKILL)
     assert "strike" in trial.operate("upgrade", (cut,))
-    again = Strike(StepName.COPY, Phase.BEFORE_UNDO, Fault.SIGKILL)
-    for _ in range(2 * MAX_ATTEMPTS):
+    again = Strike(StepName.COPY, StepPhase.BEFORE_UNDO, Fault.SIGKILL)
+    for _ in range(2 * MAX_RECOVERY_ATTEMPTS):
         assert "strike" in trial.operate("resume-auto", (again,))
-    with Journal.open(trial.demo.state / JOURNAL, read_only=True) as journal:
-        change = journal.open_change()
+    with Journal.open(trial.demo.state / JOURNAL_FILE, read_only=True) as journal:
+        change = journal.find_open_change()
         assert change is not None
         assert (change.attempts, change.state) == (0, ChangeState.UNDOING)
     assert trial.settle() == (OLD, 0)
 
 
 def test_recoveries_that_fail_by_themselves_are_counted(trial: Trial) -> None:
-    killed_upgrade(trial, StepName.MIGRATE, Phase.AFTER_EFFECT)
-    for number in range(MAX_ATTEMPTS):
-        with refused(GOING_BACK_FAILED):
-            operations(trial, {(StepName.COPY, Phase.BEFORE_UNDO): fail}).resume(by_person=False)
-        with Journal.open(trial.demo.state / JOURNAL, read_only=True) as journal:
-            change = journal.open_change()
+    killed_upgrade(trial, StepName.MIGRATE, StepPhase.AFTER_EFFECT)
+    for number in range(MAX_RECOVERY_ATTEMPTS):
+        with refused(REVERT_FAILED):
+            operations(trial, {(StepName.COPY, StepPhase.BEFORE_UNDO): fail}).resume(
+                by_operator=False
+            )
+        with Journal.open(trial.demo.state / JOURNAL_FILE, read_only=True) as journal:
+            change = journal.find_open_change()
             assert change is not None
             assert change.attempts == number + 1
-    with pytest.raises(NeedsPerson):
-        operations(trial).resume(by_person=False)
-    operations(trial).resume(by_person=True)
+    with pytest.raises(InterventionRequiredError):
+        operations(trial).resume(by_operator=False)
+    operations(trial).resume(by_operator=True)
     assert trial.judge() == OLD
 
 
 def stuck_after_commit(trial: Trial) -> None:
-    killed_upgrade(trial, StepName.OPEN, Phase.BEFORE_EFFECT)
-    for _ in range(MAX_ATTEMPTS):
+    killed_upgrade(trial, StepName.OPEN, StepPhase.BEFORE_EFFECT)
+    for _ in range(MAX_RECOVERY_ATTEMPTS):
         with pytest.raises(RuntimeError):
-            operations(trial, {(StepName.OPEN, Phase.BEFORE_EFFECT): fail}).resume(by_person=False)
-    with pytest.raises(NeedsPerson):
-        operations(trial).resume(by_person=False)
+            operations(trial, {(StepName.OPEN, StepPhase.BEFORE_EFFECT): fail}).resume(
+                by_operator=False
+            )
+    with pytest.raises(InterventionRequiredError):
+        operations(trial).resume(by_operator=False)
 
 
 def test_a_committed_change_that_is_stuck_can_be_rolled_back(trial: Trial) -> None:
@@ -180,7 +189,7 @@ def test_a_committed_change_that_is_stuck_can_be_rolled_back(trial: Trial) -> No
 def test_a_committed_change_that_is_stuck_can_be_confirmed(trial: Trial) -> None:
     stuck_after_commit(trial)
     operations(trial).confirm("a person")
-    operations(trial).resume(by_person=True)
+    operations(trial).resume(by_operator=True)
     assert trial.judge() == NEW
 
 
@@ -203,9 +212,9 @@ def test_a_damaged_old_slot_is_not_thrown_away_before_there_is_another(trial: Tr
     release = trial.demo.slots / OLD / "app" / "release.json"
     with damaged(release):
         site = site_in_process(trial.demo)
-        site.source.fetch_smallest = lambda *_: fail()  # type: ignore[method-assign,assignment]
+        site.source.download_smallest = lambda *_: fail()  # type: ignore[method-assign,assignment]
         with pytest.raises((UpdaterError, RuntimeError)):
-            Operations(site, Silent()).rollback()
+            Operations(site, SilentProgress()).rollback()
         assert release.exists()
     operations(trial).rollback()
     assert back_at_old(trial)
@@ -216,14 +225,14 @@ def test_a_new_slot_that_is_deleted_meanwhile_does_not_bar_the_way_back(trial: T
         remove_tree(trial.demo.slots / NEW)
 
     with pytest.raises(Killed):
-        operations(trial, {(StepName.PREFLIGHT, Phase.BEFORE_EFFECT): kill}).upgrade()
-    operations(trial).resume(by_person=True)
+        operations(trial, {(StepName.PREFLIGHT, StepPhase.BEFORE_EFFECT): kill}).upgrade()
+    operations(trial).resume(by_operator=True)
     site = site_in_process(trial.demo)
     offer = next(o for o in site.source.refresh().offers if o.version == NEW)
-    fetched = site.source.fetch(offer, Silent())
-    site.slots.build(fetched.document, fetched.tree, fetched.archive, Silent())
-    with pytest.raises(ChangeFailed):
-        operations(trial, {(StepName.SWITCH, Phase.BEFORE_EFFECT): delete}).upgrade()
+    fetched = site.source.download_release(offer, SilentProgress())
+    site.slots.build_slot(fetched.document, fetched.tree, fetched.archive, SilentProgress())
+    with pytest.raises(ChangeFailedError):
+        operations(trial, {(StepName.SWITCH, StepPhase.BEFORE_EFFECT): delete}).upgrade()
     assert trial.settle()[0] == OLD
 
 
@@ -232,11 +241,11 @@ def test_a_new_slot_that_is_deleted_meanwhile_does_not_bar_the_way_back(trial: T
 def test_an_operator_opens_their_own_door_in_the_middle(trial: Trial, ends: str) -> None:
     trial.demo.door_file.write_text("an operator")
     instants: dict[At, Callable[[], None]] = {
-        (StepName.MIGRATE, Phase.BEFORE_EFFECT): trial.demo.door_file.unlink
+        (StepName.MIGRATE, StepPhase.BEFORE_EFFECT): trial.demo.door_file.unlink
     }
     if ends == "badly":
-        instants[StepName.CUT_OVER, Phase.BEFORE_EFFECT] = fail
-        with pytest.raises(ChangeFailed):
+        instants[StepName.CUT_OVER, StepPhase.BEFORE_EFFECT] = fail
+        with pytest.raises(ChangeFailedError):
             operations(trial, instants).upgrade()
     else:
         operations(trial, instants).upgrade()
@@ -245,10 +254,10 @@ def test_an_operator_opens_their_own_door_in_the_middle(trial: Trial, ends: str)
 
 
 def test_a_rollback_looks_at_reality_first(trial: Trial) -> None:
-    killed_upgrade(trial, StepName.OPEN, Phase.AFTER_RECORD)
+    killed_upgrade(trial, StepName.OPEN, StepPhase.AFTER_RECORD)
     trial.demo.current.unlink()
     trial.demo.current.symlink_to(trial.demo.slots / OLD)
-    with pytest.raises(NeedsPerson):
+    with pytest.raises(InterventionRequiredError):
         operations(trial).rollback()
 
 
@@ -256,33 +265,33 @@ def test_code_and_databases_of_two_releases_stop_everything(trial: Trial) -> Non
     operations(trial).upgrade()
     trial.demo.current.unlink()
     trial.demo.current.symlink_to(trial.demo.slots / OLD)
-    with pytest.raises(NeedsPerson):
+    with pytest.raises(InterventionRequiredError):
         operations(trial).upgrade()
-    with pytest.raises(NeedsPerson):
+    with pytest.raises(InterventionRequiredError):
         operations(trial).rollback()
 
 
 def test_a_journal_from_before_the_last_change_is_noticed(trial: Trial) -> None:
     old = trial.demo.root / "old-journal"
-    shutil.copy(trial.demo.state / JOURNAL, old)
+    shutil.copy(trial.demo.state / JOURNAL_FILE, old)
     operations(trial).upgrade()
-    shutil.copy(old, trial.demo.state / JOURNAL)
-    with pytest.raises(NeedsPerson):
-        operations(trial).resume(by_person=True)
+    shutil.copy(old, trial.demo.state / JOURNAL_FILE)
+    with pytest.raises(InterventionRequiredError):
+        operations(trial).resume(by_operator=True)
 
 
 def test_a_bad_release_is_remembered_although_going_back_was_torn(trial: Trial) -> None:
-    from ncen_updater.agent.model.errors import MigrationFailed
+    from ncen_updater.agent.model.errors import MigrationFailedError
 
     def broken() -> None:
-        raise MigrationFailed(database="cases", migration="1")
+        raise MigrationFailedError(database="cases", migration="1")
 
     with pytest.raises(Killed):
-        operations(trial, {(StepName.MIGRATE, Phase.BEFORE_EFFECT): broken,
-                           (StepName.COPY, Phase.BEFORE_UNDO): kill}).upgrade()  # fmt: skip
+        operations(trial, {(StepName.MIGRATE, StepPhase.BEFORE_EFFECT): broken,
+                           (StepName.COPY, StepPhase.BEFORE_UNDO): kill}).upgrade()  # fmt: skip
     assert trial.settle()[0] == OLD
-    with Journal.open(trial.demo.state / JOURNAL) as journal:
-        assert [bad.version for bad in SiteHistory(journal).bad_releases()] == [NEW]
+    with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
+        assert [bad.version for bad in SiteHistory(journal).list_bad_releases()] == [NEW]
 
 
 def test_a_damaged_release_can_be_left(trial: Trial) -> None:
@@ -302,15 +311,15 @@ def test_a_clock_that_is_set_back_makes_no_negative_stop(trial: Trial, ends: str
         nonlocal back
         back = timedelta(days=1)
 
-    instants: dict[At, Callable[[], None]] = {(StepName.COPY, Phase.BEFORE_EFFECT): set_back}
+    instants: dict[At, Callable[[], None]] = {(StepName.COPY, StepPhase.BEFORE_EFFECT): set_back}
     if ends == "badly":
-        instants[StepName.CUT_OVER, Phase.BEFORE_EFFECT] = fail
-    clock = Clock(now=lambda: datetime.now(UTC) - back)
+        instants[StepName.CUT_OVER, StepPhase.BEFORE_EFFECT] = fail
+    clock = SystemClock(now=lambda: datetime.now(UTC) - back)
     site = dataclasses.replace(site_in_process(trial.demo), clock=clock)
-    with contextlib.suppress(ChangeFailed):
-        Operations(site, Silent(), checkpoint=at(instants)).upgrade()
-    with Journal.open(trial.demo.state / JOURNAL) as journal:
-        outcome = outcome_of(journal, journal.changes(1)[0].id)
+    with contextlib.suppress(ChangeFailedError):
+        Operations(site, SilentProgress(), checkpoint=at(instants)).upgrade()
+    with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
+        outcome = read_outcome(journal, journal.list_changes(1)[0].id)
     assert outcome.change.state is (ChangeState.FINISHED if ends == "well" else ChangeState.UNDONE)
     assert outcome.stop_s is not None and 0 < outcome.stop_s < 3600
     assert "copy" not in outcome.step_s
@@ -322,53 +331,56 @@ def test_a_clock_that_is_set_back_makes_no_negative_stop(trial: Trial, ends: str
 def test_a_journal_with_an_odd_beginning_of_the_soak_is_unreadable(
     trial: Trial, odd: object
 ) -> None:
-    killed_upgrade(trial, StepName.SOAK, Phase.BEFORE_EFFECT)
-    with Journal.open(trial.demo.state / JOURNAL) as journal:
-        change = journal.changes(1)[0].id
-        good = journal.facts(change).soak_began
+    killed_upgrade(trial, StepName.SOAK, StepPhase.BEFORE_EFFECT)
+    with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
+        change = journal.list_changes(1)[0].id
+        good = journal.read_facts(change).soak_began
         with journal.transaction() as connection:
             connection.execute(
                 "UPDATE facts SET value = ? WHERE change = ? AND name = 'soak_began'",
                 (json.dumps(odd), change),
             )
     if odd is not None:
-        with pytest.raises(JournalUnreadable):
-            operations(trial).resume(by_person=True)
-        with Journal.open(trial.demo.state / JOURNAL) as journal:
-            journal.keep(change, ChangeFacts(soak_began=good))
+        with pytest.raises(JournalUnreadableError):
+            operations(trial).resume(by_operator=True)
+        with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
+            journal.store_facts(change, ChangeFacts(soak_began=good))
     assert trial.settle()[0] == NEW
 
 
 def test_a_soak_that_failed_is_not_forgiven_by_a_kill(trial: Trial) -> None:
-    killed_upgrade(trial, StepName.SOAK, Phase.BEFORE_EFFECT)
-    with Journal.open(trial.demo.state / JOURNAL) as journal:
-        journal.keep(journal.changes(1)[0].id, ChangeFacts(soak_failed="status 503"))
-    with pytest.raises(SoakFailed, match="status 503"):
-        operations(trial).resume(by_person=True)
+    killed_upgrade(trial, StepName.SOAK, StepPhase.BEFORE_EFFECT)
+    with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
+        journal.store_facts(journal.list_changes(1)[0].id, ChangeFacts(soak_failed="status 503"))
+    with pytest.raises(SoakFailedError, match="status 503"):
+        operations(trial).resume(by_operator=True)
     assert back_at_old(trial)
 
 
 def test_previous_databases_go_when_their_days_are_over(trial: Trial) -> None:
     operations(trial).upgrade()
     # By the clock that nobody sets: the wall's alone drops nothing.
-    later = Clock(
+    later = SystemClock(
         now=lambda: datetime.now(UTC) + timedelta(days=30),
         monotonic=lambda: time.monotonic() + 30 * 86_400,
     )
     site = dataclasses.replace(site_in_process(trial.demo), clock=later)
-    Operations(site, Silent()).rollback()
-    with Journal.open(trial.demo.state / JOURNAL) as journal:
-        rollback, upgrade = journal.changes(2)
-        kept = {row.change: row.dropped_at is None for row in SiteHistory(journal).previous_sets()}
+    Operations(site, SilentProgress()).rollback()
+    with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
+        rollback, upgrade = journal.list_changes(2)
+        kept = {
+            row.change: row.dropped_at is None
+            for row in SiteHistory(journal).list_previous_databases()
+        }
     assert kept == {upgrade.id: False, rollback.id: True}
-    assert {change for change, _, _ in site.engine.leftovers()} == {rollback.id}
+    assert {change for change, _, _ in site.engine.list_leftovers()} == {rollback.id}
     assert back_at_old(trial)
 
 
 def test_a_rollback_typed_twice_goes_back_once(trial: Trial) -> None:
     operations(trial).upgrade()
     with pytest.raises(Killed):
-        operations(trial, {(StepName.SOAK, Phase.BEFORE_EFFECT): kill}).rollback()
+        operations(trial, {(StepName.SOAK, StepPhase.BEFORE_EFFECT): kill}).rollback()
     with refused(OPEN_CHANGE):
         operations(trial).rollback()
     assert trial.settle()[0] == OLD

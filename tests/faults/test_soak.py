@@ -19,25 +19,25 @@ from demo.databases import PostgresPlace
 from ncen_updater.agent.adapters.application.parts import ApplicationPart
 from ncen_updater.agent.config.model import SoakSettings
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.site import Clock
+from ncen_updater.agent.engine.site import SystemClock
 from ncen_updater.agent.engine.steps import outage
-from ncen_updater.agent.model.change import Change, Phase, StepName
-from ncen_updater.agent.model.errors import SoakFailed
+from ncen_updater.agent.model.change import Change, StepName, StepPhase
+from ncen_updater.agent.model.errors import SoakFailedError
 from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.agent.model.names import (
     APPLICATION_RUNS,
     APPLICATION_STOPPED,
-    DATABASES_AWAY,
-    DATABASES_BACK,
+    DATABASES_AVAILABLE,
+    DATABASES_UNAVAILABLE,
     DISK_FULL,
-    DISK_HAS_ROOM,
-    JOURNAL,
+    DISK_HAS_SPACE,
+    JOURNAL_FILE,
 )
-from ncen_updater.agent.policy.ought_to_run import RunningSeen
+from ncen_updater.agent.policy.ought_to_run import ProcessState
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
-from ncen_updater.common.messages import WATCHED_ON_FULL_DISK, WATCHED_WITHOUT_DATABASES
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.messages import SOAK_DATABASES_DOWN, SOAK_DISK_FULL
+from ncen_updater.common.progress import SilentProgress
 from tests.faults.cells import Fault, Strike
 from tests.faults.full import prepared
 from tests.faults.soak import after_bad_soak, soak_strikes
@@ -57,13 +57,13 @@ def postgresql() -> Iterator[Trial]:
 @pytest.mark.parametrize(
     ("step", "phase"),
     [
-        (StepName.MIGRATE, Phase.AFTER_EFFECT),
-        (StepName.CUT_OVER, Phase.AFTER_EFFECT),
-        (StepName.COMMIT, Phase.AFTER_EFFECT),
+        (StepName.MIGRATE, StepPhase.AFTER_EFFECT),
+        (StepName.CUT_OVER, StepPhase.AFTER_EFFECT),
+        (StepName.COMMIT, StepPhase.AFTER_EFFECT),
     ],
 )
 def test_a_rollback_after_a_bad_soak_is_killed(
-    postgresql: Trial, step: StepName, phase: Phase
+    postgresql: Trial, step: StepName, phase: StepPhase
 ) -> None:
     strike = Strike(step, phase, Fault.SIGKILL)
     assert strike in set(soak_strikes())
@@ -88,15 +88,15 @@ def watched(trial: Trial, first: Callable[[], None], then: Callable[[], None]) -
         waits.append(seconds)
         if len(waits) == LOOKS:
             then()
-        Clock().wait(seconds)
+        SystemClock().wait(seconds)
 
-    def checkpoint(step: StepName, phase: Phase) -> None:
-        if (step, phase) == (StepName.SOAK, Phase.BEFORE_EFFECT):
+    def checkpoint(step: StepName, phase: StepPhase) -> None:
+        if (step, phase) == (StepName.SOAK, StepPhase.BEFORE_EFFECT):
             first()
             waits.clear()
 
-    site = dataclasses.replace(site_in_process(trial.demo), clock=Clock(wait=wait))
-    return Operations(site, Silent(), checkpoint=checkpoint)
+    site = dataclasses.replace(site_in_process(trial.demo), clock=SystemClock(wait=wait))
+    return Operations(site, SilentProgress(), checkpoint=checkpoint)
 
 
 def watched_without_its_server(trial: Trial, then: Callable[[], None]) -> Operations:
@@ -105,17 +105,17 @@ def watched_without_its_server(trial: Trial, then: Callable[[], None]) -> Operat
     return watched(trial, trial.server.kill, then)
 
 
-TOLD = frozenset({cause for one in outage.Cause for cause in one.value})
+TOLD = frozenset({cause for one in outage.OutageCause for cause in one.value})
 
 
 def remembered(trial: Trial) -> tuple[Change, ChangeFacts, list[str], list[str]]:
     """The last change, its facts, what it says of outages, and what releases are bad."""
-    with Journal.open(trial.demo.state / JOURNAL, read_only=True) as journal:
-        change = journal.changes(1)[0]
-        kinds = [event.kind for event in journal.events(change=change.id)]
-        bad = [release.version for release in SiteHistory(journal).bad_releases()]
+    with Journal.open(trial.demo.state / JOURNAL_FILE, read_only=True) as journal:
+        change = journal.list_changes(1)[0]
+        kinds = [event.kind for event in journal.list_events(change=change.id)]
+        bad = [release.version for release in SiteHistory(journal).list_bad_releases()]
         told = [kind for kind in kinds if kind in TOLD]
-        return change, journal.facts(change.id), told, bad
+        return change, journal.read_facts(change.id), told, bad
 
 
 def back(trial: Trial) -> None:
@@ -135,7 +135,7 @@ def test_a_server_that_is_lost_while_a_release_is_watched_is_nobodys(postgresql:
     assert postgresql.judge() == NEW
     _, facts, told, bad = remembered(postgresql)
     assert (facts.soak_failed, bad) == (None, [])
-    assert told == [DATABASES_AWAY, DATABASES_BACK]
+    assert told == [DATABASES_UNAVAILABLE, DATABASES_AVAILABLE]
     assert facts.soak_looks and facts.soak_bad_looks is not None
     assert facts.soak_bad_looks < LOOKS - 1
 
@@ -175,7 +175,11 @@ def test_release_that_is_shut_out_of_its_database_is_not_judged(
     watched(postgresql, shut, lambda: run(back)).upgrade()
     assert postgresql.judge() == NEW
     _, facts, told, bad = remembered(postgresql)
-    assert (facts.soak_failed, bad, told) == (None, [], [DATABASES_AWAY, DATABASES_BACK])
+    assert (facts.soak_failed, bad, told) == (
+        None,
+        [],
+        [DATABASES_UNAVAILABLE, DATABASES_AVAILABLE],
+    )
 
 
 @pytest.mark.parametrize("failed", [False, True])
@@ -184,22 +188,22 @@ def test_release_that_a_person_stops_is_not_judged_and_one_that_crashes_is(
 ) -> None:
     """A stop in order is the operator's; what they stopped is not started against them."""
     postgresql.reset()
-    demo, seen = postgresql.demo, ApplicationPart.seen
+    demo, seen = postgresql.demo, ApplicationPart.observe_state
 
-    def as_a_system_tells_it(part: ApplicationPart) -> RunningSeen:
+    def as_a_system_tells_it(part: ApplicationPart) -> ProcessState:
         found = seen(part)
         return dataclasses.replace(found, started=True, failed=failed and not found.runs)
 
-    monkeypatch.setattr(ApplicationPart, "seen", as_a_system_tells_it)
+    monkeypatch.setattr(ApplicationPart, "observe_state", as_a_system_tells_it)
     ran: list[bool] = []
 
     def later() -> None:
-        ran.append(site_in_process(demo).application.running())
+        ran.append(site_in_process(demo).application.is_running())
         demo.start_app()
 
     operations = watched(postgresql, demo.stop_app, (lambda: None) if failed else later)
     if failed:
-        with pytest.raises(SoakFailed):
+        with pytest.raises(SoakFailedError):
             operations.upgrade()
     else:
         operations.upgrade()
@@ -217,16 +221,16 @@ def test_a_server_that_stays_away_ends_the_command_and_judges_nobody(
     postgresql: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     postgresql.reset()
-    monkeypatch.setattr(outage, "AWAY_LIMIT_S", 0.0)
-    with refused(WATCHED_WITHOUT_DATABASES) as caught:
+    monkeypatch.setattr(outage, "OUTAGE_LIMIT_S", 0.0)
+    with refused(SOAK_DATABASES_DOWN) as caught:
         watched_without_its_server(postgresql, lambda: None).upgrade()
     assert NEW in str(caught.value)
     change, facts, told, bad = remembered(postgresql)
-    assert change.watched
-    assert (facts.soak_failed, bad, told) == (None, [], [DATABASES_AWAY])
+    assert change.is_soaking
+    assert (facts.soak_failed, bad, told) == (None, [], [DATABASES_UNAVAILABLE])
     back(postgresql)
     assert postgresql.settle() == (NEW, 0)
-    assert remembered(postgresql)[2] == [DATABASES_AWAY, DATABASES_BACK]
+    assert remembered(postgresql)[2] == [DATABASES_UNAVAILABLE, DATABASES_AVAILABLE]
 
 
 def test_an_agent_that_is_killed_while_the_server_is_away_forgives_what_fell_with_it(
@@ -240,14 +244,14 @@ def test_an_agent_that_is_killed_while_the_server_is_away_forgives_what_fell_wit
     with pytest.raises(Killed):
         watched_without_its_server(postgresql, killed).upgrade()
     change, facts, told, _ = remembered(postgresql)
-    assert told == [DATABASES_AWAY]
+    assert told == [DATABASES_UNAVAILABLE]
     began = change.steps[StepName.SOAK].started_at
     assert facts.soak_began is not None and facts.soak_began <= began
     postgresql.demo.stop_app()
     back(postgresql)
     assert postgresql.settle() == (NEW, 0)
     _, later, told, bad = remembered(postgresql)
-    assert (told, bad) == ([DATABASES_AWAY, DATABASES_BACK], [])
+    assert (told, bad) == ([DATABASES_UNAVAILABLE, DATABASES_AVAILABLE], [])
     assert later.soak_began is not None and later.soak_began > began  # by what was lost until then
 
 
@@ -274,40 +278,40 @@ class Passing:
         self._began = None
         site = site_in_process(self._trial.demo)
         soak = SoakSettings(seconds=ALL_S, interval_s=1.0)
-        clock = Clock(now=self._now, monotonic=self._monotonic, wait=self._wait)
+        clock = SystemClock(now=self._now, monotonic=self._monotonic, wait=self._wait)
         config = site.config.model_copy(update={"soak": soak})
         site = dataclasses.replace(site, clock=clock, config=config)
-        return Operations(site, Silent(), checkpoint=self._checkpoint)
+        return Operations(site, SilentProgress(), checkpoint=self._checkpoint)
 
     def nobody(self, seconds: float) -> None:
         """Let time pass without an agent."""
         self._passed += seconds
 
     def _now(self) -> datetime:
-        return Clock().now() + timedelta(seconds=self._passed)
+        return SystemClock().now() + timedelta(seconds=self._passed)
 
     def _monotonic(self) -> float:
-        return Clock().monotonic() + self._passed
+        return SystemClock().monotonic() + self._passed
 
     def _wait(self, seconds: float) -> None:
         if self._began is None:
-            Clock().wait(seconds)
+            SystemClock().wait(seconds)
             return
         self._passed += seconds
         while self._after and self._monotonic() - self._began >= self._after[0][0]:
             self._after.pop(0)[1]()
 
-    def _checkpoint(self, step: StepName, phase: Phase) -> None:
-        if (step, phase) == (StepName.SOAK, Phase.BEFORE_EFFECT):
+    def _checkpoint(self, step: StepName, phase: StepPhase) -> None:
+        if (step, phase) == (StepName.SOAK, StepPhase.BEFORE_EFFECT):
             self._began = self._monotonic()
-        if (step, phase) == (StepName.SOAK, Phase.AFTER_EFFECT) and self._began is not None:
+        if (step, phase) == (StepName.SOAK, StepPhase.AFTER_EFFECT) and self._began is not None:
             self.watched_s, self._began = self._monotonic() - self._began, None
 
 
 def killed_between_the_writes_of_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """End the agent between the two that it makes when an outage is over, whichever comes first."""
     writes: list[str] = []
-    keep, note = Journal.keep, Journal.note
+    keep, note = Journal.store_facts, Journal.record_event
 
     def one(name: str) -> None:
         if writes:
@@ -320,12 +324,12 @@ def killed_between_the_writes_of_its_end(monkeypatch: pytest.MonkeyPatch) -> Non
         keep(journal, change, facts)
 
     def notes(journal: Journal, kind: str, change: str | None = None, **values: object) -> None:
-        if kind == DATABASES_BACK:
+        if kind == DATABASES_AVAILABLE:
             one("noted")
         note(journal, kind, change, **values)
 
-    monkeypatch.setattr(Journal, "keep", keeps)
-    monkeypatch.setattr(Journal, "note", notes)
+    monkeypatch.setattr(Journal, "store_facts", keeps)
+    monkeypatch.setattr(Journal, "record_event", notes)
 
 
 def test_an_agent_that_is_killed_while_it_writes_that_an_outage_is_over_watches_no_shorter(
@@ -349,18 +353,20 @@ def test_an_agent_that_is_killed_while_it_writes_that_an_outage_is_over_watches_
         killed_between_the_writes_of_its_end(patched)
         with pytest.raises(Killed):
             time.agent().upgrade()
-    with Journal.open(postgresql.demo.state / JOURNAL, read_only=True) as journal:
-        [away] = [event.at for event in journal.events() if event.kind == DATABASES_AWAY]
+    with Journal.open(postgresql.demo.state / JOURNAL_FILE, read_only=True) as journal:
+        [away] = [
+            event.at for event in journal.list_events() if event.kind == DATABASES_UNAVAILABLE
+        ]
     [began] = seen
     assert began is not None
     left_s = ALL_S - (away - began).total_seconds()
     time.nobody(NOBODY_S)
-    time.agent().resume(by_person=False)
+    time.agent().resume(by_operator=False)
     assert left_s <= time.watched_s
     assert postgresql.judge() == NEW
     _, facts, told, bad = remembered(postgresql)
     assert (facts.soak_failed, bad) == (None, [])
-    assert told == [DATABASES_AWAY, DATABASES_BACK]
+    assert told == [DATABASES_UNAVAILABLE, DATABASES_AVAILABLE]
 
 
 def test_a_disk_that_is_full_while_a_release_is_watched_is_nobodys(postgresql: Trial) -> None:
@@ -374,25 +380,25 @@ def test_a_disk_that_is_full_while_a_release_is_watched_is_nobodys(postgresql: T
         watched(postgresql, full, disk.close).upgrade()
     assert postgresql.judge() == NEW
     _, facts, told, bad = remembered(postgresql)
-    assert (facts.soak_failed, bad, told) == (None, [], [DISK_FULL, DISK_HAS_ROOM])
+    assert (facts.soak_failed, bad, told) == (None, [], [DISK_FULL, DISK_HAS_SPACE])
 
 
 def test_a_disk_that_stays_full_ends_the_command_and_is_named(
     postgresql: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     postgresql.reset()
-    monkeypatch.setattr(outage, "AWAY_LIMIT_S", 0.0)
+    monkeypatch.setattr(outage, "OUTAGE_LIMIT_S", 0.0)
     with contextlib.ExitStack() as disk:
 
         def full() -> None:
             disk.enter_context(full_disk_over(postgresql.demo.photos))
             postgresql.demo.stop_app()
 
-        with refused(WATCHED_ON_FULL_DISK) as caught:
+        with refused(SOAK_DISK_FULL) as caught:
             watched(postgresql, full, lambda: None).upgrade()
     assert str(postgresql.demo.photos) in str(caught.value)
     assert postgresql.settle() == (NEW, 0)
-    assert remembered(postgresql)[2:] == ([DISK_FULL, DISK_HAS_ROOM], [])
+    assert remembered(postgresql)[2:] == ([DISK_FULL, DISK_HAS_SPACE], [])
 
 
 @contextlib.contextmanager

@@ -23,23 +23,23 @@ from packaging.version import Version
 from demo.databases import PostgresPlace, SqlitePlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite, SiteOptions, digests, version_of
-from ncen_updater.agent.adapters.databases.base import DatabaseRole, Live
+from ncen_updater.agent.adapters.databases.base import DatabaseRole, LiveDatabase
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
-    Attributes,
-    carry_over,
+    DatabaseAttributes,
+    apply_attributes,
     read_attributes,
 )
-from ncen_updater.agent.engine.fingerprints import schemas_of
-from ncen_updater.agent.engine.lock import lock_holder
+from ncen_updater.agent.engine.fingerprints import read_schemas
+from ncen_updater.agent.engine.lock import read_lock_holder
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.engine.situation import ADOPTED
 from ncen_updater.agent.model.change import StepName, StepState
-from ncen_updater.agent.model.names import JOURNAL, LOCK
+from ncen_updater.agent.model.names import CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.verify import verify_site
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.site_files.keeping import place_of
+from ncen_updater.agent.storage.site_files.keeping import get_snapshot_directory
 from ncen_updater.common.findings import Severity
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.faults.cells import Cell, Strike
 from tests.faults.kinds import FILES, Kind
 from tests.faults.nursery import Nursery, shared
@@ -89,7 +89,7 @@ class Trial:
         self.server = server
         self._nursery = nursery
         self._saved = demo.root.with_name("saved")
-        self._spares: dict[str, Attributes] = {}
+        self._spares: dict[str, DatabaseAttributes] = {}
         more_pictures(demo.photos)
         self._save()
         self._make_spares()
@@ -123,7 +123,7 @@ class Trial:
         for line in self._nursery.run(self._argv(operation, strikes)):
             lines.append(line)
             if line.startswith("strike hang"):
-                if lock_holder(self.demo.state / LOCK) is None:
+                if read_lock_holder(self.demo.state / CHANGE_LOCK_FILE) is None:
                     raise Broken("a process at work does not hold the lock")
                 self._nursery.kill()
         return "".join(lines) + f"exit {self._nursery.returncode}\n"
@@ -174,19 +174,23 @@ class Trial:
         if self.demo.door_file.exists():
             raise Broken("officers are kept out")
         site = site_in_process(self.demo)
-        candidates = [row for row in site.engine.leftovers() if row[1] is DatabaseRole.CANDIDATE]
+        candidates = [
+            row for row in site.engine.list_leftovers() if row[1] is DatabaseRole.CANDIDATE
+        ]
         if candidates:
             raise Broken(f"copies were left: {candidates}")
-        if site.engine.set_aside():
-            raise Broken(f"kept although nobody wrote: {site.engine.set_aside()}")
-        with Journal.open(self.demo.state / JOURNAL) as journal:
+        if site.engine.list_quarantined():
+            raise Broken(f"kept although nobody wrote: {site.engine.list_quarantined()}")
+        with Journal.open(self.demo.state / JOURNAL_FILE) as journal:
             strict = [
-                f for f in verify_site(site, journal, Silent()) if f.severity is Severity.STRICT
+                f
+                for f in verify_site(site, journal, SilentProgress())
+                if f.severity is Severity.STRICT
             ]
             committed = [
                 change.to_version
-                for change in journal.changes()
-                if change.step_state(StepName.COMMIT) is StepState.DONE
+                for change in journal.list_changes()
+                if change.get_step_state(StepName.COMMIT) is StepState.DONE
             ]
         if strict:
             raise Broken(f"verify finds {[f'{f.code} {f.what}' for f in strict]}")
@@ -207,10 +211,10 @@ class Trial:
             return  # a trial that configures the site anew
         if (self.demo.country / WORDS).read_text("utf-8") != OWN_WORDS:
             raise Broken("the country's own file was changed")
-        if len(committed) == (self._began == NEW) and layer.chosen() != self._words:
-            raise Broken(f"merged texts are {layer.chosen()}, and were {self._words}")
-        if not layer.is_of(Version(version)):
-            raise Broken(f"{version} runs with the texts of {layer.chosen()}")
+        if len(committed) == (self._began == NEW) and layer.read_current() != self._words:
+            raise Broken(f"merged texts are {layer.read_current()}, and were {self._words}")
+        if not layer.is_built_for(Version(version)):
+            raise Broken(f"{version} runs with the texts of {layer.read_current()}")
 
     def _judge_pictures(self, version: str, committed: list[str]) -> None:
         """Every picture where this version looks for it; exactly as before if nothing came of it.
@@ -234,16 +238,16 @@ class Trial:
         if found != expected:
             wrong = {p for p in {*found, *expected} if found.get(p) != expected.get(p)}
             raise Broken(f"pictures of {version} differ: {sorted(wrong)[:10]}")
-        place = place_of(self.demo.photos)
-        with Journal.open(self.demo.state / JOURNAL, read_only=True) as journal:
-            done = {c.id for c in journal.changes() if c.step_state(StepName.COMMIT)}
+        place = get_snapshot_directory(self.demo.photos)
+        with Journal.open(self.demo.state / JOURNAL_FILE, read_only=True) as journal:
+            done = {c.id for c in journal.list_changes() if c.get_step_state(StepName.COMMIT)}
         left = {item.name for item in place.iterdir()} - done if place.exists() else set()
         if left:
             raise Broken(f"kept pictures were left: {left}")
 
     def _is_open(self) -> bool:
-        with Journal.open(self.demo.state / JOURNAL, read_only=True) as journal:
-            return journal.open_change() is not None
+        with Journal.open(self.demo.state / JOURNAL_FILE, read_only=True) as journal:
+            return journal.find_open_change() is not None
 
     # ---- from the same beginning ---------------------------------------------------------------
 
@@ -271,7 +275,7 @@ class Trial:
         remove_tree(self.demo.state)
         shutil.copytree(self._saved / "state", self.demo.state)
         remove_tree(self.demo.photos)
-        remove_tree(place_of(self.demo.photos))
+        remove_tree(get_snapshot_directory(self.demo.photos))
         shutil.copytree(self._saved / "photos", self.demo.photos, symlinks=True)
         self.demo.door_file.unlink(missing_ok=True)
         for item in self.demo.slots.iterdir():
@@ -348,7 +352,7 @@ class Trial:
                     f'CREATE DATABASE "{physical}" TEMPLATE "spare_{physical}"'
                     f" CONNECTION LIMIT {limits[physical]}"
                 )
-                carry_over(connection, attributes, physical)
+                apply_attributes(connection, attributes, physical)
 
     def _empty_control(self, name: str) -> None:
         """Empty the control database: a real site makes it once and keeps it."""
@@ -443,14 +447,14 @@ def _own_words(demo: DemoSite) -> None:
     (demo.country / WORDS).write_text(OWN_WORDS, "utf-8")
     layer = site_in_process(demo).overlay
     assert layer is not None
-    layer.choose(layer.build(None, Version(OLD)))
+    layer.switch_current(layer.build_merged(None, Version(OLD)))
 
 
 def _know_schemas(demo: DemoSite) -> None:
     """Write down what the schemas are, as ``adopt`` does: what changes them otherwise is found."""
-    schemas = schemas_of(site_in_process(demo).engine, Live)
-    with Journal.open(demo.state / JOURNAL) as journal:
-        journal.note(
+    schemas = read_schemas(site_in_process(demo).engine, LiveDatabase)
+    with Journal.open(demo.state / JOURNAL_FILE) as journal:
+        journal.record_event(
             ADOPTED, release=OLD, generation=0,
             fingerprints=dict(schemas.fingerprints), schema_kinds=dict(schemas.kinds),
         )  # fmt: skip

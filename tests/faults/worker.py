@@ -13,13 +13,13 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.adapters.feed_reader.site_feed import feed_of
+from ncen_updater.agent.adapters.feed_reader.site_feed import make_release_source
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.composition import build_site
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.model.change import Phase, StepName
+from ncen_updater.agent.model.change import StepName, StepPhase
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.faults.cells import Fault, Strike, decode
 from tests.faults.landlock import forbid_writing
 
@@ -34,7 +34,7 @@ class Striker:
     def __init__(self, strikes: tuple[Strike, ...]) -> None:
         self._left = list(strikes)
 
-    def __call__(self, step: StepName, phase: Phase) -> None:
+    def __call__(self, step: StepName, phase: StepPhase) -> None:
         if not self._left or (self._left[0].step, self._left[0].phase) != (step, phase):
             return
         strike = self._left.pop(0)
@@ -60,21 +60,21 @@ def main(argv: list[str]) -> int:
     config = load_config(config_path)
     paths = config.paths
     # In this process: a second interpreter a trial would only cost time here.
-    source = feed_of(
+    source = make_release_source(
         config.site.product,
         config.feed,
         state=paths.resolve(paths.state),
         trusted_root=paths.resolve(paths.trusted_root),
     )
     site = build_site(config, config_path, source=source)
-    operations = Operations(site, Silent(), checkpoint=Striker(strikes))
+    operations = Operations(site, SilentProgress(), checkpoint=Striker(strikes))
     try:
         if operation == "upgrade":
             operations.upgrade(Version(argv[3]) if len(argv) > 3 else None, retry=True)
         elif operation == "rollback":
             operations.rollback()
         else:
-            operations.resume(by_person=operation == "resume", at_boot=operation == "resume-boot")
+            operations.resume(by_operator=operation == "resume", at_boot=operation == "resume-boot")
     except UpdaterError as error:
         print(f"error {error}", flush=True)
         return int(error.exit_code)

@@ -14,12 +14,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock
 from ncen_updater.feed.fetching import FEED_SCHEME
 from ncen_updater.feed.http import HttpFetcher
-from ncen_updater.feed.resumable_download import DownloadPart
+from ncen_updater.feed.resumable_download import DownloadStream
 
 
 class TwoPlaces(HttpFetcher):
@@ -29,11 +29,13 @@ class TwoPlaces(HttpFetcher):
         super().__init__((metadata,), attempts=1)
         self._places = {"metadata": metadata, "targets": targets or metadata}
 
-    def _open(self, base: str, url: str, offset: int, deadline_s: float) -> DownloadPart:
+    def _open_at_mirror(
+        self, base: str, url: str, offset: int, deadline_s: float
+    ) -> DownloadStream:
         kind, _, name = url.removeprefix(FEED_SCHEME).partition("/")
         place = self._places[kind]
         base = place if place.endswith("/") else f"{place}/"
-        return super()._open(base, FEED_SCHEME + name, offset, deadline_s)
+        return super()._open_at_mirror(base, FEED_SCHEME + name, offset, deadline_s)
 
 
 def main() -> int:
@@ -65,13 +67,13 @@ def main() -> int:
         )
         client.refresh()
         for name in chosen.target_name:
-            with client._plain(name):
+            with client._map_errors(name):
                 target = client.get_targetinfo(name)
             if target is None:
                 sys.stderr.write(f"{name} is not signed\n")
                 return 1
             path = (chosen.target_dir or place) / quote(name, "")
-            client.fetch_target(target, path, Silent())
+            client.download_target_file(target, path, SilentProgress())
     except UpdaterError as error:
         sys.stderr.write(f"{error}\n")
         return 1

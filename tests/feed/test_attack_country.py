@@ -11,11 +11,11 @@ from packaging.version import Version
 from demo.evidence import database_digests
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import TARGET_FOR_OTHER_COUNTRY, ExitCode
-from ncen_updater.common.progress import Silent
-from ncen_updater.feed.upgrade_path import NoPath, RejectionReason
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.feed.upgrade_path import NoUpgradePath, RejectionReason
 from tests.support.errors import refused
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
@@ -36,17 +36,17 @@ def demo(tmp_path: Path) -> Iterator[DemoSite]:
 def test_a_release_for_another_country_is_refused_and_nothing_changes(demo: DemoSite) -> None:
     site = site_in_process(demo)
     before = database_digests(demo.databases)
-    operations = Operations(site, Silent())
-    path = operations.path()
-    assert isinstance(path, NoPath)
+    operations = Operations(site, SilentProgress())
+    path = operations.find_upgrade_path()
+    assert isinstance(path, NoUpgradePath)
     assert [row.reason for row in path.rejected] == [RejectionReason.OTHER_COUNTRY]
     with refused(TARGET_FOR_OTHER_COUNTRY) as caught:
         operations.upgrade(FOREIGN)
     assert caught.value.exit_code is ExitCode.BLOCKED
-    assert site.slots.versions() == (Version("3.2.4"),)
+    assert site.slots.list_versions() == (Version("3.2.4"),)
     assert database_digests(demo.databases) == before
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        assert journal.changes() == ()
+    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+        assert journal.list_changes() == ()
 
 
 def test_a_site_of_that_country_is_offered_it(demo: DemoSite) -> None:
@@ -54,6 +54,6 @@ def test_a_site_of_that_country_is_offered_it(demo: DemoSite) -> None:
     text = demo.config_path.read_text("utf-8")
     assert 'country = "MU"' in text
     demo.config_path.write_text(text.replace('country = "MU"', 'country = "ZZ"'), "utf-8")
-    path = Operations(site_in_process(demo), Silent()).path()
-    assert not isinstance(path, NoPath)
+    path = Operations(site_in_process(demo), SilentProgress()).find_upgrade_path()
+    assert not isinstance(path, NoUpgradePath)
     assert path.target.release_version == FOREIGN

@@ -7,8 +7,8 @@ from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import OFFER_INVALID
-from ncen_updater.common.progress import Silent
-from ncen_updater.feed.mirror import Mirror
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.feed.mirror import FeedMirror
 from tests.badinput.test_signed import Directory
 from tests.feed import attacks
 from tests.feed.conftest import Agent
@@ -58,12 +58,12 @@ def test_files_are_refused_with_their_code(
         fault = {"body": b"{}" * (length // 2) + b" " * (length % 2)}
     server.faults = [Fault(target, **fault)]  # type: ignore[arg-type]
     with pytest.raises(UpdaterError) as caught:
-        source.fetch(offer, Silent())
+        source.download_release(offer, SilentProgress())
     if not (name == "wrong bytes" and caught.value.code == "NU-2107"):
         assert caught.value.code == code, caught.value
     else:  # a short answer is a break: the rest is asked for, and is not there
         assert target != ".tar.gz"
-    assert agent.source(server.url).fetched(offer) is None
+    assert agent.source(server.url).find_downloaded_release(offer) is None
 
 
 def test_a_bad_mirror_can_only_deny(agent: Agent, server: WebServer, feed: Feed) -> None:
@@ -83,8 +83,8 @@ def test_no_mirror_is_made_of_a_file_that_nothing_pins(agent: Agent, feed: Feed)
     feed.roles["ncen"].targets[name] = TargetFile(1, {"md5": "0" * 32}, name)
     feed.publish()
     directory = agent.state.parent / "www"
-    mirror = Mirror(directory, state=agent.state, trusted_root=agent.trusted_root)
+    mirror = FeedMirror(directory, state=agent.state, trusted_root=agent.trusted_root)
     with refused(OFFER_INVALID) as caught:
-        mirror.renew(Directory(feed.directory), Silent())
+        mirror.update_mirror(Directory(feed.directory), SilentProgress())
     assert caught.value.values["name"] == name
     assert list(directory.iterdir()) == []

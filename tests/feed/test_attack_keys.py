@@ -11,9 +11,9 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.formats.tuf_names import ISSUED_FIELD, ROOT_VERSION_FIELD
+from ncen_updater.formats.tuf_names import ISSUE_TIME_FIELD, ROOT_VERSION_FIELD
 from tests.badinput.test_signed import Directory
 from tests.feed.conftest import Agent
 from tests.support.http_server import WebServer, serving
@@ -118,11 +118,11 @@ def test_a_new_ceremony_after_the_root_was_stolen(
     The thief held every key: pushed the clocks of the sites ahead and their numbers up.
     """
     before = agent.source(server.url)
-    before.fetch(before.refresh().offers[-1], Silent())
+    before.download_release(before.refresh().offers[-1], SilentProgress())
     feed.now += 3650 * DAYS
     for role in ("targets", "ncen", "snapshot", "timestamp"):
         feed.roles[role].version = 10_000
-        feed.roles[role].unrecognized_fields[ISSUED_FIELD] = f"{feed.now:%Y-%m-%dT%H:%M:%SZ}"
+        feed.roles[role].unrecognized_fields[ISSUE_TIME_FIELD] = f"{feed.now:%Y-%m-%dT%H:%M:%SZ}"
     feed.roles["root"].expires = feed.expiry("root")
     feed.rotate_root()
     feed.publish()
@@ -141,4 +141,4 @@ def test_a_new_ceremony_after_the_root_was_stolen(
         shutil.move(agent.state / "clock.json", tmp_path / "clock.json")
         source = agent.source(place.url)
         offer = source.refresh().offers[-1]
-        assert source.fetch(offer, Silent()).archive.is_file()
+        assert source.download_release(offer, SilentProgress()).archive.is_file()

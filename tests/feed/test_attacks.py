@@ -104,7 +104,7 @@ def test_refused_with_its_code(
         pytest.skip("a new site has no earlier snapshot to compare with")
     if known:
         agent.source(server.url).refresh()
-    view = agent.source(server.url).last_view()
+    view = agent.source(server.url).load_last_view()
     feed.add_release("3.4.0")
     row.attack(feed, server)
     with pytest.raises(UpdaterError) as caught:
@@ -113,5 +113,5 @@ def test_refused_with_its_code(
     assert caught.value.code == row.code, caught.value
     assert row.says in str(caught.value)
     assert caught.value.exit_code is row.exit_code
-    assert agent.source(server.url).last_view() == view
+    assert agent.source(server.url).load_last_view() == view
     assert not (agent.state / "downloads").exists()

@@ -12,16 +12,20 @@ from pydantic import ValidationError
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root, Targets, Timestamp  # type: ignore[attr-defined]
 
-from ncen_updater.feed.brake_statements import _halt, brakes_of, noted
-from ncen_updater.feed.brakes import BrakeSeen, in_force
-from ncen_updater.feed.proved import Proved
-from ncen_updater.formats.rollout import (
-    BRAKE_KEYS_FIELD,
-    BRAKES_FIELD,
-    BrakeStatement,
-    signed_bytes,
+from ncen_updater.feed.brake_statements import (
+    _make_halt,
+    update_known_halts,
+    verify_emergency_halts,
 )
-from ncen_updater.publisher.feed.brakes import with_statement
+from ncen_updater.feed.brakes import KnownEmergencyHalt, list_active_halts
+from ncen_updater.feed.proved import TrustState
+from ncen_updater.formats.rollout import (
+    EMERGENCY_HALT_KEYS_FIELD,
+    EMERGENCY_HALTS_FIELD,
+    EmergencyHaltStatement,
+    encode_for_signing,
+)
+from ncen_updater.publisher.feed.brakes import merge_emergency_halts
 from ncen_updater.publisher.feed.feed import FeedState
 
 START = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
@@ -45,8 +49,8 @@ class Said:
     product: str = "ncen"
 
     @property
-    def item(self) -> tuple[BrakeStatement, str]:
-        statement = BrakeStatement(
+    def item(self) -> tuple[EmergencyHaltStatement, str]:
+        statement = EmergencyHaltStatement(
             product=self.product, version=self.version, since=at(self.since),
             until=at(self.until), reason="loses cases", keyid=self.key,
         )  # fmt: skip
@@ -95,48 +99,48 @@ CASES = [
 ]  # fmt: skip
 
 
-def looked(looks: Sequence[Look]) -> tuple[Mapping[str, BrakeSeen], datetime]:
-    seen: Mapping[str, BrakeSeen] = {}
+def looked(looks: Sequence[Look]) -> tuple[Mapping[str, KnownEmergencyHalt], datetime]:
+    seen: Mapping[str, KnownEmergencyHalt] = {}
     moment = START
     for hour, said in looks:
         moment = at(hour)
-        seen = noted(seen, [one.item for one in said], "ncen", SIGNED, moment)
+        seen = update_known_halts(seen, [one.item for one in said], "ncen", SIGNED, moment)
     return seen, moment
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_what_holds(case: Case) -> None:
     seen, moment = looked(case.looks)
-    held = in_force(seen, "ncen", moment)
+    held = list_active_halts(seen, "ncen", moment)
     assert sorted(f"{one.owner} {one.version}" for one in held) == sorted(case.holds)
-    assert in_force(seen, "ncen-updater", moment) == ()
+    assert list_active_halts(seen, "ncen-updater", moment) == ()
     assert all(one.ends <= moment + timedelta(hours=72) for one in held)
     # As it is kept: the file says the same.
-    assert Proved.from_json(Proved(brakes=seen).to_json()).brakes == seen
+    assert TrustState.from_json(TrustState(brakes=seen).to_json()).brakes == seen
 
 
 def test_a_thief_of_one_key_delays_by_three_days_however_often_they_sign() -> None:
     """Every hour for a year another brake by the same key: the release waits 72 hours, no more."""
-    seen: Mapping[str, BrakeSeen] = {}
+    seen: Mapping[str, KnownEmergencyHalt] = {}
     held = 0
     for hour in range(24 * 365):
         forged = Said(hour, hour + 72)
-        seen = noted(seen, [forged.item], "ncen", SIGNED, at(hour))
-        held += bool(in_force(seen, "ncen", at(hour)))
+        seen = update_known_halts(seen, [forged.item], "ncen", SIGNED, at(hour))
+        held += bool(list_active_halts(seen, "ncen", at(hour)))
         assert len(seen) == 1
     # It is over at once, for another brake takes the place of the one that counts.
     assert held == 1
     seen, held = {}, 0
     for hour in range(24 * 30):
         both = [FULL.item, Said(hour + 1, hour + 73).item]
-        seen = noted(seen, both, "ncen", SIGNED, at(hour))
-        held += bool(in_force(seen, "ncen", at(hour)))
+        seen = update_known_halts(seen, both, "ncen", SIGNED, at(hour))
+        held += bool(list_active_halts(seen, "ncen", at(hour)))
     assert held == 72
 
 
 def test_the_memory_of_another_product_stays() -> None:
-    seen = noted({}, [FULL.item], "ncen", SIGNED, at(1))
-    assert noted(seen, [], "ncen-updater", SIGNED, at(2)) == seen
+    seen = update_known_halts({}, [FULL.item], "ncen", SIGNED, at(1))
+    assert update_known_halts(seen, [], "ncen-updater", SIGNED, at(2)) == seen
 
 
 @pytest.mark.parametrize("until", [72.1, -1])
@@ -152,14 +156,14 @@ def signed_by(
         "product": "ncen", "version": "3.4.0", "since": "2026-12-01T08:00:00Z", "until": until,
         "reason": "loses cases", "keyid": signer.public_key.keyid, **more,
     }  # fmt: skip
-    return {**data, "sig": signer.sign(signed_bytes(data)).signature}
+    return {**data, "sig": signer.sign(encode_for_signing(data)).signature}
 
 
 def lists_with(signer: CryptoSigner, *carried: Any) -> tuple[Root, Timestamp]:
     root, timestamp = Root(), Timestamp()
     key = signer.public_key
-    root.unrecognized_fields[BRAKE_KEYS_FIELD] = {key.keyid: key.to_dict()}
-    timestamp.unrecognized_fields[BRAKES_FIELD] = list(carried)
+    root.unrecognized_fields[EMERGENCY_HALT_KEYS_FIELD] = {key.keyid: key.to_dict()}
+    timestamp.unrecognized_fields[EMERGENCY_HALTS_FIELD] = list(carried)
     return root, timestamp
 
 
@@ -175,7 +179,7 @@ def test_a_broken_one_stops_no_list(broken: dict[str, Any]) -> None:
     signer = CryptoSigner.generate_ed25519()
     good = signed_by(signer)
     root, timestamp = lists_with(signer, {**good, **broken}, None, [], good)
-    assert [one.until.day for one, _ in brakes_of(root, timestamp)] == [2]
+    assert [one.until.day for one, _ in verify_emergency_halts(root, timestamp)] == [2]
 
 
 @pytest.mark.parametrize(
@@ -185,9 +189,11 @@ def test_an_owner_that_is_no_name_stops_no_list(owner: object) -> None:
     """Seen: no offer could be read where a name was longer than the reason of a halt may be."""
     signer = CryptoSigner.generate_ed25519()
     root, timestamp = lists_with(signer, signed_by(signer))
-    root.unrecognized_fields[BRAKE_KEYS_FIELD][signer.public_key.keyid]["x-ncen-keyowner"] = owner
-    seen = noted({}, brakes_of(root, timestamp), "ncen", SIGNED, START)
-    (halted,) = (_halt(brake) for brake in seen.values())
+    root.unrecognized_fields[EMERGENCY_HALT_KEYS_FIELD][signer.public_key.keyid][
+        "x-ncen-keyowner"
+    ] = owner
+    seen = update_known_halts({}, verify_emergency_halts(root, timestamp), "ncen", SIGNED, START)
+    (halted,) = (_make_halt(brake) for brake in seen.values())
     assert halted.reason.startswith("loses cases [")
 
 
@@ -196,8 +202,14 @@ def test_a_site_reads_the_newest_releases_of_each_key() -> None:
     signer, other = CryptoSigner.generate_ed25519(), CryptoSigner.generate_ed25519()
     many = [signed_by(signer, version=f"3.3.{number}") for number in range(40)]
     root, timestamp = lists_with(signer, *many, signed_by(other), signed_by(signer, version="x"))
-    root.unrecognized_fields[BRAKE_KEYS_FIELD][other.public_key.keyid] = other.public_key.to_dict()
-    assert [one.version for one, _ in brakes_of(root, timestamp)] == ["3.3.38", "3.3.39", "3.4.0"]
+    root.unrecognized_fields[EMERGENCY_HALT_KEYS_FIELD][other.public_key.keyid] = (
+        other.public_key.to_dict()
+    )
+    assert [one.version for one, _ in verify_emergency_halts(root, timestamp)] == [
+        "3.3.38",
+        "3.3.39",
+        "3.4.0",
+    ]
 
 
 def test_one_of_a_newer_program_is_carried_as_it_was_signed() -> None:
@@ -206,8 +218,8 @@ def test_one_of_a_newer_program_is_carried_as_it_was_signed() -> None:
     newer = signed_by(signer, scope="one country")
     root, timestamp = lists_with(signer, newer)
     state = FeedState(Metadata(root), Metadata(Targets()), timestamp=Metadata(timestamp))
-    added = BrakeStatement.model_validate(signed_by(other, version="3.3.0"))
-    carried = with_statement(state, added, START)
+    added = EmergencyHaltStatement.model_validate(signed_by(other, version="3.3.0"))
+    carried = merge_emergency_halts(state, added, START)
     assert carried[0] == newer
-    timestamp.unrecognized_fields[BRAKES_FIELD] = carried
-    assert [one.version for one, _ in brakes_of(root, timestamp)] == ["3.4.0"]
+    timestamp.unrecognized_fields[EMERGENCY_HALTS_FIELD] = carried
+    assert [one.version for one, _ in verify_emergency_halts(root, timestamp)] == ["3.4.0"]

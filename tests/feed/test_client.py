@@ -15,12 +15,12 @@ from tufup.client import Client
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import OFFER_INVALID
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock
-from ncen_updater.feed.errors import RoleExpired
+from ncen_updater.feed.errors import RoleExpiredError
 from ncen_updater.feed.http import HttpFetcher
-from ncen_updater.formats.errors import DownloadDamaged
+from ncen_updater.formats.errors import DownloadDamagedError
 from tests.feed.conftest import Agent
 from tests.support.errors import refused
 from tests.support.http_server import WebServer
@@ -78,8 +78,8 @@ def test_refresh_twice_asks_once(clients: Clients, server: WebServer) -> None:
     client.refresh()
     asked = len(server.requests)
     client.refresh()
-    client.product_targets()
-    client.product_targets()
+    client.list_product_targets()
+    client.list_product_targets()
     assert [p for p in server.paths()[asked:] if "timestamp" in p or "root" in p] == []
 
 
@@ -92,8 +92,10 @@ def test_lists_that_never_lapse_are_followed(
         feed.roles[role].expires = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
         feed.publish(role, keep_expiry=True)
     client = clients(grace=grace)
-    client.product_role()
-    assert client.usable_until() == min(feed.roles[r].expires for r in ("root", "targets", "ncen"))
+    client.load_product_role()
+    assert client.get_usable_until() == min(
+        feed.roles[r].expires for r in ("root", "targets", "ncen")
+    )
     assert client.expires_at.astimezone(timezone(14 * timedelta(hours=1))).year == 9000
 
 
@@ -102,10 +104,10 @@ def test_grace_is_for_timestamp_and_snapshot_only(
 ) -> None:
     clients.agent.offset = 60 * DAYS
     server.date = format_datetime(clients.agent.now())
-    with pytest.raises(RoleExpired, match="timestamp"):
+    with pytest.raises(RoleExpiredError, match="timestamp"):
         clients().refresh()
     clients(grace=90 * DAYS).refresh()
-    with pytest.raises(RoleExpired, match="timestamp"):
+    with pytest.raises(RoleExpiredError, match="timestamp"):
         clients(grace=30 * DAYS).refresh()
     for role, asked in (("ncen", "ncen"), ("targets", "targets"), ("root", "root")):
         before = feed.roles[role].expires
@@ -114,8 +116,8 @@ def test_grace_is_for_timestamp_and_snapshot_only(
             feed.rotate_root()
         else:
             feed.publish(role, keep_expiry=True)
-        with pytest.raises(RoleExpired, match=f"'{asked}'"):
-            clients(grace=90 * DAYS).product_role()
+        with pytest.raises(RoleExpiredError, match=f"'{asked}'"):
+            clients(grace=90 * DAYS).load_product_role()
         feed.roles[role].expires = before
         if role != "root":
             feed.publish(role, keep_expiry=True)
@@ -146,7 +148,7 @@ def test_a_role_of_two_delegators_is_verified_under_each(clients: Clients, feed:
 
 
 def test_metadata_directory_is_kept_whole(clients: Clients) -> None:
-    clients().product_role()
+    clients().load_product_role()
     names = sorted(path.name for path in (clients.agent.state / "metadata").iterdir())
     assert names == ["ncen.json", "root.json", "snapshot.json", "targets.json", "timestamp.json"]
 
@@ -173,11 +175,11 @@ def test_a_file_signed_with_sha512_alone(
     client, place = clients(), tmp_path / "x.json"
     client.refresh()
     if refused:
-        with pytest.raises(DownloadDamaged):
-            client.fetch_target(target, place, Silent())
+        with pytest.raises(DownloadDamagedError):
+            client.download_target_file(target, place, SilentProgress())
         assert not place.exists()
     else:
-        client.fetch_target(target, place, Silent())
+        client.download_target_file(target, place, SilentProgress())
         assert place.read_bytes() == b"content"
 
 
@@ -192,7 +194,7 @@ def test_a_file_signed_with_no_digest_that_counts(
     client = clients()
     client.refresh()
     with refused(OFFER_INVALID, match=r"SHA-512|is no sha"):
-        client.fetch_target(TargetFile(1, hashes, "x"), tmp_path / "x", Silent())
+        client.download_target_file(TargetFile(1, hashes, "x"), tmp_path / "x", SilentProgress())
     assert list(tmp_path.glob(".x*")) == []
 
 
@@ -205,6 +207,6 @@ def test_names_that_lead_elsewhere_are_left_out(clients: Clients, feed: Feed, pa
     delegation.paths, delegation.path_hash_prefixes = None, list("0123456789abcdef")
     feed.roles["ncen"].targets[path] = TargetFile(1, {"sha256": "0" * 64}, path)
     feed.publish()
-    found = clients().product_targets()
+    found = clients().list_product_targets()
     assert path not in found
     assert "ncen-3.3.0.tar.gz" in found

@@ -13,8 +13,8 @@ import pytest
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthMismatchError
 
 from ncen_updater.feed.fetching import FEED_SCHEME
-from ncen_updater.feed.http import HttpFetcher, LineFailure, MirrorFailure
-from ncen_updater.feed.limits import TooSlow
+from ncen_updater.feed.http import HttpFetcher, MirrorError, NetworkFailure
+from ncen_updater.feed.limits import TransferTooSlowError
 from tests.support.http_server import PORTAL, Fault, WebServer, serving
 
 NAME = f"{FEED_SCHEME}metadata/x.json"
@@ -60,19 +60,19 @@ def test_length_is_bounded(served: Path, make: Make) -> None:
         assert b"".join(make(server.url).fetch(NAME)) == CONTENT
 
 
-FAULTS: dict[str, tuple[Fault, LineFailure | type[DownloadError]]] = {
-    "portal": (Fault("", body=PORTAL), LineFailure.PORTAL),
-    "portal by type": (Fault("", content_type="text/HTML"), LineFailure.PORTAL),
-    "encoded": (Fault("", headers={"Content-Encoding": "gzip"}), LineFailure.PORTAL),
-    "cut": (Fault("", cut_after=3), LineFailure.CUT),
+FAULTS: dict[str, tuple[Fault, NetworkFailure | type[DownloadError]]] = {
+    "portal": (Fault("", body=PORTAL), NetworkFailure.PORTAL),
+    "portal by type": (Fault("", content_type="text/HTML"), NetworkFailure.PORTAL),
+    "encoded": (Fault("", headers={"Content-Encoding": "gzip"}), NetworkFailure.PORTAL),
+    "cut": (Fault("", cut_after=3), NetworkFailure.CUT),
     "404": (Fault("", status=404), DownloadHTTPError),
     "204": (Fault("", status=204), DownloadHTTPError),
     "500": (Fault("", status=500), DownloadHTTPError),
     "redirect for ever": (
         Fault("", status=302, headers={"Location": "/x"}),
-        LineFailure.UNREACHABLE,
+        NetworkFailure.UNREACHABLE,
     ),
-    "drip": (Fault("", drip=0.02), TooSlow),
+    "drip": (Fault("", drip=0.02), TransferTooSlowError),
 }
 
 
@@ -90,8 +90,8 @@ def test_next_address_takes_over(served: Path, make: Make, name: str) -> None:
         assert len(bad.requests) == asked, "the address that failed is asked last from now on"
         with pytest.raises(DownloadError) as caught:
             make(bad.url, **slow).download_bytes(NAME, 100)
-    if isinstance(expected, LineFailure):
-        assert isinstance(caught.value, MirrorFailure)
+    if isinstance(expected, NetworkFailure):
+        assert isinstance(caught.value, MirrorError)
         assert caught.value.kind is expected
     else:
         assert isinstance(caught.value, expected)
@@ -99,15 +99,15 @@ def test_next_address_takes_over(served: Path, make: Make, name: str) -> None:
 
 def test_nobody_there(make: Make) -> None:
     for url in ("http://127.0.0.1:9/", "http://no-such-host.invalid/", "https://127.0.0.1:9/"):
-        with pytest.raises(MirrorFailure) as caught:
+        with pytest.raises(MirrorError) as caught:
             make(url).download_bytes(NAME, 100)
-        assert caught.value.kind is LineFailure.UNREACHABLE
+        assert caught.value.kind is NetworkFailure.UNREACHABLE
 
 
 def test_plain_server_behind_https_is_told_as_tls(served: Path, make: Make) -> None:
-    with serving(served) as server, pytest.raises(MirrorFailure) as caught:
+    with serving(served) as server, pytest.raises(MirrorError) as caught:
         make(server.url.replace("http:", "https:")).download_bytes(NAME, 100)
-    assert caught.value.kind is LineFailure.TLS
+    assert caught.value.kind is NetworkFailure.TLS
 
 
 def test_why_is_told_without_the_names_of_the_libraries(served: Path, make: Make) -> None:
@@ -119,7 +119,7 @@ def test_why_is_told_without_the_names_of_the_libraries(served: Path, make: Make
             ("http://feed.nowhere.invalid/", None),
             (encrypted, "wrong version number"),
         ):
-            with pytest.raises(MirrorFailure) as caught:
+            with pytest.raises(MirrorError) as caught:
                 make(url).download_bytes(NAME, 100)
             said = str(caught.value)
             assert said.startswith(f"no answer from {url}metadata/x.json: ")
@@ -130,9 +130,9 @@ def test_why_is_told_without_the_names_of_the_libraries(served: Path, make: Make
 def test_silence_after_the_connection_ends(make: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        with pytest.raises(MirrorFailure) as caught:
+        with pytest.raises(MirrorError) as caught:
             make(url, timeout_s=0.2).download_bytes(NAME, 100)
-    assert caught.value.kind is LineFailure.UNREACHABLE
+    assert caught.value.kind is NetworkFailure.UNREACHABLE
 
 
 def test_junk_in_place_of_http(make: Make) -> None:
@@ -146,7 +146,7 @@ def test_junk_in_place_of_http(make: Make) -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(MirrorFailure):
+        with pytest.raises(MirrorError):
             make(f"http://127.0.0.1:{junk.getsockname()[1]}/").download_bytes(NAME, 100)
         thread.join()
 
@@ -186,9 +186,9 @@ def test_configured_proxy_is_used(make: Make, served: Path) -> None:
 def test_a_range_that_was_not_asked_for_is_refused(served: Path, make: Make) -> None:
     with serving(served) as server:
         server.faults = [Fault("", status=206, body=b"{", headers={"Content-Range": "bytes 0-0/8"})]
-        with pytest.raises(MirrorFailure) as caught:
-            make(server.url).open(NAME, 4)
-        assert caught.value.kind is LineFailure.CUT
+        with pytest.raises(MirrorError) as caught:
+            make(server.url).open_stream(NAME, 4)
+        assert caught.value.kind is NetworkFailure.CUT
         assert server.requests[0].range == "bytes=4-"
 
 
@@ -196,7 +196,7 @@ def test_deadline_ends_even_a_steady_stream(served: Path, make: Make) -> None:
     server: WebServer
     with serving(served) as server:
         server.faults = [Fault("", endless=True)]
-        with pytest.raises(TooSlow):
+        with pytest.raises(TransferTooSlowError):
             make(server.url, metadata_deadline_s=0.0).download_bytes(NAME, 1 << 40)
 
 
@@ -267,7 +267,7 @@ def test_the_cap_holds_over_connections_and_ends_with_its_hours(served: Path, ma
     with serving(served) as server:
         fetcher = make(
             server.url,
-            limit=lambda: cap if time.now < 15 else None,
+            rate_limit=lambda: cap if time.now < 15 else None,
             clock=time,
             sleep=time.sleep,
             minimum_bytes_per_s=20_000,  # our own pauses do not count as the server's slowness
@@ -275,7 +275,7 @@ def test_the_cap_holds_over_connections_and_ends_with_its_hours(served: Path, ma
             target_deadline_s=5.0,
         )
         for expected in (10.0, pytest.approx(15.0, abs=1.0), pytest.approx(15.0, abs=1.0)):
-            part = fetcher.open(NAME, 0)
+            part = fetcher.open_stream(NAME, 0)
             assert sum(map(len, part.chunks)) == 100_000
             part.close()
             assert time.now == expected
@@ -306,10 +306,10 @@ def test_chunks_that_break_are_a_cut(make: Make) -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(MirrorFailure) as caught:
+        with pytest.raises(MirrorError) as caught:
             make(f"http://127.0.0.1:{broken.getsockname()[1]}/").download_bytes(NAME, 100)
         thread.join()
-    assert caught.value.kind is LineFailure.CUT
+    assert caught.value.kind is NetworkFailure.CUT
 
 
 def test_addresses_that_all_break_get_pauses(served: Path, make: Make) -> None:
@@ -318,8 +318,8 @@ def test_addresses_that_all_break_get_pauses(served: Path, make: Make) -> None:
         one.faults = two.faults = [Fault("", cut_after=2)]
         fetcher = make(one.url, two.url, sleep=made.append, backoff_s=2.0)
         for _ in range(4):
-            part = fetcher.open(NAME, 0)
-            with pytest.raises(MirrorFailure):
+            part = fetcher.open_stream(NAME, 0)
+            with pytest.raises(MirrorError):
                 list(part.chunks)
             part.close()
         assert made == [2.0, 4.0]

@@ -11,24 +11,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.fetching import FEED_SCHEME
-from ncen_updater.feed.file_parts import Parts, Wanted
+from ncen_updater.feed.file_parts import ChunkVerifier, ExpectedFile
 from ncen_updater.feed.http import HttpFetcher
-from ncen_updater.feed.resumable_download import LineBroken, download
-from ncen_updater.formats.errors import DownloadDamaged
+from ncen_updater.feed.resumable_download import ConnectionLostError, download_file
+from ncen_updater.formats.errors import DownloadDamagedError
 from tests.support.http_server import Fault, WebServer, serving
 
 SIZE = 100_000
 CONTENT = random.Random(11).randbytes(350_000)
 
 
-def wanted(content: bytes, size: int) -> Wanted:
+def wanted(content: bytes, size: int) -> ExpectedFile:
     parts = tuple(
         hashlib.sha256(content[start : start + size]).hexdigest()
         for start in range(0, len(content), size)
     )
-    return Wanted("big", len(content), hashlib.sha256(content).hexdigest(), size, parts)
+    return ExpectedFile("big", len(content), hashlib.sha256(content).hexdigest(), size, parts)
 
 
 def spoilt(start: int) -> bytes:
@@ -45,7 +45,7 @@ def spoilt(start: int) -> bytes:
 def test_however_the_bytes_come_the_first_wrong_part_is_found(
     content: bytes, size: int, cuts: list[int], wrong: int
 ) -> None:
-    parts = Parts(wanted(content, size))
+    parts = ChunkVerifier(wanted(content, size))
     wrong %= len(content)
     bad = content[:wrong] + bytes([content[wrong] ^ 255]) + content[wrong + 1 :]
     refused = False
@@ -55,12 +55,12 @@ def test_however_the_bytes_come_the_first_wrong_part_is_found(
         turn += 1
         source = content if refused else bad
         before = parts.have
-        if not parts.take(source[before : before + step]):
+        if not parts.verify(source[before : before + step]):
             assert not refused
             refused = True
             assert parts.have == wrong // size * size
     assert refused
-    assert parts.digest() == hashlib.sha256(content).hexdigest()
+    assert parts.get_digest() == hashlib.sha256(content).hexdigest()
 
 
 @pytest.fixture
@@ -79,13 +79,13 @@ Fetch = Callable[[], None]
 def fetch(tmp_path: Path, served: tuple[WebServer, WebServer]) -> Iterator[Fetch]:
     urls = tuple(server.url for server in served)
     fetcher = HttpFetcher(urls, timeout_s=5, attempts=1, sleep=lambda _: None)
-    yield lambda: download(
-        lambda offset: fetcher.open(f"{FEED_SCHEME}big", offset),
+    yield lambda: download_file(
+        lambda offset: fetcher.open_stream(f"{FEED_SCHEME}big", offset),
         tmp_path / "site/big",
         wanted(CONTENT, SIZE),
-        Silent(),
-        sources=fetcher.mirrors,
-        distrust=fetcher.demote,
+        SilentProgress(),
+        mirror_count=fetcher.mirror_count,
+        on_wrong_bytes=fetcher.demote_mirror,
     )
     fetcher.close()
 
@@ -106,7 +106,7 @@ def test_what_is_wrong_everywhere_is_refused_and_the_right_parts_stay(
 ) -> None:
     for server in served:
         (server.directory / "big").write_bytes(spoilt(250_000))
-    with pytest.raises(DownloadDamaged):
+    with pytest.raises(DownloadDamagedError):
         fetch()
     ranges = [request.range for server in served for request in server.requests]
     assert sorted(map(str, ranges)) == ["None", "bytes=200000-", "bytes=200000-"]
@@ -127,7 +127,7 @@ def test_a_damaged_partial_file_costs_what_follows_and_blames_nobody(
     one, two = served
     one.faults = [Fault("big", cut_after=280_000, times=1), Fault("big", cut_after=0)]
     two.faults = [Fault("big", cut_after=0)]
-    with pytest.raises(LineBroken):
+    with pytest.raises(ConnectionLostError):
         fetch()
     partial = tmp_path / "site/.big.partial"
     content = bytearray(partial.read_bytes())
@@ -163,14 +163,14 @@ def test_parts_that_fit_do_not_help_a_whole_that_does_not(
 ) -> None:
     """Both digests are signed; whoever signs them differently is refused."""
     good = wanted(CONTENT, SIZE)
-    wrong = Wanted("big", good.length, "0" * 64, good.chunk_bytes, good.chunks)
+    wrong = ExpectedFile("big", good.length, "0" * 64, good.chunk_bytes, good.chunks)
     fetcher = HttpFetcher((served[0].url,), attempts=1)
-    with pytest.raises(DownloadDamaged):
-        download(
-            lambda offset: fetcher.open(f"{FEED_SCHEME}big", offset),
+    with pytest.raises(DownloadDamagedError):
+        download_file(
+            lambda offset: fetcher.open_stream(f"{FEED_SCHEME}big", offset),
             tmp_path / "big",
             wrong,
-            Silent(),
+            SilentProgress(),
         )
     fetcher.close()
     assert list(tmp_path.glob("*big*")) == []

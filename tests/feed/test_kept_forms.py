@@ -10,10 +10,14 @@ import pytest
 
 from ncen_updater.common.messages import VIEW_DAMAGED
 from ncen_updater.feed.clock import TrustClock
-from ncen_updater.feed.file_parts import Wanted
-from ncen_updater.feed.last_view import LastView, Notice, read_last_view
+from ncen_updater.feed.file_parts import ExpectedFile
+from ncen_updater.feed.last_view import FeedSummary, WithdrawalNotice, read_feed_summary
 from ncen_updater.feed.offers import load_view, save_view
-from ncen_updater.feed.release_files import DOCUMENT, read_record, write_record
+from ncen_updater.feed.release_files import (
+    DOCUMENT_NAME,
+    read_document_record,
+    write_document_record,
+)
 from tests.support.errors import refused
 
 MOMENT = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -27,10 +31,10 @@ VIEW = (
 
 
 def test_the_record_of_a_release_document(tmp_path: Path) -> None:
-    write_record(tmp_path, 2653, DIGEST)
+    write_document_record(tmp_path, 2653, DIGEST)
     path = tmp_path / "verified.json"
     assert path.read_bytes() == b'{"length": 2653, "sha256": "%s"}' % DIGEST.encode()
-    assert read_record(tmp_path) == Wanted(DOCUMENT, 2653, DIGEST)
+    assert read_document_record(tmp_path) == ExpectedFile(DOCUMENT_NAME, 2653, DIGEST)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +42,7 @@ def test_the_record_of_a_release_document(tmp_path: Path) -> None:
 )
 def test_a_damaged_record_counts_as_none(tmp_path: Path, wrong: str) -> None:
     (tmp_path / "verified.json").write_text(wrong, "utf-8")
-    assert read_record(tmp_path) is None
+    assert read_document_record(tmp_path) is None
 
 
 def test_the_floor_of_the_clock(tmp_path: Path) -> None:
@@ -53,9 +57,9 @@ def test_the_last_list(tmp_path: Path) -> None:
     path = tmp_path / "ncen.json"
     path.write_bytes(VIEW)
     expires = datetime(2026, 12, 24, 12, 0, 0, 500_000, tzinfo=UTC)
-    notices = {"3.2.4": Notice("lost cases", "wait")}
-    found = read_last_view(path)
-    assert found == LastView(MOMENT, expires, 7, ("3.3.0",), ("3.2.4",), notices)
+    notices = {"3.2.4": WithdrawalNotice("lost cases", "wait")}
+    found = read_feed_summary(path)
+    assert found == FeedSummary(MOMENT, expires, 7, ("3.3.0",), ("3.2.4",), notices)
     # Of offers, which a test of the whole source has, there are none here.
     view = load_view(path)
     assert view is not None
@@ -77,4 +81,4 @@ def test_a_damaged_list_is_refused(tmp_path: Path, name: str, value: object) -> 
     path = tmp_path / "ncen.json"
     path.write_text(json.dumps({**json.loads(VIEW), name: value}), "utf-8")
     with refused(VIEW_DAMAGED):
-        read_last_view(path)
+        read_feed_summary(path)

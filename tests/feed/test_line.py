@@ -10,9 +10,9 @@ import pytest
 from tuf.api.exceptions import DownloadHTTPError
 
 from ncen_updater.common.messages import FEED_PROXY, FEED_TLS
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.fetching import FEED_SCHEME
-from ncen_updater.feed.http import HttpFetcher, LineFailure, MirrorFailure
+from ncen_updater.feed.http import HttpFetcher, MirrorError, NetworkFailure
 from tests.feed.conftest import Agent
 from tests.support.errors import refused
 from tests.support.http_server import serving
@@ -38,7 +38,7 @@ def test_a_release_over_tls_of_a_private_authority_with_a_certificate_of_the_cli
         source = agent.source(
             server.url, ca_file=authority.file, client_certificate=clients.certify("site")
         )
-        source.fetch(source.refresh().offers[0], Silent())
+        source.download_release(source.refresh().offers[0], SilentProgress())
     assert server.url.startswith("https:")
 
 
@@ -92,7 +92,7 @@ def test_a_client_that_the_server_does_not_know_is_told_as_such(
 def test_a_plain_proxy_passes_a_whole_release(agent: Agent, feed: Feed) -> None:
     with serving(feed.directory) as server, proxying() as proxy:
         source = agent.source(server.url, proxy=proxy.url)
-        source.fetch(source.refresh().offers[0], Silent())
+        source.download_release(source.refresh().offers[0], SilentProgress())
         assert len(proxy.seen) == len(server.requests) > 5
         assert proxy.seen[0] == f"GET {server.url}metadata/2.root.json HTTP/1.1"
 
@@ -103,7 +103,7 @@ def test_a_tunnel_of_a_proxy_shows_it_nothing(
     context = authority.server_context(authority.certify("server"))
     with serving(feed.directory, tls=context) as server, proxying() as proxy:
         source = agent.source(server.url, proxy=proxy.url, ca_file=authority.file)
-        source.fetch(source.refresh().offers[0], Silent())
+        source.download_release(source.refresh().offers[0], SilentProgress())
         place = server.url.removeprefix("https://").rstrip("/")
         assert set(proxy.seen) == {f"CONNECT {place} HTTP/1.0"} or set(proxy.seen) == {
             f"CONNECT {place} HTTP/1.1"
@@ -147,10 +147,10 @@ def test_an_answer_that_leads_out_of_tls_is_not_followed_to_its_end(
         place = f"{plain.url}metadata/timestamp.json"
         server.faults = [Fault("", status=302, headers={"Location": place})]
         fetcher = HttpFetcher((server.url,), attempts=1, ca_file=authority.file)
-        with pytest.raises(MirrorFailure) as caught:
+        with pytest.raises(MirrorError) as caught:
             fetcher.download_bytes(NAME, 10_000)
         fetcher.close()
-    assert caught.value.kind is LineFailure.TLS
+    assert caught.value.kind is NetworkFailure.TLS
 
 
 def test_the_next_address_is_reached_though_the_proxy_refuses_the_first(feed: Feed) -> None:

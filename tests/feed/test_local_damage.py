@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.common.canonical_json import canonical_json
+from ncen_updater.common.canonical_json import encode_canonical_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.formats.tuf_names import ROLE_FIELD
 from tests.feed.conftest import Agent
@@ -19,7 +19,7 @@ DAMAGES: dict[str, bytes | None] = {
     "cut": b'{"signatures": [',
     "zeros": bytes(3000),
     "half": b"half",
-    "other": canonical_json({"signed": {}, "signatures": []}),
+    "other": encode_canonical_json({"signed": {}, "signatures": []}),
 }
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.feed.errors import TargetMissing
+from ncen_updater.feed.errors import TargetMissingError
 from ncen_updater.feed.packs import (
     choose_pack,
-    pack_place,
-    refusals,
-    refuse,
-    remaining_bytes,
-    usable_packs,
+    count_remaining_bytes,
+    get_pack_path,
+    list_usable_packs,
+    mark_pack_bad,
+    read_bad_packs,
 )
 from ncen_updater.formats.document import DeltaRef, ReleaseDocument, TargetRef
 
@@ -86,7 +86,7 @@ def test_chooses(row: Row) -> None:
     release = document(*row.packs)
     refused = {ref.sha256 for ref in row.packs if ref.from_version in row.refused}
     have = {TREES[version] for version in row.have}
-    packs = usable_packs(release, have, row.able, refused)
+    packs = list_usable_packs(release, have, row.able, refused)
     chosen = choose_pack(release, packs, lambda ref: ref.length)
     assert (chosen.from_version if chosen else "") == row.chosen
 
@@ -101,9 +101,9 @@ def test_what_is_left_to_fetch_decides() -> None:
 
 def test_a_whole_file_has_nothing_left(tmp_path: Path) -> None:
     ref = TargetRef(target="x", length=10, sha256="0" * 64)
-    assert remaining_bytes(tmp_path / "x", ref) == 10
+    assert count_remaining_bytes(tmp_path / "x", ref) == 10
     (tmp_path / "x").write_bytes(b"1234567890")
-    assert remaining_bytes(tmp_path / "x", ref) == 0
+    assert count_remaining_bytes(tmp_path / "x", ref) == 0
 
 
 def test_a_partial_file_for_something_else_does_not_count(tmp_path: Path) -> None:
@@ -111,20 +111,22 @@ def test_a_partial_file_for_something_else_does_not_count(tmp_path: Path) -> Non
     (tmp_path / ".x.partial").write_bytes(b"12345")
     note = tmp_path / ".x.partial.json"
     note.write_text('{"etag": null, "origin": null, "length": 10, "sha256": "%s"}' % ("1" * 64))
-    assert remaining_bytes(tmp_path / "x", ref) == 10
+    assert count_remaining_bytes(tmp_path / "x", ref) == 10
     note.write_text('{"etag": null, "origin": null, "length": 10, "sha256": "%s"}' % ("0" * 64))
-    assert remaining_bytes(tmp_path / "x", ref) == 5
+    assert count_remaining_bytes(tmp_path / "x", ref) == 5
 
 
 def test_a_failure_is_remembered_with_its_code_and_the_pack_is_gone(tmp_path: Path) -> None:
     ref, other = pack("3.1"), pack("3.2", 7)
     place = tmp_path / "4.0"
-    assert refusals(place) == {}
-    refuse(place, ref, TargetMissing(name=ref.target))
-    pack_place(place, other).write_bytes(b"x")
-    refuse(place, other, TargetMissing(name=other.target))
-    assert refusals(place) == dict.fromkeys((ref.sha256, other.sha256), TargetMissing.message.code)
-    assert not pack_place(place, other).exists()
+    assert read_bad_packs(place) == {}
+    mark_pack_bad(place, ref, TargetMissingError(name=ref.target))
+    get_pack_path(place, other).write_bytes(b"x")
+    mark_pack_bad(place, other, TargetMissingError(name=other.target))
+    assert read_bad_packs(place) == dict.fromkeys(
+        (ref.sha256, other.sha256), TargetMissingError.message.code
+    )
+    assert not get_pack_path(place, other).exists()
 
 
 def test_who_chooses_a_pack_reads_which_failed_whatever_the_mask(tmp_path: Path) -> None:
@@ -132,7 +134,7 @@ def test_who_chooses_a_pack_reads_which_failed_whatever_the_mask(tmp_path: Path)
     place = tmp_path / "4.0"
     before = os.umask(0o077)
     try:
-        refuse(place, pack("3.1"), TargetMissing(name="x"))
+        mark_pack_bad(place, pack("3.1"), TargetMissingError(name="x"))
     finally:
         os.umask(before)
     assert place.stat().st_mode & 0o005 == 0o005
@@ -142,6 +144,6 @@ def test_who_chooses_a_pack_reads_which_failed_whatever_the_mask(tmp_path: Path)
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'"x"', b"1" * 2_000_000])
 def test_a_damaged_memory_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "refused.json").write_bytes(content)
-    assert refusals(tmp_path) == {}
-    refuse(tmp_path, pack("3.1"), TargetMissing(name="x"))
-    assert list(refusals(tmp_path)) == [pack("3.1").sha256]
+    assert read_bad_packs(tmp_path) == {}
+    mark_pack_bad(tmp_path, pack("3.1"), TargetMissingError(name="x"))
+    assert list(read_bad_packs(tmp_path)) == [pack("3.1").sha256]

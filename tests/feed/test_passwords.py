@@ -8,7 +8,7 @@ import random
 import pytest
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.feed.conftest import Agent
 from tests.feed.test_wire import CONTENT, NAME, OK, Hostile, fetching, once
 from tests.support.http_server import PORTAL, Fault, serving
@@ -38,7 +38,7 @@ def test_a_password_in_an_address_is_sent_and_told_to_nobody(
         server.faults = [Fault(".tar.gz", cut_after=5000, times=1), Fault(".tar.gz", cut_after=0)]
         source = agent.source(secret)
         with pytest.raises(UpdaterError) as caught:
-            source.fetch(source.refresh().offers[-1], Silent())
+            source.download_release(source.refresh().offers[-1], SilentProgress())
     for url in ("https://site:s3cr%40t@127.0.0.1:9/", "http://site:s3cr%40t@[::1/"):
         with pytest.raises(UpdaterError) as caught:
             agent.source(url).refresh()

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.common.messages import LOCAL_STORE_FAILED
-from ncen_updater.feed.errors import TargetMissing
-from ncen_updater.feed.packs import refusals, refuse
-from ncen_updater.feed.release_files import discard
+from ncen_updater.feed.errors import TargetMissingError
+from ncen_updater.feed.packs import mark_pack_bad, read_bad_packs
+from ncen_updater.feed.release_files import discard_release
 from ncen_updater.formats.document import DeltaRef
 from tests.badinput.hostile import typed
 from tests.support.errors import says
@@ -75,7 +75,10 @@ def contents(slots: Path) -> dict[str, bytes]:
 def test_no_link_leads_whoever_tidies_up_elsewhere(place: Path, slots: Path, which: int) -> None:
     before = contents(slots)
     _in_place_of(which)(place, slots)
-    for act in (lambda: discard(place), lambda: refuse(place, REF, TargetMissing(name="x"))):
+    for act in (
+        lambda: discard_release(place),
+        lambda: mark_pack_bad(place, REF, TargetMissingError(name="x")),
+    ):
         assert says(typed(act), LOCAL_STORE_FAILED)
         assert contents(slots) == before
     assert [path.name for path in slots.iterdir()] == ["3.3.0"]
@@ -84,11 +87,11 @@ def test_no_link_leads_whoever_tidies_up_elsewhere(place: Path, slots: Path, whi
 def test_links_among_the_downloads_are_removed_and_not_followed(place: Path, slots: Path) -> None:
     before = contents(slots)
     _inside(place, slots)
-    refuse(place, REF, TargetMissing(name="x"))
-    assert refusals(place) == {REF.sha256: TargetMissing.message.code}
+    mark_pack_bad(place, REF, TargetMissingError(name="x"))
+    assert read_bad_packs(place) == {REF.sha256: TargetMissingError.message.code}
     assert not (place / "refused.json").is_symlink()
     assert not (place / "3.2--3.3.0").is_symlink()
-    discard(place)
+    discard_release(place)
     assert not place.exists()
     assert contents(slots) == before
 
@@ -96,24 +99,26 @@ def test_links_among_the_downloads_are_removed_and_not_followed(place: Path, slo
 def test_something_else_in_the_place_of_the_downloads(place: Path, slots: Path) -> None:
     place.rename(place.with_name("aside"))
     place.write_text("a file")
-    assert says(typed(lambda: discard(place)), LOCAL_STORE_FAILED)
-    assert says(typed(lambda: refuse(place, REF, TargetMissing(name="x"))), LOCAL_STORE_FAILED)
+    assert says(typed(lambda: discard_release(place)), LOCAL_STORE_FAILED)
+    assert says(
+        typed(lambda: mark_pack_bad(place, REF, TargetMissingError(name="x"))), LOCAL_STORE_FAILED
+    )
 
 
 def test_where_there_is_nothing_nothing_is_done(tmp_path: Path) -> None:
-    discard(tmp_path / "received/downloads/ncen/3.3.0")
+    discard_release(tmp_path / "received/downloads/ncen/3.3.0")
     assert not (tmp_path / "received").exists()
     (tmp_path / "received").mkdir()
-    discard(tmp_path / "received/downloads/ncen/3.3.0")
+    discard_release(tmp_path / "received/downloads/ncen/3.3.0")
     assert list((tmp_path / "received").iterdir()) == []
-    refuse(tmp_path / "received/downloads/ncen/3.3.0", REF, TargetMissing(name="x"))
-    assert list(refusals(tmp_path / "received/downloads/ncen/3.3.0")) == [REF.sha256]
+    mark_pack_bad(tmp_path / "received/downloads/ncen/3.3.0", REF, TargetMissingError(name="x"))
+    assert list(read_bad_packs(tmp_path / "received/downloads/ncen/3.3.0")) == [REF.sha256]
 
 
 def test_an_operator_may_put_the_directory_elsewhere(place: Path, tmp_path: Path) -> None:
     """A link to it lies where only root writes."""
     (tmp_path / "received").rename(tmp_path / "disk")
     (tmp_path / "received").symlink_to(tmp_path / "disk")
-    discard(place)
+    discard_release(place)
     assert not place.exists()
     assert (tmp_path / "disk/downloads/ncen").is_dir()

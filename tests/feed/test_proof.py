@@ -19,14 +19,14 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
 
-from ncen_updater.agent.adapters.feed_reader.child import ChildSource
+from ncen_updater.agent.adapters.feed_reader.child import WorkerReleaseSource
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.common.canonical_json import sha256_hex
-from ncen_updater.common.messages import LIST_NOT_PROVED
-from ncen_updater.common.progress import Silent
-from ncen_updater.feed.errors import NotProved, TrustedRootMissing
-from ncen_updater.feed.proved import ProvedMemory
-from ncen_updater.feed.release_source import FetchedRelease
+from ncen_updater.common.canonical_json import compute_sha256
+from ncen_updater.common.messages import METADATA_NOT_VERIFIED
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.feed.errors import TrustedRootMissingError, UnverifiedDownloadError
+from ncen_updater.feed.proved import TrustStateStore
+from ncen_updater.feed.release_source import DownloadedRelease
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.document import Offer
 from tests.badinput.hostile import typed
@@ -54,19 +54,19 @@ def user(agent: Agent) -> User:
             trusted_root=agent.trusted_root,
             make_fetcher=nothing,  # type: ignore[arg-type]
             now=agent.now,
-            memory=ProvedMemory(agent.state.with_name(memory), agent.now),
+            trust_state=TrustStateStore(agent.state.with_name(memory), agent.now),
         )
 
     return make
 
 
 @pytest.fixture
-def left(agent: Agent, server: WebServer, feed: Feed) -> FetchedRelease:
+def left(agent: Agent, server: WebServer, feed: Feed) -> DownloadedRelease:
     """A release that was read honestly, over three roots."""
     for _ in range(2):
         feed.rotate_root()
     source = agent.source(server.url)
-    return source.fetch(source.refresh().offers[0], Silent())
+    return source.download_release(source.refresh().offers[0], SilentProgress())
 
 
 def _taken_over(agent: Agent, feed: Feed, place: Path) -> tuple[Feed, Offer]:
@@ -82,7 +82,7 @@ def _taken_over(agent: Agent, feed: Feed, place: Path) -> tuple[Feed, Offer]:
         make_fetcher=lambda: Directory(own.directory),
     )
     offer = source.refresh().offers[0]
-    source.fetch(offer, Silent())
+    source.download_release(offer, SilentProgress())
     for name in ("feed", "downloads", "metadata"):
         shutil.rmtree(agent.state / name, ignore_errors=True)
         shutil.copytree(site.state / name, agent.state / name)
@@ -90,29 +90,31 @@ def _taken_over(agent: Agent, feed: Feed, place: Path) -> tuple[Feed, Offer]:
 
 
 def test_what_was_read_honestly_is_proved_however_old(
-    agent: Agent, left: FetchedRelease, user: User
+    agent: Agent, left: DownloadedRelease, user: User
 ) -> None:
     agent.offset = timedelta(days=4000)
-    view = user().last_view()
+    view = user().load_last_view()
     assert view is not None
-    assert user().fetched(view.offers[0]) == left
-    assert user().fetched_smallest(view.offers[0], ()) == left
+    assert user().find_downloaded_release(view.offers[0]) == left
+    assert user().find_smallest_download(view.offers[0], ()) == left
 
 
 def test_a_release_of_the_attackers_own(
-    agent: Agent, feed: Feed, left: FetchedRelease, user: User, tmp_path: Path
+    agent: Agent, feed: Feed, left: DownloadedRelease, user: User, tmp_path: Path
 ) -> None:
     """A whole feed, well signed, but not by those whom the installed root names."""
     _, offer = _taken_over(agent, feed, tmp_path)
-    assert agent.source().fetched(offer) is not None, "it is whole, and was not proved"
-    for ask in (user().fetched, lambda o: user().fetched_smallest(o, ())):
+    assert agent.source().find_downloaded_release(offer) is not None, (
+        "it is whole, and was not proved"
+    )
+    for ask in (user().find_downloaded_release, lambda o: user().find_smallest_download(o, ())):
         error = typed(lambda ask=ask: ask(offer))  # type: ignore[misc]
-        assert isinstance(error, NotProved)
+        assert isinstance(error, UnverifiedDownloadError)
 
 
 @pytest.mark.parametrize("kept", ["root", "targets", "ncen"])
 def test_honest_lists_with_the_attackers_below_them(
-    agent: Agent, feed: Feed, left: FetchedRelease, user: User, tmp_path: Path, kept: str
+    agent: Agent, feed: Feed, left: DownloadedRelease, user: User, tmp_path: Path, kept: str
 ) -> None:
     """The chain is honest down to one list, and the attacker's from there on."""
     honest = tmp_path / "honest"
@@ -122,36 +124,39 @@ def test_honest_lists_with_the_attackers_below_them(
     shutil.copytree(honest / "root_history", agent.state / "metadata/root_history")
     for role in ("root", "targets", "ncen")[: ("root", "targets", "ncen").index(kept) + 1]:
         shutil.copyfile(honest / f"{role}.json", agent.state / f"metadata/{role}.json")
-    error = typed(lambda: user().fetched(offer))
-    assert isinstance(error, NotProved)
+    error = typed(lambda: user().find_downloaded_release(offer))
+    assert isinstance(error, UnverifiedDownloadError)
 
 
 def test_another_release_under_the_name_of_a_signed_one(
-    agent: Agent, left: FetchedRelease, user: User
+    agent: Agent, left: DownloadedRelease, user: User
 ) -> None:
     """Document and record are exchanged; the lists are honest."""
     place = left.archive.parent
-    offer = left.document.offer()
+    offer = left.document.to_offer()
     for change in ({"unpacked_bytes": 1}, {"upgrade_from": ">=1"}, {"required": True}):
         forged = offer.model_copy(update=change)
-        assert isinstance(typed(lambda forged=forged: user().fetched(forged)), NotProved)  # type: ignore[misc]
-    content = left.document.model_copy(update={"tree_digest": "0" * 64}).canonical()
+        assert isinstance(
+            typed(lambda forged=forged: user().find_downloaded_release(forged)),  # type: ignore[misc]
+            UnverifiedDownloadError,
+        )
+    content = left.document.model_copy(update={"tree_digest": "0" * 64}).to_canonical_json()
     (place / "release.json").write_bytes(content)
-    assert user().fetched(offer) is None
-    record = {"length": len(content), "sha256": sha256_hex(content)}
+    assert user().find_downloaded_release(offer) is None
+    record = {"length": len(content), "sha256": compute_sha256(content)}
     (place / "verified.json").write_text(json.dumps(record))
-    assert user().fetched(offer) is None, "what the record says does not count"
+    assert user().find_downloaded_release(offer) is None, "what the record says does not count"
 
 
 def test_a_list_that_was_signed_for_another_role(
-    agent: Agent, server: WebServer, feed: Feed, left: FetchedRelease, user: User
+    agent: Agent, server: WebServer, feed: Feed, left: DownloadedRelease, user: User
 ) -> None:
     """The same officers hold both roles; the attacker lays one list in the place of the other."""
-    offer = left.document.offer()
+    offer = left.document.to_offer()
     feed.roles["ncen"].unrecognized_fields["x-ncen-role"] = "ncen-updater"
     feed.roles["ncen"].version += 1
     (agent.state / "metadata/ncen.json").write_bytes(feed.sign("ncen"))
-    assert isinstance(typed(lambda: user().fetched(offer)), NotProved)
+    assert isinstance(typed(lambda: user().find_downloaded_release(offer)), UnverifiedDownloadError)
 
 
 def _cut(path: Path) -> None:
@@ -197,20 +202,22 @@ def test_a_gap_in_the_kept_roots_heals_at_the_next_check(
     feed.publish()
     source = agent.source(server.url)
     offer = source.refresh().offers[0]
-    release = source.fetch(offer, Silent())
-    assert user().fetched(offer) == release
+    release = source.download_release(offer, SilentProgress())
+    assert user().find_downloaded_release(offer) == release
     kept = agent.state / f"metadata/root_history/{number}.root.json"
     good = kept.read_bytes()
     damage(kept)
-    assert isinstance(typed(lambda: user("new").fetched(offer)), NotProved)
-    assert user().fetched(offer) == release, "these roots were proved before"
+    assert isinstance(
+        typed(lambda: user("new").find_downloaded_release(offer)), UnverifiedDownloadError
+    )
+    assert user().find_downloaded_release(offer) == release, "these roots were proved before"
     agent.source(server.url).refresh()
     assert kept.read_bytes() == good
-    assert user("new").fetched(offer) == release
+    assert user("new").find_downloaded_release(offer) == release
 
 
 def test_roots_that_cannot_be_had_again_stop_no_check(
-    agent: Agent, server: WebServer, feed: Feed, left: FetchedRelease
+    agent: Agent, server: WebServer, feed: Feed, left: DownloadedRelease
 ) -> None:
     shutil.rmtree(agent.state / "metadata/root_history")
     (feed.metadata / "2.root.json").unlink()
@@ -233,14 +240,14 @@ def test_the_newest_root_lies_here_already(agent: Agent, server: WebServer, feed
 
 
 def test_no_installed_root(
-    agent: Agent, server: WebServer, left: FetchedRelease, user: User
+    agent: Agent, server: WebServer, left: DownloadedRelease, user: User
 ) -> None:
     for content in (b"{", (agent.state / "metadata/targets.json").read_bytes()):
         agent.trusted_root.write_bytes(content)
-        error = typed(lambda: user().fetched(left.document.offer()))
-        assert isinstance(error, TrustedRootMissing)
+        error = typed(lambda: user().find_downloaded_release(left.document.to_offer()))
+        assert isinstance(error, TrustedRootMissingError)
         error = typed(lambda: agent.source(server.url).refresh())
-        assert isinstance(error, TrustedRootMissing)
+        assert isinstance(error, TrustedRootMissingError)
 
 
 def test_the_process_of_the_site_proves_what_its_reader_left(
@@ -251,17 +258,17 @@ def test_the_process_of_the_site_proves_what_its_reader_left(
     path = tmp_path / "agent.toml"
     text = CONFIG.format(url=server.url, root=tmp_path).replace('runner = "systemd"\n', "")
     path.write_text(text)
-    source = ChildSource(load_config(path), path)
+    source = WorkerReleaseSource(load_config(path), path)
     offer = source.refresh().offers[0]
-    release = source.fetch(offer, Silent())
-    assert source.fetched(offer) == release
+    release = source.download_release(offer, SilentProgress())
+    assert source.find_downloaded_release(offer) == release
     site = Agent(tmp_path / "site", feed)
     site.state = tmp_path / "received"
     _, forged = _taken_over(site, feed, tmp_path)
-    with refused(LIST_NOT_PROVED):
-        source.last_view()
-    with pytest.raises(NotProved):
-        source.fetched(forged)
+    with refused(METADATA_NOT_VERIFIED):
+        source.load_last_view()
+    with pytest.raises(UnverifiedDownloadError):
+        source.find_downloaded_release(forged)
 
 
 def test_proving_loads_nothing_that_speaks_http() -> None:

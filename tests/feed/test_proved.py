@@ -17,34 +17,34 @@ from pathlib import Path
 import pytest
 from securesystemslib.signer import CryptoSigner
 
-from ncen_updater.agent.adapters.feed_reader.child import ChildSource
+from ncen_updater.agent.adapters.feed_reader.child import WorkerReleaseSource
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.common.canonical_json import canonical_json, sha256_hex
+from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
-    LIST_NOT_PROVED,
+    DOWNLOAD_NOT_VERIFIED,
     LOCAL_STORE_FAILED,
+    METADATA_NOT_VERIFIED,
+    METADATA_OLDER_THAN_TRUSTED,
     MIXED_VERSIONS,
-    NOT_PROVED,
-    PROVED_DAMAGED,
-    PROVED_OLDER,
     ROLE_EXPIRED,
-    Message,
+    TRUST_STATE_DAMAGED,
+    ErrorMessage,
 )
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.common.workers import Worker
 from ncen_updater.feed.proved import (
-    ListProof,
-    ListSeen,
-    Proved,
-    ProvedMemory,
-    Whole,
-    advanced,
-    held,
+    RoleVerification,
+    TrustState,
+    TrustStateStore,
+    VerifiedRole,
+    VerifiedSet,
+    record_roles,
+    record_verified_set,
 )
-from ncen_updater.feed.release_source import FetchedRelease
+from ncen_updater.feed.release_source import DownloadedRelease
 from ncen_updater.formats.document import Offer
-from ncen_updater.formats.tuf_names import ISSUED_FIELD
+from ncen_updater.formats.tuf_names import ISSUE_TIME_FIELD
 from tests.badinput.hostile import typed
 from tests.feed.test_unit import CONFIG
 from tests.support import workers
@@ -85,9 +85,9 @@ class Place:
         """What they cannot."""
         return self.config.parent / "state/proved.json"
 
-    def source(self, product: str) -> ChildSource:
+    def source(self, product: str) -> WorkerReleaseSource:
         """As a fresh process."""
-        return ChildSource(load_config(self.config), self.config, product)
+        return WorkerReleaseSource(load_config(self.config), self.config, product)
 
     def rotate(self, *roles: str) -> dict[str, list[CryptoSigner]]:
         """New keys for everything but root, as after a theft; returns the old ones."""
@@ -108,7 +108,7 @@ class Place:
 @pytest.fixture(autouse=True)
 def forked_readers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Readers that are forked: what they are judged by is what they leave on the disk."""
-    monkeypatch.setattr(Worker, "command", workers.forked(workers_place()))
+    monkeypatch.setattr(Worker, "build_command", workers.forked(workers_place()))
 
 
 @pytest.fixture
@@ -122,16 +122,18 @@ def place(feed: Feed, server: WebServer, tmp_path: Path) -> Place:
     return Place(feed, config)
 
 
-def _refused(do: Callable[[], object]) -> Message:
+def _refused(do: Callable[[], object]) -> ErrorMessage:
     error = typed(do)
     assert isinstance(error, UpdaterError), "it was taken"
     return error.message
 
 
-def _read(source: ChildSource, version: str | None = None) -> tuple[Offer, FetchedRelease]:
+def _read(
+    source: WorkerReleaseSource, version: str | None = None
+) -> tuple[Offer, DownloadedRelease]:
     offers = source.refresh().offers
     offer = offers[-1] if version is None else next(o for o in offers if o.version == version)
-    return offer, source.fetch(offer, Silent())
+    return offer, source.download_release(offer, SilentProgress())
 
 
 def _saved(place: Place, name: str) -> Path:
@@ -152,7 +154,7 @@ def test_lists_of_keys_that_were_revoked(place: Place, product: str) -> None:
     source.refresh()
     stolen = place.rotate()
     source.refresh()
-    assert place.source(product).last_view() is not None
+    assert place.source(product).load_last_view() is not None
     # The attacker, with these keys alone: a release of their own, and no root after the first.
     feed, old = place.feed, place.feed.roles["root"]
     feed.signers.update(stolen)
@@ -174,16 +176,19 @@ def test_lists_of_keys_that_were_revoked(place: Place, product: str) -> None:
     shutil.copyfile(feed.metadata / "timestamp.json", lists / "timestamp.json")
     fresh = place.config.parent / "anew"
     shutil.move(place.memory.parent, fresh)  # what a site without a memory does: it takes them
-    view = place.source(product).last_view()
+    view = place.source(product).load_last_view()
     assert view is not None
     assert view.offers[-1].version == "9.0.0"
     shutil.rmtree(place.memory.parent)
     shutil.move(fresh, place.memory.parent)
-    assert _refused(place.source(product).last_view) is LIST_NOT_PROVED
+    assert _refused(place.source(product).load_last_view) is METADATA_NOT_VERIFIED
     left = place.received / "downloads" / product / "9.0.0"
     left.mkdir(parents=True)
     (left / "verified.json").write_text(json.dumps({"length": 1, "sha256": "0" * 64}))
-    assert _refused(lambda: place.source(product).fetched(view.offers[-1])) is NOT_PROVED
+    assert (
+        _refused(lambda: place.source(product).find_downloaded_release(view.offers[-1]))
+        is DOWNLOAD_NOT_VERIFIED
+    )
 
 
 @both
@@ -201,8 +206,11 @@ def test_a_release_that_was_taken_back_is_put_back(place: Place, product: str, f
     view = source.refresh()
     assert getattr(view.offers[-1], field) is not None
     _put_back(place, kept)
-    assert _refused(place.source(product).last_view) is PROVED_OLDER
-    assert _refused(lambda: place.source(product).fetched(offer)) is PROVED_OLDER
+    assert _refused(place.source(product).load_last_view) is METADATA_OLDER_THAN_TRUSTED
+    assert (
+        _refused(lambda: place.source(product).find_downloaded_release(offer))
+        is METADATA_OLDER_THAN_TRUSTED
+    )
     # An honest reader heals it.
     assert getattr(place.source(product).refresh().offers[-1], field) is not None
     assert release.archive.is_file()
@@ -214,18 +222,18 @@ def test_the_readers_clock_moves_nobody_elses(place: Place, product: str) -> Non
     source.refresh()
     before = datetime.now(UTC)
     (place.received / "clock.json").write_text('{"floor": "2090-01-01T00:00:00+00:00"}')
-    assert place.source(product).now() < before + timedelta(days=1)
+    assert place.source(product).get_reference_time() < before + timedelta(days=1)
 
 
 @both
 def test_a_signed_time_is_the_floor(place: Place, product: str) -> None:
     """Where the system clock is behind, what officers signed holds, whatever the reader has."""
     signed = (datetime.now(UTC) + timedelta(days=2)).replace(microsecond=0)
-    place.feed.roles[product].unrecognized_fields[ISSUED_FIELD] = signed.isoformat()
+    place.feed.roles[product].unrecognized_fields[ISSUE_TIME_FIELD] = signed.isoformat()
     place.feed.publish()
     place.source(product).refresh()
     (place.received / "clock.json").unlink()
-    assert place.source(product).now() == signed
+    assert place.source(product).get_reference_time() == signed
 
 
 @both
@@ -239,16 +247,16 @@ def test_what_the_reader_says_of_the_lists_is_not_believed(place: Place, product
     data["offers"] = [forged.model_dump(mode="json")]
     data["expires_at"], data["version"] = "2090-01-01T00:00:00+00:00", 99
     path.write_text(json.dumps(data))
-    view = place.source(product).last_view()
+    view = place.source(product).load_last_view()
     assert view is not None
     assert view.offers == (offer,)
     assert view.version == place.feed.roles[product].version
     lapses = place.feed.roles["timestamp"].expires
     assert view.expires_at == lapses
-    ProvedMemory(place.memory.parent).update(
+    TrustStateStore(place.memory.parent).update(
         lambda before: replace(before, medium=before.lists["timestamp"].version)
     )
-    again = place.source(product).last_view()
+    again = place.source(product).load_last_view()
     assert again is not None
     assert again.expires_at == lapses + place.grace
 
@@ -263,16 +271,16 @@ def test_a_newer_snapshot_with_the_list_of_before(place: Place, product: str) ->
     assert source.refresh().expires_at == lapses
     place.feed.now += timedelta(days=300)  # the reader's list in our own form says so, too
     place.feed.publish()
-    place.source(product)._run({"act": "refresh"}, None)
+    place.source(product)._ask_worker({"act": "refresh"}, None)
     newest = (place.received / f"metadata/{product}.json").read_bytes()
     (place.received / f"metadata/{product}.json").write_bytes(kept)
-    view = place.source(product).last_view()
+    view = place.source(product).load_last_view()
     assert view is not None
     assert view.expires_at == lapses
     (place.received / f"metadata/{product}.json").write_bytes(newest)
-    assert place.source(product).last_view() is not None
+    assert place.source(product).load_last_view() is not None
     (place.received / f"metadata/{product}.json").write_bytes(kept)
-    assert _refused(place.source(product).last_view) is PROVED_OLDER
+    assert _refused(place.source(product).load_last_view) is METADATA_OLDER_THAN_TRUSTED
 
 
 def test_a_list_that_was_never_proved_with_the_others(place: Place) -> None:
@@ -283,14 +291,14 @@ def test_a_list_that_was_never_proved_with_the_others(place: Place) -> None:
     source.refresh()
     place.memory.unlink()
     (place.received / "metadata/ncen.json").write_bytes(kept)
-    assert _refused(place.source("ncen").last_view) is MIXED_VERSIONS
+    assert _refused(place.source("ncen").load_last_view) is MIXED_VERSIONS
 
 
 def test_a_reader_that_brings_nothing_new_for_ever(place: Place, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     """It says that it verified the lists just now, and they lapsed."""
     source = place.source("ncen")
     source.refresh()
-    monkeypatch.setattr(ChildSource, "_run", lambda *_: {})
+    monkeypatch.setattr(WorkerReleaseSource, "_ask_worker", lambda *_: {})
     source._memory.now = lambda: datetime.now(UTC) + timedelta(days=8)
     assert _refused(source.refresh) is ROLE_EXPIRED
 
@@ -308,7 +316,7 @@ def test_officers_rotate_their_keys(place: Place, product: str) -> None:
     place.rotate()
     view = source.refresh()
     assert view.version == 8
-    proved = ProvedMemory(place.memory.parent).load()
+    proved = TrustStateStore(place.memory.parent).load()
     assert proved.root_version == 2
     assert proved.lists[product].version == 8
 
@@ -319,7 +327,7 @@ def test_the_installed_root_of_a_newer_package(place: Place, product: str) -> No
     place.rotate("targets")
     shutil.copyfile(place.feed.metadata / "2.root.json", place.config.parent / "root.json")
     assert place.source(product).refresh().offers
-    assert ProvedMemory(place.memory.parent).load().root_version == 2
+    assert TrustStateStore(place.memory.parent).load().root_version == 2
 
 
 @both
@@ -327,7 +335,7 @@ def test_a_site_of_before_has_no_memory(place: Place, product: str) -> None:
     offer, release = _read(place.source(product))
     for file in place.memory.parent.iterdir():
         file.unlink()
-    assert place.source(product).fetched(offer) == release
+    assert place.source(product).find_downloaded_release(offer) == release
     assert place.memory.exists()
 
 
@@ -346,12 +354,17 @@ def test_a_damaged_memory_is_told_and_not_made_anew(place: Place, damage: str) -
                 "cut": content[:-20],
                 "turned": content.replace(b'"version":', b'"wersion":', 1),
                 "empty": b"",
-                "other": canonical_json({"schema": 1, "proved": {"x": 1}, "sha256": "0"}),
+                "other": encode_canonical_json({"schema": 1, "proved": {"x": 1}, "sha256": "0"}),
             }[damage]
         )
     before = None if damage == "directory" else place.memory.read_bytes()
-    for ask in (source.last_view, source.now, source.refresh, lambda: source.fetched(offer)):
-        assert _refused(ask) is PROVED_DAMAGED
+    for ask in (
+        source.load_last_view,
+        source.get_reference_time,
+        source.refresh,
+        lambda: source.find_downloaded_release(offer),
+    ):
+        assert _refused(ask) is TRUST_STATE_DAMAGED
     assert damage == "directory" or place.memory.read_bytes() == before
 
 
@@ -367,8 +380,8 @@ AT = datetime(2029, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-def _seen(version: int, signers: str = "ab", issued: datetime | None = AT) -> ListSeen:
-    return ListSeen(version, tuple(signers), issued)
+def _seen(version: int, signers: str = "ab", issued: datetime | None = AT) -> VerifiedRole:
+    return VerifiedRole(version, tuple(signers), issued)
 
 
 @pytest.mark.parametrize(
@@ -389,32 +402,32 @@ def _seen(version: int, signers: str = "ab", issued: datetime | None = AT) -> Li
     ],
 )
 def test_what_is_taken_after_what_was_seen(
-    name: str, before: ListSeen | None, found: ListSeen, keys: str, taken: bool
+    name: str, before: VerifiedRole | None, found: VerifiedRole, keys: str, taken: bool
 ) -> None:
-    memory = Proved(lists={} if before is None else {"ncen": before, "targets": _seen(9)})
-    proof = ListProof(found, frozenset(keys), 2)
-    error = typed(lambda: advanced(memory, {"ncen": proof}, AT + 2 * DAY))
+    memory = TrustState(lists={} if before is None else {"ncen": before, "targets": _seen(9)})
+    proof = RoleVerification(found, frozenset(keys), 2)
+    error = typed(lambda: record_roles(memory, {"ncen": proof}, AT + 2 * DAY))
     assert (error is None) is taken, name
     if taken:
-        after = advanced(memory, {"ncen": proof}, AT + 2 * DAY)
+        after = record_roles(memory, {"ncen": proof}, AT + 2 * DAY)
         assert after.lists == {**memory.lists, "ncen": found}
 
 
 def test_a_signed_time_only_rises() -> None:
-    whole = Whole(3, AT)
-    first = held(Proved(), "ncen", whole, AT)
+    whole = VerifiedSet(3, AT)
+    first = record_verified_set(TrustState(), "ncen", whole, AT)
     assert first.floor == AT
-    assert held(first, "ncen", whole, AT - DAY) == first
-    assert held(first, "ncen", whole, None) == first
-    assert held(first, "ncen-updater", whole, AT + DAY).floor == AT + DAY
+    assert record_verified_set(first, "ncen", whole, AT - DAY) == first
+    assert record_verified_set(first, "ncen", whole, None) == first
+    assert record_verified_set(first, "ncen-updater", whole, AT + DAY).floor == AT + DAY
 
 
 def test_the_file_says_what_it_holds(tmp_path: Path) -> None:
-    memory = ProvedMemory(tmp_path / "state")
-    memory.update(lambda before: held(before, "ncen", Whole(3, AT), AT))
+    memory = TrustStateStore(tmp_path / "state")
+    memory.update(lambda before: record_verified_set(before, "ncen", VerifiedSet(3, AT), AT))
     data = json.loads((tmp_path / "state/proved.json").read_text())
-    assert data["sha256"] == sha256_hex(canonical_json(data["proved"]))
-    assert ProvedMemory(tmp_path / "state").load().floor == AT
+    assert data["sha256"] == compute_sha256(encode_canonical_json(data["proved"]))
+    assert TrustStateStore(tmp_path / "state").load().floor == AT
 
 
 def test_a_mirror_that_was_made_older(place: Place, tmp_path: Path) -> None:
@@ -423,16 +436,20 @@ def test_a_mirror_that_was_made_older(place: Place, tmp_path: Path) -> None:
         place.source(product).refresh()
     source, older = place.source("ncen"), tmp_path / "older"
     shutil.copytree(place.feed.directory, older)
-    source.require_mirror(older)
+    source.require_fresh_mirror(older)
     place.feed.publish()
     source.refresh()
-    assert _refused(lambda: source.require_mirror(older)) is PROVED_OLDER
+    assert _refused(lambda: source.require_fresh_mirror(older)) is METADATA_OLDER_THAN_TRUSTED
     place.rotate()
-    before = ProvedMemory(place.memory.parent).load()
-    source.require_mirror(place.feed.directory)
-    assert ProvedMemory(place.memory.parent).load() == before, "this site has not these lists yet"
+    before = TrustStateStore(place.memory.parent).load()
+    source.require_fresh_mirror(place.feed.directory)
+    assert TrustStateStore(place.memory.parent).load() == before, (
+        "this site has not these lists yet"
+    )
     (place.feed.metadata / "2.root.json").unlink()
-    assert _refused(lambda: source.require_mirror(place.feed.directory)) is LIST_NOT_PROVED
+    assert (
+        _refused(lambda: source.require_fresh_mirror(place.feed.directory)) is METADATA_NOT_VERIFIED
+    )
 
 
 def test_a_product_that_left_the_feed_bars_no_mirror(place: Place, tmp_path: Path) -> None:
@@ -446,22 +463,24 @@ def test_a_product_that_left_the_feed_bars_no_mirror(place: Place, tmp_path: Pat
     shutil.copytree(place.feed.directory, mirror)
     listed = mirror / f"metadata/{gone}.ncen-updater.json"
     listed.unlink()
-    place.source("ncen").require_mirror(mirror)
+    place.source("ncen").require_fresh_mirror(mirror)
     # One that is in the feed has to be there.
     (mirror / f"metadata/{place.feed.roles['ncen'].version}.ncen.json").unlink()
-    assert _refused(lambda: place.source("ncen").require_mirror(mirror)) is LIST_NOT_PROVED
+    assert (
+        _refused(lambda: place.source("ncen").require_fresh_mirror(mirror)) is METADATA_NOT_VERIFIED
+    )
 
 
 def test_what_a_medium_brought_counts_longer_and_is_not_older(place: Place) -> None:
     source = place.source("ncen")
     source.refresh()
     kept = _saved(place, "before")
-    assert ProvedMemory(place.memory.parent).load().medium is None
-    source.prove_import()
-    memory = ProvedMemory(place.memory.parent).load()
+    assert TrustStateStore(place.memory.parent).load().medium is None
+    source.verify_import()
+    memory = TrustStateStore(place.memory.parent).load()
     assert memory.medium == place.feed.roles["timestamp"].version
     place.feed.publish()
     lapses = place.feed.roles["timestamp"].expires
     assert source.refresh().expires_at == lapses, "that came over the line"
     _put_back(place, kept)
-    assert _refused(place.source("ncen").prove_import) is PROVED_OLDER
+    assert _refused(place.source("ncen").verify_import) is METADATA_OLDER_THAN_TRUSTED

@@ -14,34 +14,34 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.adapters.feed_reader import quota
-from ncen_updater.agent.adapters.feed_reader.child import ChildSource
+from ncen_updater.agent.adapters.feed_reader.child import WorkerReleaseSource
 from ncen_updater.agent.adapters.feed_reader.quota import (
-    LAST_BYTES,
-    LAST_NAMES,
-    MARGIN,
-    MARGIN_NAMES,
-    SLACK,
-    DiskUse,
+    MARGIN_BYTES,
+    MARGIN_INODES,
+    RESERVED_BYTES,
+    RESERVED_INODES,
+    SLACK_BYTES,
+    DiskAllowance,
+    DiskMonitor,
+    DiskUsage,
     DiskVerdict,
-    DiskWatch,
-    FreeRoom,
-    MayBring,
-    judge,
-    use_of,
+    FreeSpace,
+    judge_disk_usage,
+    measure_usage,
 )
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.common.directory_handle import DirectoryHandle
-from ncen_updater.common.errors import SpaceShort
+from ncen_updater.common.errors import InsufficientSpaceError
 from ncen_updater.common.messages import READER_FAILED, READER_FILLS_DISK
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.common.workers import Worker
 from tests.feed.test_unit import CONFIG, needs_activator, unit
 from tests.support.errors import refused
 from tests.support.http_server import WebServer
 from tests.support.tuf_repository import Feed
 
-NOTHING, ROOMY = DiskUse(), FreeRoom(1 << 40, 1 << 30, 1 << 31)
-LISTS = MayBring()
+NOTHING, ROOMY = DiskUsage(), FreeSpace(1 << 40, 1 << 30, 1 << 31)
+LISTS = DiskAllowance()
 
 
 @dataclass(frozen=True)
@@ -50,79 +50,110 @@ class Case:
 
     name: str
     verdict: DiskVerdict
-    before: DiskUse = NOTHING
-    now: DiskUse = NOTHING
-    order: MayBring = LISTS
-    announced: MayBring | None = LISTS
-    room_before: FreeRoom = ROOMY
-    room: FreeRoom = ROOMY
+    before: DiskUsage = NOTHING
+    now: DiskUsage = NOTHING
+    order: DiskAllowance = LISTS
+    announced: DiskAllowance | None = LISTS
+    room_before: FreeSpace = ROOMY
+    room: FreeSpace = ROOMY
 
 
 CASES = (
-    Case("nothing came", DiskVerdict.FINE),
-    Case("lists came", DiskVerdict.FINE, now=DiskUse(MARGIN, MARGIN_NAMES)),
-    Case("more than lists came", DiskVerdict.GREW, now=DiskUse(MARGIN + 1)),
-    Case("many names came", DiskVerdict.GREW, now=DiskUse(0, MARGIN_NAMES + 1)),
+    Case("nothing came", DiskVerdict.OK),
+    Case("lists came", DiskVerdict.OK, now=DiskUsage(MARGIN_BYTES, MARGIN_INODES)),
+    Case("more than lists came", DiskVerdict.OVER_ALLOWANCE, now=DiskUsage(MARGIN_BYTES + 1)),
+    Case("many names came", DiskVerdict.OVER_ALLOWANCE, now=DiskUsage(0, MARGIN_INODES + 1)),
     Case(
-        "a release came", DiskVerdict.FINE,
-        now=DiskUse(1 << 30), order=MayBring(1 << 30), announced=MayBring(1 << 30),
+        "a release came",
+        DiskVerdict.OK,
+        now=DiskUsage(1 << 30),
+        order=DiskAllowance(1 << 30),
+        announced=DiskAllowance(1 << 30),
     ),
     Case(
-        "a release came, and no list can be proved", DiskVerdict.FINE,
-        now=DiskUse(1 << 30), order=MayBring(1 << 30), announced=None,
+        "a release came, and no list can be proved",
+        DiskVerdict.OK,
+        now=DiskUsage(1 << 30),
+        order=DiskAllowance(1 << 30),
+        announced=None,
     ),
     Case(
-        "a little each time, and in the end more than was announced", DiskVerdict.UNANNOUNCED,
-        before=DiskUse(MARGIN), now=DiskUse(MARGIN + SLACK + 1),
+        "a little each time, and in the end more than was announced",
+        DiskVerdict.UNANNOUNCED,
+        before=DiskUsage(MARGIN_BYTES),
+        now=DiskUsage(MARGIN_BYTES + SLACK_BYTES + 1),
     ),
     Case(
-        "of old more lies there, and only lists come", DiskVerdict.FINE,
-        before=DiskUse(1 << 40), now=DiskUse((1 << 40) + SLACK),
+        "of old more lies there, and only lists come",
+        DiskVerdict.OK,
+        before=DiskUsage(1 << 40),
+        now=DiskUsage((1 << 40) + SLACK_BYTES),
     ),
     Case(
-        "the last room is taken, by nothing that can be seen", DiskVerdict.NO_ROOM,
-        room_before=FreeRoom(LAST_BYTES + MARGIN), room=FreeRoom(LAST_BYTES - 1),
+        "the last room is taken, by nothing that can be seen",
+        DiskVerdict.NO_SPACE,
+        room_before=FreeSpace(RESERVED_BYTES + MARGIN_BYTES),
+        room=FreeSpace(RESERVED_BYTES - 1),
     ),
     Case(
-        "the last room was taken before", DiskVerdict.FINE,
-        room_before=FreeRoom(LAST_BYTES - 1), room=FreeRoom(LAST_BYTES - 4096),
+        "the last room was taken before",
+        DiskVerdict.OK,
+        room_before=FreeSpace(RESERVED_BYTES - 1),
+        room=FreeSpace(RESERVED_BYTES - 4096),
     ),
     Case(
         "the last room was taken before, and the directory is full of what no list announces",
-        DiskVerdict.NO_ROOM,
-        before=DiskUse(MARGIN + SLACK), now=DiskUse(MARGIN + SLACK + 4096),
-        room_before=FreeRoom(LAST_BYTES), room=FreeRoom(LAST_BYTES - 4096),
+        DiskVerdict.NO_SPACE,
+        before=DiskUsage(MARGIN_BYTES + SLACK_BYTES),
+        now=DiskUsage(MARGIN_BYTES + SLACK_BYTES + 4096),
+        room_before=FreeSpace(RESERVED_BYTES),
+        room=FreeSpace(RESERVED_BYTES - 4096),
     ),
     Case(
-        "the same, and nothing came", DiskVerdict.FINE,
-        before=DiskUse(MARGIN + SLACK), now=DiskUse(MARGIN + SLACK),
-        room_before=FreeRoom(LAST_BYTES), room=FreeRoom(LAST_BYTES - 4096),
+        "the same, and nothing came",
+        DiskVerdict.OK,
+        before=DiskUsage(MARGIN_BYTES + SLACK_BYTES),
+        now=DiskUsage(MARGIN_BYTES + SLACK_BYTES),
+        room_before=FreeSpace(RESERVED_BYTES),
+        room=FreeSpace(RESERVED_BYTES - 4096),
     ),
     Case(
-        "the same, and no list can be proved", DiskVerdict.NO_ROOM,
-        before=DiskUse(MARGIN + SLACK), now=DiskUse(MARGIN + SLACK + 4096), announced=None,
-        room_before=FreeRoom(LAST_BYTES), room=FreeRoom(LAST_BYTES - 4096),
+        "the same, and no list can be proved",
+        DiskVerdict.NO_SPACE,
+        before=DiskUsage(MARGIN_BYTES + SLACK_BYTES),
+        now=DiskUsage(MARGIN_BYTES + SLACK_BYTES + 4096),
+        announced=None,
+        room_before=FreeSpace(RESERVED_BYTES),
+        room=FreeSpace(RESERVED_BYTES - 4096),
     ),
     Case(
-        "the last names go one by one", DiskVerdict.NO_ROOM,
-        before=DiskUse(0, MARGIN_NAMES + 1), now=DiskUse(0, MARGIN_NAMES + 2),
-        room_before=FreeRoom(1 << 40, LAST_NAMES, 9999),
-        room=FreeRoom(1 << 40, LAST_NAMES - 1, 9999),
+        "the last names go one by one",
+        DiskVerdict.NO_SPACE,
+        before=DiskUsage(0, MARGIN_INODES + 1),
+        now=DiskUsage(0, MARGIN_INODES + 2),
+        room_before=FreeSpace(1 << 40, RESERVED_INODES, 9999),
+        room=FreeSpace(1 << 40, RESERVED_INODES - 1, 9999),
     ),
     Case(
-        "the last names are taken", DiskVerdict.NO_ROOM,
-        room_before=FreeRoom(1 << 40, 2 * LAST_NAMES, 9999), room=FreeRoom(1 << 40, 0, 9999),
+        "the last names are taken",
+        DiskVerdict.NO_SPACE,
+        room_before=FreeSpace(1 << 40, 2 * RESERVED_INODES, 9999),
+        room=FreeSpace(1 << 40, 0, 9999),
     ),
     Case(
-        "a file system that counts no names", DiskVerdict.FINE,
-        room_before=FreeRoom(1 << 40, 0, 0), room=FreeRoom(1 << 40, 0, 0),
+        "a file system that counts no names",
+        DiskVerdict.OK,
+        room_before=FreeSpace(1 << 40, 0, 0),
+        room=FreeSpace(1 << 40, 0, 0),
     ),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_rule(case: Case) -> None:
-    verdict = judge(case.before, case.now, case.order, case.announced, case.room_before, case.room)
+    verdict = judge_disk_usage(
+        case.before, case.now, case.order, case.announced, case.room_before, case.room
+    )
     assert verdict is case.verdict
 
 
@@ -179,8 +210,8 @@ for n in range(5_000):
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rule with other figures: what a flood comes to before it is seen is thrown away."""
-    monkeypatch.setattr(quota, "MARGIN", 32 << 20)
-    monkeypatch.setattr(quota, "BETWEEN_S", 0.05)
+    monkeypatch.setattr(quota, "MARGIN_BYTES", 32 << 20)
+    monkeypatch.setattr(quota, "MIN_POLL_INTERVAL_S", 0.05)
 
 
 @needs_activator
@@ -192,9 +223,9 @@ def test_a_reader_that_floods_is_ended(
 ) -> None:
     config.write_text(config.read_text().replace('"systemd"', f'"{runner}"'))
     words = [sys.executable, "-Sc", FLOOD + FLOODS[kind] + GOES_ON, str(config.parent / "received")]
-    monkeypatch.setattr(Worker, "command", lambda _self: words)
+    monkeypatch.setattr(Worker, "build_command", lambda _self: words)
     with unit(config, *words), refused(READER_FILLS_DISK) as caught:
-        ChildSource(load_config(config), config).refresh()
+        WorkerReleaseSource(load_config(config), config).refresh()
     assert caught.value.exit_code == 6
     assert caught.value.values["path"] == config.parent / "received"
 
@@ -204,12 +235,12 @@ def test_what_it_leaves_once_it_has_answered_counts(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.write_text(config.read_text().replace('"systemd"', '"process"'))
-    monkeypatch.setattr(quota, "BETWEEN_S", 1000)
+    monkeypatch.setattr(quota, "MIN_POLL_INTERVAL_S", 1000)
     code = FLOOD + 'open(f"{place}/f", "wb").write(bytes(40 << 20)); print(\'{"done": true}\')'
     words = [sys.executable, "-Sc", code, str(config.parent / "received")]
-    monkeypatch.setattr(Worker, "command", lambda _self: words)
+    monkeypatch.setattr(Worker, "build_command", lambda _self: words)
     with refused(READER_FILLS_DISK):
-        ChildSource(load_config(config), config).refresh()
+        WorkerReleaseSource(load_config(config), config).refresh()
 
 
 def test_one_file_is_limited_by_the_kernel(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,20 +259,20 @@ with open(f"{place}/f", "wb") as stream:
 """
     )
     words = [sys.executable, "-Sc", code, str(config.parent / "received")]
-    monkeypatch.setattr(Worker, "command", lambda _self: words)
+    monkeypatch.setattr(Worker, "build_command", lambda _self: words)
     with refused(READER_FAILED) as caught:
-        ChildSource(load_config(config), config).refresh()
+        WorkerReleaseSource(load_config(config), config).refresh()
     assert "refused: 27" in str(caught.value.detail)
 
 
 @needs_activator
 def test_an_honest_reader_stays_below(config: Path) -> None:
-    source = ChildSource(load_config(config), config)
+    source = WorkerReleaseSource(load_config(config), config)
     with unit(config):
         offer = source.refresh().offers[0]
-        source.fetch(offer, Silent())
+        source.download_release(offer, SilentProgress())
         source.refresh()
-    assert source.fetched(offer) is not None
+    assert source.find_downloaded_release(offer) is not None
 
 
 @contextlib.contextmanager
@@ -270,13 +301,13 @@ def test_a_file_system_of_its_own_holds_whatever_it_does(
 ) -> None:
     """With no watch at all: the kernel refuses it, and what lies beside goes on."""
     config.write_text(config.read_text().replace('"systemd"', '"process"'))
-    monkeypatch.setattr(DiskWatch, "judge", lambda _self: DiskVerdict.FINE)
+    monkeypatch.setattr(DiskMonitor, "check_now", lambda _self: DiskVerdict.OK)
     place = config.parent / "received"
     words = [sys.executable, "-Sc", FLOOD + FLOODS[kind] + GOES_ON, str(place)]
-    monkeypatch.setattr(Worker, "command", lambda _self: words)
+    monkeypatch.setattr(Worker, "build_command", lambda _self: words)
     with _own_file_system(place, "48M", 3000):
         with refused(READER_FAILED) as caught:
-            ChildSource(load_config(config), config).refresh()
+            WorkerReleaseSource(load_config(config), config).refresh()
         assert "No space left" in str(caught.value.detail)
         (config.parent / "beside").write_bytes(b"x" * 100_000)
         assert room_says_full(place)
@@ -284,16 +315,16 @@ def test_a_file_system_of_its_own_holds_whatever_it_does(
 
 def room_says_full(place: Path) -> bool:
     """Whether bytes or names of a file system are at their end."""
-    room = quota.room_of(place)
+    room = quota.measure_free_space(place)
     return room.size < 8 << 20 or room.names == 0
 
 
 def test_the_last_room_is_told_as_such(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config.write_text(config.read_text().replace('"systemd"', '"process"'))
-    verdicts = iter([DiskVerdict.FINE, DiskVerdict.NO_ROOM])
-    monkeypatch.setattr(DiskWatch, "judge", lambda _self: next(verdicts))
-    with pytest.raises(SpaceShort) as caught:
-        ChildSource(load_config(config), config).refresh()
+    verdicts = iter([DiskVerdict.OK, DiskVerdict.NO_SPACE])
+    monkeypatch.setattr(DiskMonitor, "check_now", lambda _self: next(verdicts))
+    with pytest.raises(InsufficientSpaceError) as caught:
+        WorkerReleaseSource(load_config(config), config).refresh()
     assert caught.value.values["path"] == config.parent / "received"
 
 
@@ -303,7 +334,7 @@ def test_what_is_counted(tmp_path: Path) -> None:
     os.truncate(tmp_path / "a" / "sparse", 1 << 40)
     (tmp_path / "a" / "b" / "whole").write_bytes(bytes(8192))
     (tmp_path / "out").symlink_to("/")
-    found = use_of([tmp_path, tmp_path / "missing"], MayBring(1 << 40, 1000))
+    found = measure_usage([tmp_path, tmp_path / "missing"], DiskAllowance(1 << 40, 1000))
     assert found.names == 5
     assert 8192 <= found.size < 200_000
     assert json.dumps(found.size)
@@ -315,7 +346,7 @@ def test_what_goes_meanwhile_hides_nothing_behind_it(
     """A reader that makes and removes a name all the time would otherwise never be counted."""
     for number in range(20):
         (tmp_path / f"{number}").write_bytes(bytes(8192))
-    real = DirectoryHandle.scan
+    real = DirectoryHandle.scan_directory
 
     @contextlib.contextmanager
     def churned(handle: DirectoryHandle, path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
@@ -324,5 +355,5 @@ def test_what_goes_meanwhile_hides_nothing_behind_it(
             (tmp_path / listed[0].name).unlink()
             yield iter(listed)
 
-    monkeypatch.setattr(DirectoryHandle, "scan", churned)
-    assert use_of([tmp_path], MayBring(1 << 40, 1000)).size >= 19 * 8192
+    monkeypatch.setattr(DirectoryHandle, "scan_directory", churned)
+    assert measure_usage([tmp_path], DiskAllowance(1 << 40, 1000)).size >= 19 * 8192

@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.adapters.feed_reader.child import ChildSource
+from ncen_updater.agent.adapters.feed_reader.child import WorkerReleaseSource
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.common.workers import KEPT_VARIABLES
+from ncen_updater.common.workers import INHERITED_VARIABLES
 from tests.feed.test_unit import CONFIG
 from tests.support.http_server import WebServer
 from tests.support.tuf_repository import Feed
@@ -150,7 +150,7 @@ def test_a_child_of_root_reaches_nothing_but_its_own_directory(
             monkeypatch.setenv(name, "secret")
         before = os.umask(0)  # whatever the service was started with
         try:
-            ChildSource(load_config(root / "agent.toml"), root / "agent.toml").refresh()
+            WorkerReleaseSource(load_config(root / "agent.toml"), root / "agent.toml").refresh()
         finally:
             os.umask(before)
         report: dict[str, Any] = json.loads(places["report"].read_text())
@@ -159,7 +159,7 @@ def test_a_child_of_root_reaches_nothing_but_its_own_directory(
         assert {path.stat().st_uid for path in left} == {NOBODY}
         assert [p for p in left if not p.is_symlink() and p.stat().st_mode & 0o022] == []
     assert set(report["user"]) == {NOBODY}
-    assert set(report["variables"]) <= {*KEPT_VARIABLES, "LC_CTYPE"}
+    assert set(report["variables"]) <= {*INHERITED_VARIABLES, "LC_CTYPE"}
     assert "secret" not in json.dumps(report["variables"] + report["arguments"])
     # 3 is the directory that was listed.
     assert {n for n in report["descriptors"] if int(n) > 2} <= {"3"}

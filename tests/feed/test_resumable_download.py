@@ -14,20 +14,25 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.common.errors import SpaceShort
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.errors import InsufficientSpaceError
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import ExitCode
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.fetching import FEED_SCHEME
-from ncen_updater.feed.file_parts import Wanted
+from ncen_updater.feed.file_parts import ExpectedFile
 from ncen_updater.feed.http import HttpFetcher
-from ncen_updater.feed.resumable_download import DownloadPart, LineBroken, download, is_whole
-from ncen_updater.formats.errors import DownloadDamaged
+from ncen_updater.feed.resumable_download import (
+    ConnectionLostError,
+    DownloadStream,
+    download_file,
+    is_complete,
+)
+from ncen_updater.formats.errors import DownloadDamagedError
 from tests.badinput.hostile import NO_FILES, bounded
 from tests.support.http_server import Fault, WebServer, serving
 
 CONTENT = random.Random(7).randbytes(400_000)
-WANTED = Wanted("big", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+WANTED = ExpectedFile("big", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
 
 
 @pytest.fixture
@@ -40,9 +45,9 @@ def server(tmp_path: Path) -> Iterator[WebServer]:
 
 
 @pytest.fixture
-def opener(server: WebServer) -> Iterator[Callable[[int], DownloadPart]]:
+def opener(server: WebServer) -> Iterator[Callable[[int], DownloadStream]]:
     fetcher = HttpFetcher((server.url,), timeout_s=5, attempts=1, sleep=lambda _: None)
-    yield lambda offset: fetcher.open(f"{FEED_SCHEME}big", offset)
+    yield lambda offset: fetcher.open_stream(f"{FEED_SCHEME}big", offset)
     fetcher.close()
 
 
@@ -56,97 +61,97 @@ def _left(target: Path) -> list[str]:
 
 
 def test_fetches_and_leaves_only_the_file(
-    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
+    opener: Callable[[int], DownloadStream], target: Path, server: WebServer
 ) -> None:
     told: list[tuple[int | None, int | None]] = []
 
     class Listener:
-        def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
-            assert what.render() == "Downloading big (bytes)"
+        def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+            assert text.render() == "Downloading big (bytes)"
             told.append((done, total))
 
-    download(opener, target, WANTED, Listener())
+    download_file(opener, target, WANTED, Listener())
     assert target.read_bytes() == CONTENT
     assert _left(target) == ["big"]
     assert told[-1] == (len(CONTENT), len(CONTENT))
     assert [done for done, _ in told] == sorted(done or 0 for done, _ in told)
     asked = len(server.requests)
-    download(opener, target, WANTED, Silent())
+    download_file(opener, target, WANTED, SilentProgress())
     assert len(server.requests) == asked, "a whole file is not fetched again"
 
 
 def test_goes_on_after_a_break(
-    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
+    opener: Callable[[int], DownloadStream], target: Path, server: WebServer
 ) -> None:
     server.faults = [Fault("big", cut_after=150_000, times=2)]
-    download(opener, target, WANTED, Silent())
+    download_file(opener, target, WANTED, SilentProgress())
     assert target.read_bytes() == CONTENT
     assert [r.range for r in server.requests] == [None, "bytes=150000-", "bytes=300000-"]
 
 
 def test_gives_up_when_nothing_comes_and_keeps_what_came(
-    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
+    opener: Callable[[int], DownloadStream], target: Path, server: WebServer
 ) -> None:
     server.faults = [Fault("big", cut_after=100_000, times=1), Fault("big", cut_after=0)]
-    with pytest.raises(LineBroken):
-        download(opener, target, WANTED, Silent())
+    with pytest.raises(ConnectionLostError):
+        download_file(opener, target, WANTED, SilentProgress())
     assert len(server.requests) == 4
     assert _left(target) == [".big.partial", ".big.partial.json"]
     server.faults.clear()
     server.requests.clear()
-    download(opener, target, WANTED, Silent())
+    download_file(opener, target, WANTED, SilentProgress())
     assert [r.range for r in server.requests] == ["bytes=100000-"]
     assert _left(target) == ["big"]
 
 
 def test_starts_anew_where_the_server_knows_no_ranges(
-    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
+    opener: Callable[[int], DownloadStream], target: Path, server: WebServer
 ) -> None:
     server.ranges = False
     server.faults = [Fault("big", cut_after=150_000, times=1)]
-    download(opener, target, WANTED, Silent())
+    download_file(opener, target, WANTED, SilentProgress())
     assert target.read_bytes() == CONTENT
 
 
 def test_starts_anew_where_the_file_changed(
-    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
+    opener: Callable[[int], DownloadStream], target: Path, server: WebServer
 ) -> None:
     server.faults = [
         Fault("big", cut_after=150_000, times=1, etag='"old"'),
         Fault("big", etag='"new"'),
     ]
-    download(opener, target, WANTED, Silent())
+    download_file(opener, target, WANTED, SilentProgress())
     assert target.read_bytes() == CONTENT
     assert [r.range for r in server.requests] == [None, "bytes=150000-", None]
 
 
 def test_wrong_bytes_twice_are_refused_and_removed(
-    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
+    opener: Callable[[int], DownloadStream], target: Path, server: WebServer
 ) -> None:
     server.faults = [Fault("big", body=b"!" * len(CONTENT))]
-    with pytest.raises(DownloadDamaged) as caught:
-        download(opener, target, WANTED, Silent())
+    with pytest.raises(DownloadDamagedError) as caught:
+        download_file(opener, target, WANTED, SilentProgress())
     assert caught.value.exit_code is ExitCode.TRUST
     assert len(server.requests) == 2
     assert _left(target) == []
 
 
 def test_more_bytes_than_signed_are_not_read(
-    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
+    opener: Callable[[int], DownloadStream], target: Path, server: WebServer
 ) -> None:
     server.faults = [Fault("big", endless=True)]
-    with pytest.raises(DownloadDamaged):
-        download(opener, target, WANTED, Silent())
+    with pytest.raises(DownloadDamagedError):
+        download_file(opener, target, WANTED, SilentProgress())
     assert _left(target) == []
 
 
 @pytest.mark.parametrize("damage", ["tail", "too long", "other", "note", "link"])
 def test_a_damaged_partial_file_costs_a_fresh_start_only(
-    opener: Callable[[int], DownloadPart], target: Path, server: WebServer, damage: str
+    opener: Callable[[int], DownloadStream], target: Path, server: WebServer, damage: str
 ) -> None:
     server.faults = [Fault("big", cut_after=100_000, times=1), Fault("big", cut_after=0)]
-    with pytest.raises(LineBroken):
-        download(opener, target, WANTED, Silent())
+    with pytest.raises(ConnectionLostError):
+        download_file(opener, target, WANTED, SilentProgress())
     server.faults.clear()
     partial, note = target.with_name(".big.partial"), target.with_name(".big.partial.json")
     outside = target.parent.parent / "outside"
@@ -162,17 +167,17 @@ def test_a_damaged_partial_file_costs_a_fresh_start_only(
     else:
         partial.unlink()
         partial.symlink_to(outside)
-    download(opener, target, WANTED, Silent())
+    download_file(opener, target, WANTED, SilentProgress())
     assert target.read_bytes() == CONTENT
     assert outside.read_bytes() == b"mine"
     assert _left(target) == ["big"]
 
 
 def test_asks_for_space_before_it_asks_for_bytes(
-    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
+    opener: Callable[[int], DownloadStream], target: Path, server: WebServer
 ) -> None:
-    with pytest.raises(SpaceShort) as caught:
-        download(opener, target, Wanted("big", 1 << 60, "0" * 64), Silent())
+    with pytest.raises(InsufficientSpaceError) as caught:
+        download_file(opener, target, ExpectedFile("big", 1 << 60, "0" * 64), SilentProgress())
     assert caught.value.exit_code is ExitCode.SPACE
     figures = caught.value.values
     assert isinstance(figures["needed_bytes"], int)
@@ -182,12 +187,12 @@ def test_asks_for_space_before_it_asks_for_bytes(
 
 
 def test_the_room_is_taken_before_the_bytes_come(
-    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
+    opener: Callable[[int], DownloadStream], target: Path, server: WebServer
 ) -> None:
     """What fills the disk meanwhile does not stop a download that has begun."""
     server.faults = [Fault("big", cut_after=1000)]
-    with pytest.raises(LineBroken):
-        download(opener, target, WANTED, Silent())
+    with pytest.raises(ConnectionLostError):
+        download_file(opener, target, WANTED, SilentProgress())
     partial = target.with_name(".big.partial")
     with target.with_name("trial").open("wb") as trial:
         try:
@@ -198,11 +203,11 @@ def test_the_room_is_taken_before_the_bytes_come(
     taken: list[int] = []
 
     class Listener:
-        def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+        def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
             taken.append(partial.stat().st_blocks * 512)
 
     server.faults.clear()
-    download(opener, target, WANTED, Listener())
+    download_file(opener, target, WANTED, Listener())
     assert taken[0] >= WANTED.length
 
 
@@ -211,15 +216,16 @@ def test_a_killed_download_goes_on(target: Path, server: WebServer) -> None:
     server.faults = [Fault("big", drip=0.0005, times=1)]
     code = (
         "import sys, pathlib\n"
-        "from ncen_updater.feed.resumable_download import download\n"
-        "from ncen_updater.feed.file_parts import Wanted\n"
+        "from ncen_updater.feed.resumable_download import download_file\n"
+        "from ncen_updater.feed.file_parts import ExpectedFile\n"
         "from ncen_updater.feed.http import HttpFetcher\n"
         "fetcher = HttpFetcher((sys.argv[1],), minimum_bytes_per_s=1)\n"
         "class Told:\n"
-        "    def tell(self, what, done=None, total=None):\n"
+        "    def report(self, what, done=None, total=None):\n"
         "        if done > 2000: print('going', flush=True)\n"
-        "download(lambda o: fetcher.open('ncen-feed:/big', o), pathlib.Path(sys.argv[2]),\n"
-        "         Wanted('big', int(sys.argv[3]), sys.argv[4]), Told())\n"
+        "download_file(lambda o: fetcher.open_stream('ncen-feed:/big', o), "
+        "pathlib.Path(sys.argv[2]),\n"
+        "         ExpectedFile('big', int(sys.argv[3]), sys.argv[4]), Told())\n"
     )
     argv = [sys.executable, "-c", code, server.url, str(target), str(WANTED.length), WANTED.digest]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
@@ -229,7 +235,9 @@ def test_a_killed_download_goes_on(target: Path, server: WebServer) -> None:
     assert process.returncode == -9
     assert not target.exists()
     fetcher = HttpFetcher((server.url,), timeout_s=5)
-    download(lambda o: fetcher.open(f"{FEED_SCHEME}big", o), target, WANTED, Silent())
+    download_file(
+        lambda o: fetcher.open_stream(f"{FEED_SCHEME}big", o), target, WANTED, SilentProgress()
+    )
     fetcher.close()
     assert target.read_bytes() == CONTENT
     assert _left(target) == ["big"]
@@ -237,23 +245,25 @@ def test_a_killed_download_goes_on(target: Path, server: WebServer) -> None:
 
 def test_whole_means_length_and_digest(tmp_path: Path) -> None:
     path = tmp_path / "x"
-    assert not is_whole(path, WANTED)
+    assert not is_complete(path, WANTED)
     path.write_bytes(CONTENT)
-    assert is_whole(path, WANTED)
+    assert is_complete(path, WANTED)
     path.write_bytes(CONTENT[:-1])
-    assert not is_whole(path, WANTED)
+    assert not is_complete(path, WANTED)
     path.write_bytes(CONTENT[:-1] + b"?")
-    assert not is_whole(path, WANTED)
+    assert not is_complete(path, WANTED)
     (tmp_path / "link").symlink_to(path)
     path.write_bytes(CONTENT)
-    assert not is_whole(tmp_path / "link", WANTED)
+    assert not is_complete(tmp_path / "link", WANTED)
 
 
 @pytest.mark.parametrize("kind", NO_FILES)
 def test_what_is_no_file_is_not_whole_and_not_waited_for(tmp_path: Path, kind: str) -> None:
     NO_FILES[kind](tmp_path / "x")
     with bounded(60):
-        assert not is_whole(tmp_path / "x", Wanted("x", 0, hashlib.sha256(b"").hexdigest()))
+        assert not is_complete(
+            tmp_path / "x", ExpectedFile("x", 0, hashlib.sha256(b"").hexdigest())
+        )
 
 
 def test_a_file_that_grows_is_not_read_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +280,7 @@ def test_a_file_that_grows_is_not_read_on(tmp_path: Path, monkeypatch: pytest.Mo
                 return super().read(size)
 
         monkeypatch.setattr(os, "fdopen", lambda fd, _: Growing(io.FileIO(fd)))
-        assert is_whole(path, Wanted("x", 10, hashlib.sha256(b"a" * 10).hexdigest()))
+        assert is_complete(path, ExpectedFile("x", 10, hashlib.sha256(b"a" * 10).hexdigest()))
     assert path.stat().st_size == 20, "read once"
 
 
@@ -278,28 +288,38 @@ def test_a_server_that_goes_back_each_time_is_given_up(target: Path) -> None:
     """Two connections bring a part, the third begins anew: it would never end."""
     asked: list[int] = []
 
-    def opener(offset: int) -> DownloadPart:
+    def opener(offset: int) -> DownloadStream:
         asked.append(offset)
         assert len(asked) < 50, "it goes on for ever"
         start = 0 if len(asked) % 2 else offset
 
         def chunks() -> Iterator[bytes]:
             yield CONTENT[start : start + 100_000]
-            raise LineBroken("cut")
+            raise ConnectionLostError("cut")
 
-        return DownloadPart(start, chunks(), "one", None, lambda: None)
+        return DownloadStream(start, chunks(), "one", None, lambda: None)
 
-    with pytest.raises(LineBroken):
-        download(opener, target, WANTED, Silent())
+    with pytest.raises(ConnectionLostError):
+        download_file(opener, target, WANTED, SilentProgress())
     assert len(asked) < 10
 
 
 def test_other_digests_than_those_of_releases(target: Path) -> None:
-    def opener(offset: int) -> DownloadPart:
-        return DownloadPart(offset, iter([CONTENT[offset:]]), "one", None, lambda: None)
+    def opener(offset: int) -> DownloadStream:
+        return DownloadStream(offset, iter([CONTENT[offset:]]), "one", None, lambda: None)
 
     right, wrong = hashlib.sha512(CONTENT).hexdigest(), hashlib.sha512(b"").hexdigest()
-    with pytest.raises(DownloadDamaged):
-        download(opener, target, Wanted("big", len(CONTENT), wrong, algorithm="sha512"), Silent())
-    download(opener, target, Wanted("big", len(CONTENT), right, algorithm="sha512"), Silent())
+    with pytest.raises(DownloadDamagedError):
+        download_file(
+            opener,
+            target,
+            ExpectedFile("big", len(CONTENT), wrong, algorithm="sha512"),
+            SilentProgress(),
+        )
+    download_file(
+        opener,
+        target,
+        ExpectedFile("big", len(CONTENT), right, algorithm="sha512"),
+        SilentProgress(),
+    )
     assert target.read_bytes() == CONTENT

@@ -21,11 +21,11 @@ from ncen_updater.common.messages import (
     VIEW_DAMAGED,
     WRONG_PRODUCT,
 )
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed import downloads
-from ncen_updater.feed.errors import DocumentMismatch
-from ncen_updater.feed.last_view import read_last_view, view_path
-from ncen_updater.formats.archive import unpack
+from ncen_updater.feed.errors import DocumentMismatchError
+from ncen_updater.feed.last_view import get_view_path, read_feed_summary
+from ncen_updater.formats.archive import unpack_archive
 from ncen_updater.formats.document import TargetRef
 from tests.feed.conftest import Agent
 from tests.support.errors import refused
@@ -35,42 +35,42 @@ from tests.support.tuf_repository import Feed
 
 def test_lists_and_fetches_a_release(agent: Agent, server: WebServer, feed: Feed) -> None:
     source = agent.source(server.url)
-    assert source.last_view() is None
+    assert source.load_last_view() is None
     view = source.refresh()
     assert [offer.version for offer in view.offers] == ["3.3.0"]
     assert view.expires_at == feed.roles["timestamp"].expires
     assert view.version == feed.roles["ncen"].version
-    assert source.fetched(view.offers[0]) is None
-    release = source.fetch(view.offers[0], Silent())
-    assert release.tree.digest() == release.document.tree_digest
+    assert source.find_downloaded_release(view.offers[0]) is None
+    release = source.download_release(view.offers[0], SilentProgress())
+    assert release.tree.compute_digest() == release.document.tree_digest
     assert release.archive.read_bytes() == feed.served(release.document.archive).read_bytes()
-    assert source.fetched(view.offers[0]) == release
+    assert source.find_downloaded_release(view.offers[0]) == release
 
 
 def test_needs_no_network_once_fetched(agent: Agent, server: WebServer) -> None:
     source = agent.source(server.url)
     offer = source.refresh().offers[0]
-    release = source.fetch(offer, Silent())
+    release = source.download_release(offer, SilentProgress())
     agent.offset += timedelta(days=4000)
     asked = len(server.requests)
     later = agent.source(server.url)
-    view = later.last_view()
+    view = later.load_last_view()
     assert view is not None
     assert view.offers == (offer,)
-    assert later.fetched(offer) == release
-    assert later.fetch(offer, Silent()) == release
+    assert later.find_downloaded_release(offer) == release
+    assert later.download_release(offer, SilentProgress()) == release
     assert len(server.requests) == asked
 
 
 def test_a_changed_file_is_fetched_again_and_only_that(agent: Agent, server: WebServer) -> None:
     source = agent.source(server.url)
     offer = source.refresh().offers[0]
-    release = source.fetch(offer, Silent())
+    release = source.download_release(offer, SilentProgress())
     good = release.archive.read_bytes()
     release.archive.write_bytes(good[:-1] + b"!")
-    assert source.fetched(offer) is None
+    assert source.find_downloaded_release(offer) is None
     server.requests.clear()
-    assert source.fetch(offer, Silent()).archive.read_bytes() == good
+    assert source.download_release(offer, SilentProgress()).archive.read_bytes() == good
     assert [path for path in server.paths() if "targets" in path] == [
         f"/targets/{offer.archive.sha256}.ncen-3.3.0.tar.gz"
     ]
@@ -83,30 +83,30 @@ def test_who_only_brings_a_release_does_not_read_its_tree(
     offer = source.refresh().offers[0]
     with monkeypatch.context() as patch:
         patch.setattr(downloads, "read_tree", lambda *_: pytest.fail("it takes memory"))
-        source.leave(offer, None, Silent())
+        source.download_files(offer, None, SilentProgress())
         asked = len(server.requests)
-        source.leave(offer, [], Silent())  # whole, and hashed again
+        source.download_files(offer, [], SilentProgress())  # whole, and hashed again
         assert len(server.requests) == asked
-    release = source.fetched(offer)
+    release = source.find_downloaded_release(offer)
     assert release is not None
-    assert release.tree.digest() == release.document.tree_digest
+    assert release.tree.compute_digest() == release.document.tree_digest
 
 
 def test_discard_leaves_nothing(agent: Agent, server: WebServer) -> None:
     source = agent.source(server.url)
     offer = source.refresh().offers[0]
-    release = source.fetch(offer, Silent())
-    source.discard(offer)
+    release = source.download_release(offer, SilentProgress())
+    source.discard_release(offer)
     assert not release.archive.parent.exists()
-    assert source.fetched(offer) is None
-    source.discard(offer)
+    assert source.find_downloaded_release(offer) is None
+    source.discard_release(offer)
 
 
 def test_last_view_without_heavy_libraries(agent: Agent, server: WebServer) -> None:
     agent.source(server.url).refresh()
     code = (
         "import sys, pathlib; from ncen_updater.feed.last_view import *;"
-        "view = read_last_view(view_path(pathlib.Path(sys.argv[1]), 'ncen'));"
+        "view = read_feed_summary(get_view_path(pathlib.Path(sys.argv[1]), 'ncen'));"
         "assert view.versions == ('3.3.0',), view;"
         "heavy = {'tuf', 'tufup', 'requests', 'pydantic', 'packaging'} & set(sys.modules);"
         "assert not heavy, heavy"
@@ -116,7 +116,7 @@ def test_last_view_without_heavy_libraries(agent: Agent, server: WebServer) -> N
         "import sys, pathlib; from ncen_updater.feed.tuf_source import TufReleaseSource;"
         "root = pathlib.Path(sys.argv[1]);"
         "source = TufReleaseSource('ncen', state=root, trusted_root=root, make_fetcher=None);"
-        "assert len(source.last_view().offers) == 1;"
+        "assert len(source.load_last_view().offers) == 1;"
         "heavy = {'tuf', 'tufup', 'requests'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code, str(agent.state)], check=True)
@@ -128,14 +128,14 @@ def test_damaged_last_view_is_said_and_healed(
 ) -> None:
     source = agent.source(server.url)
     source.refresh()
-    path = view_path(agent.state, "ncen")
+    path = get_view_path(agent.state, "ncen")
     path.write_bytes(content)
     with refused(VIEW_DAMAGED):
-        source.last_view()
+        source.load_last_view()
     with refused(VIEW_DAMAGED):
-        read_last_view(path)
+        read_feed_summary(path)
     source.refresh()
-    assert source.last_view() is not None
+    assert source.load_last_view() is not None
 
 
 def test_withdrawn_between_choice_and_download(agent: Agent, server: WebServer, feed: Feed) -> None:
@@ -147,7 +147,7 @@ def test_withdrawn_between_choice_and_download(agent: Agent, server: WebServer, 
     )
     feed.publish()
     with refused(OFFER_WITHDRAWN):
-        agent.source(server.url).fetch(offer, Silent())
+        agent.source(server.url).download_release(offer, SilentProgress())
     assert not (agent.state / "downloads/ncen").exists()
 
 
@@ -158,7 +158,7 @@ def test_another_release_under_the_same_version(
     feed.add_release("3.3.0", content={"other": b"other"})
     feed.publish()
     with refused(OFFER_CHANGED):
-        agent.source(server.url).fetch(offer, Silent())
+        agent.source(server.url).download_release(offer, SilentProgress())
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_offer_that_contradicts_the_list(
     feed.publish()
     with refused(OFFER_INVALID, WRONG_PRODUCT, match=detail):
         agent.source(server.url).refresh()
-    assert agent.source(server.url).last_view() is None
+    assert agent.source(server.url).load_last_view() is None
 
 
 def test_a_release_is_named_by_sha256(agent: Agent, server: WebServer, feed: Feed) -> None:
@@ -193,16 +193,16 @@ def test_document_that_contradicts_the_offer(agent: Agent, server: WebServer, fe
     feed.add_release("3.3.0", change_offer=lambda offer: offer.update(upgrade_from=">=1"))
     feed.publish()
     source = agent.source(server.url)
-    with pytest.raises(DocumentMismatch, match="upgrade_from"):
-        source.fetch(source.refresh().offers[0], Silent())
+    with pytest.raises(DocumentMismatchError, match="upgrade_from"):
+        source.download_release(source.refresh().offers[0], SilentProgress())
 
 
 def _resigned(feed: Feed, **changes: object) -> None:
     """Sign 3.3.0 with a document that differs in some fields from the files."""
     built = feed.add_release("3.3.0")
     document = built.document.model_copy(update=changes)
-    offer = document.offer().model_dump(mode="json", exclude_none=True)
-    feed.add_file("ncen", "releases/ncen/3.3.0.json", document.canonical(), {"ncen": offer})
+    offer = document.to_offer().model_dump(mode="json", exclude_none=True)
+    feed.add_file("ncen", "releases/ncen/3.3.0.json", document.to_canonical_json(), {"ncen": offer})
     feed.publish()
 
 
@@ -217,7 +217,7 @@ def test_tree_that_contradicts_the_document(
     _resigned(feed, **changes)
     source = agent.source(server.url)
     with refused(TREE_MISMATCH):
-        source.fetch(source.refresh().offers[0], Silent())
+        source.download_release(source.refresh().offers[0], SilentProgress())
 
 
 def test_next_address_when_the_first_fails(agent: Agent, server: WebServer) -> None:
@@ -231,7 +231,7 @@ def test_unreachable_is_an_error_and_keeps_the_last_list(agent: Agent, server: W
     source = agent.source("http://127.0.0.1:9/")
     with refused(FEED_UNREACHABLE):
         source.refresh()
-    assert source.last_view() is not None
+    assert source.load_last_view() is not None
     assert agent.contents() == before
 
 
@@ -244,11 +244,11 @@ def test_resumes_after_a_restart(agent: Agent, server: WebServer, feed: Feed) ->
     source = agent.source(server.url)
     offer = source.refresh().offers[-1]
     with pytest.raises(UpdaterError) as caught:
-        source.fetch(offer, Silent())
+        source.download_release(offer, SilentProgress())
     assert caught.value.code == "NU-2107"
     server.faults.clear()
     server.requests.clear()
-    release = agent.source(server.url).fetch(offer, Silent())
+    release = agent.source(server.url).download_release(offer, SilentProgress())
     assert release.archive.stat().st_size == offer.archive.length
     ranges = [r.range for r in server.requests if r.path.endswith(".tar.gz")]
     assert ranges == ["bytes=100000-"]
@@ -260,8 +260,8 @@ def test_nothing_is_spooled_elsewhere(
     """TMPDIR may be small, in memory, or read by others: whatever goes there fails here."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     source = agent.source(server.url)
-    release = source.fetch(source.refresh().offers[0], Silent())
-    unpack(release.archive, release.tree, tmp_path / "slot", Silent())
+    release = source.download_release(source.refresh().offers[0], SilentProgress())
+    unpack_archive(release.archive, release.tree, tmp_path / "slot", SilentProgress())
     assert (tmp_path / "slot/VERSION").is_file()
 
 
@@ -291,7 +291,7 @@ def test_only_what_was_signed_is_asked_for(agent: Agent, server: WebServer, feed
     source = agent.source(server.url)
     offer = source.refresh().offers[0]
     server.requests.clear()
-    source.fetch(offer, Silent())
+    source.download_release(offer, SilentProgress())
     signed = {
         f"/targets/{feed.served(ref).relative_to(feed.targets)}"
         for ref in (

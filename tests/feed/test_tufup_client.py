@@ -58,8 +58,8 @@ def test_a_reader_asks_for_no_client_of_a_cloud(
     assert worker.main() == 0
     assert sys.modules.pop("boto3") is None
     _run(
-        "from ncen_updater.feed.left_out_imports import leave_out\n"
-        "leave_out()\n"
+        "from ncen_updater.feed.left_out_imports import block_unused_imports\n"
+        "block_unused_imports()\n"
         "from ncen_updater.feed.client import TrustClient\n"
         "import sys\n"
         "assert 'tuf' in sys.modules and 'botocore' not in sys.modules"

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.feed_reader.child import LIMITS, ChildSource
+from ncen_updater.agent.adapters.feed_reader.child import ACT_LIMITS, WorkerReleaseSource
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.common.messages import READER_FAILED, READER_OVERDUE, READER_UNIT_AWAY
-from ncen_updater.common.progress import Silent
-from ncen_updater.common.unix_socket import connect
+from ncen_updater.common.messages import READER_FAILED, READER_TIMED_OUT, READER_UNIT_UNREACHABLE
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.common.unix_socket import connect_unix_socket
 from ncen_updater.common.workers import Worker, WorkerLimits
-from ncen_updater.feed.errors import FeedRefused
+from ncen_updater.feed.errors import FeedStatusError
 from tests.support.activation import ACTIVATOR, activated
 from tests.support.errors import refused
 from tests.support.forks import DEADLINE_S
@@ -66,8 +66,8 @@ def config(tmp_path: Path, feed: Feed, server: WebServer) -> Path:
 
 
 @pytest.fixture
-def source(config: Path) -> ChildSource:
-    return ChildSource(load_config(config), config)
+def source(config: Path) -> WorkerReleaseSource:
+    return WorkerReleaseSource(load_config(config), config)
 
 
 @contextlib.contextmanager
@@ -84,29 +84,29 @@ def unit(config: Path, *words: str) -> Iterator[None]:
 
 
 @needs_activator
-def test_lists_and_fetches_a_release(source: ChildSource, config: Path) -> None:
+def test_lists_and_fetches_a_release(source: WorkerReleaseSource, config: Path) -> None:
     with unit(config):
         offer = source.refresh().offers[0]
-        release = source.fetch(offer, Silent())
-    assert release.tree.digest() == release.document.tree_digest
+        release = source.download_release(offer, SilentProgress())
+    assert release.tree.compute_digest() == release.document.tree_digest
     assert release.archive.is_relative_to(config.parent / "received")
     # What was proved, by whoever asked: the unit leaves nothing there.
     left = {path.name for path in (config.parent / "state").iterdir()}
     assert left == {"proved.json", "proved.lock"}
-    assert source.fetched(offer) == release
+    assert source.find_downloaded_release(offer) == release
 
 
 @needs_activator
 def test_an_error_of_the_feed_comes_as_it_is(
-    source: ChildSource, config: Path, server: WebServer, feed: Feed
+    source: WorkerReleaseSource, config: Path, server: WebServer, feed: Feed
 ) -> None:
     (feed.directory / "metadata" / "timestamp.json").unlink()
-    with unit(config), pytest.raises(FeedRefused):
+    with unit(config), pytest.raises(FeedStatusError):
         source.refresh()
 
 
-def test_nobody_waits_at_the_socket(source: ChildSource, config: Path) -> None:
-    with refused(READER_UNIT_AWAY) as caught:
+def test_nobody_waits_at_the_socket(source: WorkerReleaseSource, config: Path) -> None:
+    with refused(READER_UNIT_UNREACHABLE) as caught:
         source.refresh()
     assert caught.value.values == {"path": config.parent / "fetch.sock"}
     assert not (config.parent / "received").exists()
@@ -122,7 +122,9 @@ def test_nobody_waits_at_the_socket(source: ChildSource, config: Path) -> None:
         ("sh", "-c", """read order; echo '{"report": {}}'"""),
     ],
 )
-def test_a_unit_that_fails(source: ChildSource, config: Path, words: tuple[str, ...]) -> None:
+def test_a_unit_that_fails(
+    source: WorkerReleaseSource, config: Path, words: tuple[str, ...]
+) -> None:
     with unit(config, *words), refused(READER_FAILED):
         source.refresh()
 
@@ -136,10 +138,10 @@ def test_a_reader_that_is_silent_does_not_hold_the_agent(
     config: Path, runner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.write_text(config.read_text().replace('"systemd"', f'"{runner}"'))
-    monkeypatch.setitem(LIMITS, "refresh", WorkerLimits(silence_s=0.5))
-    monkeypatch.setattr(Worker, "command", lambda _self: SILENT)
-    with unit(config, *SILENT), refused(READER_OVERDUE) as caught:
-        ChildSource(load_config(config), config).refresh()
+    monkeypatch.setitem(ACT_LIMITS, "refresh", WorkerLimits(silence_s=0.5))
+    monkeypatch.setattr(Worker, "build_command", lambda _self: SILENT)
+    with unit(config, *SILENT), refused(READER_TIMED_OUT) as caught:
+        WorkerReleaseSource(load_config(config), config).refresh()
     assert caught.value.exit_code == 1
 
 
@@ -174,7 +176,7 @@ def test_ends_with_who_asked(config: Path) -> None:
         config.write_text(CONFIG.format(url=address, root=config.parent))
         with unit(config):
             order = b'{"product": "ncen", "act": "refresh"}\n'
-            with connect(config.parent / "fetch.sock", 20) as asker:
+            with connect_unix_socket(config.parent / "fetch.sock", 20) as asker:
                 asker.sendall(order)
                 _wait_for(lambda: bool(accepted))  # it waits for a server that says nothing
                 assert _workers(config)

@@ -22,13 +22,13 @@ from ncen_updater.common.messages import (
     TARGET_RUNS_HERE,
     TARGET_UNKNOWN,
     TARGET_WITHDRAWN,
-    Message,
+    ErrorMessage,
 )
-from ncen_updater.feed.errors import PathError
-from ncen_updater.feed.upgrade_path import NoPath, RejectionReason, UpgradePath, choose_path
+from ncen_updater.feed.errors import UpgradePathError
+from ncen_updater.feed.upgrade_path import NoUpgradePath, RejectionReason, UpgradePath, choose_path
 from ncen_updater.formats.document import Offer, TargetRef, Withdrawal
 from ncen_updater.formats.manifest import Channel
-from ncen_updater.formats.rollout import Halt
+from ncen_updater.formats.rollout import ReleaseHalt
 from tests.support.errors import refused
 
 NOW = datetime(2026, 12, 1, 8, tzinfo=UTC)
@@ -182,7 +182,7 @@ def test_words_of_a_rejection() -> None:
         channel=Channel.STABLE,
         agent=V("1"),
     )
-    assert isinstance(path, NoPath)
+    assert isinstance(path, NoUpgradePath)
     assert [r.text.render() for r in path.rejected] == [
         "it can only be installed over ==3.1",
         "the required release 3.3.0 comes first and cannot be installed",
@@ -225,7 +225,7 @@ FEED = (
     offer("3.8.0", withdrawn=GONE),
     offer("3.9.0", agent=">=9"),
     offer("4.0.0"),
-    offer("4.1.0", halted=Halt(reason=GONE.reason)),
+    offer("4.1.0", halted=ReleaseHalt(reason=GONE.reason)),
     offer("3.2.4"),
 )
 
@@ -246,8 +246,8 @@ FEED = (
         ("3.0.0", TARGET_UNKNOWN),
     ],
 )
-def test_named_target(target: str, outcome: tuple[str, ...] | Message) -> None:
-    def choose() -> UpgradePath | NoPath:
+def test_named_target(target: str, outcome: tuple[str, ...] | ErrorMessage) -> None:
+    def choose() -> UpgradePath | NoUpgradePath:
         return choose_path(
             V("3.2.4"),
             FEED,
@@ -267,7 +267,7 @@ def test_named_target(target: str, outcome: tuple[str, ...] | Message) -> None:
     else:
         with refused(outcome) as caught:
             choose()
-        assert isinstance(caught.value, PathError)
+        assert isinstance(caught.value, UpgradePathError)
         assert target in str(caught.value)
         assert (GONE.reason in str(caught.value)) is (outcome in (TARGET_WITHDRAWN, TARGET_HALTED))
 
@@ -328,10 +328,10 @@ def test_never_proposes_a_forbidden_path(
             bad={V(v) for v in bad},
             target=None if target is None else V(target),
         )
-    except PathError:
+    except UpgradePathError:
         assert target is not None
         return
-    if isinstance(path, NoPath):
+    if isinstance(path, NoUpgradePath):
         assert target is None
         assert {r.offer.version for r in path.rejected} == {o.version for o in feed}
         return
@@ -358,7 +358,7 @@ def test_never_proposes_a_forbidden_path(
 
 @given(feed=st.lists(offers_, unique_by=lambda o: o.version, max_size=8), current=versions)
 def test_order_of_the_offers_does_not_matter(feed: list[Offer], current: str) -> None:
-    def choose(offers: list[Offer]) -> UpgradePath | NoPath:
+    def choose(offers: list[Offer]) -> UpgradePath | NoUpgradePath:
         return choose_path(
             V(current),
             offers,

@@ -12,11 +12,11 @@ from packaging.version import Version
 from pydantic import ValidationError
 
 from ncen_updater.common.messages import NO_PATH_TO_TARGET, TARGET_HALTED
-from ncen_updater.feed.upgrade_path import NoPath, RejectionReason, UpgradePath, choose_path
-from ncen_updater.feed.waves import bucket_of, is_open, opens_at
+from ncen_updater.feed.upgrade_path import NoUpgradePath, RejectionReason, UpgradePath, choose_path
+from ncen_updater.feed.waves import check_waves, compute_bucket, find_opening_time
 from ncen_updater.formats.document import Offer, TargetRef
 from ncen_updater.formats.manifest import Channel
-from ncen_updater.formats.rollout import Wave
+from ncen_updater.formats.rollout import RolloutWave
 from tests.support.errors import refused
 
 ARCHIVE = TargetRef(target="x", length=1, sha256="0" * 64)
@@ -25,11 +25,11 @@ NOW = datetime(2026, 12, 1, 8, tzinfo=UTC)
 YESTERDAY, TOMORROW, LATER = NOW - DAY, NOW + DAY, NOW + 3 * DAY
 
 
-def wave(opens: datetime, percent: int, *countries: str) -> Wave:
-    return Wave(opens=opens, percent=percent, countries=countries)
+def wave(opens: datetime, percent: int, *countries: str) -> RolloutWave:
+    return RolloutWave(opens=opens, percent=percent, countries=countries)
 
 
-def offer(version: str, *waves: Wave, **more: object) -> Offer:
+def offer(version: str, *waves: RolloutWave, **more: object) -> Offer:
     fields = {"product": "ncen", "version": version, "upgrade_from": ">=0", "waves": waves}
     return Offer.model_validate({**fields, "archive": ARCHIVE, "unpacked_bytes": 1, **more})
 
@@ -48,27 +48,27 @@ def offer(version: str, *waves: Wave, **more: object) -> Offer:
     ],
 )  # fmt: skip
 def test_when_it_opens(
-    name: str, waves: tuple[Wave, ...], bucket: int, expected: datetime | None
+    name: str, waves: tuple[RolloutWave, ...], bucket: int, expected: datetime | None
 ) -> None:
-    assert opens_at(waves, bucket, "SN") == expected, name
+    assert find_opening_time(waves, bucket, "SN") == expected, name
 
 
 def test_it_is_open_from_the_very_second_on() -> None:
     release = offer("3.3.0", wave(NOW, 100))
-    assert is_open(release, "dakar", "SN", NOW) == (True, NOW)
-    assert is_open(release, "dakar", "SN", NOW - timedelta(seconds=1)) == (False, NOW)
-    assert is_open(offer("3.3.0"), "dakar", "SN", NOW) == (True, None)
+    assert check_waves(release, "dakar", "SN", NOW) == (True, NOW)
+    assert check_waves(release, "dakar", "SN", NOW - timedelta(seconds=1)) == (False, NOW)
+    assert check_waves(offer("3.3.0"), "dakar", "SN", NOW) == (True, None)
 
 
 def test_places_are_spread_and_differ_from_release_to_release() -> None:
     sites = [f"site-{number}" for number in range(5000)]
-    places = [bucket_of(site, "ncen", "3.3.0") for site in sites]
+    places = [compute_bucket(site, "ncen", "3.3.0") for site in sites]
     assert set(places) == set(range(100))
     assert 400 < sum(place < 10 for place in places) < 600
-    others = [bucket_of(site, "ncen", "3.3.1") for site in sites]
+    others = [compute_bucket(site, "ncen", "3.3.1") for site in sites]
     assert sum(a == b for a, b in zip(places, others, strict=True)) < 150
     # Written down: a site must keep its place whatever agent it runs.
-    assert bucket_of("dakar", "ncen", "3.3.0") == PLACE_OF_DAKAR
+    assert compute_bucket("dakar", "ncen", "3.3.0") == PLACE_OF_DAKAR
 
 
 PLACE_OF_DAKAR = 39
@@ -125,7 +125,7 @@ ROWS = (
 )
 
 
-def choose(row: Row) -> UpgradePath | NoPath:
+def choose(row: Row) -> UpgradePath | NoUpgradePath:
     return choose_path(
         Version("3.2.4"),
         row.offers,
@@ -174,13 +174,13 @@ def test_the_words() -> None:
 )  # fmt: skip
 def test_a_time_is_written_in_one_way(moment: object) -> None:
     with pytest.raises(ValidationError):
-        Wave.model_validate({"opens": moment, "percent": 10})
+        RolloutWave.model_validate({"opens": moment, "percent": 10})
 
 
 @pytest.mark.parametrize("percent", [0, 101, "10", 1.5, True])
 def test_a_share_is_a_whole_number(percent: object) -> None:
     with pytest.raises(ValidationError):
-        Wave.model_validate({"opens": "2026-12-01T08:00:00Z", "percent": percent})
+        RolloutWave.model_validate({"opens": "2026-12-01T08:00:00Z", "percent": percent})
 
 
 def test_a_schedule_reads_as_it_was_written() -> None:
@@ -201,6 +201,11 @@ waves_ = st.builds(
 
 
 @given(st.lists(waves_, max_size=5), waves_, st.integers(0, 99))
-def test_another_wave_never_closes_a_release(waves: list[Wave], more: Wave, bucket: int) -> None:
-    before, after = opens_at(waves, bucket, "SN"), opens_at([*waves, more], bucket, "SN")
+def test_another_wave_never_closes_a_release(
+    waves: list[RolloutWave], more: RolloutWave, bucket: int
+) -> None:
+    before, after = (
+        find_opening_time(waves, bucket, "SN"),
+        find_opening_time([*waves, more], bucket, "SN"),
+    )
     assert before is None or (after is not None and after <= before)

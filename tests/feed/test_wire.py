@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from tuf.api.exceptions import DownloadError
 
 from ncen_updater.feed.fetching import FEED_SCHEME
-from ncen_updater.feed.http import HttpFetcher, LineFailure, MirrorFailure
-from ncen_updater.feed.limits import TooSlow
+from ncen_updater.feed.http import HttpFetcher, MirrorError, NetworkFailure
+from ncen_updater.feed.limits import TransferTooSlowError
 from tests.badinput.hostile import FEW, HUGE, bounded
 from tests.support.http_server import Fault, serving
 
@@ -189,7 +189,7 @@ def test_a_drip_where_no_byte_of_the_file_is_counted(served: Path, start: bytes)
         Hostile(drip) as bad,
         fetching(bad.url, clock=Ticking()) as fetcher,
         bounded(60),
-        pytest.raises(TooSlow),
+        pytest.raises(TransferTooSlowError),
     ):
         try:
             fetcher.download_bytes(NAME, 1 << 20)
@@ -235,7 +235,7 @@ def test_headers_that_cannot_be_understood(served: Path, name: str) -> None:
     with Hostile(answer) as bad, serving(served) as good:
         with fetching(bad.url, good.url) as fetcher:
             assert fetcher.download_bytes(NAME, 100) == CONTENT
-            part = fetcher.open(NAME, 0)
+            part = fetcher.open_stream(NAME, 0)
             assert b"".join(part.chunks) == CONTENT
             part.close()
         assert bad.heads
@@ -276,9 +276,9 @@ def test_redirects_are_followed_within_the_feed_alone(served: Path) -> None:
             Fault("metadata/x", status=301, headers={"Location": "../moved/%C3%A9.json"}),
             Fault("moved", status=307, headers={"Location": f"{other.url}metadata/x.json"}),
         ]
-        with fetching(moved.url) as fetcher, pytest.raises(MirrorFailure) as caught:
+        with fetching(moved.url) as fetcher, pytest.raises(MirrorError) as caught:
             fetcher.download_bytes(NAME, 100)
-        assert caught.value.kind is LineFailure.REDIRECTED
+        assert caught.value.kind is NetworkFailure.REDIRECTED
         assert moved.paths() == ["/metadata/x.json", "/moved/%C3%A9.json"]
         assert other.paths() == []
         with fetching(moved.url, other.url) as fetcher:
@@ -296,9 +296,9 @@ def test_no_other_server_is_asked_whatever_the_redirect(
         masked = f"http://{host}:{inside[:-1]}\\@127.0.0.1:{itself}x"
         for place in (f"http://{host}:{inside}x", f"//{host}:{itself}x", masked):
             moved.faults = [Fault("", status=status, headers={"Location": place})]
-            with fetching(moved.url) as fetcher, pytest.raises(MirrorFailure) as caught:
+            with fetching(moved.url) as fetcher, pytest.raises(MirrorError) as caught:
                 fetcher.download_bytes(NAME, 100)
-            assert caught.value.kind is LineFailure.REDIRECTED
+            assert caught.value.kind is NetworkFailure.REDIRECTED
         assert inner.paths() == []
 
 
@@ -306,7 +306,7 @@ def test_a_range_is_asked_of_the_place_that_was_led_to(served: Path) -> None:
     with serving(served) as moved, serving(served) as other:
         moved.faults = [Fault("", status=302, headers={"Location": f"{other.url}metadata/x.json"})]
         with fetching(moved.url, other.url) as fetcher:
-            part = fetcher.open(NAME, 3)
+            part = fetcher.open_stream(NAME, 3)
             assert (part.start, b"".join(part.chunks)) == (3, CONTENT[3:])
             part.close()
         assert other.requests[0].range == "bytes=3-"
@@ -326,10 +326,10 @@ def test_an_answer_of_another_kind_is_told_as_unreachable(served: Path) -> None:
     with (
         Hostile(once(b"\0\1\2\r\n\r\n")) as bad,
         fetching(bad.url) as fetcher,
-        pytest.raises(MirrorFailure) as caught,
+        pytest.raises(MirrorError) as caught,
     ):
         fetcher.download_bytes(NAME, 100)
-    assert caught.value.kind is LineFailure.UNREACHABLE
+    assert caught.value.kind is NetworkFailure.UNREACHABLE
 
 
 _LINES = st.sampled_from(
@@ -373,7 +373,7 @@ def test_any_answer(
         with contextlib.suppress(DownloadError):
             fetcher.download_bytes(NAME, 100)
         with contextlib.suppress(DownloadError):
-            part = fetcher.open(NAME, offset)
+            part = fetcher.open_stream(NAME, offset)
             with contextlib.closing(part):
                 assert part.start in (0, offset)
                 for _ in part.chunks:

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.common.errors import SpaceShort, UpdaterError
+from ncen_updater.common.errors import InsufficientSpaceError, UpdaterError
 from ncen_updater.common.messages import (
     ARCHIVE_DAMAGED,
     ARCHIVE_MISMATCH,
     DESTINATION_IN_USE,
     ExitCode,
 )
-from ncen_updater.common.progress import Silent
-from ncen_updater.formats.archive import unpack
-from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, scan
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.formats.archive import unpack_archive
+from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, scan_tree
 from tests.support.errors import refused, says
 from tests.support.tuf_repository import pack
 
@@ -49,7 +49,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tree, bytes]:
     (source / "d").chmod(0o755)
     (source / "d/link").symlink_to("../z")
     (source / "e").mkdir(mode=0o550)
-    tree = scan(source)
+    tree = scan_tree(source)
     return tree, pack(tree, source)
 
 
@@ -57,11 +57,11 @@ def test_brings_exactly_the_tree(tmp_path: Path, sample: tuple[Tree, bytes]) -> 
     tree, content = sample
     archive = tmp_path / "x.tar.gz"
     archive.write_bytes(content)
-    unpack(archive, tree, tmp_path / "new", Silent())
-    assert scan(tmp_path / "new") == tree
+    unpack_archive(archive, tree, tmp_path / "new", SilentProgress())
+    assert scan_tree(tmp_path / "new") == tree
     (tmp_path / "empty").mkdir()
-    unpack(archive, tree, tmp_path / "empty", Silent())
-    assert scan(tmp_path / "empty") == tree
+    unpack_archive(archive, tree, tmp_path / "empty", SilentProgress())
+    assert scan_tree(tmp_path / "empty") == tree
 
 
 Members = list[tuple[tarfile.TarInfo, bytes]]
@@ -155,7 +155,7 @@ def test_refuses_whatever_is_not_the_tree(
     archive.write_bytes(_packed(ATTACKS[name](_members(content))))
     before = sorted(tmp_path.iterdir())
     with refused(ARCHIVE_MISMATCH) as caught:
-        unpack(archive, tree, tmp_path / "new", Silent())
+        unpack_archive(archive, tree, tmp_path / "new", SilentProgress())
     assert caught.value.exit_code is ExitCode.TRUST
     assert sorted(tmp_path.iterdir()) == before
     assert not Path("/tmp/ncen-absolute").exists()
@@ -169,7 +169,7 @@ def test_refuses_a_truncated_archive(
     archive = tmp_path / "x.tar.gz"
     archive.write_bytes(content[: int(len(content) * keep) if 0 < keep < 1 else int(keep)])
     with refused(ARCHIVE_DAMAGED):
-        unpack(archive, tree, tmp_path / "new", Silent())
+        unpack_archive(archive, tree, tmp_path / "new", SilentProgress())
     assert not (tmp_path / "new").exists()
 
 
@@ -181,7 +181,7 @@ def test_refuses_a_flipped_byte(tmp_path: Path, sample: tuple[Tree, bytes], plac
     archive = tmp_path / "x.tar.gz"
     archive.write_bytes(damaged)
     with refused(ARCHIVE_DAMAGED, ARCHIVE_MISMATCH):
-        unpack(archive, tree, tmp_path / "new", Silent())
+        unpack_archive(archive, tree, tmp_path / "new", SilentProgress())
     assert not (tmp_path / "new").exists()
 
 
@@ -208,7 +208,7 @@ def test_stops_at_the_signed_size(tmp_path: Path, bomb: Callable[[], bytes]) -> 
     tree = Tree(entries=(TreeEntry(path="a", type=EntryType.FILE, mode=0o644, sha256=empty),))
     tracemalloc.start()
     with refused(ARCHIVE_MISMATCH):
-        unpack(archive, tree, tmp_path / "new", Silent())
+        unpack_archive(archive, tree, tmp_path / "new", SilentProgress())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 16 << 20
@@ -230,7 +230,7 @@ def test_a_hostile_tree_does_not_lead_out(tmp_path: Path) -> None:
         members = _file("out", mode=0o777, type=tarfile.SYMTYPE, linkname=str(tmp_path))
         archive.write_bytes(_packed(members + _file(path, b"x")))
         with pytest.raises((UpdaterError, OSError)) as caught:
-            unpack(archive, tree, tmp_path / "new", Silent())
+            unpack_archive(archive, tree, tmp_path / "new", SilentProgress())
         assert says(caught.value, ARCHIVE_MISMATCH) or isinstance(caught.value, OSError)
         assert sorted(tmp_path.iterdir()) == [archive]
 
@@ -246,7 +246,7 @@ def test_refuses_a_place_in_use(tmp_path: Path, sample: tuple[Tree, bytes]) -> N
     (tmp_path / "link").symlink_to("elsewhere")
     for destination in (place, place / "mine", tmp_path / "link"):
         with refused(DESTINATION_IN_USE):
-            unpack(archive, tree, destination, Silent())
+            unpack_archive(archive, tree, destination, SilentProgress())
     assert (place / "mine").read_text() == "mine"
     assert not any((tmp_path / "elsewhere").iterdir())
 
@@ -257,8 +257,8 @@ def test_says_how_much_space_is_missing(tmp_path: Path) -> None:
             TreeEntry(path="a", type=EntryType.FILE, mode=0o644, size=1 << 60, sha256="0" * 64),
         )
     )
-    with pytest.raises(SpaceShort) as caught:
-        unpack(tmp_path / "x.tar.gz", tree, tmp_path / "new", Silent())
+    with pytest.raises(InsufficientSpaceError) as caught:
+        unpack_archive(tmp_path / "x.tar.gz", tree, tmp_path / "new", SilentProgress())
     assert caught.value.exit_code is ExitCode.SPACE
     assert isinstance(caught.value.values["missing_bytes"], int)
     assert not (tmp_path / "new").exists()
@@ -269,8 +269,8 @@ def test_umask_does_not_matter(tmp_path: Path, sample: tuple[Tree, bytes]) -> No
     (tmp_path / "x.tar.gz").write_bytes(content)
     old = os.umask(0o077)
     try:
-        unpack(tmp_path / "x.tar.gz", tree, tmp_path / "new", Silent())
+        unpack_archive(tmp_path / "x.tar.gz", tree, tmp_path / "new", SilentProgress())
     finally:
         os.umask(old)
     assert stat.S_IMODE((tmp_path / "new/z").stat().st_mode) == 0o755
-    assert scan(tmp_path / "new") == tree
+    assert scan_tree(tmp_path / "new") == tree

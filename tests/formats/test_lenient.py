@@ -11,13 +11,13 @@ from packaging.version import Version
 from pydantic import ValidationError
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
-from ncen_updater.agent.storage.slots.records import Records
-from ncen_updater.agent.storage.slots.reported import DOCUMENT
+from ncen_updater.agent.storage.slots.records import SlotRecords
+from ncen_updater.agent.storage.slots.reported import DOCUMENT_FILE
 from ncen_updater.common.messages import OFFER_INVALID
-from ncen_updater.feed.offers import offers_of
+from ncen_updater.feed.offers import parse_offers
 from ncen_updater.formats.document import Offer, ReleaseDocument, parse_release_document
-from ncen_updater.formats.errors import BadRelease
-from ncen_updater.formats.forward_compat import understood, without
+from ncen_updater.formats.errors import ReleaseDocumentError
+from ncen_updater.formats.forward_compat import drop_fields, parse_leniently
 from tests.support.errors import refused
 
 DIGEST = "a" * 64
@@ -53,35 +53,35 @@ def test_names_that_are_not_known_are_passed_over_by_sites() -> None:
     known = ReleaseDocument.model_validate(DOCUMENT_OF)
     content = json.dumps(newer()).encode()
     assert parse_release_document(content, "x", lenient=True) == known
-    with pytest.raises(BadRelease):  # as whoever signs reads it
+    with pytest.raises(ReleaseDocumentError):  # as whoever signs reads it
         parse_release_document(content, "x")
-    offer = known.offer().model_dump(mode="json")
-    (read,) = offers_of("ncen", listed({**offer, "region": "east"}))
-    assert read == known.offer()
+    offer = known.to_offer().model_dump(mode="json")
+    (read,) = parse_offers("ncen", listed({**offer, "region": "east"}))
+    assert read == known.to_offer()
     assert read.agent == ">=9", "what shuts this agent out is read"
 
 
 def test_what_is_wrong_in_another_way_is_refused() -> None:
-    offer = ReleaseDocument.model_validate(DOCUMENT_OF).offer().model_dump(mode="json")
+    offer = ReleaseDocument.model_validate(DOCUMENT_OF).to_offer().model_dump(mode="json")
     for wrong in ({"required": "perhaps"}, {"archive": {**ARCHIVE, "length": -1, "new": 1}}):
         with refused(OFFER_INVALID):
-            offers_of("ncen", listed({**offer, "region": "east", **wrong}))
+            parse_offers("ncen", listed({**offer, "region": "east", **wrong}))
     odd: tuple[object, ...] = (7, [], None, {"x": 1})
     for data in odd:
         with pytest.raises(ValidationError):
-            understood(Offer, data)
+            parse_leniently(Offer, data)
 
 
 def test_an_older_agent_reads_the_record_of_a_slot(tmp_path: Path) -> None:
     place = tmp_path / ".records" / "3.3.0"
     place.mkdir(parents=True)
-    (place / DOCUMENT).write_text(json.dumps(newer()))
-    assert Records(tmp_path).document(Version("3.3.0")).manifest.version == "3.3.0"
+    (place / DOCUMENT_FILE).write_text(json.dumps(newer()))
+    assert SlotRecords(tmp_path).read_document(Version("3.3.0")).manifest.version == "3.3.0"
 
 
 def test_without() -> None:
     data = {"a": {"b": [{"c": 1, "d": 2}]}, "e": 3}
-    assert without(data, [("a", "b", 0, "c"), ("e",), ("x", "y"), ("e", "z")]) == {
+    assert drop_fields(data, [("a", "b", 0, "c"), ("e",), ("x", "y"), ("e", "z")]) == {
         "a": {"b": [{"d": 2}]}
     }
     assert data == {"a": {"b": [{"c": 1, "d": 2}]}, "e": 3}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.formats.losses import losses
+from ncen_updater.formats.losses import find_data_loss
 from tests.badinput.hostile import bounded
 
 #: From n to the texts of an ``up`` and a ``down`` file.
@@ -67,10 +67,10 @@ def _steps(act: Callable[[], object]) -> int:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_twice_the_statements_are_twice_the_work(shape: str) -> None:
     few, many = (SHAPES[shape](n) for n in (60, 120))
-    steps = _steps(lambda: losses(*few, "postgresql"))
-    assert _steps(lambda: losses(*many, "postgresql")) < 2.3 * steps
+    steps = _steps(lambda: find_data_loss(*few, "postgresql"))
+    assert _steps(lambda: find_data_loss(*many, "postgresql")) < 2.3 * steps
 
 
 def test_twenty_thousand_mirrored_rows_have_no_loss() -> None:
     with bounded(120):  # it was half an hour
-        assert losses(*SHAPES["values that are exchanged"](20_000), "postgresql") == ()
+        assert find_data_loss(*SHAPES["values that are exchanged"](20_000), "postgresql") == ()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from demo.releases import manifests_directory
-from ncen_updater.formats.losses import How, Loss, declared, losses
-from ncen_updater.formats.sql import ENGINES
+from ncen_updater.formats.losses import DataLoss, LossKind, find_data_loss, parse_declared_loss
+from ncen_updater.formats.sql import ENGINE_NAMES
 
 ADDS = "ALTER TABLE cases ADD COLUMN country text;"
 NEW = "CREATE TABLE visits (id integer PRIMARY KEY, note text);"
@@ -21,7 +21,7 @@ class Case:
     up: str
     down: str
     found: str = ""
-    engines: tuple[str, ...] = ENGINES
+    engines: tuple[str, ...] = ENGINE_NAMES
 
 
 PG, LITE = ("postgresql",), ("sqlite",)
@@ -240,26 +240,30 @@ CASES = [
 )
 def test_what_is_not_kept(case: Case, engine: str) -> None:
     found = [
-        f"{loss.object} {loss.how}{' own' * loss.own}{' cascades' * loss.cascades}"
-        for loss in losses(case.up, case.down, engine)
+        f"{loss.object_name} {loss.how}{' own' * loss.own}{' cascades' * loss.cascades}"
+        for loss in find_data_loss(case.up, case.down, engine)
     ]
     assert ", ".join(found) == case.found
 
 
 def test_lines_are_those_of_the_file() -> None:
-    (loss,) = losses("", "-- first\n\nDROP TABLE a;", "postgresql")
-    assert loss == Loss("a", None, How.TABLE, 3)
+    (loss,) = find_data_loss("", "-- first\n\nDROP TABLE a;", "postgresql")
+    assert loss == DataLoss("a", None, LossKind.TABLE, 3)
 
 
 def test_what_a_release_declares() -> None:
-    assert [declared(name).object for name in ("a", "a.b", "x.a.b")] == ["a", "a.b", "x.a.b"]
-    assert (declared("x.a.b").table, declared("x.a.b").column) == ("x.a", "b")
+    assert [parse_declared_loss(name).object_name for name in ("a", "a.b", "x.a.b")] == [
+        "a",
+        "a.b",
+        "x.a.b",
+    ]
+    assert (parse_declared_loss("x.a.b").table, parse_declared_loss("x.a.b").column) == ("x.a", "b")
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
 def test_the_stand_in_keeps_everything(engine: str) -> None:
     base = manifests_directory() / "base" / "migrations" / engine
     for down in base.rglob("*.down.sql"):
         up = down.with_name(down.name.replace(".down.", ".up."))
-        found = losses(up.read_text("utf-8"), down.read_text("utf-8"), engine)
+        found = find_data_loss(up.read_text("utf-8"), down.read_text("utf-8"), engine)
         assert [loss for loss in found if not loss.own] == []

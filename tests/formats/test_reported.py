@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.formats.errors import BadManifest
+from ncen_updater.formats.errors import ManifestError
 from ncen_updater.formats.manifest import parse_manifest
-from ncen_updater.formats.reported import reported_by, says
+from ncen_updater.formats.reported import get_reported_version, matches_reported_version
 
 
 @pytest.mark.parametrize(
@@ -31,12 +31,12 @@ from ncen_updater.formats.reported import reported_by, says
     ],
 )
 def test_who_says_so(said: object, reported: str, same: bool) -> None:
-    assert says(said, reported) is same
+    assert matches_reported_version(said, reported) is same
 
 
 @pytest.mark.parametrize("nothing", [None, "", 7, ["3.3.1"]])
 def test_a_release_that_says_nothing_reports_its_version(nothing: object) -> None:
-    assert reported_by("3.3.1", nothing) == "3.3.1"
+    assert get_reported_version("3.3.1", nothing) == "3.3.1"
 
 
 def manifest(**more: object) -> dict[str, object]:
@@ -50,5 +50,5 @@ def test_a_manifest_has_it() -> None:
 
 @pytest.mark.parametrize("wrong", ["", "3.3.1 ", "3 3", "x" * 101, "\u00e9", "a\nb"])
 def test_what_nobody_can_report(wrong: str) -> None:
-    with pytest.raises(BadManifest, match="reports"):
+    with pytest.raises(ManifestError, match="reports"):
         parse_manifest(manifest(reports=wrong), "x")

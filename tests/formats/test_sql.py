@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 
 from ncen_updater.formats.sql import (
-    Refusal,
-    Why,
-    lexemes,
-    question_refusal,
-    refusal,
-    split,
-    verify_refusal,
+    RefusalKind,
+    SqlRefusal,
+    check_migration_sql,
+    check_query_sql,
+    check_verify_sql,
+    list_lexemes,
+    split_statements,
 )
 
 BOTH = [
@@ -56,13 +56,13 @@ ALL += [("postgresql", *c) for c in POSTGRESQL] + [("sqlite", *c) for c in SQLIT
 
 @pytest.mark.parametrize(("engine", "sql", "expected"), ALL)
 def test_split(engine: str, sql: str, expected: list[str]) -> None:
-    found = [s.text for s in split(sql, engine)]
+    found = [s.text for s in split_statements(sql, engine)]
     # A comment at the end of a statement is left out.
     assert found == [e.removesuffix(" /* /* ; */ ; */") for e in expected]
 
 
 def test_lines() -> None:
-    assert [s.line for s in split("a\n;\n-- c\n\nb 'x\ny';c", "sqlite")] == [1, 5, 6]
+    assert [s.line for s in split_statements("a\n;\n-- c\n\nb 'x\ny';c", "sqlite")] == [1, 5, 6]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_lines() -> None:
     ],
 )  # fmt: skip
 def test_forbidden(sql: str, word: str | None) -> None:
-    found = refusal(f"SELECT 1;\n{sql}", "postgresql", transactional=True)
+    found = check_migration_sql(f"SELECT 1;\n{sql}", "postgresql", transactional=True)
     said = found.reason if found else None
     assert said == (f"line 2: {word} is not allowed in a migration" if word else None)
 
@@ -99,27 +99,27 @@ def test_forbidden(sql: str, word: str | None) -> None:
 @pytest.mark.parametrize(
     ("engine", "sql", "transactional", "why"),
     [
-        ("postgresql", "CREATE INDEX CONCURRENTLY i ON t (a)", True, Why.OUTSIDE),
+        ("postgresql", "CREATE INDEX CONCURRENTLY i ON t (a)", True, RefusalKind.OUTSIDE),
         ("postgresql", "CREATE INDEX CONCURRENTLY i ON t (a)", False, None),
-        ("postgresql", "VACUUM a", True, Why.OUTSIDE),
+        ("postgresql", "VACUUM a", True, RefusalKind.OUTSIDE),
         ("postgresql", "VACUUM a", False, None),
-        ("sqlite", "VACUUM", True, Why.OUTSIDE),
+        ("sqlite", "VACUUM", True, RefusalKind.OUTSIDE),
         ("sqlite", "VACUUM", False, None),
-        ("sqlite", "VACUUM INTO 'a'", False, Why.FORBIDDEN),
+        ("sqlite", "VACUUM INTO 'a'", False, RefusalKind.FORBIDDEN),
         ("sqlite", "REINDEX database", True, None),
-        ("postgresql", "REINDEX database a", True, Why.OUTSIDE),
-        ("postgresql", "COMMIT", False, Why.FORBIDDEN),
-        ("postgresql", "SELECT 1; SELECT 2", False, Why.NOT_ALONE),
-        ("postgresql", "", False, Why.NOT_ALONE),
+        ("postgresql", "REINDEX database a", True, RefusalKind.OUTSIDE),
+        ("postgresql", "COMMIT", False, RefusalKind.FORBIDDEN),
+        ("postgresql", "SELECT 1; SELECT 2", False, RefusalKind.NOT_ALONE),
+        ("postgresql", "", False, RefusalKind.NOT_ALONE),
         ("postgresql", "", True, None),
         ("sqlite", "PRAGMA user_version = 1", True, None),
-        ("sqlite", "PRAGMA writable_schema = 1", True, Why.FORBIDDEN),
+        ("sqlite", "PRAGMA writable_schema = 1", True, RefusalKind.FORBIDDEN),
         ("postgresql", "SET", True, None),
         ("postgresql", "PREPARE a AS SELECT $1", True, None),
     ],
 )
-def test_refusal(engine: str, sql: str, transactional: bool, why: Why | None) -> None:
-    found = refusal(sql, engine, transactional=transactional)
+def test_refusal(engine: str, sql: str, transactional: bool, why: RefusalKind | None) -> None:
+    found = check_migration_sql(sql, engine, transactional=transactional)
     assert (found.why if found else None) is why
 
 
@@ -140,23 +140,23 @@ def test_refusal(engine: str, sql: str, transactional: bool, why: Why | None) ->
     ],
 )  # fmt: skip
 def test_questions(sql: str, reason: str | None) -> None:
-    expected = Refusal(Why.NO_QUESTION, reason) if reason else None
-    assert question_refusal(sql, "postgresql") == expected
+    expected = SqlRefusal(RefusalKind.NO_QUESTION, reason) if reason else None
+    assert check_query_sql(sql, "postgresql") == expected
 
 
 def test_a_verify_file_asks_as_often_as_it_likes() -> None:
-    assert verify_refusal("SELECT 1; SELECT 2", "sqlite") is None
-    assert verify_refusal("SELECT 1;\nDROP TABLE a", "sqlite") is not None
+    assert check_verify_sql("SELECT 1; SELECT 2", "sqlite") is None
+    assert check_verify_sql("SELECT 1;\nDROP TABLE a", "sqlite") is not None
 
 
 @pytest.mark.parametrize("engine", ["postgresql", "sqlite"])
 def test_brackets_around_a_question(engine: str) -> None:
     """In a ``verify`` file on SQLite, too, where they are within the question for the number."""
-    assert verify_refusal("(SELECT 1)", engine) is None
-    assert (question_refusal("(SELECT 1)", engine) is None) == (engine == "postgresql")
+    assert check_verify_sql("(SELECT 1)", engine) is None
+    assert (check_query_sql("(SELECT 1)", engine) is None) == (engine == "postgresql")
 
 
 def test_lexemes_know_no_form() -> None:
-    one = lexemes("CREATE TABLE \"a\" ( b  int CHECK (b IN ('x')) ) -- c", "sqlite")
-    assert one == lexemes("create table a(b INT check (b in ('x')))", "sqlite")
-    assert one != lexemes("create table a(b INT check (b in ('y')))", "sqlite")
+    one = list_lexemes("CREATE TABLE \"a\" ( b  int CHECK (b IN ('x')) ) -- c", "sqlite")
+    assert one == list_lexemes("create table a(b INT check (b in ('x')))", "sqlite")
+    assert one != list_lexemes("create table a(b INT check (b in ('y')))", "sqlite")

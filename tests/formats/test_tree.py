@@ -7,8 +7,8 @@ import hashlib
 import pytest
 from pydantic import ValidationError
 
-from ncen_updater.common.canonical_json import canonical_json
-from ncen_updater.formats.tree import ENTRIES_AT_ONCE, EntryType, Tree, TreeEntry, parse_tree
+from ncen_updater.common.canonical_json import encode_canonical_json
+from ncen_updater.formats.tree import ENTRIES_PER_PIECE, EntryType, Tree, TreeEntry, parse_tree
 
 KINDS = (
     {"type": "file", "mode": 0o644, "size": 3, "sha256": "a" * 64},
@@ -17,18 +17,18 @@ KINDS = (
 )
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, ENTRIES_AT_ONCE, ENTRIES_AT_ONCE + 1, 2500])
+@pytest.mark.parametrize("count", [0, 1, 3, ENTRIES_PER_PIECE, ENTRIES_PER_PIECE + 1, 2500])
 def test_byte_form_is_one_canonical_document(count: int) -> None:
     data = {"schema": 1, "entries": [{"path": f"é{n}", **KINDS[n % 3]} for n in range(count)]}
     tree = Tree.model_validate(data)
-    assert tree.canonical() == canonical_json(data)
-    assert tree.digest() == hashlib.sha256(canonical_json(data)).hexdigest()
+    assert tree.to_canonical_json() == encode_canonical_json(data)
+    assert tree.compute_digest() == hashlib.sha256(encode_canonical_json(data)).hexdigest()
 
 
 def test_byte_form_comes_back() -> None:
     entry = TreeEntry(path="a", type=EntryType.FILE, mode=0o644, size=1, sha256="0" * 64)
     tree = Tree(entries=(entry,))
-    assert parse_tree(tree.canonical(), "a tree") == tree
+    assert parse_tree(tree.to_canonical_json(), "a tree") == tree
 
 
 @pytest.mark.parametrize(

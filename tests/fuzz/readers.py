@@ -11,42 +11,59 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
-from ncen_updater.agent.adapters.databases.sqlite.noting import FileSeen, Note, SetSeen
-from ncen_updater.agent.adapters.databases.sqlite.records import KeptRecords, SetRecord
-from ncen_updater.agent.cli.worker import words_of_order
+from ncen_updater.agent.adapters.databases.sqlite.noting import (
+    FenceRecord,
+    FileSnapshot,
+    SetSnapshot,
+)
+from ncen_updater.agent.adapters.databases.sqlite.records import RecordStore, SetRecord
+from ncen_updater.agent.cli.worker import parse_command
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.paths import load_places
+from ncen_updater.agent.config.paths import load_essential_settings
 from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.agent.service.api.forms import (
     ApprovalForm,
     HoldForm,
-    OrderForm,
+    JobForm,
     ScheduleForm,
-    query_of,
+    parse_query,
     read_form,
 )
-from ncen_updater.agent.storage.agent_selection import AgentSelection, Bad, SequenceFile
+from ncen_updater.agent.storage.agent_selection import (
+    AgentSelection,
+    AgentSelectionFile,
+    FailedAgent,
+)
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.progress import ProgressUpdate, Silent
-from ncen_updater.common.workers import error_from
-from ncen_updater.feed.last_view import view_path
+from ncen_updater.common.progress import ProgressUpdate, SilentProgress
+from ncen_updater.common.workers import decode_error
+from ncen_updater.feed.last_view import get_view_path
 from ncen_updater.feed.offers import load_view
-from ncen_updater.feed.offline.store import read_import
-from ncen_updater.feed.proved import ListSeen, Proved, ProvedMemory, Whole
-from ncen_updater.feed.release_files import read_record
-from ncen_updater.formats.archive import unpack
+from ncen_updater.feed.offline.store import read_import_record
+from ncen_updater.feed.proved import TrustState, TrustStateStore, VerifiedRole, VerifiedSet
+from ncen_updater.feed.release_files import read_document_record
+from ncen_updater.formats.archive import unpack_archive
 from ncen_updater.formats.bundle.bundle_file import open_bundle
-from ncen_updater.formats.bundle.form import check_sums, read_members
-from ncen_updater.formats.delta.apply import apply_delta
-from ncen_updater.formats.delta.model import Linking
+from ncen_updater.formats.bundle.form import read_members, verify_checksums
+from ncen_updater.formats.delta.apply import apply_pack
+from ncen_updater.formats.delta.model import LinkMode
 from ncen_updater.formats.document import parse_release_document
-from ncen_updater.formats.losses import losses
+from ncen_updater.formats.losses import find_data_loss
 from ncen_updater.formats.manifest import Manifest, load_manifest
-from ncen_updater.formats.sql import question_refusal, refusal, split, verify_refusal
+from ncen_updater.formats.sql import (
+    check_migration_sql,
+    check_query_sql,
+    check_verify_sql,
+    split_statements,
+)
 from ncen_updater.formats.tree import parse_tree
-from ncen_updater.publisher.build.advisories import LockedPackage, Unanswered, affects
-from ncen_updater.publisher.review.sql_marks import marks
+from ncen_updater.publisher.build.advisories import (
+    AdvisoryLookupError,
+    LockedPackage,
+    match_advisory,
+)
+from ncen_updater.publisher.review.sql_marks import find_marks
 from ncen_updater.publisher.signing.event_files import read_metadata
 from tests.agent.cli.site import CONFIG
 from tests.badinput import test_journal, test_kept, test_release, test_signed
@@ -100,36 +117,36 @@ def _text(read: Callable[[str], object]) -> Callable[[Path, bytes], object]:
 
 def _sql(text: str) -> None:
     for engine in ("postgresql", "sqlite"):
-        split(text, engine)
-        refusal(text, engine, transactional=True)
-        verify_refusal(text, engine)
-        question_refusal(text, engine)
+        split_statements(text, engine)
+        check_migration_sql(text, engine, transactional=True)
+        check_verify_sql(text, engine)
+        check_query_sql(text, engine)
         half = len(text) // 2
-        losses(text[:half], text[half:], engine)
-        marks(text[half:], [engine], "down", up=text[:half])
+        find_data_loss(text[:half], text[half:], engine)
+        find_marks(text[half:], [engine], "down", up=text[:half])
 
 
 def _bundle(path: Path) -> None:
     with open_bundle(path) as bundle:
-        check_sums(bundle, read_members(bundle).values())
+        verify_checksums(bundle, read_members(bundle).values())
 
 
 def _archive(path: Path) -> None:
     try:
-        unpack(path, TREE, path.parent / "out", Silent())
+        unpack_archive(path, TREE, path.parent / "out", SilentProgress())
     finally:
         shutil.rmtree(path.parent / "out", ignore_errors=True)
 
 
 def _forms(content: bytes) -> None:
-    for kind in (HoldForm, ApprovalForm, ScheduleForm, OrderForm):
+    for kind in (HoldForm, ApprovalForm, ScheduleForm, JobForm):
         with contextlib.suppress(UpdaterError):
             read_form(kind, content, "application/json")
-    query_of(content.decode("latin-1"), frozenset({"after", "limit"}))
+    parse_query(content.decode("latin-1"), frozenset({"after", "limit"}))
 
 
 def _worker(data: object) -> None:
-    error_from(data, (UpdaterError, range(2000, 7000)))
+    decode_error(data, (UpdaterError, range(2000, 7000)))
     told = ProgressUpdate.from_json(data)
     if told is not None:
         told.text.render()
@@ -143,8 +160,8 @@ def _pack(place: Path) -> tuple[bytes, Callable[[Path, bytes], object]]:
         out = here / "out"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        with_old = (here / "pack", honest.old, honest.tree, out, honest.limits, Silent())
-        apply_delta(*with_old, Linking.COPY)
+        with_old = (here / "pack", honest.old, honest.tree, out, honest.limits, SilentProgress())
+        apply_pack(*with_old, LinkMode.COPY)
 
     return honest.content, act
 
@@ -201,12 +218,14 @@ def readers(place: Path) -> list[Reader]:
     document = _json(test_release.DOCUMENT)
     pack, apply = _pack(place / "pack")
     journal, open_journal = _journal(place / "journal")
-    proved = Proved("{}", 1, {"ncen": ListSeen(3, ("a",), NOW)}, {"ncen": Whole(3, NOW)}, NOW, 4)
-    ProvedMemory(place).update(lambda _: proved)
-    chosen = AgentSelection("2.0", "1.0", bad={"0.9": Bad(2, NOW)})
+    proved = TrustState(
+        "{}", 1, {"ncen": VerifiedRole(3, ("a",), NOW)}, {"ncen": VerifiedSet(3, NOW)}, NOW, 4
+    )
+    TrustStateStore(place).update(lambda _: proved)
+    chosen = AgentSelection("2.0", "1.0", bad={"0.9": FailedAgent(2, NOW)})
     set_record = _json(SetRecord().to_json())
-    files = SetSeen("sets/base", {"a": FileSeen(1, 2, 3, 4, "00")})
-    note = _json(Note(files, {}, files, {"a": {"t": 3}}).to_json())
+    files = SetSnapshot("sets/base", {"a": FileSnapshot(1, 2, 3, 4, "00")})
+    note = _json(FenceRecord(files, {}, files, {"a": {"t": 3}}).to_json())
     signed = {
         "_type": "targets", "version": 1, "spec_version": "1.0.31",
         "expires": "2030-01-01T00:00:00Z", "targets": {}, "x-ncen-role": "targets",
@@ -219,10 +238,10 @@ def readers(place: Path) -> list[Reader]:
         AttributeError,
     )  # of values: who calls it expects them
     lists = _lists(place / "feed")
-    seen = view_path(place / "feed" / "state", "ncen").read_bytes()
+    seen = get_view_path(place / "feed" / "state", "ncen").read_bytes()
     return [
         Reader("config", (config,), _in_file("agent.toml", load_config)),
-        Reader("places", (config,), _in_file("agent.toml", load_places)),
+        Reader("places", (config,), _in_file("agent.toml", load_essential_settings)),
         Reader("manifest", tuple(manifests), _in_file("manifest.toml", load_manifest)),
         Reader("tree", (tree,), lambda _p, c: parse_tree(c, "x")),
         Reader("document", (document,), lambda _p, c: parse_release_document(c, "x", lenient=True)),
@@ -232,33 +251,33 @@ def readers(place: Path) -> list[Reader]:
         *lists,
         Reader("view", (seen,), _in_file("feed/ncen.json", load_view)),
         Reader("proved", ((place / "proved.json").read_bytes(),),
-               _in_file("proved.json", lambda path: ProvedMemory(path.parent).load())),
+               _in_file("proved.json", lambda path: TrustStateStore(path.parent).load())),
         Reader("record", (_json(test_kept.RECORD),),
-               _in_file("verified.json", lambda path: read_record(path.parent))),
+               _in_file("verified.json", lambda path: read_document_record(path.parent))),
         Reader("import", (_json(test_kept.IMPORT),),
-               _in_file("feed/import.json", lambda path: read_import(path.parents[1]))),
+               _in_file("feed/import.json", lambda path: read_import_record(path.parents[1]))),
         Reader("partial", (_json(test_kept.NOTE),), _partial),
         Reader("sequence", (_json(chosen.to_json()),),
-               _in_file("sequence.json", lambda path: SequenceFile(path.parent).load())),
+               _in_file("sequence.json", lambda path: AgentSelectionFile(path.parent).load())),
         Reader("api", (b'{"reason": "why", "days": 3}', b'{"kind": "rollback", "version": "3.3.0"}',
                        b"after=3&limit=4"), lambda _p, c: _forms(c)),
         Reader("order", (b'{"words": ["upgrade", "3.3.0", "--yes"]}',), _parsed(
-            lambda data: words_of_order(data) if isinstance(data, dict) else None), (ValueError,)),
+            lambda data: parse_command(data) if isinstance(data, dict) else None), (ValueError,)),
         Reader("worker", (TOLD, b'{"code": "NU-3101", "values": {"path": "x"}, "what": "w"}'),
                _parsed(_worker), (ValueError,)),
         Reader("journal", (journal,), open_journal),
         Reader("facts", (_json(ChangeFacts(copy={"a": {"oid": 1}}).to_json()),),
                _parsed(ChangeFacts.from_json), values),
-        Reader("set", (set_record,), _in_file("base.json", lambda path: KeptRecords(
+        Reader("set", (set_record,), _in_file("base.json", lambda path: RecordStore(
             path.parent, SetRecord).read("base"))),
-        Reader("note", (note, _json(files.to_json())), _parsed(Note.from_json), values),
+        Reader("note", (note, _json(files.to_json())), _parsed(FenceRecord.from_json), values),
         Reader("sql", SQL, _text(_sql)),
         Reader("migrations", SQL, _migrations),
         Reader("event", (metadata,), _in_file(
             "t.json", lambda path: read_metadata(path, "targets"))),
-        Reader("advisory", (OSV,), _parsed(lambda data: affects(
+        Reader("advisory", (OSV,), _parsed(lambda data: match_advisory(
             data if isinstance(data, dict) else {}, LockedPackage("requests", "2.19.1"))),
-            (ValueError, Unanswered)),
+            (ValueError, AdvisoryLookupError)),
     ]  # fmt: skip
 
 

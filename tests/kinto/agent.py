@@ -10,25 +10,25 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.adapters.feed_reader.site_feed import feed_of
+from ncen_updater.agent.adapters.feed_reader.site_feed import make_release_source
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.adopt import adopt
+from ncen_updater.agent.engine.adopt import adopt_site
 from ncen_updater.agent.engine.composition import build_site
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.change import Change, Phase, StepName
+from ncen_updater.agent.model.change import Change, StepName, StepPhase
 from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.verify import verify_site
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.findings import Finding
-from ncen_updater.common.progress import Silent
-from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.new.trial import make_feed, make_keys, publish_draft
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.new.trial import create_feed, create_keys, publish_draft
 from ncen_updater.publisher.signing.draft import draft_releases
 from tests.kinto.site import AGENT, CONTROL_DATABASE, DATABASES, OWNER, KintoSite
 
-Moment = tuple[StepName, Phase]
+Moment = tuple[StepName, StepPhase]
 
 
 def make_kinto_feed(directory: Path, staging: Path) -> Path:
@@ -37,10 +37,12 @@ def make_kinto_feed(directory: Path, staging: Path) -> Path:
     def now() -> datetime:
         return datetime.now(UTC)
 
-    keys = make_keys(directory / "keys", "a long pass phrase")
+    keys = create_keys(directory / "keys", "a long pass phrase")
     feed = directory / "feed"
-    make_feed(feed, keys, now, products=("kinto",))
-    publish_draft(feed, draft_releases(Feed(feed).state(), staging, now()), keys, now, [staging])
+    create_feed(feed, keys, now, products=("kinto",))
+    publish_draft(
+        feed, draft_releases(FeedDirectory(feed).read_state(), staging, now()), keys, now, [staging]
+    )
     return feed
 
 
@@ -88,33 +90,35 @@ class KintoAgent:
         config_path.chmod(0o600)
         config = load_config(config_path)
         state = config.paths.resolve(config.paths.state)
-        source = feed_of(config.site.product, config.feed, state=state, trusted_root=trusted_root)
+        source = make_release_source(
+            config.site.product, config.feed, state=state, trusted_root=trusted_root
+        )
         agent = cls(kinto, build_site(config, config_path, source=source), watched)
-        adopt(agent.site, Version(version), Silent(), vouched=True)
+        adopt_site(agent.site, Version(version), SilentProgress(), vouched=True)
         return agent
 
     def operations(self) -> Operations:
         """The operations; the databases are dumped at the watched moments."""
-        return Operations(self.site, Silent(), checkpoint=self._checkpoint)
+        return Operations(self.site, SilentProgress(), checkpoint=self._checkpoint)
 
-    def _checkpoint(self, step: StepName, phase: Phase) -> None:
+    def _checkpoint(self, step: StepName, phase: StepPhase) -> None:
         if (step, phase) in self.watched:
             self.dumps[step, phase] = self.kinto.dumps()
 
     def verify(self) -> tuple[Finding, ...]:
         """Compare reality with the journal."""
-        with Journal.open(self.site.state / JOURNAL, read_only=True) as journal:
-            return verify_site(self.site, journal, Silent())
+        with Journal.open(self.site.state / JOURNAL_FILE, read_only=True) as journal:
+            return verify_site(self.site, journal, SilentProgress())
 
     def history(self) -> tuple[Change, ...]:
         """Every change, newest first."""
-        with Journal.open(self.site.state / JOURNAL, read_only=True) as journal:
-            return journal.changes()
+        with Journal.open(self.site.state / JOURNAL_FILE, read_only=True) as journal:
+            return journal.list_changes()
 
     def facts(self, change: Change) -> ChangeFacts:
         """What the journal keeps of a change."""
-        with Journal.open(self.site.state / JOURNAL, read_only=True) as journal:
-            return journal.facts(change.id)
+        with Journal.open(self.site.state / JOURNAL_FILE, read_only=True) as journal:
+            return journal.read_facts(change.id)
 
 
 def _agent_toml(kinto: KintoSite, address: str, health_s: int) -> str:

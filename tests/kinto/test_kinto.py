@@ -10,8 +10,8 @@ from packaging.version import Version
 from psycopg import sql
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.formats.manifest import Check, Manifest, load_manifest
-from ncen_updater.formats.tree import scan
+from ncen_updater.formats.manifest import DomainCheck, Manifest, load_manifest
+from ncen_updater.formats.tree import scan_tree
 from tests.kinto.build import NEW, OLD, SCHEMAS, Fault, assemble_or_skip
 from tests.kinto.site import DATABASES, RECORDS, KintoSite
 
@@ -30,7 +30,7 @@ def _copy(server: EmbeddedPostgres) -> None:
     _each(server, CANDIDATES, "CREATE DATABASE {name} TEMPLATE {live} OWNER kinto")
 
 
-def _ask(site: KintoSite, databases: dict[str, str], checks: tuple[Check, ...]) -> Answers:
+def _ask(site: KintoSite, databases: dict[str, str], checks: tuple[DomainCheck, ...]) -> Answers:
     answers: Answers = {}
     for check in checks:
         conninfo = site.server.conninfo(databases[check.database])
@@ -52,7 +52,7 @@ def _schema(site: KintoSite, database: str) -> tuple[set[object], int]:
         return {row[0] for row in indexes}, number[0]
 
 
-def _compared(manifest: Manifest) -> tuple[Check, ...]:
+def _compared(manifest: Manifest) -> tuple[DomainCheck, ...]:
     return tuple(check for check in manifest.checks if check.compare)
 
 
@@ -82,14 +82,14 @@ def test_new_version_serves_the_migrated_copies(site: KintoSite, old: Path, new:
 
     _each(site.server, DATABASES, "DROP DATABASE {name}")
     _each(site.server, CANDIDATES, "ALTER DATABASE {name} RENAME TO {live}")
-    trees = [scan(release) for release in (old, new)]
+    trees = [scan_tree(release) for release in (old, new)]
     _switch(site, new)
     assert site.control("start") == 0
     assert site.wait_healthy()["project_version"] == NEW
     found = site.records()
     assert [{key: record[key] for key in RECORDS[0]} for record in found] == RECORDS
     # Neither serving nor migrating writes into a release.
-    assert [scan(release) for release in (old, new)] == trees
+    assert [scan_tree(release) for release in (old, new)] == trees
 
 
 def test_control_is_idempotent_and_waits(site: KintoSite) -> None:
@@ -160,7 +160,7 @@ def test_never_healthy_release_migrates_and_can_be_stopped(site: KintoSite, tmp_
 
 def test_same_release_twice_is_the_same_tree(new: Path, tmp_path: Path) -> None:
     again = assemble_or_skip(NEW, tmp_path / "again")
-    assert scan(again) == scan(new)
+    assert scan_tree(again) == scan_tree(new)
     names = {path.name for path in again.rglob("*")}
     assert not names & {"__pycache__", "RECORD", "direct_url.json", "INSTALLER"}
     assert (again / "bin/release.py").read_text().startswith("#!/")
@@ -176,4 +176,4 @@ def test_faulty_releases_have_a_version_of_their_own(
     manifest = load_manifest(release / "manifest.toml")
     assert manifest.version == f"{NEW}.{expected}"
     assert manifest.migrator is not None
-    assert manifest.accepts(Version(OLD))
+    assert manifest.accepts_version(Version(OLD))

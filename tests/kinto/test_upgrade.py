@@ -11,12 +11,12 @@ from packaging.version import Version
 from ncen_updater.agent.model.change import (
     ChangeKind,
     ChangeState,
-    Mode,
-    Phase,
+    DatabaseMode,
     StepName,
+    StepPhase,
     StepState,
 )
-from ncen_updater.agent.model.errors import ChangeFailed
+from ncen_updater.agent.model.errors import ChangeFailedError
 from ncen_updater.common.messages import RECORDS_WOULD_BE_LOST
 from tests.kinto.agent import KintoAgent, make_kinto_feed
 from tests.kinto.build import NEW, OLD, SCHEMAS, Fault, stage_or_skip
@@ -28,9 +28,9 @@ from tests.support.sites import serve
 pytestmark = not_as_root
 
 # Between these two no process of the application runs: its heartbeat writes, too.
-STOPPED = (StepName.STOP, Phase.AFTER_EFFECT)
-WENT_BACK = (StepName.FENCE, Phase.AFTER_UNDO)
-CUT_OVER = (StepName.START, Phase.BEFORE_EFFECT)
+STOPPED = (StepName.STOP, StepPhase.AFTER_EFFECT)
+WENT_BACK = (StepName.FENCE, StepPhase.AFTER_UNDO)
+CUT_OVER = (StepName.START, StepPhase.BEFORE_EFFECT)
 ENTERED = [{"number": number, "note": "after the upgrade"} for number in (101, 102, 103)]
 
 
@@ -62,7 +62,7 @@ def agent(request: pytest.FixtureRequest, site: KintoSite, feed: Path, address: 
 
 def _versions(agent: KintoAgent) -> tuple[str, object]:
     """Of the code, and what the running application reports."""
-    return str(agent.site.slots.current()), agent.kinto.wait_healthy()["project_version"]
+    return str(agent.site.slots.read_current()), agent.kinto.wait_healthy()["project_version"]
 
 
 def _rows(dump: str) -> list[str]:
@@ -102,7 +102,7 @@ def test_upgrade_and_way_back(agent: KintoAgent) -> None:
     assert all(record.state is StepState.DONE for record in outcome.change.steps.values())
     assert set(outcome.change.steps) == set(StepName)
     assert outcome.facts.checks_before
-    kept = agent.site.engine.leftovers()
+    kept = agent.site.engine.list_leftovers()
     assert {change for change, _role, _name in kept} == {outcome.change.id}
 
     kinto.enter(ENTERED)
@@ -116,7 +116,7 @@ def test_upgrade_and_way_back(agent: KintoAgent) -> None:
     assert lost["storage"]["objects"] >= sum(one not in before["storage"] for one in ids)
     # One more for each record in the log that Kinto keeps; its heartbeat leaves some, too.
     assert lost["storage"]["objects"] >= len(ENTERED) * 2
-    assert f"storage.objects {lost['storage']['objects']}" in str(asked.value.what_text)
+    assert f"storage.objects {lost['storage']['objects']}" in str(asked.value.title_text)
     assert "Kinto's own migrator only goes forward" in str(asked.value.remedy_text)
     count = asked.value.values["count"]
     assert count == sum(number for tables in lost.values() for number in tables.values())
@@ -129,7 +129,7 @@ def test_upgrade_and_way_back(agent: KintoAgent) -> None:
 
     (back,) = agent.operations().rollback(accept_loss=count).outcomes
 
-    assert (back.change.kind, back.change.mode) == (ChangeKind.ROLLBACK, Mode.RESTORE)
+    assert (back.change.kind, back.change.mode) == (ChangeKind.ROLLBACK, DatabaseMode.RESTORE)
     assert back.change.state is ChangeState.FINISHED
     assert agent.dumps[CUT_OVER] == before
     assert _versions(agent) == (OLD, OLD)
@@ -141,27 +141,27 @@ def test_upgrade_and_way_back(agent: KintoAgent) -> None:
     ]
 
 
-def _went_back(agent: KintoAgent, error: ChangeFailed, step: StepName, fault: Fault) -> None:
+def _went_back(agent: KintoAgent, error: ChangeFailedError, step: StepName, fault: Fault) -> None:
     assert error.values["step"] == step
     # Schema and rows of all three, byte for byte, before the application wrote anything again.
     assert agent.dumps[WENT_BACK] == agent.dumps[STOPPED]
     assert CUT_OVER not in agent.dumps or step is StepName.HEALTH
     assert _versions(agent) == (OLD, OLD)
-    assert not agent.site.application.door_closed()
-    assert agent.site.engine.leftovers() == ()
+    assert not agent.site.application.is_in_maintenance()
+    assert agent.site.engine.list_leftovers() == ()
     assert agent.verify() == ()
     (change,) = agent.history()
     assert (change.state, change.to_version) == (ChangeState.UNDONE, fault.value)
     # One whose migrator failed is not tried again by itself; one that never answered is not called
     # bad, and it is the newest.
-    path = agent.operations().path()
+    path = agent.operations().find_upgrade_path()
     assert [hop.version for hop in getattr(path, "hops", ())] == [Fault.HEALTH.value]
 
 
 def test_migrator_that_fails_half_way(agent: KintoAgent) -> None:
     """One database was migrated, the next refused it."""
     records = agent.kinto.records()
-    with pytest.raises(ChangeFailed) as failed:
+    with pytest.raises(ChangeFailedError) as failed:
         agent.operations().upgrade(Version(Fault.MIGRATOR.value))
     whole = [path.read_text("utf-8") for path in (agent.site.state / "failures").iterdir()]
     assert any("no_such_type" in text for text in whole)
@@ -173,9 +173,9 @@ def test_migrator_that_fails_half_way(agent: KintoAgent) -> None:
 def test_release_that_never_answers(agent: KintoAgent) -> None:
     """All databases were migrated and cut over; they are cut back."""
     records = agent.kinto.records()
-    with pytest.raises(ChangeFailed) as failed:
+    with pytest.raises(ChangeFailedError) as failed:
         agent.operations().upgrade(Version(Fault.HEALTH.value))
-    assert "did not answer within 2 seconds" in str(failed.value.what_text)
+    assert "did not answer within 2 seconds" in str(failed.value.title_text)
     assert agent.dumps[CUT_OVER]["storage"] != agent.dumps[STOPPED]["storage"]
     _went_back(agent, failed.value, StepName.HEALTH, Fault.HEALTH)
     assert agent.kinto.records() == records

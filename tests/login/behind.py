@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
-from ncen_updater.console.behind import answering
+from ncen_updater.console.behind import serve_behind_proxy
 from tests.agent.service.api.conftest import Counter
 from tests.console.support import Answer, Guest
 from tests.login.logins import SECRETS
@@ -36,7 +36,7 @@ def served_behind(path: Path, login: Path) -> Iterator[Path]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
         listener.listen()
-        with answering(listener, login):
+        with serve_behind_proxy(listener, login):
             yield path
 
 

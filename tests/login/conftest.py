@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.service.snapshot import SnapshotStore
 from tests.agent.cli.site import make_site
 from tests.agent.service.api.conftest import NEXT, NOW, SETTINGS, Counter
 from tests.agent.service.api.serving import answering
@@ -35,7 +35,7 @@ def place() -> Iterator[Path]:
 def counter(people: None, place: Path) -> Counter:
     del people
     settings = SETTINGS.model_copy(update={"approve_group": GROUP})
-    made = Counter(make_site(place / "site"), ServiceSnapshots(settings, lambda: NOW))
+    made = Counter(make_site(place / "site"), SnapshotStore(settings, lambda: NOW))
     made.know(NEXT)
     return made
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ncen_updater.login.helper import SERVICE
+from ncen_updater.login.helper import PAM_SERVICE_NAME
 
 ROOT = Path(__file__).resolve().parents[2]
 AMINA, MARIE, GROUP = "nu-login-amina", "nu-login-marie", "nu-login-approvers"
@@ -51,7 +51,7 @@ def login_socket(
         rules: Of PAM.
     """
     (directory / "pam.d").mkdir()
-    (directory / "pam.d" / SERVICE).write_text(rules)
+    (directory / "pam.d" / PAM_SERVICE_NAME).write_text(rules)
     closing = contextlib.ExitStack()
     found = LoginSocket(directory / "login.sock", directory / "login.log", closing)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

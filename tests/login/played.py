@@ -11,9 +11,9 @@ import socket
 import sys
 from pathlib import Path
 
-from ncen_updater.login.helper import SERVICE, LoginHelper
+from ncen_updater.login.helper import PAM_SERVICE_NAME, LoginHelper
 from ncen_updater.login.pam import PamService
-from ncen_updater.login.tries import Tries
+from ncen_updater.login.tries import LoginThrottle
 
 
 def main() -> None:
@@ -21,8 +21,8 @@ def main() -> None:
     console, service, tries, rules = sys.argv[1:]
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with socket.socket(fileno=os.dup(0)) as line:
-        pam = PamService(SERVICE, Path(rules))
-        LoginHelper(line, int(console), Path(service), pam, Tries(Path(tries)), 0.0).run()
+        pam = PamService(PAM_SERVICE_NAME, Path(rules))
+        LoginHelper(line, int(console), Path(service), pam, LoginThrottle(Path(tries)), 0.0).run()
 
 
 if __name__ == "__main__":

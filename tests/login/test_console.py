@@ -15,9 +15,9 @@ import pytest
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import CONSOLE_PASSWORD
-from ncen_updater.console.entrances import PasswordEntrance
+from ncen_updater.console.entrances import PasswordAuthBackend
 from ncen_updater.console.inside import REQUESTS
-from ncen_updater.console.login import BridgedService, PersonLogin
+from ncen_updater.console.login import LoginClient, ProxiedServiceClient
 from tests.agent.service.api.conftest import BINDING, Counter
 from tests.agent.service.api.serving import answering
 from tests.console.support import Answer
@@ -141,7 +141,7 @@ def test_sessions_of_one_account_are_all_answered(
 ) -> None:
     """What they wait for and follow takes no place from what they ask, nor from other people."""
     counter.inspector.door.clear()
-    sessions = [entered(web, AMINA) for _ in range(PasswordEntrance.sessions)]
+    sessions = [entered(web, AMINA) for _ in range(PasswordAuthBackend.sessions)]
     for person in sessions:
         assert person.get("/live").status == 200
         for path in ("/upgrade", "/help", "/proof"):
@@ -165,15 +165,15 @@ def test_sessions_of_one_account_are_all_answered(
 def test_one_person_leaves_room_for_others(web: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever they ask for at the same time, and however long the service takes."""
     amina, marie = entered(web, AMINA), entered(web, MARIE)
-    gate, waiting, real = threading.Event(), threading.Semaphore(0), BridgedService.status
+    gate, waiting, real = threading.Event(), threading.Semaphore(0), ProxiedServiceClient.get_status
 
-    def status(service: BridgedService, language: str) -> Any:
+    def status(service: ProxiedServiceClient, language: str) -> Any:
         if service._who == AMINA:
             waiting.release()
             assert gate.wait(DEADLINE_S)
         return real(service, language)
 
-    monkeypatch.setattr(BridgedService, "status", status)
+    monkeypatch.setattr(ProxiedServiceClient, "get_status", status)
     with ThreadPoolExecutor(40) as pool:
         asked = [pool.submit(amina.get, "/") for _ in range(40)]
         for _ in range(REQUESTS):
@@ -189,15 +189,15 @@ def test_passwords_leave_room_for_who_is_in(web: Path, monkeypatch: pytest.Monke
     marie = entered(web, MARIE)
     gate, waiting = threading.Event(), threading.Semaphore(0)
 
-    def slow(entrance: PersonLogin, user: str, password: str, address: str) -> Any:
+    def slow(entrance: LoginClient, user: str, password: str, address: str) -> Any:
         waiting.release()
         assert gate.wait(DEADLINE_S)
         raise UpdaterError(CONSOLE_PASSWORD)
 
-    monkeypatch.setattr(PersonLogin, "open", slow)
+    monkeypatch.setattr(LoginClient, "log_in", slow)
     with ThreadPoolExecutor(40) as pool:
         tried = [pool.submit(Person(web).log_in, AMINA, "guess") for _ in range(40)]
-        for _ in range(PasswordEntrance.threads // 4):
+        for _ in range(PasswordAuthBackend.threads // 4):
             assert waiting.acquire(timeout=DEADLINE_S)
         assert marie.get("/").status == 200
         gate.set()

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.service.api.routes import ROUTES
-from ncen_updater.agent.storage.journal.orders import OrderKind
+from ncen_updater.agent.storage.journal.orders import JobKind
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.console import service as console_service
-from ncen_updater.console.login import BridgedService, PersonLogin
-from ncen_updater.console.service import ServiceRefusal
-from ncen_updater.login.bridge import HARMLESS_ORDERS, allowed
+from ncen_updater.console.login import LoginClient, ProxiedServiceClient
+from ncen_updater.console.service import ServiceRefusedError
+from ncen_updater.login.bridge import HARMLESS_ORDERS, is_allowed
 from ncen_updater.login.helper import REFUSED_S, LoginHelper
-from ncen_updater.login.pam import PamAnswer, PamService, PamVerdict
-from ncen_updater.login.tries import Tries
+from ncen_updater.login.pam import PamResult, PamService, PamVerdict
+from ncen_updater.login.tries import LoginThrottle
 from tests.agent.service.api.conftest import BINDING, READER, Counter
 from tests.agent.service.api.serving import answering
 from tests.login.logins import (
@@ -40,12 +40,12 @@ from tests.support.made_users import expired, without_password
 APPROVE = {"binding": BINDING, "of": "upgrade"}
 
 
-def came_in(login: LoginSocket, user: str = AMINA) -> BridgedService:
-    entrance = PersonLogin(login.path)
-    line, who = entrance.open(user, SECRETS[user])
+def came_in(login: LoginSocket, user: str = AMINA) -> ProxiedServiceClient:
+    entrance = LoginClient(login.path)
+    line, who = entrance.log_in(user, SECRETS[user])
     assert who == user
-    service = BridgedService(line, who, entrance)
-    login.closing.callback(service.end)
+    service = ProxiedServiceClient(line, who, entrance)
+    login.closing.callback(service.close)
     return service
 
 
@@ -66,13 +66,13 @@ def test_what_the_system_says(
     people: None, tmp_path: Path, user: str, password: str, verdict: PamVerdict
 ) -> None:
     (tmp_path / "trial").write_text(RULES)
-    assert PamService("trial", tmp_path).check(user, password).verdict is verdict
+    assert PamService("trial", tmp_path).check_password(user, password).verdict is verdict
 
 
 def test_where_there_are_no_rules_nobody_comes_in(people: None, tmp_path: Path) -> None:
     """Also not by those of whatever has none, which may let everybody in."""
     (tmp_path / "other").write_text("auth required pam_permit.so\naccount required pam_permit.so\n")
-    answer = PamService("trial", tmp_path).check(AMINA, SECRETS[AMINA])
+    answer = PamService("trial", tmp_path).check_password(AMINA, SECRETS[AMINA])
     assert (answer.verdict, "trial" in answer.detail) == (PamVerdict.BROKEN, True)
 
 
@@ -85,7 +85,7 @@ def test_where_there_are_no_rules_nobody_comes_in(people: None, tmp_path: Path) 
 )  # fmt: skip
 def test_who_does_not_come_in(login: LoginSocket, user: str, password: str, code: str) -> None:
     with pytest.raises(UpdaterError, match=code):
-        PersonLogin(login.path).open(user, password)
+        LoginClient(login.path).log_in(user, password)
 
 
 def test_right_passwords_of_root_and_of_people_outside_are_not_told(
@@ -99,14 +99,14 @@ def test_right_passwords_of_root_and_of_people_outside_are_not_told(
         told = []
         for name in ("root", AMINA, "nobody-at-all", "\ud800", "\udc80", f"{AMINA}\0", ""):
             with pytest.raises(UpdaterError) as caught:
-                PersonLogin(login.path).open(name, "x")
+                LoginClient(login.path).log_in(name, "x")
             told.append((caught.value.code, caught.value.values["wait"]))
         assert len(set(told)) == 1 and told[0][0] == "NU-9711"
         shutil.chown(service, group=GROUP)
         came_in(login)
         service.unlink()  # who may ask it is not known then: nobody comes in
         with pytest.raises(UpdaterError, match="NU-9304"):
-            PersonLogin(login.path).open(AMINA, SECRETS[AMINA])
+            LoginClient(login.path).log_in(AMINA, SECRETS[AMINA])
 
 
 def test_account_without_a_password_lets_nobody_in(people: None, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_account_without_a_password_lets_nobody_in(people: None, tmp_path: Path)
     (tmp_path / "trial").write_text(RULES.replace("nodelay", "nodelay nullok"))
     with without_password(MARIE):
         for password in (" ", "x", ""):
-            answer = PamService("trial", tmp_path).check(MARIE, password)
+            answer = PamService("trial", tmp_path).check_password(MARIE, password)
             assert answer.verdict is PamVerdict.WRONG
 
 
@@ -124,7 +124,7 @@ def test_pam_is_told_the_address(people: None, tmp_path: Path) -> None:
     script.chmod(0o700)
     (tmp_path / "trial").write_text(f"auth optional pam_exec.so quiet {script}\n{RULES}")
     for address in ("192.0.2.7", ""):
-        found = PamService("trial", tmp_path).check(AMINA, SECRETS[AMINA], address)
+        found = PamService("trial", tmp_path).check_password(AMINA, SECRETS[AMINA], address)
         assert found.verdict is PamVerdict.RIGHT
     assert said.read_text() == f"{AMINA} 192.0.2.7\n{AMINA} \n"
 
@@ -136,10 +136,10 @@ class PlayedPam(PamService):
         super().__init__("played")
         self._clock, self._took = clock, took
 
-    def check(self, user: str, password: str, address: str = "") -> PamAnswer:
+    def check_password(self, user: str, password: str, address: str = "") -> PamResult:
         del user, password, address
         self._clock[0] += self._took
-        return PamAnswer(PamVerdict.WRONG)
+        return PamResult(PamVerdict.WRONG)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_every_refusal_comes_after_the_same_time(
     with ours, theirs:
         ours.sendall(json.dumps({"user": user, "password": "x"}).encode() + b"\n")
         helper = LoginHelper(
-            theirs, os.geteuid(), service, PlayedPam(clock, took), Tries(tmp_path / "tries")
+            theirs, os.geteuid(), service, PlayedPam(clock, took), LoginThrottle(tmp_path / "tries")
         )
         helper.run()
         assert json.loads(ours.recv(4096)) == {"refused": "wrong"}
@@ -178,16 +178,16 @@ def test_an_account_that_has_expired(counter: Counter, place: Path) -> None:
         pytest.raises(UpdaterError, match="NU-9713"),
     ):
         opened(service)
-        PersonLogin(login.path).open(MARIE, "x")
+        LoginClient(login.path).log_in(MARIE, "x")
 
 
 def test_whoever_guesses_waits_and_waits_longer(login: LoginSocket) -> None:
-    entrance = PersonLogin(login.path)
+    entrance = LoginClient(login.path)
     for _ in range(4):
         with pytest.raises(UpdaterError, match="NU-9711"):
-            entrance.open(AMINA, "guess")
+            entrance.log_in(AMINA, "guess")
     with pytest.raises(UpdaterError, match="NU-9712"):
-        entrance.open(AMINA, SECRETS[AMINA])
+        entrance.log_in(AMINA, SECRETS[AMINA])
     came_in(login, MARIE)  # another name does not wait
 
 
@@ -198,7 +198,7 @@ def test_only_the_consoles_user_is_heard(counter: Counter, place: Path) -> None:
         login_socket(place, service, console=other) as login,
         pytest.raises(UpdaterError, match="NU-9716"),
     ):
-        PersonLogin(login.path).open(AMINA, SECRETS[AMINA])
+        LoginClient(login.path).log_in(AMINA, SECRETS[AMINA])
 
 
 # ---- as the person -------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def test_the_service_hears_the_person(login: LoginSocket) -> None:
     assert you["roles"] == ["approve", "read"]
     kind, _ = next((kind, document) for _, kind, document in service.stream("en"))
     assert kind == "service"
-    service.end()
+    service.close()
 
 
 def test_what_asks_is_the_person_for_good(login: LoginSocket) -> None:
@@ -228,7 +228,7 @@ def test_what_asks_is_the_person_for_good(login: LoginSocket) -> None:
 
 def test_a_person_who_goes_leaves_nothing(login: LoginSocket) -> None:
     service = came_in(login)
-    service.end()
+    service.close()
     (process,) = login.processes
     assert process.wait(60) == 0
     with pytest.raises(UpdaterError, match="NU-9710"):
@@ -238,9 +238,9 @@ def test_a_person_who_goes_leaves_nothing(login: LoginSocket) -> None:
 def test_a_yes_takes_the_password_once_more(login: LoginSocket, counter: Counter) -> None:
     service = came_in(login)
     with pytest.raises(UpdaterError, match="NU-9711"):
-        service.decide("POST", "/v1/approvals", "en", APPROVE, "wrong")
+        service.call_with_password("POST", "/v1/approvals", "en", APPROVE, "wrong")
     assert counter.rows()["approvals"] == []
-    given = service.decide("POST", "/v1/approvals", "en", APPROVE, SECRETS[AMINA])
+    given = service.call_with_password("POST", "/v1/approvals", "en", APPROVE, SECRETS[AMINA])
     assert given["given"] is True
     (row,) = counter.rows()["approvals"]
     assert AMINA in json.dumps([str(cell) for cell in row])
@@ -278,10 +278,10 @@ def test_a_console_that_was_taken_over_says_no_yes(login: LoginSocket, counter: 
     """With both who approve in at the same time, and all that it may say to their processes."""
     for service in (came_in(login, AMINA), came_in(login, MARIE)):
         for method, address, body in ASKED.values():
-            with pytest.raises((UpdaterError, ServiceRefusal)):
+            with pytest.raises((UpdaterError, ServiceRefusedError)):
                 service.call(method, address, "en", body)
         with pytest.raises(UpdaterError, match="NU-9711"):
-            service.decide("POST", "/v1/approvals", "en", APPROVE, "guessed")
+            service.call_with_password("POST", "/v1/approvals", "en", APPROVE, "guessed")
     assert counter.rows()["approvals"] == [] and counter.rows()["orders"] == []
 
 
@@ -289,7 +289,7 @@ def test_on_the_line_with_an_answer_nothing_more_can_be_said(
     login: LoginSocket, counter: Counter
 ) -> None:
     """The connection is the person's; a second request on it would be theirs, too."""
-    line, _ = PersonLogin(login.path).open(AMINA, SECRETS[AMINA])
+    line, _ = LoginClient(login.path).log_in(AMINA, SECRETS[AMINA])
     login.closing.enter_context(line)
     asked = {"method": "GET", "address": "/v1/status", "body": None, "language": "en"}
     line.sendall(json.dumps(asked).encode() + b"\n")
@@ -326,14 +326,14 @@ def test_a_first_line_that_is_none(login: LoginSocket, said: bytes) -> None:
 def test_what_is_asked_for_a_console_alone() -> None:
     """Of all that changes something at the service no more than what looks and fetches."""
     for method, address, body in ASKED.values():
-        assert not allowed(method, address, body) or method == "GET"
-    assert allowed("GET", "/v1/history?limit=1", None)
-    kinds = {kind.value for kind in OrderKind}
+        assert not is_allowed(method, address, body) or method == "GET"
+    assert is_allowed("GET", "/v1/history?limit=1", None)
+    kinds = {kind.value for kind in JobKind}
     harmless = {
         (route.method, route.address, kind)
         for route in ROUTES
         for kind in (kinds if route.address == "/v1/orders" else {""})
-        if route.method != "GET" and allowed(route.method, route.address, {"kind": kind})
+        if route.method != "GET" and is_allowed(route.method, route.address, {"kind": kind})
     }
     assert harmless == {
         ("POST", "/v1/inspections", ""),

@@ -9,13 +9,13 @@ import pytest
 from ncen_updater.login import tries
 from ncen_updater.login.tries import (
     EVERYBODY,
-    FORGOTTEN_S,
-    FREE,
-    LONGEST_S,
-    Tries,
+    FREE_ATTEMPTS,
+    MAX_WAIT_S,
+    RESET_AFTER_S,
+    LoginThrottle,
     TryLimit,
+    compute_wait_s,
     limits_for,
-    wait_s,
 )
 
 AMINA, BO = (limits_for(name, "192.0.2.1", inside=False) for name in ("amina", "bo"))
@@ -24,28 +24,32 @@ AMINA, BO = (limits_for(name, "192.0.2.1", inside=False) for name in ("amina", "
 @pytest.mark.parametrize(
     ("count", "after", "wait"),
     [
-        (0, 0.0, 0.0), (FREE - 1, 0.0, 0.0), (FREE, 0.0, 2.0), (FREE, 1.5, 0.5), (FREE, 2.0, 0.0),
-        (FREE + 1, 0.0, 4.0), (FREE + 4, 0.0, 32.0), (FREE + 5, 0.0, LONGEST_S),
-        (FREE + 1000, 0.0, LONGEST_S), (FREE + 1000, FORGOTTEN_S, 0.0),
+        (0, 0.0, 0.0), (FREE_ATTEMPTS - 1, 0.0, 0.0), (FREE_ATTEMPTS, 0.0, 2.0),
+        (FREE_ATTEMPTS, 1.5, 0.5), (FREE_ATTEMPTS, 2.0, 0.0),
+        (FREE_ATTEMPTS + 1, 0.0, 4.0), (FREE_ATTEMPTS + 4, 0.0, 32.0),
+        (FREE_ATTEMPTS + 5, 0.0, MAX_WAIT_S),
+        (FREE_ATTEMPTS + 1000, 0.0, MAX_WAIT_S), (FREE_ATTEMPTS + 1000, RESET_AFTER_S, 0.0),
     ],
 )  # fmt: skip
 def test_how_long(count: int, after: float, wait: float) -> None:
-    assert wait_s(TryLimit("x"), count, 100.0, 100.0 + after) == wait
+    assert compute_wait_s(TryLimit("x"), count, 100.0, 100.0 + after) == wait
 
 
 def test_what_was_tried_is_counted_before_it_is_judged(tmp_path: Path) -> None:
     """Many at once count as many; who waits is not counted, and who was right begins anew."""
     now = [1000.0]
-    kept = Tries(tmp_path / "tries", lambda: now[0])
-    assert [kept.begin(AMINA) for _ in range(FREE + 1)] == [0.0] * FREE + [2.0]
-    assert kept.begin(BO) == 0.0
-    again = Tries(tmp_path / "tries", lambda: now[0])
-    assert again.begin(AMINA) == 2.0
+    kept = LoginThrottle(tmp_path / "tries", lambda: now[0])
+    assert [kept.record_attempt(AMINA) for _ in range(FREE_ATTEMPTS + 1)] == [
+        0.0
+    ] * FREE_ATTEMPTS + [2.0]
+    assert kept.record_attempt(BO) == 0.0
+    again = LoginThrottle(tmp_path / "tries", lambda: now[0])
+    assert again.record_attempt(AMINA) == 2.0
     now[0] += 2.0
-    assert again.begin(AMINA) == 0.0
-    assert again.begin(AMINA) == 4.0
-    again.right(AMINA)
-    assert again.begin(AMINA) == 0.0
+    assert again.record_attempt(AMINA) == 0.0
+    assert again.record_attempt(AMINA) == 4.0
+    again.clear_attempts(AMINA)
+    assert again.record_attempt(AMINA) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -60,10 +64,10 @@ def test_tries_elsewhere_keep_nobody_out(
     tmp_path: Path, user: str, address: str, inside: bool, same: bool
 ) -> None:
     """Whoever knows a name slows that name at their own address, and nobody who is in."""
-    kept = Tries(tmp_path / "tries", lambda: 1.0)
-    while kept.begin(AMINA) == 0.0:
+    kept = LoginThrottle(tmp_path / "tries", lambda: 1.0)
+    while kept.record_attempt(AMINA) == 0.0:
         pass
-    assert (kept.begin(limits_for(user, address, inside=inside)) > 0) is same
+    assert (kept.record_attempt(limits_for(user, address, inside=inside)) > 0) is same
 
 
 def test_one_line_of_ipv6_is_one_address() -> None:
@@ -77,36 +81,36 @@ def test_one_line_of_ipv6_is_one_address() -> None:
 def test_all_together_are_slow_and_never_shut_out(tmp_path: Path) -> None:
     """From as many addresses as one likes; what was right counts for nobody."""
     now = [1000.0]
-    kept = Tries(tmp_path / "tries", lambda: now[0])
+    kept = LoginThrottle(tmp_path / "tries", lambda: now[0])
     for number in range(EVERYBODY.free):
-        assert kept.begin(limits_for("amina", f"192.0.2.{number}", inside=False)) == 0.0
-    assert kept.begin(BO) == EVERYBODY.longest_s
-    assert kept.begin(limits_for("bo", "", inside=True)) == 0.0
+        assert kept.record_attempt(limits_for("amina", f"192.0.2.{number}", inside=False)) == 0.0
+    assert kept.record_attempt(BO) == EVERYBODY.longest_s
+    assert kept.record_attempt(limits_for("bo", "", inside=True)) == 0.0
     now[0] += EVERYBODY.longest_s
-    assert kept.begin(BO) == 0.0
-    kept.right(BO)
+    assert kept.record_attempt(BO) == 0.0
+    kept.clear_attempts(BO)
     now[0] += EVERYBODY.longest_s
-    assert kept.begin(BO) == 0.0
+    assert kept.record_attempt(BO) == 0.0
 
 
 def test_names_are_forgotten_the_oldest_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tries, "MOST_NAMES", 3)
-    kept = Tries(tmp_path / "tries", lambda: 1.0)
-    for name in ("a", *["b"] * FREE, "c", "d"):
-        assert kept.begin((TryLimit(name),)) == 0.0
-    assert kept.begin((TryLimit("b"),)) > 0
+    monkeypatch.setattr(tries, "MAX_NAMES", 3)
+    kept = LoginThrottle(tmp_path / "tries", lambda: 1.0)
+    for name in ("a", *["b"] * FREE_ATTEMPTS, "c", "d"):
+        assert kept.record_attempt((TryLimit(name),)) == 0.0
+    assert kept.record_attempt((TryLimit("b"),)) > 0
     assert b"amina" not in (tmp_path / "tries").read_bytes()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"a": 1}', b"\xff", b"{" * 300_000])
 def test_a_file_that_was_torn_holds_nothing(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "tries").write_bytes(content)
-    assert Tries(tmp_path / "tries").begin(AMINA) == 0.0
+    assert LoginThrottle(tmp_path / "tries").record_attempt(AMINA) == 0.0
 
 
 def test_a_link_in_the_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "tries").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="tries"):
-        Tries(tmp_path / "tries").begin(AMINA)
+        LoginThrottle(tmp_path / "tries").record_attempt(AMINA)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.console.headers import PREFIX
+from ncen_updater.console.headers import COOKIE_PREFIX
 from tests.agent.service.api.conftest import Counter
 from tests.agent.service.api.serving import answering
 from tests.console.browsers import settled
@@ -169,7 +169,7 @@ def test_a_person_with_a_password_looks_and_says_yes(site: Site, counter: Counte
         person.until("Now", lambda: person.all('body[data-page="now"]'))
         assert f"You are {AMINA}." in person.text
         (cookie,) = person.cookies()
-        assert cookie["name"].startswith(PREFIX) and PREFIX.startswith("__Host-")
+        assert cookie["name"].startswith(COOKIE_PREFIX) and COOKIE_PREFIX.startswith("__Host-")
         assert (cookie["secure"], cookie["httpOnly"], cookie["sameSite"]) == (True, True, "Strict")
         assert (cookie["path"], cookie["domain"], cookie.get("expiry")) == ("/", NAME, None)
         # A yes takes the password again.
@@ -280,7 +280,8 @@ def test_what_the_web_server_adds_and_lets_through(site: Site) -> None:
         said = (site.place / "login.log").read_text("utf-8")
         assert f"{AMINA} came in from 127.0.0.1\n" in said, "whatever a browser says of itself"
         assert re.fullmatch(
-            re.escape(PREFIX) + r"[0-9a-f]{8}=[\w-]{43}; Path=/; Secure; HttpOnly; SameSite=Strict",
+            re.escape(COOKIE_PREFIX)
+            + r"[0-9a-f]{8}=[\w-]{43}; Path=/; Secure; HttpOnly; SameSite=Strict",
             found.headers["set-cookie"],
         )
         page = guest.get("/")

@@ -12,7 +12,7 @@ import pytest
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.noted_check import VALID
-from ncen_updater.agent.config.paths import DEFAULTS
+from ncen_updater.agent.config.paths import DEFAULT_PATHS
 from tests.packaging.test_units import PACKAGING, program
 
 GENERATOR = PACKAGING / "systemd/ncen-updater-generator"
@@ -136,7 +136,7 @@ def test_what_is_kept_opens_nothing_to_the_service(tmp_path: Path) -> None:
 
 
 def test_generator_finds_where_the_agent_keeps_it() -> None:
-    assert f'VALID = "/{DEFAULTS["state"]}/{VALID}"' in GENERATOR.read_text("utf-8")
+    assert f'VALID = "/{DEFAULT_PATHS["state"]}/{VALID}"' in GENERATOR.read_text("utf-8")
 
 
 def test_package_has_the_generator() -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ncen_updater.agent.adapters.application.door import Door
+from ncen_updater.agent.adapters.application.door import MaintenanceFile
 from tests.support.forks import DEADLINE_S
 from tests.support.http_server import WebServer, serving
 from tests.support.nginx import Nginx, find_nginx, nginx
@@ -46,10 +46,10 @@ def server(directory: Path, application: WebServer) -> Iterator[Nginx]:
 
 
 @pytest.fixture
-def door(directory: Path) -> Iterator[Door]:
-    made = Door(directory / "door")
+def door(directory: Path) -> Iterator[MaintenanceFile]:
+    made = MaintenanceFile(directory / "door")
     yield made
-    made.open()
+    made.remove()
 
 
 def ask(
@@ -69,9 +69,11 @@ def ask(
         connection.close()
 
 
-def test_open_closed_and_open_again(server: Nginx, door: Door, application: WebServer) -> None:
+def test_open_closed_and_open_again(
+    server: Nginx, door: MaintenanceFile, application: WebServer
+) -> None:
     assert ask(server)[0::2] == (200, "the application")
-    door.close()
+    door.write()
     asked = len(application.requests)
     status, headers, body = ask(server)
     assert status == 503
@@ -80,7 +82,7 @@ def test_open_closed_and_open_again(server: Nginx, door: Door, application: WebS
     assert headers["content-type"] == "text/html; charset=utf-8"
     assert "nCEN is being upgraded" in body
     assert len(application.requests) == asked, "an officer came through"
-    door.open()
+    door.remove()
     assert ask(server)[0::2] == (200, "the application")
 
 
@@ -97,17 +99,17 @@ def test_open_closed_and_open_again(server: Nginx, door: Door, application: WebS
     ],
 )
 def test_in_the_officers_language(
-    server: Nginx, door: Door, language: str | None, expected: str
+    server: Nginx, door: MaintenanceFile, language: str | None, expected: str
 ) -> None:
-    door.close()
+    door.write()
     status, headers, body = ask(server, language=language)
     assert (status, headers["content-language"]) == (503, expected)
     assert f'<html lang="{expected}">' in body
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
-def test_whatever_is_asked(server: Nginx, door: Door, method: str) -> None:
-    door.close()
+def test_whatever_is_asked(server: Nginx, door: MaintenanceFile, method: str) -> None:
+    door.write()
     status, headers, _ = ask(server, "/api/cases", method)
     assert (status, headers["retry-after"]) == (503, "120")
 

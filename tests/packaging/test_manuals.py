@@ -16,7 +16,7 @@ from ncen_updater.agent.cli import guide as agent
 from ncen_updater.agent.cli import main as agent_main
 from ncen_updater.common import messages
 from ncen_updater.common.i18n import translate
-from ncen_updater.common.journald import message_id
+from ncen_updater.common.journald import make_message_id
 from ncen_updater.publisher.cli import guide as publisher
 from ncen_updater.publisher.cli import main as publisher_main
 
@@ -106,15 +106,15 @@ def test_the_journal_explains_every_code_in_both_languages(made: Path, tmp_path:
     ids = re.findall(r"^-- ([0-9a-f]{32})( fr)?$", catalogue, re.MULTILINE)
     assert len(set(ids)) == len(ids)
     assert {i for i, language in ids if language} == {i for i, language in ids if not language}
-    said = [value for value in vars(messages).values() if isinstance(value, messages.Message)]
+    said = [value for value in vars(messages).values() if isinstance(value, messages.ErrorMessage)]
     assert len(said) > 250
     for message in said:
-        assert (message_id(message.code), " fr") in ids, message
+        assert (make_message_id(message.code), " fr") in ids, message
     directory = tmp_path / "usr/lib/systemd/catalog"
     directory.mkdir(parents=True)
     (directory / "ncen-updater.catalog").write_text(catalogue, "utf-8")
     (tmp_path / "var/lib/systemd/catalog").mkdir(parents=True)
-    for words in (["--update-catalog"], ["--dump-catalog", message_id("NU-9501")]):
+    for words in (["--update-catalog"], ["--dump-catalog", make_message_id("NU-9501")]):
         ended = subprocess.run(
             [program("journalctl"), f"--root={tmp_path}", "--no-pager", *words],
             capture_output=True, text=True, check=True,

@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from demo.release_flow import publish_release
-from ncen_updater.common.i18n import Text
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.publisher.distribute.upload import CHANGING, FIXED
-from ncen_updater.publisher.new.trial import make_feed
+from ncen_updater.publisher.distribute.upload import IMMUTABLE_CACHE_CONTROL, MUTABLE_CACHE_CONTROL
+from ncen_updater.publisher.new.trial import create_feed
 from tests.publisher.releases import clock, ring, write_release
 from tests.support.forks import DEADLINE_S
 from tests.support.nginx import Nginx, find_nginx, nginx
@@ -30,7 +30,7 @@ LARGE = 6_000_000
 def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("feed")
     keys = ring(work)
-    make_feed(work / "feed", keys, clock)
+    create_feed(work / "feed", keys, clock)
     release = write_release(work / "r1")
     (release / "photographs").write_bytes(random.Random(1).randbytes(LARGE))
     publish_release(work / "feed", [release], keys, clock)
@@ -77,19 +77,19 @@ def test_a_site_fetches_and_goes_on_where_it_was_cut(
     class LineBreaks(Exception):
         pass
 
-    class Cuts(Silent):
-        def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+    class Cuts(SilentProgress):
+        def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
             if done and done > LARGE / 3 and total and total > LARGE / 2:
                 raise LineBreaks
 
     agent = source(feed, tmp_path / "site", server)
     offer = agent.refresh().offers[0]
     with pytest.raises(LineBreaks):
-        agent.fetch(offer, Cuts())
+        agent.download_release(offer, Cuts())
     agent.close()
     again = source(feed, tmp_path / "site", server)
     again.refresh()
-    release = again.fetch(offer, Silent())
+    release = again.download_release(offer, SilentProgress())
     again.close()
     assert release.archive.stat().st_size == offer.archive.length
     served = [line.split() for line in server.log.read_text().splitlines() if "tar.gz" in line]
@@ -100,10 +100,10 @@ def test_a_site_fetches_and_goes_on_where_it_was_cut(
 def test_headers(feed: Path, server: Nginx) -> None:
     archive = next(feed.rglob("*.tar.gz")).relative_to(feed).as_posix()
     for path, cache, kind in (
-        ("metadata/timestamp.json", CHANGING, "application/json"),
-        ("metadata/1.root.json", FIXED, "application/json"),
-        ("metadata/2.ncen.json", FIXED, "application/json"),
-        (archive, FIXED, "application/octet-stream"),
+        ("metadata/timestamp.json", MUTABLE_CACHE_CONTROL, "application/json"),
+        ("metadata/1.root.json", IMMUTABLE_CACHE_CONTROL, "application/json"),
+        ("metadata/2.ncen.json", IMMUTABLE_CACHE_CONTROL, "application/json"),
+        (archive, IMMUTABLE_CACHE_CONTROL, "application/octet-stream"),
     ):
         status, headers, body = ask(server, f"/{path}", Accept_Encoding="gzip, br")
         assert (status, body) == (200, (feed / path).read_bytes()), path
@@ -116,7 +116,7 @@ def test_headers(feed: Path, server: Nginx) -> None:
     assert (status, headers["content-range"].split("/")[0]) == (206, "bytes 10-19")
     assert body == (feed / archive).read_bytes()[10:20]
     status, headers, _ = ask(server, "/metadata/timestamp.json", "HEAD")
-    assert (status, headers["cache-control"]) == (200, CHANGING)
+    assert (status, headers["cache-control"]) == (200, MUTABLE_CACHE_CONTROL)
 
 
 @pytest.mark.parametrize(

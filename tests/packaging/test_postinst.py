@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.storage.agent_selection import AgentSelection, SequenceFile, TrialState
+from ncen_updater.agent.storage.agent_selection import (
+    AgentSelection,
+    AgentSelectionFile,
+    TrialState,
+)
 
 DEBIAN = Path(__file__).resolve().parents[2] / "packaging" / "debian"
 SCRIPT = DEBIAN / "postinst"
@@ -32,7 +36,7 @@ def test_the_agent_that_was_proven_stays_while_a_newer_one_is_on_trial(
     (slots / "0.1.0/.kept").touch()
     (slots / "failsafe.py").touch()  # as a power cut left it
     (slots / "0.3.0/failsafe.py").write_text("whole")
-    SequenceFile(slots).update(lambda _: AgentSelection("0.2.0", "0.1.0", state))
+    AgentSelectionFile(slots).update(lambda _: AgentSelection("0.2.0", "0.1.0", state))
     programs = tmp_path / "programs"
     programs.mkdir()
     for name in ("systemd-sysusers", "systemd-tmpfiles", "deb-systemd-helper"):
@@ -84,7 +88,7 @@ def test_old_agent_is_usable_until_the_new_one_is_set_up(tmp_path: Path, end: st
     slots = tmp_path / "opt/ncen-updater"
     slot(slots, "0.2.0")
     (slots / "failsafe.py").write_text("whole")
-    SequenceFile(slots).update(lambda _: AgentSelection("0.2.0"))
+    AgentSelectionFile(slots).update(lambda _: AgentSelection("0.2.0"))
     used = slots / "current/bin/ncen-updater"
     for _ in range(2):  # the second after a first that was cut off
         run(tmp_path, "preinst", "upgrade", "0.2.0")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.engine.lock import change_lock
-from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, Mode
-from ncen_updater.agent.model.names import JOURNAL, LOCK
+from ncen_updater.agent.engine.lock import hold_change_lock
+from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, DatabaseMode
+from ncen_updater.agent.model.names import CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.support.forks import DEADLINE_S
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
     not SYSTEM_PYTHON.exists(), reason="there is no /usr/bin/python3, which the script runs"
 )
 CHANGE = Change(
-    id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
+    id="abcdefgh", kind=ChangeKind.UPGRADE, mode=DatabaseMode.MIGRATE, state=ChangeState.RUNNING,
     product="ncen", from_version="3.2.4", to_version="3.3.0", generation=1,
     created_at=datetime(2026, 1, 1, tzinfo=UTC),
 )  # fmt: skip
@@ -90,15 +90,15 @@ class Package:
         )  # fmt: skip
 
     def open_change(self) -> None:
-        with Journal.open(self.state / JOURNAL) as journal:
-            journal.begin(CHANGE)
+        with Journal.open(self.state / JOURNAL_FILE) as journal:
+            journal.begin_change(CHANGE)
 
 
 @pytest.fixture
 def package(tmp_path: Path) -> Package:
     made = Package(tmp_path)
     made.state.mkdir(parents=True)
-    Journal.create(made.state / JOURNAL).close()
+    Journal.create(made.state / JOURNAL_FILE).close()
     return made
 
 
@@ -115,14 +115,14 @@ def test_it_goes_where_nothing_is_open_and_stays_where_something_is(
 
 
 def test_a_site_that_was_never_taken_over(package: Package) -> None:
-    (package.state / JOURNAL).unlink()
+    (package.state / JOURNAL_FILE).unlink()
     assert package.ask().returncode == 0
     package.config.unlink()
     assert package.ask().returncode == 0
 
 
 def test_somebody_at_work(package: Package) -> None:
-    with change_lock(package.state / LOCK, "test"):
+    with hold_change_lock(package.state / CHANGE_LOCK_FILE, "test"):
         assert package.ask().returncode == 1
     assert package.ask().returncode == 0
 
@@ -186,7 +186,7 @@ def test_a_package_that_stays_leaves_the_units_as_they_were(package: Package) ->
 
 def test_a_change_that_begins_just_then(package: Package, tmp_path: Path) -> None:
     """Between the look and the end of the service."""
-    empty, begun = package.state / JOURNAL, tmp_path / "begun"
+    empty, begun = package.state / JOURNAL_FILE, tmp_path / "begun"
     content = empty.read_bytes()
     package.open_change()
     shutil.copytree(package.state, begun)
@@ -200,7 +200,7 @@ def test_a_change_that_begins_just_then(package: Package, tmp_path: Path) -> Non
 
 
 def test_what_cannot_be_told_keeps_the_agent_but_not_from_being_mended(package: Package) -> None:
-    (package.state / JOURNAL).write_bytes(b"no journal" * 1000)
+    (package.state / JOURNAL_FILE).write_bytes(b"no journal" * 1000)
     ended = package.ask()
     assert ended.returncode == 1
     assert "cannot be told" in ended.stderr

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.feed_reader.child import LIMITS, NETWORK_ACTS
+from ncen_updater.agent.adapters.feed_reader.child import ACT_LIMITS, NETWORK_ACTS
 from ncen_updater.agent.config.model import PathSettings
 from ncen_updater.agent.config.noted_check import VALID
-from ncen_updater.agent.config.paths import DEFAULTS
+from ncen_updater.agent.config.paths import DEFAULT_PATHS
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.self_update.slots import CLI, LAUNCHER, TRY_IMPORTS
-from ncen_updater.agent.service.runner import LIMITS as ORDER_LIMITS
-from ncen_updater.agent.service.serve import RUNNER
+from ncen_updater.agent.self_update.slots import CLI, IMPORT_CHECK_MODULE, LAUNCHER
+from ncen_updater.agent.service.runner import APPLY_WORKER_LIMITS as ORDER_LIMITS
+from ncen_updater.agent.service.serve import RUNNER_VARIABLE
 from ncen_updater.common.i18n import SITE_LOCALE_DIR
 from ncen_updater.common.workers import BEAT_S
 
@@ -140,7 +140,7 @@ def test_nothing_of_root_writes_below_run_but_what_it_names(path: Path) -> None:
 
 def test_what_root_recovers_by_is_written_by_the_work_alone() -> None:
     """A service that was taken over would name the commands that resume runs as root."""
-    state = f"/{DEFAULTS['state']}"
+    state = f"/{DEFAULT_PATHS['state']}"
     kept = f"{state}/{Path(VALID).parent}"
     writers = set()
     for path in SERVICES:
@@ -168,7 +168,7 @@ def test_modules_that_units_and_slots_start_are_there() -> None:
         for text in (*(path.read_text("utf-8") for path in SERVICES), LAUNCHER)
         for name in re.findall(r" -m (\S+)", text)
     }
-    assert {*started, TRY_IMPORTS} > {"ncen_updater.agent.adapters.feed_reader.worker", CLI}
+    assert {*started, IMPORT_CHECK_MODULE} > {"ncen_updater.agent.adapters.feed_reader.worker", CLI}
     assert [name for name in started if find_spec(name) is None] == []
 
 
@@ -314,7 +314,7 @@ def test_who_reads_the_feed_has_an_end_and_reaches_nothing_on_this_machine() -> 
         for limit in ("MemoryMax", "TasksMax", "RuntimeMaxSec"):
             assert len(settings(unit, limit)) == 1, (unit, limit)
     assert settings(fetch, "LimitFSIZE") != []
-    longest = max(LIMITS[act].total_s or 0 for act in NETWORK_ACTS)
+    longest = max(ACT_LIMITS[act].total_s or 0 for act in NETWORK_ACTS)
     [hours] = settings(fetch, "RuntimeMaxSec")
     assert int(hours.removesuffix("h")) * 3600 > longest, "the unit ends nobody who is waited for"
 
@@ -372,20 +372,20 @@ def test_what_becomes_the_applications_user_needs_none_of_what_is_hidden(
     hidden = hidden_by(PACKAGING / f"systemd/ncen-updater-{unit}.service")
     script = """
 import os, subprocess, sys
-from ncen_updater.agent.adapters.databases.migrations.command import migrator_user
-from ncen_updater.agent.service.api.people import caller
+from ncen_updater.agent.adapters.databases.migrations.command import find_migrator_user
+from ncen_updater.agent.service.api.people import identify_caller
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.common.supervised import LeftBehind, Supervised
+from ncen_updater.common.supervised import AllowedLeftovers, SupervisedProcess
 for place in sys.argv[1:]:
     empty = not os.listdir(place) if os.path.isdir(place) else not open(place, "rb").read(1)
     assert empty, place
-user = migrator_user("nobody")
-assert caller(user.uid, ServiceSettings()).person.who == "nobody"
-with Supervised(
-    ["/bin/sh", "-c", "test $(id -un) = nobody"], {"PATH": os.defpath}, left=LeftBehind.NOTHING,
-    cwd="/", output=subprocess.DEVNULL, become=(user.uid, user.gid),
+user = find_migrator_user("nobody")
+assert identify_caller(user.uid, ServiceSettings()).person.who == "nobody"
+with SupervisedProcess(
+    ["/bin/sh", "-c", "test $(id -un) = nobody"], {"PATH": os.defpath},
+    left=AllowedLeftovers.NOTHING, cwd="/", output=subprocess.DEVNULL, become=(user.uid, user.gid),
 ) as command:
-    sys.exit(command.wait(60))
+    sys.exit(command.wait_for_exit(60))
 """
     there = sorted(place for place in hidden if Path(place).exists())
     assert "/etc/shadow" in there
@@ -410,7 +410,7 @@ def test_what_works_on_databases_makes_nothing_that_others_read() -> None:
 def test_the_service_itself_is_on_no_network() -> None:
     service = PACKAGING / "systemd" / "ncen-updater.service"
     assert settings(service, "PrivateNetwork") == ["yes"]
-    assert f"{RUNNER}=systemd" in settings(service, "Environment")
+    assert f"{RUNNER_VARIABLE}=systemd" in settings(service, "Environment")
     assert settings(service, "RestrictAddressFamilies") == ["AF_UNIX"]
     assert "ncen-updater-send.socket" in settings(service, "Wants")[0].split()
 

@@ -10,7 +10,7 @@ import pytest
 
 from demo.release_flow import publish_release
 from ncen_updater.publisher.build.build import build_release
-from ncen_updater.publisher.new.trial import KeyRing, make_feed
+from ncen_updater.publisher.new.trial import FeedKeys, create_feed
 from ncen_updater.publisher.signing import keys as key_files
 from tests.publisher.releases import clock, ring, write_release
 
@@ -19,28 +19,28 @@ from tests.publisher.releases import clock, ring, write_release
 def cheap_keys() -> Iterator[None]:
     """Keys that open at once: what a try costs has a test of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(key_files, "COST", 1 << 10)
+        patch.setattr(key_files, "SCRYPT_COST", 1 << 10)
         yield
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, KeyRing]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FeedKeys]:
     """Keys and a feed, made once: opening encrypted keys is slow on purpose."""
     work = tmp_path_factory.mktemp("made")
     keys = ring(work)
-    make_feed(work / "feed", keys, clock)
+    create_feed(work / "feed", keys, clock)
     publish_release(work / "feed", [write_release(work / "r1", "3.3.0")], keys, clock)
     return work, keys
 
 
 @pytest.fixture
-def keys(tmp_path: Path, made: tuple[Path, KeyRing]) -> KeyRing:
+def keys(tmp_path: Path, made: tuple[Path, FeedKeys]) -> FeedKeys:
     shutil.copytree(made[0] / "keys", tmp_path / "keys")
     return made[1]
 
 
 @pytest.fixture
-def feed(tmp_path: Path, made: tuple[Path, KeyRing]) -> Path:
+def feed(tmp_path: Path, made: tuple[Path, FeedKeys]) -> Path:
     shutil.copytree(made[0] / "feed", tmp_path / "feed")
     return tmp_path / "feed"
 

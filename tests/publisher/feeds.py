@@ -12,13 +12,13 @@ from securesystemslib.signer import Signer
 from tuf.api.exceptions import DownloadHTTPError
 from tuf.ngclient import FetcherInterface, Updater  # type: ignore[attr-defined]
 
-from ncen_updater.publisher.feed.feed import DurableWriter, Feed
+from ncen_updater.publisher.feed.feed import DurableWriter, FeedDirectory
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import (
     draft_releases,
 )
 from ncen_updater.publisher.signing.event import SigningEvent
-from ncen_updater.publisher.signing.keys import new_key, open_signer
+from ncen_updater.publisher.signing.keys import create_key, open_signer
 from tests.publisher.releases import NOW, PASSPHRASE
 
 
@@ -62,7 +62,7 @@ def client_sees(feed: Path, site: Path, trusted: Path) -> str:
 
 
 def drafted(feed: Path, staging: Path, place: Path) -> SigningEvent:
-    state = Feed(feed).state()
+    state = FeedDirectory(feed).read_state()
     draft = draft_releases(state, staging, NOW)
     return SigningEvent.create(place, draft.title, draft.roles, state)
 
@@ -72,7 +72,7 @@ def contents(feed: Path) -> dict[str, bytes]:
 
 
 def fresh_signer(directory: Path, name: str) -> Signer:
-    pair = new_key(directory, name, PASSPHRASE)
+    pair = create_key(directory, name, PASSPHRASE)
     return open_signer(pair.private, lambda _: PASSPHRASE)
 
 
@@ -82,13 +82,13 @@ class Stops(DurableWriter):
     def __init__(self, at: int, end: Callable[[], None]) -> None:
         self._left, self._end = at, end
 
-    def put(self, path: Path, content: bytes) -> None:
+    def write_file(self, path: Path, content: bytes) -> None:
         self._count()
-        super().put(path, content)
+        super().write_file(path, content)
 
-    def copy(self, path: Path, source: Path, sha256: str) -> None:
+    def copy_file(self, path: Path, source: Path, sha256: str) -> None:
         self._count()
-        super().copy(path, source, sha256)
+        super().copy_file(path, source, sha256)
 
     def _count(self) -> None:
         if self._left == 0:

@@ -8,13 +8,13 @@ from html import unescape
 from typing import Any
 
 from ncen_updater.formats.document import ReleaseDocument
-from ncen_updater.formats.manifest import parse_manifest, path_for
-from ncen_updater.formats.sql import ENGINES
+from ncen_updater.formats.manifest import fill_engine, parse_manifest
+from ncen_updater.formats.sql import ENGINE_NAMES
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
-from ncen_updater.publisher.review.evidence import Shown
-from ncen_updater.publisher.review.review import ReleasePage, Review, release_page
-from ncen_updater.publisher.review.words import annex_lines, page_of, words_of
-from ncen_updater.publisher.signing.carried_papers import carried_digests
+from ncen_updater.publisher.review.evidence import ReviewedRelease
+from ncen_updater.publisher.review.review import EventReview, ReleaseReview, release_page
+from ncen_updater.publisher.review.words import format_annex, format_page, render_html
+from ncen_updater.publisher.signing.carried_papers import list_overlay_digests
 
 #: A link, in the place of content.
 Link = tuple[str]
@@ -23,7 +23,7 @@ Files = Mapping[str, str | Link]
 
 def release(
     manifest: Mapping[str, Any], files: Files, *, executable: tuple[str, ...] = ()
-) -> Shown:
+) -> ReviewedRelease:
     """A release as an event carries it."""
     parsed = parse_manifest({"schema": 1, "product": "ncen", **manifest}, "manifest")
     digests = {
@@ -40,11 +40,11 @@ def release(
     )  # fmt: skip
     tree = Tree(entries=entries)
     named = {
-        path_for(engine, path)
+        fill_engine(engine, path)
         for database in parsed.databases
         for migration in database.migrations
         for path in (migration.up, migration.down, migration.verify)
-        for engine in ENGINES
+        for engine in ENGINE_NAMES
         if path
     }
     migrations = {path: digests[path] for path in sorted(named & digests.keys())}
@@ -53,19 +53,21 @@ def release(
         {"schema": 1, "manifest": parsed, "archive": ref, "tree": ref, "tree_digest": "0" * 64,
          "tree_bytes": 1, "unpacked_bytes": 1, "migrations": migrations}
     )  # fmt: skip
-    texts = {path: str(files[path]).encode() for path in carried_digests(document, tree)}
+    texts = {path: str(files[path]).encode() for path in list_overlay_digests(document, tree)}
     sql = {path: str(files[path]).encode() for path in migrations}
-    return Shown(document, tree, sql, texts=texts)
+    return ReviewedRelease(document, tree, sql, texts=texts)
 
 
-def page_for(new: Shown, old: Shown | None) -> ReleasePage:
+def page_for(new: ReviewedRelease, old: ReviewedRelease | None) -> ReleaseReview:
     """The page of one release after another."""
     return release_page(new, old, first=old is None)
 
 
-def forms_of(page: ReleasePage) -> tuple[str, str]:
+def forms_of(page: ReleaseReview) -> tuple[str, str]:
     """The page on a terminal, and as HTML."""
-    whole = Review("ncen", (), page.grave, page.warnings, page.harmless, (page,), (), (), "0" * 64)
-    lines = (*words_of(whole, "en"), *annex_lines(whole))
+    whole = EventReview(
+        "ncen", (), page.grave, page.warnings, page.harmless, (page,), (), (), "0" * 64
+    )
+    lines = (*format_page(whole, "en"), *format_annex(whole))
     text = "\n".join(line if isinstance(line, str) else line.render() for line in lines)
-    return text, unescape(page_of(whole).decode())
+    return text, unescape(render_html(whole).decode())

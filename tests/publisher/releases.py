@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ncen_updater.publisher.new.trial import KeyRing, make_keys
+from ncen_updater.publisher.new.trial import FeedKeys, create_keys
 
 PASSPHRASE = "correct horse battery"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -15,8 +15,8 @@ def clock() -> datetime:
     return NOW
 
 
-def ring(tmp_path: Path) -> KeyRing:
-    return make_keys(tmp_path / "keys", PASSPHRASE)
+def ring(tmp_path: Path) -> FeedKeys:
+    return create_keys(tmp_path / "keys", PASSPHRASE)
 
 
 def write_release(

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from ncen_updater.publisher.build.advisories import (
     LOCKS,
+    AdvisoryLookupError,
     LockedPackage,
-    Unanswered,
-    affects,
-    locked,
     main,
+    match_advisory,
+    parse_locked_packages,
 )
 from tests.badinput.hostile import json_values
 
@@ -82,11 +82,11 @@ def about(
     ],
 )  # fmt: skip
 def test_rule(document: dict[str, Any], version: str, hit: bool) -> None:
-    assert (affects(document, LockedPackage("zope-interface", version)) is not None) is hit
+    assert (match_advisory(document, LockedPackage("zope-interface", version)) is not None) is hit
 
 
 def test_what_is_told() -> None:
-    found = affects(REQUESTS, LockedPackage("requests", "2.19.1"))
+    found = match_advisory(REQUESTS, LockedPackage("requests", "2.19.1"))
     assert found is not None
     assert found.aliases == ("CVE-2018-18074", "GHSA-x84v-xcm2-53pg")
     assert found.fixed == ("2.20.0",)
@@ -116,23 +116,23 @@ def test_a_document_of_another_form_leaves_it_unknown(
 
 def test_only_of_this_ecosystem() -> None:
     document = json.loads(json.dumps(REQUESTS).replace("PyPI", "Debian:12"))
-    assert affects(document, LockedPackage("requests", "2.19.1")) is None
+    assert match_advisory(document, LockedPackage("requests", "2.19.1")) is None
 
 
 @given(data=st.dictionaries(st.sampled_from(["affected", "id", "aliases"]), json_values()))
 def test_any_document(data: dict[str, Any]) -> None:
-    with contextlib.suppress(Unanswered):
-        affects(data, LockedPackage("requests", "2.19.1"))
+    with contextlib.suppress(AdvisoryLookupError):
+        match_advisory(data, LockedPackage("requests", "2.19.1"))
 
 
 def test_locks_are_read_whole() -> None:
     for path in LOCKS.glob("*.txt"):
         text = path.read_text("utf-8")
         pinned = [line for line in text.splitlines() if "==" in line and not line.startswith(" ")]
-        assert len(locked(text)) == len({line.split()[0] for line in pinned}) > 0
-    assert locked("Foo_Bar[x,y]==1.0 ; python_version < '3.12' \\\n    --hash=sha256:00\n") == {
-        LockedPackage("foo-bar", "1.0")
-    }
+        assert len(parse_locked_packages(text)) == len({line.split()[0] for line in pinned}) > 0
+    assert parse_locked_packages(
+        "Foo_Bar[x,y]==1.0 ; python_version < '3.12' \\\n    --hash=sha256:00\n"
+    ) == {LockedPackage("foo-bar", "1.0")}
 
 
 class Osv(BaseHTTPRequestHandler):

@@ -66,7 +66,7 @@ def test_it_is_a_release_that_can_be_built(
     subprocess.run(["sh", "-n", place / "install"], check=True)
     built = build_release(place, tmp_path / "staging")
     assert built.document.manifest.product == "ncen-updater"
-    assert built.document.manifest.accepts(built.document.manifest.release_version)
+    assert built.document.manifest.accepts_version(built.document.manifest.release_version)
 
 
 @pytest.mark.parametrize(

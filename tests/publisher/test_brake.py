@@ -16,29 +16,29 @@ from tuf.api.metadata import Metadata, Timestamp  # type: ignore[attr-defined]
 
 from demo.release_flow import publish_release
 from ncen_updater.common.messages import (
-    BRAKE_NOT_SET,
-    BRAKE_SPENT,
-    BRAKES_FULL,
+    EMERGENCY_HALT_ALREADY_USED,
+    EMERGENCY_HALT_INVALID,
     KEY_NOT_ALLOWED,
     TARGET_HALTED,
+    TOO_MANY_EMERGENCY_HALTS,
 )
-from ncen_updater.feed.brake_statements import brakes_of
-from ncen_updater.feed.errors import PathError
+from ncen_updater.feed.brake_statements import verify_emergency_halts
+from ncen_updater.feed.errors import UpgradePathError
 from ncen_updater.feed.http import HttpFetcher
-from ncen_updater.feed.proved import ProvedMemory
+from ncen_updater.feed.proved import TrustStateStore
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.feed.upgrade_path import NoPath, UpgradePath, choose_path
+from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath, choose_path
 from ncen_updater.formats.manifest import Channel
-from ncen_updater.formats.rollout import BRAKES_FIELD, BrakeStatement
+from ncen_updater.formats.rollout import EMERGENCY_HALTS_FIELD, EmergencyHaltStatement
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.feed.brakes import lifted, statement
-from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.feed.brakes import sign_emergency_halt, sign_emergency_halt_end
+from ncen_updater.publisher.feed.feed import FeedDirectory
 from ncen_updater.publisher.feed.publish import Publisher
-from ncen_updater.publisher.new.trial import KeyRing, publish_draft
-from ncen_updater.publisher.signing.draft import draft_first, draft_keys
-from ncen_updater.publisher.signing.keys import new_key, open_signer
-from ncen_updater.publisher.signing.value_format import time_words
+from ncen_updater.publisher.new.trial import FeedKeys, publish_draft
+from ncen_updater.publisher.signing.draft import draft_initial_roles, draft_key_change
+from ncen_updater.publisher.signing.keys import create_key, open_signer
+from ncen_updater.publisher.signing.value_format import format_signed_time
 from tests.publisher.feeds import ceremony_of
 from tests.publisher.releases import PASSPHRASE, ring, write_release
 from tests.support.errors import refused
@@ -52,7 +52,7 @@ class Country:
     """The Secretariat with its feed, and one site that reads it over HTTP."""
 
     place: Path
-    keys: KeyRing
+    keys: FeedKeys
     brakes: dict[str, Signer]
     server: WebServer
     moment: datetime = START
@@ -60,8 +60,8 @@ class Country:
     sources: list[TufReleaseSource] = field(default_factory=list)
 
     @property
-    def feed(self) -> Feed:
-        return Feed(self.place / "feed")
+    def feed(self) -> FeedDirectory:
+        return FeedDirectory(self.place / "feed")
 
     @property
     def publisher(self) -> Publisher:
@@ -74,41 +74,43 @@ class Country:
         hours: int = 72,
         reason: str = "loses cases",
     ) -> None:
-        def sign(state: Any, now: datetime) -> BrakeStatement:
-            return statement(state, self.brakes[who], "ncen", version, reason, now, hours)
+        def sign(state: Any, now: datetime) -> EmergencyHaltStatement:
+            return sign_emergency_halt(state, self.brakes[who], "ncen", version, reason, now, hours)
 
-        self.publisher.brake(sign, self.keys.online)
+        self.publisher.publish_emergency_halt(sign, self.keys.online)
 
     def lift(self, who: str = "amina") -> None:
-        self.publisher.brake(
-            lambda state, now: lifted(state, self.brakes[who], "ncen", "3.4.0", now),
+        self.publisher.publish_emergency_halt(
+            lambda state, now: sign_emergency_halt_end(
+                state, self.brakes[who], "ncen", "3.4.0", now
+            ),
             self.keys.online,
         )
 
     def carry(self, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
         """Whoever holds the online key signs what they like."""
-        timestamp: Metadata[Timestamp] = self.feed.state().timestamp  # type: ignore[assignment]
-        carried = list(timestamp.signed.unrecognized_fields.get(BRAKES_FIELD, []))
-        timestamp.signed.unrecognized_fields[BRAKES_FIELD] = change(carried)
+        timestamp: Metadata[Timestamp] = self.feed.read_state().timestamp  # type: ignore[assignment]
+        carried = list(timestamp.signed.unrecognized_fields.get(EMERGENCY_HALTS_FIELD, []))
+        timestamp.signed.unrecognized_fields[EMERGENCY_HALTS_FIELD] = change(carried)
         timestamp.signed.version += 1
         timestamp.signatures.clear()
         timestamp.sign(self.keys.online["timestamp"][0])
-        self.feed.metadata_path("timestamp", 0).write_bytes(timestamp.to_bytes())
+        self.feed.get_metadata_path("timestamp", 0).write_bytes(timestamp.to_bytes())
 
     def pass_hours(self, hours: float) -> None:
         """Time passes at both, and the machine renews the online roles as its timer does."""
         self.moment += timedelta(hours=hours)
-        self.publisher.refresh(self.keys.online)
+        self.publisher.refresh_online_roles(self.keys.online)
 
     def source(self, *, proves: bool) -> TufReleaseSource:
-        memory = ProvedMemory(self.place / self.memory, lambda: self.moment)
+        memory = TrustStateStore(self.place / self.memory, lambda: self.moment)
         made = TufReleaseSource(
             "ncen",
             state=self.place / "state",
             trusted_root=self.place / "root.json",
             make_fetcher=lambda: HttpFetcher((self.server.url,)),
             now=lambda: self.moment,
-            memory=memory if proves else None,
+            trust_state=memory if proves else None,
         )
         self.sources.append(made)
         return made
@@ -116,11 +118,11 @@ class Country:
     def look(self) -> FeedView:
         """As a site does: a process reads the feed, another proves what it left."""
         self.source(proves=False).refresh()
-        view = self.source(proves=True).last_view()
+        view = self.source(proves=True).load_last_view()
         assert view is not None
         return view
 
-    def path(self, target: str | None = None) -> UpgradePath | NoPath:
+    def path(self, target: str | None = None) -> UpgradePath | NoUpgradePath:
         return choose_path(
             Version("3.3.0"), self.look().offers, site="sn", country="SN", channel=Channel.STABLE,
             agent=Version("0.1.0"), now=self.moment, target=Version(target) if target else None,
@@ -132,14 +134,14 @@ def country(tmp_path: Path) -> Iterator[Country]:
     keys = ring(tmp_path)
     brakes = {}
     for name in ("amina", "bo"):
-        new_key(tmp_path / "keys", f"{name}-brake", PASSPHRASE)
+        create_key(tmp_path / "keys", f"{name}-brake", PASSPHRASE)
         brakes[name] = open_signer(tmp_path / f"keys/{name}-brake.pem", lambda _: PASSPHRASE)
     ceremony = replace(
         ceremony_of(keys.officers, {name: held[0] for name, held in keys.online.items()}),
         brakes=tuple(signer.public_key for signer in brakes.values()),
     )
     feed = tmp_path / "feed"
-    publish_draft(feed, draft_first(ceremony, START), keys, lambda: START)
+    publish_draft(feed, draft_initial_roles(ceremony, START), keys, lambda: START)
     for version in ("3.3.0", "3.4.0"):
         release = write_release(tmp_path / version, version)
         publish_release(feed, [release], keys, lambda: START)
@@ -151,7 +153,7 @@ def country(tmp_path: Path) -> Iterator[Country]:
             source.close()
 
 
-def goes(path: UpgradePath | NoPath) -> bool:
+def goes(path: UpgradePath | NoUpgradePath) -> bool:
     return isinstance(path, UpgradePath) and path.target.version == "3.4.0"
 
 
@@ -160,13 +162,13 @@ def test_one_officer_halts_a_release_for_three_days(country: Country) -> None:
     assert goes(country.path())
     country.brake()
     found = country.path()
-    assert isinstance(found, NoPath)
+    assert isinstance(found, NoUpgradePath)
     (row,) = [row for row in found.rejected if row.offer.version == "3.4.0"]
     ends = f"{START + timedelta(hours=72):%Y-%m-%d %H:%M} UTC"
     assert row.text.render() == (
         f"it was halted by the Secretariat: loses cases [amina-brake, -> {ends}]"
     )
-    with refused(PathError) as caught:
+    with refused(UpgradePathError) as caught:
         country.path("3.4.0")
     assert caught.value.message is TARGET_HALTED
     (brake,) = country.look().brakes
@@ -186,7 +188,7 @@ def test_without_being_asked_again_it_ends_by_this_machines_clock(country: Count
     country.brake()
     assert not goes(country.path())
     country.moment += timedelta(hours=72)
-    view = country.source(proves=True).last_view()
+    view = country.source(proves=True).load_last_view()
     assert view is not None
     assert all(offer.halted is None for offer in view.offers)
 
@@ -194,13 +196,13 @@ def test_without_being_asked_again_it_ends_by_this_machines_clock(country: Count
 def test_lifted_by_who_set_it(country: Country) -> None:
     country.brake()
     assert not goes(country.path())
-    with refused(BRAKE_NOT_SET):
+    with refused(EMERGENCY_HALT_INVALID):
         country.lift("bo")
     country.pass_hours(1)
     country.lift()
     assert goes(country.path())
     # The older word is played again, by whoever holds the online keys: it was lifted here.
-    with refused(BRAKE_SPENT):
+    with refused(EMERGENCY_HALT_ALREADY_USED):
         country.brake()
 
 
@@ -209,7 +211,7 @@ def test_one_brake_a_key_and_release(country: Country) -> None:
     assert not goes(country.path())
     country.pass_hours(6)
     assert goes(country.path())
-    with refused(BRAKE_SPENT):
+    with refused(EMERGENCY_HALT_ALREADY_USED):
         country.brake()
     country.brake("bo")
     assert not goes(country.path())
@@ -225,7 +227,7 @@ def test_a_program_that_signs_once_more_is_not_heard(country: Country) -> None:
         assert country.moment == START + timedelta(days=day)
         held += not goes(country.path())
         country.moment += timedelta(days=1)
-        country.publisher.refresh(country.keys.online)
+        country.publisher.refresh_online_roles(country.keys.online)
         forged = another(country, country.moment)
         country.carry(lambda carried, forged=forged: [*carried[:1], forged])  # type: ignore[misc]
     assert held == 3
@@ -235,7 +237,7 @@ def another(country: Country, since: datetime, **changes: str) -> dict[str, Any]
     """A brake as the key of amina signs it, whatever was signed before."""
     from ncen_updater.publisher.feed import brakes
 
-    made = brakes._signed(
+    made = brakes._sign_statement(
         country.brakes["amina"], "ncen", "3.4.0", since, since + timedelta(hours=72), "again"
     )
     return {**made.model_dump(mode="json"), **changes}
@@ -284,7 +286,7 @@ def test_the_process_that_reads_the_feed_cannot_brake_or_lift(country: Country) 
     for offer in view["offers"]:
         offer["halted"] = None
     stored.write_text(json.dumps(view))
-    again = country.source(proves=True).last_view()
+    again = country.source(proves=True).load_last_view()
     assert again is not None
     assert [offer.version for offer in again.offers if offer.halted] == ["3.4.0"]
 
@@ -297,7 +299,7 @@ def test_a_root_without_brake_keys(country: Country) -> None:
         country.keys.officers, {name: held[0] for name, held in country.keys.online.items()}
     )
     country.moment += timedelta(hours=1)
-    draft = draft_keys(country.feed.state(), ceremony, country.moment)
+    draft = draft_key_change(country.feed.read_state(), ceremony, country.moment)
     publish_draft(country.place / "feed", draft, country.keys, lambda: country.moment)
     assert goes(country.path())
     with refused(KEY_NOT_ALLOWED):
@@ -308,7 +310,7 @@ def test_whose_key_may_not(country: Country) -> None:
     country.brakes["chen"] = country.keys.officers[2]
     with refused(KEY_NOT_ALLOWED):
         country.brake("chen")
-    with refused(BRAKE_NOT_SET):
+    with refused(EMERGENCY_HALT_INVALID):
         country.brake(version="9.9.9")
 
 
@@ -320,11 +322,13 @@ def test_one_key_takes_no_place_of_another(country: Country) -> None:
         country.brake("bo", version)
     country.brake("amina")
     assert not goes(country.path())
-    carried = brakes_of(country.feed.state().root.signed, country.feed.state().timestamp.signed)  # type: ignore[union-attr]
+    state = country.feed.read_state()
+    assert state.timestamp
+    carried = verify_emergency_halts(state.root.signed, state.timestamp.signed)
     assert sorted((one.version, owner[:2]) for one, owner in carried) == [
         ("3.3.2", "bo"), ("3.3.3", "bo"), ("3.4.0", "am"),
     ]  # fmt: skip
-    with refused(BRAKES_FULL):  # an older one gets no place of a newer one
+    with refused(TOO_MANY_EMERGENCY_HALTS):  # an older one gets no place of a newer one
         country.brake("bo", "3.3.0")
     country.brake("bo")
     country.pass_hours(80)
@@ -332,7 +336,7 @@ def test_one_key_takes_no_place_of_another(country: Country) -> None:
 
 
 def test_a_reason_too_long_for_a_timestamp_is_refused(country: Country) -> None:
-    with refused(BRAKE_NOT_SET, match="too long"):
+    with refused(EMERGENCY_HALT_INVALID, match="too long"):
         country.brake(reason="é" * 300)
 
 
@@ -385,7 +389,7 @@ def test_as_it_is_typed(country: Country, capsys: pytest.CaptureFixture[str]) ->
     run([*monitor, "--json"])
     assert json.loads(capsys.readouterr().out)["brakes"] == [row]
     run(monitor)
-    told = f"ncen 3.4.0 is braked by amina-brake until {time_words(said['until'])}"
+    told = f"ncen 3.4.0 is braked by amina-brake until {format_signed_time(said['until'])}"
     assert told in capsys.readouterr().out
     assert len(country.look().brakes) == 1
     assert run([*base, "--lift", "--yes"]) == 0

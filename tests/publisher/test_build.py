@@ -15,7 +15,7 @@ from backports import zstd
 
 from ncen_updater.formats.tree import parse_tree
 from ncen_updater.publisher.build.build import build_release
-from ncen_updater.publisher.errors import BuildRefused
+from ncen_updater.publisher.errors import BuildError
 from tests.publisher.releases import write_release
 
 
@@ -63,7 +63,7 @@ def test_archive_and_tree_say_the_same(tmp_path: Path) -> None:
     targets = tmp_path / "s" / "targets"
     packed = (targets / "trees/ncen/3.3.0.json.zst").read_bytes()
     tree = parse_tree(zstd.decompress(packed), "tree")
-    assert tree.digest() == built.document.tree_digest
+    assert tree.compute_digest() == built.document.tree_digest
     entries = {entry.path: entry for entry in tree.entries}
     assert "manifest.toml" not in entries
     with tarfile.open(targets / "ncen-3.3.0.tar.gz") as tar:
@@ -89,7 +89,7 @@ def test_a_migration_file_that_is_missing(tmp_path: Path) -> None:
         'up = "migrations/{engine}/001.up.sql"\nirreversible = "nothing to go back to"\n'
     )
     release = write_release(tmp_path / "r", extra=extra)
-    with pytest.raises(BuildRefused, match="001"):
+    with pytest.raises(BuildError, match="001"):
         build_release(release, tmp_path / "s")
     (release / "migrations/postgresql").mkdir(parents=True)
     (release / "migrations/postgresql/001.up.sql").write_text("SELECT 1")
@@ -106,7 +106,7 @@ def test_what_no_release_may_hold(tmp_path: Path, kind: str) -> None:
         (Path(os.fsdecode(os.fsencode(release) + b"/\xff"))).write_text("x")
     else:
         (release / "bad").symlink_to("../../etc" if kind == "outward link" else "/etc")
-    with pytest.raises(BuildRefused):
+    with pytest.raises(BuildError):
         build_release(release, tmp_path / "s")
     assert not list((tmp_path / "s").rglob("*.tar.gz"))
 

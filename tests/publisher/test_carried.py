@@ -11,24 +11,24 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
-from ncen_updater.common.canonical_json import canonical_json, sha256_hex
+from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import PUBLISHER_TARGET_MISSING, UNSOUND_DRAFT
 from ncen_updater.formats.document import TargetRef
-from ncen_updater.formats.rollout import Halt
-from ncen_updater.publisher.build.attachments import PaperMaker, SourceOfBuild, make_provenance
+from ncen_updater.formats.rollout import ReleaseHalt
+from ncen_updater.publisher.build.attachments import AttachmentBuilder, BuildSource, make_provenance
 from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.new.trial import make_feed, publish_draft
-from ncen_updater.publisher.signing.draft import Draft, draft_halt, draft_releases, draft_resumption
+from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.new.trial import create_feed, publish_draft
+from ncen_updater.publisher.signing.draft import Draft, draft_halt, draft_halt_end, draft_releases
 from ncen_updater.publisher.signing.event import SigningEvent
-from ncen_updater.publisher.signing.event_files import PAPERS
-from ncen_updater.publisher.signing.keys import load_public_key, new_key, open_signer
+from ncen_updater.publisher.signing.event_files import REVIEW_DIRECTORY
+from ncen_updater.publisher.signing.keys import create_key, load_public_key, open_signer
 from tests.publisher.releases import PASSPHRASE, ring, write_release
 from tests.support.errors import refused
 
 NOW = datetime.now(UTC).replace(microsecond=0)
-SOURCE = SourceOfBuild(
+SOURCE = BuildSource(
     "https://build.example.org/ncen", "git+https://git.example.org/ncen", "ab" * 20
 )
 DOCUMENT = "releases/ncen/3.3.0.json"
@@ -49,11 +49,11 @@ class Desk:
     def draft(self) -> Draft:
         key = load_public_key(self.place / "builder/builder.pub.json")
         return draft_releases(
-            Feed(self.place / "feed").state(), self.place / "staging", NOW, (), key
+            FeedDirectory(self.place / "feed").read_state(), self.place / "staging", NOW, (), key
         )
 
     def event(self, draft: Draft) -> SigningEvent:
-        state = Feed(self.place / "feed").state()
+        state = FeedDirectory(self.place / "feed").read_state()
         return SigningEvent.create(
             self.place / "event", draft.title, draft.roles, state, draft.papers
         )
@@ -77,18 +77,20 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
-    make_feed(tmp_path / "feed", ring(tmp_path), lambda: NOW, plain_tufup=("ncen",))
+    create_feed(tmp_path / "feed", ring(tmp_path), lambda: NOW, plain_tufup=("ncen",))
     for name in ("builder", "stranger"):
-        new_key(tmp_path / "builder", name, PASSPHRASE)
+        create_key(tmp_path / "builder", name, PASSPHRASE)
     signer = open_signer(tmp_path / "builder/builder.pem", lambda _: PASSPHRASE)
     release = write_release(tmp_path / "release")
-    build_release(release, tmp_path / "staging", papers=PaperMaker("auto", SOURCE, signer))
+    build_release(
+        release, tmp_path / "staging", attachments=AttachmentBuilder("auto", SOURCE, signer)
+    )
     return Desk(tmp_path, capsys)
 
 
 def test_what_holds_is_signed_without_the_files(desk: Desk) -> None:
     event = desk.event(desk.draft())
-    assert len(list((event.directory / PAPERS).iterdir())) == 4
+    assert len(list((event.directory / REVIEW_DIRECTORY).iterdir())) == 4
     assert desk.sign(event, builder="") == "NU-7072"
     assert desk.sign(event, builder="stranger") == "NU-7071"
     assert desk.sign(event) == ""
@@ -109,19 +111,27 @@ def test_show_says_what_was_not_compared(desk: Desk) -> None:
 
 
 def altered(event: SigningEvent, name: str) -> None:
-    path = event.directory / PAPERS / event.drafts["ncen"].signed.targets[name].hashes["sha256"]
+    path = (
+        event.directory
+        / REVIEW_DIRECTORY
+        / event.drafts["ncen"].signed.targets[name].hashes["sha256"]
+    )
     path.write_bytes(path.read_bytes()[:-1] + b" ")
 
 
 def linked(event: SigningEvent, name: str) -> None:
-    path = event.directory / PAPERS / event.drafts["ncen"].signed.targets[name].hashes["sha256"]
+    path = (
+        event.directory
+        / REVIEW_DIRECTORY
+        / event.drafts["ncen"].signed.targets[name].hashes["sha256"]
+    )
     path.rename(path.with_name("elsewhere"))
     path.symlink_to("elsewhere")
 
 
 def away(event: SigningEvent, name: str) -> None:
     digest = event.drafts["ncen"].signed.targets[name].hashes["sha256"]
-    (event.directory / PAPERS / digest).unlink()
+    (event.directory / REVIEW_DIRECTORY / digest).unlink()
 
 
 @pytest.mark.parametrize("name", [DOCUMENT, SBOM, PROVENANCE])
@@ -148,10 +158,10 @@ def replaced(desk: Desk, draft: Draft, name: str, content: bytes) -> Draft:
     targets = draft.roles["ncen"].signed.targets
     document = json.loads((desk.targets / DOCUMENT).read_bytes())
     named = document["sbom" if name == SBOM else "provenance"]
-    named |= {"length": len(content), "sha256": sha256_hex(content)}
-    for path, data in ((name, content), (DOCUMENT, canonical_json(document))):
+    named |= {"length": len(content), "sha256": compute_sha256(content)}
+    for path, data in ((name, content), (DOCUMENT, encode_canonical_json(document))):
         (desk.targets / path).write_bytes(data)
-        new = TargetFile(len(data), {"sha256": sha256_hex(data)}, path)
+        new = TargetFile(len(data), {"sha256": compute_sha256(data)}, path)
         new.unrecognized_fields = targets[path].unrecognized_fields
         targets[path] = new
     papers = {targets[path].hashes["sha256"]: desk.targets / path
@@ -163,14 +173,14 @@ def test_papers_of_something_else_are_not_signed(desk: Desk) -> None:
     """The lists name them, every digest is right, and they speak of another release."""
     other = json.loads((desk.targets / SBOM).read_bytes())
     other["metadata"]["component"]["version"] = "3.2.9"
-    event = desk.event(replaced(desk, desk.draft(), SBOM, canonical_json(other)))
+    event = desk.event(replaced(desk, desk.draft(), SBOM, encode_canonical_json(other)))
     assert desk.sign(event) == "NU-7070"
 
 
 def test_a_statement_about_other_bytes_is_not_signed(desk: Desk) -> None:
     signer = open_signer(desk.place / "builder/builder.pem", lambda _: PASSPHRASE)
     name = "ncen-3.3.0.tar.gz"
-    subject = TargetRef(target=name, length=1, sha256=sha256_hex(b"other"))
+    subject = TargetRef(target=name, length=1, sha256=compute_sha256(b"other"))
     content = make_provenance("ncen", "3.3.0", (subject,), SOURCE, 0, signer)
     event = desk.event(replaced(desk, desk.draft(), PROVENANCE, content))
     assert desk.sign(event) == "NU-7071"
@@ -194,7 +204,7 @@ def test_an_archive_of_its_own_for_plain_clients(desk: Desk) -> None:
     """Plain tufup clients read the top alone; it may not name another archive."""
     draft = desk.draft()
     target = draft.roles["targets"].signed.targets["ncen-3.3.0.tar.gz"]
-    target.hashes["sha256"] = sha256_hex(b"another")
+    target.hashes["sha256"] = compute_sha256(b"another")
     with refused(UNSOUND_DRAFT, match="another file"):
         desk.event(draft)
 
@@ -204,7 +214,7 @@ def test_an_archive_of_its_own_for_plain_clients(desk: Desk) -> None:
 def test_a_file_that_no_release_names(desk: Desk, role: str, more: tuple[str, ...]) -> None:
     """A client that knows no documents, as plain tufup, would install it."""
     draft = desk.draft()
-    stray = TargetFile(1, {"sha256": sha256_hex(b"x")}, "ncen-9.9.9.tar.gz")
+    stray = TargetFile(1, {"sha256": compute_sha256(b"x")}, "ncen-9.9.9.tar.gz")
     draft.roles[role].signed.targets[stray.path] = stray
     event = desk.event(draft)
     assert desk.sign(event, *more, *([desk.place / "staging"] if more else [])) == "NU-7015"
@@ -214,9 +224,11 @@ def test_an_archive_that_is_shown_again_after_a_halt(desk: Desk) -> None:
     keys = ring(desk.place)
     feed, staging = desk.place / "feed", desk.place / "staging"
     publish_draft(feed, desk.draft(), keys, lambda: NOW, [staging])
-    halted = draft_halt(Feed(feed).state(), "ncen", "3.3.0", Halt(reason="a reason"), NOW)
+    halted = draft_halt(
+        FeedDirectory(feed).read_state(), "ncen", "3.3.0", ReleaseHalt(reason="a reason"), NOW
+    )
     publish_draft(feed, halted, keys, lambda: NOW)
-    assert not Feed(feed).state().targets.signed.targets
-    resumed = draft_resumption(Feed(feed).state(), "ncen", "3.3.0", NOW)
+    assert not FeedDirectory(feed).read_state().targets.signed.targets
+    resumed = draft_halt_end(FeedDirectory(feed).read_state(), "ncen", "3.3.0", NOW)
     assert resumed.roles["targets"].signed.targets
     assert desk.sign(desk.event(resumed), builder="") == ""

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from demo.release_flow import publish_release
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.formats.document import chunk_bytes_for, parse_release_document
-from ncen_updater.formats.errors import BadRelease
-from ncen_updater.publisher.build.build import chunks_of
-from ncen_updater.publisher.new.trial import make_feed, make_keys
+from ncen_updater.formats.document import compute_chunk_bytes, parse_release_document
+from ncen_updater.formats.errors import ReleaseDocumentError
+from ncen_updater.publisher.build.build import compute_chunk_digests
+from ncen_updater.publisher.new.trial import create_feed, create_keys
 from tests.publisher.releases import PASSPHRASE, write_release
 from tests.support.http_server import serving
 
@@ -36,17 +36,17 @@ MIB = 1 << 20
     ],
 )
 def test_there_are_at_most_32_parts_of_at_least_4_mib(length: int, size: int) -> None:
-    assert chunk_bytes_for(length) == size
+    assert compute_chunk_bytes(length) == size
     assert -(-length // size) <= 32
 
 
 def test_a_small_file_has_no_parts_and_a_large_one_all(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(bytes(4 * MIB))
-    assert chunks_of(path, 4 * MIB) is None
+    assert compute_chunk_digests(path, 4 * MIB) is None
     content = random.Random(1).randbytes(9 * MIB + 5)
     path.write_bytes(content)
-    found = chunks_of(path, len(content))
+    found = compute_chunk_digests(path, len(content))
     assert found is not None
     assert found.size == 4 * MIB
     assert list(found.sha256) == [
@@ -56,11 +56,11 @@ def test_a_small_file_has_no_parts_and_a_large_one_all(tmp_path: Path) -> None:
 
 
 def test_a_wrong_byte_of_a_mirror_costs_a_part_of_the_archive(tmp_path: Path) -> None:
-    feed, keys = tmp_path / "feed", make_keys(tmp_path / "keys", PASSPHRASE)
+    feed, keys = tmp_path / "feed", create_keys(tmp_path / "keys", PASSPHRASE)
     feed.mkdir()
     source = write_release(tmp_path / "release", "3.3.0")
     (source / "large.bin").write_bytes(random.Random(2).randbytes(9 * MIB))
-    make_feed(feed, keys, lambda: datetime.now(UTC))
+    create_feed(feed, keys, lambda: datetime.now(UTC))
     publish_release(feed, [source], keys, lambda: datetime.now(UTC))
     bad = tmp_path / "bad"
     shutil.copytree(feed, bad)
@@ -77,13 +77,13 @@ def test_a_wrong_byte_of_a_mirror_costs_a_part_of_the_archive(tmp_path: Path) ->
             trusted_root=feed / "metadata" / "1.root.json",
             make_fetcher=lambda: HttpFetcher((one.url, two.url), sleep=lambda _: None),
         )
-        release = site.fetch(site.refresh().offers[0], Silent())
+        release = site.download_release(site.refresh().offers[0], SilentProgress())
         site.close()
     asked = [[r.range for r in s.requests if r.path.endswith(".tar.gz")] for s in (one, two)]
     assert asked == [[None], [f"bytes={4 * MIB}-"]]
-    content = release.document.canonical()
+    content = release.document.to_canonical_json()
     short = content.replace(release.document.archive_chunks.sha256[0].encode(), b"")  # type: ignore[union-attr]
     for wrong in (short.replace(b'"",', b""), content.replace(b'"size":4194304', b'"size":1')):
         assert wrong != content
-        with pytest.raises(BadRelease):
+        with pytest.raises(ReleaseDocumentError):
             parse_release_document(wrong, "x")

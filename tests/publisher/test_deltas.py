@@ -11,18 +11,18 @@ import pytest
 
 from ncen_updater.common.cli.render import format_bytes
 from ncen_updater.common.messages import FEED_BROKEN, UNKNOWN_RELEASE
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.delta import make
-from ncen_updater.formats.delta.model import DeltaNotProved
+from ncen_updater.formats.delta.model import DeltaVerificationError
 from ncen_updater.formats.document import Offer, TargetRef, Withdrawal
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.tree import Tree
 from ncen_updater.publisher.build.build import BuiltRelease, build_release
-from ncen_updater.publisher.build.deltas import DeltaMaker, bases
+from ncen_updater.publisher.build.deltas import DeltaPackBuilder, choose_base_releases
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.errors import BuildRefused
-from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.signing.describe import describe
+from ncen_updater.publisher.errors import BuildError
+from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.signing.describe import describe_event
 from ncen_updater.publisher.signing.draft import draft_releases
 from ncen_updater.publisher.signing.event import SigningEvent
 from tests.support.errors import refused
@@ -34,8 +34,10 @@ def feed(tmp_path: Path) -> PackFeed:
     return PackFeed(tmp_path)
 
 
-def built(tmp_path: Path, feed: PackFeed, *wanted: str) -> tuple[BuiltRelease, DeltaMaker]:
-    maker = DeltaMaker(Feed(feed.directory), Silent(), wanted or None, scratch=tmp_path)
+def built(tmp_path: Path, feed: PackFeed, *wanted: str) -> tuple[BuiltRelease, DeltaPackBuilder]:
+    maker = DeltaPackBuilder(
+        FeedDirectory(feed.directory), SilentProgress(), wanted or None, scratch=tmp_path
+    )
     source = tmp_path / "third"
     if not source.exists():
         write_large(source, THIRD)
@@ -73,18 +75,20 @@ OFFERS = [*(offer(f"3.{n}") for n in range(1, 9)), offer("3.9", withdrawn=True),
 def test_the_newest_five_that_it_may_be_installed_over(
     upgrade_from: str, wanted: list[str] | None, expected: list[str]
 ) -> None:
-    assert [o.version for o in bases(OFFERS, manifest(upgrade_from), wanted)] == expected
+    assert [
+        o.version for o in choose_base_releases(OFFERS, manifest(upgrade_from), wanted)
+    ] == expected
 
 
 @pytest.mark.parametrize("version", ["2.0", "3.9"])
 def test_a_release_that_is_not_on_offer_is_refused(version: str) -> None:
     with refused(UNKNOWN_RELEASE):
-        bases(OFFERS, manifest(">=3"), [version])
+        choose_base_releases(OFFERS, manifest(">=3"), [version])
 
 
 def test_a_release_that_may_not_be_upgraded_from_is_refused() -> None:
-    with pytest.raises(BuildRefused):
-        bases(OFFERS, manifest(">=3.5"), ["3.2"])
+    with pytest.raises(BuildError):
+        choose_base_releases(OFFERS, manifest(">=3.5"), ["3.2"])
 
 
 def test_each_earlier_release_gets_a_pack_straight_to_the_new_one(
@@ -97,11 +101,13 @@ def test_each_earlier_release_gets_a_pack_straight_to_the_new_one(
         pack = tmp_path / "staging" / "targets" / ref.target
         assert pack.stat().st_size == ref.length < release.document.archive.length / 5
         assert ref.out_bytes == release.document.unpacked_bytes
-    assert release.document.offer().deltas == {
+    assert release.document.to_offer().deltas == {
         ref.from_version: ref.length for ref in release.document.deltas
     }
-    assert release.document.offer().download_bytes(FIRST) < 50_000
-    assert release.document.offer().download_bytes("1.0") == release.document.archive.length
+    assert release.document.to_offer().count_download_bytes(FIRST) < 50_000
+    assert (
+        release.document.to_offer().count_download_bytes("1.0") == release.document.archive.length
+    )
     assert not list(tmp_path.glob("nu-delta-*"))
 
 
@@ -131,10 +137,10 @@ def test_an_altered_archive_of_the_feed_is_not_a_base(tmp_path: Path, feed: Pack
 
 def test_officers_read_of_the_packs_that_they_sign(tmp_path: Path, feed: PackFeed) -> None:
     release, _ = built(tmp_path, feed)
-    state = Feed(feed.directory).state()
+    state = FeedDirectory(feed.directory).read_state()
     draft = draft_releases(state, tmp_path / "staging", datetime.now(UTC))
     event = SigningEvent.create(tmp_path / "event", draft.title, draft.roles, state)
-    words = "\n".join(line.text.render() for line in describe(event))
+    words = "\n".join(line.text.render() for line in describe_event(event))
     for ref in release.document.deltas:
         said = f"added: delta pack from {ref.from_version} straight to {THIRD}, "
         assert f"{said}{format_bytes(ref.length)}, sha256" in words
@@ -148,7 +154,7 @@ def test_the_title_names_what_is_new_and_nothing_else(tmp_path: Path, feed: Pack
     for version in (FIRST, THIRD):
         source = write_large(tmp_path / f"again-{version}", version)
         build_release(source, tmp_path / "both")
-    state = Feed(feed.directory).state()
+    state = FeedDirectory(feed.directory).read_state()
     draft = draft_releases(state, tmp_path / "both", datetime.now(UTC))
     assert draft.title == f"Release of ncen {THIRD}"
 
@@ -157,21 +163,21 @@ def test_a_pack_that_no_document_names_is_not_signed(tmp_path: Path, feed: PackF
     built(tmp_path, feed)
     stray = tmp_path / "staging" / "targets" / "deltas" / "ncen" / f"1.0--{THIRD}"
     stray.write_bytes(b"anything")
-    state = Feed(feed.directory).state()
-    with pytest.raises(BuildRefused, match=r"1\.0--"):
+    state = FeedDirectory(feed.directory).read_state()
+    with pytest.raises(BuildError, match=r"1\.0--"):
         draft_releases(state, tmp_path / "staging", datetime.now(UTC))
     release, _ = built(tmp_path, feed)
     assert not stray.exists()
     pack = tmp_path / "staging" / "targets" / release.document.deltas[0].target
     pack.write_bytes(pack.read_bytes() + b"?")
-    with pytest.raises(BuildRefused, match="is not the file that its release document names"):
+    with pytest.raises(BuildError, match="is not the file that its release document names"):
         draft_releases(state, tmp_path / "staging", datetime.now(UTC))
 
 
 def test_a_document_without_packs_can_still_be_read(tmp_path: Path) -> None:
     """Documents of before there were packs have no such field."""
     release = build_release(write_large(tmp_path / "r", FIRST), tmp_path / "staging")
-    data = json.loads(release.document.canonical())
+    data = json.loads(release.document.to_canonical_json())
     del data["deltas"]
     assert type(release.document).model_validate(data) == release.document
 
@@ -214,6 +220,6 @@ def test_a_release_that_no_pack_can_lead_to_is_built_without(
 def test_a_pack_that_does_not_give_the_release_stops_the_build(
     tmp_path: Path, feed: PackFeed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(make, "apply_delta", lambda *_: Tree(entries=()))
-    with pytest.raises(DeltaNotProved):
+    monkeypatch.setattr(make, "apply_pack", lambda *_: Tree(entries=()))
+    with pytest.raises(DeltaVerificationError):
         built(tmp_path, feed)

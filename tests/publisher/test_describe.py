@@ -10,24 +10,24 @@ from typing import Any
 from tuf.api.metadata import Metadata
 
 from ncen_updater.common.messages import NOTHING_TO_DO
-from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.new.trial import KeyRing
-from ncen_updater.publisher.signing.describe import describe
+from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.new.trial import FeedKeys
+from ncen_updater.publisher.signing.describe import describe_event
 from ncen_updater.publisher.signing.draft import draft_renewal
 from ncen_updater.publisher.signing.event import SigningEvent
-from ncen_updater.publisher.signing.roles import POLICY
+from ncen_updater.publisher.signing.roles import POLICY_FIELD
 from tests.publisher.releases import NOW
 from tests.support.errors import refused
 
 
 def words(place: Path, drafts: Mapping[str, Metadata[Any]], feed: Path | None) -> list[str]:
-    state = Feed(feed).state() if feed is not None else None
+    state = FeedDirectory(feed).read_state() if feed is not None else None
     event = SigningEvent.create(place, "Words", drafts, state)
-    return [line.text.render("en") for line in describe(event)]
+    return [line.text.render("en") for line in describe_event(event)]
 
 
-def test_a_first_event_is_said_whole(made: tuple[Path, KeyRing], tmp_path: Path) -> None:
-    state = Feed(made[0] / "feed").state()
+def test_a_first_event_is_said_whole(made: tuple[Path, FeedKeys], tmp_path: Path) -> None:
+    state = FeedDirectory(made[0] / "feed").read_state()
     roles: dict[str, Metadata[Any]] = {"root": state.root, "targets": state.targets}
     first = {
         role: Metadata(deepcopy(m.signed)) for role, m in (roles | {**state.delegated}).items()
@@ -44,17 +44,17 @@ def test_a_first_event_is_said_whole(made: tuple[Path, KeyRing], tmp_path: Path)
     assert not [line for line in said if "until now" in line]  # there was nothing
 
 
-def test_another_period_is_said(made: tuple[Path, KeyRing], tmp_path: Path) -> None:
-    root = deepcopy(Feed(made[0] / "feed").state().root.signed)
+def test_another_period_is_said(made: tuple[Path, FeedKeys], tmp_path: Path) -> None:
+    root = deepcopy(FeedDirectory(made[0] / "feed").read_state().root.signed)
     root.version += 1
-    root.unrecognized_fields[POLICY]["expiry_days"]["timestamp"] = 30
-    root.unrecognized_fields[POLICY]["signing_days"]["extra"] = 3
+    root.unrecognized_fields[POLICY_FIELD]["expiry_days"]["timestamp"] = 30
+    root.unrecognized_fields[POLICY_FIELD]["signing_days"]["extra"] = 3
     said = words(tmp_path / "event", {"root": Metadata(root)}, made[0] / "feed")
     assert "timestamp: valid for 30 days, to be signed anew in the last 6 (until now: 7, 6)" in said
     assert "extra: valid for - days, to be signed anew in the last 3" in said
     assert not [line for line in said if line.startswith("root: valid for")]
 
 
-def test_what_a_machine_signs_is_not_drafted(made: tuple[Path, KeyRing]) -> None:
+def test_what_a_machine_signs_is_not_drafted(made: tuple[Path, FeedKeys]) -> None:
     with refused(NOTHING_TO_DO, match="refresh"):
-        draft_renewal(Feed(made[0] / "feed").state(), ["ncen", "snapshot"], NOW)
+        draft_renewal(FeedDirectory(made[0] / "feed").read_state(), ["ncen", "snapshot"], NOW)

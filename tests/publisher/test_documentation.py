@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from ncen_updater.common.cli.lazy import global_options
+from ncen_updater.common.cli.lazy import make_global_options
 from ncen_updater.publisher.cli.main import cli
 from tests.publisher.described import PARTS, RULES, section
 
-OURS = {option.opts[0] for option in global_options()}
+OURS = {option.opts[0] for option in make_global_options()}
 
 
 def walk(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:

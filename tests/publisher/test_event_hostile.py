@@ -22,20 +22,20 @@ from ncen_updater.common.messages import (
     BAD_EVENT,
     DIGEST_MISMATCH,
     DUPLICATE_KEY,
+    EVENT_BASE_UNTRUSTED,
     KEY_NOT_ALLOWED,
     UNSOUND_DRAFT,
-    UNTRUSTED_BASE,
-    Message,
+    ErrorMessage,
 )
 from ncen_updater.formats.document import Withdrawal
-from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.feed.feed import FeedDirectory
 from ncen_updater.publisher.feed.publish import Publisher
-from ncen_updater.publisher.feed.status import signature_status
-from ncen_updater.publisher.new.trial import KeyRing, make_feed
-from ncen_updater.publisher.signing.describe import describe
+from ncen_updater.publisher.feed.status import read_signature_status
+from ncen_updater.publisher.new.trial import FeedKeys, create_feed
+from ncen_updater.publisher.signing.describe import describe_event
 from ncen_updater.publisher.signing.draft import draft_renewal
-from ncen_updater.publisher.signing.event import SigningEvent, digest_of
-from ncen_updater.publisher.signing.keys import computed_keyid
+from ncen_updater.publisher.signing.event import SigningEvent, compute_signed_digest
+from ncen_updater.publisher.signing.keys import compute_keyid
 from tests.publisher.feeds import contents, drafted, fresh_signer
 from tests.publisher.releases import NOW, clock
 from tests.support.errors import refused
@@ -47,7 +47,7 @@ def event_with(
     feed: Path, place: Path, change: Callable[[Roles], None], *roles: str
 ) -> SigningEvent:
     """An event whose drafts were changed before its digests were taken: it agrees with itself."""
-    state = Feed(feed).state()
+    state = FeedDirectory(feed).read_state()
     drafts = dict(draft_renewal(state, roles, NOW).roles)
     change(drafts)
     return SigningEvent.create(place, "Renewal", drafts, state)
@@ -59,7 +59,7 @@ def _twin(drafts: Roles) -> None:
     keyid = root.roles["root"].keyids[0]
     data = root.keys[keyid].to_dict() | {"x-ncen-keyowner": "twin"}
     twin = type(root.keys[keyid]).from_dict("0" * 64, copy.deepcopy(data))
-    twin.keyid = computed_keyid(twin)
+    twin.keyid = compute_keyid(twin)
     root.add_key(twin, "root")
 
 
@@ -157,13 +157,13 @@ def test_a_draft_that_no_officer_should_judge(
     tmp_path: Path,
     change: Callable[[Roles], None],
     roles: tuple[str, ...],
-    message: Message,
+    message: ErrorMessage,
 ) -> None:
     with refused(message):
         event_with(feed, tmp_path / "event", change, *roles)
 
 
-def test_an_issue_time_in_the_future(feed: Path, tmp_path: Path, keys: KeyRing) -> None:
+def test_an_issue_time_in_the_future(feed: Path, tmp_path: Path, keys: FeedKeys) -> None:
     """It would become the least time of every site's clock, and shut them all out."""
 
     def ahead(drafts: Roles) -> None:
@@ -171,12 +171,12 @@ def test_an_issue_time_in_the_future(feed: Path, tmp_path: Path, keys: KeyRing) 
 
     event = event_with(feed, tmp_path / "event", ahead, "ncen")
     with refused(BAD_DATES):
-        event.refuse_future(NOW)
+        event.refuse_future_drafts(NOW)
     for officer in keys.officers[:2]:
-        event.sign(officer, event.digest)
+        event.sign_drafts(officer, event.digest)
     before = contents(feed)
     with refused(BAD_DATES):
-        Publisher(Feed(feed), clock).publish(event, [], keys.online)
+        Publisher(FeedDirectory(feed), clock).publish_event(event, [], keys.online)
     assert contents(feed) == before
 
 
@@ -192,7 +192,7 @@ def test_nothing_is_signed_unseen(feed: Path, tmp_path: Path, hidden: str) -> No
             key = copy.deepcopy(next(iter(root.keys.values())))
             key.keyval["public"] = "ab" * 32
             key.unrecognized_fields["x-ncen-keyowner"] = "HIDDEN"
-            key.keyid = computed_keyid(key)
+            key.keyid = compute_keyid(key)
             root.keys[key.keyid] = key
         elif hidden == "field":
             ncen.targets["ncen-3.3.0.tar.gz"].unrecognized_fields["x"] = {"y": "HIDDEN"}
@@ -202,44 +202,46 @@ def test_nothing_is_signed_unseen(feed: Path, tmp_path: Path, hidden: str) -> No
             ncen.targets["releases/ncen/3.3.0.json"].custom["tufup"] = "HIDDEN"
 
     event = event_with(feed, tmp_path / "event", change, "root", "ncen")
-    assert "HIDDEN" in "\n".join(line.text.render() for line in describe(event))
+    assert "HIDDEN" in "\n".join(line.text.render() for line in describe_event(event))
 
 
-def test_a_withdrawal_that_is_taken_back_is_said(feed: Path, tmp_path: Path, keys: KeyRing) -> None:
+def test_a_withdrawal_that_is_taken_back_is_said(
+    feed: Path, tmp_path: Path, keys: FeedKeys
+) -> None:
     withdraw(feed, "ncen", "3.3.0", Withdrawal(reason="loses cases"), keys, clock)
 
     def change(drafts: Roles) -> None:
         drafts["ncen"].signed.targets["releases/ncen/3.3.0.json"].custom["ncen"]["withdrawn"] = None
 
     event = event_with(feed, tmp_path / "event", change, "ncen")
-    words = "\n".join(line.text.render() for line in describe(event))
+    words = "\n".join(line.text.render() for line in describe_event(event))
     assert "WARNING: ncen 3.3.0 is no longer withdrawn" in words
 
 
 def test_a_renewal_says_that_nothing_else_changes(feed: Path, tmp_path: Path) -> None:
     event = event_with(feed, tmp_path / "event", lambda _: None, "root", "targets", "ncen")
-    said = [line.text.render() for line in describe(event)]
+    said = [line.text.render() for line in describe_event(event)]
     assert said.count("nothing else changes") == 3
 
 
-def test_a_base_that_never_was(feed: Path, tmp_path: Path, keys: KeyRing) -> None:
+def test_a_base_that_never_was(feed: Path, tmp_path: Path, keys: FeedKeys) -> None:
     """The drafter shows the difference to a feed of their own, where their keys are in already."""
     own = tuple(fresh_signer(tmp_path / "own", name) for name in ("mallory", "eve"))
-    fake = KeyRing((*own, keys.officers[0]), keys.online, 2)
-    make_feed(tmp_path / "fake", fake, clock)
+    fake = FeedKeys((*own, keys.officers[0]), keys.online, 2)
+    create_feed(tmp_path / "fake", fake, clock)
     event = event_with(tmp_path / "fake", tmp_path / "event", lambda _: None, "root")
-    assert "nothing else changes" in [line.text.render() for line in describe(event)]
-    trusted = Feed(feed).roots()[0]
-    with refused(UNTRUSTED_BASE):
-        event.anchor(trusted)
-    with refused(UNTRUSTED_BASE):
-        event.anchor(None)
+    assert "nothing else changes" in [line.text.render() for line in describe_event(event)]
+    trusted = FeedDirectory(feed).read_roots()[0]
+    with refused(EVENT_BASE_UNTRUSTED):
+        event.verify_root(trusted)
+    with refused(EVENT_BASE_UNTRUSTED):
+        event.verify_root(None)
     good = drafted_renewal(feed, tmp_path / "good")
-    good.anchor(trusted)
+    good.verify_root(trusted)
     late = copy.deepcopy(trusted)
     late.signed.version = 7
-    with refused(UNTRUSTED_BASE):
-        good.anchor(late)
+    with refused(EVENT_BASE_UNTRUSTED):
+        good.verify_root(late)
 
 
 def drafted_renewal(feed: Path, place: Path) -> SigningEvent:
@@ -254,7 +256,7 @@ def _rewrite(event: Path, folder: str, role: str, change: Callable[[Metadata[Any
     path.write_bytes(metadata.to_bytes())
     record = json.loads((event / "event.json").read_bytes())
     key = "drafts" if folder == "draft" else "base"
-    record[key][role]["digest"] = digest_of(metadata)
+    record[key][role]["digest"] = compute_signed_digest(metadata)
     (event / "event.json").write_text(json.dumps(record))
 
 
@@ -265,7 +267,7 @@ def test_a_base_that_was_changed(feed: Path, tmp_path: Path) -> None:
         metadata.signed.targets["ncen-3.3.0.tar.gz"].hashes["sha256"] = "0" * 64
 
     _rewrite(tmp_path / "event", "base", "ncen", other_digest)
-    with refused(UNTRUSTED_BASE):
+    with refused(EVENT_BASE_UNTRUSTED):
         SigningEvent.load(tmp_path / "event")
 
 
@@ -333,11 +335,11 @@ def _places(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @pytest.fixture(scope="module")
 def pristine(
-    made: tuple[Path, KeyRing], tmp_path_factory: pytest.TempPathFactory
+    made: tuple[Path, FeedKeys], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, bytes]:
     """The files of one good event, with a signature."""
     event = drafted_renewal(made[0] / "feed", tmp_path_factory.mktemp("fuzz") / "event")
-    signature = event.sign(made[1].officers[0], event.digest)[0]
+    signature = event.sign_drafts(made[1].officers[0], event.digest)[0]
     signature.rename(signature.with_name("x.json"))
     return contents(event.directory)
 
@@ -372,17 +374,17 @@ def test_no_file_of_an_event_breaks_the_program(
         _correct_digest(directory, name, changed)
     try:
         event = SigningEvent.load(directory)
-        signature_status(event)
+        read_signature_status(event)
     except UpdaterError:
         return
-    for line in describe(event):
+    for line in describe_event(event):
         line.text.render("fr")
 
 
 def _correct_digest(directory: Path, name: str, changed: bytes) -> None:
     """Let event.json agree with the changed file, as a drafter would."""
     try:
-        digest = digest_of(Metadata.from_bytes(changed))
+        digest = compute_signed_digest(Metadata.from_bytes(changed))
     except Exception:  # noqa: BLE001 - no metadata any more, so no digest to correct
         return
     folder, role = name.removesuffix(".json").split("/")

@@ -10,14 +10,14 @@ import pytest
 from demo.release_flow import publish_release
 from demo.releases import assemble
 from ncen_updater.publisher.build.build import build_release
-from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.new.trial import make_feed
-from ncen_updater.publisher.review.grouping import GroupedMarks, PlacedMark, grouped
-from ncen_updater.publisher.review.review import review
-from ncen_updater.publisher.review.sentences import sentences
-from ncen_updater.publisher.review.sql_marks import marks
-from ncen_updater.publisher.review.words import short_lines
-from ncen_updater.publisher.signing.draft import draft_first, draft_releases
+from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.new.trial import create_feed
+from ncen_updater.publisher.review.grouping import GroupedMarks, LocatedMark, group_marks
+from ncen_updater.publisher.review.review import build_review
+from ncen_updater.publisher.review.sentences import summarize_event
+from ncen_updater.publisher.review.sql_marks import find_marks
+from ncen_updater.publisher.review.words import format_summary
+from ncen_updater.publisher.signing.draft import draft_initial_roles, draft_releases
 from ncen_updater.publisher.signing.event import SigningEvent
 from tests.publisher.feeds import ceremony_of
 from tests.publisher.releases import NOW, clock, ring
@@ -145,11 +145,11 @@ def found_in(case: Case) -> GroupedMarks:
     where = ("main", "002", case.direction)
     files = (("p.sql", "postgresql", case.postgresql), ("s.sql", "sqlite", case.sqlite))
     placed = (
-        PlacedMark(where, path, mark)
+        LocatedMark(where, path, mark)
         for path, engine, text in files
-        for mark in marks(text, [engine], case.direction, up=case.undoes)
+        for mark in find_marks(text, [engine], case.direction, up=case.undoes)
     )
-    return grouped(placed, "ncen")
+    return group_marks(placed, "ncen")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -170,13 +170,13 @@ def test_a_release_of_the_demonstration(tmp_path: Path) -> None:
     back, writes into records that were there.
     """
     keys, feed = ring(tmp_path), tmp_path / "feed"
-    make_feed(feed, keys, clock)
+    create_feed(feed, keys, clock)
     publish_release(feed, [assemble("3.2.4", tmp_path / "before")], keys, clock)
     build_release(assemble("3.3.0", tmp_path / "release"), tmp_path / "staging")
-    state = Feed(feed).state()
-    draft = draft_releases(state, tmp_path / "staging", NOW, (), None, Feed(feed))
+    state = FeedDirectory(feed).read_state()
+    draft = draft_releases(state, tmp_path / "staging", NOW, (), None, FeedDirectory(feed))
     event = SigningEvent.create(tmp_path / "event", draft.title, draft.roles, state, draft.papers)
-    page = review(event, whole=True)
+    page = build_review(event, complete=True)
     kinds = [line.render().split(": ")[1].rpartition(", ")[2] for line in page.grave]
     assert kinds == [
         "changes records", "runs a function",
@@ -184,7 +184,7 @@ def test_a_release_of_the_demonstration(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert len(page.warnings) == 25
     assert page.harmless == 54
-    said = [line if isinstance(line, str) else line.render() for line in short_lines(page)]
+    said = [line if isinstance(line, str) else line.render() for line in format_summary(page)]
     heads = [line for line in said if not line.startswith("  ")]
     assert heads[1:] == [
         "To be decided before all:",
@@ -198,9 +198,9 @@ def test_what_is_said_of_a_first_event_is_true(tmp_path: Path) -> None:
     """Nothing stays as it is where nothing was."""
     keys = ring(tmp_path)
     ceremony = ceremony_of(keys.officers, {name: held[0] for name, held in keys.online.items()})
-    draft = draft_first(ceremony, NOW)
+    draft = draft_initial_roles(ceremony, NOW)
     event = SigningEvent.create(tmp_path / "event", draft.title, draft.roles, None)
-    said = [text.render() for text in sentences(event)]
+    said = [text.render() for text in summarize_event(event)]
     assert sorted(said) == [
         "A new feed begins: this decides who may sign for every site.",
         "It decides who may sign releases of ncen, ncen-updater for every site.",

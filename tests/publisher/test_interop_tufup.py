@@ -14,7 +14,7 @@ import pytest
 
 from demo.release_flow import publish_release, withdraw
 from ncen_updater.formats.document import Withdrawal
-from ncen_updater.publisher.new.trial import make_feed, make_keys
+from ncen_updater.publisher.new.trial import create_feed, create_keys
 from tests.publisher.releases import PASSPHRASE, write_release
 from tests.support.packs import write_large
 
@@ -75,8 +75,8 @@ def now() -> Any:
 
 def test_updates_through_a_required_release(served: tuple[Path, str], tmp_path: Path) -> None:
     feed, url = served
-    keys = make_keys(tmp_path / "keys", PASSPHRASE)
-    make_feed(feed, keys, now, plain_tufup=("ncen",))
+    keys = create_keys(tmp_path / "keys", PASSPHRASE)
+    create_feed(feed, keys, now, plain_tufup=("ncen",))
     releases = [
         write_release(tmp_path / "a", "3.2.4"),
         write_release(tmp_path / "b", "3.3.0", required=True),
@@ -102,8 +102,8 @@ def test_updates_through_a_required_release(served: tuple[Path, str], tmp_path: 
 def test_delta_packs_do_not_disturb_it(served: tuple[Path, str], tmp_path: Path) -> None:
     """They are targets with names that it does not know; it takes the archive."""
     feed, url = served
-    keys = make_keys(tmp_path / "keys", PASSPHRASE)
-    make_feed(feed, keys, now, plain_tufup=("ncen",))
+    keys = create_keys(tmp_path / "keys", PASSPHRASE)
+    create_feed(feed, keys, now, plain_tufup=("ncen",))
     for version in ("3.2.4", "3.3.0"):
         source = write_large(tmp_path / version, version)
         publish_release(feed, [source], keys, now, packs=True)
@@ -116,8 +116,8 @@ def test_delta_packs_do_not_disturb_it(served: tuple[Path, str], tmp_path: Path)
 
 def test_a_withdrawn_release_is_not_seen(served: tuple[Path, str], tmp_path: Path) -> None:
     feed, url = served
-    keys = make_keys(tmp_path / "keys", PASSPHRASE)
-    make_feed(feed, keys, now, plain_tufup=("ncen",))
+    keys = create_keys(tmp_path / "keys", PASSPHRASE)
+    create_feed(feed, keys, now, plain_tufup=("ncen",))
     publish_release(feed, [write_release(tmp_path / "b", "3.3.0")], keys, now)
     assert client(feed, url, tmp_path / "one", "3.2.4").check_for_updates() is not None
     withdraw(feed, "ncen", "3.3.0", Withdrawal(reason="loses cases"), keys, now)
@@ -127,8 +127,8 @@ def test_a_withdrawn_release_is_not_seen(served: tuple[Path, str], tmp_path: Pat
 def test_without_the_option_it_lists_nothing(served: tuple[Path, str], tmp_path: Path) -> None:
     """What the option is for: the archive is there, and only a listing of the role shows it."""
     feed, url = served
-    keys = make_keys(tmp_path / "keys", PASSPHRASE)
-    make_feed(feed, keys, now)
+    keys = create_keys(tmp_path / "keys", PASSPHRASE)
+    create_feed(feed, keys, now)
     publish_release(feed, [write_release(tmp_path / "b", "3.3.0")], keys, now)
     updater = client(feed, url, tmp_path / "site", "3.2.4")
     assert updater.check_for_updates() is None

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from ncen_updater.common.canonical_json import sha256_hex
-from ncen_updater.common.cli.render import grouped
+from ncen_updater.common.canonical_json import compute_sha256
+from ncen_updater.common.cli.render import group_digest
 from ncen_updater.common.messages import (
     BAD_CEREMONY,
     BAD_KEY_FILE,
@@ -31,46 +31,46 @@ from ncen_updater.publisher.signing import keys as key_files
 from ncen_updater.publisher.signing.ceremony import load_ceremony
 from ncen_updater.publisher.signing.keys import (
     Algorithm,
-    fingerprint,
+    compute_fingerprint,
+    create_key,
+    get_key_owner,
+    list_key_owners,
     load_public_key,
-    names_of,
-    new_key,
     open_signer,
-    owner_of,
 )
-from ncen_updater.publisher.signing.value_format import spoken, told
+from ncen_updater.publisher.signing.value_format import encode_as_words, parse_digest
 from tests.publisher.releases import PASSPHRASE
 from tests.support.errors import refused
 
-REAL_COST = key_files.COST
+REAL_COST = key_files.SCRYPT_COST
 
 
 @pytest.mark.parametrize("algorithm", list(Algorithm))
 def test_a_key_signs_and_verifies(tmp_path: Path, algorithm: Algorithm) -> None:
-    pair = new_key(tmp_path / "k", "amina", PASSPHRASE, algorithm)
+    pair = create_key(tmp_path / "k", "amina", PASSPHRASE, algorithm)
     assert pair.private.stat().st_mode & 0o777 == 0o600
     assert b"ENCRYPTED PRIVATE KEY" in pair.private.read_bytes()
     signer = open_signer(pair.private, lambda _: PASSPHRASE)
     key = load_public_key(pair.public)
     key.verify_signature(signer.sign(b"data"), b"data")
-    assert (owner_of(key), key.keyid) == ("amina", pair.keyid)
+    assert (get_key_owner(key), key.keyid) == ("amina", pair.keyid)
     with refused(WRONG_PASSPHRASE) as wrong:
         open_signer(pair.private, lambda _: "not the one")
     assert wrong.value.exit_code is ExitCode.USAGE, "as docs/publisher.md says; it was 6"
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
-    one = new_key(tmp_path, "one", PASSPHRASE)
-    two = new_key(tmp_path, "two", PASSPHRASE)
+    one = create_key(tmp_path, "one", PASSPHRASE)
+    two = create_key(tmp_path, "two", PASSPHRASE)
     with refused(KEY_EXISTS, match="already"):
-        new_key(tmp_path, "one", PASSPHRASE)
+        create_key(tmp_path, "one", PASSPHRASE)
     with refused(PASSPHRASE_SHORT, match="13 characters, and 14"):
-        new_key(tmp_path, "three", "thirteen char")
+        create_key(tmp_path, "three", "thirteen char")
     with refused(BAD_KEY_FILE) as caught:
         open_signer(one.public, lambda _: PASSPHRASE)
     assert caught.value.detail == "this is the public half; give one.pem"
     with refused(KEY_NAME):
-        new_key(tmp_path, "../three", PASSPHRASE)
+        create_key(tmp_path, "../three", PASSPHRASE)
     one.private.write_bytes(two.private.read_bytes())
     with refused(BAD_KEY_FILE):
         open_signer(one.private, lambda _: PASSPHRASE)
@@ -94,7 +94,7 @@ def test_a_bad_ceremony(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("mode", [0o640, 0o644, 0o604, 0o700])
 def test_a_key_that_others_may_read_is_not_used(tmp_path: Path, mode: int) -> None:
-    pair = new_key(tmp_path, "amina", PASSPHRASE)
+    pair = create_key(tmp_path, "amina", PASSPHRASE)
     pair.private.chmod(mode)
     with refused(KEY_READABLE, match=f"{mode:04o}"):
         open_signer(pair.private, lambda _: PASSPHRASE)
@@ -107,8 +107,8 @@ def test_a_try_costs_128_mebibytes(
     tmp_path: Path, algorithm: Algorithm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As anybody's tools read the file, not as we say."""
-    monkeypatch.setattr(key_files, "COST", REAL_COST)
-    pair = new_key(tmp_path, "amina", PASSPHRASE, algorithm)
+    monkeypatch.setattr(key_files, "SCRYPT_COST", REAL_COST)
+    pair = create_key(tmp_path, "amina", PASSPHRASE, algorithm)
     said = subprocess.run(
         ["openssl", "asn1parse", "-in", pair.private], capture_output=True, text=True, check=True
     ).stdout
@@ -120,7 +120,7 @@ def test_a_try_costs_128_mebibytes(
 
 def test_a_key_file_of_before_opens(tmp_path: Path) -> None:
     """What the version before wrote: PBES2 with PBKDF2."""
-    pair = new_key(tmp_path, "amina", PASSPHRASE)
+    pair = create_key(tmp_path, "amina", PASSPHRASE)
     opened = load_pem_private_key(pair.private.read_bytes(), PASSPHRASE.encode())
     before = opened.private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(PASSPHRASE.encode())
@@ -143,7 +143,7 @@ def test_a_passphrase_is_made_and_said_once(
     assert "That of a builder goes into no ceremony" in said.out
     assert "--builder-key or as builder_key in officer.toml" in said.out
     open_signer(tmp_path / "amina.pem", lambda _: secret)
-    mark = grouped(fingerprint(load_public_key(tmp_path / "amina.pub.json")))
+    mark = group_digest(compute_fingerprint(load_public_key(tmp_path / "amina.pub.json")))
     assert mark in said.out
     assert run(["keys", "show", str(tmp_path / "amina.pub.json")]) == 0
     assert mark in capsys.readouterr().out
@@ -152,19 +152,19 @@ def test_a_passphrase_is_made_and_said_once(
 
 @pytest.mark.parametrize("text", ["", "0000", "babad babad", "7f00 0001 dead beef"])
 def test_words_for_digests(text: str) -> None:
-    digest = sha256_hex(text.encode())
-    words = spoken(digest)
+    digest = compute_sha256(text.encode())
+    words = encode_as_words(digest)
     assert len(words.split()) == 8
-    assert told(words) == told(words.upper().replace(" ", "-")) == digest[:32]
-    assert told(grouped(digest)) == digest
-    assert told("lusab babad") == "7f000001", "as everybody else writes these words"
+    assert parse_digest(words) == parse_digest(words.upper().replace(" ", "-")) == digest[:32]
+    assert parse_digest(group_digest(digest)) == digest
+    assert parse_digest("lusab babad") == "7f000001", "as everybody else writes these words"
 
 
 def test_two_keys_under_one_name_are_told_apart(tmp_path: Path) -> None:
     keys = []
     for place, name in (("a", "chidi"), ("b", "chidi"), ("a", "amina")):
         (tmp_path / place).mkdir(exist_ok=True)
-        keys.append(load_public_key(new_key(tmp_path / place, name, PASSPHRASE).public))
-    told = [f"chidi ({fingerprint(key)[:8]}...)" for key in keys[:2]]
-    assert names_of(keys) == ("amina", *sorted(told))
-    assert names_of(keys[1:]) == ("amina", "chidi")
+        keys.append(load_public_key(create_key(tmp_path / place, name, PASSPHRASE).public))
+    told = [f"chidi ({compute_fingerprint(key)[:8]}...)" for key in keys[:2]]
+    assert list_key_owners(keys) == ("amina", *sorted(told))
+    assert list_key_owners(keys[1:]) == ("amina", "chidi")

@@ -9,62 +9,64 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.common.messages import LEDGER_BROKEN, SIGNED_ANOTHER
+from ncen_updater.common.messages import LEDGER_BROKEN, OTHER_DRAFT_SIGNED
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.new.trial import KeyRing, make_feed
+from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.new.trial import FeedKeys, create_feed
 from ncen_updater.publisher.signing.draft import draft_renewal
 from ncen_updater.publisher.signing.event import SigningEvent
-from ncen_updater.publisher.signing.ledger import Ledger
+from ncen_updater.publisher.signing.ledger import SigningLedger
 from tests.publisher.releases import NOW, PASSPHRASE, clock
 from tests.support.errors import refused
 
 
 def renewal(feed: Path, place: Path, roles: list[str], minutes: int) -> SigningEvent:
     """Drafts of the same versions, each a little later than the one before: other digests."""
-    state = Feed(feed).state()
+    state = FeedDirectory(feed).read_state()
     draft = draft_renewal(state, roles, NOW + timedelta(minutes=minutes))
     return SigningEvent.create(place, draft.title, draft.roles, state)
 
 
 def test_a_second_draft_of_one_version_is_refused(feed: Path, tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "amina.signed.jsonl")
+    ledger = SigningLedger(tmp_path / "amina.signed.jsonl")
     first = renewal(feed, tmp_path / "a", ["ncen"], 0)
     both = renewal(feed, tmp_path / "b", ["ncen", "targets"], 1)
-    ledger.refuse_second(first, ["ncen"])
-    ledger.note(first, ["ncen"], NOW)
+    ledger.refuse_second_draft(first, ["ncen"])
+    ledger.record_signing(first, ["ncen"], NOW)
     assert ledger.path.stat().st_mode & 0o777 == 0o600
-    ledger.refuse_second(first, ["ncen"])  # the same once more
-    ledger.refuse_second(both, ["targets"])
-    with refused(SIGNED_ANOTHER, match=r"ncen version 3.* on \d{4}-\d\d-\d\d \d\d:\d\d"):
-        ledger.refuse_second(both, ["targets", "ncen"])
+    ledger.refuse_second_draft(first, ["ncen"])  # the same once more
+    ledger.refuse_second_draft(both, ["targets"])
+    with refused(OTHER_DRAFT_SIGNED, match=r"ncen version 3.* on \d{4}-\d\d-\d\d \d\d:\d\d"):
+        ledger.refuse_second_draft(both, ["targets", "ncen"])
     before = ledger.path.read_bytes()
-    ledger.note(first, ["ncen"], NOW + timedelta(days=1))
+    ledger.record_signing(first, ["ncen"], NOW + timedelta(days=1))
     assert ledger.path.read_bytes() == before
     # Said with the explicit word, both are known from then on.
-    ledger.note(both, ["ncen"], NOW)
+    ledger.record_signing(both, ["ncen"], NOW)
     assert len(ledger.path.read_text().splitlines()) == 2
-    ledger.refuse_second(both, ["ncen"])
+    ledger.refuse_second_draft(both, ["ncen"])
 
 
 def test_another_feed_has_numbers_of_its_own(
-    feed: Path, tmp_path: Path, made: tuple[Path, KeyRing]
+    feed: Path, tmp_path: Path, made: tuple[Path, FeedKeys]
 ) -> None:
-    ledger = Ledger(tmp_path / "amina.signed.jsonl")
-    ledger.note(renewal(feed, tmp_path / "a", ["targets"], 0), ["targets"], NOW)
-    make_feed(tmp_path / "other", made[1], clock, ("ncen",))
-    ledger.refuse_second(renewal(tmp_path / "other", tmp_path / "b", ["targets"], 1), ["targets"])
+    ledger = SigningLedger(tmp_path / "amina.signed.jsonl")
+    ledger.record_signing(renewal(feed, tmp_path / "a", ["targets"], 0), ["targets"], NOW)
+    create_feed(tmp_path / "other", made[1], clock, ("ncen",))
+    ledger.refuse_second_draft(
+        renewal(tmp_path / "other", tmp_path / "b", ["targets"], 1), ["targets"]
+    )
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]\n", b"\xff", b'{"role": "ncen"}\n'])
 def test_a_broken_ledger_is_no_empty_one(feed: Path, tmp_path: Path, content: bytes) -> None:
-    ledger = Ledger(tmp_path / "amina.signed.jsonl")
+    ledger = SigningLedger(tmp_path / "amina.signed.jsonl")
     ledger.path.write_bytes(content)
     event = renewal(feed, tmp_path / "a", ["ncen"], 0)
     with refused(LEDGER_BROKEN):
-        ledger.refuse_second(event, ["ncen"])
+        ledger.refuse_second_draft(event, ["ncen"])
     with refused(LEDGER_BROKEN):
-        ledger.note(event, ["ncen"], NOW)
+        ledger.record_signing(event, ["ncen"], NOW)
     assert ledger.path.read_bytes() == content
 
 
@@ -83,7 +85,7 @@ class Officer:
 
 
 def test_as_it_is_typed(
-    feed: Path, keys: KeyRing, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    feed: Path, keys: FeedKeys, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     officer = Officer(tmp_path, feed)
     first = renewal(feed, tmp_path / "a", ["ncen"], 0)

@@ -10,11 +10,11 @@ from packaging.version import Version
 from demo.release_flow import withdraw
 from ncen_updater.common.messages import FEED_BROKEN
 from ncen_updater.formats.document import Withdrawal
-from ncen_updater.formats.manifest import accepts
+from ncen_updater.formats.manifest import is_version_accepted
 from ncen_updater.publisher.build.build import build_release
-from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.lint.lint import last_release, lint_release
-from ncen_updater.publisher.new.trial import KeyRing
+from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.lint.lint import find_previous_release, lint_release
+from ncen_updater.publisher.new.trial import FeedKeys
 from tests.publisher.releases import clock, write_release
 from tests.support.errors import refused
 
@@ -69,7 +69,7 @@ def test_a_release_over_no_version_is_said_to_be_so(tmp_path: Path) -> None:
     kept = [line for line in text.splitlines() if not line.startswith("upgrade_from")]
     (release / "manifest.toml").write_text("\n".join(kept))
     (found,) = lint_release(release)
-    assert not accepts("", Version("3.2.4"))
+    assert not is_version_accepted("", Version("3.2.4"))
     assert found.what.render().startswith("No site can upgrade to the release")
 
 
@@ -245,33 +245,33 @@ def test_a_class_that_no_migration_maps(tmp_path: Path) -> None:
 
 
 def test_what_is_published_counts_though_it_was_withdrawn(
-    feed: Path, tmp_path: Path, keys: KeyRing
+    feed: Path, tmp_path: Path, keys: FeedKeys
 ) -> None:
     withdraw(feed, "ncen", "3.3.0", Withdrawal(reason="bad"), keys, clock)
-    last = last_release(Feed(feed), write_release(tmp_path / "next", "3.4.0"))
+    last = find_previous_release(FeedDirectory(feed), write_release(tmp_path / "next", "3.4.0"))
     assert last is not None
     assert last.manifest.version == "3.3.0"
 
 
 def test_nothing_of_a_withdrawn_release_has_to_stay_where_no_site_comes_from_it(
-    feed: Path, tmp_path: Path, keys: KeyRing
+    feed: Path, tmp_path: Path, keys: FeedKeys
 ) -> None:
     # Seen: its migration failed at every site, and lint wanted it kept as it was, for ever.
     newer = write_release(tmp_path / "next", "3.4.0", upgrade_from=">=3.2,!=3.3.0")
-    last = last_release(Feed(feed), newer)
+    last = find_previous_release(FeedDirectory(feed), newer)
     assert last is not None and last.manifest.version == "3.3.0"
     withdraw(feed, "ncen", "3.3.0", Withdrawal(reason="bad"), keys, clock)
-    last = last_release(Feed(feed), newer)
+    last = find_previous_release(FeedDirectory(feed), newer)
     assert last is None or last.manifest.version < "3.3.0"
     same = write_release(tmp_path / "same", "3.3.0", upgrade_from=">=3.2,!=3.3.0")
-    last = last_release(Feed(feed), same)
+    last = find_previous_release(FeedDirectory(feed), same)
     assert last is not None and last.manifest.version == "3.3.0", "its number is used"
 
 
 def test_a_feed_with_a_gap_is_no_base(feed: Path, tmp_path: Path) -> None:
     (feed / "metadata" / "1.root.json").rename(feed / "metadata" / "2.root.json")
     with refused(FEED_BROKEN, match="roots 1 to N"):
-        last_release(Feed(feed), write_release(tmp_path / "next", "3.4.0"))
+        find_previous_release(FeedDirectory(feed), write_release(tmp_path / "next", "3.4.0"))
 
 
 def test_history_against_the_published_release(tmp_path: Path) -> None:

@@ -12,10 +12,14 @@ from demo.release_flow import publish_release
 from ncen_updater.common.findings import Finding
 from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.lint.lint import last_release, last_texts, lint_release
-from ncen_updater.publisher.new.trial import KeyRing
-from ncen_updater.publisher.signing.carried_papers import carried_texts
+from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.lint.lint import (
+    find_previous_release,
+    lint_release,
+    read_previous_texts,
+)
+from ncen_updater.publisher.new.trial import FeedKeys
+from ncen_updater.publisher.signing.carried_papers import read_overlay_files
 from tests.publisher.releases import clock, write_release
 
 CARRIED = """
@@ -268,7 +272,9 @@ def test_against_the_release_before(tmp_path: Path, before: Path, name: str) -> 
     release = carrying(tmp_path / "r", "3.4.0")
     change(release)
     document = build_release(carrying(tmp_path / "old"), tmp_path / "s").document
-    texts = carried_texts(document, before / document.tree.target, before / document.archive.target)
+    texts = read_overlay_files(
+        document, before / document.tree.target, before / document.archive.target
+    )
     assert texts.keys() == {"i18n/en.json", "i18n/fr.json", "settings.ini"}
     assert codes(lint_release(release, document, texts)) == expected
 
@@ -280,7 +286,7 @@ def test_a_required_setting_that_sites_have_by_now_is_not_said_again(tmp_path: P
     built = build_release(old, tmp_path / "s")
     targets = tmp_path / "s/targets"
     document = built.document
-    texts = carried_texts(
+    texts = read_overlay_files(
         document, targets / document.tree.target, targets / document.archive.target
     )
     assert codes(lint_release(old)) == {"7157": "advisory"}
@@ -288,15 +294,17 @@ def test_a_required_setting_that_sites_have_by_now_is_not_said_again(tmp_path: P
 
 
 def test_the_command_compares_with_the_feed(
-    tmp_path: Path, feed: Path, keys: KeyRing, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, feed: Path, keys: FeedKeys, capsys: pytest.CaptureFixture[str]
 ) -> None:
     publish_release(feed, [carrying(tmp_path / "r", "3.4.0")], keys, clock)
     release = carrying(tmp_path / "next", "3.5.0")
     words("i18n/en.json", saved="Kept as {ref}", extra="\u202eevil")(release)
     text("settings.ini", "fax = no\n", "")(release)
-    previous = last_release(Feed(feed), release)
+    previous = find_previous_release(FeedDirectory(feed), release)
     assert previous is not None
-    assert (last_texts(Feed(feed), previous) or {})["settings.ini"] == SETTINGS.encode()
+    assert (read_previous_texts(FeedDirectory(feed), previous) or {})[
+        "settings.ini"
+    ] == SETTINGS.encode()
     assert run(["lint", str(release), "--feed", str(feed)]) == 0
     said = capsys.readouterr().out
     assert "against 3.4.0: texts new 1, worded anew 1, gone 0" in said.replace("\n", " ")

@@ -11,9 +11,9 @@ import pytest
 from demo.release_flow import publish_release
 from ncen_updater.publisher.build.build import build_release, scan_release
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.lint.lint import last_release, last_tree, lint_release
-from ncen_updater.publisher.new.trial import KeyRing
+from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.lint.lint import find_previous_release, lint_release, read_previous_tree
+from ncen_updater.publisher.new.trial import FeedKeys
 from tests.publisher.releases import clock, write_release
 
 OWN = {f"NU-{number}" for number in (*range(7161, 7170), 7180, 7181, 7182)}
@@ -135,16 +135,16 @@ def test_against_the_release_before(name: str, tmp_path: Path) -> None:
 
 
 def test_the_feed_has_the_files_of_before(
-    feed: Path, tmp_path: Path, keys: KeyRing, capsys: pytest.CaptureFixture[str]
+    feed: Path, tmp_path: Path, keys: FeedKeys, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also where the release is built, and nothing is written then."""
     old = Side((4, 2), migrator=True, files=FIRST).write(tmp_path / "old", "3.4.0")
     publish_release(feed, [old], keys, clock)
     new = Side((4, 2), migrator=True, files=SECOND).write(tmp_path / "new", "3.5.0")
-    last = last_release(Feed(feed), new)
-    tree = last_tree(Feed(feed), last)
+    last = find_previous_release(FeedDirectory(feed), new)
+    tree = read_previous_tree(FeedDirectory(feed), last)
     assert tree == scan_release(old)
-    assert last_tree(Feed(feed), None) is None
+    assert read_previous_tree(FeedDirectory(feed), None) is None
     assert run(["lint", str(new), "--feed", str(feed)]) == 3
     assert "app/seizures/migrations/0002_office.py never run where 3.4.0" in capsys.readouterr().out
     words = ["build", str(new), "--feed", str(feed), "--staging", str(tmp_path / "staging")]

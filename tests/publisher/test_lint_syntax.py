@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.publisher.lint.sql import mistakes
+from ncen_updater.publisher.lint.sql import find_syntax_errors
 
 
 @pytest.mark.parametrize(
@@ -24,15 +24,17 @@ from ncen_updater.publisher.lint.sql import mistakes
     ],
 )  # fmt: skip
 def test_sqlite(sql: str, mistake: str | None) -> None:
-    assert mistakes("sqlite", [(sql, False)]) == ({(sql, False): mistake} if mistake else {})
+    assert find_syntax_errors("sqlite", [(sql, False)]) == (
+        {(sql, False): mistake} if mistake else {}
+    )
 
 
 def test_postgresql() -> None:
     bad, good = "SELECT 1;\n\nSELEC 2;\nSELEC 3", "CREATE INDEX ON nothing_there (a); DROP TABLE b"
-    found = mistakes(
+    found = find_syntax_errors(
         "postgresql",
         [(sql, False) for sql in (good, bad, bad, "", "-- squawk-ignore-file\nSELEC 1")],
     )
     assert found[bad, False] == "line 3: syntax error: expected command, found IDENT"
     assert len(found) == 2
-    assert mistakes("postgresql", []) == {}
+    assert find_syntax_errors("postgresql", []) == {}

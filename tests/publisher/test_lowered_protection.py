@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from demo.release_flow import publish_release
-from ncen_updater.formats.errors import BadManifest
+from ncen_updater.formats.errors import ManifestError
 from ncen_updater.formats.manifest import Manifest, parse_manifest
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.new.trial import KeyRing, make_feed
-from ncen_updater.publisher.review.lowered_protection import lowered_by, wave_warnings
-from ncen_updater.publisher.review.sql_clauses import Kind
-from ncen_updater.publisher.review.sql_marks import marks
+from ncen_updater.publisher.new.trial import FeedKeys, create_feed
+from ncen_updater.publisher.review.lowered_protection import check_waves, find_release_warnings
+from ncen_updater.publisher.review.sql_clauses import StatementKind
+from ncen_updater.publisher.review.sql_marks import find_marks
 from tests.publisher.releases import clock, write_release
 from tests.publisher.test_cli import Officer, officer
 
@@ -46,7 +46,7 @@ def wave(day: str, percent: int, *countries: str) -> dict[str, Any]:
     ],
 )
 def test_what_is_odd_in_a_schedule(waves: list[dict[str, Any]], expected: list[str]) -> None:
-    found = [text.render() for text in wave_warnings("ncen 3.4.0", waves, DRAFTED)]
+    found = [text.render() for text in check_waves("ncen 3.4.0", waves, DRAFTED)]
     assert len(found) == len(expected), found
     assert all(part in line for part, line in zip(expected, found, strict=True)), found
 
@@ -56,52 +56,53 @@ def test_what_is_odd_in_a_schedule(waves: list[dict[str, Any]], expected: list[s
     [
         ("CREATE TABLE a (b int); CREATE UNIQUE INDEX i ON a (b); ALTER TABLE a ADD c text", []),
         ("CREATE TABLE a (b int REFERENCES c ON DELETE CASCADE ON UPDATE CASCADE)",
-         [Kind.FOLLOWS]),
+         [StatementKind.FOLLOWS]),
         ("COMMENT ON TABLE a IS 'DROP'; ALTER TABLE a ADD CHECK (b <> 'DELETE')",
-         [Kind.BINDS]),
+         [StatementKind.BINDS]),
         ("CREATE TABLE a (role text, owner text, language text, \"user\" int)", []),
         ("CREATE INDEX i ON a (role); ALTER TABLE a ADD COLUMN type text DEFAULT 'owner'", []),
-        ("CREATE TABLE a (role text); GRANT ALL ON a TO PUBLIC", [Kind.RIGHTS]),
-        ("CREATE ROLE eve; CREATE SCHEMA s AUTHORIZATION eve", [Kind.RIGHTS, Kind.RIGHTS]),
+        ("CREATE TABLE a (role text); GRANT ALL ON a TO PUBLIC", [StatementKind.RIGHTS]),
+        ("CREATE ROLE eve; CREATE SCHEMA s AUTHORIZATION eve", [StatementKind.RIGHTS] * 2),
         ("-- UPDATE a SET b = 1", []),
-        ("/* x */ uPdAtE a SET b = 1", [Kind.CHANGES]),
+        ("/* x */ uPdAtE a SET b = 1", [StatementKind.CHANGES]),
         ("WITH x AS (DELETE FROM a RETURNING *) INSERT INTO b SELECT * FROM x",
-         [Kind.DELETES, Kind.ADDS, Kind.CALLS]),
+         [StatementKind.DELETES, StatementKind.ADDS, StatementKind.CALLS]),
         ("INSERT INTO a VALUES (1) ON CONFLICT (b) DO UPDATE SET b = 1",
-         [Kind.CHANGES, Kind.ADDS]),
-        ("INSERT OR REPLACE INTO a VALUES (1)", [Kind.CHANGES, Kind.ADDS]),
-        ("MERGE INTO a USING b ON true WHEN MATCHED THEN DO NOTHING", [Kind.CHANGES]),
-        ("TRUNCATE a", [Kind.DELETES]),
-        ("ALTER TABLE a ALTER b TYPE int USING 0", [Kind.CHANGES]),
-        ("ALTER TABLE a RENAME TO b", [Kind.RENAMES]),
-        ("DROP TABLE IF EXISTS audit_log", [Kind.DROPS]),
-        ("ALTER TABLE a OWNER TO x", [Kind.RIGHTS]),
-        ("ALTER TABLE a DISABLE ROW LEVEL SECURITY", [Kind.RIGHTS]),
-        ("CREATE POLICY p ON a USING (true)", [Kind.RIGHTS]),
-        ("ALTER TABLE a DISABLE TRIGGER t", [Kind.SWITCHES]),
+         [StatementKind.CHANGES, StatementKind.ADDS]),
+        ("INSERT OR REPLACE INTO a VALUES (1)", [StatementKind.CHANGES, StatementKind.ADDS]),
+        ("MERGE INTO a USING b ON true WHEN MATCHED THEN DO NOTHING", [StatementKind.CHANGES]),
+        ("TRUNCATE a", [StatementKind.DELETES]),
+        ("ALTER TABLE a ALTER b TYPE int USING 0", [StatementKind.CHANGES]),
+        ("ALTER TABLE a RENAME TO b", [StatementKind.RENAMES]),
+        ("DROP TABLE IF EXISTS audit_log", [StatementKind.DROPS]),
+        ("ALTER TABLE a OWNER TO x", [StatementKind.RIGHTS]),
+        ("ALTER TABLE a DISABLE ROW LEVEL SECURITY", [StatementKind.RIGHTS]),
+        ("CREATE POLICY p ON a USING (true)", [StatementKind.RIGHTS]),
+        ("ALTER TABLE a DISABLE TRIGGER t", [StatementKind.SWITCHES]),
         ("CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS $$ DELETE FROM a $$",
-         [Kind.CODE]),
-        ("DO $$ BEGIN DELETE FROM a; END $$", [Kind.CODE]),
-        ("CREATE EXTENSION dblink", [Kind.CODE]),
-        ("COPY a FROM PROGRAM 'curl x'", [Kind.CODE]),
-        ("CREATE EVENT TRIGGER t ON ddl_command_end EXECUTE FUNCTION f()", [Kind.BY_ITSELF]),
-        ("CREATE RULE r AS ON INSERT TO a DO INSTEAD NOTHING", [Kind.BY_ITSELF]),
-        ("CREATE CAST (a AS text) WITH FUNCTION f(a)", [Kind.CODE]),
-        ("SELECT pg_reload_conf()", [Kind.CALLS]),
-        ("SET LOCAL search_path = x", [Kind.OTHER]),
-        ("NOTIFY x", [Kind.OTHER]),
+         [StatementKind.CODE]),
+        ("DO $$ BEGIN DELETE FROM a; END $$", [StatementKind.CODE]),
+        ("CREATE EXTENSION dblink", [StatementKind.CODE]),
+        ("COPY a FROM PROGRAM 'curl x'", [StatementKind.CODE]),
+        ("CREATE EVENT TRIGGER t ON ddl_command_end EXECUTE FUNCTION f()",
+         [StatementKind.BY_ITSELF]),
+        ("CREATE RULE r AS ON INSERT TO a DO INSTEAD NOTHING", [StatementKind.BY_ITSELF]),
+        ("CREATE CAST (a AS text) WITH FUNCTION f(a)", [StatementKind.CODE]),
+        ("SELECT pg_reload_conf()", [StatementKind.CALLS]),
+        ("SET LOCAL search_path = x", [StatementKind.OTHER]),
+        ("NOTIFY x", [StatementKind.OTHER]),
     ],
 )  # fmt: skip
-def test_what_a_statement_does(sql: str, expected: list[Kind]) -> None:
-    found = marks(sql, ["sqlite" if "OR REPLACE INTO" in sql else "postgresql"])
+def test_what_a_statement_does(sql: str, expected: list[StatementKind]) -> None:
+    found = find_marks(sql, ["sqlite" if "OR REPLACE INTO" in sql else "postgresql"])
     assert [kind for mark in found for kind in mark.kinds] == expected
 
 
 def test_a_text_that_two_engines_read_otherwise_is_marked_for_both() -> None:
     hidden = "CREATE TABLE a (`x; UPDATE b SET c = 1; --` int)"
-    assert marks(hidden, ["sqlite"]) == []
-    found = marks(hidden, ["postgresql", "sqlite"])
-    assert Kind.CHANGES in {kind for mark in found for kind in mark.kinds}
+    assert find_marks(hidden, ["sqlite"]) == []
+    found = find_marks(hidden, ["postgresql", "sqlite"])
+    assert StatementKind.CHANGES in {kind for mark in found for kind in mark.kinds}
 
 
 def test_two_keys_under_one_name_are_told(officer: Officer) -> None:
@@ -151,7 +152,9 @@ def test_lint_is_asked_before_anything_is_built_or_drafted(
     assert "NU-7140" in err
     assert not (work / "s").exists()
     # Whoever built it with another program does not get it drafted either.
-    monkeypatch.setattr("ncen_updater.publisher.lint.lint.refuse_blocked", lambda *_: None)
+    monkeypatch.setattr(
+        "ncen_updater.publisher.lint.lint.refuse_critical_findings", lambda *_: None
+    )
     officer.json(*build)
     monkeypatch.undo()
     draft = ("draft", "--feed", work / "feed", "--staging", work / "s", "--event", work / "e2")
@@ -171,13 +174,13 @@ def test_lint_is_asked_before_anything_is_built_or_drafted(
 )
 def test_the_only_product_is_meant(
     tmp_path: Path,
-    made: tuple[Path, KeyRing],
+    made: tuple[Path, FeedKeys],
     products: tuple[str, ...],
     code: int,
     says: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    make_feed(tmp_path / "feed", made[1], clock, products)
+    create_feed(tmp_path / "feed", made[1], clock, products)
     release = write_release(tmp_path / "r", product="cargo")
     publish_release(tmp_path / "feed", [release], made[1], clock)
     halt = ["halt", "3.3.0", "--reason", "x", "--feed", str(tmp_path / "feed")]
@@ -190,7 +193,7 @@ def test_the_only_product_is_meant(
 
 
 def said_of(manifest: Manifest, before: Manifest | None) -> str:
-    return " ".join(str(text) for text in lowered_by(manifest, before))
+    return " ".join(str(text) for text in find_release_warnings(manifest, before))
 
 
 def test_what_a_release_vouches_for_is_told_once_and_whether_it_can_be_left() -> None:
@@ -240,7 +243,7 @@ def test_a_program_that_comes_later_is_an_officers_decision_too(later: bool) -> 
 def test_code_cannot_be_declared(kinds: list[str]) -> None:
     databases = [{"name": "synapse", "changes_itself": kinds}]
     data = {"schema": 1, "product": "synapse", "version": "1.0", "databases": databases}
-    with pytest.raises(BadManifest, match="changes_itself"):
+    with pytest.raises(ManifestError, match="changes_itself"):
         parse_manifest(data, "release")
 
 
@@ -249,10 +252,10 @@ def test_a_release_promises_no_more_than_it_is() -> None:
         "schema": 1, "product": "ncen", "version": "1.0",
         "compatibility": {"schema_number": 1, "back_to": 2},
     }  # fmt: skip
-    with pytest.raises(BadManifest) as caught:
+    with pytest.raises(ManifestError) as caught:
         parse_manifest(data, "release")
     assert "'back_to' is no later than 'schema_number'" in str(caught.value.detail)
     data["compatibility"] = {"schema_number": 1, "back_to": 1, "expand": True}
-    with pytest.raises(BadManifest) as caught:
+    with pytest.raises(ManifestError) as caught:
         parse_manifest(data, "release")
     assert "a release that goes on serving" in str(caught.value.detail)

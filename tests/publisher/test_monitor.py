@@ -20,9 +20,9 @@ import pytest
 from demo.release_flow import publish_release
 from ncen_updater.common.cli.lazy import LazyGroup
 from ncen_updater.publisher.cli.main import cli, run
-from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.feed.feed import FeedDirectory
 from ncen_updater.publisher.feed.publish import Publisher
-from ncen_updater.publisher.new.trial import KeyRing, make_feed, publish_draft
+from ncen_updater.publisher.new.trial import FeedKeys, create_feed, publish_draft
 from ncen_updater.publisher.signing.draft import draft_renewal
 from tests.publisher.releases import write_release
 from tests.support.http_server import PORTAL, Fault, WebServer, serving
@@ -38,7 +38,7 @@ class Public:
     """A feed that is served, and the program that looks at it."""
 
     def __init__(
-        self, work: Path, keys: KeyRing, capsys: pytest.CaptureFixture[str], server: WebServer
+        self, work: Path, keys: FeedKeys, capsys: pytest.CaptureFixture[str], server: WebServer
     ) -> None:
         self.feed, self.root = work / "public", work / "trusted.json"
         self.work, self.keys, self.server, self._capsys = work, keys, server, capsys
@@ -49,7 +49,7 @@ class Public:
         made: Callable[[], datetime] = _now,
         release: bool = True,
     ) -> None:
-        make_feed(self.feed, self.keys, made, expiry_days=days)
+        create_feed(self.feed, self.keys, made, expiry_days=days)
         if release:
             publish_release(self.feed, [write_release(self.work / "r")], self.keys, made)
         self.root.write_bytes((self.feed / "metadata" / "1.root.json").read_bytes())
@@ -64,7 +64,7 @@ class Public:
 
 @pytest.fixture
 def public(
-    tmp_path: Path, made: tuple[Path, KeyRing], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, made: tuple[Path, FeedKeys], capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Public]:
     (tmp_path / "public").mkdir()
     with serving(tmp_path / "public") as server:
@@ -115,14 +115,14 @@ def test_a_role_that_will_lapse(public: Public, role: str, days: int, refused: s
 def test_a_role_that_has_lapsed(public: Public, role: str) -> None:
     public.make({role: 3}, lambda: _now() - timedelta(days=4), release=False)
     if role != "timestamp":
-        Publisher(Feed(public.feed), _now).refresh(public.keys.online)
+        Publisher(FeedDirectory(public.feed), _now).refresh_online_roles(public.keys.online)
     code, said, strict = public.look()
     assert (code, strict, said["roles"]) == (14, {"NU-7201"}, [])
 
 
 def test_what_is_due_is_said_before_it_is_urgent(public: Public) -> None:
     public.make({"ncen": 120}, lambda: _now() - timedelta(days=61), release=False)
-    Publisher(Feed(public.feed), _now).refresh(public.keys.online)
+    Publisher(FeedDirectory(public.feed), _now).refresh_online_roles(public.keys.online)
     code, said, _ = public.look("--offline-ahead", 30)
     due = [f for f in said["findings"] if f["code"] == "NU-7204"]
     assert (code, [f["figures"]["role"] for f in due]) == (0, ["ncen"])
@@ -132,7 +132,7 @@ def test_a_public_copy_that_is_behind(public: Public) -> None:
     """A cache keeps the old timestamp; the site is well, and the Secretariat's feed is newer."""
     public.make()
     old = (public.feed / "metadata" / "timestamp.json").read_bytes()
-    renewal = draft_renewal(Feed(public.feed).state(), ["ncen"], _now())
+    renewal = draft_renewal(FeedDirectory(public.feed).read_state(), ["ncen"], _now())
     publish_draft(public.feed, renewal, public.keys, _now)
     public.server.faults.append(Fault("timestamp.json", body=old))
     assert public.look()[0] == 0
@@ -204,7 +204,7 @@ def test_a_server_that_does_not_answer_is_no_feed_that_is_wrong(
 
 
 def test_a_server_without_parts_of_files(
-    tmp_path: Path, made: tuple[Path, KeyRing], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, made: tuple[Path, FeedKeys], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "public").mkdir()
     with serving(tmp_path / "public", ranges=False) as server:

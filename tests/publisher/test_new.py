@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.common.messages import RELEASE_NOT_EMPTY
-from ncen_updater.formats.errors import BadManifest
+from ncen_updater.formats.errors import ManifestError
 from ncen_updater.formats.manifest import Manifest, load_manifest
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.lint.lint import lint_release
-from ncen_updater.publisher.new.looking import FoundMigrations, MigratorKind, look
-from ncen_updater.publisher.new.writing import ManifestAnswers, manifest_text, migrate_program
+from ncen_updater.publisher.new.looking import DetectedMigrations, MigratorKind, detect_migrations
+from ncen_updater.publisher.new.writing import ManifestAnswers, make_manifest, read_migrate_program
 
 MANAGE = 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n'
 SAMPLE = MANAGE.replace("shop", "sample")
@@ -125,15 +125,15 @@ def made(directory: Path, *words: str) -> Manifest:
 def test_what_a_tree_tells(tmp_path: Path, name: str) -> None:
     files, kind, argv = TREES[name]
     directory = lay(tmp_path / "r", files)
-    assert look(directory).kind is kind
+    assert detect_migrations(directory).kind is kind
     manifest = made(directory)
-    assert manifest.accepts(manifest.release_version) is False
+    assert manifest.accepts_version(manifest.release_version) is False
     program = directory / "bin/ncen-migrate"
     if manifest.migrator is None:
         assert (argv, program.exists()) == ([], False)
     else:
         assert [*manifest.migrator.argv] == ["bin/ncen-migrate", *argv]
-        assert program.read_bytes() == migrate_program()
+        assert program.read_bytes() == read_migrate_program()
         assert os.access(program, os.X_OK)
 
 
@@ -194,9 +194,9 @@ def test_migrations_among_installed_packages(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Seen with MLflow: what was written did not run, and nothing said that it has a command."""
-    found = look(lay(tmp_path / "r", INSTALLED))
+    found = detect_migrations(lay(tmp_path / "r", INSTALLED))
     assert (found.library, found.files) == (True, ("app/site/shop/db/alembic.ini",))
-    assert not look(lay(tmp_path / "own", {"alembic.ini": INI})).library
+    assert not detect_migrations(lay(tmp_path / "own", {"alembic.ini": INI})).library
     made(tmp_path / "r")
     assert "the application may have a command of its own" in capsys.readouterr().err
     (tmp_path / "r/manifest.toml").unlink()
@@ -300,11 +300,11 @@ def test_what_no_manifest_may_say_writes_nothing(
 
 
 def test_an_answer_is_no_toml() -> None:
-    found = FoundMigrations(MigratorKind.NONE)
+    found = DetectedMigrations(MigratorKind.NONE)
     evil = 'x"\n[migrator]\nargv = ["/bin/sh"]\n# \x7f\x00'
-    with pytest.raises(BadManifest):
-        manifest_text(ManifestAnswers("shop", "1.0", "1.0", evil, ("a",), found, "/", "en", "t"))
-    text = manifest_text(ManifestAnswers("shop", "1.0", "1.0", "", ("a",), found, "/", "en", evil))
+    with pytest.raises(ManifestError):
+        make_manifest(ManifestAnswers("shop", "1.0", "1.0", evil, ("a",), found, "/", "en", "t"))
+    text = make_manifest(ManifestAnswers("shop", "1.0", "1.0", "", ("a",), found, "/", "en", evil))
     assert "\n[migrator]" not in text
 
 
@@ -358,7 +358,7 @@ TCP = "postgresql://upd@db.example:5433/shop__next_x"
 def migrate(tmp_path: Path, *words: str, **urls: str) -> subprocess.CompletedProcess[str]:
     directory = lay(tmp_path / "slot", STAND_INS)
     (directory / "lib/tool").chmod(0o755)
-    (directory / "migrate").write_bytes(migrate_program())
+    (directory / "migrate").write_bytes(read_migrate_program())
     for place, folders, files in os.walk(directory):  # as a slot is: nobody writes to it
         assert not [f for f in files if f.endswith(".pyc")], (place, folders)
     environment = {"PATH": os.environ["PATH"], **{k.replace("__", "_"): v for k, v in urls.items()}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.publisher.signing.describe import field_words
+from ncen_updater.publisher.signing.describe import describe_offer_field
 
 
 @pytest.mark.parametrize(
@@ -17,4 +17,4 @@ from ncen_updater.publisher.signing.describe import field_words
 def test_over_which_releases_it_goes(admitted: str, said: str) -> None:
     """Seen: "can be installed where this runs: ", and nothing."""
     offer = {"product": "ncen", "version": "3.2.4", "upgrade_from": admitted}
-    assert str(field_words(offer, "upgrade_from")) == said
+    assert str(describe_offer_field(offer, "upgrade_from")) == said

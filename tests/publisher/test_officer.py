@@ -15,17 +15,17 @@ import pytest
 
 from ncen_updater.common.messages import (
     BAD_EVENT,
-    OFFICER_FILE_BAD,
-    OFFICER_FILE_OPEN,
-    OFFICER_FILE_SECRET,
-    Message,
+    SIGNER_SETTINGS_EXPOSED,
+    SIGNER_SETTINGS_HOLD_SECRET,
+    SIGNER_SETTINGS_INVALID,
+    ErrorMessage,
 )
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.new.trial import KeyRing
-from ncen_updater.publisher.signing.draft import draft_first
+from ncen_updater.publisher.new.trial import FeedKeys
+from ncen_updater.publisher.signing.draft import draft_initial_roles
 from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.event_files import pack_event, unpack_event
-from ncen_updater.publisher.signing.officer import load_officer, officer_path
+from ncen_updater.publisher.signing.officer import find_settings_path, load_signer_settings
 from tests.publisher.feeds import ceremony_of, drafted
 from tests.publisher.releases import NOW, PASSPHRASE, ring
 from tests.support.errors import refused
@@ -42,7 +42,7 @@ def written(place: Path, content: bytes | str, mode: int = 0o600) -> Path:
 class Bad:
     name: str
     content: bytes | str
-    code: Message = OFFICER_FILE_BAD
+    code: ErrorMessage = SIGNER_SETTINGS_INVALID
     words: str = "officer"
     mode: int = 0o600
 
@@ -62,18 +62,18 @@ BAD = [
     Bad("a home of nobody", 'key = "~no-such-user/k"', words="~no-such-user/k"),
     Bad("too long", "#" * 30_000, words="over 20000 bytes"),
     Bad("a table", '[key]\npath = "k"', words="key"),
-    Bad("a passphrase", 'passphrase = "six words"', OFFICER_FILE_SECRET, "passphrase"),
-    Bad("a PIN", 'PIN = "123456"', OFFICER_FILE_SECRET, "PIN"),
-    Bad("a file with it", 'passphrase_file = "x"', OFFICER_FILE_SECRET, "passphrase_file"),
-    Bad("readable by the group", 'name = "amina"', OFFICER_FILE_OPEN, "0640", 0o640),
-    Bad("writable by all", 'name = "amina"', OFFICER_FILE_OPEN, "0602", 0o602),
+    Bad("a passphrase", 'passphrase = "six words"', SIGNER_SETTINGS_HOLD_SECRET, "passphrase"),
+    Bad("a PIN", 'PIN = "123456"', SIGNER_SETTINGS_HOLD_SECRET, "PIN"),
+    Bad("a file with it", 'passphrase_file = "x"', SIGNER_SETTINGS_HOLD_SECRET, "passphrase_file"),
+    Bad("readable by the group", 'name = "amina"', SIGNER_SETTINGS_EXPOSED, "0640", 0o640),
+    Bad("writable by all", 'name = "amina"', SIGNER_SETTINGS_EXPOSED, "0602", 0o602),
 ]
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
 def test_what_is_refused(bad: Bad, tmp_path: Path) -> None:
     with refused(bad.code, match=re.escape(bad.words)):
-        load_officer(written(tmp_path, bad.content, bad.mode))
+        load_signer_settings(written(tmp_path, bad.content, bad.mode))
 
 
 @pytest.mark.parametrize("name", ["root", "builder_key", "module"])
@@ -85,12 +85,12 @@ def test_what_is_believed_belongs_to_nobody_else(name: str, tmp_path: Path) -> N
     path = written(tmp_path, f'{token}{name} = "believed"\n')
     for mode in (0o600, 0o644):
         other.chmod(mode)
-        load_officer(path)
+        load_signer_settings(path)
     other.chmod(0o646)
-    with refused(OFFICER_FILE_OPEN, match="believed .mode 0646"):
-        load_officer(path)
+    with refused(SIGNER_SETTINGS_EXPOSED, match="believed .mode 0646"):
+        load_signer_settings(path)
     other.unlink()
-    load_officer(path)  # whoever uses it says that it is not there
+    load_signer_settings(path)  # whoever uses it says that it is not there
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -100,8 +100,8 @@ def test_nor_to_another_user_or_group(uid: int, gid: int, mode: int, tmp_path: P
     other.write_text("{}")
     os.chown(other, uid, gid)
     other.chmod(mode)
-    with refused(OFFICER_FILE_OPEN, match="believed"):
-        load_officer(written(tmp_path, 'root = "believed"\n'))
+    with refused(SIGNER_SETTINGS_EXPOSED, match="believed"):
+        load_signer_settings(written(tmp_path, 'root = "believed"\n'))
 
 
 @pytest.mark.parametrize("kind", ["missing", "directory", "pipe"])
@@ -111,26 +111,26 @@ def test_what_is_no_file(kind: str, tmp_path: Path) -> None:
         path.mkdir()
     elif kind == "pipe":
         os.mkfifo(path, 0o600)
-    with refused(OFFICER_FILE_BAD):
-        load_officer(path)
+    with refused(SIGNER_SETTINGS_INVALID):
+        load_signer_settings(path)
 
 
 def test_where_it_is_found(tmp_path: Path) -> None:
     """The command line, the environment, the usual place; none is no mistake."""
     home = {"HOME": str(tmp_path)}
-    assert officer_path(None, home) is None
-    assert officer_path(None, {}) is None
+    assert find_settings_path(None, home) is None
+    assert find_settings_path(None, {}) is None
     usual = tmp_path / ".config/ncen-publisher/officer.toml"
     usual.parent.mkdir(parents=True)
     usual.touch()
-    assert officer_path(None, home) == usual
-    assert officer_path(None, {**home, "NCEN_OFFICER": "/a"}) == Path("/a")
-    assert officer_path(Path("/b"), {**home, "NCEN_OFFICER": "/a"}) == Path("/b")
+    assert find_settings_path(None, home) == usual
+    assert find_settings_path(None, {**home, "NCEN_OFFICER": "/a"}) == Path("/a")
+    assert find_settings_path(Path("/b"), {**home, "NCEN_OFFICER": "/a"}) == Path("/b")
 
 
 def test_paths_are_from_the_file(tmp_path: Path) -> None:
     text = 'name = "amina"\ntoken = "t"\nkey_id = 3\nroot = "1.root.json"\nstaging = "/s"\n'
-    found = load_officer(written(tmp_path, text))
+    found = load_signer_settings(written(tmp_path, text))
     assert (found.name, found.token, found.key_id, found.key) == ("amina", "t", 3, None)
     assert found.root == tmp_path / "1.root.json"
     assert found.staging == Path("/s")
@@ -148,7 +148,7 @@ class RememberedDesk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, keys: KeyRing, feed: Path, staged: Path) -> RememberedDesk:
+def desk(tmp_path: Path, keys: FeedKeys, feed: Path, staged: Path) -> RememberedDesk:
     made = drafted(feed, staged, tmp_path / "release-3.4.0")
     secret = tmp_path / "secret"
     secret.write_text(PASSPHRASE)
@@ -208,7 +208,7 @@ def test_a_root_that_is_remembered_is_always_compared(
     other = tmp_path / "other"
     held = ring(other)
     ceremony = ceremony_of(held.officers, {n: k[0] for n, k in held.online.items()})
-    draft = draft_first(ceremony, NOW)
+    draft = draft_initial_roles(ceremony, NOW)
     SigningEvent.create(other / "first", draft.title, draft.roles, None)
     event = other / "first.event"
     for command in (["show"], ["sign", "--yes", "--digest", "0" * 32]):

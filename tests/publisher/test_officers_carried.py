@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from demo.release_flow import publish_release
-from ncen_updater.common.canonical_json import sha256_hex
-from ncen_updater.common.messages import PAPERS_MISSING
-from ncen_updater.publisher.new.trial import make_feed
-from ncen_updater.publisher.review.review import Review, review
-from ncen_updater.publisher.review.words import page_of
-from ncen_updater.publisher.signing.event_files import PAPERS
+from ncen_updater.common.canonical_json import compute_sha256
+from ncen_updater.common.messages import REVIEW_FILES_MISSING
+from ncen_updater.publisher.new.trial import create_feed
+from ncen_updater.publisher.review.review import EventReview, build_review
+from ncen_updater.publisher.review.words import render_html
+from ncen_updater.publisher.signing.event_files import REVIEW_DIRECTORY
 from tests.publisher.releases import clock, ring
 from tests.publisher.test_lint_carried import all_of, carrying, text, words
 from tests.publisher.test_officers_page import Desk, said, warnings
@@ -45,7 +45,7 @@ def drafted(desk: Desk, change: Callable[[Path], None]) -> Path:
     return release
 
 
-def section(page: Review) -> list[str]:
+def section(page: EventReview) -> list[str]:
     lines = said(page)
     begin = lines.index("Texts and settings that countries may have their own of:")
     return [line.strip() for line in lines[begin + 1 : lines.index(
@@ -59,7 +59,7 @@ def test_each_text_that_changed_is_shown(desk: Desk) -> None:
         text("settings.ini", "rows = 100", "rows = 50"),
         text("settings.ini", "fax = no\n", ""),
     )
-    page = review(desk.event(drafted(desk, change)), whole=True)
+    page = build_review(desk.event(drafted(desk, change)), complete=True)
     assert section(page) == [
         "changed: i18n/en.json: seizure.saved, “Saved as {ref}” becomes “Kept as {ref}”",
         "new: i18n/en.json: seizure.more, “<script> ”",
@@ -67,14 +67,14 @@ def test_each_text_that_changed_is_shown(desk: Desk) -> None:
         "changed: settings.ini: lists.rows, “100” becomes “50”",
         "gone: settings.ini: mail.fax, “no”",
     ]
-    html = page_of(page).decode()
+    html = render_html(page).decode()
     assert "“Saved as {ref}” becomes “Kept as {ref}”" in html
     assert "<script" not in html
     assert "Les textes et paramètres" in "\n".join(said(page, "fr"))
 
 
 def test_nothing_is_said_to_be_nothing(desk: Desk) -> None:
-    page = review(desk.event(drafted(desk, lambda _: None)), whole=True)
+    page = build_review(desk.event(drafted(desk, lambda _: None)), complete=True)
     assert (section(page), warnings(page)) == (["nothing"], [])
 
 
@@ -102,7 +102,7 @@ def test_nothing_is_said_to_be_nothing(desk: Desk) -> None:
 def test_marks_have_their_weight(
     desk: Desk, change: Callable[[Path], None], grave: list[str], usual: list[str]
 ) -> None:
-    page = review(desk.event(drafted(desk, change)), whole=True)
+    page = build_review(desk.event(drafted(desk, change)), complete=True)
     usually = [text.render() for text in page.warnings]
     told = [line for line in usually if "in the manifest" not in line]
     assert [line.render() for line in page.grave] == [f"WARNING: {line}" for line in grave]
@@ -114,19 +114,25 @@ def test_nobody_signs_texts_that_were_not_shown(desk: Desk, which: str) -> None:
     release = drafted(desk, words("i18n/en.json", saved="Kept as {ref}"))
     event = desk.event(release)
     place = release if which == "of the release" else carrying(desk.place / "before", "3.4.0")
-    paper = event.directory / PAPERS / sha256_hex((place / "i18n/en.json").read_bytes())
+    paper = (
+        event.directory / REVIEW_DIRECTORY / compute_sha256((place / "i18n/en.json").read_bytes())
+    )
     paper.write_bytes(b"{}")
-    assert [line for line in warnings(review(event)) if "i18n/en.json could not be read" in line]
-    with refused(PAPERS_MISSING):
-        review(event, whole=True)
+    assert [
+        line for line in warnings(build_review(event)) if "i18n/en.json could not be read" in line
+    ]
+    with refused(REVIEW_FILES_MISSING):
+        build_review(event, complete=True)
     beside = (desk.place / "staging", desk.place / "feed")
-    assert not [line for line in warnings(review(event, *beside, whole=True)) if "read" in line]
+    assert not [
+        line for line in warnings(build_review(event, *beside, complete=True)) if "read" in line
+    ]
 
 
 def test_a_first_release_is_compared_with_nothing(tmp_path: Path) -> None:
     desk = Desk(tmp_path, ring(tmp_path))
-    make_feed(tmp_path / "feed", desk.keys, clock)
-    page = review(desk.event(drafted(desk, lambda _: None)), whole=True)
+    create_feed(tmp_path / "feed", desk.keys, clock)
+    page = build_review(desk.event(drafted(desk, lambda _: None)), complete=True)
     assert section(page)[0] == "new: i18n/en.json: title, “Cases”"
     assert all(line.startswith("new: ") for line in section(page))
     assert [line for line in said(page) if line.startswith("  new: bin/app, ")]

@@ -15,17 +15,26 @@ from typing import Any
 import pytest
 
 from demo.release_flow import publish_release
-from ncen_updater.common.messages import PAPERS_MISSING
-from ncen_updater.formats.rollout import Wave
+from ncen_updater.common.messages import REVIEW_FILES_MISSING
+from ncen_updater.formats.rollout import RolloutWave
 from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.new.trial import KeyRing, make_feed
-from ncen_updater.publisher.review.review import Review, review
-from ncen_updater.publisher.review.words import annex_lines, marked, page_of, words_of
-from ncen_updater.publisher.signing.draft import draft_first, draft_keys, draft_releases
+from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.new.trial import FeedKeys, create_feed
+from ncen_updater.publisher.review.review import EventReview, build_review
+from ncen_updater.publisher.review.words import (
+    format_annex,
+    format_page,
+    group_marked_lines,
+    render_html,
+)
+from ncen_updater.publisher.signing.draft import (
+    draft_initial_roles,
+    draft_key_change,
+    draft_releases,
+)
 from ncen_updater.publisher.signing.event import SigningEvent
-from ncen_updater.publisher.signing.event_files import PAPERS
+from ncen_updater.publisher.signing.event_files import REVIEW_DIRECTORY
 from tests.publisher.feeds import ceremony_of
 from tests.publisher.releases import NOW, PASSPHRASE, clock, ring, write_release
 from tests.support.errors import refused
@@ -48,11 +57,11 @@ class Desk:
     """A feed with one release, and what is drafted on top of it."""
 
     place: Path
-    keys: KeyRing
+    keys: FeedKeys
 
     @property
-    def feed(self) -> Feed:
-        return Feed(self.place / "feed")
+    def feed(self) -> FeedDirectory:
+        return FeedDirectory(self.place / "feed")
 
     def release(self, place: Path, version: str, up: Sequence[str], extra: str = "") -> Path:
         names = [f"{number:03}" for number, _ in enumerate(up, 1)]
@@ -65,9 +74,9 @@ class Desk:
             (release / f"m/{name}.down.sql").write_text(DOWN)
         return release
 
-    def event(self, release: Path, waves: Sequence[Wave] = ()) -> SigningEvent:
+    def event(self, release: Path, waves: Sequence[RolloutWave] = ()) -> SigningEvent:
         build_release(release, self.place / "staging")
-        state = self.feed.state()
+        state = self.feed.read_state()
         draft = draft_releases(state, self.place / "staging", NOW, waves, None, self.feed)
         return SigningEvent.create(
             self.place / "event", draft.title, draft.roles, state, draft.papers
@@ -85,8 +94,8 @@ class Desk:
         )
         roles = {**ceremony.roles, role: replace(ceremony.roles[role], **changes)}
         ceremony = replace(ceremony, roles=roles)
-        state = self.feed.state()
-        draft = draft_keys(state, ceremony, NOW)
+        state = self.feed.read_state()
+        draft = draft_key_change(state, ceremony, NOW)
         return SigningEvent.create(self.place / "event", draft.title, draft.roles, state)
 
 
@@ -94,7 +103,7 @@ class Desk:
 def published(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     place = tmp_path_factory.mktemp("officers")
     desk = Desk(place, ring(place))
-    make_feed(desk.place / "feed", desk.keys, clock)
+    create_feed(desk.place / "feed", desk.keys, clock)
     first = desk.release(desk.place / "first", "3.3.0", ["CREATE TABLE cases (id int);"])
     publish_release(desk.place / "feed", [first], desk.keys, clock)
     return desk
@@ -106,12 +115,12 @@ def desk(tmp_path: Path, published: Desk) -> Desk:
     return replace(published, place=tmp_path)
 
 
-def said(page: Review, language: str = "en") -> list[str]:
-    lines = [*words_of(page, language), *annex_lines(page)]
+def said(page: EventReview, language: str = "en") -> list[str]:
+    lines = [*format_page(page, language), *format_annex(page)]
     return [line if isinstance(line, str) else line.render(language) for line in lines]
 
 
-def warnings(page: Review) -> list[str]:
+def warnings(page: EventReview) -> list[str]:
     return [text.render() for text in (*page.grave, *page.warnings)]
 
 
@@ -141,7 +150,9 @@ def phones_home(name: str, mode: int) -> Callable[[Desk], SigningEvent]:
 
 
 def wave(desk: Desk) -> SigningEvent:
-    return desk.event(desk.next(), [Wave(opens=datetime(2020, 1, 1, tzinfo=UTC), percent=100)])
+    return desk.event(
+        desk.next(), [RolloutWave(opens=datetime(2020, 1, 1, tzinfo=UTC), percent=100)]
+    )
 
 
 def country(desk: Desk) -> SigningEvent:
@@ -199,7 +210,7 @@ DANGERS: dict[str, tuple[Callable[[Desk], SigningEvent], str]] = {
 
 
 def test_a_harmless_release_is_marked_nowhere(desk: Desk) -> None:
-    page = review(desk.event(desk.next()), whole=True)
+    page = build_review(desk.event(desk.next()), complete=True)
     assert warnings(page) == []
     assert [text.render() for text in page.sentences] == [
         "ncen 3.4.0 is offered to the sites of all countries, to all of them as soon as it is"
@@ -208,7 +219,7 @@ def test_a_harmless_release_is_marked_nowhere(desk: Desk) -> None:
 
 
 def test_another_program_in_the_place_of_one_is_usual(desk: Desk) -> None:
-    page = review(program(desk), whole=True)
+    page = build_review(program(desk), complete=True)
     assert [text.render() for text in page.grave] == []
     assert [text.render() for text in page.warnings] == [
         "WARNING: files that may run are not as before: bin/app"
@@ -236,7 +247,7 @@ def test_what_becomes_a_program_is_grave(
     path.chmod(mode)
     event = desk.event(release)
     for places in ((), (desk.place / "staging", desk.place / "feed")):
-        page = review(event, *places, whole=True)
+        page = build_review(event, *places, complete=True)
         name = str(path.relative_to(release))
         expected = seen == "always" or name == "bin/new"  # of no kind that is data
         expected = expected or (seen == "with the files" and bool(places))
@@ -248,7 +259,7 @@ def test_what_becomes_a_program_is_grave(
 def test_what_is_loaded_without_being_run_is_marked(desk: Desk) -> None:
     """A new one is grave, a changed one is usual; many are counted, and each stands in the list."""
     first = desk.place / "again"
-    make_feed(first / "feed", desk.keys, clock)
+    create_feed(first / "feed", desk.keys, clock)
     old = replace(desk, place=first)
     release = old.release(first / "first", "3.3.0", ["CREATE TABLE cases (id int);"])
     (release / "app.php").write_text("<?php one();")
@@ -261,7 +272,7 @@ def test_what_is_loaded_without_being_run_is_marked(desk: Desk) -> None:
     (following / "lib/run").write_text("words")
     (following / "lib/run").chmod(0o755)
     (following / "plugin.so").symlink_to("data.txt")
-    page = review(old.event(following), whole=True)
+    page = build_review(old.event(following), complete=True)
     begin = "WARNING: files that may run and were not there before: "
     assert [text.render() for text in page.grave] == [
         f"{begin}lib/run",
@@ -295,9 +306,9 @@ def test_a_key_is_told_whole_once(desk: Desk) -> None:
     held = ceremony_of(
         desk.keys.officers, {name: held[0] for name, held in desk.keys.online.items()}
     )
-    draft = draft_first(held, NOW)
+    draft = draft_initial_roles(held, NOW)
     event = SigningEvent.create(desk.place / "event", draft.title, draft.roles, None)
-    lines = said(review(event))
+    lines = said(build_review(event))
     told = [line for line in lines if re.search(r"(?:[0-9a-f]{8} ){7}[0-9a-f]{8}\)", line)]
     marks = [re.findall(r"[0-9a-f]{8}", line)[0] for line in told]
     assert len(marks) == len(set(marks)) == len(desk.keys.officers) + len(desk.keys.online)
@@ -309,16 +320,16 @@ def test_a_key_is_told_whole_once(desk: Desk) -> None:
 @pytest.mark.parametrize("danger", DANGERS)
 def test_each_danger_is_marked(desk: Desk, danger: str) -> None:
     make, expected = DANGERS[danger]
-    page = review(make(desk), whole=True)
+    page = build_review(make(desk), complete=True)
     found = [line for line in warnings(page) if re.search(expected, line)]
     assert len(found) == 1, warnings(page)
     assert found[0].startswith("WARNING")
     assert found[0] in [text.render() for text in page.grave], "not among the grave"
-    (_, first), *_ = marked(page)
+    (_, first), *_ = group_marked_lines(page)
     assert list(first) == list(page.grave), "the grave do not stand first"
     shown = "\n".join(said(page))
     assert found[0] in shown
-    html = page_of(page).decode()
+    html = render_html(page).decode()
     assert "To be decided before anybody signs" in html
     assert "<script" not in html
 
@@ -340,10 +351,10 @@ def test_of_a_release_with_many_dangers_each_is_marked(desk: Desk) -> None:
         (release / name).chmod(mode)
     text = (release / "manifest.toml").read_text()
     (release / "manifest.toml").write_text(f'countries = ["XX"]\n{text}')
-    opens = [Wave(opens=datetime(2020, 1, 1, tzinfo=UTC), percent=100)]
-    page = review(desk.event(release, opens), whole=True)
+    opens = [RolloutWave(opens=datetime(2020, 1, 1, tzinfo=UTC), percent=100)]
+    page = build_review(desk.event(release, opens), complete=True)
     grave = [text.render() for text in page.grave]
-    html = unescape(page_of(page).decode())
+    html = unescape(render_html(page).decode())
     for danger in together:
         expected = DANGERS[danger][1].replace(": CREATE FUNCTION", ";.*: CREATE FUNCTION")
         found = [line for line in grave if re.search(f"(?<!going back ){expected}", line)]
@@ -360,7 +371,7 @@ def test_the_page_shows_a_release_whole(desk: Desk) -> None:
     release = desk.next(up=HARMLESS + "UPDATE cases\nSET country = 'MU';\n")
     (release / "bin/app").write_text("#!/bin/sh\necho another\necho more\n")
     event = desk.event(release)
-    page = review(event, desk.place / "staging", desk.place / "feed", whole=True)
+    page = build_review(event, desk.place / "staging", desk.place / "feed", complete=True)
     lines = said(page)
     assert "  Words." in lines
     assert "  changed: bin/app, lines +2 -1 (may run)" in lines
@@ -378,14 +389,14 @@ def test_the_page_shows_a_release_whole(desk: Desk) -> None:
     assert not [line for line in lines[:annex] if re.search(r"[0-9a-f]{8} [0-9a-f]{8}", line)]
     assert [line for line in lines[annex:] if "Digest of the event" in line]
     # Without the archives nobody counts lines, and the file is named all the same.
-    shown = said(review(event, whole=True))
+    shown = said(build_review(event, complete=True))
     assert [line for line in shown if line.startswith("  changed: bin/app, 24 B becomes 3")]
 
 
 def test_what_going_back_loses(desk: Desk) -> None:
     release = desk.next()
     (release / "m/002.down.sql").write_text("ALTER TABLE cases DROP COLUMN country;")
-    page = review(desk.event(release), whole=True)
+    page = build_review(desk.event(release), complete=True)
     assert [text.render() for text in page.releases[0].way_back] == [
         "Going back loses what officers entered in cases.cases.country (m/002.down.sql, line 1).",
         "A site can go back at any time, by the files that are shown below.",
@@ -395,7 +406,7 @@ def test_what_going_back_loses(desk: Desk) -> None:
 def test_what_a_way_back_does_beside_is_marked(desk: Desk) -> None:
     release = desk.next()
     (release / "m/002.down.sql").write_text(f"{DOWN};\nGRANT ALL ON cases TO PUBLIC;")
-    found = warnings(review(desk.event(release), whole=True))
+    found = warnings(build_review(desk.event(release), complete=True))
     assert found == [
         "WARNING: m/002.down.sql, line 3, going back changes who may do what: GRANT ALL ON cases"
         " TO PUBLIC"
@@ -409,7 +420,7 @@ def test_another_file_for_a_migration_of_before_is_shown(desk: Desk, direction: 
     manifest, evil = release / "manifest.toml", f"m/other.{direction}.sql"
     manifest.write_text(manifest.read_text().replace(f"m/001.{direction}.sql", evil))
     (release / evil).write_text("DELETE FROM cases;\n")
-    page = review(desk.event(release), whole=True)
+    page = build_review(desk.event(release), complete=True)
     assert evil in [sql.path for sql in page.releases[0].sql]
     assert [line for line in warnings(page) if f"NU-7106): {evil}" in line], warnings(page)
 
@@ -419,19 +430,21 @@ def test_nobody_signs_what_was_not_shown(desk: Desk, which: str) -> None:
     """Whoever drafts could leave out of the event what is not to be seen."""
     event = desk.event(desk.next())
     document = json.loads((desk.place / "staging/targets/releases/ncen/3.4.0.json").read_bytes())
-    listed = desk.feed.state().delegated["ncen"].signed.targets
+    listed = desk.feed.read_state().delegated["ncen"].signed.targets
     paper = {
         "SQL": document["migrations"]["m/002.up.sql"],
         "tree": document["tree"]["sha256"],
         "release before": listed["releases/ncen/3.3.0.json"].hashes["sha256"],
         "tree before": listed["trees/ncen/3.3.0.json.zst"].hashes["sha256"],
     }[which]
-    (event.directory / PAPERS / paper).write_bytes(b"another file")
-    assert [line for line in warnings(review(event)) if "could not be read" in line]
-    with refused(PAPERS_MISSING):
-        review(event, whole=True)
+    (event.directory / REVIEW_DIRECTORY / paper).write_bytes(b"another file")
+    assert [line for line in warnings(build_review(event)) if "could not be read" in line]
+    with refused(REVIEW_FILES_MISSING):
+        build_review(event, complete=True)
     beside = (desk.place / "staging", desk.place / "feed")
-    assert not [line for line in warnings(review(event, *beside, whole=True)) if "read" in line]
+    assert not [
+        line for line in warnings(build_review(event, *beside, complete=True)) if "read" in line
+    ]
 
 
 def test_two_names_of_one_version_are_two_releases(desk: Desk) -> None:
@@ -439,7 +452,7 @@ def test_two_names_of_one_version_are_two_releases(desk: Desk) -> None:
     first = ["CREATE TABLE cases (id int);"]
     hidden = desk.release(desk.place / "hidden", "3.4.0", [*first, "DELETE FROM cases;"])
     build_release(hidden, desk.place / "staging")
-    page = review(desk.event(desk.release(desk.place / "next", "3.4", first)), whole=True)
+    page = build_review(desk.event(desk.release(desk.place / "next", "3.4", first)), complete=True)
     assert {release.version for release in page.releases} == {"3.4", "3.4.0"}
     assert [line for line in warnings(page) if "deletes records" in line]
 
@@ -449,13 +462,13 @@ def test_a_release_in_the_place_of_another_is_shown(desk: Desk) -> None:
     build_release(
         desk.release(desk.place / "next", "3.3.0", ["DELETE FROM cases;"]), desk.place / "staging"
     )
-    forged = desk.feed.state()
+    forged = desk.feed.read_state()
     forged.delegated["ncen"].signed.targets.clear()
     draft = draft_releases(forged, desk.place / "staging", NOW, (), None, desk.feed)
     event = SigningEvent.create(
-        desk.place / "event", draft.title, draft.roles, desk.feed.state(), draft.papers
+        desk.place / "event", draft.title, draft.roles, desk.feed.read_state(), draft.papers
     )
-    page = review(event, whole=True)
+    page = build_review(event, complete=True)
     assert [release.version for release in page.releases] == ["3.3.0"]
     assert [line for line in warnings(page) if "deletes records" in line]
     assert [line for line in warnings(page) if "replaced: releases/ncen/3.3.0.json" in line]
@@ -463,14 +476,14 @@ def test_a_release_in_the_place_of_another_is_shown(desk: Desk) -> None:
 
 def test_lint_is_asked_again_by_the_officer(desk: Desk) -> None:
     """Whoever drafts may not have asked it."""
-    page = review(desk.event(desk.next(up="COMMIT;")), whole=True)
+    page = build_review(desk.event(desk.next(up="COMMIT;")), complete=True)
     assert [finding.code for finding in page.releases[0].findings][:1] == ["NU-7111"]
     assert [line for line in warnings(page) if "lint refuses it (NU-7111)" in line]
 
 
 def test_a_release_cannot_write_into_the_page(desk: Desk) -> None:
     evil = "-- <script>alert(1)</script>\x1b[2J\u202e\n" + HARMLESS
-    html = page_of(review(desk.event(desk.next(up=evil)), whole=True)).decode()
+    html = render_html(build_review(desk.event(desk.next(up=evil)), complete=True)).decode()
     assert "<script" not in html
     assert "&lt;script&gt;" in html
     assert "\x1b" not in html

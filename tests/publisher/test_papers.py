@@ -12,7 +12,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from securesystemslib.signer import Signer
 
-from ncen_updater.common.canonical_json import canonical_json
+from ncen_updater.common.canonical_json import encode_canonical_json
 from ncen_updater.common.messages import (
     BUILDER_KEY_MISSING,
     PROVENANCE_INVALID,
@@ -22,33 +22,33 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.formats.manifest import load_manifest
 from ncen_updater.publisher.build.attachments import (
-    PaperMaker,
-    SbomPart,
-    SourceOfBuild,
+    AttachmentBuilder,
+    BuildSource,
+    SbomComponent,
+    check_published_attachments,
     check_sbom,
-    find_parts,
-    inspect_release,
+    find_components,
 )
 from ncen_updater.publisher.build.build import build_release, scan_release
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.errors import BuildRefused
-from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.new.trial import KeyRing, make_feed, publish_draft
-from ncen_updater.publisher.signing.compare_staging import compare_files
+from ncen_updater.publisher.errors import BuildError
+from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.new.trial import FeedKeys, create_feed, publish_draft
+from ncen_updater.publisher.signing.compare_staging import compare_staged_files
 from ncen_updater.publisher.signing.draft import draft_releases
 from ncen_updater.publisher.signing.event import SigningEvent
-from ncen_updater.publisher.signing.keys import new_key, open_signer
+from ncen_updater.publisher.signing.keys import create_key, open_signer
 from tests.publisher.releases import NOW, PASSPHRASE, clock, ring, write_release
 from tests.support.errors import refused
 
-SOURCE = SourceOfBuild(
+SOURCE = BuildSource(
     "https://build.example.org/ncen", "git+https://git.example.org/ncen", "ab" * 20
 )
 SBOM, PROVENANCE = "sbom/ncen/3.3.0.cdx.json", "provenance/ncen/3.3.0.intoto.json"
 
 
 def signer(place: Path, name: str) -> Signer:
-    pair = new_key(place, name, PASSPHRASE)
+    pair = create_key(place, name, PASSPHRASE)
     return open_signer(pair.private, lambda _: PASSPHRASE)
 
 
@@ -93,24 +93,24 @@ def release(tmp_path: Path) -> Path:
 
 
 EXPECTED = [
-    SbomPart("maven", "org.example", "tool", "4.1", "lib/a.jar"),
-    SbomPart("npm", "", "deep", "0.1.0", "lib/package-lock.json"),
-    SbomPart("npm", "@scope", "thing", "5.0.1", "lib/package-lock.json"),
-    SbomPart("pypi", "", "other", "2.0", "lib/other-2.0-py3-none-any.whl"),
-    SbomPart("pypi", "", "some-pkg", "1.2", "lib/Some_Pkg-1.2.dist-info/METADATA"),
+    SbomComponent("maven", "org.example", "tool", "4.1", "lib/a.jar"),
+    SbomComponent("npm", "", "deep", "0.1.0", "lib/package-lock.json"),
+    SbomComponent("npm", "@scope", "thing", "5.0.1", "lib/package-lock.json"),
+    SbomComponent("pypi", "", "other", "2.0", "lib/other-2.0-py3-none-any.whl"),
+    SbomComponent("pypi", "", "some-pkg", "1.2", "lib/Some_Pkg-1.2.dist-info/METADATA"),
 ]
 
 
 def test_what_names_itself_is_found(release: Path) -> None:
-    assert find_parts(release, scan_release(release)) == EXPECTED
+    assert find_components(release, scan_release(release)) == EXPECTED
 
 
 def test_the_same_bytes_twice(release: Path, builder: Signer, tmp_path: Path) -> None:
     from cyclonedx.validation.json import JsonStrictValidator  # a second of importing
 
-    maker = PaperMaker("auto", SOURCE, builder)
+    maker = AttachmentBuilder("auto", SOURCE, builder)
     for place in ("one", "two"):
-        build_release(release, tmp_path / place, papers=maker)
+        build_release(release, tmp_path / place, attachments=maker)
     for name in (SBOM, PROVENANCE, "releases/ncen/3.3.0.json"):
         one, two = (tmp_path / place / "targets" / name for place in ("one", "two"))
         assert one.read_bytes() == two.read_bytes(), name
@@ -127,47 +127,53 @@ def test_the_same_bytes_twice(release: Path, builder: Signer, tmp_path: Path) ->
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> KeyRing:
+def keys(tmp_path: Path) -> FeedKeys:
     return ring(tmp_path)
 
 
 @pytest.fixture
-def feed(tmp_path: Path, keys: KeyRing) -> Path:
-    make_feed(tmp_path / "feed", keys, clock)
+def feed(tmp_path: Path, keys: FeedKeys) -> Path:
+    create_feed(tmp_path / "feed", keys, clock)
     return tmp_path / "feed"
 
 
 def test_from_the_build_to_the_auditor(
-    release: Path, builder: Signer, feed: Path, keys: KeyRing, tmp_path: Path
+    release: Path, builder: Signer, feed: Path, keys: FeedKeys, tmp_path: Path
 ) -> None:
     staging = tmp_path / "staging"
-    build_release(release, staging, papers=PaperMaker("auto", SOURCE, builder))
+    build_release(release, staging, attachments=AttachmentBuilder("auto", SOURCE, builder))
     with refused(BUILDER_KEY_MISSING):
-        draft_releases(Feed(feed).state(), staging, NOW)
+        draft_releases(FeedDirectory(feed).read_state(), staging, NOW)
     with refused(PROVENANCE_INVALID):
-        draft_releases(Feed(feed).state(), staging, NOW, builder=keys.officers[0].public_key)
-    draft = draft_releases(Feed(feed).state(), staging, NOW, builder=builder.public_key)
+        draft_releases(
+            FeedDirectory(feed).read_state(), staging, NOW, builder=keys.officers[0].public_key
+        )
+    draft = draft_releases(
+        FeedDirectory(feed).read_state(), staging, NOW, builder=builder.public_key
+    )
     assert {SBOM, PROVENANCE} <= draft.roles["ncen"].signed.targets.keys()
     publish_draft(feed, draft, keys, clock, [staging])
-    document, checked = inspect_release(Feed(feed), "ncen", "3.3.0", builder.public_key)
+    document, checked = check_published_attachments(
+        FeedDirectory(feed), "ncen", "3.3.0", builder.public_key
+    )
     assert document.sbom is not None
     assert checked.parts == len(EXPECTED)
     assert checked.provenance is not None
     assert checked.provenance["runDetails"]["builder"]["id"] == SOURCE.builder
     with refused(UNKNOWN_RELEASE):
-        inspect_release(Feed(feed), "ncen", "3.4.0", builder.public_key)
+        check_published_attachments(FeedDirectory(feed), "ncen", "3.4.0", builder.public_key)
     served = next((feed / "targets/sbom").rglob("*.cdx.json"))
     served.write_bytes(served.read_bytes()[:-1] + b" ")
     with refused(PUBLISHER_TARGET_MISSING):
-        inspect_release(Feed(feed), "ncen", "3.3.0", builder.public_key)
+        check_published_attachments(FeedDirectory(feed), "ncen", "3.3.0", builder.public_key)
 
 
 def test_an_officer_compares_the_files_with_what_is_to_be_signed(
     release: Path, builder: Signer, feed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     staging = tmp_path / "staging"
-    build_release(release, staging, papers=PaperMaker("auto", SOURCE, builder))
-    state = Feed(feed).state()
+    build_release(release, staging, attachments=AttachmentBuilder("auto", SOURCE, builder))
+    state = FeedDirectory(feed).read_state()
     draft = draft_releases(state, staging, NOW, builder=builder.public_key)
     event = SigningEvent.create(tmp_path / "event", draft.title, draft.roles, state)
     argv = ["show", str(event.directory), "--staging", str(staging)]
@@ -194,13 +200,13 @@ def test_a_document_that_the_lists_contradict(release: Path, feed: Path, tmp_pat
     """Sites would refuse it; an officer is told before signing."""
     staging = tmp_path / "staging"
     build_release(release, staging)
-    state = Feed(feed).state()
+    state = FeedDirectory(feed).read_state()
     draft = draft_releases(state, staging, NOW)
     offer = draft.roles["ncen"].signed.targets["releases/ncen/3.3.0.json"].custom["ncen"]
     offer["upgrade_from"] = ">=0"
     event = SigningEvent.create(tmp_path / "event", draft.title, draft.roles, state)
-    with pytest.raises(BuildRefused, match="another release"):
-        compare_files(event, staging, None)
+    with pytest.raises(BuildError, match="another release"):
+        compare_staged_files(event, staging, None)
 
 
 def test_a_paper_that_no_release_names(release: Path, feed: Path, tmp_path: Path) -> None:
@@ -208,8 +214,8 @@ def test_a_paper_that_no_release_names(release: Path, feed: Path, tmp_path: Path
     stray = tmp_path / "s/targets" / SBOM
     stray.parent.mkdir(parents=True)
     stray.write_text("{}")
-    with pytest.raises(BuildRefused):
-        draft_releases(Feed(feed).state(), tmp_path / "s", NOW)
+    with pytest.raises(BuildError):
+        draft_releases(FeedDirectory(feed).read_state(), tmp_path / "s", NOW)
 
 
 Change = Callable[[dict[str, Any]], None]
@@ -229,15 +235,15 @@ Change = Callable[[dict[str, Any]], None]
     ],
 )
 def test_lists_of_parts_that_are_refused(change: Change, release: Path, tmp_path: Path) -> None:
-    build_release(release, tmp_path / "s", papers=PaperMaker("auto"))
+    build_release(release, tmp_path / "s", attachments=AttachmentBuilder("auto"))
     document = json.loads((tmp_path / "s/targets" / SBOM).read_bytes())
     handed = tmp_path / "handed.json"
     handed.write_text(json.dumps(document))
-    build_release(release, tmp_path / "t", papers=PaperMaker(handed))
+    build_release(release, tmp_path / "t", attachments=AttachmentBuilder(handed))
     change(document)
     handed.write_text(json.dumps(document))
     with refused(SBOM_INVALID):
-        build_release(release, tmp_path / "t", papers=PaperMaker(handed))
+        build_release(release, tmp_path / "t", attachments=AttachmentBuilder(handed))
 
 
 @pytest.mark.parametrize(
@@ -248,7 +254,7 @@ def test_files_that_are_no_list(content: bytes, release: Path, tmp_path: Path) -
     handed.write_bytes(content)
     for path in (handed, tmp_path / "nowhere"):
         with refused(SBOM_INVALID):
-            build_release(release, tmp_path / "t", papers=PaperMaker(path))
+            build_release(release, tmp_path / "t", attachments=AttachmentBuilder(path))
 
 
 @pytest.mark.parametrize(
@@ -267,13 +273,13 @@ def test_statements_that_are_refused(
     change: Change, release: Path, builder: Signer, feed: Path, tmp_path: Path
 ) -> None:
     staging = tmp_path / "s"
-    build_release(release, staging, papers=PaperMaker(None, SOURCE, builder))
+    build_release(release, staging, attachments=AttachmentBuilder(None, SOURCE, builder))
     path = staging / "targets" / PROVENANCE
     envelope = json.loads(path.read_bytes())
     change(envelope)
-    _replace(staging, path, canonical_json(envelope))
+    _replace(staging, path, encode_canonical_json(envelope))
     with refused(PROVENANCE_INVALID):
-        draft_releases(Feed(feed).state(), staging, NOW, builder=builder.public_key)
+        draft_releases(FeedDirectory(feed).read_state(), staging, NOW, builder=builder.public_key)
 
 
 def test_a_statement_about_another_archive(
@@ -281,23 +287,23 @@ def test_a_statement_about_another_archive(
 ) -> None:
     """The builder signed it, but over other bytes than those that are about to be published."""
     staging, other = tmp_path / "s", tmp_path / "o"
-    maker = PaperMaker(None, SOURCE, builder)
-    build_release(release, staging, papers=maker)
+    maker = AttachmentBuilder(None, SOURCE, builder)
+    build_release(release, staging, attachments=maker)
     (release / "bin/app").write_text("#!/bin/sh\necho stolen\n")
-    build_release(release, other, papers=maker)
+    build_release(release, other, attachments=maker)
     content = (other / "targets" / PROVENANCE).read_bytes()
     _replace(staging, staging / "targets" / PROVENANCE, content)
     with refused(PROVENANCE_INVALID) as caught:
-        draft_releases(Feed(feed).state(), staging, NOW, builder=builder.public_key)
+        draft_releases(FeedDirectory(feed).read_state(), staging, NOW, builder=builder.public_key)
     assert "ncen-3.3.0.tar.gz" in str(caught.value)
 
 
 def _replace(staging: Path, path: Path, content: bytes) -> None:
     """Put another statement in place, and let the release document name it."""
-    from ncen_updater.common.canonical_json import sha256_hex
+    from ncen_updater.common.canonical_json import compute_sha256
 
     path.write_bytes(content)
     name = staging / "targets/releases/ncen/3.3.0.json"
     document = json.loads(name.read_bytes())
-    document["provenance"] |= {"length": len(content), "sha256": sha256_hex(content)}
-    name.write_bytes(canonical_json(document))
+    document["provenance"] |= {"length": len(content), "sha256": compute_sha256(content)}
+    name.write_bytes(encode_canonical_json(document))

@@ -24,9 +24,9 @@ from pglast import ast, enums
 from pglast.parser import ParseError
 from pglast.visitors import Visitor
 
-from ncen_updater.formats.sql import split
+from ncen_updater.formats.sql import split_statements
 from ncen_updater.publisher.review.sql_clauses import PURE
-from ncen_updater.publisher.review.sql_marks import marks
+from ncen_updater.publisher.review.sql_marks import find_marks
 from tests.support.rotation import seed
 
 #: So many statements of files are read in a run; the seed of the run chooses them.
@@ -109,8 +109,8 @@ def judge(text: str) -> None:
         parsed = pglast.parse_sql(text)
     except ParseError:
         return
-    assert len(split(text, "postgresql")) >= len(parsed), text
-    if not marks(text, ["postgresql"]):
+    assert len(split_statements(text, "postgresql")) >= len(parsed), text
+    if not find_marks(text, ["postgresql"]):
         assert [clause for one in parsed for clause in unseen(one.stmt)] == [], text
 
 
@@ -168,4 +168,4 @@ def test_clauses_in_harmless_statements(made: tuple[str, str], place: int, taken
 
 @pytest.mark.parametrize("statement", HARMLESS)
 def test_these_are_harmless(statement: str) -> None:
-    assert marks(statement, ["postgresql"]) == []
+    assert find_marks(statement, ["postgresql"]) == []

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.feed.bounded_http import BoundedSession, ReadDeadline, bounded_session
-from ncen_updater.publisher.distribute.probe import Probe
+from ncen_updater.feed.bounded_http import BoundedHttpSession, ReadDeadline, make_bounded_session
+from ncen_updater.publisher.distribute.probe import ServerProbe
 from tests.badinput.hostile import bounded
 from tests.feed.test_wire import (
     CHUNKED,
@@ -29,20 +29,20 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
 @pytest.fixture
-def session() -> Iterator[BoundedSession]:
-    with bounded_session(ReadDeadline(80.0, Ticking())) as session:
+def session() -> Iterator[BoundedHttpSession]:
+    with make_bounded_session(ReadDeadline(80.0, Ticking())) as session:
         yield session
 
 
 @pytest.mark.parametrize("name", ENDLESS)
-def test_what_never_ends_is_told(session: BoundedSession, name: str) -> None:
+def test_what_never_ends_is_told(session: BoundedHttpSession, name: str) -> None:
     tracemalloc.start()
     try:
         with Hostile(ENDLESS[name]) as bad, bounded(60):
-            probe = Probe(bad.url, session)
-            assert probe.target("x", len(CONTENT), DIGEST, deep=True)
-            assert probe.target("x", len(CONTENT), DIGEST, deep=False)
-            assert probe.metadata("metadata/", 1, ["timestamp.json"])
+            probe = ServerProbe(bad.url, session)
+            assert probe.check_target("x", len(CONTENT), DIGEST, deep=True)
+            assert probe.check_target("x", len(CONTENT), DIGEST, deep=False)
+            assert probe.check_metadata("metadata/", 1, ["timestamp.json"])
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
@@ -59,17 +59,17 @@ def test_what_never_ends_is_told(session: BoundedSession, name: str) -> None:
     ids=range(len(HEADERS) + len(PLACES) + 2),
 )
 def test_whatever_an_answer_says_a_finding_or_nothing_comes_of_it(
-    session: BoundedSession, answer: bytes
+    session: BoundedHttpSession, answer: bytes
 ) -> None:
     with Hostile(once(answer)) as bad, bounded(60):
-        probe = Probe(bad.url, session)
+        probe = ServerProbe(bad.url, session)
         for deep in (True, False):
-            assert isinstance(probe.target("x", len(CONTENT), DIGEST, deep=deep), list)
-        assert isinstance(probe.metadata("metadata/", 1, ["timestamp.json"]), list)
+            assert isinstance(probe.check_target("x", len(CONTENT), DIGEST, deep=deep), list)
+        assert isinstance(probe.check_metadata("metadata/", 1, ["timestamp.json"]), list)
 
 
 def test_a_feed_that_moved_to_another_server_is_a_finding(
-    session: BoundedSession, tmp_path: Path
+    session: BoundedHttpSession, tmp_path: Path
 ) -> None:
     """Sites do not follow there either."""
     (tmp_path / "metadata").mkdir()
@@ -78,8 +78,12 @@ def test_a_feed_that_moved_to_another_server_is_a_finding(
         moved.faults = [Fault("metadata/x", status=301, headers={"Location": "../moved/x.json"})]
         moved.faults += [Fault("moved", status=302, headers={"Location": "../here"})]
         moved.faults += [Fault("here", body=CONTENT)]
-        assert Probe(moved.url, session).target("metadata/x", 8, DIGEST, deep=True) == []
+        assert (
+            ServerProbe(moved.url, session).check_target("metadata/x", 8, DIGEST, deep=True) == []
+        )
         moved.faults = [Fault("", status=301, headers={"Location": f"{other.url}metadata/x.json"})]
         for deep in (True, False):
-            assert Probe(moved.url, session).target("x", len(CONTENT), DIGEST, deep=deep)
+            assert ServerProbe(moved.url, session).check_target(
+                "x", len(CONTENT), DIGEST, deep=deep
+            )
         assert other.paths() == []

@@ -5,17 +5,22 @@ from __future__ import annotations
 import pytest
 
 from ncen_updater.common.findings import Severity
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.tree import EntryType, TreeEntry
-from ncen_updater.publisher.lint.release import finding, path_words
-from ncen_updater.publisher.review.changes import MOST_PLACES, FileChange, may_run, programs_told
-from ncen_updater.publisher.review.evidence import quoted_forms
+from ncen_updater.publisher.lint.release import describe_path, make_finding
+from ncen_updater.publisher.review.changes import (
+    MAX_DIRECTORIES,
+    FileChange,
+    format_programs,
+    may_run,
+)
+from ncen_updater.publisher.review.evidence import quote_forms
 
 WORDS = "WARNING: other programs than before: {paths}"
 
 
 def told(*paths: str) -> list[str]:
-    return [text.render().removeprefix("WARNING: ") for text in programs_told(paths, WORDS)]
+    return [text.render().removeprefix("WARNING: ") for text in format_programs(paths, WORDS)]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +61,7 @@ def test_what_takes_the_place_of_a_program_is_one(
     before: TreeEntry | None, after: TreeEntry | None, program: bool, new: bool
 ) -> None:
     change = FileChange("x", before, after)
-    assert (change.program, change.new_program) == (program, new)
+    assert (change.is_program, change.is_new_program) == (program, new)
 
 
 def test_few_are_told_by_name() -> None:
@@ -79,22 +84,22 @@ def test_many_places_become_few() -> None:
     assert told(*paths) == [
         "other programs than before: 80 in app/, such as 0/deep/a.py, 0/deep/b.py, 1/deep/a.py"
     ]
-    assert len(told(*paths, *(f"x{place}/a.py" for place in range(40)))) <= MOST_PLACES
+    assert len(told(*paths, *(f"x{place}/a.py" for place in range(40)))) <= MAX_DIRECTORIES
 
 
 def test_what_a_place_in_a_path_stands_for_is_said() -> None:
-    found = finding(
+    found = make_finding(
         7150, Severity.INFO, "{path}: x", "-", path="lang/{lang}.json", names="a {lang}"
     )
     assert found.what.render() == "lang/{lang}.json (in each language): x"
     assert found.figures["path"] == "lang/{lang}.json"
-    down = path_words("sql/{engine}/1.down.sql")
-    assert isinstance(down, Text)
+    down = describe_path("sql/{engine}/1.down.sql")
+    assert isinstance(down, LazyText)
     assert down.render("fr") == "sql/{engine}/1.down.sql (pour chaque moteur)"
-    assert path_words("plain.json") == "plain.json"
+    assert describe_path("plain.json") == "plain.json"
 
 
 def test_texts_are_quoted_as_their_reader_quotes() -> None:
-    said = quoted_forms(("a", "b"))
+    said = quote_forms(("a", "b"))
     assert said.render("en") == "“a” / “b”"
     assert said.render("fr") == "« a » / « b »"

@@ -20,18 +20,18 @@ from ncen_updater.common.messages import (
     FEED_BROKEN,
     FEED_BUSY,
     KEY_NOT_ALLOWED,
+    PUBLISHER_ROLE_EXPIRED,
     PUBLISHER_TARGET_MISSING,
-    ROLE_LAPSED,
     STALE_EVENT,
 )
-from ncen_updater.publisher.feed.feed import DurableWriter, Feed
+from ncen_updater.publisher.feed.feed import DurableWriter, FeedDirectory
 from ncen_updater.publisher.feed.publish import Publisher
-from ncen_updater.publisher.new.trial import KeyRing, make_feed, publish_draft
+from ncen_updater.publisher.new.trial import FeedKeys, create_feed, publish_draft
 from ncen_updater.publisher.signing.draft import (
     draft_renewal,
 )
 from ncen_updater.publisher.signing.event import SigningEvent
-from ncen_updater.publisher.signing.value_format import spoken
+from ncen_updater.publisher.signing.value_format import encode_as_words
 from tests.publisher.feeds import (
     client_sees,
     contents,
@@ -42,41 +42,41 @@ from tests.publisher.releases import NOW, clock
 from tests.support.errors import refused
 
 
-def test_one_of_two_signatures(feed: Path, staged: Path, tmp_path: Path, keys: KeyRing) -> None:
+def test_one_of_two_signatures(feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys) -> None:
     event = drafted(feed, staged, tmp_path / "event")
     before = contents(feed)
-    publisher = Publisher(Feed(feed), clock)
+    publisher = Publisher(FeedDirectory(feed), clock)
     for officers in ([], keys.officers[:1], [keys.officers[0], keys.officers[0]]):
         for officer in officers:
-            event.sign(officer, event.digest)
+            event.sign_drafts(officer, event.digest)
         with refused(BELOW_THRESHOLD) as caught:
-            publisher.publish(event, [staged], keys.online)
+            publisher.publish_event(event, [staged], keys.online)
         assert "bo" in str(caught.value.values["missing"])
     assert contents(feed) == before
-    event.sign(keys.officers[2], event.digest)
-    publisher.publish(event, [staged], keys.online)
+    event.sign_drafts(keys.officers[2], event.digest)
+    publisher.publish_event(event, [staged], keys.online)
     assert client_sees(feed, tmp_path / "site", feed / "metadata/1.root.json") == "3.4.0"
 
 
 def test_signatures_that_do_not_count(
-    feed: Path, staged: Path, tmp_path: Path, keys: KeyRing
+    feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys
 ) -> None:
     event = drafted(feed, staged, tmp_path / "event")
     before = contents(feed)
     stranger = fresh_signer(tmp_path / "strange", "mallory")
     with refused(KEY_NOT_ALLOWED):
-        event.sign(stranger, event.digest)
+        event.sign_drafts(stranger, event.digest)
     with refused(KEY_NOT_ALLOWED):
-        event.sign(keys.online["timestamp"][0], event.digest)
+        event.sign_drafts(keys.online["timestamp"][0], event.digest)
     with refused(DIGEST_MISMATCH):
-        event.sign(keys.officers[0], "0" * 64)
+        event.sign_drafts(keys.officers[0], "0" * 64)
     with refused(DIGEST_MISMATCH) as wrong:
-        event.sign(keys.officers[0], event.digest[:31] + "x")
+        event.sign_drafts(keys.officers[0], event.digest[:31] + "x")
     assert event.digest not in f"{wrong.value} {wrong.value.values}", "it is told, not copied"
     with refused(DIGEST_SHORT):
-        event.sign(keys.officers[0], event.digest[:31])
-    event.refuse_other_digest(spoken(event.digest))
-    good = event.sign(keys.officers[0], event.digest)[0]
+        event.sign_drafts(keys.officers[0], event.digest[:31])
+    event.refuse_other_digest(encode_as_words(event.digest))
+    good = event.sign_drafts(keys.officers[0], event.digest)[0]
     answer = json.loads(good.read_bytes())
     other = keys.officers[1].public_key.keyid
     cases: list[tuple[dict[str, object], type[UpdaterError]]] = [
@@ -92,22 +92,22 @@ def test_signatures_that_do_not_count(
     for change, expected in cases:
         forged.write_text(json.dumps({**answer, **change}))
         with pytest.raises(expected):
-            event.merge(forged)
+            event.merge_signatures(forged)
         # Put there behind the program's back, it stops the publication as well.
         planted = event.directory / "sig" / "planted.json"
         shutil.copy(forged, planted)
         with pytest.raises(expected):
-            Publisher(Feed(feed), clock).publish(event, [staged], keys.online)
+            Publisher(FeedDirectory(feed), clock).publish_event(event, [staged], keys.online)
         planted.unlink()
     assert contents(feed) == before
 
 
 def test_a_draft_changed_after_it_was_made(
-    feed: Path, staged: Path, tmp_path: Path, keys: KeyRing
+    feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys
 ) -> None:
     event = drafted(feed, staged, tmp_path / "event")
     for officer in keys.officers[:2]:
-        event.sign(officer, event.digest)
+        event.sign_drafts(officer, event.digest)
     path = event.directory / "draft" / "ncen.json"
     path.write_text(path.read_text().replace("3.4.0", "3.5.0"))
     with refused(DIGEST_MISMATCH):
@@ -115,49 +115,49 @@ def test_a_draft_changed_after_it_was_made(
 
 
 def test_an_event_that_the_feed_has_left_behind(
-    feed: Path, staged: Path, tmp_path: Path, keys: KeyRing
+    feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys
 ) -> None:
     event = drafted(feed, staged, tmp_path / "event")
     for officer in keys.officers[:2]:
-        event.sign(officer, event.digest)
-    publish_draft(feed, draft_renewal(Feed(feed).state(), ["ncen"], NOW), keys, clock)
+        event.sign_drafts(officer, event.digest)
+    publish_draft(feed, draft_renewal(FeedDirectory(feed).read_state(), ["ncen"], NOW), keys, clock)
     with refused(STALE_EVENT):
-        Publisher(Feed(feed), clock).publish(event, [staged], keys.online)
+        Publisher(FeedDirectory(feed), clock).publish_event(event, [staged], keys.online)
 
 
 def test_target_files_are_hashed_again(
-    feed: Path, staged: Path, tmp_path: Path, keys: KeyRing
+    feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys
 ) -> None:
     event = drafted(feed, staged, tmp_path / "event")
     for officer in keys.officers[:2]:
-        event.sign(officer, event.digest)
+        event.sign_drafts(officer, event.digest)
     archive = staged / "targets" / "ncen-3.4.0.tar.gz"
     content = archive.read_bytes()
     archive.write_bytes(content[:-1] + b"!")
     before = contents(feed)
     with refused(PUBLISHER_TARGET_MISSING):
-        Publisher(Feed(feed), clock).publish(event, [staged], keys.online)
+        Publisher(FeedDirectory(feed), clock).publish_event(event, [staged], keys.online)
     with refused(PUBLISHER_TARGET_MISSING):
-        Publisher(Feed(feed), clock).publish(event, [], keys.online)
+        Publisher(FeedDirectory(feed), clock).publish_event(event, [], keys.online)
     assert contents(feed) == before
 
 
 def test_a_target_that_changes_while_it_is_copied(
-    feed: Path, staged: Path, tmp_path: Path, keys: KeyRing
+    feed: Path, staged: Path, tmp_path: Path, keys: FeedKeys
 ) -> None:
     """After the look at the staging directory, before the copy."""
     event = drafted(feed, staged, tmp_path / "event")
     for officer in keys.officers[:2]:
-        event.sign(officer, event.digest)
+        event.sign_drafts(officer, event.digest)
 
     class Changes(DurableWriter):
-        def copy(self, path: Path, source: Path, sha256: str) -> None:
+        def copy_file(self, path: Path, source: Path, sha256: str) -> None:
             source.write_bytes(b"!" * source.stat().st_size)
-            super().copy(path, source, sha256)
+            super().copy_file(path, source, sha256)
 
     before = contents(feed)
     with refused(PUBLISHER_TARGET_MISSING):
-        Publisher(Feed(feed), clock, Changes()).publish(event, [staged], keys.online)
+        Publisher(FeedDirectory(feed), clock, Changes()).publish_event(event, [staged], keys.online)
     assert contents(feed) == before
 
 
@@ -170,23 +170,23 @@ def test_a_pipe_in_a_copy_of_the_feed_is_refused(feed: Path, name: str) -> None:
     signal.alarm(20)
     try:
         with refused(FEED_BROKEN, match="regular"):
-            Feed(feed).state()
+            FeedDirectory(feed).read_state()
     finally:
         signal.alarm(0)
 
 
 def test_a_root_with_a_number_of_another_kind_is_no_root(feed: Path) -> None:
     (feed / "metadata" / "\u00b2.root.json").write_bytes(b"{}")
-    assert len(Feed(feed).roots()) == 1
+    assert len(FeedDirectory(feed).read_roots()) == 1
 
 
-def test_a_lapsed_role_and_a_second_publisher(feed: Path, keys: KeyRing) -> None:
-    state = Feed(feed).state()
+def test_a_lapsed_role_and_a_second_publisher(feed: Path, keys: FeedKeys) -> None:
+    state = FeedDirectory(feed).read_state()
     late = NOW + timedelta(days=366)
-    with refused(ROLE_LAPSED):
+    with refused(PUBLISHER_ROLE_EXPIRED):
         publish_draft(feed, draft_renewal(state, ["ncen"], late), keys, lambda: late)
-    with Feed(feed).lock(), refused(FEED_BUSY):
-        Publisher(Feed(feed), clock).refresh(keys.online)
+    with FeedDirectory(feed).lock(), refused(FEED_BUSY):
+        Publisher(FeedDirectory(feed), clock).refresh_online_roles(keys.online)
 
 
 @pytest.mark.parametrize(
@@ -201,25 +201,30 @@ def test_a_lapsed_role_and_a_second_publisher(feed: Path, keys: KeyRing) -> None
     ],
 )
 def test_refresh_signs_what_is_due(
-    feed: Path, keys: KeyRing, hours: int, roles: tuple[str, ...]
+    feed: Path, keys: FeedKeys, hours: int, roles: tuple[str, ...]
 ) -> None:
     later = NOW + timedelta(hours=hours)
     before = contents(feed)
-    publisher = Publisher(Feed(feed), lambda: later)
-    assert publisher.refresh(keys.online).new_roles == roles
+    publisher = Publisher(FeedDirectory(feed), lambda: later)
+    assert publisher.refresh_online_roles(keys.online).new_roles == roles
     assert (contents(feed) == before) is not bool(roles)
     after = contents(feed)
-    assert publisher.refresh(keys.online).new_roles == ()
+    assert publisher.refresh_online_roles(keys.online).new_roles == ()
     assert contents(feed) == after
     wrong = {role: (CryptoSigner.generate_ed25519(),) for role in keys.online}
     with refused(KEY_NOT_ALLOWED):
-        publisher.refresh(wrong)
+        publisher.refresh_online_roles(wrong)
 
 
-def test_periods_are_signed(tmp_path: Path, keys: KeyRing) -> None:
-    make_feed(tmp_path / "own", keys, clock, expiry_days={"timestamp": 3, "snapshot": 9})
-    policy = Feed(tmp_path / "own").state().policy
+def test_periods_are_signed(tmp_path: Path, keys: FeedKeys) -> None:
+    create_feed(tmp_path / "own", keys, clock, expiry_days={"timestamp": 3, "snapshot": 9})
+    policy = FeedDirectory(tmp_path / "own").read_state().policy
     assert policy.expiry_days["timestamp"] == 3
-    assert [policy.window(role).days for role in ("timestamp", "snapshot", "root", "ncen")] == [
-        2, 5, 90, 60,
-    ]  # fmt: skip
+    assert [
+        policy.get_renewal_window(role).days for role in ("timestamp", "snapshot", "root", "ncen")
+    ] == [
+        2,
+        5,
+        90,
+        60,
+    ]

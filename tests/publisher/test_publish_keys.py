@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ncen_updater.common.messages import BELOW_THRESHOLD, DUPLICATE_KEY, FEED_BROKEN
-from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.new.trial import KeyRing, make_feed, publish_draft
+from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.new.trial import FeedKeys, create_feed, publish_draft
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import (
-    draft_keys,
+    draft_key_change,
 )
 from tests.publisher.feeds import (
     ceremony_of,
@@ -23,7 +23,7 @@ from tests.publisher.releases import NOW, clock
 from tests.support.errors import refused
 
 
-def test_the_same_key_under_two_ids(tmp_path: Path, keys: KeyRing) -> None:
+def test_the_same_key_under_two_ids(tmp_path: Path, keys: FeedKeys) -> None:
     first = keys.officers[0].public_key
     data = first.to_dict() | {"x-ncen-keyowner": "twin"}
     twin = type(first).from_dict("f" * 64, data)
@@ -33,12 +33,12 @@ def test_the_same_key_under_two_ids(tmp_path: Path, keys: KeyRing) -> None:
         Ceremony({"root": officers, "targets": officers, "ncen": officers, **online})
 
 
-def test_a_new_root_needs_the_old_officers(feed: Path, tmp_path: Path, keys: KeyRing) -> None:
+def test_a_new_root_needs_the_old_officers(feed: Path, tmp_path: Path, keys: FeedKeys) -> None:
     """A root that only its own new officers signed, though enough of them, is not published."""
     new = tuple(fresh_signer(tmp_path / "new", name) for name in ("dia", "eva", "fu"))
     online = {role: signers[0] for role, signers in keys.online.items()}
-    state = Feed(feed).state()
-    draft = draft_keys(state, ceremony_of(new, online), NOW)
+    state = FeedDirectory(feed).read_state()
+    draft = draft_key_change(state, ceremony_of(new, online), NOW)
     root_only = replace(draft, roles={"root": draft.roles["root"]})
     before = contents(feed)
     with refused(BELOW_THRESHOLD):
@@ -48,13 +48,13 @@ def test_a_new_root_needs_the_old_officers(feed: Path, tmp_path: Path, keys: Key
     assert contents(feed) == before
 
 
-def test_only_the_old_root_is_missing(feed: Path, tmp_path: Path, keys: KeyRing) -> None:
+def test_only_the_old_root_is_missing(feed: Path, tmp_path: Path, keys: FeedKeys) -> None:
     """Everything else verifies: the new officers hold the root alone, and they all signed it."""
     new = tuple(fresh_signer(tmp_path / "new", name) for name in ("dia", "eva", "fu"))
     online = {role: signers[0] for role, signers in keys.online.items()}
     roles = dict(ceremony_of(keys.officers, online).roles)
     roles["root"] = RoleHolders(tuple(signer.public_key for signer in new), 2, 365)
-    draft = draft_keys(Feed(feed).state(), Ceremony(roles), NOW)
+    draft = draft_key_change(FeedDirectory(feed).read_state(), Ceremony(roles), NOW)
     assert list(draft.roles) == ["root"]
     before = contents(feed)
     with refused(BELOW_THRESHOLD):
@@ -71,11 +71,11 @@ def test_only_the_old_root_is_missing(feed: Path, tmp_path: Path, keys: KeyRing)
     assert client_sees(feed, tmp_path / "site", feed / "metadata/1.root.json") == "3.3.0"
 
 
-def test_one_role_in_the_place_of_another(tmp_path: Path, keys: KeyRing) -> None:
+def test_one_role_in_the_place_of_another(tmp_path: Path, keys: FeedKeys) -> None:
     """The same officers hold both, so the signatures alone would fit."""
     feed = tmp_path / "feed"
-    make_feed(feed, keys, clock)
+    create_feed(feed, keys, clock)
     metadata = feed / "metadata"
     shutil.copy(metadata / "1.ncen.json", metadata / "1.ncen-updater.json")
     with refused(FEED_BROKEN):
-        Feed(feed).state()
+        FeedDirectory(feed).read_state()

@@ -11,15 +11,15 @@ import pytest
 
 from ncen_updater.publisher.cli import ceremony
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.new.trial import KeyRing, publish_draft
+from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.new.trial import FeedKeys, publish_draft
 from ncen_updater.publisher.signing.draft import draft_renewal
 from tests.publisher.releases import NOW
 
 
 def test_a_timer_opens_what_is_due_once(
     feed: Path,
-    keys: KeyRing,
+    keys: FeedKeys,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -27,7 +27,7 @@ def test_a_timer_opens_what_is_due_once(
     event = tmp_path / "renewal"
 
     def on_day(days: int) -> Any:
-        monkeypatch.setattr(ceremony, "now", lambda: NOW + timedelta(days=days))
+        monkeypatch.setattr(ceremony, "get_time", lambda: NOW + timedelta(days=days))
         words = ["renew", "--due", "--feed", str(feed), "--event", str(event), "--json"]
         assert run(words) == 0, capsys.readouterr().err
         return json.loads(capsys.readouterr().out)
@@ -40,12 +40,12 @@ def test_a_timer_opens_what_is_due_once(
     assert on_day(281) == {"event": str(event), "roles": ["root"]}
     assert (event / "event.json").read_bytes() == before
     # More is due by now than the event holds: it is not taken for what it is not.
-    monkeypatch.setattr(ceremony, "now", lambda: NOW + timedelta(days=310))
+    monkeypatch.setattr(ceremony, "get_time", lambda: NOW + timedelta(days=310))
     assert run(["renew", "--due", "--feed", str(feed), "--event", str(event)]) == 2
     assert (event / "event.json").read_bytes() == before
     # Published: nothing of it is due, and the event that lies there renews nothing any more.
     late = NOW + timedelta(days=290)
-    draft = draft_renewal(Feed(feed).state(), ["root"], late)
+    draft = draft_renewal(FeedDirectory(feed).read_state(), ["root"], late)
     publish_draft(feed, draft, keys, lambda: late)
     assert on_day(291) == {"event": None, "roles": []}
 

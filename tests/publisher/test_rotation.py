@@ -17,14 +17,14 @@ from ncen_updater.common.messages import (
     BAD_CEREMONY,
     BELOW_THRESHOLD,
     FEED_BROKEN,
-    NOT_ATOMIC,
-    ROLE_LAPSED,
+    KEY_CHANGE_NOT_ATOMIC,
+    PUBLISHER_ROLE_EXPIRED,
 )
-from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.feed.feed import FeedDirectory
 from ncen_updater.publisher.feed.publish import Publisher
-from ncen_updater.publisher.new.trial import KeyRing, publish_draft
+from ncen_updater.publisher.new.trial import FeedKeys, publish_draft
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
-from ncen_updater.publisher.signing.draft import Draft, draft_keys, draft_renewal
+from ncen_updater.publisher.signing.draft import Draft, draft_key_change, draft_renewal
 from ncen_updater.publisher.signing.event import SigningEvent
 from tests.publisher.feeds import FeedFiles, contents, fresh_signer
 from tests.publisher.releases import NOW, clock
@@ -69,7 +69,7 @@ def site(feed: Path, tmp_path: Path) -> Site:
 
 @pytest.fixture(scope="session")
 def people(
-    made: tuple[Path, KeyRing], tmp_path_factory: pytest.TempPathFactory
+    made: tuple[Path, FeedKeys], tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[str, Signer]:
     """Everybody who ever holds a key, by name."""
     fresh = tmp_path_factory.mktemp("people")
@@ -105,10 +105,10 @@ def publish_signed(
     accept: bool = False,
 ) -> None:
     shutil.rmtree(place, ignore_errors=True)
-    event = SigningEvent.create(place, draft.title, draft.roles, Feed(feed).state())
+    event = SigningEvent.create(place, draft.title, draft.roles, FeedDirectory(feed).read_state())
     for signer in signers:
-        event.sign(signer, event.digest)
-    Publisher(Feed(feed), clock).publish(event, [], online, accept)
+        event.sign_drafts(signer, event.digest)
+    Publisher(FeedDirectory(feed), clock).publish_event(event, [], online, accept)
 
 
 TOO_FEW = [("amina",), ("amina", "bo"), ("amina", "dia"), ("bo", "dia"), ("bo", "chen")]
@@ -133,11 +133,13 @@ ACTS: dict[str, tuple[tuple[str, ...], int, tuple[str, ...], list[tuple[str, ...
 
 @pytest.mark.parametrize("act", ACTS)
 def test_officers_come_and_go(
-    feed: Path, tmp_path: Path, site: Site, keys: KeyRing, people: Mapping[str, Signer], act: str
+    feed: Path, tmp_path: Path, site: Site, keys: FeedKeys, people: Mapping[str, Signer], act: str
 ) -> None:
     """Published only with the old threshold and the new one; every client goes along."""
     officers, threshold, enough, too_few = ACTS[act]
-    draft = draft_keys(Feed(feed).state(), ceremony(people, officers, threshold), NOW)
+    draft = draft_key_change(
+        FeedDirectory(feed).read_state(), ceremony(people, officers, threshold), NOW
+    )
     before = contents(feed)
     for names in too_few:
         with refused(BELOW_THRESHOLD):
@@ -148,7 +150,7 @@ def test_officers_come_and_go(
     publish_signed(feed, draft, signers, keys.online, tmp_path / "event")
     assert site.look()["root"] == 2
     assert Site(tmp_path / "new", feed).look() == site.look()
-    renewal = draft_renewal(Feed(feed).state(), ["ncen"], NOW)
+    renewal = draft_renewal(FeedDirectory(feed).read_state(), ["ncen"], NOW)
     gone = [people[name] for name in ("amina", "bo", "chen") if name not in officers]
     if gone:
         with pytest.raises(Exception, match="NU-7009"):
@@ -158,11 +160,11 @@ def test_officers_come_and_go(
 def test_a_role_that_would_be_short_of_signatures_is_drafted_as_well(
     feed: Path, people: Mapping[str, Signer]
 ) -> None:
-    state = Feed(feed).state()
-    assert draft_keys(state, ceremony(people, ("amina", "bo", "dia")), NOW).roles.keys() == {
+    state = FeedDirectory(feed).read_state()
+    assert draft_key_change(state, ceremony(people, ("amina", "bo", "dia")), NOW).roles.keys() == {
         "root", "targets",
     }  # fmt: skip
-    stolen = draft_keys(state, ceremony(people, ("amina", "chen", "dia")), NOW)
+    stolen = draft_key_change(state, ceremony(people, ("amina", "chen", "dia")), NOW)
     assert stolen.roles.keys() == {"root", "targets", "ncen", "ncen-updater"}
     assert stolen.roles["ncen"].signed.targets == state.delegated["ncen"].signed.targets
 
@@ -170,7 +172,7 @@ def test_a_role_that_would_be_short_of_signatures_is_drafted_as_well(
 def _fast_forward(feed: Path, evil: Path, roles: Mapping[str, Sequence[Signer]]) -> None:
     """What whoever holds these keys shows a site: the same feed with enormous versions."""
     shutil.copytree(feed, evil)
-    state = Feed(feed).state()
+    state = FeedDirectory(feed).read_state()
     assert state.snapshot is not None
     assert state.timestamp is not None
     ncen: Metadata[Targets] = state.delegated["ncen"]
@@ -192,7 +194,7 @@ def _fast_forward(feed: Path, evil: Path, roles: Mapping[str, Sequence[Signer]])
 
 
 def test_stolen_online_keys_and_recovery_from_a_fast_forward(
-    feed: Path, tmp_path: Path, site: Site, keys: KeyRing, people: Mapping[str, Signer]
+    feed: Path, tmp_path: Path, site: Site, keys: FeedKeys, people: Mapping[str, Signer]
 ) -> None:
     _fast_forward(feed, tmp_path / "evil", keys.online)
     assert site.look(tmp_path / "evil")["snapshot"] == 10**6
@@ -201,9 +203,9 @@ def test_stolen_online_keys_and_recovery_from_a_fast_forward(
     new = {role: fresh_signer(tmp_path / "new", f"{role}-2") for role in DAYS}
     everybody = {**people, **{f"{role}-2": signer for role, signer in new.items()}}
     agreed = ceremony(everybody, online={role: f"{role}-2" for role in DAYS})
-    draft = draft_keys(Feed(feed).state(), agreed, NOW)
+    draft = draft_key_change(FeedDirectory(feed).read_state(), agreed, NOW)
     assert draft.roles.keys() == {"root"}
-    with refused(NOT_ATOMIC):
+    with refused(KEY_CHANGE_NOT_ATOMIC):
         publish_signed(
             feed, draft, keys.officers[:2], {r: [s] for r, s in new.items()}, tmp_path / "event"
         )
@@ -215,7 +217,7 @@ def test_stolen_online_keys_and_recovery_from_a_fast_forward(
 
 
 def test_a_stolen_threshold_of_a_product(
-    feed: Path, tmp_path: Path, site: Site, keys: KeyRing, people: Mapping[str, Signer]
+    feed: Path, tmp_path: Path, site: Site, keys: FeedKeys, people: Mapping[str, Signer]
 ) -> None:
     """Two officers' keys and the online keys are stolen, the root's threshold holds."""
     stolen = {**keys.online, "ncen": keys.officers[:2]}
@@ -224,7 +226,7 @@ def test_a_stolen_threshold_of_a_product(
     new = {role: fresh_signer(tmp_path / "new", f"{role}-2") for role in DAYS}
     everybody = {**people, **{f"{role}-2": signer for role, signer in new.items()}}
     agreed = ceremony(everybody, ("chen", "dia", "eva"), online={r: f"{r}-2" for r in DAYS})
-    draft = draft_keys(Feed(feed).state(), agreed, NOW)
+    draft = draft_key_change(FeedDirectory(feed).read_state(), agreed, NOW)
     signers = [*keys.officers, people["dia"], people["eva"]]
     fresh = {role: [signer] for role, signer in new.items()}
     publish_signed(feed, draft, signers, fresh, tmp_path / "event", accept=True)
@@ -234,85 +236,91 @@ def test_a_stolen_threshold_of_a_product(
 
 
 def test_a_product_is_taken_out_and_cannot_return(
-    feed: Path, tmp_path: Path, site: Site, keys: KeyRing, people: Mapping[str, Signer]
+    feed: Path, tmp_path: Path, site: Site, keys: FeedKeys, people: Mapping[str, Signer]
 ) -> None:
-    draft = draft_keys(Feed(feed).state(), ceremony(people, products=["ncen"]), NOW)
+    draft = draft_key_change(
+        FeedDirectory(feed).read_state(), ceremony(people, products=["ncen"]), NOW
+    )
     publish_signed(feed, draft, keys.officers[:2], keys.online, tmp_path / "event")
     assert site.look()["targets"] == 2
-    state = Feed(feed).state()
+    state = FeedDirectory(feed).read_state()
     assert list(state.delegated) == ["ncen"]
     assert state.snapshot is not None
     assert "ncen-updater.json" in state.snapshot.signed.meta, "clients refuse a snapshot without"
     with refused(BAD_CEREMONY, match="was in the feed before"):
-        draft_keys(state, ceremony(people), NOW)
+        draft_key_change(state, ceremony(people), NOW)
 
 
 def test_a_lapsed_feed_comes_back_in_one_event(
-    feed: Path, tmp_path: Path, site: Site, keys: KeyRing
+    feed: Path, tmp_path: Path, site: Site, keys: FeedKeys
 ) -> None:
     later = NOW + timedelta(days=400)
     with pytest.raises(RepositoryError):
         site.look(now=later)
-    one = draft_renewal(Feed(feed).state(), ["root"], later)
-    with refused(ROLE_LAPSED) as caught:
+    one = draft_renewal(FeedDirectory(feed).read_state(), ["root"], later)
+    with refused(PUBLISHER_ROLE_EXPIRED) as caught:
         publish_draft(feed, one, keys, lambda: later)
     assert caught.value.values["role"] == "targets, ncen-updater, ncen"
-    everything = draft_renewal(Feed(feed).state(), OFFLINE, later)
+    everything = draft_renewal(FeedDirectory(feed).read_state(), OFFLINE, later)
     publish_draft(feed, everything, keys, lambda: later)
     assert site.look(now=later)["root"] == 2
 
 
 def test_a_change_of_online_keys_that_was_cut_off_is_completed_by_refresh(
-    feed: Path, tmp_path: Path, site: Site, keys: KeyRing, people: Mapping[str, Signer]
+    feed: Path, tmp_path: Path, site: Site, keys: FeedKeys, people: Mapping[str, Signer]
 ) -> None:
     """The new root is out, the timestamp is still that of the old key."""
     new = {role: [fresh_signer(tmp_path / "new", f"{role}-2")] for role in DAYS}
     everybody = {**people, **{f"{role}-2": signers[0] for role, signers in new.items()}}
     agreed = ceremony(everybody, online={role: f"{role}-2" for role in DAYS})
-    draft = draft_keys(Feed(feed).state(), agreed, NOW)
+    draft = draft_key_change(FeedDirectory(feed).read_state(), agreed, NOW)
     old = (feed / "metadata" / "timestamp.json").read_bytes()
     publish_signed(feed, draft, keys.officers[:2], new, tmp_path / "event", accept=True)
     (feed / "metadata" / "timestamp.json").write_bytes(old)
     with pytest.raises(RepositoryError):
         site.look()
-    assert "timestamp" in Publisher(Feed(feed), clock).refresh(new).new_roles
+    assert "timestamp" in Publisher(FeedDirectory(feed), clock).refresh_online_roles(new).new_roles
     assert site.look()["root"] == 2
     forged = Metadata.from_bytes((feed / "metadata" / "timestamp.json").read_bytes())
     forged.signatures.clear()
     forged.sign(people["eva"])
     (feed / "metadata" / "timestamp.json").write_bytes(forged.to_bytes())
     with refused(FEED_BROKEN, match="last two roots"):
-        Publisher(Feed(feed), clock).refresh(new)
+        Publisher(FeedDirectory(feed), clock).refresh_online_roles(new)
 
 
-def test_a_timestamp_that_does_not_name_the_newest_root_is_due(feed: Path, keys: KeyRing) -> None:
+def test_a_timestamp_that_does_not_name_the_newest_root_is_due(feed: Path, keys: FeedKeys) -> None:
     """Killed between the new root and the timestamp: both verify, and a mirror could hide one."""
     timestamp = feed / "metadata" / "timestamp.json"
     old = timestamp.read_bytes()
-    publish_draft(feed, draft_renewal(Feed(feed).state(), ["root"], NOW), keys, clock)
+    publish_draft(feed, draft_renewal(FeedDirectory(feed).read_state(), ["root"], NOW), keys, clock)
     timestamp.write_bytes(old)
-    assert Publisher(Feed(feed), clock).refresh(keys.online).new_roles == ("timestamp",)
+    assert Publisher(FeedDirectory(feed), clock).refresh_online_roles(keys.online).new_roles == (
+        "timestamp",
+    )
     assert b'"x-ncen-root":2' in timestamp.read_bytes()
 
 
-def test_no_root_is_missing(feed: Path, keys: KeyRing) -> None:
+def test_no_root_is_missing(feed: Path, keys: FeedKeys) -> None:
     for _ in range(2):
-        publish_draft(feed, draft_renewal(Feed(feed).state(), ["root"], NOW), keys, clock)
+        publish_draft(
+            feed, draft_renewal(FeedDirectory(feed).read_state(), ["root"], NOW), keys, clock
+        )
     (feed / "metadata" / "2.root.json").rename(feed / "2.root.json")
     with refused(FEED_BROKEN, match=r"\[1, 3\]"):
-        Feed(feed).state()
+        FeedDirectory(feed).read_state()
     with refused(FEED_BROKEN):
-        Publisher(Feed(feed), clock).refresh(keys.online)
+        Publisher(FeedDirectory(feed), clock).refresh_online_roles(keys.online)
 
 
-def test_a_root_signed_by_a_stranger_is_no_root(feed: Path, tmp_path: Path, keys: KeyRing) -> None:
+def test_a_root_signed_by_a_stranger_is_no_root(feed: Path, tmp_path: Path, keys: FeedKeys) -> None:
     """A root that somebody put into the directory counts as damage, never as the newest root."""
     stranger = fresh_signer(tmp_path / "own", "mallory")
-    root = Feed(feed).roots()[0]
+    root = FeedDirectory(feed).read_roots()[0]
     root.signed.version = 2
     root.signatures.clear()
     for signer in (stranger, keys.online["timestamp"][0], keys.officers[0]):
         root.sign(signer, append=True)
     (feed / "metadata" / "2.root.json").write_bytes(root.to_bytes())
     with refused(FEED_BROKEN, match="enough officers"):
-        Feed(feed).state()
+        FeedDirectory(feed).read_state()

@@ -9,13 +9,13 @@ import pytest
 from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.formats.tuf_names import OFFER_FIELD
-from ncen_updater.publisher.review.sentences import sentences
-from ncen_updater.publisher.review.words import TITLES, title_words
-from ncen_updater.publisher.signing.value_format import time_words
+from ncen_updater.publisher.review.sentences import summarize_event
+from ncen_updater.publisher.review.words import EVENT_TITLES, translate_title
+from ncen_updater.publisher.signing.value_format import format_signed_time
 
 FIRST, SECOND, THIRD = "2026-12-01T08:00:00Z", "2026-12-03T08:00:00Z", "2026-12-08T08:00:00Z"
 #: As all pages tell times: where they are read, and in UTC.
-TOLD = {time: time_words(time) for time in (FIRST, SECOND, THIRD)}
+TOLD = {time: format_signed_time(time) for time in (FIRST, SECOND, THIRD)}
 
 
 class Signed:
@@ -60,7 +60,7 @@ def wave(opens: str, percent: int, *countries: str) -> dict[str, Any]:
     ],
 )
 def test_every_step_of_a_schedule_is_said(waves: list[dict[str, Any]], expected: str) -> None:
-    (said,) = sentences(Event(Signed(waves=waves)))  # type: ignore[arg-type]
+    (said,) = summarize_event(Event(Signed(waves=waves)))  # type: ignore[arg-type]
     assert said.render() == f"ncen 3.4.0 is offered to the sites of all countries, {expected}."
 
 
@@ -73,18 +73,18 @@ def test_every_step_of_a_schedule_is_said(waves: list[dict[str, Any]], expected:
 )
 def test_what_is_not_offered_is_not_said_to_be(stays: dict[str, Any], expected: str) -> None:
     event = Event(Signed(countries=["MU"], **stays), Signed(**stays))
-    (said,) = sentences(event)  # type: ignore[arg-type]
+    (said,) = summarize_event(event)  # type: ignore[arg-type]
     assert expected in said.render()
     assert "offered" not in said.render()
 
 
-@pytest.mark.parametrize("known", TITLES)
+@pytest.mark.parametrize("known", EVENT_TITLES)
 def test_a_title_of_ours_is_said_in_the_readers_language(known: str) -> None:
-    title = title_words(known.replace("{what}", "ncen 3.4.0"))
+    title = translate_title(known.replace("{what}", "ncen 3.4.0"))
     assert not isinstance(title, str)
     assert title.render() == known.replace("{what}", "ncen 3.4.0")
     assert title.render("fr") != title.render()
 
 
 def test_a_title_of_somebody_else_stays() -> None:
-    assert title_words("Release the {what}") == "Release the {what}"
+    assert translate_title("Release the {what}") == "Release the {what}"

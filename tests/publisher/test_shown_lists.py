@@ -11,13 +11,13 @@ import pytest
 
 from ncen_updater.common.messages import HISTORY_BROKEN
 from ncen_updater.publisher.distribute.shown_lists import (
-    ListShown,
-    ShownHistory,
-    behind,
-    contradictions,
+    MetadataHistory,
+    ObservedMetadata,
+    find_equivocations,
+    find_outdated,
 )
-from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.new.trial import KeyRing, publish_draft
+from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.new.trial import FeedKeys, publish_draft
 from ncen_updater.publisher.signing.draft import draft_renewal
 from tests.publisher.test_monitor import Public, _now, public
 from tests.support.errors import refused
@@ -41,42 +41,52 @@ A, B, C = "a" * 64, "b" * 64, "c" * 64
     ],
 )
 def test_no_number_twice(shown: list[tuple[str, int, str, str]], numbers: list[int]) -> None:
-    found = list(contradictions(ListShown(*one) for one in shown))
+    found = list(find_equivocations(ObservedMetadata(*one) for one in shown))
     assert [finding.figures["version"] for finding in found] == numbers
     for finding in found:
         assert finding.what.render("en") and finding.remedy.render("fr")
 
 
 def test_who_is_behind() -> None:
-    found = behind([[ListShown("ncen", 3, A, "x")], [ListShown("ncen", 2, B, "y")]])
+    found = find_outdated(
+        [[ObservedMetadata("ncen", 3, A, "x")], [ObservedMetadata("ncen", 2, B, "y")]]
+    )
     assert [(f.figures["place"], f.figures["newest"]) for f in found] == [("y", 3)]
-    assert not list(behind([[ListShown("ncen", 3, A, "x")], [ListShown("ncen", 3, A, "y")]]))
-    assert not list(behind([[ListShown("ncen", 3, A, "x")]], [ListShown("ncen", 2, B, "before")]))
+    assert not list(
+        find_outdated(
+            [[ObservedMetadata("ncen", 3, A, "x")], [ObservedMetadata("ncen", 3, A, "y")]]
+        )
+    )
+    assert not list(
+        find_outdated(
+            [[ObservedMetadata("ncen", 3, A, "x")]], [ObservedMetadata("ncen", 2, B, "before")]
+        )
+    )
 
 
 def test_a_place_that_goes_back_to_what_it_showed_before() -> None:
     """The only place there is, and an older timestamp: it hides a brake."""
-    before = [ListShown("timestamp", version, A, "shown.jsonl: x") for version in (1, 3, 2)]
-    (found,) = behind([[ListShown("timestamp", 2, A, "x")]], before)
+    before = [ObservedMetadata("timestamp", version, A, "shown.jsonl: x") for version in (1, 3, 2)]
+    (found,) = find_outdated([[ObservedMetadata("timestamp", 2, A, "x")]], before)
     assert (found.code, found.figures["place"], found.figures["newest"]) == ("NU-7206", "x", 3)
 
 
 def test_a_history_only_grows(tmp_path: Path) -> None:
-    history = ShownHistory(tmp_path / "history.jsonl")
-    first = ListShown("ncen", 1, A, "https://a/")
-    assert history.lists() == ()
-    assert history.add([first, ListShown("root", 1, B, "https://a/")], NOW) == 2
+    history = MetadataHistory(tmp_path / "history.jsonl")
+    first = ObservedMetadata("ncen", 1, A, "https://a/")
+    assert history.read_observed() == ()
+    assert history.append_new([first, ObservedMetadata("root", 1, B, "https://a/")], NOW) == 2
     before = history.path.read_bytes()
-    assert history.add([first], NOW) == 0
+    assert history.append_new([first], NOW) == 0
     assert history.path.read_bytes() == before
-    assert history.add([ListShown("ncen", 1, C, "https://b/")], NOW) == 1
+    assert history.append_new([ObservedMetadata("ncen", 1, C, "https://b/")], NOW) == 1
     assert history.path.read_bytes().startswith(before)
-    assert [one.place for one in history.lists()][2] == "history.jsonl: https://b/"
+    assert [one.place for one in history.read_observed()][2] == "history.jsonl: https://b/"
 
 
 def test_nothing_in_the_middle_goes_unseen(tmp_path: Path) -> None:
-    history = ShownHistory(tmp_path / "history.jsonl")
-    history.add([ListShown("ncen", n, A, "x") for n in range(1, 6)], NOW)
+    history = MetadataHistory(tmp_path / "history.jsonl")
+    history.append_new([ObservedMetadata("ncen", n, A, "x") for n in range(1, 6)], NOW)
     lines = history.path.read_bytes().splitlines(keepends=True)
     spoilt = [
         b"".join(lines[:2] + lines[3:]),
@@ -90,22 +100,25 @@ def test_nothing_in_the_middle_goes_unseen(tmp_path: Path) -> None:
     ]
     for content in spoilt:
         history.path.write_bytes(content)
-        for act in (history.lists, lambda: history.add([ListShown("x", 1, B, "x")], NOW)):
+        for act in (
+            history.read_observed,
+            lambda: history.append_new([ObservedMetadata("x", 1, B, "x")], NOW),
+        ):
             with refused(HISTORY_BROKEN):
                 act()
         assert history.path.read_bytes() == content
     history.path.unlink()
     history.path.mkdir()
     with refused(HISTORY_BROKEN):
-        history.lists()
+        history.read_observed()
 
 
-def fork(public: Public, keys: KeyRing, place: Path) -> None:
+def fork(public: Public, keys: FeedKeys, place: Path) -> None:
     """Two lists of one number: the feed as all see it, and another one, signed as well."""
     shutil.copytree(public.feed, place)
     for feed, later in ((public.feed, 0), (place, 1)):
         when = _now() + timedelta(seconds=later)
-        drafted = draft_renewal(Feed(feed).state(), ["ncen"], when)
+        drafted = draft_renewal(FeedDirectory(feed).read_state(), ["ncen"], when)
         publish_draft(feed, drafted, keys, lambda when=when: when)  # type: ignore[misc]
 
 
@@ -137,10 +150,10 @@ def test_over_time_and_with_what_somebody_else_saw(public: Public, tmp_path: Pat
     assert public.look("--history", ours)[1]["added"] == 0
     with serving(tmp_path / "other") as other:
         seen = tuple(
-            ListShown(**{**one, "place": other.url})
+            ObservedMetadata(**{**one, "place": other.url})
             for one in json.loads(json.dumps(_lists_of(public, other.url)))
         )
-        ShownHistory(theirs).add(seen, NOW)
+        MetadataHistory(theirs).append_new(seen, NOW)
     before = theirs.read_bytes()
     code, said, strict = public.look("--history", ours, "--compare", theirs)
     assert (code, strict) == (1, {"NU-7205"})
@@ -156,8 +169,12 @@ def _lists_of(public: Public, url: str) -> list[dict[str, object]]:
 def test_a_place_that_is_behind_or_away(public: Public, tmp_path: Path) -> None:
     public.make()
     shutil.copytree(public.feed, tmp_path / "old")
-    publish_draft(public.feed, draft_renewal(Feed(public.feed).state(), ["ncen"], _now()),
-                  public.keys, _now)  # fmt: skip
+    publish_draft(
+        public.feed,
+        draft_renewal(FeedDirectory(public.feed).read_state(), ["ncen"], _now()),
+        public.keys,
+        _now,
+    )
     with serving(tmp_path / "old") as old:
         code, said, strict = public.look("--also", old.url)
         assert (code, strict) == (0, set())
@@ -171,8 +188,12 @@ def test_the_only_place_goes_back(public: Public, tmp_path: Path) -> None:
     """What a feed showed before is known to who keeps a history."""
     public.make()
     shutil.copytree(public.feed, tmp_path / "old")
-    publish_draft(public.feed, draft_renewal(Feed(public.feed).state(), ["ncen"], _now()),
-                  public.keys, _now)  # fmt: skip
+    publish_draft(
+        public.feed,
+        draft_renewal(FeedDirectory(public.feed).read_state(), ["ncen"], _now()),
+        public.keys,
+        _now,
+    )
     kept = tmp_path / "shown.jsonl"
     before = public.look("--history", kept)[1]["findings"]
     assert "NU-7206" not in {finding["code"] for finding in before}

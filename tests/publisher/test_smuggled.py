@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.publisher.review.review import Review
+from ncen_updater.publisher.review.review import EventReview
 from ncen_updater.publisher.review.words import unshown
 from tests.publisher.pages import Files, Link, forms_of, page_for, release
 
@@ -300,7 +300,7 @@ def test_a_long_list_is_whole_in_an_annex_that_is_counted() -> None:
     assert "220 lines: all of them stand in the annexes below" in text
     annex = text.index("Annex: ncen 3.4.0")
     assert text.index("words/219.txt") > annex and "words/219.txt" in html
-    whole = Review("ncen", (), (), (), 0, (page,), (), (), "0" * 64)
+    whole = EventReview("ncen", (), (), (), 0, (page,), (), (), "0" * 64)
     assert ", 220 of them in annexes" in unshown(whole, "en").render()
 
 

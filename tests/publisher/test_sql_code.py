@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from ncen_updater.publisher.review.grouping import PlacedMark, grouped
-from ncen_updater.publisher.review.sql_clauses import Kind
-from ncen_updater.publisher.review.sql_marks import Mark, marks
+from ncen_updater.publisher.review.grouping import LocatedMark, group_marks
+from ncen_updater.publisher.review.sql_clauses import StatementKind
+from ncen_updater.publisher.review.sql_marks import StatementMark, find_marks
 
 BOTH = ("postgresql", "sqlite")
 DEFINES = "puts a program into the database, or runs one"
@@ -88,8 +88,8 @@ CASES = [
 
 
 def told(sql: str, engines: tuple[str, ...]) -> list[str]:
-    found = marks(sql, engines)
-    said = grouped([PlacedMark(("main", "002", "up"), "p.sql", mark) for mark in found])
+    found = find_marks(sql, engines)
+    said = group_marks([LocatedMark(("main", "002", "up"), "p.sql", mark) for mark in found])
     lines = [text.render() for text in (*said.grave, *said.usual)]
     return [line.partition(", line ")[2].partition(", ")[2].rpartition(": ")[0] for line in lines]
 
@@ -100,9 +100,9 @@ def test_a_program_is_one_mark(case: Case) -> None:
 
 
 def test_what_stands_in_it_is_said_at_its_first_line() -> None:
-    (mark,) = marks(CASES[0].sql, BOTH)
+    (mark,) = find_marks(CASES[0].sql, BOTH)
     assert (mark.line, mark.last) == (1, 7)
-    assert [text.render() for text in mark.said] == [
+    assert [text.render() for text in mark.descriptions] == [
         DEFINES, "its body deletes records", "its body changes records",
     ]  # fmt: skip
 
@@ -124,7 +124,7 @@ def test_what_stands_in_it_is_said_at_its_first_line() -> None:
 def test_nothing_hides_in_what_one_engine_reads_as_a_body(sql: str) -> None:
     """What one of them would run is marked, whatever the other reads."""
 
-    def deletes(mark: Mark) -> bool:
-        return Kind.DELETES in mark.kinds and "cases" in mark.text
+    def deletes(mark: StatementMark) -> bool:
+        return StatementKind.DELETES in mark.kinds and "cases" in mark.text
 
-    assert [mark for mark in marks(sql, BOTH) if deletes(mark)]
+    assert [mark for mark in find_marks(sql, BOTH) if deletes(mark)]

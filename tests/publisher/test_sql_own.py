@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from ncen_updater.formats.sql import ENGINES, split
-from ncen_updater.publisher.review.sql_clauses import Kind
-from ncen_updater.publisher.review.sql_marks import fills_own, marks
+from ncen_updater.formats.sql import ENGINE_NAMES, split_statements
+from ncen_updater.publisher.review.sql_clauses import StatementKind
+from ncen_updater.publisher.review.sql_marks import fills_own, find_marks
 
 ADD = "ALTER TABLE cases ADD COLUMN country text;"
 NEW = "CREATE TABLE visits (id int, note text);"
@@ -127,11 +127,11 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_own(case: Case, engine: str) -> None:
     assert fills_own(case.up, engine) == [found is N for found in case.found]
-    assert len(case.found) == len(split(case.up, engine))
+    assert len(case.found) == len(split_statements(case.up, engine))
 
 
 @pytest.mark.parametrize("up", [
@@ -148,13 +148,13 @@ def test_quoted_names_in_lower_case_are_plain() -> None:
     assert fills_own(up, "postgresql") == [False, True]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
 def test_emptying_what_was_parked_is_told(engine: str) -> None:
     up = ADD + BACK + "DROP TABLE ncen_kept.cases; DELETE FROM ncen_kept.b WHERE id IN (SELECT 1)"
     text = up if engine == "postgresql" else up.replace("ncen_kept.", "ncen_kept__")
-    kinds = [mark.kinds for mark in marks(text, [engine]) if not mark.own]
-    assert kinds == [(Kind.EMPTIES,), (Kind.EMPTIES,)]
+    kinds = [mark.kinds for mark in find_marks(text, [engine]) if not mark.own]
+    assert kinds == [(StatementKind.EMPTIES,), (StatementKind.EMPTIES,)]
     more = "DROP TABLE ncen_kept__cases, cases; DELETE FROM ncen_kept__b WHERE id IN (SELECT f(1))"
-    assert {kind for mark in marks(more, [engine]) for kind in mark.kinds} == {
-        Kind.DROPS, Kind.DELETES, Kind.CALLS,
+    assert {kind for mark in find_marks(more, [engine]) for kind in mark.kinds} == {
+        StatementKind.DROPS, StatementKind.DELETES, StatementKind.CALLS,
     }  # fmt: skip

@@ -12,10 +12,10 @@ from tuf.api.metadata import Metadata
 
 from ncen_updater.common.messages import BAD_DATES
 from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
-from ncen_updater.publisher.errors import BuildRefused
-from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.errors import BuildError
+from ncen_updater.publisher.feed.feed import FeedDirectory
 from ncen_updater.publisher.feed.publish import Publisher
-from ncen_updater.publisher.new.trial import KeyRing
+from ncen_updater.publisher.new.trial import FeedKeys
 from ncen_updater.publisher.signing.draft import draft_releases, draft_renewal
 from ncen_updater.publisher.signing.event import SigningEvent
 from tests.publisher.feeds import contents
@@ -25,7 +25,7 @@ from tests.support.errors import refused
 
 def test_what_a_killed_build_left_is_no_file_of_the_release(feed: Path, staged: Path) -> None:
     (staged / "targets/.ncen-3.4.0.tar.gz.partial-0011aabb").write_bytes(b"half")
-    draft = draft_releases(Feed(feed).state(), staged, NOW)
+    draft = draft_releases(FeedDirectory(feed).read_state(), staged, NOW)
     assert not [name for name in draft.roles["ncen"].signed.targets if "partial" in name]
 
 
@@ -46,8 +46,8 @@ def huge(place: Path) -> None:
 def test_what_no_build_writes_is_refused(feed: Path, staged: Path, make: object) -> None:
     assert callable(make)
     make(staged / "targets/releases/ncen/3.5.0.json")
-    with pytest.raises(BuildRefused):
-        draft_releases(Feed(feed).state(), staged, NOW)
+    with pytest.raises(BuildError):
+        draft_releases(FeedDirectory(feed).read_state(), staged, NOW)
 
 
 @pytest.mark.parametrize(("days", "is_refused"), [(1, False), (3, True), (4000, True)])
@@ -55,7 +55,7 @@ def test_a_drafter_whose_clock_is_behind(
     feed: Path, tmp_path: Path, days: int, is_refused: bool
 ) -> None:
     """What is drafted would lapse as much earlier; each officer's program refuses it."""
-    state = Feed(feed).state()
+    state = FeedDirectory(feed).read_state()
     draft = draft_renewal(state, ["ncen"], NOW - timedelta(days=days))
     if is_refused:
         with refused(BAD_DATES, match=r"\d UTC\)?\) before what it replaces \(.* UTC\)"):
@@ -66,22 +66,22 @@ def test_a_drafter_whose_clock_is_behind(
 
 @pytest.mark.parametrize(("days", "is_refused"), [(1, False), (3, True), (4000, True)])
 def test_a_publishing_machine_whose_clock_is_behind(
-    feed: Path, keys: KeyRing, days: int, is_refused: bool
+    feed: Path, keys: FeedKeys, days: int, is_refused: bool
 ) -> None:
     """It would sign lists that have lapsed for every site."""
     (feed / "metadata/timestamp.json").write_bytes(
         _signed_anew(feed, keys.online["timestamp"][0], NOW - timedelta(days=days))
     )
     before = contents(feed)
-    publisher = Publisher(Feed(feed), lambda: NOW - timedelta(days=days))
+    publisher = Publisher(FeedDirectory(feed), lambda: NOW - timedelta(days=days))
     if is_refused:
         with refused(
             BAD_DATES, match=r"UTC\)? is published; this machine's clock says .*:\d\d .*UTC"
         ):
-            publisher.refresh(keys.online)
+            publisher.refresh_online_roles(keys.online)
         assert contents(feed) == before
     else:
-        publisher.refresh(keys.online)
+        publisher.refresh_online_roles(keys.online)
 
 
 def _signed_anew(feed: Path, signer: Signer, expires: datetime) -> bytes:

@@ -10,31 +10,31 @@ import pytest
 from packaging.version import Version
 
 from demo.release_flow import publish_release
-from ncen_updater.common.cli.render import format_minute
+from ncen_updater.common.cli.render import format_scheduled_time
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import NOTHING_TO_DO, OFFER_HALTED
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.http import HttpFetcher
-from ncen_updater.feed.last_view import read_last_view, view_path
+from ncen_updater.feed.last_view import get_view_path, read_feed_summary
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.feed.upgrade_path import NoPath, RejectionReason, UpgradePath, choose_path
+from ncen_updater.feed.upgrade_path import NoUpgradePath, RejectionReason, UpgradePath, choose_path
 from ncen_updater.formats.document import Withdrawal
 from ncen_updater.formats.manifest import Channel
-from ncen_updater.formats.rollout import Halt, Wave
+from ncen_updater.formats.rollout import ReleaseHalt, RolloutWave
 from ncen_updater.publisher.build.build import build_release
-from ncen_updater.publisher.feed.feed import Feed, FeedState
-from ncen_updater.publisher.new.trial import KeyRing, make_feed, publish_draft
-from ncen_updater.publisher.signing.describe import describe
+from ncen_updater.publisher.feed.feed import FeedDirectory, FeedState
+from ncen_updater.publisher.new.trial import FeedKeys, create_feed, publish_draft
+from ncen_updater.publisher.signing.describe import describe_event
 from ncen_updater.publisher.signing.draft import (
     Draft,
     draft_audience,
     draft_channel,
     draft_halt,
+    draft_halt_end,
     draft_releases,
-    draft_resumption,
     draft_waves,
     draft_withdrawal,
-    offer_of,
+    find_offer,
 )
 from ncen_updater.publisher.signing.event import SigningEvent
 from tests.publisher.releases import NOW, clock, ring, write_release
@@ -42,27 +42,27 @@ from tests.support.errors import refused
 from tests.support.http_server import WebServer
 
 TOMORROW = NOW + timedelta(days=1)
-FIRST, SECOND = Wave(opens=NOW, percent=1), Wave(opens=TOMORROW, percent=100)
-AT = format_minute(NOW)
-HALT = Halt(reason="prints blank permits")
+FIRST, SECOND = RolloutWave(opens=NOW, percent=1), RolloutWave(opens=TOMORROW, percent=100)
+AT = format_scheduled_time(NOW)
+HALT = ReleaseHalt(reason="prints blank permits")
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> KeyRing:
+def keys(tmp_path: Path) -> FeedKeys:
     return ring(tmp_path)
 
 
 @pytest.fixture
-def feed(tmp_path: Path, keys: KeyRing) -> Path:
+def feed(tmp_path: Path, keys: FeedKeys) -> Path:
     """A feed with 3.3.0, open to all, that plain tufup clients are shown too."""
-    make_feed(tmp_path / "feed", keys, clock, plain_tufup=["ncen"])
+    create_feed(tmp_path / "feed", keys, clock, plain_tufup=["ncen"])
     publish_release(tmp_path / "feed", [write_release(tmp_path / "r1")], keys, clock)
     return tmp_path / "feed"
 
 
 def words(feed: Path, place: Path, draft: Draft) -> list[str]:
-    event = SigningEvent.create(place, draft.title, draft.roles, Feed(feed).state())
-    return [str(line.text) for line in describe(event) if line.role == "ncen"][4:]
+    event = SigningEvent.create(place, draft.title, draft.roles, FeedDirectory(feed).read_state())
+    return [str(line.text) for line in describe_event(event) if line.role == "ncen"][4:]
 
 
 class Site:
@@ -80,7 +80,7 @@ class Site:
             now=lambda: self.now,
         )
 
-    def path(self, target: str | None = None) -> UpgradePath | NoPath:
+    def path(self, target: str | None = None) -> UpgradePath | NoUpgradePath:
         return choose_path(
             Version("3.2.4"),
             self.source.refresh().offers,
@@ -88,7 +88,7 @@ class Site:
             country="SN",
             channel=Channel.STABLE,
             agent=Version("1"),
-            now=self.source.now(),
+            now=self.source.get_reference_time(),
             target=Version(target) if target else None,
         )
 
@@ -106,13 +106,13 @@ def site(tmp_path: Path, feed: Path) -> Iterator[Site]:
 
 
 def test_a_release_opens_halts_and_goes_on(
-    site: Site, feed: Path, keys: KeyRing, tmp_path: Path
+    site: Site, feed: Path, keys: FeedKeys, tmp_path: Path
 ) -> None:
     def publish(draft: Draft) -> None:
         publish_draft(feed, draft, keys, clock)
 
     assert site.reasons() == []
-    publish(draft_waves(Feed(feed).state(), "ncen", "3.3.0", [FIRST, SECOND], NOW))
+    publish(draft_waves(FeedDirectory(feed).read_state(), "ncen", "3.3.0", [FIRST, SECOND], NOW))
     assert site.reasons() == [RejectionReason.WAVE]
     named = site.path("3.3.0")
     assert named
@@ -120,36 +120,47 @@ def test_a_release_opens_halts_and_goes_on(
     assert site.reasons() == []
     chosen = site.path()
     assert isinstance(chosen, UpgradePath)
-    publish(draft_halt(Feed(feed).state(), "ncen", "3.3.0", HALT, NOW))
+    publish(draft_halt(FeedDirectory(feed).read_state(), "ncen", "3.3.0", HALT, NOW))
     with refused(OFFER_HALTED) as caught:
-        Site(tmp_path / "late", feed, site.url).source.fetch(chosen.target, Silent())
+        Site(tmp_path / "late", feed, site.url).source.download_release(
+            chosen.target, SilentProgress()
+        )
     assert HALT.reason in str(caught.value)
     assert site.reasons() == [RejectionReason.HALTED]
-    publish(draft_resumption(Feed(feed).state(), "ncen", "3.3.0", NOW))
+    publish(draft_halt_end(FeedDirectory(feed).read_state(), "ncen", "3.3.0", NOW))
     assert site.reasons() == []
     site.now = NOW
     assert site.reasons() == [RejectionReason.WAVE]
-    publish(draft_waves(Feed(feed).state(), "ncen", "3.3.0", [], NOW))
+    publish(draft_waves(FeedDirectory(feed).read_state(), "ncen", "3.3.0", [], NOW))
     assert site.reasons() == []
     # What was signed of the release itself still fits, and is fetched whole.
-    assert site.source.fetch(site.source.refresh().offers[0], Silent()).archive.is_file()
+    assert site.source.download_release(
+        site.source.refresh().offers[0], SilentProgress()
+    ).archive.is_file()
 
 
-def test_the_floor_of_the_clock_counts(site: Site, feed: Path, keys: KeyRing) -> None:
+def test_the_floor_of_the_clock_counts(site: Site, feed: Path, keys: FeedKeys) -> None:
     publish_draft(
-        feed, draft_waves(Feed(feed).state(), "ncen", "3.3.0", [SECOND], NOW), keys, clock
+        feed,
+        draft_waves(FeedDirectory(feed).read_state(), "ncen", "3.3.0", [SECOND], NOW),
+        keys,
+        clock,
     )
     assert site.reasons() == [RejectionReason.WAVE]
     # Officers sign something the day after: from then on it is that day, whatever a clock shows.
     later: Callable[[], datetime] = lambda: TOMORROW  # noqa: E731
     publish_draft(
-        feed, draft_channel(Feed(feed).state(), "ncen", "3.3.0", Channel.PREVIEW, TOMORROW),
-        keys, later,
-    )  # fmt: skip
+        feed,
+        draft_channel(FeedDirectory(feed).read_state(), "ncen", "3.3.0", Channel.PREVIEW, TOMORROW),
+        keys,
+        later,
+    )
     publish_draft(
-        feed, draft_channel(Feed(feed).state(), "ncen", "3.3.0", Channel.STABLE, TOMORROW),
-        keys, later,
-    )  # fmt: skip
+        feed,
+        draft_channel(FeedDirectory(feed).read_state(), "ncen", "3.3.0", Channel.STABLE, TOMORROW),
+        keys,
+        later,
+    )
     assert site.now == NOW
     assert site.reasons() == []
     # A clock that is far ahead opens nothing: the list has lapsed by then.
@@ -159,42 +170,48 @@ def test_the_floor_of_the_clock_counts(site: Site, feed: Path, keys: KeyRing) ->
     assert caught.value.code in ("NU-2007", "NU-2008", "NU-2023")
 
 
-def test_channel_and_countries_may_change(site: Site, feed: Path, keys: KeyRing) -> None:
+def test_channel_and_countries_may_change(site: Site, feed: Path, keys: FeedKeys) -> None:
     def publish(draft: Draft) -> None:
         publish_draft(feed, draft, keys, clock)
 
-    publish(draft_channel(Feed(feed).state(), "ncen", "3.3.0", Channel.PREVIEW, NOW))
+    publish(draft_channel(FeedDirectory(feed).read_state(), "ncen", "3.3.0", Channel.PREVIEW, NOW))
     assert site.reasons() == [RejectionReason.OTHER_CHANNEL]
-    publish(draft_channel(Feed(feed).state(), "ncen", "3.3.0", Channel.STABLE, NOW))
-    publish(draft_audience(Feed(feed).state(), "ncen", "3.3.0", ["NO"], NOW))
+    publish(draft_channel(FeedDirectory(feed).read_state(), "ncen", "3.3.0", Channel.STABLE, NOW))
+    publish(draft_audience(FeedDirectory(feed).read_state(), "ncen", "3.3.0", ["NO"], NOW))
     assert site.reasons() == [RejectionReason.OTHER_COUNTRY]
-    publish(draft_audience(Feed(feed).state(), "ncen", "3.3.0", ["SN", "NO", "SN"], NOW))
+    publish(
+        draft_audience(FeedDirectory(feed).read_state(), "ncen", "3.3.0", ["SN", "NO", "SN"], NOW)
+    )
     assert site.source.refresh().offers[0].countries == ("NO", "SN")
-    assert site.source.fetch(site.source.refresh().offers[0], Silent()).archive.is_file()
+    assert site.source.download_release(
+        site.source.refresh().offers[0], SilentProgress()
+    ).archive.is_file()
 
 
 def test_a_new_release_is_drafted_with_its_waves(feed: Path, tmp_path: Path) -> None:
     build_release(write_release(tmp_path / "r2", "3.4.0"), tmp_path / "staging")
-    draft = draft_releases(Feed(feed).state(), tmp_path / "staging", NOW, [FIRST, SECOND])
+    draft = draft_releases(
+        FeedDirectory(feed).read_state(), tmp_path / "staging", NOW, [FIRST, SECOND]
+    )
     shown = words(feed, tmp_path / "event", draft)
     assert f"ncen 3.4.0 opens {AT} to 1 % of all sites" in shown
     assert set(draft.roles) == {"ncen"}  # not in the list of plain clients, who know no waves
 
 
-def test_plain_clients_see_what_is_open_to_all(feed: Path, keys: KeyRing) -> None:
+def test_plain_clients_see_what_is_open_to_all(feed: Path, keys: FeedKeys) -> None:
     def listed(draft: Draft | None) -> bool:
         if draft is not None:
             publish_draft(feed, draft, keys, clock)
-        return "ncen-3.3.0.tar.gz" in Feed(feed).state().targets.signed.targets
+        return "ncen-3.3.0.tar.gz" in FeedDirectory(feed).read_state().targets.signed.targets
 
     def state() -> FeedState:
-        return Feed(feed).state()
+        return FeedDirectory(feed).read_state()
 
     assert listed(None)
     assert not listed(draft_halt(state(), "ncen", "3.3.0", HALT, NOW))
     assert not listed(draft_waves(state(), "ncen", "3.3.0", [SECOND], NOW))
     assert not listed(draft_halt(state(), "ncen", "3.3.0", HALT, NOW))
-    assert not listed(draft_resumption(state(), "ncen", "3.3.0", NOW))
+    assert not listed(draft_halt_end(state(), "ncen", "3.3.0", NOW))
     assert listed(draft_waves(state(), "ncen", "3.3.0", [], NOW))
     assert not listed(draft_withdrawal(state(), "ncen", "3.3.0", Withdrawal(reason="x"), NOW))
 
@@ -207,7 +224,7 @@ Make = Callable[[FeedState], Draft]
     [
         (
             lambda s: draft_waves(
-                s, "ncen", "3.3.0", [Wave(opens=NOW, percent=5, countries=("SN", "MU"))], NOW
+                s, "ncen", "3.3.0", [RolloutWave(opens=NOW, percent=5, countries=("SN", "MU"))], NOW
             ),
             [f"ncen 3.3.0 opens {AT} to 5 % in SN, MU"],
         ),
@@ -226,25 +243,25 @@ Make = Callable[[FeedState], Draft]
     ],
 )
 def test_words_of_a_draft(make: Make, expected: list[str], feed: Path, tmp_path: Path) -> None:
-    assert words(feed, tmp_path / "event", make(Feed(feed).state())) == expected
+    assert words(feed, tmp_path / "event", make(FeedDirectory(feed).read_state())) == expected
 
 
-def test_words_of_taking_something_away(feed: Path, keys: KeyRing, tmp_path: Path) -> None:
+def test_words_of_taking_something_away(feed: Path, keys: FeedKeys, tmp_path: Path) -> None:
     def state() -> FeedState:
-        return Feed(feed).state()
+        return FeedDirectory(feed).read_state()
 
     publish_draft(feed, draft_waves(state(), "ncen", "3.3.0", [FIRST, SECOND], NOW), keys, clock)
     publish_draft(feed, draft_halt(state(), "ncen", "3.3.0", HALT, NOW), keys, clock)
-    assert words(feed, tmp_path / "a", draft_resumption(state(), "ncen", "3.3.0", NOW)) == [
+    assert words(feed, tmp_path / "a", draft_halt_end(state(), "ncen", "3.3.0", NOW)) == [
         "ncen 3.3.0 is no longer halted"
     ]
     assert words(feed, tmp_path / "b", draft_waves(state(), "ncen", "3.3.0", [], NOW)) == [
         "ncen 3.3.0 is no longer halted",
         "ncen 3.3.0 is open to every site at once, without waves",
         f"WARNING: ncen 3.3.0: the wave of {AT}, 1 %, is gone",
-        f"WARNING: ncen 3.3.0: the wave of {format_minute(TOMORROW)}, 100 %, is gone",
+        f"WARNING: ncen 3.3.0: the wave of {format_scheduled_time(TOMORROW)}, 100 %, is gone",
     ]
-    wider = [Wave(opens=NOW, percent=20)]
+    wider = [RolloutWave(opens=NOW, percent=20)]
     draft = draft_waves(state(), "ncen", "3.3.0", wider, NOW, add=True)
     assert "WARNING" not in "".join(words(feed, tmp_path / "c", draft))
     signed = draft.roles["ncen"].signed.targets["releases/ncen/3.3.0.json"].custom["ncen"]
@@ -252,10 +269,10 @@ def test_words_of_taking_something_away(feed: Path, keys: KeyRing, tmp_path: Pat
     assert "halted" not in signed
 
 
-def test_what_is_refused(feed: Path, keys: KeyRing) -> None:
-    state = Feed(feed).state()
+def test_what_is_refused(feed: Path, keys: FeedKeys) -> None:
+    state = FeedDirectory(feed).read_state()
     cases: tuple[tuple[type[UpdaterError], Callable[[], Draft]], ...] = (
-        (UpdaterError, lambda: draft_resumption(state, "ncen", "3.3.0", NOW)),
+        (UpdaterError, lambda: draft_halt_end(state, "ncen", "3.3.0", NOW)),
         (UpdaterError, lambda: draft_audience(state, "ncen", "3.3.0", [], NOW)),
         (UpdaterError, lambda: draft_halt(state, "ncen", "9.9.9", HALT, NOW)),
         (UpdaterError, lambda: draft_halt(state, "zebra", "3.3.0", HALT, NOW)),
@@ -266,20 +283,23 @@ def test_what_is_refused(feed: Path, keys: KeyRing) -> None:
     gone = draft_withdrawal(state, "ncen", "3.3.0", Withdrawal(reason="loses cases"), NOW)
     publish_draft(feed, gone, keys, clock)
     with refused(NOTHING_TO_DO) as caught:
-        draft_waves(Feed(feed).state(), "ncen", "3.3.0", [SECOND], NOW)
+        draft_waves(FeedDirectory(feed).read_state(), "ncen", "3.3.0", [SECOND], NOW)
     assert "withdrawn" in str(caught.value)
-    assert offer_of(Feed(feed).state(), "ncen", "3.3.0").waves == ()
+    assert find_offer(FeedDirectory(feed).read_state(), "ncen", "3.3.0").waves == ()
 
 
 def test_sites_that_have_a_withdrawn_release_read_the_advice(
-    site: Site, feed: Path, keys: KeyRing
+    site: Site, feed: Path, keys: FeedKeys
 ) -> None:
     taken = Withdrawal(reason="loses cases", advice="go back to 3.2.4")
     publish_draft(
-        feed, draft_withdrawal(Feed(feed).state(), "ncen", "3.3.0", taken, NOW), keys, clock
+        feed,
+        draft_withdrawal(FeedDirectory(feed).read_state(), "ncen", "3.3.0", taken, NOW),
+        keys,
+        clock,
     )
     site.source.refresh()
-    view = read_last_view(view_path(site.state, "ncen"))
+    view = read_feed_summary(get_view_path(site.state, "ncen"))
     assert view is not None
     notice = view.notices["3.3.0"]
     assert (notice.reason, notice.advice) == ("loses cases", "go back to 3.2.4")

@@ -14,14 +14,14 @@ import pytest
 
 from demo.release_flow import publish_release
 from demo.releases import assemble
-from ncen_updater.formats.rollout import Wave
+from ncen_updater.formats.rollout import RolloutWave
 from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.new.trial import KeyRing, make_feed
-from ncen_updater.publisher.signing.draft import Draft, draft_first, draft_releases
+from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.new.trial import FeedKeys, create_feed
+from ncen_updater.publisher.signing.draft import Draft, draft_initial_roles, draft_releases
 from ncen_updater.publisher.signing.event import SigningEvent
-from ncen_updater.publisher.signing.value_format import range_words, time_words
+from ncen_updater.publisher.signing.value_format import format_signed_time, format_version_range
 from tests.publisher.feeds import ceremony_of
 from tests.publisher.releases import NOW, clock, ring
 
@@ -53,24 +53,24 @@ class Made:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     place = tmp_path_factory.mktemp("stranger")
     keys, feed = ring(place), place / "feed"
-    make_feed(feed, keys, clock, plain_tufup=["ncen"])
+    create_feed(feed, keys, clock, plain_tufup=["ncen"])
     publish_release(feed, [assemble("3.2.4", place / "before")], keys, clock)
     build_release(assemble("3.3.0", place / "release"), place / "staging")
-    state = Feed(feed).state()
+    state = FeedDirectory(feed).read_state()
     waves = [
-        Wave(opens="2026-12-01T08:00:00Z", percent=5),
-        Wave(opens="2026-12-08T08:00:30Z", percent=100, countries=("SN",)),
+        RolloutWave(opens="2026-12-01T08:00:00Z", percent=5),
+        RolloutWave(opens="2026-12-08T08:00:30Z", percent=100, countries=("SN",)),
     ]
-    draft = draft_releases(state, place / "staging", NOW, waves, None, Feed(feed))
+    draft = draft_releases(state, place / "staging", NOW, waves, None, FeedDirectory(feed))
     SigningEvent.create(place / "release-event", draft.title, draft.roles, state, draft.papers)
     first = _first(keys)
     SigningEvent.create(place / "first-event", first.title, first.roles, None)
     return Made(place)
 
 
-def _first(keys: KeyRing) -> Draft:
+def _first(keys: FeedKeys) -> Draft:
     online = {name: held[0] for name, held in keys.online.items()}
-    return draft_first(ceremony_of(keys.officers, online), NOW)
+    return draft_initial_roles(ceremony_of(keys.officers, online), NOW)
 
 
 @pytest.fixture
@@ -153,9 +153,9 @@ def test_programs_read_what_stands_in_the_lists(
     ],
 )
 def test_a_range_of_versions(signed: str, said: str) -> None:
-    assert str(range_words(signed)) == said
+    assert str(format_version_range(signed)) == said
 
 
 @pytest.mark.parametrize("odd", ["soon", "2026-13-45T99:00:00Z", None, 7])
 def test_what_is_no_time_stays_as_it_was_written(odd: object) -> None:
-    assert time_words(odd) == str(odd)
+    assert format_signed_time(odd) == str(odd)

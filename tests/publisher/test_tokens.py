@@ -16,19 +16,24 @@ from typing import Any
 import pytest
 from securesystemslib.signer import HSMSigner
 
-from ncen_updater.common.messages import TOKEN_LOCKED, TOKEN_UNUSABLE, WRONG_PIN, Message
-from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.common.messages import TOKEN_LOCKED, TOKEN_UNUSABLE, WRONG_PIN, ErrorMessage
+from ncen_updater.publisher.feed.feed import FeedDirectory
 from ncen_updater.publisher.feed.publish import Publisher
-from ncen_updater.publisher.new.trial import KeyRing
+from ncen_updater.publisher.new.trial import FeedKeys
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
-from ncen_updater.publisher.signing.draft import draft_first
+from ncen_updater.publisher.signing.draft import draft_initial_roles
 from ncen_updater.publisher.signing.event import SigningEvent
-from ncen_updater.publisher.signing.keys import load_public_key, owner_of
-from ncen_updater.publisher.signing.tokens import MODULES, Token, find_module, public_key
+from ncen_updater.publisher.signing.keys import get_key_owner, load_public_key
+from ncen_updater.publisher.signing.tokens import (
+    PKCS11_MODULES,
+    TokenKey,
+    find_module,
+    read_public_key,
+)
 from tests.publisher.releases import NOW, clock
 from tests.support.errors import refused
 
-DRIVER = next((p for p in MODULES if "softhsm" in p and Path(p).is_file()), None)
+DRIVER = next((p for p in PKCS11_MODULES if "softhsm" in p and Path(p).is_file()), None)
 MISSING = [word for word in ("softhsm2-util", "pkcs11-tool") if shutil.which(word) is None] + (
     [] if DRIVER else ["libsofthsm2.so"]
 )
@@ -102,13 +107,13 @@ def tokens(tmp_path: Path) -> Tokens:
     return made
 
 
-def _event(place: Path, keys: KeyRing, public: Path) -> SigningEvent:
+def _event(place: Path, keys: FeedKeys, public: Path) -> SigningEvent:
     """The ceremony of a feed with one officer on a token and two with files."""
     officers = (load_public_key(public), *(s.public_key for s in keys.officers[:2]))
     roles = {n: RoleHolders(officers, 2, 365) for n in ("root", "targets", "ncen")}
     for role, signers in keys.online.items():
         roles[role] = RoleHolders((signers[0].public_key,), 1, 7)
-    draft = draft_first(Ceremony(roles), NOW)
+    draft = draft_initial_roles(Ceremony(roles), NOW)
     return SigningEvent.create(place, draft.title, draft.roles, None)
 
 
@@ -120,26 +125,26 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_token_and_a_file_reach_the_threshold(
-    tokens: Tokens, tmp_path: Path, keys: KeyRing
+    tokens: Tokens, tmp_path: Path, keys: FeedKeys
 ) -> None:
     tokens.add("wco-b")  # a second token is plugged in; the label chooses
     tokens.add_key("wco-b", 2, "EC:secp384r1")
     code, made = tokens.run("keys", "import-token", "wco-a", "dia", "--directory", tmp_path / "k")
     assert code == 0
     public = Path(made["public"])
-    assert owner_of(load_public_key(public)) == "dia"
+    assert get_key_owner(load_public_key(public)) == "dia"
     event = _event(tmp_path / "event", keys, public)
     sign = ("sign", event.directory, "--token", "wco-a", "--digest", event.digest[:32], "--yes")
     code, said = tokens.run(*sign, "--passphrase-file", tokens.pin)
     assert code == 0, said
     assert len(said["files"]) == 3
     event = SigningEvent.load(event.directory)
-    event.sign(keys.officers[0], event.digest)
-    Publisher(Feed(tmp_path / "own"), clock).publish(event, [], keys.online)
-    assert Feed(tmp_path / "own").state().root.signed.version == 1
+    event.sign_drafts(keys.officers[0], event.digest)
+    Publisher(FeedDirectory(tmp_path / "own"), clock).publish_event(event, [], keys.online)
+    assert FeedDirectory(tmp_path / "own").read_state().root.signed.version == 1
 
 
-def test_a_pin_is_tried_once(tokens: Tokens, tmp_path: Path, keys: KeyRing) -> None:
+def test_a_pin_is_tried_once(tokens: Tokens, tmp_path: Path, keys: FeedKeys) -> None:
     """Three drafts wait for a signature; the wrong PIN still reaches the token only once."""
     _, made = tokens.run("keys", "import-token", "wco-a", "dia", "--directory", tmp_path / "k")
     event = _event(tmp_path / "event", keys, Path(made["public"]))
@@ -186,7 +191,7 @@ def test_a_token_that_cannot_be_used(
     ],
 )
 def test_what_a_driver_says_is_told_in_our_words(
-    monkeypatch: pytest.MonkeyPatch, said: str, message: Message, told: str | None
+    monkeypatch: pytest.MonkeyPatch, said: str, message: ErrorMessage, told: str | None
 ) -> None:
     def refuse(*_: object) -> None:
         raise ValueError(said)
@@ -194,14 +199,14 @@ def test_what_a_driver_says_is_told_in_our_words(
     assert DRIVER is not None
     monkeypatch.setattr(HSMSigner, "import_", refuse)
     with refused(message) as caught:
-        public_key(Token("wco-a", 2, Path(DRIVER)))
+        read_public_key(TokenKey("wco-a", 2, Path(DRIVER)))
     detail = caught.value.detail
     assert (detail is None) if told is None else (told in (detail or ""))
     assert "Found" not in str(caught.value)
 
 
 def test_a_key_of_no_officer_is_not_asked_for_its_pin(
-    tokens: Tokens, tmp_path: Path, keys: KeyRing
+    tokens: Tokens, tmp_path: Path, keys: FeedKeys
 ) -> None:
     _, made = tokens.run("keys", "import-token", "wco-a", "dia", "--directory", tmp_path / "k")
     event = _event(tmp_path / "event", keys, Path(made["public"]))
@@ -242,4 +247,4 @@ def test_only_drivers_of_the_system_are_loaded(
     with refused(TOKEN_UNUSABLE):
         find_module(None, candidates=())
     with refused(TOKEN_UNUSABLE):
-        Token("wco-a", 256, own)
+        TokenKey("wco-a", 256, own)

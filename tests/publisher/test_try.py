@@ -17,10 +17,10 @@ import pytest
 
 from demo.releases import assemble
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.common.messages import ALREADY_PUBLISHED, NO_DESK_SITE, ExitCode
+from ncen_updater.common.messages import ALREADY_PUBLISHED, SANDBOX_UNUSABLE, ExitCode
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.new.desk import DeskSite
-from ncen_updater.publisher.new.rounds import DeskRound, RoundStage
+from ncen_updater.publisher.new.desk import SandboxSite
+from ncen_updater.publisher.new.rounds import SandboxRun, SandboxStage
 from tests.support.rotation import in_turns
 
 Said = dict[str, Any]
@@ -68,7 +68,7 @@ def test_over_and_back(
     assert desk.current.resolve().name == "3.2.4"
     assert not desk.app_running(), "what was started for the trial is stopped after it"
     again, refusal, _ = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
-    assert (again, refusal["error"]["code"]) == (1, NO_DESK_SITE.code), "no fresh copy any more"
+    assert (again, refusal["error"]["code"]) == (1, SANDBOX_UNUSABLE.code), "no fresh copy any more"
 
 
 def test_a_release_that_fails_says_why(
@@ -90,7 +90,7 @@ def test_a_port_that_is_taken_is_told_before_anything_is_built(
     port = urllib.parse.urlsplit(desk.options.feed_urls[0]).port
     with socket.create_server(("127.0.0.1", port or 0)):
         code, refusal, told = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
-    assert (code, refusal["error"]["code"]) == (1, NO_DESK_SITE.code)
+    assert (code, refusal["error"]["code"]) == (1, SANDBOX_UNUSABLE.code)
     assert "building" not in told
 
 
@@ -114,7 +114,7 @@ def test_a_trial_goes_on_from_the_stage_that_failed(
     code, said, _ = tried(desk, tmp_path, "3.3.0", capsys, *kept)
     assert (code, said["error"]["code"]) == (1, ALREADY_PUBLISHED.code)
     code, said, _ = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
-    assert said["error"]["code"] == NO_DESK_SITE.code, "another feed is not its own"
+    assert said["error"]["code"] == SANDBOX_UNUSABLE.code, "another feed is not its own"
 
 
 #: An agent, or a command of a site, that leaves behind where it would look for programs.
@@ -154,12 +154,12 @@ def test_a_release_finds_none_of_our_libraries(
     monkeypatch.setenv("HOME", str(tmp_path))
     program, told = tmp_path / "agent.py", tmp_path / "path"
     program.write_text(TELLS_PATH, "utf-8")
-    site = DeskSite(tmp_path / "agent.toml", tmp_path / "root.json", 0, "shop",
+    site = SandboxSite(tmp_path / "agent.toml", tmp_path / "root.json", 0, "shop",
                     {"status": [sys.executable, str(program)]}, tmp_path / "current")  # fmt: skip
-    assert site.running()
+    assert site.is_running()
     assert told.read_text("utf-8") == f"{made_of}:/usr/bin"
     told.unlink()
-    DeskRound(site, [sys.executable, str(program)], "en", lambda _: None).run("1.0", "2.0")
+    SandboxRun(site, [sys.executable, str(program)], "en", lambda _: None).run_stages("1.0", "2.0")
     assert told.read_text("utf-8") == f"{made_of}:/usr/bin"
 
 
@@ -168,12 +168,14 @@ def test_what_a_person_has_to_say_is_said(tmp_path: Path, start: int) -> None:
     """Seen: no application with a migrator of its own ever went back on the desk."""
     program = tmp_path / "agent.py"
     program.write_text(STUBBORN.replace("START", str(start)), "utf-8")
-    site = DeskSite(tmp_path / "agent.toml", tmp_path / "root.json", 0, "shop",
+    site = SandboxSite(tmp_path / "agent.toml", tmp_path / "root.json", 0, "shop",
                     {"status": ["true"]}, tmp_path / "current")  # fmt: skip
-    told: list[RoundStage] = []
-    stages = DeskRound(site, [sys.executable, str(program)], "en", told.append).run("1.0", "2.0")
+    told: list[SandboxStage] = []
+    stages = SandboxRun(site, [sys.executable, str(program)], "en", told.append).run_stages(
+        "1.0", "2.0"
+    )
     assert [stage.name for stage in stages][-2:] == ["rollback", "verify again"]
-    assert all(stage.passed for stage in stages)
+    assert all(stage.is_passed for stage in stages)
 
 
 #: Answers as the agent does where the plan is blocked: no error, and the reason among its lines.
@@ -191,11 +193,13 @@ def test_a_plan_that_is_blocked_says_what_blocks_it(tmp_path: Path) -> None:
     """Seen: 'look over the site: FAILED (3)', 'the stage that failed says why', and no word why."""
     program = tmp_path / "agent.py"
     program.write_text(BLOCKED, "utf-8")
-    site = DeskSite(tmp_path / "agent.toml", tmp_path / "root.json", 0, "shop",
+    site = SandboxSite(tmp_path / "agent.toml", tmp_path / "root.json", 0, "shop",
                     {"status": ["true"]}, tmp_path / "current")  # fmt: skip
-    told: list[RoundStage] = []
-    last = DeskRound(site, [sys.executable, str(program)], "en", told.append).run("1.0", "2.0")[-1]
-    assert (last.name, last.passed, last.code) == ("plan", False, "")
+    told: list[SandboxStage] = []
+    last = SandboxRun(site, [sys.executable, str(program)], "en", told.append).run_stages(
+        "1.0", "2.0"
+    )[-1]
+    assert (last.name, last.is_passed, last.code) == ("plan", False, "")
     assert "NU-4204" in last.said
     assert last.document == {"plan": {"blocked": True}}
 
@@ -230,17 +234,19 @@ def test_a_changed_schema_names_the_declaration_that_would_cover_it(
     """Seen: 'Do not upgrade', to who had made the release and knew what it was."""
     program = tmp_path / "agent.py"
     program.write_text(CHANGED.replace("KINDS", repr(kinds)), "utf-8")
-    site = DeskSite(tmp_path / "agent.toml", tmp_path / "root.json", 0, "shop",
+    site = SandboxSite(tmp_path / "agent.toml", tmp_path / "root.json", 0, "shop",
                     {"status": ["true"]}, tmp_path / "current")  # fmt: skip
-    round_ = DeskRound(site, [sys.executable, str(program)], "en", lambda _: None)
-    stages = round_.run("1.0", "2.0")
-    assert stages[-1].name == "verify" and not stages[-1].passed
-    hints = [str(line) for line in round_.hints(stages, "1.0", "2.0")]
+    round_ = SandboxRun(site, [sys.executable, str(program)], "en", lambda _: None)
+    stages = round_.run_stages("1.0", "2.0")
+    assert stages[-1].name == "verify" and not stages[-1].is_passed
+    hints = [str(line) for line in round_.suggest_manifest_lines(stages, "1.0", "2.0")]
     if hint is None:
         assert hints == []
     else:
         assert len(hints) == 1 and hint in hints[0]
-        assert round_.hints(stages[:-1], "1.0", "2.0") == (), "nothing failed there"
+        assert round_.suggest_manifest_lines(stages[:-1], "1.0", "2.0") == (), (
+            "nothing failed there"
+        )
 
 
 def test_it_is_started_where_its_health_wants_a_token(tmp_path: Path) -> None:
@@ -266,8 +272,8 @@ def test_it_is_started_where_its_health_wants_a_token(tmp_path: Path) -> None:
             "start": ["true"], "health_url": f"http://127.0.0.1:{server.server_address[1]}",
             "health_path": "/health", "health_token_file": "token", "health_token_scheme": "Token",
         }  # fmt: skip
-        DeskSite(tmp_path / "agent.toml", tmp_path / "root.json", 0, "shop", application,
-                 tmp_path / "current", tmp_path).start()  # fmt: skip
+        SandboxSite(tmp_path / "agent.toml", tmp_path / "root.json", 0, "shop", application,
+                 tmp_path / "current", tmp_path).start_application()  # fmt: skip
         server.shutdown()
         thread.join()
     assert heard == ["Token geheim", None]
@@ -296,7 +302,7 @@ def test_what_may_be_a_site_in_use_is_refused(
     assert old in text
     desk.config_path.write_text(text.replace(old, new, 1))
     code, said, _ = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
-    assert (code, said["error"]["code"]) == (1, NO_DESK_SITE.code)
+    assert (code, said["error"]["code"]) == (1, SANDBOX_UNUSABLE.code)
     assert why in said["error"]["what"]
     assert not desk.trusted_root.exists()
 
@@ -305,7 +311,7 @@ def test_what_may_be_a_site_in_use_is_refused(
 def test_nothing_is_done_to_what_is_there(
     desk: DemoSite, tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, expected, more = 1, NO_DESK_SITE.code, ["--yes"]
+    code, expected, more = 1, SANDBOX_UNUSABLE.code, ["--yes"]
     taken = socket.socket()
     if what == "state":
         (desk.state / "journal.sqlite").write_bytes(b"mine")

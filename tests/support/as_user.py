@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 
 from ncen_updater.agent.cli.guide import COMMANDS
 from ncen_updater.agent.cli.main import run
-from ncen_updater.agent.service.client import Client
+from ncen_updater.agent.service.client import SiteServiceClient
 from ncen_updater.common.cli import terminal
 from tests.support.forks import Forks
 
@@ -37,7 +37,7 @@ WORKING = (
     "ncen_updater.agent.adapters.databases.sqlite.engine",
     "ncen_updater.agent.adapters.application.command",
 )
-LOADED = (terminal, encodings.idna, encodings.utf_8_sig, http.client, Client)
+LOADED = (terminal, encodings.idna, encodings.utf_8_sig, http.client, SiteServiceClient)
 
 
 for _module in WORKING:

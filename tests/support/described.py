@@ -10,14 +10,14 @@ from typing import Any
 
 import jsonschema_rs
 
-from ncen_updater.agent.service.api.openapi import description
-from ncen_updater.agent.service.api.routes import ROUTES, STREAM
-from ncen_updater.agent.service.api.schemas import named
-from ncen_updater.agent.service.client import Client
+from ncen_updater.agent.service.api.openapi import build_openapi_document
+from ncen_updater.agent.service.api.routes import EVENTS_PATH, ROUTES
+from ncen_updater.agent.service.api.schemas import make_reference
+from ncen_updater.agent.service.client import SiteServiceClient
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
-    INSPECTION_GAVE_WAY,
-    INSPECTION_GOES_ON,
+    INSPECTION_PREEMPTED,
+    INSPECTION_RUNNING,
     TOO_MANY_INSPECTIONS,
 )
 
@@ -26,7 +26,7 @@ PATIENCE_S = 900.0
 
 @cache
 def _components() -> Mapping[str, Any]:
-    found: Mapping[str, Any] = description()["components"]
+    found: Mapping[str, Any] = build_openapi_document()["components"]
     return found
 
 
@@ -44,18 +44,18 @@ def undescribed(socket: Path, language: str = "en", refused: Collection[str] = (
         language: Of its sentences.
         refused: Addresses that are refused as the site is; whatever else is refused is told, too.
     """
-    client, found = Client(socket, language), list[str]()
+    client, found = SiteServiceClient(socket, language), list[str]()
     addresses = [
         route.address
         for route in ROUTES
-        if route.method == "GET" and "{" not in route.address and route.address != STREAM
+        if route.method == "GET" and "{" not in route.address and route.address != EVENTS_PATH
     ]
     history, orders = client.get("/v1/history"), client.get("/v1/orders")
     addresses += [f"/v1/history/{change['id']}" for change in history["changes"]]
     addresses += [f"/v1/orders/{order['id']}" for order in orders["orders"]]
-    paths = description()["paths"]
+    paths = build_openapi_document()["paths"]
     for address in addresses:
-        route = next(r for r in ROUTES if r.method == "GET" and r.names(address) is not None)
+        route = next(r for r in ROUTES if r.method == "GET" and r.match_path(address) is not None)
         answers = paths[route.address]["get"]["responses"]["200"]["content"]
         try:
             document = _got(client, address)
@@ -69,14 +69,14 @@ def undescribed(socket: Path, language: str = "en", refused: Collection[str] = (
     return found
 
 
-def _got(client: Client, address: str) -> Mapping[str, Any]:
+def _got(client: SiteServiceClient, address: str) -> Mapping[str, Any]:
     """Ask for something, again while it is being looked at or gives way to work."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             return client.get(address)
         except UpdaterError as error:
-            known = (INSPECTION_GOES_ON.code, INSPECTION_GAVE_WAY.code, TOO_MANY_INSPECTIONS.code)
+            known = (INSPECTION_RUNNING.code, INSPECTION_PREEMPTED.code, TOO_MANY_INSPECTIONS.code)
             if error.code not in known or time.monotonic() > deadline:
                 raise
         time.sleep(0.3)
@@ -85,9 +85,9 @@ def _got(client: Client, address: str) -> Mapping[str, Any]:
 def undescribed_events(socket: Path, kind: str) -> list[str]:
     """Read the stream from its beginning to the first event of a kind."""
     found = list[str]()
-    for event in Client(socket, "en").stream(0):
+    for event in SiteServiceClient(socket, "en").stream(0):
         name = "Moment" if event.kind == "service" else "Event"
-        found += _mistakes(named(name), event.data, f"event {event.kind}")
+        found += _mistakes(make_reference(name), event.data, f"event {event.kind}")
         if event.kind == kind:
             return found
     raise AssertionError(f"the stream ended before {kind}")
@@ -95,7 +95,7 @@ def undescribed_events(socket: Path, kind: str) -> list[str]:
 
 def ordered(socket: Path, **form: object) -> Mapping[str, Any]:
     """Give an order and wait for its end; returns the order."""
-    client = Client(socket, "en")
+    client = SiteServiceClient(socket, "en")
     number = client.call("POST", "/v1/orders", form)["id"]
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:

@@ -8,23 +8,23 @@ from contextlib import contextmanager
 import pytest
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import Message
+from ncen_updater.common.messages import ErrorMessage
 
 
-def says(error: object, *messages: Message | type[UpdaterError]) -> bool:
+def says(error: object, *messages: ErrorMessage | type[UpdaterError]) -> bool:
     """Whether an error says one of these, or is of one of these classes."""
     return isinstance(error, UpdaterError) and any(
-        error.message is one if isinstance(one, Message) else isinstance(error, one)
+        error.message is one if isinstance(one, ErrorMessage) else isinstance(error, one)
         for one in messages
     )
 
 
 @contextmanager
 def refused(
-    *messages: Message | type[UpdaterError], match: str | None = None
+    *messages: ErrorMessage | type[UpdaterError], match: str | None = None
 ) -> Iterator[pytest.ExceptionInfo[UpdaterError]]:
     """Expect an error that says one of these, or is of one of these classes."""
     with pytest.raises(UpdaterError, match=match) as caught:
         yield caught
-    expected = [one.code if isinstance(one, Message) else one.__name__ for one in messages]
+    expected = [one.code if isinstance(one, ErrorMessage) else one.__name__ for one in messages]
     assert says(caught.value, *messages), f"{caught.value!r}, not {expected}"

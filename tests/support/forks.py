@@ -310,7 +310,7 @@ def work(
 def main() -> None:
     """Fork for each order that comes through standard input, until that is closed."""
     if sys.argv[1] != PUBLISHER:
-        import_module("ncen_updater.feed.left_out_imports").leave_out()
+        import_module("ncen_updater.feed.left_out_imports").block_unused_imports()
         for name in HEAVY:
             import_module(name)
     module = import_module(sys.argv[1])

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from demo.release_flow import publish_release
-from ncen_updater.publisher.new.trial import KeyRing, make_feed, make_keys
+from ncen_updater.publisher.new.trial import FeedKeys, create_feed, create_keys
 
 FIRST, SECOND, THIRD = "3.2.4", "3.3.0", "3.3.1"
 BYTES = 200_000
@@ -45,8 +45,8 @@ class PackFeed:
     def __init__(self, directory: Path, versions: tuple[str, ...] = (FIRST, SECOND)) -> None:
         self.directory = directory / "feed"
         self._sources = directory / "sources"
-        self.keys: KeyRing = make_keys(directory / "keys", "a long pass phrase")
-        make_feed(self.directory, self.keys, _now)
+        self.keys: FeedKeys = create_keys(directory / "keys", "a long pass phrase")
+        create_feed(self.directory, self.keys, _now)
         for version in versions:
             self.publish(version)
 

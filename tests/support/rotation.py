@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import pytest
 
-from ncen_updater.formats.sql import ENGINES
+from ncen_updater.formats.sql import ENGINE_NAMES
 
 SEED = "NCEN_TEST_SEED"
 IN_TURNS = "in_turns"
@@ -207,4 +207,4 @@ def _either(item: pytest.Item) -> set[str]:
 def _engine(value: object) -> str:
     """The database engine that a value is about; empty for none."""
     words = str(getattr(value, "engine", value))
-    return next((engine for engine in ENGINES if words.startswith(engine)), "")
+    return next((engine for engine in ENGINE_NAMES if words.startswith(engine)), "")

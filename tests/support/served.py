@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.site import DemoSite
-from ncen_updater.agent.service.client import Client, StreamEvent
+from ncen_updater.agent.service.client import SiteServiceClient, StreamEvent
 from tests.support import processes
 from tests.support.as_user import run_as
 from tests.support.forks import DEADLINE_S, Fork, begin_agent, run_agent
@@ -30,7 +30,7 @@ class Served:
 
     def __init__(self, config: Path, root: Path) -> None:
         self.config, self.root = config, root
-        self.client = Client(root / SOCKET, "en")
+        self.client = SiteServiceClient(root / SOCKET, "en")
         self._process: Fork | subprocess.Popen[bytes] | None = None
         self.log = root / "service.log"
 
@@ -39,7 +39,7 @@ class Served:
         words = ("--config", str(self.config), "serve")
         with self.log.open("ab") as log:
             self._process = begin_agent(*words, environment=self._environment(), log=log.fileno())
-        self._until(self.client.reachable)
+        self._until(self.client.is_reachable)
 
     def _until(self, holds: Callable[[], bool]) -> None:
         assert self._process is not None

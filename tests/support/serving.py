@@ -20,21 +20,25 @@ from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.service import WindowSettings
 from ncen_updater.agent.engine.approvals import approving
 from ncen_updater.agent.engine.composition import build_site
-from ncen_updater.agent.engine.lock import lock_holder
-from ncen_updater.agent.engine.rehearsal.store import Rehearsals
+from ncen_updater.agent.engine.lock import read_lock_holder
+from ncen_updater.agent.engine.rehearsal.store import RehearsalStore
 from ncen_updater.agent.model.change import StepName
-from ncen_updater.agent.model.names import JOURNAL, LOCK
-from ncen_updater.agent.model.person import Person
-from ncen_updater.agent.policy.windows import opening_at
+from ncen_updater.agent.model.names import CHANGE_LOCK_FILE, JOURNAL_FILE
+from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.policy.windows import find_open_window
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
+from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
-from ncen_updater.agent.storage.service_state import SERVICE_STATE, ServiceState, ServiceStateFile
-from ncen_updater.common.progress import Silent
+from ncen_updater.agent.storage.service_state import (
+    SERVICE_STATE_PATH,
+    ServiceState,
+    ServiceStateFile,
+)
+from ncen_updater.common.progress import SilentProgress
 from tests.support import processes
 from tests.support.forks import Fork, begin_agent
 
-AMINA, BO = Person("amina", 1001), Person("bo", 1002)
+AMINA, BO = Actor("amina", 1001), Actor("bo", 1002)
 PATIENCE_S = 900.0
 
 
@@ -143,16 +147,16 @@ class ServedSite:
 
     def journal(self) -> Journal:
         """The journal, to read."""
-        return Journal.open(self.demo.state / JOURNAL, read_only=True)
+        return Journal.open(self.demo.state / JOURNAL_FILE, read_only=True)
 
     def kinds(self) -> list[str]:
         """Kinds of all events."""
         with self.journal() as journal:
-            return [event.kind for event in journal.events()]
+            return [event.kind for event in journal.list_events()]
 
     def service_state(self) -> ServiceState:
         """What the service keeps."""
-        return ServiceStateFile(self.demo.state / SERVICE_STATE).load()
+        return ServiceStateFile(self.demo.state / SERVICE_STATE_PATH).load()
 
     def current(self) -> str:
         """The release that the link chooses."""
@@ -161,8 +165,10 @@ class ServedSite:
     def at_rest(self) -> bool:
         """Whether nothing is open, torn or at work."""
         with self.journal() as journal:
-            open_work = journal.open_change() is not None or Rehearsals(journal).interrupted()
-        busy = lock_holder(self.demo.state / LOCK) is not None
+            open_work = (
+                journal.find_open_change() is not None or RehearsalStore(journal).list_interrupted()
+            )
+        busy = read_lock_holder(self.demo.state / CHANGE_LOCK_FILE) is not None
         return not (open_work or busy or self.children())
 
     def records(self) -> Records:
@@ -186,14 +192,14 @@ class ServedSite:
 
     def outside(self, hours: Mapping[str, str], since: datetime) -> list[str]:
         """Changes since a time that kept officers out outside of the window."""
-        window = WindowSettings.model_validate(dict(hours)).window()
+        window = WindowSettings.model_validate(dict(hours)).to_window()
         with self.journal() as journal:
             closes = [
                 (change.id, change.steps[StepName.CLOSE].started_at)
-                for change in journal.changes()
+                for change in journal.list_changes()
                 if StepName.CLOSE in change.steps and change.created_at >= since
             ]
-        return [name for name, at in closes if opening_at([window], at, UTC) is None]
+        return [name for name, at in closes if find_open_window([window], at, UTC) is None]
 
     # ---- what people do --------------------------------------------------------------------------
 
@@ -201,32 +207,34 @@ class ServedSite:
         """Write tables of the configuration anew; the others stay."""
         self.demo.configure({**(self.demo.options.settings or {}), **tables})
 
-    def approve(self, person: Person, version: str | None = None) -> int:
+    def approve(self, person: Actor, version: str | None = None) -> int:
         """Approve what was rehearsed; returns how many more have to."""
         site = build_site(load_config(self.demo.config_path), self.demo.config_path)
         target = Version(version) if version else None
-        with Journal.open(site.state / JOURNAL) as journal:
-            found = approving.subject(site, journal, Silent(), target)
-            approving.approve(journal, found, person)
-            return approving.subject(site, journal, Silent(), target).people.missing
+        with Journal.open(site.state / JOURNAL_FILE) as journal:
+            found = approving.find_upgrade_to_approve(site, journal, SilentProgress(), target)
+            approving.approve_upgrade(journal, found, person)
+            return approving.find_upgrade_to_approve(
+                site, journal, SilentProgress(), target
+            ).people.missing
 
-    def order(self, kind: OrderKind, **data: object) -> int:
+    def order(self, kind: JobKind, **data: object) -> int:
         """Order something."""
-        with Journal.open(self.demo.state / JOURNAL) as journal:
-            return Orders(journal).give(kind, data, AMINA)
+        with Journal.open(self.demo.state / JOURNAL_FILE) as journal:
+            return JobQueue(journal).enqueue(kind, data, AMINA)
 
     def result(self, number: int) -> Mapping[str, Any] | None:
         """What came of an order, once it has ended."""
         with self.journal() as journal:
-            order = Orders(journal).order(number)
+            order = JobQueue(journal).find(number)
         return order.result if order else None
 
     def hold(self, reason: str) -> None:
         """Forbid upgrades."""
-        with Journal.open(self.demo.state / JOURNAL) as journal:
-            SiteHistory(journal).hold(reason, AMINA.who, None)
+        with Journal.open(self.demo.state / JOURNAL_FILE) as journal:
+            SiteHistory(journal).add_hold(reason, AMINA.who, None)
 
     def unhold(self) -> None:
         """Allow them again."""
-        with Journal.open(self.demo.state / JOURNAL) as journal:
+        with Journal.open(self.demo.state / JOURNAL_FILE) as journal:
             SiteHistory(journal).lift_holds(AMINA.who)

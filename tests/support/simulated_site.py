@@ -14,22 +14,22 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.config.paths import Places
+from ncen_updater.agent.config.paths import EssentialSettings
 from ncen_updater.agent.engine.approvals.model import Approval
 from ncen_updater.agent.engine.approvals.store import ScheduleRecord
 from ncen_updater.agent.model.change import ChangeState
-from ncen_updater.agent.policy.automation import Rehearsed
-from ncen_updater.agent.policy.bad_releases import next_attempt
-from ncen_updater.agent.reports.status import JournalFacts, SiteStatus
-from ncen_updater.agent.service.runner import Finished
-from ncen_updater.agent.storage.journal.orders import Order
+from ncen_updater.agent.policy.automation import RehearsalStatus
+from ncen_updater.agent.policy.bad_releases import compute_retry_at
+from ncen_updater.agent.reports.status import JournalSnapshot, SiteStatus
+from ncen_updater.agent.service.runner import WorkerResult
+from ncen_updater.agent.storage.journal.orders import Job
 from ncen_updater.agent.storage.journal.site_history import HoldRecord
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState
 from ncen_updater.common.messages import ExitCode
 from tests.agent.cli.site import CHANGE
 
 NOWHERE = Path("/nowhere")
-PLACES = Places(NOWHERE, NOWHERE, NOWHERE, NOWHERE, "ncen", "ke-1", "KE", NOWHERE)
+PLACES = EssentialSettings(NOWHERE, NOWHERE, NOWHERE, NOWHERE, "ncen", "ke-1", "KE", NOWHERE)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class SimulatedSite:
     held: str | None = None
     stuck: bool = False
     open_change: bool = False
-    order: Order | None = None
+    order: Job | None = None
     not_before: datetime | None = None
     held_until: datetime | None = None
     full: bool = False
@@ -93,7 +93,7 @@ class SimulatedSite:
         """The disk's part."""
         state = ChangeState.STUCK if self.stuck else ChangeState.RUNNING
         bindings = ("", *self.rehearsed_at)
-        journal = JournalFacts(
+        journal = JournalSnapshot(
             event=self.event,
             change=replace(CHANGE, state=state) if self.open_change or self.stuck else None,
             holds=(HoldRecord(1, self.held, "amina", self.now, self.held_until),)
@@ -137,31 +137,33 @@ class SimulatedSite:
         self.order = None
         self.event += 1
 
-    def assess(self) -> Finished:
+    def assess(self) -> WorkerResult:
         """The assessing child's part."""
         target = self._target()
         found = Assessment(self.event, self.current, agent=self.agent, collect_at=self.collect_at)
         if target is not None:
-            rehearsed = Rehearsed.PASSED if target in self.rehearsed_at else Rehearsed.MISSING
+            rehearsed = (
+                RehearsalStatus.PASSED if target in self.rehearsed_at else RehearsalStatus.MISSING
+            )
             bad = self.bad.get(target)
             found = replace(
                 found,
                 target=target,
                 prepared=target in self.slots,
                 rehearsed=rehearsed,
-                binding=target if rehearsed is Rehearsed.PASSED else "",
-                bad_until=next_attempt(*bad) if bad else None,
+                binding=target if rehearsed is RehearsalStatus.PASSED else "",
+                bad_until=compute_retry_at(*bad) if bad else None,
             )
-        return Finished(0, found.to_json())
+        return WorkerResult(0, found.to_json())
 
-    def run(self, words: Sequence[str]) -> Finished:
+    def run(self, words: Sequence[str]) -> WorkerResult:
         """The working child's part."""
         began = self.now
         code = self._act(words[0], tuple(words[1:]))
         self.now += timedelta(minutes=self.minutes.get(words[0], 1))
         self.diary.append(Entry(began, tuple(words), code))
         said = "NU-2102" if code == ExitCode.NETWORK else "NU-0000"
-        return Finished(code, {"error": {"code": said}} if code else {})
+        return WorkerResult(code, {"error": {"code": said}} if code else {})
 
     # ---- how it behaves --------------------------------------------------------------------------
 

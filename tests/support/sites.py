@@ -17,14 +17,14 @@ from pathlib import Path
 from demo.release_flow import publish_release
 from demo.releases import assemble, declare
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.adapters.feed_reader.site_feed import feed_of
+from ncen_updater.agent.adapters.feed_reader.site_feed import make_release_source
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.composition import build_site
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.canonical_json import canonical_json
-from ncen_updater.publisher.new.trial import KeyRing, make_feed, make_keys
+from ncen_updater.common.canonical_json import encode_canonical_json
+from ncen_updater.publisher.new.trial import FeedKeys, create_feed, create_keys
 
 
 def _now() -> datetime:
@@ -65,9 +65,9 @@ class Publication:
 
 
 @functools.cache
-def keys() -> KeyRing:
+def keys() -> FeedKeys:
     """Of all feeds of this process: to open them takes longer than to publish."""
-    return make_keys(Path(tempfile.mkdtemp(prefix="nu-keys-")), "a long pass phrase")
+    return create_keys(Path(tempfile.mkdtemp(prefix="nu-keys-")), "a long pass phrase")
 
 
 @functools.cache
@@ -75,7 +75,7 @@ def _made(publication: Publication | None) -> Path:
     """A feed with this alone, made once a process; each that begins so is a copy."""
     directory = Path(tempfile.mkdtemp(prefix="nu-feed-"))
     if publication is None:
-        make_feed(directory / "feed", keys(), _now)
+        create_feed(directory / "feed", keys(), _now)
     else:
         shutil.copytree(_made(None), directory / "feed", symlinks=True)
         publication.publish(directory / "feed", directory / "sources")
@@ -126,7 +126,7 @@ def as_code_only(source: Path, version: str) -> None:
     )
     manifest.write_text(text, "utf-8")
     said = {"version": version, "schema": "3.2.4"}
-    (source / "app" / "release.json").write_bytes(canonical_json(said))
+    (source / "app" / "release.json").write_bytes(encode_canonical_json(said))
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -158,13 +158,13 @@ def serve(directory: Path, port: int = 0) -> Iterator[str]:
 def connect(site: DemoSite, feed: TrialFeed) -> None:
     """Give a laid-out site its trusted root and an empty journal."""
     shutil.copyfile(feed.root, site.trusted_root)
-    Journal.create(site.state / JOURNAL).close()
+    Journal.create(site.state / JOURNAL_FILE).close()
 
 
 def site_in_process(demo: DemoSite) -> Site:
     """The agent's view of a stand-in site, with the feed read in this process."""
     config = load_config(demo.config_path)
-    source = feed_of(
+    source = make_release_source(
         config.site.product, config.feed, state=demo.state, trusted_root=demo.trusted_root
     )
     return build_site(config, demo.config_path, source=source)

@@ -27,16 +27,16 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
     Timestamp,
 )
 
-from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.formats.document import (
     ReleaseDocument,
     TargetRef,
-    archive_target,
-    release_target,
-    tree_target,
+    get_archive_target_name,
+    get_release_target_name,
+    get_tree_target_name,
 )
 from ncen_updater.formats.manifest import parse_manifest
-from ncen_updater.formats.tree import EntryType, Tree, scan
+from ncen_updater.formats.tree import EntryType, Tree, scan_tree
 
 TOP_ROLES = {"root": (3, 2), "targets": (2, 2), "snapshot": (1, 1), "timestamp": (1, 1)}
 PERIODS = {"root": 365, "targets": 365, "snapshot": 30, "timestamp": 7}
@@ -65,7 +65,7 @@ def pack(tree: Tree, source: Path) -> bytes:
 
 def ref(target: str, content: bytes) -> TargetRef:
     """Pin some bytes."""
-    return TargetRef(target=target, length=len(content), sha256=sha256_hex(content))
+    return TargetRef(target=target, length=len(content), sha256=compute_sha256(content))
 
 
 @dataclass
@@ -96,24 +96,24 @@ def build_release(
     for item in source.rglob("*"):
         if item.is_dir() and not item.is_symlink():
             item.chmod(0o755)
-    tree = scan(source)
-    archive, tree_file = pack(tree, source), zstd.compress(tree.canonical())
+    tree = scan_tree(source)
+    archive, tree_file = pack(tree, source), zstd.compress(tree.to_canonical_json())
     head: dict[str, object] = {"schema": 1, "product": product, "version": version}
     document = ReleaseDocument.model_validate(
         {
             "schema": 1,
             "manifest": parse_manifest({**head, **(manifest or {})}, "test"),
-            "archive": ref(archive_target(product, version), archive),
-            "tree": ref(tree_target(product, version), tree_file),
-            "tree_digest": tree.digest(),
-            "tree_bytes": len(tree.canonical()),
+            "archive": ref(get_archive_target_name(product, version), archive),
+            "tree": ref(get_tree_target_name(product, version), tree_file),
+            "tree_digest": tree.compute_digest(),
+            "tree_bytes": len(tree.to_canonical_json()),
             "unpacked_bytes": tree.total_bytes,
         }
     )
     files = {
-        archive_target(product, version): archive,
-        tree_target(product, version): tree_file,
-        release_target(product, version): document.canonical(),
+        get_archive_target_name(product, version): archive,
+        get_tree_target_name(product, version): tree_file,
+        get_release_target_name(product, version): document.to_canonical_json(),
     }
     return Built(document, files)
 
@@ -257,7 +257,7 @@ class Feed:
         built = build_release(
             self.directory, version, product=product, content=content, manifest=manifest
         )
-        offer = built.document.offer().model_dump(mode="json", exclude_none=True)
+        offer = built.document.to_offer().model_dump(mode="json", exclude_none=True)
         if change_offer is not None:
             change_offer(offer)
         for name, data in built.files.items():

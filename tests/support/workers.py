@@ -41,8 +41,8 @@ ABOVE = 200
 
 
 def forked(where: str) -> Callable[[Worker], list[str]]:
-    """What :meth:`Worker.command` is where workers are forked."""
-    started = Worker.command
+    """What :meth:`Worker.build_command` is where workers are forked."""
+    started = Worker.build_command
 
     def command(worker: Worker) -> list[str]:
         if worker.module not in FORKED or worker.owner is not None:
@@ -92,7 +92,7 @@ def begin(number: int) -> None:
     for name in FORKED:
         import_module(name)
     with socket.socket(fileno=number) as waits:
-        Worker.command = forked(waits.getsockname())  # type: ignore[assignment, method-assign]
+        Worker.build_command = forked(waits.getsockname())  # type: ignore[assignment, method-assign]
         parent = os.pidfd_open(os.getpid())
         if os.fork() == 0:
             _wait(waits, parent)

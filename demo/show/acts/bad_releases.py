@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from demo.releases import assemble
 from demo.show.stage import Stage
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 
@@ -70,7 +70,7 @@ def play(stage: Stage) -> None:
 def publish_the_rest(stage: Stage) -> None:
     """Publish all other releases in one event, with the same keys and the same two signatures."""
     from demo.release_flow import publish_release
-    from ncen_updater.publisher.new.trial import make_keys
+    from ncen_updater.publisher.new.trial import create_keys
 
     versions = [bad.version for bad in ALL] + ["3.3.10", "3.4.0"]
     stage.narrator.say(
@@ -82,18 +82,18 @@ def publish_the_rest(stage: Stage) -> None:
     )
     passphrase = stage.places.passphrase.read_text("utf-8").strip()
     with stage.narrator.working() as progress:
-        progress.tell(Text(N_("building, signing and publishing")))
+        progress.report(LazyText(N_("building, signing and publishing")))
         sources = [assemble(name, stage.places.sources / name) for name in versions]
-        keys = make_keys(stage.places.keys, passphrase)
+        keys = create_keys(stage.places.keys, passphrase)
         publish_release(stage.places.feed, sources, keys, lambda: datetime.now(UTC))
 
 
 def _let_fail(stage: Stage, bad: Bad) -> None:
     stage.narrator.lines([""])
-    stage.narrator.say(N_("{version}: {story}."), version=bad.version, story=Text(bad.story))
+    stage.narrator.say(N_("{version}: {story}."), version=bad.version, story=LazyText(bad.story))
     with stage.trial(
-        Text(N_("{version}: {story}"), {"version": bad.version, "story": Text(bad.story)}),
-        Text(bad.expected),
+        LazyText(N_("{version}: {story}"), {"version": bad.version, "story": LazyText(bad.story)}),
+        LazyText(bad.expected),
         runs="3.3.0",
         # After a commit the rows were migrated there and back: they are compared by content.
         undone=not bad.commits,

@@ -7,7 +7,7 @@ import secrets
 from demo.show.acts.signing import digest_of_event, sign_and_publish
 from demo.show.report import Row
 from demo.show.stage import Stage
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
 OFFICERS = ("amina", "bo", "chen")
 MACHINES = ("snapshot", "timestamp")
@@ -36,9 +36,9 @@ def play(stage: Stage) -> None:
     broken = sign_and_publish(stage, EVENT, digest, ("amina", "bo"), ())
     stage.judge(
         Row(
-            Text(N_("publish the keys' own list, signed by one of three")),
-            Text(N_("refused, until a second signs")),
-            Text(N_("refused, then published")) if not broken else Text("-"),
+            LazyText(N_("publish the keys' own list, signed by one of three")),
+            LazyText(N_("refused, until a second signs")),
+            LazyText(N_("refused, then published")) if not broken else LazyText("-"),
             broken=broken,
         )
     )

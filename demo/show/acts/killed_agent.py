@@ -15,7 +15,7 @@ from demo.show.instants import (
 )
 from demo.show.stage import Stage
 from ncen_updater.agent.model.change import StepName, StepState
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def play(stage: Stage) -> None:
     stage.narrator.act(N_("The agent is killed in the middle of a migration"))
     words = ("ncen-updater", "upgrade", "3.3.0", "--yes", "--quiet")
     with stage.trial(
-        Text(N_("kill the agent in the middle of a migration")),
-        Text(N_("3.2.4, as before")),
+        LazyText(N_("kill the agent in the middle of a migration")),
+        LazyText(N_("3.2.4, as before")),
         runs="3.2.4",
         undone=True,
     ) as trial:
@@ -42,7 +42,7 @@ def play(stage: Stage) -> None:
         inside = step_state(stage.site, StepName.MIGRATE) is StepState.INTENDED
         trial.require(
             inside and process.returncode == -signal.SIGKILL and seen is not None,
-            Text(N_("The kill did not land inside the migration.")),
+            LazyText(N_("The kill did not land inside the migration.")),
         )
         say(
             N_(
@@ -51,16 +51,16 @@ def play(stage: Stage) -> None:
             ),
             pid=process.pid,
             seen=seen or "-",
-            state=Text(N_("intended, not done")) if inside else "-",
+            state=LazyText(N_("intended, not done")) if inside else "-",
         )
         if not stage.quick:
             run("ncen-updater", "status")
         resumed = run("ncen-updater", "resume", "--quiet")
         trial.ended(resumed.status, ExitCode.OK)
-        trial.came = Text(N_("resumed: 3.2.4 as before"))
+        trial.came = LazyText(N_("resumed: 3.2.4 as before"))
 
 
-def _strike(stage: Stage, process: subprocess.Popen[bytes]) -> Text | None:
+def _strike(stage: Stage, process: subprocess.Popen[bytes]) -> LazyText | None:
     with as_superuser(stage.server) if stage.server else contextlib.nullcontext() as session:
         intended = wait_for(lambda: _intended(stage), process)
         # For some hundredths of a second: small databases are migrated in not much more.
@@ -70,8 +70,8 @@ def _strike(stage: Stage, process: subprocess.Popen[bytes]) -> Text | None:
     if intended is None:
         return None
     if found is None:
-        return Text(N_("it was at work in the step 'migrate'"))
-    return Text(N_("the server ran a migration in {database}"), {"database": found[0]})
+        return LazyText(N_("it was at work in the step 'migrate'"))
+    return LazyText(N_("the server ran a migration in {database}"), {"database": found[0]})
 
 
 def _statement(session: psycopg.Connection[Any]) -> tuple[str, str] | None:

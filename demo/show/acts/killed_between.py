@@ -12,7 +12,7 @@ from demo.show.stage import Stage
 from demo.show.worker import REACHED
 from demo.site import version_of
 from demo.starting import held
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 PATIENCE_S = 120.0
@@ -29,8 +29,8 @@ def play(stage: Stage) -> None:
         )
     )
     with stage.trial(
-        Text(N_("kill the agent between databases and code")),
-        Text(N_("3.2.4, as before")),
+        LazyText(N_("kill the agent between databases and code")),
+        LazyText(N_("3.2.4, as before")),
         runs="3.2.4",
         undone=True,
     ) as trial:
@@ -47,7 +47,7 @@ def play(stage: Stage) -> None:
                 )
                 stack.enter_context(ended(process))
             progress = stack.enter_context(stage.narrator.working())
-            progress.tell(Text(N_("waiting for the instant")))
+            progress.report(LazyText(N_("waiting for the instant")))
             assert process.stdout is not None  # noqa: S101 - it was asked for
             reached = process.stdout.readline().decode().strip() == REACHED
             mixture = version_of(stage.site) if reached else None
@@ -55,7 +55,7 @@ def play(stage: Stage) -> None:
             process.wait()
         trial.require(
             reached and process.returncode == -signal.SIGKILL,
-            Text(N_("The kill did not land between the two.")),
+            LazyText(N_("The kill did not land between the two.")),
         )
         if mixture is not None:
             say(
@@ -67,8 +67,8 @@ def play(stage: Stage) -> None:
                 schemas=", ".join(sorted(set(mixture.schemas.values()))),
             )
             trial.require(
-                mixture.whole is None, Text(N_("The instant that was hit is no mixture."))
+                mixture.whole is None, LazyText(N_("The instant that was hit is no mixture."))
             )
         resumed = stage.commands.run("ncen-updater", "resume", "--quiet")
         trial.ended(resumed.status, ExitCode.OK)
-        trial.came = Text(N_("resumed: 3.2.4 as before"))
+        trial.came = LazyText(N_("resumed: 3.2.4 as before"))

@@ -14,7 +14,7 @@ from demo.show.instants import (
 )
 from demo.show.stage import Stage
 from ncen_updater.agent.model.change import StepName
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 
@@ -34,19 +34,21 @@ def play(stage: Stage) -> None:
     )
     words = ("ncen-updater", "upgrade", "3.3.0", "--yes", "--quiet")
     with stage.trial(
-        Text(N_("kill the database server in the middle of a cut-over")),
-        Text(N_("3.2.4, as before")),
+        LazyText(N_("kill the database server in the middle of a cut-over")),
+        LazyText(N_("3.2.4, as before")),
         runs="3.2.4",
         undone=True,
     ) as trial:
         stage.narrator.command(words)
         with stage.commands.started(*words) as process, stage.narrator.working() as progress:
-            progress.tell(Text(N_("waiting for the instant")))
+            progress.report(LazyText(N_("waiting for the instant")))
             rename = _strike(server, stage, process)
             server.start()
             output, _ = process.communicate(timeout=180)
         stage.narrator.output(output.decode(errors="replace"))
-        trial.require(rename is not None, Text(N_("The kill did not land inside the cut-over.")))
+        trial.require(
+            rename is not None, LazyText(N_("The kill did not land inside the cut-over."))
+        )
         say(
             N_(
                 "The server died while the transaction waited at: {rename}. It was started "
@@ -58,11 +60,11 @@ def play(stage: Stage) -> None:
         )
         trial.require(
             process.returncode == ExitCode.ROLLED_BACK,
-            Text(N_("The exit status is {status}, not 11."), {"status": process.returncode}),
+            LazyText(N_("The exit status is {status}, not 11."), {"status": process.returncode}),
         )
         resumed = run("ncen-updater", "resume", "--quiet")
         trial.ended(resumed.status, ExitCode.OK)
-        trial.came = Text(N_("waited for the server: 3.2.4 as before"))
+        trial.came = LazyText(N_("waited for the server: 3.2.4 as before"))
 
 
 def _strike(server: EmbeddedPostgres, stage: Stage, process: subprocess.Popen[bytes]) -> str | None:

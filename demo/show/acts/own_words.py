@@ -9,7 +9,7 @@ from typing import Any
 
 from demo.show.report import Row
 from demo.show.stage import Stage
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 #: A language that nobody ships, and one wording of a language that the releases ship.
@@ -49,7 +49,7 @@ def begin(stage: Stage) -> None:
         "texts/fr": {"seizure.new": "Saisir un objet", "menu.search": "Rechercher"},
         "settings": {"lists.rows": ROWS},
     }
-    _judge(stage, Text(N_("own words and settings, with 3.2.4")), N_("officers see them"), seen)
+    _judge(stage, LazyText(N_("own words and settings, with 3.2.4")), N_("officers see them"), seen)
     say(
         N_(
             "Now somebody sets lists to {rows} rows. 3.3.0 says in its manifest that it takes 1000 "
@@ -59,14 +59,14 @@ def begin(stage: Stage) -> None:
     )
     _write(stage, "settings.ini", SETTINGS.format(rows=TOO_MANY))
     with stage.trial(
-        Text(N_("upgrade with a setting that 3.3.0 does not take")),
-        Text(N_("refused before anything")),
+        LazyText(N_("upgrade with a setting that 3.3.0 does not take")),
+        LazyText(N_("refused before anything")),
         runs="3.2.4",
         undone=True,
     ) as trial:
         ran = run("ncen-updater", "upgrade", "3.3.0", "--yes", "--quiet", limit=14)
         trial.ended(ran.status, ExitCode.BLOCKED)
-        trial.require("NU-6350" in ran.output, Text(N_("Nobody was told which setting it is.")))
+        trial.require("NU-6350" in ran.output, LazyText(N_("Nobody was told which setting it is.")))
     _write(stage, "settings.ini", SETTINGS.format(rows=ROWS))
     say(N_("The setting is corrected. What will become of the rest is known before the upgrade:"))
     run("ncen-updater", "translations", "report", "--for", "3.3.0", "--quiet")
@@ -99,7 +99,7 @@ def after_the_upgrade(stage: Stage) -> None:
     }
     _judge(
         stage,
-        Text(N_("own words and settings, with 3.3.0")),
+        LazyText(N_("own words and settings, with 3.3.0")),
         N_("kept, merged; what does not fit is not used"),
         seen,
     )
@@ -109,10 +109,10 @@ def after_the_upgrade(stage: Stage) -> None:
     run("ncen-updater", "translations", "import", "sw.po", "--language", "sw", "--yes", "--quiet")
     _judge(
         stage,
-        Text(N_("a translation comes back")),
+        LazyText(N_("a translation comes back")),
         N_("officers see it at once"),
         {"texts/sw": {"seizure.artefact": FILLED[1], "seizure.new": "Ukamataji mpya"}},
-        () if done else (Text(N_("The file for the translator does not hold the new text.")),),
+        () if done else (LazyText(N_("The file for the translator does not hold the new text.")),),
     )
 
 
@@ -134,7 +134,7 @@ def after_the_way_back(stage: Stage) -> None:
         "texts/fr": {"seizure.new": "Saisir un objet", "menu.search": "Rechercher"},
         "settings": {"lists.rows": ROWS},
     }
-    _judge(stage, Text(N_("own words, back at 3.2.4")), N_("brought back"), seen)
+    _judge(stage, LazyText(N_("own words, back at 3.2.4")), N_("brought back"), seen)
 
 
 def after_the_next(stage: Stage) -> None:
@@ -155,7 +155,7 @@ def after_the_next(stage: Stage) -> None:
         "texts/fr": {"seizure.new": "Saisir un objet", "seizure.photo": "Ajouter une photographie"},
         "settings": {"lists.rows": ROWS},
     }
-    _judge(stage, Text(N_("own words and settings, with 3.4.0")), N_("kept and merged"), seen)
+    _judge(stage, LazyText(N_("own words and settings, with 3.4.0")), N_("kept and merged"), seen)
 
 
 def _write(stage: Stage, path: str, content: str) -> None:
@@ -173,7 +173,7 @@ def _fill(stage: Stage) -> bool:
 
 
 def _judge(
-    stage: Stage, tried: Text, expected: str, seen: Expected, broken: tuple[Text, ...] = ()
+    stage: Stage, tried: LazyText, expected: str, seen: Expected, broken: tuple[LazyText, ...] = ()
 ) -> None:
     """Ask the application for its texts and settings, as officers see them."""
     broken += tuple(differences(stage, seen))
@@ -181,11 +181,11 @@ def _judge(
         for place, texts in seen.items():
             shown = ", ".join(f"{key}: {text}" for key, text in texts.items())
             stage.narrator.good("{place}: {shown}", place=place, shown=shown)
-    came = Text(N_("not as it should be")) if broken else Text(expected)
-    stage.judge(Row(tried, Text(expected), came, broken=broken))
+    came = LazyText(N_("not as it should be")) if broken else LazyText(expected)
+    stage.judge(Row(tried, LazyText(expected), came, broken=broken))
 
 
-def differences(stage: Stage, seen: Expected) -> Iterator[Text]:
+def differences(stage: Stage, seen: Expected) -> Iterator[LazyText]:
     """Ask the application for texts and settings, and yield what is another than it has to be."""
     for place, texts in seen.items():
         connection = http.client.HTTPConnection("127.0.0.1", stage.site.app_port, timeout=30)
@@ -197,4 +197,4 @@ def differences(stage: Stage, seen: Expected) -> Iterator[Text]:
             got = found.get(section, {}).get(name)
             if got != wanted:
                 values = {"place": place, "key": key, "got": got, "wanted": wanted}
-                yield Text(N_("{place}: {key} is '{got}', not '{wanted}'."), values)
+                yield LazyText(N_("{place}: {key} is '{got}', not '{wanted}'."), values)

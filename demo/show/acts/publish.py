@@ -7,7 +7,7 @@ from demo.show.acts.signing import digest_of_event, sign_and_publish
 from demo.show.proof import directory_digest
 from demo.show.report import Row
 from demo.show.stage import Stage
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
 VERSIONS = ("3.2.4", "3.3.0")
 EVENT = "events/2-releases"
@@ -41,14 +41,14 @@ def play(stage: Stage) -> None:
     digest = digest_of_event(stage, EVENT)
     broken = list(sign_and_publish(stage, EVENT, digest, ("bo", "chen"), ("staging",)))
     if not same:
-        broken.append(Text(N_("Building twice gave different bytes.")))
+        broken.append(LazyText(N_("Building twice gave different bytes.")))
     if not stage.quick:
         run("ncen-publisher", "status", "feed")
     stage.judge(
         Row(
-            Text(N_("publish 3.2.4 and 3.3.0, signed by one of three")),
-            Text(N_("refused, until a second signs")),
-            Text(N_("refused, then published")) if not broken else Text("-"),
+            LazyText(N_("publish 3.2.4 and 3.3.0, signed by one of three")),
+            LazyText(N_("refused, until a second signs")),
+            LazyText(N_("refused, then published")) if not broken else LazyText("-"),
             broken=tuple(broken),
         )
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from demo.evidence import parked_rows, select
 from demo.show.stage import Stage
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 
@@ -18,19 +18,21 @@ def play(stage: Stage) -> None:
         )
     )
     with stage.trial(
-        Text(N_("upgrade to the newest, a required stop between")),
-        Text(N_("3.3.10, then 3.4.0")),
+        LazyText(N_("upgrade to the newest, a required stop between")),
+        LazyText(N_("3.3.10, then 3.4.0")),
         runs="3.4.0",
         undone=False,
     ) as trial:
         ran = stage.commands.run("ncen-updater", "upgrade", "--yes", "--quiet")
         trial.ended(ran.status, ExitCode.OK)
-        trial.require("3.3.10" in ran.output, Text(N_("The required stop 3.3.10 was not walked.")))
+        trial.require(
+            "3.3.10" in ran.output, LazyText(N_("The required stop 3.3.10 was not walked."))
+        )
         objects = select(stage.site.databases, "seizures", "SELECT case_ref FROM cultural_objects")
         left = parked_rows(stage.site.databases)
         trial.require(
             bool(objects) and not left,
-            Text(N_("What was parked has not come back: {left}"), {"left": left}),
+            LazyText(N_("What was parked has not come back: {left}"), {"left": left}),
         )
     stage.narrator.say(
         N_("What 3.2.4 could not hold is back: cultural artefacts on record: {count}."),

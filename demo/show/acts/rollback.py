@@ -8,7 +8,7 @@ import json
 from demo.errors import StandInFailed
 from demo.evidence import case_references, parked_rows
 from demo.show.stage import Stage
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 
@@ -24,8 +24,8 @@ def play(stage: Stage) -> None:
     )
     reference = _enter_cultural_case(stage)
     with stage.trial(
-        Text(N_("roll back 3.3.0 -> 3.2.4 after officers worked")),
-        Text(N_("3.2.4, new records kept")),
+        LazyText(N_("roll back 3.3.0 -> 3.2.4 after officers worked")),
+        LazyText(N_("3.2.4, new records kept")),
         runs="3.2.4",
         undone=False,
     ) as trial:
@@ -35,7 +35,7 @@ def play(stage: Stage) -> None:
         found = case_references(site.databases)
         trial.require(
             all(reference in known for known in found.values()),
-            Text(N_("The case {ref} is lost."), {"ref": reference}),
+            LazyText(N_("The case {ref} is lost."), {"ref": reference}),
         )
     parked = ", ".join(f"{table} ({count})" for table, count in parked_rows(site.databases).items())
     say(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from demo.show.proof import directory_digest
 from demo.show.stage import Stage
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
 
 def digest_of_event(stage: Stage, event: str) -> str:
@@ -18,7 +18,7 @@ def digest_of_event(stage: Stage, event: str) -> str:
 
 def sign_and_publish(
     stage: Stage, event: str, digest: str, officers: tuple[str, str], staging: Sequence[str]
-) -> tuple[Text, ...]:
+) -> tuple[LazyText, ...]:
     """Let one officer sign, see that nothing is published, let the second sign, publish.
 
     Returns:
@@ -39,7 +39,7 @@ def sign_and_publish(
     say(N_("Somebody is in a hurry and publishes with this one signature:"))
     refused = run(*publish)
     if refused.status == 0 or directory_digest(stage.places.feed) != before:
-        broken.append(Text(N_("One signature of three was enough to publish.")))
+        broken.append(LazyText(N_("One signature of three was enough to publish.")))
     else:
         stage.narrator.good(
             N_("Refused with exit status {status}; not one byte of the feed has changed."),
@@ -48,5 +48,5 @@ def sign_and_publish(
     run(*sign, "--key", f"keys/{officers[1]}.pem", "--passphrase-file", "passphrase", limit=3)
     done = run(*publish, limit=6)
     if done.status != 0:
-        broken.append(Text(N_("Two signatures of three were not enough to publish.")))
+        broken.append(LazyText(N_("Two signatures of three were not enough to publish.")))
     return tuple(broken)

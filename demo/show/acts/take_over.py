@@ -7,7 +7,7 @@ import shutil
 from demo.show.proof import read_rows
 from demo.show.stage import Stage
 from ncen_updater.common.cli.render import format_count
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 
@@ -30,8 +30,8 @@ def play(stage: Stage) -> None:
     site.start_front_door()
     site.start_traffic(pause_s=0.1)
     with stage.trial(
-        Text(N_("take over a running site")),
-        Text(N_("3.2.4 runs on, nobody notices")),
+        LazyText(N_("take over a running site")),
+        LazyText(N_("3.2.4 runs on, nobody notices")),
         runs="3.2.4",
         undone=True,
     ) as trial:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from demo.show.stage import Stage
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 
@@ -18,8 +18,8 @@ def play(stage: Stage) -> None:
         )
     )
     with stage.trial(
-        Text(N_("upgrade 3.2.4 -> 3.3.0, officers at work")),
-        Text(N_("3.3.0, every record there")),
+        LazyText(N_("upgrade 3.2.4 -> 3.3.0, officers at work")),
+        LazyText(N_("3.3.0, every record there")),
         runs="3.3.0",
         undone=False,
     ) as trial:

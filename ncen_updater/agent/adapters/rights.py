@@ -10,14 +10,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ncen_updater.agent.adapters.databases.engines import ENGINES, kind_of
-from ncen_updater.common.landlock import hide_files
+from ncen_updater.agent.adapters.databases.engines import ENGINES, get_engine_descriptor
+from ncen_updater.common.landlock import deny_reads
 
 if TYPE_CHECKING:
     from ncen_updater.agent.config.model import AgentConfig
 
 
-def leave_server_files(config: AgentConfig) -> None:
+def drop_server_file_access(config: AgentConfig) -> None:
     """Give up the right to read what a database server keeps for itself: as root one could.
 
     Nothing of ours does. How much room it has stays to be seen. Not where a site lets its units
@@ -25,14 +25,14 @@ def leave_server_files(config: AgentConfig) -> None:
     """
     if config.service.runner == "process":
         return
-    for files in (kind_of(name).server_files for name in ENGINES):
+    for files in (get_engine_descriptor(name).server_files for name in ENGINES):
         if files is not None:
             place = config.paths.resolve(Path(files))
             clusters = (place, *place.glob("*"), *place.glob("*/*"))
             if not any(os.access(one, os.W_OK) for one in clusters):
-                hide_files(place, _used(config))
+                deny_reads(place, _list_needed_paths(config))
 
 
-def _used(config: AgentConfig) -> list[Path]:
+def _list_needed_paths(config: AgentConfig) -> list[Path]:
     files = (config.paths.resolve(item.directory) for item in config.files)
-    return [*config.written_directories(), *files, config.paths.received_directory]
+    return [*config.written_directories(), *files, config.paths.feed_state_directory]

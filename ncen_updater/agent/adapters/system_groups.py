@@ -5,7 +5,7 @@ from __future__ import annotations
 import grp
 
 
-def group_id(name: str) -> int | None:
+def find_group_id(name: str) -> int | None:
     """Return the number of a group, None where this machine has none of that name."""
     try:
         return grp.getgrnam(name).gr_gid

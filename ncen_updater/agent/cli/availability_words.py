@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from datetime import tzinfo
 
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
-from ncen_updater.common.cli.characters import clean
+from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.render import format_time
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
-_TROUBLE = {
+_HEALTH_PROBLEMS = {
     HealthAnswer.STATUS: N_("it answers with status {detail}"),
     HealthAnswer.CANNOT_WRITE: N_("it says that it cannot write to a database"),
     HealthAnswer.NOT_UNDERSTOOD: N_("what it answers at its health address is not understood"),
@@ -19,15 +19,15 @@ _TROUBLE = {
 }
 
 
-def trouble(seen: Availability) -> Text:
+def format_health_problem(seen: Availability) -> LazyText:
     """Say what an application that runs does not do well."""
-    text = _TROUBLE.get(seen.answer, "{detail}")
-    return Text(text, {"detail": clean(seen.detail)})
+    text = _HEALTH_PROBLEMS.get(seen.answer, "{detail}")
+    return LazyText(text, {"detail": strip_control_characters(seen.detail)})
 
 
-def officers_words(
+def format_availability(
     seen: Availability, version: str | None, zone: tzinfo | None = None
-) -> Iterator[Text]:
+) -> Iterator[LazyText]:
     """Say whether officers can work, and since when as far as that is known.
 
     Args:
@@ -35,37 +35,42 @@ def officers_words(
         version: The release that is chosen here.
         zone: Zone of the site; that of the machine by default.
     """
-    values: dict[str, object] = {"version": version or "-", "detail": clean(seen.detail)}
+    values: dict[str, object] = {
+        "version": version or "-",
+        "detail": strip_control_characters(seen.detail),
+    }
     if seen.since is not None:
         values["since"] = format_time(seen.since, zone)
     match seen.state:
         case AvailabilityState.WORKS if seen.since is not None:
             text = N_("Officers can work; the application has run since {since}.")
-            yield Text(text, values)
+            yield LazyText(text, values)
         case AvailabilityState.WORKS:
-            yield Text(N_("Officers can work: the application answers as it should."), values)
+            yield LazyText(N_("Officers can work: the application answers as it should."), values)
         case AvailabilityState.MAINTENANCE:
             text = N_("Officers see the maintenance page, since {since}.")
-            yield Text(text if seen.since else N_("Officers see the maintenance page."), values)
+            yield LazyText(text if seen.since else N_("Officers see the maintenance page."), values)
         case AvailabilityState.NOT_RUNNING:
             text = N_("Officers cannot work: the application does not run, since {since}.")
             short = N_("Officers cannot work: the application does not run.")
-            yield Text(text if seen.since else short, values)
+            yield LazyText(text if seen.since else short, values)
             if seen.asked_to_stop:
-                yield Text(N_("  somebody stopped or disabled it; the agent does not start it."))
+                yield LazyText(
+                    N_("  somebody stopped or disabled it; the agent does not start it.")
+                )
         case AvailabilityState.NOT_WORKING:
-            values["trouble"] = trouble(seen)
-            yield Text(
+            values["trouble"] = format_health_problem(seen)
+            yield LazyText(
                 N_("Officers are let in, but the application does not work: {trouble}."), values
             )
         case AvailabilityState.UNKNOWN:
-            values["why"] = clean(seen.why) or "-"
-            yield Text(N_("Whether officers can work was not found out: {why}"), values)
+            values["why"] = strip_control_characters(seen.why) or "-"
+            yield LazyText(N_("Whether officers can work was not found out: {why}"), values)
     if seen.state is AvailabilityState.WORKS and seen.answer is HealthAnswer.OTHER_VERSION:
         text = N_("  but {detail} is said to run, and {version} is chosen here.")
-        yield Text(text, values)
+        yield LazyText(text, values)
     if seen.state is AvailabilityState.MAINTENANCE and seen.runs is False:
-        yield Text(N_("  the application behind it does not run."))
+        yield LazyText(N_("  the application behind it does not run."))
     if seen.state is AvailabilityState.WORKS and seen.missing:
-        names = {"names": ", ".join(map(clean, seen.missing))}
-        yield Text(N_("  parts of it that do not run: {names}"), names)
+        names = {"names": ", ".join(map(strip_control_characters, seen.missing))}
+        yield LazyText(N_("  parts of it that do not run: {names}"), names)

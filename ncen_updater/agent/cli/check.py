@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session
-from ncen_updater.common.cli.lazy import Command
+from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import ExitCode
 
 
-@click.command("check", cls=Command, help=N_("Ask the feed whether an upgrade is available."))
+@click.command("check", cls=CliCommand, help=N_("Ask the feed whether an upgrade is available."))
 @click.option("--exit-code", is_flag=True, help=N_("Exit with 10 when an upgrade is available."))
 @click.pass_context
 def check(context: click.Context, exit_code: bool) -> ExitCode:
-    session = agent_session(context)
-    answer = session.client().check()
-    code = session.answer(answer)
+    session = get_agent_session(context)
+    answer = session.get_client().check_feed()
+    code = session.show_result(answer)
     available = exit_code and code == ExitCode.OK and answer.document.get("available") is True
     return ExitCode.AVAILABLE if available else code

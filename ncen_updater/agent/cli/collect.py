@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session
-from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.common.cli.lazy import CliCommand
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.site import Site
 
 
-@click.command("collect", cls=Command, help=N_("Drop what is kept longer than its days."))
+@click.command("collect", cls=CliCommand, help=N_("Drop what is kept longer than its days."))
 @click.option("--dry-run", is_flag=True, help=N_("Say what would go, and drop nothing."))
 @click.option(
     "--kept",
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 def collect(context: click.Context, dry_run: bool, kept: str | None) -> ExitCode:
     from ncen_updater.agent.engine import retention as collecting
     from ncen_updater.agent.engine.operations import Operations
-    from ncen_updater.agent.model.names import JOURNAL
+    from ncen_updater.agent.model.names import JOURNAL_FILE
     from ncen_updater.agent.storage.journal.journal import Journal
 
-    session = agent_session(context)
+    session = get_agent_session(context)
     site = session.open_site()
     if kept is not None:
-        return _kept(session, site, kept, dry_run=dry_run)
-    with session.progress() as progress:
+        return _prune_retained(session, site, kept, dry_run=dry_run)
+    with session.make_progress() as progress:
         if dry_run:
-            with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-                found = collecting.collectable(site, journal)
+            with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+                found = collecting.find_prunable(site, journal)
         else:
-            with Operations(site, progress).between_changes("collect") as journal:
-                found = collecting.collectable(site, journal)
-                collecting.collect(site, journal, found, progress)
+            with Operations(site, progress).lock_idle_site("collect") as journal:
+                found = collecting.find_prunable(site, journal)
+                collecting.prune(site, journal, found, progress)
     changed = N_("Would go: the databases from before change {change}") if dry_run else N_(
         "Dropped: the databases from before change {change}"
     )  # fmt: skip
@@ -49,12 +49,12 @@ def collect(context: click.Context, dry_run: bool, kept: str | None) -> ExitCode
         "Removed: the slot of {version}"
     )  # fmt: skip
     for change in found.changes:
-        session.show(Text(changed, {"change": change}))
+        session.add_line(LazyText(changed, {"change": change}))
     for version in found.slots:
-        session.show(Text(removed, {"version": version}))
+        session.add_line(LazyText(removed, {"version": version}))
     if not found:
-        session.show(Text(N_("Nothing is kept longer than its days.")))
-    session.finish(
+        session.add_line(LazyText(N_("Nothing is kept longer than its days.")))
+    session.write_output(
         {
             "dry_run": dry_run,
             "changes": list(found.changes),
@@ -64,23 +64,25 @@ def collect(context: click.Context, dry_run: bool, kept: str | None) -> ExitCode
     return ExitCode.OK
 
 
-def _kept(session: AgentSession, site: Site, change: str, *, dry_run: bool) -> ExitCode:
+def _prune_retained(session: AgentSession, site: Site, change: str, *, dry_run: bool) -> ExitCode:
     from ncen_updater.agent.engine import aside
     from ncen_updater.agent.engine.operations import Operations
 
     if dry_run:
-        places = aside.kept_places(site, change)
+        places = aside.list_quarantined(site, change)
     else:
         with (
-            session.progress() as progress,
-            Operations(site, progress).between_changes("collect") as journal,
+            session.make_progress() as progress,
+            Operations(site, progress).lock_idle_site("collect") as journal,
         ):
-            places = aside.drop_kept(site, journal, change, progress)
+            places = aside.drop_quarantined(site, journal, change, progress)
     for path in places:
-        session.show(
-            Text(N_("Would go: {path}") if dry_run else N_("Dropped: {path}"), {"path": path})
+        session.add_line(
+            LazyText(N_("Would go: {path}") if dry_run else N_("Dropped: {path}"), {"path": path})
         )
     if not places:
-        session.show(Text(N_("Nothing is kept of the change {change}."), {"change": change}))
-    session.finish({"dry_run": dry_run, "kept": list(places)})
+        session.add_line(
+            LazyText(N_("Nothing is kept of the change {change}."), {"change": change})
+        )
+    session.write_output({"dry_run": dry_run, "kept": list(places)})
     return ExitCode.OK

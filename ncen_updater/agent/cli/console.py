@@ -7,14 +7,18 @@ import sys
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session
-from ncen_updater.agent.config.paths import load_places, service_socket, site_zone
-from ncen_updater.common.cli.lazy import Command
+from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.config.paths import (
+    load_essential_settings,
+    read_service_socket,
+    read_site_timezone,
+)
+from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import ExitCode
 
 
-@click.command("console", cls=Command, help=N_("Show the site in a browser."))
+@click.command("console", cls=CliCommand, help=N_("Show the site in a browser."))
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -24,9 +28,9 @@ from ncen_updater.common.messages import ExitCode
 )
 @click.pass_context
 def console(context: click.Context, port: int) -> ExitCode:
-    session = agent_session(context)
-    load_places(session.config)  # a file that cannot be used is told of here
-    zone, socket = site_zone(session.config), service_socket(session.config)
+    session = get_agent_session(context)
+    load_essential_settings(session.config)  # a file that cannot be used is told of here
+    zone, socket = read_site_timezone(session.config), read_service_socket(session.config)
     words = ["--socket", str(socket), "--language", session.language, "--port", str(port)]
     words += ["--zone", str(zone)] if zone is not None else []
     words += ["--json"] if session.as_json else []

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session
-from ncen_updater.common.cli.lazy import Command
+from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import ExitCode
 
 
-@click.command("doctor", cls=Command, help=N_("Look for everything that would stand in the way."))
+@click.command(
+    "doctor", cls=CliCommand, help=N_("Look for everything that would stand in the way.")
+)
 @click.pass_context
 def doctor(context: click.Context) -> ExitCode:
-    session = agent_session(context)
-    return session.answer(session.nearest().doctor())
+    session = get_agent_session(context)
+    return session.show_result(session.get_nearest_client().run_doctor())

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.cli.common import get_agent_session
 from ncen_updater.common.cli.arguments import parse_version
-from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.cli.lazy import CliCommand
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 
-@click.command("dossier", cls=Command, help=N_("Make a page on the upgrade for people to sign."))
+@click.command("dossier", cls=CliCommand, help=N_("Make a page on the upgrade for people to sign."))
 @click.argument("version", required=False)
 @click.option(
     "--output",
@@ -30,25 +30,25 @@ def dossier(
     from ncen_updater.common.errors import UpdaterError
     from ncen_updater.common.messages import DOSSIER_UNWRITTEN
 
-    session = agent_session(context)
+    session = get_agent_session(context)
     target = parse_version(version)
     if prepared:
-        found = session.local().dossier(target, prepared=True)
+        found = session.get_local_site().build_dossier(target, prepared=True)
     else:
-        found = session.client().dossier(target)
+        found = session.get_client().build_dossier(target)
     if found.error is not None:
         raise found.error
     html = str(found.document["html"])
     if output is not None:
         try:
-            durable.write(output, html.encode(), 0o640)
+            durable.write_file(output, html.encode(), 0o640)
         except OSError as error:
             raise UpdaterError(DOSSIER_UNWRITTEN, path=output, reason=error.strerror) from error
-        session.show(Text(N_("The dossier is in {path}."), {"path": output}))
+        session.add_line(LazyText(N_("The dossier is in {path}."), {"path": output}))
     else:
         session.folds = False  # a page is no lines for people
-        session.show(html.rstrip("\n"))
-    session.finish(
+        session.add_line(html.rstrip("\n"))
+    session.write_output(
         {
             **found.document,
             "output": str(output) if output else None,

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, tzinfo
 
-from ncen_updater.common.cli.characters import clean
+from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.render import format_duration, format_time
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, translate
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText, translate
 
 #: Every kind that the journal has, and what the service tells beside it.
-KINDS = frozenset(
+EVENT_KINDS = frozenset(
     {
         N_("adopted"), N_("agent-chosen"), N_("agent-confirmed"), N_("application-runs"),
         N_("application-started"), N_("application-stopped"),
@@ -43,7 +43,7 @@ KINDS = frozenset(
     }
 )  # fmt: skip
 #: Names of what events hold.
-NAMES = frozenset(
+EVENT_FIELD_NAMES = frozenset(
     {
         N_("accept_loss"), N_("action"), N_("after"), N_("application"), N_("aside"), N_("before"),
         N_("binding"), N_("brought"), N_("by"), N_("changes"), N_("code"), N_("corrects"),
@@ -62,10 +62,10 @@ NAMES = frozenset(
     }
 )  # fmt: skip
 #: What they hold that is a word of ours.
-OF_OURS = frozenset({"action", "kind", "mode", "step", "what"})
+TRANSLATED_FIELDS = frozenset({"action", "kind", "mode", "step", "what"})
 
 
-def event_line(
+def format_event(
     at: str | None,
     kind: str,
     data: Mapping[str, object] | None,
@@ -83,31 +83,33 @@ def event_line(
     """
     when = format_time(datetime.fromisoformat(at), zone).render(language) if at else "-"
     words = ", ".join(
-        _pair(name, value, language) for name, value in (data or {}).items() if value is not None
+        _format_pair(name, value, language)
+        for name, value in (data or {}).items()
+        if value is not None
     )
-    return clean(f"{when}  {translate(kind, language)}  {words}".rstrip())
+    return strip_control_characters(f"{when}  {translate(kind, language)}  {words}".rstrip())
 
 
-def _pair(name: str, value: object, language: str) -> str:
+def _format_pair(name: str, value: object, language: str) -> str:
     if language == DEFAULT_LANGUAGE:
         return f"{name} {value}"
-    return f"{translate(name, language)} {_value(name, value, language)}"
+    return f"{translate(name, language)} {_format_value(name, value, language)}"
 
 
-def _value(name: str, value: object, language: str) -> str:
+def _format_value(name: str, value: object, language: str) -> str:
     if isinstance(value, bool):
         return translate("yes" if value else "no", language)
     if isinstance(value, int | float) and name.endswith("_s"):
         return format_duration(float(value)).render(language)
     if isinstance(value, list | tuple):
-        return ", ".join(_value(name, one, language) for one in value) or "-"
+        return ", ".join(_format_value(name, one, language) for one in value) or "-"
     if isinstance(value, Mapping):
         ours = name == "data"  # else the names of databases
         return ", ".join(
-            f"{translate(key, language) if ours else key} {_value(key, one, language)}"
+            f"{translate(key, language) if ours else key} {_format_value(key, one, language)}"
             for key, one in value.items()
             if one is not None
         )
-    if isinstance(value, str) and name in OF_OURS:
+    if isinstance(value, str) and name in TRANSLATED_FIELDS:
         return translate(value, language)
-    return Text("{value}", {"value": value}).render(language)
+    return LazyText("{value}", {"value": value}).render(language)

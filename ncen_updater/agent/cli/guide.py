@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ncen_updater.common.cli.guide import EXITS, Guide
-from ncen_updater.common.cli.lazy import commands
+from ncen_updater.common.cli.guide import EXIT_CODE_MEANINGS, CommandHelp
+from ncen_updater.common.cli.lazy import make_command_table
 from ncen_updater.common.i18n import N_
 
-COMMANDS = commands(
+COMMANDS = make_command_table(
     "ncen_updater.agent.cli",
     {
         "status": N_("What runs here, and what the agent is doing."),
@@ -43,7 +43,7 @@ COMMANDS = commands(
     },
 )
 
-GUIDE = Guide(
+COMMAND_HELP = CommandHelp(
     groups={
         N_("To look"): (
             "status", "check", "plan", "doctor", "verify", "history", "watch", "console",
@@ -132,7 +132,7 @@ GUIDE = Guide(
             "adopt 3.2.4": N_("take the site over, once"),
         },
     },
-    meanings=EXITS,
+    meanings=EXIT_CODE_MEANINGS,
     exits={
         "status": (12,),
         "check": (6, 7, 10, 12, 14),

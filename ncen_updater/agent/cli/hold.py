@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session, plain_reason
-from ncen_updater.agent.config.paths import site_zone
+from ncen_updater.agent.cli.common import get_agent_session, parse_reason
+from ncen_updater.agent.config.paths import read_site_timezone
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
-from ncen_updater.common.cli.lazy import Command
+from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Figure, Text
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.messages import BAD_TIME, TIME_PASSED, ExitCode
 from ncen_updater.common.records import within_calendar
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
 
 
-def parse_until(text: str | None, now: datetime, zone: tzinfo | None = None) -> datetime | None:
+def parse_future_time(
+    text: str | None, now: datetime, zone: tzinfo | None = None
+) -> datetime | None:
     """Read a date (its first instant) or a time, at the site's hours unless it says otherwise.
 
     Args:
@@ -39,31 +41,31 @@ def parse_until(text: str | None, now: datetime, zone: tzinfo | None = None) -> 
         written = datetime.fromisoformat(text)
         moment = within_calendar(written.replace(tzinfo=written.tzinfo or zone))
     except ValueError as error:
-        raise UpdaterError(BAD_TIME, text=Figure(text), state=NOTHING_CHANGED) from error
+        raise UpdaterError(BAD_TIME, text=LocalizedFigure(text), state=NOTHING_CHANGED) from error
     if moment <= now:
-        raise UpdaterError(TIME_PASSED, text=Figure(text), state=NOTHING_CHANGED)
+        raise UpdaterError(TIME_PASSED, text=LocalizedFigure(text), state=NOTHING_CHANGED)
     return moment
 
 
-def show_beginning(
-    session: AgentSession, begins: Mapping[str, Any] | None, words: str = "{begins}"
+def show_next_start(
+    session: AgentSession, start: Mapping[str, Any] | None, template: str = "{begins}"
 ) -> None:
     """Say when the next upgrade begins by itself.
 
     Args:
         session: This run.
-        begins: When it does; None where that is not known.
-        words: The sentence around it.
+        start: When it does; None where that is not known.
+        template: The sentence around it.
     """
-    if begins is None:
+    if start is None:
         return
-    from ncen_updater.agent.policy.beginning import Beginning, beginning_words
+    from ncen_updater.agent.policy.beginning import UpgradeStart, describe_start
 
-    said = beginning_words(Beginning.from_json(begins), site_zone(session.config))
-    session.show(Text(words, {"begins": said}))
+    text = describe_start(UpgradeStart.from_json(start), read_site_timezone(session.config))
+    session.add_line(LazyText(template, {"begins": text}))
 
 
-@click.command("hold", cls=Command, help=N_("Forbid upgrades, with a reason."))
+@click.command("hold", cls=CliCommand, help=N_("Forbid upgrades, with a reason."))
 @click.option("--reason", required=True, help=N_("Why, for whoever finds the hold."))
 @click.option(
     "--until", metavar="TIME", help=N_("When it ends by itself; without end if left out.")
@@ -71,11 +73,11 @@ def show_beginning(
 @click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
 @click.pass_context
 def hold(context: click.Context, reason: str, until: str | None, dry_run: bool) -> ExitCode:
-    session = agent_session(context)
-    reason = plain_reason(reason, context)
-    zone = site_zone(session.config)
-    end = parse_until(until, datetime.now(UTC), zone)
-    found = session.client().hold(reason, end, dry_run=dry_run)
+    session = get_agent_session(context)
+    reason = parse_reason(reason, context)
+    zone = read_site_timezone(session.config)
+    end = parse_future_time(until, datetime.now(UTC), zone)
+    found = session.get_client().set_hold(reason, end, dry_run=dry_run)
     values = {"by": found["by"], "reason": reason, "until": format_time(end, zone) if end else "-"}
     until_then, for_good = (
         (
@@ -88,29 +90,29 @@ def hold(context: click.Context, reason: str, until: str | None, dry_run: bool) 
             N_("Upgrades are on hold, without end: {reason}"),
         )
     )
-    session.show(Text(until_then if end else for_good, values))
-    session.finish(found)
+    session.add_line(LazyText(until_then if end else for_good, values))
+    session.write_output(found)
     return ExitCode.OK
 
 
-@click.command("unhold", cls=Command, help=N_("Allow upgrades again."))
+@click.command("unhold", cls=CliCommand, help=N_("Allow upgrades again."))
 @click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
 @click.pass_context
 def unhold(context: click.Context, dry_run: bool) -> ExitCode:
-    session = agent_session(context)
-    site = session.client()
-    count = site.holds() if dry_run else site.unhold()
+    session = get_agent_session(context)
+    site = session.get_client()
+    count = site.count_holds() if dry_run else site.lift_holds()
     if not count:
         text = N_("There was no hold.")
     elif dry_run:
         text = N_("Holds that would be lifted: {count}.")
     else:
         text = N_("Holds lifted: {count}.")
-    session.show(Text(text, {"count": count}))
-    version, begins = (None, None) if dry_run else site.comes_next()
+    session.add_line(LazyText(text, {"count": count}))
+    version, begins = (None, None) if dry_run else site.read_next_upgrade_summary()
     if version is not None:
-        session.show(Text(N_("Next is the upgrade to {version}."), {"version": version}))
-    show_beginning(session, begins)
+        session.add_line(LazyText(N_("Next is the upgrade to {version}."), {"version": version}))
+    show_next_start(session, begins)
     lifted = 0 if dry_run else count
-    session.finish({"held": dry_run and count > 0, "lifted": lifted, "begins": begins})
+    session.write_output({"held": dry_run and count > 0, "lifted": lifted, "begins": begins})
     return ExitCode.OK

@@ -7,53 +7,53 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ncen_updater.agent.cli.guide import COMMANDS, GUIDE
+from ncen_updater.agent.cli.guide import COMMAND_HELP, COMMANDS
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.common.cli.lazy import LazyGroup, global_options, version_option
+from ncen_updater.common.cli.lazy import LazyGroup, make_global_options, make_version_option
 from ncen_updater.common.cli.program import run_program
 from ncen_updater.common.cli.session import DEFAULT_CONFIG
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.feed.left_out_imports import leave_out
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.feed.left_out_imports import block_unused_imports
 
 cli = LazyGroup(
     "ncen-updater",
     lazy=COMMANDS,
-    guide=GUIDE,
+    command_help=COMMAND_HELP,
     params=[
-        *global_options(),
-        version_option(),
+        *make_global_options(),
+        make_version_option(),
     ],
     help=N_("Upgrade a national nCEN instance, whole or not at all."),
 )
 
 
-def _state_now(session: AgentSession, error: UpdaterError) -> Sequence[Text]:
-    from ncen_updater.agent.cli.state import sentences
+def _describe_state(session: AgentSession, error: UpdaterError) -> Sequence[LazyText]:
+    from ncen_updater.agent.cli.state import format_site_state
     from ncen_updater.agent.config.errors import ConfigError
-    from ncen_updater.agent.model.errors import JournalMissing
+    from ncen_updater.agent.model.errors import JournalMissingError
 
     if isinstance(error, ConfigError):
-        return [Text(N_("The site was not looked at, and nothing was changed."))]
-    status = session.look()
+        return [LazyText(N_("The site was not looked at, and nothing was changed."))]
+    status = session.read_status()
     # A command that never had the site cannot have changed it.
     before = None if session.adopting else session.before or status
-    said = sentences(status, before)
-    if session.adopting and isinstance(status.journal, JournalMissing):
-        said.append(Text(N_("The site was not taken over; 'adopt' may be repeated.")))
-    return said
+    value = format_site_state(status, before)
+    if session.adopting and isinstance(status.journal, JournalMissingError):
+        value.append(LazyText(N_("The site was not taken over; 'adopt' may be repeated.")))
+    return value
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
     config = os.environ.get("NCEN_CONFIG_FILE")
     session = AgentSession("ncen-updater", Path(config) if config else DEFAULT_CONFIG)
-    return run_program(cli, session, arguments, lambda error: _state_now(session, error))
+    return run_program(cli, session, arguments, lambda error: _describe_state(session, error))
 
 
 def main() -> None:
     """Be the program."""
-    leave_out()
+    block_unused_imports()
     sys.exit(run(sys.argv[1:]))
 
 

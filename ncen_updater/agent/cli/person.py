@@ -7,19 +7,19 @@ import pwd
 from collections.abc import Mapping
 from pathlib import Path
 
-from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.model.person import Actor
 
 #: Who logged in, whatever they became since: pam_loginuid(8).
-LOGIN = Path("/proc/self/loginuid")
+LOGINUID_PATH = Path("/proc/self/loginuid")
 #: What stands there where nobody did.
-NOT_SET = 2**32 - 1
+UNSET_UID = 2**32 - 1
 
 
-def person(
+def identify_actor(
     uid: int | None = None,
     environment: Mapping[str, str] = os.environ,
     login: Path | None = None,
-) -> Person:
+) -> Actor:
     """Return who gives the order: the person behind sudo, where there is one.
 
     Whoever is root may say anything of themselves here; where two people must approve, let them do
@@ -32,29 +32,29 @@ def person(
     """
     uid = os.getuid() if uid is None else uid
     if uid == 0:
-        typed = _number(environment.get("SUDO_UID", ""))
-        uid = _logged_in(login or LOGIN) or typed
+        typed = _parse_uid(environment.get("SUDO_UID", ""))
+        uid = _read_login_uid(login or LOGINUID_PATH) or typed
         if uid and uid == typed:
-            return Person(environment.get("SUDO_USER") or _name(uid), uid)
-    return Person(_name(uid), uid)
+            return Actor(environment.get("SUDO_USER") or _find_user_name(uid), uid)
+    return Actor(_find_user_name(uid), uid)
 
 
-def _name(uid: int) -> str:
+def _find_user_name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"uid {uid}"
 
 
-def _logged_in(login: Path) -> int:
+def _read_login_uid(login: Path) -> int:
     """Return who logged in; 0 where that is not known."""
     try:
-        return _number(login.read_text("ascii").strip())
+        return _parse_uid(login.read_text("ascii").strip())
     except (OSError, ValueError):
         return 0
 
 
-def _number(text: str) -> int:
+def _parse_uid(text: str) -> int:
     """Return the number of a user, 0 for what is none."""
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else 0
-    return number if number < NOT_SET else 0
+    return number if number < UNSET_UID else 0

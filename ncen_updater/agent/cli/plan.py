@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.cli.common import get_agent_session
 from ncen_updater.common.cli.arguments import parse_version
-from ncen_updater.common.cli.lazy import Command
+from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import ExitCode
 
 
 @click.command(
-    "plan", cls=Command, help=N_("Say what an upgrade would do here, and change nothing.")
+    "plan", cls=CliCommand, help=N_("Say what an upgrade would do here, and change nothing.")
 )
 @click.argument("version", required=False)
 @click.option(
@@ -28,10 +28,10 @@ from ncen_updater.common.messages import ExitCode
 def plan(
     context: click.Context, version: str | None, sql: bool, retry: bool, prepared: bool
 ) -> ExitCode:
-    session = agent_session(context)
+    session = get_agent_session(context)
     session.folds = not sql  # which is copied from the screen
     target = parse_version(version)
     if prepared:
-        local = session.local()
-        return session.answer(local.prepare(target, retry=retry, sql=sql, prepared=True))
-    return session.answer(session.client().prepare(target, retry=retry, sql=sql))
+        local = session.get_local_site()
+        return session.show_result(local.prepare_plan(target, retry=retry, sql=sql, prepared=True))
+    return session.show_result(session.get_client().prepare_plan(target, retry=retry, sql=sql))

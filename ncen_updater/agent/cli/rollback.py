@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.cli.common import get_agent_session
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.reports.answers import Answer
-from ncen_updater.common.cli.characters import clean
+from ncen_updater.agent.reports.answers import CommandResult
+from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
-from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.cli.usage import Misuse
+from ncen_updater.common.cli.lazy import CliCommand
+from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
-    BACK_NEEDS_APPROVAL,
+    NEW_ROWS_WOULD_BE_LOST,
     RECORDS_WOULD_BE_LOST,
-    VALUES_WOULD_BE_LOST,
+    ROLLBACK_NEEDS_APPROVAL,
     ExitCode,
 )
 
 
-@click.command("rollback", cls=Command, help=N_("Go back to the release before."))
+@click.command("rollback", cls=CliCommand, help=N_("Go back to the release before."))
 @click.option(
     "--accept-loss",
     type=click.IntRange(min=0),
@@ -58,59 +58,61 @@ def rollback(
     reason: str | None,
     order: int | None,
 ) -> ExitCode:
-    session = agent_session(context)
+    session = get_agent_session(context)
     if emergency is not (reason is not None):
-        raise Misuse(N_("write both, or neither: --emergency --reason TEXT"), context)
+        raise CommandUsageError(N_("write both, or neither: --emergency --reason TEXT"), context)
     if order is not None and not dry_run:
-        return session.answer(session.local().rollback(accept_loss, undoes, order=order))
-    site = session.client()
+        return session.show_result(
+            session.get_local_site().rollback(accept_loss, undoes, job=order)
+        )
+    site = session.get_client()
     if not dry_run:
         site.require_right("operate")
     if dry_run or not yes:
         try:
-            way = site.way_back(accept_loss)
+            way = site.plan_rollback(accept_loss)
             if dry_run or "to" not in way.document:
-                return session.answer(way)
+                return session.show_result(way)
         except UpdaterError as error:
-            if error.code in (RECORDS_WOULD_BE_LOST.code, VALUES_WOULD_BE_LOST.code):
+            if error.code in (RECORDS_WOULD_BE_LOST.code, NEW_ROWS_WOULD_BE_LOST.code):
                 session.beside = {"lost_total": error.values["count"]}
             raise
-        _show(session, way, emergency=emergency)
-        question = Text(N_("Go back to {target} now?"), {"target": way.document["to"]})
-        session.agree(question, yes=False)
+        _show_rollback_plan(session, way, emergency=emergency)
+        question = LazyText(N_("Go back to {target} now?"), {"target": way.document["to"]})
+        session.ask_confirmation(question, assume_yes=False)
         undoes = way.document["undoes"]  # what was agreed to, whatever comes meanwhile
-    return session.answer(site.rollback(accept_loss, undoes, reason))
+    return session.show_result(site.rollback(accept_loss, undoes, reason))
 
 
-def _show(session: AgentSession, way: Answer, *, emergency: bool) -> None:
+def _show_rollback_plan(session: AgentSession, plan: CommandResult, *, emergency: bool) -> None:
     """Show what is asked about.
 
     Raises:
         BackNeedsApproval: If people have to approve it yet: a yes would be refused.
     """
-    found = way.document
+    found = plan.document
     missing, given = int(found.get("missing") or 0), found.get("approvals") or []
     together = missing > 0 and missing + len(given) > 1
     if not emergency or not missing:
-        for line in way.words:
-            session.show(line)
+        for line in plan.words:
+            session.add_line(line)
         if together:
             from ncen_updater.agent.engine.approvals.rollback_approvals import (
                 NOBODY_YET,
-                loss_words,
+                format_accept_loss_option,
             )
 
             raise UpdaterError(
-                BACK_NEEDS_APPROVAL, version=found["to"], missing=missing,
+                ROLLBACK_NEEDS_APPROVAL, version=found["to"], missing=missing,
                 needed=missing + len(given),
-                who=", ".join(clean(one["who"]) for one in given) or NOBODY_YET,
-                loss=loss_words(found["lost_total"]), state=NOTHING_CHANGED,
+                who=", ".join(strip_control_characters(one["who"]) for one in given) or NOBODY_YET,
+                loss=format_accept_loss_option(found["lost_total"]), state=NOTHING_CHANGED,
             )  # fmt: skip
         return
     for line in found["how"]:
-        session.show(line)
+        session.add_line(line)
     words = N_(
         "An emergency: this goes without the approvals that are missing ({missing}). Your name and "
         "the reason are written down, and everybody who gets messages is told at once."
     )
-    session.show(Text(words, {"missing": missing}))
+    session.add_line(LazyText(words, {"missing": missing}))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.cli.common import get_agent_session
 from ncen_updater.common.cli.arguments import parse_version
-from ncen_updater.common.cli.lazy import Command
+from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import ExitCode
 
 
-@click.command("self-update", cls=Command, help=N_("Renew the agent itself."))
+@click.command("self-update", cls=CliCommand, help=N_("Renew the agent itself."))
 @click.argument("version", required=False)
 @click.option("--retry", is_flag=True, help=N_("Take agents too that were given up here."))
 @click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
@@ -19,8 +19,10 @@ from ncen_updater.common.messages import ExitCode
 def self_update(
     context: click.Context, version: str | None, retry: bool, dry_run: bool
 ) -> ExitCode:
-    session = agent_session(context)
+    session = get_agent_session(context)
     target = parse_version(version)
     if dry_run:
-        return session.answer(session.local().self_update(target, retry=retry, dry_run=True))
-    return session.answer(session.client().self_update(target, retry=retry))
+        return session.show_result(
+            session.get_local_site().update_agent(target, retry=retry, dry_run=True)
+        )
+    return session.show_result(session.get_client().update_agent(target, retry=retry))

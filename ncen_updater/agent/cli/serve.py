@@ -18,14 +18,14 @@ from pathlib import Path
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.cli.common import get_agent_session
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.model.errors import Busy, LockUnusable
-from ncen_updater.agent.self_update.directory_writer import OwnAction, own_doer
-from ncen_updater.agent.storage.agent_selection import STARTED_BY, SequenceFile
-from ncen_updater.common.cli.lazy import Command
+from ncen_updater.agent.model.errors import LockUnusableError, SiteBusyError
+from ncen_updater.agent.self_update.directory_writer import DirectoryAction, own_doer
+from ncen_updater.agent.storage.agent_selection import STARTED_BY, AgentSelectionFile
+from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import ExitCode
@@ -33,34 +33,34 @@ from ncen_updater.common.messages import ExitCode
 logger = logging.getLogger(__name__)
 
 
-@click.command("serve", cls=Command, help=N_("Be the service of this site."))
+@click.command("serve", cls=CliCommand, help=N_("Be the service of this site."))
 @click.pass_context
 def serve(context: click.Context) -> ExitCode:
-    session = agent_session(context)
-    with _excused(os.environ):
-        _serve(session)
+    session = get_agent_session(context)
+    with _excuse_start(os.environ):
+        _run_service(session)
     return ExitCode.OK
 
 
-def _serve(session: AgentSession) -> None:
+def _run_service(session: AgentSession) -> None:
     from ncen_updater.agent.config.noted_check import usable_config
     from ncen_updater.agent.service.notifications.thread import NotifierThread
-    from ncen_updater.agent.service.serve import serve as be_the_service
-    from ncen_updater.common.journald import install
+    from ncen_updater.agent.service.serve import run_service as be_the_service
+    from ncen_updater.common.journald import install_logging
 
     level = logging.DEBUG if session.verbose else logging.INFO
-    session.masking = install(level, always=True)
+    session.masking = install_logging(level, always=True)
     config, session.config = session.config, usable_config(session.config)
-    session.learn_secrets()
+    session.mask_secrets()
     beside = NotifierThread(config)
     try:
-        be_the_service(config, listeners=(beside.listen,), in_force=session.config)
+        be_the_service(config, listeners=(beside.handle_event,), in_force=session.config)
     finally:
         beside.stop()
 
 
 @contextlib.contextmanager
-def _excused(environment: Mapping[str, str]) -> Iterator[None]:
+def _excuse_start(environment: Mapping[str, str]) -> Iterator[None]:
     """Take back the count of this start, if the block ends for such a reason.
 
     Args:
@@ -68,7 +68,7 @@ def _excused(environment: Mapping[str, str]) -> Iterator[None]:
     """
     try:
         yield
-    except (ConfigError, Busy, LockUnusable):
+    except (ConfigError, SiteBusyError, LockUnusableError):
         directory = environment.get(STARTED_BY)
         if directory:
             _take_back(Path(directory))
@@ -81,7 +81,7 @@ def _take_back(directory: Path) -> None:
     own = version("ncen-updater")
     do = own_doer(directory, socket, own, lambda: datetime.now(UTC), lambda: None)
     try:
-        if SequenceFile(directory).load() is not None:
-            do(OwnAction.STEADY)
+        if AgentSelectionFile(directory).load() is not None:
+            do(DirectoryAction.STEADY)
     except UpdaterError as error:
         logger.warning("this start stays counted: %s", error)

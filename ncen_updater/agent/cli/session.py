@@ -10,24 +10,24 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ncen_updater.common.cli.render import format_time
-from ncen_updater.common.cli.session import Session
+from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.cli.site_client import LocalSite, SiteClient
+    from ncen_updater.agent.cli.site_client import LocalSiteClient, SiteClient
     from ncen_updater.agent.engine.site import Site
-    from ncen_updater.agent.reports.answers import Answer
+    from ncen_updater.agent.reports.answers import CommandResult
     from ncen_updater.agent.reports.status import SiteStatus
 
 #: Stands in the English remedy of an error where it is to ask the Secretariat.
 SECRETARIAT = "Secretariat"
 #: What has to be known of a site before a command touches it: whether it changed anything.
-BEFORE = frozenset({"current", "journal"})
+BASELINE_PARTS = frozenset({"current", "journal"})
 
 
 @dataclass
-class AgentSession(Session):
+class AgentSession(CliSession):
     """A run of ``ncen-updater``.
 
     Attributes:
@@ -41,17 +41,17 @@ class AgentSession(Session):
     before: SiteStatus | None = None
     adopting: bool = False
 
-    def contact(self, error: UpdaterError) -> str | None:
+    def get_contact(self, error: UpdaterError) -> str | None:
         """``site.contact``, where the remedy is to ask the Secretariat or a person is needed.
 
         Taken as it stands in the file, which may be what the error is about.
         """
         if error.exit_code is not ExitCode.NEEDS_PERSON and SECRETARIAT not in error.message.remedy:
             return None
-        from ncen_updater.agent.config.read import read_config
+        from ncen_updater.agent.config.read import read_raw_config
 
         try:
-            site = read_config(self.config).data.get("site")
+            site = read_raw_config(self.config).data.get("site")
         except UpdaterError:
             return None
         contact = site.get("contact") if isinstance(site, dict) else None
@@ -67,20 +67,20 @@ class AgentSession(Session):
 
         What is wrong with the configuration is said elsewhere.
         """
-        from ncen_updater.agent.config.paths import site_zone
+        from ncen_updater.agent.config.paths import read_site_timezone
 
         try:
-            return site_zone(self.config)
+            return read_site_timezone(self.config)
         except UpdaterError:
             return None
 
-    def learn_secrets(self) -> None:
+    def mask_secrets(self) -> None:
         """Keep what the configuration has of passwords out of the log."""
         if self.masking is not None:
-            from ncen_updater.agent.config.read import read_config
-            from ncen_updater.agent.config.secrets import secrets_of
+            from ncen_updater.agent.config.read import read_raw_config
+            from ncen_updater.agent.config.secrets import find_secrets
 
-            self.masking.learn(secrets_of(read_config(self.config).data))
+            self.masking.add_secrets(find_secrets(read_raw_config(self.config).data))
 
     def open_site(self, *, recovering: bool = False) -> Site:
         """Read the whole configuration and put the site together.
@@ -101,12 +101,12 @@ class AgentSession(Session):
             config = load_config(self.config, look=False)
         else:
             config = load_noted(self.config)
-        self.learn_secrets()
-        self.before = self.look(BEFORE)
+        self.mask_secrets()
+        self.before = self.read_status(BASELINE_PARTS)
         self.site = build_site(config, self.config)
         return self.site
 
-    def look(self, parts: Collection[str] | None = None) -> SiteStatus:
+    def read_status(self, parts: Collection[str] | None = None) -> SiteStatus:
         """Look at the site as it is now; at its databases once a command had it.
 
         Args:
@@ -115,51 +115,56 @@ class AgentSession(Session):
         Raises:
             ConfigError: If the configuration cannot be used.
         """
-        from ncen_updater.agent.cli.state import STATE
-        from ncen_updater.agent.config.paths import load_places
+        from ncen_updater.agent.cli.state import SITE_STATE_PARTS
+        from ncen_updater.agent.config.paths import load_essential_settings
         from ncen_updater.agent.reports.status import read_status
 
-        wanted = STATE if parts is None else parts
-        return read_status(load_places(self.config), datetime.now(UTC), wanted, site=self.site)
+        wanted = SITE_STATE_PARTS if parts is None else parts
+        return read_status(
+            load_essential_settings(self.config), datetime.now(UTC), wanted, site=self.site
+        )
 
-    def explain(self, error: Exception) -> UpdaterError | None:
-        """See :meth:`Session.explain`; also this user's rights, and names that nobody knows."""
+    def clarify_error(self, error: Exception) -> UpdaterError | None:
+        """See :meth:`CliSession.clarify_error`.
+
+        Also this user's rights, and names that nobody knows.
+        """
         from ncen_updater.agent.cli import access
         from ncen_updater.agent.reports.diagnostics import unknown_names
 
         return (
-            super().explain(error)
-            or access.explained(error, self.config)
-            or unknown_names.explained(error, self.config)
+            super().clarify_error(error)
+            or access.explain_access_error(error, self.config)
+            or unknown_names.explain_unknown_name(error, self.config)
         )
 
-    def client(self) -> SiteClient:
+    def get_client(self) -> SiteClient:
         """Return who answers for the site: its service where one runs, else this process.
 
         A command asks alone where it is told to (``--alone``, as the service tells what it starts).
         """
-        from ncen_updater.agent.cli.site_client import ServiceSite, service_for
+        from ncen_updater.agent.cli.site_client import ServiceSiteClient, find_service
 
-        service = service_for(self)
-        return self.local() if service is None else ServiceSite(self, service)
+        service = find_service(self)
+        return self.get_local_site() if service is None else ServiceSiteClient(self, service)
 
-    def nearest(self) -> SiteClient:
+    def get_nearest_client(self) -> SiteClient:
         """Return this process where it may work on the site, else who answers for it.
 
         What looks for mistakes does not rely on a service that may be one of them.
         """
-        from ncen_updater.agent.config.paths import load_places
-        from ncen_updater.agent.model.names import JOURNAL
+        from ncen_updater.agent.config.paths import load_essential_settings
+        from ncen_updater.agent.model.names import JOURNAL_FILE
 
         if os.geteuid() == 0:
-            return self.local()
+            return self.get_local_site()
         try:
-            journal = load_places(self.config).state / JOURNAL
+            journal = load_essential_settings(self.config).state / JOURNAL_FILE
         except UpdaterError:
-            return self.local()  # which says what is wrong
-        return self.local() if os.access(journal, os.R_OK | os.W_OK) else self.client()
+            return self.get_local_site()  # which says what is wrong
+        return self.get_local_site() if os.access(journal, os.R_OK | os.W_OK) else self.get_client()
 
-    def local(self) -> LocalSite:
+    def get_local_site(self) -> LocalSiteClient:
         """Return the site itself, for what its service has no way to be asked.
 
         That is the dry runs of ``rehearse`` and ``self-update``, and what only
@@ -167,19 +172,19 @@ class AgentSession(Session):
         ``install``, ``uninstall``, ``accept-restore``, ``mirror``, ``collect``,
         ``resume``.
         """
-        from ncen_updater.agent.cli.site_client import LocalSite
+        from ncen_updater.agent.cli.site_client import LocalSiteClient
 
-        return LocalSite(self)
+        return LocalSiteClient(self)
 
-    def answer(self, answer: Answer) -> ExitCode:
+    def show_result(self, answer: CommandResult) -> ExitCode:
         """Show what a piece of work came to, and return the exit code.
 
         Raises:
             UpdaterError: The error that it ended with, if it did.
         """
         for line in answer.words:
-            self.show(line)
+            self.add_line(line)
         if answer.error is not None:
             raise answer.error
-        self.finish(answer.document)
+        self.write_output(answer.document)
         return answer.code

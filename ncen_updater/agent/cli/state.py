@@ -7,56 +7,62 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ncen_updater.agent.cli.availability_words import trouble
-from ncen_updater.agent.engine.approvals.model import used_up_words
+from ncen_updater.agent.cli.availability_words import format_health_problem
+from ncen_updater.agent.engine.approvals.model import describe_consumed_approvals
 from ncen_updater.agent.model.change import Change, ChangeState, StepName
-from ncen_updater.agent.model.errors import JournalForbidden, JournalMissing
+from ncen_updater.agent.model.errors import JournalMissingError, JournalPermissionError
 from ncen_updater.agent.policy.availability import AvailabilityState, HealthAnswer
-from ncen_updater.agent.reports.status import SiteStatus, or_none
+from ncen_updater.agent.reports.status import SiteStatus, get_part_or_none
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
 #: Parts of a site that the sentences are made of; the databases where they are at hand.
-STATE = frozenset({"current", "availability", "journal", "databases"})
+SITE_STATE_PARTS = frozenset({"current", "availability", "journal", "databases"})
 
 
-def sentences(status: SiteStatus, before: SiteStatus | None) -> list[Text]:
+def format_site_state(status: SiteStatus, before: SiteStatus | None) -> list[LazyText]:
     """Say it.
 
     Args:
         status: The site now.
         before: The site when the command began, None if that is not known.
     """
-    said = [_application(status), _databases(status), *_change(status, before)]
-    expected = (JournalMissing, JournalForbidden)
+    lines = [
+        _format_application(status),
+        _format_databases(status),
+        *_format_change(status, before),
+    ]
+    expected = (JournalMissingError, JournalPermissionError)
     for error in [error for error in status.errors if not isinstance(error, expected)][:1]:
         why: object = str(error)
         if isinstance(error, UpdaterError):  # without what a server said, which stands above
-            why = Text(N_("{code}: {what}"), {"code": error.code, "what": error.what_text})
-        said.append(Text(N_("Not everything could be found out: {why}"), {"why": why}))
-    return [text for text in said if text is not None]
+            why = LazyText(N_("{code}: {what}"), {"code": error.code, "what": error.title_text})
+        lines.append(LazyText(N_("Not everything could be found out: {why}"), {"why": why}))
+    return [text for text in lines if text is not None]
 
 
-def _application(status: SiteStatus) -> Text:
+def _format_application(status: SiteStatus) -> LazyText:
     values: dict[str, object] = {
         "product": status.places.product,
-        "version": or_none(status.current),
+        "version": get_part_or_none(status.current),
     }
     if status.current is None:
-        return Text(N_("No release of {product} was ever chosen here."), values)
+        return LazyText(N_("No release of {product} was ever chosen here."), values)
     if isinstance(status.current, Exception):
-        return Text(N_("Which release of {product} is in use could not be found out."), values)
-    seen = or_none(status.availability)
+        return LazyText(N_("Which release of {product} is in use could not be found out."), values)
+    seen = get_part_or_none(status.availability)
     if seen is None:
-        return Text(N_("{product} {version} is in use."), values)
-    values |= {"trouble": trouble(seen), "why": seen.why or "-", "said": seen.detail}
+        return LazyText(N_("{product} {version} is in use."), values)
+    values |= {"trouble": format_health_problem(seen), "why": seen.why or "-", "said": seen.detail}
     if (seen.state, seen.answer) == (AvailabilityState.WORKS, HealthAnswer.OTHER_VERSION):
         text = N_("{product} {version} is chosen and open to officers, but {said} is said to run.")
-        return Text(text, values)
-    return Text(_OFFICERS.get((seen.state, seen.runs)) or _OFFICERS[(seen.state, None)], values)
+        return LazyText(text, values)
+    return LazyText(
+        _AVAILABILITY.get((seen.state, seen.runs)) or _AVAILABILITY[(seen.state, None)], values
+    )
 
 
-_OFFICERS: Mapping[tuple[AvailabilityState, bool | None], str] = {
+_AVAILABILITY: Mapping[tuple[AvailabilityState, bool | None], str] = {
     (AvailabilityState.WORKS, None): N_("{product} {version} is running and open to officers."),
     (AvailabilityState.MAINTENANCE, True): N_(
         "{product} {version} is running; officers see the maintenance page."
@@ -80,29 +86,33 @@ _OFFICERS: Mapping[tuple[AvailabilityState, bool | None], str] = {
 }
 
 
-def _databases(status: SiteStatus) -> Text | None:
-    databases = or_none(status.databases)
+def _format_databases(status: SiteStatus) -> LazyText | None:
+    databases = get_part_or_none(status.databases)
     if databases is None:
         return None
     if databases.missing:
-        return Text(N_("At least one database is not under its name."))
-    return Text(
+        return LazyText(N_("At least one database is not under its name."))
+    return LazyText(
         N_("The databases are closed to everyone but the agent.")
         if databases.fenced
         else N_("The databases are open.")
     )
 
 
-def _change(status: SiteStatus, before: SiteStatus | None) -> Iterator[Text]:
-    if isinstance(status.journal, JournalForbidden):
-        yield Text(N_("Whether a change is open, 'ncen-updater status' can say."))
+def _format_change(status: SiteStatus, before: SiteStatus | None) -> Iterator[LazyText]:
+    if isinstance(status.journal, JournalPermissionError):
+        yield LazyText(N_("Whether a change is open, 'ncen-updater status' can say."))
         return
-    if _unreadable(status):
-        yield Text(N_("The journal cannot be read; all automatic work has stopped."))
+    if _is_journal_unreadable(status):
+        yield LazyText(N_("The journal cannot be read; all automatic work has stopped."))
         return
-    change, journal = _last(status), or_none(status.journal)
-    if before is not None and not _unreadable(before) and _last(before) == change:
-        yield _unchanged(change)
+    change, journal = _find_last_change(status), get_part_or_none(status.journal)
+    if (
+        before is not None
+        and not _is_journal_unreadable(before)
+        and _find_last_change(before) == change
+    ):
+        yield _format_unchanged(change)
         return
     if change is None or journal is None:
         return
@@ -110,38 +120,40 @@ def _change(status: SiteStatus, before: SiteStatus | None) -> Iterator[Text]:
               "origin": change.from_version}  # fmt: skip
     expanded = journal.facts.expanded is not None
     if expanded and change.state is ChangeState.UNDONE:
-        yield Text(_STAYS, values)
+        yield LazyText(_UNDONE_AFTER_EXPAND, values)
     else:
-        untouched = _untouched(change) and not expanded
-        yield Text(_UNTOUCHED if untouched else _OF_STATE[change.state], values)
+        untouched = _is_untouched(change) and not expanded
+        yield LazyText(_UNTOUCHED if untouched else _CHANGE_STATES[change.state], values)
     if journal.used_up:
-        yield used_up_words(journal.used_up)
+        yield describe_consumed_approvals(journal.used_up)
 
 
-def _unreadable(status: SiteStatus) -> bool:
-    return isinstance(status.journal, Exception) and not isinstance(status.journal, JournalMissing)
+def _is_journal_unreadable(status: SiteStatus) -> bool:
+    return isinstance(status.journal, Exception) and not isinstance(
+        status.journal, JournalMissingError
+    )
 
 
-def _last(status: SiteStatus) -> Change | None:
-    journal = or_none(status.journal)
+def _find_last_change(status: SiteStatus) -> Change | None:
+    journal = get_part_or_none(status.journal)
     return journal.last if journal else None
 
 
-def _unchanged(change: Change | None) -> Text:
-    if change is None or not change.state.open:
-        return Text(N_("Nothing that runs was changed, and no record was touched."))
-    return Text(
+def _format_unchanged(change: Change | None) -> LazyText:
+    if change is None or not change.state.is_open:
+        return LazyText(N_("Nothing that runs was changed, and no record was touched."))
+    return LazyText(
         N_("This command changed nothing; the change {change} to {version} is still open."),
         {"change": change.id, "version": change.to_version},
     )
 
 
-def _untouched(change: Change) -> bool:
+def _is_untouched(change: Change) -> bool:
     """Whether an open change has not come to the originals: nothing was intended that would."""
     return (
         change.state in (ChangeState.RUNNING, ChangeState.UNDOING, ChangeState.STUCK)
-        and change.step_state(StepName.CUT_OVER) is None
-        and change.step_state(StepName.COMMIT) is None
+        and change.get_step_state(StepName.CUT_OVER) is None
+        and change.get_step_state(StepName.COMMIT) is None
     )
 
 
@@ -149,11 +161,11 @@ _UNTOUCHED = N_(
     "The {kind} to {version} (change {change}) is open; the databases of {origin} were not "
     "touched, and no record was lost."
 )
-_STAYS = N_(
+_UNDONE_AFTER_EXPAND = N_(
     "The {kind} to {version} (change {change}) was undone. Its program had worked on the databases"
     " before the stop, and what it added stays; all else is as it was, and no record was lost."
 )
-_OF_STATE = {
+_CHANGE_STATES = {
     ChangeState.RUNNING: N_("The {kind} to {version} (change {change}) has not come to its end."),
     ChangeState.UNDOING: N_("The {kind} to {version} (change {change}) is not wholly undone."),
     ChangeState.COMMITTED: N_(

@@ -8,105 +8,110 @@ from typing import Any
 
 import click
 
-from ncen_updater.agent.cli.access import explained
-from ncen_updater.agent.cli.availability_words import officers_words
-from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.cli.access import explain_access_error
+from ncen_updater.agent.cli.availability_words import format_availability
+from ncen_updater.agent.cli.common import get_agent_session
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.cli.site_client import order_waits, work_now
-from ncen_updater.agent.cli.state import sentences
+from ncen_updater.agent.cli.site_client import describe_current_work, describe_job_wait
+from ncen_updater.agent.cli.state import format_site_state
 from ncen_updater.agent.config.errors import ConfigError
-from ncen_updater.agent.engine.approvals.model import used_up_words
+from ncen_updater.agent.engine.approvals.model import describe_consumed_approvals
 from ncen_updater.agent.model.change import ChangeState, StepState
-from ncen_updater.agent.model.errors import NOT_ADOPTED, JournalForbidden, JournalMissing
-from ncen_updater.agent.model.names import RESTORED_AS
+from ncen_updater.agent.model.errors import NOT_ADOPTED, JournalMissingError, JournalPermissionError
+from ncen_updater.agent.model.names import RESTORED_APPROVAL_PREFIX
 from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.policy.clock import clock_findings
-from ncen_updater.agent.policy.deeds import at_work_words, deed_words
-from ncen_updater.agent.reports.answers import BARRED, notice_words
-from ncen_updater.agent.reports.change_lines import as_before, ended_words
-from ncen_updater.agent.service.errors import refusal
-from ncen_updater.common.cli.characters import clean
+from ncen_updater.agent.policy.deeds import describe_running_operation, label_operation
+from ncen_updater.agent.reports.answers import RELEASE_EXCLUDED, format_withdrawal_lines
+from ncen_updater.agent.reports.change_lines import ended_words, format_undone_result
+from ncen_updater.agent.service.errors import parse_error_document
+from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
-from ncen_updater.common.cli.lazy import Command
+from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.program import show_error
 from ncen_updater.common.cli.render import (
-    amount,
+    format_amount,
     format_duration,
     format_time,
-    sentence,
-    without_unit,
+    make_sentence,
+    strip_unit,
 )
-from ncen_updater.common.documents import error_document
+from ncen_updater.common.documents import error_to_json
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.holds import hold_words
-from ncen_updater.common.i18n import N_, Figure, Text
+from ncen_updater.common.holds import format_hold
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.messages import ExitCode
-from ncen_updater.common.step_words import step_words
+from ncen_updater.common.step_words import translate_step_label
 
 Document = Mapping[str, Any]
-FAILED = N_(
+FAILED_ACTION = N_(
     "This failed (tries in a row: {times}, last {at}): {what} ({code}). "
     "The log of the service says why."
 )
 
 #: What is told in place of the journal's word for a step that may have begun.
-STEPS = {StepState.INTENDED: N_("begun, not finished"), StepState.UNDOING: N_("being undone")}
+STEP_STATES = {StepState.INTENDED: N_("begun, not finished"), StepState.UNDOING: N_("being undone")}
 
 
-@click.command("status", cls=Command, help=N_("What runs here, and what the agent is doing."))
+@click.command("status", cls=CliCommand, help=N_("What runs here, and what the agent is doing."))
 @click.pass_context
 def status(context: click.Context) -> ExitCode:
-    session = agent_session(context)
-    found = session.client().status()
-    _show(session, found)
+    session = get_agent_session(context)
+    found = session.get_client().read_status()
+    _show_parts(session, found)
     if "service" in found:
-        _show_service(session, found["service"], held=_held(found), at_work=_at_work(found))
+        _show_service(session, found["service"], held=_is_on_hold(found), at_work=_is_busy(found))
     parts = [found.get(name) for name in ("running", "journal", "feed", "configuration")]
     errors = [
-        _of_rights(session, refusal(part["error"]))
+        _explain_rights(session, parse_error_document(part["error"]))
         for part in parts
         if part is not None and "error" in part
     ]
     if not errors:
-        session.finish(found)
+        session.write_output(found)
         return ExitCode.OK
     chosen = found["running"].get("version", "-") is not None
-    if [error.code for error in errors] == [JournalMissing.message.code] and not chosen:
-        session.show(Text(NOT_ADOPTED))
-        session.finish(found)
+    if [error.code for error in errors] == [JournalMissingError.message.code] and not chosen:
+        session.add_line(LazyText(NOT_ADOPTED))
+        session.write_output(found)
         return ExitCode.OK
     worst = max(errors, key=lambda e: e.exit_code)
-    state = _state(session)
+    state = _describe_state(session)
     if session.as_json:
-        session.finish({**found, "error": error_document(worst, state, session.language)})
+        session.write_output({**found, "error": error_to_json(worst, state, session.language)})
         return worst.exit_code
-    session.finish(found)
+    session.write_output(found)
     for error in errors:
         error.state = None  # the site's, as it was just looked at
         show_error(session, error, lambda _: state)
     return worst.exit_code
 
 
-def _of_rights(session: AgentSession, error: UpdaterError) -> UpdaterError:
+def _explain_rights(session: AgentSession, error: UpdaterError) -> UpdaterError:
     """Say whose rights are missing, and what gives them, where that is all."""
-    if error.code != JournalForbidden.message.code:
+    if error.code != JournalPermissionError.message.code:
         return error
-    return explained(JournalForbidden(path=error.values.get("path", "-")), session.config) or error
+    return (
+        explain_access_error(
+            JournalPermissionError(path=error.values.get("path", "-")), session.config
+        )
+        or error
+    )
 
 
-def _state(session: AgentSession) -> Sequence[Text]:
+def _describe_state(session: AgentSession) -> Sequence[LazyText]:
     try:
-        looked = session.look()
+        looked = session.read_status()
     except ConfigError:
         return [NOTHING_CHANGED]
-    return sentences(looked, looked)
+    return format_site_state(looked, looked)
 
 
-def _held(document: Document) -> bool:
+def _is_on_hold(document: Document) -> bool:
     return bool(document["journal"].get("holds"))
 
 
-def _at_work(document: Document) -> bool:
+def _is_busy(document: Document) -> bool:
     return document["journal"].get("at_work") is not None
 
 
@@ -125,23 +130,25 @@ def _show_service(
     if moment.get("running") is None:
         why = moment.get("why")
         if why and not held and not at_work:
-            session.show(Text("{why}", {"why": sentence(str(why))}))
-    for what, done, total in work_now(moment) if moment.get("running") else ():
+            session.add_line(LazyText("{why}", {"why": make_sentence(str(why))}))
+    for what, done, total in describe_current_work(moment) if moment.get("running") else ():
         known = done is not None and total
-        said = without_unit(what.render(session.language))
-        figures: dict[str, object] = {"what": Figure(said, **{session.language: said})}
+        message = strip_unit(what.render(session.language))
+        figures: dict[str, object] = {
+            "what": LocalizedFigure(message, **{session.language: message})
+        }
         if done is not None and total:
-            figures |= {"done": amount(what, done), "total": amount(what, total)}
+            figures |= {"done": format_amount(what, done), "total": format_amount(what, total)}
         text = N_("Now: {what}, {done} of {total}") if known else N_("Now: {what}")
-        session.show(Text(text, figures))
+        session.add_line(LazyText(text, figures))
     for failure in moment.get("failures", ()):
-        values = {"what": deed_words(failure["action"]), "times": failure["times"],
+        values = {"what": label_operation(failure["action"]), "times": failure["times"],
                   "code": failure["code"] or "-",
                   "at": session.when(failure["at"])}  # fmt: skip
-        session.show(Text(FAILED, values))
+        session.add_line(LazyText(FAILED_ACTION, values))
 
 
-def _show(session: AgentSession, document: Document) -> None:
+def _show_parts(session: AgentSession, document: Document) -> None:
     """Show the parts that could be had."""
     parts: dict[str, Callable[[AgentSession, Document, Any], None]] = {
         "running": _show_running,
@@ -162,65 +169,77 @@ def _show_running(session: AgentSession, document: Document, part: Document) -> 
         else N_("{product} {version} is in use at {site} ({country}).")
     )
     names = {name: document[name] for name in ("product", "site", "country")}
-    session.show(Text(text, {**names, "version": part["version"]}))
+    session.add_line(LazyText(text, {**names, "version": part["version"]}))
     seen = part["officers"]
     if part["version"] is not None:
-        for line in officers_words(Availability.from_json(seen), part["version"], session.zone):
-            session.show(line)
+        for line in format_availability(
+            Availability.from_json(seen), part["version"], session.zone
+        ):
+            session.add_line(line)
     full = part.get("full_disk")
     if full is not None:
         values = {
             "path": full["path"], "free_bytes": full["free"], "needed_bytes": full["needed"],
         }  # fmt: skip
-        session.show(Text(N_("The disk of {path} is full: {free_bytes} are free."), values))
-        session.show(Text(N_("Make room there: at least {needed_bytes}."), values))
+        session.add_line(LazyText(N_("The disk of {path} is full: {free_bytes} are free."), values))
+        session.add_line(LazyText(N_("Make room there: at least {needed_bytes}."), values))
 
 
 def _show_clock(session: AgentSession, document: Document, part: Document | None) -> None:
     if part is None:
         return
     newest = datetime.fromisoformat(part["signed_at"])
-    for finding in clock_findings(_when_now(document), newest, session.zone):
-        session.show(finding.what)
+    for finding in clock_findings(_get_report_time(document), newest, session.zone):
+        session.add_line(finding.what)
 
 
 def _show_journal(session: AgentSession, document: Document, part: Document) -> None:
     holder, change, last = part["at_work"], part["open_change"], part["last_change"]
     if holder is not None:
-        session.show(at_work_words(clean(holder), _watched(change)))
+        session.add_line(
+            describe_running_operation(
+                strip_control_characters(holder), _find_soaking_release(change)
+            )
+        )
     if change is not None:
-        _show_open(
-            session, change, _when_now(document),
+        _show_open_change(
+            session, change, _get_report_time(document),
             at_work=holder is not None or bool(document.get("service", {}).get("running")),
             serves="service" in document,
         )  # fmt: skip
     elif last is not None:
         show_last_change(session, last)
     if part["confirmed_by"]:
-        values = {"name": clean(part["confirmed_by"])}
+        values = {"name": strip_control_characters(part["confirmed_by"])}
         words = N_("  {name} confirmed it: the release is good.")
         if (change or last or {}).get("contract_left"):
             words = N_("  {name} confirmed it; its migrations stay unfinished.")
-        session.show(Text(words, values))
+        session.add_line(LazyText(words, values))
     if part["approvals_used_up"]:
-        session.show(used_up_words([clean(who) for who in part["approvals_used_up"]]))
-    owed = part["owed_rollback"]
-    if owed is not None:
+        session.add_line(
+            describe_consumed_approvals(
+                [strip_control_characters(who) for who in part["approvals_used_up"]]
+            )
+        )
+    pending = part["owed_rollback"]
+    if pending is not None:
         text = (
             N_("{version} turned bad and was not taken back yet; 'ncen-updater resume' does it.")
-            if owed["by_itself"]
+            if pending["by_itself"]
             else N_("{version} turned bad and could not be taken back: run 'ncen-updater doctor'.")
         )
-        session.show(Text(text, {"version": owed["version"]}))
-    _show_order(session, document, part)
+        session.add_line(LazyText(text, {"version": pending["version"]}))
+    _show_queued_job(session, document, part)
     for hold in part["holds"]:
-        session.show(hold_words(hold, session.zone))
+        session.add_line(format_hold(hold, session.zone))
     for row in part["approvals"]:
-        session.show(_approved(row, next((r for r in part["approvals"] if r["next"]), None)))
+        session.add_line(
+            _format_approval(row, next((r for r in part["approvals"] if r["next"]), None))
+        )
     back = part["rollback_approved"]
     if back is not None:
-        for line in back_words(back):
-            session.show(line)
+        for line in format_rollback_approvals(back):
+            session.add_line(line)
     for row in part["bad_releases"]:
         row_values = {
             "version": row["version"], "times": row["times"], "code": row["code"],
@@ -230,36 +249,40 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
             "{version} failed here, times: {times}, last {at} ({code}): 'ncen-updater history'"
             " shows how."
         )
-        session.show(Text(words, row_values))
+        session.add_line(LazyText(words, row_values))
 
 
-def _show_order(session: AgentSession, document: Document, part: Document) -> None:
+def _show_queued_job(session: AgentSession, document: Document, part: Document) -> None:
     """Show what somebody asked for and nobody has begun, and what it waits for."""
     order = part["order"]
     if order is None:
         return
     values = {
-        "who": clean(order["who"]), "what": deed_words(order["kind"]), "order": order["id"],
-    }  # fmt: skip
-    session.show(Text(N_("{who} asked for this, and it was not begun yet: {what}."), values))
-    waits = order_waits(document, session.zone)
+        "who": strip_control_characters(order["who"]),
+        "what": label_operation(order["kind"]),
+        "order": order["id"],
+    }
+    session.add_line(
+        LazyText(N_("{who} asked for this, and it was not begun yet: {what}."), values)
+    )
+    waits = describe_job_wait(document, session.zone)
     if waits is not None:
-        session.show(Text("  {waits}", {"waits": waits}))
+        session.add_line(LazyText("  {waits}", {"waits": waits}))
 
 
-def _approved(row: Document, first: Document | None) -> Text:
+def _format_approval(row: Document, first: Document | None) -> LazyText:
     """Say who approved a release, and what becomes of that."""
     values: dict[str, object] = {
         "version": row["version"], "who": ", ".join(row["who"]), "count": row["missing"],
         "first": first and first["version"],
     }  # fmt: skip
-    restored = str(row["version"]).removeprefix(RESTORED_AS)
+    restored = str(row["version"]).removeprefix(RESTORED_APPROVAL_PREFIX)
     if restored != row["version"]:
         words = N_(
             "The restored databases were taken for {version} by {who}; people who have yet to type "
             "'ncen-updater accept-restore {version} --reason TEXT': {count}."
         )
-        return Text(words, {**values, "version": restored})
+        return LazyText(words, {**values, "version": restored})
     if row["gone"]:
         words = N_(
             "{version} was approved by {who}, and can no longer be taken here: it was withdrawn, "
@@ -278,67 +301,74 @@ def _approved(row: Document, first: Document | None) -> Text:
         words = N_("{version} was approved by {who}.")
     else:
         words = N_("{version} was approved by {who}; it comes next.")
-    return Text(words, values)
+    return LazyText(words, values)
 
 
-def back_words(back: Document) -> Iterator[Text]:
+def format_rollback_approvals(approvals: Document) -> Iterator[LazyText]:
     """Say who approved going back, up to what loss, what to type next, and until when it holds."""
     values = {
-        "version": back["version"], "who": ", ".join(back["who"]), "count": back["accept_loss"],
-    }  # fmt: skip
-    if back["missing"]:
+        "version": approvals["version"],
+        "who": ", ".join(approvals["who"]),
+        "count": approvals["accept_loss"],
+    }
+    if approvals["missing"]:
         words = N_(
             "Going back to {version} was approved by {who}; people who have yet to approve: "
             "{count}. Each of them types 'ncen-updater approve --rollback{loss}'."
         )
-        from ncen_updater.agent.engine.approvals.rollback_approvals import loss_words
+        from ncen_updater.agent.engine.approvals.rollback_approvals import format_accept_loss_option
 
-        loss = loss_words(back["accept_loss"])
-        yield Text(words, {**values, "count": back["missing"], "loss": loss})
-    elif back["accept_loss"]:
+        loss = format_accept_loss_option(approvals["accept_loss"])
+        yield LazyText(words, {**values, "count": approvals["missing"], "loss": loss})
+    elif approvals["accept_loss"]:
         words = N_(
             "Going back to {version} is approved by {who}; up to {count} records may be lost by "
             "it. Next: 'ncen-updater rollback --accept-loss {count}'."
         )
-        yield Text(words, values)
+        yield LazyText(words, values)
     else:
         words = N_(
             "Going back to {version} is approved by {who}; no record may be lost by it. Next: "
             "'ncen-updater rollback'."
         )
-        yield Text(words, values)
+        yield LazyText(words, values)
     words = N_(
         "  That holds until the next change, or until one of them takes it back: 'ncen-updater "
         "approve --rollback --withdraw'."
     )
-    yield Text(words)
+    yield LazyText(words)
 
 
-def _watched(change: Document | None) -> str | None:
+def _find_soaking_release(change: Document | None) -> str | None:
     """The release that is watched; None where there is more to do with it."""
     watched = change is not None and change["state"] == ChangeState.COMMITTED
     return str(change["to"]) if change is not None and watched else None
 
 
-def _when_now(document: Document) -> datetime:
+def _get_report_time(document: Document) -> datetime:
     return datetime.fromisoformat(document["at"])
 
 
-def _show_open(
+def _show_open_change(
     session: AgentSession, change: Document, now: datetime, *, at_work: bool, serves: bool
 ) -> None:
     begun = datetime.fromisoformat(change["created_at"])
-    torn = not at_work and change["state"] in (ChangeState.RUNNING, ChangeState.UNDOING)
-    state = N_("interrupted") if torn else change["state"]
+    interrupted = not at_work and change["state"] in (ChangeState.RUNNING, ChangeState.UNDOING)
+    state = N_("interrupted") if interrupted else change["state"]
     values = {
-        "kind": _word(session, change["kind"]), "version": change["to"], "change": change["id"],
-        "state": _word(session, state), "since": format_time(begun, session.zone),
+        "kind": _translate(session, change["kind"]),
+        "version": change["to"],
+        "change": change["id"],
+        "state": _translate(session, state),
+        "since": format_time(begun, session.zone),
         "age": format_duration(max(0.0, (now - begun).total_seconds())),
-        "step": step_words(str(change["step"]), change["kind"], session.language),
-        "step_state": _word(session, STEPS.get(change["step_state"], change["step_state"])),
-    }  # fmt: skip
-    session.show(
-        Text(
+        "step": translate_step_label(str(change["step"]), change["kind"], session.language),
+        "step_state": _translate(
+            session, STEP_STATES.get(change["step_state"], change["step_state"])
+        ),
+    }
+    session.add_line(
+        LazyText(
             N_("Open: {kind} to {version} (change {change}), {state}, begun {since}, {age} ago."),
             values,
         )
@@ -349,7 +379,7 @@ def _show_open(
             "  officers were let in to it, and it is watched until {until}; where it is good, "
             "'ncen-updater confirm' ends that at once"
         )
-        session.show(Text(words, {"until": session.when(until)}))
+        session.add_line(LazyText(words, {"until": session.when(until)}))
     elif change["contracting"]:
         words = (
             N_(
@@ -362,76 +392,80 @@ def _show_open(
                 " their end ('ncen-updater history' says of a try that failed)"
             )
         )
-        session.show(Text(words))
+        session.add_line(LazyText(words))
     elif change["step"] is not None:
-        session.show(Text(N_("  last step: {step} ({step_state})"), values))
+        session.add_line(LazyText(N_("  last step: {step} ({step_state})"), values))
     if at_work:
         return
     if serves and change["state"] != ChangeState.STUCK:
-        session.show(Text(N_("  nobody works on it just now; the service takes it up by itself.")))
+        session.add_line(
+            LazyText(N_("  nobody works on it just now; the service takes it up by itself."))
+        )
     else:
-        session.show(Text(N_("  nobody works on it: run 'ncen-updater resume'.")))
+        session.add_line(LazyText(N_("  nobody works on it: run 'ncen-updater resume'.")))
 
 
-def _word(session: AgentSession, word: str | None) -> str:
+def _translate(session: AgentSession, word: str | None) -> str:
     """Return a word of our enumerations in the language of this run."""
-    return "-" if word is None else session.text(word)
+    return "-" if word is None else session.translate(word)
 
 
 def show_last_change(session: AgentSession, change: Document) -> None:
     """Say what the change that was begun last came to."""
     values = {
-        "kind": _word(session, change["kind"]), "version": change["to"],
-        "state": _word(session, change["state"]), "change": change["id"],
+        "kind": _translate(session, change["kind"]), "version": change["to"],
+        "state": _translate(session, change["state"]), "change": change["id"],
         "at": session.when(change["ended_at"] or change["created_at"]),
     }  # fmt: skip
-    session.show(Text(N_("Last: {kind} to {version}, {state} {at} (change {change})."), values))
+    session.add_line(
+        LazyText(N_("Last: {kind} to {version}, {state} {at} (change {change})."), values)
+    )
     for line in ended_words(change):
-        session.show(line)
+        session.add_line(line)
     if change["state"] == ChangeState.UNDONE:
-        session.show(as_before(change))
+        session.add_line(format_undone_result(change))
 
 
-def _barred(session: AgentSession, one: Document) -> Text:
+def _format_withheld_release(session: AgentSession, one: Document) -> LazyText:
     """Say why a newer release cannot be taken here now, in the words of ``check``."""
-    from ncen_updater.feed.upgrade_path import RejectionReason, rejected_words
+    from ncen_updater.feed.upgrade_path import RejectionReason, format_rejection
 
     opens = one["opens"]
-    reason = rejected_words(
+    reason = format_rejection(
         RejectionReason(one["reason"]), why=one["why"], opens=opens and session.when(opens)
     )
-    return Text(BARRED, {"version": one["version"], "reason": reason})
+    return LazyText(RELEASE_EXCLUDED, {"version": one["version"], "reason": reason})
 
 
 def _show_feed(session: AgentSession, document: Document, part: Document | None) -> None:
     if part is None:
-        session.show(Text(N_("The feed was never read here; run 'ncen-updater check'.")))
+        session.add_line(LazyText(N_("The feed was never read here; run 'ncen-updater check'.")))
         return
     values = {
         "newest": part["versions"][-1] if part["versions"] else "-",
         "checked": session.when(part["checked_at"]),
         "expires": session.when(part["expires_at"]),
     }  # fmt: skip
-    session.show(Text(N_("On the signed list: up to {newest}, read {checked}."), values))
+    session.add_line(LazyText(N_("On the signed list: up to {newest}, read {checked}."), values))
     offered = part["comes_next"]
     if offered is not None:
-        session.show(Text(N_("On offer for this site: {version}."), {"version": offered}))
+        session.add_line(LazyText(N_("On offer for this site: {version}."), {"version": offered}))
     for one in part["barred"]:
-        session.show(_barred(session, one))
+        session.add_line(_format_withheld_release(session, one))
     notice = part["running_withdrawn"]
     if notice is not None:
         running = document["running"].get("version")
-        for line in notice_words(
+        for line in format_withdrawal_lines(
             document["product"], str(running), notice["reason"], notice["advice"]
         ):
-            session.show(line)
-    for brake in part["brakes"]:
-        values = {**brake, "until": session.when(brake["until"])}
+            session.add_line(line)
+    for halt in part["brakes"]:
+        values = {**halt, "until": session.when(halt["until"])}
         words = N_("Release {version} is braked by {owner} until {until}: {reason}")
-        session.show(Text(words, values))
+        session.add_line(LazyText(words, values))
     if part["stale"]:
-        session.show(
-            Text(
+        session.add_line(
+            LazyText(
                 N_("The list lapsed {expires}: run 'ncen-updater check' when there is a line."),
                 values,
             )

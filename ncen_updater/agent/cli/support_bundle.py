@@ -7,17 +7,19 @@ from pathlib import Path
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.cli.common import get_agent_session
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.reports.answers import Answer
+from ncen_updater.agent.reports.answers import CommandResult
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
-from ncen_updater.common.cli.lazy import Command
+from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.render import format_bytes
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 
-@click.command("support-bundle", cls=Command, help=N_("Gather what the Secretariat needs to help."))
+@click.command(
+    "support-bundle", cls=CliCommand, help=N_("Gather what the Secretariat needs to help.")
+)
 @click.option(
     "--output", type=click.Path(path_type=Path), metavar="FILE",
     help=N_("Where to write it; ncen-support-DATE.tar.gz here by default."),
@@ -49,42 +51,44 @@ def support_bundle(
     from ncen_updater.common.errors import UpdaterError
     from ncen_updater.common.messages import BUNDLE_LEAKS
 
-    session = agent_session(context)
+    session = get_agent_session(context)
     # Before the service is asked, which says of a name only that it is none.
     require_parts((*leave_out, *show))
     if in_document:
-        return _in_document(session, leave_out, show)
+        return _finish_in_document(session, leave_out, show)
     now = datetime.now(UTC)
     path = output or Path(f"ncen-support-{now:%Y%m%d-%H%M%S}.tar.gz")
-    found = session.nearest().support_bundle(leave_out, show)
+    found = session.get_nearest_client().collect_support_bundle(leave_out, show)
     if found.error is not None:
         raise found.error
     for line in found.words:
-        session.show(line)
+        session.add_line(line)
     document = {key: value for key, value in found.document.items() if key != "archive"}
     if dry_run:
-        session.finish({**document, "path": None, "bytes": None})
+        session.write_output({**document, "path": None, "bytes": None})
         return found.code
     for leak in found.document["leaks"]:
         raise UpdaterError(
             BUNDLE_LEAKS, part=leak["part"], column=leak["column"], state=NOTHING_CHANGED
         )
-    session.agree(Text(N_("Write this to {path}?"), {"path": path}), yes=yes)
+    session.ask_confirmation(LazyText(N_("Write this to {path}?"), {"path": path}), assume_yes=yes)
     # By whoever asks, with their rights: the service is told of no place.
     size_bytes = write_archive(base64.b64decode(found.document["archive"]), path)
-    said: dict[str, object] = {"path": path, "size": format_bytes(size_bytes)}
-    session.show(Text(N_("Written: {path}, {size}. Send it the way your country allows."), said))
-    session.finish({**document, "path": path, "bytes": size_bytes})
+    values: dict[str, object] = {"path": path, "size": format_bytes(size_bytes)}
+    session.add_line(
+        LazyText(N_("Written: {path}, {size}. Send it the way your country allows."), values)
+    )
+    session.write_output({**document, "path": path, "bytes": size_bytes})
     return ExitCode.OK
 
 
-def _in_document(
+def _finish_in_document(
     session: AgentSession, leave_out: tuple[str, ...], show: tuple[str, ...]
 ) -> ExitCode:
     """Give a bundle to who asked the service; where a value of a database stands in it, no text."""
-    found = session.local().support_bundle(leave_out, show)
+    found = session.get_local_site().collect_support_bundle(leave_out, show)
     if found.document["leaks"]:
         again = {**found.document, "shown": {}}
         words = [line for line in found.words if not str(line).startswith("    ")]
-        found = Answer(again, words, found.code)
-    return session.answer(found)
+        found = CommandResult(again, words, found.code)
+    return session.show_result(found)

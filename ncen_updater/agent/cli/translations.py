@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 import click
 from packaging.version import Version
 
-from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.cli.common import get_agent_session
 from ncen_updater.common.cli.arguments import parse_version
-from ncen_updater.common.cli.characters import clean
+from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
-from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.cli.usage import Misuse
+from ncen_updater.common.cli.lazy import CliCommand
+from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     NOT_PREPARED,
-    NOTHING_CARRIED,
+    OVERLAY_FILE_AMBIGUOUS,
     OVERLAY_FILE_UNUSABLE,
+    OVERLAY_LANGUAGE_UNKNOWN,
     OVERLAY_NOT_SET,
-    OVERLAY_WHICH_FILE,
     SLOT_MISSING,
     ExitCode,
 )
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.engine.site import Site
     from ncen_updater.agent.storage.journal.journal import Journal
-    from ncen_updater.agent.storage.overlay.layer import FileReport, Layer, LayerReport
-    from ncen_updater.agent.storage.overlay.merge import MadeFor
+    from ncen_updater.agent.storage.overlay.layer import FileReport, LocalOverlay, OverlayReport
+    from ncen_updater.agent.storage.overlay.merge import TextOrigins
 
 
 @click.command(
     "translations",
-    cls=Command,
+    cls=CliCommand,
     help=N_("What the country has in texts of its own, and what is to be done."),
 )
 @click.argument(
@@ -76,97 +76,113 @@ def translations(
     table: str | None,
     yes: bool,
 ) -> ExitCode:
-    session = agent_session(context)
+    session = get_agent_session(context)
     if action in ("export", "import") and name is None:
         words = N_("name a file") if action == "import" else N_("name a language")
-        raise Misuse(words, context, hint=action)
+        raise CommandUsageError(words, context, hint=action)
     site = session.open_site()
     layer = site.overlay
     if layer is None:
         raise UpdaterError(OVERLAY_NOT_SET, state=NOTHING_CHANGED)
-    current = site.slots.current()
+    current = site.slots.read_current()
     chosen = parse_version(version) or current
-    if version and chosen is not None and chosen not in site.slots.versions():
+    if version and chosen is not None and chosen not in site.slots.list_versions():
         raise UpdaterError(NOT_PREPARED, version=chosen, state=NOTHING_CHANGED)
-    if chosen is None or current is None or chosen not in site.slots.versions():
+    if chosen is None or current is None or chosen not in site.slots.list_versions():
         raise UpdaterError(
-            SLOT_MISSING, version=chosen or "-", slots=site.slots.directory, state=NOTHING_CHANGED
+            SLOT_MISSING,
+            version=chosen or "-",
+            slots=site.slots.slots_directory,
+            state=NOTHING_CHANGED,
         )
     origin = current if chosen != current else None
     match action:
         case "report":
-            return _report(session, layer, origin, chosen, table)
+            return _show_report(session, layer, origin, chosen, table)
         case "export":
             place = Path(target) if target else Path(f"{name}.po")
-            return _export(
+            return _export_texts(
                 session, layer, origin, chosen, name or "", place, of, everything=everything
             )
         case "import":
-            return _import(session, site, layer, chosen, Path(name or ""), spoken, of, yes=yes)
+            return _import_texts(
+                session, site, layer, chosen, Path(name or ""), spoken, of, yes=yes
+            )
         case _:
-            return _apply(session, site, layer, current)
+            return _apply_overlay(session, site, layer, current)
 
 
 # ---- report --------------------------------------------------------------------------------------
 
 
-def _report(
+def _show_report(
     session: AgentSession,
-    layer: Layer,
+    layer: LocalOverlay,
     origin: Version | None,
     version: Version,
     table: str | None,
 ) -> ExitCode:
     from ncen_updater.agent.storage.overlay.words import (
-        layer_json,
-        listed,
-        outcome_words,
-        sentences,
+        describe_key,
+        describe_overlay,
+        list_keys_to_review,
+        serialize_overlay,
     )
 
-    report = layer.report(origin, version)
+    report = layer.make_report(origin, version)
     if table is not None:
-        _write(Path(table), _table(session, report).encode())
-    for words in sentences(report):
-        session.show(words)
-    found = listed(report)
+        _write_file(Path(table), _build_csv(session, report).encode())
+    for words in describe_overlay(report):
+        session.add_line(words)
+    found = list_keys_to_review(report)
     if found:
-        session.show("")
-        session.show(Text(N_("To look at:")))
-    for file, told in found:
+        session.add_line("")
+        session.add_line(LazyText(N_("To look at:")))
+    for file, reported in found:
         values = {
             "path": file.own,
-            "key": clean(told.name),
-            "words": outcome_words(told),
+            "key": strip_control_characters(reported.name),
+            "words": describe_key(reported),
         }
-        session.show(Text(N_("  {path}: {key}: {words}"), values))
+        session.add_line(LazyText(N_("  {path}: {key}: {words}"), values))
     if not report.files:
-        session.show(Text(N_("{version} carries no texts or settings."), {"version": version}))
-    session.finish({"version": str(version), "files": layer_json(report)})
-    return ExitCode.BLOCKED if report.blocking else ExitCode.OK
+        session.add_line(
+            LazyText(N_("{version} carries no texts or settings."), {"version": version})
+        )
+    session.write_output({"version": str(version), "files": serialize_overlay(report)})
+    return ExitCode.BLOCKED if report.blocking_files else ExitCode.OK
 
 
-def _table(session: AgentSession, report: LayerReport) -> str:
-    from ncen_updater.agent.storage.overlay.words import outcome_words
+def _build_csv(session: AgentSession, report: OverlayReport) -> str:
+    from ncen_updater.agent.storage.overlay.words import describe_key
 
     made = io.StringIO()
     rows = csv.writer(made)
     rows.writerow(["file", "language", "key", "outcome", "words", "own", "release", "made for"])
     for file in report.files:
-        for told in file.told:
-            texts = (" | ".join(forms) for forms in (told.own, told.theirs, told.before))
-            words = outcome_words(told).render(session.language)
+        for reported in file.told:
+            texts = (
+                " | ".join(forms) for forms in (reported.own, reported.theirs, reported.before)
+            )
+            words = describe_key(reported).render(session.language)
             rows.writerow(
-                [file.own, file.language or "", told.name, told.outcome.value, words, *texts]
+                [
+                    file.own,
+                    file.language or "",
+                    reported.name,
+                    reported.outcome.value,
+                    words,
+                    *texts,
+                ]
             )
     return made.getvalue()
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write_file(path: Path, content: bytes) -> None:
     from ncen_updater.common import atomic_files as durable
 
     try:
-        durable.write(path, content)
+        durable.write_file(path, content)
     except OSError as error:
         raise UpdaterError(
             OVERLAY_FILE_UNUSABLE, path=path, why=error.strerror or error, state=NOTHING_CHANGED
@@ -176,100 +192,104 @@ def _write(path: Path, content: bytes) -> None:
 # ---- export and import ---------------------------------------------------------------------------
 
 
-def _chosen(layer: Layer, version: Version, language: str, of: str | None) -> FileReport:
+def _choose_file(
+    layer: LocalOverlay, version: Version, language: str, file_name: str | None
+) -> FileReport:
     """The one file of a language; with several, the one that was named."""
-    files = layer.new_language(version, language)
-    if of is not None:
-        files = tuple(file for file in files if of in (file.own, file.path))
+    files = layer.plan_new_language(version, language)
+    if file_name is not None:
+        files = tuple(file for file in files if file_name in (file.own, file.path))
     if len(files) > 1:
         raise UpdaterError(
-            OVERLAY_WHICH_FILE,
+            OVERLAY_FILE_AMBIGUOUS,
             language=language,
             files=", ".join(file.own for file in files),
             state=NOTHING_CHANGED,
         )
     if not files:
         raise UpdaterError(
-            NOTHING_CARRIED, version=version, language=language, state=NOTHING_CHANGED
+            OVERLAY_LANGUAGE_UNKNOWN, version=version, language=language, state=NOTHING_CHANGED
         )
     return files[0]
 
 
-def _export(
+def _export_texts(
     session: AgentSession,
-    layer: Layer,
+    layer: LocalOverlay,
     origin: Version | None,
     version: Version,
     language: str,
-    place: Path,
-    of: str | None,
+    path: Path,
+    file_name: str | None,
     *,
     everything: bool,
 ) -> ExitCode:
-    from ncen_updater.agent.storage.overlay.exchange import to_do
-    from ncen_updater.formats.manifest import CarriedFormat
-    from ncen_updater.formats.texts.catalogue import Unusable
+    from ncen_updater.agent.storage.overlay.exchange import export_untranslated
+    from ncen_updater.formats.manifest import OverlayFormat
+    from ncen_updater.formats.texts.catalogue import UnusableFileError
     from ncen_updater.formats.texts.readers import FORMATS
 
-    file = _chosen(layer, version, language, of)
-    told = {item.own: item for item in layer.report(origin, version).files}
+    file = _choose_file(layer, version, language, file_name)
+    reported = {item.own: item for item in layer.make_report(origin, version).files}
     try:
-        theirs = layer.sources(file.declared, version, language)
-        own = layer.own_catalogue(file.declared, language)
-    except Unusable as error:
-        raise _unusable(file.own, error) from error
-    found = to_do(told.get(file.own, file), theirs, own, everything=everything)
-    _write(place, FORMATS[CarriedFormat.PO].write(found).encode())
-    values = {"path": place, "count": len(found), "version": version}
-    session.show(Text(N_("Written: {path}, {count} texts to look at for {version}"), values))
-    session.finish({"path": str(place), "count": len(found), "version": str(version)})
+        theirs = layer.read_shipped(file.declared, version, language)
+        own = layer.read_local(file.declared, language)
+    except UnusableFileError as error:
+        raise _build_unusable_error(file.own, error) from error
+    found = export_untranslated(reported.get(file.own, file), theirs, own, everything=everything)
+    _write_file(path, FORMATS[OverlayFormat.PO].write(found).encode())
+    values = {"path": path, "count": len(found), "version": version}
+    session.add_line(
+        LazyText(N_("Written: {path}, {count} texts to look at for {version}"), values)
+    )
+    session.write_output({"path": str(path), "count": len(found), "version": str(version)})
     return ExitCode.OK
 
 
-def _unusable(path: object, error: Exception) -> UpdaterError:
-    from ncen_updater.formats.texts.catalogue import Unusable
+def _build_unusable_error(path: object, error: Exception) -> UpdaterError:
+    from ncen_updater.formats.texts.catalogue import UnusableFileError
 
-    line = error.line if isinstance(error, Unusable) else None
+    line = error.line if isinstance(error, UnusableFileError) else None
     place = path if line is None else f"{path}:{line}"
     return UpdaterError(OVERLAY_FILE_UNUSABLE, path=place, why=error, state=NOTHING_CHANGED)
 
 
-def _import(
+def _import_texts(
     session: AgentSession,
     site: Site,
-    layer: Layer,
+    layer: LocalOverlay,
     version: Version,
     path: Path,
     language: str | None,
-    of: str | None,
+    file_name: str | None,
     *,
     yes: bool,
 ) -> ExitCode:
     from ncen_updater.agent.engine.operations import Operations
-    from ncen_updater.agent.storage.overlay.exchange import take
-    from ncen_updater.agent.storage.overlay.own_files import Found, parsed
+    from ncen_updater.agent.storage.overlay.exchange import import_translations
+    from ncen_updater.agent.storage.overlay.own_files import OverlayFile, parse_catalogue
     from ncen_updater.common.bounded_io import read_file
-    from ncen_updater.formats.manifest import CarriedFormat
-    from ncen_updater.formats.texts.catalogue import Unusable
+    from ncen_updater.formats.manifest import OverlayFormat
+    from ncen_updater.formats.texts.catalogue import UnusableFileError
 
     spoken = language or path.stem
-    file = _chosen(layer, version, spoken, of)
+    file = _choose_file(layer, version, spoken, file_name)
     declared = file.declared
-    as_po = path.suffix == ".po" or declared.format is CarriedFormat.PO
-    form = declared.model_copy(update={"format": CarriedFormat.PO, "encoding": "utf-8"})
+    as_po = path.suffix == ".po" or declared.format is OverlayFormat.PO
+    form = declared.model_copy(update={"format": OverlayFormat.PO, "encoding": "utf-8"})
     try:
         content = read_file(path, 20_000_000)
-        came = parsed(Found(content, 0o644, -1, -1), form if as_po else declared)
-        own = layer.own_catalogue(declared, spoken)
-        order = (version, *(v for v in reversed(site.slots.versions()) if v != version))
+        arrived = parse_catalogue(OverlayFile(content, 0o644, -1, -1), form if as_po else declared)
+        own = layer.read_local(declared, spoken)
+        order = (version, *(v for v in reversed(site.slots.list_versions()) if v != version))
         releases = []
         for at in order:
-            with contextlib.suppress(Unusable):
-                releases.append(layer.sources(declared, at, spoken))
-        is_po = declared.format is CarriedFormat.PO
-        taken = take(came, own, releases, is_po=is_po, as_po=as_po)
-    except Unusable as error:
-        raise _unusable(path, error) from error
+            with contextlib.suppress(UnusableFileError):
+                releases.append(layer.read_shipped(declared, at, spoken))
+        is_po = declared.format is OverlayFormat.PO
+        taken = import_translations(arrived, own, releases, is_po=is_po, as_po=as_po)
+    except UnusableFileError as error:
+        raise _build_unusable_error(path, error) from error
     except OSError as error:
         raise UpdaterError(
             OVERLAY_FILE_UNUSABLE, path=path, why=error.strerror or error, state=NOTHING_CHANGED
@@ -278,23 +298,25 @@ def _import(
         "language": spoken, "added": len(taken.added), "changed": len(taken.changed),
         "unknown": len(taken.unknown),
     }  # fmt: skip
-    session.show(
-        Text(N_("{language}: {added} texts are new, {changed} say something else"), values)
+    session.add_line(
+        LazyText(N_("{language}: {added} texts are new, {changed} say something else"), values)
     )
     if taken.unknown:
         words = N_("left out, since no release that is here has their text: {unknown}")
-        session.show(Text(words, values))
+        session.add_line(LazyText(words, values))
     if taken.added or taken.changed:
-        session.agree(Text(N_("Take them into the country's own texts?")), yes=yes)
+        session.ask_confirmation(
+            LazyText(N_("Take them into the country's own texts?")), assume_yes=yes
+        )
         with (
-            session.progress() as progress,
-            Operations(site, progress).between_changes("translations") as journal,
+            session.make_progress() as progress,
+            Operations(site, progress).lock_idle_site("translations") as journal,
         ):
-            layer.write_own(declared, spoken, taken.own)
+            layer.write_local(declared, spoken, taken.own)
             _merge_again(layer, site, journal, {file.path: taken.made_for}, language=spoken)
-        session.show(Text(N_("Taken; nCEN shows them after its next start.")))
+        session.add_line(LazyText(N_("Taken; nCEN shows them after its next start.")))
         _show_refused(session, layer, version, file.own)
-    session.finish(
+    session.write_output(
         {
             "language": spoken,
             "added": len(taken.added),
@@ -305,45 +327,49 @@ def _import(
     return ExitCode.OK
 
 
-def _show_refused(session: AgentSession, layer: Layer, version: Version, own: str) -> None:
+def _show_refused(session: AgentSession, layer: LocalOverlay, version: Version, own: str) -> None:
     """Say how many of a file's texts are not used: what is taken is not all shown."""
     from ncen_updater.agent.storage.overlay.merge import KeyOutcome
 
-    report = layer.report(None, version)
-    count = sum(len(f.of(KeyOutcome.REFUSED)) for f in report.files if f.own == own)
+    report = layer.make_report(None, version)
+    count = sum(len(f.select(KeyOutcome.REFUSED)) for f in report.files if f.own == own)
     if count:
-        session.show(Text(N_("{count} wordings of yours cannot be used"), {"count": count}))
-        session.show(Text(N_("'ncen-updater translations report' says of each why.")))
+        session.add_line(LazyText(N_("{count} wordings of yours cannot be used"), {"count": count}))
+        session.add_line(LazyText(N_("'ncen-updater translations report' says of each why.")))
 
 
 # ---- apply ---------------------------------------------------------------------------------------
 
 
-def _apply(session: AgentSession, site: Site, layer: Layer, current: Version) -> ExitCode:
+def _apply_overlay(
+    session: AgentSession, site: Site, layer: LocalOverlay, current: Version
+) -> ExitCode:
     from ncen_updater.agent.engine.operations import Operations
 
     with (
-        session.progress() as progress,
-        Operations(site, progress).between_changes("translations") as journal,
+        session.make_progress() as progress,
+        Operations(site, progress).lock_idle_site("translations") as journal,
     ):
         name, changed = _merge_again(layer, site, journal)
-    values = {"path": layer.merged / name, "version": current}
+    values = {"path": layer.merged_directory / name, "version": current}
     if changed:
-        session.show(
-            Text(N_("Merged for {version}: {path}. nCEN shows it after its next start."), values)
+        session.add_line(
+            LazyText(
+                N_("Merged for {version}: {path}. nCEN shows it after its next start."), values
+            )
         )
     else:
-        session.show(Text(N_("Nothing has changed since {path} was merged."), values))
-    session.finish({"version": str(current), "merged": name, "changed": changed})
+        session.add_line(LazyText(N_("Nothing has changed since {path} was merged."), values))
+    session.write_output({"version": str(current), "merged": name, "changed": changed})
     return ExitCode.OK
 
 
 def _merge_again(
-    layer: Layer,
+    layer: LocalOverlay,
     site: Site,
     journal: Journal,
-    made_for: Mapping[str, MadeFor] | None = None,
-    **told: object,
+    made_for: Mapping[str, TextOrigins] | None = None,
+    **reported: object,
 ) -> tuple[str, bool]:
     """Merge for the release that runs, use it, and note it where something changed.
 
@@ -352,16 +378,18 @@ def _merge_again(
         site: The site.
         journal: Open, between two changes.
         made_for: What texts that just came were made for, by the path of their file.
-        told: What else the note tells.
+        reported: What else the note tells.
 
     Returns:
         What is in use, and whether it changed.
     """
-    running, before = site.slots.current(), layer.chosen()
+    running, before = site.slots.read_current(), layer.read_current()
     assert running is not None  # noqa: S101 - commands look at it before
-    name = layer.build(None, running, made_for)
+    name = layer.build_merged(None, running, made_for)
     if name != before:
-        layer.choose(name)
-    if name != before or told:
-        journal.note("translations-applied", None, version=str(running), merged=name, **told)
+        layer.switch_current(name)
+    if name != before or reported:
+        journal.record_event(
+            "translations-applied", None, version=str(running), merged=name, **reported
+        )
     return name, name != before

@@ -8,18 +8,18 @@ from datetime import UTC, datetime
 import click
 from packaging.version import Version
 
-from ncen_updater.agent.cli.common import agent_session
-from ncen_updater.agent.cli.hold import parse_until
-from ncen_updater.agent.config.paths import load_places
+from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.cli.hold import parse_future_time
+from ncen_updater.agent.config.paths import load_essential_settings
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
-from ncen_updater.common.cli.lazy import Command
+from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import NEEDS_YES, ExitCode
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import CONFIRMATION_NEEDED, ExitCode
 
 
-@click.command("upgrade", cls=Command, help=N_("Upgrade the application."))
+@click.command("upgrade", cls=CliCommand, help=N_("Upgrade the application."))
 @click.argument("version", required=False)
 @click.option("--retry", is_flag=True, help=N_("Try releases again that failed here before."))
 @click.option("--yes", is_flag=True, help=N_("Do not ask. Nothing that blocks is passed over."))
@@ -42,34 +42,34 @@ def upgrade(
     begin_before: str | None,
     dry_run: bool,
 ) -> ExitCode:
-    session = agent_session(context)
+    session = get_agent_session(context)
     target = parse_version(version)
-    closes = parse_until(begin_before, datetime.now(UTC))
+    closes = parse_future_time(begin_before, datetime.now(UTC))
     by_service = scheduled or closes is not None
-    site = session.local() if by_service else session.client()
+    site = session.get_local_site() if by_service else session.get_client()
     if dry_run:
-        return session.answer(site.prepare(target, retry=retry))
+        return session.show_result(site.prepare_plan(target, retry=retry))
     site.require_right("operate")
     site.require_no_hold()
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise UpdaterError(NEEDS_YES, state=NOTHING_CHANGED)
-        plan = site.prepare(target, retry=retry)
+            raise UpdaterError(CONFIRMATION_NEEDED, state=NOTHING_CHANGED)
+        plan = site.prepare_plan(target, retry=retry)
         if plan.code != ExitCode.OK or plan.document.get("available") is not True:
-            return session.answer(plan)
+            return session.show_result(plan)
         for line in plan.words:
-            session.show(line)
+            session.add_line(line)
         # What was agreed to, whatever comes meanwhile.
         target = Version(plan.document["hops"][-1]["version"])
         site.require_consent(target, retry=retry)
-        product = load_places(session.config).product
-        question = Text(
+        product = load_essential_settings(session.config).product
+        question = LazyText(
             N_("Upgrade {product} to {version} now?"), {"product": product, "version": target}
         )
-        session.agree(question, yes=False)
+        session.ask_confirmation(question, assume_yes=False)
     if by_service:
-        local = session.local()
-        return session.answer(
-            local.upgrade(target, retry=retry, scheduled=scheduled, begin_before=closes)
+        local = session.get_local_site()
+        return session.show_result(
+            local.upgrade(target, retry=retry, scheduled=scheduled, start_before=closes)
         )
-    return session.answer(site.upgrade(target, retry=retry))
+    return session.show_result(site.upgrade(target, retry=retry))

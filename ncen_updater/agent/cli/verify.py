@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session
-from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.cli.usage import Misuse
+from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.common.cli.lazy import CliCommand
+from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import ExitCode
 
 
-@click.command("verify", cls=Command, help=N_("Compare what is there with what was recorded."))
+@click.command("verify", cls=CliCommand, help=N_("Compare what is there with what was recorded."))
 @click.option(
     "--head",
     "kept",
@@ -29,10 +29,12 @@ from ncen_updater.common.messages import ExitCode
 def verify(context: click.Context, kept: tuple[str, ...], journal_only: bool) -> ExitCode:
     from ncen_updater.agent.storage.journal.head import ChainHead
 
-    session = agent_session(context)
+    session = get_agent_session(context)
     try:
         heads = [ChainHead.parse(text) for text in kept]
     except ValueError as error:
         wanted = N_("write NUMBER:HASH, as a message has it")
-        raise Misuse(wanted, context, hint="--head") from error
-    return session.answer(session.nearest().verify(heads, journal_only=journal_only))
+        raise CommandUsageError(wanted, context, hint="--head") from error
+    return session.show_result(
+        session.get_nearest_client().verify(heads, journal_only=journal_only)
+    )

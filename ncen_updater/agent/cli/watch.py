@@ -7,194 +7,203 @@ from typing import TypeGuard
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session
-from ncen_updater.agent.cli.event_words import event_line
-from ncen_updater.agent.cli.hold import show_beginning
+from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.cli.event_words import format_event
+from ncen_updater.agent.cli.hold import show_next_start
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.cli.site_client import came_to, require_service, tell
+from ncen_updater.agent.cli.site_client import parse_job_result, report_progress, require_service
 from ncen_updater.agent.cli.status import show_last_change
-from ncen_updater.agent.policy.deeds import deed_words
-from ncen_updater.agent.reports.answers import Answer, Document
-from ncen_updater.agent.service.client import Client, StreamEvent
+from ncen_updater.agent.policy.deeds import label_operation
+from ncen_updater.agent.reports.answers import CommandResult, JsonDocument
+from ncen_updater.agent.service.client import SiteServiceClient, StreamEvent
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
-from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.cli.terminal import Heartbeat
+from ncen_updater.common.cli.lazy import CliCommand
+from ncen_updater.common.cli.terminal import ProgressDisplay
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import NO_SUCH_THING, ORDER_UNKNOWN, ExitCode
-from ncen_updater.common.reasons import reason
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import API_PATH_UNKNOWN, JOB_UNKNOWN, ExitCode
+from ncen_updater.common.reasons import explain_code
 
 
-@click.command("watch", cls=Command, help=N_("Follow what the service does."))
+@click.command("watch", cls=CliCommand, help=N_("Follow what the service does."))
 @click.argument("order", required=False, type=click.IntRange(min=1))
 @click.option("--on", "goes_on", is_flag=True, help=N_("Go on when it has ended, until Ctrl-C."))
 @click.option("--events", is_flag=True, help=N_("Write the events of the journal as well."))
 @click.pass_context
 def watch(context: click.Context, order: int | None, goes_on: bool, events: bool) -> ExitCode:
-    session = agent_session(context)
+    session = get_agent_session(context)
     client = require_service(session)
-    seen, before = 0, None if session.as_json else _newest(client)
-    order, work = _followed(client, order), list[str]()
+    seen, before = 0, None if session.as_json else _find_newest_change(client)
+    order, work = _find_job(client, order), list[str]()
     try:
-        with session.progress() as progress:
+        with session.make_progress() as progress:
             if not session.as_json:
-                _said_before(client, progress)
-            for event in _events(client, order, goes_on=goes_on):
+                _show_earlier_progress(client, progress)
+            for event in _follow_events(client, order, keep_watching=goes_on):
                 seen += 1
                 if event.kind == "service" and event.data["running"] is not None:
                     work = list(event.data["running"]["words"])
                 if event.kind == "service" and not session.as_json:
-                    tell(progress, event.data)
+                    report_progress(progress, event.data)
                 elif events or session.as_json:
-                    _write(session, event)
+                    _write_event(session, event)
     except KeyboardInterrupt:
         return ExitCode.OK
     given = client.get(f"/v1/orders/{order}") if order is not None else None
     if not session.as_json:
         if seen or given is not None:
-            _show_end(session, client, before, given, work)
+            _show_result(session, client, before, given, work)
         else:
-            session.show(Text(N_("The service does nothing just now.")))
-            _show_next(session, client)
-        session.finish({})
-    return _came_to(given).code if _has_ended(given) else ExitCode.OK
+            session.add_line(LazyText(N_("The service does nothing just now.")))
+            _show_next_upgrade(session, client)
+        session.write_output({})
+    return _parse_job_result(given).code if _has_ended(given) else ExitCode.OK
 
 
-def _has_ended(order: Document | None) -> TypeGuard[Document]:
+def _has_ended(job: JsonDocument | None) -> TypeGuard[JsonDocument]:
     """Whether it was carried out; who looked away with Ctrl-C or ``--on`` may not know."""
-    return order is not None and order["ended_at"] is not None and order["result"] is not None
+    return job is not None and job["ended_at"] is not None and job["result"] is not None
 
 
-def _came_to(order: Document) -> Answer:
-    return came_to(order["id"], order["result"])
+def _parse_job_result(job: JsonDocument) -> CommandResult:
+    return parse_job_result(job["id"], job["result"])
 
 
-def _said_before(client: Client, progress: Heartbeat) -> None:
+def _show_earlier_progress(client: SiteServiceClient, progress: ProgressDisplay) -> None:
     """Show what the command at work had said before somebody looked."""
     for one in client.get("/v1/status")["service"]["said"]:
-        progress.past(Text(str(one["tell"]), one["values"]), float(one["seconds"]))
+        progress.report_earlier(LazyText(str(one["tell"]), one["values"]), float(one["seconds"]))
 
 
-def _show_next(session: AgentSession, client: Client) -> None:
+def _show_next_upgrade(session: AgentSession, client: SiteServiceClient) -> None:
     """Say of what is next when that begins: who looks too early is to know when to come back."""
-    outlook = client.get("/v1/outlook")
-    if outlook["target"] is not None:
-        session.show(Text(N_("Next is the upgrade to {version}."), {"version": outlook["target"]}))
-        show_beginning(session, outlook["begins"])
+    next_upgrade = client.get("/v1/outlook")
+    if next_upgrade["target"] is not None:
+        session.add_line(
+            LazyText(N_("Next is the upgrade to {version}."), {"version": next_upgrade["target"]})
+        )
+        show_next_start(session, next_upgrade["begins"])
 
 
 #: What works on a change; whatever else does has a result of its own.
-_CHANGES = frozenset({"upgrade", "rollback", "resume", "confirm"})
+_CHANGE_COMMANDS = frozenset({"upgrade", "rollback", "resume", "confirm"})
 
 
-def _show_end(
-    session: AgentSession, client: Client, before: Document | None, order: Document | None,
-    work: Sequence[str],
-) -> None:  # fmt: skip
+def _show_result(
+    session: AgentSession,
+    client: SiteServiceClient,
+    before: JsonDocument | None,
+    job: JsonDocument | None,
+    command: Sequence[str],
+) -> None:
     """Show what the work came to.
 
     Args:
         session: This run.
         client: The service.
         before: The newest change, as it was when somebody began to look.
-        order: The order that was followed.
-        work: The command that the service ran last.
+        job: The order that was followed.
+        command: The command that the service ran last.
     """
-    now = _newest(client)
-    if order is not None:
-        work = [order["kind"]]
-    if now is not None and now != before and (not work or work[0] in _CHANGES):
+    now = _find_newest_change(client)
+    if job is not None:
+        command = [job["kind"]]
+    if now is not None and now != before and (not command or command[0] in _CHANGE_COMMANDS):
         show_last_change(session, now)
-    elif _has_ended(order):
-        answer = _came_to(order)
+    elif _has_ended(job):
+        answer = _parse_job_result(job)
         for line in answer.words:
-            session.show(line)
+            session.add_line(line)
         if answer.error is not None:
-            session.show(answer.error.what_text)
-    elif work and work[0] == "rehearse":
+            session.add_line(answer.error.title_text)
+    elif command and command[0] == "rehearse":
         _show_rehearsal(session, client)
-    elif work and work[0] == "plan":
-        _show_prepared(session, client, work)
+    elif command and command[0] == "plan":
+        _show_preparation(session, client, command)
 
 
-def _show_rehearsal(session: AgentSession, client: Client) -> None:
-    from ncen_updater.agent.model.notification_kind import NewsKind
+def _show_rehearsal(session: AgentSession, client: SiteServiceClient) -> None:
+    from ncen_updater.agent.model.notification_kind import NotificationKind
     from ncen_updater.agent.service.notifications.words import TITLES
 
     found = next(iter(client.get("/v1/rehearsals?limit=1")["rehearsals"]), None)
-    kinds = {"passed": NewsKind.REHEARSED, "failed": NewsKind.REHEARSAL_FAILED}
+    kinds = {"passed": NotificationKind.REHEARSED, "failed": NotificationKind.REHEARSAL_FAILED}
     kind = kinds.get(found["state"]) if found is not None else None
     if found is None or kind is None:
         return
-    session.show(Text(TITLES[kind], {"version": found["to"]}))
+    session.add_line(LazyText(TITLES[kind], {"version": found["to"]}))
     code = found["error_code"]
-    why = reason(str(code)) if code else None
+    why = explain_code(str(code)) if code else None
     if why is not None:
-        session.show(Text(N_("  {code}: {meaning}"), {"code": code, "meaning": why[0]}))
+        session.add_line(LazyText(N_("  {code}: {meaning}"), {"code": code, "meaning": why[0]}))
     elif code:
-        session.show(Text(N_("  it ended with {code}"), {"code": code}))
+        session.add_line(LazyText(N_("  it ended with {code}"), {"code": code}))
 
 
-def _show_prepared(session: AgentSession, client: Client, work: Sequence[str]) -> None:
-    outlook = client.get("/v1/outlook")
-    if outlook["prepared"] and outlook["target"] in work[1:2]:
-        session.show(Text(N_("Release {version} is prepared here."), {"version": work[1]}))
+def _show_preparation(
+    session: AgentSession, client: SiteServiceClient, work: Sequence[str]
+) -> None:
+    next_upgrade = client.get("/v1/outlook")
+    if next_upgrade["prepared"] and next_upgrade["target"] in work[1:2]:
+        session.add_line(LazyText(N_("Release {version} is prepared here."), {"version": work[1]}))
         return
     # The service may not have looked at it yet.
     text = N_("Ended: {what}. 'ncen-updater status' says what comes next.")
-    session.show(Text(text, {"what": deed_words(work[0])}))
+    session.add_line(LazyText(text, {"what": label_operation(work[0])}))
 
 
-def _followed(client: Client, order: int | None) -> int | None:
+def _find_job(client: SiteServiceClient, job: int | None) -> int | None:
     """The order that is followed: the one that is named, or the oldest that has not ended.
 
     Raises:
         OrderUnknown: If there is none of that number.
     """
-    if order is not None:
+    if job is not None:
         try:
-            client.get(f"/v1/orders/{order}")
+            client.get(f"/v1/orders/{job}")
         except UpdaterError as error:
-            if error.code != NO_SUCH_THING.code:
+            if error.code != API_PATH_UNKNOWN.code:
                 raise
-            raise UpdaterError(ORDER_UNKNOWN, order=order, state=NOTHING_CHANGED) from error
-        return order
+            raise UpdaterError(JOB_UNKNOWN, order=job, state=NOTHING_CHANGED) from error
+        return job
     waiting = [row for row in client.get("/v1/orders")["orders"] if row["ended_at"] is None]
     return min((row["id"] for row in waiting), default=None)
 
 
-def _newest(client: Client) -> Document | None:
+def _find_newest_change(client: SiteServiceClient) -> JsonDocument | None:
     """The change that was begun last."""
     return next(iter(client.get("/v1/history?limit=1")["changes"]), None)
 
 
-def _events(client: Client, order: int | None, *, goes_on: bool) -> Iterator[StreamEvent]:
+def _follow_events(
+    client: SiteServiceClient, job: int | None, *, keep_watching: bool
+) -> Iterator[StreamEvent]:
     """Yield what happens until what is done now, or an order, has ended."""
-    if order is not None:
-        given = client.get(f"/v1/orders/{order}")
+    if job is not None:
+        given = client.get(f"/v1/orders/{job}")
         ended, after = given["ended_at"] is not None, given["event"]
     else:
         ended, after = client.get("/v1/status")["service"]["running"] is None, None
-    if ended and not goes_on:
+    if ended and not keep_watching:
         return
     for event in client.stream(after):
         yield event
         over = (
-            event.kind == "order-ended" and event.data["data"].get("order") == order
-            if order is not None
+            event.kind == "order-ended" and event.data["data"].get("order") == job
+            if job is not None
             else event.kind == "service" and event.data["running"] is None
         )
-        if over and not goes_on:
+        if over and not keep_watching:
             return
 
 
-def _write(session: AgentSession, event: StreamEvent) -> None:
+def _write_event(session: AgentSession, event: StreamEvent) -> None:
     """Write one event as one line."""
     if session.as_json:
         session.write_document({"kind": event.kind, **event.data})
         return
     at = event.data.get("at")
     moment = at if isinstance(at, str) else None
-    session.write(
-        event_line(moment, event.kind, event.data.get("data"), session.language, session.zone)
+    session.write_text(
+        format_event(moment, event.kind, event.data.get("data"), session.language, session.zone)
     )

@@ -1,8 +1,9 @@
 """The process that works on the site for the service: one command of the agent, or one look.
 
 The service lets people in at its socket and cannot reach the databases; this process can, and is
-not on the network. So that the one is no way to the other, only the commands of :data:`COMMANDS`
-are run here, with the options of :data:`OPTIONS`, on the configuration that the unit names.
+not on the network. So that the one is no way to the other, only the commands of
+:data:`ALLOWED_COMMANDS` are run here, with the options of :data:`ALLOWED_OPTIONS`, on the
+configuration that the unit names.
 """
 
 from __future__ import annotations
@@ -20,21 +21,25 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from ncen_updater.agent.self_update.directory_writer import OWN, OwnAction, doer_of
-from ncen_updater.agent.service.errors import BadRequest
+from ncen_updater.agent.self_update.directory_writer import (
+    OWN,
+    DirectoryAction,
+    create_action_handler,
+)
+from ncen_updater.agent.service.errors import BadRequestError
 from ncen_updater.agent.service.runner import RENEWING
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
-from ncen_updater.agent.storage.agent_selection import NAME, STARTED_BY
+from ncen_updater.agent.storage.agent_selection import STARTED_BY, VERSION_PATTERN
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import ExitCode
-from ncen_updater.common.workers import serve
-from ncen_updater.feed.left_out_imports import leave_out
+from ncen_updater.common.workers import serve_request
+from ncen_updater.feed.left_out_imports import block_unused_imports
 
 logger = logging.getLogger(__name__)
 
 #: What the service and those whom it lets in may have done.
-COMMANDS = frozenset(
+ALLOWED_COMMANDS = frozenset(
     {
         "check",
         "collect",
@@ -52,7 +57,7 @@ COMMANDS = frozenset(
 RENEWS = "NCEN_RENEWS"
 #: With these options, whatever else a command takes: every command takes ``--config`` too, and
 #: another configuration would name other programs to be started with the rights of this process.
-OPTIONS = frozenset(
+ALLOWED_OPTIONS = frozenset(
     {
         "--accept-loss",
         "--begin-before",
@@ -67,7 +72,7 @@ OPTIONS = frozenset(
     }
 )
 #: With these options an inspection.
-INSPECTION_OPTIONS = frozenset(
+ALLOWED_INSPECTION_OPTIONS = frozenset(
     {
         "--accept-loss",
         "--dry-run",
@@ -82,7 +87,7 @@ INSPECTION_OPTIONS = frozenset(
     }
 )
 #: Commands that only read, each with the words without which it would write, or ask the feed.
-INSPECTIONS: Mapping[str, frozenset[str]] = {
+REQUIRED_INSPECTION_OPTIONS: Mapping[str, frozenset[str]] = {
     "doctor": frozenset(),
     "dossier": frozenset({"--prepared"}),
     "plan": frozenset({"--prepared"}),
@@ -91,13 +96,13 @@ INSPECTIONS: Mapping[str, frozenset[str]] = {
     "verify": frozenset(),
 }
 #: Looks at the site that are no commands.
-LOOKS = frozenset({"assess", "availability", "in-reach"})
+PROBES = frozenset({"assess", "availability", "in-reach"})
 #: Those that leave nothing behind.
-TRACELESS = frozenset({"availability", "in-reach"})
+READ_ONLY_PROBES = frozenset({"availability", "in-reach"})
 MAX_DOCUMENT_BYTES = 16_000_000
 #: An inspection lets everything else on the machine go first; and where memory is short it ends
 #: before anything else, while work on the site is spared (the unit's OOMScoreAdjust=).
-NICE, OOM = 10, 800
+NICENESS, OOM_SCORE_ADJ = 10, 800
 
 
 @dataclass(frozen=True)
@@ -113,133 +118,139 @@ class InspectionLimits:
     most: int
 
 
-def limits_of(order: Mapping[str, object]) -> InspectionLimits | None:
+def parse_limits(request: Mapping[str, object]) -> InspectionLimits | None:
     """Return the limits of an inspection; None for other work. Pure.
 
     Raises:
-        BadRequest: If they are none.
+        BadRequestError: If they are none.
     """
-    said = order.get("inspect")
-    if said is None:
+    value = request.get("inspect")
+    if value is None:
         return None
-    if isinstance(said, dict):
-        seconds, most = said.get("seconds"), said.get("most")
+    if isinstance(value, dict):
+        seconds, most = value.get("seconds"), value.get("most")
         if isinstance(seconds, int | float) and type(most) is int and seconds > 0 and most > 0:
             return InspectionLimits(float(seconds), min(most, MAX_DOCUMENT_BYTES))
-    raise BadRequest(reason="no limits of an inspection")
+    raise BadRequestError(reason="no limits of an inspection")
 
 
-def words_of_order(order: Mapping[str, object]) -> tuple[str, ...]:
+def parse_command(request: Mapping[str, object]) -> tuple[str, ...]:
     """Return what is ordered; pure.
 
     Raises:
-        BadRequest: If it is no order of the service.
+        BadRequestError: If it is no order of the service.
     """
-    words = order.get("words")
+    words = request.get("words")
     if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
-        known, options = words[0] in COMMANDS, OPTIONS
+        known, options = words[0] in ALLOWED_COMMANDS, ALLOWED_OPTIONS
         if words[0] == OWN:
-            known = len(words) == 3 and words[1] in [*OwnAction] and bool(NAME.fullmatch(words[2]))
-        if words[0] in LOOKS:
+            known = (
+                len(words) == 3
+                and words[1] in [*DirectoryAction]
+                and bool(VERSION_PATTERN.fullmatch(words[2]))
+            )
+        if words[0] in PROBES:
             known = len(words) == 1
-        if "inspect" in order:
-            known = INSPECTIONS.get(words[0], frozenset({""})) <= set(words)
-            options = INSPECTION_OPTIONS
+        if "inspect" in request:
+            known = REQUIRED_INSPECTION_OPTIONS.get(words[0], frozenset({""})) <= set(words)
+            options = ALLOWED_INSPECTION_OPTIONS
         ours = all(word in options for word in words if word.startswith("-"))
         if known and ours and not any("\0" in word for word in words):
             return tuple(words)
-    raise BadRequest(reason="no order of the service")
+    raise BadRequestError(reason="no order of the service")
 
 
-def ends_with_asker(order: Mapping[str, object]) -> bool:
+def is_bound_to_requester(request: Mapping[str, object]) -> bool:
     """Return whether nobody needs what comes of an order once who gave it has gone; pure.
 
     So it is with what only looks. A process that looked on for nobody would take a place at the
     socket from who has work.
     """
-    return "inspect" in order or order.get("words") in [[word] for word in TRACELESS]
+    return "inspect" in request or request.get("words") in [[word] for word in READ_ONLY_PROBES]
 
 
-def _apply(config: Path, order: Mapping[str, object]) -> dict[str, object]:
-    words, limits = words_of_order(order), limits_of(order)
+def _execute_request(config: Path, request: Mapping[str, object]) -> dict[str, object]:
+    words, limits = parse_command(request), parse_limits(request)
     if words[0] == OWN or os.environ.get(RENEWS):
         directory = os.environ.get(STARTED_BY)
         if not directory or words[0] not in RENEWING | {OWN} or limits is not None:
-            raise BadRequest(reason="no order of the service")
+            raise BadRequestError(reason="no order of the service")
         if words[0] == OWN:
-            doer_of(Path(directory), words[2], lambda: datetime.now(UTC), lambda: None)(
-                OwnAction(words[1])
-            )
+            create_action_handler(
+                Path(directory), words[2], lambda: datetime.now(UTC), lambda: None
+            )(DirectoryAction(words[1]))
             return {}
     if limits is not None:
-        return _inspection(words, config, limits)
-    return _look(words[0], config) if words[0] in LOOKS else _command(words, config)
+        return _run_inspection(words, config, limits)
+    return _run_probe(words[0], config) if words[0] in PROBES else _run_command(words, config)
 
 
-class _OverdueInspection(BaseException):
+class _InspectionTimeoutError(BaseException):
     """The time of an inspection is over; no part of it may take that for a failure of its own."""
 
 
-def _inspection(words: Sequence[str], config: Path, limits: InspectionLimits) -> dict[str, object]:
+def _run_inspection(
+    command: Sequence[str], config: Path, limits: InspectionLimits
+) -> dict[str, object]:
     """Run a command that only reads, within its limits."""
 
     def over(_number: int, _frame: FrameType | None) -> None:
-        raise _OverdueInspection
+        raise _InspectionTimeoutError
 
     with suppress(OSError):  # a unit may forbid even that
-        os.nice(NICE)
+        os.nice(NICENESS)
     with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(str(OOM), "ascii")
+        Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE_ADJ), "ascii")
     signal.signal(signal.SIGALRM, over)
     signal.setitimer(signal.ITIMER_REAL, limits.seconds)
     try:
-        result = _command(words, config, limits.most)
-    except _OverdueInspection:
+        result = _run_command(command, config, limits.most)
+    except _InspectionTimeoutError:
         return {"exit_code": int(ExitCode.ERROR), "document": {}, "overdue": True}
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     return result
 
 
-def _command(
-    words: Sequence[str], config: Path, most: int = MAX_DOCUMENT_BYTES
+def _run_command(
+    command: Sequence[str], config: Path, max_bytes: int = MAX_DOCUMENT_BYTES
 ) -> dict[str, object]:
     from ncen_updater.agent.cli.main import run
 
-    _leave(config)
+    _drop_rights(config)
     before = ["--config", str(config), "--alone", "--json", "--words", "--quiet"]
     os.environ["NO_COLOR"] = "1"
     with tempfile.TemporaryFile() as output:
         os.dup2(output.fileno(), 1)
-        code = run([*before, *words])
+        code = run([*before, *command])
         size = output.seek(0, os.SEEK_END)
-        if size > most:
+        if size > max_bytes:
             return {"exit_code": code, "document": {}, "too_large": True}
-        return {"exit_code": code, "document": _document(output)}
+        return {"exit_code": code, "document": _parse_document(output)}
 
 
-def _leave(config_path: Path) -> None:
+def _drop_rights(config_path: Path) -> None:
     """Give up what this work does not need."""
-    from ncen_updater.agent.adapters.rights import leave_server_files
+    from ncen_updater.agent.adapters.rights import drop_server_file_access
     from ncen_updater.agent.config.noted_check import load_noted
 
     try:
         config = load_noted(config_path)  # the service may not keep it
     except UpdaterError:
         return  # the command says so
-    leave_server_files(config)
+    drop_server_file_access(config)
 
 
-def _look(word: str, config: Path) -> dict[str, object]:
-    from ncen_updater.agent.adapters.application.availability import look_at
-    from ncen_updater.agent.config.paths import load_places
-    from ncen_updater.agent.self_update.self_check import reach
+def _run_probe(word: str, config: Path) -> dict[str, object]:
+    from ncen_updater.agent.adapters.application.availability import probe_availability
+    from ncen_updater.agent.config.paths import load_essential_settings
+    from ncen_updater.agent.self_update.self_check import run_self_check
     from ncen_updater.agent.service.assess import assess_site
 
     looks: Mapping[str, Callable[[Path], dict[str, object]]] = {
         "assess": assess_site,
-        "availability": lambda path: look_at(load_places(path)).to_json(),
-        "in-reach": reach,
+        "availability": lambda path: probe_availability(load_essential_settings(path)).to_json(),
+        "in-reach": run_self_check,
     }
     try:
         document = looks[word](config)
@@ -250,7 +261,7 @@ def _look(word: str, config: Path) -> dict[str, object]:
     return {"exit_code": 0, "document": document}
 
 
-def _document(output: IO[bytes]) -> Mapping[str, object]:
+def _parse_document(output: IO[bytes]) -> Mapping[str, object]:
     size = output.seek(0, os.SEEK_END)
     if not 0 < size <= MAX_DOCUMENT_BYTES:
         return {}
@@ -265,12 +276,16 @@ def _document(output: IO[bytes]) -> Mapping[str, object]:
 
 def main() -> int:
     """Do what the service asks for; return the exit status."""
-    leave_out()
+    block_unused_imports()
     config = Path(sys.argv[1])
     # Not bound: where the service died, the work goes on to its end, which the next service finds
     # in the journal.
-    alive = SystemdNotifier().alive
-    return serve(lambda order, _: _apply(config, order), bound=ends_with_asker, alive=alive)
+    alive = SystemdNotifier().ping_watchdog
+    return serve_request(
+        lambda order, _: _execute_request(config, order),
+        ends_with_caller=is_bound_to_requester,
+        alive=alive,
+    )
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 PhysicalName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,47}$")]
 
 
-class Settings(BaseModel):
+class BaseSettings(BaseModel):
     """Base of all tables: frozen, and strict about names it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class EngineSettings(Settings):
+class EngineSettings(BaseSettings):
     """The table of one database engine.
 
     Attributes:
@@ -29,6 +29,6 @@ class EngineSettings(Settings):
     secrets: ClassVar[tuple[str, ...]] = ()
 
     @property
-    def directory_on_disk(self) -> Path | None:
+    def local_directory(self) -> Path | None:
         """Where the databases lie on a disk of this machine, if the agent knows."""
         return None

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ncen_updater.agent.config.engines import ENGINE_SETTINGS
-from ncen_updater.agent.config.errors import Mistake
-from ncen_updater.agent.config.setting_lines import Path as Place
-from ncen_updater.agent.config.setting_lines import line_of
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.agent.config.errors import InvalidSetting
+from ncen_updater.agent.config.setting_lines import SettingPath as Place
+from ncen_updater.agent.config.setting_lines import find_line
+from ncen_updater.common.i18n import N_, LazyText
 
 # Every setting that is a path, besides the root itself; relative ones are below the root.
-PATHS: tuple[tuple[str, ...], ...] = (
+PATH_SETTINGS: tuple[tuple[str, ...], ...] = (
     ("paths", "state"),
     ("paths", "received"),
     ("paths", "slots"),
@@ -43,29 +43,33 @@ PATHS: tuple[tuple[str, ...], ...] = (
 )
 # What [notify] names is looked at when something is sent, and the token of the health when it is
 # asked: what is missing there must not keep a change from being brought to its end.
-SECRETS = tuple(
+SECRET_FILE_SETTINGS = tuple(
     ("databases", name, path) for name, own in ENGINE_SETTINGS.items() for path in own.secrets
 )
-OTHERS = stat.S_IRWXG | stat.S_IRWXO
+GROUP_AND_OTHER_BITS = stat.S_IRWXG | stat.S_IRWXO
 # What may not even be looked at is for the agent as good as not there.
 isdir, isfile = os.path.isdir, os.path.isfile
 
 
-def root_of(data: Mapping[str, Any]) -> Path:
+def find_root(data: Mapping[str, Any]) -> Path:
     """Return the directory below which relative paths are."""
-    value = _text(data, ("paths", "root"))
+    value = _read_text(data, ("paths", "root"))
     return Path(value) if value else Path("/")
 
 
-def check_places(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterator[Mistake]:
+def check_paths(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterator[InvalidSetting]:
     """Yield what does not fit the disk; settings of the wrong type are left to the models."""
 
-    def mistake(setting: tuple[str, ...], problem: str, remedy: str, **values: object) -> Mistake:
+    def mistake(
+        setting: tuple[str, ...], problem: str, remedy: str, **values: object
+    ) -> InvalidSetting:
         name = ".".join(setting)
-        return Mistake(line_of(lines, setting), name, Text(problem, values), Text(remedy, values))
+        return InvalidSetting(
+            find_line(lines, setting), name, LazyText(problem, values), LazyText(remedy, values)
+        )
 
-    for setting in (("paths", "root"), *PATHS):
-        named = _text(data, setting) or ""
+    for setting in (("paths", "root"), *PATH_SETTINGS):
+        named = _read_text(data, setting) or ""
         if "\0" in named:
             yield mistake(setting, N_("holds a zero character."), N_("Remove it."))
             return
@@ -75,7 +79,7 @@ def check_places(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterato
                 N_("begins with ~, which names nobody's home here."),
                 N_("Write the whole path, beginning with /."),
             )
-    root = root_of(data)
+    root = find_root(data)
     if not root.is_absolute():
         yield mistake(
             ("paths", "root"),
@@ -83,8 +87,8 @@ def check_places(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterato
             N_("Write the whole path, beginning with /."),
         )
         return
-    for setting in (("feed", "ca_file"), ("feed", "client_certificate"), *SECRETS):
-        value = _text(data, setting)
+    for setting in (("feed", "ca_file"), ("feed", "client_certificate"), *SECRET_FILE_SETTINGS):
+        value = _read_text(data, setting)
         if not value:
             continue
         path = root / value
@@ -95,33 +99,37 @@ def check_places(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterato
                 N_("Correct the path, or make the file."),
                 path=path,
             )
-        elif setting in SECRETS and path.stat().st_mode & OTHERS:
+        elif setting in SECRET_FILE_SETTINGS and path.stat().st_mode & GROUP_AND_OTHER_BITS:
             yield mistake(
                 setting,
                 N_("can be read by others: {path}."),
                 N_("Run: chmod 600 {path}"),
                 path=path,
             )
-    value = _text(data, ("application", "door_file"))
-    door = root / (value or "")
-    if value and isdir(door):
+    value = _read_text(data, ("application", "door_file"))
+    maintenance_file = root / (value or "")
+    if value and isdir(maintenance_file):
         yield mistake(
             ("application", "door_file"),
             N_("is a directory: {path}."),
             N_("Name a file in it, which the agent makes."),
-            path=door,
+            path=maintenance_file,
         )
     # What is below /run is gone after each start of the machine: the agent makes that itself.
-    elif value and not isdir(door.parent) and not door.is_relative_to(root / "run"):
+    elif (
+        value
+        and not isdir(maintenance_file.parent)
+        and not maintenance_file.is_relative_to(root / "run")
+    ):
         yield mistake(
             ("application", "door_file"),
             N_("lies in a directory that is not there: {path}."),
             N_("Make the directory, or correct the path."),
-            path=door.parent,
+            path=maintenance_file.parent,
         )
 
 
-def _text(data: Mapping[str, Any], setting: tuple[str, ...]) -> str | None:
+def _read_text(data: Mapping[str, Any], setting: tuple[str, ...]) -> str | None:
     value: Any = data
     for name in setting:
         value = value.get(name) if isinstance(value, dict) else None

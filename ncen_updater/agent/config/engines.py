@@ -39,7 +39,7 @@ class PostgresSettings(EngineSettings):
     copy_method: Literal["auto", "file-copy", "wal-log"] = "auto"
 
     @property
-    def admitted(self) -> tuple[str, ...]:
+    def connect_roles(self) -> tuple[str, ...]:
         """Roles that may log in between cut-over and commit."""
         return self.application_roles or (self.owner,)
 
@@ -56,7 +56,7 @@ class SqliteSettings(EngineSettings):
     directory: Path
 
     @property
-    def directory_on_disk(self) -> Path:
+    def local_directory(self) -> Path:
         """The same."""
         return self.directory
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text, joined
+from ncen_updater.common.i18n import N_, LazyText, join_texts
 from ncen_updater.common.messages import CONFIG_ERROR, CONFIG_INVALID
 
 
 @dataclass(frozen=True)
-class Mistake:
+class InvalidSetting:
     """One mistake in the configuration.
 
     Attributes:
@@ -24,20 +24,20 @@ class Mistake:
 
     line: int | None
     setting: str
-    problem: Text
-    remedy: Text
+    problem: LazyText
+    remedy: LazyText
 
     @property
-    def told(self) -> Text:
+    def text(self) -> LazyText:
         """Where it is, what is wrong, and what to write instead."""
         values = {"setting": self.setting, "problem": self.problem, "remedy": self.remedy}
         if self.line:
             where = N_("line {line}: {setting} {problem} {remedy}")
-            return Text(where, {"line": self.line, **values})
-        return Text("{setting} {problem} {remedy}", values)
+            return LazyText(where, {"line": self.line, **values})
+        return LazyText("{setting} {problem} {remedy}", values)
 
     def __str__(self) -> str:
-        return str(self.told).rstrip()
+        return str(self.text).rstrip()
 
 
 class ConfigError(UpdaterError):
@@ -47,22 +47,22 @@ class ConfigError(UpdaterError):
     family = range(1001, 1100)
 
 
-class ConfigInvalid(ConfigError):
+class InvalidConfigError(ConfigError):
     """Settings that are missing, unknown or wrong; every one of them is listed.
 
     Args:
         path: The file.
-        mistakes: All mistakes, at least one.
+        invalid_settings: All mistakes, at least one.
     """
 
     message = CONFIG_INVALID
 
-    def __init__(self, path: Path, mistakes: Sequence[Mistake]) -> None:
-        self.mistakes = tuple(mistakes)
+    def __init__(self, path: Path, invalid_settings: Sequence[InvalidSetting]) -> None:
+        self.mistakes = tuple(invalid_settings)
         super().__init__(
-            detail="\n".join(str(mistake) for mistake in mistakes),
+            detail="\n".join(str(mistake) for mistake in invalid_settings),
             path=path,
-            count=len(mistakes),
+            count=len(invalid_settings),
             mistakes=[
                 {
                     "line": mistake.line,
@@ -70,11 +70,11 @@ class ConfigInvalid(ConfigError):
                     "problem": str(mistake.problem),
                     "remedy": str(mistake.remedy),
                 }
-                for mistake in mistakes
+                for mistake in invalid_settings
             ],
         )
 
     @property
-    def told(self) -> Text:
+    def detail_text(self) -> LazyText:
         """Every mistake, a line each."""
-        return joined((mistake.told for mistake in self.mistakes), "\n")
+        return join_texts((mistake.text for mistake in self.mistakes), "\n")

@@ -12,12 +12,12 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from ncen_updater.agent.config.disk_checks import PATHS, check_places, root_of
-from ncen_updater.agent.config.errors import ConfigInvalid
-from ncen_updater.agent.config.mistake_words import mistake_for
+from ncen_updater.agent.config.disk_checks import PATH_SETTINGS, check_paths, find_root
+from ncen_updater.agent.config.errors import InvalidConfigError
+from ncen_updater.agent.config.mistake_words import make_invalid_setting
 from ncen_updater.agent.config.model import AgentConfig, PathSettings
-from ncen_updater.agent.config.read import read_config
-from ncen_updater.agent.config.setting_lines import locate
+from ncen_updater.agent.config.read import read_raw_config
+from ncen_updater.agent.config.setting_lines import locate_settings
 
 logger = logging.getLogger(__name__)
 
@@ -38,46 +38,48 @@ def load_config(path: Path, *, euid: int | None = None, look: bool = True) -> Ag
         ConfigExposed: If root reads it and everybody may write it.
         ConfigTooLarge: If it is larger than 1 MB.
         ConfigNotToml: With line and column.
-        ConfigInvalid: With every mistake, its line and its remedy.
+        InvalidConfigError: With every mistake, its line and its remedy.
     """
-    raw = read_config(path, euid=euid)
-    lines = locate(raw.text)
+    raw = read_raw_config(path, euid=euid)
+    lines = locate_settings(raw.text)
     mistakes = []
     config = None
-    data = _absolute(raw.data)
+    data = _make_paths_absolute(raw.data)
     try:
         config = AgentConfig.model_validate(data)
     except ValidationError as error:
         problems = error.errors(include_url=False)
         unknown = [item["loc"] for item in problems if item["type"] == "extra_forbidden"]
         if unknown:
-            config, problems = _outgrown(data, unknown, problems)
+            config, problems = _ignore_unknown_settings(data, unknown, problems)
         # A list whose every entry is wrong counts as empty as well, which it is not.
         wrong = {item["loc"][:-1] for item in problems if item["loc"]}
         problems = [i for i in problems if i["type"] != "too_short" or i["loc"] not in wrong]
-        mistakes += [mistake_for(item, AgentConfig, lines) for item in problems]
+        mistakes += [make_invalid_setting(item, AgentConfig, lines) for item in problems]
     if look:
-        mistakes += check_places(raw.data, lines)
+        mistakes += check_paths(raw.data, lines)
     if config is None or mistakes:
-        raise ConfigInvalid(path, sorted(mistakes, key=lambda item: (item.line or 0, item.setting)))
+        raise InvalidConfigError(
+            path, sorted(mistakes, key=lambda item: (item.line or 0, item.setting))
+        )
     return config
 
 
-def _outgrown(
+def _ignore_unknown_settings(
     data: dict[str, Any], unknown: list[tuple[int | str, ...]], problems: list[ErrorDetails]
 ) -> tuple[AgentConfig | None, list[ErrorDetails]]:
     """Pass unknown settings over where a newer agent than this one was in use here."""
-    from ncen_updater.agent.config.newer_agent import newer_agent
-    from ncen_updater.formats.forward_compat import without
+    from ncen_updater.agent.config.newer_agent import find_newer_agent
+    from ncen_updater.formats.forward_compat import drop_fields
 
     paths = data.get("paths")
     place = paths.get("agent") if isinstance(paths, dict) else None
-    newer = newer_agent(Path(place)) if isinstance(place, str) else None
+    newer = find_newer_agent(Path(place)) if isinstance(place, str) else None
     if newer is None:
         return None, problems
     names = ", ".join(".".join(map(str, place)) for place in unknown)
     try:
-        config = AgentConfig.model_validate(without(data, unknown))
+        config = AgentConfig.model_validate(drop_fields(data, unknown))
     except ValidationError as error:
         return None, error.errors(include_url=False)
     logger.warning(
@@ -88,16 +90,16 @@ def _outgrown(
     return config, []
 
 
-def _absolute(data: dict[str, Any]) -> dict[str, Any]:
+def _make_paths_absolute(data: dict[str, Any]) -> dict[str, Any]:
     """Return the data with every path below the root, default ones too."""
-    root = root_of(data)
-    result = _copy(data)
+    root = find_root(data)
+    result = _copy_tables(data)
     places = result.setdefault("paths", {})
     if isinstance(places, dict):
         for name, field in PathSettings.model_fields.items():
             if field.default is not None:
                 places.setdefault(name, str(field.default))
-    for *tables, name in PATHS:
+    for *tables, name in PATH_SETTINGS:
         table: Any = result
         for part in tables:
             table = table.get(part) if isinstance(table, dict) else None
@@ -105,15 +107,15 @@ def _absolute(data: dict[str, Any]) -> dict[str, Any]:
             table[name] = str(root / table[name])
     files = result.get("files")
     if isinstance(files, list):
-        result["files"] = [_below(root, item) for item in files]
+        result["files"] = [_make_directory_absolute(root, item) for item in files]
     return result
 
 
-def _below(root: Path, item: object) -> object:
+def _make_directory_absolute(root: Path, item: object) -> object:
     if isinstance(item, dict) and isinstance(item.get("directory"), str) and item["directory"]:
         return {**item, "directory": str(root / item["directory"])}
     return item
 
 
-def _copy(data: dict[str, Any]) -> dict[str, Any]:
-    return {k: _copy(v) if isinstance(v, dict) else v for k, v in data.items()}
+def _copy_tables(data: dict[str, Any]) -> dict[str, Any]:
+    return {k: _copy_tables(v) if isinstance(v, dict) else v for k, v in data.items()}

@@ -9,14 +9,14 @@ from typing import get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from ncen_updater.agent.config.errors import Mistake
-from ncen_updater.agent.config.setting_lines import Path, line_of
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.agent.config.errors import InvalidSetting
+from ncen_updater.agent.config.setting_lines import SettingPath, find_line
+from ncen_updater.common.i18n import N_, LazyText
 
-SEE = Text(N_("See docs/configuration.md for its form."))
+SEE_DOCUMENTATION = LazyText(N_("See docs/configuration.md for its form."))
 
 # What the form of a setting is, where a pattern alone would say nothing to a person.
-FORMS: Mapping[str, str] = {
+FORMAT_HINTS: Mapping[str, str] = {
     "site.id": N_("Use letters, digits, points and dashes, at most 100."),
     "site.country": N_("Use the two capital letters of ISO 3166, such as KE."),
     "site.product": N_("Use the product's name in small letters, such as ncen."),
@@ -40,7 +40,7 @@ FORMS: Mapping[str, str] = {
 }
 
 # Kind of error to problem and remedy; {values} come from the error's own context.
-KINDS: Mapping[str, tuple[str, str]] = {
+ERROR_MESSAGES: Mapping[str, tuple[str, str]] = {
     "string_type": (N_("is not text."), N_("Put the value in quotes.")),
     "path_type": (N_("is not a path."), N_("Write the path in quotes.")),
     "int_type": (N_("is not a whole number."), N_("Write digits without quotes.")),
@@ -67,7 +67,9 @@ KINDS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def mistake_for(error: ErrorDetails, model: type[BaseModel], lines: Mapping[Path, int]) -> Mistake:
+def make_invalid_setting(
+    error: ErrorDetails, model: type[BaseModel], lines: Mapping[SettingPath, int]
+) -> InvalidSetting:
     """Turn one error of the models into words.
 
     Args:
@@ -76,78 +78,84 @@ def mistake_for(error: ErrorDetails, model: type[BaseModel], lines: Mapping[Path
         lines: Where each name stands.
     """
     # The last part "[key]" says that the name itself is wrong, not the value.
-    path: Path = tuple(part for part in error["loc"] if part != "[key]")
-    setting = _name(path)
-    line = line_of(lines, path)
+    path: SettingPath = tuple(part for part in error["loc"] if part != "[key]")
+    setting = _format_setting_name(path)
+    line = find_line(lines, path)
     kind = error["type"]
     if kind == "extra_forbidden":
-        return Mistake(line, setting, Text(N_("is not a setting.")), _suggestion(path, model))
-    if kind == "missing":
-        table = _name(path[:-1])
-        remedy = (
-            Text(N_("Add it to the table [{table}]."), {"table": table})
-            if table
-            else Text(N_("Add it."))
+        return InvalidSetting(
+            line, setting, LazyText(N_("is not a setting.")), _suggest_remedy(path, model)
         )
-        return Mistake(line, setting, Text(N_("is missing.")), remedy)
+    if kind == "missing":
+        table = _format_setting_name(path[:-1])
+        remedy = (
+            LazyText(N_("Add it to the table [{table}]."), {"table": table})
+            if table
+            else LazyText(N_("Add it."))
+        )
+        return InvalidSetting(line, setting, LazyText(N_("is missing.")), remedy)
     values = {"setting": setting, **error.get("ctx", {})}
     if isinstance(values.get("expected"), str):  # pydantic's "'a', 'b' or 'c'"
         values["expected"] = values["expected"].replace(" or ", ", ")
-    if kind in KINDS:
-        problem, remedy_template = KINDS[kind]
-        return Mistake(line, setting, Text(problem), Text(remedy_template, values))
+    if kind in ERROR_MESSAGES:
+        problem, remedy_template = ERROR_MESSAGES[kind]
+        return InvalidSetting(line, setting, LazyText(problem), LazyText(remedy_template, values))
     if kind == "string_pattern_mismatch":
-        form = FORMS.get(setting) or FORMS.get(_name(path[:2])) or FORMS.get(_name(path[:1]))
-        return Mistake(
+        form = (
+            FORMAT_HINTS.get(setting)
+            or FORMAT_HINTS.get(_format_setting_name(path[:2]))
+            or FORMAT_HINTS.get(_format_setting_name(path[:1]))
+        )
+        return InvalidSetting(
             line,
             setting,
-            Text(N_("does not have the right form.")),
-            Text(form) if form else SEE,
+            LazyText(N_("does not have the right form.")),
+            LazyText(form) if form else SEE_DOCUMENTATION,
         )
     cause = error.get("ctx", {}).get("error")
     message = cause.args[0] if isinstance(cause, ValueError) else error["msg"]
-    form = FORMS.get(setting)
-    return Mistake(
+    form = FORMAT_HINTS.get(setting)
+    return InvalidSetting(
         line,
         setting,
-        Text(N_("is wrong: {message}."), {"message": message}),
-        Text(form) if form else SEE,
+        LazyText(N_("is wrong: {message}."), {"message": message}),
+        LazyText(form) if form else SEE_DOCUMENTATION,
     )
 
 
-def _name(path: Path) -> str:
+def _format_setting_name(path: SettingPath) -> str:
     name = ""
     for part in path:
         name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
     return name
 
 
-def _models(annotation: object) -> Iterator[type[BaseModel]]:
+def _iter_models(annotation: object) -> Iterator[type[BaseModel]]:
     if get_args(annotation):  # of a union, or of a list of tables
         for argument in get_args(annotation):
-            yield from _models(argument)
+            yield from _iter_models(argument)
     elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
 
 
-def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+def iter_settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield (table, name) of every setting below a model."""
     for field_name, field in model.model_fields.items():
         name = field.alias or field_name
         yield prefix, name
-        for inner in _models(field.annotation):
-            yield from settings_of(inner, f"{prefix}.{name}" if prefix else name)
+        for inner in _iter_models(field.annotation):
+            yield from iter_settings(inner, f"{prefix}.{name}" if prefix else name)
 
 
-def _suggestion(path: Path, model: type[BaseModel]) -> Text:
-    table, wrong = _name(path[:-1]), str(path[-1])
-    known = list(settings_of(model))
+def _suggest_remedy(path: SettingPath, model: type[BaseModel]) -> LazyText:
+    table, wrong = _format_setting_name(path[:-1]), str(path[-1])
+    known = list(iter_settings(model))
     here = [name for place, name in known if place == table]
     close = difflib.get_close_matches(wrong, here, n=1, cutoff=0.6)
     if close:
-        return Text(N_("Did you mean {name}?"), {"name": close[0]})
+        return LazyText(N_("Did you mean {name}?"), {"name": close[0]})
     elsewhere = [place for place, name in known if name == wrong]
     if elsewhere:
         place = f"[{elsewhere[0]}]" if elsewhere[0] else N_("the top of the file")
-        return Text(N_("It belongs in {place}."), {"place": place})
-    return Text(N_("Remove it; known here are: {names}."), {"names": ", ".join(here)})
+        return LazyText(N_("It belongs in {place}."), {"place": place})
+    return LazyText(N_("Remove it; known here are: {names}."), {"names": ", ".join(here)})

@@ -18,11 +18,11 @@ from pydantic import (
     model_validator,
 )
 
-from ncen_updater.agent.config.base import EngineSettings, PhysicalName, Settings
+from ncen_updater.agent.config.base import BaseSettings, EngineSettings, PhysicalName
 from ncen_updater.agent.config.engines import ENGINE_SETTINGS
 from ncen_updater.agent.config.notifications import MetricsSettings, NotifySettings
 from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.manifest import Channel, Country, Identifier, ProductName
 
 Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
@@ -30,13 +30,13 @@ Argv = Annotated[tuple[str, ...], Field(min_length=1, max_length=100)]
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,60}$")]
 HeaderValue = Annotated[str, StringConstraints(pattern=r"^[!-~]([ -~]{0,500}[!-~])?$")]
 #: Secrets have a file of their own, and how a request is sent is not the site's to say.
-NO_HEADERS = frozenset(
+FORBIDDEN_HEADERS = frozenset(
     {"authorization", "connection", "content-length", "cookie", "expect", "proxy-authorization",
      "te", "transfer-encoding", "upgrade"}
 )  # fmt: skip
 
 
-class SiteSettings(Settings):
+class SiteSettings(BaseSettings):
     """Who this site is, for audience and waves.
 
     Attributes:
@@ -55,7 +55,7 @@ class SiteSettings(Settings):
     ) = None
 
 
-class FeedSettings(Settings):
+class FeedSettings(BaseSettings):
     """Where the signed feed is.
 
     Attributes:
@@ -89,13 +89,13 @@ class FeedSettings(Settings):
 
     @field_validator("urls")
     @classmethod
-    def _has_a_way(cls, urls: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _require_source(cls, urls: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if not urls and not info.data.get("offline", False):
             raise ValueError("missing or empty: give at least one address, or say 'offline = true'")
         return urls
 
 
-class DatabaseSettings(Settings):
+class DatabaseSettings(BaseSettings):
     """The databases of the site.
 
     Attributes:
@@ -109,7 +109,7 @@ class DatabaseSettings(Settings):
     migrator_environment: Annotated[dict[str, str], Field(default_factory=dict)]
 
     @property
-    def own(self) -> EngineSettings:
+    def engine_settings(self) -> EngineSettings:
         """The table of the engine in use.
 
         Raises:
@@ -121,10 +121,10 @@ class DatabaseSettings(Settings):
         return found
 
     @model_validator(mode="after")
-    def _has_its_engine(self) -> DatabaseSettings:
+    def _require_engine_table(self) -> DatabaseSettings:
         if getattr(self, self.engine) is None:
             raise ValueError(
-                Text("the table [databases.{engine}] is missing", {"engine": self.engine})
+                LazyText("the table [databases.{engine}] is missing", {"engine": self.engine})
             )
         if len(set(self.names.values())) != len(self.names):
             raise ValueError("two names lead to the same database")
@@ -142,7 +142,7 @@ if not TYPE_CHECKING:
     )
 
 
-class FilesSettings(Settings):
+class SiteFilesSettings(BaseSettings):
     """One directory of files that the site owns and every release sees.
 
     Attributes:
@@ -158,13 +158,13 @@ class FilesSettings(Settings):
 
     @field_validator("directory")
     @classmethod
-    def _is_plain(cls, directory: Path) -> Path:
+    def _require_plain_path(cls, directory: Path) -> Path:
         if "\0" in str(directory) or ".." in directory.parts or len(directory.parts) < 2:
             raise ValueError("give the plain path of one directory")
         return directory
 
 
-class OverlaySettings(Settings):
+class OverlaySettings(BaseSettings):
     """What the country owns in texts and settings.
 
     Attributes:
@@ -177,7 +177,7 @@ class OverlaySettings(Settings):
     merged: Path = Path("opt/ncen/overlay")
 
 
-class ControlSettings(Settings):
+class ControlSettings(BaseSettings):
     """How something is started, stopped and asked whether it runs.
 
     Attributes:
@@ -259,48 +259,50 @@ class ApplicationSettings(ControlSettings):
     parts: Annotated[tuple[PartSettings, ...], Field(max_length=50)] = ()
 
     @model_validator(mode="after")
-    def _has_its_adapter(self) -> ApplicationSettings:
+    def _require_adapter_settings(self) -> ApplicationSettings:
         controlled: tuple[ControlSettings, ...] = (self, *self.parts)
         for item in controlled:
             where = f" in the part '{item.name}'" if isinstance(item, PartSettings) else ""
             if self.adapter == "systemd" and not item.unit:
-                raise ValueError(Text("the systemd adapter needs 'unit'{where}", {"where": where}))
+                raise ValueError(
+                    LazyText("the systemd adapter needs 'unit'{where}", {"where": where})
+                )
             if self.adapter == "command" and not (item.start and item.stop and item.status):
                 raise ValueError(
-                    Text(
+                    LazyText(
                         "the command adapter needs 'start', 'stop' and 'status'{where}",
                         {"where": where},
                     )
                 )
-        self._finds_a_version()
-        self._asks_safely()
+        self._require_version_source()
+        self._require_safe_credentials()
         names = [part.name for part in self.parts]
         units = [item.unit for item in controlled if item.unit]
         for kind, found in (("name", names), ("unit", units)):
             if len(set(found)) != len(found):
                 raise ValueError(
-                    Text("two parts of the application have the same {kind}", {"kind": kind})
+                    LazyText("two parts of the application have the same {kind}", {"kind": kind})
                 )
         return self
 
-    def _asks_safely(self) -> None:
+    def _require_safe_credentials(self) -> None:
         for name in self.health_headers or ():
-            if name.lower() in NO_HEADERS:
+            if name.lower() in FORBIDDEN_HEADERS:
                 raise ValueError(
-                    Text(
+                    LazyText(
                         "'{name}' is no header for health_headers: see health_token_file",
                         {"name": name},
                     )
                 )
         if self.health_token_scheme and not self.health_token_file:
             raise ValueError("'health_token_scheme' needs a health_token_file")
-        if self.health_token_file and not _stays_safe(self.health_url):
+        if self.health_token_file and not _is_safe_for_token(self.health_url):
             raise ValueError(
                 "a token is not sent in the clear: health_url has to begin with https://, or to"
                 " be an address of this machine, such as http://127.0.0.1"
             )
 
-    def _finds_a_version(self) -> None:
+    def _require_version_source(self) -> None:
         if self.version_command and (self.schema_field or self.write_probe_field):
             raise ValueError(
                 "'schema_field' and 'write_probe_field' are fields of an answer, and of that"
@@ -312,7 +314,7 @@ class ApplicationSettings(ControlSettings):
             groups = re.compile(self.version_pattern).groups
         except re.error as error:
             raise ValueError(
-                Text("'version_pattern' is no regular expression: {error}", {"error": error})
+                LazyText("'version_pattern' is no regular expression: {error}", {"error": error})
             ) from error
         if groups != 1:
             raise ValueError("'version_pattern' needs one group, which is the version")
@@ -323,7 +325,7 @@ class ApplicationSettings(ControlSettings):
             )
 
 
-def _stays_safe(url: str) -> bool:
+def _is_safe_for_token(url: str) -> bool:
     """Whether what is sent there is encrypted, or does not leave this machine."""
     try:
         parts = urlsplit(url)
@@ -333,7 +335,7 @@ def _stays_safe(url: str) -> bool:
         return False
 
 
-class SoakSettings(Settings):
+class SoakSettings(BaseSettings):
     """The watched time after the commit.
 
     Attributes:
@@ -350,7 +352,7 @@ class SoakSettings(Settings):
     on_failure: Literal["report", "rollback"] = "rollback"
 
 
-class KeepSettings(Settings):
+class RetentionSettings(BaseSettings):
     """What is kept after a change was confirmed good.
 
     Attributes:
@@ -362,7 +364,7 @@ class KeepSettings(Settings):
     slots: Annotated[int, Field(ge=1, le=100)] = 2
 
 
-class PathSettings(Settings):
+class PathSettings(BaseSettings):
     """Places. Relative ones are below ``root``.
 
     Attributes:
@@ -383,12 +385,12 @@ class PathSettings(Settings):
         return self.root / path
 
     @property
-    def received_directory(self) -> Path:
+    def feed_state_directory(self) -> Path:
         """Where lists and downloads lie, as an absolute path."""
         return self.resolve(self.state if self.received is None else self.received)
 
 
-class AgentConfig(Settings):
+class AgentConfig(BaseSettings):
     """``agent.toml``, whole."""
 
     schema_: Annotated[Literal[1], Field(alias="schema")]
@@ -396,11 +398,11 @@ class AgentConfig(Settings):
     paths: PathSettings = PathSettings()
     feed: FeedSettings
     databases: DatabaseSettings
-    files: Annotated[tuple[FilesSettings, ...], Field(max_length=20)] = ()
+    files: Annotated[tuple[SiteFilesSettings, ...], Field(max_length=20)] = ()
     overlay: OverlaySettings | None = None
     application: ApplicationSettings
     soak: SoakSettings = SoakSettings()
-    keep: KeepSettings = KeepSettings()
+    keep: RetentionSettings = RetentionSettings()
     service: ServiceSettings = ServiceSettings()
     notify: NotifySettings = NotifySettings()
     metrics: MetricsSettings = MetricsSettings()
@@ -416,13 +418,13 @@ class AgentConfig(Settings):
         merged = self.overlay.merged.parent if self.overlay else None
         places = [
             paths.state, paths.slots, paths.current.parent, self.application.door_file.parent,
-            databases.own.directory_on_disk,
+            databases.engine_settings.local_directory,
             merged, *(item.directory.parent for item in self.files),
         ]  # fmt: skip
         return tuple(paths.resolve(place) for place in places if place is not None)
 
     @model_validator(mode="after")
-    def _files_are_apart(self) -> AgentConfig:
+    def _require_separate_directories(self) -> AgentConfig:
         """What goes back with a change must not hold what brings the change about."""
         if len({item.name for item in self.files}) != len(self.files):
             raise ValueError("two tables [[files]] have the same name")
@@ -430,7 +432,7 @@ class AgentConfig(Settings):
         ours = [
             paths.state, paths.received, paths.slots, paths.current, paths.trusted_root,
             paths.agent, self.application.door_file,
-            databases.own.directory_on_disk,
+            databases.engine_settings.local_directory,
         ]  # fmt: skip
         places = [paths.resolve(item) for item in ours if item is not None]
         directories = [paths.resolve(item.directory) for item in self.files]
@@ -441,7 +443,7 @@ class AgentConfig(Settings):
             for other in places:
                 if other.is_relative_to(own) or own.is_relative_to(other):
                     raise ValueError(
-                        Text(
+                        LazyText(
                             "[overlay] {own} and {other} lie in each other",
                             {"own": own, "other": other},
                         )
@@ -450,7 +452,7 @@ class AgentConfig(Settings):
             for other in (*places, *directories[:number]):
                 if other.is_relative_to(directory) or directory.is_relative_to(other):
                     raise ValueError(
-                        Text(
+                        LazyText(
                             "[[files]] {directory} and {other} lie in each other",
                             {"directory": directory, "other": other},
                         )

@@ -13,30 +13,30 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from ncen_updater.agent.model.errors import SequenceDamaged
-from ncen_updater.agent.storage.agent_selection import SequenceFile
+from ncen_updater.agent.model.errors import SelectionDamagedError
+from ncen_updater.agent.storage.agent_selection import AgentSelectionFile
 
 
-def newer_agent(directory: Path, own: str | None = None) -> str | None:
+def find_newer_agent(directory: Path, own_version: str | None = None) -> str | None:
     """Return the newest agent that was chosen here, if it is newer than this one.
 
     Args:
         directory: Where the slots of the agent are.
-        own: The version of this agent.
+        own_version: The version of this agent.
     """
     try:
-        mine = Version(own or version("ncen-updater"))
-        found = SequenceFile(directory).load()
-    except (PackageNotFoundError, InvalidVersion, SequenceDamaged):
+        mine = Version(own_version or version("ncen-updater"))
+        found = AgentSelectionFile(directory).load()
+    except (PackageNotFoundError, InvalidVersion, SelectionDamagedError):
         return None
     if found is None:
         return None
     names = [name for name in (found.current, found.previous, *found.bad) if name is not None]
-    newest = max(filter(None, map(_version, names)), default=None)
+    newest = max(filter(None, map(_parse_version, names)), default=None)
     return str(newest) if newest is not None and newest > mine else None
 
 
-def _version(text: str) -> Version | None:
+def _parse_version(text: str) -> Version | None:
     try:
         return Version(text)
     except InvalidVersion:

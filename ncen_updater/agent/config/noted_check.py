@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ncen_updater.agent.config.errors import ConfigError
-from ncen_updater.agent.config.paths import DEFAULTS
-from ncen_updater.agent.config.read import MAX_BYTES, read_config
+from ncen_updater.agent.config.paths import DEFAULT_PATHS
+from ncen_updater.agent.config.read import MAX_CONFIG_BYTES, read_raw_config
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import read_file
 
@@ -32,10 +32,10 @@ logger = logging.getLogger(__name__)
 
 #: Below the state directory: the last configuration without a mistake, below a line with the rules.
 VALID = "checked/config-valid.toml"
-MOST_BYTES = MAX_BYTES + 1000
+MOST_BYTES = MAX_CONFIG_BYTES + 1000
 
 
-def config_error(path: Path, state: Path) -> ConfigError | None:
+def check_config(path: Path, state: Path) -> ConfigError | None:
     """Return what is wrong with a configuration, None where nothing is.
 
     Args:
@@ -56,10 +56,12 @@ def config_error(path: Path, state: Path) -> ConfigError | None:
 def find_state(path: Path) -> Path:
     """Return the state directory, whatever is wrong with the file that names it."""
     try:
-        paths = read_config(path).data["paths"]
-        return Path(paths.get("root", "/"), paths.get("state", DEFAULTS["state"]))
+        paths = read_raw_config(path).data["paths"]
+        return Path(paths.get("root", "/"), paths.get("state", DEFAULT_PATHS["state"]))
     except (ConfigError, AttributeError, KeyError, TypeError):
-        return path.absolute().parent.parent.parent / DEFAULTS["state"]  # as a package lays it out
+        return (
+            path.absolute().parent.parent.parent / DEFAULT_PATHS["state"]
+        )  # as a package lays it out
 
 
 def usable_config(path: Path) -> Path:
@@ -73,11 +75,11 @@ def usable_config(path: Path) -> Path:
     try:
         load_config(path, look=False)
     except ConfigError as error:
-        kept = find_state(path) / VALID
+        retained = find_state(path) / VALID
         with contextlib.suppress(ConfigError):
-            load_config(kept, look=False)
-            logger.error("%s is used in place of %s: %s", kept, path, error)
-            return kept
+            load_config(retained, look=False)
+            logger.error("%s is used in place of %s: %s", retained, path, error)
+            return retained
         raise
     return path
 
@@ -96,11 +98,11 @@ def load_noted(path: Path, *, look: bool = True) -> AgentConfig:
 
     mark = _mark_of(path)  # before it is read: what is written meanwhile is not checked
     config = load_config(path, look=look)
-    kept = config.paths.resolve(config.paths.state) / VALID
+    retained = config.paths.resolve(config.paths.state) / VALID
     with contextlib.suppress(OSError):
-        if mark and not (kept.exists() and kept.read_bytes() == mark):
-            kept.parent.mkdir(0o700, exist_ok=True)
-            durable.write(kept, mark, 0o600)  # it may name passwords
+        if mark and not (retained.exists() and retained.read_bytes() == mark):
+            retained.parent.mkdir(0o700, exist_ok=True)
+            durable.write_file(retained, mark, 0o600)  # it may name passwords
     return config
 
 
@@ -108,7 +110,7 @@ def _mark_of(path: Path) -> bytes:
     """Return a file below the rules of this agent, as a comment; empty where it cannot be read."""
     rules = Path(__file__).with_name("model.py")
     try:
-        content = read_file(path, MAX_BYTES).removeprefix(BOM_UTF8)
+        content = read_file(path, MAX_CONFIG_BYTES).removeprefix(BOM_UTF8)
         return f"# {rules} {rules.stat().st_mtime_ns}\n".encode() + content
     except OSError:
         return b""

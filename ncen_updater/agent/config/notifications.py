@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from ncen_updater.agent.model.notification_kind import NewsKind
+from ncen_updater.agent.model.notification_kind import NotificationKind
 
 # One address, without a name before it: what is more would have to be quoted.
 Address = Annotated[
@@ -19,7 +19,7 @@ Language = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z]{2,3}(_[A-Z][a-z]{3})?(_([A-Z]{2}|[0-9]{3}))?(@[a-z]+)?$"),
 ]
-Patience = Annotated[float, Field(gt=0, le=120)]
+NetworkTimeout = Annotated[float, Field(gt=0, le=120)]
 
 
 class _Settings(BaseModel):
@@ -50,10 +50,10 @@ class MailSettings(_Settings):
     sender: Address
     to: Annotated[tuple[Address, ...], Field(min_length=1, max_length=50)]
     ca_file: Path | None = None
-    timeout_s: Patience = 30.0
+    timeout_s: NetworkTimeout = 30.0
 
     @model_validator(mode="after")
-    def _password_is_safe(self) -> MailSettings:
+    def _require_safe_password(self) -> MailSettings:
         given = self.password_file is not None or self.password_credential is not None
         if given != (self.user is not None):
             raise ValueError("a user needs a password, and a password a user")
@@ -79,10 +79,10 @@ class WebhookSettings(_Settings):
     secret_credential: Credential | None = None
     ca_file: Path | None = None
     proxy: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")] | None = None
-    timeout_s: Patience = 30.0
+    timeout_s: NetworkTimeout = 30.0
 
     @model_validator(mode="after")
-    def _is_signed(self) -> WebhookSettings:
+    def _require_secret(self) -> WebhookSettings:
         if self.secret_file is None and self.secret_credential is None:
             raise ValueError("messages are signed: give secret_file or secret_credential")
         return self
@@ -104,7 +104,7 @@ class NotifySettings(_Settings):
     language: Language = "en"
     per_hour: Annotated[int, Field(ge=1, le=60)] = 6
     gather_s: Annotated[float, Field(ge=0, le=86_400)] = 120.0
-    leave_out: tuple[NewsKind, ...] = ()
+    leave_out: tuple[NotificationKind, ...] = ()
     window_hours: Annotated[float, Field(ge=0, le=168)] = 12.0
     feed_days: Annotated[float, Field(ge=0, le=365)] = 5.0
     disk_percent: Annotated[float, Field(ge=0, le=90)] = 10.0

@@ -12,19 +12,19 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
-from ncen_updater.agent.config.errors import ConfigInvalid, Mistake
-from ncen_updater.agent.config.read import RawConfig, read_config
-from ncen_updater.agent.config.setting_lines import line_of, locate
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.agent.config.errors import InvalidConfigError, InvalidSetting
+from ncen_updater.agent.config.read import RawConfig, read_raw_config
+from ncen_updater.agent.config.setting_lines import find_line, locate_settings
+from ncen_updater.common.i18n import N_, LazyText
 
 # The same as in model.py, which cannot be imported here; a test compares them.
-DEFAULTS = {
+DEFAULT_PATHS = {
     "root": "/",
     "state": "var/lib/ncen-updater",
     "slots": "opt/ncen/slots",
     "current": "opt/ncen/current",
 }
-PATTERNS = {
+SITE_PATTERNS = {
     "id": r"[A-Za-z0-9._-]{1,100}",
     "country": r"[A-Z]{2}",
     "product": r"[a-z][a-z0-9-]{0,40}",
@@ -35,7 +35,7 @@ DEFAULT_GROUP = "ncen-updater"
 
 
 @dataclass(frozen=True)
-class Places:
+class EssentialSettings:
     """Where the site is, and who.
 
     Attributes:
@@ -59,39 +59,42 @@ class Places:
     config: Path
 
 
-def load_places(path: Path, *, nameless: bool = False) -> Places:
+def load_essential_settings(path: Path, *, ignore_site_errors: bool = False) -> EssentialSettings:
     """Read the places and the site's name.
 
     Args:
         path: The configuration.
-        nameless: Whether a mistake in the site's name or country is passed over, for who tells of
-            it elsewhere; these are empty then.
+        ignore_site_errors: Whether a mistake in the site's name or country is passed over, for who
+            tells of it elsewhere; these are empty then.
 
     Raises:
         ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for what is read here.
     """
-    raw = read_config(path)
-    mistakes: list[Mistake] = []
+    raw = read_raw_config(path)
+    mistakes: list[InvalidSetting] = []
     texts = {
-        name: _text(raw, ("paths", name), default, mistakes) for name, default in DEFAULTS.items()
+        name: _read_text(raw, ("paths", name), default, mistakes)
+        for name, default in DEFAULT_PATHS.items()
     }
     site = {
-        name: _text(
+        name: _read_text(
             raw, ("site", name), DEFAULT_PRODUCT if name == "product" else None, mistakes, pattern
         )
-        for name, pattern in PATTERNS.items()
+        for name, pattern in SITE_PATTERNS.items()
     }
     root = Path(texts["root"])
     if not root.is_absolute():
-        remedy = Text(N_("Write the whole path, beginning with /."))
+        remedy = LazyText(N_("Write the whole path, beginning with /."))
         mistakes.append(
-            _mistake(raw, ("paths", "root"), Text(N_("is not an absolute path.")), remedy)
+            _make_invalid_setting(
+                raw, ("paths", "root"), LazyText(N_("is not an absolute path.")), remedy
+            )
         )
-    received = _text(raw, ("paths", "received"), texts["state"], mistakes)
-    names = {"site.id", "site.country"} if nameless else set()
+    received = _read_text(raw, ("paths", "received"), texts["state"], mistakes)
+    names = {"site.id", "site.country"} if ignore_site_errors else set()
     if any(mistake.setting not in names for mistake in mistakes):
-        raise ConfigInvalid(path, mistakes)
-    return Places(
+        raise InvalidConfigError(path, mistakes)
+    return EssentialSettings(
         state=root / texts["state"],
         received=root / received,
         slots=root / texts["slots"],
@@ -103,7 +106,7 @@ def load_places(path: Path, *, nameless: bool = False) -> Places:
     )
 
 
-def service_socket(path: Path) -> Path:
+def read_service_socket(path: Path) -> Path:
     """Return where the service of a site listens.
 
     Raises:
@@ -113,7 +116,7 @@ def service_socket(path: Path) -> Path:
     return Path(root) / place
 
 
-def read_group(path: Path | None) -> str:
+def read_viewer_group(path: Path | None) -> str:
     """Return the group whose members may look at a site; that of the package without a file.
 
     Raises:
@@ -124,7 +127,7 @@ def read_group(path: Path | None) -> str:
     return _settings(path, (("service", "read_group"), DEFAULT_GROUP))[0]
 
 
-def site_zone(path: Path) -> tzinfo | None:
+def read_site_timezone(path: Path) -> tzinfo | None:
     """Return the zone in which people of a site speak of hours; None for the machine's own.
 
     Raises:
@@ -138,52 +141,64 @@ def site_zone(path: Path) -> tzinfo | None:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        problem = Text(N_("is no time zone that this machine knows."))
-        remedy = Text(N_("Write a name such as Indian/Mauritius."))
-        mistake = _mistake(read_config(path), ("service", "timezone"), problem, remedy)
-        raise ConfigInvalid(path, [mistake]) from error
+        problem = LazyText(N_("is no time zone that this machine knows."))
+        remedy = LazyText(N_("Write a name such as Indian/Mauritius."))
+        mistake = _make_invalid_setting(
+            read_raw_config(path), ("service", "timezone"), problem, remedy
+        )
+        raise InvalidConfigError(path, [mistake]) from error
 
 
 def _settings(path: Path, *wanted: tuple[tuple[str, str], str]) -> list[str]:
     """Return the values of some settings, or their defaults."""
-    raw, mistakes = read_config(path), list[Mistake]()
-    found = [_text(raw, setting, default, mistakes) for setting, default in wanted]
+    raw, mistakes = read_raw_config(path), list[InvalidSetting]()
+    found = [_read_text(raw, setting, default, mistakes) for setting, default in wanted]
     if mistakes:
-        raise ConfigInvalid(path, mistakes)
+        raise InvalidConfigError(path, mistakes)
     return found
 
 
-def _text(
+def _read_text(
     raw: RawConfig,
     setting: tuple[str, str],
     default: str | None,
-    mistakes: list[Mistake],
+    mistakes: list[InvalidSetting],
     pattern: str | None = None,
 ) -> str:
     table: Any = raw.data.get(setting[0], {})
     if not isinstance(table, dict):
-        remedy = Text(N_("Write it as a table: [{table}]"), {"table": setting[0]})
-        mistake = _mistake(raw, setting[:1], Text(N_("is not a table.")), remedy)
+        remedy = LazyText(N_("Write it as a table: [{table}]"), {"table": setting[0]})
+        mistake = _make_invalid_setting(raw, setting[:1], LazyText(N_("is not a table.")), remedy)
         if mistake not in mistakes:
             mistakes.append(mistake)
         return default or ""
     value = table.get(setting[1], default)
     if value is None:
-        remedy = Text(N_("Add it to the table [{table}]."), {"table": setting[0]})
-        mistakes.append(_mistake(raw, setting, Text(N_("is missing.")), remedy))
+        remedy = LazyText(N_("Add it to the table [{table}]."), {"table": setting[0]})
+        mistakes.append(_make_invalid_setting(raw, setting, LazyText(N_("is missing.")), remedy))
     elif not isinstance(value, str):
-        remedy = Text(N_("Put the value in quotes."))
-        mistakes.append(_mistake(raw, setting, Text(N_("is not text.")), remedy))
+        remedy = LazyText(N_("Put the value in quotes."))
+        mistakes.append(_make_invalid_setting(raw, setting, LazyText(N_("is not text.")), remedy))
     elif pattern and not re.fullmatch(pattern, value):
-        remedy = Text(N_("See docs/configuration.md for its form."))
-        mistakes.append(_mistake(raw, setting, Text(N_("does not have the right form.")), remedy))
+        remedy = LazyText(N_("See docs/configuration.md for its form."))
+        mistakes.append(
+            _make_invalid_setting(
+                raw, setting, LazyText(N_("does not have the right form.")), remedy
+            )
+        )
     elif "\0" in value:
-        remedy = Text(N_("Remove it."))
-        mistakes.append(_mistake(raw, setting, Text(N_("holds a zero character.")), remedy))
+        remedy = LazyText(N_("Remove it."))
+        mistakes.append(
+            _make_invalid_setting(raw, setting, LazyText(N_("holds a zero character.")), remedy)
+        )
     else:
         return value
     return default or ""
 
 
-def _mistake(raw: RawConfig, setting: tuple[str, ...], problem: Text, remedy: Text) -> Mistake:
-    return Mistake(line_of(locate(raw.text), setting), ".".join(setting), problem, remedy)
+def _make_invalid_setting(
+    raw: RawConfig, setting: tuple[str, ...], problem: LazyText, remedy: LazyText
+) -> InvalidSetting:
+    return InvalidSetting(
+        find_line(locate_settings(raw.text), setting), ".".join(setting), problem, remedy
+    )

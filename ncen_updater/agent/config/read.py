@@ -12,19 +12,19 @@ from typing import Any
 
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.common.bounded_io import parse_toml
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
+    CONFIG_DUPLICATE_KEY,
     CONFIG_EXPOSED,
     CONFIG_NOT_TEXT,
     CONFIG_NOT_TOML,
-    CONFIG_QUOTES,
     CONFIG_TOO_LARGE,
-    CONFIG_TWICE,
+    CONFIG_TYPOGRAPHIC_QUOTES,
     CONFIG_UNREADABLE,
 )
 
-PLACE = N_("line {line}, column {column}")
-MAX_BYTES = 1_000_000
+POSITION = N_("line {line}, column {column}")
+MAX_CONFIG_BYTES = 1_000_000
 #: What word processors make of straight quotes.
 TYPOGRAPHIC = "\u201c\u201d\u201e\u2018\u2019\u201a\u00ab\u00bb"
 
@@ -38,7 +38,7 @@ class RawConfig:
     data: dict[str, Any]
 
 
-def read_config(path: Path, *, euid: int | None = None) -> RawConfig:
+def read_raw_config(path: Path, *, euid: int | None = None) -> RawConfig:
     """Read a TOML file.
 
     Args:
@@ -60,36 +60,38 @@ def read_config(path: Path, *, euid: int | None = None) -> RawConfig:
                 raise ConfigError(CONFIG_UNREADABLE, path=path, detail="not a regular file")
             if (os.geteuid() if euid is None else euid) == 0 and mode & stat.S_IWOTH:
                 raise ConfigError(CONFIG_EXPOSED, path=path)
-            content = stream.read(MAX_BYTES + 1)
+            content = stream.read(MAX_CONFIG_BYTES + 1)
     except OSError as error:
         raise ConfigError(
             CONFIG_UNREADABLE, path=path, detail=error.strerror or str(error)
         ) from error
     except ValueError as error:  # a zero character, or half a character, in the name
         raise ConfigError(CONFIG_UNREADABLE, path=path, detail=str(error)) from error
-    if len(content) > MAX_BYTES:
-        raise ConfigError(CONFIG_TOO_LARGE, path=path, limit_bytes=MAX_BYTES)
+    if len(content) > MAX_CONFIG_BYTES:
+        raise ConfigError(CONFIG_TOO_LARGE, path=path, limit_bytes=MAX_CONFIG_BYTES)
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         column = error.start - content.rfind(b"\n", 0, error.start)
-        place = Text(PLACE, {"line": line, "column": column})
+        place = LazyText(POSITION, {"line": line, "column": column})
         raise ConfigError(CONFIG_NOT_TEXT, path=path, place=place) from error
     try:
         data = parse_toml(text)
     except tomllib.TOMLDecodeError as error:
-        place = _place(str(error), text)
-        quotes = _quotes(str(error), text)
+        place = _format_position(str(error), text)
+        quotes = _find_typographic_quotes(str(error), text)
         if quotes:
-            raise ConfigError(CONFIG_QUOTES, path=path, place=place, quotes=quotes) from error
+            raise ConfigError(
+                CONFIG_TYPOGRAPHIC_QUOTES, path=path, place=place, quotes=quotes
+            ) from error
         if str(error).startswith(("Cannot overwrite", "Cannot declare")):
-            raise ConfigError(CONFIG_TWICE, path=path, place=place) from error
+            raise ConfigError(CONFIG_DUPLICATE_KEY, path=path, place=place) from error
         raise ConfigError(CONFIG_NOT_TOML, path=path, place=place, detail=str(error)) from error
     return RawConfig(path, text, data)
 
 
-def _quotes(message: str, text: str) -> str:
+def _find_typographic_quotes(message: str, text: str) -> str:
     """The typographic quotes of the line that cannot be understood."""
     match = re.search(r"line (\d+)", message)
     lines = text.split("\n")
@@ -97,11 +99,11 @@ def _quotes(message: str, text: str) -> str:
     return " ".join(dict.fromkeys(char for char in line if char in TYPOGRAPHIC))
 
 
-def _place(message: str, text: str) -> Text:
+def _format_position(message: str, text: str) -> LazyText:
     match = re.search(r"line (\d+), column (\d+)", message)
     if match:
-        return Text(PLACE, {"line": match[1], "column": match[2]})
+        return LazyText(POSITION, {"line": match[1], "column": match[2]})
     if "(at a value)" in message:
-        return Text(N_("a value"))
+        return LazyText(N_("a value"))
     lines = text.split("\n")
-    return Text(PLACE, {"line": len(lines), "column": len(lines[-1]) + 1})
+    return LazyText(POSITION, {"line": len(lines), "column": len(lines[-1]) + 1})

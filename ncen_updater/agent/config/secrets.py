@@ -7,35 +7,37 @@ from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 #: Tables whose values may be anything, passwords too.
-FREE_TABLES = frozenset({"environment", "health_headers", "migrator_environment"})
+FREE_FORM_TABLES = frozenset({"environment", "health_headers", "migrator_environment"})
 #: Shorter ones ("1", "en", "yes") are no secrets, and would mask half of every line.
-LEAST = 6
+MIN_SECRET_LENGTH = 6
 
 
-def secrets_of(data: Mapping[str, Any]) -> frozenset[str]:
+def find_secrets(data: Mapping[str, Any]) -> frozenset[str]:
     """Return the texts that must not appear in logs and bundles.
 
     Args:
         data: The configuration as the file has it: passwords in addresses, and every value of a
             table of environment variables or headers.
     """
-    return frozenset(text for text in _found(data, free=False) if len(text) >= LEAST)
+    return frozenset(
+        text for text in _iter_secrets(data, free=False) if len(text) >= MIN_SECRET_LENGTH
+    )
 
 
-def _found(value: object, *, free: bool) -> Iterator[str]:
+def _iter_secrets(value: object, *, free: bool) -> Iterator[str]:
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _found(inner, free=free or name in FREE_TABLES)
+            yield from _iter_secrets(inner, free=free or name in FREE_FORM_TABLES)
     elif isinstance(value, str):
         if free:
             yield value
-        yield from _in_address(value)
+        yield from _iter_url_passwords(value)
     elif isinstance(value, Sequence):
         for inner in value:
-            yield from _found(inner, free=free)
+            yield from _iter_secrets(inner, free=free)
 
 
-def _in_address(text: str) -> Iterator[str]:
+def _iter_url_passwords(text: str) -> Iterator[str]:
     if "://" not in text or "@" not in text:
         return
     try:
@@ -47,7 +49,7 @@ def _in_address(text: str) -> Iterator[str]:
         yield unquote(password)
 
 
-def without_password(value: object) -> object:
+def strip_credentials(value: object) -> object:
     """Return a value of the configuration without the user and the password of an address."""
     if not isinstance(value, str) or "://" not in value or "@" not in value:
         return value

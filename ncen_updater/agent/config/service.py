@@ -16,10 +16,10 @@ from pydantic import (
     field_validator,
 )
 
-from ncen_updater.agent.policy.windows import Day, Window
+from ncen_updater.agent.policy.windows import Weekday, WeeklyWindow
 
 
-def _wall_time(value: object) -> object:
+def _parse_wall_time(value: object) -> object:
     """Take ``22:00`` as text: TOML's own times are local times too, and come as they are."""
     if not isinstance(value, str):
         return value
@@ -29,7 +29,7 @@ def _wall_time(value: object) -> object:
         raise ValueError("a time of day is hours and minutes, such as 22:00") from error
 
 
-WallTime = Annotated[time, BeforeValidator(_wall_time)]
+WallTime = Annotated[time, BeforeValidator(_parse_wall_time)]
 GroupName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 
 
@@ -44,20 +44,20 @@ class WindowSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    days: Annotated[tuple[Day, ...], Field(min_length=1, max_length=7)] = tuple(Day)
+    days: Annotated[tuple[Weekday, ...], Field(min_length=1, max_length=7)] = tuple(Weekday)
     start: WallTime
     end: WallTime
 
     @field_validator("start", "end")
     @classmethod
-    def _without_zone(cls, value: time) -> time:
+    def _require_wall_time(cls, value: time) -> time:
         if value.tzinfo is not None or value.second or value.microsecond:
             raise ValueError("a time of day is hours and minutes, such as 22:00")
         return value
 
-    def window(self) -> Window:
+    def to_window(self) -> WeeklyWindow:
         """Return the window that the policy reckons with."""
-        return Window(frozenset(self.days), self.start, self.end)
+        return WeeklyWindow(frozenset(self.days), self.start, self.end)
 
 
 class ServiceSettings(BaseModel):
@@ -113,7 +113,7 @@ class ServiceSettings(BaseModel):
 
     @field_validator("timezone")
     @classmethod
-    def _known_zone(cls, value: str | None) -> str | None:
+    def _require_known_timezone(cls, value: str | None) -> str | None:
         if value is not None:
             try:
                 ZoneInfo(value)
@@ -121,7 +121,7 @@ class ServiceSettings(BaseModel):
                 raise ValueError("this machine knows no such time zone") from error
         return value
 
-    def zone(self) -> tzinfo:
+    def get_timezone(self) -> tzinfo:
         """Return the zone of all hours.
 
         The machine's zone is read from ``/etc/localtime``, so that its changes of clock are known;

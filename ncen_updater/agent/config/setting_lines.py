@@ -11,7 +11,7 @@ import contextlib
 import tomllib
 from collections.abc import Mapping
 
-Path = tuple[str | int, ...]
+SettingPath = tuple[str | int, ...]
 
 _BLANK = " \t"
 _SPACE = " \t\n"
@@ -19,11 +19,11 @@ _BARE_END = " \t\n.=]#\"',"
 _VALUE_END = " \t\n,]}#"
 
 
-def line_of(lines: Mapping[Path, int], path: Path) -> int | None:
+def find_line(lines: Mapping[SettingPath, int], path: SettingPath) -> int | None:
     """Return the line of a setting, or that of the nearest table around it.
 
     Args:
-        lines: What :func:`locate` returned.
+        lines: What :func:`locate_settings` returned.
         path: Names and list positions from the outermost table on.
     """
     for length in range(len(path), 0, -1):
@@ -32,27 +32,27 @@ def line_of(lines: Mapping[Path, int], path: Path) -> int | None:
     return None
 
 
-def locate(text: str) -> dict[Path, int]:
+def locate_settings(text: str) -> dict[SettingPath, int]:
     """Return the line, from 1, of every table, key and list element."""
-    scanner = _Scanner(text)
+    scanner = _TomlScanner(text)
     # What was found up to there is kept.
     with contextlib.suppress(IndexError, ValueError, RecursionError):
-        scanner.document()
+        scanner.scan_document()
     return scanner.lines
 
 
-class _Scanner:
+class _TomlScanner:
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
         self._line = 1
         self._counted = 0
-        self.lines: dict[Path, int] = {}
-        self._arrays: dict[Path, int] = {}
+        self.lines: dict[SettingPath, int] = {}
+        self._arrays: dict[SettingPath, int] = {}
 
     # ---- places --------------------------------------------------------------------------------
 
-    def _mark(self, path: Path) -> None:
+    def _mark(self, path: SettingPath) -> None:
         self._line += self._text.count("\n", self._counted, self._at)
         self._counted = self._at
         for length in range(1, len(path) + 1):
@@ -79,29 +79,31 @@ class _Scanner:
 
     # ---- grammar -------------------------------------------------------------------------------
 
-    def document(self) -> None:
-        table: Path = ()
+    def scan_document(self) -> None:
+        table: SettingPath = ()
         while True:
             self._skip_all()
             if self._at >= len(self._text):
                 return
             if self._take("[["):
-                table = self._within(self._key(), leave_last=True)
+                table = self._resolve_table_path(self._scan_key(), leave_last=True)
                 number = self._arrays.get(table, -1) + 1
                 self._arrays[table] = number
                 table = (*table, number)
                 self._mark(table)
                 self._skip(_BLANK + "]")
             elif self._take("["):
-                table = self._within(self._key())
+                table = self._resolve_table_path(self._scan_key())
                 self._mark(table)
                 self._skip(_BLANK + "]")
             else:
-                self._pair(table)
+                self._scan_pair(table)
 
-    def _within(self, names: tuple[str, ...], *, leave_last: bool = False) -> Path:
+    def _resolve_table_path(
+        self, names: tuple[str, ...], *, leave_last: bool = False
+    ) -> SettingPath:
         """Insert the position of the newest element where a name is an array of tables."""
-        path: Path = ()
+        path: SettingPath = ()
         for index, name in enumerate(names):
             path = (*path, name)
             last = index == len(names) - 1
@@ -109,30 +111,30 @@ class _Scanner:
                 path = (*path, self._arrays[path])
         return path
 
-    def _pair(self, table: Path) -> None:
+    def _scan_pair(self, table: SettingPath) -> None:
         start = self._at
-        names = self._key()
+        names = self._scan_key()
         end, self._at = self._at, start
         path = (*table, *names)
         self._mark(path)
         self._at = end
         if not self._take("="):
             raise ValueError("no equals sign")
-        self._value(path)
+        self._scan_value(path)
 
-    def _key(self) -> tuple[str, ...]:
+    def _scan_key(self) -> tuple[str, ...]:
         parts: list[str] = []
         while True:
             self._skip(_BLANK)
-            parts.append(self._name())
+            parts.append(self._scan_name())
             self._skip(_BLANK)
             if not self._take("."):
                 return tuple(parts)
 
-    def _name(self) -> str:
+    def _scan_name(self) -> str:
         start = self._at
         if self._text[self._at] in "\"'":
-            self._string()
+            self._scan_string()
             value = tomllib.loads(f"k = {self._text[start : self._at]}")["k"]
             return str(value)
         while self._text[self._at] not in _BARE_END:
@@ -141,22 +143,22 @@ class _Scanner:
             raise ValueError("no name")
         return self._text[start : self._at]
 
-    def _value(self, path: Path) -> None:
+    def _scan_value(self, path: SettingPath) -> None:
         self._skip(_BLANK)
         character = self._text[self._at]
         if character in "\"'":
-            self._string()
+            self._scan_string()
         elif character == "[":
             self._at += 1
-            self._array(path)
+            self._scan_array(path)
         elif character == "{":
             self._at += 1
-            self._inline_table(path)
+            self._scan_inline_table(path)
         else:
             while self._at < len(self._text) and self._text[self._at] not in _VALUE_END:
                 self._at += 1
 
-    def _array(self, path: Path) -> None:
+    def _scan_array(self, path: SettingPath) -> None:
         index = 0
         while True:
             self._skip_all()
@@ -167,30 +169,30 @@ class _Scanner:
                 continue
             self._mark((*path, index))
             before = self._at
-            self._value((*path, index))
+            self._scan_value((*path, index))
             if self._at == before:
                 raise ValueError("no value")
 
-    def _inline_table(self, path: Path) -> None:
+    def _scan_inline_table(self, path: SettingPath) -> None:
         while True:
             self._skip_all()
             if self._take("}"):
                 return
             if not self._take(","):
-                self._pair(path)
+                self._scan_pair(path)
 
-    def _string(self) -> None:
+    def _scan_string(self) -> None:
         quote = self._text[self._at]
         long = quote * 3
         if self._take(long):
-            self._until(long, escapes=quote == '"')
+            self._skip_to(long, escapes=quote == '"')
             # Up to two more quotes belong to the string.
             self._skip(quote)
         else:
             self._at += 1
-            self._until(quote, escapes=quote == '"')
+            self._skip_to(quote, escapes=quote == '"')
 
-    def _until(self, end: str, *, escapes: bool) -> None:
+    def _skip_to(self, end: str, *, escapes: bool) -> None:
         while not self._take(end):
             if escapes and self._text[self._at] == "\\":
                 self._at += 1

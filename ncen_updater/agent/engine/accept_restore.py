@@ -19,41 +19,45 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
-from ncen_updater.agent.adapters.databases.base import ChangeRef, Live
+from ncen_updater.agent.adapters.databases.base import ChangeRef, LiveDatabase
 from ncen_updater.agent.engine import site_files
 from ncen_updater.agent.engine.approvals.model import ApprovalCount
-from ncen_updater.agent.engine.approvals.store import ApprovalStore, require_somebody
-from ncen_updater.agent.engine.fingerprints import Schemas, schemas_of
-from ncen_updater.agent.engine.last_upgrade import last_upgrade
-from ncen_updater.agent.engine.recovery import RecoveryAction, decide
-from ncen_updater.agent.engine.site import Site, reference
-from ncen_updater.agent.engine.situation import fingerprints_of, known, look
+from ncen_updater.agent.engine.approvals.store import ApprovalStore, reject_shared_account
+from ncen_updater.agent.engine.fingerprints import DatabaseSchemas, read_schemas
+from ncen_updater.agent.engine.last_upgrade import find_last_upgrade
+from ncen_updater.agent.engine.recovery import RecoveryAction, decide_recovery
+from ncen_updater.agent.engine.site import Site, make_change_ref
+from ncen_updater.agent.engine.situation import (
+    observe_site,
+    read_recorded_state,
+    read_release_fingerprints,
+)
 from ncen_updater.agent.model.change import Change, ChangeState
-from ncen_updater.agent.model.errors import MigrationRefused
+from ncen_updater.agent.model.errors import MigrationRefusedError
 from ncen_updater.agent.model.ids import new_change_id
-from ncen_updater.agent.model.names import RESTORED, RESTORED_AS
-from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.model.names import RESTORED_ADOPTED, RESTORED_APPROVAL_PREFIX
+from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     OPEN_CHANGE,
-    RELEASE_NOT_HERE,
-    RELEASE_NOT_WHOLE,
-    RESTORED_IS_OTHER,
+    RELEASE_FILES_ALTERED,
+    RELEASE_NOT_ON_DISK,
+    RESTORED_DATABASE_MISMATCH,
     STOP_APPLICATION_FIRST,
 )
-from ncen_updater.common.progress import Progress, Silent
+from ncen_updater.common.progress import ProgressListener, SilentProgress
 
 #: So many altered files of a release are named; 'verify' lists all.
-SHOWN = 5
+MAX_FILES_SHOWN = 5
 
 #: So many people have to say it, whatever the site wants for an upgrade.
-PEOPLE = 2
+REQUIRED_APPROVALS = 2
 
 
 @dataclass(frozen=True)
-class Restored:
+class RestoredDatabases:
     """Databases as they were found, and what taking them would do.
 
     Attributes:
@@ -77,22 +81,24 @@ class Restored:
     reasons: Mapping[str, str]
 
     @property
-    def switches(self) -> bool:
+    def switches_code(self) -> bool:
         """Whether the code of another release has to be put in use."""
         return self.current != self.release
 
     @property
     def binding(self) -> str:
         """What people say yes to: the release, and the shape of what was restored."""
-        return _binding(self.release, self.fingerprints)
+        return _compute_binding(self.release, self.fingerprints)
 
 
-def _binding(release: Version, fingerprints: Mapping[str, str]) -> str:
+def _compute_binding(release: Version, fingerprints: Mapping[str, str]) -> str:
     content = {"accept-restore": str(release), "schemas": dict(fingerprints)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def find(site: Site, journal: Journal, release: Version, progress: Progress) -> Restored:
+def inspect_restored(
+    site: Site, journal: Journal, release: Version, progress: ProgressListener
+) -> RestoredDatabases:
     """Look at restored databases. Changes nothing.
 
     Raises:
@@ -102,82 +108,91 @@ def find(site: Site, journal: Journal, release: Version, progress: Progress) -> 
         RestoredIsOther: A database is not of this release.
         UpdaterError: Something cannot be looked at.
     """
-    change = journal.open_change()
+    change = journal.find_open_change()
     if change is not None:
-        decision = decide(look(site, change, by_person=True))
+        decision = decide_recovery(observe_site(site, change, by_operator=True))
         if decision.action is not RecoveryAction.STOP:
             raise UpdaterError(
                 OPEN_CHANGE, change=change.id, kind=change.kind, version=change.to_version
             )
-    versions = site.slots.versions()
+    versions = site.slots.list_versions()
     if release not in versions:
         names = ", ".join(str(version) for version in sorted(versions))
-        raise UpdaterError(RELEASE_NOT_HERE, version=release, versions=names or "-")
-    differs = site.slots.verify(release, progress)
+        raise UpdaterError(RELEASE_NOT_ON_DISK, version=release, versions=names or "-")
+    differs = site.slots.verify_slot(release, progress)
     if differs:
         raise UpdaterError(
-            RELEASE_NOT_WHOLE, version=release, files=", ".join(one.path for one in differs[:SHOWN])
+            RELEASE_FILES_ALTERED,
+            version=release,
+            files=", ".join(one.path for one in differs[:MAX_FILES_SHOWN]),
         )
-    current = site.slots.current()
+    current = site.slots.read_current()
     # Files are put back only while nobody works with them.
-    files = change is not None and site_files.owed(journal, change)
-    if (current != release or files) and site.application.running():
+    files = change is not None and site_files.must_restore_files(journal, change)
+    if (current != release or files) and site.application.is_running():
         product = site.config.site.product
         raise UpdaterError(
             STOP_APPLICATION_FIRST, product=product, current=current or "-", version=release
         )
-    schemas, unproved = _look_at_databases(site, journal, release)
-    binding = _binding(release, schemas.fingerprints)
-    people = ApprovalStore(journal).people(binding, PEOPLE)
-    return Restored(
+    schemas, unproved = _inspect_schemas(site, journal, release)
+    binding = _compute_binding(release, schemas.fingerprints)
+    people = ApprovalStore(journal).count_for_binding(binding, REQUIRED_APPROVALS)
+    return RestoredDatabases(
         release, current, schemas.fingerprints, schemas.kinds, unproved, change, people,
-        _reasons(journal, binding),
+        _read_reasons(journal, binding),
     )  # fmt: skip
 
 
-def _reasons(journal: Journal, binding: str) -> dict[str, str]:
+def _read_reasons(journal: Journal, binding: str) -> dict[str, str]:
     """Why people said yes to this, by their names."""
     return {
         str(event.data.get("by")): str(event.data["reason"])
-        for event in journal.events()
+        for event in journal.list_events()
         if event.data.get("binding") == binding and "reason" in event.data
     }
 
 
-def _look_at_databases(
+def _inspect_schemas(
     site: Site, journal: Journal, release: Version
-) -> tuple[Schemas, tuple[str, ...]]:
-    engine, migrations = site.engine, site.migrations(release)
+) -> tuple[DatabaseSchemas, tuple[str, ...]]:
+    engine, migrations = site.engine, site.load_migrations(release)
     left: dict[str, str] = {}
     if migrations.command is None:
         try:
-            steps = engine.plan_migrations(Live, migrations, None).steps
-        except MigrationRefused as error:
+            steps = engine.plan_migrations(LiveDatabase, migrations, None).steps
+        except MigrationRefusedError as error:
             database = str(error.values.get("database", "-"))
             reason = error.values.get("reason", "-")
             raise UpdaterError(
-                RESTORED_IS_OTHER, database=database, version=release, reason=reason
+                RESTORED_DATABASE_MISMATCH, database=database, version=release, reason=reason
             ) from error
         for step in steps:
             left.setdefault(step.database, step.id)
-    schemas = schemas_of(engine, Live)
+    schemas = read_schemas(engine, LiveDatabase)
     if migrations.command is None and not left:
         return schemas, ()
-    known = {version: fingerprints_of(journal, version) for version in site.slots.versions()}
+    known = {
+        version: read_release_fingerprints(journal, version)
+        for version in site.slots.list_versions()
+    }
     unproved: list[str] = []
     for name, fingerprint in schemas.fingerprints.items():
         if migrations.command is None and name not in left:
             continue
-        had = {v for v, kept in known.items() if kept.get(name) == fingerprint}
-        reason = whose(release, had, left.get(name))
-        if isinstance(reason, Text):
-            raise UpdaterError(RESTORED_IS_OTHER, database=name, version=release, reason=reason)
+        had = {v for v, retained in known.items() if retained.get(name) == fingerprint}
+        reason = match_release(release, had, left.get(name))
+        if isinstance(reason, LazyText):
+            raise UpdaterError(
+                RESTORED_DATABASE_MISMATCH, database=name, version=release, reason=reason
+            )
         if not reason:
             unproved.append(name)
     return schemas, tuple(unproved)
 
 
-def whose(release: Version, had: Collection[Version], left: str | None) -> bool | Text:
+def match_release(
+    release: Version, matching_releases: Collection[Version], unapplied_migration: str | None
+) -> bool | LazyText:
     """Say whether a database is one of a release: yes, no with the reason, or not to be seen; pure.
 
     A schema that no release is known to have had here may be this one's all the same: a server may
@@ -185,40 +200,45 @@ def whose(release: Version, had: Collection[Version], left: str | None) -> bool 
 
     Args:
         release: Which.
-        had: Releases whose databases had this very schema here.
-        left: A migration of the release that is not applied; None where it has a program instead.
+        matching_releases: Releases whose databases had this very schema here.
+        unapplied_migration: A migration of the release that is not applied; None where it has a
+            program instead.
     """
-    if release in had:
+    if release in matching_releases:
         return True
-    if left is not None:
+    if unapplied_migration is not None:
         words = N_("migration {migration} belongs to it and is not applied")
-        return Text(words, {"migration": left})
-    if had:
-        return Text(N_("its schema is that of release {other}"), {"other": max(had)})
+        return LazyText(words, {"migration": unapplied_migration})
+    if matching_releases:
+        return LazyText(
+            N_("its schema is that of release {other}"), {"other": max(matching_releases)}
+        )
     return False
 
 
-def agree(journal: Journal, found: Restored, person: Person, reason: str) -> ApprovalCount:
+def approve_restored(
+    journal: Journal, restored: RestoredDatabases, actor: Actor, reason: str
+) -> ApprovalCount:
     """Write down that a person says so, and why, and return who has.
 
     Raises:
         RootIsNobody: If it could be anybody's.
     """
-    require_somebody(person, PEOPLE)
-    basis = {"accept-restore": str(found.release), "schemas": dict(found.fingerprints)}
+    reject_shared_account(actor, REQUIRED_APPROVALS)
+    basis = {"accept-restore": str(restored.release), "schemas": dict(restored.fingerprints)}
     consent = ApprovalStore(journal)
-    name = f"{RESTORED_AS}{found.release}"
-    consent.approve(found.binding, name, basis, person, reason=reason)
-    return consent.people(found.binding, PEOPLE)
+    name = f"{RESTORED_APPROVAL_PREFIX}{restored.release}"
+    consent.add(restored.binding, name, basis, actor, reason=reason)
+    return consent.count_for_binding(restored.binding, REQUIRED_APPROVALS)
 
 
-def accept(
+def adopt_restored(
     site: Site,
     journal: Journal,
-    found: Restored,
-    people: ApprovalCount,
+    restored: RestoredDatabases,
+    approvals: ApprovalCount,
     new_id: Callable[[], str] = new_change_id,
-    progress: Progress | None = None,
+    progress: ProgressListener | None = None,
 ) -> None:
     """Make databases, code and journal say the same; may be repeated after a crash.
 
@@ -227,38 +247,45 @@ def accept(
     Args:
         site: The site.
         journal: Open for writing, under the lock of changes.
-        found: As :func:`find` gave it, under the same lock.
-        people: Who said so.
+        restored: As :func:`inspect_restored` gave it, under the same lock.
+        approvals: Who said so.
         new_id: Gives ids.
         progress: Told what is put back.
 
     Raises:
         FilesNotPutBack: If files cannot be put back now.
     """
-    reasons = _reasons(journal, found.binding)
-    generations = [known(journal).generation, *(c.generation for c in journal.changes())]
-    change = ChangeRef(new_id(), max(generations) + 1, str(found.release))
-    closes = reference(found.closes) if found.closes else None
-    site.engine.take_as(change, site.migrations(found.release), closes)
+    reasons = _read_reasons(journal, restored.binding)
+    generations = [
+        read_recorded_state(journal).generation,
+        *(c.generation for c in journal.list_changes()),
+    ]
+    change = ChangeRef(new_id(), max(generations) + 1, str(restored.release))
+    closes = make_change_ref(restored.closes) if restored.closes else None
+    site.engine.adopt_restored(change, site.load_migrations(restored.release), closes)
     # Before the code is another one: from then on it cannot be told any more which upgrade it was.
-    ended = found.closes
-    if ended is None and found.current is not None:
-        ended = last_upgrade(journal.changes(), found.current)
+    ended = restored.closes
+    if ended is None and restored.current is not None:
+        ended = find_last_upgrade(journal.list_changes(), restored.current)
     if ended is not None:
-        back = found.release != Version(ended.to_version)
-        site_files.end_by_hand(journal, ended, progress or Silent(), back=back)
-    if found.switches:
-        site.slots.switch(found.release)
-    journal.note(
-        RESTORED,
-        release=str(found.release),
+        back = restored.release != Version(ended.to_version)
+        site_files.settle_files_by_operator(
+            journal, ended, progress or SilentProgress(), restore=back
+        )
+    if restored.switches_code:
+        site.slots.switch_current(restored.release)
+    journal.record_event(
+        RESTORED_ADOPTED,
+        release=str(restored.release),
         generation=change.generation,
         databases=change.id,
-        fingerprints=dict(found.fingerprints),
-        schema_kinds=dict(found.kinds),
-        by=[approval.who for approval in people.given],
-        reasons=[reasons.get(approval.who, "-") for approval in people.given],
+        fingerprints=dict(restored.fingerprints),
+        schema_kinds=dict(restored.kinds),
+        by=[approval.who for approval in approvals.given],
+        reasons=[reasons.get(approval.who, "-") for approval in approvals.given],
     )
-    if found.closes is not None:
-        journal.state(found.closes.id, ChangeState.UNDONE, reason="the databases were restored")
-    ApprovalStore(journal).spend(change.id)
+    if restored.closes is not None:
+        journal.set_change_state(
+            restored.closes.id, ChangeState.UNDONE, reason="the databases were restored"
+        )
+    ApprovalStore(journal).consume_all(change.id)

@@ -9,38 +9,38 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.adapters.databases.base import ChangeRef, Live
+from ncen_updater.agent.adapters.databases.base import ChangeRef, LiveDatabase
 from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
-from ncen_updater.agent.engine.fingerprints import schemas_of
-from ncen_updater.agent.engine.installed import Installed, look_at_installed, objection
-from ncen_updater.agent.engine.lock import change_lock
+from ncen_updater.agent.engine.fingerprints import read_schemas
+from ncen_updater.agent.engine.installed import InstalledRelease, find_mismatch, inspect_installed
+from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.engine.situation import ADOPTED
-from ncen_updater.agent.model.names import JOURNAL, LOCK, RESTORED
+from ncen_updater.agent.model.names import CHANGE_LOCK_FILE, JOURNAL_FILE, RESTORED_ADOPTED
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
-    CURRENT_IS_OTHER,
-    DATABASES_KNOW,
+    ALREADY_ADOPTED,
+    CURRENT_LINK_MISMATCH,
+    DATABASES_ALREADY_MANAGED,
     JOURNAL_EXISTS,
     RELEASE_NOT_ON_OFFER,
-    TAKEN_OVER_ALREADY,
 )
-from ncen_updater.common.progress import Progress
-from ncen_updater.feed.release_source import FetchedRelease
-from ncen_updater.formats.archive import unpack_files
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.feed.release_source import DownloadedRelease
+from ncen_updater.formats.archive import unpack_selected_files
 from ncen_updater.formats.document import Offer
 
 ADOPTION_ID = "adopted2"  # a legal id that is never given to a change
 
 #: Events after which an adoption stands: people relied on it.
-RELIED_ON = frozenset({RESTORED, "rehearsal-begun", "approved"})
+EVENTS_AFTER_ADOPTION = frozenset({RESTORED_ADOPTED, "rehearsal-begun", "approved"})
 
 
 @dataclass(frozen=True)
-class Adoption:
+class AdoptionPlan:
     """What an adoption would do, and what speaks for it.
 
     Attributes:
@@ -55,16 +55,16 @@ class Adoption:
     """
 
     version: Version
-    fetched: FetchedRelease
+    fetched: DownloadedRelease
     slot: Path
     in_place: bool
     switches: bool
-    installed: Installed
+    installed: InstalledRelease
     corrects: Version | None = None
     findings: tuple[Finding, ...] = ()
 
 
-def look(site: Site, version: Version, progress: Progress) -> Adoption:
+def inspect_adoption(site: Site, version: Version, progress: ProgressListener) -> AdoptionPlan:
     """Say what an adoption would do, and ask application and databases. The site is not changed.
 
     Raises:
@@ -76,47 +76,52 @@ def look(site: Site, version: Version, progress: Progress) -> Adoption:
         UpdaterError: If something cannot be looked at, or the databases would not let the
             application in again.
     """
-    corrects = _corrected(site, version)
-    for sign in _signs(site):
-        raise UpdaterError(DATABASES_KNOW, path=site.state / JOURNAL, sign=sign)
-    offer = _offer(site, version)
+    corrects = _find_correctable_adoption(site, version)
+    for sign in _find_agent_traces(site):
+        raise UpdaterError(DATABASES_ALREADY_MANAGED, path=site.state / JOURNAL_FILE, sign=sign)
+    offer = _find_offer(site, version)
     own = offer.release_version
-    current = site.slots.current()
+    current = site.slots.read_current()
     if current not in (None, own, corrects):
-        raise UpdaterError(CURRENT_IS_OTHER, link=site.slots.link, current=current, version=own)
-    fetched = site.source.fetch(offer, progress)
-    slot = site.slots.path(own)
+        raise UpdaterError(
+            CURRENT_LINK_MISMATCH, link=site.slots.current_link, current=current, version=own
+        )
+    fetched = site.source.download_release(offer, progress)
+    slot = site.slots.get_slot_directory(own)
     document = fetched.document
     with tempfile.TemporaryDirectory(prefix=".looking-", dir=site.state) as place:
-        unpack_files(fetched.archive, fetched.tree, document.migrations, Path(place))
+        unpack_selected_files(fetched.archive, fetched.tree, document.migrations, Path(place))
         migrations = load_migrations(
             document.manifest, Path(place), site.engine.kind, document.migrations
         )
-        progress.tell(Text(N_("asking the application and the databases")))
-        findings = site.engine.exposures()
-        installed = look_at_installed(site, own, document.manifest, migrations, ADOPTION_ID)
-    in_place = slot.is_dir() and own not in site.slots.versions()
-    return Adoption(own, fetched, slot, in_place, current != own, installed, corrects, findings)
+        progress.report(LazyText(N_("asking the application and the databases")))
+        findings = site.engine.find_exposures()
+        installed = inspect_installed(site, own, document.manifest, migrations, ADOPTION_ID)
+    in_place = slot.is_dir() and own not in site.slots.list_versions()
+    return AdoptionPlan(own, fetched, slot, in_place, current != own, installed, corrects, findings)
 
 
-def require_agreement(found: Adoption, *, vouched: bool) -> None:
+def require_matching_release(adoption: AdoptionPlan, *, confirmed_by_operator: bool) -> None:
     """Refuse where application or databases say that another release is installed.
 
     Args:
-        found: As :func:`look` gave it.
-        vouched: Whether a person says which release it is, where the application does not.
+        adoption: As :func:`inspect_adoption` gave it.
+        confirmed_by_operator: Whether a person says which release it is, where the application does
+            not.
 
     Raises:
         AdoptedIsOther: The application is of another release.
         DatabasesAreOther: A database is.
         ReleaseNotTold: The application does not say, and no person does.
     """
-    error = objection(found.installed, found.version, vouched=vouched)
+    error = find_mismatch(adoption.installed, adoption.version, vouched=confirmed_by_operator)
     if error is not None:
         raise error
 
 
-def adopt(site: Site, version: Version, progress: Progress, *, vouched: bool = False) -> Adoption:
+def adopt_site(
+    site: Site, version: Version, progress: ProgressListener, *, vouched: bool = False
+) -> AdoptionPlan:
     """Build the slot of the release that runs, write the ledgers, and make the journal.
 
     The release is fetched from the feed and verified like any other. A directory that stands where
@@ -131,25 +136,25 @@ def adopt(site: Site, version: Version, progress: Progress, *, vouched: bool = F
         vouched: Whether a person says so where the application does not say what it is.
 
     Raises:
-        UpdaterError: As :func:`look` and :func:`require_agreement`, or because what is installed is
-            not what was signed.
+        UpdaterError: As :func:`inspect_adoption` and :func:`require_matching_release`, or because
+            what is installed is not what was signed.
     """
-    with change_lock(site.state / LOCK, "adopt"):
-        found = look(site, version, progress)
-        require_agreement(found, vouched=vouched)
+    with hold_change_lock(site.state / CHANGE_LOCK_FILE, "adopt"):
+        found = inspect_adoption(site, version, progress)
+        require_matching_release(found, confirmed_by_operator=vouched)
         own, fetched = found.version, found.fetched
         if found.in_place:
-            site.slots.adopt(own, fetched.document, fetched.tree)
+            site.slots.adopt_directory(own, fetched.document, fetched.tree)
         else:
-            site.slots.build(fetched.document, fetched.tree, fetched.archive, progress)
+            site.slots.build_slot(fetched.document, fetched.tree, fetched.archive, progress)
         if found.switches:
-            site.slots.switch(own)
+            site.slots.switch_current(own)
         reference = ChangeRef(ADOPTION_ID, 0, str(own))
-        migrations = site.migrations(own)
-        site.engine.adopt()
+        migrations = site.load_migrations(own)
+        site.engine.adopt_databases()
         if migrations.command is None or found.corrects is not None:
-            site.engine.baseline(reference, migrations)
-        schemas = schemas_of(site.engine, Live)
+            site.engine.baseline_ledger(reference, migrations)
+        schemas = read_schemas(site.engine, LiveDatabase)
         facts: dict[str, object] = {
             "release": str(own),
             "fingerprints": dict(schemas.fingerprints),
@@ -158,49 +163,51 @@ def adopt(site: Site, version: Version, progress: Progress, *, vouched: bool = F
             "application": found.installed.said.version or None,
             "vouched": vouched and not found.installed.said.version,
         }
-        path = site.state / JOURNAL
+        path = site.state / JOURNAL_FILE
         if found.corrects is None:
-            Journal.create(path, now=site.clock.now, first=(ADOPTED, facts)).close()
+            Journal.create(path, now=site.clock.now, first_event=(ADOPTED, facts)).close()
         else:
             with Journal.open(path, now=site.clock.now) as journal:
-                journal.note(ADOPTED, None, **facts, corrects=str(found.corrects))
+                journal.record_event(ADOPTED, None, **facts, corrects=str(found.corrects))
     return found
 
 
-def _corrected(site: Site, version: Version) -> Version | None:
+def _find_correctable_adoption(site: Site, version: Version) -> Version | None:
     """Return the release of an adoption that may be corrected; None where there was none."""
-    path = site.state / JOURNAL
+    path = site.state / JOURNAL_FILE
     if not (path.exists() or path.is_symlink()):
         return None
     with Journal.open(path, read_only=True) as journal:
-        events = journal.events()
+        events = journal.list_events()
         adopted = [event for event in events if event.kind == ADOPTED]
-        untouched = not journal.changes(1) and not any(e.kind in RELIED_ON for e in events)
+        untouched = not journal.list_changes(1) and not any(
+            e.kind in EVENTS_AFTER_ADOPTION for e in events
+        )
     if not adopted:
         raise UpdaterError(JOURNAL_EXISTS, path=path)
     before = Version(str(adopted[-1].data["release"]))
     if before == version:
         raise UpdaterError(JOURNAL_EXISTS, path=path)
     if not untouched:
-        raise UpdaterError(TAKEN_OVER_ALREADY, current=before)
+        raise UpdaterError(ALREADY_ADOPTED, current=before)
     return before
 
 
-def _signs(site: Site) -> Iterator[Text]:
+def _find_agent_traces(site: Site) -> Iterator[LazyText]:
     """Yield by what the databases show that an agent has changed them."""
-    marker = site.engine.marker()
+    marker = site.engine.read_marker()
     if marker is not None:
         values = {"change": marker.change, "release": marker.release}
-        yield Text(N_("they are marked as those of {release} by the change {change}"), values)
-    changes = sorted({change for change, _, _ in site.engine.leftovers()})
+        yield LazyText(N_("they are marked as those of {release} by the change {change}"), values)
+    changes = sorted({change for change, _, _ in site.engine.list_leftovers()})
     if changes:
         words = N_("databases of earlier changes stand beside them ({changes})")
-        yield Text(words, {"changes": ", ".join(changes)})
-    if site.engine.evidence(None).fenced:
-        yield Text(N_("they are closed for a change"))
+        yield LazyText(words, {"changes": ", ".join(changes)})
+    if site.engine.read_evidence(None).fenced:
+        yield LazyText(N_("they are closed for a change"))
 
 
-def _offer(site: Site, version: Version) -> Offer:
+def _find_offer(site: Site, version: Version) -> Offer:
     for offer in site.source.refresh().offers:
         if offer.release_version == version:
             return offer

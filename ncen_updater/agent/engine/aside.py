@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.progress import ProgressListener
 
-KEPT, DROPPED = "databases-kept", "databases-kept-dropped"
+DATABASES_QUARANTINED, QUARANTINE_DROPPED = "databases-kept", "databases-kept-dropped"
 
 
-def note_kept(site: Site, journal: Journal, change_id: str) -> None:
+def record_quarantined(site: Site, journal: Journal, change_id: str) -> None:
     """Let the history tell what going back kept; again after a crash, but not twice."""
-    told = _places(journal, change_id)
-    for finding in site.engine.set_aside():
+    reported = _read_quarantine_paths(journal, change_id)
+    for finding in site.engine.list_quarantined():
         path = finding.figures.get("path")
-        if finding.figures.get("change") == change_id and path not in told:
-            journal.note(KEPT, change_id, path=path)
+        if finding.figures.get("change") == change_id and path not in reported:
+            journal.record_event(DATABASES_QUARANTINED, change_id, path=path)
 
 
-def kept_remedy(journal: Journal, change_id: str, remedy: Text) -> Text:
+def add_quarantine_remedy(journal: Journal, change_id: str, remedy: LazyText) -> LazyText:
     """Return what to do, and before it what was kept of a change that went back."""
-    places = _places(journal, change_id)
+    places = _read_quarantine_paths(journal, change_id)
     if not places:
         return remedy
-    return Text(
+    return LazyText(
         N_(
             "Records may have been entered into what was live until then, so it is kept:"
             " {places}. 'ncen-updater doctor' says how to look at it. {remedy}"
@@ -33,7 +33,9 @@ def kept_remedy(journal: Journal, change_id: str, remedy: Text) -> Text:
     )
 
 
-def drop_kept(site: Site, journal: Journal, change_id: str, progress: Progress) -> tuple[str, ...]:
+def drop_quarantined(
+    site: Site, journal: Journal, change_id: str, progress: ProgressListener
+) -> tuple[str, ...]:
     """Drop for good what going back kept of a change; return where it was.
 
     Args:
@@ -42,26 +44,28 @@ def drop_kept(site: Site, journal: Journal, change_id: str, progress: Progress) 
         change_id: The change.
         progress: Told what is being done.
     """
-    places = kept_places(site, change_id)
+    places = list_quarantined(site, change_id)
     for path in places:
-        progress.tell(Text(N_("dropping {path}"), {"path": path}))
+        progress.report(LazyText(N_("dropping {path}"), {"path": path}))
     # Also where none is left by its name: a drop that was torn may have left a part of it.
-    site.engine.drop_set_aside(change_id)
+    site.engine.drop_quarantined(change_id)
     for path in places:
-        journal.note(DROPPED, change_id, path=path)
+        journal.record_event(QUARANTINE_DROPPED, change_id, path=path)
     return places
 
 
-def kept_places(site: Site, change_id: str) -> tuple[str, ...]:
+def list_quarantined(site: Site, change_id: str) -> tuple[str, ...]:
     """Where is what going back kept of a change. Reads only."""
     return tuple(
         str(finding.figures["path"])
-        for finding in site.engine.set_aside()
+        for finding in site.engine.list_quarantined()
         if finding.figures.get("change") == change_id
     )
 
 
-def _places(journal: Journal, change_id: str) -> list[str]:
+def _read_quarantine_paths(journal: Journal, change_id: str) -> list[str]:
     return [
-        str(event.get("path")) for event in journal.events(change=change_id) if event.kind == KEPT
+        str(event.get("path"))
+        for event in journal.list_events(change=change_id)
+        if event.kind == DATABASES_QUARANTINED
     ]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from ncen_updater.agent.model.errors import RecordUnusable, SlotDiffers
-from ncen_updater.common.progress import Progress
-from ncen_updater.feed.release_source import FetchedPack, FetchedRelease, not_used
+from ncen_updater.agent.model.errors import SlotModifiedError, SlotRecordError
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.feed.release_source import DownloadedPack, DownloadedRelease, describe_unused_pack
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.delta.model import DeltaError
 from ncen_updater.formats.document import Offer
@@ -28,36 +28,36 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ARCHIVE = "archive"
+ARCHIVE_SOURCE = "archive"
 
 
-def held_trees(slots: SlotStore) -> dict[str, Version]:
+def list_slot_trees(slots: SlotStore) -> dict[str, Version]:
     """The version of every whole slot by the digest of its tree; the one in use wins.
 
     A slot whose record is damaged is left out: it can only cost a larger download.
     """
-    current = slots.current()
+    current = slots.read_current()
     held: dict[str, Version] = {}
-    for version in sorted(slots.versions(), key=lambda v: v == current):
+    for version in sorted(slots.list_versions(), key=lambda v: v == current):
         try:
-            held[slots.document(version).tree_digest] = version
-        except RecordUnusable as error:
+            held[slots.read_document(version).tree_digest] = version
+        except SlotRecordError as error:
             logger.warning("no pack is tried on slot %s: %s", version, error)
     return held
 
 
-def name_of(fetched: FetchedRelease | FetchedPack) -> str:
+def name_download(fetched: DownloadedRelease | DownloadedPack) -> str:
     """What lies ready, for the journal: the name of the pack, or ``archive``."""
-    return fetched.ref.target if isinstance(fetched, FetchedPack) else ARCHIVE
+    return fetched.ref.target if isinstance(fetched, DownloadedPack) else ARCHIVE_SOURCE
 
 
-def build(
+def build_slot(
     slots: SlotStore,
     source: TufReleaseSource,
     offer: Offer,
-    fetched: FetchedRelease | FetchedPack,
-    held: Mapping[str, Version],
-    progress: Progress,
+    download: DownloadedRelease | DownloadedPack,
+    slot_trees: Mapping[str, Version],
+    progress: ProgressListener,
 ) -> str:
     """Build the slot from what was fetched; return the name of what it was built from.
 
@@ -65,42 +65,45 @@ def build(
         slots: The slots.
         source: Where the archive comes from, if the pack fails.
         offer: The release.
-        fetched: What the source left for it.
-        held: As :func:`held_trees` found them, and as the source was told.
+        download: What the source left for it.
+        slot_trees: As :func:`list_slot_trees` found them, and as the source was told.
         progress: Told what is being done.
 
     Raises:
         UpdaterError: If the archive does not give the slot either, or the disk fails.
     """
-    if isinstance(fetched, FetchedPack):
+    if isinstance(download, DownloadedPack):
         try:
-            apply_pack(slots, fetched, held, progress)
-            return fetched.ref.target
-        except (DeltaError, SlotDiffers, RecordUnusable) as error:
-            logger.warning("%s did not give the release: %s", fetched.ref.target, error)
-            source.refuse_pack(offer, fetched.ref, error)
-            progress.tell(not_used(fetched.ref, error))
-        fetched = source.fetch(offer, progress)
-    slots.build(fetched.document, fetched.tree, fetched.archive, progress)
-    return ARCHIVE
+            apply_delta_pack(slots, download, slot_trees, progress)
+            return download.ref.target
+        except (DeltaError, SlotModifiedError, SlotRecordError) as error:
+            logger.warning("%s did not give the release: %s", download.ref.target, error)
+            source.mark_pack_bad(offer, download.ref, error)
+            progress.report(describe_unused_pack(download.ref, error))
+        download = source.download_release(offer, progress)
+    slots.build_slot(download.document, download.tree, download.archive, progress)
+    return ARCHIVE_SOURCE
 
 
-def apply_pack(
-    slots: SlotStore, fetched: FetchedPack, held: Mapping[str, Version], progress: Progress
+def apply_delta_pack(
+    slots: SlotStore,
+    fetched: DownloadedPack,
+    held: Mapping[str, Version],
+    progress: ProgressListener,
 ) -> None:
     """Assemble the slot of a release from a slot that is here and a pack.
 
     Args:
         slots: The slots.
         fetched: The pack.
-        held: As :func:`held_trees` found them.
+        held: As :func:`list_slot_trees` found them.
         progress: Told the bytes.
 
     Raises:
         DeltaError: If the pack does not lead from that slot to the signed tree.
         UpdaterError: Of the slots room.
     """
-    from ncen_updater.formats.delta.apply import apply_delta
+    from ncen_updater.formats.delta.apply import apply_pack
     from ncen_updater.formats.delta.model import DeltaLimits
 
     ref, document = fetched.ref, fetched.document
@@ -115,7 +118,7 @@ def apply_pack(
     )
 
     def fill(place: Path) -> Tree:
-        tree, root = slots.tree(origin), slots.path(origin)
-        return apply_delta(fetched.path, root, tree, place, limits, progress)
+        tree, root = slots.read_tree(origin), slots.get_slot_directory(origin)
+        return apply_pack(fetched.path, root, tree, place, limits, progress)
 
-    slots.derive(document, fill, progress)
+    slots.assemble_and_list(document, fill, progress)

@@ -7,39 +7,39 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from ncen_updater.agent.adapters.application.door import DoorNote
+from ncen_updater.agent.adapters.application.door import MaintenanceNote
 from ncen_updater.agent.adapters.application.factory import make_application
 from ncen_updater.agent.adapters.databases.factory import make_engine
-from ncen_updater.agent.adapters.feed_reader.child import ChildSource
+from ncen_updater.agent.adapters.feed_reader.child import WorkerReleaseSource
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.engine.site import Clock, Site
+from ncen_updater.agent.engine.site import Site, SystemClock
 from ncen_updater.agent.model.change import Change, ChangeKind
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.slots.store import SlotStore
 from ncen_updater.feed.tuf_source import TufReleaseSource
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.storage.overlay.layer import Layer
+    from ncen_updater.agent.storage.overlay.layer import LocalOverlay
 
-REASONS = {
+MAINTENANCE_REASONS = {
     ChangeKind.UPGRADE: "The application is being upgraded.",
     ChangeKind.ROLLBACK: "The application is going back to an earlier release.",
 }
 
 
-def agent_version() -> Version:
+def read_agent_version() -> Version:
     """Version of this agent."""
     from importlib.metadata import version
 
     return Version(version("ncen-updater"))
 
 
-def note_of(change: Change | None) -> DoorNote:
+def make_maintenance_note(change: Change | None) -> MaintenanceNote:
     """What the maintenance page may say of a change; pure."""
     if change is None:
-        return DoorNote()
-    return DoorNote(REASONS[change.kind], change.id, change.to_version)
+        return MaintenanceNote()
+    return MaintenanceNote(MAINTENANCE_REASONS[change.kind], change.id, change.to_version)
 
 
 def build_site(
@@ -47,7 +47,7 @@ def build_site(
     config_path: Path,
     *,
     source: TufReleaseSource | None = None,
-    clock: Clock | None = None,
+    clock: SystemClock | None = None,
 ) -> Site:
     """Return the site that a configuration describes. Opens nothing and connects to nothing.
 
@@ -61,9 +61,9 @@ def build_site(
     current = paths.resolve(paths.current)
     state = paths.resolve(paths.state)
 
-    def door_note() -> DoorNote:
-        with Journal.open(state / JOURNAL, read_only=True) as journal:
-            return note_of(journal.open_change())
+    def make_note() -> MaintenanceNote:
+        with Journal.open(state / JOURNAL_FILE, read_only=True) as journal:
+            return make_maintenance_note(journal.find_open_change())
 
     engine = make_engine(config.databases, paths.root, state, config.application.user)
     slots = SlotStore(paths.resolve(paths.slots), current)
@@ -71,20 +71,20 @@ def build_site(
         config=config,
         engine=engine,
         slots=slots,
-        application=make_application(config.application, current, door_note=door_note),
-        source=source or ChildSource(config, config_path),
+        application=make_application(config.application, current, make_note=make_note),
+        source=source or WorkerReleaseSource(config, config_path),
         state=state,
-        agent_version=agent_version(),
-        clock=clock or Clock(),
-        overlay=_overlay(config, slots),
+        agent_version=read_agent_version(),
+        clock=clock or SystemClock(),
+        overlay=_build_overlay(config, slots),
     )
 
 
-def _overlay(config: AgentConfig, slots: SlotStore) -> Layer | None:
+def _build_overlay(config: AgentConfig, slots: SlotStore) -> LocalOverlay | None:
     if config.overlay is None:
         return None
     # Readers of formats are loaded only where a site has texts of its own.
-    from ncen_updater.agent.storage.overlay.layer import Layer
+    from ncen_updater.agent.storage.overlay.layer import LocalOverlay
 
     paths, settings = config.paths, config.overlay
-    return Layer(paths.resolve(settings.directory), paths.resolve(settings.merged), slots)
+    return LocalOverlay(paths.resolve(settings.directory), paths.resolve(settings.merged), slots)

@@ -10,17 +10,17 @@ import logging
 from collections.abc import Mapping
 from datetime import timedelta
 
-from ncen_updater.agent.engine.site import Clock
-from ncen_updater.agent.model.errors import JournalUnwritable
-from ncen_updater.agent.policy.elapsed import Seen, advance
+from ncen_updater.agent.engine.site import SystemClock
+from ncen_updater.agent.model.errors import JournalUnwritableError
+from ncen_updater.agent.policy.elapsed import ClockReading, advance_reading
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.rows import reading
-from ncen_updater.common.records import stored_time
+from ncen_updater.agent.storage.journal.rows import guard_reads
+from ncen_updater.common.records import parse_stored_time
 
 logger = logging.getLogger(__name__)
 
 
-def witness(journal: Journal, clock: Clock) -> None:
+def record_elapsed_time(journal: Journal, clock: SystemClock) -> None:
     """Write down how much time has passed, and since when each set of databases is kept.
 
     A journal that takes no record is nothing to fail for: what was not counted is kept longer.
@@ -29,7 +29,7 @@ def witness(journal: Journal, clock: Clock) -> None:
         journal: Open for writing.
         clock: The machine's.
     """
-    now = _now(journal, clock)
+    now = _read_clock(journal, clock)
     try:
         with journal.transaction() as connection:
             connection.execute(
@@ -43,29 +43,29 @@ def witness(journal: Journal, clock: Clock) -> None:
                 " WHERE change NOT IN (SELECT change FROM kept_since)",
                 (now.total_s,),
             )
-    except JournalUnwritable as error:
+    except JournalUnwritableError as error:
         logger.warning("the time that has passed was not written down: %s", error)
 
 
-def kept_for(journal: Journal, clock: Clock) -> Mapping[str, timedelta]:
+def read_retention_ages(journal: Journal, clock: SystemClock) -> Mapping[str, timedelta]:
     """Return for how long each set of previous databases has been kept. Reads only.
 
     Args:
         journal: The journal.
         clock: The machine's.
     """
-    now = _now(journal, clock).total_s
-    with reading(journal.path):
-        sets = [row["change"] for row in journal.rows("SELECT change FROM previous_sets")]
-        rows = journal.rows("SELECT change, total_s FROM kept_since")
+    now = _read_clock(journal, clock).total_s
+    with guard_reads(journal.path):
+        sets = [row["change"] for row in journal.query("SELECT change FROM previous_sets")]
+        rows = journal.query("SELECT change, total_s FROM kept_since")
         since: dict[str, float] = {row["change"]: row["total_s"] for row in rows}
     return {change: timedelta(seconds=max(0.0, now - since.get(change, now))) for change in sets}
 
 
-def _now(journal: Journal, clock: Clock) -> Seen:
-    last: Seen | None = None
-    with reading(journal.path):
-        for row in journal.rows("SELECT boot, monotonic_s, wall, total_s FROM elapsed"):
-            wall = stored_time(row["wall"])
-            last = Seen(row["boot"], row["monotonic_s"], wall, row["total_s"])
-    return advance(last, clock.boot(), clock.monotonic(), clock.now())
+def _read_clock(journal: Journal, clock: SystemClock) -> ClockReading:
+    last: ClockReading | None = None
+    with guard_reads(journal.path):
+        for row in journal.query("SELECT boot, monotonic_s, wall, total_s FROM elapsed"):
+            wall = parse_stored_time(row["wall"])
+            last = ClockReading(row["boot"], row["monotonic_s"], wall, row["total_s"])
+    return advance_reading(last, clock.boot(), clock.monotonic(), clock.now())

@@ -13,26 +13,30 @@ from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
 
-from ncen_updater.agent.adapters.databases.base import DatabaseEngine, Live, PlaceOf
-from ncen_updater.agent.adapters.databases.schema import (
-    BESIDE,
-    SchemaKind,
-    changed_kinds,
-    kind_words,
+from ncen_updater.agent.adapters.databases.base import (
+    DatabaseEngine,
+    DatabaseSelector,
+    LiveDatabase,
 )
-from ncen_updater.agent.adapters.databases.side_by_side import side_by_side
-from ncen_updater.agent.engine.situation import known
-from ncen_updater.agent.model.facts import TakenBy
+from ncen_updater.agent.adapters.databases.schema import (
+    KINDS_OUTSIDE_FINGERPRINT,
+    SchemaKind,
+    find_changed_kinds,
+    format_kinds,
+)
+from ncen_updater.agent.adapters.databases.side_by_side import run_in_parallel
+from ncen_updater.agent.engine.situation import read_recorded_state
+from ncen_updater.agent.model.facts import FingerprintSource
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
 if TYPE_CHECKING:
     from ncen_updater.agent.engine.site import Site
 
 #: Raise it whenever an engine describes a schema in other words than before: what was recorded
 #: until then cannot be compared any more.
-FORM = 1
+FINGERPRINT_FORMAT = 1
 
 #: What to do about a schema: whoever changed it may have meant well.
 WHOSE_SCHEMA_UNKNOWN = N_(
@@ -50,7 +54,7 @@ WHOSE_SCHEMA = N_(
 
 
 @dataclass(frozen=True)
-class Schemas:
+class DatabaseSchemas:
     """The schemas of all databases, by logical name.
 
     Attributes:
@@ -62,48 +66,48 @@ class Schemas:
     kinds: Mapping[str, Mapping[str, str]]
 
 
-def schemas_of(engine: DatabaseEngine, places: PlaceOf) -> Schemas:
+def read_schemas(engine: DatabaseEngine, locate: DatabaseSelector) -> DatabaseSchemas:
     """Look at the schema of each database, side by side: officers may be out meanwhile."""
-    found = side_by_side(
-        {name: partial(engine.schema, places(name)) for name in engine.names},
-        halt=engine.halt,
+    found = run_in_parallel(
+        {name: partial(engine.read_schema, locate(name)) for name in engine.names},
+        cancel=engine.cancel_sessions,
     )
-    return Schemas(
+    return DatabaseSchemas(
         {name: schema.fingerprint for name, schema in found.items()},
         {name: schema.kinds for name, schema in found.items()},
     )
 
 
-def fingerprints_of(engine: DatabaseEngine, places: PlaceOf) -> Mapping[str, str]:
+def read_fingerprints(engine: DatabaseEngine, locate: DatabaseSelector) -> Mapping[str, str]:
     """Take the fingerprint of each database, side by side."""
-    return schemas_of(engine, places).fingerprints
+    return read_schemas(engine, locate).fingerprints
 
 
-def schema_findings(site: Site, journal: Journal) -> Iterator[Finding]:
+def find_schema_drift(site: Site, journal: Journal) -> Iterator[Finding]:
     """Yield a finding for each live database whose schema was changed since it was recorded.
 
     Nothing is yielded where nothing can be compared: no release is in use, nothing was recorded, or
     another server took it.
     """
-    engine, current, said = site.engine, site.slots.current(), known(journal)
-    by = journal.facts(said.change.id).fingerprints_by if said.change else None
-    if current is None or (by is not None and by != taken_by(engine)):
+    engine, current, value = site.engine, site.slots.read_current(), read_recorded_state(journal)
+    by = journal.read_facts(value.change.id).fingerprints_by if value.change else None
+    if current is None or (by is not None and by != read_fingerprint_source(engine)):
         return
-    manifest = site.slots.document(current).manifest
+    manifest = site.slots.read_document(current).manifest
     declared = {item.name: item.changes_itself or () for item in manifest.databases}
     for name in engine.names:
-        if name not in said.fingerprints:
+        if name not in value.fingerprints:
             continue
-        found, then = engine.schema(Live(name)), said.fingerprints[name]
-        kinds = changed_kinds(said.kinds.get(name, {}), found.kinds)
+        found, then = engine.read_schema(LiveDatabase(name)), value.fingerprints[name]
+        kinds = find_changed_kinds(value.kinds.get(name, {}), found.kinds)
         same = then == found.fingerprint
-        changed = judged(same=same, kinds=kinds, declared=declared.get(name, ()))
+        changed = judge_drift(same=same, kinds=kinds, declared=declared.get(name, ()))
         if changed is not None:
-            yield changed.finding(name, current)
+            yield changed.to_finding(name, current)
 
 
 @dataclass(frozen=True)
-class Changed:
+class SchemaDrift:
     """A schema that is not as it was recorded.
 
     Attributes:
@@ -114,43 +118,43 @@ class Changed:
     kinds: tuple[SchemaKind, ...] | None
     by_itself: bool = False
 
-    def finding(self, database: str, version: Version) -> Finding:
+    def to_finding(self, database: str, version: Version) -> Finding:
         """Say it; ``version`` is the release in use."""
         figures: dict[str, object] = {"database": database}
         values: dict[str, object] = {"database": database, "version": version}
         if self.kinds is not None:
-            values["kinds"] = kind_words(self.kinds)
+            values["kinds"] = format_kinds(self.kinds)
             figures["kinds"] = [kind.value for kind in self.kinds]
         if self.by_itself:
             return Finding(
                 "NU-6143",
                 Severity.INFO,
-                Text(
+                LazyText(
                     N_(
                         "The application changed {kinds} of {database} itself, as its release says."
                     ),
                     values,
                 ),
-                Text(""),
+                LazyText(""),
                 figures,
             )
         return Finding(
             "NU-6106",
             Severity.STRICT,
-            Text(
+            LazyText(
                 N_("The schema of {database} was changed since it was migrated.")
                 if self.kinds is None
                 else N_("The schema of {database} was changed since it was migrated: {kinds}."),
                 values,
             ),
-            Text(WHOSE_SCHEMA_UNKNOWN if self.kinds is None else WHOSE_SCHEMA, values),
+            LazyText(WHOSE_SCHEMA_UNKNOWN if self.kinds is None else WHOSE_SCHEMA, values),
             figures,
         )
 
 
-def judged(
+def judge_drift(
     *, same: bool, kinds: tuple[SchemaKind, ...] | None, declared: Collection[str]
-) -> Changed | None:
+) -> SchemaDrift | None:
     """Say whether a schema was changed, and by whom; pure.
 
     Args:
@@ -160,25 +164,27 @@ def judged(
     """
     if same:
         # What was not looked at before stands beside the whole.
-        beside = tuple(kind for kind in kinds or () if kind in BESIDE)
-        return Changed(beside) if beside else None
+        beside = tuple(kind for kind in kinds or () if kind in KINDS_OUTSIDE_FINGERPRINT)
+        return SchemaDrift(beside) if beside else None
     # That nothing differs although the whole does cannot be, and is nobody's excuse.
-    return Changed(kinds or None, by_itself=bool(kinds) and set(kinds or ()) <= set(declared))
+    return SchemaDrift(kinds or None, by_itself=bool(kinds) and set(kinds or ()) <= set(declared))
 
 
-def taken_by(engine: DatabaseEngine) -> TakenBy:
+def read_fingerprint_source(engine: DatabaseEngine) -> FingerprintSource:
     """Return by what fingerprints are taken now."""
-    return TakenBy(FORM, engine.kind, _major(engine.version()))
+    return FingerprintSource(FINGERPRINT_FORMAT, engine.kind, _parse_major(engine.read_version()))
 
 
-def _major(version: str) -> int:
+def _parse_major(version: str) -> int:
     try:
         return Version(version).major
     except InvalidVersion:
         return 0
 
 
-def expected_before(journal: Journal, source: str, engine: DatabaseEngine) -> Mapping[str, str]:
+def read_expected_fingerprints(
+    journal: Journal, source: str, engine: DatabaseEngine
+) -> Mapping[str, str]:
     """Return what the databases that an upgrade kept should look like; empty if that is not known.
 
     Args:
@@ -186,11 +192,11 @@ def expected_before(journal: Journal, source: str, engine: DatabaseEngine) -> Ma
         source: The upgrade.
         engine: The databases; fingerprints that another server took are not compared.
     """
-    facts = journal.facts(source)
-    comparable = facts.fingerprints_by == taken_by(engine)
+    facts = journal.read_facts(source)
+    comparable = facts.fingerprints_by == read_fingerprint_source(engine)
     return (facts.fingerprints_before or {}) if comparable else {}
 
 
-def differing(expected: Mapping[str, str], found: Mapping[str, str]) -> tuple[str, ...]:
+def list_differing(expected: Mapping[str, str], actual: Mapping[str, str]) -> tuple[str, ...]:
     """Return the databases whose fingerprint is known and is another; pure."""
-    return tuple(n for n, text in found.items() if n in expected and expected[n] != text)
+    return tuple(n for n, text in actual.items() if n in expected and expected[n] != text)

@@ -3,7 +3,7 @@
 It may quote rows of case files, so the journal, its backups, messages, the local interface and the
 support bundle hold only what :mod:`ncen_updater.common.database_words` lets through, and the path
 of such a file: one a failed change or rehearsal, ``failures/<id>.txt`` in the state directory,
-0600. They go with what is kept for :data:`KEPT_DAYS` days.
+0600. They go with what is kept for :data:`RETENTION_DAYS` days.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from ncen_updater.common.atomic_files import make_directory, remove, write
+from ncen_updater.common.atomic_files import make_directory, remove_file, write_file
 from ncen_updater.common.errors import causes
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
 logger = logging.getLogger(__name__)
 
-DIRECTORY: Final = "failures"
-KEPT_DAYS: Final = 30
-KEPT_S: Final = KEPT_DAYS * 86_400
-MOST_CHARACTERS: Final = 1_000_000
+RAW_ERROR_DIRECTORY: Final = "failures"
+RETENTION_DAYS: Final = 30
+RETENTION_S: Final = RETENTION_DAYS * 86_400
+MAX_CHARACTERS: Final = 1_000_000
 
 
-def keep_full(state: Path, name: str, error: BaseException) -> Path | None:
+def store_raw_error(state: Path, name: str, error: BaseException) -> Path | None:
     """Write down in full why something failed, where that may hold rows; return where.
 
     A later failure of the same name takes its place. That it cannot be written (the disk may be
@@ -39,21 +39,21 @@ def keep_full(state: Path, name: str, error: BaseException) -> Path | None:
         name: Id of the change or rehearsal.
         error: What ended it, with its causes.
     """
-    text = "\n\n".join(_private(error))
+    text = "\n\n".join(_iter_raw_texts(error))
     if not text:
         return None
-    path = state / DIRECTORY / f"{name}.txt"
+    path = state / RAW_ERROR_DIRECTORY / f"{name}.txt"
     try:
         make_directory(path.parent, 0o700)
         path.parent.chmod(0o700)
-        write(path, f"{text[:MOST_CHARACTERS]}\n".encode("utf-8", "replace"), 0o600)
+        write_file(path, f"{text[:MAX_CHARACTERS]}\n".encode("utf-8", "replace"), 0o600)
     except OSError as failed:
         logger.warning("what was said in full is not kept: %s", failed)
         return None
     return path
 
 
-def _private(error: BaseException) -> Iterator[str]:
+def _iter_raw_texts(error: BaseException) -> Iterator[str]:
     """What each error of a chain said that nobody else may read; pure."""
     for current in causes(error):
         own = getattr(current, "private", None)
@@ -63,42 +63,42 @@ def _private(error: BaseException) -> Iterator[str]:
             yield f"{type(current).__name__}: {str(current).strip()}"
 
 
-def full_place(path: Path | None) -> Text:
+def describe_raw_error_path(path: Path | None) -> LazyText:
     """Say where all is that was said, if anywhere; pure."""
     if path is None:
-        return Text("")
+        return LazyText("")
     words = N_("What was said in full may quote records: it is in {path}, for root alone.")
-    return Text(words, {"path": str(path)})
+    return LazyText(words, {"path": str(path)})
 
 
-def full_remedy(remedy: Text, path: Path | None) -> Text:
+def add_raw_error_path(remedy: LazyText, path: Path | None) -> LazyText:
     """Return what to do, and where all is that was said; pure."""
     if path is None:
         return remedy
-    return Text("{remedy} {place}", {"remedy": remedy, "place": full_place(path)})
+    return LazyText("{remedy} {place}", {"remedy": remedy, "place": describe_raw_error_path(path)})
 
 
-def forgotten_at(state: Path) -> datetime | None:
+def find_next_expiry(state: Path) -> datetime | None:
     """When the oldest of the files is to go; None where there is none."""
-    written = [entry.stat(follow_symlinks=False).st_mtime for entry in _entries(state)]
-    return datetime.fromtimestamp(min(written) + KEPT_S, UTC) if written else None
+    written = [entry.stat(follow_symlinks=False).st_mtime for entry in _list_files(state)]
+    return datetime.fromtimestamp(min(written) + RETENTION_S, UTC) if written else None
 
 
-def _entries(state: Path) -> list[os.DirEntry[str]]:
+def _list_files(state: Path) -> list[os.DirEntry[str]]:
     try:
-        with os.scandir(state / DIRECTORY) as found:
+        with os.scandir(state / RAW_ERROR_DIRECTORY) as found:
             return list(found)
     except FileNotFoundError:
         return []
 
 
-def forget_old(state: Path, now_s: float) -> None:
-    """Remove files that are older than :data:`KEPT_DAYS`; may be repeated.
+def prune_raw_errors(state: Path, now_s: float) -> None:
+    """Remove files that are older than :data:`RETENTION_DAYS`; may be repeated.
 
     Args:
         state: The state directory.
         now_s: Seconds since 1970.
     """
-    for entry in _entries(state):
-        if entry.stat(follow_symlinks=False).st_mtime + KEPT_S <= now_s:
-            remove(Path(entry.path))
+    for entry in _list_files(state):
+        if entry.stat(follow_symlinks=False).st_mtime + RETENTION_S <= now_s:
+            remove_file(Path(entry.path))

@@ -5,24 +5,24 @@ from __future__ import annotations
 from packaging.version import Version
 
 from ncen_updater.agent.adapters.databases.base import ChangeRef
-from ncen_updater.agent.engine.fingerprints import schema_findings
-from ncen_updater.agent.engine.preflight.base import Context, run
-from ncen_updater.agent.engine.preflight.registry import all_checks
+from ncen_updater.agent.engine.fingerprints import find_schema_drift
+from ncen_updater.agent.engine.preflight.base import PreflightContext, run_checks
+from ncen_updater.agent.engine.preflight.registry import list_checks
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.findings import Finding
-from ncen_updater.common.progress import Progress, Silent
-from ncen_updater.feed.proved import ProvedMemory
+from ncen_updater.common.progress import ProgressListener, SilentProgress
+from ncen_updater.feed.proved import TrustStateStore
 
 
-def preflight_findings(
+def run_preflight(
     site: Site,
     reference: ChangeRef,
     origin: Version,
-    progress: Progress | None = None,
+    progress: ProgressListener | None = None,
     *,
-    full: bool = False,
+    verify_slot: bool = False,
 ) -> tuple[Finding, ...]:
     """Look over the site before a change whose slot is built. Reads only.
 
@@ -31,37 +31,37 @@ def preflight_findings(
         reference: The change that is planned or has begun.
         origin: The release that runs.
         progress: Told of what takes long.
-        full: Hash every file of the slot in use.
+        verify_slot: Hash every file of the slot in use.
     """
     target = Version(reference.release)
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        open_change = journal.open_change()
-        changes = frozenset(change.id for change in journal.changes())
+    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+        open_change = journal.find_open_change()
+        changes = frozenset(change.id for change in journal.list_changes())
     leads_up = target > origin
 
     def schemas() -> tuple[Finding, ...]:
-        with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-            return tuple(schema_findings(site, journal))
+        with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+            return tuple(find_schema_drift(site, journal))
 
-    context = Context(
+    context = PreflightContext(
         config=site.config,
         change=reference,
-        document=site.slots.document(target),
+        document=site.slots.read_document(target),
         engine=site.engine,
         store=site.slots,
         application=site.application,
         agent_version=site.agent_version,
         now=site.clock.now(),
         # Only the way forward is judged by it: a damaged memory stops nobody from going back.
-        newest_signed_time=ProvedMemory(site.state).load().floor if leads_up else None,
-        target=site.migrations(target) if leads_up else None,
-        origin=site.migrations(origin) if leads_up else None,
+        newest_signed_time=TrustStateStore(site.state).load().floor if leads_up else None,
+        target=site.load_migrations(target) if leads_up else None,
+        origin=site.load_migrations(origin) if leads_up else None,
         fetched=True,
         open_change=open_change.id if open_change else None,
         changes=changes,
-        full=full,
-        progress=progress or Silent(),
+        full=verify_slot,
+        progress=progress or SilentProgress(),
         overlay=site.overlay,
         schemas=schemas,
     )
-    return run(all_checks(forward=leads_up), context)
+    return run_checks(list_checks(upgrade=leads_up), context)

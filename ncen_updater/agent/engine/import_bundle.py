@@ -11,27 +11,27 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ncen_updater.agent.adapters.feed_reader.child import ChildSource
-from ncen_updater.agent.engine.lock import change_lock
+from ncen_updater.agent.adapters.feed_reader.child import WorkerReleaseSource
+from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.names import IMPORT_REFUSED, IMPORTED, JOURNAL, LOCK
+from ncen_updater.agent.model.names import CHANGE_LOCK_FILE, IMPORT_REFUSED, IMPORTED, JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import READER_FAILED
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.offline.store import ImportRecord
 
-BEGUN = "import-begun"
+IMPORT_STARTED = "import-begun"
 
 
 def import_bundle(
     site: Site,
-    child: ChildSource,
+    reader: WorkerReleaseSource,
     file: Path,
-    progress: Progress,
+    progress: ProgressListener,
     *,
-    by: str,
+    actor: str,
     dry_run: bool,
     opener: Callable[[Path], int],
 ) -> ImportRecord:
@@ -39,17 +39,17 @@ def import_bundle(
 
     Args:
         site: The site; it need not have been taken over yet.
-        child: Reads the bundle.
+        reader: Reads the bundle.
         file: The bundle.
         progress: Told the bytes.
-        by: Who ordered it.
+        actor: Who ordered it.
         dry_run: Verify only.
         opener: Opens it.
 
     Raises:
         UpdaterError: Nothing was kept.
     """
-    current = site.slots.current()
+    current = site.slots.read_current()
     order: dict[str, object] = {
         "act": "import",
         "file": str(file.absolute()),
@@ -58,37 +58,40 @@ def import_bundle(
         "dry_run": dry_run,
     }
     if dry_run:
-        return _record(child, order, progress, opener)
-    with change_lock(site.state / LOCK, "import"), _told(site, file.name, by) as journal:
-        record = _record(child, order, progress, opener)
-        child.prove_import()
+        return _read_in_child(reader, order, progress, opener)
+    with (
+        hold_change_lock(site.state / CHANGE_LOCK_FILE, "import"),
+        _record_import(site, file.name, actor) as journal,
+    ):
+        record = _read_in_child(reader, order, progress, opener)
+        reader.verify_import()
         if journal is not None:
-            journal.note(IMPORTED, None, by=by, **record.to_json())
+            journal.record_event(IMPORTED, None, by=actor, **record.to_json())
         return record
 
 
-def _record(
-    child: ChildSource,
-    order: dict[str, object],
-    progress: Progress,
+def _read_in_child(
+    child: WorkerReleaseSource,
+    request: dict[str, object],
+    progress: ProgressListener,
     opener: Callable[[Path], int],
 ) -> ImportRecord:
     try:
-        return ImportRecord.from_json(child.ask(order, progress, opener))
+        return ImportRecord.from_json(child.run_act(request, progress, opener))
     except ValueError as error:
         raise TrustError(READER_FAILED, detail=str(error)) from error
 
 
 @contextlib.contextmanager
-def _told(site: Site, file: str, by: str) -> Iterator[Journal | None]:
+def _record_import(site: Site, file: str, actor: str) -> Iterator[Journal | None]:
     """Write down that an import begins, and why it was refused; a new site has no journal yet."""
-    if not (site.state / JOURNAL).exists():
+    if not (site.state / JOURNAL_FILE).exists():
         yield None
         return
-    with Journal.open(site.state / JOURNAL, now=site.clock.now) as journal:
-        journal.note(BEGUN, by=by, file=file)
+    with Journal.open(site.state / JOURNAL_FILE, now=site.clock.now) as journal:
+        journal.record_event(IMPORT_STARTED, by=actor, file=file)
         try:
             yield journal
         except UpdaterError as error:
-            journal.note(IMPORT_REFUSED, by=by, file=file, code=error.code)
+            journal.record_event(IMPORT_REFUSED, by=actor, file=file, code=error.code)
             raise

@@ -13,34 +13,34 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
-from ncen_updater.agent.adapters.application.base import Expectation
+from ncen_updater.agent.adapters.application.base import HealthExpectation
 from ncen_updater.agent.adapters.databases.base import (
     AppliedMigration,
     DatabaseEngine,
-    Live,
+    LiveDatabase,
     MigrationSet,
     SqlMigration,
 )
-from ncen_updater.agent.adapters.databases.migrations.checks import question
-from ncen_updater.agent.adapters.databases.migrations.planner import plan_steps
+from ncen_updater.agent.adapters.databases.migrations.checks import run_release_query
+from ncen_updater.agent.adapters.databases.migrations.planner import plan_database_migrations
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.errors import DatabaseError, MigrationRefused
+from ncen_updater.agent.model.errors import DatabaseError, MigrationRefusedError
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
-    ADOPTED_IS_OTHER,
+    ADOPT_DATABASE_MISMATCH,
+    ADOPT_VERSION_MISMATCH,
     APPLICATION_UNWELL,
-    DATABASES_ARE_OTHER,
     QUERY_FAILED,
-    RELEASE_NOT_TOLD,
+    VERSION_NOT_REPORTED,
 )
-from ncen_updater.formats.manifest import Check, Manifest, When
-from ncen_updater.formats.reported import says
-from ncen_updater.formats.sql import counting, split, verify_refusal
+from ncen_updater.formats.manifest import CheckStage, DomainCheck, Manifest
+from ncen_updater.formats.reported import matches_reported_version
+from ncen_updater.formats.sql import check_verify_sql, make_count_query, split_statements
 
 
 @dataclass(frozen=True)
-class SelfReport:
+class ReportedVersion:
     """What the application says of itself.
 
     Attributes:
@@ -59,7 +59,7 @@ class SelfReport:
 
 
 @dataclass(frozen=True)
-class ReleaseQuestion:
+class SchemaProbe:
     """One question of a release to a database.
 
     Attributes:
@@ -79,13 +79,13 @@ class ReleaseQuestion:
     detail: str = ""
 
     @property
-    def holds(self) -> bool:
+    def passed(self) -> bool:
         """Whether the answer is that of the release."""
         return self.fits and not self.rows
 
 
 @dataclass(frozen=True)
-class Installed:
+class InstalledRelease:
     """What was seen of the release that is installed.
 
     Attributes:
@@ -96,47 +96,51 @@ class Installed:
         reported: What the release that was named reports; empty where it is its version.
     """
 
-    said: SelfReport
-    asked: tuple[ReleaseQuestion, ...] = ()
-    ledger: tuple[str, Text] | None = None
+    said: ReportedVersion
+    asked: tuple[SchemaProbe, ...] = ()
+    ledger: tuple[str, LazyText] | None = None
     reported: str = ""
 
-    def lines(self, version: Version) -> Iterator[Text]:
+    def format_lines(self, version: Version) -> Iterator[LazyText]:
         """Say it, a line each."""
         if self.said.version:
             words = N_("The application says that it is {said}.")
             if self.said.by_command:
                 words = N_("By {command} it is {said}; the application itself does not say it.")
-            yield Text(words, {"said": self.said.version, "command": self.said.url})
-            if self.reported and says(self.said.version, self.reported):
+            yield LazyText(words, {"said": self.said.version, "command": self.said.url})
+            if self.reported and matches_reported_version(self.said.version, self.reported):
                 words = N_("So does {version}; which build it is, the application does not say.")
-                yield Text(words, {"version": version})
+                yield LazyText(words, {"version": version})
         else:
             words = N_("The application does not say which release it is ({problem}).")
-            yield Text(words, {"problem": self.said.problem})
-        held = sum(item.holds for item in self.asked)
+            yield LazyText(words, {"problem": self.said.problem})
+        held = sum(item.passed for item in self.asked)
         figures = {"held": held, "total": len(self.asked), "version": version}
         if not self.asked:
-            yield Text(N_("{version} has no check that its databases could be asked."), figures)
+            yield LazyText(N_("{version} has no check that its databases could be asked."), figures)
         elif held == len(self.asked):
-            yield Text(N_("The databases answer as {version}: all checks hold ({held})."), figures)
+            yield LazyText(
+                N_("The databases answer as {version}: all checks hold ({held})."), figures
+            )
         else:
             words = N_("The databases answer {held} of {total} checks of {version} as they should.")
-            yield Text(words, figures)
+            yield LazyText(words, figures)
         for item in self.asked:
-            if not item.holds:
-                yield Text(N_("Check {name} of {database}: {problem}."), {
-                    "name": item.name, "database": item.database, "problem": _problem(item),
+            if not item.passed:
+                yield LazyText(N_("Check {name} of {database}: {problem}."), {
+                    "name": item.name, "database": item.database, "problem": _describe_probe(item),
                 })  # fmt: skip
 
 
-def _problem(item: ReleaseQuestion) -> Text:
+def _describe_probe(item: SchemaProbe) -> LazyText:
     if not item.fits:
-        return Text(N_("the database cannot answer it: {detail}"), {"detail": item.detail})
-    return Text(N_("rows that contradict it: {rows}"), {"rows": item.rows})
+        return LazyText(N_("the database cannot answer it: {detail}"), {"detail": item.detail})
+    return LazyText(N_("rows that contradict it: {rows}"), {"rows": item.rows})
 
 
-def objection(seen: Installed, version: Version, *, vouched: bool) -> UpdaterError | None:
+def find_mismatch(
+    installed: InstalledRelease, version: Version, *, vouched: bool
+) -> UpdaterError | None:
     """Return why the installed release is not the one that was named; None if it is; pure.
 
     A check of an older migration may be outgrown by a later one, and officers may enter rows that a
@@ -144,36 +148,48 @@ def objection(seen: Installed, version: Version, *, vouched: bool) -> UpdaterErr
     vouches in its place, the newest checks have to hold.
 
     Args:
-        seen: What was seen.
+        installed: What was seen.
         version: The release that was named.
         vouched: Whether a person says so in place of an application that does not.
     """
-    said = seen.said
-    if said.version and not says(said.version, seen.reported or str(version)):
-        return UpdaterError(ADOPTED_IS_OTHER, said=said.version, version=version, url=said.url)
-    if seen.ledger is not None:
-        database, reason = seen.ledger
-        return _other(database, version, reason)
-    for item in seen.asked:
-        if item.newest and not (item.fits if said.version else item.holds):
-            values = {"name": item.name, "problem": _problem(item)}
-            return _other(item.database, version, Text(N_("check {name}: {problem}."), values))
-    if said.version and said.problem and not vouched:
+    value = installed.said
+    if value.version and not matches_reported_version(
+        value.version, installed.reported or str(version)
+    ):
         return UpdaterError(
-            APPLICATION_UNWELL, detail=said.said, problems=said.problem, version=version
+            ADOPT_VERSION_MISMATCH, said=value.version, version=version, url=value.url
         )
-    if not said.version and not vouched:
-        return UpdaterError(RELEASE_NOT_TOLD, url=said.url, problem=said.problem, version=version)
+    if installed.ledger is not None:
+        database, reason = installed.ledger
+        return _make_mismatch_error(database, version, reason)
+    for item in installed.asked:
+        if item.newest and not (item.fits if value.version else item.passed):
+            values = {"name": item.name, "problem": _describe_probe(item)}
+            return _make_mismatch_error(
+                item.database, version, LazyText(N_("check {name}: {problem}."), values)
+            )
+    if value.version and value.problem and not vouched:
+        return UpdaterError(
+            APPLICATION_UNWELL, detail=value.said, problems=value.problem, version=version
+        )
+    if not value.version and not vouched:
+        return UpdaterError(
+            VERSION_NOT_REPORTED, url=value.url, problem=value.problem, version=version
+        )
     return None
 
 
-def _other(database: str, version: Version, reason: Text) -> UpdaterError:
-    return UpdaterError(DATABASES_ARE_OTHER, database=database, version=version, reason=reason)
+def _make_mismatch_error(database: str, version: Version, reason: LazyText) -> UpdaterError:
+    return UpdaterError(ADOPT_DATABASE_MISMATCH, database=database, version=version, reason=reason)
 
 
-def look_at_installed(
-    site: Site, version: Version, manifest: Manifest, migrations: MigrationSet, own: str
-) -> Installed:
+def inspect_installed(
+    site: Site,
+    version: Version,
+    manifest: Manifest,
+    migrations: MigrationSet,
+    reported_version: str,
+) -> InstalledRelease:
     """Ask application and databases.
 
     Args:
@@ -181,78 +197,85 @@ def look_at_installed(
         version: The release that was named.
         manifest: Its manifest.
         migrations: Its migrations, wherever their files are.
-        own: Change whose rows in a ledger say nothing: an adoption wrote them.
+        reported_version: Change whose rows in a ledger say nothing: an adoption wrote them.
 
     Raises:
         DatabaseError: A database cannot be reached.
         ApplicationError: The application cannot be asked with the token of the configuration.
     """
-    with site.engine.held():
-        asked = (*_verified(site.engine, migrations), *_checked(site.engine, manifest.checks))
-        ledger = _ledger(site.engine, migrations, own)
-        return Installed(_said(site, manifest.reported), asked, ledger, manifest.reports or "")
+    with site.engine.hold_sessions():
+        asked = (
+            *_run_verify_files(site.engine, migrations),
+            *_run_domain_checks(site.engine, manifest.checks),
+        )
+        ledger = _find_foreign_ledger(site.engine, migrations, reported_version)
+        return InstalledRelease(
+            _ask_application(site, manifest.reported), asked, ledger, manifest.reports or ""
+        )
 
 
-def _said(site: Site, reported: str) -> SelfReport:
+def _ask_application(site: Site, reported: str) -> ReportedVersion:
     settings = site.config.application
-    unasked = site.application.token_problem()
+    unasked = site.application.check_health_token()
     if unasked is not None:
         raise unasked
     command = settings.version_command
     url = command[0] if command else f"{settings.health_url.rstrip('/')}{settings.health_path}"
-    health = site.application.health(Expectation(reported))
-    said = health.reported.get(settings.version_field)
-    if isinstance(said, str) and said.strip():
+    health = site.application.check_health(HealthExpectation(reported))
+    value = health.reported.get(settings.version_field)
+    if isinstance(value, str) and value.strip():
         problem = "; ".join(health.problems)
-        return SelfReport(said.strip()[:100], url, problem, health.said, bool(command))
-    return SelfReport(
-        "", url, "; ".join(health.problems) or f"'{settings.version_field}': {said!r:.100}"
+        return ReportedVersion(value.strip()[:100], url, problem, health.answer_json, bool(command))
+    return ReportedVersion(
+        "", url, "; ".join(health.problems) or f"'{settings.version_field}': {value!r:.100}"
     )
 
 
-def _verified(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[ReleaseQuestion]:
+def _run_verify_files(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[SchemaProbe]:
     if migrations.command is not None:
         return
     for name, items in migrations.databases.items():
-        asked = [_verify(engine, name, item) for item in items if item.verify is not None]
+        asked = [_run_verify_file(engine, name, item) for item in items if item.verify is not None]
         yield from (dataclasses.replace(item, newest=False) for item in asked[:-1])
         yield from asked[-1:]
 
 
-def _verify(engine: DatabaseEngine, database: str, item: SqlMigration) -> ReleaseQuestion:
+def _run_verify_file(engine: DatabaseEngine, database: str, item: SqlMigration) -> SchemaProbe:
     assert item.verify is not None  # noqa: S101 - the caller looked
     sql = item.verify.read_bytes().decode("utf-8")
-    refused = verify_refusal(sql, engine.kind)
+    refused = check_verify_sql(sql, engine.kind)
     if refused is not None:
-        return ReleaseQuestion(database, item.migration.id, fits=False, detail=refused.reason)
+        return SchemaProbe(database, item.migration.id, fits=False, detail=refused.reason)
     rows = 0
-    for statement in split(sql, engine.kind):
+    for statement in split_statements(sql, engine.kind):
         try:
-            found = engine.query(
-                Live(database),
-                counting(statement),
+            found = engine.run_query(
+                LiveDatabase(database),
+                make_count_query(statement),
                 timeout_s=item.migration.statement_timeout_ms / 1000,
             )
         except DatabaseError as error:
-            return _unfit(error, database, item.migration.id)
+            return _make_failed_probe(error, database, item.migration.id)
         rows += int(str(found[0][0]))
-    return ReleaseQuestion(database, item.migration.id, fits=True, rows=rows)
+    return SchemaProbe(database, item.migration.id, fits=True, rows=rows)
 
 
-def _checked(engine: DatabaseEngine, checks: Sequence[Check]) -> Iterator[ReleaseQuestion]:
+def _run_domain_checks(
+    engine: DatabaseEngine, checks: Sequence[DomainCheck]
+) -> Iterator[SchemaProbe]:
     """Whether what is asked after an upgrade can be asked; its values speak of the upgrade."""
     for check in checks:
-        if check.when is When.BEFORE:
+        if check.when is CheckStage.BEFORE:
             continue
         try:
-            question(engine, Live(check.database), check.sql_after or check.sql)
+            run_release_query(engine, LiveDatabase(check.database), check.sql_after or check.sql)
         except DatabaseError as error:
-            yield _unfit(error, check.database, check.name)
+            yield _make_failed_probe(error, check.database, check.name)
         else:
-            yield ReleaseQuestion(check.database, check.name, fits=True)
+            yield SchemaProbe(check.database, check.name, fits=True)
 
 
-def _unfit(error: DatabaseError, database: str, name: str) -> ReleaseQuestion:
+def _make_failed_probe(error: DatabaseError, database: str, name: str) -> SchemaProbe:
     """Tell a database that cannot answer from one that cannot be reached.
 
     Raises:
@@ -260,23 +283,27 @@ def _unfit(error: DatabaseError, database: str, name: str) -> ReleaseQuestion:
     """
     if error.code != QUERY_FAILED.code:
         raise error
-    return ReleaseQuestion(
-        database, name, fits=False, detail=(error.detail or str(error.what_text))[:300]
+    return SchemaProbe(
+        database, name, fits=False, detail=(error.detail or str(error.title_text))[:300]
     )
 
 
-def _ledger(engine: DatabaseEngine, migrations: MigrationSet, own: str) -> tuple[str, Text] | None:
+def _find_foreign_ledger(
+    engine: DatabaseEngine, migrations: MigrationSet, own: str
+) -> tuple[str, LazyText] | None:
     if migrations.command is not None:
         return None
     for name in engine.names:
-        rows: tuple[AppliedMigration, ...] = engine.applied(Live(name))
+        rows: tuple[AppliedMigration, ...] = engine.read_ledger(LiveDatabase(name))
         if all(row.change == own for row in rows):
             continue
         try:
-            steps = plan_steps(name, rows, migrations.databases.get(name, ()), None).steps
-        except MigrationRefused as error:
-            return name, Text("{reason}", {"reason": error.values.get("reason", "-")})
+            steps = plan_database_migrations(
+                name, rows, migrations.databases.get(name, ()), None
+            ).steps
+        except MigrationRefusedError as error:
+            return name, LazyText("{reason}", {"reason": error.values.get("reason", "-")})
         for step in steps:
             words = N_("migration {migration} belongs to it and is not applied.")
-            return name, Text(words, {"migration": step.id})
+            return name, LazyText(words, {"migration": step.id})
     return None

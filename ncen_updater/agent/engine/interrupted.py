@@ -8,22 +8,22 @@ from ncen_updater.agent.adapters.databases.base import CopyPlan
 from ncen_updater.agent.model.change import StepName, StepState
 from ncen_updater.agent.storage.journal.journal import Journal
 
-LAST_CHANGES = 20
+MAX_CHANGES = 20
 
 
-def interrupted_copies(journal: Journal) -> Iterator[CopyPlan]:
+def list_interrupted_copies(journal: Journal) -> Iterator[CopyPlan]:
     """Yield the plans of recent changes that are over and never finished their copy, newest first.
 
     Args:
         journal: Open for reading.
     """
-    for change in journal.changes(LAST_CHANGES):
-        plan = journal.facts(change.id).copy
-        if change.state.open or plan is None:
+    for change in journal.list_changes(MAX_CHANGES):
+        plan = journal.read_facts(change.id).copy
+        if change.state.is_open or plan is None:
             continue
         done = any(
             event.kind == f"step-{StepState.DONE}" and event.get("step") == StepName.COPY
-            for event in journal.events(change=change.id)
+            for event in journal.list_events(change=change.id)
         )
         if not done:
             yield CopyPlan(plan)

@@ -11,10 +11,10 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import INTERRUPTED
 
 
-class Interruption:
-    """Turns SIGINT, SIGTERM and SIGHUP into :class:`Interrupted` inside :meth:`allowed` blocks.
+class SignalHandler:
+    """Turns SIGINT, SIGTERM and SIGHUP into :class:`Interrupted`.
 
-    Outside of such a block a signal is remembered, and raised when the next one begins.
+    Outside of an :meth:`allow_interruption` block a signal is remembered; the next block raises it.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -25,7 +25,7 @@ class Interruption:
         self._raised: str | None = None
 
     @contextlib.contextmanager
-    def handled(self) -> Iterator[None]:
+    def handle_signals(self) -> Iterator[None]:
         """Take over the signals while the block runs (main thread only)."""
         before = {number: signal.signal(number, self._on_signal) for number in self.SIGNALS}
         try:
@@ -35,7 +35,7 @@ class Interruption:
                 signal.signal(number, handler)
 
     @contextlib.contextmanager
-    def allowed(self) -> Iterator[None]:
+    def allow_interruption(self) -> Iterator[None]:
         """Let a signal raise while the block runs.
 
         What is raised in the middle of a library may come out of it as an error of that library, or
@@ -53,16 +53,16 @@ class Interruption:
                 raise
             raise UpdaterError(INTERRUPTED, signal=self._raised) from error
         else:
-            self._remember()
+            self._install_handlers()
         finally:
             self._allowed = False
 
-    def _remember(self) -> None:
+    def _install_handlers(self) -> None:
         if self._raised is not None:
             self._asked = self._raised
 
     @property
-    def asked(self) -> str | None:
+    def pending_signal(self) -> str | None:
         """The signal that waits to be obeyed, if any."""
         return self._asked
 

@@ -9,13 +9,13 @@ from packaging.version import Version
 from ncen_updater.agent.model.change import Change, ChangeKind
 
 
-def last_upgrade(changes: Sequence[Change], current: Version) -> Change | None:
+def find_last_upgrade(changes: Sequence[Change], current: Version) -> Change | None:
     """The committed upgrade that brought the release in use, newest first; pure.
 
     A rollback takes its upgrade out of the count, so that going back twice goes back two releases.
     """
     for change in changes:
-        committed = change.commit_written
+        committed = change.is_committed
         if (
             committed
             and change.kind is ChangeKind.UPGRADE

@@ -10,23 +10,27 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from ncen_updater.agent.adapters.databases.base import ChangeRef, DatabaseEngine, MigrationSet
-from ncen_updater.agent.adapters.databases.migrations.checks import Value, ask, compare
-from ncen_updater.agent.adapters.databases.migrations.planner import way_target
-from ncen_updater.agent.adapters.databases.side_by_side import side_by_side
-from ncen_updater.agent.engine.fingerprints import Schemas, fingerprints_of, schemas_of
-from ncen_updater.agent.model.errors import ChecksFailed
-from ncen_updater.common.progress import Progress
-from ncen_updater.formats.manifest import Check, Compare, When
+from ncen_updater.agent.adapters.databases.migrations.checks import (
+    CheckValue,
+    compare_checks,
+    run_checks,
+)
+from ncen_updater.agent.adapters.databases.migrations.planner import build_rollback_target
+from ncen_updater.agent.adapters.databases.side_by_side import run_in_parallel
+from ncen_updater.agent.engine.fingerprints import DatabaseSchemas, read_fingerprints, read_schemas
+from ncen_updater.agent.model.errors import DomainChecksError
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.formats.manifest import CheckRelation, CheckStage, DomainCheck
 
-FLIPPED = {
-    Compare.EQUAL: Compare.EQUAL,
-    Compare.NOT_LESS: Compare.NOT_MORE,
-    Compare.NOT_MORE: Compare.NOT_LESS,
+REVERSED_COMPARISONS = {
+    CheckRelation.EQUAL: CheckRelation.EQUAL,
+    CheckRelation.NOT_LESS: CheckRelation.NOT_MORE,
+    CheckRelation.NOT_MORE: CheckRelation.NOT_LESS,
 }
 
 
 @dataclass(frozen=True)
-class Migrated:
+class MigrationResult:
     """What was found of candidates that were migrated.
 
     Attributes:
@@ -38,15 +42,15 @@ class Migrated:
         wrote: Whether a migration wrote rows, or a program of the release is still to come.
     """
 
-    before: Mapping[str, Value]
-    after: Mapping[str, Value]
+    before: Mapping[str, CheckValue]
+    after: Mapping[str, CheckValue]
     as_copied: Mapping[str, str]
     fingerprints: Mapping[str, str]
     kinds: Mapping[str, Mapping[str, str]]
     wrote: bool
 
     @property
-    def unchanged(self) -> bool:
+    def is_unchanged(self) -> bool:
         """Whether neither schema nor rows are others."""
         return not self.wrote and self.fingerprints == self.as_copied
 
@@ -54,62 +58,62 @@ class Migrated:
 def migrate_and_check(
     engine: DatabaseEngine,
     change: ChangeRef,
-    checks: Sequence[Check],
+    checks: Sequence[DomainCheck],
     target: MigrationSet,
     origin: MigrationSet,
-    progress: Progress,
+    progress: ProgressListener,
     *,
     up: bool,
-) -> Migrated:
+) -> MigrationResult:
     """Bring the candidates of a change to a schema, and check what the data mean.
 
     Args:
         engine: The databases.
         change: Whose candidates.
         checks: Of the newer release.
-        target: What is migrated to; see :func:`down_target` for a way down.
+        target: What is migrated to; see :func:`build_down_target` for a way down.
         origin: Migrations of the release that is left.
         progress: Told what runs.
         up: Whether the target is the newer release; else the checks are read backwards.
 
     Raises:
-        ChecksFailed: If a check does not hold.
+        DomainChecksError: If a check does not hold.
         UpdaterError: If a migration or a question fails.
     """
-    checks = checks if up else _backwards(checks)
-    with engine.held():
-        acts: Mapping[str, Callable[[], Mapping[str, Value]]] = {
-            "checks": partial(ask, engine, change.candidate, checks, When.BEFORE),
+    checks = checks if up else _reverse_checks(checks)
+    with engine.hold_sessions():
+        acts: Mapping[str, Callable[[], Mapping[str, CheckValue]]] = {
+            "checks": partial(run_checks, engine, change.get_candidate, checks, CheckStage.BEFORE),
             # Beside the checks, since officers may be out.
-            "schemas": partial(fingerprints_of, engine, change.candidate),
+            "schemas": partial(read_fingerprints, engine, change.get_candidate),
         }
-        asked = side_by_side(acts, halt=engine.halt)
+        asked = run_in_parallel(acts, cancel=engine.cancel_sessions)
         before, as_copied = asked["checks"], asked["schemas"]
         wrote = engine.migrate(change, target, origin, progress)
         # What is still to come, once officers are in, does not leave them as they were either.
-        wrote = wrote or target.contract is not None
-        after = ask(engine, change.candidate, checks, When.AFTER)
-        failures = compare(checks, before, after)
+        wrote = wrote or target.contract_program is not None
+        after = run_checks(engine, change.get_candidate, checks, CheckStage.AFTER)
+        failures = compare_checks(checks, before, after)
         if failures:
-            raise ChecksFailed(problems="; ".join(str(failure.what) for failure in failures))
-        found = schemas_of(engine, change.candidate)
+            raise DomainChecksError(problems="; ".join(str(failure.what) for failure in failures))
+        found = read_schemas(engine, change.get_candidate)
     copied = {name: str(text) for name, text in as_copied.items()}
-    return Migrated(before, after, copied, found.fingerprints, found.kinds, wrote)
+    return MigrationResult(before, after, copied, found.fingerprints, found.kinds, wrote)
 
 
-def mark_only(engine: DatabaseEngine, change: ChangeRef) -> Schemas:
+def mark_without_migrating(engine: DatabaseEngine, change: ChangeRef) -> DatabaseSchemas:
     """Give candidates to another release as they are; return their schemas."""
-    engine.mark(change)
-    return schemas_of(engine, change.candidate)
+    engine.mark_candidates(change)
+    return read_schemas(engine, change.get_candidate)
 
 
-def down_target(
+def build_down_target(
     engine: DatabaseEngine,
     change: ChangeRef,
     newer: MigrationSet,
     older: MigrationSet,
     undoes: str,
-    stood: Mapping[str, int] | None = None,
+    ledger_rows_before: Mapping[str, int] | None = None,
 ) -> MigrationSet:
     """Return what a way down leads to: files only, never a program.
 
@@ -119,20 +123,20 @@ def down_target(
         newer: Migrations of the release that is left.
         older: Those of the release before.
         undoes: The change that brought the newer one.
-        stood: By database, how many rows of the ledger that change found; all rows that carry its
-            id are its own by default.
+        ledger_rows_before: By database, how many rows of the ledger that change found; all rows
+            that carry its id are its own by default.
     """
     ledgers = {
         name: [
-            row if place >= (stood or {}).get(name, 0) else replace(row, change="")
-            for place, row in enumerate(engine.applied(change.candidate(name)))
+            row if place >= (ledger_rows_before or {}).get(name, 0) else replace(row, change="")
+            for place, row in enumerate(engine.read_ledger(change.get_candidate(name)))
         ]
         for name in engine.names
     }
-    return way_target(engine.names, ledgers, newer, older, undoes)
+    return build_rollback_target(engine.names, ledgers, newer, older, undoes)
 
 
-def _backwards(checks: Sequence[Check]) -> tuple[Check, ...]:
+def _reverse_checks(checks: Sequence[DomainCheck]) -> tuple[DomainCheck, ...]:
     """Exchange before and after, for a way down.
 
     Only relations have a meaning backwards: an expected value speaks of the newer schema alone.
@@ -142,7 +146,7 @@ def _backwards(checks: Sequence[Check]) -> tuple[Check, ...]:
             update={
                 "sql": check.sql_after or check.sql,
                 "sql_after": check.sql,
-                "compare": FLIPPED[check.compare],
+                "compare": REVERSED_COMPARISONS[check.compare],
             }
         )
         for check in checks

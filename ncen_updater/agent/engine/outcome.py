@@ -12,7 +12,7 @@ from ncen_updater.agent.storage.journal.journal import Journal
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ChangeOutcome:
     """One change and its figures.
 
     Attributes:
@@ -27,7 +27,7 @@ class Outcome:
     facts: ChangeFacts
 
 
-def stop_seconds(change: Change, facts: ChangeFacts) -> float | None:
+def measure_downtime(change: Change, facts: ChangeFacts) -> float | None:
     """Seconds from the closing of the door until it opened again, on either way.
 
     Measured where the machine was not restarted between; else by the times of the records, which is
@@ -44,16 +44,16 @@ def stop_seconds(change: Change, facts: ChangeFacts) -> float | None:
         return None
     opened = change.steps.get(StepName.OPEN)
     ended = close.ended_at if close.state is StepState.UNDONE else opened and opened.ended_at
-    return seconds_between(close.started_at, ended) if ended else None
+    return measure_seconds(close.started_at, ended) if ended else None
 
 
-def seconds_between(start: datetime, end: datetime) -> float | None:
+def measure_seconds(start: datetime, end: datetime) -> float | None:
     """Seconds from one record to a later one; None where the clock was set back between them."""
     seconds = (end - start).total_seconds()
     return seconds if seconds >= 0 else None
 
 
-def change_document(change: Change, facts: ChangeFacts = NO_FACTS) -> dict[str, object]:
+def serialize_change(change: Change, facts: ChangeFacts = NO_FACTS) -> dict[str, object]:
     """Return a change, with what its steps kept, as JSON has it."""
     return {
         "id": change.id,
@@ -65,7 +65,7 @@ def change_document(change: Change, facts: ChangeFacts = NO_FACTS) -> dict[str, 
         "to": change.to_version,
         "created_at": change.created_at,
         "ended_at": change.ended_at,
-        "stop_s": stop_seconds(change, facts),
+        "stop_s": measure_downtime(change, facts),
         "error_code": change.error_code,
         "attempts": change.attempts,
         "expanded": facts.expanded is not None,
@@ -75,19 +75,19 @@ def change_document(change: Change, facts: ChangeFacts = NO_FACTS) -> dict[str, 
     }
 
 
-def outcome_of(journal: Journal, change_id: str) -> Outcome:
+def read_outcome(journal: Journal, change_id: str) -> ChangeOutcome:
     """Read a change with its figures from the journal."""
-    change = journal.change(change_id)
-    facts = journal.facts(change_id)
-    return Outcome(
+    change = journal.read_change(change_id)
+    facts = journal.read_facts(change_id)
+    return ChangeOutcome(
         change=change,
-        stop_s=stop_seconds(change, facts),
+        stop_s=measure_downtime(change, facts),
         step_s={
             name.value: round(seconds, 3)
             for name, record in change.steps.items()
             if record.ended_at is not None
             and record.state is StepState.DONE
-            and (seconds := seconds_between(record.started_at, record.ended_at)) is not None
+            and (seconds := measure_seconds(record.started_at, record.ended_at)) is not None
         },
         facts=facts,
     )

@@ -6,7 +6,7 @@ from datetime import datetime, tzinfo
 
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
-from ncen_updater.common.cli.render import format_minute
+from ncen_updater.common.cli.render import format_scheduled_time
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     HELD,
@@ -14,13 +14,13 @@ from ncen_updater.common.messages import (
 )
 
 
-def require_no_change(journal: Journal) -> None:
+def require_no_open_change(journal: Journal) -> None:
     """Refuse where a change has not come to its end.
 
     Raises:
         OpenChange: If so.
     """
-    change = journal.open_change()
+    change = journal.find_open_change()
     if change is not None:
         raise UpdaterError(
             OPEN_CHANGE, change=change.id, kind=change.kind, version=change.to_version
@@ -38,10 +38,12 @@ def require_no_hold(journal: Journal, now: datetime, zone: tzinfo | None = None)
     Raises:
         Held: If so.
     """
-    for row in SiteHistory(journal).holds_in_force(now):
-        raise held(row.reason, row.by, row.since, zone)
+    for row in SiteHistory(journal).list_active_holds(now):
+        raise make_hold_error(row.reason, row.by, row.since, zone)
 
 
-def held(reason: str, by: str, since: datetime, zone: tzinfo | None = None) -> UpdaterError:
+def make_hold_error(
+    reason: str, actor: str, since: datetime, zone: tzinfo | None = None
+) -> UpdaterError:
     """Return the refusal of a hold."""
-    return UpdaterError(HELD, reason=reason, by=by, since=format_minute(since, zone))
+    return UpdaterError(HELD, reason=reason, by=actor, since=format_scheduled_time(since, zone))

@@ -17,45 +17,45 @@ from ncen_updater.agent.adapters.databases.base import (
     ChangeRef,
     CopyPlan,
     DatabaseFacts,
-    Live,
+    LiveDatabase,
     MigrationPlan,
     MigrationSet,
 )
 from ncen_updater.agent.adapters.databases.migrations.planner import (
-    AS_IS,
-    WayBack,
-    after_steps,
-    expands,
-    goes_as_is,
-    plan_set,
-    plan_way_back,
+    NO_COPY,
+    RollbackPath,
+    is_code_only_upgrade,
+    is_expand_upgrade,
+    plan_rollback_path,
+    plan_site_migrations,
+    predict_ledgers,
 )
-from ncen_updater.agent.adapters.databases.migrations.render import render_sql
-from ncen_updater.agent.adapters.databases.ways import Back
-from ncen_updater.agent.engine.build_slot import build, held_trees
-from ncen_updater.agent.engine.expand_contract import CONTRACTING, EXPANDING
-from ncen_updater.agent.engine.guard import preflight_findings
-from ncen_updater.agent.engine.rollback_words import way_words
+from ncen_updater.agent.adapters.databases.migrations.render import render_plan_sql
+from ncen_updater.agent.adapters.databases.ways import RollbackKind
+from ncen_updater.agent.engine.build_slot import build_slot, list_slot_trees
+from ncen_updater.agent.engine.expand_contract import CONTRACT_TITLE, EXPAND_TITLE
+from ncen_updater.agent.engine.guard import run_preflight
+from ncen_updater.agent.engine.rollback_words import describe_rollback
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.engine.steps import all_steps
-from ncen_updater.agent.model.change import DOWNTIME, StepName
-from ncen_updater.common.canonical_json import canonical_json, sha256_hex
+from ncen_updater.agent.engine.steps import make_steps
+from ncen_updater.agent.model.change import DOWNTIME_STEPS, StepName
+from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.upgrade_path import UpgradePath
 from ncen_updater.formats.document import Offer, ReleaseDocument
-from ncen_updater.formats.manifest import FileEffect, Manifest
+from ncen_updater.formats.manifest import Manifest, SiteFileEffect
 
 if TYPE_CHECKING:
     from ncen_updater.agent.engine.rehearsal.report import RehearsalReport
-    from ncen_updater.agent.storage.overlay.layer import LayerReport
+    from ncen_updater.agent.storage.overlay.layer import OverlayReport
 
-PLAN_ID = "planned2"  # stands for the change that does not exist yet
-PLAN_DIGITS = "234567"  # the digits of ids, for the hops after it
-NOT_YET: dict[str, Text] = {
-    "rehearse": Text(N_("the rehearsal, with a command of its own: rehearse")),
-    "wait": Text(N_("approvals and the window: the service waits for them")),
+PLACEHOLDER_CHANGE_ID = "planned2"  # stands for the change that does not exist yet
+PLACEHOLDER_DIGITS = "234567"  # the digits of ids, for the hops after it
+SEPARATE_STEPS: dict[str, LazyText] = {
+    "rehearse": LazyText(N_("the rehearsal, with a command of its own: rehearse")),
+    "wait": LazyText(N_("approvals and the window: the service waits for them")),
 }
 
 
@@ -69,12 +69,12 @@ class PlannedStep:
     """
 
     name: str
-    title: Text
+    title: LazyText
     downtime: bool
-    note: Text | None = None
+    note: LazyText | None = None
 
 
-def planned_steps(
+def list_planned_steps(
     *, copies: bool = True, expands: bool = False, contracts: bool = False
 ) -> tuple[PlannedStep, ...]:
     """Every step in order, with the places of what this command does not do; pure.
@@ -85,16 +85,16 @@ def planned_steps(
         contracts: and whether one does after it.
     """
     lines: list[PlannedStep] = []
-    for name, step in all_steps().items():
+    for name, step in make_steps().items():
         if name in (StepName.COPY, StepName.MIGRATE) and not copies:
             continue
         if name is StepName.CLOSE:
-            lines += [PlannedStep(key, note, False, note) for key, note in NOT_YET.items()]
+            lines += [PlannedStep(key, note, False, note) for key, note in SEPARATE_STEPS.items()]
             if expands:
-                lines.append(PlannedStep("expand", EXPANDING, False))
-        lines.append(PlannedStep(name.value, step.title, name in DOWNTIME))
+                lines.append(PlannedStep("expand", EXPAND_TITLE, False))
+        lines.append(PlannedStep(name.value, step.title, name in DOWNTIME_STEPS))
         if name is StepName.SOAK and contracts:
-            lines.append(PlannedStep("contract", CONTRACTING, False))
+            lines.append(PlannedStep("contract", CONTRACT_TITLE, False))
     return tuple(lines)
 
 
@@ -110,11 +110,11 @@ class PlannedFiles:
     """
 
     name: str
-    effect: FileEffect | None
+    effect: SiteFileEffect | None
     words: str
     covered: bool
 
-    def facts(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """JSON-able facts."""
         effect = self.effect.value if self.effect else None
         return {
@@ -122,24 +122,26 @@ class PlannedFiles:
         }  # fmt: skip
 
     @property
-    def sentence(self) -> Text:
+    def text(self) -> LazyText:
         """What people read before they agree."""
         values = {"name": self.name, "words": self.words}
-        if self.effect in (None, FileEffect.NOTHING) and self.covered:
+        if self.effect in (None, SiteFileEffect.NOTHING) and self.covered:
             words = {
                 None: N_("  {name}: the release does not say what it does to them; kept"),
-                FileEffect.NOTHING: N_(
+                SiteFileEffect.NOTHING: N_(
                     "  {name}: not changed, says the release; kept all the same"
                 ),
             }
-            return Text(words[self.effect], values)
+            return LazyText(words[self.effect], values)
         if not self.covered:
-            return Text(
+            return LazyText(
                 N_("  {name}: not kept, since agent.toml does not name them: {words}"), values
             )
-        if self.effect is FileEffect.ADDS:
-            return Text(N_("  {name}: some are added, undone before the commit: {words}"), values)
-        return Text(
+        if self.effect is SiteFileEffect.ADDS:
+            return LazyText(
+                N_("  {name}: some are added, undone before the commit: {words}"), values
+            )
+        return LazyText(
             N_(
                 "  {name}: changed, undone before the commit; a later rollback gives those of"
                 " before their old places, later ones stay where they are: {words}"
@@ -148,20 +150,20 @@ class PlannedFiles:
         )
 
 
-def planned_files(own: Sequence[str], manifest: Manifest) -> tuple[PlannedFiles, ...]:
+def list_planned_files(own: Sequence[str], manifest: Manifest) -> tuple[PlannedFiles, ...]:
     """What is said of files: those of the site's own, and others that a release changes; pure."""
     declared = {item.name: item for item in manifest.files}
     others = [
         item.name
         for item in manifest.files
-        if item.name not in own and item.effect is not FileEffect.NOTHING
+        if item.name not in own and item.effect is not SiteFileEffect.NOTHING
     ]
     found = []
     for name in (*own, *others):
-        said = declared.get(name)
+        value = declared.get(name)
         found.append(
             PlannedFiles(
-                name, said.effect if said else None, said.words if said else "", name in own
+                name, value.effect if value else None, value.words if value else "", name in own
             )
         )
     return tuple(found)
@@ -191,34 +193,36 @@ class HopPlan:
     databases: Sequence[DatabaseFacts]
     copy: CopyPlan | None
     findings: Sequence[Finding]
-    way: WayBack
+    way: RollbackPath
     files: Sequence[PlannedFiles] = ()
-    layer: LayerReport | None = None
+    layer: OverlayReport | None = None
     as_is: bool = False
     expands: bool = False
     contracts: bool = False
 
     @property
-    def contract(self) -> Sequence[str]:
+    def contract_command(self) -> Sequence[str]:
         """That program and its arguments; empty where nothing does."""
-        program = self.target.contract if self.contracts else None
+        program = self.target.contract_program if self.contracts else None
         return program.argv if program is not None else ()
 
     @property
     def keeps_records(self) -> bool:
         """Whether it is known now that a rollback after the commit keeps every record."""
-        return self.way.back is Back.KEEPS
+        return self.way.back is RollbackKind.KEEPS_RECORDS
 
     @property
-    def way_words(self) -> Text:
+    def rollback_text(self) -> LazyText:
         """The way back in one sentence, as the rollback will say it."""
-        return way_words(self.way.back, self.offer.version, self.origin, self.way.loses)
+        return describe_rollback(
+            self.way.back, self.offer.version, self.origin, self.way.lost_objects
+        )
 
-    def sql(self, engine: str) -> str:
+    def render_sql(self, engine: str) -> str:
         """Every statement of this change, in order."""
-        return render_sql(self.migrations, engine, self.target)
+        return render_plan_sql(self.migrations, engine, self.target)
 
-    def facts(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """JSON-able facts; the digest of the plan is made of them."""
         manifest = self.document.manifest
         return {
@@ -246,16 +250,16 @@ class HopPlan:
             "rollback_keeps_records": self.keeps_records,
             "by_code": self.as_is,
             "expands": self.expands,
-            "contract": list(self.contract) if self.contracts else [],
-            "files": [item.facts() for item in self.files],
+            "contract": list(self.contract_command) if self.contracts else [],
+            "files": [item.to_json() for item in self.files],
             # A wording may be mended until the last moment; a setting is what was agreed to.
             "settings": self.layer.settings if self.layer else "",
         }
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The whole path. Begin with :attr:`blocked`, then read it from the top."""
+class UpgradePlan:
+    """The whole path. Begin with :attr:`is_blocked`, then read it from the top."""
 
     engine: str
     hops: tuple[HopPlan, ...]
@@ -270,9 +274,9 @@ class Plan:
         """
         if self.planned is not None:
             return self.planned
-        return sha256_hex(canonical_json({"hops": [hop.facts() for hop in self.hops]}))
+        return compute_sha256(encode_canonical_json({"hops": [hop.to_json() for hop in self.hops]}))
 
-    def learnt(self, report: RehearsalReport | None) -> Plan:
+    def apply_rehearsal(self, report: RehearsalReport | None) -> UpgradePlan:
         """Return the plan with what a rehearsal of it showed of the ways back; same digest.
 
         Args:
@@ -280,11 +284,11 @@ class Plan:
         """
         if report is None or report.plan != self.digest:
             return self
-        shown = {hop.way: hop.unchanged for hop in report.hops}
+        shown = {hop.versions: hop.unchanged for hop in report.hops}
         hops = []
         for hop in self.hops:
             unchanged = shown.get((str(hop.origin), hop.document.manifest.version))
-            way = hop.way if unchanged is None else hop.way.learnt(unchanged=unchanged)
+            way = hop.way if unchanged is None else hop.way.resolve_kind(unchanged=unchanged)
             hops.append(replace(hop, way=way))
         return replace(self, hops=tuple(hops), planned=self.digest)
 
@@ -294,31 +298,31 @@ class Plan:
         return tuple(finding for hop in self.hops for finding in hop.findings)
 
     @property
-    def blocked(self) -> bool:
+    def is_blocked(self) -> bool:
         """Whether a strict finding stands."""
         return any(finding.severity is Severity.STRICT for finding in self.findings)
 
-    def sql(self) -> str:
+    def render_sql(self) -> str:
         """Every statement that will run, in order, for the database administrator."""
         parts = []
         for hop in self.hops:
             parts.append(f"-- {hop.origin} -> {hop.offer.version}\n")
-            parts.append(hop.sql(self.engine))
+            parts.append(hop.render_sql(self.engine))
         return "\n".join(parts)
 
-    def as_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """The plan for programs."""
         return {
             "digest": self.digest,
-            "blocked": self.blocked,
+            "blocked": self.is_blocked,
             "hops": [
                 {
-                    **hop.facts(),
+                    **hop.to_json(),
                     "by_code": hop.as_is,
                     "expands": hop.expands,
                     "way_back": hop.way.back.value,
-                    "loses": list(hop.way.loses),
-                    "country": _country(hop.layer),
+                    "loses": list(hop.way.lost_objects),
+                    "country": _serialize_overlay(hop.layer),
                     "databases": [
                         {"name": f.name, "physical": f.physical, "bytes": f.size_bytes}
                         for f in hop.databases
@@ -349,16 +353,18 @@ class Plan:
         }
 
 
-def _country(layer: LayerReport | None) -> list[dict[str, object]] | None:
+def _serialize_overlay(layer: OverlayReport | None) -> list[dict[str, object]] | None:
     if layer is None:
         return None
     # Only where a site has texts of its own is it loaded what says them.
-    from ncen_updater.agent.storage.overlay.words import layer_json
+    from ncen_updater.agent.storage.overlay.words import serialize_overlay
 
-    return layer_json(layer)
+    return serialize_overlay(layer)
 
 
-def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progress) -> Plan:
+def make_plan(
+    site: Site, current: Version, path: UpgradePath, progress: ProgressListener
+) -> UpgradePlan:
     """Prepare the slots of a path and say what each hop will do.
 
     Raises:
@@ -368,37 +374,37 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
     origin = current
     engine = site.engine
     ledgers: Mapping[str, Sequence[AppliedMigration]] = {
-        name: engine.applied(Live(name)) for name in engine.names
+        name: engine.read_ledger(LiveDatabase(name)) for name in engine.names
     }
     for number, offer in enumerate(path.hops):
-        document = _prepare(site, offer, progress)
-        target = site.migrations(offer.release_version)
-        before = site.migrations(origin)
+        document = _prepare_slot(site, offer, progress)
+        target = site.load_migrations(offer.release_version)
+        before = site.load_migrations(origin)
         # Each hop has an id of its own: the rows that it adds to the ledgers are what a way back
         # undoes.
         reference = ChangeRef(
-            f"{PLAN_ID[:-1]}{PLAN_DIGITS[number % len(PLAN_DIGITS)]}",
+            f"{PLACEHOLDER_CHANGE_ID[:-1]}{PLACEHOLDER_DIGITS[number % len(PLACEHOLDER_DIGITS)]}",
             0,
             str(offer.version),
         )
         findings: Sequence[Finding] = ()
         copy: CopyPlan | None = None
-        migrations = plan_set(engine.names, ledgers, target, before)
-        expanding = engine.runs_beside and expands(target, before)
-        as_is = expanding or goes_as_is(migrations, target, before)
+        migrations = plan_site_migrations(engine.names, ledgers, target, before)
+        expanding = engine.runs_beside and is_expand_upgrade(target, before)
+        as_is = expanding or is_code_only_upgrade(migrations, target, before)
         reference = replace(reference, as_is=as_is)
-        ledgers = after_steps(ledgers, migrations, reference)
+        ledgers = predict_ledgers(ledgers, migrations, reference)
         way = (
-            AS_IS
+            NO_COPY
             if as_is
-            else plan_way_back(
+            else plan_rollback_path(
                 engine.names, ledgers, target, before, reference.id, engine=engine.kind
             )
         )
         if number == 0:
-            findings = preflight_findings(site, reference, origin, progress)
+            findings = run_preflight(site, reference, origin, progress)
             copy = engine.plan_copy(reference)
-        files = planned_files([item.name for item in site.config.files], document.manifest)
+        files = list_planned_files([item.name for item in site.config.files], document.manifest)
         hops.append(
             HopPlan(
                 origin,
@@ -406,22 +412,24 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
                 document,
                 migrations,
                 target,
-                engine.describe(),
+                engine.describe_databases(),
                 copy,
                 findings,
                 way,
                 files,
-                site.overlay.report(origin, offer.release_version) if site.overlay else None,
+                site.overlay.make_report(origin, offer.release_version) if site.overlay else None,
                 as_is,
                 expanding,
-                engine.runs_beside and target.contract is not None and (expanding or not as_is),
+                engine.runs_beside
+                and target.contract_program is not None
+                and (expanding or not as_is),
             )
         )
         origin = offer.release_version
-    return Plan(
+    return UpgradePlan(
         site.engine.kind,
         tuple(hops),
-        planned_steps(
+        list_planned_steps(
             copies=not hops or any(not hop.as_is for hop in hops),
             expands=any(hop.expands for hop in hops),
             contracts=any(hop.contracts for hop in hops),
@@ -429,13 +437,13 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
     )
 
 
-def _prepare(site: Site, offer: Offer, progress: Progress) -> ReleaseDocument:
+def _prepare_slot(site: Site, offer: Offer, progress: ProgressListener) -> ReleaseDocument:
     version = offer.release_version
-    if version in site.slots.versions():
-        document = site.slots.document(version)
+    if version in site.slots.list_versions():
+        document = site.slots.read_document(version)
         if document.archive.sha256 == offer.archive.sha256:
             return document
-    held = held_trees(site.slots)
-    fetched = site.source.fetch_smallest(offer, held, progress)
-    build(site.slots, site.source, offer, fetched, held, progress)
+    held = list_slot_trees(site.slots)
+    fetched = site.source.download_smallest(offer, held, progress)
+    build_slot(site.slots, site.source, offer, fetched, held, progress)
     return fetched.document

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from packaging.version import Version
 
-from ncen_updater.agent.engine.permitted import require_no_change
-from ncen_updater.agent.engine.recovery import RecoveryAction, decide
-from ncen_updater.agent.engine.site import Site, reference
-from ncen_updater.agent.engine.situation import contradiction, look
+from ncen_updater.agent.engine.permitted import require_no_open_change
+from ncen_updater.agent.engine.recovery import RecoveryAction, decide_recovery
+from ncen_updater.agent.engine.site import Site, make_change_ref
+from ncen_updater.agent.engine.situation import find_contradiction, observe_site
 from ncen_updater.agent.model.change import Change
-from ncen_updater.agent.model.errors import NeedsPerson
+from ncen_updater.agent.model.errors import InterventionRequiredError
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
-from ncen_updater.feed.upgrade_path import NoPath, UpgradePath, choose_path
+from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath, choose_path
 from ncen_updater.formats.document import Offer
 
 
@@ -25,66 +25,66 @@ def lift_ended_fences(site: Site, journal: Journal) -> None:
     Raises:
         DatabaseError: If, with no change open, a live database is missing or refuses sessions.
     """
-    over = {change.id: change for change in journal.changes() if not change.state.open}
-    for change_id in over.keys() & site.engine.evidence(None).fenced_by:
-        site.engine.unfence(reference(over[change_id]))
-        journal.note("fence-lifted", change_id)
-    if journal.open_change() is None:
+    over = {change.id: change for change in journal.list_changes() if not change.state.is_open}
+    for change_id in over.keys() & site.engine.read_evidence(None).fenced_by:
+        site.engine.unfence(make_change_ref(over[change_id]))
+        journal.record_event("fence-lifted", change_id)
+    if journal.find_open_change() is None:
         site.engine.require_live()
 
 
-def require_nothing_open(site: Site, journal: Journal) -> None:
+def require_idle_site(site: Site, journal: Journal) -> None:
     """Refuse where a change is open, or reality is not what the journal says.
 
     Raises:
         OpenChange: If a change has not come to its end.
-        NeedsPerson: If journal and site contradict each other.
+        InterventionRequiredError: If journal and site contradict each other.
     """
-    require_no_change(journal)
-    require_whole(site, journal, None)
+    require_no_open_change(journal)
+    require_consistent_site(site, journal, None)
 
 
-def require_whole(site: Site, journal: Journal, change: Change | None) -> None:
+def require_consistent_site(site: Site, journal: Journal, change: Change | None) -> None:
     """Refuse where reality is not what the journal says: nothing open, or one committed.
 
     A word of the databases that was lost and that the others make up for is written again.
 
     Raises:
-        NeedsPerson: If so.
+        InterventionRequiredError: If so.
     """
-    decision = decide(look(site, change, by_person=True))
+    decision = decide_recovery(observe_site(site, change, by_operator=True))
     if decision.action is not (
         RecoveryAction.NOTHING if change is None else RecoveryAction.GO_FORWARD
     ):
-        raise NeedsPerson(reason=decision.reason)
-    healed = site.engine.heal_marker()
+        raise InterventionRequiredError(reason=decision.reason)
+    healed = site.engine.repair_marker()
     if healed:
-        journal.note("marker-healed", change.id if change else None, databases=list(healed))
-    reason = contradiction(site, journal)
+        journal.record_event("marker-healed", change.id if change else None, databases=list(healed))
+    reason = find_contradiction(site, journal)
     if reason is not None:
-        raise NeedsPerson(reason=reason)
+        raise InterventionRequiredError(reason=reason)
 
 
-def running_version(site: Site) -> Version:
+def require_current_version(site: Site) -> Version:
     """Return the release in use.
 
     Raises:
-        NeedsPerson: If none was ever chosen.
+        InterventionRequiredError: If none was ever chosen.
     """
-    version = site.slots.current()
+    version = site.slots.read_current()
     if version is None:
-        raise NeedsPerson(reason="no release was ever chosen here")
+        raise InterventionRequiredError(reason="no release was ever chosen here")
     return version
 
 
-def choose(
+def choose_upgrade_path(
     site: Site,
     offers: tuple[Offer, ...],
     journal: Journal,
     target: Version | None,
     *,
     retry: bool,
-) -> UpgradePath | NoPath:
+) -> UpgradePath | NoUpgradePath:
     """Choose a path from the release in use.
 
     Args:
@@ -95,15 +95,15 @@ def choose(
         retry: Whether releases that failed here may be tried again.
     """
     settings = site.config.site
-    bad = [Version(row.version) for row in SiteHistory(journal).bad_releases()]
+    bad = [Version(row.version) for row in SiteHistory(journal).list_bad_releases()]
     return choose_path(
-        running_version(site),
+        require_current_version(site),
         offers,
         site=settings.id,
         country=settings.country,
         channel=settings.channel,
         agent=site.agent_version,
-        now=site.source.now(),
+        now=site.source.get_reference_time(),
         bad=bad,
         allow_bad=retry,
         target=target,

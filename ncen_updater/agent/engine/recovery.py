@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ncen_updater.agent.model.change import ChangeState, StepState
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
-MAX_ATTEMPTS = 5
+MAX_RECOVERY_ATTEMPTS = 5
 
 
-class SlotSeen(StrEnum):
+class CurrentSlot(StrEnum):
     """Where ``current`` points, seen from the open change."""
 
     OLD = "old"
@@ -38,7 +38,7 @@ class RecoveryAction(StrEnum):
 
 
 @dataclass(frozen=True)
-class Situation:
+class ObservedState:
     """Facts of a site at the start of the agent.
 
     Attributes:
@@ -66,7 +66,7 @@ class Situation:
     swapped: bool = False
     fenced: bool = False
     missing: bool = False
-    slot: SlotSeen = SlotSeen.OLD
+    slot: CurrentSlot = CurrentSlot.OLD
     attempts: int = 0
     by_person: bool = False
     recorded: bool = False
@@ -74,129 +74,134 @@ class Situation:
 
 
 @dataclass(frozen=True)
-class Row:
+class RecoveryRule:
     """One row of the table."""
 
     name: str
-    fits: Callable[[Situation], bool]
+    fits: Callable[[ObservedState], bool]
     action: RecoveryAction
-    reason: Text
+    reason: LazyText
 
 
 @dataclass(frozen=True)
-class Decision:
+class RecoveryDecision:
     """What to do, by which row, and why."""
 
     action: RecoveryAction
     row: str
-    reason: Text
+    reason: LazyText
 
 
-def _idle(s: Situation) -> bool:
+def _is_idle(s: ObservedState) -> bool:
     return s.state is None
 
 
-def _before(s: Situation) -> bool:
+def _is_uncommitted(s: ObservedState) -> bool:
     return not s.committed
 
 
-TABLE: tuple[Row, ...] = (
-    Row(
+RECOVERY_TABLE: tuple[RecoveryRule, ...] = (
+    RecoveryRule(
         "idle, a database is missing",
-        lambda s: _idle(s) and s.missing,
+        lambda s: _is_idle(s) and s.missing,
         RecoveryAction.STOP,
-        Text(N_("a live database is missing although no change is open")),
+        LazyText(N_("a live database is missing although no change is open")),
     ),
-    Row(
+    RecoveryRule(
         "idle, the databases are fenced",
-        lambda s: _idle(s) and s.fenced,
+        lambda s: _is_idle(s) and s.fenced,
         RecoveryAction.STOP,
-        Text(N_("the live databases refuse sessions although no change is open")),
+        LazyText(N_("the live databases refuse sessions although no change is open")),
     ),
-    Row(
+    RecoveryRule(
         "idle",
-        _idle,
+        _is_idle,
         RecoveryAction.NOTHING,
-        Text(N_("no change is open")),
+        LazyText(N_("no change is open")),
     ),
-    Row(
+    RecoveryRule(
         "too many attempts",
-        lambda s: not s.by_person and (s.attempts >= MAX_ATTEMPTS or s.state is ChangeState.STUCK),
+        lambda s: (
+            not s.by_person
+            and (s.attempts >= MAX_RECOVERY_ATTEMPTS or s.state is ChangeState.STUCK)
+        ),
         RecoveryAction.STOP,
-        Text(N_("recovery failed too often")),
+        LazyText(N_("recovery failed too often")),
     ),
-    Row(
+    RecoveryRule(
         "a later change",
         lambda s: s.later,
         RecoveryAction.STOP,
-        Text(N_("the databases know of a later change than the journal, which is an old one")),
+        LazyText(N_("the databases know of a later change than the journal, which is an old one")),
     ),
-    Row(
+    RecoveryRule(
         "current points at a third release",
-        lambda s: s.slot is SlotSeen.OTHER,
+        lambda s: s.slot is CurrentSlot.OTHER,
         RecoveryAction.STOP,
-        Text(N_("the link 'current' points at a release that this change does not know")),
+        LazyText(N_("the link 'current' points at a release that this change does not know")),
     ),
-    Row(
+    RecoveryRule(
         "committed, but the databases are the old ones",
         lambda s: s.committed and not s.swapped,
         RecoveryAction.STOP,
-        Text(N_("the journal says committed, the databases say not cut over")),
+        LazyText(N_("the journal says committed, the databases say not cut over")),
     ),
-    Row(
+    RecoveryRule(
         "committed, but the code is the old one",
-        lambda s: s.committed and s.slot is not SlotSeen.NEW,
+        lambda s: s.committed and s.slot is not CurrentSlot.NEW,
         RecoveryAction.STOP,
-        Text(N_("the journal says committed, the link 'current' points at the old release")),
+        LazyText(N_("the journal says committed, the link 'current' points at the old release")),
     ),
-    Row(
+    RecoveryRule(
         "committed",
         lambda s: s.committed,
         RecoveryAction.GO_FORWARD,
-        Text(N_("the change was committed and is brought to its end")),
+        LazyText(N_("the change was committed and is brought to its end")),
     ),
-    Row(
+    RecoveryRule(
         "swapped without intent",
         lambda s: s.swapped and s.cut_over in (None, StepState.UNDONE),
         RecoveryAction.STOP,
-        Text(N_("the databases are cut over although the journal does not intend it")),
+        LazyText(N_("the databases are cut over although the journal does not intend it")),
     ),
-    Row(
+    RecoveryRule(
         "committed, as the databases say, while going back",
         lambda s: s.recorded and s.state is ChangeState.UNDOING,
         RecoveryAction.STOP,
-        Text(N_("the databases say committed, the journal says that the change is undone")),
+        LazyText(N_("the databases say committed, the journal says that the change is undone")),
     ),
-    Row(
+    RecoveryRule(
         "committed, as the databases say, but not whole",
-        lambda s: s.recorded and not (s.swapped and s.slot is SlotSeen.NEW),
+        lambda s: s.recorded and not (s.swapped and s.slot is CurrentSlot.NEW),
         RecoveryAction.STOP,
-        Text(N_("the databases say committed, code or databases are the old ones")),
+        LazyText(N_("the databases say committed, code or databases are the old ones")),
     ),
-    Row(
+    RecoveryRule(
         "committed, as the databases say",
         lambda s: s.recorded,
         RecoveryAction.GO_FORWARD,
-        Text(N_("the databases say committed: the journal is an old one and is brought up to it")),
+        LazyText(
+            N_("the databases say committed: the journal is an old one and is brought up to it")
+        ),
     ),
-    Row(
+    RecoveryRule(
         "switched without intent",
-        lambda s: s.slot is SlotSeen.NEW and s.switch in (None, StepState.UNDONE),
+        lambda s: s.slot is CurrentSlot.NEW and s.switch in (None, StepState.UNDONE),
         RecoveryAction.STOP,
-        Text(N_("the link 'current' was switched although the journal does not intend it")),
+        LazyText(N_("the link 'current' was switched although the journal does not intend it")),
     ),
-    Row(
+    RecoveryRule(
         "before the commit",
-        _before,
+        _is_uncommitted,
         RecoveryAction.GO_BACK,
-        Text(N_("the change was not committed and is undone")),
+        LazyText(N_("the change was not committed and is undone")),
     ),
 )
 
 
-def decide(situation: Situation) -> Decision:
+def decide_recovery(situation: ObservedState) -> RecoveryDecision:
     """Return what to do. Total: every situation finds a row."""
-    for row in TABLE:
+    for row in RECOVERY_TABLE:
         if row.fits(situation):
-            return Decision(row.action, row.name, row.reason)
+            return RecoveryDecision(row.action, row.name, row.reason)
     raise AssertionError("the last row fits what is not committed, an earlier one what is")

@@ -9,23 +9,27 @@ from fnmatch import fnmatchcase
 
 from packaging.version import Version
 
-from ncen_updater.agent.adapters.databases.base import ChangeRef, Live
-from ncen_updater.agent.adapters.databases.migrations.planner import AS_IS, WayBack, plan_way_back
-from ncen_updater.agent.adapters.databases.ways import Back
-from ncen_updater.agent.engine.last_upgrade import last_upgrade
-from ncen_updater.agent.engine.rollback_words import way_words
+from ncen_updater.agent.adapters.databases.base import ChangeRef, LiveDatabase
+from ncen_updater.agent.adapters.databases.migrations.planner import (
+    NO_COPY,
+    RollbackPath,
+    plan_rollback_path,
+)
+from ncen_updater.agent.adapters.databases.ways import RollbackKind
+from ncen_updater.agent.engine.last_upgrade import find_last_upgrade
+from ncen_updater.agent.engine.rollback_words import describe_rollback
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.change import Change, Mode
-from ncen_updater.agent.model.errors import LedgerUnreadable
+from ncen_updater.agent.model.change import Change, DatabaseMode
+from ncen_updater.agent.model.errors import LedgerUnreadableError
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.site_history import PreviousSet, SiteHistory
+from ncen_updater.agent.storage.journal.site_history import PreviousDatabases, SiteHistory
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
 logger = logging.getLogger(__name__)
 
 
-def entered_since(
+def subtract_release_rows(
     lost: Mapping[str, Mapping[str, int]], made: Mapping[str, Mapping[str, int]]
 ) -> dict[str, dict[str, int]]:
     """Take what a release itself put in (new codes of a reference table) out of a loss; pure."""
@@ -39,7 +43,7 @@ def entered_since(
 
 
 @dataclass(frozen=True)
-class LostRows:
+class DataLoss:
     """Rows that going back loses, by database and table.
 
     Attributes:
@@ -51,9 +55,9 @@ class LostRows:
     passed_over: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
-def set_apart(
+def split_uncounted(
     lost: Mapping[str, Mapping[str, int]], no_records: Mapping[str, Sequence[str]]
-) -> LostRows:
+) -> DataLoss:
     """Take out what a release calls no records; pure.
 
     Args:
@@ -68,28 +72,28 @@ def set_apart(
                 for pattern in no_records.get(database, ())
             )
             sides[is_none].setdefault(database, {})[name] = count
-    return LostRows(*sides)
+    return DataLoss(*sides)
 
 
-def records_lost(site: Site, journal: Journal, reference: ChangeRef) -> LostRows:
+def count_record_loss(site: Site, journal: Journal, reference: ChangeRef) -> DataLoss:
     """Count the records that going back to the kept databases of ``reference.source`` loses."""
     source = reference.source or ""
-    made = journal.facts(source).made_by_release
-    lost = entered_since(site.engine.lost_rows(reference), made or {})
-    return set_apart(lost, _no_records(site, journal.change(source)))
+    made = journal.read_facts(source).made_by_release
+    lost = subtract_release_rows(site.engine.count_lost_rows(reference), made or {})
+    return split_uncounted(lost, _read_uncounted_patterns(site, journal.read_change(source)))
 
 
-def _no_records(site: Site, upgrade: Change) -> Mapping[str, Sequence[str]]:
+def _read_uncounted_patterns(site: Site, upgrade: Change) -> Mapping[str, Sequence[str]]:
     """What the release that is left calls no records; nothing where it cannot be asked any more."""
     try:
-        databases = site.slots.document(Version(upgrade.to_version)).manifest.databases
+        databases = site.slots.read_document(Version(upgrade.to_version)).manifest.databases
     except UpdaterError as error:
         logger.warning("every row is counted: %s", error)
         return {}
     return {item.name: item.no_records or () for item in databases}
 
 
-def lost_words(lost: Mapping[str, Mapping[str, int]]) -> str:
+def format_loss(lost: Mapping[str, Mapping[str, int]]) -> str:
     """Say a loss: table and count."""
     return ", ".join(
         f"{database}.{table} {count}"
@@ -119,12 +123,12 @@ class RollbackPlan:
 
     origin: Version
     target: Version
-    mode: Mode
+    mode: DatabaseMode
     source: str | None = None
     undoes: str = ""
     by_code: bool = False
     as_is: bool = False
-    reason: str | Text = ""
+    reason: str | LazyText = ""
     lost: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     passed_over: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     by_program: bool = False
@@ -132,24 +136,28 @@ class RollbackPlan:
     keep_days: float = 0.0
 
     @property
-    def words(self) -> Text:
+    def summary(self) -> LazyText:
         """The way in the words of the plan that was made before the upgrade."""
-        back = Back.KEEPS if self.mode is Mode.MIGRATE else Back.RESTORES
+        back = (
+            RollbackKind.KEEPS_RECORDS
+            if self.mode is DatabaseMode.MIGRATE
+            else RollbackKind.RESTORES_PREVIOUS
+        )
         loses = [f"{name}.{of}" for name, objects in self.lost.items() for of in objects]
-        return way_words(back, self.origin, self.target, loses)
+        return describe_rollback(back, self.origin, self.target, loses)
 
     @property
-    def keeps_all(self) -> bool:
+    def is_lossless(self) -> bool:
         """Whether nothing is known that would be lost, so that nobody has to be asked."""
-        return self.mode is Mode.MIGRATE and not self.lost_total
+        return self.mode is DatabaseMode.MIGRATE and not self.lost_total
 
     @property
-    def keeps_but(self) -> bool:
+    def loses_values(self) -> bool:
         """Whether it goes by ways down, which do not keep everything."""
-        return self.mode is Mode.MIGRATE and bool(self.lost_total)
+        return self.mode is DatabaseMode.MIGRATE and bool(self.lost_total)
 
     @property
-    def days(self) -> str:
+    def retention_days_text(self) -> str:
         """How long the databases stay that are left, for a sentence."""
         return f"{self.keep_days:g}"
 
@@ -159,60 +167,60 @@ class RollbackPlan:
         return sum(sum(tables.values()) for tables in self.lost.values())
 
     @property
-    def lost_words(self) -> str:
+    def loss_text(self) -> str:
         """The loss for a person: table and count."""
-        return lost_words(self.lost)
+        return format_loss(self.lost)
 
     @property
-    def passed_words(self) -> str:
+    def uncounted_text(self) -> str:
         """What is lost and not counted, likewise."""
-        return lost_words(self.passed_over)
+        return format_loss(self.passed_over)
 
     @property
-    def program_words(self) -> Text | None:
+    def program_rows_text(self) -> LazyText | None:
         """What stands in the count that nobody entered."""
         if not (self.by_program and self.lost_total):
             return None
         words = N_("Rows that a program of {version} wrote while officers worked are among them")
-        return Text(words, {"version": self.origin})
+        return LazyText(words, {"version": self.origin})
 
     @property
-    def whole_words(self) -> str | Text:
+    def full_loss_text(self) -> str | LazyText:
         """Both, for an error."""
-        counted: str | Text = self.lost_words or Text(N_("none was counted"))
-        if self.program_words is not None:
-            counted = Text(
-                "{tables}. {program}", {"tables": counted, "program": self.program_words}
+        counted: str | LazyText = self.loss_text or LazyText(N_("none was counted"))
+        if self.program_rows_text is not None:
+            counted = LazyText(
+                "{tables}. {program}", {"tables": counted, "program": self.program_rows_text}
             )
         if not self.passed_over:
             return counted
         words = N_("{tables}; not counted, since {version} calls them no records: {passed}")
-        values = {"tables": counted, "version": self.origin, "passed": self.passed_words}
-        return Text(words, values)
+        values = {"tables": counted, "version": self.origin, "passed": self.uncounted_text}
+        return LazyText(words, values)
 
 
-def _kept(sets: Sequence[PreviousSet], change: Change) -> bool:
-    return any(kept.change == change.id and kept.dropped_at is None for kept in sets)
+def _has_previous_databases(sets: Sequence[PreviousDatabases], change: Change) -> bool:
+    return any(retained.change == change.id and retained.dropped_at is None for retained in sets)
 
 
-def way_back(site: Site, journal: Journal, current: Version) -> RollbackPlan | None:
+def plan_rollback(site: Site, journal: Journal, current: Version) -> RollbackPlan | None:
     """Find the way back from the release in use. Reads only.
 
     Returns:
         None if there is no earlier release, or neither ways down nor kept databases.
     """
-    upgrade = last_upgrade(journal.changes(), current)
-    if upgrade is None or Version(upgrade.from_version) not in site.slots.versions():
+    upgrade = find_last_upgrade(journal.list_changes(), current)
+    if upgrade is None or Version(upgrade.from_version) not in site.slots.list_versions():
         return None
     target = Version(upgrade.from_version)
     reference = ChangeRef(upgrade.id, upgrade.generation, str(target), source=upgrade.id)
-    planned, reason = _planned(site, journal, upgrade, reference)
-    if planned.back is Back.KEEPS:
-        values = _values_lost(site, upgrade, planned, reference)
+    planned, reason = _choose_rollback_path(site, journal, upgrade, reference)
+    if planned.back is RollbackKind.KEEPS_RECORDS:
+        values = _count_value_loss(site, upgrade, planned, reference)
         return RollbackPlan(
             current,
             target,
-            Mode.MIGRATE,
+            DatabaseMode.MIGRATE,
             undoes=upgrade.id,
             by_code=planned.by_code,
             as_is=planned.as_is,
@@ -220,63 +228,65 @@ def way_back(site: Site, journal: Journal, current: Version) -> RollbackPlan | N
             passed_over=values.passed_over,
             keep_days=site.config.keep.previous_days,
         )
-    if not _kept(SiteHistory(journal).previous_sets(), upgrade):
+    if not _has_previous_databases(SiteHistory(journal).list_previous_databases(), upgrade):
         return None
-    loss = records_lost(site, journal, reference)
+    loss = count_record_loss(site, journal, reference)
     return RollbackPlan(
         current,
         target,
-        Mode.RESTORE,
+        DatabaseMode.RESTORE,
         source=upgrade.id,
         undoes=upgrade.id,
         reason=reason,
         lost=loss.records,
         passed_over=loss.passed_over,
-        by_program=journal.facts(upgrade.id).contracted is not None,
+        by_program=journal.read_facts(upgrade.id).contracted is not None,
     )
 
 
-def _values_lost(site: Site, upgrade: Change, planned: WayBack, reference: ChangeRef) -> LostRows:
+def _count_value_loss(
+    site: Site, upgrade: Change, planned: RollbackPath, reference: ChangeRef
+) -> DataLoss:
     if not planned.losses:
-        return LostRows()
-    found = site.engine.entered(reference, planned.losses)
-    return set_apart(found, _no_records(site, upgrade))
+        return DataLoss()
+    found = site.engine.count_entered_rows(reference, planned.losses)
+    return split_uncounted(found, _read_uncounted_patterns(site, upgrade))
 
 
-def values_lost(site: Site, journal: Journal, undoes: str) -> LostRows:
+def count_value_loss(site: Site, journal: Journal, undoes: str) -> DataLoss:
     """Count once more what the ways down from an upgrade do not keep of what was entered since."""
-    upgrade = journal.change(undoes)
+    upgrade = journal.read_change(undoes)
     reference = ChangeRef(upgrade.id, upgrade.generation, upgrade.from_version, source=upgrade.id)
-    planned, _ = _planned(site, journal, upgrade, reference)
-    return _values_lost(site, upgrade, planned, reference)
+    planned, _ = _choose_rollback_path(site, journal, upgrade, reference)
+    return _count_value_loss(site, upgrade, planned, reference)
 
 
-def _planned(
+def _choose_rollback_path(
     site: Site, journal: Journal, upgrade: Change, reference: ChangeRef
-) -> tuple[WayBack, str | Text]:
+) -> tuple[RollbackPath, str | LazyText]:
     """Say which way it is, and why records are lost; what is not whole bars the ways down only."""
     engine, ledgers = site.engine, {}
-    if journal.facts(upgrade.id).as_is:
-        return AS_IS, ""  # nothing was copied, and nothing is to be undone
+    if journal.read_facts(upgrade.id).as_is:
+        return NO_COPY, ""  # nothing was copied, and nothing is to be undone
     try:
-        newer = older = site.migrations(Version(upgrade.to_version))
+        newer = older = site.load_migrations(Version(upgrade.to_version))
         if newer.command is None:
-            older = site.migrations(Version(upgrade.from_version))
+            older = site.load_migrations(Version(upgrade.from_version))
     except UpdaterError as error:
-        return _not_whole(error)
+        return _make_unusable_down_path(error)
     try:
         if newer.command is None:
-            ledgers = {n: engine.applied(Live(n)) for n in engine.names}
-    except LedgerUnreadable as error:
-        return _not_whole(error)
-    unchanged = journal.facts(upgrade.id).databases_unchanged or False
-    way = plan_way_back(
+            ledgers = {n: engine.read_ledger(LiveDatabase(n)) for n in engine.names}
+    except LedgerUnreadableError as error:
+        return _make_unusable_down_path(error)
+    unchanged = journal.read_facts(upgrade.id).databases_unchanged or False
+    way = plan_rollback_path(
         engine.names, ledgers, newer, older, upgrade.id, engine=engine.kind, unchanged=unchanged
     )
     return way, "; ".join(f"{name} {id_}: {why}" for name, id_, why in way.reasons)
 
 
-def _not_whole(error: UpdaterError) -> tuple[WayBack, Text]:
+def _make_unusable_down_path(error: UpdaterError) -> tuple[RollbackPath, LazyText]:
     words = N_("the ways down cannot be used: {cause} ({code})")
-    values = {"cause": error.what_text, "code": error.code}
-    return WayBack(Back.RESTORES), Text(words, values)
+    values = {"cause": error.title_text, "code": error.code}
+    return RollbackPath(RollbackKind.RESTORES_PREVIOUS), LazyText(words, values)

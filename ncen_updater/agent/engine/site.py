@@ -19,42 +19,42 @@ from ncen_updater.agent.adapters.databases.base import (
 )
 from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
 from ncen_updater.agent.model.change import Change
-from ncen_updater.agent.model.errors import NeedsPerson
+from ncen_updater.agent.model.errors import InterventionRequiredError
 from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.progress import ProgressListener
 from ncen_updater.formats.document import Offer, ReleaseDocument
-from ncen_updater.formats.reported import says
+from ncen_updater.formats.reported import matches_reported_version
 
 if TYPE_CHECKING:
     from ncen_updater.agent.adapters.application.base import Application
     from ncen_updater.agent.config.model import AgentConfig
-    from ncen_updater.agent.storage.overlay.layer import Layer
+    from ncen_updater.agent.storage.overlay.layer import LocalOverlay
     from ncen_updater.agent.storage.slots.store import SlotStore
     from ncen_updater.feed.tuf_source import TufReleaseSource
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+BOOT_ID_PATH = Path("/proc/sys/kernel/random/boot_id")
 
 
-def _now() -> datetime:
+def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _boot() -> str:
-    return BOOT_ID.read_text("ascii").strip()
+def _read_boot_id() -> str:
+    return BOOT_ID_PATH.read_text("ascii").strip()
 
 
 @dataclass(frozen=True)
-class Clock:
+class SystemClock:
     """Time, passed in: the wall's for records, the monotonic for deadlines, and waiting.
 
     The monotonic time is that of the machine, comparable between processes within one boot.
     """
 
-    now: Callable[[], datetime] = _now
+    now: Callable[[], datetime] = _utc_now
     monotonic: Callable[[], float] = time.monotonic
-    boot: Callable[[], str] = _boot
+    boot: Callable[[], str] = _read_boot_id
     wait: Callable[[float], None] = time.sleep
 
 
@@ -69,18 +69,21 @@ class Site:
     source: TufReleaseSource
     state: Path
     agent_version: Version
-    clock: Clock = field(default_factory=Clock)
-    overlay: Layer | None = None
+    clock: SystemClock = field(default_factory=SystemClock)
+    overlay: LocalOverlay | None = None
 
-    def migrations(self, version: Version) -> MigrationSet:
+    def load_migrations(self, version: Version) -> MigrationSet:
         """The migrations of a release, as they lie in its slot."""
-        document = self.slots.document(version)
+        document = self.slots.read_document(version)
         return load_migrations(
-            document.manifest, self.slots.path(version), self.engine.kind, document.migrations
+            document.manifest,
+            self.slots.get_slot_directory(version),
+            self.engine.kind,
+            document.migrations,
         )
 
 
-def reference(change: Change) -> ChangeRef:
+def make_change_ref(change: Change) -> ChangeRef:
     """The change as the databases know it."""
     return ChangeRef(
         id=change.id,
@@ -102,7 +105,7 @@ class StepContext:
     site: Site
     journal: Journal
     change: Change
-    progress: Progress
+    progress: ProgressListener
     at_boot: bool = False
 
     @property
@@ -116,57 +119,59 @@ class StepContext:
         return Version(self.change.from_version)
 
     @property
-    def memory(self) -> SiteHistory:
+    def site_history(self) -> SiteHistory:
         """What the site remembers beyond this change."""
         return SiteHistory(self.journal)
 
     @property
-    def ref(self) -> ChangeRef:
+    def change_ref(self) -> ChangeRef:
         """The change as the databases know it."""
-        return replace(reference(self.change), as_is=bool(self.facts().as_is))
+        return replace(make_change_ref(self.change), as_is=bool(self.read_facts().as_is))
 
-    def facts(self) -> ChangeFacts:
+    def read_facts(self) -> ChangeFacts:
         """Facts of this change, fresh from the journal."""
-        return self.journal.facts(self.change.id)
+        return self.journal.read_facts(self.change.id)
 
-    def copy_plan(self) -> CopyPlan:
+    def read_copy_plan(self) -> CopyPlan:
         """The plan that was journaled before the copy began.
 
         Raises:
-            NeedsPerson: If the journal does not hold it.
+            InterventionRequiredError: If the journal does not hold it.
         """
-        data = self.facts().copy
+        data = self.read_facts().copy
         if data is None:
-            raise NeedsPerson(reason="the plan of the copy is not in the journal")
+            raise InterventionRequiredError(reason="the plan of the copy is not in the journal")
         return CopyPlan(data)
 
-    def offer(self) -> Offer | None:
+    def read_offer(self) -> Offer | None:
         """The signed offer of the target release, as last verified."""
-        view = self.site.source.last_view()
+        view = self.site.source.load_last_view()
         for offer in view.offers if view else ():
             if offer.version == self.change.to_version:
                 return offer
         return None
 
-    def target(self) -> ReleaseDocument:
+    def read_target(self) -> ReleaseDocument:
         """The release that this change leads to; its slot must be built."""
-        return self.site.slots.document(self.target_version)
+        return self.site.slots.read_document(self.target_version)
 
-    def origin(self) -> ReleaseDocument:
+    def read_origin(self) -> ReleaseDocument:
         """The release that ran when the change began."""
-        return self.site.slots.document(self.origin_version)
+        return self.site.slots.read_document(self.origin_version)
 
-    def newer(self) -> ReleaseDocument:
+    def read_newer_release(self) -> ReleaseDocument:
         """The newer of the two: the one whose checks and ways down count."""
-        return self.target() if self.leads_up else self.origin()
+        return self.read_target() if self.leads_to_newer else self.read_origin()
 
     @property
-    def told_apart(self) -> bool:
+    def are_releases_distinguishable(self) -> bool:
         """Whether the application's own words tell the two releases of this change apart."""
-        reported = self.site.slots.reported
-        return not says(reported(self.origin_version), reported(self.target_version))
+        reported = self.site.slots.read_reported_version
+        return not matches_reported_version(
+            reported(self.origin_version), reported(self.target_version)
+        )
 
     @property
-    def leads_up(self) -> bool:
+    def leads_to_newer(self) -> bool:
         """Whether the change leads to a newer release."""
         return self.target_version > self.origin_version

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 
 from packaging.version import Version
 
-from ncen_updater.agent.engine.recovery import Situation, SlotSeen
-from ncen_updater.agent.engine.site import Site, reference
+from ncen_updater.agent.engine.recovery import CurrentSlot, ObservedState
+from ncen_updater.agent.engine.site import Site, make_change_ref
 from ncen_updater.agent.model.change import Change, StepName
-from ncen_updater.agent.model.names import RESTORED
+from ncen_updater.agent.model.names import RESTORED_ADOPTED
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import JournalEvent
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
 #: Event: a site that was installed by hand was taken over.
 ADOPTED = "adopted"
@@ -23,48 +23,48 @@ EXPANDED = "expanded"
 CONTRACTED = "contracted"
 
 
-def _slot_seen(current: Version | None, change: Change) -> SlotSeen:
+def _locate_current(current: Version | None, change: Change) -> CurrentSlot:
     if current == Version(change.from_version):
-        return SlotSeen.OLD
-    return SlotSeen.NEW if current == Version(change.to_version) else SlotSeen.OTHER
+        return CurrentSlot.OLD
+    return CurrentSlot.NEW if current == Version(change.to_version) else CurrentSlot.OTHER
 
 
-def look(site: Site, change: Change | None, *, by_person: bool) -> Situation:
+def observe_site(site: Site, change: Change | None, *, by_operator: bool) -> ObservedState:
     """Collect the facts of the open change, or of a site at rest.
 
     Raises:
         UpdaterError: If a fact cannot be had; nothing may be decided without it.
     """
     if change is None:
-        evidence = site.engine.evidence(None)
-        return Situation(None, fenced=evidence.fenced, missing=bool(evidence.missing))
-    evidence = site.engine.evidence(reference(change))
-    return Situation(
+        evidence = site.engine.read_evidence(None)
+        return ObservedState(None, fenced=evidence.fenced, missing=bool(evidence.missing))
+    evidence = site.engine.read_evidence(make_change_ref(change))
+    return ObservedState(
         state=change.state,
-        committed=change.commit_written,
-        fence=change.step_state(StepName.FENCE),
-        cut_over=change.step_state(StepName.CUT_OVER),
-        switch=change.step_state(StepName.SWITCH),
+        committed=change.is_committed,
+        fence=change.get_step_state(StepName.FENCE),
+        cut_over=change.get_step_state(StepName.CUT_OVER),
+        switch=change.get_step_state(StepName.SWITCH),
         swapped=evidence.swapped,
         fenced=evidence.fenced,
         missing=bool(evidence.missing),
-        slot=_slot_seen(site.slots.current(), change),
+        slot=_locate_current(site.slots.read_current(), change),
         attempts=change.attempts,
-        by_person=by_person,
+        by_person=by_operator,
         recorded=evidence.committed,
         later=evidence.later,
     )
 
 
-def last_committed(journal: Journal) -> Change | None:
+def find_last_committed(journal: Journal) -> Change | None:
     """The change that brought what runs now; None on a site that was only adopted."""
-    for change in journal.changes():
-        if change.commit_written:
+    for change in journal.list_changes():
+        if change.is_committed:
             return change
     return None
 
 
-def contradiction(site: Site, journal: Journal) -> Text | None:
+def find_contradiction(site: Site, journal: Journal) -> LazyText | None:
     """Say what code, databases and journal of a whole site disagree about; None if nothing.
 
     A journal from a backup is a good journal of another time: only the databases know.
@@ -72,21 +72,21 @@ def contradiction(site: Site, journal: Journal) -> Text | None:
     Raises:
         UpdaterError: If a fact cannot be had.
     """
-    marker = site.engine.marker()
-    current = site.slots.current()
+    marker = site.engine.read_marker()
+    current = site.slots.read_current()
     if marker is not None and current != Version(marker.release):
-        return Text(
+        return LazyText(
             N_("the code is of release {code}, the databases are of release {databases}"),
             {"code": current or "-", "databases": marker.release},
         )
-    generation = known(journal).generation
+    generation = read_recorded_state(journal).generation
     found = marker.generation if marker else 0
     if found > generation:
-        return Text(
+        return LazyText(
             N_("the databases know of a later change than the journal, which is an old one")
         )
     if found < generation:
-        return Text(
+        return LazyText(
             N_(
                 "the journal knows of a later change than the databases; if these were restored "
                 "from a backup on purpose, see 'ncen-updater accept-restore'"
@@ -112,13 +112,13 @@ class RecordedState:
     kinds: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
-def known(journal: Journal) -> RecordedState:
+def read_recorded_state(journal: Journal) -> RecordedState:
     """Return what the journal says of the databases."""
-    change = last_committed(journal)
-    by_hand = _by_hand(journal)
-    at = _committed_at(journal, change) if change is not None else 0
+    change = find_last_committed(journal)
+    by_hand = _list_adoptions(journal)
+    at = _read_commit_number(journal, change) if change is not None else 0
     if change is not None and (not by_hand or at > by_hand[-1].number):
-        facts = journal.facts(change.id)
+        facts = journal.read_facts(change.id)
         found = RecordedState(
             change.generation, change, facts.fingerprints or {}, facts.schema_kinds or {}
         )
@@ -128,60 +128,64 @@ def known(journal: Journal) -> RecordedState:
         found = RecordedState(
             generation if isinstance(generation, int) else 0,
             None,
-            _table(data.get("fingerprints")),
-            _kinds(data),
+            _as_mapping(data.get("fingerprints")),
+            _parse_schema_kinds(data),
         )
     else:
         return RecordedState()
-    since = [e for e in journal.events() if e.kind in (EXPANDED, CONTRACTED) and e.number > at]
+    since = [e for e in journal.list_events() if e.kind in (EXPANDED, CONTRACTED) and e.number > at]
     if not since:
         return found
     data = since[-1].data
-    return replace(found, fingerprints=_table(data.get("fingerprints")), kinds=_kinds(data))
+    return replace(
+        found, fingerprints=_as_mapping(data.get("fingerprints")), kinds=_parse_schema_kinds(data)
+    )
 
 
-def _kinds(data: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
-    return {name: _table(found) for name, found in _table(data.get("schema_kinds")).items()}
+def _parse_schema_kinds(data: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
+    return {
+        name: _as_mapping(found) for name, found in _as_mapping(data.get("schema_kinds")).items()
+    }
 
 
-def fingerprints_of(journal: Journal, release: Version) -> Mapping[str, object]:
+def read_release_fingerprints(journal: Journal, release: Version) -> Mapping[str, object]:
     """Return the fingerprints that the databases of a release had here; empty where none are known.
 
     Of several, the newest.
     """
     found: list[tuple[int, Mapping[str, object]]] = [
-        (event.number, _table(event.data.get("fingerprints")))
-        for event in _by_hand(journal)
+        (event.number, _as_mapping(event.data.get("fingerprints")))
+        for event in _list_adoptions(journal)
         if Version(str(event.data.get("release"))) == release
     ]
     brought = {
         change.id: change
-        for change in journal.changes()
-        if Version(change.to_version) == release and change.commit_written
+        for change in journal.list_changes()
+        if Version(change.to_version) == release and change.is_committed
     }
     found += [
-        (_committed_at(journal, change), journal.facts(change.id).fingerprints or {})
+        (_read_commit_number(journal, change), journal.read_facts(change.id).fingerprints or {})
         for change in brought.values()
     ]
     found += [
-        (event.number, _table(event.data.get("fingerprints")))
-        for event in journal.events()
+        (event.number, _as_mapping(event.data.get("fingerprints")))
+        for event in journal.list_events()
         if event.kind == CONTRACTED and event.change in brought
     ]
     return max(found, key=lambda item: item[0])[1] if found else {}
 
 
-def _by_hand(journal: Journal) -> list[JournalEvent]:
-    found = [event for event in journal.events() if event.kind in (ADOPTED, RESTORED)]
+def _list_adoptions(journal: Journal) -> list[JournalEvent]:
+    found = [event for event in journal.list_events() if event.kind in (ADOPTED, RESTORED_ADOPTED)]
     # An adoption that was corrected says nothing any more.
     last = max((event.number for event in found if event.kind == ADOPTED), default=0)
-    return [event for event in found if event.kind == RESTORED or event.number == last]
+    return [event for event in found if event.kind == RESTORED_ADOPTED or event.number == last]
 
 
-def _committed_at(journal: Journal, change: Change) -> int:
-    numbers = [e.number for e in journal.events(change=change.id) if e.kind == "committed"]
+def _read_commit_number(journal: Journal, change: Change) -> int:
+    numbers = [e.number for e in journal.list_events(change=change.id) if e.kind == "committed"]
     return numbers[-1] if numbers else 0
 
 
-def _table(value: object) -> Mapping[str, object]:
+def _as_mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, dict) else {}

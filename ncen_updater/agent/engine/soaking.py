@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.engine.pending_rollback import pending_rollback
+from ncen_updater.agent.engine.pending_rollback import find_pending_rollback
 from ncen_updater.agent.model.change import Change
 from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.agent.storage.journal.journal import Journal
@@ -10,22 +10,22 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import NOTHING_TO_CONFIRM
 
 
-def in_soak(journal: Journal) -> Change:
+def require_soaking(journal: Journal) -> Change:
     """Return the change whose release is watched, or is to be taken back and was not yet.
 
     Raises:
         NothingToConfirm: If there is none.
     """
-    owed = pending_rollback(journal)
-    if owed is not None:
-        return owed.change
-    change = journal.open_change()
-    if change is None or not change.committed:
+    pending = find_pending_rollback(journal)
+    if pending is not None:
+        return pending.change
+    change = journal.find_open_change()
+    if change is None or not change.is_open_after_commit:
         raise UpdaterError(NOTHING_TO_CONFIRM)
     return change
 
 
-def confirm(journal: Journal, by: str) -> Change:
+def confirm_release(journal: Journal, actor: str) -> Change:
     """Write that the release is good; the process that watches sees it, or a resume does.
 
     What was to bring its migrations to their end, and failed, is left so.
@@ -33,8 +33,8 @@ def confirm(journal: Journal, by: str) -> Change:
     Raises:
         NothingToConfirm: If there is nothing to confirm.
     """
-    change = in_soak(journal)
-    left = True if journal.facts(change.id).contract_failed is not None else None
-    journal.keep(change.id, ChangeFacts(confirmed_by=by, contract_left=left))
-    journal.note("confirmed", change.id, by=by)
+    change = require_soaking(journal)
+    left = True if journal.read_facts(change.id).contract_failed is not None else None
+    journal.store_facts(change.id, ChangeFacts(confirmed_by=actor, contract_left=left))
+    journal.record_event("confirmed", change.id, by=actor)
     return change

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.progress import ProgressListener
 
 logger = logging.getLogger(__name__)
 
 #: What is not analyzed by then is left to the server's own upkeep.
-LIMIT_S = 600.0
+STATISTICS_LIMIT_S = 600.0
 
 
-class Refreshing:
+class StatisticsRefresh:
     """What is being done.
 
     Args:
@@ -32,9 +32,9 @@ class Refreshing:
     def __init__(
         self,
         site: Site,
-        progress: Progress,
-        limit_s: float = LIMIT_S,
-        watching: Text | None = None,
+        progress: ProgressListener,
+        limit_s: float = STATISTICS_LIMIT_S,
+        watching: LazyText | None = None,
     ) -> None:
         self._site, self._progress, self._limit_s = site, progress, limit_s
         self._watching = watching
@@ -46,7 +46,7 @@ class Refreshing:
         begin = clock()
         alone = N_("updating the statistics of the databases")
         beside = N_("watching the release, and updating the statistics of its databases meanwhile")
-        self._progress.tell(Text(alone if self._watching is None else beside))
+        self._progress.report(LazyText(alone if self._watching is None else beside))
         try:
             done = self._site.engine.refresh_statistics(self._limit_s)
         except UpdaterError as error:
@@ -56,18 +56,20 @@ class Refreshing:
             self._found["tables"] = {name: list(tables) for name, tables in done.items()}
         self._found["seconds"] = round(clock() - begin, 3)
         if self._watching is not None:
-            self._progress.tell(self._watching)
+            self._progress.report(self._watching)
 
     @property
-    def found(self) -> dict[str, object]:
+    def result(self) -> dict[str, object]:
         """For the journal: the tables, or the code of what stood in the way; and the seconds."""
         return dict(self._found)
 
 
 @contextlib.contextmanager
-def refreshing(site: Site, progress: Progress, watching: Text) -> Iterator[Refreshing]:
+def refresh_in_background(
+    site: Site, progress: ProgressListener, title: LazyText
+) -> Iterator[StatisticsRefresh]:
     """Bring them up to date beside a block that watches; where that fails, it is ended."""
-    beside = Refreshing(site, progress, watching=watching)
+    beside = StatisticsRefresh(site, progress, watching=title)
     thread = threading.Thread(target=beside.run, name="statistics", daemon=True)
     thread.start()
     try:
@@ -75,6 +77,6 @@ def refreshing(site: Site, progress: Progress, watching: Text) -> Iterator[Refre
         thread.join()
     except BaseException:
         while thread.is_alive():
-            site.engine.halt()
+            site.engine.cancel_sessions()
             thread.join(0.1)
         raise

@@ -18,7 +18,7 @@ class ChangeKind(StrEnum):
     ROLLBACK = "rollback"
 
 
-class Mode(StrEnum):
+class DatabaseMode(StrEnum):
     """How the databases get to the target's schema."""
 
     MIGRATE = "migrate"  # up for an upgrade, down for a rollback; every record is kept
@@ -36,7 +36,7 @@ class ChangeState(StrEnum):
     STUCK = "stuck"  # recovery failed too often; a person has to look
 
     @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         """Whether work is left."""
         return self not in (ChangeState.FINISHED, ChangeState.UNDONE)
 
@@ -65,7 +65,7 @@ class StepName(StrEnum):
 
 # A signal waits until these have ended: each is short, and half of one is worth nothing. A command
 # that was given to the application would go on without us, and officers stay out until OPEN.
-UNINTERRUPTED = frozenset(
+UNINTERRUPTIBLE_STEPS = frozenset(
     {
         StepName.STOP,
         StepName.CUT_OVER,
@@ -77,10 +77,10 @@ UNINTERRUPTED = frozenset(
 )
 _ORDER = tuple(StepName)
 _COMMIT = _ORDER.index(StepName.COMMIT)
-BEFORE_COMMIT = _ORDER[:_COMMIT]
-FORWARD = _ORDER[_COMMIT + 1 :]
+STEPS_BEFORE_COMMIT = _ORDER[:_COMMIT]
+STEPS_AFTER_COMMIT = _ORDER[_COMMIT + 1 :]
 # Officers are out from the first of these until OPEN is done.
-DOWNTIME = _ORDER[_ORDER.index(StepName.CLOSE) : _ORDER.index(StepName.SOAK)]
+DOWNTIME_STEPS = _ORDER[_ORDER.index(StepName.CLOSE) : _ORDER.index(StepName.SOAK)]
 
 
 class StepState(StrEnum):
@@ -92,7 +92,7 @@ class StepState(StrEnum):
     UNDONE = "undone"
 
 
-class Phase(StrEnum):
+class StepPhase(StrEnum):
     """Instants at which a fault can strike; the fault matrix is made of them."""
 
     BEFORE_EFFECT = "before-effect"
@@ -127,7 +127,7 @@ class Change:
 
     id: str
     kind: ChangeKind
-    mode: Mode
+    mode: DatabaseMode
     state: ChangeState
     product: str
     from_version: str
@@ -141,25 +141,25 @@ class Change:
     steps: Mapping[StepName, StepRecord] = field(default_factory=dict)
 
     @property
-    def committed(self) -> bool:
+    def is_open_after_commit(self) -> bool:
         """Whether it is open and its commit is written, also where recovery gave up on it."""
-        return self.state.open and self.commit_written
+        return self.state.is_open and self.is_committed
 
     @property
-    def commit_written(self) -> bool:
+    def is_committed(self) -> bool:
         """Whether its commit is written; so it remains once it has come to its end."""
-        return self.step_state(StepName.COMMIT) is StepState.DONE
+        return self.get_step_state(StepName.COMMIT) is StepState.DONE
 
     @property
-    def watched(self) -> bool:
+    def is_soaking(self) -> bool:
         """Whether officers work with its release, and nothing is done but to watch it."""
         return (
             self.state is ChangeState.COMMITTED
-            and self.step_state(StepName.OPEN) is StepState.DONE
-            and self.step_state(StepName.SOAK) is not StepState.DONE
+            and self.get_step_state(StepName.OPEN) is StepState.DONE
+            and self.get_step_state(StepName.SOAK) is not StepState.DONE
         )
 
-    def step_state(self, name: StepName) -> StepState | None:
+    def get_step_state(self, name: StepName) -> StepState | None:
         """State of a step, None if it was never intended."""
         record = self.steps.get(name)
         return record.state if record else None

@@ -14,6 +14,7 @@ from ncen_updater.common.messages import (
     DATABASE_ERROR,
     DATABASE_UNREACHABLE,
     FENCE_FAILED,
+    INTERVENTION_NEEDED,
     JOURNAL_FORBIDDEN,
     JOURNAL_MISSING,
     JOURNAL_UNREADABLE,
@@ -22,87 +23,86 @@ from ncen_updater.common.messages import (
     LOCK_UNUSABLE,
     MIGRATION_FAILED,
     MIGRATION_REFUSED,
-    NEEDS_PERSON,
     RECORD_UNUSABLE,
     SEQUENCE_DAMAGED,
     SLOT_DIFFERS,
     SOAK_FAILED,
     STOP_FAILED,
+    UNDECLARED_DATA_LOSS,
     UNHEALTHY,
-    UNTOLD_LOSS,
 )
 
 #: In place of that, where no release was ever chosen.
 NOT_ADOPTED = N_("Not adopted yet. Next: sudo ncen-updater adopt VERSION")
 
 
-class JournalMissing(UpdaterError):
+class JournalMissingError(UpdaterError):
     """No journal where one has to be."""
 
     message = JOURNAL_MISSING
 
 
-class JournalUnreadable(UpdaterError):
+class JournalUnreadableError(UpdaterError):
     """A journal that is damaged, altered, or of an unknown form."""
 
     message = JOURNAL_UNREADABLE
 
 
-class JournalForbidden(JournalUnreadable):
+class JournalPermissionError(JournalUnreadableError):
     """A journal that this user may not read; nothing is wrong with it."""
 
     message = JOURNAL_FORBIDDEN
 
 
-class JournalUnwritable(UpdaterError):
+class JournalUnwritableError(UpdaterError):
     """A journal that cannot take a record; nothing may be done that it does not know of."""
 
     message = JOURNAL_UNWRITABLE
 
 
-class Busy(UpdaterError):
+class SiteBusyError(UpdaterError):
     """Another change holds the lock."""
 
     message = BUSY
 
 
-class ChecksFailed(UpdaterError):
+class DomainChecksError(UpdaterError):
     """Domain checks that do not hold on the migrated candidates."""
 
     message = CHECKS_FAILED
 
 
-class UntoldLoss(UpdaterError):
+class UndeclaredLossError(UpdaterError):
     """A way back that was seen to lose values of which nothing says so."""
 
-    message = UNTOLD_LOSS
+    message = UNDECLARED_DATA_LOSS
 
 
-class Unhealthy(UpdaterError):
+class ApplicationUnhealthyError(UpdaterError):
     """An application that does not become healthy in time."""
 
     message = UNHEALTHY
 
 
-class SoakFailed(UpdaterError):
+class SoakFailedError(UpdaterError):
     """An application that turned bad after officers were let in."""
 
     message = SOAK_FAILED
 
 
-class ChangeFailed(UpdaterError):
+class ChangeFailedError(UpdaterError):
     """A change that failed and was undone; the cause is chained and shown first."""
 
     message = CHANGE_FAILED
 
 
-class NeedsPerson(UpdaterError):
+class InterventionRequiredError(UpdaterError):
     """Facts that contradict each other, or a recovery that failed too often."""
 
-    message = NEEDS_PERSON
+    message = INTERVENTION_NEEDED
 
 
-class LockUnusable(UpdaterError):
+class LockUnusableError(UpdaterError):
     """A state directory that takes no lock; without it two agents could be at work."""
 
     message = LOCK_UNUSABLE
@@ -118,15 +118,15 @@ class DatabaseError(UpdaterError):
     message = DATABASE_ERROR
 
 
-class DatabaseUnreachable(DatabaseError):
+class DatabaseUnreachableError(DatabaseError):
     """No session, or no database under its name: what may be there again at any moment."""
 
     message = DATABASE_UNREACHABLE
 
 
-def find_away(error: BaseException | None) -> DatabaseUnreachable | None:
+def find_away(error: BaseException | None) -> DatabaseUnreachableError | None:
     """Return the error of databases that are not there now, of which this one came; pure."""
-    while error is not None and not isinstance(error, DatabaseUnreachable):
+    while error is not None and not isinstance(error, DatabaseUnreachableError):
         error = error.__cause__
     return error
 
@@ -140,25 +140,25 @@ def is_refused(error: BaseException | None) -> bool:
     return found is not None and str(found.values.get("sqlstate")).startswith(_REFUSED)
 
 
-class FenceFailed(DatabaseError):
+class FenceError(DatabaseError):
     """Sessions that stay."""
 
     message = FENCE_FAILED
 
 
-class MigrationRefused(DatabaseError):
+class MigrationRefusedError(DatabaseError):
     """The ledger and the release do not fit together."""
 
     message = MIGRATION_REFUSED
 
 
-class MigrationFailed(DatabaseError):
+class MigrationFailedError(DatabaseError):
     """A migration that the server refused or that ran out of time."""
 
     message = MIGRATION_FAILED
 
 
-class LedgerUnreadable(DatabaseError):
+class LedgerUnreadableError(DatabaseError):
     """The agent's own tables inside a database hold what no agent wrote."""
 
     message = LEDGER_UNREADABLE
@@ -170,13 +170,13 @@ class ApplicationError(UpdaterError):
     message = APPLICATION_ERROR
 
 
-class CommandFailed(ApplicationError):
+class CommandError(ApplicationError):
     """A command that ended badly, was not found, or did not end in time."""
 
     message = COMMAND_FAILED
 
 
-class StopFailed(ApplicationError):
+class StopError(ApplicationError):
     """An application that goes on running.
 
     The value ``refused`` tells whether the order itself failed; else it may be on its way down.
@@ -185,25 +185,25 @@ class StopFailed(ApplicationError):
     message = STOP_FAILED
 
 
-class RecordUnusable(UpdaterError):
+class SlotRecordError(UpdaterError):
     """What the agent wrote down of a slot cannot be used, so the slot cannot be judged."""
 
     message = RECORD_UNUSABLE
 
 
-class SlotDiffers(UpdaterError):
+class SlotModifiedError(UpdaterError):
     """Files that are not those of the release."""
 
     message = SLOT_DIFFERS
 
 
-class SequenceDamaged(UpdaterError):
+class SelectionDamagedError(UpdaterError):
     """The file that says which agent is chosen is not what it should be."""
 
     message = SEQUENCE_DAMAGED
 
 
-class AgentSlotFailed(UpdaterError):
+class AgentSlotError(UpdaterError):
     """A slot of the agent that cannot be made, or does not work."""
 
     message = AGENT_SLOT_FAILED

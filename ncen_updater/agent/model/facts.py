@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Self
 
-from ncen_updater.common.records import Record
+from ncen_updater.common.records import JsonRecord
 
 
 @dataclass(frozen=True)
-class ClosedAt(Record):
+class DowntimeStart(JsonRecord):
     """When officers were kept out, by the clock of one boot that nobody sets; seconds."""
 
     boot: str
@@ -23,7 +23,7 @@ class ClosedAt(Record):
 
 
 @dataclass(frozen=True)
-class KeptFiles(Record):
+class SnapshotPlan(JsonRecord):
     """A directory of the site's own files, and how it is kept."""
 
     name: str
@@ -32,7 +32,7 @@ class KeptFiles(Record):
 
 
 @dataclass(frozen=True)
-class TakenBy(Record):
+class FingerprintSource(JsonRecord):
     """By what fingerprints were taken: a newer server words a schema anew."""
 
     form: int
@@ -41,7 +41,7 @@ class TakenBy(Record):
 
 
 @dataclass(frozen=True)
-class ChangeFacts(Record):
+class ChangeFacts(JsonRecord):
     """Facts of one change, or those that a step adds to them.
 
     Attributes:
@@ -122,10 +122,10 @@ class ChangeFacts(Record):
     fetched_as: str | None = None
     slot_was_there: bool | None = None
     built_from: str | None = None
-    files: tuple[KeptFiles, ...] | None = None
+    files: tuple[SnapshotPlan, ...] | None = None
     advisories: tuple[str, ...] | None = None
     door_was_closed: bool | None = None
-    closed_at: ClosedAt | None = None
+    closed_at: DowntimeStart | None = None
     stop_s: float | None = None
     was_running: bool | None = None
     ended_sessions: tuple[str, ...] | None = None
@@ -138,7 +138,7 @@ class ChangeFacts(Record):
     fingerprints_before: Mapping[str, str] | None = None
     fingerprints: Mapping[str, str] | None = None
     schema_kinds: Mapping[str, Mapping[str, str]] | None = None
-    fingerprints_by: TakenBy | None = None
+    fingerprints_by: FingerprintSource | None = None
     databases_unchanged: bool | None = None
     one_way: bool | None = None
     compared_with: str | None = None
@@ -156,7 +156,7 @@ class ChangeFacts(Record):
     others: Mapping[str, object] = field(default_factory=dict)
 
     @property
-    def turned_bad(self) -> bool:
+    def is_soak_failed(self) -> bool:
         """Whether the release failed while it was watched, and nobody said that it is good."""
         return self.soak_failed is not None and self.confirmed_by is None
 

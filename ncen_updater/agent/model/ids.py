@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 
-ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 
 def new_change_id() -> str:
     """Return a fresh id: eight characters of the base32 alphabet, safe in a database's name."""
-    return "".join(secrets.choice(ALPHABET) for _ in range(8))
+    return "".join(secrets.choice(ID_ALPHABET) for _ in range(8))

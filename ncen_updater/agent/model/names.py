@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from typing import Final
 
-JOURNAL: Final = "journal.sqlite"
-LOCK: Final = "change.lock"
+JOURNAL_FILE: Final = "journal.sqlite"
+CHANGE_LOCK_FILE: Final = "change.lock"
 #: Below the state directory, beside what the service keeps.
-SERVICE_LOCK: Final = "service/service.lock"
+SERVICE_LOCK_FILE: Final = "service/service.lock"
 #: Where people lay bundles down for the service.
-TRAY: Final = "tray"
+INBOX_DIRECTORY: Final = "tray"
 IMPORTED: Final = "imported"
 IMPORT_REFUSED: Final = "import-refused"
-AGENT_CHOSEN: Final = "agent-chosen"
+AGENT_SELECTED: Final = "agent-chosen"
 ROLLBACK_EMERGENCY: Final = "rollback-emergency"
 AGENT_CONFIRMED: Final = "agent-confirmed"
 #: A recovery of a change began.
-RECOVERY: Final = "recovery"
+RECOVERY_STARTED: Final = "recovery"
 #: The application was started, since it ought to run and nobody came to start it.
 APPLICATION_STARTED: Final = "application-started"
 #: While a release is watched: its databases are not there, and nothing counts against it,
-DATABASES_AWAY: Final = "databases-away"
+DATABASES_UNAVAILABLE: Final = "databases-away"
 #: until they are.
-DATABASES_BACK: Final = "databases-back"
+DATABASES_AVAILABLE: Final = "databases-back"
 #: While a release is watched: a disk of the site is full, and nothing counts against it,
 DISK_FULL: Final = "disk-full"
 #: until it has room.
-DISK_HAS_ROOM: Final = "disk-has-room"
+DISK_HAS_SPACE: Final = "disk-has-room"
 #: While a release is watched: somebody stopped the application, and nothing counts against it,
 APPLICATION_STOPPED: Final = "application-stopped"
 #: until it runs again.
 APPLICATION_RUNS: Final = "application-runs"
 #: Databases that people restored, or changed on purpose, were taken as those of a release.
-RESTORED: Final = "restore-accepted"
+RESTORED_ADOPTED: Final = "restore-accepted"
 #: What people approve who take restored databases for those of a release: this, and the release.
-RESTORED_AS: Final = "restored "
+RESTORED_APPROVAL_PREFIX: Final = "restored "

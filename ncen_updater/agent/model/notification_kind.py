@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class NewsKind(StrEnum):
+class NotificationKind(StrEnum):
     """What can be told."""
 
     AVAILABLE = "available"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Person:
+class Actor:
     """Who acts, as the operating system knows them."""
 
     who: str

@@ -31,14 +31,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
 from enum import StrEnum
 
-from ncen_updater.agent.policy.deeds import deed_words
-from ncen_updater.agent.policy.windows import Window, next_opening
-from ncen_updater.common.cli.render import format_minute
-from ncen_updater.common.i18n import N_, Figure, Text
-from ncen_updater.common.records import Record
+from ncen_updater.agent.policy.deeds import label_operation
+from ncen_updater.agent.policy.windows import WeeklyWindow, find_next_opening
+from ncen_updater.common.cli.render import format_scheduled_time
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
+from ncen_updater.common.records import JsonRecord
 
 #: Waits before the second, third... try of an act that failed; the last one stays.
-DELAYS = (
+RETRY_DELAYS = (
     timedelta(minutes=10),
     timedelta(hours=1),
     timedelta(hours=6),
@@ -55,15 +55,15 @@ RESUME_DELAYS = (
 #: The same for starting an application that ought to run: what it lacks may be back any minute.
 START_DELAYS = (timedelta(seconds=15), timedelta(minutes=1), timedelta(minutes=5))
 #: How often it is looked whether the application runs, where it can be told whether it ought to.
-RUNNING_LOOK = timedelta(minutes=5)
+APPLICATION_CHECK_INTERVAL = timedelta(minutes=5)
 #: How long the service sleeps at most: it looks again even where nothing is known to come.
-LONGEST_SLEEP = timedelta(hours=24)
+MAX_SLEEP = timedelta(hours=24)
 #: When to look again whether another process still works on the site.
-BUSY_WAIT = timedelta(seconds=15)
-ORDERED = N_("somebody asked for something: it begins now")
+BUSY_POLL_INTERVAL = timedelta(seconds=15)
+JOB_WAITING_TEXT = N_("somebody asked for something: it begins now")
 
 
-class Automation(StrEnum):
+class AutomationMode(StrEnum):
     """How much the service does by itself."""
 
     NOTIFY = "notify"
@@ -71,7 +71,7 @@ class Automation(StrEnum):
     AUTOMATIC = "automatic"
 
 
-class Action(StrEnum):
+class ServiceAction(StrEnum):
     """What can be done next."""
 
     WAIT = "wait"
@@ -87,7 +87,7 @@ class Action(StrEnum):
     ASSESS = "assess"
 
 
-class Rehearsed(StrEnum):
+class RehearsalStatus(StrEnum):
     """What is known of a rehearsal of the release on offer."""
 
     MISSING = "missing"
@@ -98,33 +98,37 @@ class Rehearsed(StrEnum):
 
 
 @dataclass(frozen=True)
-class ActionFailure(Record):
+class ActionFailure(JsonRecord):
     """Automatic tries of one action that failed in a row; ``code`` is of the last one's error."""
 
     at: datetime
     times: int
     code: str = ""
 
-    def again_at(self, action: Action) -> datetime:
+    def compute_retry_at(self, action: ServiceAction) -> datetime:
         """When the action may be tried again by itself."""
-        delays = SOONER.get(action, DELAYS)
+        delays = SOONER.get(action, RETRY_DELAYS)
         return self.at + delays[min(max(self.times, 1), len(delays)) - 1]
 
-    def waits(self, now: datetime, action: Action) -> bool:
+    def is_backing_off(self, now: datetime, action: ServiceAction) -> bool:
         """Whether it is too early for another try.
 
         A failure from the future was written by a clock that has been set back since; that is no
         reason to wait until then.
         """
-        return self.at <= now < self.again_at(action)
+        return self.at <= now < self.compute_retry_at(action)
 
 
 #: What is tried again sooner than the rest; to look once more what comes next costs little.
-SOONER = {Action.RESUME: RESUME_DELAYS, Action.START: START_DELAYS, Action.ASSESS: START_DELAYS}
+SOONER = {
+    ServiceAction.RESUME: RESUME_DELAYS,
+    ServiceAction.START: START_DELAYS,
+    ServiceAction.ASSESS: START_DELAYS,
+}
 
 
 @dataclass(frozen=True)
-class Inputs:
+class AutomationInputs:
     """Everything that the decision depends on.
 
     Attributes:
@@ -158,11 +162,11 @@ class Inputs:
     """
 
     now: datetime
-    mode: Automation
+    mode: AutomationMode
     zone: tzinfo
     next_check: datetime
-    windows: tuple[Window, ...] = ()
-    fetch_windows: tuple[Window, ...] = ()
+    windows: tuple[WeeklyWindow, ...] = ()
+    fetch_windows: tuple[WeeklyWindow, ...] = ()
     open_change: bool = False
     stuck: bool = False
     busy: bool = False
@@ -178,11 +182,11 @@ class Inputs:
     target: str | None = None
     bad_until: datetime | None = None
     prepared: bool = False
-    rehearsed: Rehearsed = Rehearsed.MISSING
+    rehearsed: RehearsalStatus = RehearsalStatus.MISSING
     missing_approvals: int = 0
     not_before: datetime | None = None
     collect_at: datetime | None = None
-    failures: Mapping[Action, ActionFailure] = field(default_factory=dict)
+    failures: Mapping[ServiceAction, ActionFailure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -196,71 +200,87 @@ class ServiceDecision:
             in which the cut-over has to begin.
     """
 
-    action: Action
-    why: Text
+    action: ServiceAction
+    why: LazyText
     until: datetime | None = None
 
 
-def decide(facts: Inputs) -> ServiceDecision:
+def decide_next_action(inputs: AutomationInputs) -> ServiceDecision:
     """Return what the service does next."""
-    if facts.busy:
+    if inputs.busy:
         return ServiceDecision(
-            Action.WAIT, Text(N_("somebody is at work here")), facts.now + BUSY_WAIT
+            ServiceAction.WAIT,
+            LazyText(N_("somebody is at work here")),
+            inputs.now + BUSY_POLL_INTERVAL,
         )
-    if facts.stuck:
-        if facts.ordered:
-            return ServiceDecision(Action.ORDER, Text(ORDERED))
-        return _wait(facts, None, Text(N_("a change is stuck: a person has to look at it")))
-    if facts.open_change and facts.back:
+    if inputs.stuck:
+        if inputs.ordered:
+            return ServiceDecision(ServiceAction.ORDER, LazyText(JOB_WAITING_TEXT))
+        return _make_wait(
+            inputs, None, LazyText(N_("a change is stuck: a person has to look at it"))
+        )
+    if inputs.open_change and inputs.back:
         words = N_("somebody asked to go back: the release is watched no longer")
-        return ServiceDecision(Action.ORDER, Text(words))
-    if facts.open_change:
-        return _do(facts, Action.RESUME, N_("a change has not come to its end"))
-    if facts.down:
+        return ServiceDecision(ServiceAction.ORDER, LazyText(words))
+    if inputs.open_change:
+        return _act_or_back_off(
+            inputs, ServiceAction.RESUME, N_("a change has not come to its end")
+        )
+    if inputs.down:
         words = N_("the application does not run, and nobody stopped it")
-        return _first(facts, _do(facts, Action.START, words), _further)
-    return _further(facts)
+        return _prefer(
+            inputs, _act_or_back_off(inputs, ServiceAction.START, words), _decide_without_change
+        )
+    return _decide_without_change(inputs)
 
 
-def _first(
-    facts: Inputs, act: ServiceDecision, others: Callable[[Inputs], ServiceDecision]
+def _prefer(
+    facts: AutomationInputs,
+    act: ServiceDecision,
+    others: Callable[[AutomationInputs], ServiceDecision],
 ) -> ServiceDecision:
     """Do this; while it has to wait, what comes after it."""
-    if act.action is not Action.WAIT:
+    if act.action is not ServiceAction.WAIT:
         return act
     other = others(facts)
-    if other.action is Action.WAIT and act.until and other.until:
+    if other.action is ServiceAction.WAIT and act.until and other.until:
         return replace(other, until=min(act.until, other.until))
     return other
 
 
-def _further(facts: Inputs) -> ServiceDecision:
+def _decide_without_change(facts: AutomationInputs) -> ServiceDecision:
     """Rules 3 to 9."""
     if facts.on_trial:
         words = N_("this agent is new: it begins nothing until it has confirmed itself")
-        return ServiceDecision(Action.WAIT, Text(words), facts.now + LONGEST_SLEEP)
+        return ServiceDecision(ServiceAction.WAIT, LazyText(words), facts.now + MAX_SLEEP)
     if facts.owed:
-        act = _do(facts, Action.RESUME, N_("a release that turned bad was not taken back yet"))
-        return _first(facts, act, _at_rest)
-    return _at_rest(facts)
+        act = _act_or_back_off(
+            facts, ServiceAction.RESUME, N_("a release that turned bad was not taken back yet")
+        )
+        return _prefer(facts, act, _decide_idle)
+    return _decide_idle(facts)
 
 
-def _at_rest(facts: Inputs) -> ServiceDecision:
+def _decide_idle(facts: AutomationInputs) -> ServiceDecision:
     """Rules 4 to 9."""
     if facts.ordered:
-        return ServiceDecision(Action.ORDER, Text(ORDERED))
+        return ServiceDecision(ServiceAction.ORDER, LazyText(JOB_WAITING_TEXT))
     if facts.now >= facts.next_check:
-        return ServiceDecision(Action.CHECK, Text(N_("it is time to ask the feed")))
-    collect_at = _collect_at(facts)
+        return ServiceDecision(ServiceAction.CHECK, LazyText(N_("it is time to ask the feed")))
+    collect_at = _compute_prune_at(facts)
     if collect_at is not None and facts.now >= collect_at:
-        return ServiceDecision(Action.COLLECT, Text(N_("the days of what was kept are over")))
+        return ServiceDecision(
+            ServiceAction.COLLECT, LazyText(N_("the days of what was kept are over"))
+        )
     if facts.agent is not None:
-        act = _at_hours(facts, Action.SELF_UPDATE, N_("agent {version} is on offer"), facts.agent)
-        return _first(facts, act, _release)
-    return _release(facts)
+        act = _act_in_window(
+            facts, ServiceAction.SELF_UPDATE, N_("agent {version} is on offer"), facts.agent
+        )
+        return _prefer(facts, act, _decide_release)
+    return _decide_release(facts)
 
 
-class Stays(StrEnum):
+class WaitReason(StrEnum):
     """What an upgrade waits for that no time brings."""
 
     HOLD = "hold"
@@ -277,7 +297,7 @@ class Stays(StrEnum):
 
 
 @dataclass(frozen=True)
-class Obstacle:
+class UpgradeObstacle:
     """The first thing that stands between a release and its upgrade.
 
     Attributes:
@@ -286,20 +306,20 @@ class Obstacle:
         stays: What it is where it does not.
     """
 
-    why: Text
+    why: LazyText
     until: datetime | None = None
-    stays: Stays | None = None
+    stays: WaitReason | None = None
 
 
-def _stays(stays: Stays, words: str, **values: object) -> Obstacle:
-    return Obstacle(Text(words, values), None, stays)
+def _make_permanent_obstacle(stays: WaitReason, words: str, **values: object) -> UpgradeObstacle:
+    return UpgradeObstacle(LazyText(words, values), None, stays)
 
 
-def _passes(until: datetime, words: str, **values: object) -> Obstacle:
-    return Obstacle(Text(words, values), until)
+def _make_temporary_obstacle(until: datetime, words: str, **values: object) -> UpgradeObstacle:
+    return UpgradeObstacle(LazyText(words, values), until)
 
 
-def obstacle(facts: Inputs) -> Obstacle | None:
+def find_obstacle(facts: AutomationInputs) -> UpgradeObstacle | None:
     """Return what stands between the release on offer and its upgrade now: rules 7 to 9. Pure.
 
     Each is looked at as if all before it had passed; nothing is said of actions that the service
@@ -308,58 +328,72 @@ def obstacle(facts: Inputs) -> Obstacle | None:
     if facts.held is not None:
         words = N_("upgrades are on hold: {reason}")
         if facts.held_until is not None:
-            return _passes(facts.held_until, words, reason=facts.held)
-        return _stays(Stays.HOLD, words, reason=facts.held)
-    unknown = facts.failures.get(Action.ASSESS)
+            return _make_temporary_obstacle(facts.held_until, words, reason=facts.held)
+        return _make_permanent_obstacle(WaitReason.HOLD, words, reason=facts.held)
+    unknown = facts.failures.get(ServiceAction.ASSESS)
     if unknown is not None:
-        again = unknown.again_at(Action.ASSESS)
+        again = unknown.compute_retry_at(ServiceAction.ASSESS)
         words = N_("what comes next could not be determined; it is tried again at {at}")
-        return _passes(again, words, at=_at(facts, again))
+        return _make_temporary_obstacle(again, words, at=_format_local(facts, again))
     target = facts.target
     if target is None:
-        return _stays(Stays.NOTHING_ON_OFFER, N_("nothing is on offer for this site"))
-    if facts.mode is Automation.NOTIFY:
+        return _make_permanent_obstacle(
+            WaitReason.NOTHING_ON_OFFER, N_("nothing is on offer for this site")
+        )
+    if facts.mode is AutomationMode.NOTIFY:
         words = N_("release {version} is on offer; this site is only told of it")
-        return _stays(Stays.ONLY_TOLD, words, version=target)
+        return _make_permanent_obstacle(WaitReason.ONLY_TOLD, words, version=target)
     if facts.bad_until is not None and facts.now < facts.bad_until:
         words = N_("release {version} failed here; it is not tried again before {at}")
-        return _passes(facts.bad_until, words, version=target, at=_at(facts, facts.bad_until))
+        return _make_temporary_obstacle(
+            facts.bad_until, words, version=target, at=_format_local(facts, facts.bad_until)
+        )
     if not facts.prepared:
-        return _stays(Stays.NOT_PREPARED, N_("release {version} is not here yet"), version=target)
-    if facts.rehearsed in (Rehearsed.MISSING, Rehearsed.VOID):
+        return _make_permanent_obstacle(
+            WaitReason.NOT_PREPARED, N_("release {version} is not here yet"), version=target
+        )
+    if facts.rehearsed in (RehearsalStatus.MISSING, RehearsalStatus.VOID):
         words = N_("release {version} was not rehearsed yet")
-        return _stays(Stays.NOT_REHEARSED, words, version=target)
-    if facts.rehearsed is Rehearsed.FAILED:
+        return _make_permanent_obstacle(WaitReason.NOT_REHEARSED, words, version=target)
+    if facts.rehearsed is RehearsalStatus.FAILED:
         words = N_("the rehearsal of release {version} failed: 'ncen-updater history' says of what")
-        return _stays(Stays.REHEARSAL_FAILED, words, version=target)
-    return _consent(facts, target) or _hours(facts, target) or _failed(facts, Action.UPGRADE)
+        return _make_permanent_obstacle(WaitReason.REHEARSAL_FAILED, words, version=target)
+    return (
+        _find_approval_obstacle(facts, target)
+        or _find_time_obstacle(facts, target)
+        or _find_backoff(facts, ServiceAction.UPGRADE)
+    )
 
 
-def _consent(facts: Inputs, target: str) -> Obstacle | None:
-    asked = facts.left or facts.mode is Automation.APPROVE
+def _find_approval_obstacle(facts: AutomationInputs, target: str) -> UpgradeObstacle | None:
+    asked = facts.left or facts.mode is AutomationMode.APPROVE
     if not (asked and facts.missing_approvals):
         return None
     values: dict[str, object] = {"version": target, "count": facts.missing_approvals}
     words = N_("release {version} waits for approval: {count} more")
     if facts.not_before is not None and facts.now < facts.not_before:
         words = N_("release {version}, scheduled for {at}, waits for approval: {count} more")
-        values["at"] = _at(facts, facts.not_before)
-    return _stays(Stays.APPROVAL, words, **values)
+        values["at"] = _format_local(facts, facts.not_before)
+    return _make_permanent_obstacle(WaitReason.APPROVAL, words, **values)
 
 
-def _hours(facts: Inputs, target: str) -> Obstacle | None:
+def _find_time_obstacle(facts: AutomationInputs, target: str) -> UpgradeObstacle | None:
     if facts.not_before is not None and facts.now < facts.not_before:
-        values = {"version": target, "at": _at(facts, facts.not_before)}
-        later = next_opening(facts.windows, facts.not_before, facts.zone) if facts.windows else None
-        if later is not None and not later.holds(facts.not_before):
+        values = {"version": target, "at": _format_local(facts, facts.not_before)}
+        later = (
+            find_next_opening(facts.windows, facts.not_before, facts.zone)
+            if facts.windows
+            else None
+        )
+        if later is not None and not later.contains(facts.not_before):
             words = N_(
                 "the upgrade to {version} was scheduled for {at}; no window is open then, the next "
                 "one is: {window}"
             )
-            values["window"] = _at(facts, later.start)
-            return _passes(facts.not_before, words, **values)
+            values["window"] = _format_local(facts, later.start)
+            return _make_temporary_obstacle(facts.not_before, words, **values)
         words = N_("the upgrade to {version} was scheduled for {at}")
-        return _passes(facts.not_before, words, **values)
+        return _make_temporary_obstacle(facts.not_before, words, **values)
     if not facts.windows:
         if facts.not_before is not None:
             return None
@@ -367,82 +401,98 @@ def _hours(facts: Inputs, target: str) -> Obstacle | None:
             "release {version} is ready, and nobody chose a time: it begins by "
             "'ncen-updater upgrade' or 'ncen-updater schedule'"
         )
-        return _stays(Stays.NO_TIME, words, version=target)
-    opening = next_opening(facts.windows, facts.now, facts.zone)
+        return _make_permanent_obstacle(WaitReason.NO_TIME, words, version=target)
+    opening = find_next_opening(facts.windows, facts.now, facts.zone)
     if opening is None:
-        return _stays(Stays.NO_WINDOW, N_("no window ever opens here"))
-    if opening.holds(facts.now):
+        return _make_permanent_obstacle(WaitReason.NO_WINDOW, N_("no window ever opens here"))
+    if opening.contains(facts.now):
         return None
     words = N_("release {version} waits for the window: {at}")
-    return _passes(opening.start, words, version=target, at=_at(facts, opening.start))
+    return _make_temporary_obstacle(
+        opening.start, words, version=target, at=_format_local(facts, opening.start)
+    )
 
 
-def _failed(facts: Inputs, action: Action) -> Obstacle | None:
+def _find_backoff(facts: AutomationInputs, action: ServiceAction) -> UpgradeObstacle | None:
     failure = facts.failures.get(action)
-    if failure is None or not failure.waits(facts.now, action):
+    if failure is None or not failure.is_backing_off(facts.now, action):
         return None
-    again = failure.again_at(action)
+    again = failure.compute_retry_at(action)
     words = N_("this failed, and is tried again at {at}: {what}")
-    return _passes(again, words, what=deed_words(action), at=_at(facts, again))
+    return _make_temporary_obstacle(
+        again, words, what=label_operation(action), at=_format_local(facts, again)
+    )
 
 
-def _release(facts: Inputs) -> ServiceDecision:
+def _decide_release(facts: AutomationInputs) -> ServiceDecision:
     """Rules 7 to 9."""
-    found = obstacle(facts)
+    found = find_obstacle(facts)
     if found is not None and facts.target is not None:
-        if found.stays is Stays.NOT_PREPARED:
-            return _at_hours(facts, Action.PREPARE, found.why.template, facts.target)
-        if found.stays is Stays.NOT_REHEARSED:
-            return _at_hours(facts, Action.REHEARSE, found.why.template, facts.target)
+        if found.stays is WaitReason.NOT_PREPARED:
+            return _act_in_window(facts, ServiceAction.PREPARE, found.why.template, facts.target)
+        if found.stays is WaitReason.NOT_REHEARSED:
+            return _act_in_window(facts, ServiceAction.REHEARSE, found.why.template, facts.target)
     if found is not None:
-        return _later(facts, found)
-    opening = next_opening(facts.windows, facts.now, facts.zone) if facts.windows else None
-    words = Text(N_("release {version} is ready"), {"version": facts.target})
-    return ServiceDecision(Action.UPGRADE, words, opening.end if opening else None)
+        return _wait_for_obstacle(facts, found)
+    opening = find_next_opening(facts.windows, facts.now, facts.zone) if facts.windows else None
+    words = LazyText(N_("release {version} is ready"), {"version": facts.target})
+    return ServiceDecision(ServiceAction.UPGRADE, words, opening.end if opening else None)
 
 
-def _at_hours(facts: Inputs, action: Action, words: str, version: str) -> ServiceDecision:
+def _act_in_window(
+    facts: AutomationInputs, action: ServiceAction, words: str, version: str
+) -> ServiceDecision:
     if facts.fetch_windows:
-        opening = next_opening(facts.fetch_windows, facts.now, facts.zone)
-        if opening is None or not opening.holds(facts.now):
+        opening = find_next_opening(facts.fetch_windows, facts.now, facts.zone)
+        if opening is None or not opening.contains(facts.now):
             later = N_("release {version} waits for the hours of downloads")
             until = opening.start if opening else None
-            return _wait(facts, until, Text(later, {"version": version}))
-    return _do(facts, action, words, version=version)
+            return _make_wait(facts, until, LazyText(later, {"version": version}))
+    return _act_or_back_off(facts, action, words, version=version)
 
 
-def _do(facts: Inputs, action: Action, words: str, **values: object) -> ServiceDecision:
-    later = _failed(facts, action)
-    return _later(facts, later) if later else ServiceDecision(action, Text(words, values))
+def _act_or_back_off(
+    facts: AutomationInputs, action: ServiceAction, words: str, **values: object
+) -> ServiceDecision:
+    later = _find_backoff(facts, action)
+    return (
+        _wait_for_obstacle(facts, later)
+        if later
+        else ServiceDecision(action, LazyText(words, values))
+    )
 
 
-def _later(facts: Inputs, found: Obstacle) -> ServiceDecision:
-    return _wait(facts, found.until, found.why)
+def _wait_for_obstacle(facts: AutomationInputs, found: UpgradeObstacle) -> ServiceDecision:
+    return _make_wait(facts, found.until, found.why)
 
 
-def _collect_at(facts: Inputs) -> datetime | None:
+def _compute_prune_at(facts: AutomationInputs) -> datetime | None:
     """When to collect; a collection that failed holds nothing else up."""
-    failure = facts.failures.get(Action.COLLECT)
-    if facts.collect_at is None or failure is None or not failure.waits(facts.now, Action.COLLECT):
+    failure = facts.failures.get(ServiceAction.COLLECT)
+    if (
+        facts.collect_at is None
+        or failure is None
+        or not failure.is_backing_off(facts.now, ServiceAction.COLLECT)
+    ):
         return facts.collect_at
-    return max(facts.collect_at, failure.again_at(Action.COLLECT))
+    return max(facts.collect_at, failure.compute_retry_at(ServiceAction.COLLECT))
 
 
-def _at(facts: Inputs, moment: datetime) -> Figure:
+def _format_local(facts: AutomationInputs, moment: datetime) -> LocalizedFigure:
     """Return a moment as the site's wall shows it."""
-    return format_minute(moment, facts.zone)
+    return format_scheduled_time(moment, facts.zone)
 
 
-def _wait(facts: Inputs, until: datetime | None, why: Text) -> ServiceDecision:
+def _make_wait(facts: AutomationInputs, until: datetime | None, why: LazyText) -> ServiceDecision:
     """Wait until a time, but never past the next question to the feed, nor for very long."""
-    ends = [facts.now + LONGEST_SLEEP]
+    ends = [facts.now + MAX_SLEEP]
     if not (facts.stuck or facts.open_change):
         ends.append(facts.next_check)
-        collect_at = _collect_at(facts)
+        collect_at = _compute_prune_at(facts)
         if collect_at is not None:
             ends.append(collect_at)
     if until is not None:
         ends.append(until)
     if facts.down is not None:
-        ends.append(facts.now + RUNNING_LOOK)
-    return ServiceDecision(Action.WAIT, why, min(ends))
+        ends.append(facts.now + APPLICATION_CHECK_INTERVAL)
+    return ServiceDecision(ServiceAction.WAIT, why, min(ends))

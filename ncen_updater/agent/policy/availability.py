@@ -17,8 +17,8 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from ncen_updater.agent.policy.ought_to_run import RunningSeen, stopped_in_order
-from ncen_updater.common.records import Record
+from ncen_updater.agent.policy.ought_to_run import ProcessState, stopped_in_order
+from ncen_updater.common.records import JsonRecord
 
 
 class AvailabilityState(StrEnum):
@@ -45,7 +45,7 @@ class HealthAnswer(StrEnum):
 
 
 @dataclass(frozen=True)
-class HealthSeen:
+class HealthProbe:
     """What the health address answered; ``detail`` is the version, the status, or why not."""
 
     answer: HealthAnswer
@@ -53,7 +53,7 @@ class HealthSeen:
 
 
 @dataclass(frozen=True)
-class DoorSeen:
+class MaintenanceProbe:
     """The door, and since when it is closed, where that is known."""
 
     closed: bool
@@ -61,7 +61,7 @@ class DoorSeen:
 
 
 @dataclass(frozen=True)
-class Availability(Record):
+class Availability(JsonRecord):
     """Whether officers can work.
 
     Attributes:
@@ -88,37 +88,39 @@ class Availability(Record):
 
 
 #: Answers of an application that is there.
-SPOKE = frozenset(HealthAnswer) - {HealthAnswer.NONE, HealthAnswer.NOT_ASKED}
+ANSWERS_FROM_APPLICATION = frozenset(HealthAnswer) - {HealthAnswer.NONE, HealthAnswer.NOT_ASKED}
 
 
-def availability(
-    door: DoorSeen | str,
-    process: RunningSeen | str,
-    health: HealthSeen,
+def judge_availability(
+    maintenance: MaintenanceProbe | str,
+    process: ProcessState | str,
+    health: HealthProbe,
     missing: tuple[str, ...] = (),
 ) -> Availability:
     """Say whether officers can work. Pure.
 
     Args:
-        door: The door, or why it could not be seen.
+        maintenance: The door, or why it could not be seen.
         process: The part that is asked for its health, or why it could not be seen.
         health: What its address answered.
         missing: Further parts that do not run.
     """
-    runs = process.runs if isinstance(process, RunningSeen) else None
-    since = process.since if isinstance(process, RunningSeen) else None
-    reasons = [one for one in (door, process) if isinstance(one, str)]
+    runs = process.runs if isinstance(process, ProcessState) else None
+    since = process.since if isinstance(process, ProcessState) else None
+    reasons = [one for one in (maintenance, process) if isinstance(one, str)]
     if health.answer is HealthAnswer.NOT_ASKED:
         reasons.append(health.detail)
     state = AvailabilityState.UNKNOWN
-    if isinstance(door, DoorSeen):
-        if door.closed:
-            state, since = AvailabilityState.MAINTENANCE, door.since
+    if isinstance(maintenance, MaintenanceProbe):
+        if maintenance.closed:
+            state, since = AvailabilityState.MAINTENANCE, maintenance.since
         elif health.answer in (HealthAnswer.WELL, HealthAnswer.OTHER_VERSION):
             state, since = AvailabilityState.WORKS, since if runs else None
-        elif runs is False and health.answer not in SPOKE:
+        elif runs is False and health.answer not in ANSWERS_FROM_APPLICATION:
             state = AvailabilityState.NOT_RUNNING
-        elif health.answer in SPOKE or (runs and health.answer is HealthAnswer.NONE):
+        elif health.answer in ANSWERS_FROM_APPLICATION or (
+            runs and health.answer is HealthAnswer.NONE
+        ):
             state, since = AvailabilityState.NOT_WORKING, None
         elif health.answer is HealthAnswer.NONE:
             reasons.append(health.detail)
@@ -126,7 +128,7 @@ def availability(
         since = None
     return Availability(
         state, since, runs, health.answer, health.detail, missing,
-        "; ".join(dict.fromkeys(reasons)), _asked_to_stop(process),
+        "; ".join(dict.fromkeys(reasons)), _was_stopped_on_request(process),
     )  # fmt: skip
 
 
@@ -143,7 +145,7 @@ def on_full_disk(seen: Availability, place: Path | None) -> Availability:
     return replace(seen, state=state, answer=answer, detail=str(place))
 
 
-def _asked_to_stop(seen: RunningSeen | str) -> bool | None:
+def _was_stopped_on_request(seen: ProcessState | str) -> bool | None:
     """Whether somebody stopped it, as far as the system tells."""
     if isinstance(seen, str) or seen.runs or seen.enabled is None:
         return None

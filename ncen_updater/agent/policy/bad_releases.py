@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-DELAYS = (
+BAD_RELEASE_DELAYS = (
     timedelta(hours=1),
     timedelta(hours=6),
     timedelta(days=1),
@@ -13,11 +13,11 @@ DELAYS = (
 )
 
 
-def next_attempt(times: int, last_at: datetime) -> datetime:
+def compute_retry_at(times: int, last_at: datetime) -> datetime:
     """Return when the agent may try again by itself.
 
     Args:
         times: How often the release failed, from 1.
         last_at: When it failed last.
     """
-    return last_at + DELAYS[min(times, len(DELAYS)) - 1]
+    return last_at + BAD_RELEASE_DELAYS[min(times, len(BAD_RELEASE_DELAYS)) - 1]

@@ -11,20 +11,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from enum import StrEnum
 
-from ncen_updater.agent.policy.automation import Inputs, Stays, obstacle
-from ncen_updater.common.cli.render import format_minute
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.records import Record
+from ncen_updater.agent.policy.automation import AutomationInputs, WaitReason, find_obstacle
+from ncen_updater.common.cli.render import format_scheduled_time
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.records import JsonRecord
 
 #: So many things are looked at that pass by themselves, one after the other; there are five kinds.
-MOST = 12
-DAYS = (
+MAX_OBSTACLES = 12
+WEEKDAY_NAMES = (
     N_("Monday"), N_("Tuesday"), N_("Wednesday"), N_("Thursday"), N_("Friday"), N_("Saturday"),
     N_("Sunday"),
 )  # fmt: skip
 
 
-class BeginsWhen(StrEnum):
+class StartKind(StrEnum):
     """When an upgrade begins."""
 
     NOW = "now"
@@ -33,7 +33,7 @@ class BeginsWhen(StrEnum):
 
 
 @dataclass(frozen=True)
-class Beginning(Record):
+class UpgradeStart(JsonRecord):
     """When an upgrade begins by itself.
 
     Attributes:
@@ -43,101 +43,110 @@ class Beginning(Record):
         missing: How many people have yet to approve.
     """
 
-    when: BeginsWhen
+    when: StartKind
     at: datetime | None = None
-    stays: Stays | None = None
+    stays: WaitReason | None = None
     missing: int = 0
 
 
-def beginning(facts: Inputs, *, serves: bool = True) -> Beginning:
+def predict_start(inputs: AutomationInputs, *, service_running: bool = True) -> UpgradeStart:
     """Return when the service begins the upgrade, if nobody does anything any more. Pure.
 
     Args:
-        facts: What the service decides by.
-        serves: Whether it runs; nothing begins by itself without it.
+        inputs: What the service decides by.
+        service_running: Whether it runs; nothing begins by itself without it.
     """
-    found = _beginning(facts)
-    if serves or found.when is BeginsWhen.NOT_BY_ITSELF:
+    found = _follow_obstacles(inputs)
+    if service_running or found.when is StartKind.NOT_BY_ITSELF:
         return found
-    return Beginning(BeginsWhen.NOT_BY_ITSELF, None, Stays.NO_SERVICE)
+    return UpgradeStart(StartKind.NOT_BY_ITSELF, None, WaitReason.NO_SERVICE)
 
 
-def _beginning(facts: Inputs) -> Beginning:
+def _follow_obstacles(facts: AutomationInputs) -> UpgradeStart:
     now = at = facts.now
-    for _ in range(MOST):
-        found = obstacle(facts)
+    for _ in range(MAX_OBSTACLES):
+        found = find_obstacle(facts)
         if found is None:
-            return Beginning(BeginsWhen.NOW if at == now else BeginsWhen.AT, at)
+            return UpgradeStart(StartKind.NOW if at == now else StartKind.AT, at)
         if found.until is None:
-            return Beginning(BeginsWhen.NOT_BY_ITSELF, None, found.stays, facts.missing_approvals)
+            return UpgradeStart(StartKind.NOT_BY_ITSELF, None, found.stays, facts.missing_approvals)
         at = max(found.until, at)
         facts = replace(facts, now=at)
         if facts.held_until is not None and facts.held_until <= at:
             facts = replace(facts, held=None, held_until=None)
-    return Beginning(BeginsWhen.NOT_BY_ITSELF, None, Stays.NO_WINDOW)
+    return UpgradeStart(StartKind.NOT_BY_ITSELF, None, WaitReason.NO_WINDOW)
 
 
-def behind_another(found: Beginning, target: str | None, approved: Sequence[str]) -> Beginning:
+def mark_superseded(
+    start: UpgradeStart, target: str | None, approved: Sequence[str]
+) -> UpgradeStart:
     """Return when a release begins, where another one may have been approved that goes first. Pure.
 
     Args:
-        found: When it would begin if it were the only one.
+        start: When it would begin if it were the only one.
         target: The release.
         approved: Releases that enough people approved; the one that goes first is first.
     """
-    if found.when is BeginsWhen.NOT_BY_ITSELF or not approved or approved[0] == target:
-        return found
-    return Beginning(BeginsWhen.NOT_BY_ITSELF, None, Stays.ANOTHER_FIRST)
+    if start.when is StartKind.NOT_BY_ITSELF or not approved or approved[0] == target:
+        return start
+    return UpgradeStart(StartKind.NOT_BY_ITSELF, None, WaitReason.ANOTHER_FIRST)
 
 
-def with_yes(facts: Inputs, begins: Beginning, *, counts: bool, serves: bool = True) -> Beginning:
+def predict_start_if_approved(
+    facts: AutomationInputs, start: UpgradeStart, *, counts: bool, serves: bool = True
+) -> UpgradeStart:
     """Return when it would begin, once the person who is asked has approved. Pure.
 
     Args:
         facts: What the service decides by.
-        begins: When it begins as it stands.
+        start: When it begins as it stands.
         counts: Whether theirs would be one more; that of who said yes before changes nothing.
         serves: Whether the service runs.
     """
     if not counts:
-        return begins
+        return start
     missing = max(0, facts.missing_approvals - 1)
-    return beginning(replace(facts, missing_approvals=missing), serves=serves)
+    return predict_start(replace(facts, missing_approvals=missing), service_running=serves)
 
 
-_WAITS = {
-    Stays.HOLD: N_("It does not begin while upgrades are on hold ('ncen-updater unhold')."),
-    Stays.NOTHING_ON_OFFER: N_("Nothing is on offer for this site: nothing begins."),
-    Stays.APPROVAL: N_("It does not begin before {count} more have approved."),
-    Stays.NOT_PREPARED: N_("It does not begin before it is here, rehearsed and approved."),
-    Stays.NOT_REHEARSED: N_("It does not begin before it is rehearsed and approved."),
-    Stays.REHEARSAL_FAILED: N_("It does not begin: its rehearsal failed."),
-    Stays.NO_WINDOW: N_("It does not begin: no window ever opens here."),
-    Stays.ONLY_TOLD: N_("It does not begin before somebody types 'ncen-updater upgrade'."),
-    Stays.ANOTHER_FIRST: N_("It does not begin: another release was approved, and goes first."),
-    Stays.NO_SERVICE: N_(
+_WAIT_TEXTS = {
+    WaitReason.HOLD: N_("It does not begin while upgrades are on hold ('ncen-updater unhold')."),
+    WaitReason.NOTHING_ON_OFFER: N_("Nothing is on offer for this site: nothing begins."),
+    WaitReason.APPROVAL: N_("It does not begin before {count} more have approved."),
+    WaitReason.NOT_PREPARED: N_("It does not begin before it is here, rehearsed and approved."),
+    WaitReason.NOT_REHEARSED: N_("It does not begin before it is rehearsed and approved."),
+    WaitReason.REHEARSAL_FAILED: N_("It does not begin: its rehearsal failed."),
+    WaitReason.NO_WINDOW: N_("It does not begin: no window ever opens here."),
+    WaitReason.ONLY_TOLD: N_("It does not begin before somebody types 'ncen-updater upgrade'."),
+    WaitReason.ANOTHER_FIRST: N_(
+        "It does not begin: another release was approved, and goes first."
+    ),
+    WaitReason.NO_SERVICE: N_(
         "The service does not run: it does not begin before somebody types 'ncen-updater upgrade', "
         "or starts the service."
     ),
 }
-_BY_HAND = N_(
+_MANUAL_START_TEXT = N_(
     "It does not begin before somebody types 'ncen-updater upgrade' or 'ncen-updater schedule "
     "TIME'."
 )
 
 
-def beginning_words(found: Beginning, zone: tzinfo | None) -> Text:
+def describe_start(start: UpgradeStart, zone: tzinfo | None) -> LazyText:
     """Say it in one sentence.
 
     Args:
-        found: When it begins.
+        start: When it begins.
         zone: Zone of the site; that of the machine by default.
     """
-    if found.when is BeginsWhen.NOW:
-        return Text(N_("It begins now."))
-    if found.at is not None:
-        local = found.at.astimezone(zone)
-        values = {"day": Text(DAYS[local.weekday()]), "at": format_minute(found.at, zone)}
-        return Text(N_("It begins on {day} {at}."), values)
-    words = _WAITS.get(found.stays, _BY_HAND) if found.stays else _BY_HAND
-    return Text(words, {"count": found.missing})
+    if start.when is StartKind.NOW:
+        return LazyText(N_("It begins now."))
+    if start.at is not None:
+        local = start.at.astimezone(zone)
+        values = {
+            "day": LazyText(WEEKDAY_NAMES[local.weekday()]),
+            "at": format_scheduled_time(start.at, zone),
+        }
+        return LazyText(N_("It begins on {day} {at}."), values)
+    words = _WAIT_TEXTS.get(start.stays, _MANUAL_START_TEXT) if start.stays else _MANUAL_START_TEXT
+    return LazyText(words, {"count": start.missing})

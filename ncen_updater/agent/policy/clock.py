@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, tzinfo
 
 from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
 # Signing machines and sites do not agree to the minute.
 BEHIND_ADVISORY = timedelta(minutes=10)
@@ -34,11 +34,11 @@ def clock_findings(
             Finding(
                 "NU-6311",
                 Severity.STRICT if newest - now > BEHIND_STRICT else Severity.ADVISORY,
-                Text(
+                LazyText(
                     N_("The clock is behind: it shows {now}, but a list was signed at {signed}."),
                     values,
                 ),
-                Text(N_("Set the clock, and see that it is kept right (NTP).")),
+                LazyText(N_("Set the clock, and see that it is kept right (NTP).")),
                 values,
             ),
         )
@@ -46,8 +46,10 @@ def clock_findings(
         Finding(
             "NU-6312",
             Severity.ADVISORY,
-            Text(N_("The clock shows {now}, but the newest list was signed at {signed}."), values),
-            Text(N_("Check the clock; if it is right, get a newer list.")),
+            LazyText(
+                N_("The clock shows {now}, but the newest list was signed at {signed}."), values
+            ),
+            LazyText(N_("Check the clock; if it is right, get a newer list.")),
             values,
         ),
     )

@@ -10,7 +10,7 @@ from packaging.version import Version
 
 
 @dataclass(frozen=True)
-class KeepRule:
+class RetentionRule:
     """What the operator wants to be kept.
 
     Attributes:
@@ -38,7 +38,7 @@ class PreviousDatabases:
 
 
 @dataclass(frozen=True)
-class NamedByJournal:
+class ProtectedItems:
     """What an open change, or a way back that was promised, still needs."""
 
     slots: frozenset[Version] = field(default_factory=frozenset)
@@ -46,7 +46,7 @@ class NamedByJournal:
 
 
 @dataclass(frozen=True)
-class Retention:
+class PrunableItems:
     """What may go. Truthy when there is anything."""
 
     slots: tuple[Version, ...] = ()
@@ -56,16 +56,16 @@ class Retention:
         return bool(self.slots or self.changes)
 
 
-def what_to_collect(
+def find_prunable_slots(
     *,
     slots: Iterable[Version],
     current: Version | None,
-    came_from: Version | None,
+    previous_slot: Version | None,
     previous: Iterable[PreviousDatabases],
-    named: NamedByJournal,
-    keep: KeepRule,
+    protected: ProtectedItems,
+    rule: RetentionRule,
     now: datetime,
-) -> Retention:
+) -> PrunableItems:
     """Decide what goes.
 
     Never goes: the slot in use, what the journal names, and the slot of previous databases that are
@@ -76,27 +76,29 @@ def what_to_collect(
     Args:
         slots: All slots.
         current: The slot in use.
-        came_from: The slot that was in use before.
+        previous_slot: The slot that was in use before.
         previous: All previous databases.
-        named: What the journal names.
-        keep: The operator's rule.
+        protected: What the journal names.
+        rule: The operator's rule.
         now: The time; previous databases from a later time are kept.
     """
     if current is None:
-        return Retention()
-    age = timedelta(days=keep.previous_days)
+        return PrunableItems()
+    age = timedelta(days=rule.previous_days)
     sets = tuple(previous)
     dropped = {
-        item.change for item in sets if item.change not in named.changes and now - item.since >= age
+        item.change
+        for item in sets
+        if item.change not in protected.changes and now - item.since >= age
     }
     # One change's databases go together or not at all.
     dropped -= {item.change for item in sets if now - item.since < age}
     needed = {item.release for item in sets if item.change not in dropped}
-    others = sorted({v for v in slots if v != current}, key=lambda v: (v == came_from, v))
+    others = sorted({v for v in slots if v != current}, key=lambda v: (v == previous_slot, v))
     others.reverse()
     gone = [
         version
-        for version in others[max(0, keep.slots) :]
-        if version not in named.slots and version not in needed
+        for version in others[max(0, rule.slots) :]
+        if version not in protected.slots and version not in needed
     ]
-    return Retention(tuple(sorted(gone)), tuple(sorted(dropped)))
+    return PrunableItems(tuple(sorted(gone)), tuple(sorted(dropped)))

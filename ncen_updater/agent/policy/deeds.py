@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
 #: By the name of the command, or of the act of the service.
-_DEEDS = {
+_OPERATION_LABELS = {
     "accept-restore": N_("taking over databases that were restored"),
     "adopt": N_("taking the site over"),
     "assess": N_("finding out what comes next"),
@@ -25,29 +25,37 @@ _DEEDS = {
     "uninstall": N_("removing ncen-updater"),
     "upgrade": N_("an upgrade"),
 }
-_WATCHING = N_("watching release {version}")
+_SOAKING_LABEL = N_("watching release {version}")
 
 
-def deed_words(name: str) -> Text:
+def label_operation(name: str) -> LazyText:
     """Name what a command or an act does; one that is not known, by its own name.
 
     Args:
         name: As it is typed, or as the service calls it.
     """
-    return Text(_DEEDS[name]) if name in _DEEDS else Text("{name}", {"name": name})
+    return (
+        LazyText(_OPERATION_LABELS[name])
+        if name in _OPERATION_LABELS
+        else LazyText("{name}", {"name": name})
+    )
 
 
-def at_work_words(holder: str, watched: str | None = None) -> Text:
+def describe_running_operation(holder: str, release_in_soak: str | None = None) -> LazyText:
     """Say who works on the site just now.
 
     Args:
         holder: As the holder of the lock wrote it down: a command, and its process.
-        watched: The release that is only watched, where that is all.
+        release_in_soak: The release that is only watched, where that is all.
     """
     command, known, process = holder.rpartition(", process ")
     if not known:
-        return Text(N_("At work here now: {holder}."), {"holder": holder})
-    what = Text(_WATCHING, {"version": watched}) if watched else deed_words(command)
-    return Text(
+        return LazyText(N_("At work here now: {holder}."), {"holder": holder})
+    what = (
+        LazyText(_SOAKING_LABEL, {"version": release_in_soak})
+        if release_in_soak
+        else label_operation(command)
+    )
+    return LazyText(
         N_("At work here now: {what} (process {process})."), {"what": what, "process": process}
     )

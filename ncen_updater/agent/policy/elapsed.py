@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 #: So much counts for the time between the last look before a restart and the restart.
-OFF_AT_MOST_S = 86_400.0
+MAX_POWERED_OFF_S = 86_400.0
 
 
 @dataclass(frozen=True)
-class Seen:
+class ClockReading:
     """One look at the clocks.
 
     Attributes:
@@ -31,7 +31,9 @@ class Seen:
     total_s: float = 0.0
 
 
-def advance(last: Seen | None, boot: str, monotonic_s: float, wall: datetime) -> Seen:
+def advance_reading(
+    last: ClockReading | None, boot: str, monotonic_s: float, wall: datetime
+) -> ClockReading:
     """Return the next look.
 
     Args:
@@ -41,11 +43,11 @@ def advance(last: Seen | None, boot: str, monotonic_s: float, wall: datetime) ->
         wall: The time of day, UTC.
     """
     if last is None:
-        return Seen(boot, monotonic_s, wall)
+        return ClockReading(boot, monotonic_s, wall)
     if boot == last.boot and monotonic_s >= last.monotonic_s:
         passed = monotonic_s - last.monotonic_s
     else:
         # Since the start at least that long, and before it what the wall clock says, up to a limit.
-        told = (wall - last.wall).total_seconds()
-        passed = min(max(told, monotonic_s), monotonic_s + OFF_AT_MOST_S)
-    return Seen(boot, monotonic_s, wall, last.total_s + max(passed, 0.0))
+        reported = (wall - last.wall).total_seconds()
+        passed = min(max(reported, monotonic_s), monotonic_s + MAX_POWERED_OFF_S)
+    return ClockReading(boot, monotonic_s, wall, last.total_s + max(passed, 0.0))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class BackConsent(StrEnum):
+class RollbackConsent(StrEnum):
     """Why a rollback may begin, or that it may not."""
 
     WATCHED = "watched"
@@ -25,7 +25,7 @@ class BackConsent(StrEnum):
 
 
 @dataclass(frozen=True)
-class BackVerdict:
+class RollbackVerdict:
     """Whether a rollback may begin.
 
     Attributes:
@@ -33,38 +33,38 @@ class BackVerdict:
         missing: So many people have to approve yet.
     """
 
-    consent: BackConsent
+    consent: RollbackConsent
     missing: int = 0
 
     def __bool__(self) -> bool:
         """Whether it may."""
-        return self.consent is not BackConsent.MISSING
+        return self.consent is not RollbackConsent.MISSING
 
 
-def may_go_back(
-    *, watched: bool, needed: int, given: int, approver: bool, emergency: bool
-) -> BackVerdict:
+def decide_rollback(
+    *, in_soak: bool, needed: int, approvals: int, approver: bool, emergency: bool
+) -> RollbackVerdict:
     """Decide whether a rollback may begin.
 
     Args:
-        watched: Whether the upgrade is still watched, or a change is stuck.
+        in_soak: Whether the upgrade is still watched, or a change is stuck.
         needed: How many people have to approve an upgrade at this site.
-        given: How many have approved this rollback.
+        approvals: How many have approved this rollback.
         approver: Whether who asks may approve: where one is enough, asking is approving.
         emergency: Whether they say that it cannot wait.
     """
-    if watched:
-        return BackVerdict(BackConsent.WATCHED)
+    if in_soak:
+        return RollbackVerdict(RollbackConsent.WATCHED)
     if emergency:
-        return BackVerdict(BackConsent.EMERGENCY)
-    if given >= needed:
-        return BackVerdict(BackConsent.APPROVED)
+        return RollbackVerdict(RollbackConsent.EMERGENCY)
+    if approvals >= needed:
+        return RollbackVerdict(RollbackConsent.APPROVED)
     if needed == 1 and approver:
-        return BackVerdict(BackConsent.AGREED)
-    return BackVerdict(BackConsent.MISSING, needed - given)
+        return RollbackVerdict(RollbackConsent.AGREED)
+    return RollbackVerdict(RollbackConsent.MISSING, needed - approvals)
 
 
-def back_binding(undoes: str, origin: str, target: str) -> str:
+def compute_rollback_binding(undoes: str, origin: str, target: str) -> str:
     """Return what approvals of a rollback carry: of this upgrade, and of no other.
 
     Args:

@@ -11,8 +11,8 @@ instant; and who stopped it on purpose wants it stopped. So:
 * where the system cannot tell that (an application behind commands), the service's own memory does:
   it ran at the last look of an earlier start of the machine, and was not seen since. Seen stopped
   while the machine was up, it was stopped by somebody, and stays so over any number of starts
-  (:func:`ran_in_after`). A stop between the last look and the end of the machine is the one that
-  cannot be told from a power cut: then it is started.
+  (:func:`update_last_running_boot`). A stop between the last look and the end of the machine is the
+  one that cannot be told from a power cut: then it is started.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from datetime import datetime
 from enum import StrEnum
 
 
-class RunVerdict(StrEnum):
+class RestartDecision(StrEnum):
     """What becomes of an application that was looked at."""
 
     RUNS = "runs"
@@ -32,7 +32,7 @@ class RunVerdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class RunningSeen:
+class ProcessState:
     """One look at the part of the application that is asked for its health.
 
     Attributes:
@@ -53,7 +53,7 @@ class RunningSeen:
     by_itself: bool = False
 
 
-def stopped_in_order(parts: Iterable[RunningSeen]) -> bool:
+def stopped_in_order(parts: Iterable[ProcessState]) -> bool:
     """Whether something of an application was stopped on purpose, and nothing of it failed. Pure.
 
     Only a system that tells an orderly stop from an end by itself can say so: commands cannot.
@@ -62,26 +62,32 @@ def stopped_in_order(parts: Iterable[RunningSeen]) -> bool:
     return bool(down) and not any(p.failed or p.by_itself or not p.started for p in down)
 
 
-def ran_in_after(seen: RunningSeen, ran_in: str | None, boot: str) -> str | None:
+def update_last_running_boot(
+    state: ProcessState, last_running_boot: str | None, boot: str
+) -> str | None:
     """In which start of the machine it was last seen running, after one more look. Pure."""
-    if seen.runs:
+    if state.runs:
         return boot
-    return None if ran_in == boot else ran_in
+    return None if last_running_boot == boot else last_running_boot
 
 
-def ought_to_run(seen: RunningSeen, ran_in: str | None, boot: str) -> RunVerdict:
+def decide_restart(
+    state: ProcessState, last_running_boot: str | None, boot: str
+) -> RestartDecision:
     """Say what becomes of it, while no change is open. Pure.
 
     Args:
-        seen: The look.
-        ran_in: In which start of the machine it was last seen running; None where never.
+        state: The look.
+        last_running_boot: In which start of the machine it was last seen running; None where never.
         boot: Which start of the machine this is.
     """
-    if seen.runs:
-        return RunVerdict.RUNS
-    if seen.enabled is None:
-        cut_off = ran_in is not None and ran_in != boot
-        return RunVerdict.START if cut_off else RunVerdict.LEAVE
-    if not seen.enabled:
-        return RunVerdict.LEAVE
-    return RunVerdict.START if seen.failed or seen.started is False else RunVerdict.LEAVE
+    if state.runs:
+        return RestartDecision.RUNS
+    if state.enabled is None:
+        cut_off = last_running_boot is not None and last_running_boot != boot
+        return RestartDecision.START if cut_off else RestartDecision.LEAVE
+    if not state.enabled:
+        return RestartDecision.LEAVE
+    return (
+        RestartDecision.START if state.failed or state.started is False else RestartDecision.LEAVE
+    )

@@ -14,12 +14,12 @@ from datetime import datetime, timedelta
 
 HOUR = timedelta(hours=1)
 #: So many news go into one message.
-MOST_IN_ONE = 50
-FIRST_DELAY = timedelta(minutes=1)
+MAX_PER_MESSAGE = 50
+FIRST_RETRY_DELAY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
-class Waiting:
+class PendingNotification:
     """News that has not been told."""
 
     id: str
@@ -28,7 +28,7 @@ class Waiting:
 
 
 @dataclass(frozen=True)
-class MessagePace:
+class MessageLimits:
     """How often may be told.
 
     Attributes:
@@ -41,22 +41,25 @@ class MessagePace:
 
 
 @dataclass(frozen=True)
-class Send:
+class SendNow:
     """Send these now, in this order."""
 
     ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Wait:
+class SendLater:
     """Send nothing before this time."""
 
     until: datetime
 
 
-def pace(
-    waiting: Sequence[Waiting], sent: Iterable[datetime], now: datetime, limits: MessagePace
-) -> Send | Wait | None:
+def decide_sending(
+    waiting: Sequence[PendingNotification],
+    sent: Iterable[datetime],
+    now: datetime,
+    limits: MessageLimits,
+) -> SendNow | SendLater | None:
     """Decide what is sent on one way.
 
     Args:
@@ -76,16 +79,16 @@ def pace(
     # So many have to be older than an hour before one more may go.
     too_many = len(recent) - (limits.per_hour - reserved) + 1
     if too_many > 0:
-        return Wait(recent[too_many - 1] + HOUR)
+        return SendLater(recent[too_many - 1] + HOUR)
     if not urgent:
         ready = min(min(item.at, now) for item in waiting) + limits.gather
         if ready > now:
-            return Wait(ready)
+            return SendLater(ready)
     order = sorted(waiting, key=lambda item: (not item.urgent, item.at, item.id))
-    return Send(tuple(item.id for item in order[:MOST_IN_ONE]))
+    return SendNow(tuple(item.id for item in order[:MAX_PER_MESSAGE]))
 
 
-def retry_at(last: datetime, failures: int) -> datetime:
+def compute_retry_at(last: datetime, failures: int) -> datetime:
     """Return when a message is tried again after so many failures in a row, at least one."""
-    delay: timedelta = FIRST_DELAY * 2 ** min(failures - 1, 10)
+    delay: timedelta = FIRST_RETRY_DELAY * 2 ** min(failures - 1, 10)
     return last + min(HOUR, delay)

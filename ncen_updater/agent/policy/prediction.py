@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 #: Seconds of the short steps at a site that has no history: likely, and so many more at most.
-GUESSES: Mapping[str, tuple[float, float]] = {
+DEFAULT_STEP_SECONDS: Mapping[str, tuple[float, float]] = {
     "close": (0.01, 0.5),
     "stop": (1.0, 15.0),
     "fence": (0.2, 3.0),
@@ -31,15 +31,15 @@ COPY_SPREAD = (0.4, 2.0)
 MIGRATE_SPREAD = (0.5, 2.0)
 HISTORY_SPREAD = (0.6, 1.8)
 #: So many changes are needed before their own errors say more than the spreads.
-ENOUGH = 4
+MIN_COMPARISONS = 4
 #: What an error of the next change may exceed those of the past by.
-BEYOND = 1.35
+RATIO_MARGIN = 1.35
 #: Seconds that no ratio covers: a disk that flushes, a machine that is busy for a moment.
 SLACK_S = 0.75
 
 
 @dataclass(frozen=True)
-class Measured:
+class RehearsedDurations:
     """What a rehearsal took.
 
     Attributes:
@@ -53,7 +53,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Past:
+class PastDowntime:
     """An earlier change: what was expected of it and what it took, seconds."""
 
     likely_s: float
@@ -61,7 +61,7 @@ class Past:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class DowntimePrediction:
     """The stop that is expected, seconds.
 
     Attributes:
@@ -79,9 +79,11 @@ class Prediction:
     learnt: bool
 
 
-def predict(
-    measured: Measured, history: Sequence[Mapping[str, float]], past: Sequence[Past]
-) -> Prediction:
+def predict_downtime(
+    measured: RehearsedDurations,
+    history: Sequence[Mapping[str, float]],
+    past: Sequence[PastDowntime],
+) -> DowntimePrediction:
     """Predict the stop of a change.
 
     Args:
@@ -94,7 +96,7 @@ def predict(
     most = {"copy": measured.copy_s * COPY_SPREAD[1]}
     least["migrate"] = measured.migrate_s * MIGRATE_SPREAD[0]
     most["migrate"] = measured.migrate_s * MIGRATE_SPREAD[1]
-    for step, (likely, beyond) in GUESSES.items():
+    for step, (likely, beyond) in DEFAULT_STEP_SECONDS.items():
         known = [seconds[step] for seconds in history if step in seconds]
         if known:
             parts[step] = statistics.median(known)
@@ -103,15 +105,15 @@ def predict(
         else:
             parts[step], least[step], most[step] = likely, 0.0, likely + beyond
     likely_s = sum(parts.values())
-    low = likely_s - _together(parts[step] - least[step] for step in parts)
-    high = likely_s + _together(most[step] - parts[step] for step in parts)
+    low = likely_s - _combine_spreads(parts[step] - least[step] for step in parts)
+    high = likely_s + _combine_spreads(most[step] - parts[step] for step in parts)
     ratios = [row.real_s / row.likely_s for row in past if row.likely_s > 0]
-    learnt = len(ratios) >= ENOUGH
+    learnt = len(ratios) >= MIN_COMPARISONS
     if learnt:
         # Never wider than what is known without them: one odd night must not spoil the next range.
-        low = max(low, likely_s * min(ratios) / BEYOND)
-        high = min(high, likely_s * max(ratios) * BEYOND)
-    return Prediction(
+        low = max(low, likely_s * min(ratios) / RATIO_MARGIN)
+        high = min(high, likely_s * max(ratios) * RATIO_MARGIN)
+    return DowntimePrediction(
         low_s=max(0.0, min(low, likely_s) - SLACK_S),
         likely_s=likely_s,
         high_s=max(high, likely_s) + SLACK_S,
@@ -120,7 +122,7 @@ def predict(
     )
 
 
-def _together(spreads: Iterable[float]) -> float:
+def _combine_spreads(spreads: Iterable[float]) -> float:
     """How far a sum may be off whose parts may be so far off.
 
     Between parts that know nothing of each other (their squares add up) and a machine that is slow

@@ -11,20 +11,22 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 
 #: Who missed a check asks within this part of the interval, and not all at once.
-CATCH_UP = 0.05
+CATCH_UP_SHARE = 0.05
 #: Between two checks while a release is open to the site and not installed: what the Secretariat
 #: halts has to reach the sites before they begin.
-CLOSELY = timedelta(hours=1)
+CLOSE_INTERVAL = timedelta(hours=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _share(site: str, purpose: str) -> float:
+def _compute_site_fraction(site: str, purpose: str) -> float:
     """A number from 0 up to 1 that is always the same for one site."""
     digest = hashlib.sha256(f"{purpose}\n{site}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def next_check(now: datetime, last: datetime | None, interval: timedelta, site: str) -> datetime:
+def compute_next_check(
+    now: datetime, last: datetime | None, interval: timedelta, site: str
+) -> datetime:
     """Return the moment of the next check; ask once after each check and once at the start.
 
     Args:
@@ -40,38 +42,41 @@ def next_check(now: datetime, last: datetime | None, interval: timedelta, site: 
     """
     if interval <= timedelta(0):
         raise ValueError("the interval between two checks is above zero")
-    soon = now + interval * CATCH_UP * _share(site, "catch-up")
+    soon = now + interval * CATCH_UP_SHARE * _compute_site_fraction(site, "catch-up")
     if last is None:
         return soon
-    place = interval * _share(site, "place")
+    place = interval * _compute_site_fraction(site, "place")
     rounds = (min(last, now) - _EPOCH - place) // interval
     regular = _EPOCH + place + (rounds + 1) * interval
     return regular if regular >= now else soon
 
 
-def check_due(
+def compute_check_due(
     now: datetime,
     planned: datetime | None,
     asked: datetime | None,
     interval: timedelta,
     site: str,
     *,
-    closely: bool,
+    release_pending: bool,
 ) -> datetime:
     """Return when the feed is to be asked, by what was planned when it was asked last.
 
     Args:
         now: The time.
-        planned: As :func:`next_check` said then; None for at once.
+        planned: As :func:`compute_next_check` said then; None for at once.
         asked: When the feed last answered; None where it did not, or was asked since in vain: that
             is tried again as planned, and no sooner.
         interval: Time between two checks.
         site: Id of the site.
-        closely: Whether a release is open to the site that it has not installed: its wave is open.
+        release_pending: Whether a release is open to the site that it has not installed: its wave
+            is open.
     """
     if planned is None or planned - now > interval:  # written by a clock that was set back since
         return now
-    missed = asked is None or now - asked > 2 * CLOSELY  # else all that were off ask together
-    if not closely or asked is None or missed or interval <= CLOSELY:
+    missed = (
+        asked is None or now - asked > 2 * CLOSE_INTERVAL
+    )  # else all that were off ask together
+    if not release_pending or asked is None or missed or interval <= CLOSE_INTERVAL:
         return planned
-    return min(planned, next_check(asked, asked, CLOSELY, site))
+    return min(planned, compute_next_check(asked, asked, CLOSE_INTERVAL, site))

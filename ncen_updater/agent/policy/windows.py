@@ -22,7 +22,7 @@ SECOND = timedelta(seconds=1)
 HORIZON_DAYS = 30
 
 
-class Day(StrEnum):
+class Weekday(StrEnum):
     """A day of the week, by the name that the configuration uses."""
 
     MON = "mon"
@@ -34,11 +34,11 @@ class Day(StrEnum):
     SUN = "sun"
 
 
-DAYS = tuple(Day)
+DAYS = tuple(Weekday)
 
 
 @dataclass(frozen=True)
-class Window:
+class WeeklyWindow:
     """Hours that come back every week.
 
     Attributes:
@@ -47,24 +47,24 @@ class Window:
         end: When it closes, wall time; not after ``start`` means on the next day.
     """
 
-    days: frozenset[Day]
+    days: frozenset[Weekday]
     start: time
     end: time
 
 
 @dataclass(frozen=True)
-class Opening:
+class WindowOpening:
     """One opening of a window, UTC; ``end`` does not belong to it."""
 
     start: datetime
     end: datetime
 
-    def holds(self, now: datetime) -> bool:
+    def contains(self, now: datetime) -> bool:
         """Whether it is open."""
         return self.start <= now < self.end
 
 
-def instant_of(day: date, wall: time, zone: tzinfo) -> datetime:
+def resolve_wall_time(day: date, wall: time, zone: tzinfo) -> datetime:
     """Return the instant (UTC) that a wall time means on a day; see the rules above."""
     local = datetime.combine(day, wall, zone)
     first = local.astimezone(UTC)
@@ -82,7 +82,9 @@ def instant_of(day: date, wall: time, zone: tzinfo) -> datetime:
     return after.replace(microsecond=0)
 
 
-def _openings(windows: Iterable[Window], first: date, zone: tzinfo) -> Iterator[Opening]:
+def _list_openings(
+    windows: Iterable[WeeklyWindow], first: date, zone: tzinfo
+) -> Iterator[WindowOpening]:
     known = tuple(windows)
     for number in range(HORIZON_DAYS):
         day = first + timedelta(days=number)
@@ -90,20 +92,26 @@ def _openings(windows: Iterable[Window], first: date, zone: tzinfo) -> Iterator[
             if DAYS[day.weekday()] not in window.days:
                 continue
             last = day if window.end > window.start else day + timedelta(days=1)
-            start = instant_of(day, window.start, zone)
-            end = instant_of(last, window.end, zone)
+            start = resolve_wall_time(day, window.start, zone)
+            end = resolve_wall_time(last, window.end, zone)
             if start < end:
-                yield Opening(start, end)
+                yield WindowOpening(start, end)
 
 
-def opening_at(windows: Iterable[Window], now: datetime, zone: tzinfo) -> Opening | None:
+def find_open_window(
+    windows: Iterable[WeeklyWindow], now: datetime, zone: tzinfo
+) -> WindowOpening | None:
     """Return the opening that is open now, the one that lasts longest; None outside."""
     yesterday = now.astimezone(zone).date() - timedelta(days=1)
-    found = [opening for opening in _openings(windows, yesterday, zone) if opening.holds(now)]
+    found = [
+        opening for opening in _list_openings(windows, yesterday, zone) if opening.contains(now)
+    ]
     return max(found, key=lambda opening: opening.end, default=None)
 
 
-def next_opening(windows: Iterable[Window], now: datetime, zone: tzinfo) -> Opening | None:
+def find_next_opening(
+    windows: Iterable[WeeklyWindow], now: datetime, zone: tzinfo
+) -> WindowOpening | None:
     """Return the opening that is open now or else comes next; None if no window ever opens.
 
     Args:
@@ -112,9 +120,9 @@ def next_opening(windows: Iterable[Window], now: datetime, zone: tzinfo) -> Open
         zone: The zone of the site.
     """
     known = tuple(windows)
-    current = opening_at(known, now, zone)
+    current = find_open_window(known, now, zone)
     if current is not None:
         return current
     today = now.astimezone(zone).date()
-    later = (opening for opening in _openings(known, today, zone) if opening.start > now)
+    later = (opening for opening in _list_openings(known, today, zone) if opening.start > now)
     return min(later, key=lambda opening: (opening.start, -opening.end.timestamp()), default=None)

@@ -5,8 +5,8 @@ went wrong is left out. Who asks names the parts it needs, and no other is read.
 says is read over one connection, as it was at one instant.
 
 To add a fact: a field of :class:`SiteStatus` and its line in :func:`read_status`, or a field of
-:class:`JournalFacts` and its line in :func:`journal_facts`. Standard library only: this module is
-on the path of ``status``.
+:class:`JournalSnapshot` and its line in :func:`read_journal_snapshot`. Standard library only: this
+module is on the path of ``status``.
 """
 
 from __future__ import annotations
@@ -21,86 +21,86 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from ncen_updater.agent.config.errors import ConfigError
-from ncen_updater.agent.config.noted_check import config_error
-from ncen_updater.agent.config.paths import Places
-from ncen_updater.agent.config.read import read_config
+from ncen_updater.agent.config.noted_check import check_config
+from ncen_updater.agent.config.paths import EssentialSettings
+from ncen_updater.agent.config.read import read_raw_config
 from ncen_updater.agent.engine.approvals.model import (
     Approval,
     ApprovalCount,
-    BackApproval,
     ReleaseApproval,
+    RollbackApproval,
     count_approvals,
 )
-from ncen_updater.agent.engine.approvals.rollback_approvals import brought_by
+from ncen_updater.agent.engine.approvals.rollback_approvals import find_installing_upgrade
 from ncen_updater.agent.engine.approvals.store import ApprovalStore, ScheduleRecord
-from ncen_updater.agent.engine.lock import lock_holder
+from ncen_updater.agent.engine.lock import read_lock_holder
 from ncen_updater.agent.engine.pending_rollback import (
     PendingRollback,
-    order_to_go_back,
-    pending_rollback,
+    find_pending_rollback,
+    find_rollback_job,
 )
 from ncen_updater.agent.model.change import Change, ChangeState
-from ncen_updater.agent.model.errors import JournalUnreadable
+from ncen_updater.agent.model.errors import JournalUnreadableError
 from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.model.names import JOURNAL, LOCK
+from ncen_updater.agent.model.names import CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, on_full_disk
 from ncen_updater.agent.storage.journal.head import ChainHead
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import Order, Orders
+from ncen_updater.agent.storage.journal.orders import Job, JobQueue
 from ncen_updater.agent.storage.journal.schema import FIRST_HASH
 from ncen_updater.agent.storage.journal.site_history import (
-    BadReleaseRecord,
+    FailedReleaseRecord,
     HoldRecord,
     SiteHistory,
 )
-from ncen_updater.agent.storage.slots.link import current_version
+from ncen_updater.agent.storage.slots.link import read_current_version
 from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.disk_space import find_full
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
-from ncen_updater.common.records import stored_time
-from ncen_updater.feed.last_view import LastView, read_last_view, view_path
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.records import parse_stored_time
+from ncen_updater.feed.last_view import FeedSummary, get_view_path, read_feed_summary
 
 if TYPE_CHECKING:
     from ncen_updater.agent.config.model import AgentConfig
-    from ncen_updater.agent.engine.recovery import Situation
-    from ncen_updater.agent.engine.rehearsal.stops import LastStop
+    from ncen_updater.agent.engine.recovery import ObservedState
+    from ncen_updater.agent.engine.rehearsal.stops import LastDowntime
     from ncen_updater.agent.engine.rehearsal.store import RehearsalRecord
     from ncen_updater.agent.engine.site import Site
     from ncen_updater.agent.storage.agent_selection import AgentSelection
     from ncen_updater.agent.storage.service_state import Assessment, ServiceState
-    from ncen_updater.feed.brakes import BrakeSeen
+    from ncen_updater.feed.brakes import KnownEmergencyHalt
 
 logger = logging.getLogger(__name__)
 
 MAX_METADATA_BYTES = 5_000_000
 #: As in :class:`.config.model.SoakSettings`, which cannot be imported here; a test compares them.
-SOAK_S = 3600.0
+DEFAULT_SOAK_S = 3600.0
 #: So many times a site is looked at once more where what was seen of it cannot be of one moment.
-LOOKS_AGAIN = 2
+MAX_REREADS = 2
 T = TypeVar("T")
 #: A value, or the error that stands in its place.
-Known: TypeAlias = "T | Exception"
+Part: TypeAlias = "T | Exception"
 #: In the place of what nobody asked for.
 NOT_READ = LookupError("this part was not asked for")
 #: Large files, read again when they changed: size and time of a file to what was read of it.
-Cache = dict[Path, tuple[tuple[int, int], object]]
+FileCache = dict[Path, tuple[tuple[int, int], object]]
 
 
-def need(part: Known[T]) -> T:
+def require_part(part: Part[T]) -> T:
     """Return a part, or raise the error that stands in its place."""
     if isinstance(part, Exception):
         raise part
     return part
 
 
-def or_none(part: Known[T]) -> T | None:
+def get_part_or_none(part: Part[T]) -> T | None:
     """Return a part, None in the place of an error: for who says elsewhere that it is missing."""
     return None if isinstance(part, Exception) else part
 
 
 @dataclass(frozen=True)
-class JournalFacts:
+class JournalSnapshot:
     """What the journal says at one instant.
 
     Attributes:
@@ -129,18 +129,18 @@ class JournalFacts:
     facts: ChangeFacts = NO_FACTS
     owed: PendingRollback | None = None
     holds: tuple[HoldRecord, ...] = ()
-    bad_releases: tuple[BadReleaseRecord, ...] = ()
+    bad_releases: tuple[FailedReleaseRecord, ...] = ()
     well_since: Mapping[str, datetime] = field(default_factory=dict)
-    order: Order | None = None
-    back: Order | None = None
+    order: Job | None = None
+    back: Job | None = None
     approvals: tuple[Approval, ...] = ()
     of_releases: tuple[ReleaseApproval, ...] = ()
-    of_rollbacks: tuple[BackApproval, ...] = ()
+    of_rollbacks: tuple[RollbackApproval, ...] = ()
     schedules: tuple[ScheduleRecord, ...] = ()
     used_up: tuple[str, ...] = ()
 
     @property
-    def waits(self) -> bool:
+    def needs_operator(self) -> bool:
         """Whether the release of the open change turned bad and nobody takes it back by itself."""
         return self.change is not None and bool(self.facts.waits_for_person)
 
@@ -150,81 +150,87 @@ class JournalFacts:
         ends = [hold.until for hold in self.holds if hold.until is not None]
         return max(ends) if ends and len(ends) == len(self.holds) else None
 
-    def people(self, binding: str, needed: int) -> ApprovalCount:
+    def count_approvals(self, binding: str, needed: int) -> ApprovalCount:
         """Who approved a binding, of so many who have to."""
         return count_approvals(self.approvals, binding, needed)
 
-    def scheduled(self, binding: str) -> ScheduleRecord | None:
+    def find_schedule(self, binding: str) -> ScheduleRecord | None:
         """The time that was chosen for a binding."""
         return next((found for found in self.schedules if found.binding == binding), None)
 
 
-def journal_facts(journal: Journal, now: datetime) -> JournalFacts:
+def read_journal_snapshot(journal: Journal, now: datetime) -> JournalSnapshot:
     """Read what a journal says; what changes between two reads is the caller's to keep out."""
     memory, consent = SiteHistory(journal), ApprovalStore(journal)
-    last, bad = next(iter(journal.changes(1)), None), memory.bad_releases()
+    last, bad = next(iter(journal.list_changes(1)), None), memory.list_bad_releases()
     if last is not None:
         require_zones(journal, last)
-    facts = journal.facts(last.id) if last else NO_FACTS
-    return JournalFacts(
-        event=journal.last_event(),
-        head=str(journal.head()),
-        change=journal.open_change(),
+    facts = journal.read_facts(last.id) if last else NO_FACTS
+    return JournalSnapshot(
+        event=journal.read_last_event_number(),
+        head=str(journal.read_head()),
+        change=journal.find_open_change(),
         last=last,
         facts=facts,
-        owed=pending_rollback(journal),
-        holds=memory.holds_in_force(now),
+        owed=find_pending_rollback(journal),
+        holds=memory.list_active_holds(now),
         bad_releases=bad,
-        well_since=_well_since(journal, {row.version for row in bad}),
-        order=Orders(journal).waiting(),
-        back=order_to_go_back(journal),
-        approvals=consent.in_force(),
-        of_releases=consent.of_releases(),
-        of_rollbacks=_of_rollbacks(journal, consent),
-        schedules=consent.schedules(),
-        used_up=_used_up(consent, last, facts) if last else (),
+        well_since=_read_good_since(journal, {row.version for row in bad}),
+        order=JobQueue(journal).find_next(),
+        back=find_rollback_job(journal),
+        approvals=consent.list_active(),
+        of_releases=consent.list_for_upgrades(),
+        of_rollbacks=_list_applicable_rollback_approvals(journal, consent),
+        schedules=consent.list_schedules(),
+        used_up=_list_consumed_approvals(consent, last, facts) if last else (),
     )
 
 
-def _of_rollbacks(journal: Journal, consent: ApprovalStore) -> tuple[BackApproval, ...]:
+def _list_applicable_rollback_approvals(
+    journal: Journal, consent: ApprovalStore
+) -> tuple[RollbackApproval, ...]:
     """Approvals of what can still be done: a yes to undo an upgrade is none to undo another."""
-    given = consent.of_rollbacks()
-    brought = {one.origin: brought_by(journal, one.origin) for one in given}
+    given = consent.list_for_rollbacks()
+    brought = {one.origin: find_installing_upgrade(journal, one.origin) for one in given}
     return tuple(
         one for one in given if (by := brought[one.origin]) is not None and by.id == one.undoes
     )
 
 
-def _used_up(consent: ApprovalStore, last: Change, facts: ChangeFacts) -> tuple[str, ...]:
+def _list_consumed_approvals(
+    consent: ApprovalStore, last: Change, facts: ChangeFacts
+) -> tuple[str, ...]:
     """Whose yes the last change took along when it was undone: one is for one try."""
     if last.state is not ChangeState.UNDONE:
         return ()
-    again = {one.who for one in consent.in_force() if one.at >= last.created_at}
-    return tuple(who for who in consent.spent_on(last.id, facts.binding) if who not in again)
+    again = {one.who for one in consent.list_active() if one.at >= last.created_at}
+    return tuple(
+        who for who in consent.list_consumed_by(last.id, facts.binding) if who not in again
+    )
 
 
 def require_zones(journal: Journal, change: Change) -> None:
     """Refuse a change with a time that has no zone: no agent wrote it, and it is before no other.
 
     Raises:
-        JournalUnreadable: If so.
+        JournalUnreadableError: If so.
     """
     times = [change.created_at, change.ended_at]
     for record in change.steps.values():
         times += [record.started_at, record.ended_at]
     if any(time is not None and time.tzinfo is None for time in times):
-        raise JournalUnreadable(
-            path=journal.path, reason=Text("{id}: a time without its zone", {"id": change.id})
+        raise JournalUnreadableError(
+            path=journal.path, reason=LazyText("{id}: a time without its zone", {"id": change.id})
         )
 
 
-def _well_since(journal: Journal, versions: Collection[str]) -> dict[str, datetime]:
+def _read_good_since(journal: Journal, versions: Collection[str]) -> dict[str, datetime]:
     """When changes to releases came to their end last, where nothing turned bad."""
     found: dict[str, datetime] = {}
     finished = f"SELECT id, to_version FROM changes WHERE state = '{ChangeState.FINISHED}'"  # noqa: S608
-    for row in journal.rows(f"{finished} ORDER BY rowid DESC") if versions else ():
+    for row in journal.query(f"{finished} ORDER BY rowid DESC") if versions else ():
         if row["to_version"] in versions and row["to_version"] not in found:
-            change, facts = journal.change(row["id"]), journal.facts(row["id"])
+            change, facts = journal.read_change(row["id"]), journal.read_facts(row["id"])
             well = facts.soak_failed is None or facts.confirmed_by is not None
             if well and change.ended_at is not None:
                 found[change.to_version] = change.ended_at
@@ -260,26 +266,26 @@ class SiteStatus:
     """
 
     now: datetime
-    places: Places
-    current: Known[str | None] = NOT_READ
-    configuration: Known[ConfigError | None] = NOT_READ
-    door: Known[bool | None] = NOT_READ
-    availability: Known[Availability] = NOT_READ
-    at_work: Known[str | None] = NOT_READ
-    journal: Known[JournalFacts] = NOT_READ
-    needed: Known[int] = NOT_READ
-    soak_s: Known[float] = NOT_READ
-    rehearsals: Known[tuple[RehearsalRecord, ...]] = NOT_READ
-    last_stop: Known[LastStop | None] = NOT_READ
-    view: Known[LastView | None] = NOT_READ
-    brakes: Known[tuple[BrakeSeen, ...]] = NOT_READ
-    signed_at: Known[datetime | None] = NOT_READ
-    expiries: Known[Mapping[str, Known[datetime]]] = NOT_READ
-    service_state: Known[ServiceState] = NOT_READ
-    agent: Known[AgentSelection | None] = NOT_READ
-    free_percent: Known[Mapping[str, Known[float]]] = NOT_READ
-    full_disk: Known[tuple[Path, int] | None] = NOT_READ
-    databases: Known[Situation] = NOT_READ
+    places: EssentialSettings
+    current: Part[str | None] = NOT_READ
+    configuration: Part[ConfigError | None] = NOT_READ
+    door: Part[bool | None] = NOT_READ
+    availability: Part[Availability] = NOT_READ
+    at_work: Part[str | None] = NOT_READ
+    journal: Part[JournalSnapshot] = NOT_READ
+    needed: Part[int] = NOT_READ
+    soak_s: Part[float] = NOT_READ
+    rehearsals: Part[tuple[RehearsalRecord, ...]] = NOT_READ
+    last_stop: Part[LastDowntime | None] = NOT_READ
+    view: Part[FeedSummary | None] = NOT_READ
+    brakes: Part[tuple[KnownEmergencyHalt, ...]] = NOT_READ
+    signed_at: Part[datetime | None] = NOT_READ
+    expiries: Part[Mapping[str, Part[datetime]]] = NOT_READ
+    service_state: Part[ServiceState] = NOT_READ
+    agent: Part[AgentSelection | None] = NOT_READ
+    free_percent: Part[Mapping[str, Part[float]]] = NOT_READ
+    full_disk: Part[tuple[Path, int] | None] = NOT_READ
+    databases: Part[ObservedState] = NOT_READ
 
     @property
     def errors(self) -> tuple[Exception, ...]:
@@ -289,32 +295,34 @@ class SiteStatus:
         return tuple({id(error): error for error in found}.values())
 
     @property
-    def contradicts_itself(self) -> bool:
+    def is_inconsistent(self) -> bool:
         """Whether the door was seen in another state than officers met it in."""
-        door, seen = or_none(self.door), or_none(self.availability)
-        if door is None or seen is None or seen.state is AvailabilityState.UNKNOWN:
+        maintenance_file, seen = get_part_or_none(self.door), get_part_or_none(self.availability)
+        if maintenance_file is None or seen is None or seen.state is AvailabilityState.UNKNOWN:
             return False
-        return door is not (seen.state is AvailabilityState.MAINTENANCE)
+        return maintenance_file is not (seen.state is AvailabilityState.MAINTENANCE)
 
     @property
-    def unfinished(self) -> bool:
+    def is_work_unfinished(self) -> bool:
         """Whether something was begun that has not come to its end: a change, or a rehearsal."""
         from ncen_updater.agent.engine.rehearsal.store import RehearsalState
 
-        torn = any(one.state is RehearsalState.RUNNING for one in need(self.rehearsals))
-        return need(self.journal).change is not None or torn
+        interrupted = any(
+            one.state is RehearsalState.RUNNING for one in require_part(self.rehearsals)
+        )
+        return require_part(self.journal).change is not None or interrupted
 
     @property
-    def watched_until(self) -> datetime | None:
+    def soak_until(self) -> datetime | None:
         """Until when the release of the open change is watched, if all goes well; else None.
 
         An outage of the databases makes it longer; None once somebody confirmed the release, which
         ends it.
         """
-        journal, seconds = or_none(self.journal), or_none(self.soak_s)
+        journal, seconds = get_part_or_none(self.journal), get_part_or_none(self.soak_s)
         if journal is None or seconds is None or journal.change is None:
             return None
-        if not journal.change.watched or journal.facts.turned_bad or journal.waits:
+        if not journal.change.is_soaking or journal.facts.is_soak_failed or journal.needs_operator:
             return None
         if journal.facts.confirmed_by is not None:  # the service ends it at its next look
             return None
@@ -323,121 +331,121 @@ class SiteStatus:
         return (journal.facts.soak_began or self.now) + timedelta(seconds=seconds)
 
     @property
-    def contracting(self) -> bool:
+    def is_contracting(self) -> bool:
         """Whether the migrations of the open change are being brought to their end."""
-        journal = or_none(self.journal)
-        if journal is None or journal.change is None or not journal.change.watched:
+        journal = get_part_or_none(self.journal)
+        if journal is None or journal.change is None or not journal.change.is_soaking:
             return False
         return journal.facts.contracted is not None and journal.facts.contract_s is None
 
     @property
-    def withdrawn(self) -> bool | None:
+    def is_withdrawn(self) -> bool | None:
         """Whether the release in use was withdrawn; None where that is not known."""
-        view, current = or_none(self.view), self.current
+        view, current = get_part_or_none(self.view), self.current
         return None if view is None or isinstance(current, Exception) else current in view.withdrawn
 
     @property
-    def next(self) -> Assessment | None:
+    def next_upgrade(self) -> Assessment | None:
         """What stands between the site and its next release, as the service found last."""
-        service_state = or_none(self.service_state)
+        service_state = get_part_or_none(self.service_state)
         return service_state.assessment if service_state else None
 
     @property
     def binding(self) -> str:
         """What approvals of what is next have to carry; empty where there is nothing to approve."""
-        return self.next.binding if self.next else ""
+        return self.next_upgrade.binding if self.next_upgrade else ""
 
-    def missing(self, needed: int) -> int | None:
+    def count_missing_approvals(self, needed: int) -> int | None:
         """How many people have yet to approve what is next; None where that is not known.
 
         Nobody, where nothing can be approved yet.
         """
-        journal, found = or_none(self.journal), self.next
+        journal, found = get_part_or_none(self.journal), self.next_upgrade
         if found is None or found.target is None or not found.binding:
             needed = 0
-        return journal.people(self.binding, needed).missing if journal else None
+        return journal.count_approvals(self.binding, needed).missing if journal else None
 
     @property
     def rehearsal(self) -> RehearsalRecord | None:
         """The newest rehearsal of what is next."""
-        found = self.next
+        found = self.next_upgrade
         if found is None or found.current is None or found.target is None:
             return None
         way = (found.current, found.target)
-        rehearsals = need(self.rehearsals)
+        rehearsals = require_part(self.rehearsals)
         return next((one for one in rehearsals if (one.from_version, one.to_version) == way), None)
 
 
-EVERYTHING = frozenset(one.name for one in fields(SiteStatus)) - {"now", "places"}
+ALL_PARTS = frozenset(one.name for one in fields(SiteStatus)) - {"now", "places"}
 #: What can be read without the databases.
-FROM_THE_DISK = EVERYTHING - {"databases"}
+PARTS_WITHOUT_DATABASES = ALL_PARTS - {"databases"}
 
 
 def read_status(
-    places: Places,
+    paths: EssentialSettings,
     now: datetime,
-    parts: Collection[str] = EVERYTHING,
+    parts: Collection[str] = ALL_PARTS,
     *,
     config: AgentConfig | None = None,
     site: Site | None = None,
-    cache: Cache | None = None,
-    ask: Callable[[], Availability] | None = None,
+    cache: FileCache | None = None,
+    probe: Callable[[], Availability] | None = None,
 ) -> SiteStatus:
     """Read a site; changes nothing, and never raises for what a part holds.
 
     Args:
-        places: Where it is.
+        paths: Where it is.
         now: The time.
         parts: Names of fields of :class:`SiteStatus` that are wanted.
         config: The whole configuration; without it neither the agent nor the disks are looked at.
         site: The whole site; without it the databases are not asked.
         cache: What was read of large files before.
-        ask: Asks whether officers can work; this process does by default, with its own rights.
+        probe: Asks whether officers can work; this process does by default, with its own rights.
     """
 
-    def part(name: str, read: Callable[[], T]) -> Known[T]:
-        return _known(read) if name in parts else NOT_READ
+    def part(name: str, read: Callable[[], T]) -> Part[T]:
+        return _read_part(read) if name in parts else NOT_READ
 
     def look() -> SiteStatus:
         # Who is at work comes before the journal: one who has ended since has written all of it.
-        at_work = part("at_work", lambda: lock_holder(places.state / LOCK))
-        journal, rehearsals, stop = _of_journal(places, now, parts)
+        at_work = part("at_work", lambda: read_lock_holder(paths.state / CHANGE_LOCK_FILE))
+        journal, rehearsals, stop = _read_journal_parts(paths, now, parts)
         return SiteStatus(
             now,
-            places,
-            current=part("current", lambda: _current(places)),
-            configuration=part("configuration", lambda: config_error(places.config, places.state)),
-            availability=part("availability", lambda: _availability(places, ask)),
-            door=part("door", lambda: _door_closed(places.config)),
+            paths,
+            current=part("current", lambda: _read_current(paths)),
+            configuration=part("configuration", lambda: check_config(paths.config, paths.state)),
+            availability=part("availability", lambda: _read_availability(paths, probe)),
+            door=part("door", lambda: _is_maintenance_on(paths.config)),
             at_work=at_work,
             journal=journal,
-            needed=part("needed", lambda: _needed(places.config)),
-            soak_s=part("soak_s", lambda: _soak_s(places.config)),
+            needed=part("needed", lambda: _read_approvals_needed(paths.config)),
+            soak_s=part("soak_s", lambda: _read_soak_seconds(paths.config)),
             rehearsals=rehearsals,
             last_stop=stop,
-            view=part("view", lambda: _view(places, cache)),
-            brakes=part("brakes", lambda: _brakes(places, now)),
-            signed_at=part("signed_at", lambda: _signed_at(places)),
-            expiries=part("expiries", lambda: _expiries(places, cache)),
-            service_state=part("service_state", lambda: _service_state(places)),
-            agent=part("agent", lambda: _agent(config)) if config else NOT_READ,
-            free_percent=part("free_percent", lambda: _free(places, config))
+            view=part("view", lambda: _read_feed_view(paths, cache)),
+            brakes=part("brakes", lambda: _read_emergency_halts(paths, now)),
+            signed_at=part("signed_at", lambda: _signed_at(paths)),
+            expiries=part("expiries", lambda: _read_expiries(paths, cache)),
+            service_state=part("service_state", lambda: _read_service_state(paths)),
+            agent=part("agent", lambda: _read_agent_selection(config)) if config else NOT_READ,
+            free_percent=part("free_percent", lambda: _read_free_space(paths, config))
             if config
             else NOT_READ,
-            full_disk=part("full_disk", lambda: find_full(_disks(places))),
-            databases=part("databases", lambda: _evidence(site, journal)) if site else NOT_READ,
+            full_disk=part("full_disk", lambda: find_full(_disks(paths))),
+            databases=part("databases", lambda: _observe_site(site, journal)) if site else NOT_READ,
         )
 
     # The answer of the application takes seconds; the door may have been opened meanwhile.
     looked = look()
-    for _ in range(LOOKS_AGAIN):
-        if not looked.contradicts_itself:
+    for _ in range(MAX_REREADS):
+        if not looked.is_inconsistent:
             break
         looked = look()
     return looked
 
 
-def _known(read: Callable[[], T]) -> Known[T]:
+def _read_part(read: Callable[[], T]) -> Part[T]:
     try:
         return read()
     except Exception as error:
@@ -446,23 +454,26 @@ def _known(read: Callable[[], T]) -> Known[T]:
         return error.with_traceback(None)
 
 
-def _of_journal(
-    places: Places, now: datetime, parts: Collection[str]
-) -> tuple[Known[JournalFacts], Known[tuple[RehearsalRecord, ...]], Known[LastStop | None]]:
+def _read_journal_parts(
+    places: EssentialSettings, now: datetime, parts: Collection[str]
+) -> tuple[Part[JournalSnapshot], Part[tuple[RehearsalRecord, ...]], Part[LastDowntime | None]]:
     """Read what comes of the journal, over one connection, as it was at one instant."""
     # The databases are asked about the change that the journal says is open.
     if not {"journal", "rehearsals", "last_stop", "databases"} & set(parts):
         return NOT_READ, NOT_READ, NOT_READ
 
-    def read() -> tuple[JournalFacts, tuple[RehearsalRecord, ...], LastStop | None]:
-        with Journal.open(places.state / JOURNAL, read_only=True) as journal, journal.at_one_time():
+    def read() -> tuple[JournalSnapshot, tuple[RehearsalRecord, ...], LastDowntime | None]:
+        with (
+            Journal.open(places.state / JOURNAL_FILE, read_only=True) as journal,
+            journal.read_transaction(),
+        ):
             return (
-                journal_facts(journal, now),
-                _rehearsals(journal) if "rehearsals" in parts else (),
-                _last_stop(journal) if "last_stop" in parts else None,
+                read_journal_snapshot(journal, now),
+                _read_rehearsals(journal) if "rehearsals" in parts else (),
+                _read_last_downtime(journal) if "last_stop" in parts else None,
             )
 
-    found = _known(read)
+    found = _read_part(read)
     if isinstance(found, Exception):
         return found, found, found
     facts, rehearsals, stop = found
@@ -473,19 +484,19 @@ def _of_journal(
     )
 
 
-def _rehearsals(journal: Journal) -> tuple[RehearsalRecord, ...]:
-    from ncen_updater.agent.engine.rehearsal.store import Rehearsals
+def _read_rehearsals(journal: Journal) -> tuple[RehearsalRecord, ...]:
+    from ncen_updater.agent.engine.rehearsal.store import RehearsalStore
 
-    return Rehearsals(journal).all()
-
-
-def _last_stop(journal: Journal) -> LastStop | None:
-    from ncen_updater.agent.engine.rehearsal.stops import last_stop
-
-    return last_stop(journal)
+    return RehearsalStore(journal).list_newest()
 
 
-def changed_at(path: Path) -> int:
+def _read_last_downtime(journal: Journal) -> LastDowntime | None:
+    from ncen_updater.agent.engine.rehearsal.stops import find_last_downtime
+
+    return find_last_downtime(journal)
+
+
+def read_mtime_ns(path: Path) -> int:
     """When a file was last written, nanoseconds; 0 where it is not there."""
     try:
         return path.stat().st_mtime_ns
@@ -493,13 +504,13 @@ def changed_at(path: Path) -> int:
         return 0
 
 
-def _current(places: Places) -> str | None:
-    version = current_version(places.slots, places.current)
+def _read_current(places: EssentialSettings) -> str | None:
+    version = read_current_version(places.slots, places.current)
     return str(version) if version else None
 
 
-def _door_closed(config: Path) -> bool | None:
-    data = read_config(config).data
+def _is_maintenance_on(config: Path) -> bool | None:
+    data = read_raw_config(config).data
     paths, application = data.get("paths", {}), data.get("application", {})
     name = application.get("door_file") if isinstance(application, dict) else None
     root = paths.get("root", "/") if isinstance(paths, dict) else None
@@ -512,36 +523,38 @@ def _door_closed(config: Path) -> bool | None:
     return True
 
 
-def _needed(config: Path) -> int:
-    service = read_config(config).data.get("service", {})
+def _read_approvals_needed(config: Path) -> int:
+    service = read_raw_config(config).data.get("service", {})
     needed = service.get("approvals") if isinstance(service, dict) else None
     return needed if type(needed) is int and needed > 0 else 1
 
 
-def _soak_s(config: Path) -> float:
-    soak = read_config(config).data.get("soak", {})
+def _read_soak_seconds(config: Path) -> float:
+    soak = read_raw_config(config).data.get("soak", {})
     seconds = soak.get("seconds") if isinstance(soak, dict) else None
-    return float(seconds) if isinstance(seconds, int | float) and seconds >= 0 else SOAK_S
+    return float(seconds) if isinstance(seconds, int | float) and seconds >= 0 else DEFAULT_SOAK_S
 
 
-def _availability(places: Places, ask: Callable[[], Availability] | None) -> Availability:
-    from ncen_updater.agent.adapters.application.availability import look_at
+def _read_availability(
+    places: EssentialSettings, ask: Callable[[], Availability] | None
+) -> Availability:
+    from ncen_updater.agent.adapters.application.availability import probe_availability
 
     full = find_full(_databases(places))
-    return on_full_disk(ask() if ask else look_at(places), full and full[0])
+    return on_full_disk(ask() if ask else probe_availability(places), full and full[0])
 
 
-def _databases(places: Places) -> tuple[Path, ...]:
+def _databases(places: EssentialSettings) -> tuple[Path, ...]:
     """Where the databases lie, as the service found when they could be asked."""
-    found = _service_state(places).assessment
+    found = _read_service_state(places).assessment
     return tuple(map(Path, found.disks)) if found else ()
 
 
-def _disks(places: Places) -> tuple[Path, ...]:
+def _disks(places: EssentialSettings) -> tuple[Path, ...]:
     return (places.state, places.slots, *_databases(places))
 
 
-def _cached(path: Path, read: Callable[[Path], T], cache: Cache | None) -> T:
+def _read_cached(path: Path, read: Callable[[Path], T], cache: FileCache | None) -> T:
     """Read a file, or take what was read of it before."""
     cache = {} if cache is None else cache
     seen = path.stat()
@@ -553,69 +566,75 @@ def _cached(path: Path, read: Callable[[Path], T], cache: Cache | None) -> T:
     return known[1]  # type: ignore[return-value]  # what this reader made of this file
 
 
-def _view(places: Places, cache: Cache | None) -> LastView | None:
+def _read_feed_view(places: EssentialSettings, cache: FileCache | None) -> FeedSummary | None:
     try:
-        return _cached(view_path(places.received, places.product), read_last_view, cache)
+        return _read_cached(
+            get_view_path(places.received, places.product), read_feed_summary, cache
+        )
     except FileNotFoundError:
         return None
 
 
-def _brakes(places: Places, now: datetime) -> tuple[BrakeSeen, ...]:
-    from ncen_updater.feed.brakes import in_force
-    from ncen_updater.feed.proved import ProvedMemory
+def _read_emergency_halts(
+    places: EssentialSettings, now: datetime
+) -> tuple[KnownEmergencyHalt, ...]:
+    from ncen_updater.feed.brakes import list_active_halts
+    from ncen_updater.feed.proved import TrustStateStore
 
-    memory = ProvedMemory(places.state, lambda: now)
-    return in_force(memory.load().brakes, places.product, memory.reference())
-
-
-def _signed_at(places: Places) -> datetime | None:
-    from ncen_updater.feed.proved import ProvedMemory
-
-    return ProvedMemory(places.state).load().floor
+    memory = TrustStateStore(places.state, lambda: now)
+    return list_active_halts(memory.load().brakes, places.product, memory.get_reference_time())
 
 
-def _expiries(places: Places, cache: Cache | None) -> dict[str, Known[datetime]]:
+def _signed_at(places: EssentialSettings) -> datetime | None:
+    from ncen_updater.feed.proved import TrustStateStore
+
+    return TrustStateStore(places.state).load().floor
+
+
+def _read_expiries(places: EssentialSettings, cache: FileCache | None) -> dict[str, Part[datetime]]:
     files = sorted((places.received / "metadata").glob("*.json"))[:50]
     return {
-        path.stem: _known(partial(_cached, path, _expiry, cache))
+        path.stem: _read_part(partial(_read_cached, path, _read_expiry, cache))
         for path in files
         if not path.name[:1].isdigit()  # kept copies of earlier roots
     }
 
 
-def _expiry(path: Path) -> datetime:
+def _read_expiry(path: Path) -> datetime:
     data = parse_json(read_file(path, MAX_METADATA_BYTES))
-    return stored_time(str(data["signed"]["expires"]))
+    return parse_stored_time(str(data["signed"]["expires"]))
 
 
-def _service_state(places: Places) -> ServiceState:
-    from ncen_updater.agent.storage.service_state import SERVICE_STATE, ServiceStateFile
+def _read_service_state(places: EssentialSettings) -> ServiceState:
+    from ncen_updater.agent.storage.service_state import SERVICE_STATE_PATH, ServiceStateFile
 
-    return ServiceStateFile(places.state / SERVICE_STATE).load()
-
-
-def _agent(config: AgentConfig) -> AgentSelection | None:
-    from ncen_updater.agent.storage.agent_selection import SequenceFile
-
-    return SequenceFile(config.paths.resolve(config.paths.agent)).load()
+    return ServiceStateFile(places.state / SERVICE_STATE_PATH).load()
 
 
-def _free(places: Places, config: AgentConfig) -> dict[str, Known[float]]:
+def _read_agent_selection(config: AgentConfig) -> AgentSelection | None:
+    from ncen_updater.agent.storage.agent_selection import AgentSelectionFile
+
+    return AgentSelectionFile(config.paths.resolve(config.paths.agent)).load()
+
+
+def _read_free_space(places: EssentialSettings, config: AgentConfig) -> dict[str, Part[float]]:
     disks = {"state": places.state, "slots": places.slots}
-    if (directory := config.databases.own.directory_on_disk) is not None:
+    if (directory := config.databases.engine_settings.local_directory) is not None:
         disks["databases"] = directory
-    return {name: _known(partial(_free_percent, place)) for name, place in disks.items()}
+    return {
+        name: _read_part(partial(_compute_free_percent, place)) for name, place in disks.items()
+    }
 
 
-def _free_percent(place: Path) -> float:
+def _compute_free_percent(place: Path) -> float:
     disk = os.statvfs(place)
     if not disk.f_blocks:
         raise OSError(f"{place} lies where nothing says how much room there is")
     return round(100 * disk.f_bavail / disk.f_blocks, 1)
 
 
-def _evidence(site: Site, journal: Known[JournalFacts]) -> Situation:
-    from ncen_updater.agent.engine.situation import look
+def _observe_site(site: Site, journal: Part[JournalSnapshot]) -> ObservedState:
+    from ncen_updater.agent.engine.situation import observe_site
 
-    facts = or_none(journal)
-    return look(site, facts.change if facts else None, by_person=True)
+    facts = get_part_or_none(journal)
+    return observe_site(site, facts.change if facts else None, by_operator=True)

@@ -18,18 +18,22 @@ from functools import partial
 from importlib import resources
 from pathlib import Path
 
-from ncen_updater.agent.adapters.application.process import minimal_environment, run
-from ncen_updater.agent.self_update.slots import PROGRAM, AgentSlots
-from ncen_updater.agent.storage.agent_selection import AgentSelection, SequenceFile, TrialState
+from ncen_updater.agent.adapters.application.process import build_minimal_environment, run_command
+from ncen_updater.agent.self_update.slots import PROGRAM_NAME, AgentSlots
+from ncen_updater.agent.storage.agent_selection import (
+    AgentSelection,
+    AgentSelectionFile,
+    TrialState,
+)
 from ncen_updater.common import atomic_files as durable
 
 logger = logging.getLogger(__name__)
 
-FAILSAFE = "failsafe.py"
+FAILSAFE_FILE = "failsafe.py"
 SYSTEM_PYTHON = Path("/usr/bin/python3")
-CHECK_S = 60
+CHECK_TIMEOUT_S = 60
 #: What is chosen, how the failsafe is called, and whom it has to start then.
-TRIALS = (
+FAILSAFE_TRIALS = (
     (AgentSelection("2.0", "1.0", TrialState.TRYING), "serve", "2.0"),
     (AgentSelection("2.0", "1.0", TrialState.TRYING, 99), "serve", "1.0"),
     (AgentSelection("2.0", "1.0"), "serve", "2.0"),
@@ -37,12 +41,12 @@ TRIALS = (
 )
 
 
-def failsafe_content() -> bytes:
+def read_failsafe() -> bytes:
     """The failsafe that came with this agent."""
-    return (resources.files("ncen_updater.agent") / FAILSAFE).read_bytes()
+    return (resources.files("ncen_updater.agent") / FAILSAFE_FILE).read_bytes()
 
 
-def renew_failsafe(directory: Path, python: Path) -> bool:
+def update_failsafe(directory: Path, python: Path) -> bool:
     """Put this agent's failsafe in the place of another; return whether anything was done.
 
     Args:
@@ -52,56 +56,59 @@ def renew_failsafe(directory: Path, python: Path) -> bool:
     Raises:
         OSError: If the disk does not take it.
     """
-    for left in directory.glob(f".{FAILSAFE}.*"):  # by a trial that was cut off
-        shutil.rmtree(left) if left.is_dir() else durable.remove(left)
-    content, place = failsafe_content(), directory / FAILSAFE
+    for left in directory.glob(f".{FAILSAFE_FILE}.*"):  # by a trial that was cut off
+        shutil.rmtree(left) if left.is_dir() else durable.remove_file(left)
+    content, place = read_failsafe(), directory / FAILSAFE_FILE
     if place.exists() and place.read_bytes() == content:
         return False
-    trial = directory / f".{FAILSAFE}.trial.py"
-    durable.write(trial, content, 0o755)
+    trial = directory / f".{FAILSAFE_FILE}.trial.py"
+    durable.write_file(trial, content, 0o755)
     try:
-        if not (_does_well(content, directory, python) and _chooses_well(trial, directory, python)):
+        if not (
+            _passes_trials(content, directory, python)
+            and _selects_chosen_slot(trial, directory, python)
+        ):
             logger.error("the new failsafe does not choose what is chosen: the old one stays")
             return False
-        durable.write(place, content, 0o755)
+        durable.write_file(place, content, 0o755)
     finally:
-        durable.remove(trial)
+        durable.remove_file(trial)
     logger.info("the failsafe was renewed")
     return True
 
 
-def _does_well(content: bytes, directory: Path, python: Path) -> bool:
+def _passes_trials(content: bytes, directory: Path, python: Path) -> bool:
     """Whether a failsafe starts and exchanges agents, which here only write down their names."""
     # Beside the slots: elsewhere a disk may not let programs be run.
-    with tempfile.TemporaryDirectory(prefix=f".{FAILSAFE}.", dir=directory) as name:
+    with tempfile.TemporaryDirectory(prefix=f".{FAILSAFE_FILE}.", dir=directory) as name:
         place = Path(name)
         started = place / "started"
-        (place / FAILSAFE).write_bytes(content)
+        (place / FAILSAFE_FILE).write_bytes(content)
         for version in ("1.0", "2.0"):
             programs = place / version / "bin"
             programs.mkdir(parents=True)
             (programs / "python").symlink_to(python)
-            program = programs / PROGRAM
+            program = programs / PROGRAM_NAME
             program.write_text(f"#!/bin/sh\necho {version} >> {shlex.quote(str(started))}\n")
             program.chmod(0o755)
-        for before, word, expected in TRIALS:
-            SequenceFile(place).update(partial(_instead, before))
+        for before, word, expected in FAILSAFE_TRIALS:
+            AgentSelectionFile(place).update(partial(_replace_selection, before))
             started.unlink(missing_ok=True)
-            said = _run([str(python), "-I", str(place / FAILSAFE), word])
-            if said is None or not started.exists() or started.read_text().split() != [expected]:
+            text = _run_failsafe([str(python), "-I", str(place / FAILSAFE_FILE), word])
+            if text is None or not started.exists() or started.read_text().split() != [expected]:
                 logger.error("the new failsafe does not start what it should (%s)", word)
                 return False
     return True
 
 
-def _instead(wanted: AgentSelection, _: AgentSelection | None) -> AgentSelection:
+def _replace_selection(wanted: AgentSelection, _: AgentSelection | None) -> AgentSelection:
     return wanted
 
 
-def _run(words: list[str]) -> str | None:
+def _run_failsafe(command: list[str]) -> str | None:
     """Run the failsafe; return what it said, None where it did not work."""
     try:
-        ended = run(words, minimal_environment(), CHECK_S)
+        ended = run_command(command, build_minimal_environment(), CHECK_TIMEOUT_S)
     except OSError as error:
         logger.error("the new failsafe could not be tried: %s", error)
         return None
@@ -111,31 +118,31 @@ def _run(words: list[str]) -> str | None:
     return ended.output
 
 
-def _chooses_well(trial: Path, directory: Path, python: Path) -> bool:
-    said = _run([str(python), "-I", str(trial), "--check"])
-    if said is None:
+def _selects_chosen_slot(trial: Path, directory: Path, python: Path) -> bool:
+    text = _run_failsafe([str(python), "-I", str(trial), "--check"])
+    if text is None:
         return False
     try:
-        start = json.loads(said)["start"]
+        start = json.loads(text)["start"]
     except (ValueError, KeyError, TypeError) as error:
         logger.error("the new failsafe says what cannot be understood: %s", error)
         return False
-    chosen = SequenceFile(directory).load()
+    chosen = AgentSelectionFile(directory).load()
     return chosen is None or start == chosen.current
 
 
-def collect_slots(directory: Path, alive: Callable[[], object]) -> tuple[str, ...]:
+def prune_slots(directory: Path, send_heartbeat: Callable[[], object]) -> tuple[str, ...]:
     """Remove the slots that nobody goes back to; the chosen and the previous one always stay.
 
     Args:
         directory: Where the slots are.
-        alive: Called before each removal: a sign of life for who watches.
+        send_heartbeat: Called before each removal: a sign of life for who watches.
 
     Raises:
         OSError: If the disk refuses.
         SequenceDamaged: If it is not known which those are.
     """
-    sequence = SequenceFile(directory).load()
+    sequence = AgentSelectionFile(directory).load()
     if sequence is None or sequence.previous is None:
         return ()  # without a previous one the failsafe looks among all that are there
-    return AgentSlots(directory).collect({sequence.current, sequence.previous}, alive)
+    return AgentSlots(directory).prune({sequence.current, sequence.previous}, send_heartbeat)

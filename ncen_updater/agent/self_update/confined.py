@@ -9,7 +9,7 @@ import resource
 import sys
 from pathlib import Path
 
-from ncen_updater.common.landlock import allow_writing, available
+from ncen_updater.common.landlock import get_abi_version, restrict_writes
 
 #: Of one file, and of all that a release unpacks to.
 MOST_BYTES = 1_000_000_000
@@ -20,8 +20,8 @@ def main() -> None:
     place, *words = sys.argv[1:]
     with contextlib.suppress(OSError, ValueError):  # a unit may forbid it, or allow less
         resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_BYTES, MOST_BYTES))
-    if available() >= 2:
-        allow_writing([Path(os.devnull), Path(place)])
+    if get_abi_version() >= 2:
+        restrict_writes([Path(os.devnull), Path(place)])
     os.execv(words[0], words)  # noqa: S606 - it becomes the program
 
 

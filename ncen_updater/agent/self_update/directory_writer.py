@@ -19,15 +19,15 @@ from pathlib import Path
 
 from ncen_updater.agent.storage.agent_selection import (
     AgentSelection,
-    SequenceFile,
-    confirm,
-    give_up,
-    steady,
-    uncount,
+    AgentSelectionFile,
+    confirm_agent,
+    reset_attempts,
+    revert_to_previous,
+    uncount_start,
 )
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
-from ncen_updater.common.workers import Worker, WorkerFailed, WorkerLimits, ask
+from ncen_updater.common.workers import Worker, WorkerError, WorkerLimits, call_worker
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ OWN = "own"
 LIMITS = WorkerLimits(total_s=600.0)
 
 
-class OwnAction(StrEnum):
+class DirectoryAction(StrEnum):
     """What a running agent does in its own directory."""
 
     CONFIRM = "confirm"
@@ -46,40 +46,40 @@ class OwnAction(StrEnum):
     TIDY = "tidy"
 
 
-Doer = Callable[[OwnAction], None]
+ActionHandler = Callable[[DirectoryAction], None]
 
 
-def doer_of(
-    directory: Path, version: str, now: Callable[[], datetime], alive: Callable[[], object]
-) -> Doer:
+def create_action_handler(
+    directory: Path, version: str, now: Callable[[], datetime], send_heartbeat: Callable[[], object]
+) -> ActionHandler:
     """Return what does an action, here and now.
 
     Args:
         directory: Where the slots of the agent are.
         version: The version that runs.
         now: The wall clock.
-        alive: Called while old slots are removed.
+        send_heartbeat: Called while old slots are removed.
     """
-    file = SequenceFile(directory)
+    file = AgentSelectionFile(directory)
 
     def tidy() -> None:
         from ncen_updater.agent.self_update import after_confirmation as after
 
         try:
-            after.renew_failsafe(directory, after.SYSTEM_PYTHON)
-            after.collect_slots(directory, alive)
+            after.update_failsafe(directory, after.SYSTEM_PYTHON)
+            after.prune_slots(directory, send_heartbeat)
         except (OSError, UpdaterError) as error:
             logger.warning("the agent's directory is not tidy: %s", error)
 
-    changes: dict[OwnAction, Callable[[AgentSelection], AgentSelection]] = {
-        OwnAction.CONFIRM: lambda before: confirm(before, version),
-        OwnAction.STEADY: lambda before: steady(before, version),
-        OwnAction.UNCOUNT: lambda before: uncount(before, version),
-        OwnAction.RETURN: lambda before: give_up(before, version, now()),
+    changes: dict[DirectoryAction, Callable[[AgentSelection], AgentSelection]] = {
+        DirectoryAction.CONFIRM: lambda before: confirm_agent(before, version),
+        DirectoryAction.STEADY: lambda before: reset_attempts(before, version),
+        DirectoryAction.UNCOUNT: lambda before: uncount_start(before, version),
+        DirectoryAction.RETURN: lambda before: revert_to_previous(before, version, now()),
     }
 
-    def do(action: OwnAction) -> None:
-        if action is OwnAction.TIDY:
+    def do(action: DirectoryAction) -> None:
+        if action is DirectoryAction.TIDY:
             tidy()
             return
         how = changes[action]
@@ -94,7 +94,7 @@ def own_doer(
     version: str,
     now: Callable[[], datetime],
     alive: Callable[[], object],
-) -> Doer:
+) -> ActionHandler:
     """Return what does an action: here, where this process may, else by the unit that may.
 
     Args:
@@ -105,13 +105,13 @@ def own_doer(
         alive: Called while it is waited for.
     """
     if os.access(directory, os.W_OK) or not socket.exists():
-        return doer_of(directory, version, now, alive)
+        return create_action_handler(directory, version, now, alive)
     worker = Worker("none", socket=socket, limits=LIMITS, expects=(range(10_000),))
 
-    def do(action: OwnAction) -> None:
+    def do(action: DirectoryAction) -> None:
         try:
-            ask(worker, {"words": [OWN, action, version]}, ending=lambda: bool(alive()))
-        except WorkerFailed as error:
+            call_worker(worker, {"words": [OWN, action, version]}, ending=lambda: bool(alive()))
+        except WorkerError as error:
             raise UpdaterError(SEQUENCE_UNWRITABLE, path=directory, reason=error.detail) from error
 
     return do

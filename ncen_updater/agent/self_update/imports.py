@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib
 import sys
 
-from ncen_updater.agent.adapters.databases.engines import engine_modules
+from ncen_updater.agent.adapters.databases.engines import list_engine_modules
 
-MODULES = (
+CHECKED_MODULES = (
     "ncen_updater.agent.engine.composition",
     "ncen_updater.agent.service.serve",
     "ncen_updater.agent.cli.worker",
@@ -23,7 +23,7 @@ MODULES = (
     "ncen_updater.feed.http",
     "ncen_updater.agent.engine.operations",
     "ncen_updater.agent.engine.rehearsal.rehearse",
-    *engine_modules(),
+    *list_engine_modules(),
     "ncen_updater.agent.adapters.databases.migrations.runner",
     "ncen_updater.formats.archive",
     "ncen_updater.formats.delta.apply",
@@ -33,7 +33,7 @@ MODULES = (
 
 def main() -> int:
     """Import them all, and the engines of databases with their libraries."""
-    for name in MODULES:
+    for name in CHECKED_MODULES:
         importlib.import_module(name)
     return 0
 

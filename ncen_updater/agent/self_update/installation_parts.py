@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncen_updater.agent.adapters.application.process import minimal_environment
+from ncen_updater.agent.adapters.application.process import build_minimal_environment
 from ncen_updater.agent.adapters.application.systemctl import run_systemctl
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import INSTALL_FAILED
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.progress import ProgressListener
 
-TIMEOUT_S = 120
+COMMAND_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True)
-class InstalledPart:
+class InstallationPart:
     """One thing that is to be as it should.
 
     Attributes:
@@ -28,17 +28,19 @@ class InstalledPart:
         make: Does it; may be repeated.
     """
 
-    what: Text
+    what: LazyText
     is_there: Callable[[], bool]
     make: Callable[[], object]
 
 
-def missing(parts: Iterable[InstalledPart]) -> tuple[InstalledPart, ...]:
+def list_missing(parts: Iterable[InstallationPart]) -> tuple[InstallationPart, ...]:
     """Return the parts that have something left to do."""
     return tuple(part for part in parts if not part.is_there())
 
 
-def apply(parts: Iterable[InstalledPart], progress: Progress) -> tuple[InstalledPart, ...]:
+def create_missing(
+    parts: Iterable[InstallationPart], progress: ProgressListener
+) -> tuple[InstallationPart, ...]:
     """Do what is left to do, in order; return it.
 
     Raises:
@@ -49,7 +51,7 @@ def apply(parts: Iterable[InstalledPart], progress: Progress) -> tuple[Installed
     for part in parts:
         if part.is_there():
             continue
-        progress.tell(part.what)
+        progress.report(part.what)
         try:
             part.make()
         except OSError as error:
@@ -63,7 +65,7 @@ def apply(parts: Iterable[InstalledPart], progress: Progress) -> tuple[Installed
     return tuple(done)
 
 
-def directory(what: Text, path: Path, mode: int) -> InstalledPart:
+def build_directory_part(description: LazyText, path: Path, mode: int) -> InstallationPart:
     """A directory; one that is there keeps its rights."""
 
     def make() -> None:
@@ -72,53 +74,63 @@ def directory(what: Text, path: Path, mode: int) -> InstalledPart:
         path.chmod(mode)
         durable.fsync_directory(path.parent)
 
-    return InstalledPart(what, path.is_dir, make)
+    return InstallationPart(description, path.is_dir, make)
 
 
-def file(what: Text, path: Path, content: bytes, mode: int) -> InstalledPart:
+def build_file_part(
+    description: LazyText, path: Path, content: bytes, mode: int
+) -> InstallationPart:
     """A file with exactly this content."""
 
     def make() -> None:
         durable.make_directory(path.parent)
-        durable.write(path, content, mode)
+        durable.write_file(path, content, mode)
         path.chmod(mode)
 
-    return InstalledPart(what, lambda: path.is_file() and path.read_bytes() == content, make)
+    return InstallationPart(
+        description, lambda: path.is_file() and path.read_bytes() == content, make
+    )
 
 
-def link(what: Text, path: Path, target: Path) -> InstalledPart:
+def build_link_part(description: LazyText, path: Path, target: Path) -> InstallationPart:
     """A symbolic link."""
 
     def make() -> None:
         durable.make_directory(path.parent)
-        durable.symlink(target, path)
+        durable.replace_symlink(target, path)
 
-    return InstalledPart(what, lambda: path.is_symlink() and path.readlink() == target, make)
+    return InstallationPart(
+        description, lambda: path.is_symlink() and path.readlink() == target, make
+    )
 
 
-def command(what: Text, words: Sequence[str], is_there: Callable[[], bool]) -> InstalledPart:
+def build_command_part(
+    description: LazyText, command_line: Sequence[str], is_there: Callable[[], bool]
+) -> InstallationPart:
     """A command of the system."""
 
     def make() -> None:
-        ended = run_systemctl(words, minimal_environment(), TIMEOUT_S)
+        ended = run_systemctl(command_line, build_minimal_environment(), COMMAND_TIMEOUT_S)
         if ended.status is None:
             raise UpdaterError(
-                INSTALL_FAILED, part=what, reason=Text("{words} did not end", {"words": words[0]})
+                INSTALL_FAILED,
+                part=description,
+                reason=LazyText("{words} did not end", {"words": command_line[0]}),
             )
         if ended.status != 0:
-            raise UpdaterError(INSTALL_FAILED, part=what, reason=ended.output[-500:])
+            raise UpdaterError(INSTALL_FAILED, part=description, reason=ended.output[-500:])
 
-    return InstalledPart(what, is_there, make)
+    return InstallationPart(description, is_there, make)
 
 
-def removal(what: Text, path: Path) -> InstalledPart:
+def build_removal_part(description: LazyText, path: Path) -> InstallationPart:
     """Something that is to be gone."""
 
     def make() -> None:
         if path.is_symlink() or not path.is_dir():
-            durable.remove(path)
+            durable.remove_file(path)
         else:
             shutil.rmtree(path)
             durable.fsync_directory(path.parent)
 
-    return InstalledPart(what, lambda: not (path.exists() or path.is_symlink()), make)
+    return InstallationPart(description, lambda: not (path.exists() or path.is_symlink()), make)

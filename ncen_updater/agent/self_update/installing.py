@@ -15,47 +15,51 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ncen_updater.agent.adapters.application.process import minimal_environment
+from ncen_updater.agent.adapters.application.process import build_minimal_environment
 from ncen_updater.agent.adapters.application.systemctl import run_systemctl
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import PathSettings
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.engine.lock import change_lock
-from ncen_updater.agent.model.errors import Busy
-from ncen_updater.agent.model.names import JOURNAL, LOCK, SERVICE_LOCK
+from ncen_updater.agent.engine.lock import hold_change_lock
+from ncen_updater.agent.model.errors import SiteBusyError
+from ncen_updater.agent.model.names import CHANGE_LOCK_FILE, JOURNAL_FILE, SERVICE_LOCK_FILE
 from ncen_updater.agent.self_update import installation_parts as part
-from ncen_updater.agent.self_update.after_confirmation import FAILSAFE, failsafe_content
-from ncen_updater.agent.self_update.installation_parts import InstalledPart
-from ncen_updater.agent.self_update.slots import PROGRAM, AgentSlots, require_release
-from ncen_updater.agent.storage.agent_selection import SequenceFile, TrialState, first
+from ncen_updater.agent.self_update.after_confirmation import FAILSAFE_FILE, read_failsafe
+from ncen_updater.agent.self_update.installation_parts import InstallationPart
+from ncen_updater.agent.self_update.slots import PROGRAM_NAME, AgentSlots, require_release
+from ncen_updater.agent.storage.agent_selection import (
+    AgentSelectionFile,
+    TrialState,
+    select_installed,
+)
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     AGENT_RELEASE_UNUSABLE,
-    CAME_WITH_PACKAGE,
     CHANGE_STILL_OPEN,
+    INSTALLED_BY_PACKAGE,
     ROOT_ALREADY_INSTALLED,
     ROOT_UNUSABLE,
     SERVICE_STILL_RUNS,
 )
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.progress import ProgressListener
 from ncen_updater.formats.manifest import load_manifest
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT, REQUIREMENTS
 
-UNITS = "units"
+UNITS_DIRECTORY = "units"
 #: Where the system looks for what comes in ``units``, by the end of its name.
-UNIT_PLACES = {".sysusers": Path("etc/sysusers.d"), ".tmpfiles": Path("etc/tmpfiles.d")}
-UNITS_PLACE = Path("etc/systemd/system")
-PROGRAM_PLACE = Path("usr/local/bin") / PROGRAM
+UNIT_DIRECTORIES = {".sysusers": Path("etc/sysusers.d"), ".tmpfiles": Path("etc/tmpfiles.d")}
+SYSTEMD_UNIT_DIRECTORY = Path("etc/systemd/system")
+PROGRAM_PATH = Path("usr/local/bin") / PROGRAM_NAME
 #: Where a package of the system has the unit without which the application does not start.
-PACKAGED_UNIT = Path("usr/lib/systemd/system/ncen-updater-resume.service")
+PACKAGED_UNIT_PATH = Path("usr/lib/systemd/system/ncen-updater-resume.service")
 
 
 @dataclass(frozen=True)
-class InstallOrder:
+class InstallOptions:
     """What is installed where.
 
     Attributes:
@@ -75,18 +79,18 @@ class InstallOrder:
     python: Path | None = None
 
     @property
-    def system(self) -> bool:
+    def is_live_system(self) -> bool:
         """Whether this is the machine itself."""
         return self.root == Path("/") and os.geteuid() == 0
 
-    def paths(self) -> PathSettings:
+    def load_paths(self) -> PathSettings:
         """The places, by the configuration where there is one."""
         return (
             load_config(self.config).paths if self.config.exists() else PathSettings(root=self.root)
         )
 
 
-def check_root(path: Path) -> bytes:
+def load_trusted_root(path: Path) -> bytes:
     """Return a trusted root, checked against itself.
 
     Raises:
@@ -102,7 +106,7 @@ def check_root(path: Path) -> bytes:
             raise UpdaterError(
                 ROOT_UNUSABLE,
                 path=path,
-                reason=Text("it is '{type}'", {"type": metadata.signed.type}),
+                reason=LazyText("it is '{type}'", {"type": metadata.signed.type}),
             )
         metadata.verify_delegate("root", metadata)
     except (OSError, RepositoryError, ValueError) as error:
@@ -110,7 +114,9 @@ def check_root(path: Path) -> bytes:
     return content
 
 
-def install_parts(order: InstallOrder, progress: Progress) -> tuple[InstalledPart, ...]:
+def build_install_parts(
+    options: InstallOptions, progress: ProgressListener
+) -> tuple[InstallationPart, ...]:
     """Return everything that belongs to an installation, in order.
 
     Raises:
@@ -118,42 +124,44 @@ def install_parts(order: InstallOrder, progress: Progress) -> tuple[InstalledPar
         RootUnusable, RootAlreadyInstalled: If the root cannot be taken.
         ConfigError: If a configuration is there and has mistakes.
     """
-    require_release(order.release)
-    manifest = load_manifest(order.release / "manifest.toml")
+    require_release(options.release)
+    manifest = load_manifest(options.release / "manifest.toml")
     if manifest.product != AGENT_PRODUCT:
         raise UpdaterError(
             AGENT_RELEASE_UNUSABLE,
-            path=order.release,
-            reason=Text("it is {product}", {"product": manifest.product}),
+            path=options.release,
+            reason=LazyText("it is {product}", {"product": manifest.product}),
         )
-    paths = order.paths()
+    paths = options.load_paths()
     agent = paths.resolve(paths.agent)
     return (
-        *(_groups() if order.system else ()),
-        *_places(order, paths),
-        *_root(order, paths),
-        *_settings(order),
-        _slot(order, agent, manifest.version, progress),
-        _choice(agent, manifest.version),
-        _failsafe(agent),
-        part.link(
-            Text(N_("the command {name}"), {"name": PROGRAM}),
-            order.root / PROGRAM_PLACE,
-            agent / "current/bin" / PROGRAM,
+        *(_build_group_parts() if options.is_live_system else ()),
+        *_build_directory_parts(options, paths),
+        *_build_trusted_root_parts(options, paths),
+        *_build_config_parts(options),
+        _build_slot_part(options, agent, manifest.version, progress),
+        _build_selection_part(agent, manifest.version),
+        _build_failsafe_part(agent),
+        part.build_link_part(
+            LazyText(N_("the command {name}"), {"name": PROGRAM_NAME}),
+            options.root / PROGRAM_PATH,
+            agent / "current/bin" / PROGRAM_NAME,
         ),
-        *_units(order),
+        *_build_unit_parts(options),
     )
 
 
-def _groups() -> Iterator[InstalledPart]:
+def _build_group_parts() -> Iterator[InstallationPart]:
     """The groups of the configuration; users of units come with these."""
     service = ServiceSettings()
     for name in sorted({service.read_group, service.operate_group, service.approve_group}):
-        what = Text(N_("the group {name}"), {"name": name})
-        yield part.command(what, ["groupadd", "--system", name], partial(_known, name))
+        what = LazyText(N_("the group {name}"), {"name": name})
+        yield part.build_command_part(
+            what, ["groupadd", "--system", name], partial(_group_exists, name)
+        )
 
 
-def _known(group: str) -> bool:
+def _group_exists(group: str) -> bool:
     try:
         grp.getgrnam(group)
     except KeyError:
@@ -161,141 +169,157 @@ def _known(group: str) -> bool:
     return True
 
 
-def _places(order: InstallOrder, paths: PathSettings) -> Iterator[InstalledPart]:
+def _build_directory_parts(
+    options: InstallOptions, paths: PathSettings
+) -> Iterator[InstallationPart]:
     trust = paths.resolve(paths.trusted_root).parent
     for path, mode in (
-        (order.config.parent, 0o750),
-        (order.config.parent / "hooks", 0o750),
+        (options.config.parent, 0o750),
+        (options.config.parent / "hooks", 0o750),
         (trust, 0o750),
         (paths.resolve(paths.state), 0o750),
         (paths.resolve(paths.slots), 0o755),
         (paths.resolve(paths.agent), 0o755),
-        (order.root / "run/ncen", 0o755),
+        (options.root / "run/ncen", 0o755),
     ):
-        yield part.directory(Text(N_("the directory {path}"), {"path": path}), path, mode)
+        yield part.build_directory_part(
+            LazyText(N_("the directory {path}"), {"path": path}), path, mode
+        )
 
 
-def _root(order: InstallOrder, paths: PathSettings) -> Iterator[InstalledPart]:
+def _build_trusted_root_parts(
+    options: InstallOptions, paths: PathSettings
+) -> Iterator[InstallationPart]:
     place = paths.resolve(paths.trusted_root)
-    if order.trusted_root is None:
+    if options.trusted_root is None:
         if not place.exists():
             raise UpdaterError(
                 ROOT_UNUSABLE, path=place, reason="it is not there, and none was named"
             )
         return
-    content = check_root(order.trusted_root)
+    content = load_trusted_root(options.trusted_root)
     if place.exists() and place.read_bytes() != content:
         raise UpdaterError(ROOT_ALREADY_INSTALLED, path=place)
-    values = {"path": place, "digest": sha256_hex(content)}
-    yield part.file(
-        Text(N_("the trusted root {path} (SHA-256 {digest})"), values), place, content, 0o644
+    values = {"path": place, "digest": compute_sha256(content)}
+    yield part.build_file_part(
+        LazyText(N_("the trusted root {path} (SHA-256 {digest})"), values), place, content, 0o644
     )
 
 
-def _settings(order: InstallOrder) -> Iterator[InstalledPart]:
-    if order.settings is None:
+def _build_config_parts(options: InstallOptions) -> Iterator[InstallationPart]:
+    if options.settings is None:
         return
-    content = order.settings.encode()
+    content = options.settings.encode()
 
     def make() -> None:
-        trial = order.config.with_name(f".{order.config.name}.trial")
-        durable.write(trial, content, 0o640)
+        trial = options.config.with_name(f".{options.config.name}.trial")
+        durable.write_file(trial, content, 0o640)
         try:
             load_config(trial)
         except BaseException:
-            durable.remove(trial)
+            durable.remove_file(trial)
             raise
-        durable.rename(trial, order.config)
+        durable.rename_entry(trial, options.config)
 
-    yield InstalledPart(
-        Text(N_("the configuration {path}"), {"path": order.config}), order.config.exists, make
+    yield InstallationPart(
+        LazyText(N_("the configuration {path}"), {"path": options.config}),
+        options.config.exists,
+        make,
     )
 
 
-def _slot(order: InstallOrder, agent: Path, version: str, progress: Progress) -> InstalledPart:
-    slots = AgentSlots(agent, order.python)
+def _build_slot_part(
+    options: InstallOptions, agent: Path, version: str, progress: ProgressListener
+) -> InstallationPart:
+    slots = AgentSlots(agent, options.python)
     # Every wheel is in it by its digest, the agent's own too.
-    digest = sha256_hex((order.release / REQUIREMENTS).read_bytes())
+    digest = compute_sha256((options.release / REQUIREMENTS).read_bytes())
 
     def fill(place: Path) -> None:
-        shutil.copytree(order.release, place, dirs_exist_ok=True)
+        shutil.copytree(options.release, place, dirs_exist_ok=True)
 
-    return InstalledPart(
-        Text(N_("the slot of agent {version}"), {"version": version}),
-        lambda: slots.made_from(version) == digest and slots.works(version),
+    return InstallationPart(
+        LazyText(N_("the slot of agent {version}"), {"version": version}),
+        lambda: slots.read_source_digest(version) == digest and slots.is_working(version),
         lambda: slots.build(version, digest, fill, progress),
     )
 
 
-def _choice(agent: Path, version: str) -> InstalledPart:
-    sequence = SequenceFile(agent)
+def _build_selection_part(agent: Path, version: str) -> InstallationPart:
+    sequence = AgentSelectionFile(agent)
 
     def chosen() -> bool:
         found = sequence.load()
         link = agent / "current"
         return found is not None and found.current == version and link.is_symlink()
 
-    return InstalledPart(
-        Text(N_("the choice of agent {version}"), {"version": version}),
+    return InstallationPart(
+        LazyText(N_("the choice of agent {version}"), {"version": version}),
         chosen,
-        lambda: sequence.update(lambda before: first(before, version)),
+        lambda: sequence.update(lambda before: select_installed(before, version)),
     )
 
 
-def _failsafe(agent: Path) -> InstalledPart:
+def _build_failsafe_part(agent: Path) -> InstallationPart:
     """The failsafe; while an agent is on trial the one that is there stays, see ``keeping``."""
-    made = part.file(Text(N_("the failsafe")), agent / FAILSAFE, failsafe_content(), 0o755)
+    made = part.build_file_part(
+        LazyText(N_("the failsafe")), agent / FAILSAFE_FILE, read_failsafe(), 0o755
+    )
 
     def is_there() -> bool:
-        found = SequenceFile(agent).load()
+        found = AgentSelectionFile(agent).load()
         on_trial = found is not None and found.state is TrialState.TRYING
-        return made.is_there() or (on_trial and (agent / FAILSAFE).exists())
+        return made.is_there() or (on_trial and (agent / FAILSAFE_FILE).exists())
 
-    return InstalledPart(made.what, is_there, made.make)
+    return InstallationPart(made.what, is_there, made.make)
 
 
-def _units(order: InstallOrder) -> Iterator[InstalledPart]:
-    units = sorted((order.release / UNITS).glob("*")) if (order.release / UNITS).is_dir() else []
+def _build_unit_parts(options: InstallOptions) -> Iterator[InstallationPart]:
+    units = (
+        sorted((options.release / UNITS_DIRECTORY).glob("*"))
+        if (options.release / UNITS_DIRECTORY).is_dir()
+        else []
+    )
     changed = []
     for unit in units:
-        place = unit_place(order.root, unit)
-        what = Text(N_("the unit {name}"), {"name": place.name})
-        made = part.file(what, place, unit.read_bytes(), 0o644)
+        place = locate_unit(options.root, unit)
+        what = LazyText(N_("the unit {name}"), {"name": place.name})
+        made = part.build_file_part(what, place, unit.read_bytes(), 0o644)
         changed.append(made.is_there())
         yield made
-    if order.system and not all(changed):
-        what = Text(N_("systemd reads its units again"))
+    if options.is_live_system and not all(changed):
+        what = LazyText(N_("systemd reads its units again"))
         for words in (["systemd-sysusers"], ["systemd-tmpfiles", "--create"]):
             if shutil.which(words[0]):
-                yield part.command(what, words, lambda: False)
-        if SYSTEMD_RUNS.is_dir():
-            yield part.command(what, ["systemctl", "daemon-reload"], lambda: False)
-    if order.system and shutil.which("systemctl"):
-        yield from enabling(units)
+                yield part.build_command_part(what, words, lambda: False)
+        if SYSTEMD_BOOTED_PATH.is_dir():
+            yield part.build_command_part(what, ["systemctl", "daemon-reload"], lambda: False)
+    if options.is_live_system and shutil.which("systemctl"):
+        yield from build_enable_parts(units)
 
 
-def unit_place(root: Path, unit: Path) -> Path:
+def locate_unit(root: Path, unit: Path) -> Path:
     """Where a file of ``units`` goes."""
-    if unit.suffix in UNIT_PLACES:
-        return root / UNIT_PLACES[unit.suffix] / f"{unit.stem}.conf"
-    return root / UNITS_PLACE / unit.name
+    if unit.suffix in UNIT_DIRECTORIES:
+        return root / UNIT_DIRECTORIES[unit.suffix] / f"{unit.stem}.conf"
+    return root / SYSTEMD_UNIT_DIRECTORY / unit.name
 
 
 # ---- taking it away ------------------------------------------------------------------------------
 
 
-def refuse_package(root: Path) -> None:
+def reject_packaged_install(root: Path) -> None:
     """Leave to a package of the system what it brought: its units would stay, and fail.
 
     Raises:
         UpdaterError: If it came with one.
     """
-    if (root / PACKAGED_UNIT).exists():
-        raise UpdaterError(CAME_WITH_PACKAGE, path=root / PACKAGED_UNIT)
+    if (root / PACKAGED_UNIT_PATH).exists():
+        raise UpdaterError(INSTALLED_BY_PACKAGE, path=root / PACKAGED_UNIT_PATH)
 
 
 @contextlib.contextmanager
-def nothing_at_work(state: Path) -> Iterator[None]:
+def hold_idle_site(state: Path) -> Iterator[None]:
     """Keep changes away while the agent is taken away.
 
     Raises:
@@ -307,20 +331,20 @@ def nothing_at_work(state: Path) -> Iterator[None]:
         yield
         return
     with contextlib.ExitStack() as stack:
-        stack.enter_context(change_lock(state / LOCK, "uninstall"))
+        stack.enter_context(hold_change_lock(state / CHANGE_LOCK_FILE, "uninstall"))
         try:
-            stack.enter_context(change_lock(state / SERVICE_LOCK, "uninstall"))
-        except Busy as error:
+            stack.enter_context(hold_change_lock(state / SERVICE_LOCK_FILE, "uninstall"))
+        except SiteBusyError as error:
             raise UpdaterError(SERVICE_STILL_RUNS) from error
-        if (state / JOURNAL).exists():
-            with Journal.open(state / JOURNAL, read_only=True) as journal:
-                change = journal.open_change()
+        if (state / JOURNAL_FILE).exists():
+            with Journal.open(state / JOURNAL_FILE, read_only=True) as journal:
+                change = journal.find_open_change()
             if change is not None:
                 raise UpdaterError(CHANGE_STILL_OPEN, change=change.id)
         yield
 
 
-def uninstall_parts(root: Path, config: Path, *, purge: bool) -> tuple[InstalledPart, ...]:
+def build_uninstall_parts(root: Path, config: Path, *, purge: bool) -> tuple[InstallationPart, ...]:
     """Return everything that goes; the application, its slots and its databases never do.
 
     Args:
@@ -333,17 +357,20 @@ def uninstall_parts(root: Path, config: Path, *, purge: bool) -> tuple[Installed
     """
     paths = load_config(config).paths if config.exists() else PathSettings(root=root)
     agent = paths.resolve(paths.agent)
-    units = sorted((agent / "current/release" / UNITS).glob("*"))
-    gone = [unit_place(root, unit) for unit in units]
-    gone.append(root / PROGRAM_PLACE)
+    units = sorted((agent / "current/release" / UNITS_DIRECTORY).glob("*"))
+    gone = [locate_unit(root, unit) for unit in units]
+    gone.append(root / PROGRAM_PATH)
     if purge:
         gone += [paths.resolve(paths.state), config.parent]
     gone.append(agent)
-    there = [unit_place(root, unit) for unit in units]
+    there = [locate_unit(root, unit) for unit in units]
     system = root == Path("/") and os.geteuid() == 0 and shutil.which("systemctl") is not None
     return (
-        *(disabling(there) if system else ()),
-        *(part.removal(Text(N_("remove {path}"), {"path": path}), path) for path in gone),
+        *(build_disable_parts(there) if system else ()),
+        *(
+            part.build_removal_part(LazyText(N_("remove {path}"), {"path": path}), path)
+            for path in gone
+        ),
     )
 
 
@@ -354,53 +381,53 @@ def uninstall_parts(root: Path, config: Path, *, purge: bool) -> tuple[Installed
 # link, an upgrade that a power cut interrupted would not be brought to its end before the
 # application works again.
 
-SYSTEMD_RUNS = Path("/run/systemd/system")  # sd_booted(3)
+SYSTEMD_BOOTED_PATH = Path("/run/systemd/system")  # sd_booted(3)
 SYSTEMCTL_S = 60
 #: In a unit that a site switches on itself: what begins with X- is for us, systemd.unit(5).
-OPTIONAL = "\n[X-ncen-updater]\nOptional=yes\n"
+OPTIONAL_SECTION = "\n[X-ncen-updater]\nOptional=yes\n"
 
 
-def enabling(units: Iterable[Path]) -> Iterator[InstalledPart]:
+def build_enable_parts(units: Iterable[Path]) -> Iterator[InstallationPart]:
     """Let systemd start by itself what is meant for that, and not only for sites that want it.
 
     Args:
         units: Unit files, in their places or still where they are taken from.
     """
-    for unit in _startable(units):
-        if OPTIONAL in unit.read_text("utf-8"):
+    for unit in _list_installable_units(units):
+        if OPTIONAL_SECTION in unit.read_text("utf-8"):
             continue
-        what = Text(N_("{name} starts by itself"), {"name": unit.name})
-        words = ["systemctl", "enable", *_at_once(unit), unit.name]
-        yield part.command(what, words, partial(_enabled, unit.name))
+        what = LazyText(N_("{name} starts by itself"), {"name": unit.name})
+        words = ["systemctl", "enable", *_build_now_option(unit), unit.name]
+        yield part.build_command_part(what, words, partial(_is_enabled, unit.name))
 
 
-def disabling(units: Iterable[Path]) -> Iterator[InstalledPart]:
+def build_disable_parts(units: Iterable[Path]) -> Iterator[InstallationPart]:
     """The opposite. The unit that resumes is not stopped: the application would end with it.
 
     Args:
         units: Unit files that are about to go.
     """
-    for unit in _startable(units):
-        what = Text(N_("{name} starts no more by itself"), {"name": unit.name})
-        words = ["systemctl", "disable", *_at_once(unit), unit.name]
-        yield part.command(what, words, partial(_disabled, unit.name))
+    for unit in _list_installable_units(units):
+        what = LazyText(N_("{name} starts no more by itself"), {"name": unit.name})
+        words = ["systemctl", "disable", *_build_now_option(unit), unit.name]
+        yield part.build_command_part(what, words, partial(_is_disabled, unit.name))
 
 
-def _startable(units: Iterable[Path]) -> Iterator[Path]:
+def _list_installable_units(units: Iterable[Path]) -> Iterator[Path]:
     for unit in units:
         if unit.is_file() and "\n[Install]\n" in unit.read_text("utf-8"):
             yield unit
 
 
-def _at_once(unit: Path) -> list[str]:
+def _build_now_option(unit: Path) -> list[str]:
     """Sockets wait at once; services when a person or the next start of the machine says so."""
-    return ["--now"] if unit.suffix == ".socket" and SYSTEMD_RUNS.is_dir() else []
+    return ["--now"] if unit.suffix == ".socket" and SYSTEMD_BOOTED_PATH.is_dir() else []
 
 
-def _enabled(name: str) -> bool:
+def _is_enabled(name: str) -> bool:
     words = ["systemctl", "is-enabled", "--quiet", name]
-    return run_systemctl(words, minimal_environment(), SYSTEMCTL_S).status == 0
+    return run_systemctl(words, build_minimal_environment(), SYSTEMCTL_S).status == 0
 
 
-def _disabled(name: str) -> bool:
-    return not _enabled(name)
+def _is_disabled(name: str) -> bool:
+    return not _is_enabled(name)

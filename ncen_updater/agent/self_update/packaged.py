@@ -8,19 +8,21 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.model.errors import SequenceDamaged
+from ncen_updater.agent.model.errors import SelectionDamagedError
 from ncen_updater.agent.storage.agent_selection import (
-    LINK,
-    NAME,
+    CURRENT_LINK,
+    VERSION_PATTERN,
     AgentSelection,
-    SequenceFile,
-    first,
+    AgentSelectionFile,
+    select_installed,
 )
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 
 
-def chosen(before: AgentSelection | None, version: str, *, present: bool) -> AgentSelection:
+def select_packaged_agent(
+    before: AgentSelection | None, version: str, *, slot_exists: bool
+) -> AgentSelection:
     """Return what is chosen from now on; pure.
 
     An agent that renewed itself beyond the package stays.
@@ -28,30 +30,32 @@ def chosen(before: AgentSelection | None, version: str, *, present: bool) -> Age
     Args:
         before: What is chosen now.
         version: The agent of the package.
-        present: Whether the slot of the one that is chosen now is there.
+        slot_exists: Whether the slot of the one that is chosen now is there.
     """
-    if before is not None and present and Version(before.current) > Version(version):
+    if before is not None and slot_exists and Version(before.current) > Version(version):
         return before
-    if before is not None and not present and before.current != version:
+    if before is not None and not slot_exists and before.current != version:
         # Its slot went with the old package: nothing is left to go back to but what 'previous' says
         return AgentSelection(version, None, bad=before.bad)
-    return first(before, version)
+    return select_installed(before, version)
 
 
 def main() -> int:
     """Take the directory of the slots and the version as arguments."""
     directory, version = Path(sys.argv[1]), sys.argv[2]
-    file = SequenceFile(directory)
+    file = AgentSelectionFile(directory)
 
     def there(name: str) -> bool:
         return (directory / name / "bin/ncen-updater").exists()
 
     def change(before: AgentSelection | None) -> AgentSelection:
-        before = before or _by_link(directory / LINK, there)
-        return chosen(before, version, present=before is not None and there(before.current))
+        before = before or _read_selection_from_link(directory / CURRENT_LINK, there)
+        return select_packaged_agent(
+            before, version, slot_exists=before is not None and there(before.current)
+        )
 
     try:
-        _set_aside_if_damaged(file)
+        _quarantine_if_damaged(file)
         file.update(change)
     except (UpdaterError, OSError) as error:
         sys.stderr.write(f"ncen-updater: {error}\n")
@@ -59,19 +63,19 @@ def main() -> int:
     return 0
 
 
-def _set_aside_if_damaged(file: SequenceFile) -> None:
+def _quarantine_if_damaged(file: AgentSelectionFile) -> None:
     """As the failsafe does; the package could never be set up otherwise."""
     try:
         file.load()
-    except SequenceDamaged as error:
+    except SelectionDamagedError as error:
         sys.stderr.write(f"ncen-updater: {error}\n")
-        durable.rename(file.path, file.path.with_name(f"{file.path.name}.damaged"))
+        durable.rename_entry(file.path, file.path.with_name(f"{file.path.name}.damaged"))
 
 
-def _by_link(link: Path, there: Callable[[str], bool]) -> AgentSelection | None:
+def _read_selection_from_link(link: Path, there: Callable[[str], bool]) -> AgentSelection | None:
     """The agent that is in use where the file is lost; None where there is none."""
     name = link.readlink().name if link.is_symlink() else ""
-    return AgentSelection(name) if NAME.fullmatch(name) and there(name) else None
+    return AgentSelection(name) if VERSION_PATTERN.fullmatch(name) and there(name) else None
 
 
 if __name__ == "__main__":

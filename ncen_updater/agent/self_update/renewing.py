@@ -16,27 +16,27 @@ from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
 
-from ncen_updater.agent.adapters.feed_reader.child import ChildSource
-from ncen_updater.agent.engine.lock import change_lock
+from ncen_updater.agent.adapters.feed_reader.child import WorkerReleaseSource
+from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.names import AGENT_CHOSEN, JOURNAL, LOCK
-from ncen_updater.agent.self_update.self_check import look_over
+from ncen_updater.agent.model.names import AGENT_SELECTED, CHANGE_LOCK_FILE, JOURNAL_FILE
+from ncen_updater.agent.self_update.self_check import check_site
 from ncen_updater.agent.self_update.slots import AgentSlots
 from ncen_updater.agent.storage.agent_selection import (
     AgentSelection,
-    SequenceFile,
+    AgentSelectionFile,
     TrialState,
     begin_trial,
-    forget,
+    forget_failure,
 )
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import AGENT_NOT_FROM_SLOT, AGENT_ON_TRIAL, OPEN_CHANGE
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
-from ncen_updater.formats.archive import unpack
+from ncen_updater.formats.archive import unpack_archive
 from ncen_updater.formats.document import Offer
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Renewal:
+class AgentUpdateResult:
     """What came of it.
 
     Attributes:
@@ -61,47 +61,53 @@ class Renewal:
     chosen: bool = False
 
 
-def agent_directory(site: Site) -> Path:
+def get_agent_directory(site: Site) -> Path:
     """Where the slots of the agent are."""
     return site.config.paths.resolve(site.config.paths.agent)
 
 
-def agent_source(site: Site, config_path: Path) -> TufReleaseSource:
+def create_agent_source(site: Site, config_path: Path) -> TufReleaseSource:
     """The source of the agent's own releases."""
-    return ChildSource(site.config, config_path, AGENT_PRODUCT)
+    return WorkerReleaseSource(site.config, config_path, AGENT_PRODUCT)
 
 
-def refresh_agents(site: Site, config_path: Path) -> UpdaterError | None:
+def refresh_agent_metadata(site: Site, config_path: Path) -> UpdaterError | None:
     """Fetch and verify the list of agents; return why it could not be had.
 
     That the feed carries no agents, or not now, takes nothing from what it says of the application.
     Where this agent does not run from a slot, nobody is asked.
     """
     try:
-        if SequenceFile(agent_directory(site)).load() is not None:
-            agent_source(site, config_path).refresh()
+        if AgentSelectionFile(get_agent_directory(site)).load() is not None:
+            create_agent_source(site, config_path).refresh()
     except UpdaterError as error:
         logger.warning("the list of agents could not be had: %s", error)
         return error
     return None
 
 
-def agent_on_offer(site: Site, config_path: Path) -> str | None:
+def find_offered_agent(site: Site, config_path: Path) -> str | None:
     """The agent that comes next, by the last list on the disk; None where there is none.
 
     None too where this agent does not run from a slot that was chosen, or one is on trial, and for
     one that no bundle brought to a site without a network.
     """
     try:
-        sequence = SequenceFile(agent_directory(site)).load()
+        sequence = AgentSelectionFile(get_agent_directory(site)).load()
         if sequence is None or sequence.state is TrialState.TRYING:
             return None
-        source = agent_source(site, config_path)
-        view = source.last_view()
+        source = create_agent_source(site, config_path)
+        view = source.load_last_view()
         if view is None or sequence.current != str(site.agent_version):
             return None
-        offer = next_agent(sequence, view.offers, site.config.site, source.now())
-        if offer is not None and site.config.feed.offline and source.fetched(offer) is None:
+        offer = choose_next_agent(
+            sequence, view.offers, site.config.site, source.get_reference_time()
+        )
+        if (
+            offer is not None
+            and site.config.feed.offline
+            and source.find_downloaded_release(offer) is None
+        ):
             offer = None  # no bundle brought it
     except UpdaterError as error:
         logger.warning("no agent is looked for: %s", error)
@@ -109,17 +115,17 @@ def agent_on_offer(site: Site, config_path: Path) -> str | None:
     return offer.version if offer else None
 
 
-def renew(
+def update_agent(
     site: Site,
     source: TufReleaseSource,
     slots: AgentSlots,
-    progress: Progress,
+    progress: ProgressListener,
     *,
-    by: str,
+    actor: str,
     target: Version | None = None,
     retry: bool = False,
     dry_run: bool = False,
-) -> Renewal:
+) -> AgentUpdateResult:
     """Fetch the next agent, make its slot and choose it.
 
     Args:
@@ -127,7 +133,7 @@ def renew(
         source: Of the agent's own releases.
         slots: Of the agent.
         progress: Told what is being done.
-        by: Who ordered it.
+        actor: Who ordered it.
         target: The version that a person named; the newest by default.
         retry: Whether agents that were given up here are tried again.
         dry_run: Only say what would be done.
@@ -138,32 +144,36 @@ def renew(
         Busy, OpenChange: If the application is being changed.
         UpdaterError: Whatever stands in the way; the agent in use is as it was.
     """
-    file = SequenceFile(slots.directory)
-    sequence = _settled(file, str(site.agent_version))
+    file = AgentSelectionFile(slots.directory)
+    sequence = _require_confirmed_agent(file, str(site.agent_version))
     source.refresh()
-    view = source.last_view()
+    view = source.load_last_view()
     offers = view.offers if view else ()
     settings = site.config.site
-    offer = next_agent(sequence, offers, settings, source.now(), target=target, retry=retry)
+    offer = choose_next_agent(
+        sequence, offers, settings, source.get_reference_time(), target=target, retry=retry
+    )
     if offer is None or dry_run:
-        return Renewal(sequence.current, offer.version if offer else None)
-    with _alone(site) as journal:
+        return AgentUpdateResult(sequence.current, offer.version if offer else None)
+    with _lock_without_open_change(site) as journal:
         # Another renewal may have been at work before this one had the lock.
-        sequence = _settled(file, str(site.agent_version))
-        look_over(site)
-        _make_room(slots, sequence, offer.version)
-        _build(slots, source, offer, sequence, progress)
+        sequence = _require_confirmed_agent(file, str(site.agent_version))
+        check_site(site)
+        _remove_failed_slots(slots, sequence, offer.version)
+        _build_slot(slots, source, offer, sequence, progress)
 
         def choose(before: AgentSelection | None) -> AgentSelection:
-            return begin_trial(forget(before or sequence, offer.version), offer.version)
+            return begin_trial(forget_failure(before or sequence, offer.version), offer.version)
 
-        journal.note(AGENT_CHOSEN, by=by, version=offer.version, origin=sequence.current)
+        journal.record_event(
+            AGENT_SELECTED, by=actor, version=offer.version, origin=sequence.current
+        )
         file.update(choose)
-    source.discard(offer)
-    return Renewal(sequence.current, offer.version, chosen=True)
+    source.discard_release(offer)
+    return AgentUpdateResult(sequence.current, offer.version, chosen=True)
 
 
-def _settled(file: SequenceFile, version: str) -> AgentSelection:
+def _require_confirmed_agent(file: AgentSelectionFile, version: str) -> AgentSelection:
     sequence = file.load()
     if sequence is None:
         raise UpdaterError(AGENT_NOT_FROM_SLOT, path=file.directory)
@@ -175,12 +185,12 @@ def _settled(file: SequenceFile, version: str) -> AgentSelection:
 
 
 @contextlib.contextmanager
-def _alone(site: Site) -> Iterator[Journal]:
+def _lock_without_open_change(site: Site) -> Iterator[Journal]:
     with (
-        change_lock(site.state / LOCK, "self-update"),
-        Journal.open(site.state / JOURNAL, now=site.clock.now) as journal,
+        hold_change_lock(site.state / CHANGE_LOCK_FILE, "self-update"),
+        Journal.open(site.state / JOURNAL_FILE, now=site.clock.now) as journal,
     ):
-        change = journal.open_change()
+        change = journal.find_open_change()
         if change is not None:
             raise UpdaterError(
                 OPEN_CHANGE, change=change.id, kind=change.kind, version=change.to_version
@@ -188,33 +198,33 @@ def _alone(site: Site) -> Iterator[Journal]:
         yield journal
 
 
-def _make_room(slots: AgentSlots, sequence: AgentSelection, wanted: str) -> None:
+def _remove_failed_slots(slots: AgentSlots, sequence: AgentSelection, wanted: str) -> None:
     """Remove the slots of agents that were given up: nobody goes back to them."""
     needed = {sequence.current, sequence.previous, wanted}
-    for version in slots.versions():
+    for version in slots.list_versions():
         if version in sequence.bad and version not in needed:
             slots.remove(version)
 
 
-def _build(
+def _build_slot(
     slots: AgentSlots,
     source: TufReleaseSource,
     offer: Offer,
     sequence: AgentSelection,
-    progress: Progress,
+    progress: ProgressListener,
 ) -> None:
-    fetched = source.fetch(offer, progress)
+    fetched = source.download_release(offer, progress)
     in_use = {sequence.current, sequence.previous or ""}
-    progress.tell(Text(N_("unpacking agent {version}"), {"version": offer.version}))
+    progress.report(LazyText(N_("unpacking agent {version}"), {"version": offer.version}))
 
     def fill(place: Path) -> None:
-        unpack(fetched.archive, fetched.tree, place, progress)
+        unpack_archive(fetched.archive, fetched.tree, place, progress)
 
     slots.build(offer.version, offer.archive.sha256, fill, progress, in_use=in_use)
 
 
-def next_agent(
-    sequence: AgentSelection,
+def choose_next_agent(
+    selection: AgentSelection,
     offers: Iterable[Offer],
     site: SiteSettings,
     now: datetime,
@@ -228,7 +238,7 @@ def next_agent(
     application.
 
     Args:
-        sequence: What is chosen here, and what was given up.
+        selection: What is chosen here, and what was given up.
         offers: What the signed list holds.
         site: Who asks.
         now: The time by which signed dates are judged (UTC).
@@ -238,7 +248,7 @@ def next_agent(
     Raises:
         PathError: If the named version may not be installed.
     """
-    current = Version(sequence.current)
+    current = Version(selection.current)
     path = choose_path(
         current,
         offers,
@@ -247,14 +257,14 @@ def next_agent(
         channel=site.channel,
         agent=current,
         now=now,
-        bad=_bad(sequence),
+        bad=_list_failed_versions(selection),
         allow_bad=retry,
         target=target,
     )
     return path.hops[0] if isinstance(path, UpgradePath) else None
 
 
-def _bad(sequence: AgentSelection) -> frozenset[Version]:
+def _list_failed_versions(sequence: AgentSelection) -> frozenset[Version]:
     found = set()
     for name in sequence.bad:
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.composition import build_site
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.disk_space import require_space
@@ -20,7 +20,7 @@ from ncen_updater.common.disk_space import require_space
 logger = logging.getLogger(__name__)
 
 
-def look_over(site: Site) -> None:
+def check_site(site: Site) -> None:
     """Look at journal, list, databases and room.
 
     Raises:
@@ -32,20 +32,20 @@ def look_over(site: Site) -> None:
             # No more than is always kept free: an agent that fills the disk must not confirm itself
             # with the last block.
             require_space(place, 0)
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        journal.changes()
-        journal.open_change()
-        SiteHistory(journal).bad_releases()
-    site.source.last_view()
-    site.slots.current()
-    site.engine.describe()
+    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+        journal.list_changes()
+        journal.find_open_change()
+        SiteHistory(journal).list_bad_releases()
+    site.source.load_last_view()
+    site.slots.read_current()
+    site.engine.describe_databases()
 
 
-def reach(path: Path) -> dict[str, object]:
+def run_self_check(path: Path) -> dict[str, object]:
     """Look at the site of a configuration file.
 
     Raises:
-        UpdaterError: As :func:`look_over`.
+        UpdaterError: As :func:`check_site`.
     """
-    look_over(build_site(load_config(path), path))
+    check_site(build_site(load_config(path), path))
     return {}

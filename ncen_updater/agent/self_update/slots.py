@@ -26,30 +26,30 @@ import zipfile
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from ncen_updater.agent.adapters.application.process import order
-from ncen_updater.agent.model.errors import AgentSlotFailed
+from ncen_updater.agent.adapters.application.process import run_supervised
+from ncen_updater.agent.model.errors import AgentSlotError
 from ncen_updater.agent.self_update import confined as confine
 from ncen_updater.agent.self_update.confined import MOST_BYTES
-from ncen_updater.agent.storage.agent_selection import NAME
+from ncen_updater.agent.storage.agent_selection import VERSION_PATTERN
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import AGENT_RELEASE_UNUSABLE
-from ncen_updater.common.progress import Progress
-from ncen_updater.common.supervised import LeftBehind
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.supervised import AllowedLeftovers
 from ncen_updater.formats.tuf_names import REQUIREMENTS, WHEELS
 
 logger = logging.getLogger(__name__)
 
-PARTIAL = ".partial"
-RECORD, RELEASE = "slot.json", "release"
+PARTIAL_SUFFIX = ".partial"
+RECORD_FILE, RELEASE_DIRECTORY = "slot.json", "release"
 #: Who unpacks; comes with the units.
 BUILDER = "ncen-updater-build"
-PROGRAM = "ncen-updater"
+PROGRAM_NAME = "ncen-updater"
 #: Modules by which an agent and the units know the next one: their names stay. The second imports
 #: everything that the service and its children need.
 CLI = "ncen_updater.agent.cli.main"
-TRY_IMPORTS = "ncen_updater.agent.self_update.imports"
+IMPORT_CHECK_MODULE = "ncen_updater.agent.self_update.imports"
 #: Isolated: neither the directory that it is called in nor PYTHONPATH may bring a module. It finds
 #: its slot by itself, since a package moves it.
 LAUNCHER = f"""\
@@ -57,11 +57,11 @@ LAUNCHER = f"""\
 program=$(/usr/bin/readlink -f -- "$0")
 exec "${{program%/*}}/python" -I -m {CLI} "$@"
 """
-TIMEOUT_S = 900
-TAIL = 1500
+COMMAND_TIMEOUT_S = 900
+MAX_DETAIL_CHARS = 1500
 
 
-def base_python() -> Path:
+def find_base_python() -> Path:
     """The interpreter of the system that this program's venv was made with."""
     return Path(getattr(sys, "_base_executable", None) or sys.executable)
 
@@ -76,14 +76,14 @@ def require_release(directory: Path) -> None:
         raise UpdaterError(
             AGENT_RELEASE_UNUSABLE,
             path=directory,
-            reason=Text("{sign} is missing", {"sign": REQUIREMENTS}),
+            reason=LazyText("{sign} is missing", {"sign": REQUIREMENTS}),
         )
     wheels = sorted((directory / WHEELS).glob("*.whl"))
     if not wheels:
         raise UpdaterError(
             AGENT_RELEASE_UNUSABLE,
             path=directory,
-            reason=Text("no wheel in {wheels}/", {"wheels": WHEELS}),
+            reason=LazyText("no wheel in {wheels}/", {"wheels": WHEELS}),
         )
     room = MOST_BYTES
     for wheel in wheels:
@@ -116,23 +116,23 @@ class AgentSlots:
 
     def __init__(self, directory: Path, python: Path | None = None) -> None:
         self.directory = directory
-        self._python = python or base_python()
+        self._python = python or find_base_python()
 
-    def path(self, version: str) -> Path:
+    def get_path(self, version: str) -> Path:
         """Directory of a slot, whether it exists or not."""
         return self.directory / version
 
-    def versions(self) -> tuple[str, ...]:
+    def list_versions(self) -> tuple[str, ...]:
         """Every slot that is whole."""
         if not self.directory.is_dir():
             return ()
-        names = (item.parent.name for item in self.directory.glob(f"*/{RECORD}"))
-        return tuple(sorted(name for name in names if NAME.fullmatch(name)))
+        names = (item.parent.name for item in self.directory.glob(f"*/{RECORD_FILE}"))
+        return tuple(sorted(name for name in names if VERSION_PATTERN.fullmatch(name)))
 
-    def made_from(self, version: str) -> str | None:
+    def read_source_digest(self, version: str) -> str | None:
         """Digest of the release that a slot was made from; None where there is no whole slot."""
         try:
-            digest = json.loads((self.path(version) / RECORD).read_bytes())["digest"]
+            digest = json.loads((self.get_path(version) / RECORD_FILE).read_bytes())["digest"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return digest if isinstance(digest, str) else None
@@ -142,7 +142,7 @@ class AgentSlots:
         version: str,
         digest: str,
         fill: Callable[[Path], None],
-        progress: Progress,
+        progress: ProgressListener,
         *,
         in_use: Collection[str] = (),
     ) -> None:
@@ -156,69 +156,71 @@ class AgentSlots:
             in_use: Versions whose slots are not made anew.
 
         Raises:
-            AgentSlotFailed: If it cannot be made, or does not work; nothing is left of it.
+            AgentSlotError: If it cannot be made, or does not work; nothing is left of it.
             AgentReleaseUnusable: If what ``fill`` brought is no release of the agent.
         """
-        place, partial = self.path(version), self.directory / f"{version}{PARTIAL}"
-        if self.made_from(version) == digest and self.works(version):
+        place, partial = self.get_path(version), self.directory / f"{version}{PARTIAL_SUFFIX}"
+        if self.read_source_digest(version) == digest and self.is_working(version):
             return
         if version in in_use:
-            raise AgentSlotFailed(
+            raise AgentSlotError(
                 version=version, reason="its slot is in use and cannot be replaced"
             )
         try:
             # What reads the feed runs this agent too, and so do people; as other users.
-            with durable.readable_by_all():
+            with durable.make_world_readable():
                 durable.make_directory(self.directory)
                 _delete(partial)
                 partial.mkdir()
-                release = partial / RELEASE
+                release = partial / RELEASE_DIRECTORY
                 release.mkdir()
                 fill(release)
                 require_release(release)
-                progress.tell(Text(N_("making the slot of agent {version}"), {"version": version}))
+                progress.report(
+                    LazyText(N_("making the slot of agent {version}"), {"version": version})
+                )
                 self._install(partial, release, version)
                 self._take_over(partial, version)
-                self._launcher(partial)
-                self._try(partial, version)
+                self._write_launcher(partial)
+                self._test_slot(partial, version)
                 record = {"version": version, "digest": digest}
-                (partial / RECORD).write_text(json.dumps(record), "utf-8")
-                durable.flush_filesystem(partial)
+                (partial / RECORD_FILE).write_text(json.dumps(record), "utf-8")
+                durable.sync_filesystem(partial)
                 if place.exists():
                     _delete(place)
-                durable.rename(partial, place)
+                durable.rename_entry(partial, place)
         except OSError as error:
-            _forget(partial)
+            _discard(partial)
             reason = os.strerror(error.errno or errno.EIO)
-            raise AgentSlotFailed(version=version, reason=reason, detail=str(error)) from error
+            raise AgentSlotError(version=version, reason=reason, detail=str(error)) from error
         except BaseException:
-            _forget(partial)
+            _discard(partial)
             raise
         logger.info("slot of the agent made", extra={"release": version})
 
     def remove(self, version: str) -> None:
         """Remove a slot; its name goes first."""
-        place, partial = self.path(version), self.directory / f"{version}{PARTIAL}"
+        place, partial = self.get_path(version), self.directory / f"{version}{PARTIAL_SUFFIX}"
         if place.exists():
             _delete(partial)
-            durable.rename(place, partial)
+            durable.rename_entry(place, partial)
         _delete(partial)
 
-    def collect(
-        self, keep: Collection[str], alive: Callable[[], object] = lambda: None
+    def prune(
+        self, keep: Collection[str], send_heartbeat: Callable[[], object] = lambda: None
     ) -> tuple[str, ...]:
         """Remove every slot but these, and what interrupted builds left; return what went.
 
         Args:
             keep: Versions that stay.
-            alive: Called before each removal, which may take a while on a slow disk.
+            send_heartbeat: Called before each removal, which may take a while on a slow disk.
         """
-        gone = tuple(version for version in self.versions() if version not in keep)
+        gone = tuple(version for version in self.list_versions() if version not in keep)
         for version in gone:
-            alive()
+            send_heartbeat()
             self.remove(version)
-        for left in self.directory.glob(f"*{PARTIAL}"):
-            alive()
+        for left in self.directory.glob(f"*{PARTIAL_SUFFIX}"):
+            send_heartbeat()
             _delete(left)
         return gone
 
@@ -231,10 +233,10 @@ class AgentSlots:
             os.chown(partial, 0, builder[1])
             partial.chmod(0o1770)
         venv = [str(self._python), "-I", "-m", "venv", "--symlinks", str(partial)]
-        self._run(version, venv, partial)
+        self._run_command(version, venv, partial)
         pip = ["-m", "pip", "--isolated", "--no-input", "--disable-pip-version-check", "--quiet"]
         wheels = ["--find-links", str(release / WHEELS), "-r", str(release / REQUIREMENTS)]
-        self._run(
+        self._run_command(
             version,
             [
                 str(partial / "bin/python"), "-I", *pip, "install", "--no-index", "--no-cache-dir",
@@ -251,22 +253,22 @@ class AgentSlots:
             mode = path.lstat().st_mode
             link = stat.S_ISLNK(mode)
             if link and not any(path.resolve().is_relative_to(end) for end in ends):
-                raise AgentSlotFailed(
-                    version=version, reason=Text("{name} leads out of it", {"name": path.name})
+                raise AgentSlotError(
+                    version=version, reason=LazyText("{name} leads out of it", {"name": path.name})
                 )
             os.lchown(path, os.geteuid(), os.getegid())
             if not link:
                 path.chmod(mode & 0o755)
 
     @staticmethod
-    def _launcher(partial: Path) -> None:
+    def _write_launcher(partial: Path) -> None:
         """Write the program anew: what pip wrote names a directory that is about to be renamed."""
-        program = partial / "bin" / PROGRAM
+        program = partial / "bin" / PROGRAM_NAME
         program.unlink(missing_ok=True)
         program.write_text(LAUNCHER, "utf-8")
         program.chmod(0o755)
 
-    def _try(self, partial: Path, version: str) -> None:
+    def _test_slot(self, partial: Path, version: str) -> None:
         """Ask the new agent who it is, and let it import all that it needs."""
         python, builder = [str(partial / "bin/python"), "-I", "-m"], _builder()
         # Libraries look for a place for temporary files as they are imported.
@@ -274,54 +276,60 @@ class AgentSlots:
             if builder is not None:
                 os.chown(name, *builder)
             place = Path(name)
-            said = self._run(version, [*python, CLI, "--version"], place)
+            result = self._run_command(version, [*python, CLI, "--version"], place)
             if (
-                re.fullmatch(rf"{PROGRAM} (\S+)", said.strip()) is None
-                or version not in said.split()
+                re.fullmatch(rf"{PROGRAM_NAME} (\S+)", result.strip()) is None
+                or version not in result.split()
             ):
-                raise AgentSlotFailed(
+                raise AgentSlotError(
                     version=version,
-                    reason=Text("it says that it is: {said}", {"said": said.strip()[:100]}),
+                    reason=LazyText("it says that it is: {said}", {"said": result.strip()[:100]}),
                 )
-            self._run(version, [*python, TRY_IMPORTS], place)
+            self._run_command(version, [*python, IMPORT_CHECK_MODULE], place)
 
-    def works(self, version: str) -> bool:
+    def is_working(self, version: str) -> bool:
         """Whether the slot's agent says who it is, and imports all that it needs."""
         try:
-            self._try(self.path(version), version)
-        except (AgentSlotFailed, OSError) as error:
+            self._test_slot(self.get_path(version), version)
+        except (AgentSlotError, OSError) as error:
             logger.warning("the slot is made anew: %s", error)
             return False
         return True
 
     @staticmethod
-    def _run(version: str, words: Sequence[str], writes: Path) -> str:
+    def _run_command(version: str, command: Sequence[str], writes: Path) -> str:
         environment = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(writes)}
         environment["PIP_CONFIG_FILE"] = os.devnull
-        confined = [sys.executable, "-I", "-m", confine.__name__, str(writes), *words]
+        confined = [sys.executable, "-I", "-m", confine.__name__, str(writes), *command]
         # What pip has started, too, writes into a slot: nothing of it outlives this process.
-        ended = order(confined, environment, TIMEOUT_S, left=LeftBehind.NOTHING, become=_builder())
+        ended = run_supervised(
+            confined,
+            environment,
+            COMMAND_TIMEOUT_S,
+            leftovers=AllowedLeftovers.NOTHING,
+            become=_builder(),
+        )
         returncode = ended.status
         if returncode is None:
-            raise AgentSlotFailed(
-                version=version, reason=Text("{words} did not end", {"words": words[0]})
+            raise AgentSlotError(
+                version=version, reason=LazyText("{words} did not end", {"words": command[0]})
             )
         if returncode != 0:
-            detail = ended.output[-TAIL:]
-            reason = f"{' '.join(words[1:4])} ended with {returncode}"
-            raise AgentSlotFailed(version=version, reason=reason, detail=detail)
+            detail = ended.output[-MAX_DETAIL_CHARS:]
+            reason = f"{' '.join(command[1:4])} ended with {returncode}"
+            raise AgentSlotError(version=version, reason=reason, detail=detail)
         return ended.output
 
 
-def _delete(place: Path) -> None:
-    if place.is_symlink() or place.is_file():
-        place.unlink()
-    elif place.exists():
-        shutil.rmtree(place)
-    if place.parent.is_dir():
-        durable.fsync_directory(place.parent)
+def _delete(path: Path) -> None:
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
+    if path.parent.is_dir():
+        durable.fsync_directory(path.parent)
 
 
-def _forget(partial: Path) -> None:
+def _discard(partial: Path) -> None:
     """A full disk must have room for what comes next: reporting it."""
     shutil.rmtree(partial, ignore_errors=True)

@@ -13,8 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ncen_updater.agent.self_update.directory_writer import Doer, OwnAction
-from ncen_updater.agent.storage.agent_selection import AgentSelection, SequenceFile, TrialState
+from ncen_updater.agent.self_update.directory_writer import ActionHandler, DirectoryAction
+from ncen_updater.agent.storage.agent_selection import (
+    AgentSelection,
+    AgentSelectionFile,
+    TrialState,
+)
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import AGENT_NOT_CONFIRMED
 
@@ -22,10 +26,10 @@ logger = logging.getLogger(__name__)
 
 #: So many times the minimum: until a new agent gives itself up, and until a confirmed one counts as
 #: steady.
-LONG = 10
+TIMEOUT_FACTOR = 10
 
 
-class Duty(StrEnum):
+class TrialDuty(StrEnum):
     """What a running agent owes to the file."""
 
     NOTHING = "nothing"
@@ -34,21 +38,21 @@ class Duty(StrEnum):
     RETURN = "return"
 
 
-def duty_of(sequence: AgentSelection | None, version: str) -> Duty:
+def decide_duty(selection: AgentSelection | None, version: str) -> TrialDuty:
     """Return what an agent of this version has to do; pure."""
-    if sequence is None:
-        return Duty.NOTHING
-    trying = sequence.state is TrialState.TRYING
-    if sequence.current == version:
+    if selection is None:
+        return TrialDuty.NOTHING
+    trying = selection.state is TrialState.TRYING
+    if selection.current == version:
         if trying:
-            return Duty.CONFIRM
-        return Duty.STEADY if sequence.attempts else Duty.NOTHING
+            return TrialDuty.CONFIRM
+        return TrialDuty.STEADY if selection.attempts else TrialDuty.NOTHING
     # The failsafe could not write that it went back, or the file would say so.
-    return Duty.RETURN if trying and sequence.previous == version else Duty.NOTHING
+    return TrialDuty.RETURN if trying and selection.previous == version else TrialDuty.NOTHING
 
 
 @dataclass(frozen=True)
-class ProbationVerdict:
+class TrialVerdict:
     """What the service does after a step.
 
     Attributes:
@@ -60,81 +64,86 @@ class ProbationVerdict:
     leave: bool = False
 
 
-class Probation:
+class AgentTrial:
     """What the service asks after each of its steps.
 
     Args:
-        file: The choice.
+        selection_file: The choice.
         version: The version that runs.
         confirm_s: The minimum time, seconds.
-        in_reach: Lets a child look at journal, lists and databases; whether all are in reach.
-        confirmed: Called once before the confirmation is written (the journal takes it).
-        do: Does what changes the choice, and what follows a confirmation.
+        check_reachability: Lets a child look at journal, lists and databases; whether all are in
+            reach.
+        record_confirmation: Called once before the confirmation is written (the journal takes it).
+        run_action: Does what changes the choice, and what follows a confirmation.
         monotonic: A clock that is never set.
     """
 
     def __init__(
         self,
-        file: SequenceFile,
+        selection_file: AgentSelectionFile,
         version: str,
         confirm_s: float,
         *,
-        in_reach: Callable[[], bool],
-        confirmed: Callable[[], None],
-        do: Doer,
+        check_reachability: Callable[[], bool],
+        record_confirmation: Callable[[], None],
+        run_action: ActionHandler,
         monotonic: Callable[[], float],
     ) -> None:
-        self._file, self._version, self._confirm_s = file, version, confirm_s
-        self._in_reach, self._confirmed, self._do = in_reach, confirmed, do
+        self._file, self._version, self._confirm_s = selection_file, version, confirm_s
+        self._in_reach, self._confirmed, self._do = (
+            check_reachability,
+            record_confirmation,
+            run_action,
+        )
         self._monotonic = monotonic
         self._began = monotonic()
-        found = self._load()
+        found = self._load_selection()
         self._chosen = found.current if found else None
         self._noted = False
-        self._trying = duty_of(found, version) is Duty.CONFIRM
+        self._trying = decide_duty(found, version) is TrialDuty.CONFIRM
 
     @property
     def on_trial(self) -> bool:
         """Whether this agent has yet to confirm itself."""
         return self._trying
 
-    def after_step(self) -> ProbationVerdict:
+    def run_after_step(self) -> TrialVerdict:
         """Do what is due.
 
         Raises:
             AgentNotConfirmed: If its time is over.
         """
-        found = self._load()
+        found = self._load_selection()
         if found is not None and found.current not in (self._version, self._chosen):
             logger.info("agent %s was chosen: leaving the place to it", found.current)
-            return ProbationVerdict(leave=True)
+            return TrialVerdict(leave=True)
         age = self._monotonic() - self._began
-        match duty_of(found, self._version):
-            case Duty.CONFIRM:
-                return self._confirm(age)
-            case Duty.STEADY:
-                if age < LONG * self._confirm_s:
-                    return ProbationVerdict(LONG * self._confirm_s - age)
-                return self._write(OwnAction.STEADY)
-            case Duty.RETURN:
+        match decide_duty(found, self._version):
+            case TrialDuty.CONFIRM:
+                return self._try_confirm(age)
+            case TrialDuty.STEADY:
+                if age < TIMEOUT_FACTOR * self._confirm_s:
+                    return TrialVerdict(TIMEOUT_FACTOR * self._confirm_s - age)
+                return self._run_action(DirectoryAction.STEADY)
+            case TrialDuty.RETURN:
                 logger.error("the new agent did not start; this one is chosen again")
-                return self._write(OwnAction.RETURN)
+                return self._run_action(DirectoryAction.RETURN)
             case _:
-                return ProbationVerdict()
+                return TrialVerdict()
 
-    def told_to_end(self) -> None:
+    def uncount_start(self) -> None:
         """Take back the count of this start: an order to end says nothing against the agent.
 
         Without this, a machine that is switched off early a few times, or a person who restarts the
         service while they try settings, would have a good agent given up.
         """
-        found = self._load()
+        found = self._load_selection()
         if found is not None and found.current == self._version and found.attempts:
-            self._write(OwnAction.UNCOUNT)
+            self._run_action(DirectoryAction.UNCOUNT)
 
-    def _confirm(self, age: float) -> ProbationVerdict:
+    def _try_confirm(self, age: float) -> TrialVerdict:
         if age < self._confirm_s:
-            return ProbationVerdict(self._confirm_s - age)
+            return TrialVerdict(self._confirm_s - age)
         try:
             ready = self._in_reach()
             if ready and not self._noted:
@@ -143,28 +152,30 @@ class Probation:
         except UpdaterError as error:
             logger.warning("not confirmed: %s", error)
             ready = False
-        if ready and self._write(OwnAction.CONFIRM).again_s is None:
+        if ready and self._run_action(DirectoryAction.CONFIRM).again_s is None:
             self._trying = False
             logger.info("agent %s has confirmed itself", self._version)
-            self._write(OwnAction.TIDY)
+            self._run_action(DirectoryAction.TIDY)
             # What waited for it begins now. The journal says so only where it was noted just now.
-            return ProbationVerdict(again_s=0.0)
+            return TrialVerdict(again_s=0.0)
         # Also one that filled the disk of its own choice, and runs on.
-        if age >= LONG * self._confirm_s:
+        if age >= TIMEOUT_FACTOR * self._confirm_s:
             raise UpdaterError(
-                AGENT_NOT_CONFIRMED, version=self._version, seconds=round(LONG * self._confirm_s)
+                AGENT_NOT_CONFIRMED,
+                version=self._version,
+                seconds=round(TIMEOUT_FACTOR * self._confirm_s),
             )
-        return ProbationVerdict(self._confirm_s)
+        return TrialVerdict(self._confirm_s)
 
-    def _write(self, action: OwnAction) -> ProbationVerdict:
+    def _run_action(self, action: DirectoryAction) -> TrialVerdict:
         try:
             self._do(action)
         except UpdaterError as error:
             logger.warning("the choice of the agent stays as it is: %s", error)
-            return ProbationVerdict(self._confirm_s)
-        return ProbationVerdict()
+            return TrialVerdict(self._confirm_s)
+        return TrialVerdict()
 
-    def _load(self) -> AgentSelection | None:
+    def _load_selection(self) -> AgentSelection | None:
         """Read the choice; a damaged one is the failsafe's to mend, at the next start."""
         try:
             return self._file.load()

@@ -14,99 +14,101 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from ncen_updater.agent.engine.approvals.choosing import chosen_release, path_to
-from ncen_updater.agent.engine.approvals.status import ApprovalStatus, standing_for
-from ncen_updater.agent.engine.pending_rollback import left_behind
-from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState
-from ncen_updater.agent.engine.retention import due_at
+from ncen_updater.agent.engine.approvals.choosing import find_approved_release, find_path_to
+from ncen_updater.agent.engine.approvals.status import ApprovalStatus, read_approval_status
+from ncen_updater.agent.engine.pending_rollback import find_rolled_back_releases
+from ncen_updater.agent.engine.rehearsal.store import RehearsalState, RehearsalStore
+from ncen_updater.agent.engine.retention import compute_next_prune
 from ncen_updater.agent.engine.steps.outage import room_of_databases
-from ncen_updater.agent.model.names import JOURNAL
-from ncen_updater.agent.policy.automation import Rehearsed
-from ncen_updater.agent.policy.bad_releases import next_attempt
+from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.policy.automation import RehearsalStatus
+from ncen_updater.agent.policy.bad_releases import compute_retry_at
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.site_history import BadReleaseRecord, SiteHistory
-from ncen_updater.agent.storage.service_state import Assessment, Barred
+from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord, SiteHistory
+from ncen_updater.agent.storage.service_state import Assessment, WithheldRelease
 from ncen_updater.feed.errors import TrustError
 
 if TYPE_CHECKING:
     from ncen_updater.agent.engine.site import Site
-    from ncen_updater.feed.upgrade_path import Rejection, UpgradePath
+    from ncen_updater.feed.upgrade_path import OfferRejection, UpgradePath
     from ncen_updater.formats.document import Offer
 
 logger = logging.getLogger(__name__)
 
 #: So many further releases are looked at.
-MOST_OTHERS = 3
+MAX_ALTERNATIVES = 3
 
 
-def assess(site: Site, agent: str | None = None) -> Assessment:
+def assess_upgrade(site: Site, offered_agent: str | None = None) -> Assessment:
     """Find out what is next for a site.
 
     Args:
         site: The site.
-        agent: The agent that is on offer, if any.
+        offered_agent: The agent that is on offer, if any.
 
     Raises:
         UpdaterError: If something cannot be read.
     """
-    current = site.slots.current()
+    current = site.slots.read_current()
     try:
-        view = site.source.last_view()
+        view = site.source.load_last_view()
     except TrustError as error:
         # Nothing is installed by it; but what is kept too long is dropped, which may make room.
         logger.warning("what is on offer cannot be proved: %s", error)
         view = None
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        event = journal.last_event()
+    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+        event = journal.read_last_event_number()
         bad = {
             record.version: record
-            for record in SiteHistory(journal).bad_releases()
+            for record in SiteHistory(journal).list_bad_releases()
             if record.product == site.config.site.product
         }
         if current is None:
-            return Assessment(event, agent=agent)
-        collect_at = due_at(journal, site.clock, site.config.keep.previous_days)
+            return Assessment(event, agent=offered_agent)
+        collect_at = compute_next_prune(journal, site.clock, site.config.keep.previous_days)
         disks = tuple(map(str, room_of_databases(site)))
-        here = Assessment(event, str(current), agent=agent, collect_at=collect_at, disks=disks)
+        here = Assessment(
+            event, str(current), agent=offered_agent, collect_at=collect_at, disks=disks
+        )
         if view is None:
             return here
-        newest, barred = _path(site, current, view.offers, frozenset(map(Version, bad)))
-        chosen = chosen_release(site, journal, view.offers)
+        newest, revoked = _choose_path(site, current, view.offers, frozenset(map(Version, bad)))
+        chosen = find_approved_release(site, journal, view.offers)
         path = chosen.path or newest
-        found = here if path is None else _assessed(site, journal, here, path, bad)
+        found = here if path is None else _assess_path(site, journal, here, path, bad)
         others = tuple(
-            _assessed(site, journal, Assessment(event, str(current)), other, bad)
-            for other in _rehearsed(site, journal, current, view.offers, found.target)
+            _assess_path(site, journal, Assessment(event, str(current)), other, bad)
+            for other in _find_rehearsed_paths(site, journal, current, view.offers, found.target)
         )
     return replace(
         found,
         newest=newest.target.version if newest else None,
         others=others,
-        approved=chosen.approved,
+        approved=chosen.available,
         gone=chosen.gone,
-        barred=barred,
+        barred=revoked,
     )
 
 
-def _assessed(
+def _assess_path(
     site: Site,
     journal: Journal,
     here: Assessment,
     path: UpgradePath,
-    bad: Mapping[str, BadReleaseRecord],
+    bad: Mapping[str, FailedReleaseRecord],
 ) -> Assessment:
     """What stands between the site and the end of a path."""
     worst = [bad[hop.version] for hop in path.hops if hop.version in bad]
-    again = [next_attempt(row.times, row.last_at) for row in worst]
-    plan, standing = _standing(site, journal, path)
-    left = left_behind(journal) & {hop.version for hop in path.hops}
+    again = [compute_retry_at(row.times, row.last_at) for row in worst]
+    plan, standing = _build_plan_status(site, journal, path)
+    left = find_rolled_back_releases(journal) & {hop.version for hop in path.hops}
     return replace(
         here,
         target=path.target.version,
         prepared=standing is not None,
-        rehearsed=standing.rehearsed if standing else Rehearsed.MISSING,
+        rehearsed=standing.rehearsed if standing else RehearsalStatus.MISSING,
         plan=plan,
-        binding=standing.basis.binding() if standing and standing.basis else "",
+        binding=standing.basis.compute_binding() if standing and standing.basis else "",
         basis=standing.basis.to_json() if standing and standing.basis else None,
         bad_until=max(again, default=None),
         voids=tuple(str(void.text) for void in standing.voids) if standing else (),
@@ -114,30 +116,30 @@ def _assessed(
     )
 
 
-def _rehearsed(
+def _find_rehearsed_paths(
     site: Site, journal: Journal, current: Version, offers: tuple[Offer, ...], target: str | None
 ) -> Iterator[UpgradePath]:
     """Paths to other releases that were rehearsed here, those that were last first."""
     known = {target}
-    for record in Rehearsals(journal).all():
+    for record in RehearsalStore(journal).list_newest():
         passed = record.state is RehearsalState.PASSED and record.from_version == str(current)
         if not passed or record.to_version in known or Version(record.to_version) <= current:
             continue
-        if len(known) > MOST_OTHERS:
+        if len(known) > MAX_ALTERNATIVES:
             return
         known.add(record.to_version)
-        path = path_to(site, journal, offers, Version(record.to_version))
+        path = find_path_to(site, journal, offers, Version(record.to_version))
         if path is not None:
             yield path
 
 
-def _path(
+def _choose_path(
     site: Site, current: Version, offers: tuple[Offer, ...], bad: frozenset[Version]
-) -> tuple[UpgradePath | None, tuple[Barred, ...]]:
+) -> tuple[UpgradePath | None, tuple[WithheldRelease, ...]]:
     """The path that the service takes, around what failed here, and what cannot be taken."""
     from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
 
-    barred: tuple[Barred, ...] = ()
+    revoked: tuple[WithheldRelease, ...] = ()
     for allow_bad in (False, True):
         path = choose_path(
             current,
@@ -146,46 +148,48 @@ def _path(
             country=site.config.site.country,
             channel=site.config.site.channel,
             agent=site.agent_version,
-            now=site.source.now(),
+            now=site.source.get_reference_time(),
             bad=bad,
             allow_bad=allow_bad,
         )
-        barred = kept_back(path.rejected)
+        revoked = list_withheld_releases(path.rejected)
         if isinstance(path, UpgradePath):
-            return path, barred
-    return None, barred
+            return path, revoked
+    return None, revoked
 
 
-def kept_back(rejected: Iterable[Rejection]) -> tuple[Barred, ...]:
+def list_withheld_releases(rejected: Iterable[OfferRejection]) -> tuple[WithheldRelease, ...]:
     """What the Secretariat keeps back: who may only look learns it from here."""
     from ncen_updater.feed.upgrade_path import RejectionReason
 
-    told = {RejectionReason.HALTED, RejectionReason.WITHDRAWN, RejectionReason.WAVE}
+    reported = {RejectionReason.HALTED, RejectionReason.WITHDRAWN, RejectionReason.WAVE}
     return tuple(
-        Barred(one.offer.version, one.reason.value, why.reason if why else "", one.opens)
+        WithheldRelease(one.offer.version, one.reason.value, why.reason if why else "", one.opens)
         for one in rejected
-        if one.reason in told
+        if one.reason in reported
         for why in [one.offer.withdrawn or one.offer.halted]
     )
 
 
-def _standing(site: Site, journal: Journal, path: UpgradePath) -> tuple[str, ApprovalStatus | None]:
+def _build_plan_status(
+    site: Site, journal: Journal, path: UpgradePath
+) -> tuple[str, ApprovalStatus | None]:
     """The digest of the plan, and where it stands; none while a slot of it is still to be built."""
     from ncen_updater.agent.engine.plan import make_plan
-    from ncen_updater.common.progress import Silent
+    from ncen_updater.common.progress import SilentProgress
 
-    current = site.slots.current()
-    if current is None or not all(built(site, hop) for hop in path.hops):
+    current = site.slots.read_current()
+    if current is None or not all(is_slot_built(site, hop) for hop in path.hops):
         return "", None
-    plan = make_plan(site, current, path, Silent())
-    return plan.digest, standing_for(site, journal, plan.digest, path.target.version)
+    plan = make_plan(site, current, path, SilentProgress())
+    return plan.digest, read_approval_status(site, journal, plan.digest, path.target.version)
 
 
-def built(site: Site, hop: Offer) -> bool:
+def is_slot_built(site: Site, hop: Offer) -> bool:
     """Whether the slot of an offer stands, so that a plan of it needs no network."""
-    if hop.release_version not in site.slots.versions():
+    if hop.release_version not in site.slots.list_versions():
         return False
-    return site.slots.document(hop.release_version).archive.sha256 == hop.archive.sha256
+    return site.slots.read_document(hop.release_version).archive.sha256 == hop.archive.sha256
 
 
 def assess_site(path: Path) -> dict[str, object]:
@@ -196,10 +200,10 @@ def assess_site(path: Path) -> dict[str, object]:
     """
     from ncen_updater.agent.config.loader import load_config
     from ncen_updater.agent.engine.composition import build_site
-    from ncen_updater.agent.reports.dossier.store import renew_dossiers
-    from ncen_updater.agent.self_update.renewing import agent_on_offer
+    from ncen_updater.agent.reports.dossier.store import refresh_dossiers
+    from ncen_updater.agent.self_update.renewing import find_offered_agent
 
     site = build_site(load_config(path), path)
-    found = assess(site, agent_on_offer(site, path))
-    renew_dossiers(site, found.target, found.binding)
+    found = assess_upgrade(site, find_offered_agent(site, path))
+    refresh_dossiers(site, found.target, found.binding)
     return found.to_json()

@@ -17,45 +17,46 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ncen_updater.agent.adapters.application.availability import look_at
+from ncen_updater.agent.adapters.application.availability import probe_availability
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.config.paths import load_places
+from ncen_updater.agent.config.paths import load_essential_settings
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
-from ncen_updater.agent.service.runner import MODULE
+from ncen_updater.agent.service.runner import APPLY_WORKER_MODULE
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.workers import Worker, WorkerFailed, WorkerLimits, ask
+from ncen_updater.common.workers import Worker, WorkerError, WorkerLimits, call_worker
 
 logger = logging.getLogger(__name__)
 
 #: So long what was heard is told again: who mended something and asks at once hears the new.
-KEEP_S = 1.0
+CACHE_S = 1.0
 #: Longer where a look takes long: so many times as long as it took, up to a limit.
-SHARE, KEEP_MOST_S = 2.0, 15.0
+CACHE_FACTOR, MAX_CACHE_S = 2.0, 15.0
 #: So long somebody waits for a look.
-PATIENCE_S = 10.0
+WAIT_TIMEOUT_S = 10.0
 #: So long one may take: a machine that is busy with all it has starts no process in less.
-LIMITS = WorkerLimits(silence_s=60.0, total_s=60.0)
+PROBE_LIMITS = WorkerLimits(silence_s=60.0, total_s=60.0)
 
 
-class AvailabilityAsker:
+class AvailabilityCache:
     """Asks, and tells what it heard to everybody who wants to know at about that time.
 
     Args:
-        look: Asks once.
+        probe: Asks once.
         monotonic: The clock.
-        patience_s: So long is an answer waited for.
-        mark: What tells that an answer is of before, at little cost: another mark, another site.
+        timeout_s: So long is an answer waited for.
+        read_cache_key: What tells that an answer is of before, at little cost: another mark,
+            another site.
     """
 
     def __init__(
         self,
-        look: Callable[[], Availability],
+        probe: Callable[[], Availability],
         monotonic: Callable[[], float] = time.monotonic,
-        patience_s: float = PATIENCE_S,
-        mark: Callable[[], object] = lambda: None,
+        timeout_s: float = WAIT_TIMEOUT_S,
+        read_cache_key: Callable[[], object] = lambda: None,
     ) -> None:
-        self._look, self._clock, self._patience_s = look, monotonic, patience_s
-        self._mark = mark
+        self._look, self._clock, self._patience_s = probe, monotonic, timeout_s
+        self._mark = read_cache_key
         self._changed = threading.Condition()
         self._looking, self._ended = False, 0
         self._heard: Availability | None = None
@@ -69,24 +70,26 @@ class AvailabilityAsker:
             if self._heard is not None and self._heard_at == mark and self._clock() <= self._until:
                 return self._heard
             until = time.monotonic() + self._patience_s
-            heard = self._next(until)
+            heard = self._wait_for_probe(until)
             if heard is not None and self._heard_at != mark:
-                heard = self._next(until)  # that look was begun before; the next one was not
+                heard = self._wait_for_probe(
+                    until
+                )  # that look was begun before; the next one was not
             if heard is not None:
                 return heard
         why = f"no answer within {self._patience_s:g} seconds"
         return Availability(AvailabilityState.UNKNOWN, why=why)
 
-    def _next(self, until: float) -> Availability | None:
+    def _wait_for_probe(self, until: float) -> Availability | None:
         """Wait for the end of the look that is under way, or of one that begins now."""
         ended = self._ended
         if not self._looking:
             self._looking = True
-            threading.Thread(target=self._ask, name="availability", daemon=True).start()
+            threading.Thread(target=self._run_probe, name="availability", daemon=True).start()
         left = max(0.0, until - time.monotonic())
         return self._heard if self._changed.wait_for(lambda: self._ended > ended, left) else None
 
-    def _ask(self) -> None:
+    def _run_probe(self) -> None:
         began, mark = self._clock(), self._mark()
         try:
             answer = self._look()
@@ -97,37 +100,41 @@ class AvailabilityAsker:
         with self._changed:
             now = self._clock()
             self._heard, self._heard_at, self._looking = answer, mark, False
-            self._until = now + min(max(KEEP_S, SHARE * (now - began)), KEEP_MOST_S)
+            self._until = now + min(max(CACHE_S, CACHE_FACTOR * (now - began)), MAX_CACHE_S)
             self._ended += 1
             self._changed.notify_all()
 
 
-def availability_asker(config_path: Path, config: AgentConfig) -> AvailabilityAsker:
+def create_availability_cache(config_path: Path, config: AgentConfig) -> AvailabilityCache:
     """Return who asks, as the configuration has the work done.
 
     Args:
         config_path: The configuration file.
         config: What it says.
     """
-    look = partial(look_at, load_places(config_path))
+    look = partial(probe_availability, load_essential_settings(config_path))
     if config.service.runner == "systemd":
         socket = config.paths.resolve(config.service.apply_socket)
-        look = partial(_by_unit, config_path.absolute(), socket)
-    door = config.paths.resolve(config.application.door_file)
-    return AvailabilityAsker(look, mark=partial(_closed_at, door))
+        look = partial(_probe_through_worker, config_path.absolute(), socket)
+    maintenance_file = config.paths.resolve(config.application.door_file)
+    return AvailabilityCache(
+        look, read_cache_key=partial(_read_maintenance_mtime, maintenance_file)
+    )
 
 
-def _closed_at(door: Path) -> int | None:
+def _read_maintenance_mtime(maintenance_file: Path) -> int | None:
     """When the door was closed; None where it is open, or cannot be seen."""
     try:
-        return door.lstat().st_mtime_ns
+        return maintenance_file.lstat().st_mtime_ns
     except OSError:
         return None
 
 
-def _by_unit(config_path: Path, socket: Path) -> Availability:
-    worker = Worker(MODULE, (str(config_path), "availability"), socket, LIMITS)
+def _probe_through_worker(config_path: Path, socket: Path) -> Availability:
+    worker = Worker(APPLY_WORKER_MODULE, (str(config_path), "availability"), socket, PROBE_LIMITS)
     try:
-        return Availability.from_json(ask(worker, {"words": ["availability"]}).get("document"))
-    except (WorkerFailed, UpdaterError, ValueError) as error:
+        return Availability.from_json(
+            call_worker(worker, {"words": ["availability"]}).get("document")
+        )
+    except (WorkerError, UpdaterError, ValueError) as error:
         return Availability(AvailabilityState.UNKNOWN, why=str(error))

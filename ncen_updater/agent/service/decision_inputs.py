@@ -9,22 +9,27 @@ from datetime import datetime, timedelta
 
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.model.change import ChangeState
-from ncen_updater.agent.policy.automation import Action, Automation, Inputs, Rehearsed
-from ncen_updater.agent.policy.schedule import check_due
-from ncen_updater.agent.reports.status import SiteStatus, need
+from ncen_updater.agent.policy.automation import (
+    AutomationInputs,
+    AutomationMode,
+    RehearsalStatus,
+    ServiceAction,
+)
+from ncen_updater.agent.policy.schedule import compute_check_due
+from ncen_updater.agent.reports.status import SiteStatus, require_part
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState
 
-#: Parts of a site that :func:`inputs_for` needs.
-INPUTS = frozenset({"journal", "rehearsals"})
+#: Parts of a site that :func:`build_decision_inputs` needs.
+DECISION_INPUT_PARTS = frozenset({"journal", "rehearsals"})
 
 
-def inputs_for(
+def build_decision_inputs(
     status: SiteStatus, service_state: ServiceState, settings: ServiceSettings, now: datetime
-) -> Inputs:
+) -> AutomationInputs:
     """Return what the service decides by; who is at work and trials of agents are its own to add.
 
     Args:
-        status: The parts :data:`INPUTS` of the site.
+        status: The parts :data:`DECISION_INPUT_PARTS` of the site.
         service_state: What is known of what is next.
         settings: The table ``[service]``.
         now: The time.
@@ -32,39 +37,39 @@ def inputs_for(
     Raises:
         UpdaterError: If a part could not be read.
     """
-    journal = need(status.journal)
+    journal = require_part(status.journal)
     found = service_state.assessment or Assessment(event=0)
-    if Action.ASSESS in service_state.failures:
+    if ServiceAction.ASSESS in service_state.failures:
         found = Assessment(event=0)  # nothing is begun by what was known before
-    change, chosen = journal.change, journal.scheduled(found.binding)
-    return Inputs(
+    change, chosen = journal.change, journal.find_schedule(found.binding)
+    return AutomationInputs(
         now=now,
-        mode=Automation(settings.mode),
-        zone=settings.zone(),
-        next_check=check_due(
+        mode=AutomationMode(settings.mode),
+        zone=settings.get_timezone(),
+        next_check=compute_check_due(
             now,
             service_state.next_check,
-            None if Action.CHECK in service_state.failures else service_state.checked_at,
+            None if ServiceAction.CHECK in service_state.failures else service_state.checked_at,
             timedelta(hours=settings.check_hours),
             status.places.site,
-            closely=found.target is not None,
+            release_pending=found.target is not None,
         ),
-        windows=tuple(item.window() for item in settings.windows),
-        fetch_windows=tuple(item.window() for item in settings.fetch_windows),
-        open_change=status.unfinished,
+        windows=tuple(item.to_window() for item in settings.windows),
+        fetch_windows=tuple(item.to_window() for item in settings.fetch_windows),
+        open_change=status.is_work_unfinished,
         stuck=change is not None and change.state is ChangeState.STUCK,
         ordered=journal.order is not None,
         back=journal.back is not None,
         held=journal.holds[0].reason if journal.holds else None,
         held_until=journal.held_until,
-        owed=journal.owed is not None and journal.owed.by_itself,
+        owed=journal.owed is not None and journal.owed.is_automatic,
         left=found.left,
         agent=found.agent if settings.self_update else None,
         target=found.target,
         bad_until=found.bad_until,
         prepared=found.prepared,
-        rehearsed=found.rehearsed if settings.rehearse else Rehearsed.NOT_WANTED,
-        missing_approvals=journal.people(found.binding, settings.approvals).missing,
+        rehearsed=found.rehearsed if settings.rehearse else RehearsalStatus.NOT_WANTED,
+        missing_approvals=journal.count_approvals(found.binding, settings.approvals).missing,
         not_before=chosen.not_before if chosen else None,
         collect_at=found.collect_at,
         failures=service_state.failures,

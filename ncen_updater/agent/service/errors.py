@@ -5,51 +5,53 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     BAD_REQUEST,
     UNNAMED,
+    ErrorMessage,
     ExitCode,
-    Message,
 )
 
-UNCHANGED = Text(N_("Nothing was changed."))
-ASK = Text(N_("'ncen-updater status' says how the site is."))
+NOTHING_CHANGED = LazyText(N_("Nothing was changed."))
+ASK_FOR_STATUS = LazyText(N_("'ncen-updater status' says how the site is."))
 
 
-class Refused(UpdaterError):
+class RequestRefusedError(UpdaterError):
     """A request that was refused before anything was changed."""
 
-    def __init__(self, message: Message | None = None, /, **values: object) -> None:
+    def __init__(self, message: ErrorMessage | None = None, /, **values: object) -> None:
         detail = values.pop("detail", None)
-        super().__init__(message, state=UNCHANGED, detail=str(detail) if detail else None, **values)
+        super().__init__(
+            message, state=NOTHING_CHANGED, detail=str(detail) if detail else None, **values
+        )
 
 
-class BadRequest(Refused):
+class BadRequestError(RequestRefusedError):
     """A request that cannot be understood."""
 
     message = BAD_REQUEST
 
 
-class ToldError(UpdaterError):
+class ReportedError(UpdaterError):
     """An error that the service told of: its words are said as they came."""
 
     @property
-    def what_text(self) -> Text:
+    def title_text(self) -> LazyText:
         """What happened."""
-        return Text("{words}", {"words": self.message.what})
+        return LazyText("{words}", {"words": self.message.what})
 
     @property
-    def remedy_text(self) -> Text:
+    def remedy_text(self) -> LazyText:
         """What to do."""
-        return Text("{words}", {"words": self.message.remedy})
+        return LazyText("{words}", {"words": self.message.remedy})
 
 
-def refusal(document: Mapping[str, object]) -> UpdaterError:
+def parse_error_document(document: Mapping[str, object]) -> UpdaterError:
     """Return the error that the service told of, with its own code and words."""
     code, number = document.get("code"), document.get("exit_code")
-    error = ToldError(
-        Message(
+    error = ReportedError(
+        ErrorMessage(
             code if isinstance(code, str) else UNNAMED.code,
             str(document.get("what")),
             str(document.get("remedy")),
@@ -59,6 +61,8 @@ def refusal(document: Mapping[str, object]) -> UpdaterError:
     values, detail, state = document.get("values"), document.get("detail"), document.get("state")
     error.values = dict(values) if isinstance(values, dict) else {}
     # What this process may read of the site says less than the service knows.
-    error.state = Text("{said}", {"said": state}) if isinstance(state, str) and state else ASK
+    error.state = (
+        LazyText("{said}", {"said": state}) if isinstance(state, str) and state else ASK_FOR_STATUS
+    )
     error.detail = detail if isinstance(detail, str) else None
     return error

@@ -21,15 +21,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from ncen_updater.agent.model.person import Person
-from ncen_updater.agent.service.errors import Refused
-from ncen_updater.agent.service.runner import Finished, WorkRunner
+from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.service.errors import RequestRefusedError
+from ncen_updater.agent.service.runner import ApplyRunner, WorkerResult
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text, languages
+from ncen_updater.common.i18n import LazyText, list_languages
 from ncen_updater.common.messages import (
     INSPECTION_FAILED,
-    INSPECTION_GAVE_WAY,
     INSPECTION_OVERDUE,
+    INSPECTION_PREEMPTED,
     INSPECTION_TOO_LARGE,
     TOO_MANY_INSPECTIONS,
 )
@@ -38,11 +38,11 @@ from ncen_updater.common.progress import ProgressUpdate
 logger = logging.getLogger(__name__)
 
 #: Bytes of what an inspection may find.
-MAX_INSPECTED = 8_000_000
+MAX_RESULT_BYTES = 8_000_000
 #: So many may be open at a time, and so many of one person; root may have as many besides.
-MOST, EACH = 6, 2
+MAX_PENDING, MAX_PENDING_PER_USER = 6, 2
 #: What was found is kept for so long and so much of it, for who comes to fetch it.
-KEPT, KEPT_BYTES, KEPT_S = 12, 16_000_000, 600.0
+MAX_RETAINED, MAX_RETAINED_BYTES, RETENTION_S = 12, 16_000_000, 600.0
 
 
 class InspectionKind(StrEnum):
@@ -58,11 +58,11 @@ class InspectionKind(StrEnum):
 
 
 #: Kinds that read neither databases nor slots: they stand in nobody's way, whatever goes on.
-ALWAYS = frozenset({InspectionKind.PROOF})
+ALWAYS_ALLOWED_KINDS = frozenset({InspectionKind.PROOF})
 #: Kinds for which nobody waits who wants another one.
-LONG = frozenset({InspectionKind.VERIFY})
+LONG_RUNNING_KINDS = frozenset({InspectionKind.VERIFY})
 #: Seconds after which one is ended. To verify is to read every file of every slot.
-LIMITS_S: Mapping[InspectionKind, float] = {
+TIMEOUTS_S: Mapping[InspectionKind, float] = {
     InspectionKind.PLAN: 180,
     InspectionKind.DOSSIER: 180,
     InspectionKind.WAY_BACK: 300,
@@ -74,7 +74,7 @@ LIMITS_S: Mapping[InspectionKind, float] = {
 
 
 @dataclass(frozen=True)
-class InspectionOrder:
+class InspectionRequest:
     """What is to be looked at; equal orders are one inspection.
 
     Attributes:
@@ -98,31 +98,31 @@ class InspectionOrder:
     language: str = "en"
 
 
-def words_of_inspection(order: InspectionOrder) -> tuple[str, ...]:
+def build_inspection_command(request: InspectionRequest) -> tuple[str, ...]:
     """Return the command that looks; pure. None of its words is a place on the disk."""
-    said = ("--lang", order.language) if order.language in languages()[1:] else ()
-    named = (order.version,) if order.version else ()
-    heads = tuple(word for head in order.heads for word in ("--head", head))
-    match order.kind:
+    value = ("--lang", request.language) if request.language in list_languages()[1:] else ()
+    named = (request.version,) if request.version else ()
+    heads = tuple(word for head in request.heads for word in ("--head", head))
+    match request.kind:
         case InspectionKind.PLAN:
-            again = ("--retry",) if order.retry else ()
-            return ("plan", *named, "--prepared", *again, *said)
+            again = ("--retry",) if request.retry else ()
+            return ("plan", *named, "--prepared", *again, *value)
         case InspectionKind.DOSSIER:
-            return ("dossier", *named, "--prepared", *said)
+            return ("dossier", *named, "--prepared", *value)
         case InspectionKind.WAY_BACK:
-            loss = order.accept_loss
+            loss = request.accept_loss
             accepted = ("--accept-loss", str(loss)) if loss is not None else ()
-            return ("rollback", "--dry-run", *accepted, *said)
+            return ("rollback", "--dry-run", *accepted, *value)
         case InspectionKind.FINDINGS:
-            return ("doctor", *said)
+            return ("doctor", *value)
         case InspectionKind.VERIFY:
-            return ("verify", *heads, *said)
+            return ("verify", *heads, *value)
         case InspectionKind.PROOF:
-            return ("verify", "--journal", *heads, *said)
+            return ("verify", "--journal", *heads, *value)
         case InspectionKind.SUPPORT_BUNDLE:
-            left = tuple(word for part in order.leave_out for word in ("--leave-out", part))
-            shown = tuple(word for part in order.show for word in ("--show", part))
-            return ("support-bundle", "--in-document", *left, *shown, *said)
+            left = tuple(word for part in request.leave_out for word in ("--leave-out", part))
+            shown = tuple(word for part in request.show for word in ("--show", part))
+            return ("support-bundle", "--in-document", *left, *shown, *value)
 
 
 @dataclass
@@ -141,8 +141,8 @@ class Inspection:
     """
 
     number: int
-    order: InspectionOrder
-    person: Person
+    order: InspectionRequest
+    person: Actor
     begun_at: datetime
     ended_at: datetime | None = None
     told: ProgressUpdate | None = None
@@ -158,7 +158,7 @@ class Inspection:
         return found if isinstance(found, dict) else None
 
 
-class Inspections:
+class InspectionQueue:
     """Makes inspections one after the other, in a thread of its own that ends when none waits.
 
     Those that take long have another one.
@@ -166,56 +166,56 @@ class Inspections:
     Args:
         inspector: Who looks.
         now: The wall clock.
-        in_the_way: Whether work goes on that no inspection may stand in the way of.
-        free: Numbers of users that may have as many as there are.
+        is_blocked: Whether work goes on that no inspection may stand in the way of.
+        exempt_uids: Numbers of users that may have as many as there are.
         monotonic: The clock of what is kept.
     """
 
     def __init__(
         self,
-        inspector: WorkRunner,
+        inspector: ApplyRunner,
         now: Callable[[], datetime],
-        in_the_way: Callable[[], bool],
-        free: frozenset[int] = frozenset({0}),
+        is_blocked: Callable[[], bool],
+        exempt_uids: frozenset[int] = frozenset({0}),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._inspector, self._now, self._in_the_way = inspector, now, in_the_way
-        self._free, self._clock = free, monotonic
+        self._inspector, self._now, self._in_the_way = inspector, now, is_blocked
+        self._free, self._clock = exempt_uids, monotonic
         self._known: dict[int, Inspection] = {}
         self._changed = threading.Condition()
         self._workers: dict[bool, threading.Thread] = {}
         self._next, self._closed = 1, False
 
-    def begin(self, order: InspectionOrder, person: Person) -> Inspection:
+    def submit(self, request: InspectionRequest, actor: Actor) -> Inspection:
         """Begin one, or return the one that is under way.
 
         Raises:
             Refused: If too many are open, or too many of this person.
         """
         with self._changed:
-            self._forget()
-            opened = self._open()
+            self._evict_expired()
+            opened = self._list_pending()
             for known in opened:
-                if known.order == order:
+                if known.order == request:
                     return known
-            own = sum(known.person.uid == person.uid for known in opened)
+            own = sum(known.person.uid == actor.uid for known in opened)
             others = sum(known.person.uid not in self._free for known in opened)
-            if person.uid in self._free:
-                full = len(opened) - others >= MOST
+            if actor.uid in self._free:
+                full = len(opened) - others >= MAX_PENDING
             else:
-                full = others >= MOST or own >= EACH
+                full = others >= MAX_PENDING or own >= MAX_PENDING_PER_USER
             if full:
-                raise Refused(TOO_MANY_INSPECTIONS, count=len(opened))
+                raise RequestRefusedError(TOO_MANY_INSPECTIONS, count=len(opened))
             if self._closed:
-                raise Refused(INSPECTION_GAVE_WAY)
-            made = Inspection(self._next, order, person, self._now())
+                raise RequestRefusedError(INSPECTION_PREEMPTED)
+            made = Inspection(self._next, request, actor, self._now())
             self._known[made.number] = made
             self._next += 1
-            logger.debug("inspection %s: %s, for %s", made.number, order.kind, person.who)
-            long = order.kind in LONG
+            logger.debug("inspection %s: %s, for %s", made.number, request.kind, actor.who)
+            long = request.kind in LONG_RUNNING_KINDS
             if long not in self._workers:
                 worker = threading.Thread(
-                    target=self._work, args=(long,), name="inspections", daemon=True
+                    target=self._run_worker, args=(long,), name="inspections", daemon=True
                 )
                 self._workers[long] = worker
                 worker.start()
@@ -224,7 +224,7 @@ class Inspections:
     def find(self, number: int) -> Inspection | None:
         """Return one by its number; None where there was none, or it is forgotten."""
         with self._changed:
-            self._forget()
+            self._evict_expired()
             return self._known.get(number)
 
     def wait(self, inspection: Inspection, seconds: float) -> None:
@@ -243,20 +243,24 @@ class Inspections:
 
     # ---- the thread ----------------------------------------------------------------------------
 
-    def _open(self) -> list[Inspection]:
+    def _list_pending(self) -> list[Inspection]:
         return [known for known in self._known.values() if known.ended_at is None]
 
-    def _work(self, long: bool) -> None:
+    def _run_worker(self, long: bool) -> None:
         while True:
             with self._changed:
-                waiting = [known for known in self._open() if (known.order.kind in LONG) is long]
+                waiting = [
+                    known
+                    for known in self._list_pending()
+                    if (known.order.kind in LONG_RUNNING_KINDS) is long
+                ]
                 if not waiting:
                     del self._workers[long]
                     return
-                here = min(waiting, key=self._turn)
-            self._make(here)
+                here = min(waiting, key=self._compute_priority)
+            self._run_inspection(here)
 
-    def _turn(self, inspection: Inspection) -> tuple[bool, int, int]:
+    def _compute_priority(self, inspection: Inspection) -> tuple[bool, int, int]:
         """When one is made: root's first, then those of who had least, then by their numbers."""
         uid = inspection.person.uid
         had = sum(
@@ -264,12 +268,12 @@ class Inspections:
         )
         return uid not in self._free, had, inspection.number
 
-    def _make(self, here: Inspection) -> None:
+    def _run_inspection(self, here: Inspection) -> None:
         gave_way = False
 
         def ending() -> bool:
             nonlocal gave_way
-            stands = here.order.kind not in ALWAYS and self._in_the_way()
+            stands = here.order.kind not in ALWAYS_ALLOWED_KINDS and self._in_the_way()
             gave_way = gave_way or self._closed or stands
             return gave_way
 
@@ -277,42 +281,42 @@ class Inspections:
         try:
             if not ending():
                 finished = self._inspector.inspect(
-                    words_of_inspection(here.order),
-                    lambda told: setattr(here, "told", told),
+                    build_inspection_command(here.order),
+                    lambda reported: setattr(here, "told", reported),
                     ending,
-                    seconds=LIMITS_S[here.order.kind],
-                    most=MAX_INSPECTED,
+                    timeout_s=TIMEOUTS_S[here.order.kind],
+                    max_bytes=MAX_RESULT_BYTES,
                 )
-                content = _content(here.order.kind, finished)
+                content = _serialize_document(here.order.kind, finished)
         except TimeoutError:
-            error = UpdaterError(INSPECTION_OVERDUE, seconds=int(LIMITS_S[here.order.kind]))
+            error = UpdaterError(INSPECTION_OVERDUE, seconds=int(TIMEOUTS_S[here.order.kind]))
         except OverflowError:
-            error = UpdaterError(INSPECTION_TOO_LARGE, limit_bytes=MAX_INSPECTED)
+            error = UpdaterError(INSPECTION_TOO_LARGE, limit_bytes=MAX_RESULT_BYTES)
         except UpdaterError as failed:
             error = failed
         except Exception as failed:
             logger.exception("inspection %s", here.number)
             error = UpdaterError(INSPECTION_FAILED, reason=type(failed).__name__)
         if gave_way:
-            error, content = UpdaterError(INSPECTION_GAVE_WAY), b""
+            error, content = UpdaterError(INSPECTION_PREEMPTED), b""
         with self._changed:
             here.error, here.content = error, content
             here.exit_code = finished.exit_code if finished and error is None else None
             here.ended, here.ended_at = self._clock(), self._now()
             self._changed.notify_all()
 
-    def _forget(self) -> None:
+    def _evict_expired(self) -> None:
         """Forget what was found too long ago, or would fill memory together with what is newer."""
         ended = [known for known in self._known.values() if known.ended_at is not None]
         size = 0
         for place, known in enumerate(reversed(ended)):
             size += len(known.content)
-            old = self._clock() - known.ended > KEPT_S
-            if old or place >= KEPT or (place and size > KEPT_BYTES):
+            old = self._clock() - known.ended > RETENTION_S
+            if old or place >= MAX_RETAINED or (place and size > MAX_RETAINED_BYTES):
                 del self._known[known.number]
 
 
-def _content(kind: InspectionKind, finished: Finished) -> bytes:
+def _serialize_document(kind: InspectionKind, finished: WorkerResult) -> bytes:
     """Return the document as JSON.
 
     Raises:
@@ -321,7 +325,7 @@ def _content(kind: InspectionKind, finished: Finished) -> bytes:
     if not finished.document:
         raise UpdaterError(
             INSPECTION_FAILED,
-            reason=Text("exit code {exit_code}", {"exit_code": finished.exit_code}),
+            reason=LazyText("exit code {exit_code}", {"exit_code": finished.exit_code}),
         )
     document = dict(finished.document)
     if kind is InspectionKind.DOSSIER:

@@ -13,142 +13,148 @@ from datetime import datetime, timedelta
 
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.policy.automation import (
-    Action,
     ActionFailure,
-    Inputs,
+    AutomationInputs,
+    ServiceAction,
     ServiceDecision,
-    decide,
+    decide_next_action,
 )
 from ncen_updater.agent.policy.ought_to_run import (
-    RunningSeen,
-    RunVerdict,
-    ought_to_run,
-    ran_in_after,
+    ProcessState,
+    RestartDecision,
+    decide_restart,
+    update_last_running_boot,
 )
-from ncen_updater.agent.reports.status import SiteStatus, need
-from ncen_updater.agent.service.decision_inputs import inputs_for
-from ncen_updater.agent.service.errors import UNCHANGED
-from ncen_updater.agent.service.runner import Finished, WorkRunner
+from ncen_updater.agent.reports.status import SiteStatus, require_part
+from ncen_updater.agent.service.decision_inputs import build_decision_inputs
+from ncen_updater.agent.service.errors import NOTHING_CHANGED
+from ncen_updater.agent.service.runner import ApplyRunner, WorkerResult
 from ncen_updater.agent.service.snapshot import ServiceEvent
-from ncen_updater.agent.storage.journal.orders import JournalOrders, Order, OrderKind
+from ncen_updater.agent.storage.journal.orders import Job, JobKind, JournalOrders
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState, ServiceStateFile
-from ncen_updater.common.documents import error_document
+from ncen_updater.common.documents import error_to_json
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text, language_of
-from ncen_updater.common.messages import ORDER_TOO_OLD, WATCHING_ENDED_BY_ORDER, ExitCode
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, LazyText, match_language
+from ncen_updater.common.messages import JOB_EXPIRED, SOAK_ENDED_BY_ROLLBACK, ExitCode
 
 logger = logging.getLogger(__name__)
 
 #: How long to wait where the journal cannot be read: a person has to come.
-UNREADABLE_S = 600.0
+JOURNAL_RETRY_S = 600.0
 #: An order that waited for longer is not carried out: who gave it has gone home, and does not
 #: expect it in the middle of another day.
-ORDER_HOLDS = timedelta(hours=12)
+JOB_MAX_AGE = timedelta(hours=12)
 #: Exit codes after which an action counts as done.
-DONE: Mapping[Action, frozenset[int]] = {
-    Action.PREPARE: frozenset({ExitCode.OK, ExitCode.BLOCKED}),
+SUCCESS_EXIT_CODES: Mapping[ServiceAction, frozenset[int]] = {
+    ServiceAction.PREPARE: frozenset({ExitCode.OK, ExitCode.BLOCKED}),
 }
 
 
 #: Parts of a site that the loop looks at each time: what may have changed while nobody told it.
-LOOK = frozenset({"at_work", "journal", "rehearsals"})
+STATUS_PARTS = frozenset({"at_work", "journal", "rehearsals"})
 #: Gives the next time to ask the feed, from now and the failure of the last question, if it failed.
-Schedule = Callable[[datetime, ActionFailure | None], datetime]
+CheckScheduler = Callable[[datetime, ActionFailure | None], datetime]
 
 
-class Service:
+class ServiceLoop:
     """One site's service.
 
     Args:
         settings: The table ``[service]``; replaced by :meth:`reload`.
-        look: Reads the parts :data:`LOOK` of the site.
-        keeper: Keeps what is known.
-        orders: Marks orders.
+        read_status: Reads the parts :data:`STATUS_PARTS` of the site.
+        state_store: Keeps what is known.
+        job_recorder: Marks orders.
         runner: Runs children.
-        schedule: Spreads the questions to the feed.
+        schedule_check: Spreads the questions to the feed.
         now: The wall clock.
-        tell: Called with what happens.
-        on_trial: Whether this agent is new and has not confirmed itself.
-        running: Looks whether the application runs; None where that cannot be told.
-        boot: Which start of the machine this is.
+        publish: Called with what happens.
+        is_on_trial: Whether this agent is new and has not confirmed itself.
+        probe_running: Looks whether the application runs; None where that cannot be told.
+        get_boot_id: Which start of the machine this is.
     """
 
     def __init__(
         self,
         settings: ServiceSettings,
         *,
-        look: Callable[[], SiteStatus],
-        keeper: ServiceStateFile,
-        orders: JournalOrders,
-        runner: WorkRunner,
-        schedule: Schedule,
+        read_status: Callable[[], SiteStatus],
+        state_store: ServiceStateFile,
+        job_recorder: JournalOrders,
+        runner: ApplyRunner,
+        schedule_check: CheckScheduler,
         now: Callable[[], datetime],
-        tell: Callable[[ServiceEvent], None],
-        on_trial: Callable[[], bool] = lambda: False,
-        running: Callable[[], RunningSeen | None] = lambda: None,
-        boot: Callable[[], str] = lambda: "",
+        publish: Callable[[ServiceEvent], None],
+        is_on_trial: Callable[[], bool] = lambda: False,
+        probe_running: Callable[[], ProcessState | None] = lambda: None,
+        get_boot_id: Callable[[], str] = lambda: "",
     ) -> None:
-        self._running, self._boot = running, boot
-        self._settings, self._on_trial = settings, on_trial
-        self._read, self._keeper, self._orders = look, keeper, orders
-        self._runner, self._schedule, self._now, self._tell = runner, schedule, now, tell
-        self._service_state = keeper.load()
+        self._running, self._boot = probe_running, get_boot_id
+        self._settings, self._on_trial = settings, is_on_trial
+        self._read, self._keeper, self._orders = read_status, state_store, job_recorder
+        self._runner, self._schedule, self._now, self._tell = runner, schedule_check, now, publish
+        self._service_state = state_store.load()
         self._said: str | None = None
 
     def reload(self, settings: ServiceSettings) -> None:
         """Go on with other settings."""
         self._settings = settings
-        self._keep(_outdated(self._service_state))
+        self._save_state(_mark_assessment_outdated(self._service_state))
 
     @property
     def state(self) -> ServiceState:
         """What is known now."""
         return self._service_state
 
-    def step(self) -> ServiceDecision:
+    def run_once(self) -> ServiceDecision:
         """Look, decide, and do it. Returns what was done; a wait is the caller's to keep."""
         try:
-            status = self._look()
+            status = self._read_status()
         except UpdaterError as error:
-            return self._blind(error)
-        if not (status.unfinished or need(status.at_work) or self._assessed(status)):
-            status = self._assess(status)
-        act = decide(self._facts(status))
-        self._say(act)
+            return self._handle_unreadable_journal(error)
+        if not (
+            status.is_work_unfinished
+            or require_part(status.at_work)
+            or self._is_assessment_current(status)
+        ):
+            status = self._refresh_assessment(status)
+        act = decide_next_action(self._collect_inputs(status))
+        self._announce_decision(act)
         self._tell(ServiceEvent("looked", {"action": act.action.value, "at": status.now}))
-        journal = need(status.journal)
+        journal = require_part(status.journal)
         order = journal.back or journal.order
-        if act.action is Action.ORDER and order is not None:
-            self._order(order)
-        elif act.action is not Action.WAIT:
-            self._do(act)
+        if act.action is ServiceAction.ORDER and order is not None:
+            self._run_job(order)
+        elif act.action is not ServiceAction.WAIT:
+            self._run_decision(act)
         return act
 
     # ---- looking -------------------------------------------------------------------------------
 
-    def _look(self) -> SiteStatus:
+    def _read_status(self) -> SiteStatus:
         """Look; what cannot be read is raised, for nothing may be decided without it."""
         status = self._read()
         for error in status.errors:
             raise error
         return status
 
-    def _blind(self, error: UpdaterError) -> ServiceDecision:
-        until = self._now() + timedelta(seconds=UNREADABLE_S)
-        act = ServiceDecision(Action.WAIT, Text("{error}", {"error": error.what_text}), until)
+    def _handle_unreadable_journal(self, error: UpdaterError) -> ServiceDecision:
+        until = self._now() + timedelta(seconds=JOURNAL_RETRY_S)
+        act = ServiceDecision(
+            ServiceAction.WAIT, LazyText("{error}", {"error": error.title_text}), until
+        )
         if self._said != error.code:
             self._said = error.code
             self._tell(ServiceEvent("needs-person", {"code": error.code, "what": str(error)}))
         return act
 
-    def _assessed(self, status: SiteStatus) -> bool:
+    def _is_assessment_current(self, status: SiteStatus) -> bool:
         assessment = self._service_state.assessment
-        failure = self._service_state.failures.get(Action.ASSESS)
-        if failure is not None and failure.waits(self._now(), Action.ASSESS):
+        failure = self._service_state.failures.get(ServiceAction.ASSESS)
+        if failure is not None and failure.is_backing_off(self._now(), ServiceAction.ASSESS):
             return True
-        return assessment is not None and assessment.event == need(status.journal).event
+        return assessment is not None and assessment.event == require_part(status.journal).event
 
-    def _assess(self, status: SiteStatus) -> SiteStatus:
+    def _refresh_assessment(self, status: SiteStatus) -> SiteStatus:
         """Let a child find out what is next; where it cannot, what was found last stays told."""
         before = self._service_state.assessment
         finished = self._runner.assess()
@@ -158,90 +164,94 @@ class Service:
             logger.warning("what comes next was not found out (exit code %s)", finished.exit_code)
             logger.debug("its answer: %s", error)
             code = finished.error_code or ""
-            self._keep(self._service_state.failed(Action.ASSESS, self._now(), code))
-            return self._look()
-        service_state = replace(self._service_state, assessment=found).succeeded(Action.ASSESS)
+            self._save_state(
+                self._service_state.with_failure(ServiceAction.ASSESS, self._now(), code)
+            )
+            return self._read_status()
+        service_state = replace(self._service_state, assessment=found).without_failures(
+            ServiceAction.ASSESS
+        )
         if before is None or before.target != found.target:
-            for action in (Action.PREPARE, Action.REHEARSE, Action.UPGRADE):
+            for action in (ServiceAction.PREPARE, ServiceAction.REHEARSE, ServiceAction.UPGRADE):
                 # What failed before was another release.
-                service_state = service_state.succeeded(action) if before else service_state
-        self._keep(service_state)
+                service_state = service_state.without_failures(action) if before else service_state
+        self._save_state(service_state)
         if found.target is not None and (before is None or before.target != found.target):
             self._tell(ServiceEvent("available", {"version": found.target}))
         if found.voids and (before is None or before.voids != found.voids):
             self._tell(ServiceEvent("approval-void", {"reasons": list(found.voids)}))
-        return self._look()
+        return self._read_status()
 
-    def _facts(self, status: SiteStatus) -> Inputs:
+    def _collect_inputs(self, status: SiteStatus) -> AutomationInputs:
         return replace(
-            inputs_for(status, self._service_state, self._settings, self._now()),
-            busy=need(status.at_work) is not None,
-            down=None if status.unfinished or need(status.at_work) else self._down(),
+            build_decision_inputs(status, self._service_state, self._settings, self._now()),
+            busy=require_part(status.at_work) is not None,
+            down=None
+            if status.is_work_unfinished or require_part(status.at_work)
+            else self._is_application_down(),
             on_trial=self._on_trial(),
         )
 
-    def _down(self) -> bool | None:
+    def _is_application_down(self) -> bool | None:
         """Whether the application does not run although it ought to."""
         seen = self._running()
         if seen is None:
             return None
         boot = self._boot()
-        ran_in = ran_in_after(seen, self._service_state.ran_in, boot)
+        ran_in = update_last_running_boot(seen, self._service_state.ran_in, boot)
         if ran_in != self._service_state.ran_in:
-            self._keep(replace(self._service_state, ran_in=ran_in))
-        return ought_to_run(seen, self._service_state.ran_in, boot) is RunVerdict.START
+            self._save_state(replace(self._service_state, ran_in=ran_in))
+        return decide_restart(seen, self._service_state.ran_in, boot) is RestartDecision.START
 
     # ---- doing ---------------------------------------------------------------------------------
 
-    def _do(self, act: ServiceDecision) -> None:
-        finished = self._runner.run(words_of(act, self._service_state.assessment))
-        done = finished.exit_code in DONE.get(act.action, frozenset({ExitCode.OK}))
-        self._after(act.action, finished, done=done or _gave_way(finished))
+    def _run_decision(self, act: ServiceDecision) -> None:
+        finished = self._runner.run(build_command(act, self._service_state.assessment))
+        done = finished.exit_code in SUCCESS_EXIT_CODES.get(act.action, frozenset({ExitCode.OK}))
+        self._record_result(act.action, finished, done=done or _was_preempted_by_rollback(finished))
 
-    def _order(self, order: Order) -> None:
-        self._orders.take(order.id)
-        if self._now() - order.at > ORDER_HOLDS:
-            error = UpdaterError(
-                ORDER_TOO_OLD, order=order.id, hours=ORDER_HOLDS // timedelta(hours=1)
-            )
-            language = language_of(str(order.data.get("language"))) or DEFAULT_LANGUAGE
-            document = {"error": error_document(error, [UNCHANGED], language)}
-            finished = Finished(error.exit_code, document)
+    def _run_job(self, job: Job) -> None:
+        self._orders.take(job.id)
+        if self._now() - job.at > JOB_MAX_AGE:
+            error = UpdaterError(JOB_EXPIRED, order=job.id, hours=JOB_MAX_AGE // timedelta(hours=1))
+            language = match_language(str(job.data.get("language"))) or DEFAULT_LANGUAGE
+            document = {"error": error_to_json(error, [NOTHING_CHANGED], language)}
+            finished = WorkerResult(error.exit_code, document)
         else:
-            finished = self._runner.run(words_of_order(order))
+            finished = self._runner.run(build_job_command(job))
         result = {"exit_code": finished.exit_code, "document": dict(finished.document)}
-        self._orders.end(order.id, result)
-        action = Action.CHECK if order.kind is OrderKind.CHECK else Action.ORDER
-        done = finished.exit_code == ExitCode.OK or _gave_way(finished)
-        self._after(action, finished, done=done)
+        self._orders.end(job.id, result)
+        action = ServiceAction.CHECK if job.kind is JobKind.CHECK else ServiceAction.ORDER
+        done = finished.exit_code == ExitCode.OK or _was_preempted_by_rollback(finished)
+        self._record_result(action, finished, done=done)
 
-    def _after(self, action: Action, finished: Finished, *, done: bool) -> None:
+    def _record_result(self, action: ServiceAction, finished: WorkerResult, *, done: bool) -> None:
         now = self._now()
         before = self._service_state
         service_state = (
-            before.succeeded(action)
+            before.without_failures(action)
             if done
-            else before.failed(action, now, finished.error_code or "")
+            else before.with_failure(action, now, finished.error_code or "")
         )
-        if action is Action.CHECK:
+        if action is ServiceAction.CHECK:
             service_state = replace(
                 service_state,
                 checked_at=now if done else service_state.checked_at,
-                next_check=self._schedule(now, service_state.failures.get(Action.CHECK)),
+                next_check=self._schedule(now, service_state.failures.get(ServiceAction.CHECK)),
             )
         self._said = None  # what comes next is told anew, also where it is the same again
         # A child may have changed anything: what was known before it is not known any more.
-        self._keep(_outdated(service_state))
+        self._save_state(_mark_assessment_outdated(service_state))
         values: dict[str, object] = {"action": action.value, "exit_code": finished.exit_code}
         if not done:
             values["code"] = finished.error_code
         self._tell(ServiceEvent("done" if done else "failed", values))
 
-    def _keep(self, service_state: ServiceState) -> None:
+    def _save_state(self, service_state: ServiceState) -> None:
         self._service_state = service_state
-        keep(self._keeper, service_state)
+        save_service_state(self._keeper, service_state)
 
-    def _say(self, act: ServiceDecision) -> None:
+    def _announce_decision(self, act: ServiceDecision) -> None:
         """Log what comes next, once as long as it stays the same."""
         why = act.why.render()
         if why != self._said:
@@ -250,7 +260,7 @@ class Service:
             self._tell(ServiceEvent("next", {"action": act.action.value, "why": act.why}))
 
 
-def keep(keeper: ServiceStateFile, service_state: ServiceState) -> None:
+def save_service_state(keeper: ServiceStateFile, service_state: ServiceState) -> None:
     """Write down what is known; where that cannot be done, the service knows it all the same."""
     try:
         keeper.save(service_state)
@@ -258,78 +268,85 @@ def keep(keeper: ServiceStateFile, service_state: ServiceState) -> None:
         logger.warning("what the service knows was not written down: %s", error)
 
 
-def _gave_way(finished: Finished) -> bool:
+def _was_preempted_by_rollback(finished: WorkerResult) -> bool:
     """Whether a command left off watching a release for an order to go back: no failure."""
-    return finished.error_code == WATCHING_ENDED_BY_ORDER.code
+    return finished.error_code == SOAK_ENDED_BY_ROLLBACK.code
 
 
-def _outdated(service_state: ServiceState) -> ServiceState:
+def _mark_assessment_outdated(service_state: ServiceState) -> ServiceState:
     """Return it with an assessment that is made anew before the next decision."""
     before = service_state.assessment
     return replace(service_state, assessment=replace(before, event=-1) if before else None)
 
 
-def words_of(act: ServiceDecision, assessment: Assessment | None) -> tuple[str, ...]:
+def build_command(decision: ServiceDecision, assessment: Assessment | None) -> tuple[str, ...]:
     """Return the command that does an act; pure."""
     target = assessment.target if assessment and assessment.target else None
     # Its time has come again, or there would be nothing to do.
     retry = ("--retry",) if assessment and assessment.bad_until else ()
-    match act.action:
-        case Action.RESUME | Action.START:
+    match decision.action:
+        case ServiceAction.RESUME | ServiceAction.START:
             return ("resume", "--unattended")
-        case Action.CHECK:
+        case ServiceAction.CHECK:
             return ("check",)
-        case Action.COLLECT:
+        case ServiceAction.COLLECT:
             return ("collect",)
-        case Action.SELF_UPDATE:
+        case ServiceAction.SELF_UPDATE:
             return ("self-update",)
-        case Action.PREPARE:
-            return ("plan", *_named(target), *retry)
-        case Action.REHEARSE:
-            return ("rehearse", *_named(target), *retry)
-        case Action.UPGRADE:
-            before = ("--begin-before", act.until.isoformat()) if act.until else ()
-            return ("upgrade", *_named(target), "--yes", "--scheduled", *retry, *before)
+        case ServiceAction.PREPARE:
+            return ("plan", *_build_version_argument(target), *retry)
+        case ServiceAction.REHEARSE:
+            return ("rehearse", *_build_version_argument(target), *retry)
+        case ServiceAction.UPGRADE:
+            before = ("--begin-before", decision.until.isoformat()) if decision.until else ()
+            return (
+                "upgrade",
+                *_build_version_argument(target),
+                "--yes",
+                "--scheduled",
+                *retry,
+                *before,
+            )
         case _:
-            raise ValueError(f"nothing to run for {act.action}")
+            raise ValueError(f"nothing to run for {decision.action}")
 
 
-def words_of_order(order: Order) -> tuple[str, ...]:
+def build_job_command(job: Job) -> tuple[str, ...]:
     """Return the command that does what a person ordered; pure."""
-    version = order.data.get("version")
-    named = _named(version if isinstance(version, str) else None)
-    retry = ("--retry",) if order.data.get("retry") is True else ()
-    language = language_of(str(order.data.get("language")))
-    said = ("--lang", language) if language not in (None, DEFAULT_LANGUAGE) else ()
-    loss, undoes = order.data.get("accept_loss"), order.data.get("undoes")
+    version = job.data.get("version")
+    named = _build_version_argument(version if isinstance(version, str) else None)
+    retry = ("--retry",) if job.data.get("retry") is True else ()
+    language = match_language(str(job.data.get("language")))
+    value = ("--lang", language) if language not in (None, DEFAULT_LANGUAGE) else ()
+    loss, undoes = job.data.get("accept_loss"), job.data.get("undoes")
     accepted = ("--accept-loss", str(loss)) if type(loss) is int else ()
-    match order.kind:
-        case OrderKind.CHECK:
-            return ("check", *said)
-        case OrderKind.PREPARE if order.data.get("of") == "rollback":
-            return ("rollback", "--dry-run", *accepted, *said)
-        case OrderKind.PREPARE:
-            return ("plan", *named, *retry, *said)
-        case OrderKind.REHEARSE:
-            return ("rehearse", *named, *retry, *said)
-        case OrderKind.UPGRADE:
+    match job.kind:
+        case JobKind.CHECK:
+            return ("check", *value)
+        case JobKind.PREPARE if job.data.get("of") == "rollback":
+            return ("rollback", "--dry-run", *accepted, *value)
+        case JobKind.PREPARE:
+            return ("plan", *named, *retry, *value)
+        case JobKind.REHEARSE:
+            return ("rehearse", *named, *retry, *value)
+        case JobKind.UPGRADE:
             # Who may approve agrees by the order; anybody else needs the approvals of others.
-            agreed = () if order.data.get("by_approver") is True else ("--scheduled",)
-            return ("upgrade", *named, "--yes", *agreed, *retry, *said)
-        case OrderKind.ROLLBACK:
+            agreed = () if job.data.get("by_approver") is True else ("--scheduled",)
+            return ("upgrade", *named, "--yes", *agreed, *retry, *value)
+        case JobKind.ROLLBACK:
             seen = ("--undoes", undoes) if isinstance(undoes, str) else ()
-            return ("rollback", "--yes", "--order", str(order.id), *accepted, *seen, *said)
-        case OrderKind.RESUME:
-            return ("resume", *said)
-        case OrderKind.CONFIRM:
-            return ("confirm", *said)
-        case OrderKind.SELF_UPDATE:
-            return ("self-update", *named, *retry, *said)
-        case OrderKind.IMPORT:
+            return ("rollback", "--yes", "--order", str(job.id), *accepted, *seen, *value)
+        case JobKind.RESUME:
+            return ("resume", *value)
+        case JobKind.CONFIRM:
+            return ("confirm", *value)
+        case JobKind.SELF_UPDATE:
+            return ("self-update", *named, *retry, *value)
+        case JobKind.IMPORT:
             # What to open, and for whom, is read from the order itself where that is done.
-            dry = ("--dry-run",) if order.data.get("dry_run") is True else ()
-            return ("import", "--order", str(order.id), *dry, *said)
+            dry = ("--dry-run",) if job.data.get("dry_run") is True else ()
+            return ("import", "--order", str(job.id), *dry, *value)
 
 
-def _named(version: str | None) -> tuple[str, ...]:
+def _build_version_argument(version: str | None) -> tuple[str, ...]:
     return (version,) if version is not None else ()

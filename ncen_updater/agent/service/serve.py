@@ -14,43 +14,52 @@ from pathlib import Path
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.config.paths import load_places
-from ncen_updater.agent.engine.lock import change_lock
-from ncen_updater.agent.engine.site import Clock
+from ncen_updater.agent.config.paths import load_essential_settings
+from ncen_updater.agent.engine.lock import hold_change_lock
+from ncen_updater.agent.engine.site import SystemClock
 from ncen_updater.agent.model.change import ChangeState
-from ncen_updater.agent.model.names import AGENT_CONFIRMED, JOURNAL, SERVICE_LOCK
-from ncen_updater.agent.policy.automation import Action, ActionFailure, ServiceDecision
-from ncen_updater.agent.policy.ought_to_run import RunningSeen
-from ncen_updater.agent.policy.schedule import next_check
-from ncen_updater.agent.reports.status import changed_at, read_status
+from ncen_updater.agent.model.names import AGENT_CONFIRMED, JOURNAL_FILE, SERVICE_LOCK_FILE
+from ncen_updater.agent.policy.automation import ActionFailure, ServiceAction, ServiceDecision
+from ncen_updater.agent.policy.ought_to_run import ProcessState
+from ncen_updater.agent.policy.schedule import compute_next_check
+from ncen_updater.agent.reports.status import read_mtime_ns, read_status
 from ncen_updater.agent.self_update.directory_writer import own_doer
-from ncen_updater.agent.self_update.trial import Probation
+from ncen_updater.agent.self_update.trial import AgentTrial
 from ncen_updater.agent.service.api.server import start_api
-from ncen_updater.agent.service.inspecting import Inspections
-from ncen_updater.agent.service.loop import LOOK, Schedule, Service, keep
-from ncen_updater.agent.service.runner import WorkRunner
-from ncen_updater.agent.service.snapshot import ServiceEvent, ServiceSnapshots
+from ncen_updater.agent.service.inspecting import InspectionQueue
+from ncen_updater.agent.service.loop import (
+    STATUS_PARTS,
+    CheckScheduler,
+    ServiceLoop,
+    save_service_state,
+)
+from ncen_updater.agent.service.runner import ApplyRunner
+from ncen_updater.agent.service.snapshot import ServiceEvent, SnapshotStore
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
-from ncen_updater.agent.service.waker import Waker
-from ncen_updater.agent.storage.agent_selection import SequenceFile
+from ncen_updater.agent.service.waker import WakeupPipe
+from ncen_updater.agent.storage.agent_selection import AgentSelectionFile
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.orders import JournalOrders
-from ncen_updater.agent.storage.service_state import SERVICE_STATE, ServiceState, ServiceStateFile
+from ncen_updater.agent.storage.service_state import (
+    SERVICE_STATE_PATH,
+    ServiceState,
+    ServiceStateFile,
+)
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import RUNNER_DOES_NOT_FIT
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import RUNNER_UNIT_MISMATCH
 
 logger = logging.getLogger(__name__)
 
 #: Variable with which the unit of the package says that others do the work.
-RUNNER = "NCEN_RUNNER"
+RUNNER_VARIABLE = "NCEN_RUNNER"
 
 #: Commands whose copies and cut-over want the databases for themselves.
-DISTURBED = frozenset({"upgrade", "rollback", "resume"})
+EXCLUSIVE_COMMANDS = frozenset({"upgrade", "rollback", "resume"})
 #: Between two acts, so that no mistake can make the service spin.
-PAUSE_S = 0.5
+MIN_PAUSE_S = 0.5
 #: How long to wait where the machine refused what a step needs, such as room on a disk.
-AGAIN_S = 60
+RETRY_S = 60
 
 Listener = Callable[[ServiceEvent], None]
 
@@ -59,7 +68,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def schedule_for(config: AgentConfig) -> Schedule:
+def create_check_scheduler(config: AgentConfig) -> CheckScheduler:
     """Return when the feed is asked next, for one site.
 
     A question that was not answered is repeated after delays that grow, so that a feed that is away
@@ -69,13 +78,15 @@ def schedule_for(config: AgentConfig) -> Schedule:
 
     def schedule(now: datetime, failure: ActionFailure | None) -> datetime:
         interval = timedelta(hours=config.service.check_hours)
-        regular = next_check(now, now, interval, config.site.id)
-        return min(regular, failure.again_at(Action.CHECK)) if failure else regular
+        regular = compute_next_check(now, now, interval, config.site.id)
+        return min(regular, failure.compute_retry_at(ServiceAction.CHECK)) if failure else regular
 
     return schedule
 
 
-def caught_up(service_state: ServiceState, config: AgentConfig, now: datetime) -> ServiceState:
+def delay_missed_check(
+    service_state: ServiceState, config: AgentConfig, now: datetime
+) -> ServiceState:
     """Return it with a question that was missed put a little off, for each site by another time.
 
     Many machines may be switched on at eight, or come back together after a power cut. Pure.
@@ -83,10 +94,12 @@ def caught_up(service_state: ServiceState, config: AgentConfig, now: datetime) -
     if service_state.next_check is None or service_state.next_check > now:
         return service_state
     interval = timedelta(hours=config.service.check_hours)
-    return replace(service_state, next_check=next_check(now, None, interval, config.site.id))
+    return replace(
+        service_state, next_check=compute_next_check(now, None, interval, config.site.id)
+    )
 
 
-def serve(
+def run_service(
     config_path: Path,
     *,
     listeners: tuple[Listener, ...] = (),
@@ -106,66 +119,68 @@ def serve(
     """
     usable = in_force or config_path
     config = load_config(usable, look=in_force is None)
-    if config.service.runner == "process" and os.environ.get(RUNNER) == "systemd":
-        raise ConfigError(RUNNER_DOES_NOT_FIT, path=config_path)
+    if config.service.runner == "process" and os.environ.get(RUNNER_VARIABLE) == "systemd":
+        raise ConfigError(RUNNER_UNIT_MISMATCH, path=config_path)
     state = config.paths.resolve(config.paths.state)
     notifier = SystemdNotifier()
-    places = replace(load_places(usable), config=config_path)
-    waker = Waker(notifier.alive, lambda: changed_at(state / JOURNAL))
-    snapshots = ServiceSnapshots(config.service, _now)
+    places = replace(load_essential_settings(usable), config=config_path)
+    waker = WakeupPipe(notifier.ping_watchdog, lambda: read_mtime_ns(state / JOURNAL_FILE))
+    snapshots = SnapshotStore(config.service, _now)
     by_unit = config.service.runner == "systemd"
     socket = config.paths.resolve(config.service.apply_socket) if by_unit else None
     renew = config.paths.resolve(config.service.renew_socket) if by_unit else None
-    runner = WorkRunner(
-        config_path, socket, notifier.alive, lambda: waker.stopping, snapshots, renew
+    runner = ApplyRunner(
+        config_path, socket, notifier.ping_watchdog, lambda: waker.is_stopping, snapshots, renew
     )
-    orders = JournalOrders(state / JOURNAL)
+    orders = JournalOrders(state / JOURNAL_FILE)
 
     def tell(happening: ServiceEvent) -> None:
-        for listener in (snapshots.tell, *listeners):
+        for listener in (snapshots.handle_event, *listeners):
             try:
                 listener(happening)
             except Exception:
                 logger.exception("a listener failed", extra={"happening": happening.kind})
 
     with (
-        change_lock(state / SERVICE_LOCK, "service"),
-        waker.handling_signals(),
+        hold_change_lock(state / SERVICE_LOCK_FILE, "service"),
+        waker.handle_signals(),
     ):
-        probation = _probation(config, runner, notifier.alive)
-        keeper = ServiceStateFile(state / SERVICE_STATE)
+        probation = _create_agent_trial(config, runner, notifier.ping_watchdog)
+        keeper = ServiceStateFile(state / SERVICE_STATE_PATH)
         # Written down, so that a service that is started again and again does ask in the end.
-        keep(keeper, caught_up(keeper.load(), config, _now()))
-        service = Service(
+        save_service_state(keeper, delay_missed_check(keeper.load(), config, _now()))
+        service = ServiceLoop(
             config.service,
-            look=lambda: read_status(places, _now(), LOOK),
-            keeper=keeper,
-            orders=orders,
+            read_status=lambda: read_status(places, _now(), STATUS_PARTS),
+            state_store=keeper,
+            job_recorder=orders,
             runner=runner,
-            schedule=schedule_for(config),
+            schedule_check=create_check_scheduler(config),
             now=_now,
-            tell=tell,
-            on_trial=lambda: probation.on_trial,
-            running=lambda: _running(config_path),
-            boot=Clock().boot,
+            publish=tell,
+            is_on_trial=lambda: probation.on_trial,
+            probe_running=lambda: _probe_running(config_path),
+            get_boot_id=SystemClock().boot,
         )
-        _end_torn(orders)
-        inspections = Inspections(runner, _now, _in_the_way(snapshots, state / JOURNAL))
+        _end_interrupted_jobs(orders)
+        inspections = InspectionQueue(
+            runner, _now, _create_blocking_check(snapshots, state / JOURNAL_FILE)
+        )
         stop_api = start_api(
-            config_path, config, snapshots=snapshots, keeper=keeper, wake=waker.wake, now=_now,
+            config_path, config, snapshots=snapshots, state_file=keeper, wake=waker.wake, now=_now,
             inspections=inspections, places=places,
         )  # fmt: skip
         try:
-            notifier.ready()
+            notifier.notify_ready()
             tell(ServiceEvent("started", {}))
-            _loop(service, waker, notifier, probation, snapshots, orders, config_path)
+            _run_loop(service, waker, notifier, probation, snapshots, orders, config_path)
         finally:
-            notifier.stopping()
+            notifier.notify_stopping()
             stop_api()
             waker.close()
 
 
-def _in_the_way(snapshots: ServiceSnapshots, journal_path: Path) -> Callable[[], bool]:
+def _create_blocking_check(snapshots: SnapshotStore, journal_path: Path) -> Callable[[], bool]:
     """Return what says whether work goes on that reads of the site would stand in the way of.
 
     That is what the service carries out itself, and a change that anybody else began: the databases
@@ -175,119 +190,121 @@ def _in_the_way(snapshots: ServiceSnapshots, journal_path: Path) -> Callable[[],
 
     def in_the_way() -> bool:
         nonlocal changed, opened, watched
-        running = snapshots.latest().running
-        works = running is not None and running.words[0] in DISTURBED
+        running = snapshots.get_latest().running
+        works = running is not None and running.words[0] in EXCLUSIVE_COMMANDS
         works = works and running is not None and "--dry-run" not in running.words
-        now = changed_at(journal_path)
+        now = read_mtime_ns(journal_path)
         if now != changed:
             try:
                 with Journal.open(journal_path, read_only=True) as journal:
-                    change = journal.open_change()
+                    change = journal.find_open_change()
             except UpdaterError:  # who inspects says what is wrong with it
                 return works
             opened = change is not None and change.state is not ChangeState.STUCK
-            watched = change is not None and change.watched
+            watched = change is not None and change.is_soaking
             changed = now
         return (works or opened) and not watched
 
     return in_the_way
 
 
-def _running(config_path: Path) -> RunningSeen | None:
+def _probe_running(config_path: Path) -> ProcessState | None:
     """Look whether the application runs; None where this process cannot tell."""
     from ncen_updater.agent.adapters.application.factory import make_application
 
     try:
         config = load_config(config_path)
         current = config.paths.resolve(config.paths.current)
-        return make_application(config.application, current).seen()
+        return make_application(config.application, current).observe_state()
     except (OSError, UpdaterError) as error:
         logger.debug("whether the application runs was not found out: %s", error)
         return None
 
 
-def _end_torn(orders: JournalOrders) -> None:
+def _end_interrupted_jobs(recorder: JournalOrders) -> None:
     try:
-        orders.end_torn()
+        recorder.end_interrupted()
     except UpdaterError as error:
         logger.warning("orders that were torn stay so for now: %s", error)
 
 
-def _probation(config: AgentConfig, runner: WorkRunner, alive: Callable[[], None]) -> Probation:
+def _create_agent_trial(
+    config: AgentConfig, runner: ApplyRunner, send_heartbeat: Callable[[], None]
+) -> AgentTrial:
     socket = config.paths.resolve(config.service.renew_socket)
     directory = config.paths.resolve(config.paths.agent)
-    journal_path = config.paths.resolve(config.paths.state) / JOURNAL
+    journal_path = config.paths.resolve(config.paths.state) / JOURNAL_FILE
     agent = version("ncen-updater")
 
     def note() -> None:
         with Journal.open(journal_path) as journal:
-            journal.note(AGENT_CONFIRMED, version=agent)
+            journal.record_event(AGENT_CONFIRMED, version=agent)
 
-    return Probation(
-        SequenceFile(directory),
+    return AgentTrial(
+        AgentSelectionFile(directory),
         agent,
         config.service.confirm_agent_s,
-        in_reach=runner.in_reach,
-        confirmed=note,
-        do=own_doer(directory, socket, agent, _now, alive),
+        check_reachability=runner.check_reachability,
+        record_confirmation=note,
+        run_action=own_doer(directory, socket, agent, _now, send_heartbeat),
         monotonic=time.monotonic,
     )
 
 
-def _loop(
-    service: Service,
-    waker: Waker,
+def _run_loop(
+    service: ServiceLoop,
+    waker: WakeupPipe,
     notifier: SystemdNotifier,
-    probation: Probation,
-    snapshots: ServiceSnapshots,
-    orders: JournalOrders,
+    probation: AgentTrial,
+    snapshots: SnapshotStore,
+    recorder: JournalOrders,
     config_path: Path,
 ) -> None:
     went_round = False
-    while not waker.stopping:
-        if waker.take_reload():
-            notifier.reloading()
-            _reload(service, snapshots, config_path)
-            notifier.ready()
-        notifier.alive()
-        looked = waker.mark()
-        act = _step(service, orders)
-        notifier.status(act.why.render())
-        waits = act.action is Action.WAIT and act.until is not None
+    while not waker.is_stopping:
+        if waker.consume_reload():
+            notifier.notify_reloading()
+            _reload_config(service, snapshots, config_path)
+            notifier.notify_ready()
+        notifier.ping_watchdog()
+        looked = waker.read_journal_mtime()
+        act = _run_step(service, recorder)
+        notifier.notify_status(act.why.render())
+        waits = act.action is ServiceAction.WAIT and act.until is not None
         left = (act.until - _now()).total_seconds() if waits and act.until else 0.0
-        verdict = probation.after_step()
+        verdict = probation.run_after_step()
         if verdict.leave:
             return
         if verdict.again_s is not None:
             left = min(left, verdict.again_s)
         went_round = True
-        waker.sleep(max(left, PAUSE_S), looked if waits else None)
+        waker.sleep(max(left, MIN_PAUSE_S), looked if waits else None)
     if went_round:
-        probation.told_to_end()
+        probation.uncount_start()
 
 
-def _step(service: Service, orders: JournalOrders) -> ServiceDecision:
+def _run_step(service: ServiceLoop, recorder: JournalOrders) -> ServiceDecision:
     """Do one thing, or wait where that cannot be done now: a full disk must not end the service.
 
     What was begun is in the journal; the next step finds it there.
     """
-    if orders.torn:
-        _end_torn(orders)
+    if recorder.torn:
+        _end_interrupted_jobs(recorder)
     try:
-        return service.step()
+        return service.run_once()
     except (OSError, UpdaterError) as error:
-        logger.error("the service goes on in %s s: %s", AGAIN_S, error)
-        orders.torn = True
-        words = Text(N_("the service could not work: {error}"), {"error": str(error)})
-        return ServiceDecision(Action.WAIT, words, _now() + timedelta(seconds=AGAIN_S))
+        logger.error("the service goes on in %s s: %s", RETRY_S, error)
+        recorder.torn = True
+        words = LazyText(N_("the service could not work: {error}"), {"error": str(error)})
+        return ServiceDecision(ServiceAction.WAIT, words, _now() + timedelta(seconds=RETRY_S))
 
 
-def _reload(service: Service, snapshots: ServiceSnapshots, config_path: Path) -> None:
+def _reload_config(service: ServiceLoop, snapshots: SnapshotStore, config_path: Path) -> None:
     """Go on with a new configuration, or with the old one, and say why."""
     try:
         settings = load_config(config_path).service
         service.reload(settings)
-        snapshots.reconfigure(settings)
+        snapshots.update_settings(settings)
     except UpdaterError as error:
         logger.error("the old configuration stays in force: %s", error)
     else:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.progress import ProgressUpdate
 
 #: Sentences of a command that are kept.
-MOST = 100
+MAX_PROGRESS_LINES = 100
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ServiceEvent:
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningCommand:
     """A command that is being carried out.
 
     Attributes:
@@ -46,17 +46,22 @@ class Running:
     told_at: datetime | None = None
     said: tuple[tuple[ProgressUpdate, float], ...] = ()
 
-    def tell(self, told: ProgressUpdate, now: datetime) -> Running:
+    def with_progress(self, progress: ProgressUpdate, now: datetime) -> RunningCommand:
         """Return it with what the command says now; figures alone are the same sentence."""
         before, since = self.told, self.told_at
-        if before is not None and (before.template, before.values) == (told.template, told.values):
-            return replace(self, told=told)
-        said = self.said
+        if before is not None and (before.template, before.values) == (
+            progress.template,
+            progress.values,
+        ):
+            return replace(self, told=progress)
+        value = self.said
         if before is not None and since is not None and before.template:
             # As a terminal shows it; parts that work side by side are not said each time again.
             took = max(0.0, (now - since).total_seconds())
-            said = (*(one for one in said if one[0].text != before.text), (before, took))[-MOST:]
-        return replace(self, told=told, told_at=now, said=said)
+            value = (*(one for one in value if one[0].text != before.text), (before, took))[
+                -MAX_PROGRESS_LINES:
+            ]
+        return replace(self, told=progress, told_at=now, said=value)
 
 
 @dataclass(frozen=True)
@@ -74,13 +79,13 @@ class ServiceSnapshot:
 
     number: int = 0
     action: str | None = None
-    why: Text | None = None
+    why: LazyText | None = None
     looked_at: datetime | None = None
-    running: Running | None = None
+    running: RunningCommand | None = None
     closed: bool = False
 
 
-class ServiceSnapshots:
+class SnapshotStore:
     """Written by the loop, read by requests.
 
     Args:
@@ -98,46 +103,46 @@ class ServiceSnapshots:
         """The table ``[service]`` in force."""
         return self._settings
 
-    def reconfigure(self, settings: ServiceSettings) -> None:
+    def update_settings(self, settings: ServiceSettings) -> None:
         """Take other settings."""
         self._settings = settings
 
-    def tell(self, happening: ServiceEvent) -> None:
+    def handle_event(self, event: ServiceEvent) -> None:
         """Take note of what comes next; a listener of the service."""
-        if happening.kind == "next":
-            self._set(action=str(happening.values["action"]), why=happening.values["why"])
-        elif happening.kind == "looked":
-            self._set(looked_at=happening.values["at"])
+        if event.kind == "next":
+            self._update(action=str(event.values["action"]), why=event.values["why"])
+        elif event.kind == "looked":
+            self._update(looked_at=event.values["at"])
 
-    def began(self, words: Sequence[str]) -> None:
+    def record_start(self, command: Sequence[str]) -> None:
         """Take note of a command that begins."""
-        self._set(running=Running(tuple(words), self._now()))
+        self._update(running=RunningCommand(tuple(command), self._now()))
 
-    def told(self, told: ProgressUpdate) -> None:
+    def record_progress(self, progress: ProgressUpdate) -> None:
         """Take note of progress of the command."""
         running = self._moment.running
         if running is not None:
-            self._set(running=running.tell(told, self._now()))
+            self._update(running=running.with_progress(progress, self._now()))
 
-    def ended(self) -> None:
+    def record_end(self) -> None:
         """Take note that the command has ended; why it began is no longer told."""
-        self._set(running=None, action=None, why=None)
+        self._update(running=None, action=None, why=None)
 
     def close(self) -> None:
         """Send everybody home who waits."""
-        self._set(closed=True)
+        self._update(closed=True)
 
-    def latest(self) -> ServiceSnapshot:
+    def get_latest(self) -> ServiceSnapshot:
         """What is known now."""
         return self._moment
 
-    def wait(self, number: int, seconds: float) -> ServiceSnapshot:
+    def wait_for_change(self, number: int, seconds: float) -> ServiceSnapshot:
         """Wait until something is newer than a number, or the time has passed."""
         with self._changed:
             self._changed.wait_for(lambda: self._moment.number != number, seconds)
             return self._moment
 
-    def _set(self, **changes: object) -> None:
+    def _update(self, **changes: object) -> None:
         with self._changed:
             number = self._moment.number + 1
             self._moment = replace(self._moment, number=number, **changes)  # type: ignore[arg-type]

@@ -28,26 +28,26 @@ class SystemdNotifier:
         #: Seconds between two signs of life: half of what systemd allows; None where it asks none.
         self.interval_s = int(limit) / 2e6 if limit.isdigit() and int(limit) else None
 
-    def ready(self) -> None:
+    def notify_ready(self) -> None:
         """Say that the service works."""
         self._send("READY=1")
 
-    def reloading(self) -> None:
-        """Say that the configuration is read again; :meth:`ready` ends it."""
+    def notify_reloading(self) -> None:
+        """Say that the configuration is read again; :meth:`notify_ready` ends it."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
-    def stopping(self) -> None:
+    def notify_stopping(self) -> None:
         """Say that the service is about to end."""
         self._send("STOPPING=1")
 
-    def alive(self) -> None:
+    def ping_watchdog(self) -> None:
         """Give a sign of life."""
         if self.interval_s is not None:
             self._send("WATCHDOG=1")
 
-    def status(self, words: str) -> None:
+    def notify_status(self, line: str) -> None:
         """Say in one line what the service does; ``systemctl status`` shows it."""
-        self._send("STATUS=" + " ".join(words.split()))
+        self._send("STATUS=" + " ".join(line.split()))
 
     def _send(self, message: str) -> None:
         if not self._address:

@@ -10,37 +10,37 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from ncen_updater.common.told_to_end import EndBySignal
+from ncen_updater.common.told_to_end import TerminationHandler
 
-SLICE_S = 20.0
+MAX_SLEEP_S = 20.0
 #: So far may wall clock and monotonic clock drift apart in one sleep before it counts as a jump.
-JUMP_S = 5.0
+CLOCK_JUMP_S = 5.0
 
 
-class Waker:
+class WakeupPipe:
     """The service's sleep, and what ends it.
 
     Args:
-        alive: Called before each slice of sleep: a sign of life for the watchdog.
-        changed_at: When the journal was last written; a change ends the sleep.
-        slice_s: Longest time without a look, seconds.
+        send_heartbeat: Called before each slice of sleep: a sign of life for the watchdog.
+        read_mtime: When the journal was last written; a change ends the sleep.
+        max_sleep_s: Longest time without a look, seconds.
         wall: The wall clock, seconds.
     """
 
     def __init__(
         self,
-        alive: Callable[[], None],
-        changed_at: Callable[[], int],
-        slice_s: float = SLICE_S,
+        send_heartbeat: Callable[[], None],
+        read_mtime: Callable[[], int],
+        max_sleep_s: float = MAX_SLEEP_S,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._wall = wall
-        self._alive, self._changed_at, self._slice = alive, changed_at, slice_s
+        self._alive, self._changed_at, self._slice = send_heartbeat, read_mtime, max_sleep_s
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stop = self._reload = False
 
     @property
-    def stopping(self) -> bool:
+    def is_stopping(self) -> bool:
         """Whether the service is to end."""
         return self._stop
 
@@ -55,13 +55,13 @@ class Waker:
         with contextlib.suppress(BlockingIOError):
             os.write(self._writer, b"x")
 
-    def take_reload(self) -> bool:
+    def consume_reload(self) -> bool:
         """Whether the configuration is to be read again; asked once."""
         asked, self._reload = self._reload, False
         return asked
 
     @contextlib.contextmanager
-    def handling_signals(self) -> Iterator[None]:
+    def handle_signals(self) -> Iterator[None]:
         """Take SIGTERM and SIGINT for an end, SIGHUP for reading the configuration again.
 
         A SIGTERM of before that did not come through is one, too.
@@ -77,7 +77,7 @@ class Waker:
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         before = {number: signal.signal(number, on_signal) for number in numbers}
         earlier = before[signal.SIGTERM]
-        if isinstance(earlier, EndBySignal) and earlier.told is signal.SIGTERM:
+        if isinstance(earlier, TerminationHandler) and earlier.told is signal.SIGTERM:
             self.stop()
         try:
             yield
@@ -85,14 +85,14 @@ class Waker:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def mark(self) -> int:
+    def read_journal_mtime(self) -> int:
         """Return what :meth:`sleep` compares the journal with; taken before the site is looked at.
 
         Else what another process writes between the look and the sleep would be slept through.
         """
         return self._changed_at()
 
-    def sleep(self, seconds: float, since: int | None = None) -> None:
+    def sleep(self, seconds: float, seen_mtime: int | None = None) -> None:
         """Sleep until the time has passed, somebody wakes us, or the journal changes.
 
         So does a wall clock that was set, or that went on while the machine slept: what is waited
@@ -100,15 +100,15 @@ class Waker:
 
         Args:
             seconds: How long at most.
-            since: The mark of what was looked at; the journal as it is now by default.
+            seen_mtime: The mark of what was looked at; the journal as it is now by default.
         """
         began = time.monotonic()
         until, apart = began + seconds, self._wall() - began
-        seen = self._changed_at() if since is None else since
+        seen = self._changed_at() if seen_mtime is None else seen_mtime
         while not (self._stop or self._reload):
             self._alive()
             now = time.monotonic()
-            left, jumped = until - now, abs(self._wall() - now - apart) > JUMP_S
+            left, jumped = until - now, abs(self._wall() - now - apart) > CLOCK_JUMP_S
             if left <= 0 or jumped or self._changed_at() != seen:
                 return
             if select.select([self._reader], [], [], min(left, self._slice))[0]:

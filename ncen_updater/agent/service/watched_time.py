@@ -17,22 +17,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ncen_updater.agent.engine.pending_rollback import order_to_go_back
+from ncen_updater.agent.engine.pending_rollback import find_rollback_job
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import Order
+from ncen_updater.agent.storage.journal.orders import Job
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import INTERRUPTED, WATCHING_ENDED_BY_ORDER
+from ncen_updater.common.messages import INTERRUPTED, SOAK_ENDED_BY_ROLLBACK
 
 logger = logging.getLogger(__name__)
 
 #: How often it is looked whether somebody gave an order.
-LOOK_S = 1.0
+POLL_INTERVAL_S = 1.0
 #: The watching ends, since somebody ordered to go back.
-WATCHING_ENDED = "watching-ended"
+SOAK_ENDED = "watching-ended"
 
 
 @contextmanager
-def gives_way(path: Path) -> Iterator[None]:
+def preempt_soak_for_rollback(path: Path) -> Iterator[None]:
     """End the watching of this process, whoever began it, once somebody ordered to go back.
 
     Inside of :meth:`.Interruption.handled`: it is ended by the signal that a person would send.
@@ -43,16 +43,16 @@ def gives_way(path: Path) -> Iterator[None]:
     Raises:
         WatchingEndedByOrder: In the place of an interruption by that.
     """
-    over, found = threading.Event(), list[Order]()
+    over, found = threading.Event(), list[Job]()
 
     def look() -> None:
         seen = -1
-        while not over.wait(LOOK_S):
-            changed = _changed_at(path)
+        while not over.wait(POLL_INTERVAL_S):
+            changed = _read_mtime(path)
             if changed == seen:
                 continue
             try:
-                order = _end(path)
+                order = _record_soak_end(path)
             except UpdaterError as error:
                 # It is watched on; the next look may fare better.
                 logger.warning("whether somebody ordered to go back is not known: %s", error)
@@ -71,7 +71,7 @@ def gives_way(path: Path) -> Iterator[None]:
         if found and error.code == INTERRUPTED.code:
             order = found[0]
             raise UpdaterError(
-                WATCHING_ENDED_BY_ORDER, order=order.id, who=order.person.who
+                SOAK_ENDED_BY_ROLLBACK, order=order.id, who=order.person.who
             ) from error
         raise
     finally:
@@ -79,19 +79,19 @@ def gives_way(path: Path) -> Iterator[None]:
         looking.join()
 
 
-def _end(path: Path) -> Order | None:
+def _record_soak_end(path: Path) -> Job | None:
     """Write down that the watching ends, and for whom; None where it does not."""
     with Journal.open(path, read_only=True) as journal:
-        order, change = order_to_go_back(journal), journal.open_change()
+        order, change = find_rollback_job(journal), journal.find_open_change()
     if order is None or change is None:
         return None
     with Journal.open(path) as journal:
-        journal.note(WATCHING_ENDED, change.id, order=order.id, by=order.person.who)
+        journal.record_event(SOAK_ENDED, change.id, order=order.id, by=order.person.who)
     logger.info("the watching ends: %s ordered to go back", order.person.who)
     return order
 
 
-def _changed_at(path: Path) -> int:
+def _read_mtime(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
     except OSError:

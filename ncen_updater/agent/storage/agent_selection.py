@@ -1,7 +1,7 @@
 """Which agent is chosen: ``sequence.json`` beside the slots, and how its content may change.
 
 The failsafe reads and writes the same file with code of its own. Decisions here are pure; only
-:class:`SequenceFile` touches the disk. Imports nothing heavy.
+:class:`AgentSelectionFile` touches the disk. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self, cast
 
-from ncen_updater.agent.model.errors import SequenceDamaged
+from ncen_updater.agent.model.errors import SelectionDamagedError
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
-from ncen_updater.common.records import Record
+from ncen_updater.common.records import JsonRecord
 
 #: Variable with which the failsafe says where it lies.
 STARTED_BY = "NCEN_FAILSAFE_DIRECTORY"
-FILE, LINK, LOCK = "sequence.json", "current", "sequence.lock"
+SELECTION_FILE, CURRENT_LINK, SELECTION_LOCK = "sequence.json", "current", "sequence.lock"
 #: So begins the name of a copy that a package keeps while it exchanges the slot itself.
 KEPT = ".kept-"
-MAX_BYTES = 100_000
-MAX_BAD = 100
-NAME = re.compile(r"[0-9][0-9A-Za-z.+!]{0,63}")
+MAX_FILE_BYTES = 100_000
+MAX_FAILED_AGENTS = 100
+VERSION_PATTERN = re.compile(r"[0-9][0-9A-Za-z.+!]{0,63}")
 
 
 class TrialState(StrEnum):
@@ -41,11 +41,11 @@ class TrialState(StrEnum):
     GOOD = "good"
 
 
-_WHOLE = ("current", "previous", "state", "attempts", "bad")
+_REQUIRED_FIELDS = ("current", "previous", "state", "attempts", "bad")
 
 
 @dataclass(frozen=True)
-class Bad(Record):
+class FailedAgent(JsonRecord):
     """An agent that was given up here.
 
     Attributes:
@@ -58,7 +58,7 @@ class Bad(Record):
 
 
 @dataclass(frozen=True)
-class AgentSelection(Record):
+class AgentSelection(JsonRecord):
     """What the file holds.
 
     Attributes:
@@ -75,7 +75,7 @@ class AgentSelection(Record):
     previous: str | None = None
     state: TrialState = TrialState.GOOD
     attempts: int = 0
-    bad: Mapping[str, Bad] = field(default_factory=dict)
+    bad: Mapping[str, FailedAgent] = field(default_factory=dict)
     boot: str | None = None
     schema: int = 1
 
@@ -87,22 +87,26 @@ class AgentSelection(Record):
             ValueError: If it is something else, or a part of it is missing.
         """
         found = super().from_json(data)
-        missing = [name for name in _WHOLE if name not in cast("dict[str, object]", data)]
+        missing = [name for name in _REQUIRED_FIELDS if name not in cast("dict[str, object]", data)]
         if missing:
             raise ValueError(f"no {', '.join(missing)}")
         for name in (found.current, found.previous, *found.bad):
-            if name is not None and not NAME.fullmatch(name):
+            if name is not None and not VERSION_PATTERN.fullmatch(name):
                 raise ValueError(f"no version: {name!r}"[:100])
         if found.attempts < 0:
             raise ValueError("fewer starts than none")
         return found
 
 
-def first(before: AgentSelection | None, version: str) -> AgentSelection:
+def select_installed(before: AgentSelection | None, version: str) -> AgentSelection:
     """Choose an agent that a person installs: the first one is good, a further one is tried."""
     if before is None:
         return AgentSelection(version)
-    return before if before.current == version else begin_trial(forget(before, version), version)
+    return (
+        before
+        if before.current == version
+        else begin_trial(forget_failure(before, version), version)
+    )
 
 
 def begin_trial(before: AgentSelection, version: str) -> AgentSelection:
@@ -116,20 +120,20 @@ def begin_trial(before: AgentSelection, version: str) -> AgentSelection:
     return replace(before, current=version, previous=proven, state=TrialState.TRYING, attempts=0)
 
 
-def confirm(before: AgentSelection, version: str) -> AgentSelection:
+def confirm_agent(before: AgentSelection, version: str) -> AgentSelection:
     """Confirm the chosen agent, if it is this one."""
     return (
         replace(before, state=TrialState.GOOD, attempts=0) if before.current == version else before
     )
 
 
-def steady(before: AgentSelection, version: str) -> AgentSelection:
+def reset_attempts(before: AgentSelection, version: str) -> AgentSelection:
     """Take back the count of starts, if a confirmed agent has run for a while."""
     good = before.current == version and before.state is TrialState.GOOD
     return replace(before, attempts=0) if good else before
 
 
-def uncount(before: AgentSelection, version: str) -> AgentSelection:
+def uncount_start(before: AgentSelection, version: str) -> AgentSelection:
     """Take back one start of the chosen agent, if it is this one: it was told to end."""
     if before.current != version:
         return before
@@ -137,22 +141,22 @@ def uncount(before: AgentSelection, version: str) -> AgentSelection:
     return replace(before, attempts=max(0, before.attempts - 1), boot=None)
 
 
-def give_up(before: AgentSelection, version: str, now: datetime) -> AgentSelection:
+def revert_to_previous(before: AgentSelection, version: str, now: datetime) -> AgentSelection:
     """Choose the previous agent again, if it is this one: it was started without a record."""
     if before.state is not TrialState.TRYING or before.previous != version:
         return before
     known = before.bad.get(before.current)
-    bad = {**before.bad, before.current: Bad(known.times + 1 if known else 1, now)}
-    newest = sorted(bad, key=lambda v: bad[v].at)[-MAX_BAD:]
+    bad = {**before.bad, before.current: FailedAgent(known.times + 1 if known else 1, now)}
+    newest = sorted(bad, key=lambda v: bad[v].at)[-MAX_FAILED_AGENTS:]
     return AgentSelection(version, None, TrialState.GOOD, 0, {v: bad[v] for v in newest})
 
 
-def forget(before: AgentSelection, version: str) -> AgentSelection:
+def forget_failure(before: AgentSelection, version: str) -> AgentSelection:
     """Forget that a version was given up: a person wants it to be tried again."""
     return replace(before, bad={v: b for v, b in before.bad.items() if v != version})
 
 
-class SequenceFile:
+class AgentSelectionFile:
     """The file, its lock, and the link that follows it.
 
     Args:
@@ -161,53 +165,58 @@ class SequenceFile:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.path = directory / FILE
+        self.path = directory / SELECTION_FILE
 
     def load(self) -> AgentSelection | None:
         """Read it; None where there is none, as in an agent that was not installed in slots.
 
         Raises:
-            SequenceDamaged: If it is there and cannot be understood.
+            SelectionDamagedError: If it is there and cannot be understood.
         """
         try:
             with self.path.open("rb") as stream:
-                data = json.loads(stream.read(MAX_BYTES))
+                data = json.loads(stream.read(MAX_FILE_BYTES))
             return AgentSelection.from_json(data)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError) as error:
-            raise SequenceDamaged(path=self.path, reason=str(error)[:200]) from error
+            raise SelectionDamagedError(path=self.path, reason=str(error)[:200]) from error
 
     def update(self, change: Callable[[AgentSelection | None], AgentSelection]) -> AgentSelection:
         """Read, change and write it while nobody else does; the link follows.
 
         Raises:
-            SequenceDamaged: If it cannot be understood.
+            SelectionDamagedError: If it cannot be understood.
             SequenceUnwritable: If the disk does not take it; it is as it was.
         """
         try:
             durable.make_directory(self.directory)
-            with self._locked():
+            with self._hold_lock():
                 before = self.load()
                 after = change(before)
                 if after != before:
                     content = json.dumps(after.to_json(), indent=1, sort_keys=True)
-                    durable.write(self.path, content.encode())
-                self._follow(after.current)
+                    durable.write_file(self.path, content.encode())
+                self._update_link(after.current)
                 return after
         except OSError as error:
             reason = error.strerror or str(error)
             raise UpdaterError(SEQUENCE_UNWRITABLE, path=self.path, reason=reason) from error
 
-    def _follow(self, version: str) -> None:
-        kept = self.directory / f"{KEPT}{version}"
-        link, target = self.directory / LINK, kept.name if kept.is_dir() else version
+    def _update_link(self, version: str) -> None:
+        retained = self.directory / f"{KEPT}{version}"
+        link, target = (
+            self.directory / CURRENT_LINK,
+            retained.name if retained.is_dir() else version,
+        )
         if not (link.is_symlink() and str(link.readlink()) == target):
-            durable.symlink(target, link)
+            durable.replace_symlink(target, link)
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        descriptor = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    def _hold_lock(self) -> Iterator[None]:
+        descriptor = os.open(
+            self.directory / SELECTION_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640
+        )
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

@@ -17,66 +17,74 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ncen_updater.agent.model.names import TRAY
-from ncen_updater.common.disk_space import disk_full, require_space
+from ncen_updater.agent.model.names import INBOX_DIRECTORY
+from ncen_updater.common.disk_space import find_disk_full_error, require_space
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import BUNDLE_UNREADABLE, NOT_A_BUNDLE, TRAY_FILE, TRAY_UNUSABLE
-from ncen_updater.common.progress import Progress
-from ncen_updater.formats.bundle.bundle_file import open_file
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import (
+    BUNDLE_UNREADABLE,
+    INBOX_FILE_REJECTED,
+    INBOX_UNUSABLE,
+    NOT_A_BUNDLE,
+)
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.formats.bundle.bundle_file import open_bundle_file
 
-ROOT = 0
+ROOT_UID = 0
 #: Bytes of a name; more than any that a bundle is given.
-MAX_NAME = 200
+MAX_NAME_LENGTH = 200
 #: So many names are looked at, and so many files told of.
-MOST_SEEN, MOST_TOLD = 2000, 100
-PIECE = 1 << 20
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+MAX_SCANNED, MAX_LISTED = 2000, 100
+COPY_CHUNK_BYTES = 1 << 20
+OPEN_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Opening a pipe would wait for its writer.
-READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def is_plain_name(name: str) -> bool:
     """Whether a name is one of a file in the tray, and can be shown; pure."""
-    fits = 0 < len(name.encode("utf-8", "surrogateescape")) <= MAX_NAME
+    fits = 0 < len(name.encode("utf-8", "surrogateescape")) <= MAX_NAME_LENGTH
     return fits and name.isprintable() and "/" not in name and not name.startswith(".")
 
 
-def tray_fault(info: os.stat_result, ours: int) -> Text | None:
+def find_inbox_fault(info: os.stat_result, agent_uid: int) -> LazyText | None:
     """Return why a directory cannot be the tray; None where it can. Pure.
 
     Args:
         info: What the system says of it.
-        ours: The user that works for the service.
+        agent_uid: The user that works for the service.
     """
-    if info.st_uid not in (ROOT, ours):
-        return Text(N_("it does not belong to root"))
+    if info.st_uid not in (ROOT_UID, agent_uid):
+        return LazyText(N_("it does not belong to root"))
     if info.st_mode & stat.S_IWOTH:
-        return Text(N_("everybody may write to it"))
+        return LazyText(N_("everybody may write to it"))
     if info.st_mode & stat.S_IWGRP and not info.st_mode & stat.S_ISVTX:
-        return Text(N_("whoever may write to it may take away what belongs to others (no 't')"))
+        return LazyText(N_("whoever may write to it may take away what belongs to others (no 't')"))
     return None
 
 
-def why_not(info: os.stat_result, who: int) -> Text | None:
+def find_refusal(info: os.stat_result, uid: int) -> LazyText | None:
     """Return why a file is not taken for somebody; None where it is. Pure.
 
     Args:
         info: What the system says of it.
-        who: Who orders.
+        uid: Who orders.
     """
     if not stat.S_ISREG(info.st_mode):
-        return Text(N_("it is no plain file"))
+        return LazyText(N_("it is no plain file"))
     if info.st_nlink != 1:
-        return Text(N_("it has a second name (a hard link)"))
+        return LazyText(N_("it has a second name (a hard link)"))
     # Also of root's: whoever may write to its directory can move one from there into the tray.
-    if info.st_uid != who:
-        return Text(N_("it belongs to {owner}, who has to order it"), {"owner": _name(info.st_uid)})
+    if info.st_uid != uid:
+        return LazyText(
+            N_("it belongs to {owner}, who has to order it"),
+            {"owner": _read_user_name(info.st_uid)},
+        )
     return None
 
 
-def _name(uid: int) -> str:
+def _read_user_name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -84,7 +92,7 @@ def _name(uid: int) -> str:
 
 
 @dataclass(frozen=True)
-class TrayFile:
+class InboxFile:
     """A file that lies there.
 
     Attributes:
@@ -99,10 +107,10 @@ class TrayFile:
     size_bytes: int
     since: datetime
     owner: str
-    why_not: Text | None
+    why_not: LazyText | None
 
 
-class Tray:
+class Inbox:
     """The tray of a site.
 
     Args:
@@ -110,43 +118,43 @@ class Tray:
     """
 
     def __init__(self, state: Path) -> None:
-        self.path = state / TRAY
+        self.path = state / INBOX_DIRECTORY
 
     @contextmanager
     def _open(self) -> Iterator[int]:
-        """Open the directory; raises as :meth:`files`."""
+        """Open the directory; raises as :meth:`list_files`."""
         try:
-            directory = os.open(self.path, DIRECTORY)
+            directory = os.open(self.path, OPEN_DIRECTORY_FLAGS)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise UpdaterError(TRAY_UNUSABLE, path=self.path, reason=reason) from error
+            raise UpdaterError(INBOX_UNUSABLE, path=self.path, reason=reason) from error
         try:
-            fault = tray_fault(os.fstat(directory), os.geteuid())
+            fault = find_inbox_fault(os.fstat(directory), os.geteuid())
             if fault is not None:
-                raise UpdaterError(TRAY_UNUSABLE, path=self.path, reason=fault)
+                raise UpdaterError(INBOX_UNUSABLE, path=self.path, reason=fault)
             yield directory
         finally:
             os.close(directory)
 
-    def require(self) -> None:
-        """Refuse a tray that cannot be used; raises as :meth:`files`."""
+    def require_usable(self) -> None:
+        """Refuse a tray that cannot be used; raises as :meth:`list_files`."""
         with self._open():
             pass
 
-    def files(self, who: int) -> tuple[list[TrayFile], int]:
+    def list_files(self, uid: int) -> tuple[list[InboxFile], int]:
         """Return what lies there, newest first, and how much more there is that is not told of.
 
         Args:
-            who: Who asks.
+            uid: Who asks.
 
         Raises:
             UpdaterError: If there is no tray, or it can be used by others than may order.
         """
-        found: list[TrayFile] = []
+        found: list[InboxFile] = []
         more = 0
         with self._open() as directory, os.scandir(directory) as entries:
             for number, entry in enumerate(entries):
-                if number >= MOST_SEEN:
+                if number >= MAX_SCANNED:
                     more += 1
                     break
                 if entry.name.startswith("."):
@@ -157,62 +165,64 @@ class Tray:
                 with suppress(FileNotFoundError):
                     info = entry.stat(follow_symlinks=False)
                     since = datetime.fromtimestamp(int(info.st_ctime), UTC)
-                    owner, refused = _name(info.st_uid), why_not(info, who)
-                    found.append(TrayFile(entry.name, info.st_size, since, owner, refused))
+                    owner, refused = _read_user_name(info.st_uid), find_refusal(info, uid)
+                    found.append(InboxFile(entry.name, info.st_size, since, owner, refused))
         found.sort(key=lambda file: (file.since, file.name), reverse=True)
-        return found[:MOST_TOLD], more + len(found[MOST_TOLD:])
+        return found[:MAX_LISTED], more + len(found[MAX_LISTED:])
 
-    def open(self, name: str, who: int) -> int:
+    def open_file(self, name: str, uid: int) -> int:
         """Open a file for whoever ordered it; return the descriptor.
 
         Args:
             name: Its name.
-            who: Who ordered it.
+            uid: Who ordered it.
 
         Raises:
-            UpdaterError: If it is not there or is not theirs, or as :meth:`files`.
+            UpdaterError: If it is not there or is not theirs, or as :meth:`list_files`.
         """
         with self._open() as directory:
-            return self._opened(directory, name, who)
+            return self._open_file(directory, name, uid)
 
-    def _opened(self, directory: int, name: str, who: int) -> int:
+    def _open_file(self, directory: int, name: str, uid: int) -> int:
         if not is_plain_name(name):
-            raise _refused(name[:MAX_NAME], Text(N_("no file of the tray is called so")))
+            raise _make_refusal_error(
+                name[:MAX_NAME_LENGTH], LazyText(N_("no file of the tray is called so"))
+            )
         try:
             # Looked at before it is opened, too: opening a device may do something.
-            refused = why_not(os.stat(name, dir_fd=directory, follow_symlinks=False), who)
+            refused = find_refusal(os.stat(name, dir_fd=directory, follow_symlinks=False), uid)
             if refused is not None:
-                raise _refused(name, refused)
-            descriptor = os.open(name, READ, dir_fd=directory)
+                raise _make_refusal_error(name, refused)
+            descriptor = os.open(name, READ_FLAGS, dir_fd=directory)
         except FileNotFoundError as error:
-            raise _refused(name, Text(N_("it is not there"))) from error
+            raise _make_refusal_error(name, LazyText(N_("it is not there"))) from error
         except OSError as error:
             detail = error.strerror or str(error)
             raise UpdaterError(BUNDLE_UNREADABLE, path=self.path / name, detail=detail) from error
-        refused = why_not(os.fstat(descriptor), who)
+        refused = find_refusal(os.fstat(descriptor), uid)
         if refused is not None:
             os.close(descriptor)
-            raise _refused(name, refused)
+            raise _make_refusal_error(name, refused)
         return descriptor
 
     def require_file(self, name: str, who: int) -> None:
         """Refuse at once what would be refused when the order is carried out."""
-        os.close(self.open(name, who))
+        os.close(self.open_file(name, who))
 
 
-def _refused(name: str, reason: Text) -> UpdaterError:
-    return UpdaterError(TRAY_FILE, name=name, reason=reason)
+def _make_refusal_error(name: str, reason: LazyText) -> UpdaterError:
+    return UpdaterError(INBOX_FILE_REJECTED, name=name, reason=reason)
 
 
 # ---- who lays something down ---------------------------------------------------------------------
 
 
 @contextmanager
-def laid_down(tray: Path, file: Path, progress: Progress) -> Iterator[list[str]]:
+def place_files(inbox: Path, file: Path, progress: ProgressListener) -> Iterator[list[str]]:
     """Copy a file into the tray as this process's user; what is still to be removed is removed.
 
     Args:
-        tray: The directory.
+        inbox: The directory.
         file: What to copy; it keeps its name.
         progress: Told the bytes.
 
@@ -225,25 +235,27 @@ def laid_down(tray: Path, file: Path, progress: Progress) -> Iterator[list[str]]
     """
     remove: list[str] = []
     try:
-        directory = os.open(tray, DIRECTORY)
+        directory = os.open(inbox, OPEN_DIRECTORY_FLAGS)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UpdaterError(TRAY_UNUSABLE, path=tray, reason=reason) from error
+        raise UpdaterError(INBOX_UNUSABLE, path=inbox, reason=reason) from error
     try:
         if not is_plain_name(file.name):
-            raise _refused(file.name, Text(N_("no file in the tray can have this name")))
-        source = _source(file)
+            raise _make_refusal_error(
+                file.name, LazyText(N_("no file in the tray can have this name"))
+            )
+        source = _open_source(file)
         try:
             total, done = os.fstat(source).st_size, 0
-            require_space(tray, total)
-            target = _made(directory, tray, file.name)
+            require_space(inbox, total)
+            target = _create_file(directory, inbox, file.name)
             remove.append(file.name)
-            text = Text(N_("Copying {name} into the tray (bytes)"), {"name": file.name})
+            text = LazyText(N_("Copying {name} into the tray (bytes)"), {"name": file.name})
             try:
-                while piece := _read(source, file):
-                    _write(target, piece, tray / file.name)
+                while piece := _read_chunk(source, file):
+                    _write_chunk(target, piece, inbox / file.name)
                     done += len(piece)
-                    progress.tell(text, done, max(total, done))
+                    progress.report(text, done, max(total, done))
             finally:
                 os.close(target)
         finally:
@@ -256,47 +268,49 @@ def laid_down(tray: Path, file: Path, progress: Progress) -> Iterator[list[str]]
         os.close(directory)
 
 
-def _made(directory: int, tray: Path, name: str) -> int:
+def _create_file(directory: int, inbox: Path, name: str) -> int:
     """Make a file; one of this user's that lies there already makes place for it."""
     try:
         with suppress(FileNotFoundError):
             info = os.stat(name, dir_fd=directory, follow_symlinks=False)
             if info.st_uid != os.geteuid():
-                owner = {"owner": _name(info.st_uid)}
-                raise _refused(name, Text(N_("{owner} has laid one of this name there"), owner))
+                owner = {"owner": _read_user_name(info.st_uid)}
+                raise _make_refusal_error(
+                    name, LazyText(N_("{owner} has laid one of this name there"), owner)
+                )
             os.unlink(name, dir_fd=directory)
-        return os.open(name, NEW, 0o644, dir_fd=directory)
+        return os.open(name, CREATE_FLAGS, 0o644, dir_fd=directory)
     except OSError as error:
-        raise _unwritten(error, tray / name) from error
+        raise _make_write_error(error, inbox / name) from error
 
 
-def _source(file: Path) -> int:
-    descriptor = open_file(file)
+def _open_source(file: Path) -> int:
+    descriptor = open_bundle_file(file)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise UpdaterError(NOT_A_BUNDLE, path=file)
     return descriptor
 
 
-def _read(source: int, file: Path) -> bytes:
+def _read_chunk(source: int, file: Path) -> bytes:
     try:
-        return os.read(source, PIECE)
+        return os.read(source, COPY_CHUNK_BYTES)
     except OSError as error:
         detail = error.strerror or str(error)
         raise UpdaterError(BUNDLE_UNREADABLE, path=file, detail=detail) from error
 
 
-def _write(target: int, piece: bytes, path: Path) -> None:
+def _write_chunk(target: int, piece: bytes, path: Path) -> None:
     left = memoryview(piece)
     try:
         while left:
             left = left[os.write(target, left) :]
     except OSError as error:
-        raise _unwritten(error, path) from error
+        raise _make_write_error(error, path) from error
 
 
-def _unwritten(error: OSError, path: Path) -> UpdaterError:
-    full = disk_full(error, path)
+def _make_write_error(error: OSError, path: Path) -> UpdaterError:
+    full = find_disk_full_error(error, path)
     if full is not None:
         return full
-    return UpdaterError(TRAY_UNUSABLE, path=path.parent, reason=error.strerror or str(error))
+    return UpdaterError(INBOX_UNUSABLE, path=path.parent, reason=error.strerror or str(error))

@@ -13,19 +13,19 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from ncen_updater.agent.policy.automation import Action, ActionFailure, Rehearsed
+from ncen_updater.agent.policy.automation import ActionFailure, RehearsalStatus, ServiceAction
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.messages import ExitCode, message_of
-from ncen_updater.common.records import Record
+from ncen_updater.common.messages import ExitCode, find_message
+from ncen_updater.common.records import JsonRecord
 
 logger = logging.getLogger(__name__)
 
 #: Where the service keeps it, below the state directory.
-SERVICE_STATE = "service/known.json"
+SERVICE_STATE_PATH = "service/known.json"
 
 
 @dataclass(frozen=True)
-class Barred(Record):
+class WithheldRelease(JsonRecord):
     """A newer release on the signed list that this site cannot take now.
 
     Attributes:
@@ -42,7 +42,7 @@ class Barred(Record):
 
 
 @dataclass(frozen=True)
-class Assessment(Record):
+class Assessment(JsonRecord):
     """What stands between the site and its next release, as a child found it.
 
     Attributes:
@@ -72,7 +72,7 @@ class Assessment(Record):
     target: str | None = None
     agent: str | None = None
     prepared: bool = False
-    rehearsed: Rehearsed = Rehearsed.MISSING
+    rehearsed: RehearsalStatus = RehearsalStatus.MISSING
     plan: str = ""
     binding: str = ""
     basis: Mapping[str, object] | None = None
@@ -84,23 +84,23 @@ class Assessment(Record):
     others: tuple[Assessment, ...] = ()
     approved: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
-    barred: tuple[Barred, ...] = ()
+    barred: tuple[WithheldRelease, ...] = ()
     disks: tuple[str, ...] = ()
 
-    def of(self, version: str) -> Assessment | None:
+    def find_release(self, version: str) -> Assessment | None:
         """What stands between the site and a release that can be approved; None where it cannot."""
         everything = (self, *self.others)
-        return next((one for one in everything if _same(one.target, version)), None)
+        return next((one for one in everything if _is_same_version(one.target, version)), None)
 
 
-def _same(one: str | None, other: str) -> bool:
+def _is_same_version(one: str | None, other: str) -> bool:
     from packaging.version import Version
 
     return one is not None and Version(one) == Version(other)
 
 
 @dataclass(frozen=True)
-class ServiceState(Record):
+class ServiceState(JsonRecord):
     """Everything that the service keeps.
 
     Attributes:
@@ -114,21 +114,21 @@ class ServiceState(Record):
     assessment: Assessment | None = None
     checked_at: datetime | None = None
     next_check: datetime | None = None
-    failures: Mapping[Action, ActionFailure] = field(default_factory=dict)
+    failures: Mapping[ServiceAction, ActionFailure] = field(default_factory=dict)
     ran_in: str | None = None
 
-    def failed(self, action: Action, now: datetime, code: str = "") -> ServiceState:
+    def with_failure(self, action: ServiceAction, now: datetime, code: str = "") -> ServiceState:
         """Return it with one more failure of an action."""
         times = self.failures[action].times + 1 if action in self.failures else 1
         return replace(self, failures={**self.failures, action: ActionFailure(now, times, code)})
 
-    def succeeded(self, action: Action) -> ServiceState:
+    def without_failures(self, action: ServiceAction) -> ServiceState:
         """Return it without failures of an action; a feed that answers mends what it had failed."""
 
         def mended(failure: ActionFailure) -> bool:
-            message = message_of(failure.code)
+            message = find_message(failure.code)
             network = message is not None and message.exit_code is ExitCode.NETWORK
-            return network and action is Action.CHECK
+            return network and action is ServiceAction.CHECK
 
         left = {d: f for d, f in self.failures.items() if d is not action and not mended(f)}
         return replace(self, failures=left)
@@ -157,4 +157,4 @@ class ServiceStateFile:
     def save(self, service_state: ServiceState) -> None:
         """Replace it in one step."""
         content = json.dumps(service_state.to_json(), sort_keys=True, indent=1).encode()
-        durable.write(self._path, content, 0o640)
+        durable.write_file(self._path, content, 0o640)

@@ -14,13 +14,13 @@ from typing import Final
 #: U+200C and U+200D: without them words of Persian, Sinhala or Hindi are other words.
 JOINERS: Final = "\u200c\u200d"
 #: Left-to-right, right-to-left and Arabic letter mark: they have a place, and turn nothing round.
-MARKS: Final = "\u200e\u200f\u061c"
-ISOLATE: Final = "\u2068"  # first strong isolate
-TURNED: Final = "\u2067"  # right-to-left isolate
-END: Final = "\u2069"
-_ISOLATES: Final = frozenset({ISOLATE, TURNED, END})
+DIRECTION_MARKS: Final = "\u200e\u200f\u061c"
+FIRST_STRONG_ISOLATE: Final = "\u2068"  # first strong isolate
+RIGHT_TO_LEFT_ISOLATE: Final = "\u2067"  # right-to-left isolate
+POP_ISOLATE: Final = "\u2069"
+_ISOLATES: Final = frozenset({FIRST_STRONG_ISOLATE, RIGHT_TO_LEFT_ISOLATE, POP_ISOLATE})
 #: Those that a sentence of ours has around its values.
-_OURS: Final = frozenset({ISOLATE, END})
+_OURS: Final = frozenset({FIRST_STRONG_ISOLATE, POP_ISOLATE})
 #: Terminals that show a mark in place of what they do not know.
 _PLAIN_TERMINALS: Final = frozenset({"dumb", "linux"})
 #: What stands before the words of a line: room, a carriage return, a colour of ours.
@@ -43,7 +43,7 @@ _UNSEEN_IN_JSON: Final = re.compile(
 )
 
 
-def clean(text: str, *, isolates: bool = False) -> str:
+def strip_control_characters(text: str, *, keep_isolates: bool = False) -> str:
     """Take out of text from elsewhere what is not seen but acts; ends of lines and tabs stay.
 
     A joiner stays where it has something to join, and a mark of direction in text that has letters
@@ -51,22 +51,22 @@ def clean(text: str, *, isolates: bool = False) -> str:
 
     Args:
         text: One line, or several.
-        isolates: Whether isolates stay in lines where each has its end: those of a sentence of
+        keep_isolates: Whether isolates stay in lines where each has its end: those of a sentence of
             ours, whose values were cleaned of their own.
     """
     if text.isascii() and text.isprintable():
         return text
-    if isolates and not _OURS.isdisjoint(text):
-        return "\n".join(_kept(line) for line in text.split("\n"))
-    turned = any(map(_turns, text))
+    if keep_isolates and not _OURS.isdisjoint(text):
+        return "\n".join(_clean_keeping_isolates(line) for line in text.split("\n"))
+    turned = any(map(_is_right_to_left, text))
     found: list[str] = []
     for character in text:
         before = found[-1] if found else " "
         if (
             character in "\n\t"
             or unicodedata.category(character) not in _UNSEEN
-            or (character in JOINERS and _joins(before))
-            or (character in MARKS and turned)
+            or (character in JOINERS and _is_joinable(before))
+            or (character in DIRECTION_MARKS and turned)
         ):
             found.append(character)
         else:
@@ -74,30 +74,32 @@ def clean(text: str, *, isolates: bool = False) -> str:
     return "".join(found)
 
 
-def _kept(line: str) -> str:
+def _clean_keeping_isolates(line: str) -> str:
     """A line of which everything is cleaned but its isolates, if each has its end."""
-    parts = re.split(f"([{ISOLATE}{END}])", line)
+    parts = re.split(f"([{FIRST_STRONG_ISOLATE}{POP_ISOLATE}])", line)
     depth = 0
     for mark in parts[1::2]:
-        depth += -1 if mark == END else 1
+        depth += -1 if mark == POP_ISOLATE else 1
         if depth < 0:
             break
     if depth:
-        return clean(line)
-    return "".join(part if part in _OURS else clean(part) for part in parts)
+        return strip_control_characters(line)
+    return "".join(part if part in _OURS else strip_control_characters(part) for part in parts)
 
 
-def _turns(character: str) -> bool:
+def _is_right_to_left(character: str) -> bool:
     """Whether it is a letter that is written from right to left."""
-    return character not in MARKS and unicodedata.bidirectional(character) in _RIGHT_TO_LEFT
+    return (
+        character not in DIRECTION_MARKS and unicodedata.bidirectional(character) in _RIGHT_TO_LEFT
+    )
 
 
-def _joins(before: str) -> bool:
+def _is_joinable(before: str) -> bool:
     """Whether something can be joined to a character: a letter or mark of a script that joins."""
     return not before.isascii() and unicodedata.category(before)[0] in "LMS"
 
 
-def isolated(line: str, *, turned: bool = False) -> str:
+def isolate_right_to_left(line: str, *, right_to_left: bool = False) -> str:
     """Keep what is written from right to left from turning round what stands beside it.
 
     From the first such letter to the last, which may be several words, one isolate is made; two
@@ -105,83 +107,91 @@ def isolated(line: str, *, turned: bool = False) -> str:
 
     Args:
         line: One line.
-        turned: Whether it is of a language that is written from right to left: then all of it is
-            read so, its first word may be what it will.
+        right_to_left: Whether it is of a language that is written from right to left: then all of
+            it is read so, its first word may be what it will.
     """
     if line.isascii():
         return line
     before = _BEFORE.match(line)
-    start = before.end() if turned and before else 0
+    start = before.end() if right_to_left and before else 0
     parts = _COLUMNS.split(line[start:])
-    if turned and len(parts) == 1 and any(map(_turns, parts[0])):
-        return f"{line[:start]}{TURNED}{parts[0]}{END}"
-    return line[:start] + "".join(_isolated(part) for part in parts)
+    if right_to_left and len(parts) == 1 and any(map(_is_right_to_left, parts[0])):
+        return f"{line[:start]}{RIGHT_TO_LEFT_ISOLATE}{parts[0]}{POP_ISOLATE}"
+    return line[:start] + "".join(_isolate_part(part) for part in parts)
 
 
-def _isolated(part: str) -> str:
-    places = [place for place, character in enumerate(part) if _turns(character)]
+def _isolate_part(part: str) -> str:
+    places = [place for place, character in enumerate(part) if _is_right_to_left(character)]
     if not places:
         return part
     first, last = places[0], places[-1] + 1
     while last < len(part) and unicodedata.category(part[last]) in ("Mn", "Me", "Cf"):
         last += 1  # what belongs to the last letter
-    return f"{part[:first]}{ISOLATE}{part[first:last]}{END}{part[last:]}"
+    return f"{part[:first]}{FIRST_STRONG_ISOLATE}{part[first:last]}{POP_ISOLATE}{part[last:]}"
 
 
-def shown(text: str, *, painted: bool = False, turned: bool = False, plain: bool = False) -> str:
+def prepare_for_terminal(
+    text: str,
+    *,
+    is_clean: bool = False,
+    right_to_left: bool = False,
+    without_isolates: bool = False,
+) -> str:
     """Return lines as they may stand on a terminal: the one way there for all commands.
 
     Args:
         text: One line, or several.
-        painted: Whether what stands in it was cleaned already, and colours of ours must stay.
-        turned: Whether its language is written from right to left.
-        plain: Whether isolates are left out, since they would be seen.
+        is_clean: Whether what stands in it was cleaned already, and colours of ours must stay.
+        right_to_left: Whether its language is written from right to left.
+        without_isolates: Whether isolates are left out, since they would be seen.
     """
-    seen = text if painted else clean(text, isolates=turned)
+    seen = text if is_clean else strip_control_characters(text, keep_isolates=right_to_left)
     seen = seen.encode("utf-8", "replace").decode("utf-8")
-    if plain:
+    if without_isolates:
         return "".join(character for character in seen if character not in _ISOLATES)
-    return "\n".join(isolated(line, turned=turned) for line in seen.split("\n"))
+    return "\n".join(
+        isolate_right_to_left(line, right_to_left=right_to_left) for line in seen.split("\n")
+    )
 
 
-def bears_isolates(encoding: str, kind: str | None) -> bool:
+def supports_isolates(encoding: str, terminal_type: str | None) -> bool:
     """Whether isolates act where they are written, and are not seen there; pure.
 
     Args:
         encoding: Of the stream.
-        kind: Of the terminal (``TERM``), None where it is none.
+        terminal_type: Of the terminal (``TERM``), None where it is none.
     """
-    return encoding.lower().startswith("utf") and kind not in _PLAIN_TERMINALS
+    return encoding.lower().startswith("utf") and terminal_type not in _PLAIN_TERMINALS
 
 
-def fitted(text: str, encoding: str) -> str:
+def fit_encoding(text: str, encoding: str) -> str:
     """Return a text that an encoding can hold, what it lacks by the nearest that it has; pure."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
-        return "".join(_nearest(character, encoding) for character in text)
+        return "".join(_approximate(character, encoding) for character in text)
     return text
 
 
-def _nearest(character: str, encoding: str) -> str:
+def _approximate(character: str, encoding: str) -> str:
     for form in (character, unicodedata.normalize("NFKD", character)):
         held = form.encode(encoding, "ignore").decode(encoding)
         if held:
             return held
-    return "" if width(character) == 0 else "?"
+    return "" if measure_width(character) == 0 else "?"
 
 
-def escaped(document: str) -> str:
+def escape_json(document: str) -> str:
     """Write by their numbers, in a JSON text, those characters that are not seen but act."""
     return _UNSEEN_IN_JSON.sub(lambda found: json.dumps(found[0])[1:-1], document)
 
 
-def width(text: str) -> int:
+def measure_width(text: str) -> int:
     """How many columns a text takes on a terminal, by the rules of ``wcwidth``."""
-    return sum(map(_columns, text))
+    return sum(map(_count_columns, text))
 
 
-def _columns(character: str) -> int:
+def _count_columns(character: str) -> int:
     if character.isascii():
         return 1
     if character == SOFT_HYPHEN:
@@ -191,39 +201,39 @@ def _columns(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
-def padded(text: str, columns: int) -> str:
+def pad_text(text: str, columns: int) -> str:
     """Fill a text with spaces up to a width."""
-    return text + " " * max(0, columns - width(text))
+    return text + " " * max(0, columns - measure_width(text))
 
 
-def cut(text: str, columns: int) -> str:
+def truncate_text(text: str, columns: int) -> str:
     """Return as much of a text as fits into a width; what belongs to a letter stays with it."""
     taken = 0
     for place, character in enumerate(text):
-        taken += _columns(character)
+        taken += _count_columns(character)
         if taken > columns:
             return text[:place]
     return text
 
 
-def glued(text: str) -> str:
+def protect_spacing(text: str) -> str:
     """Return a text in which no line breaks before what French sets apart, such as `` : ``."""
     return _GLUED.sub("\u00a0", text)
 
 
-def wrapped(text: str, columns: int) -> list[str]:
+def wrap_text(text: str, columns: int) -> list[str]:
     """Break a line between words so that each part fits into a width; no word is broken."""
-    first, *words = re.findall(r" *[^ ]+", glued(text)) or [""]
+    first, *words = re.findall(r" *[^ ]+", protect_spacing(text)) or [""]
     lines = [first]
     for word in words:
-        if width(lines[-1]) + width(word) > columns:
+        if measure_width(lines[-1]) + measure_width(word) > columns:
             lines.append(word.lstrip(" "))
         else:
             lines[-1] += word
     return lines
 
 
-def folded(line: str, columns: int) -> list[str]:
+def wrap_data_line(line: str, columns: int) -> list[str]:
     """Break a line of data that is wider than a terminal; what goes on stands further in.
 
     A line with columns, which two spaces part, and one that fits stay as they are.
@@ -233,9 +243,9 @@ def folded(line: str, columns: int) -> list[str]:
         columns: Width of the terminal.
     """
     words = line.lstrip(" ")
-    if width(line) <= columns or "  " in words or "\t" in words:
+    if measure_width(line) <= columns or "  " in words or "\t" in words:
         return [line]
     indent = len(line) - len(words)
     room = max(columns - indent - _FURTHER, _SHORTEST)
-    first, *more = wrapped(words, room)
+    first, *more = wrap_text(words, room)
     return [" " * indent + first, *(" " * (indent + _FURTHER) + part for part in more)]

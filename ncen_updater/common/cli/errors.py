@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import STOPPED, UNEXPECTED
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import COMMAND_INTERRUPTED, UNEXPECTED
 
-UNKNOWN = N_("The state of the site could not be found out: {why}")
-NOTHING_CHANGED = Text(N_("Nothing was changed."))
+SITE_STATE_UNKNOWN = N_("The state of the site could not be found out: {why}")
+NOTHING_CHANGED = LazyText(N_("Nothing was changed."))
 
 
-class Stopped(UpdaterError):
+class CommandInterruptedError(UpdaterError):
     """A signal ended a command that had nothing to undo."""
 
-    message = STOPPED
+    message = COMMAND_INTERRUPTED
 
 
-class Unexpected(UpdaterError):
+class UnexpectedError(UpdaterError):
     """A mistake in this program; the trace is in ``detail`` or in a file that it names."""
 
     message = UNEXPECTED

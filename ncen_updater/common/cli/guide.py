@@ -12,7 +12,7 @@ from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import ExitCode
 
 #: What each exit code means, in a few words.
-EXITS: Mapping[ExitCode, str] = {
+EXIT_CODE_MEANINGS: Mapping[ExitCode, str] = {
     ExitCode.OK: N_("Done, or nothing to do."),
     ExitCode.ERROR: N_("An error without a code of its own here."),
     ExitCode.USAGE: N_("The command line, or a question that nobody could answer."),
@@ -30,11 +30,11 @@ EXITS: Mapping[ExitCode, str] = {
     ExitCode.FEED_STALE: N_("A signed list of the feed lapsed."),
 }
 #: What every command may end with.
-ALWAYS = (0, 1, 2)
+COMMON_EXIT_CODES = (0, 1, 2)
 
 
 @dataclass(frozen=True)
-class Guide:
+class CommandHelp:
     """What the help of a program says.
 
     Attributes:
@@ -49,11 +49,11 @@ class Guide:
     meanings: Mapping[ExitCode, str]
     exits: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def codes(self, command: str | None) -> Mapping[ExitCode, str]:
+    def list_exit_codes(self, command: str | None) -> Mapping[ExitCode, str]:
         """The exit codes of a command, of the program where None is asked for."""
         if command is None:
             return self.meanings
         if command not in self.exits:
             return {}
-        codes = sorted({*ALWAYS, *self.exits[command]})
+        codes = sorted({*COMMON_EXIT_CODES, *self.exits[command]})
         return {ExitCode(code): self.meanings[ExitCode(code)] for code in codes}

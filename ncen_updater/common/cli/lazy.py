@@ -13,33 +13,33 @@ from typing import Any, ClassVar
 import click
 
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
-from ncen_updater.common.cli.guide import Guide
-from ncen_updater.common.cli.session import Session
-from ncen_updater.common.cli.usage import placeholders
+from ncen_updater.common.cli.guide import CommandHelp
+from ncen_updater.common.cli.session import CliSession
+from ncen_updater.common.cli.usage import translate_metavars
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, language_of, languages, translate
-from ncen_updater.common.messages import NO_VERSION_TAKEN, UNKNOWN_COMMAND
+from ncen_updater.common.i18n import N_, list_languages, match_language, translate
+from ncen_updater.common.messages import UNKNOWN_COMMAND, VERSION_NOT_ACCEPTED
 
 #: How like an option has to be to what was typed, to be offered in its place.
-CLOSE = 0.7
-VERSION = re.compile(r"v?\d+\.\d\S*")
+NAME_SIMILARITY = 0.7
+VERSION_PATTERN = re.compile(r"v?\d+\.\d\S*")
 
 
-def session_of(context: click.Context) -> Session:
+def get_session(context: click.Context) -> CliSession:
     """Return the session of a run."""
-    session = context.find_object(Session)
+    session = context.find_object(CliSession)
     assert session is not None, "the program gives the session to click"  # noqa: S101
     return session
 
 
-def _set(context: click.Context, parameter: click.Parameter, value: Any) -> None:  # noqa: ANN401
+def _store_option(context: click.Context, parameter: click.Parameter, value: Any) -> None:  # noqa: ANN401
     # Not given here: what was given before the command's name stays.
     if value is None or value is False or parameter.name is None:
         return
-    setattr(session_of(context), parameter.name, value)
+    setattr(get_session(context), parameter.name, value)
 
 
-class _Spoken(click.Choice[str]):
+class _LanguageChoice(click.Choice[str]):
     """A language of which there is a catalogue; ``fr_CA`` and ``fr-CA`` are French, too."""
 
     def convert(
@@ -48,15 +48,15 @@ class _Spoken(click.Choice[str]):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> str:
-        return language_of(str(value)) or super().convert(value, param, ctx)
+        return match_language(str(value)) or super().convert(value, param, ctx)
 
 
-def option(*declarations: str, **settings: Any) -> click.Option:  # noqa: ANN401
+def make_session_option(*declarations: str, **settings: Any) -> click.Option:  # noqa: ANN401
     """Return an option that goes to the session."""
-    return click.Option(list(declarations), expose_value=False, callback=_set, **settings)
+    return click.Option(list(declarations), expose_value=False, callback=_store_option, **settings)
 
 
-def global_options(*, config: bool = True) -> list[click.Parameter]:
+def make_global_options(*, config: bool = True) -> list[click.Parameter]:
     """Return the options that may stand before or after a command's name.
 
     Args:
@@ -65,33 +65,39 @@ def global_options(*, config: bool = True) -> list[click.Parameter]:
     options: list[click.Parameter] = []
     if config:
         options.append(
-            option(
+            make_session_option(
                 "--config", type=click.Path(path_type=Path, readable=False), metavar="PATH",
                 help=N_("The configuration file."),
             )
         )  # fmt: skip
     return [
         *options,
-        option("--json", "as_json", is_flag=True, help=N_("Write one JSON document to stdout.")),
-        option(
-            "--lang", "language", type=_Spoken(languages()),
+        make_session_option(
+            "--json", "as_json", is_flag=True, help=N_("Write one JSON document to stdout.")
+        ),
+        make_session_option(
+            "--lang",
+            "language",
+            type=_LanguageChoice(list_languages()),
             help=N_("Language of what is said."),
         ),
-        option(
+        make_session_option(
             "--words", is_flag=True, help=N_("With --json: the lines for people, too, as 'words'.")
         ),
         *(
             [
-                option(
+                make_session_option(
                     "--alone", is_flag=True, help=N_("Do it here, also where the service runs.")
                 )
             ]
             if config
             else []
         ),
-        option("--quiet", is_flag=True, help=N_("Leave out the progress.")),
-        option("--verbose", is_flag=True, help=N_("Show the log, and traces of mistakes.")),
-    ]  # fmt: skip
+        make_session_option("--quiet", is_flag=True, help=N_("Leave out the progress.")),
+        make_session_option(
+            "--verbose", is_flag=True, help=N_("Show the log, and traces of mistakes.")
+        ),
+    ]
 
 
 def _show_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -99,13 +105,13 @@ def _show_version(context: click.Context, _parameter: click.Parameter, value: bo
         return
     from importlib.metadata import version
 
-    session = session_of(context)
-    session.show(f"{session.program} {version('ncen-updater')}")
-    session.finish({"program": session.program, "version": version("ncen-updater")})
+    session = get_session(context)
+    session.add_line(f"{session.program} {version('ncen-updater')}")
+    session.write_output({"program": session.program, "version": version("ncen-updater")})
     context.exit()
 
 
-def version_option() -> click.Option:
+def make_version_option() -> click.Option:
     """Return the option that shows the version; it stands before a command's name only."""
     return click.Option(
         ["--version"], is_flag=True, expose_value=False, callback=_show_version,
@@ -113,33 +119,38 @@ def version_option() -> click.Option:
     )  # fmt: skip
 
 
-class _Translated(click.Command):
+class _TranslatedCommand(click.Command):
     """Help in the language of the run, click's own words too."""
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the usage line."""
-        prefix = translate(N_("Usage:"), session_of(ctx).language)
-        pieces = placeholders(" ".join(self.collect_usage_pieces(ctx)), session_of(ctx).language)
+        prefix = translate(N_("Usage:"), get_session(ctx).language)
+        pieces = translate_metavars(
+            " ".join(self.collect_usage_pieces(ctx)), get_session(ctx).language
+        )
         formatter.write_usage(ctx.command_path, pieces, prefix=f"{prefix} ")
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write what the command is for."""
         formatter.write_paragraph()
         with formatter.indentation():
-            formatter.write_text(translate(self.help or "", session_of(ctx).language))
+            formatter.write_text(translate(self.help or "", get_session(ctx).language))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the options."""
-        language = session_of(ctx).language
+        language = get_session(ctx).language
         rows = []
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None and isinstance(parameter, click.Option):
                 words = getattr(parameter, "help", None) or ""
-                said = record[1].replace(words, translate(words, language))
+                text = record[1].replace(words, translate(words, language))
                 required = translate(N_("required"), language)
                 rows.append(
-                    (placeholders(record[0], language), said.replace("[required]", f"[{required}]"))
+                    (
+                        translate_metavars(record[0], language),
+                        text.replace("[required]", f"[{required}]"),
+                    )
                 )
         with formatter.section(translate(N_("Options"), language)):
             formatter.write_dl(rows)
@@ -153,7 +164,7 @@ class _Translated(click.Command):
             guide, name = above.guide, ctx.info_name
         if guide is None:
             return
-        session = session_of(ctx)
+        session = get_session(ctx)
         examples = guide.examples.get(name, {}) if name else {}
         if examples:
             with formatter.section(translate(N_("Examples"), session.language)):
@@ -161,13 +172,13 @@ class _Translated(click.Command):
                     formatter.write(f"{'':{formatter.current_indent}}{session.program} {line}\n")
                     with formatter.indentation():
                         formatter.write_text(translate(words, session.language))
-        codes = guide.codes(name)
+        codes = guide.list_exit_codes(name)
         if codes:
             with formatter.section(translate(N_("Exit codes"), session.language)):
                 formatter.write_dl(
                     [
-                        (str(int(code)), translate(said, session.language))
-                        for code, said in codes.items()
+                        (str(int(code)), translate(value, session.language))
+                        for code, value in codes.items()
                     ]
                 )
 
@@ -179,14 +190,14 @@ class _Translated(click.Command):
         return found
 
 
-class Command(_Translated):
+class CliCommand(_TranslatedCommand):
     """A command with the global options."""
 
     has_config: ClassVar[bool] = True
 
     def __init__(self, *args: Any, **settings: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **settings)
-        self.params += global_options(config=self.has_config)
+        self.params += make_global_options(config=self.has_config)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse them; a version where none is taken is told as that.
@@ -194,13 +205,13 @@ class Command(_Translated):
         Raises:
             UpdaterError: If so.
         """
-        given = [word for word in args if VERSION.fullmatch(word)]
+        given = [word for word in args if VERSION_PATTERN.fullmatch(word)]
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             # Of short names click finds some like '--json' for '--to'.
             close = difflib.get_close_matches(
-                error.option_name, error.possibilities or (), cutoff=CLOSE
+                error.option_name, error.possibilities or (), cutoff=NAME_SIMILARITY
             )
             raise click.NoSuchOption(error.option_name, possibilities=close, ctx=ctx) from error
         except click.UsageError as error:
@@ -208,7 +219,7 @@ class Command(_Translated):
             # What the parser could not read has a class of its own.
             if self.has_config and given and not takes and type(error) is click.UsageError:
                 raise UpdaterError(
-                    NO_VERSION_TAKEN,
+                    VERSION_NOT_ACCEPTED,
                     state=NOTHING_CHANGED,
                     command=ctx.command_path,
                     version=given[0],
@@ -216,46 +227,48 @@ class Command(_Translated):
             raise
 
 
-class PublisherCommand(Command):
+class PublisherCommand(CliCommand):
     """A command of the program that has no configuration file."""
 
     has_config = False
 
 
-def commands(room: str, words: Mapping[str, str | tuple[str, str]]) -> dict[str, tuple[str, str]]:
+def make_command_table(
+    package: str, help_texts: Mapping[str, str | tuple[str, str]]
+) -> dict[str, tuple[str, str]]:
     """Return the table of a group, in the order in which an operator meets its commands.
 
     Args:
-        room: The package with their modules.
-        words: Name of a command to its short help; before it the module, where that has another
-            name than the command.
+        package: The package with their modules.
+        help_texts: Name of a command to its short help; before it the module, where that has
+            another name than the command.
     """
     return {
-        name: (f"{room}.{name.replace('-', '_')}", said)
-        if isinstance(said, str)
-        else (f"{room}.{said[0]}", said[1])
-        for name, said in words.items()
+        name: (f"{package}.{name.replace('-', '_')}", value)
+        if isinstance(value, str)
+        else (f"{package}.{value[0]}", value[1])
+        for name, value in help_texts.items()
     }
 
 
-class LazyGroup(_Translated, click.Group):
+class LazyGroup(_TranslatedCommand, click.Group):
     """A group whose commands are imported when they are run.
 
     Args:
-        lazy: As :func:`commands` returns it.
-        guide: Groups of its commands, examples and exit codes.
+        lazy: As :func:`make_command_table` returns it.
+        command_help: Groups of its commands, examples and exit codes.
     """
 
     def __init__(
         self,
         *args: Any,  # noqa: ANN401
         lazy: Mapping[str, tuple[str, str]],
-        guide: Guide | None = None,
+        command_help: CommandHelp | None = None,
         **settings: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(*args, **settings)
         self._lazy = lazy
-        self.guide = guide
+        self.guide = command_help
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order in which an operator meets them."""
@@ -298,11 +311,11 @@ class LazyGroup(_Translated, click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing one."""
-        language = session_of(ctx).language
-        said = {name: translate(words, language) for name, (_, words) in self._lazy.items()}
-        groups = self.guide.groups if self.guide else {N_("Commands"): tuple(said)}
-        widest = max(map(len, said))
+        language = get_session(ctx).language
+        values = {name: translate(words, language) for name, (_, words) in self._lazy.items()}
+        groups = self.guide.groups if self.guide else {N_("Commands"): tuple(values)}
+        widest = max(map(len, values))
         for heading, names in groups.items():
             with formatter.section(translate(heading, language)):
                 # One column for all groups.
-                formatter.write_dl([(name.ljust(widest), said[name]) for name in names])
+                formatter.write_dl([(name.ljust(widest), values[name]) for name in names])

@@ -14,23 +14,30 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from ncen_updater.common.cli.characters import bears_isolates, clean, escaped, fitted, folded, shown
+from ncen_updater.common.cli.characters import (
+    escape_json,
+    fit_encoding,
+    prepare_for_terminal,
+    strip_control_characters,
+    supports_isolates,
+    wrap_data_line,
+)
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
-from ncen_updater.common.disk_space import disk_full
-from ncen_updater.common.documents import jsonable
+from ncen_updater.common.disk_space import find_disk_full_error
+from ncen_updater.common.documents import to_json_value
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, right_to_left
-from ncen_updater.common.messages import DECLINED, NEEDS_YES
-from ncen_updater.common.progress import ASKER
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText, is_right_to_left
+from ncen_updater.common.messages import CONFIRMATION_DECLINED, CONFIRMATION_NEEDED
+from ncen_updater.common.progress import CALLER_PROGRESS
 
 if TYPE_CHECKING:
-    from ncen_updater.common.cli.terminal import Heartbeat
-    from ncen_updater.common.journald import Masking
+    from ncen_updater.common.cli.terminal import ProgressDisplay
+    from ncen_updater.common.journald import SecretFilter
 
 DEFAULT_CONFIG = Path("/etc/ncen-updater/agent.toml")
 
 
-def silence(stream: TextIO) -> None:
+def discard_stream(stream: TextIO) -> None:
     """Let a stream that takes nothing lead nowhere: Python flushes it at its end, and complains."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -38,19 +45,19 @@ def silence(stream: TextIO) -> None:
         os.close(nowhere)
 
 
-def _in_unicode(stream: TextIO) -> bool:
+def _is_utf8(stream: TextIO) -> bool:
     return (stream.encoding or "utf-8").lower().startswith("utf")
 
 
 @dataclass
-class Session:
+class CliSession:
     """Options that every command has, and the two streams.
 
     Attributes:
         program: Name of the program, for advice.
         config: The configuration file.
         as_json: Whether stdout is one JSON document.
-        language: As :func:`~ncen_updater.common.i18n.languages` names it.
+        language: As :func:`~ncen_updater.common.i18n.list_languages` names it.
         quiet: Whether progress is left out.
         verbose: Whether the log and traces are shown.
         words: Whether a JSON document holds the lines for people, too.
@@ -71,127 +78,134 @@ class Session:
     alone: bool = False
     folds: bool = False
     lost: OSError | None = None
-    masking: Masking | None = None
+    masking: SecretFilter | None = None
     beside: Mapping[str, object] = field(default_factory=dict)
     _lines: list[str] = field(default_factory=list)
 
-    def text(self, template: str, **values: object) -> str:
+    def translate(self, template: str, **values: object) -> str:
         """Return a sentence in the language of this run."""
-        return Text(template, values).render(self.language)
+        return LazyText(template, values).render(self.language)
 
-    def contact(self, error: UpdaterError) -> str | None:
+    def get_contact(self, error: UpdaterError) -> str | None:
         """Whom to ask about an error, where somebody said so and the error needs somebody."""
         del error
         return None
 
-    def show(self, line: str | Text = "") -> None:
-        """Keep one line of data for people; shown at :meth:`finish`, and not at all as JSON."""
-        self._lines.append(line.render(self.language) if isinstance(line, Text) else line)
+    def add_line(self, line: str | LazyText = "") -> None:
+        """Keep one line of data for people.
 
-    def finish(self, document: Mapping[str, object]) -> None:
+        Shown at :meth:`write_output`, and not at all as JSON.
+        """
+        self._lines.append(line.render(self.language) if isinstance(line, LazyText) else line)
+
+    def write_output(self, document: Mapping[str, object]) -> None:
         """Write the data: the document, or the lines that were kept."""
         lines, self._lines = self._lines, []
         if self.as_json:
             whole = {**document, "words": lines} if self.words else document
-            self.write_document(jsonable(whole, self.language), indent=2)
+            self.write_document(to_json_value(whole, self.language), indent=2)
         elif lines:
-            self.write("\n".join(self._fitting(lines)))
+            self.write_text("\n".join(self._wrap_lines(lines)))
 
-    def _fitting(self, lines: list[str]) -> list[str]:
+    def _wrap_lines(self, lines: list[str]) -> list[str]:
         """Lines of data as wide as the terminal that they are shown on, as errors are."""
         if not self.folds or not sys.stdout.isatty():
             return lines
-        columns, turned = shutil.get_terminal_size().columns, right_to_left(self.language)
-        whole = [part for line in lines for part in clean(line, isolates=turned).split("\n")]
-        return [part for line in whole for part in folded(line, columns)]
+        columns, turned = shutil.get_terminal_size().columns, is_right_to_left(self.language)
+        whole = [
+            part
+            for line in lines
+            for part in strip_control_characters(line, keep_isolates=turned).split("\n")
+        ]
+        return [part for line in whole for part in wrap_data_line(line, columns)]
 
     def write_document(self, document: object, indent: int | None = None) -> None:
         """Write JSON to stdout; characters that act and are not seen stand there by number."""
-        written = json.dumps(document, indent=indent, ensure_ascii=not _in_unicode(sys.stdout))
-        self._write(escaped(written))
+        written = json.dumps(document, indent=indent, ensure_ascii=not _is_utf8(sys.stdout))
+        self._write_stdout(escape_json(written))
 
-    def write(self, data: str) -> None:
+    def write_text(self, data: str) -> None:
         """Write lines for people to stdout, whatever stands in their values."""
-        self._write(self.lines(data, sys.stdout))
+        self._write_stdout(self.format_for_stream(data, sys.stdout))
 
-    def _write(self, data: str) -> None:
+    def _write_stdout(self, data: str) -> None:
         """A reader who has gone away does not change what the command came to."""
         try:
             click.echo(data)
         except BrokenPipeError:
-            silence(sys.stdout)
+            discard_stream(sys.stdout)
         except OSError as error:
             self.lost = error
-            silence(sys.stdout)
+            discard_stream(sys.stdout)
 
-    def say(self, line: str | Text, *, painted: bool = False) -> None:
+    def print_message(self, line: str | LazyText, *, is_clean: bool = False) -> None:
         """Write one line for people to stderr, now.
 
         Args:
             line: The line, or several.
-            painted: Whether it was cleaned already, part by part, and holds colours of ours.
+            is_clean: Whether it was cleaned already, part by part, and holds colours of ours.
         """
-        text = line.render(self.language) if isinstance(line, Text) else line
+        text = line.render(self.language) if isinstance(line, LazyText) else line
         try:
-            click.echo(self.lines(text, sys.stderr, painted=painted), err=True)
+            click.echo(self.format_for_stream(text, sys.stderr, is_clean=is_clean), err=True)
         except OSError:  # nobody reads it, or its disk is full; the exit code still tells
-            silence(sys.stderr)
+            discard_stream(sys.stderr)
 
-    def lines(self, text: str, stream: TextIO, *, painted: bool = False) -> str:
+    def format_for_stream(self, text: str, stream: TextIO, *, is_clean: bool = False) -> str:
         """Return lines for people as a stream can show them.
 
         Args:
             text: One line, or several.
             stream: Where they go.
-            painted: As for :meth:`say`.
+            is_clean: As for :meth:`print_message`.
         """
         kind = os.environ.get("TERM") if stream.isatty() else None
-        seen = shown(
-            text, painted=painted, turned=right_to_left(self.language),
-            plain=not bears_isolates(stream.encoding or "utf-8", kind),
+        seen = prepare_for_terminal(
+            text, is_clean=is_clean, right_to_left=is_right_to_left(self.language),
+            without_isolates=not supports_isolates(stream.encoding or "utf-8", kind),
         )  # fmt: skip
-        return fitted(seen, stream.encoding or "utf-8")
+        return fit_encoding(seen, stream.encoding or "utf-8")
 
-    def agree(self, question: Text, *, yes: bool) -> None:
+    def ask_confirmation(self, question: LazyText, *, assume_yes: bool) -> None:
         """Ask before something is changed.
 
         Args:
             question: One that is answered with yes or no.
-            yes: Whether it was answered beforehand.
+            assume_yes: Whether it was answered beforehand.
 
         Raises:
             NeedsYes: If nobody can be asked.
             Declined: If the answer is no.
         """
-        if yes:
+        if assume_yes:
             return
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             words = question.render(self.language)
-            raise UpdaterError(NEEDS_YES, state=NOTHING_CHANGED, detail=words)
+            raise UpdaterError(CONFIRMATION_NEEDED, state=NOTHING_CHANGED, detail=words)
         lines, self._lines = self._lines, []
         for line in lines:  # what is asked about has to be read first
-            self.say(line)
-        asked = self.text(N_("{question} Type yes to agree"), question=question)
+            self.print_message(line)
+        asked = self.translate(N_("{question} Type yes to agree"), question=question)
         answer = click.prompt(
-            self.lines(asked, sys.stderr),
-            default=self.text(N_("no")),
+            self.format_for_stream(asked, sys.stderr),
+            default=self.translate(N_("no")),
             err=True,
         )
-        yes_word, no_word = self.text(N_("yes")).lower(), self.text(N_("no")).lower()
+        yes_word, no_word = self.translate(N_("yes")).lower(), self.translate(N_("no")).lower()
         agreed = {"yes", "y", yes_word}
         if yes_word[:1] != no_word[:1]:  # "o" of "oui", as "y" of "yes"
             agreed.add(yes_word[:1])
         if str(answer).strip().lower() not in agreed:
-            raise UpdaterError(DECLINED, state=NOTHING_CHANGED)
+            raise UpdaterError(CONFIRMATION_DECLINED, state=NOTHING_CHANGED)
 
-    def explain(self, error: Exception) -> UpdaterError | None:
+    def clarify_error(self, error: Exception) -> UpdaterError | None:
         """Return what is told in place of an error, where more is known than it says itself."""
-        return None if isinstance(error, UpdaterError) else disk_full(error)
+        return None if isinstance(error, UpdaterError) else find_disk_full_error(error)
 
-    def progress(self) -> Heartbeat:
+    def make_progress(self) -> ProgressDisplay:
         """Return the listener of this run, a context manager."""
-        from ncen_updater.common.cli.terminal import make_progress
+        from ncen_updater.common.cli.terminal import make_progress_display
 
-        return make_progress(
-            quiet=self.quiet, language=self.language, relay=next(iter(ASKER), None)
+        return make_progress_display(
+            quiet=self.quiet, language=self.language, relay=next(iter(CALLER_PROGRESS), None)
         )

@@ -1,7 +1,7 @@
 """What is wrong with a command line, in the language of the run.
 
-Mistakes that a command finds are :class:`Misuse`. What click finds it says itself, through gettext:
-``click.po`` beside our own catalogue has its sentences.
+Mistakes that a command finds are :class:`CommandUsageError`. What click finds it says itself,
+through gettext: ``click.po`` beside our own catalogue has its sentences.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 import click
 
-from ncen_updater.common.i18n import N_, Text, locale_directory, translate
+from ncen_updater.common.i18n import N_, LazyText, locale_directory, translate
 
 #: What stands for a value in help and usage; names of commands and options are never translated.
 METAVARS: Final = (
@@ -31,8 +31,8 @@ _METAVAR: Final = re.compile(
 #: The domain of what click says, and where gettext finds which language is wanted.
 DOMAIN: Final = "click"
 LANGUAGE: Final = "LANGUAGE"
-FOR: Final = N_("{what} {help}")
-INVALID: Final = N_("Invalid value for {name}: {what}")
+VALUE_WITH_HELP: Final = N_("{what} {help}")
+INVALID_VALUE: Final = N_("Invalid value for {name}: {what}")
 
 
 @contextlib.contextmanager
@@ -52,7 +52,7 @@ def click_in(language: str) -> Iterator[None]:
             os.environ[LANGUAGE] = before
 
 
-class Misuse(click.UsageError):
+class CommandUsageError(click.UsageError):
     """A mistake in the command line that a command found itself.
 
     Args:
@@ -71,33 +71,33 @@ class Misuse(click.UsageError):
         hint: str | None = None,
         **values: object,
     ) -> None:
-        self.text, self.hint = Text(template, values), hint
-        super().__init__(self.words("en"), context)
+        self.text, self.hint = LazyText(template, values), hint
+        super().__init__(self.render("en"), context)
 
-    def words(self, language: str) -> str:
+    def render(self, language: str) -> str:
         """Return what is wrong."""
         if self.hint is None:
             return self.text.render(language)
-        name = placeholders(self.hint, language)
-        return Text(INVALID, {"name": name, "what": self.text}).render(language)
+        name = translate_metavars(self.hint, language)
+        return LazyText(INVALID_VALUE, {"name": name, "what": self.text}).render(language)
 
 
-def placeholders(text: str, language: str) -> str:
+def translate_metavars(text: str, language: str) -> str:
     """Say what stands for a value, such as ``[OPTIONS] FILE``, in a language; pure."""
     return _METAVAR.sub(lambda found: translate(found[0], language), text)
 
 
-def usage_words(error: click.ClickException, language: str) -> str:
+def format_usage_error(error: click.ClickException, language: str) -> str:
     """Return what a mistake in the command line is, of click's where :func:`click_in` is held."""
-    if isinstance(error, Misuse):
-        return error.words(language)
-    said = " ".join(error.format_message().split())  # choices stand below each other there
+    if isinstance(error, CommandUsageError):
+        return error.render(language)
+    text = " ".join(error.format_message().split())  # choices stand below each other there
     if not isinstance(error, click.BadParameter) or error.param is None:
-        return said
+        return text
     parameter, hint = error.param, error.param.get_error_hint(error.ctx)
-    said = said.replace(hint, placeholders(hint, language), 1)
+    text = text.replace(hint, translate_metavars(hint, language), 1)
     if isinstance(error, click.MissingParameter) and isinstance(parameter, click.Option):
         # What it is for: nobody has to look it up to write it.
-        help_of = Text(parameter.help or "")
-        return Text(FOR, {"what": said, "help": help_of}).render(language).rstrip()
-    return said
+        help_of = LazyText(parameter.help or "")
+        return LazyText(VALUE_WITH_HELP, {"what": text, "help": help_of}).render(language).rstrip()
+    return text

@@ -6,24 +6,24 @@ import re
 from datetime import datetime
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text, language_of
-from ncen_updater.common.messages import CONSOLE_COUNT, CONSOLE_FORM
+from ncen_updater.common.i18n import N_, LazyText, match_language
+from ncen_updater.common.messages import CONSOLE_FORM, CONSOLE_LOSS_COUNT_MISMATCH
 from ncen_updater.common.records import within_calendar
-from ncen_updater.console.asking import Asking
+from ncen_updater.console.asking import PageRequest
 from ncen_updater.console.service import HARMLESS_ORDERS
 
 #: Addresses of pages.
-OWN_PAGE = re.compile(r"/[a-z0-9-]*(/[a-z0-9-]+)?")
-Seen = tuple[str, Text | None]
-ORDERED = N_("Order {number} is written down; the service carries it out.")
+PAGE_PATH = re.compile(r"/[a-z0-9-]*(/[a-z0-9-]+)?")
+FormResult = tuple[str, LazyText | None]
+JOB_SUBMITTED = N_("Order {number} is written down; the service carries it out.")
 #: What a person may have looked at anew, and the page that shows it.
-LOOKS = {
+INSPECTION_PAGES = {
     "plan": "/upgrade", "dossier": "/upgrade", "way-back": "/way-back", "findings": "/help",
     "proof": "/proof", "verify": "/proof", "support-bundle": "/help",
 }  # fmt: skip
 
 
-def _given(asking: Asking, name: str) -> str:
+def _require_field(asking: PageRequest, name: str) -> str:
     """Return what a form says.
 
     Raises:
@@ -31,13 +31,13 @@ def _given(asking: Asking, name: str) -> str:
     """
     found = asking.form.get(name, "").strip()
     if not found:
-        raise UpdaterError(CONSOLE_FORM, reason=Text("'{name}' is empty", {"name": name}))
+        raise UpdaterError(CONSOLE_FORM, reason=LazyText("'{name}' is empty", {"name": name}))
     return found
 
 
-def order(asking: Asking) -> Seen:
+def submit_job(asking: PageRequest) -> FormResult:
     """Have the service do something; its number is there at once."""
-    kind = _given(asking, "kind")
+    kind = _require_field(asking, "kind")
     wanted: dict[str, object] = {"kind": kind, "language": asking.language}
     if asking.form.get("version"):
         wanted["version"] = asking.form["version"]
@@ -47,127 +47,127 @@ def order(asking: Asking) -> Seen:
         raise UpdaterError(CONSOLE_FORM, reason="nobody agreed that officers are kept out")
     if kind in ("rollback", "import"):
         raise UpdaterError(
-            CONSOLE_FORM, reason=Text("a {kind} has a form of its own", {"kind": kind})
+            CONSOLE_FORM, reason=LazyText("a {kind} has a form of its own", {"kind": kind})
         )
-    return _ordered(asking, wanted)
+    return _post_job(asking, wanted)
 
 
-def import_(asking: Asking) -> Seen:
+def import_bundle(asking: PageRequest) -> FormResult:
     """Import a bundle that lies in the tray."""
-    file = _given(asking, "file")
-    return _ordered(asking, {"kind": "import", "language": asking.language, "file": file})
+    file = _require_field(asking, "file")
+    return _post_job(asking, {"kind": "import", "language": asking.language, "file": file})
 
 
-def _ordered(asking: Asking, wanted: dict[str, object]) -> Seen:
-    given = asking.call if wanted["kind"] in HARMLESS_ORDERS else asking.decide
-    number = given("POST", "/v1/orders", wanted)["id"]
-    return f"/orders/{number}", Text(ORDERED, {"number": str(number)})
+def _post_job(asking: PageRequest, job: dict[str, object]) -> FormResult:
+    given = asking.call_service if job["kind"] in HARMLESS_ORDERS else asking.call_with_password
+    number = given("POST", "/v1/orders", job)["id"]
+    return f"/orders/{number}", LazyText(JOB_SUBMITTED, {"number": str(number)})
 
 
-def rollback(asking: Asking) -> Seen:
+def start_rollback(asking: PageRequest) -> FormResult:
     """Go back; what would be lost was counted, and the count is typed by who agrees."""
     wanted: dict[str, object] = {"kind": "rollback", "language": asking.language}
-    wanted["undoes"] = _given(asking, "undoes")
-    wanted |= _accepted(asking)
+    wanted["undoes"] = _require_field(asking, "undoes")
+    wanted |= _read_accepted_loss(asking)
     if asking.form.get("emergency", "").strip():
         wanted["emergency"] = asking.form["emergency"].strip()
-    return _ordered(asking, wanted)
+    return _post_job(asking, wanted)
 
 
-def _accepted(asking: Asking) -> dict[str, object]:
+def _read_accepted_loss(asking: PageRequest) -> dict[str, object]:
     """The count of what would be lost, which who agrees has to type."""
     lost = asking.form.get("lost", "0")
     if lost == "0":
         return {}
     typed = "".join(c for c in asking.form.get("typed", "") if c.isdecimal())
     if typed != lost:
-        raise UpdaterError(CONSOLE_COUNT)
+        raise UpdaterError(CONSOLE_LOSS_COUNT_MISMATCH)
     return {"accept_loss": int(lost)}
 
 
-def approve(asking: Asking) -> Seen:
+def approve(asking: PageRequest) -> FormResult:
     """Say yes to what was seen."""
     of = "rollback" if asking.form.get("of") == "rollback" else "upgrade"
-    wanted: dict[str, object] = {"binding": _given(asking, "binding"), "of": of}
+    wanted: dict[str, object] = {"binding": _require_field(asking, "binding"), "of": of}
     if of == "rollback":
-        wanted |= _accepted(asking)
-    given = asking.decide("POST", "/v1/approvals", wanted)
+        wanted |= _read_accepted_loss(asking)
+    given = asking.call_with_password("POST", "/v1/approvals", wanted)
     text = N_("Your yes is written down.") if given["given"] else N_("You had said yes already.")
-    return _decided(asking), Text(text)
+    return _find_approval_page(asking), LazyText(text)
 
 
-def _decided(asking: Asking) -> str:
+def _find_approval_page(asking: PageRequest) -> str:
     """Where a yes is seen; how going back would go is looked at anew, since that tells of each."""
     if asking.form.get("of") != "rollback":
         return "/approve"
-    asking.looking.forget("way-back")
+    asking.inspections.discard("way-back")
     return "/way-back"
 
 
-def withdraw(asking: Asking) -> Seen:
+def withdraw_approval(asking: PageRequest) -> FormResult:
     """Take one's own yes back."""
-    binding = _given(asking, "binding")
+    binding = _require_field(asking, "binding")
     if not (binding.isascii() and binding.isalnum()):
         raise UpdaterError(CONSOLE_FORM, reason="'binding' is no digest")
-    asking.decide("DELETE", f"/v1/approvals/{binding}")
-    return _decided(asking), Text(N_("Your yes is taken back."))
+    asking.call_with_password("DELETE", f"/v1/approvals/{binding}")
+    return _find_approval_page(asking), LazyText(N_("Your yes is taken back."))
 
 
-def hold(asking: Asking) -> Seen:
+def hold(asking: PageRequest) -> FormResult:
     """Forbid upgrades."""
-    until = _moment(asking, "until")
-    wanted = {"reason": _given(asking, "reason"), "until": until}
-    asking.decide("POST", "/v1/holds", wanted)
-    return "/", Text(N_("Upgrades are on hold."))
+    until = _parse_time(asking, "until")
+    wanted = {"reason": _require_field(asking, "reason"), "until": until}
+    asking.call_with_password("POST", "/v1/holds", wanted)
+    return "/", LazyText(N_("Upgrades are on hold."))
 
 
-def unhold(asking: Asking) -> Seen:
+def unhold(asking: PageRequest) -> FormResult:
     """Allow upgrades again."""
-    asking.decide("DELETE", "/v1/holds")
-    return "/", Text(N_("No hold is in force any more."))
+    asking.call_with_password("DELETE", "/v1/holds")
+    return "/", LazyText(N_("No hold is in force any more."))
 
 
-def schedule(asking: Asking) -> Seen:
+def schedule(asking: PageRequest) -> FormResult:
     """Choose when what was seen may begin."""
-    wanted = {"binding": _given(asking, "binding"), "not_before": _moment(asking, "at")}
+    wanted = {"binding": _require_field(asking, "binding"), "not_before": _parse_time(asking, "at")}
     if wanted["not_before"] is None:
         raise UpdaterError(CONSOLE_FORM, reason="'at' is empty")
-    asking.decide("PUT", "/v1/schedule", wanted)
-    return "/upgrade", Text(N_("The time is chosen."))
+    asking.call_with_password("PUT", "/v1/schedule", wanted)
+    return "/upgrade", LazyText(N_("The time is chosen."))
 
 
-def unschedule(asking: Asking) -> Seen:
+def cancel_schedule(asking: PageRequest) -> FormResult:
     """Take the time back."""
-    asking.decide("DELETE", "/v1/schedule")
-    return "/upgrade", Text(N_("The chosen time is taken back."))
+    asking.call_with_password("DELETE", "/v1/schedule")
+    return "/upgrade", LazyText(N_("The chosen time is taken back."))
 
 
-def confirm(asking: Asking) -> Seen:
+def confirm_release(asking: PageRequest) -> FormResult:
     """End the watched time."""
-    asking.decide("POST", "/v1/confirmation")
-    return "/", Text(N_("The release is confirmed: it is not watched any more."))
+    asking.call_with_password("POST", "/v1/confirmation")
+    return "/", LazyText(N_("The release is confirmed: it is not watched any more."))
 
 
-def look(asking: Asking) -> Seen:
+def refresh_inspection(asking: PageRequest) -> FormResult:
     """Have something looked at once more."""
-    kind = _given(asking, "kind")
-    if kind not in LOOKS:
+    kind = _require_field(asking, "kind")
+    if kind not in INSPECTION_PAGES:
         raise UpdaterError(CONSOLE_FORM, reason="'kind' is nothing that is looked at")
-    asking.looking.forget(kind)
+    asking.inspections.discard(kind)
     begins = "?look=" + kind if kind in ("verify", "support-bundle", "way-back") else ""
-    return LOOKS[kind] + begins, None
+    return INSPECTION_PAGES[kind] + begins, None
 
 
-def language(asking: Asking) -> Seen:
+def set_language(asking: PageRequest) -> FormResult:
     """Show everything in another language."""
-    known = language_of(_given(asking, "language"))
+    known = match_language(_require_field(asking, "language"))
     if known is not None:
         asking.session.language = known
     back = asking.form.get("back", "/")
-    return back if OWN_PAGE.fullmatch(back) else "/", None
+    return back if PAGE_PATH.fullmatch(back) else "/", None
 
 
-def _moment(asking: Asking, name: str) -> str | None:
+def _parse_time(asking: PageRequest, name: str) -> str | None:
     """Return a time as a browser's field has it, which is the site's; None where it is empty.
 
     Raises:
@@ -181,5 +181,5 @@ def _moment(asking: Asking, name: str) -> str | None:
         return within_calendar(moment.replace(tzinfo=moment.tzinfo or asking.zone)).isoformat()
     except ValueError as error:
         raise UpdaterError(
-            CONSOLE_FORM, reason=Text("'{name}' is no time", {"name": name})
+            CONSOLE_FORM, reason=LazyText("'{name}' is no time", {"name": name})
         ) from error

@@ -8,50 +8,56 @@ import re
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import CONSOLE_NO_PAGE
-from ncen_updater.console.asking import Asking, ShownPage
-from ncen_updater.console.pages.files import File
-from ncen_updater.console.pages.upgrade import begins_words, mark_of, span
+from ncen_updater.console.asking import PageContent, PageRequest
+from ncen_updater.console.pages.files import FileResponse
+from ncen_updater.console.pages.upgrade import compute_revision, format_downtime, format_start
 
 _STYLE = re.compile(rb"<style>(.*?)</style>", re.DOTALL)
 
 
-def page(asking: Asking) -> ShownPage:
+def build_page(asking: PageRequest) -> PageContent:
     """What is to be decided."""
-    status, outlook = asking.status(), asking.get("/v1/outlook")
-    values = {"status": status, "outlook": outlook}
-    if outlook.get("open_change") or outlook["target"] is None or not outlook["binding"]:
-        return ShownPage("approve", {**values, "looked": None}, "empty")
-    looked = asking.look("dossier", mark_of(status, outlook))
+    status, next_upgrade = asking.get_status(), asking.get_document("/v1/outlook")
+    values = {"status": status, "outlook": next_upgrade}
+    if (
+        next_upgrade.get("open_change")
+        or next_upgrade["target"] is None
+        or not next_upgrade["binding"]
+    ):
+        return PageContent("approve", {**values, "looked": None}, "empty")
+    looked = asking.inspect("dossier", compute_revision(status, next_upgrade))
     uid = status["you"]["uid"]
     found = looked.found
-    return ShownPage(
+    return PageContent(
         "approve",
         {
             **values,
             "looked": looked,
-            "stop": span(found["facts"]["stop_s"]) if found else None,
+            "stop": format_downtime(found["facts"]["stop_s"]) if found else None,
             # What is shown is what is approved, or nobody is asked.
-            "same": found is not None and found["binding"] == outlook["binding"],
-            "mine": any(given["uid"] == uid for given in outlook["approvals"]),
-            "may": asking.may("approve"),
-            "then": begins_words(outlook["begins_after_yes"], asking.zone),
+            "same": found is not None and found["binding"] == next_upgrade["binding"],
+            "mine": any(given["uid"] == uid for given in next_upgrade["approvals"]),
+            "may": asking.find_missing_role("approve"),
+            "then": format_start(next_upgrade["begins_after_yes"], asking.zone),
         },
-        "loading" if looked.loading else "stale" if looked.stale else "ready",
-        again_s=2 if looked.loading else 0,
+        "loading" if looked.is_loading else "stale" if looked.stale else "ready",
+        again_s=2 if looked.is_loading else 0,
     )
 
 
-def dossier(asking: Asking) -> File:
+def get_dossier_file(asking: PageRequest) -> FileResponse:
     """The page of the dossier, as it is printed and signed."""
-    status, outlook = asking.status(), asking.get("/v1/outlook")
-    looked = asking.look("dossier", mark_of(status, outlook))
+    status, next_upgrade = asking.get_status(), asking.get_document("/v1/outlook")
+    looked = asking.inspect("dossier", compute_revision(status, next_upgrade))
     if looked.found is None:
         raise UpdaterError(CONSOLE_NO_PAGE, path="/dossier")
     content = str(looked.found["html"]).encode()
-    return File(content, "text/html; charset=utf-8", policy=_policy(content), framed=True)
+    return FileResponse(
+        content, "text/html; charset=utf-8", policy=_build_policy(content), framed=True
+    )
 
 
-def _policy(content: bytes) -> str:
+def _build_policy(content: bytes) -> str:
     """Allow the styles that stand in the page, by their digests, and nothing else."""
     digests = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(style).digest()).decode()}'"

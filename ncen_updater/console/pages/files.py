@@ -8,7 +8,7 @@ from ncen_updater.console.headers import PAGE_POLICY
 
 
 @dataclass(frozen=True)
-class File:
+class FileResponse:
     """Bytes of a kind.
 
     Attributes:

@@ -7,55 +7,55 @@ import binascii
 import re
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import CONSOLE_NO_PAGE
-from ncen_updater.common.reasons import reason
-from ncen_updater.console.asking import Asking, ShownPage
-from ncen_updater.console.pages.files import File
+from ncen_updater.common.reasons import explain_code
+from ncen_updater.console.asking import PageContent, PageRequest
+from ncen_updater.console.pages.files import FileResponse
 
 _CODE = re.compile(r"(?:NU-?)?([0-9]{4})", re.IGNORECASE)
 #: Of each part of a bundle so much is shown.
-PREVIEW = 4_000
+PREVIEW_CHARS = 4_000
 
 
-def page(asking: Asking) -> ShownPage:
+def build_page(asking: PageRequest) -> PageContent:
     """Where to look, and whom to ask."""
-    status = asking.status()
+    status = asking.get_status()
     mark = f"{status['journal'].get('head')}"
-    doctor = asking.look("findings", mark)
+    doctor = asking.inspect("findings", mark)
     operates = "operate" in status["you"]["roles"]
     wanted = operates and asking.query.get("look") == "support-bundle"
-    gathered = asking.look("support-bundle", "") if wanted else None
+    gathered = asking.inspect("support-bundle", "") if wanted else None
     both = [one for one in (doctor, gathered) if one is not None]
     typed = asking.query.get("code", "")
-    loading = any(one.loading for one in both)
-    return ShownPage(
+    loading = any(one.is_loading for one in both)
+    return PageContent(
         "helping",
         {
             "status": status,
             "doctor": doctor,
             "bundle": gathered,
-            "may": None if operates else asking.may("operate"),
+            "may": None if operates else asking.find_missing_role("operate"),
             "typed": typed[:20],
-            "meaning": _meaning(typed),
-            "preview": PREVIEW,
+            "meaning": _explain_code(typed),
+            "preview": PREVIEW_CHARS,
         },
         "loading" if loading else "stale" if doctor.stale else "ready",
         again_s=2 if loading else 0,
     )
 
 
-def _meaning(typed: str) -> tuple[str, Text, Text] | None:
+def _explain_code(typed: str) -> tuple[str, LazyText, LazyText] | None:
     """Return what a code says: the code, what happened, what to do; None for one not known."""
     found = _CODE.fullmatch(typed.strip())
     code = f"NU-{found[1]}" if found else ""
-    known = reason(code)
+    known = explain_code(code)
     return (code, *known) if known else None
 
 
-def bundle(asking: Asking) -> File:
+def get_bundle_file(asking: PageRequest) -> FileResponse:
     """The bundle that was gathered, as a file."""
-    gathered = asking.look("support-bundle", "")
+    gathered = asking.inspect("support-bundle", "")
     archive = gathered.found["archive"] if gathered.found is not None else None
     try:
         content = base64.b64decode(archive or "", validate=True)
@@ -64,4 +64,4 @@ def bundle(asking: Asking) -> File:
     if not content:
         raise UpdaterError(CONSOLE_NO_PAGE, path="/help/bundle")
     name = 'attachment; filename="ncen-support-bundle.tar.gz"'
-    return File(content, "application/gzip", (("Content-Disposition", name),))
+    return FileResponse(content, "application/gzip", (("Content-Disposition", name),))

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from ncen_updater.common.step_words import step_name
-from ncen_updater.console.asking import Asking, ShownPage
-from ncen_updater.console.pages.live import STATES
+from ncen_updater.common.step_words import get_step_label
+from ncen_updater.console.asking import PageContent, PageRequest
+from ncen_updater.console.pages.live import STEP_STATES
 from ncen_updater.console.service import Document
 
 #: So many changes are listed, and of so many stops are drawn, the newest.
-LISTED, DRAWN = 50, 8
+MAX_CHANGES, MAX_BARS = 50, 8
 
 
 @dataclass(frozen=True)
-class DrawnStop:
+class DowntimeBar:
     """A stop as it was predicted and as it was; places are 0 to 100.
 
     Attributes:
@@ -40,22 +40,22 @@ class DrawnStop:
     state: str = "finished"
 
 
-def page(asking: Asking) -> ShownPage:
+def build_page(asking: PageRequest) -> PageContent:
     """What was done."""
-    status = asking.status()
+    status = asking.get_status()
     before = asking.query.get("before", "")
     older = f"&before={quote(before, safe='')}" if before else ""
-    found = asking.get(f"/v1/history?limit={LISTED + 1}{older}")
-    more, changes = len(found["changes"]) > LISTED, found["changes"][:LISTED]
-    stopped = [row for row in changes if row["stop_s"] is not None][:DRAWN]
-    return ShownPage(
+    found = asking.get_document(f"/v1/history?limit={MAX_CHANGES + 1}{older}")
+    more, changes = len(found["changes"]) > MAX_CHANGES, found["changes"][:MAX_CHANGES]
+    stopped = [row for row in changes if row["stop_s"] is not None][:MAX_BARS]
+    return PageContent(
         "history",
         {
             "status": status,
             "changes": changes,
             "imports": [] if before else found["imports"],
             "accepted": [] if before else found.get("accepted", []),
-            "stops": stops(stopped),
+            "stops": build_downtime_bars(stopped),
             "older": changes[-1]["id"] if more else None,
             "newest": not before,
         },
@@ -63,7 +63,7 @@ def page(asking: Asking) -> ShownPage:
     )
 
 
-def stops(changes: Sequence[Document]) -> tuple[DrawnStop, ...]:
+def build_downtime_bars(changes: Sequence[Document]) -> tuple[DowntimeBar, ...]:
     """Return what can be drawn of stops, the oldest first; pure."""
     rows = []
     for one in reversed(changes):
@@ -77,7 +77,7 @@ def stops(changes: Sequence[Document]) -> tuple[DrawnStop, ...]:
         return None if seconds is None else round(100 * max(0.0, seconds) / longest, 2)
 
     return tuple(
-        DrawnStop(
+        DowntimeBar(
             f"{one['from']} → {one['to']}", share(low), share(high), share(real) or 0.0,
             low, high, real, str(one.get("state")),
         )
@@ -85,18 +85,18 @@ def stops(changes: Sequence[Document]) -> tuple[DrawnStop, ...]:
     )  # fmt: skip
 
 
-def change(asking: Asking) -> ShownPage:
+def build_change_page(asking: PageRequest) -> PageContent:
     """One change in a dozen lines."""
-    asking.status()
-    report = asking.get(f"/v1/history/{asking.names['id']}")
-    return ShownPage(
+    asking.get_status()
+    report = asking.get_document(f"/v1/history/{asking.names['id']}")
+    return PageContent(
         "change",
         {
             "report": report,
             "steps": [
                 (
-                    STATES.get(step["state"], ("", step["state"])),
-                    step_name(step["name"], report["kind"]),
+                    STEP_STATES.get(step["state"], ("", step["state"])),
+                    get_step_label(step["name"], report["kind"]),
                     step,
                 )
                 for step in report["steps"]
@@ -106,18 +106,18 @@ def change(asking: Asking) -> ShownPage:
     )
 
 
-def way_back(asking: Asking) -> ShownPage:
+def build_rollback_page(asking: PageRequest) -> PageContent:
     """How going back would go, and the order to do it."""
-    status = asking.status()
-    newest = asking.get("/v1/history?limit=1")["changes"]
+    status = asking.get_status()
+    newest = asking.get_document("/v1/history?limit=1")["changes"]
     values: dict[str, object] = {"status": status}
     if not newest:
-        return ShownPage("way-back", {**values, "looked": None}, "empty")
+        return PageContent("way-back", {**values, "looked": None}, "empty")
     mark = f"{status['journal'].get('head')}"
-    looked = asking.look("way-back", mark)
+    looked = asking.inspect("way-back", mark)
     found = looked.found
     uid = status["you"]["who"]
-    return ShownPage(
+    return PageContent(
         "way-back",
         {
             **values,
@@ -128,9 +128,9 @@ def way_back(asking: Asking) -> ShownPage:
             else [],
             "lost": found.get("lost_total") if found else None,
             "mine": any(row["who"] == uid for row in (found or {}).get("approvals") or ()),
-            "may": asking.may("operate"),
-            "may_approve": asking.may("approve"),
+            "may": asking.find_missing_role("operate"),
+            "may_approve": asking.find_missing_role("approve"),
         },
-        "loading" if looked.loading else "stale" if looked.stale else "ready",
-        again_s=2 if looked.loading else 0,
+        "loading" if looked.is_loading else "stale" if looked.stale else "ready",
+        again_s=2 if looked.is_loading else 0,
     )

@@ -11,24 +11,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from ncen_updater.common.cli.render import amount, format_duration, without_unit
-from ncen_updater.common.i18n import N_, Figure, Text
+from ncen_updater.common.cli.render import format_amount, format_duration, strip_unit
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.progress import ProgressUpdate
-from ncen_updater.common.reasons import reason
-from ncen_updater.common.step_words import step_name
-from ncen_updater.console.asking import Asking, ShownPage
-from ncen_updater.console.pages.files import File
-from ncen_updater.console.pages.now import headline
-from ncen_updater.console.pages.orders import KINDS, came_to
-from ncen_updater.console.rendering import moment_of
+from ncen_updater.common.reasons import explain_code
+from ncen_updater.common.step_words import get_step_label
+from ncen_updater.console.asking import PageContent, PageRequest
+from ncen_updater.console.pages.files import FileResponse
+from ncen_updater.console.pages.now import build_headline
+from ncen_updater.console.pages.orders import JOB_KINDS, describe_job_result
+from ncen_updater.console.rendering import parse_time
 from ncen_updater.console.service import Document
 
 #: How the site is is kept so long while officers can work, and while they cannot.
 KEEP_S, BUSY_KEEP_S = 30.0, 3.0
 #: Orders that come to a change, looked for among so many.
 CHANGING, ORDERS = frozenset({"upgrade", "rollback", "resume"}), 10
-OUT, WERE_OUT = N_("How long officers are out"), N_("How long officers were out")
-STATES: Mapping[str, tuple[str, str]] = {
+DOWNTIME_SO_FAR, DOWNTIME_TOTAL = N_("How long officers are out"), N_("How long officers were out")
+STEP_STATES: Mapping[str, tuple[str, str]] = {
     "done": ("done", N_("done")),
     "intended": ("now", N_("goes on")),
     "undoing": ("now", N_("is taken back")),
@@ -46,7 +46,7 @@ HEADLINES: Mapping[str, tuple[str, str]] = {
 #: States of a change that failed.
 FAILED = frozenset({"undoing", "undone", "stuck"})
 #: Of a release whose program had worked on the databases before the stop.
-WHAT_STAYS: Mapping[str, tuple[str, str]] = {
+HEADLINES_AFTER_EXPAND: Mapping[str, tuple[str, str]] = {
     "undoing": ("bad", N_("The change to {version} is taken back.")),
     "undone": (
         "bad",
@@ -107,35 +107,35 @@ class LiveView:
     busy: bool
 
 
-def page(asking: Asking) -> ShownPage | File:
+def build_page(asking: PageRequest) -> PageContent | FileResponse:
     """What goes on; nothing for who has seen it, which costs nobody anything."""
-    asking.following.start()
-    number, moment, silent = asking.following.moment()
+    asking.event_follower.start()
+    number, moment, silent = asking.event_follower.get_activity()
     running = moment is not None and moment["running"] is not None
     seen = f"{number}-{int(asking.now.timestamp()) if running else 0}"
     if moment is not None and asking.query.get("seen") == seen:
-        return File(b"", "text/plain")
-    changes = asking.get("/v1/history?limit=1")["changes"]
-    report = asking.get(f"/v1/history/{changes[0]['id']}") if changes else None
-    orders = asking.get(f"/v1/orders?limit={ORDERS}")["orders"]
+        return FileResponse(b"", "text/plain")
+    changes = asking.get_document("/v1/history?limit=1")["changes"]
+    report = asking.get_document(f"/v1/history/{changes[0]['id']}") if changes else None
+    orders = asking.get_document(f"/v1/orders?limit={ORDERS}")["orders"]
     order = next((one for one in orders if one["kind"] in CHANGING), None)
     if order is not None and order["ended_at"] is not None:
-        order = asking.get(f"/v1/orders/{order['id']}")
+        order = asking.get_document(f"/v1/orders/{order['id']}")
     status = _status(asking, report)
     moment = moment or status["service"]
-    view = live_view(report, order, moment, asking.now, asking.language)
-    sentence, tone = headline(status)
-    return ShownPage(
+    view = build_live_view(report, order, moment, asking.now, asking.language)
+    sentence, tone = build_headline(status)
+    return PageContent(
         "live",
         {
             "view": view,
             "seen": seen,
             "silent": round(silent),
             "order": order if view.order else None,
-            "kind": KINDS.get(order["kind"]) if order is not None else "",
+            "kind": JOB_KINDS.get(order["kind"]) if order is not None else "",
             "officers": sentence,
             "officers_tone": tone,
-            "may": asking.may("operate") if view.watched else None,
+            "may": asking.find_missing_role("operate") if view.watched else None,
             "status": status,
         },
         "ready" if view.change or view.busy else "empty",
@@ -143,21 +143,21 @@ def page(asking: Asking) -> ShownPage | File:
     )
 
 
-def _status(asking: Asking, report: Document | None) -> Document:
+def _status(asking: PageRequest, report: Document | None) -> Document:
     """Return how the site is; asked anew after a while, and whenever the change has gone on.
 
     To ask has the service ask the application, which is too much for each second of a stop.
     """
-    known = asking.service.known()
+    known = asking.service.get_last_status()
     newest = report["events"][-1:] if report is not None else ()
-    if known is not None and all(moment_of(event["at"]) < known.at for event in newest):
+    if known is not None and all(parse_time(event["at"]) < known.at for event in newest):
         works = (known.status["running"].get("officers") or {}).get("state") == "works"
         if (asking.now - known.at).total_seconds() < (KEEP_S if works else BUSY_KEEP_S):
             return known.status
-    return asking.status()
+    return asking.get_status()
 
 
-def live_view(
+def build_live_view(
     report: Document | None, order: Document | None, moment: Document, now: datetime, language: str
 ) -> LiveView:
     """Say what goes on; pure.
@@ -171,10 +171,10 @@ def live_view(
     """
 
     def say(template: str, **values: object) -> str:
-        return Text(template, values).render(language)
+        return LazyText(template, values).render(language)
 
     running = moment["running"]
-    told = ProgressUpdate.from_json((running or {}).get("progress"))
+    progress = ProgressUpdate.from_json((running or {}).get("progress"))
     open_change = report is not None and report["ended_at"] is None
     if order is not None and not _is_newer(order, report):
         order = None
@@ -182,29 +182,29 @@ def live_view(
         report = None  # what is past is no answer to what was ordered
     tone, headline, problem = "good", say(N_("Nothing goes on just now.")), None
     if report is not None:
-        headlines = {**HEADLINES, **(WHAT_STAYS if report.get("expanded") else {})}
+        headlines = {**HEADLINES, **(HEADLINES_AFTER_EXPAND if report.get("expanded") else {})}
         tone, words = headlines.get(
             report["state"], ("wait", N_("The change to {version} goes on."))
         )
         headline, problem = say(words, version=report["to"]), _problem(report, language)
     elif order is not None:
-        tone, words, problem = came_to(order)
+        tone, words, problem = describe_job_result(order)
         headline = say(words)
     elif running is not None:
         tone, headline = "wait", say(N_("The service is at work; officers go on working."))
-    steps = tuple(_steps(report, now, language)) if report is not None else ()
+    steps = tuple(_build_steps(report, now, language)) if report is not None else ()
     watched = open_change and report is not None and report["state"] == "committed"
-    clock, predicted = _clock(report, now, language) if report is not None else ("", "")
+    clock, predicted = _format_downtime(report, now, language) if report is not None else ("", "")
     return LiveView(
         tone=tone,
         headline=headline,
-        now=_work(running, told, language),
-        done=told.done if told else None,
-        total=told.total if told else None,
+        now=_format_progress(running, progress, language),
+        done=progress.done if progress else None,
+        total=progress.total if progress else None,
         spoken=next(
             (f"{step.name}: {step.state}" for step in steps if step.look == "now"), headline
         ),
-        out=say(OUT if report is None or report["stop_s"] is None else WERE_OUT),
+        out=say(DOWNTIME_SO_FAR if report is None or report["stop_s"] is None else DOWNTIME_TOTAL),
         clock=clock,
         predicted=predicted,
         steps=steps,
@@ -219,58 +219,63 @@ def live_view(
 def _is_newer(order: Document, report: Document | None) -> bool:
     """Whether an order is of after a change."""
     ended = report["ended_at"] if report is not None else None
-    return report is None or (ended is not None and moment_of(order["at"]) > moment_of(ended))
+    return report is None or (ended is not None and parse_time(order["at"]) > parse_time(ended))
 
 
 def _problem(report: Document, language: str) -> Document | None:
     """Say why a change failed: what was written down, and what to do about it."""
     failure = report.get("failure") or {}
     code = str(failure.get("code") or report.get("error_code") or "")
-    meaning = reason(code)
+    meaning = explain_code(code)
     if report["state"] not in FAILED or not code:
         return None
-    said = str(failure.get("error") or "").split("\n", 1)[0].removeprefix(f"{code}: ")
-    what = Text("{said}", {"said": said}) if said else meaning[0] if meaning else Text(code)
+    text = str(failure.get("error") or "").split("\n", 1)[0].removeprefix(f"{code}: ")
+    what = LazyText("{said}", {"said": text}) if text else meaning[0] if meaning else LazyText(code)
     remedy = meaning[1].render(language) if meaning else "-"
     return {"code": code, "what": what.render(language), "remedy": remedy}
 
 
-def _work(running: Document | None, told: ProgressUpdate | None, language: str) -> str:
+def _format_progress(
+    running: Document | None, reported: ProgressUpdate | None, language: str
+) -> str:
     if running is None:
         return ""
-    if told is None or not told.template:
+    if reported is None or not reported.template:
         return str(running.get("what") or running["words"][0])
-    said = without_unit(told.text.render(language))
-    if told.done is None or not told.total:
-        return said
+    text = strip_unit(reported.text.render(language))
+    if reported.done is None or not reported.total:
+        return text
     values = {
-        "what": Figure(said, **{language: said}), "done": amount(told.text, told.done),
-        "total": amount(told.text, told.total),
-    }  # fmt: skip
-    return Text(N_("{what}, {done} of {total}"), values).render(language)
+        "what": LocalizedFigure(text, **{language: text}),
+        "done": format_amount(reported.text, reported.done),
+        "total": format_amount(reported.text, reported.total),
+    }
+    return LazyText(N_("{what}, {done} of {total}"), values).render(language)
 
 
-def _steps(report: Document, now: datetime, language: str) -> Iterator[LiveStep]:
+def _build_steps(report: Document, now: datetime, language: str) -> Iterator[LiveStep]:
     failed = (report.get("failure") or {}).get("step") if report["state"] in FAILED else None
     for step in report["steps"]:
         state = "failed" if step["name"] == failed and step["state"] != "done" else step["state"]
-        look, words = STATES.get(state, ("", state))
-        name = step_name(step["name"], report.get("kind", "upgrade"))
+        look, words = STEP_STATES.get(state, ("", state))
+        name = get_step_label(step["name"], report.get("kind", "upgrade"))
         seconds = step["seconds"]
         if look == "now":
-            seconds = max(0.0, (now - moment_of(step["started_at"])).total_seconds())
+            seconds = max(0.0, (now - parse_time(step["started_at"])).total_seconds())
         took = "" if seconds is None else format_duration(seconds).render(language)
-        yield LiveStep(Text(name).render(language), look, Text(words).render(language), took)
+        yield LiveStep(
+            LazyText(name).render(language), look, LazyText(words).render(language), took
+        )
 
 
-def _clock(report: Document, now: datetime, language: str) -> tuple[str, str]:
+def _format_downtime(report: Document, now: datetime, language: str) -> tuple[str, str]:
     """Say how long officers have been out, and what was predicted of it."""
     closed = next((step for step in report["steps"] if step["name"] == "close"), None)
     foretold = report.get("predicted_stop_s")
     predicted = ""
     if foretold is not None:
         values = {name: format_duration(foretold[name]) for name in ("low", "high")}
-        predicted = Text(N_("{low} to {high} were predicted"), values).render(language)
+        predicted = LazyText(N_("{low} to {high} were predicted"), values).render(language)
     if report["stop_s"] is not None:
         return format_duration(report["stop_s"]).render(language), predicted
     if closed is None or closed["state"] == "undone" or report["ended_at"] is not None:
@@ -278,5 +283,5 @@ def _clock(report: Document, now: datetime, language: str) -> tuple[str, str]:
     opened = any(s["name"] == "open" and s["state"] == "done" for s in report["steps"])
     if opened:
         return "", predicted
-    out = max(0.0, (now - moment_of(closed["started_at"])).total_seconds())
+    out = max(0.0, (now - parse_time(closed["started_at"])).total_seconds())
     return format_duration(round(out)).render(language), predicted

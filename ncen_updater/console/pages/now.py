@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
 
-from ncen_updater.common.cli.render import format_time, sentence
-from ncen_updater.common.holds import hold_words
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.console.asking import Asking, ShownPage
-from ncen_updater.console.rendering import moment_of
-from ncen_updater.console.service import Document, ServiceRefusal
+from ncen_updater.common.cli.render import format_time, make_sentence
+from ncen_updater.common.holds import format_hold
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.console.asking import PageContent, PageRequest
+from ncen_updater.console.rendering import parse_time
+from ncen_updater.console.service import Document, ServiceRefusedError
 
 #: States of a change in which a person has to do something.
-STUCK = "stuck"
-WATCHED_STEPS = frozenset({"soak", "collect"})
+STUCK_STATE = "stuck"
+SOAK_STEPS = frozenset({"soak", "collect"})
 HEADLINES: Mapping[str, str] = {
     "works": N_("Officers can work on {product} {version}."),
     "maintenance": N_("Officers see the maintenance page."),
@@ -28,7 +28,7 @@ TONES = {"works": "good", "maintenance": "wait", "not-running": "bad", "not-work
 
 
 @dataclass(frozen=True)
-class Next:
+class NextAction:
     """What to do next.
 
     Attributes:
@@ -42,68 +42,72 @@ class Next:
     """
 
     deed: str
-    words: Text
-    button: Text
+    words: LazyText
+    button: LazyText
     right: str = "read"
     kind: str = ""
     link: str = ""
 
 
-def page(asking: Asking) -> ShownPage:
+def build_page(asking: PageRequest) -> PageContent:
     """How the site is."""
-    status = asking.status()
-    journal_broken = _error(status, "journal")
-    outlook = None
+    status = asking.get_status()
+    journal_broken = _find_error(status, "journal")
+    next_upgrade = None
     if journal_broken is None:
         try:
-            outlook = asking.get("/v1/outlook")
-        except ServiceRefusal:
-            outlook = None  # what comes next cannot be told; how the site is can
-    todo = next_deed(status, outlook)
-    sentence, tone = headline(status)
-    return ShownPage(
+            next_upgrade = asking.get_document("/v1/outlook")
+        except ServiceRefusedError:
+            next_upgrade = None  # what comes next cannot be told; how the site is can
+    todo = find_next_action(status, next_upgrade)
+    sentence, tone = build_headline(status)
+    return PageContent(
         "now",
         {
             "sentence": sentence,
             "tone": tone,
             "todo": todo,
-            "may": asking.may(todo.right) if todo.deed and todo.right != "read" else None,
-            "waits": list(waiting(status, outlook, asking.zone)),
+            "may": asking.find_missing_role(todo.right)
+            if todo.deed and todo.right != "read"
+            else None,
+            "waits": list(list_pending(status, next_upgrade, asking.zone)),
             "status": status,
-            "outlook": outlook,
+            "outlook": next_upgrade,
             "errors": [
                 error
-                for error in (_error(status, name) for name in ("running", "journal", "feed"))
+                for error in (_find_error(status, name) for name in ("running", "journal", "feed"))
                 if error is not None
             ],
-            "wrong": _error(status, "configuration"),
+            "wrong": _find_error(status, "configuration"),
         },
         state="empty" if not todo.deed else "ready",
     )
 
 
-def hold_page(asking: Asking) -> ShownPage:
+def build_hold_page(asking: PageRequest) -> PageContent:
     """Forbid upgrades for a while."""
-    return ShownPage("hold", {"status": asking.status(), "may": asking.may("operate")})
+    return PageContent(
+        "hold", {"status": asking.get_status(), "may": asking.find_missing_role("operate")}
+    )
 
 
-def _error(status: Document, name: str) -> Document | None:
+def _find_error(status: Document, name: str) -> Document | None:
     part = status.get(name)
     found = part.get("error") if isinstance(part, dict) else None
     return found if isinstance(found, dict) else None
 
 
-def headline(status: Document) -> tuple[Text, str]:
+def build_headline(status: Document) -> tuple[LazyText, str]:
     """Return how it is for officers, and its tone; pure."""
     running = status["running"]
     if "error" in running:
-        return Text(N_("How the site is cannot be told.")), "bad"
+        return LazyText(N_("How the site is cannot be told.")), "bad"
     if running["version"] is None:
         values = {"product": status["product"]}
-        return Text(N_("No release of {product} was ever chosen here."), values), "wait"
+        return LazyText(N_("No release of {product} was ever chosen here."), values), "wait"
     names = {"product": status["product"], "version": running["version"]}
     seen = running.get("officers") or {"state": "unknown"}
-    change = _open_change(status)
+    change = _find_open_change(status)
     if seen["state"] == "maintenance" and change is not None:
         names["version"] = change["to"]
         words = (
@@ -111,29 +115,29 @@ def headline(status: Document) -> tuple[Text, str]:
             if change["kind"] == "rollback"
             else N_("Officers are out: {product} {version} is being put in.")
         )
-        return Text(words, names), "wait"
+        return LazyText(words, names), "wait"
     state = str(seen["state"])
-    return Text(HEADLINES.get(state, HEADLINES["unknown"]), names), TONES.get(state, "wait")
+    return LazyText(HEADLINES.get(state, HEADLINES["unknown"]), names), TONES.get(state, "wait")
 
 
-def _open_change(status: Document) -> Document | None:
+def _find_open_change(status: Document) -> Document | None:
     journal = status["journal"]
     found: Document | None = None if "error" in journal else journal["open_change"]
     return found
 
 
-def waiting(
-    status: Document, outlook: Document | None, zone: tzinfo | None = None
-) -> Iterator[Text]:
+def list_pending(
+    status: Document, next_upgrade: Document | None, zone: tzinfo | None = None
+) -> Iterator[LazyText]:
     """Say what waits, and for whom; pure."""
     journal = status["journal"]
     if "error" in journal:
         return
     for hold in journal["holds"]:
-        yield hold_words(hold, zone)
+        yield format_hold(hold, zone)
     if journal.get("approvals_used_up"):
         values = {"who": ", ".join(journal["approvals_used_up"])}
-        yield Text(
+        yield LazyText(
             N_(
                 "An approval is for one try: before another one each who had approved ({who}) has"
                 " to approve again."
@@ -141,109 +145,117 @@ def waiting(
             values,
         )
     if journal.get("rollback_approved"):
-        yield from _back(journal["rollback_approved"])
+        yield from _format_rollback_approvals(journal["rollback_approved"])
     change = journal["open_change"]
     until = change.get("watched_until") if change is not None else None
     if change is not None and until is not None:
-        values = {"version": change["to"], "until": format_time(moment_of(until), zone)}
-        yield Text(N_("{version} is watched until {until}."), values)
+        values = {"version": change["to"], "until": format_time(parse_time(until), zone)}
+        yield LazyText(N_("{version} is watched until {until}."), values)
     # What comes next is of before an open change, and nothing is approved beside it.
-    if outlook is not None and outlook["target"] is not None and change is None:
-        version = outlook["target"]
-        for given in outlook["approvals"]:
+    if next_upgrade is not None and next_upgrade["target"] is not None and change is None:
+        version = next_upgrade["target"]
+        for given in next_upgrade["approvals"]:
             values = {"who": given["who"], "version": version}
-            yield Text(N_("{who} has said yes to {version}."), values)
-        if outlook["binding"] and outlook["missing"]:
-            values = {"version": version, "count": outlook["missing"]}
-            yield Text(N_("{version} needs {count} more approvals."), values)
+            yield LazyText(N_("{who} has said yes to {version}."), values)
+        if next_upgrade["binding"] and next_upgrade["missing"]:
+            values = {"version": version, "count": next_upgrade["missing"]}
+            yield LazyText(N_("{version} needs {count} more approvals."), values)
     why = status["service"]["why"]
     if why:
-        yield Text("{why}", {"why": sentence(str(why))})
+        yield LazyText("{why}", {"why": make_sentence(str(why))})
     for failure in status["service"]["failures"]:
         values = {
             "what": failure.get("what") or failure["action"], "times": failure["times"],
-            "code": failure["code"] or "-", "at": format_time(moment_of(failure["at"]), zone),
+            "code": failure["code"] or "-", "at": format_time(parse_time(failure["at"]), zone),
         }  # fmt: skip
         text = N_(
             "This failed (tries in a row: {times}, last {at}): {what} ({code}). "
             "The log of the service says why."
         )
-        yield Text(text, values)
+        yield LazyText(text, values)
 
 
-def _back(back: Document) -> Iterator[Text]:
+def _format_rollback_approvals(approvals: Document) -> Iterator[LazyText]:
     """Say who approved going back, and up to what loss."""
-    for who in back["who"]:
-        values = {"who": who, "version": back["version"]}
-        yield Text(N_("{who} has said yes to going back to {version}."), values)
-    if back["missing"]:
-        yield Text(N_("Going back needs {count} more approvals."), {"count": back["missing"]})
-    elif back["accept_loss"]:
+    for who in approvals["who"]:
+        values = {"who": who, "version": approvals["version"]}
+        yield LazyText(N_("{who} has said yes to going back to {version}."), values)
+    if approvals["missing"]:
+        yield LazyText(
+            N_("Going back needs {count} more approvals."), {"count": approvals["missing"]}
+        )
+    elif approvals["accept_loss"]:
         words = N_("Going back is approved; up to {count} records may be lost by it.")
-        yield Text(words, {"count": back["accept_loss"]})
+        yield LazyText(words, {"count": approvals["accept_loss"]})
     else:
-        yield Text(N_("Going back is approved; no record may be lost by it."))
+        yield LazyText(N_("Going back is approved; no record may be lost by it."))
 
 
-def next_deed(status: Document, outlook: Document | None) -> Next:
+def find_next_action(status: Document, next_upgrade: Document | None) -> NextAction:
     """Return the one thing to do next; pure."""
-    nothing = Next("", Text(N_("Nothing is left to do here.")), Text(""))
+    nothing = NextAction("", LazyText(N_("Nothing is left to do here.")), LazyText(""))
     journal, running = status["journal"], status["service"]["running"]
     if "error" in journal:
-        return _look("/help", N_("The journal cannot be read."), N_("See what is wrong"))
+        return _build_link_action(
+            "/help", N_("The journal cannot be read."), N_("See what is wrong")
+        )
     change = journal["open_change"]
     if change is not None:
-        return _of_change(change, at_work=journal["at_work"] is not None or running is not None)
+        return _find_change_action(
+            change, at_work=journal["at_work"] is not None or running is not None
+        )
     if running is not None:
-        return _look("/live", N_("The service is at work."), N_("See it live"))
+        return _build_link_action("/live", N_("The service is at work."), N_("See it live"))
     if journal.get("owed_rollback") is not None:
         values = {"version": journal["owed_rollback"]["version"]}
-        words = Text(N_("{version} turned bad and was not taken back yet."), values)
-        return Next("order", words, Text(N_("Bring it to its end")), "operate", "resume")
+        words = LazyText(N_("{version} turned bad and was not taken back yet."), values)
+        return NextAction("order", words, LazyText(N_("Bring it to its end")), "operate", "resume")
     if journal["holds"]:
-        words = Text(N_("No upgrade begins while this is on hold."))
-        return Next("unhold", words, Text(N_("Lift the hold")), "operate")
-    if outlook is not None and outlook["target"] is not None:
-        return _of_release(outlook)
+        words = LazyText(N_("No upgrade begins while this is on hold."))
+        return NextAction("unhold", words, LazyText(N_("Lift the hold")), "operate")
+    if next_upgrade is not None and next_upgrade["target"] is not None:
+        return _find_release_action(next_upgrade)
     feed = status["feed"]
     if feed is None or "error" in feed or feed["stale"]:
-        words = Text(N_("The signed list is old, or was never read: what is new is not known."))
-        return Next("order", words, Text(N_("Ask the feed now")), "operate", "check")
+        words = LazyText(N_("The signed list is old, or was never read: what is new is not known."))
+        return NextAction("order", words, LazyText(N_("Ask the feed now")), "operate", "check")
     return nothing
 
 
-def _look(link: str, words: str, button: str) -> Next:
-    return Next("look", Text(words), Text(button), link=link)
+def _build_link_action(link: str, reason: str, button: str) -> NextAction:
+    return NextAction("look", LazyText(reason), LazyText(button), link=link)
 
 
-def _of_change(change: Mapping[str, Any], *, at_work: bool) -> Next:
+def _find_change_action(change: Mapping[str, Any], *, at_work: bool) -> NextAction:
     values = {"version": change["to"]}
-    if change["state"] == "committed" and change["step"] in WATCHED_STEPS:
-        words = Text(N_("{version} is in use and is being watched."), values)
-        return Next("look", words, Text(N_("See how it does")), link="/live")
-    if at_work and change["state"] != STUCK:
-        words = Text(N_("The change to {version} goes on."), values)
-        return Next("look", words, Text(N_("See it live")), link="/live")
-    words = Text(N_("The change to {version} was cut off, and nobody works on it."), values)
-    return Next("order", words, Text(N_("Bring it to its end")), "operate", "resume")
+    if change["state"] == "committed" and change["step"] in SOAK_STEPS:
+        words = LazyText(N_("{version} is in use and is being watched."), values)
+        return NextAction("look", words, LazyText(N_("See how it does")), link="/live")
+    if at_work and change["state"] != STUCK_STATE:
+        words = LazyText(N_("The change to {version} goes on."), values)
+        return NextAction("look", words, LazyText(N_("See it live")), link="/live")
+    words = LazyText(N_("The change to {version} was cut off, and nobody works on it."), values)
+    return NextAction("order", words, LazyText(N_("Bring it to its end")), "operate", "resume")
 
 
-def _of_release(outlook: Document) -> Next:
-    values = {"version": outlook["target"]}
-    if outlook["rehearsed"] != "passed" or not outlook["binding"]:
-        words = Text(N_("{version} can be had, and has not been tried on your data yet."), values)
-        return Next("look", words, Text(N_("See the upgrade")), link="/upgrade")
-    if outlook["missing"]:
-        words = Text(N_("{version} was tried on your data. People have to decide."), values)
-        return Next("look", words, Text(N_("Read and decide")), link="/approve")
-    words = Text(N_("{version} is approved."), values)
-    return Next("look", words, Text(N_("See when it begins")), link="/upgrade")
+def _find_release_action(next_upgrade: Document) -> NextAction:
+    values = {"version": next_upgrade["target"]}
+    if next_upgrade["rehearsed"] != "passed" or not next_upgrade["binding"]:
+        words = LazyText(
+            N_("{version} can be had, and has not been tried on your data yet."), values
+        )
+        return NextAction("look", words, LazyText(N_("See the upgrade")), link="/upgrade")
+    if next_upgrade["missing"]:
+        words = LazyText(N_("{version} was tried on your data. People have to decide."), values)
+        return NextAction("look", words, LazyText(N_("Read and decide")), link="/approve")
+    words = LazyText(N_("{version} is approved."), values)
+    return NextAction("look", words, LazyText(N_("See when it begins")), link="/upgrade")
 
 
-def full_disk(status: Document) -> Text | None:
+def format_full_disk(status: Document) -> LazyText | None:
     """Say that the disk of the agent is full, if it is; pure."""
     full = status["running"].get("full_disk")
     if full is None:
         return None
     values = {"path": full["path"], "free_bytes": full["free"]}
-    return Text(N_("The disk of {path} is full: {free_bytes} are free."), values)
+    return LazyText(N_("The disk of {path} is full: {free_bytes} are free."), values)

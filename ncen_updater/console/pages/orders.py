@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ncen_updater.common.i18n import N_
-from ncen_updater.console.asking import Asking, ShownPage
+from ncen_updater.console.asking import PageContent, PageRequest
 from ncen_updater.console.service import Document
 
 #: Orders as people see them.
-KINDS: Mapping[str, str] = {
+JOB_KINDS: Mapping[str, str] = {
     "check": N_("asking the feed"),
     "prepare": N_("preparing the release"),
     "rehearse": N_("rehearsal"),
@@ -22,7 +22,7 @@ KINDS: Mapping[str, str] = {
 }
 
 
-def came_to(order: Document) -> tuple[str, str, Document | None]:
+def describe_job_result(order: Document) -> tuple[str, str, Document | None]:
     """Return the tone of an order, a sentence on it, and why it failed; pure."""
     if order["ended_at"] is None:
         taken = N_("The service carries it out.")
@@ -36,18 +36,18 @@ def came_to(order: Document) -> tuple[str, str, Document | None]:
     return "good", N_("The order is carried out."), None
 
 
-def page(asking: Asking) -> ShownPage:
+def build_page(asking: PageRequest) -> PageContent:
     """One order."""
-    asking.status()
-    order = asking.get(f"/v1/orders/{asking.names['number']}")
+    asking.get_status()
+    order = asking.get_document(f"/v1/orders/{asking.names['number']}")
     document = (order["result"] or {}).get("document") or {}
     ended = order["ended_at"] is not None
-    tone, sentence, error = came_to(order)
-    return ShownPage(
+    tone, sentence, error = describe_job_result(order)
+    return PageContent(
         "order",
         {
             "order": order,
-            "kind": KINDS.get(order["kind"], order["kind"]),
+            "kind": JOB_KINDS.get(order["kind"], order["kind"]),
             "ended": ended,
             "tone": tone,
             "sentence": sentence,

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from ncen_updater.console.asking import Asking, ShownPage
-from ncen_updater.console.pages.orders import KINDS
+from ncen_updater.console.asking import PageContent, PageRequest
+from ncen_updater.console.pages.orders import JOB_KINDS
 
-LISTED = 30
+MAX_JOBS = 30
 
 
-def page(asking: Asking) -> ShownPage:
+def build_page(asking: PageRequest) -> PageContent:
     """What can be proved."""
-    status = asking.status()
+    status = asking.get_status()
     journal = status["journal"]
     mark = f"{journal.get('head')}"
-    chain = asking.look("proof", mark)
+    chain = asking.inspect("proof", mark)
     # Everything takes longer, and is looked at where somebody asks for it.
     wanted = asking.query.get("look") == "verify"
-    whole = asking.look("verify", mark) if wanted else None
+    whole = asking.inspect("verify", mark) if wanted else None
     both = [one for one in (chain, whole) if one is not None]
-    loading = any(one.loading for one in both)
-    return ShownPage(
+    loading = any(one.is_loading for one in both)
+    return PageContent(
         "proof",
         {
             "status": status,
             "chain": chain,
             "whole": whole,
-            "kinds": KINDS,
-            "orders": asking.get(f"/v1/orders?limit={LISTED}")["orders"],
+            "kinds": JOB_KINDS,
+            "orders": asking.get_document(f"/v1/orders?limit={MAX_JOBS}")["orders"],
         },
         "loading" if loading else "stale" if any(one.stale for one in both) else "ready",
         again_s=2 if loading else 0,

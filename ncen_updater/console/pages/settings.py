@@ -5,52 +5,54 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.console.asking import Asking, ShownPage
-from ncen_updater.console.service import ServiceRefusal
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.console.asking import PageContent, PageRequest
+from ncen_updater.console.service import ServiceRefusedError
 
 
-def page(asking: Asking) -> ShownPage:
+def build_page(asking: PageRequest) -> PageContent:
     """The settings in force, and the agent itself."""
-    status = asking.status()
-    agent, refused = asking.get("/v1/agent"), None
+    status = asking.get_status()
+    agent, refused = asking.get_document("/v1/agent"), None
     rows: list[Mapping[str, Any]] = []
     try:
-        rows = list(asking.get("/v1/settings")["settings"])
-    except ServiceRefusal as error:
+        rows = list(asking.get_document("/v1/settings")["settings"])
+    except ServiceRefusedError as error:
         refused = error.error
-    return ShownPage(
+    return PageContent(
         "settings",
         {
             "status": status,
             "agent": agent,
-            "tables": tables(rows),
+            "tables": group_by_table(rows),
             "refused": refused,
-            "may": asking.may("operate") if agent["on_offer"] else None,
+            "may": asking.find_missing_role("operate") if agent["on_offer"] else None,
         },
         "refused" if refused else "ready",
     )
 
 
-def tables(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[str, Text, bool]]]:
+def group_by_table(
+    rows: Iterable[Mapping[str, Any]],
+) -> dict[str, list[tuple[str, LazyText, bool]]]:
     """Return settings by their table: the name, the value, and whether the file says it; pure."""
-    found: dict[str, list[tuple[str, Text, bool]]] = {}
+    found: dict[str, list[tuple[str, LazyText, bool]]] = {}
     for row in rows:
         table, name = str(row["table"]), str(row["name"])
-        found.setdefault(table, []).append((name, _value(row), bool(row["chosen"])))
+        found.setdefault(table, []).append((name, _format_value(row), bool(row["chosen"])))
     return found
 
 
-def _value(row: Mapping[str, Any]) -> Text:
+def _format_value(row: Mapping[str, Any]) -> LazyText:
     value = row["value"]
     if row["hidden"] and value in (None, "", []):
-        return Text(N_("is not shown"))
+        return LazyText(N_("is not shown"))
     if isinstance(value, bool):
-        return Text(N_("yes") if value else N_("no"))
+        return LazyText(N_("yes") if value else N_("no"))
     if isinstance(value, list):
         value = ", ".join(map(str, value))
     if value is None or value == "":
-        return Text("-")
+        return LazyText("-")
     if row["hidden"]:
-        return Text(N_("{value} (a part is not shown)"), {"value": str(value)})
-    return Text("{value}", {"value": str(value)})
+        return LazyText(N_("{value} (a part is not shown)"), {"value": str(value)})
+    return LazyText("{value}", {"value": str(value)})

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     BUNDLE_ALTERED,
     BUNDLE_INCOMPLETE,
@@ -17,25 +17,25 @@ from ncen_updater.common.messages import (
     BUNDLE_TOO_OLD,
     ROOT_CHAIN_BROKEN,
 )
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.errors import (
-    BadSignature,
-    FeedRefused,
-    FeedTooLong,
-    MetadataDamaged,
-    MixedVersions,
-    RoleExpired,
-    RollbackRefused,
+    BadSignatureError,
+    DigestMismatchError,
+    FeedResponseTooLongError,
+    FeedStatusError,
+    MetadataDamagedError,
+    MetadataRollbackError,
+    MixedVersionsError,
+    RoleExpiredError,
     TrustError,
-    WrongDigest,
 )
-from ncen_updater.feed.fetching import LocalFetcher, NotThere
+from ncen_updater.feed.fetching import FeedFileMissingError, LocalFetcher
 from ncen_updater.formats.bundle.bundle_file import BundleFile
-from ncen_updater.formats.bundle.form import BLOCK, BundleMember, check_sums, read_members
-from ncen_updater.formats.errors import DownloadDamaged
+from ncen_updater.formats.bundle.form import BLOCK, BundleMember, read_members, verify_checksums
+from ncen_updater.formats.errors import DownloadDamagedError
 
-ROOT = re.compile(r"metadata/([0-9]+)\.root\.json")
-ONLINE = ("timestamp", "snapshot")
+ROOT_MEMBER_PATTERN = re.compile(r"metadata/([0-9]+)\.root\.json")
+ONLINE_ROLES = ("timestamp", "snapshot")
 
 
 class BundleFetcher(LocalFetcher):
@@ -49,32 +49,32 @@ class BundleFetcher(LocalFetcher):
     def __init__(self, bundle: BundleFile, members: Mapping[str, BundleMember]) -> None:
         self._bundle, self._members = bundle, members
 
-    def length(self, name: str) -> int:
+    def get_length(self, name: str) -> int:
         """Bytes of a member.
 
         Raises:
-            NotThere: If it is a root that is not there: the end of the chain.
+            FeedFileMissingError: If it is a root that is not there: the end of the chain.
             BundleIncomplete: If it is anything else.
         """
         name = name.lstrip("/")
         if name in self._members:
             return self._members[name].size
-        if ROOT.fullmatch(name):
-            raise NotThere(name)
+        if ROOT_MEMBER_PATTERN.fullmatch(name):
+            raise FeedFileMissingError(name)
         raise UpdaterError(BUNDLE_INCOMPLETE, name=name)
 
-    def blocks(self, name: str, offset: int) -> Iterator[bytes]:
+    def read_blocks(self, name: str, offset: int) -> Iterator[bytes]:
         """Yield the bytes of a member."""
-        self.length(name)
+        self.get_length(name)
         member = self._members[name.lstrip("/")]
         at = member.begins + offset
-        while at < member.ends:
-            block = self._bundle.read_at(at, min(BLOCK, member.ends - at))
+        while at < member.end:
+            block = self._bundle.read_at(at, min(BLOCK, member.end - at))
             at += len(block)
             yield block
 
 
-def read_whole(bundle: BundleFile, progress: Progress) -> dict[str, BundleMember]:
+def read_whole(bundle: BundleFile, progress: ProgressListener) -> dict[str, BundleMember]:
     """Read the members of a bundle and compare the checksum of each.
 
     Raises:
@@ -82,13 +82,17 @@ def read_whole(bundle: BundleFile, progress: Progress) -> dict[str, BundleMember
     """
     members = read_members(bundle)
     _require_roots(members)
-    told = Text(N_("Reading the bundle (bytes)"))
-    check_sums(bundle, members.values(), lambda done: progress.tell(told, done, bundle.size))
+    label = LazyText(N_("Reading the bundle (bytes)"))
+    verify_checksums(
+        bundle, members.values(), lambda done: progress.report(label, done, bundle.size)
+    )
     return members
 
 
 def _require_roots(members: Mapping[str, BundleMember]) -> None:
-    numbers = sorted(int(found[1]) for name in members if (found := ROOT.fullmatch(name)))
+    numbers = sorted(
+        int(found[1]) for name in members if (found := ROOT_MEMBER_PATTERN.fullmatch(name))
+    )
     if not numbers:
         raise UpdaterError(BUNDLE_INCOMPLETE, name="metadata/1.root.json")
     for wanted, number in enumerate(numbers, 1):
@@ -96,12 +100,12 @@ def _require_roots(members: Mapping[str, BundleMember]) -> None:
             raise TrustError(
                 ROOT_CHAIN_BROKEN,
                 version=wanted - 1,
-                detail=Text("the bundle lacks root {wanted}", {"wanted": wanted}),
+                detail=LazyText("the bundle lacks root {wanted}", {"wanted": wanted}),
             )
 
 
 @contextlib.contextmanager
-def in_words_of_bundles(grace: timedelta) -> Iterator[None]:
+def map_bundle_errors(grace: timedelta) -> Iterator[None]:
     """Say of a bundle what the client says of a server.
 
     Raises:
@@ -109,17 +113,22 @@ def in_words_of_bundles(grace: timedelta) -> Iterator[None]:
     """
     try:
         yield
-    except (WrongDigest, DownloadDamaged, FeedTooLong, MetadataDamaged) as error:
+    except (
+        DigestMismatchError,
+        DownloadDamagedError,
+        FeedResponseTooLongError,
+        MetadataDamagedError,
+    ) as error:
         name = error.values.get("name") or error.values.get("role")
         raise UpdaterError(BUNDLE_ALTERED, name=name, detail=error.detail) from error
-    except RollbackRefused as error:
+    except MetadataRollbackError as error:
         raise UpdaterError(BUNDLE_OLDER, role=error.values["role"], detail=error.detail) from error
-    except (BadSignature, MixedVersions) as error:
+    except (BadSignatureError, MixedVersionsError) as error:
         raise UpdaterError(
             BUNDLE_NOT_SIGNED, role=error.values["role"], detail=error.detail
         ) from error
-    except RoleExpired as error:
-        if error.values["role"] not in ONLINE:
+    except RoleExpiredError as error:
+        if error.values["role"] not in ONLINE_ROLES:
             raise
         raise UpdaterError(
             BUNDLE_TOO_OLD,
@@ -129,7 +138,7 @@ def in_words_of_bundles(grace: timedelta) -> Iterator[None]:
             days=grace.days,
             detail=error.detail,
         ) from error
-    except FeedRefused as error:
+    except FeedStatusError as error:
         raise UpdaterError(
             BUNDLE_INCOMPLETE, name=error.values["name"], detail=error.detail
         ) from error

@@ -26,24 +26,24 @@ from ncen_updater.common.messages import (
     BUNDLE_OTHER_COUNTRY,
     BUNDLE_OTHER_PRODUCT,
 )
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.client import TrustClient
-from ncen_updater.feed.clock import TrustClock, system_now
-from ncen_updater.feed.errors import PathError
-from ncen_updater.feed.last_view import view_path
-from ncen_updater.feed.offers import offers_of, save_view
-from ncen_updater.feed.offline.fetcher import BundleFetcher, in_words_of_bundles, read_whole
+from ncen_updater.feed.clock import TrustClock, get_system_time
+from ncen_updater.feed.errors import UpgradePathError
+from ncen_updater.feed.last_view import get_view_path
+from ncen_updater.feed.offers import parse_offers, save_view
+from ncen_updater.feed.offline.fetcher import BundleFetcher, map_bundle_errors, read_whole
 from ncen_updater.feed.offline.reader import BundleContents
 from ncen_updater.feed.offline.store import (
-    PARTIAL,
-    READY,
+    PARTIAL_DIRECTORY,
+    READY_DIRECTORY,
     ImportRecord,
-    lists_lock,
-    put_in_place,
-    tidy,
-    write_import,
+    finish_import_locked,
+    install_import,
+    lock_metadata,
+    write_import_record,
 )
-from ncen_updater.feed.release_files import DOCUMENT
+from ncen_updater.feed.release_files import DOCUMENT_NAME
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
 from ncen_updater.formats.bundle.bundle_file import BundleFile, open_bundle
@@ -56,11 +56,11 @@ from ncen_updater.formats.tuf_names import AGENT_PRODUCT, ROOT_HISTORY
 
 logger = logging.getLogger(__name__)
 
-RELEASES = "targets/releases/"
+RELEASES_MEMBER_PREFIX = "targets/releases/"
 
 
 @dataclass(frozen=True)
-class Importer:
+class ImportSite:
     """The site that a bundle has to fit.
 
     Attributes:
@@ -82,13 +82,13 @@ class Importer:
     grace: timedelta
 
 
-class BundleImport:
+class BundleImporter:
     """Imports into one state directory.
 
     Args:
         state: The agent's state directory.
         trusted_root: The root that was installed with the agent.
-        importer: The site.
+        site: The site.
         now: The system clock.
     """
 
@@ -96,16 +96,16 @@ class BundleImport:
         self,
         state: Path,
         trusted_root: Path,
-        importer: Importer,
-        now: Callable[[], datetime] = system_now,
+        site: ImportSite,
+        now: Callable[[], datetime] = get_system_time,
     ) -> None:
-        self._state, self._trusted_root, self._site = state, trusted_root, importer
+        self._state, self._trusted_root, self._site = state, trusted_root, site
         self._now = now
 
-    def run(
+    def import_bundle(
         self,
         file: Path,
-        progress: Progress,
+        progress: ProgressListener,
         *,
         dry_run: bool = False,
         descriptor: int | None = None,
@@ -121,48 +121,52 @@ class BundleImport:
         Raises:
             UpdaterError: Of the bundle, trust, path or transfer family; nothing was kept.
         """
-        with lists_lock(self._state, alone=True):
-            tidy(self._state)
+        with lock_metadata(self._state, exclusive=True):
+            finish_import_locked(self._state)
             try:
                 with (
                     open_bundle(file, descriptor) as bundle,
-                    in_words_of_bundles(self._site.grace),
+                    map_bundle_errors(self._site.grace),
                 ):
-                    record = self._verified(bundle, progress)
+                    record = self._verify_bundle(bundle, progress)
                 if not dry_run:
-                    durable.flush_filesystem(self._state)
-                    durable.rename(self._state / PARTIAL, self._state / READY)
-                    put_in_place(self._state)
+                    durable.sync_filesystem(self._state)
+                    durable.rename_entry(
+                        self._state / PARTIAL_DIRECTORY, self._state / READY_DIRECTORY
+                    )
+                    install_import(self._state)
             finally:
                 # Once it is renamed nothing is left here: what was verified is not thrown away.
-                shutil.rmtree(self._state / PARTIAL, ignore_errors=True)
+                shutil.rmtree(self._state / PARTIAL_DIRECTORY, ignore_errors=True)
             return record
 
     # -- what is in it ---------------------------------------------------------------------------
 
-    def _verified(self, bundle: BundleFile, progress: Progress) -> ImportRecord:
+    def _verify_bundle(self, bundle: BundleFile, progress: ProgressListener) -> ImportRecord:
         members = read_whole(bundle, progress)
         durable.make_directory(self._state)
         require_space(self._state, sum(member.size for member in members.values()))
-        staging = self._copy_of_lists()
+        staging = self._stage_known_metadata()
         fetcher = BundleFetcher(bundle, members)
         # By itself first: a list that this site has already is not read from the bundle again.
-        self._client(staging, "alone", fetcher).product_role()
+        self._make_client(staging, "alone", fetcher).load_product_role()
         shutil.rmtree(staging / "alone")
-        client = self._client(staging, "metadata", fetcher)
+        client = self._make_client(staging, "metadata", fetcher)
         client.refresh()
         self._require_product(members)
-        view = self._view(client)
+        view = self._make_view(client)
         contents = BundleContents(client, members, staging, self._site.product, progress)
-        brought = self._releases(view.offers, contents)
-        agents, agent = self._agents(staging, members, fetcher, progress)
-        reaches = self._reaches(view.offers, brought, contents, agent or self._site.agent)
+        brought = self._download_documents(view.offers, contents)
+        agents, agent = self._download_agents(staging, members, fetcher, progress)
+        reaches = self._find_reachable_release(
+            view.offers, brought, contents, agent or self._site.agent
+        )
         for offer in brought:
-            contents.take_files(offer)
-        save_view(view_path(staging, self._site.product), view)
+            contents.download_files(offer)
+        save_view(get_view_path(staging, self._site.product), view)
         record = ImportRecord(
             imported_at=view.checked_at,
-            usable_until=client.usable_until(),
+            usable_until=client.get_usable_until(),
             timestamp=client.timestamp_version,
             product=self._site.product,
             releases=tuple(offer.version for offer in brought),
@@ -171,19 +175,19 @@ class BundleImport:
             agents=tuple(offer.version for offer in agents),
             agent=None if agent is None else str(agent),
         )
-        write_import(staging, record)
+        write_import_record(staging, record)
         return record
 
-    def _view(self, client: TrustClient) -> FeedView:
-        listed = client.product_targets()
+    def _make_view(self, client: TrustClient) -> FeedView:
+        listed = client.list_product_targets()
         return FeedView(
-            offers=offers_of(client.product, listed),
+            offers=parse_offers(client.product, listed),
             checked_at=self._now(),
-            expires_at=client.usable_until(),
-            version=client.product_role().version,
+            expires_at=client.get_usable_until(),
+            version=client.load_product_role().version,
         )
 
-    def _client(
+    def _make_client(
         self, staging: Path, lists: str, fetcher: BundleFetcher, product: str | None = None
     ) -> TrustClient:
         return TrustClient(
@@ -195,8 +199,8 @@ class BundleImport:
             grace=self._site.grace,
         )
 
-    def _copy_of_lists(self) -> Path:
-        staging = self._state / PARTIAL
+    def _stage_known_metadata(self) -> Path:
+        staging = self._state / PARTIAL_DIRECTORY
         durable.make_directory(staging / "metadata")
         for file in (self._state / "metadata").glob("*.json"):
             shutil.copyfile(file, staging / "metadata" / file.name)
@@ -210,33 +214,35 @@ class BundleImport:
 
     def _require_product(self, members: Mapping[str, BundleMember]) -> None:
         products = {
-            name.removeprefix(RELEASES).split("/")[0]
+            name.removeprefix(RELEASES_MEMBER_PREFIX).split("/")[0]
             for name in members
-            if name.startswith(RELEASES)
+            if name.startswith(RELEASES_MEMBER_PREFIX)
         }
         if self._site.product not in products and products - {AGENT_PRODUCT}:
             names = ", ".join(sorted(products))
             raise UpdaterError(BUNDLE_OTHER_PRODUCT, products=names, product=self._site.product)
 
-    def _agents(
+    def _download_agents(
         self,
         staging: Path,
         members: Mapping[str, BundleMember],
         fetcher: BundleFetcher,
-        progress: Progress,
+        progress: ProgressListener,
     ) -> tuple[list[Offer], Version | None]:
         """Bring the agents that are in the bundle; return them, and which of them this one reaches.
 
         Where there are any, their list has to verify as strictly as that of the product.
         """
-        inside = any(name.startswith(f"{RELEASES}{AGENT_PRODUCT}/") for name in members)
+        inside = any(
+            name.startswith(f"{RELEASES_MEMBER_PREFIX}{AGENT_PRODUCT}/") for name in members
+        )
         if self._site.product == AGENT_PRODUCT:
             return [], None
         if not inside:
-            self._follow_list_of_agents(staging, fetcher)
+            self._update_agent_metadata(staging, fetcher)
             return [], None
-        client = self._client(staging, "metadata", fetcher, AGENT_PRODUCT)
-        view = self._view(client)
+        client = self._make_client(staging, "metadata", fetcher, AGENT_PRODUCT)
+        view = self._make_view(client)
         contents = BundleContents(client, members, staging, AGENT_PRODUCT, progress)
         brought = [
             offer
@@ -245,25 +251,25 @@ class BundleImport:
             and (not offer.countries or self._site.country in offer.countries)
         ]
         for offer in brought:
-            contents.take_document(offer)
-            contents.take_files(offer)
-        save_view(view_path(staging, AGENT_PRODUCT), view)
-        path = self._path(self._site.agent, view.offers, self._site.agent)
+            contents.download_document(offer)
+            contents.download_files(offer)
+        save_view(get_view_path(staging, AGENT_PRODUCT), view)
+        path = self._choose_path(self._site.agent, view.offers, self._site.agent)
         whole = isinstance(path, UpgradePath) and all(hop in brought for hop in path.hops)
         reached = path.target.release_version if whole and isinstance(path, UpgradePath) else None
         return brought, reached
 
-    def _follow_list_of_agents(self, staging: Path, fetcher: BundleFetcher) -> None:
+    def _update_agent_metadata(self, staging: Path, fetcher: BundleFetcher) -> None:
         """Take the newer list of agents where one came before: the old one counts no more now."""
-        if not view_path(self._state, AGENT_PRODUCT).exists():
+        if not get_view_path(self._state, AGENT_PRODUCT).exists():
             return
         try:
-            client = self._client(staging, "metadata", fetcher, AGENT_PRODUCT)
-            save_view(view_path(staging, AGENT_PRODUCT), self._view(client))
+            client = self._make_client(staging, "metadata", fetcher, AGENT_PRODUCT)
+            save_view(get_view_path(staging, AGENT_PRODUCT), self._make_view(client))
         except UpdaterError as error:
             logger.warning("the list of agents stays as it was: %s", error)
 
-    def _path(
+    def _choose_path(
         self,
         current: Version,
         offers: Sequence[Offer],
@@ -281,7 +287,7 @@ class BundleImport:
             target=target,
         )
 
-    def _releases(self, offers: Sequence[Offer], contents: BundleContents) -> list[Offer]:
+    def _download_documents(self, offers: Sequence[Offer], contents: BundleContents) -> list[Offer]:
         """The releases that are in the bundle, for this country, with their documents read."""
         inside = [offer for offer in offers if contents.has_document(offer)]
         country = self._site.country
@@ -290,10 +296,10 @@ class BundleImport:
             named = sorted({name for offer in inside for name in offer.countries})
             raise UpdaterError(BUNDLE_OTHER_COUNTRY, countries=", ".join(named), country=country)
         for offer in meant:
-            contents.take_document(offer)
+            contents.download_document(offer)
         return meant
 
-    def _reaches(
+    def _find_reachable_release(
         self,
         offers: Sequence[Offer],
         brought: Sequence[Offer],
@@ -304,7 +310,7 @@ class BundleImport:
 
         Raises:
             BundleDoesNotFit: If there are newer ones in it and none can be reached.
-            PathError: If none of them may be installed here at all.
+            UpgradePathError: If none of them may be installed here at all.
         """
         current = self._site.current
         if current is None:
@@ -313,11 +319,11 @@ class BundleImport:
         refusal: UpdaterError | None = None
         for offer in reversed(newer):
             try:
-                path = self._path(current, offers, agent, offer.release_version)
-            except PathError as error:
+                path = self._choose_path(current, offers, agent, offer.release_version)
+            except UpgradePathError as error:
                 refusal = refusal or error
                 continue
-            missing = self._missing(current, path, contents)
+            missing = self._list_missing_releases(current, path, contents)
             if not missing:
                 return offer.version
             refusal = UpdaterError(
@@ -330,15 +336,15 @@ class BundleImport:
             raise refusal
         return None
 
-    def _missing(
+    def _list_missing_releases(
         self, current: Version, path: UpgradePath | object, contents: BundleContents
     ) -> list[str]:
         hops = path.hops if isinstance(path, UpgradePath) else ()
         missing = []
         origin = current
         for hop in hops:
-            on_disk = self._state / "downloads" / self._site.product / hop.version / DOCUMENT
-            if not (contents.leads(origin, hop) or on_disk.exists()):
+            on_disk = self._state / "downloads" / self._site.product / hop.version / DOCUMENT_NAME
+            if not (contents.can_build_release(origin, hop) or on_disk.exists()):
                 missing.append(hop.version)
             origin = hop.release_version
         return missing

@@ -26,21 +26,25 @@ from pathlib import Path
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import LISTS_BUSY, LOCAL_STORE_FAILED, VIEW_DAMAGED
-from ncen_updater.common.records import Record
-from ncen_updater.feed.errors import NotImported, TrustError
-from ncen_updater.feed.fetching import LocalFetcher, NotThere
-from ncen_updater.feed.packs import forgive
-from ncen_updater.feed.release_files import RECORD, remove_record
+from ncen_updater.common.messages import LOCAL_STORE_FAILED, METADATA_LOCKED, VIEW_DAMAGED
+from ncen_updater.common.records import JsonRecord
+from ncen_updater.feed.errors import NotImportedError, TrustError
+from ncen_updater.feed.fetching import FeedFileMissingError, LocalFetcher
+from ncen_updater.feed.packs import clear_bad_packs
+from ncen_updater.feed.release_files import RECORD_NAME, remove_document_record
 from ncen_updater.formats.tuf_names import ROOT_HISTORY
 
-LOCK, PARTIAL, READY = "lists.lock", "import.partial", "import.ready"
+METADATA_LOCK_NAME, PARTIAL_DIRECTORY, READY_DIRECTORY = (
+    "lists.lock",
+    "import.partial",
+    "import.ready",
+)
 MAX_RECORD_BYTES = 1_000_000
-MAX_LIST_BYTES = 10_000_000
+MAX_METADATA_BYTES = 10_000_000
 
 
 @dataclass(frozen=True)
-class ImportRecord(Record):
+class ImportRecord(JsonRecord):
     """What an import brought.
 
     Attributes:
@@ -70,13 +74,13 @@ def _record_path(state: Path) -> Path:
     return state / "feed" / "import.json"
 
 
-def write_import(state: Path, record: ImportRecord) -> None:
+def write_import_record(state: Path, record: ImportRecord) -> None:
     """Keep what was imported."""
     durable.make_directory(_record_path(state).parent)
-    durable.write(_record_path(state), json.dumps(record.to_json(), sort_keys=True).encode())
+    durable.write_file(_record_path(state), json.dumps(record.to_json(), sort_keys=True).encode())
 
 
-def read_import(state: Path) -> ImportRecord | None:
+def read_import_record(state: Path) -> ImportRecord | None:
     """What was imported last; None if nothing ever was.
 
     Raises:
@@ -92,7 +96,7 @@ def read_import(state: Path) -> ImportRecord | None:
 
 
 @contextlib.contextmanager
-def lists_lock(state: Path, *, alone: bool) -> Iterator[None]:
+def lock_metadata(state: Path, *, exclusive: bool) -> Iterator[None]:
     """Hold the lists while the block runs, alone or together with others that only read the feed.
 
     Raises:
@@ -101,14 +105,16 @@ def lists_lock(state: Path, *, alone: bool) -> Iterator[None]:
     """
     try:
         durable.make_directory(state)
-        descriptor = os.open(state / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        descriptor = os.open(
+            state / METADATA_LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640
+        )
     except OSError as error:
         raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
     try:
-        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
-        raise UpdaterError(LISTS_BUSY) from error
+        raise UpdaterError(METADATA_LOCKED) from error
     try:
         yield
     finally:
@@ -121,41 +127,41 @@ def finish_import(state: Path) -> None:
     Raises:
         ListsBusy: If one is going on.
     """
-    if (state / READY).is_dir() or (state / PARTIAL).is_dir():
-        with lists_lock(state, alone=True):
-            tidy(state)
+    if (state / READY_DIRECTORY).is_dir() or (state / PARTIAL_DIRECTORY).is_dir():
+        with lock_metadata(state, exclusive=True):
+            finish_import_locked(state)
 
 
-def tidy(state: Path) -> None:
+def finish_import_locked(state: Path) -> None:
     """The same, for whoever holds the lock alone."""
-    if (state / READY).is_dir():
-        put_in_place(state)
-    if (state / PARTIAL).is_dir():
-        shutil.rmtree(state / PARTIAL)
+    if (state / READY_DIRECTORY).is_dir():
+        install_import(state)
+    if (state / PARTIAL_DIRECTORY).is_dir():
+        shutil.rmtree(state / PARTIAL_DIRECTORY)
         durable.fsync_directory(state)
 
 
-def put_in_place(state: Path) -> None:
+def install_import(state: Path) -> None:
     """Move what was verified to where it is used. May be repeated after any interruption."""
-    ready = state / READY
+    ready = state / READY_DIRECTORY
     for place in sorted(ready.glob("downloads/*/*")):
         target = state / place.relative_to(ready)
         durable.make_directory(target)
-        if (place / RECORD).exists():
-            remove_record(target)  # while files are exchanged, nothing there counts
-            forgive(target)  # what failed here before gets its turn once more
-        for file in sorted(place.iterdir(), key=lambda path: path.name == RECORD):
-            durable.rename(file, target / file.name)
+        if (place / RECORD_NAME).exists():
+            remove_document_record(target)  # while files are exchanged, nothing there counts
+            clear_bad_packs(target)  # what failed here before gets its turn once more
+        for file in sorted(place.iterdir(), key=lambda path: path.name == RECORD_NAME):
+            durable.rename_entry(file, target / file.name)
     # The clock's floor first, the view of the list last: what is shown is what is there.
     for folder in (".", f"metadata/{ROOT_HISTORY}", "metadata", "feed"):
         for file in sorted((ready / folder).glob("*.json")):
             durable.make_directory(state / folder)
-            durable.rename(file, state / folder / file.name)
-    durable.rename(ready, state / PARTIAL)
-    tidy(state)
+            durable.rename_entry(file, state / folder / file.name)
+    durable.rename_entry(ready, state / PARTIAL_DIRECTORY)
+    finish_import_locked(state)
 
 
-class KeptFetcher(LocalFetcher):
+class StoredMetadataFetcher(LocalFetcher):
     """Shows the client its own stored lists again: no newer ones can be had here.
 
     Args:
@@ -165,25 +171,25 @@ class KeptFetcher(LocalFetcher):
     def __init__(self, metadata_directory: Path) -> None:
         self._directory = metadata_directory
 
-    def _stored(self, name: str) -> Path:
+    def _get_stored_path(self, name: str) -> Path:
         if name.endswith(".root.json"):
-            raise NotThere(name)
+            raise FeedFileMissingError(name)
         _, found, list_name = name.rpartition("metadata/")
         role = list_name.removesuffix(".json").rpartition(".")[2]
         path = self._directory / f"{role}.json"
         if not found or not path.is_file():
-            raise NotImported(name=name.rpartition("targets/")[2])
+            raise NotImportedError(name=name.rpartition("targets/")[2])
         return path
 
-    def length(self, name: str) -> int:
+    def get_length(self, name: str) -> int:
         """Bytes of a list.
 
         Raises:
-            NotThere: If it is a root: the end of the chain.
-            NotImported: If it is not there.
+            FeedFileMissingError: If it is a root: the end of the chain.
+            NotImportedError: If it is not there.
         """
-        return self._stored(name).stat().st_size
+        return self._get_stored_path(name).stat().st_size
 
-    def blocks(self, name: str, offset: int) -> Iterator[bytes]:
+    def read_blocks(self, name: str, offset: int) -> Iterator[bytes]:
         """Yield the bytes of a list."""
-        yield read_file(self._stored(name), MAX_LIST_BYTES)[offset:]
+        yield read_file(self._get_stored_path(name), MAX_METADATA_BYTES)[offset:]

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import BUNDLE_CUT, BUNDLE_UNREADABLE, NOT_A_BUNDLE
+from ncen_updater.common.messages import BUNDLE_TRUNCATED, BUNDLE_UNREADABLE, NOT_A_BUNDLE
 
 
-def open_file(path: Path) -> int:
+def open_bundle_file(path: Path) -> int:
     """Open a bundle for whoever is to read it; return the descriptor.
 
     Raises:
@@ -65,7 +65,7 @@ class BundleFile:
                 at = offset + len(content)
                 more = os.pread(self._descriptor, length - len(content), at)
                 if not more:
-                    raise UpdaterError(BUNDLE_CUT, path=self.path)
+                    raise UpdaterError(BUNDLE_TRUNCATED, path=self.path)
                 content += more
         except OSError as error:
             raise _unreadable(self.path, error) from error
@@ -83,7 +83,7 @@ def open_bundle(path: Path, descriptor: int | None = None) -> Iterator[BundleFil
     Raises:
         BundleUnreadable, NotABundle: If it cannot be read.
     """
-    opened = open_file(path) if descriptor is None else descriptor
+    opened = open_bundle_file(path) if descriptor is None else descriptor
     try:
         yield BundleFile(path, opened)
     finally:
@@ -92,5 +92,5 @@ def open_bundle(path: Path, descriptor: int | None = None) -> Iterator[BundleFil
 
 def _unreadable(path: Path, error: OSError | ValueError) -> UpdaterError:
     """The system's own words, without a number, and without the name, which is told already."""
-    said = error.strerror if isinstance(error, OSError) else None
-    return UpdaterError(BUNDLE_UNREADABLE, path=path, detail=said or str(error))
+    text = error.strerror if isinstance(error, OSError) else None
+    return UpdaterError(BUNDLE_UNREADABLE, path=path, detail=text or str(error))

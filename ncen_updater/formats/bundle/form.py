@@ -16,17 +16,17 @@ from dataclasses import dataclass
 from typing import IO
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     BUNDLE_ALTERED,
-    BUNDLE_CUT,
+    BUNDLE_TRUNCATED,
     BUNDLE_UNSAFE,
     NOT_A_BUNDLE,
 )
 from ncen_updater.formats.bundle.bundle_file import BundleFile
 
 #: What is in the bundle, for people; nothing believes it.
-INDEX = "index.json"
+INDEX_NAME = "index.json"
 MAX_INDEX_BYTES = 1_000_000
 MAX_MEMBERS = 20_000
 MAX_DIRECTORY_BYTES = 8_000_000
@@ -69,16 +69,16 @@ class BundleMember:
     @property
     def begins(self) -> int:
         """Where its bytes begin."""
-        return self.offset + len(_local(self))
+        return self.offset + len(_encode_local_header(self))
 
     @property
-    def ends(self) -> int:
+    def end(self) -> int:
         """Where the next member begins."""
         return self.begins + self.size
 
 
 @dataclass(frozen=True)
-class BundleSource:
+class MemberSource:
     """Where the bytes of a member come from."""
 
     name: str
@@ -87,7 +87,7 @@ class BundleSource:
     open: Callable[[], IO[bytes]]
 
 
-def _local(member: BundleMember) -> bytes:
+def _encode_local_header(member: BundleMember) -> bytes:
     name, size = member.name.encode("ascii"), min(member.size, _FULL32)
     large = member.size >= _FULL32
     extra = struct.pack("<HHQQ", 1, 16, member.size, member.size) if large else b""
@@ -98,7 +98,7 @@ def _local(member: BundleMember) -> bytes:
     return head + name + extra
 
 
-def _central(member: BundleMember) -> bytes:
+def _encode_central_header(member: BundleMember) -> bytes:
     name, size = member.name.encode("ascii"), min(member.size, _FULL32)
     offset = min(member.offset, _FULL32)
     wide = b""
@@ -115,10 +115,10 @@ def _central(member: BundleMember) -> bytes:
     return head + name + extra
 
 
-def _directory(members: Sequence[BundleMember]) -> bytes:
+def _encode_directory(members: Sequence[BundleMember]) -> bytes:
     """Return everything that follows the members."""
-    begins = members[-1].ends if members else 0
-    entries = b"".join(_central(member) for member in members)
+    begins = members[-1].end if members else 0
+    entries = b"".join(_encode_central_header(member) for member in members)
     count, size = len(members), len(entries)
     wide = b""
     if count >= _FULL16 or begins >= _FULL32:
@@ -131,7 +131,7 @@ def _directory(members: Sequence[BundleMember]) -> bytes:
     return entries + wide + end
 
 
-def target_member(path: str, sha256: str) -> str:
+def get_member_name(path: str, sha256: str) -> str:
     """Name of the member that holds a signed file, as in a feed with consistent snapshots."""
     directory, _, base = path.rpartition("/")
     return f"targets/{directory}/{sha256}.{base}" if directory else f"targets/{sha256}.{base}"
@@ -140,7 +140,7 @@ def target_member(path: str, sha256: str) -> str:
 # -- writing -----------------------------------------------------------------------------------
 
 
-def plan_members(sources: Iterable[BundleSource]) -> tuple[tuple[BundleMember, ...], int, bytes]:
+def plan_layout(sources: Iterable[MemberSource]) -> tuple[tuple[BundleMember, ...], int, bytes]:
     """Lay out a bundle: its members, its length in bytes, and what follows the members."""
     members: list[BundleMember] = []
     at = 0
@@ -149,20 +149,20 @@ def plan_members(sources: Iterable[BundleSource]) -> tuple[tuple[BundleMember, .
             raise ValueError(f"not the name of a member: {source.name!r}")
         member = BundleMember(source.name, source.size, source.crc, at)
         members.append(member)
-        at = member.ends
-    directory = _directory(members)
+        at = member.end
+    directory = _encode_directory(members)
     return tuple(members), at + len(directory), directory
 
 
-def encode(sources: Sequence[BundleSource]) -> Iterator[bytes]:
+def encode_bundle(sources: Sequence[MemberSource]) -> Iterator[bytes]:
     """Yield the bytes of a bundle in blocks.
 
     Raises:
         BundleAltered: If a source changed since it was measured.
     """
-    members, _, directory = plan_members(sources)
+    members, _, directory = plan_layout(sources)
     for source, member in zip(sources, members, strict=True):
-        yield _local(member)
+        yield _encode_local_header(member)
         crc, size = 0, 0
         with source.open() as stream:
             while block := stream.read(BLOCK):
@@ -189,31 +189,31 @@ def read_members(bundle: BundleFile) -> dict[str, BundleMember]:
         raise UpdaterError(NOT_A_BUNDLE, path=bundle.path)
     begins, size, count, tail = _find_directory(bundle)
     if count > MAX_MEMBERS or size > MAX_DIRECTORY_BYTES:
-        raise _unsafe("zip", N_("too many members"))
+        raise _make_unsafe_error("zip", N_("too many members"))
     if begins + size + tail != bundle.size:
-        raise _unsafe("zip", N_("its sizes contradict each other"))
+        raise _make_unsafe_error("zip", N_("its sizes contradict each other"))
     content = bundle.read_at(begins, size + tail)
-    members = _parse(content[:size], count)
+    members = _parse_directory(content[:size], count)
     names = set()
     for member in members:
         if member.name in names:
-            raise _unsafe(member.name, N_("two members have this name"))
+            raise _make_unsafe_error(member.name, N_("two members have this name"))
         names.add(member.name)
     at = 0
     for member in members:
-        if member.offset != at or member.ends > begins:
-            raise _unsafe(member.name, N_("members overlap or leave gaps"))
-        head = _local(member)
+        if member.offset != at or member.end > begins:
+            raise _make_unsafe_error(member.name, N_("members overlap or leave gaps"))
+        head = _encode_local_header(member)
         if bundle.read_at(at, len(head)) != head:
             raise UpdaterError(BUNDLE_ALTERED, name=member.name)
-        at = member.ends
-    if at != begins or content != _directory(members):
+        at = member.end
+    if at != begins or content != _encode_directory(members):
         raise UpdaterError(BUNDLE_ALTERED, name="zip")
     return {member.name: member for member in members}
 
 
-def _unsafe(name: str, reason: str) -> UpdaterError:
-    return UpdaterError(BUNDLE_UNSAFE, name=name, reason=Text(reason))
+def _make_unsafe_error(name: str, reason: str) -> UpdaterError:
+    return UpdaterError(BUNDLE_UNSAFE, name=name, reason=LazyText(reason))
 
 
 def _find_directory(bundle: BundleFile) -> tuple[int, int, int, int]:
@@ -221,27 +221,27 @@ def _find_directory(bundle: BundleFile) -> tuple[int, int, int, int]:
     end = bundle.read_at(bundle.size - _END_SIZE, _END_SIZE)
     signature, disk, first, here, count, size, begins, comment = struct.unpack(_END_FORM, end)
     if signature != _END:
-        raise UpdaterError(BUNDLE_CUT, path=bundle.path)
+        raise UpdaterError(BUNDLE_TRUNCATED, path=bundle.path)
     if disk or first or here != count or comment:
-        raise _unsafe("zip", N_("its sizes contradict each other"))
+        raise _make_unsafe_error("zip", N_("its sizes contradict each other"))
     if begins != _FULL32 and count != _FULL16:
         return begins, size, count, _END_SIZE
     tail = _END_SIZE + _LOCATOR_SIZE + _END64_SIZE
     if bundle.size < tail:
-        raise _unsafe("zip", N_("its sizes contradict each other"))
+        raise _make_unsafe_error("zip", N_("its sizes contradict each other"))
     wide = bundle.read_at(bundle.size - tail, _END64_SIZE)
     fields = struct.unpack(_END64_FORM, wide)
     if fields[0] != _END64:
-        raise _unsafe("zip", N_("its sizes contradict each other"))
+        raise _make_unsafe_error("zip", N_("its sizes contradict each other"))
     return fields[9], fields[8], fields[7], tail
 
 
-def _parse(content: bytes, count: int) -> list[BundleMember]:
+def _parse_directory(content: bytes, count: int) -> list[BundleMember]:
     members = []
     at = 0
     for _ in range(count):
         if at + _CENTRAL_SIZE > len(content):
-            raise _unsafe("zip", N_("its sizes contradict each other"))
+            raise _make_unsafe_error("zip", N_("its sizes contradict each other"))
         fields = struct.unpack_from(_CENTRAL_FORM, content, at)
         length, extra, comment = fields[10:13]
         ends = at + _CENTRAL_SIZE + length + extra + comment
@@ -250,40 +250,40 @@ def _parse(content: bytes, count: int) -> list[BundleMember]:
         name = at + _CENTRAL_SIZE
         raw = content[name : name + length]
         wide = content[name + length : name + length + extra]
-        members.append(_member(raw, fields, wide))
+        members.append(_parse_member(raw, fields, wide))
         at = ends
     return members
 
 
-def _member(raw: bytes, fields: tuple[int, ...], extra: bytes) -> BundleMember:
+def _parse_member(raw: bytes, fields: tuple[int, ...], extra: bytes) -> BundleMember:
     name = raw.decode("ascii", "backslashreplace")
     flags, method, crc, packed, size = fields[3], fields[4], fields[7], fields[8], fields[9]
     mode, offset = fields[15], fields[16]
     if flags & 1:
-        raise _unsafe(name, N_("it is encrypted"))
+        raise _make_unsafe_error(name, N_("it is encrypted"))
     if method:
-        raise _unsafe(name, N_("it is compressed"))
+        raise _make_unsafe_error(name, N_("it is compressed"))
     if mode != _FILE:
-        raise _unsafe(name, N_("it is no plain file"))
+        raise _make_unsafe_error(name, N_("it is no plain file"))
     if not _NAME.fullmatch(name):
-        raise _unsafe(name, N_("no member of a bundle has such a name"))
+        raise _make_unsafe_error(name, N_("no member of a bundle has such a name"))
     if packed != size:
-        raise _unsafe(name, N_("its sizes contradict each other"))
+        raise _make_unsafe_error(name, N_("its sizes contradict each other"))
     wanted = (16 if size == _FULL32 else 0) + (8 if offset == _FULL32 else 0)
     if wanted:
         if len(extra) != 4 + wanted or extra[:4] != struct.pack("<HH", 1, wanted):
-            raise _unsafe(name, N_("its sizes contradict each other"))
+            raise _make_unsafe_error(name, N_("its sizes contradict each other"))
         values = list(struct.unpack(f"<{wanted // 8}Q", extra[4:]))
         if size == _FULL32:
             size, second = values[:2]
             if size != second:
-                raise _unsafe(name, N_("its sizes contradict each other"))
+                raise _make_unsafe_error(name, N_("its sizes contradict each other"))
         if offset == _FULL32:
             offset = values[-1]
     return BundleMember(name, size, crc, offset)
 
 
-def check_sums(
+def verify_checksums(
     bundle: BundleFile,
     members: Iterable[BundleMember],
     tell: Callable[[int], None] = lambda _: None,
@@ -301,8 +301,8 @@ def check_sums(
     done = 0
     for member in members:
         crc, at = 0, member.begins
-        while at < member.ends:
-            block = bundle.read_at(at, min(BLOCK, member.ends - at))
+        while at < member.end:
+            block = bundle.read_at(at, min(BLOCK, member.end - at))
             crc, at, done = zlib.crc32(block, crc), at + len(block), done + len(block)
             tell(done)
         if crc != member.crc:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, pairwise
 from typing import Final
 
-from ncen_updater.formats.delta.streams import OutOfRange
+from ncen_updater.formats.delta.streams import ReferenceOutOfRangeError
 
 BLOCK_BYTES: Final = 128 << 10
 STRIP_BYTES: Final = 16 << 10  # what stays in the processor's cache
@@ -30,7 +30,7 @@ HIGH: Final = int.from_bytes(b"\x80" * STRIP_BYTES, "little")
 STRIP_ZEROS: Final = bytes(STRIP_BYTES)
 
 
-def add(one: bytes, other: bytes) -> bytes:
+def add_bytes(one: bytes, other: bytes) -> bytes:
     """Return the sums of the bytes of two blocks of one length."""
     parts = []
     for at in range(0, len(one), STRIP_BYTES):
@@ -44,7 +44,7 @@ def add(one: bytes, other: bytes) -> bytes:
     return b"".join(parts)
 
 
-def subtract(one: bytes, other: bytes) -> bytes:
+def subtract_bytes(one: bytes, other: bytes) -> bytes:
     """Return what must be added to ``other`` to get ``one``; both of one length."""
     parts = []
     for at in range(0, len(one), STRIP_BYTES):
@@ -58,8 +58,8 @@ def subtract(one: bytes, other: bytes) -> bytes:
     return b"".join(parts)
 
 
-BATCH = 16384
-PLANES = 4
+BATCH_NUMBERS = 16384
+PLANE_COUNT = 4
 
 
 def split_planes(numbers: Iterable[int]) -> bytes:
@@ -68,27 +68,27 @@ def split_planes(numbers: Iterable[int]) -> bytes:
     if sys.byteorder == "big":
         values.byteswap()
     content = values.tobytes()
-    return b"".join(content[plane::PLANES] for plane in range(PLANES))
+    return b"".join(content[plane::PLANE_COUNT] for plane in range(PLANE_COUNT))
 
 
 def join_planes(content: bytes) -> array[int]:
     """Put the numbers together again."""
-    count = len(content) // PLANES
+    count = len(content) // PLANE_COUNT
     mixed = bytearray(len(content))
-    for plane in range(PLANES):
-        mixed[plane::PLANES] = content[plane * count : (plane + 1) * count]
+    for plane in range(PLANE_COUNT):
+        mixed[plane::PLANE_COUNT] = content[plane * count : (plane + 1) * count]
     values = array("I", bytes(mixed))
     if sys.byteorder == "big":
         values.byteswap()
     return values
 
 
-RUN_BYTES = 2 * PLANES
-LONG = re.compile(rb"\0{16,}")  # a shorter run costs more beside the stream than in it
+RUN_BYTES = 2 * PLANE_COUNT
+LONG_RUN = re.compile(rb"\0{16,}")  # a shorter run costs more beside the stream than in it
 ZEROS = bytes(BLOCK_BYTES)
 
 
-class Squeezer:
+class ZeroRunRemover:
     """Takes the runs out, block by block; remembers where they stood."""
 
     def __init__(self) -> None:
@@ -98,14 +98,14 @@ class Squeezer:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def squeeze(self, block: bytes) -> bytes:
+    def remove_runs(self, block: bytes) -> bytes:
         """Return a block without its runs."""
         parts = []
         at = 0
         if self._zeros and not self._since:  # the last run may go on
             at = len(block) - len(block.lstrip(b"\0"))
             self._zeros[-1] += at
-        for run in LONG.finditer(block, at):
+        for run in LONG_RUN.finditer(block, at):
             start, end = run.span()
             parts.append(block[at:start])
             self._kept.append(self._since + start - at)
@@ -115,14 +115,14 @@ class Squeezer:
         parts.append(block[at:])
         return b"".join(parts)
 
-    def content(self) -> Iterator[bytes]:
+    def encode_runs(self) -> Iterator[bytes]:
         """Yield the runs as their stream has them."""
-        for at in range(0, len(self._kept), BATCH):
-            yield split_planes(self._kept[at : at + BATCH])
-            yield split_planes(self._zeros[at : at + BATCH])
+        for at in range(0, len(self._kept), BATCH_NUMBERS):
+            yield split_planes(self._kept[at : at + BATCH_NUMBERS])
+            yield split_planes(self._zeros[at : at + BATCH_NUMBERS])
 
 
-def expanded(
+def restore_runs(
     count: int,
     read_runs: Callable[[int], bytes],
     read: Callable[[int], bytes],
@@ -137,52 +137,54 @@ def expanded(
         length: Bytes of the differences with their runs.
 
     Raises:
-        OutOfRange: If a run has no zeros, or they give another length.
+        ReferenceOutOfRangeError: If a run has no zeros, or they give another length.
         Malformed: If a stream ends early.
     """
     left = length
     while count:
-        batch = min(BATCH, count)
+        batch = min(BATCH_NUMBERS, count)
         count -= batch
-        kept = join_planes(read_runs(PLANES * batch))
-        zeros = join_planes(read_runs(PLANES * batch))
+        retained = join_planes(read_runs(PLANE_COUNT * batch))
+        zeros = join_planes(read_runs(PLANE_COUNT * batch))
         if 0 in zeros:  # so that each takes us further, however many there are
-            raise OutOfRange("a run of no zeros")
-        ends = list(accumulate(map(operator.add, kept, zeros)))
+            raise ReferenceOutOfRangeError("a run of no zeros")
+        ends = list(accumulate(map(operator.add, retained, zeros)))
         left -= ends[-1]
         if left < 0:
-            raise OutOfRange("differences are longer than their covers")
+            raise ReferenceOutOfRangeError("differences are longer than their covers")
         at = passed = 0
         while at < batch:
             end = bisect_right(ends, passed + BLOCK_BYTES, at)
             if end > at:
-                yield _together(read, kept[at:end], zeros[at:end])
+                yield _restore_short_runs(read, retained[at:end], zeros[at:end])
             else:
                 end = at + 1
-                yield from in_blocks(read, kept[at])
-                yield from in_blocks(_zeros, zeros[at])
+                yield from read_blocks(read, retained[at])
+                yield from read_blocks(_make_zeros, zeros[at])
             at, passed = end, ends[end - 1]
-    yield from in_blocks(read, left)
+    yield from read_blocks(read, left)
 
 
-def _together(read: Callable[[int], bytes], kept: array[int], zeros: array[int]) -> bytes:
+def _restore_short_runs(
+    read: Callable[[int], bytes], retained: array[int], zeros: array[int]
+) -> bytes:
     """Many short runs at once; without a loop, since there may be half a million."""
-    parts = [b""] * (2 * len(kept))
-    parts[::2] = cut(read(sum(kept)), kept)
+    parts = [b""] * (2 * len(retained))
+    parts[::2] = split_by_lengths(read(sum(retained)), retained)
     parts[1::2] = map(bytes, zeros)
     return b"".join(parts)
 
 
-def _zeros(length: int) -> bytes:
+def _make_zeros(length: int) -> bytes:
     return ZEROS[:length]
 
 
-def cut(content: bytes, lengths: Iterable[int]) -> list[bytes]:
+def split_by_lengths(content: bytes, lengths: Iterable[int]) -> list[bytes]:
     """Return pieces of such lengths, one after the other."""
     return [content[start:end] for start, end in pairwise(accumulate(lengths, initial=0))]
 
 
-def in_blocks(read: Callable[[int], bytes], length: int) -> Iterator[bytes]:
+def read_blocks(read: Callable[[int], bytes], length: int) -> Iterator[bytes]:
     """Yield some bytes in pieces of at most ``BLOCK_BYTES``."""
     while length:
         size = min(BLOCK_BYTES, length)

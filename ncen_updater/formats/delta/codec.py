@@ -14,23 +14,23 @@ from itertools import accumulate, compress
 from typing import Protocol
 
 from ncen_updater.formats.delta.byte_transforms import (
-    BATCH,
+    BATCH_NUMBERS,
     BLOCK_BYTES,
-    PLANES,
-    add,
-    cut,
-    expanded,
-    in_blocks,
+    PLANE_COUNT,
+    add_bytes,
     join_planes,
+    read_blocks,
+    restore_runs,
+    split_by_lengths,
 )
-from ncen_updater.formats.delta.layout import MOST_CALL_BYTES, Group
-from ncen_updater.formats.delta.minified_names import CORRECTION_BYTES, Renamer
-from ncen_updater.formats.delta.streams import Extent, LzmaReader, OutOfRange
+from ncen_updater.formats.delta.layout import MAX_SINGLE_FRAME_BYTES, FileGroup
+from ncen_updater.formats.delta.minified_names import CORRECTION_BYTES, NameReplacer
+from ncen_updater.formats.delta.streams import Extent, LzmaReader, ReferenceOutOfRangeError
 
-NOTHING = Extent(0, 0, 0)
+EMPTY_EXTENT = Extent(0, 0, 0)
 
 
-class Reference(Protocol):
+class ReferenceBytes(Protocol):
     """All old files of a group as one long string of bytes."""
 
     @property
@@ -41,7 +41,7 @@ class Reference(Protocol):
         """Return exactly these bytes, which are within ``size``."""
 
 
-class View:
+class GroupView:
     """The bytes of a group's files one after the other, made as they are read.
 
     Args:
@@ -50,42 +50,42 @@ class View:
         reference: Its old files.
     """
 
-    def __init__(self, descriptor: int, group: Group, reference: Reference) -> None:
+    def __init__(self, descriptor: int, group: FileGroup, reference: ReferenceBytes) -> None:
         self._group, self._reference = group, reference
         self._control = LzmaReader(descriptor, group.control)
         self._zeros = LzmaReader(descriptor, group.zeros)
         self._differences = LzmaReader(descriptor, group.differences)
-        self._corrections = _Pieces(
-            expanded(group.runs, self._zeros.read, self._differences.read, group.matched)
+        self._corrections = _PieceReader(
+            restore_runs(group.runs, self._zeros.read, self._differences.read, group.matched)
         )
-        self._literals = LzmaReader(descriptor, NOTHING if group.call else group.literals)
+        self._literals = LzmaReader(descriptor, EMPTY_EXTENT if group.call else group.literals)
         self._names: LzmaReader | None = None
         if group.renaming is not None:
             corrections = group.renaming.corrections
             self._names = LzmaReader(descriptor, corrections)
-            self._renamer = Renamer(corrections.plain // CORRECTION_BYTES, self._names.read)
-        self._blocks = self._make()
+            self._renamer = NameReplacer(corrections.plain // CORRECTION_BYTES, self._names.read)
+        self._blocks = self._decode()
         if group.call:
             # Late: few packs have it, and all that reads packs would load the library.
-            from ncen_updater.formats.delta.single_frame import called
+            from ncen_updater.formats.delta.single_frame import decompress_frame
 
-            if reference.size > MOST_CALL_BYTES:
-                raise OutOfRange("a call of too many bytes")
+            if reference.size > MAX_SINGLE_FRAME_BYTES:
+                raise ReferenceOutOfRangeError("a call of too many bytes")
             before = reference.read(0, reference.size)
-            self._blocks = called(descriptor, group.literals, before)
+            self._blocks = decompress_frame(descriptor, group.literals, before)
         self._buffer, self._at = b"", 0
 
-    def pieces(self, length: int) -> Iterator[bytes]:
+    def read_pieces(self, length: int) -> Iterator[bytes]:
         """Yield the next bytes, in pieces.
 
         Raises:
-            OutOfRange: If the group does not have them.
+            ReferenceOutOfRangeError: If the group does not have them.
         """
         while length:
             if self._at == len(self._buffer):
                 self._buffer, self._at = next(self._blocks, b""), 0
                 if not self._buffer:
-                    raise OutOfRange("a group is shorter than its files")
+                    raise ReferenceOutOfRangeError("a group is shorter than its files")
             piece = self._buffer[self._at : self._at + length]
             self._at += len(piece)
             length -= len(piece)
@@ -93,103 +93,105 @@ class View:
 
     def read(self, length: int) -> bytes:
         """Return the next bytes at once; for a few only."""
-        return b"".join(self.pieces(length))
+        return b"".join(self.read_pieces(length))
 
-    def end(self) -> None:
+    def check_exhausted(self) -> None:
         """Check that everything was used.
 
         Raises:
-            OutOfRange: If a stream has more than the files of the group.
+            ReferenceOutOfRangeError: If a stream has more than the files of the group.
         """
         if self._at != len(self._buffer) or next(self._blocks, b""):
-            raise OutOfRange("a group is longer than its files")
-        self._corrections.end()
+            raise ReferenceOutOfRangeError("a group is longer than its files")
+        self._corrections.check_exhausted()
         for stream in (self._control, self._zeros, self._differences, self._literals):
-            stream.end()
+            stream.check_exhausted()
         if self._names is not None:
-            self._renamer.end()
-            self._names.end()
+            self._renamer.check_exhausted()
+            self._names.check_exhausted()
 
-    def _make(self) -> Iterator[bytes]:
+    def _decode(self) -> Iterator[bytes]:
         """Blocks of the view, each of as many covers as fit into it, and what comes after them."""
         left = self._group.view
-        for block in self._covered():
+        for block in self._decode_covers():
             left -= len(block)
             if left < 0:
-                raise OutOfRange("covers are outside the new files")
+                raise ReferenceOutOfRangeError("covers are outside the new files")
             yield block
-        yield from in_blocks(self._literals.read, left)
+        yield from read_blocks(self._literals.read, left)
 
-    def _covered(self) -> Iterator[bytes]:
+    def _decode_covers(self) -> Iterator[bytes]:
         left = self._group.view
-        for batch in self._covers():
+        for batch in self._read_cover_batches():
             ends = list(accumulate(map(operator.add, batch.gaps, batch.lengths)))
             # How long what has names comes out is seen when it does.
             left -= sum(batch.gaps) if batch.named else ends[-1]
             if left < 0:
-                raise OutOfRange("covers are outside the new files")
+                raise ReferenceOutOfRangeError("covers are outside the new files")
             at = passed = 0
             while at < len(ends):
                 end = bisect_right(ends, passed + BLOCK_BYTES, at)
                 if end > at:
-                    yield self._together(batch, at, end)
+                    yield self._apply_short_covers(batch, at, end)
                 else:
                     end = at + 1
-                    yield from in_blocks(self._literals.read, batch.gaps[at])
-                    yield from self._long(batch, at)
+                    yield from read_blocks(self._literals.read, batch.gaps[at])
+                    yield from self._apply_long_cover(batch, at)
                 at, passed = end, ends[end - 1]
 
-    def _covers(self) -> Iterator[_Batch]:
+    def _read_cover_batches(self) -> Iterator[_CoverBatch]:
         """Batches of covers. Each is in the reference and has bytes."""
         there, left = 0, self._group.covers
         while left:
-            count = min(BATCH, left)
+            count = min(BATCH_NUMBERS, left)
             left -= count
-            jumps = join_planes(self._control.read(PLANES * count))
-            gaps = join_planes(self._control.read(PLANES * count))
-            lengths = join_planes(self._control.read(PLANES * count))
+            jumps = join_planes(self._control.read(PLANE_COUNT * count))
+            gaps = join_planes(self._control.read(PLANE_COUNT * count))
+            lengths = join_planes(self._control.read(PLANE_COUNT * count))
             named = b""
             if self._names is not None:
                 named = bytes(length & 1 for length in lengths)
                 lengths = array("I", [length >> 1 for length in lengths])
                 if max(compress(lengths, named), default=0) > BLOCK_BYTES:
-                    raise OutOfRange("a cover with names is too long")
+                    raise ReferenceOutOfRangeError("a cover with names is too long")
             if 0 in lengths:  # so that each takes us further, however many there are
-                raise OutOfRange("a cover of no bytes")
+                raise ReferenceOutOfRangeError("a cover of no bytes")
             starts = []
             for jump, gap, length in zip(jumps, gaps, lengths, strict=True):
                 there += gap + ((jump >> 1) ^ -(jump & 1))
                 starts.append(there)
                 there += length
             if min(starts) < 0 or max(map(operator.add, starts, lengths)) > self._reference.size:
-                raise OutOfRange("a cover is outside the old files")
-            yield _Batch(gaps, starts, lengths, named)
+                raise ReferenceOutOfRangeError("a cover is outside the old files")
+            yield _CoverBatch(gaps, starts, lengths, named)
 
-    def _together(self, batch: _Batch, at: int, end: int) -> bytes:
+    def _apply_short_covers(self, batch: _CoverBatch, at: int, end: int) -> bytes:
         """Many short covers at once, almost without a loop."""
         gaps, lengths = batch.gaps[at:end], batch.lengths[at:end]
         old = b"".join(map(self._reference.read, batch.starts[at:end], lengths))
-        pieces = cut(add(old, self._corrections.read(len(old))), lengths)
+        pieces = split_by_lengths(add_bytes(old, self._corrections.read(len(old))), lengths)
         if any(batch.named[at:end]):
             named = zip(pieces, batch.named[at:end], strict=True)
-            pieces = [self._renamer.rename(piece) if name else piece for piece, name in named]
+            pieces = [
+                self._renamer.replace_names(piece) if name else piece for piece, name in named
+            ]
         parts = [b""] * (2 * len(gaps))
-        parts[::2] = cut(self._literals.read(sum(gaps)), gaps)
+        parts[::2] = split_by_lengths(self._literals.read(sum(gaps)), gaps)
         parts[1::2] = pieces
         return b"".join(parts)
 
-    def _long(self, batch: _Batch, index: int) -> Iterator[bytes]:
+    def _apply_long_cover(self, batch: _CoverBatch, index: int) -> Iterator[bytes]:
         """A cover that does not fit into a block with the literals before it."""
         start, length = batch.starts[index], batch.lengths[index]
         named = any(batch.named[index : index + 1])
         for at in range(start, start + length, BLOCK_BYTES):
             old = self._reference.read(at, min(BLOCK_BYTES, start + length - at))
-            piece = add(old, self._corrections.read(len(old)))
-            yield self._renamer.rename(piece) if named else piece
+            piece = add_bytes(old, self._corrections.read(len(old)))
+            yield self._renamer.replace_names(piece) if named else piece
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
+class _CoverBatch:
     """Covers.
 
     Attributes:
@@ -205,7 +207,7 @@ class _Batch:
     named: bytes
 
 
-class _Pieces:
+class _PieceReader:
     """Reads pieces of any length as one string of bytes."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
@@ -215,7 +217,7 @@ class _Pieces:
         """Return exactly ``size`` bytes.
 
         Raises:
-            OutOfRange: If there are fewer.
+            ReferenceOutOfRangeError: If there are fewer.
         """
         end = self._at + size
         if end <= len(self._buffer):
@@ -227,18 +229,18 @@ class _Pieces:
         while have < size:
             self._buffer = next(self._pieces, b"")
             if not self._buffer:
-                raise OutOfRange("covers are longer than what is said of them")
+                raise ReferenceOutOfRangeError("covers are longer than what is said of them")
             parts.append(self._buffer)
             have += len(self._buffer)
         self._at = len(self._buffer) - (have - size)
         parts[-1] = self._buffer[: self._at]
         return b"".join(parts)
 
-    def end(self) -> None:
+    def check_exhausted(self) -> None:
         """Check that nothing is left.
 
         Raises:
-            OutOfRange: If something is.
+            ReferenceOutOfRangeError: If something is.
         """
         if self._at != len(self._buffer) or next(self._pieces, b""):
-            raise OutOfRange("covers are shorter than what is said of them")
+            raise ReferenceOutOfRangeError("covers are shorter than what is said of them")

@@ -17,9 +17,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncen_updater.formats.delta.byte_transforms import BATCH, BLOCK_BYTES, split_planes, subtract
-from ncen_updater.formats.delta.minified_names import Foretelling, apart
-from ncen_updater.formats.delta.model import DeltaNotMade
+from ncen_updater.formats.delta.byte_transforms import (
+    BATCH_NUMBERS,
+    BLOCK_BYTES,
+    split_planes,
+    subtract_bytes,
+)
+from ncen_updater.formats.delta.minified_names import NamePredictor, split_names
+from ncen_updater.formats.delta.model import DeltaBuildError
 
 
 class Concatenation:
@@ -34,7 +39,7 @@ class Concatenation:
         path.unlink()
         self.starts = [0]
 
-    def add(self, pieces: Iterator[bytes]) -> None:
+    def append_file(self, pieces: Iterator[bytes]) -> None:
         """Append a file."""
         self._stream.writelines(pieces)
         self._stream.flush()
@@ -78,7 +83,7 @@ class Cover:
     length: int
 
 
-def have_finder() -> bool:
+def is_finder_installed() -> bool:
     """Whether the match finder is installed."""
     try:
         import hdiffpatch  # noqa: F401
@@ -93,47 +98,47 @@ def find_covers(old: bytes, new: bytes) -> Iterator[Cover]:
     Takes about six times the old bytes of memory.
 
     Raises:
-        DeltaNotMade: If the library answers in a form that is not known.
+        DeltaBuildError: If the library answers in a form that is not known.
     """
     if not old or not new:
         return
     import hdiffpatch
 
-    yield from _Diff(hdiffpatch.diff(old, new, validate=False)).covers()
+    yield from _CoverReader(hdiffpatch.diff(old, new, validate=False)).read_covers()
 
 
-class _Diff:
+class _CoverReader:
     """The first part of what the library writes (its format 13, not compressed)."""
 
     def __init__(self, content: bytes) -> None:
         if not content.startswith(MAGIC):
-            raise DeltaNotMade(detail="hdiffpatch wrote another format")
+            raise DeltaBuildError(detail="hdiffpatch wrote another format")
         self._content, self._at = content, content.index(b"\0") + 1
 
-    def covers(self) -> Iterator[Cover]:
-        self._number()  # length of the new bytes
-        self._number()  # length of the old bytes
-        count = self._number()
-        size, packed = self._number(), self._number()
+    def read_covers(self) -> Iterator[Cover]:
+        self._read_number()  # length of the new bytes
+        self._read_number()  # length of the old bytes
+        count = self._read_number()
+        size, packed = self._read_number(), self._read_number()
         if packed:
-            raise DeltaNotMade(detail="hdiffpatch compressed its covers")
+            raise DeltaBuildError(detail="hdiffpatch compressed its covers")
         for _ in range(6):  # lengths of the other parts, plain and packed
-            self._number()
+            self._read_number()
         end, old, new = self._at + size, 0, 0
         for _ in range(count):
             back = self._content[self._at] & 0x80
-            distance = self._number(7)
+            distance = self._read_number(7)
             old += -distance if back else distance
-            new += self._number()
-            length = self._number()
+            new += self._read_number()
+            length = self._read_number()
             if length:
                 yield Cover(old, new, length)
             old += length
             new += length
         if self._at != end:
-            raise DeltaNotMade(detail="hdiffpatch wrote its covers in another form")
+            raise DeltaBuildError(detail="hdiffpatch wrote its covers in another form")
 
-    def _number(self, bits: int = 8) -> int:
+    def _read_number(self, bits: int = 8) -> int:
         """A number whose first byte has some bits of it, each further one seven; highest first."""
         byte = self._content[self._at]
         self._at += 1
@@ -149,9 +154,9 @@ class _Diff:
 
 
 SCRIPTS = (".js", ".mjs", ".cjs")
-MOST_SCRIPT_BYTES = 32 << 20
-SLOT = b"\xff"  # stands nowhere in a text of UTF-8
-LEAST_COVER = 16  # a shorter one costs more than what it covers
+MAX_SCRIPT_BYTES = 32 << 20
+NAME_SLOT = b"\xff"  # stands nowhere in a text of UTF-8
+MIN_COVER_BYTES = 16  # a shorter one costs more than what it covers
 PIECE = BLOCK_BYTES // 2  # at most a block of old bytes, as names stand apart
 CHANGED = re.compile(rb"[^\0]+")
 
@@ -161,7 +166,7 @@ def is_script(path: str) -> bool:
     return path.endswith(SCRIPTS)
 
 
-class Skeleton:
+class NameSkeleton:
     """Files one after the other, those of a kind with one byte for each short name.
 
     Args:
@@ -179,9 +184,9 @@ class Skeleton:
         for number, script in enumerate(scripts):
             start, end = whole.starts[number], whole.starts[number + 1]
             at = self.bones.size
-            fits = script and end - start <= MOST_SCRIPT_BYTES
-            if fits and SLOT not in (content := whole.read(start, end - start)):
-                parts = apart(content)
+            fits = script and end - start <= MAX_SCRIPT_BYTES
+            if fits and NAME_SLOT not in (content := whole.read(start, end - start)):
+                parts = split_names(content)
                 for text, name in zip(parts[::2], parts[1::2], strict=False):
                     at += len(text)
                     longer += len(name) - 1
@@ -189,10 +194,10 @@ class Skeleton:
                     self._longer.append(longer)
                     at += 1
                 self._mark(script=True)
-                self.bones.add(iter([SLOT.join(parts[::2])]))
+                self.bones.append_file(iter([NAME_SLOT.join(parts[::2])]))
             else:
                 self._mark(script=False)
-                self.bones.add(_range(whole, start, end))
+                self.bones.append_file(_read_range(whole, start, end))
         self._mark(script=False)
 
     def close(self) -> None:
@@ -204,16 +209,16 @@ class Skeleton:
         """Whether there is any name in it."""
         return bool(self._slots)
 
-    def place(self, at: int) -> int:
+    def map_offset(self, at: int) -> int:
         """Where in the files something stands."""
         before = bisect_left(self._slots, at)
         return at + (self._longer[before - 1] if before else 0)
 
-    def slots(self, start: int, end: int) -> bool:
+    def has_names_between(self, start: int, end: int) -> bool:
         """Whether a name stands in some part."""
         return bisect_left(self._slots, start) != bisect_left(self._slots, end)
 
-    def script(self, at: int) -> tuple[bool, int]:
+    def find_script(self, at: int) -> tuple[bool, int]:
         """Whether a file with names stands at a place, and how far what stands there goes."""
         after = bisect_right(self._edges, at)
         end = self._edges[after] if after < len(self._edges) else self.bones.size
@@ -224,18 +229,18 @@ class Skeleton:
             self._edges.append(self.bones.size)
 
 
-class Corrections:
+class NameCorrections:
     """Where names are not what was foretold."""
 
     def __init__(self) -> None:
-        self._foretelling = Foretelling()
+        self._foretelling = NamePredictor()
         self._gaps, self._names = array("I"), array("I")
         self._since = 0
 
     def __len__(self) -> int:
         return len(self._gaps)
 
-    def add(self, old: Sequence[bytes], new: Sequence[bytes]) -> None:
+    def add_names(self, old: Sequence[bytes], new: Sequence[bytes]) -> None:
         """Take note of some names and of what became of them."""
         best = self._foretelling.best
         for name, became in zip(old, new, strict=True):
@@ -244,18 +249,18 @@ class Corrections:
             else:
                 self._gaps.append(self._since)
                 self._names.append(int.from_bytes(became, "little"))
-                self._foretelling.learn(name, became)
+                self._foretelling.record_correction(name, became)
                 self._since = 0
 
-    def content(self) -> Iterator[bytes]:
+    def encode_corrections(self) -> Iterator[bytes]:
         """Yield them as their stream has them."""
-        for at in range(0, len(self._gaps), BATCH):
-            yield split_planes(self._gaps[at : at + BATCH])
-            yield split_planes(self._names[at : at + BATCH])
+        for at in range(0, len(self._gaps), BATCH_NUMBERS):
+            yield split_planes(self._gaps[at : at + BATCH_NUMBERS])
+            yield split_planes(self._names[at : at + BATCH_NUMBERS])
 
 
 @dataclass(frozen=True, slots=True)
-class Renamed:
+class RenamedCover:
     """A cover brought back to the files.
 
     Attributes:
@@ -275,63 +280,70 @@ class Renamed:
     differences: bytes = b""
 
 
-def renamed(covers: Iterator[Cover], reference: Skeleton, view: Skeleton) -> Iterator[Renamed]:
+def map_covers(
+    covers: Iterator[Cover], reference: NameSkeleton, view: NameSkeleton
+) -> Iterator[RenamedCover]:
     """Bring covers back to the files; what does not come out right is left to the literals."""
     for cover in covers:
         old, new, end = cover.old, cover.new, cover.new + cover.length
         while new < end:
-            from_script, old_end = reference.script(old)
-            to_script, new_end = view.script(new)
+            from_script, old_end = reference.find_script(old)
+            to_script, new_end = view.find_script(new)
             length = min(end - new, old_end - old, new_end - new)
             if from_script and to_script:
-                yield from _fitted(reference, old, view, new, length)
-            elif not (reference.slots(old, old + length) or view.slots(new, new + length)):
-                yield Renamed(reference.place(old), view.place(new), length, length)
+                yield from _fit_cover(reference, old, view, new, length)
+            elif not (
+                reference.has_names_between(old, old + length)
+                or view.has_names_between(new, new + length)
+            ):
+                yield RenamedCover(reference.map_offset(old), view.map_offset(new), length, length)
             old += length
             new += length
 
 
-def _fitted(
-    reference: Skeleton, old: int, view: Skeleton, new: int, length: int
-) -> Iterator[Renamed]:
+def _fit_cover(
+    reference: NameSkeleton, old: int, view: NameSkeleton, new: int, length: int
+) -> Iterator[RenamedCover]:
     """Covers of a piece of files with names, none across a place where only one has a name."""
     for at in range(0, length, PIECE):
         size = min(PIECE, length - at)
         before, after = reference.bones.read(old + at, size), view.bones.read(new + at, size)
-        changes = [] if before == after else _changes(before, after)
-        breaks = [(x, y) for x, y in changes if SLOT in before[x:y] or SLOT in after[x:y]]
-        for start, end in _between(breaks, 0, size):
-            made = _one(reference, old + at + start, view, new + at + start, end - start)
+        changes = [] if before == after else _find_differences(before, after)
+        breaks = [(x, y) for x, y in changes if NAME_SLOT in before[x:y] or NAME_SLOT in after[x:y]]
+        for start, end in _find_gaps(breaks, 0, size):
+            made = _map_cover(reference, old + at + start, view, new + at + start, end - start)
             if made is not None:
                 yield made
                 continue
-            for first, last in _between(changes, start, end):
-                made = _one(reference, old + at + first, view, new + at + first, last - first)
+            for first, last in _find_gaps(changes, start, end):
+                made = _map_cover(reference, old + at + first, view, new + at + first, last - first)
                 if made is not None:
                     yield made
 
 
-def _changes(before: bytes, after: bytes) -> list[tuple[int, int]]:
+def _find_differences(before: bytes, after: bytes) -> list[tuple[int, int]]:
     """Where two strings of one length differ."""
-    return [run.span() for run in CHANGED.finditer(subtract(after, before))]
+    return [run.span() for run in CHANGED.finditer(subtract_bytes(after, before))]
 
 
-def _between(runs: list[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
+def _find_gaps(runs: list[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
     """What is not in any of some runs, where it is worth a cover."""
     for first, last in (*runs, (end, end)):
         if start <= first <= end:
-            if first - start >= LEAST_COVER:
+            if first - start >= MIN_COVER_BYTES:
                 yield start, first
             start = last
 
 
-def _one(reference: Skeleton, old: int, view: Skeleton, new: int, length: int) -> Renamed | None:
-    start, here = reference.place(old), view.place(new)
-    before = reference.whole.read(start, reference.place(old + length) - start)
-    after = view.whole.read(here, view.place(new + length) - here)
+def _map_cover(
+    reference: NameSkeleton, old: int, view: NameSkeleton, new: int, length: int
+) -> RenamedCover | None:
+    start, here = reference.map_offset(old), view.map_offset(new)
+    before = reference.whole.read(start, reference.map_offset(old + length) - start)
+    after = view.whole.read(here, view.map_offset(new + length) - here)
     if before == after:  # nothing to look for in it, where the pack is applied
-        return Renamed(start, here, len(before), len(after))
-    parts, wanted = apart(before), apart(after)
+        return RenamedCover(start, here, len(before), len(after))
+    parts, wanted = split_names(before), split_names(after)
     if list(map(len, parts[::2])) != list(map(len, wanted[::2])):
         return None
     names = parts[1::2]
@@ -340,12 +352,12 @@ def _one(reference: Skeleton, old: int, view: Skeleton, new: int, length: int) -
     else:
         parts[::2] = wanted[::2]
         corrected = b"".join(parts)
-        if apart(corrected) != parts:
+        if split_names(corrected) != parts:
             return None
-        differences = subtract(corrected, before)
-    return Renamed(start, here, len(before), len(after), (names, wanted[1::2]), differences)
+        differences = subtract_bytes(corrected, before)
+    return RenamedCover(start, here, len(before), len(after), (names, wanted[1::2]), differences)
 
 
-def _range(whole: Concatenation, start: int, end: int) -> Iterator[bytes]:
+def _read_range(whole: Concatenation, start: int, end: int) -> Iterator[bytes]:
     for at in range(start, end, BLOCK_BYTES):
         yield whole.read(at, min(BLOCK_BYTES, end - at))

@@ -10,36 +10,36 @@ from dataclasses import dataclass
 from typing import IO
 
 from ncen_updater.formats.delta.byte_transforms import (
-    BATCH,
+    BATCH_NUMBERS,
     BLOCK_BYTES,
     RUN_BYTES,
-    Squeezer,
+    ZeroRunRemover,
     split_planes,
-    subtract,
+    subtract_bytes,
 )
 from ncen_updater.formats.delta.covers import (
     Concatenation,
-    Corrections,
     Cover,
-    Renamed,
-    Skeleton,
+    NameCorrections,
+    NameSkeleton,
+    RenamedCover,
     find_covers,
-    have_finder,
-    renamed,
+    is_finder_installed,
+    map_covers,
 )
-from ncen_updater.formats.delta.layout import MOST_CALL_BYTES, Renaming
+from ncen_updater.formats.delta.layout import MAX_SINGLE_FRAME_BYTES, MinifiedNames
 from ncen_updater.formats.delta.minified_names import CORRECTION_BYTES
-from ncen_updater.formats.delta.single_frame import call
-from ncen_updater.formats.delta.streams import Extent, Packer
+from ncen_updater.formats.delta.single_frame import compress_frame
+from ncen_updater.formats.delta.streams import Extent, LzmaWriter
 
-MOST_BYTES = (1 << 30) - 1  # so that every number of a cover, also a jump back, has 32 bits
-SAME = re.compile(rb"\0{2,}")  # a shorter cover costs more than what it covers
+MAX_GROUP_BYTES = (1 << 30) - 1  # so that every number of a cover, also a jump back, has 32 bits
+UNCHANGED_RUN = re.compile(rb"\0{2,}")  # a shorter cover costs more than what it covers
 SAMPLE_BYTES = 4 << 20
-WORTH_EXACT = 0.95  # so many more covers take CPU, which less than that is not worth
+MAX_EXACT_RATIO = 0.95  # so many more covers take CPU, which less than that is not worth
 
 
 @dataclass(frozen=True)
-class DeltaStreams:
+class GroupStreams:
     """What was written of a group."""
 
     covers: int
@@ -48,11 +48,11 @@ class DeltaStreams:
     zeros: Extent
     differences: Extent
     literals: Extent
-    renaming: Renaming | None = None
+    renaming: MinifiedNames | None = None
     call: bool = False
 
     @property
-    def packed(self) -> int:
+    def packed_bytes(self) -> int:
         """Bytes of all of them."""
         streams = (self.control, self.zeros, self.differences, self.literals)
         return sum(stream.packed for stream in streams) + (
@@ -60,19 +60,19 @@ class DeltaStreams:
         )
 
 
-class _Covers:
+class _CoverColumns:
     """The covers of a group in columns; there may be many."""
 
     def __init__(self) -> None:
         self.old, self.new, self.length = array("q"), array("q"), array("q")
         self.made, self.named = array("q"), bytearray()
 
-    def add(self, cover: Cover | Renamed) -> None:
+    def add(self, cover: Cover | RenamedCover) -> None:
         self.old.append(cover.old)
         self.new.append(cover.new)
         self.length.append(cover.length)
-        self.made.append(cover.made if isinstance(cover, Renamed) else cover.length)
-        self.named.append(isinstance(cover, Renamed) and cover.names is not None)
+        self.made.append(cover.made if isinstance(cover, RenamedCover) else cover.length)
+        self.named.append(isinstance(cover, RenamedCover) and cover.names is not None)
 
     def __len__(self) -> int:
         return len(self.old)
@@ -81,93 +81,103 @@ class _Covers:
         return zip(self.old, self.new, self.length, strict=True)
 
 
-def encode(
+def encode_group(
     reference: Concatenation,
     view: Concatenation,
-    likely: list[tuple[int, int]],
+    paired_offsets: list[tuple[int, int]],
     window: int,
     scratch: Concatenation,
     out: IO[bytes],
-) -> DeltaStreams:
+) -> GroupStreams:
     """Append the streams of a group to a pack.
 
     Args:
         reference: The old files.
         view: The new ones.
-        likely: Where the pairs are: (offset in the view, offset in the reference), ascending.
+        paired_offsets: Where the pairs are: (offset in the view, offset in the reference),
+            ascending.
         window: The match finder is given so many old and new bytes at once.
         scratch: An empty one, for the differences until their length is known.
         out: The pack.
     """
-    covers, runs = _Covers(), Squeezer()
-    if _findable(reference, view):
-        for cover in _matched(reference, view, likely, window):
+    covers, runs = _CoverColumns(), ZeroRunRemover()
+    if _is_match_finding_possible(reference, view):
+        for cover in _find_covers(reference, view, paired_offsets, window):
             covers.add(cover)
-    scratch.add(map(runs.squeeze, _differences(covers, reference, view)))
-    if _literals_are_cheaper(covers, reference, view):
-        exact = _Covers()
-        for cover in _without_differences(covers, reference, view):
+    scratch.append_file(map(runs.remove_runs, _encode_differences(covers, reference, view)))
+    if _are_literals_cheaper(covers, reference, view):
+        exact = _CoverColumns()
+        for cover in _split_covers_at_differences(covers, reference, view):
             exact.add(cover)
-        covers, runs = exact, Squeezer()
+        covers, runs = exact, ZeroRunRemover()
         scratch.clear()
-        scratch.add(map(runs.squeeze, _differences(covers, reference, view)))
-    return _written(covers, runs, scratch, view, None, out)
+        scratch.append_file(map(runs.remove_runs, _encode_differences(covers, reference, view)))
+    return _write_streams(covers, runs, scratch, view, None, out)
 
 
-def encode_renamed(
-    reference: Skeleton,
-    view: Skeleton,
-    likely: list[tuple[int, int]],
+def encode_group_with_names(
+    reference: NameSkeleton,
+    view: NameSkeleton,
+    paired_offsets: list[tuple[int, int]],
     window: int,
     scratch: Concatenation,
     out: IO[bytes],
-) -> DeltaStreams | None:
-    """As :func:`encode`, with short names that were given anew; None if there are none.
+) -> GroupStreams | None:
+    """As :func:`encode_group`, with short names that were given anew; None if there are none.
 
     Args:
         reference: The old files, also without their names.
         view: The new ones.
-        likely: As they are without their names.
+        paired_offsets: As they are without their names.
         window: As above.
         scratch: As above.
         out: As above.
     """
-    if not (reference.has_names and view.has_names and _findable(reference.whole, view.whole)):
+    if not (
+        reference.has_names
+        and view.has_names
+        and _is_match_finding_possible(reference.whole, view.whole)
+    ):
         return None
-    covers, runs, corrections = _Covers(), Squeezer(), Corrections()
-    found = renamed(_matched(reference.bones, view.bones, likely, window), reference, view)
+    covers, runs, corrections = _CoverColumns(), ZeroRunRemover(), NameCorrections()
+    found = map_covers(
+        _find_covers(reference.bones, view.bones, paired_offsets, window), reference, view
+    )
 
     def differences() -> Iterator[bytes]:
         for cover in found:
             covers.add(cover)
             if cover.names is None:
-                yield from _difference(cover, reference.whole, view.whole)
+                yield from _encode_difference(cover, reference.whole, view.whole)
             else:
-                corrections.add(*cover.names)
+                corrections.add_names(*cover.names)
                 yield cover.differences
 
-    scratch.add(map(runs.squeeze, _in_blocks(differences())))
-    return _written(covers, runs, scratch, view.whole, corrections, out)
+    scratch.append_file(map(runs.remove_runs, _join_blocks(differences())))
+    return _write_streams(covers, runs, scratch, view.whole, corrections, out)
 
 
-def encode_call(
+def encode_single_frame(
     reference: Concatenation, view: Concatenation, most: int, out: IO[bytes]
-) -> DeltaStreams | None:
-    """As :func:`encode`, in one frame of zstd; None if there is too much, or ``most`` is less."""
-    if not view.size or reference.size + view.size > MOST_CALL_BYTES:
+) -> GroupStreams | None:
+    """As :func:`encode_group`, in one frame of zstd.
+
+    None if there is too much, or ``most`` is less.
+    """
+    if not view.size or reference.size + view.size > MAX_SINGLE_FRAME_BYTES:
         return None
-    frame = call(reference.read(0, reference.size), view.read(0, view.size), most)
+    frame = compress_frame(reference.read(0, reference.size), view.read(0, view.size), most)
     if frame is None:
         return None
     at = out.tell()
     out.write(frame)
     empty = Extent(at, 0, 0)
     literals = Extent(at, len(frame), view.size)
-    return DeltaStreams(0, 0, empty, empty, empty, literals, call=True)
+    return GroupStreams(0, 0, empty, empty, empty, literals, call=True)
 
 
-def _without_differences(
-    covers: _Covers, reference: Concatenation, view: Concatenation
+def _split_covers_at_differences(
+    covers: _CoverColumns, reference: Concatenation, view: Concatenation
 ) -> Iterator[Cover]:
     """The same covers cut wherever a byte is another one; those bytes are literals then."""
     for old, new, length in covers:
@@ -177,15 +187,17 @@ def _without_differences(
             if before == after:
                 yield Cover(old + at, new + at, size)
                 continue
-            for same in SAME.finditer(subtract(after, before)):
+            for same in UNCHANGED_RUN.finditer(subtract_bytes(after, before)):
                 start, end = same.span()
                 yield Cover(old + at + start, new + at + start, end - start)
 
 
-def _literals_are_cheaper(covers: _Covers, reference: Concatenation, view: Concatenation) -> bool:
+def _are_literals_cheaper(
+    covers: _CoverColumns, reference: Concatenation, view: Concatenation
+) -> bool:
     """Whether other bytes in covers should be literals; by some of the covers, roughly packed."""
     step = 1 + sum(covers.length) // SAMPLE_BYTES
-    runs, lengths, gaps = Squeezer(), array("I"), array("I")
+    runs, lengths, gaps = ZeroRunRemover(), array("I"), array("I")
     differences, literals = zlib.compressobj(6), zlib.compressobj(6)
     sizes = [0, 0]
     for at, (old, new, length) in enumerate(covers):
@@ -194,46 +206,54 @@ def _literals_are_cheaper(covers: _Covers, reference: Concatenation, view: Conca
         for start in range(0, min(length, SAMPLE_BYTES), BLOCK_BYTES):
             size = min(BLOCK_BYTES, length - start)
             before, after = reference.read(old + start, size), view.read(new + start, size)
-            changes = subtract(after, before)
-            sizes[0] += len(differences.compress(runs.squeeze(changes)))
+            changes = subtract_bytes(after, before)
+            sizes[0] += len(differences.compress(runs.remove_runs(changes)))
             end = 0
-            for same in SAME.finditer(changes):
+            for same in UNCHANGED_RUN.finditer(changes):
                 sizes[1] += len(literals.compress(after[end : same.start()]))
                 gaps.append(same.start() - end)
                 end = same.end()
                 lengths.append(end - same.start())
             sizes[1] += len(literals.compress(after[end:]))
-    for piece in runs.content():
+    for piece in runs.encode_runs():
         sizes[0] += len(differences.compress(piece))
     for numbers in (gaps, lengths):
         sizes[1] += len(literals.compress(split_planes(numbers)))
-    return sizes[1] + len(literals.flush()) < WORTH_EXACT * (sizes[0] + len(differences.flush()))
+    return sizes[1] + len(literals.flush()) < MAX_EXACT_RATIO * (
+        sizes[0] + len(differences.flush())
+    )
 
 
-def _findable(reference: Concatenation, view: Concatenation) -> bool:
-    return have_finder() and max(reference.size, view.size) <= MOST_BYTES
+def _is_match_finding_possible(reference: Concatenation, view: Concatenation) -> bool:
+    return is_finder_installed() and max(reference.size, view.size) <= MAX_GROUP_BYTES
 
 
-def _written(
-    covers: _Covers,
-    runs: Squeezer,
+def _write_streams(
+    covers: _CoverColumns,
+    runs: ZeroRunRemover,
     scratch: Concatenation,
     view: Concatenation,
-    corrections: Corrections | None,
+    corrections: NameCorrections | None,
     out: IO[bytes],
-) -> DeltaStreams:
-    control = _stream(out, len(covers) * 12, _control(covers, flags=corrections is not None))
-    zeros = _stream(out, len(runs) * RUN_BYTES, runs.content())
-    differences = _stream(out, scratch.size, _range(scratch, 0, scratch.size))
-    literals = _stream(out, view.size - sum(covers.made), _literals(covers, view), literal=True)
+) -> GroupStreams:
+    control = _write_stream(
+        out, len(covers) * 12, _encode_control(covers, flags=corrections is not None)
+    )
+    zeros = _write_stream(out, len(runs) * RUN_BYTES, runs.encode_runs())
+    differences = _write_stream(out, scratch.size, _read_range(scratch, 0, scratch.size))
+    literals = _write_stream(
+        out, view.size - sum(covers.made), _read_literals(covers, view), literal=True
+    )
     renaming = None
     if corrections is not None and covers:
         plain = len(corrections) * CORRECTION_BYTES
-        renaming = Renaming(sum(covers.length), _stream(out, plain, corrections.content()))
-    return DeltaStreams(len(covers), len(runs), control, zeros, differences, literals, renaming)
+        renaming = MinifiedNames(
+            sum(covers.length), _write_stream(out, plain, corrections.encode_corrections())
+        )
+    return GroupStreams(len(covers), len(runs), control, zeros, differences, literals, renaming)
 
 
-def _matched(
+def _find_covers(
     reference: Concatenation, view: Concatenation, likely: list[tuple[int, int]], window: int
 ) -> Iterator[Cover]:
     """Covers of the whole, or of one piece after the other where it does not fit the window.
@@ -256,19 +276,19 @@ def _matched(
             yield Cover(cover.old + first, cover.new + start, cover.length)
 
 
-def _stream(
+def _write_stream(
     out: IO[bytes], plain: int, pieces: Iterator[bytes], *, literal: bool = False
 ) -> Extent:
     start = out.tell()
     if plain:
-        packer = Packer(plain, lc=4 if literal else 3)
+        packer = LzmaWriter(plain, lc=4 if literal else 3)
         for piece in pieces:
             out.write(packer.compress(piece))
         out.write(packer.flush())
     return Extent(start, out.tell() - start, plain)
 
 
-def _control(covers: _Covers, *, flags: bool) -> Iterator[bytes]:
+def _encode_control(covers: _CoverColumns, *, flags: bool) -> Iterator[bytes]:
     """The covers; with ``flags`` the lowest bit of a length says whether names are given anew."""
     here = there = 0
     columns: tuple[list[int], list[int], list[int]] = ([], [], [])
@@ -279,7 +299,7 @@ def _control(covers: _Covers, *, flags: bool) -> Iterator[bytes]:
         columns[1].append(gap)
         columns[2].append(length << 1 | named if flags else length)
         here, there = new + made, old + length
-        if len(columns[0]) == BATCH:
+        if len(columns[0]) == BATCH_NUMBERS:
             for column in columns:
                 yield split_planes(column)
             columns = ([], [], [])
@@ -288,7 +308,9 @@ def _control(covers: _Covers, *, flags: bool) -> Iterator[bytes]:
             yield split_planes(column)
 
 
-def _differences(covers: _Covers, reference: Concatenation, view: Concatenation) -> Iterator[bytes]:
+def _encode_differences(
+    covers: _CoverColumns, reference: Concatenation, view: Concatenation
+) -> Iterator[bytes]:
     """What must be added to the old bytes; many short covers are dealt with at once."""
     new_parts: list[bytes] = []
     old_parts: list[bytes] = []
@@ -302,19 +324,21 @@ def _differences(covers: _Covers, reference: Concatenation, view: Concatenation)
             done += size
             have += size
             if have == BLOCK_BYTES:
-                yield subtract(b"".join(new_parts), b"".join(old_parts))
+                yield subtract_bytes(b"".join(new_parts), b"".join(old_parts))
                 new_parts, old_parts, have = [], [], 0
     if have:
-        yield subtract(b"".join(new_parts), b"".join(old_parts))
+        yield subtract_bytes(b"".join(new_parts), b"".join(old_parts))
 
 
-def _difference(cover: Renamed, reference: Concatenation, view: Concatenation) -> Iterator[bytes]:
+def _encode_difference(
+    cover: RenamedCover, reference: Concatenation, view: Concatenation
+) -> Iterator[bytes]:
     for at in range(0, cover.length, BLOCK_BYTES):
         size = min(BLOCK_BYTES, cover.length - at)
-        yield subtract(view.read(cover.new + at, size), reference.read(cover.old + at, size))
+        yield subtract_bytes(view.read(cover.new + at, size), reference.read(cover.old + at, size))
 
 
-def _in_blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _join_blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Short pieces put together, so that runs of zeros that go through several are seen as one."""
     parts: list[bytes] = []
     have = 0
@@ -327,15 +351,15 @@ def _in_blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield b"".join(parts)
 
 
-def _literals(covers: _Covers, view: Concatenation) -> Iterator[bytes]:
+def _read_literals(covers: _CoverColumns, view: Concatenation) -> Iterator[bytes]:
     here = 0
     for new, made in zip(covers.new, covers.made, strict=True):
-        yield from _range(view, here, new)
+        yield from _read_range(view, here, new)
         here = new + made
-    yield from _range(view, here, view.size)
+    yield from _read_range(view, here, view.size)
 
 
-def _range(view: Concatenation, start: int, end: int) -> Iterator[bytes]:
+def _read_range(view: Concatenation, start: int, end: int) -> Iterator[bytes]:
     while start < end:
         piece = view.read(start, min(BLOCK_BYTES, end - start))
         start += len(piece)

@@ -13,27 +13,27 @@ from enum import IntEnum
 
 from ncen_updater.formats.delta.byte_transforms import RUN_BYTES
 from ncen_updater.formats.delta.layout import (
-    COVER_BYTES,
-    Fresh,
-    Group,
-    LayoutPlan,
-    Op,
-    OpKind,
-    PathRules,
-    Recipe,
-    Ref,
-    Renaming,
+    COVER_MEMORY_BYTES,
+    ArchiveOperation,
+    ArchiveOperationKind,
+    ArchiveRecipe,
+    FileGroup,
+    FileReference,
+    MinifiedNames,
+    NewEntry,
+    PackPlan,
+    PathChecker,
     check_link,
     check_name,
-    order,
+    split_path,
 )
 from ncen_updater.formats.delta.minified_names import CORRECTION_BYTES, NAME_BYTES
 from ncen_updater.formats.delta.streams import (
+    ColumnReader,
     Extent,
-    Malformed,
-    NumberReader,
-    NumberTooLarge,
-    OutOfRange,
+    MalformedColumnError,
+    NumberTooLargeError,
+    ReferenceOutOfRangeError,
     put_number,
     put_signed,
     put_text,
@@ -45,8 +45,18 @@ MAX_MEMBERS = 1_000_000
 MAX_OPS = 1_000_000
 MAX_COVERS = 1 << 31
 TEXT_BYTES = 4000
-NAMES = ("steps", "modes", "depths", "origins", "names", "sizes", "links", "groups", "recipes")
-WAYS = "ways"  # a further column, where groups are said in other ways
+COLUMN_NAMES = (
+    "steps",
+    "modes",
+    "depths",
+    "origins",
+    "names",
+    "sizes",
+    "links",
+    "groups",
+    "recipes",
+)
+GROUP_ENCODINGS_COLUMN = "ways"  # a further column, where groups are said in other ways
 
 
 class IndexStep(IntEnum):
@@ -63,7 +73,7 @@ class IndexStep(IntEnum):
     COPY = 8  # a file with the content of one before it that the pack builds
 
 
-class GroupWay(IntEnum):
+class GroupEncoding(IntEnum):
     """How a group is said."""
 
     COVERS = 0
@@ -71,7 +81,7 @@ class GroupWay(IntEnum):
     CALL = 2  # one frame of zstd
 
 
-class Columns:
+class IndexColumns:
     """The parts of the index; like stands beside like, so that it compresses well."""
 
     def __init__(self) -> None:
@@ -86,34 +96,34 @@ class Columns:
         self.recipes = bytearray()
         self.ways = bytearray()
 
-    def content(self) -> bytes:
+    def to_bytes(self) -> bytes:
         """All of it."""
         whole = bytearray()
-        for name in (*NAMES, WAYS) if self.ways else NAMES:
+        for name in (*COLUMN_NAMES, GROUP_ENCODINGS_COLUMN) if self.ways else COLUMN_NAMES:
             column = getattr(self, name)
             put_number(whole, len(column))
             whole += column
         return bytes(whole)
 
 
-def read_columns(content: bytes) -> dict[str, NumberReader]:
+def split_columns(content: bytes) -> dict[str, ColumnReader]:
     """Take the index apart.
 
     Raises:
         Malformed: If it does not consist of its columns.
     """
-    reader = NumberReader(content)
-    columns = {name: NumberReader(reader.take(reader.number())) for name in NAMES}
-    if reader.left:
-        columns[WAYS] = NumberReader(reader.take(reader.number()))
-    reader.end()
+    reader = ColumnReader(content)
+    columns = {name: ColumnReader(reader.read_bytes(reader.read_number())) for name in COLUMN_NAMES}
+    if reader.remaining_bytes:
+        columns[GROUP_ENCODINGS_COLUMN] = ColumnReader(reader.read_bytes(reader.read_number()))
+    reader.check_exhausted()
     return columns
 
 
 # ---- reading ---------------------------------------------------------------------------------
 
 
-def read_plan(content: bytes, old: Tree, streams_start: int, most: int) -> LayoutPlan:
+def decode_plan(content: bytes, old: Tree, streams_start: int, most: int) -> PackPlan:
     """Understand an index.
 
     Args:
@@ -124,301 +134,324 @@ def read_plan(content: bytes, old: Tree, streams_start: int, most: int) -> Layou
 
     Raises:
         Malformed: If it is not an index.
-        OutOfRange: If it is not one for this tree.
+        ReferenceOutOfRangeError: If it is not one for this tree.
         PathRefused: If it names a path that no release may have.
         TooLarge: If it has more entries than were signed, or more of anything than any pack has.
     """
-    return _PlanReader(read_columns(content), old, most).read(streams_start)
+    return _PlanReader(split_columns(content), old, most).read(streams_start)
 
 
 class _PlanReader:
-    def __init__(self, columns: dict[str, NumberReader], old: Tree, most: int) -> None:
+    def __init__(self, columns: dict[str, ColumnReader], old: Tree, most: int) -> None:
         self._columns, self._old, self._most = columns, old.entries, most
         self._refs_left = self._ops_left = self._members_left = 0
         self._cursor = self._origin = 0
-        self._plan = LayoutPlan()
-        self._rules = PathRules()
+        self._plan = PackPlan()
+        self._rules = PathChecker()
         self._last: tuple[str, bool] = ("", True)
         self._changed: list[int] = []  # old files that groups may refer to
         self._built: list[int] = []  # entries that groups build
 
-    def read(self, streams_start: int) -> LayoutPlan:
+    def read(self, streams_start: int) -> PackPlan:
         steps = self._columns["steps"]
-        for _ in range(steps.number()):
-            self._step(IndexStep(steps.number(IndexStep.COPY)), steps)
+        for _ in range(steps.read_number()):
+            self._read_step(IndexStep(steps.read_number(IndexStep.COPY)), steps)
         if self._cursor != len(self._old):
-            raise OutOfRange("not every old entry is spoken of")
+            raise ReferenceOutOfRangeError("not every old entry is spoken of")
         built = len(self._built)
         # What one number can stand for many of is counted over the whole pack.
         self._refs_left = built + len(self._changed)
         self._ops_left, self._members_left = MAX_OPS, MAX_MEMBERS
         groups, at = self._columns["groups"], streams_start
-        for _ in range(groups.number(MAX_GROUPS)):
-            group, at = self._group(groups, at, max(0, len(self._built) - built))
+        for _ in range(groups.read_number(MAX_GROUPS)):
+            group, at = self._read_group(groups, at, max(0, len(self._built) - built))
             built -= group.files
             self._plan.groups.append(group)
         if built:
-            raise OutOfRange("the groups do not build the files of the tree")
+            raise ReferenceOutOfRangeError("the groups do not build the files of the tree")
         for column in self._columns.values():
-            column.end()
+            column.check_exhausted()
         return self._plan
 
-    def _step(self, step: IndexStep, steps: NumberReader) -> None:
+    def _read_step(self, step: IndexStep, steps: ColumnReader) -> None:
         if step in (IndexStep.KEEP, IndexStep.DROP):
-            for _ in range(steps.number(len(self._old) - self._cursor)):
-                self._pass(keep=step is IndexStep.KEEP)
+            for _ in range(steps.read_number(len(self._old) - self._cursor)):
+                self._pass_old_entry(keep=step is IndexStep.KEEP)
         elif step is IndexStep.CHANGE:
             if self._cursor >= len(self._old):
-                raise OutOfRange("there are fewer old entries")
+                raise ReferenceOutOfRangeError("there are fewer old entries")
             entry = self._old_file(self._cursor)
-            size = self._columns["sizes"].number()
-            mode = self._mode(entry.mode)
-            self._add(Fresh(entry.path, EntryType.FILE, mode, size, like=self._cursor))
-            self._pass(keep=False)
+            size = self._columns["sizes"].read_number()
+            mode = self._read_mode(entry.mode)
+            self._add_entry(NewEntry(entry.path, EntryType.FILE, mode, size, like=self._cursor))
+            self._pass_old_entry(keep=False)
         else:
-            self._add(self._fresh(step))
+            self._add_entry(self._read_new_entry(step))
 
-    def _pass(self, *, keep: bool) -> None:
+    def _pass_old_entry(self, *, keep: bool) -> None:
         entry = self._old[self._cursor]
         if keep:
-            self._see(entry.path, entry.type)
+            self._check_path(entry.path, entry.type)
             self._plan.entries.append(self._cursor)
         elif entry.type is EntryType.FILE:
             self._changed.append(self._cursor)
         self._cursor += 1
 
-    def _add(self, entry: Fresh) -> None:
-        self._see(entry.path, entry.type)
-        if entry.built:
+    def _add_entry(self, entry: NewEntry) -> None:
+        self._check_path(entry.path, entry.type)
+        if entry.is_built:
             self._built.append(len(self._plan.entries))
         self._plan.entries.append(entry)
 
-    def _see(self, path: str, kind: EntryType) -> None:
+    def _check_path(self, path: str, kind: EntryType) -> None:
         if len(self._plan.entries) >= self._most:
-            raise NumberTooLarge(f"more than {self._most} entries")
-        self._rules.see(path, is_directory=kind is EntryType.DIRECTORY)
+            raise NumberTooLargeError(f"more than {self._most} entries")
+        self._rules.check_path(path, is_directory=kind is EntryType.DIRECTORY)
         self._last = (path, kind is EntryType.DIRECTORY)
 
-    def _fresh(self, step: IndexStep) -> Fresh:
+    def _read_new_entry(self, step: IndexStep) -> NewEntry:
         if step in (IndexStep.MOVED, IndexStep.RENAMED):
-            self._origin += self._columns["origins"].signed()
+            self._origin += self._columns["origins"].read_signed()
             like = self._old_file(self._origin)
-            path = self._path(like.path)
-            mode = self._mode(like.mode)
+            path = self._read_path(like.path)
+            mode = self._read_mode(like.mode)
             if step is IndexStep.MOVED:
-                return Fresh(path, EntryType.FILE, mode, like.size, origin=self._origin)
-            size = self._columns["sizes"].number()
-            return Fresh(path, EntryType.FILE, mode, size, like=self._origin)
+                return NewEntry(path, EntryType.FILE, mode, like.size, origin=self._origin)
+            size = self._columns["sizes"].read_number()
+            return NewEntry(path, EntryType.FILE, mode, size, like=self._origin)
         if step is IndexStep.COPY:
-            return self._copy()
-        path = self._path(None)
+            return self._read_copy()
+        path = self._read_path(None)
         if step is IndexStep.LINK:
-            target = self._columns["links"].text(TEXT_BYTES)
+            target = self._columns["links"].read_text(TEXT_BYTES)
             check_link(path, target)
-            return Fresh(path, EntryType.SYMLINK, 0o777, target=target)
+            return NewEntry(path, EntryType.SYMLINK, 0o777, target=target)
         if step is IndexStep.DIRECTORY:
-            return Fresh(path, EntryType.DIRECTORY, self._mode(0o755))
-        return Fresh(path, EntryType.FILE, self._mode(0o644), self._columns["sizes"].number())
+            return NewEntry(path, EntryType.DIRECTORY, self._read_mode(0o755))
+        return NewEntry(
+            path, EntryType.FILE, self._read_mode(0o644), self._columns["sizes"].read_number()
+        )
 
-    def _copy(self) -> Fresh:
-        back = self._columns["origins"].number()
+    def _read_copy(self) -> NewEntry:
+        back = self._columns["origins"].read_number()
         if not 0 <= back < len(self._built):
-            raise OutOfRange("a copy of a file that is not built before it")
+            raise ReferenceOutOfRangeError("a copy of a file that is not built before it")
         copy_of = self._built[-1 - back]
         first = self._plan.entries[copy_of]
-        assert isinstance(first, Fresh)  # noqa: S101 - only these are built
-        path = self._path(first.path)
-        mode = self._mode(first.mode)
-        return Fresh(path, EntryType.FILE, mode, first.size, copy_of=copy_of)
+        assert isinstance(first, NewEntry)  # noqa: S101 - only these are built
+        path = self._read_path(first.path)
+        mode = self._read_mode(first.mode)
+        return NewEntry(path, EntryType.FILE, mode, first.size, copy_of=copy_of)
 
     def _old_file(self, index: int) -> TreeEntry:
         if not 0 <= index < len(self._old) or self._old[index].type is not EntryType.FILE:
-            raise OutOfRange(f"old entry {index} is no file")
+            raise ReferenceOutOfRangeError(f"old entry {index} is no file")
         return self._old[index]
 
-    def _mode(self, usual: int) -> int:
-        said = self._columns["modes"].number(0o1000)
-        return said - 1 if said else usual
+    def _read_mode(self, usual: int) -> int:
+        value = self._columns["modes"].read_number(0o1000)
+        return value - 1 if value else usual
 
-    def _path(self, like: str | None) -> str:
+    def _read_path(self, like: str | None) -> str:
         parts = self._last[0].split("/") if self._last[0] else []
-        depth = self._columns["depths"].number(len(parts) if self._last[1] else len(parts) - 1)
-        name = self._name(like.rpartition("/")[2] if like else None)
+        depth = self._columns["depths"].read_number(len(parts) if self._last[1] else len(parts) - 1)
+        name = self._read_name(like.rpartition("/")[2] if like else None)
         check_name(name)
         return "/".join([*parts[:depth], name])
 
-    def _name(self, like: str | None) -> str:
+    def _read_name(self, like: str | None) -> str:
         names = self._columns["names"]
         if like is None:
-            return names.text(TEXT_BYTES)
-        start = names.number(len(like) + 1)
+            return names.read_text(TEXT_BYTES)
+        start = names.read_number(len(like) + 1)
         if start == 0:
             return like
-        end = names.number(len(like) - (start - 1))
-        return like[: start - 1] + names.text(TEXT_BYTES) + like[len(like) - end :]
+        end = names.read_number(len(like) - (start - 1))
+        return like[: start - 1] + names.read_text(TEXT_BYTES) + like[len(like) - end :]
 
-    def _group(self, groups: NumberReader, at: int, before: int) -> tuple[Group, int]:
-        files = groups.number(len(self._plan.entries))
-        refs = self._refs(groups, before)
-        recipes = self._recipes(files, len(refs))
-        view, covers, runs = groups.number(), groups.number(MAX_COVERS), groups.number(MAX_COVERS)
+    def _read_group(self, groups: ColumnReader, at: int, before: int) -> tuple[FileGroup, int]:
+        files = groups.read_number(len(self._plan.entries))
+        refs = self._read_references(groups, before)
+        recipes = self._read_recipes(files, len(refs))
+        view, covers, runs = (
+            groups.read_number(),
+            groups.read_number(MAX_COVERS),
+            groups.read_number(MAX_COVERS),
+        )
         extents = []
         for _ in range(4):
-            packed, plain = groups.number(), groups.number()
+            packed, plain = groups.read_number(), groups.read_number()
             if (packed == 0) != (plain == 0):
-                raise Malformed("an empty stream is not empty")
+                raise MalformedColumnError("an empty stream is not empty")
             extents.append(Extent(at, packed, plain))
             at += packed
         control, zeros, differences, literals = extents
-        way = self._way()
+        way = self._read_encoding()
         renaming = None
-        if way is GroupWay.NAMES:
-            renaming, at = self._renaming(at)
-        group = Group(
+        if way is GroupEncoding.NAMES:
+            renaming, at = self._read_minified_names(at)
+        group = FileGroup(
             files, refs, recipes, view, covers, runs,
-            control, zeros, differences, literals, renaming, way is GroupWay.CALL,
+            control, zeros, differences, literals, renaming, way is GroupEncoding.CALL,
         )  # fmt: skip
         if group.call and (covers or literals.plain != view or not view):
-            raise OutOfRange("a call is not all of its group")
-        if (group.control.plain, group.zeros.plain) != (covers * COVER_BYTES, runs * RUN_BYTES):
-            raise OutOfRange("the streams of a group have other lengths than its numbers")
+            raise ReferenceOutOfRangeError("a call is not all of its group")
+        if (group.control.plain, group.zeros.plain) != (
+            covers * COVER_MEMORY_BYTES,
+            runs * RUN_BYTES,
+        ):
+            raise ReferenceOutOfRangeError(
+                "the streams of a group have other lengths than its numbers"
+            )
         if not 0 <= group.differences.plain <= group.matched or (group.covered and not covers):
-            raise OutOfRange("the streams of a group have other lengths than its files")
+            raise ReferenceOutOfRangeError(
+                "the streams of a group have other lengths than its files"
+            )
         if not 0 <= group.matched <= NAME_BYTES * group.covered:  # no name becomes nothing
-            raise OutOfRange("the covers of a group have other lengths than its files")
+            raise ReferenceOutOfRangeError(
+                "the covers of a group have other lengths than its files"
+            )
         # Thousands of millions of them pack to nothing.
         if covers > group.matched or runs > group.matched - group.differences.plain:
-            raise OutOfRange("covers or runs of no bytes")
+            raise ReferenceOutOfRangeError("covers or runs of no bytes")
         return group, at
 
-    def _way(self) -> GroupWay:
-        column = self._columns.get(WAYS)
-        return GroupWay(column.number(GroupWay.CALL)) if column else GroupWay.COVERS
+    def _read_encoding(self) -> GroupEncoding:
+        column = self._columns.get(GROUP_ENCODINGS_COLUMN)
+        return (
+            GroupEncoding(column.read_number(GroupEncoding.CALL))
+            if column
+            else GroupEncoding.COVERS
+        )
 
-    def _renaming(self, at: int) -> tuple[Renaming, int]:
-        column = self._columns[WAYS]
-        matched = column.number()
-        count, packed = column.number(matched), column.number()
+    def _read_minified_names(self, at: int) -> tuple[MinifiedNames, int]:
+        column = self._columns[GROUP_ENCODINGS_COLUMN]
+        matched = column.read_number()
+        count, packed = column.read_number(matched), column.read_number()
         if (packed == 0) != (count == 0):
-            raise Malformed("an empty stream is not empty")
-        return Renaming(matched, Extent(at, packed, count * CORRECTION_BYTES)), at + packed
+            raise MalformedColumnError("an empty stream is not empty")
+        return MinifiedNames(matched, Extent(at, packed, count * CORRECTION_BYTES)), at + packed
 
-    def _refs(self, groups: NumberReader, before: int) -> tuple[Ref, ...]:
+    def _read_references(self, groups: ColumnReader, before: int) -> tuple[FileReference, ...]:
         """Old files that are gone or changed and, after them, files that were built before."""
-        chosen: list[Ref] = []
+        chosen: list[FileReference] = []
         at, most = 0, len(self._changed) + min(before, len(self._built))
-        for _ in range(groups.number(most)):
-            at += groups.number(most - at)
-            count = groups.number(most - at)
+        for _ in range(groups.read_number(most)):
+            at += groups.read_number(most - at)
+            count = groups.read_number(most - at)
             self._refs_left -= count
             if self._refs_left < 0:
-                raise NumberTooLarge("more references than files")
-            chosen += map(self._ref, range(at, at + count))
+                raise NumberTooLargeError("more references than files")
+            chosen += map(self._read_reference, range(at, at + count))
             at += count
         members: dict[int, tuple[int, ...]] = {}
         at = 0
-        for _ in range(groups.number(len(chosen))):
-            at += groups.number(len(chosen))
-            members[at] = self._members()
+        for _ in range(groups.read_number(len(chosen))):
+            at += groups.read_number(len(chosen))
+            members[at] = self._read_members()
             at += 1
         if members and max(members) >= len(chosen):
-            raise OutOfRange("there are fewer references")
+            raise ReferenceOutOfRangeError("there are fewer references")
         for number, seen in members.items():
             if chosen[number].built:
-                raise OutOfRange("members of an archive that is not an old file")
-            chosen[number] = Ref(chosen[number].origin, seen)
+                raise ReferenceOutOfRangeError("members of an archive that is not an old file")
+            chosen[number] = FileReference(chosen[number].origin, seen)
         return tuple(chosen)
 
-    def _ref(self, number: int) -> Ref:
+    def _read_reference(self, number: int) -> FileReference:
         if number < len(self._changed):
-            return Ref(self._changed[number])
-        return Ref(self._built[number - len(self._changed)], built=True)
+            return FileReference(self._changed[number])
+        return FileReference(self._built[number - len(self._changed)], built=True)
 
-    def _members(self) -> tuple[int, ...]:
+    def _read_members(self) -> tuple[int, ...]:
         recipes = self._columns["recipes"]
         chosen: list[int] = []
         at = 0
-        for _ in range(recipes.number(MAX_MEMBERS)):
-            at += recipes.number(MAX_MEMBERS)
-            count = recipes.number(MAX_MEMBERS)
+        for _ in range(recipes.read_number(MAX_MEMBERS)):
+            at += recipes.read_number(MAX_MEMBERS)
+            count = recipes.read_number(MAX_MEMBERS)
             self._members_left -= count
             if at + count > MAX_MEMBERS or self._members_left < 0:
-                raise NumberTooLarge("too many members of archives")
+                raise NumberTooLargeError("too many members of archives")
             chosen += range(at, at + count)
             at += count
         return tuple(chosen)
 
-    def _recipes(self, files: int, refs: int) -> tuple[Recipe, ...]:
+    def _read_recipes(self, files: int, refs: int) -> tuple[ArchiveRecipe, ...]:
         recipes = self._columns["recipes"]
-        found: list[Recipe] = []
+        found: list[ArchiveRecipe] = []
         at = 0
-        for _ in range(recipes.number(files)):
-            at += recipes.number(files)
+        for _ in range(recipes.read_number(files)):
+            at += recipes.read_number(files)
             if at >= files:
-                raise OutOfRange("there are fewer files in the group")
+                raise ReferenceOutOfRangeError("there are fewer files in the group")
             if not refs:
-                raise OutOfRange("an archive is rebuilt from nothing")
-            found.append(Recipe(at, recipes.number(refs - 1), self._ops(recipes)))
+                raise ReferenceOutOfRangeError("an archive is rebuilt from nothing")
+            found.append(
+                ArchiveRecipe(at, recipes.read_number(refs - 1), self._read_operations(recipes))
+            )
             at += 1
         return tuple(found)
 
-    def _ops(self, recipes: NumberReader) -> tuple[Op, ...]:
+    def _read_operations(self, recipes: ColumnReader) -> tuple[ArchiveOperation, ...]:
         ops = []
         member = 0
-        count_of_ops = recipes.number(MAX_OPS)
+        count_of_ops = recipes.read_number(MAX_OPS)
         self._ops_left -= count_of_ops
         if self._ops_left < 0:
-            raise NumberTooLarge("archives of too many pieces")
+            raise NumberTooLargeError("archives of too many pieces")
         for _ in range(count_of_ops):
-            kind = OpKind(recipes.number(OpKind.DEFLATE))
-            count = recipes.number()
+            kind = ArchiveOperationKind(recipes.read_number(ArchiveOperationKind.DEFLATE))
+            count = recipes.read_number()
             argument = 0
-            if kind is OpKind.MEMBERS:
-                member += recipes.signed()
+            if kind is ArchiveOperationKind.MEMBERS:
+                member += recipes.read_signed()
                 argument = member
                 member += count
                 if not 0 <= argument <= member <= MAX_MEMBERS:
-                    raise OutOfRange("an archive has fewer members")
-            elif kind is OpKind.DEFLATE:
-                argument = recipes.number(9)
-            ops.append(Op(kind, count, argument))
+                    raise ReferenceOutOfRangeError("an archive has fewer members")
+            elif kind is ArchiveOperationKind.DEFLATE:
+                argument = recipes.read_number(9)
+            ops.append(ArchiveOperation(kind, count, argument))
         return tuple(ops)
 
 
-def changed_files(plan: LayoutPlan, old: Tree) -> list[int]:
+def list_changed_files(plan: PackPlan, old: Tree) -> list[int]:
     """Indexes of the old files that are not in the new tree as they were; groups refer to these."""
-    kept = {entry for entry in plan.entries if isinstance(entry, int)}
+    retained = {entry for entry in plan.entries if isinstance(entry, int)}
     return [
         index
         for index, entry in enumerate(old.entries)
-        if entry.type is EntryType.FILE and index not in kept
+        if entry.type is EntryType.FILE and index not in retained
     ]
 
 
-def write_index(plan: LayoutPlan, old: Tree) -> bytes:
+def encode_index(plan: PackPlan, old: Tree) -> bytes:
     """Return the byte form of a plan, not yet compressed."""
-    columns = Columns()
-    _Entries(columns, plan, old).write()
-    changed = [(False, index) for index in changed_files(plan, old)]
-    built = [(True, at) for at, e in enumerate(plan.entries) if isinstance(e, Fresh) and e.built]
+    columns = IndexColumns()
+    _EntryWriter(columns, plan, old).write_entries()
+    changed = [(False, index) for index in list_changed_files(plan, old)]
+    built = [
+        (True, at) for at, e in enumerate(plan.entries) if isinstance(e, NewEntry) and e.is_built
+    ]
     candidates = {one: at for at, one in enumerate(changed + built)}
     put_number(columns.groups, len(plan.groups))
     for group in plan.groups:
         _write_group(columns, group, candidates)
         if any(other.renaming or other.call for other in plan.groups):
-            _write_way(columns.ways, group)
-    return columns.content()
+            _write_encoding(columns.ways, group)
+    return columns.to_bytes()
 
 
-class _Entries:
-    def __init__(self, columns: Columns, plan: LayoutPlan, old: Tree) -> None:
+class _EntryWriter:
+    def __init__(self, columns: IndexColumns, plan: PackPlan, old: Tree) -> None:
         self._columns, self._plan, self._old = columns, plan, old.entries
         self._steps: list[tuple[IndexStep, int]] = []
         self._cursor = self._origin = 0
         self._last = ""
         self._number: dict[int, int] = {}  # of entries that are built, in their order
 
-    def write(self) -> None:
+    def write_entries(self) -> None:
         for at, entry in enumerate(self._plan.entries):
             if isinstance(entry, int):
                 self._drop_until(entry)
@@ -427,10 +460,10 @@ class _Entries:
                 self._last = self._old[entry].path
             else:
                 if entry.copy_of is None:
-                    self._fresh(entry)
+                    self._write_new_entry(entry)
                 else:
-                    self._copy(entry, entry.copy_of)
-                if entry.built:
+                    self._write_copy(entry, entry.copy_of)
+                if entry.is_built:
                     self._number[at] = len(self._number)
                 self._last = entry.path
         self._drop_until(len(self._old))
@@ -452,25 +485,25 @@ class _Entries:
         self._cursor = max(self._cursor, index)
 
     def _drop_before(self, path: str) -> None:
-        where = order(path)
-        while self._cursor < len(self._old) and order(self._old[self._cursor].path) < where:
+        where = split_path(path)
+        while self._cursor < len(self._old) and split_path(self._old[self._cursor].path) < where:
             self._drop_until(self._cursor + 1)
 
-    def _copy(self, entry: Fresh, copy_of: int) -> None:
+    def _write_copy(self, entry: NewEntry, copy_of: int) -> None:
         self._drop_before(entry.path)
         first = self._plan.entries[copy_of]
-        assert isinstance(first, Fresh)  # noqa: S101 - only these are built
+        assert isinstance(first, NewEntry)  # noqa: S101 - only these are built
         self._steps.append((IndexStep.COPY, 1))
         put_number(self._columns.origins, len(self._number) - 1 - self._number[copy_of])
-        self._path(entry.path, first.path)
-        self._mode(entry.mode, first.mode)
+        self._write_path(entry.path, first.path)
+        self._write_mode(entry.mode, first.mode)
 
-    def _fresh(self, entry: Fresh) -> None:
+    def _write_new_entry(self, entry: NewEntry) -> None:
         self._drop_before(entry.path)
-        if entry.built and entry.like == self._cursor and self._same_path(entry):
+        if entry.is_built and entry.like == self._cursor and self._is_same_path(entry):
             self._steps.append((IndexStep.CHANGE, 1))
             put_number(self._columns.sizes, entry.size)
-            self._mode(entry.mode, self._old[self._cursor].mode)
+            self._write_mode(entry.mode, self._old[self._cursor].mode)
             self._cursor += 1
             return
         like = entry.origin if entry.origin is not None else entry.like
@@ -481,28 +514,28 @@ class _Entries:
         elif like is None:
             step, usual = IndexStep.NEW, 0o644
         else:
-            step = IndexStep.RENAMED if entry.built else IndexStep.MOVED
+            step = IndexStep.RENAMED if entry.is_built else IndexStep.MOVED
             usual = self._old[like].mode
         self._steps.append((step, 1))
         original = None
         if like is not None:
             put_signed(self._columns.origins, like - self._origin)
             self._origin, original = like, self._old[like]
-        self._path(entry.path, original.path if original else None)
+        self._write_path(entry.path, original.path if original else None)
         if usual is not None:
-            self._mode(entry.mode, usual)
-        if entry.built:
+            self._write_mode(entry.mode, usual)
+        if entry.is_built:
             put_number(self._columns.sizes, entry.size)
         if entry.target is not None:
             put_text(self._columns.links, entry.target)
 
-    def _same_path(self, entry: Fresh) -> bool:
+    def _is_same_path(self, entry: NewEntry) -> bool:
         return self._cursor < len(self._old) and self._old[self._cursor].path == entry.path
 
-    def _mode(self, mode: int, usual: int) -> None:
+    def _write_mode(self, mode: int, usual: int) -> None:
         put_number(self._columns.modes, 0 if mode == usual else mode + 1)
 
-    def _path(self, path: str, like: str | None) -> None:
+    def _write_path(self, path: str, like: str | None) -> None:
         directory, _, name = path.rpartition("/")
         put_number(self._columns.depths, directory.count("/") + 1 if directory else 0)
         if like is None:
@@ -512,13 +545,13 @@ class _Entries:
         if other == name:
             put_number(self._columns.names, 0)
             return
-        start, end = shared(name, other)
+        start, end = count_shared_characters(name, other)
         put_number(self._columns.names, start + 1)
         put_number(self._columns.names, end)
         put_text(self._columns.names, name[start : len(name) - end])
 
 
-def shared(one: str, other: str) -> tuple[int, int]:
+def count_shared_characters(one: str, other: str) -> tuple[int, int]:
     """How many characters two names share at the start, and at the end beside these."""
     most = min(len(one), len(other))
     start = 0
@@ -530,7 +563,7 @@ def shared(one: str, other: str) -> tuple[int, int]:
     return start, end
 
 
-def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+def _find_runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
     """Ascending numbers as (how many are left out, how many are taken)."""
     runs: list[tuple[int, int]] = []
     end = 0
@@ -544,14 +577,16 @@ def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _put_runs(column: bytearray, numbers: Sequence[int]) -> None:
-    runs = _runs(numbers)
+    runs = _find_runs(numbers)
     put_number(column, len(runs))
     for skipped, taken in runs:
         put_number(column, skipped)
         put_number(column, taken)
 
 
-def _write_group(columns: Columns, group: Group, candidates: dict[tuple[bool, int], int]) -> None:
+def _write_group(
+    columns: IndexColumns, group: FileGroup, candidates: dict[tuple[bool, int], int]
+) -> None:
     out = columns.groups
     put_number(out, group.files)
     _write_refs(columns, group.refs, candidates)
@@ -564,18 +599,18 @@ def _write_group(columns: Columns, group: Group, candidates: dict[tuple[bool, in
         put_number(out, extent.plain)
 
 
-def _write_way(out: bytearray, group: Group) -> None:
+def _write_encoding(out: bytearray, group: FileGroup) -> None:
     if group.renaming is None:
-        put_number(out, GroupWay.CALL if group.call else GroupWay.COVERS)
+        put_number(out, GroupEncoding.CALL if group.call else GroupEncoding.COVERS)
         return
-    put_number(out, GroupWay.NAMES)
+    put_number(out, GroupEncoding.NAMES)
     put_number(out, group.renaming.matched)
     put_number(out, group.renaming.corrections.plain // CORRECTION_BYTES)
     put_number(out, group.renaming.corrections.packed)
 
 
 def _write_refs(
-    columns: Columns, refs: tuple[Ref, ...], candidates: dict[tuple[bool, int], int]
+    columns: IndexColumns, refs: tuple[FileReference, ...], candidates: dict[tuple[bool, int], int]
 ) -> None:
     _put_runs(columns.groups, [candidates[ref.built, ref.origin] for ref in refs])
     archives = [(at, ref.members) for at, ref in enumerate(refs) if ref.members is not None]
@@ -587,7 +622,7 @@ def _write_refs(
         end = at + 1
 
 
-def _write_recipes(out: bytearray, recipes: tuple[Recipe, ...]) -> None:
+def _write_recipes(out: bytearray, recipes: tuple[ArchiveRecipe, ...]) -> None:
     put_number(out, len(recipes))
     end = 0
     for recipe in recipes:
@@ -598,9 +633,9 @@ def _write_recipes(out: bytearray, recipes: tuple[Recipe, ...]) -> None:
         for op in recipe.ops:
             put_number(out, op.kind)
             put_number(out, op.count)
-            if op.kind is OpKind.MEMBERS:
+            if op.kind is ArchiveOperationKind.MEMBERS:
                 put_signed(out, op.argument - member)
                 member = op.argument + op.count
-            elif op.kind is OpKind.DEFLATE:
+            elif op.kind is ArchiveOperationKind.DEFLATE:
                 put_number(out, op.argument)
         end = recipe.target + 1

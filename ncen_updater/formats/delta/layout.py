@@ -19,27 +19,27 @@ import unicodedata
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from ncen_updater.formats.delta.model import CALL, COPIES, EARLIER, NAMES
+from ncen_updater.formats.delta.model import COPIES, EARLIER_FILES, MINIFIED_NAMES, SINGLE_FRAME
 from ncen_updater.formats.delta.streams import (
     Extent,
     LzmaReader,
-    Malformed,
-    NumberTooLarge,
-    dictionary_bytes,
-    pack_stream,
+    MalformedColumnError,
+    NumberTooLargeError,
+    compress_stream,
+    compute_dictionary_bytes,
 )
 from ncen_updater.formats.tree import EntryType
 
 MAX_NAME_BYTES = 255
-MAX_PATH = 1000
-DRIVE = 2
+MAX_PATH_CHARS = 1000
+DRIVE_PREFIX_LENGTH = 2
 
 
-class PathRefused(ValueError):
+class PathRefusedError(ValueError):
     """A path that no release may have."""
 
 
-def order(path: str) -> list[str]:
+def split_path(path: str) -> list[str]:
     """What trees are sorted by: part by part, so that a directory stands before what is in it."""
     return path.split("/")
 
@@ -48,20 +48,20 @@ def check_name(name: str) -> None:
     """Check one part of a path.
 
     Raises:
-        PathRefused: If it is not one plain name.
+        PathRefusedError: If it is not one plain name.
     """
     if name in ("", ".", "..") or any(character in name for character in "/\\\0"):
-        raise PathRefused(f"{name!r} is not a plain name")
-    if len(name) >= DRIVE and name[1] == ":" and name[0].isalpha():
-        raise PathRefused(f"{name!r} begins like the name of a drive")
+        raise PathRefusedError(f"{name!r} is not a plain name")
+    if len(name) >= DRIVE_PREFIX_LENGTH and name[1] == ":" and name[0].isalpha():
+        raise PathRefusedError(f"{name!r} begins like the name of a drive")
     try:
         length = len(name.encode())
     except UnicodeEncodeError as error:
-        raise PathRefused(f"{name!r} is not UTF-8") from error
+        raise PathRefusedError(f"{name!r} is not UTF-8") from error
     if length > MAX_NAME_BYTES:
-        raise PathRefused(f"{name[:40]!r}... is longer than {MAX_NAME_BYTES} bytes")
+        raise PathRefusedError(f"{name[:40]!r}... is longer than {MAX_NAME_BYTES} bytes")
     if not name.isascii() and unicodedata.normalize("NFC", name) != name:
-        raise PathRefused(f"{name!r} is not in the composed form (NFC)")
+        raise PathRefusedError(f"{name!r} is not in the composed form (NFC)")
 
 
 def check_link(path: str, target: str) -> None:
@@ -71,19 +71,19 @@ def check_link(path: str, target: str) -> None:
     inside, also through other links, all of which do.
 
     Raises:
-        PathRefused: If it may lead out.
+        PathRefusedError: If it may lead out.
     """
     if not target or target.startswith("/") or "\\" in target or "\0" in target:
-        raise PathRefused(f"{path!r} leads to {target!r}")
+        raise PathRefusedError(f"{path!r} leads to {target!r}")
     parts = [part for part in target.split("/") if part not in ("", ".")]
     up = 0
     while up < len(parts) and parts[up] == "..":
         up += 1
-    if up > path.count("/") or ".." in parts[up:] or len(target) > MAX_PATH:
-        raise PathRefused(f"{path!r} leads to {target!r}")
+    if up > path.count("/") or ".." in parts[up:] or len(target) > MAX_PATH_CHARS:
+        raise PathRefusedError(f"{path!r} leads to {target!r}")
 
 
-class PathRules:
+class PathChecker:
     """Looks at the paths of a tree in their order."""
 
     def __init__(self) -> None:
@@ -91,30 +91,30 @@ class PathRules:
         self._directories: list[list[str]] = []
         self._folded: set[str] = set()
 
-    def see(self, path: str, *, is_directory: bool) -> None:
+    def check_path(self, path: str, *, is_directory: bool) -> None:
         """Check the next path.
 
         Raises:
-            PathRefused: If it is not after the last one, is not in a directory of this tree, or
-                differs from another only by case or composition.
+            PathRefusedError: If it is not after the last one, is not in a directory of this tree,
+                or differs from another only by case or composition.
         """
-        parts = order(path)
+        parts = split_path(path)
         if parts <= self._last:
-            raise PathRefused(f"{path!r} is named twice, or not in order")
+            raise PathRefusedError(f"{path!r} is named twice, or not in order")
         for part in parts[len(self._common(parts)) :]:
             check_name(part)
-        if len(path) > MAX_PATH:
-            raise PathRefused(f"{path[:40]!r}... is longer than {MAX_PATH} characters")
+        if len(path) > MAX_PATH_CHARS:
+            raise PathRefusedError(f"{path[:40]!r}... is longer than {MAX_PATH_CHARS} characters")
         while self._directories and self._directories[-1] != parts[: len(self._directories[-1])]:
             self._directories.pop()
         parent = self._directories[-1] if self._directories else []
         if parts[:-1] != parent:
-            raise PathRefused(f"{path!r} is not in a directory of this release")
+            raise PathRefusedError(f"{path!r} is not in a directory of this release")
         folded = (
             unicodedata.normalize("NFC", path.casefold()) if not path.isascii() else path.lower()
         )
         if folded in self._folded:
-            raise PathRefused(f"{path!r} differs from another path only by case")
+            raise PathRefusedError(f"{path!r} differs from another path only by case")
         self._folded.add(folded)
         self._last = parts
         if is_directory:
@@ -130,14 +130,16 @@ class PathRules:
         return parts[:end]
 
 
-COVER_BYTES = 12
-MOST_CALL_BYTES = 32 << 20  # old and new files of a group that is one frame of zstd
-CALL_BYTES = 2 * MOST_CALL_BYTES  # in memory: the library keeps old and new once more
+COVER_MEMORY_BYTES = 12
+MAX_SINGLE_FRAME_BYTES = 32 << 20  # old and new files of a group that is one frame of zstd
+SINGLE_FRAME_MEMORY_BYTES = (
+    2 * MAX_SINGLE_FRAME_BYTES
+)  # in memory: the library keeps old and new once more
 BUFFER_BYTES = 16 << 20  # blocks, batches of covers, members held in memory
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
+class NewEntry:
     """An entry of the new tree that is not in the old one under the same path, with all the same.
 
     Attributes:
@@ -161,12 +163,12 @@ class Fresh:
     like: int | None = None
 
     @property
-    def built(self) -> bool:
+    def is_built(self) -> bool:
         """Whether the pack brings its content."""
         return self.type is EntryType.FILE and self.origin is None and self.copy_of is None
 
 
-class OpKind(IntEnum):
+class ArchiveOperationKind(IntEnum):
     """A piece of an archive that is rebuilt."""
 
     PLAIN = 0  # bytes of the stream as they are
@@ -175,7 +177,7 @@ class OpKind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Op:
+class ArchiveOperation:
     """One piece.
 
     Attributes:
@@ -184,13 +186,13 @@ class Op:
         argument: First member for MEMBERS, level for DEFLATE.
     """
 
-    kind: OpKind
+    kind: ArchiveOperationKind
     count: int
     argument: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class ArchiveRecipe:
     """How an archive is rebuilt.
 
     Attributes:
@@ -201,11 +203,11 @@ class Recipe:
 
     target: int
     source: int
-    ops: tuple[Op, ...]
+    ops: tuple[ArchiveOperation, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Ref:
+class FileReference:
     """A file that the group's streams refer to.
 
     Attributes:
@@ -221,7 +223,7 @@ class Ref:
 
 
 @dataclass(frozen=True, slots=True)
-class Renaming:
+class MinifiedNames:
     """Short names in covers are what they became the last time, but for corrections.
 
     Attributes:
@@ -234,7 +236,7 @@ class Renaming:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class FileGroup:
     """Files that are built together from one set of streams.
 
     Attributes:
@@ -253,8 +255,8 @@ class Group:
     """
 
     files: int
-    refs: tuple[Ref, ...]
-    recipes: tuple[Recipe, ...]
+    refs: tuple[FileReference, ...]
+    recipes: tuple[ArchiveRecipe, ...]
     view: int
     covers: int
     runs: int
@@ -262,7 +264,7 @@ class Group:
     zeros: Extent
     differences: Extent
     literals: Extent
-    renaming: Renaming | None = None
+    renaming: MinifiedNames | None = None
     call: bool = False
 
     @property
@@ -285,12 +287,14 @@ class Group:
     def memory_bytes(self) -> int:
         """What building it takes: a dictionary a stream, and buffers."""
         if self.call:
-            return BUFFER_BYTES + CALL_BYTES
-        return BUFFER_BYTES + sum(dictionary_bytes(s.plain) for s in self.streams if s.packed)
+            return BUFFER_BYTES + SINGLE_FRAME_MEMORY_BYTES
+        return BUFFER_BYTES + sum(
+            compute_dictionary_bytes(s.plain) for s in self.streams if s.packed
+        )
 
 
 @dataclass
-class LayoutPlan:
+class PackPlan:
     """The new tree, and how its files are built.
 
     Attributes:
@@ -298,17 +302,17 @@ class LayoutPlan:
         groups: Together they build every entry that is built, in order.
     """
 
-    entries: list[int | Fresh] = field(default_factory=list)
-    groups: list[Group] = field(default_factory=list)
+    entries: list[int | NewEntry] = field(default_factory=list)
+    groups: list[FileGroup] = field(default_factory=list)
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def required_capabilities(self) -> tuple[str, ...]:
         """What of the format it uses that not every agent knows."""
         used = {
-            CALL: any(group.call for group in self.groups),
-            COPIES: any(isinstance(e, Fresh) and e.copy_of is not None for e in self.entries),
-            EARLIER: any(ref.built for group in self.groups for ref in group.refs),
-            NAMES: any(group.renaming is not None for group in self.groups),
+            SINGLE_FRAME: any(group.call for group in self.groups),
+            COPIES: any(isinstance(e, NewEntry) and e.copy_of is not None for e in self.entries),
+            EARLIER_FILES: any(ref.built for group in self.groups for ref in group.refs),
+            MINIFIED_NAMES: any(group.renaming is not None for group in self.groups),
         }
         return tuple(name for name, there in used.items() if there)
 
@@ -319,12 +323,12 @@ class LayoutPlan:
 
 
 MAGIC = b"NCENDLT1"
-HEAD = struct.Struct("<8s32s32s2I")
+HEADER_STRUCT = struct.Struct("<8s32s32s2I")
 MAX_INDEX_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
-class Header:
+class PackHeader:
     """The start of a pack.
 
     Attributes:
@@ -343,23 +347,23 @@ class Header:
         return self.index.start + self.index.packed
 
 
-def read_header(descriptor: int) -> Header:
+def read_header(descriptor: int) -> PackHeader:
     """Read the start of a pack.
 
     Raises:
         Malformed: If it is no pack.
         TooLarge: If its index is larger than any can be.
     """
-    content = os.pread(descriptor, HEAD.size, 0)
-    if len(content) < HEAD.size or not content.startswith(MAGIC):
-        raise Malformed("it does not begin as a pack does")
-    _, origin, result, packed, plain = HEAD.unpack(content)
+    content = os.pread(descriptor, HEADER_STRUCT.size, 0)
+    if len(content) < HEADER_STRUCT.size or not content.startswith(MAGIC):
+        raise MalformedColumnError("it does not begin as a pack does")
+    _, origin, result, packed, plain = HEADER_STRUCT.unpack(content)
     if plain > MAX_INDEX_BYTES or packed > MAX_INDEX_BYTES:
-        raise NumberTooLarge(f"an index of {plain} bytes")
-    return Header(origin.hex(), result.hex(), Extent(HEAD.size, packed, plain))
+        raise NumberTooLargeError(f"an index of {plain} bytes")
+    return PackHeader(origin.hex(), result.hex(), Extent(HEADER_STRUCT.size, packed, plain))
 
 
-def read_index(descriptor: int, header: Header) -> bytes:
+def read_index(descriptor: int, header: PackHeader) -> bytes:
     """Unpack the index.
 
     Raises:
@@ -367,11 +371,11 @@ def read_index(descriptor: int, header: Header) -> bytes:
     """
     reader = LzmaReader(descriptor, header.index)
     content = reader.read(header.index.plain)
-    reader.end()
+    reader.check_exhausted()
     return content
 
 
-def check_end(descriptor: int, header: Header, plan: LayoutPlan) -> None:
+def check_no_trailing_data(descriptor: int, header: PackHeader, plan: PackPlan) -> None:
     """Check that the streams are all there, and nothing after them.
 
     Raises:
@@ -382,11 +386,11 @@ def check_end(descriptor: int, header: Header, plan: LayoutPlan) -> None:
         last = plan.groups[-1].streams[-1]
         end = last.start + last.packed
     if os.fstat(descriptor).st_size != end:
-        raise Malformed(f"the file has another length than {end} bytes")
+        raise MalformedColumnError(f"the file has another length than {end} bytes")
 
 
-def write_header(from_tree: str, to_tree: str, index: bytes) -> bytes:
+def encode_header(from_tree: str, to_tree: str, index: bytes) -> bytes:
     """Return the start of a pack, with its index."""
-    packed = pack_stream(index)
+    packed = compress_stream(index)
     origin, result = bytes.fromhex(from_tree), bytes.fromhex(to_tree)
-    return HEAD.pack(MAGIC, origin, result, len(packed), len(index)) + packed
+    return HEADER_STRUCT.pack(MAGIC, origin, result, len(packed), len(index)) + packed

@@ -12,40 +12,40 @@ from array import array
 from collections.abc import Callable
 from typing import Final
 
-from ncen_updater.formats.delta.byte_transforms import BATCH, PLANES, join_planes
-from ncen_updater.formats.delta.streams import OutOfRange
+from ncen_updater.formats.delta.byte_transforms import BATCH_NUMBERS, PLANE_COUNT, join_planes
+from ncen_updater.formats.delta.streams import ReferenceOutOfRangeError
 
 # A word of at most three characters that is no property and none of the language's own.
-NAME: Final = re.compile(
+NAME_PATTERN: Final = re.compile(
     rb"(?<![A-Za-z0-9_$.])(?!(?:do|if|in|of|for|get|let|new|set|try|var)(?![A-Za-z0-9_$]))"
     rb"([A-Za-z_$][A-Za-z0-9_$]{0,2})(?![A-Za-z0-9_$])"
 )
 NAME_BYTES: Final = 3
-MOST_NAMES: Final = 1 << 15  # so many are remembered, then none
-CORRECTION_BYTES: Final = 2 * PLANES
-NEVER: Final = 1 << 63
+MAX_NAMES: Final = 1 << 15  # so many are remembered, then none
+CORRECTION_BYTES: Final = 2 * PLANE_COUNT
+NO_CORRECTION: Final = 1 << 63
 
 
-def apart(text: bytes) -> list[bytes]:
+def split_names(text: bytes) -> list[bytes]:
     """Return what stands before the first name, the name, what stands before the second, ..."""
-    return NAME.split(text)
+    return NAME_PATTERN.split(text)
 
 
-class Foretelling:
+class NamePredictor:
     """What each name became the last time."""
 
     def __init__(self) -> None:
         self._became: dict[bytes, bytes] = {}
         self.best = self._became.get
 
-    def learn(self, name: bytes, became: bytes) -> None:
+    def record_correction(self, name: bytes, became: bytes) -> None:
         """Take note that what was foretold of a name was wrong."""
-        if len(self._became) >= MOST_NAMES:
+        if len(self._became) >= MAX_NAMES:
             self._became.clear()
         self._became[name] = became
 
 
-class Renamer:
+class NameReplacer:
     """Replaces the names in old bytes.
 
     Args:
@@ -55,19 +55,19 @@ class Renamer:
 
     def __init__(self, count: int, read: Callable[[int], bytes]) -> None:
         self._left, self._read = count, read
-        self._foretelling = Foretelling()
+        self._foretelling = NamePredictor()
         self._gaps, self._names, self._at = array("I"), array("I"), 0
         self._right = b""
-        self._until = self._next()
+        self._until = self._read_next_correction()
 
-    def rename(self, text: bytes) -> bytes:
+    def replace_names(self, text: bytes) -> bytes:
         """Return some old bytes with the names that they have in the new file.
 
         Raises:
-            OutOfRange: If a name is corrected to nothing.
+            ReferenceOutOfRangeError: If a name is corrected to nothing.
             Malformed: If the stream ends early.
         """
-        parts = apart(text)
+        parts = split_names(text)
         names, best = parts[1::2], self._foretelling.best
         became: list[bytes] = []
         at = 0
@@ -75,36 +75,36 @@ class Renamer:
             stop = at + self._until
             became += map(best, names[at:stop], names[at:stop])
             became.append(self._right)
-            self._foretelling.learn(names[stop], self._right)
+            self._foretelling.record_correction(names[stop], self._right)
             at = stop + 1
-            self._until = self._next()
+            self._until = self._read_next_correction()
         self._until -= len(names) - at
         became += map(best, names[at:], names[at:])
         parts[1::2] = became
         return b"".join(parts)
 
-    def end(self) -> None:
+    def check_exhausted(self) -> None:
         """Check that every correction was used.
 
         Raises:
-            OutOfRange: If there are more than names.
+            ReferenceOutOfRangeError: If there are more than names.
         """
         if self._left or self._at != len(self._gaps) or self._right:
-            raise OutOfRange("names are corrected that are not there")
+            raise ReferenceOutOfRangeError("names are corrected that are not there")
 
-    def _next(self) -> int:
+    def _read_next_correction(self) -> int:
         """How many names are as foretold before the next that is not; learns what that is."""
         if self._at == len(self._gaps):
             if not self._left:
                 self._right = b""
-                return NEVER
-            batch = min(BATCH, self._left)
+                return NO_CORRECTION
+            batch = min(BATCH_NUMBERS, self._left)
             self._left -= batch
-            self._gaps = join_planes(self._read(PLANES * batch))
-            self._names = join_planes(self._read(PLANES * batch))
+            self._gaps = join_planes(self._read(PLANE_COUNT * batch))
+            self._names = join_planes(self._read(PLANE_COUNT * batch))
             self._at = 0
-        self._right = self._names[self._at].to_bytes(PLANES, "little").rstrip(b"\0")
+        self._right = self._names[self._at].to_bytes(PLANE_COUNT, "little").rstrip(b"\0")
         if not self._right:
-            raise OutOfRange("a name is corrected to nothing")
+            raise ReferenceOutOfRangeError("a name is corrected to nothing")
         self._at += 1
         return self._gaps[self._at - 1]

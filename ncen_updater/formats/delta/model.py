@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from ncen_updater.common.messages import DELTA_ERROR, DELTA_NOT_MADE, DELTA_NOT_PROVED
+from ncen_updater.common.messages import DELTA_BUILD_FAILED, DELTA_ERROR, DELTA_NOT_VERIFIED
 from ncen_updater.formats.errors import TransferError
 from ncen_updater.formats.tree import MAX_ENTRIES
 
@@ -22,36 +22,36 @@ class DeltaError(TransferError):
     family = range(3150, 3160)
 
 
-class DeltaNotMade(TransferError):
+class DeltaBuildError(TransferError):
     """Base: the publisher's side could not make a pack."""
 
-    message = DELTA_NOT_MADE
+    message = DELTA_BUILD_FAILED
     family = range(3160, 3170)
 
 
-class DeltaNotProved(DeltaNotMade):
+class DeltaVerificationError(DeltaBuildError):
     """The pack was applied and gave something else than the new tree; it was removed."""
 
-    message = DELTA_NOT_PROVED
+    message = DELTA_NOT_VERIFIED
 
 
 # SHA-256 of the sample in capabilities(), deflated by zlib 1.2.11 to 1.3.1 at each level.
-DEFLATE_PROOF = {
+DEFLATE_DIGESTS = {
     1: "02981d35999b5a98bd366eb92888fc555e41d1bfaf4f9dfb938b0786cc2455dd",
     6: "3d87e6c11bb0a2485bff1d77e0e218d4da2ce58b83abe7d45ab5daceb05fd0d5",
     9: "a8de21a0df0eb7bb0cf5892cf4542b2af34f86c7ee2f307b1462fe7d60de3802",
 }
 
-CALL = "zstd-prefix"  # a group may be one frame of zstd that refers to old files
+SINGLE_FRAME = "zstd-prefix"  # a group may be one frame of zstd that refers to old files
 COPIES = "copies"  # packs may say that a file is the copy of one that they build
-EARLIER = "earlier"  # groups may refer to files that a group before them builds
-NAMES = "names"  # packs may say that short names were given anew
+EARLIER_FILES = "earlier"  # groups may refer to files that a group before them builds
+MINIFIED_NAMES = "names"  # packs may say that short names were given anew
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Capability = Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]{1,40}$")]
 
 
-class Linking(StrEnum):
+class LinkMode(StrEnum):
     """How an unchanged file of the old slot comes into the new one.
 
     ``SAFE`` shares blocks where the file system can (reflink); otherwise it makes a hard link if
@@ -105,28 +105,28 @@ class DeltaInfo(DeltaLimits):
     rebuilt_archives: int
 
 
-def deflate_name(level: int) -> str:
+def name_deflate_capability(level: int) -> str:
     """Name of the capability to deflate exactly as the publisher's library does."""
     return f"deflate-zlib-{level}.8"
 
 
-def deflated(level: int) -> zlib._Compress:
+def make_deflater(level: int) -> zlib._Compress:
     """A compressor for members of archives: no header, and the settings that their makers use."""
     return zlib.compressobj(level, zlib.DEFLATED, -15, 8)
 
 
 @lru_cache(maxsize=1)
-def capabilities() -> frozenset[str]:
+def list_capabilities() -> frozenset[str]:
     """Tell what packs may ask of this machine.
 
     Another library than zlib itself (zlib-ng, for one) deflates to other bytes, which are as right
     but are not those that were signed. So the library is tried on a sample, once a process.
     """
     sample = b"".join(b"%d of %d;" % (n * n % 977, n) for n in range(7000))
-    able = {CALL, COPIES, EARLIER, NAMES}
-    for level, expected in DEFLATE_PROOF.items():
-        packer = deflated(level)
+    able = {SINGLE_FRAME, COPIES, EARLIER_FILES, MINIFIED_NAMES}
+    for level, expected in DEFLATE_DIGESTS.items():
+        packer = make_deflater(level)
         content = packer.compress(sample) + packer.flush()
         if hashlib.sha256(content).hexdigest() == expected:
-            able.add(deflate_name(level))
+            able.add(name_deflate_capability(level))
     return frozenset(able)

@@ -15,20 +15,20 @@ from stat import S_ISREG
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.messages import OLD_FILE_ALTERED
-from ncen_updater.formats.delta.layout import Ref
+from ncen_updater.formats.delta.layout import FileReference
 from ncen_updater.formats.delta.model import DeltaError
-from ncen_updater.formats.delta.streams import NumberTooLarge, OutOfRange
-from ncen_updater.formats.delta.zips import NotAnArchive, ZipTable, view_bytes, view_pieces
+from ncen_updater.formats.delta.streams import NumberTooLargeError, ReferenceOutOfRangeError
+from ncen_updater.formats.delta.zips import NotAnArchiveError, ZipTable, count_view_bytes, iter_view
 from ncen_updater.formats.tree import Tree, TreeEntry
 
 BLOCK = 1 << 20
 OPEN_FILES = 64
 PAGE, PAGES = 16 << 10, 256  # covers jump to and fro: a few MiB of what was read last are kept
 SPOOL_BYTES = 4 << 20
-MOST_SPOOLED = 2 << 30
+MAX_SPOOL_BYTES = 2 << 30
 
 
-class Origin:
+class OldSlot:
     """Files of the old slot.
 
     Args:
@@ -44,11 +44,11 @@ class Origin:
         """Let go of the slot."""
         self.below.close()
 
-    def entry(self, index: int) -> TreeEntry:
+    def get_entry(self, index: int) -> TreeEntry:
         """The entry of an index that was checked."""
         return self._entries[index]
 
-    def open(self, index: int) -> int:
+    def open_file(self, index: int) -> int:
         """Open a file; return its descriptor.
 
         Raises:
@@ -56,7 +56,7 @@ class Origin:
         """
         entry = self._entries[index]
         try:
-            descriptor = self.below.open(entry.path)
+            descriptor = self.below.open_file(entry.path)
         except OSError as error:
             raise DeltaError(OLD_FILE_ALTERED, path=entry.path, detail=str(error)) from error
         info = os.fstat(descriptor)
@@ -65,7 +65,7 @@ class Origin:
             raise DeltaError(OLD_FILE_ALTERED, path=entry.path, detail=f"{info.st_size} bytes")
         return descriptor
 
-    def content(
+    def read_verified(
         self, index: int, descriptor: int, use: Callable[[bytes], object] | None = None
     ) -> None:
         """Read a file whole, hand on what is read, and compare its digest at the end.
@@ -86,11 +86,11 @@ class Origin:
             raise DeltaError(OLD_FILE_ALTERED, path=entry.path)
 
     @contextmanager
-    def verified(self, index: int) -> Iterator[int]:
+    def open_verified(self, index: int) -> Iterator[int]:
         """Open a file and hash it; give its descriptor."""
-        descriptor = self.open(index)
+        descriptor = self.open_file(index)
         try:
-            self.content(index, descriptor)
+            self.read_verified(index, descriptor)
             yield descriptor
         finally:
             os.close(descriptor)
@@ -112,11 +112,11 @@ class GroupReference:
 
     def __init__(
         self,
-        origin: Origin,
-        refs: tuple[Ref, ...],
+        origin: OldSlot,
+        refs: tuple[FileReference, ...],
         spool: Path,
         beside: int = 0,
-        earlier: Origin | None = None,
+        earlier: OldSlot | None = None,
     ) -> None:
         self._refs, self._place, self._beside = refs, spool, beside
         self._origins = {False: origin, True: earlier or origin}
@@ -131,9 +131,9 @@ class GroupReference:
         try:
             for at, ref in enumerate(refs):
                 from_here = self._origins[ref.built]
-                with from_here.verified(ref.origin) as descriptor:
+                with from_here.open_verified(ref.origin) as descriptor:
                     size = (
-                        from_here.entry(ref.origin).size
+                        from_here.get_entry(ref.origin).size
                         if ref.members is None
                         else self._unpack(at, descriptor, ref.members)
                     )
@@ -153,57 +153,57 @@ class GroupReference:
         while self._open:
             os.close(self._open.popitem()[1])
 
-    def descriptor(self, at: int) -> int:
+    def get_descriptor(self, at: int) -> int:
         """An open descriptor of one of the files; good until the next call."""
         if at in self._open:
             self._open.move_to_end(at)
             return self._open[at]
         if len(self._open) >= OPEN_FILES:
             os.close(self._open.popitem(last=False)[1])
-        self._open[at] = self._origins[self._refs[at].built].open(self._refs[at].origin)
+        self._open[at] = self._origins[self._refs[at].built].open_file(self._refs[at].origin)
         return self._open[at]
 
-    def table(self, at: int) -> ZipTable:
+    def get_zip_table(self, at: int) -> ZipTable:
         """The members of one of the files.
 
         Raises:
-            OutOfRange: If it is not referred to as an archive.
+            ReferenceOutOfRangeError: If it is not referred to as an archive.
         """
         if at not in self.tables:
-            raise OutOfRange("an archive is rebuilt from a file that is none")
+            raise ReferenceOutOfRangeError("an archive is rebuilt from a file that is none")
         return self.tables[at]
 
     def read(self, start: int, length: int) -> bytes:
         """Return exactly these bytes."""
         page, skip = divmod(start, PAGE)
         if skip + length > PAGE:
-            return self._gather(start, length)
+            return self._read_across_files(start, length)
         known, content = self._pages[page % PAGES]
         if known != page:
-            content = self._gather(page * PAGE, min(PAGE, self.size - page * PAGE))
+            content = self._read_across_files(page * PAGE, min(PAGE, self.size - page * PAGE))
             self._pages[page % PAGES] = page, content
         return content[skip : skip + length]
 
-    def _gather(self, start: int, length: int) -> bytes:
+    def _read_across_files(self, start: int, length: int) -> bytes:
         parts: list[bytes] = []
         while length:
             at = bisect_right(self._starts, start) - 1
             size = min(length, self._starts[at + 1] - start)
-            parts.append(self._load(at, start, size))
+            parts.append(self._load_page(at, start, size))
             start += size
             length -= size
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _load(self, at: int, start: int, size: int) -> bytes:
+    def _load_page(self, at: int, start: int, size: int) -> bytes:
         inside = start - self._starts[at]
         if at in self._spooled:
             self._spool.seek(self._spooled[at] + inside)
             content = self._spool.read(size)
         else:
-            content = os.pread(self.descriptor(at), size, inside)
+            content = os.pread(self.get_descriptor(at), size, inside)
         if len(content) != size:
             ref = self._refs[at]
-            entry = self._origins[ref.built].entry(ref.origin)
+            entry = self._origins[ref.built].get_entry(ref.origin)
             raise DeltaError(OLD_FILE_ALTERED, path=entry.path)
         return content
 
@@ -211,16 +211,16 @@ class GroupReference:
         self._spooled[at] = start = self._spool.tell()
         try:
             self.tables[at] = table = ZipTable(descriptor)
-            size = view_bytes(table, members)
-            if start + size > MOST_SPOOLED:
-                raise NumberTooLarge(f"over {MOST_SPOOLED} bytes of members at once")
+            size = count_view_bytes(table, members)
+            if start + size > MAX_SPOOL_BYTES:
+                raise NumberTooLargeError(f"over {MAX_SPOOL_BYTES} bytes of members at once")
             if start + size > SPOOL_BYTES:
                 require_space(self._place, size + self._beside)
                 # Before it is written: up to Python 3.12 'writelines' looks at the end only.
                 self._spool.rollover()
-            self._spool.writelines(view_pieces(table, descriptor, members))
-        except NotAnArchive as error:
-            raise OutOfRange(
+            self._spool.writelines(iter_view(table, descriptor, members))
+        except NotAnArchiveError as error:
+            raise ReferenceOutOfRangeError(
                 f"an old file is not the archive that it is taken for: {error}"
             ) from error
         return size

@@ -17,42 +17,48 @@ from functools import cached_property
 
 from ncen_updater.common.messages import DELTA_NOT_POSSIBLE
 from ncen_updater.formats.delta.layout import (
-    Fresh,
-    LayoutPlan,
-    Op,
-    OpKind,
-    PathRefused,
-    PathRules,
+    ArchiveOperation,
+    ArchiveOperationKind,
+    NewEntry,
+    PackPlan,
+    PathChecker,
+    PathRefusedError,
     check_link,
 )
-from ncen_updater.formats.delta.model import DeltaNotMade, deflated
-from ncen_updater.formats.delta.streams import Ahead
-from ncen_updater.formats.delta.zips import DEFLATED, NotAnArchive, ZipMember, ZipTable, inflate
+from ncen_updater.formats.delta.model import DeltaBuildError, make_deflater
+from ncen_updater.formats.delta.streams import ReadAheadFile
+from ncen_updater.formats.delta.zips import (
+    DEFLATED,
+    NotAnArchiveError,
+    ZipMember,
+    ZipTable,
+    inflate_member,
+)
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
-LEAST_COPY = 4096  # a smaller one costs next to nothing, where it is packed beside the first
+MIN_COPY_BYTES = 4096  # a smaller one costs next to nothing, where it is packed beside the first
 # A run of hexadecimal digits with at least one figure, of six or more; or a run of figures.
-VARYING = re.compile(r"(?=[0-9a-f]*[0-9])[0-9a-f]{6,}|[0-9]+(?:[._-]?[0-9]+)*")
+VERSION_LIKE_PART = re.compile(r"(?=[0-9a-f]*[0-9])[0-9a-f]{6,}|[0-9]+(?:[._-]?[0-9]+)*")
 
 
-def stem(path: str) -> str:
+def strip_varying_parts(path: str) -> str:
     """A path without what changes from release to release."""
-    return VARYING.sub("#", path.lower())
+    return VERSION_LIKE_PART.sub("#", path.lower())
 
 
-def pair(old: Tree, new: Tree) -> LayoutPlan:
+def pair_trees(old: Tree, new: Tree) -> PackPlan:
     """Say where each entry of the new tree comes from; the plan has no groups yet.
 
     Raises:
         DeltaNotPossible: If the new tree has a path that no pack may name.
     """
-    _check(new)
-    pairs = _Pairs(old, new)
-    plan = LayoutPlan()
+    _check_paths(new)
+    pairs = _TreePairing(old, new)
+    plan = PackPlan()
     first: dict[str, int] = {}
     for at, entry in enumerate(new.entries):
-        made = pairs.entry(entry)
-        if isinstance(made, Fresh) and made.built and made.size >= LEAST_COPY:
+        made = pairs.pair_entry(entry)
+        if isinstance(made, NewEntry) and made.is_built and made.size >= MIN_COPY_BYTES:
             copy_of = first.setdefault(entry.sha256 or "", at)
             if copy_of != at:
                 made = replace(made, copy_of=copy_of, like=None)
@@ -60,18 +66,18 @@ def pair(old: Tree, new: Tree) -> LayoutPlan:
     return plan
 
 
-def _check(new: Tree) -> None:
-    rules = PathRules()
+def _check_paths(new: Tree) -> None:
+    rules = PathChecker()
     try:
         for entry in new.entries:
-            rules.see(entry.path, is_directory=entry.type is EntryType.DIRECTORY)
+            rules.check_path(entry.path, is_directory=entry.type is EntryType.DIRECTORY)
             if entry.target is not None:
                 check_link(entry.path, entry.target)
-    except PathRefused as error:
-        raise DeltaNotMade(DELTA_NOT_POSSIBLE, detail=str(error)) from error
+    except PathRefusedError as error:
+        raise DeltaBuildError(DELTA_NOT_POSSIBLE, detail=str(error)) from error
 
 
-class _Pairs:
+class _TreePairing:
     def __init__(self, old: Tree, new: Tree) -> None:
         self._old = old.entries
         self._at = {entry.path: index for index, entry in enumerate(old.entries)}
@@ -82,47 +88,47 @@ class _Pairs:
             if entry.sha256 is not None:
                 self._by_digest[entry.sha256].append(index)
                 if entry.path not in stays:
-                    self._by_stem[stem(entry.path)].append(index)
+                    self._by_stem[strip_varying_parts(entry.path)].append(index)
 
-    def entry(self, entry: TreeEntry) -> int | Fresh:
+    def pair_entry(self, entry: TreeEntry) -> int | NewEntry:
         """Where one entry comes from."""
         index = self._at.get(entry.path)
         if index is not None and self._old[index] == entry:
             return index
-        fresh = Fresh(entry.path, entry.type, entry.mode, entry.size, target=entry.target)
+        fresh = NewEntry(entry.path, entry.type, entry.mode, entry.size, target=entry.target)
         if entry.sha256 is None:
             return fresh
         alike = self._by_digest.get(entry.sha256)
         if alike:
-            best = min(alike, key=lambda i: self._distance(i, entry.path))
-            return _from(fresh, origin=best)
+            best = min(alike, key=lambda i: self._make_distance_key(i, entry.path))
+            return _set_origin(fresh, origin=best)
         if index is not None and self._old[index].type is EntryType.FILE:
-            return _from(fresh, like=index)
-        renamed = self._by_stem.get(stem(entry.path))
+            return _set_origin(fresh, like=index)
+        renamed = self._by_stem.get(strip_varying_parts(entry.path))
         if renamed:
             best = min(renamed, key=lambda i: (abs(self._old[i].size - entry.size), i))
-            return _from(fresh, like=best)
+            return _set_origin(fresh, like=best)
         return fresh
 
-    def _distance(self, index: int, path: str) -> tuple[bool, bool, bool, int]:
+    def _make_distance_key(self, index: int, path: str) -> tuple[bool, bool, bool, int]:
         """Of files with one content: the same path, else one with the same stem or name."""
         other = self._old[index].path
         return (
             other != path,
-            stem(other) != stem(path),
+            strip_varying_parts(other) != strip_varying_parts(path),
             other.rpartition("/")[2] != path.rpartition("/")[2],
             index,
         )
 
 
-def _from(fresh: Fresh, origin: int | None = None, like: int | None = None) -> Fresh:
-    return Fresh(
+def _set_origin(fresh: NewEntry, origin: int | None = None, like: int | None = None) -> NewEntry:
+    return NewEntry(
         fresh.path, fresh.type, fresh.mode, fresh.size, origin=origin, target=None, like=like
     )
 
 
-MOST_TRIED = 4  # old members of the same length and check sum
-LEVELS = (6, 9, 1)  # what makers of archives use, the usual one first
+MAX_TRIED_MEMBERS = 4  # old members of the same length and check sum
+DEFLATE_LEVELS = (6, 9, 1)  # what makers of archives use, the usual one first
 PIECE = 256 << 10
 
 
@@ -136,10 +142,10 @@ class ArchivePlan:
     """
 
     members: tuple[int, ...]
-    ops: tuple[Op, ...]
+    ops: tuple[ArchiveOperation, ...]
 
 
-def looks_like_archive(descriptor: int) -> bool:
+def is_archive(descriptor: int) -> bool:
     """Whether a file begins as an archive does."""
     return os.pread(descriptor, 4, 0) == b"PK\3\4"
 
@@ -155,17 +161,17 @@ def plan_archive(old: int, new: int) -> ArchivePlan | None:
         None if one is no archive, or if nothing would be won.
     """
     try:
-        return _Comparison(old, new).plan()
-    except NotAnArchive:
+        return _ArchiveComparison(old, new).plan_rebuilding()
+    except NotAnArchiveError:
         return None
 
 
-class _Comparison:
+class _ArchiveComparison:
     def __init__(self, old: int, new: int) -> None:
         self._old_file, self._new_file = old, new
         self._old, self._new = ZipTable(old, names=True), ZipTable(new, names=True)
-        self._old_ahead, self._new_ahead = Ahead(lambda: old), Ahead(lambda: new)
-        self._ops: list[Op] = []
+        self._old_ahead, self._new_ahead = ReadAheadFile(lambda: old), ReadAheadFile(lambda: new)
+        self._ops: list[ArchiveOperation] = []
         self._members: set[int] = set()
         self._by_content: dict[tuple[int, int, int, int], list[int]] = {}
         self._by_name: dict[bytes, int] = {}
@@ -178,28 +184,28 @@ class _Comparison:
     def _by_stem(self) -> dict[str, int]:
         found: dict[str, int] = {}
         for index, name in enumerate(self._old.names):
-            found.setdefault(stem(name.decode("latin-1")), index)
+            found.setdefault(strip_varying_parts(name.decode("latin-1")), index)
         return found
 
-    def plan(self) -> ArchivePlan | None:
-        levels = list(LEVELS)
+    def plan_rebuilding(self) -> ArchivePlan | None:
+        levels = list(DEFLATE_LEVELS)
         for index in range(len(self._new)):
             member = self._new[index]
-            gap = self._new.gap(index)[1]
-            same = self._same(index, member)
+            gap = self._new.get_gap(index)[1]
+            same = self._find_same_member(index, member)
             if same is not None:
-                self._take(same, gap)
+                self._add_members(same, gap)
                 continue
-            level = self._level(member, levels)
+            level = self._find_level(member, levels)
             if level is None:
-                self._plain(gap + member.packed)
+                self._add_plain_bytes(gap + member.packed)
                 continue
             levels.sort(key=lambda other: other != level)  # a maker keeps to its level
-            self._plain(gap)
-            self._ops.append(Op(OpKind.DEFLATE, member.plain, level))
+            self._add_plain_bytes(gap)
+            self._ops.append(ArchiveOperation(ArchiveOperationKind.DEFLATE, member.plain, level))
             self._unpack_old(index)
-        self._plain(self._new.gap(len(self._new))[1])
-        if all(op.kind is OpKind.PLAIN for op in self._ops):
+        self._add_plain_bytes(self._new.get_gap(len(self._new))[1])
+        if all(op.kind is ArchiveOperationKind.PLAIN for op in self._ops):
             return None
         return ArchivePlan(tuple(sorted(self._members)), tuple(self._ops))
 
@@ -207,19 +213,21 @@ class _Comparison:
     def _key(table: ZipTable, index: int, member: ZipMember) -> tuple[int, int, int, int]:
         return table.checks[index], member.packed, member.plain, member.method
 
-    def _same(self, index: int, member: ZipMember) -> int | None:
+    def _find_same_member(self, index: int, member: ZipMember) -> int | None:
         """An old member with the same packed bytes; the next in line if it is one of several."""
         alike = self._by_content.get(self._key(self._new, index, member), [])
         last = self._ops[-1] if self._ops else None
-        line = last.argument + last.count if last and last.kind is OpKind.MEMBERS else -1
+        line = (
+            last.argument + last.count if last and last.kind is ArchiveOperationKind.MEMBERS else -1
+        )
         at = bisect_left(alike, line)  # there may be thousands, of empty files for one
         next_in_line = alike[at : at + 1] if alike[at : at + 1] == [line] else []
-        for candidate in (*next_in_line, *alike[:MOST_TRIED]):
-            if self._equal(self._old[candidate], member):
+        for candidate in (*next_in_line, *alike[:MAX_TRIED_MEMBERS]):
+            if self._is_equal(self._old[candidate], member):
                 return candidate
         return None
 
-    def _equal(self, old: ZipMember, new: ZipMember) -> bool:
+    def _is_equal(self, old: ZipMember, new: ZipMember) -> bool:
         at = 0
         while at < new.packed:
             one = self._old_ahead.read(old.start + at, new.packed - at)
@@ -229,41 +237,43 @@ class _Comparison:
             at += len(other)
         return True
 
-    def _take(self, old: int, gap: int) -> None:
+    def _add_members(self, old: int, gap: int) -> None:
         last = self._ops[-1] if self._ops else None
         if (
             last is not None
-            and last.kind is OpKind.MEMBERS
+            and last.kind is ArchiveOperationKind.MEMBERS
             and last.argument + last.count == old
-            and self._old.gap(old)[1] == gap
+            and self._old.get_gap(old)[1] == gap
         ):
-            self._ops[-1] = Op(OpKind.MEMBERS, last.count + 1, last.argument)
+            self._ops[-1] = ArchiveOperation(
+                ArchiveOperationKind.MEMBERS, last.count + 1, last.argument
+            )
             return
-        self._plain(gap)
-        self._ops.append(Op(OpKind.MEMBERS, 1, old))
+        self._add_plain_bytes(gap)
+        self._ops.append(ArchiveOperation(ArchiveOperationKind.MEMBERS, 1, old))
 
-    def _plain(self, count: int) -> None:
+    def _add_plain_bytes(self, count: int) -> None:
         if not count:
             return
-        if self._ops and self._ops[-1].kind is OpKind.PLAIN:
+        if self._ops and self._ops[-1].kind is ArchiveOperationKind.PLAIN:
             count += self._ops.pop().count
-        self._ops.append(Op(OpKind.PLAIN, count))
+        self._ops.append(ArchiveOperation(ArchiveOperationKind.PLAIN, count))
 
-    def _level(self, member: ZipMember, levels: list[int]) -> int | None:
+    def _find_level(self, member: ZipMember, levels: list[int]) -> int | None:
         """The level that makes the same bytes again; None if there is none."""
         if member.method != DEFLATED:
             return None
-        return next((level for level in levels if self._reproduced(member, level)), None)
+        return next((level for level in levels if self._is_reproduced(member, level)), None)
 
-    def _reproduced(self, member: ZipMember, level: int) -> bool:
-        packer, at = deflated(level), member.start
+    def _is_reproduced(self, member: ZipMember, level: int) -> bool:
+        packer, at = make_deflater(level), member.start
         try:
-            for piece in inflate(self._new_file, member):
+            for piece in inflate_member(self._new_file, member):
                 packed = packer.compress(piece)
                 if packed != os.pread(self._new_file, len(packed), at):
                     return False
                 at += len(packed)
-        except NotAnArchive:
+        except NotAnArchiveError:
             return False
         packed = packer.flush()
         end = at + len(packed)
@@ -273,22 +283,22 @@ class _Comparison:
         name = self._new.names[index]
         old = self._by_name.get(name)
         if old is None:
-            old = self._by_stem.get(stem(name.decode("latin-1")))
-        if old is not None and self._readable(old):
+            old = self._by_stem.get(strip_varying_parts(name.decode("latin-1")))
+        if old is not None and self._is_readable(old):
             self._members.add(old)
 
-    def _readable(self, old: int) -> bool:
+    def _is_readable(self, old: int) -> bool:
         if old in self._members:
             return True
         try:
-            for _ in inflate(self._old_file, self._old[old]):
+            for _ in inflate_member(self._old_file, self._old[old]):
                 pass
-        except NotAnArchive:
+        except NotAnArchiveError:
             return False
         return True
 
 
-def new_view(descriptor: int, plan: ArchivePlan, old: ZipTable) -> Iterator[bytes]:
+def iter_archive_view(descriptor: int, plan: ArchivePlan, old: ZipTable) -> Iterator[bytes]:
     """Yield the bytes of a new archive that go into the streams of its group.
 
     Args:
@@ -300,21 +310,21 @@ def new_view(descriptor: int, plan: ArchivePlan, old: ZipTable) -> Iterator[byte
     starts = {table[index].start: index for index in range(len(table))}
     at = 0
     for op in plan.ops:
-        if op.kind is OpKind.PLAIN:
-            yield from _bytes(descriptor, at, op.count)
+        if op.kind is ArchiveOperationKind.PLAIN:
+            yield from _read_range(descriptor, at, op.count)
             at += op.count
-        elif op.kind is OpKind.DEFLATE:
+        elif op.kind is ArchiveOperationKind.DEFLATE:
             member = table[starts[at]]
-            yield from inflate(descriptor, member)
+            yield from inflate_member(descriptor, member)
             at = member.end
         else:
             for index in range(op.argument, op.argument + op.count):
-                gap = old.gap(index)[1] if index > op.argument else 0
-                yield from _bytes(descriptor, at, gap)
+                gap = old.get_gap(index)[1] if index > op.argument else 0
+                yield from _read_range(descriptor, at, gap)
                 at += gap + old[index].packed
 
 
-def _bytes(descriptor: int, at: int, length: int) -> Iterator[bytes]:
+def _read_range(descriptor: int, at: int, length: int) -> Iterator[bytes]:
     while length:
         piece = os.pread(descriptor, min(PIECE, length), at)
         at += len(piece)

@@ -11,55 +11,59 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
-from ncen_updater.formats.delta.layout import MOST_CALL_BYTES
-from ncen_updater.formats.delta.streams import Extent, Malformed, OutOfRange
+from ncen_updater.formats.delta.layout import MAX_SINGLE_FRAME_BYTES
+from ncen_updater.formats.delta.streams import (
+    Extent,
+    MalformedColumnError,
+    ReferenceOutOfRangeError,
+)
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-WINDOW_LOG: Final = MOST_CALL_BYTES.bit_length() - 1  # so that the frame reaches all
-LEAST_DICTIONARY: Final = 8  # the library knows no shorter one
-BEST, QUICK = 19, 9
+WINDOW_LOG: Final = MAX_SINGLE_FRAME_BYTES.bit_length() - 1  # so that the frame reaches all
+MIN_DICTIONARY_BYTES: Final = 8  # the library knows no shorter one
+BEST_LEVEL, QUICK_LEVEL = 19, 9
 # The best level is not tried where it had to be below this part of the quick one, which takes a
 # tenth of the time: of a hundred pairs made to be hard on it, it was 0.58 at least.
 BEST_BY_QUICK: Final = 0.5
-WORTH_BYTES: Final = 128  # what is gained must be more, as older agents cannot read it
+MIN_SAVED_BYTES: Final = 128  # what is gained must be more, as older agents cannot read it
 PIECE = 64 << 10
 
 
-def _prefix(before: bytes) -> tuple[zstd.ZstdDict, int] | None:
-    if len(before) < LEAST_DICTIONARY:
+def _make_prefix(before: bytes) -> tuple[zstd.ZstdDict, int] | None:
+    if len(before) < MIN_DICTIONARY_BYTES:
         return None
     return zstd.ZstdDict(before, is_raw=True).as_prefix
 
 
-def _called(before: bytes, after: bytes, level: int) -> bytes:
+def _compress_at_level(before: bytes, after: bytes, level: int) -> bytes:
     parameter = zstd.CompressionParameter
     options: dict[int, int] = {
         parameter.compression_level: level,
         parameter.window_log: WINDOW_LOG,
         parameter.enable_long_distance_matching: 1,
     }
-    return zstd.compress(after, options=options, zstd_dict=_prefix(before))
+    return zstd.compress(after, options=options, zstd_dict=_make_prefix(before))
 
 
-def call(before: bytes, after: bytes, most: int) -> bytes | None:
+def compress_frame(before: bytes, after: bytes, most: int) -> bytes | None:
     """Return a frame that makes new bytes of old ones; None if it is not worth it.
 
     Args:
         before: The old files, one after the other.
-        after: The new ones; at most ``MOST_CALL_BYTES`` together with the old ones.
+        after: The new ones; at most ``MAX_SINGLE_FRAME_BYTES`` together with the old ones.
         most: How many bytes say the same in another way.
     """
-    if most < len(_called(before, after, QUICK)) * BEST_BY_QUICK:
+    if most < len(_compress_at_level(before, after, QUICK_LEVEL)) * BEST_BY_QUICK:
         return None
-    frame = _called(before, after, BEST)
-    return frame if len(frame) + WORTH_BYTES < most else None
+    frame = _compress_at_level(before, after, BEST_LEVEL)
+    return frame if len(frame) + MIN_SAVED_BYTES < most else None
 
 
-def called(descriptor: int, extent: Extent, before: bytes) -> Iterator[bytes]:
+def decompress_frame(descriptor: int, extent: Extent, before: bytes) -> Iterator[bytes]:
     """Yield the new files, in pieces.
 
     Args:
@@ -68,30 +72,30 @@ def called(descriptor: int, extent: Extent, before: bytes) -> Iterator[bytes]:
         before: The old files.
 
     Raises:
-        OutOfRange: If there is more of it than of any pack.
+        ReferenceOutOfRangeError: If there is more of it than of any pack.
         Malformed: If it is no frame of so many bytes.
     """
-    if len(before) + extent.plain > MOST_CALL_BYTES:
-        raise OutOfRange("a call of too many bytes")
+    if len(before) + extent.plain > MAX_SINGLE_FRAME_BYTES:
+        raise ReferenceOutOfRangeError("a call of too many bytes")
     options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: WINDOW_LOG}
-    unpacker = zstd.ZstdDecompressor(zstd_dict=_prefix(before), options=options)
+    unpacker = zstd.ZstdDecompressor(zstd_dict=_make_prefix(before), options=options)
     at, left, plain = extent.start, extent.packed, extent.plain
     while not unpacker.eof:
         packed = b""
         if unpacker.needs_input:
             packed = os.pread(descriptor, min(PIECE, left), at)
             if not packed:
-                raise Malformed("a call ends early")
+                raise MalformedColumnError("a call ends early")
             at += len(packed)
             left -= len(packed)
         try:
             piece = unpacker.decompress(packed, PIECE)
         except zstd.ZstdError as error:
-            raise Malformed(f"a call cannot be unpacked: {error}") from error
+            raise MalformedColumnError(f"a call cannot be unpacked: {error}") from error
         plain -= len(piece)
         if plain < 0:
-            raise Malformed("a call is longer than it says")
+            raise MalformedColumnError("a call is longer than it says")
         if piece:
             yield piece
     if plain or left or unpacker.unused_data:
-        raise Malformed("a call has another length than it says")
+        raise MalformedColumnError("a call has another length than it says")

@@ -16,7 +16,7 @@ from typing import Any
 MAX_BITS = 63
 
 
-class Malformed(ValueError):
+class MalformedColumnError(ValueError):
     """Bytes that are no column of a pack."""
 
 
@@ -42,16 +42,18 @@ def put_text(column: bytearray, text: str) -> None:
     column += content
 
 
-class OutOfRange(ValueError):
+class ReferenceOutOfRangeError(ValueError):
     """A reference to what does not exist: outside a file, of no member, or not adding up."""
 
 
-class NumberTooLarge(ValueError):
+class NumberTooLargeError(ValueError):
     """More than was signed, or than any pack may have."""
 
 
-class NumberReader:
-    """Reads a column from its start; every way to run over its end is :class:`Malformed`.
+class ColumnReader:
+    """Reads a column from its start.
+
+    Every way to run over its end is :class:`MalformedColumnError`.
 
     Args:
         content: The column.
@@ -60,12 +62,12 @@ class NumberReader:
     def __init__(self, content: bytes) -> None:
         self._content, self._at = content, 0
 
-    def number(self, most: int = (1 << MAX_BITS) - 1) -> int:
+    def read_number(self, most: int = (1 << MAX_BITS) - 1) -> int:
         """Take a number, not larger than ``most``."""
         value = shift = 0
         while True:
             if self._at >= len(self._content) or shift >= MAX_BITS:
-                raise Malformed("a number is cut off or has over 63 bits")
+                raise MalformedColumnError("a number is cut off or has over 63 bits")
             byte = self._content[self._at]
             self._at += 1
             value |= (byte & 0x7F) << shift
@@ -73,42 +75,42 @@ class NumberReader:
             if byte < 0x80:
                 break
         if byte == 0 and shift > 7:
-            raise Malformed("a number is longer than it needs to be")
+            raise MalformedColumnError("a number is longer than it needs to be")
         if value > most:
-            raise Malformed(f"{value} where at most {most} can be")
+            raise MalformedColumnError(f"{value} where at most {most} can be")
         return value
 
-    def signed(self) -> int:
+    def read_signed(self) -> int:
         """Take a number that may be below zero."""
-        value = self.number()
+        value = self.read_number()
         return -(value + 1 >> 1) if value & 1 else value >> 1
 
-    def take(self, length: int) -> bytes:
+    def read_bytes(self, length: int) -> bytes:
         """Take some bytes."""
         if length > len(self._content) - self._at:
-            raise Malformed("a column is cut off")
+            raise MalformedColumnError("a column is cut off")
         self._at += length
         return self._content[self._at - length : self._at]
 
-    def text(self, most: int) -> str:
+    def read_text(self, most: int) -> str:
         """Take a text of at most so many bytes."""
-        return self.take(self.number(most)).decode()
+        return self.read_bytes(self.read_number(most)).decode()
 
     @property
-    def left(self) -> int:
+    def remaining_bytes(self) -> int:
         """How many bytes were not taken."""
         return len(self._content) - self._at
 
-    def end(self) -> None:
+    def check_exhausted(self) -> None:
         """Check that nothing is left."""
-        if self.left:
-            raise Malformed("a column has bytes too many")
+        if self.remaining_bytes:
+            raise MalformedColumnError("a column has bytes too many")
 
 
 READ_AHEAD_BYTES = 128 << 10
 
 
-class Ahead:
+class ReadAheadFile:
     """Reads a larger piece at a time and cuts from it.
 
     Args:
@@ -127,14 +129,14 @@ class Ahead:
             self._content = os.pread(self._descriptor(), READ_AHEAD_BYTES, at)
         return self._content[skip : skip + length]
 
-    def whole(self, at: int, length: int) -> bytes:
+    def read_exactly(self, at: int, length: int) -> bytes:
         """Return these bytes, a few; fewer where the file ends before."""
         piece = self.read(at, length)
         return piece if len(piece) == length else os.pread(self._descriptor(), length, at)
 
 
-MIN_DICTIONARY = 4 << 10
-MAX_DICTIONARY = 8 << 20
+MIN_DICTIONARY_BYTES = 4 << 10
+MAX_DICTIONARY_BYTES = 8 << 20
 PIECE = 64 << 10
 
 
@@ -153,19 +155,19 @@ class Extent:
     plain: int
 
 
-def dictionary_bytes(plain: int) -> int:
+def compute_dictionary_bytes(plain: int) -> int:
     """Bytes of the dictionary of a stream: the next power of two, from 4 KiB to 8 MiB."""
-    size = MIN_DICTIONARY
-    while size < plain and size < MAX_DICTIONARY:
+    size = MIN_DICTIONARY_BYTES
+    while size < plain and size < MAX_DICTIONARY_BYTES:
         size *= 2
     return size
 
 
-def _filters(plain: int, **options: int) -> Sequence[dict[str, Any]]:
-    return [{"id": lzma.FILTER_LZMA2, "dict_size": dictionary_bytes(plain), **options}]
+def _make_filters(plain: int, **options: int) -> Sequence[dict[str, Any]]:
+    return [{"id": lzma.FILTER_LZMA2, "dict_size": compute_dictionary_bytes(plain), **options}]
 
 
-class Packer:
+class LzmaWriter:
     """Compresses one stream.
 
     Args:
@@ -175,7 +177,7 @@ class Packer:
 
     def __init__(self, plain: int, lc: int = 3) -> None:
         options = {"preset": 9 | lzma.PRESET_EXTREME, "lc": lc, "lp": 0, "pb": 0}
-        self._packer = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=_filters(plain, **options))
+        self._packer = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=_make_filters(plain, **options))
 
     def compress(self, piece: bytes) -> bytes:
         """Take some bytes; return what is ready of the stream."""
@@ -186,11 +188,11 @@ class Packer:
         return self._packer.flush()
 
 
-def pack_stream(content: bytes) -> bytes:
+def compress_stream(content: bytes) -> bytes:
     """Compress a stream whole; an empty one stays empty."""
     if not content:
         return b""
-    packer = Packer(len(content))
+    packer = LzmaWriter(len(content))
     return packer.compress(content) + packer.flush()
 
 
@@ -208,7 +210,9 @@ class LzmaReader:
         self._buffer, self._at = b"", 0
         self._unpacker: lzma.LZMADecompressor | None = None
         if extent.packed:
-            self._unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_filters(extent.plain))
+            self._unpacker = lzma.LZMADecompressor(
+                lzma.FORMAT_RAW, filters=_make_filters(extent.plain)
+            )
 
     def read(self, size: int) -> bytes:
         """Return exactly ``size`` bytes.
@@ -224,7 +228,7 @@ class LzmaReader:
         parts = [self._buffer[self._at :]]
         have = len(parts[0])
         while have < size:
-            piece = self._more()
+            piece = self._read_more()
             parts.append(piece)
             have += len(piece)
         spare = have - size
@@ -234,40 +238,40 @@ class LzmaReader:
             parts[-1] = last[: len(last) - spare]
         return b"".join(parts)
 
-    def end(self) -> None:
+    def check_exhausted(self) -> None:
         """Check that the stream ends here, in the pack too.
 
         Raises:
             Malformed: If it does not.
         """
         if self._plain or self._at != len(self._buffer):
-            raise Malformed("a stream is longer than what it is for")
+            raise MalformedColumnError("a stream is longer than what it is for")
         if self._unpacker is None:
             return
         while not self._unpacker.eof:
-            if self._step(1):
-                raise Malformed("a stream is longer than it says")
+            if self._decompress(1):
+                raise MalformedColumnError("a stream is longer than it says")
         if self._left or self._unpacker.unused_data:
-            raise Malformed("a stream has bytes after its end")
+            raise MalformedColumnError("a stream has bytes after its end")
 
-    def _more(self) -> bytes:
+    def _read_more(self) -> bytes:
         while self._unpacker is not None and self._plain and not self._unpacker.eof:
-            piece = self._step(min(PIECE, self._plain))
+            piece = self._decompress(min(PIECE, self._plain))
             if piece:
                 self._plain -= len(piece)
                 return piece
-        raise Malformed("a stream ends early")
+        raise MalformedColumnError("a stream ends early")
 
-    def _step(self, most: int) -> bytes:
+    def _decompress(self, most: int) -> bytes:
         assert self._unpacker is not None  # noqa: S101 - both callers looked
         packed = b""
         if self._unpacker.needs_input:
             packed = os.pread(self._file, min(PIECE, self._left), self._next)
             if not packed:
-                raise Malformed("a stream ends early")
+                raise MalformedColumnError("a stream ends early")
             self._next += len(packed)
             self._left -= len(packed)
         try:
             return self._unpacker.decompress(packed, most)
         except lzma.LZMAError as error:
-            raise Malformed(f"a stream cannot be unpacked: {error}") from error
+            raise MalformedColumnError(f"a stream cannot be unpacked: {error}") from error

@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ncen_updater.formats.delta.streams import Ahead
+from ncen_updater.formats.delta.streams import ReadAheadFile
 
 MAX_MEMBERS = 1_000_000
 MAX_DIRECTORY = 256 << 20
@@ -30,7 +30,7 @@ ENCRYPTED = 0x1 | 0x40 | 0x2000
 PIECE = 256 << 10
 
 
-class NotAnArchive(ValueError):
+class NotAnArchiveError(ValueError):
     """Not a zip file, or one with something that is not dealt with here."""
 
 
@@ -66,7 +66,7 @@ class ZipTable:
         names: Also keep the names (the maker pairs by them).
 
     Raises:
-        NotAnArchive: If it is not an archive as this room knows them.
+        NotAnArchiveError: If it is not an archive as this room knows them.
     """
 
     def __init__(self, descriptor: int, *, names: bool = False) -> None:
@@ -79,7 +79,7 @@ class ZipTable:
         try:
             self._read(names)
         except (struct.error, OverflowError) as error:
-            raise NotAnArchive(str(error)) from error
+            raise NotAnArchiveError(str(error)) from error
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -89,7 +89,7 @@ class ZipTable:
             self._starts[index], self.packed[index], self.plain[index], self._methods[index]
         )
 
-    def gap(self, index: int) -> tuple[int, int]:
+    def get_gap(self, index: int) -> tuple[int, int]:
         """Offset and length of what stands between a member's data and those before it.
 
         For the index after the last member: what stands after all data.
@@ -99,19 +99,19 @@ class ZipTable:
         return start, end - start
 
     def _read(self, names: bool) -> None:
-        count, start, length = self._directory()
+        count, start, length = self._find_directory()
         if count > MAX_MEMBERS or length > MAX_DIRECTORY or start + length > self.size:
-            raise NotAnArchive("the central directory is too large or not in the file")
-        ahead = Ahead(lambda: self._file)
-        rows = sorted(self._rows(os.pread(self._file, length, start), count, names))
+            raise NotAnArchiveError("the central directory is too large or not in the file")
+        ahead = ReadAheadFile(lambda: self._file)
+        rows = sorted(self._read_rows(os.pread(self._file, length, start), count, names))
         end = 0
         for header, packed, plain, check, method, name in rows:
             if header < end:
-                raise NotAnArchive("members overlap")
-            data = _data_start(ahead, header)
+                raise NotAnArchiveError("members overlap")
+            data = _find_data_start(ahead, header)
             end = data + packed
             if end > start:
-                raise NotAnArchive("a member is not before the central directory")
+                raise NotAnArchiveError("a member is not before the central directory")
             if packed:
                 self._starts.append(data)
                 self.packed.append(packed)
@@ -121,34 +121,34 @@ class ZipTable:
                 if names:
                     self.names.append(name)
 
-    def _directory(self) -> tuple[int, int, int]:
+    def _find_directory(self) -> tuple[int, int, int]:
         """Number of members, offset and length of the central directory."""
         at = max(0, self.size - END.size - MAX_COMMENT)
         tail = os.pread(self._file, self.size - at, at)
         found = tail.rfind(b"PK\5\6")
         if found < 0 or len(tail) - found < END.size:
-            raise NotAnArchive("no end of a central directory")
+            raise NotAnArchiveError("no end of a central directory")
         _, disk, first, here, count, length, start, comment = END.unpack_from(tail, found)
         if disk or first or here != count or found + END.size + comment != len(tail):
-            raise NotAnArchive("not one whole archive")
+            raise NotAnArchiveError("not one whole archive")
         if count == FULL16 or FULL32 in (length, start):
-            return self._directory64(at + found)
+            return self._find_directory64(at + found)
         return count, start, length
 
-    def _directory64(self, end: int) -> tuple[int, int, int]:
+    def _find_directory64(self, end: int) -> tuple[int, int, int]:
         if end < END64_AT.size:
-            raise NotAnArchive("no room for a second end")
+            raise NotAnArchiveError("no room for a second end")
         mark, disk, where, disks = END64_AT.unpack(
             os.pread(self._file, END64_AT.size, end - END64_AT.size)
         )
         if mark != b"PK\6\7" or disk or disks > 1 or where > end:
-            raise NotAnArchive("not one whole large archive")
+            raise NotAnArchiveError("not one whole large archive")
         fields = END64.unpack(os.pread(self._file, END64.size, where))
         if fields[0] != b"PK\6\6" or fields[4] or fields[5] or fields[6] != fields[7]:
-            raise NotAnArchive("not one whole large archive")
+            raise NotAnArchiveError("not one whole large archive")
         return fields[7], fields[9], fields[8]
 
-    def _rows(
+    def _read_rows(
         self, directory: bytes, count: int, names: bool
     ) -> Iterator[tuple[int, int, int, int, int, bytes]]:
         at = 0
@@ -158,35 +158,35 @@ class ZipTable:
                 name, extra, comment, _disk, _inside, _outside, header,
             ) = CENTRAL.unpack_from(directory, at)  # fmt: skip
             if mark != b"PK\1\2" or flags & ENCRYPTED or method not in (STORED, DEFLATED):
-                raise NotAnArchive("a member of an unusual kind")
+                raise NotAnArchiveError("a member of an unusual kind")
             if FULL32 in (packed, plain, header) or (method == STORED and packed != plain):
-                raise NotAnArchive("a member over 4 GiB, or with a wrong size")
+                raise NotAnArchiveError("a member over 4 GiB, or with a wrong size")
             at += CENTRAL.size
             yield header, packed, plain, check, method, directory[at : at + name] if names else b""
             at += name + extra + comment
         if at != len(directory):
-            raise NotAnArchive("the central directory has another length")
+            raise NotAnArchiveError("the central directory has another length")
 
 
-def _data_start(ahead: Ahead, header: int) -> int:
-    fields = LOCAL.unpack(ahead.whole(header, LOCAL.size))
+def _find_data_start(ahead: ReadAheadFile, header: int) -> int:
+    fields = LOCAL.unpack(ahead.read_exactly(header, LOCAL.size))
     if fields[0] != b"PK\3\4":
-        raise NotAnArchive("a member without its header")
+        raise NotAnArchiveError("a member without its header")
     return header + LOCAL.size + int(fields[9]) + int(fields[10])
 
 
-def inflate(descriptor: int, member: ZipMember) -> Iterator[bytes]:
+def inflate_member(descriptor: int, member: ZipMember) -> Iterator[bytes]:
     """Yield the content of a member in pieces; never more than it says.
 
     Raises:
-        NotAnArchive: If it has another size, or is not deflated data.
+        NotAnArchiveError: If it has another size, or is not deflated data.
     """
     left, at = member.plain, member.start
     if member.method == STORED:
         while at < member.end:
             piece = os.pread(descriptor, min(PIECE, member.end - at), at)
             if not piece:
-                raise NotAnArchive("a member is cut off")
+                raise NotAnArchiveError("a member is cut off")
             at += len(piece)
             yield piece
         return
@@ -199,48 +199,48 @@ def inflate(descriptor: int, member: ZipMember) -> Iterator[bytes]:
         try:
             piece = unpacker.decompress(pending, min(PIECE, left + 1))
         except zlib.error as error:
-            raise NotAnArchive(str(error)) from error
+            raise NotAnArchiveError(str(error)) from error
         pending = unpacker.unconsumed_tail
         left -= len(piece)
         if left < 0:
-            raise NotAnArchive("a member is larger than it says")
+            raise NotAnArchiveError("a member is larger than it says")
         if not piece and not pending and at >= member.end and not unpacker.eof:
-            raise NotAnArchive("a member is cut off")
+            raise NotAnArchiveError("a member is cut off")
         yield piece
     if left or unpacker.unused_data or pending or at < member.end:
-        raise NotAnArchive("a member is not what it says")
+        raise NotAnArchiveError("a member is not what it says")
 
 
-def view_bytes(table: ZipTable, members: Sequence[int]) -> int:
-    """How many bytes ``view_pieces`` yields.
+def count_view_bytes(table: ZipTable, members: Sequence[int]) -> int:
+    """How many bytes ``iter_view`` yields.
 
     Raises:
-        NotAnArchive: If there are fewer members.
+        NotAnArchiveError: If there are fewer members.
     """
     if members and members[-1] >= len(table):
-        raise NotAnArchive("there are fewer members")
+        raise NotAnArchiveError("there are fewer members")
     return table.size - sum(table.packed) + sum(table.plain[index] for index in members)
 
 
-def view_pieces(table: ZipTable, descriptor: int, members: Sequence[int]) -> Iterator[bytes]:
+def iter_view(table: ZipTable, descriptor: int, members: Sequence[int]) -> Iterator[bytes]:
     """Yield an archive without its members' data, but with some of them unpacked in their places.
 
     Raises:
-        NotAnArchive: If there are fewer members, or one is not what it says.
+        NotAnArchiveError: If there are fewer members, or one is not what it says.
     """
     if members and members[-1] >= len(table):
-        raise NotAnArchive("there are fewer members")
-    ahead, chosen = Ahead(lambda: descriptor), iter(members)
+        raise NotAnArchiveError("there are fewer members")
+    ahead, chosen = ReadAheadFile(lambda: descriptor), iter(members)
     wanted = next(chosen, None)
     for index in range(len(table) + 1):
-        at, length = table.gap(index)
+        at, length = table.get_gap(index)
         while length:
             piece = ahead.read(at, length)
             if not piece:
-                raise NotAnArchive("the file is cut off")
+                raise NotAnArchiveError("the file is cut off")
             at += len(piece)
             length -= len(piece)
             yield piece
         if index == wanted:
-            yield from inflate(descriptor, table[index])
+            yield from inflate_member(descriptor, table[index])
             wanted = next(chosen, None)

@@ -12,6 +12,6 @@ __all__ = ["DIALECTS"]
 
 #: Name in manifests and in paths of releases, to dialect.
 DIALECTS: Final[Mapping[str, SqlDialect]] = {
-    "postgresql": postgresql.DIALECT,
-    "sqlite": sqlite.DIALECT,
+    "postgresql": postgresql.POSTGRESQL,
+    "sqlite": sqlite.SQLITE,
 }

@@ -13,12 +13,12 @@ BYTE_ORDER_MARK: Final = "\ufeff"
 # a space or a letter is each engine's own affair: to PostgreSQL a no-break space is a letter, to
 # SQLite a byte order mark is a space, and a carriage return ends a comment in the one and not in
 # the other.
-STRINGS = r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|"""
-WORDS = r"""[A-Za-z_\u0080-\U0010ffff][\w$\u0080-\U0010ffff]*|\d\w*|"""
+STRING_PATTERN = r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|"""
+WORD_PATTERN = r"""[A-Za-z_\u0080-\U0010ffff][\w$\u0080-\U0010ffff]*|\d\w*|"""
 
 
 @dataclass(frozen=True)
-class Statement:
+class SqlStatement:
     """One statement without its semicolon.
 
     Attributes:
@@ -32,11 +32,11 @@ class Statement:
     words: tuple[str, ...]
 
 
-def _nothing(_statement: Statement, _lexemes: Callable[[], list[str]]) -> str | None:
+def _refuse_nothing(_statement: SqlStatement, _lexemes: Callable[[], list[str]]) -> str | None:
     return None
 
 
-def _never(_words: tuple[str, ...]) -> str | None:
+def _never_outside(_words: tuple[str, ...]) -> str | None:
     return None
 
 
@@ -69,5 +69,5 @@ class SqlDialect:
     nests: bool = False
     takes_places: frozenset[str] = frozenset()
     questions_in_brackets: bool = True
-    refuses: Callable[[Statement, Callable[[], list[str]]], str | None] = _nothing
-    only_outside: Callable[[tuple[str, ...]], str | None] = _never
+    refuses: Callable[[SqlStatement, Callable[[], list[str]]], str | None] = _refuse_nothing
+    only_outside: Callable[[tuple[str, ...]], str | None] = _never_outside

@@ -5,21 +5,21 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ncen_updater.formats.dialects.base import STRINGS, WORDS, SqlDialect
+from ncen_updater.formats.dialects.base import STRING_PATTERN, WORD_PATTERN, SqlDialect
 
 _ESCAPED = r"""'(?:[^'\\]|\\.|'')*'"""
 # A string goes on after a new line, in the manner in which it began. There must be one way only to
 # match it: of lines of dashes nobody would see the end.
 _GOES_ON = r"""[ \t\f\v]*(?:--[^\n\r]*)?[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r])*"""
-_TOKENS = re.compile(
+_POSTGRESQL_TOKENS = re.compile(
     rf"""[eE]{_ESCAPED}(?:{_GOES_ON}{_ESCAPED})*"""
     r"""|(?P<open>/\*)|\$(?P<tag>(?:[A-Za-z_\u0080-\U0010ffff][\w\u0080-\U0010ffff]*)?)\$"""
-    rf"""|--[^\n\r]*|{STRINGS}{WORDS}[ \t\n\r\f\v]+|.""",
+    rf"""|--[^\n\r]*|{STRING_PATTERN}{WORD_PATTERN}[ \t\n\r\f\v]+|.""",
     re.DOTALL,
 )
 
 
-def _only_outside(words: tuple[str, ...]) -> str | None:
+def _find_nontransactional_word(words: tuple[str, ...]) -> str | None:
     if words[:1] == ("REINDEX",):
         what = words[words.index(")") + 1 :] if words[1:2] == ("(",) and ")" in words else words[1:]
         if what[:1] and what[0] in ("DATABASE", "SCHEMA", "SYSTEM"):
@@ -29,9 +29,9 @@ def _only_outside(words: tuple[str, ...]) -> str | None:
     return "CLUSTER" if words == ("CLUSTER",) else None
 
 
-DIALECT: Final = SqlDialect(
+POSTGRESQL: Final = SqlDialect(
     title="PostgreSQL",
-    tokens=_TOKENS,
+    tokens=_POSTGRESQL_TOKENS,
     spaces=" \t\n\r\f\v",
     questions=frozenset({"SELECT", "WITH", "VALUES", "TABLE", "("}),
     marks=frozenset({"$"}),
@@ -39,5 +39,5 @@ DIALECT: Final = SqlDialect(
     body_begins=("BEGIN", "ATOMIC"),
     nests=True,
     takes_places=frozenset({"PREPARE", "CREATE"}),
-    only_outside=_only_outside,
+    only_outside=_find_nontransactional_word,
 )

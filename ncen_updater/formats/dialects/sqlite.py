@@ -8,19 +8,19 @@ from typing import Final
 
 from ncen_updater.formats.dialects.base import (
     BYTE_ORDER_MARK,
-    STRINGS,
-    WORDS,
+    STRING_PATTERN,
+    WORD_PATTERN,
     SqlDialect,
-    Statement,
+    SqlStatement,
 )
 
-_TOKENS = re.compile(
+_SQLITE_TOKENS = re.compile(
     r"""/\*.*?(?:\*/|\Z)|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|"""
-    rf"""[ \t\n\r\f\ufeff]+|{STRINGS}{WORDS}.""",
+    rf"""[ \t\n\r\f\ufeff]+|{STRING_PATTERN}{WORD_PATTERN}.""",
     re.DOTALL,
 )
 #: Those that a migration may need; any other may change how the file is written or found.
-PRAGMAS: Final = frozenset(
+ALLOWED_PRAGMAS: Final = frozenset(
     {
         "defer_foreign_keys", "foreign_key_check", "foreign_key_list", "index_info", "index_list",
         "integrity_check", "legacy_alter_table", "quick_check", "table_info", "table_list",
@@ -29,24 +29,24 @@ PRAGMAS: Final = frozenset(
 )  # fmt: skip
 
 
-def _refuses(statement: Statement, lexemes: Callable[[], list[str]]) -> str | None:
+def _find_forbidden_word(statement: SqlStatement, lexemes: Callable[[], list[str]]) -> str | None:
     words = statement.words
     if words[:1] == ("VACUUM",) and len(words) > 1:  # it would attach what it writes to
         return " ".join(words[:2]).strip()
     if words[:1] == ("PRAGMA",):
-        said = lexemes()[1:]
-        name = "".join((said[2:] if said[1:2] == ["."] else said)[:1]).lower()
-        return None if name in PRAGMAS else f"PRAGMA {name}"
+        value = lexemes()[1:]
+        name = "".join((value[2:] if value[1:2] == ["."] else value)[:1]).lower()
+        return None if name in ALLOWED_PRAGMAS else f"PRAGMA {name}"
     return None
 
 
-DIALECT: Final = SqlDialect(
+SQLITE: Final = SqlDialect(
     title="SQLite",
-    tokens=_TOKENS,
+    tokens=_SQLITE_TOKENS,
     spaces=f" \t\n\r\f{BYTE_ORDER_MARK}",
     questions=frozenset({"SELECT", "WITH", "VALUES", "("}),
     marks=frozenset({"?", ":", "@", "$"}),
     bodies={"TRIGGER": 3},
     questions_in_brackets=False,
-    refuses=_refuses,
+    refuses=_find_forbidden_word,
 )

@@ -6,14 +6,19 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ncen_updater.formats.manifest import LANGUAGE, LANGUAGE_PLACE, CarriedKind, CarriedManifest
+from ncen_updater.formats.manifest import (
+    LANGUAGE_PATTERN,
+    LANGUAGE_PLACEHOLDER,
+    OverlayKind,
+    OverlayManifest,
+)
 
 #: No file of texts or settings is larger.
-MAX_BYTES = 20_000_000
+MAX_OVERLAY_FILE_BYTES = 20_000_000
 
 
 @dataclass(frozen=True)
-class CarriedFile:
+class OverlayFile:
     """One file that a release ships of what it declares.
 
     Attributes:
@@ -22,36 +27,38 @@ class CarriedFile:
         language: Which; None for settings, and for a template.
     """
 
-    declared: CarriedManifest
+    declared: OverlayManifest
     path: str
     language: str | None = None
 
 
-def rendered(path: str, language: str | None) -> str:
+def fill_language(path: str, language: str | None) -> str:
     """Fill a language into a path of the manifest."""
-    return path if language is None else path.replace(LANGUAGE_PLACE, language)
+    return path if language is None else path.replace(LANGUAGE_PLACEHOLDER, language)
 
 
-def carried_files(carried: Iterable[CarriedManifest], paths: Iterable[str]) -> list[CarriedFile]:
+def list_overlay_files(
+    overlays: Iterable[OverlayManifest], paths: Iterable[str]
+) -> list[OverlayFile]:
     """Return the files of a release that are carried, in the order of what declares them.
 
     Args:
-        carried: What the release declares.
+        overlays: What the release declares.
         paths: Every path of the release.
     """
     there = sorted(paths)
-    return [found for declared in carried for found in _files(declared, there)]
+    return [found for declared in overlays for found in _match_files(declared, there)]
 
 
-def _files(declared: CarriedManifest, paths: list[str]) -> Iterator[CarriedFile]:
-    if declared.kind is CarriedKind.SETTINGS:
+def _match_files(declared: OverlayManifest, paths: list[str]) -> Iterator[OverlayFile]:
+    if declared.kind is OverlayKind.SETTINGS:
         if declared.slot in paths:
-            yield CarriedFile(declared, declared.slot)
+            yield OverlayFile(declared, declared.slot)
         return
     if declared.template is not None and declared.template in paths:
-        yield CarriedFile(declared, declared.template)
-    before, _, after = declared.slot.partition(LANGUAGE_PLACE)
+        yield OverlayFile(declared, declared.template)
+    before, _, after = declared.slot.partition(LANGUAGE_PLACEHOLDER)
     for path in paths:
         language = path[len(before) : len(path) - len(after)]
-        if path == f"{before}{language}{after}" and re.fullmatch(LANGUAGE, language):
-            yield CarriedFile(declared, path, language)
+        if path == f"{before}{language}{after}" and re.fullmatch(LANGUAGE_PATTERN, language):
+            yield OverlayFile(declared, path, language)

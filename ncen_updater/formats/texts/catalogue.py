@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 #: The parts of a key, as its format has them: context and text, section and name, names of objects.
-Key = tuple[str, ...]
+TextKey = tuple[str, ...]
 
 
-class Unusable(Exception):
+class UnusableFileError(Exception):
     """A file that cannot be read as what it should be.
 
     Attributes:
@@ -53,7 +53,7 @@ class TextEntry:
         return (self.value,) if isinstance(self.value, str) else ()
 
     @property
-    def empty(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether nobody has written anything yet."""
         return self.value in ("", None) and not any(self.plural)
 
@@ -63,13 +63,13 @@ class TextEntry:
         content = repr((self.value, self.plural)).encode("utf-8", "surrogatepass")
         return hashlib.sha256(content).hexdigest()[:16]
 
-    def same(self, other: TextEntry) -> bool:
+    def has_same_text(self, other: TextEntry) -> bool:
         """Whether it says the same."""
         return (self.value, self.plural) == (other.value, other.plural)
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class TextCatalog:
     """Everything in one file, in its order.
 
     Attributes:
@@ -77,26 +77,26 @@ class Catalogue:
         header: What a format has beside its entries.
     """
 
-    entries: Mapping[Key, TextEntry] = field(default_factory=dict)
+    entries: Mapping[TextKey, TextEntry] = field(default_factory=dict)
     header: Mapping[str, str] = field(default_factory=dict)
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[TextKey]:
         return iter(self.entries)
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    def get(self, key: Key) -> TextEntry | None:
+    def find_entry(self, key: TextKey) -> TextEntry | None:
         """An entry that says something, or None."""
         found = self.entries.get(key)
-        return None if found is None or found.empty else found
+        return None if found is None or found.is_empty else found
 
 
-def shown(key: Key) -> str:
+def format_key(key: TextKey) -> str:
     """Name a key for people, and for patterns of a manifest: its parts with dots between."""
     return ".".join(part.replace(".", "\\.") if len(key) > 1 else part for part in key if part)
 
 
-def matches(key: Key, pattern: str) -> bool:
+def matches_pattern(key: TextKey, pattern: str) -> bool:
     """Whether a pattern of a manifest means a key."""
-    return fnmatch.fnmatchcase(shown(key), pattern)
+    return fnmatch.fnmatchcase(format_key(key), pattern)

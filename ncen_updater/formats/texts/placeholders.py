@@ -32,7 +32,7 @@ _KINDS = str.maketrans("iuoxXeEFgGr", "dddddfffffs")
 _BRACES = frozenset({"python-brace", "perl-brace", "csharp", "java", "c++", "rust", "smalltalk"})
 
 
-def places(text: str, *, gettext: bool = False) -> set[str]:
+def count_placeholders(text: str, *, gettext: bool = False) -> set[str]:
     """Return the placeholders of a text.
 
     Args:
@@ -56,7 +56,7 @@ def places(text: str, *, gettext: bool = False) -> set[str]:
     return found
 
 
-def misfit(
+def compare_placeholders(
     own: Iterable[str], theirs: Iterable[str], formats: Iterable[str] | None = None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Compare the forms of a translation with those of what it translates.
@@ -75,11 +75,13 @@ def misfit(
         The places that are missing, and those that nothing fills; both empty where it fits.
     """
     gettext = formats is not None
-    ours, sources = ([places(form, gettext=gettext) for form in side] for side in (own, theirs))
+    ours, sources = (
+        [count_placeholders(form, gettext=gettext) for form in side] for side in (own, theirs)
+    )
     there, known = set[str]().union(*ours), set[str]().union(*sources)
     left_out = set() if formats is None else _not_compared(frozenset(formats), there, known)
     missing, unknown = known.intersection(*sources) - there, there - known
-    return _sorted(missing, left_out), _sorted(unknown, left_out)
+    return _sort_placeholders(missing, left_out), _sort_placeholders(unknown, left_out)
 
 
 def _not_compared(flags: frozenset[str], there: set[str], known: set[str]) -> set[str]:
@@ -95,7 +97,7 @@ def _notation(name: str) -> str:
     return "{" if name in _BRACES else "%"
 
 
-def _sorted(found: set[str], left_out: set[str]) -> tuple[str, ...]:
+def _sort_placeholders(found: set[str], left_out: set[str]) -> tuple[str, ...]:
     return tuple(sorted(place for place in found if _family(place) not in left_out))
 
 

@@ -12,47 +12,47 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ncen_updater.common.bounded_io import parse_json
-from ncen_updater.formats.manifest import CarriedFormat, CarriedManifest
-from ncen_updater.formats.texts.catalogue import Catalogue, Key, TextEntry, Unusable
+from ncen_updater.formats.manifest import OverlayFormat, OverlayManifest
+from ncen_updater.formats.texts.catalogue import TextCatalog, TextEntry, TextKey, UnusableFileError
 
-MOST_ENTRIES = 200_000
+MAX_ENTRIES = 200_000
 
 
-class Format(Protocol):
+class TextFileFormat(Protocol):
     """How one format is read and written."""
 
-    def read(self, text: str) -> Catalogue:
+    def read(self, text: str) -> TextCatalog:
         """Read a file.
 
         Raises:
             Unusable: If it is not what the format says, or names a key twice.
         """
 
-    def write(self, catalogue: Catalogue) -> str:
+    def write(self, catalogue: TextCatalog) -> str:
         """Return a file."""
 
 
-class Po:
+class PoFormat:
     """gettext's catalogues; the key is context and text, or the text alone."""
 
-    def read(self, text: str) -> Catalogue:
+    def read(self, text: str) -> TextCatalog:
         """Read a ``.po`` or ``.pot``; what is obsolete is none of it."""
         import polib
 
         if not text.strip():
-            raise Unusable("the file is empty")
+            raise UnusableFileError("the file is empty")
         try:
             # Polib takes what names no file for the content itself; a line end makes that sure.
             found = polib.pofile(text + "\n", check_for_duplicates=False, encoding="utf-8")
         except (OSError, ValueError, UnicodeError) as error:
-            raise Unusable(_po_words(error)) from error
-        entries: dict[Key, TextEntry] = {}
+            raise UnusableFileError(_describe_po_error(error)) from error
+        entries: dict[TextKey, TextEntry] = {}
         for item in found:
             if item.obsolete:
                 continue
             key = (item.msgctxt or "", item.msgid)
             if key in entries:
-                raise Unusable(f"it has {item.msgid!r} twice", item.linenum)
+                raise UnusableFileError(f"it has {item.msgid!r} twice", item.linenum)
             plural = tuple(item.msgstr_plural[n] for n in sorted(item.msgstr_plural))
             value = plural[0] if plural else item.msgstr
             entries[key] = TextEntry(
@@ -60,20 +60,20 @@ class Po:
                 item.fuzzy, tuple(flag for flag in item.flags if flag.endswith("-format")),
             )  # fmt: skip
         if not entries and not found.metadata:
-            raise Unusable("it holds no text")
-        return Catalogue(_bounded(entries), dict(found.metadata))
+            raise UnusableFileError("it holds no text")
+        return TextCatalog(_limit_entries(entries), dict(found.metadata))
 
-    def write(self, catalogue: Catalogue) -> str:
+    def write(self, catalogue: TextCatalog) -> str:
         """Write a ``.po``; a text of whose translation its translator was not sure is used."""
-        return str(self._file(catalogue)) + "\n"
+        return str(self._make_polib_file(catalogue)) + "\n"
 
-    def compiled(self, catalogue: Catalogue) -> bytes:
+    def compile_mo(self, catalogue: TextCatalog) -> bytes:
         """Return the same as programs read it (``.mo``)."""
-        content: bytes = self._file(catalogue).to_binary()
+        content: bytes = self._make_polib_file(catalogue).to_binary()
         return content
 
     @staticmethod
-    def _file(catalogue: Catalogue) -> Any:  # noqa: ANN401 - the library has no types
+    def _make_polib_file(catalogue: TextCatalog) -> Any:  # noqa: ANN401 - the library has no types
         import polib
 
         made = polib.POFile()
@@ -92,27 +92,27 @@ class Po:
         return made
 
 
-class Properties:
+class PropertiesFormat:
     """Java's ``.properties``."""
 
-    def read(self, text: str) -> Catalogue:
+    def read(self, text: str) -> TextCatalog:
         """Read one; comments are not kept."""
         import javaproperties
 
-        entries: dict[Key, TextEntry] = {}
+        entries: dict[TextKey, TextEntry] = {}
         line = 1
         try:
             for item in javaproperties.parse(text):
                 if isinstance(item, javaproperties.KeyValue):
                     if (item.key,) in entries:
-                        raise Unusable(f"it has {item.key!r} twice", line)
+                        raise UnusableFileError(f"it has {item.key!r} twice", line)
                     entries[item.key,] = TextEntry(item.value)
                 line += item.source.count("\n")
         except javaproperties.InvalidUEscapeError as error:
-            raise Unusable(str(error), line) from error
-        return Catalogue(_bounded(entries))
+            raise UnusableFileError(str(error), line) from error
+        return TextCatalog(_limit_entries(entries))
 
-    def write(self, catalogue: Catalogue) -> str:
+    def write(self, catalogue: TextCatalog) -> str:
         """Write one; what is not ASCII is escaped, as every reader understands."""
         import javaproperties
 
@@ -120,23 +120,25 @@ class Properties:
         return str(javaproperties.dumps(pairs, timestamp=False))
 
 
-class Json:
+class JsonFormat:
     """Objects within objects; a list is one value."""
 
-    def read(self, text: str) -> Catalogue:
+    def read(self, text: str) -> TextCatalog:
         """Read one object."""
         try:
             parse_json(text)  # refuses what is nested too deeply
-            data = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
+            data = json.loads(
+                text, object_pairs_hook=_refuse_duplicate_keys, parse_constant=_refuse_constant
+            )
         except (ValueError, RecursionError) as error:
-            raise Unusable(str(error), getattr(error, "lineno", None)) from error
+            raise UnusableFileError(str(error), getattr(error, "lineno", None)) from error
         if not isinstance(data, dict):
-            raise Unusable("it holds no object")
-        entries: dict[Key, TextEntry] = {}
+            raise UnusableFileError("it holds no object")
+        entries: dict[TextKey, TextEntry] = {}
         _flatten(data, (), entries)
-        return Catalogue(_bounded(entries))
+        return TextCatalog(_limit_entries(entries))
 
-    def write(self, catalogue: Catalogue) -> str:
+    def write(self, catalogue: TextCatalog) -> str:
         """Write one object; readable, since people look at it."""
         data: dict[str, Any] = {}
         for key, entry in catalogue.entries.items():
@@ -147,27 +149,27 @@ class Json:
         return json.dumps(data, ensure_ascii=False, indent=2) + "\n"
 
 
-class Ini:
+class IniFormat:
     """Sections with names and values; nothing in a value stands for anything else."""
 
-    def read(self, text: str) -> Catalogue:
+    def read(self, text: str) -> TextCatalog:
         """Read one."""
-        parser = _parser()
+        parser = _make_ini_parser()
         try:
             parser.read_string(text)
         except configparser.Error as error:
             why = str(error).replace("\n", " ").replace("'<string>'", "").replace("  ", " ")
-            raise Unusable(why, getattr(error, "lineno", None)) from error
-        entries: dict[Key, TextEntry] = {
+            raise UnusableFileError(why, getattr(error, "lineno", None)) from error
+        entries: dict[TextKey, TextEntry] = {
             (section, name): TextEntry(value)
             for section in parser.sections()
             for name, value in parser.items(section)
         }
-        return Catalogue(_bounded(entries))
+        return TextCatalog(_limit_entries(entries))
 
-    def write(self, catalogue: Catalogue) -> str:
+    def write(self, catalogue: TextCatalog) -> str:
         """Write one."""
-        parser = _parser()
+        parser = _make_ini_parser()
         for (section, name), entry in ((k, e) for k, e in catalogue.entries.items()):
             if not parser.has_section(section):
                 parser.add_section(section)
@@ -177,53 +179,53 @@ class Ini:
         return written.getvalue()
 
 
-FORMATS: Mapping[CarriedFormat, Format] = {
-    CarriedFormat.PO: Po(),
-    CarriedFormat.PROPERTIES: Properties(),
-    CarriedFormat.JSON: Json(),
-    CarriedFormat.INI: Ini(),
+FORMATS: Mapping[OverlayFormat, TextFileFormat] = {
+    OverlayFormat.PO: PoFormat(),
+    OverlayFormat.PROPERTIES: PropertiesFormat(),
+    OverlayFormat.JSON: JsonFormat(),
+    OverlayFormat.INI: IniFormat(),
 }
 
 
-def read_texts(content: bytes, declared: CarriedManifest) -> Catalogue:
+def read_catalog(content: bytes, declared: OverlayManifest) -> TextCatalog:
     """Return what a file holds that a manifest declares.
 
     Raises:
         Unusable: If it is not what is declared, for whatever reason.
     """
     if b"\0" in content:
-        raise Unusable("it holds a zero byte")
+        raise UnusableFileError("it holds a zero byte")
     try:
         # A mark at the beginning, which some editors write, is no text.
         encoding = "utf-8-sig" if declared.encoding == "utf-8" else declared.encoding
         return FORMATS[declared.format].read(content.decode(encoding))
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise Unusable(f"it is not {declared.encoding}", line) from error
+        raise UnusableFileError(f"it is not {declared.encoding}", line) from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         # A reader of a library's that was not made for what people may write.
-        raise Unusable(f"it cannot be understood ({type(error).__name__})") from error
+        raise UnusableFileError(f"it cannot be understood ({type(error).__name__})") from error
 
 
-def compiled(catalogue: Catalogue) -> bytes:
+def compile_mo(catalogue: TextCatalog) -> bytes:
     """Return a catalogue of gettext's as programs read it."""
-    return Po().compiled(catalogue)
+    return PoFormat().compile_mo(catalogue)
 
 
-def _bounded(entries: dict[Key, TextEntry]) -> dict[Key, TextEntry]:
-    if len(entries) > MOST_ENTRIES:
-        raise Unusable(f"it has more than {MOST_ENTRIES} entries")
+def _limit_entries(entries: dict[TextKey, TextEntry]) -> dict[TextKey, TextEntry]:
+    if len(entries) > MAX_ENTRIES:
+        raise UnusableFileError(f"it has more than {MAX_ENTRIES} entries")
     return entries
 
 
-def _po_words(error: Exception) -> str:
+def _describe_po_error(error: Exception) -> str:
     # The library tells the whole content as the name of the file.
     words = str(error)
     _, found, line = words.rpartition("(line ")
     return f"line {line.split(')', 1)[0]} cannot be read" if found else words[-200:]
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         seen: set[str] = set()
@@ -234,11 +236,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _no_constant(name: str) -> Any:  # noqa: ANN401 - never returns
+def _refuse_constant(name: str) -> Any:  # noqa: ANN401 - never returns
     raise ValueError(f"{name} is no value")
 
 
-def _flatten(data: dict[str, Any], above: Key, entries: dict[Key, TextEntry]) -> None:
+def _flatten(data: dict[str, Any], above: TextKey, entries: dict[TextKey, TextEntry]) -> None:
     for name, value in data.items():
         key = (*above, name)
         if isinstance(value, dict) and value:
@@ -247,7 +249,7 @@ def _flatten(data: dict[str, Any], above: Key, entries: dict[Key, TextEntry]) ->
             entries[key] = TextEntry(value)
 
 
-def _parser() -> configparser.RawConfigParser:
+def _make_ini_parser() -> configparser.RawConfigParser:
     parser = configparser.RawConfigParser(
         strict=True, default_section="\0", allow_no_value=False, comment_prefixes=("#", ";"),
         delimiters=("=", ":"), empty_lines_in_values=False,

@@ -7,9 +7,9 @@ from ncen_updater.formats.manifest import SettingRule
 BOOLEANS = frozenset({"true", "false", "yes", "no", "1", "0"})
 
 
-def breach(rule: SettingRule, value: object) -> str:
+def describe_rule_violation(rule: SettingRule, value: object) -> str:
     """Say in what a value breaks a rule, without telling the value; empty where it does not."""
-    number = _number(rule, value)
+    number = _parse_number(rule, value)
     if rule.type in ("integer", "number") and number is None:
         return f"{rule.type}"
     if rule.type == "boolean" and str(value).lower() not in BOOLEANS:
@@ -24,7 +24,7 @@ def breach(rule: SettingRule, value: object) -> str:
     return ""
 
 
-def _number(rule: SettingRule, value: object) -> float | None:
+def _parse_number(rule: SettingRule, value: object) -> float | None:
     if rule.type not in ("integer", "number") or isinstance(value, bool):
         return None
     try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ncen_updater.formats.manifest import CarriedKind, CarriedManifest
-from ncen_updater.formats.texts.carried_files import rendered
-from ncen_updater.formats.texts.catalogue import Catalogue, Key
+from ncen_updater.formats.manifest import OverlayKind, OverlayManifest
+from ncen_updater.formats.texts.carried_files import fill_language
+from ncen_updater.formats.texts.catalogue import TextCatalog, TextKey
 
 
 @dataclass(frozen=True)
-class Shipped:
+class ShippedTexts:
     """What one release ships.
 
     Attributes:
@@ -19,16 +19,16 @@ class Shipped:
         source: Its texts in the language that all are written in first.
     """
 
-    own: Catalogue = field(default_factory=Catalogue)
-    source: Catalogue = field(default_factory=Catalogue)
+    own: TextCatalog = field(default_factory=TextCatalog)
+    source: TextCatalog = field(default_factory=TextCatalog)
 
-    def keys(self) -> dict[Key, None]:
+    def list_keys(self) -> dict[TextKey, None]:
         """Every key that it knows, in the order of its own file, then of the source."""
         return dict.fromkeys((*self.own, *self.source))
 
-    def text(self, key: Key) -> tuple[str, ...]:
+    def get_source_text(self, key: TextKey) -> tuple[str, ...]:
         """The source text of a key in its forms; empty where the release has none."""
-        entry = self.source.get(key)
+        entry = self.source.find_entry(key)
         if entry is not None:
             return entry.forms
         entry = self.source.entries.get(key) or self.own.entries.get(key)
@@ -36,15 +36,15 @@ class Shipped:
             return ()
         return tuple(form for form in (entry.source, entry.source_plural) if form is not None)
 
-    def formats(self, key: Key) -> tuple[str, ...] | None:
+    def formats(self, key: TextKey) -> tuple[str, ...] | None:
         """The flags of a key that say what a program fills in."""
         entry = self.source.entries.get(key) or self.own.entries.get(key)
         return entry.formats if entry is not None else None
 
 
-def shipped_of(
-    declared: CarriedManifest, language: str | None, read: Callable[[str], Catalogue]
-) -> Shipped:
+def collect_shipped_texts(
+    declared: OverlayManifest, language: str | None, read: Callable[[str], TextCatalog]
+) -> ShippedTexts:
     """Gather what a release ships.
 
     Args:
@@ -55,7 +55,9 @@ def shipped_of(
     Raises:
         Unusable: If a file cannot be read.
     """
-    own = read(rendered(declared.slot, language))
-    if declared.kind is CarriedKind.SETTINGS:
-        return Shipped(own)
-    return Shipped(own, read(declared.template or rendered(declared.slot, declared.source)))
+    own = read(fill_language(declared.slot, language))
+    if declared.kind is OverlayKind.SETTINGS:
+        return ShippedTexts(own)
+    return ShippedTexts(
+        own, read(declared.template or fill_language(declared.slot, declared.source))
+    )

@@ -8,8 +8,8 @@ the database that it offers as one file, so that a machine without a network can
     script/advisories --database PyPI.zip        look in one that was fetched, and ask nobody
 
 Ends with 0 where nothing is known, 1 where something is, and 2 where nobody could be asked. The
-judgment is :func:`affects`, which is pure: OSV's own rule, with versions compared as Python's
-packages are.
+judgment is :func:`match_advisory`, which is pure: OSV's own rule, with versions compared as
+Python's packages are.
 """
 
 from __future__ import annotations
@@ -28,22 +28,24 @@ from packaging.version import InvalidVersion, Version
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json
-from ncen_updater.common.cli.characters import shown
+from ncen_updater.common.cli.characters import prepare_for_terminal
 
 LOCKS = Path(__file__).resolve().parents[3] / "locks"
 #: What a site runs, and what the Secretariat does; the rest is for developers alone.
-DEFAULT = ("agent", "debian", "build", "publisher", "hsm", "s3")
+DEFAULT_LOCKS = ("agent", "debian", "build", "publisher", "hsm", "s3")
 API = "https://api.osv.dev"
 DATABASE = "https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip"
 ECOSYSTEM = "PyPI"
-PINNED = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==([^\s;\\]+)", re.MULTILINE)
+PINNED_REQUIREMENT = re.compile(
+    r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==([^\s;\\]+)", re.MULTILINE
+)
 TIMEOUT_S = 60
-MOST_BYTES = 20_000_000
-MOST_DATABASE = 2_000_000_000
-MOST_PAGES = 50
+MAX_RESPONSE_BYTES = 20_000_000
+MAX_DATABASE_BYTES = 2_000_000_000
+MAX_PAGES = 50
 
 
-class Unanswered(Exception):
+class AdvisoryLookupError(Exception):
     """Nobody could be asked, or the answer cannot be understood."""
 
 
@@ -74,14 +76,15 @@ class Advisory:
     fixed: tuple[str, ...] = ()
 
 
-def locked(text: str) -> frozenset[LockedPackage]:
+def parse_locked_packages(text: str) -> frozenset[LockedPackage]:
     """Return what a lock file pins."""
     return frozenset(
-        LockedPackage(canonicalize_name(name), version) for name, version in PINNED.findall(text)
+        LockedPackage(canonicalize_name(name), version)
+        for name, version in PINNED_REQUIREMENT.findall(text)
     )
 
 
-def affects(document: Mapping[str, object], package: LockedPackage) -> Advisory | None:
+def match_advisory(document: Mapping[str, object], package: LockedPackage) -> Advisory | None:
     """Say whether an advisory is about a package in its version; pure.
 
     Raises:
@@ -100,7 +103,7 @@ def affects(document: Mapping[str, object], package: LockedPackage) -> Advisory 
                 continue
             ranges = [r for r in entry.get("ranges") or () if r["type"] == "ECOSYSTEM"]
             named = package.version in (entry.get("versions") or ())
-            if named or any(_within(r["events"], package.version) for r in ranges):
+            if named or any(_is_in_range(r["events"], package.version) for r in ranges):
                 hit = True
                 fixed |= {str(e["fixed"]) for r in ranges for e in r["events"] if "fixed" in e}
         if not hit:
@@ -110,35 +113,35 @@ def affects(document: Mapping[str, object], package: LockedPackage) -> Advisory 
             str(document["id"]),
             tuple(sorted(str(name) for name in document.get("aliases") or ())),  # type: ignore[attr-defined]
             str(document.get("summary") or str(document.get("details") or "").partition("\n")[0]),
-            tuple(sorted(fixed, key=_order)),
+            tuple(sorted(fixed, key=_make_version_key)),
         )
     except (AttributeError, KeyError, TypeError) as error:
-        raise Unanswered(f"no document of OSV: {error!r}") from error
+        raise AdvisoryLookupError(f"no document of OSV: {error!r}") from error
 
 
-def _order(version: str) -> tuple[int, Version | str]:
+def _make_version_key(version: str) -> tuple[int, Version | str]:
     try:
         return 1, Version(version)
     except InvalidVersion:
         return 0, version
 
 
-def _within(events: Sequence[Mapping[str, str]], version: str) -> bool:
+def _is_in_range(events: Sequence[Mapping[str, str]], version: str) -> bool:
     """Walk the events of a range in the order of their versions, as OSV's rule has it."""
-    here = _order(version)
+    here = _make_version_key(version)
     inside = False
-    said = [(kind, text) for event in events for kind, text in event.items()]
-    for kind, text in sorted(said, key=lambda one: (one[1] != "0", *_order(one[1]))):
-        if kind == "introduced" and (text == "0" or here >= _order(text)):
+    lines = [(kind, text) for event in events for kind, text in event.items()]
+    for kind, text in sorted(lines, key=lambda one: (one[1] != "0", *_make_version_key(one[1]))):
+        if kind == "introduced" and (text == "0" or here >= _make_version_key(text)):
             inside = True
-        elif (kind == "fixed" and here >= _order(text)) or (
-            kind == "last_affected" and here > _order(text)
+        elif (kind == "fixed" and here >= _make_version_key(text)) or (
+            kind == "last_affected" and here > _make_version_key(text)
         ):
             inside = False
     return inside
 
 
-def in_database(path: Path, packages: Iterable[LockedPackage]) -> Iterator[Advisory]:
+def search_database(path: Path, packages: Iterable[LockedPackage]) -> Iterator[Advisory]:
     """Look in a database that was downloaded.
 
     Raises:
@@ -153,25 +156,25 @@ def in_database(path: Path, packages: Iterable[LockedPackage]) -> Iterator[Advis
             for member in archive.infolist():
                 if not member.filename.endswith(".json"):
                     continue
-                if member.file_size > MOST_BYTES:
-                    raise Unanswered(f"{path}: {member.filename} is too large")
+                if member.file_size > MAX_RESPONSE_BYTES:
+                    raise AdvisoryLookupError(f"{path}: {member.filename} is too large")
                 document = parse_json(archive.read(member))
                 if not isinstance(document, dict):
-                    raise Unanswered(f"{path}: {member.filename} is no document of OSV")
+                    raise AdvisoryLookupError(f"{path}: {member.filename} is no document of OSV")
                 read += 1
-                for name in _names(document) & wanted.keys():
+                for name in _list_names(document) & wanted.keys():
                     for package in wanted[name]:
-                        if (found := affects(document, package)) is not None:
+                        if (found := match_advisory(document, package)) is not None:
                             yield found
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise Unanswered(f"{path}: {error}") from error
+        raise AdvisoryLookupError(f"{path}: {error}") from error
     except AttributeError as error:
-        raise Unanswered(f"{path}: no document of OSV: {error}") from error
+        raise AdvisoryLookupError(f"{path}: no document of OSV: {error}") from error
     if not read:
-        raise Unanswered(f"{path} holds no advisory")
+        raise AdvisoryLookupError(f"{path} holds no advisory")
 
 
-def _names(document: Mapping[str, object]) -> set[str]:
+def _list_names(document: Mapping[str, object]) -> set[str]:
     entries = document.get("affected")
     return {
         canonicalize_name(str((entry.get("package") or {}).get("name")))
@@ -180,7 +183,7 @@ def _names(document: Mapping[str, object]) -> set[str]:
     }
 
 
-def online(api: str, packages: Sequence[LockedPackage]) -> Iterator[Advisory]:
+def query_osv(api: str, packages: Sequence[LockedPackage]) -> Iterator[Advisory]:
     """Ask OSV's interface; only names and versions that are public anyway are told to it.
 
     Raises:
@@ -189,20 +192,20 @@ def online(api: str, packages: Sequence[LockedPackage]) -> Iterator[Advisory]:
     with requests.Session() as session:
         session.trust_env = True  # this is for people at work, behind their own proxy
         documents: dict[str, Mapping[str, object]] = {}
-        for package, names in _asked(session, api, packages):
+        for package, names in _query_batches(session, api, packages):
             for name in names:
                 if name not in documents:
-                    documents[name] = _answer(session, "GET", f"{api}/v1/vulns/{name}")
+                    documents[name] = _send_request(session, "GET", f"{api}/v1/vulns/{name}")
                 # It may know of versions that are written otherwise: its word is taken.
-                found = affects(documents[name], package)
+                found = match_advisory(documents[name], package)
                 yield found or Advisory(package, name)
 
 
-def _asked(
+def _query_batches(
     session: requests.Session, api: str, packages: Sequence[LockedPackage]
 ) -> Iterator[tuple[LockedPackage, list[str]]]:
     left: list[tuple[LockedPackage, str | None]] = [(package, None) for package in packages]
-    for _ in range(MOST_PAGES):
+    for _ in range(MAX_PAGES):
         if not left:
             return
         queries: list[dict[str, object]] = [
@@ -213,24 +216,26 @@ def _asked(
             }
             for package, token in left
         ]
-        answer = _answer(session, "POST", f"{api}/v1/querybatch", {"queries": queries})
+        answer = _send_request(session, "POST", f"{api}/v1/querybatch", {"queries": queries})
         results = answer.get("results")
         if not isinstance(results, list) or len(results) != len(left):
-            raise Unanswered(f"{api} did not answer every question")
+            raise AdvisoryLookupError(f"{api} did not answer every question")
         further: list[tuple[LockedPackage, str | None]] = []
         for (package, _token), result in zip(left, results, strict=True):
             try:
                 yield package, [str(one["id"]) for one in (result or {}).get("vulns") or ()]
                 token = (result or {}).get("next_page_token")
             except (AttributeError, KeyError, TypeError) as error:
-                raise Unanswered(f"{api} says what cannot be understood: {error!r}") from error
+                raise AdvisoryLookupError(
+                    f"{api} says what cannot be understood: {error!r}"
+                ) from error
             if token:
                 further.append((package, str(token)))
         left = further
-    raise Unanswered(f"{api} has no end of answers")
+    raise AdvisoryLookupError(f"{api} has no end of answers")
 
 
-def _answer(
+def _send_request(
     session: requests.Session, method: str, address: str, body: object = None
 ) -> Mapping[str, object]:
     try:
@@ -238,18 +243,18 @@ def _answer(
             method, address, json=body, timeout=TIMEOUT_S, stream=True
         ) as response:
             response.raise_for_status()
-            content = response.raw.read(MOST_BYTES + 1, decode_content=True)
-        if len(content) > MOST_BYTES:
-            raise Unanswered(f"{address}: more than anybody reads")
+            content = response.raw.read(MAX_RESPONSE_BYTES + 1, decode_content=True)
+        if len(content) > MAX_RESPONSE_BYTES:
+            raise AdvisoryLookupError(f"{address}: more than anybody reads")
         document = parse_json(content)
     except (OSError, ValueError) as error:  # those of requests are OSError
-        raise Unanswered(f"{address}: {error}") from error
+        raise AdvisoryLookupError(f"{address}: {error}") from error
     if not isinstance(document, dict):
-        raise Unanswered(f"{address} says what cannot be understood")
+        raise AdvisoryLookupError(f"{address} says what cannot be understood")
     return document
 
 
-def _download(address: str, path: Path) -> None:
+def _download_database(address: str, path: Path) -> None:
     """Fetch the database whole, or leave what was there."""
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -261,22 +266,22 @@ def _download(address: str, path: Path) -> None:
             size = 0
             for piece in response.iter_content(1 << 20):
                 size += len(piece)
-                if size > MOST_DATABASE:
-                    raise Unanswered(f"{address}: more than anybody reads")
+                if size > MAX_DATABASE_BYTES:
+                    raise AdvisoryLookupError(f"{address}: more than anybody reads")
                 out.write(piece)
-        durable.rename(partial, path)
+        durable.rename_entry(partial, path)
     except OSError as error:
-        raise Unanswered(f"{address}: {error}") from error
+        raise AdvisoryLookupError(f"{address}: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _words(found: Advisory, locks: Iterable[str]) -> str:
+def _format_advisories(found: Advisory, locks: Iterable[str]) -> str:
     names = " ".join((found.id, *found.aliases))
     mended = f"; mended in {', '.join(found.fixed)}" if found.fixed else ""
     package = f"{found.package.name} {found.package.version}"
     words = f"{package} ({', '.join(sorted(locks))}): {names}: {found.summary}{mended}"
-    return shown(words.replace("\n", " "))
+    return prepare_for_terminal(words.replace("\n", " "))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -284,7 +289,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--database", type=Path, help="look in this file, and ask nobody")
     parser.add_argument("--download", type=Path, help="fetch the database to this file first")
-    parser.add_argument("--locks", nargs="*", default=DEFAULT, help="which, by default %(default)s")
+    parser.add_argument(
+        "--locks", nargs="*", default=DEFAULT_LOCKS, help="which, by default %(default)s"
+    )
     parser.add_argument("--directory", type=Path, default=LOCKS, help=argparse.SUPPRESS)
     parser.add_argument("--api", default=API, help="the interface")
     parser.add_argument("--from", dest="source", default=DATABASE, help="the database's address")
@@ -292,21 +299,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         where: dict[LockedPackage, set[str]] = {}
         for name in order.locks:
-            for package in locked((order.directory / f"{name}.txt").read_text("utf-8")):
+            for package in parse_locked_packages(
+                (order.directory / f"{name}.txt").read_text("utf-8")
+            ):
                 where.setdefault(package, set()).add(name)
         if not where:
-            raise Unanswered("no lock names a package")
+            raise AdvisoryLookupError("no lock names a package")
         database = order.download or order.database
         if order.download:
-            _download(order.source, order.download)
+            _download_database(order.source, order.download)
         packages = sorted(where)
-        looked = in_database(database, packages) if database else online(order.api, packages)
+        looked = search_database(database, packages) if database else query_osv(order.api, packages)
         found = sorted(set(looked))
-    except (OSError, Unanswered) as error:
+    except (OSError, AdvisoryLookupError) as error:
         sys.stderr.write(f"advisories: not known: {error}\n")
         return 2
     for one in found:
-        sys.stdout.write(f"{_words(one, where[one.package])}\n")
+        sys.stdout.write(f"{_format_advisories(one, where[one.package])}\n")
     hit = len({one.package for one in found})
     sys.stdout.write(f"advisories: {len(found)} for {hit} of {len(where)} packages\n")
     return 1 if found else 0

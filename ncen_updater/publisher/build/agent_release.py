@@ -23,17 +23,17 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import WHEELS_UNUSABLE
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT, REQUIREMENTS, WHEELS
-from ncen_updater.publisher.errors import system_words
+from ncen_updater.publisher.errors import describe_system_error
 
-UNITS = "units"
+UNITS_DIRECTORY = "units"
 #: Pythons of the servers; a requirement whose marker holds on none of them needs no wheel.
-PYTHONS = ("3.11", "3.12", "3.13")
+PYTHON_VERSIONS = ("3.11", "3.12", "3.13")
 
-MANIFEST = """\
+MANIFEST_TEMPLATE = """\
 schema = 1
 product = "{product}"
 version = "{version}"
@@ -46,7 +46,7 @@ title = "Agent {version}"
 title = "Agent {version}"
 """
 
-INSTALL = """\
+INSTALL_SCRIPT = """\
 #!/bin/sh
 # Installs the agent on this server from this directory, without a network. Its words go to
 # 'ncen-updater install'; run it with --help to see them.
@@ -68,7 +68,7 @@ fi
 
 
 @dataclass(frozen=True)
-class Locked:
+class LockedRequirement:
     """One requirement of the lock.
 
     Attributes:
@@ -99,14 +99,14 @@ class AgentRelease:
     bytes: int
 
 
-def parse_lock(text: str) -> Mapping[str, Locked]:
+def parse_lock(text: str) -> Mapping[str, LockedRequirement]:
     """Read a lock file with digests; pure.
 
     Raises:
         ValueError: If a line is not a pinned requirement with digests.
     """
-    found: dict[str, Locked] = {}
-    for words in _statements(text):
+    found: dict[str, LockedRequirement] = {}
+    for words in _join_lines(text):
         head, *hashes = words.split(" --hash=")
         try:
             requirement = Requirement(head)
@@ -117,24 +117,24 @@ def parse_lock(text: str) -> Mapping[str, Locked]:
         if len(pins) != 1 or pins[0].operator != "==" or not digests:
             raise ValueError(f"not pinned with digests: {head[:100]}")
         name = canonicalize_name(requirement.name)
-        found[name] = Locked(name, pins[0].version, digests, _wanted(requirement))
+        found[name] = LockedRequirement(name, pins[0].version, digests, _is_needed(requirement))
     return found
 
 
-def _statements(text: str) -> Iterator[str]:
+def _join_lines(text: str) -> Iterator[str]:
     plain = (line for line in text.splitlines() if not line.lstrip().startswith("#"))
     for statement in "\n".join(plain).replace("\\\n", " ").splitlines():
         if statement.strip():
             yield " ".join(statement.split())
 
 
-def _wanted(requirement: Requirement) -> bool:
+def _is_needed(requirement: Requirement) -> bool:
     if requirement.marker is None:
         return True
     linux = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
     environments: list[dict[str, str]] = [
         {**linux, "python_version": python, "python_full_version": f"{python}.0"}
-        for python in PYTHONS
+        for python in PYTHON_VERSIONS
     ]
     return any(requirement.marker.evaluate({**e}) for e in environments)
 
@@ -155,13 +155,17 @@ def make_agent_release(
     """
     if place.exists():
         raise UpdaterError(
-            WHEELS_UNUSABLE, path=wheels, reason=Text("{place} is there already", {"place": place})
+            WHEELS_UNUSABLE,
+            path=wheels,
+            reason=LazyText("{place} is there already", {"place": place}),
         )
     try:
         locked = parse_lock(lock.read_text("utf-8"))
-        own, others = _sorted(wheels, locked)
+        own, others = _match_wheels_with_lock(wheels, locked)
     except (OSError, ValueError) as error:
-        raise UpdaterError(WHEELS_UNUSABLE, path=wheels, reason=system_words(error)) from error
+        raise UpdaterError(
+            WHEELS_UNUSABLE, path=wheels, reason=describe_system_error(error)
+        ) from error
     version = str(parse_wheel_filename(own.name)[1])
     partial = place.with_name(f"{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -170,16 +174,20 @@ def make_agent_release(
         shutil.copyfile(wheel, partial / WHEELS / wheel.name)
     line = f"{AGENT_PRODUCT}=={version} --hash=sha256:{hash_file(own)}\n"
     _write(partial / REQUIREMENTS, lock.read_text("utf-8") + line)
-    _write(partial / "manifest.toml", MANIFEST.format(product=AGENT_PRODUCT, version=version))
-    _write(partial / "install", INSTALL, 0o755)
+    _write(
+        partial / "manifest.toml", MANIFEST_TEMPLATE.format(product=AGENT_PRODUCT, version=version)
+    )
+    _write(partial / "install", INSTALL_SCRIPT, 0o755)
     for unit in sorted(units.iterdir()) if units else ():
         if unit.is_file():
-            _write(partial / UNITS / unit.name, unit.read_text("utf-8"))
-    durable.rename(partial, place)
+            _write(partial / UNITS_DIRECTORY / unit.name, unit.read_text("utf-8"))
+    durable.rename_entry(partial, place)
     return AgentRelease(version, 1 + len(others), sum(w.stat().st_size for w in (own, *others)))
 
 
-def _sorted(wheels: Path, locked: Mapping[str, Locked]) -> tuple[Path, tuple[Path, ...]]:
+def _match_wheels_with_lock(
+    wheels: Path, locked: Mapping[str, LockedRequirement]
+) -> tuple[Path, tuple[Path, ...]]:
     """The agent's own wheel and the others, each compared with the lock."""
     own, others, seen = [], [], set()
     for wheel in sorted(wheels.glob("*.whl")):
@@ -205,5 +213,5 @@ def _sorted(wheels: Path, locked: Mapping[str, Locked]) -> tuple[Path, tuple[Pat
 
 def _write(path: Path, text: str, mode: int = 0o644) -> None:
     durable.make_directory(path.parent)
-    durable.write(path, text.encode(), mode)
+    durable.write_file(path, text.encode(), mode)
     path.chmod(mode)

@@ -30,9 +30,9 @@ from securesystemslib.signer import Key, Signer
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json, read_file
-from ncen_updater.common.canonical_json import canonical_json, sha256_hex
+from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import (
     BUILDER_KEY_MISSING,
     PROVENANCE_INVALID,
@@ -43,15 +43,15 @@ from ncen_updater.common.messages import (
 from ncen_updater.formats.document import (
     ReleaseDocument,
     TargetRef,
+    get_provenance_target_name,
+    get_release_target_name,
+    get_sbom_target_name,
     parse_release_document,
-    provenance_target,
-    release_target,
-    sbom_target,
 )
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.tree import EntryType, Tree
-from ncen_updater.publisher.errors import system_words
-from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.feed.feed import FeedDirectory
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -62,7 +62,7 @@ MAX_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
-class SourceOfBuild:
+class BuildSource:
     """What a release was built from, and by whom.
 
     Attributes:
@@ -80,7 +80,7 @@ def make_provenance(
     product: str,
     version: str,
     subjects: Sequence[TargetRef],
-    source: SourceOfBuild,
+    source: BuildSource,
     epoch: int,
     signer: Signer,
 ) -> bytes:
@@ -111,9 +111,9 @@ def make_provenance(
             "runDetails": {"builder": {"id": source.builder}},
         },
     }
-    envelope = Envelope(canonical_json(statement), PAYLOAD_TYPE, [])
+    envelope = Envelope(encode_canonical_json(statement), PAYLOAD_TYPE, [])
     envelope.sign(signer)
-    return canonical_json(envelope.to_dict())
+    return encode_canonical_json(envelope.to_dict())
 
 
 def check_provenance(
@@ -141,7 +141,7 @@ def check_provenance(
             raise UpdaterError(
                 PROVENANCE_INVALID,
                 path=path,
-                reason=Text("it holds {payload_type}", {"payload_type": envelope.payload_type}),
+                reason=LazyText("it holds {payload_type}", {"payload_type": envelope.payload_type}),
             )
         envelope.verify([key], 1)
         statement = json.loads(envelope.payload)
@@ -157,20 +157,23 @@ def check_provenance(
         ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError,
     ) as error:  # fmt: skip
         raise UpdaterError(
-            PROVENANCE_INVALID, path=path, reason="it cannot be read", detail=system_words(error)
+            PROVENANCE_INVALID,
+            path=path,
+            reason="it cannot be read",
+            detail=describe_system_error(error),
         ) from error
     if kinds != (STATEMENT, PREDICATE):
         raise UpdaterError(
             PROVENANCE_INVALID,
             path=path,
-            reason=Text("it is of the kind {kinds}", {"kinds": kinds}),
+            reason=LazyText("it is of the kind {kinds}", {"kinds": kinds}),
         )
     for ref in wanted:
         if subjects.get(ref.target) != ref.sha256:
             raise UpdaterError(
                 PROVENANCE_INVALID,
                 path=path,
-                reason=Text("it does not speak of this {target}", {"target": ref.target}),
+                reason=LazyText("it does not speak of this {target}", {"target": ref.target}),
             )
     found: Mapping[str, Any] = predicate
     return found
@@ -180,11 +183,11 @@ MAX_SBOM_BYTES = 50_000_000
 MAX_LABEL_BYTES = 5_000_000
 #: Name of the property that says where in the tree a part was found.
 PATH_PROPERTY = "ncen:path"
-PYPI = re.compile(r"[-_.]+")
+PYPI_SEPARATORS = re.compile(r"[-_.]+")
 
 
 @dataclass(frozen=True, order=True)
-class SbomPart:
+class SbomComponent:
     """One package that is inside a release.
 
     Attributes:
@@ -200,34 +203,34 @@ class SbomPart:
     path: str
 
 
-def find_parts(directory: Path, tree: Tree) -> list[SbomPart]:
+def find_components(directory: Path, tree: Tree) -> list[SbomComponent]:
     """Every package that names itself in a tree, sorted; each once, at its first place.
 
     Args:
         directory: The release.
         tree: What of it goes into the slot.
     """
-    found: dict[tuple[str, str, str, str], SbomPart] = {}
+    found: dict[tuple[str, str, str, str], SbomComponent] = {}
     for entry in tree.entries:
         if entry.type is EntryType.FILE:
-            for part in _parts_of(directory / entry.path, entry.path):
+            for part in _find_in_file(directory / entry.path, entry.path):
                 found.setdefault((part.kind, part.group, part.name, part.version), part)
     return sorted(found.values())
 
 
-def _parts_of(path: Path, name: str) -> Iterator[SbomPart]:
+def _find_in_file(path: Path, name: str) -> Iterator[SbomComponent]:
     base = name.rpartition("/")[2]
     if name.endswith(".dist-info/METADATA"):
         with path.open("rb") as stream:
-            yield from _python(stream, name)
+            yield from _read_python_metadata(stream, name)
     elif base == "package-lock.json":
         with path.open("rb") as stream:
-            yield from _npm(stream, name)
+            yield from _read_npm_package(stream, name)
     elif base.endswith((".whl", ".jar", ".war")) and zipfile.is_zipfile(path):
-        yield from _packed(path, name)
+        yield from _find_in_archive(path, name)
 
 
-def _packed(path: Path, name: str) -> Iterator[SbomPart]:
+def _find_in_archive(path: Path, name: str) -> Iterator[SbomComponent]:
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
@@ -235,35 +238,35 @@ def _packed(path: Path, name: str) -> Iterator[SbomPart]:
                     continue
                 if member.filename.endswith(".dist-info/METADATA"):
                     with archive.open(member) as stream:
-                        yield from _python(stream, name)
+                        yield from _read_python_metadata(stream, name)
                 elif member.filename.endswith("/pom.properties"):
                     with archive.open(member) as stream:
-                        yield from _maven(stream, name)
+                        yield from _read_maven_properties(stream, name)
     except (zipfile.BadZipFile, NotImplementedError, EOFError):
         return  # not an archive after all: nothing in it names itself
 
 
-def _text(stream: IO[bytes]) -> str:
+def _read_text(stream: IO[bytes]) -> str:
     return stream.read(MAX_LABEL_BYTES).decode("utf-8", "replace")
 
 
-def _python(stream: IO[bytes], path: str) -> Iterator[SbomPart]:
-    headers = HeaderParser().parsestr(_text(stream))
+def _read_python_metadata(stream: IO[bytes], path: str) -> Iterator[SbomComponent]:
+    headers = HeaderParser().parsestr(_read_text(stream))
     name, version = headers.get("Name", ""), headers.get("Version", "")
     if name and version:
-        yield SbomPart("pypi", "", PYPI.sub("-", name).lower(), version, path)
+        yield SbomComponent("pypi", "", PYPI_SEPARATORS.sub("-", name).lower(), version, path)
 
 
-def _maven(stream: IO[bytes], path: str) -> Iterator[SbomPart]:
-    lines = (line.partition("=") for line in _text(stream).splitlines() if line[:1] != "#")
+def _read_maven_properties(stream: IO[bytes], path: str) -> Iterator[SbomComponent]:
+    lines = (line.partition("=") for line in _read_text(stream).splitlines() if line[:1] != "#")
     values = {key.strip(): value.strip() for key, _, value in lines}
     if values.get("artifactId") and values.get("version"):
-        yield SbomPart(
+        yield SbomComponent(
             "maven", values.get("groupId", ""), values["artifactId"], values["version"], path
         )
 
 
-def _npm(stream: IO[bytes], path: str) -> Iterator[SbomPart]:
+def _read_npm_package(stream: IO[bytes], path: str) -> Iterator[SbomComponent]:
     try:
         packages = json.loads(stream.read(MAX_LABEL_BYTES + 1)).get("packages", {})
         items = list(packages.items())
@@ -275,15 +278,15 @@ def _npm(stream: IO[bytes], path: str) -> Iterator[SbomPart]:
         name, version = place.rpartition("node_modules/")[2], about.get("version")
         if isinstance(version, str) and not about.get("dev"):
             group, _, short = name.rpartition("/")
-            yield SbomPart("npm", group, short, version, path)
+            yield SbomComponent("npm", group, short, version, path)
 
 
-def write_sbom(manifest: Manifest, parts: Iterable[SbomPart], epoch: int) -> bytes:
+def make_sbom(manifest: Manifest, parts: Iterable[SbomComponent], epoch: int) -> bytes:
     """A CycloneDX document, the same bytes every time.
 
     Args:
         manifest: Of the release.
-        parts: See :func:`find_parts`.
+        parts: See :func:`find_components`.
         epoch: Its time, seconds since 1970.
     """
     from cyclonedx.model import Property
@@ -338,7 +341,7 @@ def check_sbom(content: bytes, path: str, manifest: Manifest) -> int:
     try:
         data = parse_json(content)
     except ValueError as error:
-        raise UpdaterError(SBOM_INVALID, path=path, detail=system_words(error)) from error
+        raise UpdaterError(SBOM_INVALID, path=path, detail=describe_system_error(error)) from error
     versions = {
         "1.4": SchemaVersion.V1_4, "1.5": SchemaVersion.V1_5, "1.6": SchemaVersion.V1_6,
     }  # fmt: skip
@@ -353,13 +356,13 @@ def check_sbom(content: bytes, path: str, manifest: Manifest) -> int:
     if (product.get("name"), product.get("version")) != (manifest.product, manifest.version):
         named = f"{product.get('name')} {product.get('version')}"
         raise UpdaterError(
-            SBOM_INVALID, path=path, detail=Text("it is of {named}", {"named": named})
+            SBOM_INVALID, path=path, detail=LazyText("it is of {named}", {"named": named})
         )
     return len(data.get("components", []))
 
 
 @dataclass(frozen=True)
-class Checked:
+class AttachmentReport:
     """What the papers of a release say, after they were checked.
 
     Attributes:
@@ -374,7 +377,7 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class PaperMaker:
+class AttachmentBuilder:
     """What ``build`` is told of papers.
 
     Attributes:
@@ -384,7 +387,7 @@ class PaperMaker:
     """
 
     sbom: Path | str | None = None
-    source: SourceOfBuild | None = None
+    source: BuildSource | None = None
     signer: Signer | None = None
 
     def make_sbom(
@@ -395,14 +398,14 @@ class PaperMaker:
         Raises:
             SbomInvalid: If the file that was handed in cannot be used.
         """
-        name = sbom_target(manifest.product, manifest.version)
+        name = get_sbom_target_name(manifest.product, manifest.version)
         if self.sbom is None:
-            durable.remove(targets / name)
+            durable.remove_file(targets / name)
             return None
         if isinstance(self.sbom, Path):
             content = _read(self.sbom)
         else:
-            content = write_sbom(manifest, find_parts(directory, tree), epoch)
+            content = make_sbom(manifest, find_components(directory, tree), epoch)
         check_sbom(content, str(self.sbom), manifest)
         return write_target(targets, name, content)
 
@@ -410,9 +413,9 @@ class PaperMaker:
         self, manifest: Manifest, subjects: tuple[TargetRef, ...], targets: Path, epoch: int
     ) -> TargetRef | None:
         """Write the builder's statement below ``targets``; an earlier one is removed."""
-        name = provenance_target(manifest.product, manifest.version)
+        name = get_provenance_target_name(manifest.product, manifest.version)
         if self.signer is None or self.source is None:
-            durable.remove(targets / name)
+            durable.remove_file(targets / name)
             return None
         content = make_provenance(
             manifest.product, manifest.version, subjects, self.source, epoch, self.signer
@@ -420,20 +423,20 @@ class PaperMaker:
         return write_target(targets, name, content)
 
 
-def check_papers(
+def check_attachments(
     document: ReleaseDocument,
     files: Mapping[str, Path],
     builder: Key | None,
     *,
-    unread: bool = False,
-) -> Checked:
+    allow_unchecked: bool = False,
+) -> AttachmentReport:
     """Check the papers of a release against it.
 
     Args:
         document: The release.
         files: Where each target lies, by its name.
         builder: The builder's public key.
-        unread: Leave a provenance alone where no key is given, and say so.
+        allow_unchecked: Leave a provenance alone where no key is given, and say so.
 
     Raises:
         TargetMissing: If one is not there, or is another file.
@@ -442,22 +445,22 @@ def check_papers(
     """
     parts, predicate = None, None
     if document.sbom is not None:
-        content = _pinned(document.sbom, files)
+        content = _read_pinned(document.sbom, files)
         parts = check_sbom(content, document.sbom.target, document.manifest)
     if document.provenance is not None:
-        if builder is None and unread:
-            return Checked(parts, None, unread=True)
+        if builder is None and allow_unchecked:
+            return AttachmentReport(parts, None, unread=True)
         if builder is None:
             raise UpdaterError(BUILDER_KEY_MISSING, path=document.provenance.target)
         wanted = [document.archive, document.tree, *([document.sbom] if document.sbom else [])]
-        content = _pinned(document.provenance, files)
+        content = _read_pinned(document.provenance, files)
         predicate = check_provenance(content, document.provenance.target, builder, wanted)
-    return Checked(parts, predicate)
+    return AttachmentReport(parts, predicate)
 
 
-def inspect_release(
-    feed: Feed, product: str, version: str, builder: Key | None
-) -> tuple[ReleaseDocument, Checked]:
+def check_published_attachments(
+    feed: FeedDirectory, product: str, version: str, builder: Key | None
+) -> tuple[ReleaseDocument, AttachmentReport]:
     """Check the papers of a published release; for auditors.
 
     Args:
@@ -469,26 +472,26 @@ def inspect_release(
     Raises:
         FeedBroken: If the feed is not whole.
         UnknownRelease: If it does not carry the version.
-        PublisherError: As :func:`check_papers`.
+        PublisherError: As :func:`check_attachments`.
     """
-    role = feed.state().delegated.get(product)
+    role = feed.read_state().delegated.get(product)
     targets = role.signed.targets if role else {}
-    signed = targets.get(release_target(product, version))
+    signed = targets.get(get_release_target_name(product, version))
     if signed is None:
         raise UpdaterError(UNKNOWN_RELEASE, product=product, version=version)
-    files = {name: feed.target_path(target) for name, target in targets.items()}
+    files = {name: feed.get_target_path(target) for name, target in targets.items()}
     name = signed.path
     ref = TargetRef(target=name, length=signed.length, sha256=signed.hashes["sha256"])
-    document = parse_release_document(_pinned(ref, files), name)
-    return document, check_papers(document, files, builder)
+    document = parse_release_document(_read_pinned(ref, files), name)
+    return document, check_attachments(document, files, builder)
 
 
-def _pinned(ref: TargetRef, files: Mapping[str, Path]) -> bytes:
+def _read_pinned(ref: TargetRef, files: Mapping[str, Path]) -> bytes:
     path = files.get(ref.target)
     if path is None or not path.is_file() or path.stat().st_size != ref.length:
         raise UpdaterError(PUBLISHER_TARGET_MISSING, target=ref.target)
     content = _read(path)
-    if sha256_hex(content) != ref.sha256:
+    if compute_sha256(content) != ref.sha256:
         raise UpdaterError(PUBLISHER_TARGET_MISSING, target=ref.target)
     return content
 
@@ -497,12 +500,12 @@ def _read(path: Path) -> bytes:
     try:
         return read_file(path, MAX_SBOM_BYTES)
     except (OSError, ValueError) as error:
-        raise UpdaterError(SBOM_INVALID, path=path, detail=system_words(error)) from error
+        raise UpdaterError(SBOM_INVALID, path=path, detail=describe_system_error(error)) from error
 
 
 def write_target(targets: Path, name: str, content: bytes) -> TargetRef:
     """Write a target whole, and return what a list says of it."""
     path = targets / name
     durable.make_directory(path.parent)
-    durable.write(path, content)
-    return TargetRef(target=name, length=len(content), sha256=sha256_hex(content))
+    durable.write_file(path, content)
+    return TargetRef(target=name, length=len(content), sha256=compute_sha256(content))

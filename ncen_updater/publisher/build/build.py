@@ -23,39 +23,39 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.canonical_json import sha256_hex
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.canonical_json import compute_sha256
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.document import (
-    Chunks,
+    ChunkDigests,
     DeltaRef,
     ReleaseDocument,
     TargetRef,
-    archive_target,
-    chunk_bytes_for,
-    release_target,
-    tree_target,
+    compute_chunk_bytes,
+    get_archive_target_name,
+    get_release_target_name,
+    get_tree_target_name,
 )
-from ncen_updater.formats.errors import BadTree
-from ncen_updater.formats.manifest import Manifest, Migration, load_manifest, path_for
-from ncen_updater.formats.sql import ENGINES
-from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, scan
-from ncen_updater.publisher.build.attachments import PaperMaker, write_target
-from ncen_updater.publisher.errors import BuildRefused, system_words
+from ncen_updater.formats.errors import TreeError
+from ncen_updater.formats.manifest import Manifest, Migration, fill_engine, load_manifest
+from ncen_updater.formats.sql import ENGINE_NAMES
+from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, scan_tree
+from ncen_updater.publisher.build.attachments import AttachmentBuilder, write_target
+from ncen_updater.publisher.errors import BuildError, describe_system_error
 
 if TYPE_CHECKING:
-    from ncen_updater.publisher.build.deltas import DeltaMaker
+    from ncen_updater.publisher.build.deltas import DeltaPackBuilder
 
 BLOCK: Final = 1 << 20
 
 
-def chunks_of(path: Path, length: int) -> Chunks | None:
+def compute_chunk_digests(path: Path, length: int) -> ChunkDigests | None:
     """Read a file part by part; None where it is a single part.
 
     Args:
         path: The file.
         length: Its length, bytes.
     """
-    size = chunk_bytes_for(length)
+    size = compute_chunk_bytes(length)
     if length <= size:
         return None
     digests = []
@@ -65,7 +65,7 @@ def chunks_of(path: Path, length: int) -> Chunks | None:
             while block := stream.read(min(BLOCK, start + size - stream.tell())):
                 digest.update(block)
             digests.append(digest.hexdigest())
-    return Chunks(size=size, sha256=tuple(digests))
+    return ChunkDigests(size=size, sha256=tuple(digests))
 
 
 DEFAULT_EPOCH: Final = 315_532_800  # 1980-01-01, the earliest time that every tool understands
@@ -73,23 +73,23 @@ LEVEL: Final = 9
 OWNER_EXECUTES: Final = 0o100
 
 
-def normalised(tree: Tree, leave_out: frozenset[str]) -> Tree:
+def normalize_modes(tree: Tree, excluded_paths: frozenset[str]) -> Tree:
     """The same tree with permissions of two kinds: 0755 for directories and programs, else 0644.
 
     Args:
         tree: As the directory was scanned.
-        leave_out: Paths at the top that do not belong to the release.
+        excluded_paths: Paths at the top that do not belong to the release.
     """
     return Tree(
         entries=tuple(
-            replace(entry, mode=_mode(entry))
+            replace(entry, mode=_get_mode(entry))
             for entry in tree.entries
-            if entry.path not in leave_out
+            if entry.path not in excluded_paths
         )
     )
 
 
-def _mode(entry: TreeEntry) -> int:
+def _get_mode(entry: TreeEntry) -> int:
     if entry.type is EntryType.SYMLINK:
         return 0o777
     if entry.type is EntryType.DIRECTORY or entry.mode & OWNER_EXECUTES:
@@ -97,7 +97,7 @@ def _mode(entry: TreeEntry) -> int:
     return 0o644
 
 
-class _Counting(io.RawIOBase):
+class _CountingStream(io.RawIOBase):
     """Passes bytes on and keeps their number and digest."""
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -114,7 +114,7 @@ class _Counting(io.RawIOBase):
         return self._stream.write(data)
 
 
-class _Hashing(io.RawIOBase):
+class _HashingReader(io.RawIOBase):
     """Reads a file and keeps the digest of what was read."""
 
     def __init__(self, stream: IO[bytes], on_bytes: Callable[[int], None] | None) -> None:
@@ -152,21 +152,21 @@ def write_archive(
         on_bytes: Told the bytes of each block read.
 
     Raises:
-        BuildRefused: If a file changed since the tree was scanned.
+        BuildError: If a file changed since the tree was scanned.
     """
     durable.make_directory(path.parent)
-    with durable.writing(path) as stream:
-        counting = _Counting(stream)
+    with durable.open_for_replace(path) as stream:
+        counting = _CountingStream(stream)
         with (
             gzip.GzipFile("", "wb", LEVEL, counting, mtime=0) as packed,
             tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
         ):
             for entry in tree.entries:
-                _add(tar, root, entry, epoch, on_bytes)
+                _add_entry(tar, root, entry, epoch, on_bytes)
     return TargetRef(target=name, length=counting.length, sha256=counting.digest.hexdigest())
 
 
-def _add(
+def _add_entry(
     tar: tarfile.TarFile,
     root: Path,
     entry: TreeEntry,
@@ -186,20 +186,20 @@ def _add(
         source = root / entry.path
         try:
             with source.open("rb") as stream:
-                reader = _Hashing(stream, on_bytes)
+                reader = _HashingReader(stream, on_bytes)
                 tar.addfile(info, reader)
         except OSError as error:
-            raise BuildRefused(
+            raise BuildError(
                 path=root,
-                reason=Text(
+                reason=LazyText(
                     "{path} cannot be read: {error}",
-                    {"path": entry.path, "error": system_words(error)},
+                    {"path": entry.path, "error": describe_system_error(error)},
                 ),
             ) from error
         if reader.digest.hexdigest() != entry.sha256 or source.stat().st_size != entry.size:
-            raise BuildRefused(
+            raise BuildError(
                 path=root,
-                reason=Text("{path} changed while it was being packed", {"path": entry.path}),
+                reason=LazyText("{path} changed while it was being packed", {"path": entry.path}),
             )
 
 
@@ -227,21 +227,21 @@ def scan_release(directory: Path, on_bytes: Callable[[int], None] | None = None)
     """The tree of a release directory as it will stand in a slot.
 
     Raises:
-        BuildRefused: If it holds what no release may hold.
+        BuildError: If it holds what no release may hold.
     """
     try:
-        tree = scan(directory, on_bytes)
-        tree.canonical()
-    except (BadTree, UnicodeEncodeError) as error:
-        raise BuildRefused(
-            path=directory, reason=getattr(error, "detail", system_words(error))
+        tree = scan_tree(directory, on_bytes)
+        tree.to_canonical_json()
+    except (TreeError, UnicodeEncodeError) as error:
+        raise BuildError(
+            path=directory, reason=getattr(error, "detail", describe_system_error(error))
         ) from error
     except (OSError, ValueError) as error:
-        raise BuildRefused(path=directory, reason=system_words(error)) from error
-    return normalised(tree, frozenset({MANIFEST_NAME}))
+        raise BuildError(path=directory, reason=describe_system_error(error)) from error
+    return normalize_modes(tree, frozenset({MANIFEST_NAME}))
 
 
-def migration_files(
+def list_migration_files(
     migration: Migration, tree_files: frozenset[str]
 ) -> tuple[list[str], list[str]]:
     """Files of a migration that are there, and those that are missing.
@@ -250,8 +250,10 @@ def migration_files(
     engine when its ``up`` is there for it, and it must support at least one.
     """
     paths = [path for path in (migration.up, migration.down, migration.verify) if path]
-    engines = [e for e in ENGINES if path_for(e, migration.up) in tree_files]
-    wanted = sorted({path_for(engine, path) for path in paths for engine in engines or ENGINES[:1]})
+    engines = [e for e in ENGINE_NAMES if fill_engine(e, migration.up) in tree_files]
+    wanted = sorted(
+        {fill_engine(engine, path) for path in paths for engine in engines or ENGINE_NAMES[:1]}
+    )
     present = [path for path in wanted if path in tree_files]
     return present, [path for path in wanted if path not in tree_files]
 
@@ -261,8 +263,8 @@ def build_release(
     staging: Path,
     epoch: int = DEFAULT_EPOCH,
     on_bytes: Callable[[int], None] | None = None,
-    deltas: DeltaMaker | None = None,
-    papers: PaperMaker | None = None,
+    deltas: DeltaPackBuilder | None = None,
+    attachments: AttachmentBuilder | None = None,
 ) -> BuiltRelease:
     """Build a release; twice the same bytes.
 
@@ -272,32 +274,32 @@ def build_release(
         epoch: Seconds since 1970 for all members of the archive.
         on_bytes: Told the bytes of each block read; every file is read twice.
         deltas: Makes the delta packs; None for none.
-        papers: Makes SBOM and provenance; none of either by default.
+        attachments: Makes SBOM and provenance; none of either by default.
 
     Raises:
         BadManifest: If the manifest is not valid.
-        BuildRefused: If the directory holds what no release may hold, a file that the manifest
+        BuildError: If the directory holds what no release may hold, a file that the manifest
             names is missing, or something changed during the build.
     """
     manifest = load_manifest(directory / MANIFEST_NAME)
     tree = scan_release(directory, on_bytes)
-    digests = _migration_digests(directory, manifest, tree)
+    digests = _compute_migration_digests(directory, manifest, tree)
     product, version = manifest.product, manifest.version
     targets = staging / "targets"
     archive = write_archive(
         directory,
         tree,
-        targets / archive_target(product, version),
-        archive_target(product, version),
+        targets / get_archive_target_name(product, version),
+        get_archive_target_name(product, version),
         epoch,
         on_bytes,
     )
-    packs = deltas.make(directory, tree, manifest, archive, targets) if deltas else ()
+    packs = deltas.build_packs(directory, tree, manifest, archive, targets) if deltas else ()
     _remove_old_packs(targets, manifest, packs)
-    content = tree.canonical()
+    content = tree.to_canonical_json()
     packed = compress_tree(content)
-    tree_ref = write_target(targets, tree_target(product, version), packed)
-    maker = papers or PaperMaker()
+    tree_ref = write_target(targets, get_tree_target_name(product, version), packed)
+    maker = attachments or AttachmentBuilder()
     sbom = maker.make_sbom(directory, tree, manifest, targets, epoch)
     built = tuple(ref for ref in (archive, tree_ref, sbom, *packs) if ref is not None)
     provenance = maker.make_provenance(manifest, built, targets, epoch)
@@ -306,9 +308,9 @@ def build_release(
             "schema": 1,
             "manifest": manifest,
             "archive": archive,
-            "archive_chunks": chunks_of(targets / archive.target, archive.length),
+            "archive_chunks": compute_chunk_digests(targets / archive.target, archive.length),
             "tree": tree_ref,
-            "tree_digest": sha256_hex(content),
+            "tree_digest": compute_sha256(content),
             "tree_bytes": len(content),
             "unpacked_bytes": tree.total_bytes,
             "migrations": digests,
@@ -317,7 +319,9 @@ def build_release(
             "provenance": provenance,
         }
     )
-    document_ref = write_target(targets, release_target(product, version), document.canonical())
+    document_ref = write_target(
+        targets, get_release_target_name(product, version), document.to_canonical_json()
+    )
     return BuiltRelease(
         staging, document, (document_ref, *built, *([provenance] if provenance else []))
     )
@@ -328,7 +332,7 @@ def _remove_old_packs(targets: Path, manifest: Manifest, packs: tuple[DeltaRef, 
     made = {targets / ref.target for ref in packs}
     for path in (targets / "deltas" / manifest.product).glob(f"*--{manifest.version}"):
         if path not in made:
-            durable.remove(path)
+            durable.remove_file(path)
 
 
 def compress_tree(content: bytes) -> bytes:
@@ -342,14 +346,14 @@ def compress_tree(content: bytes) -> bytes:
     return zstd.compress(content, options=options)
 
 
-def _migration_digests(directory: Path, manifest: Manifest, tree: Tree) -> dict[str, str]:
+def _compute_migration_digests(directory: Path, manifest: Manifest, tree: Tree) -> dict[str, str]:
     files = {e.path: e.sha256 or "" for e in tree.entries if e.type is EntryType.FILE}
     names = frozenset(files)
     digests: dict[str, str] = {}
     for database in manifest.databases:
         for migration in database.migrations:
-            present, missing = migration_files(migration, names)
+            present, missing = list_migration_files(migration, names)
             if missing:
-                raise BuildRefused(path=directory, reason=f"missing: {', '.join(missing)}")
+                raise BuildError(path=directory, reason=f"missing: {', '.join(missing)}")
             digests |= {path: files[path] for path in present}
     return digests

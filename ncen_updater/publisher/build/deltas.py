@@ -17,36 +17,36 @@ from packaging.specifiers import SpecifierSet
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import FEED_BROKEN, UNKNOWN_RELEASE
-from ncen_updater.common.progress import Progress
-from ncen_updater.feed.file_parts import Wanted
-from ncen_updater.feed.resumable_download import is_whole
-from ncen_updater.formats.archive import unpack
-from ncen_updater.formats.delta.model import DeltaNotMade, DeltaNotProved
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.feed.file_parts import ExpectedFile
+from ncen_updater.feed.resumable_download import is_complete
+from ncen_updater.formats.archive import unpack_archive
+from ncen_updater.formats.delta.model import DeltaBuildError, DeltaVerificationError
 from ncen_updater.formats.document import (
     DeltaRef,
     Offer,
     ReleaseDocument,
     TargetRef,
-    archive_target,
-    delta_target,
+    get_archive_target_name,
+    get_delta_target_name,
+    get_release_target_name,
     parse_release_document,
-    release_target,
 )
 from ncen_updater.formats.manifest import Manifest
-from ncen_updater.formats.tree import EntryType, Tree, hash_file, sealed_mode
-from ncen_updater.publisher.errors import BuildRefused
-from ncen_updater.publisher.feed.feed import Feed, FeedState
+from ncen_updater.formats.tree import EntryType, Tree, get_sealed_mode, hash_file
+from ncen_updater.publisher.errors import BuildError
+from ncen_updater.publisher.feed.feed import FeedDirectory, FeedState
 
 logger = logging.getLogger(__name__)
 
-MOST_BASES: Final = 5
-WORTH: Final = 0.8  # a pack that is not below this part of the archive is not kept
+MAX_BASE_RELEASES: Final = 5
+MAX_SIZE_RATIO: Final = 0.8  # a pack that is not below this part of the archive is not kept
 
 
 @dataclass(frozen=True)
-class Dropped:
+class DroppedPack:
     """A pack that was made and not kept, since it would save too little."""
 
     from_version: str
@@ -54,7 +54,7 @@ class Dropped:
     archive_bytes: int
 
 
-def bases(
+def choose_base_releases(
     offers: Sequence[Offer], manifest: Manifest, wanted: Sequence[str] | None
 ) -> tuple[Offer, ...]:
     """From which releases packs are made; pure.
@@ -67,7 +67,7 @@ def bases(
 
     Raises:
         UnknownRelease: If a version that was asked for is not on offer.
-        BuildRefused: If the new release may not be installed over it.
+        BuildError: If the new release may not be installed over it.
     """
     admits = SpecifierSet(manifest.upgrade_from)
     admitted = [
@@ -76,7 +76,7 @@ def bases(
         if offer.withdrawn is None and admits.contains(offer.release_version, prereleases=True)
     ]
     if wanted is None:
-        newest = sorted(admitted, key=lambda offer: offer.release_version)[-MOST_BASES:]
+        newest = sorted(admitted, key=lambda offer: offer.release_version)[-MAX_BASE_RELEASES:]
         return tuple(reversed(newest))
     known = {offer.version: offer for offer in offers if offer.withdrawn is None}
     for version in wanted:
@@ -84,12 +84,12 @@ def bases(
             raise UpdaterError(UNKNOWN_RELEASE, product=manifest.product, version=version)
         if known[version] not in admitted:
             reason = f"upgrade_from does not admit {version}, so it needs no delta pack"
-            raise BuildRefused(path=manifest.version, reason=reason)
+            raise BuildError(path=manifest.version, reason=reason)
     return tuple(known[version] for version in dict.fromkeys(wanted))
 
 
 @dataclass(frozen=True)
-class NotMade:
+class FailedPack:
     """A pack that cannot be made; sites fetch the archive.
 
     Attributes:
@@ -98,30 +98,30 @@ class NotMade:
     """
 
     from_version: str
-    error: DeltaNotMade
+    error: DeltaBuildError
 
 
 @dataclass
-class DeltaMaker:
+class DeltaPackBuilder:
     """Makes the packs of one release.
 
     Attributes:
         feed: The published feed; earlier releases are unpacked from it.
         progress: Told what is being done.
-        wanted: As for :func:`bases`.
+        wanted: As for :func:`choose_base_releases`.
         scratch: Where releases are unpacked; the system's own place by default.
         dropped: Filled while it works: what was not worth keeping.
         not_made: Likewise: what could not be made.
     """
 
-    feed: Feed
-    progress: Progress
+    feed: FeedDirectory
+    progress: ProgressListener
     wanted: Sequence[str] | None = None
     scratch: Path | None = None
-    dropped: list[Dropped] = field(default_factory=list)
-    not_made: list[NotMade] = field(default_factory=list)
+    dropped: list[DroppedPack] = field(default_factory=list)
+    not_made: list[FailedPack] = field(default_factory=list)
 
-    def make(
+    def build_packs(
         self, directory: Path, tree: Tree, manifest: Manifest, archive: TargetRef, targets: Path
     ) -> tuple[DeltaRef, ...]:
         """Make every pack into ``targets``; return what the release document says of them.
@@ -134,34 +134,34 @@ class DeltaMaker:
             targets: Where targets are written.
 
         Raises:
-            UnknownRelease, BuildRefused: As :func:`bases`.
+            UnknownRelease, BuildError: As :func:`choose_base_releases`.
             FeedBroken: If the feed does not hold what it lists.
-            DeltaNotProved: If a pack does not give the tree: releases change while they are read,
-                or the program errs, and neither may be passed over.
+            DeltaVerificationError: If a pack does not give the tree: releases change while they are
+                read, or the program errs, and neither may be passed over.
         """
-        from ncen_updater.publisher.signing.draft import offers_of
+        from ncen_updater.publisher.signing.draft import list_offers
 
-        state = self.feed.state()
+        state = self.feed.read_state()
         role = state.delegated.get(manifest.product)
-        offers = offers_of(role.signed) if role else []
+        offers = list_offers(role.signed) if role else []
         made = []
-        for offer in bases(offers, manifest, self.wanted):
+        for offer in choose_base_releases(offers, manifest, self.wanted):
             try:
-                ref = self._one(state, offer, directory, tree, manifest, targets)
-            except DeltaNotProved:
+                ref = self._build_pack(state, offer, directory, tree, manifest, targets)
+            except DeltaVerificationError:
                 raise
-            except DeltaNotMade as error:
+            except DeltaBuildError as error:
                 logger.warning("no delta pack from %s: %s", offer.version, error)
-                self.not_made.append(NotMade(offer.version, error))
+                self.not_made.append(FailedPack(offer.version, error))
                 continue
-            if ref.length < archive.length * WORTH:
+            if ref.length < archive.length * MAX_SIZE_RATIO:
                 made.append(ref)
             else:
-                self.dropped.append(Dropped(offer.version, ref.length, archive.length))
-                durable.remove(targets / ref.target)
+                self.dropped.append(DroppedPack(offer.version, ref.length, archive.length))
+                durable.remove_file(targets / ref.target)
         return tuple(made)
 
-    def _one(
+    def _build_pack(
         self,
         state: FeedState,
         offer: Offer,
@@ -170,20 +170,22 @@ class DeltaMaker:
         manifest: Manifest,
         targets: Path,
     ) -> DeltaRef:
-        from ncen_updater.formats.delta.make import MakeOptions, make_delta
+        from ncen_updater.formats.delta.make import PackOptions, build_pack
 
         document = parse_release_document(
-            self._served(state, release_target(offer.product, offer.version)).read_bytes(),
+            self._find_target_file(
+                state, get_release_target_name(offer.product, offer.version)
+            ).read_bytes(),
             offer.version,
         )
-        name = delta_target(manifest.product, offer.version, manifest.version)
+        name = get_delta_target_name(manifest.product, offer.version, manifest.version)
         pack = targets / name
         durable.make_directory(pack.parent)
         with tempfile.TemporaryDirectory(prefix="nu-delta-", dir=self.scratch) as folder:
             old = Path(folder) / "old"
-            old_tree = self._unpacked(state, document, old)
-            options = MakeOptions(scratch=Path(folder))
-            info = make_delta(old, old_tree, directory, tree, pack, self.progress, options)
+            old_tree = self._unpack_base(state, document, old)
+            options = PackOptions(scratch=Path(folder))
+            info = build_pack(old, old_tree, directory, tree, pack, self.progress, options)
         return DeltaRef(
             target=name,
             length=pack.stat().st_size,
@@ -196,33 +198,35 @@ class DeltaMaker:
             needs=info.needs,
         )
 
-    def _unpacked(self, state: FeedState, document: ReleaseDocument, place: Path) -> Tree:
+    def _unpack_base(self, state: FeedState, document: ReleaseDocument, place: Path) -> Tree:
         from ncen_updater.feed.release_files import read_tree
 
-        tree = read_tree(document, self._served(state, document.tree.target))
+        tree = read_tree(document, self._find_target_file(state, document.tree.target))
         version = document.manifest.version
-        archive = self._served(state, archive_target(document.manifest.product, version))
-        unpack(archive, tree, place, self.progress)
+        archive = self._find_target_file(
+            state, get_archive_target_name(document.manifest.product, version)
+        )
+        unpack_archive(archive, tree, place, self.progress)
         for entry in tree.entries:  # read-only, so that the proof of a pack need not copy them
             if entry.type is EntryType.FILE:
-                (place / entry.path).chmod(sealed_mode(entry))
+                (place / entry.path).chmod(get_sealed_mode(entry))
         return tree
 
-    def _served(self, state: FeedState, name: str) -> Path:
+    def _find_target_file(self, state: FeedState, name: str) -> Path:
         """Where a target of the feed lies, hashed."""
         for role in state.delegated.values():
             target = role.signed.targets.get(name)
             if target is not None:
-                path = self.feed.target_path(target)
-                if is_whole(path, Wanted(name, target.length, target.hashes["sha256"])):
+                path = self.feed.get_target_path(target)
+                if is_complete(path, ExpectedFile(name, target.length, target.hashes["sha256"])):
                     return path
                 raise UpdaterError(
                     FEED_BROKEN,
                     path=self.feed.directory,
-                    reason=Text("{name} is missing or altered", {"name": name}),
+                    reason=LazyText("{name} is missing or altered", {"name": name}),
                 )
         raise UpdaterError(
             FEED_BROKEN,
             path=self.feed.directory,
-            reason=Text("{name} is not listed", {"name": name}),
+            reason=LazyText("{name} is not listed", {"name": name}),
         )

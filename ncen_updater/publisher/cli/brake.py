@@ -8,33 +8,33 @@ from typing import TYPE_CHECKING
 import click
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.cli.lazy import PublisherCommand, session_of
+from ncen_updater.common.cli.lazy import PublisherCommand, get_session
 from ncen_updater.common.cli.render import format_time
-from ncen_updater.common.cli.usage import Misuse
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.cli.usage import CommandUsageError
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.publisher.cli.common import (
-    FILE,
+    FILE_PATH,
     SIGNATURE_SLOT,
-    chosen_product,
+    add_passphrase_options,
+    add_token_options,
+    ask_pin,
+    choose_product,
     feed_option,
-    now,
-    officer_option,
-    passphrase_options,
-    passphrases,
-    pin,
+    get_time,
+    load_key_file,
+    load_signer_settings,
+    load_token_key,
+    make_passphrase_prompt,
     product_option,
-    remembered,
     show_result,
-    token_options,
-    with_file,
-    with_token,
+    signer_option,
 )
-from ncen_updater.publisher.cli.feed import online_options, online_signers
+from ncen_updater.publisher.cli.feed import add_online_options, open_online_signers
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from ncen_updater.formats.rollout import BrakeStatement
+    from ncen_updater.formats.rollout import EmergencyHaltStatement
     from ncen_updater.publisher.feed.feed import FeedState
 
 
@@ -54,12 +54,12 @@ if TYPE_CHECKING:
     help=N_("How long; 72 unless fewer are named."),
 )
 @click.option("--lift", is_flag=True, help=N_("End your own brake before its time."))
-@click.option("--key", type=FILE, help=N_("Your private brake key, NAME.pem."))
+@click.option("--key", type=FILE_PATH, help=N_("Your private brake key, NAME.pem."))
 @click.option("--token", help=N_("Label of the token with your key, in place of --key."))
-@token_options
-@officer_option
-@online_options
-@passphrase_options
+@add_token_options
+@signer_option
+@add_online_options
+@add_passphrase_options
 @click.option("--yes", is_flag=True, help=N_("Answer the question with yes."))
 @click.pass_context
 def brake(
@@ -81,60 +81,62 @@ def brake(
     passphrase_file: Path | None,
     yes: bool,
 ) -> None:
-    from ncen_updater.feed.brake_statements import brake_keys
-    from ncen_updater.formats.rollout import format_moment
-    from ncen_updater.publisher.feed.brakes import lifted, statement
-    from ncen_updater.publisher.feed.feed import Feed
+    from ncen_updater.feed.brake_statements import read_emergency_halt_keys
+    from ncen_updater.formats.rollout import format_utc_time
+    from ncen_updater.publisher.feed.brakes import sign_emergency_halt, sign_emergency_halt_end
+    from ncen_updater.publisher.feed.feed import FeedDirectory
     from ncen_updater.publisher.feed.publish import Publisher
-    from ncen_updater.publisher.signing.keys import owner_of
+    from ncen_updater.publisher.signing.keys import get_key_owner
 
-    session, known = session_of(context), remembered(officer)
+    session, known = get_session(context), load_signer_settings(officer)
     if lift == bool(reason):
-        raise Misuse(N_("--reason, or --lift"), context)
+        raise CommandUsageError(N_("--reason, or --lift"), context)
     if key is None and token is None:
         key, token = known.brake_key or known.key, None if known.brake_key else known.token
     if (key is None) == (token is None):
-        raise Misuse(N_("one of --key and --token is needed"), context)
-    place = Feed(feed)
-    state = place.state()
-    name = chosen_product(state, product)
-    ask = passphrases(session, passphrase_fd, passphrase_file)
+        raise CommandUsageError(N_("one of --key and --token is needed"), context)
+    place = FeedDirectory(feed)
+    state = place.read_state()
+    name = choose_product(state, product)
+    ask = make_passphrase_prompt(session, passphrase_fd, passphrase_file)
     if key is not None:
-        hand = with_file(key, ask)
+        hand = load_key_file(key, ask)
     else:
         from ncen_updater.publisher.signing import tokens
 
         label = token or ""
         driver = tokens.find_module(module or known.module)
-        held = tokens.Token(label, key_id or known.key_id or SIGNATURE_SLOT, driver)
-        hand = with_token(
+        held = tokens.TokenKey(label, key_id or known.key_id or SIGNATURE_SLOT, driver)
+        hand = load_token_key(
             held,
-            list(brake_keys(state.root.signed).values()),
-            lambda: pin(session, passphrase_fd, passphrase_file, label),
+            list(read_emergency_halt_keys(state.root.signed).values()),
+            lambda: ask_pin(session, passphrase_fd, passphrase_file, label),
             Path(),
         )
-    owner = owner_of(hand.public)
+    owner = get_key_owner(hand.public)
     words = N_("End the brake of {owner} on {product} {version}?")
     if not lift:
         words = N_("Brake {product} {version} as {owner} for {hours} hours, at every site?")
     values = {"owner": owner, "product": name, "version": version, "hours": hours}
-    session.agree(Text(words, values), yes=yes)
+    session.ask_confirmation(LazyText(words, values), assume_yes=yes)
     signer = hand.opened()
-    online = online_signers(ask, snapshot_key, timestamp_key)
-    made: list[BrakeStatement] = []
+    online = open_online_signers(ask, snapshot_key, timestamp_key)
+    made: list[EmergencyHaltStatement] = []
 
-    def sign(state: FeedState, moment: datetime) -> BrakeStatement:
+    def sign(state: FeedState, moment: datetime) -> EmergencyHaltStatement:
         if lift:
-            made.append(lifted(state, signer, name, version, moment))
+            made.append(sign_emergency_halt_end(state, signer, name, version, moment))
         else:
-            made.append(statement(state, signer, name, version, reason or "", moment, hours))
+            made.append(
+                sign_emergency_halt(state, signer, name, version, reason or "", moment, hours)
+            )
         return made[-1]
 
-    with durable.readable_by_all():
-        Publisher(place, now).brake(sign, online)
-    said = N_("{product} {version} is braked no longer by {owner}.")
+    with durable.make_world_readable():
+        Publisher(place, get_time).publish_emergency_halt(sign, online)
+    message = N_("{product} {version} is braked no longer by {owner}.")
     if not lift:
-        said = N_(
+        message = N_(
             "{product} {version} is braked by {owner} until {end}: a site that looks begins no"
             " upgrade to it. It ends by itself; let the officers sign a halt or a withdrawal by"
             " then."
@@ -143,8 +145,8 @@ def brake(
         session,
         {
             "product": name, "version": version, "owner": owner,
-            "until": format_moment(made[-1].until), "reason": made[-1].reason, "lifted": lift,
+            "until": format_utc_time(made[-1].until), "reason": made[-1].reason, "lifted": lift,
         },
-        said,
+        message,
         end=format_time(made[-1].until),
     )  # fmt: skip

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.common.cli.lazy import PublisherCommand, session_of
-from ncen_updater.common.cli.usage import Misuse
+from ncen_updater.common.cli.lazy import PublisherCommand, get_session
+from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_
 from ncen_updater.publisher.cli.common import (
-    FILE,
+    FILE_PATH,
     event_option,
     feed_option,
-    now,
+    get_time,
     show_result,
     write_event,
 )
@@ -29,7 +29,7 @@ _one_signature = click.option(
 )
 
 
-def _agreed(ceremony: Path, *, one_signature: bool) -> Ceremony:
+def _load_agreed(ceremony: Path, *, one_signature: bool) -> Ceremony:
     from ncen_updater.publisher.signing.ceremony import load_ceremony
 
     agreed = load_ceremony(ceremony)
@@ -43,15 +43,15 @@ def _agreed(ceremony: Path, *, one_signature: bool) -> Ceremony:
     cls=PublisherCommand,
     help=N_("Draft a new feed from a CEREMONY file: root, targets and every product."),
 )
-@click.argument("ceremony", type=FILE)
+@click.argument("ceremony", type=FILE_PATH)
 @event_option
 @_one_signature
 @click.pass_context
 def init(context: click.Context, ceremony: Path, event: Path, one_signature: bool) -> None:
-    from ncen_updater.publisher.signing.draft import draft_first
+    from ncen_updater.publisher.signing.draft import draft_initial_roles
 
-    agreed = _agreed(ceremony, one_signature=one_signature)
-    write_event(context, event, draft_first(agreed, now()), None)
+    agreed = _load_agreed(ceremony, one_signature=one_signature)
+    write_event(context, event, draft_initial_roles(agreed, get_time()), None)
 
 
 @click.command(
@@ -59,7 +59,7 @@ def init(context: click.Context, ceremony: Path, event: Path, one_signature: boo
     cls=PublisherCommand,
     help=N_("Draft other keys, thresholds, periods or products from a changed CEREMONY file."),
 )
-@click.argument("ceremony", type=FILE)
+@click.argument("ceremony", type=FILE_PATH)
 @feed_option
 @event_option
 @_one_signature
@@ -67,12 +67,12 @@ def init(context: click.Context, ceremony: Path, event: Path, one_signature: boo
 def rekey(
     context: click.Context, ceremony: Path, feed: Path, event: Path, one_signature: bool
 ) -> None:
-    from ncen_updater.publisher.feed.feed import Feed
-    from ncen_updater.publisher.signing.draft import draft_keys
+    from ncen_updater.publisher.feed.feed import FeedDirectory
+    from ncen_updater.publisher.signing.draft import draft_key_change
 
-    agreed = _agreed(ceremony, one_signature=one_signature)
-    state = Feed(feed).state()
-    write_event(context, event, draft_keys(state, agreed, now()), state)
+    agreed = _load_agreed(ceremony, one_signature=one_signature)
+    state = FeedDirectory(feed).read_state()
+    write_event(context, event, draft_key_change(state, agreed, get_time()), state)
 
 
 @click.command(
@@ -92,22 +92,22 @@ def rekey(
 def renew(
     context: click.Context, roles: tuple[str, ...], feed: Path, event: Path, due: bool
 ) -> None:
-    from ncen_updater.publisher.feed.feed import Feed
-    from ncen_updater.publisher.feed.status import due_roles
+    from ncen_updater.publisher.feed.feed import FeedDirectory
+    from ncen_updater.publisher.feed.status import list_due_roles
     from ncen_updater.publisher.signing.draft import draft_renewal
     from ncen_updater.publisher.signing.event import SigningEvent
 
     if due == bool(roles):
-        raise Misuse(N_("name roles, or --due"), context)
-    state = Feed(feed).state()
+        raise CommandUsageError(N_("name roles, or --due"), context)
+    state = FeedDirectory(feed).read_state()
     if due:
-        roles = due_roles(state, now())
+        roles = list_due_roles(state, get_time())
         opened = SigningEvent.load(event) if roles and (event / "event.json").exists() else None
-        if not roles or (opened is not None and opened.renews(state, roles)):
+        if not roles or (opened is not None and opened.is_renewal_of(state, roles)):
             words = N_("Nothing is to be signed anew by now.")
             if roles:
                 words = N_("{event} is open for that already: {roles}")
-            said = {"event": str(event) if roles else None, "roles": roles}
-            show_result(session_of(context), said, words)
+            values = {"event": str(event) if roles else None, "roles": roles}
+            show_result(get_session(context), values, words)
             return
-    write_event(context, event, draft_renewal(state, roles, now()), state)
+    write_event(context, event, draft_renewal(state, roles, get_time()), state)

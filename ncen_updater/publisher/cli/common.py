@@ -17,69 +17,73 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ncen_updater.common.cli.characters import clean, wrapped
-from ncen_updater.common.cli.lazy import session_of
-from ncen_updater.common.cli.usage import Misuse
+from ncen_updater.common.cli.characters import strip_control_characters, wrap_text
+from ncen_updater.common.cli.lazy import get_session
+from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     BAD_PASSPHRASE_SOURCE,
+    NO_TERMINAL_FOR_PASSPHRASE,
     OWN_ROOT_UNUSABLE,
-    PASSPHRASE_UNASKED,
     PRODUCT_NEEDED,
 )
-from ncen_updater.publisher.errors import system_words
+from ncen_updater.publisher.errors import describe_system_error
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key, Signer
     from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
 
-    from ncen_updater.common.cli.session import Session
+    from ncen_updater.common.cli.session import CliSession
     from ncen_updater.formats.document import Withdrawal
-    from ncen_updater.formats.rollout import Wave
-    from ncen_updater.publisher.build.attachments import Checked
+    from ncen_updater.formats.rollout import RolloutWave
+    from ncen_updater.publisher.build.attachments import AttachmentReport
     from ncen_updater.publisher.feed.feed import FeedState
     from ncen_updater.publisher.feed.status import SignatureStatus
-    from ncen_updater.publisher.review.review import Review
-    from ncen_updater.publisher.signing.compare_staging import ComparedStaging
+    from ncen_updater.publisher.review.review import EventReview
+    from ncen_updater.publisher.signing.compare_staging import ComparedRelease
     from ncen_updater.publisher.signing.draft import Draft
     from ncen_updater.publisher.signing.event import SigningEvent
-    from ncen_updater.publisher.signing.officer import OfficerSettings
-    from ncen_updater.publisher.signing.tokens import Token
+    from ncen_updater.publisher.signing.officer import SignerSettings
+    from ncen_updater.publisher.signing.tokens import TokenKey
 
     DraftMaker = Callable[[FeedState, str], Draft]
 
-DIRECTORY = click.Path(path_type=Path, file_okay=False)
-FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+DIRECTORY_PATH = click.Path(path_type=Path, file_okay=False)
+FILE_PATH = click.Path(path_type=Path, dir_okay=False, exists=True)
 #: Where a token keeps the key for signatures.
 SIGNATURE_SLOT = 2
 MAX_PASSPHRASE_BYTES = 10_000
 #: What every terminal shows, and how far the further lines of a sentence stand in.
-COLUMNS, HANGING = 80, 2
-UNANCHORED = N_(
+LINE_WIDTH, HANGING_INDENT = 80, 2
+NO_ROOT_WARNING = N_(
     "WARNING: not compared with a root of yours (--root): the changes are those against what the"
     " drafter says is published."
 )
-UNREAD = N_("WARNING: its provenance was not compared with a builder's key (--builder-key).")
-COMPARED = N_("{product} {version}: its {files} files are there, as the event names them.")
-CARRIED = N_("{product} {version}: its document says what the lists say.")
+PROVENANCE_UNCHECKED_WARNING = N_(
+    "WARNING: its provenance was not compared with a builder's key (--builder-key)."
+)
+FILES_COMPARED = N_("{product} {version}: its {files} files are there, as the event names them.")
+DOCUMENT_COMPARED = N_("{product} {version}: its document says what the lists say.")
 
-feed_option = click.option("--feed", type=DIRECTORY, required=True, help=N_("The published feed."))
+feed_option = click.option(
+    "--feed", type=DIRECTORY_PATH, required=True, help=N_("The published feed.")
+)
 event_option = click.option(
-    "--event", type=DIRECTORY, required=True, help=N_("New directory of the signing event.")
+    "--event", type=DIRECTORY_PATH, required=True, help=N_("New directory of the signing event.")
 )
 root_option = click.option(
     "--root",
-    type=FILE,
+    type=FILE_PATH,
     help=N_("A root of the feed that you have from elsewhere, such as 1.root.json."),
 )
 
 builder_option = click.option(
-    "--builder-key", type=FILE, help=N_("Public file of the builder, NAME.pub.json.")
+    "--builder-key", type=FILE_PATH, help=N_("Public file of the builder, NAME.pub.json.")
 )
 
 
-officer_option = click.option(
+signer_option = click.option(
     "--officer",
     type=click.Path(path_type=Path, dir_okay=False),
     help=N_(
@@ -89,19 +93,19 @@ officer_option = click.option(
 )
 
 
-def remembered(named: Path | None) -> OfficerSettings:
+def load_signer_settings(named: Path | None) -> SignerSettings:
     """What the officer's file remembers.
 
     Raises:
         UpdaterError: If it is named and not there, or not in order.
     """
-    from ncen_updater.publisher.signing.officer import load_officer, officer_path
+    from ncen_updater.publisher.signing.officer import find_settings_path, load_signer_settings
 
-    return load_officer(officer_path(named, os.environ))
+    return load_signer_settings(find_settings_path(named, os.environ))
 
 
 @contextlib.contextmanager
-def opened_event(place: Path) -> Iterator[SigningEvent]:
+def open_event(place: Path) -> Iterator[SigningEvent]:
     """Load an event from its directory, or from its one file.
 
     Raises:
@@ -123,18 +127,18 @@ product_option = click.option(
 )
 
 
-def chosen_product(state: FeedState, named: str | None) -> str:
+def choose_product(state: FeedState, named: str | None) -> str:
     """The product that is named, else the only one that is no agent.
 
     Raises:
         ProductNeeded: Where none is named and there are several, with their names.
     """
     from ncen_updater.formats.tuf_names import AGENT_PRODUCT
-    from ncen_updater.publisher.feed.feed import delegated_roles
+    from ncen_updater.publisher.feed.feed import list_delegated_roles
 
     if named is not None:
         return named
-    known = [name for name in delegated_roles(state.targets.signed) if name != AGENT_PRODUCT]
+    known = [name for name in list_delegated_roles(state.targets.signed) if name != AGENT_PRODUCT]
     if len(known) != 1:
         raise UpdaterError(PRODUCT_NEEDED, products=", ".join(sorted(known)) or "-")
     return known[0]
@@ -150,11 +154,11 @@ def versioned_draft(command: Callable[..., DraftMaker]) -> Callable[..., Any]:
     def run(
         context: click.Context, /, feed: Path, event: Path, product: str | None, **rest: object
     ) -> None:
-        from ncen_updater.publisher.feed.feed import Feed
+        from ncen_updater.publisher.feed.feed import FeedDirectory
 
         make = command(**rest)
-        state = Feed(feed).state()
-        write_event(context, event, make(state, chosen_product(state, product)), state)
+        state = FeedDirectory(feed).read_state()
+        write_event(context, event, make(state, choose_product(state, product)), state)
 
     made = functools.update_wrapper(run, command)
     for option in (product_option, event_option, feed_option, click.argument("version")):
@@ -166,10 +170,10 @@ def write_event(context: click.Context, event: Path, draft: Draft, state: FeedSt
     """Write what was drafted from a feed as a signing event, and show it."""
     from ncen_updater.publisher.signing.event import SigningEvent
 
-    show_event(session_of(context), SigningEvent.create(event, draft.title, draft.roles, state))
+    show_event(get_session(context), SigningEvent.create(event, draft.title, draft.roles, state))
 
 
-def token_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def add_token_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what names a key on a token, beside its label."""
     command = click.option(
         "--module",
@@ -183,29 +187,29 @@ def token_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def now() -> datetime:
+def get_time() -> datetime:
     """The time (UTC)."""
     return datetime.now(UTC)
 
 
-def parse_wave(text: str) -> Wave:
+def parse_wave(text: str) -> RolloutWave:
     """Read ``TIME=PERCENT`` or ``TIME=PERCENT:COUNTRY,COUNTRY``.
 
     Raises:
         Misuse: If it is neither.
     """
-    from ncen_updater.formats.rollout import Wave
+    from ncen_updater.formats.rollout import RolloutWave
     from ncen_updater.publisher.signing.draft import impossible
 
     opens, _, rest = text.partition("=")
     percent, _, countries = rest.partition(":")
     wrong = impossible(part for part in countries.split(",") if part)
     if wrong:
-        raise Misuse(
+        raise CommandUsageError(
             N_("{text}: there is no country {country}"), hint="WAVE", text=text, country=wrong[0]
         )
     try:
-        return Wave.model_validate(
+        return RolloutWave.model_validate(
             {
                 "opens": opens,
                 "percent": int(percent) if percent.isascii() and percent.isdigit() else percent,
@@ -214,10 +218,10 @@ def parse_wave(text: str) -> Wave:
         )
     except ValueError as error:
         words = N_("{text}: write it as 2026-12-01T08:00:00Z=10 or 2026-12-01T08:00:00Z=100:SN,MU")
-        raise Misuse(words, hint="WAVE", text=text) from error
+        raise CommandUsageError(words, hint="WAVE", text=text) from error
 
 
-def passphrase_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def add_passphrase_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the places that a passphrase may come from; the command line is none of them."""
     command = click.option(
         "--passphrase-fd",
@@ -233,8 +237,8 @@ def passphrase_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def passphrases(
-    session: Session, descriptor: int | None, file: Path | None, *, new: bool = False
+def make_passphrase_prompt(
+    session: CliSession, descriptor: int | None, file: Path | None, *, new: bool = False
 ) -> Callable[[Path], str]:
     """Return what asks for the passphrase of a key.
 
@@ -244,14 +248,14 @@ def passphrases(
     if descriptor is not None and file is not None:
         raise UpdaterError(BAD_PASSPHRASE_SOURCE, source=file, detail="give one place, not two")
     if descriptor is None and file is None:
-        return lambda path: _prompt(session, path, confirm=new)
+        return lambda path: _prompt_passphrase(session, path, confirm=new)
     source = str(file) if file is not None else f"descriptor {descriptor}"
     try:
         content = _read_file(file) if file is not None else _read_descriptor(descriptor or 0)
         lines = content.decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UpdaterError(
-            BAD_PASSPHRASE_SOURCE, source=source, detail=system_words(error)
+            BAD_PASSPHRASE_SOURCE, source=source, detail=describe_system_error(error)
         ) from error
     if not lines or not all(lines):
         raise UpdaterError(BAD_PASSPHRASE_SOURCE, source=source, detail="empty")
@@ -266,13 +270,13 @@ def passphrases(
             raise UpdaterError(
                 BAD_PASSPHRASE_SOURCE,
                 source=source,
-                detail=Text("no line for {path}", {"path": path}),
+                detail=LazyText("no line for {path}", {"path": path}),
             ) from None
 
     return next_line
 
 
-def pin(session: Session, descriptor: int | None, file: Path | None, label: str) -> str:
+def ask_pin(session: CliSession, descriptor: int | None, file: Path | None, label: str) -> str:
     """Ask for the PIN of a token, at the places of a passphrase.
 
     Raises:
@@ -281,13 +285,15 @@ def pin(session: Session, descriptor: int | None, file: Path | None, label: str)
     if descriptor is None and file is None:
         _require_terminal(label)
         value: str = click.prompt(
-            session.text(N_("PIN of the token {label}"), label=label), hide_input=True, err=True
+            session.translate(N_("PIN of the token {label}"), label=label),
+            hide_input=True,
+            err=True,
         )
         return value
-    return passphrases(session, descriptor, file)(Path(label))
+    return make_passphrase_prompt(session, descriptor, file)(Path(label))
 
 
-def can_be_asked() -> bool:
+def has_terminal() -> bool:
     """Whether there is a terminal that a secret can be typed at; it need not be stdin."""
     if sys.stdin.isatty():
         return True
@@ -304,16 +310,16 @@ def _require_terminal(name: str) -> None:
     Raises:
         PassphraseUnasked: If there is no terminal.
     """
-    if not can_be_asked():
-        raise UpdaterError(PASSPHRASE_UNASKED, name=name)
+    if not has_terminal():
+        raise UpdaterError(NO_TERMINAL_FOR_PASSPHRASE, name=name)
 
 
-def _prompt(session: Session, path: Path, *, confirm: bool) -> str:
+def _prompt_passphrase(session: CliSession, path: Path, *, confirm: bool) -> str:
     _require_terminal(path.name)
     value: str = click.prompt(
-        session.text(N_("Passphrase of {name}"), name=path.name),
+        session.translate(N_("Passphrase of {name}"), name=path.name),
         hide_input=True,
-        confirmation_prompt=session.text(N_("Once more")) if confirm else False,
+        confirmation_prompt=session.translate(N_("Once more")) if confirm else False,
         err=True,
     )
     return value
@@ -337,27 +343,27 @@ def _read_descriptor(descriptor: int) -> bytes:
         return stream.read(MAX_PASSPHRASE_BYTES)
 
 
-def show_line(session: Session, text: Text | str, indent: str = "") -> None:
+def show_line(session: CliSession, text: LazyText | str, indent: str = "") -> None:
     """Keep one line for people, whatever it holds.
 
     A draft comes from somebody else: it must not be able to hide a line from its reader.
     """
-    said = text.render(session.language) if isinstance(text, Text) else text
-    session.show(indent + clean(said).replace("\n", " "))
+    message = text.render(session.language) if isinstance(text, LazyText) else text
+    session.add_line(indent + strip_control_characters(message).replace("\n", " "))
 
 
-def show_wrapped(session: Session, text: Text | str) -> None:
+def show_wrapped(session: CliSession, text: LazyText | str) -> None:
     """Keep a sentence for people, in lines of so many columns as every terminal has."""
-    said = text.render(session.language) if isinstance(text, Text) else text
-    said = clean(said).replace("\n", " ")
-    indent = len(said) - len(said.lstrip(" "))
-    first, *more = wrapped(said.strip(" "), COLUMNS - indent - HANGING)
-    session.show(" " * indent + first)
+    message = text.render(session.language) if isinstance(text, LazyText) else text
+    message = strip_control_characters(message).replace("\n", " ")
+    indent = len(message) - len(message.lstrip(" "))
+    first, *more = wrap_text(message.strip(" "), LINE_WIDTH - indent - HANGING_INDENT)
+    session.add_line(" " * indent + first)
     for line in more:
-        session.show(" " * (indent + HANGING) + line)
+        session.add_line(" " * (indent + HANGING_INDENT) + line)
 
 
-def withdrawal(reason: str, advice: str) -> Withdrawal:
+def parse_withdrawal(reason: str, advice: str) -> Withdrawal:
     """Why something is taken back, as it was typed.
 
     Raises:
@@ -366,15 +372,15 @@ def withdrawal(reason: str, advice: str) -> Withdrawal:
     from ncen_updater.formats.document import Withdrawal
 
     if not advice.strip():
-        raise Misuse(N_("say what sites should do"), hint="--advice")
+        raise CommandUsageError(N_("say what sites should do"), hint="--advice")
     try:
         return Withdrawal(reason=reason, advice=advice)
     except ValueError as error:
-        raise Misuse(N_("1 to 1000 characters"), hint="--reason, --advice") from error
+        raise CommandUsageError(N_("1 to 1000 characters"), hint="--reason, --advice") from error
 
 
 def show_result(
-    session: Session, data: Mapping[str, object], sentence: str, *lines: str, **said: object
+    session: CliSession, data: Mapping[str, object], sentence: str, *lines: str, **reported: object
 ) -> None:
     """Show a result: as JSON, or as a sentence and lines below it.
 
@@ -383,25 +389,25 @@ def show_result(
         data: The result; its values stand in the sentence, too.
         sentence: A template.
         *lines: Below it.
-        **said: What stands in the sentence as people are told it, and not in JSON.
+        **reported: What stands in the sentence as people are told it, and not in JSON.
     """
     plain = {k: ", ".join(map(str, v)) if isinstance(v, tuple) else v for k, v in data.items()}
-    show_line(session, Text(sentence, {**plain, **said}))
+    show_line(session, LazyText(sentence, {**plain, **reported}))
     for line in lines:
         show_line(session, line, "  ")
-    session.finish(data)
+    session.write_output(data)
 
 
-def anchor(event: SigningEvent, root: Path | None) -> None:
+def verify_event_root(event: SigningEvent, root: Path | None) -> None:
     """Compare an event with the officer's own root.
 
     Raises:
         UpdaterError: If it does not lead from it, or the file is no root.
     """
-    event.anchor(_own_root(root) if root is not None else None)
+    event.verify_root(_read_own_root(root) if root is not None else None)
 
 
-def _own_root(path: Path) -> Metadata[Root]:
+def _read_own_root(path: Path) -> Metadata[Root]:
     """Read the officer's own root; what is wrong with it is not the drafter's to mend."""
     from ncen_updater.publisher.signing.event_files import read_metadata
 
@@ -411,58 +417,63 @@ def _own_root(path: Path) -> Metadata[Root]:
         raise UpdaterError(OWN_ROOT_UNUSABLE, path=path, detail=error.detail) from error
 
 
-def compare_releases(
+def check_event_releases(
     event: SigningEvent, staging: Path | None, builder_key: Path | None, *, unread: bool
-) -> list[ComparedStaging]:
+) -> list[ComparedRelease]:
     """Compare the releases that an event adds with its lists.
 
     Args:
         event: The event.
         staging: Their files; None to read only what the event carries.
         builder_key: The builder's public file.
-        unread: As :func:`compare_carried` has it.
+        unread: As :func:`compare_event_files` has it.
 
     Raises:
-        PublisherError: As :func:`compare_files` and :func:`compare_carried`.
+        PublisherError: As :func:`compare_staged_files` and :func:`compare_event_files`.
     """
-    from ncen_updater.publisher.signing.compare_staging import compare_carried, compare_files
+    from ncen_updater.publisher.signing.compare_staging import (
+        compare_event_files,
+        compare_staged_files,
+    )
     from ncen_updater.publisher.signing.keys import load_public_key
 
     builder = load_public_key(builder_key) if builder_key else None
     if staging is not None:
-        return compare_files(event, staging, builder)
-    return compare_carried(event, builder, unread=unread)
+        return compare_staged_files(event, staging, builder)
+    return compare_event_files(event, builder, unread=unread)
 
 
-def paper_lines(papers: Checked) -> list[Text]:
+def format_attachments(attachments: AttachmentReport) -> list[LazyText]:
     """What the papers of a release say, in sentences."""
-    parts = Text(N_("It has no SBOM."))
-    if papers.parts is not None:
+    parts = LazyText(N_("It has no SBOM."))
+    if attachments.parts is not None:
         words = (
-            N_("Its SBOM lists {count} parts.") if papers.parts else N_("Its SBOM lists no part.")
+            N_("Its SBOM lists {count} parts.")
+            if attachments.parts
+            else N_("Its SBOM lists no part.")
         )
-        parts = Text(words, {"count": papers.parts})
-    if papers.unread:
-        return [parts, Text(UNREAD)]
-    if papers.provenance is None:
-        return [parts, Text(N_("It has no provenance."))]
-    predicate = papers.provenance
+        parts = LazyText(words, {"count": attachments.parts})
+    if attachments.unread:
+        return [parts, LazyText(PROVENANCE_UNCHECKED_WARNING)]
+    if attachments.provenance is None:
+        return [parts, LazyText(N_("It has no provenance."))]
+    predicate = attachments.provenance
     sources = predicate["buildDefinition"].get("resolvedDependencies") or [{}]
     values = {
         "builder": predicate["runDetails"]["builder"]["id"],
         "source": sources[0].get("uri", "-"),
         "commit": (sources[0].get("digest") or {}).get("gitCommit", "-"),
     }
-    return [parts, Text(N_("Built by {builder} from {source}, commit {commit}."), values)]
+    return [parts, LazyText(N_("Built by {builder} from {source}, commit {commit}."), values)]
 
 
 def show_event(
-    session: Session,
+    session: CliSession,
     event: SigningEvent,
     *,
-    anchored: bool = True,
-    releases: Sequence[ComparedStaging] = (),
-    page: Review | None = None,
+    root_compared: bool = True,
+    releases: Sequence[ComparedRelease] = (),
+    page: EventReview | None = None,
     html: Path | None = None,
     place: Path | None = None,
 ) -> None:
@@ -471,43 +482,57 @@ def show_event(
     Args:
         session: Where it is shown.
         event: The event.
-        anchored: Whether it was made here from the feed, or compared with a root of the reader.
+        root_compared: Whether it was made here from the feed, or compared with a root of the
+            reader.
         releases: Releases whose files, or documents and papers, were compared with it.
         page: The page, where it was made already.
         html: A file to write it to as well.
         place: Where the event was found; its directory unless named.
     """
     from ncen_updater.common import atomic_files
-    from ncen_updater.publisher.feed.status import signature_status
-    from ncen_updater.publisher.review.review import review
-    from ncen_updater.publisher.review.words import annex_lines, further_lines, page_of, short_lines
+    from ncen_updater.publisher.feed.status import read_signature_status
+    from ncen_updater.publisher.review.review import build_review
+    from ncen_updater.publisher.review.words import (
+        format_annex,
+        format_details,
+        format_summary,
+        render_html,
+    )
 
-    page = page or review(event)
-    lines, signatures = [*page.lines, *page.annex], signature_status(event)
-    for text in short_lines(page):
+    page = page or build_review(event)
+    lines, signatures = [*page.lines, *page.annex], read_signature_status(event)
+    for text in format_summary(page):
         show_wrapped(session, text)
-    for text in further_lines(page, session.language):
+    for text in format_details(page, session.language):
         show_line(session, text)
     compared = [
-        (Text(CARRIED if one.files is None else COMPARED, vars(one)), paper_lines(one.papers))
+        (
+            LazyText(DOCUMENT_COMPARED if one.files is None else FILES_COMPARED, vars(one)),
+            format_attachments(one.papers),
+        )
         for one in releases
     ]
-    for said, papers in compared:
-        show_line(session, said)
-        for text in papers:
+    for value, attachments in compared:
+        show_line(session, value)
+        for text in attachments:
             show_line(session, text, "  ")
-    if not anchored:
-        show_line(session, Text(UNANCHORED))
-    signed = list(_signature_lines(signatures))
+    if not root_compared:
+        show_line(session, LazyText(NO_ROOT_WARNING))
+    signed = list(_format_signatures(signatures))
     for text in signed:
         show_line(session, text)
-    for text in annex_lines(page):
+    for text in format_annex(page):
         show_line(session, text)
     if html is not None:
-        remarks = [Text(UNANCHORED)] if not anchored else []
-        remarks += [text for _, papers in compared for text in papers if text.template == UNREAD]
-        content = page_of(page, remarks, session.language, compared=compared, signed=signed)
-        atomic_files.write(html, content)
+        remarks = [LazyText(NO_ROOT_WARNING)] if not root_compared else []
+        remarks += [
+            text
+            for _, attachments in compared
+            for text in attachments
+            if text.template == PROVENANCE_UNCHECKED_WARNING
+        ]
+        content = render_html(page, remarks, session.language, compared=compared, signed=signed)
+        atomic_files.write_file(html, content)
     changes = [
         {
             "role": line.role,
@@ -516,12 +541,12 @@ def show_event(
         }
         for line in lines
     ]
-    session.finish(
+    session.write_output(
         {
             "event": str(place or event.directory),
             "title": event.title,
             "digest": event.digest,
-            "anchored": anchored,
+            "anchored": root_compared,
             "page": str(html) if html is not None else None,
             "sentences": [text.render(session.language) for text in page.sentences],
             "grave": [text.render(session.language) for text in page.grave],
@@ -534,14 +559,14 @@ def show_event(
     )
 
 
-def show_signatures(session: Session, signatures: Sequence[SignatureStatus]) -> None:
+def show_signatures(session: CliSession, signatures: Sequence[SignatureStatus]) -> None:
     """Show who has signed and who is missing."""
-    for text in _signature_lines(signatures):
+    for text in _format_signatures(signatures):
         show_line(session, text)
-    session.finish({"signatures": [dataclasses.asdict(item) for item in signatures]})
+    session.write_output({"signatures": [dataclasses.asdict(item) for item in signatures]})
 
 
-def _signature_lines(signatures: Sequence[SignatureStatus]) -> Iterator[Text]:
+def _format_signatures(signatures: Sequence[SignatureStatus]) -> Iterator[LazyText]:
     complete = N_("{role} version {version}: signed by {names}; enough")
     lacking = N_(
         "{role} version {version}: signed by {names}; still missing: {lacking} of {threshold}; who"
@@ -551,21 +576,21 @@ def _signature_lines(signatures: Sequence[SignatureStatus]) -> Iterator[Text]:
         values = {
             "role": item.role,
             "version": item.version,
-            "names": ", ".join(item.signed) or Text(N_("nobody yet")),
+            "names": ", ".join(item.signed) or LazyText(N_("nobody yet")),
             "threshold": item.threshold,
             "lacking": item.lacking,
             "open": ", ".join(item.missing) or "-",
         }
-        yield Text(complete if item.complete else lacking, values)
+        yield LazyText(complete if item.complete else lacking, values)
     if all(item.complete for item in signatures):
         words = N_(
             "Once it is published, 'ncen-publisher status FEED --minutes' says for ever who signed."
         )
-        yield Text(words)
+        yield LazyText(words)
 
 
 @dataclass(frozen=True)
-class SigningHand:
+class SigningKey:
     """What somebody signs with.
 
     Attributes:
@@ -581,7 +606,7 @@ class SigningHand:
     opened: Callable[[], Signer]
 
 
-def with_file(key: Path, ask: Callable[[Path], str]) -> SigningHand:
+def load_key_file(key: Path, ask: Callable[[Path], str]) -> SigningKey:
     """A private key file.
 
     Raises:
@@ -589,19 +614,19 @@ def with_file(key: Path, ask: Callable[[Path], str]) -> SigningHand:
     """
     from ncen_updater.publisher.signing.keys import (
         PRIVATE_SUFFIX,
+        get_public_path,
         load_public_key,
         open_signer,
-        public_path,
     )
 
-    public = load_public_key(public_path(key))
+    public = load_public_key(get_public_path(key))
     name = key.name.removesuffix(PRIVATE_SUFFIX)
-    return SigningHand(public, name, key.parent, lambda: open_signer(key, ask))
+    return SigningKey(public, name, key.parent, lambda: open_signer(key, ask))
 
 
-def with_token(
-    held: Token, may_sign: Sequence[Key], ask: Callable[[], str], beside: Path
-) -> SigningHand:
+def load_token_key(
+    held: TokenKey, may_sign: Sequence[Key], ask: Callable[[], str], beside: Path
+) -> SigningKey:
     """A key on a token.
 
     Args:
@@ -614,9 +639,9 @@ def with_token(
         UpdaterError: If the token is not there, or holds another key.
     """
     from ncen_updater.publisher.signing import tokens
-    from ncen_updater.publisher.signing.keys import owner_of
+    from ncen_updater.publisher.signing.keys import get_key_owner
 
-    public = tokens.known_key(held, may_sign)
-    return SigningHand(
-        public, owner_of(public), beside, lambda: tokens.open_token(held, may_sign, ask)
+    public = tokens.find_token_key(held, may_sign)
+    return SigningKey(
+        public, get_key_owner(public), beside, lambda: tokens.open_token(held, may_sign, ask)
     )

@@ -8,14 +8,14 @@ from pathlib import Path
 import click
 
 from ncen_updater.common.cli.arguments import parse_version
-from ncen_updater.common.cli.lazy import PublisherCommand, session_of
-from ncen_updater.common.cli.render import format_bytes, format_minute
-from ncen_updater.common.cli.usage import Misuse
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.cli.lazy import PublisherCommand, get_session
+from ncen_updater.common.cli.render import format_bytes, format_scheduled_time
+from ncen_updater.common.cli.usage import CommandUsageError
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.publisher.cli.common import (
-    DIRECTORY,
-    chosen_product,
-    now,
+    DIRECTORY_PATH,
+    choose_product,
+    get_time,
     product_option,
     show_line,
 )
@@ -30,7 +30,7 @@ def parse_site(text: str) -> tuple[str, str]:
     found = re.fullmatch(r"([A-Z]{2})/([A-Za-z0-9._-]{1,100})", text, re.ASCII)
     if not found:
         words = N_("'{text}': write COUNTRY/SITE, such as KE/ke-national")
-        raise Misuse(words, hint="--for-site", text=text)
+        raise CommandUsageError(words, hint="--for-site", text=text)
     return found[1], found[2]
 
 
@@ -39,7 +39,7 @@ def parse_site(text: str) -> tuple[str, str]:
     cls=PublisherCommand,
     help=N_("Write what sites without a network need from FEED into one bundle."),
 )
-@click.argument("feed", type=DIRECTORY)
+@click.argument("feed", type=DIRECTORY_PATH)
 @click.option(
     "--for-site",
     "sites",
@@ -107,16 +107,16 @@ def export(
 
     from ncen_updater.formats.manifest import Channel
     from ncen_updater.publisher.distribute.export import export_bundle
-    from ncen_updater.publisher.distribute.export_choice import Destination, ExportOrder
-    from ncen_updater.publisher.feed.feed import Feed
+    from ncen_updater.publisher.distribute.export_choice import ExportRequest, ExportSite
+    from ncen_updater.publisher.feed.feed import FeedDirectory
 
-    session = session_of(context)
+    session = get_session(context)
     begin, own = parse_version(origin), parse_version(agent or version("ncen-updater"))
     assert begin is not None, "the option is required"  # noqa: S101
     assert own is not None, "this program has a version"  # noqa: S101
-    order = ExportOrder(
-        product=chosen_product(Feed(feed).state(), product),
-        destinations=tuple(Destination(*parse_site(site)) for site in sites),
+    order = ExportRequest(
+        product=choose_product(FeedDirectory(feed).read_state(), product),
+        destinations=tuple(ExportSite(*parse_site(site)) for site in sites),
         origin=begin,
         target=parse_version(target),
         channel=Channel(channel),
@@ -125,12 +125,12 @@ def export(
         with_origin=with_origin,
         with_agent=with_agent,
     )
-    with session.progress() as progress:
+    with session.make_progress() as progress:
         done = export_bundle(
-            Feed(feed),
+            FeedDirectory(feed),
             order,
             output,
-            clock=now,
+            clock=get_time,
             progress=progress,
             dry_run=dry_run,
         )
@@ -140,27 +140,27 @@ def export(
         "sites": ", ".join(sites),
         "origin": origin,
         "agent": own,
-        "lapses": format_minute(done.lapses),
-        "until": format_minute(done.usable_until),
+        "lapses": format_scheduled_time(done.lapses),
+        "until": format_scheduled_time(done.usable_until),
     }
     wrote = N_("Would write: {path} ({size})") if dry_run else N_("Wrote: {path} ({size})")
-    show_line(session, Text(wrote, values))
-    show_line(session, Text(N_("For {sites}, from {origin}; each was tried with it:"), values))
+    show_line(session, LazyText(wrote, values))
+    show_line(session, LazyText(N_("For {sites}, from {origin}; each was tried with it:"), values))
     for release, how in done.releases.items():
         line = N_("{release} as a delta pack") if how == "delta" else N_("{release} whole")
-        show_line(session, Text(line, {"release": release}), "  ")
+        show_line(session, LazyText(line, {"release": release}), "  ")
     for release in done.agents:
-        show_line(session, Text(N_("agent {version}"), {"version": release}), "  ")
+        show_line(session, LazyText(N_("agent {version}"), {"version": release}), "  ")
     if with_agent and not done.agents:
-        show_line(session, Text(N_("No agent for them is newer than {agent}."), values))
+        show_line(session, LazyText(N_("No agent for them is newer than {agent}."), values))
     show_line(
         session,
-        Text(
+        LazyText(
             N_("Its lists lapse on {lapses}; a site with the usual grace takes it until {until}."),
             values,
         ),
     )
-    session.finish(
+    session.write_output(
         {
             "file": str(done.file),
             "bytes": done.bytes,

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.cli.characters import clean
-from ncen_updater.common.cli.lazy import PublisherCommand, session_of
-from ncen_updater.common.cli.render import format_day, table
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.cli.characters import strip_control_characters
+from ncen_updater.common.cli.lazy import PublisherCommand, get_session
+from ncen_updater.common.cli.render import format_date, format_table
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.publisher.cli.common import (
-    DIRECTORY,
-    FILE,
-    now,
-    passphrase_options,
-    passphrases,
+    DIRECTORY_PATH,
+    FILE_PATH,
+    add_passphrase_options,
+    get_time,
+    make_passphrase_prompt,
     show_line,
     show_result,
 )
@@ -28,12 +28,12 @@ from ncen_updater.publisher.cli.common import (
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 
-    from ncen_updater.common.cli.session import Session
-    from ncen_updater.publisher.feed.brakes import BrakeLine
-    from ncen_updater.publisher.feed.status import ReleaseLine, RoleStatus, SignedList
+    from ncen_updater.common.cli.session import CliSession
+    from ncen_updater.publisher.feed.brakes import EmergencyHaltStatus
+    from ncen_updater.publisher.feed.status import ReleaseStatus, RoleStatus, SignedMetadata
 
 
-def online_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def add_online_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the keys of the online roles."""
     for role in ("timestamp", "snapshot"):
         words = {
@@ -41,12 +41,12 @@ def online_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "timestamp": N_("Private key of timestamp; may be given twice."),
         }[role]
         command = click.option(
-            f"--{role}-key", type=FILE, multiple=True, required=True, help=words
+            f"--{role}-key", type=FILE_PATH, multiple=True, required=True, help=words
         )(command)
     return command
 
 
-def online_signers(
+def open_online_signers(
     ask: Callable[[Path], str], snapshot_key: tuple[Path, ...], timestamp_key: tuple[Path, ...]
 ) -> dict[str, list[Signer]]:
     """Open the keys of the online roles.
@@ -69,16 +69,16 @@ def online_signers(
     cls=PublisherCommand,
     help=N_("Publish a signed event to the directory FEED, which any static web server can serve."),
 )
-@click.argument("feed", type=DIRECTORY)
-@click.option("--event", type=DIRECTORY, required=True, help=N_("The signed event."))
-@click.option("--staging", type=DIRECTORY, multiple=True, help=N_("Where new targets lie."))
+@click.argument("feed", type=DIRECTORY_PATH)
+@click.option("--event", type=DIRECTORY_PATH, required=True, help=N_("The signed event."))
+@click.option("--staging", type=DIRECTORY_PATH, multiple=True, help=N_("Where new targets lie."))
 @click.option(
     "--accept-interruption",
     is_flag=True,
     help=N_("For lost or stolen keys; see the guide."),
 )
-@online_options
-@passphrase_options
+@add_online_options
+@add_passphrase_options
 @click.pass_context
 def publish(
     context: click.Context,
@@ -91,16 +91,16 @@ def publish(
     passphrase_fd: int | None,
     passphrase_file: Path | None,
 ) -> None:
-    from ncen_updater.publisher.feed.feed import Feed
+    from ncen_updater.publisher.feed.feed import FeedDirectory
     from ncen_updater.publisher.feed.publish import Publisher
     from ncen_updater.publisher.signing.event import SigningEvent
 
-    session = session_of(context)
-    online = online_signers(
-        passphrases(session, passphrase_fd, passphrase_file), snapshot_key, timestamp_key
+    session = get_session(context)
+    online = open_online_signers(
+        make_passphrase_prompt(session, passphrase_fd, passphrase_file), snapshot_key, timestamp_key
     )
-    with session.progress() as progress, durable.readable_by_all():
-        done = Publisher(Feed(feed), now, progress=progress).publish(
+    with session.make_progress() as progress, durable.make_world_readable():
+        done = Publisher(FeedDirectory(feed), get_time, progress=progress).publish_event(
             SigningEvent.load(event), staging, online, accept_interruption
         )
     show_result(session, dataclasses.asdict(done), N_("Published: {new_roles}"), *done.new_targets)
@@ -111,9 +111,9 @@ def publish(
     cls=PublisherCommand,
     help=N_("Sign timestamp and snapshot anew where that is due, so that the feed does not lapse."),
 )
-@click.argument("feed", type=DIRECTORY)
-@online_options
-@passphrase_options
+@click.argument("feed", type=DIRECTORY_PATH)
+@add_online_options
+@add_passphrase_options
 @click.pass_context
 def refresh(
     context: click.Context,
@@ -123,15 +123,15 @@ def refresh(
     passphrase_fd: int | None,
     passphrase_file: Path | None,
 ) -> None:
-    from ncen_updater.publisher.feed.feed import Feed
+    from ncen_updater.publisher.feed.feed import FeedDirectory
     from ncen_updater.publisher.feed.publish import Publisher
 
-    session = session_of(context)
-    online = online_signers(
-        passphrases(session, passphrase_fd, passphrase_file), snapshot_key, timestamp_key
+    session = get_session(context)
+    online = open_online_signers(
+        make_passphrase_prompt(session, passphrase_fd, passphrase_file), snapshot_key, timestamp_key
     )
-    with durable.readable_by_all():
-        done = Publisher(Feed(feed), now).refresh(online)
+    with durable.make_world_readable():
+        done = Publisher(FeedDirectory(feed), get_time).refresh_online_roles(online)
     due = N_("Signed anew: {new_roles}") if done.new_roles else N_("Nothing was due.")
     show_result(session, dataclasses.asdict(done), due)
 
@@ -141,7 +141,7 @@ def refresh(
     cls=PublisherCommand,
     help=N_("Say what FEED holds, when its roles lapse, and what is withdrawn."),
 )
-@click.argument("feed", type=DIRECTORY)
+@click.argument("feed", type=DIRECTORY_PATH)
 @click.option(
     "--minutes",
     "signed",
@@ -150,57 +150,57 @@ def refresh(
 )
 @click.pass_context
 def status(context: click.Context, feed: Path, signed: bool) -> None:
-    from ncen_updater.publisher.feed.brakes import brake_lines, carried
-    from ncen_updater.publisher.feed.feed import Feed
-    from ncen_updater.publisher.feed.status import feed_status, minutes
+    from ncen_updater.publisher.feed.brakes import list_active_halts, read_emergency_halts
+    from ncen_updater.publisher.feed.feed import FeedDirectory
+    from ncen_updater.publisher.feed.status import list_signing_history, read_feed_status
 
-    session = session_of(context)
+    session = get_session(context)
     if signed:
-        lists = minutes(Feed(feed))
-        for line in table(_minutes_rows(session, lists), session.language):
+        lists = list_signing_history(FeedDirectory(feed))
+        for line in format_table(_format_signing_history(session, lists), session.language):
             show_line(session, line)
-        session.finish({"lists": [dataclasses.asdict(one) for one in lists]})
+        session.write_output({"lists": [dataclasses.asdict(one) for one in lists]})
         return
-    state, moment = Feed(feed).state(), now()
-    roles, releases = feed_status(state, moment)
-    brakes = brake_lines(carried(state), moment)
-    for line in table(_role_rows(session, roles), session.language):
+    state, moment = FeedDirectory(feed).read_state(), get_time()
+    roles, releases = read_feed_status(state, moment)
+    brakes = list_active_halts(read_emergency_halts(state), moment)
+    for line in format_table(_format_roles(session, roles), session.language):
         show_line(session, line)
     show_line(session, "")
     if not releases:
-        show_line(session, Text(N_("The feed offers no release yet.")))
-    rows = _release_rows(session, releases) if releases else []
-    for line in table(rows, session.language):
+        show_line(session, LazyText(N_("The feed offers no release yet.")))
+    rows = _format_releases(session, releases) if releases else []
+    for line in format_table(rows, session.language):
         show_line(session, line)
-    for brake in brakes:
-        show_line(session, braked(brake))
-    session.finish(
+    for halt in brakes:
+        show_line(session, format_emergency_halt(halt))
+    session.write_output(
         {
-            "brakes": [dataclasses.asdict(brake) for brake in brakes],
+            "brakes": [dataclasses.asdict(halt) for halt in brakes],
             "roles": [dataclasses.asdict(role) for role in roles],
             "releases": [dataclasses.asdict(release) for release in releases],
         }
     )
 
 
-def braked(brake: BrakeLine) -> Text:
+def format_emergency_halt(halt: EmergencyHaltStatus) -> LazyText:
     """Say who brakes what, and until when."""
-    from ncen_updater.publisher.signing.value_format import time_words
+    from ncen_updater.publisher.signing.value_format import format_signed_time
 
     words = N_("{product} {version} is braked by {owner} until {until}: {reason}")
-    return Text(words, {**dataclasses.asdict(brake), "until": time_words(brake.until)})
+    return LazyText(words, {**dataclasses.asdict(halt), "until": format_signed_time(halt.until)})
 
 
-def _role_rows(session: Session, roles: Sequence[RoleStatus]) -> list[list[str]]:
+def _format_roles(session: CliSession, roles: Sequence[RoleStatus]) -> list[list[str]]:
     heads = (
         N_("role"), N_("version"), N_("signatures"), N_("valid until"), N_("days left"),
         N_("may be signed by"),
     )  # fmt: skip
-    rows = [[session.text(head) for head in heads]]
+    rows = [[session.translate(head) for head in heads]]
     for role in roles:
-        due = session.text(N_("sign anew")) if role.due else ""
-        left = session.text(N_("lapsed")) if role.days_left < 0 else str(role.days_left)
-        count = session.text(
+        due = session.translate(N_("sign anew")) if role.due else ""
+        left = session.translate(N_("lapsed")) if role.days_left < 0 else str(role.days_left)
+        count = session.translate(
             N_("{signed} of {threshold}"), signed=role.signed, threshold=role.threshold
         )
         rows.append(
@@ -208,7 +208,7 @@ def _role_rows(session: Session, roles: Sequence[RoleStatus]) -> list[list[str]]
                 role.role,
                 str(role.version),
                 count,
-                format_day(datetime.fromisoformat(role.expires)),
+                format_date(datetime.fromisoformat(role.expires)),
                 f"{left}  {due}".rstrip(),
                 ", ".join(role.holders),
             ]
@@ -216,36 +216,38 @@ def _role_rows(session: Session, roles: Sequence[RoleStatus]) -> list[list[str]]
     return rows
 
 
-def _minutes_rows(session: Session, lists: Sequence[SignedList]) -> list[list[str]]:
+def _format_signing_history(
+    session: CliSession, lists: Sequence[SignedMetadata]
+) -> list[list[str]]:
     heads = (N_("role"), N_("version"), N_("drafted"), N_("signed by"))
-    rows = [[session.text(head) for head in heads]]
+    rows = [[session.translate(head) for head in heads]]
     for one in lists:
-        day = format_day(datetime.fromisoformat(one.drafted)) if one.drafted else "-"
+        day = format_date(datetime.fromisoformat(one.drafted)) if one.drafted else "-"
         rows.append([one.role, str(one.version), day, ", ".join(one.signed) or "-"])
     return rows
 
 
-def _release_rows(session: Session, releases: Sequence[ReleaseLine]) -> list[list[str]]:
+def _format_releases(session: CliSession, releases: Sequence[ReleaseStatus]) -> list[list[str]]:
     heads = (
         N_("product"), N_("version"), N_("channel"), N_("countries"), N_("required stop"),
         N_("waves"), N_("state"),
     )  # fmt: skip
-    rows = [[session.text(head) for head in heads]]
+    rows = [[session.translate(head) for head in heads]]
     for release in releases:
         state = ""
         if release.withdrawn:
-            state = session.text(N_("withdrawn: {reason}"), reason=release.withdrawn)
+            state = session.translate(N_("withdrawn: {reason}"), reason=release.withdrawn)
         elif release.halted:
-            state = session.text(N_("halted: {reason}"), reason=release.halted)
+            state = session.translate(N_("halted: {reason}"), reason=release.halted)
         rows.append(
             [
                 release.product,
                 release.version,
                 release.channel,
-                ", ".join(release.countries) or session.text(N_("all")),
-                session.text(N_("yes")) if release.required else "",
+                ", ".join(release.countries) or session.translate(N_("all")),
+                session.translate(N_("yes")) if release.required else "",
                 str(release.waves or ""),
-                clean(state),
+                strip_control_characters(state),
             ]
         )
     return rows
@@ -259,7 +261,7 @@ def _release_rows(session: Session, releases: Sequence[ReleaseLine]) -> list[lis
         "which clients see the old feed or the new one. Run it again after an interruption."
     ),
 )
-@click.argument("feed", type=DIRECTORY)
+@click.argument("feed", type=DIRECTORY_PATH)
 @click.argument("place")
 @click.option("--endpoint", help=N_("Address of an object store that is not Amazon's."))
 @click.option(
@@ -275,13 +277,15 @@ def upload(
     endpoint: str | None,
     accept_interruption: bool,
 ) -> None:
-    from ncen_updater.publisher.distribute.upload import open_place
-    from ncen_updater.publisher.distribute.upload import upload as copy
-    from ncen_updater.publisher.feed.feed import Feed
+    from ncen_updater.publisher.distribute.upload import open_storage
+    from ncen_updater.publisher.distribute.upload import upload_feed as copy
+    from ncen_updater.publisher.feed.feed import FeedDirectory
 
-    session = session_of(context)
-    with session.progress() as progress, durable.readable_by_all():
-        done = copy(Feed(feed), open_place(place, endpoint), progress, accept_interruption)
+    session = get_session(context)
+    with session.make_progress() as progress, durable.make_world_readable():
+        done = copy(
+            FeedDirectory(feed), open_storage(place, endpoint), progress, accept_interruption
+        )
     show_result(
         session,
         {"place": place, **dataclasses.asdict(done)},

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ncen_updater.common.cli.guide import Guide
-from ncen_updater.common.cli.lazy import commands
+from ncen_updater.common.cli.guide import CommandHelp
+from ncen_updater.common.cli.lazy import make_command_table
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import ExitCode
 
-COMMANDS = commands(
+COMMANDS = make_command_table(
     "ncen_updater.publisher.cli",
     {
         "keys": N_("Keys of officers and machines."),
@@ -40,7 +40,7 @@ COMMANDS = commands(
     },
 )
 
-GUIDE = Guide(
+COMMAND_HELP = CommandHelp(
     groups={
         N_("Every release"): (
             "lint", "try", "build", "draft", "merge", "publish", "upload", "export",

@@ -10,33 +10,33 @@ import click
 from ncen_updater.common.cli.lazy import (
     LazyGroup,
     PublisherCommand,
-    commands,
-    global_options,
-    session_of,
+    get_session,
+    make_command_table,
+    make_global_options,
 )
-from ncen_updater.common.cli.render import grouped
-from ncen_updater.common.cli.usage import Misuse
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.cli.render import group_digest
+from ncen_updater.common.cli.usage import CommandUsageError
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.publisher.cli.common import (
-    DIRECTORY,
-    FILE,
+    DIRECTORY_PATH,
+    FILE_PATH,
     SIGNATURE_SLOT,
-    can_be_asked,
-    officer_option,
-    passphrase_options,
-    passphrases,
-    remembered,
+    add_passphrase_options,
+    add_token_options,
+    has_terminal,
+    load_signer_settings,
+    make_passphrase_prompt,
     show_line,
     show_result,
-    token_options,
+    signer_option,
 )
 
 if TYPE_CHECKING:
-    from ncen_updater.common.cli.session import Session
+    from ncen_updater.common.cli.session import CliSession
 
-WORDS = 6
+PASSPHRASE_WORDS = 6
 #: Where a public file goes: by what the key is for, which its name does not say.
-GOES = (
+KEY_FILE_USES = (
     N_(
         "The public file of an officer, of 'snapshot' or 'timestamp', or for a brake goes into the"
         " ceremony (ceremony.toml)."
@@ -47,7 +47,7 @@ GOES = (
     ),
 )
 
-COMMANDS = commands(
+COMMANDS = make_command_table(
     "ncen_updater.publisher.cli",
     {
         "new": ("keys", N_("Make an encrypted key NAME.pem and its public half NAME.pub.json.")),
@@ -65,14 +65,16 @@ COMMANDS = commands(
 keys = LazyGroup(
     "keys",
     lazy=COMMANDS,
-    params=global_options(config=False),
+    params=make_global_options(config=False),
     help=N_("Keys of officers and machines."),
 )
 
 
 @click.command("new", cls=PublisherCommand, help=COMMANDS["new"][1])
 @click.argument("name")
-@click.option("--directory", type=DIRECTORY, default=Path(), help=N_("Where the two files go."))
+@click.option(
+    "--directory", type=DIRECTORY_PATH, default=Path(), help=N_("Where the two files go.")
+)
 @click.option(
     "--algorithm",
     type=click.Choice(["ed25519", "ecdsa-p256"]),
@@ -84,7 +86,7 @@ keys = LazyGroup(
     is_flag=True,
     help=N_("Make the passphrase, six words, and say it once, to be written down by hand."),
 )
-@passphrase_options
+@add_passphrase_options
 @click.pass_context
 def new(
     context: click.Context,
@@ -96,33 +98,33 @@ def new(
     passphrase_file: Path | None,
 ) -> None:
     from ncen_updater.publisher.signing.keys import (
-        MIN_PASSPHRASE,
+        MIN_PASSPHRASE_CHARS,
         Algorithm,
-        fingerprint,
+        check_new_key_name,
+        compute_fingerprint,
+        create_key,
         load_public_key,
-        new_key,
-        require_new,
     )
-    from ncen_updater.publisher.signing.value_format import generated
+    from ncen_updater.publisher.signing.value_format import generate_words
 
-    session = session_of(context)
+    session = get_session(context)
     named = passphrase_fd is not None or passphrase_file is not None
     if generate and named:
-        raise Misuse(N_("--generate makes the passphrase: name no place of it"), context)
-    require_new(directory, name)
+        raise CommandUsageError(N_("--generate makes the passphrase: name no place of it"), context)
+    check_new_key_name(directory, name)
     if generate:
-        secret = generated(WORDS)
+        secret = generate_words(PASSPHRASE_WORDS)
     else:
-        if not named and can_be_asked():
+        if not named and has_terminal():
             advice = N_("At least {count} characters; --generate makes a passphrase of six words.")
-            session.say(Text(advice, {"count": MIN_PASSPHRASE}))
-        ask = passphrases(session, passphrase_fd, passphrase_file, new=True)
+            session.print_message(LazyText(advice, {"count": MIN_PASSPHRASE_CHARS}))
+        ask = make_passphrase_prompt(session, passphrase_fd, passphrase_file, new=True)
         secret = ask(directory / f"{name}.pem")
-    pair = new_key(directory, name, secret, Algorithm(algorithm))
+    pair = create_key(directory, name, secret, Algorithm(algorithm))
     if generate:
         words = N_("The passphrase, said this once. Write it down by hand: {secret}")
-        session.say(Text(words, {"secret": secret}))
-    mark = fingerprint(load_public_key(pair.public))
+        session.print_message(LazyText(words, {"secret": secret}))
+    mark = compute_fingerprint(load_public_key(pair.public))
     show_result(
         session,
         {
@@ -132,21 +134,21 @@ def new(
             "fingerprint": mark,
         },
         N_("Made {private} (keep it) and {public}."),
-        _read_out(session, mark),
-        *(session.text(words) for words in GOES),
+        _format_fingerprint(session, mark),
+        *(session.translate(words) for words in KEY_FILE_USES),
     )
 
 
-def _read_out(session: Session, mark: str) -> str:
+def _format_fingerprint(session: CliSession, mark: str) -> str:
     words = N_("Fingerprint, to be read to the others: {fingerprint}")
-    return session.text(words, fingerprint=grouped(mark))
+    return session.translate(words, fingerprint=group_digest(mark))
 
 
 @click.command("import-token", cls=PublisherCommand, help=COMMANDS["import-token"][1])
 @click.argument("label")
 @click.argument("name")
-@click.option("--directory", type=DIRECTORY, default=Path(), help=N_("Where the file goes."))
-@token_options
+@click.option("--directory", type=DIRECTORY_PATH, default=Path(), help=N_("Where the file goes."))
+@add_token_options
 @click.pass_context
 def import_token(
     context: click.Context,
@@ -157,13 +159,13 @@ def import_token(
     module: Path | None,
 ) -> None:
     from ncen_updater.publisher.signing import tokens
-    from ncen_updater.publisher.signing.keys import fingerprint
+    from ncen_updater.publisher.signing.keys import compute_fingerprint
 
-    session = session_of(context)
+    session = get_session(context)
     key_id = key_id or SIGNATURE_SLOT
-    token = tokens.Token(label, key_id, tokens.find_module(module))
+    token = tokens.TokenKey(label, key_id, tokens.find_module(module))
     path, key = tokens.import_token(token, directory, name)
-    mark = fingerprint(key)
+    mark = compute_fingerprint(key)
     show_result(
         session,
         {
@@ -174,15 +176,15 @@ def import_token(
             "fingerprint": mark,
         },
         N_("Made {public} (give it to the ceremony)."),
-        _read_out(session, mark),
+        _format_fingerprint(session, mark),
     )
 
 
 @click.command("show", cls=PublisherCommand, help=COMMANDS["show"][1])
-@click.argument("files", nargs=-1, type=FILE)
+@click.argument("files", nargs=-1, type=FILE_PATH)
 @click.option("--token", help=N_("Label of a token: say the key that it holds."))
-@token_options
-@officer_option
+@add_token_options
+@signer_option
 @click.pass_context
 def show(
     context: click.Context,
@@ -192,35 +194,37 @@ def show(
     module: Path | None,
     officer: Path | None,
 ) -> None:
-    from ncen_updater.common.canonical_json import sha256_hex
+    from ncen_updater.common.canonical_json import compute_sha256
     from ncen_updater.publisher.signing.event_files import read_metadata
     from ncen_updater.publisher.signing.keys import (
         PUBLIC_SUFFIX,
-        fingerprint,
+        compute_fingerprint,
+        get_key_owner,
+        get_public_path,
         load_public_key,
-        owner_of,
-        public_path,
     )
 
-    session = session_of(context)
+    session = get_session(context)
     found: list[dict[str, object]] = []
     if not files and token is None:
-        known = remembered(officer)
+        known = load_signer_settings(officer)
         token, key_id, module = known.token, key_id or known.key_id, module or known.module
         files = tuple(
-            path for path in (known.key and public_path(known.key), known.root) if path is not None
+            path
+            for path in (known.key and get_public_path(known.key), known.root)
+            if path is not None
         )
     if not files and token is None:
-        raise Misuse(N_("name files, a --token, or an --officer file"), context)
+        raise CommandUsageError(N_("name files, a --token, or an --officer file"), context)
     if token is not None:
         from ncen_updater.publisher.signing import tokens
 
-        key = tokens.public_key(
-            tokens.Token(token, key_id or SIGNATURE_SLOT, tokens.find_module(module))
+        key = tokens.read_public_key(
+            tokens.TokenKey(token, key_id or SIGNATURE_SLOT, tokens.find_module(module))
         )
-        row: dict[str, object] = {"kind": key.keytype, "fingerprint": fingerprint(key)}
-        values = {**row, "owner": token, "fingerprint": grouped(fingerprint(key))}
-        show_line(session, Text(N_("{owner}: {kind} key {fingerprint}"), values))
+        row: dict[str, object] = {"kind": key.keytype, "fingerprint": compute_fingerprint(key)}
+        values = {**row, "owner": token, "fingerprint": group_digest(compute_fingerprint(key))}
+        show_line(session, LazyText(N_("{owner}: {kind} key {fingerprint}"), values))
         row |= {"role": "", "owner": token}
         found.append({"file": None, "sha256": None, "root": None, "keys": [row]})
     for path in files:
@@ -230,23 +234,23 @@ def show(
             root = read_metadata(path, "root").signed
             version = root.version
             held = [(name, root.keys[i]) for name, role in root.roles.items() for i in role.keyids]
-        digest = sha256_hex(path.read_bytes())
+        digest = compute_sha256(path.read_bytes())
         show_line(session, str(path))
         if version is not None:
             words = N_("root version {version}, digest of the file {digest}")
-            values = {"version": version, "digest": grouped(digest)}
-            show_line(session, Text(words, values), "  ")
+            values = {"version": version, "digest": group_digest(digest)}
+            show_line(session, LazyText(words, values), "  ")
         keys_of_it = []
         for role, key in held:
-            said = {
-                "role": role, "owner": owner_of(key), "kind": key.keytype,
-                "fingerprint": fingerprint(key),
+            document = {
+                "role": role, "owner": get_key_owner(key), "kind": key.keytype,
+                "fingerprint": compute_fingerprint(key),
             }  # fmt: skip
             words = N_("{owner}: {kind} key {fingerprint}")
             if role:
                 words = N_("{role}, {owner}: {kind} key {fingerprint}")
-            values = {**said, "fingerprint": grouped(said["fingerprint"])}
-            show_line(session, Text(words, values), "  ")
-            keys_of_it.append(said)
+            values = {**document, "fingerprint": group_digest(document["fingerprint"])}
+            show_line(session, LazyText(words, values), "  ")
+            keys_of_it.append(document)
         found.append({"file": str(path), "sha256": digest, "root": version, "keys": keys_of_it})
-    session.finish({"files": found})
+    session.write_output({"files": found})

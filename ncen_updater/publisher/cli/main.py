@@ -9,32 +9,32 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ncen_updater.common.cli.errors import Stopped, Unexpected
-from ncen_updater.common.cli.lazy import LazyGroup, global_options, version_option
+from ncen_updater.common.cli.errors import CommandInterruptedError, UnexpectedError
+from ncen_updater.common.cli.lazy import LazyGroup, make_global_options, make_version_option
 from ncen_updater.common.cli.program import run_program
-from ncen_updater.common.cli.session import Session
+from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.publisher.cli.guide import COMMANDS, GUIDE
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.publisher.cli.guide import COMMAND_HELP, COMMANDS
 
 cli = LazyGroup(
     "ncen-publisher",
     lazy=COMMANDS,
-    guide=GUIDE,
-    params=[*global_options(config=False), version_option()],
+    command_help=COMMAND_HELP,
+    params=[*make_global_options(config=False), make_version_option()],
     help=N_("Make, sign and publish releases."),
 )
 
 
-def _state_now(error: UpdaterError) -> Sequence[Text]:
-    if isinstance(error, Unexpected | Stopped):
-        return [Text(N_("Clients see the feed as it was, or the whole new one."))]
-    return [Text(N_("Nothing was published; the feed is as it was."))]
+def _report_state(error: UpdaterError) -> Sequence[LazyText]:
+    if isinstance(error, UnexpectedError | CommandInterruptedError):
+        return [LazyText(N_("Clients see the feed as it was, or the whole new one."))]
+    return [LazyText(N_("Nothing was published; the feed is as it was."))]
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
-    return run_program(cli, Session("ncen-publisher"), arguments, _state_now)
+    return run_program(cli, CliSession("ncen-publisher"), arguments, _report_state)
 
 
 def main() -> None:

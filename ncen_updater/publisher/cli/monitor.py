@@ -9,16 +9,16 @@ from pathlib import Path
 
 import click
 
-from ncen_updater.common.cli.lazy import PublisherCommand, session_of
-from ncen_updater.common.cli.render import finding_document, finding_lines
-from ncen_updater.common.cli.usage import Misuse
+from ncen_updater.common.cli.lazy import PublisherCommand, get_session
+from ncen_updater.common.cli.render import finding_to_json, format_findings
+from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
-from ncen_updater.publisher.cli.common import DIRECTORY, FILE, now, show_line
-from ncen_updater.publisher.cli.feed import braked
+from ncen_updater.publisher.cli.common import DIRECTORY_PATH, FILE_PATH, get_time, show_line
+from ncen_updater.publisher.cli.feed import format_emergency_halt
 
-WAIT_S = 80.0  # for the head of an answer, and from one piece of a file to the next
+TIMEOUT_S = 80.0  # for the head of an answer, and from one piece of a file to the next
 
 
 @click.command(
@@ -29,11 +29,11 @@ WAIT_S = 80.0  # for the head of an answer, and from one piece of a file to the 
 @click.argument("url")
 @click.option(
     "--root",
-    type=FILE,
+    type=FILE_PATH,
     required=True,
     help=N_("A root of the feed that you have from elsewhere, such as 1.root.json."),
 )
-@click.option("--feed", type=DIRECTORY, help=N_("What the Secretariat published, to compare."))
+@click.option("--feed", type=DIRECTORY_PATH, help=N_("What the Secretariat published, to compare."))
 @click.option(
     "--ahead",
     type=click.IntRange(0, 365),
@@ -60,12 +60,12 @@ WAIT_S = 80.0  # for the head of an answer, and from one piece of a file to the 
 )
 @click.option(
     "--compare",
-    type=FILE,
+    type=FILE_PATH,
     multiple=True,
     help=N_("The history of somebody else, compared and left as it is; may be named again."),
 )
 @click.option("--proxy", help=N_("Address of a proxy."))
-@click.option("--ca-file", type=FILE, help=N_("Certificates of a private authority."))
+@click.option("--ca-file", type=FILE_PATH, help=N_("Certificates of a private authority."))
 @click.pass_context
 def monitor(
     context: click.Context,
@@ -81,71 +81,84 @@ def monitor(
     proxy: str | None,
     ca_file: Path | None,
 ) -> ExitCode:
-    from ncen_updater.feed.bounded_http import ReadDeadline, bounded_session
+    from ncen_updater.feed.bounded_http import ReadDeadline, make_bounded_session
     from ncen_updater.feed.http import HttpFetcher
-    from ncen_updater.publisher.distribute.monitor import Monitor, exit_code, place_failed
-    from ncen_updater.publisher.distribute.probe import Probe
-    from ncen_updater.publisher.distribute.shown_lists import ShownHistory, behind, contradictions
-    from ncen_updater.publisher.feed.feed import Feed
+    from ncen_updater.publisher.distribute.monitor import (
+        FeedMonitor,
+        choose_exit_code,
+        make_place_finding,
+    )
+    from ncen_updater.publisher.distribute.probe import ServerProbe
+    from ncen_updater.publisher.distribute.shown_lists import (
+        MetadataHistory,
+        find_equivocations,
+        find_outdated,
+    )
+    from ncen_updater.publisher.feed.feed import FeedDirectory
 
     for address in (url, *also):
         if not address.startswith(("https://", "http://")):
-            raise Misuse(N_("an address that begins with https://"), hint="URL")
+            raise CommandUsageError(N_("an address that begins with https://"), hint="URL")
     # Before anything is asked: a history that cannot be followed is no reason to write a new one.
-    kept = [ShownHistory(path).lists() for path in (*([history] if history else ()), *compare)]
-    session = session_of(context)
-    published = Feed(feed).state() if feed is not None else None
+    retained = [
+        MetadataHistory(path).read_observed()
+        for path in (*([history] if history else ()), *compare)
+    ]
+    session = get_session(context)
+    published = FeedDirectory(feed).read_state() if feed is not None else None
 
     def fetcher(address: str) -> HttpFetcher:
         return HttpFetcher((address,), proxy=proxy, ca_file=ca_file)
 
-    patience = ReadDeadline(WAIT_S, time.monotonic)
-    with bounded_session(patience) as asking, session.progress() as progress:
+    patience = ReadDeadline(TIMEOUT_S, time.monotonic)
+    with make_bounded_session(patience) as asking, session.make_progress() as progress:
         if proxy is not None:
             asking.proxies = {"http": proxy, "https": proxy}
         if ca_file is not None:
             asking.verify = str(ca_file)
 
-        def at(address: str) -> Monitor:
-            return Monitor(root, partial(fetcher, address), Probe(address, asking), now, progress)
+        def at(address: str) -> FeedMonitor:
+            return FeedMonitor(
+                root, partial(fetcher, address), ServerProbe(address, asking), get_time, progress
+            )
 
-        look = at(url).look(published, ahead, offline_ahead, deep, url)
+        look = at(url).check_feed(published, ahead, offline_ahead, deep, url)
         findings, places = list(look.findings), [look.lists]
         for address in also:
             try:
-                places.append(at(address).lists(address))
+                places.append(at(address).observe_metadata(address))
             except UpdaterError as error:
-                findings.append(place_failed(address, error))
+                findings.append(make_place_finding(address, error))
     shown = [one for place in places for one in place]
-    earlier = [one for lists in kept for one in lists]
-    findings += contradictions((*earlier, *shown))
-    findings += behind(places, earlier)
-    added = ShownHistory(history).add(shown, now()) if history else 0
+    earlier = [one for lists in retained for one in lists]
+    findings += find_equivocations((*earlier, *shown))
+    findings += find_outdated(places, earlier)
+    added = MetadataHistory(history).append_new(shown, get_time()) if history else 0
     role_line = N_("{role}: version {version}, {days_left} days left")
     for role in look.roles:
-        show_line(session, Text(role_line, dataclasses.asdict(role)))
-    for brake in look.brakes:
-        show_line(session, braked(brake))
-    for line in finding_lines(findings, session.language):
-        session.show(line)
-    code = exit_code(findings)
+        show_line(session, LazyText(role_line, dataclasses.asdict(role)))
+    for halt in look.brakes:
+        show_line(session, format_emergency_halt(halt))
+    for line in format_findings(findings, session.language):
+        session.add_line(line)
+    code = choose_exit_code(findings)
     if look.roles:
         files = {"count": look.targets, "bytes": look.bytes}
-        show_line(session, Text(N_("{count} signed files with {bytes}"), files))
+        show_line(session, LazyText(N_("{count} signed files with {bytes}"), files))
     if history:
         line = N_("{count} lists were added to {path}")
-        show_line(session, Text(line, {"count": added, "path": history}))
+        show_line(session, LazyText(line, {"count": added, "path": history}))
     if not findings:
-        show_line(session, Text(N_("The feed is whole, and nothing lapses soon.")))
-    session.finish(
+        show_line(session, LazyText(N_("The feed is whole, and nothing lapses soon.")))
+    session.write_output(
         {
             "url": url,
             "exit_code": int(code),
             "roles": [dataclasses.asdict(role) for role in look.roles],
-            "brakes": [dataclasses.asdict(brake) for brake in look.brakes],
+            "brakes": [dataclasses.asdict(halt) for halt in look.brakes],
             "targets": look.targets,
             "bytes": look.bytes,
-            "findings": [finding_document(f, session.language) for f in findings],
+            "findings": [finding_to_json(f, session.language) for f in findings],
             "lists": [dataclasses.asdict(one) for one in shown],
             "added": added,
         }

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.common.cli.lazy import PublisherCommand, session_of
-from ncen_updater.common.cli.render import finding_document, finding_lines
-from ncen_updater.common.cli.session import Session
-from ncen_updater.common.cli.usage import Misuse
+from ncen_updater.common.cli.lazy import PublisherCommand, get_session
+from ncen_updater.common.cli.render import finding_to_json, format_findings
+from ncen_updater.common.cli.session import CliSession
+from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 from ncen_updater.publisher.cli.common import show_line
 
 if TYPE_CHECKING:
-    from ncen_updater.publisher.new.looking import FoundMigrations
+    from ncen_updater.publisher.new.looking import DetectedMigrations
 
-KINDS = ("django", "alembic", "flyway", "liquibase", "sql", "none")
-FOUND = {
+MIGRATOR_KINDS = ("django", "alembic", "flyway", "liquibase", "sql", "none")
+DETECTION_TEXTS = {
     "django": N_("found Django: {files}"),
     "alembic": N_("found Alembic: {files}"),
     "flyway": N_("found Flyway: {files}"),
@@ -59,7 +59,9 @@ FOUND = {
     help=N_("A database of the application, once for each."),
 )
 @click.option(
-    "--migrator", type=click.Choice(KINDS), help=N_("How it migrates, where looking is not enough.")
+    "--migrator",
+    type=click.Choice(MIGRATOR_KINDS),
+    help=N_("How it migrates, where looking is not enough."),
 )
 @click.option(
     "--migrator-command",
@@ -86,28 +88,28 @@ def new(
 ) -> ExitCode:
     from ncen_updater.common import atomic_files as durable
     from ncen_updater.common.messages import RELEASE_NOT_EMPTY
-    from ncen_updater.publisher.errors import write_failed
+    from ncen_updater.publisher.errors import make_write_error
     from ncen_updater.publisher.lint.lint import lint_release
-    from ncen_updater.publisher.new.looking import FoundMigrations, MigratorKind
+    from ncen_updater.publisher.new.looking import DetectedMigrations, MigratorKind
     from ncen_updater.publisher.new.writing import (
-        PROGRAM,
+        MIGRATE_PROGRAM_PATH,
         ManifestAnswers,
-        manifest_text,
-        migrate_program,
-        proposed_databases,
-        proposed_report,
+        make_manifest,
+        propose_databases,
+        propose_reported_version,
+        read_migrate_program,
     )
 
-    session = session_of(context)
+    session = get_session(context)
     manifest = directory / "manifest.toml"
     if manifest.exists() or manifest.is_symlink():
         raise UpdaterError(RELEASE_NOT_EMPTY, path=manifest)
-    ask = _Asker(session, asks=not yes)
+    ask = _Prompter(session, asks=not yes)
     name = directory.absolute().name
-    found = _found(session, ask, directory, migrator, migrator_command)
+    found = _detect_migrations(session, ask, directory, migrator, migrator_command)
     product = ask(product, "--product", N_("What does the feed call the application?"), None)
     release = ask(release, "--release", N_("Which version is this?"), name)
-    if (proposal := proposed_report(release)) is not None:
+    if (proposal := propose_reported_version(release)) is not None:
         reports = ask(
             reports, "--reports", N_("What does the application say that it is?"), proposal
         )
@@ -118,78 +120,87 @@ def new(
         "",
     )
     if not databases:
-        proposed = proposed_databases(product, found)
+        proposed = propose_databases(product, found)
         words = ask(None, "--database", N_("Which databases has it?"), ", ".join(proposed))
         databases = tuple(word.strip() for word in words.split(",") if word.strip())
     health = ask(health, "--health", N_("Which path answers 200 when all is well?"), "/")
     title = ask(title, "--title", N_("A title for the notes?"), f"{product} {release}")
     if not databases:
-        found = FoundMigrations(MigratorKind.NONE)
+        found = DetectedMigrations(MigratorKind.NONE)
     language = session.language if session.language in ("en", "fr") else "en"
     answers = ManifestAnswers(
         product, release, reports or release, upgrade_from, databases, found, health, language,
         title,
     )  # fmt: skip
-    text = manifest_text(answers)
+    text = make_manifest(answers)
     written = [manifest]
     try:
         if found.kind not in (MigratorKind.SQL, MigratorKind.NONE):
-            program = directory / PROGRAM
+            program = directory / MIGRATE_PROGRAM_PATH
             if not program.exists():  # its own one stays
                 durable.make_directory(program.parent)
-                durable.write(program, migrate_program(), 0o755)
+                durable.write_file(program, read_migrate_program(), 0o755)
                 written.insert(0, program)
-        durable.write(manifest, text.encode(), 0o644)
+        durable.write_file(manifest, text.encode(), 0o644)
     except OSError as error:
-        raise write_failed(error) from error
+        raise make_write_error(error) from error
     findings = lint_release(directory)
-    show_line(session, Text(N_("Written: {files}"), {"files": ", ".join(map(str, written))}))
-    for line in finding_lines(findings, session.language):
-        session.show(line)
-    show_line(session, Text(N_("Next: read it, then 'ncen-publisher lint {directory}'."),
+    show_line(session, LazyText(N_("Written: {files}"), {"files": ", ".join(map(str, written))}))
+    for line in format_findings(findings, session.language):
+        session.add_line(line)
+    show_line(session, LazyText(N_("Next: read it, then 'ncen-publisher lint {directory}'."),
                             {"directory": directory}))  # fmt: skip
-    session.finish(
+    session.write_output(
         {
             "product": product,
             "version": release,
             "migrator": found.kind.value,
             "databases": list(databases),
             "written": [str(path) for path in written],
-            "findings": [finding_document(item, session.language) for item in findings],
+            "findings": [finding_to_json(item, session.language) for item in findings],
         }
     )
     strict = any(item.severity is Severity.STRICT for item in findings)
     return ExitCode.BLOCKED if strict else ExitCode.OK
 
 
-def _found(
-    session: Session, ask: _Asker, directory: Path, migrator: str | None, command: str | None
-) -> FoundMigrations:
+def _detect_migrations(
+    session: CliSession, ask: _Prompter, directory: Path, migrator: str | None, command: str | None
+) -> DetectedMigrations:
     """Look how the databases are migrated, and ask for a command where there may be one."""
-    from ncen_updater.publisher.new.looking import MigratorKind, look, node_command, own_command
+    from ncen_updater.publisher.new.looking import (
+        MigratorKind,
+        detect_migrations,
+        node_command,
+        use_own_command,
+    )
 
-    found = look(directory, MigratorKind(migrator) if migrator else None)
+    found = detect_migrations(directory, MigratorKind(migrator) if migrator else None)
     if not command:
         files = found.files or tuple(pair.up for pair in found.pairs)
-        session.say(Text(FOUND[found.kind.value], {"files": ", ".join(files[:5]) or "-"}))
+        session.print_message(
+            LazyText(DETECTION_TEXTS[found.kind.value], {"files": ", ".join(files[:5]) or "-"})
+        )
     proposed = node_command(directory)
     if (found.library or proposed) and command is None and migrator is None:
-        session.say(
-            Text(N_("  among installed packages: the application may have a command of its own"))
+        session.print_message(
+            LazyText(
+                N_("  among installed packages: the application may have a command of its own")
+            )
         )
         question = N_("Which command of its own migrates, such as 'mlflow db upgrade {url}'?")
         command = ask(None, "--migrator-command", question, proposed)
     if not command:
         return found
-    found = own_command(directory, command)
-    session.say(Text(FOUND[found.kind.value], {"command": command}))
+    found = use_own_command(directory, command)
+    session.print_message(LazyText(DETECTION_TEXTS[found.kind.value], {"command": command}))
     return found
 
 
-class _Asker:
+class _Prompter:
     """Asks at a terminal for what was not given; else takes what is proposed."""
 
-    def __init__(self, session: Session, *, asks: bool) -> None:
+    def __init__(self, session: CliSession, *, asks: bool) -> None:
         self._session = session
         self._asks = asks and sys.stdin.isatty() and sys.stderr.isatty()
 
@@ -197,8 +208,8 @@ class _Asker:
         if given is not None:
             return given
         if self._asks:
-            words = self._session.lines(self._session.text(question), sys.stderr)
+            words = self._session.format_for_stream(self._session.translate(question), sys.stderr)
             return str(click.prompt(words, default=proposed, err=True)).strip()
         if proposed is None:
-            raise Misuse(N_("nobody can be asked here: give it"), hint=option)
+            raise CommandUsageError(N_("nobody can be asked here: give it"), hint=option)
         return proposed

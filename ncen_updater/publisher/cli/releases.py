@@ -11,34 +11,34 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.common.cli.lazy import PublisherCommand, session_of
-from ncen_updater.common.cli.render import finding_document, finding_lines
-from ncen_updater.common.cli.usage import Misuse
+from ncen_updater.common.cli.lazy import PublisherCommand, get_session
+from ncen_updater.common.cli.render import finding_to_json, format_findings
+from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.findings import Severity
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 from ncen_updater.publisher.cli.common import (
-    DIRECTORY,
-    FILE,
+    DIRECTORY_PATH,
+    FILE_PATH,
+    add_passphrase_options,
     builder_option,
-    chosen_product,
+    choose_product,
     event_option,
     feed_option,
-    now,
-    paper_lines,
+    format_attachments,
+    get_time,
+    make_passphrase_prompt,
     parse_wave,
-    passphrase_options,
-    passphrases,
+    parse_withdrawal,
     product_option,
     show_event,
     show_line,
     show_result,
     versioned_draft,
-    withdrawal,
 )
 
 if TYPE_CHECKING:
-    from ncen_updater.publisher.build.deltas import NotMade
+    from ncen_updater.publisher.build.deltas import FailedPack
     from ncen_updater.publisher.cli.common import DraftMaker
 
 
@@ -49,10 +49,13 @@ if TYPE_CHECKING:
 )
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option(
-    "--wheels", type=DIRECTORY, required=True, help=N_("The agent's wheel and the locked ones.")
+    "--wheels",
+    type=DIRECTORY_PATH,
+    required=True,
+    help=N_("The agent's wheel and the locked ones."),
 )
-@click.option("--lock", type=FILE, required=True, help=N_("The lock file with digests."))
-@click.option("--units", type=DIRECTORY, help=N_("Units for systemd that come along."))
+@click.option("--lock", type=FILE_PATH, required=True, help=N_("The lock file with digests."))
+@click.option("--units", type=DIRECTORY_PATH, help=N_("Units for systemd that come along."))
 @click.pass_context
 def agent_release(
     context: click.Context, directory: Path, wheels: Path, lock: Path, units: Path | None
@@ -60,7 +63,9 @@ def agent_release(
     from ncen_updater.publisher.build.agent_release import make_agent_release
 
     made = make_agent_release(wheels, lock, directory, units)
-    show_result(session_of(context), asdict(made), N_("Agent {version}: {wheels} wheels, {bytes}."))
+    show_result(
+        get_session(context), asdict(made), N_("Agent {version}: {wheels} wheels, {bytes}.")
+    )
 
 
 @click.command(
@@ -68,7 +73,7 @@ def agent_release(
     cls=PublisherCommand,
     help=N_("Check SBOM and provenance of VERSION in FEED, any copy of the feed, and say them."),
 )
-@click.argument("feed", type=DIRECTORY)
+@click.argument("feed", type=DIRECTORY_PATH)
 @click.argument("version")
 @product_option
 @builder_option
@@ -76,14 +81,14 @@ def agent_release(
 def inspect(
     context: click.Context, feed: Path, version: str, product: str | None, builder_key: Path | None
 ) -> None:
-    from ncen_updater.publisher.build.attachments import inspect_release
-    from ncen_updater.publisher.feed.feed import Feed
+    from ncen_updater.publisher.build.attachments import check_published_attachments
+    from ncen_updater.publisher.feed.feed import FeedDirectory
     from ncen_updater.publisher.signing.keys import load_public_key
 
-    session = session_of(context)
+    session = get_session(context)
     key = load_public_key(builder_key) if builder_key else None
-    name = chosen_product(Feed(feed).state(), product)
-    document, checked = inspect_release(Feed(feed), name, version, key)
+    name = choose_product(FeedDirectory(feed).read_state(), product)
+    document, checked = check_published_attachments(FeedDirectory(feed), name, version, key)
     show_result(
         session,
         {
@@ -95,13 +100,15 @@ def inspect(
             "provenance": dict(checked.provenance) if checked.provenance else None,
         },
         N_("{product} {version} is in the feed, signed by its officers."),
-        *(line.render(session.language) for line in paper_lines(checked)),
+        *(line.render(session.language) for line in format_attachments(checked)),
     )
 
 
-BUILT_FILE = N_("{sha256}  {target}  ({length} bytes)")
-NOT_KEPT = N_("no delta pack from {from_version}: it has {pack_bytes}, the archive {archive_bytes}")
-NOT_MADE = N_("no delta pack from {from_version}: {reason} ({detail})")
+BUILT_FILE_TEXT = N_("{sha256}  {target}  ({length} bytes)")
+PACK_DROPPED_TEXT = N_(
+    "no delta pack from {from_version}: it has {pack_bytes}, the archive {archive_bytes}"
+)
+PACK_FAILED_TEXT = N_("no delta pack from {from_version}: {reason} ({detail})")
 
 
 @click.command(
@@ -109,21 +116,23 @@ NOT_MADE = N_("no delta pack from {from_version}: {reason} ({detail})")
     cls=PublisherCommand,
     help=N_("Say what is wrong with the release in DIRECTORY before anybody signs it."),
 )
-@click.argument("directory", type=DIRECTORY)
-@click.option("--feed", type=DIRECTORY, help=N_("The published feed, to compare migrations with."))
+@click.argument("directory", type=DIRECTORY_PATH)
+@click.option(
+    "--feed", type=DIRECTORY_PATH, help=N_("The published feed, to compare migrations with.")
+)
 @click.pass_context
 def lint(context: click.Context, directory: Path, feed: Path | None) -> ExitCode:
-    from ncen_updater.publisher.feed.feed import Feed
+    from ncen_updater.publisher.feed.feed import FeedDirectory
     from ncen_updater.publisher.lint.lint import lint_against
 
-    session = session_of(context)
-    findings = lint_against(Feed(feed) if feed else None, directory)
-    for line in finding_lines(findings, session.language):
-        session.show(line)
+    session = get_session(context)
+    findings = lint_against(FeedDirectory(feed) if feed else None, directory)
+    for line in format_findings(findings, session.language):
+        session.add_line(line)
     if not findings:
-        show_line(session, Text(N_("Nothing found.")))
-    session.finish(
-        {"findings": [finding_document(finding, session.language) for finding in findings]}
+        show_line(session, LazyText(N_("Nothing found.")))
+    session.write_output(
+        {"findings": [finding_to_json(finding, session.language) for finding in findings]}
     )
     strict = any(finding.severity is Severity.STRICT for finding in findings)
     return ExitCode.BLOCKED if strict else ExitCode.OK
@@ -134,10 +143,14 @@ def lint(context: click.Context, directory: Path, feed: Path | None) -> ExitCode
     cls=PublisherCommand,
     help=N_("Build the release in DIRECTORY into TUF targets, the same bytes every time."),
 )
-@click.argument("directory", type=DIRECTORY)
-@click.option("--staging", type=DIRECTORY, required=True, help=N_("Where the targets are written."))
+@click.argument("directory", type=DIRECTORY_PATH)
 @click.option(
-    "--feed", type=DIRECTORY, help=N_("The published feed, to make delta packs from its releases.")
+    "--staging", type=DIRECTORY_PATH, required=True, help=N_("Where the targets are written.")
+)
+@click.option(
+    "--feed",
+    type=DIRECTORY_PATH,
+    help=N_("The published feed, to make delta packs from its releases."),
 )
 @click.option(
     "--delta-from",
@@ -154,14 +167,14 @@ def lint(context: click.Context, directory: Path, feed: Path | None) -> ExitCode
 @click.option(
     "--provenance",
     "builder_key",
-    type=FILE,
+    type=FILE_PATH,
     metavar="KEY",
     help=N_("Write the builder's statement (in-toto), signed with the builder's private key."),
 )
 @click.option("--builder", help=N_("Address of the builder, for the statement."))
 @click.option("--source", help=N_("Where the source lies, for the statement."))
 @click.option("--commit", default="", help=N_("Git commit of the source, for the statement."))
-@passphrase_options
+@add_passphrase_options
 @click.pass_context
 def build(
     context: click.Context,
@@ -177,49 +190,51 @@ def build(
     passphrase_fd: int | None,
     passphrase_file: Path | None,
 ) -> None:
-    from ncen_updater.publisher.build.attachments import PaperMaker, SourceOfBuild
+    from ncen_updater.publisher.build.attachments import AttachmentBuilder, BuildSource
     from ncen_updater.publisher.build.build import DEFAULT_EPOCH, build_release
-    from ncen_updater.publisher.build.deltas import DeltaMaker
-    from ncen_updater.publisher.feed.feed import Feed
-    from ncen_updater.publisher.lint.lint import lint_against, refuse_blocked
+    from ncen_updater.publisher.build.deltas import DeltaPackBuilder
+    from ncen_updater.publisher.feed.feed import FeedDirectory
+    from ncen_updater.publisher.lint.lint import lint_against, refuse_critical_findings
     from ncen_updater.publisher.signing.keys import open_signer
 
     if builder_key is not None and not (builder and source):
-        raise Misuse(N_("--provenance needs --builder and --source"))
+        raise CommandUsageError(N_("--provenance needs --builder and --source"))
     if origins and feed is None:
-        raise Misuse(N_("--delta-from needs --feed"))
-    session = session_of(context)
-    found = lint_against(Feed(feed) if feed else None, directory)
+        raise CommandUsageError(N_("--delta-from needs --feed"))
+    session = get_session(context)
+    found = lint_against(FeedDirectory(feed) if feed else None, directory)
     # What cannot be read at all is said by the build, with its place.
     unread = {"NU-7101", "NU-7102"}
-    refuse_blocked(str(directory), [item for item in found if item.code not in unread])
+    refuse_critical_findings(str(directory), [item for item in found if item.code not in unread])
     signer = None
     if builder_key is not None:
-        signer = open_signer(builder_key, passphrases(session, passphrase_fd, passphrase_file))
-    papers = PaperMaker(
+        signer = open_signer(
+            builder_key, make_passphrase_prompt(session, passphrase_fd, passphrase_file)
+        )
+    attachments = AttachmentBuilder(
         sbom=Path(sbom) if sbom and sbom != "auto" else sbom,
-        source=SourceOfBuild(builder, source, commit) if builder and source else None,
+        source=BuildSource(builder, source, commit) if builder and source else None,
         signer=signer,
     )
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    with session.progress() as progress:
+    with session.make_progress() as progress:
         done = 0
 
         def count(read: int) -> None:
             nonlocal done
             done += read
-            progress.tell(building, done)
+            progress.report(building, done)
 
-        building = Text(N_("packing {directory}, bytes read"), {"directory": directory})
-        progress.tell(building)
-        maker = DeltaMaker(Feed(feed), progress, origins or None) if feed else None
+        building = LazyText(N_("packing {directory}, bytes read"), {"directory": directory})
+        progress.report(building)
+        maker = DeltaPackBuilder(FeedDirectory(feed), progress, origins or None) if feed else None
         built = build_release(
             directory,
             staging,
             int(epoch) if epoch.isascii() and epoch.isdigit() else DEFAULT_EPOCH,
             count,
             maker,
-            papers,
+            attachments,
         )
     dropped = tuple(maker.dropped) if maker else ()
     not_made = maker.not_made if maker else []
@@ -236,23 +251,29 @@ def build(
                 {
                     "from_version": item.from_version,
                     "code": item.error.code,
-                    "reason": item.error.what_text.render(session.language),
+                    "reason": item.error.title_text.render(session.language),
                     "detail": item.error.detail,
                 }
                 for item in not_made
             ],
         },
         N_("Built {product} {version}."),
-        *(Text(BUILT_FILE, ref.model_dump()).render(session.language) for ref in built.targets),
-        *(Text(NOT_KEPT, dataclasses.asdict(item)).render(session.language) for item in dropped),
-        *(_not_made(item).render(session.language) for item in not_made),
+        *(
+            LazyText(BUILT_FILE_TEXT, ref.model_dump()).render(session.language)
+            for ref in built.targets
+        ),
+        *(
+            LazyText(PACK_DROPPED_TEXT, dataclasses.asdict(item)).render(session.language)
+            for item in dropped
+        ),
+        *(_format_failed_pack(item).render(session.language) for item in not_made),
     )
 
 
-def _not_made(item: NotMade) -> Text:
+def _format_failed_pack(item: FailedPack) -> LazyText:
     error = item.error
-    values = {"from_version": item.from_version, "reason": error.what_text}
-    return Text(NOT_MADE, {**values, "detail": error.detail or error.code})
+    values = {"from_version": item.from_version, "reason": error.title_text}
+    return LazyText(PACK_FAILED_TEXT, {**values, "detail": error.detail or error.code})
 
 
 @click.command(
@@ -262,7 +283,7 @@ def _not_made(item: NotMade) -> Text:
 )
 @feed_option
 @event_option
-@click.option("--staging", type=DIRECTORY, required=True, help=N_("What 'build' wrote."))
+@click.option("--staging", type=DIRECTORY_PATH, required=True, help=N_("What 'build' wrote."))
 @click.option(
     "--wave",
     "waves",
@@ -280,28 +301,30 @@ def draft(
     waves: tuple[str, ...],
     builder_key: Path | None,
 ) -> None:
-    from ncen_updater.publisher.feed.feed import Feed
-    from ncen_updater.publisher.lint.lint import refuse_blocked
-    from ncen_updater.publisher.review.review import review
+    from ncen_updater.publisher.feed.feed import FeedDirectory
+    from ncen_updater.publisher.lint.lint import refuse_critical_findings
+    from ncen_updater.publisher.review.review import build_review
     from ncen_updater.publisher.signing.draft import draft_releases
     from ncen_updater.publisher.signing.event import SigningEvent
 
-    session = session_of(context)
+    session = get_session(context)
     from ncen_updater.publisher.signing.keys import load_public_key
 
     schedule = [parse_wave(text) for text in waves]
     builder = load_public_key(builder_key) if builder_key else None
-    with session.progress() as progress:
-        progress.tell(Text(N_("reading the feed and the staging directory")))
-        published = Feed(feed)
-        state = published.state()
-        made = draft_releases(state, staging, now(), schedule, builder, published)
+    with session.make_progress() as progress:
+        progress.report(LazyText(N_("reading the feed and the staging directory")))
+        published = FeedDirectory(feed)
+        state = published.read_state()
+        made = draft_releases(state, staging, get_time(), schedule, builder, published)
         with tempfile.TemporaryDirectory(prefix="nu-draft-") as folder:
             # Looked at first, where nobody will find it: what lint refuses never becomes an event.
             place = Path(folder) / "event"
-            page = review(SigningEvent.create(place, made.title, made.roles, state, made.papers))
+            page = build_review(
+                SigningEvent.create(place, made.title, made.roles, state, made.papers)
+            )
         for release in page.releases:
-            refuse_blocked(f"{release.product} {release.version}", release.findings)
+            refuse_critical_findings(f"{release.product} {release.version}", release.findings)
     drafted = SigningEvent.create(event, made.title, made.roles, state, made.papers)
     show_event(session, drafted, page=page)
 
@@ -317,5 +340,5 @@ def draft(
 def withdraw(version: str, reason: str, advice: str) -> DraftMaker:
     from ncen_updater.publisher.signing.draft import draft_withdrawal
 
-    taken = withdrawal(reason, advice)
-    return lambda state, product: draft_withdrawal(state, product, version, taken, now())
+    taken = parse_withdrawal(reason, advice)
+    return lambda state, product: draft_withdrawal(state, product, version, taken, get_time())

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ncen_updater.common.cli.lazy import PublisherCommand
-from ncen_updater.common.cli.usage import Misuse
+from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_
-from ncen_updater.publisher.cli.common import now, parse_wave, versioned_draft
+from ncen_updater.publisher.cli.common import get_time, parse_wave, versioned_draft
 
 if TYPE_CHECKING:
     from ncen_updater.publisher.cli.common import DraftMaker
@@ -34,9 +34,9 @@ def wave(version: str, waves: tuple[str, ...], add: bool, at_once: bool) -> Draf
     from ncen_updater.publisher.signing.draft import draft_waves
 
     if at_once == bool(waves) or (add and at_once):
-        raise Misuse(N_("give the waves, or --at-once"))
+        raise CommandUsageError(N_("give the waves, or --at-once"))
     schedule = [parse_wave(text) for text in waves]
-    return lambda s, p: draft_waves(s, p, version, schedule, now(), add=add)
+    return lambda s, p: draft_waves(s, p, version, schedule, get_time(), add=add)
 
 
 @click.command(
@@ -47,14 +47,14 @@ def wave(version: str, waves: tuple[str, ...], add: bool, at_once: bool) -> Draf
 @versioned_draft
 @click.option("--reason", required=True, help=N_("Why, for operators."))
 def halt(version: str, reason: str) -> DraftMaker:
-    from ncen_updater.formats.rollout import Halt
+    from ncen_updater.formats.rollout import ReleaseHalt
     from ncen_updater.publisher.signing.draft import draft_halt
 
     try:
-        halted = Halt(reason=reason)
+        halted = ReleaseHalt(reason=reason)
     except ValueError as error:
-        raise Misuse(N_("1 to 1000 characters"), hint="--reason") from error
-    return lambda s, p: draft_halt(s, p, version, halted, now())
+        raise CommandUsageError(N_("1 to 1000 characters"), hint="--reason") from error
+    return lambda s, p: draft_halt(s, p, version, halted, get_time())
 
 
 @click.command(
@@ -64,9 +64,9 @@ def halt(version: str, reason: str) -> DraftMaker:
 )
 @versioned_draft
 def resume_wave(version: str) -> DraftMaker:
-    from ncen_updater.publisher.signing.draft import draft_resumption
+    from ncen_updater.publisher.signing.draft import draft_halt_end
 
-    return lambda s, p: draft_resumption(s, p, version, now())
+    return lambda s, p: draft_halt_end(s, p, version, get_time())
 
 
 @click.command("channel", cls=PublisherCommand, help=N_("Draft another channel for VERSION."))
@@ -77,7 +77,7 @@ def channel(version: str, channel_name: str) -> DraftMaker:
     from ncen_updater.publisher.signing.draft import draft_channel
 
     chosen = Channel(channel_name)
-    return lambda s, p: draft_channel(s, p, version, chosen, now())
+    return lambda s, p: draft_channel(s, p, version, chosen, get_time())
 
 
 @click.command(
@@ -92,10 +92,12 @@ def audience(version: str, countries: tuple[str, ...], everybody: bool) -> Draft
     from ncen_updater.publisher.signing.draft import draft_audience, impossible
 
     if everybody == bool(countries):
-        raise Misuse(N_("give the countries, or --all"))
+        raise CommandUsageError(N_("give the countries, or --all"))
     if any(len(c) != 2 or not (c.isascii() and c.isalpha() and c.isupper()) for c in countries):
-        raise Misuse(N_("two capital letters each, such as SN"), hint="COUNTRY")
+        raise CommandUsageError(N_("two capital letters each, such as SN"), hint="COUNTRY")
     wrong = impossible(countries)
     if wrong:
-        raise Misuse(N_("there is no country {country}"), hint="COUNTRY", country=wrong[0])
-    return lambda s, p: draft_audience(s, p, version, countries, now())
+        raise CommandUsageError(
+            N_("there is no country {country}"), hint="COUNTRY", country=wrong[0]
+        )
+    return lambda s, p: draft_audience(s, p, version, countries, get_time())

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.common.cli.lazy import PublisherCommand, session_of
+from ncen_updater.common.cli.lazy import PublisherCommand, get_session
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
-from ncen_updater.publisher.cli.common import DIRECTORY, FILE, now, show_line
+from ncen_updater.publisher.cli.common import DIRECTORY_PATH, FILE_PATH, get_time, show_line
 
 if TYPE_CHECKING:
-    from ncen_updater.publisher.new.rounds import RoundStage
+    from ncen_updater.publisher.new.rounds import SandboxStage
 
-AGENT = (sys.executable, "-I", "-m", "ncen_updater.agent.cli.main")
-STAGES = {
+AGENT_COMMAND = (sys.executable, "-I", "-m", "ncen_updater.agent.cli.main")
+STAGE_TITLES = {
     "adopt": N_("take the site over"),
     "check": N_("find the release in the feed"),
     "plan": N_("look over the site"),
@@ -29,8 +29,8 @@ STAGES = {
     "rollback": N_("go back"),
     "verify again": N_("verify again"),
 }
-PASSED = N_("{stage}: done, {seconds} s")
-FAILED = N_("{stage}: FAILED ({code}), {seconds} s")
+STAGE_PASSED = N_("{stage}: done, {seconds} s")
+STAGE_FAILED = N_("{stage}: FAILED ({code}), {seconds} s")
 
 
 @click.command(
@@ -38,10 +38,15 @@ FAILED = N_("{stage}: FAILED ({code}), {seconds} s")
     cls=PublisherCommand,
     help=N_("Try the release in DIRECTORY at a site on your desk: over to it, and back."),
 )
-@click.argument("directory", type=DIRECTORY)
-@click.option("--before", type=DIRECTORY, required=True, help=N_("The release that the site has."))
+@click.argument("directory", type=DIRECTORY_PATH)
 @click.option(
-    "--site", type=FILE, required=True, help=N_("Its agent.toml; all of that site may be lost.")
+    "--before", type=DIRECTORY_PATH, required=True, help=N_("The release that the site has.")
+)
+@click.option(
+    "--site",
+    type=FILE_PATH,
+    required=True,
+    help=N_("Its agent.toml; all of that site may be lost."),
 )
 @click.option("--agent", metavar="FILE", help=N_("Another ncen-updater than the one beside this."))
 @click.option(
@@ -62,68 +67,72 @@ def try_(
     yes: bool,
 ) -> ExitCode:
     from ncen_updater.common.cli.render import format_decimal
-    from ncen_updater.common.messages import NO_DESK_SITE
+    from ncen_updater.common.messages import SANDBOX_UNUSABLE
     from ncen_updater.formats.manifest import load_manifest
-    from ncen_updater.publisher.lint.lint import lint_release, refuse_blocked
-    from ncen_updater.publisher.new.desk import load_desk
-    from ncen_updater.publisher.new.rounds import DeskRound, served
-    from ncen_updater.publisher.new.trial import KeptTrial
+    from ncen_updater.publisher.lint.lint import lint_release, refuse_critical_findings
+    from ncen_updater.publisher.new.desk import load_sandbox
+    from ncen_updater.publisher.new.rounds import SandboxRun, serve_feed
+    from ncen_updater.publisher.new.trial import TrialStore
 
-    session = session_of(context)
+    session = get_session(context)
     work = keep or Path(context.with_resource(tempfile.TemporaryDirectory(prefix="nu-try-")))
-    desk = load_desk(site, work / "feed")
+    desk = load_sandbox(site, work / "feed")
     old, new = (load_manifest(place / "manifest.toml") for place in (before, directory))
     for place in (before, directory):
-        refuse_blocked(str(place), lint_release(place))
+        refuse_critical_findings(str(place), lint_release(place))
     for manifest in (old, new):
         if manifest.product != desk.product:
             reason = f"it runs {desk.product}, and a release is of {manifest.product}"
-            raise UpdaterError(NO_DESK_SITE, path=site, reason=reason)
-    session.agree(
-        Text(N_("Everything at the site of {path}, its databases too, may be lost. Go on?"),
+            raise UpdaterError(SANDBOX_UNUSABLE, path=site, reason=reason)
+    session.ask_confirmation(
+        LazyText(N_("Everything at the site of {path}, its databases too, may be lost. Go on?"),
              {"path": site}),
-        yes=yes,
+        assume_yes=yes,
     )  # fmt: skip
 
-    trial = KeptTrial(work, desk)
+    trial = TrialStore(work, desk)
 
-    def tell(stage: RoundStage) -> None:
-        if stage.passed:
+    def tell(stage: SandboxStage) -> None:
+        if stage.is_passed:
             trial.pass_stage(old.version, new.version, stage.name)
-        words = PASSED if stage.passed else FAILED
+        words = STAGE_PASSED if stage.is_passed else STAGE_FAILED
         values = {
-            "stage": Text(STAGES[stage.name]),
+            "stage": LazyText(STAGE_TITLES[stage.name]),
             "seconds": format_decimal(stage.seconds),
             "code": stage.code or str(stage.status),
         }
-        session.say(Text(words, values))
-        if not stage.passed:
-            session.say(stage.said)
+        session.print_message(LazyText(words, values))
+        if not stage.is_passed:
+            session.print_message(stage.said)
 
-    with served(trial.feed, desk):  # first of all: to build both takes minutes
-        with session.progress() as progress:
-            progress.tell(Text(N_("building both releases, signed with keys that are thrown away")))
-            trial.publish([before, directory], now)
-        round_ = DeskRound(desk, [agent] if agent else AGENT, session.language, tell)
-        stages = round_.run(old.version, new.version, trial.passed(old.version, new.version))
-        for line in round_.hints(stages, old.version, new.version):
-            session.say(line)
-        if desk.running():
-            desk.stop()
-    whole = all(stage.passed for stage in stages)
-    stop = _stop_seconds(stages)
+    with serve_feed(trial.feed, desk):  # first of all: to build both takes minutes
+        with session.make_progress() as progress:
+            progress.report(
+                LazyText(N_("building both releases, signed with keys that are thrown away"))
+            )
+            trial.publish([before, directory], get_time)
+        round_ = SandboxRun(desk, [agent] if agent else AGENT_COMMAND, session.language, tell)
+        stages = round_.run_stages(
+            old.version, new.version, trial.list_passed_stages(old.version, new.version)
+        )
+        for line in round_.suggest_manifest_lines(stages, old.version, new.version):
+            session.print_message(line)
+        if desk.is_running():
+            desk.stop_application()
+    whole = all(stage.is_passed for stage in stages)
+    stop = _get_downtime_s(stages)
     values = {"product": new.product, "version": new.version, "before": old.version}
     if whole:
         words = N_("{product} {version}: over from {before} and back, all of it.")
     else:
         words = N_("{product} {version}: not ready; the stage that failed says why.")
-    show_line(session, Text(words, values))
+    show_line(session, LazyText(words, values))
     if stop is not None:
         show_line(
             session,
-            Text(N_("The stop was {seconds} s here."), {"seconds": format_decimal(stop)}),
+            LazyText(N_("The stop was {seconds} s here."), {"seconds": format_decimal(stop)}),
         )
-    session.finish(
+    session.write_output(
         {
             **values,
             "passed": whole,
@@ -131,7 +140,7 @@ def try_(
             "stages": [
                 {
                     "name": stage.name,
-                    "passed": stage.passed,
+                    "passed": stage.is_passed,
                     "exit_code": stage.status,
                     "code": stage.code or None,
                     "seconds": round(stage.seconds, 1),
@@ -144,10 +153,10 @@ def try_(
     return ExitCode.OK if whole else ExitCode.BLOCKED
 
 
-def _stop_seconds(stages: list[RoundStage]) -> float | None:
+def _get_downtime_s(stages: list[SandboxStage]) -> float | None:
     """How long users were out in the upgrade, as the agent measured it."""
     for stage in stages:
-        if stage.name == "upgrade" and stage.passed:
+        if stage.name == "upgrade" and stage.is_passed:
             changes = stage.document.get("changes") or []
             return sum(float(change.get("stop_s") or 0) for change in changes) if changes else None
     return None

@@ -21,43 +21,43 @@ from pathlib import Path
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.canonical_json import canonical_json
+from ncen_updater.common.canonical_json import encode_canonical_json
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     FEED_BROKEN,
     FILE_TOO_LARGE,
     PUBLISHER_BUNDLE_EXISTS,
     UNUSABLE_BUNDLE,
 )
-from ncen_updater.common.progress import Progress, Silent
-from ncen_updater.feed.offers import offers_of
+from ncen_updater.common.progress import ProgressListener, SilentProgress
+from ncen_updater.feed.offers import parse_offers
 from ncen_updater.formats.bundle.form import (
-    INDEX,
-    BundleSource,
-    encode,
-    plan_members,
-    target_member,
+    INDEX_NAME,
+    MemberSource,
+    encode_bundle,
+    get_member_name,
+    plan_layout,
 )
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 from ncen_updater.publisher.distribute.export_choice import (
-    Destination,
-    ExportOrder,
-    hops_of,
-    wanted_targets,
-    ways_of_agents,
-    whole_targets,
+    ExportRequest,
+    ExportSite,
+    find_agent_paths,
+    list_agent_targets,
+    list_bundle_targets,
+    list_hops,
 )
-from ncen_updater.publisher.errors import system_words
-from ncen_updater.publisher.feed.feed import Feed, FeedState, unknown_role
+from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.feed.feed import FeedDirectory, FeedState, make_unknown_role_error
 
 #: What sites grant the short-lived lists of a bundle unless they are configured otherwise.
-USUAL_GRACE = timedelta(days=90)
+DEFAULT_GRACE = timedelta(days=90)
 BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedBundle:
     """A bundle that was written and tried.
 
     Attributes:
@@ -78,14 +78,14 @@ class Exported:
 
 
 def export_bundle(
-    feed: Feed,
-    order: ExportOrder,
+    feed: FeedDirectory,
+    order: ExportRequest,
     output: Path,
     *,
     clock: Callable[[], datetime],
-    progress: Progress,
+    progress: ProgressListener,
     dry_run: bool = False,
-) -> Exported:
+) -> ExportedBundle:
     """Write a bundle.
 
     Args:
@@ -105,23 +105,23 @@ def export_bundle(
         FeedBroken, FeedBusy: If the feed cannot be read.
     """
     with feed.lock():
-        state = feed.state()
+        state = feed.read_state()
         role = state.delegated.get(order.product)
         if role is None:
-            raise unknown_role(state, order.product)
+            raise make_unknown_role_error(state, order.product)
         listed = role.signed.targets
         now = clock()
-        ways = ways_of_agents(order, state, now) if order.with_agent else {}
-        hops = hops_of(order, offers_of(order.product, listed), ways, now)
-        wanted, releases = wanted_targets(feed, order, hops, listed)
-        progress.tell(Text(N_("reading the feed")))
-        sources = [*_metadata(feed, state), *_targets(feed, listed, wanted)]
+        ways = find_agent_paths(order, state, now) if order.with_agent else {}
+        hops = list_hops(order, parse_offers(order.product, listed), ways, now)
+        wanted, releases = list_bundle_targets(feed, order, hops, listed)
+        progress.report(LazyText(N_("reading the feed")))
+        sources = [*_list_metadata(feed, state), *_list_targets(feed, listed, wanted)]
         agents = sorted({hop.release_version for way in ways.values() for hop in way})
         if agents:
             known = state.delegated[AGENT_PRODUCT].signed.targets
-            sources += _targets(feed, known, whole_targets(feed, known, agents))
+            sources += _list_targets(feed, known, list_agent_targets(feed, known, agents))
         products = (order.product, AGENT_PRODUCT) if agents else (order.product,)
-        lapses, usable_until = _dates(state, products)
+        lapses, usable_until = _compute_expiry(state, products)
         index = {
             "format": "ncen-bundle",
             "schema": 1,
@@ -134,27 +134,27 @@ def export_bundle(
             "usable_until": f"{usable_until:%Y-%m-%dT%H:%M:%SZ}",
             "files": {source.name: source.size for source in sources},
         }
-        sources.insert(0, _source(INDEX, canonical_json(index)))
-        _, total, _ = plan_members(sources)
+        sources.insert(0, _make_member(INDEX_NAME, encode_canonical_json(index)))
+        _, total, _ = plan_layout(sources)
         if output.exists():
             raise UpdaterError(PUBLISHER_BUNDLE_EXISTS, path=output)
-        progress.tell(Text(N_("writing and trying the bundle")))
+        progress.report(LazyText(N_("writing and trying the bundle")))
         try:
-            _write(output, sources, feed, order, clock, dry_run=dry_run)
+            _write_bundle(output, sources, feed, order, clock, dry_run=dry_run)
         except OSError as error:
             if error.errno != errno.EFBIG:
                 raise
             raise UpdaterError(FILE_TOO_LARGE, path=output, bytes=total) from error
     agents_in = tuple(map(str, agents))
-    return Exported(output, total, releases, lapses, usable_until, agents_in)
+    return ExportedBundle(output, total, releases, lapses, usable_until, agents_in)
 
 
-def _source(name: str, content: bytes) -> BundleSource:
-    return BundleSource(name, len(content), zlib.crc32(content), lambda: io.BytesIO(content))
+def _make_member(name: str, content: bytes) -> MemberSource:
+    return MemberSource(name, len(content), zlib.crc32(content), lambda: io.BytesIO(content))
 
 
-def _metadata(feed: Feed, state: FeedState) -> Iterator[BundleSource]:
-    numbered = {f"{root.signed.version}.root": root.signed.version for root in feed.roots()}
+def _list_metadata(feed: FeedDirectory, state: FeedState) -> Iterator[MemberSource]:
+    numbered = {f"{root.signed.version}.root": root.signed.version for root in feed.read_roots()}
     names = [f"{name}.json" for name in numbered]
     names.append("timestamp.json")
     if state.snapshot is None:
@@ -167,17 +167,17 @@ def _metadata(feed: Feed, state: FeedState) -> Iterator[BundleSource]:
             content = (feed.metadata_directory / name).read_bytes()
         except OSError as error:
             raise UpdaterError(
-                FEED_BROKEN, path=feed.directory, reason=f"{name}: {system_words(error)}"
+                FEED_BROKEN, path=feed.directory, reason=f"{name}: {describe_system_error(error)}"
             ) from error
-        yield _source(f"metadata/{name}", content)
+        yield _make_member(f"metadata/{name}", content)
 
 
-def _targets(
-    feed: Feed, listed: dict[str, TargetFile], wanted: Sequence[str]
-) -> Iterator[BundleSource]:
+def _list_targets(
+    feed: FeedDirectory, listed: dict[str, TargetFile], wanted: Sequence[str]
+) -> Iterator[MemberSource]:
     for name in wanted:
         target = listed[name]
-        path = feed.target_path(target)
+        path = feed.get_target_path(target)
         digest, crc, size = hashlib.sha256(), 0, 0
         try:
             with path.open("rb") as stream:
@@ -186,66 +186,66 @@ def _targets(
                     crc, size = zlib.crc32(block, crc), size + len(block)
         except OSError as error:
             raise UpdaterError(
-                FEED_BROKEN, path=feed.directory, reason=f"{name}: {system_words(error)}"
+                FEED_BROKEN, path=feed.directory, reason=f"{name}: {describe_system_error(error)}"
             ) from error
         if digest.hexdigest() != target.hashes["sha256"]:
             raise UpdaterError(
                 FEED_BROKEN,
                 path=feed.directory,
-                reason=Text("{name} is not what was signed", {"name": name}),
+                reason=LazyText("{name} is not what was signed", {"name": name}),
             )
-        member = target_member(name, digest.hexdigest())
+        member = get_member_name(name, digest.hexdigest())
 
         def reader(place: Path = path) -> io.BufferedReader:
             return place.open("rb")
 
-        yield BundleSource(member, size, crc, reader)
+        yield MemberSource(member, size, crc, reader)
 
 
-def _dates(state: FeedState, products: Iterable[str]) -> tuple[datetime, datetime]:
-    strict = [state.get(role) for role in ("root", "targets", *products)]
-    online = [state.get(role) for role in ("timestamp", "snapshot")]
+def _compute_expiry(state: FeedState, products: Iterable[str]) -> tuple[datetime, datetime]:
+    strict = [state.get_role(role) for role in ("root", "targets", *products)]
+    online = [state.get_role(role) for role in ("timestamp", "snapshot")]
     late = [metadata.signed.expires for metadata in strict if metadata is not None]
     early = [metadata.signed.expires for metadata in online if metadata is not None]
-    return min(late + early), min(late + [moment + USUAL_GRACE for moment in early])
+    return min(late + early), min(late + [moment + DEFAULT_GRACE for moment in early])
 
 
-def _write(
+def _write_bundle(
     output: Path,
-    sources: Sequence[BundleSource],
-    feed: Feed,
-    order: ExportOrder,
+    sources: Sequence[MemberSource],
+    feed: FeedDirectory,
+    order: ExportRequest,
     clock: Callable[[], datetime],
     *,
     dry_run: bool,
 ) -> None:
     """Write beside the output, try it, and only then give it its name."""
     durable.make_directory(output.parent)
-    prefix = f".{output.name}{durable.PARTIAL}"
+    prefix = f".{output.name}{durable.PARTIAL_PREFIX}"
     for left in [path for path in output.parent.iterdir() if path.name.startswith(prefix)]:
         shutil.rmtree(left)  # of an export that was killed: none runs while we hold the feed
     with tempfile.TemporaryDirectory(prefix=prefix, dir=output.parent) as folder:
         written = Path(folder) / output.name
-        with durable.writing(written) as stream:
-            stream.writelines(encode(sources))
+        with durable.open_for_replace(written) as stream:
+            stream.writelines(encode_bundle(sources))
         for number, place in enumerate(order.destinations):
-            _try(written, Path(folder) / f"site-{number}", place, feed, order, clock)
+            _test_import(written, Path(folder) / f"site-{number}", place, feed, order, clock)
         if not dry_run:
-            durable.rename(written, output)
+            durable.rename_entry(written, output)
 
 
-def _try(
+def _test_import(
     bundle: Path,
     state: Path,
-    place: Destination,
-    feed: Feed,
-    order: ExportOrder,
+    place: ExportSite,
+    feed: FeedDirectory,
+    order: ExportRequest,
     clock: Callable[[], datetime],
 ) -> None:
     """Import the bundle into an empty site, with no grace at all."""
-    from ncen_updater.feed.offline.importing import BundleImport, Importer
+    from ncen_updater.feed.offline.importing import BundleImporter, ImportSite
 
-    site = Importer(
+    site = ImportSite(
         product=order.product,
         site=place.site,
         country=place.country,
@@ -256,10 +256,12 @@ def _try(
     )
     root = feed.metadata_directory / "1.root.json"
     try:
-        record = BundleImport(state, root, site, clock).run(bundle, Silent(), dry_run=True)
+        record = BundleImporter(state, root, site, clock).import_bundle(
+            bundle, SilentProgress(), dry_run=True
+        )
     except UpdaterError as error:
         raise UpdaterError(UNUSABLE_BUNDLE,
-            site=f"{place.country}/{place.site}", code=error.code, why=error.what_text,
+            site=f"{place.country}/{place.site}", code=error.code, why=error.title_text,
             detail=error.detail,
         ) from error  # fmt: skip
     finally:

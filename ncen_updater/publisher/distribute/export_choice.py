@@ -16,24 +16,24 @@ from ncen_updater.common.messages import (
     RELEASE_NOT_FOR_SITE,
     UNKNOWN_RELEASE,
 )
-from ncen_updater.feed.errors import PathError
-from ncen_updater.feed.offers import offers_of
+from ncen_updater.feed.errors import UpgradePathError
+from ncen_updater.feed.offers import parse_offers
 from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
 from ncen_updater.formats.document import (
     Offer,
     ReleaseDocument,
     TargetRef,
+    get_release_target_name,
     parse_release_document,
-    release_target,
 )
 from ncen_updater.formats.manifest import Channel
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
-from ncen_updater.publisher.errors import system_words
-from ncen_updater.publisher.feed.feed import Feed, FeedState, unknown_role
+from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.feed.feed import FeedDirectory, FeedState, make_unknown_role_error
 
 
 @dataclass(frozen=True)
-class Destination:
+class ExportSite:
     """A site that the bundle is for.
 
     Attributes:
@@ -46,7 +46,7 @@ class Destination:
 
 
 @dataclass(frozen=True)
-class ExportOrder:
+class ExportRequest:
     """What a bundle shall hold.
 
     Attributes:
@@ -62,7 +62,7 @@ class ExportOrder:
     """
 
     product: str
-    destinations: tuple[Destination, ...]
+    destinations: tuple[ExportSite, ...]
     origin: Version
     target: Version | None
     channel: Channel
@@ -72,9 +72,9 @@ class ExportOrder:
     with_agent: bool = False
 
 
-def ways_of_agents(
-    order: ExportOrder, state: FeedState, now: datetime
-) -> dict[Destination, tuple[Offer, ...]]:
+def find_agent_paths(
+    order: ExportRequest, state: FeedState, now: datetime
+) -> dict[ExportSite, tuple[Offer, ...]]:
     """The way of each destination's agent to the newest that it may have; it may be empty.
 
     Raises:
@@ -82,8 +82,8 @@ def ways_of_agents(
     """
     role = state.delegated.get(AGENT_PRODUCT)
     if role is None:
-        raise unknown_role(state, AGENT_PRODUCT)
-    offers = offers_of(AGENT_PRODUCT, role.signed.targets)
+        raise make_unknown_role_error(state, AGENT_PRODUCT)
+    offers = parse_offers(AGENT_PRODUCT, role.signed.targets)
     ways = {}
     for place in order.destinations:
         path = choose_path(
@@ -99,22 +99,22 @@ def ways_of_agents(
     return ways
 
 
-def whole_targets(
-    feed: Feed, listed: dict[str, TargetFile], versions: Iterable[Version]
+def list_agent_targets(
+    feed: FeedDirectory, listed: dict[str, TargetFile], versions: Iterable[Version]
 ) -> list[str]:
     """The targets of agents: they are always fetched whole."""
     wanted = []
     for version in versions:
-        name = release_target(AGENT_PRODUCT, str(version))
-        document = _document(feed, listed[name], name)
+        name = get_release_target_name(AGENT_PRODUCT, str(version))
+        document = _read_document(feed, listed[name], name)
         wanted += [name, document.tree.target, document.archive.target]
     return sorted(wanted)
 
 
-def hops_of(
-    order: ExportOrder,
+def list_hops(
+    order: ExportRequest,
     offers: Sequence[Offer],
-    ways: Mapping[Destination, Sequence[Offer]],
+    ways: Mapping[ExportSite, Sequence[Offer]],
     now: datetime,
 ) -> list[tuple[Version | None, Offer]]:
     """The releases on the paths of all destinations, each with the one before it, oldest first."""
@@ -135,13 +135,13 @@ def hops_of(
                 now=now,
                 target=order.target,
             )
-        except PathError as error:
+        except UpgradePathError as error:
             # What it tells a site to do is nothing that an officer could.
             raise UpdaterError(
                 RELEASE_NOT_FOR_SITE,
                 version=order.target,
                 site=f"{place.country}/{place.site}",
-                reason=error.what_text,
+                reason=error.title_text,
             ) from error
         if not isinstance(path, UpgradePath):
             reasons = "; ".join(f"{row.offer.version}: {row.text}" for row in path.rejected)
@@ -166,9 +166,9 @@ def hops_of(
     )
 
 
-def wanted_targets(
-    feed: Feed,
-    order: ExportOrder,
+def list_bundle_targets(
+    feed: FeedDirectory,
+    order: ExportRequest,
     hops: Sequence[tuple[Version | None, Offer]],
     listed: dict[str, TargetFile],
 ) -> tuple[list[str], dict[str, str]]:
@@ -176,11 +176,11 @@ def wanted_targets(
     wanted: set[str] = set()
     releases: dict[str, str] = {}
     for before, hop in hops:
-        name = release_target(order.product, hop.version)
+        name = get_release_target_name(order.product, hop.version)
         wanted.add(name)
-        document = _document(feed, listed[name], name)
+        document = _read_document(feed, listed[name], name)
         whole = order.archives or order.product == AGENT_PRODUCT  # an agent's slot is made anew
-        refs = [] if whole else _pack(order, before, document, listed)
+        refs = [] if whole else _find_delta_pack(order, before, document, listed)
         if refs:
             releases.setdefault(hop.version, "delta")
         else:
@@ -190,8 +190,8 @@ def wanted_targets(
     return sorted(wanted), releases
 
 
-def _pack(
-    order: ExportOrder,
+def _find_delta_pack(
+    order: ExportRequest,
     before: Version | None,
     document: ReleaseDocument,
     listed: dict[str, TargetFile],
@@ -210,11 +210,11 @@ def _pack(
     ]
 
 
-def _document(feed: Feed, target: TargetFile, name: str) -> ReleaseDocument:
+def _read_document(feed: FeedDirectory, target: TargetFile, name: str) -> ReleaseDocument:
     try:
-        content = feed.target_path(target).read_bytes()
+        content = feed.get_target_path(target).read_bytes()
     except OSError as error:
         raise UpdaterError(
-            FEED_BROKEN, path=feed.directory, reason=f"{name}: {system_words(error)}"
+            FEED_BROKEN, path=feed.directory, reason=f"{name}: {describe_system_error(error)}"
         ) from error
     return parse_release_document(content, name)

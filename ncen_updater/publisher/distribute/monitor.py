@@ -23,47 +23,48 @@ from tuf.api.metadata import Metadata, TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
-    FEED_CUT,
+    FEED_CONNECTION_LOST,
     FEED_ERROR,
     FEED_PROXY,
     FEED_TOO_SLOW,
     FEED_UNREACHABLE,
     ExitCode,
 )
-from ncen_updater.common.progress import Progress
-from ncen_updater.feed.brake_statements import brakes_of
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.feed.brake_statements import verify_emergency_halts
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock
 from ncen_updater.feed.fetching import FeedFetcher
 from ncen_updater.feed.http import HttpFetcher
-from ncen_updater.feed.resumable_download import DownloadPart
+from ncen_updater.feed.resumable_download import DownloadStream
 from ncen_updater.formats.tuf_names import METADATA_PREFIX, TARGETS_PREFIX
-from ncen_updater.publisher.distribute.probe import UNREACHABLE, Probe, said_once
-from ncen_updater.publisher.distribute.shown_lists import ListShown, shown_in
-from ncen_updater.publisher.feed.brakes import BrakeLine, brake_lines
-from ncen_updater.publisher.feed.feed import FeedState, delegated_roles, target_file_name
-from ncen_updater.publisher.signing.event import digest_of
-from ncen_updater.publisher.signing.roles import ONLINE_ROLES, TOP_ROLES, policy_of
+from ncen_updater.publisher.distribute.probe import UNREACHABLE, ServerProbe, merge_range_findings
+from ncen_updater.publisher.distribute.shown_lists import ObservedMetadata, observe_metadata
+from ncen_updater.publisher.feed.brakes import EmergencyHaltStatus, list_active_halts
+from ncen_updater.publisher.feed.feed import FeedState, get_target_file_name, list_delegated_roles
+from ncen_updater.publisher.signing.event import compute_signed_digest
+from ncen_updater.publisher.signing.roles import ONLINE_ROLES, TOP_ROLES, read_policy
 
-AHEAD_DAYS: Final = 3
-OFFLINE_AHEAD_DAYS: Final = 60
-FAILED: Final = "NU-7201"
-WILL_FAIL: Final = "NU-7202"
+WARNING_DAYS: Final = 3
+OFFLINE_WARNING_DAYS: Final = 60
+FEED_FAILED: Final = "NU-7201"
+FEED_WILL_FAIL: Final = "NU-7202"
 MAX_LIST_BYTES: Final = 5_000_000
-BEHIND: Final = "NU-7203"
-DUE: Final = "NU-7204"
-UNANSWERED: Final = "NU-7208"
-LAPSES: Final = frozenset({FAILED, WILL_FAIL, BEHIND})
+FEED_OUTDATED: Final = "NU-7203"
+ROLE_RENEWAL_DUE: Final = "NU-7204"
+FEED_NOT_CHECKED: Final = "NU-7208"
+EXPIRY_CODES: Final = frozenset({FEED_FAILED, FEED_WILL_FAIL, FEED_OUTDATED})
 #: Errors after which nobody knows anything of the feed: no whole answer came from it.
-NO_ANSWER: Final = frozenset(
-    message.code for message in (FEED_CUT, FEED_ERROR, FEED_PROXY, FEED_TOO_SLOW, FEED_UNREACHABLE)
+NETWORK_CODES: Final = frozenset(
+    message.code
+    for message in (FEED_CONNECTION_LOST, FEED_ERROR, FEED_PROXY, FEED_TOO_SLOW, FEED_UNREACHABLE)
 )
 
 
 @dataclass(frozen=True)
-class RoleSeen:
+class ObservedRole:
     """One role as the public feed has it."""
 
     role: str
@@ -73,7 +74,7 @@ class RoleSeen:
 
 
 @dataclass(frozen=True)
-class FeedLook:
+class FeedReport:
     """What was seen.
 
     Attributes:
@@ -85,15 +86,15 @@ class FeedLook:
         lists: Every list that was verified, to be compared with those of other places.
     """
 
-    roles: tuple[RoleSeen, ...]
+    roles: tuple[ObservedRole, ...]
     targets: int
     bytes: int
     findings: tuple[Finding, ...]
-    brakes: tuple[BrakeLine, ...] = ()
-    lists: tuple[ListShown, ...] = ()
+    brakes: tuple[EmergencyHaltStatus, ...] = ()
+    lists: tuple[ObservedMetadata, ...] = ()
 
 
-def exit_code(findings: Sequence[Finding]) -> ExitCode:
+def choose_exit_code(findings: Sequence[Finding]) -> ExitCode:
     """0 while no strict finding stands; else what says most of the feed.
 
     14 if a list lapses or is old, 7 if all that is known is that a place, or a file of it, did not
@@ -102,12 +103,12 @@ def exit_code(findings: Sequence[Finding]) -> ExitCode:
     strict = {finding.code for finding in findings if finding.severity is Severity.STRICT}
     if not strict:
         return ExitCode.OK
-    if strict <= {UNANSWERED, UNREACHABLE}:
+    if strict <= {FEED_NOT_CHECKED, UNREACHABLE}:
         return ExitCode.NETWORK
-    return ExitCode.FEED_STALE if strict & LAPSES else ExitCode.ERROR
+    return ExitCode.FEED_STALE if strict & EXPIRY_CODES else ExitCode.ERROR
 
 
-class Monitor:
+class FeedMonitor:
     """Looks at one feed.
 
     Args:
@@ -122,9 +123,9 @@ class Monitor:
         self,
         root: Path,
         make_fetcher: Callable[[], HttpFetcher],
-        probe: Probe,
+        probe: ServerProbe,
         clock: Callable[[], datetime],
-        progress: Progress,
+        progress: ProgressListener,
     ) -> None:
         self._root = root
         self._make_fetcher = make_fetcher
@@ -132,18 +133,18 @@ class Monitor:
         self._clock = clock
         self._progress = progress
 
-    def look(
+    def check_feed(
         self,
-        secretariat: FeedState | None = None,
-        ahead: int = AHEAD_DAYS,
-        offline_ahead: int = OFFLINE_AHEAD_DAYS,
+        published: FeedState | None = None,
+        ahead: int = WARNING_DAYS,
+        offline_ahead: int = OFFLINE_WARNING_DAYS,
         deep: bool = False,
         place: str = "-",
-    ) -> FeedLook:
+    ) -> FeedReport:
         """Look at everything.
 
         Args:
-            secretariat: What the Secretariat has published, to compare with.
+            published: What the Secretariat has published, to compare with.
             ahead: Days after which everything must still be valid.
             offline_ahead: Days after which what officers sign must still be valid.
             deep: Fetch and hash every file, in place of asking for its length.
@@ -154,48 +155,54 @@ class Monitor:
         """
         now = self._clock()
         findings: list[Finding] = []
-        self._progress.tell(Text(N_("reading the feed as a site does")))
+        self._progress.report(LazyText(N_("reading the feed as a site does")))
         try:
-            seen = self._read(now, timedelta(0), self._make_fetcher())
+            seen = self._verify_feed(now, timedelta(0), self._make_fetcher())
         except UpdaterError as error:
-            return FeedLook((), 0, 0, (_failed(place, error),))
+            return FeedReport((), 0, 0, (_make_failure_finding(place, error),))
         for days, grace in ((ahead, timedelta(0)), (offline_ahead, timedelta(days=offline_ahead))):
-            self._progress.tell(Text(N_("looking {days} days ahead"), {"days": days}))
+            self._progress.report(LazyText(N_("looking {days} days ahead"), {"days": days}))
             try:
-                self._read(now + timedelta(days=days), grace, _Undated(self._make_fetcher()))
+                self._verify_feed(
+                    now + timedelta(days=days), grace, _UndatedFetcher(self._make_fetcher())
+                )
             except UpdaterError as error:
-                findings.append(_will_fail(place, error, days))
-        findings += _due(seen, now)
-        if secretariat is not None:
-            findings += _compare(seen, secretariat)
-        findings += self._probe.metadata(METADATA_PREFIX, seen["root"].signed.version, _names(seen))
-        targets = _targets(seen)
+                findings.append(_make_warning_finding(place, error, days))
+        findings += _find_due_roles(seen, now)
+        if published is not None:
+            findings += _compare_with_published(seen, published)
+        findings += self._probe.check_metadata(
+            METADATA_PREFIX, seen["root"].signed.version, _list_names(seen)
+        )
+        targets = _list_targets(seen)
         for number, target in enumerate(targets):
-            self._progress.tell(Text(N_("asking for every file")), number + 1, len(targets))
-            name = TARGETS_PREFIX + target_file_name(target)
-            findings += self._probe.target(name, target.length, target.hashes["sha256"], deep)
-        findings = said_once(findings)
-        return FeedLook(
-            tuple(_seen(role, metadata, now) for role, metadata in seen.items()),
+            self._progress.report(LazyText(N_("asking for every file")), number + 1, len(targets))
+            name = TARGETS_PREFIX + get_target_file_name(target)
+            findings += self._probe.check_target(name, target.length, target.hashes["sha256"], deep)
+        findings = merge_range_findings(findings)
+        return FeedReport(
+            tuple(_observe_role(role, metadata, now) for role, metadata in seen.items()),
             len(targets),
             sum(target.length for target in targets),
             tuple(findings),
-            brake_lines(brakes_of(seen["root"].signed, seen["timestamp"].signed), now),
-            shown_in(place, seen),
+            list_active_halts(
+                verify_emergency_halts(seen["root"].signed, seen["timestamp"].signed), now
+            ),
+            observe_metadata(place, seen),
         )
 
-    def lists(self, place: str) -> tuple[ListShown, ...]:
+    def observe_metadata(self, place: str) -> tuple[ObservedMetadata, ...]:
         """Return the lists that a place shows, verified as a site does.
 
         Raises:
             UpdaterError: If sites could not use them.
         """
         now = self._clock()
-        self._progress.tell(Text(N_("reading the lists of {place}"), {"place": place}))
-        return shown_in(place, self._read(now, timedelta(0), self._make_fetcher()))
+        self._progress.report(LazyText(N_("reading the lists of {place}"), {"place": place}))
+        return observe_metadata(place, self._verify_feed(now, timedelta(0), self._make_fetcher()))
 
-    def _read(
-        self, now: datetime, grace: timedelta, fetcher: HttpFetcher | _Undated
+    def _verify_feed(
+        self, now: datetime, grace: timedelta, fetcher: HttpFetcher | _UndatedFetcher
     ) -> dict[str, Metadata[Any]]:
         """Let the real client verify the whole feed at a moment, from nothing but the root."""
         with tempfile.TemporaryDirectory(prefix="nu-monitor-") as folder:
@@ -214,16 +221,16 @@ class Monitor:
 
             try:
                 client("").refresh()
-                seen = {role: _stored(directory, role) for role in TOP_ROLES}
-                for product in delegated_roles(seen["targets"].signed):
-                    client(product).product_role()
-                    seen[product] = _stored(directory, product)
+                seen = {role: _load_stored(directory, role) for role in TOP_ROLES}
+                for product in list_delegated_roles(seen["targets"].signed):
+                    client(product).load_product_role()
+                    seen[product] = _load_stored(directory, product)
             finally:
                 fetcher.close()
             return seen
 
 
-class _Undated(FeedFetcher):
+class _UndatedFetcher(FeedFetcher):
     """A feed whose server says no time: at a later moment it would only seem to be wrong."""
 
     def __init__(self, inner: HttpFetcher) -> None:
@@ -236,31 +243,31 @@ class _Undated(FeedFetcher):
         """Return a list."""
         return self._inner.download_bytes(url, max_length)
 
-    def open(self, url: str, offset: int) -> DownloadPart:
+    def open_stream(self, url: str, offset: int) -> DownloadStream:
         """Open a file from an offset."""
-        return self._inner.open(url, offset)
+        return self._inner.open_stream(url, offset)
 
     def close(self) -> None:
         """Close connections."""
         self._inner.close()
 
 
-def _stored(directory: Path, role: str) -> Metadata[Any]:
+def _load_stored(directory: Path, role: str) -> Metadata[Any]:
     """What the client verified and kept."""
     return Metadata.from_bytes((directory / f"{role}.json").read_bytes())
 
 
-def _names(seen: dict[str, Metadata[Any]]) -> list[str]:
+def _list_names(seen: dict[str, Metadata[Any]]) -> list[str]:
     return [
         "timestamp.json" if role == "timestamp" else f"{metadata.signed.version}.{role}.json"
         for role, metadata in seen.items()
     ]
 
 
-def _targets(seen: dict[str, Metadata[Any]]) -> list[TargetFile]:
+def _list_targets(seen: dict[str, Metadata[Any]]) -> list[TargetFile]:
     """Every signed file once."""
     named = {
-        target_file_name(target): target
+        get_target_file_name(target): target
         for role, metadata in seen.items()
         if role == "targets" or role not in TOP_ROLES
         for target in metadata.signed.targets.values()
@@ -268,28 +275,28 @@ def _targets(seen: dict[str, Metadata[Any]]) -> list[TargetFile]:
     return [named[name] for name in sorted(named)]
 
 
-def _seen(role: str, metadata: Metadata[Any], now: datetime) -> RoleSeen:
+def _observe_role(role: str, metadata: Metadata[Any], now: datetime) -> ObservedRole:
     expires: datetime = metadata.signed.expires
-    return RoleSeen(
+    return ObservedRole(
         role, metadata.signed.version, f"{expires:%Y-%m-%dT%H:%M:%SZ}", (expires - now).days
     )
 
 
-def place_failed(place: str, error: UpdaterError) -> Finding:
+def make_place_finding(place: str, error: UpdaterError) -> Finding:
     """Say that another place cannot be compared."""
-    if error.code in NO_ANSWER:
-        return _unanswered(place, error)
-    values = {"place": place, "what": error.what_text}
+    if error.code in NETWORK_CODES:
+        return _make_not_checked_finding(place, error)
+    values = {"place": place, "what": error.title_text}
     return Finding(
         "NU-7207",
         Severity.STRICT,
-        Text(N_("What {place} shows cannot be used: {what}"), values),
-        Text(N_("Look at that place: its sites can neither check nor upgrade.")),
+        LazyText(N_("What {place} shows cannot be used: {what}"), values),
+        LazyText(N_("Look at that place: its sites can neither check nor upgrade.")),
         {"place": place, "code": error.code, "detail": error.detail},
     )
 
 
-def _unanswered(place: str, error: UpdaterError) -> Finding:
+def _make_not_checked_finding(place: str, error: UpdaterError) -> Finding:
     """Say that nobody could look, which is no fault of the feed."""
     words = N_(
         "{place} did not answer: {what} Nothing was found wrong with the feed, since nobody could"
@@ -301,37 +308,37 @@ def _unanswered(place: str, error: UpdaterError) -> Finding:
         " and can neither check nor upgrade until it answers."
     )
     return Finding(
-        UNANSWERED,
+        FEED_NOT_CHECKED,
         Severity.STRICT,
-        Text(words, {"place": place, "what": error.what_text}),
-        Text(remedy),
+        LazyText(words, {"place": place, "what": error.title_text}),
+        LazyText(remedy),
         {"place": place, "code": error.code, "detail": error.detail},
     )
 
 
-def _failed(place: str, error: UpdaterError) -> Finding:
-    if error.code in NO_ANSWER:
-        return _unanswered(place, error)
+def _make_failure_finding(place: str, error: UpdaterError) -> Finding:
+    if error.code in NETWORK_CODES:
+        return _make_not_checked_finding(place, error)
     return Finding(
-        FAILED,
+        FEED_FAILED,
         Severity.STRICT,
-        Text(N_("Sites cannot use the feed now: {what}"), {"what": error.what_text}),
-        Text(N_("Act now. Sites stay as they are and can neither check nor upgrade.")),
+        LazyText(N_("Sites cannot use the feed now: {what}"), {"what": error.title_text}),
+        LazyText(N_("Act now. Sites stay as they are and can neither check nor upgrade.")),
         {"code": error.code, "detail": error.detail},
     )
 
 
-def _will_fail(place: str, error: UpdaterError, days: int) -> Finding:
-    if error.code in NO_ANSWER:
-        return _unanswered(place, error)
+def _make_warning_finding(place: str, error: UpdaterError, days: int) -> Finding:
+    if error.code in NETWORK_CODES:
+        return _make_not_checked_finding(place, error)
     return Finding(
-        WILL_FAIL,
+        FEED_WILL_FAIL,
         Severity.STRICT,
-        Text(
+        LazyText(
             N_("In {days} days sites could not use the feed: {what}"),
-            {"days": days, "what": error.what_text},
+            {"days": days, "what": error.title_text},
         ),
-        Text(
+        LazyText(
             N_(
                 "Timestamp and snapshot: see why 'ncen-publisher refresh' does not run. All other"
                 " roles: 'ncen-publisher renew', and let the officers sign."
@@ -341,40 +348,46 @@ def _will_fail(place: str, error: UpdaterError, days: int) -> Finding:
     )
 
 
-def _due(seen: dict[str, Metadata[Any]], now: datetime) -> list[Finding]:
+def _find_due_roles(seen: dict[str, Metadata[Any]], now: datetime) -> list[Finding]:
     """Roles that officers are to sign anew by now, by the periods that they agreed on."""
     try:
-        policy = policy_of(seen["root"].signed)
+        policy = read_policy(seen["root"].signed)
     except ValueError:
         return []  # a feed of another publisher: it says no periods
     found = []
     for role, metadata in seen.items():
         left = metadata.signed.expires - now
-        if role in ONLINE_ROLES or role not in policy.expiry_days or left >= policy.window(role):
+        if (
+            role in ONLINE_ROLES
+            or role not in policy.expiry_days
+            or left >= policy.get_renewal_window(role)
+        ):
             continue
         found.append(
             Finding(
-                DUE,
+                ROLE_RENEWAL_DUE,
                 Severity.ADVISORY,
-                Text(
+                LazyText(
                     N_("{role} is to be signed anew; it lapses in {days} days."),
                     {"role": role, "days": left.days},
                 ),
-                Text(N_("Draft a renewal ('ncen-publisher renew') and let the officers sign.")),
+                LazyText(N_("Draft a renewal ('ncen-publisher renew') and let the officers sign.")),
                 {"role": role, "days": left.days},
             )
         )
     return found
 
 
-def _compare(seen: dict[str, Metadata[Any]], secretariat: FeedState) -> list[Finding]:
+def _compare_with_published(
+    seen: dict[str, Metadata[Any]], secretariat: FeedState
+) -> list[Finding]:
     """What the public has, against what the Secretariat published."""
     found = []
-    for role in (*secretariat.offline_roles(), *ONLINE_ROLES):
-        ours, theirs = secretariat.get(role), seen.get(role)
+    for role in (*secretariat.list_offline_roles(), *ONLINE_ROLES):
+        ours, theirs = secretariat.get_role(role), seen.get(role)
         if ours is None:
             continue
-        same = theirs is not None and digest_of(theirs) == digest_of(ours)
+        same = theirs is not None and compute_signed_digest(theirs) == compute_signed_digest(ours)
         if not same:
             values = {
                 "role": role,
@@ -383,16 +396,16 @@ def _compare(seen: dict[str, Metadata[Any]], secretariat: FeedState) -> list[Fin
             }
             found.append(
                 Finding(
-                    BEHIND,
+                    FEED_OUTDATED,
                     Severity.STRICT,
-                    Text(
+                    LazyText(
                         N_(
                             "The public feed has version {theirs} of {role}, the Secretariat has"
                             " published version {ours}, and they are not the same."
                         ),
                         values,
                     ),
-                    Text(
+                    LazyText(
                         N_(
                             "Copy the feed to the public server again, timestamp.json last, and"
                             " look for a cache in front of it that keeps old files."

@@ -17,11 +17,11 @@ import requests
 import urllib3
 
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.feed.bounded_http import BoundedSession
-from ncen_updater.feed.http import reason_of
-from ncen_updater.feed.limits import TooSlow
-from ncen_updater.publisher.errors import system_words
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.feed.bounded_http import BoundedHttpSession
+from ncen_updater.feed.http import get_root_cause
+from ncen_updater.feed.limits import TransferTooSlowError
+from ncen_updater.publisher.errors import describe_system_error
 
 TIMEOUT_S: Final = (20.0, 60.0)
 BLOCK: Final = 1 << 16
@@ -36,7 +36,7 @@ OK, PARTIAL, FORBIDDEN, NOT_FOUND, GONE = 200, 206, 403, 404, 410
 NO_HEAD: Final = frozenset({403, 405, 501})
 
 
-class Probe:
+class ServerProbe:
     """Asks one server.
 
     Args:
@@ -44,30 +44,30 @@ class Probe:
         session: Proxy and certificates are set in it.
     """
 
-    def __init__(self, url: str, session: BoundedSession) -> None:
+    def __init__(self, url: str, session: BoundedHttpSession) -> None:
         self._url = url if url.endswith("/") else f"{url}/"
         self._session = session
 
-    def metadata(self, prefix: str, root_version: int, names: list[str]) -> list[Finding]:
+    def check_metadata(self, prefix: str, root_version: int, names: list[str]) -> list[Finding]:
         """Look at the headers of the lists, and at the answer for a root that is not there."""
         found: list[Finding] = []
         following = f"{prefix}{root_version + 1}.root.json"
         for name in [*(prefix + name for name in names), following]:
             try:
-                answer = self._ask(name)
+                answer = self._send_head(name)
             except requests.RequestException as error:
-                found.append(_unreachable(name, error))
+                found.append(_make_unreachable_finding(name, error))
                 continue
-            age = _max_age(answer)
+            age = _parse_max_age(answer)
             if name == following:
-                found += _absent(name, answer.status_code, age)
+                found += _check_absent_root(name, answer.status_code, age)
             elif answer.status_code not in (OK, PARTIAL):
-                found.append(_missing(name, answer.status_code))
+                found.append(_make_missing_finding(name, answer.status_code))
             elif name.endswith("timestamp.json") and (age is None or age > TIMESTAMP_MAX_AGE_S):
-                found.append(_kept(name, age))
+                found.append(_make_caching_finding(name, age))
         return found
 
-    def target(self, name: str, length: int, sha256: str, deep: bool) -> list[Finding]:
+    def check_target(self, name: str, length: int, sha256: str, deep: bool) -> list[Finding]:
         """Look whether a signed file is there, and whole.
 
         Args:
@@ -78,151 +78,158 @@ class Probe:
         """
         try:
             if deep:
-                return self._hash(name, length, sha256)
-            answer = self._ask(name)
+                return self._check_digest(name, length, sha256)
+            answer = self._send_head(name)
             if answer.status_code not in (OK, PARTIAL):
-                return [_missing(name, answer.status_code)]
-            told = _length(answer)
-            ranged = self._ask(name, "bytes=0-0") if length else answer
-            if told is None:
-                told = _length(ranged)
+                return [_make_missing_finding(name, answer.status_code)]
+            reported = _parse_length(answer)
+            ranged = self._send_head(name, "bytes=0-0") if length else answer
+            if reported is None:
+                reported = _parse_length(ranged)
         except requests.RequestException as error:
-            return [_unreachable(name, error)]
-        if told is not None and told != length:
-            return [_other_length(name, told, length)]
+            return [_make_unreachable_finding(name, error)]
+        if reported is not None and reported != length:
+            return [_make_length_finding(name, reported, length)]
         if length and ranged.status_code != PARTIAL:
-            return [_no_ranges(name)]
+            return [_make_range_finding(name)]
         return []
 
-    def _ask(self, name: str, wanted: str | None = None) -> requests.Response:
+    def _send_head(self, name: str, wanted: str | None = None) -> requests.Response:
         """A question whose body is never read."""
         headers = {"Accept-Encoding": "identity"} | ({"Range": wanted} if wanted else {})
         method = "GET" if wanted else "HEAD"
-        answer = self._answer(method, name, headers)
+        answer = self._send_request(method, name, headers)
         answer.close()
         if method == "HEAD" and answer.status_code in NO_HEAD:
-            return self._ask(name, "bytes=0-0")
+            return self._send_head(name, "bytes=0-0")
         return answer
 
-    def _hash(self, name: str, length: int, sha256: str) -> list[Finding]:
+    def _check_digest(self, name: str, length: int, sha256: str) -> list[Finding]:
         headers = {"Accept-Encoding": "identity"}
         digest, count = hashlib.sha256(), 0
-        with self._answer("GET", name, headers) as answer:
+        with self._send_request("GET", name, headers) as answer:
             if answer.status_code != OK:
-                return [_missing(name, answer.status_code)]
-            while block := self._block(answer):
+                return [_make_missing_finding(name, answer.status_code)]
+            while block := self._read_block(answer):
                 digest.update(block)
                 count += len(block)
                 if count > length:
                     break
         if count != length:
-            return [_other_length(name, count, length)]
-        return [] if digest.hexdigest() == sha256 else [_altered(name)]
+            return [_make_length_finding(name, count, length)]
+        return [] if digest.hexdigest() == sha256 else [_make_altered_finding(name)]
 
-    def _answer(self, method: str, name: str, headers: dict[str, str]) -> requests.Response:
-        with _in_one_family():
-            return self._session.ask(
+    def _send_request(self, method: str, name: str, headers: dict[str, str]) -> requests.Response:
+        with _map_errors():
+            return self._session.send_request(
                 method, self._url + name, headers=headers, timeout=TIMEOUT_S, origins=[self._url]
             )
 
-    def _block(self, answer: requests.Response) -> bytes:
-        with _in_one_family():
-            return self._session.read(answer, BLOCK)
+    def _read_block(self, answer: requests.Response) -> bytes:
+        with _map_errors():
+            return self._session.read_body(answer, BLOCK)
 
 
 @contextlib.contextmanager
-def _in_one_family() -> Iterator[None]:
+def _map_errors() -> Iterator[None]:
     """Whatever way an answer fails in, one finding tells of it."""
     try:
         yield
     except requests.RequestException:
         raise
-    except (TooSlow, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-        raise requests.RequestException(system_words(error)) from error
+    except (TransferTooSlowError, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        raise requests.RequestException(describe_system_error(error)) from error
 
 
-def _max_age(answer: requests.Response) -> int | None:
+def _parse_max_age(answer: requests.Response) -> int | None:
     """Seconds for which a cache may keep an answer; None if that is not said."""
-    said = answer.headers.get("Cache-Control", "").lower()
-    if "no-store" in said or "no-cache" in said:
+    value = answer.headers.get("Cache-Control", "").lower()
+    if "no-store" in value or "no-cache" in value:
         return 0
-    ages = re.findall(r"(?:s-maxage|max-age)\s*=\s*\"?(\d{1,10})", said)
+    ages = re.findall(r"(?:s-maxage|max-age)\s*=\s*\"?(\d{1,10})", value)
     return max(map(int, ages)) if ages else None
 
 
-def _length(answer: requests.Response) -> int | None:
-    told = answer.headers.get("Content-Length", "")
+def _parse_length(answer: requests.Response) -> int | None:
+    reported = answer.headers.get("Content-Length", "")
     if answer.status_code == PARTIAL:
-        told = answer.headers.get("Content-Range", "").rpartition("/")[2]
-    return int(told) if re.fullmatch(r"\d{1,18}", told) else None
+        reported = answer.headers.get("Content-Range", "").rpartition("/")[2]
+    return int(reported) if re.fullmatch(r"\d{1,18}", reported) else None
 
 
-def _unreachable(name: str, error: requests.RequestException) -> Finding:
+def _make_unreachable_finding(name: str, error: requests.RequestException) -> Finding:
     return Finding(
         UNREACHABLE,
         Severity.STRICT,
-        Text(
+        LazyText(
             N_("'{name}' could not be asked for: {detail}"),
-            {"name": name, "detail": reason_of(error)},
+            {"name": name, "detail": get_root_cause(error)},
         ),
-        Text(N_("Look at the public server, its name, its certificate and the line to it.")),
+        LazyText(N_("Look at the public server, its name, its certificate and the line to it.")),
         {"name": name},
     )
 
 
-def _missing(name: str, status: int) -> Finding:
+def _make_missing_finding(name: str, status: int) -> Finding:
     return Finding(
         "NU-7212",
         Severity.STRICT,
-        Text(
+        LazyText(
             N_("'{name}' is signed and not there (status {status})."),
             {"name": name, "status": status},
         ),
-        Text(N_("Copy the feed to the public server again; nothing in it is ever deleted.")),
+        LazyText(N_("Copy the feed to the public server again; nothing in it is ever deleted.")),
         {"name": name, "status": status},
     )
 
 
-def _other_length(name: str, told: int, length: int) -> Finding:
-    values = {"name": name, "told": told, "length": length}
+def _make_length_finding(name: str, reported: int, length: int) -> Finding:
+    values = {"name": name, "told": reported, "length": length}
     return Finding(
         "NU-7213",
         Severity.STRICT,
-        Text(N_("'{name}' has {told} bytes there, and {length} are signed."), values),
-        Text(N_("Copy the file again, and let the server not compress or change files.")),
+        LazyText(N_("'{name}' has {told} bytes there, and {length} are signed."), values),
+        LazyText(N_("Copy the file again, and let the server not compress or change files.")),
         values,
     )
 
 
-def _altered(name: str) -> Finding:
+def _make_altered_finding(name: str) -> Finding:
     return Finding(
         "NU-7214",
         Severity.STRICT,
-        Text(N_("'{name}' is not the file that was signed."), {"name": name}),
-        Text(N_("Find out who changed it; sites refuse it. Then copy the feed again.")),
+        LazyText(N_("'{name}' is not the file that was signed."), {"name": name}),
+        LazyText(N_("Find out who changed it; sites refuse it. Then copy the feed again.")),
         {"name": name},
     )
 
 
-def _no_ranges(name: str, count: int = 1) -> Finding:
+def _make_range_finding(name: str, count: int = 1) -> Finding:
     values = {"name": name, "count": count}
     return Finding(
         NO_RANGES,
         Severity.ADVISORY,
-        Text(N_("The server sends no parts of files ({count} of them, such as '{name}')."), values),
-        Text(N_("Let it answer Range requests, or a broken download begins again from nothing.")),
+        LazyText(
+            N_("The server sends no parts of files ({count} of them, such as '{name}')."), values
+        ),
+        LazyText(
+            N_("Let it answer Range requests, or a broken download begins again from nothing.")
+        ),
         values,
     )
 
 
-def said_once(findings: Sequence[Finding]) -> list[Finding]:
+def merge_range_findings(findings: Sequence[Finding]) -> list[Finding]:
     """Say once of all files together that the server sends no parts: it is so of every file."""
     parts = [finding for finding in findings if finding.code == NO_RANGES]
     others = [finding for finding in findings if finding.code != NO_RANGES]
-    return [*others, *([_no_ranges(str(parts[0].figures["name"]), len(parts))] if parts else [])]
+    return [
+        *others,
+        *([_make_range_finding(str(parts[0].figures["name"]), len(parts))] if parts else []),
+    ]
 
 
-def _kept(name: str, age: int | None) -> Finding:
+def _make_caching_finding(name: str, age: int | None) -> Finding:
     values = {"name": name, "age": "-" if age is None else age, "most": TIMESTAMP_MAX_AGE_S}
     words = N_("Caches may keep '{name}' for {age} seconds; {most} is the most that is good.")
     if age is None:
@@ -233,23 +240,23 @@ def _kept(name: str, age: int | None) -> Finding:
     return Finding(
         "NU-7216",
         Severity.ADVISORY if age is None else Severity.STRICT,
-        Text(words, values),
-        Text(N_("Send it with 'Cache-Control: no-cache, max-age=60'.")),
+        LazyText(words, values),
+        LazyText(N_("Send it with 'Cache-Control: no-cache, max-age=60'.")),
         values,
     )
 
 
-def _absent(name: str, status: int, age: int | None) -> list[Finding]:
+def _check_absent_root(name: str, status: int, age: int | None) -> list[Finding]:
     if status not in (FORBIDDEN, NOT_FOUND, GONE):
         return [
             Finding(
                 "NU-7217",
                 Severity.STRICT,
-                Text(
+                LazyText(
                     N_("The server answers {status} for '{name}', which does not exist."),
                     {"name": name, "status": status},
                 ),
-                Text(N_("Let it answer 404; sites take a page in its place for a bad root.")),
+                LazyText(N_("Let it answer 404; sites take a page in its place for a bad root.")),
                 {"name": name, "status": status},
             )
         ]
@@ -259,11 +266,11 @@ def _absent(name: str, status: int, age: int | None) -> list[Finding]:
         Finding(
             "NU-7218",
             Severity.STRICT,
-            Text(
+            LazyText(
                 N_("Caches may remember for {age} seconds that '{name}' does not exist."),
                 {"name": name, "age": age},
             ),
-            Text(N_("Let 404 for '*.root.json' not be cached: it hides the next root.")),
+            LazyText(N_("Let 404 for '*.root.json' not be cached: it hides the next root.")),
             {"name": name, "age": age},
         )
     ]

@@ -24,24 +24,29 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from tuf.api.metadata import Metadata
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.bounded_io import NotReadable, TooLarge, parse_json, read_file
-from ncen_updater.common.canonical_json import canonical_json, sha256_hex
+from ncen_updater.common.bounded_io import (
+    FileTooLargeError,
+    NotRegularFileError,
+    parse_json,
+    read_file,
+)
+from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import HISTORY_BROKEN
-from ncen_updater.formats.rollout import format_moment
-from ncen_updater.publisher.signing.event import digest_of
+from ncen_updater.formats.rollout import format_utc_time
+from ncen_updater.publisher.signing.event import compute_signed_digest
 
-TWO_LISTS: Final = "NU-7205"
-OLDER: Final = "NU-7206"
-FIRST: Final = "0" * 64
-MOST_BYTES: Final = 50_000_000
+EQUIVOCATION: Final = "NU-7205"
+METADATA_OUTDATED: Final = "NU-7206"
+FIRST_DIGEST: Final = "0" * 64
+MAX_HISTORY_BYTES: Final = 50_000_000
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True, order=True)
-class ListShown:
+class ObservedMetadata:
     """A list as a place showed it.
 
     Attributes:
@@ -57,38 +62,38 @@ class ListShown:
     place: str
 
 
-def shown_in(place: str, lists: dict[str, Metadata[Any]]) -> tuple[ListShown, ...]:
+def observe_metadata(place: str, lists: dict[str, Metadata[Any]]) -> tuple[ObservedMetadata, ...]:
     """What a place shows, of lists that were verified."""
     return tuple(
-        ListShown(role, metadata.signed.version, digest_of(metadata), place)
+        ObservedMetadata(role, metadata.signed.version, compute_signed_digest(metadata), place)
         for role, metadata in sorted(lists.items())
     )
 
 
-def contradictions(shown: Iterable[ListShown]) -> Iterator[Finding]:
+def find_equivocations(shown: Iterable[ObservedMetadata]) -> Iterator[Finding]:
     """Say which lists have one number and are not one list; pure."""
-    first: dict[tuple[str, int], ListShown] = {}
-    told: set[tuple[str, int, str]] = set()
+    first: dict[tuple[str, int], ObservedMetadata] = {}
+    reported: set[tuple[str, int, str]] = set()
     for one in shown:
         before = first.setdefault((one.role, one.version), one)
-        if before.digest == one.digest or (one.role, one.version, one.digest) in told:
+        if before.digest == one.digest or (one.role, one.version, one.digest) in reported:
             continue
-        told.add((one.role, one.version, one.digest))
+        reported.add((one.role, one.version, one.digest))
         values = {
             "role": one.role, "version": one.version, "first": before.place, "second": one.place,
             "digest": before.digest[:16], "other": one.digest[:16],
         }  # fmt: skip
         yield Finding(
-            TWO_LISTS,
+            EQUIVOCATION,
             Severity.STRICT,
-            Text(
+            LazyText(
                 N_(
                     "There are two lists '{role}' with the number {version}: {first} shows"
                     " {digest}, {second} shows {other}. Sites do not all see the same."
                 ),
                 values,
             ),
-            Text(
+            LazyText(
                 N_(
                     "Keep both files. Ask each officer, by voice, what they signed, and take who"
                     " holds the online keys for untrue until that is explained. Then publish a"
@@ -99,8 +104,8 @@ def contradictions(shown: Iterable[ListShown]) -> Iterator[Finding]:
         )
 
 
-def behind(
-    places: Sequence[Sequence[ListShown]], before: Iterable[ListShown] = ()
+def find_outdated(
+    places: Sequence[Sequence[ObservedMetadata]], before: Iterable[ObservedMetadata] = ()
 ) -> Iterator[Finding]:
     """Say which place shows an older list than another one, or than was shown before; pure.
 
@@ -111,7 +116,7 @@ def behind(
         places: What each place shows now.
         before: What histories hold.
     """
-    newest: dict[str, ListShown] = {}
+    newest: dict[str, ObservedMetadata] = {}
     for one in (*before, *(one for place in places for one in place)):
         if one.role not in newest or newest[one.role].version < one.version:
             newest[one.role] = one
@@ -123,21 +128,21 @@ def behind(
                 "newest": best.version, "other": best.place,
             }  # fmt: skip
             yield Finding(
-                OLDER,
+                METADATA_OUTDATED,
                 Severity.ADVISORY,
-                Text(
+                LazyText(
                     N_(
                         "{place} shows version {version} of '{role}', {other} shows version"
                         " {newest}."
                     ),
                     values,
                 ),
-                Text(N_("Renew the copy that is behind; if it stays so, ask who keeps it.")),
+                LazyText(N_("Renew the copy that is behind; if it stays so, ask who keeps it.")),
                 values,
             )
 
 
-class _ShownLine(BaseModel):
+class _HistoryLine(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)  # a newer program may note more
 
     at: str
@@ -149,7 +154,7 @@ class _ShownLine(BaseModel):
 
 
 @dataclass(frozen=True)
-class ShownHistory:
+class MetadataHistory:
     """The file; it need not be there yet.
 
     Attributes:
@@ -158,42 +163,42 @@ class ShownHistory:
 
     path: Path
 
-    def lists(self) -> tuple[ListShown, ...]:
+    def read_observed(self) -> tuple[ObservedMetadata, ...]:
         """Return all that was shown, oldest first.
 
         Raises:
             HistoryBroken: If the file is no such history, or its chain does not close.
         """
-        return tuple(self._lists())
+        return tuple(self._iter_observed())
 
-    def _lists(self) -> Iterator[ListShown]:
-        before = FIRST
-        for number, line in enumerate(self._content().splitlines(), 1):
+    def _iter_observed(self) -> Iterator[ObservedMetadata]:
+        before = FIRST_DIGEST
+        for number, line in enumerate(self._read_content().splitlines(), 1):
             try:
-                data = _ShownLine.model_validate(parse_json(line))
+                data = _HistoryLine.model_validate(parse_json(line))
             except (ValidationError, ValueError) as error:
-                raise self._broken(number, error) from error
+                raise self._make_broken_error(number, error) from error
             if data.before != before:
-                raise self._broken(number, "it does not follow from the line before it")
-            before = sha256_hex(line)
+                raise self._make_broken_error(number, "it does not follow from the line before it")
+            before = compute_sha256(line)
             place = f"{self.path.name}: {data.place}"
-            yield ListShown(data.role, data.version, data.digest, place)
+            yield ObservedMetadata(data.role, data.version, data.digest, place)
 
-    def _content(self) -> bytes:
+    def _read_content(self) -> bytes:
         try:
-            content = read_file(self.path, MOST_BYTES)
+            content = read_file(self.path, MAX_HISTORY_BYTES)
         except FileNotFoundError:
             return b""
-        except (OSError, NotReadable, TooLarge) as error:
-            raise self._broken(0, error) from error
+        except (OSError, NotRegularFileError, FileTooLargeError) as error:
+            raise self._make_broken_error(0, error) from error
         if content and not content.endswith(b"\n"):
-            raise self._broken(content.count(b"\n") + 1, "it is cut off")
+            raise self._make_broken_error(content.count(b"\n") + 1, "it is cut off")
         return content
 
-    def _broken(self, line: int, reason: object) -> UpdaterError:
+    def _make_broken_error(self, line: int, reason: object) -> UpdaterError:
         return UpdaterError(HISTORY_BROKEN, path=self.path, line=line, detail=str(reason)[:500])
 
-    def add(self, shown: Iterable[ListShown], now: datetime) -> int:
+    def append_new(self, shown: Iterable[ObservedMetadata], now: datetime) -> int:
         """Add what is not in it yet; return how many lists that were.
 
         A list is added also where it contradicts one that is there: that is what it is for.
@@ -201,22 +206,22 @@ class ShownHistory:
         Raises:
             HistoryBroken: If what is there cannot be followed, or the disk does not take it.
         """
-        known = {(one.role, one.version, one.digest) for one in self.lists()}
-        content = self._content()
+        known = {(one.role, one.version, one.digest) for one in self.read_observed()}
+        content = self._read_content()
         last = content.splitlines()[-1:]
-        before, added = sha256_hex(last[0]) if last else FIRST, 0
+        before, added = compute_sha256(last[0]) if last else FIRST_DIGEST, 0
         for one in shown:
             if (one.role, one.version, one.digest) in known:
                 continue
             known.add((one.role, one.version, one.digest))
-            line = canonical_json({
-                "at": format_moment(now), "before": before, "digest": one.digest,
+            line = encode_canonical_json({
+                "at": format_utc_time(now), "before": before, "digest": one.digest,
                 "place": one.place, "role": one.role, "version": one.version,
             }).rstrip(b"\n")  # fmt: skip
-            content, before, added = content + line + b"\n", sha256_hex(line), added + 1
+            content, before, added = content + line + b"\n", compute_sha256(line), added + 1
         if added:
             try:
-                durable.write(self.path, content, 0o644)
+                durable.write_file(self.path, content, 0o644)
             except OSError as error:
-                raise self._broken(0, error) from error
+                raise self._make_broken_error(0, error) from error
         return added

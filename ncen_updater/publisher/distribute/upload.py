@@ -25,56 +25,61 @@ from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp  # type: ign
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     FEED_BROKEN,
-    NOT_ATOMIC,
+    KEY_CHANGE_NOT_ATOMIC,
     OTHER_FEED,
-    PLACE_AHEAD,
-    PLACE_DIFFERS,
-    PLACE_FAILED,
-    PLACE_INVALID,
-    PLACE_NO_CREDENTIALS,
+    STORAGE_AHEAD,
+    STORAGE_DIFFERS,
+    STORAGE_FAILED,
+    STORAGE_INVALID,
+    STORAGE_NO_CREDENTIALS,
 )
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.progress import ProgressListener
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.formats.tuf_names import ROOT_VERSION_FIELD
-from ncen_updater.publisher.errors import system_words
-from ncen_updater.publisher.feed.feed import Feed, FeedState, delegated_roles, verification
+from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.feed.feed import (
+    FeedDirectory,
+    FeedState,
+    list_delegated_roles,
+    verify_role,
+)
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES
 
 BLOCK = 1 << 20
 #: The timestamp is the one file that changes under its name; caches must ask for it each time.
-CHANGING = "no-cache, max-age=60"
-FIXED = "public, max-age=31536000, immutable"
+MUTABLE_CACHE_CONTROL = "no-cache, max-age=60"
+IMMUTABLE_CACHE_CONTROL = "public, max-age=31536000, immutable"
 
 
-def cache_control(name: str) -> str:
+def get_cache_control(name: str) -> str:
     """How long caches on the way may keep an object."""
-    return CHANGING if name == "metadata/timestamp.json" else FIXED
+    return MUTABLE_CACHE_CONTROL if name == "metadata/timestamp.json" else IMMUTABLE_CACHE_CONTROL
 
 
-class Place(Protocol):
+class FeedStorage(Protocol):
     """Somewhere to copy to. Names are relative, with slashes."""
 
     @property
     def name(self) -> str:
         """What a person calls it."""
 
-    def sizes(self) -> Mapping[str, int]:
+    def list_sizes(self) -> Mapping[str, int]:
         """Bytes of every object, by its name."""
 
-    def get(self, name: str) -> bytes:
+    def read_object(self, name: str) -> bytes:
         """A small object, whole."""
 
-    def sha256(self, name: str) -> str:
+    def compute_sha256(self, name: str) -> str:
         """Digest of an object, read back from where it lies."""
 
-    def put(self, name: str, source: Path) -> None:
+    def write_object(self, name: str, source: Path) -> None:
         """Write or replace an object, in one step."""
 
 
-class DirectoryPlace:
+class DirectoryStorage:
     """A directory, for example one that another machine mounts.
 
     Args:
@@ -85,42 +90,44 @@ class DirectoryPlace:
         self._directory = directory
         self.name = str(directory)
 
-    def sizes(self) -> Mapping[str, int]:
+    def list_sizes(self) -> Mapping[str, int]:
         """Bytes of every file; unfinished ones are left out."""
-        with self._failures():
+        with self._map_errors():
             return {
                 path.relative_to(self._directory).as_posix(): path.stat().st_size
                 for path in self._directory.rglob("*")
                 if path.is_file() and not path.name.startswith(".")
             }
 
-    def get(self, name: str) -> bytes:
+    def read_object(self, name: str) -> bytes:
         """A small file, whole."""
-        with self._failures():
+        with self._map_errors():
             return (self._directory / name).read_bytes()
 
-    def sha256(self, name: str) -> str:
+    def compute_sha256(self, name: str) -> str:
         """Digest of a file."""
-        with self._failures(), (self._directory / name).open("rb") as stream:
+        with self._map_errors(), (self._directory / name).open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
-    def put(self, name: str, source: Path) -> None:
+    def write_object(self, name: str, source: Path) -> None:
         """Write or replace a file."""
         path = self._directory / name
-        with self._failures():
+        with self._map_errors():
             durable.make_directory(path.parent)
-            with source.open("rb") as reader, durable.writing(path) as stream:
+            with source.open("rb") as reader, durable.open_for_replace(path) as stream:
                 shutil.copyfileobj(reader, stream, BLOCK)
 
     @contextlib.contextmanager
-    def _failures(self) -> Iterator[None]:
+    def _map_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise UpdaterError(PLACE_FAILED, place=self.name, detail=system_words(error)) from error
+            raise UpdaterError(
+                STORAGE_FAILED, place=self.name, detail=describe_system_error(error)
+            ) from error
 
 
-class ObjectStore:
+class ObjectStorage:
     """A bucket, or a part of one, through fsspec's s3fs.
 
     Credentials come from where AWS's tools look for them: variables, ``~/.aws``, or the machine's
@@ -138,7 +145,7 @@ class ObjectStore:
         self.name = url
         self._root = url.removeprefix("s3://").strip("/")
         if not self._root:
-            raise UpdaterError(PLACE_INVALID, place=url)
+            raise UpdaterError(STORAGE_INVALID, place=url)
         try:
             from botocore.exceptions import (
                 BotoCoreError,
@@ -148,7 +155,9 @@ class ObjectStore:
             )
             from s3fs import S3FileSystem
         except ImportError as error:
-            raise UpdaterError(PLACE_INVALID, place=url, detail=system_words(error)) from error
+            raise UpdaterError(
+                STORAGE_INVALID, place=url, detail=describe_system_error(error)
+            ) from error
         self._errors = (OSError, BotoCoreError, ClientError)
         self._no_credentials = (NoCredentialsError, PartialCredentialsError)
         # What another machine wrote a second ago must be seen: no listing is remembered.
@@ -156,63 +165,65 @@ class ObjectStore:
             endpoint_url=endpoint, use_listings_cache=False, skip_instance_cache=True
         )
 
-    def sizes(self) -> Mapping[str, int]:
+    def list_sizes(self) -> Mapping[str, int]:
         """Bytes of every object below the prefix."""
-        with self._failures():
+        with self._map_errors():
             found = self._store.find(self._root, detail=True)
         return {
             path.removeprefix(f"{self._root}/"): int(info["size"]) for path, info in found.items()
         }
 
-    def get(self, name: str) -> bytes:
+    def read_object(self, name: str) -> bytes:
         """A small object, whole."""
-        with self._failures():
+        with self._map_errors():
             return bytes(self._store.cat_file(f"{self._root}/{name}"))
 
-    def sha256(self, name: str) -> str:
+    def compute_sha256(self, name: str) -> str:
         """Digest of an object, downloaded again in blocks."""
         digest = hashlib.sha256()
-        with self._failures(), self._store.open(f"{self._root}/{name}", "rb", BLOCK) as stream:
+        with self._map_errors(), self._store.open(f"{self._root}/{name}", "rb", BLOCK) as stream:
             while block := stream.read(BLOCK):
                 digest.update(block)
         return digest.hexdigest()
 
-    def put(self, name: str, source: Path) -> None:
+    def write_object(self, name: str, source: Path) -> None:
         """Write or replace an object; large ones in parts that appear together."""
         kind = "application/json" if name.endswith(".json") else "application/octet-stream"
-        with self._failures():
+        with self._map_errors():
             self._store.put_file(
                 str(source),
                 f"{self._root}/{name}",
-                CacheControl=cache_control(name),
+                CacheControl=get_cache_control(name),
                 ContentType=kind,
             )
 
     @contextlib.contextmanager
-    def _failures(self) -> Iterator[None]:
+    def _map_errors(self) -> Iterator[None]:
         try:
             yield
         except self._no_credentials as error:
-            raise UpdaterError(PLACE_NO_CREDENTIALS, place=self.name) from error
+            raise UpdaterError(STORAGE_NO_CREDENTIALS, place=self.name) from error
         except self._errors as error:
-            raise UpdaterError(PLACE_FAILED, place=self.name, detail=system_words(error)) from error
+            raise UpdaterError(
+                STORAGE_FAILED, place=self.name, detail=describe_system_error(error)
+            ) from error
 
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
-def open_place(address: str, endpoint: str | None = None) -> Place:
+def open_storage(address: str, endpoint: str | None = None) -> FeedStorage:
     """Open a place by its address: a path, or ``s3://BUCKET/PREFIX``.
 
     Raises:
         PlaceInvalid: If it is neither.
     """
     if address.startswith("s3://"):
-        return ObjectStore(address, endpoint)
+        return ObjectStorage(address, endpoint)
     # A word with a colon is meant as an address: "s3:/bucket" would be a directory here.
     if not address or _SCHEME.match(address):
-        raise UpdaterError(PLACE_INVALID, place=address)
-    return DirectoryPlace(Path(address))
+        raise UpdaterError(STORAGE_INVALID, place=address)
+    return DirectoryStorage(Path(address))
 
 
 TIMESTAMP = "metadata/timestamp.json"
@@ -220,7 +231,7 @@ METADATA = re.compile(r"metadata/(?P<version>[1-9][0-9]*)\.(?P<role>[a-z][a-z0-9
 
 
 @dataclass(frozen=True)
-class Uploaded:
+class UploadReport:
     """What a copy came to.
 
     Attributes:
@@ -234,12 +245,12 @@ class Uploaded:
     timestamp: int
 
 
-def upload_order(names: Iterable[str], *, root_last: bool) -> list[str]:
+def sort_for_upload(names: Iterable[str], *, root_last: bool) -> list[str]:
     """Names in the order in which they may be written; what is no part of a feed is left out. Pure.
 
     Args:
         names: Relative to the feed.
-        root_last: Whether the timestamp goes before new roots, see :func:`upload`.
+        root_last: Whether the timestamp goes before new roots, see :func:`upload_feed`.
     """
     ranks = {"targets": 2, "snapshot": 3, "root": 6 if root_last else 4}
 
@@ -257,14 +268,17 @@ def upload_order(names: Iterable[str], *, root_last: bool) -> list[str]:
     return [name for _, name in sorted(ranked)]
 
 
-def upload(
-    feed: Feed, place: Place, progress: Progress, accept_interruption: bool = False
-) -> Uploaded:
+def upload_feed(
+    feed: FeedDirectory,
+    storage: FeedStorage,
+    progress: ProgressListener,
+    accept_interruption: bool = False,
+) -> UploadReport:
     """Bring a place up to what a feed holds.
 
     Args:
         feed: Published, whole; verified first.
-        place: Where to.
+        storage: Where to.
         progress: Told each name.
         accept_interruption: Go on even where a change of keys makes clients that ask between two
             writes fail once.
@@ -276,7 +290,7 @@ def upload(
         PlaceFailed, PlaceDiffers: If the place does not take or keep what it is given.
     """
     with feed.lock():
-        state = feed.state()
+        state = feed.read_state()
         if state.timestamp is None:
             raise UpdaterError(FEED_BROKEN, path=feed.directory, reason="it has no timestamp")
         local = {
@@ -284,30 +298,30 @@ def upload(
             for path in feed.directory.rglob("*")
             if path.is_file() and not path.name.startswith(".")
         }
-        there = place.sizes()
-        served = _served(feed, state, place, there)
-        root_last = _root_last(served, state, there, accept_interruption)
+        there = storage.list_sizes()
+        served = _read_served_state(feed, state, storage, there)
+        root_last = _must_write_root_last(served, state, there, accept_interruption)
         written: list[str] = []
-        order = upload_order(local, root_last=root_last)
-        kept = {name for name in order if _is_there(local[name], name, place, there)}
+        order = sort_for_upload(local, root_last=root_last)
+        retained = {name for name in order if _is_uploaded(local[name], name, storage, there)}
         for number, name in enumerate(order):
-            if name in kept:
+            if name in retained:
                 continue
-            progress.tell(Text(N_("copying {name}"), {"name": name}), number, len(order))
-            place.put(name, local[name])
-            if place.sha256(name) != hash_file(local[name]):
-                raise UpdaterError(PLACE_DIFFERS, name=name, place=place.name)
+            progress.report(LazyText(N_("copying {name}"), {"name": name}), number, len(order))
+            storage.write_object(name, local[name])
+            if storage.compute_sha256(name) != hash_file(local[name]):
+                raise UpdaterError(STORAGE_DIFFERS, name=name, place=storage.name)
             written.append(name)
-        return Uploaded(tuple(written), len(kept), state.timestamp.signed.version)
+        return UploadReport(tuple(written), len(retained), state.timestamp.signed.version)
 
 
-def _is_there(path: Path, name: str, place: Place, there: Mapping[str, int]) -> bool:
+def _is_uploaded(path: Path, name: str, place: FeedStorage, there: Mapping[str, int]) -> bool:
     """Whether an object need not be written; a list that others signed otherwise is not ours."""
     if name.startswith("targets/"):
         return there.get(name) == path.stat().st_size
     if name not in there:
         return False
-    content, mine = place.get(name), path.read_bytes()
+    content, mine = place.read_object(name), path.read_bytes()
     if content != mine and name != TIMESTAMP:
         try:
             other = Metadata.from_bytes(content).signed
@@ -315,33 +329,33 @@ def _is_there(path: Path, name: str, place: Place, there: Mapping[str, int]) -> 
             return False  # damaged on the way; written anew
         if other != Metadata.from_bytes(mine).signed:
             raise UpdaterError(
-                PLACE_AHEAD,
+                STORAGE_AHEAD,
                 place=place.name,
-                reason=Text("its {name} is another one", {"name": name}),
+                reason=LazyText("its {name} is another one", {"name": name}),
             )
     return content == mine
 
 
-def _served(
-    feed: Feed, state: FeedState, place: Place, there: Mapping[str, int]
+def _read_served_state(
+    feed: FeedDirectory, state: FeedState, place: FeedStorage, there: Mapping[str, int]
 ) -> FeedState | None:
     """What clients of the place see now, out of our own files; None before the first copy."""
     first = "metadata/1.root.json"
-    if first in there and place.get(first) != (feed.directory / first).read_bytes():
+    if first in there and place.read_object(first) != (feed.directory / first).read_bytes():
         raise UpdaterError(OTHER_FEED, place=place.name, feed=feed.directory)
-    newest = max((n for n in map(_root_number, there) if n), default=0)
-    roots = feed.roots()
+    newest = max((n for n in map(_parse_root_version, there) if n), default=0)
+    roots = feed.read_roots()
     if newest > len(roots):
         raise UpdaterError(
-            PLACE_AHEAD,
+            STORAGE_AHEAD,
             place=place.name,
-            reason=Text(
+            reason=LazyText(
                 "it has root {newest}, the feed {roots}", {"newest": newest, "roots": len(roots)}
             ),
         )
     if TIMESTAMP not in there:
         return None
-    content = place.get(TIMESTAMP)
+    content = place.read_object(TIMESTAMP)
     mine = state.timestamp
     try:
         timestamp: Metadata[Timestamp] = Metadata.from_bytes(content)
@@ -349,71 +363,73 @@ def _served(
         number = timestamp.signed.snapshot_meta.version
     except (RepositoryError, AttributeError) as error:
         raise UpdaterError(
-            PLACE_AHEAD,
+            STORAGE_AHEAD,
             place=place.name,
-            reason=Text("its timestamp cannot be read ({error})", {"error": system_words(error)}),
+            reason=LazyText(
+                "its timestamp cannot be read ({error})", {"error": describe_system_error(error)}
+            ),
         ) from error
     if mine is None or version > mine.signed.version:
         raise UpdaterError(
-            PLACE_AHEAD,
+            STORAGE_AHEAD,
             place=place.name,
-            reason=Text("it has timestamp {version}", {"version": version}),
+            reason=LazyText("it has timestamp {version}", {"version": version}),
         )
     if version == mine.signed.version and timestamp.signed != mine.signed:
         raise UpdaterError(
-            PLACE_AHEAD,
+            STORAGE_AHEAD,
             place=place.name,
-            reason=Text("it has another timestamp {version}", {"version": version}),
+            reason=LazyText("it has another timestamp {version}", {"version": version}),
         )
-    snapshot: Metadata[Snapshot] = _own(feed, f"{number}.snapshot.json", place)
+    snapshot: Metadata[Snapshot] = _find_own_metadata(feed, f"{number}.snapshot.json", place)
     lists: dict[str, Metadata[Targets]] = {
-        name.removesuffix(".json"): _own(feed, f"{meta.version}.{name}", place)
+        name.removesuffix(".json"): _find_own_metadata(feed, f"{meta.version}.{name}", place)
         for name, meta in snapshot.signed.meta.items()
     }
     targets = lists.pop("targets")
-    known = delegated_roles(targets.signed)
+    known = list_delegated_roles(targets.signed)
     delegated = {role: lists[role] for role in known if role in lists}
     root = roots[max(newest, 1) - 1]
     return FeedState(root, targets, delegated, snapshot, timestamp)
 
 
-def _own(feed: Feed, name: str, place: Place) -> Metadata:  # type: ignore[type-arg]
+def _find_own_metadata(feed: FeedDirectory, name: str, place: FeedStorage) -> Metadata:  # type: ignore[type-arg]
     try:
         return Metadata.from_bytes((feed.metadata_directory / name).read_bytes())
     except (OSError, RepositoryError) as error:
         raise UpdaterError(
-            PLACE_AHEAD, place=place.name, reason=Text("it serves {name}", {"name": name})
+            STORAGE_AHEAD, place=place.name, reason=LazyText("it serves {name}", {"name": name})
         ) from error
 
 
-def _root_number(name: str) -> int:
+def _parse_root_version(name: str) -> int:
     found = METADATA.fullmatch(name)
     return int(found["version"]) if found and found["role"] == "root" else 0
 
 
-def _root_last(
+def _must_write_root_last(
     served: FeedState | None, state: FeedState, there: Mapping[str, int], accept: bool
 ) -> bool:
     """Whether the timestamp has to go before new roots; as the publisher decides for one step."""
     if served is None or served.root.signed.version == state.root.signed.version:
         return False
-    if _verifies(replace(served, root=state.root)):
+    if _is_verifiable(replace(served, root=state.root)):
         return False
     named = (
         state.timestamp.signed.unrecognized_fields.get(ROOT_VERSION_FIELD) if state.timestamp else 0
     )
     names_it = isinstance(named, int) and f"metadata/{named}.root.json" not in there
-    if _verifies(replace(state, root=served.root)) and not names_it:
+    if _is_verifiable(replace(state, root=served.root)) and not names_it:
         return True
     if accept:
         return False
     raise UpdaterError(
-        NOT_ATOMIC,
+        KEY_CHANGE_NOT_ATOMIC,
         reason="what the place serves is not valid under the new root,"
         " nor the new metadata under its old one",
     )
 
 
-def _verifies(state: FeedState) -> bool:
+def _is_verifiable(state: FeedState) -> bool:
     roles = ("targets", *state.delegated, *ONLINE_ROLES)
-    return all(bool(verification(state, role)) for role in roles)
+    return all(bool(verify_role(state, role)) for role in roles)

@@ -14,30 +14,34 @@ from securesystemslib.signer import Signer
 from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
-    BRAKE_NOT_SET,
-    BRAKE_SPENT,
-    BRAKES_FULL,
+    EMERGENCY_HALT_ALREADY_USED,
+    EMERGENCY_HALT_INVALID,
     KEY_NOT_ALLOWED,
+    TOO_MANY_EMERGENCY_HALTS,
 )
-from ncen_updater.feed.brake_statements import brake_keys, brakes_as_signed, brakes_of
+from ncen_updater.feed.brake_statements import (
+    iter_verified_halts,
+    read_emergency_halt_keys,
+    verify_emergency_halts,
+)
 from ncen_updater.formats.rollout import (
     BRAKES_A_KEY,
     MOST_BYTES_A_KEY,
-    BrakeStatement,
-    format_moment,
+    EmergencyHaltStatement,
+    encode_for_signing,
+    format_utc_time,
     newest_first,
-    signed_bytes,
 )
 from ncen_updater.publisher.feed.feed import FeedState
-from ncen_updater.publisher.signing.draft import offers_of
-from ncen_updater.publisher.signing.keys import owner_of
+from ncen_updater.publisher.signing.draft import list_offers
+from ncen_updater.publisher.signing.keys import get_key_owner
 
 #: A brake that is over is carried for so long, so that its key is not used for it once more.
-REMEMBERED = timedelta(days=30)
+RETENTION = timedelta(days=30)
 
 
 @dataclass(frozen=True)
-class BrakeLine:
+class EmergencyHaltStatus:
     """A brake that holds.
 
     Attributes:
@@ -52,25 +56,25 @@ class BrakeLine:
     reason: str
 
 
-def carried(state: FeedState) -> tuple[tuple[BrakeStatement, str], ...]:
+def read_emergency_halts(state: FeedState) -> tuple[tuple[EmergencyHaltStatement, str], ...]:
     """What the timestamp carries, signed by who may, with the owner of each."""
     if state.timestamp is None:
         return ()
-    return brakes_of(state.root.signed, state.timestamp.signed)
+    return verify_emergency_halts(state.root.signed, state.timestamp.signed)
 
 
-def brake_lines(
-    found: Sequence[tuple[BrakeStatement, str]], now: datetime
-) -> tuple[BrakeLine, ...]:
+def list_active_halts(
+    found: Sequence[tuple[EmergencyHaltStatement, str]], now: datetime
+) -> tuple[EmergencyHaltStatus, ...]:
     """Those that hold."""
     return tuple(
-        BrakeLine(one.product, one.version, owner, format_moment(one.until), one.reason)
+        EmergencyHaltStatus(one.product, one.version, owner, format_utc_time(one.until), one.reason)
         for one, owner in found
         if one.until > now
     )
 
 
-def statement(
+def sign_emergency_halt(
     state: FeedState,
     signer: Signer,
     product: str,
@@ -78,7 +82,7 @@ def statement(
     reason: str,
     now: datetime,
     hours: int,
-) -> BrakeStatement:
+) -> EmergencyHaltStatement:
     """Sign a brake.
 
     Raises:
@@ -86,77 +90,85 @@ def statement(
         BrakeSpent: If the key was used for this release before.
         BrakeNotSet: If the feed offers no such release, or the reason cannot be one.
     """
-    _refuse_other(state, signer, product)
-    product_role = state.get(product)
-    known = offers_of(product_role.signed) if product_role is not None else []
+    _require_halt_key(state, signer, product)
+    product_role = state.get_role(product)
+    known = list_offers(product_role.signed) if product_role is not None else []
     if version not in {offer.version for offer in known}:
         raise UpdaterError(
-            BRAKE_NOT_SET, product=product, version=version, detail="the feed does not offer it"
+            EMERGENCY_HALT_INVALID,
+            product=product,
+            version=version,
+            detail="the feed does not offer it",
         )
-    for one, owner in carried(state):
+    for one, owner in read_emergency_halts(state):
         if (one.keyid, one.product, one.version) == (signer.public_key.keyid, product, version):
             raise UpdaterError(
-                BRAKE_SPENT, product=product, version=version, owner=owner,
+                EMERGENCY_HALT_ALREADY_USED, product=product, version=version, owner=owner,
                 until=format_time(one.until),
             )  # fmt: skip
     since = now.replace(microsecond=0)
     until = since + timedelta(hours=hours)
-    return _signed(signer, product, version, since, until, reason)
+    return _sign_statement(signer, product, version, since, until, reason)
 
 
-def lifted(
+def sign_emergency_halt_end(
     state: FeedState, signer: Signer, product: str, version: str, now: datetime
-) -> BrakeStatement:
+) -> EmergencyHaltStatement:
     """Sign the end of a brake, by the key that set it.
 
     Raises:
         KeyNotAllowed: If the root does not name the key.
         BrakeNotSet: If this key has no brake of this release that holds.
     """
-    _refuse_other(state, signer, product)
-    for one, _ in carried(state):
+    _require_halt_key(state, signer, product)
+    for one, _ in read_emergency_halts(state):
         mine = (one.keyid, one.product, one.version) == (
             signer.public_key.keyid, product, version,
         )  # fmt: skip
         if mine and one.until > now:
             until = max(one.since, now.replace(microsecond=0))
-            return _signed(signer, product, version, one.since, until, one.reason)
+            return _sign_statement(signer, product, version, one.since, until, one.reason)
     raise UpdaterError(
-        BRAKE_NOT_SET, product=product, version=version, detail="this key does not brake it"
+        EMERGENCY_HALT_INVALID,
+        product=product,
+        version=version,
+        detail="this key does not brake it",
     )
 
 
-def _refuse_other(state: FeedState, signer: Signer, product: str) -> None:
-    if signer.public_key.keyid not in brake_keys(state.root.signed):
-        raise UpdaterError(KEY_NOT_ALLOWED, key=owner_of(signer.public_key), role="brakes")
+def _require_halt_key(state: FeedState, signer: Signer, product: str) -> None:
+    if signer.public_key.keyid not in read_emergency_halt_keys(state.root.signed):
+        raise UpdaterError(KEY_NOT_ALLOWED, key=get_key_owner(signer.public_key), role="brakes")
     if product not in state.delegated:
-        from ncen_updater.publisher.feed.feed import unknown_role
+        from ncen_updater.publisher.feed.feed import make_unknown_role_error
 
-        raise unknown_role(state, product)
+        raise make_unknown_role_error(state, product)
 
 
-def _signed(
+def _sign_statement(
     signer: Signer, product: str, version: str, since: datetime, until: datetime, reason: str
-) -> BrakeStatement:
+) -> EmergencyHaltStatement:
     keyid = signer.public_key.keyid
     data: dict[str, Any] = {
-        "product": product, "version": version, "since": format_moment(since),
-        "until": format_moment(until), "reason": reason, "keyid": keyid,
+        "product": product, "version": version, "since": format_utc_time(since),
+        "until": format_utc_time(until), "reason": reason, "keyid": keyid,
     }  # fmt: skip
     try:
-        BrakeStatement.model_validate(data)
+        EmergencyHaltStatement.model_validate(data)
     except ValidationError as error:
         detail = "; ".join(f"{item['loc']}: {item['msg']}" for item in error.errors())
         raise UpdaterError(
-            BRAKE_NOT_SET, product=product, version=version, detail=detail
+            EMERGENCY_HALT_INVALID, product=product, version=version, detail=detail
         ) from error
-    content = signed_bytes(data)
+    content = encode_for_signing(data)
     signature = signer.sign(content)
     signer.public_key.verify_signature(signature, content)
-    return BrakeStatement.model_validate({**data, "sig": signature.signature})
+    return EmergencyHaltStatement.model_validate({**data, "sig": signature.signature})
 
 
-def with_statement(state: FeedState, new: BrakeStatement, now: datetime) -> list[dict[str, Any]]:
+def merge_emergency_halts(
+    state: FeedState, new: EmergencyHaltStatement, now: datetime
+) -> list[dict[str, Any]]:
     """What the next timestamp carries.
 
     Raises:
@@ -165,28 +177,33 @@ def with_statement(state: FeedState, new: BrakeStatement, now: datetime) -> list
     """
     place = (new.keyid, new.product, new.version)
     timestamp = state.timestamp
-    found = brakes_as_signed(state.root.signed, timestamp.signed) if timestamp is not None else ()
+    found = (
+        iter_verified_halts(state.root.signed, timestamp.signed) if timestamp is not None else ()
+    )
     # As they were signed: a newer program may have said more, and the signature is over that, too.
-    kept = [
+    retained = [
         (one, dict(data))
         for one, _, data in found
-        if (one.keyid, one.product, one.version) != place and one.until > now - REMEMBERED
+        if (one.keyid, one.product, one.version) != place and one.until > now - RETENTION
     ]
-    said = new.model_dump(mode="json")
-    if not _has_room([(new, said)], new.keyid):
+    value = new.model_dump(mode="json")
+    if not _has_room([(new, value)], new.keyid):
         raise UpdaterError(
-            BRAKE_NOT_SET, product=new.product, version=new.version, detail="its reason is too long"
+            EMERGENCY_HALT_INVALID,
+            product=new.product,
+            version=new.version,
+            detail="its reason is too long",
         )
-    while not _has_room([*kept, (new, said)], new.keyid):
-        mine = [one for one, _ in kept if one.keyid == new.keyid]
+    while not _has_room([*retained, (new, value)], new.keyid):
+        mine = [one for one, _ in retained if one.keyid == new.keyid]
         # One that is over gives its place first, then one of an older release.
         (last,) = [one for one in mine if one.until <= now][:1] or newest_first([*mine, new])[-1:]
         if last == new:
-            raise UpdaterError(BRAKES_FULL, count=len(mine))
-        kept = [pair for pair in kept if pair[0] != last]
-    return [*(data for _, data in kept), said]
+            raise UpdaterError(TOO_MANY_EMERGENCY_HALTS, count=len(mine))
+        retained = [pair for pair in retained if pair[0] != last]
+    return [*(data for _, data in retained), value]
 
 
-def _has_room(carried: Sequence[tuple[BrakeStatement, dict[str, Any]]], keyid: str) -> bool:
+def _has_room(carried: Sequence[tuple[EmergencyHaltStatement, dict[str, Any]]], keyid: str) -> bool:
     mine = [data for one, data in carried if one.keyid == keyid]
     return len(mine) <= BRAKES_A_KEY and len(json.dumps(mine)) <= MOST_BYTES_A_KEY

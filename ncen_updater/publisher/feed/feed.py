@@ -39,10 +39,15 @@ from tuf.repository import Repository  # type: ignore[attr-defined]
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import FEED_AWAY, FEED_BROKEN, FEED_BUSY, UNKNOWN_PRODUCT
+from ncen_updater.common.messages import (
+    FEED_BROKEN,
+    FEED_BUSY,
+    FEED_DIRECTORY_MISSING,
+    UNKNOWN_PRODUCT,
+)
 from ncen_updater.formats.tuf_names import ROLE_FIELD
-from ncen_updater.publisher.errors import system_words
-from ncen_updater.publisher.signing.roles import FeedPolicy, policy_of, stamp
+from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.signing.roles import FeedPolicy, read_policy, stamp_metadata
 
 MAX_METADATA_BYTES = 5_000_000
 COPY_BLOCK = 1 << 20
@@ -67,13 +72,13 @@ class FeedState:
     timestamp: Metadata[Timestamp] | None = None
     chain: tuple[Metadata[Root], ...] = ()
 
-    def get(self, role: str) -> Metadata[Any] | None:
+    def get_role(self, role: str) -> Metadata[Any] | None:
         """Metadata of a role, or None if it has none yet."""
         if role in ("root", "targets", "snapshot", "timestamp"):
             return cast("Metadata[Any] | None", getattr(self, role))
         return self.delegated.get(role)
 
-    def with_changes(self, changed: Mapping[str, Metadata[Any]]) -> FeedState:
+    def replace_roles(self, changed: Mapping[str, Metadata[Any]]) -> FeedState:
         """The same with other versions of some roles; the originals stay as they are.
 
         A product that new targets no longer delegate to is gone.
@@ -81,7 +86,7 @@ class FeedState:
         top: dict[str, Any] = {
             k: v for k, v in changed.items() if k in ("root", "targets", "snapshot", "timestamp")
         }
-        known = delegated_roles(changed.get("targets", self.targets).signed)
+        known = list_delegated_roles(changed.get("targets", self.targets).signed)
         delegated = {**self.delegated, **{k: v for k, v in changed.items() if k not in top}}
         delegated = {role: metadata for role, metadata in delegated.items() if role in known}
         return replace(self, delegated=delegated, **top)
@@ -89,33 +94,33 @@ class FeedState:
     @property
     def policy(self) -> FeedPolicy:
         """What the officers agreed on beside keys and thresholds."""
-        return policy_of(self.root.signed)
+        return read_policy(self.root.signed)
 
-    def offline_roles(self) -> list[str]:
+    def list_offline_roles(self) -> list[str]:
         """Roles that officers sign and that have a version."""
         return ["root", "targets", *self.delegated]
 
 
-def delegated_roles(targets: Targets) -> dict[str, DelegatedRole]:
+def list_delegated_roles(targets: Targets) -> dict[str, DelegatedRole]:
     """The delegations of the top-level targets, in the order in which they are asked."""
     if targets.delegations is None or targets.delegations.roles is None:
         return {}
     return dict(targets.delegations.roles)
 
 
-def unknown_role(state: FeedState, name: str) -> UpdaterError:
+def make_unknown_role_error(state: FeedState, name: str) -> UpdaterError:
     """The error that names the roles that there are; nobody holds a ceremony for a slip."""
-    known = ", ".join(sorted(delegated_roles(state.targets.signed)))
+    known = ", ".join(sorted(list_delegated_roles(state.targets.signed)))
     return UpdaterError(UNKNOWN_PRODUCT, product=name, products=known or "-")
 
 
-def verification(state: FeedState, role: str) -> VerificationResult:
+def verify_role(state: FeedState, role: str) -> VerificationResult:
     """Count the signatures of a role against the keys that its delegator names in ``state``.
 
     The root is counted against itself only; the step from the previous root is checked where a
     new root is published.
     """
-    metadata = state.get(role)
+    metadata = state.get_role(role)
     if metadata is None:
         raise KeyError(role)
     delegator: Root | Targets = (
@@ -126,52 +131,52 @@ def verification(state: FeedState, role: str) -> VerificationResult:
     return delegator.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
 
 
-def target_file_name(target: TargetFile) -> str:
+def get_target_file_name(target: TargetFile) -> str:
     """Path of a target below ``targets/``: the digest goes before the last part of the name."""
     directory, _, name = target.path.rpartition("/")
     hashed = f"{target.hashes['sha256']}.{name}"
     return f"{directory}/{hashed}" if directory else hashed
 
 
-class SourceChanged(Exception):
+class SourceChangedError(Exception):
     """A file that is not what it was when it was looked at."""
 
 
 class FeedWriter(Protocol):
     """Where files of the feed go. Each call leaves the old file, or the new one, and durably."""
 
-    def put(self, path: Path, content: bytes) -> None:
+    def write_file(self, path: Path, content: bytes) -> None:
         """Write or replace a small file."""
 
-    def copy(self, path: Path, source: Path, sha256: str) -> None:
+    def copy_file(self, path: Path, source: Path, sha256: str) -> None:
         """Copy a large one.
 
         Raises:
-            SourceChanged: If it is not the one with this digest; nothing was written.
+            SourceChangedError: If it is not the one with this digest; nothing was written.
         """
 
 
 class DurableWriter:
     """Temporary file, flush, rename, flush of the directory."""
 
-    def put(self, path: Path, content: bytes) -> None:
+    def write_file(self, path: Path, content: bytes) -> None:
         """Write or replace a small file."""
         durable.make_directory(path.parent)
-        durable.write(path, content)
+        durable.write_file(path, content)
 
-    def copy(self, path: Path, source: Path, sha256: str) -> None:
+    def copy_file(self, path: Path, source: Path, sha256: str) -> None:
         """Copy a large one in blocks of 1 MiB; what is written is what was hashed."""
         durable.make_directory(path.parent)
         digest = hashlib.sha256()
-        with source.open("rb") as reader, durable.writing(path) as stream:
+        with source.open("rb") as reader, durable.open_for_replace(path) as stream:
             while block := reader.read(COPY_BLOCK):
                 digest.update(block)
                 stream.write(block)
             if digest.hexdigest() != sha256:
-                raise SourceChanged(source)
+                raise SourceChangedError(source)
 
 
-class Feed:
+class FeedDirectory:
     """A feed directory.
 
     Args:
@@ -204,7 +209,7 @@ class Feed:
         try:
             descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError as error:
-            raise UpdaterError(FEED_AWAY, path=self.directory) from error
+            raise UpdaterError(FEED_DIRECTORY_MISSING, path=self.directory) from error
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -214,7 +219,7 @@ class Feed:
         finally:
             os.close(descriptor)
 
-    def roots(self) -> list[Metadata[Root]]:
+    def read_roots(self) -> list[Metadata[Root]]:
         """All roots, from the first on.
 
         Raises:
@@ -228,21 +233,21 @@ class Feed:
             if re.fullmatch(r"[0-9]{1,9}", path.name.split(".")[0])
         )
         if not self.directory.exists():
-            raise UpdaterError(FEED_AWAY, path=self.directory)
+            raise UpdaterError(FEED_DIRECTORY_MISSING, path=self.directory)
         if not numbers or numbers != list(range(1, len(numbers) + 1)):
-            raise self._broken(f"roots 1 to N must all be there, found {numbers}")
+            raise self._make_broken_error(f"roots 1 to N must all be there, found {numbers}")
         chain: list[Metadata[Root]] = []
         for number in numbers:
-            root: Metadata[Root] = self._read(f"{number}.root.json", Root, number)
+            root: Metadata[Root] = self._read_metadata(f"{number}.root.json", Root, number)
             previous = chain[-1].signed if chain else None
             if not root.signed.get_root_verification_result(
                 previous, root.signed_bytes, root.signatures
             ):
-                raise self._broken(f"root {number} is not signed by enough officers")
+                raise self._make_broken_error(f"root {number} is not signed by enough officers")
             chain.append(root)
         return chain
 
-    def state(self, verify: bool = True) -> FeedState:
+    def read_state(self, verify: bool = True) -> FeedState:
         """Read what a client would see and verify every signature and version, but no expiry.
 
         Args:
@@ -252,34 +257,38 @@ class Feed:
         Raises:
             FeedBroken: Naming what is missing or wrong.
         """
-        chain = tuple(self.roots())
-        timestamp: Metadata[Timestamp] = self._read("timestamp.json", Timestamp, None)
+        chain = tuple(self.read_roots())
+        timestamp: Metadata[Timestamp] = self._read_metadata("timestamp.json", Timestamp, None)
         number = timestamp.signed.snapshot_meta.version
-        snapshot: Metadata[Snapshot] = self._read(f"{number}.snapshot.json", Snapshot, number)
+        snapshot: Metadata[Snapshot] = self._read_metadata(
+            f"{number}.snapshot.json", Snapshot, number
+        )
         versions = {
             name.removesuffix(".json"): meta.version for name, meta in snapshot.signed.meta.items()
         }
         if "targets" not in versions:
-            raise self._broken("the snapshot names no targets")
+            raise self._make_broken_error("the snapshot names no targets")
         loaded: dict[str, Metadata[Targets]] = {
-            role: self._read(f"{version}.{role}.json", Targets, version)
+            role: self._read_metadata(f"{version}.{role}.json", Targets, version)
             for role, version in versions.items()
         }
         targets = loaded.pop("targets")
-        known = delegated_roles(targets.signed)
+        known = list_delegated_roles(targets.signed)
         delegated = {role: loaded[role] for role in known if role in loaded}
         state = FeedState(chain[-1], targets, delegated, snapshot, timestamp, chain)
         for role in ("timestamp", "snapshot", "targets", *delegated) if verify else ():
-            result = verification(state, role)
+            result = verify_role(state, role)
             if not result:
-                raise self._broken(f"{role} has {len(result.signed)} of {result.threshold}")
+                raise self._make_broken_error(
+                    f"{role} has {len(result.signed)} of {result.threshold}"
+                )
         try:
             state.policy  # noqa: B018 - read for its check
         except ValueError as error:
-            raise self._broken(system_words(error)) from error
+            raise self._make_broken_error(describe_system_error(error)) from error
         return state
 
-    def signed_lists(self) -> Iterator[tuple[str, Metadata[Any]]]:
+    def iter_signed_metadata(self) -> Iterator[tuple[str, Metadata[Any]]]:
         """Every version that is here of every list that officers sign, with its role.
 
         Raises:
@@ -289,32 +298,34 @@ class Feed:
             found = re.fullmatch(r"([0-9]{1,9})\.([a-z][a-z0-9-]*)\.json", path.name)
             if found is not None and found[2] not in ("snapshot", "timestamp"):
                 kind = Root if found[2] == "root" else Targets
-                yield found[2], self._read(path.name, kind, int(found[1]))
+                yield found[2], self._read_metadata(path.name, kind, int(found[1]))
 
-    def metadata_path(self, role: str, version: int) -> Path:
+    def get_metadata_path(self, role: str, version: int) -> Path:
         """Where a version of a role lies."""
         name = "timestamp.json" if role == "timestamp" else f"{version}.{role}.json"
         return self.metadata_directory / name
 
-    def target_path(self, target: TargetFile) -> Path:
+    def get_target_path(self, target: TargetFile) -> Path:
         """Where a target lies."""
-        return self.targets_directory / target_file_name(target)
+        return self.targets_directory / get_target_file_name(target)
 
-    def _broken(self, reason: str) -> UpdaterError:
+    def _make_broken_error(self, reason: str) -> UpdaterError:
         return UpdaterError(FEED_BROKEN, path=self.directory, reason=reason)
 
-    def _read(self, name: str, kind: type[Any], version: int | None) -> Metadata[Any]:
+    def _read_metadata(self, name: str, kind: type[Any], version: int | None) -> Metadata[Any]:
         path = self.metadata_directory / name
         try:
             metadata: Metadata[Any] = Metadata.from_bytes(read_file(path, MAX_METADATA_BYTES))
         except (OSError, RepositoryError) as error:
-            raise self._broken(f"{name} cannot be read: {system_words(error)}") from error
+            raise self._make_broken_error(
+                f"{name} cannot be read: {describe_system_error(error)}"
+            ) from error
         role = name.removesuffix(".json").rpartition(".")[2]
-        said = metadata.signed.unrecognized_fields.get(ROLE_FIELD)
-        if not isinstance(metadata.signed, kind) or said != role:
-            raise self._broken(f"{name} holds another role")
+        value = metadata.signed.unrecognized_fields.get(ROLE_FIELD)
+        if not isinstance(metadata.signed, kind) or value != role:
+            raise self._make_broken_error(f"{name} holds another role")
         if version is not None and metadata.signed.version != version:
-            raise self._broken(f"{name} holds version {metadata.signed.version}")
+            raise self._make_broken_error(f"{name} holds version {metadata.signed.version}")
         return metadata
 
 
@@ -346,27 +357,27 @@ class FeedRepository(Repository):
 
     def open(self, role: str) -> Metadata[Any]:
         """Return a copy of the role's newest version, or a first one."""
-        known = self.changed.get(role) or self._published(role)
+        known = self.changed.get(role) or self._get_published(role)
         if known is not None:
             return deepcopy(known)
         kinds: dict[str, type[Any]] = {"snapshot": Snapshot, "timestamp": Timestamp}
         return Metadata(kinds.get(role, Targets)(version=1))
 
-    def _published(self, role: str) -> Metadata[Any] | None:
-        return None if self._state is None else self._state.get(role)
+    def _get_published(self, role: str) -> Metadata[Any] | None:
+        return None if self._state is None else self._state.get_role(role)
 
     def _now_known(self) -> FeedState:
         if self._state is None:
             raise RuntimeError("online roles need the offline roles first")
-        return self._state.with_changes(self.changed)
+        return self._state.replace_roles(self.changed)
 
     def close(self, role: str, md: Metadata[Any]) -> None:
         """Number, date and sign a new version; one step above the state, however often edited."""
-        before = self._published(role)
+        before = self._get_published(role)
         md.signed.version = (before.signed.version if before else 0) + 1
         days = self._policy.expiry_days[role]
         md.signed.expires = self._now + timedelta(days=days)
-        stamp(md.signed, role, self._now)
+        stamp_metadata(md.signed, role, self._now)
         md.signatures.clear()
         for signer in self._signers.get(role, ()):
             signature = md.sign(signer, append=True)

@@ -28,43 +28,43 @@ from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, Root, TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     FEED_BROKEN,
+    KEY_CHANGE_NOT_ATOMIC,
     KEY_NOT_ALLOWED,
-    NOT_ATOMIC,
     PUBLISHER_TARGET_MISSING,
     STALE_EVENT,
 )
-from ncen_updater.common.progress import Progress, Silent
-from ncen_updater.formats.rollout import BRAKES_FIELD, BrakeStatement
+from ncen_updater.common.progress import ProgressListener, SilentProgress
+from ncen_updater.formats.rollout import EMERGENCY_HALTS_FIELD, EmergencyHaltStatement
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.formats.tuf_names import ROOT_VERSION_FIELD
-from ncen_updater.publisher.errors import system_words, write_failed
-from ncen_updater.publisher.feed.brakes import with_statement
+from ncen_updater.publisher.errors import describe_system_error, make_write_error
+from ncen_updater.publisher.feed.brakes import merge_emergency_halts
 from ncen_updater.publisher.feed.feed import (
     DurableWriter,
-    Feed,
+    FeedDirectory,
     FeedRepository,
     FeedState,
     FeedWriter,
-    SourceChanged,
-    delegated_roles,
-    target_file_name,
-    verification,
+    SourceChangedError,
+    get_target_file_name,
+    list_delegated_roles,
+    verify_role,
 )
-from ncen_updater.publisher.signing.event import SigningEvent, digest_of
-from ncen_updater.publisher.signing.keys import owner_of
+from ncen_updater.publisher.signing.event import SigningEvent, compute_signed_digest
+from ncen_updater.publisher.signing.keys import get_key_owner
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES
 from ncen_updater.publisher.signing.rules import (
-    enough,
     refuse_clock_behind,
-    refuse_lapsed,
-    refuse_other_dates,
-    refuse_unsound,
+    refuse_expired_roles,
+    refuse_invalid_dates,
+    refuse_invalid_drafts,
     require_signatures,
+    require_threshold,
 )
 
 OnlineSigners = Mapping[str, Sequence[Signer]]
@@ -72,7 +72,7 @@ OnlineSigners = Mapping[str, Sequence[Signer]]
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishReport:
     """What a publication wrote.
 
     Attributes:
@@ -98,23 +98,23 @@ class Publisher:
 
     def __init__(
         self,
-        feed: Feed,
+        feed: FeedDirectory,
         clock: Callable[[], datetime],
         writer: FeedWriter | None = None,
-        progress: Progress | None = None,
+        progress: ProgressListener | None = None,
     ) -> None:
         self._feed = feed
         self._clock = clock
-        self._progress = progress or Silent()
+        self._progress = progress or SilentProgress()
         self._writer = writer or DurableWriter()
 
-    def publish(
+    def publish_event(
         self,
         event: SigningEvent,
         staging: Sequence[Path],
         online: OnlineSigners,
         accept_interruption: bool = False,
-    ) -> Published:
+    ) -> PublishReport:
         """Publish an event whose every role has its signatures.
 
         Args:
@@ -134,27 +134,27 @@ class Publisher:
             FeedBroken, FeedBusy: If the feed cannot be built on.
         """
         with self._feed.lock(make=not event.base):
-            self._progress.tell(Text(N_("verifying the signatures and the feed")))
-            drafts = event.signed()
-            base = self._base(event, drafts)
-            state = _overlay(base, drafts)
+            self._progress.report(LazyText(N_("verifying the signatures and the feed")))
+            drafts = event.apply_signatures()
+            base = self._read_base(event, drafts)
+            state = _apply_drafts(base, drafts)
             now = self._clock()
             refuse_clock_behind(base, now)
-            self._check(state, base, drafts, now)
+            self._check_drafts(state, base, drafts, now)
             new_files = self._find_targets(state, base, drafts, staging)
             online_roles = self._sign_online(state, base, online, now)
-            whole = state.with_changes(online_roles)
-            root_last = self._root_last(base, whole, accept_interruption)
+            whole = state.replace_roles(online_roles)
+            root_last = self._must_write_root_last(base, whole, accept_interruption)
             if root_last and base is not None:
                 # The timestamp goes out before the root; it must not name a root that is not there.
                 online_roles = self._sign_online(state, base, online, now, base.root.signed.version)
-                whole = state.with_changes(online_roles)
+                whole = state.replace_roles(online_roles)
             for role in ONLINE_ROLES:
-                _require(whole, role)
+                _require_signatures(whole, role)
             self._write(drafts, online_roles, new_files, root_last)
-            return _published(whole, [*drafts, *online_roles], [t.path for t, _ in new_files])
+            return _make_report(whole, [*drafts, *online_roles], [t.path for t, _ in new_files])
 
-    def refresh(self, online: OnlineSigners) -> Published:
+    def refresh_online_roles(self, online: OnlineSigners) -> PublishReport:
         """Sign the online roles that are due, and write nothing if none is.
 
         A role is due when its signing window has begun, when its signatures are not those that the
@@ -170,61 +170,67 @@ class Publisher:
             BadDates: If this machine's clock is behind.
         """
         with self._feed.lock():
-            state = self._feed.state(verify=False)
-            for role in state.offline_roles():
-                _require(state, role)
+            state = self._feed.read_state(verify=False)
+            for role in state.list_offline_roles():
+                _require_signatures(state, role)
             for role in ONLINE_ROLES:
                 self._require_once_signed(state, role)
             now = self._clock()
             refuse_clock_behind(state, now)
             self._refuse_other_keys(state, state, online)
-            if not (self._snapshot_due(state, state, now) or self._timestamp_due(state, now)):
-                return _published(state, [])
+            if not (self._is_snapshot_due(state, state, now) or self._is_timestamp_due(state, now)):
+                return _make_report(state, [])
             online_roles = self._sign_online(state, state, online, now)
-            whole = state.with_changes(online_roles)
+            whole = state.replace_roles(online_roles)
             for role in ONLINE_ROLES:
-                _require(whole, role)
+                _require_signatures(whole, role)
             self._write({}, online_roles, [], root_last=False)
-            return _published(whole, list(online_roles))
+            return _make_report(whole, list(online_roles))
 
-    def brake(
-        self, made: Callable[[FeedState, datetime], BrakeStatement], online: OnlineSigners
-    ) -> Published:
+    def publish_emergency_halt(
+        self,
+        statement: Callable[[FeedState, datetime], EmergencyHaltStatement],
+        online: OnlineSigners,
+    ) -> PublishReport:
         """Carry a brake, or its end, to the sites: nothing but the timestamp is signed for it.
 
         Args:
-            made: Signs it for the feed as it is.
+            statement: Signs it for the feed as it is.
             online: Keys of snapshot and timestamp.
 
         Raises:
             BrakesFull: If there are as many as a site reads.
             FeedBroken, FeedBusy: If the feed cannot be built on.
-            KeyNotAllowed, BadDates: As :meth:`refresh`.
+            KeyNotAllowed, BadDates: As :meth:`refresh_online_roles`.
         """
         with self._feed.lock():
-            state = self._feed.state()
+            state = self._feed.read_state()
             now = self._clock()
             refuse_clock_behind(state, now)
-            carried = with_statement(state, made(state, now), now)
+            carried = merge_emergency_halts(state, statement(state, now), now)
             online_roles = self._sign_online(state, state, online, now, brakes=carried)
-            whole = state.with_changes(online_roles)
+            whole = state.replace_roles(online_roles)
             for role in ONLINE_ROLES:
-                _require(whole, role)
+                _require_signatures(whole, role)
             self._write({}, online_roles, [], root_last=False)
-            return _published(whole, list(online_roles))
+            return _make_report(whole, list(online_roles))
 
     def _require_once_signed(self, state: FeedState, role: str) -> None:
         """What neither the newest root nor the one before vouches for may be anybody's."""
-        if not any(verification(replace(state, root=root), role) for root in state.chain[-2:]):
+        if not any(verify_role(replace(state, root=root), role) for root in state.chain[-2:]):
             raise UpdaterError(
                 FEED_BROKEN,
                 path=self._feed.directory,
-                reason=Text("{role} has no valid signatures of the last two roots", {"role": role}),
+                reason=LazyText(
+                    "{role} has no valid signatures of the last two roots", {"role": role}
+                ),
             )
 
     # What is published stands on what is there.
 
-    def _base(self, event: SigningEvent, drafts: Mapping[str, Metadata[Any]]) -> FeedState | None:
+    def _read_base(
+        self, event: SigningEvent, drafts: Mapping[str, Metadata[Any]]
+    ) -> FeedState | None:
         if not self._feed.exists:
             if event.base:
                 raise UpdaterError(
@@ -232,23 +238,25 @@ class Publisher:
                 )
             started = (self._feed.metadata_directory / "1.root.json").exists()
             # A first publication that was killed; only the same one may complete it.
-            if started and digest_of(self._feed.roots()[0]) != digest_of(drafts["root"]):
+            if started and compute_signed_digest(
+                self._feed.read_roots()[0]
+            ) != compute_signed_digest(drafts["root"]):
                 raise UpdaterError(STALE_EVENT, role="root", found=1)
             return None
-        state = self._feed.state(verify=False)
+        state = self._feed.read_state(verify=False)
         for role, draft in drafts.items():
-            live = state.get(role)
+            live = state.get_role(role)
             found = live.signed.version if live else 0
             known = event.base.get(role)
-            fits = (digest_of(live) if live else None) in (
-                digest_of(draft),
-                digest_of(known) if known else None,
+            fits = (compute_signed_digest(live) if live else None) in (
+                compute_signed_digest(draft),
+                compute_signed_digest(known) if known else None,
             )
             if not fits:
                 raise UpdaterError(STALE_EVENT, role=role, found=found)
         return state
 
-    def _check(
+    def _check_drafts(
         self,
         state: FeedState,
         base: FeedState | None,
@@ -256,13 +264,13 @@ class Publisher:
         now: datetime,
     ) -> None:
         root = state.root.signed
-        refuse_unsound(root, state.targets.signed, drafts)
-        refuse_other_dates(root, drafts, now)
+        refuse_invalid_drafts(root, state.targets.signed, drafts)
+        refuse_invalid_dates(root, drafts, now)
         previous: Root | None = None
         if "root" in drafts and base is not None and root.version > 1:
-            previous = self._feed.roots()[root.version - 2].signed
-        require_signatures(state, previous, state.offline_roles())
-        refuse_lapsed(state, now)
+            previous = self._feed.read_roots()[root.version - 2].signed
+        require_signatures(state, previous, state.list_offline_roles())
+        refuse_expired_roles(state, now)
 
     def _find_targets(
         self,
@@ -271,27 +279,30 @@ class Publisher:
         drafts: Mapping[str, Metadata[Any]],
         staging: Sequence[Path],
     ) -> list[tuple[TargetFile, Path]]:
-        roles = delegated_roles(state.targets.signed)
+        roles = list_delegated_roles(state.targets.signed)
         missing: list[tuple[TargetFile, Path]] = []
         for role in [r for r in drafts if r != "root"]:
-            before = base.get(role) if base else None
+            before = base.get_role(role) if base else None
             for path, target in drafts[role].signed.targets.items():
                 if role in roles and not roles[role].is_delegated_path(path):
                     raise UpdaterError(
                         PUBLISHER_TARGET_MISSING,
                         target=path,
-                        detail=Text("{role} may not sign this name", {"role": role}),
+                        detail=LazyText("{role} may not sign this name", {"role": role}),
                     )
-                place = self._feed.target_path(target)
+                place = self._feed.get_target_path(target)
                 old = before.signed.targets.get(path) if before else None
                 if old is not None and old.hashes == target.hashes and place.is_file():
                     continue
-                if place.is_file() and _is(place, target):
+                if place.is_file() and _is_target_file(place, target):
                     continue
-                source = next((p for p in _sources(staging, target) if _is(p, target)), None)
+                source = next(
+                    (p for p in _list_source_files(staging, target) if _is_target_file(p, target)),
+                    None,
+                )
                 if source is None:
                     raise UpdaterError(PUBLISHER_TARGET_MISSING, target=path)
-                if all(target_file_name(t) != target_file_name(target) for t, _ in missing):
+                if all(get_target_file_name(t) != get_target_file_name(target) for t, _ in missing):
                     missing.append((target, source))
         return missing
 
@@ -306,14 +317,14 @@ class Publisher:
     ) -> dict[str, Metadata[Any]]:
         self._refuse_other_keys(state, base, online)
         repository = FeedRepository(state, state.policy, now, online)
-        repository.do_snapshot(force=self._snapshot_due(state, base, now))
+        repository.do_snapshot(force=self._is_snapshot_due(state, base, now))
         with repository.edit_timestamp() as timestamp:
             timestamp.snapshot_meta = repository.snapshot_info
             timestamp.unrecognized_fields[ROOT_VERSION_FIELD] = (
                 root_seen or state.root.signed.version
             )
             if brakes is not None:
-                timestamp.unrecognized_fields[BRAKES_FIELD] = list(brakes)
+                timestamp.unrecognized_fields[EMERGENCY_HALTS_FIELD] = list(brakes)
         return repository.changed
 
     def _refuse_other_keys(
@@ -324,34 +335,38 @@ class Publisher:
             allowed |= set(base.root.signed.roles[role].keyids) if base else set()
             for signer in online.get(role, ()):
                 if signer.public_key.keyid not in allowed:
-                    raise UpdaterError(KEY_NOT_ALLOWED, key=owner_of(signer.public_key), role=role)
+                    raise UpdaterError(
+                        KEY_NOT_ALLOWED, key=get_key_owner(signer.public_key), role=role
+                    )
 
-    def _snapshot_due(self, state: FeedState, base: FeedState | None, now: datetime) -> bool:
-        if base is None or state.snapshot is None or not verification(state, "snapshot"):
+    def _is_snapshot_due(self, state: FeedState, base: FeedState | None, now: datetime) -> bool:
+        if base is None or state.snapshot is None or not verify_role(state, "snapshot"):
             return True
         expires: datetime = state.snapshot.signed.expires
-        return expires - now < state.policy.window("snapshot")
+        return expires - now < state.policy.get_renewal_window("snapshot")
 
-    def _timestamp_due(self, state: FeedState, now: datetime) -> bool:
-        if state.timestamp is None or not verification(state, "timestamp"):
+    def _is_timestamp_due(self, state: FeedState, now: datetime) -> bool:
+        if state.timestamp is None or not verify_role(state, "timestamp"):
             return True
         signed = state.timestamp.signed
         named = signed.unrecognized_fields.get(ROOT_VERSION_FIELD)
         expires: datetime = signed.expires
         left = expires - now
-        return named != state.root.signed.version or left < state.policy.window("timestamp")
+        return named != state.root.signed.version or left < state.policy.get_renewal_window(
+            "timestamp"
+        )
 
-    def _root_last(self, base: FeedState | None, whole: FeedState, accept: bool) -> bool:
+    def _must_write_root_last(self, base: FeedState | None, whole: FeedState, accept: bool) -> bool:
         if base is None or whole.root.signed.version == base.root.signed.version:
             return False
-        if _verifies(replace(base, root=whole.root)):
+        if _is_verifiable(replace(base, root=whole.root)):
             return False
-        if _verifies(replace(whole, root=base.root)):
+        if _is_verifiable(replace(whole, root=base.root)):
             return True
         if accept:
             return False
         raise UpdaterError(
-            NOT_ATOMIC,
+            KEY_CHANGE_NOT_ATOMIC,
             reason="the published metadata are not valid under the new root,"
             " nor the new metadata under the old root",
         )
@@ -367,13 +382,13 @@ class Publisher:
             self._remove_leftovers()
             self._write_in_order(drafts, online_roles, files, root_last)
         except OSError as error:
-            raise write_failed(error) from error
+            raise make_write_error(error) from error
 
     def _remove_leftovers(self) -> None:
         """What a publication that was killed left half-written; nobody else writes meanwhile."""
         for path in self._feed.directory.rglob(".*"):
-            if path.is_file() and durable.is_leftover(path):
-                durable.remove(path)
+            if path.is_file() and durable.is_partial_file(path):
+                durable.remove_file(path)
 
     def _write_in_order(
         self,
@@ -383,55 +398,63 @@ class Publisher:
         root_last: bool,
     ) -> None:
         for number, (target, source) in enumerate(files):
-            words = Text(N_("copying {target}"), {"target": target.path})
-            self._progress.tell(words, number + 1, len(files))
+            words = LazyText(N_("copying {target}"), {"target": target.path})
+            self._progress.report(words, number + 1, len(files))
             try:
-                self._writer.copy(self._feed.target_path(target), source, target.hashes["sha256"])
-            except SourceChanged as error:
+                self._writer.copy_file(
+                    self._feed.get_target_path(target), source, target.hashes["sha256"]
+                )
+            except SourceChangedError as error:
                 raise UpdaterError(
-                    PUBLISHER_TARGET_MISSING, target=target.path, detail=system_words(error)
+                    PUBLISHER_TARGET_MISSING,
+                    target=target.path,
+                    detail=describe_system_error(error),
                 ) from error
-        self._progress.tell(Text(N_("writing the signed list")))
+        self._progress.report(LazyText(N_("writing the signed list")))
         order = [r for r in drafts if r not in ("root", "targets")] + ["targets", "snapshot"]
         order += ["timestamp", "root"] if root_last else ["root", "timestamp"]
         for role in order:
             metadata = drafts.get(role) or online_roles.get(role)
             if metadata is None:
                 continue
-            path = self._feed.metadata_path(role, metadata.signed.version)
+            path = self._feed.get_metadata_path(role, metadata.signed.version)
             content = metadata.to_bytes()
-            if not (path.is_file() and sha256_hex(path.read_bytes()) == sha256_hex(content)):
-                self._writer.put(path, content)
+            if not (
+                path.is_file() and compute_sha256(path.read_bytes()) == compute_sha256(content)
+            ):
+                self._writer.write_file(path, content)
 
 
-def _overlay(base: FeedState | None, drafts: Mapping[str, Metadata[Any]]) -> FeedState:
+def _apply_drafts(base: FeedState | None, drafts: Mapping[str, Metadata[Any]]) -> FeedState:
     if base is not None:
-        return base.with_changes(drafts)
+        return base.replace_roles(drafts)
     rest = {r: m for r, m in drafts.items() if r not in ("root", "targets")}
     return FeedState(drafts["root"], drafts["targets"], rest)
 
 
-def _require(state: FeedState, role: str) -> None:
-    enough(role, verification(state, role))
+def _require_signatures(state: FeedState, role: str) -> None:
+    require_threshold(role, verify_role(state, role))
 
 
-def _verifies(state: FeedState) -> bool:
-    roles = [*state.offline_roles()[1:], *ONLINE_ROLES]
-    return all(bool(verification(state, role)) for role in roles)
+def _is_verifiable(state: FeedState) -> bool:
+    roles = [*state.list_offline_roles()[1:], *ONLINE_ROLES]
+    return all(bool(verify_role(state, role)) for role in roles)
 
 
-def _sources(staging: Sequence[Path], target: TargetFile) -> list[Path]:
+def _list_source_files(staging: Sequence[Path], target: TargetFile) -> list[Path]:
     return [p for folder in staging if (p := folder / "targets" / target.path).is_file()]
 
 
-def _is(path: Path, target: TargetFile) -> bool:
+def _is_target_file(path: Path, target: TargetFile) -> bool:
     return path.stat().st_size == target.length and hash_file(path) == target.hashes["sha256"]
 
 
-def _published(state: FeedState, roles: Sequence[str], targets: Sequence[str] = ()) -> Published:
+def _make_report(
+    state: FeedState, roles: Sequence[str], targets: Sequence[str] = ()
+) -> PublishReport:
     versions = {
         role: metadata.signed.version
-        for role in (*state.offline_roles(), *ONLINE_ROLES)
-        if (metadata := state.get(role)) is not None
+        for role in (*state.list_offline_roles(), *ONLINE_ROLES)
+        if (metadata := state.get_role(role)) is not None
     }
-    return Published(versions, tuple(sorted(set(roles))), tuple(targets))
+    return PublishReport(versions, tuple(sorted(set(roles))), tuple(targets))

@@ -16,11 +16,11 @@ from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-defined]
 
-from ncen_updater.publisher.feed.feed import Feed, FeedState, verification
-from ncen_updater.publisher.signing.draft import offers_of
+from ncen_updater.publisher.feed.feed import FeedDirectory, FeedState, verify_role
+from ncen_updater.publisher.signing.draft import list_offers
 from ncen_updater.publisher.signing.event import SigningEvent
-from ncen_updater.publisher.signing.keys import names_of, owner_of
-from ncen_updater.publisher.signing.roles import ONLINE_ROLES, issued_at
+from ncen_updater.publisher.signing.keys import get_key_owner, list_key_owners
+from ncen_updater.publisher.signing.roles import ONLINE_ROLES, read_issue_time
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class RoleStatus:
 
 
 @dataclass(frozen=True)
-class ReleaseLine:
+class ReleaseStatus:
     """One release that the feed offers.
 
     Attributes:
@@ -85,30 +85,32 @@ class SignatureStatus:
     complete: bool
 
 
-def feed_status(state: FeedState, now: datetime) -> tuple[list[RoleStatus], list[ReleaseLine]]:
+def read_feed_status(
+    state: FeedState, now: datetime
+) -> tuple[list[RoleStatus], list[ReleaseStatus]]:
     """Roles with their dates, and releases, of a feed."""
     roles = []
-    for role in (*state.offline_roles(), *ONLINE_ROLES):
-        metadata = state.get(role)
+    for role in (*state.list_offline_roles(), *ONLINE_ROLES):
+        metadata = state.get_role(role)
         if metadata is None:
             continue
-        result = verification(state, role)
+        result = verify_role(state, role)
         expires: datetime = metadata.signed.expires
         roles.append(
             RoleStatus(
                 role=role,
                 version=metadata.signed.version,
-                issued=issued_at(metadata.signed),
+                issued=read_issue_time(metadata.signed),
                 expires=f"{expires:%Y-%m-%dT%H:%M:%SZ}",
                 days_left=(expires - now).days,
                 signed=len(result.signed),
                 threshold=result.threshold,
-                holders=names_of((result.signed | result.unsigned).values()),
-                due=expires - now < state.policy.window(role),
+                holders=list_key_owners((result.signed | result.unsigned).values()),
+                due=expires - now < state.policy.get_renewal_window(role),
             )
         )
     releases = [
-        ReleaseLine(
+        ReleaseStatus(
             offer.product,
             offer.version,
             offer.channel.value,
@@ -119,24 +121,24 @@ def feed_status(state: FeedState, now: datetime) -> tuple[list[RoleStatus], list
             offer.withdrawn.reason if offer.withdrawn else None,
         )
         for metadata in state.delegated.values()
-        for offer in offers_of(metadata.signed)
+        for offer in list_offers(metadata.signed)
     ]
     return roles, releases
 
 
-def due_roles(state: FeedState, now: datetime) -> tuple[str, ...]:
+def list_due_roles(state: FeedState, now: datetime) -> tuple[str, ...]:
     """Roles that officers sign, and that are to be signed anew by now."""
-    roles, _ = feed_status(state, now)
+    roles, _ = read_feed_status(state, now)
     return tuple(role.role for role in roles if role.due and role.role not in ONLINE_ROLES)
 
 
-def signature_status(event: SigningEvent) -> list[SignatureStatus]:
+def read_signature_status(event: SigningEvent) -> list[SignatureStatus]:
     """For each draft who signed, and whether it is enough.
 
     Raises:
         PublisherError: If a signature file does not belong to the event.
     """
-    signed = event.signed()
+    signed = event.apply_signatures()
     newest = {role: signed.get(role) or event.base[role] for role in ("root", "targets")}
     previous = event.base.get("root")
     found = []
@@ -152,9 +154,9 @@ def signature_status(event: SigningEvent) -> list[SignatureStatus]:
             SignatureStatus(
                 role=role,
                 version=metadata.signed.version,
-                signed=tuple(sorted(owner_of(key) for key in have.values())),
+                signed=tuple(sorted(get_key_owner(key) for key in have.values())),
                 threshold=max(result.threshold for result in results),
-                missing=names_of(lack.values()),
+                missing=list_key_owners(lack.values()),
                 lacking=max(max(0, r.threshold - len(r.signed)) for r in results),
                 complete=all(bool(result) for result in results),
             )
@@ -163,7 +165,7 @@ def signature_status(event: SigningEvent) -> list[SignatureStatus]:
 
 
 @dataclass(frozen=True)
-class SignedList:
+class SignedMetadata:
     """One list that officers signed.
 
     Attributes:
@@ -177,39 +179,39 @@ class SignedList:
     signed: tuple[str, ...]
 
 
-def minutes(feed: Feed) -> tuple[SignedList, ...]:
+def list_signing_history(feed: FeedDirectory) -> tuple[SignedMetadata, ...]:
     """Every version of every list that officers sign, the newest first.
 
     Raises:
         FeedBroken: If one cannot be read.
     """
-    found = list(feed.signed_lists())
+    found = list(feed.iter_signed_metadata())
     keys: dict[str, Key] = {}
     for _, metadata in found:
-        keys |= _keys(metadata.signed)
+        keys |= _list_keys(metadata.signed)
     lines = [
-        SignedList(
+        SignedMetadata(
             role,
             metadata.signed.version,
-            issued_at(metadata.signed),
-            tuple(sorted(_signers(metadata, keys))),
+            read_issue_time(metadata.signed),
+            tuple(sorted(_list_signers(metadata, keys))),
         )
         for role, metadata in found
     ]
     return tuple(sorted(lines, key=lambda line: (line.drafted, line.version, line.role))[::-1])
 
 
-def _keys(signed: Root | Targets) -> Mapping[str, Key]:
+def _list_keys(signed: Root | Targets) -> Mapping[str, Key]:
     if isinstance(signed, Root):
         return signed.keys
     return signed.delegations.keys if signed.delegations is not None else {}
 
 
-def _signers(metadata: Metadata[Any], keys: Mapping[str, Key]) -> Iterator[str]:
+def _list_signers(metadata: Metadata[Any], keys: Mapping[str, Key]) -> Iterator[str]:
     for keyid, signature in metadata.signatures.items():
         if keyid in keys:
             try:
                 keys[keyid].verify_signature(signature, metadata.signed_bytes)
             except UnverifiedSignatureError:
                 continue  # it counted for nobody
-            yield owner_of(keys[keyid])
+            yield get_key_owner(keys[keyid])

@@ -11,145 +11,158 @@ from collections.abc import Iterator
 
 from ncen_updater.common.findings import Finding
 from ncen_updater.formats.manifest import (
-    CarriedFormat,
-    CarriedKind,
-    CarriedManifest,
+    OverlayFormat,
+    OverlayKind,
+    OverlayManifest,
     SettingRule,
 )
-from ncen_updater.formats.texts.carried_files import CarriedFile, carried_files, rendered
-from ncen_updater.formats.texts.catalogue import Catalogue, Unusable, matches, shown
-from ncen_updater.formats.texts.placeholders import misfit
-from ncen_updater.formats.texts.readers import read_texts
-from ncen_updater.formats.texts.rules import breach
+from ncen_updater.formats.texts.carried_files import OverlayFile, fill_language, list_overlay_files
+from ncen_updater.formats.texts.catalogue import (
+    TextCatalog,
+    UnusableFileError,
+    format_key,
+    matches_pattern,
+)
+from ncen_updater.formats.texts.placeholders import compare_placeholders
+from ncen_updater.formats.texts.readers import read_catalog
+from ncen_updater.formats.texts.rules import describe_rule_violation
 from ncen_updater.formats.tree import EntryType
 from ncen_updater.publisher.lint import rules
 from ncen_updater.publisher.lint.carried_changes import (
-    CarriedChange,
-    carried_changes,
-    shipped_texts,
-    some,
-    source_forms,
+    OverlayChange,
+    compare_overlays,
+    format_names,
+    list_source_forms,
+    read_shipped_catalog,
 )
 from ncen_updater.publisher.lint.release import LintedRelease
 
 #: Findings that do not forbid a release, and bar its way at sites or end what a country did.
-BARS_SITES = frozenset({"NU-7153", "NU-7157", "NU-7158"})
+SITE_BLOCKING_CODES = frozenset({"NU-7153", "NU-7157", "NU-7158"})
 #: Findings that every officer should have seen, as most releases have some.
-TOUCHES_COUNTRIES = frozenset({"NU-7148", "NU-7149", "NU-7152", "NU-7155", "NU-7156"})
+COUNTRY_NOTICE_CODES = frozenset({"NU-7148", "NU-7149", "NU-7152", "NU-7155", "NU-7156"})
 
 
-def _files(release: LintedRelease) -> list[CarriedFile]:
-    return carried_files(release.manifest.carried, release.files)
+def _list_overlay_files(release: LintedRelease) -> list[OverlayFile]:
+    return list_overlay_files(release.manifest.carried, release.files)
 
 
-def carried_there(release: LintedRelease) -> Iterator[Finding]:
+def check_overlay_files(release: LintedRelease) -> Iterator[Finding]:
     """What is declared is there, and can be read as what it is declared to be."""
     links = {e.path for e in release.tree.entries if e.type is EntryType.SYMLINK}
     for declared in release.manifest.carried:
-        for path in _wanted(release, declared):
+        for path in _list_expected_paths(release, declared):
             if path in links:
-                yield unreadable(path, Unusable("it is a link"))
+                yield make_unreadable_finding(path, UnusableFileError("it is a link"))
             elif path not in release.files:
                 yield rules.CARRIED_FILE_MISSING.report(path=path)
-        if _has_no_source(release, declared):
+        if _lacks_source(release, declared):
             yield rules.SOURCE_TEXTS_MISSING.report(path=declared.slot, language=declared.source)
-    for file in _files(release):
+    for file in _list_overlay_files(release):
         content = release.texts.get(file.path)
         try:
             if content is not None:
-                read_texts(content, file.declared)
-        except Unusable as error:
-            yield unreadable(file.path, error)
+                read_catalog(content, file.declared)
+        except UnusableFileError as error:
+            yield make_unreadable_finding(file.path, error)
 
 
-def _wanted(release: LintedRelease, declared: CarriedManifest) -> list[str]:
-    if declared.kind is CarriedKind.SETTINGS:
+def _list_expected_paths(release: LintedRelease, declared: OverlayManifest) -> list[str]:
+    if declared.kind is OverlayKind.SETTINGS:
         return [declared.slot]
     if declared.template is not None:
         return [declared.template]
     # Gettext's files tell the text of the source beside; the others are nothing without it.
-    said = declared.format is CarriedFormat.PO and carried_files([declared], release.files)
-    return [] if said else [rendered(declared.slot, declared.source)]
+    value = declared.format is OverlayFormat.PO and list_overlay_files([declared], release.files)
+    return [] if value else [fill_language(declared.slot, declared.source)]
 
 
-def _has_no_source(release: LintedRelease, declared: CarriedManifest) -> bool:
+def _lacks_source(release: LintedRelease, declared: OverlayManifest) -> bool:
     return (
-        declared.format is CarriedFormat.PO
+        declared.format is OverlayFormat.PO
         and declared.template is None
-        and rendered(declared.slot, declared.source) not in release.files
-        and bool(carried_files([declared], release.files))
+        and fill_language(declared.slot, declared.source) not in release.files
+        and bool(list_overlay_files([declared], release.files))
     )
 
 
-def unreadable(path: str, error: Unusable) -> Finding:
+def make_unreadable_finding(path: str, error: UnusableFileError) -> Finding:
     """A carried file that is not what the release says of it."""
     return rules.CARRIED_FILE_UNREADABLE.report(
         path=path if error.line is None else f"{path}:{error.line}", why=error.why
     )
 
 
-def carried_places(release: LintedRelease) -> Iterator[Finding]:
+def check_placeholders(release: LintedRelease) -> Iterator[Finding]:
     """The release's own translations have the places of their texts."""
-    for file in _files(release):
+    for file in _list_overlay_files(release):
         declared = file.declared
         if file.language is None or file.language == declared.source:
             continue
-        own = shipped_texts(declared, release.texts.get(file.path))
-        sources = source_forms(declared, release.texts) or {}
+        own = read_shipped_catalog(declared, release.texts.get(file.path))
+        sources = list_source_forms(declared, release.texts) or {}
         lacks: dict[str, None] = {}
         invents: dict[str, None] = {}
         for key, entry in (own.entries if own else {}).items():
             source = sources.get(key, ())
-            if entry.empty or entry.fuzzy or not source or not entry.forms:
+            if entry.is_empty or entry.fuzzy or not source or not entry.forms:
                 continue
-            missing, unknown = misfit(entry.forms, source, entry.formats)
-            if any(_filled(place) for place in unknown):
-                invents[shown(key)] = None
+            missing, unknown = compare_placeholders(entry.forms, source, entry.formats)
+            if any(_is_substituted(place) for place in unknown):
+                invents[format_key(key)] = None
             elif missing or unknown:
-                lacks[shown(key)] = None
+                lacks[format_key(key)] = None
         if invents:
-            yield rules.PLACEHOLDERS_UNKNOWN.report(path=file.path, keys=some([*invents]))
+            yield rules.PLACEHOLDERS_UNKNOWN.report(path=file.path, keys=format_names([*invents]))
         if lacks:
-            yield rules.PLACEHOLDERS_MISSING.report(path=file.path, keys=some([*lacks]))
+            yield rules.PLACEHOLDERS_MISSING.report(path=file.path, keys=format_names([*lacks]))
 
 
-def _filled(place: str) -> bool:
+def _is_substituted(place: str) -> bool:
     """Whether a program fills it in; a tag or a shortcut it does not."""
     return place.startswith(("%", "{", "${"))
 
 
-def carried_settings(release: LintedRelease) -> Iterator[Finding]:
+def check_settings(release: LintedRelease) -> Iterator[Finding]:
     """Settings agree with what is asked of them, and what is named is there."""
     for declared in release.manifest.carried:
-        known = source_forms(declared, release.texts)
+        known = list_source_forms(declared, release.texts)
         if known is None:
             continue
-        names = {shown(key) for key in known}
-        if declared.kind is CarriedKind.SETTINGS:
-            values = shipped_texts(declared, release.texts.get(declared.slot)) or Catalogue()
-            yield from _own_values(declared, values)
+        names = {format_key(key) for key in known}
+        if declared.kind is OverlayKind.SETTINGS:
+            values = (
+                read_shipped_catalog(declared, release.texts.get(declared.slot)) or TextCatalog()
+            )
+            yield from _check_own_values(declared, values)
             named = [rule.key for rule in declared.rules]
             unmet = [n for n in named if n not in names and n not in declared.required]
         else:
-            unmet = [a.keys for a in declared.areas if not any(matches(k, a.keys) for k in known)]
+            unmet = [
+                a.keys for a in declared.areas if not any(matches_pattern(k, a.keys) for k in known)
+            ]
         unmet += [new for new in declared.renamed.values() if new not in names]
         if unmet:
-            yield rules.CARRIED_NAMES_UNKNOWN.report(names=some(unmet), path=declared.slot)
+            yield rules.CARRIED_NAMES_UNKNOWN.report(names=format_names(unmet), path=declared.slot)
 
 
-def _own_values(declared: CarriedManifest, values: Catalogue) -> Iterator[Finding]:
-    by_name = {shown(key): entry for key, entry in values.entries.items()}
+def _check_own_values(declared: OverlayManifest, values: TextCatalog) -> Iterator[Finding]:
+    by_name = {format_key(key): entry for key, entry in values.entries.items()}
     for rule in declared.rules:
         entry = by_name.get(rule.key)
-        wrong = breach(rule, entry.value) if entry is not None and not entry.empty else ""
+        wrong = (
+            describe_rule_violation(rule, entry.value)
+            if entry is not None and not entry.is_empty
+            else ""
+        )
         if wrong:
             yield rules.SETTING_BREAKS_RULE.report(path=declared.slot, key=rule.key, rule=wrong)
 
 
-def carried_history(release: LintedRelease) -> Iterator[Finding]:
+def check_overlay_history(release: LintedRelease) -> Iterator[Finding]:
     """What countries meet in it that was otherwise in the release before."""
     before = release.previous.manifest if release.previous else None
-    yield from _required(release)
+    yield from _check_required_settings(release)
     if before is None:
         return
     now = {item.overlay: item for item in release.manifest.carried}
@@ -157,89 +170,95 @@ def carried_history(release: LintedRelease) -> Iterator[Finding]:
         declared = now.get(then.overlay)
         if declared is None:
             yield rules.CARRIED_DROPPED.report(overlay=then.overlay, last=before.version)
-        elif _form(then) != _form(declared):
+        elif _describe_format(then) != _describe_format(declared):
             yield rules.CARRIED_FORM_CHANGED.report(
-                overlay=then.overlay, old=_form(then), new=_form(declared)
+                overlay=then.overlay, old=_describe_format(then), new=_describe_format(declared)
             )
     if release.texts_before is None:
         return
-    yield from _languages(release)
-    for change in carried_changes(release.manifest, release.texts, before, release.texts_before):
-        if _form(change.then) == _form(change.declared):
-            settings = change.declared.kind is CarriedKind.SETTINGS
-            found = _settings_changed if settings else _texts_changed
+    yield from _check_languages(release)
+    for change in compare_overlays(release.manifest, release.texts, before, release.texts_before):
+        if _describe_format(change.then) == _describe_format(change.declared):
+            settings = change.declared.kind is OverlayKind.SETTINGS
+            found = _check_changed_settings if settings else _check_changed_texts
             yield from found(change, before.version)
 
 
-def _form(declared: CarriedManifest) -> str:
+def _describe_format(declared: OverlayManifest) -> str:
     return f"{declared.kind} ({declared.format}, {declared.encoding})"
 
 
-def _required(release: LintedRelease) -> Iterator[Finding]:
+def _check_required_settings(release: LintedRelease) -> Iterator[Finding]:
     """Settings that each site has to have before it can upgrade, and that nobody asked before."""
     previous = release.previous.manifest if release.previous else None
     old = {item.overlay: item for item in previous.carried} if previous else {}
     for declared in release.manifest.carried:
-        values = source_forms(declared, release.texts)
+        values = list_source_forms(declared, release.texts)
         if values is None:
             continue
-        filled = {shown(key) for key, forms in values.items() if any(forms)}
+        filled = {format_key(key) for key, forms in values.items() if any(forms)}
         then = old.get(declared.overlay)
         was: set[str] = set()
         if then is not None and release.texts_before is not None:
-            before = source_forms(then, release.texts_before) or {}
-            was = set(then.required) - {shown(key) for key, forms in before.items() if any(forms)}
+            before = list_source_forms(then, release.texts_before) or {}
+            was = set(then.required) - {
+                format_key(key) for key, forms in before.items() if any(forms)
+            }
         bare = [key for key in declared.required if key not in filled and key not in was]
         if bare:
-            yield rules.SETTINGS_REQUIRED.report(keys=some(bare), overlay=declared.overlay)
+            yield rules.SETTINGS_REQUIRED.report(keys=format_names(bare), overlay=declared.overlay)
 
 
-def _languages(release: LintedRelease) -> Iterator[Finding]:
+def _check_languages(release: LintedRelease) -> Iterator[Finding]:
     assert release.previous is not None and release.texts_before is not None  # noqa: S101
     last = release.previous.manifest
     for then in last.carried:
         declared = next((d for d in release.manifest.carried if d.overlay == then.overlay), None)
         if declared is None:
             continue
-        old = {f.language for f in carried_files([then], release.texts_before) if f.language}
-        new = {f.language for f in carried_files([declared], release.files) if f.language}
+        old = {f.language for f in list_overlay_files([then], release.texts_before) if f.language}
+        new = {f.language for f in list_overlay_files([declared], release.files) if f.language}
         if old - new:
             yield rules.LANGUAGES_DROPPED.report(
                 path=declared.slot,
                 last=last.version,
-                languages=some(sorted(old - new)),
+                languages=format_names(sorted(old - new)),
                 source=declared.source,
             )
 
 
-def _texts_changed(change: CarriedChange, last: str) -> Iterator[Finding]:
+def _check_changed_texts(change: OverlayChange, last: str) -> Iterator[Finding]:
     values: dict[str, object] = {"path": change.declared.slot, "last": last}
-    if change.added or change.changed or change.gone:
+    if change.added or change.changed or change.removed:
         yield rules.TEXTS_CHANGED.report(
-            added=len(change.added), changed=len(change.changed), gone=len(change.gone), **values
+            added=len(change.added), changed=len(change.changed), gone=len(change.removed), **values
         )
-    if change.refitted:
-        yield rules.PLACEHOLDERS_CHANGED.report(keys=change.named(change.refitted), **values)
+    if change.placeholders_changed:
+        yield rules.PLACEHOLDERS_CHANGED.report(
+            keys=change.format_keys(change.placeholders_changed), **values
+        )
     if change.renamed:
-        pairs = [f"{shown(old)} -> {shown(new)}" for old, new in change.renamed.items()]
-        yield rules.KEYS_RENAMED.report(keys=some(pairs), **values)
+        pairs = [f"{format_key(old)} -> {format_key(new)}" for old, new in change.renamed.items()]
+        yield rules.KEYS_RENAMED.report(keys=format_names(pairs), **values)
 
 
-def _settings_changed(change: CarriedChange, last: str) -> Iterator[Finding]:
+def _check_changed_settings(change: OverlayChange, last: str) -> Iterator[Finding]:
     values: dict[str, object] = {"path": change.declared.slot, "last": last}
-    if change.gone:
-        yield rules.SETTINGS_DROPPED.report(keys=change.named(change.gone), **values)
+    if change.removed:
+        yield rules.SETTINGS_DROPPED.report(keys=change.format_keys(change.removed), **values)
     if change.changed:
-        yield rules.SETTINGS_CHANGED.report(keys=change.named(change.changed), **values)
-    old = {shown(key) for key in change.before}
+        yield rules.SETTINGS_CHANGED.report(keys=change.format_keys(change.changed), **values)
+    old = {format_key(key) for key in change.before}
     stricter = [
-        rule.key for rule in change.declared.rules if rule.key in old and _new(rule, change.then)
+        rule.key
+        for rule in change.declared.rules
+        if rule.key in old and _is_stricter_rule(rule, change.then)
     ]
     if stricter:
-        yield rules.SETTING_RULES_STRICTER.report(keys=some(stricter), **values)
+        yield rules.SETTING_RULES_STRICTER.report(keys=format_names(stricter), **values)
 
 
-def _new(rule: SettingRule, then: CarriedManifest) -> bool:
+def _is_stricter_rule(rule: SettingRule, then: OverlayManifest) -> bool:
     """Whether a rule may refuse what was taken before; one that only takes more does not."""
     old = next((item for item in then.rules if item.key == rule.key), SettingRule(key=rule.key))
     if old == rule:

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.formats.manifest import Compatibility, Manifest
+from ncen_updater.formats.manifest import Manifest, SchemaCompatibility
 from ncen_updater.publisher.lint import rules
-from ncen_updater.publisher.lint.carried_changes import some
+from ncen_updater.publisher.lint.carried_changes import format_names
 from ncen_updater.publisher.lint.release import LintedRelease
-from ncen_updater.publisher.new.looking import is_changelog, is_migration
+from ncen_updater.publisher.new.looking import is_migration_file, is_rerun_changelog
 
 
-def compatibility(release: LintedRelease) -> Iterator[Finding]:
+def check_compatibility(release: LintedRelease) -> Iterator[Finding]:
     """What is said of the schema against what the newest published release said."""
     before = release.previous.manifest if release.previous else None
     new = release.manifest.compatibility
@@ -31,11 +31,11 @@ def compatibility(release: LintedRelease) -> Iterator[Finding]:
     elif new is not None and old is None:
         yield rules.COMPATIBILITY_NEW.report(last=before.version)
     elif new is not None and old is not None:
-        yield from _numbers(release, before, new, old)
+        yield from _check_schema_numbers(release, before, new, old)
 
 
-def _numbers(
-    release: LintedRelease, before: Manifest, new: Compatibility, old: Compatibility
+def _check_schema_numbers(
+    release: LintedRelease, before: Manifest, new: SchemaCompatibility, old: SchemaCompatibility
 ) -> Iterator[Finding]:
     values: dict[str, object] = {
         "last": before.version,
@@ -46,8 +46,8 @@ def _numbers(
         yield rules.SCHEMA_NUMBER_LOWERED.report(**values)
         return
     if new.schema_number == old.schema_number:
-        yield from _stays(release, before, values)
-    elif not any(release.new_migrations()) and release.manifest.migrator is None:
+        yield from _check_unchanged_schema(release, before, values)
+    elif not any(release.iter_new_migrations()) and release.manifest.migrator is None:
         yield rules.SCHEMA_NUMBER_RAISED_IDLY.report(**values)
     if new.back_to < old.back_to:
         yield rules.BACK_TO_LOWERED.report(back_to=new.back_to, back_before=old.back_to, **values)
@@ -57,26 +57,26 @@ def _numbers(
         yield rules.ROLLBACK_GIVES_UP_DATA.report(back_to=new.back_to, **values)
 
 
-def _stays(
+def _check_unchanged_schema(
     release: LintedRelease, before: Manifest, values: dict[str, object]
 ) -> Iterator[Finding]:
     """The number is that of before: is there something that would have to run?"""
-    fresh = [migration.id for _, migration in release.new_migrations()]
+    fresh = [migration.id for _, migration in release.iter_new_migrations()]
     if fresh:
-        yield rules.NEW_MIGRATIONS_SAME_NUMBER.report(migrations=some(fresh), **values)
+        yield rules.NEW_MIGRATIONS_SAME_NUMBER.report(migrations=format_names(fresh), **values)
     if release.manifest.migrator is None:
         return
     if release.manifest.migrator.contract is not None:
         yield rules.CONTRACT_SAME_NUMBER.report(**values)
     if before.migrator is None:
         yield rules.NEW_MIGRATOR_SAME_NUMBER.report(**values)
-    own, others = _new_files(release)
+    own, others = _list_new_migration_files(release)
     for paths, severity in ((own, Severity.STRICT), (others, Severity.ADVISORY)):
         if paths:
-            yield rules.NEW_FILES_SAME_NUMBER.report(severity, files=some(paths), **values)
+            yield rules.NEW_FILES_SAME_NUMBER.report(severity, files=format_names(paths), **values)
 
 
-def _new_files(release: LintedRelease) -> tuple[list[str], list[str]]:
+def _list_new_migration_files(release: LintedRelease) -> tuple[list[str], list[str]]:
     """What a migrator would have to run: of the application, and of libraries.
 
     A library's may be of a part that the application does not use.
@@ -91,7 +91,9 @@ def _new_files(release: LintedRelease) -> tuple[list[str], list[str]]:
     }
     for path, digest in sorted(release.files.items()):
         was = release.files_before.get(path)
-        if (was is None and is_migration(path)) or (was != digest and is_changelog(path)):
+        if (was is None and is_migration_file(path)) or (
+            was != digest and is_rerun_changelog(path)
+        ):
             others = any(str(place) in libraries for place in PurePosixPath(path).parents)
             found[others].append(path)
     return found

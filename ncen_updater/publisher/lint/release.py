@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, Figure, Text
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.formats.document import ReleaseDocument
 from ncen_updater.formats.manifest import (
-    ENGINE_PLACE,
-    LANGUAGE_PLACE,
+    ENGINE_PLACEHOLDER,
+    LANGUAGE_PLACEHOLDER,
     Manifest,
     Migration,
-    path_for,
+    fill_engine,
 )
-from ncen_updater.formats.sql import ENGINES
+from ncen_updater.formats.sql import ENGINE_NAMES
 from ncen_updater.formats.tree import EntryType, Tree
 
 
@@ -45,50 +45,54 @@ class LintedRelease:
     files_before: Mapping[str, str] | None = None
     peek: Callable[[str], bytes | None] = lambda _path: None
 
-    def migrations(self) -> Iterator[tuple[str, Migration]]:
+    def iter_migrations(self) -> Iterator[tuple[str, Migration]]:
         """Each migration with its database."""
         for database in self.manifest.databases:
             for migration in database.migrations:
                 yield database.name, migration
 
-    def new_migrations(self) -> Iterator[tuple[str, Migration]]:
+    def iter_new_migrations(self) -> Iterator[tuple[str, Migration]]:
         """Those that the newest published release does not have."""
-        known = known_ids(self.previous)
-        for database, migration in self.migrations():
+        known = list_known_migrations(self.previous)
+        for database, migration in self.iter_migrations():
             if migration.id not in known.get(database, ()):
                 yield database, migration
 
 
-def finding(number: int, severity: Severity, what: str, remedy: str, **values: object) -> Finding:
+def make_finding(
+    number: int, severity: Severity, what: str, remedy: str, **values: object
+) -> Finding:
     """Make a finding from its number; its figures hold paths as the manifest has them."""
-    told = {key: path_words(v) if isinstance(v, str) else v for key, v in values.items()}
-    return Finding(f"NU-{number}", severity, Text(what, told), Text(remedy, told), values)
+    reported = {key: describe_path(v) if isinstance(v, str) else v for key, v in values.items()}
+    return Finding(
+        f"NU-{number}", severity, LazyText(what, reported), LazyText(remedy, reported), values
+    )
 
 
-def path_words(path: str) -> Text | str:
+def describe_path(path: str) -> LazyText | str:
     """Say of a path of a manifest what its place stands for; other words stay as they are."""
     if " " in path:
         return path
-    if ENGINE_PLACE in path:
-        return Text(N_("{path} (for each engine)"), {"path": Figure(path)})
-    if LANGUAGE_PLACE in path:
-        return Text(N_("{path} (in each language)"), {"path": Figure(path)})
+    if ENGINE_PLACEHOLDER in path:
+        return LazyText(N_("{path} (for each engine)"), {"path": LocalizedFigure(path)})
+    if LANGUAGE_PLACEHOLDER in path:
+        return LazyText(N_("{path} (in each language)"), {"path": LocalizedFigure(path)})
     return path
 
 
-def files_of(tree: Tree) -> dict[str, str]:
+def list_files(tree: Tree) -> dict[str, str]:
     """Digest of every file of a tree, by path."""
     return {e.path: e.sha256 or "" for e in tree.entries if e.type is EntryType.FILE}
 
 
-def known_ids(previous: ReleaseDocument | None) -> dict[str, set[str]]:
+def list_known_migrations(previous: ReleaseDocument | None) -> dict[str, set[str]]:
     """Ids of the migrations of the published release, by database."""
     if previous is None:
         return {}
     return {d.name: {m.id for m in d.migrations} for d in previous.manifest.databases}
 
 
-def content_of(
+def list_migration_content(
     migration: Migration, digests: Mapping[str, str]
 ) -> dict[tuple[str, str], tuple[str, str | None]]:
     """Path and digest of each of its files, by direction and engine.
@@ -99,9 +103,9 @@ def content_of(
     """
     places = {"up": migration.up, "down": migration.down, "verify": migration.verify}
     paths = {
-        (direction, engine): path_for(engine, place)
+        (direction, engine): fill_engine(engine, place)
         for direction, place in places.items()
-        for engine in ENGINES
+        for engine in ENGINE_NAMES
         if place
     }
     return {key: (path, digests.get(path)) for key, path in paths.items()}

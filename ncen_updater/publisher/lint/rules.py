@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.publisher.lint.release import path_words
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.publisher.lint.release import describe_path
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class LintRule:
             severity: Another one than usual.
             **values: What stands in the templates.
         """
-        told = {key: path_words(v) if isinstance(v, str) else v for key, v in values.items()}
+        reported = {key: describe_path(v) if isinstance(v, str) else v for key, v in values.items()}
         return Finding(
             f"NU-{self.number}",
             severity or self.severity,
-            Text(self.what, told),
-            Text(self.remedy, told),
+            LazyText(self.what, reported),
+            LazyText(self.remedy, reported),
             values,
         )
 

@@ -19,22 +19,26 @@ from typing import Any
 
 from ncen_updater.common.bounded_io import parse_toml, read_file
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import NO_DESK_SITE
-from ncen_updater.common.secret_file import SecretExposed, SecretUnread, read_secret_file
-from ncen_updater.publisher.errors import system_words
+from ncen_updater.common.messages import SANDBOX_UNUSABLE
+from ncen_updater.common.secret_file import (
+    SecretExposedError,
+    SecretUnreadableError,
+    read_secret_file,
+)
+from ncen_updater.publisher.errors import describe_system_error
 
 MAX_CONFIG_BYTES = 1_000_000
 #: Of a feed: what its sites trust first.
 FIRST_ROOT = "metadata/1.root.json"
 LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 COMMAND_LIMIT_S = 300.0
-LOOK_S = 0.2
+POLL_S = 0.2
 #: As the agent gives its own commands.
-KEPT = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ")
+INHERITED_VARIABLES = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ")
 
 
 @dataclass(frozen=True)
-class DeskSite:
+class SandboxSite:
     """A site that may be lost.
 
     Attributes:
@@ -62,36 +66,36 @@ class DeskSite:
         except OSError:
             return False
 
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Whether any process of the application runs."""
-        return self._ordered(self.application["status"], "status") == 0
+        return self._run_command(self.application["status"], "status") == 0
 
-    def start(self) -> None:
+    def start_application(self) -> None:
         """Start the application and all that belongs to it, and wait until it answers.
 
         Raises:
             UpdaterError: If a command fails, or nothing answers within the time of the site.
         """
-        for words in self._commands("start"):
-            self._must(words, "start")
+        for words in self._list_commands("start"):
+            self._run_required(words, "start")
         url = str(self.application.get("health_url", "")).rstrip("/")
         url += str(self.application.get("health_path", "/healthz"))
         limit = time.monotonic() + float(self.application.get("health_timeout_s", 120))
-        while not self._answers(url):
+        while not self._is_answering(url):
             if time.monotonic() > limit:
-                raise self._refused(f"nothing answers at {url} after the start")
-            time.sleep(LOOK_S)
+                raise self._make_error(f"nothing answers at {url} after the start")
+            time.sleep(POLL_S)
 
-    def stop(self) -> None:
+    def stop_application(self) -> None:
         """Stop it, the last part first.
 
         Raises:
             UpdaterError: If a command fails.
         """
-        for words in reversed(self._commands("stop")):
-            self._must(words, "stop")
+        for words in reversed(self._list_commands("stop")):
+            self._run_required(words, "stop")
 
-    def _answers(self, url: str) -> bool:
+    def _is_answering(self, url: str) -> bool:
         """Whether it answers as the site asks it: with its headers and its token."""
         request = urllib.request.Request(url)  # noqa: S310 - of the desk's own file
         headers = self.application.get("health_headers", {})
@@ -105,21 +109,21 @@ class DeskSite:
                 request.add_unredirected_header("Authorization", f"{scheme} {token.strip()}")
             with opener.open(request, timeout=5) as answer:
                 return bool(answer.status == 200)
-        except (OSError, ValueError, SecretExposed, SecretUnread):
+        except (OSError, ValueError, SecretExposedError, SecretUnreadableError):
             return False
 
-    def _commands(self, act: str) -> list[list[str]]:
+    def _list_commands(self, act: str) -> list[list[str]]:
         parts = self.application.get("parts", [])
         return [self.application[act], *(part[act] for part in parts if act in part)]
 
-    def _must(self, words: list[str], act: str) -> None:
-        status = self._ordered(words, act)
+    def _run_required(self, words: list[str], act: str) -> None:
+        status = self._run_command(words, act)
         if status != 0:
-            raise self._refused(f"its command '{act}' ended with {status}")
+            raise self._make_error(f"its command '{act}' ended with {status}")
 
-    def _ordered(self, words: list[str], act: str) -> int:
-        own = without_own_libraries(os.environ)
-        environment = {name: own[name] for name in KEPT if name in own}
+    def _run_command(self, words: list[str], act: str) -> int:
+        own = strip_own_libraries(os.environ)
+        environment = {name: own[name] for name in INHERITED_VARIABLES if name in own}
         environment |= {k: str(v) for k, v in self.application.get("environment", {}).items()}
         environment["NCEN_CURRENT"] = str(self.current)
         environment["NCEN_DOOR_FILE"] = str(self.application.get("door_file", ""))
@@ -130,15 +134,15 @@ class DeskSite:
                 timeout=COMMAND_LIMIT_S, check=False, start_new_session=True,
             ).returncode  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise self._refused(
-                f"its command '{act}' cannot be run: {system_words(error)}"
+            raise self._make_error(
+                f"its command '{act}' cannot be run: {describe_system_error(error)}"
             ) from error
 
-    def _refused(self, reason: str) -> UpdaterError:
-        return UpdaterError(NO_DESK_SITE, path=self.config, reason=reason)
+    def _make_error(self, reason: str) -> UpdaterError:
+        return UpdaterError(SANDBOX_UNUSABLE, path=self.config, reason=reason)
 
 
-def without_own_libraries(environment: Mapping[str, str]) -> dict[str, str]:
+def strip_own_libraries(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of a site: ``python3`` is the one that this program's was made of.
 
     Where the publisher's own environment is on the path, a release that lacks a library would find
@@ -150,7 +154,7 @@ def without_own_libraries(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, "PATH": path}
 
 
-def load_desk(path: Path, feed: Path) -> DeskSite:
+def load_sandbox(path: Path, feed: Path) -> SandboxSite:
     """Read the site's file, and refuse what might be a site that somebody works with.
 
     Args:
@@ -162,12 +166,12 @@ def load_desk(path: Path, feed: Path) -> DeskSite:
     """
 
     def refused(reason: str) -> UpdaterError:
-        return UpdaterError(NO_DESK_SITE, path=path, reason=reason)
+        return UpdaterError(SANDBOX_UNUSABLE, path=path, reason=reason)
 
     try:
         data = parse_toml(read_file(path, MAX_CONFIG_BYTES).decode("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError) as error:
-        raise refused(system_words(error)) from error
+        raise refused(describe_system_error(error)) from error
 
     def table(name: str) -> dict[str, Any]:
         found = data.get(name, {})
@@ -179,7 +183,7 @@ def load_desk(path: Path, feed: Path) -> DeskSite:
         raise refused("'root' of [paths] has to be a directory of its own, such as /home/me/desk")
     state = root / str(paths.get("state", "var/lib/ncen-updater"))
     trusted = root / str(paths.get("trusted_root", "etc/ncen-updater/trust/root.json"))
-    known = DeskSite(path, trusted, 0, "", {}, root).trusts(feed)
+    known = SandboxSite(path, trusted, 0, "", {}, root).trusts(feed)
     for place in () if known else (state, trusted):
         if place.is_file() or (place.is_dir() and any(place.iterdir())):
             raise refused(f"an agent works, or has worked, there ({place}): make a fresh copy")
@@ -197,4 +201,4 @@ def load_desk(path: Path, feed: Path) -> DeskSite:
         raise refused("[application] needs adapter = \"command\" with 'start', 'stop', 'status'")
     product = str(table("site").get("product", "ncen"))
     current = root / str(paths.get("current", "opt/ncen/current"))
-    return DeskSite(path.absolute(), trusted, port, product, application, current, root)
+    return SandboxSite(path.absolute(), trusted, port, product, application, current, root)

@@ -9,24 +9,26 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
-from ncen_updater.formats.sql import ENGINES
+from ncen_updater.formats.sql import ENGINE_NAMES
 
 #: So many names are looked at; what is deeper or further is not found.
-MOST_NAMES = 200_000
-MOST_BYTES = 200_000
-MOST_OF_RECORD = 20_000_000
-PASSED_OVER = frozenset({".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__"})
+MAX_NAMES = 200_000
+MAX_FILE_BYTES = 200_000
+MAX_RECORD_BYTES = 20_000_000
+SKIPPED_DIRECTORIES = frozenset(
+    {".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__"}
+)
 UP, DOWN, VERIFY = ".up.sql", ".down.sql", ".verify.sql"
 SETTINGS_MODULE = re.compile(r"DJANGO_SETTINGS_MODULE[\"']\s*,\s*[\"']([\w.]{1,200})[\"']")
 DJANGO_FILE = re.compile(r"(.*/)?migrations/[0-9]{4}_\w+\.py")
 ALEMBIC_FILE = re.compile(r"(.*/)?versions/[^/]+\.py")
-IN_PACKAGE = re.compile(
+SCRIPT_LOCATION = re.compile(
     r"^script_location[ \t]*[=:][ \t]*(?P<package>[\w.]+):(?P<directory>[\w./-]+)[ \t]*$",
     re.MULTILINE,
 )
 FLYWAY_FILE = re.compile(r"V[0-9][0-9._]*__[^/]+\.sql")
 CHANGELOG = re.compile(r"databaseChangeLog|--\s*liquibase formatted sql")
-FLYWAY_REPEATED = re.compile(r"R__[^/]+\.sql")
+FLYWAY_REPEATABLE_FILE = re.compile(r"R__[^/]+\.sql")
 CHANGELOG_NAME = re.compile(r".*changelog.*\.(xml|ya?ml|json|sql)", re.IGNORECASE)
 #: Migrators of Node by the name of their program: what tells that one is used, and its command.
 NODE = {
@@ -51,7 +53,7 @@ class MigratorKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class SqlPair:
+class SqlMigrationFiles:
     """One migration in plain SQL, as its files lie there.
 
     Attributes:
@@ -70,7 +72,7 @@ class SqlPair:
 
 
 @dataclass(frozen=True)
-class FoundMigrations:
+class DetectedMigrations:
     """What was found.
 
     Attributes:
@@ -90,30 +92,30 @@ class FoundMigrations:
     settings: str = ""
     packages: tuple[str, ...] = ()
     program: str = ""
-    pairs: tuple[SqlPair, ...] = ()
+    pairs: tuple[SqlMigrationFiles, ...] = ()
     library: bool = False
     command: str = ""
 
 
 @dataclass
-class _Seen:
+class _TreeNames:
     names: list[str] = field(default_factory=list)
 
-    def called(self, name: str) -> list[str]:
+    def find_by_name(self, name: str) -> list[str]:
         """Paths of that name, those that lie highest first."""
         found = [path for path in self.names if PurePosixPath(path).name == name]
         return sorted(found, key=lambda path: (path.count("/"), path))
 
 
-def own_command(directory: Path, command: str) -> FoundMigrations:
+def use_own_command(directory: Path, command: str) -> DetectedMigrations:
     """Take the application's own command in place of what its tree tells.
 
     Args:
         directory: Its tree, as it will be released.
         command: Words of a command line.
     """
-    places = _installed(_Seen(sorted(_names(directory))))
-    return FoundMigrations(MigratorKind.COMMAND, packages=places, command=command)
+    places = _find_package_directories(_TreeNames(sorted(_list_names(directory))))
+    return DetectedMigrations(MigratorKind.COMMAND, packages=places, command=command)
 
 
 def node_command(directory: Path) -> str:
@@ -125,20 +127,20 @@ def node_command(directory: Path) -> str:
     return ""
 
 
-def look(directory: Path, wanted: MigratorKind | None = None) -> FoundMigrations:
+def detect_migrations(directory: Path, wanted: MigratorKind | None = None) -> DetectedMigrations:
     """Look for an application's migrator.
 
     Args:
         directory: Its tree, as it will be released.
         wanted: The only kind to look for; the first that is found by default.
     """
-    seen = _Seen(sorted(_names(directory)))
+    seen = _TreeNames(sorted(_list_names(directory)))
     looks = {
-        MigratorKind.DJANGO: _django,
-        MigratorKind.ALEMBIC: _alembic,
-        MigratorKind.FLYWAY: _flyway,
-        MigratorKind.LIQUIBASE: _liquibase,
-        MigratorKind.SQL: _sql,
+        MigratorKind.DJANGO: _detect_django,
+        MigratorKind.ALEMBIC: _detect_alembic,
+        MigratorKind.FLYWAY: _detect_flyway,
+        MigratorKind.LIQUIBASE: _detect_liquibase,
+        MigratorKind.SQL: _detect_sql,
     }
     for kind, ask in looks.items():
         if wanted in (None, kind):
@@ -146,11 +148,11 @@ def look(directory: Path, wanted: MigratorKind | None = None) -> FoundMigrations
             if found is not None:
                 return found
     if wanted is MigratorKind.DJANGO:
-        return FoundMigrations(wanted, packages=_packages(seen, "django", ()))
-    return FoundMigrations(wanted or MigratorKind.NONE)
+        return DetectedMigrations(wanted, packages=_find_packages(seen, "django", ()))
+    return DetectedMigrations(wanted or MigratorKind.NONE)
 
 
-def is_migration(path: str) -> bool:
+def is_migration_file(path: str) -> bool:
     """Whether a file is one migration, of Django, Alembic or Flyway."""
     name = PurePosixPath(path).name
     if FLYWAY_FILE.fullmatch(name):
@@ -160,16 +162,16 @@ def is_migration(path: str) -> bool:
     return bool(DJANGO_FILE.fullmatch(path) or ALEMBIC_FILE.fullmatch(path))
 
 
-def is_changelog(path: str) -> bool:
+def is_rerun_changelog(path: str) -> bool:
     """Whether a file is run again when it has changed, by Liquibase or Flyway."""
     name = PurePosixPath(path).name
-    return bool(CHANGELOG_NAME.fullmatch(name) or FLYWAY_REPEATED.fullmatch(name))
+    return bool(CHANGELOG_NAME.fullmatch(name) or FLYWAY_REPEATABLE_FILE.fullmatch(name))
 
 
-def _names(directory: Path) -> Iterator[str]:
-    left = MOST_NAMES
+def _list_names(directory: Path) -> Iterator[str]:
+    left = MAX_NAMES
     for place, folders, files in os.walk(directory):
-        folders[:] = sorted(name for name in folders if name not in PASSED_OVER)
+        folders[:] = sorted(name for name in folders if name not in SKIPPED_DIRECTORIES)
         below = Path(place).relative_to(directory)
         for name in sorted(files):
             left -= 1
@@ -178,7 +180,7 @@ def _names(directory: Path) -> Iterator[str]:
             yield (below / name).as_posix()
 
 
-def _text(path: Path, most: int = MOST_BYTES) -> str:
+def _read_beginning(path: Path, most: int = MAX_FILE_BYTES) -> str:
     """The beginning of a file; nothing where it cannot be read."""
     try:
         if path.is_symlink() or not path.is_file():
@@ -189,7 +191,7 @@ def _text(path: Path, most: int = MOST_BYTES) -> str:
         return ""
 
 
-def _packages(seen: _Seen, library: str, files: tuple[str, ...]) -> tuple[str, ...]:
+def _find_packages(seen: _TreeNames, library: str, files: tuple[str, ...]) -> tuple[str, ...]:
     """Where the library lies in the tree, and where the application's own modules do."""
     inits = [p for p in seen.names if p.endswith(f"{library}/__init__.py")]
     places = [
@@ -200,66 +202,72 @@ def _packages(seen: _Seen, library: str, files: tuple[str, ...]) -> tuple[str, .
     return tuple(dict.fromkeys([*own, *shortest]))
 
 
-def _is_installed(directory: Path, seen: _Seen, path: str) -> bool:
+def _is_installed(directory: Path, seen: _TreeNames, path: str) -> bool:
     """Whether pip laid the file there: a library's, with its samples and tests."""
-    for record in map(PurePosixPath, seen.called("RECORD")):
+    for record in map(PurePosixPath, seen.find_by_name("RECORD")):
         place = record.parent.parent
         if record.parent.suffix == ".dist-info" and PurePosixPath(path).is_relative_to(place):
             line = f"\n{PurePosixPath(path).relative_to(place)},"
-            if line in f"\n{_text(directory / record, MOST_OF_RECORD)}":
+            if line in f"\n{_read_beginning(directory / record, MAX_RECORD_BYTES)}":
                 return True
     return False
 
 
-def _django(directory: Path, seen: _Seen) -> FoundMigrations | None:
-    for path in seen.called("manage.py"):
-        said = SETTINGS_MODULE.search(_text(directory / path))
-        if said is not None and not _is_installed(directory, seen, path):
-            packages = _packages(seen, "django", (path,))
-            return FoundMigrations(MigratorKind.DJANGO, (path,), said[1], packages)
+def _detect_django(directory: Path, seen: _TreeNames) -> DetectedMigrations | None:
+    for path in seen.find_by_name("manage.py"):
+        value = SETTINGS_MODULE.search(_read_beginning(directory / path))
+        if value is not None and not _is_installed(directory, seen, path):
+            packages = _find_packages(seen, "django", (path,))
+            return DetectedMigrations(MigratorKind.DJANGO, (path,), value[1], packages)
     return None
 
 
-def _alembic(directory: Path, seen: _Seen) -> FoundMigrations | None:
-    found = [p for p in seen.called("alembic.ini") if "script_location" in _text(directory / p)]
+def _detect_alembic(directory: Path, seen: _TreeNames) -> DetectedMigrations | None:
+    found = [
+        p
+        for p in seen.find_by_name("alembic.ini")
+        if "script_location" in _read_beginning(directory / p)
+    ]
     if not found:
         return None
     depth = found[0].count("/")
     files = tuple(path for path in found if path.count("/") == depth)
-    roots = [_root_of_package(_text(directory / path), seen) for path in files]
-    packages = (*_packages(seen, "alembic", files), *filter(None, roots))
+    roots = [_find_package_root(_read_beginning(directory / path), seen) for path in files]
+    packages = (*_find_packages(seen, "alembic", files), *filter(None, roots))
     library = any(
-        PurePosixPath(path).is_relative_to(place) for path in files for place in _installed(seen)
+        PurePosixPath(path).is_relative_to(place)
+        for path in files
+        for place in _find_package_directories(seen)
     )
-    return FoundMigrations(
+    return DetectedMigrations(
         MigratorKind.ALEMBIC, files, packages=tuple(dict.fromkeys(packages)), library=library
     )
 
 
-def _installed(seen: _Seen) -> tuple[str, ...]:
+def _find_package_directories(seen: _TreeNames) -> tuple[str, ...]:
     """Directories into which packages were installed, those that lie highest first."""
-    notes = [PurePosixPath(p).parent for p in seen.called("METADATA")]
+    notes = [PurePosixPath(p).parent for p in seen.find_by_name("METADATA")]
     return tuple(dict.fromkeys(str(n.parent) for n in notes if n.suffix == ".dist-info"))
 
 
-def _root_of_package(ini: str, seen: _Seen) -> str | None:
+def _find_package_root(ini: str, seen: _TreeNames) -> str | None:
     """Where the package lies in which an ``alembic.ini`` says that the migrations are."""
-    said = IN_PACKAGE.search(ini)
-    if said is None:
+    value = SCRIPT_LOCATION.search(ini)
+    if value is None:
         return None
-    place = f"{said['package'].replace('.', '/')}/{said['directory'].strip('/')}/env.py"
-    for path in seen.called("env.py"):
+    place = f"{value['package'].replace('.', '/')}/{value['directory'].strip('/')}/env.py"
+    for path in seen.find_by_name("env.py"):
         if path == place or path.endswith(f"/{place}"):
             return path.removesuffix(place).rstrip("/") or "."
     return None
 
 
-def _program(seen: _Seen, kind: MigratorKind) -> str:
+def _find_program(seen: _TreeNames, kind: MigratorKind) -> str:
     """The tool's own program, where the tree brings it."""
-    return next(iter(seen.called(kind.value)), "")
+    return next(iter(seen.find_by_name(kind.value)), "")
 
 
-def _flyway(directory: Path, seen: _Seen) -> FoundMigrations | None:
+def _detect_flyway(directory: Path, seen: _TreeNames) -> DetectedMigrations | None:
     del directory
     places = {
         str(PurePosixPath(path).parent)
@@ -268,28 +276,28 @@ def _flyway(directory: Path, seen: _Seen) -> FoundMigrations | None:
     }
     if not places:
         return None
-    program = _program(seen, MigratorKind.FLYWAY)
-    return FoundMigrations(MigratorKind.FLYWAY, tuple(sorted(places)), program=program)
+    program = _find_program(seen, MigratorKind.FLYWAY)
+    return DetectedMigrations(MigratorKind.FLYWAY, tuple(sorted(places)), program=program)
 
 
-def _liquibase(directory: Path, seen: _Seen) -> FoundMigrations | None:
+def _detect_liquibase(directory: Path, seen: _TreeNames) -> DetectedMigrations | None:
     for path in sorted(seen.names, key=lambda name: (name.count("/"), name)):
         if CHANGELOG_NAME.fullmatch(PurePosixPath(path).name) and CHANGELOG.search(
-            _text(directory / path)
+            _read_beginning(directory / path)
         ):
-            program = _program(seen, MigratorKind.LIQUIBASE)
-            return FoundMigrations(MigratorKind.LIQUIBASE, (path,), program=program)
+            program = _find_program(seen, MigratorKind.LIQUIBASE)
+            return DetectedMigrations(MigratorKind.LIQUIBASE, (path,), program=program)
     return None
 
 
-def _sql(directory: Path, seen: _Seen) -> FoundMigrations | None:
+def _detect_sql(directory: Path, seen: _TreeNames) -> DetectedMigrations | None:
     del directory
     names, pairs = set(seen.names), {}
     for path in seen.names:
         if not path.endswith(UP):
             continue
         stem = path.removesuffix(UP)
-        folders = [part if part not in ENGINES else "{engine}" for part in stem.split("/")]
+        folders = [part if part not in ENGINE_NAMES else "{engine}" for part in stem.split("/")]
         general = "/".join(folders)
         owners = [part for part in folders[:-1] if part != "{engine}"]
         owner = owners[-1] if len(owners) > 1 and IDENTIFIER.fullmatch(owners[-1]) else ""
@@ -297,9 +305,9 @@ def _sql(directory: Path, seen: _Seen) -> FoundMigrations | None:
         there = {
             end: f"{general}{end}" if f"{stem}{end}" in names else None for end in (DOWN, VERIFY)
         }
-        pairs[owner, identifier] = SqlPair(
+        pairs[owner, identifier] = SqlMigrationFiles(
             owner, identifier, f"{general}{UP}", there[DOWN], there[VERIFY]
         )
     if not pairs:
         return None
-    return FoundMigrations(MigratorKind.SQL, pairs=tuple(pairs[key] for key in sorted(pairs)))
+    return DetectedMigrations(MigratorKind.SQL, pairs=tuple(pairs[key] for key in sorted(pairs)))

@@ -20,24 +20,24 @@ from pathlib import Path
 from typing import Any
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Figure, Text
-from ncen_updater.common.messages import NO_DESK_SITE, ExitCode
-from ncen_updater.formats.manifest import ChangedItself
-from ncen_updater.publisher.errors import system_words
-from ncen_updater.publisher.new.desk import DeskSite, without_own_libraries
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
+from ncen_updater.common.messages import SANDBOX_UNUSABLE, ExitCode
+from ncen_updater.formats.manifest import SelfManagedObject
+from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.new.desk import SandboxSite, strip_own_libraries
 
 #: Of the agent's finding that a schema is not as it was recorded.
 SCHEMA_CHANGED = "NU-6106"
 
 
-def declarations(findings: Sequence[Mapping[str, Any]], version: str) -> Iterator[Text]:
+def declarations(findings: Sequence[Mapping[str, Any]], version: str) -> Iterator[LazyText]:
     """Yield by database the line that would cover what changed, or that none does.
 
     Args:
         findings: As ``verify`` has them for programs.
         version: Of the release that ran.
     """
-    declarable = {kind.value for kind in ChangedItself}
+    declarable = {kind.value for kind in SelfManagedObject}
     for found in findings:
         figures = found.get("figures", {})
         if found.get("code") != SCHEMA_CHANGED or not figures.get("kinds"):
@@ -50,25 +50,25 @@ def declarations(findings: Sequence[Mapping[str, Any]], version: str) -> Iterato
                 "If the application of {version} does this by itself, and is meant to, write below"
                 " 'name' of [[databases]] {database} in its manifest: {line}"
             )
-            yield Text(words, {**values, "line": Figure(line)})
+            yield LazyText(words, {**values, "line": LocalizedFigure(line)})
         else:
             words = N_(
                 "Not all of it can be declared: {kinds} of {database} are code, or call some. Let"
                 " the program of the release do that, or wait until it has come to its end."
             )
             code = [kind for kind in kinds if kind not in declarable]
-            yield Text(words, {**values, "kinds": Figure(", ".join(code))})
+            yield LazyText(words, {**values, "kinds": LocalizedFigure(", ".join(code))})
 
 
-LIMIT_S = 24 * 3600.0
+TIMEOUT_S = 24 * 3600.0
 #: Of an error as programs have it, what a person needs.
-EXPLAINED = ("what", "remedy", "detail")
+ERROR_KEYS = ("what", "remedy", "detail")
 #: An application that writes by itself raises the number that was asked for; so often it is asked.
-ASKED = 3
+MAX_LOSS_CONFIRMATIONS = 3
 
 
 @dataclass(frozen=True)
-class RoundStage:
+class SandboxStage:
     """One command of the agent.
 
     Attributes:
@@ -88,24 +88,24 @@ class RoundStage:
     document: dict[str, Any]
 
     @property
-    def passed(self) -> bool:
+    def is_passed(self) -> bool:
         """Whether it came to a good end."""
         return self.status == ExitCode.OK
 
 
 @contextlib.contextmanager
-def served(directory: Path, desk: DeskSite) -> Iterator[None]:
+def serve_feed(directory: Path, desk: SandboxSite) -> Iterator[None]:
     """Serve a feed where the site looks for it, for as long as the block lasts.
 
     Raises:
         UpdaterError: If the port is taken.
     """
-    handler = functools.partial(_Unlogged, directory=str(directory))
+    handler = functools.partial(_SilentRequestHandler, directory=str(directory))
     try:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", desk.port), handler)
     except OSError as error:
-        reason = f"port {desk.port} of its feed: {system_words(error)}"
-        raise UpdaterError(NO_DESK_SITE, path=desk.config, reason=reason) from error
+        reason = f"port {desk.port} of its feed: {describe_system_error(error)}"
+        raise UpdaterError(SANDBOX_UNUSABLE, path=desk.config, reason=reason) from error
     with server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -116,38 +116,40 @@ def served(directory: Path, desk: DeskSite) -> Iterator[None]:
             thread.join()
 
 
-class _Unlogged(http.server.SimpleHTTPRequestHandler):
+class _SilentRequestHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Nobody reads it."""
 
 
-class DeskRound:
+class SandboxRun:
     """Runs the agent for one site.
 
     Args:
         desk: The site.
         agent: The agent's program and its first words.
         language: In which it speaks.
-        tell: Is told each stage that ended.
+        report: Is told each stage that ended.
     """
 
     def __init__(
         self,
-        desk: DeskSite,
+        desk: SandboxSite,
         agent: Sequence[str],
         language: str,
-        tell: Callable[[RoundStage], None],
+        report: Callable[[SandboxStage], None],
     ) -> None:
         self._desk = desk
         self._agent = tuple(agent)
         self._language = language
-        self._tell = tell
+        self._tell = report
 
-    def run(self, before: str, release: str, passed: Sequence[str] = ()) -> list[RoundStage]:
+    def run_stages(
+        self, previous: str, release: str, passed: Sequence[str] = ()
+    ) -> list[SandboxStage]:
         """Take the site over, try the release in every way, and go back.
 
         Args:
-            before: The version that the site has.
+            previous: The version that the site has.
             release: The one that is tried.
             passed: Stages of an earlier run, which are left out.
 
@@ -157,31 +159,35 @@ class DeskRound:
         Raises:
             UpdaterError: If the application of the desk cannot be started or stopped.
         """
-        done: list[RoundStage] = []
-        for stage in self._stages(before, release, passed):
+        done: list[SandboxStage] = []
+        for stage in self._run_each_stage(previous, release, passed):
             done.append(stage)
             self._tell(stage)
-            if not stage.passed:
+            if not stage.is_passed:
                 break
         return done
 
-    def hints(self, stages: Sequence[RoundStage], before: str, release: str) -> tuple[Text, ...]:
+    def suggest_manifest_lines(
+        self, stages: Sequence[SandboxStage], before: str, release: str
+    ) -> tuple[LazyText, ...]:
         """Return what a manifest might say where a changed schema ended the round.
 
         Args:
-            stages: As :meth:`run` returned them.
+            stages: As :meth:`run_stages` returned them.
             before: The version that the site had.
             release: The one that was tried.
         """
         last = stages[-1]
-        if last.passed or SCHEMA_CHANGED not in last.said:
+        if last.is_passed or SCHEMA_CHANGED not in last.said:
             return ()
-        found = self._stage("verify", "verify").document.get("findings")
+        found = self._run_stage("verify", "verify").document.get("findings")
         ran = release if last.name == "verify" else before
         return tuple(declarations(found, ran)) if isinstance(found, list) else ()
 
-    def _stages(self, before: str, release: str, passed: Sequence[str]) -> Iterator[RoundStage]:
-        was_up = self._desk.running()
+    def _run_each_stage(
+        self, before: str, release: str, passed: Sequence[str]
+    ) -> Iterator[SandboxStage]:
+        was_up = self._desk.is_running()
         again = ["--retry"] if passed else []  # what failed here is tried once more
         stages = {
             "adopt": ["adopt", before, *([] if was_up else ["--application-is-down"])],
@@ -195,51 +201,51 @@ class DeskRound:
         }
         for name, words in stages.items():
             if name not in passed:
-                if name != "adopt" and not self._desk.running():
-                    self._desk.start()
-                yield self._stage(name, *words) if words else self._back()
+                if name != "adopt" and not self._desk.is_running():
+                    self._desk.start_application()
+                yield self._run_stage(name, *words) if words else self._roll_back()
 
-    def _back(self) -> RoundStage:
+    def _roll_back(self) -> SandboxStage:
         """Go back; what would be lost is nobody's, and is agreed to as it is counted."""
-        stage = self._stage("rollback", "rollback", "--dry-run")
-        for _ in range(ASKED):
-            asked = _asked_for(stage)
+        stage = self._run_stage("rollback", "rollback", "--dry-run")
+        for _ in range(MAX_LOSS_CONFIRMATIONS):
+            asked = _get_requested_loss(stage)
             agreed = [] if asked is None else ["--accept-loss", str(asked)]
-            stage = self._stage("rollback", "rollback", "--yes", *agreed)
+            stage = self._run_stage("rollback", "rollback", "--yes", *agreed)
             if stage.status != ExitCode.APPROVAL_MISSING:
                 break
-            way = self._stage("rollback", "rollback", "--dry-run")
-            stage = RoundStage(
+            way = self._run_stage("rollback", "rollback", "--dry-run")
+            stage = SandboxStage(
                 stage.name, stage.status, stage.seconds, stage.code, stage.said, way.document
             )
         return stage
 
-    def _stage(self, name: str, *words: str) -> RoundStage:
+    def _run_stage(self, name: str, *words: str) -> SandboxStage:
         begin = time.monotonic()
-        environment = without_own_libraries(os.environ)
+        environment = strip_own_libraries(os.environ)
         environment["NCEN_CONFIG_FILE"] = str(self._desk.config)
         try:
             ended = subprocess.run(
                 [*self._agent, *words, "--json", "--words", "--lang", self._language],
                 env=environment, stdin=subprocess.DEVNULL, capture_output=True,
-                timeout=LIMIT_S, check=False,
+                timeout=TIMEOUT_S, check=False,
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
-            reason = f"the agent cannot be run: {system_words(error)}"
-            raise UpdaterError(NO_DESK_SITE, path=self._desk.config, reason=reason) from error
-        document = _document(ended.stdout)
+            reason = f"the agent cannot be run: {describe_system_error(error)}"
+            raise UpdaterError(SANDBOX_UNUSABLE, path=self._desk.config, reason=reason) from error
+        document = _parse_output(ended.stdout)
         shown = document.pop("words", [])
         failure = document.get("error")
         code = str(failure.get("code", "")) if isinstance(failure, dict) else ""
-        told = ended.stderr.decode("utf-8", "replace").strip()
+        reported = ended.stderr.decode("utf-8", "replace").strip()
         # Why it failed stands in the answer: an error, or the lines about what blocks a plan.
-        why = [failure.get(part, "") for part in EXPLAINED] if isinstance(failure, dict) else []
-        said = "\n".join(line for line in (told, *shown, *why) if line)
+        why = [failure.get(part, "") for part in ERROR_KEYS] if isinstance(failure, dict) else []
+        text = "\n".join(line for line in (reported, *shown, *why) if line)
         seconds = time.monotonic() - begin
-        return RoundStage(name, ended.returncode, seconds, code, said, document)
+        return SandboxStage(name, ended.returncode, seconds, code, text, document)
 
 
-def _asked_for(stage: RoundStage) -> int | None:
+def _get_requested_loss(stage: SandboxStage) -> int | None:
     """How many records a person has to give up by their word, also 0; None where nobody has to."""
     failure = stage.document.get("error")
     values = failure.get("values") if isinstance(failure, dict) else None
@@ -249,7 +255,7 @@ def _asked_for(stage: RoundStage) -> int | None:
     return stage.document.get("lost_total") or None
 
 
-def _document(output: bytes) -> dict[str, Any]:
+def _parse_output(output: bytes) -> dict[str, Any]:
     try:
         found = json.loads(output)
     except ValueError:

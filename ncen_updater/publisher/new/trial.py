@@ -19,29 +19,33 @@ from securesystemslib.signer import Signer
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json
-from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import NOTHING_TO_DO
 from ncen_updater.publisher.build.build import MANIFEST_NAME, build_release, scan_release
-from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.feed.publish import OnlineSigners, Published, Publisher
-from ncen_updater.publisher.new.desk import FIRST_ROOT, DeskSite
+from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.feed.publish import OnlineSigners, Publisher, PublishReport
+from ncen_updater.publisher.new.desk import FIRST_ROOT, SandboxSite
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import (
     Draft,
-    draft_first,
+    draft_initial_roles,
     draft_releases,
 )
 from ncen_updater.publisher.signing.event import SigningEvent
-from ncen_updater.publisher.signing.keys import new_key, open_signer
-from ncen_updater.publisher.signing.roles import OFFLINE_DAYS, ONLINE_DAYS, ONLINE_ROLES
+from ncen_updater.publisher.signing.keys import create_key, open_signer
+from ncen_updater.publisher.signing.roles import (
+    OFFLINE_EXPIRY_DAYS,
+    ONLINE_EXPIRY_DAYS,
+    ONLINE_ROLES,
+)
 
 #: Keys that protect nothing, and are opened again and again.
-PLAY: Final = 1 << 12
+TEST_SCRYPT_COST: Final = 1 << 12
 
 
 @dataclass(frozen=True)
-class KeyRing:
+class FeedKeys:
     """All keys of a feed in one hand.
 
     Attributes:
@@ -55,12 +59,12 @@ class KeyRing:
     threshold: int
 
 
-def make_keys(
+def create_keys(
     directory: Path,
     passphrase: str,
     officers: Sequence[str] = ("amina", "bo", "chen"),
     threshold: int = 2,
-) -> KeyRing:
+) -> FeedKeys:
     """Make encrypted keys, or open those that lie in ``directory`` already.
 
     Args:
@@ -73,24 +77,24 @@ def make_keys(
     def signer(name: str) -> Signer:
         path = directory / f"{name}.pem"
         if not path.exists():
-            new_key(directory, name, passphrase, cost=PLAY)
+            create_key(directory, name, passphrase, cost=TEST_SCRYPT_COST)
         return open_signer(path, lambda _: passphrase)
 
-    return KeyRing(
+    return FeedKeys(
         officers=tuple(signer(name) for name in officers),
         online={role: (signer(role),) for role in ONLINE_ROLES},
         threshold=threshold,
     )
 
 
-def make_feed(
+def create_feed(
     directory: Path,
-    keys: KeyRing,
+    keys: FeedKeys,
     clock: Callable[[], datetime],
     products: Sequence[str] = ("ncen", "ncen-updater"),
     plain_tufup: Sequence[str] = (),
     expiry_days: Mapping[str, int] | None = None,
-) -> Published:
+) -> PublishReport:
     """Hold the ceremony of a new feed and publish its first, empty state.
 
     Args:
@@ -101,37 +105,37 @@ def make_feed(
         plain_tufup: Products whose archives unmodified tufup clients must find.
         expiry_days: Other periods than the usual ones, by role.
     """
-    days = {**ONLINE_DAYS, **(expiry_days or {})}
+    days = {**ONLINE_EXPIRY_DAYS, **(expiry_days or {})}
     public = tuple(signer.public_key for signer in keys.officers)
     roles = {
-        name: RoleHolders(public, keys.threshold, days.get(name, OFFLINE_DAYS))
+        name: RoleHolders(public, keys.threshold, days.get(name, OFFLINE_EXPIRY_DAYS))
         for name in ("root", "targets", *products)
     }
     for role in ONLINE_ROLES:
         online = tuple(signer.public_key for signer in keys.online[role])
         roles[role] = RoleHolders(online, 1, days[role])
-    draft = draft_first(Ceremony(roles, tuple(plain_tufup)), clock())
+    draft = draft_initial_roles(Ceremony(roles, tuple(plain_tufup)), clock())
     return publish_draft(directory, draft, keys, clock)
 
 
 def publish_draft(
     directory: Path,
     draft: Draft,
-    keys: KeyRing,
+    keys: FeedKeys,
     clock: Callable[[], datetime],
     staging: Sequence[Path] = (),
-) -> Published:
+) -> PublishReport:
     """Let as many officers as are needed sign a draft, and publish it."""
-    feed = Feed(directory)
-    base = feed.state() if feed.exists else None
+    feed = FeedDirectory(directory)
+    base = feed.read_state() if feed.exists else None
     with tempfile.TemporaryDirectory(prefix="nu-event-") as folder:
         event = SigningEvent.create(Path(folder) / "event", draft.title, draft.roles, base)
         for officer in keys.officers[: keys.threshold]:
-            event.sign(officer, event.digest)
-        return Publisher(feed, clock).publish(event, staging, keys.online)
+            event.sign_drafts(officer, event.digest)
+        return Publisher(feed, clock).publish_event(event, staging, keys.online)
 
 
-class KeptTrial:
+class TrialStore:
     """A directory with a feed for one desk.
 
     Args:
@@ -139,21 +143,21 @@ class KeptTrial:
         desk: The site.
     """
 
-    def __init__(self, work: Path, desk: DeskSite) -> None:
+    def __init__(self, work: Path, desk: SandboxSite) -> None:
         self._work, self._desk, self.feed = work, desk, work / "feed"
         known = desk.trusts(self.feed) and (work / "trial.json").exists()
         self._passed: dict[str, list[str]] = (
             parse_json((work / "trial.json").read_bytes()) if known else {}
         )
 
-    def passed(self, before: str, release: str) -> list[str]:
+    def list_passed_stages(self, before: str, release: str) -> list[str]:
         """Return the stages that this site came through already."""
         return self._passed.get(f"{before} {release}", ["adopt"] if self._passed else [])
 
     def pass_stage(self, before: str, release: str, stage: str) -> None:
         """Note a stage that came to a good end."""
-        self._passed[f"{before} {release}"] = [*self.passed(before, release), stage]
-        durable.write(self._work / "trial.json", json.dumps(self._passed).encode())
+        self._passed[f"{before} {release}"] = [*self.list_passed_stages(before, release), stage]
+        durable.write_file(self._work / "trial.json", json.dumps(self._passed).encode())
 
     def publish(self, releases: Sequence[Path], clock: Callable[[], datetime]) -> None:
         """Publish what the feed does not have; build what was not built before.
@@ -161,22 +165,22 @@ class KeptTrial:
         Raises:
             UpdaterError: If it cannot be built, or the feed has that version with other content.
         """
-        keys = make_keys(self._work / "keys", "nobody trusts them")
+        keys = create_keys(self._work / "keys", "nobody trusts them")
         if not self._desk.trusts(self.feed):
             shutil.rmtree(self.feed, ignore_errors=True)
-            make_feed(self.feed, keys, clock, products=(self._desk.product,))
+            create_feed(self.feed, keys, clock, products=(self._desk.product,))
             durable.make_directory(self._desk.trusted_root.parent)
             shutil.copyfile(self.feed / FIRST_ROOT, self._desk.trusted_root)
         for release in releases:
             manifest = (release / MANIFEST_NAME).read_bytes()
-            digest = sha256_hex(scan_release(release).canonical() + manifest)
+            digest = compute_sha256(scan_release(release).to_canonical_json() + manifest)
             built, partial = self._work / "built" / digest, self._work / "built/partial"
             if not built.exists():
                 shutil.rmtree(partial, ignore_errors=True)
                 build_release(release, partial)
                 partial.rename(built)
             try:
-                draft = draft_releases(Feed(self.feed).state(), built, clock())
+                draft = draft_releases(FeedDirectory(self.feed).read_state(), built, clock())
             except UpdaterError as error:
                 if error.code != NOTHING_TO_DO.code:
                     raise

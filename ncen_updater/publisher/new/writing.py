@@ -11,18 +11,18 @@ from importlib import resources
 from packaging.version import InvalidVersion, Version
 
 from ncen_updater.formats.manifest import parse_manifest
-from ncen_updater.publisher.new.looking import FoundMigrations, MigratorKind, SqlPair
+from ncen_updater.publisher.new.looking import DetectedMigrations, MigratorKind, SqlMigrationFiles
 
 
-def migrate_program() -> bytes:
+def read_migrate_program() -> bytes:
     """What runs the application's own migrator on the databases that the agent names."""
     found = resources.files("ncen_updater.publisher.new") / "templates" / "migrate.py"
     return found.read_bytes()
 
 
 #: Where the program that runs the application's own migrator is put.
-PROGRAM = "bin/ncen-migrate"
-NO_WAY_DOWN = "no way back was written yet: write one, or say here why there is none"
+MIGRATE_PROGRAM_PATH = "bin/ncen-migrate"
+NO_DOWN_MIGRATION = "no way back was written yet: write one, or say here why there is none"
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,19 @@ class ManifestAnswers:
     reports: str
     upgrade_from: str
     databases: tuple[str, ...]
-    found: FoundMigrations
+    found: DetectedMigrations
     health: str
     language: str
     title: str
 
 
-def proposed_databases(product: str, found: FoundMigrations) -> tuple[str, ...]:
+def propose_databases(product: str, found: DetectedMigrations) -> tuple[str, ...]:
     """Names of databases that the tree speaks of; one like the product where it names none."""
     named = dict.fromkeys(pair.database for pair in found.pairs if pair.database)
     return tuple(named) or (product.replace("-", "_"),)
 
 
-def proposed_report(version: str) -> str | None:
+def propose_reported_version(version: str) -> str | None:
     """What an application of a version with a build number reports; None for every other version.
 
     A local part (``2.0+7``) is by its definition not the application's own; what comes after a
@@ -71,41 +71,42 @@ def proposed_report(version: str) -> str | None:
     return parsed.public if parsed.local or parsed.is_postrelease else None
 
 
-def manifest_text(answers: ManifestAnswers) -> str:
+def make_manifest(answers: ManifestAnswers) -> str:
     """Write it; what it says is checked as every manifest is.
 
     Raises:
         BadManifest: If an answer cannot stand in a manifest; every mistake is named.
     """
-    text = "\n".join(_lines(answers)) + "\n"
+    text = "\n".join(_make_lines(answers)) + "\n"
     parse_manifest(tomllib.loads(text), "manifest.toml")
     return text
 
 
-def _quoted(value: object) -> str:
+def _quote_toml(value: object) -> str:
     # JSON's strings and lists of them are TOML's too, but for one character.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _lines(answers: ManifestAnswers) -> Iterator[str]:
+def _make_lines(answers: ManifestAnswers) -> Iterator[str]:
     yield "# What one release is: docs/release-format.md explains every line."
     yield "schema = 1"
-    yield f"product = {_quoted(answers.product)}"
-    yield f"version = {_quoted(answers.version)}"
+    yield f"product = {_quote_toml(answers.product)}"
+    yield f"version = {_quote_toml(answers.version)}"
     if answers.reports != answers.version:
-        yield f"reports = {_quoted(answers.reports)}     # the application knows of no build number"
+        reports = _quote_toml(answers.reports)
+        yield f"reports = {reports}     # the application knows of no build number"
     if answers.upgrade_from:
-        yield f"upgrade_from = {_quoted(answers.upgrade_from)}"
+        yield f"upgrade_from = {_quote_toml(answers.upgrade_from)}"
     else:
         yield '# upgrade_from = ">=1.0,<2.0"     # a first release: no site can upgrade to it'
     for name in answers.databases:
-        yield from ("", "[[databases]]", f"name = {_quoted(name)}")
+        yield from ("", "[[databases]]", f"name = {_quote_toml(name)}")
         if name == answers.databases[0]:
             yield '# changes_itself = ["indexes"]   # what the application changes by itself'
-        for pair in _of(answers, name):
-            yield from _migration(pair)
+        for pair in _list_sql_files(answers, name):
+            yield from _make_migration_lines(pair)
     if answers.found.kind not in (MigratorKind.SQL, MigratorKind.NONE):
-        yield from _migrator(answers)
+        yield from _make_migrator_lines(answers)
     if answers.databases:
         yield from (
             "",
@@ -120,18 +121,23 @@ def _lines(answers: ManifestAnswers) -> Iterator[str]:
             "# What the data mean, asked on the copies before and after; write some of these.",
             "# [[checks]]",
             '# name = "records before = records after"',
-            f"# database = {_quoted(answers.databases[0])}",
+            f"# database = {_quote_toml(answers.databases[0])}",
             '# sql = "SELECT count(*) FROM ..."',
             '# compare = "equal"',
         )
     if answers.health:
-        yield from ("", "[[health]]", 'name = "it answers"', f"path = {_quoted(answers.health)}")
+        yield from (
+            "",
+            "[[health]]",
+            'name = "it answers"',
+            f"path = {_quote_toml(answers.health)}",
+        )
         yield '# expect = { database = "ok" }   # fields of its answer, where that is JSON'
-    yield from ("", f"[notes.{answers.language}]", f"title = {_quoted(answers.title)}")
+    yield from ("", f"[notes.{answers.language}]", f"title = {_quote_toml(answers.title)}")
     yield 'text = ""'
 
 
-def _of(answers: ManifestAnswers, name: str) -> Sequence[SqlPair]:
+def _list_sql_files(answers: ManifestAnswers, name: str) -> Sequence[SqlMigrationFiles]:
     """The plain SQL of one database; what belongs to none of them is the first one's."""
     rest = name == answers.databases[0]
     return [
@@ -141,20 +147,20 @@ def _of(answers: ManifestAnswers, name: str) -> Sequence[SqlPair]:
     ]
 
 
-def _migration(pair: SqlPair) -> Iterator[str]:
-    yield from ("", "[[databases.migrations]]", f"id = {_quoted(pair.id)}")
-    yield f"up = {_quoted(pair.up)}"
+def _make_migration_lines(pair: SqlMigrationFiles) -> Iterator[str]:
+    yield from ("", "[[databases.migrations]]", f"id = {_quote_toml(pair.id)}")
+    yield f"up = {_quote_toml(pair.up)}"
     if pair.down is not None:
-        yield f"down = {_quoted(pair.down)}"
+        yield f"down = {_quote_toml(pair.down)}"
     else:
-        yield f"irreversible = {_quoted(NO_WAY_DOWN)}"
+        yield f"irreversible = {_quote_toml(NO_DOWN_MIGRATION)}"
     if pair.verify is not None:
-        yield f"verify = {_quoted(pair.verify)}"
+        yield f"verify = {_quote_toml(pair.verify)}"
 
 
-def _migrator(answers: ManifestAnswers) -> Iterator[str]:
+def _make_migrator_lines(answers: ManifestAnswers) -> Iterator[str]:
     found = answers.found
-    words = [PROGRAM, found.kind.value]
+    words = [MIGRATE_PROGRAM_PATH, found.kind.value]
     one = len(answers.databases) == 1 and found.kind is MigratorKind.DJANGO
     for name in answers.databases:
         words += ["--database", f"{name}=default" if one else name]
@@ -169,9 +175,9 @@ def _migrator(answers: ManifestAnswers) -> Iterator[str]:
     if found.program:
         words += ["--program", found.program]
     yield from ("", "[migrator]", "argv = [")
-    yield from (f"    {_quoted(word)}," for word in words)
+    yield from (f"    {_quote_toml(word)}," for word in words)
     yield "]"
     yield "timeout_s = 3600"
     name = found.command or found.kind.value
     reason = f"the application's own migrator ({name}) only goes forward"
-    yield f"no_way_back = {_quoted(reason)}"
+    yield f"no_way_back = {_quote_toml(reason)}"

@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
 #: What is known to be harmless, files and SQL.
@@ -27,9 +27,9 @@ _TEXTS: Final = frozenset(HARMLESS["texts"].split())
 #: In such directories whatever lies there is read by an installer or a service.
 _READ: Final = (".d", ".dist-info", ".egg-info")
 #: So many are told by name; of more, how many there are in each directory.
-MOST: Final = 12
+MAX_LISTED: Final = 12
 #: So many directories are told.
-MOST_PLACES: Final = 10
+MAX_DIRECTORIES: Final = 10
 #: So many names stand beside a number.
 FIRST: Final = 3
 
@@ -42,26 +42,29 @@ def may_run(path: str) -> bool:
     return place.suffix.lower() not in _DATA and place.name not in _TEXTS
 
 
-def programs_told(paths: Sequence[str], words: str) -> tuple[Text, ...]:
+def format_programs(paths: Sequence[str], templates: str) -> tuple[LazyText, ...]:
     """Say which programs there are: each by name, or very many by directory.
 
     Args:
         paths: Where they are.
-        words: A template with a place ``{paths}``.
+        templates: A template with a place ``{paths}``.
     """
-    if 0 < len(paths) <= MOST:
-        return (Text(words, {"paths": ", ".join(paths)}),)
-    return tuple(Text(words, {"paths": _told(*item)}) for item in by_place(paths).items())
+    if 0 < len(paths) <= MAX_LISTED:
+        return (LazyText(templates, {"paths": ", ".join(paths)}),)
+    return tuple(
+        LazyText(templates, {"paths": _format_directory(*item)})
+        for item in group_by_directory(paths).items()
+    )
 
 
-def _told(place: str, names: Sequence[str]) -> Text | str:
+def _format_directory(place: str, names: Sequence[str]) -> LazyText | str:
     if len(names) <= FIRST:
         return ", ".join(f"{place}{name}" for name in names)
     values = {"count": len(names), "directory": place or ".", "names": ", ".join(names[:FIRST])}
-    return Text(N_("{count} in {directory}, such as {names}"), values)
+    return LazyText(N_("{count} in {directory}, such as {names}"), values)
 
 
-def by_place(paths: Iterable[str]) -> dict[str, list[str]]:
+def group_by_directory(paths: Iterable[str]) -> dict[str, list[str]]:
     """Names below directories: as near to the files as a few directories allow."""
     split = [PurePosixPath(path) for path in sorted(paths)]
     found: dict[str, list[str]] = {}
@@ -71,18 +74,18 @@ def by_place(paths: Iterable[str]) -> dict[str, list[str]]:
             above = "/".join(path.parts[:-1][:depth])
             place = f"{above}/" if above else ""
             found.setdefault(place, []).append(str(path).removeprefix(place))
-        if len(found) <= MOST_PLACES:
+        if len(found) <= MAX_DIRECTORIES:
             break
     return found
 
 
 #: More than this is not counted line by line.
 MAX_COUNTED = 5_000_000
-EXECUTES = 0o111
+EXECUTE_BITS = 0o111
 #: How a file begins that can be run, whatever its mode says now: a script, and ELF.
-PROGRAMS = (b"#!", b"\x7fELF")
+PROGRAM_MAGIC = (b"#!", b"\x7fELF")
 
-Read = Callable[[TreeEntry], bytes | None]
+ReadFile = Callable[[TreeEntry], bytes | None]
 """The content of a file of a tree; None where it is not at hand."""
 
 
@@ -109,46 +112,50 @@ class FileChange:
     told: bool = False
 
     @property
-    def program(self) -> bool:
+    def is_program(self) -> bool:
         """Whether it may run, or might until now."""
-        if self.told and _runs(self.after) is _runs(self.before):
+        if self.told and _is_executable(self.after) is _is_executable(self.before):
             return self.became
         return _may_run(self.before) or _may_run(self.after)
 
     @property
-    def runs_now(self) -> bool:
+    def became_executable(self) -> bool:
         """Whether it can be run and could not before: by its mode, or by what it begins with."""
-        return self.became or (_runs(self.after) and not _runs(self.before))
+        return self.became or (_is_executable(self.after) and not _is_executable(self.before))
 
     @property
-    def new_program(self) -> bool:
+    def is_new_program(self) -> bool:
         """Whether it may run and might not before, or is another kind of thing by now."""
         other = self.before and self.after and self.before.type is not self.after.type
         fresh = _may_run(self.after) and not _may_run(self.before)
-        return self.runs_now or (self.program and bool(other or fresh))
+        return self.became_executable or (self.is_program and bool(other or fresh))
 
     @property
-    def text(self) -> Text:
+    def text(self) -> LazyText:
         """What became of it."""
-        note: Text | str = Text(N_(" (may run)")) if self.program else ""
+        note: LazyText | str = LazyText(N_(" (may run)")) if self.is_program else ""
         values: dict[str, object] = {"path": self.path, "note": note}
         if self.after is None:
-            return Text(N_("gone: {path}{note}"), values)
+            return LazyText(N_("gone: {path}{note}"), values)
         if self.before is None:
-            return Text(N_("new: {path}, {size}{note}"), values | {"size": _kind(self.after)})
+            return LazyText(
+                N_("new: {path}, {size}{note}"), values | {"size": _describe_kind(self.after)}
+            )
         if self.plus is not None:
             values |= {"plus": self.plus, "minus": self.minus}
-            return Text(N_("changed: {path}, lines +{plus} -{minus}{note}"), values)
+            return LazyText(N_("changed: {path}, lines +{plus} -{minus}{note}"), values)
         other = self.before.mode != self.after.mode and self.before.type is self.after.type
-        was, now = _kind(self.before, mode=other), _kind(self.after, mode=other)
+        was, now = _describe_kind(self.before, mode=other), _describe_kind(self.after, mode=other)
         values |= {"old": was, "new": now}
         if was.render() == now.render():
-            return Text(N_("changed: {path}, {new} as before, with other content{note}"), values)
-        return Text(N_("changed: {path}, {old} becomes {new}{note}"), values)
+            return LazyText(
+                N_("changed: {path}, {new} as before, with other content{note}"), values
+            )
+        return LazyText(N_("changed: {path}, {old} becomes {new}{note}"), values)
 
 
-def _runs(entry: TreeEntry | None) -> bool:
-    return entry is not None and entry.type is EntryType.FILE and bool(entry.mode & EXECUTES)
+def _is_executable(entry: TreeEntry | None) -> bool:
+    return entry is not None and entry.type is EntryType.FILE and bool(entry.mode & EXECUTE_BITS)
 
 
 def _may_run(entry: TreeEntry | None) -> bool:
@@ -156,27 +163,27 @@ def _may_run(entry: TreeEntry | None) -> bool:
     if entry is None or entry.type is EntryType.DIRECTORY:
         return False
     led = entry.type is EntryType.SYMLINK and may_run(entry.target or "")
-    return _runs(entry) or may_run(entry.path) or led
+    return _is_executable(entry) or may_run(entry.path) or led
 
 
-def _begins_as_program(entry: TreeEntry | None, read: Read) -> bool:
+def _begins_as_program(entry: TreeEntry | None, read: ReadFile) -> bool:
     if entry is None or entry.type is not EntryType.FILE or entry.size > MAX_COUNTED:
         return False
     content = read(entry)
-    return content is not None and content.startswith(PROGRAMS)
+    return content is not None and content.startswith(PROGRAM_MAGIC)
 
 
-def _kind(entry: TreeEntry, *, mode: bool = False) -> Text:
+def _describe_kind(entry: TreeEntry, *, mode: bool = False) -> LazyText:
     if entry.type is EntryType.SYMLINK:
-        return Text(N_("a link to {target}"), {"target": entry.target})
-    kind = Text(N_("a directory"))
+        return LazyText(N_("a link to {target}"), {"target": entry.target})
+    kind = LazyText(N_("a directory"))
     if entry.type is EntryType.FILE:
-        kind = Text("{size_bytes}", {"size_bytes": entry.size})
+        kind = LazyText("{size_bytes}", {"size_bytes": entry.size})
     rights = {"kind": kind, "mode": f"{entry.mode:o}"}
-    return Text(N_("{kind} with the rights {mode}"), rights) if mode else kind
+    return LazyText(N_("{kind} with the rights {mode}"), rights) if mode else kind
 
 
-def file_changes(before: Tree, after: Tree, old: Read, new: Read) -> list[FileChange]:
+def compare_trees(before: Tree, after: Tree, old: ReadFile, new: ReadFile) -> list[FileChange]:
     """Every path that differs; directories only where they are all that differs.
 
     Args:
@@ -185,10 +192,10 @@ def file_changes(before: Tree, after: Tree, old: Read, new: Read) -> list[FileCh
         old: Reads a file of the first.
         new: Reads a file of the second.
     """
-    return list(_changes(before, after, old, new))
+    return list(_iter_changes(before, after, old, new))
 
 
-def _changes(before: Tree, after: Tree, old: Read, new: Read) -> Iterator[FileChange]:
+def _iter_changes(before: Tree, after: Tree, old: ReadFile, new: ReadFile) -> Iterator[FileChange]:
     was = {entry.path: entry for entry in before.entries}
     now = {entry.path: entry for entry in after.entries}
     for path in sorted(was.keys() | now.keys()):
@@ -197,7 +204,7 @@ def _changes(before: Tree, after: Tree, old: Read, new: Read) -> Iterator[FileCh
             continue
         plus = minus = None
         if first and second and first.type is second.type is EntryType.FILE:
-            counted = _counted(first, second, old, new)
+            counted = _count_lines(first, second, old, new)
             plus, minus = counted if counted else (None, None)
         became = _begins_as_program(second, new) and not _begins_as_program(first, old)
         yield FileChange(path, first, second, plus, minus, became)
@@ -208,7 +215,9 @@ def _is_only_directory(first: TreeEntry | None, second: TreeEntry | None) -> boo
     return all(entry.type is EntryType.DIRECTORY for entry in there) and len(there) == 1
 
 
-def _counted(first: TreeEntry, second: TreeEntry, old: Read, new: Read) -> tuple[int, int] | None:
+def _count_lines(
+    first: TreeEntry, second: TreeEntry, old: ReadFile, new: ReadFile
+) -> tuple[int, int] | None:
     """Lines more and lines less, whatever their order; None for what is no text."""
     if max(first.size, second.size) > MAX_COUNTED or first.sha256 == second.sha256:
         return None

@@ -14,20 +14,20 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ncen_updater.common.i18n import N_, Figure, Text
-from ncen_updater.publisher.review.sql_clauses import Kind
-from ncen_updater.publisher.review.sql_marks import Mark
-from ncen_updater.publisher.signing.value_format import joined
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
+from ncen_updater.publisher.review.sql_clauses import StatementKind
+from ncen_updater.publisher.review.sql_marks import StatementMark
+from ncen_updater.publisher.signing.value_format import join_texts
 
 #: What most releases do: it is to be decided, and does nothing to what stands in a database.
-USUAL = {Kind.ADDS, Kind.RENAMES, Kind.EMPTIES}
+WARNING_KINDS = {StatementKind.ADDS, StatementKind.RENAMES, StatementKind.EMPTIES}
 
 #: A release writes its own number into the product's own row: nothing else, and in every row.
 _NUMBER = re.compile(r"UPDATE (?P<table>\w+) SET \w+ = '\d+(?:\.\d+)*'")
 
 
 @dataclass(frozen=True)
-class PlacedMark:
+class LocatedMark:
     """A mark and where it stands.
 
     Attributes:
@@ -38,7 +38,7 @@ class PlacedMark:
 
     where: tuple[str, str, str]
     path: str
-    mark: Mark
+    mark: StatementMark
 
 
 @dataclass(frozen=True)
@@ -52,71 +52,73 @@ class GroupedMarks:
         beyond: How many of a ``down`` file do more than undo the release.
     """
 
-    grave: tuple[Text, ...]
-    usual: tuple[Text, ...]
+    grave: tuple[LazyText, ...]
+    usual: tuple[LazyText, ...]
     harmless: int
     beyond: int = 0
 
 
-def grouped(placed: Iterable[PlacedMark], product: str = "") -> GroupedMarks:
+def group_marks(placed: Iterable[LocatedMark], product: str = "") -> GroupedMarks:
     """Put marks in groups, each in the order of the files.
 
     Args:
         placed: The marks.
         product: Whose release it is: that it writes its number into ``<product>_release`` is usual.
     """
-    same: dict[tuple[object, ...], list[PlacedMark]] = {}
+    same: dict[tuple[object, ...], list[LocatedMark]] = {}
     harmless = 0
     for item in placed:
         if item.mark.own:
             harmless += 1
         else:
             same.setdefault((item.where, item.mark.kinds, item.mark.same), []).append(item)
-    first: list[Text] = []
-    then: list[Text] = []
+    first: list[LazyText] = []
+    then: list[LazyText] = []
     beyond = 0
     for items in same.values():
-        usual = set(items[0].mark.kinds) <= USUAL or _is_number(items[0].mark, product)
+        usual = set(items[0].mark.kinds) <= WARNING_KINDS or _is_version_update(
+            items[0].mark, product
+        )
         beyond += len(items) if items[0].where[2] == "down" and not usual else 0
-        (then if usual else first).append(_said(items))
+        (then if usual else first).append(_format_marks(items))
     return GroupedMarks(tuple(first), tuple(then), harmless, beyond)
 
 
-def _is_number(mark: Mark, product: str) -> bool:
+def _is_version_update(mark: StatementMark, product: str) -> bool:
     found = _NUMBER.fullmatch(mark.same)
     own = f"{product.replace('-', '_')}_release".upper()
-    return mark.kinds == (Kind.CHANGES,) and found is not None and found["table"] == own
+    return mark.kinds == (StatementKind.CHANGES,) and found is not None and found["table"] == own
 
 
-def _said(items: list[PlacedMark]) -> Text:
+def _format_marks(items: list[LocatedMark]) -> LazyText:
     values: dict[str, object] = {
         "path": items[0].path,
         "line": items[0].mark.line,
-        "kinds": _kinds(items[0]),
-        "statement": Figure(items[0].mark.text),  # as it is, whatever its words mean
+        "kinds": _format_kinds(items[0]),
+        "statement": LocalizedFigure(items[0].mark.text),  # as it is, whatever its words mean
     }
     if len(items) == 1:
-        return Text(N_("WARNING: {path}, line {line}, {kinds}: {statement}"), values)
-    values["others"] = ", ".join(_places(items[1:]))
+        return LazyText(N_("WARNING: {path}, line {line}, {kinds}: {statement}"), values)
+    values["others"] = ", ".join(_format_locations(items[1:]))
     words = N_("WARNING: {path}, line {line} (the same in {others}), {kinds}: {statement}")
-    return Text(words, values)
+    return LazyText(words, values)
 
 
-def _places(items: list[PlacedMark]) -> Iterator[str]:
+def _format_locations(items: list[LocatedMark]) -> Iterator[str]:
     for item in items:
         yield f"{item.path}:{item.mark.line}"
 
 
-def _kinds(item: PlacedMark) -> Text | str:
+def _format_kinds(item: LocatedMark) -> LazyText | str:
     """Several kinds in one sentence: each is translated by itself."""
     mark = item.mark
-    said: Text | str = joined([Text(kind.value) for kind in mark.kinds])
+    message: LazyText | str = join_texts([LazyText(kind.value) for kind in mark.kinds])
     if item.where[2] == "down":
-        said = Text(N_("going back {kinds}"), {"kinds": said})
+        message = LazyText(N_("going back {kinds}"), {"kinds": message})
     if not mark.inside:
-        return said
-    inside = joined([Text(kind.value) for kind in mark.inside])
-    return Text(N_("{kinds}; its body {inside}"), {"kinds": said, "inside": inside})
+        return message
+    inside = join_texts([LazyText(kind.value) for kind in mark.inside])
+    return LazyText(N_("{kinds}; its body {inside}"), {"kinds": message, "inside": inside})
 
 
 NOTHING = N_("nothing")
@@ -135,7 +137,7 @@ class Section:
     """
 
     title: str
-    lines: tuple[Text, ...]
+    lines: tuple[LazyText, ...]
     of: str
 
     @property
@@ -144,9 +146,9 @@ class Section:
         return len(self.lines) > MOST
 
     @property
-    def shown(self) -> tuple[Text, ...]:
+    def shown(self) -> tuple[LazyText, ...]:
         """What stands under the heading on the page itself."""
         if self.annexed:
             words = N_("{count} lines: all of them stand in the annexes below")
-            return (Text(words, {"count": len(self.lines)}),)
-        return self.lines or (Text(NOTHING),)
+            return (LazyText(words, {"count": len(self.lines)}),)
+        return self.lines or (LazyText(NOTHING),)

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from ncen_updater.common.i18n import N_, Figure, Text
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.formats.manifest import Manifest
-from ncen_updater.formats.sql import ENGINES
-from ncen_updater.publisher.review.sql_marks import marks
-from ncen_updater.publisher.signing.value_format import joined
+from ncen_updater.formats.sql import ENGINE_NAMES
+from ncen_updater.publisher.review.sql_marks import find_marks
+from ncen_updater.publisher.signing.value_format import join_texts
 
 #: Of a list of more values than this those are told that differ.
 MOST: Final = 20
@@ -56,15 +56,17 @@ class FieldChange:
         return listed[0] if listed else self.path
 
     @property
-    def text(self) -> Text:
+    def text(self) -> LazyText:
         """What became of it."""
-        old, new = (Figure(json.dumps(value, ensure_ascii=False)) for value in (self.old, self.new))
+        old, new = (
+            LocalizedFigure(json.dumps(value, ensure_ascii=False)) for value in (self.old, self.new)
+        )
         words = N_("changed: {path}: {old} becomes {new}")
         if self.old is None:
             words = N_("new: {path}: {new}")
         elif self.new is None:
             words = N_("gone: {path}: {old}")
-        return Text(words, {"path": Figure(self.path), "old": old, "new": new})
+        return LazyText(words, {"path": LocalizedFigure(self.path), "old": old, "new": new})
 
 
 def manifest_changes(manifest: Manifest, before: Manifest | None) -> list[FieldChange]:
@@ -83,23 +85,23 @@ def manifest_changes(manifest: Manifest, before: Manifest | None) -> list[FieldC
     ]
 
 
-def manifest_marks(changes: list[FieldChange]) -> Iterator[tuple[bool, Text]]:
+def manifest_marks(changes: list[FieldChange]) -> Iterator[tuple[bool, LazyText]]:
     """Mark what is not known to be harmless: whether it is grave, and what differs."""
     differs = [change for change in changes if not _HARMLESS.fullmatch(change.path)]
     for item, group in itertools.groupby(differs, lambda change: change.item):
         of_item = list(group)
         new = all(change.old is None for change in of_item) and item.startswith(("ch", "ref"))
-        said = joined([change.text for change in of_item[:MOST]])
-        grave = _GRAVE.fullmatch(item) is not None and not new
-        yield grave, Text(N_("WARNING: in the manifest, {changes}"), {"changes": said})
+        value = join_texts([change.text for change in of_item[:MOST]])
+        critical = _GRAVE.fullmatch(item) is not None and not new
+        yield critical, LazyText(N_("WARNING: in the manifest, {changes}"), {"changes": value})
         for change in of_item:
             if _SQL.fullmatch(change.path) and isinstance(change.new, str):
-                for mark in marks(change.new, ENGINES, "verify"):
+                for mark in find_marks(change.new, ENGINE_NAMES, "verify"):
                     words = N_("WARNING: {path} of the manifest {kinds}: {statement}")
-                    kinds = joined([Text(kind.value) for kind in mark.kinds])
-                    path, statement = Figure(change.path), Figure(mark.text)
+                    kinds = join_texts([LazyText(kind.value) for kind in mark.kinds])
+                    path, statement = LocalizedFigure(change.path), LocalizedFigure(mark.text)
                     values = {"path": path, "kinds": kinds, "statement": statement}
-                    yield True, Text(words, values)
+                    yield True, LazyText(words, values)
 
 
 def _values(value: object, path: str) -> Iterator[tuple[str, object]]:

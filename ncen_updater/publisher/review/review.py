@@ -9,41 +9,45 @@ from pathlib import Path
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import PAPERS_MISSING
-from ncen_updater.formats.losses import How, Loss, losses
-from ncen_updater.formats.manifest import Migration, path_for
-from ncen_updater.formats.sql import ENGINES
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import REVIEW_FILES_MISSING
+from ncen_updater.formats.losses import DataLoss, LossKind, find_data_loss
+from ncen_updater.formats.manifest import Migration, fill_engine
+from ncen_updater.formats.sql import ENGINE_NAMES
 from ncen_updater.formats.tree import Tree
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
-from ncen_updater.publisher.lint.carried_rules import BARS_SITES, TOUCHES_COUNTRIES
+from ncen_updater.publisher.lint.carried_rules import COUNTRY_NOTICE_CODES, SITE_BLOCKING_CODES
 from ncen_updater.publisher.lint.lint import lint_tree
-from ncen_updater.publisher.lint.release import content_of
-from ncen_updater.publisher.review.changes import FileChange, file_changes, programs_told
+from ncen_updater.publisher.lint.release import list_migration_content
+from ncen_updater.publisher.review.changes import FileChange, compare_trees, format_programs
 from ncen_updater.publisher.review.evidence import (
-    ReviewEvidence,
-    ReviewPlaces,
-    Shown,
-    before,
-    carried_lines,
-    releases_of,
+    ReviewedRelease,
+    ReviewFiles,
+    ReviewSources,
+    find_older_document,
+    format_overlay_changes,
+    list_added_releases,
 )
-from ncen_updater.publisher.review.grouping import PlacedMark, Section, grouped
-from ncen_updater.publisher.review.lowered_protection import goes_back_as_is, lowered, lowered_by
+from ncen_updater.publisher.review.grouping import LocatedMark, Section, group_marks
+from ncen_updater.publisher.review.lowered_protection import (
+    find_release_warnings,
+    find_weakened_protection,
+    is_rollback_code_only,
+)
 from ncen_updater.publisher.review.manifest_changes import manifest_changes, manifest_marks
-from ncen_updater.publisher.review.sentences import sentences
-from ncen_updater.publisher.review.sql_marks import Mark, marks
-from ncen_updater.publisher.signing.carried_papers import carried_digests
-from ncen_updater.publisher.signing.describe import Line, describe
+from ncen_updater.publisher.review.sentences import summarize_event
+from ncen_updater.publisher.review.sql_marks import StatementMark, find_marks
+from ncen_updater.publisher.signing.carried_papers import list_overlay_digests
+from ncen_updater.publisher.signing.describe import DiffLine, describe_event
 from ncen_updater.publisher.signing.event import SigningEvent
 
-OTHER_PROGRAMS = N_("WARNING: files that may run are not as before: {paths}")
-NEW_PROGRAMS = N_("WARNING: files that may run and were not there before: {paths}")
+CHANGED_PROGRAMS_WARNING = N_("WARNING: files that may run are not as before: {paths}")
+NEW_PROGRAMS_WARNING = N_("WARNING: files that may run and were not there before: {paths}")
 NO_FILES = N_("there was nothing to compare it with")
 
 
 @dataclass(frozen=True)
-class SqlPage:
+class SqlReview:
     """One SQL file of a new migration, whole.
 
     Attributes:
@@ -60,19 +64,19 @@ class SqlPage:
     migration: str
     direction: str
     lines: tuple[str, ...]
-    marks: tuple[Mark, ...]
+    marks: tuple[StatementMark, ...]
 
-    def mark_at(self, number: int) -> Mark | None:
+    def find_mark(self, number: int) -> StatementMark | None:
         """The mark whose statement begins in this line."""
         return next((mark for mark in self.marks if mark.line == number), None)
 
-    def marked(self, number: int) -> bool:
+    def is_marked(self, number: int) -> bool:
         """Whether a marked statement stands in this line, from 1."""
         return any(mark.line <= number <= mark.last for mark in self.marks)
 
 
 @dataclass(frozen=True)
-class ReleasePage:
+class ReleaseReview:
     """One release that an event adds.
 
     Attributes:
@@ -97,15 +101,15 @@ class ReleasePage:
     version: str
     before: str
     notes: Mapping[str, tuple[str, str]]
-    way_back: tuple[Text, ...]
-    manifest: tuple[Text, ...]
+    way_back: tuple[LazyText, ...]
+    manifest: tuple[LazyText, ...]
     files: tuple[FileChange, ...] | None
-    carried: tuple[Text, ...] | None
-    sql: tuple[SqlPage, ...]
+    carried: tuple[LazyText, ...] | None
+    sql: tuple[SqlReview, ...]
     known: int
     findings: tuple[Finding, ...]
-    grave: tuple[Text, ...]
-    warnings: tuple[Text, ...]
+    grave: tuple[LazyText, ...]
+    warnings: tuple[LazyText, ...]
     harmless: int
     missing: tuple[str, ...] = ()
 
@@ -113,7 +117,7 @@ class ReleasePage:
     def sections(self) -> tuple[Section, ...]:
         """The lists of its page, each whole."""
         of = f"{self.product} {self.version}"
-        files: tuple[Text, ...] = (Text(NO_FILES),)
+        files: tuple[LazyText, ...] = (LazyText(NO_FILES),)
         if self.files is not None:
             files = tuple(change.text for change in self.files)
         found = [
@@ -127,7 +131,7 @@ class ReleasePage:
 
 
 @dataclass(frozen=True)
-class Review:
+class EventReview:
     """The page.
 
     Attributes:
@@ -143,13 +147,13 @@ class Review:
     """
 
     title: str
-    sentences: tuple[Text, ...]
-    grave: tuple[Text, ...]
-    warnings: tuple[Text, ...]
+    sentences: tuple[LazyText, ...]
+    grave: tuple[LazyText, ...]
+    warnings: tuple[LazyText, ...]
     harmless: int
-    releases: tuple[ReleasePage, ...]
-    lines: tuple[Line, ...]
-    annex: tuple[Line, ...]
+    releases: tuple[ReleaseReview, ...]
+    lines: tuple[DiffLine, ...]
+    annex: tuple[DiffLine, ...]
     digest: str
 
     @property
@@ -158,20 +162,20 @@ class Review:
         return tuple(one for page in self.releases for one in page.sections if one.annexed)
 
 
-def review(
+def build_review(
     event: SigningEvent,
     staging: Path | None = None,
     feed: Path | None = None,
     *,
-    whole: bool = False,
-) -> Review:
+    complete: bool = False,
+) -> EventReview:
     """Gather the page of an event.
 
     Args:
         event: The event, loaded.
         staging: What ``build`` wrote, where it travels along: lines are counted.
         feed: The published feed, likewise.
-        whole: Refuse where something could not be read: nobody signs what was not shown.
+        complete: Refuse where something could not be read: nobody signs what was not shown.
 
     Raises:
         PapersMissing: If something could not be read, where that is refused.
@@ -179,41 +183,43 @@ def review(
     """
     with tempfile.TemporaryDirectory(prefix="nu-review-") as folder:
         scratch = Path(folder) if staging is not None else None
-        evidence = ReviewEvidence(event, ReviewPlaces(staging, feed, scratch))
-        releases = tuple(_releases(event, evidence))
-    if whole:
+        evidence = ReviewFiles(event, ReviewSources(staging, feed, scratch))
+        releases = tuple(_review_releases(event, evidence))
+    if complete:
         for name in (name for page in releases for name in page.missing):
-            raise UpdaterError(PAPERS_MISSING, name=name)
-    said = describe(event)
-    marked = [line.text for line in said if line.text.template.startswith(("WARNING", "WITHDRAWN"))]
-    grave = [*marked, *lowered(event)]
-    grave += [text for page in releases for text in page.grave]
-    return Review(
+            raise UpdaterError(REVIEW_FILES_MISSING, name=name)
+    value = describe_event(event)
+    marked = [
+        line.text for line in value if line.text.template.startswith(("WARNING", "WITHDRAWN"))
+    ]
+    critical = [*marked, *find_weakened_protection(event)]
+    critical += [text for page in releases for text in page.grave]
+    return EventReview(
         title=event.title,
-        sentences=tuple(sentences(event)),
-        grave=tuple({text.render(): text for text in grave}.values()),
+        sentences=tuple(summarize_event(event)),
+        grave=tuple({text.render(): text for text in critical}.values()),
         warnings=tuple(text for page in releases for text in page.warnings),
         harmless=sum(page.harmless for page in releases),
         releases=releases,
-        lines=tuple(line for line in said if not line.annex),
-        annex=tuple(line for line in said if line.annex),
+        lines=tuple(line for line in value if not line.annex),
+        annex=tuple(line for line in value if line.annex),
         digest=event.digest,
     )
 
 
-def _releases(event: SigningEvent, evidence: ReviewEvidence) -> Iterator[ReleasePage]:
+def _review_releases(event: SigningEvent, evidence: ReviewFiles) -> Iterator[ReleaseReview]:
     for role in event.drafts:
-        for name, target in releases_of(event, role):
-            shown = evidence.shown(name, target)
+        for name, target in list_added_releases(event, role):
+            shown = evidence.load_release(name, target)
             if shown is None:
-                raise UpdaterError(PAPERS_MISSING, name=name)
-            earlier = before(shown.document, event, role)
-            last = evidence.shown(earlier.path, earlier) if earlier else None
+                raise UpdaterError(REVIEW_FILES_MISSING, name=name)
+            earlier = find_older_document(shown.document, event, role)
+            last = evidence.load_release(earlier.path, earlier) if earlier else None
             page = release_page(shown, last, first=earlier is None)
             lost = [] if last or earlier is None else [earlier.path]
             lost += [last.document.tree.target] if last and last.tree is None else []
-            lost += _texts_lost(shown, last) if last else []
-            unread = Text(
+            lost += _list_missing_texts(shown, last) if last else []
+            unread = LazyText(
                 N_("WARNING: {files} could not be read, so it is not shown here."),
                 {"files": ", ".join([*page.missing, *lost])},
             )
@@ -226,14 +232,18 @@ def _releases(event: SigningEvent, evidence: ReviewEvidence) -> Iterator[Release
             yield page
 
 
-def _texts_lost(shown: Shown, last: Shown) -> list[str]:
+def _list_missing_texts(shown: ReviewedRelease, last: ReviewedRelease) -> list[str]:
     """Files of texts of the release before without which nothing can be compared."""
     if last.tree is None or not shown.document.manifest.carried:
         return []
-    return [path for path in carried_digests(last.document, last.tree) if path not in last.texts]
+    return [
+        path for path in list_overlay_digests(last.document, last.tree) if path not in last.texts
+    ]
 
 
-def release_page(shown: Shown, last: Shown | None, *, first: bool = False) -> ReleasePage:
+def release_page(
+    shown: ReviewedRelease, last: ReviewedRelease | None, *, first: bool = False
+) -> ReleaseReview:
     """Make the page of one release.
 
     Args:
@@ -243,22 +253,24 @@ def release_page(shown: Shown, last: Shown | None, *, first: bool = False) -> Re
     """
     manifest = shown.document.manifest
     known = {
-        (database.name, migration.id): _decided(migration, last)
+        (database.name, migration.id): _get_migration_facts(migration, last)
         for database in (last.document.manifest.databases if last else ())
         for migration in database.migrations
     }
     migrations = [(d.name, m) for d in manifest.databases for m in d.migrations]
     # One that was published with other files, or another way back, is shown once more.
-    fresh = [(d, m) for d, m in migrations if known.get((d, m.id)) != _decided(m, shown)]
-    sql = tuple(page for item in fresh for page in _sql(*item, shown))
+    fresh = [
+        (d, m) for d, m in migrations if known.get((d, m.id)) != _get_migration_facts(m, shown)
+    ]
+    sql = tuple(page for item in fresh for page in _review_sql(*item, shown))
     files: tuple[FileChange, ...] | None = None
     before_tree = Tree(entries=()) if first else last.tree if last else None
     if shown.tree is not None and before_tree is not None:
-        told_below = {*shown.document.migrations, *shown.texts}
-        old = last.read if last else shown.read
+        reported_below = {*shown.document.migrations, *shown.texts}
+        old = last.read_file if last else shown.read_file
         files = tuple(
-            replace(change, told=change.path in told_below)
-            for change in file_changes(before_tree, shown.tree, old, shown.read)
+            replace(change, told=change.path in reported_below)
+            for change in compare_trees(before_tree, shown.tree, old, shown.read_file)
         )
     findings: tuple[Finding, ...] = ()
     if shown.tree is not None and not shown.missing:
@@ -273,85 +285,89 @@ def release_page(shown: Shown, last: Shown | None, *, first: bool = False) -> Re
                 tree_before=last.tree if last else None,
             )
         )
-    programs = tuple(c.path for c in files or () if c.program and not c.new_program)
+    programs = tuple(c.path for c in files or () if c.is_program and not c.is_new_program)
     # What can be run as it lies is told by itself: it is not lost among what is only named so.
     new = [
-        tuple(c.path for c in files or () if c.new_program and c.runs_now is runs)
+        tuple(c.path for c in files or () if c.is_new_program and c.became_executable is runs)
         for runs in (True, False)
     ]
-    told = [text for paths in new for text in programs_told(paths, NEW_PROGRAMS)]
+    reported = [text for paths in new for text in format_programs(paths, NEW_PROGRAMS_WARNING)]
     fields = manifest_changes(manifest, last.document.manifest if last else None)
-    said = list(manifest_marks(fields))
-    grave = (*_grave(shown, last, fresh, findings), *told, *(text for bad, text in said if bad))
+    value = list(manifest_marks(fields))
+    critical = (
+        *_find_critical(shown, last, fresh, findings),
+        *reported,
+        *(text for bad, text in value if bad),
+    )
     placed = (
-        PlacedMark((page.database, page.migration, page.direction), page.path, mark)
+        LocatedMark((page.database, page.migration, page.direction), page.path, mark)
         for page in sql
         for mark in page.marks
     )
-    found = grouped(placed, manifest.product)
-    return ReleasePage(
+    found = group_marks(placed, manifest.product)
+    return ReleaseReview(
         product=manifest.product,
         version=manifest.version,
         before=last.document.manifest.version if last else "",
         notes={language: (n.title, n.text) for language, n in manifest.notes.items()},
         manifest=tuple(change.text for change in fields),
-        way_back=tuple(_way_back(fresh, shown, last, found.beyond)),
+        way_back=tuple(_describe_rollback(fresh, shown, last, found.beyond)),
         files=files,
-        carried=tuple(carried_lines(shown, last)) if manifest.carried else None,
+        carried=tuple(format_overlay_changes(shown, last)) if manifest.carried else None,
         sql=sql,
         known=len(migrations) - len(fresh),
         findings=findings,
-        grave=(*grave, *found.grave),
+        grave=(*critical, *found.grave),
         warnings=(
             *found.usual,
-            *programs_told(programs, OTHER_PROGRAMS),
-            *(text for bad, text in said if not bad),
-            *_advised(findings),
+            *format_programs(programs, CHANGED_PROGRAMS_WARNING),
+            *(text for bad, text in value if not bad),
+            *_find_advised(findings),
         ),
         harmless=found.harmless,
         missing=shown.missing,
     )
 
 
-def _decided(migration: Migration, shown: Shown | None) -> object:
+def _get_migration_facts(migration: Migration, shown: ReviewedRelease | None) -> object:
     """All of a migration that officers decided, wherever its files lie."""
-    files = content_of(migration, shown.document.migrations if shown else {})
-    said = migration.model_dump(exclude={"up", "down", "verify"})
-    return said, {key: digest for key, (_, digest) in files.items()}
+    files = list_migration_content(migration, shown.document.migrations if shown else {})
+    value = migration.model_dump(exclude={"up", "down", "verify"})
+    return value, {key: digest for key, (_, digest) in files.items()}
 
 
-def _sql(database: str, migration: Migration, shown: Shown) -> Iterator[SqlPage]:
+def _review_sql(database: str, migration: Migration, shown: ReviewedRelease) -> Iterator[SqlReview]:
     def text_of(path: str | None) -> str:
         return shown.sql.get(path or "", b"").decode("utf-8", "replace")
 
     places = (("up", migration.up), ("down", migration.down), ("verify", migration.verify))
     for direction, place in places:
         engines: dict[str, list[str]] = {}
-        for engine in ENGINES if place else ():
-            engines.setdefault(path_for(engine, place or ""), []).append(engine)
+        for engine in ENGINE_NAMES if place else ():
+            engines.setdefault(fill_engine(engine, place or ""), []).append(engine)
         for path, runs in engines.items():
             if path in shown.sql:
                 text = text_of(path)
-                ways = {path_for(engine, migration.up) for engine in runs}
+                ways = {fill_engine(engine, migration.up) for engine in runs}
                 # Where each engine has another file, nothing is proven by one of them.
                 forth = text_of(ways.pop()) if len(ways) == 1 else ""
-                found = tuple(marks(text, runs, direction, up=forth))
+                found = tuple(find_marks(text, runs, direction, up=forth))
                 lines = tuple(text.split("\n"))
-                yield SqlPage(path, database, migration.id, direction, lines, found)
+                yield SqlReview(path, database, migration.id, direction, lines, found)
 
 
-def _grave(
-    shown: Shown,
-    last: Shown | None,
+def _find_critical(
+    shown: ReviewedRelease,
+    last: ReviewedRelease | None,
     fresh: list[tuple[str, Migration]],
     findings: tuple[Finding, ...],
-) -> Iterator[Text]:
+) -> Iterator[LazyText]:
     manifest = shown.document.manifest
     name = f"{manifest.product} {manifest.version}"
     if manifest.product == AGENT_PRODUCT:
         words = N_("WARNING: {name} is the updater itself: it runs with all rights at every site.")
-        yield Text(words, {"name": name})
-    yield from lowered_by(manifest, last.document.manifest if last else None)
+        yield LazyText(words, {"name": name})
+    yield from find_release_warnings(manifest, last.document.manifest if last else None)
     for database, migration in fresh:
         if migration.irreversible is not None:
             words = N_("WARNING: {migration} of {database} has no way back: {reason}")
@@ -360,34 +376,39 @@ def _grave(
                 "database": database,
                 "reason": migration.irreversible,
             }
-            yield Text(words, values)
+            yield LazyText(words, values)
     for finding in findings:
         if finding.severity is Severity.STRICT:
-            yield Text(
+            yield LazyText(
                 N_("WARNING: lint refuses it ({code}): {what}"),
                 {"code": finding.code, "what": finding.what},
             )
-        elif finding.code in BARS_SITES:
-            yield Text(N_("WARNING: {what}"), {"what": finding.what})
+        elif finding.code in SITE_BLOCKING_CODES:
+            yield LazyText(N_("WARNING: {what}"), {"what": finding.what})
 
 
-def _advised(findings: tuple[Finding, ...]) -> Iterator[Text]:
+def _find_advised(findings: tuple[Finding, ...]) -> Iterator[LazyText]:
     for finding in findings:
-        if finding.code in TOUCHES_COUNTRIES:
-            yield Text(N_("WARNING: {what}"), {"what": finding.what})
+        if finding.code in COUNTRY_NOTICE_CODES:
+            yield LazyText(N_("WARNING: {what}"), {"what": finding.what})
 
 
-def _way_back(
-    fresh: list[tuple[str, Migration]], shown: Shown, last: Shown | None, beyond: int
-) -> Iterator[Text]:
+def _describe_rollback(
+    fresh: list[tuple[str, Migration]],
+    shown: ReviewedRelease,
+    last: ReviewedRelease | None,
+    beyond: int,
+) -> Iterator[LazyText]:
     manifest = shown.document.manifest
-    as_is = goes_back_as_is(manifest, last.document.manifest if last else None)
+    as_is = is_rollback_code_only(manifest, last.document.manifest if last else None)
     if as_is and (manifest.migrator is not None or not fresh):
-        yield Text(N_("Going back changes no database, and loses no record: both releases say so."))
+        yield LazyText(
+            N_("Going back changes no database, and loses no record: both releases say so.")
+        )
         return
     if manifest.migrator is not None:
         reason = {"reason": manifest.migrator.no_way_back}
-        yield Text(N_("Going back loses what officers entered since: {reason}"), reason)
+        yield LazyText(N_("Going back loses what officers entered since: {reason}"), reason)
         return
     for database, migration in fresh:
         if migration.irreversible is not None:
@@ -400,42 +421,44 @@ def _way_back(
                 "{migration} of {database} cannot be undone: going back loses what officers entered"
                 " since. {reason}"
             )
-            yield Text(words, values)
+            yield LazyText(words, values)
     for database, migration in fresh:
-        yield from _lost(database, migration, shown)
+        yield from _describe_data_loss(database, migration, shown)
     if not fresh:
-        yield Text(N_("Going back changes no database: the release brings no new migration."))
+        yield LazyText(N_("Going back changes no database: the release brings no new migration."))
     elif beyond:
         words = N_(
             "The files of the way back do more than undo this release: {count} statements are"
             " marked above."
         )
-        yield Text(words, {"count": beyond})
+        yield LazyText(words, {"count": beyond})
     elif all(migration.irreversible is None for _, migration in fresh):
-        yield Text(N_("A site can go back at any time, by the files that are shown below."))
+        yield LazyText(N_("A site can go back at any time, by the files that are shown below."))
 
 
-def _lost(database: str, migration: Migration, shown: Shown) -> Iterator[Text]:
+def _describe_data_loss(
+    database: str, migration: Migration, shown: ReviewedRelease
+) -> Iterator[LazyText]:
     """What a way down does not keep, as lint and the sites read it."""
-    found: dict[tuple[str, str], tuple[str, Loss]] = {}
-    for engine in ENGINES:
-        up, down = (path_for(engine, place or "") for place in (migration.up, migration.down))
+    found: dict[tuple[str, str], tuple[str, DataLoss]] = {}
+    for engine in ENGINE_NAMES:
+        up, down = (fill_engine(engine, place or "") for place in (migration.up, migration.down))
         if up in shown.sql and down in shown.sql:
             one, other = (shown.sql[path].decode("utf-8", "replace") for path in (up, down))
-            for loss in losses(one, other, engine):
-                found.setdefault((loss.object, _loss_words(loss)), (down, loss))
+            for loss in find_data_loss(one, other, engine):
+                found.setdefault((loss.object_name, _format_loss(loss)), (down, loss))
     for path, loss in found.values():
-        values = {"database": database, "object": loss.object, "path": path, "line": loss.line}
-        yield Text(_loss_words(loss), values)
+        values = {"database": database, "object": loss.object_name, "path": path, "line": loss.line}
+        yield LazyText(_format_loss(loss), values)
     for name in migration.loses or ():
         words = N_(
             "Going back does not keep what stands in {database}.{object}: so says the release."
         )
-        yield Text(words, {"database": database, "object": name})
+        yield LazyText(words, {"database": database, "object": name})
 
 
-def _loss_words(loss: Loss) -> str:
-    if loss.how is How.REFUSES:
+def _format_loss(loss: DataLoss) -> str:
+    if loss.how is LossKind.REFUSES:
         return N_(
             "Going back may fail at what officers entered in {database}.{object} ({path}, line"
             " {line})."

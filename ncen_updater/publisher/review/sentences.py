@@ -7,66 +7,66 @@ from typing import Any
 
 from tuf.api.metadata import Root, Targets  # type: ignore[attr-defined]
 
-from ncen_updater.common.cli.render import format_day
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.cli.render import format_date
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.signing.event import SigningEvent
-from ncen_updater.publisher.signing.roles import POLICY
-from ncen_updater.publisher.signing.value_format import time_words
+from ncen_updater.publisher.signing.roles import POLICY_FIELD
+from ncen_updater.publisher.signing.value_format import format_signed_time
 
 
-def sentences(event: SigningEvent) -> list[Text]:
+def summarize_event(event: SigningEvent) -> list[LazyText]:
     """Say it, who may sign first; never nothing."""
-    found: list[Text] = []
+    found: list[LazyText] = []
     for role, draft in sorted(event.drafts.items(), key=lambda item: item[0] != "root"):
         base = event.base.get(role)
         old, new = base.signed if base else None, draft.signed
-        said: list[Text] = []
+        value: list[LazyText] = []
         if isinstance(new, Root):
-            said = list(_of_root(old, new))
+            value = list(_summarize_root(old, new))
         elif isinstance(new, Targets):
-            said = list(_of_targets(old, new))
-        lasts = {"role": role, "expires": format_day(new.expires)}
+            value = list(_summarize_targets(old, new))
+        lasts = {"role": role, "expires": format_date(new.expires)}
         words = N_("{role} stays as it is, and lasts until {expires}.")
         if old is None:
             words = N_("{role} begins with nothing in it, and lasts until {expires}.")
-        found += said or [Text(words, lasts)]
+        found += value or [LazyText(words, lasts)]
     return found
 
 
-def _of_root(old: Root | None, new: Root) -> Iterator[Text]:
+def _summarize_root(old: Root | None, new: Root) -> Iterator[LazyText]:
     if old is None:
-        yield Text(N_("A new feed begins: this decides who may sign for every site."))
+        yield LazyText(N_("A new feed begins: this decides who may sign for every site."))
     elif (old.roles, old.keys) != (new.roles, new.keys):
-        yield Text(N_("It changes whose signatures every site believes."))
-    elif old.unrecognized_fields.get(POLICY) != new.unrecognized_fields.get(POLICY):
-        yield Text(N_("It changes how long signatures last at every site."))
+        yield LazyText(N_("It changes whose signatures every site believes."))
+    elif old.unrecognized_fields.get(POLICY_FIELD) != new.unrecognized_fields.get(POLICY_FIELD):
+        yield LazyText(N_("It changes how long signatures last at every site."))
 
 
-def _of_targets(old: Targets | None, new: Targets) -> Iterator[Text]:
+def _summarize_targets(old: Targets | None, new: Targets) -> Iterator[LazyText]:
     before = old.delegations if old else None
     if new.delegations is not None and new.delegations != before:
         products = ", ".join(sorted(new.delegations.roles or {}))
         words = N_("It decides who may sign releases of {products} for every site.")
-        yield Text(words, {"products": products})
+        yield LazyText(words, {"products": products})
     for path, target in sorted(new.targets.items()):
         offer = (target.custom or {}).get(OFFER_FIELD)
         if path.startswith(RELEASES_PREFIX) and isinstance(offer, dict):
             known = old.targets.get(path) if old else None
             was = ((known.custom or {}) if known else {}).get(OFFER_FIELD)
-            yield from _of_offer(was, offer)
+            yield from _summarize_offer(was, offer)
     gone = sorted(path for path in (old.targets if old else {}) if path not in new.targets)
     if gone:
         words = N_("It takes {count} files out of the list.")
-        yield Text(words, {"count": len(gone)})
+        yield LazyText(words, {"count": len(gone)})
 
 
-def _of_offer(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Iterator[Text]:
+def _summarize_offer(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Iterator[LazyText]:
     values: dict[str, object] = {
         "product": new.get("product"),
         "version": new.get("version"),
-        "whom": _whom(new),
-        "when": _when(new.get("waves") or []),
+        "whom": _format_audience(new),
+        "when": _format_schedule(new.get("waves") or []),
     }
     if old == new:
         return
@@ -76,26 +76,26 @@ def _of_offer(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Iterator
             "{product} {version} is taken back: no site installs it any more, and those that run it"
             " are told at once."
         )
-        yield Text(words, values)
+        yield LazyText(words, values)
     elif new.get("halted") != was.get("halted") and new.get("halted"):
         words = N_("{product} {version} is halted: no further site begins with it.")
-        yield Text(words, values)
+        yield LazyText(words, values)
     elif new.get("withdrawn"):
         words = N_("{product} {version} stays taken back, whatever else is changed of it.")
-        yield Text(words, values)
+        yield LazyText(words, values)
     elif new.get("halted"):
         words = N_("{product} {version} stays halted; after the halt, it is for {whom}, {when}.")
-        yield Text(words, values)
+        yield LazyText(words, values)
     elif old is None:
         words = N_("{product} {version} is offered to {whom}, {when}.")
         if new.get("required"):
             words = N_("{product} {version}, which no site may skip, is offered to {whom}, {when}.")
-        yield Text(words, values)
+        yield LazyText(words, values)
     else:
-        yield Text(N_("From now on {product} {version} is offered to {whom}, {when}."), values)
+        yield LazyText(N_("From now on {product} {version} is offered to {whom}, {when}."), values)
 
 
-def _whom(offer: Mapping[str, Any]) -> Text:
+def _format_audience(offer: Mapping[str, Any]) -> LazyText:
     countries = sorted(offer.get("countries") or [])
     waves = offer.get("waves") or []
     if not countries and waves and all(wave.get("countries") for wave in waves):
@@ -103,37 +103,37 @@ def _whom(offer: Mapping[str, Any]) -> Text:
     preview = offer.get("channel") == "preview"
     values = {"countries": ", ".join(countries)}
     if countries and preview:
-        return Text(N_("the sites of {countries} that try what is new"), values)
+        return LazyText(N_("the sites of {countries} that try what is new"), values)
     if countries:
-        return Text(N_("the sites of {countries}"), values)
+        return LazyText(N_("the sites of {countries}"), values)
     if preview:
-        return Text(N_("the sites of all countries that try what is new"))
-    return Text(N_("the sites of all countries"))
+        return LazyText(N_("the sites of all countries that try what is new"))
+    return LazyText(N_("the sites of all countries"))
 
 
-def _when(waves: list[dict[str, Any]]) -> Text:
+def _format_schedule(waves: list[dict[str, Any]]) -> LazyText:
     """Every step of a schedule, and its countries: what is left out makes a wrong sentence."""
     if not waves:
-        return Text(N_("to all of them as soon as it is published"))
-    steps = [_step(wave) for wave in sorted(waves, key=_order)]
-    said = steps[0]
+        return LazyText(N_("to all of them as soon as it is published"))
+    steps = [_format_wave(wave) for wave in sorted(waves, key=_make_wave_key)]
+    message = steps[0]
     for number, step in enumerate(steps[1:], 2):
         words = N_("{first}, and {last}") if number == len(steps) else N_("{first}, {second}")
-        said = Text(words, {"first": said, "second": step, "last": step})
-    return said
+        message = LazyText(words, {"first": message, "second": step, "last": step})
+    return message
 
 
-def _order(wave: Mapping[str, Any]) -> tuple[str, int]:
+def _make_wave_key(wave: Mapping[str, Any]) -> tuple[str, int]:
     return str(wave.get("opens")), int(wave.get("percent") or 0)
 
 
-def _step(wave: Mapping[str, Any]) -> Text:
+def _format_wave(wave: Mapping[str, Any]) -> LazyText:
     values = {
         "percent": wave.get("percent"),
-        "opens": time_words(wave.get("opens")),
+        "opens": format_signed_time(wave.get("opens")),
         "countries": ", ".join(sorted(wave.get("countries") or [])),
     }
     if values["countries"]:
         words = N_("to {percent} % of those in {countries} from {opens} on")
-        return Text(words, values)
-    return Text(N_("to {percent} % of them from {opens} on"), values)
+        return LazyText(words, values)
+    return LazyText(N_("to {percent} % of them from {opens} on"), values)

@@ -13,12 +13,12 @@ from enum import Enum
 from typing import Final
 
 from ncen_updater.common.i18n import N_
-from ncen_updater.formats.dialects.base import Statement
-from ncen_updater.formats.sql import lexemes
+from ncen_updater.formats.dialects.base import SqlStatement
+from ncen_updater.formats.sql import list_lexemes
 from ncen_updater.publisher.review.changes import HARMLESS
 
 
-class Kind(Enum):
+class StatementKind(Enum):
     """What a statement does that an officer should have decided."""
 
     DELETES = N_("deletes records")
@@ -40,7 +40,7 @@ class Kind(Enum):
     OTHER = N_("is of an unusual kind")
 
 
-def _filled(form: str) -> str:
+def _fill_clauses(form: str) -> str:
     for name, inside in _CLAUSES.items():
         form = form.replace(f"{{{name}}}", inside)
     return form.replace("\n", "")
@@ -54,12 +54,14 @@ _SIGNS: Final = frozenset("+-*/<>=~!@#%^&|`?:")
 
 _CLAUSES: Final[dict[str, str]] = {}
 for _name, _form in HARMLESS["clauses"].items():
-    _CLAUSES[_name] = _filled(_form)
+    _CLAUSES[_name] = _fill_clauses(_form)
 _NEVER_FAILS, _ALTERS, _MAKES, _INDEX = (
     re.compile(_CLAUSES[name]) for name in ("NEVER_FAILS", "ALTERS", "MAKES", "INDEX")
 )
 _FORMS: Final = {
-    re.compile(_filled(form)): frozenset({Kind[kind]} if kind in Kind.__members__ else ())
+    re.compile(_fill_clauses(form)): frozenset(
+        {StatementKind[kind]} if kind in StatementKind.__members__ else ()
+    )
     for kind, forms in HARMLESS["statements"].items()
     for form in forms
 }
@@ -76,10 +78,10 @@ _BINDS: Final = re.compile(
 )
 
 
-def tokens_of(statement: Statement, engine: str) -> list[str]:
+def tokens_of(statement: SqlStatement, engine: str) -> list[str]:
     """Return a statement's tokens, none with a space in it: ``'68'``, ``"ID"`` in quotes."""
     found = []
-    for word, text in zip(statement.words, lexemes(statement.text, engine), strict=True):
+    for word, text in zip(statement.words, list_lexemes(statement.text, engine), strict=True):
         if word or not text:
             found.append(word or text)
         elif text[0] in "$'" or text.endswith("'"):
@@ -107,7 +109,9 @@ def split_parts(words: Sequence[str]) -> Iterator[list[str]]:
     yield part
 
 
-def known_kinds(tokens: Sequence[str], made: Collection[str] = ()) -> frozenset[Kind] | None:
+def known_kinds(
+    tokens: Sequence[str], made: Collection[str] = ()
+) -> frozenset[StatementKind] | None:
     """Say what a statement of known clauses does; None where a clause is not known.
 
     Args:
@@ -125,7 +129,9 @@ def known_kinds(tokens: Sequence[str], made: Collection[str] = ()) -> frozenset[
             binds = "REFERENCES" in action and "DEFAULT" in action and match[1] not in made
             if binds or not re.fullmatch(allowed, action):
                 return None
-        return frozenset(Kind.RENAMES for action in actions if action.startswith("RENAME "))
+        return frozenset(
+            StatementKind.RENAMES for action in actions if action.startswith("RENAME ")
+        )
     if match := _INDEX.fullmatch(flat):
         return frozenset() if not match[1] or match[2] in made else None
     if _MAKES.fullmatch(text):
@@ -138,14 +144,14 @@ def known_kinds(tokens: Sequence[str], made: Collection[str] = ()) -> frozenset[
     return next((kinds for form, kinds in _FORMS.items() if form.fullmatch(text)), None)
 
 
-def unknown_kind(tokens: Sequence[str]) -> Kind:
+def unknown_kind(tokens: Sequence[str]) -> StatementKind:
     """Name what a statement with an unknown clause does."""
     text = " ".join(tokens)
     if text.startswith("CREATE OR REPLACE VIEW "):
-        return Kind.SHOWS
+        return StatementKind.SHOWS
     if re.search(r" ON (?:DELETE|UPDATE) (?:CASCADE|SET) ", f"{text} "):
-        return Kind.FOLLOWS
-    return Kind.BINDS if _BINDS.fullmatch(text) else Kind.OTHER
+        return StatementKind.FOLLOWS
+    return StatementKind.BINDS if _BINDS.fullmatch(text) else StatementKind.OTHER
 
 
 def calls_unknown(tokens: Sequence[str]) -> bool:

@@ -24,14 +24,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.formats.dialects import DIALECTS
-from ncen_updater.formats.dialects.base import Statement
+from ncen_updater.formats.dialects.base import SqlStatement
 from ncen_updater.formats.losses import is_plain
-from ncen_updater.formats.sql import lexemes, split
+from ncen_updater.formats.sql import list_lexemes, split_statements
 from ncen_updater.publisher.review.sql_clauses import (
     EMPTIED,
-    Kind,
+    StatementKind,
     calls_unknown,
     known_kinds,
     split_parts,
@@ -47,7 +47,7 @@ _READ: Final = {"SQL", "PLPGSQL"}
 
 
 @dataclass(frozen=True)
-class Program:
+class SqlProgram:
     """What a statement defines, or runs at once.
 
     Attributes:
@@ -63,36 +63,36 @@ class Program:
     unread: bool = False
 
 
-def program_of(statement: Statement, engine: str) -> Program | None:
+def parse_program(statement: SqlStatement, engine: str) -> SqlProgram | None:
     """Return the program of a statement; None where it defines and runs none.
 
     Args:
         statement: One statement of a file.
         engine: As which engine it is read.
     """
-    words, thing = statement.words, _thing(statement.words)
+    words, thing = statement.words, _find_program_kind(statement.words)
     if thing in _BY_ITSELF:
         begin = "BEGIN" if thing == "TRIGGER" else "DO"
         body = words[words.index(begin) + 1 :] if begin in words else ()
-        return Program(True, words[:2], _cut(body))
+        return SqlProgram(True, words[:2], _split_body(body))
     if thing in _CALLED:
         for place, pair in enumerate(itertools.pairwise(words)):
             if pair == ("BEGIN", "ATOMIC"):
-                return Program(False, words[:place], _cut(words[place + 2 :]))
+                return SqlProgram(False, words[:place], _split_body(words[place + 2 :]))
     if thing in _CALLED or thing == "DO":
-        return _written(statement, engine, thing)
+        return _parse_quoted_body(statement, engine, thing)
     return None
 
 
-def can_run(statement: Statement, engine: str) -> bool:
+def supports_programs(statement: SqlStatement, engine: str) -> bool:
     """Whether an engine has such programs at all: one that has not refuses the whole file."""
-    thing, bodies = _thing(statement.words), DIALECTS[engine].bodies
+    thing, bodies = _find_program_kind(statement.words), DIALECTS[engine].bodies
     if thing == "TRIGGER":  # with a body of its own, or the name of a function
         return ("EXECUTE" in statement.words) is ("TRIGGER" not in bodies)
     return thing is None or "FUNCTION" in bodies
 
 
-def _thing(words: Sequence[str]) -> str | None:
+def _find_program_kind(words: Sequence[str]) -> str | None:
     """What a statement defines or runs; None where that is no program."""
     if words[:1] == ("DO",):
         return "DO"
@@ -102,37 +102,37 @@ def _thing(words: Sequence[str]) -> str | None:
     return named if named in _CALLED | _BY_ITSELF else None
 
 
-def _cut(words: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+def _split_body(words: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """Statements of a body that was read with the statement around it."""
     parts = [tuple(part) for is_end, part in itertools.groupby(words, ";".__eq__) if not is_end]
     return tuple(part for part in parts if part != ("END",))
 
 
-def _written(statement: Statement, engine: str, thing: str) -> Program:
+def _parse_quoted_body(statement: SqlStatement, engine: str, thing: str) -> SqlProgram:
     """A program whose body is a text of its own, in a language that stands beside it."""
-    words, found = statement.words, lexemes(statement.text, engine)
+    words, found = statement.words, list_lexemes(statement.text, engine)
     language = "PLPGSQL" if thing == "DO" else "SQL"
     if "LANGUAGE" in words[:-1]:
         language = found[words.index("LANGUAGE") + 1].strip("'\"").upper()
     for place, (before, word) in enumerate(itertools.pairwise(words), 1):
         begins = before == "AS" or (thing == "DO" and before != "LANGUAGE")
-        if begins and word == "" and (text := _text(found[place])) is not None:
+        if begins and word == "" and (text := _unquote_text(found[place])) is not None:
             more = words[place + 1 : place + 2] == ("",)  # a text that goes on in the next line
             escaped = found[place][:1] not in "'$"
             head = (*words[:place], *words[place + 1 :])
             if language not in _READ:
-                return Program(False, head, unread=True)
-            inside = tuple(one.words for one in split(text, engine))
-            return Program(False, head, inside, escaped or more or _dynamic(inside))
-    return Program(False, words)
+                return SqlProgram(False, head, unread=True)
+            inside = tuple(one.words for one in split_statements(text, engine))
+            return SqlProgram(False, head, inside, escaped or more or _is_dynamic(inside))
+    return SqlProgram(False, words)
 
 
-def _dynamic(inside: Sequence[Sequence[str]]) -> bool:
+def _is_dynamic(inside: Sequence[Sequence[str]]) -> bool:
     """Whether a body runs statements that it puts together itself."""
     return any("EXECUTE" in words and "GRANT" not in words for words in inside)
 
 
-def _text(token: str) -> str | None:
+def _unquote_text(token: str) -> str | None:
     """What stands between the quotes of a text; None where it is a quoted name."""
     if token.startswith("$"):
         tag = token[: token.index("$", 1) + 1]
@@ -179,8 +179,8 @@ _WRITES: Final = re.compile(
 def fills_own(up: str, engine: str) -> list[bool]:
     """Say of each statement of an ``up`` file whether it writes into what the file made before."""
     statements = _read(up, engine)
-    plain = is_plain(up, engine) and not _followed(statements)
-    moved, made = _moved(statements), set[str]()
+    plain = is_plain(up, engine) and not _has_referential_actions(statements)
+    moved, made = _find_renamed(statements), set[str]()
     found = []
     for units in statements:
         mine = False
@@ -203,7 +203,7 @@ def undoes(up: str, down: str, engine: str) -> list[bool]:
     there, back = _read(up, engine), _read(down, engine)
     if not (is_plain(up, engine) and is_plain(down, engine)):
         return [False] * len(back)
-    moved, writes = _moved([*there, *back]), not _followed(there)
+    moved, writes = _find_renamed([*there, *back]), not _has_referential_actions(there)
     undoing = {
         undo
         for units in there
@@ -240,20 +240,22 @@ def _undoing(unit: str) -> Iterator[str]:
             yield found.expand(undo)
 
 
-def _moved(statements: Sequence[list[str]]) -> set[str]:
+def _find_renamed(statements: Sequence[list[str]]) -> set[str]:
     """What has, or had, another name: it is not what it is called."""
     renames = [unit.split() for units in statements for unit in units if " RENAME " in unit]
     return {name for words in renames for name in (words[-1], words[-3])}
 
 
-def _followed(statements: Sequence[list[str]]) -> bool:
+def _has_referential_actions(statements: Sequence[list[str]]) -> bool:
     """Whether rows of a table follow those of another."""
     return any(re.search(r" ON (?:DELETE|UPDATE) ", unit) for units in statements for unit in units)
 
 
 @lru_cache(maxsize=8)  # each of a page's files is asked for more than once
 def _read(sql: str, engine: str) -> list[list[str]]:
-    return [list(_units(tokens_of(statement, engine))) for statement in split(sql, engine)]
+    return [
+        list(_units(tokens_of(statement, engine))) for statement in split_statements(sql, engine)
+    ]
 
 
 def _units(tokens: Sequence[str]) -> Iterator[str]:
@@ -267,7 +269,7 @@ def _units(tokens: Sequence[str]) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Mark:
+class StatementMark:
     """One statement to look at.
 
     Attributes:
@@ -282,19 +284,19 @@ class Mark:
 
     line: int
     last: int
-    kinds: tuple[Kind, ...]
+    kinds: tuple[StatementKind, ...]
     text: str
     own: bool = False
     same: str = ""
-    inside: tuple[Kind, ...] = ()
+    inside: tuple[StatementKind, ...] = ()
 
     @property
-    def said(self) -> tuple[Text, ...]:
+    def descriptions(self) -> tuple[LazyText, ...]:
         """What it does, one sentence each."""
         body = N_("its body {kind}")
         return (
-            *(Text(kind.value) for kind in self.kinds),
-            *(Text(body, {"kind": Text(kind.value)}) for kind in self.inside),
+            *(LazyText(kind.value) for kind in self.kinds),
+            *(LazyText(body, {"kind": LazyText(kind.value)}) for kind in self.inside),
         )
 
 
@@ -318,10 +320,12 @@ _SWITCHES = {"DISABLE", "ENABLE"}
 #: Of these their kind says all; whatever else a file begins with is compared with known clauses.
 _SAID_BY_KIND = {"DELETE", "DROP", "INSERT", "MERGE", "REPLACE", "TRUNCATE", "UPDATE"}
 _QUESTIONS = {"SELECT", "WITH", "VALUES", "TABLE", "(", "PERFORM", "EXPLAIN"}
-SHOWN = 100
+MAX_SHOWN_CHARS = 100
 
 
-def marks(sql: str, engines: Sequence[str], direction: str = "up", *, up: str = "") -> list[Mark]:
+def find_marks(
+    sql: str, engines: Sequence[str], direction: str = "up", *, up: str = ""
+) -> list[StatementMark]:
     """Every statement to look at, as each of the engines reads the text.
 
     Args:
@@ -331,25 +335,25 @@ def marks(sql: str, engines: Sequence[str], direction: str = "up", *, up: str = 
             nothing there.
         up: For a ``down`` file, what it goes back from.
     """
-    found: dict[tuple[int, int, str], Mark] = {}
-    read = {engine: _placed(sql, engine) for engine in engines}
+    found: dict[tuple[int, int, str], StatementMark] = {}
+    read = {engine: _split_with_offsets(sql, engine) for engine in engines}
     for engine in engines:
-        mine, harmless = fills_own(sql, engine), {Kind.ADDS, Kind.CHANGES}
+        mine, harmless = fills_own(sql, engine), {StatementKind.ADDS, StatementKind.CHANGES}
         if direction == "down":
-            mine, harmless = undoes(up, sql, engine), set(Kind) - {Kind.CALLS}
+            mine, harmless = undoes(up, sql, engine), set(StatementKind) - {StatementKind.CALLS}
         made, pieces = made_tables(sql, engine), _pieces(engine, read)
         for number, (start, statement) in enumerate(read[engine]):
             before = bisect_right(pieces, (start, len(sql)))
             if before and start < pieces[before - 1][1]:
                 continue
-            program = program_of(statement, engine)
+            program = parse_program(statement, engine)
             tokens = tokens_of(statement, engine)
-            named = set(_kinds(statement, tokens, program, made))
+            named = set(_find_kinds(statement, tokens, program, made))
             if direction == "verify":
-                named = set(_asked(tokens))
+                named = set(_find_query_kinds(tokens))
             elif direction == "up" and EMPTIED.fullmatch(" ".join(tokens)):
-                named = {Kind.EMPTIES} | (named & {Kind.CALLS})
-            inside = set(_inside(program))
+                named = {StatementKind.EMPTIES} | (named & {StatementKind.CALLS})
+            inside = set(_find_body_kinds(program))
             if not named:
                 continue
             last = statement.line + statement.text.count("\n")
@@ -359,17 +363,19 @@ def marks(sql: str, engines: Sequence[str], direction: str = "up", *, up: str = 
                 named |= set(known.kinds)
                 inside |= set(known.inside)
                 own = own and known.own
-            kinds, within = (tuple(k for k in Kind if k in said) for said in (named, inside))
-            same = _same(lexemes(statement.text, engine))
-            short = _short(statement)
-            found[place] = Mark(statement.line, last, kinds, short, own, same, within)
+            kinds, within = (
+                tuple(k for k in StatementKind if k in text) for text in (named, inside)
+            )
+            same = _normalize(list_lexemes(statement.text, engine))
+            short = _shorten(statement)
+            found[place] = StatementMark(statement.line, last, kinds, short, own, same, within)
     return [found[place] for place in sorted(found, key=lambda place: place[:2])]
 
 
-def _placed(sql: str, engine: str) -> list[tuple[int, Statement]]:
+def _split_with_offsets(sql: str, engine: str) -> list[tuple[int, SqlStatement]]:
     """Each statement with the place of its first character."""
     found, end = [], 0
-    for statement in split(sql, engine):
+    for statement in split_statements(sql, engine):
         start = sql.index(statement.text, end)
         end = start + len(statement.text)
         found.append((start, statement))
@@ -377,109 +383,126 @@ def _placed(sql: str, engine: str) -> list[tuple[int, Statement]]:
 
 
 def _pieces(
-    engine: str, read: Mapping[str, Sequence[tuple[int, Statement]]]
+    engine: str, read: Mapping[str, Sequence[tuple[int, SqlStatement]]]
 ) -> list[tuple[int, int]]:
     """Where the other engine reads a program whole, of which this one cuts pieces, and runs none.
 
     An engine that has no such programs cuts one at each semicolon in it, and runs no piece: it
     refuses the program's head, and with it the file.
     """
-    refused = {place for place, statement in read[engine] if not can_run(statement, engine)}
+    refused = {
+        place for place, statement in read[engine] if not supports_programs(statement, engine)
+    }
     return [
         (place, place + len(statement.text))
         for other, statements in read.items()
         for place, statement in statements
-        if place in refused and other != engine and can_run(statement, other)
+        if place in refused and other != engine and supports_programs(statement, other)
     ]
 
 
-def _same(words: Sequence[str]) -> str:
+def _normalize(words: Sequence[str]) -> str:
     """One text for a statement, whatever its spaces and wherever the engine parks."""
     text = " ".join(words)
     return text.replace("NCEN_KEPT . ", "NCEN_KEPT__")
 
 
-def _short(statement: Statement) -> str:
+def _shorten(statement: SqlStatement) -> str:
     text = " ".join(statement.text.split())
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[: MAX_SHOWN_CHARS - 3]}..."
 
 
-def _kinds(
-    statement: Statement, tokens: Sequence[str], program: Program | None, made: Collection[str]
-) -> Iterator[Kind]:
+def _find_kinds(
+    statement: SqlStatement,
+    tokens: Sequence[str],
+    program: SqlProgram | None,
+    made: Collection[str],
+) -> Iterator[StatementKind]:
     words = statement.words
     head = words[0] if words else ""
     if program is not None:
-        yield Kind.BY_ITSELF if program.by_itself else Kind.CODE
-        if set(_pairs(program.head)) & _OF_OTHERS:
-            yield Kind.RIGHTS
+        yield StatementKind.BY_ITSELF if program.by_itself else StatementKind.CODE
+        if set(_list_pairs(program.head)) & _OF_OTHERS:
+            yield StatementKind.RIGHTS
         return
     if head in ("GRANT", "REVOKE") or words[:2] in _RIGHTS_ONLY:
-        yield Kind.RIGHTS  # it names what others may do, and does none of it
+        yield StatementKind.RIGHTS  # it names what others may do, and does none of it
         return
     known = known_kinds(tokens, made)
-    found = list(known if known is not None else (*_done(words), *_shaped(head, words)))
-    if head not in ("COMMENT", "DROP") and Kind.CODE not in found and calls_unknown(tokens):
-        found.append(Kind.CALLS)
-    if known is None and head not in _SAID_BY_KIND and not set(found) - {Kind.ADDS, Kind.RENAMES}:
+    found = list(
+        known
+        if known is not None
+        else (*_find_row_kinds(words), *_find_definition_kinds(head, words))
+    )
+    if (
+        head not in ("COMMENT", "DROP")
+        and StatementKind.CODE not in found
+        and calls_unknown(tokens)
+    ):
+        found.append(StatementKind.CALLS)
+    if (
+        known is None
+        and head not in _SAID_BY_KIND
+        and not set(found) - {StatementKind.ADDS, StatementKind.RENAMES}
+    ):
         found.append(unknown_kind(tokens))
     yield from found
 
 
-def _asked(tokens: Sequence[str]) -> Iterator[Kind]:
+def _find_query_kinds(tokens: Sequence[str]) -> Iterator[StatementKind]:
     """What a question does that a site asks in a transaction that may only read."""
-    yield from _done(tuple(tokens))
+    yield from _find_row_kinds(tuple(tokens))
     if calls_unknown(tokens):
-        yield Kind.CALLS
+        yield StatementKind.CALLS
 
 
-def _inside(program: Program | None) -> Iterator[Kind]:
+def _find_body_kinds(program: SqlProgram | None) -> Iterator[StatementKind]:
     if program is None:
         return
     for words in program.inside:
-        yield from _done(words)
+        yield from _find_row_kinds(words)
         if "GRANT" in words or "REVOKE" in words:
-            yield Kind.RIGHTS
+            yield StatementKind.RIGHTS
     if program.unread:
-        yield Kind.UNREAD
+        yield StatementKind.UNREAD
 
 
-def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
+def _list_pairs(words: Sequence[str]) -> list[tuple[str, str]]:
     return list(zip(("", *words), words, strict=False))
 
 
-def _done(words: tuple[str, ...]) -> Iterator[Kind]:
+def _find_row_kinds(words: tuple[str, ...]) -> Iterator[StatementKind]:
     """What is done to records and to parts of the database."""
-    head, pairs = words[0] if words else "", _pairs(words)
+    head, pairs = words[0] if words else "", _list_pairs(words)
     if any(word == "TRUNCATE" or (word == "DELETE" and before != "ON") for before, word in pairs):
-        yield Kind.DELETES
+        yield StatementKind.DELETES
     if any(
         word == "MERGE"
         or (word == "UPDATE" and before not in ("ON", "FOR", "KEY"))
         or (word == "REPLACE" and before in ("", "OR") and head != "CREATE")
         for before, word in pairs
     ):
-        yield Kind.CHANGES
+        yield StatementKind.CHANGES
     if words[:2] == ("ALTER", "TABLE") and "TYPE" in words:  # it may hold less
-        yield Kind.CHANGES
+        yield StatementKind.CHANGES
     if "INSERT" in words or head == "REPLACE":
-        yield Kind.ADDS
+        yield StatementKind.ADDS
     if _DROPS & set(words):
         code = (words[1:2] and words[1] in _CODE) or words[1:3] == ("EVENT", "TRIGGER")
-        yield Kind.UNCODES if head == "DROP" and code else Kind.DROPS
+        yield StatementKind.UNCODES if head == "DROP" and code else StatementKind.DROPS
     if "RENAME" in words or (head == "ALTER" and ("SET", "SCHEMA") in pairs):
-        yield Kind.RENAMES
+        yield StatementKind.RENAMES
 
 
-def _shaped(head: str, words: tuple[str, ...]) -> Iterator[Kind]:
+def _find_definition_kinds(head: str, words: tuple[str, ...]) -> Iterator[StatementKind]:
     """What is made of the database, and what runs for it."""
     defines = head in _DEFINES
     if "GRANT" in words or "REVOKE" in words or (defines and _RIGHTS & set(words)):
-        yield Kind.RIGHTS
+        yield StatementKind.RIGHTS
     runs = head in ("CALL", "LOAD", "EXECUTE", "PREPARE") or "PROGRAM" in words
     if head == "ALTER" and _SWITCHES & set(words) and {"TRIGGER", "RULE"} & set(words):
-        yield Kind.SWITCHES
+        yield StatementKind.SWITCHES
     elif runs or (defines and head != "DROP" and _CODE & set(words)):
-        yield Kind.CODE
+        yield StatementKind.CODE
     if head in _QUESTIONS:
-        yield Kind.CALLS
+        yield StatementKind.CALLS

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ncen_updater.common.cli.render import SEVERITIES, finding_lines
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Figure, Text, of_language, translate
-from ncen_updater.common.pages import fill
+from ncen_updater.common.cli.render import SEVERITY_LABELS, format_findings
+from ncen_updater.common.i18n import (
+    DEFAULT_LANGUAGE,
+    N_,
+    LazyText,
+    LocalizedFigure,
+    choose_translation,
+    translate,
+)
+from ncen_updater.common.pages import render_page
 from ncen_updater.publisher.review.grouping import NOTHING
-from ncen_updater.publisher.review.review import ReleasePage, Review, SqlPage
-from ncen_updater.publisher.signing.value_format import spoken
+from ncen_updater.publisher.review.review import EventReview, ReleaseReview, SqlReview
+from ncen_updater.publisher.signing.value_format import encode_as_words
 
-MARK, PLAIN = ">", "|"
+MARKED_LINE_SIGN, PLAIN_LINE_SIGN = ">", "|"
 
 #: How drafts call themselves (in an event's file, in English), as sentences of the catalogue.
-TITLES = (
+EVENT_TITLES = (
     N_("A new feed"),
     N_("Other keys, thresholds or periods"),
     N_("Release of {what}"),
@@ -28,144 +35,150 @@ TITLES = (
 )
 
 
-def title_words(title: str) -> Text | str:
+def translate_title(title: str) -> LazyText | str:
     """A title in the reader's language; one that no program of ours wrote stays as it is."""
-    for known in TITLES:
+    for known in EVENT_TITLES:
         begin, place, _end = known.partition("{what}")
         if title == known or (place and title.startswith(begin)):
-            return Text(known, {"what": title.removeprefix(begin)})
+            return LazyText(known, {"what": title.removeprefix(begin)})
     return title
 
 
-def short_lines(page: Review) -> Iterator[Text | str]:
+def format_summary(page: EventReview) -> Iterator[LazyText | str]:
     """What is said again before anybody signs: the sentences and the marks."""
-    yield title_words(page.title)
+    yield translate_title(page.title)
     for sentence in page.sentences:
-        yield _in(sentence)
-    for heading, lines in marked(page):
+        yield _indent(sentence)
+    for heading, lines in group_marked_lines(page):
         yield heading
         for line in lines:
-            yield _in(line)
+            yield _indent(line)
 
 
-def marked(page: Review) -> Iterator[tuple[Text, tuple[Text, ...]]]:
+def group_marked_lines(page: EventReview) -> Iterator[tuple[LazyText, tuple[LazyText, ...]]]:
     """What is marked: the grave first and apart, each group with its heading."""
     if page.grave:
-        yield Text(N_("To be decided before all:")), page.grave
+        yield LazyText(N_("To be decided before all:")), page.grave
     usual = page.warnings
     if page.harmless:
         words = N_(
             "{count} further statements touch only what the release itself adds, or undo exactly"
             " that; they are marked in the SQL below."
         )
-        usual = (*usual, Text(words, {"count": page.harmless}))
+        usual = (*usual, LazyText(words, {"count": page.harmless}))
     if usual:
-        yield Text(N_("To be known as well; most releases have such lines:")), usual
+        yield LazyText(N_("To be known as well; most releases have such lines:")), usual
 
 
-def unshown(page: Review, language: str) -> Text:
+def unshown(page: EventReview, language: str) -> LazyText:
     """Say how much of the page stands in neither the sentences nor the marks."""
     words = N_("{count} further lines of this page, {annexed} of them in annexes: 'show' has all.")
-    count = sum(1 for _ in (*further_lines(page, language), *annex_lines(page)))
-    return Text(words, {"count": count, "annexed": sum(len(one.lines) for one in page.annexes)})
+    count = sum(1 for _ in (*format_details(page, language), *format_annex(page)))
+    return LazyText(words, {"count": count, "annexed": sum(len(one.lines) for one in page.annexes)})
 
 
-def words_of(page: Review, language: str) -> Iterator[Text | str]:
+def format_page(page: EventReview, language: str) -> Iterator[LazyText | str]:
     """The whole page but its annex."""
-    yield from short_lines(page)
-    yield from further_lines(page, language)
+    yield from format_summary(page)
+    yield from format_details(page, language)
 
 
-def further_lines(page: Review, language: str) -> Iterator[Text | str]:
+def format_details(page: EventReview, language: str) -> Iterator[LazyText | str]:
     """What stands below the sentences and the marks, to the annex."""
     for release in page.releases:
-        yield from _release(release, language)
+        yield from _format_release(release, language)
     for line in page.lines[1:]:
-        yield line.text if line.heading else _in(line.text)
+        yield line.text if line.heading else _indent(line.text)
 
 
-def annex_lines(page: Review) -> Iterator[Text | str]:
+def format_annex(page: EventReview) -> Iterator[LazyText | str]:
     """The long lists, whole, and the digests."""
     for section in page.annexes:
         yield ""
-        yield Text(N_("Annex: {of}"), {"of": section.of})
+        yield LazyText(N_("Annex: {of}"), {"of": section.of})
         yield from _section(section.title, section.lines)
     yield ""
-    yield Text(N_("Annex: digests"))
+    yield LazyText(N_("Annex: digests"))
     for line in page.annex:
-        yield _in(line.text)
-    yield _in(Text(N_("The same of the event in words: {spoken}"), {"spoken": spoken(page.digest)}))
+        yield _indent(line.text)
+    yield _indent(
+        LazyText(
+            N_("The same of the event in words: {spoken}"), {"spoken": encode_as_words(page.digest)}
+        )
+    )
 
 
-def _in(text: Text | str) -> Text:
+def _indent(text: LazyText | str) -> LazyText:
     """Below a heading; what is no sentence of ours stays as somebody wrote it."""
-    return Text("  {line}", {"line": text if isinstance(text, Text) else Figure(text)})
+    return LazyText(
+        "  {line}", {"line": text if isinstance(text, LazyText) else LocalizedFigure(text)}
+    )
 
 
-def _release(page: ReleasePage, language: str) -> Iterator[Text | str]:
+def _format_release(page: ReleaseReview, language: str) -> Iterator[LazyText | str]:
     name = {"product": page.product, "version": page.version, "before": page.before}
     yield ""
-    yield Text(
+    yield LazyText(
         N_("{product} {version}, after {before}")
         if page.before
         else N_("{product} {version}, the first release"),
         name,
     )
-    title, text = of_language(page.notes, language) or ("", "")
+    title, text = choose_translation(page.notes, language) or ("", "")
     for line in (title, *text.strip().split("\n")) if title else ():
-        yield _in(line) if line.strip() else ""
-    yield Text(N_("The way back:"))
+        yield _indent(line) if line.strip() else ""
+    yield LazyText(N_("The way back:"))
     for sentence in page.way_back:
-        yield _in(sentence)
+        yield _indent(sentence)
     for section in page.sections:
         yield from _section(section.title, section.shown)
-    yield Text(N_("What lint says of it here and now:"))
+    yield LazyText(N_("What lint says of it here and now:"))
     if page.missing:
-        yield _in(Text(N_("it was not asked, since files are missing")))
-    for line in finding_lines(page.findings, language):
-        yield _in(line)
+        yield _indent(LazyText(N_("it was not asked, since files are missing")))
+    for line in format_findings(page.findings, language):
+        yield _indent(line)
     if not page.findings and not page.missing:
-        yield _in(translate(NOTHING, language))
-    yield Text(
+        yield _indent(translate(NOTHING, language))
+    yield LazyText(
         N_("New SQL ({count} files; migrations from before: {known}):"),
         {"count": len(page.sql), "known": page.known},
     )
     for sql in page.sql:
-        yield from _sql(sql)
+        yield from _format_sql(sql)
 
 
-def _section(title: str, lines: Iterable[Text]) -> Iterator[Text]:
-    yield Text(title)
-    yield from map(_in, lines)
+def _section(title: str, lines: Iterable[LazyText]) -> Iterator[LazyText]:
+    yield LazyText(title)
+    yield from map(_indent, lines)
 
 
-def _sql(page: SqlPage) -> Iterator[Text | str]:
+def _format_sql(page: SqlReview) -> Iterator[LazyText | str]:
     yield ""
     values = {"path": page.path, "migration": page.migration, "database": page.database}
-    yield Text(HEADS[page.direction], values)
+    yield LazyText(SQL_HEADINGS[page.direction], values)
     for number, line in enumerate(page.lines, 1):
-        mark = page.mark_at(number)
+        mark = page.find_mark(number)
         if mark is not None:
-            for said in mark.said:
-                yield Text("      >> {kind}", {"kind": said})
-        sign = MARK if page.marked(number) else PLAIN
+            for text in mark.descriptions:
+                yield LazyText("      >> {kind}", {"kind": text})
+        sign = MARKED_LINE_SIGN if page.is_marked(number) else PLAIN_LINE_SIGN
         yield f"{number:5} {sign} {line}"
 
 
-HEADS = {
+SQL_HEADINGS = {
     "up": N_("{path} (going to it: {migration} of {database})"),
     "down": N_("{path} (going back: {migration} of {database})"),
     "verify": N_("{path} (only asks: {migration} of {database})"),
 }
 
 
-def page_of(
-    page: Review,
-    remarks: Sequence[Text] = (),
+def render_html(
+    page: EventReview,
+    remarks: Sequence[LazyText] = (),
     language: str = DEFAULT_LANGUAGE,
     *,
-    compared: Sequence[tuple[Text, Sequence[Text]]] = (),
-    signed: Sequence[Text] = (),
+    compared: Sequence[tuple[LazyText, Sequence[LazyText]]] = (),
+    signed: Sequence[LazyText] = (),
 ) -> bytes:
     """Write the page.
 
@@ -176,18 +189,18 @@ def page_of(
         compared: What was compared of each release, and what its papers say.
         signed: Who has signed when it was written.
     """
-    title = title_words(page.title)
-    return fill(
+    title = translate_title(page.title)
+    return render_page(
         "ncen_updater.publisher.review",
         "review.html",
         language,
         page=page,
-        title=title.render(language) if isinstance(title, Text) else title,
+        title=title.render(language) if isinstance(title, LazyText) else title,
         remarks=remarks,
         compared=compared,
         signed=signed,
-        groups=list(marked(page)),
-        words=spoken(page.digest),
-        severities=SEVERITIES,
-        heads=HEADS,
+        groups=list(group_marked_lines(page)),
+        words=encode_as_words(page.digest),
+        severities=SEVERITY_LABELS,
+        heads=SQL_HEADINGS,
     )

@@ -15,8 +15,8 @@ from packaging.version import InvalidVersion, Version
 from pydantic import ValidationError
 from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 
-from ncen_updater.common.canonical_json import sha256_hex
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.canonical_json import compute_sha256
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.feed.release_files import read_tree
 from ncen_updater.formats.document import (
     Offer,
@@ -25,16 +25,16 @@ from ncen_updater.formats.document import (
 )
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.sql import MAX_FILE_BYTES
-from ncen_updater.formats.texts.carried_files import MAX_BYTES, carried_files
+from ncen_updater.formats.texts.carried_files import MAX_OVERLAY_FILE_BYTES, list_overlay_files
 from ncen_updater.formats.tree import EntryType, Tree
 from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES, OFFER_FIELD, RELEASES_PREFIX
-from ncen_updater.publisher.errors import BuildRefused, system_words
-from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.signing.event_files import read_plain
+from ncen_updater.publisher.errors import BuildError, describe_system_error
+from ncen_updater.publisher.feed.feed import FeedDirectory
+from ncen_updater.publisher.signing.event_files import read_regular_file
 
 
-def papers_of_release(
-    targets: Path, document: ReleaseDocument, feed: Feed | None, before: Targets | None
+def collect_review_files(
+    targets: Path, document: ReleaseDocument, feed: FeedDirectory | None, before: Targets | None
 ) -> dict[str, Path | bytes]:
     """What the page for officers is made of, by SHA-256, to be carried in the event.
 
@@ -45,47 +45,51 @@ def papers_of_release(
         before: The list of the product as it is published.
 
     Raises:
-        BuildRefused: If the archive does not hold the SQL that the document names.
+        BuildError: If the archive does not hold the SQL that the document names.
     """
     tree, archive = targets / document.tree.target, targets / document.archive.target
     found: dict[str, Path | bytes] = {document.tree.sha256: tree}
-    found |= _members(archive, document.migrations, MAX_FILE_BYTES)
-    found |= {sha256_hex(c): c for c in carried_texts(document, tree, archive).values()}
+    found |= _read_archive_members(archive, document.migrations, MAX_FILE_BYTES)
+    found |= {compute_sha256(c): c for c in read_overlay_files(document, tree, archive).values()}
     listed = before.targets if before else {}
-    earlier = newest_before(document.manifest, listed)
+    earlier = find_previous_document(document.manifest, listed)
     if feed is not None and earlier is not None:
-        path = feed.target_path(earlier)
+        path = feed.get_target_path(earlier)
         found[earlier.hashes["sha256"]] = path
-        last = parse_release_document(read_plain(path, MAX_DOCUMENT_BYTES), str(path))
-        tree = feed.target_path(listed[last.tree.target])
+        last = parse_release_document(read_regular_file(path, MAX_DOCUMENT_BYTES), str(path))
+        tree = feed.get_target_path(listed[last.tree.target])
         found[last.tree.sha256] = tree
         if last.manifest.carried and document.manifest.carried:
-            archive = feed.target_path(listed[last.archive.target])
-            found |= {sha256_hex(c): c for c in carried_texts(last, tree, archive).values()}
+            archive = feed.get_target_path(listed[last.archive.target])
+            found |= {
+                compute_sha256(c): c for c in read_overlay_files(last, tree, archive).values()
+            }
     return found
 
 
-def carried_digests(document: ReleaseDocument, tree: Tree) -> dict[str, str]:
+def list_overlay_digests(document: ReleaseDocument, tree: Tree) -> dict[str, str]:
     """Digests of the files of texts and settings that a release carries, by path."""
     files = {e.path: e.sha256 or "" for e in tree.entries if e.type is EntryType.FILE}
-    return {file.path: files[file.path] for file in carried_files(document.manifest.carried, files)}
+    return {
+        file.path: files[file.path] for file in list_overlay_files(document.manifest.carried, files)
+    }
 
 
-def carried_texts(document: ReleaseDocument, tree: Path, archive: Path) -> dict[str, bytes]:
+def read_overlay_files(document: ReleaseDocument, tree: Path, archive: Path) -> dict[str, bytes]:
     """Files of texts and settings of a release, by path, as its tree names them.
 
     Raises:
-        BuildRefused: If the archive does not hold them.
+        BuildError: If the archive does not hold them.
         UpdaterError: If the tree is not that of the document.
     """
     if not document.manifest.carried:
         return {}
-    wanted = carried_digests(document, read_tree(document, tree))
-    found = _members(archive, wanted, MAX_BYTES)
+    wanted = list_overlay_digests(document, read_tree(document, tree))
+    found = _read_archive_members(archive, wanted, MAX_OVERLAY_FILE_BYTES)
     return {path: found[digest] for path, digest in wanted.items()}
 
 
-def version_of(name: str) -> Version | None:
+def parse_document_version(name: str) -> Version | None:
     """The version that the name of a release document says; None if it is no such name."""
     if not name.startswith(RELEASES_PREFIX):
         return None
@@ -95,7 +99,9 @@ def version_of(name: str) -> Version | None:
         return None  # no release that a site would take; the lists are said by name all the same
 
 
-def newest_before(manifest: Manifest, targets: Mapping[str, TargetFile]) -> TargetFile | None:
+def find_previous_document(
+    manifest: Manifest, targets: Mapping[str, TargetFile]
+) -> TargetFile | None:
     """The newest older release of a list with which a release is compared.
 
     A withdrawn one counts, since sites may have it, unless the release cannot be installed over it:
@@ -104,21 +110,21 @@ def newest_before(manifest: Manifest, targets: Mapping[str, TargetFile]) -> Targ
     older = {
         version: target
         for name, target in targets.items()
-        if (version := version_of(name))
+        if (version := parse_document_version(name))
         and version < manifest.release_version
-        and not (_withdrawn(target) and not manifest.accepts(version))
+        and not (_is_withdrawn(target) and not manifest.accepts_version(version))
     }
     return older[max(older)] if older else None
 
 
-def _withdrawn(target: TargetFile) -> bool:
+def _is_withdrawn(target: TargetFile) -> bool:
     try:
         return Offer.model_validate((target.custom or {})[OFFER_FIELD]).withdrawn is not None
     except (KeyError, ValidationError):
         return False  # no offer that a site would take; the rules of lists say what is wrong
 
 
-def _members(archive: Path, wanted: Mapping[str, str], most: int) -> dict[str, bytes]:
+def _read_archive_members(archive: Path, wanted: Mapping[str, str], most: int) -> dict[str, bytes]:
     """Files of an archive, by their digest; each is looked for where it should lie."""
     found: dict[str, bytes] = {}
     missing = dict(wanted)
@@ -130,14 +136,14 @@ def _members(archive: Path, wanted: Mapping[str, str], most: int) -> dict[str, b
                 digest = missing.get(member.name)
                 stream = tar.extractfile(member) if digest and member.isfile() else None
                 content = stream.read(most + 1) if stream else b""
-                if stream and sha256_hex(content) == digest:
+                if stream and compute_sha256(content) == digest:
                     found[digest] = content
                     del missing[member.name]
     except (OSError, EOFError, tarfile.TarError) as error:
-        raise BuildRefused(path=archive, reason=system_words(error)) from error
+        raise BuildError(path=archive, reason=describe_system_error(error)) from error
     if missing:
-        raise BuildRefused(
+        raise BuildError(
             path=archive,
-            reason=Text("it does not hold {missing}", {"missing": next(iter(missing))}),
+            reason=LazyText("it does not hold {missing}", {"missing": next(iter(missing))}),
         )
     return found

@@ -20,27 +20,31 @@ from tuf.api.metadata import DelegatedRole, Delegations, Role, Root, Targets  # 
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import BAD_CEREMONY, ONE_SIGNATURE
-from ncen_updater.formats.rollout import BRAKE_KEYS_FIELD, MOST_KEYS
-from ncen_updater.publisher.errors import system_words
-from ncen_updater.publisher.signing.keys import load_public_key, owner_of, refuse_duplicates
+from ncen_updater.formats.rollout import EMERGENCY_HALT_KEYS_FIELD, MOST_KEYS
+from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.signing.keys import (
+    get_key_owner,
+    load_public_key,
+    refuse_duplicate_keys,
+)
 from ncen_updater.publisher.signing.roles import (
-    OFFLINE_DAYS,
-    ONLINE_DAYS,
+    OFFLINE_EXPIRY_DAYS,
+    ONLINE_EXPIRY_DAYS,
     ONLINE_ROLES,
-    POLICY,
+    POLICY_FIELD,
     TOP_ROLES,
     Days,
     FeedPolicy,
-    default_window,
-    delegation_order,
-    paths_of,
-    stamp,
+    compute_default_window,
+    list_target_patterns,
+    sort_delegations,
+    stamp_metadata,
 )
 
 RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
 MAX_CEREMONY_BYTES = 200_000
 #: So many must sign what sites believe.
-FLOOR = 2
+MIN_THRESHOLD = 2
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,13 @@ class Ceremony:
     source: Path = field(default=Path("ceremony"), compare=False)
 
     def __post_init__(self) -> None:
-        mistakes = list(self._mistakes())
+        mistakes = list(self._find_errors())
         if mistakes:
             raise UpdaterError(BAD_CEREMONY, path=self.source, detail="; ".join(mistakes))
         held = (k for r in self.roles.values() for k in r.keys)
-        refuse_duplicates("the feed", [*held, *self.brakes])
+        refuse_duplicate_keys("the feed", [*held, *self.brakes])
 
-    def _mistakes(self) -> list[str]:
+    def _find_errors(self) -> list[str]:
         found = [f"the role '{name}' is missing" for name in TOP_ROLES if name not in self.roles]
         if not self.products:
             found.append("no product has a role")
@@ -105,7 +109,7 @@ class Ceremony:
         offline = {n: r.keys for n, r in self.roles.items() if n not in ONLINE_ROLES}
         for name, keys in {**offline, "brakes": self.brakes}.items():
             found += [
-                f"{name}: '{owner_of(key)}' is also an online key"
+                f"{name}: '{get_key_owner(key)}' is also an online key"
                 for key in keys
                 if key.keyid in online
             ]
@@ -114,7 +118,7 @@ class Ceremony:
     @property
     def products(self) -> tuple[str, ...]:
         """Products that have a role of their own, in the order in which they are asked."""
-        return tuple(delegation_order(name for name in self.roles if name not in TOP_ROLES))
+        return tuple(sort_delegations(name for name in self.roles if name not in TOP_ROLES))
 
     def refuse_one_signature(self) -> None:
         """Refuse a ceremony in which one person alone could speak to every site.
@@ -125,18 +129,18 @@ class Ceremony:
         alone = [
             name
             for name, holders in self.roles.items()
-            if name not in ONLINE_ROLES and holders.threshold < FLOOR
+            if name not in ONLINE_ROLES and holders.threshold < MIN_THRESHOLD
         ]
         if alone:
             raise UpdaterError(ONE_SIGNATURE, roles=", ".join(alone))
 
-    def policy(self) -> FeedPolicy:
+    def make_policy(self) -> FeedPolicy:
         """The part that is kept in the root beside keys and thresholds."""
         return FeedPolicy(
             expiry_days={name: self.roles[name].expiry_days for name in sorted(self.roles)},
             signing_days={
                 name: self.roles[name].signing_days
-                or default_window(name, self.roles[name].expiry_days)
+                or compute_default_window(name, self.roles[name].expiry_days)
                 for name in sorted(self.roles)
             },
             plain_tufup=self.plain_tufup,
@@ -151,7 +155,7 @@ class _RoleModel(BaseModel):
     signing_days: Days | None = None
 
 
-class _BrakesModel(BaseModel):
+class _EmergencyHaltModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
     keys: Annotated[list[str], Field(min_length=1, max_length=MOST_KEYS)]
 
@@ -159,7 +163,7 @@ class _BrakesModel(BaseModel):
 class _CeremonyModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
     roles: dict[RoleName, _RoleModel]
-    brakes: _BrakesModel | None = None
+    brakes: _EmergencyHaltModel | None = None
     plain_tufup: list[RoleName] = Field(default_factory=list)
 
 
@@ -183,12 +187,12 @@ def load_ceremony(path: Path) -> Ceremony:
         )
         raise UpdaterError(BAD_CEREMONY, path=path, detail=places) from error
     except (OSError, ValueError) as error:
-        raise UpdaterError(BAD_CEREMONY, path=path, detail=system_words(error)) from error
+        raise UpdaterError(BAD_CEREMONY, path=path, detail=describe_system_error(error)) from error
     roles = {
         name: RoleHolders(
             keys=tuple(load_public_key(path.parent / key) for key in role.keys),
             threshold=role.threshold,
-            expiry_days=role.expiry_days or ONLINE_DAYS.get(name, OFFLINE_DAYS),
+            expiry_days=role.expiry_days or ONLINE_EXPIRY_DAYS.get(name, OFFLINE_EXPIRY_DAYS),
             signing_days=role.signing_days,
         )
         for name, role in model.roles.items()
@@ -214,10 +218,12 @@ def make_root(ceremony: Ceremony, version: int, now: datetime) -> Root:
         roles=roles,
         consistent_snapshot=True,
     )
-    root.unrecognized_fields[POLICY] = ceremony.policy().model_dump(mode="json")
+    root.unrecognized_fields[POLICY_FIELD] = ceremony.make_policy().model_dump(mode="json")
     if ceremony.brakes:
-        root.unrecognized_fields[BRAKE_KEYS_FIELD] = {k.keyid: k.to_dict() for k in ceremony.brakes}
-    stamp(root, "root", now)
+        root.unrecognized_fields[EMERGENCY_HALT_KEYS_FIELD] = {
+            k.keyid: k.to_dict() for k in ceremony.brakes
+        }
+    stamp_metadata(root, "root", now)
     return root
 
 
@@ -231,7 +237,7 @@ def set_delegations(targets: Targets, ceremony: Ceremony) -> None:
                 [key.keyid for key in ceremony.roles[name].keys],
                 ceremony.roles[name].threshold,
                 terminating=True,
-                paths=paths_of(name),
+                paths=list_target_patterns(name),
             )
             for name in ceremony.products
         },

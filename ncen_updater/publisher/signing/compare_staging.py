@@ -14,10 +14,14 @@ from pathlib import Path
 from securesystemslib.signer import Key
 from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 
-from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.canonical_json import compute_sha256
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
-from ncen_updater.common.messages import NOTHING_TO_DO, PAPERS_MISSING, PUBLISHER_TARGET_MISSING
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.messages import (
+    NOTHING_TO_DO,
+    PUBLISHER_TARGET_MISSING,
+    REVIEW_FILES_MISSING,
+)
 from ncen_updater.formats.document import (
     Offer,
     ReleaseDocument,
@@ -26,16 +30,20 @@ from ncen_updater.formats.document import (
 )
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES, OFFER_FIELD, RELEASES_PREFIX
-from ncen_updater.publisher.build.attachments import Checked, check_papers
-from ncen_updater.publisher.errors import BuildRefused, system_words
-from ncen_updater.publisher.signing.draft import refs_of
+from ncen_updater.publisher.build.attachments import AttachmentReport, check_attachments
+from ncen_updater.publisher.errors import BuildError, describe_system_error
+from ncen_updater.publisher.signing.draft import list_target_refs
 from ncen_updater.publisher.signing.event import SigningEvent
-from ncen_updater.publisher.signing.event_files import MAX_PAPER_BYTES, PAPERS, read_plain
-from ncen_updater.publisher.signing.roles import OFFLINE_TOP
+from ncen_updater.publisher.signing.event_files import (
+    MAX_REVIEW_FILE_BYTES,
+    REVIEW_DIRECTORY,
+    read_regular_file,
+)
+from ncen_updater.publisher.signing.roles import OFFLINE_TOP_ROLES
 
 
 @dataclass(frozen=True)
-class ComparedStaging:
+class ComparedRelease:
     """A release that is what an event says of it.
 
     Attributes:
@@ -48,10 +56,12 @@ class ComparedStaging:
     product: str
     version: str
     files: int | None
-    papers: Checked
+    papers: AttachmentReport
 
 
-def compare_files(event: SigningEvent, staging: Path, builder: Key | None) -> list[ComparedStaging]:
+def compare_staged_files(
+    event: SigningEvent, staging: Path, builder: Key | None
+) -> list[ComparedRelease]:
     """Hash every file of the releases that an event adds, and check their papers.
 
     Args:
@@ -61,30 +71,32 @@ def compare_files(event: SigningEvent, staging: Path, builder: Key | None) -> li
 
     Raises:
         TargetMissing: If a file is not there, or is another one.
-        BuildRefused: If a document says something else than the lists.
+        BuildError: If a document says something else than the lists.
         NothingToDo: If the event adds no release.
-        SbomInvalid, ProvenanceInvalid, BuilderKeyMissing: As :func:`check_papers`.
+        SbomInvalid, ProvenanceInvalid, BuilderKeyMissing: As :func:`check_attachments`.
     """
     root, found = staging / "targets", []
     named: set[str] = set()
-    for name, added in _releases(event):
-        content = _read(root / name, added[name])
-        document = _agreed(content, name, added, staging)
-        refs = refs_of(document)
+    for name, added in _list_releases(event):
+        content = _read_target(root / name, added[name])
+        document = _read_document(content, name, added, staging)
+        refs = list_target_refs(document)
         named |= {name, *(ref.target for ref in refs)}
         for ref in refs:
-            _require(root, added[ref.target])
+            _require_target_file(root, added[ref.target])
         files = {ref.target: root / ref.target for ref in refs}
-        found.append(_compared(document, len(files) + 1, check_papers(document, files, builder)))
-    _refuse_strangers(event, named)
+        found.append(
+            _make_result(document, len(files) + 1, check_attachments(document, files, builder))
+        )
+    _refuse_unnamed_files(event, named)
     if not found:
         raise UpdaterError(NOTHING_TO_DO, reason="the event adds no release")
     return found
 
 
-def compare_carried(
+def compare_event_files(
     event: SigningEvent, builder: Key | None, *, unread: bool = False
-) -> list[ComparedStaging]:
+) -> list[ComparedRelease]:
     """Check the documents and papers that an event carries against its lists.
 
     Args:
@@ -97,52 +109,56 @@ def compare_carried(
 
     Raises:
         PapersMissing: If the event does not carry one of them, or carries another file.
-        BuildRefused: If a document says something else than the lists, or names too little.
-        SbomInvalid, ProvenanceInvalid, BuilderKeyMissing: As :func:`check_papers`.
+        BuildError: If a document says something else than the lists, or names too little.
+        SbomInvalid, ProvenanceInvalid, BuilderKeyMissing: As :func:`check_attachments`.
     """
     found = []
     named: set[str] = set()
-    for name, added in _releases(event):
-        content = _carried(event, name, added[name].hashes["sha256"], MAX_DOCUMENT_BYTES)
-        document = _agreed(content, name, added, event.directory)
-        named |= {name, *(ref.target for ref in refs_of(document))}
-        papers = [ref for ref in (document.sbom, document.provenance) if ref is not None]
-        for ref in papers:
-            _carried(event, ref.target, ref.sha256, MAX_PAPER_BYTES)
-        files = {ref.target: event.directory / PAPERS / ref.sha256 for ref in papers}
-        checked = check_papers(document, files, builder, unread=unread)
-        found.append(_compared(document, None, checked))
-    _refuse_strangers(event, named)
+    for name, added in _list_releases(event):
+        content = _read_event_file(event, name, added[name].hashes["sha256"], MAX_DOCUMENT_BYTES)
+        document = _read_document(content, name, added, event.directory)
+        named |= {name, *(ref.target for ref in list_target_refs(document))}
+        attachments = [ref for ref in (document.sbom, document.provenance) if ref is not None]
+        for ref in attachments:
+            _read_event_file(event, ref.target, ref.sha256, MAX_REVIEW_FILE_BYTES)
+        files = {ref.target: event.directory / REVIEW_DIRECTORY / ref.sha256 for ref in attachments}
+        checked = check_attachments(document, files, builder, allow_unchecked=unread)
+        found.append(_make_result(document, None, checked))
+    _refuse_unnamed_files(event, named)
     return found
 
 
-def _refuse_strangers(event: SigningEvent, named: Collection[str]) -> None:
+def _refuse_unnamed_files(event: SigningEvent, named: Collection[str]) -> None:
     """Refuse files that no release names; a client that knows no documents would install them."""
-    products = [d.signed.targets for role, d in event.drafts.items() if role not in OFFLINE_TOP]
+    products = [
+        d.signed.targets for role, d in event.drafts.items() if role not in OFFLINE_TOP_ROLES
+    ]
     for role in event.drafts:
-        for name in _added(event, role):
+        for name in _list_added_targets(event, role):
             again = role == "targets" and any(name in targets for targets in products)
             if name not in named and not again:
-                raise BuildRefused(
-                    path=event.directory, reason=Text("no release names {name}", {"name": name})
+                raise BuildError(
+                    path=event.directory, reason=LazyText("no release names {name}", {"name": name})
                 )
 
 
-def _compared(document: ReleaseDocument, files: int | None, papers: Checked) -> ComparedStaging:
+def _make_result(
+    document: ReleaseDocument, files: int | None, attachments: AttachmentReport
+) -> ComparedRelease:
     manifest = document.manifest
-    return ComparedStaging(manifest.product, manifest.version, files, papers)
+    return ComparedRelease(manifest.product, manifest.version, files, attachments)
 
 
-def _releases(event: SigningEvent) -> Iterator[tuple[str, Mapping[str, TargetFile]]]:
+def _list_releases(event: SigningEvent) -> Iterator[tuple[str, Mapping[str, TargetFile]]]:
     """The release documents that an event adds, each with all that its role adds."""
     for role in event.drafts:
-        added = _added(event, role)
+        added = _list_added_targets(event, role)
         for name in added:
             if name.startswith(RELEASES_PREFIX):
                 yield name, added
 
 
-def _added(event: SigningEvent, role: str) -> Mapping[str, TargetFile]:
+def _list_added_targets(event: SigningEvent, role: str) -> Mapping[str, TargetFile]:
     new = event.drafts[role].signed
     if not isinstance(new, Targets):
         return {}
@@ -154,22 +170,22 @@ def _added(event: SigningEvent, role: str) -> Mapping[str, TargetFile]:
     }
 
 
-def _agreed(
+def _read_document(
     content: bytes, name: str, added: Mapping[str, TargetFile], place: Path
 ) -> ReleaseDocument:
     """Read a document; refuse one that says something else than the lists."""
     document = parse_release_document(content, name)
     offer = Offer.model_validate((added[name].custom or {})[OFFER_FIELD])
-    if not document.offer().same_release(offer):
-        raise BuildRefused(
+    if not document.to_offer().is_same_release(offer):
+        raise BuildError(
             path=place,
-            reason=Text("{name} offers another release than its document", {"name": name}),
+            reason=LazyText("{name} offers another release than its document", {"name": name}),
         )
-    for ref in refs_of(document):
-        if not _same(added.get(ref.target), ref):
-            raise BuildRefused(
+    for ref in list_target_refs(document):
+        if not _matches_target(added.get(ref.target), ref):
+            raise BuildError(
                 path=place,
-                reason=Text(
+                reason=LazyText(
                     "the event does not add {target} as its document names it",
                     {"target": ref.target},
                 ),
@@ -177,40 +193,44 @@ def _agreed(
     return document
 
 
-def _same(target: TargetFile | None, ref: TargetRef) -> bool:
+def _matches_target(target: TargetFile | None, ref: TargetRef) -> bool:
     return target is not None and (target.length, target.hashes["sha256"]) == (
         ref.length,
         ref.sha256,
     )
 
 
-def _carried(event: SigningEvent, name: str, sha256: str, limit: int) -> bytes:
+def _read_event_file(event: SigningEvent, name: str, sha256: str, limit: int) -> bytes:
     try:
-        content = read_plain(event.directory / PAPERS / sha256, limit)
+        content = read_regular_file(event.directory / REVIEW_DIRECTORY / sha256, limit)
     except (OSError, ValueError) as error:
-        raise UpdaterError(PAPERS_MISSING, name=name, detail=system_words(error)) from error
-    if sha256_hex(content) != sha256:
         raise UpdaterError(
-            PAPERS_MISSING,
+            REVIEW_FILES_MISSING, name=name, detail=describe_system_error(error)
+        ) from error
+    if compute_sha256(content) != sha256:
+        raise UpdaterError(
+            REVIEW_FILES_MISSING,
             name=name,
-            detail=Text("{papers}/{sha} is another file", {"papers": PAPERS, "sha": sha256}),
+            detail=LazyText(
+                "{papers}/{sha} is another file", {"papers": REVIEW_DIRECTORY, "sha": sha256}
+            ),
         )
     return content
 
 
-def _read(path: Path, target: TargetFile) -> bytes:
+def _read_target(path: Path, target: TargetFile) -> bytes:
     try:
-        content = read_plain(path, MAX_DOCUMENT_BYTES)
+        content = read_regular_file(path, MAX_DOCUMENT_BYTES)
     except (OSError, ValueError) as error:
         raise UpdaterError(
-            PUBLISHER_TARGET_MISSING, target=target.path, detail=system_words(error)
+            PUBLISHER_TARGET_MISSING, target=target.path, detail=describe_system_error(error)
         ) from error
-    if sha256_hex(content) != target.hashes["sha256"]:
+    if compute_sha256(content) != target.hashes["sha256"]:
         raise UpdaterError(PUBLISHER_TARGET_MISSING, target=target.path)
     return content
 
 
-def _require(root: Path, target: TargetFile) -> None:
+def _require_target_file(root: Path, target: TargetFile) -> None:
     path = root / target.path
     if not (path.is_file() and path.stat().st_size == target.length):
         raise UpdaterError(PUBLISHER_TARGET_MISSING, target=target.path)

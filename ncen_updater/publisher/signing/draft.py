@@ -24,7 +24,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import (
     ALREADY_PUBLISHED,
     BAD_CEREMONY,
@@ -36,30 +36,30 @@ from ncen_updater.formats.document import (
     ReleaseDocument,
     TargetRef,
     Withdrawal,
-    archive_target,
+    get_archive_target_name,
+    get_release_target_name,
     parse_release_document,
-    release_target,
 )
 from ncen_updater.formats.manifest import Channel
-from ncen_updater.formats.rollout import BRAKE_KEYS_FIELD, Halt, Wave
+from ncen_updater.formats.rollout import EMERGENCY_HALT_KEYS_FIELD, ReleaseHalt, RolloutWave
 from ncen_updater.formats.tuf_names import (
     MAX_DOCUMENT_BYTES,
     OFFER_FIELD,
     RELEASES_PREFIX,
 )
-from ncen_updater.publisher.build.attachments import check_papers
-from ncen_updater.publisher.errors import BuildRefused, system_words
+from ncen_updater.publisher.build.attachments import check_attachments
+from ncen_updater.publisher.errors import BuildError, describe_system_error
 from ncen_updater.publisher.feed.feed import (
-    Feed,
+    FeedDirectory,
     FeedRepository,
     FeedState,
-    delegated_roles,
-    unknown_role,
-    verification,
+    list_delegated_roles,
+    make_unknown_role_error,
+    verify_role,
 )
-from ncen_updater.publisher.signing.carried_papers import papers_of_release
+from ncen_updater.publisher.signing.carried_papers import collect_review_files
 from ncen_updater.publisher.signing.ceremony import Ceremony, make_root, set_delegations
-from ncen_updater.publisher.signing.roles import OFFLINE_TOP, ONLINE_ROLES
+from ncen_updater.publisher.signing.roles import OFFLINE_TOP_ROLES, ONLINE_ROLES
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Draft:
     papers: Mapping[str, Path | bytes] = field(default_factory=dict)
 
 
-def offers_of(targets: Targets) -> list[Offer]:
+def list_offers(targets: Targets) -> list[Offer]:
     """The offers that a product's role carries, oldest version first."""
     offers = [
         Offer.model_validate(target.custom[OFFER_FIELD])
@@ -88,10 +88,10 @@ def offers_of(targets: Targets) -> list[Offer]:
     return sorted(offers, key=lambda offer: offer.release_version)
 
 
-def draft_first(ceremony: Ceremony, now: datetime) -> Draft:
+def draft_initial_roles(ceremony: Ceremony, now: datetime) -> Draft:
     """The first versions of root, targets and every product's role."""
     root = make_root(ceremony, 1, now)
-    repository = FeedRepository(None, ceremony.policy(), now)
+    repository = FeedRepository(None, ceremony.make_policy(), now)
     with repository.edit_targets() as targets:
         set_delegations(targets, ceremony)
     for product in ceremony.products:
@@ -100,7 +100,7 @@ def draft_first(ceremony: Ceremony, now: datetime) -> Draft:
     return Draft("A new feed", {"root": Metadata(root), **repository.changed})
 
 
-def draft_keys(state: FeedState, ceremony: Ceremony, now: datetime) -> Draft:
+def draft_key_change(state: FeedState, ceremony: Ceremony, now: datetime) -> Draft:
     """Other keys, thresholds, periods or products.
 
     Roles whose present signatures are too few under the new keys are drafted anew as they stand, so
@@ -113,7 +113,7 @@ def draft_keys(state: FeedState, ceremony: Ceremony, now: datetime) -> Draft:
     changed: dict[str, Metadata[Any]] = {}
     root = make_root(ceremony, state.root.signed.version + 1, now)
     old = state.root.signed
-    fields = ("x-ncen-policy", BRAKE_KEYS_FIELD)
+    fields = ("x-ncen-policy", EMERGENCY_HALT_KEYS_FIELD)
     same = (root.keys, root.roles) == (old.keys, old.roles) and all(
         root.unrecognized_fields.get(name) == old.unrecognized_fields.get(name) for name in fields
     )
@@ -121,7 +121,7 @@ def draft_keys(state: FeedState, ceremony: Ceremony, now: datetime) -> Draft:
         changed["root"] = Metadata(root)
     targets = deepcopy(state.targets.signed)
     set_delegations(targets, ceremony)
-    repository = FeedRepository(state, ceremony.policy(), now)
+    repository = FeedRepository(state, ceremony.make_policy(), now)
     if targets.delegations != state.targets.signed.delegations:
         with repository.edit_targets() as edited:
             set_delegations(edited, ceremony)
@@ -135,7 +135,7 @@ def draft_keys(state: FeedState, ceremony: Ceremony, now: datetime) -> Draft:
         raise UpdaterError(
             NOTHING_TO_DO, reason="keys, thresholds and periods are as the ceremony says"
         )
-    changed |= _short_of_signatures(state, changed, repository)
+    changed |= _list_under_signed_roles(state, changed, repository)
     return Draft("Other keys, thresholds or periods", changed)
 
 
@@ -145,22 +145,22 @@ def _refuse_return(state: FeedState, ceremony: Ceremony, product: str) -> None:
         raise UpdaterError(
             BAD_CEREMONY,
             path=ceremony.source,
-            detail=Text(
+            detail=LazyText(
                 "the product '{product}' was in the feed before; give it another name",
                 {"product": product},
             ),
         )
 
 
-def _short_of_signatures(
+def _list_under_signed_roles(
     state: FeedState, changed: Mapping[str, Metadata[Any]], repository: FeedRepository
 ) -> Mapping[str, Metadata[Any]]:
     """Roles that stay as they are, but whose signatures do not reach the new threshold."""
-    whole = state.with_changes(changed)
-    kept = delegated_roles(whole.targets.signed)
+    whole = state.replace_roles(changed)
+    retained = list_delegated_roles(whole.targets.signed)
     for role in ("targets", *state.delegated):
-        stays = role not in changed and (role == "targets" or role in kept)
-        if stays and not verification(whole, role):
+        stays = role not in changed and (role == "targets" or role in retained)
+        if stays and not verify_role(whole, role):
             with repository.edit(role):
                 pass
     return repository.changed
@@ -178,10 +178,12 @@ def draft_renewal(state: FeedState, roles: Sequence[str], now: datetime) -> Draf
         if role in ONLINE_ROLES:
             raise UpdaterError(
                 NOTHING_TO_DO,
-                reason=Text("{role} is signed anew by 'ncen-publisher refresh'", {"role": role}),
+                reason=LazyText(
+                    "{role} is signed anew by 'ncen-publisher refresh'", {"role": role}
+                ),
             )
-        if role not in OFFLINE_TOP and role not in state.delegated:
-            raise unknown_role(state, role)
+        if role not in OFFLINE_TOP_ROLES and role not in state.delegated:
+            raise make_unknown_role_error(state, role)
         with repository.edit(role):
             pass
     if not roles:
@@ -193,9 +195,9 @@ def draft_releases(
     state: FeedState,
     staging: Path,
     now: datetime,
-    waves: Sequence[Wave] = (),
+    waves: Sequence[RolloutWave] = (),
     builder: Key | None = None,
-    feed: Feed | None = None,
+    feed: FeedDirectory | None = None,
 ) -> Draft:
     """Every release that lies in a staging directory and is not published yet.
 
@@ -208,7 +210,7 @@ def draft_releases(
         feed: Where the release before lies, for the officers to compare with.
 
     Raises:
-        BuildRefused: If a file in it does not belong to one of its releases, is not the one that
+        BuildError: If a file in it does not belong to one of its releases, is not the one that
             its release document names, or is a link.
         UnknownProduct: If a product has no role.
         AlreadyPublished: If a name is taken by other content.
@@ -216,70 +218,70 @@ def draft_releases(
         NothingToDo: If all of it is published.
     """
     root = staging / "targets"
-    files = _staged(root)
+    files = _list_staged_files(root)
     documents = {
-        name: parse_release_document(_document(root / name), str(root / name))
+        name: parse_release_document(_read_document(root / name), str(root / name))
         for name in files
         if name.startswith(RELEASES_PREFIX)
     }
     if not documents:
         raise UpdaterError(
-            NOTHING_TO_DO, reason=Text("no release document in {staging}", {"staging": staging})
+            NOTHING_TO_DO, reason=LazyText("no release document in {staging}", {"staging": staging})
         )
     for name, document in documents.items():
         if not any(name in held.signed.targets for held in state.delegated.values()):
-            check_papers(document, {name: root / name for name in files}, builder)
+            check_attachments(document, {name: root / name for name in files}, builder)
     repository = FeedRepository(state, state.policy, now)
     titles: list[str] = []
     claimed: set[str] = set()
-    papers: dict[str, Path | bytes] = {}
+    attachments: dict[str, Path | bytes] = {}
     for product in sorted({d.manifest.product for d in documents.values()}):
-        role = delegated_roles(state.targets.signed).get(product)
+        role = list_delegated_roles(state.targets.signed).get(product)
         if role is None:
-            raise unknown_role(state, product)
+            raise make_unknown_role_error(state, product)
         names = [n for n in files if role.is_delegated_path(n)]
         own = {n: d for n, d in documents.items() if d.manifest.product == product}
-        targets = [_target_file(root, staging, name, own, waves) for name in names]
+        targets = [_make_target_file(root, staging, name, own, waves) for name in names]
         claimed.update(names)
-        fresh = _add(repository, state, product, targets, listed=not waves)
+        fresh = _add_targets(repository, state, product, targets, listed=not waves)
         added = {n: d for n, d in own.items() if n in fresh}
         titles += [f"{product} {d.manifest.version}" for d in added.values()]
-        papers |= _papers(root, added, targets)
+        attachments |= _collect_review_files(root, added, targets)
         published = state.delegated.get(product)
         for document in added.values():
-            papers |= papers_of_release(
+            attachments |= collect_review_files(
                 root, document, feed, published.signed if published else None
             )
     foreign = [name for name in files if name not in claimed]
     if foreign:
-        raise BuildRefused(
+        raise BuildError(
             path=staging,
-            reason=Text("no role may sign {foreign}", {"foreign": ", ".join(foreign[:5])}),
+            reason=LazyText("no role may sign {foreign}", {"foreign": ", ".join(foreign[:5])}),
         )
     if not repository.changed:
         raise UpdaterError(NOTHING_TO_DO, reason="everything in the staging directory is published")
-    return Draft(f"Release of {', '.join(titles)}", repository.changed, papers)
+    return Draft(f"Release of {', '.join(titles)}", repository.changed, attachments)
 
 
-def _staged(root: Path) -> list[str]:
+def _list_staged_files(root: Path) -> list[str]:
     """Names of all files, without what a build that was killed left half-written."""
     found = []
     for path in root.rglob("*"):
         if path.is_symlink():
-            raise BuildRefused(path=root, reason=f"{path.relative_to(root)} is a link")
-        if path.is_file() and not durable.is_leftover(path):
+            raise BuildError(path=root, reason=f"{path.relative_to(root)} is a link")
+        if path.is_file() and not durable.is_partial_file(path):
             found.append(path.relative_to(root).as_posix())
     return sorted(found)
 
 
-def _document(path: Path) -> bytes:
+def _read_document(path: Path) -> bytes:
     try:
         return read_file(path, MAX_DOCUMENT_BYTES)
     except (OSError, ValueError) as error:
-        raise BuildRefused(path=path, reason=system_words(error)) from error
+        raise BuildError(path=path, reason=describe_system_error(error)) from error
 
 
-def _papers(
+def _collect_review_files(
     root: Path, documents: Mapping[str, ReleaseDocument], targets: Sequence[TargetFile]
 ) -> dict[str, Path | bytes]:
     """What an officer reads of releases: their documents, their SBOM and provenance."""
@@ -303,8 +305,8 @@ def draft_withdrawal(
         UnknownRelease: If the feed does not carry the version.
     """
     if product not in state.delegated:
-        raise unknown_role(state, product)
-    name = release_target(product, version)
+        raise make_unknown_role_error(state, product)
+    name = get_release_target_name(product, version)
     if name not in state.delegated[product].signed.targets:
         raise UpdaterError(UNKNOWN_RELEASE, product=product, version=version)
     repository = FeedRepository(state, state.policy, now)
@@ -312,9 +314,9 @@ def draft_withdrawal(
         target = targets.targets[name]
         offer = Offer.model_validate((target.custom or {})[OFFER_FIELD])
         target.unrecognized_fields["custom"] = {
-            OFFER_FIELD: offer_json(offer.model_copy(update={"withdrawn": withdrawal}))
+            OFFER_FIELD: encode_offer(offer.model_copy(update={"withdrawn": withdrawal}))
         }
-    archive = archive_target(product, version)
+    archive = get_archive_target_name(product, version)
     if archive in state.targets.signed.targets:
         # A client that lists the top level only knows no withdrawal: what it does not see, it
         # does not take.
@@ -323,71 +325,71 @@ def draft_withdrawal(
     return Draft(f"Withdrawal of {product} {version}", repository.changed)
 
 
-def offer_json(offer: Offer) -> dict[str, Any]:
+def encode_offer(offer: Offer) -> dict[str, Any]:
     """An offer as it is signed: what is empty is left out, the list is fetched by every site."""
     dumped = offer.model_dump(mode="json", exclude_none=True)
     return {key: value for key, value in dumped.items() if value not in ([], {})}
 
 
-def plain(offer: Offer) -> bool:
+def is_visible_to_tufup(offer: Offer) -> bool:
     """Whether a client that reads nothing but names of archives may be shown a release."""
     return not (offer.waves or offer.halted or offer.withdrawn)
 
 
-def _target_file(
+def _make_target_file(
     root: Path,
     staging: Path,
     name: str,
     documents: Mapping[str, ReleaseDocument],
-    waves: Sequence[Wave],
+    waves: Sequence[RolloutWave],
 ) -> TargetFile:
     target: TargetFile = TargetFile.from_file(name, str(root / name), ["sha256"])
     document = documents.get(name)
     if document is not None:
         manifest = document.manifest
-        if name != release_target(manifest.product, manifest.version):
-            raise BuildRefused(
-                path=staging, reason=Text("{name} holds another release", {"name": name})
+        if name != get_release_target_name(manifest.product, manifest.version):
+            raise BuildError(
+                path=staging, reason=LazyText("{name} holds another release", {"name": name})
             )
-        offer = document.offer().model_copy(update={"waves": tuple(waves)})
-        target.unrecognized_fields["custom"] = {OFFER_FIELD: offer_json(offer)}
+        offer = document.to_offer().model_copy(update={"waves": tuple(waves)})
+        target.unrecognized_fields["custom"] = {OFFER_FIELD: encode_offer(offer)}
         return target
     for owner in documents.values():
-        for ref in refs_of(owner):
+        for ref in list_target_refs(owner):
             if ref.target == name:
-                _compare(staging, target, ref)
+                _require_staged_file(staging, target, ref)
                 if ref is owner.archive:
-                    target.unrecognized_fields["custom"] = _tufup_custom(owner)
+                    target.unrecognized_fields["custom"] = _make_tufup_custom(owner)
                 return target
-    raise BuildRefused(
-        path=staging, reason=Text("{name} belongs to no release document", {"name": name})
+    raise BuildError(
+        path=staging, reason=LazyText("{name} belongs to no release document", {"name": name})
     )
 
 
-def refs_of(document: ReleaseDocument) -> list[TargetRef]:
+def list_target_refs(document: ReleaseDocument) -> list[TargetRef]:
     """Every file that a release document names."""
-    papers = (document.sbom, document.provenance)
+    attachments = (document.sbom, document.provenance)
     refs = [document.archive, document.tree, *document.deltas]
-    return [*refs, *(ref for ref in papers if ref is not None)]
+    return [*refs, *(ref for ref in attachments if ref is not None)]
 
 
-def _tufup_custom(document: ReleaseDocument) -> dict[str, Any]:
+def _make_tufup_custom(document: ReleaseDocument) -> dict[str, Any]:
     # Exactly these two keys: with any other beside them a tufup client looks for 'required' at the
     # top and would walk past a required stop.
     return {"user": {}, "tufup": {"required": document.manifest.required}}
 
 
-def _compare(staging: Path, target: TargetFile, ref: TargetRef) -> None:
+def _require_staged_file(staging: Path, target: TargetFile, ref: TargetRef) -> None:
     if (target.length, target.hashes["sha256"]) != (ref.length, ref.sha256):
-        raise BuildRefused(
+        raise BuildError(
             path=staging,
-            reason=Text(
+            reason=LazyText(
                 "{target} is not the file that its release document names", {"target": ref.target}
             ),
         )
 
 
-def _add(
+def _add_targets(
     repository: FeedRepository,
     state: FeedState,
     product: str,
@@ -415,7 +417,7 @@ def _add(
     return {target.path for target in fresh}
 
 
-def offer_of(state: FeedState, product: str, version: str) -> Offer:
+def find_offer(state: FeedState, product: str, version: str) -> Offer:
     """The offer of a release as it is published now.
 
     Raises:
@@ -423,8 +425,8 @@ def offer_of(state: FeedState, product: str, version: str) -> Offer:
         UnknownRelease: If the feed does not carry the version.
     """
     if product not in state.delegated:
-        raise unknown_role(state, product)
-    target = state.delegated[product].signed.targets.get(release_target(product, version))
+        raise make_unknown_role_error(state, product)
+    target = state.delegated[product].signed.targets.get(get_release_target_name(product, version))
     if target is None or not target.custom:
         raise UpdaterError(UNKNOWN_RELEASE, product=product, version=version)
     return Offer.model_validate(target.custom[OFFER_FIELD])
@@ -434,7 +436,7 @@ def draft_waves(
     state: FeedState,
     product: str,
     version: str,
-    waves: Sequence[Wave],
+    waves: Sequence[RolloutWave],
     now: datetime,
     *,
     add: bool = False,
@@ -450,32 +452,38 @@ def draft_waves(
         add: Keep the waves that are there, and add these.
 
     Raises:
-        UnknownProduct, UnknownRelease: As :func:`offer_of`.
+        UnknownProduct, UnknownRelease: As :func:`find_offer`.
         NothingToDo: If that is the schedule already, or the release was withdrawn.
     """
-    kept = offer_of(state, product, version).waves if add else ()
-    schedule = tuple(sorted({*kept, *waves}, key=lambda w: (w.opens, w.percent, w.countries)))
+    retained = find_offer(state, product, version).waves if add else ()
+    schedule = tuple(sorted({*retained, *waves}, key=lambda w: (w.opens, w.percent, w.countries)))
     changes = {"waves": schedule, "halted": None}
-    return _steer(state, product, version, changes, f"Waves of {product} {version}", now)
+    return _draft_offer_change(
+        state, product, version, changes, f"Waves of {product} {version}", now
+    )
 
 
-def draft_halt(state: FeedState, product: str, version: str, halt: Halt, now: datetime) -> Draft:
+def draft_halt(
+    state: FeedState, product: str, version: str, halt: ReleaseHalt, now: datetime
+) -> Draft:
     """Keep a release from sites that have not begun with it.
 
     Raises:
         UnknownProduct, UnknownRelease, NothingToDo: As :func:`draft_waves`.
     """
-    return _steer(state, product, version, {"halted": halt}, f"Halt of {product} {version}", now)
+    return _draft_offer_change(
+        state, product, version, {"halted": halt}, f"Halt of {product} {version}", now
+    )
 
 
-def draft_resumption(state: FeedState, product: str, version: str, now: datetime) -> Draft:
+def draft_halt_end(state: FeedState, product: str, version: str, now: datetime) -> Draft:
     """Lift a halt; the waves go on as they were signed.
 
     Raises:
         UnknownProduct, UnknownRelease, NothingToDo: As :func:`draft_waves`.
     """
     title = f"End of the halt of {product} {version}"
-    return _steer(state, product, version, {"halted": None}, title, now)
+    return _draft_offer_change(state, product, version, {"halted": None}, title, now)
 
 
 def draft_channel(
@@ -487,7 +495,7 @@ def draft_channel(
         UnknownProduct, UnknownRelease, NothingToDo: As :func:`draft_waves`.
     """
     title = f"Channel of {product} {version}"
-    return _steer(state, product, version, {"channel": channel}, title, now)
+    return _draft_offer_change(state, product, version, {"channel": channel}, title, now)
 
 
 def draft_audience(
@@ -499,10 +507,12 @@ def draft_audience(
         UnknownProduct, UnknownRelease, NothingToDo: As :func:`draft_waves`.
     """
     changes = {"countries": tuple(sorted(set(countries)))}
-    return _steer(state, product, version, changes, f"Countries of {product} {version}", now)
+    return _draft_offer_change(
+        state, product, version, changes, f"Countries of {product} {version}", now
+    )
 
 
-def _steer(
+def _draft_offer_change(
     state: FeedState,
     product: str,
     version: str,
@@ -510,11 +520,11 @@ def _steer(
     title: str,
     now: datetime,
 ) -> Draft:
-    before = offer_of(state, product, version)
+    before = find_offer(state, product, version)
     if before.withdrawn is not None:
         raise UpdaterError(
             NOTHING_TO_DO,
-            reason=Text(
+            reason=LazyText(
                 "{product} {version} was withdrawn", {"product": product, "version": version}
             ),
         )
@@ -523,24 +533,26 @@ def _steer(
     if after == before:
         raise UpdaterError(
             NOTHING_TO_DO,
-            reason=Text(
+            reason=LazyText(
                 "{product} {version} is so already", {"product": product, "version": version}
             ),
         )
     repository = FeedRepository(state, state.policy, now)
     with repository.edit_targets(product) as targets:
-        name = release_target(product, version)
-        targets.targets[name].unrecognized_fields["custom"] = {OFFER_FIELD: offer_json(after)}
+        name = get_release_target_name(product, version)
+        targets.targets[name].unrecognized_fields["custom"] = {OFFER_FIELD: encode_offer(after)}
     if product in state.policy.plain_tufup:
-        _list_plainly(repository, state, targets, after)
+        _update_tufup_visibility(repository, state, targets, after)
     return Draft(title, repository.changed)
 
 
-def _list_plainly(repository: FeedRepository, state: FeedState, own: Targets, offer: Offer) -> None:
+def _update_tufup_visibility(
+    repository: FeedRepository, state: FeedState, own: Targets, offer: Offer
+) -> None:
     """Let plain tufup clients see a release when it is open to everybody, and only then."""
-    archive = archive_target(offer.product, offer.version)
+    archive = get_archive_target_name(offer.product, offer.version)
     listed = archive in state.targets.signed.targets
-    if listed == plain(offer):
+    if listed == is_visible_to_tufup(offer):
         return
     with repository.edit_targets() as top:
         if listed:

@@ -16,7 +16,8 @@ that officers read to each other.
 
 Nothing in the directory is believed because it is there: the base must carry the signatures of the
 roots beside it, and an officer compares these with a root of their own
-(:meth:`SigningEvent.anchor`), else a drafter could show the difference to a feed that never was.
+(:meth:`SigningEvent.verify_root`), else a drafter could show the difference to a feed that never
+was.
 """
 
 from __future__ import annotations
@@ -34,44 +35,44 @@ from securesystemslib.signer import Key, Signature, Signer
 from tuf.api.metadata import Metadata, Role, Root, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.canonical_json import canonical_json, sha256_hex
+from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import (
     BAD_EVENT,
     DIGEST_MISMATCH,
     DIGEST_SHORT,
+    EVENT_BASE_UNTRUSTED,
     FEED_EXISTS,
     KEY_NOT_ALLOWED,
     PUBLISHER_BAD_SIGNATURE,
-    UNTRUSTED_BASE,
 )
-from ncen_updater.publisher.errors import system_words
-from ncen_updater.publisher.feed.feed import FeedState, delegated_roles
+from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.feed.feed import FeedState, list_delegated_roles
 from ncen_updater.publisher.signing.event_files import (
     DetachedSignature,
-    numbered_roots,
+    check_directories,
     pack_event,
-    plain_folders,
     read_metadata,
-    read_plain,
+    read_regular_file,
+    read_root_chain,
     read_signatures,
-    write_papers,
+    write_review_files,
     write_signatures,
 )
-from ncen_updater.publisher.signing.keys import owner_of
+from ncen_updater.publisher.signing.keys import get_key_owner
 from ncen_updater.publisher.signing.rules import (
     refuse_backdated,
-    refuse_other_dates,
-    refuse_unsound,
+    refuse_invalid_dates,
+    refuse_invalid_drafts,
 )
-from ncen_updater.publisher.signing.value_format import MIN_DIGITS, told
+from ncen_updater.publisher.signing.value_format import MIN_DIGEST_DIGITS, parse_digest
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
 
 
-class DraftRef(BaseModel):
+class MetadataRef(BaseModel):
     """Version and digest of one draft."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -85,13 +86,13 @@ class _EventFile(BaseModel):
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = 1
     title: Annotated[str, StringConstraints(max_length=500)]
-    drafts: Annotated[dict[RoleName, DraftRef], Field(min_length=1, max_length=50)]
-    base: Annotated[dict[RoleName, DraftRef], Field(max_length=50)]
+    drafts: Annotated[dict[RoleName, MetadataRef], Field(min_length=1, max_length=50)]
+    base: Annotated[dict[RoleName, MetadataRef], Field(max_length=50)]
 
 
-def digest_of(metadata: Metadata[Any]) -> str:
+def compute_signed_digest(metadata: Metadata[Any]) -> str:
     """SHA-256 of exactly the bytes that are signed."""
-    return sha256_hex(metadata.signed_bytes)
+    return compute_sha256(metadata.signed_bytes)
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class SigningEvent:
         title: str,
         drafts: Mapping[str, Metadata[Any]],
         base: FeedState | None,
-        papers: Mapping[str, Path | bytes] | None = None,
+        review_files: Mapping[str, Path | bytes] | None = None,
     ) -> SigningEvent:
         """Write a new event; ``event.json`` last, so that a half-written one is none.
 
@@ -128,7 +129,7 @@ class SigningEvent:
             title: What it is about, in one line.
             drafts: New versions without signatures, by role.
             base: What they were drafted from; None for the first event of a feed.
-            papers: Files that an officer reads besides, by SHA-256.
+            review_files: Files that an officer reads besides, by SHA-256.
 
         Raises:
             FeedExists: If the directory is not empty.
@@ -139,20 +140,21 @@ class SigningEvent:
         known: dict[str, Metadata[Any]] = {}
         if base is not None:
             known = {"root": base.root, "targets": base.targets}
-            known |= {role: m for role in drafts if (m := base.get(role)) is not None}
+            known |= {role: m for role in drafts if (m := base.get_role(role)) is not None}
         for folder, contents in (("draft", drafts), ("base", known)):
             durable.make_directory(directory / folder)
             for role, metadata in contents.items():
-                durable.write(directory / folder / f"{role}.json", metadata.to_bytes())
+                durable.write_file(directory / folder / f"{role}.json", metadata.to_bytes())
         durable.make_directory(directory / "roots")
         for root in base.chain if base is not None else ():
             name = f"{root.signed.version}.root.json"
-            durable.write(directory / "roots" / name, root.to_bytes())
-        write_papers(directory, papers or {})
+            durable.write_file(directory / "roots" / name, root.to_bytes())
+        write_review_files(directory, review_files or {})
         durable.make_directory(directory / "sig")
-        record = _EventFile(title=title, drafts=_refs(drafts), base=_refs(known))
-        durable.write(
-            directory / "event.json", canonical_json(record.model_dump(mode="json", by_alias=True))
+        record = _EventFile(title=title, drafts=_make_refs(drafts), base=_make_refs(known))
+        durable.write_file(
+            directory / "event.json",
+            encode_canonical_json(record.model_dump(mode="json", by_alias=True)),
         )
         pack_event(directory)
         return cls.load(directory)
@@ -167,40 +169,42 @@ class SigningEvent:
             UntrustedBase: If what it stands on is not signed by its officers.
             UnsoundDraft, BadDates, DuplicateKey, KeyNotAllowed: If a draft breaks a rule.
         """
-        plain_folders(directory)
+        check_directories(directory)
         try:
-            record = _EventFile.model_validate(json.loads(read_plain(directory / "event.json")))
+            record = _EventFile.model_validate(
+                json.loads(read_regular_file(directory / "event.json"))
+            )
         except (OSError, ValueError, RecursionError) as error:
             raise UpdaterError(
-                BAD_EVENT, path=directory, detail=system_words(error)[:500]
+                BAD_EVENT, path=directory, detail=describe_system_error(error)[:500]
             ) from error
-        drafts = {r: _load(directory, "draft", r, ref) for r, ref in record.drafts.items()}
-        base = {r: _load(directory, "base", r, ref) for r, ref in record.base.items()}
+        drafts = {r: _load_metadata(directory, "draft", r, ref) for r, ref in record.drafts.items()}
+        base = {r: _load_metadata(directory, "base", r, ref) for r, ref in record.base.items()}
         for role, metadata in drafts.items():
             expected = base[role].signed.version + 1 if role in base else 1
             if metadata.signed.version != expected:
                 raise UpdaterError(
                     BAD_EVENT,
                     path=directory,
-                    detail=Text(
+                    detail=LazyText(
                         "{role} should be version {expected}", {"role": role, "expected": expected}
                     ),
                 )
-        event = cls(directory, record.title, drafts, base, numbered_roots(directory))
-        root, targets = event._root(), event._targets()
+        event = cls(directory, record.title, drafts, base, read_root_chain(directory))
+        root, targets = event._get_root(), event._get_targets()
         if root is None or targets is None or bool(base) != ({"root", "targets"} <= base.keys()):
             raise UpdaterError(BAD_EVENT, path=directory, detail="it holds no root or no targets")
         event._verify_base()
-        refuse_unsound(root, targets, drafts)
-        refuse_other_dates(root, drafts)
+        refuse_invalid_drafts(root, targets, drafts)
+        refuse_invalid_dates(root, drafts)
         refuse_backdated(base, drafts)
         return event
 
     def _verify_base(self) -> None:
-        newest = digest_of(self.roots[-1]) if self.roots else None
-        if newest != (digest_of(self.base["root"]) if self.base else None):
+        newest = compute_signed_digest(self.roots[-1]) if self.roots else None
+        if newest != (compute_signed_digest(self.base["root"]) if self.base else None):
             raise UpdaterError(
-                UNTRUSTED_BASE, reason="its base is not the last of the roots that it carries"
+                EVENT_BASE_UNTRUSTED, reason="its base is not the last of the roots that it carries"
             )
         for role, metadata in self.base.items():
             delegator = self.base["root" if role in ("root", "targets") else "targets"].signed
@@ -209,14 +213,16 @@ class SigningEvent:
                     role, metadata.signed_bytes, metadata.signatures
                 )
             except ValueError as error:
-                raise UpdaterError(UNTRUSTED_BASE, reason=system_words(error)) from error
+                raise UpdaterError(
+                    EVENT_BASE_UNTRUSTED, reason=describe_system_error(error)
+                ) from error
             if not counted:
                 raise UpdaterError(
-                    UNTRUSTED_BASE,
-                    reason=Text("{role} in its base has too few signatures", {"role": role}),
+                    EVENT_BASE_UNTRUSTED,
+                    reason=LazyText("{role} in its base has too few signatures", {"role": role}),
                 )
 
-    def anchor(self, trusted: Metadata[Root] | None) -> None:
+    def verify_root(self, trusted: Metadata[Root] | None) -> None:
         """Compare what the event stands on with a root that the officer has from elsewhere.
 
         Args:
@@ -227,39 +233,45 @@ class SigningEvent:
         """
         if trusted is None:
             if self.roots:
-                raise UpdaterError(UNTRUSTED_BASE, reason="no root was given to compare it with")
+                raise UpdaterError(
+                    EVENT_BASE_UNTRUSTED, reason="no root was given to compare it with"
+                )
             return
         number = trusted.signed.version
         if number > len(self.roots):
             raise UpdaterError(
-                UNTRUSTED_BASE, reason=Text("it does not reach root {number}", {"number": number})
+                EVENT_BASE_UNTRUSTED,
+                reason=LazyText("it does not reach root {number}", {"number": number}),
             )
-        if digest_of(self.roots[number - 1]) != digest_of(trusted):
+        if compute_signed_digest(self.roots[number - 1]) != compute_signed_digest(trusted):
             raise UpdaterError(
-                UNTRUSTED_BASE, reason=Text("its root {number} is another one", {"number": number})
+                EVENT_BASE_UNTRUSTED,
+                reason=LazyText("its root {number} is another one", {"number": number}),
             )
 
     @property
     def digest(self) -> str:
         """The number that officers compare."""
-        record = _EventFile(title=self.title, drafts=_refs(self.drafts), base=_refs(self.base))
-        return sha256_hex(canonical_json(record.model_dump(mode="json", by_alias=True)))
+        record = _EventFile(
+            title=self.title, drafts=_make_refs(self.drafts), base=_make_refs(self.base)
+        )
+        return compute_sha256(encode_canonical_json(record.model_dump(mode="json", by_alias=True)))
 
-    def newest(self, role: str) -> Metadata[Any] | None:
+    def get_newest(self, role: str) -> Metadata[Any] | None:
         """The draft of a role, else what it stood at."""
         return self.drafts.get(role) or self.base.get(role)
 
-    def signers_of(self, role: str) -> dict[str, Key]:
+    def list_signers(self, role: str) -> dict[str, Key]:
         """Keys that may sign a draft: those of the new version of its delegator and of the old."""
         keys: dict[str, Key] = {}
         top = role in ("root", "targets")
         for delegator in (self.base, self.drafts):
             holder = delegator.get("root" if top else "targets")
             if holder is not None:
-                keys |= _role_keys(holder.signed, role)
+                keys |= _list_role_keys(holder.signed, role)
         return keys
 
-    def sign(self, signer: Signer, digest: str, answer: Path | None = None) -> list[Path]:
+    def sign_drafts(self, signer: Signer, digest: str, answer: Path | None = None) -> list[Path]:
         """Sign every draft that the key may sign.
 
         Args:
@@ -277,18 +289,18 @@ class SigningEvent:
             KeyNotAllowed: If the key may sign none of the drafts.
         """
         self.refuse_other_digest(digest)
-        keyid, roles = signer.public_key.keyid, self.roles_of(signer.public_key)
+        keyid, roles = signer.public_key.keyid, self.list_signable_roles(signer.public_key)
         made = []
         for role in roles:
             metadata = self.drafts[role]
             signature = signer.sign(metadata.signed_bytes)
-            key = self.signers_of(role)[keyid]
+            key = self.list_signers(role)[keyid]
             self._verify(key, signature, role, self.directory)
             made.append(
                 DetachedSignature(
                     role=role,
                     version=metadata.signed.version,
-                    digest=digest_of(metadata),
+                    digest=compute_signed_digest(metadata),
                     keyid=keyid,
                     sig=signature.signature,
                 )
@@ -296,32 +308,32 @@ class SigningEvent:
         if answer is not None:
             write_signatures(answer, made)
             return [answer]
-        return [self._keep(one) for one in made]
+        return [self._store_signature(one) for one in made]
 
-    def _keep(self, one: DetachedSignature) -> Path:
+    def _store_signature(self, one: DetachedSignature) -> Path:
         path = self.directory / "sig" / f"{one.role}.{one.keyid}.json"
         durable.make_directory(path.parent)
-        durable.write(path, canonical_json(one.model_dump()))
+        durable.write_file(path, encode_canonical_json(one.model_dump()))
         return path
 
-    def renews(self, state: FeedState, roles: Sequence[str]) -> bool:
+    def is_renewal_of(self, state: FeedState, roles: Sequence[str]) -> bool:
         """Whether it has the next version of each of these roles."""
         return all(
             role in self.drafts
-            and (published := state.get(role)) is not None
+            and (published := state.get_role(role)) is not None
             and self.drafts[role].signed.version == published.signed.version + 1
             for role in roles
         )
 
-    def roles_of(self, key: Key) -> list[str]:
+    def list_signable_roles(self, key: Key) -> list[str]:
         """Which drafts a key may sign.
 
         Raises:
             KeyNotAllowed: If it may sign none of them.
         """
-        roles = [role for role in self.drafts if key.keyid in self.signers_of(role)]
+        roles = [role for role in self.drafts if key.keyid in self.list_signers(role)]
         if not roles:
-            raise UpdaterError(KEY_NOT_ALLOWED, key=owner_of(key), role=", ".join(self.drafts))
+            raise UpdaterError(KEY_NOT_ALLOWED, key=get_key_owner(key), role=", ".join(self.drafts))
         return roles
 
     def refuse_other_digest(self, digest: str) -> None:
@@ -333,23 +345,23 @@ class SigningEvent:
             DigestShort: If it is too short to be compared.
             DigestMismatch: If it is another one.
         """
-        typed = told(digest)
-        if len(typed) < MIN_DIGITS:
-            raise UpdaterError(DIGEST_SHORT, count=len(typed), needed=MIN_DIGITS)
+        typed = parse_digest(digest)
+        if len(typed) < MIN_DIGEST_DIGITS:
+            raise UpdaterError(DIGEST_SHORT, count=len(typed), needed=MIN_DIGEST_DIGITS)
         if not self.digest.startswith(typed):
             raise UpdaterError(DIGEST_MISMATCH, role=self.title, expected=digest.strip())
 
-    def refuse_future(self, now: datetime) -> None:
+    def refuse_future_drafts(self, now: datetime) -> None:
         """Refuse drafts whose issue time this machine has not reached.
 
         Raises:
             BadDates: Naming the role.
         """
-        root = self._root()
+        root = self._get_root()
         assert root is not None, "load refuses an event without one"  # noqa: S101
-        refuse_other_dates(root, self.drafts, now)
+        refuse_invalid_dates(root, self.drafts, now)
 
-    def merge(self, path: Path) -> list[DetachedSignature]:
+    def merge_signatures(self, path: Path) -> list[DetachedSignature]:
         """Take in a signature file from elsewhere, whole or not at all, after verifying it.
 
         Raises:
@@ -358,41 +370,41 @@ class SigningEvent:
             KeyNotAllowed: If its key may not sign this role.
             BadSignature: If it does not verify.
         """
-        found = [answer for answer, _ in self._check(path)]
+        found = [answer for answer, _ in self._check_signature_file(path)]
         for answer in found:
-            self._keep(answer)
+            self._store_signature(answer)
         return found
 
-    def signed(self) -> dict[str, Metadata[Any]]:
+    def apply_signatures(self) -> dict[str, Metadata[Any]]:
         """The drafts with every signature that lies in ``sig``, each verified again.
 
         Raises:
-            BadEvent, DigestMismatch, KeyNotAllowed, BadSignature: As for :meth:`merge`.
+            BadEvent, DigestMismatch, KeyNotAllowed, BadSignature: As for :meth:`merge_signatures`.
         """
         result = {
             role: Metadata.from_bytes(metadata.to_bytes()) for role, metadata in self.drafts.items()
         }
         for path in sorted((self.directory / "sig").glob("*.json")):
-            for answer, signature in self._check(path):
+            for answer, signature in self._check_signature_file(path):
                 result[answer.role].signatures[answer.keyid] = signature
         return result
 
-    def _check(self, path: Path) -> list[tuple[DetachedSignature, Signature]]:
-        return [(answer, self._verified(answer, path)) for answer in read_signatures(path)]
+    def _check_signature_file(self, path: Path) -> list[tuple[DetachedSignature, Signature]]:
+        return [(answer, self._verify_detached(answer, path)) for answer in read_signatures(path)]
 
-    def _verified(self, answer: DetachedSignature, path: Path) -> Signature:
+    def _verify_detached(self, answer: DetachedSignature, path: Path) -> Signature:
         draft = self.drafts.get(answer.role)
         if draft is None:
             raise UpdaterError(
                 BAD_EVENT,
                 path=path,
-                detail=Text("the event has no draft of {role}", {"role": answer.role}),
+                detail=LazyText("the event has no draft of {role}", {"role": answer.role}),
             )
-        if answer.digest != digest_of(draft) or answer.version != draft.signed.version:
+        if answer.digest != compute_signed_digest(draft) or answer.version != draft.signed.version:
             raise UpdaterError(
                 DIGEST_MISMATCH, role=answer.role, expected=answer.digest, detail=str(path)
             )
-        key = self.signers_of(answer.role).get(answer.keyid)
+        key = self.list_signers(answer.role).get(answer.keyid)
         if key is None:
             raise UpdaterError(KEY_NOT_ALLOWED, key=answer.keyid, role=answer.role)
         signature = Signature(answer.keyid, answer.sig)
@@ -405,36 +417,36 @@ class SigningEvent:
         except UnverifiedSignatureError as error:
             raise UpdaterError(PUBLISHER_BAD_SIGNATURE, path=path, role=role) from error
 
-    def _root(self) -> Root | None:
-        metadata = self.newest("root")
+    def _get_root(self) -> Root | None:
+        metadata = self.get_newest("root")
         return metadata.signed if metadata and isinstance(metadata.signed, Root) else None
 
-    def _targets(self) -> Targets | None:
-        metadata = self.newest("targets")
+    def _get_targets(self) -> Targets | None:
+        metadata = self.get_newest("targets")
         return metadata.signed if metadata and isinstance(metadata.signed, Targets) else None
 
 
-def _refs(roles: Mapping[str, Metadata[Any]]) -> dict[str, DraftRef]:
+def _make_refs(roles: Mapping[str, Metadata[Any]]) -> dict[str, MetadataRef]:
     return {
-        role: DraftRef(version=metadata.signed.version, digest=digest_of(metadata))
+        role: MetadataRef(version=metadata.signed.version, digest=compute_signed_digest(metadata))
         for role, metadata in sorted(roles.items())
     }
 
 
-def _role_keys(delegator: Root | Targets, role: str) -> dict[str, Key]:
+def _list_role_keys(delegator: Root | Targets, role: str) -> dict[str, Key]:
     holder: Role | None
     if isinstance(delegator, Root):
         holder, keys = delegator.roles.get(role), delegator.keys
     else:
-        holder = delegated_roles(delegator).get(role)
+        holder = list_delegated_roles(delegator).get(role)
         keys = delegator.delegations.keys if delegator.delegations else {}
     return {keyid: keys[keyid] for keyid in (holder.keyids if holder else ()) if keyid in keys}
 
 
-def _load(directory: Path, folder: str, role: str, ref: DraftRef) -> Metadata[Any]:
+def _load_metadata(directory: Path, folder: str, role: str, ref: MetadataRef) -> Metadata[Any]:
     path = directory / folder / f"{role}.json"
     metadata = read_metadata(path, role)
-    if digest_of(metadata) != ref.digest:
+    if compute_signed_digest(metadata) != ref.digest:
         raise UpdaterError(DIGEST_MISMATCH, role=role, expected=ref.digest)
     if folder == "draft" and metadata.signatures:
         raise UpdaterError(BAD_EVENT, path=path, detail="a draft carries no signatures")

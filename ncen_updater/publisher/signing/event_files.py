@@ -26,23 +26,23 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.canonical_json import canonical_json, sha256_hex
+from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import BAD_EVENT, PUBLISHER_TARGET_MISSING
 from ncen_updater.formats.tuf_names import ROLE_FIELD
-from ncen_updater.publisher.errors import system_words
+from ncen_updater.publisher.errors import describe_system_error
 
 MAX_FILE_BYTES: Final = 10_000_000
 MAX_ENTRIES: Final = 5_000
-MAX_PAPER_BYTES: Final = 50_000_000
+MAX_REVIEW_FILE_BYTES: Final = 50_000_000
 #: Release documents and papers, each named by its SHA-256.
-PAPERS: Final = "papers"
-FOLDERS: Final = ("draft", "base", "roots", "sig", PAPERS)
+REVIEW_DIRECTORY: Final = "papers"
+EVENT_DIRECTORIES: Final = ("draft", "base", "roots", "sig", REVIEW_DIRECTORY)
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def read_plain(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
+def read_regular_file(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
     """Read a file that is one.
 
     Raises:
@@ -59,20 +59,22 @@ def read_plain(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
     return content
 
 
-def plain_folders(directory: Path) -> None:
+def check_directories(directory: Path) -> None:
     """Refuse an event whose folders are links to elsewhere, or hold too many files.
 
     Raises:
         BadEvent: Naming the folder.
     """
-    for name in FOLDERS:
+    for name in EVENT_DIRECTORIES:
         folder = directory / name
         try:
             mode = folder.lstat().st_mode
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise UpdaterError(BAD_EVENT, path=folder, detail=system_words(error)) from error
+            raise UpdaterError(
+                BAD_EVENT, path=folder, detail=describe_system_error(error)
+            ) from error
         if not stat.S_ISDIR(mode):
             raise UpdaterError(BAD_EVENT, path=folder, detail="it is no directory of the event")
         with os.scandir(folder) as entries:
@@ -80,7 +82,9 @@ def plain_folders(directory: Path) -> None:
                 raise UpdaterError(
                     BAD_EVENT,
                     path=folder,
-                    detail=Text("it holds over {max_entries} files", {"max_entries": MAX_ENTRIES}),
+                    detail=LazyText(
+                        "it holds over {max_entries} files", {"max_entries": MAX_ENTRIES}
+                    ),
                 )
 
 
@@ -91,11 +95,13 @@ def read_metadata(path: Path, role: str) -> Metadata[Any]:
         BadEvent: If the file is not such metadata.
     """
     try:
-        metadata: Metadata[Any] = Metadata.from_bytes(read_plain(path))
+        metadata: Metadata[Any] = Metadata.from_bytes(read_regular_file(path))
         # Once more as JSON: what cannot be written again in the same way cannot be signed.
         metadata.signed_bytes  # noqa: B018
     except (OSError, ValueError, RecursionError, RepositoryError) as error:
-        raise UpdaterError(BAD_EVENT, path=path, detail=system_words(error)[:500]) from error
+        raise UpdaterError(
+            BAD_EVENT, path=path, detail=describe_system_error(error)[:500]
+        ) from error
     if (
         not isinstance(metadata.signed, Root if role == "root" else Targets)
         or metadata.signed.unrecognized_fields.get(ROLE_FIELD) != role
@@ -104,7 +110,7 @@ def read_metadata(path: Path, role: str) -> Metadata[Any]:
     return metadata
 
 
-def numbered_roots(directory: Path) -> list[Metadata[Root]]:
+def read_root_chain(directory: Path) -> list[Metadata[Root]]:
     """Read the roots that an event carries, from the first on; each follows from the one before.
 
     Raises:
@@ -126,7 +132,7 @@ def numbered_roots(directory: Path) -> list[Metadata[Root]]:
                 )
             )
         except ValueError as error:
-            raise UpdaterError(BAD_EVENT, path=path, detail=system_words(error)) from error
+            raise UpdaterError(BAD_EVENT, path=path, detail=describe_system_error(error)) from error
         if not follows:
             raise UpdaterError(
                 BAD_EVENT, path=path, detail="it does not follow from the root before it"
@@ -135,38 +141,40 @@ def numbered_roots(directory: Path) -> list[Metadata[Root]]:
     return chain
 
 
-def write_papers(directory: Path, papers: Mapping[str, Path | bytes]) -> None:
+def write_review_files(directory: Path, attachments: Mapping[str, Path | bytes]) -> None:
     """Copy what an officer reads besides the lists into a new event.
 
     Args:
         directory: The event.
-        papers: The files, or what stands in them, by the SHA-256 that the lists name.
+        attachments: The files, or what stands in them, by the SHA-256 that the lists name.
 
     Raises:
         TargetMissing: If one is not what it was when the lists were made.
     """
-    durable.make_directory(directory / PAPERS)
-    for sha256, path in papers.items():
+    durable.make_directory(directory / REVIEW_DIRECTORY)
+    for sha256, path in attachments.items():
         try:
-            content = path if isinstance(path, bytes) else read_plain(path, MAX_PAPER_BYTES)
+            content = (
+                path if isinstance(path, bytes) else read_regular_file(path, MAX_REVIEW_FILE_BYTES)
+            )
         except (OSError, ValueError) as error:
             raise UpdaterError(
-                PUBLISHER_TARGET_MISSING, target=sha256, detail=system_words(error)
+                PUBLISHER_TARGET_MISSING, target=sha256, detail=describe_system_error(error)
             ) from error
-        if sha256_hex(content) != sha256:
+        if compute_sha256(content) != sha256:
             raise UpdaterError(
                 PUBLISHER_TARGET_MISSING, target=sha256 if isinstance(path, bytes) else path.name
             )
-        durable.write(directory / PAPERS / sha256, content)
+        durable.write_file(directory / REVIEW_DIRECTORY / sha256, content)
 
 
 EVENT_SUFFIX: Final = ".event"
 SIGNATURES_SUFFIX: Final = ".sig"
-RECORD: Final = "event.json"
+EVENT_NAME: Final = "event.json"
 MAX_PACKED_BYTES: Final = 500_000_000
-_TRAVELS: Final = tuple(name for name in FOLDERS if name != "sig")
+_PACKED_DIRECTORIES: Final = tuple(name for name in EVENT_DIRECTORIES if name != "sig")
 _NAME: Final = re.compile(
-    rf"event\.json|(?:draft|base|roots)/[a-z0-9][a-z0-9.-]{{0,80}}\.json|{PAPERS}/[0-9a-f]{{64}}"
+    rf"event\.json|(?:draft|base|roots)/[a-z0-9][a-z0-9.-]{{0,80}}\.json|{REVIEW_DIRECTORY}/[0-9a-f]{{64}}"
 )
 #: One time for all, so that one event is one file, whenever it is packed.
 _TIME: Final = (1980, 1, 1, 0, 0, 0)
@@ -194,7 +202,7 @@ class _SignaturesFile(BaseModel):
     signatures: Annotated[tuple[DetachedSignature, ...], Field(min_length=1, max_length=50)]
 
 
-def packed_path(directory: Path) -> Path:
+def get_packed_path(directory: Path) -> Path:
     """Where the one file of an event lies: beside its directory."""
     return directory.with_name(directory.name + EVENT_SUFFIX)
 
@@ -205,23 +213,25 @@ def pack_event(directory: Path) -> Path:
     Raises:
         BadEvent: If a file of it cannot be read.
     """
-    path = packed_path(directory)
+    path = get_packed_path(directory)
     try:
-        with durable.writing(path) as stream, zipfile.ZipFile(stream, "w") as packed:
-            for name in _names(directory):
-                content = read_plain(directory / name, MAX_PAPER_BYTES)
+        with durable.open_for_replace(path) as stream, zipfile.ZipFile(stream, "w") as packed:
+            for name in _list_names(directory):
+                content = read_regular_file(directory / name, MAX_REVIEW_FILE_BYTES)
                 packed.writestr(zipfile.ZipInfo(name, _TIME), content, zipfile.ZIP_DEFLATED)
     except (OSError, ValueError) as error:
-        raise UpdaterError(BAD_EVENT, path=directory, detail=system_words(error)[:500]) from error
+        raise UpdaterError(
+            BAD_EVENT, path=directory, detail=describe_system_error(error)[:500]
+        ) from error
     return path
 
 
-def _names(directory: Path) -> Iterator[str]:
-    for folder in _TRAVELS:
+def _list_names(directory: Path) -> Iterator[str]:
+    for folder in _PACKED_DIRECTORIES:
         for path in sorted((directory / folder).glob("*")):
             if _NAME.fullmatch(f"{folder}/{path.name}"):
                 yield f"{folder}/{path.name}"
-    yield RECORD  # last, as in a directory: half of one is none
+    yield EVENT_NAME  # last, as in a directory: half of one is none
 
 
 def unpack_event(path: Path, directory: Path) -> None:
@@ -233,9 +243,13 @@ def unpack_event(path: Path, directory: Path) -> None:
     try:
         with path.open("rb") as stream, zipfile.ZipFile(stream) as packed:
             entries = packed.infolist()
-            _refuse_odd(entries)
+            _refuse_unexpected_entries(entries)
             for entry in entries:
-                most = MAX_PAPER_BYTES if entry.filename.startswith(PAPERS) else MAX_FILE_BYTES
+                most = (
+                    MAX_REVIEW_FILE_BYTES
+                    if entry.filename.startswith(REVIEW_DIRECTORY)
+                    else MAX_FILE_BYTES
+                )
                 with packed.open(entry) as content:
                     found = content.read(most + 1)
                 if len(found) > most:
@@ -247,10 +261,12 @@ def unpack_event(path: Path, directory: Path) -> None:
         OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zlib.error,
         zipfile.BadZipFile,
     ) as error:  # fmt: skip
-        raise UpdaterError(BAD_EVENT, path=path, detail=system_words(error)[:500]) from error
+        raise UpdaterError(
+            BAD_EVENT, path=path, detail=describe_system_error(error)[:500]
+        ) from error
 
 
-def _refuse_odd(entries: Sequence[zipfile.ZipInfo]) -> None:
+def _refuse_unexpected_entries(entries: Sequence[zipfile.ZipInfo]) -> None:
     names = [entry.filename for entry in entries]
     odd = next((name for name in names if not _NAME.fullmatch(name)), None)
     if odd is not None:
@@ -264,7 +280,7 @@ def _refuse_odd(entries: Sequence[zipfile.ZipInfo]) -> None:
 def write_signatures(path: Path, signatures: Sequence[DetachedSignature]) -> None:
     """Write an officer's signatures as one file."""
     document = _SignaturesFile(signatures=tuple(signatures))
-    durable.write(path, canonical_json(document.model_dump(mode="json", by_alias=True)))
+    durable.write_file(path, encode_canonical_json(document.model_dump(mode="json", by_alias=True)))
 
 
 def read_signatures(path: Path) -> tuple[DetachedSignature, ...]:
@@ -274,9 +290,11 @@ def read_signatures(path: Path) -> tuple[DetachedSignature, ...]:
         BadEvent: If it is neither.
     """
     try:
-        document = json.loads(read_plain(path))
+        document = json.loads(read_regular_file(path))
         if isinstance(document, dict) and "signatures" in document:
             return _SignaturesFile.model_validate(document).signatures
         return (DetachedSignature.model_validate(document),)
     except (OSError, ValueError, RecursionError) as error:
-        raise UpdaterError(BAD_EVENT, path=path, detail=system_words(error)[:500]) from error
+        raise UpdaterError(
+            BAD_EVENT, path=path, detail=describe_system_error(error)[:500]
+        ) from error

@@ -39,9 +39,9 @@ from cryptography.hazmat.primitives.padding import PKCS7
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Signer, SSlibKey
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.canonical_json import canonical_json, sha256_hex
+from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import (
     BAD_KEY_FILE,
     DUPLICATE_KEY,
@@ -51,14 +51,14 @@ from ncen_updater.common.messages import (
     PASSPHRASE_SHORT,
     WRONG_PASSPHRASE,
 )
-from ncen_updater.publisher.errors import system_words
+from ncen_updater.publisher.errors import describe_system_error
 
 KEY_OWNER: Final = "x-ncen-keyowner"
 PRIVATE_SUFFIX: Final = ".pem"
 PUBLIC_SUFFIX: Final = ".pub.json"
 MAX_KEY_BYTES: Final = 20_000
-MIN_PASSPHRASE: Final = 14
-OTHERS: Final = 0o177
+MIN_PASSPHRASE_CHARS: Final = 14
+FORBIDDEN_MODE_BITS: Final = 0o177
 
 Passphrase = Callable[[Path], str]
 """Asks for the passphrase of the private key at a path; called once for each key."""
@@ -72,7 +72,7 @@ class Algorithm(StrEnum):
 
 
 @dataclass(frozen=True)
-class KeyPair:
+class KeyFiles:
     """The two files of a new key, and the id by which metadata name it."""
 
     private: Path
@@ -80,24 +80,24 @@ class KeyPair:
     keyid: str
 
 
-def _keyid(key: Mapping[str, Any]) -> str:
-    return sha256_hex(canonical_json(dict(key)))
+def _get_keyid(key: Mapping[str, Any]) -> str:
+    return compute_sha256(encode_canonical_json(dict(key)))
 
 
-def computed_keyid(key: Key) -> str:
+def compute_keyid(key: Key) -> str:
     """The id that belongs to a key's content."""
-    return _keyid(key.to_dict())
+    return _get_keyid(key.to_dict())
 
 
-def name_key(key: Key, owner: str) -> Key:
+def set_key_owner(key: Key, owner: str) -> Key:
     """Write the owner's name into a key; its id changes with it."""
     key.unrecognized_fields[KEY_OWNER] = owner
-    key.keyid = computed_keyid(key)
+    key.keyid = compute_keyid(key)
     return key
 
 
-def _named_key(public_key: Any, owner: str) -> Key:  # noqa: ANN401 - a union of the library's
-    return name_key(SSlibKey.from_crypto(public_key), owner)
+def _make_named_key(public_key: Any, owner: str) -> Key:  # noqa: ANN401 - a union of the library's
+    return set_key_owner(SSlibKey.from_crypto(public_key), owner)
 
 
 def _refuse_name(name: str) -> None:
@@ -106,7 +106,7 @@ def _refuse_name(name: str) -> None:
         raise UpdaterError(KEY_NAME, name=name)
 
 
-def require_new(directory: Path, name: str) -> None:
+def check_new_key_name(directory: Path, name: str) -> None:
     """Refuse what cannot become a key, before anybody is asked for its passphrase.
 
     Raises:
@@ -132,44 +132,44 @@ def write_public_key(directory: Path, name: str, key: Key) -> Path:
     if path.exists():
         raise UpdaterError(KEY_EXISTS, path=path)
     durable.make_directory(directory, 0o700)
-    durable.write(path, _public_bytes(key))
+    durable.write_file(path, _encode_public_key(key))
     return path
 
 
-def names_of(keys: Iterable[Key]) -> tuple[str, ...]:
+def list_key_owners(keys: Iterable[Key]) -> tuple[str, ...]:
     """Return the owners of keys in order; with the key beside a name that stands twice."""
-    held = [(owner_of(key), key) for key in keys]
+    held = [(get_key_owner(key), key) for key in keys]
     named = [name for name, _ in held]
     return tuple(
         sorted(
-            f"{name} ({fingerprint(key)[:8]}...)" if named.count(name) > 1 else name
+            f"{name} ({compute_fingerprint(key)[:8]}...)" if named.count(name) > 1 else name
             for name, key in held
         )
     )
 
 
-def owner_of(key: Key) -> str:
+def get_key_owner(key: Key) -> str:
     """Name of the person or machine that holds a key."""
     return str(key.unrecognized_fields.get(KEY_OWNER, key.keyid[:12]))
 
 
-def public_path(private: Path) -> Path:
+def get_public_path(private: Path) -> Path:
     """Where the public half of ``NAME.pem`` lies."""
     return private.with_name(private.name.removesuffix(PRIVATE_SUFFIX) + PUBLIC_SUFFIX)
 
 
-def private_key_uri(path: Path) -> str:
+def make_private_key_uri(path: Path) -> str:
     """Address of an encrypted key file for ``Signer.from_priv_key_uri``."""
     return f"{PemSigner.SCHEME}:{quote(str(path.absolute()))}"
 
 
-def new_key(
+def create_key(
     directory: Path,
     name: str,
     passphrase: str,
     algorithm: Algorithm = Algorithm.ED25519,
     cost: int | None = None,
-) -> KeyPair:
+) -> KeyFiles:
     """Make a key and write both files; never over an existing one.
 
     Args:
@@ -185,11 +185,11 @@ def new_key(
         KeyName: If the name cannot be one.
     """
     private = directory / f"{name}{PRIVATE_SUFFIX}"
-    public = public_path(private)
-    require_new(directory, name)
-    if len(passphrase) < MIN_PASSPHRASE:
+    public = get_public_path(private)
+    check_new_key_name(directory, name)
+    if len(passphrase) < MIN_PASSPHRASE_CHARS:
         raise UpdaterError(
-            PASSPHRASE_SHORT, path=private, count=len(passphrase), needed=MIN_PASSPHRASE
+            PASSPHRASE_SHORT, path=private, count=len(passphrase), needed=MIN_PASSPHRASE_CHARS
         )
     secret = (
         Ed25519PrivateKey.generate()
@@ -201,15 +201,15 @@ def new_key(
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    content = encrypted(plain, passphrase, cost or COST)
-    key = _named_key(secret.public_key(), name)
+    content = encrypt_private_key(plain, passphrase, cost or SCRYPT_COST)
+    key = _make_named_key(secret.public_key(), name)
     durable.make_directory(directory, 0o700)
-    durable.write(private, content, 0o600)
-    durable.write(public, _public_bytes(key))
-    return KeyPair(private, public, key.keyid)
+    durable.write_file(private, content, 0o600)
+    durable.write_file(public, _encode_public_key(key))
+    return KeyFiles(private, public, key.keyid)
 
 
-def _public_bytes(key: Key) -> bytes:
+def _encode_public_key(key: Key) -> bytes:
     document = {"keyid": key.keyid, "key": key.to_dict()}
     return json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
 
@@ -226,17 +226,17 @@ def load_public_key(path: Path) -> Key:
             raise UpdaterError(BAD_KEY_FILE, path=path, detail=f"over {MAX_KEY_BYTES} bytes")
         document = json.loads(content)
         keyid, data = document["keyid"], document["key"]
-        computed = _keyid(data)
+        computed = _get_keyid(data)
         key = Key.from_dict(keyid, data)
-        fingerprint(key)
+        compute_fingerprint(key)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UpdaterError(BAD_KEY_FILE, path=path, detail=system_words(error)) from error
+        raise UpdaterError(BAD_KEY_FILE, path=path, detail=describe_system_error(error)) from error
     if keyid != computed:
         raise UpdaterError(BAD_KEY_FILE, path=path, detail="the key id does not belong to the key")
     return key
 
 
-def fingerprint(key: Key) -> str:
+def compute_fingerprint(key: Key) -> str:
     """SHA-256 of the public key itself, whatever it is called and however it is written.
 
     Raises:
@@ -252,10 +252,10 @@ def fingerprint(key: Key) -> str:
     der = loaded.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    return sha256_hex(der)
+    return compute_sha256(der)
 
 
-def refuse_duplicates(role: str, keys: Iterable[Key]) -> None:
+def refuse_duplicate_keys(role: str, keys: Iterable[Key]) -> None:
     """Refuse one public key under two ids: it would satisfy a threshold of two alone.
 
     Raises:
@@ -263,11 +263,11 @@ def refuse_duplicates(role: str, keys: Iterable[Key]) -> None:
     """
     seen: dict[str, Key] = {}
     for key in keys:
-        mark = fingerprint(key)
+        mark = compute_fingerprint(key)
         other = seen.setdefault(mark, key)
         if other is not key and other.keyid != key.keyid:
             raise UpdaterError(
-                DUPLICATE_KEY, role=role, first=owner_of(other), second=owner_of(key)
+                DUPLICATE_KEY, role=role, first=get_key_owner(other), second=get_key_owner(key)
             )
 
 
@@ -301,8 +301,10 @@ class PemSigner(CryptoSigner):  # type: ignore[misc] # the library has no types
                 mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
                 content = stream.read(MAX_KEY_BYTES)
         except OSError as error:
-            raise UpdaterError(BAD_KEY_FILE, path=path, detail=system_words(error)) from error
-        if mode & OTHERS:
+            raise UpdaterError(
+                BAD_KEY_FILE, path=path, detail=describe_system_error(error)
+            ) from error
+        if mode & FORBIDDEN_MODE_BITS:
             raise UpdaterError(KEY_READABLE, path=path, mode=f"{mode:04o}")
         if b"BEGIN ENCRYPTED PRIVATE KEY" not in content:
             raise UpdaterError(
@@ -314,8 +316,8 @@ class PemSigner(CryptoSigner):  # type: ignore[misc] # the library has no types
             )
         except (ValueError, TypeError) as error:
             raise UpdaterError(WRONG_PASSPHRASE, path=path) from error
-        held = fingerprint(_named_key(secret.public_key(), ""))
-        if held != fingerprint(public_key):
+        held = compute_fingerprint(_make_named_key(secret.public_key(), ""))
+        if held != compute_fingerprint(public_key):
             raise UpdaterError(
                 BAD_KEY_FILE, path=path, detail="its public half belongs to another key"
             )
@@ -338,21 +340,23 @@ def open_signer(private: Path, passphrase: Passphrase) -> Signer:
         raise UpdaterError(
             BAD_KEY_FILE,
             path=private,
-            detail=Text("this is the public half; give {name}.pem", {"name": name}),
+            detail=LazyText("this is the public half; give {name}.pem", {"name": name}),
         )
-    key = load_public_key(public_path(private))
-    return Signer.from_priv_key_uri(private_key_uri(private), key, lambda _: passphrase(private))
+    key = load_public_key(get_public_path(private))
+    return Signer.from_priv_key_uri(
+        make_private_key_uri(private), key, lambda _: passphrase(private)
+    )
 
 
 #: 128 MiB and half a second a try, as OWASP has it for passphrases.
-COST: Final = 1 << 17
-BLOCKS, LANES, KEY_BYTES = 8, 1, 32
+SCRYPT_COST: Final = 1 << 17
+SCRYPT_BLOCK_SIZE, SCRYPT_PARALLELISM, KEY_BYTES = 8, 1, 32
 _PBES2 = bytes.fromhex("06092a864886f70d01050d")
 _SCRYPT = bytes.fromhex("06092b06010401da47040b")
 _AES256_CBC = bytes.fromhex("060960864801650304012a")
 
 
-def encrypted(private_info: bytes, passphrase: str, cost: int = COST) -> bytes:
+def encrypt_private_key(private_info: bytes, passphrase: str, cost: int = SCRYPT_COST) -> bytes:
     """Encrypt a private key.
 
     Args:
@@ -364,20 +368,29 @@ def encrypted(private_info: bytes, passphrase: str, cost: int = COST) -> bytes:
         The file, PEM.
     """
     salt, start = os.urandom(16), os.urandom(16)
-    key = Scrypt(salt=salt, length=KEY_BYTES, n=cost, r=BLOCKS, p=LANES).derive(passphrase.encode())
+    key = Scrypt(
+        salt=salt, length=KEY_BYTES, n=cost, r=SCRYPT_BLOCK_SIZE, p=SCRYPT_PARALLELISM
+    ).derive(passphrase.encode())
     padder, writer = PKCS7(128).padder(), Cipher(AES256(key), CBC(start)).encryptor()
     content = writer.update(padder.update(private_info) + padder.finalize()) + writer.finalize()
-    numbers = b"".join(_integer(value) for value in (cost, BLOCKS, LANES, KEY_BYTES))
-    derivation = _sequence(_SCRYPT + _sequence(_tagged(0x04, salt) + numbers))
-    cipher = _sequence(_AES256_CBC + _tagged(0x04, start))
-    algorithm = _sequence(_PBES2 + _sequence(derivation + cipher))
-    text = base64.encodebytes(_sequence(algorithm + _tagged(0x04, content))).replace(b"\n", b"")
+    numbers = b"".join(
+        _encode_der_integer(value)
+        for value in (cost, SCRYPT_BLOCK_SIZE, SCRYPT_PARALLELISM, KEY_BYTES)
+    )
+    derivation = _encode_der_sequence(
+        _SCRYPT + _encode_der_sequence(_encode_der(0x04, salt) + numbers)
+    )
+    cipher = _encode_der_sequence(_AES256_CBC + _encode_der(0x04, start))
+    algorithm = _encode_der_sequence(_PBES2 + _encode_der_sequence(derivation + cipher))
+    text = base64.encodebytes(_encode_der_sequence(algorithm + _encode_der(0x04, content))).replace(
+        b"\n", b""
+    )
     lines = [text[at : at + 64] for at in range(0, len(text), 64)]
     begin, end = (b"-----%s ENCRYPTED PRIVATE KEY-----" % word for word in (b"BEGIN", b"END"))
     return b"\n".join([begin, *lines, end, b""])
 
 
-def _tagged(tag: int, content: bytes) -> bytes:
+def _encode_der(tag: int, content: bytes) -> bytes:
     """One value in DER."""
     size = len(content)
     if size < 0x80:
@@ -386,10 +399,10 @@ def _tagged(tag: int, content: bytes) -> bytes:
     return bytes((tag, 0x80 | len(length))) + length + content
 
 
-def _sequence(content: bytes) -> bytes:
-    return _tagged(0x30, content)
+def _encode_der_sequence(content: bytes) -> bytes:
+    return _encode_der(0x30, content)
 
 
-def _integer(value: int) -> bytes:
+def _encode_der_integer(value: int) -> bytes:
     # One bit more than it has, so that it is never read as negative.
-    return _tagged(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))
+    return _encode_der(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))

@@ -18,18 +18,18 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import LEDGER_BROKEN, SIGNED_ANOTHER
-from ncen_updater.formats.rollout import format_moment
-from ncen_updater.publisher.errors import system_words
-from ncen_updater.publisher.signing.event import SigningEvent, digest_of
-from ncen_updater.publisher.signing.event_files import read_plain
-from ncen_updater.publisher.signing.value_format import time_words
+from ncen_updater.common.messages import LEDGER_BROKEN, OTHER_DRAFT_SIGNED
+from ncen_updater.formats.rollout import format_utc_time
+from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.signing.event import SigningEvent, compute_signed_digest
+from ncen_updater.publisher.signing.event_files import read_regular_file
+from ncen_updater.publisher.signing.value_format import format_signed_time
 
 LEDGER_SUFFIX: Final = ".signed.jsonl"
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Signed(BaseModel):
+class _LedgerEntry(BaseModel):
     """One list that was signed.
 
     Attributes:
@@ -52,7 +52,7 @@ class _Signed(BaseModel):
 
 
 @dataclass(frozen=True)
-class Ledger:
+class SigningLedger:
     """The file, beside the officer's key.
 
     Attributes:
@@ -61,7 +61,7 @@ class Ledger:
 
     path: Path
 
-    def refuse_second(self, event: SigningEvent, roles: Sequence[str]) -> None:
+    def refuse_second_draft(self, event: SigningEvent, roles: Sequence[str]) -> None:
         """Refuse another draft of a list that was signed.
 
         Args:
@@ -72,55 +72,57 @@ class Ledger:
             SignedAnother: Naming what was signed.
             LedgerBroken: If the file cannot be read.
         """
-        known = {(one.feed, one.role, one.version): one for one in self._signed()}
-        for new in self._wanted(event, roles, ""):
+        known = {(one.feed, one.role, one.version): one for one in self._read_entries()}
+        for new in self._make_entries(event, roles, ""):
             before = known.get((new.feed, new.role, new.version))
             if before is not None and before.digest != new.digest:
                 raise UpdaterError(
-                    SIGNED_ANOTHER,
+                    OTHER_DRAFT_SIGNED,
                     role=new.role,
                     version=new.version,
                     title=before.title,
-                    at=time_words(before.at),
+                    at=format_signed_time(before.at),
                 )
 
-    def note(self, event: SigningEvent, roles: Sequence[str], now: datetime) -> None:
+    def record_signing(self, event: SigningEvent, roles: Sequence[str], now: datetime) -> None:
         """Write down what is about to be signed; what stands there already stays as it is.
 
         Raises:
             LedgerBroken: If the file cannot be read.
         """
-        known = self._signed()
+        known = self._read_entries()
         there = {(one.feed, one.role, one.version, one.digest) for one in known}
         fresh = [
             one
-            for one in self._wanted(event, roles, format_moment(now))
+            for one in self._make_entries(event, roles, format_utc_time(now))
             if (one.feed, one.role, one.version, one.digest) not in there
         ]
         if fresh:
             lines = [json.dumps(one.model_dump(), sort_keys=True) for one in [*known, *fresh]]
-            durable.write(self.path, ("\n".join(lines) + "\n").encode(), 0o600)
+            durable.write_file(self.path, ("\n".join(lines) + "\n").encode(), 0o600)
 
-    def _wanted(self, event: SigningEvent, roles: Sequence[str], at: str) -> Iterator[_Signed]:
+    def _make_entries(
+        self, event: SigningEvent, roles: Sequence[str], at: str
+    ) -> Iterator[_LedgerEntry]:
         first = event.roots[0] if event.roots else event.drafts["root"]
         for role in roles:
             draft = event.drafts[role]
-            yield _Signed(
-                feed=digest_of(first),
+            yield _LedgerEntry(
+                feed=compute_signed_digest(first),
                 role=role,
                 version=draft.signed.version,
-                digest=digest_of(draft),
+                digest=compute_signed_digest(draft),
                 title=event.title,
                 at=at,
             )
 
-    def _signed(self) -> list[_Signed]:
+    def _read_entries(self) -> list[_LedgerEntry]:
         try:
-            lines = read_plain(self.path).decode().splitlines()
-            return [_Signed.model_validate(json.loads(line)) for line in lines if line]
+            lines = read_regular_file(self.path).decode().splitlines()
+            return [_LedgerEntry.model_validate(json.loads(line)) for line in lines if line]
         except FileNotFoundError:
             return []
         except (OSError, ValueError, RecursionError) as error:
             raise UpdaterError(
-                LEDGER_BROKEN, path=self.path, detail=system_words(error)[:500]
+                LEDGER_BROKEN, path=self.path, detail=describe_system_error(error)[:500]
             ) from error

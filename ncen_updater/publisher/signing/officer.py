@@ -19,26 +19,28 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import (
-    OFFICER_FILE_BAD,
-    OFFICER_FILE_OPEN,
-    OFFICER_FILE_SECRET,
+    SIGNER_SETTINGS_EXPOSED,
+    SIGNER_SETTINGS_HOLD_SECRET,
+    SIGNER_SETTINGS_INVALID,
 )
-from ncen_updater.publisher.errors import system_words
+from ncen_updater.publisher.errors import describe_system_error
 
-VARIABLE: Final = "NCEN_OFFICER"
-USUAL: Final = ".config/ncen-publisher/officer.toml"
+SETTINGS_VARIABLE: Final = "NCEN_OFFICER"
+DEFAULT_SETTINGS_PATH: Final = ".config/ncen-publisher/officer.toml"
 MAX_BYTES: Final = 20_000
-OTHERS: Final = 0o077
+FORBIDDEN_MODE_BITS: Final = 0o077
 #: Words of which none may be in the name of a setting: what they hold belongs in no file.
-SECRETS: Final = ("pass", "pin", "secret", "pwd")
+SECRET_WORDS: Final = ("pass", "pin", "secret", "pwd")
 
-Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f]+$")]
+SettingText = Annotated[
+    str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f]+$")
+]
 
 
 @dataclass(frozen=True)
-class OfficerSettings:
+class SignerSettings:
     """What is remembered; None where it is not.
 
     Attributes:
@@ -67,7 +69,7 @@ class OfficerSettings:
     staging: Path | None = None
     feed: Path | None = None
 
-    def refuse_other(self, owner: str) -> None:
+    def refuse_other_owner(self, owner: str) -> None:
         """Refuse a key that says that it is somebody else's.
 
         Raises:
@@ -75,30 +77,30 @@ class OfficerSettings:
         """
         if self.name is not None and self.name != owner:
             raise UpdaterError(
-                OFFICER_FILE_BAD,
+                SIGNER_SETTINGS_INVALID,
                 path=self.source,
-                detail=Text(
+                detail=LazyText(
                     "name is {name}, the key {owner}'s", {"name": self.name, "owner": owner}
                 ),
             )
 
 
-class _OfficerModel(BaseModel):
+class _SignerModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    name: Line | None = None
-    key: Line | None = None
-    token: Line | None = None
+    name: SettingText | None = None
+    key: SettingText | None = None
+    token: SettingText | None = None
     key_id: Annotated[int, Field(ge=1, le=255)] | None = None
-    module: Line | None = None
-    root: Line | None = None
-    brake_key: Line | None = None
-    builder_key: Line | None = None
-    staging: Line | None = None
-    feed: Line | None = None
+    module: SettingText | None = None
+    root: SettingText | None = None
+    brake_key: SettingText | None = None
+    builder_key: SettingText | None = None
+    staging: SettingText | None = None
+    feed: SettingText | None = None
 
 
-def officer_path(named: Path | None, environment: Mapping[str, str]) -> Path | None:
+def find_settings_path(named: Path | None, environment: Mapping[str, str]) -> Path | None:
     """Say which file is meant; None where none is named and the usual one is not there.
 
     Args:
@@ -107,14 +109,14 @@ def officer_path(named: Path | None, environment: Mapping[str, str]) -> Path | N
     """
     if named is not None:
         return named
-    if environment.get(VARIABLE):
-        return Path(environment[VARIABLE])
+    if environment.get(SETTINGS_VARIABLE):
+        return Path(environment[SETTINGS_VARIABLE])
     home = environment.get("HOME")
-    usual = Path(home) / USUAL if home else None
+    usual = Path(home) / DEFAULT_SETTINGS_PATH if home else None
     return usual if usual is not None and os.path.lexists(usual) else None
 
 
-def load_officer(path: Path | None) -> OfficerSettings:
+def load_signer_settings(path: Path | None) -> SignerSettings:
     """Read the file; nothing is remembered where there is none.
 
     Raises:
@@ -124,37 +126,43 @@ def load_officer(path: Path | None) -> OfficerSettings:
         OfficerFileSecret: If it holds what belongs in no file.
     """
     if path is None:
-        return OfficerSettings()
+        return SignerSettings()
     try:
-        data = tomllib.loads(_content(path).decode())
+        data = tomllib.loads(_read_settings(path).decode())
     except (OSError, ValueError, RecursionError) as error:
-        raise UpdaterError(OFFICER_FILE_BAD, path=path, detail=system_words(error)[:500]) from error
+        raise UpdaterError(
+            SIGNER_SETTINGS_INVALID, path=path, detail=describe_system_error(error)[:500]
+        ) from error
     for name in data:
-        if any(word in name.lower() for word in SECRETS):
-            raise UpdaterError(OFFICER_FILE_SECRET, path=path, name=name)
+        if any(word in name.lower() for word in SECRET_WORDS):
+            raise UpdaterError(SIGNER_SETTINGS_HOLD_SECRET, path=path, name=name)
     try:
-        model = _OfficerModel.model_validate(data)
+        model = _SignerModel.model_validate(data)
     except ValidationError as error:
-        raise UpdaterError(OFFICER_FILE_BAD, path=path, detail=_places(error)) from error
+        raise UpdaterError(
+            SIGNER_SETTINGS_INVALID, path=path, detail=_format_locations(error)
+        ) from error
     if model.key is not None and model.token is not None:
-        raise UpdaterError(OFFICER_FILE_BAD, path=path, detail="key and token: name one of them")
+        raise UpdaterError(
+            SIGNER_SETTINGS_INVALID, path=path, detail="key and token: name one of them"
+        )
     if model.token is None and (model.key_id is not None or model.module is not None):
         raise UpdaterError(
-            OFFICER_FILE_BAD, path=path, detail="key_id and module belong to a token"
+            SIGNER_SETTINGS_INVALID, path=path, detail="key_id and module belong to a token"
         )
 
     def place(text: str | None, *, trusted: bool = False) -> Path | None:
         try:
             found = None if text is None else path.parent / Path(text).expanduser()
             if found is not None and trusted:
-                _require_ours(found)
+                _require_safe_owner(found)
             return found
         except RuntimeError as error:  # of a user who is not known here
             raise UpdaterError(
-                OFFICER_FILE_BAD, path=path, detail=f"{text}: {system_words(error)}"
+                SIGNER_SETTINGS_INVALID, path=path, detail=f"{text}: {describe_system_error(error)}"
             ) from error
 
-    return OfficerSettings(
+    return SignerSettings(
         source=path,
         name=model.name,
         key=place(model.key),
@@ -169,7 +177,7 @@ def load_officer(path: Path | None) -> OfficerSettings:
     )
 
 
-def _require_ours(path: Path) -> None:
+def _require_safe_owner(path: Path) -> None:
     """Refuse a file that somebody else may write: what it says is believed as this file is.
 
     That it is not there is for whoever uses it to say.
@@ -184,18 +192,20 @@ def _require_ours(path: Path) -> None:
     # A group of one's own, which many systems give, is nobody else.
     group = info.st_mode & 0o020 and info.st_gid not in (0, os.getegid())
     if group or info.st_mode & 0o002 or info.st_uid not in (0, os.geteuid()):
-        raise UpdaterError(OFFICER_FILE_OPEN, path=path, mode=f"{stat.S_IMODE(info.st_mode):04o}")
+        raise UpdaterError(
+            SIGNER_SETTINGS_EXPOSED, path=path, mode=f"{stat.S_IMODE(info.st_mode):04o}"
+        )
 
 
-def _content(path: Path) -> bytes:
+def _read_settings(path: Path) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode):
             raise ValueError("it is no plain file")
-        if info.st_mode & OTHERS or info.st_uid not in (0, os.geteuid()):
+        if info.st_mode & FORBIDDEN_MODE_BITS or info.st_uid not in (0, os.geteuid()):
             raise UpdaterError(
-                OFFICER_FILE_OPEN, path=path, mode=f"{stat.S_IMODE(info.st_mode):04o}"
+                SIGNER_SETTINGS_EXPOSED, path=path, mode=f"{stat.S_IMODE(info.st_mode):04o}"
             )
         content = stream.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
@@ -203,13 +213,13 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def _places(error: ValidationError) -> str:
+def _format_locations(error: ValidationError) -> str:
     found = []
     for item in error.errors(include_url=False):
         name = ".".join(str(part) for part in item["loc"])
         message = item["msg"]
         if item["type"] == "extra_forbidden":
-            known = list(_OfficerModel.model_fields)
+            known = list(_SignerModel.model_fields)
             close = difflib.get_close_matches(name, known, n=1)
             message = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
         found.append(f"{name}: {message}")

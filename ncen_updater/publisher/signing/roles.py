@@ -9,14 +9,14 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tuf.api.metadata import Root, Signed  # type: ignore[attr-defined]
 
-from ncen_updater.formats.tuf_names import ISSUED_FIELD, ROLE_FIELD
+from ncen_updater.formats.tuf_names import ISSUE_TIME_FIELD, ROLE_FIELD
 
-POLICY: Final = "x-ncen-policy"
-OFFLINE_TOP: Final = ("root", "targets")
+POLICY_FIELD: Final = "x-ncen-policy"
+OFFLINE_TOP_ROLES: Final = ("root", "targets")
 ONLINE_ROLES: Final = ("snapshot", "timestamp")
-TOP_ROLES: Final = (*OFFLINE_TOP, *ONLINE_ROLES)
-OFFLINE_DAYS: Final = 365
-ONLINE_DAYS: Final = {"snapshot": 30, "timestamp": 7}
+TOP_ROLES: Final = (*OFFLINE_TOP_ROLES, *ONLINE_ROLES)
+OFFLINE_EXPIRY_DAYS: Final = 365
+ONLINE_EXPIRY_DAYS: Final = {"snapshot": 30, "timestamp": 7}
 
 Days = Annotated[int, Field(ge=1, le=3660)]
 
@@ -37,13 +37,15 @@ class FeedPolicy(BaseModel):
     signing_days: dict[str, Days] = Field(default_factory=dict)
     plain_tufup: tuple[str, ...] = ()
 
-    def window(self, role: str) -> timedelta:
+    def get_renewal_window(self, role: str) -> timedelta:
         """How long before its expiry a role is to be signed anew; never longer than it is valid."""
         days = self.expiry_days[role]
-        return timedelta(days=min(days, self.signing_days.get(role) or default_window(role, days)))
+        return timedelta(
+            days=min(days, self.signing_days.get(role) or compute_default_window(role, days))
+        )
 
 
-def default_window(role: str, days: int) -> int:
+def compute_default_window(role: str, days: int) -> int:
     """Days before the expiry at which a role is signed anew where the officers said nothing.
 
     The timestamp after one day, so that a week of standstill is noticed and survived; the snapshot
@@ -56,19 +58,19 @@ def default_window(role: str, days: int) -> int:
     return max(1, min(90 if role == "root" else 60, days // 2))
 
 
-def policy_of(root: Root) -> FeedPolicy:
+def read_policy(root: Root) -> FeedPolicy:
     """Read the policy of a root.
 
     Raises:
         ValueError: If it has none or it is not valid.
     """
     try:
-        return FeedPolicy.model_validate(root.unrecognized_fields[POLICY])
+        return FeedPolicy.model_validate(root.unrecognized_fields[POLICY_FIELD])
     except (KeyError, ValidationError) as error:
         raise ValueError(f"no valid policy in the root: {error}") from error
 
 
-def paths_of(product: str) -> list[str]:
+def list_target_patterns(product: str) -> list[str]:
     """Patterns of the targets that a product's role may sign.
 
     The archive's pattern asks for a digit after the name, so that ``ncen`` never covers an archive
@@ -84,7 +86,7 @@ def paths_of(product: str) -> list[str]:
     ]
 
 
-def delegation_order(products: Iterable[str]) -> list[str]:
+def sort_delegations(products: Iterable[str]) -> list[str]:
     """Products in the order in which they are asked, the longest name first.
 
     Terminating delegations are walked in order and the first that matches decides, so a product
@@ -93,12 +95,14 @@ def delegation_order(products: Iterable[str]) -> list[str]:
     return sorted(products, key=lambda name: (-len(name), name))
 
 
-def stamp(signed: Signed, role: str, now: datetime) -> None:
+def stamp_metadata(signed: Signed, role: str, now: datetime) -> None:
     """Note what role a version is for and when it was made."""
     signed.unrecognized_fields[ROLE_FIELD] = role
-    signed.unrecognized_fields[ISSUED_FIELD] = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    signed.unrecognized_fields[ISSUE_TIME_FIELD] = now.astimezone(UTC).strftime(
+        "%Y-%m-%dT%H:%M:%SZ"
+    )
 
 
-def issued_at(signed: Signed) -> str:
+def read_issue_time(signed: Signed) -> str:
     """When a version was made, as it is written in it; empty if it does not say."""
-    return str(signed.unrecognized_fields.get(ISSUED_FIELD, ""))
+    return str(signed.unrecognized_fields.get(ISSUE_TIME_FIELD, ""))

@@ -15,30 +15,35 @@ from pydantic import ValidationError
 from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, TargetFile, Targets, VerificationResult  # type: ignore[attr-defined]
 
-from ncen_updater.common.cli.render import format_day, format_minute
+from ncen_updater.common.cli.render import format_date, format_scheduled_time
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     BAD_DATES,
     BELOW_THRESHOLD,
     KEY_NOT_ALLOWED,
-    ROLE_LAPSED,
+    PUBLISHER_ROLE_EXPIRED,
     UNSOUND_DRAFT,
 )
-from ncen_updater.feed.brake_statements import brake_keys
+from ncen_updater.feed.brake_statements import read_emergency_halt_keys
 from ncen_updater.formats.document import Offer
-from ncen_updater.formats.rollout import BRAKE_KEYS_FIELD
+from ncen_updater.formats.rollout import EMERGENCY_HALT_KEYS_FIELD
 from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
-from ncen_updater.publisher.feed.feed import FeedState, delegated_roles, verification
+from ncen_updater.publisher.feed.feed import FeedState, list_delegated_roles, verify_role
 from ncen_updater.publisher.signing.keys import (
-    computed_keyid,
-    fingerprint,
-    names_of,
-    owner_of,
-    refuse_duplicates,
+    compute_fingerprint,
+    compute_keyid,
+    get_key_owner,
+    list_key_owners,
+    refuse_duplicate_keys,
 )
-from ncen_updater.publisher.signing.roles import ONLINE_ROLES, POLICY, issued_at, policy_of
-from ncen_updater.publisher.signing.value_format import time_words
+from ncen_updater.publisher.signing.roles import (
+    ONLINE_ROLES,
+    POLICY_FIELD,
+    read_issue_time,
+    read_policy,
+)
+from ncen_updater.publisher.signing.value_format import format_signed_time
 
 #: The issue time becomes the least time of every site's clock: one in the future would shut them
 #: out for good. Two days, since an officer's machine without network has no exact clock.
@@ -47,7 +52,9 @@ CLOCK_TOLERANCE: Final = timedelta(days=2)
 TARGET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~@/-]{0,299}")
 
 
-def refuse_unsound(root: Root, targets: Targets, drafts: Mapping[str, Metadata[Any]]) -> None:
+def refuse_invalid_drafts(
+    root: Root, targets: Targets, drafts: Mapping[str, Metadata[Any]]
+) -> None:
     """Refuse drafts that no officer should have to judge.
 
     Args:
@@ -60,81 +67,83 @@ def refuse_unsound(root: Root, targets: Targets, drafts: Mapping[str, Metadata[A
         DuplicateKey: If one public key stands under two ids.
         KeyNotAllowed: If an online key may sign what is signed offline.
     """
-    for role, problem in _problems(root, targets, drafts):
+    for role, problem in _find_problems(root, targets, drafts):
         raise UpdaterError(UNSOUND_DRAFT, role=role, reason=problem)
     delegations = targets.delegations
     products = list(delegations.keys.values()) if delegations else []
-    brakes = list(brake_keys(root).values())
-    if len(brakes) != len(root.unrecognized_fields.get(BRAKE_KEYS_FIELD) or {}):
+    brakes = list(read_emergency_halt_keys(root).values())
+    if len(brakes) != len(root.unrecognized_fields.get(EMERGENCY_HALT_KEYS_FIELD) or {}):
         raise UpdaterError(UNSOUND_DRAFT, role="root", reason="a brake key cannot be used")
-    refuse_duplicates("the feed", [*root.keys.values(), *products, *brakes])
+    refuse_duplicate_keys("the feed", [*root.keys.values(), *products, *brakes])
     online = {
-        fingerprint(root.keys[keyid]): root.keys[keyid]
+        compute_fingerprint(root.keys[keyid]): root.keys[keyid]
         for name in ONLINE_ROLES
         for keyid in root.roles[name].keyids
     }
     officers = [root.keys[k] for name in ("root", "targets") for k in root.roles[name].keyids]
     for key in (*officers, *products, *brakes):
-        if fingerprint(key) in online:
-            raise UpdaterError(KEY_NOT_ALLOWED, key=owner_of(key), role="targets")
+        if compute_fingerprint(key) in online:
+            raise UpdaterError(KEY_NOT_ALLOWED, key=get_key_owner(key), role="targets")
 
 
-def _problems(
+def _find_problems(
     root: Root, targets: Targets, drafts: Mapping[str, Metadata[Any]]
 ) -> Iterator[tuple[str, str]]:
     if not root.consistent_snapshot:
         yield "root", "consistent snapshots are switched off"
     try:
-        policy_of(root)
+        read_policy(root)
     except ValueError as error:
         yield "root", str(error)
-    yield from (("root", text) for text in _key_problems(root.keys))
-    yield from (("root", text) for text in _key_problems(brake_keys(root)))
+    yield from (("root", text) for text in _find_key_problems(root.keys))
+    yield from (("root", text) for text in _find_key_problems(read_emergency_halt_keys(root)))
     for name, holder in root.roles.items():
-        yield from (("root", text) for text in _holder_problems(name, holder, root.keys))
+        yield from (("root", text) for text in _find_holder_problems(name, holder, root.keys))
     delegations = targets.delegations
     if delegations is not None:
-        yield from (("targets", text) for text in _key_problems(delegations.keys))
+        yield from (("targets", text) for text in _find_key_problems(delegations.keys))
         for name, holder in (delegations.roles or {}).items():
             yield from (
-                ("targets", text) for text in _holder_problems(name, holder, delegations.keys)
+                ("targets", text) for text in _find_holder_problems(name, holder, delegations.keys)
             )
             if not holder.terminating or holder.paths is None:
                 yield "targets", f"{name} does not end the search by paths"
         if delegations.succinct_roles is not None:
             yield "targets", "hash bins are not used here"
-    products = delegated_roles(targets)
+    products = list_delegated_roles(targets)
     for role, metadata in drafts.items():
         if role not in ("root", "targets") and role not in products:
             yield role, "no such product"
         if isinstance(metadata.signed, Targets):
             for path, target in metadata.signed.targets.items():
-                yield from ((role, text) for text in _target_problems(path, target))
-                yield from ((role, text) for text in _offer_problems(path, metadata.signed))
+                yield from ((role, text) for text in _find_target_problems(path, target))
+                yield from ((role, text) for text in _find_offer_problems(path, metadata.signed))
                 if role in products and not products[role].is_delegated_path(path):
                     yield role, f"it may not name {path!r}"
-            yield from (("targets", text) for text in _twice(role, metadata.signed, targets))
+            yield from (
+                ("targets", text) for text in _find_foreign_archives(role, metadata.signed, targets)
+            )
 
 
-def _key_problems(keys: Mapping[str, Key]) -> Iterator[str]:
+def _find_key_problems(keys: Mapping[str, Key]) -> Iterator[str]:
     for keyid, key in keys.items():
         try:
-            fingerprint(key)
+            compute_fingerprint(key)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             yield f"the key {keyid[:16]} cannot be used: {error}"
             continue
-        if computed_keyid(key) != keyid:
+        if compute_keyid(key) != keyid:
             yield f"the id {keyid[:16]} does not belong to its key"
 
 
-def _holder_problems(name: str, holder: Any, keys: Mapping[str, Key]) -> Iterator[str]:  # noqa: ANN401
+def _find_holder_problems(name: str, holder: Any, keys: Mapping[str, Key]) -> Iterator[str]:  # noqa: ANN401
     if any(keyid not in keys for keyid in holder.keyids):
         yield f"{name} names a key that is not there"
     if holder.threshold > len(holder.keyids):
         yield f"{name}: {holder.threshold} of {len(holder.keyids)} keys cannot be met"
 
 
-def _target_problems(path: str, target: TargetFile) -> Iterator[str]:
+def _find_target_problems(path: str, target: TargetFile) -> Iterator[str]:
     if not TARGET_NAME.fullmatch(path) or any(p in ("", ".", "..") for p in path.split("/")):
         yield f"{path!r} is no name of a target"
     digest = target.hashes.get("sha256", "")
@@ -142,7 +151,7 @@ def _target_problems(path: str, target: TargetFile) -> Iterator[str]:
         yield f"{path!r} has no digest or no length"
 
 
-def _twice(role: str, product: Targets, top: Targets) -> Iterator[str]:
+def _find_foreign_archives(role: str, product: Targets, top: Targets) -> Iterator[str]:
     """Archives that plain tufup clients find at the top have to be the product's own."""
     for path in product.targets.keys() & top.targets.keys():
         one, other = product.targets[path], top.targets[path]
@@ -150,7 +159,7 @@ def _twice(role: str, product: Targets, top: Targets) -> Iterator[str]:
             yield f"{path!r} is another file than {role} names"
 
 
-def _offer_problems(path: str, targets: Targets) -> Iterator[str]:
+def _find_offer_problems(path: str, targets: Targets) -> Iterator[str]:
     if not path.startswith(RELEASES_PREFIX):
         return
     target = targets.targets[path]
@@ -168,7 +177,7 @@ def _offer_problems(path: str, targets: Targets) -> Iterator[str]:
         yield f"{path!r} names an archive that is not signed beside it"
 
 
-def refuse_other_dates(
+def refuse_invalid_dates(
     root: Root, drafts: Mapping[str, Metadata[Any]], now: datetime | None = None
 ) -> None:
     """Refuse drafts that last longer than the officers agreed on, or come from the future.
@@ -181,23 +190,27 @@ def refuse_other_dates(
     Raises:
         BadDates: Naming the role.
     """
-    periods = policy_of(root).expiry_days
+    periods = read_policy(root).expiry_days
     for role, metadata in drafts.items():
-        text = issued_at(metadata.signed)
-        issued = _moment(role, text)
+        text = read_issue_time(metadata.signed)
+        issued = _parse_time(role, text)
         if role not in periods:
             raise UpdaterError(
-                BAD_DATES, role=role, reason=Text("{policy} gives it no period", {"policy": POLICY})
+                BAD_DATES,
+                role=role,
+                reason=LazyText("{policy} gives it no period", {"policy": POLICY_FIELD}),
             )
         if metadata.signed.expires - issued > timedelta(days=periods[role]):
             raise UpdaterError(
                 BAD_DATES,
                 role=role,
-                reason=Text("it would last longer than {days} days", {"days": periods[role]}),
+                reason=LazyText("it would last longer than {days} days", {"days": periods[role]}),
             )
         if now is not None and issued - now > CLOCK_TOLERANCE:
             words = N_("it was drafted in the future ({at})")
-            raise UpdaterError(BAD_DATES, role=role, reason=Text(words, {"at": time_words(text)}))
+            raise UpdaterError(
+                BAD_DATES, role=role, reason=LazyText(words, {"at": format_signed_time(text)})
+            )
 
 
 def refuse_backdated(
@@ -215,12 +228,12 @@ def refuse_backdated(
         BadDates: Naming the role.
     """
     for role, metadata in drafts.items():
-        before = issued_at(base[role].signed) if role in base else ""
-        text = issued_at(metadata.signed)
-        if before and _moment(role, before) - _moment(role, text) > CLOCK_TOLERANCE:
+        before = read_issue_time(base[role].signed) if role in base else ""
+        text = read_issue_time(metadata.signed)
+        if before and _parse_time(role, before) - _parse_time(role, text) > CLOCK_TOLERANCE:
             words = N_("it was drafted ({at}) before what it replaces ({before})")
-            values = {"at": time_words(text), "before": time_words(before)}
-            raise UpdaterError(BAD_DATES, role=role, reason=Text(words, values))
+            values = {"at": format_signed_time(text), "before": format_signed_time(before)}
+            raise UpdaterError(BAD_DATES, role=role, reason=LazyText(words, values))
 
 
 def refuse_clock_behind(published: FeedState | None, now: datetime) -> None:
@@ -237,27 +250,27 @@ def refuse_clock_behind(published: FeedState | None, now: datetime) -> None:
     """
     if published is None:
         return
-    for role in published.offline_roles():
-        metadata = published.get(role)
-        text = issued_at(metadata.signed) if metadata is not None else ""
-        if text and _moment(role, text) - now > CLOCK_TOLERANCE:
+    for role in published.list_offline_roles():
+        metadata = published.get_role(role)
+        text = read_issue_time(metadata.signed) if metadata is not None else ""
+        if text and _parse_time(role, text) - now > CLOCK_TOLERANCE:
             words = N_("{at} is published; this machine's clock says {now}")
-            values = {"at": time_words(text), "now": format_minute(now)}
-            raise UpdaterError(BAD_DATES, role=role, reason=Text(words, values))
+            values = {"at": format_signed_time(text), "now": format_scheduled_time(now)}
+            raise UpdaterError(BAD_DATES, role=role, reason=LazyText(words, values))
 
 
-def _moment(role: str, text: str) -> datetime:
+def _parse_time(role: str, text: str) -> datetime:
     try:
         return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     except ValueError as error:
         raise UpdaterError(
             BAD_DATES,
             role=role,
-            reason=Text("the issue time {text} cannot be read", {"text": repr(text)}),
+            reason=LazyText("the issue time {text} cannot be read", {"text": repr(text)}),
         ) from error
 
 
-def enough(role: str, result: VerificationResult) -> None:
+def require_threshold(role: str, result: VerificationResult) -> None:
     """Require the threshold of one count of signatures.
 
     Raises:
@@ -269,7 +282,7 @@ def enough(role: str, result: VerificationResult) -> None:
             role=role,
             signed=len(result.signed),
             threshold=result.threshold,
-            missing=", ".join(names_of(result.unsigned.values())),
+            missing=", ".join(list_key_owners(result.unsigned.values())),
         )
 
 
@@ -286,16 +299,16 @@ def require_signatures(state: FeedState, previous: Root | None, roles: Iterable[
     """
     root = state.root
     step = root.signed.get_root_verification_result(previous, root.signed_bytes, root.signatures)
-    enough("root", step.first)
-    enough("root", step.second)
+    require_threshold("root", step.first)
+    require_threshold("root", step.second)
     for role in roles:
-        enough(role, verification(state, role))
-    for role in delegated_roles(state.targets.signed):
+        require_threshold(role, verify_role(state, role))
+    for role in list_delegated_roles(state.targets.signed):
         if role not in state.delegated:
             raise UpdaterError(BELOW_THRESHOLD, role=role, signed=0, threshold=1, missing="-")
 
 
-def refuse_lapsed(state: FeedState, now: datetime) -> None:
+def refuse_expired_roles(state: FeedState, now: datetime) -> None:
     """Refuse to publish where a role that officers sign has expired.
 
     Raises:
@@ -303,10 +316,12 @@ def refuse_lapsed(state: FeedState, now: datetime) -> None:
     """
     lapsed = {
         role: metadata.signed.expires
-        for role in state.offline_roles()
-        if (metadata := state.get(role)) is not None and metadata.signed.is_expired(now)
+        for role in state.list_offline_roles()
+        if (metadata := state.get_role(role)) is not None and metadata.signed.is_expired(now)
     }
     if lapsed:
         raise UpdaterError(
-            ROLE_LAPSED, role=", ".join(lapsed), expires=format_day(min(lapsed.values()))
+            PUBLISHER_ROLE_EXPIRED,
+            role=", ".join(lapsed),
+            expires=format_date(min(lapsed.values())),
         )

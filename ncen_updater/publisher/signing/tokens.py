@@ -19,26 +19,26 @@ from securesystemslib.exceptions import UnsupportedLibraryError, UnverifiedSigna
 from securesystemslib.signer import HSMSigner, Key, Signature, Signer
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import NO_TOKEN_SUPPORT, TOKEN_LOCKED, TOKEN_UNUSABLE, WRONG_PIN
-from ncen_updater.publisher.errors import system_words
-from ncen_updater.publisher.signing.keys import fingerprint, name_key, write_public_key
+from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.signing.keys import compute_fingerprint, set_key_owner, write_public_key
 
 #: Drivers that are looked for where none is named, the most special one first.
-MODULES: Final = tuple(
+PKCS11_MODULES: Final = tuple(
     f"/usr/lib/{place}{name}"
     for name in ("libykcs11.so", "opensc-pkcs11.so", "softhsm/libsofthsm2.so")
     for place in ("x86_64-linux-gnu/", "aarch64-linux-gnu/", "")
 )
-ROOTS: Final = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64")
-ENVIRONMENT: Final = "NCEN_PKCS11_MODULE"
+MODULE_ROOTS: Final = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64")
+MODULE_VARIABLE: Final = "NCEN_PKCS11_MODULE"
 #: Where the library looks for the driver, once a process.
 _LIBRARY_VARIABLE: Final = "PYKCS11LIB"
-KEY_NUMBERS: Final = range(1, 256)
+KEY_ID_RANGE: Final = range(1, 256)
 
 
 @dataclass(frozen=True)
-class Token:
+class TokenKey:
     """One key on one token.
 
     Attributes:
@@ -52,15 +52,15 @@ class Token:
     module: Path
 
     def __post_init__(self) -> None:
-        if self.number not in KEY_NUMBERS:
+        if self.number not in KEY_ID_RANGE:
             raise UpdaterError(
                 TOKEN_UNUSABLE,
                 label=self.label,
-                detail=Text("{number} is no id of a key", {"number": self.number}),
+                detail=LazyText("{number} is no id of a key", {"number": self.number}),
             )
 
 
-def find_module(named: Path | None, candidates: Iterable[str] = MODULES) -> Path:
+def find_module(named: Path | None, candidates: Iterable[str] = PKCS11_MODULES) -> Path:
     """Choose the driver: the one that is named, in the option or the variable, else a usual one.
 
     A driver is code that sees the PIN, so only one that root installed among the system's
@@ -69,7 +69,7 @@ def find_module(named: Path | None, candidates: Iterable[str] = MODULES) -> Path
     Raises:
         TokenUnusable: If there is none or it may not be loaded.
     """
-    given = named or (Path(value) if (value := os.environ.get(ENVIRONMENT)) else None)
+    given = named or (Path(value) if (value := os.environ.get(MODULE_VARIABLE)) else None)
     if given is None:
         given = next((Path(path) for path in candidates if Path(path).is_file()), None)
     if given is None:
@@ -77,27 +77,29 @@ def find_module(named: Path | None, candidates: Iterable[str] = MODULES) -> Path
             TOKEN_UNUSABLE, label="-", detail="no PKCS#11 driver is installed (opensc, ykcs11)"
         )
     path = given.resolve()
-    if not given.is_absolute() or not any(path.is_relative_to(root) for root in ROOTS):
+    if not given.is_absolute() or not any(path.is_relative_to(root) for root in MODULE_ROOTS):
         raise UpdaterError(
             TOKEN_UNUSABLE,
             label="-",
-            detail=Text("{given} is not in a directory of the system", {"given": given}),
+            detail=LazyText("{given} is not in a directory of the system", {"given": given}),
         )
     try:
         info = path.stat()
     except OSError as error:
-        raise UpdaterError(TOKEN_UNUSABLE, label="-", detail=system_words(error)) from error
+        raise UpdaterError(
+            TOKEN_UNUSABLE, label="-", detail=describe_system_error(error)
+        ) from error
     if not stat.S_ISREG(info.st_mode) or info.st_uid != 0 or info.st_mode & 0o022:
         raise UpdaterError(
             TOKEN_UNUSABLE,
             label="-",
-            detail=Text("{path} may be changed by others than root", {"path": path}),
+            detail=LazyText("{path} may be changed by others than root", {"path": path}),
         )
     return path
 
 
 @contextmanager
-def _our_errors(token: Token) -> Iterator[None]:
+def _map_errors(token: TokenKey) -> Iterator[None]:
     os.environ[_LIBRARY_VARIABLE] = str(token.module)
     try:
         from PyKCS11 import PyKCS11Error
@@ -113,11 +115,11 @@ def _our_errors(token: Token) -> Iterator[None]:
             raise UpdaterError(TOKEN_LOCKED, label=token.label) from error
         if "CKR_PIN" in text:
             raise UpdaterError(WRONG_PIN, label=token.label) from error
-        said = _words(text, token.module)
-        raise UpdaterError(TOKEN_UNUSABLE, label=token.label, detail=said) from error
+        message = _translate_driver_error(text, token.module)
+        raise UpdaterError(TOKEN_UNUSABLE, label=token.label, detail=message) from error
 
 
-def _words(text: str, module: Path) -> str:
+def _translate_driver_error(text: str, module: Path) -> str:
     """What a driver or the library means; what is not known stays as it says it."""
     if text.startswith("Found 0 "):
         reason = f"the driver {module} sees no token of this label"
@@ -134,25 +136,25 @@ def _words(text: str, module: Path) -> str:
     return reason
 
 
-def public_key(token: Token) -> Key:
+def read_public_key(token: TokenKey) -> Key:
     """The public half of a key on a token; the PIN is not needed.
 
     Raises:
         TokenUnusable: If the token or the key is not there, or is of another kind.
     """
-    with _our_errors(token):
+    with _map_errors(token):
         _, key = HSMSigner.import_(token.number, {"label": token.label})
         return key
 
 
-def import_token(token: Token, directory: Path, owner: str) -> tuple[Path, Key]:
+def import_token(token: TokenKey, directory: Path, owner: str) -> tuple[Path, Key]:
     """Write the public half of a key on a token as ``OWNER.pub.json``; the PIN is not needed.
 
     Raises:
         TokenUnusable: If the token or the key is not there, or is of another kind.
         BadKeyFile: If there is a file of that name already.
     """
-    key = name_key(public_key(token), owner)
+    key = set_key_owner(read_public_key(token), owner)
     return write_public_key(directory, owner, key), key
 
 
@@ -165,7 +167,7 @@ class TokenSigner(Signer):  # type: ignore[misc] # the library has no types
         pin: The PIN; used for every signature of a run, since each needs a login.
     """
 
-    def __init__(self, token: Token, public_key: Key, pin: str) -> None:
+    def __init__(self, token: TokenKey, public_key: Key, pin: str) -> None:
         self._token, self._pin = token, pin
         self._key = public_key
 
@@ -188,7 +190,7 @@ class TokenSigner(Signer):  # type: ignore[misc] # the library has no types
             WrongPin: If the token refuses the PIN.
             TokenUnusable: If it cannot sign, or signs with another key.
         """
-        with _our_errors(self._token):
+        with _map_errors(self._token):
             signer = HSMSigner(
                 self._token.number, {"label": self._token.label}, self._key, lambda _: self._pin
             )
@@ -204,22 +206,22 @@ class TokenSigner(Signer):  # type: ignore[misc] # the library has no types
         return signature
 
 
-def known_key(token: Token, known: Iterable[Key]) -> Key:
+def find_token_key(token: TokenKey, known: Iterable[Key]) -> Key:
     """Which of the keys that may sign a token holds; it has no PIN to give for that.
 
     Raises:
         TokenUnusable: If it is none of them.
     """
-    held = fingerprint(public_key(token))
+    held = compute_fingerprint(read_public_key(token))
     for key in known:
-        if fingerprint(key) == held:
+        if compute_fingerprint(key) == held:
             return key
     raise UpdaterError(
         TOKEN_UNUSABLE, label=token.label, detail="its key may sign none of the drafts"
     )
 
 
-def open_token(token: Token, known: Iterable[Key], pin: Callable[[], str]) -> TokenSigner:
+def open_token(token: TokenKey, known: Iterable[Key], pin: Callable[[], str]) -> TokenSigner:
     """Make a signer of a token.
 
     Args:
@@ -231,4 +233,4 @@ def open_token(token: Token, known: Iterable[Key], pin: Callable[[], str]) -> To
     Raises:
         TokenUnusable: If the token's key is none of them.
     """
-    return TokenSigner(token, known_key(token, known), pin())
+    return TokenSigner(token, find_token_key(token, known), pin())

@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from ncen_updater.common.cli.render import format_minute, format_time
-from ncen_updater.common.i18n import N_, Figure, Text
-from ncen_updater.formats.rollout import FORM
+from ncen_updater.common.cli.render import format_scheduled_time, format_time
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
+from ncen_updater.formats.rollout import TIME_PATTERN
 
 _PART: Final = re.compile(r"\s*(>=|<=|<|>|==|!=)\s*([0-9][^\s,*]*)\s*")
-_SIGNS: Final = {
+_OPERATOR_TEXTS: Final = {
     ">=": N_("{version} or later"),
     ">": N_("later than {version}"),
     "<=": N_("{version} or earlier"),
@@ -32,9 +32,9 @@ _SIGNS: Final = {
 }
 
 
-def moment_of(text: str) -> datetime | None:
+def parse_signed_time(text: str) -> datetime | None:
     """Return a signed time; None if it does not have the agreed form, or is none."""
-    if not FORM.fullmatch(text):
+    if not TIME_PATTERN.fullmatch(text):
         return None
     try:
         return datetime.fromisoformat(text)
@@ -42,43 +42,47 @@ def moment_of(text: str) -> datetime | None:
         return None
 
 
-def time_words(text: object) -> Figure | str:
+def format_signed_time(text: object) -> LocalizedFigure | str:
     """Say a signed time as all pages do: where it is read, and in UTC."""
-    moment = moment_of(str(text))
+    moment = parse_signed_time(str(text))
     if moment is None:
         return str(text)
-    return format_time(moment) if moment.second else format_minute(moment)
+    return format_time(moment) if moment.second else format_scheduled_time(moment)
 
 
-def range_words(text: object) -> Text | str:
+def format_version_range(text: object) -> LazyText | str:
     """Say a range of versions, such as ``>=3.2.4,<3.3.0``."""
     parts = [_PART.fullmatch(part) for part in str(text).split(",")]
-    found = [Text(_SIGNS[part[1]], {"version": part[2]}) for part in parts if part is not None]
-    return joined(found) if len(found) == len(parts) else str(text)
+    found = [
+        LazyText(_OPERATOR_TEXTS[part[1]], {"version": part[2]})
+        for part in parts
+        if part is not None
+    ]
+    return join_texts(found) if len(found) == len(parts) else str(text)
 
 
-def joined(parts: Sequence[Text | str]) -> Text | str:
+def join_texts(parts: Sequence[LazyText | str]) -> LazyText | str:
     """Return parts as one list, each in the language of its reader."""
-    said: Text | str = parts[0] if parts else ""
+    message: LazyText | str = parts[0] if parts else ""
     for part in parts[1:]:
-        said = Text(N_("{first}, {second}"), {"first": said, "second": part})
-    return said
+        message = LazyText(N_("{first}, {second}"), {"first": message, "second": part})
+    return message
 
 
 CONSONANTS: Final = "bdfghjklmnprstvz"
 VOWELS: Final = "aiou"
-MIN_DIGITS: Final = 32
-BITS: Final = 16
+MIN_DIGEST_DIGITS: Final = 32
+BITS_PER_WORD: Final = 16
 _WORD = re.compile(f"[{CONSONANTS}][{VOWELS}][{CONSONANTS}][{VOWELS}][{CONSONANTS}]")
 _BETWEEN = re.compile(r"[\s,.:-]+")
 
 
-def _word(number: int) -> str:
+def _encode_word(number: int) -> str:
     parts = ((CONSONANTS, 12), (VOWELS, 10), (CONSONANTS, 6), (VOWELS, 4), (CONSONANTS, 0))
     return "".join(letters[(number >> at) & (len(letters) - 1)] for letters, at in parts)
 
 
-def _number(word: str) -> int:
+def _decode_word(word: str) -> int:
     value = 0
     for letter in word:
         letters = CONSONANTS if letter in CONSONANTS else VOWELS
@@ -86,23 +90,23 @@ def _number(word: str) -> int:
     return value
 
 
-def spoken(digest: str) -> str:
+def encode_as_words(digest: str) -> str:
     """The first 32 digits of a digest as eight words."""
-    groups = [digest[at : at + 4] for at in range(0, MIN_DIGITS, 4)]
-    return " ".join(_word(int(group, 16)) for group in groups)
+    groups = [digest[at : at + 4] for at in range(0, MIN_DIGEST_DIGITS, 4)]
+    return " ".join(_encode_word(int(group, 16)) for group in groups)
 
 
-def told(text: str) -> str:
+def parse_digest(text: str) -> str:
     """What somebody typed, as hexadecimal digits: from words, or from digits in any groups.
 
     What is neither comes back without spaces, and fits no digest.
     """
     parts = [part for part in _BETWEEN.split(text.lower()) if part]
     if parts and all(_WORD.fullmatch(part) for part in parts):
-        return "".join(f"{_number(part):04x}" for part in parts)
+        return "".join(f"{_decode_word(part):04x}" for part in parts)
     return "".join(parts)
 
 
-def generated(count: int) -> str:
+def generate_words(count: int) -> str:
     """So many words that nobody can guess; each is 16 bits."""
-    return " ".join(_word(secrets.randbits(BITS)) for _ in range(count))
+    return " ".join(_encode_word(secrets.randbits(BITS_PER_WORD)) for _ in range(count))

@@ -12,7 +12,7 @@ from ncen_updater.agent.model.change import (
     Change,
     ChangeKind,
     ChangeState,
-    Mode,
+    DatabaseMode,
     StepName,
     StepState,
 )
@@ -21,7 +21,7 @@ from tests.support.forks import run_agent
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CHANGE = Change(
-    id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
+    id="abcdefgh", kind=ChangeKind.UPGRADE, mode=DatabaseMode.MIGRATE, state=ChangeState.RUNNING,
     product="ncen", from_version="3.2.4", to_version="3.3.0", generation=1,
     created_at=AT,
 )  # fmt: skip
@@ -90,10 +90,10 @@ class TrialSite:
     def open_change(self, *done: StepName) -> None:
         """Begin a change and record steps as done."""
         with Journal.open(self.journal) as journal:
-            journal.begin(CHANGE)
+            journal.begin_change(CHANGE)
             for name in done:
-                journal.step(CHANGE.id, name, StepState.INTENDED)
-                journal.step(CHANGE.id, name, StepState.DONE)
+                journal.record_step(CHANGE.id, name, StepState.INTENDED)
+                journal.record_step(CHANGE.id, name, StepState.DONE)
 
 
 def make_site(root: Path) -> TrialSite:

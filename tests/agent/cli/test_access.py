@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.cli.access import denied, refusal_for
-from ncen_updater.agent.model.errors import JournalForbidden
+from ncen_updater.agent.cli.access import build_access_error, find_denied_path
+from ncen_updater.agent.model.errors import JournalPermissionError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     BUNDLE_UNREADABLE,
+    INBOX_UNUSABLE,
     LOCAL_STORE_FAILED,
     LOG_IN_AGAIN,
     MEMBER_NEEDS_ROOT,
     NOT_A_MEMBER,
-    TRAY_UNUSABLE,
-    Message,
+    ErrorMessage,
 )
 from tests.agent.cli.site import make_site
 from tests.support.as_user import run_as
@@ -35,18 +35,27 @@ GROUP = "ncen-updater"
         ([GROUP], [], MEMBER_NEEDS_ROOT),
     ],
 )
-def test_what_is_told(now: list[str], listed: list[str], message: Message) -> None:
-    error = refusal_for("/var/x", "bruno", GROUP, now=now, listed=listed)
+def test_what_is_told(now: list[str], listed: list[str], message: ErrorMessage) -> None:
+    error = build_access_error("/var/x", "bruno", GROUP, current_groups=now, group_members=listed)
     assert error.message is message
     assert GROUP in str(error) and "bruno" in str(error) and "/var/x" in str(error)
 
 
 def test_a_configuration_whose_group_was_lost_is_told_as_that() -> None:
     """Seen: "which only the agent itself reads", and to look whether the service ran; it did."""
-    error = refusal_for("/etc/a.toml", "bruno", GROUP, now=[GROUP], listed=[], config="/etc/a.toml")
+    error = build_access_error(
+        "/etc/a.toml",
+        "bruno",
+        GROUP,
+        current_groups=[GROUP],
+        group_members=[],
+        config="/etc/a.toml",
+    )
     assert error.code == "NU-1125"
     assert f"sudo chgrp {GROUP} /etc/a.toml && sudo chmod g+r /etc/a.toml" in str(error.remedy_text)
-    stranger = refusal_for("/etc/a.toml", "eve", GROUP, now=[], listed=[], config="/etc/a.toml")
+    stranger = build_access_error(
+        "/etc/a.toml", "eve", GROUP, current_groups=[], group_members=[], config="/etc/a.toml"
+    )
     assert stranger.code == "NU-1120"
 
 
@@ -59,18 +68,18 @@ def caused(error: Exception, cause: Exception) -> Exception:
     ("error", "path"),
     [
         (PermissionError(13, "Permission denied", "/var/x"), "/var/x"),
-        (JournalForbidden(path="/var/x"), "/var/x"),
+        (JournalPermissionError(path="/var/x"), "/var/x"),
         (caused(UpdaterError(LOCAL_STORE_FAILED), PermissionError(13, "no", "/var/x")), "/var/x"),
         (UpdaterError(LOCAL_STORE_FAILED, detail="[Errno 13] Permission denied: '/x'"), "/x"),
         (UpdaterError(LOCAL_STORE_FAILED, detail="[Errno 28] No space left: '/x'"), None),
         (UpdaterError(LOCAL_STORE_FAILED), None),
         (caused(UpdaterError(BUNDLE_UNREADABLE), PermissionError(13, "no", "/home/x")), None),
-        (caused(UpdaterError(TRAY_UNUSABLE), PermissionError(13, "no", "/var/x/tray")), None),
+        (caused(UpdaterError(INBOX_UNUSABLE), PermissionError(13, "no", "/var/x/tray")), None),
         (FileNotFoundError(2, "no", "/var/x"), None),
     ],
 )
 def test_whether_rights_are_behind_it(error: Exception, path: str | None) -> None:
-    assert denied(error) == path
+    assert find_denied_path(error) == path
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")

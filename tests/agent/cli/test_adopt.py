@@ -13,8 +13,8 @@ import pytest
 
 from demo.databases import SqlitePlace
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.engine.situation import ADOPTED, known
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.engine.situation import ADOPTED, read_recorded_state
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.agent.cli.live import PROGRAM, LiveSite, live_site
 from tests.agent.cli.terminal_run import run_on_terminal
@@ -40,7 +40,7 @@ def test_a_version_that_was_typed_wrong(tmp_path: Path) -> None:
             assert (done.returncode, "NU-6060" in done.stderr) == (3, True), done.stderr
             assert f"ncen-updater adopt {OLD}" in done.stderr
             assert "'adopt' may be repeated" in done.stderr
-        assert not demo.current.is_symlink() and not (demo.state / JOURNAL).exists()
+        assert not demo.current.is_symlink() and not (demo.state / JOURNAL_FILE).exists()
 
         demo.current.symlink_to(demo.slots / OLD)
         demo.stop_app()
@@ -50,7 +50,7 @@ def test_a_version_that_was_typed_wrong(tmp_path: Path) -> None:
         assert code_of(live, "adopt", OLD) == (3, "NU-6062")  # nobody says it
         dry = live.run("adopt", OLD, "--dry-run")
         assert (dry.returncode, DOWN in dry.stdout) == (0, True), dry.stderr
-        assert not demo.current.is_symlink() and not (demo.state / JOURNAL).exists()
+        assert not demo.current.is_symlink() and not (demo.state / JOURNAL_FILE).exists()
 
         asks = "Type its version"
         command = [*PROGRAM, "adopt", OLD]
@@ -73,7 +73,7 @@ def test_what_the_application_says_and_a_lost_journal(tmp_path: Path) -> None:
         before = live.facts()
         assert before[0] == NEW
         assert code_of(live, "adopt", NEW) == (1, "NU-6065")  # too late to correct it
-        journal = live.demo.state / JOURNAL
+        journal = live.demo.state / JOURNAL_FILE
         kept = journal.rename(journal.with_name("kept"))
         for more in ((), (DOWN,), ("--dry-run",)):
             assert code_of(live, "adopt", NEW, *more) == (12, "NU-6064")
@@ -114,9 +114,9 @@ def test_a_mistake_is_corrected_while_nothing_followed(newer: LiveSite) -> None:
     assert newer.run("verify").returncode == 0
     again = newer.run("adopt", OLD)
     assert (again.returncode, "NU-6060" in again.stderr) == (3, True)
-    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-        said = [event.data for event in journal.events() if event.kind == ADOPTED]
-        assert known(journal).fingerprints == said[-1]["fingerprints"]
-        assert known(journal).kinds == said[-1]["schema_kinds"] != {}
+    with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
+        said = [event.data for event in journal.list_events() if event.kind == ADOPTED]
+        assert read_recorded_state(journal).fingerprints == said[-1]["fingerprints"]
+        assert read_recorded_state(journal).kinds == said[-1]["schema_kinds"] != {}
     assert [(row["release"], row.get("corrects")) for row in said] == [(OLD, None), (NEW, OLD)]
     assert "Available" not in newer.run("check").stdout

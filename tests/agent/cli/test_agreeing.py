@@ -11,11 +11,11 @@ from tests.agent.cli.terminal_run import run_on_terminal
 
 ASK = """
 import sys
-from ncen_updater.common.cli.session import Session
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.cli.session import CliSession
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.errors import UpdaterError
 try:
-    Session("ncen-publisher", language=sys.argv[1]).agree(Text("Now?"), yes=False)
+    CliSession("ncen-publisher", language=sys.argv[1]).ask_confirmation(LazyText("Now?"), yes=False)
 except UpdaterError as error:
     print(error.code)
 else:

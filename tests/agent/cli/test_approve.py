@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.cli.approve import _begins_then
+from ncen_updater.agent.cli.approve import _starts_at_chosen_time
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.engine.approvals.store import ApprovalStore
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.service.assess import assess_site
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
@@ -74,7 +74,7 @@ def test_before_the_feed_was_read_nobody_says_that_there_is_nothing_newer(
 def be(monkeypatch: pytest.MonkeyPatch, name: str, uid: int) -> None:
     """Be a person behind sudo."""
     monkeypatch.setattr("os.getuid", lambda: 0)
-    monkeypatch.setattr("ncen_updater.agent.cli.person.LOGIN", Path("/nowhere"))
+    monkeypatch.setattr("ncen_updater.agent.cli.person.LOGINUID_PATH", Path("/nowhere"))
     monkeypatch.setenv("SUDO_USER", name)
     monkeypatch.setenv("SUDO_UID", str(uid))
 
@@ -163,7 +163,7 @@ def test_who_may_not_upgrade_alone_is_not_asked_and_who_rehearses_again_approves
         raise AssertionError("a question was asked")
 
     with monkeypatch.context() as asked:
-        asked.setattr("ncen_updater.agent.cli.session.AgentSession.agree", nobody)
+        asked.setattr("ncen_updater.agent.cli.session.AgentSession.ask_confirmation", nobody)
         for stream in ("stdin", "stderr"):
             asked.setattr(f"sys.{stream}.isatty", lambda: True)
         assert desk.json("upgrade", code=13)["error"]["code"] == "NU-6024"
@@ -250,7 +250,7 @@ def test_a_chosen_time_that_holds_is_told_once(at: str | None, once: bool) -> No
     """Seen: "at the earliest 2026-11-28 23:00:00 +04 ..., as dana chose", and the same below."""
     chosen = "2026-11-28T23:00:00+04:00"
     begins = {"when": "at", "at": at} if at else {"when": "not-by-itself", "at": None}
-    assert _begins_then({"scheduled": chosen, "begins": begins}) is once
+    assert _starts_at_chosen_time({"scheduled": chosen, "begins": begins}) is once
 
 
 def test_the_dossier_of_a_release_that_failed_is_written_all_the_same(
@@ -260,9 +260,9 @@ def test_the_dossier_of_a_release_that_failed_is_written_all_the_same(
     be(monkeypatch, "amina", 1001)
     desk.json("rehearse")
     desk.json("approve", "--yes")
-    with Journal.open(desk.state / JOURNAL) as journal:
-        SiteHistory(journal).remember_bad("ncen", "3.3.0", "NU-6007", None)
-        ApprovalStore(journal).spend("aaaaaaaa")
+    with Journal.open(desk.state / JOURNAL_FILE) as journal:
+        SiteHistory(journal).mark_bad("ncen", "3.3.0", "NU-6007", None)
+        ApprovalStore(journal).consume_all("aaaaaaaa")
     pages = sorted((desk.state / "dossiers").glob("*.html"))
     assert pages and all("amina" in path.read_text() for path in pages)
     found = assess_site(desk.config)

@@ -22,9 +22,9 @@ import pytest
 
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.cli.render import sentence
+from ncen_updater.common.cli.render import make_sentence
 from tests.agent.cli.terminal_run import run_on_terminal
 from tests.support.postgres import available, running
 from tests.support.rotation import in_turns
@@ -80,7 +80,7 @@ class Said:
                 inner = inner.get(key, {})
             if name == command.split(maxsplit=1)[0]:
                 inner.pop(last, None)
-        why = sentence(str(self.document.get("service", {}).get("why")))
+        why = make_sentence(str(self.document.get("service", {}).get("why")))
         words = [
             _each_time(line)
             for line in self.words
@@ -207,8 +207,8 @@ class Both:
 
     def last_event(self) -> int:
         """Number of the newest event of the journal."""
-        with Journal.open(self.service.demo.state / JOURNAL, read_only=True) as journal:
-            return journal.last_event()
+        with Journal.open(self.service.demo.state / JOURNAL_FILE, read_only=True) as journal:
+            return journal.read_last_event_number()
 
 
 def site_of(directory: Path, feed: TrialFeed, url: str, place: PostgresPlace | None) -> DemoSite:
@@ -260,7 +260,7 @@ def test_what_changes_nothing_says_the_same_through_the_service_and_alone(
         # A time that a person gives is the same one letter for letter, too.
         given = "hold --reason fair --until 2099-01-01T10:00+02:00 --dry-run"
         assert both.run("service", given) == both.run("alone", given)
-        (both.service.demo.state / JOURNAL).rename(both.service.demo.state / "aside")
+        (both.service.demo.state / JOURNAL_FILE).rename(both.service.demo.state / "aside")
         said = both.same("status")
         assert (said.code, said.document["error"]["code"]) == (12, "NU-6001")
         assert both.different == []

@@ -10,7 +10,7 @@ import pytest
 
 from ncen_updater.agent.cli.guide import COMMANDS
 from ncen_updater.agent.cli.main import cli
-from ncen_updater.common.cli.lazy import global_options
+from ncen_updater.common.cli.lazy import make_global_options
 from ncen_updater.common.messages import ExitCode
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -24,7 +24,7 @@ def _sections() -> dict[str, str]:
 
 
 def _options(command: click.Command) -> set[str]:
-    ours = {option.opts[0] for option in global_options()}
+    ours = {option.opts[0] for option in make_global_options()}
     return {
         option.opts[0]
         for option in command.params
@@ -54,7 +54,7 @@ def test_no_two_options_have_one_value(name: str) -> None:
 
 def test_options_of_every_command_are_described() -> None:
     text = (DOCS / "cli.md").read_text("utf-8")
-    for option in global_options():
+    for option in make_global_options():
         assert f"`{option.opts[0]}" in text
 
 

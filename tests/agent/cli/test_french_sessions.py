@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.cli.guide import COMMANDS
-from ncen_updater.agent.engine.rehearsal.store import Rehearsals
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.engine.rehearsal.store import RehearsalStore
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.cli.render import grouped
+from ncen_updater.common.cli.render import group_digest
 from tests.agent.cli.live import LiveSite, live_site
 from tests.agent.cli.site import make_site
 from tests.agent.cli.test_mistakes import MISCONFIGURED, TYPED, misconfigured
@@ -66,7 +66,7 @@ def text_of(page: str) -> str:
 def test_a_digest_is_no_word() -> None:
     """Once in a hundred runs a group of a digest had letters only, and the session failed."""
     digest = "0123456789abcdef" * 3 + "abcdefaf" + "cafebabe"
-    assert foreign(f"Empreinte : {grouped(digest)}") == []
+    assert foreign(f"Empreinte : {group_digest(digest)}") == []
     assert foreign("Empreinte : seizures") == ["seizures"]
 
 
@@ -86,8 +86,10 @@ def test_a_whole_session(tmp_path: Path) -> None:
         changes = json.loads(site.run("history", "--json").stdout)["changes"]
         ids = [change["id"] for change in changes]
         assert {change["state"] for change in changes} >= {"finished", "undone"}
-        with Journal.open(site.demo.state / JOURNAL, read_only=True) as journal:
-            rehearsed = [one.id for one in Rehearsals(journal).all()]  # may be letters alone, too
+        with Journal.open(site.demo.state / JOURNAL_FILE, read_only=True) as journal:
+            rehearsed = [
+                one.id for one in RehearsalStore(journal).list_newest()
+            ]  # may be letters alone, too
         for change in ids:
             for more in ((), ("--events",)):
                 shown = ask(site, ("history", change, *more)).stdout

@@ -10,8 +10,8 @@ import click
 import pytest
 
 from ncen_updater.agent.cli import main as agent
-from ncen_updater.common.cli.lazy import VERSION, LazyGroup
-from ncen_updater.common.cli.session import Session
+from ncen_updater.common.cli.lazy import VERSION_PATTERN, LazyGroup
+from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.messages import ExitCode
 from ncen_updater.publisher.cli import main as publisher
 
@@ -54,7 +54,7 @@ def test_every_example_can_be_typed(
             (tmp_path / directory).unlink()
             (tmp_path / directory).mkdir()
     group: click.Command = PROGRAMS[program].cli
-    context = click.Context(group, info_name=program, obj=Session(program))
+    context = click.Context(group, info_name=program, obj=CliSession(program))
     while isinstance(group, LazyGroup):
         found = group.get_command(context, words.pop(0))
         assert found is not None
@@ -74,10 +74,10 @@ def test_exit_codes_of_the_agent_are_those_of_its_document() -> None:
             continue
         told = re.sub(r"\([^)]*\)|NU-\d+", "", said[1])
         codes = {int(code) for code in re.findall(r"\b\d{1,2}\b", told)} | {0, 1, 2}
-        assert {int(code) for code in guide.codes(name)} == codes, name
+        assert {int(code) for code in guide.list_exit_codes(name)} == codes, name
         seen += 1
     assert seen > 20
-    assert set(guide.codes(None)) == set(ExitCode)
+    assert set(guide.list_exit_codes(None)) == set(ExitCode)
 
 
 def test_exit_codes_of_the_publisher_are_those_of_its_document() -> None:
@@ -85,7 +85,7 @@ def test_exit_codes_of_the_publisher_are_those_of_its_document() -> None:
     assert guide is not None
     text = (DOCS / "publisher.md").read_text("utf-8").partition("| exit code |")[2]
     codes = re.findall(r"^\| (\d+) \|", text.partition("\n\n")[0], re.MULTILINE)
-    assert [str(int(code)) for code in guide.codes(None)] == codes
+    assert [str(int(code)) for code in guide.list_exit_codes(None)] == codes
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -115,4 +115,4 @@ def test_help_shows_them(
     ids=range(6),
 )  # fmt: skip
 def test_a_version_is_known_in_one_pass(word: str, is_one: bool) -> None:
-    assert bool(VERSION.fullmatch(word)) is is_one
+    assert bool(VERSION_PATTERN.fullmatch(word)) is is_one

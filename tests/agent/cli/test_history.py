@@ -11,23 +11,23 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ncen_updater.agent.engine.approvals.store import ApprovalStore
-from ncen_updater.agent.engine.rehearsal.predictions import ExpectedStop, expect
-from ncen_updater.agent.engine.rehearsal.report import RehearsalCopies
-from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.agent.engine.rehearsal.predictions import DowntimeForecast, record_forecast
+from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
+from ncen_updater.agent.engine.rehearsal.store import RehearsalState, RehearsalStore
 from ncen_updater.agent.model.change import ChangeKind, ChangeState, StepName, StepState
 from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.model.names import IMPORTED, RECOVERY, ROLLBACK_EMERGENCY
-from ncen_updater.agent.model.person import Person
-from ncen_updater.agent.reports.change_lines import change_lines
-from ncen_updater.agent.service.report import change_report
+from ncen_updater.agent.model.names import IMPORTED, RECOVERY_STARTED, ROLLBACK_EMERGENCY
+from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.reports.change_lines import format_change
+from ncen_updater.agent.service.report import build_change_report
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
-from ncen_updater.common.documents import jsonable
-from ncen_updater.common.step_words import step_words
+from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
+from ncen_updater.common.documents import to_json_value
+from ncen_updater.common.step_words import translate_step_label
 from tests.agent.cli.site import CHANGE, TrialSite
 
 AT = datetime(2026, 11, 24, 22, tzinfo=UTC)
-AMINA, BO = Person("amina", 1001), Person("bo", 1002)
+AMINA, BO = Actor("amina", 1001), Actor("bo", 1002)
 BACK = replace(
     CHANGE, id="bbbbbbbb", kind=ChangeKind.ROLLBACK, from_version="3.3.0", to_version="3.2.4",
     created_at=AT,
@@ -48,79 +48,81 @@ class Clock:
 
 def steps(journal: Journal, *names: StepName) -> None:
     for name in names:
-        journal.step(UPGRADE.id, name, StepState.INTENDED)
-        journal.step(UPGRADE.id, name, StepState.DONE)
+        journal.record_step(UPGRADE.id, name, StepState.INTENDED)
+        journal.record_step(UPGRADE.id, name, StepState.DONE)
 
 
 def committed(journal: Journal, facts: ChangeFacts = NO_FACTS) -> None:
     consent = ApprovalStore(journal)
-    consent.approve("ab" * 32, "3.3.0", {}, AMINA)
-    consent.approve("ab" * 32, "3.3.0", {}, BO)
-    consent.approve("cd" * 32, "3.4.0", {}, Person("dana", 1003))
-    order = Orders(journal).give(OrderKind.UPGRADE, {}, AMINA)
-    Orders(journal).take(order)
-    journal.begin(replace(UPGRADE, created_at=journal.now()), ChangeFacts(binding="ab" * 32))
-    consent.spend(UPGRADE.id)
-    expect(journal, UPGRADE, ExpectedStop("rrrrrrrr", 3.9, 8.0, 12.7))
+    consent.add("ab" * 32, "3.3.0", {}, AMINA)
+    consent.add("ab" * 32, "3.3.0", {}, BO)
+    consent.add("cd" * 32, "3.4.0", {}, Actor("dana", 1003))
+    order = JobQueue(journal).enqueue(JobKind.UPGRADE, {}, AMINA)
+    JobQueue(journal).mark_started(order)
+    journal.begin_change(
+        replace(UPGRADE, created_at=journal.read_time()), ChangeFacts(binding="ab" * 32)
+    )
+    consent.consume_all(UPGRADE.id)
+    record_forecast(journal, UPGRADE, DowntimeForecast("rrrrrrrr", 3.9, 8.0, 12.7))
     steps(journal, StepName.FETCH, StepName.CLOSE, StepName.COPY, StepName.MIGRATE)
-    journal.commit(UPGRADE.id)
-    journal.keep(UPGRADE.id, replace(facts, stop_s=8.6))
-    Orders(journal).end(order, {"exit_code": 0})
+    journal.commit_change(UPGRADE.id)
+    journal.store_facts(UPGRADE.id, replace(facts, stop_s=8.6))
+    JobQueue(journal).mark_ended(order, {"exit_code": 0})
 
 
 def finished(journal: Journal) -> None:
     committed(journal, ChangeFacts(soak_looks=30, soak_bad_looks=1, confirmed_by="bo"))
-    journal.state(UPGRADE.id, ChangeState.FINISHED)
+    journal.set_change_state(UPGRADE.id, ChangeState.FINISHED)
 
 
 def undone(journal: Journal) -> None:
-    journal.begin(UPGRADE)
+    journal.begin_change(UPGRADE)
     steps(journal, StepName.FETCH)
-    journal.step(UPGRADE.id, StepName.MIGRATE, StepState.INTENDED)
-    journal.note(
+    journal.record_step(UPGRADE.id, StepName.MIGRATE, StepState.INTENDED)
+    journal.record_event(
         "step-failed", UPGRADE.id, step="migrate", code="NU-4201",
         error="NU-4201: Migration 0003 of companies failed.\nDETAIL: a row",
     )  # fmt: skip
-    journal.state(UPGRADE.id, ChangeState.UNDONE, error_code="NU-4201")
+    journal.set_change_state(UPGRADE.id, ChangeState.UNDONE, error_code="NU-4201")
 
 
 def torn(journal: Journal) -> None:
     """The machine fell in the migration, and what starts first undid it."""
-    journal.begin(UPGRADE)
+    journal.begin_change(UPGRADE)
     steps(journal, StepName.FETCH, StepName.CLOSE, StepName.COPY)
-    journal.step(UPGRADE.id, StepName.MIGRATE, StepState.INTENDED)
-    journal.note(RECOVERY, UPGRADE.id)
+    journal.record_step(UPGRADE.id, StepName.MIGRATE, StepState.INTENDED)
+    journal.record_event(RECOVERY_STARTED, UPGRADE.id)
     for name in (StepName.MIGRATE, StepName.COPY, StepName.CLOSE):
-        journal.step(UPGRADE.id, name, StepState.UNDOING)
-        journal.step(UPGRADE.id, name, StepState.UNDONE)
-    journal.state(UPGRADE.id, ChangeState.UNDONE)
+        journal.record_step(UPGRADE.id, name, StepState.UNDOING)
+        journal.record_step(UPGRADE.id, name, StepState.UNDONE)
+    journal.set_change_state(UPGRADE.id, ChangeState.UNDONE)
 
 
 def interrupted(journal: Journal) -> None:
     """By a person; what is said of it has no words of its own."""
-    journal.begin(UPGRADE)
+    journal.begin_change(UPGRADE)
     steps(journal, StepName.FETCH)
-    journal.note("step-failed", UPGRADE.id, step="copy", code="NU-9999", error="it is gone")
-    journal.state(UPGRADE.id, ChangeState.UNDONE, error_code="NU-6010")
+    journal.record_event("step-failed", UPGRADE.id, step="copy", code="NU-9999", error="it is gone")
+    journal.set_change_state(UPGRADE.id, ChangeState.UNDONE, error_code="NU-6010")
 
 
 def taken_back(journal: Journal) -> None:
     committed(journal, ChangeFacts(soak_failed="status 503"))
-    journal.state(UPGRADE.id, ChangeState.FINISHED)
-    journal.begin(BACK, ChangeFacts(undoes=UPGRADE.id))
-    journal.commit(BACK.id)
-    journal.state(BACK.id, ChangeState.FINISHED)
+    journal.set_change_state(UPGRADE.id, ChangeState.FINISHED)
+    journal.begin_change(BACK, ChangeFacts(undoes=UPGRADE.id))
+    journal.commit_change(BACK.id)
+    journal.set_change_state(BACK.id, ChangeState.FINISHED)
 
 
 def emergency(journal: Journal) -> None:
-    journal.note(
+    journal.record_event(
         ROLLBACK_EMERGENCY, undoes=UPGRADE.id, version="3.2.4", origin="3.3.0",
         reason="officers lose cases", by="olga", uid=1003,
     )  # fmt: skip
 
 
 def opened(journal: Journal) -> None:
-    journal.begin(UPGRADE)
+    journal.begin_change(UPGRADE)
 
 
 CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
@@ -179,9 +181,9 @@ def test_a_change_in_a_dozen_lines(site: TrialSite, name: str) -> None:
     make, expected = CHANGES[name]
     with Journal.open(site.journal, now=Clock()) as journal:
         make(journal)
-        report = jsonable(change_report(journal, UPGRADE.id))
+        report = to_json_value(build_change_report(journal, UPGRADE.id))
     assert isinstance(report, dict)
-    said = [line.render("en") for line in change_lines(report, "en")]
+    said = [line.render("en") for line in format_change(report, "en")]
     # How often the journal looks at the clock is its own affair.
     lines = [re.sub(r"\S+ 22:00:\d\d UTC", "<at>", line) for line in said]
     lines = [re.sub(r"\S+ s later", "<long> later", line) for line in lines]
@@ -192,19 +194,19 @@ def test_a_change_in_a_dozen_lines(site: TrialSite, name: str) -> None:
         assert [line for line in lines if line in expected] == expected
     else:
         assert lines == expected
-    assert list(change_lines(report, "fr"))
+    assert list(format_change(report, "fr"))
 
 
 def test_in_french_the_cause_is_said_in_french_too(site: TrialSite) -> None:
     with Journal.open(site.journal, now=Clock()) as journal:
         undone(journal)
-        report = jsonable(change_report(journal, UPGRADE.id))
+        report = to_json_value(build_change_report(journal, UPGRADE.id))
     assert isinstance(report, dict)
-    said = "\n".join(line.render("fr") for line in change_lines(report, "fr"))
+    said = "\n".join(line.render("fr") for line in format_change(report, "fr"))
     assert "« NU-4201: Migration 0003 of companies failed." in said, said
     assert re.search(r"NU-4201 : Le contrôle « … » sur", said), said
     report["failure"] = None
-    assert "NU-4201: " in "\n".join(line.render("en") for line in change_lines(report, "en"))
+    assert "NU-4201: " in "\n".join(line.render("en") for line in format_change(report, "en"))
 
 
 def test_events_are_shown_where_they_are_asked_for(site: TrialSite) -> None:
@@ -231,15 +233,15 @@ def test_what_turned_bad_is_told_in_the_list_and_who_went_back_for_it(site: Tria
     """Seen: "finished", without a code, and the rollback "ordered by" who ordered the upgrade."""
     with Journal.open(site.journal, now=Clock()) as journal:
         committed(journal, ChangeFacts(soak_failed="status 503"))
-        journal.state(UPGRADE.id, ChangeState.FINISHED)
-        order = Orders(journal).give(OrderKind.UPGRADE, {}, AMINA)
-        Orders(journal).take(order)
-        journal.begin(
-            replace(BACK, created_at=journal.now()),
+        journal.set_change_state(UPGRADE.id, ChangeState.FINISHED)
+        order = JobQueue(journal).enqueue(JobKind.UPGRADE, {}, AMINA)
+        JobQueue(journal).mark_started(order)
+        journal.begin_change(
+            replace(BACK, created_at=journal.read_time()),
             ChangeFacts(undoes=UPGRADE.id, soak_of=UPGRADE.id),
         )
-        journal.commit(BACK.id)
-        journal.state(BACK.id, ChangeState.FINISHED)
+        journal.commit_change(BACK.id)
+        journal.set_change_state(BACK.id, ChangeState.FINISHED)
     (row,) = [line for line in site.run("history").stdout.splitlines() if "NU-6009" in line]
     assert row.startswith(UPGRADE.id)
     said = site.run("history", BACK.id).stdout
@@ -250,14 +252,14 @@ def test_what_turned_bad_is_told_in_the_list_and_who_went_back_for_it(site: Tria
 def test_the_list_has_what_a_rehearsal_failed_of_and_what_a_bundle_brought(site: TrialSite) -> None:
     """Seen: "No change was ever begun here."."""
     with Journal.open(site.journal, now=Clock()) as journal:
-        rehearsals = Rehearsals(journal)
+        rehearsals = RehearsalStore(journal)
         for number, error in (
             ("aaaaaaaa", "Migration 0003 of companies failed."),
             ("bbbbbbbb", None),
         ):
-            rehearsals.begin(number, "3.2.4", "3.3.1", RehearsalCopies())
-            rehearsals.end(number, RehearsalState.FAILED, error_code="NU-4006", error=error)
-        journal.note(IMPORTED, None, by="yves", file="ke.ncen", releases=["3.3.1"])
+            rehearsals.record_start(number, "3.2.4", "3.3.1", RehearsalCopyPlans())
+            rehearsals.record_end(number, RehearsalState.FAILED, error_code="NU-4006", error=error)
+        journal.record_event(IMPORTED, None, by="yves", file="ke.ncen", releases=["3.3.1"])
     said = site.run("history").stdout
     assert "the rehearsal of 3.3.1 failed: NU-4006: Migration 0003 of companies failed." in said
     assert "the rehearsal of 3.3.1 failed (NU-4006)" in said
@@ -269,18 +271,18 @@ def test_an_emergency_is_told_with_its_name_and_reason_of_the_rollback_that_it_b
 ) -> None:
     with Journal.open(site.journal) as journal:
         committed(journal)
-        journal.state(UPGRADE.id, ChangeState.FINISHED)
+        journal.set_change_state(UPGRADE.id, ChangeState.FINISHED)
         emergency(journal)
-        journal.begin(BACK, ChangeFacts(undoes=UPGRADE.id))
-        journal.state(BACK.id, ChangeState.UNDONE)
-        journal.begin(replace(BACK, id="cccccccc"), ChangeFacts(undoes=UPGRADE.id))
-        reports = [change_report(journal, one) for one in (UPGRADE.id, BACK.id, "cccccccc")]
+        journal.begin_change(BACK, ChangeFacts(undoes=UPGRADE.id))
+        journal.set_change_state(BACK.id, ChangeState.UNDONE)
+        journal.begin_change(replace(BACK, id="cccccccc"), ChangeFacts(undoes=UPGRADE.id))
+        reports = [build_change_report(journal, one) for one in (UPGRADE.id, BACK.id, "cccccccc")]
     assert [one["emergency"] for one in reports] == [
         None, {"by": "olga", "reason": "officers lose cases"}, None,
     ]  # fmt: skip
-    report = jsonable(reports[1])
+    report = to_json_value(reports[1])
     assert isinstance(report, dict)
-    told = [line.render("en") for line in change_lines(report, "en")]
+    told = [line.render("en") for line in format_change(report, "en")]
     assert (
         "  in an emergency, without the approvals that it takes, by olga: officers lose cases"
     ) in told
@@ -292,6 +294,6 @@ def test_an_emergency_is_told_with_its_name_and_reason_of_the_rollback_that_it_b
 )
 def test_the_way_back_downloads_nothing(kind: str, words: str) -> None:
     """Seen: a rollback was "downloading and verifying the release", which it has here."""
-    assert step_words("fetch", kind, "en") == words
-    assert step_words("copy", kind, "en") == "copying the databases"
-    assert step_words("of-a-newer-agent", kind, "en") == "of-a-newer-agent"
+    assert translate_step_label("fetch", kind, "en") == words
+    assert translate_step_label("copy", kind, "en") == "copying the databases"
+    assert translate_step_label("of-a-newer-agent", kind, "en") == "of-a-newer-agent"

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 
-from ncen_updater.agent.cli.state import sentences
-from ncen_updater.agent.model.errors import JournalForbidden
-from ncen_updater.agent.reports.answers import bundle_answer
-from ncen_updater.agent.reports.diagnostics.support_bundle.bundle import Bundle
+from ncen_updater.agent.cli.state import format_site_state
+from ncen_updater.agent.model.errors import JournalPermissionError
+from ncen_updater.agent.reports.answers import format_support_bundle
+from ncen_updater.agent.reports.diagnostics.support_bundle.bundle import SupportBundle
 from ncen_updater.agent.reports.diagnostics.support_bundle.parts import BundlePart
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import DATABASE_UNREACHABLE
 from tests.agent.cli.test_parts import SITE
 
 
 def test_the_parts_of_a_bundle() -> None:
-    bundle = Bundle(parts=(BundlePart("site.json", "x" * 1500),), leaks=(), unread={})
-    line = bundle_answer(bundle, (), None).words[0]
-    assert isinstance(line, Text), "a size in a bare string has the unit of English"
+    bundle = SupportBundle(parts=(BundlePart("site.json", "x" * 1500),), leaks=(), unread={})
+    line = format_support_bundle(bundle, (), None).words[0]
+    assert isinstance(line, LazyText), "a size in a bare string has the unit of English"
     assert line.render("fr") == "  site.json : 1,5 ko"
 
 
 def test_a_journal_that_may_not_be_read() -> None:
-    said = sentences(dataclasses.replace(SITE, journal=JournalForbidden(path="/x")), None)
+    said = format_site_state(
+        dataclasses.replace(SITE, journal=JournalPermissionError(path="/x")), None
+    )
     assert "S'il y a un changement ouvert, « ncen-updater status » le dit." in [
         text.render("fr") for text in said
     ]
@@ -31,5 +33,5 @@ def test_a_journal_that_may_not_be_read() -> None:
 
 def test_what_could_not_be_found_out() -> None:
     error = UpdaterError(DATABASE_UNREACHABLE, database="main", detail="Connection refused")
-    said = sentences(dataclasses.replace(SITE, databases=error), None)[-1].render("fr")
+    said = format_site_state(dataclasses.replace(SITE, databases=error), None)[-1].render("fr")
     assert "NU-4002" in said and "injoignable" in said

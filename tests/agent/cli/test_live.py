@@ -14,11 +14,11 @@ import pytest
 from ncen_updater.agent.cli.guide import COMMANDS
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.messages import HELD
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.cli.live import PROGRAM, LiveSite, live_site, wait_for
 from tests.agent.cli.terminal_run import run_on_terminal
 from tests.support.errors import refused
@@ -41,7 +41,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSite]:
         assert "'adopt' may be repeated" in error["state"]
         dry = live.run("adopt", "3.2.4", "--dry-run")
         assert dry.returncode == 0 and "would be compared" not in dry.stderr
-        assert not (live.demo.state / JOURNAL).exists()
+        assert not (live.demo.state / JOURNAL_FILE).exists()
         assert live.run("adopt", "3.2.4").returncode == 0
         assert live.facts()[0] == before[0] == "3.2.4"
         yield live
@@ -136,7 +136,7 @@ def test_a_hold_forbids_and_is_enforced_below_the_command_line(site: LiveSite) -
             done = site.run(*arguments)
             assert (done.returncode, "fair" in done.stderr) == (5, True)
         with refused(HELD):
-            Operations(site_in_process(site.demo), Silent()).upgrade()
+            Operations(site_in_process(site.demo), SilentProgress()).upgrade()
         assert site.facts() == before
     finally:
         assert "Holds lifted: 1" in site.run("unhold").stdout
@@ -272,11 +272,11 @@ def test_up_and_back_with_a_confirmation(site: LiveSite, broken_off: bool) -> No
     assert back.returncode == 0
     assert "finished" in back.stdout and "were kept out for" in back.stdout
     assert site.facts()[0] == before[0]
-    with Journal.open(site.demo.state / JOURNAL, read_only=True) as journal:
-        assert "3.3.0" not in {row.version for row in SiteHistory(journal).bad_releases()}
-        told = [event for event in journal.events() if event.kind == "rollback-emergency"]
+    with Journal.open(site.demo.state / JOURNAL_FILE, read_only=True) as journal:
+        assert "3.3.0" not in {row.version for row in SiteHistory(journal).list_bad_releases()}
+        told = [event for event in journal.list_events() if event.kind == "rollback-emergency"]
         assert told[-1].get("reason") == "officers lose cases"
-        begun = journal.events(change=journal.changes(1)[0].id)[0]
+        begun = journal.list_events(change=journal.list_changes(1)[0].id)[0]
         assert told[-1].number + 1 == begun.number, "written down before anything is done"
 
 

@@ -10,18 +10,18 @@ import pytest
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Server,
-    ServerLimits,
-    why_refused,
+    ServerTimeouts,
+    classify_refusal,
 )
 from ncen_updater.agent.config.engines import PostgresSettings
-from ncen_updater.agent.model.errors import DatabaseUnreachable, find_away, is_refused
+from ncen_updater.agent.model.errors import DatabaseUnreachableError, find_away, is_refused
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     DATABASE_UNKNOWN,
     PASSWORD_MISSING,
     PASSWORD_REFUSED,
     ROLE_UNKNOWN,
-    Message,
+    ErrorMessage,
 )
 from tests.agent.adapters.databases.postgresql.site import NEWEST
 from tests.agent.cli.site import CONFIG, TrialSite
@@ -171,8 +171,8 @@ def test_password_files(site: TrialSite, mode: int | None, words: str) -> None:
         (None, "connection refused. Is the server running on that host", None),
     ],
 )
-def test_why_a_server_refuses(code: str | None, words: str, message: Message | None) -> None:
-    assert why_refused(code, words) is message
+def test_why_a_server_refuses(code: str | None, words: str, message: ErrorMessage | None) -> None:
+    assert classify_refusal(code, words) is message
 
 
 @pytest.mark.parametrize(
@@ -190,11 +190,11 @@ def test_why_a_server_refuses(code: str | None, words: str, message: Message | N
 )
 def test_only_a_person_mends_a_refused_login(code: str | None, refused: bool) -> None:
     error = UpdaterError()
-    error.__cause__ = DatabaseUnreachable(database="x", sqlstate=code)
+    error.__cause__ = DatabaseUnreachableError(database="x", sqlstate=code)
     assert find_away(error) is error.__cause__
     assert is_refused(error) is refused
     assert not is_refused(UpdaterError())
-    assert not is_refused(DatabaseUnreachable(database="x"))
+    assert not is_refused(DatabaseUnreachableError(database="x"))
 
 
 @NEWEST
@@ -204,7 +204,7 @@ def test_names_that_a_server_does_not_know(postgres: EmbeddedPostgres) -> None:
         (postgres.user, "nowhere", DATABASE_UNKNOWN),
     ):
         settings = PostgresSettings(host=str(postgres.host), user=user, owner=user)
-        with pytest.raises(DatabaseUnreachable) as caught:
-            Server(settings, ServerLimits()).open(database)
+        with pytest.raises(DatabaseUnreachableError) as caught:
+            Server(settings, ServerTimeouts()).open_session(database)
         assert caught.value.message is message
         assert isinstance(caught.value.__cause__, psycopg.Error)

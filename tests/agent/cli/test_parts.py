@@ -14,39 +14,39 @@ import click
 import pytest
 
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.cli.site_client import came_to
-from ncen_updater.agent.cli.state import sentences
-from ncen_updater.agent.engine.recovery import Situation
+from ncen_updater.agent.cli.site_client import parse_job_result
+from ncen_updater.agent.cli.state import format_site_state
+from ncen_updater.agent.engine.recovery import ObservedState
 from ncen_updater.agent.model.change import Change, ChangeState, StepName
-from ncen_updater.agent.model.errors import Busy, JournalForbidden
+from ncen_updater.agent.model.errors import JournalPermissionError, SiteBusyError
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
-from ncen_updater.agent.reports.status import JournalFacts, SiteStatus
+from ncen_updater.agent.reports.status import JournalSnapshot, SiteStatus
 from ncen_updater.common.cli import terminal
-from ncen_updater.common.cli.characters import clean
-from ncen_updater.common.cli.lazy import Command
+from ncen_updater.common.cli.characters import strip_control_characters
+from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.program import run_program, show_error
 from ncen_updater.common.cli.render import (
-    error_lines,
-    finding_lines,
     format_bytes,
     format_count,
     format_duration,
+    format_error,
+    format_findings,
+    format_table,
     format_time,
-    is_rich,
-    table,
+    supports_color,
 )
-from ncen_updater.common.cli.session import Session
-from ncen_updater.common.cli.terminal import Heartbeat
-from ncen_updater.common.documents import jsonable
+from ncen_updater.common.cli.session import CliSession
+from ncen_updater.common.cli.terminal import ProgressDisplay
+from ncen_updater.common.documents import to_json_value
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import DECLINED, JOURNAL_UNREADABLE, ORDER_TORN
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import CONFIRMATION_DECLINED, JOB_INTERRUPTED, JOURNAL_UNREADABLE
 from tests.agent.cli.site import CHANGE
 from tests.support.errors import refused
 from tests.support.simulated_site import PLACES
 
-STATE = [Text("a."), Text("b.")]
+STATE = [LazyText("a."), LazyText("b.")]
 
 
 @pytest.mark.parametrize(
@@ -73,12 +73,12 @@ def test_times_are_local_and_utc() -> None:
 
 
 def test_tables_stand_in_columns() -> None:
-    assert table([["a", "bb"], ["ccc", ""]]) == ["a    bb", "ccc"]
-    assert table([]) == []
+    assert format_table([["a", "bb"], ["ccc", ""]]) == ["a    bb", "ccc"]
+    assert format_table([]) == []
 
 
 def test_nothing_moves_the_cursor() -> None:
-    assert clean("a\x1b[2Jb\u202ec\nd") == "a [2Jb c\nd"
+    assert strip_control_characters("a\x1b[2Jb\u202ec\nd") == "a [2Jb c\nd"
 
 
 def test_figures_are_written_as_the_language_does() -> None:
@@ -86,7 +86,7 @@ def test_figures_are_written_as_the_language_does() -> None:
         "a": format_duration(5), "b": format_bytes(26_100_000), "c": format_duration(200_000),
         "d": format_bytes(7), "e": format_time(datetime(2026, 11, 26, tzinfo=UTC)),
     }  # fmt: skip
-    text = Text("{a}, {b}, {c}, {d}, {e}", values)
+    text = LazyText("{a}, {b}, {c}, {d}, {e}", values)
     assert text.render() == "5.0 s, 26.1 MB, 2 d 7 h, 7 B, 2026-11-26 00:00:00 UTC"
     assert text.render("fr") == "5,0 s, 26,1 Mo, 2 j 7 h, 7 o, 26/11/2026 à 00:00:00 UTC"
     assert format_count(24_253).render("fr") == "24\u202f253"
@@ -95,28 +95,28 @@ def test_figures_are_written_as_the_language_does() -> None:
 
 def test_everything_becomes_json() -> None:
     value = {"at": datetime(2026, 1, 1, tzinfo=UTC), "change": CHANGE, "set": frozenset({1}),
-             "text": Text("x"), "step": StepName.COPY, "other": 1j}  # fmt: skip
-    document = json.loads(json.dumps(jsonable(value)))
+             "text": LazyText("x"), "step": StepName.COPY, "other": 1j}  # fmt: skip
+    document = json.loads(json.dumps(to_json_value(value)))
     assert document["at"] == "2026-01-01T00:00:00Z"
     assert document["change"]["kind"] == "upgrade"
     assert (document["set"], document["text"], document["step"]) == ([1], "x", "copy")
 
 
 def test_an_error_says_four_things_in_columns() -> None:
-    lines = error_lines(Busy(holder="upgrade", detail="one\ntwo"), STATE)
+    lines = format_error(SiteBusyError(holder="upgrade", detail="one\ntwo"), STATE)
     assert lines[0].startswith("What happened: Another ncen-updater")
     assert lines[1:4] == ["Detail:        one", f"{'':15}two", "State now:     a. b."]
     assert lines[5] == "Code:          NU-6004"
     assert not any("\x1b" in line for line in lines)
-    assert "\x1b[31m" in error_lines(Busy(holder=""), STATE, rich=True)[0]
+    assert "\x1b[31m" in format_error(SiteBusyError(holder=""), STATE, rich=True)[0]
 
 
 def test_an_error_is_broken_to_the_terminal_between_words() -> None:
-    lines = error_lines(Busy(holder="upgrade", detail="d" * 90), STATE, columns=60)
+    lines = format_error(SiteBusyError(holder="upgrade", detail="d" * 90), STATE, columns=60)
     assert "d" * 90 in "".join(lines)
     assert max(len(line) for line in lines if "ddd" not in line) < 60
     assert all(line[:15].strip() == "" or line[14] == " " for line in lines)
-    assert len(lines) > len(error_lines(Busy(holder="upgrade", detail="d" * 90), STATE))
+    assert len(lines) > len(format_error(SiteBusyError(holder="upgrade", detail="d" * 90), STATE))
 
 
 CALLED = "Secrétariat, +32 2 000 00 00"
@@ -128,7 +128,7 @@ CALLED = "Secrétariat, +32 2 000 00 00"
      (UpdaterError(JOURNAL_UNREADABLE), {}, None),
      (UpdaterError(JOURNAL_UNREADABLE), {"contact": 7}, None),
      (UpdaterError(JOURNAL_UNREADABLE), None, None),
-     (Busy(holder=""), {"contact": CALLED}, None)],
+     (SiteBusyError(holder=""), {"contact": CALLED}, None)],
 )  # fmt: skip
 def test_whom_to_ask_is_what_the_configuration_says(
     tmp_path: Path,
@@ -141,7 +141,7 @@ def test_whom_to_ask_is_what_the_configuration_says(
     lines = [f"{key} = {json.dumps(value)}" for key, value in (site or {}).items()]
     config.write_text("\n".join(["[site]", *lines]) if site is not None else "[site")
     session = AgentSession("ncen-updater", config)
-    assert session.contact(error) == shown
+    assert session.get_contact(error) == shown
     show_error(session, error, lambda _: STATE)
     assert (f"Whom to ask:   {shown}" in capsys.readouterr().err) is (shown is not None)
     session.as_json = True
@@ -150,14 +150,16 @@ def test_whom_to_ask_is_what_the_configuration_says(
 
 
 def test_what_blocks_stands_first() -> None:
-    note = Finding("NU-1", Severity.ADVISORY, Text("n"), Text("r"))
-    strict = Finding("NU-2", Severity.STRICT, Text("s"), Text(""))
-    assert finding_lines([note, strict]) == ["[blocks] NU-2 s", "[note] NU-1 n", "    r"]
+    note = Finding("NU-1", Severity.ADVISORY, LazyText("n"), LazyText("r"))
+    strict = Finding("NU-2", Severity.STRICT, LazyText("s"), LazyText(""))
+    assert format_findings([note, strict]) == ["[blocks] NU-2 s", "[note] NU-1 n", "    r"]
 
 
 def test_what_a_lower_layer_said_of_a_finding_is_shown() -> None:
-    found = Finding("NU-1", Severity.STRICT, Text("w"), Text("r"), {"detail": "line 1\nline 2"})
-    assert finding_lines([found]) == [
+    found = Finding(
+        "NU-1", Severity.STRICT, LazyText("w"), LazyText("r"), {"detail": "line 1\nline 2"}
+    )
+    assert format_findings([found]) == [
         "[blocks] NU-1 w",
         "    Detail: line 1",
         "    line 2",
@@ -171,31 +173,31 @@ class _Terminal(io.StringIO):
 
 
 def test_who_gets_colours() -> None:
-    assert is_rich(_Terminal(), {"TERM": "xterm"})
-    assert not is_rich(_Terminal(), {"TERM": "xterm", "NO_COLOR": "1"})
-    assert not is_rich(_Terminal(), {"TERM": "dumb"})
-    assert not is_rich(io.StringIO(), {"TERM": "xterm"})
+    assert supports_color(_Terminal(), {"TERM": "xterm"})
+    assert not supports_color(_Terminal(), {"TERM": "xterm", "NO_COLOR": "1"})
+    assert not supports_color(_Terminal(), {"TERM": "dumb"})
+    assert not supports_color(io.StringIO(), {"TERM": "xterm"})
 
 
 def test_plain_progress_is_a_line_a_sentence() -> None:
     out, now = io.StringIO(), [0.0]
-    shown = Heartbeat(out, rich=False, language="en", monotonic=lambda: now[0])
-    shown.tell(Text("one"))
-    shown.tell(Text("one"), 1, 2)
-    shown.tell(Text("two"))
-    shown.tell(Text("one"))  # said a moment ago: two parts that speak in turn
+    shown = ProgressDisplay(out, rich=False, language="en", monotonic=lambda: now[0])
+    shown.report(LazyText("one"))
+    shown.report(LazyText("one"), 1, 2)
+    shown.report(LazyText("two"))
+    shown.report(LazyText("one"))  # said a moment ago: two parts that speak in turn
     assert out.getvalue() == "one\ntwo\n"
-    now[0] = terminal.PLAIN_SECONDS
-    shown.tell(Text("two"))
-    shown.tell(Text("one"))
+    now[0] = terminal.PLAIN_INTERVAL_S
+    shown.report(LazyText("two"))
+    shown.report(LazyText("one"))
     assert out.getvalue() == "one\ntwo\ntwo\none\n"
 
 
 def test_a_line_is_redrawn_on_a_terminal() -> None:
     out = io.StringIO()
-    shown = Heartbeat(out, rich=True, language="en", monotonic=lambda: 0.0)
-    shown.tell(Text("one"))
-    shown.tell(Text("two"), 5, 10)
+    shown = ProgressDisplay(out, rich=True, language="en", monotonic=lambda: 0.0)
+    shown.report(LazyText("one"))
+    shown.report(LazyText("two"), 5, 10)
     assert out.getvalue().startswith("\r\x1b[Kone")
     assert "5 of 10  50 %" in out.getvalue()
 
@@ -203,12 +205,12 @@ def test_a_line_is_redrawn_on_a_terminal() -> None:
 def test_a_closed_terminal_ends_no_work() -> None:
     out = io.StringIO()
     out.close()
-    with Heartbeat(out, rich=False, language="en") as shown:
-        shown.tell(Text("one"))
+    with ProgressDisplay(out, rich=False, language="en") as shown:
+        shown.report(LazyText("one"))
 
 
 SITE = SiteStatus(
-    CHANGE.created_at, PLACES, current="3.2.4", journal=JournalFacts(),
+    CHANGE.created_at, PLACES, current="3.2.4", journal=JournalSnapshot(),
     availability=Availability(AvailabilityState.WORKS, runs=True),
 )  # fmt: skip
 ERROR = OSError("x")
@@ -219,7 +221,7 @@ def site(**parts: Any) -> SiteStatus:
 
 
 def with_change(change: Change) -> SiteStatus:
-    return site(journal=JournalFacts(change=change, last=change))
+    return site(journal=JournalSnapshot(change=change, last=change))
 
 
 @pytest.mark.parametrize(
@@ -229,14 +231,14 @@ def with_change(change: Change) -> SiteStatus:
         (site(current=None), "No release of ncen was ever chosen here."),
         (site(availability=ERROR), "Not everything could be found out: x"),
         (site(journal=ERROR), "The journal cannot be read; all automatic work has stopped."),
-        (site(databases=Situation(None, missing=True)),
+        (site(databases=ObservedState(None, missing=True)),
          "At least one database is not under its name."),
-        (site(journal=JournalForbidden(path="j")),
+        (site(journal=JournalPermissionError(path="j")),
          "Whether a change is open, 'ncen-updater status' can say."),
     ],
 )  # fmt: skip
 def test_the_state_in_sentences(status: SiteStatus, words: str) -> None:
-    assert words in [str(text) for text in sentences(status, None)]
+    assert words in [str(text) for text in format_site_state(status, None)]
 
 
 @pytest.mark.parametrize("runs", [True, False, None])
@@ -245,7 +247,9 @@ def test_a_fact_that_is_not_known_is_never_claimed(
     runs: bool | None, state: AvailabilityState | None
 ) -> None:
     seen = ERROR if state is None else Availability(state, runs=runs)
-    words = str(sentences(site(availability=seen), None)[0]).replace("whether it is running", "")
+    words = str(format_site_state(site(availability=seen), None)[0]).replace(
+        "whether it is running", ""
+    )
     behind = state is AvailabilityState.MAINTENANCE and runs is True
     assert ("is running" in words) is (state is AvailabilityState.WORKS or behind)
     assert ("open to officers" in words) is (
@@ -255,28 +259,28 @@ def test_a_fact_that_is_not_known_is_never_claimed(
 
 @pytest.mark.parametrize("state", list(ChangeState))
 def test_every_state_of_a_change_has_words_in_both_languages(state: ChangeState) -> None:
-    said = sentences(with_change(dataclasses.replace(CHANGE, state=state)), SITE)
+    said = format_site_state(with_change(dataclasses.replace(CHANGE, state=state)), SITE)
     assert "abcdefgh" in str(said[-1])
     assert said[-1].render("fr") != str(said[-1])
 
 
 def test_what_was_open_before_is_not_blamed_on_this_command() -> None:
     now = with_change(CHANGE)
-    assert str(sentences(now, now)[-1]).startswith("This command changed nothing")
+    assert str(format_site_state(now, now)[-1]).startswith("This command changed nothing")
 
 
 @click.group()
 def _group() -> None: ...
 
 
-@_group.command("fail", cls=Command)
+@_group.command("fail", cls=CliCommand)
 def _fail() -> None:
     raise RuntimeError("a mistake")
 
 
-@_group.command("decline", cls=Command)
+@_group.command("decline", cls=CliCommand)
 def _decline() -> None:
-    raise UpdaterError(DECLINED, state=Text(N_("Nothing was changed.")))
+    raise UpdaterError(CONFIRMATION_DECLINED, state=LazyText(N_("Nothing was changed.")))
 
 
 @pytest.mark.parametrize("verbose", [False, True])
@@ -285,7 +289,7 @@ def test_a_mistake_of_ours_shows_its_place_and_a_code(
 ) -> None:
     monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
     words = ["fail", "--json", *(["--verbose"] if verbose else [])]
-    assert run_program(_group, Session("x"), words, lambda _: STATE) == 1
+    assert run_program(_group, CliSession("x"), words, lambda _: STATE) == 1
     error = json.loads(capsys.readouterr().out)["error"]
     assert (error["code"], error["state"]) == ("NU-1000", "a. b.")
     assert "test_parts.py" in (error["detail"] or "") + error["what"]
@@ -293,16 +297,16 @@ def test_a_mistake_of_ours_shows_its_place_and_a_code(
 
 
 def test_a_state_that_cannot_be_asked_hides_no_error(capsys: pytest.CaptureFixture[str]) -> None:
-    def broken(_: object) -> list[Text]:
+    def broken(_: object) -> list[LazyText]:
         raise OSError("gone")
 
-    assert run_program(_group, Session("x"), ["fail"], broken) == 1
+    assert run_program(_group, CliSession("x"), ["fail"], broken) == 1
     err = capsys.readouterr().err
     assert "NU-1000" in err and "OSError: gone" in err
 
 
 def test_the_exit_code_is_that_of_the_error(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_program(_group, Session("x"), ["decline"], lambda _: []) == 4
+    assert run_program(_group, CliSession("x"), ["decline"], lambda _: []) == 4
     assert "NU-1103" in capsys.readouterr().err
 
 
@@ -313,5 +317,5 @@ def test_the_exit_code_is_that_of_the_error(capsys: pytest.CaptureFixture[str]) 
 )  # fmt: skip
 def test_an_order_whose_process_was_killed_is_told_as_that(result: object) -> None:
     """Seen: "The service no longer answers: order 5 ended with 126", by a service that answered."""
-    with refused(ORDER_TORN):
-        came_to(5, result)
+    with refused(JOB_INTERRUPTED):
+        parse_job_result(5, result)

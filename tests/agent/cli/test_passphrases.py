@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.common.cli.session import Session
+from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.messages import BAD_PASSPHRASE_SOURCE
-from ncen_updater.publisher.cli.common import passphrases
+from ncen_updater.publisher.cli.common import make_passphrase_prompt
 from tests.support.errors import refused
 
 
 def asked(path: Path) -> str:
-    return passphrases(Session("ncen-publisher", language="en"), None, path)(Path("a.pem"))
+    return make_passphrase_prompt(CliSession("ncen-publisher", language="en"), None, path)(
+        Path("a.pem")
+    )
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from ncen_updater.agent.cli.rollback import _show
+from ncen_updater.agent.cli.rollback import _show_rollback_plan
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.reports.answers import Answer
-from ncen_updater.common.messages import BACK_NEEDS_APPROVAL
+from ncen_updater.agent.reports.answers import CommandResult
+from ncen_updater.common.messages import ROLLBACK_NEEDS_APPROVAL
 from tests.support.errors import refused
 
 WAITS = "People who have to approve going back yet: 1 (who has: bo)."
@@ -32,8 +32,8 @@ def asked(missing: int, given: int, *, emergency: bool) -> list[str]:
         "how": ["It keeps every record."],
     }  # fmt: skip
     shown = Shown()
-    answer = Answer(document, ["It keeps every record.", WAITS])
-    _show(cast("AgentSession", shown), answer, emergency=emergency)
+    answer = CommandResult(document, ["It keeps every record.", WAITS])
+    _show_rollback_plan(cast("AgentSession", shown), answer, emergency=emergency)
     return shown.lines
 
 
@@ -46,7 +46,7 @@ def test_an_emergency_says_what_it_is_and_asks_nobody_else() -> None:
 
 @pytest.mark.parametrize(("missing", "given"), [(1, 1), (2, 0)])
 def test_nobody_is_asked_for_a_yes_that_is_refused(missing: int, given: int) -> None:
-    with refused(BACK_NEEDS_APPROVAL) as found:
+    with refused(ROLLBACK_NEEDS_APPROVAL) as found:
         asked(missing, given, emergency=False)
     assert found.value.values["missing"] == missing
     assert found.value.values["needed"] == 2

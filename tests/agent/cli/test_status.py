@@ -14,28 +14,31 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.cli.status import _approved, _held, _show, _show_service
+from ncen_updater.agent.cli.status import _format_approval, _is_on_hold, _show_parts, _show_service
 from ncen_updater.agent.config import noted_check
-from ncen_updater.agent.config.paths import load_places
-from ncen_updater.agent.engine.approvals.rollback_approvals import approve_back, back_subject
-from ncen_updater.agent.engine.lock import change_lock
+from ncen_updater.agent.config.paths import load_essential_settings
+from ncen_updater.agent.engine.approvals.rollback_approvals import (
+    approve_rollback,
+    find_rollback_to_approve,
+)
+from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.model.change import ChangeState, StepName, StepState
-from ncen_updater.agent.model.names import JOURNAL, SERVICE_LOCK
-from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.model.names import JOURNAL_FILE, SERVICE_LOCK_FILE
+from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.reports.status import read_status
-from ncen_updater.agent.service.report import REPORTED, site_report
+from ncen_updater.agent.service.report import SITE_REPORT_PARTS, build_site_report
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.agent.storage.service_state import (
-    SERVICE_STATE,
+    SERVICE_STATE_PATH,
     Assessment,
-    Barred,
     ServiceState,
     ServiceStateFile,
+    WithheldRelease,
 )
-from ncen_updater.common.i18n import Text
-from ncen_updater.feed.brakes import BrakeSeen
-from ncen_updater.feed.proved import Proved, ProvedMemory
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.feed.brakes import KnownEmergencyHalt
+from ncen_updater.feed.proved import TrustState, TrustStateStore
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
 
 HEAVY = ("pydantic", "psycopg", "tuf", "tufup", "requests", "jinja2")
@@ -93,7 +96,7 @@ def test_a_closed_door_is_said(site: TrialSite) -> None:
 
 def test_another_process_at_work(site: TrialSite) -> None:
     site.open_change(StepName.FETCH, StepName.COPY)
-    with change_lock(site.state / "change.lock", "upgrade"):
+    with hold_change_lock(site.state / "change.lock", "upgrade"):
         done = site.run("status")
         document = json.loads(site.run("status", "--json").stdout)
     assert "At work here now: an upgrade (process " in done.stdout
@@ -124,9 +127,9 @@ def test_where_a_service_runs_it_is_no_persons_task(
     site.open_change(StepName.FETCH)
     found = json.loads(site.run("status", "--json").stdout)
     found["journal"]["open_change"]["state"] = state.value
-    session, shown = AgentSession("ncen-updater", site.config), list[Text]()
-    monkeypatch.setattr(session, "show", shown.append)
-    _show(session, {**found, "service": {"running": None}})
+    session, shown = AgentSession("ncen-updater", site.config), list[LazyText]()
+    monkeypatch.setattr(session, "add_line", shown.append)
+    _show_parts(session, {**found, "service": {"running": None}})
     told = " ".join(str(text) for text in shown)
     sentence = "nobody works on it just now; the service takes it up by itself."
     assert (sentence in told) is by_itself
@@ -139,10 +142,10 @@ def test_nobody_works_on_it_is_not_said_beside_what_the_service_does(
     """Seen: "nobody works on it", and below it "Now: going back"; its command had just begun."""
     site.open_change(StepName.FETCH)
     found = json.loads(site.run("status", "--json").stdout)
-    session, shown = AgentSession("ncen-updater", site.config), list[Text]()
-    monkeypatch.setattr(session, "show", shown.append)
+    session, shown = AgentSession("ncen-updater", site.config), list[LazyText]()
+    monkeypatch.setattr(session, "add_line", shown.append)
     running = {"words": ["resume", "--unattended"], "since": found["at"], "progress": None}
-    _show(session, {**found, "service": {"running": running}})
+    _show_parts(session, {**found, "service": {"running": running}})
     assert "nobody works on it" not in " ".join(str(text) for text in shown)
 
 
@@ -151,10 +154,10 @@ def test_what_is_used_up_and_confirmed_is_said(
 ) -> None:
     found = json.loads(site.run("status", "--json").stdout)
     assert (found["journal"]["approvals_used_up"], found["journal"]["confirmed_by"]) == ([], None)
-    session, shown = AgentSession("ncen-updater", site.config), list[Text]()
-    monkeypatch.setattr(session, "show", shown.append)
+    session, shown = AgentSession("ncen-updater", site.config), list[LazyText]()
+    monkeypatch.setattr(session, "add_line", shown.append)
     found["journal"] |= {"approvals_used_up": ["amina", "bo"], "confirmed_by": "chan"}
-    _show(session, found)
+    _show_parts(session, found)
     told = " ".join(str(text) for text in shown)
     assert "chan confirmed it: the release is good." in told
     assert "before another one each who had approved (amina, bo) has to approve again" in told
@@ -166,10 +169,12 @@ def test_who_confirms_is_sent_to_resume_where_no_service_goes_on(
 ) -> None:
     site.open_change(StepName.FETCH, StepName.COMMIT)
     with Journal.open(site.journal) as journal:
-        journal.commit(CHANGE.id)
-    (site.state / SERVICE_LOCK).parent.mkdir(exist_ok=True)
+        journal.commit_change(CHANGE.id)
+    (site.state / SERVICE_LOCK_FILE).parent.mkdir(exist_ok=True)
     with (
-        change_lock(site.state / SERVICE_LOCK, "service", whole=False) if served else nullcontext()
+        hold_change_lock(site.state / SERVICE_LOCK_FILE, "service", lock_directory=False)
+        if served
+        else nullcontext()
     ):
         said = site.run("confirm").stdout
     assert "is confirmed" in said
@@ -192,12 +197,12 @@ def test_a_full_disk_is_named_where_everything_else_says_what_it_led_to(
 ) -> None:
     """Seen: the recovery on a full disk said that a database cannot be reached, and no more."""
     assert "full_disk" not in json.loads(site.run("status", "--json").stdout)["running"]
-    looked = read_status(load_places(site.config), datetime.now(UTC), REPORTED)
-    document, _ = site_report(dataclasses.replace(looked, full_disk=(site.state, 4096)), "en")
-    shown: list[Text] = []
+    looked = read_status(load_essential_settings(site.config), datetime.now(UTC), SITE_REPORT_PARTS)
+    document, _ = build_site_report(dataclasses.replace(looked, full_disk=(site.state, 4096)), "en")
+    shown: list[LazyText] = []
     session = AgentSession("ncen-updater", site.config)
-    monkeypatch.setattr(session, "show", shown.append)
-    _show(session, document)
+    monkeypatch.setattr(session, "add_line", shown.append)
+    _show_parts(session, document)
     said = [text.render("en") for text in shown]
     assert f"The disk of {site.state} is full: 4.1 kB are free." in said
     assert "Make room there: at least 16.8 MB." in said
@@ -231,10 +236,10 @@ def test_what_is_on_offer_here_is_named_before_it_is_prepared(site: TrialSite) -
     """The list is of every country: what of it is for this site, the service found."""
     _write_view(site, datetime.now(UTC) + timedelta(days=1))
     assert "On offer for this site" not in site.run("status").stdout
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        event = journal.last_event()
+    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+        event = journal.read_last_event_number()
     (site.state / "service").mkdir(exist_ok=True)
-    keeper = ServiceStateFile(site.state / SERVICE_STATE)
+    keeper = ServiceStateFile(site.state / SERVICE_STATE_PATH)
     keeper.save(ServiceState(Assessment(event, current="3.2.4", target="3.3.0")))
     assert "On offer for this site: 3.3.0." in site.run("status").stdout
     feed = json.loads(site.run("status", "--json").stdout)["feed"]
@@ -247,20 +252,20 @@ def test_what_the_secretariat_keeps_back_is_told_to_who_may_only_look(site: Tria
     """Seen: "On the signed list: up to 3.3.1" and no more, of a release halted for good."""
     _write_view(site, datetime.now(UTC) + timedelta(days=1))
     (site.state / "service").mkdir(exist_ok=True)
-    keeper = ServiceStateFile(site.state / SERVICE_STATE)
+    keeper = ServiceStateFile(site.state / SERVICE_STATE_PATH)
     opens = datetime(2026, 12, 3, 8, 0, tzinfo=UTC)
     barred = (
-        Barred("3.2.4", "withdrawn", "runs here: told elsewhere"),
-        Barred("3.3.0", "halted", "loses cases"),
-        Barred("3.3.1", "withdrawn", "fails"),
-        Barred("3.4.0", "wave", opens=opens),
-        Barred("3.5.0", "wave"),
-        Barred("3.6.0", "halted", "slow [amina, -> 2026-11-30 08:31 UTC]"),
+        WithheldRelease("3.2.4", "withdrawn", "runs here: told elsewhere"),
+        WithheldRelease("3.3.0", "halted", "loses cases"),
+        WithheldRelease("3.3.1", "withdrawn", "fails"),
+        WithheldRelease("3.4.0", "wave", opens=opens),
+        WithheldRelease("3.5.0", "wave"),
+        WithheldRelease("3.6.0", "halted", "slow [amina, -> 2026-11-30 08:31 UTC]"),
     )
     keeper.save(ServiceState(Assessment(0, current="3.2.4", barred=barred)))
     now = datetime.now(UTC).replace(microsecond=0)
-    brake = BrakeSeen("ncen", "3.6.0", now, now + timedelta(hours=5), "slow", "amina")
-    ProvedMemory(site.state).update(lambda _: Proved(brakes={"key/ncen/3.6.0": brake}))
+    brake = KnownEmergencyHalt("ncen", "3.6.0", now, now + timedelta(hours=5), "slow", "amina")
+    TrustStateStore(site.state).update(lambda _: TrustState(brakes={"key/ncen/3.6.0": brake}))
     said = site.run("status").stdout
     for line in (
         "3.3.0, since it was halted by the Secretariat: loses cases",
@@ -300,11 +305,13 @@ def test_a_brake_is_told_as_long_as_it_holds(site: TrialSite) -> None:
     """Out of what was proved, and not out of what the process that reads the feed left."""
     _write_view(site, datetime.now(UTC) + timedelta(days=1))
     now = datetime.now(UTC).replace(microsecond=0)
-    memory = ProvedMemory(site.state)
+    memory = TrustStateStore(site.state)
 
     def seen(ends: datetime, *, stands: bool = True) -> None:
-        brake = BrakeSeen("ncen", "3.3.0", now, ends, "loses\x1b[2J cases", "amina", stands)
-        memory.update(lambda _: Proved(brakes={"key/ncen/3.3.0": brake}))
+        brake = KnownEmergencyHalt(
+            "ncen", "3.3.0", now, ends, "loses\x1b[2J cases", "amina", stands
+        )
+        memory.update(lambda _: TrustState(brakes={"key/ncen/3.3.0": brake}))
 
     seen(now + timedelta(hours=5))
     said = site.run("status").stdout
@@ -395,9 +402,9 @@ def test_what_may_not_be_looked_at_is_no_mistake(
     """A member of the group is not told that files are missing that only root sees."""
     text = site.config.read_text("utf-8")
     site.config.write_text(text.replace('door_file = "door"', 'door_file = "no/door"'))
-    assert noted_check.config_error(site.config, site.state) is not None
+    assert noted_check.check_config(site.config, site.state) is not None
     monkeypatch.setattr("os.access", lambda *_: False)
-    assert noted_check.config_error(site.config, site.state) is None
+    assert noted_check.check_config(site.config, site.state) is None
 
 
 def test_no_configuration(tmp_path: Path) -> None:
@@ -412,8 +419,8 @@ def test_no_configuration(tmp_path: Path) -> None:
 
 def test_holds_and_bad_releases(site: TrialSite) -> None:
     with Journal.open(site.journal) as journal:
-        SiteHistory(journal).hold("fair next week", "wanjiru", None)
-        SiteHistory(journal).remember_bad("ncen", "3.3.1", "NU-6007", None)
+        SiteHistory(journal).add_hold("fair next week", "wanjiru", None)
+        SiteHistory(journal).mark_bad("ncen", "3.3.1", "NU-6007", None)
     out = site.run("status").stdout
     assert "set by wanjiru: fair next week" in out
     assert "3.3.1 failed here, times: 1" in out
@@ -426,14 +433,14 @@ def test_a_hold_has_its_end_and_nothing_beside_it_that_reads_as_if_it_began(
 ) -> None:
     """Seen: no word of the end, and below the hold "waits for the window: 2026-11-28 22:00"."""
     with Journal.open(site.journal) as journal:
-        SiteHistory(journal).hold("fair", "dana", datetime(2127, 1, 31, tzinfo=UTC))
+        SiteHistory(journal).add_hold("fair", "dana", datetime(2127, 1, 31, tzinfo=UTC))
     out = site.run("status").stdout
     assert " until 2127-01-31 00:00:00 UTC, set by dana: fair" in out
     found = json.loads(site.run("status", "--json").stdout)
-    assert _held(found)
-    assert not _held({"journal": {"error": {}}})
-    session, shown = AgentSession("ncen-updater", site.config), list[Text]()
-    monkeypatch.setattr(session, "show", shown.append)
+    assert _is_on_hold(found)
+    assert not _is_on_hold({"journal": {"error": {}}})
+    session, shown = AgentSession("ncen-updater", site.config), list[LazyText]()
+    monkeypatch.setattr(session, "add_line", shown.append)
     resting = {"running": None, "why": "release 3.3.0 waits for the window: 22:00"}
     _show_service(session, resting, held=True)
     _show_service(session, resting, at_work=True)  # which is said by itself
@@ -448,18 +455,18 @@ def test_a_hold_has_its_end_and_nothing_beside_it_that_reads_as_if_it_began(
 def test_a_failure_of_a_release_that_was_installed_well_since_is_over(site: TrialSite) -> None:
     site.open_change(StepName.FETCH)
     with Journal.open(site.journal) as journal:
-        change = journal.open_change()
+        change = journal.find_open_change()
         assert change is not None
-        SiteHistory(journal).remember_bad("ncen", change.to_version, "NU-6007", None)
+        SiteHistory(journal).mark_bad("ncen", change.to_version, "NU-6007", None)
     assert f"{change.to_version} failed here" in site.run("status").stdout
     with Journal.open(site.journal) as journal:
-        journal.state(change.id, ChangeState.FINISHED)
+        journal.set_change_state(change.id, ChangeState.FINISHED)
     assert "failed here" not in site.run("status").stdout
 
 
 def test_control_characters_do_not_reach_the_terminal(site: TrialSite) -> None:
     with Journal.open(site.journal) as journal:
-        SiteHistory(journal).hold("a\x1b[2Jb", "x", None)
+        SiteHistory(journal).add_hold("a\x1b[2Jb", "x", None)
     assert "\x1b" not in site.run("status").stdout
 
 
@@ -474,7 +481,7 @@ def test_before_there_is_a_step_there_is_no_last_one(site: TrialSite) -> None:
 def test_an_interrupted_step_is_told_in_plain_words(site: TrialSite) -> None:
     site.open_change(StepName.FETCH)
     with Journal.open(site.journal) as journal:
-        journal.step("abcdefgh", StepName.COPY, StepState.INTENDED)
+        journal.record_step("abcdefgh", StepName.COPY, StepState.INTENDED)
     said = site.run("status").stdout
     assert "upgrade to 3.3.0 (change abcdefgh), interrupted, begun" in said
     assert "last step: copying the databases (begun, not finished)" in said
@@ -501,13 +508,13 @@ APPROVED = {"version": "3.3.0", "who": ["amina", "bo"], "missing": 0, "next": Tr
 )
 def test_what_is_said_of_approvals(row: dict[str, object], first: str | None, words: str) -> None:
     document = {**APPROVED, "holds": True, **row}
-    assert words in _approved(document, {"version": first} if first else None).render("en")
+    assert words in _format_approval(document, {"version": first} if first else None).render("en")
 
 
 def test_of_restored_databases_it_says_what_the_other_person_types() -> None:
     """Seen: "restored 3.3.10 was approved by ada; people who have yet to approve: 1"."""
     row = {"version": "restored 3.3.10", "who": ["ada"], "missing": 1}
-    assert _approved(row, None).render("en") == (
+    assert _format_approval(row, None).render("en") == (
         "The restored databases were taken for 3.3.10 by ada; people who have yet to type "
         "'ncen-updater accept-restore 3.3.10 --reason TEXT': 1."
     )
@@ -518,8 +525,8 @@ def test_a_rollback_that_was_approved_is_told_until_something_else_happens(site:
     site.open_change(StepName.FETCH)
     site.use("3.3.0")
     with Journal.open(site.journal) as journal:
-        journal.commit(CHANGE.id)
-        journal.state(CHANGE.id, ChangeState.FINISHED)
+        journal.commit_change(CHANGE.id)
+        journal.set_change_state(CHANGE.id, ChangeState.FINISHED)
     with site.config.open("a") as config:
         config.write("[service]\napprovals = 2\n")
     assert "Going back" not in site.run("status").stdout
@@ -532,8 +539,8 @@ def test_a_rollback_that_was_approved_is_told_until_something_else_happens(site:
         ("bo", 1002, 0, "no record may be lost by it. Next: 'ncen-updater rollback'."),
     ):  # fmt: skip
         with Journal.open(site.journal) as journal:
-            found = back_subject(journal, "3.3.0", 1 if uid == 0 else 2)
-            approve_back(journal, found, Person(who, uid), accept_loss=loss)
+            found = find_rollback_to_approve(journal, "3.3.0", 1 if uid == 0 else 2)
+            approve_rollback(journal, found, Actor(who, uid), accept_loss=loss)
         out = " ".join(site.run("status").stdout.split())
         assert (words in out) if uid else ("Going back" not in out), who
         assert "That holds until the next change, or until one of them takes it" in out or not uid
@@ -549,11 +556,11 @@ def test_a_yes_to_undo_an_upgrade_is_none_to_undo_the_next(site: TrialSite) -> N
     site.use("3.3.0")
     for number, change in enumerate((CHANGE, dataclasses.replace(CHANGE, id="bcdefghi"))):
         with Journal.open(site.journal) as journal:
-            journal.begin(change)
-            journal.step(change.id, StepName.COMMIT, StepState.INTENDED)
-            journal.commit(change.id)
-            journal.state(change.id, ChangeState.FINISHED)
+            journal.begin_change(change)
+            journal.record_step(change.id, StepName.COMMIT, StepState.INTENDED)
+            journal.commit_change(change.id)
+            journal.set_change_state(change.id, ChangeState.FINISHED)
             if number == 0:
-                found = back_subject(journal, "3.3.0", 1)
-                approve_back(journal, found, Person("amina", 1001))
+                found = find_rollback_to_approve(journal, "3.3.0", 1)
+                approve_rollback(journal, found, Actor("amina", 1001))
         assert ("Going back to 3.2.4 is approved" in site.run("status").stdout) is (number == 0)

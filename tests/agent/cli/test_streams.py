@@ -54,7 +54,7 @@ def test_streams(site: TrialSite, words: str, redirections: str, exit_code: int,
 def test_what_was_written_can_be_read_by_who_wrote_it(tmp_path: Path, mask: int) -> None:
     before = os.umask(mask)
     try:
-        atomic_files.write(tmp_path / "a", b"x", 0o640)
+        atomic_files.write_file(tmp_path / "a", b"x", 0o640)
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o600 | (0o640 & ~mask)

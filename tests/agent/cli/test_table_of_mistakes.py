@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.engine.lock import change_lock
-from ncen_updater.publisher.new.trial import make_feed, make_keys
+from ncen_updater.agent.engine.lock import hold_change_lock
+from ncen_updater.publisher.new.trial import create_feed, create_keys
 from tests.agent.cli.live import LiveSite, live_site
 from tests.agent.cli.test_mistakes import said
 
@@ -264,8 +264,8 @@ def test_the_root_of_another_feed(site: LiveSite, tmp_path: Path) -> None:
     """It is told as that, and once it is put right nothing is left of it."""
     root = site.demo.trusted_root
     good = root.read_bytes()
-    keys = make_keys(tmp_path / "keys", "another long pass phrase")
-    make_feed(tmp_path / "feed", keys, lambda: datetime.now(UTC))
+    keys = create_keys(tmp_path / "keys", "another long pass phrase")
+    create_feed(tmp_path / "feed", keys, lambda: datetime.now(UTC))
     shutil.copyfile(tmp_path / "feed" / "metadata" / "1.root.json", root)
     try:
         done = site.run("check")
@@ -277,7 +277,7 @@ def test_the_root_of_another_feed(site: LiveSite, tmp_path: Path) -> None:
 
 
 def test_two_at_once(site: LiveSite) -> None:
-    with change_lock(site.demo.state / "change.lock", "upgrade"):
+    with hold_change_lock(site.demo.state / "change.lock", "upgrade"):
         done = site.run("upgrade", "--yes", "--json")
     error = json.loads(done.stdout)["error"]
     assert (done.returncode, error["code"]) == (9, "NU-6004")

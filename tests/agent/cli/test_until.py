@@ -9,12 +9,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ncen_updater.agent.cli.hold import parse_until
+from ncen_updater.agent.cli.hold import parse_future_time
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.config.errors import ConfigInvalid
-from ncen_updater.agent.config.paths import site_zone
-from ncen_updater.common.messages import BAD_TIME, TIME_PASSED, Message
+from ncen_updater.agent.config.errors import InvalidConfigError
+from ncen_updater.agent.config.paths import read_site_timezone
+from ncen_updater.common.messages import BAD_TIME, TIME_PASSED, ErrorMessage
 from tests.agent.cli.site import make_site
 from tests.support.errors import refused
 
@@ -35,7 +35,7 @@ PARIS = ZoneInfo("Europe/Paris")
     ],
 )
 def test_times(text: str, zone: ZoneInfo, moment: datetime) -> None:
-    assert parse_until(text, NOW, zone) == moment
+    assert parse_future_time(text, NOW, zone) == moment
 
 
 @pytest.mark.parametrize(
@@ -49,24 +49,24 @@ def test_times(text: str, zone: ZoneInfo, moment: datetime) -> None:
         ("tonight", BAD_TIME),
     ],
 )
-def test_no_times(text: str, message: Message) -> None:
+def test_no_times(text: str, message: ErrorMessage) -> None:
     """Seen: "tonight" is "not a time in the future", and in French a date that nobody typed."""
     with refused(message) as error:
-        parse_until(text, NOW, MAURITIUS)
-    assert f"« {text} »" in error.value.what_text.render("fr")
+        parse_future_time(text, NOW, MAURITIUS)
+    assert f"« {text} »" in error.value.title_text.render("fr")
 
 
 def test_the_zone_of_the_site(tmp_path: Path) -> None:
     site = make_site(tmp_path / "site")
-    assert site_zone(site.config) is None
+    assert read_site_timezone(site.config) is None
     text = site.config.read_text()
     assert "[service]" not in text
     site.config.write_text(f'{text}\n[service]\ntimezone = "Indian/Mauritius"\n')
-    assert site_zone(site.config) == MAURITIUS
+    assert read_site_timezone(site.config) == MAURITIUS
     for wrong in ('"Mars/North"', '"../../etc/passwd"', "7"):
         site.config.write_text(f"{text}\n[service]\ntimezone = {wrong}\n")
-        with pytest.raises(ConfigInvalid, match=r"service\.timezone"):
-            site_zone(site.config)
+        with pytest.raises(InvalidConfigError, match=r"service\.timezone"):
+            read_site_timezone(site.config)
 
 
 @pytest.mark.parametrize("version", ["3.3.0", None])
@@ -78,8 +78,8 @@ def test_what_begins_once_a_hold_is_lifted_has_a_name(
 ) -> None:
     """Seen: "Suspensions levées : 1. Elle commence le samedi ...", as if the hold began."""
     begins = {"when": "now", "at": None, "stays": None, "missing": 0}
-    client = SimpleNamespace(unhold=lambda: 1, comes_next=lambda: (version, begins))
-    monkeypatch.setattr(AgentSession, "client", lambda _: client)
+    client = SimpleNamespace(unhold=lambda: 1, read_next_upgrade_summary=lambda: (version, begins))
+    monkeypatch.setattr(AgentSession, "get_client", lambda _: client)
     assert run(["--config", str(make_site(tmp_path).config), "unhold"]) == 0
     named = [] if version is None else [f"Next is the upgrade to {version}."]
     assert capsys.readouterr().out.splitlines() == ["Holds lifted: 1.", *named, "It begins now."]

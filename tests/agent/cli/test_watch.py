@@ -12,16 +12,16 @@ import pytest
 from ncen_updater.agent.cli import watch
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.engine.approvals.store import ApprovalStore
-from ncen_updater.agent.engine.rehearsal.report import RehearsalCopies
-from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
+from ncen_updater.agent.engine.rehearsal.store import RehearsalState, RehearsalStore
 from ncen_updater.agent.model.change import ChangeState
-from ncen_updater.agent.model.person import Person
-from ncen_updater.agent.service.api.queries import moment_document
+from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.service.api.queries import build_activity_document
 from ncen_updater.agent.service.client import StreamEvent
-from ncen_updater.agent.service.snapshot import MOST, Running, ServiceSnapshots
+from ncen_updater.agent.service.snapshot import MAX_PROGRESS_LINES, RunningCommand, SnapshotStore
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
-from ncen_updater.common.documents import jsonable
+from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
+from ncen_updater.common.documents import to_json_value
 from ncen_updater.common.progress import ProgressUpdate
 from tests.agent.cli.site import CHANGE, make_site
 from tests.agent.service.api.conftest import BASIS, BINDING, NEXT, NOW, SETTINGS, Counter
@@ -39,20 +39,20 @@ class Service:
         self.counter, self.snapshots = counter, counter.snapshots
 
     def moment(self) -> StreamEvent:
-        document = jsonable(moment_document(self.snapshots.latest(), "en"))
+        document = to_json_value(build_activity_document(self.snapshots.get_latest(), "en"))
         assert isinstance(document, dict)
         return StreamEvent("service", document)
 
     def happens(self, *_: object, **__: object) -> Iterator[StreamEvent]:
         """What the stream tells from when somebody looks: one more sentence, a step, the end."""
         yield self.moment()
-        self.snapshots.told(ProgressUpdate("switching the code"))
+        self.snapshots.record_progress(ProgressUpdate("switching the code"))
         yield self.moment()
         yield EVENT
         with Journal.open(self.counter.site.journal) as journal:
-            journal.begin(CHANGE)
-            journal.state(CHANGE.id, ChangeState.UNDONE)
-        self.snapshots.ended()
+            journal.begin_change(CHANGE)
+            journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
+        self.snapshots.record_end()
 
 
 @pytest.fixture
@@ -60,13 +60,13 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
     site = make_site(tmp_path / "site")
     with site.config.open("a") as config:
         config.write('[service]\nsocket = "api.sock"\n')
-    snapshots = ServiceSnapshots(SETTINGS, lambda: NOW)
-    snapshots.began(["upgrade", "3.3.0"])
+    snapshots = SnapshotStore(SETTINGS, lambda: NOW)
+    snapshots.record_start(["upgrade", "3.3.0"])
     for sentence in ("stopping the application", "copying the databases"):
-        snapshots.told(ProgressUpdate(sentence))
+        snapshots.record_progress(ProgressUpdate(sentence))
     made = Service(Counter(site, snapshots))
     with answering(made.counter):
-        monkeypatch.setattr(watch, "_events", made.happens)
+        monkeypatch.setattr(watch, "_follow_events", made.happens)
         yield made
 
 
@@ -108,16 +108,18 @@ def test_what_is_no_change_ends_with_its_result(
 
     def happens(*_: object, **__: object) -> Iterator[StreamEvent]:
         yield service.moment()
-        service.snapshots.ended()
+        service.snapshots.record_end()
         with Journal.open(service.counter.site.journal) as journal:
-            journal.begin(CHANGE)
-            journal.state(CHANGE.id, ChangeState.UNDONE)
-            Rehearsals(journal).begin("abcdefgh", "3.2.4", "3.3.0", RehearsalCopies())
-            Rehearsals(journal).end("abcdefgh", RehearsalState.FAILED, error_code="NU-4150")
+            journal.begin_change(CHANGE)
+            journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
+            RehearsalStore(journal).record_start("abcdefgh", "3.2.4", "3.3.0", RehearsalCopyPlans())
+            RehearsalStore(journal).record_end(
+                "abcdefgh", RehearsalState.FAILED, error_code="NU-4150"
+            )
 
     service.counter.know(NEXT)
-    service.snapshots.began([work, "3.3.0"])
-    monkeypatch.setattr(watch, "_events", happens)
+    service.snapshots.record_start([work, "3.3.0"])
+    monkeypatch.setattr(watch, "_follow_events", happens)
     assert run(["--config", str(service.counter.site.config), "watch"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:1] == ([said] if said else []), lines
@@ -128,16 +130,16 @@ def test_an_order_ends_with_what_it_came_to(
     service: Service, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Journal.open(service.counter.site.journal) as journal:
-        Orders(journal).give(OrderKind.CHECK, {}, Person("amina", 1001))
+        JobQueue(journal).enqueue(JobKind.CHECK, {}, Actor("amina", 1001))
 
     def happens(*_: object, **__: object) -> Iterator[StreamEvent]:
         yield service.moment()
         with Journal.open(service.counter.site.journal) as journal:
-            Orders(journal).take(1)
+            JobQueue(journal).mark_started(1)
             document = {"words": ["ncen 3.2.4 is the newest release for this site."]}
-            Orders(journal).end(1, {"exit_code": 0, "document": document})
+            JobQueue(journal).mark_ended(1, {"exit_code": 0, "document": document})
 
-    monkeypatch.setattr(watch, "_events", happens)
+    monkeypatch.setattr(watch, "_follow_events", happens)
     assert run(["--config", str(service.counter.site.config), "watch"]) == 0
     assert capsys.readouterr().out == "ncen 3.2.4 is the newest release for this site.\n"
 
@@ -148,15 +150,15 @@ def test_an_order_that_failed_ends_with_its_own_code(
 ) -> None:
     """Seen: 0, which told a script that the upgrade had gone well."""
     with Journal.open(service.counter.site.journal) as journal:
-        Orders(journal).give(OrderKind.CHECK, {}, Person("amina", 1001))
+        JobQueue(journal).enqueue(JobKind.CHECK, {}, Actor("amina", 1001))
 
     def happens(*_: object, **__: object) -> Iterator[StreamEvent]:
         yield service.moment()
         with Journal.open(service.counter.site.journal) as journal:
-            Orders(journal).take(1)
-            Orders(journal).end(1, {"exit_code": 7, "document": {"words": ["no line"]}})
+            JobQueue(journal).mark_started(1)
+            JobQueue(journal).mark_ended(1, {"exit_code": 7, "document": {"words": ["no line"]}})
 
-    monkeypatch.setattr(watch, "_events", happens)
+    monkeypatch.setattr(watch, "_follow_events", happens)
     words = ["--config", str(service.counter.site.config), "watch"]
     assert run([*words, *(["--json"] if as_json else [])]) == 7
 
@@ -164,8 +166,8 @@ def test_an_order_that_failed_ends_with_its_own_code(
 def test_who_looks_too_early_is_told_when_it_begins(
     service: Service, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "_events", lambda *_, **__: iter(()))
-    service.snapshots.ended()
+    monkeypatch.setattr(watch, "_follow_events", lambda *_, **__: iter(()))
+    service.snapshots.record_end()
     config = str(service.counter.site.config)
     idle = "The service does nothing just now."
     assert run(["--config", config, "watch"]) == 0
@@ -177,9 +179,9 @@ def test_who_looks_too_early_is_told_when_it_begins(
     ]  # fmt: skip
     at = datetime(2099, 1, 3, 22, tzinfo=UTC)
     with Journal.open(service.counter.site.journal) as journal:
-        for person in (Person("amina", 1001), Person("bo", 1002)):
-            ApprovalStore(journal).approve(BINDING, "3.3.0", BASIS, person, 2)
-        ApprovalStore(journal).schedule(BINDING, "3.3.0", at, Person("amina", 1001))
+        for person in (Actor("amina", 1001), Actor("bo", 1002)):
+            ApprovalStore(journal).add(BINDING, "3.3.0", BASIS, person, 2)
+        ApprovalStore(journal).set_schedule(BINDING, "3.3.0", at, Actor("amina", 1001))
     assert run(["--config", config, "watch"]) == 0
     assert "It begins on Saturday 2099-01-03" in capsys.readouterr().out
 
@@ -204,12 +206,12 @@ def test_a_part_of_a_support_bundle_that_is_none_is_told_with_the_others(
 
 
 def test_each_sentence_is_kept_once_with_its_time_and_not_without_end() -> None:
-    running = Running(("upgrade",), NOW)
+    running = RunningCommand(("upgrade",), NOW)
     for number, sentence in enumerate(("one", "two", "two", "one", "three")):
         at = NOW + timedelta(seconds=number)
-        running = running.tell(ProgressUpdate(sentence, done=number), at)
+        running = running.with_progress(ProgressUpdate(sentence, done=number), at)
     assert [(told.template, took) for told, took in running.said] == [("two", 2.0), ("one", 1.0)]
     assert running.told == ProgressUpdate("three", done=4)
-    for number in range(3 * MOST):
-        running = running.tell(ProgressUpdate("{n}", {"n": str(number)}), NOW)
-    assert len(running.said) == MOST
+    for number in range(3 * MAX_PROGRESS_LINES):
+        running = running.with_progress(ProgressUpdate("{n}", {"n": str(number)}), NOW)
+    assert len(running.said) == MAX_PROGRESS_LINES

@@ -10,22 +10,22 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.cli.main import run
-from ncen_updater.agent.cli.site_client import decided_before, order_waits
+from ncen_updater.agent.cli.site_client import describe_job_wait, predates_job
 from ncen_updater.agent.model.change import StepName, StepState
 from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.person import Person
-from ncen_updater.agent.service.api.queries import moment_document
-from ncen_updater.agent.service.client import Client, StreamEvent
-from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.service.api.queries import build_activity_document
+from ncen_updater.agent.service.client import SiteServiceClient, StreamEvent
+from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
-from ncen_updater.common.documents import jsonable
+from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
+from ncen_updater.common.documents import to_json_value
 from ncen_updater.common.messages import ExitCode
 from tests.agent.cli.site import CHANGE, make_site
 from tests.agent.service.api.conftest import NEXT, SETTINGS, Counter
 from tests.agent.service.api.serving import answering
 
-SOMEBODY = Person("amina", 1001)
+SOMEBODY = Actor("amina", 1001)
 BEGAN = datetime(2026, 11, 24, 20, 30, tzinfo=UTC)
 #: The site's hour and that of UTC, which are of two days.
 UNTIL = "2026-11-25 00:40:00 +04 (2026-11-24 20:40:00 UTC)"
@@ -41,10 +41,12 @@ def watched(tmp_path: Path) -> Iterator[Counter]:
     site.open_change(StepName.FETCH, StepName.OPEN)
     site.use("3.3.0")
     with Journal.open(site.journal) as journal:
-        journal.commit(CHANGE.id)
-        journal.step(CHANGE.id, StepName.SOAK, StepState.INTENDED, ChangeFacts(soak_began=BEGAN))
-    snapshots = ServiceSnapshots(SETTINGS, lambda: BEGAN)
-    snapshots.began(["upgrade", "3.3.0"])
+        journal.commit_change(CHANGE.id)
+        journal.record_step(
+            CHANGE.id, StepName.SOAK, StepState.INTENDED, ChangeFacts(soak_began=BEGAN)
+        )
+    snapshots = SnapshotStore(SETTINGS, lambda: BEGAN)
+    snapshots.record_start(["upgrade", "3.3.0"])
     counter = Counter(site, snapshots)
     counter.know(NEXT)
     with answering(counter):
@@ -80,7 +82,7 @@ def test_beside_a_change_that_is_under_way_nothing_is_approved_either(
     watched: Counter, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Journal.open(watched.site.journal) as journal:
-        journal.step(CHANGE.id, StepName.SOAK, StepState.DONE)
+        journal.record_step(CHANGE.id, StepName.SOAK, StepState.DONE)
     assert run(["--config", str(watched.site.config), "approve", "--dry-run"]) == ExitCode.BUSY
     assert "NU-6005" in capsys.readouterr().err
 
@@ -89,7 +91,7 @@ def test_status_says_until_when_and_what_an_order_waits_for(
     watched: Counter, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Journal.open(watched.site.journal) as journal:
-        Orders(journal).give(OrderKind.CHECK, {}, SOMEBODY)
+        JobQueue(journal).enqueue(JobKind.CHECK, {}, SOMEBODY)
     assert run(["--config", str(watched.site.config), "status"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert f"officers were let in to it, and it is watched until {UNTIL}" in said
@@ -105,7 +107,7 @@ def test_nobody_is_asked_to_confirm_what_was_confirmed(
 ) -> None:
     """Seen: "amina confirmed it", and above it that 'ncen-updater confirm' ends the watching."""
     with Journal.open(watched.site.journal) as journal:
-        journal.keep(CHANGE.id, ChangeFacts(confirmed_by="amina"))
+        journal.store_facts(CHANGE.id, ChangeFacts(confirmed_by="amina"))
     assert run(["--config", str(watched.site.config), "status"]) == 0
     said = capsys.readouterr().out
     assert "amina confirmed it" in said and "'ncen-updater confirm'" not in said, said
@@ -116,24 +118,24 @@ def test_an_order_says_at_once_what_it_waits_for(
 ) -> None:
     """Seen: 'check' stood for as long as the release was watched, and did not say why."""
 
-    def stream(self: Client, after: int | None = None) -> Iterator[StreamEvent]:
+    def stream(self: SiteServiceClient, after: int | None = None) -> Iterator[StreamEvent]:
         def moment() -> StreamEvent:
-            document = jsonable(moment_document(watched.snapshots.latest(), "en"))
+            document = to_json_value(build_activity_document(watched.snapshots.get_latest(), "en"))
             assert isinstance(document, dict)
             return StreamEvent("service", document)
 
         yield moment()
-        watched.snapshots.ended()
+        watched.snapshots.record_end()
         with Journal.open(watched.site.journal) as journal:
-            Orders(journal).take(1)
+            JobQueue(journal).mark_started(1)
         watched.snapshots._now = lambda: datetime.now(UTC) + timedelta(hours=1)
-        watched.snapshots.began(["check"])
+        watched.snapshots.record_start(["check"])
         yield moment()
         with Journal.open(watched.site.journal) as journal:
-            Orders(journal).end(1, {"exit_code": 0, "document": {"words": ["read"]}})
+            JobQueue(journal).mark_ended(1, {"exit_code": 0, "document": {"words": ["read"]}})
         yield StreamEvent("order-ended", {"data": {"order": 1}})
 
-    monkeypatch.setattr(Client, "stream", stream)
+    monkeypatch.setattr(SiteServiceClient, "stream", stream)
     assert run(["--config", str(watched.site.config), "check"]) == 0
     said = capsys.readouterr()
     assert said.err.splitlines() == [
@@ -164,7 +166,7 @@ def test_what_an_order_waits_for(
     journal: dict[str, object], running: object, words: str | None
 ) -> None:
     seen = {"journal": {**AT_REST, **journal}, "service": {"running": running}}
-    found = order_waits(seen, None)
+    found = describe_job_wait(seen, None)
     assert (found is None) if words is None else (found is not None and words in str(found))
 
 
@@ -195,4 +197,4 @@ def test_why_the_service_waited_before_an_order_is_no_answer_to_it(
     moment: dict[str, object], before: bool
 ) -> None:
     """Seen: 'ncen-updater check' began with "nothing is on offer for this site"."""
-    assert decided_before(moment, "2026-11-27T08:00:00+00:00") is before
+    assert predates_job(moment, "2026-11-27T08:00:00+00:00") is before

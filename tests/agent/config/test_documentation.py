@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.policy.windows import Day
+from ncen_updater.agent.policy.windows import Weekday
 
 ROOT = Path(__file__).parents[3]
 
@@ -51,7 +51,7 @@ def test_every_setting_is_explained_with_its_default(
         assert shown == ("required" if default == "required" else "none")
     elif isinstance(default, bool):
         assert shown == str(default).lower()
-    elif default == tuple(Day):
+    elif default == tuple(Weekday):
         assert shown == "every day"
     elif default == ():
         assert shown == "[]"

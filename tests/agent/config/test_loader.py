@@ -11,17 +11,22 @@ import pytest
 
 from ncen_updater.agent.config import model
 from ncen_updater.agent.config.engines import PostgresSettings
-from ncen_updater.agent.config.errors import ConfigInvalid
+from ncen_updater.agent.config.errors import InvalidConfigError
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import AgentConfig, PathSettings, SiteSettings, SoakSettings
-from ncen_updater.agent.config.paths import DEFAULT_PRODUCT, DEFAULTS, PATTERNS, load_places
-from ncen_updater.agent.reports.status import SOAK_S
+from ncen_updater.agent.config.paths import (
+    DEFAULT_PATHS,
+    DEFAULT_PRODUCT,
+    SITE_PATTERNS,
+    load_essential_settings,
+)
+from ncen_updater.agent.reports.status import DEFAULT_SOAK_S
 from ncen_updater.common.messages import (
+    CONFIG_DUPLICATE_KEY,
     CONFIG_EXPOSED,
     CONFIG_NOT_TEXT,
     CONFIG_NOT_TOML,
     CONFIG_TOO_LARGE,
-    CONFIG_TWICE,
     CONFIG_UNREADABLE,
 )
 from tests.support.errors import refused
@@ -62,8 +67,8 @@ def test_a_good_file_comes_out_with_absolute_paths(tmp_path: Path) -> None:
     assert config.application.door_file == tmp_path / "door"
     assert config.paths.state == tmp_path / "var/lib/ncen-updater"
     assert config.paths.resolve(config.paths.slots) == tmp_path / "opt/ncen/slots"
-    assert isinstance(config.databases.own, PostgresSettings)
-    assert config.databases.own.port == 5433
+    assert isinstance(config.databases.engine_settings, PostgresSettings)
+    assert config.databases.engine_settings.port == 5433
 
 
 @pytest.mark.parametrize("commented", [False, True], ids=["as shipped", "every setting shown"])
@@ -98,7 +103,7 @@ def test_the_example_is_accepted(tmp_path: Path, commented: bool) -> None:
 def test_a_place_without_a_default_is_left_out(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD))
     assert config.paths.received is None
-    assert config.paths.received_directory == tmp_path / "var/lib/ncen-updater"
+    assert config.paths.feed_state_directory == tmp_path / "var/lib/ncen-updater"
 
 
 ROW = tuple[str, str, int | None, str, str]
@@ -151,7 +156,7 @@ def test_a_site_without_a_network_needs_no_address(tmp_path: Path, urls: str) ->
 def test_each_mistake_is_named_with_line_and_remedy(tmp_path: Path, name: str) -> None:
     old, new, line, setting, words = MISTAKES[name]
     assert old in GOOD
-    with pytest.raises(ConfigInvalid) as caught:
+    with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, GOOD.replace(old, new)))
     found = {m.setting: m for m in caught.value.mistakes}
     assert setting in found
@@ -164,7 +169,7 @@ def test_each_mistake_is_named_with_line_and_remedy(tmp_path: Path, name: str) -
 
 def test_all_mistakes_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
     text = GOOD.replace('"KE"', '"Kenya"').replace('"door"', '"no/door"').replace("5433", "0")
-    with pytest.raises(ConfigInvalid) as caught:
+    with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, text))
     assert [m.line for m in caught.value.mistakes] == [4, 14, 18]
     assert caught.value.detail is not None
@@ -192,15 +197,15 @@ def test_a_password_file_for_all_to_read_is_a_mistake(tmp_path: Path, mode: int)
     secret = tmp_path / "pgpass"
     secret.touch(0o600)
     config = load_config(path)
-    assert isinstance(config.databases.own, PostgresSettings)
-    assert config.databases.own.password_file == secret
+    assert isinstance(config.databases.engine_settings, PostgresSettings)
+    assert config.databases.engine_settings.password_file == secret
     secret.chmod(mode)
-    with pytest.raises(ConfigInvalid, match="pgpass"):
+    with pytest.raises(InvalidConfigError, match="pgpass"):
         load_config(path)
 
 
 #: What is no TOML in a way that has words of its own.
-OWN_WORDS = {b"a = 1\na = 2\n": CONFIG_TWICE, b"a = 1\nb = '\xff'\n": CONFIG_NOT_TEXT}
+OWN_WORDS = {b"a = 1\na = 2\n": CONFIG_DUPLICATE_KEY, b"a = 1\nb = '\xff'\n": CONFIG_NOT_TEXT}
 
 
 @pytest.mark.parametrize(
@@ -220,7 +225,7 @@ def test_what_is_not_toml_is_refused_with_its_place(
 ) -> None:
     path = tmp_path / "agent.toml"
     path.write_bytes(content)
-    for load in (load_config, load_places):
+    for load in (load_config, load_essential_settings):
         with refused(OWN_WORDS.get(content, CONFIG_NOT_TOML)) as caught:
             load(path)
         assert str(caught.value.values["place"]) == place
@@ -230,7 +235,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     big, pipe = tmp_path / "big", tmp_path / "pipe"
     big.write_bytes(b"#" * 1_000_001)
     os.mkfifo(pipe)
-    for load in (load_config, load_places):
+    for load in (load_config, load_essential_settings):
         for path in (tmp_path / "none", tmp_path, pipe):
             with refused(CONFIG_UNREADABLE):
                 load(path)
@@ -249,7 +254,7 @@ def test_root_refuses_a_file_that_everybody_may_write(tmp_path: Path) -> None:
 
 
 def test_an_empty_file_names_everything_that_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(ConfigInvalid) as caught:
+    with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, ""))
     missing = {name for name, field in AgentConfig.model_fields.items() if field.is_required()}
     assert {m.setting for m in caught.value.mistakes} == missing - {"schema_"} | {"schema"}
@@ -263,7 +268,7 @@ def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path: Path) -> Non
 
 def test_places_agree_with_the_whole_configuration(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
-    config, places = load_config(path), load_places(path)
+    config, places = load_config(path), load_essential_settings(path)
     assert (places.state, places.slots, places.current) == (
         config.paths.state,
         config.paths.slots,
@@ -273,12 +278,12 @@ def test_places_agree_with_the_whole_configuration(tmp_path: Path) -> None:
 
 
 def test_places_have_the_defaults_and_forms_of_the_model() -> None:
-    for name, default in DEFAULTS.items():
+    for name, default in DEFAULT_PATHS.items():
         assert str(PathSettings.model_fields[name].default) == default
     assert SiteSettings.model_fields["product"].default == DEFAULT_PRODUCT
-    assert SoakSettings.model_fields["seconds"].default == SOAK_S
+    assert SoakSettings.model_fields["seconds"].default == DEFAULT_SOAK_S
     schema = SiteSettings.model_json_schema()["properties"]
-    for name, pattern in PATTERNS.items():
+    for name, pattern in SITE_PATTERNS.items():
         assert schema[name]["pattern"] == f"^{pattern}$"
 
 
@@ -288,19 +293,20 @@ def test_places_have_the_defaults_and_forms_of_the_model() -> None:
 )
 def test_places_judge_what_they_read(tmp_path: Path, name: str) -> None:
     old, new, line, setting, _ = MISTAKES[name]
-    with pytest.raises(ConfigInvalid) as caught:
-        load_places(write(tmp_path, GOOD.replace(old, new)))
+    with pytest.raises(InvalidConfigError) as caught:
+        load_essential_settings(write(tmp_path, GOOD.replace(old, new)))
     assert [(m.line, m.setting) for m in caught.value.mistakes] == [(line, setting)]
 
 
 def test_places_survive_tables_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(ConfigInvalid, match="site is not a table"):
-        load_places(write(tmp_path, "site = 3\npaths = 4\n"))
+    with pytest.raises(InvalidConfigError, match="site is not a table"):
+        load_essential_settings(write(tmp_path, "site = 3\npaths = 4\n"))
 
 
 def test_places_need_no_models(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib; from ncen_updater.agent.config.paths import load_places as l; "
+        "import sys, pathlib; from ncen_updater.agent.config.paths import load_essential_settings "
+        "as l; "
         "print(l(pathlib.Path(sys.argv[1])).site, 'pydantic' in sys.modules)"
     )
     out = subprocess.run(
@@ -326,7 +332,7 @@ def test_places_need_no_models(tmp_path: Path) -> None:
 def test_a_mistake_in_files_is_told_with_its_place(
     tmp_path: Path, table: str, setting: str
 ) -> None:
-    with pytest.raises(ConfigInvalid) as caught:
+    with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, f"{GOOD}\n{table}"))
     assert [mistake.setting for mistake in caught.value.mistakes] == [setting]
 

@@ -7,18 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.config.errors import ConfigInvalid
+from ncen_updater.agent.config.errors import InvalidConfigError
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.newer_agent import newer_agent
-from ncen_updater.agent.storage.agent_selection import AgentSelection, Bad, SequenceFile
+from ncen_updater.agent.config.newer_agent import find_newer_agent
+from ncen_updater.agent.storage.agent_selection import (
+    AgentSelection,
+    AgentSelectionFile,
+    FailedAgent,
+)
 from tests.agent.config.test_loader import GOOD, write
 
-GIVEN_UP = {"99.0": Bad(1, datetime(2026, 11, 24, tzinfo=UTC))}
+GIVEN_UP = {"99.0": FailedAgent(1, datetime(2026, 11, 24, tzinfo=UTC))}
 NEWER = GOOD.replace('id = "ke"', 'id = "ke"\nregion = "east"') + "[sealing]\nkind = 'wax'\n"
 
 
 def chosen(tmp_path: Path, sequence: AgentSelection) -> None:
-    SequenceFile(tmp_path / "opt/ncen-updater").update(lambda _: sequence)
+    AgentSelectionFile(tmp_path / "opt/ncen-updater").update(lambda _: sequence)
 
 
 @pytest.mark.parametrize(
@@ -45,14 +49,14 @@ def test_what_only_the_newer_agent_knows_is_passed_over(
 def test_a_slip_of_the_pen_is_refused(tmp_path: Path, sequence: AgentSelection | None) -> None:
     if sequence is not None:
         chosen(tmp_path, sequence)
-    with pytest.raises(ConfigInvalid) as caught:
+    with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, NEWER))
     assert [m.setting for m in caught.value.mistakes] == ["site.region", "sealing"]
 
 
 def test_other_mistakes_are_told_all_the_same(tmp_path: Path) -> None:
     chosen(tmp_path, AgentSelection("0.1", bad=GIVEN_UP))
-    with pytest.raises(ConfigInvalid) as caught:
+    with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, NEWER.replace("port = 5433", "port = 'x'")))
     assert [m.setting for m in caught.value.mistakes] == ["databases.postgresql.port"]
 
@@ -61,4 +65,4 @@ def test_a_damaged_record_of_agents_excuses_nothing(tmp_path: Path) -> None:
     directory = tmp_path / "opt/ncen-updater"
     directory.mkdir(parents=True)
     (directory / "sequence.json").write_text("{")
-    assert newer_agent(directory) is None
+    assert find_newer_agent(directory) is None

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.config.errors import ConfigInvalid
+from ncen_updater.agent.config.errors import InvalidConfigError
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.policy.windows import Day, Window
+from ncen_updater.agent.policy.windows import Weekday, WeeklyWindow
 from tests.agent.config.test_loader import GOOD, write
 
 
@@ -17,7 +17,7 @@ def test_without_the_table_people_are_asked(tmp_path: Path) -> None:
     service = load_config(write(tmp_path, GOOD)).service
     assert (service.mode, service.approvals, service.rehearse) == ("approve", 1, True)
     assert service.windows == ()
-    assert service.zone() is not None
+    assert service.get_timezone() is not None
 
 
 def test_hours_are_read_as_text_and_as_times(tmp_path: Path) -> None:
@@ -26,11 +26,11 @@ def test_hours_are_read_as_text_and_as_times(tmp_path: Path) -> None:
         '[[service.windows]]\ndays = ["sat", "sun"]\nstart = "22:00"\nend = 04:30:00\n'
     )
     service = load_config(write(tmp_path, GOOD + table)).service
-    assert [settings.window() for settings in service.windows] == [
-        Window(frozenset({Day.SAT, Day.SUN}), time(22), time(4, 30))
+    assert [settings.to_window() for settings in service.windows] == [
+        WeeklyWindow(frozenset({Weekday.SAT, Weekday.SUN}), time(22), time(4, 30))
     ]
     noon = datetime(2026, 11, 24, 12, tzinfo=UTC)
-    assert noon.astimezone(service.zone()).hour == 15
+    assert noon.astimezone(service.get_timezone()).hour == 15
     assert service.socket == tmp_path / "s"
 
 
@@ -52,7 +52,7 @@ def test_hours_are_read_as_text_and_as_times(tmp_path: Path) -> None:
     ],
 )
 def test_each_mistake_is_named(tmp_path: Path, table: str, setting: str) -> None:
-    with pytest.raises(ConfigInvalid) as caught:
+    with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, f"{GOOD}[service]\n{table}\n"))
     settings = [mistake.setting for mistake in caught.value.mistakes]
     assert settings

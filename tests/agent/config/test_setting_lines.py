@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncen_updater.agent.config.setting_lines import Path, line_of, locate
+from ncen_updater.agent.config.setting_lines import SettingPath, find_line, locate_settings
 
 TEXT = '''\
 # a comment with [brackets] and = signs
@@ -42,7 +42,7 @@ z = 1
 q = 1
 '''
 
-LINES: dict[Path, int] = {
+LINES: dict[SettingPath, int] = {
     ("schema",): 2,
     ("site",): 4,
     ("site", "id"): 5,
@@ -67,22 +67,22 @@ LINES: dict[Path, int] = {
 
 
 @pytest.mark.parametrize("path", LINES, ids=str)
-def test_each_name_is_found_on_its_line(path: Path) -> None:
+def test_each_name_is_found_on_its_line(path: SettingPath) -> None:
     tomllib.loads(TEXT)  # the sample is TOML
-    assert locate(TEXT)[path] == LINES[path]
+    assert locate_settings(TEXT)[path] == LINES[path]
 
 
 def test_a_name_that_is_not_there_is_placed_at_its_table() -> None:
-    lines = locate(TEXT)
-    assert line_of(lines, ("site", "country")) == 4
-    assert line_of(lines, ("nothing", "here")) is None
+    lines = locate_settings(TEXT)
+    assert find_line(lines, ("site", "country")) == 4
+    assert find_line(lines, ("nothing", "here")) is None
 
 
 def test_no_name_is_found_inside_a_text() -> None:
-    assert not any("not" in path for path in locate(TEXT))
+    assert not any("not" in path for path in locate_settings(TEXT))
 
 
 @given(st.text(alphabet="abc.[]{}\"'=#\n ,1\\", max_size=60))
 def test_any_text_is_survived(text: str) -> None:
-    for line in locate(text).values():
+    for line in locate_settings(text).values():
         assert 1 <= line <= text.count("\n") + 1

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, digests
-from ncen_updater.agent.adapters.databases.base import Live
+from ncen_updater.agent.adapters.databases.base import LiveDatabase
 from ncen_updater.agent.model.change import Change
 from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.verify import verify_site
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.findings import Finding
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.engine.made import execute
 from tests.support.sites import site_in_process
 
@@ -24,9 +24,9 @@ class Killed(BaseException):
 
 def latest(demo: DemoSite) -> tuple[Change, ChangeFacts]:
     """The newest change, and its facts."""
-    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-        change = journal.changes(1)[0]
-        return change, journal.facts(change.id)
+    with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
+        change = journal.list_changes(1)[0]
+        return change, journal.read_facts(change.id)
 
 
 def facts(demo: DemoSite) -> ChangeFacts:
@@ -44,15 +44,15 @@ def numbers(demo: DemoSite) -> list[object]:
     engine = site_in_process(demo).engine
     if isinstance(demo.databases, PostgresPlace):
         sql = "SELECT oid FROM pg_database WHERE datname = current_database()"
-        return [engine.query(Live(name), sql) for name in engine.names]
-    return [Path(database.physical).stat().st_ino for database in engine.describe()]
+        return [engine.run_query(LiveDatabase(name), sql) for name in engine.names]
+    return [Path(database.physical).stat().st_ino for database in engine.describe_databases()]
 
 
 def found(demo: DemoSite) -> list[Finding]:
     """What ``verify`` finds."""
     site = site_in_process(demo)
-    with Journal.open(demo.state / JOURNAL) as journal:
-        return list(verify_site(site, journal, Silent()))
+    with Journal.open(demo.state / JOURNAL_FILE) as journal:
+        return list(verify_site(site, journal, SilentProgress()))
 
 
 def strict(demo: DemoSite) -> set[str]:
@@ -72,4 +72,4 @@ def enter(demo: DemoSite) -> None:
 def is_there(demo: DemoSite) -> bool:
     """Whether the record of :func:`enter` is in the databases."""
     sql = "SELECT count(*) FROM persons WHERE person_ref = 'LATER-1'"
-    return site_in_process(demo).engine.query(Live("suspects"), sql) == [(1,)]
+    return site_in_process(demo).engine.run_query(LiveDatabase("suspects"), sql) == [(1,)]

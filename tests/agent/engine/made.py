@@ -24,7 +24,7 @@ from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.rehearsal.rehearse import Rehearser
 from ncen_updater.agent.model.ids import new_change_id
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.forks import run_agent
 from tests.support.sites import TrialFeed, _now, connect, serve, site_in_process
@@ -215,16 +215,16 @@ def operations(demo: DemoSite, checkpoint: object = None) -> Operations:
     site = site_in_process(demo)
     site.source.refresh()
     strike = checkpoint if callable(checkpoint) else lambda _step, _phase: None
-    return Operations(site, Silent(), checkpoint=strike)
+    return Operations(site, SilentProgress(), checkpoint=strike)
 
 
 def rehearse(demo: DemoSite, version: str) -> dict[str, object]:
     site = site_in_process(demo)
-    work = Operations(site, Silent())
-    with work.between_changes("rehearse") as journal:
-        path = work.known_path(journal, Version(version))
+    work = Operations(site, SilentProgress())
+    with work.lock_idle_site("rehearse") as journal:
+        path = work.find_cached_path(journal, Version(version))
         assert isinstance(path, UpgradePath)
-        record = Rehearser(site, journal, Silent(), new_change_id).run(path)
+        record = Rehearser(site, journal, SilentProgress(), new_change_id).rehearse(path)
     assert record.report is not None
     return record.report.hops[-1].to_json()
 
@@ -252,7 +252,7 @@ def execute(address: str, statement: str) -> None:
 def runs(demo: DemoSite) -> str | None:
     """The one release that code, mark of the databases and application are of."""
     site, seen = site_in_process(demo), version_of(demo)
-    marker = site.engine.marker()
+    marker = site.engine.read_marker()
     assert marker is not None
-    parts = {str(site.slots.current()), marker.release, seen.code, seen.reported}
+    parts = {str(site.slots.read_current()), marker.release, seen.code, seen.reported}
     return parts.pop() if len(parts) == 1 else None

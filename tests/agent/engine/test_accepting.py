@@ -15,52 +15,52 @@ from packaging.version import Version
 from demo.databases import PostgresPlace, SqlitePlace
 from demo.evidence import database_digests
 from demo.site import DemoSite
-from ncen_updater.agent.adapters.databases.sqlite.layout import Layout
+from ncen_updater.agent.adapters.databases.sqlite.layout import DatabaseSets
 from ncen_updater.agent.engine import accept_restore as accepting
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.errors import NeedsPerson
-from ncen_updater.agent.model.names import JOURNAL
-from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.model.errors import InterventionRequiredError
+from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.reports.diagnostics.verify import verify_site
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import (
+    APPROVER_IS_SHARED_ACCOUNT,
     MARKERS_DISAGREE,
-    RELEASE_NOT_HERE,
-    RELEASE_NOT_WHOLE,
-    RESTORED_IS_OTHER,
-    ROOT_IS_NOBODY,
+    NEW_ROWS_WOULD_BE_LOST,
+    RELEASE_FILES_ALTERED,
+    RELEASE_NOT_ON_DISK,
+    RESTORED_DATABASE_MISMATCH,
     STOP_APPLICATION_FIRST,
-    VALUES_WOULD_BE_LOST,
 )
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.support.errors import refused
 from tests.support.forks import run_agent
 from tests.support.rotation import either_engine, in_turns
 
 pytestmark = either_engine("demo")
 
-ONE, OTHER, ROOT = Person("amina", 1001), Person("bruno", 1002), Person("root", 0)
+ONE, OTHER, ROOT = Actor("amina", 1001), Actor("bruno", 1002), Actor("root", 0)
 OLD, NEW = Version("3.2.4"), Version("3.3.0")
 
 
 def upgrade(site: Site, version: Version = NEW) -> None:
-    Operations(site, Silent()).upgrade(version)
+    Operations(site, SilentProgress()).upgrade(version)
 
 
 def roll_back(site: Site, accept_loss: int | None = None) -> str:
-    done = Operations(site, Silent()).rollback(accept_loss=accept_loss)
+    done = Operations(site, SilentProgress()).rollback(accept_loss=accept_loss)
     return done.outcomes[0].change.to_version
 
 
 def findings(site: Site) -> list[str]:
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        return [finding.code for finding in verify_site(site, journal, Silent())]
+    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+        return [finding.code for finding in verify_site(site, journal, SilentProgress())]
 
 
 def kinds(site: Site) -> list[str]:
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        return [event.kind for event in journal.events()]
+    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+        return [event.kind for event in journal.list_events()]
 
 
 def admin(demo: DemoSite) -> psycopg.Connection[tuple[object, ...]]:
@@ -86,7 +86,7 @@ def comments(demo: DemoSite) -> list[str]:
 def live_set(demo: DemoSite) -> Path:
     place = demo.databases
     assert isinstance(place, SqlitePlace)
-    return Layout(place.directory, tuple(place.names)).live_set()
+    return DatabaseSets(place.directory, tuple(place.names)).find_live_set()
 
 
 class Backup:
@@ -194,7 +194,7 @@ def test_a_healthy_site_that_was_dumped_and_restored_goes_on(
     assert database_digests(demo.databases) == before
     if isinstance(demo.databases, PostgresPlace):
         # A restore writes every row anew, also those that the release had brought itself.
-        with refused(VALUES_WOULD_BE_LOST) as error:
+        with refused(NEW_ROWS_WOULD_BE_LOST) as error:
             roll_back(site)
         assert roll_back(site, int(str(error.value.values["count"]))) == str(OLD)
     else:
@@ -204,14 +204,14 @@ def test_a_healthy_site_that_was_dumped_and_restored_goes_on(
 # ---- restored on purpose ------------------------------------------------------------------------
 
 
-def taken(site: Site, release: Version, *people: Person) -> bool:
+def taken(site: Site, release: Version, *people: Actor) -> bool:
     """What the command does for each person."""
     for who in people:
-        with Operations(site, Silent()).alone("accept-restore") as journal:
-            found = accepting.find(site, journal, release, Silent())
-            said = accepting.agree(journal, found, who, f"as {who.who} knows")
+        with Operations(site, SilentProgress()).lock_site("accept-restore") as journal:
+            found = accepting.inspect_restored(site, journal, release, SilentProgress())
+            said = accepting.approve_restored(journal, found, who, f"as {who.who} knows")
             if said:
-                accepting.accept(site, journal, found, said)
+                accepting.adopt_restored(site, journal, found, said)
     return bool(said)
 
 
@@ -223,17 +223,19 @@ def test_databases_of_before_the_upgrade_are_taken_by_two_people(
     upgrade(site)
     demo.stop_app()
     backup.restore()
-    with refused(NeedsPerson, MARKERS_DISAGREE, match=r"accept-restore|belong together"):
+    with refused(
+        InterventionRequiredError, MARKERS_DISAGREE, match=r"accept-restore|belong together"
+    ):
         roll_back(site)
     assert taken(site, OLD, ONE, ONE) is False, "one person is not two"
-    assert site.slots.current() == NEW
+    assert site.slots.read_current() == NEW
     assert taken(site, OLD, OTHER) is True
-    assert site.slots.current() == OLD
+    assert site.slots.read_current() == OLD
     assert findings(site) == []
     assert database_digests(demo.databases) == before
     demo.start_app()
     upgrade(site)
-    assert site.slots.current() == NEW
+    assert site.slots.read_current() == NEW
     assert findings(site) == []
 
 
@@ -259,7 +261,7 @@ def test_root_may_be_anybody(demo: DemoSite, site: Site, backup: Backup) -> None
     upgrade(site)
     demo.stop_app()
     backup.restore()
-    with refused(ROOT_IS_NOBODY):
+    with refused(APPROVER_IS_SHARED_ACCOUNT):
         taken(site, OLD, ROOT)
 
 
@@ -275,30 +277,30 @@ def test_root_may_be_anybody(demo: DemoSite, site: Site, backup: Backup) -> None
     ],
 )
 def test_whose_a_database_is(had: set[Version], left: str | None, said: str) -> None:
-    found = accepting.whose(OLD, had, left)
+    found = accepting.match_release(OLD, had, left)
     words = ("yes" if found else "not to be seen") if isinstance(found, bool) else str(found)
     assert words == said
 
 
 def test_what_it_refuses(demo: DemoSite, site: Site, backup: Backup) -> None:
     upgrade(site)
-    with refused(RELEASE_NOT_HERE):
+    with refused(RELEASE_NOT_ON_DISK):
         taken(site, Version("3.3.3"), ONE)
     with refused(STOP_APPLICATION_FIRST):
         taken(site, OLD, ONE)
-    altered = site.slots.path(OLD) / "app/bin/ncenctl"
+    altered = site.slots.get_slot_directory(OLD) / "app/bin/ncenctl"
     mode = altered.stat().st_mode
     altered.chmod(0o700)
-    with refused(RELEASE_NOT_WHOLE, match="app/bin/ncenctl"):
+    with refused(RELEASE_FILES_ALTERED, match="app/bin/ncenctl"):
         taken(site, OLD, ONE)
     altered.chmod(mode)
     demo.stop_app()
-    with refused(RESTORED_IS_OTHER):
+    with refused(RESTORED_DATABASE_MISMATCH):
         taken(site, OLD, ONE)  # nobody restored anything: these are of 3.3.0
     backup.restore()
-    with refused(RESTORED_IS_OTHER):
+    with refused(RESTORED_DATABASE_MISMATCH):
         taken(site, NEW, ONE)
-    assert site.slots.current() == NEW
+    assert site.slots.read_current() == NEW
 
 
 def test_a_crash_in_between_is_made_good_by_either_of_the_two(
@@ -313,10 +315,10 @@ def test_a_crash_in_between_is_made_good_by_either_of_the_two(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "note", cut)
+        patch.setattr(Journal, "record_event", cut)
         with pytest.raises(KeyboardInterrupt):
             taken(site, OLD, OTHER)
-    with pytest.raises(NeedsPerson):
+    with pytest.raises(InterventionRequiredError):
         roll_back(site)
     assert taken(site, OLD, ONE)
     assert findings(site) == []

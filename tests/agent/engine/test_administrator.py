@@ -22,22 +22,22 @@ from demo.site import DemoSite
 from ncen_updater.agent.engine import runner
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.change import Phase, StepName
-from ncen_updater.agent.model.errors import ChangeFailed, DatabaseUnreachable
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.change import StepName, StepPhase
+from ncen_updater.agent.model.errors import ChangeFailedError, DatabaseUnreachableError
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.reports.diagnostics.verify import verify_site
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
-from ncen_updater.common.messages import GOING_BACK_FAILED
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.messages import REVERT_FAILED
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.engine.made import said
 from tests.support.errors import refused
 
 NEW = Version("3.3.0")
-At = tuple[StepName, Phase]
+At = tuple[StepName, StepPhase]
 POSTGRESQL = pytest.mark.parametrize("demo", ["postgresql"], indirect=True)
 
 
@@ -78,10 +78,10 @@ class Administrator:
             return len(c.execute("SELECT * FROM fences").fetchall())
 
 
-def at(instant: At, act: Callable[[], object]) -> Callable[[StepName, Phase], None]:
+def at(instant: At, act: Callable[[], object]) -> Callable[[StepName, StepPhase], None]:
     left = [instant]
 
-    def checkpoint(step: StepName, phase: Phase) -> None:
+    def checkpoint(step: StepName, phase: StepPhase) -> None:
         if left and (step, phase) == left[0]:
             left.clear()
             act()
@@ -90,13 +90,16 @@ def at(instant: At, act: Callable[[], object]) -> Callable[[StepName, Phase], No
 
 
 def upgrade(site: Site, instant: At, act: Callable[[], object]) -> None:
-    Operations(site, Silent(), checkpoint=at(instant, act)).upgrade(NEW, retry=True)
+    Operations(site, SilentProgress(), checkpoint=at(instant, act)).upgrade(NEW, retry=True)
 
 
 def strict(demo: DemoSite, site: Site) -> set[str]:
     """Codes of what doctor and verify hold against the site."""
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        found = [*verify_site(site, journal, Silent()), *diagnose(demo.config_path, Silent())]
+    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+        found = [
+            *verify_site(site, journal, SilentProgress()),
+            *diagnose(demo.config_path, SilentProgress()),
+        ]
     return {finding.code for finding in found if finding.severity is Severity.STRICT}
 
 
@@ -112,7 +115,7 @@ def waits_with(site: Site, act: Callable[[], object]) -> Site:
     return dataclasses.replace(site, clock=dataclasses.replace(site.clock, wait=wait))
 
 
-BEFORE_CUT_OVER = (StepName.CUT_OVER, Phase.BEFORE_EFFECT)
+BEFORE_CUT_OVER = (StepName.CUT_OVER, StepPhase.BEFORE_EFFECT)
 
 
 @POSTGRESQL
@@ -121,24 +124,24 @@ def test_renamed_database_is_opened_once_it_is_back(
     demo: DemoSite, site: Site, impatient: None, opens: bool
 ) -> None:
     dba, before = Administrator(demo), database_digests(demo.databases)
-    with refused(GOING_BACK_FAILED, match=f"{dba.name} is missing"):
+    with refused(REVERT_FAILED, match=f"{dba.name} is missing"):
         upgrade(site, BEFORE_CUT_OVER, lambda: dba.rename(dba.name, dba.aside))
-    assert site.engine.leftovers(), "copies of what is missing are kept"
+    assert site.engine.list_leftovers(), "copies of what is missing are kept"
     assert {"NU-4102", "NU-6103"} <= strict(demo, site)
     dba.rename(dba.aside, dba.name)
     if opens:
         dba.open()
-    Operations(site, Silent()).resume(by_person=True)
+    Operations(site, SilentProgress()).resume(by_operator=True)
     assert (dba.closed(), dba.fences(), strict(demo, site)) == (set(), 0, set())
     assert database_digests(demo.databases) == before
-    Operations(site, Silent()).upgrade(NEW, retry=True)
+    Operations(site, SilentProgress()).upgrade(NEW, retry=True)
     assert strict(demo, site) == set()
 
 
 @POSTGRESQL
 @pytest.mark.parametrize(
     "instant",
-    [(StepName.PREFLIGHT, Phase.BEFORE_EFFECT), (StepName.STOP, Phase.AFTER_RECORD)],
+    [(StepName.PREFLIGHT, StepPhase.BEFORE_EFFECT), (StepName.STOP, StepPhase.AFTER_RECORD)],
     ids=["before the stop", "before the fence"],
 )
 def test_database_that_somebody_closed_is_named_and_not_left_closed(
@@ -153,11 +156,11 @@ def test_database_that_somebody_closed_is_named_and_not_left_closed(
         upgrade(site, instant, close)
     assert "ALLOW_CONNECTIONS true" in str(caught.value.remedy_text)
     assert dba.closed() == {dba.name}
-    assert site.application.running() is running is not site.application.door_closed()
+    assert site.application.is_running() is running is not site.application.is_in_maintenance()
     dba.open()
-    Operations(site, Silent()).resume(by_person=True)
+    Operations(site, SilentProgress()).resume(by_operator=True)
     assert (dba.closed(), strict(demo, site)) == (set(), set())
-    Operations(site, Silent()).upgrade(NEW, retry=True)
+    Operations(site, SilentProgress()).upgrade(NEW, retry=True)
     assert (dba.closed(), strict(demo, site)) == (set(), set())
 
 
@@ -165,7 +168,7 @@ def test_database_that_somebody_closed_is_named_and_not_left_closed(
 def test_going_back_waits_for_a_renamed_database(demo: DemoSite, site: Site) -> None:
     dba = Administrator(demo)
     patient = waits_with(site, lambda: dba.rename(dba.aside, dba.name))
-    with pytest.raises(ChangeFailed):
+    with pytest.raises(ChangeFailedError):
         upgrade(patient, BEFORE_CUT_OVER, lambda: dba.rename(dba.name, dba.aside))
     assert (dba.closed(), dba.fences(), strict(demo, site)) == (set(), 0, set())
 
@@ -182,10 +185,10 @@ def test_database_that_was_dropped_and_restored_is_told(
             f'DROP DATABASE "{dba.name}"',
         )
 
-    with refused(GOING_BACK_FAILED, match=f"{dba.name} is missing"):
-        upgrade(site, (StepName.MIGRATE, Phase.AFTER_RECORD), drop)
+    with refused(REVERT_FAILED, match=f"{dba.name} is missing"):
+        upgrade(site, (StepName.MIGRATE, StepPhase.AFTER_RECORD), drop)
     dba.rename(dba.aside, dba.name)
-    Operations(site, Silent()).resume(by_person=True)
+    Operations(site, SilentProgress()).resume(by_operator=True)
     assert (dba.closed(), dba.fences()) == (set(), 0)
     assert not {"NU-6102", "NU-4016", "NU-4102"} & strict(demo, site)
     assert database_digests(demo.databases) == before
@@ -201,10 +204,10 @@ def test_fence_of_a_change_that_is_over_is_lifted(demo: DemoSite, site: Site) ->
     def fail() -> None:
         raise RuntimeError
 
-    with pytest.raises(ChangeFailed):
+    with pytest.raises(ChangeFailedError):
         upgrade(site, BEFORE_CUT_OVER, fail)
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        change = journal.changes()[0].id
+    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+        change = journal.list_changes()[0].id
     with psycopg.connect(
         dba.place.conninfo(f"{dba.place.prefix}control", "postgres"), autocommit=True
     ) as control:
@@ -212,7 +215,7 @@ def test_fence_of_a_change_that_is_over_is_lifted(demo: DemoSite, site: Site) ->
     assert strict(demo, site) == set()
     dba.sql(f'ALTER DATABASE "{dba.name}" ALLOW_CONNECTIONS false')
     assert "NU-4016" in strict(demo, site)
-    Operations(site, Silent()).resume(by_person=True)
+    Operations(site, SilentProgress()).resume(by_operator=True)
     assert (dba.closed(), dba.fences(), strict(demo, site)) == (set(), 0, set())
 
 
@@ -220,7 +223,7 @@ def test_fence_of_a_change_that_is_over_is_lifted(demo: DemoSite, site: Site) ->
 def test_going_back_waits_for_a_server_that_is_away(
     demo: DemoSite, site: Site, server: EmbeddedPostgres
 ) -> None:
-    with pytest.raises(ChangeFailed):
+    with pytest.raises(ChangeFailedError):
         upgrade(waits_with(site, server.start), BEFORE_CUT_OVER, server.kill)
     assert strict(demo, site) == set()
 
@@ -234,7 +237,7 @@ def test_going_back_waits_for_a_place_among_the_connections(demo: DemoSite, site
         dba.sql(f"{limit} 0")
         raise RuntimeError
 
-    with pytest.raises(ChangeFailed):
+    with pytest.raises(ChangeFailedError):
         upgrade(waits_with(site, lambda: dba.sql(f"{limit} -1")), BEFORE_CUT_OVER, exhaust)
     assert strict(demo, site) == set()
 
@@ -244,10 +247,10 @@ def test_resume_that_nobody_typed_waits_for_the_databases(
     demo: DemoSite, site: Site, impatient: None
 ) -> None:
     dba = Administrator(demo)
-    with refused(GOING_BACK_FAILED):
+    with refused(REVERT_FAILED):
         upgrade(site, BEFORE_CUT_OVER, lambda: dba.rename(dba.name, dba.aside))
     patient = waits_with(site, lambda: dba.rename(dba.aside, dba.name))
-    Operations(patient, Silent()).resume(by_person=False)
+    Operations(patient, SilentProgress()).resume(by_operator=False)
     assert (dba.closed(), dba.fences(), strict(demo, site)) == (set(), 0, set())
 
 
@@ -258,11 +261,11 @@ def test_resume_that_nobody_typed_waits_two_minutes_for_a_login_that_is_refused(
     dba = Administrator(demo)
     role = f'ALTER ROLE "{dba.place.agent}"'
     with mended(f"{role} LOGIN", dba=dba):
-        with refused(GOING_BACK_FAILED):
+        with refused(REVERT_FAILED):
             upgrade(site, BEFORE_CUT_OVER, lambda: dba.sql(f"{role} NOLOGIN"))
-        with pytest.raises(DatabaseUnreachable, match="not permitted to log in"):
-            Operations(site, Silent()).resume(by_person=False, at_boot=True)
-    Operations(site, Silent()).resume(by_person=False)
+        with pytest.raises(DatabaseUnreachableError, match="not permitted to log in"):
+            Operations(site, SilentProgress()).resume(by_operator=False, at_boot=True)
+    Operations(site, SilentProgress()).resume(by_operator=False)
     assert (dba.closed(), dba.fences(), strict(demo, site)) == (set(), 0, set())
 
 
@@ -274,23 +277,23 @@ def quick(site: Site) -> Site:
 
 
 def bad_releases(site: Site) -> tuple[object, ...]:
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        return SiteHistory(journal).bad_releases()
+    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+        return SiteHistory(journal).list_bad_releases()
 
 
-START = (StepName.START, Phase.BEFORE_EFFECT)
+START = (StepName.START, StepPhase.BEFORE_EFFECT)
 
 
 @POSTGRESQL
 def test_release_is_not_bad_where_connect_was_revoked(demo: DemoSite, site: Site) -> None:
     dba, short = Administrator(demo), quick(site)
     revoke = f'REVOKE CONNECT ON DATABASE "{dba.name}" FROM "{dba.place.owner}"'
-    with pytest.raises(ChangeFailed) as caught:
+    with pytest.raises(ChangeFailedError) as caught:
         upgrade(short, START, lambda: dba.sql(revoke))
     assert caught.value.values["cause_code"] == "NU-4032"
     assert dba.name in str(caught.value) and dba.place.owner in str(caught.value)
     assert (bad_releases(site), strict(demo, site)) == ((), set())
-    Operations(short, Silent()).upgrade(NEW)
+    Operations(short, SilentProgress()).upgrade(NEW)
 
 
 @contextlib.contextmanager
@@ -308,13 +311,13 @@ def test_going_back_names_the_role_that_may_not_log_in(demo: DemoSite, site: Sit
     role = f'ALTER ROLE "{dba.place.owner}"'
     with (
         mended(f"{role} LOGIN", dba=dba),
-        refused(GOING_BACK_FAILED, match=f"{dba.place.owner}.* may log in"),
+        refused(REVERT_FAILED, match=f"{dba.place.owner}.* may log in"),
     ):
         upgrade(short, START, lambda: dba.sql(f"{role} NOLOGIN"))
     assert bad_releases(site) == ()
-    Operations(short, Silent()).resume(by_person=True)
+    Operations(short, SilentProgress()).resume(by_operator=True)
     assert strict(demo, site) == set()
-    Operations(short, Silent()).upgrade(NEW)
+    Operations(short, SilentProgress()).upgrade(NEW)
 
 
 @POSTGRESQL
@@ -334,14 +337,14 @@ def test_release_is_not_bad_where_the_one_before_it_fails_too(
             pass
 
     try:
-        with refused(GOING_BACK_FAILED):
+        with refused(REVERT_FAILED):
             upgrade(short, START, lambda: load(f"local all {dba.place.owner} reject\n{before}"))
     finally:
         load(before)
     assert bad_releases(site) == ()
-    Operations(short, Silent()).resume(by_person=True)
+    Operations(short, SilentProgress()).resume(by_operator=True)
     assert strict(demo, site) == set()
-    Operations(short, Silent()).upgrade(NEW)
+    Operations(short, SilentProgress()).upgrade(NEW)
 
 
 @POSTGRESQL
@@ -356,7 +359,7 @@ def test_sessions_that_were_ended_are_named(demo: DemoSite, site: Site) -> None:
         held.append(psycopg.connect(f"{conninfo} application_name=pg_dump"))
 
     try:
-        upgrade(site, (StepName.STOP, Phase.AFTER_RECORD), come)
+        upgrade(site, (StepName.STOP, StepPhase.AFTER_RECORD), come)
         words = f"pg_dump of backup ({dba.name})"
         assert words in said(demo, "status") and words in said(demo, "history", _latest(site))
     finally:
@@ -365,8 +368,8 @@ def test_sessions_that_were_ended_are_named(demo: DemoSite, site: Site) -> None:
 
 
 def _latest(site: Site) -> str:
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        return journal.changes()[0].id
+    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+        return journal.list_changes()[0].id
 
 
 @pytest.mark.parametrize("demo", ["sqlite"], indirect=True)
@@ -375,9 +378,9 @@ def test_file_that_is_away_is_not_passed_over(demo: DemoSite, site: Site, impati
     assert isinstance(demo.databases, SqlitePlace)
     path = Path(demo.databases.address("seizures")).resolve()
     aside = path.with_name("aside")
-    with refused(GOING_BACK_FAILED, match="seizures is missing"):
+    with refused(REVERT_FAILED, match="seizures is missing"):
         upgrade(site, BEFORE_CUT_OVER, lambda: path.rename(aside))
-    assert site.engine.leftovers() and "NU-4102" in strict(demo, site)
+    assert site.engine.list_leftovers() and "NU-4102" in strict(demo, site)
     aside.rename(path)
-    Operations(site, Silent()).resume(by_person=True)
+    Operations(site, SilentProgress()).resume(by_operator=True)
     assert strict(demo, site) == set() and database_digests(demo.databases) == before

@@ -14,12 +14,12 @@ from packaging.version import Version
 from demo.databases import SqlitePlace
 from demo.site import DemoSite, SiteOptions, digests
 from ncen_updater.agent.adapters.databases.base import MigrationSet
-from ncen_updater.agent.engine.adopt import adopt
+from ncen_updater.agent.engine.adopt import adopt_site
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.verify import verify_site
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.manifest import MigratorCommand
 from tests.support.sites import TrialFeed, serve, site_in_process
 
@@ -49,17 +49,17 @@ def plain() -> Iterator[DemoSite]:
 def test_a_site_on_files_is_taken_over(
     plain: DemoSite, monkeypatch: pytest.MonkeyPatch, command: MigratorCommand | None
 ) -> None:
-    of_release = Site.migrations
+    of_release = Site.load_migrations
 
     def migrations(site: Site, version: Version) -> MigrationSet:
         return dataclasses.replace(of_release(site, version), command=command)
 
-    monkeypatch.setattr(Site, "migrations", migrations)
+    monkeypatch.setattr(Site, "load_migrations", migrations)
     before = digests(plain)
     site = site_in_process(plain)
-    adopt(site, Version(OLD), Silent(), vouched=True)
+    adopt_site(site, Version(OLD), SilentProgress(), vouched=True)
     assert isinstance(plain.databases, SqlitePlace)
     assert (plain.databases.directory / "live").readlink() == Path("sets/base")
     assert digests(plain) == before
-    with Journal.open(plain.state / JOURNAL, read_only=True) as journal:
-        assert verify_site(site, journal, Silent()) == ()
+    with Journal.open(plain.state / JOURNAL_FILE, read_only=True) as journal:
+        assert verify_site(site, journal, SilentProgress()) == ()

@@ -10,10 +10,10 @@ from packaging.version import Version
 
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, digests
-from ncen_updater.agent.adapters.databases.base import Live
-from ncen_updater.agent.engine.rollback_words import ONLY_CODE
-from ncen_updater.agent.model.change import Phase, StepName
-from ncen_updater.agent.model.errors import ChangeFailed
+from ncen_updater.agent.adapters.databases.base import LiveDatabase
+from ncen_updater.agent.engine.rollback_words import CODE_ONLY_TEXT
+from ncen_updater.agent.model.change import StepName, StepPhase
+from ncen_updater.agent.model.errors import ChangeFailedError
 from tests.agent.engine.looks import enter, facts, is_there, numbers, strict
 from tests.agent.engine.made import (
     FIRST,
@@ -71,17 +71,17 @@ def nothing_copied(demo: DemoSite) -> bool:
 )
 def test_there_and_back_nothing_is_copied_and_no_record_lost(demo: DemoSite, version: str) -> None:
     before, files = digests(demo), numbers(demo)
-    assert str(ONLY_CODE) in said(demo, "plan", version)
+    assert str(CODE_ONLY_TEXT) in said(demo, "plan", version)
     operations(demo).upgrade(Version(version))
     assert runs(demo) == version and nothing_copied(demo)
     assert digests(demo) == before  # the program of the release did not run
-    assert not site_in_process(demo).engine.leftovers()
+    assert not site_in_process(demo).engine.list_leftovers()
     assert strict(demo) == set()
     enter(demo)
 
-    way = operations(demo).way_back()
-    assert (way.keeps_all, way.by_code, way.as_is) == (True, True, True)
-    assert str(ONLY_CODE) in said(demo, "rollback", "--dry-run")
+    way = operations(demo).plan_rollback()
+    assert (way.is_lossless, way.by_code, way.as_is) == (True, True, True)
+    assert str(CODE_ONLY_TEXT) in said(demo, "rollback", "--dry-run")
     operations(demo).rollback()
     assert runs(demo) == FIRST and is_there(demo) and nothing_copied(demo)
     assert numbers(demo) == files
@@ -91,12 +91,12 @@ def test_there_and_back_nothing_is_copied_and_no_record_lost(demo: DemoSite, ver
 def test_what_changes_are_recorded_in_is_made_before_officers_are_out(demo: DemoSite) -> None:
     found: list[object] = []
 
-    def look(step: StepName, phase: Phase) -> None:
-        if (step, phase) == (StepName.CLOSE, Phase.BEFORE_EFFECT):
+    def look(step: StepName, phase: StepPhase) -> None:
+        if (step, phase) == (StepName.CLOSE, StepPhase.BEFORE_EFFECT):
             engine = site_in_process(demo).engine
             name = f"{demo.databases.prefix}control"  # type: ignore[union-attr]
             sql = f"SELECT count(*) FROM pg_database WHERE datname = '{name}'"
-            found.extend(engine.query(Live("suspects"), sql))
+            found.extend(engine.run_query(LiveDatabase("suspects"), sql))
 
     on_server = isinstance(demo.databases, PostgresPlace)
     operations(demo, look if on_server else None).upgrade(Version(CODE))
@@ -104,7 +104,7 @@ def test_what_changes_are_recorded_in_is_made_before_officers_are_out(demo: Demo
 
 
 def test_a_rehearsal_foretells_a_stop_without_a_copy(demo: DemoSite) -> None:
-    operations(demo).path(Version(CODE))  # reads the feed
+    operations(demo).find_upgrade_path(Version(CODE))  # reads the feed
     hop = rehearse(demo, CODE)
     assert (hop["copy_s"], hop["migrate_s"], hop["unchanged"]) == (0.0, 0.0, True)
     assert hop["back_s"] is not None and hop["restore_s"] is None and hop["way_back"] == "keeps"
@@ -133,12 +133,12 @@ def test_a_release_that_says_it_and_does_otherwise_is_noticed(demo: DemoSite) ->
 
 
 def test_what_it_did_before_it_was_undone_stays_and_is_noticed(demo: DemoSite) -> None:
-    def fails(step: StepName, phase: Phase) -> None:
-        if (step, phase) == (StepName.HEALTH, Phase.AFTER_EFFECT):
+    def fails(step: StepName, phase: StepPhase) -> None:
+        if (step, phase) == (StepName.HEALTH, StepPhase.AFTER_EFFECT):
             raise RuntimeError("after its start")
 
     operations(demo).upgrade(Version(CODE))
-    with pytest.raises(ChangeFailed):
+    with pytest.raises(ChangeFailedError):
         operations(demo, fails).upgrade(Version(LIES))
     assert runs(demo) == CODE and has(demo, "made_at_start")
     assert strict(demo) == {"NU-6106"}

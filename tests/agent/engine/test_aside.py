@@ -17,12 +17,12 @@ from demo.evidence import database_digests
 from demo.site import DemoSite
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.change import Phase, StepName
-from ncen_updater.agent.model.errors import ChangeFailed
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.change import StepName, StepPhase
+from ncen_updater.agent.model.errors import ChangeFailedError
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.support.forks import run_agent
 
 
@@ -42,8 +42,8 @@ def test_what_a_stranger_wrote_before_the_commit(demo: DemoSite, site: Site, wro
     before = database_digests(place)
     name = place.names["seizures"]
 
-    def strike(step: StepName, phase: Phase) -> None:
-        if (step, phase) != (StepName.HEALTH, Phase.AFTER_EFFECT):
+    def strike(step: StepName, phase: StepPhase) -> None:
+        if (step, phase) != (StepName.HEALTH, StepPhase.AFTER_EFFECT):
             return
         if wrote:
             with psycopg.connect(place.conninfo(name, "postgres"), autocommit=True) as dba:
@@ -52,14 +52,16 @@ def test_what_a_stranger_wrote_before_the_commit(demo: DemoSite, site: Site, wro
                 dba.execute("INSERT INTO by_hand VALUES (1), (2)")
         raise RuntimeError("unhealthy")
 
-    with pytest.raises(ChangeFailed) as caught:
-        Operations(site, Silent(), checkpoint=strike).upgrade(Version("3.3.0"))
+    with pytest.raises(ChangeFailedError) as caught:
+        Operations(site, SilentProgress(), checkpoint=strike).upgrade(Version("3.3.0"))
     assert database_digests(place) == before
-    assert not site.engine.leftovers()
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        change = journal.changes()[-1].id
-        told = [event.get("path") for event in journal.events() if event.kind == "databases-kept"]
-    found = [finding for finding in diagnose(demo.config_path, Silent()) if
+    assert not site.engine.list_leftovers()
+    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+        change = journal.list_changes()[-1].id
+        told = [
+            event.get("path") for event in journal.list_events() if event.kind == "databases-kept"
+        ]
+    found = [finding for finding in diagnose(demo.config_path, SilentProgress()) if
              finding.code == "NU-4155"]  # fmt: skip
     if not wrote:
         assert (told, found) == ([], [])
@@ -71,10 +73,10 @@ def test_what_a_stranger_wrote_before_the_commit(demo: DemoSite, site: Site, wro
     assert f"{name}: by_hand 2" in str(found[0].what)
 
     # No later change is hindered by it, and none drops it.
-    Operations(site, Silent()).upgrade(Version("3.3.0"), retry=True)
+    Operations(site, SilentProgress()).upgrade(Version("3.3.0"), retry=True)
     assert type_in(demo, "collect")["changes"] == []
     assert type_in(demo, "collect", "--kept", change, "--dry-run")["kept"] == [kept]
-    assert len(site.engine.set_aside()) == 1
+    assert len(site.engine.list_quarantined()) == 1
     assert type_in(demo, "collect", "--kept", change)["kept"] == [kept]
-    assert site.engine.set_aside() == ()
+    assert site.engine.list_quarantined() == ()
     assert type_in(demo, "collect", "--kept", change)["kept"] == []

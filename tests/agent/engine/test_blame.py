@@ -14,33 +14,33 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
-from ncen_updater.agent.adapters.databases.postgresql.dialect import fault_of_state
+from ncen_updater.agent.adapters.databases.postgresql.dialect import classify_sqlstate
 from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
-from ncen_updater.agent.engine.interruption import Interruption
-from ncen_updater.agent.engine.runner import blames_release
+from ncen_updater.agent.engine.interruption import SignalHandler
+from ncen_updater.agent.engine.runner import is_release_at_fault
 from ncen_updater.agent.engine.site import StepContext
-from ncen_updater.agent.model.change import BEFORE_COMMIT, UNINTERRUPTED, StepName
+from ncen_updater.agent.model.change import STEPS_BEFORE_COMMIT, UNINTERRUPTIBLE_STEPS, StepName
 from ncen_updater.agent.model.errors import (
     ApplicationError,
-    ChangeFailed,
-    ChecksFailed,
-    CommandFailed,
+    ApplicationUnhealthyError,
+    ChangeFailedError,
+    CommandError,
     DatabaseError,
-    DatabaseUnreachable,
-    MigrationFailed,
-    Unhealthy,
+    DatabaseUnreachableError,
+    DomainChecksError,
+    MigrationFailedError,
 )
 from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
-from ncen_updater.common.errors import SpaceShort, UpdaterError
+from ncen_updater.common.errors import InsufficientSpaceError, UpdaterError
 from ncen_updater.common.messages import (
     DATABASE_DISK_FAILED,
     INTERRUPTED,
     SERVER_LOST,
-    Message,
+    ErrorMessage,
 )
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.migrations.making import CHANGE as MIGRATED
 from tests.agent.adapters.databases.migrations.making import make
 from tests.agent.engine.test_runner import CHANGE, Trial
@@ -51,16 +51,16 @@ NOBODYS = [
     UpdaterError(INTERRUPTED, signal="SIGINT"),
     DatabaseError(SERVER_LOST, **WHERE),
     DatabaseError(DATABASE_DISK_FAILED, **WHERE),
-    DatabaseUnreachable(database="main"),
+    DatabaseUnreachableError(database="main"),
     DatabaseError(database="main"),
-    SpaceShort(path="/", needed=2, free=1, missing=1),
+    InsufficientSpaceError(path="/", needed=2, free=1, missing=1),
     ApplicationError(),
     OSError(28, "No space left on device"),
 ]
 ITS_OWN = [
-    MigrationFailed(**WHERE),
-    ChecksFailed(problems="x"),
-    Unhealthy(product="p", version="v", seconds=1, problems="x"),
+    MigrationFailedError(**WHERE),
+    DomainChecksError(problems="x"),
+    ApplicationUnhealthyError(product="p", version="v", seconds=1, problems="x"),
 ]
 
 
@@ -71,46 +71,46 @@ def trial(tmp_path: Path) -> Iterator[Trial]:
 
 
 def barred(trial: Trial) -> bool:
-    return bool(SiteHistory(trial.journal).bad_releases())
+    return bool(SiteHistory(trial.journal).list_bad_releases())
 
 
-@pytest.mark.parametrize("step", BEFORE_COMMIT)
+@pytest.mark.parametrize("step", STEPS_BEFORE_COMMIT)
 @pytest.mark.parametrize("error", [*NOBODYS, *ITS_OWN], ids=lambda e: type(e).__name__)
 def test_who_is_blamed_at_each_step(step: StepName, error: Exception) -> None:
-    assert blames_release(error, step) is (error in ITS_OWN)
+    assert is_release_at_fault(error, step) is (error in ITS_OWN)
 
 
 def test_a_start_that_its_own_command_refuses_is_its_own() -> None:
-    assert blames_release(CommandFailed(), StepName.START)
-    assert not blames_release(CommandFailed(), StepName.STOP)
+    assert is_release_at_fault(CommandError(), StepName.START)
+    assert not is_release_at_fault(CommandError(), StepName.STOP)
 
 
 @pytest.mark.parametrize("name", signal_names := ["SIGINT", "SIGTERM", "SIGHUP"])
-@pytest.mark.parametrize("step", [s for s in BEFORE_COMMIT if s not in UNINTERRUPTED])
+@pytest.mark.parametrize("step", [s for s in STEPS_BEFORE_COMMIT if s not in UNINTERRUPTIBLE_STEPS])
 def test_a_signal_that_a_library_turns_into_its_own_error(
     trial: Trial, step: StepName, name: str
 ) -> None:
     """The rollback of a transaction fails as well, and that is what comes out."""
-    interruption = Interruption()
+    interruption = SignalHandler()
 
     def do(context: StepContext) -> ChangeFacts:
         try:
             interruption._on_signal(signal.Signals[name], None)
         except UpdaterError:
-            raise MigrationFailed(**WHERE, detail="another command is already in progress")  # noqa: B904
+            raise MigrationFailedError(**WHERE, detail="another command is already in progress")  # noqa: B904
         raise AssertionError
 
     trial.steps[step].do = do  # type: ignore[method-assign]
     with pytest.raises(UpdaterError) as caught:
-        trial.runner(interruption=interruption).run(CHANGE.id)
-    cause = caught.value.__cause__ if isinstance(caught.value, ChangeFailed) else caught.value
+        trial.runner(interruption=interruption).run_change(CHANGE.id)
+    cause = caught.value.__cause__ if isinstance(caught.value, ChangeFailedError) else caught.value
     assert says(cause, INTERRUPTED) and name in str(cause)
-    assert trial.journal.change(CHANGE.id).error_code == INTERRUPTED.code
+    assert trial.journal.read_change(CHANGE.id).error_code == INTERRUPTED.code
     assert not barred(trial)
 
 
 def test_a_signal_of_which_nothing_came_out_ends_the_next_step(trial: Trial) -> None:
-    interruption = Interruption()
+    interruption = SignalHandler()
     plain = trial.steps[StepName.COPY].do
 
     def do(context: StepContext) -> ChangeFacts:
@@ -119,8 +119,8 @@ def test_a_signal_of_which_nothing_came_out_ends_the_next_step(trial: Trial) -> 
         return plain(context)
 
     trial.steps[StepName.COPY].do = do  # type: ignore[method-assign]
-    with pytest.raises(ChangeFailed, match="SIGTERM"):
-        trial.runner(interruption=interruption).run(CHANGE.id)
+    with pytest.raises(ChangeFailedError, match="SIGTERM"):
+        trial.runner(interruption=interruption).run_change(CHANGE.id)
     assert "migrate" not in trial.calls and "undo copy" in trial.calls
 
 
@@ -150,15 +150,15 @@ def test_a_signal_ends_a_statement_of_sqlite(tmp_path: Path, name: str) -> None:
         begun.wait()
         os.kill(os.getpid(), signal.Signals[name])
 
-    interruption = Interruption()
+    interruption = SignalHandler()
     runner = runner_on(tmp_path / "main.sqlite", watch)
     items = [make(tmp_path, "0001_endless", ENDLESS)]
     asking = threading.Thread(target=ask)
-    with interruption.handled(), refused(INTERRUPTED), interruption.allowed():
+    with interruption.handle_signals(), refused(INTERRUPTED), interruption.allow_interruption():
         asking.start()
-        runner.migrate(MIGRATED, items, None, Silent())
+        runner.migrate(MIGRATED, items, None, SilentProgress())
     asking.join()
-    assert runner.applied() == ()
+    assert runner.read_ledger() == ()
 
 
 def test_a_full_disk_below_sqlite_is_nobodys_release(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_full_disk_below_sqlite_is_nobodys_release(tmp_path: Path) -> None:
     runner = runner_on(path, lambda driver: driver.execute("PRAGMA max_page_count = 12"))
     fills = "INSERT INTO t SELECT randomblob(1000000)"
     with refused(DATABASE_DISK_FAILED) as caught:
-        runner.migrate(MIGRATED, [make(tmp_path, "0001_fills", fills)], None, Silent())
+        runner.migrate(MIGRATED, [make(tmp_path, "0001_fills", fills)], None, SilentProgress())
     assert says(caught.value, DATABASE_DISK_FAILED)
     assert "full" in str(caught.value)
 
@@ -195,6 +195,6 @@ def test_a_full_disk_below_sqlite_is_nobodys_release(tmp_path: Path) -> None:
     ],
 )
 def test_by_the_code_of_the_server(
-    state: str | None, closed: bool, message: Message | None
+    state: str | None, closed: bool, message: ErrorMessage | None
 ) -> None:
-    assert fault_of_state(state, closed=closed) is message
+    assert classify_sqlstate(state, closed=closed) is message

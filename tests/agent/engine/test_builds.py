@@ -10,15 +10,15 @@ from packaging.version import Version
 
 from demo.site import DemoSite
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.model.change import ChangeState, Phase, StepName
-from ncen_updater.agent.model.errors import ChangeFailed
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.change import ChangeState, StepName, StepPhase
+from ncen_updater.agent.model.errors import ChangeFailedError
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.reports.diagnostics.verify import verify_site
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
-from ncen_updater.agent.storage.slots.link import point_to
-from ncen_updater.common.progress import Silent
+from ncen_updater.agent.storage.slots.link import switch_current
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.engine.looks import Killed
 from tests.agent.engine.made import operations, release, said, served_feed, site_on
 from tests.support.sites import TrialFeed, site_in_process
@@ -61,44 +61,44 @@ def test_there_and_back(demo: DemoSite) -> None:
     """Health, preflight, status, doctor, verify and soak take the answer for the build's own."""
     done = operations(demo).upgrade(Version(TWO))
     assert done.outcomes[-1].change.state is ChangeState.FINISHED
-    assert site_in_process(demo).slots.current() == Version(TWO)
+    assert site_in_process(demo).slots.read_current() == Version(TWO)
     assert code_of(pid(demo), demo) == TWO
     words = said(demo, "status")
     assert "Officers can work" in words and "is said to run" not in words
     site = site_in_process(demo)
-    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-        assert verify_site(site, journal, Silent()) == ()
-    diagnosed = diagnose(demo.config_path, Silent())
+    with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
+        assert verify_site(site, journal, SilentProgress()) == ()
+    diagnosed = diagnose(demo.config_path, SilentProgress())
     assert not {"NU-6310", "NU-6128"} & {finding.code for finding in diagnosed}
     operations(demo).rollback()
-    assert site_in_process(demo).slots.current() == Version(ONE)
+    assert site_in_process(demo).slots.read_current() == Version(ONE)
     assert code_of(pid(demo), demo) == ONE
 
 
 def test_a_build_that_is_unwell_is_to_blame(demo: DemoSite) -> None:
     """It answers as the build before would; nobody else was there, so it is its own answer."""
-    with pytest.raises(ChangeFailed):
+    with pytest.raises(ChangeFailedError):
         operations(demo).upgrade(Version(UNWELL))
-    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-        assert [bad.version for bad in SiteHistory(journal).bad_releases()] == [UNWELL]
-    assert site_in_process(demo).slots.current() == Version(ONE)
+    with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
+        assert [bad.version for bad in SiteHistory(journal).list_bad_releases()] == [UNWELL]
+    assert site_in_process(demo).slots.read_current() == Version(ONE)
     assert code_of(pid(demo), demo) == ONE
 
 
 def test_the_build_before_is_not_let_in_for_the_new_one(demo: DemoSite) -> None:
     """After the commit the agent is killed, and somebody starts the build before."""
 
-    def strike(step: StepName, phase: Phase) -> None:
-        if (step, phase) == (StepName.OPEN, Phase.BEFORE_EFFECT):
+    def strike(step: StepName, phase: StepPhase) -> None:
+        if (step, phase) == (StepName.OPEN, StepPhase.BEFORE_EFFECT):
             raise Killed
 
     with pytest.raises(Killed):
         operations(demo, strike).upgrade(Version(TWO))
     demo.stop_app()
-    point_to(demo.slots, demo.current, Version(ONE))
+    switch_current(demo.slots, demo.current, Version(ONE))
     demo.start_app()
-    point_to(demo.slots, demo.current, Version(TWO))
+    switch_current(demo.slots, demo.current, Version(TWO))
     assert code_of(pid(demo), demo) == ONE
-    Operations(site_in_process(demo), Silent()).resume(by_person=True)
+    Operations(site_in_process(demo), SilentProgress()).resume(by_operator=True)
     assert not demo.door_file.exists()
     assert code_of(pid(demo), demo) == TWO

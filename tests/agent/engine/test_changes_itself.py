@@ -15,20 +15,20 @@ from packaging.version import Version
 
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, digests
-from ncen_updater.agent.adapters.databases.base import Live
+from ncen_updater.agent.adapters.databases.base import LiveDatabase
 from ncen_updater.agent.engine import accept_restore
-from ncen_updater.agent.engine.fingerprints import schema_findings, schemas_of
+from ncen_updater.agent.engine.fingerprints import find_schema_drift, read_schemas
 from ncen_updater.agent.engine.situation import ADOPTED
 from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.names import JOURNAL
-from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
-from ncen_updater.agent.service.report import history_report
+from ncen_updater.agent.service.report import build_history_report
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.findings import Severity
-from ncen_updater.common.messages import GUARD_BLOCKS
-from ncen_updater.common.progress import Silent
-from ncen_updater.formats.manifest import ChangedItself
+from ncen_updater.common.messages import PREFLIGHT_BLOCKED
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.formats.manifest import SelfManagedObject
 from tests.agent.engine.looks import found
 from tests.agent.engine.made import (
     FIRST,
@@ -116,7 +116,9 @@ def is_noted_everywhere(demo: DemoSite) -> None:
     assert (note.code, note.severity) == ("NU-6143", Severity.INFO)
     told = "The application changed columns, indexes of suspects itself, as its release says."
     assert str(note.what) == told
-    assert "NU-6106" not in {finding.code for finding in diagnose(demo.config_path, Silent())}
+    assert "NU-6106" not in {
+        finding.code for finding in diagnose(demo.config_path, SilentProgress())
+    }
     shown = said(demo, "verify")
     assert told in shown and "Everything else is as it was recorded." in shown
     rehearse(demo, NEXT)
@@ -141,7 +143,7 @@ def test_without_a_declaration_it_is_found_and_named(demo: DemoSite) -> None:
     named = "The schema of suspects was changed since it was migrated: columns, indexes."
     assert str(finding.what) == named
     assert "what was changed in suspects: columns, indexes." in str(finding.remedy)
-    with refused(GUARD_BLOCKS, match=r"NU-6106 .*columns, indexes"):
+    with refused(PREFLIGHT_BLOCKED, match=r"NU-6106 .*columns, indexes"):
         rehearse(demo, NEXT)
 
 
@@ -156,7 +158,7 @@ def test_what_is_planted_beside_it_is_found(demo: DemoSite) -> None:
         (finding,) = found(demo)
         assert finding.code == "NU-6106", statement
         assert kind in str(finding.figures["kinds"]), statement
-        with refused(GUARD_BLOCKS, match="NU-6106"):
+        with refused(PREFLIGHT_BLOCKED, match="NU-6106"):
             rehearse(demo, NEXT)
         _take_away(demo, statement)
         assert codes(demo) == {"NU-6143"}, statement
@@ -184,8 +186,8 @@ def test_a_rule_is_found_where_nothing_else_is_another_one(demo: DemoSite) -> No
 
 def test_a_journal_of_an_agent_that_knew_no_kinds_is_read_as_ever(demo: DemoSite) -> None:
     operations(demo).upgrade(Version(DECLARES))
-    with Journal.open(demo.state / JOURNAL) as journal:
-        journal.keep(journal.changes(1)[0].id, ChangeFacts(schema_kinds={}))
+    with Journal.open(demo.state / JOURNAL_FILE) as journal:
+        journal.store_facts(journal.list_changes(1)[0].id, ChangeFacts(schema_kinds={}))
     assert found(demo) == []
     run_on(demo, *BACKGROUND)
     (finding,) = found(demo)
@@ -198,11 +200,11 @@ def test_a_site_that_was_just_taken_over_is_judged_the_same(
 ) -> None:
     """Seen: it frightened an integrator before the first upgrade."""
     site = site_in_process(demo)
-    schemas = schemas_of(site.engine, Live)
-    document = site.slots.document(Version(FIRST))
-    with Journal.open(demo.state / JOURNAL) as journal:
+    schemas = read_schemas(site.engine, LiveDatabase)
+    document = site.slots.read_document(Version(FIRST))
+    with Journal.open(demo.state / JOURNAL_FILE) as journal:
         # As 'adopt' writes it; the site of a test is taken over without looking.
-        journal.note(
+        journal.record_event(
             ADOPTED, release=FIRST, generation=0,
             fingerprints=dict(schemas.fingerprints), schema_kinds=dict(schemas.kinds),
         )  # fmt: skip
@@ -210,16 +212,16 @@ def test_a_site_that_was_just_taken_over_is_judged_the_same(
     declared = document.manifest.model_copy(
         update={
             "databases": tuple(
-                item.model_copy(update={"changes_itself": tuple(map(ChangedItself, KINDS))})
+                item.model_copy(update={"changes_itself": tuple(map(SelfManagedObject, KINDS))})
                 for item in document.manifest.databases
             )
         }
     )
-    with Journal.open(demo.state / JOURNAL) as journal:
+    with Journal.open(demo.state / JOURNAL_FILE) as journal:
         for said_by, code in ((declared, "NU-6143"), (document.manifest, "NU-6106")):
             said = document.model_copy(update={"manifest": said_by})
-            monkeypatch.setattr(site.slots, "document", lambda _version, said=said: said)
-            (finding,) = schema_findings(site, journal)
+            monkeypatch.setattr(site.slots, "read_document", lambda _version, said=said: said)
+            (finding,) = find_schema_drift(site, journal)
             assert finding.code == code
 
 
@@ -247,13 +249,15 @@ def test_two_people_say_whose_a_changed_schema_is_and_why(demo: DemoSite) -> Non
     operations(demo).upgrade(Version(SILENT))
     run_on(demo, *BACKGROUND)
     site = site_in_process(demo)
-    with Journal.open(demo.state / JOURNAL) as journal:
-        for person, reason in ((Person("amina", 1001), "for a report"), (Person("bo", 1002), "so")):
-            taken = accept_restore.find(site, journal, Version(SILENT), Silent())
-            people = accept_restore.agree(journal, taken, person, reason)
+    with Journal.open(demo.state / JOURNAL_FILE) as journal:
+        for person, reason in ((Actor("amina", 1001), "for a report"), (Actor("bo", 1002), "so")):
+            taken = accept_restore.inspect_restored(
+                site, journal, Version(SILENT), SilentProgress()
+            )
+            people = accept_restore.approve_restored(journal, taken, person, reason)
         assert taken.reasons == {"amina": "for a report"}
-        accept_restore.accept(site, journal, taken, people)
-        (told,) = cast("list[dict[str, object]]", history_report(journal, 9)["accepted"])
+        accept_restore.adopt_restored(site, journal, taken, people)
+        (told,) = cast("list[dict[str, object]]", build_history_report(journal, 9)["accepted"])
     assert (told["version"], told["by"]) == (SILENT, ["amina", "bo"])
     assert told["reasons"] == ["for a report", "so"]
     assert found(demo) == []

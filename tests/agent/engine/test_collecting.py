@@ -19,20 +19,20 @@ from packaging.version import Version
 from demo.evidence import database_digests
 from demo.site import DemoSite
 from ncen_updater.agent.adapters.databases.base import DatabaseRole
-from ncen_updater.agent.engine.elapsed import kept_for, witness
+from ncen_updater.agent.engine.elapsed import read_retention_ages, record_elapsed_time
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import make_plan
-from ncen_updater.agent.engine.retention import collect, collectable, due_at
-from ncen_updater.agent.engine.site import Clock, Site
-from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, Mode
-from ncen_updater.agent.model.names import JOURNAL
-from ncen_updater.agent.service.assess import assess
+from ncen_updater.agent.engine.retention import compute_next_prune, find_prunable, prune
+from ncen_updater.agent.engine.site import Site, SystemClock
+from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, DatabaseMode
+from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.service.assess import assess_upgrade
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.messages import OPEN_CHANGE
-from ncen_updater.common.progress import Silent
-from ncen_updater.feed.last_view import view_path
-from ncen_updater.feed.proved import PROVED
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.feed.last_view import get_view_path
+from ncen_updater.feed.proved import TRUST_STATE_NAME
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.forks import run_agent
 from tests.support.rotation import either_engine, in_turns
@@ -47,8 +47,8 @@ from ncen_updater.agent.engine.composition import build_site
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.adapters.databases.postgresql import engine as postgresql
 from ncen_updater.common.directory_handle import DirectoryHandle
-from ncen_updater.common.progress import Silent
-from ncen_updater.agent.engine.retention import collect, collectable
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.agent.engine.retention import prune, find_prunable
 from ncen_updater.agent.engine.operations import Operations
 
 path = Path(sys.argv[1])
@@ -69,7 +69,7 @@ remove_tree = DirectoryHandle.remove_tree
 def killed_after_one_file(place, path):
     if not path.startswith("gone_"):
         return remove_tree(place, path)  # kept files go first; this is about databases
-    inside = place.below(path).descriptor()
+    inside = place.open_directory(path).duplicate_descriptor()
     os.unlink(next(n for n in os.listdir(inside) if n.endswith(".sqlite")), dir_fd=inside)
     os.kill(os.getpid(), 9)
 
@@ -85,22 +85,22 @@ def at(step, phase):
         strike()
 
 if sys.argv[3] == "rollback":
-    Operations(site, Silent(), checkpoint=at).rollback()
+    Operations(site, SilentProgress(), checkpoint=at).rollback()
 else:
     strike()
-    with Operations(site, Silent()).between_changes("collect") as journal:
-        collect(site, journal, collectable(site, journal), Silent())
+    with Operations(site, SilentProgress()).lock_idle_site("collect") as journal:
+        prune(site, journal, find_prunable(site, journal), SilentProgress())
 """
 
 
 def upgraded(site: Site, version: str = "3.3.0") -> str:
-    return Operations(site, Silent()).upgrade(Version(version)).outcomes[0].change.id
+    return Operations(site, SilentProgress()).upgrade(Version(version)).outcomes[0].change.id
 
 
 def let_days_pass(site: Site, days: float) -> None:
     """Make what is kept older than it is."""
-    with Journal.open(site.state / JOURNAL) as journal:
-        witness(journal, site.clock)
+    with Journal.open(site.state / JOURNAL_FILE) as journal:
+        record_elapsed_time(journal, site.clock)
         with journal.transaction() as connection:
             sql = "UPDATE kept_since SET total_s = (SELECT total_s FROM elapsed) - ?"
             connection.execute(sql, (days * 86_400,))
@@ -108,11 +108,13 @@ def let_days_pass(site: Site, days: float) -> None:
 
 def left(site: Site) -> set[str]:
     """Changes of which anything is there, in whatever role."""
-    return {change for change, _, _ in site.engine.leftovers()}
+    return {change for change, _, _ in site.engine.list_leftovers()}
 
 
 def previous(site: Site) -> set[str]:
-    return {change for change, role, _ in site.engine.leftovers() if role is DatabaseRole.PREVIOUS}
+    return {
+        change for change, role, _ in site.engine.list_leftovers() if role is DatabaseRole.PREVIOUS
+    }
 
 
 def type_collect(demo: DemoSite, *words: str, code: int = 0) -> list[str]:
@@ -126,15 +128,21 @@ def type_collect(demo: DemoSite, *words: str, code: int = 0) -> list[str]:
 @contextmanager
 def open_change(site: Site) -> Iterator[None]:
     change = Change(
-        id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
-        product="ncen", from_version="3.3.0", to_version="3.3.9", generation=9,
+        id="abcdefgh",
+        kind=ChangeKind.UPGRADE,
+        mode=DatabaseMode.MIGRATE,
+        state=ChangeState.RUNNING,
+        product="ncen",
+        from_version="3.3.0",
+        to_version="3.3.9",
+        generation=9,
         created_at=site.clock.now(),
-    )  # fmt: skip
-    with Journal.open(site.state / JOURNAL) as journal:
-        journal.begin(change)
+    )
+    with Journal.open(site.state / JOURNAL_FILE) as journal:
+        journal.begin_change(change)
     yield
-    with Journal.open(site.state / JOURNAL) as journal:
-        journal.state(change.id, ChangeState.UNDONE)
+    with Journal.open(site.state / JOURNAL_FILE) as journal:
+        journal.set_change_state(change.id, ChangeState.UNDONE)
 
 
 def test_what_is_kept_goes_when_its_days_are_over_and_not_before(
@@ -145,7 +153,7 @@ def test_what_is_kept_goes_when_its_days_are_over_and_not_before(
     let_days_pass(site, DAYS - 0.1)
     assert type_collect(demo) == []
     assert previous(site) == {change}
-    due = assess(site).collect_at
+    due = assess_upgrade(site).collect_at
     assert due is not None
     assert timedelta(hours=2) < due - site.clock.now() < timedelta(hours=3)
     let_days_pass(site, DAYS)
@@ -156,36 +164,36 @@ def test_what_is_kept_goes_when_its_days_are_over_and_not_before(
     assert type_collect(demo) == [change]
     assert previous(site) == set()
     assert database_digests(demo.databases) == before
-    assert assess(site).collect_at is None
-    assert Version("3.2.4") in site.slots.versions(), "the way back needs it"
-    assert Operations(site, Silent()).rollback().outcomes[0].change.to_version == "3.2.4"
+    assert assess_upgrade(site).collect_at is None
+    assert Version("3.2.4") in site.slots.list_versions(), "the way back needs it"
+    assert Operations(site, SilentProgress()).rollback().outcomes[0].change.to_version == "3.2.4"
 
 
 def test_what_is_kept_goes_although_no_list_can_be_proved(demo: DemoSite, site: Site) -> None:
     """Else a full disk, on which nothing proved can be remembered, would never have room again."""
     change = upgraded(site)
     let_days_pass(site, DAYS)
-    (site.state / PROVED).write_text("damaged")
-    assert assess(site).collect_at is not None
+    (site.state / TRUST_STATE_NAME).write_text("damaged")
+    assert assess_upgrade(site).collect_at is not None
     assert type_collect(demo) == [change]
     assert previous(site) == set()
 
 
 def test_no_newer_slot_goes_while_it_is_not_known_what_is_on_offer(site: Site) -> None:
     """The list is gone, as from a received directory that was emptied: that says nothing."""
-    operations = Operations(site, Silent())
-    with operations.reading() as journal:
-        path, current = operations.known_path(journal), site.slots.current()
+    operations = Operations(site, SilentProgress())
+    with operations.read_journal() as journal:
+        path, current = operations.find_cached_path(journal), site.slots.read_current()
         assert isinstance(path, UpgradePath) and current is not None
-        make_plan(site, current, path, Silent())
+        make_plan(site, current, path, SilentProgress())
         none_kept = site.config.keep.model_copy(update={"slots": 0})
         strict = dataclasses.replace(
             site, config=site.config.model_copy(update={"keep": none_kept})
         )
-        assert collectable(strict, journal).slots == ()
-        view_path(site.config.paths.received_directory, "ncen").unlink()
-        assert collectable(strict, journal).slots == ()
-    assert path.target.release_version in site.slots.versions()
+        assert find_prunable(strict, journal).slots == ()
+        get_view_path(site.config.paths.feed_state_directory, "ncen").unlink()
+        assert find_prunable(strict, journal).slots == ()
+    assert path.target.release_version in site.slots.list_versions()
 
 
 def killed(demo: DemoSite, instant: str, operation: str) -> None:
@@ -210,16 +218,16 @@ def test_a_killed_collection_is_due_again_and_comes_to_its_end(
     let_days_pass(site, DAYS)
     killed(demo, instant, "collect")
     assert bool(left(site)) == (instant != "after")
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        (kept,) = SiteHistory(journal).previous_sets()
+    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+        (kept,) = SiteHistory(journal).list_previous_databases()
         assert kept.dropped_at is not None, "no way back leans on a set that may be half gone"
-        due = due_at(journal, site.clock, DAYS)
+        due = compute_next_prune(journal, site.clock, DAYS)
         assert due is not None
         assert due <= site.clock.now()
-    with Operations(site, Silent()).between_changes("collect") as journal:
-        assert collectable(site, journal).changes == (() if instant == "after" else (change,))
-        collect(site, journal, collectable(site, journal), Silent())
-        assert due_at(journal, site.clock, DAYS) is None
+    with Operations(site, SilentProgress()).lock_idle_site("collect") as journal:
+        assert find_prunable(site, journal).changes == (() if instant == "after" else (change,))
+        prune(site, journal, find_prunable(site, journal), SilentProgress())
+        assert compute_next_prune(journal, site.clock, DAYS) is None
     assert left(site) == set()
     assert database_digests(demo.databases) == before
 
@@ -236,14 +244,16 @@ def test_a_change_that_is_killed_while_it_collects_drops_the_whole_set(
     upgrade = upgraded(site)
     let_days_pass(site, DAYS)
     killed(demo, instant, "rollback")
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        kept = {kept.change: kept.dropped_at for kept in SiteHistory(journal).previous_sets()}
-        rollback = journal.changes()[0]
+    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+        kept = {
+            kept.change: kept.dropped_at for kept in SiteHistory(journal).list_previous_databases()
+        }
+        rollback = journal.list_changes()[0]
     assert kept[upgrade] is not None, "no way back leans on a set that may be half gone"
     assert kept[rollback.id] is None
     assert (upgrade in left(site)) == (instant != "after")
     before = database_digests(demo.databases)
-    (outcome,) = Operations(site, Silent()).resume(by_person=False).outcomes
+    (outcome,) = Operations(site, SilentProgress()).resume(by_operator=False).outcomes
     assert outcome.change.state is ChangeState.FINISHED
     assert left(site) == {rollback.id}
     assert database_digests(demo.databases) == before
@@ -255,35 +265,39 @@ YEARS = timedelta(days=5 * 365)
 def test_a_clock_that_jumps_ahead_drops_nothing(site: Site) -> None:
     """Seen: with the clock five years ahead, the sets of earlier changes were gone at once."""
     change = upgraded(site)
-    ahead = Clock(now=lambda: site.clock.now() + YEARS)
+    ahead = SystemClock(now=lambda: site.clock.now() + YEARS)
     wrong = dataclasses.replace(site, clock=ahead)
-    with Operations(wrong, Silent()).between_changes("collect") as journal:
-        assert collectable(wrong, journal).changes == ()
-        due = due_at(journal, ahead, DAYS)
+    with Operations(wrong, SilentProgress()).lock_idle_site("collect") as journal:
+        assert find_prunable(wrong, journal).changes == ()
+        due = compute_next_prune(journal, ahead, DAYS)
     assert due is not None
     assert due > ahead.now() + timedelta(days=DAYS - 1)
-    Operations(wrong, Silent()).rollback()
+    Operations(wrong, SilentProgress()).rollback()
     assert change in previous(site), "seen: dropped at the end of the next change"
 
 
 def test_a_clock_that_is_wrong_after_a_restart_drops_nothing(site: Site) -> None:
     change = upgraded(site)
-    started = Clock(
+    started = SystemClock(
         now=lambda: site.clock.now() + YEARS, monotonic=lambda: 60.0, boot=lambda: "another"
     )
-    with Journal.open(site.state / JOURNAL) as journal:
-        witness(journal, started)
-        assert timedelta(0) < kept_for(journal, started)[change] <= timedelta(days=1, minutes=2)
+    with Journal.open(site.state / JOURNAL_FILE) as journal:
+        record_elapsed_time(journal, started)
+        assert (
+            timedelta(0)
+            < read_retention_ages(journal, started)[change]
+            <= timedelta(days=1, minutes=2)
+        )
     wrong = dataclasses.replace(site, clock=started)
-    with Operations(wrong, Silent()).between_changes("collect") as journal:
-        assert collectable(wrong, journal).changes == ()
+    with Operations(wrong, SilentProgress()).lock_idle_site("collect") as journal:
+        assert find_prunable(wrong, journal).changes == ()
 
 
 def test_a_set_of_a_journal_of_before_counts_from_the_first_look(site: Site) -> None:
     change = upgraded(site)
-    with Journal.open(site.state / JOURNAL) as journal:
+    with Journal.open(site.state / JOURNAL_FILE) as journal:
         with journal.transaction() as connection:
             connection.execute("DELETE FROM kept_since")
             connection.execute("UPDATE previous_sets SET since = '2020-01-01T00:00:00+00:00'")
-        assert kept_for(journal, site.clock)[change] == timedelta(0)
-        assert collectable(site, journal).changes == ()
+        assert read_retention_ages(journal, site.clock)[change] == timedelta(0)
+        assert find_prunable(site, journal).changes == ()

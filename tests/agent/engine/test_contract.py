@@ -20,13 +20,13 @@ from demo.databases import PostgresPlace, SqlitePlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite, SiteOptions, digests, version_of
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.plan import Plan, make_plan
-from ncen_updater.agent.model.change import Change, ChangeState, Mode
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.engine.plan import UpgradePlan, make_plan
+from ncen_updater.agent.model.change import Change, ChangeState, DatabaseMode
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.verify import verify_site
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import RECORDS_WOULD_BE_LOST
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.errors import refused
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
@@ -63,19 +63,19 @@ def site(
 
 
 def operations(demo: DemoSite) -> Operations:
-    return Operations(site_in_process(demo), Silent())
+    return Operations(site_in_process(demo), SilentProgress())
 
 
-def plan(demo: DemoSite, target: str) -> Plan:
+def plan(demo: DemoSite, target: str) -> UpgradePlan:
     site = site_in_process(demo)
-    path = Operations(site, Silent()).path(Version(target))
+    path = Operations(site, SilentProgress()).find_upgrade_path(Version(target))
     assert isinstance(path, UpgradePath)
-    return make_plan(site, Version(OLD), path, Silent())
+    return make_plan(site, Version(OLD), path, SilentProgress())
 
 
 def newest_change(demo: DemoSite) -> Change:
-    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-        return journal.changes()[0]
+    with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
+        return journal.list_changes()[0]
 
 
 def enter(demo: DemoSite) -> None:
@@ -98,8 +98,8 @@ def expect_whole(demo: DemoSite, version: str) -> None:
     assert not demo.door_file.exists()
     assert newest_change(demo).state is ChangeState.FINISHED
     site = site_in_process(demo)
-    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-        assert verify_site(site, journal, Silent()) == ()
+    with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
+        assert verify_site(site, journal, SilentProgress()) == ()
 
 
 def test_up_and_down(site: DemoSite) -> None:
@@ -109,8 +109,8 @@ def test_up_and_down(site: DemoSite) -> None:
     expect_whole(site, NEW)
     enter(site)
 
-    way = operations(site).way_back()
-    assert (way.mode is Mode.MIGRATE, way.lost_total) == (promised, 0)
+    way = operations(site).plan_rollback()
+    assert (way.mode is DatabaseMode.MIGRATE, way.lost_total) == (promised, 0)
     operations(site).rollback()
     expect_whole(site, OLD)
     assert newest_change(site).mode is way.mode
@@ -129,10 +129,10 @@ def test_restore(site: DemoSite) -> None:
     enter(site)
 
     with refused(RECORDS_WOULD_BE_LOST) as caught:
-        operations(site).way_back()
+        operations(site).plan_rollback()
     assert caught.value.values["count"] == ENTERED
-    way = operations(site).way_back(accept_loss=ENTERED)
-    assert (way.mode is Mode.MIGRATE, way.lost_total) == (promised, ENTERED)
+    way = operations(site).plan_rollback(accept_loss=ENTERED)
+    assert (way.mode is DatabaseMode.MIGRATE, way.lost_total) == (promised, ENTERED)
     operations(site).rollback(accept_loss=ENTERED)
     expect_whole(site, OLD)
     assert newest_change(site).mode is way.mode

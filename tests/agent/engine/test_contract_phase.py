@@ -20,17 +20,24 @@ from packaging.version import Version
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite
 from ncen_updater.agent.adapters.databases.base import MigrationSet
-from ncen_updater.agent.engine.expand_contract import CONTRACTING, EXPAND_LOCK, contracts
+from ncen_updater.agent.engine.expand_contract import CONTRACT_TITLE, EXPAND_LOCK, needs_contract
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.rollback_words import later_words
-from ncen_updater.agent.engine.site import Clock
-from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, Mode, Phase, StepName
-from ncen_updater.agent.model.errors import LockUnusable, SoakFailed
+from ncen_updater.agent.engine.rollback_words import describe_contract
+from ncen_updater.agent.engine.site import SystemClock
+from ncen_updater.agent.model.change import (
+    Change,
+    ChangeKind,
+    ChangeState,
+    DatabaseMode,
+    StepName,
+    StepPhase,
+)
+from ncen_updater.agent.model.errors import LockUnusableError, SoakFailedError
 from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import (
     CONTRACT_FAILED,
-    EXPAND_UNDER_WAY,
+    EXPAND_RUNNING,
     OPEN_CHANGE,
 )
 from ncen_updater.formats.manifest import DatabaseProgram, MigratorCommand
@@ -107,12 +114,12 @@ class Acts:
     def __init__(self, act: Callable[[], None]) -> None:
         self._act = act
 
-    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
-        if what == CONTRACTING:
+    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+        if text == CONTRACT_TITLE:
             self._act()
 
 
-def acting(demo: DemoSite, act: Callable[[], None], clock: Clock | None = None) -> Operations:
+def acting(demo: DemoSite, act: Callable[[], None], clock: SystemClock | None = None) -> Operations:
     site = site_in_process(demo)
     site.source.refresh()
     return Operations(site if clock is None else replace(site, clock=clock), Acts(act))
@@ -134,16 +141,16 @@ def kill() -> None:
 def test_it_works_once_the_release_was_watched(demo: DemoSite, version: str) -> None:
     seen: list[object] = []
 
-    def look(step: StepName, phase: Phase) -> None:
-        if step is StepName.SOAK and phase in (Phase.BEFORE_EFFECT, Phase.AFTER_EFFECT):
+    def look(step: StepName, phase: StepPhase) -> None:
+        if step is StepName.SOAK and phase in (StepPhase.BEFORE_EFFECT, StepPhase.AFTER_EFFECT):
             application = site_in_process(demo).application
-            open_to_all = application.running() and not application.door_closed()
+            open_to_all = application.is_running() and not application.is_in_maintenance()
             seen.append((open_to_all, came(demo, "came_later")))
-            if phase is Phase.BEFORE_EFFECT:
+            if phase is StepPhase.BEFORE_EFFECT:
                 seen.append(numbers(demo))
                 enter(demo)
 
-    later = later_words(["bin/contract.py"])
+    later = describe_contract(["bin/contract.py"])
     assert later is not None and str(later) in " ".join(said(demo, "plan", version).split())
     operations(demo, look).upgrade(Version(version))
     assert seen == [(True, set()), numbers(demo), (True, ALL)]
@@ -153,7 +160,7 @@ def test_it_works_once_the_release_was_watched(demo: DemoSite, version: str) -> 
     assert known.databases_unchanged is False
     assert "brought to their end while officers worked" in said(demo, "history", change.id)
 
-    way = operations(demo).way_back(accept_loss=1)
+    way = operations(demo).plan_rollback(accept_loss=1)
     assert way.by_code is (version == EXPANDS)
     told = "a program of 3.2.6 wrote while officers worked are among them"
     assert (told in said(demo, "rollback", "--dry-run")) is (version == COPIES)
@@ -167,7 +174,7 @@ def test_it_works_once_the_release_was_watched(demo: DemoSite, version: str) -> 
 
 @not_as_root
 def test_a_rehearsal_tries_it_and_says_how_long_it_takes(demo: DemoSite) -> None:
-    operations(demo).path(Version(EXPANDS))
+    operations(demo).find_upgrade_path(Version(EXPANDS))
     for version in (COPIES, EXPANDS):
         hop = rehearse(demo, version)
         assert isinstance(hop["contract_s"], float) and hop["contract_s"] > 0
@@ -183,18 +190,18 @@ def test_what_fails_is_told_and_tried_again_and_a_person_may_leave_it(demo: Demo
     with refused(CONTRACT_FAILED):
         operations(demo).upgrade(Version(WAITS))
     change, known = latest(demo)
-    assert change.watched and known.contract_failed == "NU-4203"
+    assert change.is_soaking and known.contract_failed == "NU-4203"
     assert runs(demo) == WAITS and came(demo, "came_later") == {"seizures", "suspects"}
     assert strict(demo) == set()  # the journal says whose it is
     assert "has yet to bring the migrations to their end" in " ".join(said(demo, "status").split())
     with refused(OPEN_CHANGE):
         operations(demo).upgrade(Version(NEXT))
     with refused(CONTRACT_FAILED):
-        operations(demo).resume(by_person=False)
+        operations(demo).resume(by_operator=False)
     assert "not brought to their end yet" in said(demo, "history", change.id)
     operations(demo).confirm("a person")
-    operations(demo).resume(by_person=True)
-    assert not latest(demo)[0].state.open and facts(demo).contract_left
+    operations(demo).resume(by_operator=True)
+    assert not latest(demo)[0].state.is_open and facts(demo).contract_left
     assert "a person left it so" in said(demo, "history", change.id)
     operations(demo).upgrade(Version(NEXT))
     assert runs(demo) == NEXT and strict(demo) == set()
@@ -208,8 +215,8 @@ def test_what_a_second_try_left_is_written_down_when_a_person_leaves_it(demo: De
     assert "'ncen-updater confirm'" in said(demo, "doctor")
     execute(demo.databases.address("companies"), "CREATE TABLE came_later (id integer)")
     operations(demo).confirm("a person")
-    operations(demo).resume(by_person=True)
-    assert not latest(demo)[0].state.open and strict(demo) == set()
+    operations(demo).resume(by_operator=True)
+    assert not latest(demo)[0].state.is_open and strict(demo) == set()
     told = " ".join(said(demo, "status").split())
     assert "its migrations stay unfinished" in told
     assert "the release is good" not in told
@@ -221,9 +228,9 @@ def test_what_failed_comes_to_its_end_when_it_can(demo: DemoSite) -> None:
         operations(demo).upgrade(Version(WAITS))
     enter(demo)
     execute(demo.databases.address("companies"), "CREATE TABLE room (id integer)")
-    operations(demo).resume(by_person=False)
+    operations(demo).resume(by_operator=False)
     change, known = latest(demo)
-    assert not change.state.open and known.contract_s is not None
+    assert not change.state.is_open and known.contract_s is not None
     assert runs(demo) == WAITS and came(demo, "came_later") == ALL and is_there(demo)
     assert strict(demo) == set()
 
@@ -243,8 +250,8 @@ def test_killed_in_the_middle_the_journal_learns_what_the_schemas_are(demo: Demo
     """By the rollback that people order then; the program itself goes with its agent."""
     with pytest.raises(Killed):
         acting(demo, kill).upgrade(Version(EXPANDS))
-    with operations(demo).alone("trial") as journal:
-        journal.keep(journal.changes(1)[0].id, ChangeFacts(contracted=True))
+    with operations(demo).lock_site("trial") as journal:
+        journal.store_facts(journal.list_changes(1)[0].id, ChangeFacts(contracted=True))
     execute(demo.databases.address("suspects"), "CREATE TABLE came_later (id integer)")
     assert strict(demo) == set() and "NU-6144" in {finding.code for finding in found(demo)}
     operations(demo).rollback()
@@ -255,7 +262,7 @@ def test_killed_in_the_middle_the_journal_learns_what_the_schemas_are(demo: Demo
 INSTANTS = [
     (step, phase)
     for step in (StepName.OPEN, StepName.SOAK, StepName.COLLECT)
-    for phase in (Phase.BEFORE_EFFECT, Phase.AFTER_EFFECT, Phase.AFTER_RECORD)
+    for phase in (StepPhase.BEFORE_EFFECT, StepPhase.AFTER_EFFECT, StepPhase.AFTER_RECORD)
 ]
 
 
@@ -263,17 +270,17 @@ INSTANTS = [
 @pytest.mark.parametrize("instant", part(INSTANTS, 3, "contract"), ids=".".join)
 @pytest.mark.parametrize("by_person", [True, False])
 def test_killed_around_it_the_change_comes_to_its_end(
-    demo: DemoSite, instant: tuple[StepName, Phase], by_person: bool
+    demo: DemoSite, instant: tuple[StepName, StepPhase], by_person: bool
 ) -> None:
-    def strike(step: StepName, phase: Phase) -> None:
+    def strike(step: StepName, phase: StepPhase) -> None:
         if (step, phase) == instant:
             raise Killed
 
     with pytest.raises(Killed):
         operations(demo, strike).upgrade(Version(EXPANDS))
-    operations(demo).resume(by_person=by_person)
+    operations(demo).resume(by_operator=by_person)
     change, known = latest(demo)
-    assert not change.state.open and known.contract_s is not None
+    assert not change.state.is_open and known.contract_s is not None
     assert runs(demo) == EXPANDS and came(demo, "came_later") == ALL and strict(demo) == set()
 
 
@@ -281,8 +288,8 @@ def test_killed_around_it_the_change_comes_to_its_end(
 def test_killed_as_it_begins_it_is_begun_again(demo: DemoSite) -> None:
     with pytest.raises(Killed):
         acting(demo, kill).upgrade(Version(COPIES))
-    assert latest(demo)[0].watched and came(demo, "came_later") == set()
-    operations(demo).resume(by_person=False)
+    assert latest(demo)[0].is_soaking and came(demo, "came_later") == set()
+    operations(demo).resume(by_operator=False)
     assert runs(demo) == COPIES and came(demo, "came_later") == ALL and strict(demo) == set()
 
 
@@ -317,13 +324,13 @@ def test_an_end_in_the_middle_ends_the_program_and_the_service_begins_it_again(
     while waiting(server):
         assert time.monotonic() < deadline, "the server works on for nobody"
         time.sleep(0.02)  # between two looks
-    assert latest(demo)[0].watched and facts(demo).contract_failed is None
+    assert latest(demo)[0].is_soaking and facts(demo).contract_failed is None
     assert runs(demo) == SLEEPS and is_there(demo)
     for name in ALL:
         execute(demo.databases.address(name), "CREATE TABLE room (id integer)")
-    operations(demo).resume(by_person=False)
+    operations(demo).resume(by_operator=False)
     assert came(demo, "came_later") == ALL and is_there(demo)
-    assert runs(demo) == SLEEPS and not latest(demo)[0].state.open
+    assert runs(demo) == SLEEPS and not latest(demo)[0].state.is_open
 
 
 @not_as_root
@@ -335,12 +342,12 @@ def test_one_that_a_killed_agent_left_at_work_is_waited_for(demo: DemoSite) -> N
     def wait(seconds: float) -> None:
         passed[0] += max(seconds, 10.0)
 
-    clock = Clock(wait=wait, monotonic=lambda: passed[0])
-    with refused(EXPAND_UNDER_WAY):
+    clock = SystemClock(wait=wait, monotonic=lambda: passed[0])
+    with refused(EXPAND_RUNNING):
         acting(demo, lambda: None, clock).upgrade(Version(COPIES))
-    assert latest(demo)[0].watched and facts(demo).contract_failed is None
+    assert latest(demo)[0].is_soaking and facts(demo).contract_failed is None
     os.close(descriptor)
-    operations(demo).resume(by_person=False)
+    operations(demo).resume(by_operator=False)
     assert came(demo, "came_later") == ALL and strict(demo) == set()
 
 
@@ -360,7 +367,7 @@ def test_what_the_server_still_does_for_one_that_is_gone_is_ended(demo: DemoSite
 @not_as_root
 def test_a_lock_that_cannot_be_made_is_told(demo: DemoSite) -> None:
     (demo.state / EXPAND_LOCK).mkdir()
-    with pytest.raises(LockUnusable):
+    with pytest.raises(LockUnusableError):
         operations(demo).upgrade(Version(EXPANDS))
     assert runs(demo) == OLD and came(demo) == set()
 
@@ -380,7 +387,7 @@ def test_a_release_that_is_not_well_after_it_is_taken_back(demo: DemoSite) -> No
         enter(demo)
         demo.stop_app()
 
-    with pytest.raises(SoakFailed):
+    with pytest.raises(SoakFailedError):
         acting(demo, break_it).upgrade(Version(EXPANDS))
     assert runs(demo) == OLD and is_there(demo) and strict(demo) == set()
     assert came(demo, "came_later") == ALL
@@ -396,7 +403,7 @@ def test_where_files_have_one_writer_it_runs_in_the_stop(files: DemoSite) -> Non
 
 PROGRAM = DatabaseProgram(argv=("bin/contract.py",))
 CHANGE = Change(
-    id="aaaaaaaa", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.COMMITTED,
+    id="aaaaaaaa", kind=ChangeKind.UPGRADE, mode=DatabaseMode.MIGRATE, state=ChangeState.COMMITTED,
     product="nCEN", from_version=OLD, to_version=COPIES, generation=1,
     created_at=datetime(2026, 11, 27, tzinfo=UTC),
 )  # fmt: skip
@@ -427,4 +434,4 @@ def test_when_it_is_still_to_come(
 ) -> None:
     command = MigratorCommand(argv=("bin/migrate.py",), contract=program)
     target = MigrationSet(COPIES, Path("slot"), {}, command)
-    assert contracts(replace(CHANGE, kind=kind), known, target, beside=beside) is wanted
+    assert needs_contract(replace(CHANGE, kind=kind), known, target, runs_beside=beside) is wanted

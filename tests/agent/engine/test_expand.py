@@ -14,17 +14,17 @@ from packaging.version import Version
 from demo.site import DemoSite
 from ncen_updater.agent.engine.expand_contract import EXPAND_LOCK
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.plan import planned_steps
-from ncen_updater.agent.engine.rollback_words import EXPANDS
-from ncen_updater.agent.engine.site import Clock
-from ncen_updater.agent.model.change import BEFORE_COMMIT, Phase, StepName
-from ncen_updater.agent.model.errors import ChangeFailed
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.engine.plan import list_planned_steps
+from ncen_updater.agent.engine.rollback_words import EXPAND_TEXT
+from ncen_updater.agent.engine.site import SystemClock
+from ncen_updater.agent.model.change import STEPS_BEFORE_COMMIT, StepName, StepPhase
+from ncen_updater.agent.model.errors import ChangeFailedError
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.findings import Severity
-from ncen_updater.common.messages import EXPAND_FAILED, GUARD_BLOCKS, ExitCode
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.messages import EXPAND_FAILED, PREFLIGHT_BLOCKED, ExitCode
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.engine.looks import Killed, came, enter, found, is_there, latest, numbers, strict
 from tests.agent.engine.made import (
     execute,
@@ -74,13 +74,13 @@ ALL = {"seizures", "suspects", "companies"}
 def test_its_program_works_while_officers_do_and_nothing_is_copied(demo: DemoSite) -> None:
     before, seen = numbers(demo), []
 
-    def look(step: StepName, phase: Phase) -> None:
-        if (step, phase) == (StepName.PREFLIGHT, Phase.AFTER_EFFECT):
+    def look(step: StepName, phase: StepPhase) -> None:
+        if (step, phase) == (StepName.PREFLIGHT, StepPhase.AFTER_EFFECT):
             application = site_in_process(demo).application
-            seen.append((application.running(), application.door_closed(), came(demo)))
+            seen.append((application.is_running(), application.is_in_maintenance(), came(demo)))
             enter(demo)
 
-    assert str(EXPANDS) in said(demo, "plan", NEW)
+    assert str(EXPAND_TEXT) in said(demo, "plan", NEW)
     operations(demo, look).upgrade(Version(NEW))
     assert seen == [(True, False, ALL)]
     assert runs(demo) == NEW and numbers(demo) == before and is_there(demo)
@@ -88,8 +88,8 @@ def test_its_program_works_while_officers_do_and_nothing_is_copied(demo: DemoSit
     assert (facts.copy, facts.as_is, facts.databases_unchanged) == ({}, True, False)
     assert strict(demo) == set()
 
-    way = operations(demo).way_back()
-    assert (way.keeps_all, way.by_code, way.as_is) == (True, True, True)
+    way = operations(demo).plan_rollback()
+    assert (way.is_lossless, way.by_code, way.as_is) == (True, True, True)
     operations(demo).rollback()
     assert runs(demo) == OLD and is_there(demo) and came(demo) == ALL
     assert strict(demo) == set()
@@ -102,12 +102,12 @@ def test_it_waits_for_no_lock_for_long_unless_it_says_so(demo: DemoSite) -> None
 
 
 def test_the_plan_has_it_after_those_who_have_to_agree() -> None:
-    order = [step.name for step in planned_steps(expands=True)]
+    order = [step.name for step in list_planned_steps(expands=True)]
     assert order.index("wait") < order.index("expand") < order.index(StepName.CLOSE)
 
 
 def test_a_rehearsal_runs_it_and_foretells_a_stop_without_it(demo: DemoSite) -> None:
-    operations(demo).path(Version(NEW))  # reads the feed
+    operations(demo).find_upgrade_path(Version(NEW))  # reads the feed
     hop = rehearse(demo, NEW)
     assert hop["copy_s"] == 0.0 and hop["restore_s"] is None and hop["way_back"] == "keeps"
     assert isinstance(hop["migrate_s"], float) and hop["migrate_s"] > 0
@@ -126,22 +126,22 @@ def test_one_that_fails_half_way_keeps_nobody_out(demo: DemoSite) -> None:
         assert "everything is as it was" not in told
     assert runs(demo) == OLD and came(demo) == {"seizures", "suspects"}
     assert strict(demo) == set()  # the journal says whose it is
-    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-        assert not SiteHistory(journal).bad_releases()
+    with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
+        assert not SiteHistory(journal).list_bad_releases()
     operations(demo).upgrade(Version(NEW))
     assert runs(demo) == NEW and came(demo) == ALL and strict(demo) == set()
 
 
-Instant = tuple[StepName, Phase]
+Instant = tuple[StepName, StepPhase]
 THERE = [
     (step, phase)
-    for step in (*BEFORE_COMMIT, StepName.COMMIT, StepName.OPEN)
-    for phase in (Phase.BEFORE_EFFECT, Phase.AFTER_EFFECT, Phase.AFTER_RECORD)
+    for step in (*STEPS_BEFORE_COMMIT, StepName.COMMIT, StepName.OPEN)
+    for phase in (StepPhase.BEFORE_EFFECT, StepPhase.AFTER_EFFECT, StepPhase.AFTER_RECORD)
 ]
 BACK = [
     (step, phase)
-    for step in BEFORE_COMMIT
-    for phase in (Phase.BEFORE_UNDO, Phase.AFTER_UNDO, Phase.AFTER_UNDO_RECORD)
+    for step in STEPS_BEFORE_COMMIT
+    for phase in (StepPhase.BEFORE_UNDO, StepPhase.AFTER_UNDO, StepPhase.AFTER_UNDO_RECORD)
 ]
 #: Those around the program are tried each time, of all others a part.
 AROUND = [
@@ -153,10 +153,10 @@ OTHERS = [instant for instant in (*THERE, *BACK) if instant not in AROUND]
 
 @pytest.mark.parametrize("instant", [*AROUND, *part(OTHERS, 23, "expand")], ids=".".join)
 def test_killed_at_any_instant_one_whole_version_runs(demo: DemoSite, instant: Instant) -> None:
-    def strike(step: StepName, phase: Phase) -> None:
+    def strike(step: StepName, phase: StepPhase) -> None:
         if (step, phase) == instant:
             raise Killed
-        if instant in BACK and (step, phase) == (StepName.HEALTH, Phase.AFTER_EFFECT):
+        if instant in BACK and (step, phase) == (StepName.HEALTH, StepPhase.AFTER_EFFECT):
             raise RuntimeError("so that it goes back")
 
     with pytest.raises(Killed):
@@ -165,11 +165,11 @@ def test_killed_at_any_instant_one_whole_version_runs(demo: DemoSite, instant: I
     let_in = facts.closed_at is None
     if let_in:
         enter(demo)
-    operations(demo).resume(by_person=True)
-    assert runs(demo) == (NEW if change.commit_written else OLD)
+    operations(demo).resume(by_operator=True)
+    assert runs(demo) == (NEW if change.is_committed else OLD)
     assert came(demo) == (ALL if facts.expanded is not None else set())
     assert is_there(demo) is let_in and strict(demo) == set()
-    if not change.commit_written:
+    if not change.is_committed:
         operations(demo).upgrade(Version(NEW))
         assert runs(demo) == NEW and is_there(demo) is let_in and strict(demo) == set()
 
@@ -177,8 +177,8 @@ def test_killed_at_any_instant_one_whole_version_runs(demo: DemoSite, instant: I
 def test_what_a_killed_agent_left_at_work_is_waited_for(demo: DemoSite) -> None:
     """Until it is gone, nobody can say what the schemas are."""
 
-    def strike(step: StepName, phase: Phase) -> None:
-        if (step, phase) == (StepName.PREFLIGHT, Phase.AFTER_EFFECT):
+    def strike(step: StepName, phase: StepPhase) -> None:
+        if (step, phase) == (StepName.PREFLIGHT, StepPhase.AFTER_EFFECT):
             raise Killed
 
     with pytest.raises(Killed):
@@ -192,14 +192,14 @@ def test_what_a_killed_agent_left_at_work_is_waited_for(demo: DemoSite) -> None:
             execute(demo.databases.address("suspects"), "CREATE TABLE came_last (id integer)")
             os.close(left.pop())
 
-    site = replace(site_in_process(demo), clock=Clock(wait=wait))
-    Operations(site, Silent()).resume(by_person=True)
+    site = replace(site_in_process(demo), clock=SystemClock(wait=wait))
+    Operations(site, SilentProgress()).resume(by_operator=True)
     assert left == [] and runs(demo) == OLD and strict(demo) == set()
 
 
 def test_verify_takes_what_it_left_half_way_for_nobody_elses(demo: DemoSite) -> None:
-    def strike(step: StepName, phase: Phase) -> None:
-        if (step, phase) == (StepName.PREFLIGHT, Phase.AFTER_EFFECT):
+    def strike(step: StepName, phase: StepPhase) -> None:
+        if (step, phase) == (StepName.PREFLIGHT, StepPhase.AFTER_EFFECT):
             raise Killed
 
     with pytest.raises(Killed):
@@ -210,17 +210,17 @@ def test_verify_takes_what_it_left_half_way_for_nobody_elses(demo: DemoSite) -> 
 
 
 def test_undone_after_the_stop_what_it_added_stays_and_is_known(demo: DemoSite) -> None:
-    def fails(step: StepName, phase: Phase) -> None:
-        if (step, phase) == (StepName.HEALTH, Phase.AFTER_EFFECT):
+    def fails(step: StepName, phase: StepPhase) -> None:
+        if (step, phase) == (StepName.HEALTH, StepPhase.AFTER_EFFECT):
             raise RuntimeError("after its start")
 
-    with pytest.raises(ChangeFailed):
+    with pytest.raises(ChangeFailedError):
         operations(demo, fails).upgrade(Version(NEW))
     assert runs(demo) == OLD and came(demo) == ALL and strict(demo) == set()
 
 
 def test_what_somebody_else_changed_is_refused_before_it_runs(demo: DemoSite) -> None:
     execute(demo.databases.address("suspects"), "CREATE TABLE planted (id integer)")
-    with refused(GUARD_BLOCKS, match="NU-6106"):
+    with refused(PREFLIGHT_BLOCKED, match="NU-6106"):
         operations(demo).upgrade(Version(HALF))
     assert came(demo) == set() and strict(demo) == {"NU-6106"}

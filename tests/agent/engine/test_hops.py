@@ -6,9 +6,9 @@ from pathlib import Path
 
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.model.change import Phase, StepName
+from ncen_updater.agent.model.change import StepName, StepPhase
 from ncen_updater.common.messages import LATER_HOP_FAILED
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.support.errors import refused
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
@@ -18,8 +18,8 @@ def test_a_later_hop_that_fails_names_what_stays(tmp_path: Path) -> None:
     feed.publish(("3.2.4", "3.3.10", "3.4.0"))
     seen: list[StepName] = []
 
-    def strike(step: StepName, phase: Phase) -> None:
-        if phase is Phase.BEFORE_EFFECT:
+    def strike(step: StepName, phase: StepPhase) -> None:
+        if phase is StepPhase.BEFORE_EFFECT:
             seen.append(step)
             if seen.count(StepName.SWITCH) == 2 and step is StepName.SWITCH:
                 raise RuntimeError("a fault")
@@ -30,7 +30,7 @@ def test_a_later_hop_that_fails_names_what_stays(tmp_path: Path) -> None:
             connect(demo, feed)
             demo.start_app()
             with refused(LATER_HOP_FAILED) as caught:
-                Operations(site_in_process(demo), Silent(), checkpoint=strike).upgrade()
+                Operations(site_in_process(demo), SilentProgress(), checkpoint=strike).upgrade()
             assert version_of(demo).whole == "3.3.10"
     said = str(caught.value)
     assert "upgrade to 3.4.0 failed in the step 'switch'" in said

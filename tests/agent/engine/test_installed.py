@@ -7,34 +7,39 @@ import dataclasses
 import pytest
 from packaging.version import Version
 
-from ncen_updater.agent.engine.installed import Installed, ReleaseQuestion, SelfReport, objection
-from ncen_updater.common.i18n import Text
+from ncen_updater.agent.engine.installed import (
+    InstalledRelease,
+    ReportedVersion,
+    SchemaProbe,
+    find_mismatch,
+)
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import (
-    ADOPTED_IS_OTHER,
+    ADOPT_DATABASE_MISMATCH,
+    ADOPT_VERSION_MISMATCH,
     APPLICATION_UNWELL,
-    DATABASES_ARE_OTHER,
-    RELEASE_NOT_TOLD,
+    VERSION_NOT_REPORTED,
 )
 
 URL = "http://127.0.0.1:1/health"
-SILENT = SelfReport("", URL, "health: did not answer")
-HOLDS = ReleaseQuestion("main", "0002_country", fits=True)
+SILENT = ReportedVersion("", URL, "health: did not answer")
+HOLDS = SchemaProbe("main", "0002_country", fits=True)
 UNFIT = dataclasses.replace(HOLDS, fits=False, detail="no such column: country")
 ROWS = dataclasses.replace(HOLDS, rows=3)
-OTHER, DATABASES, UNTOLD = ADOPTED_IS_OTHER, DATABASES_ARE_OTHER, RELEASE_NOT_TOLD
+OTHER, DATABASES, UNTOLD = ADOPT_VERSION_MISMATCH, ADOPT_DATABASE_MISMATCH, VERSION_NOT_REPORTED
 
 
-def older(item: ReleaseQuestion) -> ReleaseQuestion:
+def older(item: SchemaProbe) -> SchemaProbe:
     """One of a migration that a later one may have outgrown."""
     return dataclasses.replace(item, newest=False)
 
 
-def says(version: str) -> SelfReport:
-    return SelfReport(version, URL)
+def says(version: str) -> ReportedVersion:
+    return ReportedVersion(version, URL)
 
 
 #: It tells its release, and users cannot work.
-UNWELL = SelfReport("1.1.0", URL, "health: answered with status 503", '{"problems": ["x"]}')
+UNWELL = ReportedVersion("1.1.0", URL, "health: answered with status 503", '{"problems": ["x"]}')
 
 
 @pytest.mark.parametrize(
@@ -64,9 +69,9 @@ UNWELL = SelfReport("1.1.0", URL, "health: answered with status 503", '{"problem
     ],
 )
 def test_who_is_believed(
-    said: SelfReport, asked: tuple[ReleaseQuestion, ...], vouched: bool, code: object
+    said: ReportedVersion, asked: tuple[SchemaProbe, ...], vouched: bool, code: object
 ) -> None:  # fmt: skip
-    error = objection(Installed(said, asked), Version("1.1.0"), vouched=vouched)
+    error = find_mismatch(InstalledRelease(said, asked), Version("1.1.0"), vouched=vouched)
     assert (error and error.message) == code
 
 
@@ -75,35 +80,35 @@ def test_who_is_believed(
     [("1.1.0", "1.1.0+42", None), ("1.1.0", "1.1.0.post1", None), ("1.1.0+42", "1.1.0+42", OTHER)],
 )
 def test_a_build_that_is_not_reported(said: str, version: str, code: object) -> None:
-    seen = Installed(says(said), (HOLDS,), reported="1.1.0")
-    error = objection(seen, Version(version), vouched=False)
+    seen = InstalledRelease(says(said), (HOLDS,), reported="1.1.0")
+    error = find_mismatch(seen, Version(version), vouched=False)
     assert (error and error.message) == code
-    told = [str(line) for line in seen.lines(Version(version))]
+    told = [str(line) for line in seen.format_lines(Version(version))]
     silent = f"So does {version}; which build it is, the application does not say."
     assert (silent in told) is (code is None)
 
 
 @pytest.mark.parametrize("said", [says("1.1.0"), SILENT])
-def test_a_ledger_of_another_release_is_believed(said: SelfReport) -> None:
-    seen = Installed(said, (HOLDS,), ("main", Text("0003_x is applied")))
-    error = objection(seen, Version("1.1.0"), vouched=True)
+def test_a_ledger_of_another_release_is_believed(said: ReportedVersion) -> None:
+    seen = InstalledRelease(said, (HOLDS,), ("main", LazyText("0003_x is applied")))
+    error = find_mismatch(seen, Version("1.1.0"), vouched=True)
     assert error is not None and error.message is DATABASES
     assert "0003_x is applied" in str(error)
 
 
 def test_it_is_said_in_lines() -> None:
-    def lines(seen: Installed) -> list[str]:
-        return [str(line) for line in seen.lines(Version("1.1.0"))]
+    def lines(seen: InstalledRelease) -> list[str]:
+        return [str(line) for line in seen.format_lines(Version("1.1.0"))]
 
-    assert lines(Installed(says("1.1.0"), (HOLDS,) * 3)) == [
+    assert lines(InstalledRelease(says("1.1.0"), (HOLDS,) * 3)) == [
         "The application says that it is 1.1.0.",
         "The databases answer as 1.1.0: all checks hold (3).",
     ]
-    assert lines(Installed(SILENT, (HOLDS, UNFIT, ROWS)))[1:] == [
+    assert lines(InstalledRelease(SILENT, (HOLDS, UNFIT, ROWS)))[1:] == [
         "The databases answer 1 of 3 checks of 1.1.0 as they should.",
         "Check 0002_country of main: the database cannot answer it: no such column: country.",
         "Check 0002_country of main: rows that contradict it: 3.",
     ]
-    assert lines(Installed(says("1.1.0")))[1:] == [
+    assert lines(InstalledRelease(says("1.1.0")))[1:] == [
         "1.1.0 has no check that its databases could be asked."
     ]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.engine.lock import change_lock, lock_holder
-from ncen_updater.agent.model.errors import Busy, LockUnusable
+from ncen_updater.agent.engine.lock import hold_change_lock, read_lock_holder
+from ncen_updater.agent.model.errors import LockUnusableError, SiteBusyError
 
 
 @pytest.fixture
@@ -21,12 +21,15 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_one_at_a_time(path: Path) -> None:
-    with change_lock(path, "upgrade"):
-        assert f"upgrade, process {os.getpid()}" == lock_holder(path)
-        with pytest.raises(Busy, match="upgrade, process"), change_lock(path, "other"):
+    with hold_change_lock(path, "upgrade"):
+        assert f"upgrade, process {os.getpid()}" == read_lock_holder(path)
+        with (
+            pytest.raises(SiteBusyError, match="upgrade, process"),
+            hold_change_lock(path, "other"),
+        ):
             pass
-    assert lock_holder(path) is None
-    with change_lock(path, "again"):
+    assert read_lock_holder(path) is None
+    with hold_change_lock(path, "again"):
         pass
 
 
@@ -41,20 +44,20 @@ def test_somebodys_look_is_no_holder(path: Path, monkeypatch: pytest.MonkeyPatch
         real(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with change_lock(path, "upgrade"):
+    with hold_change_lock(path, "upgrade"):
         assert len(refused) == 2
 
 
 def test_a_deleted_file_lets_no_second_one_in(path: Path) -> None:
-    with change_lock(path, "upgrade"):
+    with hold_change_lock(path, "upgrade"):
         path.unlink()
-        with pytest.raises(Busy), change_lock(path, "other"):
+        with pytest.raises(SiteBusyError), hold_change_lock(path, "other"):
             pass
 
 
 def test_a_directory_that_takes_no_lock_is_told_plainly(path: Path) -> None:
     path.parent.write_text("a file where the state directory belongs")
-    with pytest.raises(LockUnusable), change_lock(path, "upgrade"):
+    with pytest.raises(LockUnusableError), hold_change_lock(path, "upgrade"):
         pass
 
 
@@ -64,7 +67,7 @@ def test_a_full_disk_is_told_plainly(path: Path) -> None:
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:
-        with pytest.raises(LockUnusable), change_lock(path, "upgrade"):
+        with pytest.raises(LockUnusableError), hold_change_lock(path, "upgrade"):
             pass
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -72,7 +75,7 @@ def test_a_full_disk_is_told_plainly(path: Path) -> None:
 
 
 def test_what_fails_under_the_lock_is_told_as_it_is(path: Path) -> None:
-    with pytest.raises(OSError, match="mine"), change_lock(path, "upgrade"):
+    with pytest.raises(OSError, match="mine"), hold_change_lock(path, "upgrade"):
         raise OSError("mine")
 
 
@@ -90,7 +93,7 @@ def test_a_disk_that_was_filled_up_since_is_no_obstacle(
     if mounted.returncode:
         pytest.skip(f"no small disk can be mounted: {mounted.stderr.strip()}")
     try:
-        with change_lock(path, "upgrade with a long name"):
+        with hold_change_lock(path, "upgrade with a long name"):
             pass
         with (path.parent / "filler").open("wb", buffering=0) as filler:
             with pytest.raises(OSError, match="No space"):
@@ -104,7 +107,7 @@ def test_a_disk_that_was_filled_up_since_is_no_obstacle(
                 return write(descriptor, data, offset)
 
             monkeypatch.setattr(os, "pwrite", after_others)
-            with change_lock(path, "resume"):
-                assert lock_holder(path) == f"resume, process {os.getpid()}"
+            with hold_change_lock(path, "resume"):
+                assert read_lock_holder(path) == f"resume, process {os.getpid()}"
     finally:
         subprocess.run(["umount", "-l", str(path.parent)], check=True)

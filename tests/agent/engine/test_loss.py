@@ -9,11 +9,11 @@ import pytest
 
 from demo.site import DemoSite, digests, version_of
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.model.change import Phase, StepName
-from ncen_updater.agent.model.errors import ChangeFailed
+from ncen_updater.agent.model.change import StepName, StepPhase
+from ncen_updater.agent.model.errors import ChangeFailedError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import RECORDS_WOULD_BE_LOST
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.support.errors import refused, says
 from tests.support.sites import running_site, site_in_process
 
@@ -27,10 +27,10 @@ def demo() -> Iterator[DemoSite]:
 
 
 def operations(
-    demo: DemoSite, checkpoint: Callable[[StepName, Phase], None] | None = None
+    demo: DemoSite, checkpoint: Callable[[StepName, StepPhase], None] | None = None
 ) -> Operations:
     site = site_in_process(demo)
-    return Operations(site, Silent(), checkpoint=checkpoint or (lambda _step, _phase: None))
+    return Operations(site, SilentProgress(), checkpoint=checkpoint or (lambda _step, _phase: None))
 
 
 def enter_person(demo: DemoSite, number: int) -> None:
@@ -74,11 +74,11 @@ def test_more_than_was_agreed_to_is_never_lost(demo: DemoSite) -> None:
     operations(demo).upgrade()
     enter_person(demo, 1)
 
-    def one_more(step: StepName, phase: Phase) -> None:
-        if (step, phase) == (StepName.CLOSE, Phase.BEFORE_EFFECT):
+    def one_more(step: StepName, phase: StepPhase) -> None:
+        if (step, phase) == (StepName.CLOSE, StepPhase.BEFORE_EFFECT):
             enter_person(demo, 2)
 
-    with pytest.raises(ChangeFailed) as caught:
+    with pytest.raises(ChangeFailedError) as caught:
         operations(demo, one_more).rollback(accept_loss=1)
     cause = caught.value.__cause__
     assert isinstance(cause, UpdaterError)

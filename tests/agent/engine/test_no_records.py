@@ -11,10 +11,10 @@ from packaging.version import Version
 
 from demo.releases import assemble
 from demo.site import DemoSite
-from ncen_updater.agent.engine.rollback_plan import set_apart
-from ncen_updater.agent.model.change import Phase, StepName
+from ncen_updater.agent.engine.rollback_plan import split_uncounted
+from ncen_updater.agent.model.change import StepName, StepPhase
 from ncen_updater.common.messages import RECORDS_WOULD_BE_LOST
-from ncen_updater.formats.errors import BadManifest
+from ncen_updater.formats.errors import ManifestError
 from ncen_updater.formats.manifest import parse_manifest
 from tests.agent.engine.made import FIRST, execute, operations, runs, said, served_feed, site_on
 from tests.support.errors import refused
@@ -79,8 +79,8 @@ def test_only_records_are_counted_and_the_rest_is_told(demo: DemoSite) -> None:
     document = json.loads(said(demo, "--quiet", "rollback", "--dry-run", "--json"))
     assert (document["error"]["code"], document["lost_total"]) == ("NU-6015", 1)
 
-    def one_more_row(step: StepName, phase: Phase) -> None:
-        if (step, phase) == (StepName.CLOSE, Phase.BEFORE_EFFECT):
+    def one_more_row(step: StepName, phase: StepPhase) -> None:
+        if (step, phase) == (StepName.CLOSE, StepPhase.BEFORE_EFFECT):
             touch(demo)
 
     operations(demo, one_more_row).rollback(accept_loss=1)
@@ -102,12 +102,12 @@ def test_what_is_set_apart(
     passed_over: Mapping[str, Mapping[str, int]],
 ) -> None:
     lost = {"a": {"b": 1, "c.b": 2, "bank": 3}}
-    found = set_apart(lost, {"a": patterns, "other": ("*",)})
+    found = split_uncounted(lost, {"a": patterns, "other": ("*",)})
     assert (found.records, found.passed_over) == (records, passed_over)
 
 
 def test_an_object_of_such_a_table_is_of_it() -> None:
-    found = set_apart({"a": {"sessions.key": 1, "sessions_of": 2}}, {"a": ("sessions",)})
+    found = split_uncounted({"a": {"sessions.key": 1, "sessions_of": 2}}, {"a": ("sessions",)})
     assert (found.records, found.passed_over) == (
         {"a": {"sessions_of": 2}},
         {"a": {"sessions.key": 1}},
@@ -117,5 +117,5 @@ def test_an_object_of_such_a_table_is_of_it() -> None:
 @pytest.mark.parametrize("pattern", ["*", "ab*", "a b", "", "se\nssions"])
 def test_what_stands_for_nearly_everything_is_refused(pattern: str) -> None:
     databases = [{"name": "cases", "no_records": [pattern]}]
-    with pytest.raises(BadManifest):
+    with pytest.raises(ManifestError):
         parse_manifest({"schema": 1, "product": "p", "version": "1.0", "databases": databases}, "m")

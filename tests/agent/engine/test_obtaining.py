@@ -11,14 +11,19 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from ncen_updater.agent.engine.build_slot import ARCHIVE, build, held_trees, name_of
+from ncen_updater.agent.engine.build_slot import (
+    ARCHIVE_SOURCE,
+    build_slot,
+    list_slot_trees,
+    name_download,
+)
 from ncen_updater.agent.storage.slots.store import SlotStore
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed import downloads
 from ncen_updater.feed.http import HttpFetcher
-from ncen_updater.feed.release_source import FetchedPack, FetchedRelease
+from ncen_updater.feed.release_source import DownloadedPack, DownloadedRelease
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.document import Offer
 from tests.support.http_server import Fault, WebServer, serving
@@ -33,8 +38,8 @@ class Heard:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
-        self.lines.append(what.render())
+    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+        self.lines.append(text.render())
 
 
 class Place:
@@ -62,17 +67,17 @@ class Place:
     def install(self, version: str) -> None:
         """Bring a release here and let the site run it; only then count requests."""
         self.obtain(version)
-        self.store.switch(Version(version))
+        self.store.switch_current(Version(version))
         self.server.requests.clear()
 
     def obtain(self, version: str) -> str:
         """Fetch, then build as a later process would; return what it was built from."""
-        offer, held = self.offer(version), held_trees(self.store)
-        self.source().fetch_smallest(offer, held, self.heard)
+        offer, held = self.offer(version), list_slot_trees(self.store)
+        self.source().download_smallest(offer, held, self.heard)
         source = self.source()
-        fetched = source.fetched_smallest(offer, held)
+        fetched = source.find_smallest_download(offer, held)
         assert fetched is not None
-        return build(self.store, source, offer, fetched, held, self.heard)
+        return build_slot(self.store, source, offer, fetched, held, self.heard)
 
     def asked(self) -> list[str]:
         """Last parts of the names of the targets that were asked for, without digests."""
@@ -81,7 +86,7 @@ class Place:
 
     def whole(self, version: str) -> bool:
         """Whether the slot stands as released."""
-        return self.store.verify(Version(version)) == ()
+        return self.store.verify_slot(Version(version)) == ()
 
 
 @pytest.fixture(scope="module")
@@ -102,12 +107,14 @@ def test_a_pack_is_fetched_in_place_of_tree_and_archive(place: Place) -> None:
     assert place.asked() == [f"{SECOND}.json", PACK]
     assert place.whole(SECOND)
     assert place.whole(FIRST)
-    assert (place.store.path(Version(SECOND)) / "app/run").stat().st_mode & 0o777 == 0o555
+    assert (
+        place.store.get_slot_directory(Version(SECOND)) / "app/run"
+    ).stat().st_mode & 0o777 == 0o555
 
 
 def test_the_first_release_comes_as_an_archive(place: Place) -> None:
-    assert place.store.document(Version(FIRST)).deltas == ()
-    assert place.store.versions() == (Version(FIRST),)
+    assert place.store.read_document(Version(FIRST)).deltas == ()
+    assert place.store.list_versions() == (Version(FIRST),)
 
 
 def test_a_release_may_be_skipped(place: Place) -> None:
@@ -119,35 +126,41 @@ def test_a_release_may_be_skipped(place: Place) -> None:
 def test_any_slot_that_is_here_may_be_the_base(place: Place) -> None:
     """After a rollback the newer slot is kept; the smaller pack may start from it."""
     place.install(SECOND)
-    place.store.switch(Version(FIRST))
+    place.store.switch_current(Version(FIRST))
     document = place.obtain(THIRD)
     assert document in {f"deltas/ncen/{FIRST}--{THIRD}", f"deltas/ncen/{SECOND}--{THIRD}"}
     assert place.whole(THIRD)
 
 
 def test_an_altered_file_of_the_slot_costs_the_archive_and_nothing_else(place: Place) -> None:
-    data = place.store.path(Version(FIRST)) / "app/data.bin"
+    data = place.store.get_slot_directory(Version(FIRST)) / "app/data.bin"
     data.chmod(0o644)
     data.write_bytes(data.read_bytes()[:-1] + b"?")
-    assert place.obtain(SECOND) == ARCHIVE
+    assert place.obtain(SECOND) == ARCHIVE_SOURCE
     assert place.whole(SECOND)
     assert f"ncen-{SECOND}.tar.gz" in place.asked()
     (said,) = [line for line in place.heard.lines if "is not used" in line]
     assert "NU-3157" in said
-    assert place.source().refused_packs(place.offer(SECOND)) == {f"deltas/ncen/{PACK}": "NU-3157"}
+    assert place.source().list_bad_packs(place.offer(SECOND)) == {f"deltas/ncen/{PACK}": "NU-3157"}
 
 
 def test_a_refused_pack_is_not_fetched_again(place: Place) -> None:
-    offer, held = place.offer(SECOND), held_trees(place.store)
-    fetched = place.source().fetch_smallest(offer, held, Silent())
-    assert isinstance(fetched, FetchedPack)
-    place.source().refuse_pack(offer, fetched.ref, ValueErrorLike())
+    offer, held = place.offer(SECOND), list_slot_trees(place.store)
+    fetched = place.source().download_smallest(offer, held, SilentProgress())
+    assert isinstance(fetched, DownloadedPack)
+    place.source().mark_pack_bad(offer, fetched.ref, ValueErrorLike())
     assert not fetched.path.exists()
     place.server.requests.clear()
-    assert name_of(place.source().fetch_smallest(offer, held, Silent())) == ARCHIVE
+    assert (
+        name_download(place.source().download_smallest(offer, held, SilentProgress()))
+        == ARCHIVE_SOURCE
+    )
     assert PACK not in place.asked()
-    place.source().discard(offer)
-    assert name_of(place.source().fetch_smallest(offer, held, Silent())) != ARCHIVE
+    place.source().discard_release(offer)
+    assert (
+        name_download(place.source().download_smallest(offer, held, SilentProgress()))
+        != ARCHIVE_SOURCE
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,7 +172,7 @@ def test_a_pack_that_does_not_arrive_as_signed_costs_the_archive(
     place: Place, fault: Fault
 ) -> None:
     place.server.faults.append(fault)
-    assert place.obtain(SECOND) == ARCHIVE
+    assert place.obtain(SECOND) == ARCHIVE_SOURCE
     assert place.whole(SECOND)
     assert any("is not used" in line for line in place.heard.lines)
 
@@ -170,7 +183,7 @@ def test_a_pack_that_lies_about_its_result_costs_the_archive(
     """Whatever a pack does: what comes out is compared with the signed tree."""
     from ncen_updater.formats.delta import apply
 
-    right = apply.apply_delta
+    right = apply.apply_pack
 
     def other(*args: object, **kwargs: object) -> object:
         tree = right(*args, **kwargs)  # type: ignore[arg-type]
@@ -179,40 +192,47 @@ def test_a_pack_that_lies_about_its_result_costs_the_archive(
         (place / last.path).unlink()  # so that tree and files agree with each other
         return tree.model_copy(update={"entries": tree.entries[:-1]})
 
-    monkeypatch.setattr(apply, "apply_delta", other)
-    assert place.obtain(SECOND) == ARCHIVE
+    monkeypatch.setattr(apply, "apply_pack", other)
+    assert place.obtain(SECOND) == ARCHIVE_SOURCE
     assert place.whole(SECOND)
-    assert not place.store.leftovers()
+    assert not place.store.list_leftovers()
 
 
 def test_without_the_capability_the_archive_is_fetched_at_once(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    offer, held = place.offer(SECOND), held_trees(place.store)
-    fetched = place.source().fetch_smallest(offer, held, Silent())
-    assert isinstance(fetched, FetchedPack)
+    offer, held = place.offer(SECOND), list_slot_trees(place.store)
+    fetched = place.source().download_smallest(offer, held, SilentProgress())
+    assert isinstance(fetched, DownloadedPack)
     needing = fetched.ref.model_copy(update={"needs": ("a-thing-of-the-future",)})
     document = fetched.document.model_copy(update={"deltas": (needing,)})
-    monkeypatch.setattr(downloads.Downloads, "document", lambda *_: document)
-    place.source().discard(offer)
+    monkeypatch.setattr(downloads.DownloadStore, "load_document", lambda *_: document)
+    place.source().discard_release(offer)
     place.server.requests.clear()
-    assert isinstance(place.source().fetch_smallest(offer, held, Silent()), FetchedRelease)
+    assert isinstance(
+        place.source().download_smallest(offer, held, SilentProgress()), DownloadedRelease
+    )
     assert PACK not in place.asked()
-    monkeypatch.setattr(downloads, "capabilities", lambda: {"a-thing-of-the-future"})
-    place.source().discard(offer)
-    assert isinstance(place.source().fetch_smallest(offer, held, Silent()), FetchedPack)
+    monkeypatch.setattr(downloads, "list_capabilities", lambda: {"a-thing-of-the-future"})
+    place.source().discard_release(offer)
+    assert isinstance(
+        place.source().download_smallest(offer, held, SilentProgress()), DownloadedPack
+    )
 
 
 def test_an_archive_that_has_nearly_arrived_is_not_thrown_away_for_a_pack(place: Place) -> None:
-    offer, held = place.offer(SECOND), held_trees(place.store)
+    offer, held = place.offer(SECOND), list_slot_trees(place.store)
     length = offer.archive.length
     place.server.faults.append(Fault(".tar.gz", times=1, cut_after=length - 100))
     place.server.faults.append(Fault(".tar.gz", status=500))
     source = place.source()
     with pytest.raises(Exception, match=r"tar\.gz"):
-        source.fetch(offer, Silent())
+        source.download_release(offer, SilentProgress())
     place.server.faults.clear()
-    assert name_of(place.source().fetch_smallest(offer, held, Silent())) == ARCHIVE
+    assert (
+        name_download(place.source().download_smallest(offer, held, SilentProgress()))
+        == ARCHIVE_SOURCE
+    )
     assert PACK not in place.asked()
 
 
@@ -232,13 +252,13 @@ class Kill:
             os.kill(os.getpid(), signal.SIGKILL)
 
 (offer,) = [o for o in source.refresh().offers if o.version == "3.3.0"]
-source.fetch_smallest(offer, [digest], Kill())
+source.download_smallest(offer, [digest], Kill())
 """
 
 
 def test_a_killed_download_of_a_pack_goes_on_where_it_stopped(place: Place) -> None:
     pack = place.feed.served(PACK)
-    (digest,) = held_trees(place.store)
+    (digest,) = list_slot_trees(place.store)
     argv = [str(place.root / "state"), str(place.feed.root), place.server.url, digest]
     ended = subprocess.run([sys.executable, "-c", KILLED, *argv], check=False)
     assert ended.returncode == -signal.SIGKILL

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ncen_updater.agent.engine.outcome import stop_seconds
+from ncen_updater.agent.engine.outcome import measure_downtime
 from ncen_updater.agent.model.change import StepName, StepRecord, StepState
 from ncen_updater.agent.model.facts import ChangeFacts
 from tests.agent.engine.test_runner import CHANGE
@@ -41,4 +41,4 @@ def test_stop(
 ) -> None:
     rows = {StepName.CLOSE: close, StepName.OPEN: opened}
     steps = {name: record(name, *row) for name, row in rows.items() if row is not None}
-    assert stop_seconds(replace(CHANGE, steps=steps), ChangeFacts(stop_s=measured)) == stop
+    assert measure_downtime(replace(CHANGE, steps=steps), ChangeFacts(stop_s=measured)) == stop

@@ -14,9 +14,9 @@ import pytest
 from packaging.version import Version
 
 from demo.site import DemoSite
-from ncen_updater.agent.engine.full_words import KEPT_S, forget_old, forgotten_at
-from ncen_updater.agent.model.errors import ChangeFailed
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.engine.full_words import RETENTION_S, find_next_expiry, prune_raw_errors
+from ncen_updater.agent.model.errors import ChangeFailedError
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from tests.agent.engine.made import (
@@ -111,7 +111,7 @@ def test_a_row_that_is_quoted_stays_with_root(demo: DemoSite, version: str) -> N
     operations(demo)  # reads the feed
     with pytest.raises(UpdaterError) as rehearsed:
         rehearse(demo, version)
-    with pytest.raises(ChangeFailed) as failed:
+    with pytest.raises(ChangeFailedError) as failed:
         operations(demo).upgrade(Version(version))
 
     kept = demo.state / "failures"
@@ -129,9 +129,9 @@ def test_a_row_that_is_quoted_stays_with_root(demo: DemoSite, version: str) -> N
 
     for path, content in everything_but(demo, kept):
         assert PLANTED.encode() not in content, path
-    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-        change = journal.changes(1)[0].id
-        (event,) = [e for e in journal.events(change=change) if e.kind == "step-failed"]
+    with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
+        change = journal.list_changes(1)[0].id
+        (event,) = [e for e in journal.list_events(change=change) if e.kind == "step-failed"]
     assert event.get("full") == str(kept / f"{change}.txt")
     bundle = demo.root / "bundle.tar.gz"
     answers = [
@@ -152,17 +152,17 @@ def test_a_row_that_is_quoted_stays_with_root(demo: DemoSite, version: str) -> N
 
 
 def test_they_go_after_some_days(tmp_path: Path) -> None:
-    assert forgotten_at(tmp_path) is None
-    forget_old(tmp_path, 0)
+    assert find_next_expiry(tmp_path) is None
+    prune_raw_errors(tmp_path, 0)
     directory = tmp_path / "failures"
     directory.mkdir()
     for name, at in (("old", 1_000), ("new", 1_001)):
         (directory / name).write_text("x")
         os.utime(directory / name, (at, at))
-    found = forgotten_at(tmp_path)
+    found = find_next_expiry(tmp_path)
     assert found is not None
-    assert found.timestamp() == 1_000 + KEPT_S
-    forget_old(tmp_path, 999 + KEPT_S)
+    assert found.timestamp() == 1_000 + RETENTION_S
+    prune_raw_errors(tmp_path, 999 + RETENTION_S)
     assert len(list(directory.iterdir())) == 2
-    forget_old(tmp_path, 1_000 + KEPT_S)
+    prune_raw_errors(tmp_path, 1_000 + RETENTION_S)
     assert [path.name for path in directory.iterdir()] == ["new"]

@@ -11,40 +11,40 @@ from typing import Any, ClassVar, cast
 
 import pytest
 
-from ncen_updater.agent.engine.interruption import Interruption
-from ncen_updater.agent.engine.runner import Runner
+from ncen_updater.agent.engine.interruption import SignalHandler
+from ncen_updater.agent.engine.runner import ChangeRunner
 from ncen_updater.agent.engine.site import Site, StepContext
-from ncen_updater.agent.engine.steps import Step, all_steps
-from ncen_updater.agent.engine.steps.release import BuildSlot, Fetch
+from ncen_updater.agent.engine.steps import Step, make_steps
+from ncen_updater.agent.engine.steps.release import BuildSlotStep, FetchStep
 from ncen_updater.agent.model.change import (
-    BEFORE_COMMIT,
+    STEPS_BEFORE_COMMIT,
     Change,
     ChangeKind,
     ChangeState,
-    Mode,
-    Phase,
+    DatabaseMode,
     StepName,
+    StepPhase,
     StepState,
 )
 from ncen_updater.agent.model.errors import (
-    ChangeFailed,
-    CommandFailed,
-    JournalUnwritable,
-    MigrationFailed,
-    SoakFailed,
+    ChangeFailedError,
+    CommandError,
+    JournalUnwritableError,
+    MigrationFailedError,
+    SoakFailedError,
 )
 from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.storage.journal import reserve
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
-from ncen_updater.common.messages import GOING_BACK_FAILED, INTERRUPTED, STEP_DID_NOT_HOLD, ExitCode
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.messages import INTERRUPTED, REVERT_FAILED, STEP_NOT_EFFECTIVE, ExitCode
+from ncen_updater.common.progress import SilentProgress
 from tests.support.errors import refused, says
 
 CHANGE = Change(
-    id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
+    id="abcdefgh", kind=ChangeKind.UPGRADE, mode=DatabaseMode.MIGRATE, state=ChangeState.RUNNING,
     product="ncen", from_version="3.2.4", to_version="3.3.0", generation=1,
     created_at=datetime(2026, 1, 1, tzinfo=UTC),
 )  # fmt: skip
@@ -54,7 +54,7 @@ class Noted(Step):
     """Writes down what is called; fails where it is told."""
 
     name: ClassVar[StepName]
-    title = Text("a step")
+    title = LazyText("a step")
 
     def __init__(self, name: StepName, calls: list[str]) -> None:
         self.name = name  # type: ignore[misc]
@@ -62,32 +62,34 @@ class Noted(Step):
         self.do_error: BaseException | None = None
         self.undo_error: BaseException | None = None
         self.holds = True
-        self.is_undone = True
+        self.reports_undone = True
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         return ChangeFacts(others={f"prepared-{self.name}": True})
 
     def do(self, context: StepContext) -> ChangeFacts:
-        assert context.journal.change(CHANGE.id).step_state(self.name) is StepState.INTENDED
-        assert context.facts().others[f"prepared-{self.name}"] is True
+        assert (
+            context.journal.read_change(CHANGE.id).get_step_state(self.name) is StepState.INTENDED
+        )
+        assert context.read_facts().others[f"prepared-{self.name}"] is True
         self.calls.append(self.name)
         if self.do_error:
             raise self.do_error
         if self.name is StepName.COMMIT:
-            context.journal.commit(context.change.id)
+            context.journal.commit_change(context.change.id)
         return NO_FACTS
 
-    def check(self, context: StepContext) -> bool:
+    def is_done(self, context: StepContext) -> bool:
         return self.holds
 
     def undo(self, context: StepContext) -> None:
-        assert context.journal.change(CHANGE.id).step_state(self.name) is StepState.UNDOING
+        assert context.journal.read_change(CHANGE.id).get_step_state(self.name) is StepState.UNDOING
         self.calls.append(f"undo {self.name}")
         if self.undo_error:
             raise self.undo_error
 
-    def undone(self, context: StepContext) -> bool:
-        return self.is_undone
+    def is_undone(self, context: StepContext) -> bool:
+        return self.reports_undone
 
 
 class Trial:
@@ -97,15 +99,15 @@ class Trial:
         self.calls: list[str] = []
         self.steps = {name: Noted(name, self.calls) for name in StepName}
         self.journal = journal
-        journal.begin(CHANGE)
+        journal.begin_change(CHANGE)
 
-    def runner(self, **more: Any) -> Runner:
+    def runner(self, **more: Any) -> ChangeRunner:
         site = cast("Site", None)  # noted steps never look at it
         steps = cast("dict[StepName, Step]", self.steps)
-        return Runner(site, self.journal, Silent(), steps=steps, **more)
+        return ChangeRunner(site, self.journal, SilentProgress(), steps=steps, **more)
 
     def state(self) -> ChangeState:
-        return self.journal.change(CHANGE.id).state
+        return self.journal.read_change(CHANGE.id).state
 
 
 @pytest.fixture
@@ -115,36 +117,39 @@ def trial(tmp_path: Path) -> Iterator[Trial]:
 
 
 def test_runs_every_step_in_order(trial: Trial) -> None:
-    trial.runner().run(CHANGE.id)
+    trial.runner().run_change(CHANGE.id)
     assert trial.calls == list(StepName)
     assert trial.state() is ChangeState.FINISHED
 
 
 def test_the_registry_has_every_step_in_order() -> None:
-    assert list(all_steps()) == list(StepName)
+    assert list(make_steps()) == list(StepName)
 
 
 def test_a_step_says_what_its_way_back_does_where_it_has_one() -> None:
-    for name, step in all_steps().items():
-        undoes, says_so = type(step).undo is not Step.undo, type(step).undoing is not Step.undoing
+    for name, step in make_steps().items():
+        undoes, says_so = (
+            type(step).undo is not Step.undo,
+            type(step).describe_undo is not Step.describe_undo,
+        )
         assert undoes is says_so, name
 
 
-@pytest.mark.parametrize("failing", BEFORE_COMMIT)
+@pytest.mark.parametrize("failing", STEPS_BEFORE_COMMIT)
 def test_a_failure_undoes_what_was_intended_last_first(trial: Trial, failing: StepName) -> None:
-    trial.steps[failing].do_error = MigrationFailed(database="x", migration="1")
+    trial.steps[failing].do_error = MigrationFailedError(database="x", migration="1")
     with pytest.raises(UpdaterError):
-        trial.runner().run(CHANGE.id)
-    begun = BEFORE_COMMIT[: BEFORE_COMMIT.index(failing) + 1]
+        trial.runner().run_change(CHANGE.id)
+    begun = STEPS_BEFORE_COMMIT[: STEPS_BEFORE_COMMIT.index(failing) + 1]
     assert trial.calls == [*begun, *(f"undo {name}" for name in reversed(begun))]
     assert trial.state() is ChangeState.UNDONE
-    assert trial.journal.change(CHANGE.id).error_code == "NU-4006"
+    assert trial.journal.read_change(CHANGE.id).error_code == "NU-4006"
 
 
 def test_a_bug_is_a_failure_like_any_other(trial: Trial) -> None:
     trial.steps[StepName.COPY].do_error = ZeroDivisionError("no one foresaw this")
-    with pytest.raises(ChangeFailed, match="no one foresaw this") as caught:
-        trial.runner().run(CHANGE.id)
+    with pytest.raises(ChangeFailedError, match="no one foresaw this") as caught:
+        trial.runner().run_change(CHANGE.id)
     assert caught.value.exit_code is ExitCode.ROLLED_BACK
     assert trial.state() is ChangeState.UNDONE
 
@@ -152,14 +157,14 @@ def test_a_bug_is_a_failure_like_any_other(trial: Trial) -> None:
 def test_before_officers_are_out_the_cause_itself_is_told(trial: Trial) -> None:
     trial.steps[StepName.PREFLIGHT].do_error = UpdaterError(INTERRUPTED, signal="SIGTERM")
     with refused(INTERRUPTED):
-        trial.runner().run(CHANGE.id)
+        trial.runner().run_change(CHANGE.id)
 
 
 def test_an_effect_that_is_not_there_counts_as_failed(trial: Trial) -> None:
     trial.steps[StepName.SWITCH].holds = False
-    with pytest.raises(ChangeFailed) as caught:
-        trial.runner().run(CHANGE.id)
-    assert says(caught.value.__cause__, STEP_DID_NOT_HOLD)
+    with pytest.raises(ChangeFailedError) as caught:
+        trial.runner().run_change(CHANGE.id)
+    assert says(caught.value.__cause__, STEP_NOT_EFFECTIVE)
     assert "undo switch" in trial.calls
 
 
@@ -168,27 +173,27 @@ def test_a_failed_undo_stops_and_goes_on_where_it_stopped(trial: Trial, how: str
     trial.steps[StepName.HEALTH].do_error = RuntimeError()
     stop = trial.steps[StepName.STOP]
     stop.undo_error = OSError("cannot start") if how == "raises" else None
-    stop.is_undone = how == "raises"
-    with refused(GOING_BACK_FAILED):
-        trial.runner().run(CHANGE.id)
+    stop.reports_undone = how == "raises"
+    with refused(REVERT_FAILED):
+        trial.runner().run_change(CHANGE.id)
     assert trial.state() is ChangeState.UNDOING
     assert trial.calls[-1] == "undo stop"
-    stop.undo_error, stop.is_undone = None, True
+    stop.undo_error, stop.reports_undone = None, True
     trial.calls.clear()
-    trial.runner().back(CHANGE.id)
+    trial.runner().revert(CHANGE.id)
     assert trial.calls == ["undo stop", "undo close", "undo preflight", "undo build-slot",
                            "undo fetch"]  # fmt: skip
     assert trial.state() is ChangeState.UNDONE
 
 
 def test_without_a_journal_nothing_is_touched(trial: Trial) -> None:
-    trial.steps[StepName.COPY].do_error = JournalUnwritable(path="x", reason="full")
+    trial.steps[StepName.COPY].do_error = JournalUnwritableError(path="x", reason="full")
 
-    def lose_the_reserve(step: StepName, phase: Phase) -> None:
-        reserve.place(trial.journal.path).unlink(missing_ok=True)
+    def lose_the_reserve(step: StepName, phase: StepPhase) -> None:
+        reserve.get_reserve_path(trial.journal.path).unlink(missing_ok=True)
 
-    with pytest.raises(JournalUnwritable):
-        trial.runner(checkpoint=lose_the_reserve).run(CHANGE.id)
+    with pytest.raises(JournalUnwritableError):
+        trial.runner(checkpoint=lose_the_reserve).run_change(CHANGE.id)
     assert not [call for call in trial.calls if call.startswith("undo")]
     assert trial.state() is ChangeState.RUNNING
 
@@ -196,12 +201,12 @@ def test_without_a_journal_nothing_is_touched(trial: Trial) -> None:
 def test_after_the_commit_nothing_is_undone(trial: Trial) -> None:
     trial.steps[StepName.OPEN].do_error = OSError("full")
     with pytest.raises(OSError, match="full"):
-        trial.runner().run(CHANGE.id)
+        trial.runner().run_change(CHANGE.id)
     assert trial.state() is ChangeState.COMMITTED
     assert not [call for call in trial.calls if call.startswith("undo")]
     trial.steps[StepName.OPEN].do_error = None
     trial.calls.clear()
-    trial.runner().forward(CHANGE.id)
+    trial.runner().finish(CHANGE.id)
     assert trial.calls == [StepName.OPEN, StepName.SOAK, StepName.COLLECT]
     assert trial.state() is ChangeState.FINISHED
 
@@ -209,7 +214,7 @@ def test_after_the_commit_nothing_is_undone(trial: Trial) -> None:
 @pytest.mark.parametrize(
     ("error", "bad"),
     [
-        (MigrationFailed(database="x", migration="1"), True),
+        (MigrationFailedError(database="x", migration="1"), True),
         (OSError("disk"), False),
         (UpdaterError(INTERRUPTED, signal="SIGTERM"), False),
     ],
@@ -218,9 +223,9 @@ def test_only_the_releases_own_faults_are_remembered(
     trial: Trial, error: Exception, bad: bool
 ) -> None:
     trial.steps[StepName.MIGRATE].do_error = error
-    with pytest.raises(ChangeFailed):
-        trial.runner().run(CHANGE.id)
-    assert bool(SiteHistory(trial.journal).bad_releases()) is bad
+    with pytest.raises(ChangeFailedError):
+        trial.runner().run_change(CHANGE.id)
+    assert bool(SiteHistory(trial.journal).list_bad_releases()) is bad
 
 
 @pytest.mark.parametrize(
@@ -229,25 +234,27 @@ def test_only_the_releases_own_faults_are_remembered(
 def test_a_start_that_fails_is_the_releases_fault_and_a_stop_is_not(
     trial: Trial, step: StepName, bad: bool
 ) -> None:
-    trial.steps[step].do_error = CommandFailed(action="x", reason="status 1", command="ctl")
-    with pytest.raises(ChangeFailed):
-        trial.runner().run(CHANGE.id)
-    assert [row.code for row in SiteHistory(trial.journal).bad_releases()] == ["NU-5002"] * bad
+    trial.steps[step].do_error = CommandError(action="x", reason="status 1", command="ctl")
+    with pytest.raises(ChangeFailedError):
+        trial.runner().run_change(CHANGE.id)
+    assert [row.code for row in SiteHistory(trial.journal).list_bad_releases()] == ["NU-5002"] * bad
 
 
-@pytest.mark.parametrize("phase", [Phase.AFTER_EFFECT, Phase.AFTER_RECORD])
-def test_what_fails_once_the_commit_is_written_never_goes_back(trial: Trial, phase: Phase) -> None:
-    def strike(step: StepName, at: Phase) -> None:
+@pytest.mark.parametrize("phase", [StepPhase.AFTER_EFFECT, StepPhase.AFTER_RECORD])
+def test_what_fails_once_the_commit_is_written_never_goes_back(
+    trial: Trial, phase: StepPhase
+) -> None:
+    def strike(step: StepName, at: StepPhase) -> None:
         if (step, at) == (StepName.COMMIT, phase):
             raise RuntimeError
 
-    trial.runner(checkpoint=strike).run(CHANGE.id)
+    trial.runner(checkpoint=strike).run_change(CHANGE.id)
     assert not [call for call in trial.calls if call.startswith("undo")]
     assert trial.state() is ChangeState.FINISHED
 
 
 def test_a_signal_cannot_tear_the_commit(trial: Trial) -> None:
-    interruption = Interruption()
+    interruption = SignalHandler()
     commit = trial.steps[StepName.COMMIT]
     plain = commit.do
 
@@ -257,42 +264,44 @@ def test_a_signal_cannot_tear_the_commit(trial: Trial) -> None:
 
     commit.do = signalled  # type: ignore[method-assign]
     with refused(INTERRUPTED):
-        trial.runner(interruption=interruption).run(CHANGE.id)
+        trial.runner(interruption=interruption).run_change(CHANGE.id)
     assert trial.state() is ChangeState.COMMITTED
 
 
 def test_a_bad_soak_leaves_the_change_open(trial: Trial) -> None:
-    trial.steps[StepName.SOAK].do_error = SoakFailed(product="p", version="v", problems="x")
-    with pytest.raises(SoakFailed):
-        trial.runner().run(CHANGE.id)
+    trial.steps[StepName.SOAK].do_error = SoakFailedError(product="p", version="v", problems="x")
+    with pytest.raises(SoakFailedError):
+        trial.runner().run_change(CHANGE.id)
     assert trial.state() is ChangeState.COMMITTED
 
 
 def test_every_instant_passes_the_checkpoint(trial: Trial) -> None:
-    seen: list[tuple[StepName, Phase]] = []
+    seen: list[tuple[StepName, StepPhase]] = []
     trial.steps[StepName.START].do_error = RuntimeError()
-    with pytest.raises(ChangeFailed):
-        trial.runner(checkpoint=lambda step, phase: seen.append((step, phase))).run(CHANGE.id)
-    assert (StepName.COPY, Phase.BEFORE_EFFECT) in seen
-    assert (StepName.COPY, Phase.AFTER_EFFECT) in seen
-    assert (StepName.COPY, Phase.AFTER_RECORD) in seen
-    assert (StepName.START, Phase.AFTER_EFFECT) not in seen
+    with pytest.raises(ChangeFailedError):
+        trial.runner(checkpoint=lambda step, phase: seen.append((step, phase))).run_change(
+            CHANGE.id
+        )
+    assert (StepName.COPY, StepPhase.BEFORE_EFFECT) in seen
+    assert (StepName.COPY, StepPhase.AFTER_EFFECT) in seen
+    assert (StepName.COPY, StepPhase.AFTER_RECORD) in seen
+    assert (StepName.START, StepPhase.AFTER_EFFECT) not in seen
     assert [row for row in seen if row[0] is StepName.COPY][3:] == [
-        (StepName.COPY, Phase.BEFORE_UNDO),
-        (StepName.COPY, Phase.AFTER_UNDO),
-        (StepName.COPY, Phase.AFTER_UNDO_RECORD),
+        (StepName.COPY, StepPhase.BEFORE_UNDO),
+        (StepName.COPY, StepPhase.AFTER_UNDO),
+        (StepName.COPY, StepPhase.AFTER_UNDO_RECORD),
     ]
 
 
 def test_a_signal_ends_a_step_and_the_change_is_undone(trial: Trial) -> None:
-    interruption = Interruption()
+    interruption = SignalHandler()
 
-    def signalled(step: StepName, phase: Phase) -> None:
-        if (step, phase) == (StepName.FENCE, Phase.AFTER_RECORD):
+    def signalled(step: StepName, phase: StepPhase) -> None:
+        if (step, phase) == (StepName.FENCE, StepPhase.AFTER_RECORD):
             interruption._on_signal(15, None)
 
-    with pytest.raises(ChangeFailed) as caught:
-        trial.runner(checkpoint=signalled, interruption=interruption).run(CHANGE.id)
+    with pytest.raises(ChangeFailedError) as caught:
+        trial.runner(checkpoint=signalled, interruption=interruption).run_change(CHANGE.id)
     assert says(caught.value.__cause__, INTERRUPTED)
     assert trial.state() is ChangeState.UNDONE
     assert "undo fence" in trial.calls
@@ -304,8 +313,8 @@ class Heard:
     def __init__(self) -> None:
         self.said: list[str] = []
 
-    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
-        self.said.append(str(what))
+    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+        self.said.append(str(text))
 
 
 @pytest.mark.parametrize(
@@ -319,16 +328,16 @@ def test_what_is_undone_is_named(
     trial: Trial, monkeypatch: pytest.MonkeyPatch, kind: ChangeKind, words: str
 ) -> None:
     """Seen: "going back", where the newer release was left in use."""
-    trial.journal.state(CHANGE.id, ChangeState.UNDONE)
+    trial.journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
     change = replace(CHANGE, id="bbbbbbbb", kind=kind)
-    trial.journal.begin(change)
-    trial.journal.step(change.id, StepName.FETCH, StepState.INTENDED)
-    monkeypatch.setattr(Noted, "undoing", lambda self, context: self.title)
+    trial.journal.begin_change(change)
+    trial.journal.record_step(change.id, StepName.FETCH, StepState.INTENDED)
+    monkeypatch.setattr(Noted, "describe_undo", lambda self, context: self.title)
     monkeypatch.setattr(Noted, "undo", lambda self, context: None)
     heard = Heard()
     runner = trial.runner()
     monkeypatch.setattr(runner, "_progress", heard)
-    runner.back(change.id)
+    runner.revert(change.id)
     assert set(heard.said) == {words}
 
 
@@ -344,13 +353,13 @@ def test_nothing_is_said_to_be_downloaded_or_built_that_is_here(
     *, here: bool, fetched: bool, words: list[str | None]
 ) -> None:
     """Seen: a way back that "downloads and verifies" the release that stands beside."""
-    slots = SimpleNamespace(versions=lambda: {"3.2.4"} if here else set())
+    slots = SimpleNamespace(list_versions=lambda: {"3.2.4"} if here else set())
     context = cast(
         "StepContext",
         SimpleNamespace(
             target_version="3.2.4", site=SimpleNamespace(slots=slots),
-            facts=lambda: ChangeFacts(fetched=fetched),
+            read_facts=lambda: ChangeFacts(fetched=fetched),
         ),
     )  # fmt: skip
-    told = [step.doing(context) for step in (Fetch(), BuildSlot())]
+    told = [step.describe_do(context) for step in (FetchStep(), BuildSlotStep())]
     assert [text and str(text) for text in told] == words

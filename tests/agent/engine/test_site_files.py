@@ -12,26 +12,31 @@ from pydantic import ValidationError
 
 from demo.releases import assemble
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.engine.plan import planned_files
-from ncen_updater.agent.engine.site_files import drop, end_by_hand, owed, still_kept
+from ncen_updater.agent.engine.plan import list_planned_files
+from ncen_updater.agent.engine.site_files import (
+    find_remaining_snapshots,
+    must_restore_files,
+    prune_snapshots,
+    settle_files_by_operator,
+)
 from ncen_updater.agent.model.change import (
     Change,
     ChangeKind,
     ChangeState,
-    Mode,
+    DatabaseMode,
     StepName,
     StepState,
 )
-from ncen_updater.agent.model.facts import ChangeFacts, KeptFiles
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.facts import ChangeFacts, SnapshotPlan
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.site_files.keeping import Directory, place_of
-from ncen_updater.agent.storage.site_files.listing import Method
+from ncen_updater.agent.storage.site_files.keeping import DirectorySnapshot, get_snapshot_directory
+from ncen_updater.agent.storage.site_files.listing import SnapshotMethod
 from ncen_updater.common.directory_handle import DirectoryHandle
-from ncen_updater.common.progress import Silent
-from ncen_updater.formats.forward_compat import understood
-from ncen_updater.formats.manifest import FileEffect, FilesManifest, Manifest, load_manifest
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.formats.forward_compat import parse_leniently
+from ncen_updater.formats.manifest import Manifest, SiteFileEffect, SiteFilesManifest, load_manifest
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +48,9 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 def said(manifest: Manifest, effect: str | None) -> Manifest:
     if effect is None:
         return manifest.model_copy(update={"files": ()})
-    table = FilesManifest(name="photographs", effect=FileEffect(effect), words="sorts by year")
+    table = SiteFilesManifest(
+        name="photographs", effect=SiteFileEffect(effect), words="sorts by year"
+    )
     return manifest.model_copy(update={"files": (table,)})
 
 
@@ -65,14 +72,14 @@ def test_the_plan_says_what_becomes_of_files(
     manifest: Manifest, effect: str | None, covered: bool, words: str | None
 ) -> None:
     own = ["photographs"] if covered else []
-    found = planned_files(own, said(manifest, effect))
+    found = list_planned_files(own, said(manifest, effect))
     if words is None:
         assert found == ()
         return
     (files,) = found
-    assert words in str(files.sentence)
-    assert ("sorts by year" in str(files.sentence)) == (effect not in (None, "nothing"))
-    assert files.facts() == {
+    assert words in str(files.text)
+    assert ("sorts by year" in str(files.text)) == (effect not in (None, "nothing"))
+    assert files.to_json() == {
         "name": "photographs", "effect": effect, "covered": covered,
         "words": "sorts by year" if effect else "",
     }  # fmt: skip
@@ -80,7 +87,7 @@ def test_the_plan_says_what_becomes_of_files(
 
 def test_the_stand_in_declares_what_it_does(manifest: Manifest) -> None:
     assert [(item.name, item.effect) for item in manifest.files] == [
-        ("photographs", FileEffect.MOVES)
+        ("photographs", SiteFileEffect.MOVES)
     ]
 
 
@@ -95,35 +102,35 @@ def test_the_stand_in_declares_what_it_does(manifest: Manifest) -> None:
 )
 def test_a_declaration_that_says_nothing_is_refused(table: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
-        FilesManifest.model_validate(table)
+        SiteFilesManifest.model_validate(table)
 
 
 def test_an_agent_of_before_passes_over_what_it_does_not_know(manifest: Manifest) -> None:
     written = manifest.model_dump(mode="json", by_alias=True, exclude_none=True)
     written["of_a_newer_agent"] = [{"name": "x"}]
-    assert understood(Manifest, written) == manifest
+    assert parse_leniently(Manifest, written) == manifest
     del written["files"]
-    assert understood(Manifest, written).files == ()
+    assert parse_leniently(Manifest, written).files == ()
 
 
 def test_doctor_tells_what_lies_aside_and_what_was_written(tmp_path: Path) -> None:
     with DemoSite(tmp_path, None, SiteOptions(cases=0)) as demo:
-        Journal.create(demo.state / JOURNAL).close()
+        Journal.create(demo.state / JOURNAL_FILE).close()
         picture = demo.photos / "a.jpg"
         picture.write_bytes(b"as it was")
 
         def codes() -> set[str]:
-            found = diagnose(demo.config_path, Silent())
+            found = diagnose(demo.config_path, SilentProgress())
             return {item.code for item in found if item.code.startswith(("NU-43", "NU-632"))}
 
         assert codes() == set()
-        directory = Directory(demo.photos, "abcdefgh", Method.LINK)
+        directory = DirectorySnapshot(demo.photos, "abcdefgh", SnapshotMethod.LINK)
         directory.prepare()
-        directory.keep()
+        directory.complete()
         with picture.open("ab") as stream:
             stream.write(b" and more")
         (demo.photos / "thumb.jpg").write_bytes(b"added")
-        directory.put_back(required=True)
+        directory.restore(required=True)
         directory.discard()
         assert codes() == {"NU-4310", "NU-4311"}
         demo.photos.rename(demo.photos.with_name("elsewhere"))
@@ -131,12 +138,12 @@ def test_doctor_tells_what_lies_aside_and_what_was_written(tmp_path: Path) -> No
 
 
 def test_changes_of_an_agent_that_kept_no_files_have_none(tmp_path: Path) -> None:
-    with Journal.create(tmp_path / JOURNAL) as journal:
-        assert still_kept(journal, {"abcdefgh"}) == set()
+    with Journal.create(tmp_path / JOURNAL_FILE) as journal:
+        assert find_remaining_snapshots(journal, {"abcdefgh"}) == set()
 
 
 CHANGE = Change(
-    id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
+    id="abcdefgh", kind=ChangeKind.UPGRADE, mode=DatabaseMode.MIGRATE, state=ChangeState.RUNNING,
     product="ncen", from_version="3.2.4", to_version="3.3.0", generation=1,
     created_at=datetime(2026, 1, 1, tzinfo=UTC),
 )  # fmt: skip
@@ -150,19 +157,19 @@ def test_kept_files_that_cannot_be_reached_any_more_bar_no_collection(
     photos = tmp_path / "srv" / "photos"
     photos.mkdir(parents=True)
     (photos / "a.jpg").write_bytes(b"as it was")
-    Directory(photos, CHANGE.id, Method.LINK).prepare()
-    fact = KeptFiles("photographs", str(photos), "link")
-    with Journal.create(tmp_path / JOURNAL) as journal:
-        journal.begin(CHANGE, ChangeFacts(files=(fact,)))
-        assert still_kept(journal, {CHANGE.id}) == {CHANGE.id}
+    DirectorySnapshot(photos, CHANGE.id, SnapshotMethod.LINK).prepare()
+    fact = SnapshotPlan("photographs", str(photos), "link")
+    with Journal.create(tmp_path / JOURNAL_FILE) as journal:
+        journal.begin_change(CHANGE, ChangeFacts(files=(fact,)))
+        assert find_remaining_snapshots(journal, {CHANGE.id}) == {CHANGE.id}
         if way == "link":
             (tmp_path / "srv").rename(tmp_path / "other")
             (tmp_path / "srv").symlink_to(tmp_path / "other")
         else:
-            place_of(photos).chmod(0o755)
-        assert still_kept(journal, {CHANGE.id}) == set()
-        drop(journal, CHANGE.id)
-    assert place_of(photos).is_dir()
+            get_snapshot_directory(photos).chmod(0o755)
+        assert find_remaining_snapshots(journal, {CHANGE.id}) == set()
+        prune_snapshots(journal, CHANGE.id)
+    assert get_snapshot_directory(photos).is_dir()
 
 
 def test_kept_files_that_cannot_be_removed_are_told_and_tried_again(
@@ -170,19 +177,19 @@ def test_kept_files_that_cannot_be_removed_are_told_and_tried_again(
 ) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
-    Directory(photos, CHANGE.id, Method.LINK).prepare()
-    fact = KeptFiles("photographs", str(photos), "link")
+    DirectorySnapshot(photos, CHANGE.id, SnapshotMethod.LINK).prepare()
+    fact = SnapshotPlan("photographs", str(photos), "link")
     refused = OSError(errno.EROFS, "Read-only file system")
-    with Journal.create(tmp_path / JOURNAL) as journal:
-        journal.begin(CHANGE, ChangeFacts(files=(fact,)))
+    with Journal.create(tmp_path / JOURNAL_FILE) as journal:
+        journal.begin_change(CHANGE, ChangeFacts(files=(fact,)))
         with monkeypatch.context() as patched:
             patched.setattr(DirectoryHandle, "remove_tree", Mock(side_effect=refused))
-            drop(journal, CHANGE.id)
-        told = [event.data for event in journal.events() if event.kind == "files-not-dropped"]
+            prune_snapshots(journal, CHANGE.id)
+        told = [event.data for event in journal.list_events() if event.kind == "files-not-dropped"]
         assert [item["code"] for item in told] == ["NU-4301"]
-        assert still_kept(journal, {CHANGE.id}) == {CHANGE.id}
-        drop(journal, CHANGE.id)
-        assert still_kept(journal, {CHANGE.id}) == set()
+        assert find_remaining_snapshots(journal, {CHANGE.id}) == {CHANGE.id}
+        prune_snapshots(journal, CHANGE.id)
+        assert find_remaining_snapshots(journal, {CHANGE.id}) == set()
 
 
 @pytest.mark.parametrize("back", [True, False])
@@ -190,18 +197,18 @@ def test_a_change_that_people_end_by_hand_leaves_no_file_astray(tmp_path: Path, 
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "a.jpg").write_bytes(b"as it was")
-    directory = Directory(photos, CHANGE.id, Method.LINK)
+    directory = DirectorySnapshot(photos, CHANGE.id, SnapshotMethod.LINK)
     directory.prepare()
-    directory.keep()
-    fact = KeptFiles("photographs", str(photos), "link")
-    with Journal.create(tmp_path / JOURNAL) as journal:
-        journal.begin(CHANGE, ChangeFacts(files=(fact,)))
-        assert not owed(journal, journal.change(CHANGE.id))
-        journal.step(CHANGE.id, StepName.START, StepState.INTENDED)
-        change = journal.change(CHANGE.id)
-        assert owed(journal, change)
+    directory.complete()
+    fact = SnapshotPlan("photographs", str(photos), "link")
+    with Journal.create(tmp_path / JOURNAL_FILE) as journal:
+        journal.begin_change(CHANGE, ChangeFacts(files=(fact,)))
+        assert not must_restore_files(journal, journal.read_change(CHANGE.id))
+        journal.record_step(CHANGE.id, StepName.START, StepState.INTENDED)
+        change = journal.read_change(CHANGE.id)
+        assert must_restore_files(journal, change)
         (photos / "a.jpg").rename(photos / "moved.jpg")
         for _ in range(2):  # again after a crash
-            end_by_hand(journal, change, Silent(), back=back)
+            settle_files_by_operator(journal, change, SilentProgress(), restore=back)
         assert [path.name for path in photos.iterdir()] == ["a.jpg" if back else "moved.jpg"]
-        assert still_kept(journal, {CHANGE.id}) == set()
+        assert find_remaining_snapshots(journal, {CHANGE.id}) == set()

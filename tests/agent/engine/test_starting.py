@@ -11,31 +11,31 @@ from typing import Any, cast
 
 import pytest
 
-from ncen_updater.agent.adapters.application.base import Health, ProbeResult
+from ncen_updater.agent.adapters.application.base import HealthResult, ProbeResult
 from ncen_updater.agent.adapters.application.waiting import wait_until_healthy
-from ncen_updater.agent.engine.runner import blames_release
+from ncen_updater.agent.engine.runner import is_release_at_fault
 from ncen_updater.agent.engine.site import Site, StepContext
 from ncen_updater.agent.engine.steps import application as steps
 from ncen_updater.agent.engine.steps.starting import (
-    Sign,
-    blamed,
-    require_nobody_answers,
-    require_well,
-    sign_of,
+    StartFailure,
+    classify_failure,
+    is_release_to_blame,
+    require_address_free,
+    require_healthy,
 )
 from ncen_updater.agent.model.change import StepName
 from ncen_updater.agent.model.errors import (
     ApplicationError,
-    CommandFailed,
-    DatabaseUnreachable,
-    Unhealthy,
+    ApplicationUnhealthyError,
+    CommandError,
+    DatabaseUnreachableError,
 )
-from ncen_updater.common.errors import SpaceShort
+from ncen_updater.common.errors import InsufficientSpaceError
 from ncen_updater.common.messages import (
-    ANOTHER_ANSWERS,
-    COMMAND_SAYS_ANOTHER,
-    NEVER_ANSWERED,
-    Message,
+    HEALTH_UNDECIDED,
+    STOPPED_BUT_ANSWERS,
+    STOPPED_BUT_REPORTS_VERSION,
+    ErrorMessage,
 )
 from ncen_updater.formats.document import ReleaseDocument
 from tests.support.errors import refused
@@ -47,78 +47,83 @@ BAD = (ProbeResult("health", "not as expected"),)
 @pytest.mark.parametrize(
     ("health", "runs", "sign"),
     [
-        (Health(BAD, {"version": "3.3.0"}), True, Sign.UNWELL),
-        (Health(BAD, {"version": "3.3.0"}), False, Sign.UNWELL),
-        (Health(BAD, {"version": "3.2.4"}), True, Sign.OTHER),
-        (Health(BAD, {"version": "3.2.4"}), False, Sign.OTHER),
-        (Health(BAD, {}), True, Sign.OTHER),
-        (Health(BAD, answered=False), True, Sign.SILENT),
-        (Health(BAD, answered=False), False, Sign.DEAD),
-        (Health(BAD, {"version": "3.3.0"}, missing=("worker",)), True, Sign.DEAD),
+        (HealthResult(BAD, {"version": "3.3.0"}), True, StartFailure.UNWELL),
+        (HealthResult(BAD, {"version": "3.3.0"}), False, StartFailure.UNWELL),
+        (HealthResult(BAD, {"version": "3.2.4"}), True, StartFailure.OTHER),
+        (HealthResult(BAD, {"version": "3.2.4"}), False, StartFailure.OTHER),
+        (HealthResult(BAD, {}), True, StartFailure.OTHER),
+        (HealthResult(BAD, answered=False), True, StartFailure.SILENT),
+        (HealthResult(BAD, answered=False), False, StartFailure.DEAD),
+        (HealthResult(BAD, {"version": "3.3.0"}, missing=("worker",)), True, StartFailure.DEAD),
     ],
 )
-def test_what_a_bad_look_shows(health: Health, runs: bool, sign: Sign) -> None:
-    assert sign_of(health, "3.3.0", "version", runs=runs) is sign
+def test_what_a_bad_look_shows(health: HealthResult, runs: bool, sign: StartFailure) -> None:
+    assert classify_failure(health, "3.3.0", "version", runs=runs) is sign
 
 
 def test_who_answers_as_either_release_may_be_either() -> None:
     """Of two builds that report the same, an answer does not say which is unwell."""
-    health = Health(BAD, {"version": "3.3.0"})
-    assert sign_of(health, "3.3.0", "version", runs=True, told_apart=False) is Sign.OTHER
+    health = HealthResult(BAD, {"version": "3.3.0"})
+    assert (
+        classify_failure(health, "3.3.0", "version", runs=True, distinguishable=False)
+        is StartFailure.OTHER
+    )
 
 
 # First start, second start, whether a stranger answered between: the release is to blame.
 BLAMED = {
-    (Sign.UNWELL, None, False),
-    (Sign.UNWELL, None, True),
-    *itertools.product([Sign.UNWELL], Sign, [False, True]),
-    *itertools.product(Sign, [Sign.UNWELL], [False, True]),
-    (Sign.DEAD, Sign.DEAD, False),
-    (Sign.DEAD, Sign.DEAD, True),
-    (Sign.OTHER, Sign.OTHER, False),
+    (StartFailure.UNWELL, None, False),
+    (StartFailure.UNWELL, None, True),
+    *itertools.product([StartFailure.UNWELL], StartFailure, [False, True]),
+    *itertools.product(StartFailure, [StartFailure.UNWELL], [False, True]),
+    (StartFailure.DEAD, StartFailure.DEAD, False),
+    (StartFailure.DEAD, StartFailure.DEAD, True),
+    (StartFailure.OTHER, StartFailure.OTHER, False),
 }
 
 
 @pytest.mark.parametrize("stranger", [False, True])
-@pytest.mark.parametrize("second", [None, *Sign])
-@pytest.mark.parametrize("first", Sign)
-def test_who_is_to_blame(first: Sign, second: Sign | None, stranger: bool) -> None:
-    assert blamed(first, second, stranger=stranger) is ((first, second, stranger) in BLAMED)
+@pytest.mark.parametrize("second", [None, *StartFailure])
+@pytest.mark.parametrize("first", StartFailure)
+def test_who_is_to_blame(first: StartFailure, second: StartFailure | None, stranger: bool) -> None:
+    assert is_release_to_blame(first, second, other_answered=stranger) is (
+        (first, second, stranger) in BLAMED
+    )
 
 
 def test_only_a_verdict_blames_the_release() -> None:
-    unhealthy = Unhealthy(product="ncen", version="3.3.0", seconds=1, problems="x")
-    assert blames_release(unhealthy, StepName.HEALTH)
+    unhealthy = ApplicationUnhealthyError(product="ncen", version="3.3.0", seconds=1, problems="x")
+    assert is_release_at_fault(unhealthy, StepName.HEALTH)
     silent = ApplicationError(
-        NEVER_ANSWERED, product="ncen", version="3.3.0", first="x", second="y"
+        HEALTH_UNDECIDED, product="ncen", version="3.3.0", first="x", second="y"
     )
-    assert not blames_release(silent, StepName.HEALTH)
-    assert not blames_release(
-        ApplicationError(ANOTHER_ANSWERS, version="1", url="x"), StepName.START
+    assert not is_release_at_fault(silent, StepName.HEALTH)
+    assert not is_release_at_fault(
+        ApplicationError(STOPPED_BUT_ANSWERS, version="1", url="x"), StepName.START
     )
 
 
 def test_what_is_hopeless_is_not_waited_for() -> None:
     waits: list[float] = []
     waited = wait_until_healthy(
-        lambda: Health(BAD, answered=False),
+        lambda: HealthResult(BAD, answered=False),
         timeout_s=1000,
         clock=lambda: float(len(waits)),
         wait=waits.append,
-        hopeless=lambda health: not health.answered and len(waits) == 3,
+        is_hopeless=lambda health: not health.answered and len(waits) == 3,
     )
     assert not waited
     assert waited.looks == 4
 
 
-def site_of(version: Callable[[], str], health: Health, free: int) -> Site:
+def site_of(version: Callable[[], str], health: HealthResult, free: int) -> Site:
     """A site of which nothing but the last look and its disks matters."""
     place = Path("/")
     settings = SimpleNamespace(health_timeout_s=0.0, version_field="version", health_url="x")
     paths = SimpleNamespace(resolve=lambda path: path)
     application = SimpleNamespace(
-        health=lambda _: health,
-        running=lambda: True,
+        check_health=lambda _: health,
+        is_running=lambda: True,
         why_down=lambda: None,
         stop=lambda: None,
         start=lambda: None,
@@ -127,11 +132,11 @@ def site_of(version: Callable[[], str], health: Health, free: int) -> Site:
         config=SimpleNamespace(application=settings, paths=paths, files=()),
         application=application,
         engine=SimpleNamespace(
-            require_live=lambda **_: version(), free_bytes=lambda: {DATABASES: free}
+            require_live=lambda **_: version(), measure_free_bytes=lambda: {DATABASES: free}
         ),
         clock=SimpleNamespace(monotonic=lambda: 0.0, wait=lambda _: None),
         state=place,
-        slots=SimpleNamespace(directory=place),
+        slots=SimpleNamespace(slots_directory=place),
     )
     return cast("Site", site)
 
@@ -144,20 +149,20 @@ def document_of() -> ReleaseDocument:
 def test_start_in_the_queue_is_waited_for_and_the_time_that_passed_is_told() -> None:
     """Our own unit that resumes stands before the application, and ends at once."""
     times = iter(range(100))
-    silent = Health(BAD, answered=False)
+    silent = HealthResult(BAD, answered=False)
     site = site_of(lambda: "15.1", silent, ROOM)
     looks: list[str | None] = [None] * 3 + ["ncen.service did not start: dependency (x)"] * 100
 
-    def health(_: object) -> Health:
+    def health(_: object) -> HealthResult:
         return silent
 
-    site.application.health = health  # type: ignore[method-assign, assignment]
-    site.application.running = lambda: False  # type: ignore[method-assign]
+    site.application.check_health = health  # type: ignore[method-assign, assignment]
+    site.application.is_running = lambda: False  # type: ignore[method-assign]
     site.application.why_down = lambda: looks.pop(0)  # type: ignore[method-assign]
     site.config.application.health_timeout_s = 1000.0  # type: ignore[misc]
     site.clock.monotonic = lambda: float(next(times))  # type: ignore[misc]
-    with pytest.raises(Unhealthy) as caught:
-        require_well(site, document_of())
+    with pytest.raises(ApplicationUnhealthyError) as caught:
+        require_healthy(site, document_of())
     assert len(looks) < 101, "a start that waits is no dead application"
     assert "did not start: dependency (x)" in str(caught.value)
     assert int(str(caught.value.values["seconds"])) < 100, "not what the configuration allows"
@@ -169,68 +174,68 @@ def test_no_release_is_well_without_its_databases(gone: bool) -> None:
 
     def version() -> str:
         if gone:
-            raise DatabaseUnreachable(database="main")
+            raise DatabaseUnreachableError(database="main")
         return "15.1"
 
-    site = site_of(version, Health(BAD, {"version": "3.3.0"}), ROOM)
-    with pytest.raises(DatabaseUnreachable if gone else Unhealthy) as caught:
-        require_well(site, document_of())
-    assert blames_release(caught.value, StepName.HEALTH) is not gone
+    site = site_of(version, HealthResult(BAD, {"version": "3.3.0"}), ROOM)
+    with pytest.raises(DatabaseUnreachableError if gone else ApplicationUnhealthyError) as caught:
+        require_healthy(site, document_of())
+    assert is_release_at_fault(caught.value, StepName.HEALTH) is not gone
 
 
 @pytest.mark.parametrize(
     ("command", "message", "words"),
     [
-        (None, ANOTHER_ANSWERS, "version 3.2.4 answers at http://x."),
+        (None, STOPPED_BUT_ANSWERS, "version 3.2.4 answers at http://x."),
         (
             ("/bin/look", "--key", "geheim"),
-            COMMAND_SAYS_ANOTHER,
+            STOPPED_BUT_REPORTS_VERSION,
             "http://x answers well, and '/bin/look' says that version 3.2.4 runs.",
         ),
     ],
 )
 def test_who_said_which_version_answers(
-    command: tuple[str, ...] | None, message: Message, words: str
+    command: tuple[str, ...] | None, message: ErrorMessage, words: str
 ) -> None:
-    site = site_of(lambda: "15.1", Health(BAD, {"version": "3.2.4"}), ROOM)
+    site = site_of(lambda: "15.1", HealthResult(BAD, {"version": "3.2.4"}), ROOM)
     settings = cast("Any", site.config.application)
     settings.health_url, settings.version_command = "http://x", command
-    cast("Any", site.application).running = lambda: False
+    cast("Any", site.application).is_running = lambda: False
     with refused(message, match=re.escape(words)) as caught:
-        require_nobody_answers(site, document_of())
+        require_address_free(site, document_of())
     assert "geheim" not in str(caught.value)
-    assert not blames_release(caught.value, StepName.START)
+    assert not is_release_at_fault(caught.value, StepName.START)
 
 
 @pytest.mark.parametrize(
     "health",
     [
-        Health(BAD, {"version": "3.3.0"}),  # it answers as itself, and cannot write
-        Health(BAD, answered=False),  # it ended, twice
-        Health(BAD, {"version": "3.2.4"}),
+        HealthResult(BAD, {"version": "3.3.0"}),  # it answers as itself, and cannot write
+        HealthResult(BAD, answered=False),  # it ended, twice
+        HealthResult(BAD, {"version": "3.2.4"}),
     ],
 )
-def test_no_release_is_to_blame_for_a_full_disk(health: Health) -> None:
+def test_no_release_is_to_blame_for_a_full_disk(health: HealthResult) -> None:
     site = site_of(lambda: "15.1", health, 0)
-    with pytest.raises(SpaceShort) as caught:
-        require_well(site, document_of())
+    with pytest.raises(InsufficientSpaceError) as caught:
+        require_healthy(site, document_of())
     assert str(DATABASES) in str(caught.value)
-    assert not blames_release(caught.value, StepName.HEALTH)
+    assert not is_release_at_fault(caught.value, StepName.HEALTH)
 
 
-@pytest.mark.parametrize(("free", "error"), [(0, SpaceShort), (ROOM, CommandFailed)])
+@pytest.mark.parametrize(("free", "error"), [(0, InsufficientSpaceError), (ROOM, CommandError)])
 def test_nor_for_a_start_that_fails_on_one(
     free: int, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site = site_of(lambda: "15.1", Health((), {}), free)
+    site = site_of(lambda: "15.1", HealthResult((), {}), free)
 
     def start() -> None:
-        raise CommandFailed(command="start", status=1)
+        raise CommandError(command="start", status=1)
 
     application = cast("Any", site.application)
-    application.start, application.close_door = start, lambda: None
-    monkeypatch.setattr(steps, "require_nobody_answers", lambda *_: False)
-    context = SimpleNamespace(site=site, target=document_of)
+    application.start, application.enable_maintenance = start, lambda: None
+    monkeypatch.setattr(steps, "require_address_free", lambda *_: False)
+    context = SimpleNamespace(site=site, read_target=document_of)
     with pytest.raises(error) as caught:
-        steps.Start().do(cast("StepContext", context))
-    assert blames_release(caught.value, StepName.START) is bool(free)
+        steps.StartStep().do(cast("StepContext", context))
+    assert is_release_at_fault(caught.value, StepName.START) is bool(free)

@@ -8,13 +8,13 @@ from typing import Any, cast
 
 import pytest
 
-from ncen_updater.agent.engine.site import Clock, Site
-from ncen_updater.agent.engine.statistics import LIMIT_S, refreshing
+from ncen_updater.agent.engine.site import Site, SystemClock
+from ncen_updater.agent.engine.statistics import STATISTICS_LIMIT_S, refresh_in_background
 from ncen_updater.agent.model.errors import DatabaseError
-from ncen_updater.common.i18n import Text
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.progress import SilentProgress
 
-WATCHING = Text("watching the release")
+WATCHING = LazyText("watching the release")
 
 
 class Engine:
@@ -39,15 +39,15 @@ class Engine:
 
 
 def site(engine: Engine) -> Site:
-    return cast("Site", SimpleNamespace(engine=cast("Any", engine), clock=Clock()))
+    return cast("Site", SimpleNamespace(engine=cast("Any", engine), clock=SystemClock()))
 
 
 def test_what_was_done_is_told() -> None:
     engine = Engine()
-    with refreshing(site(engine), Silent(), WATCHING) as beside:
+    with refresh_in_background(site(engine), SilentProgress(), WATCHING) as beside:
         pass
-    assert beside.found["tables"] == {"seizure": ["public.cases"]}
-    assert engine.limits == [LIMIT_S]
+    assert beside.result["tables"] == {"seizure": ["public.cases"]}
+    assert engine.limits == [STATISTICS_LIMIT_S]
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -58,25 +58,28 @@ def test_what_goes_on_is_said_of_it_all_the_time(fails: bool) -> None:
         def __init__(self) -> None:
             self.said: list[str] = []
 
-        def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
-            self.said.append(str(what))
+        def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+            self.said.append(str(text))
 
     told = Told()
-    with refreshing(site(Engine(fails=fails)), told, WATCHING):
+    with refresh_in_background(site(Engine(fails=fails)), told, WATCHING):
         pass
     assert all(words.startswith("watching the release") for words in told.said), told.said
     assert told.said[-1] == "watching the release"
 
 
 def test_a_failure_of_it_is_told_and_nothing_else() -> None:
-    with refreshing(site(Engine(fails=True)), Silent(), WATCHING) as beside:
+    with refresh_in_background(site(Engine(fails=True)), SilentProgress(), WATCHING) as beside:
         pass
-    assert beside.found["failed"] == DatabaseError.message.code
+    assert beside.result["failed"] == DatabaseError.message.code
 
 
 def test_where_the_soak_fails_it_is_ended() -> None:
     engine = Engine(hangs=True)
-    with pytest.raises(ValueError, match="bad"), refreshing(site(engine), Silent(), WATCHING):
+    with (
+        pytest.raises(ValueError, match="bad"),
+        refresh_in_background(site(engine), SilentProgress(), WATCHING),
+    ):
         assert engine.began.wait(60)
         raise ValueError("bad")
     assert engine.halted.is_set()

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.engine.interrupted import interrupted_copies
+from ncen_updater.agent.engine.interrupted import list_interrupted_copies
 from ncen_updater.agent.model.change import (
     Change,
     ChangeKind,
     ChangeState,
-    Mode,
+    DatabaseMode,
     StepName,
     StepState,
 )
@@ -38,18 +38,26 @@ def test_torn_copies(
     tmp_path: Path, states: tuple[StepState, ...], end: ChangeState, torn: bool
 ) -> None:
     change = Change(
-        id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
-        product="ncen", from_version="3.2.4", to_version="3.3.0", generation=1,
+        id="abcdefgh",
+        kind=ChangeKind.UPGRADE,
+        mode=DatabaseMode.MIGRATE,
+        state=ChangeState.RUNNING,
+        product="ncen",
+        from_version="3.2.4",
+        to_version="3.3.0",
+        generation=1,
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
-    )  # fmt: skip
+    )
     Journal.create(tmp_path / "journal.db").close()
     with Journal.open(tmp_path / "journal.db") as journal:
-        journal.begin(change)
-        journal.step(change.id, StepName.FENCE, DONE)
+        journal.begin_change(change)
+        journal.record_step(change.id, StepName.FENCE, DONE)
         for state in states:
-            journal.step(
+            journal.record_step(
                 change.id, StepName.COPY, state, ChangeFacts(copy=PLAN if state is BEGUN else None)
             )
         if end is not ChangeState.RUNNING:
-            journal.state(change.id, end)
-        assert [dict(plan.data) for plan in interrupted_copies(journal)] == ([PLAN] if torn else [])
+            journal.set_change_state(change.id, end)
+        assert [dict(plan.data) for plan in list_interrupted_copies(journal)] == (
+            [PLAN] if torn else []
+        )

@@ -10,14 +10,14 @@ import pytest
 from packaging.version import Version
 
 from demo.site import DemoSite
-from ncen_updater.agent.adapters.databases.base import ChangeRef, Live
+from ncen_updater.agent.adapters.databases.base import ChangeRef, LiveDatabase
 from ncen_updater.agent.engine.rollback_plan import RollbackPlan
-from ncen_updater.agent.model.change import Mode, Phase, StepName
-from ncen_updater.agent.model.errors import ChangeFailed
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.change import DatabaseMode, StepName, StepPhase
+from ncen_updater.agent.model.errors import ChangeFailedError
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import VALUES_WOULD_BE_LOST
+from ncen_updater.common.messages import NEW_ROWS_WOULD_BE_LOST
 from tests.agent.engine.made import execute, operations, release, runs, said, served_feed, site_on
 from tests.support.errors import refused, says
 from tests.support.rotation import either_engine, in_turns
@@ -97,15 +97,15 @@ TWO = f"{CORRECT} (SELECT company_ref FROM companies ORDER BY company_ref LIMIT 
 
 
 def ask(demo: DemoSite, sql: str) -> list[tuple[object, ...]]:
-    return site_in_process(demo).engine.query(Live("companies"), sql)
+    return site_in_process(demo).engine.run_query(LiveDatabase("companies"), sql)
 
 
 def ask_kept(demo: DemoSite, sql: str) -> list[tuple[object, ...]]:
     """Ask what the newest change keeps of the companies."""
-    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-        change = journal.changes(1)[0]
+    with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
+        change = journal.list_changes(1)[0]
     reference = ChangeRef(change.id, change.generation, change.from_version)
-    return site_in_process(demo).engine.query(reference.previous("companies"), sql)
+    return site_in_process(demo).engine.run_query(reference.get_previous("companies"), sql)
 
 
 @in_turns("version")
@@ -123,17 +123,17 @@ def test_what_was_entered_is_counted_and_asked_for(demo: DemoSite, version: str)
     assert "NU-6050" in refusal and "companies.companies.origin 3 rows, 3 together" in refusal
     assert f"the databases of {version}, which are kept for 7 days" in refusal
     assert "keeps every record." not in refusal
-    with refused(VALUES_WOULD_BE_LOST) as caught:
+    with refused(NEW_ROWS_WOULD_BE_LOST) as caught:
         operations(demo).rollback()
     assert caught.value.values["count"] == 3
-    with refused(VALUES_WOULD_BE_LOST):
+    with refused(NEW_ROWS_WOULD_BE_LOST):
         operations(demo).rollback(accept_loss=2)
     assert runs(demo) == version
     answer = said(demo, "rollback", "--dry-run", "--accept-loss", "3")
     assert "What was entered there is lost in 3 rows: companies.companies.origin 3" in answer
 
     (outcome,) = operations(demo).rollback(accept_loss=3).outcomes
-    assert outcome.change.mode is Mode.MIGRATE
+    assert outcome.change.mode is DatabaseMode.MIGRATE
     assert runs(demo) == OLD
     assert ask(demo, "SELECT name FROM companies WHERE company_ref = 'LATER-1'") == [("Later",)]
     assert ask_kept(demo, "SELECT count(*) FROM companies WHERE origin <> 'MU'") == [(3,)]
@@ -155,15 +155,15 @@ def test_no_more_than_was_agreed_to(demo: DemoSite) -> None:
     operations(demo).upgrade(Version(DROPS))
     enter(demo, INSERT.format(1))
 
-    def one_more(step: StepName, phase: Phase) -> None:
-        if (step, phase) == (StepName.CLOSE, Phase.BEFORE_EFFECT):
+    def one_more(step: StepName, phase: StepPhase) -> None:
+        if (step, phase) == (StepName.CLOSE, StepPhase.BEFORE_EFFECT):
             enter(demo, INSERT.format(2))
 
-    with pytest.raises(ChangeFailed) as caught:
+    with pytest.raises(ChangeFailedError) as caught:
         operations(demo, one_more).rollback(accept_loss=1)
     cause = caught.value.__cause__
     assert isinstance(cause, UpdaterError)
-    assert says(cause, VALUES_WOULD_BE_LOST)
+    assert says(cause, NEW_ROWS_WOULD_BE_LOST)
     assert cause.values["count"] == 2
     assert runs(demo) == DROPS
     assert ask(demo, "SELECT count(*) FROM companies WHERE origin = 'LK'") == [(2,)]
@@ -172,14 +172,14 @@ def test_no_more_than_was_agreed_to(demo: DemoSite) -> None:
 @pytest.mark.parametrize(
     ("mode", "lost", "by_itself"),
     [
-        (Mode.MIGRATE, {}, True),
-        (Mode.MIGRATE, {"a": {"b.c": 1}}, False),
-        (Mode.RESTORE, {}, False),
-        (Mode.RESTORE, {"a": {"b": 1}}, False),
+        (DatabaseMode.MIGRATE, {}, True),
+        (DatabaseMode.MIGRATE, {"a": {"b.c": 1}}, False),
+        (DatabaseMode.RESTORE, {}, False),
+        (DatabaseMode.RESTORE, {"a": {"b": 1}}, False),
     ],
 )
 def test_nothing_is_taken_back_unasked_that_loses(
-    mode: Mode, lost: dict[str, dict[str, int]], *, by_itself: bool
+    mode: DatabaseMode, lost: dict[str, dict[str, int]], *, by_itself: bool
 ) -> None:
     way = RollbackPlan(Version("2"), Version("1"), mode)
-    assert dataclasses.replace(way, lost=lost).keeps_all is by_itself
+    assert dataclasses.replace(way, lost=lost).is_lossless is by_itself

@@ -17,15 +17,19 @@ from packaging.version import Version
 
 from demo.site import DemoSite
 from ncen_updater.agent.adapters.databases.base import MigrationSet
-from ncen_updater.agent.engine.installed import look_at_installed, objection
+from ncen_updater.agent.engine.installed import find_mismatch, inspect_installed
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.model.change import Phase, StepName
-from ncen_updater.agent.model.errors import ChangeFailed
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.change import StepName, StepPhase
+from ncen_updater.agent.model.errors import ChangeFailedError
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
-from ncen_updater.common.messages import GUARD_BLOCKS, HEALTH_REFUSED, HEALTH_TOKEN_EXPOSED
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.messages import (
+    HEALTH_ACCESS_DENIED,
+    HEALTH_TOKEN_EXPOSED,
+    PREFLIGHT_BLOCKED,
+)
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.engine.looks import latest
 from tests.agent.engine.made import said
 from tests.support.errors import refused
@@ -65,12 +69,12 @@ def _set(demo: DemoSite, lines: str) -> None:
 
 def test_there_and_back(demo: DemoSite) -> None:
     assert "Officers can work" in said(demo, "status")
-    Operations(site_in_process(demo), Silent()).upgrade(Version(NEW))
+    Operations(site_in_process(demo), SilentProgress()).upgrade(Version(NEW))
     site = site_in_process(demo)
-    assert site.slots.current() == Version(NEW)
+    assert site.slots.read_current() == Version(NEW)
     assert "Officers can work" in said(demo, "status")
-    Operations(site_in_process(demo), Silent()).rollback()
-    assert site_in_process(demo).slots.current() == Version(OLD)
+    Operations(site_in_process(demo), SilentProgress()).rollback()
+    assert site_in_process(demo).slots.read_current() == Version(OLD)
     kept = [path for path in demo.state.rglob("*") if path.is_file()]
     assert not [path for path in kept if TOKEN.encode() in path.read_bytes()]
 
@@ -81,10 +85,10 @@ def test_a_command_that_says_another_version_lets_nobody_in(demo: DemoSite) -> N
     line = next(line for line in text.splitlines() if line.startswith("version_command"))
     text = re.sub(r"(?m)^health_timeout_s = .*$", "health_timeout_s = 2", text)
     demo.config_path.write_text(text.replace(line, f'version_command = ["echo", "{OLD}"]'))
-    with pytest.raises(ChangeFailed) as caught:
-        Operations(site_in_process(demo), Silent()).upgrade(Version(NEW))
+    with pytest.raises(ChangeFailedError) as caught:
+        Operations(site_in_process(demo), SilentProgress()).upgrade(Version(NEW))
     assert f'\'version\' is "{OLD}", expected "{NEW}"' in str(caught.value)
-    assert site_in_process(demo).slots.current() == Version(OLD)
+    assert site_in_process(demo).slots.read_current() == Version(OLD)
 
 
 class Refuses(http.server.BaseHTTPRequestHandler):
@@ -116,17 +120,17 @@ def test_a_token_that_is_refused_is_found_before_anybody_is_out(demo: DemoSite) 
         there = re.sub(r"(?m)^health_url = .*$", f'health_url = "{url}"', text)
         there = re.sub(r"(?m)^health_timeout_s = .*$", "health_timeout_s = 2", there)
         demo.config_path.write_text(there)
-        with refused(GUARD_BLOCKS, match="NU-5094 .*health_token_file"):
-            Operations(site_in_process(demo), Silent()).upgrade(Version(NEW))
+        with refused(PREFLIGHT_BLOCKED, match="NU-5094 .*health_token_file"):
+            Operations(site_in_process(demo), SilentProgress()).upgrade(Version(NEW))
         told = said(demo, "doctor")
     assert "NU-5094" in told and "NU-6310" not in told
     change, facts = latest(demo)
-    assert facts.closed_at is None and not change.commit_written
-    assert site_in_process(demo).application.running()
-    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-        assert not SiteHistory(journal).bad_releases()
+    assert facts.closed_at is None and not change.is_committed
+    assert site_in_process(demo).application.is_running()
+    with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
+        assert not SiteHistory(journal).list_bad_releases()
     demo.config_path.write_text(text)
-    Operations(site_in_process(demo), Silent()).upgrade(Version(NEW))
+    Operations(site_in_process(demo), SilentProgress()).upgrade(Version(NEW))
 
 
 @contextmanager
@@ -173,45 +177,49 @@ def test_a_token_that_lapses_in_the_stop_takes_the_site_back_and_blames_nobody(
 ) -> None:
     with in_front(demo) as lapsed:
 
-        def lapse(step: StepName, phase: Phase) -> None:
-            if (step, phase) == (StepName.STOP, Phase.AFTER_RECORD):
+        def lapse(step: StepName, phase: StepPhase) -> None:
+            if (step, phase) == (StepName.STOP, StepPhase.AFTER_RECORD):
                 lapsed.set()
 
-        with pytest.raises(ChangeFailed, match="nobody can ask"):
-            Operations(site_in_process(demo), Silent(), checkpoint=lapse).upgrade(Version(NEW))
+        with pytest.raises(ChangeFailedError, match="nobody can ask"):
+            Operations(site_in_process(demo), SilentProgress(), checkpoint=lapse).upgrade(
+                Version(NEW)
+            )
         application = site_in_process(demo).application
-        assert application.running() and not application.door_closed()
-        assert site_in_process(demo).slots.current() == Version(OLD)
-        with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-            assert not SiteHistory(journal).bad_releases()
+        assert application.is_running() and not application.is_in_maintenance()
+        assert site_in_process(demo).slots.read_current() == Version(OLD)
+        with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
+            assert not SiteHistory(journal).list_bad_releases()
         lapsed.clear()
-        Operations(site_in_process(demo), Silent()).upgrade(Version(NEW))
+        Operations(site_in_process(demo), SilentProgress()).upgrade(Version(NEW))
 
 
 def test_a_token_that_lapses_while_a_release_is_watched_is_no_verdict(demo: DemoSite) -> None:
     with in_front(demo) as lapsed:
 
-        def lapse(step: StepName, phase: Phase) -> None:
-            if (step, phase) == (StepName.OPEN, Phase.AFTER_RECORD):
+        def lapse(step: StepName, phase: StepPhase) -> None:
+            if (step, phase) == (StepName.OPEN, StepPhase.AFTER_RECORD):
                 lapsed.set()
 
-        with refused(HEALTH_REFUSED):
-            Operations(site_in_process(demo), Silent(), checkpoint=lapse).upgrade(Version(NEW))
+        with refused(HEALTH_ACCESS_DENIED):
+            Operations(site_in_process(demo), SilentProgress(), checkpoint=lapse).upgrade(
+                Version(NEW)
+            )
         change, facts = latest(demo)
-        assert change.watched and facts.soak_failed is None
-        assert site_in_process(demo).slots.current() == Version(NEW)
-        with refused(HEALTH_REFUSED):
-            Operations(site_in_process(demo), Silent()).resume(by_person=False)
+        assert change.is_soaking and facts.soak_failed is None
+        assert site_in_process(demo).slots.read_current() == Version(NEW)
+        with refused(HEALTH_ACCESS_DENIED):
+            Operations(site_in_process(demo), SilentProgress()).resume(by_operator=False)
         lapsed.clear()
-        Operations(site_in_process(demo), Silent()).resume(by_person=False)
+        Operations(site_in_process(demo), SilentProgress()).resume(by_operator=False)
         change, facts = latest(demo)
-        assert not change.state.open and not facts.turned_bad
+        assert not change.state.is_open and not facts.is_soak_failed
         lapsed.set()  # as of a release that lets nobody in any more: it is left all the same
-        with refused(HEALTH_REFUSED):  # the older one runs, and cannot be asked either
-            Operations(site_in_process(demo), Silent()).rollback()
+        with refused(HEALTH_ACCESS_DENIED):  # the older one runs, and cannot be asked either
+            Operations(site_in_process(demo), SilentProgress()).rollback()
         site = site_in_process(demo)
-        assert site.slots.current() == Version(OLD) and latest(demo)[0].watched
-        assert site.application.running() and not site.application.door_closed()
+        assert site.slots.read_current() == Version(OLD) and latest(demo)[0].is_soaking
+        assert site.application.is_running() and not site.application.is_in_maintenance()
 
 
 def test_a_token_that_is_gone_in_the_stop_keeps_nobody_out(demo: DemoSite, tmp_path: Path) -> None:
@@ -219,26 +227,26 @@ def test_a_token_that_is_gone_in_the_stop_keeps_nobody_out(demo: DemoSite, tmp_p
     text = re.sub(r"(?m)^health_timeout_s = .*$", "health_timeout_s = 2", text)
     demo.config_path.write_text(text)
 
-    def lose(step: StepName, phase: Phase) -> None:
-        if (step, phase) == (StepName.STOP, Phase.AFTER_RECORD):
+    def lose(step: StepName, phase: StepPhase) -> None:
+        if (step, phase) == (StepName.STOP, StepPhase.AFTER_RECORD):
             (tmp_path / "token").unlink()
 
-    with pytest.raises(ChangeFailed, match="nobody can ask"):
-        Operations(site_in_process(demo), Silent(), checkpoint=lose).upgrade(Version(NEW))
+    with pytest.raises(ChangeFailedError, match="nobody can ask"):
+        Operations(site_in_process(demo), SilentProgress(), checkpoint=lose).upgrade(Version(NEW))
     application = site_in_process(demo).application
-    assert application.running() and not application.door_closed()
-    assert site_in_process(demo).slots.current() == Version(OLD)
+    assert application.is_running() and not application.is_in_maintenance()
+    assert site_in_process(demo).slots.read_current() == Version(OLD)
 
 
 def test_adopt_says_who_said_it(demo: DemoSite, tmp_path: Path) -> None:
     site = site_in_process(demo)
-    document = site.slots.document(Version(OLD))
+    document = site.slots.read_document(Version(OLD))
     nothing = MigrationSet(OLD, tmp_path, {})
-    seen = look_at_installed(site, Version(OLD), document.manifest, nothing, "")
+    seen = inspect_installed(site, Version(OLD), document.manifest, nothing, "")
     line = f"By {sys.executable} it is {OLD}; the application itself does not say it."
-    assert line in [str(one) for one in seen.lines(Version(OLD))]
-    other = objection(seen, Version(NEW), vouched=True)
+    assert line in [str(one) for one in seen.format_lines(Version(OLD))]
+    other = find_mismatch(seen, Version(NEW), vouched=True)
     assert str(other) == f"NU-6060: {sys.executable} says that {OLD} runs here, not {NEW}."
     (tmp_path / "token").chmod(0o644)
     with refused(HEALTH_TOKEN_EXPOSED):
-        look_at_installed(site, Version(OLD), document.manifest, nothing, "")
+        inspect_installed(site, Version(OLD), document.manifest, nothing, "")

@@ -12,13 +12,13 @@ from packaging.version import Version
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, digests
 from ncen_updater.agent.adapters.databases.base import ChangeRef
-from ncen_updater.agent.adapters.databases.ways import Back
-from ncen_updater.agent.engine.rollback_words import way_words
-from ncen_updater.agent.model.change import Mode, Phase, StepName
-from ncen_updater.agent.model.errors import ChangeFailed
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.adapters.databases.ways import RollbackKind
+from ncen_updater.agent.engine.rollback_words import describe_rollback
+from ncen_updater.agent.model.change import DatabaseMode, StepName, StepPhase
+from ncen_updater.agent.model.errors import ChangeFailedError
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.messages import NOT_AS_KEPT, RECORDS_WOULD_BE_LOST
+from ncen_updater.common.messages import PREVIOUS_SCHEMA_CHANGED, RECORDS_WOULD_BE_LOST
 from tests.agent.engine.looks import enter, facts, is_there
 from tests.agent.engine.made import (
     execute,
@@ -63,33 +63,35 @@ def demo(
 @pytest.mark.parametrize(
     ("version", "planned", "found"),
     [
-        ("3.2.6", Back.KEEPS, Back.KEEPS),
-        ("3.2.7", Back.DEPENDS, Back.KEEPS),
-        ("3.2.8", Back.DEPENDS, Back.RESTORES),
-        ("3.2.9", Back.DEPENDS, Back.RESTORES),
+        ("3.2.6", RollbackKind.KEEPS_RECORDS, RollbackKind.KEEPS_RECORDS),
+        ("3.2.7", RollbackKind.DEPENDS_ON_MIGRATOR, RollbackKind.KEEPS_RECORDS),
+        ("3.2.8", RollbackKind.DEPENDS_ON_MIGRATOR, RollbackKind.RESTORES_PREVIOUS),
+        ("3.2.9", RollbackKind.DEPENDS_ON_MIGRATOR, RollbackKind.RESTORES_PREVIOUS),
     ],
     ids=["the old has a program", "it changes nothing", "it changes schemas", "it changes rows"],
 )
 def test_one_sentence_from_the_plan_to_the_rollback(
-    demo: DemoSite, version: str, planned: Back, found: Back
+    demo: DemoSite, version: str, planned: RollbackKind, found: RollbackKind
 ) -> None:
     before = digests(demo)
-    assert str(way_words(planned, version, OLD, tried=False)) in said(demo, "plan", version)
+    assert str(describe_rollback(planned, version, OLD, rehearsed=False)) in said(
+        demo, "plan", version
+    )
     hop = rehearse(demo, version)
     assert hop["way_back"] == found.value
     assert (hop["back_s"] is None, hop["restore_s"] is None) == (
-        found is Back.RESTORES, found is Back.KEEPS
+        found is RollbackKind.RESTORES_PREVIOUS, found is RollbackKind.KEEPS_RECORDS
     )  # fmt: skip
-    sentence = str(way_words(found, version, OLD))
+    sentence = str(describe_rollback(found, version, OLD))
     assert sentence in said(demo, "plan", version)
 
     operations(demo).upgrade(Version(version))
-    assert facts(demo).one_way is (found is Back.RESTORES)
+    assert facts(demo).one_way is (found is RollbackKind.RESTORES_PREVIOUS)
     enter(demo)
-    if found is Back.KEEPS:
+    if found is RollbackKind.KEEPS_RECORDS:
         assert sentence in said(demo, "rollback", "--dry-run")
         (outcome,) = operations(demo).rollback().outcomes
-        assert outcome.change.mode is Mode.MIGRATE
+        assert outcome.change.mode is DatabaseMode.MIGRATE
     else:
         refusal = said(demo, "rollback", "--dry-run")
         assert sentence in refusal and "1 record " in refusal and "it only goes forward" in refusal
@@ -97,20 +99,20 @@ def test_one_sentence_from_the_plan_to_the_rollback(
         with refused(RECORDS_WOULD_BE_LOST):
             operations(demo).rollback()
         (outcome,) = operations(demo).rollback(accept_loss=1).outcomes
-        assert outcome.change.mode is Mode.RESTORE
+        assert outcome.change.mode is DatabaseMode.RESTORE
         assert facts(demo).compared_with == "before"
         assert digests(demo) == before
-    assert is_there(demo) is (found is Back.KEEPS)
+    assert is_there(demo) is (found is RollbackKind.KEEPS_RECORDS)
     assert runs(demo) == OLD
 
 
 def kept_address(demo: DemoSite, name: str) -> str:
     """Where the kept database of the newest upgrade is."""
     site = site_in_process(demo)
-    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-        change = journal.changes(1)[0]
+    with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
+        change = journal.list_changes(1)[0]
     reference = ChangeRef(change.id, change.generation, change.from_version)
-    address = site.engine.address(reference.previous(name))
+    address = site.engine.build_migrator_url(reference.get_previous(name))
     return address.removeprefix("sqlite:///")
 
 
@@ -144,9 +146,9 @@ def test_kept_databases_that_were_changed_are_not_cut_over(demo: DemoSite) -> No
     operations(demo).upgrade(Version("3.2.8"))
     before = digests(demo)
     change_kept(demo)
-    with pytest.raises(ChangeFailed) as caught:
+    with pytest.raises(ChangeFailedError) as caught:
         operations(demo).rollback(accept_loss=100)
-    assert says(caught.value.__cause__, NOT_AS_KEPT)
+    assert says(caught.value.__cause__, PREVIOUS_SCHEMA_CHANGED)
     assert caught.value.values["step"] == StepName.MIGRATE
     assert "suspects" in str(caught.value.__cause__)
     assert runs(demo) == "3.2.8"
@@ -155,7 +157,7 @@ def test_kept_databases_that_were_changed_are_not_cut_over(demo: DemoSite) -> No
 
 def test_rollback_goes_on_where_nothing_was_recorded(demo: DemoSite) -> None:
     operations(demo).upgrade(Version("3.2.8"))
-    with Journal.open(demo.state / JOURNAL) as journal, journal.transaction() as connection:
+    with Journal.open(demo.state / JOURNAL_FILE) as journal, journal.transaction() as connection:
         for name in ("fingerprints_before", "fingerprints_by", "databases_unchanged"):
             connection.execute("DELETE FROM facts WHERE name = ?", (name,))
     operations(demo).rollback(accept_loss=100)
@@ -168,8 +170,8 @@ def test_a_migrator_and_files_of_the_old_release_that_are_gone(demo: DemoSite) -
     operations(demo).upgrade(Version("3.2.8"))
     ran: list[object] = []
 
-    def watch(step: StepName, phase: Phase) -> None:
-        if (step, phase) == (StepName.MIGRATE, Phase.BEFORE_EFFECT):
+    def watch(step: StepName, phase: StepPhase) -> None:
+        if (step, phase) == (StepName.MIGRATE, StepPhase.BEFORE_EFFECT):
             (demo.slots / OLD / "bin" / "migrate.py").unlink()
             ran.append(step)
 

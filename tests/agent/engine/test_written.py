@@ -12,14 +12,14 @@ import pytest
 
 from demo.databases import SqlitePlace
 from demo.site import DemoSite, digests, version_of
-from ncen_updater.agent.engine.aside import drop_kept
+from ncen_updater.agent.engine.aside import drop_quarantined
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.model.change import Phase, StepName
-from ncen_updater.agent.model.errors import ChangeFailed
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.change import StepName, StepPhase
+from ncen_updater.agent.model.errors import ChangeFailedError
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.support.rotation import either_engine, in_turns
 from tests.support.sites import running_site, site_in_process
 
@@ -59,9 +59,9 @@ def persons(directory: Path) -> int:
     return int(row[0])
 
 
-def at(step: StepName, act: Callable[[], None]) -> Callable[[StepName, Phase], None]:
-    def checkpoint(now: StepName, phase: Phase) -> None:
-        if (now, phase) == (step, Phase.AFTER_RECORD):
+def at(step: StepName, act: Callable[[], None]) -> Callable[[StepName, StepPhase], None]:
+    def checkpoint(now: StepName, phase: StepPhase) -> None:
+        if (now, phase) == (step, StepPhase.AFTER_RECORD):
             act()
 
     return checkpoint
@@ -85,16 +85,18 @@ def test_the_change_goes_back_to_the_files_that_were_written(
         pytest.skip("only root, or a program that has them open, writes to files that were frozen")
     base = sets(demo) / "base"
     site = site_in_process(demo)
-    with pytest.raises(ChangeFailed) as caught:
-        Operations(site, Silent(), checkpoint=at(after, lambda: enter_person(base))).upgrade()
+    with pytest.raises(ChangeFailedError) as caught:
+        Operations(
+            site, SilentProgress(), checkpoint=at(after, lambda: enter_person(base))
+        ).upgrade()
     assert caught.value.values["step"] == failed
     assert caught.value.values["cause_code"] == "NU-4222"
     assert version_of(demo).whole == version_of(demo).reported == OLD
     assert persons(sets(demo).parent / "live") == 1
     assert not demo.door_file.exists()
-    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-        assert journal.rows("SELECT * FROM bad_releases") == []
-    Operations(site_in_process(demo), Silent()).upgrade()
+    with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
+        assert journal.query("SELECT * FROM bad_releases") == []
+    Operations(site_in_process(demo), SilentProgress()).upgrade()
     assert version_of(demo).whole == NEW
     assert persons(sets(demo).parent / "live") == 1
 
@@ -108,25 +110,27 @@ def test_what_was_entered_in_the_new_files_is_kept_and_told(demo: DemoSite) -> N
         raise RuntimeError("the trial wants the change to go back")
 
     site = site_in_process(demo)
-    with pytest.raises(ChangeFailed):
-        Operations(site, Silent(), checkpoint=at(StepName.HEALTH, enter_then_fail)).upgrade()
+    with pytest.raises(ChangeFailedError):
+        Operations(
+            site, SilentProgress(), checkpoint=at(StepName.HEALTH, enter_then_fail)
+        ).upgrade()
     assert version_of(demo).whole == version_of(demo).reported == OLD
     assert digests(demo) == before
-    (kept,) = site.engine.set_aside()
+    (kept,) = site.engine.list_quarantined()
     assert kept.figures["rows"] == "suspects.persons 1"
     assert persons(Path(str(kept.figures["path"]))) == 1
-    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-        (event,) = [e for e in journal.events() if e.kind == "databases-kept"]
+    with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
+        (event,) = [e for e in journal.list_events() if e.kind == "databases-kept"]
     assert event.data["path"] == kept.figures["path"]
     assert kept.code == "NU-4251"
-    assert "NU-4251" in {finding.code for finding in diagnose(demo.config_path, Silent())}
-    Operations(site_in_process(demo), Silent()).upgrade()
-    assert site.engine.set_aside() == (kept,)
+    assert "NU-4251" in {finding.code for finding in diagnose(demo.config_path, SilentProgress())}
+    Operations(site_in_process(demo), SilentProgress()).upgrade()
+    assert site.engine.list_quarantined() == (kept,)
     # A drop that was torn has taken its name away, and goes on when it is asked for again.
     place = Path(str(kept.figures["path"]))
     place.rename(place.with_name(f"gone_{place.name}.partial"))
-    with Journal.open(demo.state / JOURNAL) as journal:
-        assert drop_kept(site, journal, str(kept.figures["change"]), Silent()) == ()
+    with Journal.open(demo.state / JOURNAL_FILE) as journal:
+        assert drop_quarantined(site, journal, str(kept.figures["change"]), SilentProgress()) == ()
     assert list(sets(demo).glob("*written*")) == []
 
 
@@ -135,7 +139,7 @@ def test_going_back_without_a_strange_row_keeps_nothing(demo: DemoSite) -> None:
         raise RuntimeError("the trial wants the change to go back")
 
     site = site_in_process(demo)
-    with pytest.raises(ChangeFailed):
-        Operations(site, Silent(), checkpoint=at(StepName.HEALTH, fail)).upgrade()
-    assert site.engine.set_aside() == ()
+    with pytest.raises(ChangeFailedError):
+        Operations(site, SilentProgress(), checkpoint=at(StepName.HEALTH, fail)).upgrade()
+    assert site.engine.list_quarantined() == ()
     assert [path.name for path in sets(demo).iterdir()] == ["base"]

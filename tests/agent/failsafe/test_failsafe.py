@@ -18,16 +18,16 @@ import pytest
 
 from ncen_updater.agent import failsafe
 from ncen_updater.agent.failsafe import (
-    DEATHS,
-    GOOD,
-    TRIES,
-    TRYING,
-    State,
-    choose,
-    in_turn,
+    CONFIRMED,
+    MAX_EARLY_EXITS,
+    MAX_TRIAL_STARTS,
+    ON_TRIAL,
+    SlotSelection,
+    decide_start,
+    order_for_resume,
 )
-from ncen_updater.agent.self_update.after_confirmation import failsafe_content
-from ncen_updater.agent.storage.agent_selection import AgentSelection, uncount
+from ncen_updater.agent.self_update.after_confirmation import read_failsafe
+from ncen_updater.agent.storage.agent_selection import AgentSelection, uncount_start
 from tests.support.forks import DEADLINE_S
 
 NOW = "2026-11-24T12:00:00+00:00"
@@ -38,97 +38,110 @@ BOTH = ("1.0", "2.0")
 @dataclass(frozen=True)
 class Row:
     name: str
-    state: State | None
+    state: SlotSelection | None
     start: str | None
-    after: State | None
+    after: SlotSelection | None
     usable: tuple[str, ...] = BOTH
     link: str | None = None
 
 
-TRIED = State("2.0", "1.0", TRYING)
-BACK = State("1.0", None, GOOD, 1, {"2.0": ONCE})
+TRIED = SlotSelection("2.0", "1.0", ON_TRIAL)
+BACK = SlotSelection("1.0", None, CONFIRMED, 1, {"2.0": ONCE})
 ROWS = (
-    Row("a new one is counted", TRIED, "2.0", State("2.0", "1.0", TRYING, 1)),
+    Row("a new one is counted", TRIED, "2.0", SlotSelection("2.0", "1.0", ON_TRIAL, 1)),
     Row(
         "and has a second start",
-        State("2.0", "1.0", TRYING, TRIES - 1),
+        SlotSelection("2.0", "1.0", ON_TRIAL, MAX_TRIAL_STARTS - 1),
         "2.0",
-        State("2.0", "1.0", TRYING, TRIES),
+        SlotSelection("2.0", "1.0", ON_TRIAL, MAX_TRIAL_STARTS),
     ),
-    Row("and no third", State("2.0", "1.0", TRYING, TRIES), "1.0", BACK),
+    Row("and no third", SlotSelection("2.0", "1.0", ON_TRIAL, MAX_TRIAL_STARTS), "1.0", BACK),
     Row("a new one whose slot is missing", TRIED, "1.0", BACK, usable=("1.0",)),
     Row(
         "failures add up",
-        State("2.0", "1.0", TRYING, TRIES, {"2.0": ONCE}),
+        SlotSelection("2.0", "1.0", ON_TRIAL, MAX_TRIAL_STARTS, {"2.0": ONCE}),
         "1.0",
-        State("1.0", None, GOOD, 1, {"2.0": {"times": 2, "at": NOW}}),
+        SlotSelection("1.0", None, CONFIRMED, 1, {"2.0": {"times": 2, "at": NOW}}),
     ),
     Row(
         "a crash of a confirmed one is no reason",
-        State("2.0", "1.0", GOOD, DEATHS - 1),
+        SlotSelection("2.0", "1.0", CONFIRMED, MAX_EARLY_EXITS - 1),
         "2.0",
-        State("2.0", "1.0", GOOD, DEATHS),
+        SlotSelection("2.0", "1.0", CONFIRMED, MAX_EARLY_EXITS),
     ),
-    Row("five early deaths are", State("2.0", "1.0", GOOD, DEATHS), "1.0", BACK),
+    Row(
+        "five early deaths are",
+        SlotSelection("2.0", "1.0", CONFIRMED, MAX_EARLY_EXITS),
+        "1.0",
+        BACK,
+    ),
     Row(
         "unless there is no other",
-        State("2.0", None, GOOD, DEATHS),
+        SlotSelection("2.0", None, CONFIRMED, MAX_EARLY_EXITS),
         "2.0",
-        State("2.0", None, GOOD, DEATHS + 1),
+        SlotSelection("2.0", None, CONFIRMED, MAX_EARLY_EXITS + 1),
         usable=("2.0",),
     ),
     Row(
         "a given-up one is no other",
-        State("2.0", None, GOOD, DEATHS, {"1.0": ONCE}),
+        SlotSelection("2.0", None, CONFIRMED, MAX_EARLY_EXITS, {"1.0": ONCE}),
         "2.0",
-        State("2.0", None, GOOD, DEATHS + 1, {"1.0": ONCE}),
+        SlotSelection("2.0", None, CONFIRMED, MAX_EARLY_EXITS + 1, {"1.0": ONCE}),
     ),
     Row(
         "a lost slot of a confirmed one says nothing against its release",
-        State("2.0", "1.0", GOOD),
+        SlotSelection("2.0", "1.0", CONFIRMED),
         "1.0",
-        State("1.0", None, GOOD, 1),
+        SlotSelection("1.0", None, CONFIRMED, 1),
         usable=("1.0",),
     ),
     Row(
         "without the previous one, the newest that is not bad",
-        State("3.0", "2.0", TRYING, TRIES, {"1.5": ONCE}),
+        SlotSelection("3.0", "2.0", ON_TRIAL, MAX_TRIAL_STARTS, {"1.5": ONCE}),
         "1.0",
-        State("1.0", None, GOOD, 1, {"1.5": ONCE, "3.0": ONCE}),
+        SlotSelection("1.0", None, CONFIRMED, 1, {"1.5": ONCE, "3.0": ONCE}),
         usable=("0.9", "1.0", "1.5", "3.0"),
     ),
     Row("nothing at all", TRIED, None, None, usable=()),
-    Row("no file, the link counts", None, "1.0", State("1.0", "2.0", TRYING, 1), link="1.0"),
-    Row("no file and no link, the newest", None, "2.0", State("2.0", "1.0", TRYING, 1)),
+    Row(
+        "no file, the link counts",
+        None,
+        "1.0",
+        SlotSelection("1.0", "2.0", ON_TRIAL, 1),
+        link="1.0",
+    ),
+    Row("no file and no link, the newest", None, "2.0", SlotSelection("2.0", "1.0", ON_TRIAL, 1)),
     Row(
         "versions are numbers",
         None,
         "0.10",
-        State("0.10", "0.9", TRYING, 1),
+        SlotSelection("0.10", "0.9", ON_TRIAL, 1),
         usable=("0.10", "0.9"),
     ),
-    Row("a link to what is gone", None, "2.0", State("2.0", "1.0", TRYING, 1), link="7.0"),
+    Row(
+        "a link to what is gone", None, "2.0", SlotSelection("2.0", "1.0", ON_TRIAL, 1), link="7.0"
+    ),
     Row("no file and no slot", None, None, None, usable=(), link="1.0"),
 )
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_the_choice(row: Row) -> None:
-    choice = choose(row.state, row.link, row.usable, NOW)
+    choice = decide_start(row.state, row.link, row.usable, NOW)
     assert (choice.start, choice.state) == (row.start, row.after)
     assert bool(choice.why) == (row.start is None or row.state is None or row.start != "2.0"
-                                or (row.after or TRIED).attempts > DEATHS)  # fmt: skip
+                                or (row.after or TRIED).attempts > MAX_EARLY_EXITS)  # fmt: skip
 
 
 # ---- power cuts and crashes ----------------------------------------------------------------------
 
 
-def lead_through(state: State, events: str) -> list[str]:
+def lead_through(state: SlotSelection, events: str) -> list[str]:
     """Versions that are started: at ``c`` after a crash, at ``b`` in a new boot."""
     boot, started = 0, []
     for event in events:
         boot += event == "b"
-        choice = choose(state, None, BOTH, NOW, f"boot {boot}")
+        choice = decide_start(state, None, BOTH, NOW, f"boot {boot}")
         assert choice.start is not None and choice.state is not None
         state = choice.state
         started.append(choice.start)
@@ -138,19 +151,26 @@ def lead_through(state: State, events: str) -> list[str]:
 @dataclass(frozen=True)
 class Life:
     name: str
-    state: State
+    state: SlotSelection
     events: str
     last: str
 
 
 LIVES = (
-    Life("twelve cuts of a confirmed agent", State("2.0", "1.0", GOOD), "b" * 12, "2.0"),
+    Life(
+        "twelve cuts of a confirmed agent", SlotSelection("2.0", "1.0", CONFIRMED), "b" * 12, "2.0"
+    ),
     Life("twelve cuts of one on trial", TRIED, "b" * 12, "2.0"),
     Life("a new one that crashes at once", TRIED, "bcc", "1.0"),
-    Life("one that crashes once a boot", State("2.0", "1.0", GOOD), "bc" * 5 + "c", "1.0"),
+    Life(
+        "one that crashes once a boot",
+        SlotSelection("2.0", "1.0", CONFIRMED),
+        "bc" * 5 + "c",
+        "1.0",
+    ),
     Life("a new one that crashes once, and once more after a cut", TRIED, "bcb" + "c", "1.0"),
-    Life("five crashes of one boot", State("2.0", "1.0", GOOD), "bccccc", "1.0"),
-    Life("four, then a cut", State("2.0", "1.0", GOOD), "bccccb", "2.0"),
+    Life("five crashes of one boot", SlotSelection("2.0", "1.0", CONFIRMED), "bccccc", "1.0"),
+    Life("four, then a cut", SlotSelection("2.0", "1.0", CONFIRMED), "bccccb", "2.0"),
 )
 
 
@@ -162,14 +182,14 @@ def test_power_cut_is_no_crash(life: Life) -> None:
 def test_start_told_to_end_is_taken_back_once() -> None:
     """By the agent; another boot takes back no second one, whose crash is known."""
     crashed = AgentSelection("2.0", "1.0", attempts=3, boot="boot 1")
-    left = uncount(crashed, "2.0")
-    state = State(left.current, left.previous, GOOD, left.attempts, {}, left.boot)
-    choice = choose(state, None, BOTH, NOW, "boot 2")
+    left = uncount_start(crashed, "2.0")
+    state = SlotSelection(left.current, left.previous, CONFIRMED, left.attempts, {}, left.boot)
+    choice = decide_start(state, None, BOTH, NOW, "boot 2")
     assert choice.state is not None and choice.state.attempts == 3
 
 
 def test_it_imports_the_standard_library_alone() -> None:
-    tree = ast.parse(failsafe_content())
+    tree = ast.parse(read_failsafe())
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -189,7 +209,7 @@ class Place:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.starts = directory / "starts"
-        (directory / "failsafe.py").write_bytes(failsafe_content())
+        (directory / "failsafe.py").write_bytes(read_failsafe())
 
     def slot(self, version: str, program: str = '#!/bin/sh\necho {v} "$@" >> {s}\n') -> None:
         place = self.directory / version / "bin"
@@ -198,8 +218,8 @@ class Place:
         (place / "ncen-updater").write_text(program.format(v=version, s=self.starts))
         (place / "ncen-updater").chmod(0o755)
 
-    def choose(self, state: State) -> None:
-        failsafe.write_state(self.directory, state)
+    def choose(self, state: SlotSelection) -> None:
+        failsafe.write_selection(self.directory, state)
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -212,8 +232,8 @@ class Place:
         return self.starts.read_text().splitlines() if self.starts.exists() else []
 
     @property
-    def state(self) -> State | None:
-        return failsafe.read_state(self.directory)
+    def state(self) -> SlotSelection | None:
+        return failsafe.read_selection(self.directory)
 
 
 @pytest.fixture
@@ -230,7 +250,7 @@ def test_a_new_agent_has_two_starts_and_then_the_previous_one_comes_back(place: 
     assert place.started == ["2.0 serve", "2.0 serve", "1.0 serve", "1.0 serve"]
     assert [e.returncode for e in ended] == [0, 0, 0, 0]
     assert place.state is not None
-    assert (place.state.current, place.state.state) == ("1.0", GOOD)
+    assert (place.state.current, place.state.state) == ("1.0", CONFIRMED)
     assert place.state.bad["2.0"]["times"] == 1
     assert (place.directory / "current").readlink() == Path("1.0")
     assert "going back to agent 1.0" in ended[2].stderr
@@ -239,19 +259,19 @@ def test_a_new_agent_has_two_starts_and_then_the_previous_one_comes_back(place: 
 def test_the_file_is_replaced_and_never_written_into(place: Place) -> None:
     place.choose(TRIED)
     with (place.directory / "sequence.json").open("rb") as before:
-        place.choose(State("1.0"))
+        place.choose(SlotSelection("1.0"))
         assert json.load(before)["current"] == "2.0"
 
 
 def test_words_go_to_the_agent(place: Place) -> None:
-    place.choose(State("1.0"))
+    place.choose(SlotSelection("1.0"))
     place.run("--config", "/etc/x", "serve")
     assert place.started == ["1.0 --config /etc/x serve"]
 
 
 def test_the_agent_is_told_where_its_choice_is(place: Place) -> None:
     place.slot("3.0", '#!/bin/sh\necho "$NCEN_FAILSAFE_DIRECTORY" >> {s}\n')
-    place.choose(State("3.0"))
+    place.choose(SlotSelection("3.0"))
     place.run()
     assert place.started == [str(place.directory)]
 
@@ -282,7 +302,7 @@ def test_a_damaged_file_starts_what_the_link_leads_to_on_trial(
     (place.directory / "current").symlink_to("1.0")
     ended = place.run()
     assert place.started == ["1.0 serve"]
-    assert place.state == State("1.0", "2.0", TRYING, 1, boot=failsafe.read_boot())
+    assert place.state == SlotSelection("1.0", "2.0", ON_TRIAL, 1, boot=failsafe.read_boot())
     assert (place.directory / "sequence.json.damaged").read_bytes() == content
     assert "missing or damaged" in ended.stderr
 
@@ -296,13 +316,13 @@ def test_slot_that_others_may_write_is_not_started_by_root(place: Place) -> None
         module.touch()
         os.chown(module, owner, owner)
         module.chmod(mode)
-        place.choose(State("2.0", "1.0"))
+        place.choose(SlotSelection("2.0", "1.0"))
         assert "module.py can be written by others than root" in place.run().stderr
     assert place.started == ["1.0 serve"] * 2
 
 
 def test_copy_that_a_package_keeps_is_the_slot_until_it_is_gone(place: Place) -> None:
-    place.choose(State("1.0"))
+    place.choose(SlotSelection("1.0"))
     (place.directory / "1.0").rename(place.directory / ".kept-1.0")
     place.run()
     assert (place.directory / "current").readlink() == Path(".kept-1.0")
@@ -321,7 +341,7 @@ def test_start_is_counted_apart_for_who_may_not_write(place: Place) -> None:
 
 def test_a_program_that_cannot_be_run_is_passed_over(place: Place) -> None:
     place.slot("3.0", "#!/no/such/interpreter\n")
-    place.choose(State("3.0", "2.0", TRYING))
+    place.choose(SlotSelection("3.0", "2.0", ON_TRIAL))
     ended = place.run()
     assert place.started == ["2.0 serve"]
     assert "cannot be started" in ended.stderr
@@ -339,7 +359,7 @@ def test_a_slot_whose_interpreter_has_gone_is_passed_over(place: Place) -> None:
 
 def test_what_was_not_finished_is_no_slot(place: Place) -> None:
     place.slot("3.0.partial")
-    place.choose(State("2.0", None, GOOD, DEATHS))
+    place.choose(SlotSelection("2.0", None, CONFIRMED, MAX_EARLY_EXITS))
     place.run()
     assert place.started == ["1.0 serve"]
 
@@ -379,7 +399,7 @@ os.execv(sys.executable, [sys.executable, "-I", sys.argv[1]])
 
 
 def test_check_says_what_would_be_started_and_changes_nothing(place: Place) -> None:
-    place.choose(State("2.0", "1.0", TRYING, TRIES))
+    place.choose(SlotSelection("2.0", "1.0", ON_TRIAL, MAX_TRIAL_STARTS))
     before = (place.directory / "sequence.json").read_bytes()
     ended = place.run("--check")
     assert json.loads(ended.stdout)["start"] == "1.0"
@@ -394,20 +414,20 @@ def test_check_says_what_would_be_started_and_changes_nothing(place: Place) -> N
     ("state", "link", "usable", "wanted"),
     [
         (TRIED, "2.0", BOTH, ["1.0", "2.0"]),
-        (State("2.0", "1.0", TRYING, TRIES), "2.0", BOTH, ["1.0", "2.0"]),
-        (State("2.0", "1.0", TRYING), "2.0", ("0.9", "2.0"), ["0.9", "2.0"]),
-        (State("2.0", "1.0"), "2.0", BOTH, ["2.0", "1.0"]),
-        (State("2.0", "1.0"), "2.0", ("1.0",), ["1.0"]),
-        (State("2.0", None, GOOD, 0, {"1.0": ONCE}), "2.0", BOTH, ["2.0"]),
+        (SlotSelection("2.0", "1.0", ON_TRIAL, MAX_TRIAL_STARTS), "2.0", BOTH, ["1.0", "2.0"]),
+        (SlotSelection("2.0", "1.0", ON_TRIAL), "2.0", ("0.9", "2.0"), ["0.9", "2.0"]),
+        (SlotSelection("2.0", "1.0"), "2.0", BOTH, ["2.0", "1.0"]),
+        (SlotSelection("2.0", "1.0"), "2.0", ("1.0",), ["1.0"]),
+        (SlotSelection("2.0", None, CONFIRMED, 0, {"1.0": ONCE}), "2.0", BOTH, ["2.0"]),
         (None, "1.0", BOTH, ["1.0", "2.0"]),
         (None, None, BOTH, ["2.0"]),
         (TRIED, "2.0", (), []),
     ],
 )
 def test_who_is_asked_to_resume(
-    state: State | None, link: str | None, usable: tuple[str, ...], wanted: list[str]
+    state: SlotSelection | None, link: str | None, usable: tuple[str, ...], wanted: list[str]
 ) -> None:
-    assert in_turn(state, link, usable) == wanted
+    assert order_for_resume(state, link, usable) == wanted
 
 
 SAYS = '#!/bin/sh\necho {{v}} "$@" >> {{s}}\n{end}\n'
@@ -427,7 +447,7 @@ def test_a_confirmed_agent_resumes_and_the_other_where_it_does_not_work(
     place: Place, end: str, status: int, started: list[str]
 ) -> None:
     place.slot("3.0", SAYS.format(end=end))
-    chosen = State("3.0", "2.0", GOOD, 1)
+    chosen = SlotSelection("3.0", "2.0", CONFIRMED, 1)
     place.choose(chosen)
     ended = place.run("resume", "--boot")
     assert ended.returncode == status
@@ -437,7 +457,7 @@ def test_a_confirmed_agent_resumes_and_the_other_where_it_does_not_work(
 
 def test_an_agent_on_trial_does_not_stand_before_the_application(place: Place) -> None:
     place.slot("3.0", SAYS.format(end="exec sleep 1000"))
-    chosen = State("3.0", "2.0", TRYING, 1)
+    chosen = SlotSelection("3.0", "2.0", ON_TRIAL, 1)
     place.choose(chosen)
     assert place.run("resume", "--boot").returncode == 0
     assert place.started == ["2.0 resume --boot"]
@@ -447,7 +467,7 @@ def test_an_agent_on_trial_does_not_stand_before_the_application(place: Place) -
 def test_where_nobody_can_resume_it_says_so(place: Place) -> None:
     for version in ("3.0", "4.0"):
         place.slot(version, SAYS.format(end="exit 1"))
-    place.choose(State("4.0", "3.0"))
+    place.choose(SlotSelection("4.0", "3.0"))
     assert place.run("resume", "--boot").returncode == 1
     for version in ("1.0", "2.0", "3.0", "4.0"):
         shutil.rmtree(place.directory / version)
@@ -459,7 +479,7 @@ def test_where_nobody_can_resume_it_says_so(place: Place) -> None:
 @pytest.mark.parametrize("status", [12, 1])
 def test_told_to_end_it_waits_for_the_agent_and_asks_no_other(place: Place, status: int) -> None:
     place.slot("3.0", f"#!/bin/sh\ntrap 'exit {status}' TERM\necho ready\nwhile :; do :; done\n")
-    place.choose(State("3.0", "2.0"))
+    place.choose(SlotSelection("3.0", "2.0"))
     words = [sys.executable, "-I", str(place.directory / "failsafe.py"), "resume"]
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, start_new_session=True, text=True

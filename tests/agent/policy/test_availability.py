@@ -11,22 +11,25 @@ import pytest
 from ncen_updater.agent.policy.availability import (
     Availability,
     AvailabilityState,
-    DoorSeen,
     HealthAnswer,
-    HealthSeen,
-    availability,
+    HealthProbe,
+    MaintenanceProbe,
+    judge_availability,
 )
-from ncen_updater.agent.policy.ought_to_run import RunningSeen
+from ncen_updater.agent.policy.ought_to_run import ProcessState
 
 SINCE = datetime(2026, 11, 24, 6, tzinfo=UTC)
-OPEN, CLOSED = DoorSeen(closed=False), DoorSeen(closed=True, since=SINCE - timedelta(hours=1))
-UP, DOWN, HIDDEN = RunningSeen(True, since=SINCE), RunningSeen(False, since=SINCE), "not allowed"
+OPEN, CLOSED = (
+    MaintenanceProbe(closed=False),
+    MaintenanceProbe(closed=True, since=SINCE - timedelta(hours=1)),
+)
+UP, DOWN, HIDDEN = ProcessState(True, since=SINCE), ProcessState(False, since=SINCE), "not allowed"
 
 
 @dataclass(frozen=True)
 class Row:
-    door: DoorSeen | str
-    process: RunningSeen | str
+    door: MaintenanceProbe | str
+    process: ProcessState | str
     answer: HealthAnswer
     state: AvailabilityState
     since: datetime | None = None
@@ -67,23 +70,23 @@ TABLE = {
 @pytest.mark.parametrize("name", TABLE)
 def test_what_officers_meet(name: str) -> None:
     row = TABLE[name]
-    found = availability(row.door, row.process, HealthSeen(row.answer, "detail"))
+    found = judge_availability(row.door, row.process, HealthProbe(row.answer, "detail"))
     assert (found.state, found.since, found.why) == (row.state, row.since, row.why)
     assert Availability.from_json(found.to_json()) == found
 
 
 def test_what_was_not_seen_is_never_said() -> None:
-    doors: tuple[DoorSeen | str, ...] = (OPEN, CLOSED, "hidden")
-    processes: tuple[RunningSeen | str, ...] = (UP, DOWN, HIDDEN)
+    doors: tuple[MaintenanceProbe | str, ...] = (OPEN, CLOSED, "hidden")
+    processes: tuple[ProcessState | str, ...] = (UP, DOWN, HIDDEN)
     for door, process, answer in product(doors, processes, HealthAnswer):
-        found = availability(door, process, HealthSeen(answer, "x"))
-        if not isinstance(door, DoorSeen):
+        found = judge_availability(door, process, HealthProbe(answer, "x"))
+        if not isinstance(door, MaintenanceProbe):
             assert found.state is AvailabilityState.UNKNOWN and "hidden" in found.why
         elif door.closed:
             assert found.state is AvailabilityState.MAINTENANCE
         elif found.state is AvailabilityState.WORKS:
             assert answer in (HealthAnswer.WELL, HealthAnswer.OTHER_VERSION)
         elif found.state is AvailabilityState.NOT_RUNNING:
-            assert isinstance(process, RunningSeen) and not process.runs
+            assert isinstance(process, ProcessState) and not process.runs
         if found.state is AvailabilityState.UNKNOWN:
             assert found.why and found.since is None

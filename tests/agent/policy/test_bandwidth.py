@@ -7,13 +7,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ncen_updater.agent.adapters.feed_reader.site_feed import limit_at
-from ncen_updater.agent.policy.windows import Day, Window
+from ncen_updater.agent.adapters.feed_reader.site_feed import compute_rate_limit
+from ncen_updater.agent.policy.windows import Weekday, WeeklyWindow
 
 ROME = ZoneInfo("Europe/Rome")
-NIGHT = Window(frozenset(Day), time(20), time(6))
+NIGHT = WeeklyWindow(frozenset(Weekday), time(20), time(6))
 # Clocks go forward on 2026-03-29 at 02:00, and back on 2026-10-25 at 03:00.
-EARLY = Window(frozenset({Day.SUN}), time(2, 30), time(4))
+EARLY = WeeklyWindow(frozenset({Weekday.SUN}), time(2, 30), time(4))
 
 
 def at(text: str) -> datetime:
@@ -41,11 +41,11 @@ def at(text: str) -> datetime:
     ],
 )
 def test_the_cap_holds_outside_the_windows(
-    now: str, windows: tuple[Window, ...], expected: int | None
+    now: str, windows: tuple[WeeklyWindow, ...], expected: int | None
 ) -> None:
-    assert limit_at(5000, windows, at(now), ROME) == expected
+    assert compute_rate_limit(5000, windows, at(now), ROME) == expected
 
 
 def test_without_a_cap_nothing_is_limited() -> None:
-    assert limit_at(None, (), at("2026-01-14T11:00"), ROME) is None
-    assert limit_at(None, (NIGHT,), at("2026-01-14T11:00"), ROME) is None
+    assert compute_rate_limit(None, (), at("2026-01-14T11:00"), ROME) is None
+    assert compute_rate_limit(None, (NIGHT,), at("2026-01-14T11:00"), ROME) is None

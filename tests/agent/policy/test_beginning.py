@@ -9,40 +9,40 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ncen_updater.agent.cli.approve import AFTER_YES
+from ncen_updater.agent.cli.approve import AFTER_APPROVAL
 from ncen_updater.agent.engine.approvals.model import Approval, ApprovalCount
 from ncen_updater.agent.policy.automation import (
-    Action,
     ActionFailure,
-    Automation,
-    Inputs,
-    Rehearsed,
-    Stays,
-    decide,
+    AutomationInputs,
+    AutomationMode,
+    RehearsalStatus,
+    ServiceAction,
+    WaitReason,
+    decide_next_action,
 )
 from ncen_updater.agent.policy.beginning import (
-    Beginning,
-    BeginsWhen,
-    beginning,
-    beginning_words,
-    with_yes,
+    StartKind,
+    UpgradeStart,
+    describe_start,
+    predict_start,
+    predict_start_if_approved,
 )
-from ncen_updater.agent.policy.windows import Day, Window
-from ncen_updater.common.i18n import Text
+from ncen_updater.agent.policy.windows import Weekday, WeeklyWindow
+from ncen_updater.common.i18n import LazyText
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)  # a Tuesday; 15:00 at the site
 HOUR = timedelta(hours=1)
 ZONE = ZoneInfo("Africa/Nairobi")
-SATURDAY = Window(frozenset({Day.SAT}), time(22), time(4))
-DAY = Window(frozenset(Day), time(8), time(18))
-APPROVED = Inputs(
+SATURDAY = WeeklyWindow(frozenset({Weekday.SAT}), time(22), time(4))
+DAY = WeeklyWindow(frozenset(Weekday), time(8), time(18))
+APPROVED = AutomationInputs(
     NOW,
-    Automation.APPROVE,
+    AutomationMode.APPROVE,
     ZONE,
     next_check=NOW + 6 * HOUR,
     target="3.3.0",
     prepared=True,
-    rehearsed=Rehearsed.PASSED,
+    rehearsed=RehearsalStatus.PASSED,
 )
 BY_HAND = (
     "It does not begin before somebody types 'ncen-updater upgrade' or 'ncen-updater schedule "
@@ -54,13 +54,13 @@ SATURDAY_NIGHT = "It begins on Saturday 2026-11-28 22:00 EAT (19:00 UTC)."
 @dataclass(frozen=True)
 class Row:
     name: str
-    facts: Inputs
+    facts: AutomationInputs
     words: str
 
 
 ROWS = (
     Row("no windows, no time", APPROVED, BY_HAND),
-    Row("automatic, no windows", replace(APPROVED, mode=Automation.AUTOMATIC), BY_HAND),
+    Row("automatic, no windows", replace(APPROVED, mode=AutomationMode.AUTOMATIC), BY_HAND),
     Row("a window that is open", replace(APPROVED, windows=(DAY,)), "It begins now."),
     Row("a window to come", replace(APPROVED, windows=(SATURDAY,)), SATURDAY_NIGHT),
     Row(
@@ -99,13 +99,13 @@ ROWS = (
         replace(
             APPROVED,
             windows=(DAY,),
-            failures={Action.UPGRADE: ActionFailure(NOW - timedelta(minutes=5), 1)},
+            failures={ServiceAction.UPGRADE: ActionFailure(NOW - timedelta(minutes=5), 1)},
         ),
         "It begins on Tuesday 2026-11-24 15:05 EAT (12:05 UTC).",
     ),
     Row(
         "only told",
-        replace(APPROVED, mode=Automation.NOTIFY, windows=(DAY,)),
+        replace(APPROVED, mode=AutomationMode.NOTIFY, windows=(DAY,)),
         "It does not begin before somebody types 'ncen-updater upgrade'.",
     ),
     Row(
@@ -115,7 +115,7 @@ ROWS = (
     ),
     Row(
         "no window ever opens",
-        replace(APPROVED, windows=(Window(frozenset(), time(1), time(2)),)),
+        replace(APPROVED, windows=(WeeklyWindow(frozenset(), time(1), time(2)),)),
         "It does not begin: no window ever opens here.",
     ),
 )
@@ -123,48 +123,52 @@ ROWS = (
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_when_it_begins(row: Row) -> None:
-    found = beginning(row.facts)
-    assert str(beginning_words(found, ZONE)) == row.words
-    assert Beginning.from_json(found.to_json()) == found
+    found = predict_start(row.facts)
+    assert str(describe_start(found, ZONE)) == row.words
+    assert UpgradeStart.from_json(found.to_json()) == found
     # The service does exactly that, at exactly that time, and not a minute before.
-    assert (decide(row.facts).action is Action.UPGRADE) is (found.when is BeginsWhen.NOW)
-    if found.when is BeginsWhen.AT and found.at is not None:
+    assert (decide_next_action(row.facts).action is ServiceAction.UPGRADE) is (
+        found.when is StartKind.NOW
+    )
+    if found.when is StartKind.AT and found.at is not None:
         then = replace(row.facts, held=None, next_check=found.at + HOUR)
-        assert decide(replace(then, now=found.at)).action is Action.UPGRADE
+        assert decide_next_action(replace(then, now=found.at)).action is ServiceAction.UPGRADE
         before = found.at - timedelta(minutes=1)
-        assert decide(replace(then, now=before)).action is Action.WAIT
+        assert decide_next_action(replace(then, now=before)).action is ServiceAction.WAIT
 
 
 def test_the_question_says_what_the_yes_begins() -> None:
     facts = replace(APPROVED, missing_approvals=1)
 
-    def after(facts: Inputs, uid: int, needed: int, *given: int) -> Beginning:
+    def after(facts: AutomationInputs, uid: int, needed: int, *given: int) -> UpgradeStart:
         people = ApprovalCount(tuple(Approval("b", f"u{n}", n, NOW) for n in given), needed)
-        return with_yes(facts, beginning(facts), counts=people.adds(uid))
+        return predict_start_if_approved(
+            facts, predict_start(facts), counts=people.would_count(uid)
+        )
 
-    assert after(facts, 1000, 1).stays is Stays.NO_TIME
+    assert after(facts, 1000, 1).stays is WaitReason.NO_TIME
     day = replace(facts, windows=(DAY,))
-    assert after(day, 1000, 1).when is BeginsWhen.NOW
-    assert after(day, 1001, 2, 1000).when is BeginsWhen.NOW
+    assert after(day, 1000, 1).when is StartKind.NOW
+    assert after(day, 1001, 2, 1000).when is StartKind.NOW
     assert after(replace(facts, missing_approvals=2), 1000, 2).missing == 1
     # Seen: told to who had said yes already that theirs was the last one.
     assert after(day, 1000, 2, 1000).missing == 1
     # Root's is nobody's where two have to say yes; else it is one.
     assert after(replace(day, missing_approvals=2), 0, 2).missing == 2
-    assert after(day, 0, 1).when is BeginsWhen.NOW
+    assert after(day, 0, 1).when is StartKind.NOW
 
 
 def test_without_the_service_nothing_begins_by_itself() -> None:
-    found = beginning(replace(APPROVED, windows=(DAY,)), serves=False)
-    assert (found.when, found.stays) == (BeginsWhen.NOT_BY_ITSELF, Stays.NO_SERVICE)
-    assert beginning(APPROVED, serves=False).stays is Stays.NO_TIME
+    found = predict_start(replace(APPROVED, windows=(DAY,)), service_running=False)
+    assert (found.when, found.stays) == (StartKind.NOT_BY_ITSELF, WaitReason.NO_SERVICE)
+    assert predict_start(APPROVED, service_running=False).stays is WaitReason.NO_TIME
 
 
 def test_in_french_a_time_and_what_a_yes_leads_to_are_read_as_french() -> None:
     """Seen: "Après votre oui : Elle commence jeudi 26/11/2026 22:00 +0000 (... 22:00 UTC)"."""
-    found = beginning(replace(APPROVED, windows=(SATURDAY,)))
-    said = Text(AFTER_YES, {"begins": beginning_words(found, UTC)}).render("fr")
+    found = predict_start(replace(APPROVED, windows=(SATURDAY,)))
+    said = LazyText(AFTER_APPROVAL, {"begins": describe_start(found, UTC)}).render("fr")
     assert said.endswith("Elle commence le samedi 28/11/2026 à 19:00 UTC.")
     assert re.search(r" : [A-ZÀÉ]", said) is None
-    site = beginning_words(found, ZONE).render("fr")
+    site = describe_start(found, ZONE).render("fr")
     assert site.endswith("samedi 28/11/2026 à 22:00 EAT (19:00 UTC).")

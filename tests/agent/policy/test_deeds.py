@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.agent.policy.automation import Action
-from ncen_updater.agent.policy.deeds import at_work_words, deed_words
-from ncen_updater.agent.storage.journal.orders import OrderKind
+from ncen_updater.agent.policy.automation import ServiceAction
+from ncen_updater.agent.policy.deeds import describe_running_operation, label_operation
+from ncen_updater.agent.storage.journal.orders import JobKind
 
 
-@pytest.mark.parametrize("name", [*OrderKind, *(one for one in Action if one is not Action.WAIT)])
+@pytest.mark.parametrize(
+    "name", [*JobKind, *(one for one in ServiceAction if one is not ServiceAction.WAIT)]
+)
 def test_every_deed_has_words_of_its_own(name: str) -> None:
     """Seen: "'prepare' failed", "carries out 'upgrade --yes --scheduled'"."""
     for language in ("en", "fr"):
-        assert deed_words(name).render(language) != str(name)
-    assert deed_words(name).render("fr") != deed_words(name).render("en")
+        assert label_operation(name).render(language) != str(name)
+    assert label_operation(name).render("fr") != label_operation(name).render("en")
 
 
 @pytest.mark.parametrize(
@@ -29,4 +31,4 @@ def test_every_deed_has_words_of_its_own(name: str) -> None:
 )
 def test_who_works_is_named_by_what_they_do(holder: str, watched: str | None, words: str) -> None:
     """Seen: a rehearsal, and a release that was watched, called "a change at work" (NU-6121)."""
-    assert str(at_work_words(holder, watched)).endswith(words)
+    assert str(describe_running_operation(holder, watched)).endswith(words)

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ncen_updater.agent.policy.elapsed import OFF_AT_MOST_S, Seen, advance
+from ncen_updater.agent.policy.elapsed import MAX_POWERED_OFF_S, ClockReading, advance_reading
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)
-LAST = Seen("a", 1000.0, AT, 50.0)
+LAST = ClockReading("a", 1000.0, AT, 50.0)
 YEARS = 5 * 365 * 86_400.0
 
 
@@ -20,15 +20,15 @@ YEARS = 5 * 365 * 86_400.0
         ("a", 1600.0, YEARS, 600.0),  # set ahead
         ("a", 1600.0, -YEARS, 600.0),  # set back
         ("b", 60.0, 3600.0, 3600.0),  # off for some minutes
-        ("b", 60.0, YEARS, 60.0 + OFF_AT_MOST_S),  # started with a clock far ahead
+        ("b", 60.0, YEARS, 60.0 + MAX_POWERED_OFF_S),  # started with a clock far ahead
         ("b", 60.0, -YEARS, 60.0),  # started with a clock that forgot
         ("a", 10.0, 20.0, 20.0),  # a boot that says it is the same one
     ],
 )
 def test_passed(boot: str, monotonic_s: float, wall_s: float, passed: float) -> None:
-    seen = advance(LAST, boot, monotonic_s, AT + timedelta(seconds=wall_s))
+    seen = advance_reading(LAST, boot, monotonic_s, AT + timedelta(seconds=wall_s))
     assert seen.total_s == LAST.total_s + passed
 
 
 def test_the_first_look_counts_nothing() -> None:
-    assert advance(None, "a", 99.0, AT).total_s == 0.0
+    assert advance_reading(None, "a", 99.0, AT).total_s == 0.0

@@ -5,96 +5,101 @@ from __future__ import annotations
 import pytest
 
 from ncen_updater.agent.policy.ought_to_run import (
-    RunningSeen,
-    RunVerdict,
-    ought_to_run,
-    ran_in_after,
+    ProcessState,
+    RestartDecision,
+    decide_restart,
+    update_last_running_boot,
 )
 
-DOWN = RunningSeen(runs=False)
-UNIT = RunningSeen(runs=False, enabled=True, started=False)
+DOWN = ProcessState(runs=False)
+UNIT = ProcessState(runs=False, enabled=True, started=False)
 NOW, BEFORE = "this-boot", "boot-before"
 
 
 @pytest.mark.parametrize(
     ("name", "seen", "ran_in", "verdict"),
     [
-        ("it runs", RunningSeen(runs=True), None, RunVerdict.RUNS),
-        ("a unit that is on its way", RunningSeen(True, enabled=True), BEFORE, RunVerdict.RUNS),
-        ("a dependency failed when the machine started", UNIT, None, RunVerdict.START),
-        ("the same, and it ran before", UNIT, BEFORE, RunVerdict.START),
+        ("it runs", ProcessState(runs=True), None, RestartDecision.RUNS),
+        (
+            "a unit that is on its way",
+            ProcessState(True, enabled=True),
+            BEFORE,
+            RestartDecision.RUNS,
+        ),
+        ("a dependency failed when the machine started", UNIT, None, RestartDecision.START),
+        ("the same, and it ran before", UNIT, BEFORE, RestartDecision.START),
         (
             "stopped by request",
-            RunningSeen(runs=False, enabled=True, started=True),
+            ProcessState(runs=False, enabled=True, started=True),
             NOW,
-            RunVerdict.LEAVE,
+            RestartDecision.LEAVE,
         ),
         (
             "it ended by itself",
-            RunningSeen(runs=False, failed=True, enabled=True, started=True),
+            ProcessState(runs=False, failed=True, enabled=True, started=True),
             NOW,
-            RunVerdict.START,
+            RestartDecision.START,
         ),
         (
             "disabled",
-            RunningSeen(runs=False, enabled=False, started=False),
+            ProcessState(runs=False, enabled=False, started=False),
             BEFORE,
-            RunVerdict.LEAVE,
+            RestartDecision.LEAVE,
         ),
         (
             "disabled, and it failed",
-            RunningSeen(runs=False, failed=True, enabled=False, started=True),
+            ProcessState(runs=False, failed=True, enabled=False, started=True),
             BEFORE,
-            RunVerdict.LEAVE,
+            RestartDecision.LEAVE,
         ),
-        ("commands: cut off with the machine", DOWN, BEFORE, RunVerdict.START),
-        ("commands: stopped since the machine started", DOWN, NOW, RunVerdict.LEAVE),
-        ("commands: never seen running", DOWN, None, RunVerdict.LEAVE),
+        ("commands: cut off with the machine", DOWN, BEFORE, RestartDecision.START),
+        ("commands: stopped since the machine started", DOWN, NOW, RestartDecision.LEAVE),
+        ("commands: never seen running", DOWN, None, RestartDecision.LEAVE),
     ],
     ids=lambda value: value if isinstance(value, str) and " " in value else None,
 )
 def test_what_becomes_of_it(
-    name: str, seen: RunningSeen, ran_in: str | None, verdict: RunVerdict
+    name: str, seen: ProcessState, ran_in: str | None, verdict: RestartDecision
 ) -> None:
-    assert ought_to_run(seen, ran_in, NOW) is verdict, name
+    assert decide_restart(seen, ran_in, NOW) is verdict, name
 
 
-UP = RunningSeen(runs=True)
+UP = ProcessState(runs=True)
 
 
 @pytest.mark.parametrize(
     ("name", "looks", "verdict"),
     [
-        ("the power goes", [(UP, BEFORE), (DOWN, NOW)], RunVerdict.START),
-        ("stopped by somebody", [(UP, NOW), (DOWN, NOW)], RunVerdict.LEAVE),
+        ("the power goes", [(UP, BEFORE), (DOWN, NOW)], RestartDecision.START),
+        ("stopped by somebody", [(UP, NOW), (DOWN, NOW)], RestartDecision.LEAVE),
         (
             "stopped, then a new start",
             [(UP, BEFORE), (DOWN, BEFORE), (DOWN, NOW)],
-            RunVerdict.LEAVE,
+            RestartDecision.LEAVE,
         ),
         (
             "stopped, then two new starts",
             [(UP, BEFORE), (DOWN, BEFORE), (DOWN, "between"), (DOWN, NOW)],
-            RunVerdict.LEAVE,
+            RestartDecision.LEAVE,
         ),
         (
             "stopped, started, and the power goes",
             [(UP, BEFORE), (DOWN, BEFORE), (UP, BEFORE), (DOWN, NOW)],
-            RunVerdict.START,
+            RestartDecision.START,
         ),
         (
             "cut off, and the databases are late over two starts",
             [(UP, BEFORE), (DOWN, "between"), (DOWN, NOW)],
-            RunVerdict.START,
+            RestartDecision.START,
         ),
     ],
     ids=lambda value: value if isinstance(value, str) and " " in value else None,
 )
 def test_over_some_looks(
-    name: str, looks: list[tuple[RunningSeen, str]], verdict: RunVerdict
+    name: str, looks: list[tuple[ProcessState, str]], verdict: RestartDecision
 ) -> None:
     ran_in, came = None, None
     for seen, boot in looks:
-        ran_in = ran_in_after(seen, ran_in, boot)
-        came = ought_to_run(seen, ran_in, boot)
+        ran_in = update_last_running_boot(seen, ran_in, boot)
+        came = decide_restart(seen, ran_in, boot)
     assert came is verdict, name

@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ncen_updater.agent.policy.pacing import (
-    MOST_IN_ONE,
-    MessagePace,
-    Send,
-    Wait,
-    Waiting,
-    pace,
-    retry_at,
+    MAX_PER_MESSAGE,
+    MessageLimits,
+    PendingNotification,
+    SendLater,
+    SendNow,
+    compute_retry_at,
+    decide_sending,
 )
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -22,72 +22,96 @@ def ago(minutes: float) -> datetime:
     return NOW - timedelta(minutes=minutes)
 
 
-def calm(name: str, minutes: float) -> Waiting:
-    return Waiting(name, ago(minutes), urgent=False)
+def calm(name: str, minutes: float) -> PendingNotification:
+    return PendingNotification(name, ago(minutes), urgent=False)
 
 
-def urgent(name: str, minutes: float) -> Waiting:
-    return Waiting(name, ago(minutes), urgent=True)
+def urgent(name: str, minutes: float) -> PendingNotification:
+    return PendingNotification(name, ago(minutes), urgent=True)
 
 
 @dataclass(frozen=True)
 class Row:
     name: str
-    waiting: tuple[Waiting, ...]
+    waiting: tuple[PendingNotification, ...]
     sent: tuple[float, ...]
-    expected: Send | Wait | None
+    expected: SendNow | SendLater | None
     per_hour: int = 3
 
 
 ROWS = (
     Row("nothing waits", (), (), None),
-    Row("what is calm waits for others", (calm("a", 1),), (), Wait(ago(1) + timedelta(minutes=5))),
-    Row("until its time is over", (calm("a", 5),), (), Send(("a",))),
-    Row("and takes along what came later", (calm("b", 1), calm("a", 5)), (), Send(("a", "b"))),
-    Row("what is urgent goes at once", (urgent("u", 0),), (), Send(("u",))),
+    Row(
+        "what is calm waits for others",
+        (calm("a", 1),),
+        (),
+        SendLater(ago(1) + timedelta(minutes=5)),
+    ),
+    Row("until its time is over", (calm("a", 5),), (), SendNow(("a",))),
+    Row("and takes along what came later", (calm("b", 1), calm("a", 5)), (), SendNow(("a", "b"))),
+    Row("what is urgent goes at once", (urgent("u", 0),), (), SendNow(("u",))),
     Row(
         "first, and takes the others along",
-        (calm("a", 9), urgent("v", 1), urgent("u", 2)), (), Send(("u", "v", "a")),
+        (calm("a", 9), urgent("v", 1), urgent("u", 2)),
+        (),
+        SendNow(("u", "v", "a")),
     ),
     Row(
         "the last of the hour is not for what is calm",
-        (calm("a", 9),), (50, 10), Wait(ago(50) + timedelta(hours=1)),
+        (calm("a", 9),),
+        (50, 10),
+        SendLater(ago(50) + timedelta(hours=1)),
     ),
-    Row("but for what is urgent", (urgent("u", 0),), (50, 10), Send(("u",))),
+    Row("but for what is urgent", (urgent("u", 0),), (50, 10), SendNow(("u",))),
     Row(
         "then that waits too",
-        (urgent("u", 0),), (50, 10, 5), Wait(ago(50) + timedelta(hours=1)),
+        (urgent("u", 0),),
+        (50, 10, 5),
+        SendLater(ago(50) + timedelta(hours=1)),
     ),
     Row(
         "calm waits until two may go",
-        (calm("a", 9),), (50, 10, 5), Wait(ago(10) + timedelta(hours=1)),
+        (calm("a", 9),),
+        (50, 10, 5),
+        SendLater(ago(10) + timedelta(hours=1)),
     ),
-    Row("what was sent an hour ago counts no more", (urgent("u", 0),), (60, 10, 5), Send(("u",))),
-    Row("one an hour: calm may have it", (calm("a", 9),), (), Send(("a",)), per_hour=1),
+    Row(
+        "what was sent an hour ago counts no more", (urgent("u", 0),), (60, 10, 5), SendNow(("u",))
+    ),
+    Row("one an hour: calm may have it", (calm("a", 9),), (), SendNow(("a",)), per_hour=1),
     Row(
         "one an hour: and then waits",
-        (calm("a", 9),), (20,), Wait(ago(20) + timedelta(hours=1)), per_hour=1,
+        (calm("a", 9),),
+        (20,),
+        SendLater(ago(20) + timedelta(hours=1)),
+        per_hour=1,
     ),
     Row(
         "a clock that was set back delays an hour at most",
-        (urgent("u", -300),), (-600, -601, -602), Wait(NOW + timedelta(hours=1)),
+        (urgent("u", -300),),
+        (-600, -601, -602),
+        SendLater(NOW + timedelta(hours=1)),
     ),
-    Row("and calm news of the future not beyond the wait", (calm("a", -600),), (),
-        Wait(NOW + timedelta(minutes=5))),
-)  # fmt: skip
+    Row(
+        "and calm news of the future not beyond the wait",
+        (calm("a", -600),),
+        (),
+        SendLater(NOW + timedelta(minutes=5)),
+    ),
+)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 def test_who_is_told_when(row: Row) -> None:
-    limits = MessagePace(row.per_hour, timedelta(minutes=5))
-    assert pace(row.waiting, map(ago, row.sent), NOW, limits) == row.expected
+    limits = MessageLimits(row.per_hour, timedelta(minutes=5))
+    assert decide_sending(row.waiting, map(ago, row.sent), NOW, limits) == row.expected
 
 
 def test_a_message_holds_so_much_and_the_urgent_first() -> None:
-    many = [calm(f"{n:03}", 100 - n) for n in range(MOST_IN_ONE)] + [urgent("u", 0)]
-    decided = pace(many, (), NOW, MessagePace(3, timedelta()))
-    assert isinstance(decided, Send)
-    assert len(decided.ids) == MOST_IN_ONE
+    many = [calm(f"{n:03}", 100 - n) for n in range(MAX_PER_MESSAGE)] + [urgent("u", 0)]
+    decided = decide_sending(many, (), NOW, MessageLimits(3, timedelta()))
+    assert isinstance(decided, SendNow)
+    assert len(decided.ids) == MAX_PER_MESSAGE
     assert decided.ids[:2] == ("u", "000")
     assert "049" not in decided.ids
 
@@ -97,8 +121,8 @@ def test_never_more_than_so_many_in_any_hour() -> None:
     at = NOW
     for minute in range(600):
         at = NOW + timedelta(minutes=minute)
-        item = Waiting(str(minute), at, urgent=minute % 3 == 0)
-        if isinstance(pace([item], sent, at, MessagePace(4, timedelta())), Send):
+        item = PendingNotification(str(minute), at, urgent=minute % 3 == 0)
+        if isinstance(decide_sending([item], sent, at, MessageLimits(4, timedelta())), SendNow):
             sent.append(at)
     assert len(sent) > 30
     for first in sent:
@@ -109,4 +133,4 @@ def test_never_more_than_so_many_in_any_hour() -> None:
     ("failures", "minutes"), [(1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (5000, 60)]
 )
 def test_tries_grow_apart_to_an_hour(failures: int, minutes: int) -> None:
-    assert retry_at(NOW, failures) == NOW + timedelta(minutes=minutes)
+    assert compute_retry_at(NOW, failures) == NOW + timedelta(minutes=minutes)

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from ncen_updater.agent.policy.bad_releases import DELAYS, next_attempt
+from ncen_updater.agent.policy.bad_releases import BAD_RELEASE_DELAYS, compute_retry_at
 from ncen_updater.agent.policy.collection import (
-    KeepRule,
-    NamedByJournal,
     PreviousDatabases,
-    Retention,
-    what_to_collect,
+    ProtectedItems,
+    PrunableItems,
+    RetentionRule,
+    find_prunable_slots,
 )
 from ncen_updater.agent.storage.journal.site_history import HoldRecord
 
@@ -42,13 +42,13 @@ def test_a_hold(until: datetime | None, at: datetime, active: bool) -> None:
     [(1, HOUR), (2, 6 * HOUR), (3, DAY), (4, 3 * DAY), (5, 7 * DAY), (6, 7 * DAY), (99, 7 * DAY)],
 )
 def test_delays_grow_to_a_week(times: int, delay: timedelta) -> None:
-    assert next_attempt(times, NOW) == NOW + delay
+    assert compute_retry_at(times, NOW) == NOW + delay
 
 
 @given(st.integers(1, 1000))
 def test_delays_never_shrink(times: int) -> None:
-    one, more = next_attempt(times, NOW), next_attempt(times + 1, NOW)
-    assert NOW + DELAYS[0] <= one <= more <= NOW + DELAYS[-1]
+    one, more = compute_retry_at(times, NOW), compute_retry_at(times + 1, NOW)
+    assert NOW + BAD_RELEASE_DELAYS[0] <= one <= more <= NOW + BAD_RELEASE_DELAYS[-1]
 
 
 def v(*texts: str) -> tuple[Version, ...]:
@@ -73,16 +73,16 @@ SLOT_ROWS: dict[str, tuple[str, str | None, str | None, str, int, str]] = {
 @pytest.mark.parametrize("name", SLOT_ROWS)
 def test_which_slots_go(name: str) -> None:
     slots, current, came_from, named, keep, goes = SLOT_ROWS[name]
-    result = what_to_collect(
+    result = find_prunable_slots(
         slots=v(*slots.split()),
         current=Version(current) if current else None,
-        came_from=Version(came_from) if came_from else None,
+        previous_slot=Version(came_from) if came_from else None,
         previous=(),
-        named=NamedByJournal(slots=frozenset(v(*named.split()))),
-        keep=KeepRule(7, keep),
+        protected=ProtectedItems(slots=frozenset(v(*named.split()))),
+        rule=RetentionRule(7, keep),
         now=NOW,
     )
-    assert result == Retention(slots=v(*goes.split()))
+    assert result == PrunableItems(slots=v(*goes.split()))
     assert bool(result) is bool(goes)
 
 
@@ -98,32 +98,32 @@ def test_which_slots_go(name: str) -> None:
     ],
 )
 def test_which_databases_go(age: timedelta, days: float, named: bool, goes: bool) -> None:
-    result = what_to_collect(
+    result = find_prunable_slots(
         slots=(),
         current=Version("3"),
-        came_from=None,
+        previous_slot=None,
         previous=[PreviousDatabases("abc", NOW - age)],
-        named=NamedByJournal(changes=frozenset({"abc"} if named else ())),
-        keep=KeepRule(days, 1),
+        protected=ProtectedItems(changes=frozenset({"abc"} if named else ())),
+        rule=RetentionRule(days, 1),
         now=NOW,
     )
     assert result.changes == (("abc",) if goes else ())
 
 
 def test_a_slot_stays_as_long_as_its_databases() -> None:
-    def collect(days: float) -> Retention:
-        return what_to_collect(
+    def collect(days: float) -> PrunableItems:
+        return find_prunable_slots(
             slots=v("1", "2", "3"),
             current=Version("3"),
-            came_from=Version("2"),
+            previous_slot=Version("2"),
             previous=[PreviousDatabases("abc", NOW - 2 * DAY, Version("1"))],
-            named=NamedByJournal(),
-            keep=KeepRule(days, 1),
+            protected=ProtectedItems(),
+            rule=RetentionRule(days, 1),
             now=NOW,
         )
 
-    assert collect(7) == Retention()
-    assert collect(1) == Retention(v("1"), ("abc",))
+    assert collect(7) == PrunableItems()
+    assert collect(1) == PrunableItems(v("1"), ("abc",))
 
 
 VERSIONS = st.integers(1, 8).map(lambda n: Version(str(n)))
@@ -142,7 +142,7 @@ SETS = st.builds(
     previous=st.lists(SETS, max_size=5),
     named_slots=st.frozensets(VERSIONS, max_size=2),
     named_changes=st.frozensets(st.sampled_from("abcd"), max_size=2),
-    keep=st.builds(KeepRule, previous_days=st.integers(0, 10), slots=st.integers(1, 3)),
+    keep=st.builds(RetentionRule, previous_days=st.integers(0, 10), slots=st.integers(1, 3)),
 )
 def test_what_is_needed_never_goes(
     slots: set[Version],
@@ -151,16 +151,16 @@ def test_what_is_needed_never_goes(
     previous: list[PreviousDatabases],
     named_slots: frozenset[Version],
     named_changes: frozenset[str],
-    keep: KeepRule,
+    keep: RetentionRule,
 ) -> None:
-    def collect(now: datetime, left: set[Version], sets: list[PreviousDatabases]) -> Retention:
-        return what_to_collect(
+    def collect(now: datetime, left: set[Version], sets: list[PreviousDatabases]) -> PrunableItems:
+        return find_prunable_slots(
             slots=left,
             current=current,
-            came_from=came_from,
+            previous_slot=came_from,
             previous=sets,
-            named=NamedByJournal(named_slots, named_changes),
-            keep=keep,
+            protected=ProtectedItems(named_slots, named_changes),
+            rule=keep,
             now=now,
         )
 
@@ -176,17 +176,17 @@ def test_what_is_needed_never_goes(
     if gone:
         assert len(slots - gone - {current}) >= keep.slots
     # Collecting again at once finds nothing.
-    assert collect(NOW, slots - gone, kept_sets) == Retention()
+    assert collect(NOW, slots - gone, kept_sets) == PrunableItems()
 
 
 def test_the_databases_of_one_change_go_together_or_not_at_all() -> None:
-    result = what_to_collect(
+    result = find_prunable_slots(
         slots=(),
         current=Version("3"),
-        came_from=None,
+        previous_slot=None,
         previous=[PreviousDatabases("abc", NOW - 9 * DAY), PreviousDatabases("abc", NOW)],
-        named=NamedByJournal(),
-        keep=KeepRule(7, 1),
+        protected=ProtectedItems(),
+        rule=RetentionRule(7, 1),
         now=NOW,
     )
-    assert result == Retention()
+    assert result == PrunableItems()

@@ -9,50 +9,60 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncen_updater.agent.policy.prediction import (
-    ENOUGH,
-    GUESSES,
+    DEFAULT_STEP_SECONDS,
+    MIN_COMPARISONS,
     SLACK_S,
-    Measured,
-    Past,
-    predict,
+    PastDowntime,
+    RehearsedDurations,
+    predict_downtime,
 )
 
-STEPS = {step: likely for step, (likely, _) in GUESSES.items()}
+STEPS = {step: likely for step, (likely, _) in DEFAULT_STEP_SECONDS.items()}
 
 
 def test_without_history_the_guesses_count() -> None:
-    found = predict(Measured(10, 5), [], [])
+    found = predict_downtime(RehearsedDurations(10, 5), [], [])
     assert found.likely_s == pytest.approx(15 + sum(STEPS.values()))
     assert 4 + 2.5 - SLACK_S < found.low_s < 15
-    worst = 20 + 10 + sum(likely + more for likely, more in GUESSES.values()) + SLACK_S
+    worst = 20 + 10 + sum(likely + more for likely, more in DEFAULT_STEP_SECONDS.values()) + SLACK_S
     assert worst * 0.6 < found.high_s < worst
     assert not found.learnt
 
 
 def test_parts_are_neither_strangers_nor_all_slow_at_once() -> None:
-    found = predict(Measured(30, 40), [dict.fromkeys(STEPS, 0.0)], [])
+    found = predict_downtime(RehearsedDurations(30, 40), [dict.fromkeys(STEPS, 0.0)], [])
     assert found.likely_s == 70
     assert found.high_s == pytest.approx(70 + (30 + 40 + 50) / 2 + SLACK_S)
     assert found.low_s == pytest.approx(70 - (18 + 20 + (18**2 + 20**2) ** 0.5) / 2 - SLACK_S)
 
 
 def test_history_takes_the_place_of_guesses() -> None:
-    found = predict(Measured(0, 0), [{**STEPS, "health": 100.0}, STEPS, {**STEPS, "health": 4}], [])
+    found = predict_downtime(
+        RehearsedDurations(0, 0), [{**STEPS, "health": 100.0}, STEPS, {**STEPS, "health": 4}], []
+    )
     assert found.parts["health"] == 4
     assert found.high_s > 150
 
 
 def test_earlier_errors_narrow_the_range() -> None:
-    wide = predict(Measured(100, 100), [STEPS], [])
-    narrow = predict(Measured(100, 100), [STEPS], [Past(10, 10.5)] * ENOUGH)
+    wide = predict_downtime(RehearsedDurations(100, 100), [STEPS], [])
+    narrow = predict_downtime(
+        RehearsedDurations(100, 100), [STEPS], [PastDowntime(10, 10.5)] * MIN_COMPARISONS
+    )
     assert narrow.learnt
     assert wide.low_s < narrow.low_s < narrow.likely_s < narrow.high_s < wide.high_s
-    assert not predict(Measured(1, 1), [], [Past(10, 10.5)] * (ENOUGH - 1)).learnt
+    assert not predict_downtime(
+        RehearsedDurations(1, 1), [], [PastDowntime(10, 10.5)] * (MIN_COMPARISONS - 1)
+    ).learnt
 
 
 def test_one_odd_night_does_not_spoil_the_next_range() -> None:
-    plain = predict(Measured(100, 100), [STEPS], [])
-    odd = predict(Measured(100, 100), [STEPS], [*[Past(10, 10)] * ENOUGH, Past(10, 1000)])
+    plain = predict_downtime(RehearsedDurations(100, 100), [STEPS], [])
+    odd = predict_downtime(
+        RehearsedDurations(100, 100),
+        [STEPS],
+        [*[PastDowntime(10, 10)] * MIN_COMPARISONS, PastDowntime(10, 1000)],
+    )
     assert odd.high_s <= plain.high_s
 
 
@@ -62,13 +72,13 @@ seconds = st.floats(0, 1e5)
 @given(
     seconds,
     seconds,
-    st.lists(st.dictionaries(st.sampled_from(list(GUESSES)), seconds), max_size=5),
-    st.lists(st.builds(Past, seconds, seconds), max_size=8),
+    st.lists(st.dictionaries(st.sampled_from(list(DEFAULT_STEP_SECONDS)), seconds), max_size=5),
+    st.lists(st.builds(PastDowntime, seconds, seconds), max_size=8),
 )
 def test_a_range_is_a_range(
-    copy: float, migrate: float, history: list[dict[str, float]], past: list[Past]
+    copy: float, migrate: float, history: list[dict[str, float]], past: list[PastDowntime]
 ) -> None:
-    found = predict(Measured(copy, migrate), history, past)
+    found = predict_downtime(RehearsedDurations(copy, migrate), history, past)
     assert 0 <= found.low_s <= found.likely_s <= found.high_s
     assert sum(found.parts.values()) == pytest.approx(found.likely_s)
 
@@ -77,15 +87,15 @@ def test_it_holds_on_sites_that_scatter_as_servers_do() -> None:
     """A site whose steps scatter by a third: nine of ten stops lie in their range."""
     chance = random.Random(3)
     history: list[dict[str, float]] = []
-    past: list[Past] = []
+    past: list[PastDowntime] = []
     held = 0
     for _ in range(200):
         size = chance.choice([0.2, 2, 20])
-        found = predict(Measured(size, size / 2), history[:10], past[:10])
+        found = predict_downtime(RehearsedDurations(size, size / 2), history[:10], past[:10])
         real = {step: s * chance.uniform(0.7, 1.4) for step, s in STEPS.items()}
         stop = size * chance.uniform(0.6, 1.2) + size / 2 * chance.uniform(0.8, 1.3)
         stop += sum(real.values())
         held += found.low_s <= stop <= found.high_s
         history.insert(0, real)
-        past.insert(0, Past(found.likely_s, stop))
+        past.insert(0, PastDowntime(found.likely_s, stop))
     assert held >= 180

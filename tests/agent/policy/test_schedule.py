@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncen_updater.agent.policy.schedule import CATCH_UP, CLOSELY, check_due, next_check
+from ncen_updater.agent.policy.schedule import (
+    CATCH_UP_SHARE,
+    CLOSE_INTERVAL,
+    compute_check_due,
+    compute_next_check,
+)
 
 HOUR = timedelta(hours=1)
 NOW = datetime(2026, 12, 1, 8, tzinfo=UTC)
@@ -32,25 +37,25 @@ def test_never_in_the_past_and_never_beyond_one_interval(
     now: datetime, last: datetime | None, hours: float, site: str
 ) -> None:
     interval = timedelta(hours=hours)
-    moment = next_check(now, last, interval, site)
+    moment = compute_next_check(now, last, interval, site)
     assert now <= moment <= now + interval
-    assert moment == next_check(now, last, interval, site)
+    assert moment == compute_next_check(now, last, interval, site)
 
 
 @given(site=st.text(min_size=1, max_size=20), hours=st.integers(1, 48))
 def test_a_site_that_keeps_up_asks_once_an_interval(site: str, hours: int) -> None:
     interval = hours * HOUR
-    times = [next_check(NOW, NOW, interval, site)]
+    times = [compute_next_check(NOW, NOW, interval, site)]
     for _ in range(20):
         # It takes a while until the answer is there.
-        times.append(next_check(times[-1] + HOUR / 60, times[-1], interval, site))
+        times.append(compute_next_check(times[-1] + HOUR / 60, times[-1], interval, site))
     steps = {round((b - a) / interval, 6) for a, b in pairwise(times)}
     assert steps == {1.0}
 
 
 def test_sites_are_spread_over_the_interval() -> None:
     minutes = Counter(
-        int((next_check(NOW, NOW, 6 * HOUR, site) - NOW) / (HOUR / 6)) for site in SITES
+        int((compute_next_check(NOW, NOW, 6 * HOUR, site) - NOW) / (HOUR / 6)) for site in SITES
     )
     assert set(minutes) == set(range(36))
     assert max(minutes.values()) < 2 * len(SITES) / 36
@@ -58,27 +63,32 @@ def test_sites_are_spread_over_the_interval() -> None:
 
 def test_sites_that_come_back_together_do_not_ask_together() -> None:
     long_ago = NOW - timedelta(days=9)
-    times = [next_check(NOW, long_ago, 6 * HOUR, site) for site in SITES]
+    times = [compute_next_check(NOW, long_ago, 6 * HOUR, site) for site in SITES]
     assert len(set(times)) == len(SITES)
-    assert max(times) <= NOW + 6 * HOUR * CATCH_UP
+    assert max(times) <= NOW + 6 * HOUR * CATCH_UP_SHARE
     seconds = Counter(int((moment - NOW).total_seconds()) for moment in times)
     assert max(seconds.values()) < 12
 
 
 def test_a_clock_that_was_set_back_does_not_stop_the_checks() -> None:
     year = timedelta(days=365)
-    assert next_check(NOW, NOW + year, 6 * HOUR, "dakar") == next_check(NOW, NOW, 6 * HOUR, "dakar")
+    assert compute_next_check(NOW, NOW + year, 6 * HOUR, "dakar") == compute_next_check(
+        NOW, NOW, 6 * HOUR, "dakar"
+    )
 
 
 def test_an_interval_of_nothing_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="above zero"):
-        next_check(NOW, None, timedelta(0), "dakar")
+        compute_next_check(NOW, None, timedelta(0), "dakar")
 
 
 def test_a_site_keeps_its_place_whatever_agent_it_runs() -> None:
-    assert next_check(NOW, NOW, 6 * HOUR, "dakar").isoformat() == "2026-12-01T08:40:53.547891+00:00"
+    assert (
+        compute_next_check(NOW, NOW, 6 * HOUR, "dakar").isoformat()
+        == "2026-12-01T08:40:53.547891+00:00"
+    )
     # An interval that does not divide a day counts from one fixed moment.
-    week = next_check(NOW, NOW, 100 * HOUR, "dakar")
+    week = compute_next_check(NOW, NOW, 100 * HOUR, "dakar")
     assert week.isoformat() == PLACE_OF_DAKAR
 
 
@@ -101,9 +111,11 @@ def test_a_site_looks_more_often_while_a_release_is_open_to_it(
     row: tuple[str, datetime | None, datetime | None, bool, timedelta, datetime | None],
 ) -> None:
     _, planned, asked, closely, interval, expected = row
-    due = check_due(NOW, planned, asked, interval, "dakar", closely=closely)
+    due = compute_check_due(NOW, planned, asked, interval, "dakar", release_pending=closely)
     if expected is None:
-        assert NOW <= due <= NOW + CLOSELY
-        assert due == check_due(due, planned, asked, interval, "dakar", closely=closely)
+        assert NOW <= due <= NOW + CLOSE_INTERVAL
+        assert due == compute_check_due(
+            due, planned, asked, interval, "dakar", release_pending=closely
+        )
     else:
         assert due == expected

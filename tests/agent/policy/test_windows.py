@@ -11,31 +11,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncen_updater.agent.policy.windows import (
-    Day,
-    Opening,
-    Window,
-    instant_of,
-    next_opening,
-    opening_at,
+    Weekday,
+    WeeklyWindow,
+    WindowOpening,
+    find_next_opening,
+    find_open_window,
+    resolve_wall_time,
 )
 
 PARIS = ZoneInfo("Europe/Paris")
 NAIROBI = ZoneInfo("Africa/Nairobi")
-EVERY = frozenset(Day)
+EVERY = frozenset(Weekday)
 
 
 def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def window(start: str, end: str, days: frozenset[Day] = EVERY) -> Window:
-    return Window(days, time.fromisoformat(start), time.fromisoformat(end))
+def window(start: str, end: str, days: frozenset[Weekday] = EVERY) -> WeeklyWindow:
+    return WeeklyWindow(days, time.fromisoformat(start), time.fromisoformat(end))
 
 
 @dataclass(frozen=True)
 class Row:
     name: str
-    windows: tuple[Window, ...]
+    windows: tuple[WeeklyWindow, ...]
     now: str
     zone: ZoneInfo
     opening: tuple[str, str] | None
@@ -73,14 +73,14 @@ ROWS = (
     ),
     Row(
         "by the day on which it opens",
-        (window("22:00", "04:00", frozenset({Day.SAT})),),
+        (window("22:00", "04:00", frozenset({Weekday.SAT})),),
         "2026-11-29T00:30",  # Sunday 03:30 in Nairobi
         NAIROBI,
         ("2026-11-28T19:00", "2026-11-29T01:00"),
     ),
     Row(
         "only once a week",
-        (window("10:00", "11:00", frozenset({Day.MON})),),
+        (window("10:00", "11:00", frozenset({Weekday.MON})),),
         "2026-11-24T12:00",
         NAIROBI,
         ("2026-11-30T07:00", "2026-11-30T08:00"),
@@ -149,34 +149,34 @@ ROWS = (
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_next_opening(row: Row) -> None:
-    wanted = None if row.opening is None else Opening(at(row.opening[0]), at(row.opening[1]))
-    assert next_opening(row.windows, at(row.now), row.zone) == wanted
+    wanted = None if row.opening is None else WindowOpening(at(row.opening[0]), at(row.opening[1]))
+    assert find_next_opening(row.windows, at(row.now), row.zone) == wanted
 
 
 @given(
     st.integers(1_577_836_800, 2_051_222_400),  # 2020 to 2034
     st.times().map(lambda t: t.replace(second=0, microsecond=0)),
     st.times().map(lambda t: t.replace(second=0, microsecond=0)),
-    st.sets(st.sampled_from(Day), min_size=1).map(frozenset),
+    st.sets(st.sampled_from(Weekday), min_size=1).map(frozenset),
     st.sampled_from(["Europe/Paris", "America/Sao_Paulo", "Australia/Lord_Howe", "Asia/Kolkata"]),
 )
 def test_an_opening_is_ahead_and_open_where_it_says(
-    seconds: int, start: time, end: time, days: frozenset[Day], name: str
+    seconds: int, start: time, end: time, days: frozenset[Weekday], name: str
 ) -> None:
     now, zone = datetime.fromtimestamp(seconds, UTC), ZoneInfo(name)
-    known = (Window(days, start, end),)
-    found = next_opening(known, now, zone)
+    known = (WeeklyWindow(days, start, end),)
+    found = find_next_opening(known, now, zone)
     assert found is not None
     assert found.end > now
     assert found.end - found.start <= timedelta(hours=26)
     middle = found.start + (found.end - found.start) / 2
-    assert opening_at(known, middle, zone) == found
-    assert opening_at(known, found.start, zone) is not None
+    assert find_open_window(known, middle, zone) == found
+    assert find_open_window(known, found.start, zone) is not None
     if found.start > now:
-        assert opening_at(known, now, zone) is None
+        assert find_open_window(known, now, zone) is None
 
 
 def test_a_skipped_minute_is_the_instant_of_the_change() -> None:
     # Lord Howe moves by half an hour: 2026-10-04 02:00 -> 02:30.
     zone = ZoneInfo("Australia/Lord_Howe")
-    assert instant_of(date(2026, 10, 4), time(2, 10), zone) == at("2026-10-03T15:30")
+    assert resolve_wall_time(date(2026, 10, 4), time(2, 10), zone) == at("2026-10-03T15:30")

@@ -12,9 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncen_updater.agent import failsafe
-from ncen_updater.agent.model.errors import SequenceDamaged
+from ncen_updater.agent.model.errors import SelectionDamagedError
 from ncen_updater.agent.storage import agent_selection
-from ncen_updater.agent.storage.agent_selection import AgentSelection, Bad, SequenceFile, TrialState
+from ncen_updater.agent.storage.agent_selection import (
+    AgentSelection,
+    AgentSelectionFile,
+    FailedAgent,
+    TrialState,
+)
 from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
 from tests.support.errors import refused
 
@@ -31,7 +36,7 @@ SEQUENCES = st.builds(
     st.dictionaries(
         VERSIONS,
         st.builds(
-            Bad,
+            FailedAgent,
             st.integers(1, 99),
             TIMES,
         ),
@@ -53,13 +58,13 @@ def test_both_programs_read_and_write_the_same_file(
 ) -> None:
     directory = tmp_path_factory.getbasetemp() / "both"
     directory.mkdir(exist_ok=True)
-    file = SequenceFile(directory)
+    file = AgentSelectionFile(directory)
     file.update(lambda _: found)
-    theirs = failsafe.read_state(directory)
+    theirs = failsafe.read_selection(directory)
     assert theirs is not None
     assert (theirs.current, theirs.previous) == (found.current, found.previous)
     assert (theirs.state, theirs.attempts) == (found.state.value, found.attempts)
-    failsafe.write_state(directory, theirs)
+    failsafe.write_selection(directory, theirs)
     assert file.load() == found
 
 
@@ -81,12 +86,14 @@ WRITTEN = b"""{
 
 
 def test_the_form_of_the_file_stays(tmp_path: Path) -> None:
-    file = SequenceFile(tmp_path)
+    file = AgentSelectionFile(tmp_path)
     file.path.write_bytes(WRITTEN)
     found = file.load()
-    assert found == AgentSelection("2.0", "1.0", TrialState.TRYING, 2, {"1.9": Bad(3, NOW)})
+    assert found == AgentSelection("2.0", "1.0", TrialState.TRYING, 2, {"1.9": FailedAgent(3, NOW)})
     file.path.unlink()
-    file.update(lambda _: AgentSelection("2.0", "1.0", TrialState.TRYING, 2, {"1.9": Bad(3, NOW)}))
+    file.update(
+        lambda _: AgentSelection("2.0", "1.0", TrialState.TRYING, 2, {"1.9": FailedAgent(3, NOW)})
+    )
     assert file.path.read_bytes() == WRITTEN
 
 
@@ -109,13 +116,13 @@ ROWS = (
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_confirming(row: Row) -> None:
-    assert agent_selection.confirm(row.before, row.change) == row.after
+    assert agent_selection.confirm_agent(row.before, row.change) == row.after
 
 
 def test_a_trial_keeps_the_way_back_and_what_is_bad() -> None:
-    before = AgentSelection("1.0", "0.9", TrialState.GOOD, 3, {"1.5": Bad(1, NOW)})
+    before = AgentSelection("1.0", "0.9", TrialState.GOOD, 3, {"1.5": FailedAgent(1, NOW)})
     begun = agent_selection.begin_trial(before, "2.0")
-    assert begun == AgentSelection("2.0", "1.0", TrialState.TRYING, 0, {"1.5": Bad(1, NOW)})
+    assert begun == AgentSelection("2.0", "1.0", TrialState.TRYING, 0, {"1.5": FailedAgent(1, NOW)})
 
 
 def test_what_has_not_confirmed_itself_is_nothing_to_go_back_to() -> None:
@@ -130,36 +137,40 @@ def test_what_has_not_confirmed_itself_is_nothing_to_go_back_to() -> None:
 
 def test_one_start_is_taken_back() -> None:
     begun = AgentSelection("2.0", "1.0", TrialState.TRYING, 2)
-    assert agent_selection.uncount(begun, "2.0") == replace(begun, attempts=1)
-    assert agent_selection.uncount(replace(begun, attempts=0), "2.0").attempts == 0
-    assert agent_selection.uncount(begun, "1.0") == begun
+    assert agent_selection.uncount_start(begun, "2.0") == replace(begun, attempts=1)
+    assert agent_selection.uncount_start(replace(begun, attempts=0), "2.0").attempts == 0
+    assert agent_selection.uncount_start(begun, "1.0") == begun
 
 
 def test_only_a_confirmed_agent_is_steady() -> None:
     good = AgentSelection("1.0", None, TrialState.GOOD, 3)
-    assert agent_selection.steady(good, "1.0").attempts == 0
-    assert agent_selection.steady(good, "0.9") == good
-    assert agent_selection.steady(TRYING, "2.0") == TRYING
+    assert agent_selection.reset_attempts(good, "1.0").attempts == 0
+    assert agent_selection.reset_attempts(good, "0.9") == good
+    assert agent_selection.reset_attempts(TRYING, "2.0") == TRYING
 
 
 def test_the_previous_agent_records_that_it_was_started_in_place_of_the_new_one() -> None:
-    back = agent_selection.give_up(replace(TRYING, bad={"2.0": Bad(1, NOW)}), "1.0", NOW)
-    assert back == AgentSelection("1.0", None, TrialState.GOOD, 0, {"2.0": Bad(2, NOW)})
-    assert agent_selection.give_up(TRYING, "2.0", NOW) == TRYING
-    assert agent_selection.give_up(AgentSelection("2.0", "1.0"), "1.0", NOW) == AgentSelection(
-        "2.0", "1.0"
+    back = agent_selection.revert_to_previous(
+        replace(TRYING, bad={"2.0": FailedAgent(1, NOW)}), "1.0", NOW
     )
+    assert back == AgentSelection("1.0", None, TrialState.GOOD, 0, {"2.0": FailedAgent(2, NOW)})
+    assert agent_selection.revert_to_previous(TRYING, "2.0", NOW) == TRYING
+    assert agent_selection.revert_to_previous(
+        AgentSelection("2.0", "1.0"), "1.0", NOW
+    ) == AgentSelection("2.0", "1.0")
 
 
 def test_what_a_person_installs() -> None:
-    assert agent_selection.first(None, "1.0") == AgentSelection("1.0")
-    bad = replace(AgentSelection("1.0"), bad={"2.0": Bad(1, NOW)})
-    assert agent_selection.first(bad, "1.0") == bad
-    assert agent_selection.first(bad, "2.0") == AgentSelection("2.0", "1.0", TrialState.TRYING)
+    assert agent_selection.select_installed(None, "1.0") == AgentSelection("1.0")
+    bad = replace(AgentSelection("1.0"), bad={"2.0": FailedAgent(1, NOW)})
+    assert agent_selection.select_installed(bad, "1.0") == bad
+    assert agent_selection.select_installed(bad, "2.0") == AgentSelection(
+        "2.0", "1.0", TrialState.TRYING
+    )
 
 
 def test_the_link_follows_also_where_the_file_is_right(tmp_path: Path) -> None:
-    file = SequenceFile(tmp_path)
+    file = AgentSelectionFile(tmp_path)
     file.update(lambda _: AgentSelection("1.0"))
     (tmp_path / "current").unlink()
     file.update(lambda before: before or AgentSelection("0.1"))
@@ -167,7 +178,7 @@ def test_the_link_follows_also_where_the_file_is_right(tmp_path: Path) -> None:
 
 
 def test_the_file_is_replaced_and_never_written_into(tmp_path: Path) -> None:
-    file = SequenceFile(tmp_path)
+    file = AgentSelectionFile(tmp_path)
     file.update(lambda _: AgentSelection("1.0"))
     with file.path.open("rb") as before:
         file.update(lambda _: AgentSelection("2.0"))
@@ -175,12 +186,12 @@ def test_the_file_is_replaced_and_never_written_into(tmp_path: Path) -> None:
 
 
 def test_none_and_damaged_are_not_the_same(tmp_path: Path) -> None:
-    file = SequenceFile(tmp_path)
+    file = AgentSelectionFile(tmp_path)
     assert file.load() is None
     file.path.write_text('{"current": "../x"}')
-    with pytest.raises(SequenceDamaged):
+    with pytest.raises(SelectionDamagedError):
         file.load()
-    with pytest.raises(SequenceDamaged):
+    with pytest.raises(SelectionDamagedError):
         file.update(lambda _: AgentSelection("1.0"))
     assert file.path.read_text() == '{"current": "../x"}'
 
@@ -188,18 +199,20 @@ def test_none_and_damaged_are_not_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ["current", "previous", "state", "attempts", "bad"])
 def test_what_is_missing_has_no_default(part: str, tmp_path: Path) -> None:
     """The failsafe takes such a file as damaged; an agent that did not would confirm itself."""
-    whole = AgentSelection("2.0", "1.0", TrialState.TRYING, 3, {"1.5": Bad(1, NOW)}).to_json()
+    whole = AgentSelection(
+        "2.0", "1.0", TrialState.TRYING, 3, {"1.5": FailedAgent(1, NOW)}
+    ).to_json()
     del whole[part]
-    file = SequenceFile(tmp_path)
+    file = AgentSelectionFile(tmp_path)
     file.path.write_text(json.dumps(whole))
-    with pytest.raises(SequenceDamaged):
+    with pytest.raises(SelectionDamagedError):
         file.load()
-    assert failsafe.read_state(tmp_path) is None
+    assert failsafe.read_selection(tmp_path) is None
 
 
 def test_a_directory_that_takes_nothing(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     with refused(SEQUENCE_UNWRITABLE):
-        SequenceFile(blocked / "agent").update(lambda _: AgentSelection("1.0"))
+        AgentSelectionFile(blocked / "agent").update(lambda _: AgentSelection("1.0"))
     assert list(tmp_path.iterdir()) == [blocked]

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.self_update import after_confirmation, slots
-from ncen_updater.agent.self_update.installation_parts import command
+from ncen_updater.agent.self_update.installation_parts import build_command_part
 from ncen_updater.agent.self_update.slots import AgentSlots
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import INSTALL_FAILED
 from tests.support.errors import refused
 
@@ -28,27 +28,29 @@ def ends(number: int) -> bool:
 def test_nothing_of_a_slots_making_is_left(tmp_path: Path) -> None:
     note = tmp_path / "number"
     words = ["/bin/sh", "-c", f"sleep 600 & echo $! > {note}; echo made"]
-    said = AgentSlots._run("1.0", words, tmp_path)
+    said = AgentSlots._run_command("1.0", words, tmp_path)
     assert said == "made"
     assert ends(int(note.read_text()))
 
 
 def test_a_slots_making_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(slots, "COMMAND_TIMEOUT_S", 0.2)
     note = tmp_path / "number"
     with pytest.raises(UpdaterError, match="did not end"):
-        AgentSlots._run("1.0", ["/bin/sh", "-c", f"echo $$ > {note}; sleep 600"], tmp_path)
+        AgentSlots._run_command("1.0", ["/bin/sh", "-c", f"echo $$ > {note}; sleep 600"], tmp_path)
     assert not note.exists() or ends(int(note.read_text()))
 
 
 def test_what_they_inherit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", "secret")
-    assert AgentSlots._run("1.0", ["/bin/sh", "-c", SECRET], tmp_path) == "well"
-    assert after_confirmation._run(["/bin/sh", "-c", SECRET]) == "well"
-    command(Text("a part"), ["/bin/sh", "-c", SECRET], lambda: False).make()
+    assert AgentSlots._run_command("1.0", ["/bin/sh", "-c", SECRET], tmp_path) == "well"
+    assert after_confirmation._run_failsafe(["/bin/sh", "-c", SECRET]) == "well"
+    build_command_part(LazyText("a part"), ["/bin/sh", "-c", SECRET], lambda: False).make()
 
 
 def test_a_part_that_fails_says_why() -> None:
-    part = command(Text("a part"), ["/bin/sh", "-c", "echo no such unit >&2; exit 3"], bool)
+    part = build_command_part(
+        LazyText("a part"), ["/bin/sh", "-c", "echo no such unit >&2; exit 3"], bool
+    )
     with refused(INSTALL_FAILED, match="no such unit"):
         part.make()

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.self_update.directory_writer import Doer, OwnAction, own_doer
-from ncen_updater.agent.storage.agent_selection import AgentSelection, SequenceFile, TrialState
-from ncen_updater.common.landlock import everything_but
+from ncen_updater.agent.self_update.directory_writer import ActionHandler, DirectoryAction, own_doer
+from ncen_updater.agent.storage.agent_selection import (
+    AgentSelection,
+    AgentSelectionFile,
+    TrialState,
+)
+from ncen_updater.common.landlock import iter_paths_outside
 from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
-from ncen_updater.common.workers import Worker, WorkerFailed, ask
+from ncen_updater.common.workers import Worker, WorkerError, call_worker
 from tests.support.activation import ACTIVATOR, activated
 from tests.support.errors import refused
 
@@ -28,11 +32,11 @@ TRYING = AgentSelection("2.0", "1.0", TrialState.TRYING, 1)
 def agent(tmp_path: Path) -> Path:
     place = tmp_path / "opt/agent"
     place.mkdir(parents=True)
-    SequenceFile(place).update(lambda _: TRYING)
+    AgentSelectionFile(place).update(lambda _: TRYING)
     return place
 
 
-def doer(agent: Path, socket: Path) -> Doer:
+def doer(agent: Path, socket: Path) -> ActionHandler:
     return own_doer(agent, socket, "2.0", lambda: datetime.now(UTC), lambda: None)
 
 
@@ -42,8 +46,8 @@ def unit(agent: Path) -> list[str]:
 
 
 def test_who_may_write_there_does_it(agent: Path, tmp_path: Path) -> None:
-    doer(agent, tmp_path / "none")(OwnAction.CONFIRM)
-    assert SequenceFile(agent).load() == AgentSelection("2.0", "1.0")
+    doer(agent, tmp_path / "none")(DirectoryAction.CONFIRM)
+    assert AgentSelectionFile(agent).load() == AgentSelection("2.0", "1.0")
 
 
 @needs_activator
@@ -55,14 +59,14 @@ def test_actions_of_a_service_that_may_not_write_are_done_by_the_unit(
     path = tmp_path / "renew.sock"
     with activated(path, unit(agent), tmp_path / "log"):
         do = doer(agent, path)
-        do(OwnAction.UNCOUNT)
-        found = SequenceFile(agent).load()
+        do(DirectoryAction.UNCOUNT)
+        found = AgentSelectionFile(agent).load()
         assert found is not None and found.attempts == 0
-        do(OwnAction.CONFIRM)
-        assert SequenceFile(agent).load() == AgentSelection("2.0", "1.0")
+        do(DirectoryAction.CONFIRM)
+        assert AgentSelectionFile(agent).load() == AgentSelection("2.0", "1.0")
         (agent / "sequence.json").write_text("{")
         with pytest.raises(Exception, match=r"sequence\.json") as error:
-            do(OwnAction.STEADY)
+            do(DirectoryAction.STEADY)
         assert getattr(error.value, "code", None) == "NU-9401"
 
 
@@ -73,9 +77,9 @@ def test_actions_of_a_service_that_may_not_write_are_done_by_the_unit(
 )
 def test_unit_does_no_other_work(agent: Path, tmp_path: Path, words: list[str]) -> None:
     path = tmp_path / "renew.sock"
-    with activated(path, unit(agent), tmp_path / "log"), pytest.raises(WorkerFailed, match="order"):
-        ask(Worker("none", socket=path), {"words": words})
-    assert SequenceFile(agent).load() == TRYING
+    with activated(path, unit(agent), tmp_path / "log"), pytest.raises(WorkerError, match="order"):
+        call_worker(Worker("none", socket=path), {"words": words})
+    assert AgentSelectionFile(agent).load() == TRYING
 
 
 @needs_activator
@@ -86,8 +90,8 @@ def test_where_the_unit_says_nothing_the_choice_stays(
     monkeypatch.setattr(os, "access", lambda *_: False)
     path = tmp_path / "renew.sock"
     with activated(path, ["/bin/true"], tmp_path / "log"), refused(SEQUENCE_UNWRITABLE):
-        doer(agent, path)(OwnAction.UNCOUNT)
-    assert SequenceFile(agent).load() == TRYING
+        doer(agent, path)(DirectoryAction.UNCOUNT)
+    assert AgentSelectionFile(agent).load() == TRYING
 
 
 def test_everything_but_one_directory(tmp_path: Path) -> None:
@@ -95,6 +99,6 @@ def test_everything_but_one_directory(tmp_path: Path) -> None:
     agent.mkdir(parents=True)
     beside = tmp_path / "opt" / "beside"
     beside.touch()
-    allowed = set(everything_but(agent))
+    allowed = set(iter_paths_outside(agent))
     assert beside in allowed
     assert not any(agent.is_relative_to(place) for place in allowed)

@@ -15,23 +15,27 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.cli.install import Answers, settings_text
+from ncen_updater.agent.cli.install import InitialSettings, render_config
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.lock import change_lock
-from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, Mode
+from ncen_updater.agent.engine.lock import hold_change_lock
+from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, DatabaseMode
 from ncen_updater.agent.self_update import after_confirmation
 from ncen_updater.agent.self_update.after_confirmation import (
-    collect_slots,
-    failsafe_content,
-    renew_failsafe,
+    prune_slots,
+    read_failsafe,
+    update_failsafe,
 )
-from ncen_updater.agent.storage.agent_selection import AgentSelection, SequenceFile, TrialState
+from ncen_updater.agent.storage.agent_selection import (
+    AgentSelection,
+    AgentSelectionFile,
+    TrialState,
+)
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import (
     AGENT_RELEASE_UNUSABLE,
-    CAME_WITH_PACKAGE,
     CHANGE_STILL_OPEN,
+    INSTALLED_BY_PACKAGE,
     ROOT_ALREADY_INSTALLED,
     ROOT_UNUSABLE,
     SERVICE_STILL_RUNS,
@@ -141,8 +145,8 @@ def test_everything_is_there(installed: Server) -> None:
     assert (root / "etc/ncen-updater/trust/root.json").read_bytes() == (
         installed.trusted.read_bytes()
     )
-    assert SequenceFile(installed.agent).load() == AgentSelection(VERSION)
-    assert (installed.agent / "failsafe.py").read_bytes() == failsafe_content()
+    assert AgentSelectionFile(installed.agent).load() == AgentSelection(VERSION)
+    assert (installed.agent / "failsafe.py").read_bytes() == read_failsafe()
     assert (root / "etc/systemd/system/ncen-updater.service").is_file()
     assert (root / "etc/tmpfiles.d/ncen-updater.conf").is_file()
     said = subprocess.run(
@@ -170,20 +174,22 @@ def test_what_was_lost_is_made_again(copied: Server) -> None:
 
 
 def test_the_failsafe_stays_while_an_agent_is_on_trial(copied: Server) -> None:
-    older = failsafe_content() + b"# older\n"
+    older = read_failsafe() + b"# older\n"
     (copied.agent / "failsafe.py").write_bytes(older)
-    SequenceFile(copied.agent).update(lambda _: AgentSelection(VERSION, "0.1", TrialState.TRYING))
+    AgentSelectionFile(copied.agent).update(
+        lambda _: AgentSelection(VERSION, "0.1", TrialState.TRYING)
+    )
     assert copied.install()[0] == 0
     assert (copied.agent / "failsafe.py").read_bytes() == older
-    assert renew_failsafe(copied.agent, Path(sys.executable))
-    assert (copied.agent / "failsafe.py").read_bytes() == failsafe_content()
-    assert not renew_failsafe(copied.agent, Path(sys.executable))
+    assert update_failsafe(copied.agent, Path(sys.executable))
+    assert (copied.agent / "failsafe.py").read_bytes() == read_failsafe()
+    assert not update_failsafe(copied.agent, Path(sys.executable))
 
 
 def test_a_failsafe_that_this_python_does_not_run_is_not_taken(copied: Server) -> None:
     older = b"# older\n"
     (copied.agent / "failsafe.py").write_bytes(older)
-    assert not renew_failsafe(copied.agent, Path("/bin/false"))
+    assert not update_failsafe(copied.agent, Path("/bin/false"))
     assert (copied.agent / "failsafe.py").read_bytes() == older
     assert not list(copied.agent.glob(".failsafe*"))
 
@@ -204,14 +210,14 @@ def test_a_failsafe_that_does_not_do_its_work_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sound: str, broken: str
 ) -> None:
     """It would be the end of every agent, and nobody could bring one back."""
-    older = failsafe_content() + b"# older\n"
+    older = read_failsafe() + b"# older\n"
     (tmp_path / "failsafe.py").write_bytes(older)
     (tmp_path / ".failsafe.py.left").mkdir()  # of a trial that a power cut ended
-    text = failsafe_content().decode()
+    text = read_failsafe().decode()
     assert sound in text
     content = text.replace(sound, broken).encode()
-    monkeypatch.setattr(after_confirmation, "failsafe_content", lambda: content)
-    assert not renew_failsafe(tmp_path, Path(sys.executable))
+    monkeypatch.setattr(after_confirmation, "read_failsafe", lambda: content)
+    assert not update_failsafe(tmp_path, Path(sys.executable))
     assert (tmp_path / "failsafe.py").read_bytes() == older
     assert [path.name for path in tmp_path.iterdir()] == ["failsafe.py"]
 
@@ -222,10 +228,10 @@ def test_slots_that_nobody_goes_back_to_are_collected(copied: Server) -> None:
         (copied.agent / version / "slot.json").write_text("{}")
     (copied.agent / "1.0.partial").mkdir()
     alive: list[None] = []
-    assert collect_slots(copied.agent, lambda: alive.append(None)) == ()
+    assert prune_slots(copied.agent, lambda: alive.append(None)) == ()
     assert not alive
-    SequenceFile(copied.agent).update(lambda _: AgentSelection(VERSION, "0.8.0"))
-    assert collect_slots(copied.agent, lambda: alive.append(None)) == ("0.7.0",)
+    AgentSelectionFile(copied.agent).update(lambda _: AgentSelection(VERSION, "0.8.0"))
+    assert prune_slots(copied.agent, lambda: alive.append(None)) == ("0.7.0",)
     assert alive, "whoever watches would have ended the service on a slow disk"
     assert sorted(p.name for p in copied.agent.glob("[01]*")) == ["0.8.0", VERSION]
 
@@ -293,15 +299,21 @@ def test_the_agent_goes_and_the_application_stays(copied: Server) -> None:
 def test_it_does_not_go_while_a_change_is_open_or_the_service_runs(copied: Server) -> None:
     with Journal.create(copied.state / "journal.sqlite") as journal:
         change = Change(
-            id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
-            product="ncen", from_version="3.2.4", to_version="3.3.0",
-            generation=1, created_at=datetime(2026, 1, 1, tzinfo=UTC),
-        )  # fmt: skip
-        journal.begin(change)
+            id="abcdefgh",
+            kind=ChangeKind.UPGRADE,
+            mode=DatabaseMode.MIGRATE,
+            state=ChangeState.RUNNING,
+            product="ncen",
+            from_version="3.2.4",
+            to_version="3.3.0",
+            generation=1,
+            created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        )
+        journal.begin_change(change)
     code, document = copied.uninstall()
     assert (code, document["error"]["code"]) == (ExitCode.BUSY, CHANGE_STILL_OPEN.code)
     (copied.state / "journal.sqlite").unlink()
-    with change_lock(copied.state / "service/service.lock", "service"):
+    with hold_change_lock(copied.state / "service/service.lock", "service"):
         code, document = copied.uninstall()
         # Seen: "wait until it has finished", of a service that never does; of a dry run, too.
         assert (code, document["error"]["code"]) == (ExitCode.BUSY, SERVICE_STILL_RUNS.code)
@@ -316,27 +328,27 @@ def test_what_a_package_brought_is_left_to_the_package(copied: Server) -> None:
     for words in ([], ["--dry-run"], ["--purge"]):
         # Seen: the slots went, the unit that nCEN requires stayed, and nCEN did not start again.
         code, document = copied.uninstall(*words)
-        assert (code, document["error"]["code"]) == (ExitCode.BLOCKED, CAME_WITH_PACKAGE.code)
+        assert (code, document["error"]["code"]) == (ExitCode.BLOCKED, INSTALLED_BY_PACKAGE.code)
     assert "sudo apt remove ncen-updater" in document["error"]["remedy"]
     assert copied.agent.is_dir()
 
 
 def test_every_answer_goes_into_a_configuration_that_is_valid(tmp_path: Path) -> None:
-    answers = Answers(
+    answers = InitialSettings(
         site='a "site"', country="KE", feed=("http://a/", "http://b/"), engine="sqlite",
         databases=(("cases", "ncen_cases"),), engine_settings={"directory": "srv/db"},
         unit="app.service",        health_url="http://127.0.0.1:9000", runner="systemd",
     )  # fmt: skip
     (tmp_path / "run/ncen").mkdir(parents=True)
-    (tmp_path / "agent.toml").write_text(settings_text(replace(answers, site="a-site"), tmp_path))
+    (tmp_path / "agent.toml").write_text(render_config(replace(answers, site="a-site"), tmp_path))
     config = load_config(tmp_path / "agent.toml")
     assert (config.site.id, config.site.country) == ("a-site", "KE")
     assert config.feed.urls == answers.feed
-    assert config.databases.own.directory_on_disk == tmp_path / "srv/db"
+    assert config.databases.engine_settings.local_directory == tmp_path / "srv/db"
     assert config.databases.names == dict(answers.databases)
     assert config.application.unit == "app.service"
     assert config.application.health_url == "http://127.0.0.1:9000"
     assert config.service.runner == "systemd"
-    (tmp_path / "agent.toml").write_text(settings_text(answers, tmp_path))
+    (tmp_path / "agent.toml").write_text(render_config(answers, tmp_path))
     with pytest.raises(ConfigError):
         load_config(tmp_path / "agent.toml")

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.self_update.packaged import chosen, main
-from ncen_updater.agent.storage.agent_selection import AgentSelection, Bad, SequenceFile, TrialState
+from ncen_updater.agent.self_update.packaged import main, select_packaged_agent
+from ncen_updater.agent.storage.agent_selection import (
+    AgentSelection,
+    AgentSelectionFile,
+    FailedAgent,
+    TrialState,
+)
 
-BAD = {"0.3.0": Bad(1, datetime(2026, 1, 1, tzinfo=UTC))}
+BAD = {"0.3.0": FailedAgent(1, datetime(2026, 1, 1, tzinfo=UTC))}
 GOOD = AgentSelection("0.1.0", None, TrialState.GOOD, 0, BAD)
 
 
@@ -59,7 +64,7 @@ GOOD = AgentSelection("0.1.0", None, TrialState.GOOD, 0, BAD)
 def test_chosen(
     before: AgentSelection | None, version: str, present: bool, after: AgentSelection
 ) -> None:
-    assert chosen(before, version, present=present) == after
+    assert select_packaged_agent(before, version, slot_exists=present) == after
 
 
 def test_the_file_and_the_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +74,9 @@ def test_the_file_and_the_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr("sys.argv", ["packaged", str(tmp_path), version])
         assert main() == 0
         assert (tmp_path / "current").resolve() == tmp_path / version
-    assert SequenceFile(tmp_path).load() == AgentSelection("0.2.0", "0.1.0", TrialState.TRYING)
+    assert AgentSelectionFile(tmp_path).load() == AgentSelection(
+        "0.2.0", "0.1.0", TrialState.TRYING
+    )
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b'{"current": "../bin"}'])
@@ -84,7 +91,9 @@ def test_a_choice_that_was_lost_goes_on_from_the_link(
         (tmp_path / "sequence.json").write_bytes(content)
     monkeypatch.setattr("sys.argv", ["packaged", str(tmp_path), "0.2.0"])
     assert main() == 0
-    assert SequenceFile(tmp_path).load() == AgentSelection("0.2.0", "0.1.0", TrialState.TRYING)
+    assert AgentSelectionFile(tmp_path).load() == AgentSelection(
+        "0.2.0", "0.1.0", TrialState.TRYING
+    )
     damaged = tmp_path / "sequence.json.damaged"
     assert (damaged.read_bytes() if damaged.exists() else None) == content
 

@@ -15,30 +15,35 @@ from packaging.version import Version
 
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.composition import agent_version, build_site
-from ncen_updater.agent.engine.lock import change_lock
+from ncen_updater.agent.engine.composition import build_site, read_agent_version
+from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, Mode
-from ncen_updater.agent.model.errors import AgentSlotFailed, Busy
-from ncen_updater.agent.model.names import AGENT_CHOSEN, JOURNAL, LOCK
+from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, DatabaseMode
+from ncen_updater.agent.model.errors import AgentSlotError, SiteBusyError
+from ncen_updater.agent.model.names import AGENT_SELECTED, CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.self_update.renewing import (
-    Renewal,
-    agent_directory,
-    agent_on_offer,
-    agent_source,
-    refresh_agents,
-    renew,
+    AgentUpdateResult,
+    create_agent_source,
+    find_offered_agent,
+    get_agent_directory,
+    refresh_agent_metadata,
+    update_agent,
 )
-from ncen_updater.agent.self_update.self_check import look_over
+from ncen_updater.agent.self_update.self_check import check_site
 from ncen_updater.agent.self_update.slots import AgentSlots
-from ncen_updater.agent.storage.agent_selection import AgentSelection, Bad, SequenceFile, TrialState
+from ncen_updater.agent.storage.agent_selection import (
+    AgentSelection,
+    AgentSelectionFile,
+    FailedAgent,
+    TrialState,
+)
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common import disk_space
-from ncen_updater.common.errors import SpaceShort
+from ncen_updater.common.errors import InsufficientSpaceError
 from ncen_updater.common.messages import AGENT_NOT_FROM_SLOT, AGENT_ON_TRIAL, OPEN_CHANGE, ExitCode
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.release_source import FeedView
-from ncen_updater.formats.errors import DownloadDamaged
+from ncen_updater.formats.errors import DownloadDamagedError
 from tests.agent.cli.live import LiveSite
 from tests.agent.self_update.making import agent_release, agent_wheel
 from tests.support.errors import refused
@@ -46,7 +51,7 @@ from tests.support.forks import DEADLINE_S
 from tests.support.http_server import serving
 from tests.support.tuf_repository import Feed
 
-MINE = str(agent_version())
+MINE = str(read_agent_version())
 NEXT = "0.9.1"
 MANIFEST: dict[str, object] = {"upgrade_from": ">=0.1"}
 
@@ -62,12 +67,12 @@ class Place:
     site: Site
 
     @property
-    def file(self) -> SequenceFile:
-        return SequenceFile(agent_directory(self.site))
+    def file(self) -> AgentSelectionFile:
+        return AgentSelectionFile(get_agent_directory(self.site))
 
     @property
     def slots(self) -> AgentSlots:
-        return AgentSlots(agent_directory(self.site))
+        return AgentSlots(get_agent_directory(self.site))
 
     @property
     def sequence(self) -> AgentSelection:
@@ -82,11 +87,11 @@ class Place:
         )  # fmt: skip
         self.feed.publish()
 
-    def renew(self, *, retry: bool = False, target: str | None = None) -> Renewal:
-        source = agent_source(self.site, self.demo.config_path)
+    def renew(self, *, retry: bool = False, target: str | None = None) -> AgentUpdateResult:
+        source = create_agent_source(self.site, self.demo.config_path)
         wanted = Version(target) if target else None
-        return renew(
-            self.site, source, self.slots, Silent(), by="me", retry=retry, target=wanted
+        return update_agent(
+            self.site, source, self.slots, SilentProgress(), actor="me", retry=retry, target=wanted
         )  # fmt: skip
 
 
@@ -99,7 +104,7 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         options = SiteOptions(cases=2, feed_urls=[server.url])
         with DemoSite(directory / "site", options=options) as demo:
             feed.trusted_root(demo.trusted_root)
-            Journal.create(demo.state / JOURNAL).close()
+            Journal.create(demo.state / JOURNAL_FILE).close()
             site = build_site(load_config(demo.config_path), demo.config_path)
             yield Place(demo, feed, site)
 
@@ -117,7 +122,7 @@ def place(laid_out: Place) -> Place:
 
 def test_the_next_agent_gets_a_slot_and_is_on_trial(place: Place, tmp_path: Path) -> None:
     place.offer(NEXT)
-    assert place.renew() == Renewal(MINE, NEXT, chosen=True)
+    assert place.renew() == AgentUpdateResult(MINE, NEXT, chosen=True)
     assert place.sequence == AgentSelection(NEXT, MINE, TrialState.TRYING)
     program = place.file.directory / "current/bin/ncen-updater"
     evil = tmp_path / "ncen_updater"
@@ -128,18 +133,18 @@ def test_the_next_agent_gets_a_slot_and_is_on_trial(place: Place, tmp_path: Path
         capture_output=True, text=True, check=True, timeout=DEADLINE_S,
     )  # fmt: skip
     assert ended.stdout == f"ncen-updater {NEXT}\n"
-    with Journal.open(place.site.state / JOURNAL, read_only=True) as journal:
-        events = [e for e in journal.events() if e.kind == AGENT_CHOSEN]
+    with Journal.open(place.site.state / JOURNAL_FILE, read_only=True) as journal:
+        events = [e for e in journal.list_events() if e.kind == AGENT_SELECTED]
     assert [(e.data["version"], e.data["origin"]) for e in events] == [(NEXT, MINE)]
     assert not list((place.site.state / "downloads/ncen-updater").glob("*"))
     assert not list(place.file.directory.glob("*.partial"))
     with refused(AGENT_ON_TRIAL):
         place.renew()
     # The same slot is not made twice, and a slot of another content is made anew.
-    inode = (place.slots.path(NEXT) / "bin").stat().st_ino
+    inode = (place.slots.get_path(NEXT) / "bin").stat().st_ino
     place.file.update(lambda _: AgentSelection(MINE))
     place.renew()
-    assert (place.slots.path(NEXT) / "bin").stat().st_ino == inode
+    assert (place.slots.get_path(NEXT) / "bin").stat().st_ino == inode
 
 
 def test_by_the_command_line_and_by_check(place: Place) -> None:
@@ -168,7 +173,7 @@ def test_an_agent_that_does_not_work_is_not_chosen(
     place: Place, version: str, content: dict[str, bytes], reason: str
 ) -> None:
     place.offer(version, content)
-    with pytest.raises(AgentSlotFailed) as caught:
+    with pytest.raises(AgentSlotError) as caught:
         place.renew()
     assert reason in f"{caught.value} {caught.value.values['reason']}"
     assert place.sequence == AgentSelection(MINE)
@@ -177,22 +182,31 @@ def test_an_agent_that_does_not_work_is_not_chosen(
 
 def test_nothing_is_done_beside_a_change(place: Place) -> None:
     place.offer(NEXT)
-    with change_lock(place.site.state / LOCK, "test"), pytest.raises(Busy):
+    with (
+        hold_change_lock(place.site.state / CHANGE_LOCK_FILE, "test"),
+        pytest.raises(SiteBusyError),
+    ):
         place.renew()
     change = Change(
-        id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
-        product="ncen", from_version="3.2.4", to_version="3.3.0", generation=1,
+        id="abcdefgh",
+        kind=ChangeKind.UPGRADE,
+        mode=DatabaseMode.MIGRATE,
+        state=ChangeState.RUNNING,
+        product="ncen",
+        from_version="3.2.4",
+        to_version="3.3.0",
+        generation=1,
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
-    )  # fmt: skip
-    journal_path = place.site.state / JOURNAL
+    )
+    journal_path = place.site.state / JOURNAL_FILE
     content = journal_path.read_bytes()
     with Journal.open(journal_path) as journal:
-        journal.begin(change)
+        journal.begin_change(change)
     try:
         with refused(OPEN_CHANGE):
             place.renew()
     finally:
-        for part in journal_path.parent.glob(f"{JOURNAL}-*"):
+        for part in journal_path.parent.glob(f"{JOURNAL_FILE}-*"):
             part.unlink()
         journal_path.write_bytes(content)
     assert place.sequence == AgentSelection(MINE)
@@ -204,7 +218,7 @@ def test_of_two_renewals_at_once_the_second_finds_an_agent_on_trial(
     """It looked before the first one had chosen, and has the lock after it."""
     place.offer(NEXT)
     chosen = AgentSelection(NEXT, MINE, TrialState.TRYING)
-    source = agent_source(place.site, place.demo.config_path)
+    source = create_agent_source(place.site, place.demo.config_path)
     ask = source.refresh
 
     def slowly() -> FeedView:
@@ -213,34 +227,36 @@ def test_of_two_renewals_at_once_the_second_finds_an_agent_on_trial(
 
     monkeypatch.setattr(source, "refresh", slowly)
     with refused(AGENT_ON_TRIAL):
-        renew(place.site, source, place.slots, Silent(), by="me")
+        update_agent(place.site, source, place.slots, SilentProgress(), actor="me")
     assert place.sequence == chosen
 
 
 def test_an_agent_that_was_given_up_is_not_offered_again(place: Place) -> None:
-    bad = replace(AgentSelection(MINE), bad={NEXT: Bad(1, datetime(2026, 1, 1, tzinfo=UTC))})
+    bad = replace(
+        AgentSelection(MINE), bad={NEXT: FailedAgent(1, datetime(2026, 1, 1, tzinfo=UTC))}
+    )
     place.file.update(lambda _: bad)
     place.offer(NEXT)
-    assert refresh_agents(place.site, place.demo.config_path) is None
-    assert agent_on_offer(place.site, place.demo.config_path) is None
-    assert place.renew() == Renewal(MINE)
+    assert refresh_agent_metadata(place.site, place.demo.config_path) is None
+    assert find_offered_agent(place.site, place.demo.config_path) is None
+    assert place.renew() == AgentUpdateResult(MINE)
     assert place.sequence == bad
     place.file.update(lambda _: AgentSelection(MINE))
-    assert agent_on_offer(place.site, place.demo.config_path) == NEXT
+    assert find_offered_agent(place.site, place.demo.config_path) == NEXT
 
 
 def test_without_a_network_only_what_a_bundle_brought_is_on_offer(place: Place) -> None:
     place.offer(NEXT)
-    refresh_agents(place.site, place.demo.config_path)
+    refresh_agent_metadata(place.site, place.demo.config_path)
     feed = place.site.config.feed.model_copy(update={"offline": True})
     offline = replace(place.site, config=place.site.config.model_copy(update={"feed": feed}))
-    source = agent_source(place.site, place.demo.config_path)
+    source = create_agent_source(place.site, place.demo.config_path)
     [offer] = source.refresh().offers
-    source.discard(offer)
-    assert agent_on_offer(offline, place.demo.config_path) is None
-    assert agent_on_offer(place.site, place.demo.config_path) == NEXT
-    source.fetch(offer, Silent())
-    assert agent_on_offer(offline, place.demo.config_path) == NEXT
+    source.discard_release(offer)
+    assert find_offered_agent(offline, place.demo.config_path) is None
+    assert find_offered_agent(place.site, place.demo.config_path) == NEXT
+    source.download_release(offer, SilentProgress())
+    assert find_offered_agent(offline, place.demo.config_path) == NEXT
 
 
 @pytest.mark.parametrize("full", ["state", "slots"])
@@ -248,35 +264,35 @@ def test_a_full_disk_is_not_in_reach(
     place: Place, monkeypatch: pytest.MonkeyPatch, full: str
 ) -> None:
     """Or an agent that fills it would confirm itself with the last block."""
-    look_over(place.site)
+    check_site(place.site)
     there = {"state": place.site.state, "slots": place.slots.directory}[full]
-    free = disk_space.free_bytes
+    free = disk_space.get_free_bytes
 
     def little(path: Path) -> int:
         return 1_000_000 if Path(path) == there else free(path)
 
-    monkeypatch.setattr(disk_space, "free_bytes", little)
-    with pytest.raises(SpaceShort):
-        look_over(place.site)
+    monkeypatch.setattr(disk_space, "get_free_bytes", little)
+    with pytest.raises(InsufficientSpaceError):
+        check_site(place.site)
 
 
 def test_slots_of_agents_that_were_given_up_make_room(place: Place) -> None:
     for version in ("0.0.7", "0.0.8"):
-        (place.slots.path(version)).mkdir()
-        (place.slots.path(version) / "slot.json").write_text("{}")
-    bad = {"0.0.7": Bad(1, datetime(2026, 1, 1, tzinfo=UTC))}
+        (place.slots.get_path(version)).mkdir()
+        (place.slots.get_path(version) / "slot.json").write_text("{}")
+    bad = {"0.0.7": FailedAgent(1, datetime(2026, 1, 1, tzinfo=UTC))}
     place.file.update(lambda _: AgentSelection(MINE, bad=bad))
     place.offer(NEXT)
     assert place.renew().chosen
-    assert "0.0.7" not in place.slots.versions()
-    assert "0.0.8" in place.slots.versions()
+    assert "0.0.7" not in place.slots.list_versions()
+    assert "0.0.8" in place.slots.list_versions()
 
 
 def test_an_agent_on_trial_looks_for_no_other(place: Place) -> None:
     place.offer(NEXT)
-    refresh_agents(place.site, place.demo.config_path)
+    refresh_agent_metadata(place.site, place.demo.config_path)
     place.file.update(lambda _: AgentSelection(MINE, "0.0.1", TrialState.TRYING))
-    assert agent_on_offer(place.site, place.demo.config_path) is None
+    assert find_offered_agent(place.site, place.demo.config_path) is None
 
 
 def test_a_wheel_that_was_altered_on_the_way_is_not_used(place: Place) -> None:
@@ -287,7 +303,7 @@ def test_a_wheel_that_was_altered_on_the_way_is_not_used(place: Place) -> None:
     place.feed.publish()
     served = place.feed.served(built.document.archive)
     served.write_bytes(served.read_bytes()[:-1] + b"x")
-    with pytest.raises(DownloadDamaged):
+    with pytest.raises(DownloadDamagedError):
         place.renew()
     assert place.sequence == AgentSelection(MINE)
 
@@ -298,7 +314,7 @@ def test_a_slot_has_to_say_the_name_of_its_agent(tmp_path: Path, said: str, work
     python.parent.mkdir(parents=True)
     python.write_text(f"#!/bin/sh\necho {said}\n")
     python.chmod(0o755)
-    assert AgentSlots(tmp_path).works("1.2") is works
+    assert AgentSlots(tmp_path).is_working("1.2") is works
 
 
 def test_everybody_may_run_an_agent_whatever_the_mask(
@@ -316,15 +332,15 @@ def test_everybody_may_run_an_agent_whatever_the_mask(
             (place / name).write_bytes(content)
 
     monkeypatch.setattr(AgentSlots, "_install", installed)
-    monkeypatch.setattr(AgentSlots, "_try", lambda *_: None)
+    monkeypatch.setattr(AgentSlots, "_test_slot", lambda *_: None)
     slots = AgentSlots(tmp_path / "opt")
     before = os.umask(0o077)
     try:
-        slots.build(NEXT, "digest", fill, Silent())
+        slots.build(NEXT, "digest", fill, SilentProgress())
         assert os.umask(0o077) == 0o077
     finally:
         os.umask(before)
-    slot = slots.path(NEXT)
+    slot = slots.get_path(NEXT)
     closed = [p for p in (slot, *slot.rglob("*")) if p.stat().st_mode & 0o444 != 0o444]
     assert not closed
     assert (slot / "bin").stat().st_mode & 0o005 == 0o005

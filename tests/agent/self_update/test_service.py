@@ -16,29 +16,29 @@ import pytest
 
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent import failsafe
-from ncen_updater.agent.engine.composition import agent_version
-from ncen_updater.agent.engine.lock import change_lock
-from ncen_updater.agent.model.names import AGENT_CONFIRMED, JOURNAL
-from ncen_updater.agent.self_update.after_confirmation import SYSTEM_PYTHON, failsafe_content
+from ncen_updater.agent.engine.composition import read_agent_version
+from ncen_updater.agent.engine.lock import hold_change_lock
+from ncen_updater.agent.model.names import AGENT_CONFIRMED, JOURNAL_FILE
+from ncen_updater.agent.self_update.after_confirmation import SYSTEM_PYTHON, read_failsafe
 from ncen_updater.agent.storage.agent_selection import (
     STARTED_BY,
     AgentSelection,
-    SequenceFile,
+    AgentSelectionFile,
     TrialState,
 )
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.service_state import SERVICE_STATE
+from ncen_updater.agent.storage.service_state import SERVICE_STATE_PATH
 from ncen_updater.common.messages import ExitCode
 from tests.support.forks import DEADLINE_S
 
-MINE = str(agent_version())
+MINE = str(read_agent_version())
 TRYING = AgentSelection(MINE, "0.0.1", TrialState.TRYING, 1)
 
 
 class Place:
     def __init__(self, demo: DemoSite) -> None:
         self.demo = demo
-        self.file = SequenceFile(demo.root / "opt/ncen-updater")
+        self.file = AgentSelectionFile(demo.root / "opt/ncen-updater")
         self.file.update(lambda _: TRYING)
 
     @property
@@ -75,7 +75,7 @@ def until(holds: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
 def place(tmp_path: Path) -> Iterator[Place]:
     settings = {"service": {"confirm_agent_s": 0.5, "mode": "notify"}}
     with DemoSite(tmp_path, options=SiteOptions(cases=2, settings=settings)) as demo:
-        Journal.create(demo.state / JOURNAL).close()
+        Journal.create(demo.state / JOURNAL_FILE).close()
         yield Place(demo)
 
 
@@ -90,11 +90,11 @@ def test_it_confirms_itself_and_later_leaves_its_place(place: Place) -> None:
     with place.service() as process:
         until(lambda: place.sequence == AgentSelection(MINE, "0.0.1"), process)
         until(lambda: not other.exists(), process)
-        with Journal.open(place.demo.state / JOURNAL, read_only=True) as journal:
-            told = [event.data for event in journal.events() if event.kind == AGENT_CONFIRMED]
+        with Journal.open(place.demo.state / JOURNAL_FILE, read_only=True) as journal:
+            told = [event.data for event in journal.list_events() if event.kind == AGENT_CONFIRMED]
         assert told == [{"version": MINE}]
         if SYSTEM_PYTHON.exists():
-            assert (place.file.directory / "failsafe.py").read_bytes() == failsafe_content()
+            assert (place.file.directory / "failsafe.py").read_bytes() == read_failsafe()
         place.file.update(lambda _: AgentSelection("9.9", MINE, TrialState.TRYING))
         process.send_signal(signal.SIGHUP)
         assert process.wait(DEADLINE_S) == ExitCode.OK
@@ -114,7 +114,7 @@ def test_an_order_to_end_is_no_early_death(place: Place, end: signal.Signals, le
     place.demo.configure({"service": {"confirm_agent_s": 1000, "mode": "notify"}})
     before = AgentSelection(MINE, "0.0.1", TrialState.GOOD, 3)
     place.file.update(lambda _: before)
-    known = place.demo.state / SERVICE_STATE
+    known = place.demo.state / SERVICE_STATE_PATH
     with place.service() as process:
         until(lambda: known.exists() and b"event" in known.read_bytes(), process)
         process.send_signal(end)
@@ -157,10 +157,10 @@ def test_another_service_is_no_fault_either(place: Place) -> None:
     before = replace(TRYING, state=TrialState.GOOD, attempts=4)
     place.file.update(lambda _: before)
     lock = place.demo.state / "service/service.lock"
-    with change_lock(lock, "service"), place.service() as process:
+    with hold_change_lock(lock, "service"), place.service() as process:
         assert process.wait(DEADLINE_S) == ExitCode.BUSY
     assert place.sequence == replace(before, attempts=0)
 
 
 def test_both_programs_call_the_variable_the_same() -> None:
-    assert failsafe.STARTED_BY == STARTED_BY
+    assert failsafe.DIRECTORY_VARIABLE == STARTED_BY

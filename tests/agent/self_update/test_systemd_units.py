@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.self_update import installing
-from ncen_updater.agent.self_update.installation_parts import apply, missing
-from ncen_updater.common.progress import Silent
+from ncen_updater.agent.self_update.installation_parts import create_missing, list_missing
+from ncen_updater.common.progress import SilentProgress
 
 UNITS = Path(__file__).resolve().parents[3] / "packaging" / "systemd"
 SYSTEMCTL = """#!/bin/sh
@@ -42,22 +42,24 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.write_text(SYSTEMCTL.format(list=tmp_path / "list", calls=made))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    monkeypatch.setattr(installing, "SYSTEMD_RUNS", tmp_path)
+    monkeypatch.setattr(installing, "SYSTEMD_BOOTED_PATH", tmp_path)
     return made
 
 
 def test_what_is_meant_to_start_by_itself_does_and_no_more(calls: Path, tmp_path: Path) -> None:
     units = sorted(UNITS.iterdir())
-    assert len(apply(installing.enabling(units), Silent())) == len(STARTED)
+    assert len(create_missing(installing.build_enable_parts(units), SilentProgress())) == len(
+        STARTED
+    )
     assert set((tmp_path / "list").read_text().split()) == STARTED
     assert "enable --now ncen-updater-apply.socket" in calls.read_text()
     assert "enable ncen-updater-resume.service" in calls.read_text()
-    assert missing(installing.enabling(units)) == ()
+    assert list_missing(installing.build_enable_parts(units)) == ()
     assert "login.socket" not in calls.read_text(), "a site switches that on itself"
     calls.unlink()
     (tmp_path / "list").write_text((tmp_path / "list").read_text() + "ncen-updater-login.socket\n")
-    apply(installing.disabling(units), Silent())
+    create_missing(installing.build_disable_parts(units), SilentProgress())
     assert (tmp_path / "list").read_text() == ""
     # Stopping it would stop the application.
     assert "disable ncen-updater-resume.service" in calls.read_text().splitlines()
-    assert missing(installing.disabling(units)) == ()
+    assert list_missing(installing.build_disable_parts(units)) == ()

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.model.errors import JournalUnwritable
-from ncen_updater.agent.self_update.directory_writer import OwnAction, doer_of
-from ncen_updater.agent.self_update.trial import Duty, Probation, ProbationVerdict, duty_of
-from ncen_updater.agent.storage.agent_selection import AgentSelection, SequenceFile, TrialState
+from ncen_updater.agent.model.errors import JournalUnwritableError
+from ncen_updater.agent.self_update.directory_writer import DirectoryAction, create_action_handler
+from ncen_updater.agent.self_update.trial import AgentTrial, TrialDuty, TrialVerdict, decide_duty
+from ncen_updater.agent.storage.agent_selection import (
+    AgentSelection,
+    AgentSelectionFile,
+    TrialState,
+)
 from ncen_updater.common.messages import AGENT_NOT_CONFIRMED
 from tests.support.errors import refused
 
@@ -22,43 +26,45 @@ TRYING = AgentSelection("2.0", "1.0", TrialState.TRYING, 1)
 @pytest.mark.parametrize(
     ("found", "version", "duty"),
     [
-        (None, "2.0", Duty.NOTHING),
-        (TRYING, "2.0", Duty.CONFIRM),
-        (TRYING, "1.0", Duty.RETURN),
-        (TRYING, "0.5", Duty.NOTHING),
-        (replace(TRYING, state=TrialState.GOOD), "2.0", Duty.STEADY),
-        (replace(TRYING, state=TrialState.GOOD, attempts=0), "2.0", Duty.NOTHING),
-        (replace(TRYING, state=TrialState.GOOD), "1.0", Duty.NOTHING),
+        (None, "2.0", TrialDuty.NOTHING),
+        (TRYING, "2.0", TrialDuty.CONFIRM),
+        (TRYING, "1.0", TrialDuty.RETURN),
+        (TRYING, "0.5", TrialDuty.NOTHING),
+        (replace(TRYING, state=TrialState.GOOD), "2.0", TrialDuty.STEADY),
+        (replace(TRYING, state=TrialState.GOOD, attempts=0), "2.0", TrialDuty.NOTHING),
+        (replace(TRYING, state=TrialState.GOOD), "1.0", TrialDuty.NOTHING),
     ],
 )
-def test_what_an_agent_owes(found: AgentSelection | None, version: str, duty: Duty) -> None:
-    assert duty_of(found, version) is duty
+def test_what_an_agent_owes(found: AgentSelection | None, version: str, duty: TrialDuty) -> None:
+    assert decide_duty(found, version) is duty
 
 
 class Trial:
     def __init__(self, directory: Path, found: AgentSelection | None, version: str = "2.0") -> None:
-        self.file, self.version = SequenceFile(directory), version
+        self.file, self.version = AgentSelectionFile(directory), version
         if found is not None:
             self.file.update(lambda _: found)
         self.time = 1000.0
         self.reached = True
         self.journal_full = False
         self.said: list[str] = []
-        self.probation = Probation(
+        self.probation = AgentTrial(
             self.file,
             version,
             60.0,
-            in_reach=self._reach,
-            confirmed=self._confirmed,
-            do=self._do,
+            check_reachability=self._reach,
+            record_confirmation=self._confirmed,
+            run_action=self._do,
             monotonic=lambda: self.time,
         )
 
-    def _do(self, action: OwnAction) -> None:
-        if action is OwnAction.TIDY:
+    def _do(self, action: DirectoryAction) -> None:
+        if action is DirectoryAction.TIDY:
             self.said.append("after")
         else:
-            doer_of(self.file.directory, self.version, lambda: NOW, lambda: None)(action)
+            create_action_handler(self.file.directory, self.version, lambda: NOW, lambda: None)(
+                action
+            )
 
     def _reach(self) -> bool:
         self.said.append("reach")
@@ -66,12 +72,12 @@ class Trial:
 
     def _confirmed(self) -> None:
         if self.journal_full:
-            raise JournalUnwritable(path="j", reason="full")
+            raise JournalUnwritableError(path="j", reason="full")
         self.said.append("confirmed")
 
-    def step(self, seconds: float = 0.0) -> ProbationVerdict:
+    def step(self, seconds: float = 0.0) -> TrialVerdict:
         self.time += seconds
-        return self.probation.after_step()
+        return self.probation.run_after_step()
 
     @property
     def state(self) -> TrialState:
@@ -87,9 +93,9 @@ def trial(tmp_path: Path) -> Trial:
 
 def test_a_new_agent_confirms_itself_after_its_minute(trial: Trial) -> None:
     assert trial.probation.on_trial
-    assert trial.step(10) == ProbationVerdict(again_s=50.0)
+    assert trial.step(10) == TrialVerdict(again_s=50.0)
     assert trial.said == []
-    assert trial.step(50) == ProbationVerdict(again_s=0.0)
+    assert trial.step(50) == TrialVerdict(again_s=0.0)
     assert trial.said == ["reach", "confirmed", "after"]
     assert trial.state is TrialState.GOOD
     assert not trial.probation.on_trial
@@ -97,8 +103,8 @@ def test_a_new_agent_confirms_itself_after_its_minute(trial: Trial) -> None:
 
 def test_one_that_reaches_nothing_gives_itself_up(trial: Trial) -> None:
     trial.reached = False
-    assert trial.step(60) == ProbationVerdict(again_s=60.0)
-    assert trial.step(539.9) == ProbationVerdict(again_s=60.0)
+    assert trial.step(60) == TrialVerdict(again_s=60.0)
+    assert trial.step(539.9) == TrialVerdict(again_s=60.0)
     with refused(AGENT_NOT_CONFIRMED):
         trial.step(0.1)
     assert trial.state is TrialState.TRYING
@@ -148,13 +154,13 @@ def test_one_that_filled_the_disk_and_runs_on_gives_itself_up(trial: Trial) -> N
 @pytest.mark.parametrize("state", TrialState)
 def test_an_order_to_end_says_nothing_against_it(tmp_path: Path, state: TrialState) -> None:
     trial = Trial(tmp_path, replace(TRYING, state=state, attempts=2))
-    trial.probation.told_to_end()
+    trial.probation.uncount_start()
     assert trial.file.load() == replace(TRYING, state=state, attempts=1)
 
 
 def test_an_agent_that_runs_from_no_slot_chooses_none_at_its_end(tmp_path: Path) -> None:
     trial = Trial(tmp_path, None)
-    trial.probation.told_to_end()
+    trial.probation.uncount_start()
     assert trial.file.load() is None
 
 
@@ -163,7 +169,7 @@ def test_a_confirmed_agent_takes_its_starts_back_when_it_has_run_for_a_while(
 ) -> None:
     trial = Trial(tmp_path, replace(TRYING, state=TrialState.GOOD, attempts=3))
     assert not trial.probation.on_trial
-    assert trial.step(60) == ProbationVerdict(again_s=540.0)
+    assert trial.step(60) == TrialVerdict(again_s=540.0)
     trial.step(540)
     found = trial.file.load()
     assert found is not None
@@ -173,15 +179,15 @@ def test_a_confirmed_agent_takes_its_starts_back_when_it_has_run_for_a_while(
 
 def test_a_service_leaves_its_place_to_an_agent_that_was_chosen_meanwhile(tmp_path: Path) -> None:
     trial = Trial(tmp_path, AgentSelection("2.0"))
-    assert trial.step(1) == ProbationVerdict()
+    assert trial.step(1) == TrialVerdict()
     trial.file.update(lambda _: AgentSelection("3.0", "2.0", TrialState.TRYING))
-    assert trial.step(1) == ProbationVerdict(leave=True)
+    assert trial.step(1) == TrialVerdict(leave=True)
 
 
 def test_the_previous_agent_stays_where_the_new_one_was_not_started(tmp_path: Path) -> None:
     trial = Trial(tmp_path, TRYING, version="1.0")
     assert not trial.probation.on_trial
-    assert trial.step(0) == ProbationVerdict()
+    assert trial.step(0) == TrialVerdict()
     found = trial.file.load()
     assert found is not None
     assert (found.current, found.state, found.bad["2.0"].times) == ("1.0", TrialState.GOOD, 1)
@@ -189,10 +195,10 @@ def test_the_previous_agent_stays_where_the_new_one_was_not_started(tmp_path: Pa
 
 def test_an_agent_without_slots_owes_nothing(tmp_path: Path) -> None:
     trial = Trial(tmp_path, None)
-    assert trial.step(10_000) == ProbationVerdict()
+    assert trial.step(10_000) == TrialVerdict()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_choice_that_is_damaged_meanwhile_ends_no_service(trial: Trial) -> None:
     trial.file.path.write_text("{")
-    assert trial.step(60) == ProbationVerdict()
+    assert trial.step(60) == TrialVerdict()

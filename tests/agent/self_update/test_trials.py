@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent import failsafe
-from ncen_updater.agent.failsafe import GOOD, TRYING, Choice, State
+from ncen_updater.agent.failsafe import CONFIRMED, ON_TRIAL, SlotSelection, StartDecision
 from ncen_updater.agent.storage.agent_selection import (
     AgentSelection,
-    SequenceFile,
+    AgentSelectionFile,
     begin_trial,
-    confirm,
+    confirm_agent,
 )
 from tests.support.forks import DEADLINE_S
 from tests.support.killing import changes_of, killed_at
@@ -47,18 +47,20 @@ def make(directory: Path, *versions: str) -> None:
 
 def chosen(directory: Path) -> str | None:
     """What the failsafe would start."""
-    state, link = failsafe.read_state(directory), failsafe.read_link(directory)
-    return failsafe.choose(state, link, failsafe.usable_slots(directory), "-").start
+    state, link = failsafe.read_selection(directory), failsafe.read_link(directory)
+    return failsafe.decide_start(state, link, failsafe.list_usable_slots(directory), "-").start
 
 
 def test_a_choice_that_is_killed_at_any_instant_starts_one_of_both(tmp_path: Path) -> None:
     def choose(directory: Path) -> None:
-        SequenceFile(directory).update(lambda b: begin_trial(b or AgentSelection("1.0"), "2.0"))
+        AgentSelectionFile(directory).update(
+            lambda b: begin_trial(b or AgentSelection("1.0"), "2.0")
+        )
 
     def fresh(number: int) -> Path:
         directory = tmp_path / str(number)
         make(directory, "1.0", "2.0")
-        SequenceFile(directory).update(lambda _: AgentSelection("1.0"))
+        AgentSelectionFile(directory).update(lambda _: AgentSelection("1.0"))
         return directory
 
     untouched = fresh(0)
@@ -68,13 +70,13 @@ def test_a_choice_that_is_killed_at_any_instant_starts_one_of_both(tmp_path: Pat
     for number in range(1, last + 1):
         directory = fresh(number)
         assert killed_at(number, lambda place=directory: choose(place))  # type: ignore[misc]
-        state = failsafe.read_state(directory)
+        state = failsafe.read_selection(directory)
         assert state is not None, "the file is whole at every instant"
         assert chosen(directory) == state.current
         seen.add(state.current)
         choose(directory)
-        state = failsafe.read_state(directory)
-        assert state == State("2.0", state.previous if state else None, TRYING)
+        state = failsafe.read_selection(directory)
+        assert state == SlotSelection("2.0", state.previous if state else None, ON_TRIAL)
         assert (directory / "current").readlink() == Path("2.0")
     assert seen == {"1.0", "2.0"}
 
@@ -85,16 +87,20 @@ def test_a_failsafe_that_is_killed_at_any_instant_is_whole_at_the_next_start(
     worn = AgentSelection("2.0", "1.0", attempts=0)
 
     def go_back(directory: Path) -> None:
-        state = State("2.0", "1.0", TRYING, failsafe.TRIES)
-        usable = failsafe.usable_slots(directory)
-        choice: Choice = failsafe.choose(state, "2.0", usable, "2026-01-01T00:00:00+00:00")
-        failsafe.record(directory, choice, usable)
+        state = SlotSelection("2.0", "1.0", ON_TRIAL, failsafe.MAX_TRIAL_STARTS)
+        usable = failsafe.list_usable_slots(directory)
+        choice: StartDecision = failsafe.decide_start(
+            state, "2.0", usable, "2026-01-01T00:00:00+00:00"
+        )
+        failsafe.record_decision(directory, choice, usable)
 
     def fresh(number: int) -> Path:
         directory = tmp_path / str(number)
         make(directory, "1.0", "2.0")
-        SequenceFile(directory).update(lambda _: worn)
-        failsafe.write_state(directory, State("2.0", "1.0", TRYING, failsafe.TRIES))
+        AgentSelectionFile(directory).update(lambda _: worn)
+        failsafe.write_selection(
+            directory, SlotSelection("2.0", "1.0", ON_TRIAL, failsafe.MAX_TRIAL_STARTS)
+        )
         return directory
 
     untouched = fresh(0)
@@ -104,21 +110,23 @@ def test_a_failsafe_that_is_killed_at_any_instant_is_whole_at_the_next_start(
         assert killed_at(number, lambda place=directory: go_back(place))  # type: ignore[misc]
         assert chosen(directory) == "1.0"
         go_back(directory)
-        state = failsafe.read_state(directory)
+        state = failsafe.read_selection(directory)
         assert state is not None
-        assert (state.current, state.state) == ("1.0", GOOD)
-        assert SequenceFile(directory).load() is not None
+        assert (state.current, state.state) == ("1.0", CONFIRMED)
+        assert AgentSelectionFile(directory).load() is not None
         assert (directory / "current").readlink() == Path("1.0")
 
 
 def test_a_confirmation_that_is_killed_is_made_by_the_next_start(tmp_path: Path) -> None:
     def write(directory: Path) -> None:
-        SequenceFile(directory).update(lambda b: confirm(b or AgentSelection("9"), "2.0"))
+        AgentSelectionFile(directory).update(
+            lambda b: confirm_agent(b or AgentSelection("9"), "2.0")
+        )
 
     def fresh(number: int) -> Path:
         directory = tmp_path / str(number)
         make(directory, "1.0", "2.0")
-        SequenceFile(directory).update(lambda _: begin_trial(AgentSelection("1.0"), "2.0"))
+        AgentSelectionFile(directory).update(lambda _: begin_trial(AgentSelection("1.0"), "2.0"))
         return directory
 
     untouched = fresh(0)
@@ -127,6 +135,6 @@ def test_a_confirmation_that_is_killed_is_made_by_the_next_start(tmp_path: Path)
         killed_at(number, lambda place=directory: write(place))  # type: ignore[misc]
         assert chosen(directory) == "2.0"
         write(directory)
-        found = SequenceFile(directory).load()
+        found = AgentSelectionFile(directory).load()
         assert found is not None
-        assert found.state == GOOD
+        assert found.state == CONFIRMED

@@ -11,11 +11,11 @@ import pytest
 
 from ncen_updater.agent.self_update import slots
 from ncen_updater.agent.self_update.slots import AgentSlots
-from ncen_updater.agent.storage.agent_selection import AgentSelection, SequenceFile
+from ncen_updater.agent.storage.agent_selection import AgentSelection, AgentSelectionFile
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.landlock import available
+from ncen_updater.common.landlock import get_abi_version
 from ncen_updater.common.messages import AGENT_RELEASE_UNUSABLE
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.self_update.making import agent_release, agent_wheel, wheel
 from tests.support.errors import refused
 
@@ -45,7 +45,7 @@ def agent(tmp_path: Path) -> Path:
     (place / "1.0").mkdir(parents=True)
     (place / "1.0/program").write_text("old")
     (place / "failsafe.py").write_text("of the old agent")
-    SequenceFile(place).update(lambda _: AgentSelection("1.0"))
+    AgentSelectionFile(place).update(lambda _: AgentSelection("1.0"))
     return place
 
 
@@ -58,13 +58,13 @@ def filling(version: str, content: bytes) -> Callable[[Path], None]:
     return fill
 
 
-@pytest.mark.skipif(available() < 2, reason="this kernel knows no Landlock")
+@pytest.mark.skipif(get_abi_version() < 2, reason="this kernel knows no Landlock")
 def test_agent_before_its_trial_writes_nothing(agent: Path) -> None:
     """Seen: one that wrote the failsafe, chose itself, and removed the agent in use."""
     content = agent_wheel("2.0", agent=HOSTILE.format(agent=str(agent)))
-    AgentSlots(agent).build("2.0", "digest", filling("2.0", content), Silent())
+    AgentSlots(agent).build("2.0", "digest", filling("2.0", content), SilentProgress())
     assert (agent / "failsafe.py").read_text() == "of the old agent"
-    assert SequenceFile(agent).load() == AgentSelection("1.0")
+    assert AgentSelectionFile(agent).load() == AgentSelection("1.0")
     assert (agent / "1.0/program").read_text() == "old"
     assert not list(agent.rglob("later.py")) and not (agent / "9.9").exists()
     assert (agent / "2.0/bin/python").exists()
@@ -74,15 +74,15 @@ def test_agent_whose_libraries_want_temporary_files_is_made(agent: Path) -> None
     """Seen on a packaged site: no agent was ever renewed, since tufup asks for it when imported."""
     imports = "import tempfile; tempfile.TemporaryFile().close()\n"
     content = agent_wheel("2.0", imports=imports)
-    AgentSlots(agent).build("2.0", "digest", filling("2.0", content), Silent())
-    assert AgentSlots(agent).works("2.0")
+    AgentSlots(agent).build("2.0", "digest", filling("2.0", content), SilentProgress())
+    assert AgentSlots(agent).is_working("2.0")
     assert not list(agent.glob("*.partial"))
 
 
 def test_what_python_runs_at_each_start_is_in_no_release(agent: Path) -> None:
     content = wheel("ncen_updater", "2.0", {"x.pth": "import os; os.system('true')\n"})
     with refused(AGENT_RELEASE_UNUSABLE, match=r"x\.pth"):
-        AgentSlots(agent).build("2.0", "digest", filling("2.0", content), Silent())
+        AgentSlots(agent).build("2.0", "digest", filling("2.0", content), SilentProgress())
     assert not (agent / "2.0.partial").exists()
 
 
@@ -94,12 +94,12 @@ def test_release_that_unpacks_to_more_than_its_limit_is_refused(
     with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr("zeros", b"\0" * 1_000_001)
     with refused(AGENT_RELEASE_UNUSABLE, match="1000000 bytes"):
-        AgentSlots(agent).build("2.0", "digest", filling("2.0", raw.getvalue()), Silent())
+        AgentSlots(agent).build("2.0", "digest", filling("2.0", raw.getvalue()), SilentProgress())
 
 
 def test_wheel_that_is_none_is_refused(agent: Path) -> None:
     with refused(AGENT_RELEASE_UNUSABLE, match="zip"):
-        AgentSlots(agent).build("2.0", "digest", filling("2.0", b"PK"), Silent())
+        AgentSlots(agent).build("2.0", "digest", filling("2.0", b"PK"), SilentProgress())
 
 
 def test_slot_leads_nowhere_else(agent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,4 +110,4 @@ def test_slot_leads_nowhere_else(agent: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(AgentSlots, "_install", installed)
     with pytest.raises(UpdaterError, match="leads out"):
-        AgentSlots(agent).build("2.0", "d", filling("2.0", agent_wheel("2.0")), Silent())
+        AgentSlots(agent).build("2.0", "d", filling("2.0", agent_wheel("2.0")), SilentProgress())

@@ -8,11 +8,11 @@ from pathlib import Path
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
 from ncen_updater.agent.service.availability_asker import (
-    KEEP_MOST_S,
-    KEEP_S,
-    SHARE,
-    AvailabilityAsker,
-    availability_asker,
+    CACHE_FACTOR,
+    CACHE_S,
+    MAX_CACHE_S,
+    AvailabilityCache,
+    create_availability_cache,
 )
 from tests.agent.cli.site import make_site
 from tests.agent.service.test_units import needs_activator, unit
@@ -25,9 +25,9 @@ def test_many_who_ask_at_once_hear_the_same() -> None:
         asked.append(now[0])
         return Availability(AvailabilityState.WORKS, detail=str(len(asked)))
 
-    ask = AvailabilityAsker(look, lambda: now[0])
+    ask = AvailabilityCache(look, lambda: now[0])
     assert ask() is ask()
-    now[0] = KEEP_S + 0.1
+    now[0] = CACHE_S + 0.1
     assert ask().detail == "2"
     assert asked == [0.0, now[0]]
 
@@ -35,7 +35,7 @@ def test_many_who_ask_at_once_hear_the_same() -> None:
 def test_who_mended_something_and_asks_hears_of_it() -> None:
     now = [0.0]
     told = [AvailabilityState.NOT_RUNNING, AvailabilityState.WORKS]
-    ask = AvailabilityAsker(lambda: Availability(told.pop(0)), lambda: now[0])
+    ask = AvailabilityCache(lambda: Availability(told.pop(0)), lambda: now[0])
     assert ask().state is AvailabilityState.NOT_RUNNING
     now[0] = 1.5  # as fast as somebody types it
     assert ask().state is AvailabilityState.WORKS
@@ -49,7 +49,7 @@ def test_who_waited_for_a_slow_answer_hears_it_too() -> None:
         now[0] += 9.0
         return Availability(AvailabilityState.UNKNOWN)
 
-    ask = AvailabilityAsker(look, lambda: now[0])
+    ask = AvailabilityCache(look, lambda: now[0])
     assert ask() is ask()
     assert asked == [0.0]
 
@@ -58,7 +58,9 @@ def test_what_was_heard_before_the_door_was_opened_is_told_to_nobody() -> None:
     """Seen: the maintenance page in 'status' for seconds after officers were let in."""
     door = ["closed"]
     told = [AvailabilityState.MAINTENANCE, AvailabilityState.WORKS]
-    ask = AvailabilityAsker(lambda: Availability(told.pop(0)), lambda: 0.0, mark=lambda: door[0])
+    ask = AvailabilityCache(
+        lambda: Availability(told.pop(0)), lambda: 0.0, read_cache_key=lambda: door[0]
+    )
     assert ask().state is AvailabilityState.MAINTENANCE
     door[0] = "open"
     assert ask().state is AvailabilityState.WORKS
@@ -76,7 +78,7 @@ def test_a_look_that_began_before_the_door_was_opened_is_told_to_nobody() -> Non
         go_on.wait(20)
         return Availability(seen)
 
-    ask = AvailabilityAsker(look, lambda: 0.0, mark=lambda: door[0])
+    ask = AvailabilityCache(look, lambda: 0.0, read_cache_key=lambda: door[0])
     first = threading.Thread(target=ask)
     first.start()
     assert began.wait(20)
@@ -94,16 +96,16 @@ def test_looks_leave_most_of_the_time_to_other_work() -> None:
         now[0] += took[0]
         return Availability(AvailabilityState.WORKS)
 
-    ask = AvailabilityAsker(look, lambda: now[0])
+    ask = AvailabilityCache(look, lambda: now[0])
     ask()
-    now[0] += SHARE * took[0]
+    now[0] += CACHE_FACTOR * took[0]
     ask()
     assert asked == [0.0]
     now[0] += 0.1
     took[0] = 60.0
     ask()
     assert asked == [0.0, 9.1]
-    now[0] += KEEP_MOST_S + 0.1  # nobody is told for minutes what is long over
+    now[0] += MAX_CACHE_S + 0.1  # nobody is told for minutes what is long over
     ask()
     assert len(asked) == 3
 
@@ -117,7 +119,7 @@ def test_however_long_a_look_takes_there_is_one() -> None:
         go_on.wait(20)
         return Availability(AvailabilityState.WORKS)
 
-    ask = AvailabilityAsker(look, patience_s=0.01)
+    ask = AvailabilityCache(look, timeout_s=0.01)
     told = [ask() for _ in range(5)]
     assert {seen.state for seen in told} == {AvailabilityState.UNKNOWN}
     assert told[0].why == "no answer within 0.01 seconds"
@@ -132,7 +134,7 @@ def test_a_look_that_fails_holds_nobody_up() -> None:
     def look() -> Availability:
         raise RuntimeError
 
-    seen = AvailabilityAsker(look)()
+    seen = AvailabilityCache(look)()
     assert seen.state is AvailabilityState.UNKNOWN
     assert seen.why == "a mistake in the program; the log of the service says which"
 
@@ -140,7 +142,7 @@ def test_a_look_that_fails_holds_nobody_up() -> None:
 def test_a_service_that_works_itself_looks_itself(tmp_path: Path) -> None:
     site = make_site(tmp_path / "site")
     (site.root / "door").touch()
-    ask = availability_asker(site.config, load_config(site.config))
+    ask = create_availability_cache(site.config, load_config(site.config))
     assert ask().state is AvailabilityState.MAINTENANCE
     (site.root / "door").unlink()
     assert ask().state is AvailabilityState.NOT_RUNNING
@@ -151,8 +153,8 @@ def test_a_service_without_a_network_lets_its_unit_look(tmp_path: Path) -> None:
     site = make_site(tmp_path / "site")
     with site.config.open("a") as config:
         config.write('[service]\nrunner = "systemd"\napply_socket = "apply.sock"\n')
-    ask = availability_asker(site.config, load_config(site.config))
+    ask = create_availability_cache(site.config, load_config(site.config))
     assert ask().state is AvailabilityState.UNKNOWN, "nobody listens yet"
     with unit(site.root):
-        seen = availability_asker(site.config, load_config(site.config))()
+        seen = create_availability_cache(site.config, load_config(site.config))()
     assert (seen.state, seen.runs) == (AvailabilityState.NOT_RUNNING, False)

@@ -10,7 +10,7 @@ import pytest
 
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.policy.automation import ActionFailure
-from ncen_updater.agent.service.serve import caught_up, schedule_for
+from ncen_updater.agent.service.serve import create_check_scheduler, delay_missed_check
 from ncen_updater.agent.storage.service_state import ServiceState
 
 NOW = datetime(2026, 12, 1, 8, tzinfo=UTC)
@@ -25,24 +25,26 @@ def site(name: str) -> AgentConfig:
 @pytest.mark.parametrize("at", [None, NOW + timedelta(minutes=1)])
 def test_what_was_not_missed_stays(at: datetime | None) -> None:
     service_state = ServiceState(next_check=at)
-    assert caught_up(service_state, site("dakar"), NOW) == service_state
+    assert delay_missed_check(service_state, site("dakar"), NOW) == service_state
 
 
 def test_what_was_missed_is_spread() -> None:
     missed = ServiceState(next_check=NOW - timedelta(hours=14))
-    times = [caught_up(missed, site(f"site-{n}"), NOW).next_check for n in range(500)]
+    times = [delay_missed_check(missed, site(f"site-{n}"), NOW).next_check for n in range(500)]
     assert len(set(times)) == 500
     assert all(at and NOW <= at <= NOW + timedelta(minutes=18) for at in times)
 
 
 def test_a_service_that_starts_again_and_again_asks_in_the_end() -> None:
-    service_state = caught_up(ServiceState(next_check=NOW - timedelta(days=1)), site("dakar"), NOW)
-    later = caught_up(service_state, site("dakar"), NOW + timedelta(seconds=1))
+    service_state = delay_missed_check(
+        ServiceState(next_check=NOW - timedelta(days=1)), site("dakar"), NOW
+    )
+    later = delay_missed_check(service_state, site("dakar"), NOW + timedelta(seconds=1))
     assert later.next_check == service_state.next_check
 
 
 def test_a_feed_that_is_away_is_asked_less_and_less() -> None:
-    schedule = schedule_for(site("dakar"))
+    schedule = create_check_scheduler(site("dakar"))
     regular = schedule(NOW, None)
     waits = [schedule(NOW, ActionFailure(NOW, times)) - NOW for times in (1, 2, 3, 9)]
     assert waits == [timedelta(minutes=10), regular - NOW, regular - NOW, regular - NOW]

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.service.client import Client
+from ncen_updater.agent.service.client import SiteServiceClient
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import ExitCode
-from ncen_updater.common.unix_http import ServiceSilent
+from ncen_updater.common.unix_http import ServiceUnresponsiveError
 
 
 @contextmanager
@@ -70,16 +70,16 @@ ODD = {
 @pytest.mark.parametrize("name", ODD)
 def test_an_odd_answer_is_told_as_that(tmp_path: Path, name: str) -> None:
     path = tmp_path / "api.sock"
-    with answering(path, ODD[name]), pytest.raises(ServiceSilent):
-        Client(path, "en").get("/v1/status")
+    with answering(path, ODD[name]), pytest.raises(ServiceUnresponsiveError):
+        SiteServiceClient(path, "en").get("/v1/status")
 
 
 def test_what_is_missing_in_an_answer_is_told_as_that(tmp_path: Path) -> None:
     path = tmp_path / "api.sock"
     with answering(path, http(b'{"service": {}}')):
-        found = Client(path, "en").get("/v1/status")
+        found = SiteServiceClient(path, "en").get("/v1/status")
     for part in (found, found["service"]):
-        with pytest.raises(ServiceSilent, match="running"):
+        with pytest.raises(ServiceUnresponsiveError, match="running"):
             part["running"]
     assert found.get("running") is None
 
@@ -92,7 +92,7 @@ def test_a_refusal_of_any_form_is_an_error_with_words(tmp_path: Path, error: obj
     path = tmp_path / "api.sock"
     body = json.dumps({"error": error}).encode()
     with answering(path, http(body, "409 Conflict")), pytest.raises(UpdaterError) as caught:
-        Client(path, "en").call("POST", "/v1/orders", {"kind": "check"})
+        SiteServiceClient(path, "en").call("POST", "/v1/orders", {"kind": "check"})
     assert str(caught.value)
     assert caught.value.exit_code is ExitCode.ERROR
 
@@ -100,7 +100,7 @@ def test_a_refusal_of_any_form_is_an_error_with_words(tmp_path: Path, error: obj
 def test_a_stream_that_breaks_off_is_waited_for_and_then_given_up(tmp_path: Path) -> None:
     path, slept = tmp_path / "api.sock", list[float]()
     stream = b'event: service\ndata: {"why": 1}\n\ndata: {\n\nid: x\ndata: [1]\n\n: half'
-    client = Client(path, "en", sleep=slept.append)
+    client = SiteServiceClient(path, "en", sleep=slept.append)
     seen = []
     with answering(path, http(stream, length=1000)):
         for event in client.stream(None):
@@ -108,8 +108,8 @@ def test_a_stream_that_breaks_off_is_waited_for_and_then_given_up(tmp_path: Path
             if len(seen) == 3:
                 break
     assert seen == [1, 1, 1], "what can be understood is told, each time that it comes back"
-    with answering(tmp_path / "none.sock", b""), pytest.raises(ServiceSilent):
-        list(Client(tmp_path / "none.sock", "en", sleep=slept.append).stream(None))
+    with answering(tmp_path / "none.sock", b""), pytest.raises(ServiceUnresponsiveError):
+        list(SiteServiceClient(tmp_path / "none.sock", "en", sleep=slept.append).stream(None))
     assert len(slept) > 100
 
 
@@ -117,7 +117,11 @@ def test_service_that_starts_again_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen: a renewal that went well ended with "The service no longer answers"."""
-    answers: list[object] = [ServiceSilent(reason="away"), ServiceSilent(reason="away"), {"x": 1}]
+    answers: list[object] = [
+        ServiceUnresponsiveError(reason="away"),
+        ServiceUnresponsiveError(reason="away"),
+        {"x": 1},
+    ]
 
     def call(*_: object) -> object:
         answer = answers.pop(0)
@@ -126,9 +130,9 @@ def test_service_that_starts_again_is_waited_for(
         return answer
 
     waits: list[float] = []
-    client = Client(tmp_path / "socket", "en", waits.append)
+    client = SiteServiceClient(tmp_path / "socket", "en", waits.append)
     monkeypatch.setattr(client, "call", call)
-    with pytest.raises(ServiceSilent):
+    with pytest.raises(ServiceUnresponsiveError):
         client.get("/v1/orders/1")
     assert client.get("/v1/orders/1", patiently=True) == {"x": 1}
     assert len(waits) == 1

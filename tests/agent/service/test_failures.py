@@ -8,40 +8,44 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.config.paths import load_places
+from ncen_updater.agent.config.paths import load_essential_settings
 from ncen_updater.agent.model.change import Change, ChangeState
 from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.policy.automation import Action, ActionFailure, Rehearsed
-from ncen_updater.agent.reports.status import JournalFacts, SiteStatus, read_status
-from ncen_updater.agent.service.report import REPORTED, lasting_failures, site_report
+from ncen_updater.agent.policy.automation import ActionFailure, RehearsalStatus, ServiceAction
+from ncen_updater.agent.reports.status import JournalSnapshot, SiteStatus, read_status
+from ncen_updater.agent.service.report import (
+    SITE_REPORT_PARTS,
+    build_site_report,
+    list_unresolved_failures,
+)
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.agent.storage.service_state import Assessment
-from ncen_updater.feed.last_view import LastView
+from ncen_updater.feed.last_view import FeedSummary
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
 from tests.support.simulated_site import PLACES
 
 AT = datetime(2026, 11, 24, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 LATER, EARLIER = AT + timedelta(hours=1), AT - timedelta(hours=1)
-NOTHING = JournalFacts()
+NOTHING = JournalSnapshot()
 NEXT = Assessment(event=1, current="3.2.4", target="3.3.0")
 
 
-def view(at: datetime) -> LastView:
-    return LastView(
+def view(at: datetime) -> FeedSummary:
+    return FeedSummary(
         checked_at=at, expires_at=at + timedelta(days=7), version=1, versions=(), withdrawn=()
     )
 
 
-def changed(state: ChangeState, at: datetime) -> JournalFacts:
+def changed(state: ChangeState, at: datetime) -> JournalSnapshot:
     change = replace(CHANGE, state=state, created_at=at)
-    return JournalFacts(last=change, change=change if state.open else None)
+    return JournalSnapshot(last=change, change=change if state.is_open else None)
 
 
-def ended(at: datetime) -> JournalFacts:
+def ended(at: datetime) -> JournalSnapshot:
     """An upgrade that was undone."""
-    return JournalFacts(
+    return JournalSnapshot(
         last=replace(
             CHANGE, state=ChangeState.UNDONE, created_at=at - timedelta(hours=1), ended_at=at
         )
@@ -50,44 +54,52 @@ def ended(at: datetime) -> JournalFacts:
 
 @dataclass(frozen=True)
 class Row:
-    deed: Action
+    deed: ServiceAction
     lasts: bool
-    journal: JournalFacts | Exception = NOTHING
-    view: LastView | Exception | None = None
+    journal: JournalSnapshot | Exception = NOTHING
+    view: FeedSummary | Exception | None = None
     found: Assessment | None = NEXT
 
 
 TABLE = {
-    "the feed was not read since": Row(Action.CHECK, True, view=view(EARLIER)),
-    "the feed was read since": Row(Action.CHECK, False, view=view(LATER)),
-    "whether it was is not known": Row(Action.CHECK, True, view=OSError()),
-    "a change is open still": Row(Action.RESUME, True, changed(ChangeState.STUCK, EARLIER)),
+    "the feed was not read since": Row(ServiceAction.CHECK, True, view=view(EARLIER)),
+    "the feed was read since": Row(ServiceAction.CHECK, False, view=view(LATER)),
+    "whether it was is not known": Row(ServiceAction.CHECK, True, view=OSError()),
+    "a change is open still": Row(ServiceAction.RESUME, True, changed(ChangeState.STUCK, EARLIER)),
     "another change has begun since": Row(
-        Action.RESUME, False, changed(ChangeState.RUNNING, LATER)
+        ServiceAction.RESUME, False, changed(ChangeState.RUNNING, LATER)
     ),
-    "the change was brought to its end": Row(Action.RESUME, False),
-    "whether it was brought is not known": Row(Action.RESUME, True, OSError()),
-    "nothing was upgraded since": Row(Action.UPGRADE, True, changed(ChangeState.FINISHED, EARLIER)),
-    "somebody upgraded since": Row(Action.UPGRADE, False, changed(ChangeState.FINISHED, LATER)),
-    "an upgrade was undone since": Row(Action.UPGRADE, True, changed(ChangeState.UNDONE, LATER)),
+    "the change was brought to its end": Row(ServiceAction.RESUME, False),
+    "whether it was brought is not known": Row(ServiceAction.RESUME, True, OSError()),
+    "nothing was upgraded since": Row(
+        ServiceAction.UPGRADE, True, changed(ChangeState.FINISHED, EARLIER)
+    ),
+    "somebody upgraded since": Row(
+        ServiceAction.UPGRADE, False, changed(ChangeState.FINISHED, LATER)
+    ),
+    "an upgrade was undone since": Row(
+        ServiceAction.UPGRADE, True, changed(ChangeState.UNDONE, LATER)
+    ),
     # Seen: "the log of the service says why", below the change that failed, which says it itself.
-    "the upgrade that failed was undone": Row(Action.UPGRADE, False, ended(AT - SECOND)),
-    "one was undone, and a later try failed": Row(Action.UPGRADE, True, ended(EARLIER)),
-    "nothing is next": Row(Action.UPGRADE, False, found=replace(NEXT, target=None)),
-    "nobody has looked since": Row(Action.UPGRADE, True, found=None),
-    "it was prepared since": Row(Action.PREPARE, False, found=replace(NEXT, prepared=True)),
-    "it is not prepared": Row(Action.PREPARE, True),
+    "the upgrade that failed was undone": Row(ServiceAction.UPGRADE, False, ended(AT - SECOND)),
+    "one was undone, and a later try failed": Row(ServiceAction.UPGRADE, True, ended(EARLIER)),
+    "nothing is next": Row(ServiceAction.UPGRADE, False, found=replace(NEXT, target=None)),
+    "nobody has looked since": Row(ServiceAction.UPGRADE, True, found=None),
+    "it was prepared since": Row(ServiceAction.PREPARE, False, found=replace(NEXT, prepared=True)),
+    "it is not prepared": Row(ServiceAction.PREPARE, True),
     "it was rehearsed since": Row(
-        Action.REHEARSE, False, found=replace(NEXT, rehearsed=Rehearsed.PASSED)
+        ServiceAction.REHEARSE, False, found=replace(NEXT, rehearsed=RehearsalStatus.PASSED)
     ),
     "the rehearsal failed": Row(
-        Action.REHEARSE, True, found=replace(NEXT, rehearsed=Rehearsed.FAILED)
+        ServiceAction.REHEARSE, True, found=replace(NEXT, rehearsed=RehearsalStatus.FAILED)
     ),
-    "an agent is on offer": Row(Action.SELF_UPDATE, True, found=replace(NEXT, agent="2.0")),
-    "no agent is on offer": Row(Action.SELF_UPDATE, False),
-    "something is to be collected": Row(Action.COLLECT, True, found=replace(NEXT, collect_at=AT)),
-    "nothing is to be collected": Row(Action.COLLECT, False),
-    "an order": Row(Action.ORDER, False),
+    "an agent is on offer": Row(ServiceAction.SELF_UPDATE, True, found=replace(NEXT, agent="2.0")),
+    "no agent is on offer": Row(ServiceAction.SELF_UPDATE, False),
+    "something is to be collected": Row(
+        ServiceAction.COLLECT, True, found=replace(NEXT, collect_at=AT)
+    ),
+    "nothing is to be collected": Row(ServiceAction.COLLECT, False),
+    "an order": Row(ServiceAction.ORDER, False),
 }
 
 
@@ -95,7 +107,7 @@ TABLE = {
 def test_what_is_over_is_not_told(name: str) -> None:
     row = TABLE[name]
     status = SiteStatus(LATER, PLACES, journal=row.journal, view=row.view)
-    told = dict(lasting_failures({row.deed: ActionFailure(AT, 3)}, row.found, status))
+    told = dict(list_unresolved_failures({row.deed: ActionFailure(AT, 3)}, row.found, status))
     assert (row.deed in told) is row.lasts
 
 
@@ -105,18 +117,18 @@ def site(tmp_path: Path) -> TrialSite:
 
 
 def told_of(site: TrialSite, version: str) -> bool:
-    places = load_places(site.config)
-    document, _ = site_report(read_status(places, LATER, REPORTED), "en")
+    places = load_essential_settings(site.config)
+    document, _ = build_site_report(read_status(places, LATER, SITE_REPORT_PARTS), "en")
     journal = document["journal"]
     assert isinstance(journal, dict)
     return version in [row.version for row in journal["bad_releases"]]
 
 
 def install(journal: Journal, change: Change, facts: ChangeFacts = NO_FACTS) -> None:
-    journal.begin(change)
-    journal.commit(change.id)
-    journal.keep(change.id, facts)
-    journal.state(change.id, ChangeState.FINISHED)
+    journal.begin_change(change)
+    journal.commit_change(change.id)
+    journal.store_facts(change.id, facts)
+    journal.set_change_state(change.id, ChangeState.FINISHED)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +143,7 @@ def test_a_failure_stays_over_whatever_came_later(
     site: TrialSite, facts: ChangeFacts, over: bool
 ) -> None:
     with Journal.open(site.journal) as journal:
-        SiteHistory(journal).remember_bad("ncen", "3.3.0", "NU-6008", None)
+        SiteHistory(journal).mark_bad("ncen", "3.3.0", "NU-6008", None)
         install(journal, replace(CHANGE, id="aaaaaaaa"), facts)
     assert told_of(site, "3.3.0") is not over
     with Journal.open(site.journal) as journal:
@@ -142,7 +154,7 @@ def test_a_failure_stays_over_whatever_came_later(
 def test_of_a_release_that_was_passed_over_nothing_is_told(site: TrialSite) -> None:
     with Journal.open(site.journal) as journal:
         for version in ("3.2.3", "3.3.0"):
-            SiteHistory(journal).remember_bad("ncen", version, "NU-6008", None)
+            SiteHistory(journal).mark_bad("ncen", version, "NU-6008", None)
     assert not told_of(site, "3.2.3")
     assert told_of(site, "3.3.0")
     (site.root / "current").unlink()

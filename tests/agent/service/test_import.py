@@ -18,20 +18,20 @@ from typing import Any, cast
 import pytest
 
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.adapters.system_groups import group_id
+from ncen_updater.agent.adapters.system_groups import find_group_id
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.cli.site_client import ServiceSite
-from ncen_updater.agent.model.names import JOURNAL
-from ncen_updater.agent.model.person import Person
-from ncen_updater.agent.service.client import Client
+from ncen_updater.agent.cli.site_client import ServiceSiteClient
+from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.service.client import SiteServiceClient
 from ncen_updater.agent.storage import inbox as trays
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
+from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
-from ncen_updater.common.landlock import available
-from ncen_updater.common.progress import Progress, Silent
-from ncen_updater.common.workers import Worker, ask
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.landlock import get_abi_version
+from ncen_updater.common.progress import ProgressListener, SilentProgress
+from ncen_updater.common.workers import Worker, call_worker
 from tests.agent.service.api.conftest import OPERATOR, READER, uid_of
 from tests.support.forks import run_publisher
 from tests.support.served import Served, served
@@ -88,7 +88,7 @@ def service(place: Path, feed: TrialFeed) -> Iterator[Served]:
         tray = site.state / "tray"
         tray.mkdir()
         if ROOT:
-            os.chown(tray, 0, group_id(OPERATOR) or 0)
+            os.chown(tray, 0, find_group_id(OPERATOR) or 0)
         tray.chmod(0o1770)
         with served(site.config_path, directory / "site") as process:
             process.demo = site
@@ -101,8 +101,10 @@ def lies(service: Served) -> list[str]:
 
 def told(service: Served) -> list[tuple[str, object]]:
     """What the journal tells of imports: each event, and whose."""
-    with Journal.open(service.demo.state / JOURNAL, read_only=True) as journal:
-        return [(e.kind, e.data["by"]) for e in journal.events() if e.kind.startswith("import")]
+    with Journal.open(service.demo.state / JOURNAL_FILE, read_only=True) as journal:
+        return [
+            (e.kind, e.data["by"]) for e in journal.list_events() if e.kind.startswith("import")
+        ]
 
 
 def lay(service: Served, bundle: Path, user: str = "") -> str:
@@ -177,26 +179,26 @@ class Typed:
 
     language = "en"
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: ProgressListener) -> None:
         self._progress = progress
 
     @contextmanager
-    def progress(self) -> Iterator[Progress]:
+    def progress(self) -> Iterator[ProgressListener]:
         yield self._progress
 
 
-class Cut(Silent):
+class Cut(SilentProgress):
     """Says nothing, and ends the process once all bytes were copied but these."""
 
     def __init__(self, left: int) -> None:
         self._left = left
 
-    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
         if done is not None and total is not None and done >= total - self._left:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class KilledAtTheOrder(Client):
+class KilledAtTheOrder(SiteServiceClient):
     """Ends the process before the order is given, or as soon as it was."""
 
     def __init__(self, path: Path, *, given: bool) -> None:
@@ -204,11 +206,11 @@ class KilledAtTheOrder(Client):
         self._given = given
 
     def call(
-        self, method: str, address: str, body: Mapping[str, object] | None = None
+        self, method: str, path: str, body: Mapping[str, object] | None = None
     ) -> dict[str, Any]:
         if method == "POST" and not self._given:
             os.kill(os.getpid(), signal.SIGKILL)
-        answer = super().call(method, address, body)
+        answer = super().call(method, path, body)
         if method == "POST":
             os.kill(os.getpid(), signal.SIGKILL)
         return answer
@@ -221,14 +223,14 @@ def cut_off(service: Served, bundle: Path, instant: str) -> None:
         try:
             if ROOT:
                 entry = pwd.getpwnam(OPERATOR)
-                os.setgroups([group_id(READER) or 0, group_id(OPERATOR) or 0])
+                os.setgroups([find_group_id(READER) or 0, find_group_id(OPERATOR) or 0])
                 os.setgid(entry.pw_gid)
                 os.setuid(entry.pw_uid)
             client = KilledAtTheOrder(service.client.path, given=instant == "after it")
-            trays.PIECE = 4096
-            progress = Cut(10_000) if instant == "while it is copied" else Silent()
+            trays.COPY_CHUNK_BYTES = 4096
+            progress = Cut(10_000) if instant == "while it is copied" else SilentProgress()
             typed = cast("AgentSession", Typed(progress))
-            ServiceSite(typed, client).import_bundle(bundle, dry_run=False)
+            ServiceSiteClient(typed, client).import_bundle(bundle, dry_run=False)
         except BaseException:  # noqa: BLE001 - it must not go on as the trial itself
             traceback.print_exc()
         finally:
@@ -280,10 +282,10 @@ def test_half_of_a_copy_is_not_taken_for_a_bundle(service: Served, bundle: Path)
 def test_what_was_ordered_is_read_for_who_ordered_it(service: Served, bundle: Path) -> None:
     """Whoever exchanges a file between the order and the work only has it refused."""
     name = lay(service, bundle, OPERATOR)
-    with Journal.open(service.demo.state / JOURNAL) as journal:
-        person = Person("somebody", uid_of(READER))
-        number = Orders(journal).give(OrderKind.IMPORT, {"file": name}, person)
-        event = journal.last_event()
+    with Journal.open(service.demo.state / JOURNAL_FILE) as journal:
+        person = Actor("somebody", uid_of(READER))
+        number = JobQueue(journal).enqueue(JobKind.IMPORT, {"file": name}, person)
+        event = journal.read_last_event_number()
     service.send(1)  # as the interface wakes it
     for found in service.client.stream(event):
         if found.kind == "order-ended":
@@ -293,7 +295,7 @@ def test_what_was_ordered_is_read_for_who_ordered_it(service: Served, bundle: Pa
     assert told(service) == [("import-begun", "somebody"), ("import-refused", "somebody")]
 
 
-@pytest.mark.skipif(available() < 2, reason="this kernel knows no Landlock")
+@pytest.mark.skipif(get_abi_version() < 2, reason="this kernel knows no Landlock")
 def test_a_process_that_gave_up_its_own_code_imports(service: Served, bundle: Path) -> None:
     """As its unit has it: nothing that an import needs to write is among what was given up."""
     name, me = lay(service, bundle), os.geteuid()
@@ -301,10 +303,10 @@ def test_a_process_that_gave_up_its_own_code_imports(service: Served, bundle: Pa
     settings = {"service": {"mode": "notify", "timezone": "UTC", "runner": "systemd", **RIGHTS}}
     service.demo.configure(settings)
     (service.demo.root / "opt/ncen-updater").mkdir(parents=True, exist_ok=True)
-    with Journal.open(service.demo.state / JOURNAL) as journal:
-        number = Orders(journal).give(OrderKind.IMPORT, {"file": name}, Person("me", me))
+    with Journal.open(service.demo.state / JOURNAL_FILE) as journal:
+        number = JobQueue(journal).enqueue(JobKind.IMPORT, {"file": name}, Actor("me", me))
     worker = Worker("ncen_updater.agent.cli.worker", (str(service.config),), stderr=True)
-    result = ask(worker, {"words": ["import", "--order", str(number)]})
+    result = call_worker(worker, {"words": ["import", "--order", str(number)]})
     assert result["exit_code"] == 0, result
     assert told(service) == [("import-begun", "me"), ("imported", "me")]
 

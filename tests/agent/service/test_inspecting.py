@@ -11,21 +11,25 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.cli import worker as applying
-from ncen_updater.agent.cli.worker import INSPECTIONS, InspectionLimits, limits_of
+from ncen_updater.agent.cli.worker import (
+    REQUIRED_INSPECTION_OPTIONS,
+    InspectionLimits,
+    parse_limits,
+)
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.model.change import StepName, StepState
-from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.service import inspecting
-from ncen_updater.agent.service.errors import BadRequest, Refused
+from ncen_updater.agent.service.errors import BadRequestError, RequestRefusedError
 from ncen_updater.agent.service.inspecting import (
     InspectionKind,
-    InspectionOrder,
-    Inspections,
-    words_of_inspection,
+    InspectionQueue,
+    InspectionRequest,
+    build_inspection_command,
 )
-from ncen_updater.agent.service.runner import Finished, WorkRunner
-from ncen_updater.agent.service.serve import _in_the_way
-from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.service.runner import ApplyRunner, WorkerResult
+from ncen_updater.agent.service.serve import _create_blocking_check
+from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import TOO_MANY_INSPECTIONS
@@ -35,15 +39,15 @@ from tests.agent.cli.site import CHANGE, TrialSite, make_site
 from tests.agent.service.api.conftest import NOW, PlayedInspector
 from tests.support.forks import DEADLINE_S
 
-AMINA, BRUNO, ROOT = Person("amina", 1001), Person("bruno", 1002), Person("root", 0)
-FINDINGS = InspectionOrder(InspectionKind.FINDINGS)
-PLAN = InspectionOrder(InspectionKind.PLAN)
+AMINA, BRUNO, ROOT = Actor("amina", 1001), Actor("bruno", 1002), Actor("root", 0)
+FINDINGS = InspectionRequest(InspectionKind.FINDINGS)
+PLAN = InspectionRequest(InspectionKind.PLAN)
 LIMITS = {"seconds": 60, "most": 1000}
 
 
-def kinds(count: int) -> list[InspectionOrder]:
+def kinds(count: int) -> list[InspectionRequest]:
     """Orders that differ."""
-    return [InspectionOrder(InspectionKind.PLAN, version=f"3.3.{n}") for n in range(count)]
+    return [InspectionRequest(InspectionKind.PLAN, version=f"3.3.{n}") for n in range(count)]
 
 
 class Clock:
@@ -60,8 +64,8 @@ def inspector() -> Iterator[PlayedInspector]:
     played.door.set()
 
 
-def made(inspector: PlayedInspector, **more: Any) -> Inspections:
-    return Inspections(inspector, lambda: NOW, more.pop("in_the_way", lambda: False), **more)
+def made(inspector: PlayedInspector, **more: Any) -> InspectionQueue:
+    return InspectionQueue(inspector, lambda: NOW, more.pop("is_blocked", lambda: False), **more)
 
 
 # ---- orders --------------------------------------------------------------------------------------
@@ -71,28 +75,28 @@ def made(inspector: PlayedInspector, **more: Any) -> Inspections:
     ("order", "words"),
     [
         (PLAN, "plan --prepared"),
-        (InspectionOrder(InspectionKind.PLAN, "3.3.0", retry=True, language="fr"),
+        (InspectionRequest(InspectionKind.PLAN, "3.3.0", retry=True, language="fr"),
          "plan 3.3.0 --prepared --retry --lang fr"),
-        (InspectionOrder(InspectionKind.DOSSIER, "3.3.0"), "dossier 3.3.0 --prepared"),
-        (InspectionOrder(InspectionKind.WAY_BACK, accept_loss=0),
+        (InspectionRequest(InspectionKind.DOSSIER, "3.3.0"), "dossier 3.3.0 --prepared"),
+        (InspectionRequest(InspectionKind.WAY_BACK, accept_loss=0),
          "rollback --dry-run --accept-loss 0"),
         (FINDINGS, "doctor"),
-        (InspectionOrder(InspectionKind.VERIFY, heads=("1:ab",)), "verify --head 1:ab"),
-        (InspectionOrder(InspectionKind.PROOF), "verify --journal"),
-        (InspectionOrder(InspectionKind.SUPPORT_BUNDLE, leave_out=("log.txt",),
+        (InspectionRequest(InspectionKind.VERIFY, heads=("1:ab",)), "verify --head 1:ab"),
+        (InspectionRequest(InspectionKind.PROOF), "verify --journal"),
+        (InspectionRequest(InspectionKind.SUPPORT_BUNDLE, leave_out=("log.txt",),
                          show=("site.json",)),
          "support-bundle --in-document --leave-out log.txt --show site.json"),
     ],
 )  # fmt: skip
-def test_what_looks(order: InspectionOrder, words: str) -> None:
-    asked = words_of_inspection(order)
+def test_what_looks(order: InspectionRequest, words: str) -> None:
+    asked = build_inspection_command(order)
     assert asked == tuple(words.split())
-    assert applying.words_of_order({"words": list(asked), "inspect": LIMITS}) == asked
+    assert applying.parse_command({"words": list(asked), "inspect": LIMITS}) == asked
 
 
 def test_every_kind_is_a_command_that_only_reads() -> None:
-    asked = {words_of_inspection(InspectionOrder(kind))[0] for kind in InspectionKind}
-    assert asked == set(INSPECTIONS)
+    asked = {build_inspection_command(InspectionRequest(kind))[0] for kind in InspectionKind}
+    assert asked == set(REQUIRED_INSPECTION_OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -107,16 +111,16 @@ def test_every_kind_is_a_command_that_only_reads() -> None:
     ],
 )  # fmt: skip
 def test_nothing_else_is_run_as_an_inspection(words: str) -> None:
-    with pytest.raises(BadRequest):
-        applying.words_of_order({"words": words.split(), "inspect": LIMITS})
+    with pytest.raises(BadRequestError):
+        applying.parse_command({"words": words.split(), "inspect": LIMITS})
 
 
 @pytest.mark.parametrize(
     "words", ["doctor", "verify", "dossier --prepared", "support-bundle", "plan --prepared"]
 )
 def test_an_inspection_has_limits(words: str) -> None:
-    with pytest.raises(BadRequest):
-        applying.words_of_order({"words": words.split()})
+    with pytest.raises(BadRequestError):
+        applying.parse_command({"words": words.split()})
 
 
 @pytest.mark.parametrize(
@@ -125,20 +129,20 @@ def test_an_inspection_has_limits(words: str) -> None:
         (None, None),
         ({"seconds": 5, "most": 7}, InspectionLimits(5, 7)),
         ({"seconds": 0.5, "most": 10**12}, InspectionLimits(0.5, applying.MAX_DOCUMENT_BYTES)),
-        ({"seconds": 0, "most": 7}, BadRequest),
-        ({"seconds": 5, "most": -1}, BadRequest),
-        ({"seconds": "5", "most": 7}, BadRequest),
-        ({"seconds": 5}, BadRequest),
-        ([], BadRequest),
-        (True, BadRequest),
+        ({"seconds": 0, "most": 7}, BadRequestError),
+        ({"seconds": 5, "most": -1}, BadRequestError),
+        ({"seconds": "5", "most": 7}, BadRequestError),
+        ({"seconds": 5}, BadRequestError),
+        ([], BadRequestError),
+        (True, BadRequestError),
     ],
 )
 def test_limits(said: object, limits: object) -> None:
-    if limits is BadRequest:
-        with pytest.raises(BadRequest):
-            limits_of({"inspect": said})
+    if limits is BadRequestError:
+        with pytest.raises(BadRequestError):
+            parse_limits({"inspect": said})
     else:
-        assert limits_of({"inspect": said} if said is not None else {}) == limits
+        assert parse_limits({"inspect": said} if said is not None else {}) == limits
 
 
 # ---- one after the other -------------------------------------------------------------------------
@@ -147,16 +151,16 @@ def test_limits(said: object, limits: object) -> None:
 def test_who_asks_for_the_same_gets_the_same(inspector: PlayedInspector) -> None:
     inspector.door.clear()
     inspections = made(inspector)
-    first = inspections.begin(FINDINGS, AMINA)
-    assert inspections.begin(FINDINGS, BRUNO) is first
-    other = inspections.begin(PLAN, BRUNO)
+    first = inspections.submit(FINDINGS, AMINA)
+    assert inspections.submit(FINDINGS, BRUNO) is first
+    other = inspections.submit(PLAN, BRUNO)
     assert other is not first and other.ended_at is None
     inspector.door.set()
     inspections.wait(other, 30)
     assert {first.ended_at, other.ended_at} == {NOW}
     assert inspector.asked == [("doctor",), ("plan", "--prepared")]
     assert first.document == {"healthy": True, "findings": [], "words": ["well"]}
-    again = inspections.begin(FINDINGS, AMINA)
+    again = inspections.submit(FINDINGS, AMINA)
     assert again.number not in (first.number, other.number), "what was found is not found again"
     inspections.close()
 
@@ -168,13 +172,13 @@ def test_one_at_a_time(inspector: PlayedInspector) -> None:
     seen: list[int] = []
     real = inspector.inspect
 
-    def counted(*words: Any, **limits: Any) -> Finished:
+    def counted(*command: Any, **limits: Any) -> WorkerResult:
         seen.append(threading.active_count())
         busy.set()
-        return real(*words, **limits)
+        return real(*command, **limits)
 
     inspector.inspect = counted  # type: ignore[method-assign]
-    orders = [inspections.begin(order, ROOT) for order in kinds(4)]
+    orders = [inspections.submit(order, ROOT) for order in kinds(4)]
     assert busy.wait(DEADLINE_S)
     assert (len(seen), [one.told for one in orders]) == (1, [orders[0].told, None, None, None])
     inspector.door.set()
@@ -187,19 +191,19 @@ def test_nobody_fills_the_line(inspector: PlayedInspector) -> None:
     inspector.door.clear()
     inspections = made(inspector)
     orders = kinds(10)
-    for order in orders[: inspecting.EACH]:
-        inspections.begin(order, AMINA)
-    with pytest.raises(Refused, match=TOO_MANY_INSPECTIONS.code):
-        inspections.begin(orders[5], AMINA)
-    inspections.begin(orders[0], AMINA)  # the one that is under way costs nothing
-    for n, order in enumerate(orders[2 : inspecting.MOST]):
-        inspections.begin(order, Person(f"member {n}", 2000 + n))
-    with pytest.raises(Refused, match=TOO_MANY_INSPECTIONS.code):
-        inspections.begin(orders[9], BRUNO)
-    for order in kinds(20)[10 : 10 + inspecting.MOST]:
-        inspections.begin(order, ROOT)  # whatever others wait for
-    with pytest.raises(Refused, match=TOO_MANY_INSPECTIONS.code):
-        inspections.begin(orders[9], ROOT)
+    for order in orders[: inspecting.MAX_PENDING_PER_USER]:
+        inspections.submit(order, AMINA)
+    with pytest.raises(RequestRefusedError, match=TOO_MANY_INSPECTIONS.code):
+        inspections.submit(orders[5], AMINA)
+    inspections.submit(orders[0], AMINA)  # the one that is under way costs nothing
+    for n, order in enumerate(orders[2 : inspecting.MAX_PENDING]):
+        inspections.submit(order, Actor(f"member {n}", 2000 + n))
+    with pytest.raises(RequestRefusedError, match=TOO_MANY_INSPECTIONS.code):
+        inspections.submit(orders[9], BRUNO)
+    for order in kinds(20)[10 : 10 + inspecting.MAX_PENDING]:
+        inspections.submit(order, ROOT)  # whatever others wait for
+    with pytest.raises(RequestRefusedError, match=TOO_MANY_INSPECTIONS.code):
+        inspections.submit(orders[9], ROOT)
     inspector.door.set()
     inspections.close()
 
@@ -210,19 +214,19 @@ def test_nobody_waits_for_one_that_takes_long(inspector: PlayedInspector) -> Non
     reading, let_go = threading.Event(), threading.Event()
     real = inspector.inspect
 
-    def slowly(words: Sequence[str], *rest: Any, **limits: Any) -> Finished:
-        if words[0] == "verify":
+    def slowly(command: Sequence[str], *rest: Any, **limits: Any) -> WorkerResult:
+        if command[0] == "verify":
             reading.set()
             assert let_go.wait(30)
-        return real(words, *rest, **limits)
+        return real(command, *rest, **limits)
 
     inspector.inspect = slowly  # type: ignore[method-assign]
     long = [
-        inspections.begin(InspectionOrder(InspectionKind.VERIFY, language=of), AMINA)
+        inspections.submit(InspectionRequest(InspectionKind.VERIFY, language=of), AMINA)
         for of in ("en", "fr")
     ]
     assert reading.wait(30)
-    plan = inspections.begin(PLAN, BRUNO)
+    plan = inspections.submit(PLAN, BRUNO)
     inspections.wait(plan, 30)
     assert plan.ended_at is not None
     assert [one.ended_at for one in long] == [None, None]
@@ -233,23 +237,23 @@ def test_nobody_waits_for_one_that_takes_long(inspector: PlayedInspector) -> Non
 def test_root_is_first_and_then_who_had_least(inspector: PlayedInspector) -> None:
     inspections = made(inspector)
     orders = kinds(6)
-    inspections.wait(inspections.begin(orders[0], AMINA), 30)
+    inspections.wait(inspections.submit(orders[0], AMINA), 30)
     inspector.door.clear()
     begun = threading.Event()
     real = inspector.inspect
 
-    def noted(*words: Any, **limits: Any) -> Finished:
+    def noted(*command: Any, **limits: Any) -> WorkerResult:
         begun.set()
-        return real(*words, **limits)
+        return real(*command, **limits)
 
     inspector.inspect = noted  # type: ignore[method-assign]
-    under_way = inspections.begin(orders[1], Person("carla", 1003))
+    under_way = inspections.submit(orders[1], Actor("carla", 1003))
     assert begun.wait(30)
     waiting = [
-        inspections.begin(orders[2], AMINA),
-        inspections.begin(orders[3], AMINA),
-        inspections.begin(orders[4], BRUNO),
-        inspections.begin(orders[5], ROOT),
+        inspections.submit(orders[2], AMINA),
+        inspections.submit(orders[3], AMINA),
+        inspections.submit(orders[4], BRUNO),
+        inspections.submit(orders[5], ROOT),
     ]
     inspector.door.set()
     for one in (under_way, *waiting):
@@ -262,14 +266,14 @@ def test_root_is_first_and_then_who_had_least(inspector: PlayedInspector) -> Non
 def test_what_was_found_is_forgotten(inspector: PlayedInspector) -> None:
     clock = Clock()
     inspections = made(inspector, monotonic=clock)
-    first = inspections.begin(FINDINGS, AMINA)
+    first = inspections.submit(FINDINGS, AMINA)
     inspections.wait(first, 30)
     assert inspections.find(first.number) is first
-    clock.now = inspecting.KEPT_S + 1
+    clock.now = inspecting.RETENTION_S + 1
     assert inspections.find(first.number) is None
     numbers = []
-    for order in kinds(inspecting.KEPT + 3):
-        one = inspections.begin(order, ROOT)
+    for order in kinds(inspecting.MAX_RETAINED + 3):
+        one = inspections.submit(order, ROOT)
         inspections.wait(one, 30)
         numbers.append(one.number)
     kept = [number for number in numbers if inspections.find(number)]
@@ -280,12 +284,12 @@ def test_what_was_found_is_forgotten(inspector: PlayedInspector) -> None:
 def test_what_is_kept_does_not_fill_memory(
     inspector: PlayedInspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspecting, "KEPT_BYTES", 2500)
-    inspector.found = Finished(0, {"sql": "x" * 1000})
+    monkeypatch.setattr(inspecting, "MAX_RETAINED_BYTES", 2500)
+    inspector.found = WorkerResult(0, {"sql": "x" * 1000})
     inspections = made(inspector)
     numbers = []
     for order in kinds(4):
-        one = inspections.begin(order, ROOT)
+        one = inspections.submit(order, ROOT)
         inspections.wait(one, 30)
         numbers.append(one.number)
     assert [n for n in numbers if inspections.find(n)] == numbers[2:]
@@ -297,22 +301,22 @@ def test_what_is_kept_does_not_fill_memory(
     [
         (TimeoutError(), "NU-9326"),
         (OverflowError(), "NU-9327"),
-        (Finished(1, {}), "NU-9328"),
+        (WorkerResult(1, {}), "NU-9328"),
         (ValueError("x"), "NU-9328"),
-        (BadRequest(reason="older"), "NU-9312"),
+        (BadRequestError(reason="older"), "NU-9312"),
     ],
 )
 def test_one_that_finds_nothing_says_why(
-    inspector: PlayedInspector, found: Finished | Exception, code: str
+    inspector: PlayedInspector, found: WorkerResult | Exception, code: str
 ) -> None:
     inspector.found = found
     inspections = made(inspector)
-    one = inspections.begin(FINDINGS, AMINA)
+    one = inspections.submit(FINDINGS, AMINA)
     inspections.wait(one, 30)
     assert one.error is not None
     assert (one.error.code, one.document, one.exit_code) == (code, None, None)
     inspector.found = None
-    after = inspections.begin(FINDINGS, AMINA)
+    after = inspections.submit(FINDINGS, AMINA)
     inspections.wait(after, 30)
     assert after.document is not None, "the next one is made"
     inspections.close()
@@ -321,8 +325,8 @@ def test_one_that_finds_nothing_says_why(
 def test_work_that_begins_ends_it_and_those_that_wait(inspector: PlayedInspector) -> None:
     inspector.door.clear()
     begun = False
-    inspections = made(inspector, in_the_way=lambda: begun)
-    orders = [inspections.begin(order, ROOT) for order in kinds(3)]
+    inspections = made(inspector, is_blocked=lambda: begun)
+    orders = [inspections.submit(order, ROOT) for order in kinds(3)]
     begun = True
     inspections.wait(orders[-1], 30)
     assert [one.error and one.error.code for one in orders] == ["NU-9325"] * 3
@@ -331,8 +335,8 @@ def test_work_that_begins_ends_it_and_those_that_wait(inspector: PlayedInspector
 
 
 def test_what_reads_the_journal_alone_gives_way_to_nothing(inspector: PlayedInspector) -> None:
-    inspections = made(inspector, in_the_way=lambda: True)
-    proof = inspections.begin(InspectionOrder(InspectionKind.PROOF), AMINA)
+    inspections = made(inspector, is_blocked=lambda: True)
+    proof = inspections.submit(InspectionRequest(InspectionKind.PROOF), AMINA)
     inspections.wait(proof, 30)
     assert (proof.error, proof.exit_code) == (None, 0)
     inspections.close()
@@ -341,11 +345,11 @@ def test_what_reads_the_journal_alone_gives_way_to_nothing(inspector: PlayedInsp
 def test_the_end_of_the_service_ends_it(inspector: PlayedInspector) -> None:
     inspector.door.clear()
     inspections = made(inspector)
-    one = inspections.begin(FINDINGS, AMINA)
+    one = inspections.submit(FINDINGS, AMINA)
     inspections.close()
     assert one.error is not None and one.error.code == "NU-9325"
     with pytest.raises(UpdaterError) as refused:
-        inspections.begin(FINDINGS, AMINA)
+        inspections.submit(FINDINGS, AMINA)
     assert refused.value.code == "NU-9325"
 
 
@@ -354,28 +358,28 @@ def test_the_end_of_the_service_ends_it(inspector: PlayedInspector) -> None:
 
 def test_what_is_in_the_way(tmp_path: Path) -> None:
     site = make_site(tmp_path)
-    snapshots = ServiceSnapshots(ServiceSettings(timezone="UTC"), lambda: NOW)
-    in_the_way = _in_the_way(snapshots, site.journal)
+    snapshots = SnapshotStore(ServiceSettings(timezone="UTC"), lambda: NOW)
+    in_the_way = _create_blocking_check(snapshots, site.journal)
     assert not in_the_way()
     for words, holds in (
         (["check"], False), (["rehearse", "3.3.0"], False), (["upgrade", "3.3.0"], True),
         (["rollback", "--dry-run"], False), (["rollback", "--yes"], True), (["resume"], True),
     ):  # fmt: skip
-        snapshots.began(words)
+        snapshots.record_start(words)
         assert in_the_way() is holds, words
-        snapshots.ended()
+        snapshots.record_end()
     site.open_change()  # by somebody who typed it
     assert in_the_way()
     with Journal.open(site.journal) as journal:
         for step in (StepName.COMMIT, StepName.OPEN):
-            journal.step(CHANGE.id, step, StepState.INTENDED)
-            journal.step(CHANGE.id, step, StepState.DONE)
+            journal.record_step(CHANGE.id, step, StepState.INTENDED)
+            journal.record_step(CHANGE.id, step, StepState.DONE)
             if step is StepName.COMMIT:
-                journal.commit(CHANGE.id)
+                journal.commit_change(CHANGE.id)
             assert in_the_way() is (step is StepName.COMMIT)
-    snapshots.began(["upgrade", "3.3.0"])
+    snapshots.record_start(["upgrade", "3.3.0"])
     assert not in_the_way(), "it only watches"
-    snapshots.ended()
+    snapshots.record_end()
     site.journal.unlink()
     assert not in_the_way(), "who inspects says that it is gone"
 
@@ -388,9 +392,9 @@ def site(tmp_path: Path) -> TrialSite:
     return make_site(tmp_path / "site")
 
 
-def runner(site: TrialSite) -> WorkRunner:
-    snapshots = ServiceSnapshots(ServiceSettings(timezone="UTC"), lambda: NOW)
-    return WorkRunner(site.config, None, lambda: None, lambda: False, snapshots)
+def runner(site: TrialSite) -> ApplyRunner:
+    snapshots = SnapshotStore(ServiceSettings(timezone="UTC"), lambda: NOW)
+    return ApplyRunner(site.config, None, lambda: None, lambda: False, snapshots)
 
 
 def look(
@@ -400,8 +404,8 @@ def look(
     seconds: float = 120,
     most: int = 1_000_000,
     ending: Callable[[], bool] = lambda: False,
-) -> Finished:
-    return runner(site).inspect(words, lambda _: None, ending, seconds=seconds, most=most)
+) -> WorkerResult:
+    return runner(site).inspect(words, lambda _: None, ending, timeout_s=seconds, max_bytes=most)
 
 
 def test_a_process_looks(site: TrialSite) -> None:
@@ -428,7 +432,7 @@ def test_a_process_that_looks_is_the_first_to_end_where_memory_is_short(site: Tr
     tell = f'["sh", "-c", "cat /proc/self/oom_score_adj > {said}; exit 3"]'
     site.config.write_text(text.replace('["sh", "-c", "exit 3"]', tell))
     look(site, ["doctor"])
-    assert int(said.read_text()) == applying.OOM
+    assert int(said.read_text()) == applying.OOM_SCORE_ADJ
 
 
 def test_what_is_not_english_may_be_as_much(
@@ -437,7 +441,7 @@ def test_what_is_not_english_may_be_as_much(
     most = 1_000_000
     document = f"{{'done': True, 'exit_code': 0, 'document': {{'a': 'é' * {most // 2}}}}}"
     words = [sys.executable, "-I", "-c", f"import json; print(json.dumps({document}))"]
-    monkeypatch.setattr(Worker, "command", lambda _self: words)
+    monkeypatch.setattr(Worker, "build_command", lambda _self: words)
     assert look(site, ["doctor"], most=most).document == {"a": "é" * (most // 2)}
 
 
@@ -466,4 +470,4 @@ def test_what_a_unit_gives_up_is_kept_by_a_service_that_works_itself(site: Trial
 def test_a_process_refuses_other_work(site: TrialSite, words: list[str]) -> None:
     with pytest.raises(UpdaterError) as refused:
         look(site, words)
-    assert refused.value.code == BadRequest.message.code
+    assert refused.value.code == BadRequestError.message.code

@@ -16,11 +16,11 @@ import pytest
 from demo.databases import PostgresPlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite, SiteOptions, version_of
-from ncen_updater.agent.model.change import Phase, StepName
-from ncen_updater.agent.model.names import APPLICATION_STARTED, JOURNAL
-from ncen_updater.agent.policy.automation import Action
+from ncen_updater.agent.model.change import StepName, StepPhase
+from ncen_updater.agent.model.names import APPLICATION_STARTED, JOURNAL_FILE
+from ncen_updater.agent.policy.automation import ServiceAction
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.service_state import SERVICE_STATE, ServiceStateFile
+from ncen_updater.agent.storage.service_state import SERVICE_STATE_PATH, ServiceStateFile
 from tests.faults.cells import Cell, Fault, Strike
 from tests.support.forks import DEADLINE_S
 from tests.support.postgres import available, running
@@ -70,7 +70,7 @@ def ended(demo: DemoSite, *words: str) -> subprocess.CompletedProcess[str]:
 
 def torn(demo: DemoSite, at: StepName) -> None:
     """An upgrade whose machine died in a step."""
-    strike = Strike(at, Phase.AFTER_EFFECT, Fault.SIGKILL)
+    strike = Strike(at, StepPhase.AFTER_EFFECT, Fault.SIGKILL)
     killed = subprocess.run(
         [sys.executable, "-m", "tests.faults.worker", str(demo.config_path), "upgrade",
          Cell("upgrade", (strike,)).encode()],
@@ -109,10 +109,10 @@ def test_an_open_change_waits_for_the_server_and_is_undone_then(
         assert resume.poll() is None
         server.start()
         assert resume.wait(DEADLINE_S) == 0
-    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-        assert journal.open_change() is None
+    with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
+        assert journal.find_open_change() is None
     # The system never came to start it: a person who types 'resume' has it running.
-    known = ServiceStateFile(demo.state / SERVICE_STATE)
+    known = ServiceStateFile(demo.state / SERVICE_STATE_PATH)
     (demo.state / "service").mkdir(exist_ok=True)
     known.save(dataclasses.replace(known.load(), ran_in="the boot before"))
     again = ended(demo, "resume")
@@ -138,16 +138,16 @@ def test_an_undo_that_left_the_start_to_the_system_is_made_whole_by_a_person(
     demo: DemoSite,
 ) -> None:
     torn(demo, StepName.MIGRATE)
-    strike = Strike(StepName.CLOSE, Phase.BEFORE_UNDO, Fault.SIGKILL)
+    strike = Strike(StepName.CLOSE, StepPhase.BEFORE_UNDO, Fault.SIGKILL)
     subprocess.run(
         [sys.executable, "-m", "tests.faults.worker", str(demo.config_path), "resume-boot",
          Cell("upgrade", (strike,)).encode()],
         capture_output=True, check=False, cwd=Path(__file__).parents[3],
     )  # fmt: skip
-    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-        change = journal.open_change()
+    with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
+        change = journal.find_open_change()
         assert change is not None
-        assert change.step_state(StepName.STOP) == "undone"
+        assert change.get_step_state(StepName.STOP) == "undone"
     assert not demo.app_running()
     assert ended(demo, "resume").returncode == 0
     assert demo.app_running()
@@ -165,17 +165,17 @@ def test_officers_are_back_by_themselves_when_the_server_is(
         served.kill()
         demo.stop_app()
         server.stop()
-        known = ServiceStateFile(demo.state / SERVICE_STATE)
+        known = ServiceStateFile(demo.state / SERVICE_STATE_PATH)
         before = known.load()
         known.save(dataclasses.replace(before, ran_in="the boot before"))
         served.start()
-        served.until("it tries", lambda: Action.START in served.service_state().failures)
+        served.until("it tries", lambda: ServiceAction.START in served.service_state().failures)
         assert not demo.app_running()
         server.start()
         served.until("officers are back", demo.app_running)
         served.until("and it is known", lambda: served.service_state().ran_in != "the boot before")
-        with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-            assert APPLICATION_STARTED in [event.kind for event in journal.events()]
+        with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
+            assert APPLICATION_STARTED in [event.kind for event in journal.list_events()]
         # Who stops it on purpose has it stopped.
         demo.stop_app()
         served.tell(signal.SIGHUP)

@@ -11,18 +11,21 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from ncen_updater.agent.engine.approvals.rollback_approvals import back_subject, brought_by
-from ncen_updater.agent.engine.last_upgrade import last_upgrade
-from ncen_updater.agent.engine.rehearsal.predictions import ExpectedStop, expect
+from ncen_updater.agent.engine.approvals.rollback_approvals import (
+    find_installing_upgrade,
+    find_rollback_to_approve,
+)
+from ncen_updater.agent.engine.last_upgrade import find_last_upgrade
+from ncen_updater.agent.engine.rehearsal.predictions import DowntimeForecast, record_forecast
 from ncen_updater.agent.model.change import ChangeKind, ChangeState, StepName, StepState
 from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.agent.model.names import IMPORTED
-from ncen_updater.agent.model.person import Person
-from ncen_updater.agent.reports.status import journal_facts
-from ncen_updater.agent.service.report import change_report, history_report
+from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.reports.status import read_journal_snapshot
+from ncen_updater.agent.service.report import build_change_report, build_history_report
 from ncen_updater.agent.storage.journal import rows
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
+from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.bounded_io import parse_json
 from tests.agent.cli.site import AT, CHANGE
@@ -40,7 +43,7 @@ def make(path: Path, count: int) -> None:
     """A site that was upgraded and taken back, again and again, the last time forward."""
     Journal.create(path).close()
     with Journal.open(path) as journal:
-        SiteHistory(journal).remember_bad("ncen", "3.3.0", "NU-4201", None)
+        SiteHistory(journal).mark_bad("ncen", "3.3.0", "NU-4201", None)
         before = ""
         for number, name in enumerate(ids(count)):
             forward = number % 2 == 1
@@ -50,13 +53,13 @@ def make(path: Path, count: int) -> None:
                 created_at=AT + timedelta(days=number),
             )  # fmt: skip
             facts = ChangeFacts(stop_s=60.0 + number)
-            journal.begin(change, facts if forward else replace(facts, undoes=before))
-            expect(journal, change, ExpectedStop("rrrrrrrr", 1.0, 2.0, float(number)))
+            journal.begin_change(change, facts if forward else replace(facts, undoes=before))
+            record_forecast(journal, change, DowntimeForecast("rrrrrrrr", 1.0, 2.0, float(number)))
             for state in (StepState.INTENDED, StepState.DONE):
-                journal.step(name, StepName.CLOSE, state)
-            journal.commit(name)
-            journal.state(name, ChangeState.FINISHED)
-            journal.note(IMPORTED, files=[f"{number}.nucarry"])
+                journal.record_step(name, StepName.CLOSE, state)
+            journal.commit_change(name)
+            journal.set_change_state(name, ChangeState.FINISHED)
+            journal.record_event(IMPORTED, files=[f"{number}.nucarry"])
             before = name
 
 
@@ -86,11 +89,11 @@ def counted(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Journ
 
 
 ASKED: dict[str, Callable[[Journal, str], object]] = {
-    "history": lambda journal, _: history_report(journal, LIMIT),
-    "earlier": lambda journal, change: history_report(journal, LIMIT, change),
-    "the newest": lambda journal, _: history_report(journal, 1),
-    "status": lambda journal, _: journal_facts(journal, AT),
-    "what is gone back from": lambda journal, _: back_subject(journal, "3.3.0", 2),
+    "history": lambda journal, _: build_history_report(journal, LIMIT),
+    "earlier": lambda journal, change: build_history_report(journal, LIMIT, change),
+    "the newest": lambda journal, _: build_history_report(journal, 1),
+    "status": lambda journal, _: read_journal_snapshot(journal, AT),
+    "what is gone back from": lambda journal, _: find_rollback_to_approve(journal, "3.3.0", 2),
 }
 
 
@@ -124,10 +127,10 @@ def test_the_facts_of_a_change_are_asked_once(
         asked.append(change)
         return whole(self, change)
 
-    whole = Journal.facts
-    monkeypatch.setattr(Journal, "facts", facts)
+    whole = Journal.read_facts
+    monkeypatch.setattr(Journal, "read_facts", facts)
     with Journal.open(journals[FEW], read_only=True) as journal:
-        told = history_report(journal, LIMIT)["changes"]
+        told = build_history_report(journal, LIMIT)["changes"]
     assert isinstance(told, list) and len(told) > 1
     assert len(asked) == len(set(asked)) == len(told)
 
@@ -138,7 +141,7 @@ def test_one_change_costs_one_value_more_for_each_time_somebody_went_back(
     costs = []
     for path in journals.values():
         with counted(path, monkeypatch) as (journal, cost):
-            found = change_report(journal, ids(FEW)[1])
+            found = build_change_report(journal, ids(FEW)[1])
             costs.append(cost)
         assert found["taken_back_by"] == ids(FEW)[2]
     assert costs[0].statements == costs[1].statements
@@ -149,21 +152,21 @@ def carried_out(path: Path, checks: int) -> None:
     """Orders, one after the other; a change begins while the one of ``amina`` is carried out."""
     clock = [AT]
     Journal.create(path).close()
-    given = [(OrderKind.CHECK, "bo")] * checks + [
-        (OrderKind.ROLLBACK, "bo"), (OrderKind.UPGRADE, "amina"), (OrderKind.RESUME, "marie"),
+    given = [(JobKind.CHECK, "bo")] * checks + [
+        (JobKind.ROLLBACK, "bo"), (JobKind.UPGRADE, "amina"), (JobKind.RESUME, "marie"),
     ]  # fmt: skip
     with Journal.open(path, now=lambda: clock[0]) as journal:
-        orders = Orders(journal)
+        orders = JobQueue(journal)
         for kind, who in given:
-            number = orders.give(kind, {}, Person(who, 1000))
-            orders.take(number)
+            number = orders.enqueue(kind, {}, Actor(who, 1000))
+            orders.mark_started(number)
             clock[0] += timedelta(seconds=0.5)
             if who == "amina":
-                journal.begin(replace(CHANGE, created_at=clock[0]))
+                journal.begin_change(replace(CHANGE, created_at=clock[0]))
             clock[0] += timedelta(seconds=0.5)
-            orders.end(number, {"exit_code": 0})
+            orders.mark_ended(number, {"exit_code": 0})
             clock[0] += timedelta(seconds=1)
-        orders.give(OrderKind.UPGRADE, {}, Person("joao", 1001))
+        orders.enqueue(JobKind.UPGRADE, {}, Actor("joao", 1001))
 
 
 def test_who_ordered_a_change_costs_the_same_for_any_number_of_orders(
@@ -174,7 +177,7 @@ def test_who_ordered_a_change_costs_the_same_for_any_number_of_orders(
         path = tmp_path / f"{checks}.sqlite"
         carried_out(path, checks)
         with counted(path, monkeypatch) as (journal, cost):
-            assert change_report(journal, CHANGE.id)["ordered_by"] == "amina"
+            assert build_change_report(journal, CHANGE.id)["ordered_by"] == "amina"
             costs.append(cost)
     assert costs[0] == costs[1]
 
@@ -183,19 +186,19 @@ def test_pages_of_a_history_hold_each_change_once(journals: dict[int, Path]) -> 
     seen: list[str] = []
     with Journal.open(journals[FEW], read_only=True) as journal:
         before = None
-        while page := history_report(journal, LIMIT, before)["changes"]:
+        while page := build_history_report(journal, LIMIT, before)["changes"]:
             assert isinstance(page, list)
             for row in page:
                 assert row["predicted_stop_s"] == {"low": 1.0, "high": row["stop_s"] - 60.0}
             seen += [row["id"] for row in page]
             before = seen[-1]
         with pytest.raises(KeyError):
-            history_report(journal, LIMIT, "zzzzzzzz")
+            build_history_report(journal, LIMIT, "zzzzzzzz")
     assert seen == ids(FEW)[::-1]
 
 
 def test_what_brought_a_release_is_what_it_always_was(journals: dict[int, Path]) -> None:
     with Journal.open(journals[FEW], read_only=True) as journal:
         for version in ("3.3.0", "3.2.4", "9.9.9"):
-            expected = last_upgrade(journal.changes(), Version(version))
-            assert brought_by(journal, version) == expected
+            expected = find_last_upgrade(journal.list_changes(), Version(version))
+            assert find_installing_upgrade(journal, version) == expected

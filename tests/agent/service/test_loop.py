@@ -10,14 +10,14 @@ from typing import Any, cast
 import pytest
 
 from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
-from ncen_updater.agent.model.errors import JournalUnreadable
-from ncen_updater.agent.model.person import Person
-from ncen_updater.agent.policy.automation import Action
+from ncen_updater.agent.model.errors import JournalUnreadableError
+from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.policy.automation import ServiceAction
 from ncen_updater.agent.reports.status import SiteStatus
-from ncen_updater.agent.service.loop import Service, words_of_order
-from ncen_updater.agent.service.runner import Finished
+from ncen_updater.agent.service.loop import ServiceLoop, build_job_command
+from ncen_updater.agent.service.runner import WorkerResult
 from ncen_updater.agent.service.snapshot import ServiceEvent
-from ncen_updater.agent.storage.journal.orders import Order, OrderKind
+from ncen_updater.agent.storage.journal.orders import Job, JobKind
 from ncen_updater.agent.storage.service_state import ServiceState
 from ncen_updater.common.messages import ExitCode
 from tests.support.simulated_site import SimulatedSite
@@ -35,23 +35,23 @@ class Trial:
         self.settings = settings
         self.service = self.start()
 
-    def start(self) -> Service:
+    def start(self) -> ServiceLoop:
         played = cast("Any", self.site)
-        return Service(
+        return ServiceLoop(
             self.settings,
-            look=self.site.look,
-            keeper=played,
-            orders=played,
+            read_status=self.site.look,
+            state_store=played,
+            job_recorder=played,
             runner=played,
-            schedule=lambda now, failure: now + timedelta(hours=1 if failure else 6),
+            schedule_check=lambda now, failure: now + timedelta(hours=1 if failure else 6),
             now=lambda: self.site.now,
-            tell=self.told.append,
+            publish=self.told.append,
         )
 
     def until(self, end: datetime) -> None:
         while self.site.now < end:
-            act = self.service.step()
-            if act.action is Action.WAIT and act.until is not None:
+            act = self.service.run_once()
+            if act.action is ServiceAction.WAIT and act.until is not None:
                 self.site.now = min(act.until, end)
 
     def done(self, *leave_out: str) -> list[str]:
@@ -137,7 +137,7 @@ def test_failures_of_one_release_do_not_delay_the_next(trial: Trial) -> None:
     trial.site.failing.add("1.1")
     trial.service.reload(SETTINGS.model_copy(update={"mode": "automatic", "windows": (ALWAYS,)}))
     trial.until(MORNING + timedelta(days=9))
-    assert trial.service.state.failures[Action.UPGRADE].times > 3
+    assert trial.service.state.failures[ServiceAction.UPGRADE].times > 3
     trial.site.offered.append("1.2")
     trial.until(MORNING + timedelta(days=9, hours=7))
     assert trial.site.current == "1.2"
@@ -145,8 +145,8 @@ def test_failures_of_one_release_do_not_delay_the_next(trial: Trial) -> None:
 
 def test_an_open_change_is_resumed_at_once_and_before_anything_else(trial: Trial) -> None:
     trial.site.open_change, trial.site.held = True, "audit"
-    act = trial.service.step()
-    assert act.action is Action.RESUME
+    act = trial.service.run_once()
+    assert act.action is ServiceAction.RESUME
     assert trial.done() == ["resume"]
     assert trial.site.diary[0].words == ("resume", "--unattended")
 
@@ -155,7 +155,7 @@ def test_what_comes_next_is_told_after_each_act_also_where_it_is_the_same(trial:
     """What was told before is out of date by then, and is not shown any more."""
     trial.site.open_change = True
     for _ in range(2):
-        trial.service.step()
+        trial.service.run_once()
         trial.site.open_change, trial.site.now = True, trial.site.now + timedelta(hours=2)
     told = [str(event.values["why"]) for event in trial.told if event.kind == "next"]
     assert told == ["a change has not come to its end"] * 2
@@ -163,50 +163,50 @@ def test_what_comes_next_is_told_after_each_act_also_where_it_is_the_same(trial:
 
 def test_an_order_is_done_once_and_ended(trial: Trial) -> None:
     trial.until(MORNING + timedelta(minutes=5))
-    trial.site.order = Order(7, OrderKind.CHECK, {}, Person("amina", 1001), trial.site.now)
+    trial.site.order = Job(7, JobKind.CHECK, {}, Actor("amina", 1001), trial.site.now)
     trial.site.event += 1
-    act = trial.service.step()
-    assert act.action is Action.ORDER
+    act = trial.service.run_once()
+    assert act.action is ServiceAction.ORDER
     assert trial.site.order is None
-    assert trial.service.step().action is Action.WAIT
+    assert trial.service.run_once().action is ServiceAction.WAIT
 
 
 @pytest.mark.parametrize(
     ("kind", "data", "words"),
     [
-        (OrderKind.CHECK, {}, ("check",)),
-        (OrderKind.PREPARE, {"version": "3.3.0"}, ("plan", "3.3.0")),
-        (OrderKind.PREPARE, {"of": "rollback"}, ("rollback", "--dry-run")),
+        (JobKind.CHECK, {}, ("check",)),
+        (JobKind.PREPARE, {"version": "3.3.0"}, ("plan", "3.3.0")),
+        (JobKind.PREPARE, {"of": "rollback"}, ("rollback", "--dry-run")),
         (
-            OrderKind.PREPARE,
+            JobKind.PREPARE,
             {"of": "rollback", "accept_loss": 0},
             ("rollback", "--dry-run", "--accept-loss", "0"),
         ),
-        (OrderKind.REHEARSE, {}, ("rehearse",)),
+        (JobKind.REHEARSE, {}, ("rehearse",)),
         (
-            OrderKind.UPGRADE,
+            JobKind.UPGRADE,
             {"version": "3.3.0", "retry": True},
             ("upgrade", "3.3.0", "--yes", "--scheduled", "--retry"),
         ),
-        (OrderKind.UPGRADE, {"version": 3, "retry": "x"}, ("upgrade", "--yes", "--scheduled")),
-        (OrderKind.ROLLBACK, {}, ("rollback", "--yes", "--order", "1")),
+        (JobKind.UPGRADE, {"version": 3, "retry": "x"}, ("upgrade", "--yes", "--scheduled")),
+        (JobKind.ROLLBACK, {}, ("rollback", "--yes", "--order", "1")),
         (
-            OrderKind.ROLLBACK,
+            JobKind.ROLLBACK,
             {"accept_loss": 12},
             ("rollback", "--yes", "--order", "1", "--accept-loss", "12"),
         ),
-        (OrderKind.ROLLBACK, {"accept_loss": True}, ("rollback", "--yes", "--order", "1")),
+        (JobKind.ROLLBACK, {"accept_loss": True}, ("rollback", "--yes", "--order", "1")),
         (
-            OrderKind.ROLLBACK,
+            JobKind.ROLLBACK,
             {"undoes": "abcdefgh"},
             ("rollback", "--yes", "--order", "1", "--undoes", "abcdefgh"),
         ),
-        (OrderKind.RESUME, {}, ("resume",)),
-        (OrderKind.CONFIRM, {}, ("confirm",)),
+        (JobKind.RESUME, {}, ("resume",)),
+        (JobKind.CONFIRM, {}, ("confirm",)),
     ],
 )
-def test_words_of_orders(kind: OrderKind, data: dict[str, object], words: tuple[str, ...]) -> None:
-    assert words_of_order(Order(1, kind, data, Person("amina", 1001), MORNING)) == words
+def test_words_of_orders(kind: JobKind, data: dict[str, object], words: tuple[str, ...]) -> None:
+    assert build_job_command(Job(1, kind, data, Actor("amina", 1001), MORNING)) == words
 
 
 def test_the_feed_is_asked_at_the_first_start_although_the_clock_goes_on(trial: Trial) -> None:
@@ -221,7 +221,7 @@ def test_the_feed_is_asked_at_the_first_start_although_the_clock_goes_on(trial: 
             self.time = value
 
     ticking = Trial(Ticking(MORNING, offered=["1.1"]))
-    assert ticking.service.step().action is Action.CHECK
+    assert ticking.service.run_once().action is ServiceAction.CHECK
 
 
 def test_a_feed_that_is_away_is_asked_again_and_breaks_nothing(trial: Trial) -> None:
@@ -242,8 +242,8 @@ def test_a_killed_service_goes_on_where_it_was(trial: Trial) -> None:
     trial.until(end)
     while other.site.now < end:
         other.service = other.start()
-        act = other.service.step()
-        if act.action is Action.WAIT and act.until is not None:
+        act = other.service.run_once()
+        if act.action is ServiceAction.WAIT and act.until is not None:
             other.site.now = min(act.until, end)
     assert list(other.site.diary) == trial.site.diary
 
@@ -251,7 +251,7 @@ def test_a_killed_service_goes_on_where_it_was(trial: Trial) -> None:
 def test_a_damaged_journal_stops_everything_and_is_told_once(trial: Trial) -> None:
     class Broken(SimulatedSite):
         def look(self) -> SiteStatus:
-            error = JournalUnreadable(path="journal", reason="altered")
+            error = JournalUnreadableError(path="journal", reason="altered")
             return replace(super().look(), journal=error, rehearsals=error)
 
     blind = Trial(Broken(MORNING, offered=["1.1"]))
@@ -264,7 +264,7 @@ def test_what_a_person_does_by_hand_is_seen(trial: Trial) -> None:
     trial.until(MORNING + timedelta(hours=3))
     trial.site.current = "1.1"
     trial.site.event += 5
-    trial.service.step()
+    trial.service.run_once()
     assessment = trial.service.state.assessment
     assert assessment is not None
     assert assessment.target is None
@@ -282,12 +282,14 @@ def test_an_assessment_that_cannot_be_read_leaves_only_the_feed(trial: Trial) ->
 
 def test_what_is_known_survives_its_form() -> None:
     service_state = (
-        ServiceState(next_check=MORNING).failed(Action.CHECK, MORNING).failed(Action.CHECK, MORNING)
+        ServiceState(next_check=MORNING)
+        .with_failure(ServiceAction.CHECK, MORNING)
+        .with_failure(ServiceAction.CHECK, MORNING)
     )
     again = ServiceState.from_json(service_state.to_json())
     assert again == service_state
-    assert again.failures[Action.CHECK].times == 2
-    assert again.succeeded(Action.CHECK).failures == {}
+    assert again.failures[ServiceAction.CHECK].times == 2
+    assert again.without_failures(ServiceAction.CHECK).failures == {}
 
 
 def test_the_agent_renews_itself_before_it_touches_the_application(trial: Trial) -> None:
@@ -317,9 +319,9 @@ def test_a_full_disk_keeps_the_service_from_nothing(trial: Trial) -> None:
 
 def test_a_clock_that_was_set_back_does_not_silence_the_service(trial: Trial) -> None:
     trial.site.now = MORNING + timedelta(days=3000)
-    trial.service.step()
+    trial.service.run_once()
     trial.site.feed_up = False
-    trial.service.step()
+    trial.service.run_once()
     trial.site.now, trial.site.feed_up = MORNING, True
     trial.site.diary.clear()
     trial.until(MORNING + timedelta(days=2))
@@ -328,8 +330,8 @@ def test_a_clock_that_was_set_back_does_not_silence_the_service(trial: Trial) ->
 
 def test_an_order_that_nobody_can_expect_any_more_is_not_carried_out(trial: Trial) -> None:
     trial.service.reload(SETTINGS.model_copy(update={"mode": "notify"}))
-    person = Person("amina", 1001)
-    trial.site.order = Order(1, OrderKind.UPGRADE, {}, person, MORNING - timedelta(hours=13))
+    person = Actor("amina", 1001)
+    trial.site.order = Job(1, JobKind.UPGRADE, {}, person, MORNING - timedelta(hours=13))
     trial.until(MORNING + timedelta(hours=1))
     assert trial.site.order is None
     assert "upgrade" not in trial.done()
@@ -342,10 +344,10 @@ def test_the_end_of_a_hold_is_not_slept_through(trial: Trial) -> None:
 
     def until(end: datetime) -> None:
         while trial.site.now < end:
-            act = trial.service.step()
+            act = trial.service.run_once()
             if trial.site.held_until and trial.site.now >= trial.site.held_until:
                 trial.site.held = None
-            if act.action is Action.WAIT and act.until is not None:
+            if act.action is ServiceAction.WAIT and act.until is not None:
                 trial.site.now = min(act.until, end)
 
     until(MORNING + timedelta(days=1, hours=18))
@@ -372,20 +374,20 @@ def test_assessment_that_was_killed_is_made_again_soon_and_begins_nothing(trial:
     before = trial.done()
     trial.site.now = datetime(2026, 11, 25, 23, tzinfo=UTC)  # its window is open
     trial.site.event += 1
-    trial.site.assess = lambda: Finished(-9, {})  # type: ignore[method-assign]
+    trial.site.assess = lambda: WorkerResult(-9, {})  # type: ignore[method-assign]
     for _ in range(3):
-        act = trial.service.step()
+        act = trial.service.run_once()
         kept = trial.service.state.assessment
-        found = kept.of("1.1") if kept else None
+        found = kept.find_release("1.1") if kept else None
         assert found is not None and found.binding == known.binding, "an approver finds it"
-        if act.action is not Action.CHECK:
+        if act.action is not ServiceAction.CHECK:
             assert str(act.why).startswith("what comes next could not be determined")
             assert act.until is not None and act.until - trial.site.now <= timedelta(minutes=5)
             trial.site.now = act.until
-    assert Action.ASSESS in trial.service.state.failures
+    assert ServiceAction.ASSESS in trial.service.state.failures
     trial.site.assess = assess  # type: ignore[method-assign]
     trial.until(trial.site.now + timedelta(hours=1))
-    assert Action.ASSESS not in trial.service.state.failures
+    assert ServiceAction.ASSESS not in trial.service.state.failures
     assert trial.done("check")[len([one for one in before if one != "check"]) :] == ["upgrade"]
 
 
@@ -400,9 +402,9 @@ def test_feed_that_answers_again_lets_begin_what_it_had_failed(trial: Trial) -> 
     trial.site._act = once  # type: ignore[method-assign]
     trial.site.now = datetime(2026, 11, 25, 22, tzinfo=UTC)
     while len(way) > 1:
-        trial.service.step()
+        trial.service.run_once()
     failed = trial.site.now
-    trial.site.order = Order(7, OrderKind.CHECK, {}, Person("amina", 1001), failed)
+    trial.site.order = Job(7, JobKind.CHECK, {}, Actor("amina", 1001), failed)
     trial.site.event += 1
     trial.until(failed + timedelta(minutes=9))
     assert trial.site.current == "1.1"

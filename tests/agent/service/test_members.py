@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.service.api.openapi import description
-from ncen_updater.agent.service.client import Client
+from ncen_updater.agent.service.api.openapi import build_openapi_document
+from ncen_updater.agent.service.client import SiteServiceClient
 from ncen_updater.common.errors import UpdaterError
 from tests.agent.service.test_serving import (
     APPROVER,
@@ -169,7 +169,7 @@ def validated(address: str, found: Mapping[str, Any]) -> None:
     """Hold an answer to the description of its address."""
     import jsonschema_rs
 
-    schema = description()
+    schema = build_openapi_document()
     answer = schema["paths"][address.partition("?")[0]]["get"]["responses"]["200"]
     whole = {
         **answer["content"]["application/json"]["schema"], "components": schema["components"],
@@ -207,7 +207,7 @@ def test_a_bundle_crosses_whole(service: Served) -> None:
 def test_the_page_of_a_dossier(service: Served) -> None:
     import http.client
 
-    from ncen_updater.common.unix_socket import connect as connected
+    from ncen_updater.common.unix_socket import connect_unix_socket as connected
 
     connection = http.client.HTTPConnection("localhost")
     connection.sock = connected(service.client.path, 60)
@@ -217,7 +217,7 @@ def test_the_page_of_a_dossier(service: Served) -> None:
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert '<html lang="fr"' in page
-    binding = Client(service.client.path, "en").get("/v1/outlook")["binding"]
+    binding = SiteServiceClient(service.client.path, "en").get("/v1/outlook")["binding"]
     assert binding in re.sub(r"\s|<[^>]*>", "", page)
     connection.close()
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from demo.site import DemoSite, SiteOptions, version_of
-from ncen_updater.agent.policy.automation import Action, Rehearsed
-from ncen_updater.agent.storage.journal.orders import OrderKind
+from ncen_updater.agent.policy.automation import RehearsalStatus, ServiceAction
+from ncen_updater.agent.storage.journal.orders import JobKind
 from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common.messages import ExitCode
 from tests.support.described import ordered, undescribed, undescribed_events
@@ -60,7 +60,7 @@ def served(tmp_path: Path, feed: TrialFeed, url: str) -> Iterator[ServedSite]:
 
 def rehearsed(served: ServedSite) -> bool:
     assessment = served.service_state().assessment
-    return assessment is not None and assessment.rehearsed is Rehearsed.PASSED
+    return assessment is not None and assessment.rehearsed is RehearsalStatus.PASSED
 
 
 def dossiers(served: ServedSite) -> list[str]:
@@ -113,12 +113,12 @@ def test_people_choose_a_release_that_is_not_the_newest(
     newest = served.service_state().assessment
     assert newest is not None
     assert newest.target == "3.3.4"
-    served.order(OrderKind.REHEARSE, version="3.3.0")
+    served.order(JobKind.REHEARSE, version="3.3.0")
     served.tell(signal.SIGHUP)  # as the interface wakes it; else it looks after a while
 
     def other() -> Assessment | None:
         found = served.service_state().assessment
-        return found.of("3.3.0") if found is not None else None
+        return found.find_release("3.3.0") if found is not None else None
 
     served.until("it can be approved, too", lambda: other() is not None)
     chosen = other()
@@ -132,7 +132,7 @@ def test_people_choose_a_release_that_is_not_the_newest(
     def looked() -> bool:
         found = served.service_state().assessment
         with served.journal() as journal:
-            return found is not None and found.event == journal.last_event() > seen
+            return found is not None and found.event == journal.read_last_event_number() > seen
 
     served.until("looked", looked)
     found = served.service_state().assessment
@@ -158,7 +158,7 @@ def test_a_release_that_fails_is_taken_back_and_remembered(
     before = served.records()
     served.configure(service={"timezone": "UTC", "mode": "automatic", "windows": [open_hours()]})
     served.start()
-    served.until("failed", lambda: Action.UPGRADE in served.service_state().failures)
+    served.until("failed", lambda: ServiceAction.UPGRADE in served.service_state().failures)
     served.until("remembered", lambda: served.said("release 3.3.0 is ready"))
     served.until("went around it", lambda: served.current() == "3.3.0")
     served.until("at rest", served.at_rest)
@@ -195,8 +195,8 @@ def test_a_feed_that_is_away_is_no_news(served: ServedSite) -> None:
     gone = SiteOptions(feed_urls=("http://127.0.0.1:9/",)).feed_urls
     served.configure(feed={"urls": list(gone)})
     served.start()
-    served.until("asked", lambda: Action.CHECK in served.service_state().failures)
-    number = served.order(OrderKind.CHECK)
+    served.until("asked", lambda: ServiceAction.CHECK in served.service_state().failures)
+    number = served.order(JobKind.CHECK)
     served.until("answered", lambda: served.result(number) is not None)
     result = served.result(number)
     assert result is not None

@@ -11,11 +11,11 @@ from ncen_updater.agent.adapters.application import process
 from ncen_updater.agent.adapters.databases.migrations import command
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.service import runner
-from ncen_updater.agent.service.runner import AWAY, WORK_VARIABLES, WorkRunner
-from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.service.runner import EXIT_CANNOT_RUN, WORK_VARIABLES, ApplyRunner
+from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.common.workers import BEAT_S, Worker
 
-NOBODY = ServiceSnapshots(ServiceSettings(), lambda: datetime.now(UTC))
+NOBODY = SnapshotStore(ServiceSettings(), lambda: datetime.now(UTC))
 
 
 def test_a_variable_that_nobody_named_does_not_reach_it(
@@ -24,21 +24,21 @@ def test_a_variable_that_nobody_named_does_not_reach_it(
     given: list[dict[str, str]] = []
 
     def ask(worker: Worker, *_: object, **__: object) -> dict[str, object]:
-        given.append(worker.environment())
+        given.append(worker.build_environment())
         return {}
 
-    monkeypatch.setattr(runner, "ask", ask)
+    monkeypatch.setattr(runner, "call_worker", ask)
     for name in ("LD_PRELOAD", "PGPASSWORD", "PGHOST", "https_proxy", "PYTHONPATH", "A_SECRET"):
         monkeypatch.setenv(name, "/nowhere")
     monkeypatch.setenv("PGSSLROOTCERT", "/etc/ssl/national.pem")
-    work = WorkRunner(tmp_path / "agent.toml", None, lambda: None, lambda: False, NOBODY)
-    assert work.run(["status"]).exit_code == AWAY
+    work = ApplyRunner(tmp_path / "agent.toml", None, lambda: None, lambda: False, NOBODY)
+    assert work.run(["status"]).exit_code == EXIT_CANNOT_RUN
     assert set(given[0]) <= set(WORK_VARIABLES)
     assert given[0]["PGSSLROOTCERT"] == "/etc/ssl/national.pem"
 
 
 def test_what_the_application_and_its_migrator_inherit_reaches_it() -> None:
-    assert {*process.INHERITED, *command.INHERITED} <= set(WORK_VARIABLES)
+    assert {*process.INHERITED_VARIABLES, *command.INHERITED_VARIABLES} <= set(WORK_VARIABLES)
 
 
 def test_an_order_that_says_nothing_is_ended(
@@ -51,8 +51,8 @@ def test_an_order_that_says_nothing_is_ended(
         given.append(worker)
         return {}
 
-    monkeypatch.setattr(runner, "ask", ask)
-    WorkRunner(tmp_path / "a", None, lambda: None, lambda: False, NOBODY).run(["upgrade"])
+    monkeypatch.setattr(runner, "call_worker", ask)
+    ApplyRunner(tmp_path / "a", None, lambda: None, lambda: False, NOBODY).run(["upgrade"])
     silence_s = given[0].limits.silence_s
     assert silence_s is not None
     assert silence_s > 20 * BEAT_S

@@ -8,19 +8,19 @@ from typing import cast
 
 import pytest
 
-from ncen_updater.agent.model.errors import JournalUnwritable
-from ncen_updater.agent.model.person import Person
-from ncen_updater.agent.policy.automation import Action, ServiceDecision
-from ncen_updater.agent.reports.status import changed_at
-from ncen_updater.agent.self_update.trial import Probation, ProbationVerdict
+from ncen_updater.agent.model.errors import JournalUnwritableError
+from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.policy.automation import ServiceAction, ServiceDecision
+from ncen_updater.agent.reports.status import read_mtime_ns
+from ncen_updater.agent.self_update.trial import AgentTrial, TrialVerdict
 from ncen_updater.agent.service import serve
-from ncen_updater.agent.service.loop import Service
-from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.service.loop import ServiceLoop
+from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
-from ncen_updater.agent.service.waker import Waker
+from ncen_updater.agent.service.waker import WakeupPipe
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import JournalOrders, OrderKind, Orders
-from ncen_updater.common.i18n import Text
+from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue, JournalOrders
+from ncen_updater.common.i18n import LazyText
 
 #: So many slices of a sleep are no sign that it ends.
 MOST_SLICES = 200
@@ -35,8 +35,8 @@ class Torn:
     def step(self) -> ServiceDecision:
         if self.full:
             self._orders.take(1)
-            raise JournalUnwritable(path="x", reason="full")
-        return ServiceDecision(Action.WAIT, Text("nothing"))
+            raise JournalUnwritableError(path="x", reason="full")
+        return ServiceDecision(ServiceAction.WAIT, LazyText("nothing"))
 
 
 def test_an_order_whose_end_was_not_written_is_ended_once_there_is_room(
@@ -44,51 +44,53 @@ def test_an_order_whose_end_was_not_written_is_ended_once_there_is_room(
 ) -> None:
     path = tmp_path / "journal.sqlite"
     with Journal.create(path) as journal:
-        Orders(journal).give(OrderKind.REHEARSE, {}, Person("amina", 1))
+        JobQueue(journal).enqueue(JobKind.REHEARSE, {}, Actor("amina", 1))
     orders = JournalOrders(path)
     service = Torn(orders)
 
-    def refused(self: Orders, number: int, result: object) -> None:
-        raise JournalUnwritable(path=path, reason="full")
+    def refused(self: JobQueue, number: int, result: object) -> None:
+        raise JournalUnwritableError(path=path, reason="full")
 
     with monkeypatch.context() as full:
-        full.setattr(Orders, "end", refused)
+        full.setattr(JobQueue, "mark_ended", refused)
         for _ in range(2):
-            serve._step(cast("Service", service), orders)
+            serve._run_step(cast("ServiceLoop", service), orders)
             service.full = False
         with Journal.open(path) as journal:
-            assert len(Orders(journal).unended()) == 1
-    serve._step(cast("Service", service), orders)
+            assert len(JobQueue(journal).list_unfinished()) == 1
+    serve._run_step(cast("ServiceLoop", service), orders)
     with Journal.open(path) as journal:
-        assert Orders(journal).unended() == (), "or none of its kind could be given any more"
+        assert JobQueue(journal).list_unfinished() == (), (
+            "or none of its kind could be given any more"
+        )
 
 
 class Watched:
     """Waits while no order is there, as at night; one comes while the site is looked at."""
 
-    def __init__(self, orders: JournalOrders, path: Path, waker: Waker) -> None:
+    def __init__(self, orders: JournalOrders, path: Path, waker: WakeupPipe) -> None:
         self._orders, self._path, self._waker = orders, path, waker
         self.done: list[int] = []
 
     def step(self) -> ServiceDecision:
         with Journal.open(self._path) as journal:
-            seen = Orders(journal).unended()
+            seen = JobQueue(journal).list_unfinished()
             if not self.done and not seen:
-                Orders(journal).give(OrderKind.CHECK, {}, Person("amina", 1))
+                JobQueue(journal).enqueue(JobKind.CHECK, {}, Actor("amina", 1))
         for order in seen:
             self._orders.take(order.id)
             self._orders.end(order.id, {"exit_code": 0})
             self.done.append(order.id)
             self._waker.stop()
         until = datetime.now(UTC) + timedelta(hours=6)
-        return ServiceDecision(Action.WAIT, Text("nothing"), until)
+        return ServiceDecision(ServiceAction.WAIT, LazyText("nothing"), until)
 
 
 class Steady:
     """An agent that is on no trial, as once it has confirmed itself."""
 
-    def after_step(self) -> ProbationVerdict:
-        return ProbationVerdict()
+    def after_step(self) -> TrialVerdict:
+        return TrialVerdict()
 
     def told_to_end(self) -> None:
         pass
@@ -106,12 +108,12 @@ def test_an_order_that_comes_between_the_look_and_the_sleep_is_not_slept_through
         slices.append(None)
         assert len(slices) < MOST_SLICES, "it was slept through"
 
-    waker = Waker(alive, lambda: changed_at(path), slice_s=0.01)
+    waker = WakeupPipe(alive, lambda: read_mtime_ns(path), max_sleep_s=0.01)
     orders = JournalOrders(path)
     service = Watched(orders, path, waker)
-    serve._loop(
-        cast("Service", service), waker, SystemdNotifier({}), cast("Probation", Steady()),
-        cast("ServiceSnapshots", None), orders, tmp_path / "agent.toml",
+    serve._run_loop(
+        cast("ServiceLoop", service), waker, SystemdNotifier({}), cast("AgentTrial", Steady()),
+        cast("SnapshotStore", None), orders, tmp_path / "agent.toml",
     )  # fmt: skip
     waker.close()
     assert service.done == [1]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from demo.site import DemoSite, SiteOptions, version_of
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.support.forks import DEADLINE_S
 from tests.support.served import Served, served
@@ -115,8 +115,8 @@ def test_people_without_any_right_to_the_journal(service: Served) -> None:
     done = operator("upgrade", "--yes")
     assert json.loads(done.stdout)["changes"][0]["to"] == "3.3.0", done.stderr
     assert version_of(service.demo).whole == "3.3.0"
-    with Journal.open(service.root / "var/lib/ncen-updater" / JOURNAL) as journal:
-        given = {event.kind: event for event in journal.events()}
+    with Journal.open(service.root / "var/lib/ncen-updater" / JOURNAL_FILE) as journal:
+        given = {event.kind: event for event in journal.list_events()}
     assert (given["approved"]["by"], given["ordered"]["by"]) == (APPROVER, OPERATOR)
     lines = service.run("status", user=READER, groups=(READER,)).stdout.splitlines()
     assert lines[0].startswith("ncen 3.3.0 is in use")
@@ -180,4 +180,4 @@ def test_watching(service: Served) -> None:
 def test_a_second_service_for_the_same_site(service: Served) -> None:
     second = service.run("serve", "--json")
     assert (second.returncode, code_of(second.stdout)) == (9, "NU-6004")
-    assert service.client.reachable()
+    assert service.client.is_reachable()

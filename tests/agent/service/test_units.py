@@ -16,17 +16,17 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.cli import worker as applying
-from ncen_updater.agent.cli.worker import COMMANDS, LOOKS, OPTIONS
+from ncen_updater.agent.cli.worker import ALLOWED_COMMANDS, ALLOWED_OPTIONS, PROBES
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.model.person import Person
-from ncen_updater.agent.policy.automation import Action, ServiceDecision
-from ncen_updater.agent.service.errors import BadRequest
-from ncen_updater.agent.service.loop import words_of, words_of_order
-from ncen_updater.agent.service.runner import AWAY, Finished, WorkRunner
-from ncen_updater.agent.service.snapshot import ServiceSnapshots
-from ncen_updater.agent.storage.journal.orders import Order, OrderKind
+from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.policy.automation import ServiceAction, ServiceDecision
+from ncen_updater.agent.service.errors import BadRequestError
+from ncen_updater.agent.service.loop import build_command, build_job_command
+from ncen_updater.agent.service.runner import EXIT_CANNOT_RUN, ApplyRunner, WorkerResult
+from ncen_updater.agent.service.snapshot import SnapshotStore
+from ncen_updater.agent.storage.journal.orders import Job, JobKind
 from ncen_updater.agent.storage.service_state import Assessment
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.workers import Worker
 from tests.support.activation import ACTIVATOR, activated
 from tests.support.forks import DEADLINE_S
@@ -67,22 +67,20 @@ needs_activator = pytest.mark.skipif(
 )
 def test_words_of_order(order: dict[str, object], words: tuple[str, ...] | None) -> None:
     if words is None:
-        with pytest.raises(BadRequest):
-            applying.words_of_order(order)
+        with pytest.raises(BadRequestError):
+            applying.parse_command(order)
     else:
-        assert applying.words_of_order(order) == words
+        assert applying.parse_command(order) == words
 
 
 def test_everything_that_the_service_asks_for_is_known() -> None:
     asked = set()
-    for action in Action:
+    for action in ServiceAction:
         with contextlib.suppress(ValueError):  # an action that runs nothing
-            asked.add(words_of(ServiceDecision(action, Text("because")), None)[0])
-    asked |= {
-        words_of_order(Order(1, kind, {}, Person("amina", 1000), NOW))[0] for kind in OrderKind
-    }
-    assert asked == COMMANDS
-    assert not COMMANDS & LOOKS
+            asked.add(build_command(ServiceDecision(action, LazyText("because")), None)[0])
+    asked |= {build_job_command(Job(1, kind, {}, Actor("amina", 1000), NOW))[0] for kind in JobKind}
+    assert asked == ALLOWED_COMMANDS
+    assert not ALLOWED_COMMANDS & PROBES
 
 
 def test_what_the_service_asks_for_is_done_with_every_option_of_it() -> None:
@@ -91,14 +89,14 @@ def test_what_the_service_asks_for_is_done_with_every_option_of_it() -> None:
         "undoes": "aaaaaaaa",
     }  # fmt: skip
     found = Assessment(event=1, target="3.3.0", bad_until=again)
-    lines = [words_of_order(Order(1, kind, data, Person("amina", 1000), NOW)) for kind in OrderKind]
-    back = Order(1, OrderKind.PREPARE, {**data, "of": "rollback"}, Person("amina", 1000), NOW)
-    lines.append(words_of_order(back))
-    for action in Action:
+    lines = [build_job_command(Job(1, kind, data, Actor("amina", 1000), NOW)) for kind in JobKind]
+    back = Job(1, JobKind.PREPARE, {**data, "of": "rollback"}, Actor("amina", 1000), NOW)
+    lines.append(build_job_command(back))
+    for action in ServiceAction:
         with contextlib.suppress(ValueError):  # an action that runs nothing
-            lines.append(words_of(ServiceDecision(action, Text("because"), NOW), found))
-    assert [applying.words_of_order({"words": list(line)}) for line in lines] == lines
-    assert {word for line in lines for word in line if word.startswith("-")} == OPTIONS
+            lines.append(build_command(ServiceDecision(action, LazyText("because"), NOW), found))
+    assert [applying.parse_command({"words": list(line)}) for line in lines] == lines
+    assert {word for line in lines for word in line if word.startswith("-")} == ALLOWED_OPTIONS
 
 
 @contextlib.contextmanager
@@ -109,10 +107,10 @@ def unit(directory: Path, *words: str) -> Iterator[Path]:
         yield path
 
 
-def runner(path: Path | None, asked: Callable[[], bool] = lambda: False) -> WorkRunner:
+def runner(path: Path | None, asked: Callable[[], bool] = lambda: False) -> ApplyRunner:
     config = (path.parent if path else Path("/nowhere")) / "agent.toml"
-    return WorkRunner(
-        config, path, lambda: None, asked, ServiceSnapshots(ServiceSettings(), lambda: NOW)
+    return ApplyRunner(
+        config, path, lambda: None, asked, SnapshotStore(ServiceSettings(), lambda: NOW)
     )
 
 
@@ -128,22 +126,22 @@ def test_a_command_with_its_result(tmp_path: Path) -> None:
 def test_looks(tmp_path: Path) -> None:
     with unit(tmp_path) as path:
         assert runner(path).assess().exit_code != 0
-        assert not runner(path).in_reach()
+        assert not runner(path).check_reachability()
 
 
 @needs_activator
 def test_renewal_of_the_agent_is_asked_of_its_own_unit(tmp_path: Path) -> None:
     with unit(tmp_path) as path:
-        away = WorkRunner(
+        away = ApplyRunner(
             tmp_path / "agent.toml", tmp_path / "none", lambda: None, lambda: False,
-            ServiceSnapshots(ServiceSettings(), lambda: NOW), path,
+            SnapshotStore(ServiceSettings(), lambda: NOW), path,
         )  # fmt: skip
         assert away.run(["self-update"]).error_code == "NU-1002"
-        assert away.run(["check"]) == Finished(AWAY, {})
+        assert away.run(["check"]) == WorkerResult(EXIT_CANNOT_RUN, {})
 
 
 def test_nobody_waits(tmp_path: Path) -> None:
-    assert runner(tmp_path / "apply.sock").run(["check"]) == Finished(AWAY, {})
+    assert runner(tmp_path / "apply.sock").run(["check"]) == WorkerResult(EXIT_CANNOT_RUN, {})
 
 
 @needs_activator
@@ -159,7 +157,7 @@ def test_nobody_waits(tmp_path: Path) -> None:
 )
 def test_a_unit_without_a_result(tmp_path: Path, words: tuple[str, ...]) -> None:
     with unit(tmp_path, *words) as path:
-        assert runner(path).run(["check"]) == Finished(AWAY, {})
+        assert runner(path).run(["check"]) == WorkerResult(EXIT_CANNOT_RUN, {})
 
 
 @needs_activator
@@ -168,34 +166,34 @@ def test_the_request_to_end_arrives(tmp_path: Path) -> None:
     printf '{"done": true, "exit_code": 11, "document": %s}' "$line" """
     with unit(tmp_path, "sh", "-c", answer) as path:
         finished = runner(path, lambda: True).run(["upgrade"])
-    assert finished == Finished(11, {"act": "end"})
+    assert finished == WorkerResult(11, {"act": "end"})
 
 
 def test_a_command_as_a_child_with_its_result() -> None:
     finished = runner(None).run(["check"])
     assert (finished.exit_code, finished.error_code) == (1, "NU-1002")
-    assert not runner(None).in_reach()
+    assert not runner(None).check_reachability()
 
 
 def test_a_command_that_is_killed_and_one_that_is_no_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert runner(None).run(["adopt"]) == Finished(AWAY, {})
+    assert runner(None).run(["adopt"]) == WorkerResult(EXIT_CANNOT_RUN, {})
     code = "import os; os.kill(os.getpid(), 9)"
-    monkeypatch.setattr(Worker, "command", lambda _self: [sys.executable, "-Sc", code])
-    assert runner(None).run(["check"]) == Finished(137, {})
+    monkeypatch.setattr(Worker, "build_command", lambda _self: [sys.executable, "-Sc", code])
+    assert runner(None).run(["check"]) == WorkerResult(137, {})
 
 
 WAITING = """
 import signal, sys
 from ncen_updater.agent.cli import worker as applying
-from ncen_updater.common.i18n import Text
-from ncen_updater.common.progress import ASKER
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.progress import CALLER_PROGRESS
 
 def command(words, config):
-    ASKER[0].tell(Text("at work"))
+    CALLER_PROGRESS[0].report(LazyText("at work"))
     return {"exit_code": 11, "document": {"signal": signal.sigwait({signal.SIGTERM})}}
 
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-applying._command = command
+applying._run_command = command
 sys.exit(applying.main())
 """
 
@@ -208,7 +206,7 @@ def test_a_second_line_asks_the_work_to_end() -> None:
     ) as process:  # fmt: skip
         theirs.close()  # else its end would not be seen here
         ours.sendall(b'{"words": ["upgrade"]}\n')
-        assert json.loads(answers.readline())["tell"] == "at work"
+        assert json.loads(answers.readline())["report"] == "at work"
         ours.sendall(b"stop\n")
         answer = json.loads(answers.readline())
         assert process.wait(DEADLINE_S) == 0
@@ -244,15 +242,15 @@ def test_work_goes_on_where_the_service_died(tmp_path: Path) -> None:
 LOOKING = """
 import signal, sys
 from ncen_updater.agent.cli import worker as applying
-from ncen_updater.common.i18n import Text
-from ncen_updater.common.progress import ASKER
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.progress import CALLER_PROGRESS
 
 def look(word, config):
-    ASKER[0].tell(Text("at work"))
+    CALLER_PROGRESS[0].report(LazyText("at work"))
     signal.pause()
 
 signal.alarm(20)
-applying._look = look
+applying._run_probe = look
 sys.exit(applying.main())
 """
 
@@ -262,7 +260,7 @@ sys.exit(applying.main())
 )
 def test_a_look_ends_with_who_asked(word: str, ends: bool) -> None:
     """It would keep a place at the socket; but what leaves something behind comes to its end."""
-    assert applying.ends_with_asker({"words": [word]}) is ends
+    assert applying.is_bound_to_requester({"words": [word]}) is ends
     if not ends:
         return
     ours, theirs = socket.socketpair()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import signal
 
-from ncen_updater.agent.service.waker import Waker
-from ncen_updater.common.told_to_end import EndBySignal
+from ncen_updater.agent.service.waker import WakeupPipe
+from ncen_updater.common.told_to_end import TerminationHandler
 
 
 class Clock:
@@ -22,8 +22,8 @@ class Clock:
         return time.time() + (self.jump_s if self.looks > 1 else 0.0)
 
 
-def sleeper(clock: Clock) -> Waker:
-    return Waker(lambda: None, lambda: 0, slice_s=0.01, wall=clock)
+def sleeper(clock: Clock) -> WakeupPipe:
+    return WakeupPipe(lambda: None, lambda: 0, max_sleep_s=0.01, wall=clock)
 
 
 def test_a_clock_that_is_set_ends_it() -> None:
@@ -45,23 +45,23 @@ def test_a_signal_and_a_word_end_it() -> None:
     waker = sleeper(Clock(0.0))
     waker.wake()
     waker.sleep(86_400.0)
-    with waker.handling_signals():
+    with waker.handle_signals():
         signal.raise_signal(signal.SIGHUP)
         waker.sleep(86_400.0)
-        assert waker.take_reload()
-        assert not waker.stopping
+        assert waker.consume_reload()
+        assert not waker.is_stopping
     waker.close()
 
 
 def test_an_end_that_was_swallowed_while_the_service_began_ends_it() -> None:
     """A library that was imported just then took what was raised in it for its own affair."""
-    before = signal.signal(signal.SIGTERM, EndBySignal())
+    before = signal.signal(signal.SIGTERM, TerminationHandler())
     try:
         with contextlib.suppress(BaseException):
             signal.raise_signal(signal.SIGTERM)
         waker = sleeper(Clock(0.0))
-        with waker.handling_signals():
-            assert waker.stopping
+        with waker.handle_signals():
+            assert waker.is_stopping
             waker.sleep(86_400.0)  # would outlast the limit of every test
         waker.close()
     finally:
@@ -70,8 +70,8 @@ def test_an_end_that_was_swallowed_while_the_service_began_ends_it() -> None:
 
 def test_what_was_written_between_the_look_and_the_sleep_ends_it() -> None:
     written = [1]
-    waker = Waker(lambda: None, lambda: written[0], slice_s=0.01)
-    looked = waker.mark()
+    waker = WakeupPipe(lambda: None, lambda: written[0], max_sleep_s=0.01)
+    looked = waker.read_journal_mtime()
     written[0] = 2
     waker.sleep(86_400.0, looked)  # would outlast the limit of every test
     waker.close()

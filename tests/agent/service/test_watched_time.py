@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from demo.site import DemoSite, SiteOptions, version_of
-from ncen_updater.agent.engine.interruption import Interruption
-from ncen_updater.agent.engine.pending_rollback import order_to_go_back
+from ncen_updater.agent.engine.interruption import SignalHandler
+from ncen_updater.agent.engine.pending_rollback import find_rollback_job
 from ncen_updater.agent.model.change import ChangeKind, ChangeState, StepName, StepState
 from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.names import JOURNAL
-from ncen_updater.agent.service.watched_time import WATCHING_ENDED, gives_way
+from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.service.watched_time import SOAK_ENDED, preempt_soak_for_rollback
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
+from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import ExitCode
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
@@ -33,20 +33,20 @@ def commit(site: TrialSite, *steps: StepName) -> None:
     """Bring the open change on, with the steps that are done."""
     with Journal.open(site.journal) as journal:
         for name in steps:
-            journal.step(CHANGE.id, name, StepState.INTENDED)
+            journal.record_step(CHANGE.id, name, StepState.INTENDED)
             if name is StepName.COMMIT:
-                journal.commit(CHANGE.id)
-            journal.step(CHANGE.id, name, StepState.DONE)
+                journal.commit_change(CHANGE.id)
+            journal.record_step(CHANGE.id, name, StepState.DONE)
 
 
-def order(site: TrialSite, kind: OrderKind = OrderKind.ROLLBACK) -> int:
+def order(site: TrialSite, kind: JobKind = JobKind.ROLLBACK) -> int:
     with Journal.open(site.journal) as journal:
-        return Orders(journal).give(kind, {}, AMINA)
+        return JobQueue(journal).enqueue(kind, {}, AMINA)
 
 
 def found(site: TrialSite) -> int | None:
     with Journal.open(site.journal, read_only=True) as journal:
-        given = order_to_go_back(journal)
+        given = find_rollback_job(journal)
         return given.id if given else None
 
 
@@ -79,8 +79,8 @@ def test_when_an_order_to_go_back_ends_the_watching(site: TrialSite, row: Row) -
     commit(site, *row.steps)
     if row.state is not None:
         with Journal.open(site.journal) as journal:
-            journal.state(CHANGE.id, row.state)
-    order(site, OrderKind.CHECK)
+            journal.set_change_state(CHANGE.id, row.state)
+    order(site, JobKind.CHECK)
     assert found(site) is None, "nobody ordered to go back"
     number = order(site)
     assert found(site) == (number if row.ends else None)
@@ -91,19 +91,19 @@ def test_an_order_that_was_begun_ends_nothing_more(site: TrialSite) -> None:
     commit(site, *WATCHED)
     number = order(site)
     with Journal.open(site.journal) as journal:
-        Orders(journal).take(number)
+        JobQueue(journal).mark_started(number)
     assert found(site) is None
 
 
 def test_a_rollback_that_is_watched_is_not_gone_back_from(site: TrialSite) -> None:
     """Typed twice, it would go back two releases."""
     with Journal.open(site.journal) as journal:
-        journal.begin(replace(CHANGE, kind=ChangeKind.ROLLBACK))
+        journal.begin_change(replace(CHANGE, kind=ChangeKind.ROLLBACK))
     commit(site, *WATCHED)
     order(site)
     assert found(site) is None
     with Journal.open(site.journal) as journal:
-        journal.keep(CHANGE.id, ChangeFacts(soak_failed="it answers 500"))
+        journal.store_facts(CHANGE.id, ChangeFacts(soak_failed="it answers 500"))
     assert found(site) is not None
 
 
@@ -111,13 +111,13 @@ class Played:
     """What watches, played: it waits inside of what gives way, as a command does."""
 
     def __init__(self, site: TrialSite) -> None:
-        self.site, self.interruption = site, Interruption()
+        self.site, self.interruption = site, SignalHandler()
 
     def watch(self, until: threading.Event) -> None:
         with (
-            self.interruption.handled(),
-            gives_way(self.site.journal),
-            self.interruption.allowed(),
+            self.interruption.handle_signals(),
+            preempt_soak_for_rollback(self.site.journal),
+            self.interruption.allow_interruption(),
         ):
             assert until.wait(60), "nobody ended it"
 
@@ -131,14 +131,14 @@ def test_the_end_of_the_watching_is_written_down_before(site: TrialSite) -> None
     assert ended.value.code == "NU-9331"
     assert ended.value.values == {"order": number, "who": AMINA.who}
     with Journal.open(site.journal, read_only=True) as journal:
-        notes = [event for event in journal.events() if event.kind == WATCHING_ENDED]
+        notes = [event for event in journal.list_events() if event.kind == SOAK_ENDED]
     assert [(note.get("order"), note.get("by")) for note in notes] == [(number, AMINA.who)]
 
 
 def test_what_nobody_ordered_ends_nothing(site: TrialSite) -> None:
     site.open_change()
     commit(site, *WATCHED)
-    order(site, OrderKind.CHECK)
+    order(site, JobKind.CHECK)
     over = threading.Event()
     over.set()
     Played(site).watch(over)
@@ -177,7 +177,7 @@ def served(tmp_path: Path) -> Iterator[ServedSite]:
 
 def watches(served: ServedSite, kind: ChangeKind) -> bool:
     with served.journal() as journal:
-        change = journal.open_change()
+        change = journal.find_open_change()
     soaks = change is not None and StepName.SOAK in change.steps
     return soaks and change is not None and change.kind is kind
 
@@ -185,8 +185,8 @@ def watches(served: ServedSite, kind: ChangeKind) -> bool:
 def upgrade(served: ServedSite) -> int:
     """Let the service upgrade; returns the order once the release is watched."""
     served.start()
-    with Journal.open(served.demo.state / JOURNAL) as journal:
-        number = Orders(journal).give(OrderKind.UPGRADE, {"by_approver": True}, AMINA)
+    with Journal.open(served.demo.state / JOURNAL_FILE) as journal:
+        number = JobQueue(journal).enqueue(JobKind.UPGRADE, {"by_approver": True}, AMINA)
     served.until("watched", lambda: watches(served, ChangeKind.UPGRADE))
     return number
 
@@ -199,19 +199,19 @@ def test_going_back_while_a_release_is_watched(served: ServedSite, killed: str) 
     if killed != "nobody":
         # What watches outlives its service, and gives way all the same.
         served.kill(children=killed == "both")
-    number = served.order(OrderKind.ROLLBACK)
+    number = served.order(JobKind.ROLLBACK)
     if killed != "nobody":
         served.start()
     served.until("back, and watched", lambda: watches(served, ChangeKind.ROLLBACK))
-    with Journal.open(served.demo.state / JOURNAL) as journal:
-        back = journal.open_change()
+    with Journal.open(served.demo.state / JOURNAL_FILE) as journal:
+        back = journal.find_open_change()
         assert back is not None
-        journal.keep(back.id, ChangeFacts(confirmed_by="bo"))
+        journal.store_facts(back.id, ChangeFacts(confirmed_by="bo"))
     served.until("gone back", lambda: served.result(number) is not None)
     result = served.result(number)
     assert result is not None
     assert result["exit_code"] == ExitCode.OK, result
-    assert served.kinds().count(WATCHING_ENDED) == (killed != "both")
+    assert served.kinds().count(SOAK_ENDED) == (killed != "both")
     first = served.result(upgraded)
     assert first is not None
     if killed == "nobody":

@@ -12,24 +12,24 @@ import pytest
 from packaging.version import Version
 
 from demo.release_flow import publish_release
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.http import HttpFetcher
-from ncen_updater.feed.offline.importing import BundleImport, Importer
+from ncen_updater.feed.offline.importing import BundleImporter, ImportSite
 from ncen_updater.feed.offline.store import ImportRecord
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.manifest import Channel
-from ncen_updater.publisher.distribute.export import Exported, export_bundle
-from ncen_updater.publisher.distribute.export_choice import Destination, ExportOrder
-from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.distribute.export import ExportedBundle, export_bundle
+from ncen_updater.publisher.distribute.export_choice import ExportRequest, ExportSite
+from ncen_updater.publisher.feed.feed import FeedDirectory
 from ncen_updater.publisher.feed.publish import Publisher
-from ncen_updater.publisher.new.trial import KeyRing, make_feed, make_keys
+from ncen_updater.publisher.new.trial import FeedKeys, create_feed, create_keys
 from tests.publisher.releases import PASSPHRASE, write_release
 
 BEGIN = datetime.now(UTC).replace(microsecond=0)
-ORDER = ExportOrder(
+ORDER = ExportRequest(
     product="ncen",
-    destinations=(Destination("KE", "ke-national"),),
+    destinations=(ExportSite("KE", "ke-national"),),
     origin=Version("3.2.0"),
     target=None,
     channel=Channel.STABLE,
@@ -42,7 +42,7 @@ class Publication:
     """A feed, its keys and its clock."""
 
     directory: Path
-    keys: KeyRing
+    keys: FeedKeys
     sources: Path
     at: datetime = BEGIN
 
@@ -68,18 +68,22 @@ class Publication:
         publish_release(self.directory, [place], self.keys, self.clock, packs=packs)
 
     def refresh(self) -> None:
-        Publisher(Feed(self.directory), self.clock).refresh(self.keys.online)
+        Publisher(FeedDirectory(self.directory), self.clock).refresh_online_roles(self.keys.online)
 
-    def export(self, output: Path, order: ExportOrder = ORDER) -> Exported:
+    def export(self, output: Path, order: ExportRequest = ORDER) -> ExportedBundle:
         return export_bundle(
-            Feed(self.directory), order, output, clock=self.clock, progress=Silent()
+            FeedDirectory(self.directory),
+            order,
+            output,
+            clock=self.clock,
+            progress=SilentProgress(),
         )
 
 
 def make_publication(directory: Path) -> Publication:
-    keys = make_keys(directory / "keys", PASSPHRASE)
+    keys = create_keys(directory / "keys", PASSPHRASE)
     made = Publication(directory / "feed", keys, directory / "sources")
-    make_feed(made.directory, keys, made.clock)
+    create_feed(made.directory, keys, made.clock)
     made.publish("3.2.0", extra="# the release that runs\n")
     made.publish("3.3.0", required=True)
     made.publish("3.4.0")
@@ -104,8 +108,8 @@ class OfflineSite:
         return self.at
 
     @property
-    def importer(self) -> Importer:
-        return Importer(
+    def importer(self) -> ImportSite:
+        return ImportSite(
             product=self.product,
             site=f"{self.country.lower()}-national",
             country=self.country,
@@ -116,8 +120,8 @@ class OfflineSite:
         )
 
     def take(self, file: Path, dry_run: bool = False) -> ImportRecord:
-        work = BundleImport(self.state, self.root, self.importer, self.now)
-        return work.run(file, Silent(), dry_run=dry_run)
+        work = BundleImporter(self.state, self.root, self.importer, self.now)
+        return work.import_bundle(file, SilentProgress(), dry_run=dry_run)
 
     def source(self) -> TufReleaseSource:
         def make() -> HttpFetcher:
@@ -178,6 +182,6 @@ def site(tmp_path: Path, shared: Publication) -> OfflineSite:
 
 
 @pytest.fixture
-def order() -> Callable[..., ExportOrder]:
+def order() -> Callable[..., ExportRequest]:
     """The usual order, with changes."""
     return lambda **changes: replace(ORDER, **changes)

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ncen_updater.formats.bundle.form import BundleSource, encode
+from ncen_updater.formats.bundle.form import MemberSource, encode_bundle
 
 
 def members(bundle: Path) -> dict[str, bytes]:
@@ -17,13 +17,13 @@ def members(bundle: Path) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def source(name: str, content: bytes) -> BundleSource:
-    return BundleSource(name, len(content), zlib.crc32(content), lambda: io.BytesIO(content))
+def source(name: str, content: bytes) -> MemberSource:
+    return MemberSource(name, len(content), zlib.crc32(content), lambda: io.BytesIO(content))
 
 
 def well_formed(path: Path, contents: Mapping[str, bytes]) -> Path:
     """A bundle in the right form with any content."""
-    path.write_bytes(b"".join(encode([source(n, c) for n, c in contents.items()])))
+    path.write_bytes(b"".join(encode_bundle([source(n, c) for n, c in contents.items()])))
     return path
 
 

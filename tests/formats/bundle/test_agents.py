@@ -17,11 +17,11 @@ from ncen_updater.common.messages import (
     BUNDLE_NOT_SIGNED,
     NOTHING_IMPORTED,
     NOTHING_TO_EXPORT,
-    Message,
+    ErrorMessage,
 )
-from ncen_updater.common.progress import Silent
-from ncen_updater.feed.offline.store import read_import
-from ncen_updater.publisher.distribute.export_choice import ExportOrder
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.feed.offline.store import read_import_record
+from ncen_updater.publisher.distribute.export_choice import ExportRequest
 from tests.formats.bundle.conftest import ORDER, OfflineSite, Publication, make_publication
 from tests.formats.bundle.forging import edited, members, well_formed
 from tests.publisher.releases import write_release
@@ -85,13 +85,13 @@ def test_one_medium_brings_the_release_and_the_agent_that_it_needs(
     view = agents_of(ours).refresh()
     assert [offer.version for offer in view.offers] == ["0.2.0", "0.3.0"]
     source = agents_of(ours).source()
-    assert source.fetch(view.offers[1], Silent()).archive.is_file()
-    assert source.fetched(view.offers[0]) is None
-    assert read_import(ours.state) == record
+    assert source.download_release(view.offers[1], SilentProgress()).archive.is_file()
+    assert source.find_downloaded_release(view.offers[0]) is None
+    assert read_import_record(ours.state) == record
 
 
 def test_without_the_agent_the_release_that_needs_it_is_not_exported(
-    stocked: Publication, order: Callable[..., ExportOrder], tmp_path: Path
+    stocked: Publication, order: Callable[..., ExportRequest], tmp_path: Path
 ) -> None:
     done = stocked.export(tmp_path / "old.ncen", order())
     assert done.releases.keys() == {"3.3.0", "3.4.0"}
@@ -99,7 +99,7 @@ def test_without_the_agent_the_release_that_needs_it_is_not_exported(
 
 
 def test_a_bundle_of_agents_alone(
-    stocked: Publication, ours: OfflineSite, order: Callable[..., ExportOrder], tmp_path: Path
+    stocked: Publication, ours: OfflineSite, order: Callable[..., ExportRequest], tmp_path: Path
 ) -> None:
     stocked.export(tmp_path / "a.ncen", order(product=AGENT, origin=Version("0.1.0")))
     record = ours.take(tmp_path / "a.ncen")
@@ -113,11 +113,11 @@ def test_a_later_bundle_without_agents_leaves_those_that_came(
     ours.take(both)
     assert ours.take(bundle_of_today).agents == ()
     offer = agents_of(ours).refresh().offers[-1]
-    assert agents_of(ours).source().fetched(offer) is not None
+    assert agents_of(ours).source().find_downloaded_release(offer) is not None
 
 
 def test_agents_come_whole_though_there_is_a_pack(
-    publication: Publication, order: Callable[..., ExportOrder], tmp_path: Path
+    publication: Publication, order: Callable[..., ExportRequest], tmp_path: Path
 ) -> None:
     for version in ("0.2.0", "0.3.0"):
         publish(publication, version, AGENT, 'upgrade_from = ">=0.1"', packs=True)
@@ -128,7 +128,7 @@ def test_agents_come_whole_though_there_is_a_pack(
 
 @pytest.mark.parametrize("forged", [False, True])
 def test_a_later_bundle_without_agents_brings_their_newer_list(
-    publication: Publication, order: Callable[..., ExportOrder], tmp_path: Path, forged: bool
+    publication: Publication, order: Callable[..., ExportRequest], tmp_path: Path, forged: bool
 ) -> None:
     """The older one counts no more by then, and what came before could not be chosen any longer."""
     publish(publication, "0.2.0", AGENT, 'upgrade_from = ">=0.1"')
@@ -144,17 +144,17 @@ def test_a_later_bundle_without_agents_brings_their_newer_list(
         later = well_formed(tmp_path / "forged.ncen", contents)
     assert site.take(later).releases == ("3.3.0", "3.4.0")
     agents = agents_of(site)
-    view = agents.source().last_view()
+    view = agents.source().load_last_view()
     assert view is not None
     assert [offer.version for offer in view.offers] == ["0.2.0", "0.3.0"][: 1 if forged else 2]
-    assert agents.source().fetched(view.offers[0]) is not None
+    assert agents.source().find_downloaded_release(view.offers[0]) is not None
     if not forged:
         assert agents.refresh().offers == view.offers
 
 
 @pytest.fixture
 def bundle_of_today(
-    stocked: Publication, order: Callable[..., ExportOrder], tmp_path: Path
+    stocked: Publication, order: Callable[..., ExportRequest], tmp_path: Path
 ) -> Path:
     stocked.export(tmp_path / "today.ncen", order())
     return tmp_path / "today.ncen"
@@ -169,7 +169,7 @@ def test_a_site_that_got_no_agent_by_bundle_is_told(
 
 
 def test_nobody_needs_a_newer_one(
-    stocked: Publication, order: Callable[..., ExportOrder], tmp_path: Path
+    stocked: Publication, order: Callable[..., ExportRequest], tmp_path: Path
 ) -> None:
     done = stocked.export(tmp_path / "x.ncen", order(with_agent=True, agent=Version("0.3.0")))
     assert done.agents == ()
@@ -209,7 +209,7 @@ def test_an_agent_that_is_not_what_was_signed(
     ours: OfflineSite,
     tmp_path: Path,
     change: Callable[[dict[str, bytes]], None],
-    refusal: Message,
+    refusal: ErrorMessage,
 ) -> None:
     """The whole bundle is refused, also where the application's part of it is sound."""
     contents = members(both)

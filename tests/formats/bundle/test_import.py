@@ -19,14 +19,14 @@ from ncen_updater.common.messages import (
     OLD_FILE_ALTERED,
     PACK_UNUSABLE,
 )
-from ncen_updater.common.progress import Silent
-from ncen_updater.feed.errors import NotImported, NotProved
-from ncen_updater.feed.proved import ProvedMemory
-from ncen_updater.feed.release_source import FetchedPack
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.feed.errors import NotImportedError, UnverifiedDownloadError
+from ncen_updater.feed.proved import TrustStateStore
+from ncen_updater.feed.release_source import DownloadedPack
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.delta.model import DeltaError
-from ncen_updater.publisher.distribute.export_choice import ExportOrder
-from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.distribute.export_choice import ExportRequest
+from ncen_updater.publisher.feed.feed import FeedDirectory
 from ncen_updater.publisher.new.trial import publish_draft
 from ncen_updater.publisher.signing.draft import draft_renewal
 from tests.formats.bundle.conftest import OfflineSite, Publication
@@ -44,7 +44,7 @@ def test_a_bundle_brings_the_path_and_needs_no_network(bundle: Path, site: Offli
     assert [offer.version for offer in view.offers] == ["3.2.0", "3.3.0", "3.4.0"]
     source = site.source()
     for offer in view.offers[1:]:
-        assert source.fetch(offer, Silent()).archive.is_file()
+        assert source.download_release(offer, SilentProgress()).archive.is_file()
     assert not list(site.state.glob("import.*"))
 
 
@@ -71,7 +71,7 @@ def test_what_a_killed_export_left_is_removed(shared: Publication, tmp_path: Pat
 
 
 def test_a_delta_pack_is_taken_where_it_leads_on_from_what_runs_there(
-    publication: Publication, site: OfflineSite, order: Callable[..., ExportOrder], tmp_path: Path
+    publication: Publication, site: OfflineSite, order: Callable[..., ExportRequest], tmp_path: Path
 ) -> None:
     publication.publish("3.5.0", data_of="3.4.0", packs=True)
     late = order(origin=Version("3.4.0"))
@@ -84,23 +84,25 @@ def test_a_delta_pack_is_taken_where_it_leads_on_from_what_runs_there(
     source, offer = ours.source(), ours.refresh().offers[-1]
     document = json.loads((ours.state / "downloads/ncen/3.5.0/release.json").read_bytes())
     tree = next(r["from_tree"] for r in document["deltas"] if r["from_version"] == "3.4.0")
-    pack = source.fetched_smallest(offer, [tree])
-    assert isinstance(pack, FetchedPack)
+    pack = source.find_smallest_download(offer, [tree])
+    assert isinstance(pack, DownloadedPack)
     other = replace(ours, state=tmp_path / "other", current="3.3.0")
     with refused(BUNDLE_DOES_NOT_FIT):
         other.take(small.file)
     assert other.take(large.file).reaches == "3.5.0"
     # What the archive would be needed for is told as that.
-    with pytest.raises(NotImported, match=r"3\.5\.0"):
-        source.fetch(offer, Silent())
+    with pytest.raises(NotImportedError, match=r"3\.5\.0"):
+        source.download_release(offer, SilentProgress())
     # A pack that failed, because a file of the slot was altered: told, and forgiven with the next
     # import, or the medium would be worth nothing once the file was put right.
-    source.refuse_pack(offer, pack.ref, DeltaError(OLD_FILE_ALTERED, path="lib/cases.py"))
+    source.mark_pack_bad(offer, pack.ref, DeltaError(OLD_FILE_ALTERED, path="lib/cases.py"))
     for _ in range(2):
         with refused(PACK_UNUSABLE, match="NU-3157"):
-            ours.source().fetch_smallest(offer, [tree], Silent())
+            ours.source().download_smallest(offer, [tree], SilentProgress())
     ours.take(small.file)
-    assert isinstance(ours.source().fetch_smallest(offer, [tree], Silent()), FetchedPack)
+    assert isinstance(
+        ours.source().download_smallest(offer, [tree], SilentProgress()), DownloadedPack
+    )
 
 
 def test_a_feed_that_cannot_be_reached_leaves_the_imported_list(
@@ -136,14 +138,16 @@ def test_without_feed_and_import_there_is_no_list(site: OfflineSite) -> None:
 
 
 def test_a_site_that_was_not_taken_over_keeps_all_of_it(
-    shared: Publication, site: OfflineSite, order: Callable[..., ExportOrder], tmp_path: Path
+    shared: Publication, site: OfflineSite, order: Callable[..., ExportRequest], tmp_path: Path
 ) -> None:
     shared.export(tmp_path / "whole.ncen", order(with_origin=True))
     new = replace(site, current=None)
     record = new.take(tmp_path / "whole.ncen")
     assert record.releases == ("3.2.0", "3.3.0", "3.4.0")
     assert record.reaches is None
-    assert new.source().fetch(new.refresh().offers[0], Silent()).archive.is_file()
+    assert (
+        new.source().download_release(new.refresh().offers[0], SilentProgress()).archive.is_file()
+    )
 
 
 def test_what_was_imported_is_proved_over_all_roots(
@@ -151,7 +155,7 @@ def test_what_was_imported_is_proved_over_all_roots(
 ) -> None:
     """Who uses an imported release begins at the installed root, as with one that was fetched."""
     for number in range(2):
-        state = Feed(publication.directory).state()
+        state = FeedDirectory(publication.directory).read_state()
         draft = draft_renewal(state, ["root"], publication.at)
         publish_draft(publication.directory, draft, publication.keys, publication.clock)
         ours = replace(site, root=publication.root, at=publication.at)
@@ -163,13 +167,15 @@ def test_what_was_imported_is_proved_over_all_roots(
         state=site.state,
         trusted_root=publication.root,
         make_fetcher=ours.source,  # type: ignore[arg-type]  # never called
-        memory=ProvedMemory(tmp_path / "memory"),
+        trust_state=TrustStateStore(tmp_path / "memory"),
     )
-    view = user.last_view()
+    view = user.load_last_view()
     assert view is not None
-    assert user.fetched(view.offers[-1]) is not None
+    assert user.find_downloaded_release(view.offers[-1]) is not None
     (site.state / "metadata/root_history/2.root.json").write_bytes(b"{}")
-    assert user.fetched(view.offers[-1]) is not None, "the keys of the first root sign still"
+    assert user.find_downloaded_release(view.offers[-1]) is not None, (
+        "the keys of the first root sign still"
+    )
     (site.state / "metadata/ncen.json").write_bytes(b"{}")
-    with pytest.raises(NotProved):
-        user.fetched(view.offers[-1])
+    with pytest.raises(UnverifiedDownloadError):
+        user.find_downloaded_release(view.offers[-1])

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.common.messages import LISTS_BUSY
-from ncen_updater.feed.offline.store import lists_lock, read_import
+from ncen_updater.common.messages import METADATA_LOCKED
+from ncen_updater.feed.offline.store import lock_metadata, read_import_record
 from tests.formats.bundle.conftest import OfflineSite, Publication
 from tests.support.errors import refused
 from tests.support.killing import changes_of, instants, killed_at
@@ -51,13 +51,15 @@ def test_killed_before_its_changes_to_the_disk(
         shutil.copytree(begun.state, trial.state)
         assert killed_at(number, lambda trial=trial: trial.take(newer))  # type: ignore[misc]
         versions = [offer.version for offer in trial.refresh().offers]
-        record = read_import(trial.state)
+        record = read_import_record(trial.state)
         assert record is not None
         assert versions[-1] == record.reaches, f"killed at {number}"
         source = trial.source()
         for offer in trial.refresh().offers:
             if offer.version in record.releases:
-                assert source.fetched(offer) is not None, f"killed at {number}: {offer.version}"
+                assert source.find_downloaded_release(offer) is not None, (
+                    f"killed at {number}: {offer.version}"
+                )
         assert not list(trial.state.glob("import.*")), f"killed at {number}"
         seen.add(versions[-1])
         trial.take(newer)
@@ -68,9 +70,9 @@ def test_killed_before_its_changes_to_the_disk(
 
 def test_a_look_at_the_feed_waits_for_no_import(bundle: Path, site: OfflineSite) -> None:
     site.take(bundle)
-    with lists_lock(site.state, alone=True), refused(LISTS_BUSY):
+    with lock_metadata(site.state, exclusive=True), refused(METADATA_LOCKED):
         site.refresh()
-    with lists_lock(site.state, alone=False):
+    with lock_metadata(site.state, exclusive=False):
         site.refresh()
-        with refused(LISTS_BUSY):
+        with refused(METADATA_LOCKED):
             site.take(bundle)

@@ -13,17 +13,21 @@ import pytest
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import BUNDLE_OLDER, MIRROR_BUSY, MIRROR_NOT_OURS
-from ncen_updater.common.progress import Silent
-from ncen_updater.feed.errors import RoleExpired, RollbackRefused, TrustError
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.feed.errors import MetadataRollbackError, RoleExpiredError, TrustError
 from ncen_updater.feed.http import HttpFetcher
-from ncen_updater.feed.mirror import Mirror, MirrorReport
-from ncen_updater.feed.offline.fetcher import BundleFetcher, in_words_of_bundles
+from ncen_updater.feed.mirror import FeedMirror, MirrorReport
+from ncen_updater.feed.offline.fetcher import BundleFetcher, map_bundle_errors
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.bundle.bundle_file import open_bundle
 from ncen_updater.formats.bundle.form import read_members
-from ncen_updater.publisher.build.attachments import PaperMaker, SourceOfBuild, inspect_release
+from ncen_updater.publisher.build.attachments import (
+    AttachmentBuilder,
+    BuildSource,
+    check_published_attachments,
+)
 from ncen_updater.publisher.build.build import build_release
-from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.feed.feed import FeedDirectory
 from ncen_updater.publisher.new.trial import publish_draft
 from ncen_updater.publisher.signing.draft import draft_releases, draft_renewal
 from tests.formats.bundle.conftest import OfflineSite, Publication, contents
@@ -46,8 +50,8 @@ class Home:
         self.publication = publication
         self.grace = timedelta(0)
 
-    def mirror(self) -> Mirror:
-        return Mirror(
+    def mirror(self) -> FeedMirror:
+        return FeedMirror(
             self.served,
             state=self.state,
             trusted_root=self.publication.root,
@@ -58,17 +62,22 @@ class Home:
         with serving(self.publication.directory) as server:
             fetcher = HttpFetcher((server.url,), timeout_s=5.0, attempts=1)
             try:
-                return self.mirror().renew(fetcher, Silent(), keep=keep, dry_run=dry_run)
+                return self.mirror().update_mirror(
+                    fetcher, SilentProgress(), max_releases=keep, dry_run=dry_run
+                )
             finally:
                 fetcher.close()
 
     def from_bundle(self, file: Path, keep: int | None = None) -> MirrorReport:
-        with open_bundle(file) as bundle, in_words_of_bundles(self.grace):
+        with open_bundle(file) as bundle, map_bundle_errors(self.grace):
             inside = read_members(bundle)
-            return self.mirror().renew(
-                BundleFetcher(bundle, inside), Silent(), keep=keep, grace=self.grace,
-                available=inside.__contains__,
-            )  # fmt: skip
+            return self.mirror().update_mirror(
+                BundleFetcher(bundle, inside),
+                SilentProgress(),
+                max_releases=keep,
+                grace=self.grace,
+                is_available=inside.__contains__,
+            )
 
 
 @pytest.fixture
@@ -88,7 +97,7 @@ def reader(home: Home, site: OfflineSite) -> Callable[[], str]:
             source = ours.source()
             try:
                 offer = source.refresh().offers[-1]
-                assert source.fetch(offer, Silent()).archive.is_file()
+                assert source.download_release(offer, SilentProgress()).archive.is_file()
             finally:
                 source.close()
             return offer.version
@@ -113,12 +122,16 @@ def test_everything_that_was_signed_of_a_release_is_there(home: Home, tmp_path: 
     release, staging = tmp_path / "3.5.0", tmp_path / "staging"
     write_release(release, "3.5.0")
     builder = fresh_signer(tmp_path / "builder", "builder")
-    source = SourceOfBuild("https://build.example.org", "git+https://git.example.org/ncen")
-    build_release(release, staging, papers=PaperMaker("auto", source, builder))
-    draft = draft_releases(Feed(feed).state(), staging, at(), builder=builder.public_key)
+    source = BuildSource("https://build.example.org", "git+https://git.example.org/ncen")
+    build_release(release, staging, attachments=AttachmentBuilder("auto", source, builder))
+    draft = draft_releases(
+        FeedDirectory(feed).read_state(), staging, at(), builder=builder.public_key
+    )
     publish_draft(feed, draft, home.publication.keys, at, [staging])
     home.from_feed()
-    _, checked = inspect_release(Feed(home.served), "ncen", "3.5.0", builder.public_key)
+    _, checked = check_published_attachments(
+        FeedDirectory(home.served), "ncen", "3.5.0", builder.public_key
+    )
     assert checked.parts is not None
     assert checked.provenance is not None
 
@@ -154,9 +167,9 @@ def test_old_lists_stay_out_and_nothing_is_changed(home: Home, tmp_path: Path) -
     assert contents(home.served) == before
     with open_bundle(old) as bundle:
         inside = read_members(bundle)
-        with pytest.raises(RollbackRefused):
-            home.mirror().renew(
-                BundleFetcher(bundle, inside), Silent(), available=inside.__contains__
+        with pytest.raises(MetadataRollbackError):
+            home.mirror().update_mirror(
+                BundleFetcher(bundle, inside), SilentProgress(), is_available=inside.__contains__
             )
     assert contents(home.served) == before
 
@@ -181,7 +194,7 @@ def test_lists_lapse_unless_a_grace_is_given(home: Home, tmp_path: Path) -> None
     report = home.from_bundle(bundle)
     assert report.releases["ncen"] == ("3.3.0", "3.4.0")
     assert report.expires_at < home.publication.at  # the grace is the mirror's, not its readers'
-    with pytest.raises(RoleExpired):
+    with pytest.raises(RoleExpiredError):
         home.from_feed()
 
 
@@ -192,7 +205,7 @@ def test_readers_of_a_mirror_of_bundles_may_be_given_a_grace(
     late = home.publication.at + 20 * DAYS
     with serving(home.served) as server:
         server.date = format_datetime(late, usegmt=True)
-        for grace, expected in ((0, RoleExpired), (30, None)):
+        for grace, expected in ((0, RoleExpiredError), (30, None)):
             fetcher = HttpFetcher((server.url,), timeout_s=5.0, attempts=1)
             source = TufReleaseSource(
                 "ncen",
@@ -229,7 +242,7 @@ def test_every_root_is_there_for_servers_that_were_off(
     home: Home, reader: Callable[[], str], tmp_path: Path
 ) -> None:
     for _ in range(2):
-        state = Feed(home.publication.directory).state()
+        state = FeedDirectory(home.publication.directory).read_state()
         draft = draft_renewal(state, ["root"], home.publication.at)
         publication = home.publication
         publish_draft(publication.directory, draft, publication.keys, publication.clock)
@@ -241,9 +254,9 @@ def test_every_root_is_there_for_servers_that_were_off(
     shutil.copy(home.publication.directory / "metadata/3.root.json", root)
     with serving(home.publication.directory) as server:
         fetcher = HttpFetcher((server.url,), timeout_s=5.0, attempts=1)
-        Mirror(
+        FeedMirror(
             second.served, state=second.state, trusted_root=root, now=home.publication.clock
-        ).renew(fetcher, Silent())
+        ).update_mirror(fetcher, SilentProgress())
         fetcher.close()
     assert {f"metadata/{n}.root.json" for n in (1, 2, 3)} <= contents(second.served).keys()
     for name in ("metadata/1.root.json", "metadata/2.root.json"):
@@ -253,7 +266,7 @@ def test_every_root_is_there_for_servers_that_were_off(
 def test_a_first_root_that_is_not_of_the_chain_is_not_served(
     home: Home, publication: Publication, shared: Publication, tmp_path: Path
 ) -> None:
-    state = Feed(publication.directory).state()
+    state = FeedDirectory(publication.directory).read_state()
     draft = draft_renewal(state, ["root"], publication.at)
     publish_draft(publication.directory, draft, publication.keys, publication.clock)
     root = tmp_path / "2.root.json"
@@ -262,9 +275,9 @@ def test_a_first_root_that_is_not_of_the_chain_is_not_served(
     first.write_bytes(shared.root.read_bytes())
     with serving(publication.directory) as server:
         fetcher = HttpFetcher((server.url,), timeout_s=5.0, attempts=1)
-        mirror = Mirror(home.served, state=home.state, trusted_root=root, now=publication.clock)
+        mirror = FeedMirror(home.served, state=home.state, trusted_root=root, now=publication.clock)
         with pytest.raises(TrustError):
-            mirror.renew(fetcher, Silent())
+            mirror.update_mirror(fetcher, SilentProgress())
         fetcher.close()
     assert contents(home.served) == {}
 
@@ -280,7 +293,7 @@ def test_a_directory_with_something_else_is_left_alone(home: Home, name: str) ->
 
 def test_one_run_at_a_time(home: Home) -> None:
     home.served.mkdir(parents=True)
-    with home.mirror()._alone(dry_run=False), refused(MIRROR_BUSY):
+    with home.mirror()._lock_directory(dry_run=False), refused(MIRROR_BUSY):
         home.from_feed()
 
 

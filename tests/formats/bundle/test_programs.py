@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.adapters.feed_reader.child import ChildSource
+from ncen_updater.agent.adapters.feed_reader.child import WorkerReleaseSource
 from ncen_updater.agent.adapters.feed_reader.media import ACTS
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import MIRROR_FORBIDDEN
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.cli.live import LiveSite
 from tests.formats.bundle.forging import add, odd
 from tests.support.forks import run_publisher
@@ -96,16 +96,16 @@ def test_an_offline_site_is_told_what_it_lacks(
 
 
 def test_a_refusal_is_in_the_history(live: LiveSite, feed: TrialFeed, tmp_path: Path) -> None:
-    Journal.create(live.demo.state / JOURNAL).close()
+    Journal.create(live.demo.state / JOURNAL_FILE).close()
     bad = tmp_path / "bad.ncen"
     export(feed, bad)
     bad.write_bytes(bad.read_bytes()[:-100])
     refused = live.run("import", str(bad), "--json")
     assert refused.returncode == 6
     assert json.loads(refused.stdout)["error"]["code"] == "NU-2303"
-    with Journal.open(live.demo.state / JOURNAL, read_only=True) as journal:
-        kinds = [event.kind for event in journal.events()][-2:]
-        code = journal.events()[-1].data["code"]
+    with Journal.open(live.demo.state / JOURNAL_FILE, read_only=True) as journal:
+        kinds = [event.kind for event in journal.list_events()][-2:]
+        code = journal.list_events()[-1].data["code"]
     assert kinds == ["import-begun", "import-refused"]
     assert code == "NU-2303"
     assert "bad.ncen" in live.run("history").stdout
@@ -162,7 +162,7 @@ def test_the_agent_opens_the_files_that_a_person_names(
             "act": "import", "file": f"/proc/self/fd/{descriptor}", "current": "3.2.4",
             "agent": "0.1.0", "dry_run": True,
         }  # fmt: skip
-        report = ChildSource(load_config(config), config).ask(order)
+        report = WorkerReleaseSource(load_config(config), config).run_act(order)
     finally:
         os.close(descriptor)
     assert report["reaches"] == "3.3.0"
@@ -197,7 +197,7 @@ def test_a_mirror_that_its_writer_may_not_write_to(
     def as_nobody() -> None:
         os.setuid(pwd.getpwnam("nobody").pw_uid)
         try:
-            ACTS["mirror"](config, order, Silent())
+            ACTS["mirror"](config, order, SilentProgress())
         except UpdaterError as error:
             os._exit(0 if error.message is MIRROR_FORBIDDEN and "nobody" in str(error) else 3)
         os._exit(4)

@@ -18,7 +18,6 @@ from packaging.version import Version
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     BUNDLE_ALTERED,
-    BUNDLE_CUT,
     BUNDLE_DOES_NOT_FIT,
     BUNDLE_INCOMPLETE,
     BUNDLE_NOT_SIGNED,
@@ -26,17 +25,18 @@ from ncen_updater.common.messages import (
     BUNDLE_OTHER_COUNTRY,
     BUNDLE_OTHER_PRODUCT,
     BUNDLE_TOO_OLD,
+    BUNDLE_TRUNCATED,
     BUNDLE_UNREADABLE,
     BUNDLE_UNSAFE,
     NOT_A_BUNDLE,
     ROOT_CHAIN_BROKEN,
     ROOTS_HIDDEN,
     UNKNOWN_RELEASE,
+    ErrorMessage,
     ExitCode,
-    Message,
 )
-from ncen_updater.feed.errors import RoleExpired
-from ncen_updater.publisher.distribute.export_choice import Destination, ExportOrder
+from ncen_updater.feed.errors import RoleExpiredError
+from ncen_updater.publisher.distribute.export_choice import ExportRequest, ExportSite
 from tests.formats.bundle.conftest import ORDER, OfflineSite, Publication
 from tests.formats.bundle.forging import add, edited, flag_as_encrypted, members, odd, well_formed
 from tests.support.errors import refused, says
@@ -49,7 +49,7 @@ class Row:
     """What is done to a good bundle, and the error that it has to give."""
 
     make: Callable[[Path, Path], Path]
-    error: Message | type[UpdaterError]
+    error: ErrorMessage | type[UpdaterError]
     words: str
 
 
@@ -128,9 +128,9 @@ ROWS = {
     "pipe": Row(pipe, NOT_A_BUNDLE, "not a bundle"),
     "not there": Row(lambda _, path: path, BUNDLE_UNREADABLE, "cannot be read"),
     "end cut off": Row(
-        lambda b, p: written(b.read_bytes()[:-1])(b, p), BUNDLE_CUT, "only in part"
+        lambda b, p: written(b.read_bytes()[:-1])(b, p), BUNDLE_TRUNCATED, "only in part"
     ),
-    "something after the end": Row(longer, BUNDLE_CUT, "not whole"),
+    "something after the end": Row(longer, BUNDLE_TRUNCATED, "not whole"),
     "compressed": Row(with_odd(add("targets/x", compressed=True)), BUNDLE_UNSAFE, "compress"),
     "bomb": Row(with_odd(BOMB), BUNDLE_UNSAFE, "compress"),
     "link": Row(with_odd(add("targets/x", b"/etc/passwd", mode=0o120777)), BUNDLE_UNSAFE, "plain"),
@@ -215,9 +215,9 @@ def test_cut_at_every_4096_bytes(bundle: Path, site: OfflineSite, tmp_path: Path
     for length in cuts:
         path = tmp_path / "cut.ncen"
         path.write_bytes(content[:length])
-        with refused(BUNDLE_CUT, NOT_A_BUNDLE) as caught:
+        with refused(BUNDLE_TRUNCATED, NOT_A_BUNDLE) as caught:
             site.take(path)
-        assert says(caught.value, BUNDLE_CUT) or length == 0
+        assert says(caught.value, BUNDLE_TRUNCATED) or length == 0
     assert site.contents() == {}
 
 
@@ -243,7 +243,7 @@ def test_any_flipped_bit_is_found(bundle: Path, site: OfflineSite, tmp_path: Pat
 
 
 def test_for_another_country(
-    publication: Publication, site: OfflineSite, order: Callable[..., ExportOrder], tmp_path: Path
+    publication: Publication, site: OfflineSite, order: Callable[..., ExportRequest], tmp_path: Path
 ) -> None:
     publication.publish("3.5.0", extra="# only there\n")
     manifest = 'upgrade_from = ">=3.2"\ncountries = ["UG"]'
@@ -255,7 +255,7 @@ def test_for_another_country(
     text = (place / "manifest.toml").read_text().replace('upgrade_from = ">=3.2"', manifest)
     (place / "manifest.toml").write_text(text)
     publish_release(publication.directory, [place], publication.keys, publication.clock)
-    uganda = order(destinations=(Destination("UG", "ug-national"),), origin=Version("3.5.0"))
+    uganda = order(destinations=(ExportSite("UG", "ug-national"),), origin=Version("3.5.0"))
     publication.export(tmp_path / "ug.ncen", uganda)
     ours = replace(site, root=publication.root)
     with refused(BUNDLE_OTHER_COUNTRY, match=r"UG.*not for KE"):
@@ -271,7 +271,7 @@ def test_for_another_product(bundle: Path, site: OfflineSite) -> None:
 
 
 def test_from_another_release(
-    shared: Publication, site: OfflineSite, order: Callable[..., ExportOrder], tmp_path: Path
+    shared: Publication, site: OfflineSite, order: Callable[..., ExportRequest], tmp_path: Path
 ) -> None:
     shared.export(tmp_path / "late.ncen", order(origin=Version("3.3.0")))
     with refused(BUNDLE_DOES_NOT_FIT) as caught:
@@ -314,7 +314,7 @@ def test_grace_is_bounded_and_for_the_short_lived_lists_only(
             replace(site, at=site.at + days * DAYS, grace=grace * DAYS).take(bundle)
         assert caught.value.values["days"] == grace
         assert caught.value.exit_code is ExitCode.FEED_STALE
-    with pytest.raises(RoleExpired) as strict:
+    with pytest.raises(RoleExpiredError) as strict:
         replace(site, at=site.at + 366 * DAYS, grace=500 * DAYS).take(bundle)
     assert strict.value.values["role"] in ("root", "targets", "ncen")
     assert site.contents() == {}
@@ -323,7 +323,7 @@ def test_grace_is_bounded_and_for_the_short_lived_lists_only(
 def test_what_was_imported_lapses_as_well(bundle: Path, site: OfflineSite) -> None:
     site.take(bundle)
     replace(site, at=site.at + 90 * DAYS).refresh()
-    with pytest.raises(RoleExpired, match="timestamp"):
+    with pytest.raises(RoleExpiredError, match="timestamp"):
         replace(site, at=site.at + 98 * DAYS).refresh()
 
 
@@ -357,11 +357,11 @@ def test_a_gap_in_the_roots(bundle: Path, site: OfflineSite, tmp_path: Path) -> 
 def test_the_newest_root_left_out(
     publication: Publication, site: OfflineSite, tmp_path: Path
 ) -> None:
-    from ncen_updater.publisher.feed.feed import Feed
+    from ncen_updater.publisher.feed.feed import FeedDirectory
     from ncen_updater.publisher.new.trial import publish_draft
     from ncen_updater.publisher.signing.draft import draft_renewal
 
-    state = Feed(publication.directory).state()
+    state = FeedDirectory(publication.directory).read_state()
     draft = draft_renewal(state, ["root"], publication.at)
     publish_draft(publication.directory, draft, publication.keys, publication.clock)
     good = publication.export(tmp_path / "good.ncen").file

@@ -9,15 +9,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncen_updater.common.progress import Silent
-from ncen_updater.formats.delta.apply import apply_delta
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.formats.delta.apply import apply_pack
 from ncen_updater.formats.delta.byte_transforms import RUN_BYTES, split_planes
-from ncen_updater.formats.delta.index import write_index
-from ncen_updater.formats.delta.layout import Fresh, Group, LayoutPlan, Ref, write_header
-from ncen_updater.formats.delta.make import MakeOptions, make_delta
-from ncen_updater.formats.delta.model import DeltaInfo, DeltaLimits, Linking
-from ncen_updater.formats.delta.streams import Extent, pack_stream
-from ncen_updater.formats.tree import EntryType, Tree, scan
+from ncen_updater.formats.delta.index import encode_index
+from ncen_updater.formats.delta.layout import (
+    FileGroup,
+    FileReference,
+    NewEntry,
+    PackPlan,
+    encode_header,
+)
+from ncen_updater.formats.delta.make import PackOptions, build_pack
+from ncen_updater.formats.delta.model import DeltaInfo, DeltaLimits, LinkMode
+from ncen_updater.formats.delta.streams import Extent, compress_stream
+from ncen_updater.formats.tree import EntryType, Tree, scan_tree
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ def write(root: Path, files: Files) -> Tree:
             path.chmod(content.mode)
         else:
             path.write_bytes(content)
-    return scan(root)
+    return scan_tree(root)
 
 
 def jar(
@@ -77,19 +83,23 @@ def facts(info: DeltaInfo) -> DeltaLimits:
 
 
 def there(
-    place: Path, old: Files, new: Files, options: MakeOptions | None = None
+    place: Path, old: Files, new: Files, options: PackOptions | None = None
 ) -> tuple[DeltaInfo, Tree]:
     """Make a pack between two releases and apply it; compare what came out with the new one."""
     old_tree, new_tree = write(place / "old", old), write(place / "new", new)
     pack = place / "pack"
-    options = options or MakeOptions()
-    info = make_delta(place / "old", old_tree, place / "new", new_tree, pack, Silent(), options)
+    options = options or PackOptions()
+    info = build_pack(
+        place / "old", old_tree, place / "new", new_tree, pack, SilentProgress(), options
+    )
     out = place / "out"
     out.mkdir()
-    tree = apply_delta(pack, place / "old", old_tree, out, facts(info), Silent(), Linking.COPY)
+    tree = apply_pack(
+        pack, place / "old", old_tree, out, facts(info), SilentProgress(), LinkMode.COPY
+    )
     assert tree == new_tree
-    assert tree.digest() == info.to_tree
-    assert scan(out) == new_tree
+    assert tree.compute_digest() == info.to_tree
+    assert scan_tree(out) == new_tree
     assert info.pack_bytes == pack.stat().st_size
     return info, tree
 
@@ -110,7 +120,7 @@ class Forge:
         self.tree = write(self.old, files)
         self.path = place / "forged"
         self.limits = DeltaLimits(
-            from_tree=self.tree.digest(),
+            from_tree=self.tree.compute_digest(),
             to_tree="1" * 64,
             out_bytes=1 << 20,
             out_files=1000,
@@ -120,20 +130,28 @@ class Forge:
 
     def index(self, content: bytes, streams: bytes = b"") -> None:
         """Write a pack with an index as given."""
-        head = write_header(self.limits.from_tree, self.limits.to_tree, content)
+        head = encode_header(self.limits.from_tree, self.limits.to_tree, content)
         self.path.write_bytes(head + streams)
 
-    def plan(self, entries: Sequence[int | Fresh], *groups: Group, streams: bytes = b"") -> None:
+    def plan(
+        self, entries: Sequence[int | NewEntry], *groups: FileGroup, streams: bytes = b""
+    ) -> None:
         """Write a pack with such entries, groups and streams."""
-        self.index(write_index(LayoutPlan(list(entries), list(groups)), self.tree), streams)
+        self.index(encode_index(PackPlan(list(entries), list(groups)), self.tree), streams)
 
     def apply(self, limits: DeltaLimits | None = None) -> Tree:
         """Apply the pack into an empty directory."""
         if self.out.exists():
             shutil.rmtree(self.out)
         self.out.mkdir()
-        return apply_delta(
-            self.path, self.old, self.tree, self.out, limits or self.limits, Silent(), Linking.COPY
+        return apply_pack(
+            self.path,
+            self.old,
+            self.tree,
+            self.out,
+            limits or self.limits,
+            SilentProgress(),
+            LinkMode.COPY,
         )
 
 
@@ -141,17 +159,17 @@ def group(
     literals: bytes,
     *,
     files: int = 1,
-    refs: Sequence[Ref] = (),
+    refs: Sequence[FileReference] = (),
     control: bytes = b"",
     zeros: bytes = b"",
     differences: bytes = b"",
     view: int | None = None,
-) -> tuple[Group, bytes]:
+) -> tuple[FileGroup, bytes]:
     """A group, and its streams; without ``view`` it has no runs of zeros."""
     contents = (control, zeros, differences, literals)
-    parts = [(pack_stream(content), len(content)) for content in contents]
+    parts = [(compress_stream(content), len(content)) for content in contents]
     extents = [Extent(0, len(packed), plain) for packed, plain in parts]
-    made = Group(
+    made = FileGroup(
         files=files,
         refs=tuple(refs),
         recipes=(),
@@ -166,9 +184,9 @@ def group(
     return made, b"".join(packed for packed, _ in parts)
 
 
-def fresh(path: str, size: int) -> Fresh:
+def fresh(path: str, size: int) -> NewEntry:
     """A file that comes out of a group."""
-    return Fresh(path, EntryType.FILE, 0o644, size)
+    return NewEntry(path, EntryType.FILE, 0o644, size)
 
 
 def planes(*numbers: tuple[int, ...]) -> bytes:

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ncen_updater.common.messages import DELTA_FOR_ANOTHER_BASE, OLD_FILE_ALTERED
-from ncen_updater.common.progress import Silent
-from ncen_updater.formats.delta.apply import apply_delta
-from ncen_updater.formats.delta.layout import Ref
-from ncen_updater.formats.delta.make import make_delta
-from ncen_updater.formats.delta.model import DeltaError, DeltaLimits, Linking
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.formats.delta.apply import apply_pack
+from ncen_updater.formats.delta.layout import FileReference
+from ncen_updater.formats.delta.make import build_pack
+from ncen_updater.formats.delta.model import DeltaError, DeltaLimits, LinkMode
 from ncen_updater.formats.tree import Tree
 from tests.formats.delta.making import Forge, facts, fresh, group, jar, planes, write
 from tests.support.errors import refused
@@ -79,7 +79,7 @@ def test_an_old_file_that_was_altered_is_named(
         forge.plan([0, 1, 2])
     else:
         part, streams = group(
-            b"!", refs=[Ref(1)], control=planes((0, 0, 20)), differences=bytes(20)
+            b"!", refs=[FileReference(1)], control=planes((0, 0, 20)), differences=bytes(20)
         )
         forge.plan([0, fresh("dir/new", 21)], part, streams=streams)
     alter(forge.old / "dir/old.txt")
@@ -102,7 +102,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tree, DeltaL
     members["m2"] += b"new"
     files = {"d/a": text[:900] + b"!" + text[900:], "d/n": b"new" * 9, "j-2.jar": jar(members)}
     new = write(place / "new", {**files, "k": b"k", "moved": b"m" * 50, "e/f": None})
-    info = make_delta(place / "old", old, place / "new", new, place / "pack", Silent())
+    info = build_pack(place / "old", old, place / "new", new, place / "pack", SilentProgress())
     return place / "old", old, facts(info), (place / "pack").read_bytes()
 
 
@@ -115,8 +115,8 @@ def _outcome(
     pack.write_bytes(content)
     (place / "out").mkdir()
     try:
-        made = apply_delta(pack, old, tree, place / "out", limits, Silent(), Linking.COPY)
-        return made.digest()
+        made = apply_pack(pack, old, tree, place / "out", limits, SilentProgress(), LinkMode.COPY)
+        return made.compute_digest()
     except DeltaError:
         return None
 

@@ -19,33 +19,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncen_updater.common.messages import DELTA_RANGE_REFUSED
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.delta import make
-from ncen_updater.formats.delta.apply import apply_delta
-from ncen_updater.formats.delta.index import NAMES, WAYS
+from ncen_updater.formats.delta.apply import apply_pack
+from ncen_updater.formats.delta.index import COLUMN_NAMES, GROUP_ENCODINGS_COLUMN
 from ncen_updater.formats.delta.layout import (
-    PathRefused,
-    PathRules,
-    Ref,
+    FileReference,
+    PathChecker,
+    PathRefusedError,
     check_link,
     check_name,
+    encode_header,
     read_header,
     read_index,
-    write_header,
 )
-from ncen_updater.formats.delta.make import make_delta
-from ncen_updater.formats.delta.model import DeltaError, DeltaLimits, Linking
+from ncen_updater.formats.delta.make import build_pack
+from ncen_updater.formats.delta.model import DeltaError, DeltaLimits, LinkMode
 from ncen_updater.formats.delta.streams import (
+    ColumnReader,
     Extent,
     LzmaReader,
-    Malformed,
-    NumberReader,
-    pack_stream,
+    MalformedColumnError,
+    compress_stream,
     put_number,
     put_signed,
     put_text,
 )
-from ncen_updater.formats.delta.zips import NotAnArchive, ZipTable, inflate
+from ncen_updater.formats.delta.zips import NotAnArchiveError, ZipTable, inflate_member
 from ncen_updater.formats.tree import Tree
 from tests.badinput.hostile import FEW, bounded
 from tests.formats.delta.making import Files, Forge, Link, Mode, facts, fresh, group, jar, write
@@ -70,15 +70,20 @@ class Honest:
             (place / "pack").write_bytes(content)
             (place / "out").mkdir()
             try:
-                made = apply_delta(
-                    place / "pack", self.old, self.tree, place / "out", self.limits, Silent(),
-                    Linking.COPY,
-                )  # fmt: skip
+                made = apply_pack(
+                    place / "pack",
+                    self.old,
+                    self.tree,
+                    place / "out",
+                    self.limits,
+                    SilentProgress(),
+                    LinkMode.COPY,
+                )
             except DeltaError:
                 return None
             finally:
                 assert sorted(p.name for p in place.iterdir()) == ["out", "pack"]
-            return made.digest()
+            return made.compute_digest()
 
     def parts(self) -> tuple[bytes, bytes]:
         """The index, unpacked, and all that follows it."""
@@ -90,7 +95,7 @@ class Honest:
 
     def with_index(self, index: bytes, streams: bytes) -> bytes:
         """A pack that is whole, with another index."""
-        return write_header(self.limits.from_tree, self.limits.to_tree, index) + streams
+        return encode_header(self.limits.from_tree, self.limits.to_tree, index) + streams
 
 
 def _honest(place: Path, version: int) -> Honest:
@@ -109,8 +114,10 @@ def _honest(place: Path, version: int) -> Honest:
     }  # fmt: skip
     tree, target = write(place / "old", old), write(place / "new", new)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(make, "WORTH_NAMES", 1000)
-        info = make_delta(place / "old", tree, place / "new", target, place / "pack", Silent())
+        patch.setattr(make, "MAX_NAMES_RATIO", 1000)
+        info = build_pack(
+            place / "old", tree, place / "new", target, place / "pack", SilentProgress()
+        )
     return Honest(place / "old", tree, facts(info), (place / "pack").read_bytes())
 
 
@@ -131,11 +138,11 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Honest:
 
 
 def _columns(index: bytes) -> list[bytes]:
-    reader = NumberReader(index)
+    reader = ColumnReader(index)
     columns = []
-    while reader.left:
-        columns.append(reader.take(reader.number()))
-    assert len(columns) == len((*NAMES, WAYS))
+    while reader.remaining_bytes:
+        columns.append(reader.read_bytes(reader.read_number()))
+    assert len(columns) == len((*COLUMN_NAMES, GROUP_ENCODINGS_COLUMN))
     return columns
 
 
@@ -220,7 +227,7 @@ def test_thousands_of_millions_of_covers_of_nothing(tmp_path: Path) -> None:
     """Some megabytes of pack that would keep a machine busy for hours."""
     forge = Forge(tmp_path / "site")
     covers = 1 << 31
-    made, streams = group(b"ab", refs=[Ref(1)])
+    made, streams = group(b"ab", refs=[FileReference(1)])
     # The control stream packs to nothing; what stands here is never read.
     bad = replace(made, covers=covers, control=Extent(0, 1, covers * 12))
     forge.limits = forge.limits.model_copy(update={"max_memory_bytes": 1 << 40})
@@ -241,27 +248,27 @@ def test_numbers_come_back(plain: list[int], signed: list[int]) -> None:
     for value in signed:
         put_signed(column, value)
     put_text(column, "é")
-    reader = NumberReader(bytes(column))
-    assert [reader.number() for _ in plain] == plain
-    assert [reader.signed() for _ in signed] == signed
-    assert reader.text(2) == "é"
-    reader.end()
+    reader = ColumnReader(bytes(column))
+    assert [reader.read_number() for _ in plain] == plain
+    assert [reader.read_signed() for _ in signed] == signed
+    assert reader.read_text(2) == "é"
+    reader.check_exhausted()
 
 
 @MANY
 @given(st.binary(max_size=40), st.lists(st.sampled_from(["number", "signed", "text", "take"])))
 def test_any_column(content: bytes, calls: list[str]) -> None:
-    reader, took = NumberReader(content), 0
-    with contextlib.suppress(Malformed, UnicodeDecodeError):
+    reader, took = ColumnReader(content), 0
+    with contextlib.suppress(MalformedColumnError, UnicodeDecodeError):
         for call in calls:
             if call == "number":
-                assert 0 <= reader.number() < 1 << 63
+                assert 0 <= reader.read_number() < 1 << 63
             elif call == "signed":
-                assert abs(reader.signed()) <= 1 << 62
+                assert abs(reader.read_signed()) <= 1 << 62
             elif call == "text":
-                took += len(reader.text(100).encode())
+                took += len(reader.read_text(100).encode())
             else:
-                took += len(reader.take(3))
+                took += len(reader.read_bytes(3))
     assert took <= len(content)
 
 
@@ -278,12 +285,12 @@ def test_any_column(content: bytes, calls: list[str]) -> None:
 )
 def test_any_paths(paths: list[list[str]]) -> None:
     """Whatever is let through lies below the directory, in one that was named, once."""
-    rules, seen, folded = PathRules(), set[str](), set[str]()
+    rules, seen, folded = PathChecker(), set[str](), set[str]()
     for parts in paths:
         path = "/".join(parts)
         try:
-            rules.see(path, is_directory=True)
-        except PathRefused:
+            rules.check_path(path, is_directory=True)
+        except PathRefusedError:
             continue
         assert os.path.normpath(path) == path
         assert not path.startswith(("/", "..")) and "\0" not in path
@@ -300,7 +307,7 @@ def test_any_paths(paths: list[list[str]]) -> None:
 )
 def test_any_link(parts: list[str], depth: int) -> None:
     path, target = "/".join(["d"] * depth + ["link"]), "/".join(parts)
-    with contextlib.suppress(PathRefused):
+    with contextlib.suppress(PathRefusedError):
         check_link(path, target)
         leads = os.path.normpath(f"/root/{path.rpartition('/')[0]}/{target}")
         assert leads == "/root" or leads.startswith("/root/")
@@ -309,7 +316,7 @@ def test_any_link(parts: list[str], depth: int) -> None:
 @MANY
 @given(st.text(max_size=6))
 def test_any_name(name: str) -> None:
-    with contextlib.suppress(PathRefused):
+    with contextlib.suppress(PathRefusedError):
         check_name(name)
         assert name not in ("", ".", "..")
         assert not {"/", "\\", "\0"} & set(name)
@@ -328,7 +335,7 @@ def _file(content: bytes) -> Iterator[int]:
     content=st.binary(max_size=80)
     | st.builds(
         lambda good, at, put: good[:at] + put + good[at + 1 :],
-        st.just(pack_stream(b"abc" * 400)), st.integers(0, 40), st.binary(max_size=2),
+        st.just(compress_stream(b"abc" * 400)), st.integers(0, 40), st.binary(max_size=2),
     ),
     plain=st.integers(0, 5000),
     reads=st.lists(st.integers(0, 3000), max_size=4),
@@ -336,10 +343,10 @@ def _file(content: bytes) -> Iterator[int]:
 def test_any_stream(content: bytes, plain: int, reads: list[int]) -> None:
     with _file(content) as descriptor:
         reader, have = LzmaReader(descriptor, Extent(0, len(content), plain)), 0
-        with contextlib.suppress(Malformed):
+        with contextlib.suppress(MalformedColumnError):
             for size in reads:
                 have += len(reader.read(size))
-            reader.end()
+            reader.check_exhausted()
             assert have == plain
         assert have <= plain
 
@@ -355,14 +362,14 @@ ARCHIVE = jar({"a": b"a" * 500, "b": b"b", "c": b""})
 def test_any_archive(at: int, length: int, put: bytes, cut: int) -> None:
     """Members never reach out of the file, and never give more than they say."""
     for content in (ARCHIVE[:at] + put + ARCHIVE[at + length :], ARCHIVE[:cut]):
-        with _file(content) as descriptor, contextlib.suppress(NotAnArchive), bounded(60):
+        with _file(content) as descriptor, contextlib.suppress(NotAnArchiveError), bounded(60):
             table = ZipTable(descriptor)
             for index in range(len(table)):
-                start, gap = table.gap(index)
+                start, gap = table.get_gap(index)
                 assert 0 <= start <= start + gap <= len(content)
                 member = table[index]
                 assert member.end <= len(content)
-                assert sum(map(len, inflate(descriptor, member))) == member.plain
+                assert sum(map(len, inflate_member(descriptor, member))) == member.plain
 
 
 def test_no_archive_takes_memory_for_what_it_only_says() -> None:
@@ -372,7 +379,7 @@ def test_no_archive_takes_memory_for_what_it_only_says() -> None:
     content[end + 8 : end + 12] = b"\xfe\xff\xfe\xff"
     tracemalloc.start()
     try:
-        with _file(bytes(content)) as descriptor, pytest.raises(NotAnArchive):
+        with _file(bytes(content)) as descriptor, pytest.raises(NotAnArchiveError):
             ZipTable(descriptor)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:

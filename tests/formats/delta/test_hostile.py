@@ -11,7 +11,7 @@ import pytest
 
 from ncen_updater.common import disk_space
 from ncen_updater.common.disk_space import MARGIN_BYTES
-from ncen_updater.common.errors import SpaceShort
+from ncen_updater.common.errors import InsufficientSpaceError
 from ncen_updater.common.messages import (
     DELTA_DAMAGED,
     DELTA_OVER_LIMIT,
@@ -21,12 +21,19 @@ from ncen_updater.common.messages import (
     OLD_FILE_ALTERED,
     ExitCode,
 )
-from ncen_updater.formats.delta.codec import View
-from ncen_updater.formats.delta.index import Columns, IndexStep
-from ncen_updater.formats.delta.layout import Fresh, Group, Op, OpKind, Recipe, Ref
-from ncen_updater.formats.delta.model import COPIES, EARLIER
+from ncen_updater.formats.delta.codec import GroupView
+from ncen_updater.formats.delta.index import IndexColumns, IndexStep
+from ncen_updater.formats.delta.layout import (
+    ArchiveOperation,
+    ArchiveOperationKind,
+    ArchiveRecipe,
+    FileGroup,
+    FileReference,
+    NewEntry,
+)
+from ncen_updater.formats.delta.model import COPIES, EARLIER_FILES
 from ncen_updater.formats.delta.streams import Extent, put_number, put_text
-from ncen_updater.formats.tree import EntryType, scan
+from ncen_updater.formats.tree import EntryType, scan_tree
 from tests.formats.delta.making import Forge, fresh, group, jar, planes
 from tests.support.errors import refused
 
@@ -40,7 +47,7 @@ def forge(tmp_path: Path) -> Forge:
 
 def _named(*names: bytes, step: IndexStep = IndexStep.NEW, depths: tuple[int, ...] = ()) -> bytes:
     """An index with entries of such names, whatever they are, and no old ones."""
-    columns = Columns()
+    columns = IndexColumns()
     put_number(columns.steps, len(names) + 1)
     put_number(columns.steps, IndexStep.DROP)
     put_number(columns.steps, 3)
@@ -56,7 +63,7 @@ def _named(*names: bytes, step: IndexStep = IndexStep.NEW, depths: tuple[int, ..
         if step is IndexStep.NEW:
             put_number(columns.sizes, 0)
     put_number(columns.groups, 0)
-    return columns.content()
+    return columns.to_bytes()
 
 
 def test_the_forge_makes_good_packs_too(forge: Forge) -> None:
@@ -130,7 +137,7 @@ def test_paths_below_a_file_or_a_link(forge: Forge, above: IndexStep) -> None:
     outside = forge.place / "outside"
     outside.mkdir()
     # The directory of a kept file was replaced by a link.
-    link = Fresh("dir", EntryType.SYMLINK, 0o777, target=".")
+    link = NewEntry("dir", EntryType.SYMLINK, 0o777, target=".")
     forge.plan([link, 1])
     with refused(DELTA_PATH_REFUSED):
         forge.apply()
@@ -141,17 +148,17 @@ def test_paths_below_a_file_or_a_link(forge: Forge, above: IndexStep) -> None:
     ["/etc/passwd", "..", "../x", "d/../../x", "d/..", "x/../y", "a\\b", "a\0b", "", "n" * 1001],
 )
 def test_links_that_lead_out(forge: Forge, target: str) -> None:
-    forge.plan([0, 1, 2, Fresh("lost", EntryType.SYMLINK, 0o777, target=target)])
+    forge.plan([0, 1, 2, NewEntry("lost", EntryType.SYMLINK, 0o777, target=target)])
     with refused(DELTA_PATH_REFUSED):
         forge.apply()
 
 
 def test_links_are_made_last_and_never_followed(forge: Forge) -> None:
-    entries: list[int | Fresh] = [
-        Fresh("a", EntryType.SYMLINK, 0o777, target="dir/new"),
+    entries: list[int | NewEntry] = [
+        NewEntry("a", EntryType.SYMLINK, 0o777, target="dir/new"),
         0,
         fresh("dir/new", 2),
-        Fresh("loop", EntryType.SYMLINK, 0o777, target="loop"),
+        NewEntry("loop", EntryType.SYMLINK, 0o777, target="loop"),
     ]
     made, streams = group(b"ab")
     forge.plan(entries, made, streams=streams)
@@ -166,21 +173,21 @@ def test_links_are_made_last_and_never_followed(forge: Forge) -> None:
 @pytest.mark.parametrize(
     ("refs", "ops"),
     [
-        ([Ref(0, ())], [Op(OpKind.MEMBERS, 3, 0)]),
-        ([Ref(0, ())], [Op(OpKind.MEMBERS, 1, 900_000)]),
-        ([Ref(0)], [Op(OpKind.MEMBERS, 1, 0)]),
-        ([Ref(0, (2,))], [Op(OpKind.MEMBERS, 1, 0)]),
-        ([Ref(1, ())], [Op(OpKind.MEMBERS, 1, 0)]),
-        ([Ref(0, ())], [Op(OpKind.PLAIN, 1 << 40)]),
-        ([Ref(0, ())], [Op(OpKind.DEFLATE, 1 << 40, 6)]),
+        ([FileReference(0, ())], [ArchiveOperation(ArchiveOperationKind.MEMBERS, 3, 0)]),
+        ([FileReference(0, ())], [ArchiveOperation(ArchiveOperationKind.MEMBERS, 1, 900_000)]),
+        ([FileReference(0)], [ArchiveOperation(ArchiveOperationKind.MEMBERS, 1, 0)]),
+        ([FileReference(0, (2,))], [ArchiveOperation(ArchiveOperationKind.MEMBERS, 1, 0)]),
+        ([FileReference(1, ())], [ArchiveOperation(ArchiveOperationKind.MEMBERS, 1, 0)]),
+        ([FileReference(0, ())], [ArchiveOperation(ArchiveOperationKind.PLAIN, 1 << 40)]),
+        ([FileReference(0, ())], [ArchiveOperation(ArchiveOperationKind.DEFLATE, 1 << 40, 6)]),
     ],
 )
 def test_archives_from_members_that_are_not_there(
-    tmp_path: Path, refs: list[Ref], ops: list[Op]
+    tmp_path: Path, refs: list[FileReference], ops: list[ArchiveOperation]
 ) -> None:
     forge = Forge(tmp_path / "site", {"a.jar": jar({"m": b"m" * 900, "n": b"n"}), "b": b"plain"})
     part, streams = group(b"ab", refs=refs)
-    recipe = Recipe(0, 0, tuple(ops))
+    recipe = ArchiveRecipe(0, 0, tuple(ops))
     made = replace(part, recipes=(recipe,))
     forge.plan([fresh("new", 1000)], made, streams=streams)
     with refused(DELTA_RANGE_REFUSED):
@@ -189,8 +196,8 @@ def test_archives_from_members_that_are_not_there(
 
 def test_deflating_must_be_signed(tmp_path: Path) -> None:
     forge = Forge(tmp_path / "site", {"a.jar": jar({"m": b"m" * 900})})
-    part, streams = group(b"ab", refs=[Ref(0, ())])
-    recipe = Recipe(0, 0, (Op(OpKind.DEFLATE, 2, 6),))
+    part, streams = group(b"ab", refs=[FileReference(0, ())])
+    recipe = ArchiveRecipe(0, 0, (ArchiveOperation(ArchiveOperationKind.DEFLATE, 2, 6),))
     made = replace(part, recipes=(recipe,))
     for wrong in (3, 5):
         forge.plan([fresh("new", wrong)], made, streams=streams)
@@ -202,8 +209,8 @@ def test_deflating_must_be_signed(tmp_path: Path) -> None:
         forge.apply(forge.limits.model_copy(update={"needs": ()}))
 
 
-def _copy(path: str, size: int, copy_of: int) -> Fresh:
-    return Fresh(path, EntryType.FILE, 0o640, size, copy_of=copy_of)
+def _copy(path: str, size: int, copy_of: int) -> NewEntry:
+    return NewEntry(path, EntryType.FILE, 0o640, size, copy_of=copy_of)
 
 
 def test_a_copy_of_what_the_pack_builds(forge: Forge) -> None:
@@ -213,7 +220,7 @@ def test_a_copy_of_what_the_pack_builds(forge: Forge) -> None:
     needs = {"needs": (COPIES,)}
     tree = forge.apply(forge.limits.model_copy(update=needs))
     assert [(entry.mode, entry.size) for entry in tree.entries[2:]] == [(0o640, 2), (0o640, 1)]
-    assert tree == scan(forge.out)
+    assert tree == scan_tree(forge.out)
     with refused(DELTA_OVER_LIMIT, match="was not signed as needed"):
         forge.apply()
     with refused(DELTA_OVER_LIMIT, match="6 bytes, 5 were signed"):
@@ -223,7 +230,7 @@ def test_a_copy_of_what_the_pack_builds(forge: Forge) -> None:
 @pytest.mark.parametrize("back", [0, 1, 2, 1 << 40])
 def test_a_copy_of_what_is_not_built_before_it(forge: Forge, back: int) -> None:
     """Of an old file, of one that comes later, of itself: there is no way to say it."""
-    columns = Columns()
+    columns = IndexColumns()
     for number in (3, IndexStep.KEEP, 2, IndexStep.DROP, 1, IndexStep.COPY):
         put_number(columns.steps, number)
     put_number(columns.origins, back)
@@ -231,7 +238,7 @@ def test_a_copy_of_what_is_not_built_before_it(forge: Forge, back: int) -> None:
     put_number(columns.depths, 0)
     put_number(columns.modes, 0)
     put_number(columns.groups, 0)
-    forge.index(columns.content())
+    forge.index(columns.to_bytes())
     with refused(DELTA_RANGE_REFUSED, match="not built before it"):
         forge.apply(forge.limits.model_copy(update={"needs": (COPIES,)}))
     assert list(forge.out.iterdir()) == []
@@ -242,7 +249,7 @@ def test_copies_need_room_as_well(forge: Forge) -> None:
     made, _ = group(b"ab")
     vast = replace(made, view=size, literals=Extent(0, 9, size))
     forge.plan([fresh("a", size), _copy("b", size, 0)], vast, streams=bytes(9))
-    with pytest.raises(SpaceShort) as caught:
+    with pytest.raises(InsufficientSpaceError) as caught:
         forge.apply(forge.limits.model_copy(update={"out_bytes": 2 * size, "needs": (COPIES,)}))
     assert caught.value.values["needed_bytes"] == 2 * size + MARGIN_BYTES
 
@@ -250,7 +257,7 @@ def test_copies_need_room_as_well(forge: Forge) -> None:
 # ---- files of earlier groups -------------------------------------------------------------------
 
 
-def _two_groups(*refs: Ref, place: int = 0) -> tuple[list[Group], bytes]:
+def _two_groups(*refs: FileReference, place: int = 0) -> tuple[list[FileGroup], bytes]:
     """Two new files of three bytes; the second is what stands somewhere in the references."""
     first, streams = group(b"abc")
     control = planes((2 * place, 0, 3))
@@ -259,11 +266,11 @@ def _two_groups(*refs: Ref, place: int = 0) -> tuple[list[Group], bytes]:
 
 
 def test_a_group_refers_to_what_one_before_it_built(forge: Forge) -> None:
-    groups, streams = _two_groups(Ref(1), Ref(1, built=True), place=21)
+    groups, streams = _two_groups(FileReference(1), FileReference(1, built=True), place=21)
     forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
-    tree = forge.apply(forge.limits.model_copy(update={"needs": (EARLIER,)}))
+    tree = forge.apply(forge.limits.model_copy(update={"needs": (EARLIER_FILES,)}))
     assert (forge.out / "dir/b").read_bytes() == b"abc"
-    assert tree == scan(forge.out)
+    assert tree == scan_tree(forge.out)
     with refused(DELTA_OVER_LIMIT, match="earlier: was not signed as needed"):
         forge.apply()
 
@@ -271,36 +278,36 @@ def test_a_group_refers_to_what_one_before_it_built(forge: Forge) -> None:
 @pytest.mark.parametrize("at", [1, 2])
 def test_no_group_refers_to_what_is_not_built_yet(forge: Forge, at: int) -> None:
     """To itself, or to one that comes later: there is no number for it."""
-    groups, streams = _two_groups(Ref(2, built=True))
+    groups, streams = _two_groups(FileReference(2, built=True))
     if at == 1:
         groups.reverse()
     forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
     with refused(DELTA_DAMAGED):
-        forge.apply(forge.limits.model_copy(update={"needs": (EARLIER,)}))
+        forge.apply(forge.limits.model_copy(update={"needs": (EARLIER_FILES,)}))
     assert list(forge.out.iterdir()) == []
 
 
 def test_what_was_built_is_no_archive_with_members(forge: Forge) -> None:
-    groups, streams = _two_groups(Ref(1, (), built=True))
+    groups, streams = _two_groups(FileReference(1, (), built=True))
     forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
     with refused(DELTA_RANGE_REFUSED, match="not an old file"):
-        forge.apply(forge.limits.model_copy(update={"needs": (EARLIER,)}))
+        forge.apply(forge.limits.model_copy(update={"needs": (EARLIER_FILES,)}))
 
 
 def test_what_was_built_is_hashed_once_more(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else may have written there meanwhile."""
-    groups, streams = _two_groups(Ref(1, built=True))
+    groups, streams = _two_groups(FileReference(1, built=True))
     forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
-    end = View.end
+    end = GroupView.check_exhausted
 
-    def altered(view: View) -> None:
+    def altered(view: GroupView) -> None:
         end(view)
         (forge.out / "dir/a").write_bytes(b"abd")
 
     # Stands in for another program that writes there between two groups.
-    monkeypatch.setattr(View, "end", altered)
+    monkeypatch.setattr(GroupView, "check_exhausted", altered)
     with refused(OLD_FILE_ALTERED, match="dir/a"):
-        forge.apply(forge.limits.model_copy(update={"needs": (EARLIER,)}))
+        forge.apply(forge.limits.model_copy(update={"needs": (EARLIER_FILES,)}))
 
 
 def test_what_this_machine_cannot_do(forge: Forge) -> None:
@@ -322,7 +329,7 @@ def test_says_how_much_space_is_missing_before_anything_is_written(forge: Forge)
     made, _ = group(b"ab")
     vast = replace(made, view=size, literals=Extent(0, 9, size))
     forge.plan([0, 1, fresh("new", size)], vast, streams=bytes(9))
-    with pytest.raises(SpaceShort) as caught:
+    with pytest.raises(InsufficientSpaceError) as caught:
         forge.apply(forge.limits.model_copy(update={"out_bytes": 2 * size}))
     assert (caught.value.code, caught.value.exit_code) == ("NU-3101", ExitCode.SPACE)
     assert caught.value.values["needed_bytes"] == size + MARGIN_BYTES
@@ -336,15 +343,15 @@ def test_members_of_old_archives_need_room_beside_what_is_built(
     content = bytes(5 << 20)
     forge = Forge(tmp_path / "site", {"a.jar": jar({"m": content})})
     old = forge.tree.entries[0].size
-    part, streams = group(b"ab", refs=[Ref(0, (0,))])
+    part, streams = group(b"ab", refs=[FileReference(0, (0,))])
     forge.plan([fresh("new", 2)], part, streams=streams)
     member = zlib.compressobj(6, zlib.DEFLATED, -15, 8)
     packed = len(member.compress(content) + member.flush())
     needed = MARGIN_BYTES + old - packed + len(content) + 2
     # Stands in for a disk of that size: a real one takes the right to mount.
-    monkeypatch.setattr(disk_space, "free_bytes", lambda _: needed + spare)
+    monkeypatch.setattr(disk_space, "get_free_bytes", lambda _: needed + spare)
     if spare < 0:
-        with pytest.raises(SpaceShort) as caught:
+        with pytest.raises(InsufficientSpaceError) as caught:
             forge.apply()
         assert caught.value.values["missing_bytes"] == -spare
     else:

@@ -15,8 +15,8 @@ from ncen_updater.common.messages import (
     DELTA_RANGE_REFUSED,
     ExitCode,
 )
-from ncen_updater.formats.delta.layout import HEAD, MAGIC, MAX_INDEX_BYTES, Ref
-from ncen_updater.formats.delta.streams import Extent, pack_stream
+from ncen_updater.formats.delta.layout import HEADER_STRUCT, MAGIC, MAX_INDEX_BYTES, FileReference
+from ncen_updater.formats.delta.streams import Extent, compress_stream
 from tests.formats.delta.making import Forge, fresh, group, planes
 from tests.support.errors import refused
 
@@ -48,20 +48,20 @@ def test_more_than_was_signed(forge: Forge, change: dict[str, int]) -> None:
 def test_an_index_that_unpacks_to_more_than_it_says(forge: Forge) -> None:
     forge.plan([0, 1, 2])
     head = bytearray(forge.path.read_bytes())
-    _, origin, result, packed, plain = HEAD.unpack_from(head)
+    _, origin, result, packed, plain = HEADER_STRUCT.unpack_from(head)
     for lie, error in (
         (plain - 1, DELTA_DAMAGED),
         (plain + 1, DELTA_DAMAGED),
         (MAX_INDEX_BYTES + 1, DELTA_OVER_LIMIT),
     ):
-        HEAD.pack_into(head, 0, MAGIC, origin, result, packed, lie)
+        HEADER_STRUCT.pack_into(head, 0, MAGIC, origin, result, packed, lie)
         forge.path.write_bytes(head)
         with refused(error):
             forge.apply()
 
 
 def test_a_bomb_costs_nothing(forge: Forge) -> None:
-    bomb = pack_stream(bytes(30 << 20))
+    bomb = compress_stream(bytes(30 << 20))
     made, _ = group(b"")
     lying = replace(made, view=2, literals=Extent(0, len(bomb), 2))
     forge.plan([0, 1, fresh("new", 2)], lying, streams=bomb)
@@ -97,7 +97,9 @@ def test_files_that_come_out_with_another_size(forge: Forge, size: int) -> None:
     ],
 )
 def test_covers_outside_the_old_file(forge: Forge, numbers: tuple[int, int, int]) -> None:
-    made, streams = group(b"", refs=[Ref(1)], control=planes(numbers), differences=bytes(23))
+    made, streams = group(
+        b"", refs=[FileReference(1)], control=planes(numbers), differences=bytes(23)
+    )
     forge.plan([0, fresh("dir/new", 23)], made, streams=streams)
     with refused(DELTA_RANGE_REFUSED) as caught:
         forge.apply()
@@ -109,7 +111,9 @@ def test_covers_are_compared_with_the_old_file_before_it_is_read(
     forge: Forge, numbers: tuple[int, int, int]
 ) -> None:
     size = numbers[2]
-    made, streams = group(b"", refs=[Ref(1)], control=planes(numbers), differences=bytes(size))
+    made, streams = group(
+        b"", refs=[FileReference(1)], control=planes(numbers), differences=bytes(size)
+    )
     forge.plan([0, fresh("dir/new", size)], made, streams=streams)
     with refused(DELTA_RANGE_REFUSED, match="outside the old files"):
         forge.apply()
@@ -117,7 +121,7 @@ def test_covers_are_compared_with_the_old_file_before_it_is_read(
 
 def test_a_cover_of_the_whole_old_file_is_good(forge: Forge) -> None:
     made, streams = group(
-        b"!", refs=[Ref(1)], control=planes((0, 0, 20)), differences=b"\1" + bytes(19)
+        b"!", refs=[FileReference(1)], control=planes((0, 0, 20)), differences=b"\1" + bytes(19)
     )
     forge.plan([0, fresh("dir/new", 21)], made, streams=streams)
     forge.apply()
@@ -128,7 +132,7 @@ def test_a_cover_of_the_whole_old_file_is_good(forge: Forge) -> None:
 @pytest.mark.parametrize("packed", [b"\0", bytes(9), b"\1", b"\xe0" * 40, b"\1\0\0a"])
 def test_streams_that_are_none(forge: Forge, part: str, packed: bytes) -> None:
     made, streams = group(
-        b"a", refs=[Ref(1)], control=planes((0, 0, 20)), zeros=planes((3, 16)),
+        b"a", refs=[FileReference(1)], control=planes((0, 0, 20)), zeros=planes((3, 16)),
         differences=bytes(4), view=21,
     )  # fmt: skip
     at = 0
@@ -158,7 +162,7 @@ def test_runs_of_zeros_that_are_good(
     forge: Forge, runs: list[tuple[int, int]], differences: bytes
 ) -> None:
     made, streams = group(
-        b"!", refs=[Ref(1)], control=planes((0, 0, 20)), zeros=planes(*runs),
+        b"!", refs=[FileReference(1)], control=planes((0, 0, 20)), zeros=planes(*runs),
         differences=differences, view=21,
     )  # fmt: skip
     forge.plan([0, fresh("dir/new", 21)], made, streams=streams)
@@ -188,7 +192,7 @@ def test_runs_of_zeros_that_are_good(
 )
 def test_runs_of_zeros_that_do_not_add_up(forge: Forge, runs: list[tuple[int, int]]) -> None:
     made, streams = group(
-        b"!", refs=[Ref(1)], control=planes((0, 0, 20)), zeros=planes(*runs),
+        b"!", refs=[FileReference(1)], control=planes((0, 0, 20)), zeros=planes(*runs),
         differences=b"abcd", view=21,
     )  # fmt: skip
     forge.plan([0, fresh("dir/new", 21)], made, streams=streams)
@@ -198,7 +202,7 @@ def test_runs_of_zeros_that_do_not_add_up(forge: Forge, runs: list[tuple[int, in
 
 def test_more_runs_than_zeros_are_seen_before_anything_is_written(forge: Forge) -> None:
     made, streams = group(
-        b"!", refs=[Ref(1)], control=planes((0, 0, 20)), zeros=planes(*[(0, 1)] * 17),
+        b"!", refs=[FileReference(1)], control=planes((0, 0, 20)), zeros=planes(*[(0, 1)] * 17),
         differences=b"abcd", view=21,
     )  # fmt: skip
     forge.plan([0, fresh("dir/new", 21)], made, streams=streams)
@@ -208,7 +212,9 @@ def test_more_runs_than_zeros_are_seen_before_anything_is_written(forge: Forge) 
 
 
 def test_covers_of_more_bytes_than_there_are_differences(forge: Forge) -> None:
-    made, streams = group(b"!!", refs=[Ref(1)], control=planes((0, 0, 20)), differences=bytes(19))
+    made, streams = group(
+        b"!!", refs=[FileReference(1)], control=planes((0, 0, 20)), differences=bytes(19)
+    )
     forge.plan([0, fresh("dir/new", 21)], made, streams=streams)
     with refused(DELTA_RANGE_REFUSED):
         forge.apply()
@@ -226,7 +232,9 @@ def test_covers_all_over_a_large_old_file(tmp_path: Path) -> None:
         numbers.append((2 * jump if jump >= 0 else -2 * jump - 1, 0, length))
         there = place + length
     size = sum(lengths)
-    made, streams = group(b"", refs=[Ref(0)], control=planes(*numbers), differences=bytes(size))
+    made, streams = group(
+        b"", refs=[FileReference(0)], control=planes(*numbers), differences=bytes(size)
+    )
     forge.plan([fresh("new", size)], made, streams=streams)
     forge.apply()
     expected = b"".join(old[p : p + n] for p, n in zip(places, lengths, strict=True))
@@ -237,7 +245,11 @@ def test_a_run_of_zeros_of_any_length_takes_no_memory(tmp_path: Path) -> None:
     size = 30 << 20
     forge = Forge(tmp_path / "site", {"old": bytes(size)})
     made, streams = group(
-        b"", refs=[Ref(0)], control=planes((0, 0, size)), zeros=planes((0, size)), view=size
+        b"",
+        refs=[FileReference(0)],
+        control=planes((0, 0, size)),
+        zeros=planes((0, size)),
+        view=size,
     )
     forge.plan([fresh("new", size)], made, streams=streams)
     tracemalloc.start()
@@ -278,12 +290,12 @@ def test_lengths_that_do_not_add_up(forge: Forge) -> None:
 
 
 def test_a_number_that_stands_for_too_many(forge: Forge) -> None:
-    part, content = group(b"a", refs=[Ref(1)])
+    part, content = group(b"a", refs=[FileReference(1)])
     groups = [part] * 8
     entries = [fresh(f"dir/{n}", 1) for n in range(8)]
     forge.plan([0, *entries], *groups, streams=content * 8)  # as many as files, and the old ones
     forge.apply()
-    empty, _ = group(b"", files=0, refs=[Ref(1)])
+    empty, _ = group(b"", files=0, refs=[FileReference(1)])
     forge.plan([0, *entries], *groups, *[empty] * 20, streams=content * 8)
     with refused(DELTA_OVER_LIMIT):
         forge.apply()

@@ -6,8 +6,8 @@ import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
-from ncen_updater.formats.delta.layout import Ref
-from ncen_updater.formats.delta.old_slot import GroupReference, Origin
+from ncen_updater.formats.delta.layout import FileReference
+from ncen_updater.formats.delta.old_slot import GroupReference, OldSlot
 from tests.formats.delta.making import jar, write
 
 
@@ -17,8 +17,10 @@ def test_large_members_of_archives_wait_on_the_disk(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         with (
-            closing(Origin(tmp_path / "old", tree)) as origin,
-            closing(GroupReference(origin, (Ref(0, (0,)),), tmp_path / "new")) as reference,
+            closing(OldSlot(tmp_path / "old", tree)) as origin,
+            closing(
+                GroupReference(origin, (FileReference(0, (0,)),), tmp_path / "new")
+            ) as reference,
         ):
             _, most = tracemalloc.get_traced_memory()
             assert reference.size > 64 << 20

@@ -19,11 +19,16 @@ from ncen_updater.common.messages import (
     DELTA_DAMAGED,
     DELTA_OVER_LIMIT,
     DELTA_RANGE_REFUSED,
-    SPACE_SHORT,
+    INSUFFICIENT_SPACE,
 )
 from ncen_updater.formats.delta import codec, encode, streams
-from ncen_updater.formats.delta.layout import BUFFER_BYTES, CALL_BYTES, Group, Ref
-from ncen_updater.formats.delta.model import CALL, EARLIER, capabilities
+from ncen_updater.formats.delta.layout import (
+    BUFFER_BYTES,
+    SINGLE_FRAME_MEMORY_BYTES,
+    FileGroup,
+    FileReference,
+)
+from ncen_updater.formats.delta.model import EARLIER_FILES, SINGLE_FRAME, list_capabilities
 from ncen_updater.formats.delta.streams import Extent
 from tests.formats.delta.making import Files, Forge, Mode, fresh, group, there
 from tests.support.errors import refused
@@ -146,12 +151,12 @@ def test_new_files_that_are_alike_and_far_from_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Further than a dictionary reaches, in which that call has no limit."""
-    monkeypatch.setattr(streams, "MAX_DICTIONARY", 1 << 16)
+    monkeypatch.setattr(streams, "MAX_DICTIONARY_BYTES", 1 << 16)
     new: Files = {"a": LARGE[0], "b": LARGE[1], "c": LARGE[2], "d": _edited(LARGE[0], 5)}
     new = {**new, "e": _edited(LARGE[0], 6), "f": LARGE[3], "g": _edited(LARGE[1], 7)}
     info, _ = there(tmp_path, {}, new)
-    assert info.needs == (EARLIER,)
-    assert EARLIER in capabilities()
+    assert info.needs == (EARLIER_FILES,)
+    assert EARLIER_FILES in list_capabilities()
     assert info.pack_bytes <= one_call({}, new) + HEAD_BYTES
 
 
@@ -166,11 +171,11 @@ def test_one_call_takes_its_place_where_it_is_smaller(tmp_path: Path) -> None:
     """Not where old and new files are too many for memory."""
     old, new = CASES["what is alike for some bytes only"]
     info, _ = there(tmp_path / "1", old, new)
-    assert info.needs == (CALL,)
-    assert CALL in capabilities()
-    assert info.max_memory_bytes == BUFFER_BYTES + CALL_BYTES
+    assert info.needs == (SINGLE_FRAME,)
+    assert SINGLE_FRAME in list_capabilities()
+    assert info.max_memory_bytes == BUFFER_BYTES + SINGLE_FRAME_MEMORY_BYTES
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encode, "MOST_CALL_BYTES", 300_000)
+        patch.setattr(encode, "MAX_SINGLE_FRAME_BYTES", 300_000)
         larger, _ = there(tmp_path / "2", old, new)
     assert larger.needs == ()
     assert larger.pack_bytes > 1.2 * info.pack_bytes
@@ -179,8 +184,8 @@ def test_one_call_takes_its_place_where_it_is_smaller(tmp_path: Path) -> None:
 # ---- hostile -----------------------------------------------------------------------------------
 
 
-def _called(frame: bytes, view: int, **more: object) -> tuple[Group, bytes]:
-    made, _ = group(b"", refs=[Ref(1)])
+def _called(frame: bytes, view: int, **more: object) -> tuple[FileGroup, bytes]:
+    made, _ = group(b"", refs=[FileReference(1)])
     extent = Extent(0, len(frame), view)
     return replace(made, view=view, literals=extent, call=True, **more), frame  # type: ignore[arg-type]
 
@@ -188,7 +193,7 @@ def _called(frame: bytes, view: int, **more: object) -> tuple[Group, bytes]:
 @pytest.fixture
 def forge(tmp_path: Path) -> Forge:
     made = Forge(tmp_path / "site", {"dir": None, "dir/old": LARGE[0], "last": b"z"})
-    limits = {"needs": (CALL,), "max_memory_bytes": 1 << 40, "out_bytes": 1 << 40}
+    limits = {"needs": (SINGLE_FRAME,), "max_memory_bytes": 1 << 40, "out_bytes": 1 << 40}
     made.limits = made.limits.model_copy(update=limits)
     return made
 
@@ -233,7 +238,7 @@ def test_calls_that_are_not_what_they_say(forge: Forge, frame: bytes, view: int)
     """Refused, and at most so much memory was taken as any of them may."""
     made, streams = _called(frame, view)
     forge.plan([0, fresh("dir/new", view)], made, streams=streams)
-    with refused(DELTA_DAMAGED, DELTA_RANGE_REFUSED, SPACE_SHORT):
+    with refused(DELTA_DAMAGED, DELTA_RANGE_REFUSED, INSUFFICIENT_SPACE):
         forge.apply()
 
 
@@ -254,7 +259,7 @@ def test_a_call_is_all_of_its_group(forge: Forge) -> None:
 def test_an_old_tree_that_is_too_large_for_a_call(
     forge: Forge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(codec, "MOST_CALL_BYTES", len(LARGE[0]) - 1)
+    monkeypatch.setattr(codec, "MAX_SINGLE_FRAME_BYTES", len(LARGE[0]) - 1)
     made, streams = _called(GOOD, 90)
     forge.plan([0, fresh("dir/new", 90)], made, streams=streams)
     with refused(DELTA_RANGE_REFUSED, match="too many bytes"):

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from ncen_updater.common.messages import DELTA_DAMAGED, DELTA_OVER_LIMIT, DELTA_RANGE_REFUSED
 from ncen_updater.formats.delta import encode, make, minified_names
-from ncen_updater.formats.delta.byte_transforms import BATCH
-from ncen_updater.formats.delta.covers import Corrections
-from ncen_updater.formats.delta.layout import Group, Ref, Renaming
-from ncen_updater.formats.delta.make import MakeOptions
-from ncen_updater.formats.delta.minified_names import MOST_NAMES, Renamer, apart
-from ncen_updater.formats.delta.model import NAMES, capabilities
-from ncen_updater.formats.delta.streams import Extent, pack_stream
+from ncen_updater.formats.delta.byte_transforms import BATCH_NUMBERS
+from ncen_updater.formats.delta.covers import NameCorrections
+from ncen_updater.formats.delta.layout import FileGroup, FileReference, MinifiedNames
+from ncen_updater.formats.delta.make import PackOptions
+from ncen_updater.formats.delta.minified_names import MAX_NAMES, NameReplacer, split_names
+from ncen_updater.formats.delta.model import MINIFIED_NAMES, list_capabilities
+from ncen_updater.formats.delta.streams import Extent, compress_stream
 from tests.formats.delta.making import Files, Forge, fresh, group, planes, there
 from tests.support.errors import refused
 
@@ -42,7 +42,7 @@ def _program(names: list[str] | str, statements: int = 3000, seed: int = 1) -> b
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Names are dealt with however little is won."""
-    monkeypatch.setattr(make, "WORTH_NAMES", 1000)
+    monkeypatch.setattr(make, "MAX_NAMES_RATIO", 1000)
     return iter(())
 
 
@@ -51,12 +51,12 @@ def test_new_names_cost_next_to_nothing(tmp_path: Path) -> None:
     old: Files = {"a/x.bin": bytes(range(256)) * 90, "m-1.js": _program(ONE), "n.py": b"a = 1\n"}
     new: Files = {"a/x.bin": bytes(range(255)) * 90, "m-2.js": _program(TWO), "n.py": b"a = 2\n"}
     info, _ = there(tmp_path / "1", old, new)
-    assert info.needs == (NAMES,)
-    assert NAMES in capabilities()
+    assert info.needs == (MINIFIED_NAMES,)
+    assert MINIFIED_NAMES in list_capabilities()
     assert info.pack_bytes < 700
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(make, "WORTH_NAMES", 0)
-        patch.setattr(encode, "MOST_CALL_BYTES", 0)
+        patch.setattr(make, "MAX_NAMES_RATIO", 0)
+        patch.setattr(encode, "MAX_SINGLE_FRAME_BYTES", 0)
         without, _ = there(tmp_path / "2", old, new)
     assert without.needs == ()
     assert without.pack_bytes > 10 * info.pack_bytes
@@ -90,9 +90,9 @@ def test_whatever_is_in_a_program(tmp_path: Path, old: bytes, new: bytes) -> Non
 def test_several_groups_and_windows(tmp_path: Path) -> None:
     old = {f"{n}.js": _program(ONE, 300, n) for n in range(12)}
     new: Files = {f"{n}.js": _program(TWO, 300, n) for n in range(12)}
-    options = MakeOptions(group_bytes=20_000, window_bytes=9_000)
+    options = PackOptions(group_bytes=20_000, window_bytes=9_000)
     info, _ = there(tmp_path, {**old, "x": b"x" * 999}, {**new, "x": b"x" * 998}, options)
-    assert info.needs == (NAMES,)
+    assert info.needs == (MINIFIED_NAMES,)
 
 
 PARTS = st.sampled_from(
@@ -114,16 +114,16 @@ def test_any_programs(pairs: list[tuple[bytes, bytes]], repeat: bool) -> None:
         f"{n}.mjs": b"var b=" + two * times + _program(TWO, 9) for n, (_, two) in enumerate(pairs)
     }
     with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(make, "WORTH_NAMES", 1000)
-        there(Path(place), old, new, MakeOptions(group_bytes=900, window_bytes=700))
+        patch.setattr(make, "MAX_NAMES_RATIO", 1000)
+        there(Path(place), old, new, PackOptions(group_bytes=900, window_bytes=700))
 
 
 # ---- corrections -------------------------------------------------------------------------------
 
 
-def _renamer(content: bytes) -> Renamer:
+def _renamer(content: bytes) -> NameReplacer:
     stream = iter(content)
-    return Renamer(len(content) // 8, lambda size: bytes(next(stream) for _ in range(size)))
+    return NameReplacer(len(content) // 8, lambda size: bytes(next(stream) for _ in range(size)))
 
 
 @settings(max_examples=60, deadline=None)
@@ -134,30 +134,30 @@ def _renamer(content: bytes) -> Renamer:
     )
 )
 def test_names_come_back(covers: list[list[tuple[bytes, bytes]]]) -> None:
-    corrections = Corrections()
+    corrections = NameCorrections()
     for cover in covers:
-        corrections.add([old for old, _ in cover], [new for _, new in cover])
-    renamer = _renamer(b"".join(corrections.content()))
+        corrections.add_names([old for old, _ in cover], [new for _, new in cover])
+    renamer = _renamer(b"".join(corrections.encode_corrections()))
     for cover in covers:
         text = b"".join(old + b"; 12 " for old, _ in cover)
-        assert renamer.rename(text) == b"".join(new + b"; 12 " for _, new in cover)
-    renamer.end()
+        assert renamer.replace_names(text) == b"".join(new + b"; 12 " for _, new in cover)
+    renamer.check_exhausted()
 
 
 def test_more_names_than_are_remembered_and_more_corrections_than_a_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(minified_names, "MOST_NAMES", 50)
+    monkeypatch.setattr(minified_names, "MAX_NAMES", 50)
     draw = random.Random(3)
-    count = BATCH + 900
+    count = BATCH_NUMBERS + 900
     old = [b"%c%d" % (97 + draw.randrange(20), draw.randrange(9)) for _ in range(count)]
     new = [b"%c" % (97 + draw.randrange(26)) for _ in range(count)]
-    corrections = Corrections()
-    corrections.add(old, new)
-    assert len(corrections) > BATCH
-    renamer = _renamer(b"".join(corrections.content()))
-    assert renamer.rename(b",".join(old)) == b",".join(new)
-    renamer.end()
+    corrections = NameCorrections()
+    corrections.add_names(old, new)
+    assert len(corrections) > BATCH_NUMBERS
+    renamer = _renamer(b"".join(corrections.encode_corrections()))
+    assert renamer.replace_names(b",".join(old)) == b",".join(new)
+    renamer.check_exhausted()
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_more_names_than_are_remembered_and_more_corrections_than_a_batch(
     ],
 )
 def test_what_is_a_name(text: bytes, names: list[bytes]) -> None:
-    parts = apart(text)
+    parts = split_names(text)
     assert parts[1::2] == names
     assert b"".join(parts) == text
 
@@ -179,17 +179,17 @@ def test_no_more_names_are_remembered_than_said() -> None:
     """However many a pack corrects."""
     letters = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
     names = [bytes((a, b, c)) for a in letters for b in letters for c in letters]
-    corrections = Corrections()
-    corrections.add(names, [b"x%c" % (97 + n % 26) for n in range(len(names))])
-    assert len(corrections) > 3 * MOST_NAMES
-    renamer = _renamer(b"".join(corrections.content()))
+    corrections = NameCorrections()
+    corrections.add_names(names, [b"x%c" % (97 + n % 26) for n in range(len(names))])
+    assert len(corrections) > 3 * MAX_NAMES
+    renamer = _renamer(b"".join(corrections.encode_corrections()))
     pieces = [b",".join(names[at : at + 900]) for at in range(0, len(names), 900)]
     for piece in pieces[:20]:
-        renamer.rename(piece)
+        renamer.replace_names(piece)
     tracemalloc.start()
     try:
         for piece in pieces[20:]:
-            renamer.rename(piece)
+            renamer.replace_names(piece)
         assert tracemalloc.get_traced_memory()[0] < 8 << 20
     finally:
         tracemalloc.stop()
@@ -212,21 +212,25 @@ def _named(
     matched: int = 16,
     literals: bytes = b"",
     count: int | None = None,
-) -> tuple[Group, bytes]:
+) -> tuple[FileGroup, bytes]:
     made, streams = group(
-        literals, refs=[Ref(1)], control=planes(*covers), differences=bytes(matched), view=view
+        literals,
+        refs=[FileReference(1)],
+        control=planes(*covers),
+        differences=bytes(matched),
+        view=view,
     )
     plain = planes(*corrections) if corrections else b""
-    packed = pack_stream(plain)
+    packed = compress_stream(plain)
     said = len(plain) if count is None else 8 * count
-    renamed = Renaming(matched, Extent(0, len(packed), said))
+    renamed = MinifiedNames(matched, Extent(0, len(packed), said))
     return replace(made, renaming=renamed), streams + packed
 
 
 @pytest.fixture
 def forge(tmp_path: Path) -> Forge:
     made = Forge(tmp_path / "site", OLD)
-    made.limits = made.limits.model_copy(update={"needs": (NAMES,)})
+    made.limits = made.limits.model_copy(update={"needs": (MINIFIED_NAMES,)})
     return made
 
 

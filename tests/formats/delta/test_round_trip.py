@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ncen_updater.common.messages import DELTA_NOT_POSSIBLE
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.delta import encode, pairing
-from ncen_updater.formats.delta.covers import have_finder
-from ncen_updater.formats.delta.make import MakeOptions, make_delta
-from ncen_updater.formats.delta.model import COPIES, DeltaNotProved, capabilities
+from ncen_updater.formats.delta.covers import is_finder_installed
+from ncen_updater.formats.delta.make import PackOptions, build_pack
+from ncen_updater.formats.delta.model import COPIES, DeltaVerificationError, list_capabilities
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, hash_file
 from tests.formats.delta.making import Content, Files, Link, Mode, jar, there, write
 from tests.support.errors import refused
@@ -84,14 +84,14 @@ def test_the_same_trees_give_the_same_pack(tmp_path: Path) -> None:
 def test_large_trees_are_cut_into_groups_and_windows(tmp_path: Path) -> None:
     old = {f"f{n}": NOISE[n * 1000 : n * 1000 + 30_000] for n in range(40)}
     new = {name: content[:200] + b"-" + content[200:] for name, content in old.items()}
-    options = MakeOptions(group_bytes=100_000, window_bytes=50_000)
+    options = PackOptions(group_bytes=100_000, window_bytes=50_000)
     info, _ = there(tmp_path, old, new, options)
     assert info.pack_bytes < 12_000
 
 
 def test_a_file_larger_than_the_window(tmp_path: Path) -> None:
     big = random.Random(1).randbytes(1_000_000)
-    options = MakeOptions(group_bytes=100_000, window_bytes=100_000)
+    options = PackOptions(group_bytes=100_000, window_bytes=100_000)
     info, _ = there(tmp_path, {"a": big}, {"a": big[:333_333] + b"x" + big[333_333:]}, options)
     assert info.pack_bytes < 5_000
 
@@ -114,7 +114,7 @@ def test_files_with_a_hash_for_a_name_find_their_partner(tmp_path: Path, window:
     old = {_hashed(content): content for content in map(_bundle, range(40))}
     edited = [content[:5000] + b"edit()" + content[5000:] for content in old.values()]
     new = {_hashed(content): content for content in edited}
-    options = MakeOptions(group_bytes=window, window_bytes=window)
+    options = PackOptions(group_bytes=window, window_bytes=window)
     info, _ = there(tmp_path, old, new, options)
     assert info.written_bytes > 3 * window
     assert info.pack_bytes < 4_000
@@ -129,7 +129,7 @@ def test_what_is_new_in_several_places_comes_once(tmp_path: Path) -> None:
     assert (info.written_files, info.written_bytes) == (3, len(NOISE) + 2 * 99)
     assert info.same_files == 0
     assert info.needs == (COPIES,)
-    assert COPIES in capabilities()
+    assert COPIES in list_capabilities()
 
 
 @pytest.mark.parametrize("level", [0, 1, 6, 9])
@@ -177,14 +177,14 @@ def test_archives_that_are_none_are_only_bytes(tmp_path: Path, spoil: object) ->
 
 def test_archives_can_be_left_alone(tmp_path: Path) -> None:
     old, new = jar(CLASSES), jar({**CLASSES, "x": CODE})
-    info, _ = there(tmp_path, {"a": old}, {"a": new}, MakeOptions(archives=False))
+    info, _ = there(tmp_path, {"a": old}, {"a": new}, PackOptions(archives=False))
     assert (info.needs, info.rebuilt_archives) == ((), 0)
 
 
 def test_without_the_match_finder_packs_are_larger_but_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert have_finder()
+    assert is_finder_installed()
     real = builtins.__import__
 
     def without(name: str, *rest: object, **more: object) -> object:
@@ -193,8 +193,10 @@ def test_without_the_match_finder_packs_are_larger_but_right(
         return real(name, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(builtins, "__import__", without)
-    monkeypatch.setattr(encode, "MOST_CALL_BYTES", 0)  # which finds it as well, in what is small
-    assert not have_finder()
+    monkeypatch.setattr(
+        encode, "MAX_SINGLE_FRAME_BYTES", 0
+    )  # which finds it as well, in what is small
+    assert not is_finder_installed()
     info, _ = there(tmp_path, {"a": CODE, "m": NOISE}, {"a": CODE + b"1", "n": NOISE})
     assert 1000 < info.pack_bytes < len(CODE)
 
@@ -223,7 +225,9 @@ def test_refuses_releases_with_paths_that_no_pack_may_name(tmp_path: Path, new: 
     )
     new_tree = Tree(entries=tuple({e.path: e for e in entries}.values()))
     with refused(DELTA_NOT_POSSIBLE):
-        make_delta(tmp_path / "old", old_tree, tmp_path / "new", new_tree, tmp_path / "p", Silent())
+        build_pack(
+            tmp_path / "old", old_tree, tmp_path / "new", new_tree, tmp_path / "p", SilentProgress()
+        )
     assert not (tmp_path / "p").exists()
 
 
@@ -247,11 +251,11 @@ def _entries(root: Path, name: str) -> list[TreeEntry]:  # the scan refuses some
 def test_a_pack_that_does_not_prove_itself_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pairing._Comparison, "_equal", lambda *_: True)
+    monkeypatch.setattr(pairing._ArchiveComparison, "_is_equal", lambda *_: True)
     forged = bytearray(jar(CLASSES, 0))
     place = forged.index(CLASSES["org/a/C5.class"][:40])
     forged[place] ^= 1  # the check sum in the archive now lies about this member
-    with pytest.raises(DeltaNotProved):
+    with pytest.raises(DeltaVerificationError):
         there(tmp_path, {"a": jar(CLASSES, 0)}, {"a": bytes(forged)})
     assert not (tmp_path / "pack").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "old"]
@@ -261,8 +265,10 @@ def test_a_new_release_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None
     old_tree = write(tmp_path / "old", {"a": CODE})
     new_tree = write(tmp_path / "new", {"a": CODE + b"1"})
     (tmp_path / "new/a").write_bytes(CODE + b"2")
-    with pytest.raises(DeltaNotProved):
-        make_delta(tmp_path / "old", old_tree, tmp_path / "new", new_tree, tmp_path / "p", Silent())
+    with pytest.raises(DeltaVerificationError):
+        build_pack(
+            tmp_path / "old", old_tree, tmp_path / "new", new_tree, tmp_path / "p", SilentProgress()
+        )
 
 
 # ---- any release ------------------------------------------------------------------------------
@@ -308,4 +314,4 @@ def test_any_release_from_any_other(
     if keep:
         new = _consistent({**old, **new})
     with tempfile.TemporaryDirectory() as place:
-        there(Path(place), old, new, MakeOptions(group_bytes=20_000, window_bytes=8_000))
+        there(Path(place), old, new, PackOptions(group_bytes=20_000, window_bytes=8_000))

@@ -10,8 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncen_updater.formats.delta import byte_transforms
-from ncen_updater.formats.delta.byte_transforms import BLOCK_BYTES, RUN_BYTES, Squeezer, expanded
-from ncen_updater.formats.delta.streams import OutOfRange
+from ncen_updater.formats.delta.byte_transforms import (
+    BLOCK_BYTES,
+    RUN_BYTES,
+    ZeroRunRemover,
+    restore_runs,
+)
+from ncen_updater.formats.delta.streams import ReferenceOutOfRangeError
 
 
 def _reader(content: bytes) -> Callable[[int], bytes]:
@@ -27,10 +32,10 @@ def _reader(content: bytes) -> Callable[[int], bytes]:
     return read
 
 
-def _back(squeezer: Squeezer, kept: bytes, length: int) -> bytes:
-    content = b"".join(squeezer.content())
+def _back(squeezer: ZeroRunRemover, kept: bytes, length: int) -> bytes:
+    content = b"".join(squeezer.encode_runs())
     assert len(content) == RUN_BYTES * len(squeezer)
-    return b"".join(expanded(len(squeezer), _reader(content), _reader(kept), length))
+    return b"".join(restore_runs(len(squeezer), _reader(content), _reader(kept), length))
 
 
 BLOCKS = st.lists(
@@ -43,23 +48,23 @@ BLOCKS = st.lists(
 
 @given(BLOCKS)
 def test_any_bytes_come_back(blocks: list[bytes]) -> None:
-    squeezer = Squeezer()
-    pieces = list(map(squeezer.squeeze, blocks))
+    squeezer = ZeroRunRemover()
+    pieces = list(map(squeezer.remove_runs, blocks))
     whole = b"".join(blocks)
     assert _back(squeezer, b"".join(pieces), len(whole)) == whole
     assert not any(b"\0" * 16 in piece for piece in pieces)  # what is shorter stays in its block
 
 
 def test_a_run_goes_on_over_the_ends_of_blocks() -> None:
-    squeezer = Squeezer()
-    kept = b"".join(map(squeezer.squeeze, [b"a" + bytes(20), bytes(50), bytes(3) + b"b"]))
+    squeezer = ZeroRunRemover()
+    kept = b"".join(map(squeezer.remove_runs, [b"a" + bytes(20), bytes(50), bytes(3) + b"b"]))
     assert (kept, len(squeezer)) == (b"ab", 1)
     assert _back(squeezer, kept, 75) == b"a" + bytes(73) + b"b"
 
 
 @pytest.mark.parametrize("batch", [1, 7, 16384])
 def test_many_runs_and_long_ones(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
-    monkeypatch.setattr(byte_transforms, "BATCH", batch)
+    monkeypatch.setattr(byte_transforms, "BATCH_NUMBERS", batch)
     chance = random.Random(3)
     parts = []
     for _ in range(900):
@@ -67,25 +72,26 @@ def test_many_runs_and_long_ones(monkeypatch: pytest.MonkeyPatch, batch: int) ->
     for size in (BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES):
         parts += [chance.randbytes(size), bytes(size)]
     whole = b"".join(parts)
-    squeezer = Squeezer()
+    squeezer = ZeroRunRemover()
     kept = b"".join(
-        squeezer.squeeze(whole[at : at + BLOCK_BYTES]) for at in range(0, len(whole), BLOCK_BYTES)
+        squeezer.remove_runs(whole[at : at + BLOCK_BYTES])
+        for at in range(0, len(whole), BLOCK_BYTES)
     )
     assert len(squeezer) > 800
     assert _back(squeezer, kept, len(whole)) == whole
 
 
 def test_no_piece_is_longer_than_a_block() -> None:
-    squeezer = Squeezer()
-    kept = squeezer.squeeze(b"a" * 300_000 + bytes(500_000) + b"b")
-    content = b"".join(squeezer.content())
-    pieces = list(expanded(len(squeezer), _reader(content), _reader(kept), 800_001))
+    squeezer = ZeroRunRemover()
+    kept = squeezer.remove_runs(b"a" * 300_000 + bytes(500_000) + b"b")
+    content = b"".join(squeezer.encode_runs())
+    pieces = list(restore_runs(len(squeezer), _reader(content), _reader(kept), 800_001))
     assert max(map(len, pieces)) == BLOCK_BYTES
     assert sum(map(len, pieces)) == 800_001
 
 
 def test_runs_that_are_longer_than_what_they_are_for() -> None:
-    squeezer = Squeezer()
-    kept = squeezer.squeeze(b"a" + bytes(20))
-    with pytest.raises(OutOfRange):
+    squeezer = ZeroRunRemover()
+    kept = squeezer.remove_runs(b"a" + bytes(20))
+    with pytest.raises(ReferenceOutOfRangeError):
         _back(squeezer, kept, 20)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.formats.texts.placeholders import misfit, places
+from ncen_updater.formats.texts.placeholders import compare_placeholders, count_placeholders
 
 
 @pytest.mark.parametrize(
@@ -27,11 +27,11 @@ from ncen_updater.formats.texts.placeholders import misfit, places
     ],
 )
 def test_what_a_program_fills_in_is_found(text: str, found: set[str]) -> None:
-    assert places(text) == found
+    assert count_placeholders(text) == found
 
 
 def test_a_doubled_brace_of_gettext_stands_for_itself() -> None:
-    assert places("{{name}} {{{0}}}", gettext=True) == {"{0}"}
+    assert count_placeholders("{{name}} {{{0}}}", gettext=True) == {"{0}"}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_doubled_brace_of_gettext_stands_for_itself() -> None:
 def test_a_translation_neither_loses_nor_invents_a_place(
     own: list[str], theirs: list[str], missing: tuple[str, ...], unknown: tuple[str, ...]
 ) -> None:
-    assert misfit(own, theirs) == (missing, unknown)
+    assert compare_placeholders(own, theirs) == (missing, unknown)
 
 
 #: Texts of Weblate 5.14.3 that were refused, and what msgfmt --check says of each.
@@ -92,10 +92,13 @@ CATALOGUE = [
 def test_a_catalogue_of_gettext_is_judged_as_gettext_does(
     flag: str, source: str, own: str, fits: bool
 ) -> None:
-    assert (misfit([own], [source], [flag] if flag else []) == ((), ())) is fits
+    assert (compare_placeholders([own], [source], [flag] if flag else []) == ((), ())) is fits
 
 
 def test_a_catalogue_without_flags_does_not_invent_a_place_in_its_own_notation() -> None:
     """gettext looks at none of these; a program that fills one in would end at the other."""
-    assert misfit(["Affaire {cas}"], ["Case {case}"], []) == (("{case}",), ("{cas}",))
-    assert misfit(["Affaire {cas}"], ["Case {case}"], ["no-python-brace-format"]) == ((), ())
+    assert compare_placeholders(["Affaire {cas}"], ["Case {case}"], []) == (("{case}",), ("{cas}",))
+    assert compare_placeholders(["Affaire {cas}"], ["Case {case}"], ["no-python-brace-format"]) == (
+        (),
+        (),
+    )

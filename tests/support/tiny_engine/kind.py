@@ -8,8 +8,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ncen_updater.agent.adapters.databases.base import DatabaseEngine
-from ncen_updater.agent.adapters.databases.engines import Ask, EngineKind
-from ncen_updater.agent.adapters.databases.migrations.ledger import Tables, make_tables
+from ncen_updater.agent.adapters.databases.engines import EngineDescriptor, QueryFunction
+from ncen_updater.agent.adapters.databases.migrations.ledger import (
+    LedgerTables,
+    build_ledger_tables,
+)
 from ncen_updater.agent.config.base import EngineSettings
 
 if TYPE_CHECKING:
@@ -23,20 +26,20 @@ class TinySettings(EngineSettings):
     directory: Path
 
     @property
-    def directory_on_disk(self) -> Path:
+    def local_directory(self) -> Path:
         """The same."""
         return self.directory
 
 
-class TinyKind(EngineKind):
+class TinyKind(EngineDescriptor):
     """One table with one name in it."""
 
     first_settings = MappingProxyType({"directory": "srv/tiny"})
     text_columns = "columns"
 
-    def make(
+    def make_engine(
         self,
-        config: DatabaseSettings,
+        settings: DatabaseSettings,
         root: Path | None,
         state: Path | None,
         user: str | None,
@@ -44,19 +47,21 @@ class TinyKind(EngineKind):
         """Its adapter is of the module that is imported only here."""
         from tests.support.tiny_engine.engine import tiny_engine
 
-        return tiny_engine(tuple(config.names))
+        return tiny_engine(tuple(settings.names))
 
     @property
-    def tables(self) -> Tables:
+    def ledger_tables(self) -> LedgerTables:
         """As any engine without schemas has them."""
-        return make_tables(None, "own_", "?", "integer", "exists")
+        return build_ledger_tables(None, "own_", "?", "integer", "exists")
 
-    def limits(self, lock_ms: int, statement_ms: int, *, inside: bool) -> Sequence[str]:
+    def format_timeouts(
+        self, lock_ms: int, statement_ms: int, *, in_transaction: bool
+    ) -> Sequence[str]:
         """None."""
         return ()
 
-    def samples(
-        self, ask: Ask, table: str, columns: Sequence[str], most: int
+    def build_sample_query(
+        self, ask: QueryFunction, table: str, columns: Sequence[str], max_rows: int
     ) -> tuple[str, Sequence[str]]:
         """All rows."""
         return ", ".join(columns), ("",)

@@ -18,21 +18,25 @@ from ncen_updater.common.messages import (
     HEALTH_TOKEN_EXPOSED,
     HEALTH_TOKEN_MISSING,
 )
-from ncen_updater.common.secret_file import SecretExposed, SecretUnread, read_secret_file
-from ncen_updater.formats.reported import told_in
+from ncen_updater.common.secret_file import (
+    SecretExposedError,
+    SecretUnreadableError,
+    read_secret_file,
+)
+from ncen_updater.formats.reported import extract_version
 
-SCHEME = "Bearer"
+DEFAULT_AUTHORIZATION_SCHEME = "Bearer"
 #: What of the output of a command is the version, where no pattern says.
-ANY_WORD = r"(\S+)"
+FIRST_WORD_PATTERN = r"(\S+)"
 MASK = "***"
 #: Statuses of an answer that is about who asks, and not about what is asked.
-REFUSALS = frozenset({401, 403})
+REFUSAL_STATUSES = frozenset({401, 403})
 #: A token is one word of what may stand in a header; so nothing in it can end the header.
-TOKEN = re.compile(r"[!-~]{1,4000}")
+TOKEN_PATTERN = re.compile(r"[!-~]{1,4000}")
 
 
 @dataclass(frozen=True)
-class SentAlong:
+class RequestCredentials:
     """Headers of a request, and what must not be told of them.
 
     Attributes:
@@ -43,16 +47,18 @@ class SentAlong:
     headers: Mapping[str, str] = field(repr=False)
     token: str = field(default="", repr=False)
 
-    def masked(self, body: bytes) -> bytes:
+    def mask(self, body: bytes) -> bytes:
         """Return an answer without the token, which some applications quote."""
         return body.replace(self.token.encode(), MASK.encode()) if self.token else body
 
-    def masked_text(self, text: str) -> str:
+    def mask_text(self, text: str) -> str:
         """Return what went wrong without it."""
         return text.replace(self.token, MASK) if self.token else text
 
 
-def asking(headers: Mapping[str, str] | None, token_file: Path | None, scheme: str) -> SentAlong:
+def load_request_credentials(
+    headers: Mapping[str, str] | None, token_file: Path | None, scheme: str
+) -> RequestCredentials:
     """Return what goes along with a request, with the token as it is now.
 
     Args:
@@ -66,35 +72,38 @@ def asking(headers: Mapping[str, str] | None, token_file: Path | None, scheme: s
         HealthTokenBad: If something else than one token is in it.
     """
     if token_file is None:
-        return SentAlong(dict(headers or {}))
+        return RequestCredentials(dict(headers or {}))
     try:
         token = read_secret_file(token_file).strip()
-    except SecretExposed as error:
+    except SecretExposedError as error:
         raise ApplicationError(HEALTH_TOKEN_EXPOSED, path=token_file) from error
-    except SecretUnread as error:
+    except SecretUnreadableError as error:
         reason = str(error)
         raise ApplicationError(HEALTH_TOKEN_MISSING, path=token_file, reason=reason) from error
-    if not TOKEN.fullmatch(token):
+    if not TOKEN_PATTERN.fullmatch(token):
         raise ApplicationError(HEALTH_TOKEN_BAD, path=token_file)
-    return SentAlong({**(headers or {}), "Authorization": f"{scheme} {token}"}, token)
+    return RequestCredentials({**(headers or {}), "Authorization": f"{scheme} {token}"}, token)
 
 
-def refusal(status: int, along: SentAlong) -> str:
+def describe_refusal(status: int, credentials: RequestCredentials) -> str:
     """Return how an answer refuses what the site sends along; empty where it does not; pure.
 
     The words name what to mend. Nothing of what was sent is in them.
     """
-    if status not in REFUSALS:
+    if status not in REFUSAL_STATUSES:
         return ""
-    sent = {"token": bool(along.token), "headers": len(along.headers) > bool(along.token)}
+    sent = {
+        "token": bool(credentials.token),
+        "headers": len(credentials.headers) > bool(credentials.token),
+    }
     what = " or the ".join(name for name, is_sent in sent.items() if is_sent)
     keys = {"token": "health_token_file", "headers": "health_headers"}
     where = ", ".join(keys[name] for name, is_sent in sent.items() if is_sent)
-    said = f"answered with status {status}"
-    return f"{said}, refusing the {what} that this site sends ({where})" if what else ""
+    message = f"answered with status {status}"
+    return f"{message}, refusing the {what} that this site sends ({where})" if what else ""
 
 
-def said_by_command(status: int | None, output: str, pattern: str | None) -> str | None:
+def parse_version_output(status: int | None, output: str, pattern: str | None) -> str | None:
     """Return the version that a command of the site printed; None where it said none; pure.
 
     Args:
@@ -102,4 +111,4 @@ def said_by_command(status: int | None, output: str, pattern: str | None) -> str
         output: What it printed.
         pattern: Finds the version in it; its first word by default.
     """
-    return told_in(output.encode(), pattern or ANY_WORD) if status == 0 else None
+    return extract_version(output.encode(), pattern or FIRST_WORD_PATTERN) if status == 0 else None

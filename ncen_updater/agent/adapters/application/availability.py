@@ -21,292 +21,320 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ncen_updater.agent.adapters.application.unit_facts import PROPERTIES, STOPPED, seen_of
-from ncen_updater.agent.adapters.application.unit_facts import RUNS as RUNNING
-from ncen_updater.agent.config.read import read_config
+from ncen_updater.agent.adapters.application.unit_facts import ACTIVE_STATES as RUNNING
+from ncen_updater.agent.adapters.application.unit_facts import STOPPED, UNIT_PROPERTIES, seen_of
+from ncen_updater.agent.config.read import read_raw_config
 from ncen_updater.agent.policy.availability import (
     Availability,
     AvailabilityState,
-    DoorSeen,
     HealthAnswer,
-    HealthSeen,
-    availability,
+    HealthProbe,
+    MaintenanceProbe,
+    judge_availability,
 )
-from ncen_updater.agent.policy.ought_to_run import RunningSeen
-from ncen_updater.agent.storage.slots.link import current_version
-from ncen_updater.agent.storage.slots.reported import reported_by_slot
+from ncen_updater.agent.policy.ought_to_run import ProcessState
+from ncen_updater.agent.storage.slots.link import read_current_version
+from ncen_updater.agent.storage.slots.reported import read_reported_version
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.formats.reported import says, told_in
+from ncen_updater.formats.reported import extract_version, matches_reported_version
 
 if TYPE_CHECKING:
     from http.client import HTTPConnection
 
-    from ncen_updater.agent.adapters.application.asking import SentAlong
-    from ncen_updater.agent.config.paths import Places
+    from ncen_updater.agent.adapters.application.asking import RequestCredentials
+    from ncen_updater.agent.config.paths import EssentialSettings
 
 #: For everything that is asked, side by side.
-LIMIT_S = 2.0
-MAX_DOOR_BYTES, MAX_BODY_BYTES = 10_000, 1_000_000
+PROBE_TIMEOUT_S = 2.0
+MAX_MAINTENANCE_FILE_BYTES, MAX_BODY_BYTES = 10_000, 1_000_000
 #: What the system says where this process may not use the network at all.
-FORBIDDEN = frozenset({errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT, errno.ENETUNREACH})
+PERMISSION_ERRNOS = frozenset({errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT, errno.ENETUNREACH})
 #: As for init scripts: runs, and "program is not running".
-UP, DOWN = 0, 3
+ACTIVE_STATES, INACTIVE_STATES = 0, 3
 
 
-class _Unasked(Exception):
+class _ProbeError(Exception):
     """Something that could not be asked; its text says why."""
 
 
-def look_at(places: Places, *, limit_s: float = LIMIT_S) -> Availability:
+def probe_availability(
+    paths: EssentialSettings, *, limit_s: float = PROBE_TIMEOUT_S
+) -> Availability:
     """Look at one site.
 
     Args:
-        places: Where it is.
+        paths: Where it is.
         limit_s: So long everything may take together.
     """
     try:
-        data = read_config(places.config).data
-        settings, root = _table(data, "application"), _text(_table(data, "paths"), "root", "/")
-        version = current_version(places.slots, places.current)
-        reported = reported_by_slot(places.slots, version) if version else ""
-        asked = _Asked(settings, Path(root), places.current, reported, limit_s)
-    except (_Unasked, UpdaterError, OSError, ValueError) as error:
-        return Availability(AvailabilityState.UNKNOWN, why=_said(error))
-    return asked.result()
+        data = read_raw_config(paths.config).data
+        settings, root = (
+            _require_table(data, "application"),
+            _require_text(_require_table(data, "paths"), "root", "/"),
+        )
+        version = read_current_version(paths.slots, paths.current)
+        reported = read_reported_version(paths.slots, version) if version else ""
+        asked = _AvailabilityProbe(settings, Path(root), paths.current, reported, limit_s)
+    except (_ProbeError, UpdaterError, OSError, ValueError) as error:
+        return Availability(AvailabilityState.UNKNOWN, why=_format_error(error))
+    return asked.run()
 
 
-def _said(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     """What an error says, without its number."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error).strip() or type(error).__name__
 
 
-def _table(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _require_table(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     table = data.get(name, {})
     if not isinstance(table, dict):
-        raise _Unasked(f"[{name}] is not a table")
+        raise _ProbeError(f"[{name}] is not a table")
     return table
 
 
-def _text(table: Mapping[str, Any], name: str, default: str | None = None) -> str:
+def _require_text(table: Mapping[str, Any], name: str, default: str | None = None) -> str:
     value = table.get(name, default)
     if not isinstance(value, str) or "\0" in value:
-        raise _Unasked(f"'{name}' is missing or not text")
+        raise _ProbeError(f"'{name}' is missing or not text")
     return value
 
 
-def _fields(body: bytes, field: str, pattern: str) -> object:
+def _parse_health_fields(body: bytes, field: str, pattern: str) -> object:
     """What the answer tells: an object of JSON, or the version alone that a pattern finds in it."""
     try:
         if pattern:
-            told = told_in(body, pattern)
-            return None if told is None else {field: told}
+            reported = extract_version(body, pattern)
+            return None if reported is None else {field: reported}
         return json.loads(body)
     except re.error as error:
-        raise _Unasked(f"'version_pattern' is no regular expression: {error}") from error
+        raise _ProbeError(f"'version_pattern' is no regular expression: {error}") from error
     except (ValueError, RecursionError):
         return None
 
 
-def _argv(table: Mapping[str, Any], name: str) -> Sequence[str]:
+def _require_argv(table: Mapping[str, Any], name: str) -> Sequence[str]:
     argv = table.get(name)
     if not isinstance(argv, list) or not argv or not all(isinstance(a, str) for a in argv):
-        raise _Unasked(f"'{name}' is no list of texts")
+        raise _ProbeError(f"'{name}' is no list of texts")
     return argv
 
 
-class _Asked:
+class _AvailabilityProbe:
     """Everything that is asked of one site, side by side."""
 
     def __init__(
         self, settings: Mapping[str, Any], root: Path, current: Path, reported: str, limit_s: float
     ) -> None:
         self._settings, self._reported, self._root = settings, reported, root
-        self._door = root / _text(settings, "door_file")
+        self._door = root / _require_text(settings, "door_file")
         self._until = time.monotonic() + limit_s
         self._limit_s = limit_s
         self._environment = {"NCEN_CURRENT": str(current), "NCEN_DOOR_FILE": str(self._door)}
         self._connections: list[HTTPConnection] = []
         self._found: dict[str, Any] = {}
 
-    def result(self) -> Availability:
+    def run(self) -> Availability:
         """Ask, and wait for the answers no longer than the limit."""
         threads = [
-            threading.Thread(target=self._keep, args=(name, ask), daemon=True)
-            for name, ask in (("health", self._health), ("processes", self._processes))
+            threading.Thread(target=self._store_result, args=(name, ask), daemon=True)
+            for name, ask in (("health", self._probe_health), ("processes", self._probe_processes))
         ]
         for thread in threads:
             thread.start()
-        door = self._closed()
+        maintenance_file = self._probe_maintenance_file()
         for thread in threads:
-            thread.join(self._left())
+            thread.join(self._compute_remaining_s())
         found = dict(self._found)
         for connection in self._connections:  # one that is late must not be waited for later either
             with contextlib.suppress(OSError, AttributeError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
         late = f"no answer within {self._limit_s:g} seconds"
-        health = found.get("health") or HealthSeen(HealthAnswer.NONE, late)
+        health = found.get("health") or HealthProbe(HealthAnswer.NONE, late)
         if isinstance(health, str):
-            health = HealthSeen(HealthAnswer.NOT_ASKED, health)
+            health = HealthProbe(HealthAnswer.NOT_ASKED, health)
         seen = found.get("processes", late)
         if isinstance(seen, str):
-            return availability(door, seen, health)
+            return judge_availability(maintenance_file, seen, health)
         missing = tuple(name for name, one in list(seen.items())[1:] if one is False)
-        return availability(door, seen[""], health, missing)
+        return judge_availability(maintenance_file, seen[""], health, missing)
 
-    def _keep(self, name: str, ask: Callable[[], object]) -> None:
+    def _store_result(self, name: str, ask: Callable[[], object]) -> None:
         try:
             self._found[name] = ask()
-        except (_Unasked, OSError, ValueError) as error:
-            self._found[name] = _said(error)
+        except (_ProbeError, OSError, ValueError) as error:
+            self._found[name] = _format_error(error)
 
-    def _left(self) -> float:
+    def _compute_remaining_s(self) -> float:
         return max(0.0, self._until - time.monotonic())
 
     # ---- the door --------------------------------------------------------------------------------
 
-    def _closed(self) -> DoorSeen | str:
+    def _probe_maintenance_file(self) -> MaintenanceProbe | str:
         try:
             self._door.lstat()
         except (FileNotFoundError, NotADirectoryError):
-            return DoorSeen(closed=False)
+            return MaintenanceProbe(closed=False)
         except OSError as error:
-            return _said(error)
+            return _format_error(error)
         since = None
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
             # People close it by an empty file, too; then nobody wrote down since when.
-            told = datetime.fromisoformat(
-                json.loads(read_file(self._door, MAX_DOOR_BYTES))["since"]
+            reported = datetime.fromisoformat(
+                json.loads(read_file(self._door, MAX_MAINTENANCE_FILE_BYTES))["since"]
             )
-            since = told if told.tzinfo else None
-        return DoorSeen(closed=True, since=since)
+            since = reported if reported.tzinfo else None
+        return MaintenanceProbe(closed=True, since=since)
 
     # ---- the health address ----------------------------------------------------------------------
 
-    def _health(self) -> HealthSeen:
+    def _probe_health(self) -> HealthProbe:
         import http.client
         from urllib.parse import urlsplit
 
-        from ncen_updater.agent.adapters.application.asking import refusal
+        from ncen_updater.agent.adapters.application.asking import describe_refusal
 
-        parts = urlsplit(_text(self._settings, "health_url"))
+        parts = urlsplit(_require_text(self._settings, "health_url"))
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise _Unasked("'health_url' is no address")
+            raise _ProbeError("'health_url' is no address")
         kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
-        along = self._along()
+        along = self._read_request_credentials()
         connection = kinds[parts.scheme](parts.hostname, parts.port, timeout=self._limit_s)
         self._connections.append(connection)
-        path = parts.path.rstrip("/") + _text(self._settings, "health_path", "/healthz")
+        path = parts.path.rstrip("/") + _require_text(self._settings, "health_path", "/healthz")
         try:
             connection.request("GET", path, headers={"Connection": "close", **along.headers})
             with connection.getresponse() as response:
                 status, body = response.status, response.read(MAX_BODY_BYTES)
                 if response.length and len(body) < MAX_BODY_BYTES:
-                    return HealthSeen(HealthAnswer.NONE, "the answer was cut short")
+                    return HealthProbe(HealthAnswer.NONE, "the answer was cut short")
         except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, OSError) and error.errno in FORBIDDEN:
-                return HealthSeen(HealthAnswer.NOT_ASKED, _said(error))
-            return HealthSeen(HealthAnswer.NONE, along.masked_text(_said(error)))
+            if isinstance(error, OSError) and error.errno in PERMISSION_ERRNOS:
+                return HealthProbe(HealthAnswer.NOT_ASKED, _format_error(error))
+            return HealthProbe(HealthAnswer.NONE, along.mask_text(_format_error(error)))
         finally:
             connection.close()
-        refused = refusal(status, along)
+        refused = describe_refusal(status, along)
         if refused:
             # It says nothing of how the application is, but of what the site sends along.
-            return HealthSeen(HealthAnswer.NOT_ASKED, refused)
-        return self._answer(status, along.masked(body))
+            return HealthProbe(HealthAnswer.NOT_ASKED, refused)
+        return self._judge_response(status, along.mask(body))
 
-    def _along(self) -> SentAlong:
-        from ncen_updater.agent.adapters.application.asking import SCHEME, asking
+    def _read_request_credentials(self) -> RequestCredentials:
+        from ncen_updater.agent.adapters.application.asking import (
+            DEFAULT_AUTHORIZATION_SCHEME,
+            load_request_credentials,
+        )
 
         headers = self._settings.get("health_headers", {})
         if not isinstance(headers, dict) or not all(isinstance(v, str) for v in headers.values()):
-            raise _Unasked("'health_headers' is no table of texts")
-        file = _text(self._settings, "health_token_file", "")
-        scheme = _text(self._settings, "health_token_scheme", SCHEME)
+            raise _ProbeError("'health_headers' is no table of texts")
+        file = _require_text(self._settings, "health_token_file", "")
+        scheme = _require_text(self._settings, "health_token_scheme", DEFAULT_AUTHORIZATION_SCHEME)
         try:
-            return asking(headers, self._root / file if file else None, scheme)
+            return load_request_credentials(headers, self._root / file if file else None, scheme)
         except UpdaterError as error:
-            raise _Unasked(error.what_text.render()) from error
+            raise _ProbeError(error.title_text.render()) from error
 
-    def _commanded(self) -> object:
+    def _run_version_command(self) -> object:
         """What the site's command says of the version."""
-        from ncen_updater.agent.adapters.application.asking import said_by_command
+        from ncen_updater.agent.adapters.application.asking import parse_version_output
 
-        status, output = self._run(_argv(self._settings, "version_command"))
-        return said_by_command(status, output, _text(self._settings, "version_pattern", "") or None)
+        status, output = self._run_command(_require_argv(self._settings, "version_command"))
+        return parse_version_output(
+            status, output, _require_text(self._settings, "version_pattern", "") or None
+        )
 
-    def _answer(self, status: int, body: bytes) -> HealthSeen:
+    def _judge_response(self, status: int, body: bytes) -> HealthProbe:
         if status != 200:
-            return HealthSeen(HealthAnswer.STATUS, str(status))
-        field = _text(self._settings, "version_field", "version")
+            return HealthProbe(HealthAnswer.STATUS, str(status))
+        field = _require_text(self._settings, "version_field", "version")
         if "version_command" in self._settings:
-            told = self._commanded()
-            fields: object = None if told is None else {field: told}
+            reported = self._run_version_command()
+            fields: object = None if reported is None else {field: reported}
         else:
-            fields = _fields(body, field, _text(self._settings, "version_pattern", ""))
+            fields = _parse_health_fields(
+                body, field, _require_text(self._settings, "version_pattern", "")
+            )
         if not isinstance(fields, dict) or field not in fields:
-            return HealthSeen(HealthAnswer.NOT_UNDERSTOOD)
+            return HealthProbe(HealthAnswer.NOT_UNDERSTOOD)
         writes = self._settings.get("write_probe_field")
         if isinstance(writes, str) and fields.get(writes) is not True:
-            return HealthSeen(HealthAnswer.CANNOT_WRITE)
-        said = str(fields[field])[:100]
-        well = says(fields[field], self._reported)
-        return HealthSeen(HealthAnswer.WELL if well else HealthAnswer.OTHER_VERSION, said)
+            return HealthProbe(HealthAnswer.CANNOT_WRITE)
+        text = str(fields[field])[:100]
+        well = matches_reported_version(fields[field], self._reported)
+        return HealthProbe(HealthAnswer.WELL if well else HealthAnswer.OTHER_VERSION, text)
 
     # ---- processes -------------------------------------------------------------------------------
 
-    def _processes(self) -> Mapping[str, RunningSeen | str | bool | None]:
+    def _probe_processes(self) -> Mapping[str, ProcessState | str | bool | None]:
         """Look at the part that is asked for its health, and whether the others run, by name."""
         parts = self._settings.get("parts", [])
         if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-            raise _Unasked("'parts' is no list of tables")
-        named = {"": self._settings, **{_text(part, "name"): part for part in parts}}
-        look = self._units if self._settings.get("adapter", "systemd") == "systemd" else self._told
+            raise _ProbeError("'parts' is no list of tables")
+        named = {"": self._settings, **{_require_text(part, "name"): part for part in parts}}
+        look = (
+            self._probe_systemd_units
+            if self._settings.get("adapter", "systemd") == "systemd"
+            else self._probe_status_commands
+        )
         seen = look(named)
         others = {
-            name: one.runs if isinstance(one, RunningSeen) else None
+            name: one.runs if isinstance(one, ProcessState) else None
             for name, one in seen.items()
             if name
         }
         return {"": seen[""], **others}
 
-    def _run(self, argv: Sequence[str]) -> tuple[int, str]:
-        from ncen_updater.agent.adapters.application.process import minimal_environment
+    def _run_command(self, argv: Sequence[str]) -> tuple[int, str]:
+        from ncen_updater.agent.adapters.application.process import build_minimal_environment
         from ncen_updater.agent.adapters.application.systemctl import run_systemctl
 
         more = self._settings.get("environment", {})
         texts = more.items() if isinstance(more, dict) else ()
         own = {name: value for name, value in texts if isinstance(value, str)}
-        environment = {**minimal_environment(), **own, **self._environment}
-        ended = run_systemctl(argv, environment, self._left())
+        environment = {**build_minimal_environment(), **own, **self._environment}
+        ended = run_systemctl(argv, environment, self._compute_remaining_s())
         if ended.status is None:
-            raise _Unasked(f"'{shlex.join(argv)}' did not end within {self._limit_s:g} seconds")
+            raise _ProbeError(f"'{shlex.join(argv)}' did not end within {self._limit_s:g} seconds")
         return ended.status, ended.output
 
-    def _units(self, parts: Mapping[str, Mapping[str, Any]]) -> Mapping[str, RunningSeen | str]:
-        units = [_text(part, "unit") for part in parts.values()]
-        status, output = self._run(("systemctl", "show", f"--property={PROPERTIES}", "--", *units))
+    def _probe_systemd_units(
+        self, parts: Mapping[str, Mapping[str, Any]]
+    ) -> Mapping[str, ProcessState | str]:
+        units = [_require_text(part, "unit") for part in parts.values()]
+        status, output = self._run_command(
+            ("systemctl", "show", f"--property={UNIT_PROPERTIES}", "--", *units)
+        )
         blocks = [
             dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
             for block in output.split("\n\n")
         ]
         if status != 0 or len(blocks) != len(units):
-            raise _Unasked(output.splitlines()[0] if output else f"systemctl ended with {status}")
-        return dict(zip(parts, map(_unit, units, blocks), strict=True))
+            raise _ProbeError(
+                output.splitlines()[0] if output else f"systemctl ended with {status}"
+            )
+        return dict(zip(parts, map(_parse_unit_state, units, blocks), strict=True))
 
-    def _told(self, parts: Mapping[str, Mapping[str, Any]]) -> Mapping[str, RunningSeen | str]:
-        seen: dict[str, RunningSeen | str] = {}
+    def _probe_status_commands(
+        self, parts: Mapping[str, Mapping[str, Any]]
+    ) -> Mapping[str, ProcessState | str]:
+        seen: dict[str, ProcessState | str] = {}
         for name, part in parts.items():
-            argv = _argv(part, "status")
-            status, output = self._run(argv)
+            argv = _require_argv(part, "status")
+            status, output = self._run_command(argv)
             why = f"'{shlex.join(argv)}' ended with {status} {output[:200]}".rstrip()
-            seen[name] = RunningSeen(status == UP) if status in (UP, DOWN) else why
+            seen[name] = (
+                ProcessState(status == ACTIVE_STATES)
+                if status in (ACTIVE_STATES, INACTIVE_STATES)
+                else why
+            )
         return seen
 
 
-def _unit(name: str, facts: Mapping[str, str]) -> RunningSeen | str:
+def _parse_unit_state(name: str, facts: Mapping[str, str]) -> ProcessState | str:
     state = facts.get("ActiveState", "")
     if facts.get("LoadState") == "not-found":
         return f"systemd does not know the unit {name}"

@@ -7,13 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ncen_updater.agent.policy.ought_to_run import RunningSeen
+from ncen_updater.agent.policy.ought_to_run import ProcessState
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.formats.manifest import HealthProbe
 
 
 @dataclass(frozen=True)
-class Expectation:
+class HealthExpectation:
     """What a healthy application says of itself.
 
     Attributes:
@@ -36,7 +36,7 @@ class ProbeResult:
 
 
 @dataclass(frozen=True)
-class Health:
+class HealthResult:
     """One uncached look. Truthy when everything was as expected.
 
     Attributes:
@@ -65,7 +65,7 @@ class Health:
         return tuple(f"{r.name}: {r.problem}" for r in self.results if r.problem)
 
     @property
-    def said(self) -> str:
+    def answer_json(self) -> str:
         """The answer's own fields, for people at the site alone: nobody knows what is in them."""
         return json.dumps(dict(self.reported), ensure_ascii=False)[:500]
 
@@ -94,19 +94,19 @@ class Application(abc.ABC):
         """
 
     @abc.abstractmethod
-    def start_rest(self) -> None:
+    def start_deferred_parts(self) -> None:
         """Start the parts that wait until officers are in; those that run are left alone."""
 
     def why_down(self) -> str | None:
         """Say why it is down, as far as the system knows; None where it runs, or is about to."""
-        return None if self.running() else ""
+        return None if self.is_running() else ""
 
     @abc.abstractmethod
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Whether any process of any part runs."""
 
     @abc.abstractmethod
-    def seen(self) -> RunningSeen:
+    def observe_state(self) -> ProcessState:
         """Look at the part that is asked for health, with why it does not run.
 
         Raises:
@@ -122,49 +122,51 @@ class Application(abc.ABC):
         return False
 
     @abc.abstractmethod
-    def missing(self, *, opened: bool) -> tuple[str, ...]:
+    def find_missing_parts(self, *, include_deferred: bool) -> tuple[str, ...]:
         """Parts that do not run as they should, by name, without the one that is asked for health.
 
         Args:
-            opened: Whether those that wait until officers are in should run too.
+            include_deferred: Whether those that wait until officers are in should run too.
         """
 
     @abc.abstractmethod
-    def close_door(self) -> None:
+    def enable_maintenance(self) -> None:
         """Keep officers out and show them the maintenance page."""
 
     @abc.abstractmethod
-    def open_door(self) -> None:
+    def disable_maintenance(self) -> None:
         """Let officers in."""
 
-    def front_problem(self, *, going_back: bool) -> str | None:
+    def check_maintenance_page(self, *, rolling_back: bool) -> str | None:
         """Why the front lets officers in although the door is closed; None where nothing says so.
 
         Asked with the door closed only.
 
         Args:
-            going_back: Whether a front that does not answer is none: it lets nobody in.
+            rolling_back: Whether a front that does not answer is none: it lets nobody in.
         """
-        del going_back
+        del rolling_back
         return None
 
-    def token_problem(self) -> UpdaterError | None:
+    def check_health_token(self) -> UpdaterError | None:
         """Why the token that goes along with each look at the health cannot be used."""
         return None
 
     @abc.abstractmethod
-    def door_closed(self) -> bool:
+    def is_in_maintenance(self) -> bool:
         """Whether officers are kept out."""
 
     @abc.abstractmethod
-    def closed_by(self) -> str:
+    def read_maintenance_change(self) -> str:
         """The change whose agent closed the door; empty where it is open or people closed it."""
 
     @abc.abstractmethod
-    def health(self, expectation: Expectation, *, opened: bool = False) -> Health:
+    def check_health(
+        self, expectation: HealthExpectation, *, include_deferred: bool = False
+    ) -> HealthResult:
         """Look once, uncached, from outside the process, with a deadline on each request.
 
         Args:
             expectation: What it must say of itself.
-            opened: Whether the parts that wait until officers are in should run too.
+            include_deferred: Whether the parts that wait until officers are in should run too.
         """

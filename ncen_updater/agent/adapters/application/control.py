@@ -14,17 +14,21 @@ from urllib.parse import urlsplit
 
 from ncen_updater.agent.adapters.application.base import (
     Application,
-    Expectation,
-    Health,
+    HealthExpectation,
+    HealthResult,
     ProbeResult,
 )
-from ncen_updater.agent.adapters.application.door import Door, DoorNote
+from ncen_updater.agent.adapters.application.door import MaintenanceFile, MaintenanceNote
 from ncen_updater.agent.adapters.application.health import HealthProber
 from ncen_updater.agent.adapters.application.parts import ApplicationPart
-from ncen_updater.agent.adapters.application.process import Ended, minimal_environment, run
+from ncen_updater.agent.adapters.application.process import (
+    CommandResult,
+    build_minimal_environment,
+    run_command,
+)
 from ncen_updater.agent.config.model import ApplicationSettings, ControlSettings
-from ncen_updater.agent.model.errors import ApplicationError, CommandFailed, StopFailed
-from ncen_updater.agent.policy.ought_to_run import RunningSeen, stopped_in_order
+from ncen_updater.agent.model.errors import ApplicationError, CommandError, StopError
+from ncen_updater.agent.policy.ought_to_run import ProcessState, stopped_in_order
 from ncen_updater.common.messages import PART_STOP_FAILED
 
 logger = logging.getLogger(__name__)
@@ -32,13 +36,13 @@ logger = logging.getLogger(__name__)
 POLL_S = 0.05
 
 
-class ControlledApplication(Application):
+class BaseApplication(Application):
     """An application that is controlled by commands.
 
     Args:
         settings: The table ``[application]``.
         current: The link to the slot in use; commands find it as ``NCEN_CURRENT``.
-        door_note: Asked why the door is closed, each time it is closed.
+        make_note: Asked why the door is closed, each time it is closed.
         environment: What the commands inherit; the least of our own by default.
         clock: Monotonic seconds.
         wait: Waits so many seconds.
@@ -49,47 +53,51 @@ class ControlledApplication(Application):
         settings: ApplicationSettings,
         current: Path,
         *,
-        door_note: Callable[[], DoorNote] = DoorNote,
+        make_note: Callable[[], MaintenanceNote] = MaintenanceNote,
         environment: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
         self._settings = settings
-        self._door = Door(settings.door_file, door_note)
-        self._prober = HealthProber(settings, run=self._asked)
+        self._door = MaintenanceFile(settings.door_file, make_note)
+        self._prober = HealthProber(settings, run=self._run_version_command)
         self._clock = clock
         self._wait = wait
         self._environment = {
-            **(minimal_environment() if environment is None else environment),
+            **(build_minimal_environment() if environment is None else environment),
             **settings.environment,
             "NCEN_CURRENT": str(current),
             "NCEN_DOOR_FILE": str(settings.door_file),
         }
-        further = (self._part(p, p.name, after_open=p.after_open) for p in settings.parts)
-        self._parts = (self._part(settings, "", after_open=False), *further)
+        further = (self._make_part(p, p.name, after_open=p.after_open) for p in settings.parts)
+        self._parts = (self._make_part(settings, "", after_open=False), *further)
 
     @abc.abstractmethod
-    def _part(self, settings: ControlSettings, name: str, *, after_open: bool) -> ApplicationPart:
+    def _make_part(
+        self, settings: ControlSettings, name: str, *, after_open: bool
+    ) -> ApplicationPart:
         """Return one part; called once the environment is known."""
 
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Whether any process of any part runs."""
-        return any(part.running() for part in self._parts)
+        return any(part.is_running() for part in self._parts)
 
-    def seen(self) -> RunningSeen:
+    def observe_state(self) -> ProcessState:
         """Look at the part that is asked for health."""
-        return self._parts[0].seen()
+        return self._parts[0].observe_state()
 
     def stopped_in_order(self) -> bool:
         """Whether somebody stopped a part of it on purpose."""
-        return stopped_in_order(part.seen() for part in self._parts)
+        return stopped_in_order(part.observe_state() for part in self._parts)
 
-    def missing(self, *, opened: bool) -> tuple[str, ...]:
+    def find_missing_parts(self, *, include_deferred: bool) -> tuple[str, ...]:
         """Further parts that do not run as they should."""
         return tuple(
             part.name
             for part in self._parts
-            if part.name and (opened or not part.after_open) and not part.well(since_last=opened)
+            if part.name
+            and (include_deferred or not part.after_open)
+            and not part.is_stable(since_last_check=include_deferred)
         )
 
     def stop(self) -> None:
@@ -100,13 +108,13 @@ class ControlledApplication(Application):
     def _stop(self, part: ApplicationPart) -> None:
         timeout = self._settings.stop_timeout_s
         deadline = self._clock() + timeout
-        if part.at_rest():
+        if part.is_at_rest():
             return
         logger.info("stopping %s", part.what)
-        problem = part.order_stop(timeout)
-        while part.running():
+        problem = part.request_stop(timeout)
+        while part.is_running():
             if problem or self._clock() >= deadline:
-                raise _stop_failed(
+                raise _make_stop_error(
                     part.name, timeout, problem, refused=self._clock() < deadline and bool(problem)
                 )
             self._wait(POLL_S)
@@ -117,77 +125,81 @@ class ControlledApplication(Application):
         """Start what ``current`` points at, unless it runs."""
         self._start(after_open=False)
 
-    def start_rest(self) -> None:
+    def start_deferred_parts(self) -> None:
         """Start the parts that wait until officers are in."""
         self._start(after_open=True)
 
     def _start(self, *, after_open: bool) -> None:
         for part in self._parts:
-            if part.after_open is after_open and not part.running():
+            if part.after_open is after_open and not part.is_running():
                 logger.info("starting %s", part.what)
-                part.order_start(self._settings.health_timeout_s)
+                part.request_start(self._settings.health_timeout_s)
 
-    def close_door(self) -> None:
+    def enable_maintenance(self) -> None:
         """Keep officers out and show them the maintenance page."""
-        self._door.close()
+        self._door.write()
 
-    def front_problem(self, *, going_back: bool) -> str | None:
+    def check_maintenance_page(self, *, rolling_back: bool) -> str | None:
         """Why the web server in front lets officers in all the same; None where it does not."""
-        return front_problem(self._settings, self._clock, self._wait, going_back=going_back)
+        return check_maintenance_page(
+            self._settings, self._clock, self._wait, rolling_back=rolling_back
+        )
 
-    def token_problem(self) -> ApplicationError | None:
+    def check_health_token(self) -> ApplicationError | None:
         """Why the token of the health cannot be used; None where it can, or there is none."""
         try:
-            self._prober.asking()
+            self._prober.load_credentials()
         except ApplicationError as error:
             return error
         return None
 
-    def _asked(self, argv: Sequence[str], timeout_s: float) -> Ended:
-        return run(argv, self._environment, timeout_s)
+    def _run_version_command(self, argv: Sequence[str], timeout_s: float) -> CommandResult:
+        return run_command(argv, self._environment, timeout_s)
 
-    def open_door(self) -> None:
+    def disable_maintenance(self) -> None:
         """Let officers in."""
-        self._door.open()
+        self._door.remove()
 
-    def door_closed(self) -> bool:
+    def is_in_maintenance(self) -> bool:
         """Whether officers are kept out."""
-        return self._door.closed()
+        return self._door.exists()
 
-    def closed_by(self) -> str:
+    def read_maintenance_change(self) -> str:
         """The change whose agent closed the door; empty where it is open or people closed it."""
-        return self._door.closed_by()
+        return self._door.read_change()
 
-    def health(self, expectation: Expectation, *, opened: bool = False) -> Health:
+    def check_health(
+        self, expectation: HealthExpectation, *, include_deferred: bool = False
+    ) -> HealthResult:
         """Look once."""
-        health = self._prober.look(expectation)
+        health = self._prober.check_health(expectation)
         # Each look at a part is a command: none as long as the answer is known.
-        missing = self.missing(opened=opened) if health else ()
+        missing = self.find_missing_parts(include_deferred=include_deferred) if health else ()
         if not missing:
             return health
         results = tuple(ProbeResult(f"part {name}", "does not run") for name in missing)
         return replace(health, results=(*health.results, *results), missing=missing)
 
 
-def _stop_failed(name: str, seconds: float, problem: str, *, refused: bool) -> StopFailed:
+def _make_stop_error(name: str, seconds: float, problem: str, *, refused: bool) -> StopError:
     words, detail = f"{seconds:g}", problem or None
     if name:
-        return StopFailed(
-            PART_STOP_FAILED, part=name, seconds=words, detail=detail, refused=refused
-        )
-    return StopFailed(seconds=words, detail=detail, refused=refused)
+        return StopError(PART_STOP_FAILED, part=name, seconds=words, detail=detail, refused=refused)
+    return StopError(seconds=words, detail=detail, refused=refused)
 
 
-def attempt(action: str, argv: Sequence[str], run: Callable[[], Ended]) -> Ended:
+def run_checked(
+    action: str, argv: Sequence[str], run: Callable[[], CommandResult]
+) -> CommandResult:
     """Run a command.
 
     Raises:
-        CommandFailed: If it could not be started.
+        CommandError: If it could not be started.
     """
     try:
         return run()
     except OSError as error:
-        raise CommandFailed(
+        raise CommandError(
             action=action,
             reason="it could not be started",
             command=shlex.join(argv),
@@ -195,7 +207,7 @@ def attempt(action: str, argv: Sequence[str], run: Callable[[], Ended]) -> Ended
         ) from error
 
 
-def ending(ended: Ended, timeout_s: float) -> str:
+def describe_exit(ended: CommandResult, timeout_s: float) -> str:
     """Say in plain words how a command ended."""
     if ended.status is None:
         return f"it did not end within {timeout_s:g} seconds and was killed"
@@ -207,12 +219,12 @@ def ending(ended: Ended, timeout_s: float) -> str:
 POLL_S = 0.1
 
 
-def front_problem(
+def check_maintenance_page(
     settings: ApplicationSettings,
     clock: Callable[[], float] = time.monotonic,
     wait: Callable[[float], object] = time.sleep,
     *,
-    going_back: bool = False,
+    rolling_back: bool = False,
 ) -> str | None:
     """Ask the front until it shows the maintenance page; None where it does, or has no address.
 
@@ -234,14 +246,14 @@ def front_problem(
     prober = HealthProber(settings.model_copy(update=alone))
     until = clock() + settings.probe_timeout_s
     while True:
-        said = prober.status(parts.path or "/")
-        if said == HTTPStatus.SERVICE_UNAVAILABLE:
+        value = prober.request_status(parts.path or "/")
+        if value == HTTPStatus.SERVICE_UNAVAILABLE:
             return None
         if clock() >= until:
-            if isinstance(said, int):
-                return f"it answered with status {said}"
-            if going_back:
-                logger.warning("the web server in front is away, and lets nobody in: it %s", said)
+            if isinstance(value, int):
+                return f"it answered with status {value}"
+            if rolling_back:
+                logger.warning("the web server in front is away, and lets nobody in: it %s", value)
                 return None
-            return f"it {said}"
+            return f"it {value}"
         wait(POLL_S)

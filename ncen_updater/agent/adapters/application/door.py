@@ -17,13 +17,13 @@ from pathlib import Path
 from ncen_updater.agent.model.errors import ApplicationError
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json
-from ncen_updater.common.messages import DOOR_STUCK
+from ncen_updater.common.messages import MAINTENANCE_FILE_STUCK
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class DoorNote:
+class MaintenanceNote:
     """Why the door is closed.
 
     Attributes:
@@ -37,11 +37,11 @@ class DoorNote:
     version: str = ""
 
 
-def _utc_now() -> datetime:
+def _get_utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Door:
+class MaintenanceFile:
     """The file and what is written into it.
 
     Args:
@@ -53,43 +53,47 @@ class Door:
     def __init__(
         self,
         path: Path,
-        note: Callable[[], DoorNote] = DoorNote,
-        now: Callable[[], datetime] = _utc_now,
+        note: Callable[[], MaintenanceNote] = MaintenanceNote,
+        now: Callable[[], datetime] = _get_utc_now,
     ) -> None:
         self._path = path
         self._note = note
         self._now = now
 
-    def close(self) -> None:
+    def write(self) -> None:
         """Write the file; the time since when stays that of the first writing.
 
         Raises:
             DoorStuck: If it cannot be written.
         """
         try:
-            since = self._since() or self._now().isoformat(timespec="seconds")
+            since = self._read_since() or self._now().isoformat(timespec="seconds")
             content = {"since": since, **asdict(self._note())}
-            with durable.writing(self._path) as stream:
+            with durable.open_for_replace(self._path) as stream:
                 # The web server and the application read it, whatever the agent's mask.
                 os.fchmod(stream.fileno(), 0o644)
                 stream.write((json.dumps(content, ensure_ascii=False) + "\n").encode())
         except OSError as error:
-            raise ApplicationError(DOOR_STUCK, path=self._path, detail=str(error)) from error
+            raise ApplicationError(
+                MAINTENANCE_FILE_STUCK, path=self._path, detail=str(error)
+            ) from error
         logger.info("door closed")
 
-    def open(self) -> None:
+    def remove(self) -> None:
         """Remove the file.
 
         Raises:
             DoorStuck: If it cannot be removed.
         """
         try:
-            durable.remove(self._path)
+            durable.remove_file(self._path)
         except OSError as error:
-            raise ApplicationError(DOOR_STUCK, path=self._path, detail=str(error)) from error
+            raise ApplicationError(
+                MAINTENANCE_FILE_STUCK, path=self._path, detail=str(error)
+            ) from error
         logger.info("door opened")
 
-    def closed(self) -> bool:
+    def exists(self) -> bool:
         """Whether the file is there, whatever is in it.
 
         Raises:
@@ -100,27 +104,31 @@ class Door:
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
-            raise ApplicationError(DOOR_STUCK, path=self._path, detail=str(error)) from error
+            raise ApplicationError(
+                MAINTENANCE_FILE_STUCK, path=self._path, detail=str(error)
+            ) from error
         return True
 
-    def closed_by(self) -> str:
+    def read_change(self) -> str:
         """The change that is named in the file; empty where there is no file or it names none.
 
         Raises:
             DoorStuck: If it cannot be read.
         """
         try:
-            return self._said("change") or ""
+            return self._read_field("change") or ""
         except OSError as error:
-            raise ApplicationError(DOOR_STUCK, path=self._path, detail=str(error)) from error
+            raise ApplicationError(
+                MAINTENANCE_FILE_STUCK, path=self._path, detail=str(error)
+            ) from error
 
-    def _since(self) -> str | None:
-        return self._said("since")
+    def _read_since(self) -> str | None:
+        return self._read_field("since")
 
-    def _said(self, name: str) -> str | None:
+    def _read_field(self, name: str) -> str | None:
         try:
             value = parse_json(self._path.read_bytes())
         except (FileNotFoundError, ValueError):
             return None
-        said = value.get(name) if isinstance(value, dict) else None
-        return said if isinstance(said, str) else None
+        given_value = value.get(name) if isinstance(value, dict) else None
+        return given_value if isinstance(given_value, str) else None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ncen_updater.agent.adapters.application.base import Application
 from ncen_updater.agent.adapters.application.command import CommandApplication
-from ncen_updater.agent.adapters.application.door import DoorNote
+from ncen_updater.agent.adapters.application.door import MaintenanceNote
 from ncen_updater.agent.adapters.application.systemd import SystemdApplication
 from ncen_updater.agent.config.model import ApplicationSettings
 
@@ -16,18 +16,18 @@ def make_application(
     settings: ApplicationSettings,
     current: Path,
     *,
-    door_note: Callable[[], DoorNote] = DoorNote,
+    make_note: Callable[[], MaintenanceNote] = MaintenanceNote,
 ) -> Application:
     """Return the application of the site.
 
     Args:
         settings: The table ``[application]``.
         current: The link to the slot in use.
-        door_note: Asked for reason, change and version each time the door is closed.
+        make_note: Asked for reason, change and version each time the door is closed.
 
     Raises:
         HealthSettingsWrong: If the address of the health cannot be used.
     """
     if settings.adapter == "systemd":
-        return SystemdApplication(settings, current, door_note=door_note)
-    return CommandApplication(settings, current, door_note=door_note)
+        return SystemdApplication(settings, current, make_note=make_note)
+    return CommandApplication(settings, current, make_note=make_note)

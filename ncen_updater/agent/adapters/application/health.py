@@ -20,22 +20,30 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from ncen_updater.agent.adapters.application.asking import (
-    SCHEME,
-    SentAlong,
-    asking,
-    refusal,
-    said_by_command,
+    DEFAULT_AUTHORIZATION_SCHEME,
+    RequestCredentials,
+    describe_refusal,
+    load_request_credentials,
+    parse_version_output,
 )
-from ncen_updater.agent.adapters.application.base import Expectation, Health, ProbeResult
-from ncen_updater.agent.adapters.application.process import Ended, minimal_environment, run
+from ncen_updater.agent.adapters.application.base import (
+    HealthExpectation,
+    HealthResult,
+    ProbeResult,
+)
+from ncen_updater.agent.adapters.application.process import (
+    CommandResult,
+    build_minimal_environment,
+    run_command,
+)
 from ncen_updater.agent.config.model import ApplicationSettings
 from ncen_updater.agent.model.errors import ApplicationError
 from ncen_updater.common.messages import HEALTH_SETTINGS_WRONG
-from ncen_updater.formats.reported import says, told_in
+from ncen_updater.formats.reported import extract_version, matches_reported_version
 
-MAX_BODY = 1_000_000
-MAIN = "health"
-HEADERS = {
+MAX_BODY_BYTES = 1_000_000
+MAIN_ENDPOINT = "health"
+REQUEST_HEADERS = {
     "Accept": "application/json, */*;q=0.5",
     "Cache-Control": "no-cache, no-store",
     "Pragma": "no-cache",
@@ -45,18 +53,18 @@ HEADERS = {
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _HttpAnswer:
     status: int
     body: bytes
     refusal: str = ""
 
 
-class _Unanswered(Exception):
+class _NoAnswerError(Exception):
     """A request without a usable answer; its text is the problem."""
 
 
-def _run(argv: Sequence[str], timeout_s: float) -> Ended:
-    return run(argv, minimal_environment(), timeout_s)
+def _execute_command(argv: Sequence[str], timeout_s: float) -> CommandResult:
+    return run_command(argv, build_minimal_environment(), timeout_s)
 
 
 class HealthProber:
@@ -75,7 +83,7 @@ class HealthProber:
         self,
         settings: ApplicationSettings,
         clock: Callable[[], float] = time.monotonic,
-        run: Callable[[Sequence[str], float], Ended] = _run,
+        run: Callable[[Sequence[str], float], CommandResult] = _execute_command,
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -96,86 +104,92 @@ class HealthProber:
         self._tls = parts.scheme == "https"
         self._base = parts.path.rstrip("/")
 
-    def look(self, expectation: Expectation) -> Health:
+    def check_health(self, expectation: HealthExpectation) -> HealthResult:
         """Ask the main end point and every probe; never raises for an unhealthy application."""
         reported: dict[str, object] = {}
-        answers: list[_Answer] = []
-        ask_main = partial(self._main, expectation.version, reported, answers)
-        results = [self._result(MAIN, ask_main)]
+        answers: list[_HttpAnswer] = []
+        ask_main = partial(self._check_main_endpoint, expectation.version, reported, answers)
+        results = [self._time_request(MAIN_ENDPOINT, ask_main)]
         for probe in expectation.probes:
-            ask = partial(self._probe, probe.path, probe.status, probe.expect)
-            results.append(self._result(probe.name, ask))
-        refused = any(answer.refusal for answer in answers) or not self._may_ask()
+            ask = partial(self._check_probe, probe.path, probe.status, probe.expect)
+            results.append(self._time_request(probe.name, ask))
+        refused = any(answer.refusal for answer in answers) or not self._are_credentials_usable()
         status = answers[0].status if answers else None
-        return Health(
+        return HealthResult(
             tuple(results), reported, answered=bool(answers), refused=refused, status=status
         )
 
-    def _may_ask(self) -> bool:
+    def _are_credentials_usable(self) -> bool:
         try:
-            self.asking()
+            self.load_credentials()
         except ApplicationError:
             return False
         return True
 
-    def asking(self) -> SentAlong:
+    def load_credentials(self) -> RequestCredentials:
         """Return what goes along with a request now.
 
         Raises:
             ApplicationError: If the token of the configuration cannot be used.
         """
         settings = self._settings
-        scheme = settings.health_token_scheme or SCHEME
-        return asking(settings.health_headers, settings.health_token_file, scheme)
+        scheme = settings.health_token_scheme or DEFAULT_AUTHORIZATION_SCHEME
+        return load_request_credentials(settings.health_headers, settings.health_token_file, scheme)
 
-    def status(self, path: str) -> int | str:
+    def request_status(self, path: str) -> int | str:
         """Ask once; return the status of the answer, or why there was none."""
         try:
-            return self._get(path).status
-        except _Unanswered as error:
+            return self._send_request(path).status
+        except _NoAnswerError as error:
             return str(error)
 
-    def _result(self, name: str, ask: Callable[[], str]) -> ProbeResult:
+    def _time_request(self, name: str, ask: Callable[[], str]) -> ProbeResult:
         begin = self._clock()
         try:
             problem = ask()
-        except _Unanswered as error:
+        except _NoAnswerError as error:
             problem = str(error)
         return ProbeResult(name, problem, self._clock() - begin)
 
-    def _main(self, version: str, reported: dict[str, object], answers: list[_Answer]) -> str:
+    def _check_main_endpoint(
+        self, version: str, reported: dict[str, object], answers: list[_HttpAnswer]
+    ) -> str:
         settings = self._settings
-        answer = self._get(settings.health_path)
+        answer = self._send_request(settings.health_path)
         answers.append(answer)
         problems = [] if answer.status == 200 else [f"answered with status {answer.status}"]
         if problems and settings.version_command:
             return answer.refusal or problems[0]  # it says nothing of what is not well
         try:
-            fields = self._fields(answer.body)
-        except _Unanswered as error:
+            fields = self._parse_fields(answer.body)
+        except _NoAnswerError as error:
             return answer.refusal or "; ".join([*problems, str(error)])
         reported.update(fields)
         if answer.refusal:
             return answer.refusal
         for name in filter(None, (settings.version_field, settings.schema_field)):
-            if not says(fields.get(name), version):
-                problems += _differences(fields, {name: version})
+            if not matches_reported_version(fields.get(name), version):
+                problems += _describe_differences(fields, {name: version})
         if settings.write_probe_field:
-            problems += _differences(fields, {settings.write_probe_field: True})
+            problems += _describe_differences(fields, {settings.write_probe_field: True})
         return "; ".join(problems)
 
-    def _probe(self, path: str, status: int, expect: Mapping[str, object]) -> str:
-        answer = self._get(path)
+    def _check_probe(self, path: str, status: int, expect: Mapping[str, object]) -> str:
+        answer = self._send_request(path)
         if answer.status != status:
             return answer.refusal or f"answered with status {answer.status}, expected {status}"
-        return "; ".join(_differences(_json_object(answer.body), expect)) if expect else ""
+        return (
+            "; ".join(_describe_differences(_parse_json_object(answer.body), expect))
+            if expect
+            else ""
+        )
 
-    def _get(self, path: str) -> _Answer:
+    def _send_request(self, path: str) -> _HttpAnswer:
         timeout = self._settings.probe_timeout_s
         try:
-            along = self.asking()
+            along = self.load_credentials()
         except ApplicationError as error:
-            raise _Unanswered(f"was not asked: {error.what_text}") from error
+            raise _NoAnswerError(f"was not asked: {error.title_text}") from error
         kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=timeout)
         late = threading.Event()
@@ -196,72 +210,78 @@ class HealthProber:
             held.append(connection.sock)
             if late.is_set():
                 raise TimeoutError
-            connection.request("GET", f"{self._base}{path}", headers={**HEADERS, **along.headers})
+            connection.request(
+                "GET", f"{self._base}{path}", headers={**REQUEST_HEADERS, **along.headers}
+            )
             with connection.getresponse() as response:
-                body = response.read(MAX_BODY + 1)
-                answer = _Answer(response.status, body)
+                body = response.read(MAX_BODY_BYTES + 1)
+                answer = _HttpAnswer(response.status, body)
         except (OSError, http.client.HTTPException, ValueError) as error:
             if late.is_set() or isinstance(error, TimeoutError):
-                raise _Unanswered(f"did not answer within {timeout:g} seconds") from error
-            reason = along.masked_text(str(error)) or type(error).__name__
-            raise _Unanswered(f"did not answer: {reason}") from (None if along.token else error)
+                raise _NoAnswerError(f"did not answer within {timeout:g} seconds") from error
+            reason = along.mask_text(str(error)) or type(error).__name__
+            raise _NoAnswerError(f"did not answer: {reason}") from (None if along.token else error)
         finally:
             timer.cancel()
             connection.close()
         if late.is_set():
-            raise _Unanswered(f"did not answer within {timeout:g} seconds")
-        if len(body) > MAX_BODY:
-            raise _Unanswered(f"answered with more than {MAX_BODY} bytes")
-        return _Answer(answer.status, along.masked(body), refusal(answer.status, along))
+            raise _NoAnswerError(f"did not answer within {timeout:g} seconds")
+        if len(body) > MAX_BODY_BYTES:
+            raise _NoAnswerError(f"answered with more than {MAX_BODY_BYTES} bytes")
+        return _HttpAnswer(answer.status, along.mask(body), describe_refusal(answer.status, along))
 
-    def _fields(self, body: bytes) -> dict[str, object]:
+    def _parse_fields(self, body: bytes) -> dict[str, object]:
         settings = self._settings
         if settings.version_command:
-            return {settings.version_field: self._commanded(settings.version_command)}
+            return {settings.version_field: self._run_version_command(settings.version_command)}
         if not settings.version_pattern:
-            return _json_object(body)
-        told = told_in(body, settings.version_pattern)
-        if told is None:
-            raise _Unanswered("the answer tells no version")
-        return {settings.version_field: told}
+            return _parse_json_object(body)
+        reported = extract_version(body, settings.version_pattern)
+        if reported is None:
+            raise _NoAnswerError("the answer tells no version")
+        return {settings.version_field: reported}
 
-    def _commanded(self, argv: Sequence[str]) -> str:
+    def _run_version_command(self, argv: Sequence[str]) -> str:
         """What the site's command says of the version that runs."""
         try:
             ended = self._run(argv, self._settings.probe_timeout_s)
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            raise _Unanswered(f"'{argv[0]}' cannot say the version: {reason}") from error
-        told = said_by_command(ended.status, ended.output, self._settings.version_pattern)
+            raise _NoAnswerError(f"'{argv[0]}' cannot say the version: {reason}") from error
+        reported = parse_version_output(ended.status, ended.output, self._settings.version_pattern)
         # What else stands in the command may be nobody's business.
         if ended.status is None:
-            raise _Unanswered(f"'{argv[0]}' did not say the version in time")
-        if told is None:
-            raise _Unanswered(f"'{argv[0]}' tells no version, and ended with status {ended.status}")
-        return told
+            raise _NoAnswerError(f"'{argv[0]}' did not say the version in time")
+        if reported is None:
+            raise _NoAnswerError(
+                f"'{argv[0]}' tells no version, and ended with status {ended.status}"
+            )
+        return reported
 
 
-def _json_object(body: bytes) -> dict[str, object]:
+def _parse_json_object(body: bytes) -> dict[str, object]:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise _Unanswered("the answer is not JSON") from error
+        raise _NoAnswerError("the answer is not JSON") from error
     if not isinstance(value, dict):
-        raise _Unanswered("the answer is not a JSON object")
+        raise _NoAnswerError("the answer is not a JSON object")
     return value
 
 
-def _differences(fields: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:
+def _describe_differences(fields: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:
     problems = []
     for name, value in wanted.items():
         if name not in fields:
             problems.append(f"the field '{name}' is missing")
         # In JSON, true is not 1.
         elif fields[name] != value or isinstance(fields[name], bool) != isinstance(value, bool):
-            problems.append(f"'{name}' is {_short(fields[name])}, expected {_short(value)}")
+            problems.append(
+                f"'{name}' is {_shorten_value(fields[name])}, expected {_shorten_value(value)}"
+            )
     return problems
 
 
-def _short(value: object) -> str:
+def _shorten_value(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
     return text if len(text) <= 100 else f"{text[:100]}..."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 
-from ncen_updater.agent.policy.ought_to_run import RunningSeen
+from ncen_updater.agent.policy.ought_to_run import ProcessState
 
 
 class ApplicationPart(abc.ABC):
@@ -12,44 +12,46 @@ class ApplicationPart(abc.ABC):
 
     Args:
         name: For people; empty for the one that is asked for its health.
-        after_open: Whether it is started only once officers are in.
+        start_after_maintenance: Whether it is started only once officers are in.
         what: What the system calls it; for the log.
     """
 
-    def __init__(self, name: str = "", *, after_open: bool = False, what: str = "") -> None:
+    def __init__(
+        self, name: str = "", *, start_after_maintenance: bool = False, what: str = ""
+    ) -> None:
         self.name, self.what = name, what or name or "the application"
-        self.after_open = after_open
+        self.after_open = start_after_maintenance
 
     @abc.abstractmethod
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Whether any process of it runs.
 
         Raises:
             StateUnknown: If that cannot be told.
         """
 
-    def at_rest(self) -> bool:
+    def is_at_rest(self) -> bool:
         """Whether none runs, and none is about to by an order that was given."""
-        return not self.running()
+        return not self.is_running()
 
-    def well(self, *, since_last: bool = False) -> bool:
+    def is_stable(self, *, since_last_check: bool = False) -> bool:
         """Whether it runs, and has done so without an end since it was started or looked at first.
 
         Args:
-            since_last: Since the last look will do.
+            since_last_check: Since the last look will do.
         """
-        return self.running()
+        return self.is_running()
 
-    def seen(self) -> RunningSeen:
+    def observe_state(self) -> ProcessState:
         """Look once, with what the system knows of why it does not run."""
-        return RunningSeen(self.running())
+        return ProcessState(self.is_running())
 
     @abc.abstractmethod
-    def order_stop(self, timeout_s: float) -> str:
+    def request_stop(self, timeout_s: float) -> str:
         """Order the stop; return what went wrong with the order, empty if nothing did."""
 
     @abc.abstractmethod
-    def order_start(self, timeout_s: float) -> None:
+    def request_start(self, timeout_s: float) -> None:
         """Order the start.
 
         Raises:

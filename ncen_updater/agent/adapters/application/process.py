@@ -15,15 +15,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from ncen_updater.common.supervised import LeftBehind, Supervised
+from ncen_updater.common.supervised import AllowedLeftovers, SupervisedProcess
 
 TAIL_BYTES = 4_000
-INHERITED = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER", "XDG_RUNTIME_DIR")
+INHERITED_VARIABLES = (
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LOGNAME",
+    "PATH",
+    "TMPDIR",
+    "TZ",
+    "USER",
+    "XDG_RUNTIME_DIR",
+)
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True)
-class Ended:
+class CommandResult:
     """How a command ended.
 
     Attributes:
@@ -35,17 +45,22 @@ class Ended:
     output: str
 
 
-def minimal_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+def build_minimal_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return what a command inherits: where programs are, who we are, language and time zone.
 
     Args:
         environment: Variables to take from; the process's own by default.
     """
     own = os.environ if environment is None else environment
-    return {"PATH": DEFAULT_PATH, **{name: own[name] for name in INHERITED if name in own}}
+    return {
+        "PATH": DEFAULT_PATH,
+        **{name: own[name] for name in INHERITED_VARIABLES if name in own},
+    }
 
 
-def run(argv: Sequence[str], environment: Mapping[str, str], timeout_s: float) -> Ended:
+def run_command(
+    argv: Sequence[str], environment: Mapping[str, str], timeout_s: float
+) -> CommandResult:
     """Run a command in a session of its own and wait for it, not for what it starts.
 
     Args:
@@ -75,37 +90,42 @@ def run(argv: Sequence[str], environment: Mapping[str, str], timeout_s: float) -
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             status = None
-        return Ended(status, _tail(output))
+        return CommandResult(status, _read_tail(output))
 
 
-def order(
+def run_supervised(
     argv: Sequence[str],
     environment: Mapping[str, str],
     timeout_s: float,
     *,
-    left: LeftBehind,
-    kept: int = -1,
+    leftovers: AllowedLeftovers,
+    lock_fd: int = -1,
     become: tuple[int, int] | None = None,
-) -> Ended:
+) -> CommandResult:
     """Run a command that changes something; it ends when we end, with all that came of it.
 
     Args:
         argv: Program and arguments; no shell.
         environment: All variables.
         timeout_s: Seconds after which all of it is killed.
-        left: What may be left of it when it ended by itself.
-        kept: A descriptor that is held open as long as anything of it is at work.
+        leftovers: What may be left of it when it ended by itself.
+        lock_fd: A descriptor that is held open as long as anything of it is at work.
         become: User and group that it has instead of ours; its program is an absolute path then.
 
     Raises:
         OSError: If it cannot be started.
     """
     with tempfile.TemporaryFile() as output:
-        with Supervised(
-            argv, environment, left=left, output=output, kept=kept, become=become
+        with SupervisedProcess(
+            argv,
+            environment,
+            allowed_leftovers=leftovers,
+            output=output,
+            held_descriptor=lock_fd,
+            run_as=become,
         ) as command:
-            status = command.wait(timeout_s)
-        return Ended(status, _tail(output))
+            status = command.wait_for_exit(timeout_s)
+        return CommandResult(status, _read_tail(output))
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
@@ -115,7 +135,7 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _tail(output: IO[bytes]) -> str:
+def _read_tail(output: IO[bytes]) -> str:
     size = os.fstat(output.fileno()).st_size
     content = os.pread(output.fileno(), TAIL_BYTES, max(0, size - TAIL_BYTES))
     return content.decode("utf-8", "replace").strip()

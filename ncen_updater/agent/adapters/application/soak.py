@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ncen_updater.agent.adapters.application.base import Health
+from ncen_updater.agent.adapters.application.base import HealthResult
 
 
 class SoakVerdict(StrEnum):
     """What is known so far."""
 
-    WATCH_ON = "watch-on"
-    GOOD = "good"
-    BAD = "bad"
+    CONTINUE = "watch-on"
+    PASSED = "good"
+    FAILED = "bad"
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class SoakResult:
 
     verdict: SoakVerdict
     state: SoakState
-    last: Health | None
+    last: HealthResult | None
     seconds: float
 
     def __bool__(self) -> bool:
-        return self.verdict is SoakVerdict.GOOD
+        return self.verdict is SoakVerdict.PASSED
 
 
-def after_look(state: SoakState, *, healthy: bool, unknown: bool = False) -> SoakState:
+def count_check(state: SoakState, *, healthy: bool, unknown: bool = False) -> SoakState:
     """Count one look; one that says nothing is not counted, and ends a bad row."""
     if unknown:
         return SoakState(state.looks, state.bad, unknown=True)
@@ -62,7 +62,9 @@ def after_look(state: SoakState, *, healthy: bool, unknown: bool = False) -> Soa
     )
 
 
-def judge(state: SoakState, *, elapsed_s: float, seconds: float, failures: int) -> SoakVerdict:
+def judge_soak(
+    state: SoakState, *, elapsed_s: float, seconds: float, max_failures: int
+) -> SoakVerdict:
     """Say what the looks so far mean.
 
     A soak does not end well in the middle of a bad row: it is watched until the row ends or is long
@@ -72,56 +74,57 @@ def judge(state: SoakState, *, elapsed_s: float, seconds: float, failures: int) 
         state: The looks so far.
         elapsed_s: Seconds since the soak began, those before a restart of the agent included.
         seconds: Length of the soak.
-        failures: So many bad looks in a row count as bad.
+        max_failures: So many bad looks in a row count as bad.
     """
-    if state.bad_in_a_row >= failures:
-        return SoakVerdict.BAD
+    if state.bad_in_a_row >= max_failures:
+        return SoakVerdict.FAILED
     if elapsed_s >= seconds and state.bad_in_a_row == 0 and not state.unknown:
-        return SoakVerdict.GOOD
-    return SoakVerdict.WATCH_ON
+        return SoakVerdict.PASSED
+    return SoakVerdict.CONTINUE
 
 
-def soak(
-    look: Callable[[], Health],
+def run_soak(
+    check: Callable[[], HealthResult],
     *,
     seconds: float,
     interval_s: float,
-    failures: int,
+    max_failures: int,
     clock: Callable[[], float],
     wait: Callable[[float], object],
     elapsed_s: float = 0.0,
-    unknown: Callable[[], bool] = lambda: False,
-    confirmed: Callable[[], bool] = lambda: False,
+    is_inconclusive: Callable[[], bool] = lambda: False,
+    is_confirmed: Callable[[], bool] = lambda: False,
 ) -> SoakResult:
     """Watch until the verdict is known.
 
     Args:
-        look: Makes one look.
+        check: Makes one look.
         seconds: Length of the soak; 0 is over at once.
         interval_s: Seconds between two looks.
-        failures: So many bad looks in a row count as bad.
+        max_failures: So many bad looks in a row count as bad.
         clock: Monotonic seconds.
         wait: Waits so many seconds.
         elapsed_s: Seconds of this soak that passed before the agent was restarted.
-        unknown: Asked after a bad look: whether it says nothing about the release. Time that passes
-            so does not count.
-        confirmed: Whether a person has confirmed the release meanwhile, which ends the soak well.
+        is_inconclusive: Asked after a bad look: whether it says nothing about the release. Time
+            that passes so does not count.
+        is_confirmed: Whether a person has confirmed the release meanwhile, which ends the soak
+            well.
     """
     begin = clock() - elapsed_s
     state, last = SoakState(), None
     while True:
         elapsed = clock() - begin
-        verdict = judge(state, elapsed_s=elapsed, seconds=seconds, failures=failures)
-        if confirmed():
-            verdict = SoakVerdict.GOOD
-        if verdict is not SoakVerdict.WATCH_ON:
+        verdict = judge_soak(state, elapsed_s=elapsed, seconds=seconds, max_failures=max_failures)
+        if is_confirmed():
+            verdict = SoakVerdict.PASSED
+        if verdict is not SoakVerdict.CONTINUE:
             return SoakResult(verdict, state, last, elapsed)
         begun = clock()
-        last = look()
-        state = after_look(state, healthy=bool(last), unknown=not last and unknown())
+        last = check()
+        state = count_check(state, healthy=bool(last), unknown=not last and is_inconclusive())
         if state.unknown:
             wait(interval_s)
             begin += clock() - begun
-        elif state.bad_in_a_row < failures:
+        elif state.bad_in_a_row < max_failures:
             remaining = seconds - (clock() - begin)
             wait(min(interval_s, remaining) if remaining > 0 else interval_s)

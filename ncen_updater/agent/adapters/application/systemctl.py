@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from ncen_updater.agent.adapters.application.process import Ended, run
+from ncen_updater.agent.adapters.application.process import CommandResult, run_command
 
 #: What it says of its connection; of a unit it says none of these.
 AWAY = re.compile(
@@ -20,7 +20,7 @@ AWAY = re.compile(
 PATIENCE_S, AGAIN_S = 10.0, 0.2
 
 
-def is_manager_away(ended: Ended) -> bool:
+def is_manager_away(ended: CommandResult) -> bool:
     """Whether an answer is none of the service manager, which nobody reached. Pure."""
     return bool(ended.status) and AWAY.search(ended.output) is not None
 
@@ -32,7 +32,7 @@ def run_systemctl(
     *,
     clock: Callable[[], float] = time.monotonic,
     wait: Callable[[float], object] = time.sleep,
-) -> Ended:
+) -> CommandResult:
     """Run it, or another program; again for ten seconds at most where the manager was not reached.
 
     Args:
@@ -49,7 +49,7 @@ def run_systemctl(
     left = timeout_s
     while True:
         began = clock()
-        ended = run(argv, environment, left)
+        ended = run_command(argv, environment, left)
         left -= clock() - began + AGAIN_S
         if not is_manager_away(ended) or clock() + AGAIN_S > until or left <= 0:
             return ended

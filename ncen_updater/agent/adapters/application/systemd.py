@@ -8,28 +8,37 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from ncen_updater.agent.adapters.application.control import ControlledApplication, attempt, ending
-from ncen_updater.agent.adapters.application.door import DoorNote
+from ncen_updater.agent.adapters.application.control import (
+    BaseApplication,
+    describe_exit,
+    run_checked,
+)
+from ncen_updater.agent.adapters.application.door import MaintenanceNote
 from ncen_updater.agent.adapters.application.parts import ApplicationPart
-from ncen_updater.agent.adapters.application.process import Ended
+from ncen_updater.agent.adapters.application.process import CommandResult
 from ncen_updater.agent.adapters.application.systemctl import run_systemctl
-from ncen_updater.agent.adapters.application.unit_facts import PROPERTIES, RUNS, STOPPED, seen_of
+from ncen_updater.agent.adapters.application.unit_facts import (
+    ACTIVE_STATES,
+    STOPPED,
+    UNIT_PROPERTIES,
+    seen_of,
+)
 from ncen_updater.agent.config.model import ApplicationSettings, ControlSettings
-from ncen_updater.agent.model.errors import ApplicationError, CommandFailed
-from ncen_updater.agent.policy.ought_to_run import RunningSeen
+from ncen_updater.agent.model.errors import ApplicationError, CommandError
+from ncen_updater.agent.policy.ought_to_run import ProcessState
 from ncen_updater.common.messages import STATE_UNKNOWN
 
 ORDER_TIMEOUT_S = 30.0
-WELL = frozenset({"active", "reloading", "refreshing"})
+STABLE_STATES = frozenset({"active", "reloading", "refreshing"})
 
 
-class SystemdApplication(ControlledApplication):
+class SystemdApplication(BaseApplication):
     """Start, stop and state by ``systemctl``.
 
     Args:
         settings: The table ``[application]``.
         current: The link to the slot in use.
-        door_note: Asked why the door is closed.
+        make_note: Asked why the door is closed.
         environment: What ``systemctl`` inherits.
         clock: Monotonic seconds.
         wait: Waits so many seconds.
@@ -41,7 +50,7 @@ class SystemdApplication(ControlledApplication):
         settings: ApplicationSettings,
         current: Path,
         *,
-        door_note: Callable[[], DoorNote] = DoorNote,
+        make_note: Callable[[], MaintenanceNote] = MaintenanceNote,
         environment: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], object] = time.sleep,
@@ -51,87 +60,87 @@ class SystemdApplication(ControlledApplication):
         super().__init__(
             settings,
             current,
-            door_note=door_note,
+            make_note=make_note,
             environment=environment,
             clock=clock,
             wait=wait,
         )
 
-    def _part(self, settings: ControlSettings, name: str, *, after_open: bool) -> _Unit:
-        return _Unit(name, after_open, settings, self._environment, self._systemctl)
+    def _make_part(self, settings: ControlSettings, name: str, *, after_open: bool) -> _SystemdUnit:
+        return _SystemdUnit(name, after_open, settings, self._environment, self._systemctl)
 
     def why_down(self) -> str | None:
         """See :meth:`Application.why_down`."""
-        resting = all(part.at_rest() for part in self._parts)
+        resting = all(part.is_at_rest() for part in self._parts)
         first = self._parts[0]
-        return first.why_down() if resting and isinstance(first, _Unit) else None
+        return first.why_down() if resting and isinstance(first, _SystemdUnit) else None
 
 
-class _Unit(ApplicationPart):
+class _SystemdUnit(ApplicationPart):
     def __init__(
         self,
         name: str,
-        after_open: bool,
+        start_after_maintenance: bool,
         settings: ControlSettings,
         environment: Mapping[str, str],
         systemctl: str,
     ) -> None:
         self._unit = settings.unit or ""
-        super().__init__(name, after_open=after_open, what=self._unit)
+        super().__init__(name, start_after_maintenance=start_after_maintenance, what=self._unit)
         self._environment = environment
         self._systemctl = systemctl
         self._restarts: str | None = None
 
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Whether the unit has processes, or is on its way up or down.
 
         Raises:
             StateUnknown: If systemd does not know the unit or gives no clear answer.
         """
-        return self._facts()["ActiveState"] in RUNS
+        return self._read_properties()["ActiveState"] in ACTIVE_STATES
 
-    def seen(self) -> RunningSeen:
+    def observe_state(self) -> ProcessState:
         """Look once."""
-        return seen_of(self._facts())
+        return seen_of(self._read_properties())
 
-    def at_rest(self) -> bool:
+    def is_at_rest(self) -> bool:
         """Whether it neither runs nor waits in systemd's queue: orders there outlive the agent."""
-        facts = self._facts()
-        return facts["ActiveState"] not in RUNS and facts.get("Job", "") in ("", "0")
+        facts = self._read_properties()
+        return facts["ActiveState"] not in ACTIVE_STATES and facts.get("Job", "") in ("", "0")
 
     def why_down(self) -> str:
         """Say how it ended, or which unit that it needs failed, so that it did not even start."""
-        facts = self._facts()
+        facts = self._read_properties()
         needed = f"{facts.get('Requires', '')} {facts.get('BindsTo', '')}".split()
         asked = (self._systemctl, "is-failed", "--", *needed)
-        states = self._run("look at", asked, ORDER_TIMEOUT_S).output.split()
+        states = self._run_systemctl("look at", asked, ORDER_TIMEOUT_S).output.split()
         failed = [unit for unit, state in zip(needed, states, strict=False) if state == "failed"]
         why = f"dependency ({', '.join(failed)})" if failed else facts.get("Result", "-")
         return f"{self._unit} does not run: {why}"
 
-    def well(self, *, since_last: bool = False) -> bool:
+    def is_stable(self, *, since_last_check: bool = False) -> bool:
         """Whether it is up, and systemd did not have to start it again since the first look.
 
         A worker that dies at each start is up for an instant each time. One that ended once while
         officers work, and has run since, is no longer bad at the next look.
         """
-        facts = self._facts()
+        facts = self._read_properties()
         restarts = facts.get("NRestarts", "0")
         known = restarts if self._restarts is None else self._restarts
-        if self._restarts is None or since_last:
+        if self._restarts is None or since_last_check:
             self._restarts = restarts
-        return facts["ActiveState"] in WELL and restarts == known
+        return facts["ActiveState"] in STABLE_STATES and restarts == known
 
-    def _facts(self) -> Mapping[str, str]:
-        argv = self._argv("show", f"--property={PROPERTIES}")
-        ended = self._run("look at", argv, ORDER_TIMEOUT_S)
+    def _read_properties(self) -> Mapping[str, str]:
+        argv = self._build_argv("show", f"--property={UNIT_PROPERTIES}")
+        ended = self._run_systemctl("look at", argv, ORDER_TIMEOUT_S)
         facts = dict(line.split("=", 1) for line in ended.output.splitlines() if "=" in line)
         state = facts.get("ActiveState", "")
         if ended.status != 0:
-            reason = ending(ended, ORDER_TIMEOUT_S)
+            reason = describe_exit(ended, ORDER_TIMEOUT_S)
         elif facts.get("LoadState") == "not-found":
             reason = f"systemd does not know the unit {self._unit}"
-        elif state not in RUNS | STOPPED:
+        elif state not in ACTIVE_STATES | STOPPED:
             reason = f"its state is '{state}'"
         else:
             return facts
@@ -139,34 +148,34 @@ class _Unit(ApplicationPart):
             STATE_UNKNOWN, reason=reason, command=shlex.join(argv), detail=ended.output or None
         )
 
-    def order_stop(self, timeout_s: float) -> str:
+    def request_stop(self, timeout_s: float) -> str:
         """Order the stop; a start that waits in the queue is withdrawn by that."""
-        ended = self._run("stop", self._argv("stop"), timeout_s)
+        ended = self._run_systemctl("stop", self._build_argv("stop"), timeout_s)
         if ended.status == 0:
             return ""
-        return f"{ending(ended, timeout_s)} {ended.output}".strip()
+        return f"{describe_exit(ended, timeout_s)} {ended.output}".strip()
 
-    def order_start(self, timeout_s: float) -> None:
+    def request_start(self, timeout_s: float) -> None:
         """Order the start."""
         # A unit that failed too often is refused for a while; this start is not one of those.
-        if self._facts()["ActiveState"] == "failed":
-            self._order("start", self._argv("reset-failed"))
+        if self._read_properties()["ActiveState"] == "failed":
+            self._run_order("start", self._build_argv("reset-failed"))
         # Whether it came up is for the health to say, with its own deadline.
-        self._order("start", self._argv("start", "--no-block"))
+        self._run_order("start", self._build_argv("start", "--no-block"))
         self._restarts = "0"  # systemd counts from the last start that was ordered
 
-    def _order(self, action: str, argv: Sequence[str]) -> None:
-        ended = self._run(action, argv, ORDER_TIMEOUT_S)
+    def _run_order(self, action: str, argv: Sequence[str]) -> None:
+        ended = self._run_systemctl(action, argv, ORDER_TIMEOUT_S)
         if ended.status != 0:
-            raise CommandFailed(
+            raise CommandError(
                 action=action,
-                reason=ending(ended, ORDER_TIMEOUT_S),
+                reason=describe_exit(ended, ORDER_TIMEOUT_S),
                 command=shlex.join(argv),
                 detail=ended.output or None,
             )
 
-    def _run(self, action: str, argv: Sequence[str], timeout_s: float) -> Ended:
-        return attempt(action, argv, partial(run_systemctl, argv, self._environment, timeout_s))
+    def _run_systemctl(self, action: str, argv: Sequence[str], timeout_s: float) -> CommandResult:
+        return run_checked(action, argv, partial(run_systemctl, argv, self._environment, timeout_s))
 
-    def _argv(self, verb: str, *options: str) -> tuple[str, ...]:
+    def _build_argv(self, verb: str, *options: str) -> tuple[str, ...]:
         return (self._systemctl, verb, *options, "--", self._unit)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ncen_updater.agent.adapters.application.base import Health
+from ncen_updater.agent.adapters.application.base import HealthResult
 
-NEEDED = 2
-INTERVAL_S = 0.5
+CONSECUTIVE_CHECKS = 2
+MAX_INTERVAL_S = 0.5
 # Between the first looks: officers wait for each of them. From then on a tenth of the time so far,
 # so that a look adds no more than that to any start.
-FIRST_S = 0.05
-SHARE = 0.1
+MIN_INTERVAL_S = 0.05
+INTERVAL_SHARE = 0.1
 # From a good look to the one that proves it.
-AGAIN_S = 0.1
+CONFIRM_INTERVAL_S = 0.1
 # A release that fails in the same way from its first answer on: so many looks, over so many seconds
 # and such a share of the time that this application may take.
 SAME_LOOKS, SAME_S, SAME_SHARE = 10, 20.0, 0.1
@@ -31,7 +31,7 @@ class SameAnswer:
     looks: int = 1
 
 
-def after_look(same: SameAnswer | None, health: Health, at: float) -> SameAnswer | None:
+def after_look(same: SameAnswer | None, health: HealthResult, at: float) -> SameAnswer | None:
     """Say which failing answer is given again and again, after one more look. Pure.
 
     No answer, one that says that the application is on its way, and another one than before begin
@@ -53,7 +53,7 @@ def fails_for_good(same: SameAnswer | None, at: float, timeout_s: float) -> bool
 
 
 @dataclass(frozen=True)
-class Waited:
+class HealthWaitResult:
     """What came of waiting. Truthy when the application became healthy.
 
     Attributes:
@@ -64,7 +64,7 @@ class Waited:
         same: The failing answer that ended the wait early, if one did.
     """
 
-    health: Health
+    health: HealthResult
     healthy: bool
     seconds: float
     looks: int
@@ -75,17 +75,17 @@ class Waited:
 
 
 def wait_until_healthy(
-    look: Callable[[], Health],
+    check: Callable[[], HealthResult],
     *,
     timeout_s: float,
     clock: Callable[[], float],
     wait: Callable[[float], object],
-    needed: int = NEEDED,
-    interval_s: float = INTERVAL_S,
-    first_s: float = FIRST_S,
-    hopeless: Callable[[Health], bool] = lambda _health: False,
+    consecutive_checks: int = CONSECUTIVE_CHECKS,
+    interval_s: float = MAX_INTERVAL_S,
+    first_s: float = MIN_INTERVAL_S,
+    is_hopeless: Callable[[HealthResult], bool] = lambda _health: False,
     patient: bool = True,
-) -> Waited:
+) -> HealthWaitResult:
     """Look again and again until enough looks in a row were good, or time is up.
 
     The first good look may be the last breath of an application that is about to fall over; hence
@@ -93,29 +93,31 @@ def wait_until_healthy(
     falls over later is seen by the soak. At least one look is made, however short the time.
 
     Args:
-        look: Makes one look.
+        check: Makes one look.
         timeout_s: Seconds after which no further look is begun.
         clock: Monotonic seconds.
         wait: Waits so many seconds.
-        needed: Good looks in a row.
+        consecutive_checks: Good looks in a row.
         interval_s: Longest time between two looks, seconds.
         first_s: Shortest.
-        hopeless: Asked after a bad look whether waiting longer makes no sense.
+        is_hopeless: Asked after a bad look whether waiting longer makes no sense.
         patient: Whether an answer that fails in the same way each time is waited for to the end.
     """
     begin = clock()
     good = looks = 0
     same: SameAnswer | None = None
     while True:
-        health = look()
+        health = check()
         looks += 1
         good = good + 1 if health else 0
         seconds = clock() - begin
         same = after_look(same, health, begin + seconds)
         if not patient and fails_for_good(same, begin + seconds, timeout_s):
-            return Waited(health, False, seconds, looks, same)
-        pause = max(first_s, AGAIN_S if health else min(seconds * SHARE, interval_s))
-        over = good >= needed or seconds + pause > timeout_s
-        if over or (not health and hopeless(health)):
-            return Waited(health, good >= needed, seconds, looks)
+            return HealthWaitResult(health, False, seconds, looks, same)
+        pause = max(
+            first_s, CONFIRM_INTERVAL_S if health else min(seconds * INTERVAL_SHARE, interval_s)
+        )
+        over = good >= consecutive_checks or seconds + pause > timeout_s
+        if over or (not health and is_hopeless(health)):
+            return HealthWaitResult(health, good >= consecutive_checks, seconds, looks)
         wait(pause)

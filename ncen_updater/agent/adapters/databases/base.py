@@ -26,19 +26,19 @@ from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar
 
-from ncen_updater.agent.adapters.databases.schema import Schema
-from ncen_updater.agent.adapters.databases.tried import Keys, Sample, Untried
-from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachable
+from ncen_updater.agent.adapters.databases.schema import SchemaDigest
+from ncen_updater.agent.adapters.databases.tried import DatabaseSample, RowKeys, UntestedReason
+from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableError
 from ncen_updater.common.findings import Finding
-from ncen_updater.common.messages import DATABASE_CLOSED, ROLES_LOCKED_OUT, SET_INCOMPLETE
-from ncen_updater.common.progress import Progress
-from ncen_updater.common.records import Record
-from ncen_updater.formats.losses import Loss
+from ncen_updater.common.messages import DATABASE_CLOSED, DATABASE_SET_INCOMPLETE, ROLES_LOCKED_OUT
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.records import JsonRecord
+from ncen_updater.formats.losses import DataLoss
 from ncen_updater.formats.manifest import (
-    Compatibility,
     DatabaseProgram,
     Migration,
     MigratorCommand,
+    SchemaCompatibility,
 )
 
 
@@ -49,7 +49,7 @@ class DatabaseRole(StrEnum):
     PREVIOUS = "previous"
 
 
-class Direction(StrEnum):
+class MigrationDirection(StrEnum):
     """Which file of a migration runs."""
 
     UP = "up"
@@ -76,24 +76,24 @@ class ChangeRef:
     source: str | None = None
     as_is: bool = False
 
-    def candidate(self, name: str) -> Candidate:
+    def get_candidate(self, name: str) -> CandidateDatabase:
         """The candidate of a name."""
-        return Candidate(name, self)
+        return CandidateDatabase(name, self)
 
-    def previous(self, name: str) -> Previous:
+    def get_previous(self, name: str) -> PreviousDatabase:
         """What was live of a name before the cut-over."""
-        return Previous(name, self)
+        return PreviousDatabase(name, self)
 
 
 @dataclass(frozen=True)
-class Live:
+class LiveDatabase:
     """The live database of a name."""
 
     name: str
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateDatabase:
     """What is on its way to become live by a change."""
 
     role: ClassVar[DatabaseRole] = DatabaseRole.CANDIDATE
@@ -102,7 +102,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Previous:
+class PreviousDatabase:
     """What was live before the cut-over of a change."""
 
     role: ClassVar[DatabaseRole] = DatabaseRole.PREVIOUS
@@ -110,9 +110,9 @@ class Previous:
     change: ChangeRef
 
 
-#: One database, and what finds it by its logical name: ``Live`` or ``change.candidate``.
-Place = Live | Candidate | Previous
-PlaceOf = Callable[[str], Place]
+#: One database, and what finds it by its logical name: ``LiveDatabase`` or ``change.candidate``.
+DatabaseRef = LiveDatabase | CandidateDatabase | PreviousDatabase
+DatabaseSelector = Callable[[str], DatabaseRef]
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class DatabaseFacts:
 
 
 @dataclass(frozen=True)
-class Marker(Record):
+class DatabaseMarker(JsonRecord):
     """What the catalogue says of the live set; written in the transaction of the cut-over."""
 
     release: str
@@ -142,7 +142,7 @@ class Marker(Record):
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ChangeEvidence:
     """What exists for a change, seen in the catalogue; the recovery table reads nothing else.
 
     Attributes:
@@ -195,7 +195,7 @@ class AppliedMigration:
     """One row of the ledger inside a database."""
 
     id: str
-    direction: Direction
+    direction: MigrationDirection
     sha256: str
     release: str
     change: str
@@ -230,10 +230,10 @@ class MigrationSet:
     slot: Path
     databases: Mapping[str, Sequence[SqlMigration]]
     command: MigratorCommand | None = None
-    compatibility: Compatibility | None = None
+    compatibility: SchemaCompatibility | None = None
 
     @property
-    def contract(self) -> DatabaseProgram | None:
+    def contract_program(self) -> DatabaseProgram | None:
         """What brings the application's own migrations to their end once officers are in."""
         return self.command.contract if self.command is not None else None
 
@@ -243,7 +243,7 @@ class PlannedMigration:
     """One file that will run."""
 
     database: str
-    direction: Direction
+    direction: MigrationDirection
     id: str
     path: Path
     sha256: str
@@ -264,7 +264,7 @@ class MigrationPlan:
 
 
 @dataclass(frozen=True)
-class RunAs:
+class MigratorUser:
     """The user that a migrator has instead of root.
 
     Attributes:
@@ -293,38 +293,39 @@ class DatabaseEngine(abc.ABC):
     # ---- facts: nothing is written -------------------------------------------------------------
 
     @abc.abstractmethod
-    def version(self) -> str:
+    def read_version(self) -> str:
         """Version of the server or library, as PEP 440 text."""
 
     @abc.abstractmethod
-    def describe(self) -> tuple[DatabaseFacts, ...]:
+    def describe_databases(self) -> tuple[DatabaseFacts, ...]:
         """Facts of each live database."""
 
     @abc.abstractmethod
-    def blockers(self, change: ChangeRef, *, final: bool) -> tuple[Finding, ...]:
+    def find_blockers(self, change: ChangeRef, *, application_stopped: bool) -> tuple[Finding, ...]:
         """What would stop this change, each with its remedy and figures.
 
         Args:
             change: The change that is planned.
-            final: True once the application is stopped: then sessions of others count too.
+            application_stopped: True once the application is stopped: then sessions of others count
+                too.
         """
 
-    def exposures(self, *, rehearsing: bool = False) -> tuple[Finding, ...]:
+    def find_exposures(self, *, for_rehearsal: bool = False) -> tuple[Finding, ...]:
         """What would let who has the application's rights in the databases get at the agent's.
 
         The way back is not barred by it.
 
         Args:
-            rehearsing: Whether it is asked before a rehearsal, for which more may be strict.
+            for_rehearsal: Whether it is asked before a rehearsal, for which more may be strict.
 
         Raises:
             DatabaseError: If the application itself would not be let in any more at its next start.
         """
-        del rehearsing
+        del for_rehearsal
         return ()
 
     @abc.abstractmethod
-    def evidence(self, change: ChangeRef | None) -> Evidence:
+    def read_evidence(self, change: ChangeRef | None) -> ChangeEvidence:
         """What exists for a change. Works whatever state a crash left.
 
         Where there is no change, what is to be said of the live set alone.
@@ -338,12 +339,14 @@ class DatabaseEngine(abc.ABC):
             entered: Whether the application has to be able to log in, too.
 
         Raises:
-            DatabaseUnreachable: One is missing.
+            DatabaseUnreachableError: One is missing.
             DatabaseError: One is closed, or shut to the application's roles.
         """
-        seen = self.evidence(None)
+        seen = self.read_evidence(None)
         if seen.missing:
-            raise DatabaseUnreachable(SET_INCOMPLETE, database=", ".join(seen.missing))
+            raise DatabaseUnreachableError(
+                DATABASE_SET_INCOMPLETE, database=", ".join(seen.missing)
+            )
         if opened and seen.closed:
             raise DatabaseError(DATABASE_CLOSED, database=", ".join(seen.closed))
         for database, role in seen.shut if entered else ():
@@ -353,16 +356,16 @@ class DatabaseEngine(abc.ABC):
         """Whose sessions in the live set a fence would end, in the words of the engine."""
         return ()
 
-    def replaced(self) -> tuple[str, ...]:
+    def list_replaced(self) -> tuple[str, ...]:
         """Live databases that somebody put in the place of those that a change had closed."""
         return ()
 
-    def answers(self) -> bool:
+    def is_accepting_connections(self) -> bool:
         """Whether the server takes sessions now; it is not asked for any. Files always do."""
         return True
 
     @abc.abstractmethod
-    def free_bytes(self) -> dict[Path, int]:
+    def measure_free_bytes(self) -> dict[Path, int]:
         """Bytes that may still be written by place, of each disk that the live databases lie on.
 
         Those of another machine are not seen.
@@ -372,7 +375,7 @@ class DatabaseEngine(abc.ABC):
             OSError: If such a disk cannot be looked at.
         """
 
-    def require_programs(self) -> None:  # noqa: B027 - files need none
+    def require_dump_programs(self) -> None:  # noqa: B027 - files need none
         """Refuse where programs that a rehearsal copies with do not fit the server.
 
         Raises:
@@ -380,50 +383,50 @@ class DatabaseEngine(abc.ABC):
         """
 
     @abc.abstractmethod
-    def marker(self) -> Marker | None:
+    def read_marker(self) -> DatabaseMarker | None:
         """What the live set says it is; None on a site that was never cut over by an agent.
 
         Where a word of it was lost (a comment, a record file) and the others say the same, these
-        count; :meth:`heal_marker` writes it again.
+        count; :meth:`repair_marker` writes it again.
 
         Raises:
             DatabaseError: If the databases of the set disagree.
         """
 
     @abc.abstractmethod
-    def leftovers(self) -> tuple[tuple[str, DatabaseRole, str], ...]:
+    def list_leftovers(self) -> tuple[tuple[str, DatabaseRole, str], ...]:
         """Every (change id, role, logical name) of candidate or previous that exists."""
 
     @abc.abstractmethod
-    def applied(self, place: Place) -> tuple[AppliedMigration, ...]:
+    def read_ledger(self, database: DatabaseRef) -> tuple[AppliedMigration, ...]:
         """The ledger of a database, oldest first; empty where there is none.
 
         The live one of a fenced set cannot be asked; ask its candidate.
         """
 
     @abc.abstractmethod
-    def query(
-        self, place: Place, sql: str, *, timeout_s: float = 3600.0
+    def run_query(
+        self, database: DatabaseRef, sql: str, *, timeout_s: float = 3600.0
     ) -> list[tuple[object, ...]]:
         """Run one SELECT in a read-only transaction and return its rows."""
 
     @abc.abstractmethod
-    def table_digests(self, place: Place) -> dict[str, TableDigest]:
+    def compute_table_digests(self, database: DatabaseRef) -> dict[str, TableDigest]:
         """Digest of every user table, without the agent's own tables."""
 
     @abc.abstractmethod
-    def schema(self, place: Place) -> Schema:
+    def read_schema(self, database: DatabaseRef) -> SchemaDigest:
         """Digests of the schema, of the whole and by kind: see :mod:`.schema`.
 
         Independent of column order, of the agent's own tables and of parked rows.
         """
 
-    def fingerprint(self, place: Place) -> str:
+    def compute_fingerprint(self, database: DatabaseRef) -> str:
         """Digest of the whole schema: tables, columns, types, keys, indexes, views, code."""
-        return self.schema(place).fingerprint
+        return self.read_schema(database).fingerprint
 
     @abc.abstractmethod
-    def lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
+    def count_lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
         """Rows entered or changed since the cut-over of ``change.source``: database, table, count.
 
         What going back to the kept databases would lose. An engine that cannot tell since when a
@@ -434,8 +437,8 @@ class DatabaseEngine(abc.ABC):
         """
 
     @abc.abstractmethod
-    def entered(
-        self, change: ChangeRef, losses: Mapping[str, Sequence[Loss]]
+    def count_entered_rows(
+        self, change: ChangeRef, losses: Mapping[str, Sequence[DataLoss]]
     ) -> dict[str, dict[str, int]]:
         """Count what people entered in objects of the live set: database, object, rows.
 
@@ -447,40 +450,40 @@ class DatabaseEngine(abc.ABC):
         """
 
     @abc.abstractmethod
-    def sample(self, place: Place, keys: Keys | None = None) -> Sample:
+    def read_sample(self, database: DatabaseRef, keys: RowKeys | None = None) -> DatabaseSample:
         """Read a few rows of every table of the application, to compare them later.
 
         Args:
-            place: Which database.
+            database: Which database.
             keys: By table the rows that are wanted; None for the first of each, by key.
         """
 
-    def made_by_release(self, change: ChangeRef) -> dict[str, dict[str, int]]:
+    def count_release_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
         """Rows that the release itself put in or changed: database, table, count.
 
         Asked right after the cut-over of a release without a way back, while officers are out.
-        What :meth:`lost_rows` counts then, and :meth:`lost_rows` later counts again. An engine that
-        knows since when a row is there counts none of them, and answers at once.
+        What :meth:`count_lost_rows` counts then, and :meth:`count_lost_rows` later counts again. An
+        engine that knows since when a row is there counts none of them, and answers at once.
         """
-        return self.lost_rows(dataclasses.replace(change, source=change.id))
+        return self.count_lost_rows(dataclasses.replace(change, source=change.id))
 
     @abc.abstractmethod
-    def migrator_user(self) -> RunAs | None:
+    def find_migrator_user(self) -> MigratorUser | None:
         """As whom the application's own migrator runs; None where the agent is not root.
 
         Raises:
             MigratorNobody: The agent is root, and nobody else is known.
         """
 
-    def set_aside(self) -> tuple[Finding, ...]:
+    def list_quarantined(self) -> tuple[Finding, ...]:
         """What was kept although nothing needs it, since somebody wrote to it. Nothing drops it.
 
         The figures of each finding hold ``path``, where it is.
         """
         return ()
 
-    def orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
-        """What a torn copy left, or may have left, of which :meth:`leftovers` cannot know.
+    def find_orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
+        """What a torn copy left, or may have left, of which :meth:`list_leftovers` cannot know.
 
         Empty for an engine whose copies cannot leave such a thing.
         """
@@ -488,7 +491,7 @@ class DatabaseEngine(abc.ABC):
         return ()
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def hold_sessions(self) -> Iterator[None]:
         """Keep what is needed to ask the candidates from one question to the next, for a block.
 
         The candidates may be migrated meanwhile. May be nested. In the block different databases
@@ -496,14 +499,14 @@ class DatabaseEngine(abc.ABC):
         """
         yield
 
-    def halt(self) -> None:  # noqa: B027 - not every engine can
-        """End what other threads are doing inside :meth:`held`, so that it fails at once.
+    def cancel_sessions(self) -> None:  # noqa: B027 - not every engine can
+        """End what other threads are doing inside :meth:`hold_sessions`, so that it fails at once.
 
         Does nothing where that cannot be done; what they do is then waited for.
         """
 
     @abc.abstractmethod
-    def address(self, place: Place) -> str:
+    def build_migrator_url(self, database: DatabaseRef) -> str:
         """URL for an external migrator; holds no password (that goes by file or environment)."""
 
     # ---- acts: idempotent ----------------------------------------------------------------------
@@ -529,49 +532,51 @@ class DatabaseEngine(abc.ABC):
         """Decide method and object ids; nothing for a change that copies none. Writes nothing."""
 
     @abc.abstractmethod
-    def copy(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
+    def copy_databases(self, change: ChangeRef, plan: CopyPlan, progress: ProgressListener) -> None:
         """Copy the whole set side by side from one quiet moment; the set must be fenced."""
 
     @abc.abstractmethod
     def copy_online(
-        self, change: ChangeRef, plan: CopyPlan, progress: Progress
+        self, change: ChangeRef, plan: CopyPlan, progress: ProgressListener
     ) -> Mapping[str, Sequence[str]]:
         """Fill the candidates from a backup of the live set while it is in use: for a rehearsal.
 
         Each database is one consistent state; the set is not from one moment. Called again it
-        begins anew; :meth:`discard` removes what it made.
+        begins anew; :meth:`discard_candidates` removes what it made.
 
         Returns:
-            By database what the backup does not carry, though :meth:`copy` would: objects in the
-            words of the engine. Databases of which it carries all are left out.
+            By database what the backup does not carry, though :meth:`copy_databases` would: objects
+            in the words of the engine. Databases of which it carries all are left out.
         """
 
     @abc.abstractmethod
-    def copy_again(self, change: ChangeRef, again: ChangeRef, progress: Progress) -> CopyPlan:
-        """Copy the candidates of a rehearsal the way :meth:`copy` copies the live set.
+    def copy_candidates(
+        self, change: ChangeRef, timing_change: ChangeRef, progress: ProgressListener
+    ) -> CopyPlan:
+        """Copy the candidates of a rehearsal the way :meth:`copy_databases` copies the live set.
 
         So that the copy can be timed without officers being out. The copies are candidates of
-        ``again``; :meth:`discard` with the plan that is returned removes them.
+        ``timing_change``; :meth:`discard_candidates` with the plan that is returned removes them.
         """
 
     @abc.abstractmethod
-    def copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
+    def is_copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
         """Whether every copy is there and whole."""
 
     @abc.abstractmethod
-    def discard(self, change: ChangeRef, plan: CopyPlan) -> None:
+    def discard_candidates(self, change: ChangeRef, plan: CopyPlan) -> None:
         """Remove candidates and whatever an interrupted copy left. Never touches live."""
 
     @abc.abstractmethod
     def plan_migrations(
-        self, places: PlaceOf, target: MigrationSet, origin: MigrationSet | None
+        self, select: DatabaseSelector, target: MigrationSet, current: MigrationSet | None
     ) -> MigrationPlan:
         """Compare the ledgers with the migration sets and say what will run. Writes nothing.
 
         Args:
-            places: Whose ledgers are read (live before the stop, candidates after).
+            select: Whose ledgers are read (live before the stop, candidates after).
             target: Migrations of the release that will run.
-            origin: Migrations of the release that runs now; needed where the way leads down, since
+            current: Migrations of the release that runs now; needed where the way leads down, since
                 only the newer release has the ``down`` files.
 
         Raises:
@@ -583,8 +588,8 @@ class DatabaseEngine(abc.ABC):
         self,
         change: ChangeRef,
         target: MigrationSet,
-        origin: MigrationSet | None,
-        progress: Progress,
+        current: MigrationSet | None,
+        progress: ProgressListener,
     ) -> bool:
         """Bring every candidate to the target's schema, as the application's role.
 
@@ -596,17 +601,17 @@ class DatabaseEngine(abc.ABC):
             of the schema alone may be left out: the fingerprint tells that.
         """
 
-    def make_ready(self) -> None:  # noqa: B027 - most have nothing to make
+    def prepare_control_storage(self) -> None:  # noqa: B027 - most have nothing to make
         """Make what changes are recorded in, where it is not there yet: before officers are out."""
 
-    def run_beside(
+    def run_online_program(
         self,
         program: DatabaseProgram,
         slot: Path,
-        progress: Progress,
+        progress: ProgressListener,
         *,
         change: ChangeRef | None = None,
-        kept: int = -1,
+        lock_fd: int = -1,
     ) -> None:
         """Run a program of a release on the live databases, while the application works on them.
 
@@ -617,14 +622,16 @@ class DatabaseEngine(abc.ABC):
             slot: Directory of the release.
             progress: Told every two seconds.
             change: Whose candidates it works on instead, in a rehearsal.
-            kept: A descriptor that is held open as long as anything of the program is at work.
+            lock_fd: A descriptor that is held open as long as anything of the program is at work.
 
         Raises:
             MigratorFailed: It failed; what it did until then stays.
         """
-        raise NotImplementedError(f"{self.kind}: {program}, {slot}, {progress}, {change}, {kept}")
+        raise NotImplementedError(
+            f"{self.kind}: {program}, {slot}, {progress}, {change}, {lock_fd}"
+        )
 
-    def end_beside(self) -> bool:
+    def terminate_online_program(self) -> bool:
         """End what such a program left in the server, whose own process has ended.
 
         Returns:
@@ -633,38 +640,41 @@ class DatabaseEngine(abc.ABC):
         return True
 
     @abc.abstractmethod
-    def write_values(
-        self, place: Candidate, seed: str, short: Mapping[str, Collection[str]]
-    ) -> Mapping[str, Mapping[str, Counter[Untried]]]:
+    def write_sample_values(
+        self,
+        candidate: CandidateDatabase,
+        seed: str,
+        minimal_columns: Mapping[str, Collection[str]],
+    ) -> Mapping[str, Mapping[str, Counter[UntestedReason]]]:
         """Write values on trial into a candidate of a rehearsal, as the application's role.
 
         Into every column that takes one, in a few rows of each table; a rule of the table that
         refuses one is obeyed. An empty table gets a row where its rules let it.
 
         Args:
-            place: A copy that will never be live.
+            candidate: A copy that will never be live.
             seed: Another one, other values.
-            short: By table the columns that get the least value they can.
+            minimal_columns: By table the columns that get the least value they can.
 
         Returns:
             By table and column how many rows got none, and why.
         """
 
     @abc.abstractmethod
-    def mark(self, change: ChangeRef) -> None:
+    def mark_candidates(self, change: ChangeRef) -> None:
         """Mark release and generation inside each candidate, and run nothing of any release.
 
         For a way back that leaves schema and rows as they were copied.
         """
 
-    def adopt(self) -> None:  # noqa: B027 - most have nothing to do
+    def adopt_databases(self) -> None:  # noqa: B027 - most have nothing to do
         """Give the databases of a site the form that the agent works with, once, at adoption.
 
         An engine that works with them as they are has nothing to do.
         """
 
     @abc.abstractmethod
-    def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
+    def baseline_ledger(self, change: ChangeRef, target: MigrationSet) -> None:
         """Write the ledger of a release into live databases that were made without an agent.
 
         Runs no migration: the operator and the fingerprints vouch for the schema. Only where a
@@ -691,7 +701,7 @@ class DatabaseEngine(abc.ABC):
         Of a change that leaves the databases as they are, only the marker is written.
         """
 
-    def before_commit(self, change: ChangeRef) -> None:
+    def check_before_commit(self, change: ChangeRef) -> None:
         """Look a last time, right before the commit, whether the change may stand.
 
         Raises:
@@ -708,7 +718,7 @@ class DatabaseEngine(abc.ABC):
         """
 
     @abc.abstractmethod
-    def heal_marker(self) -> tuple[str, ...]:
+    def repair_marker(self) -> tuple[str, ...]:
         """Write again what the live set lost of its marker; return where, empty if nowhere.
 
         Raises:
@@ -716,8 +726,8 @@ class DatabaseEngine(abc.ABC):
         """
 
     @abc.abstractmethod
-    def take_as(
-        self, change: ChangeRef, target: MigrationSet, closes: ChangeRef | None = None
+    def adopt_restored(
+        self, change: ChangeRef, target: MigrationSet, closed_change: ChangeRef | None = None
     ) -> None:
         """Mark the live set, as it is, as that of a release: people restored it by hand.
 
@@ -727,15 +737,16 @@ class DatabaseEngine(abc.ABC):
         Args:
             change: A new id and generation, and the release.
             target: Migrations of that release.
-            closes: A change that never came to its end, and of which nothing is expected any more.
+            closed_change: A change that never came to its end, and of which nothing is expected any
+                more.
         """
 
     @abc.abstractmethod
-    def cut_back(self, change: ChangeRef) -> None:
+    def revert_cut_over(self, change: ChangeRef) -> None:
         """Undo the cut-over exactly: previous becomes live, still fenced; what was live, candidate.
 
         Where rows are in it that were written since the cut-over, or somebody else than the change
-        had opened it, it is no candidate but :meth:`set_aside`.
+        had opened it, it is no candidate but :meth:`list_quarantined`.
 
         Of a change that left the databases as they are, the marker of before; whatever was written
         meanwhile stays.
@@ -748,6 +759,9 @@ class DatabaseEngine(abc.ABC):
     def drop_previous(self, change_id: str) -> None:
         """Drop the previous databases of a change for good; one that was written is set aside."""
 
-    def drop_set_aside(self, change_id: str) -> None:
-        """Drop for good what :meth:`set_aside` names with this ``change``; a person said so."""
+    def drop_quarantined(self, change_id: str) -> None:
+        """Drop for good what :meth:`list_quarantined` names with this ``change``.
+
+        A person said so.
+        """
         del change_id

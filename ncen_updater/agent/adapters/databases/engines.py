@@ -1,8 +1,8 @@
 """The database engines: a line each. What one is to the agent, its package says in ``kind.py``.
 
 Whoever asks an engine's name anywhere else asks wrongly: the answer belongs into
-:class:`EngineKind` or :class:`.base.DatabaseEngine`. Its settings are in ``config/engines.py``.
-``kind.py`` imports no driver, since some ask it where nobody needs one.
+:class:`EngineDescriptor` or :class:`.base.DatabaseEngine`. Its settings are in
+``config/engines.py``. ``kind.py`` imports no driver, since some ask it where nobody needs one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ncen_updater.agent.adapters.databases.base import DatabaseEngine
-    from ncen_updater.agent.adapters.databases.migrations.ledger import Tables
+    from ncen_updater.agent.adapters.databases.migrations.ledger import LedgerTables
     from ncen_updater.agent.config.model import DatabaseSettings
 
 #: Name in the configuration, in manifests and in paths of releases, to package. The first one is
@@ -27,10 +27,10 @@ ENGINES = {
 }
 
 #: Asks a database one SELECT.
-Ask = Callable[[str], Sequence[Sequence[object]]]
+QueryFunction = Callable[[str], Sequence[Sequence[object]]]
 
 
-class EngineKind(abc.ABC):
+class EngineDescriptor(abc.ABC):
     """An engine before there is one to ask: how it is made, and its words of SQL.
 
     Attributes:
@@ -49,9 +49,9 @@ class EngineKind(abc.ABC):
     text_columns: ClassVar[str]
 
     @abc.abstractmethod
-    def make(
+    def make_engine(
         self,
-        config: DatabaseSettings,
+        settings: DatabaseSettings,
         root: Path | None,
         state: Path | None,
         user: str | None,
@@ -60,22 +60,24 @@ class EngineKind(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def tables(self) -> Tables:
+    def ledger_tables(self) -> LedgerTables:
         """The agent's own tables."""
 
     @abc.abstractmethod
-    def limits(self, lock_ms: int, statement_ms: int, *, inside: bool) -> Sequence[str]:
+    def format_timeouts(
+        self, lock_ms: int, statement_ms: int, *, in_transaction: bool
+    ) -> Sequence[str]:
         """Return how a migration's time-outs are set, for eyes.
 
         Args:
             lock_ms: Milliseconds to wait for a lock.
             statement_ms: Milliseconds that a statement may run.
-            inside: Whether it is said inside a transaction.
+            in_transaction: Whether it is said inside a transaction.
         """
 
     @abc.abstractmethod
-    def samples(
-        self, ask: Ask, table: str, columns: Sequence[str], most: int
+    def build_sample_query(
+        self, ask: QueryFunction, table: str, columns: Sequence[str], max_rows: int
     ) -> tuple[str, Sequence[str]]:
         """Return the cells to select as text, and what chooses a table's first rows and its last.
 
@@ -83,21 +85,21 @@ class EngineKind(abc.ABC):
             ask: Asks the database.
             table: Quoted, as ``text_columns`` said it.
             columns: The same.
-            most: So many rows at a time.
+            max_rows: So many rows at a time.
         """
 
 
-def kind_of(name: str) -> EngineKind:
+def get_engine_descriptor(name: str) -> EngineDescriptor:
     """Return what is to be known of an engine.
 
     Raises:
         KeyError: If there is none of this name.
     """
     found = importlib.import_module(f"{ENGINES[name]}.kind").KIND
-    assert isinstance(found, EngineKind)  # noqa: S101 - every package says so
+    assert isinstance(found, EngineDescriptor)  # noqa: S101 - every package says so
     return found
 
 
-def engine_modules() -> tuple[str, ...]:
+def list_engine_modules() -> tuple[str, ...]:
     """Return the modules of the adapters, with which their drivers are imported."""
     return tuple(f"{package}.engine" for package in ENGINES.values())

@@ -12,31 +12,31 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.formats.manifest import ChangedItself
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.formats.manifest import SelfManagedObject
 
 #: Under which name a record says by what its kinds were told apart, and by what they are now:
 #: raise it whenever an engine sorts or describes them otherwise.
-FORM, FORM_NOW = "form", "1"
+FORMAT_KEY, FORMAT_VERSION = "form", "1"
 
 
 class SchemaKind(StrEnum):
     """Kinds of things in a schema; the first five are those that a release may declare."""
 
-    TABLES = ChangedItself.TABLES.value
-    COLUMNS = ChangedItself.COLUMNS.value
-    CONSTRAINTS = ChangedItself.CONSTRAINTS.value
-    INDEXES = ChangedItself.INDEXES.value
-    SEQUENCES = ChangedItself.SEQUENCES.value
+    TABLES = SelfManagedObject.TABLES.value
+    COLUMNS = SelfManagedObject.COLUMNS.value
+    CONSTRAINTS = SelfManagedObject.CONSTRAINTS.value
+    INDEXES = SelfManagedObject.INDEXES.value
+    SEQUENCES = SelfManagedObject.SEQUENCES.value
     COMPUTED_COLUMNS = "computed-columns"
     CALLING_CONSTRAINTS = "calling-constraints"
     CALLING_INDEXES = "calling-indexes"
     VIEWS = "views"
-    OUTSIDE_TABLES = "outside-tables"
+    EXTERNAL_TABLES = "outside-tables"
     TRIGGERS = "triggers"
     RULES = "rules"
     FUNCTIONS = "functions"
-    MEMBER_FUNCTIONS = "member-functions"
+    EXTENSION_FUNCTIONS = "member-functions"
     CASTS = "casts"
     TYPES = "types"
     POLICIES = "policies"
@@ -53,22 +53,24 @@ _WORDS: Mapping[SchemaKind, str] = {
     SchemaKind.CALLING_CONSTRAINTS: N_("constraints that call functions"),
     SchemaKind.CALLING_INDEXES: N_("indexes that call functions"),
     SchemaKind.VIEWS: N_("views"),
-    SchemaKind.OUTSIDE_TABLES: N_("foreign or virtual tables"),
+    SchemaKind.EXTERNAL_TABLES: N_("foreign or virtual tables"),
     SchemaKind.TRIGGERS: N_("triggers"),
     SchemaKind.RULES: N_("rules"),
     SchemaKind.FUNCTIONS: N_("functions"),
-    SchemaKind.MEMBER_FUNCTIONS: N_("functions that were put into extensions"),
+    SchemaKind.EXTENSION_FUNCTIONS: N_("functions that were put into extensions"),
     SchemaKind.CASTS: N_("casts"),
     SchemaKind.TYPES: N_("types"),
     SchemaKind.POLICIES: N_("row security"),
     SchemaKind.EXTENSIONS: N_("extensions"),
 }
 #: Kinds that the fingerprint of the whole does not hold: they were not looked at before.
-BESIDE = frozenset({SchemaKind.RULES, SchemaKind.CASTS, SchemaKind.MEMBER_FUNCTIONS})
+KINDS_OUTSIDE_FINGERPRINT = frozenset(
+    {SchemaKind.RULES, SchemaKind.CASTS, SchemaKind.EXTENSION_FUNCTIONS}
+)
 
 
 @dataclass(frozen=True)
-class Schema:
+class SchemaDigest:
     """The shape of one database.
 
     Attributes:
@@ -80,40 +82,42 @@ class Schema:
     kinds: Mapping[str, str]
 
 
-def make_schema(things: Iterable[tuple[SchemaKind, str]], whole: Iterable[str]) -> Schema:
+def build_schema_digest(
+    items: Iterable[tuple[SchemaKind, str]], fingerprint_lines: Iterable[str]
+) -> SchemaDigest:
     """Put a schema together.
 
     Args:
-        things: Everything that is there, by kind, each in one form.
-        whole: What the fingerprint is made of.
+        items: Everything that is there, by kind, each in one form.
+        fingerprint_lines: What the fingerprint is made of.
     """
     by_kind: dict[str, list[str]] = {}
-    for kind, described in things:
+    for kind, described in items:
         by_kind.setdefault(kind.value, []).append(described)
     kinds = {kind: _digest(found) for kind, found in sorted(by_kind.items())}
-    return Schema(_digest(whole), {FORM: FORM_NOW, **kinds})
+    return SchemaDigest(_digest(fingerprint_lines), {FORMAT_KEY: FORMAT_VERSION, **kinds})
 
 
 def _digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
-def changed_kinds(
-    then: Mapping[str, object], now: Mapping[str, str]
+def find_changed_kinds(
+    recorded: Mapping[str, object], current: Mapping[str, str]
 ) -> tuple[SchemaKind, ...] | None:
     """Return the kinds in which a schema is another one; None where that is not known.
 
     Args:
-        then: What was recorded; empty by an agent that knew of no kinds.
-        now: What is there.
+        recorded: What was recorded; empty by an agent that knew of no kinds.
+        current: What is there.
     """
-    if not then or then.get(FORM) != now.get(FORM):
+    if not recorded or recorded.get(FORMAT_KEY) != current.get(FORMAT_KEY):
         return None
-    return tuple(kind for kind in SchemaKind if then.get(kind.value) != now.get(kind.value))
+    return tuple(kind for kind in SchemaKind if recorded.get(kind.value) != current.get(kind.value))
 
 
-def kind_words(kinds: Collection[str]) -> Text:
+def format_kinds(kinds: Collection[str]) -> LazyText:
     """Name kinds for people, in the order in which they stand here."""
     found = [_WORDS[kind] for kind in SchemaKind if kind.value in kinds]
-    names = {f"k{number}": Text(words) for number, words in enumerate(found)}
-    return Text(", ".join(f"{{{name}}}" for name in names), names)
+    names = {f"k{number}": LazyText(words) for number, words in enumerate(found)}
+    return LazyText(", ".join(f"{{{name}}}" for name in names), names)

@@ -16,32 +16,32 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 # How soon a signal is obeyed that did not end the wait, where nothing beats more often.
-LOOK_S = 0.5
+POLL_S = 0.5
 # How soon an act that began a new statement while the others were ended is ended as well.
-AGAIN_S = 0.1
+CANCEL_RETRY_S = 0.1
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """Let the other acts come to their end."""
 
 
-def side_by_side(
-    acts: Mapping[Key, Callable[[], Value]],
+def run_in_parallel(
+    tasks: Mapping[Key, Callable[[], Value]],
     *,
-    halt: Callable[[], object] = _nothing,
-    beat: Callable[[], object] = _nothing,
-    beat_s: float = LOOK_S,
+    cancel: Callable[[], object] = _do_nothing,
+    heartbeat: Callable[[], object] = _do_nothing,
+    heartbeat_s: float = POLL_S,
 ) -> dict[Key, Value]:
     """Run all acts at once and return their results, in the order of the acts.
 
     Args:
-        acts: By name.
-        halt: Ends what the acts are doing, so that they fail; called again until they have.
-        beat: Called while they run, in this thread.
-        beat_s: Seconds between two beats, and until a signal is obeyed at the latest.
+        tasks: By name.
+        cancel: Ends what the acts are doing, so that they fail; called again until they have.
+        heartbeat: Called while they run, in this thread.
+        heartbeat_s: Seconds between two beats, and until a signal is obeyed at the latest.
 
     Raises:
         BaseException: Of the act that failed first, or what ended the waiting; once all are over.
@@ -60,21 +60,21 @@ def side_by_side(
         except BaseException as error:  # noqa: BLE001 - raised below, in the waiting thread
             failed.append(error)
         running.discard(name)
-        if failed or len(results) == len(acts):
+        if failed or len(results) == len(tasks):
             over.set()
         one_ended.set()
 
     threads = [
         threading.Thread(target=run, args=item, name=f"side by side: {item[0]}", daemon=True)
-        for item in acts.items()
+        for item in tasks.items()
     ]
     raised: BaseException | None = None
     try:
         for thread in threads:
             thread.start()
         while threads:
-            beat()
-            if over.wait(beat_s):
+            heartbeat()
+            if over.wait(heartbeat_s):
                 break
     except BaseException as error:  # noqa: BLE001 - raised below, once all acts are over
         raised = error
@@ -88,14 +88,14 @@ def side_by_side(
                 _join(threads)
                 break
             try:
-                halt()
+                cancel()
             finally:
-                one_ended.wait(AGAIN_S)
+                one_ended.wait(CANCEL_RETRY_S)
         except BaseException as error:  # noqa: BLE001 - a signal, say: the acts are not over yet
             raised = raised or error
     if raised:
         raise raised
-    return {name: results[name] for name in acts}
+    return {name: results[name] for name in tasks}
 
 
 def _join(threads: list[threading.Thread]) -> None:

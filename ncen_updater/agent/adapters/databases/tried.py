@@ -14,26 +14,26 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ncen_updater.common.records import Record
-from ncen_updater.formats.losses import How, Loss
+from ncen_updater.common.records import JsonRecord
+from ncen_updater.formats.losses import DataLoss, LossKind
 
 #: So many rows of a table get values at the most.
-ROWS = 25
+MAX_ROWS = 25
 #: So long the writing may take in one database.
-SECONDS = 60.0
+MAX_WRITE_SECONDS = 60.0
 #: Of a longer value only the beginning and a digest are held.
 _HELD = 200
 _LONGEST_TEXT = 60
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
-Key = tuple[str, ...]
+RowKey = tuple[str, ...]
 #: By table the keys of rows.
-Keys = Mapping[str, Collection[Key]]
+RowKeys = Mapping[str, Collection[RowKey]]
 #: By column why rows of it got no value, and how many.
-Refusals = Mapping[str, "Counter[Untried]"]
+UntestedCounts = Mapping[str, "Counter[UntestedReason]"]
 
 
-class Untried(StrEnum):
+class UntestedReason(StrEnum):
     """Why a row of a column got no value."""
 
     KEY = "key"  # its row is found again by it
@@ -43,12 +43,12 @@ class Untried(StrEnum):
     REFUSED = "refused"  # by a rule of the table, or a trigger
     EMPTY = "empty"  # its table has no row, and its rules refuse one
     TIME = "time"  # the time for writing was over
-    OWN = "own"  # the release itself writes it
-    UNSEEN = "unseen"  # the ways did not come to their end with the values
+    WRITTEN_BY_RELEASE = "own"  # the release itself writes it
+    NOT_COMPLETED = "unseen"  # the ways did not come to their end with the values
 
 
 @dataclass(frozen=True)
-class SampledTable:
+class TableSample:
     """A few rows of one table.
 
     Attributes:
@@ -59,15 +59,15 @@ class SampledTable:
 
     key: tuple[str, ...]
     types: Mapping[str, str]
-    rows: Mapping[Key, Mapping[str, str | None]] = field(default_factory=dict)
+    rows: Mapping[RowKey, Mapping[str, str | None]] = field(default_factory=dict)
 
 
 #: By table, as people write its name.
-Sample = Mapping[str, SampledTable]
+DatabaseSample = Mapping[str, TableSample]
 
 
 @dataclass(frozen=True)
-class TriedColumn(Record):
+class ColumnRoundTrip(JsonRecord):
     """What became of the values of one column.
 
     Attributes:
@@ -84,11 +84,11 @@ class TriedColumn(Record):
     came_back: int = 0
     lost: int = 0
     refused: int = 0
-    untried: Mapping[Untried, int] = field(default_factory=dict)
+    untried: Mapping[UntestedReason, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class TriedValues(Record):
+class RoundTripResult(JsonRecord):
     """What became of all values of one way back.
 
     Attributes:
@@ -96,21 +96,21 @@ class TriedValues(Record):
         stopped: What the ways stopped at with the values in the tables, if they did.
     """
 
-    columns: tuple[TriedColumn, ...] = ()
+    columns: tuple[ColumnRoundTrip, ...] = ()
     stopped: str | None = None
 
-    def total(self, what: str) -> int:
+    def count_values(self, what: str) -> int:
         """Count ``kept``, ``came_back``, ``lost`` or ``refused`` over all columns."""
         return sum(int(getattr(column, what)) for column in self.columns)
 
-    def named(self, what: str) -> tuple[str, ...]:
+    def list_columns(self, what: str) -> tuple[str, ...]:
         """Name the columns with ``kept``, ``came_back``, ``lost`` or ``refused`` values."""
         return tuple(column.column for column in self.columns if getattr(column, what))
 
     @property
-    def untried(self) -> Mapping[Untried, int]:
+    def count_untested(self) -> Mapping[UntestedReason, int]:
         """The columns of which no row could be tried, by the first reason."""
-        found: Counter[Untried] = Counter()
+        found: Counter[UntestedReason] = Counter()
         for column in self.columns:
             tried = column.kept + column.came_back + column.lost + column.refused
             if not tried and column.untried:
@@ -121,7 +121,7 @@ class TriedValues(Record):
 # ---- values --------------------------------------------------------------------------------------
 
 
-def tried_text(seed: str, column: str, row: int, width: int | None) -> tuple[str, ...]:
+def make_test_texts(seed: str, column: str, row: int, width: int | None) -> tuple[str, ...]:
     """Return texts that nobody enters, the one to be preferred first.
 
     Args:
@@ -139,7 +139,7 @@ def tried_text(seed: str, column: str, row: int, width: int | None) -> tuple[str
     return tuple(dict.fromkeys(text for text in (long, short) if text))
 
 
-def alike(before: str | None, row: int) -> tuple[str, ...]:
+def make_similar_texts(before: str | None, row: int) -> tuple[str, ...]:
     """Return a text of the form of one that is there, where that is a date or a number; else none.
 
     What is written into a text may be read as what it looks like.
@@ -153,7 +153,7 @@ def alike(before: str | None, row: int) -> tuple[str, ...]:
     return ()
 
 
-def short_enough(text: str, digest: str) -> str:
+def shorten_value(text: str, digest: str) -> str:
     """Return a value as it is held: a long one by its beginning and a digest."""
     return text if len(text) <= _HELD else f"{text[:_HELD]}…{digest}"
 
@@ -161,7 +161,7 @@ def short_enough(text: str, digest: str) -> str:
 # ---- what became of them -------------------------------------------------------------------------
 
 
-def retyped(older: Sample, newer: Sample) -> dict[str, frozenset[str]]:
+def find_retyped_columns(older: DatabaseSample, newer: DatabaseSample) -> dict[str, frozenset[str]]:
     """Return by table the columns whose type is another one in the newer shape."""
     found = {}
     for name, table in newer.items():
@@ -177,7 +177,7 @@ def retyped(older: Sample, newer: Sample) -> dict[str, frozenset[str]]:
 
 
 @dataclass(frozen=True)
-class Sight:
+class RoundTripObservation:
     """What was seen of one database, from one way to the next.
 
     Attributes:
@@ -190,104 +190,118 @@ class Sight:
         refusing: By table the columns with whose first values the way back did not go.
     """
 
-    older: Sample
-    plain: Sample
-    written: Sample
-    refusals: Mapping[str, Refusals]
-    back: Sample | None
-    again: Sample | None
+    older: DatabaseSample
+    plain: DatabaseSample
+    written: DatabaseSample
+    refusals: Mapping[str, UntestedCounts]
+    back: DatabaseSample | None
+    again: DatabaseSample | None
     refusing: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
-def judge(database: str, seen: Sight) -> Iterator[TriedColumn]:
+def judge_columns(database: str, observation: RoundTripObservation) -> Iterator[ColumnRoundTrip]:
     """Say of every column of the newer shape what became of the values written into it."""
-    for name, table in seen.written.items():
+    for name, table in observation.written.items():
         for column in table.types:
-            yield _column(f"{database}.{name}.{column}", name, column, seen)
+            yield _judge_column(f"{database}.{name}.{column}", name, column, observation)
 
 
-def _column(label: str, name: str, column: str, seen: Sight) -> TriedColumn:
+def _judge_column(
+    label: str, name: str, column: str, seen: RoundTripObservation
+) -> ColumnRoundTrip:
     table = seen.written[name]
     found: Counter[str] = Counter()
-    untried: Counter[Untried] = Counter()
+    untried: Counter[UntestedReason] = Counter()
     refusals = seen.refusals.get(name, {}).get(column, Counter())
     if column in seen.refusing.get(name, frozenset()):
-        return TriedColumn(label, refused=len(table.rows), untried=dict(refusals))
+        return ColumnRoundTrip(label, refused=len(table.rows), untried=dict(refusals))
     if not table.key:
-        untried[Untried.NO_KEY] += 1
+        untried[UntestedReason.NO_KEY] += 1
     elif not table.rows:
-        untried[next(iter(refusals), Untried.EMPTY)] += 1
+        untried[next(iter(refusals), UntestedReason.EMPTY)] += 1
     elif column in table.key:
-        untried[Untried.KEY] += len(table.rows)
+        untried[UntestedReason.KEY] += len(table.rows)
     else:
         for key, row in table.rows.items():
-            what = _value(name, column, key, row[column], seen)
-            if isinstance(what, Untried):
-                reason = next(iter(refusals), what) if what is Untried.REFUSED else what
+            what = _judge_value(name, column, key, row[column], seen)
+            if isinstance(what, UntestedReason):
+                reason = next(iter(refusals), what) if what is UntestedReason.REFUSED else what
                 untried[reason] += 1
             else:
                 found[what] += 1
-    return TriedColumn(label, found["kept"], found["came_back"], found["lost"], 0, dict(untried))
+    return ColumnRoundTrip(
+        label, found["kept"], found["came_back"], found["lost"], 0, dict(untried)
+    )
 
 
-def _value(name: str, column: str, key: Key, value: str | None, seen: Sight) -> str | Untried:
+def _judge_value(
+    name: str, column: str, key: RowKey, value: str | None, seen: RoundTripObservation
+) -> str | UntestedReason:
     """What became of one value: ``kept``, ``came_back`` or ``lost``, or why it was not tried."""
-    plain = _row(seen.plain, name, key)
+    plain = _find_row(seen.plain, name, key)
     if value is None or (plain is not None and plain.get(column) == value):
-        return Untried.REFUSED
+        return UntestedReason.REFUSED
     if seen.back is None:
-        return Untried.UNSEEN
-    back = _row(seen.back, name, key) or {}
+        return UntestedReason.NOT_COMPLETED
+    back = _find_row(seen.back, name, key) or {}
     older = seen.older.get(name)
     if older is not None and column in older.types:
         if back.get(column) == value:
             return "kept"
     elif value in (back[other] for other in back.keys() - seen.written[name].types.keys()):
         # It stood under a name that is no more, if it also comes back from there.
-        there = seen.again is None or (_row(seen.again, name, key) or {}).get(column) == value
+        there = seen.again is None or (_find_row(seen.again, name, key) or {}).get(column) == value
         return "kept" if there else "lost"
     if seen.again is None:
-        return Untried.UNSEEN
-    again = (_row(seen.again, name, key) or {}).get(column)
+        return UntestedReason.NOT_COMPLETED
+    again = (_find_row(seen.again, name, key) or {}).get(column)
     if again == value:
         return "came_back"
-    if plain is not None and again == plain.get(column) and _is_own(name, column, key, seen):
-        return Untried.OWN
+    if (
+        plain is not None
+        and again == plain.get(column)
+        and _is_written_by_release(name, column, key, seen)
+    ):
+        return UntestedReason.WRITTEN_BY_RELEASE
     return "lost"
 
 
-def _is_own(name: str, column: str, key: Key, seen: Sight) -> bool:
+def _is_written_by_release(name: str, column: str, key: RowKey, seen: RoundTripObservation) -> bool:
     """Whether the release writes that into this row of an older table each time that it comes."""
     older = seen.older.get(name)
     if older is None or seen.back is None:
         return False
-    before, plain = _row(seen.older, name, key), _row(seen.plain, name, key)
+    before, plain = _find_row(seen.older, name, key), _find_row(seen.plain, name, key)
     if before is not None and plain is not None and column in before:
         return before[column] != plain[column]
     # Its way down takes away rows that it put there.
-    return name in seen.back and _row(seen.back, name, key) is None
+    return name in seen.back and _find_row(seen.back, name, key) is None
 
 
-def _row(sample: Sample, name: str, key: Key) -> Mapping[str, str | None] | None:
+def _find_row(sample: DatabaseSample, name: str, key: RowKey) -> Mapping[str, str | None] | None:
     table = sample.get(name)
     return table.rows.get(key) if table is not None else None
 
 
-def untold(columns: Iterable[TriedColumn], told: Mapping[str, Sequence[Loss]]) -> tuple[str, ...]:
+def find_undeclared_losses(
+    columns: Iterable[ColumnRoundTrip], declared: Mapping[str, Sequence[DataLoss]]
+) -> tuple[str, ...]:
     """Name the columns with lost values of which neither release nor files say that they are.
 
     Args:
         columns: What was measured.
-        told: By database what is known to be lost.
+        declared: By database what is known to be lost.
     """
     known = {
-        f"{database}.{loss.object}".lower() for database, found in told.items() for loss in found
+        f"{database}.{loss.object_name}".lower()
+        for database, found in declared.items()
+        for loss in found
     }
     # Of these the site counts by the catalogue what goes along; the text cannot name it.
     wide = {
         database
-        for database, found in told.items()
-        if any(loss.wide or loss.how is How.ROWS for loss in found)
+        for database, found in declared.items()
+        if any(loss.needs_catalog or loss.how is LossKind.ROWS for loss in found)
     }
     return tuple(
         column.column

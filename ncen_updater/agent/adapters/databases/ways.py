@@ -5,9 +5,11 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Back(StrEnum):
+class RollbackKind(StrEnum):
     """Which way a rollback takes."""
 
-    KEEPS = "keeps"  # every record stays: by ways down, or because there is nothing to undo
-    RESTORES = "restores"  # what was kept at the upgrade; later records are lost
-    DEPENDS = "depends"  # restores, unless the release's program turns out to change nothing
+    KEEPS_RECORDS = "keeps"  # every record stays: by ways down, or because there is nothing to undo
+    RESTORES_PREVIOUS = "restores"  # what was kept at the upgrade; later records are lost
+    DEPENDS_ON_MIGRATOR = (
+        "depends"  # restores, unless the release's program turns out to change nothing
+    )

@@ -16,79 +16,84 @@ from pathlib import Path
 from typing import NoReturn
 
 from ncen_updater.agent.adapters.feed_reader.quota import (
-    LAST_BYTES,
-    MARGIN,
+    MARGIN_BYTES,
+    RESERVED_BYTES,
+    DiskAllowance,
+    DiskMonitor,
     DiskVerdict,
-    DiskWatch,
-    MayBring,
-    announced_by,
+    compute_announced_allowance,
+    compute_release_allowance,
     of_bundle,
-    of_release,
 )
-from ncen_updater.agent.adapters.feed_reader.site_feed import feed_of, validity
+from ncen_updater.agent.adapters.feed_reader.site_feed import make_release_source, validity
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.disk_space import space_short
-from ncen_updater.common.errors import SpaceShort, UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.disk_space import make_space_error
+from ncen_updater.common.errors import InsufficientSpaceError, UpdaterError
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import (
     LOCAL_STORE_FAILED,
     READER_FAILED,
     READER_FILLS_DISK,
-    READER_OVERDUE,
-    READER_UNIT_AWAY,
+    READER_TIMED_OUT,
+    READER_UNIT_UNREACHABLE,
 )
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.progress import ProgressListener
 from ncen_updater.common.workers import (
-    Expected,
+    ExpectedErrors,
     Worker,
-    WorkerAway,
-    WorkerFailed,
+    WorkerError,
     WorkerLimits,
-    WorkerOverdue,
-    ask,
+    WorkerTimeoutError,
+    WorkerUnavailableError,
+    call_worker,
 )
-from ncen_updater.feed.errors import FeedError, PathError, RoleExpired, TrustError
-from ncen_updater.feed.proved import ProvedMemory
-from ncen_updater.feed.release_source import FeedView, FetchedPack, FetchedRelease
+from ncen_updater.feed.errors import FeedError, RoleExpiredError, TrustError, UpgradePathError
+from ncen_updater.feed.proved import TrustStateStore
+from ncen_updater.feed.release_source import DownloadedPack, DownloadedRelease, FeedView
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.formats.bundle.bundle_file import open_file
+from ncen_updater.formats.bundle.bundle_file import open_bundle_file
 from ncen_updater.formats.document import Offer
-from ncen_updater.formats.errors import BadManifest, BadRelease, BadTree, TransferError
+from ncen_updater.formats.errors import (
+    ManifestError,
+    ReleaseDocumentError,
+    TransferError,
+    TreeError,
+)
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
 logger = logging.getLogger(__name__)
 
 #: Codes of bundles and mirrors.
-BUNDLES = range(2301, 2400)
+BUNDLE_ERROR_CODES = range(2301, 2400)
 #: What it may report. It may have been taken over: no other error, and no other exit code, comes
 #: of what it says.
-EXPECTED: tuple[Expected, ...] = (
-    ConfigError, TrustError, FeedError, PathError, TransferError, SpaceShort,
-    BadManifest, BadRelease, BadTree, BUNDLES,
+EXPECTED_ERRORS: tuple[ExpectedErrors, ...] = (
+    ConfigError, TrustError, FeedError, UpgradePathError, TransferError, InsufficientSpaceError,
+    ManifestError, ReleaseDocumentError, TreeError, BUNDLE_ERROR_CODES,
 )  # fmt: skip
 # What talks to the network; the rest reads a medium of the person who types the command.
 NETWORK_ACTS = ("refresh", "fetch")
 #: Signs of life come every ten seconds. A list is small; what of a release came in half a day is
 #: kept, and the next download goes on from there.
-LIMITS = {
+ACT_LIMITS = {
     "refresh": WorkerLimits(silence_s=300, total_s=3600),
     "fetch": WorkerLimits(silence_s=300, total_s=12 * 3600),
     "import": WorkerLimits(silence_s=300, total_s=12 * 3600),
     "mirror": WorkerLimits(silence_s=300, total_s=72 * 3600),
 }
 #: What an act brings that fetches lists alone.
-LISTS = MayBring()
+METADATA_ALLOWANCE = DiskAllowance()
 #: What it writes to where its directory is not its own, but the state directory.
-OURS = ("metadata", "downloads", "feed", "import.partial", "import.ready")
+WRITABLE_NAMES = ("metadata", "downloads", "feed", "import.partial", "import.ready")
 
 
 def _no_fetcher() -> NoReturn:
     raise AssertionError("the process that reads the feed has the network, and this one has none")
 
 
-class ChildSource(TufReleaseSource):
+class WorkerReleaseSource(TufReleaseSource):
     """A source that asks another process for everything that needs the network.
 
     It is a child, or one that systemd starts, as ``service.runner`` says. A child of root works as
@@ -100,12 +105,12 @@ class ChildSource(TufReleaseSource):
         product: Whose releases; those of the site's product by default.
     """
 
-    _memory: ProvedMemory
+    _memory: TrustStateStore
 
     def __init__(self, config: AgentConfig, config_path: Path, product: str | None = None) -> None:
         paths, service = config.paths, config.service
-        self._received = paths.received_directory
-        memory = ProvedMemory(paths.resolve(paths.state))
+        self._received = paths.feed_state_directory
+        memory = TrustStateStore(paths.resolve(paths.state))
         trusted_root = paths.resolve(paths.trusted_root)
         # For what lies on the disk: it never opens a connection.
         super().__init__(
@@ -113,23 +118,25 @@ class ChildSource(TufReleaseSource):
             state=self._received,
             trusted_root=trusted_root,
             make_fetcher=_no_fetcher,
-            memory=memory,
+            trust_state=memory,
             **validity(config.feed),
         )
         apart = self._received != paths.resolve(paths.state)
-        self._places = [self._received] if apart else [self._received / name for name in OURS]
+        self._places = (
+            [self._received] if apart else [self._received / name for name in WRITABLE_NAMES]
+        )
         self._unit = paths.resolve(service.fetch_socket) if service.runner == "systemd" else None
         self._worker = Worker(
             "ncen_updater.agent.adapters.feed_reader.worker",
             # It is read again from another directory.
             (str(config_path.absolute()),),
-            expects=EXPECTED,
+            expects=EXPECTED_ERRORS,
         )
         others = {config.site.product, AGENT_PRODUCT} - {self._product}
         self._lists: list[TufReleaseSource] = [
             self,
             *(
-                feed_of(
+                make_release_source(
                     name,
                     config.feed,
                     state=self._received,
@@ -146,62 +153,64 @@ class ChildSource(TufReleaseSource):
         Raises:
             TrustError: If it does not follow, is older than what was proved here, or has lapsed.
         """
-        self._run({"act": "refresh"}, None)
-        view = self.last_view()
+        self._ask_worker({"act": "refresh"}, None)
+        view = self.load_last_view()
         if view is None:
             raise TrustError(READER_FAILED, detail="no list was left")
-        now = self.now()
+        now = self.get_reference_time()
         if view.expires_at <= now:  # it says that it verified them just now
             day = "%Y-%m-%d %H:%M UTC"
             since = view.expires_at.strftime(day)
-            raise RoleExpired(role=self._product, since=since, now=now.strftime(day))
+            raise RoleExpiredError(role=self._product, since=since, now=now.strftime(day))
         return view
 
-    def require_mirror(self, directory: Path) -> None:
+    def require_fresh_mirror(self, directory: Path) -> None:
         """Refuse a mirror whose lists are older than what was proved here.
 
         Raises:
             TrustError: If they are, or do not follow from the roots that were proved here.
         """
-        from ncen_updater.feed.reverify import compare_mirror
+        from ncen_updater.feed.reverify import refuse_older_mirror
 
-        compare_mirror(directory, self._trusted_root, self._memory)
+        refuse_older_mirror(directory, self._trusted_root, self._memory)
 
-    def fetch(self, offer: Offer, progress: Progress) -> FetchedRelease:
+    def download_release(self, offer: Offer, progress: ProgressListener) -> DownloadedRelease:
         """Download in the child, then hash here what it left."""
-        self._run({"act": "fetch", "version": offer.version}, progress, of_release(offer))
-        fetched = self.fetched(offer)
+        self._ask_worker(
+            {"act": "fetch", "version": offer.version}, progress, compute_release_allowance(offer)
+        )
+        fetched = self.find_downloaded_release(offer)
         if fetched is None:
             raise TrustError(
                 READER_FAILED,
-                detail=Text("release {version} was not left whole", {"version": offer.version}),
+                detail=LazyText("release {version} was not left whole", {"version": offer.version}),
             )
         return fetched
 
-    def fetch_smallest(
-        self, offer: Offer, have: Collection[str], progress: Progress
-    ) -> FetchedRelease | FetchedPack:
+    def download_smallest(
+        self, offer: Offer, installed_trees: Collection[str], progress: ProgressListener
+    ) -> DownloadedRelease | DownloadedPack:
         """Download in the child, then hash here what it left."""
-        order = {"act": "fetch", "version": offer.version, "have": sorted(have)}
-        self._run(order, progress, of_release(offer))
-        fetched = self.fetched_smallest(offer, have)
+        order = {"act": "fetch", "version": offer.version, "have": sorted(installed_trees)}
+        self._ask_worker(order, progress, compute_release_allowance(offer))
+        fetched = self.find_smallest_download(offer, installed_trees)
         if fetched is None:
             raise TrustError(
                 READER_FAILED,
-                detail=Text("release {version} was not left whole", {"version": offer.version}),
+                detail=LazyText("release {version} was not left whole", {"version": offer.version}),
             )
         return fetched
 
-    def ask(
+    def run_act(
         self,
-        order: Mapping[str, object],
-        progress: Progress | None = None,
-        opener: Callable[[Path], int] = open_file,
+        request: Mapping[str, object],
+        progress: ProgressListener | None = None,
+        opener: Callable[[Path], int] = open_bundle_file,
     ) -> Mapping[str, object]:
         """Let the child do something else that needs the network or reads a medium.
 
         Args:
-            order: What, with ``act`` and the act's own values. Its ``file`` is opened here: the
+            request: What, with ``act`` and the act's own values. Its ``file`` is opened here: the
                 person who names it may read more than the child.
             progress: Told what the child tells.
             opener: Opens the file.
@@ -212,16 +221,16 @@ class ChildSource(TufReleaseSource):
         Raises:
             BundleUnreadable: If the file cannot be opened.
         """
-        if order.get("file") is None:
-            return self._run(order, progress, LISTS)
-        descriptor = opener(Path(str(order["file"])))
+        if request.get("file") is None:
+            return self._ask_worker(request, progress, METADATA_ALLOWANCE)
+        descriptor = opener(Path(str(request["file"])))
         try:
-            asked = {**order, "descriptor": descriptor}
-            return self._run(asked, progress, of_bundle(descriptor), [descriptor])
+            asked = {**request, "descriptor": descriptor}
+            return self._ask_worker(asked, progress, of_bundle(descriptor), [descriptor])
         finally:
             os.close(descriptor)
 
-    def give(self, directory: Path) -> None:
+    def create_worker_directory(self, directory: Path) -> None:
         """Make a directory that is missing, for the child to write to.
 
         Raises:
@@ -229,53 +238,55 @@ class ChildSource(TufReleaseSource):
         """
         if directory.exists():
             return
-        owner = self._user()
+        owner = self._find_worker_user()
         try:
-            with durable.readable_by_all():
+            with durable.make_world_readable():
                 durable.make_directory(directory)
             if owner is not None:
                 os.chown(directory, *owner)
         except OSError as error:
             raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
 
-    def _run(
+    def _ask_worker(
         self,
         order: Mapping[str, object],
-        progress: Progress | None,
-        brings: MayBring = LISTS,
+        progress: ProgressListener | None,
+        brings: DiskAllowance = METADATA_ALLOWANCE,
         descriptors: Sequence[int] = (),
     ) -> Mapping[str, object]:
         act = str(order["act"])
-        limits = LIMITS[act]
+        limits = ACT_LIMITS[act]
         if act in NETWORK_ACTS:  # the others write elsewhere, too, and for a person
-            limits = replace(limits, file_bytes=brings.size + MARGIN)
+            limits = replace(limits, file_bytes=brings.size + MARGIN_BYTES)
         worker = replace(self._worker, limits=limits)
         if act in NETWORK_ACTS and self._unit is not None:
             worker = replace(worker, socket=self._unit)
         else:
-            worker = replace(worker, owner=self._user())
-        watch = DiskWatch(self._places, brings, self._announced(act, brings))
+            worker = replace(worker, owner=self._find_worker_user())
+        watch = DiskMonitor(self._places, brings, self._compute_announced(act, brings))
 
         def ending() -> bool:
-            self._bear(watch, watch.look())
+            self._enforce_quota(watch, watch.poll())
             return False
 
-        self._bear(watch, watch.judge())
+        self._enforce_quota(watch, watch.check_now())
         try:
             asked = {"product": self._product, **order}
-            answer = ask(worker, asked, progress, files=descriptors, ending=ending)
-            self._bear(watch, watch.judge())
-        except SpaceShort as error:
+            answer = call_worker(worker, asked, progress, files=descriptors, ending=ending)
+            self._enforce_quota(watch, watch.check_now())
+        except InsufficientSpaceError as error:
             if error.values.get("path") in ("", "-", None):
                 error.values["path"] = self._received  # the child writes nowhere else
             raise
-        except WorkerAway as error:
+        except WorkerUnavailableError as error:
             if worker.socket is None:
                 raise TrustError(READER_FAILED, detail=error.detail) from error
-            raise UpdaterError(READER_UNIT_AWAY, path=worker.socket, detail=error.detail) from error
-        except WorkerOverdue as error:
-            raise TrustError(READER_OVERDUE, detail=error.detail) from error
-        except WorkerFailed as error:
+            raise UpdaterError(
+                READER_UNIT_UNREACHABLE, path=worker.socket, detail=error.detail
+            ) from error
+        except WorkerTimeoutError as error:
+            raise TrustError(READER_TIMED_OUT, detail=error.detail) from error
+        except WorkerError as error:
             log = "see 'journalctl --unit ncen-updater-fetch@*'" if worker.socket else ""
             raise TrustError(READER_FAILED, detail=f"{error.detail} {log}".strip()) from error
         report = answer.get("report", {})
@@ -283,35 +294,37 @@ class ChildSource(TufReleaseSource):
             raise TrustError(READER_FAILED, detail="it reported what cannot be understood")
         return report
 
-    def _announced(self, act: str, brings: MayBring) -> MayBring | None:
+    def _compute_announced(self, act: str, brings: DiskAllowance) -> DiskAllowance | None:
         """What may lie there in all; None where no list can be proved, or one is still to come."""
         offers: list[Offer] = []
         for source in self._lists:
             try:
-                view = source.last_view()
+                view = source.load_last_view()
             except UpdaterError as error:
                 logger.info("what a list announces is not known: %s", error)
                 return None
             offers += view.offers if view else []
-        return announced_by(offers) + (LISTS if act in NETWORK_ACTS else brings)
+        return compute_announced_allowance(offers) + (
+            METADATA_ALLOWANCE if act in NETWORK_ACTS else brings
+        )
 
-    def _bear(self, watch: DiskWatch, verdict: DiskVerdict) -> None:
+    def _enforce_quota(self, watch: DiskMonitor, verdict: DiskVerdict) -> None:
         """End the reader where it leaves more than it may.
 
         Raises:
-            SpaceShort: If the file system has no more room for it.
+            InsufficientSpaceError: If the file system has no more room for it.
             TrustError: If nothing that was signed weighs as much.
         """
-        if verdict is DiskVerdict.FINE:
+        if verdict is DiskVerdict.OK:
             return
-        if verdict is DiskVerdict.NO_ROOM:
-            raise space_short(self._received, LAST_BYTES)
+        if verdict is DiskVerdict.NO_SPACE:
+            raise make_space_error(self._received, RESERVED_BYTES)
         raise TrustError(
             READER_FILLS_DISK, path=self._received, size_bytes=watch.now.size,
             names=watch.now.names, detail=verdict.value,
         )  # fmt: skip
 
-    def _user(self) -> tuple[int, int] | None:
+    def _find_worker_user(self) -> tuple[int, int] | None:
         """Whose rights the child has: the owner's of the directory, where we may choose."""
         try:
             owner = self._received.stat()

@@ -11,46 +11,48 @@ from typing import cast
 
 from packaging.version import Version
 
-from ncen_updater.agent.adapters.feed_reader.site_feed import http_fetcher
+from ncen_updater.agent.adapters.feed_reader.site_feed import make_http_fetcher
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     MIRROR_FORBIDDEN,
     NO_FEED_TO_MIRROR,
 )
-from ncen_updater.common.progress import Progress
-from ncen_updater.feed.mirror import Mirror
-from ncen_updater.feed.offline.fetcher import BundleFetcher, in_words_of_bundles, read_whole
-from ncen_updater.feed.offline.importing import BundleImport, Importer
-from ncen_updater.feed.resumable_download import DOWNLOADING
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.feed.mirror import FeedMirror
+from ncen_updater.feed.offline.fetcher import BundleFetcher, map_bundle_errors, read_whole
+from ncen_updater.feed.offline.importing import BundleImporter, ImportSite
+from ncen_updater.feed.resumable_download import DOWNLOAD_PROGRESS
 from ncen_updater.formats.bundle.bundle_file import open_bundle
 
-Order = Mapping[str, object]
+WorkerRequest = Mapping[str, object]
 
 
-def _bundle(order: Order) -> tuple[Path, int | None]:
+def _bundle(order: WorkerRequest) -> tuple[Path, int | None]:
     """The bundle as the agent opened it: a stick may be readable by its owner alone."""
     return Path(str(order["file"])), cast("int | None", order.get("descriptor"))
 
 
-class _FromMedium:
+class _BundleProgress:
     """Says of files that come from a medium that they are read, not downloaded."""
 
-    def __init__(self, inner: Progress) -> None:
+    def __init__(self, inner: ProgressListener) -> None:
         self._inner = inner
 
-    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
         """Pass it on in other words."""
-        if what.template == DOWNLOADING:
-            what = Text(N_("Taking {name} out of the bundle (bytes)"), what.values)
-        self._inner.tell(what, done, total)
+        if text.template == DOWNLOAD_PROGRESS:
+            text = LazyText(N_("Taking {name} out of the bundle (bytes)"), text.values)
+        self._inner.report(text, done, total)
 
 
-def _import(config: AgentConfig, order: Order, progress: Progress) -> dict[str, object]:
+def _run_import(
+    config: AgentConfig, order: WorkerRequest, progress: ProgressListener
+) -> dict[str, object]:
     current = order.get("current")
-    site = Importer(
+    site = ImportSite(
         product=config.site.product,
         site=config.site.id,
         country=config.site.country,
@@ -60,20 +62,22 @@ def _import(config: AgentConfig, order: Order, progress: Progress) -> dict[str, 
         grace=timedelta(days=config.feed.offline_grace_days),
     )
     paths = config.paths
-    work = BundleImport(paths.received_directory, paths.resolve(paths.trusted_root), site)
-    told = _FromMedium(progress)
+    work = BundleImporter(paths.feed_state_directory, paths.resolve(paths.trusted_root), site)
+    reported = _BundleProgress(progress)
     file, descriptor = _bundle(order)
     dry_run = order.get("dry_run") is True
-    return work.run(file, told, dry_run=dry_run, descriptor=descriptor).to_json()
+    return work.import_bundle(file, reported, dry_run=dry_run, descriptor=descriptor).to_json()
 
 
-def _mirror(config: AgentConfig, order: Order, progress: Progress) -> dict[str, object]:
+def _run_mirror(
+    config: AgentConfig, order: WorkerRequest, progress: ProgressListener
+) -> dict[str, object]:
     directory = Path(str(order["directory"]))
     try:
         if directory.exists() and not os.access(directory, os.W_OK | os.X_OK):
             raise PermissionError(f"{directory} belongs to somebody else")
-        with durable.readable_by_all():
-            return _renew(config, order, progress)
+        with durable.make_world_readable():
+            return _update_mirror(config, order, progress)
     except PermissionError as error:
         user = pwd.getpwuid(os.geteuid()).pw_name
         raise UpdaterError(
@@ -81,11 +85,13 @@ def _mirror(config: AgentConfig, order: Order, progress: Progress) -> dict[str, 
         ) from error
 
 
-def _renew(config: AgentConfig, order: Order, progress: Progress) -> dict[str, object]:
+def _update_mirror(
+    config: AgentConfig, order: WorkerRequest, progress: ProgressListener
+) -> dict[str, object]:
     paths = config.paths
-    mirror = Mirror(
+    mirror = FeedMirror(
         Path(str(order["directory"])),
-        state=paths.received_directory,
+        state=paths.feed_state_directory,
         trusted_root=paths.resolve(paths.trusted_root),
     )
     keep = cast("int | None", order["keep"])
@@ -94,28 +100,30 @@ def _renew(config: AgentConfig, order: Order, progress: Progress) -> dict[str, o
         grace = timedelta(days=config.feed.offline_grace_days)
         with (
             open_bundle(*_bundle(order)) as bundle,
-            in_words_of_bundles(grace),
+            map_bundle_errors(grace),
         ):
             members = read_whole(bundle, progress)
-            return mirror.renew(
+            return mirror.update_mirror(
                 BundleFetcher(bundle, members),
-                _FromMedium(progress),
-                keep=keep,
+                _BundleProgress(progress),
+                max_releases=keep,
                 grace=grace,
-                available=members.__contains__,
+                is_available=members.__contains__,
                 dry_run=dry_run,
             ).to_json()
     if config.feed.offline:
         raise UpdaterError(NO_FEED_TO_MIRROR)
-    fetcher = http_fetcher(config.feed, zone=config.service.zone())
+    fetcher = make_http_fetcher(config.feed, zone=config.service.get_timezone())
     try:
         grace = timedelta(days=config.feed.mirror_grace_days)
-        return mirror.renew(fetcher, progress, keep=keep, grace=grace, dry_run=dry_run).to_json()
+        return mirror.update_mirror(
+            fetcher, progress, max_releases=keep, grace=grace, dry_run=dry_run
+        ).to_json()
     finally:
         fetcher.close()
 
 
-ACTS: Mapping[str, Callable[[AgentConfig, Order, Progress], dict[str, object]]] = {
-    "import": _import,
-    "mirror": _mirror,
+ACTS: Mapping[str, Callable[[AgentConfig, WorkerRequest, ProgressListener], dict[str, object]]] = {
+    "import": _run_import,
+    "mirror": _run_mirror,
 }

@@ -2,7 +2,7 @@
 
 Its own limits are its own: who took it over does not keep them. Databases may share its file
 system, and stop where that is full. So whoever asks it looks meanwhile at the directory, counts
-blocks and names, and ends it (:class:`DiskWatch`). The rules are :func:`judge`, which is pure:
+blocks and names, and ends it (:class:`DiskMonitor`). The rules are :func:`judge`, which is pure:
 
 * one order brings what was signed of one release, or what a medium holds, and a margin;
 * all of the directory holds no more than the proved lists announce, and a margin; beyond that new
@@ -29,25 +29,25 @@ from ncen_updater.formats.document import Offer
 from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
 #: Lists, notes, partial files, roots of many years: what no list announces.
-MARGIN = 128 << 20
-MARGIN_NAMES = 2_000
+MARGIN_BYTES = 128 << 20
+MARGIN_INODES = 2_000
 #: Document, tree, archive, packs, with a partial file and a note beside each.
-NAMES_PER_RELEASE = 100
+INODES_PER_RELEASE = 100
 #: The last room of a file system, never taken by what comes from a network.
-LAST_BYTES = 256 << 20
-LAST_NAMES = 2_000
+RESERVED_BYTES = 256 << 20
+RESERVED_INODES = 2_000
 #: Lists come anew also where downloads of a release that no list names any more lie there.
-SLACK, SLACK_NAMES = 8 << 20, 200
+SLACK_BYTES, SLACK_INODES = 8 << 20, 200
 #: Deeper than anything of ours lies; deeper names are not looked at, they are too many.
-DEEPEST = 12
-BLOCK = 512
+MAX_DEPTH = 12
+STAT_BLOCK_BYTES = 512
 #: A look costs no more than this share of the time.
-SHARE = 20
-BETWEEN_S = 1.0
+MAX_TIME_SHARE = 20
+MIN_POLL_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True)
-class DiskUse:
+class DiskUsage:
     """What a directory holds.
 
     Attributes:
@@ -60,23 +60,23 @@ class DiskUse:
 
 
 @dataclass(frozen=True)
-class MayBring:
+class DiskAllowance:
     """What may come, without the margin."""
 
     size: int = 0
     names: int = 0
 
-    def __add__(self, other: MayBring) -> MayBring:
+    def __add__(self, other: DiskAllowance) -> DiskAllowance:
         """Both together."""
-        return MayBring(self.size + other.size, self.names + other.names)
+        return DiskAllowance(self.size + other.size, self.names + other.names)
 
-    def exceeded_by(self, use: DiskUse) -> bool:
+    def is_exceeded_by(self, use: DiskUsage) -> bool:
         """Whether more is there, the margin counted."""
-        return use.size > self.size + MARGIN or use.names > self.names + MARGIN_NAMES
+        return use.size > self.size + MARGIN_BYTES or use.names > self.names + MARGIN_INODES
 
 
 @dataclass(frozen=True)
-class FreeRoom:
+class FreeSpace:
     """What is free on the file system; names are 0 where it does not count them.
 
     Attributes:
@@ -93,19 +93,19 @@ class FreeRoom:
 class DiskVerdict(StrEnum):
     """What becomes of the process."""
 
-    FINE = "fine"
-    GREW = "grew"
+    OK = "fine"
+    OVER_ALLOWANCE = "grew"
     UNANNOUNCED = "unannounced"
-    NO_ROOM = "no-room"
+    NO_SPACE = "no-room"
 
 
-def judge(
-    before: DiskUse,
-    now: DiskUse,
-    order: MayBring,
-    announced: MayBring | None,
-    room_before: FreeRoom,
-    room: FreeRoom,
+def judge_disk_usage(
+    before: DiskUsage,
+    now: DiskUsage,
+    order: DiskAllowance,
+    announced: DiskAllowance | None,
+    free_before: FreeSpace,
+    free_now: FreeSpace,
 ) -> DiskVerdict:
     """Say whether a reader may go on. Pure.
 
@@ -114,54 +114,56 @@ def judge(
         now: What it holds.
         order: What this order may bring.
         announced: What the proved lists announce in all; None where none can be proved.
-        room_before: What was free when the order was given.
-        room: What is free.
+        free_before: What was free when the order was given.
+        free_now: What is free.
     """
-    if order.exceeded_by(DiskUse(now.size - before.size, now.names - before.names)):
-        return DiskVerdict.GREW
-    grown = now.size > before.size + SLACK or now.names > before.names + SLACK_NAMES
-    if announced is not None and grown and announced.exceeded_by(now):
+    if order.is_exceeded_by(DiskUsage(now.size - before.size, now.names - before.names)):
+        return DiskVerdict.OVER_ALLOWANCE
+    grown = now.size > before.size + SLACK_BYTES or now.names > before.names + SLACK_INODES
+    if announced is not None and grown and announced.is_exceeded_by(now):
         return DiskVerdict.UNANNOUNCED
-    full = (announced or MayBring()).exceeded_by(now)
+    full = (announced or DiskAllowance()).is_exceeded_by(now)
     # What is deleted and held open takes room, too, and is nowhere to be seen.
-    taken = room_before.size - room.size > MARGIN or (full and now.size > before.size)
-    if room.size < LAST_BYTES and taken:
-        return DiskVerdict.NO_ROOM
-    taken = room_before.names - room.names > LAST_NAMES or (full and now.names > before.names)
-    if room.all_names and room.names < LAST_NAMES and taken:
-        return DiskVerdict.NO_ROOM
-    return DiskVerdict.FINE
+    taken = free_before.size - free_now.size > MARGIN_BYTES or (full and now.size > before.size)
+    if free_now.size < RESERVED_BYTES and taken:
+        return DiskVerdict.NO_SPACE
+    taken = free_before.names - free_now.names > RESERVED_INODES or (
+        full and now.names > before.names
+    )
+    if free_now.all_names and free_now.names < RESERVED_INODES and taken:
+        return DiskVerdict.NO_SPACE
+    return DiskVerdict.OK
 
 
-def of_release(offer: Offer) -> MayBring:
+def compute_release_allowance(offer: Offer) -> DiskAllowance:
     """What one release may weigh, by what was signed of it.
 
     Archive and largest pack; the tree is a part of what the archive brings, and packs that failed
     may lie beside it.
     """
     packs = sum(offer.deltas.values())
-    return MayBring(2 * offer.archive.length + packs + MAX_DOCUMENT_BYTES, NAMES_PER_RELEASE)
+    return DiskAllowance(2 * offer.archive.length + packs + MAX_DOCUMENT_BYTES, INODES_PER_RELEASE)
 
 
-def announced_by(offers: Iterable[Offer]) -> MayBring:
+def compute_announced_allowance(offers: Iterable[Offer]) -> DiskAllowance:
     """What all releases of the lists may weigh."""
-    return sum((of_release(offer) for offer in offers), MayBring())
+    return sum((compute_release_allowance(offer) for offer in offers), DiskAllowance())
 
 
-def of_bundle(descriptor: int) -> MayBring:
+def of_bundle(descriptor: int) -> DiskAllowance:
     """What a bundle may bring: as much as it holds, and what is packed in it once more."""
-    return MayBring(2 * os.fstat(descriptor).st_size, 1000)
+    return DiskAllowance(2 * os.fstat(descriptor).st_size, 1000)
 
 
-def use_of(places: Sequence[Path], most: MayBring) -> DiskUse:
+def measure_usage(directories: Sequence[Path], limit: DiskAllowance) -> DiskUsage:
     """Count what lies in directories that somebody else may change meanwhile; follow no link.
 
     Args:
-        places: The directories; one that is missing holds nothing.
-        most: Where to stop: what is beyond is too much, however much it is.
+        directories: The directories; one that is missing holds nothing.
+        limit: Where to stop: what is beyond is too much, however much it is.
     """
     size = names = 0
-    for place in places:
+    for place in directories:
         try:
             handle = DirectoryHandle(place)
         except FileNotFoundError:
@@ -171,35 +173,37 @@ def use_of(places: Sequence[Path], most: MayBring) -> DiskUse:
             while ahead:
                 directory = ahead.pop()
                 try:
-                    with handle.scan(directory) as items:
+                    with handle.scan_directory(directory) as items:
                         for item in items:
                             names += 1
                             # One that is gone by now hides none of those behind it.
                             with contextlib.suppress(FileNotFoundError):
-                                size += item.stat(follow_symlinks=False).st_blocks * BLOCK
+                                size += (
+                                    item.stat(follow_symlinks=False).st_blocks * STAT_BLOCK_BYTES
+                                )
                             if item.is_dir(follow_symlinks=False):
                                 ahead.append(f"{directory}/{item.name}".lstrip("/"))
-                            if most.exceeded_by(DiskUse(size, names)):
-                                return DiskUse(size, names)
+                            if limit.is_exceeded_by(DiskUsage(size, names)):
+                                return DiskUsage(size, names)
                 except (FileNotFoundError, NotADirectoryError):
                     continue  # exchanged or gone: what is there now counts at the next look
-                if any(part.count("/") > DEEPEST for part in ahead):
-                    return DiskUse(size, most.names + MARGIN_NAMES + 1)
+                if any(part.count("/") > MAX_DEPTH for part in ahead):
+                    return DiskUsage(size, limit.names + MARGIN_INODES + 1)
         finally:
             handle.close()
-    return DiskUse(size, names)
+    return DiskUsage(size, names)
 
 
-def room_of(directory: Path) -> FreeRoom:
+def measure_free_space(directory: Path) -> FreeSpace:
     """What is free where a directory lies, or would."""
     place = directory
     while not place.exists():
         place = place.parent
     found = os.statvfs(place)
-    return FreeRoom(found.f_bavail * found.f_frsize, found.f_favail, found.f_files)
+    return FreeSpace(found.f_bavail * found.f_frsize, found.f_favail, found.f_files)
 
 
-class DiskWatch:
+class DiskMonitor:
     """Looks again and again, and tells once what is beyond; begun when an order is given.
 
     Args:
@@ -212,31 +216,36 @@ class DiskWatch:
     def __init__(
         self,
         places: Sequence[Path],
-        order: MayBring,
-        announced: MayBring | None,
+        order: DiskAllowance,
+        announced: DiskAllowance | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._places, self._order, self._announced = places, order, announced
         self._clock, self._next = clock, 0.0
         # Whatever lay there before: it is not counted beyond what any order may bring to it.
-        self._before = self.now = use_of(places, MayBring(1 << 62, 1_000_000))
-        self._room = room_of(places[0])
+        self._before = self.now = measure_usage(places, DiskAllowance(1 << 62, 1_000_000))
+        self._room = measure_free_space(places[0])
 
-    def look(self) -> DiskVerdict:
+    def poll(self) -> DiskVerdict:
         """Judge what is there now; in between, say that it is fine."""
         began = self._clock()
         if began < self._next:
-            return DiskVerdict.FINE
-        verdict = self.judge()
+            return DiskVerdict.OK
+        verdict = self.check_now()
         ended = self._clock()
-        self._next = ended + max(BETWEEN_S, SHARE * (ended - began))
+        self._next = ended + max(MIN_POLL_INTERVAL_S, MAX_TIME_SHARE * (ended - began))
         return verdict
 
-    def judge(self) -> DiskVerdict:
+    def check_now(self) -> DiskVerdict:
         """Judge what is there now."""
         before = self._before
-        most = MayBring(before.size, before.names) + self._order
-        self.now = use_of(self._places, most)
-        return judge(
-            before, self.now, self._order, self._announced, self._room, room_of(self._places[0])
+        most = DiskAllowance(before.size, before.names) + self._order
+        self.now = measure_usage(self._places, most)
+        return judge_disk_usage(
+            before,
+            self.now,
+            self._order,
+            self._announced,
+            self._room,
+            measure_free_space(self._places[0]),
         )

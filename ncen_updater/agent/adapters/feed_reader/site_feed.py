@@ -7,25 +7,25 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ncen_updater.agent.policy.windows import Window, opening_at
-from ncen_updater.feed.clock import system_now
+from ncen_updater.agent.policy.windows import WeeklyWindow, find_open_window
+from ncen_updater.feed.clock import get_system_time
 
 if TYPE_CHECKING:  # what reading the last list does not need
     from ncen_updater.agent.config.model import FeedSettings
     from ncen_updater.feed.http import HttpFetcher
-    from ncen_updater.feed.proved import ProvedMemory
+    from ncen_updater.feed.proved import TrustStateStore
     from ncen_updater.feed.tuf_source import TufReleaseSource
 
 
-def feed_of(
+def make_release_source(
     product: str,
     feed: FeedSettings,
     *,
     state: Path,
     trusted_root: Path,
-    now: Callable[[], datetime] = system_now,
+    now: Callable[[], datetime] = get_system_time,
     zone: tzinfo = UTC,
-    memory: ProvedMemory | None = None,
+    memory: TrustStateStore | None = None,
 ) -> TufReleaseSource:
     """Make the source of a product's releases; hours are wall times of the zone."""
     from ncen_updater.feed.tuf_source import TufReleaseSource
@@ -34,9 +34,9 @@ def feed_of(
         product,
         state=state,
         trusted_root=trusted_root,
-        make_fetcher=lambda: http_fetcher(feed, now=now, zone=zone),
+        make_fetcher=lambda: make_http_fetcher(feed, now=now, zone=zone),
         now=now,
-        memory=memory,
+        trust_state=memory,
         **validity(feed),
     )
 
@@ -50,13 +50,13 @@ def validity(feed: FeedSettings) -> dict[str, Any]:
     }
 
 
-def http_fetcher(
-    feed: FeedSettings, *, now: Callable[[], datetime] = system_now, zone: tzinfo = UTC
+def make_http_fetcher(
+    feed: FeedSettings, *, now: Callable[[], datetime] = get_system_time, zone: tzinfo = UTC
 ) -> HttpFetcher:
     """Make a fetcher from the agent's configuration; hours are wall times of the zone."""
     from ncen_updater.feed.http import HttpFetcher
 
-    full_speed = tuple(window.window() for window in feed.full_speed_windows)
+    full_speed = tuple(window.to_window() for window in feed.full_speed_windows)
     return HttpFetcher(
         feed.urls,
         timeout_s=feed.timeout_s,
@@ -64,12 +64,12 @@ def http_fetcher(
         proxy=feed.proxy,
         ca_file=feed.ca_file,
         client_certificate=feed.client_certificate,
-        limit=lambda: limit_at(feed.max_bytes_per_s, full_speed, now(), zone),
+        rate_limit=lambda: compute_rate_limit(feed.max_bytes_per_s, full_speed, now(), zone),
     )
 
 
-def limit_at(
-    cap: int | None, full_speed: Iterable[Window], now: datetime, zone: tzinfo
+def compute_rate_limit(
+    cap: int | None, full_speed: Iterable[WeeklyWindow], now: datetime, zone: tzinfo
 ) -> int | None:
     """Return the rate that holds at a moment, bytes a second; None for no limit.
 
@@ -79,6 +79,6 @@ def limit_at(
         now: The time, with a zone.
         zone: The zone of the site.
     """
-    if cap is None or opening_at(full_speed, now, zone) is not None:
+    if cap is None or find_open_window(full_speed, now, zone) is not None:
         return None
     return cap

@@ -6,17 +6,19 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from ncen_updater.agent.adapters.feed_reader.site_feed import feed_of
+from ncen_updater.agent.adapters.feed_reader.site_feed import make_release_source
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.common.messages import PRODUCT_NOT_IN_FEED
-from ncen_updater.common.progress import Progress
-from ncen_updater.common.workers import serve
-from ncen_updater.feed.errors import TargetMissing, TrustError
-from ncen_updater.feed.left_out_imports import leave_out
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.workers import serve_request
+from ncen_updater.feed.errors import TargetMissingError, TrustError
+from ncen_updater.feed.left_out_imports import block_unused_imports
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
 
-def _work(config_path: Path, order: Mapping[str, object], progress: Progress) -> dict[str, object]:
+def _handle_request(
+    config_path: Path, order: Mapping[str, object], progress: ProgressListener
+) -> dict[str, object]:
     config = load_config(config_path)
     if order["act"] in ("import", "mirror"):
         from ncen_updater.agent.adapters.feed_reader.media import ACTS
@@ -26,32 +28,32 @@ def _work(config_path: Path, order: Mapping[str, object], progress: Progress) ->
     product = str(order.get("product", config.site.product))
     if product not in (config.site.product, AGENT_PRODUCT):
         raise TrustError(PRODUCT_NOT_IN_FEED, product=product)
-    source = feed_of(
+    source = make_release_source(
         product,
         config.feed,
-        state=paths.received_directory,
+        state=paths.feed_state_directory,
         trusted_root=paths.resolve(paths.trusted_root),
-        zone=config.service.zone(),
+        zone=config.service.get_timezone(),
     )
     if order["act"] == "refresh":
         source.refresh()
         return {}
-    view = source.last_view()
+    view = source.load_last_view()
     offers = [o for o in view.offers if o.version == order["version"]] if view else []
     if not offers:
-        raise TargetMissing(name=order["version"])
+        raise TargetMissingError(name=order["version"])
     have = order.get("have")
     trees = [str(digest) for digest in have] if isinstance(have, list) else None
-    source.leave(offers[0], trees, progress)
+    source.download_files(offers[0], trees, progress)
     return {}
 
 
 def main() -> int:
     """Do one order; return the exit status."""
-    leave_out()
+    block_unused_imports()
     config = Path(sys.argv[1])
     # Bound to the agent: a download without a reader is nobody's.
-    return serve(lambda order, progress: _work(config, order, progress))
+    return serve_request(lambda order, progress: _handle_request(config, order, progress))
 
 
 if __name__ == "__main__":

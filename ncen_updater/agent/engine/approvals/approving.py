@@ -7,25 +7,25 @@ from datetime import datetime
 
 from packaging.version import Version
 
-from ncen_updater.agent.engine.approvals.choosing import tried_since
+from ncen_updater.agent.engine.approvals.choosing import has_passed_since_failure
 from ncen_updater.agent.engine.approvals.model import ApprovalBasis, ApprovalCount
-from ncen_updater.agent.engine.approvals.status import ApprovalStatus, standing_for
+from ncen_updater.agent.engine.approvals.status import ApprovalStatus, read_approval_status
 from ncen_updater.agent.engine.approvals.store import ApprovalStore, ScheduleRecord
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.engine.plan import Plan, make_plan
+from ncen_updater.agent.engine.plan import UpgradePlan, make_plan
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.engine.steps.guards import refuse_lasting
-from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import joined
+from ncen_updater.common.i18n import join_texts
 from ncen_updater.common.messages import (
     NOT_REHEARSED,
     NOTHING_TO_APPROVE,
     REHEARSAL_OUTDATED,
 )
-from ncen_updater.common.progress import Progress
-from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ApprovalSubject:
     """
 
     target: str
-    plan: Plan
+    plan: UpgradePlan
     standing: ApprovalStatus
     people: ApprovalCount
     scheduled: ScheduleRecord | None
@@ -49,13 +49,13 @@ class ApprovalSubject:
     @property
     def binding(self) -> str:
         """What approvals carry; empty where nothing can be approved yet."""
-        return self.standing.basis.binding() if self.standing.basis else ""
+        return self.standing.basis.compute_binding() if self.standing.basis else ""
 
 
-def subject(
+def find_upgrade_to_approve(
     site: Site,
     journal: Journal,
-    progress: Progress,
+    progress: ProgressListener,
     target: Version | None = None,
     *,
     retry: bool = False,
@@ -74,37 +74,39 @@ def subject(
         FeedNeverRead: If what is on offer is not known yet.
         UpdaterError: If a database or a slot cannot be read.
     """
-    again = retry or (target is not None and tried_since(journal, target))
-    path: UpgradePath | NoPath = Operations(site, progress).known_path(journal, target, retry=again)
-    current = site.slots.current()
+    again = retry or (target is not None and has_passed_since_failure(journal, target))
+    path: UpgradePath | NoUpgradePath = Operations(site, progress).find_cached_path(
+        journal, target, retry=again
+    )
+    current = site.slots.read_current()
     if not isinstance(path, UpgradePath) or current is None:
         raise UpdaterError(NOTHING_TO_APPROVE, current=str(current))
     plan = make_plan(site, current, path, progress)
     name = path.target.version
-    standing = standing_for(site, journal, plan.digest, name)
+    standing = read_approval_status(site, journal, plan.digest, name)
     consent = ApprovalStore(journal)
-    binding = standing.basis.binding() if standing.basis else ""
-    people = consent.people(binding, site.config.service.approvals)
-    return ApprovalSubject(name, plan, standing, people, consent.scheduled(binding))
+    binding = standing.basis.compute_binding() if standing.basis else ""
+    people = consent.count_for_binding(binding, site.config.service.approvals)
+    return ApprovalSubject(name, plan, standing, people, consent.find_schedule(binding))
 
 
-def require_basis(found: ApprovalSubject) -> ApprovalBasis:
+def require_approvable_basis(subject: ApprovalSubject) -> ApprovalBasis:
     """Return what an approval would be bound to.
 
     Raises:
         GuardBlocks: If something stands in the way that no waiting ends.
         NotRehearsed, RehearsalOutdated: If there is nothing that holds.
     """
-    refuse_lasting(found.plan.findings)
-    if found.standing.basis is not None:
-        return found.standing.basis
-    if found.standing.voids:
-        reasons = joined(void.text for void in found.standing.voids)
-        raise UpdaterError(REHEARSAL_OUTDATED, version=found.target, reasons=reasons)
-    raise UpdaterError(NOT_REHEARSED, version=found.target)
+    refuse_lasting(subject.plan.findings)
+    if subject.standing.basis is not None:
+        return subject.standing.basis
+    if subject.standing.voids:
+        reasons = join_texts(void.text for void in subject.standing.voids)
+        raise UpdaterError(REHEARSAL_OUTDATED, version=subject.target, reasons=reasons)
+    raise UpdaterError(NOT_REHEARSED, version=subject.target)
 
 
-def approve(journal: Journal, found: ApprovalSubject, person: Person) -> bool:
+def approve_upgrade(journal: Journal, subject: ApprovalSubject, actor: Actor) -> bool:
     """Write a person's approval; False where they had given it.
 
     Raises:
@@ -112,15 +114,15 @@ def approve(journal: Journal, found: ApprovalSubject, person: Person) -> bool:
         RootIsNobody: If it could be anybody's, where two people have to approve.
         OpenChange: If a change is open: what it comes to is to be seen first.
     """
-    basis = require_basis(found)
-    needed = found.people.needed
-    return ApprovalStore(journal).approve(
-        found.binding, found.target, basis.to_json(), person, needed
+    basis = require_approvable_basis(subject)
+    needed = subject.people.needed
+    return ApprovalStore(journal).add(
+        subject.binding, subject.target, basis.to_json(), actor, needed
     )
 
 
-def schedule(
-    journal: Journal, found: ApprovalSubject, not_before: datetime, person: Person
+def schedule_upgrade(
+    journal: Journal, subject: ApprovalSubject, not_before: datetime, actor: Actor
 ) -> None:
     """Choose when the upgrade may begin; it still waits for approvals and the window.
 
@@ -128,5 +130,5 @@ def schedule(
         NotRehearsed, RehearsalOutdated: If there is nothing that holds.
         OpenChange: If a change is open.
     """
-    require_basis(found)
-    ApprovalStore(journal).schedule(found.binding, found.target, not_before, person)
+    require_approvable_basis(subject)
+    ApprovalStore(journal).set_schedule(subject.binding, subject.target, not_before, actor)

@@ -6,24 +6,28 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ncen_updater.agent.engine.approvals.model import ApprovalBasis
-from ncen_updater.common.canonical_json import canonical_json, sha256_hex
+from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
 
 if TYPE_CHECKING:
     from ncen_updater.agent.engine.site import Site
 
 #: The tables of the configuration that an upgrade depends on. Where the feed is, and when the
 #: service works, may change without anybody approving again: what is installed is signed.
-TABLES = ("site", "paths", "databases", "overlay", "application", "soak", "keep")
+DIGESTED_SETTINGS = ("site", "paths", "databases", "overlay", "application", "soak", "keep")
 
 
-def configuration_digest(site: Site) -> str:
+def compute_configuration_digest(site: Site) -> str:
     """Return the digest of the settings that an upgrade depends on."""
     # Whom to ask is nothing that an upgrade depends on.
-    data = site.config.model_dump(mode="json", include=set(TABLES), exclude={"site": {"contact"}})
-    return sha256_hex(canonical_json(data))
+    data = site.config.model_dump(
+        mode="json", include=set(DIGESTED_SETTINGS), exclude={"site": {"contact"}}
+    )
+    return compute_sha256(encode_canonical_json(data))
 
 
-def basis_now(site: Site, plan: str, rehearsal: str, at: datetime | None) -> ApprovalBasis:
+def compute_approval_basis(
+    site: Site, plan: str, rehearsal: str, at: datetime | None
+) -> ApprovalBasis:
     """Return what would be approved now; reads the live databases.
 
     Args:
@@ -35,14 +39,14 @@ def basis_now(site: Site, plan: str, rehearsal: str, at: datetime | None) -> App
     Raises:
         UpdaterError: If a database cannot be read.
     """
-    from ncen_updater.agent.adapters.databases.base import Live
+    from ncen_updater.agent.adapters.databases.base import LiveDatabase
 
     engine = site.engine
     return ApprovalBasis(
         plan=plan,
-        schemas={n: engine.fingerprint(Live(n)) for n in engine.names},
-        configuration=configuration_digest(site),
+        schemas={n: engine.compute_fingerprint(LiveDatabase(n)) for n in engine.names},
+        configuration=compute_configuration_digest(site),
         rehearsal=rehearsal,
-        sizes={facts.name: facts.size_bytes for facts in engine.describe()},
+        sizes={facts.name: facts.size_bytes for facts in engine.describe_databases()},
         at=at,
     )

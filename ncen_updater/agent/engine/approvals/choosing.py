@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from packaging.version import Version
 
 from ncen_updater.agent.engine.approvals.store import ApprovalStore
-from ncen_updater.agent.engine.preconditions import choose
-from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.agent.engine.preconditions import choose_upgrade_path
+from ncen_updater.agent.engine.rehearsal.store import RehearsalState, RehearsalStore
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
-from ncen_updater.feed.errors import PathError
+from ncen_updater.feed.errors import UpgradePathError
 from ncen_updater.feed.upgrade_path import UpgradePath
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ChosenRelease:
+class ApprovedRelease:
     """What people chose by approving.
 
     Attributes:
@@ -35,17 +35,19 @@ class ChosenRelease:
     gone: tuple[str, ...] = ()
 
     @property
-    def approved(self) -> tuple[str, ...]:
+    def available(self) -> tuple[str, ...]:
         """Releases that enough people approved and that can be taken; what comes first is first."""
         return (self.path.target.version, *self.also) if self.path else ()
 
     @property
-    def version(self) -> Version | None:
+    def target_version(self) -> Version | None:
         """The release that comes before the newest."""
         return Version(self.path.target.version) if self.path else None
 
 
-def chosen_release(site: Site, journal: Journal, offers: tuple[Offer, ...]) -> ChosenRelease:
+def find_approved_release(
+    site: Site, journal: Journal, offers: tuple[Offer, ...]
+) -> ApprovedRelease:
     """Say which release people chose, from what is on the last verified list.
 
     Whether what they saw is still what would be done is asked where it is begun: a release whose
@@ -56,24 +58,24 @@ def chosen_release(site: Site, journal: Journal, offers: tuple[Offer, ...]) -> C
         journal: Its journal.
         offers: What is on the list.
     """
-    current = site.slots.current()
+    current = site.slots.read_current()
     if current is None:
-        return ChosenRelease()
+        return ApprovedRelease()
     found: list[UpgradePath] = []
     gone: list[str] = []
-    for name in ApprovalStore(journal).approved_releases(site.config.service.approvals):
+    for name in ApprovalStore(journal).list_approved_releases(site.config.service.approvals):
         if Version(name) <= current:
             continue
-        path = path_to(site, journal, offers, Version(name))
+        path = find_path_to(site, journal, offers, Version(name))
         if path is None:
             gone.append(name)
         else:
             found.append(path)
     also = tuple(path.target.version for path in found[1:])
-    return ChosenRelease(found[0] if found else None, also, tuple(gone))
+    return ApprovedRelease(found[0] if found else None, also, tuple(gone))
 
 
-def path_to(
+def find_path_to(
     site: Site, journal: Journal, offers: tuple[Offer, ...], target: Version
 ) -> UpgradePath | None:
     """Return the way to a release that people name; None where it cannot be taken.
@@ -87,20 +89,24 @@ def path_to(
         target: The release.
     """
     try:
-        path = choose(site, offers, journal, target, retry=tried_since(journal, target))
-    except PathError:
+        path = choose_upgrade_path(
+            site, offers, journal, target, retry=has_passed_since_failure(journal, target)
+        )
+    except UpgradePathError:
         return None
     return path if isinstance(path, UpgradePath) else None
 
 
-def tried_since(journal: Journal, target: Version) -> bool:
+def has_passed_since_failure(journal: Journal, target: Version) -> bool:
     """Whether a release passed a rehearsal after anything up to it had failed here."""
     failed = [
-        row.last_at for row in SiteHistory(journal).bad_releases() if Version(row.version) <= target
+        row.last_at
+        for row in SiteHistory(journal).list_bad_releases()
+        if Version(row.version) <= target
     ]
     passed = [
         row.started_at
-        for row in Rehearsals(journal).all()
+        for row in RehearsalStore(journal).list_newest()
         if row.state is RehearsalState.PASSED and Version(row.to_version) == target
     ]
     return bool(failed and passed) and max(passed) > max(failed)

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.records import Record
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.records import JsonRecord
 
 #: Numbers of users that anybody may be who administers the machine.
-ROOT = frozenset({0})
+SHARED_UIDS = frozenset({0})
 
 
 class VoidReason(StrEnum):
@@ -32,7 +32,7 @@ class VoidReason(StrEnum):
     AGED = "aged"
 
 
-WORDS: Mapping[VoidReason, str] = {
+VOID_REASON_TEXTS: Mapping[VoidReason, str] = {
     VoidReason.PLAN: N_("the plan is another one: what the feed offers has changed"),
     VoidReason.SCHEMA: N_("the structure of database '{name}' was changed"),
     VoidReason.CONFIGURATION: N_("the configuration was changed"),
@@ -43,7 +43,7 @@ WORDS: Mapping[VoidReason, str] = {
 
 
 @dataclass(frozen=True)
-class ApprovalBasis(Record):
+class ApprovalBasis(JsonRecord):
     """What people approve.
 
     Attributes:
@@ -62,7 +62,7 @@ class ApprovalBasis(Record):
     sizes: Mapping[str, int] = field(default_factory=dict)
     at: datetime | None = None
 
-    def binding(self) -> str:
+    def compute_binding(self) -> str:
         """Return the SHA-256 (hexadecimal) that approvals carry."""
         parts = asdict(self)
         del parts["sizes"], parts["at"]
@@ -71,56 +71,56 @@ class ApprovalBasis(Record):
 
 
 @dataclass(frozen=True)
-class Invalidation:
+class VoidedApproval:
     """One difference between what was approved and what is there."""
 
     reason: VoidReason
     values: Mapping[str, object] = field(default_factory=dict)
 
     @property
-    def text(self) -> Text:
+    def text(self) -> LazyText:
         """The difference in words."""
-        return Text(WORDS[self.reason], self.values)
+        return LazyText(VOID_REASON_TEXTS[self.reason], self.values)
 
 
-def voids(
-    then: ApprovalBasis,
-    now: ApprovalBasis,
+def find_void_reasons(
+    approved: ApprovalBasis,
+    current: ApprovalBasis,
     *,
-    time: datetime,
+    now: datetime,
     growth_percent: float,
-    longest: timedelta,
-) -> tuple[Invalidation, ...]:
+    max_age: timedelta,
+) -> tuple[VoidedApproval, ...]:
     """Compare what was approved with what would be done now; empty means it holds.
 
     Args:
-        then: What was approved.
-        now: The same facts, fresh.
-        time: The time.
+        approved: What was approved.
+        current: The same facts, fresh.
+        now: The time.
         growth_percent: So much may a database grow in the meantime.
-        longest: So old may a rehearsal become.
+        max_age: So old may a rehearsal become.
     """
-    found: list[Invalidation] = []
-    if then.plan != now.plan:
-        found.append(Invalidation(VoidReason.PLAN))
-    names = sorted(then.schemas.keys() | now.schemas.keys())
+    found: list[VoidedApproval] = []
+    if approved.plan != current.plan:
+        found.append(VoidedApproval(VoidReason.PLAN))
+    names = sorted(approved.schemas.keys() | current.schemas.keys())
     found += [
-        Invalidation(VoidReason.SCHEMA, {"name": name})
+        VoidedApproval(VoidReason.SCHEMA, {"name": name})
         for name in names
-        if then.schemas.get(name) != now.schemas.get(name)
+        if approved.schemas.get(name) != current.schemas.get(name)
     ]
-    if then.configuration != now.configuration:
-        found.append(Invalidation(VoidReason.CONFIGURATION))
-    if then.rehearsal != now.rehearsal:
-        found.append(Invalidation(VoidReason.REHEARSAL))
-    for name, before in sorted(then.sizes.items()):
-        size = now.sizes.get(name, before)
+    if approved.configuration != current.configuration:
+        found.append(VoidedApproval(VoidReason.CONFIGURATION))
+    if approved.rehearsal != current.rehearsal:
+        found.append(VoidedApproval(VoidReason.REHEARSAL))
+    for name, before in sorted(approved.sizes.items()):
+        size = current.sizes.get(name, before)
         if size > before * (1 + growth_percent / 100):
             percent = round(100 * (size - before) / before) if before else 100
-            found.append(Invalidation(VoidReason.GROWN, {"name": name, "percent": percent}))
+            found.append(VoidedApproval(VoidReason.GROWN, {"name": name, "percent": percent}))
     # A clock that was set back does not make an old rehearsal young, nor a young one void.
-    if then.at is not None and time - then.at > longest:
-        found.append(Invalidation(VoidReason.AGED, {"days": (time - then.at).days}))
+    if approved.at is not None and now - approved.at > max_age:
+        found.append(VoidedApproval(VoidReason.AGED, {"days": (now - approved.at).days}))
     return tuple(found)
 
 
@@ -157,22 +157,24 @@ class ApprovalCount:
         """Whether enough have approved."""
         return self.missing == 0
 
-    def adds(self, uid: int) -> bool:
+    def would_count(self, uid: int) -> bool:
         """Whether a yes of this person would be one more: not their second, nor root's of two."""
-        return uid not in _nobody(self.needed) and all(one.uid != uid for one in self.given)
+        return uid not in _list_uncounted_uids(self.needed) and all(
+            one.uid != uid for one in self.given
+        )
 
 
-def _nobody(needed: int) -> frozenset[int]:
+def _list_uncounted_uids(needed: int) -> frozenset[int]:
     """Whose yes counts as none: where two are needed, the first of them may have typed sudo."""
-    return ROOT if needed > 1 else frozenset()
+    return SHARED_UIDS if needed > 1 else frozenset()
 
 
 def count_approvals(approvals: Iterable[Approval], binding: str, needed: int) -> ApprovalCount:
     """Count the people who approved a binding; each counts once, and root as none of two."""
     people: dict[int, Approval] = {}
-    nobody = _nobody(needed)
+    no_user = _list_uncounted_uids(needed)
     for approval in approvals:
-        if approval.binding == binding and approval.uid not in nobody:
+        if approval.binding == binding and approval.uid not in no_user:
             people.setdefault(approval.uid, approval)
     return ApprovalCount(tuple(people.values()), needed)
 
@@ -190,7 +192,7 @@ class ReleaseApproval:
     approval: Approval
 
 
-def approved_releases(given: Iterable[ReleaseApproval], needed: int) -> tuple[str, ...]:
+def list_approved_releases(given: Iterable[ReleaseApproval], needed: int) -> tuple[str, ...]:
     """Return the releases that enough people approved, the one that comes first at the head.
 
     That is the one whose last missing yes was given last: people chose it knowing of the others.
@@ -215,7 +217,7 @@ def approved_releases(given: Iterable[ReleaseApproval], needed: int) -> tuple[st
 
 
 @dataclass(frozen=True)
-class BackApproval:
+class RollbackApproval:
     """One person's yes to a rollback.
 
     Attributes:
@@ -233,31 +235,31 @@ class BackApproval:
     approval: Approval
 
 
-def agreed_loss(given: Iterable[BackApproval], people: ApprovalCount) -> int:
+def count_accepted_loss(given: Iterable[RollbackApproval], count: ApprovalCount) -> int:
     """How many records a rollback may lose by all who approved it; none until they are enough.
 
     Args:
         given: Approvals of rollbacks in force.
-        people: Who approved this one.
+        count: Who approved this one.
     """
-    return loss_so_far(given, people) if people else 0
+    return count_provisional_loss(given, count) if count else 0
 
 
-def loss_so_far(given: Iterable[BackApproval], people: ApprovalCount) -> int:
+def count_provisional_loss(given: Iterable[RollbackApproval], count: ApprovalCount) -> int:
     """How many records a rollback may lose by those who approved it, be they enough or not.
 
     Args:
         given: Approvals of rollbacks in force.
-        people: Who approved this one.
+        count: Who approved this one.
     """
-    agreed = [one.accept_loss for one in given if one.approval in people.given]
+    agreed = [one.accept_loss for one in given if one.approval in count.given]
     return min(agreed, default=0)
 
 
-def used_up_words(who: Sequence[str]) -> Text:
+def describe_consumed_approvals(approver_names: Sequence[str]) -> LazyText:
     """Say that a yes is for one try: after an undone change it has to be said again."""
     words = N_(
         "An approval is for one try: before another one each who had approved ({who}) has to"
         " approve again."
     )
-    return Text(words, {"who": ", ".join(who)})
+    return LazyText(words, {"who": ", ".join(approver_names)})

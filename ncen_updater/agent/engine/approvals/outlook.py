@@ -6,44 +6,44 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
-from ncen_updater.agent.engine.rehearsal.stops import stop_range
-from ncen_updater.agent.engine.rehearsal.store import RehearsalRecord, rehearsal_document
+from ncen_updater.agent.engine.rehearsal.stops import sum_predicted_range
+from ncen_updater.agent.engine.rehearsal.store import RehearsalRecord, serialize_rehearsal
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text, joined
+from ncen_updater.common.i18n import LazyText, join_texts
 from ncen_updater.common.messages import (
     APPROVAL_MISSING,
     NOT_REHEARSED,
     OPEN_CHANGE,
     REHEARSAL_OUTDATED,
-    WATCHED_FIRST,
+    SOAK_NOT_FINISHED,
 )
 
 if TYPE_CHECKING:
     from ncen_updater.agent.engine.approvals.model import ApprovalCount
     from ncen_updater.agent.engine.approvals.store import ScheduleRecord
-    from ncen_updater.agent.policy.automation import Rehearsed
+    from ncen_updater.agent.policy.automation import RehearsalStatus
 
 
-def outlook_document(
+def build_next_upgrade(
     *,
     current: str | None,
     target: str | None,
-    rehearsed: Rehearsed | None,
+    rehearsal_status: RehearsalStatus | None,
     plan: str,
     binding: str,
     bad_until: datetime | None,
-    voids: Sequence[Text | str],
-    people: ApprovalCount,
-    scheduled: ScheduleRecord | None,
+    voids: Sequence[LazyText | str],
+    approvals: ApprovalCount,
+    schedule: ScheduleRecord | None,
     rehearsal: RehearsalRecord | None,
-    begins: Mapping[str, object],
-    begins_after_yes: Mapping[str, object],
+    starts_at: Mapping[str, object],
+    starts_at_if_approved: Mapping[str, object],
     newest: str | None,
     approved: Sequence[str],
-    gone: Sequence[str],
-    used_up: Sequence[str],
+    unavailable: Sequence[str],
+    consumed: Sequence[str],
     open_change: Mapping[str, object] | None,
 ) -> dict[str, object]:
     """Return what comes next, and what it waits for; pure.
@@ -51,54 +51,54 @@ def outlook_document(
     Args:
         current: The release in use.
         target: The release that comes next.
-        rehearsed: What is known of its rehearsal.
+        rehearsal_status: What is known of its rehearsal.
         plan: Digest of its plan; empty where none was made.
         binding: What approvals carry; empty where nothing can be approved.
         bad_until: Until when it is not tried by itself.
         voids: Why an earlier approval no longer holds.
-        people: Who approved the binding.
-        scheduled: The time that somebody chose for it.
+        approvals: Who approved the binding.
+        schedule: The time that somebody chose for it.
         rehearsal: The last rehearsal of it.
-        begins: When it begins, if nobody does anything any more.
-        begins_after_yes: When it would, once who asks has approved, too.
+        starts_at: When it begins, if nobody does anything any more.
+        starts_at_if_approved: When it would, once who asks has approved, too.
         newest: The newest release for this site, where that is another one.
         approved: Other releases that enough people approved; what comes first is first.
-        gone: Releases that enough people approved, and that can no longer be taken.
-        used_up: Who approved the last change, which was undone, and has to approve again.
+        unavailable: Releases that enough people approved, and that can no longer be taken.
+        consumed: Who approved the last change, which was undone, and has to approve again.
         open_change: The change that has not come to its end: nothing can be approved beside it.
     """
-    stop = stop_range(rehearsal)
+    stop = sum_predicted_range(rehearsal)
     return {
         "current": current,
         "target": target,
-        "rehearsed": rehearsed and rehearsed.value,
+        "rehearsed": rehearsal_status and rehearsal_status.value,
         "plan": plan or None,
         "binding": binding or None,
         "bad_until": bad_until,
         "voids": list(voids),
-        "approvals": [{"who": a.who, "uid": a.uid, "at": a.at} for a in people.given],
-        "needed": people.needed,
-        "missing": people.missing,
-        "scheduled": scheduled and {"not_before": scheduled.not_before, "who": scheduled.who},
-        "rehearsal": rehearsal and rehearsal_document(rehearsal),
+        "approvals": [{"who": a.who, "uid": a.uid, "at": a.at} for a in approvals.given],
+        "needed": approvals.needed,
+        "missing": approvals.missing,
+        "scheduled": schedule and {"not_before": schedule.not_before, "who": schedule.who},
+        "rehearsal": rehearsal and serialize_rehearsal(rehearsal),
         "stop_s": stop and {"low": stop[0], "high": stop[1]},
-        "begins": begins,
-        "begins_after_yes": begins_after_yes,
+        "begins": starts_at,
+        "begins_after_yes": starts_at_if_approved,
         "newest": newest,
         "also_approved": list(approved),
-        "approved_but_gone": list(gone),
-        "approvals_used_up": list(used_up),
+        "approved_but_gone": list(unavailable),
+        "approvals_used_up": list(consumed),
         "open_change": open_change,
     }
 
 
-def approved_beside(target: str | None, approved: Sequence[str]) -> tuple[str, ...]:
+def list_other_approved(target: str | None, approved: Sequence[str]) -> tuple[str, ...]:
     """Return the approved releases other than the one that is looked at. Pure."""
     return tuple(version for version in approved if version != target)
 
 
-def require_settled(
-    change: Mapping[str, Any] | None, zone: tzinfo | None, *, state: Text | None = None
+def require_no_pending_change(
+    change: Mapping[str, Any] | None, zone: tzinfo | None, *, state: LazyText | None = None
 ) -> None:
     """Refuse while a change is open: what it comes to is to be seen before a yes. Pure.
 
@@ -119,30 +119,30 @@ def require_settled(
             OPEN_CHANGE, change=change["id"], kind=change["kind"], version=change["to"], state=state
         )
     at = format_time(datetime.fromisoformat(str(until)), zone)
-    raise UpdaterError(WATCHED_FIRST, version=change["to"], until=at, state=state)
+    raise UpdaterError(SOAK_NOT_FINISHED, version=change["to"], until=at, state=state)
 
 
-def require_binding(seen: Mapping[str, Any]) -> None:
+def require_approvable(next_upgrade: Mapping[str, Any]) -> None:
     """Refuse where nothing can be approved by what was seen. Pure.
 
     Raises:
         NotRehearsed, RehearsalOutdated: If there is nothing that holds.
     """
-    if seen["binding"] is not None:
+    if next_upgrade["binding"] is not None:
         return
-    if seen["voids"]:
-        raise _outdated(seen)
-    raise UpdaterError(NOT_REHEARSED, version=seen["target"], state=NOTHING_CHANGED)
+    if next_upgrade["voids"]:
+        raise _make_outdated_error(next_upgrade)
+    raise UpdaterError(NOT_REHEARSED, version=next_upgrade["target"], state=NOTHING_CHANGED)
 
 
-def _outdated(seen: Mapping[str, Any]) -> UpdaterError:
-    reasons = joined(seen["voids"])
+def _make_outdated_error(next_upgrade: Mapping[str, Any]) -> UpdaterError:
+    reasons = join_texts(next_upgrade["voids"])
     return UpdaterError(
-        REHEARSAL_OUTDATED, version=seen["target"], reasons=reasons, state=NOTHING_CHANGED
+        REHEARSAL_OUTDATED, version=next_upgrade["target"], reasons=reasons, state=NOTHING_CHANGED
     )
 
 
-def require_approvals(seen: Mapping[str, Any]) -> None:
+def require_approvals(next_upgrade: Mapping[str, Any]) -> None:
     """Refuse where what was seen is not approved by as many as have to. Pure.
 
     Raises:
@@ -150,11 +150,11 @@ def require_approvals(seen: Mapping[str, Any]) -> None:
             is not what would be done now.
         ApprovalMissing: If it is not.
     """
-    require_binding(seen)
-    if seen["missing"] and seen["voids"]:
-        raise _outdated(seen)
-    if seen["missing"]:
+    require_approvable(next_upgrade)
+    if next_upgrade["missing"] and next_upgrade["voids"]:
+        raise _make_outdated_error(next_upgrade)
+    if next_upgrade["missing"]:
         raise UpdaterError(
-            APPROVAL_MISSING, version=seen["target"], missing=seen["missing"],
-            needed=seen["needed"], state=NOTHING_CHANGED,
+            APPROVAL_MISSING, version=next_upgrade["target"], missing=next_upgrade["missing"],
+            needed=next_upgrade["needed"], state=NOTHING_CHANGED,
         )  # fmt: skip

@@ -7,34 +7,39 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from ncen_updater.agent.engine.approvals.model import (
-    ROOT,
+    SHARED_UIDS,
     ApprovalCount,
-    agreed_loss,
+    count_accepted_loss,
     count_approvals,
 )
-from ncen_updater.agent.engine.approvals.store import ApprovalStore, accepted_loss
-from ncen_updater.agent.engine.last_upgrade import last_upgrade
-from ncen_updater.agent.engine.pending_rollback import pending_rollback
-from ncen_updater.agent.engine.permitted import require_no_change
+from ncen_updater.agent.engine.approvals.store import ApprovalStore, read_accepted_loss
+from ncen_updater.agent.engine.last_upgrade import find_last_upgrade
+from ncen_updater.agent.engine.pending_rollback import find_pending_rollback
+from ncen_updater.agent.engine.permitted import require_no_open_change
 from ncen_updater.agent.model.change import Change, ChangeKind
 from ncen_updater.agent.model.names import ROLLBACK_EMERGENCY
-from ncen_updater.agent.model.person import Person
-from ncen_updater.agent.policy.going_back import BackConsent, BackVerdict, back_binding, may_go_back
+from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.policy.going_back import (
+    RollbackConsent,
+    RollbackVerdict,
+    compute_rollback_binding,
+    decide_rollback,
+)
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
-from ncen_updater.agent.storage.journal.rows import reading
+from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
+from ncen_updater.agent.storage.journal.rows import guard_reads
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import (
-    BACK_NEEDS_APPROVAL,
+    DATA_LOSS_ABOVE_APPROVAL,
     EMERGENCY_WITHOUT_REASON,
-    LOSS_NOT_AGREED,
     NOTHING_TO_ROLL_BACK,
+    ROLLBACK_NEEDS_APPROVAL,
 )
 
 
 @dataclass(frozen=True)
-class BackRequest:
+class RollbackRequest:
     """Who asks for a rollback, and how.
 
     Attributes:
@@ -44,14 +49,14 @@ class BackRequest:
         accept_loss: So many records may be lost, says who asks.
     """
 
-    person: Person
+    person: Actor
     approver: bool
     emergency: str | None = None
     accept_loss: int = 0
 
 
 @dataclass(frozen=True)
-class BackSubject:
+class RollbackSubject:
     """A rollback that can be approved.
 
     Attributes:
@@ -73,14 +78,14 @@ class BackSubject:
     @property
     def binding(self) -> str:
         """What approvals of it carry."""
-        return back_binding(self.undoes, self.origin, self.target)
+        return compute_rollback_binding(self.undoes, self.origin, self.target)
 
     @property
-    def who(self) -> str:
+    def approver_names(self) -> str:
         """Names of those who approved it; empty where nobody did."""
         return ", ".join(given.who for given in self.people.given)
 
-    def document(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """Who has approved and who is missing, as JSON has it."""
         return {
             "binding": self.binding,
@@ -90,23 +95,23 @@ class BackSubject:
         }
 
 
-def brought_by(journal: Journal, current: str) -> Change | None:
+def find_installing_upgrade(journal: Journal, current: str) -> Change | None:
     """Return the upgrade that brought the release in use; only upgrades to it are read whole.
 
     Raises:
         JournalUnreadable: If the journal holds what no agent wrote.
     """
     wanted = Version(current)
-    with reading(journal.path):
-        rows = journal.rows(
+    with guard_reads(journal.path):
+        rows = journal.query(
             f"SELECT id, to_version FROM changes WHERE kind = '{ChangeKind.UPGRADE}'"  # noqa: S608
             " ORDER BY rowid DESC"
         )
-        found = (journal.change(r["id"]) for r in rows if Version(r["to_version"]) == wanted)
-        return next((change for change in found if last_upgrade((change,), wanted)), None)
+        found = (journal.read_change(r["id"]) for r in rows if Version(r["to_version"]) == wanted)
+        return next((change for change in found if find_last_upgrade((change,), wanted)), None)
 
 
-def back_subject(journal: Journal, current: str, needed: int) -> BackSubject:
+def find_rollback_to_approve(journal: Journal, current: str, needed: int) -> RollbackSubject:
     """Return the rollback that can be approved now.
 
     Args:
@@ -117,23 +122,28 @@ def back_subject(journal: Journal, current: str, needed: int) -> BackSubject:
     Raises:
         NothingToRollBack: If no upgrade brought the release in use.
     """
-    upgrade = brought_by(journal, current)
+    upgrade = find_installing_upgrade(journal, current)
     if upgrade is None:
         raise UpdaterError(NOTHING_TO_ROLL_BACK)
-    binding = back_binding(upgrade.id, current, upgrade.from_version)
-    given = ApprovalStore(journal).of_rollbacks()
+    binding = compute_rollback_binding(upgrade.id, current, upgrade.from_version)
+    given = ApprovalStore(journal).list_for_rollbacks()
     people = count_approvals((one.approval for one in given), binding, needed)
-    watched = journal.open_change() is not None or pending_rollback(journal) is not None
-    return BackSubject(
-        upgrade.id, current, upgrade.from_version, people, watched, agreed_loss(given, people)
+    watched = journal.find_open_change() is not None or find_pending_rollback(journal) is not None
+    return RollbackSubject(
+        upgrade.id,
+        current,
+        upgrade.from_version,
+        people,
+        watched,
+        count_accepted_loss(given, people),
     )
 
 
-def approve_back(
+def approve_rollback(
     journal: Journal,
-    found: BackSubject,
-    person: Person,
-    nobody: frozenset[int] = ROOT,
+    subject: RollbackSubject,
+    actor: Actor,
+    shared_uids: frozenset[int] = SHARED_UIDS,
     accept_loss: int = 0,
 ) -> bool:
     """Write a person's approval of a rollback; False where they had given it.
@@ -142,9 +152,9 @@ def approve_back(
 
     Args:
         journal: Open to write.
-        found: The rollback.
-        person: Who says yes.
-        nobody: As for :meth:`ApprovalStore.approve`.
+        subject: The rollback.
+        actor: Who says yes.
+        shared_uids: As for :meth:`ApprovalStore.add`.
         accept_loss: So many records may be lost.
 
     Raises:
@@ -153,24 +163,31 @@ def approve_back(
     """
     store = ApprovalStore(journal)
     basis: dict[str, object] = {
-        "rollback": found.undoes, "from": found.origin, "to": found.target,
+        "rollback": subject.undoes, "from": subject.origin, "to": subject.target,
     }  # fmt: skip
     if accept_loss:
         basis["accept_loss"] = accept_loss
     before = [
-        one.accept_loss for one in store.of_rollbacks()
-        if (one.approval.binding, one.approval.uid) == (found.binding, person.uid)
+        one.accept_loss for one in store.list_for_rollbacks()
+        if (one.approval.binding, one.approval.uid) == (subject.binding, actor.uid)
     ]  # fmt: skip
     if before and before[-1] != accept_loss:
-        require_no_change(journal)
-        store.withdraw(found.binding, person)
-    return store.approve(
-        found.binding, f"back to {found.target}", basis, person, found.people.needed, nobody,
-        told=("rollback-approved", found.target),
-    )  # fmt: skip
+        require_no_open_change(journal)
+        store.withdraw(subject.binding, actor)
+    return store.add(
+        subject.binding,
+        f"back to {subject.target}",
+        basis,
+        actor,
+        subject.people.needed,
+        shared_uids,
+        event=("rollback-approved", subject.target),
+    )
 
 
-def require_back(journal: Journal, found: BackSubject, asked: BackRequest) -> BackVerdict:
+def require_rollback_consent(
+    journal: Journal, subject: RollbackSubject, request: RollbackRequest
+) -> RollbackVerdict:
     """Refuse a rollback that people have not agreed to; write an emergency down.
 
     Raises:
@@ -178,31 +195,36 @@ def require_back(journal: Journal, found: BackSubject, asked: BackRequest) -> Ba
         LossNotAgreed: If who asks may not approve, and fewer records may be lost by those who may.
         EmergencyWithoutReason: If nobody could know afterwards why it could not wait.
     """
-    if asked.emergency is not None and not asked.emergency.strip():
+    if request.emergency is not None and not request.emergency.strip():
         raise UpdaterError(EMERGENCY_WITHOUT_REASON)
-    verdict = may_go_back(
-        watched=found.watched,
-        needed=found.people.needed,
-        given=len(found.people.given),
-        approver=asked.approver,
-        emergency=asked.emergency is not None,
+    verdict = decide_rollback(
+        in_soak=subject.watched,
+        needed=subject.people.needed,
+        approvals=len(subject.people.given),
+        approver=request.approver,
+        emergency=request.emergency is not None,
     )
     if not verdict:
         raise UpdaterError(
-            BACK_NEEDS_APPROVAL,
-            version=found.target,
+            ROLLBACK_NEEDS_APPROVAL,
+            version=subject.target,
             missing=verdict.missing,
-            needed=found.people.needed,
-            who=found.who or NOBODY_YET,
-            loss=loss_words(asked.accept_loss),
+            needed=subject.people.needed,
+            who=subject.approver_names or NOBODY_YET,
+            loss=format_accept_loss_option(request.accept_loss),
         )
-    if not asked.approver:
-        require_loss(found, asked.accept_loss)
-    if verdict.consent is BackConsent.EMERGENCY:
-        journal.note(
-            ROLLBACK_EMERGENCY, undoes=found.undoes, version=found.target, origin=found.origin,
-            reason=asked.emergency, by=asked.person.who, uid=asked.person.uid,
-        )  # fmt: skip
+    if not request.approver:
+        require_loss_accepted(subject, request.accept_loss)
+    if verdict.consent is RollbackConsent.EMERGENCY:
+        journal.record_event(
+            ROLLBACK_EMERGENCY,
+            undoes=subject.undoes,
+            version=subject.target,
+            origin=subject.origin,
+            reason=request.emergency,
+            by=request.person.who,
+            uid=request.person.uid,
+        )
     return verdict
 
 
@@ -210,37 +232,40 @@ def require_back(journal: Journal, found: BackSubject, asked: BackRequest) -> Ba
 NOBODY_YET = N_("nobody yet")
 
 
-def require_loss(found: BackSubject, count: int) -> None:
+def require_loss_accepted(subject: RollbackSubject, count: int) -> None:
     """Refuse a loss that is greater than all who approved a rollback agreed to.
 
     Raises:
         LossNotAgreed: If so.
     """
-    if count > found.agreed_loss:
+    if count > subject.agreed_loss:
         raise UpdaterError(
-            LOSS_NOT_AGREED, version=found.target, who=found.who or NOBODY_YET,
-            agreed=found.agreed_loss, count=count,
-        )  # fmt: skip
+            DATA_LOSS_ABOVE_APPROVAL,
+            version=subject.target,
+            who=subject.approver_names or NOBODY_YET,
+            agreed=subject.agreed_loss,
+            count=count,
+        )
 
 
-def loss_words(count: int) -> str:
+def format_accept_loss_option(count: int) -> str:
     """What is typed behind a command that may lose so many records; nothing where none is lost."""
     return f" --accept-loss {count}" if count else ""
 
 
-def asked_by_order(journal: Journal, number: int) -> BackRequest:
+def read_rollback_request(journal: Journal, number: int) -> RollbackRequest:
     """Return who asked for a rollback by an order of the service.
 
     Raises:
         NothingToRollBack: If there is no such order.
     """
-    order = Orders(journal).order(number)
-    if order is None or order.kind is not OrderKind.ROLLBACK:
+    order = JobQueue(journal).find(number)
+    if order is None or order.kind is not JobKind.ROLLBACK:
         raise UpdaterError(NOTHING_TO_ROLL_BACK)
     emergency = order.data.get("emergency")
-    return BackRequest(
+    return RollbackRequest(
         order.person,
         order.data.get("by_approver") is True,
         str(emergency) if emergency is not None else None,
-        accepted_loss(order.data),
+        read_accepted_loss(order.data),
     )

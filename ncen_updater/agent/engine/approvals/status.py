@@ -7,19 +7,27 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from ncen_updater.agent.engine.approvals.binding import basis_now
-from ncen_updater.agent.engine.approvals.model import ApprovalBasis, Invalidation, voids
+from ncen_updater.agent.engine.approvals.binding import compute_approval_basis
+from ncen_updater.agent.engine.approvals.model import (
+    ApprovalBasis,
+    VoidedApproval,
+    find_void_reasons,
+)
 from ncen_updater.agent.engine.approvals.store import ApprovalStore
-from ncen_updater.agent.engine.pending_rollback import left_behind
-from ncen_updater.agent.engine.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
+from ncen_updater.agent.engine.pending_rollback import find_rolled_back_releases
+from ncen_updater.agent.engine.rehearsal.store import (
+    RehearsalRecord,
+    RehearsalState,
+    RehearsalStore,
+)
 from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.policy.automation import Rehearsed
+from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.rows import reading
+from ncen_updater.agent.storage.journal.rows import guard_reads
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import joined
+from ncen_updater.common.i18n import join_texts
 from ncen_updater.common.messages import APPROVAL_MISSING, NOT_REHEARSED, REHEARSAL_OUTDATED
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.progress import ProgressListener
 
 if TYPE_CHECKING:
     from ncen_updater.agent.engine.site import Site
@@ -37,13 +45,13 @@ class ApprovalStatus:
         voids: Why an earlier approval or rehearsal no longer holds.
     """
 
-    rehearsed: Rehearsed
+    rehearsed: RehearsalStatus
     rehearsal: RehearsalRecord | None
     basis: ApprovalBasis | None
-    voids: tuple[Invalidation, ...]
+    voids: tuple[VoidedApproval, ...]
 
 
-def standing_for(site: Site, journal: Journal, plan: str, target: str) -> ApprovalStatus:
+def read_approval_status(site: Site, journal: Journal, plan: str, target: str) -> ApprovalStatus:
     """Say where a planned path stands.
 
     Args:
@@ -58,50 +66,62 @@ def standing_for(site: Site, journal: Journal, plan: str, target: str) -> Approv
     settings = site.config.service
     now = site.clock.now()
     longest = timedelta(days=settings.rehearsal_days)
-    record = Rehearsals(journal).last(str(site.slots.current()), target)
+    record = RehearsalStore(journal).find_last(str(site.slots.read_current()), target)
     if not settings.rehearse:
-        basis = basis_now(site, plan, "", now)
+        basis = compute_approval_basis(site, plan, "", now)
         return ApprovalStatus(
-            Rehearsed.NOT_WANTED, None, basis, _since_approval(journal, target, basis, now)
+            RehearsalStatus.NOT_WANTED,
+            None,
+            basis,
+            _find_changes_since_approval(journal, target, basis, now),
         )
-    if record is None or record.state is RehearsalState.RUNNING or _nobodys_fault(record):
-        return ApprovalStatus(Rehearsed.MISSING, None, None, ())
+    if (
+        record is None
+        or record.state is RehearsalState.RUNNING
+        or _is_environmental_failure(record)
+    ):
+        return ApprovalStatus(RehearsalStatus.MISSING, None, None, ())
     if record.state is RehearsalState.FAILED or record.basis is None:
-        return ApprovalStatus(Rehearsed.FAILED, record, None, ())
-    with reading(journal.path):
+        return ApprovalStatus(RehearsalStatus.FAILED, record, None, ())
+    with guard_reads(journal.path):
         then = ApprovalBasis.from_json(record.basis)
-    basis = basis_now(site, plan, then.rehearsal, then.at)
-    found = voids(then, basis, time=now, growth_percent=settings.growth_percent, longest=longest)
+    basis = compute_approval_basis(site, plan, then.rehearsal, then.at)
+    found = find_void_reasons(
+        then, basis, now=now, growth_percent=settings.growth_percent, max_age=longest
+    )
     if found:
-        return ApprovalStatus(Rehearsed.VOID, record, None, found)
-    bound = basis_now(site, plan, record.mark, then.at)
+        return ApprovalStatus(RehearsalStatus.VOID, record, None, found)
+    bound = compute_approval_basis(site, plan, record.identity, then.at)
     return ApprovalStatus(
-        Rehearsed.PASSED, record, bound, _since_approval(journal, target, bound, now)
+        RehearsalStatus.PASSED,
+        record,
+        bound,
+        _find_changes_since_approval(journal, target, bound, now),
     )
 
 
-def _nobodys_fault(record: RehearsalRecord) -> bool:
+def _is_environmental_failure(record: RehearsalRecord) -> bool:
     """Whether a rehearsal failed for a reason that may be gone at the next try."""
     if record.state is not RehearsalState.FAILED:
         return False
     return record.failure is None or not record.failure.blamed
 
 
-def _since_approval(
+def _find_changes_since_approval(
     journal: Journal, target: str, basis: ApprovalBasis, now: datetime
-) -> tuple[Invalidation, ...]:
+) -> tuple[VoidedApproval, ...]:
     """Why what people approved before is not what would be done now."""
-    approved = ApprovalStore(journal).last_basis(target)
+    approved = ApprovalStore(journal).read_last_basis(target)
     if approved is None:
         return ()
     # Age and growth count against the rehearsal, and were looked at there.
-    with reading(journal.path):
+    with guard_reads(journal.path):
         then = replace(ApprovalBasis.from_json(approved), at=None, sizes={})
-    return voids(then, basis, time=now, growth_percent=0, longest=timedelta.max)
+    return find_void_reasons(then, basis, now=now, growth_percent=0, max_age=timedelta.max)
 
 
-def require_consent(
-    site: Site, progress: Progress, *, approvals: int
+def make_consent_check(
+    site: Site, progress: ProgressListener, *, approvals: int
 ) -> Callable[[Journal, UpgradePath], ChangeFacts]:
     """Return what refuses a path that people have not approved as it is now.
 
@@ -118,21 +138,21 @@ def require_consent(
     def agree(journal: Journal, path: UpgradePath) -> ChangeFacts:
         from ncen_updater.agent.engine.plan import make_plan
 
-        current = site.slots.current()
+        current = site.slots.read_current()
         if current is None:
             return NO_FACTS  # what follows refuses a site that never chose a release
         plan = make_plan(site, current, path, progress)
         target = path.target.version
-        standing = standing_for(site, journal, plan.digest, target)
-        reasons = joined(void.text for void in standing.voids)
-        if standing.rehearsed is Rehearsed.VOID:
+        standing = read_approval_status(site, journal, plan.digest, target)
+        reasons = join_texts(void.text for void in standing.voids)
+        if standing.rehearsed is RehearsalStatus.VOID:
             raise UpdaterError(REHEARSAL_OUTDATED, version=target, reasons=reasons)
         if standing.basis is None:
             raise UpdaterError(NOT_REHEARSED, version=target)
-        binding = standing.basis.binding()
-        left = left_behind(journal) & {hop.version for hop in path.hops}
+        binding = standing.basis.compute_binding()
+        left = find_rolled_back_releases(journal) & {hop.version for hop in path.hops}
         needed = approvals or (site.config.service.approvals if left else 0)
-        people = ApprovalStore(journal).people(binding, needed)
+        people = ApprovalStore(journal).count_for_binding(binding, needed)
         if not people and standing.voids:
             raise UpdaterError(REHEARSAL_OUTDATED, version=target, reasons=reasons)
         if not people:
@@ -144,7 +164,7 @@ def require_consent(
     return agree
 
 
-def consent_required(site: Site, *, scheduled: bool) -> int | None:
+def count_required_approvals(site: Site, *, scheduled: bool) -> int | None:
     """How many people have to approve an upgrade; None where nobody has to be asked. Pure.
 
     A person who types the command is the one who approves it, unless the site wants two people:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from ncen_updater.agent.engine.preflight.base import Context, check, strict
+from ncen_updater.agent.engine.preflight.base import PreflightContext, make_blocker, register_check
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 
-@check(40, only_forward=True)
-def check_agent_version(context: Context) -> tuple[Finding, ...]:
+@register_check(40, only_forward=True)
+def check_agent_version(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6303 where the release wants another agent."""
     manifest = context.document.manifest
-    if _fits(manifest.agent, context.agent_version):
+    if _satisfies(manifest.agent, context.agent_version):
         return ()
     return (
-        strict(
+        make_blocker(
             6303,
             N_("Release {release} needs an agent {needed}; this one is {version}."),
             N_("Update the agent first."),
@@ -28,5 +28,5 @@ def check_agent_version(context: Context) -> tuple[Finding, ...]:
     )
 
 
-def _fits(specifier: str, version: Version) -> bool:
+def _satisfies(specifier: str, version: Version) -> bool:
     return SpecifierSet(specifier, prereleases=True).contains(version)

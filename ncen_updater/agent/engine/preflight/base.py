@@ -15,27 +15,27 @@ from ncen_updater.agent.adapters.application.base import Application
 from ncen_updater.agent.adapters.databases.base import ChangeRef, DatabaseEngine, MigrationSet
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.storage.slots.store import SlotStore
-from ncen_updater.common.disk_space import free_bytes
+from ncen_updater.common.disk_space import get_free_bytes
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import Text
-from ncen_updater.common.progress import Progress, Silent
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.progress import ProgressListener, SilentProgress
 from ncen_updater.formats.document import ReleaseDocument
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.storage.overlay.layer import Layer
+    from ncen_updater.agent.storage.overlay.layer import LocalOverlay
 
 #: Attribute of a function that is a check.
-MARK = "mark"
+CHECK_ATTRIBUTE = "mark"
 logger = logging.getLogger(__name__)
 
 
-def _device(path: Path) -> int:
+def _read_device(path: Path) -> int:
     return path.stat().st_dev
 
 
 @dataclass(frozen=True)
-class Context:
+class PreflightContext:
     """What a check may look at.
 
     Attributes:
@@ -77,21 +77,21 @@ class Context:
     open_change: str | None = None
     changes: frozenset[str] = frozenset()
     full: bool = False
-    progress: Progress = field(default_factory=Silent)
-    overlay: Layer | None = None
+    progress: ProgressListener = field(default_factory=SilentProgress)
+    overlay: LocalOverlay | None = None
     schemas: Callable[[], Iterable[Finding]] = tuple
     reboot_file: Path = Path("/run/reboot-required")
-    free_bytes: Callable[[Path], int] = free_bytes
-    device: Callable[[Path], int] = _device
+    free_bytes: Callable[[Path], int] = get_free_bytes
+    device: Callable[[Path], int] = _read_device
 
 
 #: One check. Looks and changes nothing, returns what it found, nothing when all is as it should be;
 #: a failure of what it asks may be raised.
-Check = Callable[[Context], tuple[Finding, ...]]
+PreflightCheck = Callable[[PreflightContext], tuple[Finding, ...]]
 
 
 @dataclass(frozen=True)
-class CheckMark:
+class CheckRegistration:
     """What makes a function a check of this package; there is nowhere else to name it.
 
     Attributes:
@@ -106,17 +106,19 @@ class CheckMark:
     only_forward: bool = False
 
 
-def check(place: int, *, only_forward: bool = False) -> Callable[[Check], Check]:
-    """Mark a function as a check; see :class:`Mark`."""
+def register_check(
+    position: int, *, only_forward: bool = False
+) -> Callable[[PreflightCheck], PreflightCheck]:
+    """Mark a function as a check; see :class:`StatementMark`."""
 
-    def marked(function: Check) -> Check:
-        setattr(function, MARK, CheckMark(place, only_forward))
+    def marked(function: PreflightCheck) -> PreflightCheck:
+        setattr(function, CHECK_ATTRIBUTE, CheckRegistration(position, only_forward))
         return function
 
     return marked
 
 
-def run(checks: Iterable[Check], context: Context) -> tuple[Finding, ...]:
+def run_checks(checks: Iterable[PreflightCheck], context: PreflightContext) -> tuple[Finding, ...]:
     """Ask every check; one that cannot get its answer blocks, under the code of the failure."""
     findings: list[Finding] = []
     for check in checks:
@@ -126,34 +128,36 @@ def run(checks: Iterable[Check], context: Context) -> tuple[Finding, ...]:
             logger.warning("a check failed: %s", error)
             figures: dict[str, object] = {"detail": error.detail} if error.detail else {}
             findings.append(
-                Finding(error.code, Severity.STRICT, error.what_text, error.remedy_text, figures)
+                Finding(error.code, Severity.STRICT, error.title_text, error.remedy_text, figures)
             )
     return tuple(findings)
 
 
-def existing(path: Path) -> Path:
+def find_existing_parent(path: Path) -> Path:
     """Return the path, or the nearest directory above it that exists."""
     while not path.exists() and path != path.parent:
         path = path.parent
     return path
 
 
-def _finding(
+def _make_finding(
     severity: Severity, number: int, what: str, remedy: str, figures: dict[str, object]
 ) -> Finding:
-    return Finding(f"NU-{number}", severity, Text(what, figures), Text(remedy, figures), figures)
+    return Finding(
+        f"NU-{number}", severity, LazyText(what, figures), LazyText(remedy, figures), figures
+    )
 
 
-def strict(number: int, what: str, remedy: str, **figures: object) -> Finding:
+def make_blocker(number: int, what: str, remedy: str, **figures: object) -> Finding:
     """Return a finding that blocks; the figures fill both sentences."""
-    return _finding(Severity.STRICT, number, what, remedy, figures)
+    return _make_finding(Severity.STRICT, number, what, remedy, figures)
 
 
-def advisory(number: int, what: str, remedy: str, **figures: object) -> Finding:
+def make_advisory(number: int, what: str, remedy: str, **figures: object) -> Finding:
     """Return a finding that is left to the operator."""
-    return _finding(Severity.ADVISORY, number, what, remedy, figures)
+    return _make_finding(Severity.ADVISORY, number, what, remedy, figures)
 
 
-def info(number: int, what: str, remedy: str, **figures: object) -> Finding:
+def make_info(number: int, what: str, remedy: str, **figures: object) -> Finding:
     """Return a fact."""
-    return _finding(Severity.INFO, number, what, remedy, figures)
+    return _make_finding(Severity.INFO, number, what, remedy, figures)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.engine.preflight.base import Context, check
+from ncen_updater.agent.engine.preflight.base import PreflightContext, register_check
 from ncen_updater.common.findings import Finding
 
 
-@check(140)
-def check_blockers(context: Context) -> tuple[Finding, ...]:
+@register_check(140)
+def check_database_blockers(context: PreflightContext) -> tuple[Finding, ...]:
     """What the engine says of the server, under the engine's own codes."""
-    return context.engine.blockers(context.change, final=False)
+    return context.engine.find_blockers(context.change, application_stopped=False)

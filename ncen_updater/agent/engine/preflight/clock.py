@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.engine.preflight.base import Context, check
+from ncen_updater.agent.engine.preflight.base import PreflightContext, register_check
 from ncen_updater.agent.policy.clock import clock_findings
 from ncen_updater.common.findings import Finding
 
 
-@check(50, only_forward=True)
-def check_clock(context: Context) -> tuple[Finding, ...]:
+@register_check(50, only_forward=True)
+def check_clock(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6311 where the clock is behind what was signed, NU-6312 where it is far ahead."""
-    zone = context.config.service.zone()
+    zone = context.config.service.get_timezone()
     return clock_findings(context.now, context.newest_signed_time, zone)

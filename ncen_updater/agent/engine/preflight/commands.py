@@ -6,13 +6,13 @@ import os
 import shutil
 from pathlib import Path
 
-from ncen_updater.agent.engine.preflight.base import Context, check, strict
+from ncen_updater.agent.engine.preflight.base import PreflightContext, make_blocker, register_check
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 
-@check(90)
-def check_commands(context: Context) -> tuple[Finding, ...]:
+@register_check(90)
+def check_commands(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6308 for each command of the configuration that cannot be run."""
     settings = context.config.application
     path = settings.environment.get("PATH", os.environ.get("PATH"))
@@ -29,7 +29,7 @@ def check_commands(context: Context) -> tuple[Finding, ...]:
     if settings.version_command:
         commands["version_command"] = settings.version_command[0]
     return tuple(
-        strict(
+        make_blocker(
             6308,
             N_("The program {program} of the setting '{setting}' is not there or cannot be run."),
             N_("Correct the table [application], or make the program executable."),

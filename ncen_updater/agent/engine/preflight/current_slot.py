@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.engine.preflight.base import Context, check, strict
+from ncen_updater.agent.engine.preflight.base import PreflightContext, make_blocker, register_check
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
-SHOWN = 5
+MAX_FILES_SHOWN = 5
 
 
-@check(110, only_forward=True)
-def check_current_slot(context: Context) -> tuple[Finding, ...]:
+@register_check(110, only_forward=True)
+def check_current_slot(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6306 where no slot is in use, NU-6307 where files of it were changed."""
-    running = context.store.current()
+    running = context.store.read_current()
     if running is None:
         return (
-            strict(
+            make_blocker(
                 6306,
                 N_("{link} chooses no release, so there is no way back."),
                 N_("Let the agent adopt the release that runs now; see the operator's guide."),
-                link=str(context.store.link),
+                link=str(context.store.current_link),
             ),
         )
-    differences = context.store.verify(running, context.progress, full=context.full)
+    differences = context.store.verify_slot(running, context.progress, full=context.full)
     if not differences:
         return ()
     return (
-        strict(
+        make_blocker(
             6307,
             N_("Release {version} is not as it was released; changed files: {count} ({files})."),
             N_("Move local changes to the country's own files and restore the released ones."),
             version=str(running),
             count=len(differences),
-            files=", ".join(str(item) for item in differences[:SHOWN]),
+            files=", ".join(str(item) for item in differences[:MAX_FILES_SHOWN]),
         ),
     )

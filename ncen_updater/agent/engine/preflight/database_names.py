@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.engine.preflight.base import Context, check, strict
+from ncen_updater.agent.engine.preflight.base import PreflightContext, make_blocker, register_check
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 
-@check(120)
-def check_database_names(context: Context) -> tuple[Finding, ...]:
+@register_check(120)
+def check_database_names(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6319 where the release has databases that the configuration does not name, or fewer."""
     wanted = {database.name for database in context.document.manifest.databases}
     known = set(context.engine.names)
     if wanted == known:
         return ()
     return (
-        strict(
+        make_blocker(
             6319,
             N_("The release has the databases {wanted}; the configuration names {known}."),
             N_("Correct the table [databases.names]."),

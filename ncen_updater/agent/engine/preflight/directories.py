@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ncen_updater.agent.engine.preflight.base import Context, check, existing, strict
+from ncen_updater.agent.engine.preflight.base import (
+    PreflightContext,
+    find_existing_parent,
+    make_blocker,
+    register_check,
+)
 from ncen_updater.common.disk_space import is_closed_here
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
@@ -13,21 +18,21 @@ from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import OUTSIDE_UNIT
 
 
-@check(60)
-def check_directories(context: Context) -> tuple[Finding, ...]:
+@register_check(60)
+def check_directories(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6313, NU-6346 where the agent may not write, NU-6314 where a rename would cross a disk."""
     store = context.store
-    places = dict.fromkeys(map(existing, context.config.written_directories()))
+    places = dict.fromkeys(map(find_existing_parent, context.config.written_directories()))
     findings = [
         _may_not_write(place) for place in places if not os.access(place, os.W_OK | os.X_OK)
     ]
-    running = store.current()
-    slots = existing(store.directory)
-    if running is not None and store.path(running).is_dir():
-        slot = store.path(running)
+    running = store.read_current()
+    slots = find_existing_parent(store.slots_directory)
+    if running is not None and store.get_slot_directory(running).is_dir():
+        slot = store.get_slot_directory(running)
         if context.device(slot) != context.device(slots):
             findings.append(
-                strict(
+                make_blocker(
                     6314,
                     N_("{slot} is on another disk than {slots}; slots are put in place by name."),
                     N_("Keep all slots on one disk; mount the directory of the slots as a whole."),
@@ -41,8 +46,8 @@ def check_directories(context: Context) -> tuple[Finding, ...]:
 def _may_not_write(place: Path) -> Finding:
     if is_closed_here(place):
         error = UpdaterError(OUTSIDE_UNIT, path=place)
-        return Finding(error.code, Severity.STRICT, error.what_text, error.remedy_text)
-    return strict(
+        return Finding(error.code, Severity.STRICT, error.title_text, error.remedy_text)
+    return make_blocker(
         6313,
         N_("The agent may not write in {path}."),
         N_("Give the agent's user the right to write there, or correct the configuration."),

@@ -6,31 +6,31 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ncen_updater.agent.adapters.application.base import Application
-from ncen_updater.agent.engine.preflight.base import Context, check, strict
+from ncen_updater.agent.engine.preflight.base import PreflightContext, make_blocker, register_check
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 
-@check(20)
-def check_door(context: Context) -> tuple[Finding, ...]:
+@register_check(20)
+def check_maintenance_page(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6336 where the door was closed by a change that this journal does not know.
 
     Two agents with a journal each may look after one application by mistake. Whoever came second
     would take the first one's door for one that people closed, and leave it closed at its end.
     """
-    door_file = context.config.application.door_file
-    return closed_by_unknown(context.application, context.changes, door_file)
+    maintenance_file = context.config.application.door_file
+    return find_unknown_maintenance(context.application, context.changes, maintenance_file)
 
 
-def closed_by_unknown(
-    application: Application, changes: Collection[str], door_file: Path
+def find_unknown_maintenance(
+    application: Application, changes: Collection[str], maintenance_file: Path
 ) -> tuple[Finding, ...]:
     """Say so where the door was closed by a change that is not among those of the journal."""
-    other = application.closed_by()
+    other = application.read_maintenance_change()
     if not other or other in changes:
         return ()
     return (
-        strict(
+        make_blocker(
             6336,
             N_("Officers are kept out by the change {change}, which this journal does not know."),
             N_(
@@ -38,6 +38,6 @@ def closed_by_unknown(
                 "finish with 'ncen-updater resume'. If there is none, remove the file {path}."
             ),
             change=other,
-            path=str(door_file),
+            path=str(maintenance_file),
         ),
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.engine.preflight.base import Context, check
+from ncen_updater.agent.engine.preflight.base import PreflightContext, register_check
 from ncen_updater.common.findings import Finding
 
 
-@check(141, only_forward=True)
-def check_exposures(context: Context) -> tuple[Finding, ...]:
+@register_check(141, only_forward=True)
+def check_role_privileges(context: PreflightContext) -> tuple[Finding, ...]:
     """What the engine says of roles and logins, under the engine's own codes."""
-    return context.engine.exposures()
+    return context.engine.find_exposures()

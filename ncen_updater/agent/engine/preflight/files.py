@@ -5,34 +5,46 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ncen_updater.agent.config.model import AgentConfig, FilesSettings
-from ncen_updater.agent.engine.preflight.base import Context, check, info, strict
-from ncen_updater.agent.storage.site_files.keeping import FilesSurvey, best_method, place_of, survey
-from ncen_updater.agent.storage.site_files.listing import Method
+from ncen_updater.agent.config.model import AgentConfig, SiteFilesSettings
+from ncen_updater.agent.engine.preflight.base import (
+    PreflightContext,
+    make_blocker,
+    make_info,
+    register_check,
+)
+from ncen_updater.agent.storage.site_files.keeping import (
+    DirectorySurvey,
+    choose_snapshot_method,
+    get_snapshot_directory,
+    survey_directory,
+)
+from ncen_updater.agent.storage.site_files.listing import SnapshotMethod
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
-from ncen_updater.formats.manifest import FileEffect, FilesManifest
+from ncen_updater.formats.manifest import SiteFileEffect, SiteFilesManifest
 
 
-@check(80, only_forward=True)
-def check_files(context: Context) -> tuple[Finding, ...]:
+@register_check(80, only_forward=True)
+def check_site_files(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6328 where files cannot be kept, NU-6329 without room, NU-6330 and 6331 what stays.
 
     Without a table ``[[files]]`` nothing is covered, and nothing is said.
     """
     declared = {item.name: item for item in context.document.manifest.files}
-    return tuple(look_at(context.config, declared))
+    return tuple(inspect_site_files(context.config, declared))
 
 
-def look_at(config: AgentConfig, declared: dict[str, FilesManifest]) -> Iterator[Finding]:
+def inspect_site_files(
+    config: AgentConfig, declared: dict[str, SiteFilesManifest]
+) -> Iterator[Finding]:
     """Look over every directory of the configuration."""
     for item in config.files:
         directory = config.paths.resolve(item.directory)
         try:
-            found = survey(directory)
-            method = best_method(directory, whole=item.keep == "copy")
+            found = survey_directory(directory)
+            method = choose_snapshot_method(directory, independent=item.keep == "copy")
         except OSError as error:
-            yield strict(
+            yield make_blocker(
                 6328,
                 N_("The {name} in {directory} cannot be kept during the change: {reason}."),
                 N_(
@@ -44,15 +56,15 @@ def look_at(config: AgentConfig, declared: dict[str, FilesManifest]) -> Iterator
                 reason=error.strerror or str(error),
             )
         else:
-            yield from judge(item, directory, method, found, declared.get(item.name))
+            yield from judge_directory(item, directory, method, found, declared.get(item.name))
 
 
-def judge(
-    item: FilesSettings,
+def judge_directory(
+    item: SiteFilesSettings,
     directory: Path,
-    method: Method,
-    found: FilesSurvey,
-    declared: FilesManifest | None,
+    method: SnapshotMethod,
+    survey: DirectorySurvey,
+    declared: SiteFilesManifest | None,
 ) -> Iterator[Finding]:
     """Say whether there is room, and what could not be undone; pure.
 
@@ -60,13 +72,13 @@ def judge(
         item: The table of the configuration.
         directory: Where it is.
         method: How its files would be kept.
-        found: What is there.
+        survey: What is there.
         declared: What the release says that it does to them.
     """
-    names = 1 + found.directories + (found.files if method is not Method.LINK else 0)
-    size = found.size_bytes if method is Method.COPY else 0
-    if found.free_bytes < size or (found.free_inodes is not None and found.free_inodes < names):
-        yield strict(
+    names = 1 + survey.directories + (survey.files if method is not SnapshotMethod.LINK else 0)
+    size = survey.size_bytes if method is SnapshotMethod.COPY else 0
+    if survey.free_bytes < size or (survey.free_inodes is not None and survey.free_inodes < names):
+        yield make_blocker(
             6329,
             N_(
                 "Keeping the {name} needs {bytes} and {inodes} inodes on the disk of {place},"
@@ -76,14 +88,14 @@ def judge(
             name=item.name,
             bytes=size,
             inodes=names,
-            place=str(place_of(directory)),
-            free_bytes=found.free_bytes,
-            free_inodes=found.free_inodes if found.free_inodes is not None else "-",
+            place=str(get_snapshot_directory(directory)),
+            free_bytes=survey.free_bytes,
+            free_inodes=survey.free_inodes if survey.free_inodes is not None else "-",
         )
-    if method is not Method.LINK:
+    if method is not SnapshotMethod.LINK:
         return
-    if declared is not None and declared.effect is FileEffect.REWRITES:
-        yield strict(
+    if declared is not None and declared.effect is SiteFileEffect.REWRITES:
+        yield make_blocker(
             6331,
             N_(
                 "The release writes into the {name} that are there ({words}); the way in which they"
@@ -94,7 +106,7 @@ def judge(
             words=declared.words,
         )
     else:
-        yield info(
+        yield make_info(
             6330,
             N_(
                 "The {count} {name} get a second name for the time of the change: renaming,"
@@ -102,5 +114,5 @@ def judge(
             ),
             N_('Say keep = "copy" for these files where that matters.'),
             name=item.name,
-            count=found.files,
+            count=survey.files,
         )

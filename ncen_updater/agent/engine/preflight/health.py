@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.adapters.application.base import Application, Expectation, Health
-from ncen_updater.agent.engine.preflight.base import Context, advisory, check
+from ncen_updater.agent.adapters.application.base import (
+    Application,
+    HealthExpectation,
+    HealthResult,
+)
+from ncen_updater.agent.engine.preflight.base import PreflightContext, make_advisory, register_check
 from ncen_updater.agent.model.errors import ApplicationError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_
-from ncen_updater.common.messages import HEALTH_REFUSED
+from ncen_updater.common.messages import HEALTH_ACCESS_DENIED
 
 
-@check(100)
-def check_health(context: Context) -> tuple[Finding, ...]:
+@register_check(100)
+def check_health(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6309 where the application does not run, NU-6310 where it is not well, NU-6332 for parts.
 
     An upgrade may be just what a broken application needs; but whoever begins should know that it
     was broken before.
     """
-    if not context.application.running():
+    if not context.application.is_running():
         return (
-            advisory(
+            make_advisory(
                 6309,
                 N_("The application does not run now."),
                 N_("Find out why before you upgrade, or go on if you know."),
             ),
         )
-    missing = parts_missing(context.application)
-    health = _look(context)
+    missing = find_missing_parts(context.application)
+    health = _ask_health(context)
     if health is None or health or health.refused:
         return missing
     return (*missing, unwell(health))
 
 
-def unwell(health: Health) -> Finding:
+def unwell(health: HealthResult) -> Finding:
     """NU-6310: the application does not work now."""
-    return advisory(
+    return make_advisory(
         6310,
         N_("The application is not well now: {problems}"),
         N_("Find out why before you upgrade."),
@@ -43,50 +47,56 @@ def unwell(health: Health) -> Finding:
     )
 
 
-@check(101, only_forward=True)
-def check_asked(context: Context) -> tuple[Finding, ...]:
+@register_check(101, only_forward=True)
+def check_health_credentials(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-5090 to NU-5092 where the token cannot be used, NU-5094 where it, or a header, is refused.
 
     Who cannot ask could not tell a good release from a bad one, and would find that out once
     officers are out. It bars no way back: a release may be left because it refuses everybody.
     """
-    problem = context.application.token_problem()
+    problem = context.application.check_health_token()
     if problem is not None:
-        return (unusable(problem),)
-    health = _look(context) if context.application.running() else None
-    return () if health is None else refusals(health)
+        return (make_credentials_finding(problem),)
+    health = _ask_health(context) if context.application.is_running() else None
+    return () if health is None else find_refused_credentials(health)
 
 
-def refusals(health: Health) -> tuple[Finding, ...]:
+def find_refused_credentials(health: HealthResult) -> tuple[Finding, ...]:
     """NU-5094 where what the site sends along is refused."""
     if not health.refused:
         return ()
-    return (unusable(ApplicationError(HEALTH_REFUSED, problems="; ".join(health.problems))),)
+    return (
+        make_credentials_finding(
+            ApplicationError(HEALTH_ACCESS_DENIED, problems="; ".join(health.problems))
+        ),
+    )
 
 
-def _look(context: Context) -> Health | None:
+def _ask_health(context: PreflightContext) -> HealthResult | None:
     """Ask for the health of the release in use; None where it is not known which one that is."""
-    running = context.store.current()
+    running = context.store.read_current()
     if running is None:
         return None
-    return context.application.health(Expectation(context.store.reported(running)))
+    return context.application.check_health(
+        HealthExpectation(context.store.read_reported_version(running))
+    )
 
 
-def unusable(problem: UpdaterError) -> Finding:
+def make_credentials_finding(problem: UpdaterError) -> Finding:
     """Say why nobody can ask how the application is."""
-    what, remedy = problem.what_text, problem.remedy_text
+    what, remedy = problem.title_text, problem.remedy_text
     figures = {name: str(value) for name, value in problem.values.items()}
     return Finding(problem.code, Severity.STRICT, what, remedy, figures)
 
 
-def parts_missing(application: Application) -> tuple[Finding, ...]:
+def find_missing_parts(application: Application) -> tuple[Finding, ...]:
     """NU-6332 for each further part of the application that does not run."""
     return tuple(
-        advisory(
+        make_advisory(
             6332,
             N_("The part '{part}' of the application does not run, or falls over and over again."),
             N_("Start it, or find out why it stopped, before you upgrade."),
             part=part,
         )
-        for part in application.missing(opened=True)
+        for part in application.find_missing_parts(include_deferred=True)
     )

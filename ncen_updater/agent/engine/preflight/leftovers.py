@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections import defaultdict
 
 from ncen_updater.agent.adapters.databases.base import DatabaseRole
-from ncen_updater.agent.engine.preflight.base import Context, advisory, check, info
+from ncen_updater.agent.engine.preflight.base import (
+    PreflightContext,
+    make_advisory,
+    make_info,
+    register_check,
+)
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 
-@check(180)
-def check_leftovers(context: Context) -> tuple[Finding, ...]:
+@register_check(180)
+def check_leftovers(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6317 for pieces of interrupted changes; NU-6318 (a fact) for databases that are kept."""
     candidates: dict[str, list[str]] = defaultdict(list)
     previous: dict[str, list[str]] = defaultdict(list)
-    for change, role, name in context.engine.leftovers():
+    for change, role, name in context.engine.list_leftovers():
         if role is not DatabaseRole.CANDIDATE:
             if change != context.change.id:
                 previous[change].append(name)
@@ -24,7 +29,7 @@ def check_leftovers(context: Context) -> tuple[Finding, ...]:
         elif change in context.changes - {context.change.id, context.open_change}:
             candidates[change].append(name)
     findings = [
-        advisory(
+        make_advisory(
             6317,
             N_("An earlier change {change} left copies behind: {names}."),
             N_("They only take room; 'ncen-updater doctor' says how to remove them."),
@@ -35,17 +40,17 @@ def check_leftovers(context: Context) -> tuple[Finding, ...]:
     ]
     target = context.document.manifest.version
     findings += [
-        advisory(
+        make_advisory(
             6317,
             N_("An earlier change left {path} behind."),
             N_("It only takes room; 'ncen-updater doctor' says how to remove it."),
             path=str(item),
         )
-        for item in context.store.leftovers()
+        for item in context.store.list_leftovers()
         if item.stem != target and context.open_change is None
     ]
     findings += [
-        info(
+        make_info(
             6318,
             N_("The databases from before the change {change} are kept: {names}."),
             N_("They are dropped when their days are over; see the table [keep]."),

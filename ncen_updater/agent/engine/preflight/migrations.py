@@ -10,21 +10,30 @@ import getpass
 import shlex
 from collections.abc import Iterator
 
-from ncen_updater.agent.adapters.databases.base import DatabaseEngine, Live, MigrationSet
-from ncen_updater.agent.adapters.databases.migrations.command import program_of
-from ncen_updater.agent.adapters.databases.migrations.planner import expands, goes_as_is
-from ncen_updater.agent.engine.preflight.base import Context, advisory, check, info, strict
-from ncen_updater.agent.model.errors import DatabaseUnreachable, MigrationRefused
+from ncen_updater.agent.adapters.databases.base import DatabaseEngine, LiveDatabase, MigrationSet
+from ncen_updater.agent.adapters.databases.migrations.command import resolve_program
+from ncen_updater.agent.adapters.databases.migrations.planner import (
+    is_code_only_upgrade,
+    is_expand_upgrade,
+)
+from ncen_updater.agent.engine.preflight.base import (
+    PreflightContext,
+    make_advisory,
+    make_blocker,
+    make_info,
+    register_check,
+)
+from ncen_updater.agent.model.errors import DatabaseUnreachableError, MigrationRefusedError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
 #: What to do where reality is not what was recorded.
 WHOSE = N_("Do not upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say.")
 
 
-@check(156, only_forward=True)
-def check_applied(context: Context) -> tuple[Finding, ...]:
+@register_check(156, only_forward=True)
+def check_applied(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6107 for what belongs to the release in use and is not applied."""
     return () if context.origin is None else tuple(not_applied(context.engine, context.origin))
 
@@ -34,15 +43,17 @@ def not_applied(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[Fi
     if migrations.command is not None:
         return
     try:
-        plan = engine.plan_migrations(Live, migrations, None)
+        plan = engine.plan_migrations(LiveDatabase, migrations, None)
     except UpdaterError as error:
         # A server that does not answer, or not so, has a remedy of its own.
-        remedy = error.remedy_text if isinstance(error, DatabaseUnreachable) else Text(WHOSE)
+        remedy = (
+            error.remedy_text if isinstance(error, DatabaseUnreachableError) else LazyText(WHOSE)
+        )
         figures: dict[str, object] = {"detail": error.detail} if error.detail else {}
-        yield Finding(error.code, Severity.STRICT, error.what_text, remedy, figures)
+        yield Finding(error.code, Severity.STRICT, error.title_text, remedy, figures)
         return
     for step in plan.steps:
-        yield strict(
+        yield make_blocker(
             6107,
             N_("Migration {migration} of {database} belongs to this release and is not applied."),
             WHOSE,
@@ -51,17 +62,17 @@ def not_applied(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[Fi
         )
 
 
-@check(160, only_forward=True)
-def check_migrations(context: Context) -> tuple[Finding, ...]:
+@register_check(160, only_forward=True)
+def check_migrations(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6320: ledger and release do not fit; NU-6321, 6324: no way back; 6337: a program."""
     if context.target is None:
         what = N_("The migrations are looked at once the release is fetched.")
-        return (info(6322, what, ""),)
+        return (make_info(6322, what, ""),)
     try:
-        plan = context.engine.plan_migrations(Live, context.target, context.origin)
-    except MigrationRefused as error:
+        plan = context.engine.plan_migrations(LiveDatabase, context.target, context.origin)
+    except MigrationRefusedError as error:
         return (
-            strict(
+            make_blocker(
                 6320,
                 N_("The migrations do not continue the history of the databases: {reason}"),
                 WHOSE,
@@ -69,25 +80,25 @@ def check_migrations(context: Context) -> tuple[Finding, ...]:
                 code=error.code,
             ),
         )
-    if context.origin is not None and goes_as_is(plan, context.target, context.origin):
+    if context.origin is not None and is_code_only_upgrade(plan, context.target, context.origin):
         return ()
     if context.target.command is not None:
         reasons = {reason for _, _, reason in plan.irreversible}
-        user = context.engine.migrator_user()
-        for program in filter(None, (context.target.command, context.target.contract)):
-            program_of(program, context.target.slot)
-        brings = advisory(
+        user = context.engine.find_migrator_user()
+        for program in filter(None, (context.target.command, context.target.contract_program)):
+            resolve_program(program, context.target.slot)
+        brings = make_advisory(
             6337,
             N_("The release brings a program that works on the databases: {command}"),
             N_("It runs as {user}, and may do what the application may."),
             command=shlex.join(context.target.command.argv),
             user=user.name if user else getpass.getuser(),
         )
-        if _stays_usable(context):
+        if _is_previous_release_usable(context):
             return (brings,)
         return (
             brings,
-            advisory(
+            make_advisory(
                 6324,
                 N_(
                     "The release migrates with a program of its own; unless it changes nothing in"
@@ -98,7 +109,7 @@ def check_migrations(context: Context) -> tuple[Finding, ...]:
             ),
         )
     return tuple(
-        advisory(
+        make_advisory(
             6321,
             N_("Migration {migration} of {database} has no way back that keeps records: {reason}"),
             N_("Once officers are in again, going back would lose what they entered."),
@@ -110,9 +121,9 @@ def check_migrations(context: Context) -> tuple[Finding, ...]:
     )
 
 
-def _stays_usable(context: Context) -> bool:
+def _is_previous_release_usable(context: PreflightContext) -> bool:
     """Whether the program runs before the stop, and the release before on what comes of it."""
     target, origin = context.target, context.origin
     if target is None or origin is None or not context.engine.runs_beside:
         return False
-    return expands(target, origin)
+    return is_expand_upgrade(target, origin)

@@ -5,44 +5,49 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ncen_updater.agent.engine.preflight.base import Context, advisory, check, strict
+from ncen_updater.agent.engine.preflight.base import (
+    PreflightContext,
+    make_advisory,
+    make_blocker,
+    register_check,
+)
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.storage.overlay.layer import FileReport, LayerReport
+    from ncen_updater.agent.storage.overlay.layer import FileReport, OverlayReport
 
 
-@check(85, only_forward=True)
-def check_overlay(context: Context) -> tuple[Finding, ...]:
+@register_check(85, only_forward=True)
+def check_overlay(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6350 and 6351 for settings that bar a release; 6352 and 6353 for texts, which never do."""
     if context.overlay is None:
         return ()
     target = context.document.manifest.release_version
-    return tuple(judge_overlay(context.overlay.report(context.store.current(), target)))
+    return tuple(judge_overlay(context.overlay.make_report(context.store.read_current(), target)))
 
 
-def judge_overlay(report: LayerReport) -> Iterator[Finding]:
+def judge_overlay(report: OverlayReport) -> Iterator[Finding]:
     """Say what bars a release, and what people should look at; pure."""
     # Loaded here: only sites with an overlay have a report.
-    from ncen_updater.agent.storage.overlay.merge import BLOCKING, KeyOutcome
-    from ncen_updater.agent.storage.overlay.words import outcome_words
+    from ncen_updater.agent.storage.overlay.merge import BLOCKING_OUTCOMES, KeyOutcome
+    from ncen_updater.agent.storage.overlay.words import describe_key
 
     for file in report.files:
         if file.problem is not None:
-            yield _unreadable(file)
-        for told in file.of(*BLOCKING):
-            yield strict(
+            yield _make_unreadable_finding(file)
+        for reported in file.select(*BLOCKING_OUTCOMES):
+            yield make_blocker(
                 6350,
                 N_("{path}: {key}: {words}."),
                 N_("Write the setting into that file of yours; the release's notes say what for."),
                 path=file.own,
-                key=told.name,
-                words=outcome_words(told),
+                key=reported.name,
+                words=describe_key(reported),
             )
-        refused = file.of(KeyOutcome.REFUSED, KeyOutcome.COLLISION)
+        refused = file.select(KeyOutcome.REFUSED, KeyOutcome.COLLISION)
         if refused:
-            yield advisory(
+            yield make_advisory(
                 6352,
                 N_("{path}: {count} wordings of yours cannot be used, such as {key}: {words}."),
                 N_(
@@ -52,23 +57,23 @@ def judge_overlay(report: LayerReport) -> Iterator[Finding]:
                 path=file.own,
                 count=len(refused),
                 key=refused[0].name,
-                words=outcome_words(refused[0]),
+                words=describe_key(refused[0]),
             )
 
 
-def _unreadable(file: FileReport) -> Finding:
+def _make_unreadable_finding(file: FileReport) -> Finding:
     problem = file.problem
     assert problem is not None  # noqa: S101 - the caller has looked
     place = problem.path if problem.line is None else f"{problem.path}:{problem.line}"
-    if file.settings:
-        return strict(
+    if file.is_settings:
+        return make_blocker(
             6351,
             N_("The settings in {path} cannot be read: {why}."),
             N_("Correct that file: the release would run without what it says."),
             path=place,
             why=problem.why,
         )
-    return advisory(
+    return make_advisory(
         6353,
         N_("The translations in {path} cannot be read: {why}."),
         N_("Officers will see the release's own texts. The file can be corrected at any time."),

@@ -9,46 +9,50 @@ from collections.abc import Mapping
 
 from packaging.specifiers import SpecifierSet
 
-from ncen_updater.agent.adapters.application.process import order
-from ncen_updater.agent.adapters.databases.base import RunAs
+from ncen_updater.agent.adapters.application.process import run_supervised
+from ncen_updater.agent.adapters.databases.base import MigratorUser
 from ncen_updater.agent.adapters.databases.migrations.command import (
-    migrator_environment,
-    migrator_user,
+    build_migrator_environment,
+    find_migrator_user,
 )
-from ncen_updater.agent.engine.preflight.base import Context, check, strict
+from ncen_updater.agent.engine.preflight.base import PreflightContext, make_blocker, register_check
 from ncen_updater.common.findings import Finding
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.supervised import LeftBehind
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.supervised import AllowedLeftovers
 
 LIMIT_S = 10.0
 VERSION = re.compile(r"\d{1,9}(\.\d{1,9}){1,3}")
 
 
-@check(132, only_forward=True)
-def check_programs(context: Context) -> tuple[Finding, ...]:
+@register_check(132, only_forward=True)
+def check_programs(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6327 for each program that the release needs, and this site lacks or has otherwise."""
     settings, manifest = context.config.application, context.document.manifest
     needs = manifest.needs.programs or ()
-    user = migrator_user(settings.user) if needs else None
-    environment = migrator_environment(os.environ, settings.environment, user)
+    user = find_migrator_user(settings.user) if needs else None
+    environment = build_migrator_environment(os.environ, settings.environment, user)
     found = {need: _ask_version(need.name, environment, user) for need in needs}
-    release, none = manifest.version, Text(N_("none"))
+    release, none = manifest.version, LazyText(N_("none"))
     what = N_("Release {release} needs {program} {needed}; this site has {version}.")
     remedy = N_("Install it where the application's user finds it by its name, then try again.")
     return tuple(
-        strict(6327, what, remedy, release=release, program=need.name, needed=need.version,
+        make_blocker(6327, what, remedy, release=release, program=need.name, needed=need.version,
                version=version or none)
         for need, version in found.items()
         if version is None or version not in SpecifierSet(need.version, prereleases=True)
     )  # fmt: skip
 
 
-def _ask_version(name: str, environment: Mapping[str, str], user: RunAs | None) -> str | None:
+def _ask_version(
+    name: str, environment: Mapping[str, str], user: MigratorUser | None
+) -> str | None:
     """Run ``--version`` as the application's user; None where no version is said."""
     words = [shutil.which(name, path=environment["PATH"]) or name, "--version"]
     become = (user.uid, user.gid) if user else None
     try:
-        ended = order(words, environment, LIMIT_S, left=LeftBehind.NOTHING, become=become)
+        ended = run_supervised(
+            words, environment, LIMIT_S, leftovers=AllowedLeftovers.NOTHING, become=become
+        )
     except OSError:
         return None
     found = VERSION.search(ended.output) if ended.status == 0 else None

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.engine.preflight.base import Context, advisory, check
+from ncen_updater.agent.engine.preflight.base import PreflightContext, make_advisory, register_check
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 
-@check(190)
-def check_reboot(context: Context) -> tuple[Finding, ...]:
+@register_check(190)
+def check_reboot(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6315 where the system waits for a restart. Advisory."""
     if not context.reboot_file.exists():
         return ()
     return (
-        advisory(
+        make_advisory(
             6315,
             N_("The system waits for a restart; it may come in the middle of the change."),
             N_("Restart the machine first, if you can."),

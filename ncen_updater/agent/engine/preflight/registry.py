@@ -6,21 +6,25 @@ import importlib
 import pkgutil
 from pathlib import Path
 
-from ncen_updater.agent.engine.preflight.base import MARK, Check, CheckMark
+from ncen_updater.agent.engine.preflight.base import (
+    CHECK_ATTRIBUTE,
+    CheckRegistration,
+    PreflightCheck,
+)
 
 
-def all_checks(*, forward: bool = True) -> tuple[Check, ...]:
+def list_checks(*, upgrade: bool = True) -> tuple[PreflightCheck, ...]:
     """Return the checks in the order in which they are reported.
 
     Args:
-        forward: Whether the change is an upgrade; some checks ask of nothing else.
+        upgrade: Whether the change is an upgrade; some checks ask of nothing else.
     """
     package = __name__.rpartition(".")[0]
-    found: dict[int, Check] = {}
+    found: dict[int, PreflightCheck] = {}
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         for value in vars(importlib.import_module(f"{package}.{module.name}")).values():
-            mark = getattr(value, MARK, None)
-            if not isinstance(mark, CheckMark) or (mark.only_forward and not forward):
+            mark = getattr(value, CHECK_ATTRIBUTE, None)
+            if not isinstance(mark, CheckRegistration) or (mark.only_forward and not upgrade):
                 continue
             if found.setdefault(mark.place, value) is not value:
                 raise ValueError(f"two checks have the place {mark.place}")

@@ -12,22 +12,28 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.engine.preflight.base import Context, check, existing, info, strict
+from ncen_updater.agent.engine.preflight.base import (
+    PreflightContext,
+    find_existing_parent,
+    make_blocker,
+    make_info,
+    register_check,
+)
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 MARGIN_BYTES = 256 << 20
 MARGIN_SHARE = 10  # one tenth of what is needed
-DIRECTORY = "directory"  # detail of an engine's facts: where the files are, if it may say so
+DIRECTORY_FIGURE = "directory"  # detail of an engine's facts: where the files are, if it may say so
 
 
-@check(70)
-def check_space(context: Context) -> tuple[Finding, ...]:
+@register_check(70)
+def check_disk_space(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6301 where bytes are missing, NU-6302 (a fact) where they are not."""
     needed: dict[int, int] = defaultdict(int)
     places: dict[int, Path] = {}
-    for wanted, size in _wants(context):
-        place = existing(wanted)
+    for wanted, size in _list_needs(context):
+        place = find_existing_parent(wanted)
         device = context.device(place)
         needed[device] += size
         places.setdefault(device, place)
@@ -47,24 +53,24 @@ def check_space(context: Context) -> tuple[Finding, ...]:
         if free < size + margin:
             what = N_("The disk of {path} has {free_bytes} free; this change needs {needed_bytes}.")
             findings.append(
-                strict(6301, what, N_("Free at least {missing_bytes} there."), **figures)
+                make_blocker(6301, what, N_("Free at least {missing_bytes} there."), **figures)
             )
         else:
             what = N_("The disk of {path} has room: {free_bytes} free, {needed_bytes} needed.")
-            findings.append(info(6302, what, "", **figures))
+            findings.append(make_info(6302, what, "", **figures))
     return tuple(findings)
 
 
-def _wants(context: Context) -> list[tuple[Path, int]]:
+def _list_needs(context: PreflightContext) -> list[tuple[Path, int]]:
     document, store = context.document, context.store
     manifest = document.manifest
     state = context.config.paths.resolve(context.config.paths.state)
     archive = 0 if context.fetched else document.archive.length + document.tree.length
-    built = store.built(Version(manifest.version), document.tree_digest)
+    built = store.is_built(Version(manifest.version), document.tree_digest)
     slot = 0 if built else document.unpacked_bytes + document.tree_bytes
-    wants = [(state, archive), (store.directory, slot + manifest.needs.disk_bytes)]
-    for item in context.engine.describe():
-        directory = item.details.get(DIRECTORY)
+    wants = [(state, archive), (store.slots_directory, slot + manifest.needs.disk_bytes)]
+    for item in context.engine.describe_databases():
+        directory = item.details.get(DIRECTORY_FIGURE)
         if isinstance(directory, str) and Path(directory).is_absolute():
             wants.append((Path(directory), item.size_bytes))
     return wants

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ncen_updater.agent.engine.outcome import outcome_of, stop_seconds
-from ncen_updater.agent.engine.rehearsal.store import Rehearsals
+from ncen_updater.agent.engine.outcome import measure_downtime, read_outcome
+from ncen_updater.agent.engine.rehearsal.store import RehearsalStore
 from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState
-from ncen_updater.agent.policy.prediction import Past
+from ncen_updater.agent.policy.prediction import PastDowntime
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.rows import reading
+from ncen_updater.agent.storage.journal.rows import guard_reads
 
 #: So many changes back are looked at.
-REMEMBERED = 10
+MAX_REMEMBERED = 10
 
 
 @dataclass(frozen=True)
-class ComparedStop:
+class DowntimeComparison:
     """An upgrade whose stop was predicted, and what it was; seconds."""
 
     version: str
@@ -26,7 +26,7 @@ class ComparedStop:
 
 
 @dataclass(frozen=True)
-class ExpectedStop:
+class DowntimeForecast:
     """What the last rehearsal that passed predicted for a change; seconds."""
 
     rehearsal: str
@@ -35,21 +35,21 @@ class ExpectedStop:
     high_s: float
 
 
-def expected(journal: Journal, origin: str, version: str) -> ExpectedStop | None:
+def find_forecast(journal: Journal, origin: str, version: str) -> DowntimeForecast | None:
     """Return what was predicted for a change, before it begins; None where nothing was.
 
     Raises:
         JournalUnreadable: If a report in the journal is none.
     """
-    for record in Rehearsals(journal).all(REMEMBERED):
+    for record in RehearsalStore(journal).list_newest(MAX_REMEMBERED):
         for hop in record.report.hops if record.report is not None else ():
-            if hop.way == (origin, version):
+            if hop.versions == (origin, version):
                 stop = hop.stop_s
-                return ExpectedStop(record.id, stop.low, stop.likely, stop.high)
+                return DowntimeForecast(record.id, stop.low, stop.likely, stop.high)
     return None
 
 
-def expect(journal: Journal, change: Change, predicted: ExpectedStop | None) -> None:
+def record_forecast(journal: Journal, change: Change, predicted: DowntimeForecast | None) -> None:
     """Keep what was predicted for a change that begins."""
     if predicted is None:
         return
@@ -62,15 +62,15 @@ def expect(journal: Journal, change: Change, predicted: ExpectedStop | None) -> 
                 predicted.high_s,
             ),
         )  # fmt: skip
-        journal.event(
+        journal.append_event(
             "predicted", change.id, rehearsal=predicted.rehearsal, low_s=predicted.low_s,
             high_s=predicted.high_s,
         )  # fmt: skip
 
 
-def settle(journal: Journal, change_id: str) -> None:
+def record_actual_downtime(journal: Journal, change_id: str) -> None:
     """Compare a change that ended well with what was predicted of it."""
-    real = stop_seconds(journal.change(change_id), journal.facts(change_id))
+    real = measure_downtime(journal.read_change(change_id), journal.read_facts(change_id))
     if real is None:
         return
     with journal.transaction() as connection:
@@ -80,41 +80,41 @@ def settle(journal: Journal, change_id: str) -> None:
         if row is None:
             return
         connection.execute("UPDATE predictions SET real_s = ? WHERE change = ?", (real, change_id))
-        journal.event(
+        journal.append_event(
             "stop-compared", change_id, real_s=real, held=row["low_s"] <= real <= row["high_s"],
             low_s=row["low_s"], high_s=row["high_s"],
         )  # fmt: skip
 
 
-def past(journal: Journal) -> tuple[Past, ...]:
+def list_past_downtimes(journal: Journal) -> tuple[PastDowntime, ...]:
     """What was expected of earlier changes and what they took, newest first."""
-    with reading(journal.path):
-        rows = journal.rows(
+    with guard_reads(journal.path):
+        rows = journal.query(
             "SELECT likely_s, real_s FROM predictions WHERE real_s IS NOT NULL ORDER BY rowid DESC"
         )
-        known = [Past(float(row["likely_s"]), float(row["real_s"])) for row in rows]
-        return tuple(known[:REMEMBERED])
+        known = [PastDowntime(float(row["likely_s"]), float(row["real_s"])) for row in rows]
+        return tuple(known[:MAX_REMEMBERED])
 
 
-def history(journal: Journal) -> tuple[dict[str, float], ...]:
+def list_step_durations(journal: Journal) -> tuple[dict[str, float], ...]:
     """Seconds of each step of earlier upgrades, newest first."""
     found = [
         change
-        for change in journal.changes(REMEMBERED * 2)
+        for change in journal.list_changes(MAX_REMEMBERED * 2)
         if change.kind is ChangeKind.UPGRADE and change.state is ChangeState.FINISHED
     ]
-    return tuple(dict(outcome_of(journal, change.id).step_s) for change in found[:REMEMBERED])
+    return tuple(dict(read_outcome(journal, change.id).step_s) for change in found[:MAX_REMEMBERED])
 
 
-def compared(journal: Journal) -> tuple[ComparedStop, ...]:
+def list_comparisons(journal: Journal) -> tuple[DowntimeComparison, ...]:
     """Earlier predictions and what came of them, newest first."""
-    with reading(journal.path):
-        rows = journal.rows(
+    with guard_reads(journal.path):
+        rows = journal.query(
             "SELECT changes.to_version AS version, low_s, high_s, real_s FROM predictions"
             " JOIN changes ON changes.id = predictions.change WHERE real_s IS NOT NULL"
             " ORDER BY predictions.rowid DESC"
         )
         return tuple(
-            ComparedStop(row["version"], row["low_s"], row["high_s"], row["real_s"])
-            for row in rows[:REMEMBERED]
+            DowntimeComparison(row["version"], row["low_s"], row["high_s"], row["real_s"])
+            for row in rows[:MAX_REMEMBERED]
         )

@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ncen_updater.agent.adapters.databases.tried import TriedValues
-from ncen_updater.agent.adapters.databases.ways import Back
-from ncen_updater.agent.engine.rehearsal.values_words import lost_places
-from ncen_updater.common.records import Record
+from ncen_updater.agent.adapters.databases.tried import RoundTripResult
+from ncen_updater.agent.adapters.databases.ways import RollbackKind
+from ncen_updater.agent.engine.rehearsal.values_words import list_lost_columns
+from ncen_updater.common.records import JsonRecord
 
 Value = int | str | None
 
 
 @dataclass(frozen=True)
-class RehearsalCopies(Record):
+class RehearsalCopyPlans(JsonRecord):
     """Where the copies of a rehearsal are that runs, to remove them after a crash.
 
     Attributes:
@@ -32,7 +32,7 @@ class RehearsalCopies(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OfBackup(Record):
+class _BackupFacts(JsonRecord):
     """What is known of the backup, also where the rest failed.
 
     Attributes:
@@ -50,7 +50,7 @@ class _OfBackup(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RehearsalFailure(_OfBackup):
+class RehearsalFailure(_BackupFacts):
     """What is kept of a rehearsal that failed.
 
     Attributes:
@@ -61,7 +61,7 @@ class RehearsalFailure(_OfBackup):
 
 
 @dataclass(frozen=True)
-class PredictedRange(Record):
+class DowntimeRange(JsonRecord):
     """The stop that is expected of a hop, seconds.
 
     Attributes:
@@ -75,7 +75,7 @@ class PredictedRange(Record):
 
 
 @dataclass(frozen=True)
-class MappedCodes(Record):
+class CodeMapResult(JsonRecord):
     """What a map of reference data does.
 
     Attributes:
@@ -89,13 +89,13 @@ class MappedCodes(Record):
     unmapped: tuple[tuple[str | int, ...], ...] = ()
 
     @property
-    def without_target(self) -> int:
+    def unmapped_rows(self) -> int:
         """Rows whose code has no target."""
         return sum(int(count) for _, count in self.unmapped)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RehearsedHop(Record):
+class RehearsedHop(JsonRecord):
     """What was found of one change of the path.
 
     Attributes:
@@ -125,28 +125,28 @@ class RehearsedHop(Record):
     back_s: float | None = None
     back_differs: tuple[str, ...] = ()
     restore_s: float | None = None
-    way_back: Back
+    way_back: RollbackKind
     loses: tuple[str, ...] = ()
-    values: TriedValues | None = None
+    values: RoundTripResult | None = None
     unchanged: bool | None = None
     checks: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
-    maps: tuple[MappedCodes, ...] = ()
+    maps: tuple[CodeMapResult, ...] = ()
     tables: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
-    stop_s: PredictedRange
+    stop_s: DowntimeRange
 
     @property
-    def way(self) -> tuple[str, str]:
+    def versions(self) -> tuple[str, str]:
         """From where to where."""
         return self.from_, self.to
 
     @property
-    def not_kept(self) -> tuple[str, ...]:
+    def all_lost_columns(self) -> tuple[str, ...]:
         """What the way back does not keep: as the files say, or else as was seen on trial."""
-        return self.loses or (lost_places(self.values) if self.values is not None else ())
+        return self.loses or (list_lost_columns(self.values) if self.values is not None else ())
 
 
 @dataclass(frozen=True, kw_only=True)
-class RehearsalReport(_OfBackup):
+class RehearsalReport(_BackupFacts):
     """What a rehearsal found that came to its end.
 
     Attributes:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from ncen_updater.agent.engine.outcome import stop_seconds
+from ncen_updater.agent.engine.outcome import measure_downtime
 from ncen_updater.agent.engine.rehearsal.store import RehearsalRecord
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.rows import reading
+from ncen_updater.agent.storage.journal.rows import guard_reads
 
 #: So many changes back are looked at.
-LOOKED_AT = 10
+MAX_CHANGES = 10
 
 
 @dataclass(frozen=True)
-class LastStop:
+class LastDowntime:
     """The stop of the newest change that ended well, seconds; what was predicted, if anything."""
 
     real_s: float
@@ -24,7 +24,7 @@ class LastStop:
     high_s: float | None = None
 
 
-def stop_range(record: RehearsalRecord | None) -> tuple[float, float] | None:
+def sum_predicted_range(record: RehearsalRecord | None) -> tuple[float, float] | None:
     """Return the stop that a rehearsal predicted, lowest and highest over its hops, seconds."""
     report = record.report if record is not None else None
     if report is None or not report.hops:
@@ -32,30 +32,30 @@ def stop_range(record: RehearsalRecord | None) -> tuple[float, float] | None:
     return sum(hop.stop_s.low for hop in report.hops), sum(hop.stop_s.high for hop in report.hops)
 
 
-def last_stop(journal: Journal) -> LastStop | None:
+def find_last_downtime(journal: Journal) -> LastDowntime | None:
     """Return the newest stop; None where none is known."""
-    for change in journal.changes(LOOKED_AT):
+    for change in journal.list_changes(MAX_CHANGES):
         if change.state is not ChangeState.FINISHED:
             continue
-        real = stop_seconds(change, journal.facts(change.id))
+        real = measure_downtime(change, journal.read_facts(change.id))
         if real is not None:
-            return LastStop(real, *(predicted_stop(journal, change.id) or (None, None)))
+            return LastDowntime(real, *(find_predicted_range(journal, change.id) or (None, None)))
     return None
 
 
-def predicted_stop(journal: Journal, change: str) -> tuple[float, float] | None:
+def find_predicted_range(journal: Journal, change: str) -> tuple[float, float] | None:
     """Return what was predicted of a change, lowest and highest, seconds."""
-    return predicted_stops(journal, (change,)).get(change)
+    return find_predicted_ranges(journal, (change,)).get(change)
 
 
-def predicted_stops(
+def find_predicted_ranges(
     journal: Journal, changes: Collection[str]
 ) -> Mapping[str, tuple[float, float]]:
     """Return what was predicted of changes, by their ids; of some nothing was."""
     if not changes:
         return {}
-    with reading(journal.path):
-        rows = journal.rows("SELECT change, low_s, high_s FROM predictions ORDER BY rowid")
+    with guard_reads(journal.path):
+        rows = journal.query("SELECT change, low_s, high_s FROM predictions ORDER BY rowid")
         return {
             row["change"]: (float(row["low_s"]), float(row["high_s"]))
             for row in rows

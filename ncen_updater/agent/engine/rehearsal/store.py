@@ -13,18 +13,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.rows import optional_time, reading, stored_value
-from ncen_updater.common.records import stored_time
+from ncen_updater.agent.storage.journal.rows import (
+    guard_reads,
+    parse_optional_time,
+    parse_stored_value,
+)
+from ncen_updater.common.records import parse_stored_time
 
 if TYPE_CHECKING:
     from ncen_updater.agent.engine.rehearsal.report import (
-        RehearsalCopies,
+        RehearsalCopyPlans,
         RehearsalFailure,
         RehearsalReport,
     )
-    from ncen_updater.common.records import Record
+    from ncen_updater.common.records import JsonRecord
 
-_Stored = TypeVar("_Stored", bound="Record")
+_Stored = TypeVar("_Stored", bound="JsonRecord")
 
 
 class RehearsalState(StrEnum):
@@ -65,7 +69,7 @@ class RehearsalRecord:
         """
         from ncen_updater.agent.engine.rehearsal.report import RehearsalReport
 
-        return self._left(RehearsalState.PASSED, RehearsalReport)
+        return self._read_result(RehearsalState.PASSED, RehearsalReport)
 
     @cached_property
     def failure(self) -> RehearsalFailure | None:
@@ -76,33 +80,33 @@ class RehearsalRecord:
         """
         from ncen_updater.agent.engine.rehearsal.report import RehearsalFailure
 
-        return self._left(RehearsalState.FAILED, RehearsalFailure)
+        return self._read_result(RehearsalState.FAILED, RehearsalFailure)
 
     @cached_property
-    def copies(self) -> RehearsalCopies | None:
+    def copies(self) -> RehearsalCopyPlans | None:
         """Where the copies of one are that runs, or was torn; None of any other.
 
         Raises:
             JournalUnreadable: If what is stored is something else.
         """
-        from ncen_updater.agent.engine.rehearsal.report import RehearsalCopies
+        from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
 
-        return self._left(RehearsalState.RUNNING, RehearsalCopies)
+        return self._read_result(RehearsalState.RUNNING, RehearsalCopyPlans)
 
-    def _left(self, state: RehearsalState, kind: type[_Stored]) -> _Stored | None:
+    def _read_result(self, state: RehearsalState, kind: type[_Stored]) -> _Stored | None:
         if self.state is not state or self.stored is None:
             return None
-        with reading(self.journal):
+        with guard_reads(self.journal):
             return kind.from_json(self.stored)
 
     @property
-    def mark(self) -> str:
+    def identity(self) -> str:
         """What names this rehearsal with its report, for a binding."""
         content = json.dumps(self.stored, sort_keys=True, separators=(",", ":")).encode()
         return f"{self.id}:{hashlib.sha256(content).hexdigest()}"
 
 
-def rehearsal_document(record: RehearsalRecord) -> dict[str, object]:
+def serialize_rehearsal(record: RehearsalRecord) -> dict[str, object]:
     """Return a rehearsal as JSON has it."""
     return {
         "id": record.id,
@@ -116,14 +120,14 @@ def rehearsal_document(record: RehearsalRecord) -> dict[str, object]:
     }
 
 
-class Rehearsals:
+class RehearsalStore:
     """Reads and writes rehearsals through the journal."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def begin(
-        self, number: str, from_version: str, to_version: str, copies: RehearsalCopies
+    def record_start(
+        self, number: str, from_version: str, to_version: str, copies: RehearsalCopyPlans
     ) -> None:
         """Write that a rehearsal begins, before its first copy.
 
@@ -137,21 +141,27 @@ class Rehearsals:
             connection.execute(
                 "INSERT INTO rehearsals (id, from_version, to_version, state, started_at, report)"
                 " VALUES (?,?,?,?,?,?)",
-                (number, from_version, to_version, RehearsalState.RUNNING,
-                 self._journal.now().isoformat(), json.dumps(copies.to_json(), sort_keys=True)),
-            )  # fmt: skip
-            self._journal.event(
+                (
+                    number,
+                    from_version,
+                    to_version,
+                    RehearsalState.RUNNING,
+                    self._journal.read_time().isoformat(),
+                    json.dumps(copies.to_json(), sort_keys=True),
+                ),
+            )
+            self._journal.append_event(
                 "rehearsal-begun", None, rehearsal=number, from_version=from_version,
                 to_version=to_version,
             )  # fmt: skip
 
-    def end(
+    def record_end(
         self,
         number: str,
         state: RehearsalState,
         *,
         basis: Mapping[str, object] | None = None,
-        left: RehearsalReport | RehearsalFailure | None = None,
+        result: RehearsalReport | RehearsalFailure | None = None,
         error_code: str | None = None,
         error: str | None = None,
     ) -> None:
@@ -164,40 +174,42 @@ class Rehearsals:
                 "UPDATE rehearsals SET state = ?, ended_at = ?, error_code = ?, basis = ?,"
                 " report = ? WHERE id = ?",
                 (
-                    state, self._journal.now().isoformat(), error_code,
+                    state, self._journal.read_time().isoformat(), error_code,
                     json.dumps(basis, sort_keys=True) if basis is not None else None,
-                    json.dumps(left.to_json(), sort_keys=True) if left is not None else None,
+                    json.dumps(result.to_json(), sort_keys=True) if result is not None else None,
                     number,
                 ),
             )  # fmt: skip
-            told = {} if error is None else {"error": error[:2000]}
-            self._journal.event(
-                f"rehearsal-{state}", None, rehearsal=number, error_code=error_code, **told
+            failure = {} if error is None else {"error": error[:2000]}
+            self._journal.append_event(
+                f"rehearsal-{state}", None, rehearsal=number, error_code=error_code, **failure
             )
 
-    def all(self, limit: int = 100) -> tuple[RehearsalRecord, ...]:
+    def list_newest(self, limit: int = 100) -> tuple[RehearsalRecord, ...]:
         """Rehearsals, the one that was begun last first, whatever the clock said then."""
-        with reading(self._journal.path):
-            rows = self._journal.rows(
+        with guard_reads(self._journal.path):
+            rows = self._journal.query(
                 f"SELECT * FROM rehearsals ORDER BY rowid DESC LIMIT {int(limit)}"  # noqa: S608
             )
             return tuple(
                 RehearsalRecord(
                     row["id"], row["from_version"], row["to_version"],
-                    RehearsalState(row["state"]), stored_time(row["started_at"]),
-                    optional_time(row["ended_at"]), row["error_code"],
-                    stored_value(row["basis"]) if row["basis"] else None,
-                    stored_value(row["report"]) if row["report"] else None,
+                    RehearsalState(row["state"]), parse_stored_time(row["started_at"]),
+                    parse_optional_time(row["ended_at"]), row["error_code"],
+                    parse_stored_value(row["basis"]) if row["basis"] else None,
+                    parse_stored_value(row["report"]) if row["report"] else None,
                     self._journal.path,
                 )
                 for row in rows
             )  # fmt: skip
 
-    def last(self, from_version: str, to_version: str) -> RehearsalRecord | None:
+    def find_last(self, from_version: str, to_version: str) -> RehearsalRecord | None:
         """The newest rehearsal of one way."""
         wanted = (from_version, to_version)
-        return next((r for r in self.all() if (r.from_version, r.to_version) == wanted), None)
+        return next(
+            (r for r in self.list_newest() if (r.from_version, r.to_version) == wanted), None
+        )
 
-    def interrupted(self) -> tuple[RehearsalRecord, ...]:
+    def list_interrupted(self) -> tuple[RehearsalRecord, ...]:
         """Rehearsals that never ended: what they made is to be removed."""
-        return tuple(r for r in self.all() if r.state is RehearsalState.RUNNING)
+        return tuple(r for r in self.list_newest() if r.state is RehearsalState.RUNNING)

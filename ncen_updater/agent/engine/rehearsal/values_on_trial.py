@@ -6,25 +6,25 @@ from collections.abc import Callable, Mapping
 
 from ncen_updater.agent.adapters.databases.base import ChangeRef, DatabaseEngine
 from ncen_updater.agent.adapters.databases.tried import (
-    Keys,
-    Refusals,
-    Sample,
-    Sight,
-    TriedValues,
-    judge,
-    retyped,
+    DatabaseSample,
+    RoundTripObservation,
+    RoundTripResult,
+    RowKeys,
+    UntestedCounts,
+    find_retyped_columns,
+    judge_columns,
 )
-from ncen_updater.agent.model.errors import MigrationFailed
+from ncen_updater.agent.model.errors import MigrationFailedError
 
 
-def try_values(
+def run_round_trip_test(
     engine: DatabaseEngine,
     change: ChangeRef,
     seed: str,
     *,
-    up: Callable[[], object],
-    back: Callable[[], object],
-) -> TriedValues:
+    upgrade: Callable[[], object],
+    roll_back: Callable[[], object],
+) -> RoundTripResult:
     """Say what becomes of values that are written in the newer release when one goes back.
 
     The copies stand at the older release before, and at the newer one afterwards, unless the ways
@@ -35,30 +35,30 @@ def try_values(
         engine: The databases.
         change: Whose candidates.
         seed: Another one, other values; two trials in the same copies must differ.
-        up: Migrates the candidates to the newer release.
-        back: Migrates them to the older one.
+        upgrade: Migrates the candidates to the newer release.
+        roll_back: Migrates them to the older one.
 
     Raises:
         UpdaterError: For anything but a migration that fails.
     """
-    older = _samples(engine, change)
-    up()
-    plain = _samples(engine, change)
-    suspects = {name: retyped(older[name], plain[name]) for name in engine.names}
-    stopped: MigrationFailed | None = None
+    older = _read_samples(engine, change)
+    upgrade()
+    plain = _read_samples(engine, change)
+    suspects = {name: find_retyped_columns(older[name], plain[name]) for name in engine.names}
+    stopped: MigrationFailedError | None = None
     refusing: Mapping[str, Mapping[str, frozenset[str]]] = {}
-    refusals, written = _write(engine, change, seed, {})
+    refusals, written = _write_samples(engine, change, seed, {})
     try:
-        back()
-    except MigrationFailed as error:
+        roll_back()
+    except MigrationFailedError as error:
         stopped = error
         if any(suspects.values()):
             try:
-                up()  # some databases may have gone back
-                refusals, written = _write(engine, change, seed, suspects)
-                back()
+                upgrade()  # some databases may have gone back
+                refusals, written = _write_samples(engine, change, seed, suspects)
+                roll_back()
                 stopped, refusing = None, suspects
-            except MigrationFailed as error_again:
+            except MigrationFailedError as error_again:
                 stopped = error_again
     went_back = again = None
     if stopped is None:
@@ -66,18 +66,18 @@ def try_values(
             name: {table: tuple(rows.rows) for table, rows in sample.items()}
             for name, sample in written.items()
         }
-        went_back = _samples(engine, change, keys)
+        went_back = _read_samples(engine, change, keys)
         try:
-            up()
-            again = _samples(engine, change, keys)
-        except MigrationFailed as error:
+            upgrade()
+            again = _read_samples(engine, change, keys)
+        except MigrationFailedError as error:
             stopped = error
     found = tuple(
         column
         for name in engine.names
-        for column in judge(
+        for column in judge_columns(
             name,
-            Sight(
+            RoundTripObservation(
                 older[name],
                 plain[name],
                 written[name],
@@ -88,26 +88,26 @@ def try_values(
             ),
         )
     )
-    return TriedValues(found, f"{stopped.what_text} ({stopped.code})" if stopped else None)
+    return RoundTripResult(found, f"{stopped.title_text} ({stopped.code})" if stopped else None)
 
 
-def _samples(
-    engine: DatabaseEngine, change: ChangeRef, keys: Mapping[str, Keys] | None = None
-) -> dict[str, Sample]:
+def _read_samples(
+    engine: DatabaseEngine, change: ChangeRef, keys: Mapping[str, RowKeys] | None = None
+) -> dict[str, DatabaseSample]:
     return {
-        name: engine.sample(change.candidate(name), None if keys is None else keys[name])
+        name: engine.read_sample(change.get_candidate(name), None if keys is None else keys[name])
         for name in engine.names
     }
 
 
-def _write(
+def _write_samples(
     engine: DatabaseEngine,
     change: ChangeRef,
     seed: str,
     short: Mapping[str, Mapping[str, frozenset[str]]],
-) -> tuple[dict[str, Mapping[str, Refusals]], dict[str, Sample]]:
+) -> tuple[dict[str, Mapping[str, UntestedCounts]], dict[str, DatabaseSample]]:
     refusals = {
-        name: engine.write_values(change.candidate(name), seed, short.get(name, {}))
+        name: engine.write_sample_values(change.get_candidate(name), seed, short.get(name, {}))
         for name in engine.names
     }
-    return refusals, _samples(engine, change)
+    return refusals, _read_samples(engine, change)

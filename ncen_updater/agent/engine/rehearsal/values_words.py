@@ -4,41 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ncen_updater.agent.adapters.databases.tried import TriedValues, Untried
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.agent.adapters.databases.tried import RoundTripResult, UntestedReason
+from ncen_updater.common.i18n import N_, LazyText
 
-_UNTRIED = {
-    Untried.KEY: N_("part of a key ({count})"),
-    Untried.NO_KEY: N_("no key in the table ({count})"),
-    Untried.COMPUTED: N_("filled by the database ({count})"),
-    Untried.TYPE: N_("of another type ({count})"),
-    Untried.REFUSED: N_("refused by a rule of the table ({count})"),
-    Untried.EMPTY: N_("empty table ({count})"),
-    Untried.TIME: N_("for want of time ({count})"),
-    Untried.OWN: N_("written by the release itself ({count})"),
-    Untried.UNSEEN: N_("the migrations did not come to their end ({count})"),
+_UNTESTED_TEXTS = {
+    UntestedReason.KEY: N_("part of a key ({count})"),
+    UntestedReason.NO_KEY: N_("no key in the table ({count})"),
+    UntestedReason.COMPUTED: N_("filled by the database ({count})"),
+    UntestedReason.TYPE: N_("of another type ({count})"),
+    UntestedReason.REFUSED: N_("refused by a rule of the table ({count})"),
+    UntestedReason.EMPTY: N_("empty table ({count})"),
+    UntestedReason.TIME: N_("for want of time ({count})"),
+    UntestedReason.WRITTEN_BY_RELEASE: N_("written by the release itself ({count})"),
+    UntestedReason.NOT_COMPLETED: N_("the migrations did not come to their end ({count})"),
 }
 
 
-def lost_places(values: TriedValues) -> tuple[str, ...]:
+def list_lost_columns(values: RoundTripResult) -> tuple[str, ...]:
     """Name what was lost on trial: a column; its table where that lost more than one. Pure."""
     tables: dict[str, list[str]] = {}
-    for column in values.named("lost"):
+    for column in values.list_columns("lost"):
         tables.setdefault(column.rpartition(".")[0], []).append(column)
     return tuple(table if len(found) > 1 else found[0] for table, found in tables.items())
 
 
-def values_words(values: TriedValues, language: str) -> Iterator[Text]:
+def format_round_trip(values: RoundTripResult, language: str) -> Iterator[LazyText]:
     """Say what became of values that a rehearsal wrote on trial before it went back.
 
     Args:
         values: Those of one hop in the report of a rehearsal.
         language: Of sentences within lines.
     """
-    found = {what: values.total(what) for what in ("kept", "came_back")}
-    lost = values.total("lost")
+    found = {what: values.count_values(what) for what in ("kept", "came_back")}
+    lost = values.count_values("lost")
     if any(found.values()) or lost:
-        yield Text(
+        yield LazyText(
             N_(
                 "  values written on trial into the copies before going back: {kept} kept,"
                 " {came_back} came back from where they were parked"
@@ -46,21 +46,23 @@ def values_words(values: TriedValues, language: str) -> Iterator[Text]:
             found,
         )
     if lost:  # never without its name: beside it stands that every record is kept
-        yield Text(
+        yield LazyText(
             N_(
                 "  lost on trial, as the release's files say (values: {lost}): what is entered in"
                 " {columns}"
             ),
-            {"lost": lost, "columns": ", ".join(values.named("lost"))},
+            {"lost": lost, "columns": ", ".join(values.list_columns("lost"))},
         )
-    if values.named("refused"):
-        columns = {"columns": ", ".join(values.named("refused"))}
-        yield Text(N_("  the way back does not go with large values in: {columns}"), columns)
+    if values.list_columns("refused"):
+        columns = {"columns": ", ".join(values.list_columns("refused"))}
+        yield LazyText(N_("  the way back does not go with large values in: {columns}"), columns)
     if values.stopped is not None:
-        yield Text(N_("  with values in the tables it stopped: {cause}"), {"cause": values.stopped})
-    if values.untried:
-        reasons = ", ".join(
-            Text(_UNTRIED[reason], {"count": count}).render(language)
-            for reason, count in values.untried.items()
+        yield LazyText(
+            N_("  with values in the tables it stopped: {cause}"), {"cause": values.stopped}
         )
-        yield Text(N_("  columns not tried: {reasons}"), {"reasons": reasons})
+    if values.count_untested:
+        reasons = ", ".join(
+            LazyText(_UNTESTED_TEXTS[reason], {"count": count}).render(language)
+            for reason, count in values.count_untested.items()
+        )
+        yield LazyText(N_("  columns not tried: {reasons}"), {"reasons": reasons})

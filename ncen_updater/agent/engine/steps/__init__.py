@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.engine.steps.after import Collect, Commit, Soak
-from ncen_updater.agent.engine.steps.application import Close, HealthCheck, Open, Start, Stop
+from ncen_updater.agent.engine.steps.after import CommitStep, PruneStep, SoakStep
+from ncen_updater.agent.engine.steps.application import (
+    HealthStep,
+    MaintenanceOffStep,
+    MaintenanceOnStep,
+    StartStep,
+    StopStep,
+)
 from ncen_updater.agent.engine.steps.base import Step
-from ncen_updater.agent.engine.steps.databases import Copy, CutOver, Fence, Migrate
-from ncen_updater.agent.engine.steps.guards import Preflight, PreflightAgain
-from ncen_updater.agent.engine.steps.release import BuildSlot, Fetch
-from ncen_updater.agent.engine.steps.slot import Switch
+from ncen_updater.agent.engine.steps.databases import CopyStep, CutOverStep, FenceStep, MigrateStep
+from ncen_updater.agent.engine.steps.guards import FinalPreflightStep, PreflightStep
+from ncen_updater.agent.engine.steps.release import BuildSlotStep, FetchStep
+from ncen_updater.agent.engine.steps.slot import SwitchStep
 from ncen_updater.agent.model.change import StepName
 
-__all__ = ["Step", "all_steps"]
+__all__ = ["Step", "make_steps"]
 
 
-def all_steps() -> dict[StepName, Step]:
+def make_steps() -> dict[StepName, Step]:
     """Every step, in order."""
     steps: tuple[Step, ...] = (
-        Fetch(), BuildSlot(), Preflight(), Close(), Stop(), Fence(), PreflightAgain(), Copy(),
-        Migrate(), CutOver(), Switch(), Start(), HealthCheck(), Commit(), Open(), Soak(), Collect(),
-    )  # fmt: skip
+        FetchStep(),
+        BuildSlotStep(),
+        PreflightStep(),
+        MaintenanceOnStep(),
+        StopStep(),
+        FenceStep(),
+        FinalPreflightStep(),
+        CopyStep(),
+        MigrateStep(),
+        CutOverStep(),
+        SwitchStep(),
+        StartStep(),
+        HealthStep(),
+        CommitStep(),
+        MaintenanceOffStep(),
+        SoakStep(),
+        PruneStep(),
+    )
     return {step.name: step for step in steps}

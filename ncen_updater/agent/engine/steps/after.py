@@ -4,48 +4,65 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ncen_updater.agent.adapters.application.base import Expectation, Health, ProbeResult
-from ncen_updater.agent.adapters.application.soak import SoakState, soak
+from ncen_updater.agent.adapters.application.base import (
+    HealthExpectation,
+    HealthResult,
+    ProbeResult,
+)
+from ncen_updater.agent.adapters.application.soak import SoakState, run_soak
 from ncen_updater.agent.adapters.databases.base import CopyPlan, DatabaseRole
-from ncen_updater.agent.engine.elapsed import witness
-from ncen_updater.agent.engine.expand_contract import contract, contracts, note_what_stays
-from ncen_updater.agent.engine.full_words import forget_old
-from ncen_updater.agent.engine.retention import drop_sets, interrupted_sets, may_go
-from ncen_updater.agent.engine.site import StepContext, reference
-from ncen_updater.agent.engine.statistics import refreshing
+from ncen_updater.agent.engine.elapsed import record_elapsed_time
+from ncen_updater.agent.engine.expand_contract import (
+    needs_contract,
+    record_live_schemas,
+    run_contract,
+)
+from ncen_updater.agent.engine.full_words import prune_raw_errors
+from ncen_updater.agent.engine.retention import (
+    apply_retention,
+    drop_previous_databases,
+    find_interrupted_drops,
+)
+from ncen_updater.agent.engine.site import StepContext, make_change_ref
+from ncen_updater.agent.engine.statistics import refresh_in_background
 from ncen_updater.agent.engine.steps.base import Step
-from ncen_updater.agent.engine.steps.outage import Outage, Refusals, own_places, room_of_databases
-from ncen_updater.agent.engine.steps.starting import start_rest
+from ncen_updater.agent.engine.steps.outage import (
+    OutageTracker,
+    RefusalTracker,
+    own_places,
+    room_of_databases,
+)
+from ncen_updater.agent.engine.steps.starting import start_remaining_parts
 from ncen_updater.agent.model.change import StepName
-from ncen_updater.agent.model.errors import SoakFailed
+from ncen_updater.agent.model.errors import SoakFailedError
 from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.policy.collection import NamedByJournal
+from ncen_updater.agent.policy.collection import ProtectedItems
 from ncen_updater.common.disk_space import find_full
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
 
-class Commit(Step):
+class CommitStep(Step):
     """The record itself is the effect; it is written with the state of the change."""
 
     name = StepName.COMMIT
-    title = Text(N_("committing"))
+    title = LazyText(N_("committing"))
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Write the commit, unless the databases see a reason to go back at this last moment."""
-        context.site.engine.before_commit(context.ref)
-        context.journal.commit(context.change.id)
+        context.site.engine.check_before_commit(context.change_ref)
+        context.journal.commit_change(context.change.id)
         return NO_FACTS
 
 
-class Soak(Step):
+class SoakStep(Step):
     """Watch the health of the release while officers use it."""
 
     name = StepName.SOAK
-    title = Text(N_("watching the release"))
+    title = LazyText(N_("watching the release"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """The first beginning counts: a restart of the agent does not make the soak longer."""
-        began = context.facts().soak_began or context.site.clock.now()
+        began = context.read_facts().soak_began or context.site.clock.now()
         return ChangeFacts(soak_began=began)
 
     def do(self, context: StepContext) -> ChangeFacts:
@@ -58,92 +75,96 @@ class Soak(Step):
         is watched once more after that.
 
         Raises:
-            SoakFailed: If the release turned bad.
+            SoakFailedError: If the release turned bad.
             WatchedWithoutDatabases: If the databases stay away.
             HealthRefused: If it is not to be found out how it is.
             ContractFailed: If the migrations were not brought to their end.
         """
         site, settings = context.site, context.site.config.soak
-        manifest = context.target().manifest
-        facts = context.facts()
+        manifest = context.read_target().manifest
+        facts = context.read_facts()
         if facts.soak_failed is not None and facts.confirmed_by is None:
-            raise self._failed(context, facts.soak_failed)
-        outage = Outage(context, self.title)
+            raise self._make_error(context, facts.soak_failed)
+        outage = OutageTracker(context, self.title)
         if facts.rest_failed is not None and facts.confirmed_by is None:
             # Also where the soak has no time; but whoever started it by hand meanwhile is heard.
-            self._start_rest(context, outage, facts.rest_failed)
-        expectation = Expectation(manifest.reported, manifest.health)
+            self._retry_remaining_parts(context, outage, facts.rest_failed)
+        expectation = HealthExpectation(manifest.reported, manifest.health)
 
-        refusals = Refusals(settings.failures)
+        refusals = RefusalTracker(settings.failures)
         # Asked once: a server whose disk is full says nothing any more.
         places = (*own_places(site), *room_of_databases(site))
 
-        def look() -> Health:
-            health = site.application.health(expectation, opened=True)
+        def look() -> HealthResult:
+            health = site.application.check_health(expectation, include_deferred=True)
             full = find_full(places) if health else None
             if full is not None:
                 problem = ProbeResult("disk", f"{full[0]} is full")
                 health = replace(health, results=(*health.results, problem))
-            refusals.seen(health)
+            refusals.record(health)
             if health:
-                outage.over()
+                outage.record_recovery()
             return health
 
         def watch(seconds: float, elapsed_s: float) -> SoakState:
-            result = soak(
+            result = run_soak(
                 look,
                 seconds=seconds,
                 interval_s=settings.interval_s,
-                failures=settings.failures,
+                max_failures=settings.failures,
                 clock=site.clock.monotonic,
                 wait=site.clock.wait,
                 elapsed_s=elapsed_s,
-                unknown=lambda: refusals.explain() or outage.explains(),
-                confirmed=lambda: context.facts().confirmed_by is not None,
+                is_inconclusive=lambda: (
+                    refusals.is_last_check_excused() or outage.is_failure_excused()
+                ),
+                is_confirmed=lambda: context.read_facts().confirmed_by is not None,
             )
             if not result:
                 problems = "; ".join(result.last.problems) if result.last is not None else ""
-                raise self._failed_now(context, problems)
+                raise self._record_failure(context, problems)
             return result.state
 
-        with refreshing(site, context.progress, self.title) as statistics:
-            seen = watch(settings.seconds, self._elapsed(context, outage.lost_s))
-        target = site.migrations(context.target_version)
+        with refresh_in_background(site, context.progress, self.title) as statistics:
+            seen = watch(settings.seconds, self._count_elapsed(context, outage.lost_s))
+        target = site.load_migrations(context.target_version)
         beside = site.engine.runs_beside
-        if contracts(context.change, context.facts(), target, beside=beside):
-            contract(context)
-            context.progress.tell(self.title)
+        if needs_contract(context.change, context.read_facts(), target, runs_beside=beside):
+            run_contract(context)
+            context.progress.report(self.title)
             more = watch(min(settings.seconds, settings.interval_s), 0.0)
             seen = SoakState(seen.looks + more.looks, seen.bad + more.bad)
-        elif context.facts().contract_left:
+        elif context.read_facts().contract_left:
             # Its last try may have been cut off before it was written down.
-            note_what_stays(site, context.journal, context.change)
+            record_live_schemas(site, context.journal, context.change)
         return ChangeFacts(
-            soak_looks=seen.looks, soak_bad_looks=seen.bad, statistics=statistics.found
+            soak_looks=seen.looks, soak_bad_looks=seen.bad, statistics=statistics.result
         )
 
-    def _start_rest(self, context: StepContext, outage: Outage, reason: str) -> None:
+    def _retry_remaining_parts(
+        self, context: StepContext, outage: OutageTracker, reason: str
+    ) -> None:
         """Start once more, with the databases there, what did not start when officers came in."""
         application = context.site.application
-        if not application.missing(opened=True):
+        if not application.find_missing_parts(include_deferred=True):
             return
-        outage.wait(context.site.config.soak.interval_s)
-        reason = start_rest(context.site) or reason
-        missing = application.missing(opened=True)
+        outage.wait_until_over(context.site.config.soak.interval_s)
+        reason = start_remaining_parts(context.site) or reason
+        missing = application.find_missing_parts(include_deferred=True)
         if missing:
-            raise self._failed_now(context, f"{', '.join(missing)}: {reason}")
+            raise self._record_failure(context, f"{', '.join(missing)}: {reason}")
 
-    def _failed_now(self, context: StepContext, problems: str) -> SoakFailed:
+    def _record_failure(self, context: StepContext, problems: str) -> SoakFailedError:
         # Kept before anything else happens: a crash from here on must not forgive it.
-        context.journal.keep(context.change.id, ChangeFacts(soak_failed=problems))
-        return self._failed(context, problems)
+        context.journal.store_facts(context.change.id, ChangeFacts(soak_failed=problems))
+        return self._make_error(context, problems)
 
-    def _failed(self, context: StepContext, problems: str) -> SoakFailed:
-        return SoakFailed(
+    def _make_error(self, context: StepContext, problems: str) -> SoakFailedError:
+        return SoakFailedError(
             product=context.change.product, version=context.change.to_version, problems=problems
         )
 
-    def _elapsed(self, context: StepContext, lost_s: float) -> float:
+    def _count_elapsed(self, context: StepContext, lost_s: float) -> float:
         """Seconds of the soak before this beginning; leaves time enough for a verdict.
 
         Args:
@@ -152,43 +173,43 @@ class Soak(Step):
         """
         settings = context.site.config.soak
         now = context.site.clock.now()
-        passed = (now - (context.facts().soak_began or now)).total_seconds() - lost_s
+        passed = (now - (context.read_facts().soak_began or now)).total_seconds() - lost_s
         # A clock that was set, or a night without power, must not be taken for a good soak.
         at_most = max(settings.seconds - settings.failures * settings.interval_s, 0.0)
         return min(max(passed, 0.0), at_most)
 
 
-class Collect(Step):
+class PruneStep(Step):
     """Drop previous databases and old slots by policy; never what the journal names."""
 
     name = StepName.COLLECT
-    title = Text(N_("collecting what is no longer needed"))
+    title = LazyText(N_("collecting what is no longer needed"))
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Drop, one thing after the other; what is gone already does not matter."""
         site = context.site
-        witness(context.journal, site.clock)
-        forget_old(context.journal.path.parent, site.clock.now().timestamp())
-        decision = may_go(
+        record_elapsed_time(context.journal, site.clock)
+        prune_raw_errors(context.journal.path.parent, site.clock.now().timestamp())
+        decision = apply_retention(
             site,
             context.journal,
-            came_from=context.origin_version,
-            named=NamedByJournal(
+            origin=context.origin_version,
+            named=ProtectedItems(
                 slots=frozenset({context.target_version}),
                 changes=frozenset({context.change.id}),
             ),
         )
         # A crash in this step leaves sets that are marked as gone and of which a part is there.
-        changes = sorted({*decision.changes, *interrupted_sets(site, context.journal)})
-        drop_sets(site, context.journal, changes, context.progress)
+        changes = sorted({*decision.changes, *find_interrupted_drops(site, context.journal)})
+        drop_previous_databases(site, context.journal, changes, context.progress)
         for version in decision.slots:
-            site.slots.remove(version)
+            site.slots.remove_slot(version)
         if site.overlay is not None:
-            site.overlay.collect()
+            site.overlay.prune()
         self._discard_leftovers(context)
-        offer = context.offer()
+        offer = context.read_offer()
         if offer is not None:
-            site.source.discard(offer)
+            site.source.discard_release(offer)
         return ChangeFacts(
             dropped_changes=tuple(changes),
             dropped_slots=tuple(str(version) for version in decision.slots),
@@ -197,8 +218,12 @@ class Collect(Step):
     def _discard_leftovers(self, context: StepContext) -> None:
         """Remove candidates of closed changes; the journal has the plans of their copies."""
         journal, engine = context.journal, context.site.engine
-        closed = {change.id: change for change in journal.changes() if not change.state.open}
-        for change_id in {c for c, role, _ in engine.leftovers() if role is DatabaseRole.CANDIDATE}:
-            plan = journal.facts(change_id).copy if change_id in closed else None
+        closed = {
+            change.id: change for change in journal.list_changes() if not change.state.is_open
+        }
+        for change_id in {
+            c for c, role, _ in engine.list_leftovers() if role is DatabaseRole.CANDIDATE
+        }:
+            plan = journal.read_facts(change_id).copy if change_id in closed else None
             if plan is not None:
-                engine.discard(reference(closed[change_id]), CopyPlan(plan))
+                engine.discard_candidates(make_change_ref(closed[change_id]), CopyPlan(plan))

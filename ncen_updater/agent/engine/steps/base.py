@@ -1,7 +1,7 @@
 """What a step is: an effect, the look that proves it, and the way back, side by side.
 
 The runner journals the intent with :meth:`Step.prepare`'s facts, calls :meth:`Step.do`, believes it
-only when :meth:`Step.check` holds, and journals that. A step found half-done after a crash is
+only when :meth:`Step.is_done` holds, and journals that. A step found half-done after a crash is
 undone (before the commit) or done again (after it), so all three are idempotent.
 """
 
@@ -13,7 +13,7 @@ from typing import ClassVar
 from ncen_updater.agent.engine.site import StepContext
 from ncen_updater.agent.model.change import StepName
 from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 
 
 class Step(abc.ABC):
@@ -25,9 +25,9 @@ class Step(abc.ABC):
     """
 
     name: ClassVar[StepName]
-    title: ClassVar[Text]
+    title: ClassVar[LazyText]
 
-    def doing(self, context: StepContext) -> Text | None:
+    def describe_do(self, context: StepContext) -> LazyText | None:
         """What :meth:`do` does here, for people; None where it has nothing to do."""
         return self.title
 
@@ -39,17 +39,17 @@ class Step(abc.ABC):
     def do(self, context: StepContext) -> ChangeFacts:
         """Bring about the effect; return facts worth keeping. Raises when it cannot."""
 
-    def check(self, context: StepContext) -> bool:
+    def is_done(self, context: StepContext) -> bool:
         """Whether the effect is there. A step without a lasting effect has nothing to look at."""
         return True
 
-    def undoing(self, context: StepContext) -> Text | None:
+    def describe_undo(self, context: StepContext) -> LazyText | None:
         """What :meth:`undo` does, for people; None where it has nothing to do."""
         return None
 
     def undo(self, context: StepContext) -> None:  # noqa: B027 - some have nothing to undo
         """Go back exactly to what was before, from any part of the effect."""
 
-    def undone(self, context: StepContext) -> bool:
+    def is_undone(self, context: StepContext) -> bool:
         """Whether nothing of the effect is left."""
         return True

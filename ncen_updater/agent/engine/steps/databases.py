@@ -5,37 +5,45 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ncen_updater.agent.adapters.databases.base import MigrationSet
-from ncen_updater.agent.adapters.databases.migrations.planner import plan_way_back
-from ncen_updater.agent.adapters.databases.ways import Back
+from ncen_updater.agent.adapters.databases.migrations.planner import plan_rollback_path
+from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.engine import site_files
-from ncen_updater.agent.engine.aside import note_kept
+from ncen_updater.agent.engine.aside import record_quarantined
 from ncen_updater.agent.engine.fingerprints import (
-    differing,
-    expected_before,
-    schemas_of,
-    taken_by,
+    list_differing,
+    read_expected_fingerprints,
+    read_fingerprint_source,
+    read_schemas,
 )
-from ncen_updater.agent.engine.migrating import down_target, mark_only, migrate_and_check
+from ncen_updater.agent.engine.migrating import (
+    build_down_target,
+    mark_without_migrating,
+    migrate_and_check,
+)
 from ncen_updater.agent.engine.rollback_plan import (
-    lost_words,
-    records_lost,
-    values_lost,
+    count_record_loss,
+    count_value_loss,
+    format_loss,
 )
-from ncen_updater.agent.engine.rollback_words import way_words
+from ncen_updater.agent.engine.rollback_words import describe_rollback
 from ncen_updater.agent.engine.site import StepContext
 from ncen_updater.agent.engine.steps.base import Step
-from ncen_updater.agent.model.change import ChangeKind, Mode, StepName
+from ncen_updater.agent.model.change import ChangeKind, DatabaseMode, StepName
 from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import NOT_AS_KEPT, RECORDS_WOULD_BE_LOST, VALUES_WOULD_BE_LOST
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import (
+    NEW_ROWS_WOULD_BE_LOST,
+    PREVIOUS_SCHEMA_CHANGED,
+    RECORDS_WOULD_BE_LOST,
+)
 
 
-class Fence(Step):
+class FenceStep(Step):
     """Bar every session from all databases at once."""
 
     name = StepName.FENCE
-    title = Text(N_("closing the databases to every session"))
+    title = LazyText(N_("closing the databases to every session"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Count once more what going back loses, now that officers are out; say who is in.
@@ -45,98 +53,102 @@ class Fence(Step):
             ValuesWouldBeLost: The same, of what ways down do not keep.
         """
         ended = context.site.engine.sessions() or None
-        if context.change.mode is not Mode.RESTORE:
-            return ChangeFacts(lost=self._values_lost(context), ended_sessions=ended)
-        lost = records_lost(context.site, context.journal, context.ref).records
+        if context.change.mode is not DatabaseMode.RESTORE:
+            return ChangeFacts(lost=self._require_accepted_loss(context), ended_sessions=ended)
+        lost = count_record_loss(context.site, context.journal, context.change_ref).records
         total = sum(sum(tables.values()) for tables in lost.values())
-        if total > (context.facts().accepted_loss or 0):
+        if total > (context.read_facts().accepted_loss or 0):
             origin, target = context.change.from_version, context.change.to_version
             raise UpdaterError(
                 RECORDS_WOULD_BE_LOST,
-                way=way_words(Back.RESTORES, origin, target),
+                way=describe_rollback(RollbackKind.RESTORES_PREVIOUS, origin, target),
                 version=target,
                 current=origin,
                 count=total,
-                tables=lost_words(lost),
-                reason=Text(N_("records were entered after the question was asked")),
+                tables=format_loss(lost),
+                reason=LazyText(N_("records were entered after the question was asked")),
             )
         return ChangeFacts(lost=total, ended_sessions=ended)
 
     @staticmethod
-    def _values_lost(context: StepContext) -> int | None:
-        undoes = context.facts().undoes
+    def _require_accepted_loss(context: StepContext) -> int | None:
+        undoes = context.read_facts().undoes
         if context.change.kind is not ChangeKind.ROLLBACK or undoes is None:
             return None
-        lost = values_lost(context.site, context.journal, undoes).records
+        lost = count_value_loss(context.site, context.journal, undoes).records
         total = sum(sum(objects.values()) for objects in lost.values())
-        if total > (context.facts().accepted_loss or 0):
+        if total > (context.read_facts().accepted_loss or 0):
             origin, target = context.change.from_version, context.change.to_version
             loses = [f"{name}.{of}" for name, objects in lost.items() for of in objects]
             raise UpdaterError(
-                VALUES_WOULD_BE_LOST,
-                way=way_words(Back.KEEPS, origin, target, loses),
+                NEW_ROWS_WOULD_BE_LOST,
+                way=describe_rollback(RollbackKind.KEEPS_RECORDS, origin, target, loses),
                 current=origin,
                 count=total,
-                objects=lost_words(lost),
+                objects=format_loss(lost),
                 days=f"{context.site.config.keep.previous_days:g}",
             )
         return total or None
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Fence."""
-        context.site.engine.fence(context.ref)
+        context.site.engine.fence(context.change_ref)
         return NO_FACTS
 
-    def check(self, context: StepContext) -> bool:
+    def is_done(self, context: StepContext) -> bool:
         """The databases refuse sessions."""
-        return context.site.engine.evidence(context.ref).fenced
+        return context.site.engine.read_evidence(context.change_ref).fenced
 
-    def undoing(self, context: StepContext) -> Text | None:
-        """See :meth:`Step.undoing`."""
-        return Text(N_("opening the databases to sessions again"))
+    def describe_undo(self, context: StepContext) -> LazyText | None:
+        """See :meth:`Step.describe_undo`."""
+        return LazyText(N_("opening the databases to sessions again"))
 
     def undo(self, context: StepContext) -> None:
         """Let sessions in as before."""
         engine = context.site.engine
         engine.require_live(opened=False)
-        context.journal.keep(context.change.id, ChangeFacts(replaced=engine.replaced() or None))
-        engine.unfence(context.ref)
+        context.journal.store_facts(
+            context.change.id, ChangeFacts(replaced=engine.list_replaced() or None)
+        )
+        engine.unfence(context.change_ref)
         engine.require_live()
 
-    def undone(self, context: StepContext) -> bool:
+    def is_undone(self, context: StepContext) -> bool:
         """The databases take sessions."""
-        return not context.site.engine.evidence(context.ref).fenced
+        return not context.site.engine.read_evidence(context.change_ref).fenced
 
 
-class Copy(Step):
+class CopyStep(Step):
     """Copy all databases from one quiet moment, and keep the site's own files of that moment."""
 
     name = StepName.COPY
-    title = Text(N_("copying the databases"))
+    title = LazyText(N_("copying the databases"))
 
-    def doing(self, context: StepContext) -> Text | None:
+    def describe_do(self, context: StepContext) -> LazyText | None:
         """Nothing is told where databases stay as they are."""
-        return None if context.ref.as_is else self.title
+        return None if context.change_ref.as_is else self.title
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Choose method and object ids, so that an interrupted copy can be found."""
-        return ChangeFacts(copy=context.site.engine.plan_copy(context.ref).data)
+        return ChangeFacts(copy=context.site.engine.plan_copy(context.change_ref).data)
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Copy, side by side; going back after an upgrade, give files their old names again."""
-        with site_files.keeping(context):
-            context.site.engine.copy(context.ref, context.copy_plan(), context.progress)
-        site_files.bring_back(context)
+        with site_files.complete_snapshots(context):
+            context.site.engine.copy_databases(
+                context.change_ref, context.read_copy_plan(), context.progress
+            )
+        site_files.restore_old_paths(context)
         return NO_FACTS
 
-    def check(self, context: StepContext) -> bool:
+    def is_done(self, context: StepContext) -> bool:
         """Every copy is whole."""
-        copied = context.site.engine.copied(context.ref, context.copy_plan())
-        return copied and site_files.all_kept(context)
+        copied = context.site.engine.is_copied(context.change_ref, context.read_copy_plan())
+        return copied and site_files.are_snapshots_complete(context)
 
-    def undoing(self, context: StepContext) -> Text | None:
-        """See :meth:`Step.undoing`."""
-        return Text(N_("removing the copies of the databases"))
+    def describe_undo(self, context: StepContext) -> LazyText | None:
+        """See :meth:`Step.describe_undo`."""
+        return LazyText(N_("removing the copies of the databases"))
 
     def undo(self, context: StepContext) -> None:
         """Put files back; remove the copies and what an interrupted copy left.
@@ -144,17 +156,17 @@ class Copy(Step):
         Not while a live database is missing: what was copied of it may be all that there is.
         """
         context.site.engine.require_live(opened=False)
-        site_files.put_back(context)
-        context.site.engine.discard(context.ref, context.copy_plan())
-        note_kept(context.site, context.journal, context.change.id)
+        site_files.restore_files(context)
+        context.site.engine.discard_candidates(context.change_ref, context.read_copy_plan())
+        record_quarantined(context.site, context.journal, context.change.id)
 
-    def undone(self, context: StepContext) -> bool:
+    def is_undone(self, context: StepContext) -> bool:
         """No candidate is left, and no file is missing."""
-        left = context.site.engine.evidence(context.ref).candidates
-        return not left and site_files.all_there(context)
+        left = context.site.engine.read_evidence(context.change_ref).candidates
+        return not left and site_files.are_files_restored(context)
 
 
-class Migrate(Step):
+class MigrateStep(Step):
     """Bring the candidates to the target's schema and check what the data mean.
 
     A way back never runs a program of the older release: it runs the ways down of the newer one or,
@@ -162,65 +174,69 @@ class Migrate(Step):
     """
 
     name = StepName.MIGRATE
-    title = Text(N_("migrating the databases"))
+    title = LazyText(N_("migrating the databases"))
 
-    def doing(self, context: StepContext) -> Text | None:
+    def describe_do(self, context: StepContext) -> LazyText | None:
         """Nothing is told where databases stay as they are."""
-        return None if context.ref.as_is else self.title
+        return None if context.change_ref.as_is else self.title
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Ask the checks, migrate, ask them again, compare; or prove that nothing has to run."""
-        with context.site.engine.held():
-            if context.change.mode is Mode.RESTORE:
-                return self._as_kept(context)
-            if context.ref.as_is:
+        with context.site.engine.hold_sessions():
+            if context.change.mode is DatabaseMode.RESTORE:
+                return self._verify_previous_copies(context)
+            if context.change_ref.as_is:
                 # Taken while officers were still in: nobody enters a closed original for it. So
                 # were the kinds, which are of what becomes of it at once.
-                facts = context.facts()
+                facts = context.read_facts()
                 return ChangeFacts(
                     fingerprints=facts.fingerprints_before,
                     fingerprints_by=facts.fingerprints_by,
                     databases_unchanged=not facts.expands,
                     one_way=False,
                 )
-            if context.facts().by_code:
-                found = mark_only(context.site.engine, context.ref)
+            if context.read_facts().by_code:
+                found = mark_without_migrating(context.site.engine, context.change_ref)
                 return ChangeFacts(
                     fingerprints=found.fingerprints,
                     schema_kinds=found.kinds,
-                    fingerprints_by=taken_by(context.site.engine),
+                    fingerprints_by=read_fingerprint_source(context.site.engine),
                     one_way=False,
                 )
-            return self._migrate(context)
+            return self._run_migrations(context)
 
-    def _migrate(self, context: StepContext) -> ChangeFacts:
-        site, up = context.site, context.leads_up
-        origin, target = site.migrations(context.origin_version), self._target(context)
-        checks = context.newer().manifest.checks
+    def _run_migrations(self, context: StepContext) -> ChangeFacts:
+        site, up = context.site, context.leads_to_newer
+        origin, target = site.load_migrations(context.origin_version), self._build_target(context)
+        checks = context.read_newer_release().manifest.checks
         found = migrate_and_check(
-            site.engine, context.ref, checks, target, origin, context.progress, up=up
+            site.engine, context.change_ref, checks, target, origin, context.progress, up=up
         )
         return ChangeFacts(
             fingerprints=found.fingerprints,
             schema_kinds=found.kinds,
-            fingerprints_by=taken_by(site.engine),
+            fingerprints_by=read_fingerprint_source(site.engine),
             checks_before=found.before,
             checks_after=found.after,
             fingerprints_before=found.as_copied,
-            databases_unchanged=found.unchanged,
-            one_way=self._is_one_way(context, target, origin, unchanged=found.unchanged),
+            databases_unchanged=found.is_unchanged,
+            one_way=self._does_rollback_lose_data(
+                context, target, origin, unchanged=found.is_unchanged
+            ),
         )
 
-    def _as_kept(self, context: StepContext) -> ChangeFacts:
+    def _verify_previous_copies(self, context: StepContext) -> ChangeFacts:
         """Prove that the copies are what the older release ran on, and mark them."""
         engine, source = context.site.engine, context.change.source or ""
-        expected = expected_before(context.journal, source, engine)
-        schemas = schemas_of(engine, context.ref.candidate)
+        expected = read_expected_fingerprints(context.journal, source, engine)
+        schemas = read_schemas(engine, context.change_ref.get_candidate)
         found = schemas.fingerprints
-        differs = differing(expected, found)
+        differs = list_differing(expected, found)
         if differs:
             raise UpdaterError(
-                NOT_AS_KEPT, database=", ".join(differs), version=context.change.to_version
+                PREVIOUS_SCHEMA_CHANGED,
+                database=", ".join(differs),
+                version=context.change.to_version,
             )
         words = (
             N_("the structure of {databases} is as it was recorded")
@@ -228,88 +244,88 @@ class Migrate(Step):
             else N_("nothing was recorded of the structure of {databases}; going on")
         )
         values = {"databases": ", ".join(engine.names), "version": context.change.to_version}
-        context.progress.tell(Text(words, values))
-        engine.mark(context.ref)
+        context.progress.report(LazyText(words, values))
+        engine.mark_candidates(context.change_ref)
         return ChangeFacts(
             fingerprints=found,
             schema_kinds=schemas.kinds,
-            fingerprints_by=taken_by(engine),
+            fingerprints_by=read_fingerprint_source(engine),
             compared_with="before" if expected else "nothing",
             one_way=False,
         )
 
     @staticmethod
-    def _target(context: StepContext) -> MigrationSet:
+    def _build_target(context: StepContext) -> MigrationSet:
         """What is migrated to; on the way back files only, never a program."""
         site = context.site
-        target = site.migrations(context.target_version)
+        target = site.load_migrations(context.target_version)
         if context.change.kind is ChangeKind.UPGRADE:
             return target
-        newer, undoes = site.migrations(context.origin_version), context.facts().undoes
-        return down_target(site.engine, context.ref, newer, target, undoes or "")
+        newer, undoes = site.load_migrations(context.origin_version), context.read_facts().undoes
+        return build_down_target(site.engine, context.change_ref, newer, target, undoes or "")
 
     @staticmethod
-    def _is_one_way(
+    def _does_rollback_lose_data(
         context: StepContext, target: MigrationSet, origin: MigrationSet, *, unchanged: bool
     ) -> bool:
         """Whether the way back from here loses what officers enter: as the rollback will find."""
         if context.change.kind is not ChangeKind.UPGRADE:
             return False
-        engine, ref = context.site.engine, context.ref
+        engine, ref = context.site.engine, context.change_ref
         by_files = target.command is None
         names = engine.names if by_files else ()
-        ledgers = {name: engine.applied(ref.candidate(name)) for name in names}
-        way = plan_way_back(
+        ledgers = {name: engine.read_ledger(ref.get_candidate(name)) for name in names}
+        way = plan_rollback_path(
             engine.names, ledgers, target, origin, ref.id, engine=engine.kind, unchanged=unchanged
         )
-        return way.back is not Back.KEEPS
+        return way.back is not RollbackKind.KEEPS_RECORDS
 
-    def check(self, context: StepContext) -> bool:
+    def is_done(self, context: StepContext) -> bool:
         """Nothing is left to migrate; where nothing had to run, that is so by itself."""
         site = context.site
-        facts = context.facts()
-        if context.change.mode is Mode.RESTORE or facts.by_code or facts.as_is:
+        facts = context.read_facts()
+        if context.change.mode is DatabaseMode.RESTORE or facts.by_code or facts.as_is:
             return True
-        target = self._target(context)
+        target = self._build_target(context)
         if target.command is not None:
             return True
         plan = site.engine.plan_migrations(
-            context.ref.candidate, target, site.migrations(context.origin_version)
+            context.change_ref.get_candidate, target, site.load_migrations(context.origin_version)
         )
         return not plan.steps
 
 
-class CutOver(Step):
+class CutOverStep(Step):
     """One transaction: live to previous, candidates to live, and the marker."""
 
     name = StepName.CUT_OVER
-    title = Text(N_("cutting the databases over"))
+    title = LazyText(N_("cutting the databases over"))
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Cut over; keep how long it took, in seconds."""
         clock = context.site.clock.monotonic
         begin = clock()
-        context.site.engine.cut_over(context.ref)
+        context.site.engine.cut_over(context.change_ref)
         facts = ChangeFacts(cut_over_s=round(clock() - begin, 6))
-        if context.facts().one_way and context.change.kind is ChangeKind.UPGRADE:
+        if context.read_facts().one_way and context.change.kind is ChangeKind.UPGRADE:
             # Rows that the release itself made must not count as records that officers would lose.
-            made = context.site.engine.made_by_release(context.ref)
+            made = context.site.engine.count_release_rows(context.change_ref)
             facts = replace(facts, made_by_release=made)
         return facts
 
-    def check(self, context: StepContext) -> bool:
+    def is_done(self, context: StepContext) -> bool:
         """The catalogue carries the marker."""
-        return context.site.engine.evidence(context.ref).swapped
+        return context.site.engine.read_evidence(context.change_ref).swapped
 
-    def undoing(self, context: StepContext) -> Text | None:
-        """See :meth:`Step.undoing`."""
-        return Text(N_("cutting the databases back"))
+    def describe_undo(self, context: StepContext) -> LazyText | None:
+        """See :meth:`Step.describe_undo`."""
+        return LazyText(N_("cutting the databases back"))
 
     def undo(self, context: StepContext) -> None:
         """Cut back; what may hold somebody's records is kept, and told."""
-        context.site.engine.cut_back(context.ref)
-        note_kept(context.site, context.journal, context.change.id)
+        context.site.engine.revert_cut_over(context.change_ref)
+        record_quarantined(context.site, context.journal, context.change.id)
 
-    def undone(self, context: StepContext) -> bool:
+    def is_undone(self, context: StepContext) -> bool:
         """The catalogue does not carry the marker."""
-        return not context.site.engine.evidence(context.ref).swapped
+        return not context.site.engine.read_evidence(context.change_ref).swapped

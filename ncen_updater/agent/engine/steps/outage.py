@@ -19,52 +19,54 @@ from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 
-from ncen_updater.agent.adapters.application.base import Health
+from ncen_updater.agent.adapters.application.base import HealthResult
 from ncen_updater.agent.engine.site import Site, StepContext
 from ncen_updater.agent.model.errors import ApplicationError
 from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.agent.model.names import (
     APPLICATION_RUNS,
     APPLICATION_STOPPED,
-    DATABASES_AWAY,
-    DATABASES_BACK,
+    DATABASES_AVAILABLE,
+    DATABASES_UNAVAILABLE,
     DISK_FULL,
-    DISK_HAS_ROOM,
+    DISK_HAS_SPACE,
 )
 from ncen_updater.common.disk_space import MARGIN_BYTES, find_full
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
-    HEALTH_REFUSED,
-    WATCHED_ON_FULL_DISK,
-    WATCHED_WITHOUT_DATABASES,
+    HEALTH_ACCESS_DENIED,
+    SOAK_DATABASES_DOWN,
+    SOAK_DISK_FULL,
 )
 
 logger = logging.getLogger(__name__)
 
 #: So long it is waited for by one command that watches.
-AWAY_LIMIT_S = 600.0
+OUTAGE_LIMIT_S = 600.0
 
 
-class Cause(Enum):
+class OutageCause(Enum):
     """What is bad and not the release; the events of its beginning and of its end."""
 
-    DATABASES = (DATABASES_AWAY, DATABASES_BACK)
-    DISK = (DISK_FULL, DISK_HAS_ROOM)
+    DATABASES = (DATABASES_UNAVAILABLE, DATABASES_AVAILABLE)
+    DISK = (DISK_FULL, DISK_HAS_SPACE)
     STOPPED = (APPLICATION_STOPPED, APPLICATION_RUNS)
 
 
 #: What is told as long as it lasts.
 WORDS = {
-    Cause.DATABASES: N_("waiting for the databases; the release is not judged"),
-    Cause.DISK: N_("waiting for room on the disk of {path}; the release is not judged"),
-    Cause.STOPPED: N_("somebody stopped the application: until it runs, no release is judged"),
+    OutageCause.DATABASES: N_("waiting for the databases; the release is not judged"),
+    OutageCause.DISK: N_("waiting for room on the disk of {path}; the release is not judged"),
+    OutageCause.STOPPED: N_(
+        "somebody stopped the application: until it runs, no release is judged"
+    ),
 }
-BEGINNINGS = {cause.value[0]: cause for cause in Cause}
-ENDS = frozenset(cause.value[1] for cause in Cause)
+CAUSE_BY_START_EVENT = {cause.value[0]: cause for cause in OutageCause}
+END_EVENTS = frozenset(cause.value[1] for cause in OutageCause)
 
 
-def full_place(site: Site) -> Path | None:
+def find_full_disk(site: Site) -> Path | None:
     """A place of the site, or of its databases, where nothing more can be written."""
     free = room_of_databases(site)
     found = find_full(own_places(site))
@@ -75,19 +77,19 @@ def own_places(site: Site) -> tuple[Path, ...]:
     """Where the agent and the application write, beside the databases."""
     paths = site.config.paths
     files = (paths.resolve(item.directory) for item in site.config.files)
-    return (site.state, site.slots.directory, *files)
+    return (site.state, site.slots.slots_directory, *files)
 
 
 def room_of_databases(site: Site) -> Mapping[Path, int]:
     """Free bytes of the disks of the databases; empty where that is not found out."""
     try:
-        return site.engine.free_bytes()
+        return site.engine.measure_free_bytes()
     except (OSError, UpdaterError) as error:
         logger.warning("how much room the databases have was not found out: %s", error)
         return {}
 
 
-class Refusals:
+class RefusalTracker:
     """Looks at which the application refuses what the site sends along: they say nothing of it.
 
     Args:
@@ -96,14 +98,14 @@ class Refusals:
 
     def __init__(self, most: int) -> None:
         self._most, self._in_a_row = most, 0
-        self._last: Health | None = None
+        self._last: HealthResult | None = None
 
-    def seen(self, health: Health) -> None:
+    def record(self, health: HealthResult) -> None:
         """Take note of a look."""
         self._last = health
         self._in_a_row = self._in_a_row + 1 if health.refused else 0
 
-    def explain(self) -> bool:
+    def is_last_check_excused(self) -> bool:
         """Whether the last look says nothing about the release.
 
         Raises:
@@ -112,11 +114,11 @@ class Refusals:
         if self._last is None or not self._in_a_row or self._last.missing:
             return False
         if self._in_a_row >= self._most:
-            raise ApplicationError(HEALTH_REFUSED, problems="; ".join(self._last.problems))
+            raise ApplicationError(HEALTH_ACCESS_DENIED, problems="; ".join(self._last.problems))
         return True
 
 
-class Outage:
+class OutageTracker:
     """The times in which a look says nothing while one release is watched.
 
     What an agent that was killed in such a time wrote of it is taken up. The journal is written to
@@ -131,42 +133,42 @@ class Outage:
             journal does not know that they do not count.
     """
 
-    def __init__(self, context: StepContext, watching: Text) -> None:
+    def __init__(self, context: StepContext, watching: LazyText) -> None:
         self._context, self._watching = context, watching
-        self._cause: Cause | None = None
+        self._cause: OutageCause | None = None
         self._since: float | None = None
         self.lost_s = 0.0
-        told = [
+        reported = [
             event
-            for event in context.journal.events(change=context.change.id)
-            if event.kind in BEGINNINGS or event.kind in ENDS
+            for event in context.journal.list_events(change=context.change.id)
+            if event.kind in CAUSE_BY_START_EVENT or event.kind in END_EVENTS
         ]
-        if told and told[-1].kind in BEGINNINGS:
-            self._cause = BEGINNINGS[told[-1].kind]
-            passed = (context.site.clock.now() - told[-1].at).total_seconds()
+        if reported and reported[-1].kind in CAUSE_BY_START_EVENT:
+            self._cause = CAUSE_BY_START_EVENT[reported[-1].kind]
+            passed = (context.site.clock.now() - reported[-1].at).total_seconds()
             self.lost_s = max(passed, 0.0)
 
-    def explains(self) -> bool:
+    def is_failure_excused(self) -> bool:
         """Whether a look that was bad just now says nothing about the release.
 
         Raises:
             WatchedWithoutDatabases: If they are away for too long.
             WatchedOnFullDisk: If a disk is full for too long.
         """
-        if self._away():
-            self._lasts(Cause.DATABASES)
+        if self._are_databases_unavailable():
+            self._continue_outage(OutageCause.DATABASES)
             return True
-        full = full_place(self._context.site)
+        full = find_full_disk(self._context.site)
         if full is not None:
-            self._lasts(Cause.DISK, full)
+            self._continue_outage(OutageCause.DISK, full)
             return True
-        if self._stopped():
-            self._lasts(Cause.STOPPED)
+        if self._is_stopped_by_operator():
+            self._continue_outage(OutageCause.STOPPED)
             return True
         # One made while they were on their way back does not either.
-        return self.over()
+        return self.record_recovery()
 
-    def over(self) -> bool:
+    def record_recovery(self) -> bool:
         """Take note that all is there; returns whether something had been away.
 
         What does not run by then is started: every part of the application, as after a power cut.
@@ -175,28 +177,28 @@ class Outage:
             return False
         context, application = self._context, self._context.site.application
         whose = self._cause
-        self._ends(whose)
-        context.progress.tell(self._watching)
-        if whose is Cause.STOPPED:
+        self._end_outage(whose)
+        context.progress.report(self._watching)
+        if whose is OutageCause.STOPPED:
             return True  # who stopped it has started it, or wants it as it is
         try:
             application.start()
-            application.start_rest()
+            application.start_deferred_parts()
         except ApplicationError as error:
             logger.warning("the application does not start, and is watched all the same: %s", error)
         return True
 
-    def wait(self, interval_s: float) -> None:
+    def wait_until_over(self, interval_s: float) -> None:
         """Wait until all is there.
 
         Raises:
             WatchedWithoutDatabases: If the databases stay away for too long.
             WatchedOnFullDisk: If a disk stays full for too long.
         """
-        while self.explains():
+        while self.is_failure_excused():
             self._context.site.clock.wait(interval_s)
 
-    def _stopped(self) -> bool:
+    def _is_stopped_by_operator(self) -> bool:
         """Whether a person stopped the application: that says nothing of its release."""
         try:
             return self._context.site.application.stopped_in_order()
@@ -204,61 +206,61 @@ class Outage:
             logger.warning("who stopped the application was not found out: %s", error)
             return False
 
-    def _away(self) -> bool:
+    def _are_databases_unavailable(self) -> bool:
         """Whether the server takes no sessions, or the application has none in a database."""
         engine = self._context.site.engine
-        if not engine.answers():
+        if not engine.is_accepting_connections():
             return True
         try:
-            seen = engine.evidence(None)
+            seen = engine.read_evidence(None)
             return bool(seen.missing or seen.closed or seen.shut)
         except UpdaterError as error:
             # It takes sessions: that it refuses ours may be the doing of the release.
             logger.warning("what is there of the databases was not found out: %s", error)
             return False
 
-    def _lasts(self, cause: Cause, place: Path | None = None) -> None:
-        context, now = self._context, self._now()
+    def _continue_outage(self, cause: OutageCause, place: Path | None = None) -> None:
+        context, now = self._context, self._read_monotonic()
         if self._cause not in (None, cause):
-            self._ends(self._cause)
+            self._end_outage(self._cause)
         if self._since is None:
-            self._begins(cause, place)
+            self._start_outage(cause, place)
             self._since = now
-        context.progress.tell(Text(WORDS[cause], {"path": str(place)}))
+        context.progress.report(LazyText(WORDS[cause], {"path": str(place)}))
         lasted = now - self._since
-        if cause is Cause.STOPPED:
+        if cause is OutageCause.STOPPED:
             return  # that may take a person as long as it likes, and hurts nobody else
-        if lasted >= AWAY_LIMIT_S:
+        if lasted >= OUTAGE_LIMIT_S:
             raise UpdaterError(
-                WATCHED_WITHOUT_DATABASES if place is None else WATCHED_ON_FULL_DISK,
+                SOAK_DATABASES_DOWN if place is None else SOAK_DISK_FULL,
                 product=context.change.product,
                 version=context.change.to_version,
                 minutes=round(lasted / 60),
                 path=str(place or "-"),
             )
 
-    def _begins(self, cause: Cause, place: Path | None) -> None:
+    def _start_outage(self, cause: OutageCause, place: Path | None) -> None:
         """Note it, by the time of which a later process knows since when nothing counts."""
         context = self._context
-        self._leave_out(self.lost_s)
+        self._extend_soak(self.lost_s)
         values = {} if place is None else {"path": str(place)}
-        context.journal.note(cause.value[0], context.change.id, **values)
+        context.journal.record_event(cause.value[0], context.change.id, **values)
         logger.warning("not judging the release: %s %s", cause.value[0], place or "")
         self._cause = cause
 
-    def _ends(self, cause: Cause) -> None:
-        passed = 0.0 if self._since is None else self._now() - self._since
-        self._leave_out(self.lost_s + passed)
-        self._context.journal.note(cause.value[1], self._context.change.id)
+    def _end_outage(self, cause: OutageCause) -> None:
+        passed = 0.0 if self._since is None else self._read_monotonic() - self._since
+        self._extend_soak(self.lost_s + passed)
+        self._context.journal.record_event(cause.value[1], self._context.change.id)
         self._cause = self._since = None
 
-    def _leave_out(self, seconds: float) -> None:
+    def _extend_soak(self, seconds: float) -> None:
         """Keep by how much later the watched time ends: we may be killed."""
         self.lost_s = 0.0
-        began = self._context.facts().soak_began
+        began = self._context.read_facts().soak_began
         if seconds and began is not None:
             later = ChangeFacts(soak_began=began + timedelta(seconds=seconds))
-            self._context.journal.keep(self._context.change.id, later)
+            self._context.journal.store_facts(self._context.change.id, later)
 
-    def _now(self) -> float:
+    def _read_monotonic(self) -> float:
         return self._context.site.clock.monotonic()

@@ -6,10 +6,10 @@ from ncen_updater.agent.engine.site import StepContext
 from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.model.change import StepName
 from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
 
-class Switch(Step):
+class SwitchStep(Step):
     """Two renames of links, while the application stands still: the country's layer, then the code.
 
     The layer is merged here once more, on what lies there now: somebody may have mended a text
@@ -17,42 +17,46 @@ class Switch(Step):
     """
 
     name = StepName.SWITCH
-    title = Text(N_("switching the code"))
+    title = LazyText(N_("switching the code"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Keep which layer is in use: the undo is the same link."""
         layer = context.site.overlay
-        return NO_FACTS if layer is None else ChangeFacts(overlay_before=layer.chosen() or "")
+        return NO_FACTS if layer is None else ChangeFacts(overlay_before=layer.read_current() or "")
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Merge what the country owns, choose it, and point ``current`` at the new slot."""
         layer = context.site.overlay
-        if layer is not None and context.facts().overlay_before is not None:
-            layer.choose(layer.build(context.origin_version, context.target_version))
-        context.site.slots.switch(context.target_version)
+        if layer is not None and context.read_facts().overlay_before is not None:
+            layer.switch_current(layer.build_merged(context.origin_version, context.target_version))
+        context.site.slots.switch_current(context.target_version)
         return NO_FACTS
 
-    def check(self, context: StepContext) -> bool:
+    def is_done(self, context: StepContext) -> bool:
         """Both links lead to the new release."""
-        layer, before = context.site.overlay, context.facts().overlay_before
-        if layer is not None and before is not None and not layer.is_of(context.target_version):
+        layer, before = context.site.overlay, context.read_facts().overlay_before
+        if (
+            layer is not None
+            and before is not None
+            and not layer.is_built_for(context.target_version)
+        ):
             return False
-        return context.site.slots.current() == context.target_version
+        return context.site.slots.read_current() == context.target_version
 
-    def undoing(self, context: StepContext) -> Text | None:
-        """See :meth:`Step.undoing`."""
-        return Text(N_("switching the code back"))
+    def describe_undo(self, context: StepContext) -> LazyText | None:
+        """See :meth:`Step.describe_undo`."""
+        return LazyText(N_("switching the code back"))
 
     def undo(self, context: StepContext) -> None:
         """Point ``current`` at the old slot, and choose the layer of before."""
-        layer, before = context.site.overlay, context.facts().overlay_before
-        context.site.slots.switch(context.origin_version)
+        layer, before = context.site.overlay, context.read_facts().overlay_before
+        context.site.slots.switch_current(context.origin_version)
         if layer is not None and before is not None:
-            layer.choose(before or None)
+            layer.switch_current(before or None)
 
-    def undone(self, context: StepContext) -> bool:
+    def is_undone(self, context: StepContext) -> bool:
         """Both links lead to what was there before."""
-        layer, before = context.site.overlay, context.facts().overlay_before
-        if layer is not None and before is not None and (layer.chosen() or "") != before:
+        layer, before = context.site.overlay, context.read_facts().overlay_before
+        if layer is not None and before is not None and (layer.read_current() or "") != before:
             return False
-        return context.site.slots.current() == context.origin_version
+        return context.site.slots.read_current() == context.origin_version

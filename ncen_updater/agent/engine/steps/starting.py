@@ -2,7 +2,8 @@
 
 A release is called bad by what its own process says or does. So an application that is dead, or
 answers as another version, or not at all, is stopped and started once more: somebody may have
-started another one, or killed this one. The table of :func:`blamed` tells what two starts mean.
+started another one, or killed this one. The table of :func:`is_release_to_blame` tells what two
+starts mean.
 """
 
 from __future__ import annotations
@@ -12,31 +13,40 @@ from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 
-from ncen_updater.agent.adapters.application.base import Expectation, Health, ProbeResult
+from ncen_updater.agent.adapters.application.base import (
+    HealthExpectation,
+    HealthResult,
+    ProbeResult,
+)
 from ncen_updater.agent.adapters.application.waiting import wait_until_healthy
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.engine.steps.outage import full_place
-from ncen_updater.agent.model.errors import ApplicationError, CommandFailed, StopFailed, Unhealthy
-from ncen_updater.common.errors import SpaceShort
+from ncen_updater.agent.engine.steps.outage import find_full_disk
+from ncen_updater.agent.model.errors import (
+    ApplicationError,
+    ApplicationUnhealthyError,
+    CommandError,
+    StopError,
+)
+from ncen_updater.common.errors import InsufficientSpaceError
 from ncen_updater.common.messages import (
-    ANOTHER_ANSWERS,
-    COMMAND_SAYS_ANOTHER,
     DISK_FULL,
-    HEALTH_REFUSED,
-    NEVER_ANSWERED,
+    HEALTH_ACCESS_DENIED,
+    HEALTH_UNDECIDED,
+    STOPPED_BUT_ANSWERS,
+    STOPPED_BUT_REPORTS_VERSION,
 )
 from ncen_updater.formats.document import ReleaseDocument
-from ncen_updater.formats.reported import says
+from ncen_updater.formats.reported import matches_reported_version
 
 logger = logging.getLogger(__name__)
 
 # An application that does not run is not waited for; but not every look asks whether it runs, which
 # is a command and takes time from what starts.
-DEAD_LOOK_S = 0.5
-LOOK_S = 0.5
+PROCESS_CHECK_S = 0.5
+STOP_POLL_S = 0.5
 
 
-class Sign(StrEnum):
+class StartFailure(StrEnum):
     """What an application that is not healthy shows."""
 
     UNWELL = "unwell"  # it answers as the right version, and something else is wrong
@@ -45,9 +55,14 @@ class Sign(StrEnum):
     DEAD = "dead"  # it does not run, or a part of it does not
 
 
-def sign_of(
-    health: Health, version: str, version_field: str, *, runs: bool, told_apart: bool = True
-) -> Sign:
+def classify_failure(
+    health: HealthResult,
+    version: str,
+    version_field: str,
+    *,
+    runs: bool,
+    distinguishable: bool = True,
+) -> StartFailure:
     """Return what a bad look shows; pure.
 
     Args:
@@ -55,44 +70,46 @@ def sign_of(
         version: What the release reports.
         version_field: Where.
         runs: Whether anything of ours runs.
-        told_apart: Whether no other release of this change reports the same; else who answers with
-            it may be either.
+        distinguishable: Whether no other release of this change reports the same; else who answers
+            with it may be either.
     """
     if health.missing or not (runs or health.answered):
-        return Sign.DEAD
-    if told_apart and says(health.reported.get(version_field), version):
-        return Sign.UNWELL
-    return Sign.OTHER if health.answered else Sign.SILENT
+        return StartFailure.DEAD
+    if distinguishable and matches_reported_version(health.reported.get(version_field), version):
+        return StartFailure.UNWELL
+    return StartFailure.OTHER if health.answered else StartFailure.SILENT
 
 
-def blamed(first: Sign, second: Sign | None, *, stranger: bool) -> bool:
+def is_release_to_blame(
+    first: StartFailure, second: StartFailure | None, *, other_answered: bool
+) -> bool:
     """Whether a release is to blame; pure.
 
     Args:
         first: What its first start showed.
         second: What the second one showed; None where there was none.
-        stranger: Whether something answered between the two, while all of ours was stopped.
+        other_answered: Whether something answered between the two, while all of ours was stopped.
     """
-    if Sign.UNWELL in (first, second):
+    if StartFailure.UNWELL in (first, second):
         return True  # nobody else answers as this version
-    if second is None or Sign.SILENT in (first, second):
+    if second is None or StartFailure.SILENT in (first, second):
         return False  # no verdict by anybody
-    if first is second is Sign.DEAD:
+    if first is second is StartFailure.DEAD:
         return True  # it ended by itself each time
     # Twice something wrong was said; by the release, if nobody else was there to say it.
-    return first is second is Sign.OTHER and not stranger
+    return first is second is StartFailure.OTHER and not other_answered
 
 
-def require_well(
-    site: Site, document: ReleaseDocument, *, told_apart: bool = True, judged: bool = True
+def require_healthy(
+    site: Site, document: ReleaseDocument, *, distinguishable: bool = True, strict: bool = True
 ) -> float:
     """Wait until what was started is healthy as this release; start it once more where that helps.
 
     Args:
         site: The site.
         document: The release.
-        told_apart: Whether no other release of this change reports the same.
-        judged: Whether going on depends on what it says. On the way back, and once officers may
+        distinguishable: Whether no other release of this change reports the same.
+        strict: Whether going on depends on what it says. On the way back, and once officers may
             come in, one that runs and only refuses what the site sends along is taken as there.
 
     Returns:
@@ -105,40 +122,42 @@ def require_well(
         AnotherAnswers: Because something else has its address.
         ApplicationError: If it cannot be stopped or started.
         DatabaseError: If the databases cannot be reached, so that no release could be well.
-        SpaceShort: If a disk is full, so that none could, either.
+        InsufficientSpaceError: If a disk is full, so that none could, either.
     """
-    wait = partial(_wait, site, document, told_apart=told_apart, patient=not judged)
+    wait = partial(_wait_for_health, site, document, distinct=distinguishable, patient=not strict)
     began = site.clock.monotonic()
     seconds, health, first = wait()
     if first is None:
         return seconds
     # Databases that are gone or closed make any release unwell, and are told as such.
     site.engine.require_live()
-    if health.refused and not health.missing and site.application.running():
-        if judged:
-            raise ApplicationError(HEALTH_REFUSED, problems=_problems(health))
-        logger.warning("the application runs, and nobody can ask how it is: %s", _problems(health))
+    if health.refused and not health.missing and site.application.is_running():
+        if strict:
+            raise ApplicationError(HEALTH_ACCESS_DENIED, problems=_join_problems(health))
+        logger.warning(
+            "the application runs, and nobody can ask how it is: %s", _join_problems(health)
+        )
         return seconds
-    if first is Sign.UNWELL:
-        require_judgeable(site, _problems(health))
-        raise _unhealthy(document, health, site.clock.monotonic() - began)
-    before = _problems(health)
+    if first is StartFailure.UNWELL:
+        require_judgeable(site, _join_problems(health))
+        raise _make_unhealthy_error(document, health, site.clock.monotonic() - began)
+    before = _join_problems(health)
     logger.warning("the application is not well and is started once more: %s", before)
     site.application.stop()
-    stranger = require_nobody_answers(site, document)
+    foreign_session = require_address_free(site, document)
     site.application.start()
     seconds, health, second = wait()
     if second is None:
         return seconds
-    require_judgeable(site, _problems(health))
-    if blamed(first, second, stranger=stranger):
-        raise _unhealthy(document, health, site.clock.monotonic() - began)
+    require_judgeable(site, _join_problems(health))
+    if is_release_to_blame(first, second, other_answered=foreign_session):
+        raise _make_unhealthy_error(document, health, site.clock.monotonic() - began)
     raise ApplicationError(
-        NEVER_ANSWERED,
+        HEALTH_UNDECIDED,
         product=document.manifest.product,
         version=document.manifest.version,
         first=before,
-        second=_problems(health),
+        second=_join_problems(health),
     )
 
 
@@ -147,16 +166,16 @@ def require_judgeable(site: Site, problems: str) -> None:
 
     Raises:
         DatabaseError: If a live database is missing or closed, or shut to the application's roles.
-        SpaceShort: With the place.
+        InsufficientSpaceError: With the place.
     """
     site.engine.require_live(entered=True)
-    full = full_place(site)
+    full = find_full_disk(site)
     if full is not None:
         logger.warning("%s is full, and nothing is judged by this: %s", full, problems)
-        raise SpaceShort(DISK_FULL, path=full)
+        raise InsufficientSpaceError(DISK_FULL, path=full)
 
 
-def require_nobody_answers(site: Site, document: ReleaseDocument) -> bool:
+def require_address_free(site: Site, document: ReleaseDocument) -> bool:
     """Ask the address of the health while all of ours is stopped.
 
     Returns:
@@ -168,61 +187,61 @@ def require_nobody_answers(site: Site, document: ReleaseDocument) -> bool:
     """
     settings = site.config.application
     # Without further requests: where nobody listens, each might take its whole time.
-    health = site.application.health(Expectation(document.manifest.reported))
+    health = site.application.check_health(HealthExpectation(document.manifest.reported))
     version = health.reported.get(settings.version_field)
     # Somebody may have started ours again meanwhile: then it is stopped by whoever comes next.
-    if version is not None and not site.application.running():
+    if version is not None and not site.application.is_running():
         url, command = settings.health_url, settings.version_command
         if command:
             raise ApplicationError(
-                COMMAND_SAYS_ANOTHER, version=version, url=url, command=command[0]
+                STOPPED_BUT_REPORTS_VERSION, version=version, url=url, command=command[0]
             )
-        raise ApplicationError(ANOTHER_ANSWERS, version=version, url=url)
+        raise ApplicationError(STOPPED_BUT_ANSWERS, version=version, url=url)
     return health.answered
 
 
-def start_rest(site: Site) -> str | None:
+def start_remaining_parts(site: Site) -> str | None:
     """Start the parts that wait until officers are in; return why one does not start."""
     application = site.application
     try:
         try:
-            application.start_rest()
-        except CommandFailed as error:
+            application.start_deferred_parts()
+        except CommandError as error:
             logger.warning("the start failed and is tried once more: %s", error)
-            application.start_rest()
+            application.start_deferred_parts()
     except ApplicationError as error:
         logger.warning("a part of the application does not start: %s", error)
         return str(error)
     return None
 
 
-def stop_if_it_can(site: Site) -> None:
+def try_stop(site: Site) -> None:
     """Stop what runs, and wait for one that is slow. What runs on is for its health to judge."""
     try:
         site.application.stop()
-    except StopFailed as error:
+    except StopError as error:
         logger.warning("it does not stop in time: %s", error)
         patience = 0.0 if error.values["refused"] else site.config.application.health_timeout_s
         deadline = site.clock.monotonic() + patience
-        while site.application.running() and site.clock.monotonic() < deadline:
-            site.clock.wait(LOOK_S)
+        while site.application.is_running() and site.clock.monotonic() < deadline:
+            site.clock.wait(STOP_POLL_S)
 
 
-def _expectation(document: ReleaseDocument) -> Expectation:
-    return Expectation(document.manifest.reported, document.manifest.health)
+def _make_expectation(document: ReleaseDocument) -> HealthExpectation:
+    return HealthExpectation(document.manifest.reported, document.manifest.health)
 
 
-def _wait(
-    site: Site, document: ReleaseDocument, *, told_apart: bool, patient: bool
-) -> tuple[float, Health, Sign | None]:
+def _wait_for_health(
+    site: Site, document: ReleaseDocument, *, distinct: bool, patient: bool
+) -> tuple[float, HealthResult, StartFailure | None]:
     """Wait for health; returns the seconds, the last look, and what was wrong if anything was."""
-    expectation = _expectation(document)
+    expectation = _make_expectation(document)
     clock = site.clock.monotonic
     asked = clock()
 
-    def dead(health: Health) -> bool:
+    def dead(health: HealthResult) -> bool:
         nonlocal asked
-        if health.answered or clock() - asked < DEAD_LOOK_S:
+        if health.answered or clock() - asked < PROCESS_CHECK_S:
             return False
         asked = clock()
         # What waits in the queue of the system is on its way, such as behind our own unit that
@@ -230,11 +249,11 @@ def _wait(
         return site.application.why_down() is not None
 
     waited = wait_until_healthy(
-        partial(site.application.health, expectation),
+        partial(site.application.check_health, expectation),
         timeout_s=site.config.application.health_timeout_s,
         clock=clock,
         wait=site.clock.wait,
-        hopeless=dead,
+        is_hopeless=dead,
         patient=patient,
     )
     if waited:
@@ -245,24 +264,26 @@ def _wait(
         health = replace(health, results=(*health.results, ProbeResult("answer", words)))
     if not health.answered and (why := site.application.why_down()):
         health = replace(health, results=(*health.results, ProbeResult("unit", why)))
-    sign = sign_of(
+    sign = classify_failure(
         health,
         document.manifest.reported,
         site.config.application.version_field,
-        runs=health.answered or site.application.running(),
-        told_apart=told_apart,
+        runs=health.answered or site.application.is_running(),
+        distinguishable=distinct,
     )
     return waited.seconds, health, sign
 
 
-def _unhealthy(document: ReleaseDocument, health: Health, seconds: float) -> Unhealthy:
-    return Unhealthy(
+def _make_unhealthy_error(
+    document: ReleaseDocument, health: HealthResult, seconds: float
+) -> ApplicationUnhealthyError:
+    return ApplicationUnhealthyError(
         product=document.manifest.product,
         version=document.manifest.version,
         seconds=round(seconds),
-        problems=_problems(health),
+        problems=_join_problems(health),
     )
 
 
-def _problems(health: Health) -> str:
+def _join_problems(health: HealthResult) -> str:
     return "; ".join(health.problems)

@@ -11,49 +11,66 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from ncen_updater.agent.adapters.application.base import Expectation
+from ncen_updater.agent.adapters.application.base import HealthExpectation
 from ncen_updater.agent.adapters.databases.base import ChangeRef, DatabaseRole
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.config.paths import load_places
+from ncen_updater.agent.config.paths import load_essential_settings
 from ncen_updater.agent.engine.composition import build_site
-from ncen_updater.agent.engine.guard import preflight_findings
-from ncen_updater.agent.engine.interrupted import interrupted_copies
-from ncen_updater.agent.engine.preflight.door import closed_by_unknown
-from ncen_updater.agent.engine.preflight.files import look_at
-from ncen_updater.agent.engine.preflight.health import parts_missing, refusals, unusable, unwell
-from ncen_updater.agent.engine.rehearsal.store import Rehearsals
+from ncen_updater.agent.engine.guard import run_preflight
+from ncen_updater.agent.engine.interrupted import list_interrupted_copies
+from ncen_updater.agent.engine.preflight.door import find_unknown_maintenance
+from ncen_updater.agent.engine.preflight.files import inspect_site_files
+from ncen_updater.agent.engine.preflight.health import (
+    find_missing_parts,
+    find_refused_credentials,
+    make_credentials_finding,
+    unwell,
+)
+from ncen_updater.agent.engine.rehearsal.store import RehearsalStore
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.change import Change
-from ncen_updater.agent.model.errors import NOT_ADOPTED, JournalMissing
+from ncen_updater.agent.model.errors import NOT_ADOPTED, JournalMissingError
 from ncen_updater.agent.model.facts import NO_FACTS
 from ncen_updater.agent.model.ids import new_change_id
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.policy.availability import AvailabilityState
 from ncen_updater.agent.policy.clock import clock_findings
-from ncen_updater.agent.policy.deeds import at_work_words
-from ncen_updater.agent.reports.diagnostics.groups import group_findings
-from ncen_updater.agent.reports.diagnostics.unknown_names import REFUSED, unknown_database
-from ncen_updater.agent.reports.diagnostics.verify import Look, not_ended, verify_looks
-from ncen_updater.agent.reports.status import SiteStatus, need, or_none, read_status
-from ncen_updater.agent.storage.inbox import Tray
+from ncen_updater.agent.policy.deeds import describe_running_operation
+from ncen_updater.agent.reports.diagnostics.groups import check_group_access
+from ncen_updater.agent.reports.diagnostics.unknown_names import (
+    SERVER_REFUSED_CODE,
+    find_unknown_database,
+)
+from ncen_updater.agent.reports.diagnostics.verify import (
+    Check,
+    build_open_change_finding,
+    build_verify_checks,
+)
+from ncen_updater.agent.reports.status import (
+    SiteStatus,
+    get_part_or_none,
+    read_status,
+    require_part,
+)
+from ncen_updater.agent.storage.inbox import Inbox
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.site_files.keeping import left_by_changes, place_of
+from ncen_updater.agent.storage.site_files.keeping import get_snapshot_directory, list_leftovers
 from ncen_updater.common.cli.render import format_bytes, format_time
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import DATABASE_UNKNOWN
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.progress import ProgressListener
 
 #: As the package has them.
-SOCKET, RULES = Path("/run/ncen-updater/login.sock"), Path("/etc/pam.d/ncen-updater")
-CONSOLE = "ncen-updater-console"
+LOGIN_SOCKET, PAM_RULES = Path("/run/ncen-updater/login.sock"), Path("/etc/pam.d/ncen-updater")
+CONSOLE_USER = "ncen-updater-console"
 
 
 @dataclass(frozen=True)
-class PasswordParts:
+class PasswordLoginSetup:
     """What there is of it.
 
     Attributes:
@@ -69,7 +86,9 @@ class PasswordParts:
     groups: tuple[str, ...] = ()
 
     @classmethod
-    def here(cls, socket: Path = SOCKET, rules: Path = RULES, console: str = CONSOLE) -> Self:
+    def detect(
+        cls, socket: Path = LOGIN_SOCKET, rules: Path = PAM_RULES, console: str = CONSOLE_USER
+    ) -> Self:
         """Look at this machine."""
         try:
             found = socket.lstat()
@@ -84,7 +103,7 @@ class PasswordParts:
         return cls(True, rules.is_file(), others, groups)
 
 
-def password_findings(parts: PasswordParts) -> Iterator[Finding]:
+def check_password_login(parts: PasswordLoginSetup) -> Iterator[Finding]:
     """Yield what is missing, or more open than the package has it; pure."""
     if not parts.on:
         return
@@ -92,44 +111,50 @@ def password_findings(parts: PasswordParts) -> Iterator[Finding]:
         yield Finding(
             "NU-6135",
             Severity.ADVISORY,
-            Text(N_("People cannot come to the console by a password: {path} is missing.")
-                 , {"path": RULES}),
-            Text(N_("Put the file of the package there again.")),
-            {"path": str(RULES)},
+            LazyText(N_("People cannot come to the console by a password: {path} is missing.")
+                 , {"path": PAM_RULES}),
+            LazyText(N_("Put the file of the package there again.")),
+            {"path": str(PAM_RULES)},
         )  # fmt: skip
     if parts.open_to_others or parts.groups:
         groups = ", ".join(parts.groups) or "-"
         yield Finding(
             "NU-6136",
             Severity.ADVISORY,
-            Text(
+            LazyText(
                 N_("The console behind a password is more than the package makes it: others than "
                    "{user} may use {path}, or that user is in groups ({groups})."),
-                {"user": CONSOLE, "path": SOCKET, "groups": groups},
+                {"user": CONSOLE_USER, "path": LOGIN_SOCKET, "groups": groups},
             ),
-            Text(
+            LazyText(
                 N_("Let the socket be as the package has it ('systemctl revert "
                    "ncen-updater-login.socket'), and take the user out of the groups.")
             ),
-            {"path": str(SOCKET), "groups": groups},
+            {"path": str(LOGIN_SOCKET), "groups": groups},
         )  # fmt: skip
 
 
 #: Facts of a preflight are of a release; a diagnosis has its own.
-TOLD = (Severity.STRICT, Severity.ADVISORY)
+REPORTED_SEVERITIES = (Severity.STRICT, Severity.ADVISORY)
 #: What it is told of the site's snapshot.
-PARTS = frozenset({"at_work", "availability", "full_disk", "journal", "signed_at", "view"})
+STATUS_PARTS = frozenset({"at_work", "availability", "full_disk", "journal", "signed_at", "view"})
 #: Code of the finding that a change is open, which stands first.
-OPEN = "NU-6103"
+OPEN_CHANGE_CODE = "NU-6103"
 #: Codes of the finding that there is no such owner, and of those that follow from it.
-NO_OWNER, OF_NO_OWNER = "NU-4136", frozenset({"NU-4001", "NU-4062", "NU-4153"})
+UNKNOWN_OWNER_CODE, UNKNOWN_OWNER_CONSEQUENCES = (
+    "NU-4136",
+    frozenset({"NU-4001", "NU-4062", "NU-4153"}),
+)
 #: Code of the finding that there is no such database, and of those that follow from it.
-NO_DATABASE, OF_NO_DATABASE = "NU-4065", frozenset({"NU-4009", "NU-4102", "NU-6102"})
+UNKNOWN_DATABASE_CODE, UNKNOWN_DATABASE_CONSEQUENCES = (
+    "NU-4065",
+    frozenset({"NU-4009", "NU-4102", "NU-6102"}),
+)
 #: What of the preflight a diagnosis says itself.
-SAID_HERE = frozenset(f"NU-{number}" for number in (6309, 6310, 6316, 6332, 6336))
+REPORTED_BY_DOCTOR = frozenset(f"NU-{number}" for number in (6309, 6310, 6316, 6332, 6336))
 
 
-def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
+def diagnose(config_path: Path, progress: ProgressListener) -> tuple[Finding, ...]:
     """Look at configuration, journal, databases, application, slots and the last list.
 
     That is what 'verify' looks at, and the preflight of any upgrade, whatever its release. A look
@@ -137,282 +162,303 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
     change comes first, and silences what follows from it.
     """
     try:
-        site, places = build_site(load_config(config_path), config_path), load_places(config_path)
+        site, places = (
+            build_site(load_config(config_path), config_path),
+            load_essential_settings(config_path),
+        )
     except UpdaterError as error:
         if isinstance(error.__cause__, PermissionError):
             raise  # it is not the site that has something wrong: this user may not look
-        return (_from_error(error),)
-    status = read_status(places, site.clock.now(), PARTS)
-    journal = or_none(status.journal)
+        return (_build_error_finding(error),)
+    status = read_status(places, site.clock.now(), STATUS_PARTS)
+    journal = get_part_or_none(status.journal)
     change = journal.change if journal else None
-    looks: tuple[Look, ...] = (
-        lambda: _lock(status),
-        lambda: _open(status, change),
-        lambda: _journal(site, progress, change, at_work=not _nobody_at_work(status)),
-        lambda: _settings(site.config),
-        lambda: _room(status),
-        lambda: clock_findings(status.now, need(status.signed_at), site.config.service.zone()),
-        lambda: _tray(site),
-        lambda: group_findings(site.config, config_path),
-        lambda: _files(site),
-        lambda: _list(status),
-        lambda: password_findings(PasswordParts.here()),
+    looks: tuple[Check, ...] = (
+        lambda: _check_lock(status),
+        lambda: _check_open_change(status, change),
+        lambda: _check_journal(site, progress, change, at_work=not _is_idle(status)),
+        lambda: _check_settings(site.config),
+        lambda: _check_disk_space(status),
+        lambda: clock_findings(
+            status.now, require_part(status.signed_at), site.config.service.get_timezone()
+        ),
+        lambda: _check_inbox(site),
+        lambda: check_group_access(site.config, config_path),
+        lambda: _check_site_files(site),
+        lambda: _check_metadata(status),
+        lambda: check_password_login(PasswordLoginSetup.detect()),
     )
-    if change is None and _nobody_at_work(status):
+    if change is None and _is_idle(status):
         looks += (
-            lambda: _databases(site),
+            lambda: _check_databases(site),
             # Of an upgrade's preflight it is what no release has to be there for.
-            site.engine.exposures,
-            lambda: _application(site, status),
-            lambda: _tools(site),
-            lambda: _preflight(site),
+            site.engine.find_exposures,
+            lambda: _check_application(site, status),
+            lambda: _check_tools(site),
+            lambda: _check_preflight(site),
         )
-    found = _without_consequences(_looked(looks))
+    found = _drop_consequences(_run_checks(looks))
     return tuple({(f.code, str(f.what)): f for f in found}.values())
 
 
-def _without_consequences(found: Iterable[Finding]) -> list[Finding]:
+def _drop_consequences(all_findings: Iterable[Finding]) -> list[Finding]:
     """Leave out what says in other words that an owner or a database is misspelt; pure.
 
     Migrations cannot be read as a role that is not there, and the sessions of the right one look
     like those of a stranger. Where a database is missing, the set is not whole and fits no journal.
     """
-    findings = [_named(finding) for finding in found]
+    findings = [_translate_unknown_database(finding) for finding in all_findings]
     codes = {finding.code for finding in findings}
     left_out: frozenset[str] = frozenset()
-    if NO_OWNER in codes:
-        left_out |= OF_NO_OWNER
-    if NO_DATABASE in codes:
-        left_out |= OF_NO_DATABASE
+    if UNKNOWN_OWNER_CODE in codes:
+        left_out |= UNKNOWN_OWNER_CONSEQUENCES
+    if UNKNOWN_DATABASE_CODE in codes:
+        left_out |= UNKNOWN_DATABASE_CONSEQUENCES
     return [finding for finding in findings if finding.code not in left_out]
 
 
-def _named(finding: Finding) -> Finding:
+def _translate_unknown_database(finding: Finding) -> Finding:
     """A refusal as what it says: that the server has no such database."""
     detail = finding.figures.get("detail")
-    words = detail.render("en") if isinstance(detail, Text) else str(detail or "")
-    name = unknown_database(words) if finding.code == REFUSED else None
-    return _from_error(UpdaterError(DATABASE_UNKNOWN, database=name)) if name else finding
+    words = detail.render("en") if isinstance(detail, LazyText) else str(detail or "")
+    name = find_unknown_database(words) if finding.code == SERVER_REFUSED_CODE else None
+    return _build_error_finding(UpdaterError(DATABASE_UNKNOWN, database=name)) if name else finding
 
 
-def _nobody_at_work(status: SiteStatus) -> bool:
+def _is_idle(status: SiteStatus) -> bool:
     """Whether nobody is at work, so that what is found is not what they are doing."""
-    return or_none(status.at_work) is None
+    return get_part_or_none(status.at_work) is None
 
 
-def _looked(looks: Iterable[Look]) -> list[Finding]:
+def _run_checks(checks: Iterable[Check]) -> list[Finding]:
     found: list[Finding] = []
-    for look in looks:
+    for look in checks:
         try:
             found += look()
         except UpdaterError as error:
-            found.append(_from_error(error))
+            found.append(_build_error_finding(error))
     return found
 
 
-def _open(status: SiteStatus, change: Change | None) -> Iterator[Finding]:
+def _check_open_change(status: SiteStatus, change: Change | None) -> Iterator[Finding]:
     """An open change bars every upgrade; who reads this is to do that first, and nothing else."""
-    if change is None or not _nobody_at_work(status):
+    if change is None or not _is_idle(status):
         return
-    journal = or_none(status.journal)
-    yield not_ended(change, Severity.STRICT, journal.facts if journal else NO_FACTS)
+    journal = get_part_or_none(status.journal)
+    yield build_open_change_finding(change, Severity.STRICT, journal.facts if journal else NO_FACTS)
 
 
-def _settings(config: AgentConfig) -> Iterator[Finding]:
+def _check_settings(config: AgentConfig) -> Iterator[Finding]:
     if config.service.mode == "automatic" and not config.service.windows:
         yield Finding(
             "NU-6129",
             Severity.STRICT,
-            Text(N_("The mode is 'automatic', and no window is configured: nothing ever begins.")),
-            Text(N_("Add hours to [[service.windows]].")),
+            LazyText(
+                N_("The mode is 'automatic', and no window is configured: nothing ever begins.")
+            ),
+            LazyText(N_("Add hours to [[service.windows]].")),
         )
 
 
-def _tools(site: Site) -> Iterator[Finding]:
+def _check_tools(site: Site) -> Iterator[Finding]:
     if site.config.service.rehearse:
-        site.engine.require_programs()
+        site.engine.require_dump_programs()
     yield from ()
 
 
-def _preflight(site: Site) -> Iterator[Finding]:
+def _check_preflight(site: Site) -> Iterator[Finding]:
     """What any upgrade would meet; a release of its own has more to say, in 'plan'."""
-    current = site.slots.current()
+    current = site.slots.read_current()
     if current is None:
         return
-    marker = site.engine.marker()
+    marker = site.engine.read_marker()
     planned = ChangeRef(
         id=new_change_id(),
         generation=(marker.generation if marker else 0) + 1,
         release=str(current),
         source=None,
     )
-    for finding in preflight_findings(site, planned, current):
-        if finding.severity in TOLD and finding.code not in SAID_HERE:
+    for finding in run_preflight(site, planned, current):
+        if finding.severity in REPORTED_SEVERITIES and finding.code not in REPORTED_BY_DOCTOR:
             yield finding
 
 
-def _from_error(error: UpdaterError) -> Finding:
-    figures: dict[str, object] = {"detail": error.told} if error.detail else {}
-    return Finding(error.code, Severity.STRICT, error.what_text, error.remedy_text, figures)
+def _build_error_finding(error: UpdaterError) -> Finding:
+    figures: dict[str, object] = {"detail": error.detail_text} if error.detail else {}
+    return Finding(error.code, Severity.STRICT, error.title_text, error.remedy_text, figures)
 
 
-def _lock(status: SiteStatus) -> Iterator[Finding]:
-    holder, journal = need(status.at_work), or_none(status.journal)
+def _check_lock(status: SiteStatus) -> Iterator[Finding]:
+    holder, journal = require_part(status.at_work), get_part_or_none(status.journal)
     change = journal.change if journal is not None else None
-    watched = change.to_version if change is not None and change.committed else None
+    watched = change.to_version if change is not None and change.is_open_after_commit else None
     if holder is not None:
         yield Finding(
             "NU-6121",
             Severity.INFO,
-            at_work_words(holder, watched),
-            Text(N_("Wait until it has finished; 'ncen-updater status' says how far it is.")),
+            describe_running_operation(holder, watched),
+            LazyText(N_("Wait until it has finished; 'ncen-updater status' says how far it is.")),
         )
 
 
-def _room(status: SiteStatus) -> Iterator[Finding]:
+def _check_disk_space(status: SiteStatus) -> Iterator[Finding]:
     """Yield where a disk of the site has no room for what always has to be written."""
-    found = or_none(status.full_disk)
+    found = get_part_or_none(status.full_disk)
     if found is not None:
         state, free = found
         yield Finding(
             "NU-6127",
             Severity.STRICT,
-            Text(N_("The disk of {path} is full: {free_bytes} are free."), {
-                "path": state, "free_bytes": free,
-            }),
-            Text(N_("Make room there: at least {needed_bytes}."), {"needed_bytes": MARGIN_BYTES}),
+            LazyText(
+                N_("The disk of {path} is full: {free_bytes} are free."),
+                {
+                    "path": state,
+                    "free_bytes": free,
+                },
+            ),
+            LazyText(
+                N_("Make room there: at least {needed_bytes}."), {"needed_bytes": MARGIN_BYTES}
+            ),
             {"path": str(state), "free": free, "needed": MARGIN_BYTES},
-        )  # fmt: skip
+        )
 
 
-def _tray(site: Site) -> Iterator[Finding]:
+def _check_inbox(site: Site) -> Iterator[Finding]:
     """Yield where people who may order cannot lay bundles down, as the package lets them."""
-    tray = Tray(site.state)
+    inbox = Inbox(site.state)
     packaged = site.config.service.runner == "systemd"
-    if not (packaged or os.path.lexists(tray.path)):
+    if not (packaged or os.path.lexists(inbox.path)):
         return  # nobody but who works on the site itself
     try:
-        tray.require()
+        inbox.require_usable()
     except UpdaterError as error:
-        yield Finding(error.code, Severity.ADVISORY, error.what_text, error.remedy_text)
+        yield Finding(error.code, Severity.ADVISORY, error.title_text, error.remedy_text)
 
 
-def _journal(
-    site: Site, progress: Progress, change: Change | None, *, at_work: bool
+def _check_journal(
+    site: Site, progress: ProgressListener, change: Change | None, *, at_work: bool
 ) -> Iterator[Finding]:
-    if not (site.state / JOURNAL).exists() and site.slots.current() is None:
-        yield Finding(JournalMissing.message.code, Severity.INFO, Text(NOT_ADOPTED), Text(""))
+    if not (site.state / JOURNAL_FILE).exists() and site.slots.read_current() is None:
+        yield Finding(
+            JournalMissingError.message.code, Severity.INFO, LazyText(NOT_ADOPTED), LazyText("")
+        )
         return
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
         # While a change is open the databases may be closed to everybody, by ourselves.
-        looks = verify_looks(site, journal, progress, databases=change is None)
-        for finding in _looked(looks):
-            if not (change is not None and finding.code == OPEN):
+        looks = build_verify_checks(site, journal, progress, databases=change is None)
+        for finding in _run_checks(looks):
+            if not (change is not None and finding.code == OPEN_CHANGE_CODE):
                 yield finding
-        known = {change.id for change in journal.changes()}
-        unknown = closed_by_unknown(site.application, known, site.config.application.door_file)
+        known = {change.id for change in journal.list_changes()}
+        unknown = find_unknown_maintenance(
+            site.application, known, site.config.application.door_file
+        )
         yield from unknown
-        if not unknown and change is None and site.application.door_closed():
+        if not unknown and change is None and site.application.is_in_maintenance():
             yield Finding(
                 "NU-6122",
                 Severity.ADVISORY,
-                Text(N_("Officers are kept out although no change is open.")),
-                Text(
+                LazyText(N_("Officers are kept out although no change is open.")),
+                LazyText(
                     N_("If nobody did that on purpose, remove the file {path}."),
                     {"path": site.config.application.door_file},
                 ),
             )
         if change is not None or at_work:
             return  # copies are theirs
-        for plan in interrupted_copies(journal):
-            yield from site.engine.orphans(plan)
-        rehearsed = _of_torn_rehearsals(journal)
-        for made_by, role, name in site.engine.leftovers():
+        for plan in list_interrupted_copies(journal):
+            yield from site.engine.find_orphans(plan)
+        rehearsed = _list_interrupted_rehearsal_ids(journal)
+        for made_by, role, name in site.engine.list_leftovers():
             if role is DatabaseRole.CANDIDATE and made_by not in known:
-                torn = made_by in rehearsed
+                interrupted = made_by in rehearsed
                 yield Finding(
                     "NU-6123",
                     Severity.ADVISORY,
-                    Text(
+                    LazyText(
                         N_("A copy of {database} is left of a rehearsal that was cut off.")
-                        if torn
+                        if interrupted
                         else N_(
                             "A copy of {database} is there that no change of this journal made."
                         ),
                         {"database": name},
                     ),
-                    Text(
+                    LazyText(
                         N_("'ncen-updater resume' removes it, and so does the next rehearsal.")
-                        if torn
+                        if interrupted
                         else N_("If you know where it comes from and nobody needs it, drop it."),
                     ),
                     {"change": made_by},
                 )
 
 
-def _of_torn_rehearsals(journal: Journal) -> frozenset[str | None]:
+def _list_interrupted_rehearsal_ids(journal: Journal) -> frozenset[str | None]:
     """Under which ids rehearsals made copies that nobody removed."""
-    torn = Rehearsals(journal).interrupted()
-    again = (record.copies.again_id for record in torn if record.copies is not None)
-    return frozenset((*(record.id for record in torn), *again))
+    interrupted = RehearsalStore(journal).list_interrupted()
+    again = (record.copies.again_id for record in interrupted if record.copies is not None)
+    return frozenset((*(record.id for record in interrupted), *again))
 
 
-def _databases(site: Site) -> Iterator[Finding]:
-    for facts in site.engine.describe():
+def _check_databases(site: Site) -> Iterator[Finding]:
+    for facts in site.engine.describe_databases():
         yield Finding(
             "NU-6124",
             Severity.INFO,
-            Text(
+            LazyText(
                 N_("Database {database} can be reached: {size}, server {version}."),
                 {
                     "database": facts.physical,
                     "size": format_bytes(facts.size_bytes),
-                    "version": site.engine.version(),
+                    "version": site.engine.read_version(),
                 },
             ),
-            Text(""),
+            LazyText(""),
         )
-    yield from site.engine.set_aside()
+    yield from site.engine.list_quarantined()
 
 
-def _application(site: Site, status: SiteStatus) -> Iterator[Finding]:
-    problem = site.application.token_problem()
+def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:
+    problem = site.application.check_health_token()
     if problem is not None:
-        yield unusable(problem)
-    if not site.application.running():
-        seen = or_none(status.availability)
+        yield make_credentials_finding(problem)
+    if not site.application.is_running():
+        seen = get_part_or_none(status.availability)
         since = seen.since if seen and seen.state is AvailabilityState.NOT_RUNNING else None
         yield Finding(
             "NU-6125",
             Severity.ADVISORY,
-            Text(
+            LazyText(
                 N_("The application does not run, since {since}."),
-                {"since": format_time(since, site.config.service.zone())},
+                {"since": format_time(since, site.config.service.get_timezone())},
             )
             if since
-            else Text(N_("The application does not run.")),
-            Text(N_("Start it, or find out why it stopped, before you upgrade.")),
+            else LazyText(N_("The application does not run.")),
+            LazyText(N_("Start it, or find out why it stopped, before you upgrade.")),
         )
         return
-    yield from parts_missing(site.application)
-    current = site.slots.current()
+    yield from find_missing_parts(site.application)
+    current = site.slots.read_current()
     if current is None or problem is not None:
         return
-    health = site.application.health(Expectation(site.slots.reported(current)))
-    yield from refusals(health)
+    health = site.application.check_health(
+        HealthExpectation(site.slots.read_reported_version(current))
+    )
+    yield from find_refused_credentials(health)
     if health.answered and not health and not health.missing and not health.refused:
         # An upgrade may be what it needs; but nobody should read that all is well.
-        yield replace(unwell(health), severity=Severity.STRICT, figures={"detail": health.said})
+        yield replace(
+            unwell(health), severity=Severity.STRICT, figures={"detail": health.answer_json}
+        )
     if not health.answered:
         settings = site.config.application
         yield Finding(
             "NU-6128",
             Severity.STRICT,
-            Text(
+            LazyText(
                 N_("The application runs, but nobody answers at {url}."),
                 {"url": f"{settings.health_url}{settings.health_path}"},
             ),
-            Text(
+            LazyText(
                 N_(
                     "Correct application.health_url, or find out why it does not answer: an "
                     "upgrade would be undone."
@@ -421,41 +467,41 @@ def _application(site: Site, status: SiteStatus) -> Iterator[Finding]:
         )
 
 
-def _files(site: Site) -> Iterator[Finding]:
-    for finding in look_at(site.config, {}):
+def _check_site_files(site: Site) -> Iterator[Finding]:
+    for finding in inspect_site_files(site.config, {}):
         if finding.severity is not Severity.INFO:
             yield finding
     for item in site.config.files:
         directory = site.config.paths.resolve(item.directory)
-        aside, written = left_by_changes(directory)
-        values = {"name": item.name, "place": place_of(directory)}
+        aside, written = list_leftovers(directory)
+        values = {"name": item.name, "place": get_snapshot_directory(directory)}
         if aside:
             changes = {**values, "changes": ", ".join(aside)}
             yield Finding(
                 "NU-4310",
                 Severity.ADVISORY,
-                Text(
+                LazyText(
                     N_(
                         "Of the {name}, what releases added before they were taken back lies aside"
                         " in {place}: changes {changes}."
                     ),
                     changes,
                 ),
-                Text(N_("Look whether anybody needs it, then remove it by hand.")),
+                LazyText(N_("Look whether anybody needs it, then remove it by hand.")),
                 {"name": item.name, "changes": list(aside)},
             )
         for change in written:
             yield Finding(
                 "NU-4311",
                 Severity.ADVISORY,
-                Text(
+                LazyText(
                     N_(
                         "Change {change} was undone, but the release had written into some of the"
                         " {name}; that could not be undone."
                     ),
                     {**values, "change": change},
                 ),
-                Text(
+                LazyText(
                     N_(
                         "Take the files that {place}/written-{change} names from your backup, then"
                         ' remove that list. Say keep = "copy" for these files before the next'
@@ -467,12 +513,12 @@ def _files(site: Site) -> Iterator[Finding]:
             )
 
 
-def _list(status: SiteStatus) -> Iterator[Finding]:
-    view = need(status.view)
-    if view is None or view.stale(status.now):
+def _check_metadata(status: SiteStatus) -> Iterator[Finding]:
+    view = require_part(status.view)
+    if view is None or view.is_stale(status.now):
         yield Finding(
             "NU-6126",
             Severity.ADVISORY,
-            Text(N_("There is no current list of releases.")),
-            Text(N_("Run 'ncen-updater check' while the feed can be reached.")),
+            LazyText(N_("There is no current list of releases.")),
+            LazyText(N_("Run 'ncen-updater check' while the feed can be reached.")),
         )

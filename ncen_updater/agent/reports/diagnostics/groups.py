@@ -15,30 +15,30 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncen_updater.agent.adapters.system_groups import group_id
+from ncen_updater.agent.adapters.system_groups import find_group_id
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.storage.inbox import Tray
+from ncen_updater.agent.storage.inbox import Inbox
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
 #: An access list as the kernel keeps it, acl(5): its head, an entry, and tags of entries.
-LIST = "system.posix_acl_access"
-HEAD, ENTRY = 4, struct.Struct("<HHI")
-OF_ITS_GROUP, OF_A_GROUP, MASK = 0x04, 0x08, 0x10
-BITS = {"r": 4, "w": 2, "x": 1}
+ACL_ATTRIBUTE = "system.posix_acl_access"
+ACL_HEADER_BYTES, ACL_ENTRY = 4, struct.Struct("<HHI")
+ACL_GROUP_OBJ, ACL_GROUP, ACL_MASK = 0x04, 0x08, 0x10
+PERMISSION_BITS = {"r": 4, "w": 2, "x": 1}
 
-_CHANGED = N_(
+_CHGRP_REMEDY = N_(
     "Type 'sudo chgrp {group} {path} && sudo chmod g+{rights} {path}'. It counts at once, and stays"
     " at the next start of the machine."
 )
-_MADE_ANEW = N_(
+_RESTART_REMEDY = N_(
     "Type 'sudo systemctl restart ncen-updater.service' while nothing is at work: it opens it to"
     " the group of the configuration when it starts."
 )
 
 
 @dataclass(frozen=True)
-class GroupPlace:
+class RequiredGroupAccess:
     """A place that is to be open to a group.
 
     Attributes:
@@ -55,10 +55,12 @@ class GroupPlace:
     group: str
     rights: str
     what: str
-    remedy: str = _CHANGED
+    remedy: str = _CHGRP_REMEDY
 
 
-def may_use(mode: int, its_group: int, access_list: bytes | None, group: int, rights: str) -> bool:
+def is_accessible_to_group(
+    mode: int, its_group: int, access_list: bytes | None, group: int, rights: str
+) -> bool:
     """Whether the members of a group may use a file or a directory; pure, as acl(5) has it.
 
     Args:
@@ -68,43 +70,41 @@ def may_use(mode: int, its_group: int, access_list: bytes | None, group: int, ri
         group: The number of the group that is asked for.
         rights: All of these have to be given by one entry.
     """
-    wanted = sum(BITS[right] for right in rights)
-    entries = list(ENTRY.iter_unpack(access_list[HEAD:])) if access_list else []
-    mask = next((given for tag, given, _ in entries if tag == MASK), 7)
-    found = [
-        given & mask for tag, given, number in entries if tag == OF_A_GROUP and number == group
-    ]
+    wanted = sum(PERMISSION_BITS[right] for right in rights)
+    entries = list(ACL_ENTRY.iter_unpack(access_list[ACL_HEADER_BYTES:])) if access_list else []
+    mask = next((given for tag, given, _ in entries if tag == ACL_MASK), 7)
+    found = [given & mask for tag, given, number in entries if tag == ACL_GROUP and number == group]
     if its_group == group:
-        own = next((given for tag, given, _ in entries if tag == OF_ITS_GROUP), mode >> 3 & 7)
+        own = next((given for tag, given, _ in entries if tag == ACL_GROUP_OBJ), mode >> 3 & 7)
         found.append(own & mask)
     return any(given & wanted == wanted for given in found or [mode & 7])
 
 
-def places_of_groups(config: AgentConfig, config_path: Path) -> Iterator[GroupPlace]:
+def list_required_access(config: AgentConfig, config_path: Path) -> Iterator[RequiredGroupAccess]:
     """Yield what is to be open to which group; with the units of the package, all of it."""
     service = config.service
     if service.runner == "systemd":
-        yield GroupPlace(
+        yield RequiredGroupAccess(
             "NU-6139", config_path, service.read_group, "r",
             N_("Whoever may look (read_group: {group}) cannot read {path}, and runs no command:"
                " its group is {found}, its mode {mode}."),
         )  # fmt: skip
-        yield GroupPlace(
+        yield RequiredGroupAccess(
             "NU-6140", config.paths.resolve(service.socket), service.read_group, "w",
             N_("Whoever may look (read_group: {group}) does not reach the service at {path}: its"
                " group is {found}, its mode {mode}."),
-            _MADE_ANEW,
+            _RESTART_REMEDY,
         )  # fmt: skip
-    tray = Tray(config.paths.resolve(config.paths.state)).path
-    yield GroupPlace(
-        "NU-6141", tray, service.operate_group, "rwx",
+    inbox = Inbox(config.paths.resolve(config.paths.state)).path
+    yield RequiredGroupAccess(
+        "NU-6141", inbox, service.operate_group, "rwx",
         N_("Whoever may order (operate_group: {group}) cannot lay bundles into the tray {path}:"
            " its group is {found}, its mode {mode}."),
     )  # fmt: skip
 
 
-def group_findings(
-    config: AgentConfig, config_path: Path, number_of: Callable[[str], int | None] = group_id
+def check_group_access(
+    config: AgentConfig, config_path: Path, number_of: Callable[[str], int | None] = find_group_id
 ) -> Iterator[Finding]:
     """Yield which group is not known here, and what of the site is not open to its group.
 
@@ -113,21 +113,21 @@ def group_findings(
         config_path: Where it lies.
         number_of: Returns the number of a group; None where this machine has none of that name.
     """
-    places = [place for place in places_of_groups(config, config_path) if place.path.exists()]
-    unknown = _unknown(config, {place.group for place in places}, number_of)
+    places = [place for place in list_required_access(config, config_path) if place.path.exists()]
+    unknown = _list_unknown_groups(config, {place.group for place in places}, number_of)
     for setting, group in unknown:
         values = {"group": group, "setting": setting}
         yield Finding(
             "NU-6138",
             Severity.ADVISORY,
-            Text(
+            LazyText(
                 N_(
                     "This machine has no group {group}, which service.{setting} names: nobody but"
                     " root has that right."
                 ),
                 values,
             ),
-            Text(
+            LazyText(
                 N_(
                     "Correct the name in agent.toml. Or make the group, and let people in: 'sudo"
                     " groupadd --system {group} && sudo usermod -aG {group} NAME', then 'sudo"
@@ -140,10 +140,10 @@ def group_findings(
     for place in places:
         number = number_of(place.group)
         if number is not None:
-            yield from _closed(place, number)
+            yield from _check_access(place, number)
 
 
-def _unknown(
+def _list_unknown_groups(
     config: AgentConfig, used: Iterable[str], number_of: Callable[[str], int | None]
 ) -> Iterator[tuple[str, str]]:
     service = config.service
@@ -153,23 +153,26 @@ def _unknown(
             yield setting, group
 
 
-def _closed(place: GroupPlace, number: int) -> Iterator[Finding]:
+def _check_access(required: RequiredGroupAccess, number: int) -> Iterator[Finding]:
     with suppress(FileNotFoundError):
-        info, access_list = place.path.stat(), None
+        info, access_list = required.path.stat(), None
         with suppress(OSError):  # it has none, or the disk keeps none
-            access_list = os.getxattr(place.path, LIST)
+            access_list = os.getxattr(required.path, ACL_ATTRIBUTE)
         mode = stat.S_IMODE(info.st_mode)
-        if may_use(mode, info.st_gid, access_list, number, place.rights):
+        if is_accessible_to_group(mode, info.st_gid, access_list, number, required.rights):
             return
         values = {
-            "group": place.group, "path": str(place.path), "found": _name(info.st_gid),
-            "mode": f"{mode:04o}", "rights": place.rights,
-        }  # fmt: skip
-        what, remedy = Text(place.what, values), Text(place.remedy, values)
-        yield Finding(place.code, Severity.ADVISORY, what, remedy, values)
+            "group": required.group,
+            "path": str(required.path),
+            "found": _find_group_name(info.st_gid),
+            "mode": f"{mode:04o}",
+            "rights": required.rights,
+        }
+        what, remedy = LazyText(required.what, values), LazyText(required.remedy, values)
+        yield Finding(required.code, Severity.ADVISORY, what, remedy, values)
 
 
-def _name(number: int) -> str:
+def _find_group_name(number: int) -> str:
     try:
         return grp.getgrgid(number).gr_name
     except KeyError:

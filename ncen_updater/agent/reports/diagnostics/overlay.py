@@ -6,25 +6,25 @@ from packaging.version import Version
 
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
 #: Paths that a person is told of.
-SHOWN = 10
+MAX_PATHS_SHOWN = 10
 
 
-def overlay_look(site: Site, current: Version) -> tuple[Finding, ...]:
+def check_overlay(site: Site, current: Version) -> tuple[Finding, ...]:
     """NU-6133 where what was merged is not in use, NU-6134 for files that nothing uses."""
     layer, found = site.overlay, []
     if layer is None:
         return ()
-    if layer.carried(current) and not layer.is_of(current):
-        chosen = layer.chosen()
-        values = {"version": current, "chosen": chosen or "-", "path": str(layer.merged)}
+    if layer.list_declared(current) and not layer.is_built_for(current):
+        chosen = layer.read_current()
+        values = {"version": current, "chosen": chosen or "-", "path": str(layer.merged_directory)}
         found.append(
             Finding(
                 "NU-6133",
                 Severity.ADVISORY,
-                Text(
+                LazyText(
                     N_(
                         "What the country owns in texts and settings is not merged for {version},"
                         " which runs (below {path} is: {chosen})."
@@ -36,21 +36,25 @@ def overlay_look(site: Site, current: Version) -> tuple[Finding, ...]:
                     ),
                     values,
                 ),
-                Text(N_("Run 'ncen-updater translations apply'; restart nCEN to see it.")),
+                LazyText(N_("Run 'ncen-updater translations apply'; restart nCEN to see it.")),
                 values,
             )
         )
     paths = site.config.paths
-    files = layer.unnamed(current, [paths.resolve(item.directory) for item in site.config.files])
+    files = layer.list_undeclared(
+        current, [paths.resolve(item.directory) for item in site.config.files]
+    )
     if files:
-        shown = ", ".join(files[:SHOWN]) + (", ..." if len(files) > SHOWN else "")
-        values = {"count": len(files), "files": shown, "path": str(layer.own)}
+        shown = ", ".join(files[:MAX_PATHS_SHOWN]) + (
+            ", ..." if len(files) > MAX_PATHS_SHOWN else ""
+        )
+        values = {"count": len(files), "files": shown, "path": str(layer.local_directory)}
         found.append(
             Finding(
                 "NU-6134",
                 Severity.INFO,
-                Text(N_("{count} files in {path} are used by no release: {files}."), values),
-                Text(
+                LazyText(N_("{count} files in {path} are used by no release: {files}."), values),
+                LazyText(
                     N_(
                         "If one was meant to be, compare its name with 'ncen-updater translations"
                         " report'."

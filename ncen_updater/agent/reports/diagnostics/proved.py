@@ -14,13 +14,18 @@ from pathlib import Path
 
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.feed.last_view import view_path
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.feed.last_view import get_view_path
 from ncen_updater.feed.offers import load_view
-from ncen_updater.feed.proved import PROVED, PROVED_LOCK, Proved, ProvedMemory
+from ncen_updater.feed.proved import (
+    TRUST_STATE_LOCK_NAME,
+    TRUST_STATE_NAME,
+    TrustState,
+    TrustStateStore,
+)
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
-EXAMINE = Text(
+EXAMINE_SERVER = LazyText(
     N_(
         "Have this server examined, since what talks to the network may have been tampered with, "
         "and tell the Secretariat."
@@ -29,7 +34,7 @@ EXAMINE = Text(
 
 
 @dataclass(frozen=True)
-class Kept:
+class FilePermissions:
     """How a file or directory lies there.
 
     Attributes:
@@ -44,7 +49,7 @@ class Kept:
     mode: int
     links: int = 1
 
-    def trouble(self, ours: frozenset[int]) -> Text | None:
+    def describe_problem(self, ours: frozenset[int]) -> LazyText | None:
         """Why somebody else may write what is read here; None if nobody may. Pure.
 
         Args:
@@ -52,89 +57,91 @@ class Kept:
         """
         values: dict[str, object] = {"path": self.path}
         if not (stat.S_ISREG(self.mode) or stat.S_ISDIR(self.mode)):
-            return Text(N_("{path} is a link, or no file of its own"), values)
+            return LazyText(N_("{path} is a link, or no file of its own"), values)
         if stat.S_ISREG(self.mode) and self.links != 1:
-            return Text(N_("{path} has a second name elsewhere"), values)
+            return LazyText(N_("{path} has a second name elsewhere"), values)
         if self.owner not in ours:
-            return Text(N_("{path} belongs to user {owner}"), {**values, "owner": self.owner})
+            return LazyText(N_("{path} belongs to user {owner}"), {**values, "owner": self.owner})
         if self.mode & 0o022:
             mode = f"{stat.S_IMODE(self.mode):04o}"
-            return Text(N_("others may write to {path} (mode {mode})"), {**values, "mode": mode})
+            return LazyText(
+                N_("others may write to {path} (mode {mode})"), {**values, "mode": mode}
+            )
         return None
 
 
-def kept_as(path: Path) -> Kept | None:
+def read_permissions(path: Path) -> FilePermissions | None:
     """Look at an entry itself; None where there is none."""
     try:
         found = path.lstat()
     except FileNotFoundError:
         return None
-    return Kept(path, found.st_uid, found.st_mode, found.st_nlink)
+    return FilePermissions(path, found.st_uid, found.st_mode, found.st_nlink)
 
 
-def proved_findings(
-    file: Kept | None,
-    directory: Kept,
-    ours: frozenset[int],
-    proved: Proved | None,
-    left: Mapping[str, int],
+def list_trust_state_findings(
+    file: FilePermissions | None,
+    directory: FilePermissions,
+    trusted_uids: frozenset[int],
+    trust_state: TrustState | None,
+    received_versions: Mapping[str, int],
     *,
-    once: bool,
+    was_present: bool,
 ) -> Iterator[Finding]:
     """Say what is wrong with what is remembered. Pure.
 
     Args:
         file: The file; None where there is none.
         directory: The state directory.
-        ours: Who may write them.
-        proved: What is remembered; None where that could not be read.
-        left: Number of the list that the reader left, by product.
-        once: Whether something was remembered here once.
+        trusted_uids: Who may write them.
+        trust_state: What is remembered; None where that could not be read.
+        received_versions: Number of the list that the reader left, by product.
+        was_present: Whether something was remembered here once.
     """
     if file is None:
-        if once:
+        if was_present:
             yield Finding(
                 "NU-6130",
                 Severity.ADVISORY,
-                Text(
+                LazyText(
                     N_("{path} was here and is missing: nothing keeps older lists out."),
-                    {"path": directory.path / PROVED},
+                    {"path": directory.path / TRUST_STATE_NAME},
                 ),
-                Text(
+                LazyText(
                     N_(
                         "Run 'ncen-updater check': it is built from the newest list. If nobody "
                         "moved it away on purpose, have this server examined."
                     )
                 ),
-                {"path": str(directory.path / PROVED)},
+                {"path": str(directory.path / TRUST_STATE_NAME)},
             )
         return
-    for kept in (file, directory):
-        if (reason := kept.trouble(ours)) is not None:
+    for retained in (file, directory):
+        if (reason := retained.describe_problem(trusted_uids)) is not None:
             yield Finding(
                 "NU-6131",
                 Severity.STRICT,
-                Text(
+                LazyText(
                     N_("What was proved here may be written by somebody else: {reason}."),
                     {"reason": reason},
                 ),
-                EXAMINE,
-                {"path": str(kept.path), "reason": str(reason)},
+                EXAMINE_SERVER,
+                {"path": str(retained.path), "reason": str(reason)},
             )
-    for product, version in sorted(left.items()) if proved else ():
-        seen = proved.lists.get(product) if proved else None
+    for product, version in sorted(received_versions.items()) if trust_state else ():
+        seen = trust_state.lists.get(product) if trust_state else None
         if seen is not None and version < seen.version:
             yield Finding(
                 "NU-6132",
                 Severity.ADVISORY,
-                Text(
+                LazyText(
                     N_(
                         "The list '{role}' on the disk is version {version}; version {known} was "
                         "proved here before, and it alone is used."
                     ),
                     {"role": product, "version": version, "known": seen.version},
                 ),
-                Text(
+                LazyText(
                     N_(
                         "Run 'ncen-updater check'. If it stays so and nobody restored a backup, "
                         "have this server examined."
@@ -144,7 +151,7 @@ def proved_findings(
             )
 
 
-def proved_look(site: Site) -> Iterator[Finding]:
+def check_trust_state(site: Site) -> Iterator[Finding]:
     """Look at what a site remembers.
 
     Raises:
@@ -152,18 +159,18 @@ def proved_look(site: Site) -> Iterator[Finding]:
     """
     paths = site.config.paths
     state = paths.resolve(paths.state)
-    directory, file = kept_as(state), kept_as(state / PROVED)
+    directory, file = read_permissions(state), read_permissions(state / TRUST_STATE_NAME)
     if directory is None:
         return
     left = {}
     for product in (site.config.site.product, AGENT_PRODUCT):
-        view = load_view(view_path(paths.received_directory, product))
+        view = load_view(get_view_path(paths.feed_state_directory, product))
         if view is not None:
             left[product] = view.version
     ours = frozenset({0, os.geteuid(), directory.owner if os.geteuid() else 0})
-    once = kept_as(state / PROVED_LOCK) is not None
-    yield from proved_findings(file, directory, ours, None, left, once=once)
+    once = read_permissions(state / TRUST_STATE_LOCK_NAME) is not None
+    yield from list_trust_state_findings(file, directory, ours, None, left, was_present=once)
     if file is not None and stat.S_ISREG(file.mode):
-        proved = ProvedMemory(state).load()
-        found = proved_findings(file, directory, ours, proved, left, once=once)
+        proved = TrustStateStore(state).load()
+        found = list_trust_state_findings(file, directory, ours, proved, left, was_present=once)
         yield from (one for one in found if one.code == "NU-6132")

@@ -12,40 +12,40 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import DATABASE_UNKNOWN, ROLE_UNKNOWN
 
 #: Code of what a server refuses.
-REFUSED = "NU-4001"
+SERVER_REFUSED_CODE = "NU-4001"
 _UNKNOWN = re.compile(
     r'database "(?P<database>[^"]+)" does not exist \(3D000\)'
     r'|role "(?P<role>[^"]+)" does not exist \(42704\)'
 )
 
 
-def unknown_database(said: str) -> str | None:
+def find_unknown_database(server_message: str) -> str | None:
     """Return the database that a server says it does not have; None where it says something else.
 
     Args:
-        said: What it refused something with.
+        server_message: What it refused something with.
     """
-    found = _UNKNOWN.search(said)
+    found = _UNKNOWN.search(server_message)
     return found["database"] if found is not None else None
 
 
-def explained(error: BaseException, config: Path) -> UpdaterError | None:
+def explain_unknown_name(error: BaseException, config: Path) -> UpdaterError | None:
     """Return what is to be told in place of an error, where the server knows no such name."""
-    if not isinstance(error, UpdaterError) or error.code != REFUSED:
+    if not isinstance(error, UpdaterError) or error.code != SERVER_REFUSED_CODE:
         return None
     found = _UNKNOWN.search(error.detail or "")
     if found is None:
         return None
     if found["database"] is not None:
         return UpdaterError(DATABASE_UNKNOWN, database=found["database"], detail=error.detail)
-    return UpdaterError(ROLE_UNKNOWN, user=_user(config), detail=error.detail)
+    return UpdaterError(ROLE_UNKNOWN, user=_read_database_user(config), detail=error.detail)
 
 
-def _user(config: Path) -> str:
+def _read_database_user(config: Path) -> str:
     """The role that the agent is by the configuration, as it stands there."""
-    from ncen_updater.agent.config.read import read_config
+    from ncen_updater.agent.config.read import read_raw_config
 
-    databases = read_config(config).data.get("databases")
+    databases = read_raw_config(config).data.get("databases")
     if not isinstance(databases, dict):
         return "-"
     server = databases.get(str(databases.get("engine")))

@@ -4,6 +4,6 @@ The page is ``templates/dossier.html``, filled by ``common/pages.py``, so that n
 for markup; it has no scripts and asks for no other file.
 """
 
-from ncen_updater.agent.reports.dossier.page import page
+from ncen_updater.agent.reports.dossier.page import render_dossier
 
-__all__ = ["page"]
+__all__ = ["render_dossier"]

@@ -2,49 +2,54 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.engine.rehearsal.report import MappedCodes, RehearsedHop
+from ncen_updater.agent.engine.rehearsal.report import CodeMapResult, RehearsedHop
 from ncen_updater.agent.reports.dossier.gather import Dossier, DossierHop
-from ncen_updater.common.cli.render import finding_document
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text
+from ncen_updater.common.cli.render import finding_to_json
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText
 
 #: Where ``down`` files keep what the old shape cannot hold; no table of the application.
-PARKED = "ncen_kept"
+PARKED_SCHEMA = "ncen_kept"
 #: So many codes without a target are listed; the rest is counted.
-SHOWN_CODES = 20
+MAX_CODES_SHOWN = 20
 
 
-def map_words(item: MappedCodes) -> list[Text]:
+def format_code_mapping(item: CodeMapResult) -> list[LazyText]:
     """Say what a mapping of codes does, and what it has no target for."""
     found = []
     if item.affected is not None:
         values: dict[str, object] = {"name": item.name, "count": item.affected}
-        found.append(Text(N_("{name}: {count} records get a new code."), values))
-    without = item.without_target
+        found.append(LazyText(N_("{name}: {count} records get a new code."), values))
+    without = item.unmapped_rows
     if without:
-        shown = item.unmapped[:SHOWN_CODES]
+        shown = item.unmapped[:MAX_CODES_SHOWN]
         codes = ", ".join(f"{code} ({count})" for code, count in shown)
         if len(item.unmapped) > len(shown):
             codes += ", ..."
         values = {"name": item.name, "count": without, "codes": codes}
-        found.append(Text(N_("{name}: {count} records have no target: {codes}."), values))
+        found.append(LazyText(N_("{name}: {count} records have no target: {codes}."), values))
     return found
 
 
-def table_rows(hop: RehearsedHop) -> list[tuple[str, str, str, str]]:
+def list_table_changes(hop: RehearsedHop) -> list[tuple[str, str, str, str]]:
     """Name each table of the application that changes: rows before, rows after, what happens."""
     return [
-        (f"{database}.{table}", _rows(before), _rows(after), _verb(before, after))
+        (
+            f"{database}.{table}",
+            _format_count(before),
+            _format_count(after),
+            _describe_row_change(before, after),
+        )
         for database, tables in hop.tables.items()
         for table, (before, after) in tables.items()
-        if not table.startswith(PARKED)
+        if not table.startswith(PARKED_SCHEMA)
     ]
 
 
-def _rows(count: int) -> str:
+def _format_count(count: int) -> str:
     return "-" if count < 0 else str(count)
 
 
-def _verb(before: int, after: int) -> str:
+def _describe_row_change(before: int, after: int) -> str:
     if before < 0:
         return N_("is new")
     if after < 0:
@@ -54,10 +59,10 @@ def _verb(before: int, after: int) -> str:
     return N_("rows are added") if after > before else N_("rows go")
 
 
-Stop = tuple[float, float, float]
+DowntimeBounds = tuple[float, float, float]
 
 
-def dossier_document(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> dict[str, object]:
+def build_dossier_document(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> dict[str, object]:
     """Return what a person decides on; its SQL is the plan's."""
     return {
         "site": dossier.site,
@@ -67,11 +72,11 @@ def dossier_document(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> dict
         "made_at": dossier.made_at,
         "current": dossier.current,
         "target": dossier.target,
-        "stop_s": _stop(dossier.stop_s),
+        "stop_s": _build_downtime(dossier.downtime_s),
         "keeps_records": dossier.keeps_records,
-        "loses": list(dossier.loses),
-        "hops": [_hop(hop, language) for hop in dossier.hops],
-        "findings": [finding_document(finding, language) for finding in dossier.findings],
+        "loses": list(dossier.lost_objects),
+        "hops": [_build_hop(hop, language) for hop in dossier.hops],
+        "findings": [finding_to_json(finding, language) for finding in dossier.findings],
         "sizes": dict(dossier.sizes),
         "rehearsed_at": dossier.rehearsed_at,
         "rehearsal": dossier.rehearsal,
@@ -93,11 +98,11 @@ def dossier_document(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> dict
     }
 
 
-def _stop(stop: Stop | None) -> dict[str, float] | None:
+def _build_downtime(stop: DowntimeBounds | None) -> dict[str, float] | None:
     return dict(zip(("low", "likely", "high"), stop, strict=True)) if stop else None
 
 
-def _hop(hop: DossierHop, language: str) -> dict[str, object]:
+def _build_hop(hop: DossierHop, language: str) -> dict[str, object]:
     report = hop.report
     return {
         "from": hop.origin,
@@ -111,26 +116,26 @@ def _hop(hop: DossierHop, language: str) -> dict[str, object]:
         "expands": hop.expands,
         "contract": list(hop.contract),
         "way_back": hop.way_back.value,
-        "way_words": hop.way_words.render(language),
+        "way_words": hop.rollback_line.render(language),
         "why_no_way_back": [
             {"database": database, "id": id_, "reason": reason}
             for database, id_, reason in hop.why_no_way_back
         ],
         "loses": list(hop.loses),
-        "values": list(hop.values_tried(language)),
+        "values": list(hop.format_round_trip(language)),
         "migrations": hop.migrations,
         "unpacked_bytes": hop.unpacked_bytes,
-        "stop_s": _stop(hop.stop_s),
+        "stop_s": _build_downtime(hop.downtime_s),
         "files": [sentence.render(language).strip() for sentence in hop.files],
         "country": [sentence.render(language).strip() for sentence in hop.country],
         "tables": [
             {"table": table, "before": before, "after": after, "what": what}
-            for table, before, after, what in (table_rows(report) if report else ())
+            for table, before, after, what in (list_table_changes(report) if report else ())
         ],
         "codes": [
             words.render(language)
             for item in (report.maps if report else ())
-            for words in map_words(item)
+            for words in format_code_mapping(item)
         ],
-        "unmapped": hop.unmapped,
+        "unmapped": hop.unmapped_rows,
     }

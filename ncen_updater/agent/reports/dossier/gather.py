@@ -7,26 +7,30 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
-from ncen_updater.agent.adapters.databases.ways import Back
-from ncen_updater.agent.engine.approvals.approving import ApprovalSubject, require_basis
+from ncen_updater.agent.adapters.databases.ways import RollbackKind
+from ncen_updater.agent.engine.approvals.approving import ApprovalSubject, require_approvable_basis
 from ncen_updater.agent.engine.approvals.model import Approval, ApprovalBasis
-from ncen_updater.agent.engine.pending_rollback import left_behind
-from ncen_updater.agent.engine.rehearsal.predictions import ComparedStop, compared
+from ncen_updater.agent.engine.pending_rollback import find_rolled_back_releases
+from ncen_updater.agent.engine.rehearsal.predictions import DowntimeComparison, list_comparisons
 from ncen_updater.agent.engine.rehearsal.report import RehearsedHop
-from ncen_updater.agent.engine.rehearsal.values_words import values_words
-from ncen_updater.agent.engine.rollback_words import later_words, stop_words, way_words
+from ncen_updater.agent.engine.rehearsal.values_words import format_round_trip
+from ncen_updater.agent.engine.rollback_words import (
+    describe_contract,
+    describe_copy_free_downtime,
+    describe_rollback,
+)
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.policy.windows import next_opening
+from ncen_updater.agent.policy.windows import find_next_opening
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.findings import Finding
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.manifest import ReleaseNotes
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.storage.overlay.layer import LayerReport
+    from ncen_updater.agent.storage.overlay.layer import OverlayReport
 
 #: Characters of SQL that a dossier shows of a release: some sixty pages.
-MAX_SQL = 200_000
+MAX_SQL_CHARS = 200_000
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,13 @@ class DossierHop:
     required: bool
     urgency: str
     notes: Mapping[str, ReleaseNotes]
-    way_back: Back
+    way_back: RollbackKind
     why_no_way_back: Sequence[tuple[str, str, str]]
     migrations: int
     unpacked_bytes: int
     report: RehearsedHop | None
-    files: Sequence[Text] = ()
-    country: Sequence[Text] = ()
+    files: Sequence[LazyText] = ()
+    country: Sequence[LazyText] = ()
     loses: Sequence[str] = ()
     by_code: bool = False
     expands: bool = False
@@ -65,7 +69,7 @@ class DossierHop:
     sql: str = ""
 
     @property
-    def stop_s(self) -> tuple[float, float, float] | None:
+    def downtime_s(self) -> tuple[float, float, float] | None:
         """The predicted stop: at least, likely, at most."""
         if self.report is None:
             return None
@@ -75,36 +79,38 @@ class DossierHop:
     @property
     def keeps_records(self) -> bool:
         """Whether a rollback keeps what officers enter."""
-        return self.way_back is Back.KEEPS and not self.loses
+        return self.way_back is RollbackKind.KEEPS_RECORDS and not self.loses
 
     @property
-    def way_words(self) -> Text:
+    def rollback_line(self) -> LazyText:
         """The way back in one sentence, as the rollback will say it."""
         tried = self.report is not None or self.by_code
-        return way_words(self.way_back, self.version, self.origin, self.loses, tried=tried)
+        return describe_rollback(
+            self.way_back, self.version, self.origin, self.loses, rehearsed=tried
+        )
 
     @property
-    def code_words(self) -> Text | None:
+    def code_only_line(self) -> LazyText | None:
         """What the stop spares, where it copies nothing."""
-        return stop_words(as_is=self.by_code, expands=self.expands)
+        return describe_copy_free_downtime(as_is=self.by_code, expands=self.expands)
 
     @property
-    def later_words(self) -> Text | None:
+    def contract_line(self) -> LazyText | None:
         """What works on the databases once the release was watched, where anything does."""
-        return later_words(self.contract)
+        return describe_contract(self.contract)
 
-    def values_tried(self, language: str) -> tuple[str, ...]:
+    def format_round_trip(self, language: str) -> tuple[str, ...]:
         """What the rehearsal saw of values when it went back, in sentences."""
         found = self.report.values if self.report else None
         if found is None:
             return ()
-        return tuple(line.render(language).strip() for line in values_words(found, language))
+        return tuple(line.render(language).strip() for line in format_round_trip(found, language))
 
     @property
-    def unmapped(self) -> int:
+    def unmapped_rows(self) -> int:
         """Records whose code has no target in this release."""
         maps = self.report.maps if self.report else ()
-        return sum(item.without_target for item in maps)
+        return sum(item.unmapped_rows for item in maps)
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,7 @@ class Dossier:
     rehearsal: str | None
     holds_until: datetime | None
     backup_s: float | None
-    earlier: Sequence[ComparedStop]
+    earlier: Sequence[DowntimeComparison]
     not_before: datetime | None
     opens: datetime | None
     closes: datetime | None
@@ -160,9 +166,9 @@ class Dossier:
     head: str = ""
 
     @property
-    def stop_s(self) -> tuple[float, float, float] | None:
+    def downtime_s(self) -> tuple[float, float, float] | None:
         """The predicted stop of the whole path: at least, likely, at most."""
-        stops = [hop.stop_s for hop in self.hops]
+        stops = [hop.downtime_s for hop in self.hops]
         known = [stop for stop in stops if stop is not None]
         if not known or len(known) < len(stops):
             return None
@@ -170,9 +176,9 @@ class Dossier:
         return low, likely, high
 
     @property
-    def loses(self) -> tuple[str, ...]:
+    def lost_objects(self) -> tuple[str, ...]:
         """What of that is not kept, where every release has ways down; empty where one has none."""
-        if any(hop.way_back is not Back.KEEPS for hop in self.hops):
+        if any(hop.way_back is not RollbackKind.KEEPS_RECORDS for hop in self.hops):
             return ()
         return tuple(dict.fromkeys(name for hop in self.hops for name in hop.loses))
 
@@ -182,27 +188,27 @@ class Dossier:
         return all(hop.keeps_records for hop in self.hops)
 
 
-def gather(site: Site, journal: Journal, found: ApprovalSubject) -> Dossier:
+def collect_dossier(site: Site, journal: Journal, subject: ApprovalSubject) -> Dossier:
     """Gather what a person needs to decide.
 
     Args:
         site: The site.
         journal: Its journal.
-        found: What can be approved.
+        subject: What can be approved.
 
     Raises:
         NotRehearsed, RehearsalOutdated: If there is nothing that could be approved.
         UpdaterError: If the journal cannot be read.
     """
-    basis = require_basis(found)
+    basis = require_approvable_basis(subject)
     settings, config = site.config.service, site.config
-    record = found.standing.rehearsal
+    record = subject.standing.rehearsal
     report = record.report if record is not None else None
     now = site.clock.now()
-    not_before = found.scheduled.not_before if found.scheduled else None
-    windows = tuple(item.window() for item in settings.windows)
-    opening = next_opening(windows, max(now, not_before or now), settings.zone())
-    rehearsed = {hop.way: hop for hop in report.hops} if report is not None else {}
+    not_before = subject.scheduled.not_before if subject.scheduled else None
+    windows = tuple(item.to_window() for item in settings.windows)
+    opening = find_next_opening(windows, max(now, not_before or now), settings.get_timezone())
+    rehearsed = {hop.versions: hop for hop in report.hops} if report is not None else {}
     hops = tuple(
         DossierHop(
             origin=str(hop.origin),
@@ -215,62 +221,62 @@ def gather(site: Site, journal: Journal, found: ApprovalSubject) -> Dossier:
             migrations=len(hop.migrations.steps),
             unpacked_bytes=hop.offer.unpacked_bytes,
             report=seen,
-            files=tuple(item.sentence for item in hop.files),
-            country=_country(hop.layer),
-            loses=hop.way.loses or (seen.not_kept if seen else ()),
+            files=tuple(item.text for item in hop.files),
+            country=_format_overlay(hop.layer),
+            loses=hop.way.lost_objects or (seen.all_lost_columns if seen else ()),
             by_code=hop.as_is,
             expands=hop.expands,
-            contract=hop.contract,
-            sql=_bounded(hop.sql(found.plan.engine)) if hop.migrations.steps else "",
+            contract=hop.contract_command,
+            sql=_truncate_sql(hop.render_sql(subject.plan.engine)) if hop.migrations.steps else "",
         )
-        for hop in found.plan.learnt(report).hops
+        for hop in subject.plan.apply_rehearsal(report).hops
         for seen in (rehearsed.get((str(hop.origin), hop.document.manifest.version)),)
     )
-    left = left_behind(journal) & {hop.version for hop in hops}
+    left = find_rolled_back_releases(journal) & {hop.version for hop in hops}
     return Dossier(
         site=config.site.id,
         country=config.site.country,
         product=config.site.product,
         agent=str(site.agent_version),
         made_at=now,
-        zone=settings.zone(),
-        current=hops[0].origin if hops else str(site.slots.current()),
-        target=found.target,
+        zone=settings.get_timezone(),
+        current=hops[0].origin if hops else str(site.slots.read_current()),
+        target=subject.target,
         hops=hops,
-        findings=found.plan.findings,
+        findings=subject.plan.findings,
         sizes=basis.sizes,
         rehearsed_at=basis.at if record else None,
         rehearsal=record.id if record else None,
-        holds_until=_holds_until(basis, settings.rehearsal_days) if record else None,
+        holds_until=_compute_expiry(basis, settings.rehearsal_days) if record else None,
         backup_s=report.backup_s if report is not None else None,
         not_carried=(report.not_carried if report is not None else None) or {},
-        earlier=compared(journal),
+        earlier=list_comparisons(journal),
         not_before=not_before,
         opens=opening.start if opening else None,
         closes=opening.end if opening else None,
         by_itself=settings.mode == "automatic" and not left,
-        approvals=found.people.given,
-        needed=found.people.needed,
+        approvals=subject.people.given,
+        needed=subject.people.needed,
         basis=basis,
         keep_days=config.keep.previous_days,
         soak_s=config.soak.seconds,
         rolls_back=config.soak.on_failure == "rollback",
-        head=str(journal.head()),
+        head=str(journal.read_head()),
     )
 
 
-def _bounded(sql: str) -> str:
+def _truncate_sql(sql: str) -> str:
     """An annex that a printer can bear; ``plan --sql`` has all of it."""
-    return sql if len(sql) <= MAX_SQL else sql[:MAX_SQL] + "\n-- ... (plan --sql)"
+    return sql if len(sql) <= MAX_SQL_CHARS else sql[:MAX_SQL_CHARS] + "\n-- ... (plan --sql)"
 
 
-def _holds_until(basis: ApprovalBasis, days: float) -> datetime | None:
+def _compute_expiry(basis: ApprovalBasis, days: float) -> datetime | None:
     return basis.at + timedelta(days=days) if basis.at else None
 
 
-def _country(layer: LayerReport | None) -> tuple[Text, ...]:
+def _format_overlay(layer: OverlayReport | None) -> tuple[LazyText, ...]:
     if layer is None:
         return ()
-    from ncen_updater.agent.storage.overlay.words import sentences
+    from ncen_updater.agent.storage.overlay.words import describe_overlay
 
-    return sentences(layer)
+    return describe_overlay(layer)

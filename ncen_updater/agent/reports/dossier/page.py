@@ -8,21 +8,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ncen_updater.agent.adapters.databases.ways import Back
+from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.engine.approvals.model import Approval
-from ncen_updater.agent.reports.dossier.document import map_words, table_rows
+from ncen_updater.agent.reports.dossier.document import format_code_mapping, list_table_changes
 from ncen_updater.agent.reports.dossier.gather import Dossier, DossierHop
-from ncen_updater.common.cli.render import SEVERITIES, format_bytes, format_duration, format_time
+from ncen_updater.common.cli.render import (
+    SEVERITY_LABELS,
+    format_bytes,
+    format_duration,
+    format_time,
+)
 from ncen_updater.common.findings import Severity
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Figure, Text
-from ncen_updater.common.pages import fill
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText, LocalizedFigure
+from ncen_updater.common.pages import render_page
 
 #: So many earlier upgrades are drawn, the newest; all are in the journal.
-DRAWN = 8
+MAX_UPGRADES_DRAWN = 8
 
 
 @dataclass(frozen=True)
-class Bar:
+class ChartBar:
     """A bar, or a piece of one.
 
     Attributes:
@@ -32,14 +37,14 @@ class Bar:
         width: How long it is, 0 to 100.
     """
 
-    name: Text
-    figure: Figure
+    name: LazyText
+    figure: LocalizedFigure
     left: float
     width: float
 
 
 @dataclass(frozen=True)
-class Range:
+class ChartRange:
     """A predicted stop, and the real one.
 
     Attributes:
@@ -56,10 +61,10 @@ class Range:
     right: float
     mark: float
     real: bool
-    figure: Figure
+    figure: LocalizedFigure
 
 
-def stop_parts(hops: Sequence[DossierHop]) -> tuple[Bar, ...]:
+def build_downtime_bars(hops: Sequence[DossierHop]) -> tuple[ChartBar, ...]:
     """The likely stop as one bar: copying, migrating, and the rest; empty where it is not known."""
     if not hops or any(hop.report is None for hop in hops):
         return ()
@@ -79,16 +84,18 @@ def stop_parts(hops: Sequence[DossierHop]) -> tuple[Bar, ...]:
     found, left = [], 0.0
     for name, seconds in parts:
         width = 100 * seconds / whole
-        found.append(Bar(Text(name), format_duration(seconds), round(left, 2), round(width, 2)))
+        found.append(
+            ChartBar(LazyText(name), format_duration(seconds), round(left, 2), round(width, 2))
+        )
         left += width
     return tuple(found)
 
 
-def stop_ranges(dossier: Dossier) -> tuple[Range, ...]:
+def build_downtime_ranges(dossier: Dossier) -> tuple[ChartRange, ...]:
     """Each prediction for this site with what it came to, and this one; empty if none is known."""
-    earlier = dossier.earlier[-DRAWN:]
+    earlier = dossier.earlier[-MAX_UPGRADES_DRAWN:]
     ends = [end for item in earlier for end in (item.high_s, item.real_s)]
-    stop = dossier.stop_s
+    stop = dossier.downtime_s
     longest = max([*ends, *([stop[2]] if stop else [])], default=0.0)
     if longest <= 0:
         return ()
@@ -97,20 +104,20 @@ def stop_ranges(dossier: Dossier) -> tuple[Range, ...]:
         return round(100 * max(0.0, seconds) / longest, 2)
 
     found = [
-        Range(item.version, share(item.low_s), share(item.high_s), share(item.real_s),
+        ChartRange(item.version, share(item.low_s), share(item.high_s), share(item.real_s),
               real=True, figure=format_duration(item.real_s))
         for item in earlier
     ]  # fmt: skip
     if stop is not None:
         low, likely, high = stop
         found.append(
-            Range(dossier.target, share(low), share(high), share(likely), real=False,
+            ChartRange(dossier.target, share(low), share(high), share(likely), real=False,
                   figure=format_duration(likely))
         )  # fmt: skip
     return tuple(found)
 
 
-def room(dossier: Dossier) -> tuple[Bar, ...]:
+def build_disk_space_bars(dossier: Dossier) -> tuple[ChartBar, ...]:
     """What databases and programs take before, during and after; empty where there is no database.
 
     The databases of before are kept beside the new ones for some days; the program of the release
@@ -123,119 +130,120 @@ def room(dossier: Dossier) -> tuple[Bar, ...]:
         return ()
     days = f"{dossier.keep_days:g}"
     moments = [
-        (Text(N_("now")), databases),
-        (Text(N_("in the upgrade, and {days} days after it"), {"days": days}), both),
-        (Text(N_("afterwards")), databases + programs),
+        (LazyText(N_("now")), databases),
+        (LazyText(N_("in the upgrade, and {days} days after it"), {"days": days}), both),
+        (LazyText(N_("afterwards")), databases + programs),
     ]
     return tuple(
-        Bar(name, format_bytes(size), 0.0, round(100 * size / both, 2)) for name, size in moments
+        ChartBar(name, format_bytes(size), 0.0, round(100 * size / both, 2))
+        for name, size in moments
     )
 
 
-def risks(dossier: Dossier) -> tuple[Text, ...]:
+def risks(dossier: Dossier) -> tuple[LazyText, ...]:
     """Say what could go wrong, the gravest first; empty where nothing particular is known."""
-    found: list[Text] = []
+    found: list[LazyText] = []
     if any(finding.severity is Severity.STRICT for finding in dossier.findings):
-        found.append(Text(N_("Something blocks the upgrade now; see the checks below.")))
+        found.append(LazyText(N_("Something blocks the upgrade now; see the checks below.")))
     loses = [name for hop in dossier.hops for name in hop.loses]
     if loses:
         words = N_(
             "After officers are back, going back loses what they enter in {objects}. It is counted"
             " and asked for first."
         )
-        found.append(Text(words, {"objects": ", ".join(loses)}))
-    if any(hop.way_back is not Back.KEEPS for hop in dossier.hops):
+        found.append(LazyText(words, {"objects": ", ".join(loses)}))
+    if any(hop.way_back is not RollbackKind.KEEPS_RECORDS for hop in dossier.hops):
         words = N_(
             "After officers are back, going back loses what they entered since: this release has"
             " no way down that keeps it. The loss is counted and asked for first."
         )
-        found.append(Text(words))
+        found.append(LazyText(words))
     if dossier.rehearsed_at is None:
         words = N_("It was not rehearsed: how long it takes and what it changes is not known.")
-        found.append(Text(words))
-    unmapped = sum(hop.unmapped for hop in dossier.hops)
+        found.append(LazyText(words))
+    unmapped = sum(hop.unmapped_rows for hop in dossier.hops)
     if unmapped:
         words = N_(
             "{count} records have a code without a target in the new release. See in the notes"
             " what becomes of them, or ask the Secretariat."
         )
-        found.append(Text(words, {"count": unmapped}))
+        found.append(LazyText(words, {"count": unmapped}))
     differs = [name for hop in dossier.hops if hop.report for name in hop.report.back_differs]
     if differs:
         words = N_("After the way back these tables were not as before: {tables}.")
-        found.append(Text(words, {"tables": ", ".join(differs)}))
+        found.append(LazyText(words, {"tables": ", ".join(differs)}))
     if any(hop.report and not hop.report.stop_s.learnt for hop in dossier.hops):
         words = N_(
             "Few upgrades were made here so far: how long the application takes to stop and start"
             " is partly a guess, and the range is wide."
         )
-        found.append(Text(words))
+        found.append(LazyText(words))
     missed = [item for item in dossier.earlier if not item.low_s <= item.real_s <= item.high_s]
     if missed:
         words = N_("Of the last {count} predictions for this site {missed} did not hold.")
-        found.append(Text(words, {"count": len(dossier.earlier), "missed": len(missed)}))
+        found.append(LazyText(words, {"count": len(dossier.earlier), "missed": len(missed)}))
     if len(dossier.hops) > 1:
         words = N_(
             "It goes over {count} releases, one after the other. If a later one fails, the site"
             " stays at the one before it."
         )
-        found.append(Text(words, {"count": len(dossier.hops)}))
+        found.append(LazyText(words, {"count": len(dossier.hops)}))
     return tuple(found)
 
 
 #: A stop that may be shorter than this has no lower end worth reading.
-NO_TIME_S = 1.0
+NEGLIGIBLE_S = 1.0
 
 
-def page(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> bytes:
+def render_dossier(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> bytes:
     """Return the dossier as one HTML file, in UTF-8."""
     order = list(Severity)
     findings = sorted(dossier.findings, key=lambda item: order.index(item.severity))
-    return fill(
+    return render_page(
         "ncen_updater.agent.reports.dossier",
         "dossier.html",
         language,
         dossier=dossier,
-        mark=mark(dossier.approvals, dossier.not_before),
-        when=_when(dossier),
+        mark=compute_approvals_digest(dossier.approvals, dossier.not_before),
+        when=_format_start(dossier),
         risks=risks(dossier),
-        findings=[(SEVERITIES[item.severity], item) for item in findings],
+        findings=[(SEVERITY_LABELS[item.severity], item) for item in findings],
         days=f"{dossier.keep_days:g}",
-        span=_span,
-        parts=stop_parts(dossier.hops),
-        ranges=stop_ranges(dossier),
-        room=room(dossier),
-        map_words=map_words,
-        table_rows=table_rows,
+        span=_format_downtime,
+        parts=build_downtime_bars(dossier.hops),
+        ranges=build_downtime_ranges(dossier),
+        room=build_disk_space_bars(dossier),
+        map_words=format_code_mapping,
+        table_rows=list_table_changes,
     )
 
 
-def mark(approvals: Iterable[Approval], not_before: datetime | None) -> str:
+def compute_approvals_digest(approvals: Iterable[Approval], not_before: datetime | None) -> str:
     """Return what tells a page with other approvals or another time from this one; pure."""
     rows = [[a.who, a.uid, a.at.isoformat()] for a in approvals]
     content = json.dumps([rows, not_before.isoformat() if not_before else None]).encode()
     return hashlib.sha256(content).hexdigest()
 
 
-def _span(stop: tuple[float, float, float] | None) -> Text:
+def _format_downtime(stop: tuple[float, float, float] | None) -> LazyText:
     if stop is None:
-        return Text(N_("not known: it was not rehearsed"))
+        return LazyText(N_("not known: it was not rehearsed"))
     low, likely, high = map(format_duration, stop)
-    if stop[0] < NO_TIME_S:
-        return Text(N_("up to {high}, most likely {likely}"), {"high": high, "likely": likely})
+    if stop[0] < NEGLIGIBLE_S:
+        return LazyText(N_("up to {high}, most likely {likely}"), {"high": high, "likely": likely})
     values = {"low": low, "high": high, "likely": likely}
-    return Text(N_("{low} to {high}, most likely {likely}"), values)
+    return LazyText(N_("{low} to {high}, most likely {likely}"), values)
 
 
-def _when(dossier: Dossier) -> Text:
+def _format_start(dossier: Dossier) -> LazyText:
     chosen, zone = dossier.not_before, dossier.zone
     if dossier.opens is not None and dossier.closes is not None:
         begin = max(dossier.opens, chosen) if chosen else dossier.opens
         values = {"begin": format_time(begin, zone), "end": format_time(dossier.closes, zone)}
-        return Text(N_("once approved, in the hours from {begin} to {end}"), values)
+        return LazyText(N_("once approved, in the hours from {begin} to {end}"), values)
     if chosen is not None:
-        return Text(N_("once approved, not before {at}"), {"at": format_time(chosen, zone)})
-    return Text(
+        return LazyText(N_("once approved, not before {at}"), {"at": format_time(chosen, zone)})
+    return LazyText(
         N_(
             "once approved, when somebody types 'ncen-updater upgrade' or chooses a time; "
             "this site has no set hours"

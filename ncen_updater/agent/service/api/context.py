@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ncen_updater.agent.config.paths import Places
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.config.paths import EssentialSettings
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.policy.availability import Availability
-from ncen_updater.agent.service.inspecting import Inspections
-from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.service.inspecting import InspectionQueue
+from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState, ServiceStateFile
 
@@ -33,21 +33,21 @@ class ApiContext:
     """
 
     config: Path
-    places: Places
+    places: EssentialSettings
     keeper: ServiceStateFile
-    snapshots: ServiceSnapshots
+    snapshots: SnapshotStore
     wake: Callable[[], None]
     now: Callable[[], datetime]
-    inspections: Inspections
+    inspections: InspectionQueue
     agent: Path
     ask: Callable[[], Availability] | None = None
 
     @property
     def journal_path(self) -> Path:
         """Where the journal is."""
-        return self.places.state / JOURNAL
+        return self.places.state / JOURNAL_FILE
 
-    def reading(self) -> Journal:
+    def open_journal(self) -> Journal:
         """Open the journal to look; a context manager.
 
         Raises:
@@ -55,14 +55,14 @@ class ApiContext:
         """
         return Journal.open(self.journal_path, read_only=True)
 
-    def writing(self) -> Journal:
-        """Open the journal to write; a context manager; errors as in :meth:`reading`."""
+    def open_journal_for_writing(self) -> Journal:
+        """Open the journal to write; a context manager; errors as in :meth:`open_journal`."""
         return Journal.open(self.journal_path)
 
-    def service_state(self) -> ServiceState:
+    def load_service_state(self) -> ServiceState:
         """What the service knew when it last looked."""
         return self.keeper.load()
 
-    def assessment(self) -> Assessment | None:
+    def load_assessment(self) -> Assessment | None:
         """What stood between the site and its next release then."""
-        return self.service_state().assessment
+        return self.load_service_state().assessment

@@ -20,59 +20,59 @@ from pydantic import (
     ValidationError,
 )
 
-from ncen_updater.agent.service.errors import BadRequest
-from ncen_updater.agent.storage.inbox import MAX_NAME, is_plain_name
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text, language_of, languages
-from ncen_updater.common.records import stored_time
+from ncen_updater.agent.service.errors import BadRequestError
+from ncen_updater.agent.storage.inbox import MAX_NAME_LENGTH, is_plain_name
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, LazyText, list_languages, match_language
+from ncen_updater.common.records import parse_stored_time
 
-MAX_BODY = 65_536
+MAX_BODY_BYTES = 65_536
 #: SQLite's largest number.
 MAX_NUMBER = 2**63 - 1
 
 
-def _version(text: str) -> str:
+def _normalize_version(text: str) -> str:
     try:
         return str(Version(text))
     except InvalidVersion as error:
         raise ValueError("not a version") from error
 
 
-def _tray_name(text: str) -> str:
+def _validate_inbox_name(text: str) -> str:
     if not is_plain_name(text):
         raise ValueError("no name of a file in the tray")
     return text
 
 
-def _shown(text: str) -> str:
+def _require_printable(text: str) -> str:
     if not text.isprintable():
         raise ValueError("characters that cannot be shown")
     return text
 
 
-def _moment(value: object) -> object:
+def _parse_utc_time(value: object) -> object:
     """Take text only: a number would be taken for seconds."""
     if not isinstance(value, str):
         raise ValueError("not a time")
     try:
-        return stored_time(value)
+        return parse_stored_time(value)
     except ValueError as error:
         raise ValueError("not a time such as 2027-01-31T18:00:00Z") from error
 
 
-ReleaseName = Annotated[
-    str, StringConstraints(min_length=1, max_length=50), AfterValidator(_version)
+ReleaseVersion = Annotated[
+    str, StringConstraints(min_length=1, max_length=50), AfterValidator(_normalize_version)
 ]
 Binding = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
+UtcTime = Annotated[AwareDatetime, BeforeValidator(_parse_utc_time)]
 
 
-class Form(BaseModel):
+class ApiForm(BaseModel):
     """Base of all forms."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class HoldForm(Form):
+class HoldForm(ApiForm):
     """A refusal to upgrade.
 
     Attributes:
@@ -83,12 +83,12 @@ class HoldForm(Form):
     reason: Annotated[
         str,
         StringConstraints(min_length=1, max_length=500, pattern=r"\S"),
-        AfterValidator(_shown),
+        AfterValidator(_require_printable),
     ]
-    until: Moment | None = None
+    until: UtcTime | None = None
 
 
-class ApprovalForm(Form):
+class ApprovalForm(ApiForm):
     """A yes.
 
     Attributes:
@@ -99,12 +99,12 @@ class ApprovalForm(Form):
     """
 
     binding: Binding
-    version: ReleaseName | None = None
+    version: ReleaseVersion | None = None
     of: Literal["upgrade", "rollback"] = "upgrade"
     accept_loss: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = None
 
 
-class ScheduleForm(Form):
+class ScheduleForm(ApiForm):
     """A time for an upgrade.
 
     Attributes:
@@ -114,31 +114,35 @@ class ScheduleForm(Form):
     """
 
     binding: Binding
-    not_before: Moment
-    version: ReleaseName | None = None
+    not_before: UtcTime
+    version: ReleaseVersion | None = None
 
 
-def _spoken(language: str) -> str:
-    known = language_of(language)
+def _validate_language(language: str) -> str:
+    known = match_language(language)
     if known is None:
         raise ValueError("no catalogue of this language is installed")
     return known
 
 
-def _with_languages(schema: dict[str, Any]) -> None:
-    schema["enum"] = list(languages())
+def _add_language_enum(schema: dict[str, Any]) -> None:
+    schema["enum"] = list(list_languages())
 
 
-Language = Annotated[str, AfterValidator(_spoken), Field(json_schema_extra=_with_languages)]
-HEAD = r"^[1-9][0-9]{0,17}:[0-9a-f]{16,64}$"
-Head = Annotated[str, StringConstraints(pattern=HEAD)]
-TrayName = Annotated[
-    str, StringConstraints(min_length=1, max_length=MAX_NAME), AfterValidator(_tray_name)
+Language = Annotated[
+    str, AfterValidator(_validate_language), Field(json_schema_extra=_add_language_enum)
+]
+CHAIN_HEAD_PATTERN = r"^[1-9][0-9]{0,17}:[0-9a-f]{16,64}$"
+ChainHeadText = Annotated[str, StringConstraints(pattern=CHAIN_HEAD_PATTERN)]
+InboxFileName = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=MAX_NAME_LENGTH),
+    AfterValidator(_validate_inbox_name),
 ]
 BundlePartName = Annotated[str, StringConstraints(pattern=r"^[a-z]{1,20}\.(json|txt)$")]
 
 
-class OrderForm(Form):
+class JobForm(ApiForm):
     """Something that the service is to do.
 
     Attributes:
@@ -157,7 +161,7 @@ class OrderForm(Form):
     kind: Literal[
         "check", "prepare", "rehearse", "upgrade", "rollback", "resume", "self-update", "import"
     ]
-    version: ReleaseName | None = None
+    version: ReleaseVersion | None = None
     retry: bool = False
     of: Literal["upgrade", "rollback"] = "upgrade"
     accept_loss: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = None
@@ -166,16 +170,16 @@ class OrderForm(Form):
         Annotated[
             str,
             StringConstraints(min_length=1, max_length=500, pattern=r"\S"),
-            AfterValidator(_shown),
+            AfterValidator(_require_printable),
         ]
         | None
     ) = None
-    file: TrayName | None = None
+    file: InboxFileName | None = None
     dry_run: bool = False
     language: Language = DEFAULT_LANGUAGE
 
 
-class InspectionForm(Form):
+class InspectionForm(ApiForm):
     """Something that is to be looked at.
 
     Attributes:
@@ -190,112 +194,114 @@ class InspectionForm(Form):
     """
 
     kind: Literal["plan", "dossier", "way-back", "findings", "verify", "proof", "support-bundle"]
-    version: ReleaseName | None = None
+    version: ReleaseVersion | None = None
     retry: bool = False
-    heads: Annotated[list[Head], Field(max_length=20)] = Field(default_factory=list)
+    heads: Annotated[list[ChainHeadText], Field(max_length=20)] = Field(default_factory=list)
     accept_loss: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = None
     leave_out: Annotated[list[BundlePartName], Field(max_length=20)] = Field(default_factory=list)
     show: Annotated[list[BundlePartName], Field(max_length=20)] = Field(default_factory=list)
     language: Language = DEFAULT_LANGUAGE
 
 
-AnyForm = TypeVar("AnyForm", bound=Form)
+AnyForm = TypeVar("AnyForm", bound=ApiForm)
 
 
 def read_form(kind: type[AnyForm], content: bytes, content_type: str) -> AnyForm:
     """Read the body of a request.
 
     Raises:
-        BadRequest: If it is not what the form wants.
+        BadRequestError: If it is not what the form wants.
     """
     if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise BadRequest(reason="the body is not application/json")
+        raise BadRequestError(reason="the body is not application/json")
     try:
-        data = json.loads(content, object_pairs_hook=_once, parse_constant=_no_constant)
+        data = json.loads(
+            content, object_pairs_hook=_reject_duplicate_keys, parse_constant=_reject_constant
+        )
     except (ValueError, RecursionError) as error:
-        raise BadRequest(reason="the body is not JSON", detail=str(error)[:200]) from error
-    return validated(kind, data)
+        raise BadRequestError(reason="the body is not JSON", detail=str(error)[:200]) from error
+    return validate_form(kind, data)
 
 
-def validated(kind: type[AnyForm], data: object) -> AnyForm:
+def validate_form(kind: type[AnyForm], data: object) -> AnyForm:
     """Return what a form says.
 
     Raises:
-        BadRequest: If it is not what the form wants.
+        BadRequestError: If it is not what the form wants.
     """
     try:
         return kind.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "body"
-        raise BadRequest(reason=f"{place[:100]}: {first['msg']}") from error
+        raise BadRequestError(reason=f"{place[:100]}: {first['msg']}") from error
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a name stands twice")
     return found
 
 
-def _no_constant(name: str) -> None:
+def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
 
 
-def query_of(text: str, known: frozenset[str]) -> Mapping[str, str]:
+def parse_query(text: str, known: frozenset[str]) -> Mapping[str, str]:
     """Read what stands behind the question mark.
 
     Raises:
-        BadRequest: If a name is not known or stands twice.
+        BadRequestError: If a name is not known or stands twice.
     """
     try:
         pairs = parse_qsl(
             text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=10
         )
     except ValueError as error:
-        raise BadRequest(reason="the query cannot be read") from error
+        raise BadRequestError(reason="the query cannot be read") from error
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise BadRequest(reason="a name stands twice in the query")
+        raise BadRequestError(reason="a name stands twice in the query")
     for name in found.keys() - known:
-        raise BadRequest(
-            reason=Text("the query has an unknown name: {name}", {"name": repr(name[:50])})
+        raise BadRequestError(
+            reason=LazyText("the query has an unknown name: {name}", {"name": repr(name[:50])})
         )
     return found
 
 
-def moment_of(text: str | None, name: str) -> datetime | None:
+def parse_time(text: str | None, name: str) -> datetime | None:
     """Read a time.
 
     Raises:
-        BadRequest: If it is none, or says nothing of its zone.
+        BadRequestError: If it is none, or says nothing of its zone.
     """
     if text is None:
         return None
     try:
-        return stored_time(text)
+        return parse_stored_time(text)
     except ValueError as error:
-        raise BadRequest(
-            reason=Text("{name} is not a time such as 2027-01-31T18:00:00Z", {"name": name})
+        raise BadRequestError(
+            reason=LazyText("{name} is not a time such as 2027-01-31T18:00:00Z", {"name": name})
         ) from error
 
 
-def whole_number(
+def parse_whole_number(
     text: str | None, name: str, default: int, largest: int = MAX_NUMBER, smallest: int = 0
 ) -> int:
     """Read a whole number.
 
     Raises:
-        BadRequest: If it is none, or outside its limits.
+        BadRequestError: If it is none, or outside its limits.
     """
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise BadRequest(reason=Text("{name} is not a whole number", {"name": name}))
+        raise BadRequestError(reason=LazyText("{name} is not a whole number", {"name": name}))
     number = int(text)
     if not smallest <= number <= largest:
-        raise BadRequest(
-            reason=Text(
+        raise BadRequestError(
+            reason=LazyText(
                 "{name} is not between {smallest} and {largest}",
                 {"name": name, "smallest": smallest, "largest": largest},
             )

@@ -11,44 +11,49 @@ from importlib.metadata import version as installed
 
 from packaging.version import InvalidVersion, Version
 
-from ncen_updater.agent.engine.permitted import require_no_change
+from ncen_updater.agent.engine.permitted import require_no_open_change
 from ncen_updater.agent.model.change import ChangeState
-from ncen_updater.agent.model.errors import RecordUnusable
+from ncen_updater.agent.model.errors import SlotRecordError
 from ncen_updater.agent.service.api.context import ApiContext
-from ncen_updater.agent.service.api.forms import InspectionForm, validated, whole_number
+from ncen_updater.agent.service.api.forms import InspectionForm, parse_whole_number, validate_form
 from ncen_updater.agent.service.api.people import ApiRole
-from ncen_updater.agent.service.api.queries import Document, Page, Request, progress_document
+from ncen_updater.agent.service.api.queries import (
+    ApiRequest,
+    Document,
+    HtmlPage,
+    build_progress_document,
+)
 from ncen_updater.agent.service.errors import (
-    UNCHANGED,
-    BadRequest,
-    Refused,
-    refusal,
+    NOTHING_CHANGED,
+    BadRequestError,
+    RequestRefusedError,
+    parse_error_document,
 )
 from ncen_updater.agent.service.inspecting import (
-    ALWAYS,
+    ALWAYS_ALLOWED_KINDS,
     Inspection,
     InspectionKind,
-    InspectionOrder,
+    InspectionRequest,
 )
-from ncen_updater.agent.storage.agent_selection import SequenceFile
-from ncen_updater.agent.storage.slots.records import Records
-from ncen_updater.common.documents import error_document
-from ncen_updater.common.i18n import Text
+from ncen_updater.agent.storage.agent_selection import AgentSelectionFile
+from ncen_updater.agent.storage.slots.records import SlotRecords
+from ncen_updater.common.documents import error_to_json
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import (
-    INSPECTION_GOES_ON,
-    NO_SUCH_THING,
-    NOT_ASSESSED,
+    API_PATH_UNKNOWN,
+    INSPECTION_RUNNING,
+    NEXT_UPGRADE_UNKNOWN,
     NOT_PREPARED,
 )
 
 #: What one needs beside the right to look.
-ROLES: Mapping[InspectionKind, ApiRole] = {InspectionKind.SUPPORT_BUNDLE: ApiRole.OPERATE}
+REQUIRED_ROLES: Mapping[InspectionKind, ApiRole] = {InspectionKind.SUPPORT_BUNDLE: ApiRole.OPERATE}
 #: An address that answers with what was found waits so long; after that it tells a number.
 WAIT_S = 30.0
 #: Longest that somebody may wait for an inspection by its number.
 MAX_WAIT_S = 30
 #: What a kind takes beside a language.
-TAKES: Mapping[InspectionKind, frozenset[str]] = {
+ACCEPTED_FIELDS: Mapping[InspectionKind, frozenset[str]] = {
     InspectionKind.PLAN: frozenset({"version", "retry"}),
     InspectionKind.DOSSIER: frozenset({"version"}),
     InspectionKind.WAY_BACK: frozenset({"accept_loss"}),
@@ -59,73 +64,77 @@ TAKES: Mapping[InspectionKind, frozenset[str]] = {
 }
 
 
-def order_inspection(context: ApiContext, request: Request) -> tuple[int, Document]:
+def start_inspection(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Have something looked at; the one that is under way, if it is the same."""
     form = request.form
     assert isinstance(form, InspectionForm)  # noqa: S101 - the table of routes says so
-    return 202, _document(_begun(context, request, form), request.language)
+    return 202, _build_inspection_document(
+        _submit_inspection(context, request, form), request.language
+    )
 
 
-def inspection(context: ApiContext, request: Request) -> tuple[int, Document]:
+def get_inspection(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """One inspection, and what it found; with 'wait', once it has ended or that time is over."""
-    seconds = whole_number(request.query.get("wait"), "wait", 0, MAX_WAIT_S)
+    seconds = parse_whole_number(request.query.get("wait"), "wait", 0, MAX_WAIT_S)
     found = context.inspections.find(int(request.names["number"]))
     if found is None:
-        raise Refused(NO_SUCH_THING, path=request.path)
-    _require(request, found.order.kind)
+        raise RequestRefusedError(API_PATH_UNKNOWN, path=request.path)
+    _require_role(request, found.order.kind)
     context.inspections.wait(found, seconds)
-    return 200, _document(found, request.language)
+    return 200, _build_inspection_document(found, request.language)
 
 
-def plan(context: ApiContext, request: Request) -> tuple[int, Document]:
+def get_plan(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """The plan of the release that comes next, or of a named one, with every statement."""
-    return 200, _found(context, request, {"kind": "plan", **_named(request)})
+    return 200, _run_inspection(context, request, {"kind": "plan", **_read_version_query(request)})
 
 
-def dossier(context: ApiContext, request: Request) -> tuple[int, Document | Page]:
+def get_dossier(context: ApiContext, request: ApiRequest) -> tuple[int, Document | HtmlPage]:
     """What people decide on: its facts, its page, and the binding of approvals."""
     form = request.query.get("form", "json")
     if form not in ("json", "html"):
-        raise BadRequest(reason="form is not json or html")
-    found = _found(context, request, {"kind": "dossier", **_named(request)})
+        raise BadRequestError(reason="form is not json or html")
+    found = _run_inspection(context, request, {"kind": "dossier", **_read_version_query(request)})
     if form == "html":
-        return 200, Page(str(found["html"]).encode())
+        return 200, HtmlPage(str(found["html"]).encode())
     return 200, found
 
 
-def way_back(context: ApiContext, request: Request) -> tuple[int, Document]:
+def get_rollback_plan(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """How a rollback would go, what it would lose, and who has to approve it yet."""
-    return 200, _found(context, request, {"kind": "way-back"})
+    return 200, _run_inspection(context, request, {"kind": "way-back"})
 
 
-def findings(context: ApiContext, request: Request) -> tuple[int, Document]:
+def get_findings(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Everything that would stand in the way of an upgrade."""
-    return 200, _found(context, request, {"kind": "findings"})
+    return 200, _run_inspection(context, request, {"kind": "findings"})
 
 
-def proof(context: ApiContext, request: Request) -> tuple[int, Document]:
+def get_audit_log_check(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Whether the journal is whole, and holds an event that somebody kept elsewhere."""
     head = request.query.get("head")
-    return 200, _found(context, request, {"kind": "proof", "heads": [] if head is None else [head]})
+    return 200, _run_inspection(
+        context, request, {"kind": "proof", "heads": [] if head is None else [head]}
+    )
 
 
-def notes(context: ApiContext, request: Request) -> tuple[int, Document]:
+def get_release_notes(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """What the Secretariat says of the release that comes next, or of a named one."""
-    known = context.assessment()
+    known = context.load_assessment()
     wanted = request.query.get("version") or (known.target or known.current if known else None)
     if wanted is None:
-        raise Refused(NOT_ASSESSED)
+        raise RequestRefusedError(NEXT_UPGRADE_UNKNOWN)
     try:
         version = Version(wanted[:50])
     except InvalidVersion as error:
-        raise BadRequest(reason="version: not a version") from error
-    records = Records(context.places.slots)
+        raise BadRequestError(reason="version: not a version") from error
+    records = SlotRecords(context.places.slots)
     if not records.exists(version):
-        raise Refused(NOT_PREPARED, version=version)
+        raise RequestRefusedError(NOT_PREPARED, version=version)
     try:
-        manifest = records.document(version).manifest
-    except RecordUnusable as error:
-        error.state = UNCHANGED
+        manifest = records.read_document(version).manifest
+    except SlotRecordError as error:
+        error.state = NOTHING_CHANGED
         raise
     return 200, {
         "product": manifest.product,
@@ -133,17 +142,17 @@ def notes(context: ApiContext, request: Request) -> tuple[int, Document]:
         "required": manifest.required,
         "urgency": manifest.urgency.value,
         "notes": {
-            language: {"title": said.title, "text": said.text}
-            for language, said in manifest.notes.items()
+            language: {"title": value.title, "text": value.text}
+            for language, value in manifest.notes.items()
         },
     }
 
 
-def agent(context: ApiContext, request: Request) -> tuple[int, Document]:
+def get_agent(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """The agent itself: which one runs, which is chosen, and what is on offer."""
     del request
-    sequence = SequenceFile(context.agent).load()
-    known = context.assessment()
+    sequence = AgentSelectionFile(context.agent).load()
+    known = context.load_assessment()
     return 200, {
         "version": installed("ncen-updater"),
         "on_offer": known.agent if known else None,
@@ -165,39 +174,43 @@ def agent(context: ApiContext, request: Request) -> tuple[int, Document]:
 # ---- parts ---------------------------------------------------------------------------------------
 
 
-def _named(request: Request) -> dict[str, object]:
+def _read_version_query(request: ApiRequest) -> dict[str, object]:
     version = request.query.get("version")
     return {} if version is None else {"version": version}
 
 
-def _require(request: Request, kind: InspectionKind) -> None:
-    request.caller.require(ROLES.get(kind, ApiRole.READ))
+def _require_role(request: ApiRequest, kind: InspectionKind) -> None:
+    request.caller.require_role(REQUIRED_ROLES.get(kind, ApiRole.READ))
 
 
-def _begun(context: ApiContext, request: Request, form: InspectionForm) -> Inspection:
+def _submit_inspection(
+    context: ApiContext, request: ApiRequest, form: InspectionForm
+) -> Inspection:
     """Begin an inspection.
 
     Raises:
         Refused: If this person may not see it.
-        BadRequest: If something is said that means nothing for its kind.
+        BadRequestError: If something is said that means nothing for its kind.
         OpenChange: If a change is open which the service brings to its end; one that is stuck waits
             for a person, who has to see why, and while a release is watched one may look.
         Refused: If too many are open.
     """
     kind = InspectionKind(form.kind)
-    _require(request, kind)
+    _require_role(request, kind)
     given = form.model_dump(exclude={"kind", "language"}, exclude_defaults=True)
-    for name in given.keys() - TAKES[kind]:
-        raise BadRequest(
-            reason=Text("{value} takes no {name}", {"value": kind.value, "name": name})
+    for name in given.keys() - ACCEPTED_FIELDS[kind]:
+        raise BadRequestError(
+            reason=LazyText("{value} takes no {name}", {"value": kind.value, "name": name})
         )
-    if kind not in ALWAYS:
-        with context.reading() as journal:
-            change = journal.open_change()
-            looked_at = change is not None and (change.state is ChangeState.STUCK or change.watched)
+    if kind not in ALWAYS_ALLOWED_KINDS:
+        with context.open_journal() as journal:
+            change = journal.find_open_change()
+            looked_at = change is not None and (
+                change.state is ChangeState.STUCK or change.is_soaking
+            )
             if not looked_at:
-                require_no_change(journal)
-    order = InspectionOrder(
+                require_no_open_change(journal)
+    order = InspectionRequest(
         kind=kind,
         version=form.version,
         retry=form.retry,
@@ -207,45 +220,47 @@ def _begun(context: ApiContext, request: Request, form: InspectionForm) -> Inspe
         show=tuple(form.show),
         language=form.language,
     )
-    return context.inspections.begin(order, request.caller.person)
+    return context.inspections.submit(order, request.caller.person)
 
 
-def _found(context: ApiContext, request: Request, data: Mapping[str, object]) -> Document:
+def _run_inspection(
+    context: ApiContext, request: ApiRequest, data: Mapping[str, object]
+) -> Document:
     """Have something looked at, and return what was found.
 
     Raises:
         Refused: If that takes longer; its number tells where to ask.
         UpdaterError: Why nothing was found.
     """
-    form = validated(InspectionForm, {**data, "language": request.language})
-    begun = _begun(context, request, form)
+    form = validate_form(InspectionForm, {**data, "language": request.language})
+    begun = _submit_inspection(context, request, form)
     context.inspections.wait(begun, WAIT_S)
     if begun.ended_at is None:
-        raise Refused(INSPECTION_GOES_ON, number=begun.number)
+        raise RequestRefusedError(INSPECTION_RUNNING, number=begun.number)
     if begun.error is not None:
-        begun.error.state = UNCHANGED
+        begun.error.state = NOTHING_CHANGED
         raise begun.error
     document = begun.document or {}
     error = document.get("error")
     if isinstance(error, dict):
-        raise refusal({**error, "exit_code": begun.exit_code})
+        raise parse_error_document({**error, "exit_code": begun.exit_code})
     return {key: value for key, value in document.items() if key != "words"}
 
 
-def _document(found: Inspection, language: str) -> dict[str, object]:
+def _build_inspection_document(inspection: Inspection, language: str) -> dict[str, object]:
     result = None
-    if found.ended_at is not None and found.error is None:
-        result = {"exit_code": found.exit_code, "document": found.document}
-    elif found.error is not None:
-        said = error_document(found.error, [UNCHANGED], language)
-        result = {"exit_code": int(found.error.exit_code), "document": {"error": said}}
+    if inspection.ended_at is not None and inspection.error is None:
+        result = {"exit_code": inspection.exit_code, "document": inspection.document}
+    elif inspection.error is not None:
+        value = error_to_json(inspection.error, [NOTHING_CHANGED], language)
+        result = {"exit_code": int(inspection.error.exit_code), "document": {"error": value}}
     return {
-        "id": found.number,
-        "kind": found.order.kind.value,
-        "who": found.person.who,
-        "uid": found.person.uid,
-        "begun_at": found.begun_at,
-        "ended_at": found.ended_at,
-        "progress": progress_document(found.told),
+        "id": inspection.number,
+        "kind": inspection.order.kind.value,
+        "who": inspection.person.who,
+        "uid": inspection.person.uid,
+        "begun_at": inspection.begun_at,
+        "ended_at": inspection.ended_at,
+        "progress": build_progress_document(inspection.told),
         "result": result,
     }

@@ -9,14 +9,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ncen_updater.agent.adapters.system_groups import group_id
+from ncen_updater.agent.adapters.system_groups import find_group_id
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.model.person import Person
-from ncen_updater.agent.service.errors import Refused
-from ncen_updater.common.messages import NOT_ALLOWED, Message
+from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.service.errors import RequestRefusedError
+from ncen_updater.common.messages import NOT_ALLOWED, ErrorMessage
 
 #: So many names are told.
-MOST_NAMES = 10
+MAX_MEMBERS_SHOWN = 10
 
 
 class ApiRole(StrEnum):
@@ -37,11 +37,13 @@ class Caller:
         groups: The group that has a right, for whoever lacks it.
     """
 
-    person: Person
+    person: Actor
     roles: frozenset[ApiRole]
     groups: Mapping[ApiRole, str] = field(default_factory=dict)
 
-    def require(self, role: ApiRole, message: Message | None = None, **values: object) -> None:
+    def require_role(
+        self, role: ApiRole, message: ErrorMessage | None = None, **values: object
+    ) -> None:
         """Refuse whoever has not this right.
 
         Args:
@@ -54,14 +56,18 @@ class Caller:
         """
         if role not in self.roles:
             group = self.groups.get(role, "-")
-            raise Refused(
+            raise RequestRefusedError(
                 message or NOT_ALLOWED, who=self.person.who, role=role.value, group=group,
-                members=_members(group), **values,
+                members=_format_members(group), **values,
             )  # fmt: skip
 
 
-def roles_for(
-    uid: int, groups: Collection[int], wanted: Mapping[ApiRole, int | None], *, service_uid: int
+def resolve_roles(
+    uid: int,
+    group_ids: Collection[int],
+    role_groups: Mapping[ApiRole, int | None],
+    *,
+    service_uid: int,
 ) -> frozenset[ApiRole]:
     """Return what a user may do; pure.
 
@@ -70,17 +76,19 @@ def roles_for(
 
     Args:
         uid: Number of the user.
-        groups: Numbers of all groups of the user.
-        wanted: The group that has a right; None where this machine has no such group.
+        group_ids: Numbers of all groups of the user.
+        role_groups: The group that has a right; None where this machine has no such group.
         service_uid: Number of the user that the service runs as.
     """
     if uid in (0, service_uid):
         return frozenset(ApiRole)
-    found = {role for role, group in wanted.items() if group is not None and group in groups}
+    found = {
+        role for role, group in role_groups.items() if group is not None and group in group_ids
+    }
     return frozenset(found | {ApiRole.READ}) if found else frozenset()
 
 
-def members_of(group: str) -> tuple[str, ...]:
+def list_group_members(group: str) -> tuple[str, ...]:
     """Return who is in a group, by their names; nobody where there is no such group."""
     try:
         return tuple(sorted(grp.getgrnam(group).gr_mem))
@@ -88,14 +96,14 @@ def members_of(group: str) -> tuple[str, ...]:
         return ()
 
 
-def _members(group: str) -> str:
+def _format_members(group: str) -> str:
     """Return who is in a group, for whoever looks for somebody; "-" where nobody is."""
-    names = members_of(group)
-    more = ["..."] if len(names) > MOST_NAMES else []
-    return ", ".join([*names[:MOST_NAMES], *more]) or "-"
+    names = list_group_members(group)
+    more = ["..."] if len(names) > MAX_MEMBERS_SHOWN else []
+    return ", ".join([*names[:MAX_MEMBERS_SHOWN], *more]) or "-"
 
 
-def caller(uid: int, settings: ServiceSettings) -> Caller:
+def identify_caller(uid: int, settings: ServiceSettings) -> Caller:
     """Return the person behind a number that the kernel gave.
 
     Groups are asked of the system's own lists at each request: whoever is taken out of a group
@@ -103,14 +111,14 @@ def caller(uid: int, settings: ServiceSettings) -> Caller:
     """
     try:
         entry = pwd.getpwuid(uid)
-        person = Person(entry.pw_name, uid)
+        person = Actor(entry.pw_name, uid)
         groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
     except KeyError:
-        person, groups = Person(f"uid {uid}", uid), []
+        person, groups = Actor(f"uid {uid}", uid), []
     names = {
         ApiRole.READ: settings.read_group,
         ApiRole.OPERATE: settings.operate_group,
         ApiRole.APPROVE: settings.approve_group,
     }
-    wanted = {role: group_id(name) for role, name in names.items()}
-    return Caller(person, roles_for(uid, groups, wanted, service_uid=os.geteuid()), names)
+    wanted = {role: find_group_id(name) for role, name in names.items()}
+    return Caller(person, resolve_roles(uid, groups, wanted, service_uid=os.geteuid()), names)

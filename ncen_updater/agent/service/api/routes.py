@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 from ncen_updater.agent.service.api import actions, inspections, queries
 from ncen_updater.agent.service.api.forms import (
+    ApiForm,
     ApprovalForm,
-    Form,
     HoldForm,
     InspectionForm,
-    OrderForm,
+    JobForm,
     ScheduleForm,
 )
 from ncen_updater.agent.service.api.people import ApiRole
 from ncen_updater.agent.service.api.queries import Handler
 from ncen_updater.common.http_routes import Route
 
-STREAM = "/v1/events"
+EVENTS_PATH = "/v1/events"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ApiRoute(Route):
 
     role: ApiRole
     handler: Handler | None = None
-    form: type[Form] | None = None
+    form: type[ApiForm] | None = None
     query: frozenset[str] = frozenset()
     statuses: tuple[int, ...] = (200,)
 
@@ -44,47 +44,63 @@ class ApiRoute(Route):
         return self.method != "GET" and self.role is not ApiRole.READ
 
 
-_ROWS = frozenset({"limit"})
-_RELEASE = frozenset({"version"})
+_LIMIT_QUERY = frozenset({"limit"})
+_VERSION_QUERY = frozenset({"version"})
 ROUTES: tuple[ApiRoute, ...] = (
-    ApiRoute("GET", "/v1/status", ApiRole.READ, queries.status),
-    ApiRoute("GET", "/v1/settings", ApiRole.READ, queries.settings),
-    ApiRoute("GET", "/v1/rights/{role}", ApiRole.READ, queries.right),
-    ApiRoute("GET", "/v1/outlook", ApiRole.READ, queries.outlook, query=_RELEASE | {"not_before"}),
-    ApiRoute("GET", "/v1/holds", ApiRole.READ, queries.holds),
+    ApiRoute("GET", "/v1/status", ApiRole.READ, queries.get_status),
+    ApiRoute("GET", "/v1/settings", ApiRole.READ, queries.get_settings),
+    ApiRoute("GET", "/v1/rights/{role}", ApiRole.READ, queries.check_role),
+    ApiRoute(
+        "GET",
+        "/v1/outlook",
+        ApiRole.READ,
+        queries.get_next_upgrade,
+        query=_VERSION_QUERY | {"not_before"},
+    ),
+    ApiRoute("GET", "/v1/holds", ApiRole.READ, queries.list_holds),
     ApiRoute("POST", "/v1/holds", ApiRole.OPERATE, actions.hold, HoldForm, statuses=(201,)),
     ApiRoute("DELETE", "/v1/holds", ApiRole.OPERATE, actions.unhold),
-    ApiRoute("GET", "/v1/history", ApiRole.READ, queries.history, query=_ROWS | {"before"}),
-    ApiRoute("GET", "/v1/history/{id}", ApiRole.READ, queries.change),
-    ApiRoute("GET", "/v1/rehearsals", ApiRole.READ, queries.rehearsals, query=_ROWS),
-    ApiRoute("GET", "/v1/approvals", ApiRole.READ, queries.approvals),
+    ApiRoute(
+        "GET", "/v1/history", ApiRole.READ, queries.get_history, query=_LIMIT_QUERY | {"before"}
+    ),
+    ApiRoute("GET", "/v1/history/{id}", ApiRole.READ, queries.get_change),
+    ApiRoute("GET", "/v1/rehearsals", ApiRole.READ, queries.list_rehearsals, query=_LIMIT_QUERY),
+    ApiRoute("GET", "/v1/approvals", ApiRole.READ, queries.get_approvals),
     ApiRoute(
         "POST", "/v1/approvals", ApiRole.APPROVE, actions.approve, ApprovalForm, statuses=(200, 201)
     ),
     ApiRoute(
-        "DELETE", "/v1/approvals", ApiRole.APPROVE, actions.take_back, query=_RELEASE | {"of"}
+        "DELETE",
+        "/v1/approvals",
+        ApiRole.APPROVE,
+        actions.withdraw_all_approvals,
+        query=_VERSION_QUERY | {"of"},
     ),
-    ApiRoute("DELETE", "/v1/approvals/{binding}", ApiRole.APPROVE, actions.withdraw),
+    ApiRoute("DELETE", "/v1/approvals/{binding}", ApiRole.APPROVE, actions.withdraw_approval),
     ApiRoute("PUT", "/v1/schedule", ApiRole.OPERATE, actions.schedule, ScheduleForm),
-    ApiRoute("DELETE", "/v1/schedule", ApiRole.OPERATE, actions.cancel),
-    ApiRoute("GET", "/v1/confirmation", ApiRole.READ, queries.confirmation),
-    ApiRoute("POST", "/v1/confirmation", ApiRole.OPERATE, actions.confirm),
-    ApiRoute("GET", "/v1/orders", ApiRole.READ, queries.orders, query=_ROWS),
-    ApiRoute("POST", "/v1/orders", ApiRole.OPERATE, actions.give_order, OrderForm, statuses=(202,)),
-    ApiRoute("GET", "/v1/orders/{number}", ApiRole.READ, queries.order),
-    ApiRoute("GET", "/v1/tray", ApiRole.READ, queries.tray),
-    ApiRoute("GET", "/v1/plan", ApiRole.READ, inspections.plan, query=_RELEASE),
-    ApiRoute("GET", "/v1/notes", ApiRole.READ, inspections.notes, query=_RELEASE),
-    ApiRoute("GET", "/v1/dossier", ApiRole.READ, inspections.dossier, query=_RELEASE | {"form"}),
-    ApiRoute("GET", "/v1/way-back", ApiRole.READ, inspections.way_back),
-    ApiRoute("GET", "/v1/findings", ApiRole.READ, inspections.findings),
-    ApiRoute("GET", "/v1/proof", ApiRole.READ, inspections.proof, query=frozenset({"head"})),
-    ApiRoute("GET", "/v1/agent", ApiRole.READ, inspections.agent),
+    ApiRoute("DELETE", "/v1/schedule", ApiRole.OPERATE, actions.cancel_schedule),
+    ApiRoute("GET", "/v1/confirmation", ApiRole.READ, queries.get_soaking_change),
+    ApiRoute("POST", "/v1/confirmation", ApiRole.OPERATE, actions.confirm_release),
+    ApiRoute("GET", "/v1/orders", ApiRole.READ, queries.list_jobs, query=_LIMIT_QUERY),
+    ApiRoute("POST", "/v1/orders", ApiRole.OPERATE, actions.create_job, JobForm, statuses=(202,)),
+    ApiRoute("GET", "/v1/orders/{number}", ApiRole.READ, queries.get_job),
+    ApiRoute("GET", "/v1/tray", ApiRole.READ, queries.list_inbox),
+    ApiRoute("GET", "/v1/plan", ApiRole.READ, inspections.get_plan, query=_VERSION_QUERY),
+    ApiRoute("GET", "/v1/notes", ApiRole.READ, inspections.get_release_notes, query=_VERSION_QUERY),
+    ApiRoute(
+        "GET", "/v1/dossier", ApiRole.READ, inspections.get_dossier, query=_VERSION_QUERY | {"form"}
+    ),
+    ApiRoute("GET", "/v1/way-back", ApiRole.READ, inspections.get_rollback_plan),
+    ApiRoute("GET", "/v1/findings", ApiRole.READ, inspections.get_findings),
+    ApiRoute(
+        "GET", "/v1/proof", ApiRole.READ, inspections.get_audit_log_check, query=frozenset({"head"})
+    ),
+    ApiRoute("GET", "/v1/agent", ApiRole.READ, inspections.get_agent),
     ApiRoute(
         "POST",
         "/v1/inspections",
         ApiRole.READ,
-        inspections.order_inspection,
+        inspections.start_inspection,
         InspectionForm,
         statuses=(202,),
     ),
@@ -92,9 +108,9 @@ ROUTES: tuple[ApiRoute, ...] = (
         "GET",
         "/v1/inspections/{number}",
         ApiRole.READ,
-        inspections.inspection,
+        inspections.get_inspection,
         query=frozenset({"wait"}),
     ),
-    ApiRoute("GET", STREAM, ApiRole.READ, query=frozenset({"after"})),
+    ApiRoute("GET", EVENTS_PATH, ApiRole.READ, query=frozenset({"after"})),
     ApiRoute("GET", "/v1/openapi.json", ApiRole.READ),
 )

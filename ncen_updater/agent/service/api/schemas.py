@@ -17,27 +17,33 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel, TypeAdapter, create_model
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 
-from ncen_updater.agent.adapters.databases.tried import TriedValues
+from ncen_updater.agent.adapters.databases.tried import RoundTripResult
 from ncen_updater.agent.engine.recovery import RecoveryAction
-from ncen_updater.agent.engine.rehearsal.report import PredictedRange, RehearsalReport, RehearsedHop
+from ncen_updater.agent.engine.rehearsal.report import DowntimeRange, RehearsalReport, RehearsedHop
 from ncen_updater.agent.engine.rehearsal.store import RehearsalState
-from ncen_updater.agent.model.change import ChangeKind, ChangeState, Mode, StepName, StepState
+from ncen_updater.agent.model.change import (
+    ChangeKind,
+    ChangeState,
+    DatabaseMode,
+    StepName,
+    StepState,
+)
 from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.agent.policy.availability import Availability
-from ncen_updater.agent.policy.beginning import Beginning
+from ncen_updater.agent.policy.beginning import UpgradeStart
 from ncen_updater.agent.service.api.forms import (
     ApprovalForm,
     HoldForm,
     InspectionForm,
-    OrderForm,
+    JobForm,
     ScheduleForm,
 )
 from ncen_updater.agent.service.api.people import ApiRole
 from ncen_updater.agent.service.inspecting import InspectionKind
-from ncen_updater.agent.storage.journal.orders import OrderKind
-from ncen_updater.agent.storage.journal.site_history import BadReleaseRecord, HoldRecord
+from ncen_updater.agent.storage.journal.orders import JobKind
+from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord, HoldRecord
 from ncen_updater.common.findings import Severity
-from ncen_updater.feed.last_view import Notice
+from ncen_updater.feed.last_view import WithdrawalNotice
 
 Count = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -159,11 +165,24 @@ NumberedFault = _document("NumberedFault", Fault, exit_code=Count)
 #: A refusal; or a part of a status that could not be had, in its place.
 Error = _document("Error", error=NumberedFault)
 Change = _document(
-    "Change", id=str, kind=ChangeKind, mode=Mode, state=ChangeState, product=str, from_=str, to=str,
-    created_at=datetime, ended_at=datetime | None, stop_s=float | None,
-    error_code=str | None, attempts=Count, expanded=bool, contract_left=bool,
-    ended_sessions=list[str], replaced=list[str],
-)  # fmt: skip
+    "Change",
+    id=str,
+    kind=ChangeKind,
+    mode=DatabaseMode,
+    state=ChangeState,
+    product=str,
+    from_=str,
+    to=str,
+    created_at=datetime,
+    ended_at=datetime | None,
+    stop_s=float | None,
+    error_code=str | None,
+    attempts=Count,
+    expanded=bool,
+    contract_left=bool,
+    ended_sessions=list[str],
+    replaced=list[str],
+)
 OpenChange = _document(
     "OpenChange", Change, step=str | None, step_state=str | None, watched_until=datetime | None,
     contracting=bool,
@@ -193,7 +212,7 @@ OrderData = _document(
     file=(str, ''), dry_run=(bool, False),
 )  # fmt: skip
 Order = _document(
-    "Order", id=Count, kind=OrderKind, data=OrderData, who=str, uid=Count, at=datetime,
+    "Order", id=Count, kind=JobKind, data=OrderData, who=str, uid=Count, at=datetime,
     taken_at=datetime | None, ended_at=datetime | None,
 )  # fmt: skip
 GivenOrder = _document("GivenOrder", Order, event=Count)
@@ -276,7 +295,7 @@ DossierFacts = _document(
 
 
 RehearsedWay = _document(
-    "RehearsedWay", from_=str, to=str, stop_s=PredictedRange, values=TriedValues | None,
+    "RehearsedWay", from_=str, to=str, stop_s=DowntimeRange, values=RoundTripResult | None,
 )  # fmt: skip
 PlanFound = _document(
     "PlanFound", (_Found, Path), plan=Plan, findings=list[Finding], rehearsed=list[RehearsedWay],
@@ -289,10 +308,10 @@ DossierFound = _document(
 )  # fmt: skip
 BackApproval = _document("BackApproval", who=str, at=datetime)
 WayBackFound = _document(
-    "WayBackFound", _Found, from_=str, to=str, mode=Mode, by_code=bool, lost=Rows | None,
+    "WayBackFound", _Found, from_=str, to=str, mode=DatabaseMode, by_code=bool, lost=Rows | None,
     passed_over=Rows | None, lost_total=Count | None, reason=str | None, undoes=str | None,
     binding=Sha256, watched=bool, approvals=list[BackApproval], missing=Count,
-    values=TriedValues | None, how=list[str],
+    values=RoundTripResult | None, how=list[str],
 )  # fmt: skip
 DiagnosisFound = _document("DiagnosisFound", _Found, healthy=bool, findings=list[Finding])
 ProofFound = _document("ProofFound", _Found, head=str, as_recorded=bool, findings=list[Finding])
@@ -307,7 +326,7 @@ BundleFound = _document(
 AgentFound = _document("AgentFound", version=str | None, error=str | None)
 CheckDone = _document(
     "CheckDone", (_Found, Path), product=str, current=str, agent=AgentFound, others=list[str],
-    running_withdrawn=Notice | None, imported=bool, checked_at=datetime | None,
+    running_withdrawn=WithdrawalNotice | None, imported=bool, checked_at=datetime | None,
     expires_at=datetime | None,
 )  # fmt: skip
 RehearsalDone = _document("RehearsalDone", _Found, rehearsal=Rehearsal, dossiers=list[str])
@@ -369,7 +388,7 @@ ApprovedRollback = _document(
 JournalStatus = _document(
     "JournalStatus", at_work=str | None, head=str | None, open_change=OpenChange | None,
     owed_rollback=OwedRollback | None, last_change=Change | None, order=WaitingOrder | None,
-    holds=list[HoldRecord], bad_releases=list[BadReleaseRecord], approvals=list[ApprovedRelease],
+    holds=list[HoldRecord], bad_releases=list[FailedReleaseRecord], approvals=list[ApprovedRelease],
     rollback_approved=ApprovedRollback | None, approvals_used_up=list[str], confirmed_by=str | None,
 )  # fmt: skip
 BarredRelease = _document("BarredRelease", version=str, reason=str, why=str, opens=datetime | None)
@@ -377,7 +396,7 @@ Brake = _document("Brake", version=str, until=datetime | None, owner=str, reason
 FeedStatus = _document(
     "FeedStatus", checked_at=datetime, expires_at=datetime, stale=bool, version=Count,
     versions=list[str], withdrawn=list[str], comes_next=str | None, barred=list[BarredRelease],
-    running_withdrawn=Notice | None, brakes=list[Brake],
+    running_withdrawn=WithdrawalNotice | None, brakes=list[Brake],
 )  # fmt: skip
 GroupOfRight = _document("GroupOfRight", group=str, members=list[str])
 You = _document("You", who=str, uid=Count, roles=list[ApiRole], missing=dict[str, GroupOfRight])
@@ -393,14 +412,33 @@ Settings = _document("Settings", settings=list[Setting])
 Right = _document("Right", who=str, role=str)
 Scheduled = _document("Scheduled", not_before=datetime, who=str)
 Outlook = _document(
-    "Outlook", up_to_date=bool, checked_at=datetime | None, next_check=datetime | None,
-    current=str | None, target=str | None, agent=str | None, prepared=bool, rehearsed=str | None,
-    plan=str | None, binding=str | None, bad_until=datetime | None, voids=list[str],
-    approvals=list[Approval], needed=Count, missing=Count, scheduled=Scheduled | None,
-    rehearsal=Rehearsal | None, stop_s=Range | None, begins=Beginning, begins_after_yes=Beginning,
-    newest=str | None, also_approved=list[str], approved_but_gone=list[str],
-    approvals_used_up=list[str], open_change=OpenChange | None,
-)  # fmt: skip
+    "Outlook",
+    up_to_date=bool,
+    checked_at=datetime | None,
+    next_check=datetime | None,
+    current=str | None,
+    target=str | None,
+    agent=str | None,
+    prepared=bool,
+    rehearsed=str | None,
+    plan=str | None,
+    binding=str | None,
+    bad_until=datetime | None,
+    voids=list[str],
+    approvals=list[Approval],
+    needed=Count,
+    missing=Count,
+    scheduled=Scheduled | None,
+    rehearsal=Rehearsal | None,
+    stop_s=Range | None,
+    begins=UpgradeStart,
+    begins_after_yes=UpgradeStart,
+    newest=str | None,
+    also_approved=list[str],
+    approved_but_gone=list[str],
+    approvals_used_up=list[str],
+    open_change=OpenChange | None,
+)
 Holds = _document("Holds", holds=list[HoldRecord])
 Held = _document("Held", held=bool, reason=str, by=str, until=datetime | None)
 Unheld = _document("Unheld", held=bool, lifted=Count)
@@ -457,7 +495,7 @@ class Description(BaseModel):
 
 
 #: What a success answers with, by method and address.
-ANSWERS: Mapping[tuple[str, str], Any] = {
+RESPONSES: Mapping[tuple[str, str], Any] = {
     ("GET", "/v1/status"): Status,
     ("GET", "/v1/settings"): Settings,
     ("GET", "/v1/rights/{role}"): Right,
@@ -493,7 +531,7 @@ ANSWERS: Mapping[tuple[str, str], Any] = {
 }
 #: What is told in the stream, and of a refusal.
 OTHERS: Mapping[str, Any] = {"Error": Error, "Event": Event, "Moment": Moment}
-FORMS = (HoldForm, ApprovalForm, ScheduleForm, OrderForm, InspectionForm)
+FORMS = (HoldForm, ApprovalForm, ScheduleForm, JobForm, InspectionForm)
 
 
 class _Generator(GenerateJsonSchema):
@@ -519,10 +557,10 @@ class _Generator(GenerateJsonSchema):
             return {**found, "required": list(parts)}
         parts.pop("others", None)
         found.pop("required", None)
-        return {**found, "additionalProperties": named("Value")}
+        return {**found, "additionalProperties": make_reference("Value")}
 
 
-def named(name: str) -> JsonSchemaValue:
+def make_reference(name: str) -> JsonSchemaValue:
     """Return what refers to a component."""
     return {"$ref": f"#/components/schemas/{name}"}
 
@@ -531,14 +569,14 @@ def components() -> tuple[Mapping[tuple[str, str], JsonSchemaValue], JsonSchemaV
     """Return what each request is answered with, and the components that this names."""
     asked: list[tuple[Any, JsonSchemaMode, TypeAdapter[Any]]]
     asked = [
-        *((route, "serialization", TypeAdapter(kind)) for route, kind in ANSWERS.items()),
+        *((route, "serialization", TypeAdapter(kind)) for route, kind in RESPONSES.items()),
         *((name, "serialization", TypeAdapter(kind)) for name, kind in OTHERS.items()),
         *((form, "validation", TypeAdapter(form)) for form in FORMS),
     ]
     found, whole = TypeAdapter.json_schemas(
-        asked, ref_template=named("{model}")["$ref"], schema_generator=_Generator
+        asked, ref_template=make_reference("{model}")["$ref"], schema_generator=_Generator
     )
-    answers = {route: found[route, "serialization"] for route in ANSWERS}
+    answers = {route: found[route, "serialization"] for route in RESPONSES}
     described: JsonSchemaValue = whole["$defs"]
     return answers, {name: _brief(schema) for name, schema in described.items()}
 

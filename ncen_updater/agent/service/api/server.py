@@ -16,17 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from ncen_updater.agent.adapters.system_groups import group_id
+from ncen_updater.agent.adapters.system_groups import find_group_id
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.config.paths import Places, load_places
-from ncen_updater.agent.service.api.app import PEER_UID, WHOLE, ApiApplication
+from ncen_updater.agent.config.paths import EssentialSettings, load_essential_settings
+from ncen_updater.agent.service.api.app import PEER_UID, REQUEST_COMPLETE, ApiApplication
 from ncen_updater.agent.service.api.context import ApiContext
-from ncen_updater.agent.service.availability_asker import availability_asker
-from ncen_updater.agent.service.errors import UNCHANGED, Refused
-from ncen_updater.agent.service.inspecting import Inspections
-from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.service.availability_asker import create_availability_cache
+from ncen_updater.agent.service.errors import NOTHING_CHANGED, RequestRefusedError
+from ncen_updater.agent.service.inspecting import InspectionQueue
+from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.service_state import ServiceStateFile
-from ncen_updater.common.documents import error_document, jsonable
+from ncen_updater.common.documents import error_to_json, to_json_value
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.http_server import (
     BACKLOG,
@@ -36,13 +36,13 @@ from ncen_updater.common.http_server import (
 )
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE
 from ncen_updater.common.messages import SOCKET_TAKEN, SOCKET_UNUSABLE, TOO_MANY_CONNECTIONS
-from ncen_updater.common.unix_socket import address_of, peer_uid
+from ncen_updater.common.unix_socket import get_peer_uid, shorten_socket_path
 
 logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def listening(path: Path, group: int | None) -> Iterator[socket.socket]:
+def open_listener(path: Path, group: int | None) -> Iterator[socket.socket]:
     """Listen at a place while the block runs.
 
     A lock beside the socket says whether the one that lies there is in use; it dies with its holder
@@ -60,9 +60,9 @@ def listening(path: Path, group: int | None) -> Iterator[socket.socket]:
     with contextlib.ExitStack() as stack:
         try:
             _make_directory(path.parent, group)
-            stack.callback(os.close, _lock(path))
+            stack.callback(os.close, _acquire_lock(path))
             _remove_stale(path)
-            listener = _bound(path, group)
+            listener = _bind(path, group)
         except BlockingIOError as error:
             raise UpdaterError(SOCKET_TAKEN, path=path) from error
         except OSError as error:
@@ -78,7 +78,7 @@ def _make_directory(directory: Path, group: int | None) -> None:
     if not directory.exists():
         directory.mkdir(parents=True)
         directory.chmod(0o750)
-        _give(directory, group, 0o750)
+        _grant_group_access(directory, group, 0o750)
     found = directory.stat()
     if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise UpdaterError(
@@ -86,7 +86,7 @@ def _make_directory(directory: Path, group: int | None) -> None:
         )
 
 
-def _lock(path: Path) -> int:
+def _acquire_lock(path: Path) -> int:
     place = path.with_name(f"{path.name}.lock")
     descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -104,17 +104,17 @@ def _remove_stale(path: Path) -> None:
         path.unlink()
 
 
-def _bound(path: Path, group: int | None) -> socket.socket:
+def _bind(path: Path, group: int | None) -> socket.socket:
     """Bind beside the name, give it away, and only then let it be found."""
     beside = path.with_name(f".{path.name}.new")
     beside.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         os.fchmod(listener.fileno(), 0o600)  # the mode that the file is made with
-        with address_of(beside) as address:
+        with shorten_socket_path(beside) as address:
             listener.bind(address)
         beside.chmod(0o600)
-        _give(beside, group, 0o660)
+        _grant_group_access(beside, group, 0o660)
         listener.listen(BACKLOG)
         beside.rename(path)
     except BaseException:
@@ -124,7 +124,7 @@ def _bound(path: Path, group: int | None) -> socket.socket:
     return listener
 
 
-def _give(path: Path, group: int | None, mode: int) -> None:
+def _grant_group_access(path: Path, group: int | None, mode: int) -> None:
     """Let a group in; where that cannot be done, nobody else is."""
     if group is None:
         return
@@ -150,23 +150,23 @@ class Admission(Generic[Connection]):
         return self.enters
 
 
-class FairConnections(Generic[Connection]):
+class AdmissionController(Generic[Connection]):
     """Knows every open connection that is counted.
 
     Args:
-        each: So many may one user hold.
-        all_together: So many may all of them hold; what is left serves those that are not counted.
-        free: Numbers of users that are not counted.
+        per_user: So many may one user hold.
+        total: So many may all of them hold; what is left serves those that are not counted.
+        exempt_uids: Numbers of users that are not counted.
     """
 
-    def __init__(self, each: int, all_together: int, free: Collection[int]) -> None:
-        self._each, self._all, self._free = each, all_together, frozenset(free)
+    def __init__(self, per_user: int, total: int, exempt_uids: Collection[int]) -> None:
+        self._each, self._all, self._free = per_user, total, frozenset(exempt_uids)
         #: Oldest first: whose, and whether it is answered.
         self._held: dict[Connection, int] = {}
         self._answered: set[Connection] = set()
         self._lock = threading.Lock()
 
-    def enter(self, uid: int, connection: Connection) -> Admission[Connection]:
+    def admit(self, uid: int, connection: Connection) -> Admission[Connection]:
         """Let one more in, if there is a place or one can be had."""
         if uid in self._free:
             return Admission(enters=True)
@@ -174,11 +174,11 @@ class FairConnections(Generic[Connection]):
             count = Counter(self._held.values())
             leaves = None
             if count[uid] >= self._each:
-                leaves = self._waiting({uid})
+                leaves = self._find_oldest_idle({uid})
             elif count.total() >= self._all:
                 most = max(count.values())
                 fuller = {other for other, held in count.items() if held == most > count[uid]}
-                leaves = self._waiting(fuller)
+                leaves = self._find_oldest_idle(fuller)
             else:
                 self._held[connection] = uid
                 return Admission(enters=True)
@@ -188,7 +188,7 @@ class FairConnections(Generic[Connection]):
             self._held[connection] = uid
             return Admission(enters=True, leaves=leaves)
 
-    def answering(self, uid: int, connection: Connection) -> bool:
+    def mark_busy(self, uid: int, connection: Connection) -> bool:
         """Its request is here whole; False if it was made to leave before."""
         if uid in self._free:
             return True
@@ -198,18 +198,18 @@ class FairConnections(Generic[Connection]):
             self._answered.add(connection)
             return True
 
-    def waiting(self, connection: Connection) -> None:
+    def mark_idle(self, connection: Connection) -> None:
         """It was answered, and may ask for more."""
         with self._lock:
             self._answered.discard(connection)
 
-    def leave(self, connection: Connection) -> None:
+    def release(self, connection: Connection) -> None:
         """It is closed; nothing happens where it had left before."""
         with self._lock:
             self._held.pop(connection, None)
             self._answered.discard(connection)
 
-    def _waiting(self, uids: Collection[int]) -> Connection | None:
+    def _find_oldest_idle(self, uids: Collection[int]) -> Connection | None:
         """Return the oldest of some users that waits."""
         return next(
             (c for c, uid in self._held.items() if uid in uids and c not in self._answered), None
@@ -219,20 +219,21 @@ class FairConnections(Generic[Connection]):
 #: Three people with two pages each, and a terminal: each page listens, and asks for something.
 THREADS = 26
 #: Connections of one user; root and the service's own user are not counted.
-EACH = 8
+MAX_CONNECTIONS_PER_USER = 8
 #: Of all that are counted: two threads are always left for root.
-TOGETHER = THREADS - 2
+MAX_UNPRIVILEGED_CONNECTIONS = THREADS - 2
 
 
-def _too_many() -> bytes:
+def _build_too_many_response() -> bytes:
     """What somebody hears who holds too many connections, before anything was read."""
-    error = Refused(TOO_MANY_CONNECTIONS, count=EACH)
+    error = RequestRefusedError(TOO_MANY_CONNECTIONS, count=MAX_CONNECTIONS_PER_USER)
     document = {
         "error": {
-            **error_document(error, [UNCHANGED], DEFAULT_LANGUAGE), "exit_code": error.exit_code,
+            **error_to_json(error, [NOTHING_CHANGED], DEFAULT_LANGUAGE),
+            "exit_code": error.exit_code,
         }
-    }  # fmt: skip
-    content = json.dumps(jsonable(document, DEFAULT_LANGUAGE)).encode()
+    }
+    content = json.dumps(to_json_value(document, DEFAULT_LANGUAGE)).encode()
     head = (
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(content)}\r\nRetry-After: 3\r\nConnection: close\r\n\r\n"
@@ -240,77 +241,77 @@ def _too_many() -> bytes:
     return head.encode() + content
 
 
-TOO_MANY = _too_many()
+TOO_MANY_RESPONSE = _build_too_many_response()
 
 
-class _Gateway(LimitedGateway):
+class _PeerGateway(LimitedGateway):
     """Says who is at the other end, as the kernel knows it."""
 
     def get_environ(self) -> dict[str, Any]:  # type: ignore[override]
         return {
             **super().get_environ(),
             PEER_UID: self.req.conn.uid,
-            WHOLE: self.req.conn.is_whole,
+            REQUEST_COMPLETE: self.req.conn.mark_request_complete,
         }
 
 
-class _Connection(LimitedConnection):
+class _UserConnection(LimitedConnection):
     """A connection of one user, who has a place among all."""
 
-    server: _Server
+    server: _FairServer
     uid = -1
 
-    def is_whole(self) -> None:
+    def mark_request_complete(self) -> None:
         """Its request is here.
 
         Raises:
             Refused: If it had to leave meanwhile, so that nothing may be done of it.
         """
-        if not self.server.limits.answering(self.uid, self):
-            raise Refused(TOO_MANY_CONNECTIONS, count=EACH)
+        if not self.server.limits.mark_busy(self.uid, self):
+            raise RequestRefusedError(TOO_MANY_CONNECTIONS, count=MAX_CONNECTIONS_PER_USER)
 
 
-class _Server(LimitedServer):
+class _FairServer(LimitedServer):
     """Lets each user have their share."""
 
-    ConnectionClass = _Connection
-    GatewayClass = _Gateway
+    ConnectionClass = _UserConnection
+    GatewayClass = _PeerGateway
 
     def __init__(self, path: Path, listener: socket.socket, application: ApiApplication) -> None:
         super().__init__(path, application, threads=THREADS, listener=listener)
-        self.limits: FairConnections[LimitedConnection] = FairConnections(
-            EACH, TOGETHER, {0, os.geteuid()}
+        self.limits: AdmissionController[LimitedConnection] = AdmissionController(
+            MAX_CONNECTIONS_PER_USER, MAX_UNPRIVILEGED_CONNECTIONS, {0, os.geteuid()}
         )
 
-    def admit(self, conn: LimitedConnection) -> bytes | None:
+    def admit_connection(self, conn: LimitedConnection) -> bytes | None:
         """Ask the kernel whose it is, and let it in if there is a place or one can be had."""
-        assert isinstance(conn, _Connection)  # noqa: S101 - it is made by this server
-        conn.uid = peer_uid(conn.socket)
-        admission = self.limits.enter(conn.uid, conn)
+        assert isinstance(conn, _UserConnection)  # noqa: S101 - it is made by this server
+        conn.uid = get_peer_uid(conn.socket)
+        admission = self.limits.admit(conn.uid, conn)
         if admission.leaves is not None:
-            admission.leaves.refuse(TOO_MANY)
-        return None if admission else TOO_MANY
+            admission.leaves.reject_connection(TOO_MANY_RESPONSE)
+        return None if admission else TOO_MANY_RESPONSE
 
-    def served(self, conn: LimitedConnection) -> None:
+    def on_request_done(self, conn: LimitedConnection) -> None:
         """It may be made to leave again."""
-        self.limits.waiting(conn)
-        super().served(conn)
+        self.limits.mark_idle(conn)
+        super().on_request_done(conn)
 
-    def left(self, conn: LimitedConnection) -> None:
+    def on_connection_closed(self, conn: LimitedConnection) -> None:
         """Its place is free."""
-        self.limits.leave(conn)
+        self.limits.release(conn)
 
 
 def start_api(
     config_path: Path,
     config: AgentConfig,
     *,
-    snapshots: ServiceSnapshots,
-    keeper: ServiceStateFile,
+    snapshots: SnapshotStore,
+    state_file: ServiceStateFile,
     wake: Callable[[], None],
     now: Callable[..., Any],
-    inspections: Inspections,
-    places: Places | None = None,
+    inspections: InspectionQueue,
+    places: EssentialSettings | None = None,
 ) -> Callable[[], None]:
     """Start to answer; return what ends it.
 
@@ -320,14 +321,21 @@ def start_api(
     settings = config.service
     path = config.paths.resolve(settings.socket)
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(listening(path, group_id(settings.read_group)))
-        asker = availability_asker(config_path, config)
+        listener = stack.enter_context(open_listener(path, find_group_id(settings.read_group)))
+        asker = create_availability_cache(config_path, config)
         context = ApiContext(
-            config_path, places or load_places(config_path), keeper, snapshots, wake, now,
-            inspections, config.paths.resolve(config.paths.agent), asker,
-        )  # fmt: skip
-        server = _Server(path, listener, ApiApplication(context))
-        stack.enter_context(server.answering("api"))
+            config_path,
+            places or load_essential_settings(config_path),
+            state_file,
+            snapshots,
+            wake,
+            now,
+            inspections,
+            config.paths.resolve(config.paths.agent),
+            asker,
+        )
+        server = _FairServer(path, listener, ApiApplication(context))
+        stack.enter_context(server.serve_in_thread("api"))
         held = stack.pop_all()
 
     def stop() -> None:

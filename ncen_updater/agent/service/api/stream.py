@@ -16,11 +16,11 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
 from ncen_updater.agent.service.api.context import ApiContext
-from ncen_updater.agent.service.api.forms import MAX_NUMBER, whole_number
-from ncen_updater.agent.service.api.queries import Request, moment_document
-from ncen_updater.agent.service.errors import Refused
+from ncen_updater.agent.service.api.forms import MAX_NUMBER, parse_whole_number
+from ncen_updater.agent.service.api.queries import ApiRequest, build_activity_document
+from ncen_updater.agent.service.errors import RequestRefusedError
 from ncen_updater.agent.storage.journal.rows import JournalEvent
-from ncen_updater.common.documents import error_document, jsonable
+from ncen_updater.common.documents import error_to_json, to_json_value
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import TOO_MANY_STREAMS
 
@@ -29,17 +29,17 @@ class ConnectionLimits:
     """Counts the open connections of each user.
 
     Args:
-        each: So many may one user hold.
-        all_together: So many may all of them hold; what is left serves those that are not counted.
-        free: Numbers of users that are not counted: root and the service's own.
+        per_user: So many may one user hold.
+        total: So many may all of them hold; what is left serves those that are not counted.
+        exempt_uids: Numbers of users that are not counted: root and the service's own.
     """
 
-    def __init__(self, each: int, all_together: int, free: Collection[int]) -> None:
-        self._each, self._all, self._free = each, all_together, frozenset(free)
+    def __init__(self, per_user: int, total: int, exempt_uids: Collection[int]) -> None:
+        self._each, self._all, self._free = per_user, total, frozenset(exempt_uids)
         self._held: Counter[int] = Counter()
         self._lock = threading.Lock()
 
-    def enter(self, uid: int) -> bool:
+    def try_acquire(self, uid: int) -> bool:
         """Count one more of a user; False where that is one too many: then it does not count."""
         if uid in self._free:
             return True
@@ -49,12 +49,12 @@ class ConnectionLimits:
             self._held[uid] += 1
             return True
 
-    def held_by(self, uid: int) -> int:
+    def count_held(self, uid: int) -> int:
         """How many a user has."""
         with self._lock:
             return self._held[uid]
 
-    def leave(self, uid: int) -> None:
+    def release(self, uid: int) -> None:
         """One that had entered is gone."""
         if uid in self._free:
             return
@@ -65,11 +65,11 @@ class ConnectionLimits:
 
 
 #: Of all that are counted, and of one person.
-MOST_STREAMS, EACH_STREAMS = 9, 3
+MAX_STREAMS, MAX_STREAMS_PER_USER = 9, 3
 HEARTBEAT_S = 15.0
 #: Between two looks at the journal's file, which children write without telling us.
-LOOK_S = 0.25
-AT_ONCE = 200
+POLL_INTERVAL_S = 0.25
+EVENT_BATCH_SIZE = 200
 
 
 class EventStreams:
@@ -77,21 +77,21 @@ class EventStreams:
 
     Args:
         context: What they are made of.
-        most: How many at the same time; root as many besides.
+        max_streams: How many at the same time; root as many besides.
         monotonic: The clock of the heartbeat.
     """
 
     def __init__(
         self,
         context: ApiContext,
-        most: int = MOST_STREAMS,
+        max_streams: int = MAX_STREAMS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._context, self._most, self._clock = context, most, monotonic
-        self._places = ConnectionLimits(EACH_STREAMS, most, ())
-        self._roots = ConnectionLimits(most, most, ())
+        self._context, self._most, self._clock = context, max_streams, monotonic
+        self._places = ConnectionLimits(MAX_STREAMS_PER_USER, max_streams, ())
+        self._roots = ConnectionLimits(max_streams, max_streams, ())
 
-    def open(self, request: Request) -> Iterator[bytes]:
+    def open_stream(self, request: ApiRequest) -> Iterator[bytes]:
         """Return a stream; it begins with what came after an event of the journal.
 
         Raises:
@@ -100,55 +100,57 @@ class EventStreams:
             UpdaterError: If the journal cannot be read.
         """
         wanted = request.query.get("after", request.last_event)
-        after = whole_number(wanted, "after", -1, MAX_NUMBER)
+        after = parse_whole_number(wanted, "after", -1, MAX_NUMBER)
         if after < 0:
-            with self._context.reading() as journal:
-                after = journal.last_event()
+            with self._context.open_journal() as journal:
+                after = journal.read_last_event_number()
         uid = request.caller.person.uid
         places = self._roots if uid in (0, os.geteuid()) else self._places
-        if not places.enter(uid):
-            raise Refused(TOO_MANY_STREAMS, count=places.held_by(uid) or self._most)
-        return _Stream(self._messages(after, request.language), partial(places.leave, uid))
+        if not places.try_acquire(uid):
+            raise RequestRefusedError(TOO_MANY_STREAMS, count=places.count_held(uid) or self._most)
+        return _StreamIterator(
+            self._generate_messages(after, request.language), partial(places.release, uid)
+        )
 
-    def _messages(self, after: int, language: str) -> Iterator[bytes]:
-        context, seen, changed_at, said_at = self._context, -1, -1, self._clock()
+    def _generate_messages(self, after: int, language: str) -> Iterator[bytes]:
+        context, seen, changed_at, reported_at = self._context, -1, -1, self._clock()
         yield b"retry: 2000\n\n"
         while True:
-            moment = context.snapshots.latest()
+            moment = context.snapshots.get_latest()
             if moment.number != seen:
-                yield _message("service", moment_document(moment, language))
-                said_at = self._clock()
+                yield _format_message("service", build_activity_document(moment, language))
+                reported_at = self._clock()
             if moment.closed:
                 return
             seen = moment.number
             try:
                 now_changed = context.journal_path.stat().st_mtime_ns
                 if now_changed != changed_at:
-                    for event in self._events(after):
+                    for event in self._read_events(after):
                         after = event.number
-                        yield _event_message(event)
-                        said_at = self._clock()
+                        yield _format_event(event)
+                        reported_at = self._clock()
                     changed_at = now_changed
             except (UpdaterError, OSError) as error:
                 known = error if isinstance(error, UpdaterError) else UpdaterError()
-                yield _message("error", {"error": error_document(known, [], language)})
+                yield _format_message("error", {"error": error_to_json(known, [], language)})
                 return
-            if self._clock() - said_at >= HEARTBEAT_S:
+            if self._clock() - reported_at >= HEARTBEAT_S:
                 yield b": alive\n\n"
-                said_at = self._clock()
-            context.snapshots.wait(seen, LOOK_S)
+                reported_at = self._clock()
+            context.snapshots.wait_for_change(seen, POLL_INTERVAL_S)
 
-    def _events(self, after: int) -> Iterator[JournalEvent]:
+    def _read_events(self, after: int) -> Iterator[JournalEvent]:
         while True:
-            with self._context.reading() as journal:
-                events = journal.events(after, limit=AT_ONCE)
+            with self._context.open_journal() as journal:
+                events = journal.list_events(after, limit=EVENT_BATCH_SIZE)
             yield from events
-            if len(events) < AT_ONCE:
+            if len(events) < EVENT_BATCH_SIZE:
                 return
             after = events[-1].number
 
 
-class _Stream:
+class _StreamIterator:
     """An iterator that gives its place back, also where it was never begun."""
 
     def __init__(self, messages: Iterator[bytes], release: Callable[[], None]) -> None:
@@ -168,7 +170,7 @@ class _Stream:
             self._release()
 
 
-def _event_message(event: JournalEvent) -> bytes:
+def _format_event(event: JournalEvent) -> bytes:
     document = {
         "number": event.number,
         "at": event.at,
@@ -176,10 +178,10 @@ def _event_message(event: JournalEvent) -> bytes:
         "kind": event.kind,
         "data": event.data,
     }
-    return _message(event.kind, document, event.number)
+    return _format_message(event.kind, document, event.number)
 
 
-def _message(kind: str, document: object, number: int | None = None) -> bytes:
+def _format_message(kind: str, document: object, number: int | None = None) -> bytes:
     head = f"id: {number}\n" if number is not None else ""
-    body = json.dumps(jsonable(document), ensure_ascii=False)
+    body = json.dumps(to_json_value(document), ensure_ascii=False)
     return f"{head}event: {kind}\ndata: {body}\n\n".encode("utf-8", "replace")

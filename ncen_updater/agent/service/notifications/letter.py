@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
 
-from ncen_updater.agent.service.notifications.news import News
-from ncen_updater.agent.service.notifications.words import Explain, sentences, title
-from ncen_updater.common.cli.render import format_minute
+from ncen_updater.agent.service.notifications.news import Notification
+from ncen_updater.agent.service.notifications.words import (
+    Explain,
+    format_notification,
+    format_title,
+)
+from ncen_updater.common.cli.render import format_scheduled_time
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import NOTIFY_ERROR
 
 
-class NotifyError(UpdaterError):
+class NotificationError(UpdaterError):
     """A message could not be delivered."""
 
     message = NOTIFY_ERROR
@@ -23,7 +27,7 @@ class NotifyError(UpdaterError):
 
 
 @dataclass(frozen=True)
-class LetterReader:
+class MessageContext:
     """For whom a message is.
 
     Attributes:
@@ -38,7 +42,7 @@ class LetterReader:
 
 
 @dataclass(frozen=True)
-class Letter:
+class NotificationMessage:
     """A message.
 
     Attributes:
@@ -56,51 +60,53 @@ class Letter:
     document: Mapping[str, Any]
 
 
-def write_letter(
+def compose_message(
     number: str,
-    news: Sequence[News],
-    left_out: int,
-    reader: LetterReader,
+    notifications: Sequence[Notification],
+    dropped: int,
+    context: MessageContext,
     explain: Explain,
-    head: str = "",
-) -> Letter:
+    chain_head: str = "",
+) -> NotificationMessage:
     """Put a message together.
 
     Args:
         number: Its id.
-        news: What is in it, at least one, the most urgent first.
-        left_out: How much earlier news was given up undelivered.
-        reader: For whom.
+        notifications: What is in it, at least one, the most urgent first.
+        dropped: How much earlier news was given up undelivered.
+        context: For whom.
         explain: Says what a code means.
-        head: The newest event of the journal, by number and hash.
+        chain_head: The newest event of the journal, by number and hash.
     """
 
-    def say(text: Text) -> str:
-        return text.render(reader.language)
+    def say(text: LazyText) -> str:
+        return text.render(context.language)
 
-    first = say(title(news[0], reader.zone))
-    more = len(news) - 1
-    words = {"site": reader.site, "first": first, "more": more}
+    first = say(format_title(notifications[0], context.zone))
+    more = len(notifications) - 1
+    words = {"site": context.site, "first": first, "more": more}
     subject = say(
-        Text(N_("[{site}] {first} (and {more} more)") if more else "[{site}] {first}", words)
+        LazyText(N_("[{site}] {first} (and {more} more)") if more else "[{site}] {first}", words)
     )
-    urgent = any(item.urgent for item in news)
+    urgent = any(item.urgent for item in notifications)
     blocks, items = [], []
-    for item in news:
-        lines = [say(text) for text in sentences(item, reader.zone, explain)]
-        at = format_minute(item.at, reader.zone).render(reader.language)
+    for item in notifications:
+        lines = [say(text) for text in format_notification(item, context.zone, explain)]
+        at = format_scheduled_time(item.at, context.zone).render(context.language)
         blocks.append("\n".join([f"{at}  {lines[0]}", *(f"    {line}" for line in lines[1:])]))
         items.append({**item.to_json(), "words": lines})
-    if left_out:
+    if dropped:
         lost = N_("Earlier news that could not be delivered: {count}.")
-        blocks.append(say(Text(lost, {"count": left_out})))
-    if head:
-        kept = N_(
+        blocks.append(say(LazyText(lost, {"count": dropped})))
+    if chain_head:
+        retained = N_(
             "Keep this: head of the journal {head}. 'ncen-updater verify --head' finds it again."
         )
-        blocks.append(say(Text(kept, {"head": head})))
-    foot = Text(N_("Sent by ncen-updater at site {site}. Do not answer."), {"site": reader.site})
-    return Letter(
+        blocks.append(say(LazyText(retained, {"head": chain_head})))
+    foot = LazyText(
+        N_("Sent by ncen-updater at site {site}. Do not answer."), {"site": context.site}
+    )
+    return NotificationMessage(
         id=number,
         subject=" ".join(subject.split())[:200],
         body="\n\n".join([*blocks, f"-- \n{say(foot)}"]) + "\n",
@@ -108,12 +114,12 @@ def write_letter(
         document={
             "schema": 1,
             "id": number,
-            "site": reader.site,
-            "language": reader.language,
+            "site": context.site,
+            "language": context.language,
             "subject": subject,
             "urgent": urgent,
-            "left_out": left_out,
-            "head": head or None,
+            "left_out": dropped,
+            "head": chain_head or None,
             "news": items,
         },
     )

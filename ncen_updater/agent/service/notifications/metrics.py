@@ -14,17 +14,17 @@ from pathlib import Path
 
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.policy.availability import AvailabilityState
-from ncen_updater.agent.reports.status import SiteStatus, or_none
+from ncen_updater.agent.reports.status import SiteStatus, get_part_or_none
 from ncen_updater.agent.service.notifications.outbox import Outbox
 from ncen_updater.common import atomic_files as durable
 
 PREFIX = "ncen_updater_"
-STATES = ("none", "running", "undoing", "committed", "stuck")
+CHANGE_STATES = ("none", "running", "undoing", "committed", "stuck")
 #: Action and exit code to how often.
-Runs = Mapping[tuple[str, int], int]
+RunCounts = Mapping[tuple[str, int], int]
 
 #: Name to type and meaning.
-FAMILIES: Mapping[str, tuple[str, str]] = {
+METRIC_FAMILIES: Mapping[str, tuple[str, str]] = {
     "info": ("gauge", "The site: what runs, and which agent. Always 1."),
     "journal_readable": ("gauge", "1 if the journal can be read."),
     "journal_events_total": ("counter", "Events in the journal."),
@@ -59,45 +59,49 @@ class MetricSample:
     labels: Mapping[str, str]
 
     @classmethod
-    def of(cls, name: str, value: float, **labels: str) -> MetricSample:
+    def create(cls, name: str, value: float, **labels: str) -> MetricSample:
         """Make one."""
         return cls(name, value, labels)
 
 
-def _seconds(moment: datetime) -> float:
+def _to_epoch_s(moment: datetime) -> float:
     return round(moment.timestamp(), 3)
 
 
-def _of_journal(config: AgentConfig, site: SiteStatus) -> Iterator[MetricSample]:
-    journal = or_none(site.journal)
-    yield MetricSample.of("journal_readable", journal is not None)
+def _collect_journal_metrics(config: AgentConfig, site: SiteStatus) -> Iterator[MetricSample]:
+    journal = get_part_or_none(site.journal)
+    yield MetricSample.create("journal_readable", journal is not None)
     if journal is not None:
-        yield MetricSample.of("journal_events_total", journal.event)
+        yield MetricSample.create("journal_events_total", journal.event)
         number, _, digest = journal.head.partition(":")
-        yield MetricSample.of("journal_head_info", 1, number=number, hash=digest)
+        yield MetricSample.create("journal_head_info", 1, number=number, hash=digest)
         state = journal.change.state.value if journal.change else "none"
-        for name in STATES:
-            yield MetricSample.of("change_state", name == state, state=name)
-        yield MetricSample.of("hold", bool(journal.holds))
-        yield MetricSample.of("approvals_missing", site.missing(config.service.approvals) or 0)
-        yield MetricSample.of("bad_releases", len({row.version for row in journal.bad_releases}))
+        for name in CHANGE_STATES:
+            yield MetricSample.create("change_state", name == state, state=name)
+        yield MetricSample.create("hold", bool(journal.holds))
+        yield MetricSample.create(
+            "approvals_missing", site.count_missing_approvals(config.service.approvals) or 0
+        )
+        yield MetricSample.create(
+            "bad_releases", len({row.version for row in journal.bad_releases})
+        )
 
 
-def _of_officers(site: SiteStatus) -> Iterator[MetricSample]:
-    officers = or_none(site.availability)
+def _collect_availability_metrics(site: SiteStatus) -> Iterator[MetricSample]:
+    officers = get_part_or_none(site.availability)
     if officers is not None:
         for state in AvailabilityState:
-            yield MetricSample.of("officers_state", officers.state is state, state=state.value)
+            yield MetricSample.create("officers_state", officers.state is state, state=state.value)
 
 
-def collect(
+def collect_metrics(
     config: AgentConfig,
     site: SiteStatus,
     outbox: Outbox,
     *,
-    agent: str,
-    runs: Runs,
-    looked_at: datetime | None,
+    agent_version: str,
+    runs: RunCounts,
+    status_read_at: datetime | None,
 ) -> Iterator[MetricSample]:
     """Yield every figure that is known; pure.
 
@@ -105,63 +109,67 @@ def collect(
         config: The configuration.
         site: How the site stands.
         outbox: What is still to be told.
-        agent: Version of this program.
+        agent_version: Version of this program.
         runs: What the service ran.
-        looked_at: When its loop last looked.
+        status_read_at: When its loop last looked.
     """
-    version: str | None = or_none(site.current)
-    yield MetricSample.of(
+    version: str | None = get_part_or_none(site.current)
+    yield MetricSample.create(
         "info", 1, site=config.site.id, product=config.site.product,
-        version=version or "", agent=agent,
+        version=version or "", agent=agent_version,
     )  # fmt: skip
-    yield from _of_journal(config, site)
-    yield from _of_officers(site)
-    stop = or_none(site.last_stop)
+    yield from _collect_journal_metrics(config, site)
+    yield from _collect_availability_metrics(site)
+    stop = get_part_or_none(site.last_stop)
     if stop is not None:
-        yield MetricSample.of("last_stop_seconds", stop.real_s)
+        yield MetricSample.create("last_stop_seconds", stop.real_s)
         if stop.low_s is not None and stop.high_s is not None:
-            yield MetricSample.of("last_stop_predicted_low_seconds", stop.low_s)
-            yield MetricSample.of("last_stop_predicted_high_seconds", stop.high_s)
-    if site.next is not None:
-        yield MetricSample.of("release_available", site.next.target is not None)
-    if site.withdrawn is not None:
-        yield MetricSample.of("release_withdrawn", site.withdrawn)
-    view = or_none(site.view)
+            yield MetricSample.create("last_stop_predicted_low_seconds", stop.low_s)
+            yield MetricSample.create("last_stop_predicted_high_seconds", stop.high_s)
+    if site.next_upgrade is not None:
+        yield MetricSample.create("release_available", site.next_upgrade.target is not None)
+    if site.is_withdrawn is not None:
+        yield MetricSample.create("release_withdrawn", site.is_withdrawn)
+    view = get_part_or_none(site.view)
     if view is not None:
-        yield MetricSample.of("feed_checked_timestamp_seconds", _seconds(view.checked_at))
-    for role, moment in (or_none(site.expiries) or {}).items():
+        yield MetricSample.create("feed_checked_timestamp_seconds", _to_epoch_s(view.checked_at))
+    for role, moment in (get_part_or_none(site.expiries) or {}).items():
         if isinstance(moment, datetime):
-            yield MetricSample.of("feed_expiry_timestamp_seconds", _seconds(moment), role=role)
-    for place, percent in (or_none(site.free_percent) or {}).items():
+            yield MetricSample.create(
+                "feed_expiry_timestamp_seconds", _to_epoch_s(moment), role=role
+            )
+    for place, percent in (get_part_or_none(site.free_percent) or {}).items():
         if isinstance(percent, float):
-            yield MetricSample.of("disk_free_ratio", percent / 100, place=place)
-    if looked_at is not None:
-        yield MetricSample.of("loop_timestamp_seconds", _seconds(looked_at))
+            yield MetricSample.create("disk_free_ratio", percent / 100, place=place)
+    if status_read_at is not None:
+        yield MetricSample.create("loop_timestamp_seconds", _to_epoch_s(status_read_at))
     for (action, code), count in sorted(runs.items()):
-        yield MetricSample.of("child_runs_total", count, action=action, exit_code=str(code))
+        yield MetricSample.create("child_runs_total", count, action=action, exit_code=str(code))
     for name, way in outbox.ways.items():
-        yield MetricSample.of("notifications_waiting", len(way.waiting), way=name)
-        yield MetricSample.of("notifications_failures", way.failures, way=name)
-    yield MetricSample.of("written_timestamp_seconds", _seconds(site.now))
+        yield MetricSample.create("notifications_waiting", len(way.waiting), way=name)
+        yield MetricSample.create("notifications_failures", way.failures, way=name)
+    yield MetricSample.create("written_timestamp_seconds", _to_epoch_s(site.now))
 
 
-def _escaped(text: str) -> str:
+def _escape_label(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def render(samples: Iterable[MetricSample]) -> str:
+def render_metrics(samples: Iterable[MetricSample]) -> str:
     """Return the text: each family once, with its help and type; pure."""
-    by_name: dict[str, list[MetricSample]] = {name: [] for name in FAMILIES}
+    by_name: dict[str, list[MetricSample]] = {name: [] for name in METRIC_FAMILIES}
     for sample in samples:
         by_name[sample.name].append(sample)
     lines = []
     for name, found in by_name.items():
         if not found:
             continue
-        kind, meaning = FAMILIES[name]
+        kind, meaning = METRIC_FAMILIES[name]
         lines += [f"# HELP {PREFIX}{name} {meaning}", f"# TYPE {PREFIX}{name} {kind}"]
         for sample in found:
-            pairs = ",".join(f'{key}="{_escaped(word)}"' for key, word in sample.labels.items())
+            pairs = ",".join(
+                f'{key}="{_escape_label(word)}"' for key, word in sample.labels.items()
+            )
             labels = f"{{{pairs}}}" if pairs else ""
             lines.append(f"{PREFIX}{name}{labels} {float(sample.value)!r}")
     return "\n".join(lines) + "\n"
@@ -169,4 +177,4 @@ def render(samples: Iterable[MetricSample]) -> str:
 
 def write_metrics(path: Path, samples: Iterable[MetricSample]) -> None:
     """Replace the file in one step; the collector reads it as another user."""
-    durable.write(path, render(samples).encode(), 0o644)
+    durable.write_file(path, render_metrics(samples).encode(), 0o644)

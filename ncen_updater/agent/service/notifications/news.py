@@ -13,59 +13,61 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Self
 
-from ncen_updater.agent.model.notification_kind import NewsKind
-from ncen_updater.common.records import Record
+from ncen_updater.agent.model.notification_kind import NotificationKind
+from ncen_updater.common.records import JsonRecord
 
-URGENT = frozenset(
+URGENT_KINDS = frozenset(
     {
-        NewsKind.EMERGENCY,
-        NewsKind.FAILED,
-        NewsKind.WENT_BACK,
-        NewsKind.ROLLBACK_FAILED,
-        NewsKind.NEEDS_PERSON,
-        NewsKind.WITHDRAWN,
-        NewsKind.DOWN,
-        NewsKind.AGENT_RETURNED,
+        NotificationKind.EMERGENCY,
+        NotificationKind.FAILED,
+        NotificationKind.WENT_BACK,
+        NotificationKind.ROLLBACK_FAILED,
+        NotificationKind.NEEDS_PERSON,
+        NotificationKind.WITHDRAWN,
+        NotificationKind.DOWN,
+        NotificationKind.AGENT_RETURNED,
     }
 )
 
 #: Told whatever a site leaves out.
-ALWAYS = frozenset({NewsKind.EMERGENCY})
+MANDATORY_KINDS = frozenset({NotificationKind.EMERGENCY})
 
-VERSION = re.compile(r"\d+(\.\d+){0,5}((a|b|rc|\.post|\.dev)\d+)*")
-CODE = re.compile(r"NU-\d{4}")
-CHANGE = re.compile(r"[a-z2-7]{8}")
-LOGIN = re.compile(r"[a-z_][a-z0-9_.-]{0,31}|uid \d{1,10}")
-MAX_TEXT = 64
-MAX_ID = 100
-
-
-def _matches(pattern: re.Pattern[str], value: object) -> bool:
-    return isinstance(value, str) and len(value) <= MAX_TEXT and bool(pattern.fullmatch(value))
+VERSION_PATTERN = re.compile(r"\d+(\.\d+){0,5}((a|b|rc|\.post|\.dev)\d+)*")
+CODE_PATTERN = re.compile(r"NU-\d{4}")
+CHANGE_ID_PATTERN = re.compile(r"[a-z2-7]{8}")
+LOGIN_PATTERN = re.compile(r"[a-z_][a-z0-9_.-]{0,31}|uid \d{1,10}")
+MAX_VALUE_CHARS = 64
+MAX_ID_CHARS = 100
 
 
-def _version(value: object) -> bool:
-    return _matches(VERSION, value)
+def _matches_pattern(pattern: re.Pattern[str], value: object) -> bool:
+    return (
+        isinstance(value, str) and len(value) <= MAX_VALUE_CHARS and bool(pattern.fullmatch(value))
+    )
 
 
-def _code(value: object) -> bool:
-    return _matches(CODE, value)
+def _is_version(value: object) -> bool:
+    return _matches_pattern(VERSION_PATTERN, value)
 
 
-def _change(value: object) -> bool:
-    return _matches(CHANGE, value)
+def _is_code(value: object) -> bool:
+    return _matches_pattern(CODE_PATTERN, value)
 
 
-def _login(value: object) -> bool:
-    return _matches(LOGIN, value)
+def _is_change_id(value: object) -> bool:
+    return _matches_pattern(CHANGE_ID_PATTERN, value)
 
 
-def _number(value: object) -> bool:
+def _is_login(value: object) -> bool:
+    return _matches_pattern(LOGIN_PATTERN, value)
+
+
+def _is_number(value: object) -> bool:
     return type(value) in (int, float) and abs(float(str(value))) < 1e15
 
 
-def _moment(value: object) -> bool:
-    if not isinstance(value, str) or len(value) > MAX_TEXT:
+def _is_time(value: object) -> bool:
+    if not isinstance(value, str) or len(value) > MAX_VALUE_CHARS:
         return False
     try:
         return datetime.fromisoformat(value).tzinfo is not None
@@ -73,52 +75,70 @@ def _moment(value: object) -> bool:
         return False
 
 
-_STOP = {"low_s": _number, "high_s": _number}
-_CHANGE = {"change": _change, "from": _version, "version": _version}
+_DOWNTIME_VALUES = {"low_s": _is_number, "high_s": _is_number}
+_CHANGE_VALUES = {"change": _is_change_id, "from": _is_version, "version": _is_version}
 
 #: The values that each kind may carry, and their form.
-ALLOWED = {
-    NewsKind.AVAILABLE: {"version": _version, "from": _version},
-    NewsKind.REHEARSED: {
-        "from": _version, "version": _version, **_STOP,
-        "mapped": _number, "unmapped": _number, "checks": _number,
+ALLOWED_VALUES = {
+    NotificationKind.AVAILABLE: {"version": _is_version, "from": _is_version},
+    NotificationKind.REHEARSED: {
+        "from": _is_version,
+        "version": _is_version,
+        **_DOWNTIME_VALUES,
+        "mapped": _is_number,
+        "unmapped": _is_number,
+        "checks": _is_number,
     },
-    NewsKind.REHEARSAL_FAILED: {"from": _version, "version": _version, "code": _code},
-    NewsKind.WAITS: {"version": _version, "missing": _number},
-    NewsKind.APPROVED: {"version": _version, "by": _login},
-    NewsKind.BACK_APPROVED: {"version": _version, "by": _login},
-    NewsKind.RESTORE_AGREED: {"version": _version, "by": _login},
-    NewsKind.EMERGENCY: {"from": _version, "version": _version, "by": _login},
-    NewsKind.APPROVAL_VOID: {"version": _version},
-    NewsKind.SCHEDULED: {"version": _version, "at": _moment, "by": _login},
-    NewsKind.SCHEDULE_CANCELLED: {"version": _version, "by": _login},
-    NewsKind.WINDOW: {"version": _version, "at": _moment, **_STOP},
-    NewsKind.UPGRADED: {**_CHANGE, **_STOP, "stop_s": _number},
-    NewsKind.FAILED: {**_CHANGE, "code": _code, "stop_s": _number, "approvals": _number},
-    NewsKind.WENT_BACK: {**_CHANGE, "code": _code, "stop_s": _number},
-    NewsKind.ROLLBACK_FAILED: {**_CHANGE, "code": _code, "stop_s": _number, "approvals": _number},
-    NewsKind.NEEDS_PERSON: {**_CHANGE, "code": _code},
-    NewsKind.FEED_LAPSING: {"at": _moment, "days": _number},
-    NewsKind.FEED_STALE: {"at": _moment},
-    NewsKind.WITHDRAWN: {"version": _version},
-    NewsKind.STARTED: {"version": _version},
-    NewsKind.STOPPED: {},
-    NewsKind.DOWN: {"version": _version, "at": _moment},
-    NewsKind.UP: {"version": _version, "at": _moment},
-    NewsKind.AGENT_RENEWED: {"version": _version},
-    NewsKind.AGENT_RETURNED: {"version": _version},
-    NewsKind.DISK: {"free_percent": _number},
-}  # fmt: skip
+    NotificationKind.REHEARSAL_FAILED: {
+        "from": _is_version,
+        "version": _is_version,
+        "code": _is_code,
+    },
+    NotificationKind.WAITS: {"version": _is_version, "missing": _is_number},
+    NotificationKind.APPROVED: {"version": _is_version, "by": _is_login},
+    NotificationKind.BACK_APPROVED: {"version": _is_version, "by": _is_login},
+    NotificationKind.RESTORE_AGREED: {"version": _is_version, "by": _is_login},
+    NotificationKind.EMERGENCY: {"from": _is_version, "version": _is_version, "by": _is_login},
+    NotificationKind.APPROVAL_VOID: {"version": _is_version},
+    NotificationKind.SCHEDULED: {"version": _is_version, "at": _is_time, "by": _is_login},
+    NotificationKind.SCHEDULE_CANCELLED: {"version": _is_version, "by": _is_login},
+    NotificationKind.WINDOW: {"version": _is_version, "at": _is_time, **_DOWNTIME_VALUES},
+    NotificationKind.UPGRADED: {**_CHANGE_VALUES, **_DOWNTIME_VALUES, "stop_s": _is_number},
+    NotificationKind.FAILED: {
+        **_CHANGE_VALUES,
+        "code": _is_code,
+        "stop_s": _is_number,
+        "approvals": _is_number,
+    },
+    NotificationKind.WENT_BACK: {**_CHANGE_VALUES, "code": _is_code, "stop_s": _is_number},
+    NotificationKind.ROLLBACK_FAILED: {
+        **_CHANGE_VALUES,
+        "code": _is_code,
+        "stop_s": _is_number,
+        "approvals": _is_number,
+    },
+    NotificationKind.NEEDS_PERSON: {**_CHANGE_VALUES, "code": _is_code},
+    NotificationKind.FEED_LAPSING: {"at": _is_time, "days": _is_number},
+    NotificationKind.FEED_STALE: {"at": _is_time},
+    NotificationKind.WITHDRAWN: {"version": _is_version},
+    NotificationKind.STARTED: {"version": _is_version},
+    NotificationKind.STOPPED: {},
+    NotificationKind.DOWN: {"version": _is_version, "at": _is_time},
+    NotificationKind.UP: {"version": _is_version, "at": _is_time},
+    NotificationKind.AGENT_RENEWED: {"version": _is_version},
+    NotificationKind.AGENT_RETURNED: {"version": _is_version},
+    NotificationKind.DISK: {"free_percent": _is_number},
+}
 
 
-def allowed(kind: NewsKind, values: Mapping[str, object]) -> dict[str, object]:
+def filter_values(kind: NotificationKind, values: Mapping[str, object]) -> dict[str, object]:
     """Return the values that may be told, and nothing else."""
-    forms = ALLOWED[kind]
+    forms = ALLOWED_VALUES[kind]
     return {name: value for name, value in values.items() if name in forms and forms[name](value)}
 
 
 @dataclass(frozen=True)
-class News(Record):
+class Notification(JsonRecord):
     """One thing that is told.
 
     Attributes:
@@ -129,12 +149,14 @@ class News(Record):
     """
 
     id: str
-    kind: NewsKind
+    kind: NotificationKind
     at: datetime
     values: Mapping[str, object]
 
     @classmethod
-    def of(cls, number: str, kind: NewsKind, at: datetime, **values: object) -> News:
+    def create(
+        cls, number: str, kind: NotificationKind, at: datetime, **values: object
+    ) -> Notification:
         """Make one; values that may not be told are left out.
 
         Args:
@@ -144,12 +166,12 @@ class News(Record):
             **values: What to say of it; ``from_`` and ``at_`` stand for ``from`` and ``at``.
         """
         given = {name.removesuffix("_"): value for name, value in values.items()}
-        return cls(number, kind, at.astimezone(UTC), allowed(kind, given))
+        return cls(number, kind, at.astimezone(UTC), filter_values(kind, given))
 
     @property
     def urgent(self) -> bool:
         """Whether it does not wait for others."""
-        return self.kind in URGENT
+        return self.kind in URGENT_KINDS
 
     def to_json(self) -> dict[str, object]:
         """Return it as files and messages have it."""
@@ -163,5 +185,7 @@ class News(Record):
             ValueError: If it is none.
         """
         found = super().from_json(data)
-        told = allowed(found.kind, found.values)
-        return replace(found, id=found.id[:MAX_ID], at=found.at.astimezone(UTC), values=told)
+        reported = filter_values(found.kind, found.values)
+        return replace(
+            found, id=found.id[:MAX_ID_CHARS], at=found.at.astimezone(UTC), values=reported
+        )

@@ -13,23 +13,34 @@ from pathlib import Path
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.config.paths import load_places
-from ncen_updater.agent.model.names import JOURNAL
-from ncen_updater.agent.model.notification_kind import NewsKind
+from ncen_updater.agent.config.paths import load_essential_settings
+from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.notification_kind import NotificationKind
 from ncen_updater.agent.policy.availability import Availability
-from ncen_updater.agent.policy.pacing import MessagePace, Send, Wait, Waiting, pace
+from ncen_updater.agent.policy.pacing import (
+    MessageLimits,
+    PendingNotification,
+    SendLater,
+    SendNow,
+    decide_sending,
+)
 from ncen_updater.agent.reports.status import (
-    FROM_THE_DISK,
-    Cache,
-    JournalFacts,
+    PARTS_WITHOUT_DATABASES,
+    FileCache,
+    JournalSnapshot,
     SiteStatus,
-    or_none,
+    get_part_or_none,
     read_status,
 )
-from ncen_updater.agent.service.notifications.conditions import OUTAGE, AlertLimits, fresh, is_down
-from ncen_updater.agent.service.notifications.journal_news import news_since
-from ncen_updater.agent.service.notifications.news import ALWAYS, News
-from ncen_updater.agent.service.notifications.outbox import Outbox, OutboxFile, Way
+from ncen_updater.agent.service.notifications.conditions import (
+    MIN_OUTAGE,
+    AlertSettings,
+    detect_new_conditions,
+    is_unplanned_outage,
+)
+from ncen_updater.agent.service.notifications.journal_news import collect_notifications
+from ncen_updater.agent.service.notifications.news import MANDATORY_KINDS, Notification
+from ncen_updater.agent.service.notifications.outbox import DeliveryChannel, Outbox, OutboxFile
 from ncen_updater.agent.service.notifications.sending import Sender
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
@@ -37,15 +48,15 @@ from ncen_updater.common.errors import UpdaterError
 logger = logging.getLogger(__name__)
 
 #: Below the state directory.
-OUTBOX = "service/outbox.json"
+OUTBOX_PATH = "service/outbox.json"
 #: How long a round may be away at most: conditions such as a full disk wake nobody.
-LONGEST = timedelta(minutes=5)
+MAX_INTERVAL = timedelta(minutes=5)
 
 
-def limits_of(config: AgentConfig) -> AlertLimits:
+def build_alert_settings(config: AgentConfig) -> AlertSettings:
     """Return from when on lasting states are told at a site."""
     notify = config.notify
-    return AlertLimits(
+    return AlertSettings(
         window=timedelta(hours=notify.window_hours),
         feed=timedelta(days=notify.feed_days),
         disk_percent=notify.disk_percent,
@@ -53,8 +64,8 @@ def limits_of(config: AgentConfig) -> AlertLimits:
         self_starting=config.service.mode != "notify",
         only_reports=config.soak.on_failure == "report",
         approvals=config.service.approvals,
-        windows=tuple(item.window() for item in config.service.windows),
-        zone=config.service.zone(),
+        windows=tuple(item.to_window() for item in config.service.windows),
+        zone=config.service.get_timezone(),
     )
 
 
@@ -66,8 +77,9 @@ class Notifier:
         config: What it says now.
         send: Sends one message.
         now: The wall clock.
-        seen: Called with each look at the site, for metrics.
-        asker: Gives who asks whether officers can work; this process does by default.
+        on_status: Called with each look at the site, for metrics.
+        create_availability_reader: Gives who asks whether officers can work; this process does by
+            default.
     """
 
     def __init__(
@@ -77,114 +89,127 @@ class Notifier:
         *,
         send: Sender,
         now: Callable[[], datetime],
-        seen: Callable[[AgentConfig, SiteStatus, Outbox], None] = lambda *_: None,
-        asker: Callable[[Path, AgentConfig], Callable[[], Availability]] | None = None,
+        on_status: Callable[[AgentConfig, SiteStatus, Outbox], None] = lambda *_: None,
+        create_availability_reader: Callable[[Path, AgentConfig], Callable[[], Availability]]
+        | None = None,
     ) -> None:
         self._path = config_path
-        self._send, self._now, self._seen, self._asker = send, now, seen, asker
+        self._send, self._now, self._seen, self._asker = (
+            send,
+            now,
+            on_status,
+            create_availability_reader,
+        )
         self._down_since: datetime | None = None
-        self._use(config, self._mark())
+        self._apply_config(config, self._read_config_mtime())
 
-    def _use(self, config: AgentConfig, mark: int) -> None:
-        self._config, self._config_mark = config, mark
-        self._places = load_places(self._path)
-        self._journal = self._places.state / JOURNAL
-        self._file = OutboxFile(self._places.state / OUTBOX)
-        self._cache: Cache = {}
+    def _apply_config(self, config: AgentConfig, mtime: int) -> None:
+        self._config, self._config_mark = config, mtime
+        self._places = load_essential_settings(self._path)
+        self._journal = self._places.state / JOURNAL_FILE
+        self._file = OutboxFile(self._places.state / OUTBOX_PATH)
+        self._cache: FileCache = {}
         self._ask = self._asker(self._path, config) if self._asker else None
 
-    def _mark(self) -> int:
+    def _read_config_mtime(self) -> int:
         try:
             return self._path.stat().st_mtime_ns
         except OSError:
             return 0
 
-    def _refresh(self) -> None:
+    def _reload_config(self) -> None:
         """Go on with a configuration that was changed, or with the old one."""
-        mark = self._mark()
+        mark = self._read_config_mtime()
         if mark == self._config_mark:
             return
         try:
-            self._use(load_config(self._path), mark)
+            self._apply_config(load_config(self._path), mark)
         except UpdaterError as error:
             logger.warning("told as before: %s", error, extra={"code": error.code})
             self._config_mark = mark
 
-    def round(self) -> datetime:
+    def run_round(self) -> datetime:
         """Look, keep, send; return when to come again, if nobody wakes us before."""
-        self._refresh()
+        self._reload_config()
         status = read_status(
             self._places,
             self._now(),
-            FROM_THE_DISK,
+            PARTS_WITHOUT_DATABASES,
             config=self._config,
             cache=self._cache,
-            ask=self._ask,
+            probe=self._ask,
         )
-        down = is_down(status)
+        down = is_unplanned_outage(status)
         if down is not None:
             self._down_since = (self._down_since or status.now) if down else None
-        outbox = self._gather(status)
-        journal = or_none(status.journal)
+        outbox = self._collect_notifications(status)
+        journal = get_part_or_none(status.journal)
         for name in outbox.ways:
-            outbox = self._serve(outbox, name, journal.head if journal else "")
+            outbox = self._deliver(outbox, name, journal.head if journal else "")
         self._seen(self._config, status, outbox)
-        return self._again(outbox, self._now())
+        return self._compute_next_round(outbox, self._now())
 
     # ---- finding ---------------------------------------------------------------------------------
 
-    def _gather(self, status: SiteStatus) -> Outbox:
-        before, journal = self._file.load(), or_none(status.journal)
+    def _collect_notifications(self, status: SiteStatus) -> Outbox:
+        before, journal = self._file.load(), get_part_or_none(status.journal)
         ways = [w for w in ("mail", "webhook") if getattr(self._config.notify, w) is not None]
         # The first time, what happened long ago is not told.
         outbox = before or Outbox(event=journal.event if journal else 0)
-        found = self._events(outbox.event, journal)
+        found = self._collect_from_journal(outbox.event, journal)
         event = journal.event if journal else outbox.event
-        states, told = fresh(status, limits_of(self._config), outbox.told, self._down_since)
+        states, reported = detect_new_conditions(
+            status, build_alert_settings(self._config), outbox.told, self._down_since
+        )
         skipped = frozenset(self._config.notify.leave_out)
-        if NewsKind.DOWN in skipped:
-            skipped |= {NewsKind.UP}
-        news = [item for item in (*found, *states) if item.kind not in skipped - ALWAYS]
-        outbox = outbox.with_news(event, told, news, ways).without_old(status.now)
+        if NotificationKind.DOWN in skipped:
+            skipped |= {NotificationKind.UP}
+        news = [item for item in (*found, *states) if item.kind not in skipped - MANDATORY_KINDS]
+        outbox = outbox.with_notifications(event, reported, news, ways).without_expired(status.now)
         if outbox != before:
             self._file.save(outbox)
         return outbox
 
-    def _events(self, after: int, seen: JournalFacts | None) -> tuple[News, ...]:
+    def _collect_from_journal(
+        self, after: int, seen: JournalSnapshot | None
+    ) -> tuple[Notification, ...]:
         """What happened since, up to the instant of the snapshot."""
         if seen is None:
             return ()
         try:
             with Journal.open(self._journal, read_only=True) as journal:
                 # Of another journal than before, with fewer events, nothing is told: it is old.
-                return news_since(journal, after, seen.event)
+                return collect_notifications(journal, after, seen.event)
         except UpdaterError as error:
             logger.debug("the journal is not read: %s", error)
             return ()
 
     # ---- sending ---------------------------------------------------------------------------------
 
-    def _due(self, outbox: Outbox, way: Way, now: datetime) -> Send | Wait | None:
-        again = way.retry_at()
+    def _find_next_delivery(
+        self, outbox: Outbox, channel: DeliveryChannel, now: datetime
+    ) -> SendNow | SendLater | None:
+        again = channel.compute_retry_time()
         if again is not None and min(again, now + timedelta(hours=1)) > now:
-            return Wait(min(again, now + timedelta(hours=1)))
-        if way.message is not None:
-            return Send(way.message.news)
+            return SendLater(min(again, now + timedelta(hours=1)))
+        if channel.message is not None:
+            return SendNow(channel.message.news)
         notify = self._config.notify
         waiting = [
-            Waiting(item.id, item.at, item.urgent) for item in map(outbox.news.get, way.waiting)
+            PendingNotification(item.id, item.at, item.urgent)
+            for item in map(outbox.news.get, channel.waiting)
             if item is not None
-        ]  # fmt: skip
-        limits = MessagePace(notify.per_hour, timedelta(seconds=notify.gather_s))
-        return pace(waiting, way.sent, now, limits)
+        ]
+        limits = MessageLimits(notify.per_hour, timedelta(seconds=notify.gather_s))
+        return decide_sending(waiting, channel.sent, now, limits)
 
-    def _serve(self, outbox: Outbox, name: str, head: str) -> Outbox:
+    def _deliver(self, outbox: Outbox, name: str, chain_head: str) -> Outbox:
         now = self._now()
-        due = self._due(outbox, outbox.ways[name], now)
-        if not isinstance(due, Send):
+        due = self._find_next_delivery(outbox, outbox.ways[name], now)
+        if not isinstance(due, SendNow):
             return outbox
         if outbox.ways[name].message is None:
-            outbox = outbox.begin(name, due.ids)
+            outbox = outbox.start_delivery(name, due.ids)
             self._file.save(outbox)
         way = outbox.ways[name]
         assert way.message is not None  # noqa: S101 - begun above
@@ -193,23 +218,23 @@ class Notifier:
                 "way": name,
                 "id": way.message.id,
                 "left_out": way.left_out,
-                "head": head,
+                "head": chain_head,
                 "news": [outbox.news[number].to_json() for number in way.message.news],
             }
         )
         at = self._now()
-        outbox = outbox.sent(name, at) if code is None else outbox.failed(name, at)
+        outbox = outbox.mark_sent(name, at) if code is None else outbox.mark_failed(name, at)
         self._file.save(outbox)
         return outbox
 
-    def _again(self, outbox: Outbox, now: datetime) -> datetime:
-        ends = [now + LONGEST]
-        if self._down_since is not None and NewsKind.DOWN not in outbox.told:
-            ends.append(max(now, self._down_since + OUTAGE))
+    def _compute_next_round(self, outbox: Outbox, now: datetime) -> datetime:
+        ends = [now + MAX_INTERVAL]
+        if self._down_since is not None and NotificationKind.DOWN not in outbox.told:
+            ends.append(max(now, self._down_since + MIN_OUTAGE))
         for way in outbox.ways.values():
-            due = self._due(outbox, way, now)
-            if isinstance(due, Wait):
+            due = self._find_next_delivery(outbox, way, now)
+            if isinstance(due, SendLater):
                 ends.append(due.until)
-            elif isinstance(due, Send):
+            elif isinstance(due, SendNow):
                 ends.append(now)
         return min(ends)

@@ -17,24 +17,24 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from ncen_updater.agent.policy.pacing import retry_at
-from ncen_updater.agent.service.notifications.news import News
+from ncen_updater.agent.policy.pacing import compute_retry_at
+from ncen_updater.agent.service.notifications.news import Notification
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json, read_file
-from ncen_updater.common.records import Record
+from ncen_updater.common.records import JsonRecord
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = 1
-MAX_BYTES = 4_000_000
+SCHEMA_VERSION = 1
+MAX_FILE_BYTES = 4_000_000
 #: What nobody took for so long, or beyond so many, is given up; the message says how much that was.
-MOST = 300
-OLDEST = timedelta(days=7)
-REMEMBERED = timedelta(hours=2)
+MAX_PENDING = 300
+MAX_AGE = timedelta(days=7)
+RATE_WINDOW = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
-class OutboxMessage(Record):
+class OutboxMessage(JsonRecord):
     """What was put together to be sent.
 
     Attributes:
@@ -47,7 +47,7 @@ class OutboxMessage(Record):
 
 
 @dataclass(frozen=True)
-class Way(Record):
+class DeliveryChannel(JsonRecord):
     """One way on which people are told: ``mail`` or ``webhook``.
 
     Attributes:
@@ -66,22 +66,24 @@ class Way(Record):
     tried_at: datetime | None = None
     left_out: int = 0
 
-    def only(self, news: Collection[str]) -> Way:
+    def restrict_to(self, notification_ids: Collection[str]) -> DeliveryChannel:
         """Return it with what is there to be told; a message of nothing is none."""
-        waiting = tuple(number for number in self.waiting if number in news)
-        content = tuple(i for i in self.message.news if i in news) if self.message else ()
+        waiting = tuple(number for number in self.waiting if number in notification_ids)
+        content = (
+            tuple(i for i in self.message.news if i in notification_ids) if self.message else ()
+        )
         message = OutboxMessage(self.message.id, content) if self.message and content else None
         return replace(self, waiting=waiting, message=message)
 
-    def retry_at(self) -> datetime | None:
+    def compute_retry_time(self) -> datetime | None:
         """When it may be tried again after failures."""
         if not self.failures or self.tried_at is None:
             return None
-        return retry_at(self.tried_at, self.failures)
+        return compute_retry_at(self.tried_at, self.failures)
 
 
 @dataclass(frozen=True)
-class Outbox(Record):
+class Outbox(JsonRecord):
     """Everything that is kept.
 
     Attributes:
@@ -93,63 +95,67 @@ class Outbox(Record):
 
     event: int
     told: Mapping[str, str] = field(default_factory=dict)
-    news: Mapping[str, News] = field(default_factory=dict)
-    ways: Mapping[str, Way] = field(default_factory=dict)
+    news: Mapping[str, Notification] = field(default_factory=dict)
+    ways: Mapping[str, DeliveryChannel] = field(default_factory=dict)
 
-    def with_news(
-        self, event: int, told: Mapping[str, str], found: Iterable[News], ways: Iterable[str]
+    def with_notifications(
+        self,
+        event: int,
+        reported: Mapping[str, str],
+        notifications: Iterable[Notification],
+        channels: Iterable[str],
     ) -> Self:
         """Return it with what was found since; ways that are configured no more are forgotten."""
-        fresh = {item.id: item for item in found}
-        kept = {name: self.ways.get(name, Way()) for name in ways}
+        fresh = {item.id: item for item in notifications}
+        retained = {name: self.ways.get(name, DeliveryChannel()) for name in channels}
         grown = {
             name: replace(way, waiting=(*way.waiting, *(i for i in fresh if i not in way.waiting)))
-            for name, way in kept.items()
+            for name, way in retained.items()
         }
         return replace(
-            self, event=event, told=told, news={**self.news, **fresh}, ways=grown
-        )._tidy()
+            self, event=event, told=reported, news={**self.news, **fresh}, ways=grown
+        )._drop_unreferenced()
 
-    def without_old(self, now: datetime) -> Self:
+    def without_expired(self, now: datetime) -> Self:
         """Return it without what nobody took for too long."""
         ways = {}
         for name, way in self.ways.items():
             fixed = set(way.message.news) if way.message else set()
             young = [
-                i for i in way.waiting if i in fixed or self.news[i].at > now - OLDEST
+                i for i in way.waiting if i in fixed or self.news[i].at > now - MAX_AGE
             ]  # fmt: skip
-            spare = len(young) - MOST
+            spare = len(young) - MAX_PENDING
             if spare > 0:
                 calm = [i for i in young if i not in fixed and not self.news[i].urgent]
                 gone = set([*calm, *(i for i in young if i not in fixed)][:spare])
                 young = [i for i in young if i not in gone]
             lost = len(way.waiting) - len(young)
             ways[name] = replace(way, waiting=tuple(young), left_out=way.left_out + lost)
-        return replace(self, ways=ways)._tidy()
+        return replace(self, ways=ways)._drop_unreferenced()
 
-    def begin(self, name: str, ids: tuple[str, ...]) -> Self:
+    def start_delivery(self, name: str, ids: tuple[str, ...]) -> Self:
         """Return it with a message put together for a way."""
         number = hashlib.sha256("\n".join((name, *ids)).encode()).hexdigest()[:32]
-        return self._with(name, message=OutboxMessage(number, ids))
+        return self._update_channel(name, message=OutboxMessage(number, ids))
 
-    def sent(self, name: str, at: datetime) -> Self:
+    def mark_sent(self, name: str, at: datetime) -> Self:
         """Return it after the message of a way was taken."""
         way = self.ways[name]
         done = set(way.message.news) if way.message else set()
-        recent = tuple(t for t in way.sent if at - REMEMBERED < t <= at)
-        return self._with(
+        recent = tuple(t for t in way.sent if at - RATE_WINDOW < t <= at)
+        return self._update_channel(
             name, message=None, failures=0, tried_at=None, left_out=0, sent=(*recent, at),
             waiting=tuple(i for i in way.waiting if i not in done),
-        )._tidy()  # fmt: skip
+        )._drop_unreferenced()  # fmt: skip
 
-    def failed(self, name: str, at: datetime) -> Self:
+    def mark_failed(self, name: str, at: datetime) -> Self:
         """Return it after the message of a way was not taken."""
-        return self._with(name, failures=self.ways[name].failures + 1, tried_at=at)
+        return self._update_channel(name, failures=self.ways[name].failures + 1, tried_at=at)
 
-    def _with(self, name: str, **changes: Any) -> Self:  # noqa: ANN401 - fields of Way
+    def _update_channel(self, name: str, **changes: Any) -> Self:  # noqa: ANN401 - fields of Way
         return replace(self, ways={**self.ways, name: replace(self.ways[name], **changes)})
 
-    def _tidy(self) -> Self:
+    def _drop_unreferenced(self) -> Self:
         wanted = {number for way in self.ways.values() for number in way.waiting}
         return replace(self, news={i: item for i, item in self.news.items() if i in wanted})
 
@@ -158,7 +164,7 @@ class Outbox(Record):
     def to_json(self) -> dict[str, object]:
         """Return it as the file holds it."""
         news = [item.to_json() for item in self.news.values()]
-        return {**super().to_json(), "schema": SCHEMA, "news": news}
+        return {**super().to_json(), "schema": SCHEMA_VERSION, "news": news}
 
     @classmethod
     def from_json(cls, data: object) -> Self:
@@ -167,12 +173,12 @@ class Outbox(Record):
         Raises:
             ValueError, KeyError, TypeError: If it is something else.
         """
-        if not isinstance(data, dict) or data["schema"] != SCHEMA:
+        if not isinstance(data, dict) or data["schema"] != SCHEMA_VERSION:
             raise ValueError("not an outbox of this form")
         news = {item["id"]: item for item in data["news"]}
         found = super().from_json({**data, "news": news})
-        ways = {name: way.only(found.news) for name, way in found.ways.items()}
-        return replace(found, ways=ways)._tidy()
+        ways = {name: way.restrict_to(found.news) for name, way in found.ways.items()}
+        return replace(found, ways=ways)._drop_unreferenced()
 
 
 class OutboxFile:
@@ -188,7 +194,7 @@ class OutboxFile:
     def load(self) -> Outbox | None:
         """Read it; None where there is none, or one that is damaged and put aside."""
         try:
-            data = parse_json(read_file(self._path, MAX_BYTES))
+            data = parse_json(read_file(self._path, MAX_FILE_BYTES))
             return Outbox.from_json(data)
         except FileNotFoundError:
             return None
@@ -197,10 +203,10 @@ class OutboxFile:
                 "%s is damaged and put aside; news go on from now: %s", self._path, error
             )
             aside = self._path.with_suffix(".damaged")
-            durable.rename(self._path, aside)
+            durable.rename_entry(self._path, aside)
             return None
 
     def save(self, outbox: Outbox) -> None:
         """Replace it in one step."""
         content = json.dumps(outbox.to_json(), sort_keys=True, indent=1).encode()
-        durable.write(self._path, content, 0o640)
+        durable.write_file(self._path, content, 0o640)

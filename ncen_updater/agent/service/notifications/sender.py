@@ -28,46 +28,55 @@ from urllib.parse import urlsplit
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.notifications import MailSettings, WebhookSettings
 from ncen_updater.agent.service.notifications.letter import (
-    Letter,
-    LetterReader,
-    NotifyError,
-    write_letter,
+    MessageContext,
+    NotificationError,
+    NotificationMessage,
+    compose_message,
 )
-from ncen_updater.agent.service.notifications.news import News
+from ncen_updater.agent.service.notifications.news import Notification
 from ncen_updater.agent.storage.journal.head import ChainHead
 from ncen_updater.common.messages import (
-    BAD_ORDER,
     MAIL_REFUSED,
     MAIL_UNREACHABLE,
+    NOTIFICATION_TLS_FAILED,
     SECRET_EXPOSED,
     SECRET_MISSING,
-    TELLING_TLS,
     WEBHOOK_REFUSED,
     WEBHOOK_UNREACHABLE,
+    WORKER_REQUEST_INVALID,
     WRONG_PASSWORD,
 )
-from ncen_updater.common.reasons import reason
-from ncen_updater.common.secret_file import SecretExposed, SecretUnread, read_secret_file
-from ncen_updater.common.workers import serve
+from ncen_updater.common.reasons import explain_code
+from ncen_updater.common.secret_file import (
+    SecretExposedError,
+    SecretUnreadableError,
+    read_secret_file,
+)
+from ncen_updater.common.workers import serve_request
 
 
-def compose(letter: Letter, settings: MailSettings, now: datetime) -> EmailMessage:
+def build_email(
+    message: NotificationMessage, settings: MailSettings, now: datetime
+) -> EmailMessage:
     """Return the letter as a mail; its ``Message-ID`` is the same for each try."""
     mail = EmailMessage()
     mail["From"] = settings.sender
     mail["To"] = ", ".join(settings.to)
-    mail["Subject"] = letter.subject
+    mail["Subject"] = message.subject
     mail["Date"] = format_datetime(now)
-    mail["Message-ID"] = f"<{letter.id}@{settings.sender.partition('@')[2]}>"
+    mail["Message-ID"] = f"<{message.id}@{settings.sender.partition('@')[2]}>"
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no answers by machines
-    if letter.urgent:
+    if message.urgent:
         mail["Importance"] = "high"
-    mail.set_content(letter.body)
+    mail.set_content(message.body)
     return mail
 
 
 def send_mail(
-    letter: Letter, settings: MailSettings, environment: Mapping[str, str], now: datetime
+    message: NotificationMessage,
+    settings: MailSettings,
+    environment: Mapping[str, str],
+    now: datetime,
 ) -> int:
     """Deliver a letter.
 
@@ -75,7 +84,7 @@ def send_mail(
         How many addresses the server did not take while it took others.
 
     Raises:
-        NotifyError: If it was not delivered to anybody.
+        NotificationError: If it was not delivered to anybody.
     """
     place: dict[str, Any] = {"host": settings.host, "port": settings.port}
     password = (
@@ -84,32 +93,34 @@ def send_mail(
         else None
     )
     try:
-        with _connected(settings) as server:
+        with _connect(settings) as server:
             if settings.user and password is not None:
                 server.login(settings.user, password)
-            return len(server.send_message(compose(letter, settings, now)))
+            return len(server.send_message(build_email(message, settings, now)))
     except smtplib.SMTPAuthenticationError as error:
-        raise NotifyError(WRONG_PASSWORD, **place) from error
+        raise NotificationError(WRONG_PASSWORD, **place) from error
     except (ssl.SSLError, smtplib.SMTPNotSupportedError) as error:
-        raise NotifyError(TELLING_TLS, **place, detail=type(error).__name__) from error
+        raise NotificationError(
+            NOTIFICATION_TLS_FAILED, **place, detail=type(error).__name__
+        ) from error
     except smtplib.SMTPRecipientsRefused as error:
         status = next(iter(error.recipients.values()))[0]
-        raise NotifyError(MAIL_REFUSED, **place, status=status) from error
+        raise NotificationError(MAIL_REFUSED, **place, status=status) from error
     except smtplib.SMTPServerDisconnected as error:
-        raise NotifyError(MAIL_UNREACHABLE, **place) from error
+        raise NotificationError(MAIL_UNREACHABLE, **place) from error
     except smtplib.SMTPResponseException as error:
-        raise NotifyError(MAIL_REFUSED, **place, status=error.smtp_code) from error
+        raise NotificationError(MAIL_REFUSED, **place, status=error.smtp_code) from error
     except (OSError, smtplib.SMTPException) as error:
-        raise NotifyError(MAIL_UNREACHABLE, **place, detail=type(error).__name__) from error
+        raise NotificationError(MAIL_UNREACHABLE, **place, detail=type(error).__name__) from error
 
 
-def _connected(settings: MailSettings) -> smtplib.SMTP:
+def _connect(settings: MailSettings) -> smtplib.SMTP:
     if settings.security == "none":
         return smtplib.SMTP(settings.host, settings.port, timeout=settings.timeout_s)
     try:
         trust = ssl.create_default_context(cafile=settings.ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise NotifyError(
+        raise NotificationError(
             SECRET_MISSING, name=settings.ca_file, reason=type(error).__name__
         ) from error
     if settings.security == "tls":
@@ -125,10 +136,10 @@ def _connected(settings: MailSettings) -> smtplib.SMTP:
     return server
 
 
-LEAST_SECRET = 16
+MIN_SECRET_CHARS = 16
 
 
-def signature(secret: str, body: bytes, at: int) -> str:
+def sign_body(secret: str, body: bytes, at: int) -> str:
     """Return the value of ``NCEN-Signature``.
 
     Args:
@@ -140,13 +151,16 @@ def signature(secret: str, body: bytes, at: int) -> str:
     return f"t={at},v1={signed.hexdigest()}"
 
 
-def post(
-    letter: Letter, settings: WebhookSettings, environment: Mapping[str, str], now: datetime
+def post_webhook(
+    message: NotificationMessage,
+    settings: WebhookSettings,
+    environment: Mapping[str, str],
+    now: datetime,
 ) -> None:
     """Deliver a letter.
 
     Raises:
-        NotifyError: If it was not taken.
+        NotificationError: If it was not taken.
     """
     import requests
 
@@ -154,11 +168,11 @@ def post(
     port = address.port or (443 if address.scheme == "https" else 80)
     place: dict[str, Any] = {"host": address.hostname, "port": port}
     secret = read_secret(
-        settings.secret_file, settings.secret_credential, environment, LEAST_SECRET
+        settings.secret_file, settings.secret_credential, environment, MIN_SECRET_CHARS
     )
     if settings.ca_file is not None and not settings.ca_file.is_file():
-        raise NotifyError(SECRET_MISSING, name=settings.ca_file, reason="not a file")
-    body = json.dumps(letter.document, ensure_ascii=False, sort_keys=True).encode()
+        raise NotificationError(SECRET_MISSING, name=settings.ca_file, reason="not a file")
+    body = json.dumps(message.document, ensure_ascii=False, sort_keys=True).encode()
     with requests.Session() as session:
         session.trust_env = False  # no password from a .netrc, no proxy that nobody configured
         if settings.proxy:
@@ -171,8 +185,8 @@ def post(
                 headers={
                     "Content-Type": "application/json",
                     "User-Agent": "ncen-updater",
-                    "NCEN-Message": letter.id,
-                    "NCEN-Signature": signature(secret, body, int(now.timestamp())),
+                    "NCEN-Message": message.id,
+                    "NCEN-Signature": sign_body(secret, body, int(now.timestamp())),
                 },
                 timeout=settings.timeout_s,
                 allow_redirects=False,  # what was signed for one place is not carried to another
@@ -180,15 +194,17 @@ def post(
             ) as answer:
                 status = answer.status_code
         except requests.exceptions.SSLError as error:
-            raise NotifyError(TELLING_TLS, **place) from error
+            raise NotificationError(NOTIFICATION_TLS_FAILED, **place) from error
         except requests.exceptions.RequestException as error:
-            raise NotifyError(WEBHOOK_UNREACHABLE, **place, detail=type(error).__name__) from error
+            raise NotificationError(
+                WEBHOOK_UNREACHABLE, **place, detail=type(error).__name__
+            ) from error
     if not 200 <= status < 300:
-        raise NotifyError(WEBHOOK_REFUSED, **place, status=status)
+        raise NotificationError(WEBHOOK_REFUSED, **place, status=status)
 
 
 def read_secret(
-    file: Path | None, credential: str | None, environment: Mapping[str, str], least: int = 1
+    file: Path | None, credential: str | None, environment: Mapping[str, str], min_chars: int = 1
 ) -> str:
     """Return a secret, without the line's end.
 
@@ -196,34 +212,34 @@ def read_secret(
         file: Its file; others may not read it.
         credential: Name of a credential that systemd passed on, used where there is no file.
         environment: Where ``CREDENTIALS_DIRECTORY`` is looked for.
-        least: So many characters it has to have.
+        min_chars: So many characters it has to have.
 
     Raises:
         SecretMissing: If it cannot be read, or is too short.
-        SecretExposed: If others may read the file.
+        SecretExposedError: If others may read the file.
     """
     if file is not None:
         path = file
     else:
         directory = environment.get("CREDENTIALS_DIRECTORY")
         if not directory or credential is None:
-            raise NotifyError(
+            raise NotificationError(
                 SECRET_MISSING, name=credential, reason="CREDENTIALS_DIRECTORY is not set"
             )
         path = Path(directory) / credential
     try:
         # systemd gives a credential to one user, with an access list that shows as a group's.
         text = read_secret_file(path, listed=file is None)
-    except SecretExposed as error:
-        raise NotifyError(SECRET_EXPOSED, name=path) from error
-    except SecretUnread as error:
-        raise NotifyError(SECRET_MISSING, name=path, reason=str(error)) from error
-    if len(text) < least:
-        raise NotifyError(SECRET_MISSING, name=path, reason=f"{len(text)} < {least}")
+    except SecretExposedError as error:
+        raise NotificationError(SECRET_EXPOSED, name=path) from error
+    except SecretUnreadableError as error:
+        raise NotificationError(SECRET_MISSING, name=path, reason=str(error)) from error
+    if len(text) < min_chars:
+        raise NotificationError(SECRET_MISSING, name=path, reason=f"{len(text)} < {min_chars}")
     return text
 
 
-def send(config_path: Path, order: Mapping[str, Any]) -> int:
+def deliver_message(config_path: Path, request: Mapping[str, Any]) -> int:
     """Send what an order says; return how many addresses were refused beside others.
 
     Raises:
@@ -231,29 +247,29 @@ def send(config_path: Path, order: Mapping[str, Any]) -> int:
     """
     config = load_config(config_path)
     try:
-        way, number, left_out = str(order["way"]), str(order["id"]), int(order["left_out"])
-        head = str(order["head"]) and str(ChainHead.parse(str(order["head"])))
-        news = [News.from_json(item) for item in order["news"]]
+        way, number, left_out = str(request["way"]), str(request["id"]), int(request["left_out"])
+        head = str(request["head"]) and str(ChainHead.parse(str(request["head"])))
+        news = [Notification.from_json(item) for item in request["news"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise NotifyError(BAD_ORDER, detail=type(error).__name__) from error
-    reader = LetterReader(config.site.id, config.notify.language, config.service.zone())
+        raise NotificationError(WORKER_REQUEST_INVALID, detail=type(error).__name__) from error
+    reader = MessageContext(config.site.id, config.notify.language, config.service.get_timezone())
     if not news:
-        raise NotifyError(BAD_ORDER)
-    letter = write_letter(number, news, left_out, reader, reason, head)
+        raise NotificationError(WORKER_REQUEST_INVALID)
+    letter = compose_message(number, news, left_out, reader, explain_code, head)
     now = datetime.now(UTC)
     if way == "mail" and config.notify.mail is not None:
         return send_mail(letter, config.notify.mail, os.environ, now)
     if way == "webhook" and config.notify.webhook is not None:
-        post(letter, config.notify.webhook, os.environ, now)
+        post_webhook(letter, config.notify.webhook, os.environ, now)
         return 0
-    raise NotifyError(BAD_ORDER)
+    raise NotificationError(WORKER_REQUEST_INVALID)
 
 
 def main() -> int:
     """Send one message; return the exit status."""
     config = Path(sys.argv[1])
     # Bound to the service: nobody would write down that the message was taken.
-    return serve(lambda order, _: {"sent": True, "refused": send(config, order)})
+    return serve_request(lambda order, _: {"sent": True, "refused": deliver_message(config, order)})
 
 
 if __name__ == "__main__":

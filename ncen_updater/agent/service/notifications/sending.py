@@ -12,28 +12,28 @@ from pathlib import Path
 
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.service.notifications.letter import NotifyError
+from ncen_updater.agent.service.notifications.letter import NotificationError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import MAIL_REFUSED, SENDER_FAILED
 from ncen_updater.common.workers import (
-    KEPT_VARIABLES,
+    INHERITED_VARIABLES,
     Worker,
-    WorkerFailed,
+    WorkerError,
     WorkerLimits,
-    WorkerOverdue,
-    ask,
+    WorkerTimeoutError,
+    call_worker,
 )
 
 logger = logging.getLogger(__name__)
 
 #: A server that gives one byte now and then keeps each time limit of its own; not this one.
-LIMIT_S = 180.0
+SEND_TIMEOUT_S = 180.0
 
 #: Sends what an order says; the code of the error, or None where it was taken.
 Sender = Callable[[Mapping[str, object]], str | None]
 
 
-def sender_for(config_path: Path, config: AgentConfig) -> Sender:
+def create_sender(config_path: Path, config: AgentConfig) -> Sender:
     """Return what sends one message at a site.
 
     Args:
@@ -41,11 +41,13 @@ def sender_for(config_path: Path, config: AgentConfig) -> Sender:
         config: What it says.
     """
     if config.service.runner != "systemd":
-        return sending(config_path)
-    return sending(config_path, config.paths.resolve(config.service.send_socket))
+        return create_worker_sender(config_path)
+    return create_worker_sender(config_path, config.paths.resolve(config.service.send_socket))
 
 
-def sending(config_path: Path, socket: Path | None = None, limit_s: float = LIMIT_S) -> Sender:
+def create_worker_sender(
+    config_path: Path, socket: Path | None = None, limit_s: float = SEND_TIMEOUT_S
+) -> Sender:
     """Return what sends one message by a process of its own.
 
     Args:
@@ -58,35 +60,39 @@ def sending(config_path: Path, socket: Path | None = None, limit_s: float = LIMI
         (str(config_path.absolute()),),
         socket,
         WorkerLimits(total_s=limit_s, line=100_000, stream=100_000),
-        expects=(NotifyError, ConfigError),
-        keeps=(*KEPT_VARIABLES, "CREDENTIALS_DIRECTORY"),
+        expects=(NotificationError, ConfigError),
+        keeps=(*INHERITED_VARIABLES, "CREDENTIALS_DIRECTORY"),
         stderr=False,  # a trace of it would quote what it was given
     )
-    return lambda order: _sent(worker, order)
+    return lambda order: _send(worker, order)
 
 
-def _sent(worker: Worker, order: Mapping[str, object]) -> str | None:
+def _send(worker: Worker, request: Mapping[str, object]) -> str | None:
     try:
-        answer = ask(worker, order)
+        answer = call_worker(worker, request)
     except UpdaterError as error:
-        logger.warning("a message was not delivered: %s", error.what_text, extra=_extra(error.code))
+        logger.warning(
+            "a message was not delivered: %s", error.title_text, extra=_build_log_fields(error.code)
+        )
         return error.code
-    except WorkerFailed as error:
+    except WorkerError as error:
         logger.warning(
             "a message was not delivered%s: %s%s",
-            " in time" if isinstance(error, WorkerOverdue) else "",
+            " in time" if isinstance(error, WorkerTimeoutError) else "",
             str(error.detail)[:300],
             "; see 'systemctl status ncen-updater-send.socket'" if worker.socket else "",
-            extra=_extra(SENDER_FAILED.code),
+            extra=_build_log_fields(SENDER_FAILED.code),
         )
         return SENDER_FAILED.code
     if answer.get("sent") is not True:
-        logger.warning("a message was not delivered", extra=_extra(SENDER_FAILED.code))
+        logger.warning("a message was not delivered", extra=_build_log_fields(SENDER_FAILED.code))
         return SENDER_FAILED.code
     if answer.get("refused"):
-        logger.warning("some addresses of a message were refused", extra=_extra(MAIL_REFUSED.code))
+        logger.warning(
+            "some addresses of a message were refused", extra=_build_log_fields(MAIL_REFUSED.code)
+        )
     return None
 
 
-def _extra(code: str) -> dict[str, str]:
+def _build_log_fields(code: str) -> dict[str, str]:
     return {"code": code}

@@ -15,21 +15,21 @@ from pathlib import Path
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.model.names import JOURNAL
-from ncen_updater.agent.reports.status import SiteStatus, changed_at
-from ncen_updater.agent.service.availability_asker import availability_asker
-from ncen_updater.agent.service.notifications.metrics import collect, write_metrics
+from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.reports.status import SiteStatus, read_mtime_ns
+from ncen_updater.agent.service.availability_asker import create_availability_cache
+from ncen_updater.agent.service.notifications.metrics import collect_metrics, write_metrics
 from ncen_updater.agent.service.notifications.notifier import Notifier
 from ncen_updater.agent.service.notifications.outbox import Outbox
-from ncen_updater.agent.service.notifications.sending import Sender, sender_for
+from ncen_updater.agent.service.notifications.sending import Sender, create_sender
 from ncen_updater.agent.service.snapshot import ServiceEvent
 
 logger = logging.getLogger(__name__)
 
 #: How often the journal's file is looked at, and the shortest time between two rounds.
-SLICE_S, PAUSE_S = 10.0, 0.5
+POLL_INTERVAL_S, MIN_PAUSE_S = 10.0, 0.5
 #: What does not end in this time at the end of the service ends with the process.
-PATIENCE_S = 3.0
+JOIN_TIMEOUT_S = 3.0
 
 
 def _now() -> datetime:
@@ -53,13 +53,13 @@ class NotifierThread:
         self._looked_at: datetime | None = None
         self._agent = version("ncen-updater")
 
-    def listen(self, happening: ServiceEvent) -> None:
+    def handle_event(self, event: ServiceEvent) -> None:
         """Hear what the service did, and begin when it says that it has; never waits."""
         self._looked_at = _now()
         if self._thread is None:
-            self._begin()
-        if happening.kind in ("done", "failed"):
-            action, code = happening.values.get("action"), happening.values.get("exit_code")
+            self._start()
+        if event.kind in ("done", "failed"):
+            action, code = event.values.get("action"), event.values.get("exit_code")
             if isinstance(action, str) and isinstance(code, int):
                 self._runs[(action, code)] += 1
         self._woken.set()
@@ -69,30 +69,30 @@ class NotifierThread:
         self._ending = True
         self._woken.set()
         if self._thread is not None:
-            self._thread.join(PATIENCE_S)
+            self._thread.join(JOIN_TIMEOUT_S)
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         config = load_config(self._path)
         state = config.paths.resolve(config.paths.state)
         notifier = Notifier(
             self._path,
             config,
-            send=self._send or sender_for(self._path, config),
+            send=self._send or create_sender(self._path, config),
             now=_now,
-            seen=self._write,
-            asker=availability_asker,
+            on_status=self._write_metrics,
+            create_availability_reader=create_availability_cache,
         )
         self._thread = threading.Thread(
-            target=self._run, args=(notifier, state / JOURNAL), name="telling", daemon=True
+            target=self._run, args=(notifier, state / JOURNAL_FILE), name="telling", daemon=True
         )
         self._thread.start()
 
     def _run(self, notifier: Notifier, journal: Path) -> None:
         while not self._ending:
             self._woken.clear()
-            seen = changed_at(journal)
+            seen = read_mtime_ns(journal)
             try:
-                until = notifier.round()
+                until = notifier.run_round()
             except Exception:
                 logger.exception("telling failed, and is tried again")
                 until = None
@@ -103,26 +103,26 @@ class NotifierThread:
         slept = 0.0
         while not self._ending:
             left = (until - _now()).total_seconds() if until else 300.0 - slept
-            pause = max(PAUSE_S, min(left, SLICE_S))
+            pause = max(MIN_PAUSE_S, min(left, POLL_INTERVAL_S))
             woken = self._woken.wait(pause)
             slept += pause
             if woken:
                 # What a command writes in quick succession is looked at once.
                 self._pause()
-            if woken or left <= pause or changed_at(journal) != seen:
+            if woken or left <= pause or read_mtime_ns(journal) != seen:
                 return
 
     def _pause(self) -> None:
         if not self._ending:
-            time.sleep(PAUSE_S)
+            time.sleep(MIN_PAUSE_S)
 
-    def _write(self, config: AgentConfig, site: SiteStatus, outbox: Outbox) -> None:
+    def _write_metrics(self, config: AgentConfig, site: SiteStatus, outbox: Outbox) -> None:
         path = config.metrics.file
         if path is None:
             return
-        samples = collect(
-            config, site, outbox, agent=self._agent, runs=dict(self._runs),
-            looked_at=self._looked_at,
+        samples = collect_metrics(
+            config, site, outbox, agent_version=self._agent, runs=dict(self._runs),
+            status_read_at=self._looked_at,
         )  # fmt: skip
         try:
             write_metrics(path, samples)

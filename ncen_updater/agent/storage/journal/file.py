@@ -19,24 +19,24 @@ from types import TracebackType
 from typing import Final, Self
 
 from ncen_updater.agent.model.errors import (
-    JournalForbidden,
-    JournalMissing,
-    JournalUnreadable,
-    JournalUnwritable,
+    JournalMissingError,
+    JournalPermissionError,
+    JournalUnreadableError,
+    JournalUnwritableError,
 )
-from ncen_updater.agent.storage.journal.rows import reading, stored_value
+from ncen_updater.agent.storage.journal.rows import guard_reads, parse_stored_value
 from ncen_updater.agent.storage.journal.schema import (
     APPLICATION_ID,
     FIRST_HASH,
     SCHEMA,
     SCHEMA_VERSION,
-    chain_hash,
+    compute_chain_hash,
 )
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.disk_space import is_full
+from ncen_updater.common.disk_space import is_disk_full
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
-from ncen_updater.common.messages import JOURNAL_EXISTS, JOURNAL_NO_ROOM, JOURNAL_TORN
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.messages import JOURNAL_EXISTS, JOURNAL_INTERRUPTED, JOURNAL_NO_ROOM
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ LOGGED: Final = {
     "not_before": "not before {}", "until": "until {}", "exit_code": "exit code {}", "code": "{}",
 }  # fmt: skip
 # A reader (a backup, a person with a database browser) must not look like a broken disk.
-BUSY_S = 60.0
+BUSY_TIMEOUT_S = 60.0
 
 
 def _utc_now() -> datetime:
@@ -81,14 +81,15 @@ class JournalFile:
         path: Path,
         *,
         now: Callable[[], datetime] = _utc_now,
-        first: tuple[str, Mapping[str, object]] | None = None,
+        first_event: tuple[str, Mapping[str, object]] | None = None,
     ) -> Self:
         """Make the journal of a site that never had one.
 
         Args:
             path: The file.
             now: Gives the time of records.
-            first: Kind and data of the first event, there from the very beginning of the file.
+            first_event: Kind and data of the first event, there from the very beginning of the
+                file.
 
         Raises:
             JournalExists: If there is a file already, whatever it holds.
@@ -96,7 +97,7 @@ class JournalFile:
         if path.exists() or path.is_symlink():  # also one that leads to a disk that is away
             raise UpdaterError(JOURNAL_EXISTS, path=path)
         durable.make_directory(path.parent, 0o750)
-        temporary = path.with_name(f".{path.name}{durable.PARTIAL}new")
+        temporary = path.with_name(f".{path.name}{durable.PARTIAL_PREFIX}new")
         temporary.unlink(missing_ok=True)
         # SQLite gives its companions the rights of the file; others may pass through the directory.
         temporary.touch(0o640)
@@ -105,10 +106,10 @@ class JournalFile:
                 f"PRAGMA synchronous=EXTRA; PRAGMA application_id={APPLICATION_ID};"
                 f"PRAGMA user_version={SCHEMA_VERSION}; BEGIN; {SCHEMA} COMMIT;"
             )
-            if first is not None:
-                kind, data = first
-                cls(temporary, connection, now).note(kind, None, **data)
-        durable.rename(temporary, path)
+            if first_event is not None:
+                kind, data = first_event
+                cls(temporary, connection, now).record_event(kind, None, **data)
+        durable.rename_entry(temporary, path)
         return cls.open(path, now=now)
 
     @classmethod
@@ -123,76 +124,84 @@ class JournalFile:
             now: Gives the time of records.
 
         Raises:
-            JournalMissing: If there is none.
+            JournalMissingError: If there is none.
             JournalTorn: If a record was torn and this user may not take its half back.
-            JournalUnreadable: If it is damaged, altered, or of a newer form.
+            JournalUnreadableError: If it is damaged, altered, or of a newer form.
         """
         try:
             path.lstat()
             plain = path.is_file()
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise JournalMissing(path=path) from error
+            raise JournalMissingError(path=path) from error
         except PermissionError as error:  # a directory that this user may not enter
-            raise JournalForbidden(path=path) from error
+            raise JournalPermissionError(path=path) from error
         except OSError as error:
-            raise JournalUnreadable(path=path, reason=str(error)) from error
+            raise JournalUnreadableError(path=path, reason=str(error)) from error
         if not plain:
-            raise JournalUnreadable(path=path, reason="it is not a plain file")
+            raise JournalUnreadableError(path=path, reason="it is not a plain file")
         if not os.access(path, os.R_OK, effective_ids=True):
-            raise JournalForbidden(path=path)
+            raise JournalPermissionError(path=path)
         try:
             connection = _connect(path, "ro" if read_only else "rw")
             try:
                 if read_only:
-                    _settle(path, connection)
+                    _roll_back_hot_journal(path, connection)
                 connection.execute("PRAGMA synchronous=EXTRA")
                 connection.execute("PRAGMA foreign_keys=ON")
                 journal = cls(path, connection, now)
-                journal._inspect(full=not read_only)
+                journal._validate(full=not read_only)
             except BaseException:
                 connection.close()
                 raise
         except (sqlite3.Error, ValueError, LookupError, TypeError, RecursionError) as error:
-            raise JournalUnreadable(path=path, reason=str(error)) from error
+            raise JournalUnreadableError(path=path, reason=str(error)) from error
         return journal
 
-    def _inspect(self, *, full: bool) -> None:
+    def _validate(self, *, full: bool) -> None:
         one = self._connection.execute
         if one("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-            raise JournalUnreadable(path=self.path, reason="it is not a journal of this program")
+            raise JournalUnreadableError(
+                path=self.path, reason="it is not a journal of this program"
+            )
         version = one("PRAGMA user_version").fetchone()[0]
         if version != SCHEMA_VERSION:
-            raise JournalUnreadable(
+            raise JournalUnreadableError(
                 path=self.path,
-                reason=Text("it has the unknown form {version}", {"version": version}),
+                reason=LazyText("it has the unknown form {version}", {"version": version}),
             )
         if one("SELECT 1 FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone():
-            raise JournalUnreadable(path=self.path, reason="it holds triggers or views")
+            raise JournalUnreadableError(path=self.path, reason="it holds triggers or views")
         if not one("SELECT 1 FROM sqlite_master WHERE name = 'one_open_change'").fetchone():
-            raise JournalUnreadable(path=self.path, reason="its guard against two changes is gone")
+            raise JournalUnreadableError(
+                path=self.path, reason="its guard against two changes is gone"
+            )
         if one("PRAGMA journal_mode").fetchone()[0] != "delete":
-            raise JournalUnreadable(path=self.path, reason="it keeps its records in another file")
+            raise JournalUnreadableError(
+                path=self.path, reason="it keeps its records in another file"
+            )
         if full:
             result = one("PRAGMA integrity_check(1)").fetchone()[0]
             if result != "ok":
-                raise JournalUnreadable(path=self.path, reason=result)
+                raise JournalUnreadableError(path=self.path, reason=result)
             self.verify_chain()
 
     def verify_chain(self) -> int:
         """Check the chain of all events and return their number.
 
         Raises:
-            JournalUnreadable: At the first event that does not fit.
+            JournalUnreadableError: At the first event that does not fit.
         """
         previous = FIRST_HASH
         count = 0
         for row in self._connection.execute("SELECT * FROM events ORDER BY number"):
             count += 1
-            data = stored_value(row["data"])
-            expected = chain_hash(previous, count, row["at"], row["change"], row["kind"], data)
+            data = parse_stored_value(row["data"])
+            expected = compute_chain_hash(
+                previous, count, row["at"], row["change"], row["kind"], data
+            )
             if row["number"] != count or row["hash"] != expected:
-                raise JournalUnreadable(
-                    path=self.path, reason=Text("event {number} was altered", {"number": count})
+                raise JournalUnreadableError(
+                    path=self.path, reason=LazyText("event {number} was altered", {"number": count})
                 )
             previous = row["hash"]
         return count
@@ -219,7 +228,7 @@ class JournalFile:
         """Open a transaction of this room's own; commits when the block ends well.
 
         Raises:
-            JournalUnwritable: If the file takes no record.
+            JournalUnwritableError: If the file takes no record.
         """
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -231,13 +240,13 @@ class JournalFile:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-            self._log()
+            self._log_events()
         except sqlite3.IntegrityError:
             raise
         except sqlite3.Error as error:
-            raise unwritable(self.path, error) from error
+            raise make_unwritable_error(self.path, error) from error
 
-    def event(self, kind: str, change: str | None, **data: object) -> None:
+    def append_event(self, kind: str, change: str | None, **data: object) -> None:
         """Chain one event to the last, inside an open transaction."""
         row = self._connection.execute(
             "SELECT number, hash FROM events ORDER BY number DESC LIMIT 1"
@@ -246,7 +255,7 @@ class JournalFile:
         at = self._now().isoformat()
         encoded = json.dumps(data, sort_keys=True)
         data = json.loads(encoded)
-        own = chain_hash(previous, number, at, change, kind, data)
+        own = compute_chain_hash(previous, number, at, change, kind, data)
         self._connection.execute(
             "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)",
             (number, at, change, kind, encoded, own),
@@ -257,37 +266,37 @@ class JournalFile:
         words = " ".join([kind, *_words({**data, "change": change, "code": code})])
         self._events.append((words, known, own))
 
-    def _log(self) -> None:
+    def _log_events(self) -> None:
         events, self._events = self._events, []
         for words, fields, own in events:
             logger.info("%s", words, extra={**fields, "head": f"{fields['event']}:{own}"})
 
-    def note(self, kind: str, change: str | None = None, **data: object) -> None:
+    def record_event(self, kind: str, change: str | None = None, **data: object) -> None:
         """Write an event that changes nothing else."""
         with self.transaction():
-            self.event(kind, change, **data)
+            self.append_event(kind, change, **data)
 
     @contextlib.contextmanager
-    def at_one_time(self) -> Iterator[None]:
+    def read_transaction(self) -> Iterator[None]:
         """Read within the block what was there at one instant, whoever writes meanwhile."""
-        with reading(self.path):
+        with guard_reads(self.path):
             self._connection.execute("BEGIN")
             try:
                 yield
             finally:
                 self._connection.execute("ROLLBACK")
 
-    def now(self) -> datetime:
+    def read_time(self) -> datetime:
         """The time that records get."""
         return self._now()
 
-    def rows(self, sql: str) -> list[sqlite3.Row]:
+    def query(self, sql: str) -> list[sqlite3.Row]:
         """Rows of one query without parameters, for this room's own readers.
 
         Raises:
-            JournalUnreadable: If they cannot be had.
+            JournalUnreadableError: If they cannot be had.
         """
-        with reading(self.path):
+        with guard_reads(self.path):
             return self._connection.execute(sql).fetchall()
 
 
@@ -300,18 +309,18 @@ def _words(data: Mapping[str, object]) -> Iterator[str]:
         yield f"({data['count']} of {data['needed']})"
 
 
-def unwritable(path: Path, error: Exception) -> JournalUnwritable:
+def make_unwritable_error(path: Path, error: Exception) -> JournalUnwritableError:
     """Return the error of a journal that takes no record: a full disk is told as such."""
-    message = JOURNAL_NO_ROOM if is_full(error) else None
-    return JournalUnwritable(message, path=path, reason=str(error))
+    message = JOURNAL_NO_ROOM if is_disk_full(error) else None
+    return JournalUnwritableError(message, path=path, reason=str(error))
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     uri = f"{path.resolve().as_uri()}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S)
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S)
 
 
-def _settle(path: Path, reading: sqlite3.Connection) -> None:
+def _roll_back_hot_journal(path: Path, reading: sqlite3.Connection) -> None:
     """Let a record that a power cut tore be taken back, as the next writer would do.
 
     Who only reads cannot, and would call a good journal damaged.
@@ -328,4 +337,6 @@ def _settle(path: Path, reading: sqlite3.Connection) -> None:
             with contextlib.closing(_connect(path, "rw")) as writing:
                 writing.execute("PRAGMA user_version").fetchone()
         except sqlite3.Error as second:
-            raise JournalForbidden(JOURNAL_TORN, path=path, detail=str(second)) from second
+            raise JournalPermissionError(
+                JOURNAL_INTERRUPTED, path=path, detail=str(second)
+            ) from second

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-FORM = re.compile(r"([1-9][0-9]{0,17}):([0-9a-f]{16,64})")
+HEAD_PATTERN = re.compile(r"([1-9][0-9]{0,17}):([0-9a-f]{16,64})")
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class ChainHead:
         Raises:
             ValueError: If it is none.
         """
-        found = FORM.fullmatch(text.strip().lower())
+        found = HEAD_PATTERN.fullmatch(text.strip().lower())
         if found is None:
             raise ValueError(f"no NUMBER:HASH: {text!r:.100}")
         return cls(int(found[1]), found[2])
 
-    def is_of(self, other: str) -> bool:
+    def matches(self, other: str) -> bool:
         """Whether an event with this hash is meant."""
         return other.startswith(self.hash)

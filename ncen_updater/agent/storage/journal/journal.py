@@ -17,15 +17,15 @@ import json
 import sqlite3
 
 from ncen_updater.agent.model.change import Change, ChangeState, StepName, StepState
-from ncen_updater.agent.model.errors import JournalUnwritable
+from ncen_updater.agent.model.errors import JournalUnwritableError
 from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.storage.journal.file import JournalFile
 from ncen_updater.agent.storage.journal.head import ChainHead
 from ncen_updater.agent.storage.journal.rows import (
     JournalEvent,
-    change_from_rows,
-    reading,
-    stored_value,
+    build_change,
+    guard_reads,
+    parse_stored_value,
 )
 from ncen_updater.agent.storage.journal.schema import FIRST_HASH
 from ncen_updater.common.errors import UpdaterError
@@ -35,38 +35,38 @@ from ncen_updater.common.messages import OPEN_CHANGE
 class Journal(JournalFile):
     """An open journal. Use :meth:`create` once a site, :meth:`open` ever after."""
 
-    def _inspect(self, *, full: bool) -> None:
-        super()._inspect(full=full)
-        for row in self.rows("SELECT id FROM changes WHERE state NOT IN ('finished', 'undone')"):
-            self.change(row["id"])
+    def _validate(self, *, full: bool) -> None:
+        super()._validate(full=full)
+        for row in self.query("SELECT id FROM changes WHERE state NOT IN ('finished', 'undone')"):
+            self.read_change(row["id"])
 
     # ---- writing -------------------------------------------------------------------------------
 
-    def begin(
-        self, change: Change, facts: ChangeFacts = NO_FACTS, *, closes: str | None = None
+    def begin_change(
+        self, change: Change, facts: ChangeFacts = NO_FACTS, *, superseded_change: str | None = None
     ) -> None:
         """Open a change, in one transaction with the end of the one that it takes over from.
 
         Args:
             change: The new change; its state is taken as running.
             facts: What is known from the start.
-            closes: Id of a committed change that ends with this one, stuck or not.
+            superseded_change: Id of a committed change that ends with this one, stuck or not.
 
         Raises:
             OpenChange: If another one is open.
         """
         try:
             with self.transaction() as connection:
-                if closes is not None:
+                if superseded_change is not None:
                     connection.execute(
                         "UPDATE changes SET state = ?, ended_at = ? WHERE id = ? AND EXISTS ("
                         "SELECT 1 FROM steps WHERE change = changes.id AND name = ? AND state = ?)",
                         (
-                            ChangeState.FINISHED, self._now().isoformat(), closes,
+                            ChangeState.FINISHED, self._now().isoformat(), superseded_change,
                             StepName.COMMIT, StepState.DONE,
                         ),
                     )  # fmt: skip
-                    self.event("change-finished", closes, taken_over_by=change.id)
+                    self.append_event("change-finished", superseded_change, taken_over_by=change.id)
                 connection.execute(
                     "INSERT INTO changes (id, kind, mode, state, product, from_version, to_version,"
                     " generation, source, created_at) VALUES (?,?,?,?,?,?,?,?,?,?)",
@@ -76,20 +76,20 @@ class Journal(JournalFile):
                         change.source, change.created_at.isoformat(),
                     ),
                 )  # fmt: skip
-                self._facts(change.id, facts)
-                self.event(
+                self._store_facts(change.id, facts)
+                self.append_event(
                     "begun", change.id, what=change.kind, mode=change.mode,
                     from_version=change.from_version, to_version=change.to_version,
                 )  # fmt: skip
         except sqlite3.IntegrityError as error:
-            other = self.open_change()
+            other = self.find_open_change()
             if other is None:
-                raise JournalUnwritable(path=self.path, reason=str(error)) from error
+                raise JournalUnwritableError(path=self.path, reason=str(error)) from error
             raise UpdaterError(
                 OPEN_CHANGE, change=other.id, kind=other.kind, version=other.to_version
             ) from error
 
-    def step(
+    def record_step(
         self,
         change: str,
         name: StepName,
@@ -107,23 +107,23 @@ class Journal(JournalFile):
                 " WHEN 'intended' THEN excluded.started_at ELSE started_at END",
                 (change, name, state, at, ended),
             )
-            self._facts(change, facts)
-            self.event(f"step-{state}", change, step=name)
+            self._store_facts(change, facts)
+            self.append_event(f"step-{state}", change, step=name)
 
-    def state(
+    def set_change_state(
         self, change: str, state: ChangeState, *, error_code: str | None = None, **data: object
     ) -> None:
         """Record the state of a change; an end gets its time."""
-        ended = None if state.open else self._now().isoformat()
+        ended = None if state.is_open else self._now().isoformat()
         with self.transaction() as connection:
             connection.execute(
                 "UPDATE changes SET state = ?, ended_at = ?,"
                 " error_code = COALESCE(?, error_code) WHERE id = ?",
                 (state, ended, error_code, change),
             )
-            self.event(f"change-{state}", change, error_code=error_code, **data)
+            self.append_event(f"change-{state}", change, error_code=error_code, **data)
 
-    def commit(self, change: str) -> None:
+    def commit_change(self, change: str) -> None:
         """Write the commit: from here on only forward. State and step in one transaction."""
         at = self._now().isoformat()
         with self.transaction() as connection:
@@ -135,31 +135,31 @@ class Journal(JournalFile):
             connection.execute(
                 "UPDATE changes SET state = ? WHERE id = ?", (ChangeState.COMMITTED, change)
             )
-            facts = self.facts(change)
+            facts = self.read_facts(change)
             if facts.files or not facts.as_is:  # where nothing was copied, nothing is kept
                 connection.execute(
                     "INSERT INTO previous_sets (change, since) VALUES (?, ?)"
                     " ON CONFLICT (change) DO NOTHING",
                     (change, at),
                 )
-            self.event("committed", change)
+            self.append_event("committed", change)
 
-    def recovery_failed(self, change: str, code: str) -> int:
+    def count_failed_recovery(self, change: str, code: str) -> int:
         """Count one more recovery that ended by an error of its own, and return the number.
 
         One that was cut off is not counted: it did not fail.
         """
         with self.transaction() as connection:
             connection.execute("UPDATE changes SET attempts = attempts + 1 WHERE id = ?", (change,))
-            self.event("recovery-failed", change, code=code)
-        return self.change(change).attempts
+            self.append_event("recovery-failed", change, code=code)
+        return self.read_change(change).attempts
 
-    def keep(self, change: str, facts: ChangeFacts) -> None:
+    def store_facts(self, change: str, facts: ChangeFacts) -> None:
         """Keep facts of a change, beside those that are kept."""
         with self.transaction():
-            self._facts(change, facts)
+            self._store_facts(change, facts)
 
-    def _facts(self, change: str, facts: ChangeFacts) -> None:
+    def _store_facts(self, change: str, facts: ChangeFacts) -> None:
         self._connection.executemany(
             "INSERT INTO facts VALUES (?, ?, ?)"
             " ON CONFLICT (change, name) DO UPDATE SET value = excluded.value",
@@ -171,34 +171,36 @@ class Journal(JournalFile):
 
     # ---- reading -------------------------------------------------------------------------------
 
-    def facts(self, change: str) -> ChangeFacts:
+    def read_facts(self, change: str) -> ChangeFacts:
         """All facts of a change.
 
         Raises:
             JournalUnreadable: If one is of another kind than its name says.
         """
-        with reading(self.path):
+        with guard_reads(self.path):
             rows = self._connection.execute(
                 "SELECT name, value FROM facts WHERE change = ?", (change,)
             )
-            return ChangeFacts.from_json({row["name"]: stored_value(row["value"]) for row in rows})
+            return ChangeFacts.from_json(
+                {row["name"]: parse_stored_value(row["value"]) for row in rows}
+            )
 
-    def open_change(self) -> Change | None:
+    def find_open_change(self) -> Change | None:
         """The change that has not come to its end, if there is one."""
-        with reading(self.path):
+        with guard_reads(self.path):
             row = self._connection.execute(
                 "SELECT id FROM changes WHERE state NOT IN ('finished', 'undone')"
             ).fetchone()
-            return self.change(row["id"]) if row else None
+            return self.read_change(row["id"]) if row else None
 
-    def change(self, change_id: str) -> Change:
+    def read_change(self, change_id: str) -> Change:
         """One change with its steps.
 
         Raises:
             KeyError: If there is none of this id.
             JournalUnreadable: If a word or a time of it is one that no agent wrote.
         """
-        with reading(self.path):
+        with guard_reads(self.path):
             row = self._connection.execute(
                 "SELECT * FROM changes WHERE id = ?", (change_id,)
             ).fetchone()
@@ -206,44 +208,44 @@ class Journal(JournalFile):
                 steps = self._connection.execute(
                     "SELECT * FROM steps WHERE change = ?", (change_id,)
                 )
-                return change_from_rows(row, steps)
+                return build_change(row, steps)
         raise KeyError(change_id)
 
-    def changes(self, limit: int = 1000) -> tuple[Change, ...]:
+    def list_changes(self, limit: int = 1000) -> tuple[Change, ...]:
         """Changes, the one that was begun last first, whatever the clock said then."""
-        with reading(self.path):
+        with guard_reads(self.path):
             rows = self._connection.execute(
                 "SELECT id FROM changes ORDER BY rowid DESC LIMIT ?", (limit,)
             ).fetchall()
-            return tuple(self.change(row["id"]) for row in rows)
+            return tuple(self.read_change(row["id"]) for row in rows)
 
-    def last_event(self) -> int:
+    def read_last_event_number(self) -> int:
         """Number of the newest event; 0 where there is none."""
-        with reading(self.path):
+        with guard_reads(self.path):
             row = self._connection.execute("SELECT MAX(number) AS last FROM events").fetchone()
             return int(row["last"] or 0)
 
-    def head(self) -> ChainHead:
+    def read_head(self) -> ChainHead:
         """The newest event by its number and hash, for people to keep elsewhere."""
-        with reading(self.path):
+        with guard_reads(self.path):
             row = self._connection.execute(
                 "SELECT number, hash FROM events ORDER BY number DESC LIMIT 1"
             ).fetchone()
             return ChainHead(row["number"], row["hash"]) if row else ChainHead(0, FIRST_HASH)
 
-    def hash_of(self, number: int) -> str | None:
+    def read_event_hash(self, number: int) -> str | None:
         """The hash of an event; None if there is none of this number."""
-        with reading(self.path):
+        with guard_reads(self.path):
             row = self._connection.execute(
                 "SELECT hash FROM events WHERE number = ?", (number,)
             ).fetchone()
             return str(row["hash"]) if row else None
 
-    def events(
+    def list_events(
         self, after: int = 0, change: str | None = None, limit: int = -1
     ) -> tuple[JournalEvent, ...]:
         """Events, oldest first, after a number; all of them where there is no limit."""
-        with reading(self.path):
+        with guard_reads(self.path):
             rows = self._connection.execute(
                 "SELECT * FROM events WHERE number > ? AND (? IS NULL OR change = ?)"
                 " ORDER BY number LIMIT ?",

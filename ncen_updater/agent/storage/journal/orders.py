@@ -10,13 +10,17 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.rows import optional_time, reading, stored_value
-from ncen_updater.common.records import stored_time
+from ncen_updater.agent.storage.journal.rows import (
+    guard_reads,
+    parse_optional_time,
+    parse_stored_value,
+)
+from ncen_updater.common.records import parse_stored_time
 
 
-class OrderKind(StrEnum):
+class JobKind(StrEnum):
     """What can be ordered."""
 
     CHECK = "check"
@@ -31,7 +35,7 @@ class OrderKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Order:
+class Job:
     """One order.
 
     Attributes:
@@ -40,107 +44,111 @@ class Order:
     """
 
     id: int
-    kind: OrderKind
+    kind: JobKind
     data: Mapping[str, object]
-    person: Person
+    person: Actor
     at: datetime
     taken_at: datetime | None = None
     ended_at: datetime | None = None
     result: Mapping[str, object] | None = None
 
 
-class Orders:
+class JobQueue:
     """Reads and writes orders through the journal."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def give(
+    def enqueue(
         self,
-        kind: OrderKind,
+        kind: JobKind,
         data: Mapping[str, object],
-        person: Person,
-        guard: Callable[[], None] = lambda: None,
+        actor: Actor,
+        check: Callable[[], None] = lambda: None,
     ) -> int:
         """Write an order down and return its number.
 
         Args:
             kind: What is ordered.
             data: Details.
-            person: Who orders.
-            guard: Raises to refuse; asked while nobody else writes.
+            actor: Who orders.
+            check: Raises to refuse; asked while nobody else writes.
         """
-        at = self._journal.now().isoformat()
+        at = self._journal.read_time().isoformat()
         with self._journal.transaction() as connection:
-            guard()
+            check()
             number = connection.execute(
                 "INSERT INTO orders (kind, data, who, uid, at) VALUES (?,?,?,?,?)",
-                (kind, json.dumps(data, sort_keys=True), person.who, person.uid, at),
+                (kind, json.dumps(data, sort_keys=True), actor.who, actor.uid, at),
             ).lastrowid
-            self._journal.event(
-                "ordered", None, order=number, what=kind, data=dict(data), by=person.who,
-                uid=person.uid,
+            self._journal.append_event(
+                "ordered", None, order=number, what=kind, data=dict(data), by=actor.who,
+                uid=actor.uid,
             )  # fmt: skip
         assert number is not None  # noqa: S101 - an INSERT has a row id
         return number
 
-    def take(self, number: int) -> None:
+    def mark_started(self, number: int) -> None:
         """Mark an order as begun."""
         with self._journal.transaction() as connection:
             connection.execute(
                 "UPDATE orders SET taken_at = ? WHERE id = ?",
-                (self._journal.now().isoformat(), number),
+                (self._journal.read_time().isoformat(), number),
             )
             named = "SELECT kind, who FROM orders WHERE id = ?"
             row = connection.execute(named, (number,)).fetchone()
-            self._journal.event("order-taken", None, order=number, what=row["kind"], by=row["who"])
+            self._journal.append_event(
+                "order-taken", None, order=number, what=row["kind"], by=row["who"]
+            )
 
-    def end(self, number: int, result: Mapping[str, object]) -> None:
+    def mark_ended(self, number: int, result: Mapping[str, object]) -> None:
         """Mark an order as ended, with what it came to."""
         with self._journal.transaction() as connection:
             connection.execute(
                 "UPDATE orders SET ended_at = ?, result = ? WHERE id = ?",
-                (self._journal.now().isoformat(), json.dumps(result, sort_keys=True), number),
+                (self._journal.read_time().isoformat(), json.dumps(result, sort_keys=True), number),
             )
-            self._journal.event(
+            self._journal.append_event(
                 "order-ended", None, order=number, exit_code=result.get("exit_code")
             )
 
-    def waiting(self) -> Order | None:
+    def find_next(self) -> Job | None:
         """The oldest order that has not ended.
 
         One that was begun and not ended was torn by a crash: what it did is in the journal, and a
         resume has brought that to its end, so it is not done twice; :meth:`torn` tells of it.
         """
-        return next((order for order in self._all(limit=100) if order.taken_at is None), None)
+        return next(
+            (order for order in self._list_unfinished(limit=100) if order.taken_at is None), None
+        )
 
-    def interrupted(self) -> tuple[Order, ...]:
+    def list_interrupted(self) -> tuple[Job, ...]:
         """Orders that were begun and never ended."""
         return tuple(
             order
-            for order in self._all(limit=100)
+            for order in self._list_unfinished(limit=100)
             if order.taken_at is not None and order.ended_at is None
         )
 
-    def order(self, number: int) -> Order | None:
+    def find(self, number: int) -> Job | None:
         """One order."""
         return next((o for o in self._select(f"id = {int(number)}") if o.id == number), None)
 
-    def newest(self, limit: int) -> tuple[Order, ...]:
+    def list_newest(self, limit: int) -> tuple[Job, ...]:
         """Orders of any state, newest first."""
         return self._select(f"TRUE ORDER BY id DESC LIMIT {int(limit)}")
 
-    def unended(self) -> tuple[Order, ...]:
+    def list_unfinished(self) -> tuple[Job, ...]:
         """Orders that wait or are being carried out, oldest first."""
-        return self._all(limit=100)
+        return self._list_unfinished(limit=100)
 
-    def _all(self, limit: int) -> tuple[Order, ...]:
+    def _list_unfinished(self, limit: int) -> tuple[Job, ...]:
         return self._select(f"ended_at IS NULL ORDER BY id LIMIT {int(limit)}")
 
-    def _select(self, where: str) -> tuple[Order, ...]:
-        with reading(self._journal.path):
-            rows = self._journal.rows(f"SELECT * FROM orders WHERE {where}")  # noqa: S608 - ours
-            return tuple(_order(row) for row in rows)
+    def _select(self, where: str) -> tuple[Job, ...]:
+        with guard_reads(self._journal.path):
+            rows = self._journal.query(f"SELECT * FROM orders WHERE {where}")  # noqa: S608 - ours
+            return tuple(_build_job(row) for row in rows)
 
 
 class JournalOrders:
@@ -158,28 +166,28 @@ class JournalOrders:
         self.torn = True
 
     def take(self, number: int) -> None:
-        """See :meth:`Orders.take`."""
+        """See :meth:`JobQueue.mark_started`."""
         with Journal.open(self._path) as journal:
-            Orders(journal).take(number)
+            JobQueue(journal).mark_started(number)
 
     def end(self, number: int, result: Mapping[str, object]) -> None:
-        """See :meth:`Orders.end`."""
+        """See :meth:`JobQueue.mark_ended`."""
         with Journal.open(self._path) as journal:
-            Orders(journal).end(number, result)
+            JobQueue(journal).mark_ended(number, result)
 
-    def end_torn(self) -> None:
+    def end_interrupted(self) -> None:
         """End the orders that a killed service had begun; what they did is in the journal."""
         with Journal.open(self._path) as journal:
-            orders = Orders(journal)
-            for order in orders.interrupted():
-                orders.end(order.id, {"exit_code": None, "torn": True})
+            orders = JobQueue(journal)
+            for order in orders.list_interrupted():
+                orders.mark_ended(order.id, {"exit_code": None, "torn": True})
         self.torn = False
 
 
-def _order(row: sqlite3.Row) -> Order:
-    return Order(
-        row["id"], OrderKind(row["kind"]), stored_value(row["data"]),
-        Person(row["who"], row["uid"]), stored_time(row["at"]),
-        optional_time(row["taken_at"]), optional_time(row["ended_at"]),
-        stored_value(row["result"]) if row["result"] else None,
+def _build_job(row: sqlite3.Row) -> Job:
+    return Job(
+        row["id"], JobKind(row["kind"]), parse_stored_value(row["data"]),
+        Actor(row["who"], row["uid"]), parse_stored_time(row["at"]),
+        parse_optional_time(row["taken_at"]), parse_optional_time(row["ended_at"]),
+        parse_stored_value(row["result"]) if row["result"] else None,
     )  # fmt: skip

@@ -13,38 +13,38 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from ncen_updater.agent.model.errors import JournalUnwritable
+from ncen_updater.agent.model.errors import JournalUnwritableError
 from ncen_updater.common import atomic_files as durable
 
 logger = logging.getLogger(__name__)
 
-Done = TypeVar("Done")
+T = TypeVar("T")
 
 RESERVE_BYTES = 2 << 20  # going back writes some fifty records of at most a few pages each
 
 
-def place(journal: Path) -> Path:
+def get_reserve_path(journal: Path) -> Path:
     """Where the reserve of a journal is."""
     return journal.with_name(f"{journal.name}.reserve")
 
 
-def keep(journal: Path) -> None:
+def create_reserve(journal: Path) -> None:
     """Write the reserve, if it is not there; whole or not at all, and on the disk.
 
     Raises:
         OSError: If there is no room for it.
     """
-    path = place(journal)
+    path = get_reserve_path(journal)
     if path.is_file() and path.stat().st_size == RESERVE_BYTES:
         return
-    with durable.writing(path, 0o640) as stream:
+    with durable.open_for_replace(path, 0o640) as stream:
         # Random, so that no file system stores them in less room.
         stream.write(os.urandom(RESERVE_BYTES))
 
 
-def give_up(journal: Path) -> bool:
+def release_reserve(journal: Path) -> bool:
     """Remove the reserve; whether there was one and its room is free now."""
-    path = place(journal)
+    path = get_reserve_path(journal)
     try:
         path.unlink()
     except OSError as error:
@@ -55,19 +55,19 @@ def give_up(journal: Path) -> bool:
     return True
 
 
-def with_room(journal: Path, act: Callable[[], Done]) -> Done:
+def retry_with_reserve(journal: Path, action: Callable[[], T]) -> T:
     """Do what is recorded; where the disk is full, give the reserve up and do it once more.
 
     Args:
         journal: The journal.
-        act: What is done; it may be repeated from its beginning.
+        action: What is done; it may be repeated from its beginning.
 
     Raises:
-        JournalUnwritable: If there is no room even so.
+        JournalUnwritableError: If there is no room even so.
     """
     try:
-        return act()
-    except JournalUnwritable:
-        if not give_up(journal):
+        return action()
+    except JournalUnwritableError:
+        if not release_reserve(journal):
             raise
-        return act()
+        return action()

@@ -13,35 +13,35 @@ from ncen_updater.agent.model.change import (
     Change,
     ChangeKind,
     ChangeState,
-    Mode,
+    DatabaseMode,
     StepName,
     StepRecord,
     StepState,
 )
-from ncen_updater.agent.model.errors import JournalUnreadable
+from ncen_updater.agent.model.errors import JournalUnreadableError
 from ncen_updater.common.bounded_io import parse_json
-from ncen_updater.common.records import stored_time
+from ncen_updater.common.records import parse_stored_time
 
 #: Levels of a value; what agents write has a fourth of it.
-DEEPEST = 40
+MAX_NESTING = 40
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
+def guard_reads(path: Path) -> Iterator[None]:
     """Around whatever reads rows: what the agent never wrote makes the journal unreadable.
 
     Raises:
-        JournalUnreadable: In place of anything that odd rows, tables or values lead to.
+        JournalUnreadableError: In place of anything that odd rows, tables or values lead to.
     """
     try:
         yield
     except (sqlite3.Error, ValueError, TypeError, LookupError, ArithmeticError) as error:
-        raise JournalUnreadable(path=path, reason=str(error)[:500]) from error
+        raise JournalUnreadableError(path=path, reason=str(error)[:500]) from error
     except RecursionError as error:
-        raise JournalUnreadable(path=path, reason="a value is nested too deeply") from error
+        raise JournalUnreadableError(path=path, reason="a value is nested too deeply") from error
 
 
-def stored_value(text: str) -> Any:  # noqa: ANN401 - JSON of any form
+def parse_stored_value(text: str) -> Any:  # noqa: ANN401 - JSON of any form
     """Read a value that is stored as JSON.
 
     One that is nested more deeply than what agents write is none of ours: it can be read, and
@@ -51,17 +51,17 @@ def stored_value(text: str) -> Any:  # noqa: ANN401 - JSON of any form
         ValueError: If it is none, or nested too deeply.
     """
     value = parse_json(text)
-    if text.count("[") + text.count("{") <= DEEPEST:
+    if text.count("[") + text.count("{") <= MAX_NESTING:
         return value
     layer = [value]
-    for _ in range(DEEPEST):
-        layer = [inner for outer in layer for inner in _inside(outer)]
+    for _ in range(MAX_NESTING):
+        layer = [inner for outer in layer for inner in _list_children(outer)]
         if not layer:
             return value
     raise ValueError("nested too deeply")
 
 
-def _inside(value: object) -> Iterable[object]:
+def _list_children(value: object) -> Iterable[object]:
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list) else ()
@@ -72,10 +72,10 @@ class JournalEvent(Mapping[str, object]):
 
     def __init__(self, row: sqlite3.Row) -> None:
         self.number: int = row["number"]
-        self.at = stored_time(row["at"])
+        self.at = parse_stored_time(row["at"])
         self.change: str | None = row["change"]
         self.kind: str = row["kind"]
-        self.data: dict[str, object] = stored_value(row["data"])
+        self.data: dict[str, object] = parse_stored_value(row["data"])
         if not isinstance(self.data, dict):
             raise TypeError(f"event {self.number} is no table of values")
 
@@ -89,12 +89,12 @@ class JournalEvent(Mapping[str, object]):
         return len(self.data)
 
 
-def optional_time(value: str | None) -> datetime | None:
+def parse_optional_time(value: str | None) -> datetime | None:
     """Read a time that may be missing."""
-    return stored_time(value) if value else None
+    return parse_stored_time(value) if value else None
 
 
-def change_from_rows(row: sqlite3.Row, steps: Iterable[sqlite3.Row]) -> Change:
+def build_change(row: sqlite3.Row, steps: Iterable[sqlite3.Row]) -> Change:
     """Build a change from its row and those of its steps.
 
     Raises:
@@ -103,14 +103,14 @@ def change_from_rows(row: sqlite3.Row, steps: Iterable[sqlite3.Row]) -> Change:
     return Change(
         id=row["id"],
         kind=ChangeKind(row["kind"]),
-        mode=Mode(row["mode"]),
+        mode=DatabaseMode(row["mode"]),
         state=ChangeState(row["state"]),
         product=row["product"],
         from_version=row["from_version"],
         to_version=row["to_version"],
         generation=row["generation"],
-        created_at=stored_time(row["created_at"]),
-        ended_at=optional_time(row["ended_at"]),
+        created_at=parse_stored_time(row["created_at"]),
+        ended_at=parse_optional_time(row["ended_at"]),
         source=row["source"],
         error_code=row["error_code"],
         attempts=row["attempts"],
@@ -118,8 +118,8 @@ def change_from_rows(row: sqlite3.Row, steps: Iterable[sqlite3.Row]) -> Change:
             StepName(step["name"]): StepRecord(
                 StepName(step["name"]),
                 StepState(step["state"]),
-                stored_time(step["started_at"]),
-                optional_time(step["ended_at"]),
+                parse_stored_time(step["started_at"]),
+                parse_optional_time(step["ended_at"]),
             )
             for step in steps
         },

@@ -149,7 +149,7 @@ CREATE TABLE kept_since (
 """
 
 
-def chain_hash(
+def compute_chain_hash(
     previous: str, number: int, at: str, change: str | None, kind: str, data: Mapping[str, object]
 ) -> str:
     """Return the hash of an event: SHA-256 over the hash before it and the event's own fields."""

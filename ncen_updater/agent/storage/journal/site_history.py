@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.rows import optional_time, reading
-from ncen_updater.common.records import stored_time
+from ncen_updater.agent.storage.journal.rows import guard_reads, parse_optional_time
+from ncen_updater.common.records import parse_stored_time
 
 
 @dataclass(frozen=True)
-class BadReleaseRecord:
+class FailedReleaseRecord:
     """A release that failed here."""
 
     product: str
@@ -41,7 +41,7 @@ class HoldRecord:
 
 
 @dataclass(frozen=True)
-class PreviousSet:
+class PreviousDatabases:
     """Previous databases that a change left, and whether they are still there."""
 
     change: str
@@ -55,9 +55,9 @@ class SiteHistory:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def remember_bad(self, product: str, version: str, code: str, change: str | None) -> None:
+    def mark_bad(self, product: str, version: str, code: str, change: str | None) -> None:
         """Count a release as failed once more."""
-        at = self._journal.now().isoformat()
+        at = self._journal.read_time().isoformat()
         with self._journal.transaction() as connection:
             connection.execute(
                 "INSERT INTO bad_releases VALUES (?, ?, ?, 1, ?) ON CONFLICT (product, version)"
@@ -65,86 +65,88 @@ class SiteHistory:
                 " last_at = excluded.last_at",
                 (product, version, code, at),
             )
-            self._journal.event("release-bad", change, version=version, code=code)
+            self._journal.append_event("release-bad", change, version=version, code=code)
 
     def withdraw_bad(self, change: str) -> None:
         """Take back what a change said of its release: something else was to blame."""
-        kinds = [event.kind for event in self._journal.events(change=change)]
+        kinds = [event.kind for event in self._journal.list_events(change=change)]
         if kinds.count("release-bad") <= kinds.count("release-bad-withdrawn"):
             return
-        of = self._journal.change(change)
+        of = self._journal.read_change(change)
         less = "UPDATE bad_releases SET times = times - 1 WHERE product = ? AND version = ?"
         with self._journal.transaction() as connection:
             connection.execute(less, (of.product, of.to_version))
             connection.execute("DELETE FROM bad_releases WHERE times < 1")
-            self._journal.event("release-bad-withdrawn", change, version=of.to_version)
+            self._journal.append_event("release-bad-withdrawn", change, version=of.to_version)
 
-    def bad_releases(self) -> tuple[BadReleaseRecord, ...]:
+    def list_bad_releases(self) -> tuple[FailedReleaseRecord, ...]:
         """Every release that failed here."""
-        with reading(self._journal.path):
-            rows = self._journal.rows("SELECT * FROM bad_releases ORDER BY product, version")
+        with guard_reads(self._journal.path):
+            rows = self._journal.query("SELECT * FROM bad_releases ORDER BY product, version")
             return tuple(
-                BadReleaseRecord(
+                FailedReleaseRecord(
                     row["product"], row["version"], row["code"], row["times"],
-                    stored_time(row["last_at"]),
+                    parse_stored_time(row["last_at"]),
                 )
                 for row in rows
             )  # fmt: skip
 
-    def hold(self, reason: str, by: str, until: datetime | None) -> None:
+    def add_hold(self, reason: str, actor: str, until: datetime | None) -> None:
         """Refuse changes from now on."""
         with self._journal.transaction() as connection:
             connection.execute(
                 "INSERT INTO holds (reason, by, since, until) VALUES (?, ?, ?, ?)",
-                (reason, by, self._journal.now().isoformat(), until and until.isoformat()),
+                (reason, actor, self._journal.read_time().isoformat(), until and until.isoformat()),
             )
-            self._journal.event("held", None, reason=reason, by=by, until=until and str(until))
+            self._journal.append_event(
+                "held", None, reason=reason, by=actor, until=until and str(until)
+            )
 
-    def lift_holds(self, by: str) -> int:
+    def lift_holds(self, actor: str) -> int:
         """Lift every hold; return how many there were."""
-        at = self._journal.now().isoformat()
+        at = self._journal.read_time().isoformat()
         with self._journal.transaction() as connection:
             cursor = connection.execute(
-                "UPDATE holds SET lifted_at = ?, lifted_by = ? WHERE lifted_at IS NULL", (at, by)
+                "UPDATE holds SET lifted_at = ?, lifted_by = ? WHERE lifted_at IS NULL", (at, actor)
             )
             if cursor.rowcount:
-                self._journal.event("unheld", None, by=by, count=cursor.rowcount)
+                self._journal.append_event("unheld", None, by=actor, count=cursor.rowcount)
             return cursor.rowcount
 
-    def holds(self) -> tuple[HoldRecord, ...]:
+    def list_holds(self) -> tuple[HoldRecord, ...]:
         """Holds that nobody lifted, also where their time has passed."""
-        with reading(self._journal.path):
-            rows = self._journal.rows("SELECT * FROM holds WHERE lifted_at IS NULL ORDER BY id")
+        with guard_reads(self._journal.path):
+            rows = self._journal.query("SELECT * FROM holds WHERE lifted_at IS NULL ORDER BY id")
             return tuple(
                 HoldRecord(
-                    row["id"], row["reason"], row["by"], stored_time(row["since"]),
-                    optional_time(row["until"]),
+                    row["id"], row["reason"], row["by"], parse_stored_time(row["since"]),
+                    parse_optional_time(row["until"]),
                 )
                 for row in rows
             )  # fmt: skip
 
-    def holds_in_force(self, at: datetime) -> tuple[HoldRecord, ...]:
+    def list_active_holds(self, at: datetime) -> tuple[HoldRecord, ...]:
         """Holds that forbid an upgrade at this time."""
-        return tuple(row for row in self.holds() if row.active_at(at))
+        return tuple(row for row in self.list_holds() if row.active_at(at))
 
-    def previous_sets(self) -> tuple[PreviousSet, ...]:
+    def list_previous_databases(self) -> tuple[PreviousDatabases, ...]:
         """Every set of previous databases that a change kept, oldest first."""
-        with reading(self._journal.path):
-            rows = self._journal.rows("SELECT * FROM previous_sets ORDER BY since")
+        with guard_reads(self._journal.path):
+            rows = self._journal.query("SELECT * FROM previous_sets ORDER BY since")
             return tuple(
-                PreviousSet(
+                PreviousDatabases(
                     row["change"],
-                    stored_time(row["since"]),
-                    optional_time(row["dropped_at"]),
+                    parse_stored_time(row["since"]),
+                    parse_optional_time(row["dropped_at"]),
                 )
                 for row in rows
             )
 
-    def previous_dropped(self, change: str) -> None:
+    def mark_previous_dropped(self, change: str) -> None:
         """Record that the previous databases of a change are gone for good."""
-        at = self._journal.now().isoformat()
+        at = self._journal.read_time().isoformat()
         with self._journal.transaction() as connection:
             connection.execute(
                 "UPDATE previous_sets SET dropped_at = ? WHERE change = ?", (at, change)
             )
-            self._journal.event("previous-dropped", change)
+            self._journal.append_event("previous-dropped", change)

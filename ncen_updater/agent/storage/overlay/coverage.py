@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ncen_updater.agent.storage.overlay.merge import KeyOutcome, Merged
-from ncen_updater.formats.manifest import CarriedArea
-from ncen_updater.formats.texts.catalogue import Catalogue, Key, matches
-from ncen_updater.formats.texts.shipped import Shipped
+from ncen_updater.agent.storage.overlay.merge import KeyOutcome, MergeResult
+from ncen_updater.formats.manifest import OverlayArea
+from ncen_updater.formats.texts.catalogue import TextCatalog, TextKey, matches_pattern
+from ncen_updater.formats.texts.shipped import ShippedTexts
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class AreaCount:
 
 
 @dataclass(frozen=True)
-class Coverage:
+class TranslationCoverage:
     """Texts of one language.
 
     Attributes:
@@ -49,44 +49,44 @@ class Coverage:
     @property
     def percent(self) -> int:
         """How much is translated; 100 only where all is."""
-        return _percent(self.translated, self.total)
+        return _compute_percent(self.translated, self.total)
 
     @property
     def percent_before(self) -> int:
         """The same with the release that is left."""
-        return _percent(self.translated_before, self.total_before)
+        return _compute_percent(self.translated_before, self.total_before)
 
 
-def _percent(part: int, whole: int) -> int:
+def _compute_percent(part: int, whole: int) -> int:
     return 100 if part >= whole else part * 100 // whole
 
 
-def _translated(shipped: Shipped, own: Catalogue, keys: Sequence[Key]) -> int:
-    return sum(1 for key in keys if own.get(key) or shipped.own.get(key))
+def _count_translated(shipped: ShippedTexts, own: TextCatalog, keys: Sequence[TextKey]) -> int:
+    return sum(1 for key in keys if own.find_entry(key) or shipped.own.find_entry(key))
 
 
-def coverage(
+def measure_coverage(
     language: str,
-    areas: Sequence[CarriedArea],
-    base: Shipped | None,
-    theirs: Shipped,
-    own: Catalogue,
-    merged: Merged,
-) -> Coverage:
+    areas: Sequence[OverlayArea],
+    base: ShippedTexts | None,
+    shipped: ShippedTexts,
+    local: TextCatalog,
+    merged: MergeResult,
+) -> TranslationCoverage:
     """Count one language; texts of the country that cannot be used do not count.
 
     Where no release is left, nothing was otherwise before.
     """
-    keys = tuple(theirs.keys())
+    keys = tuple(shipped.list_keys())
     translated = sum(1 for key in keys if key in merged.catalogue.entries)
-    old_keys = tuple(base.keys()) if base is not None else keys
-    new = [item.key for item in merged.of(KeyOutcome.NEW)]
-    counted = [AreaCount(a.words, sum(matches(key, a.keys) for key in new)) for a in areas]
-    return Coverage(
+    old_keys = tuple(base.list_keys()) if base is not None else keys
+    new = [item.key for item in merged.select(KeyOutcome.NEW)]
+    counted = [AreaCount(a.words, sum(matches_pattern(key, a.keys) for key in new)) for a in areas]
+    return TranslationCoverage(
         language,
         translated,
         len(keys),
-        _translated(base, own, old_keys) if base is not None else translated,
+        _count_translated(base, local, old_keys) if base is not None else translated,
         len(old_keys),
         len(new),
         tuple(item for item in counted if item.count),

@@ -11,16 +11,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ncen_updater.agent.storage.overlay.layer import FileReport
-from ncen_updater.agent.storage.overlay.merge import KeyOutcome, Made, MadeFor
-from ncen_updater.formats.manifest import CarriedFormat
-from ncen_updater.formats.texts.catalogue import Catalogue, Key, TextEntry, Unusable, shown
-from ncen_updater.formats.texts.shipped import Shipped
+from ncen_updater.agent.storage.overlay.merge import KeyOutcome, TextOrigin, TextOrigins
+from ncen_updater.formats.manifest import OverlayFormat
+from ncen_updater.formats.texts.catalogue import (
+    TextCatalog,
+    TextEntry,
+    TextKey,
+    UnusableFileError,
+    format_key,
+)
+from ncen_updater.formats.texts.shipped import ShippedTexts
 
-TO_DO = (KeyOutcome.NEW, KeyOutcome.OUTDATED, KeyOutcome.REFUSED, KeyOutcome.COLLISION)
+NEEDS_TRANSLATION = (KeyOutcome.NEW, KeyOutcome.OUTDATED, KeyOutcome.REFUSED, KeyOutcome.COLLISION)
 
 
 @dataclass(frozen=True)
-class Taken:
+class TranslationImport:
     """What came back.
 
     Attributes:
@@ -31,51 +37,58 @@ class Taken:
         made_for: What each text was made for.
     """
 
-    own: Catalogue
-    added: tuple[Key, ...]
-    changed: tuple[Key, ...]
+    own: TextCatalog
+    added: tuple[TextKey, ...]
+    changed: tuple[TextKey, ...]
     unknown: tuple[str, ...]
-    made_for: MadeFor
+    made_for: TextOrigins
 
 
-def to_do(report: FileReport, theirs: Shipped, own: Catalogue, *, everything: bool) -> Catalogue:
+def export_untranslated(
+    report: FileReport, shipped_texts: ShippedTexts, local: TextCatalog, *, everything: bool
+) -> TextCatalog:
     """Return what a translator has to look at, as gettext has it.
 
     Args:
         report: What becomes of the file with the release that is translated for.
-        theirs: What that release ships.
-        own: What the country has.
+        shipped_texts: What that release ships.
+        local: What the country has.
         everything: Whether what is translated well is in it, too.
     """
-    is_po = report.declared.format is CarriedFormat.PO
-    wanted = {item.key for item in report.of(*TO_DO)}
-    entries: dict[Key, TextEntry] = {}
-    for key in theirs.keys():  # noqa: SIM118 - no mapping
-        mine, shipped = own.get(key), theirs.own.get(key)
+    is_po = report.declared.format is OverlayFormat.PO
+    wanted = {item.key for item in report.select(*NEEDS_TRANSLATION)}
+    entries: dict[TextKey, TextEntry] = {}
+    for key in shipped_texts.list_keys():
+        mine, shipped = local.find_entry(key), shipped_texts.own.find_entry(key)
         untranslated = mine is None and shipped is None
         if not (everything or untranslated or key in wanted):
             continue
-        source = theirs.text(key) or (shipped.forms if shipped else ())
+        source = shipped_texts.get_source_text(key) or (shipped.forms if shipped else ())
         if not source:
             continue
         value = mine or shipped or TextEntry("")
-        context = key[0] if is_po else shown(key)
+        context = key[0] if is_po else format_key(key)
         entries[context, source[0]] = TextEntry(
             value.value if isinstance(value.value, str) else "", value.plural, source[0],
             source[1] if len(source) > 1 else None, fuzzy=key in wanted and mine is not None,
         )  # fmt: skip
-    header = dict(theirs.own.header or own.header)
-    return Catalogue(entries, header or {"Language": report.language or ""})
+    header = dict(shipped_texts.own.header or local.header)
+    return TextCatalog(entries, header or {"Language": report.language or ""})
 
 
-def take(
-    came: Catalogue, own: Catalogue, releases: Iterable[Shipped], *, is_po: bool, as_po: bool
-) -> Taken:
+def import_translations(
+    imported: TextCatalog,
+    local: TextCatalog,
+    releases: Iterable[ShippedTexts],
+    *,
+    is_po: bool,
+    as_po: bool,
+) -> TranslationImport:
     """Put what came back into the country's file.
 
     Args:
-        came: What came.
-        own: What the country has.
+        imported: What came.
+        local: What the country has.
         releases: What the releases at hand ship in that language, the one to translate for first.
         is_po: Whether the application's files are gettext's.
         as_po: Whether what came is.
@@ -83,30 +96,32 @@ def take(
     Raises:
         Unusable: If nothing in it belongs to any release at hand.
     """
-    known: dict[str | Key, tuple[Key, Shipped]] = {}
+    known: dict[str | TextKey, tuple[TextKey, ShippedTexts]] = {}
     for shipped in releases:
-        for key in shipped.keys():  # noqa: SIM118 - no mapping
-            known.setdefault(key if is_po else shown(key), (key, shipped))
-    entries, made_for = dict(own.entries), {}
+        for key in shipped.list_keys():
+            known.setdefault(key if is_po else format_key(key), (key, shipped))
+    entries, made_for = dict(local.entries), {}
     added, changed, unknown = [], [], []
-    for key, entry in came.entries.items():
-        if entry.empty or not entry.forms:
+    for key, entry in imported.entries.items():
+        if entry.is_empty or not entry.forms:
             continue
-        name: str | Key = key if is_po else (key[0] if as_po else shown(key))
+        name: str | TextKey = key if is_po else (key[0] if as_po else format_key(key))
         if name not in known:
-            unknown.append(shown(key))
+            unknown.append(format_key(key))
             continue
         real, shipped = known[name]
         made = TextEntry(entry.value, entry.plural, fuzzy=entry.fuzzy) if not is_po else entry
-        before = own.get(real)
+        before = local.find_entry(real)
         if before is None:
             added.append(real)
-        elif not before.same(made):
+        elif not before.has_same_text(made):
             changed.append(real)
         entries[real] = made
-        source = (entry.source,) if as_po and entry.source else shipped.text(real)
-        made_for[real] = Made(made.digest, source)
+        source = (entry.source,) if as_po and entry.source else shipped.get_source_text(real)
+        made_for[real] = TextOrigin(made.digest, source)
     if unknown and not made_for:
-        raise Unusable("nothing in it is a text of a release that is here")
-    header = own.header or came.header
-    return Taken(Catalogue(entries, header), tuple(added), tuple(changed), tuple(unknown), made_for)
+        raise UnusableFileError("nothing in it is a text of a release that is here")
+    header = local.header or imported.header
+    return TranslationImport(
+        TextCatalog(entries, header), tuple(added), tuple(changed), tuple(unknown), made_for
+    )

@@ -20,43 +20,47 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.storage.overlay.coverage import Coverage, coverage
+from ncen_updater.agent.storage.overlay.coverage import TranslationCoverage, measure_coverage
 from ncen_updater.agent.storage.overlay.merge import (
-    BLOCKING,
+    BLOCKING_OUTCOMES,
     KeyOutcome,
-    Made,
-    MadeFor,
-    Merged,
-    Told,
+    KeyReport,
+    MergeResult,
+    TextOrigin,
+    TextOrigins,
     merge_settings,
     merge_texts,
 )
-from ncen_updater.agent.storage.overlay.own_files import Files, Found, parsed
-from ncen_updater.agent.storage.slots.link import version_of_name
+from ncen_updater.agent.storage.overlay.own_files import (
+    OverlayDirectory,
+    OverlayFile,
+    parse_catalogue,
+)
+from ncen_updater.agent.storage.slots.link import parse_slot_name
 from ncen_updater.agent.storage.slots.store import SlotStore
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json, read_file
-from ncen_updater.common.canonical_json import canonical_json, sha256_hex
+from ncen_updater.common.canonical_json import compute_sha256, encode_canonical_json
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import OVERLAY_NOT_WRITTEN
-from ncen_updater.formats.manifest import LANGUAGE, CarriedKind, CarriedManifest
-from ncen_updater.formats.texts.carried_files import rendered
-from ncen_updater.formats.texts.catalogue import Catalogue, Unusable
-from ncen_updater.formats.texts.readers import FORMATS, compiled
-from ncen_updater.formats.texts.shipped import Shipped, shipped_of
+from ncen_updater.formats.manifest import LANGUAGE_PATTERN, OverlayKind, OverlayManifest
+from ncen_updater.formats.texts.carried_files import fill_language
+from ncen_updater.formats.texts.catalogue import TextCatalog, UnusableFileError
+from ncen_updater.formats.texts.readers import FORMATS, compile_mo
+from ncen_updater.formats.texts.shipped import ShippedTexts, collect_shipped_texts
 
-CURRENT = "current"
-PARTIAL = ".partial"
-MADE_FOR = ".made-for.json"
-MAX_MADE_FOR = 100_000_000
-WRITABLE = 0o222
+CURRENT_LINK = "current"
+PARTIAL_SUFFIX = ".partial"
+TEXT_ORIGINS_FILE = ".made-for.json"
+MAX_TEXT_ORIGINS_BYTES = 100_000_000
+WRITE_BITS = 0o222
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Problem:
+class FileProblem:
     """A file that cannot be used.
 
     Attributes:
@@ -86,26 +90,26 @@ class FileReport:
         problem: Why it was not merged; then the release's is used as it is.
     """
 
-    declared: CarriedManifest
+    declared: OverlayManifest
     path: str
     own: str
     language: str | None = None
-    told: tuple[Told, ...] = ()
-    coverage: Coverage | None = None
-    problem: Problem | None = None
+    told: tuple[KeyReport, ...] = ()
+    coverage: TranslationCoverage | None = None
+    problem: FileProblem | None = None
 
     @property
-    def settings(self) -> bool:
+    def is_settings(self) -> bool:
         """Whether it holds settings."""
-        return self.declared.kind is CarriedKind.SETTINGS
+        return self.declared.kind is OverlayKind.SETTINGS
 
-    def of(self, *outcomes: KeyOutcome) -> tuple[Told, ...]:
+    def select(self, *outcomes: KeyOutcome) -> tuple[KeyReport, ...]:
         """The keys of some outcomes."""
         return tuple(item for item in self.told if item.outcome in outcomes)
 
 
 @dataclass(frozen=True)
-class LayerReport:
+class OverlayReport:
     """What becomes of everything that the country owns.
 
     Attributes:
@@ -117,54 +121,56 @@ class LayerReport:
     settings: str | None = None
 
     @property
-    def blocking(self) -> tuple[FileReport, ...]:
+    def blocking_files(self) -> tuple[FileReport, ...]:
         """Files of settings with which the release cannot run."""
-        return tuple(f for f in self.files if f.settings and (f.problem or f.of(*BLOCKING)))
+        return tuple(
+            f for f in self.files if f.is_settings and (f.problem or f.select(*BLOCKING_OUTCOMES))
+        )
 
 
 @dataclass(frozen=True)
-class _One:
+class _MergedFile:
     """One merged file, with its bytes."""
 
     report: FileReport
     content: bytes | None
     compiled: bytes | None = None
-    like: Found | None = None
-    made_for: MadeFor | None = None
+    like: OverlayFile | None = None
+    made_for: TextOrigins | None = None
     values: tuple[tuple[str, str], ...] = ()
 
 
-class Layer:
+class LocalOverlay:
     """What one country owns, and what is merged of it.
 
     Args:
-        own: The country's directory; only read.
-        merged: Where the agent puts what it merges.
+        local_directory: The country's directory; only read.
+        merged_directory: Where the agent puts what it merges.
         slots: The releases.
     """
 
-    def __init__(self, own: Path, merged: Path, slots: SlotStore) -> None:
-        self._own = own
-        self._merged = merged
+    def __init__(self, local_directory: Path, merged_directory: Path, slots: SlotStore) -> None:
+        self._own = local_directory
+        self._merged = merged_directory
         self._slots = slots
 
     @property
-    def own(self) -> Path:
+    def local_directory(self) -> Path:
         """The country's directory."""
         return self._own
 
     @property
-    def merged(self) -> Path:
+    def merged_directory(self) -> Path:
         """Where what is merged lies."""
         return self._merged
 
-    def carried(self, version: Version) -> tuple[CarriedManifest, ...]:
+    def list_declared(self, version: Version) -> tuple[OverlayManifest, ...]:
         """What a release says that it carries."""
-        return self._slots.document(version).manifest.carried
+        return self._slots.read_document(version).manifest.carried
 
     # ---- what will be --------------------------------------------------------------------------
 
-    def report(self, origin: Version | None, target: Version) -> LayerReport:
+    def make_report(self, origin: Version | None, target: Version) -> OverlayReport:
         """Say what becomes of each key. Changes nothing.
 
         Args:
@@ -172,144 +178,165 @@ class Layer:
             target: The release that is gone to; its slot must be built.
         """
         files, values = [], []
-        for one in self._each(origin, target):
+        for one in self._merge_all(origin, target):
             files.append(one.report)
             values += [(one.report.path, *value) for value in one.values]
-        digest = sha256_hex(canonical_json([list(v) for v in values])) if values else None
-        return LayerReport(tuple(files), digest)
+        digest = (
+            compute_sha256(encode_canonical_json([list(v) for v in values])) if values else None
+        )
+        return OverlayReport(tuple(files), digest)
 
-    def _each(
-        self, origin: Version | None, target: Version, extra: Mapping[str, MadeFor] | None = None
-    ) -> Iterator[_One]:
-        before = {item.overlay: item for item in self._left(origin)}
-        kept = self._kept_made_for()
+    def _merge_all(
+        self,
+        origin: Version | None,
+        target: Version,
+        extra: Mapping[str, TextOrigins] | None = None,
+    ) -> Iterator[_MergedFile]:
+        before = {item.overlay: item for item in self._list_previous_declared(origin)}
+        retained = self._read_text_origins()
         for path, made_for in (extra or {}).items():
             # What did not come back this time is still made for what it was made for.
-            kept[path] = {**kept.get(path, {}), **made_for}
-        for declared in self.carried(target):
+            retained[path] = {**retained.get(path, {}), **made_for}
+        for declared in self.list_declared(target):
             then = before.get(declared.overlay)
             if then is not None and origin is not None and origin > target:
                 back = {new: old for old, new in then.renamed.items()}
                 declared = declared.model_copy(update={"renamed": back})  # noqa: PLW2901
-            for language in self._languages(declared, target):
-                yield self._one(declared, then, origin, target, language, kept)
+            for language in self._list_languages(declared, target):
+                yield self._merge_file(declared, then, origin, target, language, retained)
 
-    def _left(self, origin: Version | None) -> tuple[CarriedManifest, ...]:
+    def _list_previous_declared(self, origin: Version | None) -> tuple[OverlayManifest, ...]:
         """What the release carries that is left; damage to it bars no way."""
         try:
-            return self.carried(origin) if origin is not None else ()
+            return self.list_declared(origin) if origin is not None else ()
         except UpdaterError as error:
             logger.warning("the release that is left cannot be compared with: %s", error)
             return ()
 
-    def _languages(self, declared: CarriedManifest, target: Version) -> tuple[str | None, ...]:
-        if declared.kind is CarriedKind.SETTINGS:
+    def _list_languages(self, declared: OverlayManifest, target: Version) -> tuple[str | None, ...]:
+        if declared.kind is OverlayKind.SETTINGS:
             return (None,)
-        shipped = Files(self._slots.path(target)).languages(declared.slot)
-        own = Files(self._own).languages(declared.overlay)
+        shipped = OverlayDirectory(self._slots.get_slot_directory(target)).list_languages(
+            declared.slot
+        )
+        own = OverlayDirectory(self._own).list_languages(declared.overlay)
         return tuple(sorted({*shipped, *own}))
 
-    def _one(
+    def _merge_file(
         self,
-        declared: CarriedManifest,
-        then: CarriedManifest | None,
+        declared: OverlayManifest,
+        then: OverlayManifest | None,
         origin: Version | None,
         target: Version,
         language: str | None,
-        kept: Mapping[str, MadeFor],
-    ) -> _One:
-        path, own_path = rendered(declared.slot, language), rendered(declared.overlay, language)
+        retained: Mapping[str, TextOrigins],
+    ) -> _MergedFile:
+        path, own_path = (
+            fill_language(declared.slot, language),
+            fill_language(declared.overlay, language),
+        )
         report = FileReport(declared, path, own_path, language)
-        shipped = _read(Files(self._slots.path(target)), path)
+        shipped = _read_or_none(OverlayDirectory(self._slots.get_slot_directory(target)), path)
         try:
-            theirs = self.sources(declared, target, language)
-        except Unusable as error:
-            problem = Problem(path, error.why, error.line, shipped=True)
-            return _One(replace(report, problem=problem), _content(shipped))
+            theirs = self.read_shipped(declared, target, language)
+        except UnusableFileError as error:
+            problem = FileProblem(path, error.why, error.line, shipped=True)
+            return _MergedFile(replace(report, problem=problem), _get_content(shipped))
         base = None
         if then is not None and origin is not None:
             # What cannot be read of the release that is left changes no outcome but "unchanged".
-            with contextlib.suppress(Unusable):
-                base = self.sources(then, origin, language)
+            with contextlib.suppress(UnusableFileError):
+                base = self.read_shipped(then, origin, language)
         try:
-            found = Files(self._own).read(own_path)
-            own = parsed(found, declared)
-        except Unusable as error:
-            problem = Problem(own_path, error.why, error.line)
-            nothing = self._merge(declared, base, theirs, Catalogue(), {})
-            cover = _cover(declared, language, base, theirs, Catalogue(), nothing)
-            return _One(replace(report, problem=problem, coverage=cover), _content(shipped))
-        merged = self._merge(declared, base, theirs, own, kept.get(path, {}))
-        cover = _cover(declared, language, base, theirs, own, merged)
+            found = OverlayDirectory(self._own).read(own_path)
+            own = parse_catalogue(found, declared)
+        except UnusableFileError as error:
+            problem = FileProblem(own_path, error.why, error.line)
+            nothing = self._merge(declared, base, theirs, TextCatalog(), {})
+            cover = _measure_coverage(declared, language, base, theirs, TextCatalog(), nothing)
+            return _MergedFile(
+                replace(report, problem=problem, coverage=cover), _get_content(shipped)
+            )
+        merged = self._merge(declared, base, theirs, own, retained.get(path, {}))
+        cover = _measure_coverage(declared, language, base, theirs, own, merged)
         report = replace(report, told=merged.told, coverage=cover)
         if found is None:
             # As it was signed, with its comments; and no file where there is nothing to say.
-            content = _content(shipped)
-            machine = compiled(merged.catalogue) if declared.compiled and shipped else None
+            content = _get_content(shipped)
+            machine = compile_mo(merged.catalogue) if declared.compiled and shipped else None
         else:
-            content, machine = _written(declared, merged.catalogue)
+            content, machine = _encode_merged(declared, merged.catalogue)
         values = tuple((str(key), entry.digest) for key, entry in own.entries.items())
-        return _One(
-            report, content, machine, found, merged.made_for, values if report.settings else ()
+        return _MergedFile(
+            report, content, machine, found, merged.made_for, values if report.is_settings else ()
         )
 
     @staticmethod
     def _merge(
-        declared: CarriedManifest,
-        base: Shipped | None,
-        theirs: Shipped,
-        own: Catalogue,
-        made_for: MadeFor,
-    ) -> Merged:
-        if declared.kind is CarriedKind.SETTINGS:
+        declared: OverlayManifest,
+        base: ShippedTexts | None,
+        theirs: ShippedTexts,
+        own: TextCatalog,
+        made_for: TextOrigins,
+    ) -> MergeResult:
+        if declared.kind is OverlayKind.SETTINGS:
             return merge_settings(declared, base, theirs, own)
         return merge_texts(declared, base, theirs, own, made_for)
 
-    def sources(self, declared: CarriedManifest, version: Version, language: str | None) -> Shipped:
+    def read_shipped(
+        self, declared: OverlayManifest, version: Version, language: str | None
+    ) -> ShippedTexts:
         """What a release ships in one language, and what that translates.
 
         Raises:
             Unusable: If a file of the release cannot be read.
         """
-        files = Files(self._slots.path(version))
-        return shipped_of(declared, language, lambda path: parsed(files.read(path), declared))
+        files = OverlayDirectory(self._slots.get_slot_directory(version))
+        return collect_shipped_texts(
+            declared, language, lambda path: parse_catalogue(files.read(path), declared)
+        )
 
-    def own_catalogue(self, declared: CarriedManifest, language: str) -> Catalogue:
+    def read_local(self, declared: OverlayManifest, language: str) -> TextCatalog:
         """What the country has in one language.
 
         Raises:
             Unusable: If its file cannot be read.
         """
-        return parsed(Files(self._own).read(rendered(declared.overlay, language)), declared)
+        return parse_catalogue(
+            OverlayDirectory(self._own).read(fill_language(declared.overlay, language)), declared
+        )
 
-    def new_language(self, version: Version, language: str) -> tuple[FileReport, ...]:
+    def plan_new_language(self, version: Version, language: str) -> tuple[FileReport, ...]:
         """The files of translations that a release names, for a language that need not be there."""
         return tuple(
             FileReport(
-                item, rendered(item.slot, language), rendered(item.overlay, language), language
+                item,
+                fill_language(item.slot, language),
+                fill_language(item.overlay, language),
+                language,
             )
-            for item in self.carried(version)
-            if item.kind is CarriedKind.TRANSLATIONS and re.fullmatch(LANGUAGE, language)
+            for item in self.list_declared(version)
+            if item.kind is OverlayKind.TRANSLATIONS and re.fullmatch(LANGUAGE_PATTERN, language)
         )
 
-    def write_own(self, declared: CarriedManifest, language: str, own: Catalogue) -> None:
+    def write_local(self, declared: OverlayManifest, language: str, local: TextCatalog) -> None:
         """Put texts into the country's own file; that of before stays beside it, hidden.
 
         Raises:
             UpdaterError: If it cannot be written.
         """
-        path = rendered(declared.overlay, language)
+        path = fill_language(declared.overlay, language)
         directory, _, name = path.rpartition("/")
-        content = _encoded(FORMATS[declared.format].write(own), declared)
+        content = _encode(FORMATS[declared.format].write(local), declared)
         try:
             durable.make_directory(self._own)
-            with contextlib.closing(DirectoryHandle.without_links(self._own)) as handle:
+            with contextlib.closing(DirectoryHandle.open_without_symlinks(self._own)) as handle:
                 if directory:
-                    handle.ensure(directory)
-                before = _read(Files(self._own), path)
+                    handle.ensure_directory(directory)
+                before = _read_or_none(OverlayDirectory(self._own), path)
                 if before is not None:
-                    handle.replace(f"{directory}/.{name}.before".lstrip("/"), before.content)
-                handle.replace(path, content)
+                    handle.replace_file(f"{directory}/.{name}.before".lstrip("/"), before.content)
+                handle.replace_file(path, content)
         except OSError as error:
             raise UpdaterError(
                 OVERLAY_NOT_WRITTEN, path=self._own / path, detail=str(error)
@@ -317,174 +344,181 @@ class Layer:
 
     # ---- what is -------------------------------------------------------------------------------
 
-    def chosen(self) -> str | None:
+    def read_current(self) -> str | None:
         """The name of the directory in use; None where nothing was merged yet."""
         try:
-            return (self._merged / CURRENT).readlink().name
+            return (self._merged / CURRENT_LINK).readlink().name
         except FileNotFoundError:
             return None
         except OSError as error:
             raise UpdaterError(
-                OVERLAY_NOT_WRITTEN, path=self._merged / CURRENT, detail=str(error)
+                OVERLAY_NOT_WRITTEN, path=self._merged / CURRENT_LINK, detail=str(error)
             ) from error
 
-    def is_of(self, version: Version) -> bool:
+    def is_built_for(self, version: Version) -> bool:
         """Whether what is in use was merged for a release."""
-        name = self.chosen()
+        name = self.read_current()
         return name is not None and name.rpartition("-")[0] == str(version)
 
-    def build(
-        self, origin: Version | None, target: Version, extra: Mapping[str, MadeFor] | None = None
+    def build_merged(
+        self,
+        origin: Version | None,
+        target: Version,
+        extra: Mapping[str, TextOrigins] | None = None,
     ) -> str:
         """Merge and write; return the name of the directory, which nothing uses yet.
 
         Raises:
             UpdaterError: If it cannot be written.
         """
-        place = self._merged / f"{target}{PARTIAL}"
+        place = self._merged / f"{target}{PARTIAL_SUFFIX}"
         try:
             durable.make_directory(self._merged, exactly=True)
             shutil.rmtree(place, ignore_errors=True)
             durable.make_directory(place, exactly=True)
             digest = hashlib.sha256()
-            kept: list[tuple[str, MadeFor]] = []
-            for one in self._each(origin, target, extra):
-                for path, content in _outputs(one):
+            retained: list[tuple[str, TextOrigins]] = []
+            for one in self._merge_all(origin, target, extra):
+                for path, content in _list_outputs(one):
                     durable.make_directory((place / path).parent, exactly=True)
-                    _write(place / path, content, one.like)
+                    _write_file(place / path, content, one.like)
                     # Who may read it is a part of what it is: settings may hold secrets.
                     whose = (one.like.mode, one.like.uid, one.like.gid) if one.like else ()
                     digest.update(repr((path, content, whose)).encode())
                 if one.made_for:
-                    kept.append((one.report.path, one.made_for))
-            record = _record(kept)
-            (place / MADE_FOR).write_bytes(record)
+                    retained.append((one.report.path, one.made_for))
+            record = _encode_text_origins(retained)
+            (place / TEXT_ORIGINS_FILE).write_bytes(record)
             digest.update(record)
             name = f"{target}-{digest.hexdigest()[:12]}"
             if (self._merged / name).exists():
                 shutil.rmtree(place)
             else:
-                durable.flush_filesystem(place)
-                durable.rename(place, self._merged / name)
+                durable.sync_filesystem(place)
+                durable.rename_entry(place, self._merged / name)
         except OSError as error:
             raise UpdaterError(OVERLAY_NOT_WRITTEN, path=self._merged, detail=str(error)) from error
         return name
 
-    def choose(self, name: str | None) -> None:
+    def switch_current(self, name: str | None) -> None:
         """Use one of the directories, or none."""
-        link = self._merged / CURRENT
+        link = self._merged / CURRENT_LINK
         try:
             if name is None:
-                durable.remove(link)
+                durable.remove_file(link)
             else:
-                durable.symlink(name, link)
+                durable.replace_symlink(name, link)
         except OSError as error:
             raise UpdaterError(OVERLAY_NOT_WRITTEN, path=link, detail=str(error)) from error
 
-    def collect(self) -> None:
+    def prune(self) -> None:
         """Remove what was merged for releases whose slots are gone, and what builds left."""
-        used, versions = self.chosen(), self._slots.versions()
+        used, versions = self.read_current(), self._slots.list_versions()
         if not self._merged.is_dir():
             return
         for item in sorted(self._merged.iterdir()):
-            version = version_of_name(item.name.rpartition("-")[0])
-            if durable.is_leftover(item):
-                durable.remove(item)  # a link that was killed before it got its name
+            version = parse_slot_name(item.name.rpartition("-")[0])
+            if durable.is_partial_file(item):
+                durable.remove_file(item)  # a link that was killed before it got its name
                 continue
-            left = item.name.endswith(PARTIAL) or (version is not None and version not in versions)
+            left = item.name.endswith(PARTIAL_SUFFIX) or (
+                version is not None and version not in versions
+            )
             if left and item.name != used and not item.is_symlink():
                 shutil.rmtree(item, ignore_errors=True)
 
-    def unnamed(self, version: Version, besides: Iterable[Path] = ()) -> tuple[str, ...]:
+    def list_undeclared(self, version: Version, besides: Iterable[Path] = ()) -> tuple[str, ...]:
         """The country's files that no ``[[carried]]`` of a release names: none uses them."""
-        files = Files(self._own)
+        files = OverlayDirectory(self._own)
         named = set()
-        for declared in self.carried(version):
+        for declared in self.list_declared(version):
             languages: tuple[str | None, ...] = (None,)
-            if declared.kind is CarriedKind.TRANSLATIONS:
-                languages = files.languages(declared.overlay)
-            named |= {rendered(declared.overlay, language) for language in languages}
+            if declared.kind is OverlayKind.TRANSLATIONS:
+                languages = files.list_languages(declared.overlay)
+            named |= {fill_language(declared.overlay, language) for language in languages}
         others = [path for path in besides if path.is_relative_to(self._own)]
         return tuple(
             sorted(
                 name
-                for name in files.all_names()
+                for name in files.list_files()
                 if name not in named
                 and not any((self._own / name).is_relative_to(path) for path in others)
             )
         )
 
-    def _kept_made_for(self) -> dict[str, MadeFor]:
+    def _read_text_origins(self) -> dict[str, TextOrigins]:
         """What the texts in use were made for; nothing where nothing was kept.
 
         What cannot be read counts as nothing: then texts count as made for what runs.
         """
         try:
-            data = parse_json(read_file(self._merged / CURRENT / MADE_FOR, MAX_MADE_FOR))
+            data = parse_json(
+                read_file(self._merged / CURRENT_LINK / TEXT_ORIGINS_FILE, MAX_TEXT_ORIGINS_BYTES)
+            )
             return {
-                path: {tuple(key): Made(made, tuple(source)) for key, made, source in rows}
+                path: {tuple(key): TextOrigin(made, tuple(source)) for key, made, source in rows}
                 for path, rows in data.items()
             }
         except (OSError, ValueError, TypeError, AttributeError):
             return {}
 
 
-def _read(files: Files, path: str) -> Found | None:
+def _read_or_none(files: OverlayDirectory, path: str) -> OverlayFile | None:
     try:
         return files.read(path)
-    except Unusable:
+    except UnusableFileError:
         return None
 
 
-def _content(found: Found | None) -> bytes | None:
+def _get_content(found: OverlayFile | None) -> bytes | None:
     return found.content if found is not None else None
 
 
-def _written(declared: CarriedManifest, catalogue: Catalogue) -> tuple[bytes, bytes | None]:
+def _encode_merged(declared: OverlayManifest, catalogue: TextCatalog) -> tuple[bytes, bytes | None]:
     """A file as the application reads it, and as machines do where the release wants that."""
     text = FORMATS[declared.format].write(catalogue)
-    return _encoded(text, declared), compiled(catalogue) if declared.compiled else None
+    return _encode(text, declared), compile_mo(catalogue) if declared.compiled else None
 
 
-def _encoded(text: str, declared: CarriedManifest) -> bytes:
+def _encode(text: str, declared: OverlayManifest) -> bytes:
     return text.encode(declared.encoding, "xmlcharrefreplace")
 
 
-def _cover(
-    declared: CarriedManifest,
+def _measure_coverage(
+    declared: OverlayManifest,
     language: str | None,
-    base: Shipped | None,
-    theirs: Shipped,
-    own: Catalogue,
-    merged: Merged,
-) -> Coverage | None:
+    base: ShippedTexts | None,
+    theirs: ShippedTexts,
+    own: TextCatalog,
+    merged: MergeResult,
+) -> TranslationCoverage | None:
     if language is None:
         return None
-    return coverage(language, declared.areas, base, theirs, own, merged)
+    return measure_coverage(language, declared.areas, base, theirs, own, merged)
 
 
-def _outputs(one: _One) -> Iterator[tuple[str, bytes]]:
+def _list_outputs(one: _MergedFile) -> Iterator[tuple[str, bytes]]:
     if one.content is not None:
         yield one.report.path, one.content
     if one.compiled is not None:
         yield one.report.path.removesuffix(".po") + ".mo", one.compiled
 
 
-def _write(path: Path, content: bytes, like: Found | None) -> None:
+def _write_file(path: Path, content: bytes, like: OverlayFile | None) -> None:
     """Write a file that nothing uses yet; readable as the country's own is."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(content)
         if like is not None and os.geteuid() == 0:
             os.fchown(stream.fileno(), like.uid, like.gid)
-        os.fchmod(stream.fileno(), (like.mode & 0o777 & ~WRITABLE) | 0o400 if like else 0o644)
+        os.fchmod(stream.fileno(), (like.mode & 0o777 & ~WRITE_BITS) | 0o400 if like else 0o644)
 
 
-def _record(kept: Iterable[tuple[str, MadeFor]]) -> bytes:
+def _encode_text_origins(retained: Iterable[tuple[str, TextOrigins]]) -> bytes:
     return json.dumps(
         {
             path: [[list(key), made.digest, list(made.source)] for key, made in made_for.items()]
-            for path, made_for in kept
+            for path, made_for in retained
         },
         ensure_ascii=False,
         separators=(",", ":"),

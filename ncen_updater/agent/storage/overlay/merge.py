@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ncen_updater.formats.manifest import CarriedFormat, CarriedManifest
-from ncen_updater.formats.texts.catalogue import Catalogue, Key, TextEntry, shown
-from ncen_updater.formats.texts.placeholders import misfit
-from ncen_updater.formats.texts.rules import breach
-from ncen_updater.formats.texts.shipped import Shipped
+from ncen_updater.formats.manifest import OverlayFormat, OverlayManifest
+from ncen_updater.formats.texts.catalogue import TextCatalog, TextEntry, TextKey, format_key
+from ncen_updater.formats.texts.placeholders import compare_placeholders
+from ncen_updater.formats.texts.rules import describe_rule_violation
+from ncen_updater.formats.texts.shipped import ShippedTexts
 
 
 class KeyOutcome(StrEnum):
@@ -36,13 +36,13 @@ class KeyOutcome(StrEnum):
 
 
 #: Texts of the country that the application reads.
-USED = frozenset({KeyOutcome.KEPT, KeyOutcome.BOTH, KeyOutcome.OUTDATED, KeyOutcome.ADDED})
+USED_OUTCOMES = frozenset({KeyOutcome.KEPT, KeyOutcome.BOTH, KeyOutcome.OUTDATED, KeyOutcome.ADDED})
 #: Settings that the release cannot run with.
-BLOCKING = frozenset({KeyOutcome.MISSING, KeyOutcome.INVALID})
+BLOCKING_OUTCOMES = frozenset({KeyOutcome.MISSING, KeyOutcome.INVALID})
 
 
 @dataclass(frozen=True)
-class Made:
+class TextOrigin:
     """What one text of the country was written for.
 
     Attributes:
@@ -54,11 +54,11 @@ class Made:
     source: tuple[str, ...]
 
 
-MadeFor = Mapping[Key, Made]
+TextOrigins = Mapping[TextKey, TextOrigin]
 
 
 @dataclass(frozen=True)
-class Told:
+class KeyReport:
     """One key that people may want to know of.
 
     Attributes:
@@ -72,7 +72,7 @@ class Told:
         why: What is wrong with a setting, without its value.
     """
 
-    key: Key
+    key: TextKey
     outcome: KeyOutcome
     own: tuple[str, ...] = ()
     theirs: tuple[str, ...] = ()
@@ -84,11 +84,11 @@ class Told:
     @property
     def name(self) -> str:
         """The key for people."""
-        return shown(self.key)
+        return format_key(self.key)
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergeResult:
     """One merged file.
 
     Attributes:
@@ -97,129 +97,140 @@ class Merged:
         made_for: What the country's texts were made for, to be kept beside the file.
     """
 
-    catalogue: Catalogue
-    told: tuple[Told, ...]
-    made_for: MadeFor = field(default_factory=dict)
+    catalogue: TextCatalog
+    told: tuple[KeyReport, ...]
+    made_for: TextOrigins = field(default_factory=dict)
 
-    def of(self, *outcomes: KeyOutcome) -> tuple[Told, ...]:
+    def select(self, *outcomes: KeyOutcome) -> tuple[KeyReport, ...]:
         """The keys of some outcomes."""
         return tuple(item for item in self.told if item.outcome in outcomes)
 
 
-def _renamed(
-    own: Catalogue, names: Mapping[str, str], known: Iterable[Key]
-) -> Iterator[tuple[Key, Key, TextEntry]]:
+def _apply_renames(
+    own: TextCatalog, names: Mapping[str, str], known: Iterable[TextKey]
+) -> Iterator[tuple[TextKey, TextKey, TextEntry]]:
     """Yield the country's entries: the key of now, that of before, and what it says."""
-    by_name = {shown(key): key for key in known} if names else {}
+    by_name = {format_key(key): key for key in known} if names else {}
     for key, entry in own.entries.items():
-        yield by_name.get(names.get(shown(key), ""), key), key, entry
+        yield by_name.get(names.get(format_key(key), ""), key), key, entry
 
 
 @dataclass(frozen=True)
-class _Known:
+class _KeyIndex:
     """The keys of the release that is gone to."""
 
-    keys: Mapping[Key, None]
-    above: frozenset[Key]
+    keys: Mapping[TextKey, None]
+    above: frozenset[TextKey]
 
     @classmethod
-    def of(cls, keys: Mapping[Key, None]) -> _Known:
+    def build(cls, keys: Mapping[TextKey, None]) -> _KeyIndex:
         return cls(keys, frozenset(key[:n] for key in keys for n in range(1, len(key))))
 
-    def in_the_way(self, key: Key) -> bool:
+    def conflicts(self, key: TextKey) -> bool:
         """Whether an object would have to be a value, or the other way round."""
         return key in self.above or any(key[:n] in self.keys for n in range(1, len(key)))
 
 
 def merge_texts(
-    declared: CarriedManifest,
-    base: Shipped | None,
-    theirs: Shipped,
-    own: Catalogue,
-    made_for: MadeFor,
-) -> Merged:
+    declared: OverlayManifest,
+    base: ShippedTexts | None,
+    shipped: ShippedTexts,
+    local: TextCatalog,
+    text_origins: TextOrigins,
+) -> MergeResult:
     """Merge the translations of one language.
 
     Args:
         declared: What the newer release says of them.
         base: What the release shipped that is left; None where there is none, then nothing counts
             as changed.
-        theirs: What the release ships that is gone to.
-        own: What the country wrote; empty texts are none.
-        made_for: What its texts were made for, as the last merge kept it.
+        shipped: What the release ships that is gone to.
+        local: What the country wrote; empty texts are none.
+        text_origins: What its texts were made for, as the last merge kept it.
     """
-    before = base or theirs
-    known, knew = _Known.of(theirs.keys()), before.keys()
-    told: list[Told] = []
-    used: dict[Key, TextEntry] = {}
-    kept_for: dict[Key, Made] = {}
-    for key, was, entry in _renamed(own, declared.renamed, known.keys):
-        if entry.empty:
+    before = base or shipped
+    known, knew = _KeyIndex.build(shipped.list_keys()), before.list_keys()
+    reported: list[KeyReport] = []
+    used: dict[TextKey, TextEntry] = {}
+    retention: dict[TextKey, TextOrigin] = {}
+    for key, was, entry in _apply_renames(local, declared.renamed, known.keys):
+        if entry.is_empty:
             continue
-        made = made_for.get(key) or made_for.get(was)
+        made = text_origins.get(key) or text_origins.get(was)
         if made is None or made.digest != entry.digest:
             # Whoever wrote it saw the release that runs; gettext's texts say themselves for what.
-            seen = before.text(was) if was in knew else ()
-            made = Made(entry.digest, seen or _itself(declared, key))
-        kept_for[key] = made
-        item = _text(key, entry, made, _At(before, was) if was in knew else None, theirs, known)
-        told.append(item)
-        if item.outcome in USED:
+            seen = before.get_source_text(was) if was in knew else ()
+            made = TextOrigin(entry.digest, seen or _derive_source(declared, key))
+        retention[key] = made
+        item = _judge_text(
+            key, entry, made, _PreviousText(before, was) if was in knew else None, shipped, known
+        )
+        reported.append(item)
+        if item.outcome in USED_OUTCOMES:
             used[key] = entry
-    merged: dict[Key, TextEntry] = {}
+    merged: dict[TextKey, TextEntry] = {}
     for key in known.keys:
-        found = used.pop(key, None) or theirs.own.get(key)
+        found = used.pop(key, None) or shipped.own.find_entry(key)
         if found is not None:
-            merged[key] = _with_source(found, theirs, key)
+            merged[key] = _update_source(found, shipped, key)
         elif key not in knew:
-            told.append(Told(key, KeyOutcome.NEW, theirs=theirs.text(key)))
+            reported.append(KeyReport(key, KeyOutcome.NEW, theirs=shipped.get_source_text(key)))
     merged.update(used)
-    header = theirs.own.header or own.header or theirs.source.header
-    return Merged(Catalogue(merged, header), tuple(told), kept_for)
+    header = shipped.own.header or local.header or shipped.source.header
+    return MergeResult(TextCatalog(merged, header), tuple(reported), retention)
 
 
-def _itself(declared: CarriedManifest, key: Key) -> tuple[str, ...]:
-    return (key[-1],) if declared.format is CarriedFormat.PO else ()
+def _derive_source(declared: OverlayManifest, key: TextKey) -> tuple[str, ...]:
+    return (key[-1],) if declared.format is OverlayFormat.PO else ()
 
 
-def _forms(shipped: Shipped, key: Key) -> tuple[str, ...]:
-    entry = shipped.own.get(key)
+def _read_forms(shipped: ShippedTexts, key: TextKey) -> tuple[str, ...]:
+    entry = shipped.own.find_entry(key)
     return entry.forms if entry is not None else ()
 
 
 @dataclass(frozen=True)
-class _At:
+class _PreviousText:
     """One key of the release that is left."""
 
-    shipped: Shipped
-    key: Key
+    shipped: ShippedTexts
+    key: TextKey
 
 
-def _text(
-    key: Key, entry: TextEntry, made: Made, before: _At | None, theirs: Shipped, known: _Known
-) -> Told:
+def _judge_text(
+    key: TextKey,
+    entry: TextEntry,
+    made: TextOrigin,
+    before: _PreviousText | None,
+    theirs: ShippedTexts,
+    known: _KeyIndex,
+) -> KeyReport:
     own = entry.forms
     if key not in known.keys:
         if before is not None:
-            return Told(key, KeyOutcome.GONE, own)
-        return Told(key, KeyOutcome.COLLISION if known.in_the_way(key) else KeyOutcome.ADDED, own)
+            return KeyReport(key, KeyOutcome.GONE, own)
+        return KeyReport(
+            key, KeyOutcome.COLLISION if known.conflicts(key) else KeyOutcome.ADDED, own
+        )
     if before is None and not made.source:
-        return Told(key, KeyOutcome.COLLISION, own, _forms(theirs, key))
-    source = theirs.text(key) or _forms(theirs, key)
-    shipped = _forms(theirs, key)
+        return KeyReport(key, KeyOutcome.COLLISION, own, _read_forms(theirs, key))
+    source = theirs.get_source_text(key) or _read_forms(theirs, key)
+    shipped = _read_forms(theirs, key)
     if not own:
-        return Told(key, KeyOutcome.REFUSED, theirs=shipped, why="it is no text")
-    missing, unknown = misfit(own, source, theirs.formats(key)) if source else ((), ())
+        return KeyReport(key, KeyOutcome.REFUSED, theirs=shipped, why="it is no text")
+    missing, unknown = (
+        compare_placeholders(own, source, theirs.formats(key)) if source else ((), ())
+    )
     if missing or unknown:
-        return Told(key, KeyOutcome.REFUSED, own, shipped, missing=missing, unknown=unknown)
-    if made.source[:1] != source[:1] and made.source and theirs.text(key):
-        return Told(key, KeyOutcome.OUTDATED, own, shipped, before=made.source)
-    if before is not None and shipped and _forms(before.shipped, before.key) != shipped:
-        return Told(key, KeyOutcome.BOTH, own, shipped)
-    return Told(key, KeyOutcome.KEPT, own, shipped)
+        return KeyReport(key, KeyOutcome.REFUSED, own, shipped, missing=missing, unknown=unknown)
+    if made.source[:1] != source[:1] and made.source and theirs.get_source_text(key):
+        return KeyReport(key, KeyOutcome.OUTDATED, own, shipped, before=made.source)
+    if before is not None and shipped and _read_forms(before.shipped, before.key) != shipped:
+        return KeyReport(key, KeyOutcome.BOTH, own, shipped)
+    return KeyReport(key, KeyOutcome.KEPT, own, shipped)
 
 
-def _with_source(entry: TextEntry, theirs: Shipped, key: Key) -> TextEntry:
+def _update_source(entry: TextEntry, theirs: ShippedTexts, key: TextKey) -> TextEntry:
     """Write a text with the plural that the release has for it now."""
     there = theirs.own.entries.get(key) or theirs.source.entries.get(key)
     if there is None:
@@ -228,45 +239,49 @@ def _with_source(entry: TextEntry, theirs: Shipped, key: Key) -> TextEntry:
 
 
 def merge_settings(
-    declared: CarriedManifest, base: Shipped | None, theirs: Shipped, own: Catalogue
-) -> Merged:
+    declared: OverlayManifest, base: ShippedTexts | None, theirs: ShippedTexts, own: TextCatalog
+) -> MergeResult:
     """Merge settings: the release's, with the country's in their places. No value is told."""
     before = base or theirs
-    told: list[Told] = []
+    reported: list[KeyReport] = []
     merged = dict(theirs.own.entries)
-    known = _Known.of(dict.fromkeys(theirs.own))
-    for key, was, entry in _renamed(own, declared.renamed, known.keys):
+    known = _KeyIndex.build(dict.fromkeys(theirs.own))
+    for key, was, entry in _apply_renames(own, declared.renamed, known.keys):
         if key in theirs.own.entries:
             old, new = before.own.entries.get(was), theirs.own.entries[key]
             if base is not None and old is None:
                 outcome = KeyOutcome.COLLISION
-            elif old is not None and not old.same(new):
+            elif old is not None and not old.has_same_text(new):
                 outcome = KeyOutcome.DEFAULT_CHANGED
             else:
                 outcome = KeyOutcome.KEPT
         elif key in before.own.entries:
-            told.append(Told(key, KeyOutcome.GONE))
+            reported.append(KeyReport(key, KeyOutcome.GONE))
             continue
-        elif known.in_the_way(key):
-            told.append(Told(key, KeyOutcome.REFUSED, why="a table stands in its place"))
+        elif known.conflicts(key):
+            reported.append(KeyReport(key, KeyOutcome.REFUSED, why="a table stands in its place"))
             continue
         else:
             outcome = KeyOutcome.ADDED
         # A setting is what the country says, also where the release names one of that name now.
         merged[key] = entry
-        told.append(Told(key, outcome))
-    told += _judged(declared, merged)
-    return Merged(Catalogue(merged, theirs.own.header), tuple(told))
+        reported.append(KeyReport(key, outcome))
+    reported += _check_settings(declared, merged)
+    return MergeResult(TextCatalog(merged, theirs.own.header), tuple(reported))
 
 
-def _judged(declared: CarriedManifest, merged: Mapping[Key, TextEntry]) -> Iterable[Told]:
-    by_name = {shown(key): (key, entry) for key, entry in merged.items()}
+def _check_settings(
+    declared: OverlayManifest, merged: Mapping[TextKey, TextEntry]
+) -> Iterable[KeyReport]:
+    by_name = {format_key(key): (key, entry) for key, entry in merged.items()}
     for name in declared.required:
-        if name not in by_name or by_name[name][1].empty:
-            yield Told((name,) if name not in by_name else by_name[name][0], KeyOutcome.MISSING)
+        if name not in by_name or by_name[name][1].is_empty:
+            yield KeyReport(
+                (name,) if name not in by_name else by_name[name][0], KeyOutcome.MISSING
+            )
     for rule in declared.rules:
         found = by_name.get(rule.key)
-        if found is not None and not found[1].empty:
-            why = breach(rule, found[1].value)
+        if found is not None and not found[1].is_empty:
+            why = describe_rule_violation(rule, found[1].value)
             if why:
-                yield Told(found[0], KeyOutcome.INVALID, why=why)
+                yield KeyReport(found[0], KeyOutcome.INVALID, why=why)

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncen_updater.common.directory_handle import DirectoryHandle
-from ncen_updater.formats.manifest import LANGUAGE, LANGUAGE_PLACE, CarriedManifest
-from ncen_updater.formats.texts.carried_files import MAX_BYTES
-from ncen_updater.formats.texts.catalogue import Catalogue, Unusable
-from ncen_updater.formats.texts.readers import read_texts
+from ncen_updater.formats.manifest import LANGUAGE_PATTERN, LANGUAGE_PLACEHOLDER, OverlayManifest
+from ncen_updater.formats.texts.carried_files import MAX_OVERLAY_FILE_BYTES
+from ncen_updater.formats.texts.catalogue import TextCatalog, UnusableFileError
+from ncen_updater.formats.texts.readers import read_catalog
 
 #: So many names are looked at below one directory.
-MOST_NAMES = 10_000
+MAX_FILES = 10_000
 
 
 @dataclass(frozen=True)
-class Found:
+class OverlayFile:
     """A file as it lies there.
 
     Attributes:
@@ -37,16 +37,16 @@ class Found:
     gid: int
 
 
-def parsed(found: Found | None, declared: CarriedManifest) -> Catalogue:
+def parse_catalogue(file: OverlayFile | None, declared: OverlayManifest) -> TextCatalog:
     """Return what a file holds; an empty catalogue where there is none.
 
     Raises:
         Unusable: If it cannot be read.
     """
-    return Catalogue() if found is None else read_texts(found.content, declared)
+    return TextCatalog() if file is None else read_catalog(file.content, declared)
 
 
-class Files:
+class OverlayDirectory:
     """The files below one directory; no link is followed on the way or at its end.
 
     Args:
@@ -57,9 +57,9 @@ class Files:
         self._root = root
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[DirectoryHandle | None]:
+    def _open(self) -> Iterator[DirectoryHandle | None]:
         try:
-            handle = DirectoryHandle.without_links(self._root)
+            handle = DirectoryHandle.open_without_symlinks(self._root)
         except FileNotFoundError:
             yield None
             return
@@ -68,52 +68,52 @@ class Files:
         finally:
             handle.close()
 
-    def read(self, path: str) -> Found | None:
+    def read(self, path: str) -> OverlayFile | None:
         """Read a file; None where there is none.
 
         Raises:
             Unusable: If it is a link, a pipe or anything but a file, too large, or cannot be read.
         """
         try:
-            with self._opened() as handle:
+            with self._open() as handle:
                 if handle is None:
                     return None
-                descriptor = handle.open(path)
+                descriptor = handle.open_file(path)
                 with os.fdopen(descriptor, "rb") as stream:
                     look = os.fstat(stream.fileno())
                     if not stat.S_ISREG(look.st_mode):
-                        raise Unusable("it is no regular file")
-                    content = stream.read(MAX_BYTES + 1)
+                        raise UnusableFileError("it is no regular file")
+                    content = stream.read(MAX_OVERLAY_FILE_BYTES + 1)
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise Unusable(_words(error)) from error
-        if len(content) > MAX_BYTES:
-            raise Unusable(f"it has more than {MAX_BYTES} bytes")
-        return Found(content, stat.S_IMODE(look.st_mode), look.st_uid, look.st_gid)
+            raise UnusableFileError(_format_error(error)) from error
+        if len(content) > MAX_OVERLAY_FILE_BYTES:
+            raise UnusableFileError(f"it has more than {MAX_OVERLAY_FILE_BYTES} bytes")
+        return OverlayFile(content, stat.S_IMODE(look.st_mode), look.st_uid, look.st_gid)
 
-    def languages(self, path: str) -> tuple[str, ...]:
+    def list_languages(self, path: str) -> tuple[str, ...]:
         """The languages for which there is something at a path of the manifest, sorted."""
-        before, _, after = path.partition(LANGUAGE_PLACE)
+        before, _, after = path.partition(LANGUAGE_PLACEHOLDER)
         directory, _, prefix = before.rpartition("/")
         suffix, _, rest = after.partition("/")
         found = []
-        for name in self._names(directory):
+        for name in self._list_directory(directory):
             if not (name.startswith(prefix) and name.endswith(suffix)):
                 continue
             language = name[len(prefix) : len(name) - len(suffix)]
-            there = not rest or self._is_there(f"{directory}/{name}/{rest}")
-            if there and re.fullmatch(LANGUAGE, language):
+            there = not rest or self._exists(f"{directory}/{name}/{rest}")
+            if there and re.fullmatch(LANGUAGE_PATTERN, language):
                 found.append(language)
         return tuple(sorted(found))
 
-    def all_names(self) -> Iterator[str]:
+    def list_files(self) -> Iterator[str]:
         """Every file below, with its path; at most some thousands, and no link is followed."""
-        left = MOST_NAMES
+        left = MAX_FILES
         waiting = [""]
         while waiting:
             directory = waiting.pop()
-            for name in self._names(directory):
+            for name in self._list_directory(directory):
                 path = f"{directory}/{name}".lstrip("/")
                 left -= 1
                 if left < 0:
@@ -123,32 +123,32 @@ class Files:
                 else:
                     yield path
 
-    def _names(self, directory: str) -> list[str]:
+    def _list_directory(self, directory: str) -> list[str]:
         try:
-            with self._opened() as handle:
+            with self._open() as handle:
                 if handle is None:
                     return []
-                with handle.scan(directory) as items:
-                    found = [item.name for _, item in zip(range(MOST_NAMES), items, strict=False)]
+                with handle.scan_directory(directory) as items:
+                    found = [item.name for _, item in zip(range(MAX_FILES), items, strict=False)]
         except OSError:
             return []
         return sorted(name for name in found if not name.startswith("."))
 
-    def _is_there(self, path: str) -> bool:
-        return self._mode(path) is not None
+    def _exists(self, path: str) -> bool:
+        return self._read_mode(path) is not None
 
     def _is_directory(self, path: str) -> bool:
-        return stat.S_ISDIR(self._mode(path) or 0)
+        return stat.S_ISDIR(self._read_mode(path) or 0)
 
-    def _mode(self, path: str) -> int | None:
+    def _read_mode(self, path: str) -> int | None:
         try:
-            with self._opened() as handle:
-                return None if handle is None else handle.stat(path.lstrip("/")).st_mode
+            with self._open() as handle:
+                return None if handle is None else handle.stat_entry(path.lstrip("/")).st_mode
         except OSError:
             return None
 
 
-def _words(error: OSError) -> str:
+def _format_error(error: OSError) -> str:
     if error.errno in (40, 20):  # ELOOP, ENOTDIR: a link at the end, or on the way
         return "it is a link, or lies behind one"
     return error.strerror or str(error)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ncen_updater.agent.storage.overlay.coverage import Coverage
-from ncen_updater.agent.storage.overlay.layer import FileReport, LayerReport
-from ncen_updater.agent.storage.overlay.merge import KeyOutcome, Told
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.agent.storage.overlay.coverage import TranslationCoverage
+from ncen_updater.agent.storage.overlay.layer import FileReport, OverlayReport
+from ncen_updater.agent.storage.overlay.merge import KeyOutcome, KeyReport
+from ncen_updater.common.i18n import N_, LazyText
 
 #: So many keys are listed; the rest is counted, and in ``translations report --csv``.
-SHOWN = 20
+MAX_KEYS_SHOWN = 20
 
 #: What a key's outcome is called where keys are listed.
-OUTCOMES: dict[KeyOutcome, str] = {
+OUTCOME_TEXTS: dict[KeyOutcome, str] = {
     KeyOutcome.KEPT: N_("yours"),
     KeyOutcome.BOTH: N_("yours; the release words it anew too"),
     KeyOutcome.OUTDATED: N_("yours, of a text that has changed"),
@@ -30,57 +30,57 @@ OUTCOMES: dict[KeyOutcome, str] = {
 }
 
 
-def outcome_words(told: Told) -> Text:
+def describe_key(key: KeyReport) -> LazyText:
     """Say what became of one key."""
-    if told.missing:
-        return Text(
+    if key.missing:
+        return LazyText(
             N_("cannot be used, since {places} is missing; the release's is shown"),
-            {"places": ", ".join(told.missing)},
+            {"places": ", ".join(key.missing)},
         )
-    if told.unknown:
-        return Text(
+    if key.unknown:
+        return LazyText(
             N_("cannot be used, since nothing fills {places}; the release's is shown"),
-            {"places": ", ".join(told.unknown)},
+            {"places": ", ".join(key.unknown)},
         )
-    if told.outcome is KeyOutcome.INVALID:
-        return Text(N_("the release takes only: {rule}"), {"rule": told.why})
-    return Text(OUTCOMES[told.outcome])
+    if key.outcome is KeyOutcome.INVALID:
+        return LazyText(N_("the release takes only: {rule}"), {"rule": key.why})
+    return LazyText(OUTCOME_TEXTS[key.outcome])
 
 
-def coverage_words(found: Coverage) -> Text:
+def describe_coverage(coverage: TranslationCoverage) -> LazyText:
     """Say how much of the application speaks a language, and what it was before."""
     values: dict[str, object] = {
-        "language": found.language,
-        "translated": found.translated,
-        "total": found.total,
-        "percent": found.percent,
-        "before": found.percent_before,
+        "language": coverage.language,
+        "translated": coverage.translated,
+        "total": coverage.total,
+        "percent": coverage.percent,
+        "before": coverage.percent_before,
     }
-    if found.percent == found.percent_before:
-        return Text(N_("{language}: {percent} % translated ({translated} of {total})"), values)
-    return Text(
+    if coverage.percent == coverage.percent_before:
+        return LazyText(N_("{language}: {percent} % translated ({translated} of {total})"), values)
+    return LazyText(
         N_("{language}: {percent} % translated ({translated} of {total}), was {before} %"),
         values,
     )
 
 
-def _new_words(found: Coverage, source: str) -> Iterator[Text]:
+def _describe_new_texts(found: TranslationCoverage, source: str) -> Iterator[LazyText]:
     if not found.new or found.language == source:
         return
     values: dict[str, object] = {"count": found.new, "source": source}
-    yield Text(N_("{count} new texts will be in the language '{source}'"), values)
+    yield LazyText(N_("{count} new texts will be in the language '{source}'"), values)
     for area in found.areas:
-        yield Text(N_("{count} of them {place}"), {"count": area.count, "place": area.words})
+        yield LazyText(N_("{count} of them {place}"), {"count": area.count, "place": area.words})
 
 
-_COUNTED: tuple[tuple[KeyOutcome, str], ...] = (
+_TEXT_COUNTS: tuple[tuple[KeyOutcome, str], ...] = (
     (KeyOutcome.OUTDATED, N_("{count} wordings of yours are of a text that changed")),
     (KeyOutcome.BOTH, N_("{count} wordings of yours stay; the release words them anew too")),
     (KeyOutcome.REFUSED, N_("{count} wordings of yours cannot be used")),
     (KeyOutcome.COLLISION, N_("{count} wordings of yours give way to new texts of the same name")),
     (KeyOutcome.GONE, N_("{count} wordings of yours are of texts that are no longer there")),
 )  # fmt: skip
-_SETTINGS: tuple[tuple[KeyOutcome, str], ...] = (
+_SETTING_COUNTS: tuple[tuple[KeyOutcome, str], ...] = (
     (KeyOutcome.DEFAULT_CHANGED, N_("{count} settings of yours stay; the release's value changed")),
     (KeyOutcome.GONE, N_("{count} settings of yours are no longer known")),
     (KeyOutcome.COLLISION, N_("{count} settings of yours have a name that the release uses now")),
@@ -89,46 +89,51 @@ _SETTINGS: tuple[tuple[KeyOutcome, str], ...] = (
 )  # fmt: skip
 
 
-def _file_words(report: FileReport) -> Iterator[Text]:
+def _describe_file(report: FileReport) -> Iterator[LazyText]:
     problem = report.problem
     if problem is not None:
         place = problem.path if problem.line is None else f"{problem.path}:{problem.line}"
-        yield Text(
+        yield LazyText(
             N_("{path} cannot be read ({why}); the release's is used as it is"),
             {"path": place, "why": problem.why},
         )
     if report.coverage is not None:
-        yield coverage_words(report.coverage)
-        for words in _new_words(report.coverage, report.declared.source):
-            yield Text(N_("  {words}"), {"words": words})
+        yield describe_coverage(report.coverage)
+        for words in _describe_new_texts(report.coverage, report.declared.source):
+            yield LazyText(N_("  {words}"), {"words": words})
     else:
-        kept = len(report.of(KeyOutcome.KEPT, KeyOutcome.DEFAULT_CHANGED, KeyOutcome.ADDED))
-        yield Text(N_("{path}: {count} settings of yours"), {"path": report.own, "count": kept})
-    for outcome, sentence in _SETTINGS if report.settings else _COUNTED:
-        count = len(report.of(outcome))
+        retained = len(report.select(KeyOutcome.KEPT, KeyOutcome.DEFAULT_CHANGED, KeyOutcome.ADDED))
+        yield LazyText(
+            N_("{path}: {count} settings of yours"), {"path": report.own, "count": retained}
+        )
+    for outcome, sentence in _SETTING_COUNTS if report.is_settings else _TEXT_COUNTS:
+        count = len(report.select(outcome))
         if count:
-            words = Text(sentence, {"count": count})
-            yield Text(N_("  {words}"), {"words": words})
+            words = LazyText(sentence, {"count": count})
+            yield LazyText(N_("  {words}"), {"words": words})
 
 
-def sentences(report: LayerReport) -> tuple[Text, ...]:
+def describe_overlay(report: OverlayReport) -> tuple[LazyText, ...]:
     """Say everything in a few lines: a file or a language each, and what is to be looked at."""
-    return tuple(words for item in report.files for words in _file_words(item))
+    return tuple(words for item in report.files for words in _describe_file(item))
 
 
-def listed(report: LayerReport) -> tuple[tuple[FileReport, Told], ...]:
-    """The keys that somebody should look at, the gravest first; at most :data:`SHOWN`."""
+def list_keys_to_review(report: OverlayReport) -> tuple[tuple[FileReport, KeyReport], ...]:
+    """The keys that somebody should look at, the gravest first; at most :data:`MAX_KEYS_SHOWN`."""
     order = (
         KeyOutcome.MISSING, KeyOutcome.INVALID, KeyOutcome.REFUSED, KeyOutcome.COLLISION,
         KeyOutcome.OUTDATED, KeyOutcome.GONE, KeyOutcome.DEFAULT_CHANGED,
     )  # fmt: skip
     found = [
-        (file, told) for outcome in order for file in report.files for told in file.of(outcome)
+        (file, reported)
+        for outcome in order
+        for file in report.files
+        for reported in file.select(outcome)
     ]
-    return tuple(found[:SHOWN])
+    return tuple(found[:MAX_KEYS_SHOWN])
 
 
-def layer_json(report: LayerReport) -> list[dict[str, object]]:
+def serialize_overlay(report: OverlayReport) -> list[dict[str, object]]:
     """The same for programs; the keys to look at, and every count."""
     return [
         {
@@ -136,20 +141,24 @@ def layer_json(report: LayerReport) -> list[dict[str, object]]:
             "own": item.own,
             "language": item.language,
             "kind": item.declared.kind.value,
-            "coverage": _coverage_json(item.coverage),
-            "counts": {o.value: len(item.of(o)) for o in KeyOutcome if item.of(o)},
+            "coverage": _serialize_coverage(item.coverage),
+            "counts": {o.value: len(item.select(o)) for o in KeyOutcome if item.select(o)},
             "problem": None if item.problem is None else vars(item.problem),
             "keys": [
-                {"key": told.name, "outcome": told.outcome.value, "words": str(outcome_words(told))}
-                for told in item.told
-                if told.outcome not in (KeyOutcome.KEPT, KeyOutcome.ADDED)
-            ][:SHOWN],
+                {
+                    "key": reported.name,
+                    "outcome": reported.outcome.value,
+                    "words": str(describe_key(reported)),
+                }
+                for reported in item.told
+                if reported.outcome not in (KeyOutcome.KEPT, KeyOutcome.ADDED)
+            ][:MAX_KEYS_SHOWN],
         }
         for item in report.files
     ]
 
 
-def _coverage_json(found: Coverage | None) -> dict[str, object] | None:
+def _serialize_coverage(found: TranslationCoverage | None) -> dict[str, object] | None:
     if found is None:
         return None
     return {

@@ -25,46 +25,52 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncen_updater.agent.storage.site_files.listing import (
-    ROOT,
-    Entry,
+    ROOT_PATH,
+    DirectoryEntry,
+    DirectoryIndex,
     FileKind,
-    Index,
-    Method,
-    entry_of,
-    gone_and_moved,
-    read_index,
-    same_content,
-    unchanged,
-    walk,
-    write_index,
+    SnapshotMethod,
+    decode_index,
+    encode_index,
+    find_gone_and_moved,
+    has_same_content,
+    is_unchanged,
+    make_entry,
+    read_directory,
 )
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
-    FILES_NOT_KEPT,
-    FILES_NOT_PUT_BACK,
+    DIRECTORY_NOT_PRIVATE,
     INDEX_UNUSABLE,
-    PLACE_NOT_OURS,
+    SITE_FILES_NOT_RESTORED,
+    SITE_FILES_NOT_SAVED,
 )
 
 
-class PlaceNotOurs(UpdaterError):
+class UnsafeSnapshotDirectoryError(UpdaterError):
     """The directory for kept trees belongs to somebody else, or others may write in it."""
 
-    message = PLACE_NOT_OURS
+    message = DIRECTORY_NOT_PRIVATE
 
 
 logger = logging.getLogger(__name__)
 
 FICLONE = 0x40049409
-TREE, PREPARED, INDEX, ASIDE, WRITTEN = "tree", "prepared", "index", "aside-", "written-"
+TREE_DIRECTORY, PREPARED_INDEX, FINAL_INDEX, QUARANTINE_PREFIX, WRITTEN_LIST_PREFIX = (
+    "tree",
+    "prepared",
+    "index",
+    "aside-",
+    "written-",
+)
 #: What was written so shortly before it was copied may have been written again at the same time.
-RACY_NS = 2_000_000_000
-COPY_BYTES = 1 << 24
+RACY_WINDOW_NS = 2_000_000_000
+COPY_CHUNK_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
-class PutBack:
+class RestoreResult:
     """What putting back came to, in counts.
 
     Attributes:
@@ -80,12 +86,12 @@ class PutBack:
     lost: tuple[str, ...] = ()
 
 
-def place_of(directory: Path) -> Path:
+def get_snapshot_directory(directory: Path) -> Path:
     """Where the kept trees of a directory are: beside it, under a name that nobody sees; pure."""
     return directory.with_name(f".{directory.name}.ncen-kept")
 
 
-def _clones(directory: int) -> bool:
+def _supports_clones(directory: int) -> bool:
     """Try with two files that have no name whether blocks can be shared here."""
     try:
         one = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o600, dir_fd=directory)
@@ -105,31 +111,31 @@ def _clones(directory: int) -> bool:
     return True
 
 
-def best_method(directory: Path, *, whole: bool) -> Method:
+def choose_snapshot_method(directory: Path, *, independent: bool) -> SnapshotMethod:
     """Say how files would be kept here. Leaves nothing behind.
 
     Args:
         directory: The directory that is kept.
-        whole: Whether the operator wants copies where blocks cannot be shared.
+        independent: Whether the operator wants copies where blocks cannot be shared.
 
     Raises:
         OSError: If the directory that it is in cannot be opened.
     """
-    parent = DirectoryHandle.without_links(directory.parent)
+    parent = DirectoryHandle.open_without_symlinks(directory.parent)
     try:
-        descriptor = parent.descriptor()
+        descriptor = parent.duplicate_descriptor()
         try:
-            if _clones(descriptor):
-                return Method.CLONE
+            if _supports_clones(descriptor):
+                return SnapshotMethod.CLONE
         finally:
             os.close(descriptor)
     finally:
         parent.close()
-    return Method.COPY if whole else Method.LINK
+    return SnapshotMethod.COPY if independent else SnapshotMethod.LINK
 
 
 @dataclass(frozen=True)
-class FilesSurvey:
+class DirectorySurvey:
     """What a directory holds.
 
     Attributes:
@@ -147,9 +153,9 @@ class FilesSurvey:
     free_inodes: int | None
 
 
-def _mount(below: DirectoryHandle) -> str:
+def _read_mount_id(below: DirectoryHandle) -> str:
     """Which mount a directory is seen through: no name leads across two, even of one disk."""
-    descriptor = below.descriptor()
+    descriptor = below.duplicate_descriptor()
     try:
         lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text("ascii").splitlines()
     finally:
@@ -157,32 +163,35 @@ def _mount(below: DirectoryHandle) -> str:
     return next((line for line in lines if line.startswith("mnt_id:")), "")
 
 
-def _ours(place: os.stat_result) -> bool:
+def _is_owned_by_agent(place: os.stat_result) -> bool:
     mine = place.st_uid == os.geteuid() and not place.st_mode & 0o077
     return mine and stat.S_ISDIR(place.st_mode)
 
 
-def survey(directory: Path) -> FilesSurvey:
+def survey_directory(directory: Path) -> DirectorySurvey:
     """Look over a directory before it is kept. Changes nothing.
 
     Raises:
         OSError: With why it cannot be kept.
     """
     with (
-        contextlib.closing(DirectoryHandle.without_links(directory)) as live,
-        contextlib.closing(DirectoryHandle.without_links(directory.parent)) as parent,
+        contextlib.closing(DirectoryHandle.open_without_symlinks(directory)) as live,
+        contextlib.closing(DirectoryHandle.open_without_symlinks(directory.parent)) as parent,
     ):
-        if (live.stat(ROOT).st_dev, _mount(live)) != (parent.stat(ROOT).st_dev, _mount(parent)):
+        if (live.stat_entry(ROOT_PATH).st_dev, _read_mount_id(live)) != (
+            parent.stat_entry(ROOT_PATH).st_dev,
+            _read_mount_id(parent),
+        ):
             raise OSError(f"a file system is mounted there; it has to hold {directory.parent} too")
-        if not parent.may_write():
+        if not parent.is_writable():
             raise OSError(f"nothing can be written in {directory.parent}")
         with contextlib.suppress(FileNotFoundError):
-            if not _ours(parent.stat(place_of(directory).name)):
-                raise OSError(f"{place_of(directory)} is somebody else's")
-        room = parent.room()
-        entries = walk(live).values()
+            if not _is_owned_by_agent(parent.stat_entry(get_snapshot_directory(directory).name)):
+                raise OSError(f"{get_snapshot_directory(directory)} is somebody else's")
+        room = parent.stat_filesystem()
+        entries = read_directory(live).values()
         files = [entry for entry in entries if entry.kind == FileKind.FILE]
-        return FilesSurvey(
+        return DirectorySurvey(
             len(files),
             sum(entry.kind == FileKind.DIRECTORY for entry in entries),
             sum(entry.size for entry in files),
@@ -191,27 +200,29 @@ def survey(directory: Path) -> FilesSurvey:
         )
 
 
-def left_by_changes(directory: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def list_leftovers(directory: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Changes that set something aside, and changes with a list of what could not be undone.
 
     Changes nothing; what may not be seen is not told.
     """
     try:
         with (
-            contextlib.closing(DirectoryHandle.without_links(place_of(directory))) as place,
-            place.scan(ROOT) as items,
+            contextlib.closing(
+                DirectoryHandle.open_without_symlinks(get_snapshot_directory(directory))
+            ) as place,
+            place.scan_directory(ROOT_PATH) as items,
         ):
             names = sorted(item.name for item in items)
     except OSError:
         return (), ()
     aside, written = (
         tuple(name.removeprefix(prefix) for name in names if name.startswith(prefix))
-        for prefix in (ASIDE, WRITTEN)
+        for prefix in (QUARANTINE_PREFIX, WRITTEN_LIST_PREFIX)
     )
     return aside, written
 
 
-class Directory:
+class DirectorySnapshot:
     """One directory of the site's own files, for one change.
 
     Args:
@@ -220,9 +231,9 @@ class Directory:
         method: How files are kept.
     """
 
-    def __init__(self, directory: Path, change: str, method: Method) -> None:
+    def __init__(self, directory: Path, change: str, method: SnapshotMethod) -> None:
         self.directory = directory
-        self.place = place_of(directory)
+        self.place = get_snapshot_directory(directory)
         self._change = change
         self._method = method
 
@@ -232,179 +243,186 @@ class Directory:
         """Make the kept tree while the application works; return the number of entries.
 
         Raises:
-            FilesNotKept, PlaceNotOurs: If it cannot be made.
+            FilesNotKept, UnsafeSnapshotDirectoryError: If it cannot be made.
         """
-        return self._keep(PREPARED)
+        return self._update(PREPARED_INDEX)
 
-    def keep(self) -> int:
+    def complete(self) -> int:
         """Bring the kept tree up to what is there now that the application stands still.
 
         Raises:
-            FilesNotKept, PlaceNotOurs, IndexUnusable: If it cannot be done.
+            FilesNotKept, UnsafeSnapshotDirectoryError, IndexUnusable: If it cannot be done.
         """
-        return self._keep(INDEX)
+        return self._update(FINAL_INDEX)
 
-    def kept(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether the kept tree is whole."""
         try:
-            with self._home() as home:
-                home.stat(INDEX)
+            with self._open_snapshot() as home:
+                home.stat_entry(FINAL_INDEX)
         except FileNotFoundError:
             return False
         return True
 
-    def _keep(self, name: str) -> int:
+    def _update(self, name: str) -> int:
         try:
-            with self._live() as live, self._home(make=True) as home:
-                known = self._index(home, PREPARED) or {}
+            with self._open_live() as live, self._open_snapshot(make=True) as home:
+                known = self._read_index(home, PREPARED_INDEX) or {}
                 if not known:
                     with contextlib.suppress(FileNotFoundError):
-                        home.remove_tree(TREE)  # of a beginning that was torn
-                home.ensure(TREE)
-                with contextlib.closing(home.below(TREE)) as tree:
-                    index, touched = self._bring_up(live, tree, known)
+                        home.remove_tree(TREE_DIRECTORY)  # of a beginning that was torn
+                home.ensure_directory(TREE_DIRECTORY)
+                with contextlib.closing(home.open_directory(TREE_DIRECTORY)) as tree:
+                    index, touched = self._update_tree(live, tree, known)
                 if touched:
-                    home.sync()
-                home.replace(name, write_index(index))
+                    home.sync_filesystem()
+                home.replace_file(name, encode_index(index))
                 return len(index)
         except OSError as error:
             raise UpdaterError(
-                FILES_NOT_KEPT, directory=self.directory, reason=_words(error)
+                SITE_FILES_NOT_SAVED, directory=self.directory, reason=_format_error(error)
             ) from error
 
-    def _bring_up(
-        self, live: DirectoryHandle, tree: DirectoryHandle, known: Index
-    ) -> tuple[Index, bool]:
+    def _update_tree(
+        self, live: DirectoryHandle, tree: DirectoryHandle, known: DirectoryIndex
+    ) -> tuple[DirectoryIndex, bool]:
         """Make the tree hold what is there; return the index and whether anything was to do."""
-        seen, index, touched = walk(live), Index(), False
+        seen, index, touched = read_directory(live), DirectoryIndex(), False
         for path in list(reversed(known)):
             now = seen.get(path)
-            if now is None or not unchanged(known[path], now, self._method):
+            if now is None or not is_unchanged(known[path], now, self._method):
                 touched = True
-                _remove(tree, path, known[path])
+                _remove_entry(tree, path, known[path])
                 known.pop(path)
         for path, entry in seen.items():
-            if path == ROOT or path in known:
+            if path == ROOT_PATH or path in known:
                 index[path] = entry
                 continue
             touched = True
             if entry.kind == FileKind.DIRECTORY:
-                tree.make(path)
+                tree.make_directory(path)
                 index[path] = entry
             elif entry.kind == FileKind.LINK:
-                tree.link(path, entry.target)
+                tree.make_symlink(path, entry.target)
                 index[path] = entry
             elif entry.kind == FileKind.OTHER:
                 index[path] = entry
             else:
-                taken = _take(live, path, tree, self._method)
+                taken = _copy_file(live, path, tree, self._method)
                 if taken is not None:
                     index[path] = taken
         return index, touched
 
     # ---- putting back --------------------------------------------------------------------------
 
-    def put_back(self, *, required: bool = False) -> PutBack:
+    def restore(self, *, required: bool = False) -> RestoreResult:
         """Put back everything as it was when it was kept; does nothing where it never was.
 
         Args:
             required: Whether the new version was started, so that the kept tree has to be there.
 
         Raises:
-            FilesNotPutBack, PlaceNotOurs, IndexUnusable: If it cannot be done.
+            FilesNotPutBack, UnsafeSnapshotDirectoryError, IndexUnusable: If it cannot be done.
         """
         try:
-            with self._home() as home:
-                index = self._index(home, INDEX)
+            with self._open_snapshot() as home:
+                index = self._read_index(home, FINAL_INDEX)
                 if index is None:
-                    return self._nothing(required=required)
+                    return self._make_result_without_snapshot(required=required)
                 self._ensure_directory()
                 with (
-                    self._live() as live,
-                    contextlib.closing(home.below(TREE)) as tree,
-                    self._aside() as aside,
+                    self._open_live() as live,
+                    contextlib.closing(home.open_directory(TREE_DIRECTORY)) as tree,
+                    self._open_quarantine() as aside,
                 ):
-                    found = self._put_back(live, tree, aside, index)
-                    live.sync()
+                    found = self._restore_tree(live, tree, aside, index)
+                    live.sync_filesystem()
                 if found.written:
-                    self._list_written(found.written)
+                    self._write_overwritten_list(found.written)
                 return found
         except FileNotFoundError as error:
-            if self.there():
-                raise self._not_put_back(error) from error
-            return self._nothing(required=required)
+            if self.exists():
+                raise self._make_restore_error(error) from error
+            return self._make_result_without_snapshot(required=required)
         except OSError as error:
-            raise self._not_put_back(error) from error
+            raise self._make_restore_error(error) from error
 
-    def _list_written(self, paths: tuple[str, ...]) -> None:
+    def _write_overwritten_list(self, paths: tuple[str, ...]) -> None:
         """Leave the names to a person; they may tell of people, and have no place in a journal."""
         lines = [path.encode("utf-8", "backslashreplace") for path in paths]
-        with self._place() as place:
-            place.replace(WRITTEN + self._change, b"\n".join([*lines, b""]))
+        with self._open_place() as place:
+            place.replace_file(WRITTEN_LIST_PREFIX + self._change, b"\n".join([*lines, b""]))
 
-    def _nothing(self, *, required: bool) -> PutBack:
+    def _make_result_without_snapshot(self, *, required: bool) -> RestoreResult:
         """There is no kept tree: somebody removed it, or the disk of both is not there."""
         if not required:
-            return PutBack()
+            return RestoreResult()
         try:
-            with self._live():
-                return PutBack(lost=(ROOT,))
+            with self._open_live():
+                return RestoreResult(lost=(ROOT_PATH,))
         except OSError as error:
-            raise self._not_put_back(error) from error
+            raise self._make_restore_error(error) from error
 
-    def missing(self) -> tuple[str, ...]:
+    def list_missing(self) -> tuple[str, ...]:
         """Paths that were kept and are not there; empty where nothing ever was kept."""
         try:
-            with self._home() as home:
-                index = self._index(home, INDEX)
+            with self._open_snapshot() as home:
+                index = self._read_index(home, FINAL_INDEX)
                 if index is None:
                     return ()
-                with self._live() as live, contextlib.closing(home.below(TREE)) as tree:
-                    seen = walk(live)
+                with (
+                    self._open_live() as live,
+                    contextlib.closing(home.open_directory(TREE_DIRECTORY)) as tree,
+                ):
+                    seen = read_directory(live)
                     return tuple(
                         path
                         for path, was in index.items()
                         if was.kind != FileKind.OTHER
                         and (path not in seen or seen[path].kind != was.kind)
-                        and not _not_held(tree, path, was)
+                        and not _is_lost(tree, path, was)
                     )
         except FileNotFoundError:
-            if not self.there():
+            if not self.exists():
                 return ()
             raise
 
-    def _put_back(
-        self, live: DirectoryHandle, tree: DirectoryHandle, aside: DirectoryHandle, index: Index
-    ) -> PutBack:
-        seen = walk(live)
-        moved = self._clear(live, tree, aside, index, seen)
+    def _restore_tree(
+        self,
+        live: DirectoryHandle,
+        tree: DirectoryHandle,
+        aside: DirectoryHandle,
+        index: DirectoryIndex,
+    ) -> RestoreResult:
+        seen = read_directory(live)
+        moved = self._quarantine_changed(live, tree, aside, index, seen)
         restored = 0
         written: list[str] = []
         lost: list[str] = []
         for path, was in index.items():
             there = seen.get(path)
             if there is not None and was.kind == FileKind.FILE:
-                if there.inode == was.inode and not same_content(was, there):
+                if there.inode == was.inode and not has_same_content(was, there):
                     written.append(path)
                 _set_attributes(live, path, was, there)
-            elif there is None and (was.kind == FileKind.OTHER or _not_held(tree, path, was)):
+            elif there is None and (was.kind == FileKind.OTHER or _is_lost(tree, path, was)):
                 lost.append(path)
             elif there is None:
-                self._restore(live, tree, path, was)
+                self._restore_entry(live, tree, path, was)
                 restored += was.kind == FileKind.FILE
         for path in reversed(index):
             if index[path].kind == FileKind.DIRECTORY:
-                _set_attributes(live, path, index[path], entry_of(live.stat(path)))
-                live.set_time(path, index[path].mtime_ns)
-        return PutBack(restored, moved, tuple(written), tuple(lost))
+                _set_attributes(live, path, index[path], make_entry(live.stat_entry(path)))
+                live.set_modification_time(path, index[path].mtime_ns)
+        return RestoreResult(restored, moved, tuple(written), tuple(lost))
 
-    def _clear(
+    def _quarantine_changed(
         self,
         live: DirectoryHandle,
         tree: DirectoryHandle,
         aside: DirectoryHandle,
-        index: Index,
-        seen: Index,
+        index: DirectoryIndex,
+        seen: DirectoryIndex,
     ) -> int:
         """Take out of the way what is not as it was; return how many entries went aside.
 
@@ -423,7 +441,7 @@ class Directory:
         moved = 0
         for path in list(reversed(seen)):
             now, was = seen[path], index.get(path)
-            if self._in_place(tree, path, was, now):
+            if self._is_unchanged(tree, path, was, now):
                 continue
             if now.kind == FileKind.DIRECTORY:
                 try:
@@ -432,28 +450,34 @@ class Directory:
                     # Somebody else writes here; what they write is theirs.
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or was is not None:
                         raise
-            elif now.kind == FileKind.FILE and self._is_held(tree, now, contents):
-                live.remove(path)  # under its old name it is kept, and comes back
+            elif now.kind == FileKind.FILE and self._is_in_snapshot(tree, now, contents):
+                live.remove_file(path)  # under its old name it is kept, and comes back
             else:
-                _set_aside(live, path, aside)
+                _move_to_quarantine(live, path, aside)
                 moved += 1
             del seen[path]
         return moved
 
-    def _restore(self, live: DirectoryHandle, tree: DirectoryHandle, path: str, was: Entry) -> None:
+    def _restore_entry(
+        self, live: DirectoryHandle, tree: DirectoryHandle, path: str, was: DirectoryEntry
+    ) -> None:
         if was.kind == FileKind.DIRECTORY:
-            _make(live, path, was)  # its owner and time come when everything is in it
+            _make_directory(live, path, was)  # its owner and time come when everything is in it
         elif was.kind == FileKind.LINK:
-            live.link(path, was.target)
+            live.make_symlink(path, was.target)
             if (was.uid, was.gid) != (os.geteuid(), os.getegid()):
                 live.set_owner(path, was.uid, was.gid)
-            live.set_time(path, was.mtime_ns)
+            live.set_modification_time(path, was.mtime_ns)
         else:
-            now = entry_of(live.hard_link(path, tree, path))
+            now = make_entry(live.make_hard_link(path, tree, path))
             _set_attributes(live, path, was, now)
 
-    def _in_place(
-        self, tree: DirectoryHandle, path: str, was: Entry | None, now: Entry | None
+    def _is_unchanged(
+        self,
+        tree: DirectoryHandle,
+        path: str,
+        was: DirectoryEntry | None,
+        now: DirectoryEntry | None,
     ) -> bool:
         """Whether an entry is the one that was kept."""
         if was is None or now is None or was.kind != now.kind:
@@ -462,35 +486,42 @@ class Directory:
             return was.target == now.target
         if was.kind != FileKind.FILE:
             return True
-        if was.inode == now.inode and (self._method is Method.LINK or same_content(was, now)):
+        if was.inode == now.inode and (
+            self._method is SnapshotMethod.LINK or has_same_content(was, now)
+        ):
             return True
         try:
-            return tree.stat(path).st_ino == now.inode  # put back before a crash
+            return tree.stat_entry(path).st_ino == now.inode  # put back before a crash
         except FileNotFoundError:
             return False
 
-    def _is_held(
-        self, tree: DirectoryHandle, now: Entry, contents: Mapping[int, tuple[str, Entry]]
+    def _is_in_snapshot(
+        self,
+        tree: DirectoryHandle,
+        now: DirectoryEntry,
+        contents: Mapping[int, tuple[str, DirectoryEntry]],
     ) -> bool:
         """Whether the kept tree holds what is in a file, so that this name of it may go."""
         if now.inode not in contents:
             return False
         path, was = contents[now.inode]
         try:
-            held = tree.stat(path)
+            held = tree.stat_entry(path)
         except (FileNotFoundError, NotADirectoryError):
             return False  # somebody took it away: this may be its last name
-        if self._method is Method.LINK:
+        if self._method is SnapshotMethod.LINK:
             return held.st_ino == now.inode
-        return same_content(was, now)
+        return has_same_content(was, now)
 
     # ---- after the commit ----------------------------------------------------------------------
 
-    def bring_back(self, earlier: Directory, *, everything: bool) -> tuple[int, int]:
+    def restore_old_paths(
+        self, earlier_snapshot: DirectorySnapshot, *, everything: bool
+    ) -> tuple[int, int]:
         """Give files of before an upgrade their old names again. Adds, and never replaces.
 
         Args:
-            earlier: The same directory, for the upgrade.
+            earlier_snapshot: The same directory, for the upgrade.
             everything: Those too that are gone and not only moved.
 
         Returns:
@@ -500,31 +531,36 @@ class Directory:
             FilesNotKept, IndexUnusable: If it cannot be done.
         """
         try:
-            with earlier._home() as home, self._live() as live:
-                was, now = self._index(home, INDEX), walk(live)
+            with earlier_snapshot._open_snapshot() as home, self._open_live() as live:
+                was, now = self._read_index(home, FINAL_INDEX), read_directory(live)
                 if was is None:
                     return 0, 0
-                gone, moved = gone_and_moved(was, now)
+                gone, moved = find_gone_and_moved(was, now)
                 wanted = gone | moved if everything else moved
-                with contextlib.closing(home.below(TREE)) as tree:
-                    given = self._give_back(live, tree, was, now, wanted)
-                live.sync()
+                with contextlib.closing(home.open_directory(TREE_DIRECTORY)) as tree:
+                    given = self._link_old_paths(live, tree, was, now, wanted)
+                live.sync_filesystem()
                 return given, 0 if everything else len(gone)
         except FileNotFoundError as error:
-            if earlier.there():
+            if earlier_snapshot.exists():
                 raise UpdaterError(
-                    FILES_NOT_KEPT, directory=self.directory, reason=_words(error)
+                    SITE_FILES_NOT_SAVED, directory=self.directory, reason=_format_error(error)
                 ) from error
             return 0, 0
         except OSError as error:
             raise UpdaterError(
-                FILES_NOT_KEPT, directory=self.directory, reason=_words(error)
+                SITE_FILES_NOT_SAVED, directory=self.directory, reason=_format_error(error)
             ) from error
 
-    def _give_back(
-        self, live: DirectoryHandle, tree: DirectoryHandle, was: Index, now: Index, wanted: set[str]
+    def _link_old_paths(
+        self,
+        live: DirectoryHandle,
+        tree: DirectoryHandle,
+        was: DirectoryIndex,
+        now: DirectoryIndex,
+        wanted: set[str],
     ) -> int:
-        needed = {ROOT}
+        needed = {ROOT_PATH}
         for path in wanted:
             parts = path.split("/")[:-1]
             needed.update("/".join(parts[:length]) for length in range(1, len(parts) + 1))
@@ -533,17 +569,17 @@ class Directory:
             parent = path.rpartition("/")[0]
             if path in needed and entry.kind == FileKind.DIRECTORY and path not in now:
                 if parent in now and now[parent].kind == FileKind.DIRECTORY:
-                    _make(live, path, entry)
+                    _make_directory(live, path, entry)
                     now[path] = entry
                     made.append(path)
             elif path in wanted and parent in now and now[parent].kind == FileKind.DIRECTORY:
                 with contextlib.suppress(FileExistsError):
-                    if _take(tree, path, live, self._method) is not None:
-                        _set_attributes(live, path, entry, entry_of(live.stat(path)))
+                    if _copy_file(tree, path, live, self._method) is not None:
+                        _set_attributes(live, path, entry, make_entry(live.stat_entry(path)))
                         given += 1
         for path in reversed(made):
-            _set_attributes(live, path, was[path], entry_of(live.stat(path)))
-            live.set_time(path, was[path].mtime_ns)
+            _set_attributes(live, path, was[path], make_entry(live.stat_entry(path)))
+            live.set_modification_time(path, was[path].mtime_ns)
         return given
 
     def discard(self) -> None:
@@ -553,130 +589,134 @@ class Directory:
             FilesNotKept: If it is there and cannot be removed.
         """
         try:
-            with self._place() as place:
+            with self._open_place() as place:
                 place.remove_tree(self._change)
-        except PlaceNotOurs:
+        except UnsafeSnapshotDirectoryError:
             logger.warning("not a place of ours, and not touched: %s", self.place)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return
             raise UpdaterError(
-                FILES_NOT_KEPT, directory=self.directory, reason=_words(error)
+                SITE_FILES_NOT_SAVED, directory=self.directory, reason=_format_error(error)
             ) from error
 
     # ---- places --------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _live(self) -> Iterator[DirectoryHandle]:
-        with contextlib.closing(DirectoryHandle.without_links(self.directory)) as live:
+    def _open_live(self) -> Iterator[DirectoryHandle]:
+        with contextlib.closing(DirectoryHandle.open_without_symlinks(self.directory)) as live:
             yield live
 
     @contextlib.contextmanager
-    def _place(self, *, make: bool = False) -> Iterator[DirectoryHandle]:
-        with contextlib.closing(DirectoryHandle.without_links(self.place.parent)) as parent:
+    def _open_place(self, *, make: bool = False) -> Iterator[DirectoryHandle]:
+        with contextlib.closing(DirectoryHandle.open_without_symlinks(self.place.parent)) as parent:
             if make:
                 with contextlib.suppress(FileExistsError):
-                    parent.make(self.place.name)
-            with contextlib.closing(parent.below(self.place.name)) as place:
-                if not _ours(place.stat(ROOT)):
-                    raise PlaceNotOurs(place=self.place)
+                    parent.make_directory(self.place.name)
+            with contextlib.closing(parent.open_directory(self.place.name)) as place:
+                if not _is_owned_by_agent(place.stat_entry(ROOT_PATH)):
+                    raise UnsafeSnapshotDirectoryError(place=self.place)
                 yield place
 
     @contextlib.contextmanager
-    def _home(self, *, make: bool = False) -> Iterator[DirectoryHandle]:
-        with self._place(make=make) as place:
+    def _open_snapshot(self, *, make: bool = False) -> Iterator[DirectoryHandle]:
+        with self._open_place(make=make) as place:
             if make:
-                place.ensure(self._change)
-            with contextlib.closing(place.below(self._change)) as home:
+                place.ensure_directory(self._change)
+            with contextlib.closing(place.open_directory(self._change)) as home:
                 yield home
 
     @contextlib.contextmanager
-    def _aside(self) -> Iterator[DirectoryHandle]:
-        with self._place() as place:
-            place.ensure(ASIDE + self._change)
-            with contextlib.closing(place.below(ASIDE + self._change)) as aside:
+    def _open_quarantine(self) -> Iterator[DirectoryHandle]:
+        with self._open_place() as place:
+            place.ensure_directory(QUARANTINE_PREFIX + self._change)
+            with contextlib.closing(
+                place.open_directory(QUARANTINE_PREFIX + self._change)
+            ) as aside:
                 yield aside
             with contextlib.suppress(OSError):  # where nothing was set aside
-                place.remove_directory(ASIDE + self._change)
+                place.remove_directory(QUARANTINE_PREFIX + self._change)
 
-    def there(self) -> bool:
+    def exists(self) -> bool:
         """Whether anything of the kept tree is there."""
         try:
-            with self._home():
+            with self._open_snapshot():
                 return True
         except FileNotFoundError:
             return False
 
     def _ensure_directory(self) -> None:
         """Have a directory where the kept one was; what stands in its place is moved aside."""
-        with contextlib.closing(DirectoryHandle.without_links(self.directory.parent)) as parent:
+        with contextlib.closing(
+            DirectoryHandle.open_without_symlinks(self.directory.parent)
+        ) as parent:
             name = self.directory.name
             with contextlib.suppress(FileNotFoundError):
-                if stat.S_ISDIR(parent.stat(name).st_mode):
+                if stat.S_ISDIR(parent.stat_entry(name).st_mode):
                     return
-                with self._aside() as aside:
-                    _set_aside(parent, name, aside)
-            parent.make(name)
+                with self._open_quarantine() as aside:
+                    _move_to_quarantine(parent, name, aside)
+            parent.make_directory(name)
 
-    def _index(self, home: DirectoryHandle, name: str) -> Index | None:
+    def _read_index(self, home: DirectoryHandle, name: str) -> DirectoryIndex | None:
         try:
-            descriptor = home.open(name)
+            descriptor = home.open_file(name)
         except FileNotFoundError:
             return None
         with os.fdopen(descriptor, "rb") as stream:
             content = stream.read()
         try:
-            return read_index(content)
+            return decode_index(content)
         except (ValueError, TypeError) as error:
             raise UpdaterError(
                 INDEX_UNUSABLE, directory=self.directory, place=self.place
             ) from error
 
-    def _not_put_back(self, error: OSError) -> UpdaterError:
+    def _make_restore_error(self, error: OSError) -> UpdaterError:
         return UpdaterError(
-            FILES_NOT_PUT_BACK,
+            SITE_FILES_NOT_RESTORED,
             directory=self.directory,
             place=self.place / self._change,
-            reason=_words(error),
+            reason=_format_error(error),
         )
 
 
-def _words(error: OSError) -> str:
+def _format_error(error: OSError) -> str:
     name = f": {error.filename}" if error.filename else ""
     return f"{error.strerror or error}{name}"
 
 
-def _not_held(tree: DirectoryHandle, path: str, was: Entry) -> bool:
+def _is_lost(tree: DirectoryHandle, path: str, was: DirectoryEntry) -> bool:
     """Whether the kept tree has lost an entry, by somebody's hand."""
     if was.kind in (FileKind.DIRECTORY, FileKind.OTHER):
         return False
     try:
-        tree.stat(path)
+        tree.stat_entry(path)
     except (FileNotFoundError, NotADirectoryError):
         return True
     return False
 
 
-def _remove(tree: DirectoryHandle, path: str, was: Entry) -> None:
+def _remove_entry(tree: DirectoryHandle, path: str, was: DirectoryEntry) -> None:
     with contextlib.suppress(FileNotFoundError):
         if was.kind == FileKind.DIRECTORY:
             tree.remove_tree(path)
         else:
-            tree.remove(path)
+            tree.remove_file(path)
 
 
-def _take(
-    source: DirectoryHandle, path: str, target: DirectoryHandle, method: Method
-) -> Entry | None:
+def _copy_file(
+    source: DirectoryHandle, path: str, target: DirectoryHandle, method: SnapshotMethod
+) -> DirectoryEntry | None:
     """Take a file over under its path; None where it vanished, or is no file any more."""
     try:
-        if method is Method.LINK:
-            found = entry_of(target.hard_link(path, source, path))
+        if method is SnapshotMethod.LINK:
+            found = make_entry(target.make_hard_link(path, source, path))
             if found.kind == FileKind.FILE:
                 return found
-            target.remove(path)
+            target.remove_file(path)
             return None
-        descriptor = source.open(path)
+        descriptor = source.open_file(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -687,25 +727,25 @@ def _take(
         seen = os.fstat(descriptor)
         if not stat.S_ISREG(seen.st_mode):
             return None
-        copy = target.create(path)
+        copy = target.create_file(path)
         try:
             _copy_bytes(descriptor, copy, method)
             _copy_attributes(descriptor, copy, seen)
         finally:
             os.close(copy)
-        taken = entry_of(seen)
+        taken = make_entry(seen)
         # It may be written again within the same tick of the clock: then look again in the stop.
-        recent = time.time_ns() - seen.st_mtime_ns < RACY_NS
+        recent = time.time_ns() - seen.st_mtime_ns < RACY_WINDOW_NS
         return taken._replace(ctime_ns=0) if recent else taken
     finally:
         os.close(descriptor)
 
 
-def _copy_bytes(source: int, target: int, method: Method) -> None:
-    if method is Method.CLONE:
+def _copy_bytes(source: int, target: int, method: SnapshotMethod) -> None:
+    if method is SnapshotMethod.CLONE:
         fcntl.ioctl(target, FICLONE, source)
         return
-    while os.copy_file_range(source, target, COPY_BYTES):
+    while os.copy_file_range(source, target, COPY_CHUNK_BYTES):
         pass
 
 
@@ -714,12 +754,12 @@ def _copy_attributes(source: int, target: int, seen: os.stat_result) -> None:
     if (seen.st_uid, seen.st_gid) != (os.geteuid(), os.getegid()):
         os.fchown(target, seen.st_uid, seen.st_gid)
     _set_mode(target, stat.S_IMODE(seen.st_mode))
-    for name in _attributes(source):
+    for name in _list_attributes(source):
         os.setxattr(target, name, os.getxattr(source, name))
     os.utime(target, ns=(seen.st_atime_ns, seen.st_mtime_ns))
 
 
-def _attributes(descriptor: int) -> list[str]:
+def _list_attributes(descriptor: int) -> list[str]:
     try:
         names = os.listxattr(descriptor)
     except OSError:
@@ -738,26 +778,28 @@ def _set_mode(descriptor: int, mode: int) -> None:
             os.fchmod(descriptor, mode & 0o1777)
 
 
-def _make(live: DirectoryHandle, path: str, was: Entry) -> None:
+def _make_directory(live: DirectoryHandle, path: str, was: DirectoryEntry) -> None:
     """Make a directory with its mode at once: a later ``chmod`` would take an inherited group."""
     before = os.umask(0)
     try:
-        live.make(path, was.mode & 0o777)
+        live.make_directory(path, was.mode & 0o777)
     finally:
         os.umask(before)
 
 
-def _set_attributes(live: DirectoryHandle, path: str, was: Entry, now: Entry) -> None:
+def _set_attributes(
+    live: DirectoryHandle, path: str, was: DirectoryEntry, now: DirectoryEntry
+) -> None:
     """Give a file or directory the owner and mode that it had, where they differ."""
     if (was.uid, was.gid) != (now.uid, now.gid):
         live.set_owner(path, was.uid, was.gid)
     elif was.mode == now.mode:
         return
     if was.kind == FileKind.DIRECTORY:
-        with contextlib.closing(live.below(path)) as directory:
-            descriptor = directory.descriptor()
+        with contextlib.closing(live.open_directory(path)) as directory:
+            descriptor = directory.duplicate_descriptor()
     else:
-        descriptor = live.open(path)
+        descriptor = live.open_file(path)
     try:
         if os.fstat(descriptor).st_ino == now.inode:
             _set_mode(descriptor, was.mode)
@@ -765,17 +807,17 @@ def _set_attributes(live: DirectoryHandle, path: str, was: Entry, now: Entry) ->
         os.close(descriptor)
 
 
-def _set_aside(live: DirectoryHandle, path: str, aside: DirectoryHandle) -> None:
+def _move_to_quarantine(live: DirectoryHandle, path: str, aside: DirectoryHandle) -> None:
     """Move an entry below the directory of what was added, under a name that is free."""
     parent = path.rpartition("/")[0]
     if parent:
-        aside.ensure(parent)
+        aside.ensure_directory(parent)
     name, number = path, 0
     while True:
         try:
-            aside.stat(name)
+            aside.stat_entry(name)
         except FileNotFoundError:
-            live.move(path, aside, name)
+            live.move_entry(path, aside, name)
             return
         number += 1
         name = f"{path}.{number}"

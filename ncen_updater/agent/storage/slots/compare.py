@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from ncen_updater.formats.tree import WRITE_BITS, EntryType, TreeEntry, hash_file, sealed_mode
+from ncen_updater.formats.tree import WRITE_BITS, EntryType, TreeEntry, get_sealed_mode, hash_file
 
 
 class DifferenceKind(StrEnum):
@@ -24,7 +24,7 @@ class DifferenceKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Difference:
+class SlotDifference:
     """One path that is not as the release says.
 
     Attributes:
@@ -43,7 +43,7 @@ class Difference:
         return f"{self.path}: {self.kind}"
 
 
-def _type_of(mode: int) -> str:
+def _name_type(mode: int) -> str:
     if stat.S_ISLNK(mode):
         return EntryType.SYMLINK.value
     if stat.S_ISDIR(mode):
@@ -51,30 +51,30 @@ def _type_of(mode: int) -> str:
     return EntryType.FILE.value if stat.S_ISREG(mode) else "special"
 
 
-def _look(
+def _compare_entry(
     root: Path,
     entry: TreeEntry,
     *,
     full: bool,
     sealed: bool,
     on_bytes: Callable[[int], None] | None,
-) -> Difference | None:
+) -> SlotDifference | None:
     path = f"{root}/{entry.path}"  # there are many; a Path takes longer to make than to look at
     try:
         info = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return Difference(entry.path, DifferenceKind.MISSING, entry.type.value)
-    kind = _type_of(info.st_mode)
+        return SlotDifference(entry.path, DifferenceKind.MISSING, entry.type.value)
+    kind = _name_type(info.st_mode)
     if kind != entry.type.value:
-        return Difference(entry.path, DifferenceKind.TYPE, entry.type.value, kind)
+        return SlotDifference(entry.path, DifferenceKind.TYPE, entry.type.value, kind)
     if entry.type is EntryType.SYMLINK:
         target = str(Path(path).readlink())
         if target != entry.target:
-            return Difference(entry.path, DifferenceKind.TARGET, entry.target or "", target)
+            return SlotDifference(entry.path, DifferenceKind.TARGET, entry.target or "", target)
         return None
     if entry.type is EntryType.FILE:
         if info.st_size != entry.size:
-            return Difference(
+            return SlotDifference(
                 entry.path,
                 DifferenceKind.CONTENT,
                 f"{entry.size} bytes",
@@ -82,32 +82,34 @@ def _look(
             )
         found = hash_file(Path(path), on_bytes) if full else entry.sha256
         if found != entry.sha256:
-            return Difference(entry.path, DifferenceKind.CONTENT, entry.sha256 or "", found or "")
+            return SlotDifference(
+                entry.path, DifferenceKind.CONTENT, entry.sha256 or "", found or ""
+            )
     mode = stat.S_IMODE(info.st_mode)
-    wanted = sealed_mode(entry) if sealed else entry.mode
+    wanted = get_sealed_mode(entry) if sealed else entry.mode
     ignored = 0 if sealed or entry.type is not EntryType.FILE else WRITE_BITS
     if mode & ~ignored != wanted & ~ignored:
-        return Difference(entry.path, DifferenceKind.MODE, f"{wanted:04o}", f"{mode:04o}")
+        return SlotDifference(entry.path, DifferenceKind.MODE, f"{wanted:04o}", f"{mode:04o}")
     return None
 
 
-def _walk(root: Path, prefix: str = "") -> Iterator[str]:
+def _walk_directory(root: Path, prefix: str = "") -> Iterator[str]:
     with os.scandir(root) as items:
         for item in items:
             path = f"{prefix}{item.name}"
             yield path
             if item.is_dir(follow_symlinks=False):
-                yield from _walk(Path(item.path), f"{path}/")
+                yield from _walk_directory(Path(item.path), f"{path}/")
 
 
-def compare(
+def compare_tree(
     root: Path,
     entries: Iterable[TreeEntry],
     *,
-    full: bool = True,
-    sealed: bool = True,
+    check_content: bool = True,
+    check_read_only: bool = True,
     on_bytes: Callable[[int], None] | None = None,
-) -> Iterator[Difference]:
+) -> Iterator[SlotDifference]:
     """Yield every path of a directory that is not as the entries say.
 
     Holds the paths of the tree in memory, and nothing else of it.
@@ -115,8 +117,8 @@ def compare(
     Args:
         root: The directory.
         entries: What should be there.
-        full: Hash every file; otherwise types, sizes, modes and links only.
-        sealed: Files must have no write permission; otherwise theirs are not looked at.
+        check_content: Hash every file; otherwise types, sizes, modes and links only.
+        check_read_only: Files must have no write permission; otherwise theirs are not looked at.
         on_bytes: Told the number of bytes that were hashed.
 
     Raises:
@@ -125,9 +127,11 @@ def compare(
     known: set[str] = set()
     for entry in entries:
         known.add(entry.path)
-        difference = _look(root, entry, full=full, sealed=sealed, on_bytes=on_bytes)
+        difference = _compare_entry(
+            root, entry, full=check_content, sealed=check_read_only, on_bytes=on_bytes
+        )
         if difference:
             yield difference
-    for path in _walk(root):
+    for path in _walk_directory(root):
         if path not in known:
-            yield Difference(path, DifferenceKind.EXTRA)
+            yield SlotDifference(path, DifferenceKind.EXTRA)

@@ -14,12 +14,12 @@ from packaging.version import InvalidVersion, Version
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import CURRENT_ASTRAY, SLOT_ERROR
+from ncen_updater.common.messages import CURRENT_LINK_INVALID, SLOT_ERROR
 
 logger = logging.getLogger(__name__)
 
 
-def version_of_name(name: str) -> Version | None:
+def parse_slot_name(name: str) -> Version | None:
     """Return the version that a directory's name stands for, None if it is not a slot's name.
 
     Only the normal form counts: two spellings of one version would be two slots.
@@ -31,7 +31,7 @@ def version_of_name(name: str) -> Version | None:
     return version if str(version) == name else None
 
 
-def current_version(slots: Path, current: Path) -> Version | None:
+def read_current_version(slots: Path, current: Path) -> Version | None:
     """Return the version that ``current`` chooses, None where there is no link yet.
 
     The slot itself is not looked at; a link to a slot that has gone still names its version.
@@ -47,20 +47,22 @@ def current_version(slots: Path, current: Path) -> Version | None:
     try:
         if not current.is_symlink():
             if current.exists():
-                raise UpdaterError(CURRENT_ASTRAY, current=current, target=current, slots=slots)
+                raise UpdaterError(
+                    CURRENT_LINK_INVALID, current=current, target=current, slots=slots
+                )
             return None
         target = current.readlink()
         place = Path(os.path.normpath(current.parent / target))
         same = place.parent == slots or place.parent.resolve() == slots.resolve()
     except OSError as error:
         raise UpdaterError(SLOT_ERROR, path=current, detail=str(error)) from error
-    version = version_of_name(place.name)
+    version = parse_slot_name(place.name)
     if version is None or not same:
-        raise UpdaterError(CURRENT_ASTRAY, current=current, target=target, slots=slots)
+        raise UpdaterError(CURRENT_LINK_INVALID, current=current, target=target, slots=slots)
     return version
 
 
-def point_to(slots: Path, current: Path, version: Version) -> None:
+def switch_current(slots: Path, current: Path, version: Version) -> None:
     """Let ``current`` choose a version, in one step that survives a power cut.
 
     The target is relative where link and slots are neighbours, so that a whole site can be moved.
@@ -68,4 +70,4 @@ def point_to(slots: Path, current: Path, version: Version) -> None:
     place = slots / str(version)
     target = Path(slots.name, str(version)) if slots.parent == current.parent else place
     logger.info("current -> %s", target)
-    durable.symlink(target, current)
+    durable.replace_symlink(target, current)

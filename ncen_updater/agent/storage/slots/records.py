@@ -16,24 +16,24 @@ from pathlib import Path
 from packaging.version import Version
 from pydantic import ValidationError
 
-from ncen_updater.agent.model.errors import RecordUnusable
-from ncen_updater.agent.storage.slots.reported import DIRECTORY, DOCUMENT
+from ncen_updater.agent.model.errors import SlotRecordError
+from ncen_updater.agent.storage.slots.reported import DOCUMENT_FILE, RECORDS_DIRECTORY
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.bounded_io import NotReadable, read_file
+from ncen_updater.common.bounded_io import NotRegularFileError, read_file
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.document import ReleaseDocument, parse_release_document
-from ncen_updater.formats.tree import ENTRY, MAX_TREE_BYTES, Tree, TreeEntry, parse_tree
+from ncen_updater.formats.tree import ENTRY_ADAPTER, MAX_TREE_BYTES, Tree, TreeEntry, parse_tree
 from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
-TREE = "tree.json"
-PREFIX = '{"entries":['
-BLOCK = 1 << 16
+TREE_FILE = "tree.json"
+TREE_PREFIX = '{"entries":['
+READ_BLOCK_BYTES = 1 << 16
 # A path and a link target of a thousand characters each, every one escaped, and the rest.
-MAX_ENTRY = 32_768
+MAX_ENTRY_BYTES = 32_768
 
 
-class Records:
+class SlotRecords:
     """The records under ``<slots>/.records/<version>/``.
 
     Args:
@@ -41,114 +41,114 @@ class Records:
     """
 
     def __init__(self, slots: Path) -> None:
-        self._root = slots / DIRECTORY
+        self._root = slots / RECORDS_DIRECTORY
 
-    def path(self, version: Version) -> Path:
+    def get_record_directory(self, version: Version) -> Path:
         """Directory of one record."""
         return self._root / str(version)
 
     def exists(self, version: Version) -> bool:
         """Whether a record is there; the document is written last."""
-        return (self.path(version) / DOCUMENT).is_file()
+        return (self.get_record_directory(version) / DOCUMENT_FILE).is_file()
 
     def write(self, version: Version, document: ReleaseDocument, tree: Tree) -> None:
         """Write a record durably; the document last."""
-        place = self.path(version)
+        place = self.get_record_directory(version)
         durable.make_directory(place)
-        durable.write(place / TREE, tree.canonical())
-        durable.write(place / DOCUMENT, document.canonical())
+        durable.write_file(place / TREE_FILE, tree.to_canonical_json())
+        durable.write_file(place / DOCUMENT_FILE, document.to_canonical_json())
 
     def remove(self, version: Version) -> None:
         """Remove a record, if it is there; the document first, so that half a record is none."""
-        place = self.path(version)
+        place = self.get_record_directory(version)
         if place.is_dir():
-            durable.remove(place / DOCUMENT)
+            durable.remove_file(place / DOCUMENT_FILE)
             shutil.rmtree(place)
             durable.fsync_directory(self._root)
 
-    def document(self, version: Version) -> ReleaseDocument:
+    def read_document(self, version: Version) -> ReleaseDocument:
         """Read the release document.
 
         Raises:
-            RecordUnusable: If it is missing, damaged, or of another version.
+            SlotRecordError: If it is missing, damaged, or of another version.
         """
-        place = self.path(version) / DOCUMENT
+        place = self.get_record_directory(version) / DOCUMENT_FILE
         try:
             content = read_file(place, MAX_DOCUMENT_BYTES)
             document = parse_release_document(content, str(place), lenient=True)
         except (OSError, UpdaterError) as error:
-            raise RecordUnusable(version=version, path=place.parent, detail=str(error)) from error
+            raise SlotRecordError(version=version, path=place.parent, detail=str(error)) from error
         if document.manifest.version != str(version):
             found = f"it is that of {document.manifest.version}"
-            raise RecordUnusable(version=version, path=place.parent, detail=found)
+            raise SlotRecordError(version=version, path=place.parent, detail=found)
         return document
 
-    def tree(self, version: Version) -> Tree:
+    def read_tree(self, version: Version) -> Tree:
         """Read the whole tree.
 
         Raises:
-            RecordUnusable: If it is missing or not the tree that the document names.
+            SlotRecordError: If it is missing or not the tree that the document names.
         """
-        place = self.path(version) / TREE
-        expected = self.document(version).tree_digest
+        place = self.get_record_directory(version) / TREE_FILE
+        expected = self.read_document(version).tree_digest
         try:
             content = read_file(place, MAX_TREE_BYTES)
             if hashlib.sha256(content).hexdigest() != expected:
-                raise RecordUnusable(
+                raise SlotRecordError(
                     version=version,
                     path=place.parent,
-                    detail=Text("{tree}: wrong digest", {"tree": TREE}),
+                    detail=LazyText("{tree}: wrong digest", {"tree": TREE_FILE}),
                 )
             return parse_tree(content, str(place))
-        except RecordUnusable:
+        except SlotRecordError:
             raise
         except (OSError, UpdaterError) as error:
-            raise RecordUnusable(version=version, path=place.parent, detail=str(error)) from error
+            raise SlotRecordError(version=version, path=place.parent, detail=str(error)) from error
 
-    def entries(self, version: Version) -> Iterator[TreeEntry]:
+    def iter_entries(self, version: Version) -> Iterator[TreeEntry]:
         """Read the tree an entry at a time.
 
         Raises:
-            RecordUnusable: At the latest after the last entry, if the file is missing or is not the
-                tree that the document names.
+            SlotRecordError: At the latest after the last entry, if the file is missing or is not
+                the tree that the document names.
         """
-        place = self.path(version) / TREE
-        expected = self.document(version).tree_digest
+        place = self.get_record_directory(version) / TREE_FILE
+        expected = self.read_document(version).tree_digest
         try:
-            yield from _stream(place, expected)
+            yield from _iter_entries(place, expected)
         except (OSError, ValueError, ValidationError, RecursionError) as error:
-            raise RecordUnusable(version=version, path=place.parent, detail=str(error)) from error
+            raise SlotRecordError(version=version, path=place.parent, detail=str(error)) from error
 
 
-def _stream(place: Path, expected: str) -> Iterator[TreeEntry]:
+def _iter_entries(place: Path, expected: str) -> Iterator[TreeEntry]:
     digest = hashlib.sha256()
     utf8 = codecs.getincrementaldecoder("utf-8")()
     parse = json.JSONDecoder().raw_decode
     text, position = "", 0
     if not place.is_file():
-        raise NotReadable("not a regular file")
+        raise NotRegularFileError("not a regular file")
     with place.open("rb") as stream:
 
         def more() -> bool:
             nonlocal text, position
-            block = stream.read(BLOCK)
+            block = stream.read(READ_BLOCK_BYTES)
             digest.update(block)
             text, position = text[position:] + utf8.decode(block, final=not block), 0
             return bool(block)
 
-        while len(text) < len(PREFIX) and more():
+        while len(text) < len(TREE_PREFIX) and more():
             pass
-        if not text.startswith(PREFIX):
+        if not text.startswith(TREE_PREFIX):
             raise ValueError("not a tree")
-        position = len(PREFIX)
+        position = len(TREE_PREFIX)
         while not text.startswith("]", position):
             try:
                 value, end = parse(text, position)
             except json.JSONDecodeError as error:
-                if len(text) - position > MAX_ENTRY or not more():
+                if len(text) - position > MAX_ENTRY_BYTES or not more():
                     raise ValueError("the tree breaks off") from error
                 continue
-            yield ENTRY.validate_python(value)
+            yield ENTRY_ADAPTER.validate_python(value)
             position = end
             if position == len(text):
                 more()

@@ -12,15 +12,15 @@ from pathlib import Path
 from packaging.version import Version
 
 from ncen_updater.common.bounded_io import read_file
-from ncen_updater.formats.reported import reported_by
+from ncen_updater.formats.reported import get_reported_version
 from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
 #: Below the directory of the slots: what was written down of each.
-DIRECTORY = ".records"
-DOCUMENT = "release.json"
+RECORDS_DIRECTORY = ".records"
+DOCUMENT_FILE = "release.json"
 
 
-def reported_by_slot(slots: Path, version: Version) -> str:
+def read_reported_version(slots: Path, version: Version) -> str:
     """Return it; the version itself where no record says anything else, or it cannot be read.
 
     Args:
@@ -28,8 +28,10 @@ def reported_by_slot(slots: Path, version: Version) -> str:
         version: Of the slot.
     """
     try:
-        record = read_file(slots / DIRECTORY / str(version) / DOCUMENT, MAX_DOCUMENT_BYTES)
+        record = read_file(
+            slots / RECORDS_DIRECTORY / str(version) / DOCUMENT_FILE, MAX_DOCUMENT_BYTES
+        )
         reports = json.loads(record)["manifest"].get("reports")
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         reports = None
-    return reported_by(str(version), reports)
+    return get_reported_version(str(version), reports)

@@ -23,7 +23,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 sys.dont_write_bytecode = True  # a release is not written to
 
 
-def database_urls(named: Sequence[str]) -> dict[str, str]:
+def parse_database_urls(named: Sequence[str]) -> dict[str, str]:
     """Addresses by name in the application, in the order of the command line."""
     found = {}
     for item in named:
@@ -35,7 +35,7 @@ def database_urls(named: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def django_database(url: str) -> dict[str, object]:
+def make_django_database(url: str) -> dict[str, object]:
     """One entry of DATABASES."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
@@ -53,20 +53,20 @@ def django_database(url: str) -> dict[str, object]:
     }
 
 
-def run_django(given: argparse.Namespace, urls: Mapping[str, str]) -> None:
+def run_django(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
     """manage.py migrate, for each database."""
     # Django makes its models anew with every migration. To look for garbage among these millions of
     # objects after each few hundred takes a quarter of the time, in a process that ends soon.
     gc.set_threshold(500_000, 2, 2)
-    if given.settings:
-        os.environ["DJANGO_SETTINGS_MODULE"] = given.settings
+    if arguments.settings:
+        os.environ["DJANGO_SETTINGS_MODULE"] = arguments.settings
     settings = importlib.import_module("django.conf").settings
     known = settings.DATABASES
     others = sorted(set(known) - set(urls) - {a for a in known if not known[a]})
     if others:
         sys.exit(f"the settings name databases that the manifest does not: {', '.join(others)}")
     for alias, url in urls.items():
-        known[alias] = {**known.get(alias, {}), **django_database(url)}
+        known[alias] = {**known.get(alias, {}), **make_django_database(url)}
     importlib.import_module("django").setup()
     gc.freeze()
     call_command = importlib.import_module("django.core.management").call_command
@@ -74,7 +74,7 @@ def run_django(given: argparse.Namespace, urls: Mapping[str, str]) -> None:
         call_command("migrate", interactive=False, database=alias)
 
 
-def with_driver(url: str) -> str:
+def add_driver(url: str) -> str:
     """Name the driver that the release brings: which one SQLAlchemy takes unnamed, has changed."""
     if not importlib.util.find_spec("sqlalchemy"):
         return url  # who else reads it may know no other form
@@ -84,7 +84,7 @@ def with_driver(url: str) -> str:
     return url
 
 
-def alembic_base(file: Path, location: str, places: Sequence[Path]) -> Path:
+def find_alembic_directory(file: Path, location: str, places: Sequence[Path]) -> Path:
     """Where an alembic.ini is meant to be read: beside it, above it, or where packages lie."""
     for place in (*file.parents, *places):
         if (place / location / "env.py").is_file():
@@ -92,46 +92,50 @@ def alembic_base(file: Path, location: str, places: Sequence[Path]) -> Path:
     return file.parent  # it names a package, or Alembic says best what is missing
 
 
-def run_alembic(given: argparse.Namespace, urls: Mapping[str, str]) -> None:
+def run_alembic(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
     """Go to the heads of each database's tree; one alembic.ini each, or one for all."""
     config = importlib.import_module("alembic.config").Config
     command = importlib.import_module("alembic.command")
     start = Path.cwd()
-    places = [start / path for path in given.path]
-    files = [start / name for name in given.config] * (1 if len(given.config) > 1 else len(urls))
+    places = [start / path for path in arguments.path]
+    files = [start / name for name in arguments.config] * (
+        1 if len(arguments.config) > 1 else len(urls)
+    )
     if len(files) != len(urls):
         sys.exit("give one --config, or one for each --database")
-    for file, url in zip(files, map(with_driver, urls.values()), strict=True):
+    for file, url in zip(files, map(add_driver, urls.values()), strict=True):
         os.environ["DATABASE_URL"] = url  # for an env.py that reads its address there
         settings = config(str(file))
-        os.chdir(alembic_base(file, settings.get_main_option("script_location") or "", places))
+        os.chdir(
+            find_alembic_directory(file, settings.get_main_option("script_location") or "", places)
+        )
         settings.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
         command.upgrade(settings, "heads")
 
 
 #: Runs a program of the release's packages: those that pip wrote name the machine that built it.
-ENTRY = """import os, sys; from importlib.metadata import entry_points
+ENTRY_POINT_CODE = """import os, sys; from importlib.metadata import entry_points
 sys.path[:0], sys.argv = sys.argv[1].split(os.pathsep), sys.argv[2:]
 found = [one for one in entry_points(group="console_scripts") if one.name == sys.argv[0]]
 sys.exit(found[0].load()())"""
 
 
-def run_command(given: argparse.Namespace, urls: Mapping[str, str]) -> None:
+def run_command(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
     """The application's own command, for each database; {url} in it is the address."""
     metadata = importlib.import_module("importlib.metadata")
     packaged = {one.name for one in metadata.entry_points(group="console_scripts")}
-    places = os.pathsep.join(str(Path(path).resolve()) for path in given.path)
-    for url in map(with_driver, urls.values()):
-        words = [word.replace("{url}", url) for word in shlex.split(given.run)]
+    places = os.pathsep.join(str(Path(path).resolve()) for path in arguments.path)
+    for url in map(add_driver, urls.values()):
+        words = [word.replace("{url}", url) for word in shlex.split(arguments.run)]
         if words[0] in packaged:
-            words = [sys.executable, "-I", "-B", "-c", ENTRY, places, *words]
+            words = [sys.executable, "-I", "-B", "-c", ENTRY_POINT_CODE, places, *words]
         known = {"DATABASE_URL": url, "PYTHONPATH": places, "PYTHONDONTWRITEBYTECODE": "1"}
         ended = subprocess.run(words, env={**os.environ, **known}, check=False)
         if ended.returncode != 0:
             sys.exit(ended.returncode)
 
 
-def jdbc(url: str) -> tuple[str, str]:
+def make_jdbc_url(url: str) -> tuple[str, str]:
     """An address as Java has it, and its user."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
@@ -145,16 +149,16 @@ def jdbc(url: str) -> tuple[str, str]:
     return f"jdbc:postgresql://{host}:{port}{parts.path}{options}", unquote(parts.username or "")
 
 
-def run_java(given: argparse.Namespace, urls: Mapping[str, str]) -> None:
+def run_java(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
     """Flyway or Liquibase, as they are called from a command line."""
-    for address, user in map(jdbc, urls.values()):
-        if given.tool == "flyway":
+    for address, user in map(make_jdbc_url, urls.values()):
+        if arguments.tool == "flyway":
             words = [f"-url={address}", *([f"-user={user}"] if user else [])]
-            words += [f"-locations=filesystem:{','.join(given.config)}", "migrate"]
+            words += [f"-locations=filesystem:{','.join(arguments.config)}", "migrate"]
         else:
             words = [f"--url={address}", *([f"--username={user}"] if user else [])]
-            words += [f"--changelog-file={given.config[0]}", "update"]
-        ended = subprocess.run([given.program or given.tool, *words], check=False)
+            words += [f"--changelog-file={arguments.config[0]}", "update"]
+        ended = subprocess.run([arguments.program or arguments.tool, *words], check=False)
         if ended.returncode != 0:
             sys.exit(ended.returncode)
 
@@ -171,7 +175,7 @@ def main() -> None:
     parser.add_argument("--run", help="the application's own command; {url} is the address")
     given = parser.parse_args()
     sys.path[:0] = [str(Path(path).resolve()) for path in given.path]
-    urls = database_urls(given.database)
+    urls = parse_database_urls(given.database)
     tools = {"django": run_django, "alembic": run_alembic, "command": run_command}
     tools.get(given.tool, run_java)(given, urls)
 

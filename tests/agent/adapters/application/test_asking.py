@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.application.asking import said_by_command
-from ncen_updater.agent.adapters.application.base import Expectation, Health
+from ncen_updater.agent.adapters.application.asking import parse_version_output
+from ncen_updater.agent.adapters.application.base import HealthExpectation, HealthResult
 from ncen_updater.agent.adapters.application.command import CommandApplication
-from ncen_updater.agent.adapters.application.control import front_problem
+from ncen_updater.agent.adapters.application.control import check_maintenance_page
 from ncen_updater.agent.adapters.application.health import HealthProber
 from ncen_updater.agent.config.model import ApplicationSettings
-from ncen_updater.common.secret_file import SecretUnread, read_secret_file
+from ncen_updater.common.secret_file import SecretUnreadableError, read_secret_file
 from ncen_updater.formats.manifest import HealthProbe
 
 TOKEN = "0123456789abcdef-secret"
@@ -83,9 +83,9 @@ def settings(url: str, **changes: object) -> ApplicationSettings:
     )
 
 
-def ask(url: str, **changes: object) -> Health:
+def ask(url: str, **changes: object) -> HealthResult:
     probe = HealthProbe(name="more", path="/more")
-    return HealthProber(settings(url, **changes)).look(Expectation("3.3.0", (probe,)))
+    return HealthProber(settings(url, **changes)).check_health(HealthExpectation("3.3.0", (probe,)))
 
 
 # ---- headers and a token -------------------------------------------------------------------------
@@ -108,11 +108,13 @@ def test_another_word_before_the_token(guarded: Guarded, token: Path) -> None:
 
 def test_a_token_that_is_renewed_is_read_anew(guarded: Guarded, token: Path) -> None:
     prober = HealthProber(settings(guarded.url, health_token_file=token))
-    assert prober.look(Expectation("3.3.0"))
+    assert prober.check_health(HealthExpectation("3.3.0"))
     guarded.wanted = "Bearer another-one"
-    assert prober.look(Expectation("3.3.0")).problems == (f"health: {REFUSED} (health_token_file)",)
+    assert prober.check_health(HealthExpectation("3.3.0")).problems == (
+        f"health: {REFUSED} (health_token_file)",
+    )
     write(token, "another-one")
-    assert prober.look(Expectation("3.3.0"))
+    assert prober.check_health(HealthExpectation("3.3.0"))
 
 
 SENT = {"health_token_file": "token", "health_headers": {"X-Site": "1"}}
@@ -160,7 +162,7 @@ def test_a_command_says_no_version_for_who_refuses(guarded: Guarded, token: Path
 
 def test_the_web_server_in_front_is_given_nothing(guarded: Guarded, token: Path) -> None:
     more = {"health_token_file": token, "health_headers": {"X-Site": "1"}, "probe_timeout_s": 0.1}
-    assert front_problem(settings("http://127.0.0.1:9", front_url=guarded.url, **more))
+    assert check_maintenance_page(settings("http://127.0.0.1:9", front_url=guarded.url, **more))
     assert guarded.seen
     assert all("Authorization" not in seen and "X-Site" not in seen for seen in guarded.seen)
 
@@ -212,7 +214,7 @@ def test_what_is_no_answer_may_quote_it_too(token: Path) -> None:
         prober = HealthProber(
             settings(f"http://127.0.0.1:{server.getsockname()[1]}", health_token_file=token)
         )
-        assert prober.look(Expectation("3.3.0")).problems == (
+        assert prober.check_health(HealthExpectation("3.3.0")).problems == (
             "health: did not answer: what is ***?\r\n",
         )
         thread.join()
@@ -220,14 +222,14 @@ def test_what_is_no_answer_may_quote_it_too(token: Path) -> None:
 
 def test_the_token_is_in_nothing_that_is_shown(token: Path) -> None:
     prober = HealthProber(settings("http://127.0.0.1:9", health_token_file=token))
-    assert TOKEN not in repr(prober.asking()) + repr(prober) + str(vars(prober))
+    assert TOKEN not in repr(prober.load_credentials()) + repr(prober) + str(vars(prober))
 
 
 def test_no_text_is_quoted_of_a_file_that_is_none(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_bytes(b"secret\xff")
     path.chmod(0o600)
-    with pytest.raises(SecretUnread) as caught:
+    with pytest.raises(SecretUnreadableError) as caught:
         read_secret_file(path)
     assert caught.value.__cause__ is None and "secret" not in str(caught.value)
 
@@ -279,7 +281,7 @@ def test_where_a_token_may_go(url: str) -> None:
 def test_what_a_command_says(
     status: int | None, output: str, pattern: str | None, told: str | None
 ) -> None:
-    assert said_by_command(status, output, pattern) == told
+    assert parse_version_output(status, output, pattern) == told
 
 
 WEB = f"""#!{sys.executable} -B
@@ -315,34 +317,34 @@ def test_the_slot_that_runs_and_not_the_link(tmp_path: Path) -> None:
         "environment": {"RUN": str(run), "PORT": str(port), "STATUS": str(status)},
     })  # fmt: skip
     application = CommandApplication(told, current)
-    old, new = Expectation("3.3.0"), Expectation("3.4.0")
+    old, new = HealthExpectation("3.3.0"), HealthExpectation("3.4.0")
     application.start()
     try:
-        while not application.health(old).answered:
-            assert application.running()
-        assert application.health(old)
+        while not application.check_health(old).answered:
+            assert application.is_running()
+        assert application.check_health(old)
         _link(tmp_path, "slots/3.4.0").replace(current)
-        assert application.health(old)
-        assert application.health(new).problems == (
+        assert application.check_health(old)
+        assert application.check_health(new).problems == (
             'health: \'version\' is "3.3.0", expected "3.4.0"',
         )
         status.write_text("503")
-        assert application.health(old).problems == ("health: answered with status 503",)
+        assert application.check_health(old).problems == ("health: answered with status 503",)
     finally:
         application.stop()
     missing = told.model_copy(update={"version_command": ("/no/such", "--key", "geheim")})
     status.write_text("200")
     application.start()
     try:
-        while not application.health(new).answered:
-            assert application.running()
-        assert application.health(new)
-        silent = CommandApplication(missing, current).health(new)
+        while not application.check_health(new).answered:
+            assert application.is_running()
+        assert application.check_health(new)
+        silent = CommandApplication(missing, current).check_health(new)
         assert silent.problems == (
             "health: '/no/such' cannot say the version: No such file or directory",
         )
         failing = told.model_copy(update={"version_command": (sys.executable, "-c", "exit(7)")})
-        problems = CommandApplication(failing, current).health(new).problems
+        problems = CommandApplication(failing, current).check_health(new).problems
         assert problems == (
             f"health: '{sys.executable}' tells no version, and ended with status 7",
         )

@@ -15,18 +15,22 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.adapters.application.command import CommandApplication
-from ncen_updater.agent.adapters.application.door import Door, DoorNote
+from ncen_updater.agent.adapters.application.door import MaintenanceFile, MaintenanceNote
 from ncen_updater.agent.adapters.application.factory import make_application
-from ncen_updater.agent.adapters.application.process import TAIL_BYTES, minimal_environment, run
+from ncen_updater.agent.adapters.application.process import (
+    TAIL_BYTES,
+    build_minimal_environment,
+    run_command,
+)
 from ncen_updater.agent.adapters.application.systemd import SystemdApplication
 from ncen_updater.agent.config.model import ApplicationSettings, PartSettings
-from ncen_updater.agent.engine.lock import change_lock, door_lock
-from ncen_updater.agent.model.errors import CommandFailed, StopFailed
-from ncen_updater.agent.policy.ought_to_run import RunVerdict, ought_to_run
+from ncen_updater.agent.engine.lock import hold_application_lock, hold_change_lock
+from ncen_updater.agent.model.errors import CommandError, StopError
+from ncen_updater.agent.policy.ought_to_run import RestartDecision, decide_restart
 from ncen_updater.common.messages import (
-    DOOR_STUCK,
+    APPLICATION_COMMAND_RUNNING,
     HEALTH_SETTINGS_WRONG,
-    ORDER_UNDER_WAY,
+    MAINTENANCE_FILE_STUCK,
     STATE_UNKNOWN,
 )
 from tests.support.errors import refused
@@ -93,15 +97,15 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 def test_start_and_stop_and_again(site: Site) -> None:
     application = site.application()
-    assert not application.running()
+    assert not application.is_running()
     application.stop()
     application.start()
     first = (site.root / "pid").read_text()
-    assert application.running()
+    assert application.is_running()
     application.start()
     assert (site.root / "pid").read_text() == first
     application.stop()
-    assert not application.running()
+    assert not application.is_running()
 
 
 def test_what_was_started_is_not_our_child_and_lives_on(site: Site) -> None:
@@ -123,25 +127,25 @@ def test_commands_get_little_but_what_they_need(
     assert "PYTHONPATH" not in seen
     assert "'FLAVOUR': 'vanilla'" in seen
     assert f"'NCEN_CURRENT': '{site.root / 'current'}'" in seen
-    assert minimal_environment({"X": "1"})["PATH"]
+    assert build_minimal_environment({"X": "1"})["PATH"]
 
 
 def test_a_command_that_fails_says_why(site: Site) -> None:
     application = site.application(start=("sh", "-c", "echo no licence; exit 4"))
-    with pytest.raises(CommandFailed, match=r"status 4.*no licence"):
+    with pytest.raises(CommandError, match=r"status 4.*no licence"):
         application.start()
 
 
 @pytest.mark.parametrize("argv", [("/no/such/program",), ("/etc/passwd",)])
 def test_a_command_that_is_not_there_is_named(site: Site, argv: tuple[str, ...]) -> None:
-    with pytest.raises(CommandFailed, match=argv[0]):
+    with pytest.raises(CommandError, match=argv[0]):
         site.application(start=argv).start()
 
 
 @pytest.mark.parametrize("status", [1, 2, 4, 127])
 def test_an_unclear_status_is_never_taken_for_stopped(site: Site, status: int) -> None:
     application = site.application(status=("sh", "-c", f"echo huh; exit {status}"))
-    for act in (application.running, application.stop, application.start):
+    for act in (application.is_running, application.stop, application.start):
         with refused(STATE_UNKNOWN, match="huh"):
             act()
 
@@ -155,20 +159,20 @@ def test_an_application_that_stays_is_an_error(site: Site) -> None:
         wait=lambda seconds: None,
     )
     application.start()
-    with pytest.raises(StopFailed, match="5 seconds"):
+    with pytest.raises(StopError, match="5 seconds"):
         application.stop()
 
 
 def test_a_stop_command_that_fails_while_it_runs_on_is_an_error(site: Site) -> None:
     application = site.application(stop=("sh", "-c", "echo not allowed; exit 1"))
     application.start()
-    with pytest.raises(StopFailed, match="not allowed"):
+    with pytest.raises(StopError, match="not allowed"):
         application.stop()
 
 
 def test_a_late_command_is_killed_with_all_its_children(tmp_path: Path) -> None:
     script = f"sleep 1000 & echo $! > {tmp_path}/child; echo waiting; wait"
-    ended = run(("sh", "-c", script), minimal_environment(), 2.0)
+    ended = run_command(("sh", "-c", script), build_minimal_environment(), 2.0)
     assert ended.status is None
     assert ended.output == "waiting"
     child = int((tmp_path / "child").read_text())
@@ -186,39 +190,41 @@ def test_a_late_command_is_killed_with_all_its_children(tmp_path: Path) -> None:
 
 def test_only_the_end_of_a_long_output_is_kept() -> None:
     script = "import sys; sys.stdout.write('x' * 1_000_000 + '\\xe9 the end')"
-    ended = run((sys.executable, "-c", script), {**minimal_environment(), "LC_ALL": "C"}, 30.0)
+    ended = run_command(
+        (sys.executable, "-c", script), {**build_minimal_environment(), "LC_ALL": "C"}, 30.0
+    )
     assert ended.status == 0
     assert ended.output.endswith("the end")
     assert len(ended.output) <= TAIL_BYTES
 
 
 def test_a_command_ended_by_a_signal_says_so(site: Site) -> None:
-    with pytest.raises(CommandFailed, match="signal 9"):
+    with pytest.raises(CommandError, match="signal 9"):
         site.application(start=("sh", "-c", "kill -9 $$")).start()
 
 
 def test_the_door_tells_why_and_since_when(site: Site) -> None:
-    notes = iter([DoorNote(change="abc", version="3.3.0"), DoorNote(change="abd")])
+    notes = iter([MaintenanceNote(change="abc", version="3.3.0"), MaintenanceNote(change="abd")])
     application = CommandApplication(
-        site.settings(), site.root / "current", door_note=lambda: next(notes)
+        site.settings(), site.root / "current", make_note=lambda: next(notes)
     )
-    assert not application.door_closed()
-    application.close_door()
-    assert application.door_closed()
+    assert not application.is_in_maintenance()
+    application.enable_maintenance()
+    assert application.is_in_maintenance()
     first = json.loads((site.root / "door").read_text())
     assert first["change"] == "abc"
     assert first["version"] == "3.3.0"
     assert first["reason"]
-    application.close_door()
+    application.enable_maintenance()
     second = json.loads((site.root / "door").read_text())
     assert second["since"] == first["since"]
     assert second["change"] == "abd"
-    assert application.closed_by() == "abd"
+    assert application.read_maintenance_change() == "abd"
     (site.root / "door").write_text("[" * 100_000)
-    assert application.closed_by() == ""
+    assert application.read_maintenance_change() == ""
     for _ in range(2):
-        application.open_door()
-        assert not application.door_closed()
+        application.disable_maintenance()
+        assert not application.is_in_maintenance()
     assert [p.name for p in site.root.iterdir()] == ["control.py"]
 
 
@@ -226,7 +232,7 @@ def test_whoever_looks_at_the_door_may_read_it(site: Site) -> None:
     application = CommandApplication(site.settings(), site.root / "current")
     before = os.umask(0o077)
     try:
-        application.close_door()
+        application.enable_maintenance()
     finally:
         os.umask(before)
     assert (site.root / "door").stat().st_mode & 0o777 == 0o644
@@ -236,23 +242,23 @@ def test_whoever_looks_at_the_door_may_read_it(site: Site) -> None:
 def test_a_door_file_is_a_closed_door_whatever_is_in_it(site: Site, content: str) -> None:
     application = site.application()
     (site.root / "door").write_text(content)
-    assert application.door_closed()
-    application.close_door()
+    assert application.is_in_maintenance()
+    application.enable_maintenance()
     assert json.loads((site.root / "door").read_text())["since"]
-    application.open_door()
-    assert not application.door_closed()
+    application.disable_maintenance()
+    assert not application.is_in_maintenance()
 
 
 def test_a_door_that_cannot_be_moved_is_an_error(site: Site) -> None:
     application = site.application(door_file=site.root / "no" / "door")
-    with refused(DOOR_STUCK):
-        application.close_door()
-    assert not application.door_closed()
+    with refused(MAINTENANCE_FILE_STUCK):
+        application.enable_maintenance()
+    assert not application.is_in_maintenance()
     (site.root / "door").mkdir()
-    for act in (site.application().open_door, site.application().close_door):
-        with refused(DOOR_STUCK):
+    for act in (site.application().disable_maintenance, site.application().enable_maintenance):
+        with refused(MAINTENANCE_FILE_STUCK):
             act()
-    assert site.application().door_closed()
+    assert site.application().is_in_maintenance()
 
 
 SYSTEMCTL = """\
@@ -300,10 +306,10 @@ def test_a_unit_is_started_without_waiting_and_stopped(
 ) -> None:
     unit.stop()
     unit.start()
-    assert unit.running()
+    assert unit.is_running()
     unit.start()
     unit.stop()
-    assert not unit.running()
+    assert not unit.is_running()
     assert calls(tmp_path) == ["start --no-block -- ncen.service", "stop -- ncen.service"]
 
 
@@ -311,7 +317,7 @@ def test_a_failed_unit_is_reset_before_its_start(unit: SystemdApplication, tmp_p
     (tmp_path / "state").write_text("failed\n")
     unit.start()
     assert calls(tmp_path)[0] == "reset-failed -- ncen.service"
-    assert unit.running()
+    assert unit.is_running()
 
 
 @pytest.mark.parametrize(
@@ -329,7 +335,7 @@ def test_a_unit_on_its_way_counts_as_running(
     unit: SystemdApplication, tmp_path: Path, state: str, running: bool
 ) -> None:
     (tmp_path / "state").write_text(f"{state}\n")
-    assert unit.running() is running
+    assert unit.is_running() is running
 
 
 @pytest.mark.parametrize(
@@ -349,9 +355,9 @@ def test_who_stopped_a_unit_does_not_see_it_started_again(
     (tmp_path / "state").write_text("failed\n")
     enabled = "UnitFileState=enabled\nActiveEnterTimestampMonotonic=7\n"
     (tmp_path / "more").write_text(enabled + more)
-    assert unit.seen().failed is failed
-    verdict = ought_to_run(unit.seen(), "boot", "boot")
-    assert verdict is (RunVerdict.START if failed else RunVerdict.LEAVE)
+    assert unit.observe_state().failed is failed
+    verdict = decide_restart(unit.observe_state(), "boot", "boot")
+    assert verdict is (RestartDecision.START if failed else RestartDecision.LEAVE)
 
 
 STARTED = "Result=success\nActiveEnterTimestampMonotonic=7\n"
@@ -403,7 +409,7 @@ def test_an_unclear_unit_is_never_taken_for_stopped(
 ) -> None:
     (tmp_path / "load").write_text(f"{load}\n")
     (tmp_path / "state").write_text(f"{state}\n")
-    for act in (unit.running, unit.stop, unit.start):
+    for act in (unit.is_running, unit.stop, unit.start):
         with refused(STATE_UNKNOWN):
             act()
 
@@ -418,9 +424,9 @@ def test_the_factory_makes_what_is_asked_for(site: Site, tmp_path: Path) -> None
 
 def test_a_door_closed_again_keeps_the_time_of_its_first_closing(tmp_path: Path) -> None:
     times = iter([datetime(2026, 11, 24, tzinfo=UTC), datetime(2026, 11, 25, tzinfo=UTC)])
-    door = Door(tmp_path / "door", now=lambda: next(times))
+    door = MaintenanceFile(tmp_path / "door", now=lambda: next(times))
     for _ in range(2):
-        door.close()
+        door.write()
         assert json.loads((tmp_path / "door").read_text())["since"].startswith("2026-11-24")
 
 
@@ -429,7 +435,7 @@ def test_a_start_in_the_queue_of_systemd_is_withdrawn(
 ) -> None:
     """The agent that ordered it was killed; systemd would start the unit some time later."""
     (tmp_path / "job").write_text("1234\n")
-    assert not unit.running()
+    assert not unit.is_running()
     unit.stop()
     assert calls(tmp_path) == ["stop -- ncen.service"]
 
@@ -439,7 +445,7 @@ def test_a_start_that_waits_in_the_queue_is_on_its_way(
 ) -> None:
     """Such as behind our own unit that resumes, which the start pulled in."""
     (tmp_path / "job").write_text("1234\n")
-    assert not unit.running()
+    assert not unit.is_running()
     assert unit.why_down() is None
     (tmp_path / "job").write_text("\n")
     (tmp_path / "more").write_text("Result=success\n")
@@ -477,7 +483,7 @@ def test_units_are_started_in_order_and_stopped_the_other_way_round(
     units: SystemdApplication, tmp_path: Path
 ) -> None:
     units.start()
-    units.start_rest()
+    units.start_deferred_parts()
     for name in ("", ".import.service", ".mail.service"):
         (tmp_path / f"state{name}").write_text("inactive\n")
     (tmp_path / "job").write_text("1\n")
@@ -493,21 +499,21 @@ def test_units_are_started_in_order_and_stopped_the_other_way_round(
 
 
 def test_it_runs_while_any_unit_runs(units: SystemdApplication, tmp_path: Path) -> None:
-    assert not units.running()
+    assert not units.is_running()
     (tmp_path / "state.mail.service").write_text("deactivating\n")
-    assert units.running()
+    assert units.is_running()
 
 
 def test_a_part_that_does_not_run_is_named_once_it_should(
     units: SystemdApplication, tmp_path: Path
 ) -> None:
-    assert units.missing(opened=False) == ("import",)
-    assert units.missing(opened=True) == ("import", "mail")
+    assert units.find_missing_parts(include_deferred=False) == ("import",)
+    assert units.find_missing_parts(include_deferred=True) == ("import", "mail")
     for name in ("import", "mail"):
         (tmp_path / f"state.{name}.service").write_text("active\n")
-    assert units.missing(opened=True) == ()
+    assert units.find_missing_parts(include_deferred=True) == ()
     (tmp_path / "state.mail.service").write_text("activating\n")
-    assert units.missing(opened=True) == ("mail",)
+    assert units.find_missing_parts(include_deferred=True) == ("mail",)
 
 
 def test_a_unit_that_systemd_starts_over_and_over_does_not_run_well(
@@ -518,10 +524,10 @@ def test_a_unit_that_systemd_starts_over_and_over_does_not_run_well(
     restarts = tmp_path / "restarts.import.service"
     (tmp_path / "state.import.service").write_text("active\n")
     (tmp_path / "state").write_text("active\n")
-    assert units.missing(opened=False) == ()
+    assert units.find_missing_parts(include_deferred=False) == ()
     restarts.write_text("1\n")
-    assert units.missing(opened=False) == ("import",)
-    assert units.missing(opened=False) == ("import",)
+    assert units.find_missing_parts(include_deferred=False) == ("import",)
+    assert units.find_missing_parts(include_deferred=False) == ("import",)
 
 
 def test_a_unit_that_ended_once_while_officers_work_is_one_bad_look(
@@ -531,11 +537,11 @@ def test_a_unit_that_ended_once_while_officers_work_is_one_bad_look(
     units.start()
     for name in ("state", "state.import.service", "state.mail.service"):
         (tmp_path / name).write_text("active\n")
-    assert units.missing(opened=True) == ()
+    assert units.find_missing_parts(include_deferred=True) == ()
     restarts = tmp_path / "restarts.import.service"
     for count, missing in ((1, ("import",)), (1, ()), (2, ("import",)), (3, ("import",)), (3, ())):
         restarts.write_text(f"{count}\n")
-        assert units.missing(opened=True) == missing
+        assert units.find_missing_parts(include_deferred=True) == missing
 
 
 @pytest.mark.parametrize(
@@ -573,7 +579,7 @@ def test_an_order_waits_for_that_of_an_agent_that_is_gone(site: Site) -> None:
         clock=lambda: float(next(times)), wait=lambda seconds: None,
     )  # fmt: skip
     for act in (application.stop, application.start):
-        with refused(ORDER_UNDER_WAY):
+        with refused(APPLICATION_COMMAND_RUNNING):
             act()
     os.close(theirs)
     application.start()
@@ -587,8 +593,11 @@ def test_a_door_in_the_directory_of_the_state_does_not_bar_orders(site: Site) ->
         site.settings(), site.root / "current",
         clock=lambda: float(next(times)), wait=lambda seconds: None,
     )  # fmt: skip
-    with change_lock(site.root / "lock", "upgrade"), door_lock(site.root / "door", "upgrade"):
+    with (
+        hold_change_lock(site.root / "lock", "upgrade"),
+        hold_application_lock(site.root / "door", "upgrade"),
+    ):
         application.start()
-        assert application.running()
+        assert application.is_running()
         application.stop()
-    assert not application.running()
+    assert not application.is_running()

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from demo.site import DemoSite, SiteOptions, version_of
-from ncen_updater.agent.adapters.application.control import front_problem
+from ncen_updater.agent.adapters.application.control import check_maintenance_page
 from ncen_updater.agent.config.model import ApplicationSettings
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.model.errors import ChangeFailed
-from ncen_updater.common.progress import Silent
+from ncen_updater.agent.model.errors import ChangeFailedError
+from ncen_updater.common.progress import SilentProgress
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
 OLD, NEW = "3.2.4", "3.3.0"
@@ -80,7 +80,7 @@ def test_what_a_front_answers(
     if there:
         door.touch()
     with front(door, away, after) as (url, asked):
-        problem = front_problem(settings(f"{url}/ncen/", door))
+        problem = check_maintenance_page(settings(f"{url}/ncen/", door))
     assert (problem is None) if said is None else (said in str(problem))
     assert set(asked) == {"/ncen/"}, "a redirection is not followed"
 
@@ -88,8 +88,8 @@ def test_what_a_front_answers(
 def test_a_front_that_is_not_there_and_none_at_all(tmp_path: Path) -> None:
     with front(tmp_path / "door") as (url, _):
         pass
-    assert "did not answer" in str(front_problem(settings(url, tmp_path / "door")))
-    assert front_problem(settings(None, tmp_path / "door")) is None
+    assert "did not answer" in str(check_maintenance_page(settings(url, tmp_path / "door")))
+    assert check_maintenance_page(settings(None, tmp_path / "door")) is None
 
 
 @pytest.fixture
@@ -117,9 +117,9 @@ def test_an_upgrade_goes_back_where_the_front_lets_officers_in(demo: DemoSite) -
             lines = [line for line in text.splitlines() if "probe_timeout_s" not in line]
             changed = "\n".join(lines).replace("[application]\n", said)
             demo.config_path.write_text(changed)
-            operations = Operations(site_in_process(demo), Silent())
+            operations = Operations(site_in_process(demo), SilentProgress())
             if arrives == OLD:
-                with pytest.raises(ChangeFailed) as caught:
+                with pytest.raises(ChangeFailedError) as caught:
                     operations.upgrade()
                 assert "NU-5011" in f"{caught.value} {caught.value.__cause__}"
             else:
@@ -128,5 +128,5 @@ def test_an_upgrade_goes_back_where_the_front_lets_officers_in(demo: DemoSite) -
         assert version_of(demo).code == arrives
         assert not config.door_file.exists()
     # The front is away now: it lets nobody in, and keeps nobody from going back.
-    Operations(site_in_process(demo), Silent()).rollback()
+    Operations(site_in_process(demo), SilentProgress()).rollback()
     assert version_of(demo).code == OLD

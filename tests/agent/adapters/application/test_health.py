@@ -10,14 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.application.base import Expectation, Health, ProbeResult
+from ncen_updater.agent.adapters.application.base import (
+    HealthExpectation,
+    HealthResult,
+    ProbeResult,
+)
 from ncen_updater.agent.adapters.application.health import HealthProber
 from ncen_updater.agent.adapters.application.soak import (
     SoakState,
     SoakVerdict,
-    after_look,
-    judge,
-    soak,
+    count_check,
+    judge_soak,
+    run_soak,
 )
 from ncen_updater.agent.adapters.application.waiting import wait_until_healthy
 from ncen_updater.agent.config.model import ApplicationSettings
@@ -75,8 +79,8 @@ def settings(url: str, **changes: object) -> ApplicationSettings:
     )
 
 
-def ask(url: str, *probes: HealthProbe, **changes: object) -> Health:
-    return HealthProber(settings(url, **changes)).look(Expectation("3.3.0", probes))
+def ask(url: str, *probes: HealthProbe, **changes: object) -> HealthResult:
+    return HealthProber(settings(url, **changes)).check_health(HealthExpectation("3.3.0", probes))
 
 
 def reply(value: object, status: int = 200) -> Reply:
@@ -280,8 +284,8 @@ def test_an_address_that_is_none_is_an_error(url: str) -> None:
         HealthProber(settings(url))
 
 
-GOOD = Health((ProbeResult("health"),))
-BAD = Health((ProbeResult("health", "down"),))
+GOOD = HealthResult((ProbeResult("health"),))
+BAD = HealthResult((ProbeResult("health", "down"),))
 
 
 class Time:
@@ -300,7 +304,7 @@ class Time:
         self.waits.append(seconds)
         self.now += seconds
 
-    def look(self) -> Health:
+    def look(self) -> HealthResult:
         self.now += self._look_s
         return GOOD if next(self._looks) == "+" else BAD
 
@@ -353,29 +357,29 @@ def test_no_look_adds_more_than_a_tenth_to_a_start() -> None:
 @pytest.mark.parametrize(
     ("state", "elapsed", "verdict"),
     [
-        (SoakState(), 0, SoakVerdict.WATCH_ON),
-        (SoakState(), 59.9, SoakVerdict.WATCH_ON),
-        (SoakState(), 60, SoakVerdict.GOOD),
-        (SoakState(9, 2, 2), 10, SoakVerdict.WATCH_ON),
-        (SoakState(9, 3, 3), 10, SoakVerdict.BAD),
-        (SoakState(9, 3, 3), 60, SoakVerdict.BAD),
-        (SoakState(9, 2, 2), 60, SoakVerdict.WATCH_ON),
-        (SoakState(9, 5, 0), 60, SoakVerdict.GOOD),
-        (SoakState(9, 5, unknown=True), 60, SoakVerdict.WATCH_ON),
+        (SoakState(), 0, SoakVerdict.CONTINUE),
+        (SoakState(), 59.9, SoakVerdict.CONTINUE),
+        (SoakState(), 60, SoakVerdict.PASSED),
+        (SoakState(9, 2, 2), 10, SoakVerdict.CONTINUE),
+        (SoakState(9, 3, 3), 10, SoakVerdict.FAILED),
+        (SoakState(9, 3, 3), 60, SoakVerdict.FAILED),
+        (SoakState(9, 2, 2), 60, SoakVerdict.CONTINUE),
+        (SoakState(9, 5, 0), 60, SoakVerdict.PASSED),
+        (SoakState(9, 5, unknown=True), 60, SoakVerdict.CONTINUE),
     ],
 )
 def test_the_verdict(state: SoakState, elapsed: float, verdict: SoakVerdict) -> None:
-    assert judge(state, elapsed_s=elapsed, seconds=60, failures=3) is verdict
+    assert judge_soak(state, elapsed_s=elapsed, seconds=60, max_failures=3) is verdict
 
 
 def test_looks_are_counted() -> None:
     state = SoakState()
     for healthy in (True, False, False, True, False):
-        state = after_look(state, healthy=healthy)
+        state = count_check(state, healthy=healthy)
     assert state == SoakState(looks=5, bad=3, bad_in_a_row=1)
-    state = after_look(state, healthy=False, unknown=True)
+    state = count_check(state, healthy=False, unknown=True)
     assert state == SoakState(looks=5, bad=3, unknown=True)
-    assert after_look(state, healthy=False) == SoakState(looks=6, bad=4, bad_in_a_row=1)
+    assert count_check(state, healthy=False) == SoakState(looks=6, bad=4, bad_in_a_row=1)
 
 
 def test_looks_that_say_nothing_take_no_time_of_a_soak() -> None:
@@ -383,15 +387,15 @@ def test_looks_that_say_nothing_take_no_time_of_a_soak() -> None:
     time, looks = Time(""), iter("-??-++++")
     said: list[str] = []
 
-    def look() -> Health:
+    def look() -> HealthResult:
         said.append(next(looks))
         return GOOD if said[-1] == "+" else BAD
 
-    result = soak(
-        look, seconds=30, interval_s=10, failures=2, clock=time.clock, wait=time.wait,
-        unknown=lambda: said[-1] == "?",
+    result = run_soak(
+        look, seconds=30, interval_s=10, max_failures=2, clock=time.clock, wait=time.wait,
+        is_inconclusive=lambda: said[-1] == "?",
     )  # fmt: skip
-    assert (result.verdict, result.seconds) == (SoakVerdict.GOOD, 30)
+    assert (result.verdict, result.seconds) == (SoakVerdict.PASSED, 30)
     assert (result.state.looks, result.state.bad) == (3, 2)
     assert sum(time.waits) == 50
 
@@ -399,43 +403,43 @@ def test_looks_that_say_nothing_take_no_time_of_a_soak() -> None:
 @pytest.mark.parametrize(
     ("looks", "seconds", "elapsed", "verdict", "number", "end"),
     [
-        ("+++++", 30, 0, SoakVerdict.GOOD, 3, 30),
-        ("+---", 30, 0, SoakVerdict.BAD, 4, 30),
-        ("+--+", 30, 0, SoakVerdict.GOOD, 4, 40),
-        ("---", 3600, 0, SoakVerdict.BAD, 3, 20),
-        ("+", 25, 20, SoakVerdict.GOOD, 1, 25),
-        ("", 25, 30, SoakVerdict.GOOD, 0, 30),
-        ("", 0, 0, SoakVerdict.GOOD, 0, 0),
+        ("+++++", 30, 0, SoakVerdict.PASSED, 3, 30),
+        ("+---", 30, 0, SoakVerdict.FAILED, 4, 30),
+        ("+--+", 30, 0, SoakVerdict.PASSED, 4, 40),
+        ("---", 3600, 0, SoakVerdict.FAILED, 3, 20),
+        ("+", 25, 20, SoakVerdict.PASSED, 1, 25),
+        ("", 25, 30, SoakVerdict.PASSED, 0, 30),
+        ("", 0, 0, SoakVerdict.PASSED, 0, 0),
     ],
 )
 def test_a_soak(
     looks: str, seconds: float, elapsed: float, verdict: SoakVerdict, number: int, end: float
 ) -> None:
     time = Time(looks)
-    result = soak(
+    result = run_soak(
         time.look,
         seconds=seconds,
         interval_s=10,
-        failures=3,
+        max_failures=3,
         clock=time.clock,
         wait=time.wait,
         elapsed_s=elapsed,
     )
     assert (result.verdict, result.state.looks, result.seconds) == (verdict, number, end)
-    assert bool(result) is (verdict is SoakVerdict.GOOD)
+    assert bool(result) is (verdict is SoakVerdict.PASSED)
 
 
 @pytest.mark.parametrize(("looks", "number"), [("+-", 2), ("--", 2), ("", 0)])
 def test_a_person_ends_a_soak(looks: str, number: int) -> None:
     time = Time(looks)
     answers = iter([False] * number + [True])
-    result = soak(
+    result = run_soak(
         time.look,
         seconds=3600,
         interval_s=10,
-        failures=3,
+        max_failures=3,
         clock=time.clock,
         wait=time.wait,
-        confirmed=lambda: next(answers),
+        is_confirmed=lambda: next(answers),
     )
-    assert (result.verdict, result.state.looks) == (SoakVerdict.GOOD, number)
+    assert (result.verdict, result.state.looks) == (SoakVerdict.PASSED, number)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.application.process import Ended
+from ncen_updater.agent.adapters.application.process import CommandResult
 from ncen_updater.agent.adapters.application.systemctl import is_manager_away, run_systemctl
 
 #: As systemd 252 and 257 say it, and what is none of it.
@@ -29,7 +29,7 @@ SAID = [
 def test_manager_away_is_told_from_a_unit_that_failed(
     status: int | None, said: str, away: bool
 ) -> None:
-    assert is_manager_away(Ended(status, said)) is away
+    assert is_manager_away(CommandResult(status, said)) is away
 
 
 @pytest.mark.parametrize(("failing", "status"), [(3, 0), (1000, 1)])

@@ -7,28 +7,32 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from ncen_updater.agent.adapters.application.base import Health, ProbeResult
+from ncen_updater.agent.adapters.application.base import HealthResult, ProbeResult
 from ncen_updater.agent.adapters.application.waiting import (
     SAME_LOOKS,
+    HealthWaitResult,
     SameAnswer,
-    Waited,
     after_look,
     fails_for_good,
     wait_until_healthy,
 )
 
 
-def answered(status: int | None, problem: str = "") -> Health:
+def answered(status: int | None, problem: str = "") -> HealthResult:
     problem = problem or f"answered with status {status}"
-    return Health((ProbeResult("health", problem),), answered=status is not None, status=status)
+    return HealthResult(
+        (ProbeResult("health", problem),), answered=status is not None, status=status
+    )
 
 
-WELL = Health((ProbeResult("health"),), status=200)
-REFUSED = Health((ProbeResult("health", "refused"),), status=500, refused=True)
+WELL = HealthResult((ProbeResult("health"),), status=200)
+REFUSED = HealthResult((ProbeResult("health", "refused"),), status=500, refused=True)
 DOWN = answered(None, "did not answer: Connection refused")
 
 
-def waited_for(answers: Iterable[Health], timeout_s: float, *, patient: bool = False) -> Waited:
+def waited_for(
+    answers: Iterable[HealthResult], timeout_s: float, *, patient: bool = False
+) -> HealthWaitResult:
     """Wait for an application that gives these answers, one each half second by our clock."""
     now, given = [0.0], iter(answers)
 
@@ -40,7 +44,7 @@ def waited_for(answers: Iterable[Health], timeout_s: float, *, patient: bool = F
     )
 
 
-def forever(*answers: Health) -> Iterator[Health]:
+def forever(*answers: HealthResult) -> Iterator[HealthResult]:
     return itertools.cycle(answers)
 
 

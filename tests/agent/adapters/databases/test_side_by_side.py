@@ -10,8 +10,8 @@ from types import FrameType
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.side_by_side import side_by_side
-from ncen_updater.agent.engine.interruption import Interruption
+from ncen_updater.agent.adapters.databases.side_by_side import run_in_parallel
+from ncen_updater.agent.engine.interruption import SignalHandler
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import INTERRUPTED
 from tests.support.errors import refused, says
@@ -44,8 +44,8 @@ def test_results_come_in_the_order_of_the_acts() -> None:
         first.set()
         return 2
 
-    assert list(side_by_side({"one": one, "two": two}).items()) == [("one", 1), ("two", 2)]
-    assert side_by_side({}) == {}
+    assert list(run_in_parallel({"one": one, "two": two}).items()) == [("one", 1), ("two", 2)]
+    assert run_in_parallel({}) == {}
 
 
 def test_the_first_failure_ends_the_others_and_is_the_one_that_is_told() -> None:
@@ -56,30 +56,30 @@ def test_the_first_failure_ends_the_others_and_is_the_one_that_is_told() -> None
         raise ValueError("the cause")
 
     with pytest.raises(ValueError, match="the cause"):
-        side_by_side({"gate": gate.act, "fail": fail}, halt=gate.halt)
+        run_in_parallel({"gate": gate.act, "fail": fail}, cancel=gate.halt)
     assert gate.halted.is_set()
 
 
 def test_a_signal_ends_all_and_is_raised_once_they_are_over() -> None:
-    gate, interruption = Gate(), Interruption()
+    gate, interruption = Gate(), SignalHandler()
 
     def ask() -> None:
         assert gate.entered.wait(DEADLINE_S)
         os.kill(os.getpid(), signal.SIGTERM)
 
     asking = threading.Thread(target=ask)
-    with interruption.handled(), refused(INTERRUPTED), interruption.allowed():
+    with interruption.handle_signals(), refused(INTERRUPTED), interruption.allow_interruption():
         asking.start()
-        side_by_side({"gate": gate.act}, halt=gate.halt)
+        run_in_parallel({"gate": gate.act}, cancel=gate.halt)
     asking.join()
     assert gate.halted.is_set()
     assert not [t for t in threading.enumerate() if t.name.startswith("side by side")]
 
 
 def waits(frame: FrameType) -> bool:
-    """Whether ``side_by_side`` waits for its acts, innermost, in a thread."""
+    """Whether ``run_in_parallel`` waits for its acts, innermost, in a thread."""
     names = []
-    while frame.f_back is not None and frame.f_code is not side_by_side.__code__:
+    while frame.f_back is not None and frame.f_code is not run_in_parallel.__code__:
         names.append(frame.f_code.co_qualname)
         frame = frame.f_back
     return names == ["Condition.wait", "Event.wait"]
@@ -90,7 +90,7 @@ def test_a_signal_that_does_not_end_the_wait_is_obeyed_all_the_same() -> None:
 
     Here the kernel gives it to another thread, which leaves the main thread as it was, too.
     """
-    gate, interruption = Gate(), Interruption()
+    gate, interruption = Gate(), SignalHandler()
     main = threading.get_ident()
 
     def ask() -> None:
@@ -100,16 +100,16 @@ def test_a_signal_that_does_not_end_the_wait_is_obeyed_all_the_same() -> None:
         signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 
     asking = threading.Thread(target=ask)
-    with interruption.handled(), refused(INTERRUPTED), interruption.allowed():
+    with interruption.handle_signals(), refused(INTERRUPTED), interruption.allow_interruption():
         asking.start()
-        side_by_side({"gate": gate.act}, halt=gate.halt)
+        run_in_parallel({"gate": gate.act}, cancel=gate.halt)
     asking.join()
     assert gate.halted.is_set()
 
 
 @pytest.mark.parametrize("what", ["a signal", "a failure to halt"])
 def test_what_is_raised_while_the_others_are_ended_leaves_none_of_them_behind(what: str) -> None:
-    gate, interruption = Gate(), Interruption()
+    gate, interruption = Gate(), SignalHandler()
     asked = []
 
     def fail() -> str:
@@ -126,11 +126,11 @@ def test_what_is_raised_while_the_others_are_ended_leaves_none_of_them_behind(wh
             raise RuntimeError("the server does not answer")
 
     with (
-        interruption.handled(),
+        interruption.handle_signals(),
         pytest.raises((ValueError, UpdaterError)) as raised,
-        interruption.allowed(),
+        interruption.allow_interruption(),
     ):
-        side_by_side({"gate": gate.act, "fail": fail}, halt=halt)
+        run_in_parallel({"gate": gate.act, "fail": fail}, cancel=halt)
     # Whoever was interrupted hears of that; what failed first is the cause.
     cause = raised.value.__cause__ if what == "a signal" else raised.value
     assert says(raised.value, INTERRUPTED) is (what == "a signal")
@@ -153,7 +153,7 @@ def test_an_act_whose_thread_comes_too_late_does_not_begin(monkeypatch: pytest.M
 
     monkeypatch.setattr(threading.Thread, "start", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        side_by_side({"late": begun.set})
+        run_in_parallel({"late": begun.set})
     start(late[0])
     late[0].join()
     assert not begun.is_set()
@@ -161,6 +161,6 @@ def test_an_act_whose_thread_comes_too_late_does_not_begin(monkeypatch: pytest.M
 
 def test_it_beats_while_it_waits() -> None:
     beaten = threading.Event()
-    assert side_by_side({"a": lambda: beaten.wait(DEADLINE_S)}, beat=beaten.set, beat_s=0.01) == {
-        "a": True
-    }
+    assert run_in_parallel(
+        {"a": lambda: beaten.wait(DEADLINE_S)}, heartbeat=beaten.set, heartbeat_s=0.01
+    ) == {"a": True}

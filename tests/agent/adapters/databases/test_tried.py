@@ -8,39 +8,43 @@ from collections.abc import Mapping
 import pytest
 
 from ncen_updater.agent.adapters.databases.tried import (
-    Sample,
-    SampledTable,
-    Sight,
-    TriedColumn,
-    TriedValues,
-    Untried,
-    alike,
-    judge,
-    retyped,
-    tried_text,
-    untold,
+    ColumnRoundTrip,
+    DatabaseSample,
+    RoundTripObservation,
+    RoundTripResult,
+    TableSample,
+    UntestedReason,
+    find_retyped_columns,
+    find_undeclared_losses,
+    judge_columns,
+    make_similar_texts,
+    make_test_texts,
 )
-from ncen_updater.formats.losses import How, Loss, declared
+from ncen_updater.formats.losses import DataLoss, LossKind, parse_declared_loss
 
 Row = Mapping[str, str | None]
 KEY = ("1",)
 
 
-def of(**row: str | None) -> Sample:
+def of(**row: str | None) -> DatabaseSample:
     """A table with one row."""
     whole = {"id": "1", **row}
-    return {"t": SampledTable(("id",), dict.fromkeys(whole, "text"), {KEY: whole})}
+    return {"t": TableSample(("id",), dict.fromkeys(whole, "text"), {KEY: whole})}
 
 
-def without_row(**types: str) -> Sample:
-    return {"t": SampledTable(("id",), {"id": "text", **types})}
+def without_row(**types: str) -> DatabaseSample:
+    return {"t": TableSample(("id",), {"id": "text", **types})}
 
 
 def seen(
-    older: Sample, plain: Sample, written: Sample, back: Sample | None, again: Sample | None
-) -> dict[str, TriedColumn]:
-    sight = Sight(older, plain, written, {}, back, again)
-    return {found.column: found for found in judge("d", sight)}
+    older: DatabaseSample,
+    plain: DatabaseSample,
+    written: DatabaseSample,
+    back: DatabaseSample | None,
+    again: DatabaseSample | None,
+) -> dict[str, ColumnRoundTrip]:
+    sight = RoundTripObservation(older, plain, written, {}, back, again)
+    return {found.column: found for found in judge_columns("d", sight)}
 
 
 M = "mark"
@@ -68,22 +72,27 @@ M = "mark"
         ({}, of(c="a"), {}, of(c="a"), "lost"),
         ({}, of(c="a"), {}, of(c=M), "came_back"),
         # What the release writes by itself.
-        (of(c="3.2"), of(c="3.3"), of(c="3.2"), of(c="3.3"), Untried.OWN),
+        (of(c="3.2"), of(c="3.3"), of(c="3.2"), of(c="3.3"), UntestedReason.WRITTEN_BY_RELEASE),
         (of(c="3.2"), of(c="3.3"), of(c="3.2"), of(c="3.4"), "lost"),
-        (without_row(c="text"), of(c="a"), without_row(c="text"), of(c="a"), Untried.OWN),
+        (without_row(c="text"), of(c="a"), without_row(c="text"), of(c="a"),
+         UntestedReason.WRITTEN_BY_RELEASE),
         # A way that did not go.
-        (of(c="a"), of(c="a"), None, None, Untried.UNSEEN),
-        (of(), of(c=None), of(), None, Untried.UNSEEN),
+        (of(c="a"), of(c="a"), None, None, UntestedReason.NOT_COMPLETED),
+        (of(), of(c=None), of(), None, UntestedReason.NOT_COMPLETED),
         (of(c="a"), of(c="a"), of(c=M), None, "kept"),
         (of(b="a"), of(c="a"), of(b=M), None, "kept"),
     ],
 )  # fmt: skip
 def test_what_became_of_a_value(
-    older: Sample, plain: Sample, back: Sample | None, again: Sample | None, expected: str
+    older: DatabaseSample,
+    plain: DatabaseSample,
+    back: DatabaseSample | None,
+    again: DatabaseSample | None,
+    expected: str,
 ) -> None:
     written = of(**{**dict(plain["t"].rows[KEY]), "c": M})
     found = seen(older, plain, written, back, again)["d.t.c"]
-    if isinstance(expected, Untried):
+    if isinstance(expected, UntestedReason):
         assert dict(found.untried) == {expected: 1}
         assert found.kept == found.came_back == found.lost == 0
     else:
@@ -94,38 +103,44 @@ def test_what_became_of_a_value(
 
 def test_what_was_refused_is_not_guessed() -> None:
     plain = of(c="a", d=None)
-    refusals = {"t": {"c": Counter({Untried.REFUSED: 1}), "d": Counter({Untried.TYPE: 1})}}
-    sight = Sight(of(), plain, plain, refusals, of(), of())
-    found = {column.column: dict(column.untried) for column in judge("d", sight)}
+    refusals = {
+        "t": {"c": Counter({UntestedReason.REFUSED: 1}), "d": Counter({UntestedReason.TYPE: 1})}
+    }
+    sight = RoundTripObservation(of(), plain, plain, refusals, of(), of())
+    found = {column.column: dict(column.untried) for column in judge_columns("d", sight)}
     assert found == {
-        "d.t.id": {Untried.KEY: 1}, "d.t.c": {Untried.REFUSED: 1}, "d.t.d": {Untried.TYPE: 1},
-    }  # fmt: skip
+        "d.t.id": {UntestedReason.KEY: 1},
+        "d.t.c": {UntestedReason.REFUSED: 1},
+        "d.t.d": {UntestedReason.TYPE: 1},
+    }
 
 
 def test_a_table_without_a_key_or_rows_says_so() -> None:
-    no_key = {"t": SampledTable((), {"c": "text"})}
-    (found,) = judge("d", Sight({}, no_key, no_key, {}, {}, {}))
-    assert dict(found.untried) == {Untried.NO_KEY: 1}
+    no_key = {"t": TableSample((), {"c": "text"})}
+    (found,) = judge_columns("d", RoundTripObservation({}, no_key, no_key, {}, {}, {}))
+    assert dict(found.untried) == {UntestedReason.NO_KEY: 1}
     empty = without_row(c="text")
-    columns = list(judge("d", Sight({}, empty, empty, {}, {}, {})))
-    assert [dict(column.untried) for column in columns] == [{Untried.EMPTY: 1}] * 2
-    assert TriedValues(tuple(columns)).untried == {Untried.EMPTY: 2}
+    columns = list(judge_columns("d", RoundTripObservation({}, empty, empty, {}, {}, {})))
+    assert [dict(column.untried) for column in columns] == [{UntestedReason.EMPTY: 1}] * 2
+    assert RoundTripResult(tuple(columns)).count_untested == {UntestedReason.EMPTY: 2}
 
 
 def test_a_column_with_which_the_way_back_does_not_go() -> None:
     older, plain = of(c="a"), of(c="a")
-    sight = Sight(older, plain, of(c="m"), {}, of(c="m"), of(c="m"), {"t": frozenset({"c"})})
-    found = {column.column: column.refused for column in judge("d", sight)}
+    sight = RoundTripObservation(
+        older, plain, of(c="m"), {}, of(c="m"), of(c="m"), {"t": frozenset({"c"})}
+    )
+    found = {column.column: column.refused for column in judge_columns("d", sight)}
     assert found == {"d.t.id": 0, "d.t.c": 1}
 
 
 def test_only_another_type_makes_a_suspect() -> None:
-    older = {"t": SampledTable(("id",), {"a": "varchar(20)", "b": "text"})}
+    older = {"t": TableSample(("id",), {"a": "varchar(20)", "b": "text"})}
     newer = {
-        "t": SampledTable(("id",), {"a": "varchar(200)", "b": "text", "c": "text"}),
-        "u": SampledTable(("id",), {"a": "text"}),
+        "t": TableSample(("id",), {"a": "varchar(200)", "b": "text", "c": "text"}),
+        "u": TableSample(("id",), {"a": "text"}),
     }
-    assert retyped(older, newer) == {"t": {"a"}}
+    assert find_retyped_columns(older, newer) == {"t": {"a"}}
 
 
 @pytest.mark.parametrize(
@@ -133,28 +148,31 @@ def test_only_another_type_makes_a_suspect() -> None:
     [([], ("d.t.c",)), (["t.c"], ()), (["T.C"], ()), (["t"], ()), (["t.other", "u"], ("d.t.c",))],
 )
 def test_what_nobody_says(said: list[str], expected: tuple[str, ...]) -> None:
-    columns = [TriedColumn("d.t.c", lost=2), TriedColumn("d.t.kept", kept=2)]
-    assert untold(columns, {"d": [declared(name) for name in said]}) == expected
-    assert untold(columns, {"e": [declared("t.c")]}) == ("d.t.c",)
+    columns = [ColumnRoundTrip("d.t.c", lost=2), ColumnRoundTrip("d.t.kept", kept=2)]
+    assert (
+        find_undeclared_losses(columns, {"d": [parse_declared_loss(name) for name in said]})
+        == expected
+    )
+    assert find_undeclared_losses(columns, {"e": [parse_declared_loss("t.c")]}) == ("d.t.c",)
     # What follows by a key is counted, and cannot be named.
-    assert untold(columns, {"d": [Loss("other", None, How.ROWS)]}) == ()
+    assert find_undeclared_losses(columns, {"d": [DataLoss("other", None, LossKind.ROWS)]}) == ()
 
 
 def test_a_text_fits_and_is_nobody_elses() -> None:
-    texts = {tried_text("0", "c", row, 12)[0] for row in range(25)}
+    texts = {make_test_texts("0", "c", row, 12)[0] for row in range(25)}
     assert len(texts) == 25
-    assert tried_text("0", "c", 1, None)[0] != tried_text("0", "d", 1, None)[0]
+    assert make_test_texts("0", "c", 1, None)[0] != make_test_texts("0", "d", 1, None)[0]
     for width in (1, 2, 8, 20):
-        assert all(0 < len(text) <= width for text in tried_text("0", "c", 3, width))
-    assert alike("2024-05-06T07:08", 3) == ("1987-03-04T07:08",)
-    assert alike("0042", 3) == ("0003",)
-    assert alike("free text", 3) == alike(None, 3) == ()
+        assert all(0 < len(text) <= width for text in make_test_texts("0", "c", 3, width))
+    assert make_similar_texts("2024-05-06T07:08", 3) == ("1987-03-04T07:08",)
+    assert make_similar_texts("0042", 3) == ("0003",)
+    assert make_similar_texts("free text", 3) == make_similar_texts(None, 3) == ()
 
 
 def test_it_is_read_as_it_was_written() -> None:
-    values = TriedValues(
-        (TriedColumn("d.t.c", kept=1, lost=2, untried={Untried.REFUSED: 3}),), "stopped"
+    values = RoundTripResult(
+        (ColumnRoundTrip("d.t.c", kept=1, lost=2, untried={UntestedReason.REFUSED: 3}),), "stopped"
     )
-    assert TriedValues.from_json(values.to_json()) == values
-    assert values.named("lost") == ("d.t.c",)
-    assert values.total("lost") == 2
+    assert RoundTripResult.from_json(values.to_json()) == values
+    assert values.list_columns("lost") == ("d.t.c",)
+    assert values.count_values("lost") == 2

@@ -12,7 +12,7 @@ from ncen_updater.agent.engine.approvals.model import (
     ApprovalBasis,
     VoidReason,
     count_approvals,
-    voids,
+    find_void_reasons,
 )
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -70,33 +70,35 @@ ROWS = (
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_voids(row: Row) -> None:
-    found = voids(THEN, row.now, time=row.time, growth_percent=20.0, longest=timedelta(days=14))
+    found = find_void_reasons(
+        THEN, row.now, now=row.time, growth_percent=20.0, max_age=timedelta(days=14)
+    )
     assert tuple(void.reason for void in found) == row.reasons
     assert all("{" not in void.text.render("en") for void in found)
 
 
 def test_growth_is_said_in_percent() -> None:
-    (void,) = voids(
+    (void,) = find_void_reasons(
         THEN,
         replace(THEN, sizes={"seizures": 1500}),
-        time=NOW,
+        now=NOW,
         growth_percent=20.0,
-        longest=timedelta(days=14),
+        max_age=timedelta(days=14),
     )
     assert void.text.render("en") == "database 'seizures' grew by 50 percent since the rehearsal"
 
 
 def test_the_binding_holds_every_part_but_sizes_and_time() -> None:
     parts = {
-        replace(THEN, plan="q").binding(),
-        replace(THEN, schemas={}).binding(),
-        replace(THEN, configuration="d").binding(),
-        replace(THEN, rehearsal="x").binding(),
-        THEN.binding(),
+        replace(THEN, plan="q").compute_binding(),
+        replace(THEN, schemas={}).compute_binding(),
+        replace(THEN, configuration="d").compute_binding(),
+        replace(THEN, rehearsal="x").compute_binding(),
+        THEN.compute_binding(),
     }
     assert len(parts) == 5
-    assert replace(THEN, sizes={}, at=None).binding() == THEN.binding()
-    assert replace(THEN, plan="ps", configuration="").binding() != THEN.binding()
+    assert replace(THEN, sizes={}, at=None).compute_binding() == THEN.compute_binding()
+    assert replace(THEN, plan="ps", configuration="").compute_binding() != THEN.compute_binding()
 
 
 def yes(who: str, uid: int, binding: str = "b") -> Approval:

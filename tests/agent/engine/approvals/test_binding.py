@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.approvals.binding import configuration_digest
+from ncen_updater.agent.engine.approvals.binding import compute_configuration_digest
 from ncen_updater.agent.engine.site import Site
 
 EXAMPLE = Path(__file__).parents[4] / "packaging/agent.toml.example"
@@ -22,7 +22,7 @@ def digest(directory: Path, *more: tuple[str, str]) -> str:
     path = directory / "agent.toml"
     path.write_text(text)
     site: Any = SimpleNamespace(config=load_config(path))
-    return configuration_digest(cast("Site", site))
+    return compute_configuration_digest(cast("Site", site))
 
 
 def test_whom_to_ask_voids_nothing(tmp_path: Path) -> None:

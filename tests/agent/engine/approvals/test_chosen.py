@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from ncen_updater.agent.engine.approvals.choosing import tried_since
-from ncen_updater.agent.engine.approvals.outlook import approved_beside
+from ncen_updater.agent.engine.approvals.choosing import has_passed_since_failure
+from ncen_updater.agent.engine.approvals.outlook import list_other_approved
 from ncen_updater.agent.engine.approvals.store import ApprovalStore
-from ncen_updater.agent.engine.rehearsal.report import RehearsalCopies
-from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState
-from ncen_updater.agent.model.person import Person
-from ncen_updater.agent.policy.automation import Stays
-from ncen_updater.agent.policy.beginning import Beginning, BeginsWhen, behind_another
+from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
+from ncen_updater.agent.engine.rehearsal.store import RehearsalState, RehearsalStore
+from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.policy.automation import WaitReason
+from ncen_updater.agent.policy.beginning import StartKind, UpgradeStart, mark_superseded
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 
 AMINA, BO, CHEN, ROOT = (
-    Person("amina", 1001), Person("bo", 1002), Person("chen", 1003), Person("root", 0)
+    Actor("amina", 1001), Actor("bo", 1002), Actor("chen", 1003), Actor("root", 0)
 )  # fmt: skip
 OLD, AGAIN, NEW, BACK = "aa" * 32, "ab" * 32, "bb" * 32, "cc" * 32
 VERSIONS = {OLD: "3.3.0", AGAIN: "3.3.0", NEW: "3.4.0", BACK: "back to 3.2.4"}
@@ -30,10 +30,10 @@ VERSIONS = {OLD: "3.3.0", AGAIN: "3.3.0", NEW: "3.4.0", BACK: "back to 3.2.4"}
 @dataclass(frozen=True)
 class Row:
     what: str
-    given: tuple[tuple[str, Person], ...]
+    given: tuple[tuple[str, Actor], ...]
     chosen: tuple[str, ...]
     needed: int = 2
-    taken_back: tuple[tuple[str, Person], ...] = ()
+    taken_back: tuple[tuple[str, Actor], ...] = ()
 
 
 BOTH = ((OLD, AMINA), (OLD, BO))
@@ -69,36 +69,36 @@ ROWS = (
 def test_what_people_chose(tmp_path: Path, row: Row) -> None:
     with Journal.create(tmp_path / "journal.sqlite") as journal:
         store = ApprovalStore(journal)
-        assert store.approved_releases(row.needed) == ()
+        assert store.list_approved_releases(row.needed) == ()
         for binding, person in row.given:
             basis: dict[str, object] = {"rollback": "x"} if binding == BACK else {}
-            store.approve(binding, VERSIONS[binding], basis, person, row.needed)
+            store.add(binding, VERSIONS[binding], basis, person, row.needed)
         for binding, person in row.taken_back:
             store.withdraw(binding, person)
-        assert store.approved_releases(row.needed) == row.chosen
+        assert store.list_approved_releases(row.needed) == row.chosen
 
 
 @pytest.mark.parametrize(
     ("approved", "found", "stays"),
     [
-        ((), BeginsWhen.AT, None),
-        (("3.3.0",), BeginsWhen.AT, None),
-        (("3.3.0", "3.4.0"), BeginsWhen.NOW, None),
-        (("3.4.0",), BeginsWhen.AT, Stays.ANOTHER_FIRST),
-        (("3.4.0", "3.3.0"), BeginsWhen.NOW, Stays.ANOTHER_FIRST),
-        (("3.4.0",), BeginsWhen.NOT_BY_ITSELF, Stays.APPROVAL),
+        ((), StartKind.AT, None),
+        (("3.3.0",), StartKind.AT, None),
+        (("3.3.0", "3.4.0"), StartKind.NOW, None),
+        (("3.4.0",), StartKind.AT, WaitReason.ANOTHER_FIRST),
+        (("3.4.0", "3.3.0"), StartKind.NOW, WaitReason.ANOTHER_FIRST),
+        (("3.4.0",), StartKind.NOT_BY_ITSELF, WaitReason.APPROVAL),
     ],
 )
 def test_what_goes_first_holds_up_the_other(
-    approved: tuple[str, ...], found: BeginsWhen, stays: Stays | None
+    approved: tuple[str, ...], found: StartKind, stays: WaitReason | None
 ) -> None:
-    waits = Stays.APPROVAL if found is BeginsWhen.NOT_BY_ITSELF else None
-    assert behind_another(Beginning(found, None, waits), "3.3.0", approved).stays is stays
+    waits = WaitReason.APPROVAL if found is StartKind.NOT_BY_ITSELF else None
+    assert mark_superseded(UpgradeStart(found, None, waits), "3.3.0", approved).stays is stays
 
 
 def test_the_other_approved_ones_are_told_beside() -> None:
-    assert approved_beside("3.3.0", ("3.4.0", "3.3.0")) == ("3.4.0",)
-    assert approved_beside(None, ("3.4.0",)) == ("3.4.0",)
+    assert list_other_approved("3.3.0", ("3.4.0", "3.3.0")) == ("3.4.0",)
+    assert list_other_approved(None, ("3.4.0",)) == ("3.4.0",)
 
 
 def test_what_failed_is_tried_again_by_a_rehearsal_that_passed_since(tmp_path: Path) -> None:
@@ -107,17 +107,17 @@ def test_what_failed_is_tried_again_by_a_rehearsal_that_passed_since(tmp_path: P
 
         def rehearsed(number: str, version: str, state: RehearsalState) -> bool:
             at[0] += timedelta(minutes=1)
-            Rehearsals(journal).begin(number, "3.2.4", version, RehearsalCopies())
-            Rehearsals(journal).end(number, state)
-            return tried_since(journal, Version("3.3.4"))
+            RehearsalStore(journal).record_start(number, "3.2.4", version, RehearsalCopyPlans())
+            RehearsalStore(journal).record_end(number, state)
+            return has_passed_since_failure(journal, Version("3.3.4"))
 
         assert not rehearsed("aaaaaaaa", "3.3.4", RehearsalState.PASSED), "nothing failed"
         at[0] += timedelta(minutes=1)
-        SiteHistory(journal).remember_bad("ncen", "3.3.4", "NU-6008", None)
-        assert not tried_since(journal, Version("3.3.4"))
+        SiteHistory(journal).mark_bad("ncen", "3.3.4", "NU-6008", None)
+        assert not has_passed_since_failure(journal, Version("3.3.4"))
         assert not rehearsed("bbbbbbbb", "3.3.0", RehearsalState.PASSED)
         assert not rehearsed("cccccccc", "3.3.4", RehearsalState.FAILED)
         assert rehearsed("dddddddd", "3.3.4", RehearsalState.PASSED)
         at[0] += timedelta(minutes=1)
-        SiteHistory(journal).remember_bad("ncen", "3.3.4", "NU-6008", None)
-        assert not tried_since(journal, Version("3.3.4")), "it failed once more"
+        SiteHistory(journal).mark_bad("ncen", "3.3.4", "NU-6008", None)
+        assert not has_passed_since_failure(journal, Version("3.3.4")), "it failed once more"

@@ -12,17 +12,17 @@ import pytest
 
 from ncen_updater.agent.engine.approvals.model import ApprovalBasis, count_approvals
 from ncen_updater.agent.engine.approvals.store import ApprovalStore
-from ncen_updater.agent.engine.rehearsal.report import RehearsalCopies, RehearsalReport
-from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState
-from ncen_updater.agent.model.errors import JournalUnreadable
-from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans, RehearsalReport
+from ncen_updater.agent.engine.rehearsal.store import RehearsalState, RehearsalStore
+from ncen_updater.agent.model.errors import JournalUnreadableError
+from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
+from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-AMINA, BO = Person("amina", 1001), Person("bo", 1002)
+AMINA, BO = Actor("amina", 1001), Actor("bo", 1002)
 BASIS = ApprovalBasis("p", {"seizures": "s"}, "c", "r", {"seizures": 5}, NOW)
-BINDING = BASIS.binding()
+BINDING = BASIS.compute_binding()
 REPORT = RehearsalReport(plan="a" * 64, backup_s=2.0, sizes={"cases": 8192})
 
 
@@ -33,7 +33,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def kinds(journal: Journal) -> list[str]:
-    return [event.kind for event in journal.events()]
+    return [event.kind for event in journal.list_events()]
 
 
 def test_a_basis_survives_the_journal() -> None:
@@ -52,90 +52,90 @@ STORED_BINDING = "01e614882e7896d12c1f4f12684792add048c3ea250cca1e36fe38ef50dcfe
 
 def test_what_was_approved_before_is_read_and_bound_as_it_was() -> None:
     basis = ApprovalBasis.from_json(json.loads(STORED))
-    assert basis.binding() == STORED_BINDING
+    assert basis.compute_binding() == STORED_BINDING
     assert basis.sizes == {"seizures": 5}
     assert json.dumps(basis.to_json(), sort_keys=True) == STORED
 
 
 def test_two_people_approve_and_one_takes_it_back(journal: Journal) -> None:
     consent = ApprovalStore(journal)
-    assert consent.approve(BINDING, "3.3.0", BASIS.to_json(), AMINA)
-    assert not consent.approve(BINDING, "3.3.0", BASIS.to_json(), AMINA)
-    assert count_approvals(consent.approvals(BINDING), BINDING, 2).missing == 1
-    assert consent.approve(BINDING, "3.3.0", BASIS.to_json(), BO)
-    assert count_approvals(consent.approvals(BINDING), BINDING, 2)
-    assert consent.approvals("0" * 64) == ()
+    assert consent.add(BINDING, "3.3.0", BASIS.to_json(), AMINA)
+    assert not consent.add(BINDING, "3.3.0", BASIS.to_json(), AMINA)
+    assert count_approvals(consent.list_for_binding(BINDING), BINDING, 2).missing == 1
+    assert consent.add(BINDING, "3.3.0", BASIS.to_json(), BO)
+    assert count_approvals(consent.list_for_binding(BINDING), BINDING, 2)
+    assert consent.list_for_binding("0" * 64) == ()
     assert consent.withdraw(BINDING, BO) == 1
     assert consent.withdraw(BINDING, BO) == 0
-    assert [approval.who for approval in consent.approvals(BINDING)] == ["amina"]
+    assert [approval.who for approval in consent.list_for_binding(BINDING)] == ["amina"]
     # Whoever took it back may give it again.
-    assert consent.approve(BINDING, "3.3.0", BASIS.to_json(), BO)
+    assert consent.add(BINDING, "3.3.0", BASIS.to_json(), BO)
     assert kinds(journal) == ["approved", "approved", "approval-withdrawn", "approved"]
     journal.verify_chain()
 
 
 def test_what_was_last_approved_is_known_when_it_holds_no_longer(journal: Journal) -> None:
     consent = ApprovalStore(journal)
-    assert consent.last_basis("3.3.0") is None
-    consent.approve(BINDING, "3.3.0", BASIS.to_json(), AMINA)
-    assert consent.last_basis("3.4.0") is None
-    stored = consent.last_basis("3.3.0")
+    assert consent.read_last_basis("3.3.0") is None
+    consent.add(BINDING, "3.3.0", BASIS.to_json(), AMINA)
+    assert consent.read_last_basis("3.4.0") is None
+    stored = consent.read_last_basis("3.3.0")
     assert stored is not None
     assert ApprovalBasis.from_json(stored) == BASIS
 
 
 def test_the_last_chosen_time_counts(journal: Journal) -> None:
     consent = ApprovalStore(journal)
-    assert consent.scheduled(BINDING) is None
-    consent.schedule(BINDING, "3.3.0", NOW + timedelta(days=1), AMINA)
-    consent.schedule(BINDING, "3.3.0", NOW + timedelta(days=2), BO)
-    found = consent.scheduled(BINDING)
+    assert consent.find_schedule(BINDING) is None
+    consent.set_schedule(BINDING, "3.3.0", NOW + timedelta(days=1), AMINA)
+    consent.set_schedule(BINDING, "3.3.0", NOW + timedelta(days=2), BO)
+    found = consent.find_schedule(BINDING)
     assert found is not None
     assert (found.not_before, found.who) == (NOW + timedelta(days=2), "bo")
-    assert consent.scheduled("0" * 64) is None
+    assert consent.find_schedule("0" * 64) is None
     assert consent.cancel_schedule(AMINA) == 1
     assert consent.cancel_schedule(AMINA) == 0
-    assert consent.scheduled(BINDING) is None
+    assert consent.find_schedule(BINDING) is None
 
 
 def test_orders_are_taken_in_turn_and_never_twice(journal: Journal) -> None:
-    orders = Orders(journal)
-    assert orders.waiting() is None
-    first = orders.give(OrderKind.CHECK, {}, AMINA)
-    second = orders.give(OrderKind.UPGRADE, {"version": "3.3.0"}, BO)
-    waiting = orders.waiting()
+    orders = JobQueue(journal)
+    assert orders.find_next() is None
+    first = orders.enqueue(JobKind.CHECK, {}, AMINA)
+    second = orders.enqueue(JobKind.UPGRADE, {"version": "3.3.0"}, BO)
+    waiting = orders.find_next()
     assert waiting is not None
-    assert (waiting.id, waiting.kind, waiting.person) == (first, OrderKind.CHECK, AMINA)
-    orders.take(first)
-    waiting = orders.waiting()
+    assert (waiting.id, waiting.kind, waiting.person) == (first, JobKind.CHECK, AMINA)
+    orders.mark_started(first)
+    waiting = orders.find_next()
     assert waiting is not None
     assert (waiting.id, waiting.data) == (second, {"version": "3.3.0"})
-    assert [order.id for order in orders.interrupted()] == [first]
-    orders.end(first, {"exit_code": 0})
-    assert orders.interrupted() == ()
-    ended = orders.order(first)
+    assert [order.id for order in orders.list_interrupted()] == [first]
+    orders.mark_ended(first, {"exit_code": 0})
+    assert orders.list_interrupted() == ()
+    ended = orders.find(first)
     assert ended is not None
     assert ended.result == {"exit_code": 0}
-    assert orders.order(99) is None
+    assert orders.find(99) is None
     journal.verify_chain()
 
 
 def test_the_newest_rehearsal_of_a_way_counts(journal: Journal) -> None:
-    rehearsals = Rehearsals(journal)
-    assert rehearsals.last("3.2.4", "3.3.0") is None
-    rehearsals.begin("aaaaaaaa", "3.2.4", "3.3.0", RehearsalCopies({}))
-    assert [record.id for record in rehearsals.interrupted()] == ["aaaaaaaa"]
-    rehearsals.end("aaaaaaaa", RehearsalState.FAILED, error_code="NU-4012")
-    rehearsals.begin("bbbbbbbb", "3.2.4", "3.3.0", RehearsalCopies())
-    rehearsals.end("bbbbbbbb", RehearsalState.PASSED, basis=BASIS.to_json(), left=REPORT)
-    last = rehearsals.last("3.2.4", "3.3.0")
+    rehearsals = RehearsalStore(journal)
+    assert rehearsals.find_last("3.2.4", "3.3.0") is None
+    rehearsals.record_start("aaaaaaaa", "3.2.4", "3.3.0", RehearsalCopyPlans({}))
+    assert [record.id for record in rehearsals.list_interrupted()] == ["aaaaaaaa"]
+    rehearsals.record_end("aaaaaaaa", RehearsalState.FAILED, error_code="NU-4012")
+    rehearsals.record_start("bbbbbbbb", "3.2.4", "3.3.0", RehearsalCopyPlans())
+    rehearsals.record_end("bbbbbbbb", RehearsalState.PASSED, basis=BASIS.to_json(), result=REPORT)
+    last = rehearsals.find_last("3.2.4", "3.3.0")
     assert last is not None
     assert (last.id, last.state) == ("bbbbbbbb", RehearsalState.PASSED)
     assert last.report == REPORT
-    assert last.mark.startswith("bbbbbbbb:")
-    assert replace(last, stored={**REPORT.to_json(), "plan": "b" * 64}).mark != last.mark
-    assert rehearsals.last("3.2.4", "3.4.0") is None
-    assert rehearsals.interrupted() == ()
+    assert last.identity.startswith("bbbbbbbb:")
+    assert replace(last, stored={**REPORT.to_json(), "plan": "b" * 64}).identity != last.identity
+    assert rehearsals.find_last("3.2.4", "3.4.0") is None
+    assert rehearsals.list_interrupted() == ()
 
 
 @pytest.mark.parametrize(
@@ -154,19 +154,19 @@ def test_the_newest_rehearsal_of_a_way_counts(journal: Journal) -> None:
 def test_odd_rows_make_the_journal_unreadable(
     journal: Journal, table: str, column: str, value: str
 ) -> None:
-    ApprovalStore(journal).approve(BINDING, "3.3.0", BASIS.to_json(), AMINA)
-    ApprovalStore(journal).schedule(BINDING, "3.3.0", NOW, AMINA)
-    Orders(journal).give(OrderKind.CHECK, {}, AMINA)
-    Rehearsals(journal).begin("aaaaaaaa", "3.2.4", "3.3.0", RehearsalCopies({}))
+    ApprovalStore(journal).add(BINDING, "3.3.0", BASIS.to_json(), AMINA)
+    ApprovalStore(journal).set_schedule(BINDING, "3.3.0", NOW, AMINA)
+    JobQueue(journal).enqueue(JobKind.CHECK, {}, AMINA)
+    RehearsalStore(journal).record_start("aaaaaaaa", "3.2.4", "3.3.0", RehearsalCopyPlans({}))
     with journal.transaction() as connection:
         connection.execute(f"UPDATE {table} SET {column} = {value}")
 
     def read() -> None:
-        ApprovalStore(journal).approvals(BINDING)
-        ApprovalStore(journal).last_basis("3.3.0")
-        ApprovalStore(journal).scheduled(BINDING)
-        Orders(journal).waiting()
-        Rehearsals(journal).last("3.2.4", "3.3.0")
+        ApprovalStore(journal).list_for_binding(BINDING)
+        ApprovalStore(journal).read_last_basis("3.3.0")
+        ApprovalStore(journal).find_schedule(BINDING)
+        JobQueue(journal).find_next()
+        RehearsalStore(journal).find_last("3.2.4", "3.3.0")
 
-    with pytest.raises(JournalUnreadable):
+    with pytest.raises(JournalUnreadableError):
         read()

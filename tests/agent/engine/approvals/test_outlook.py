@@ -7,14 +7,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ncen_updater.agent.engine.approvals.outlook import require_approvals, require_settled
+from ncen_updater.agent.engine.approvals.outlook import require_approvals, require_no_pending_change
 from ncen_updater.common.messages import (
     APPROVAL_MISSING,
     NOT_REHEARSED,
     OPEN_CHANGE,
     REHEARSAL_OUTDATED,
-    WATCHED_FIRST,
-    Message,
+    SOAK_NOT_FINISHED,
+    ErrorMessage,
 )
 from tests.support.errors import refused
 
@@ -33,7 +33,7 @@ CHANGE = {"id": "abcdefgh", "kind": "upgrade", "to": "3.3.0"}
         ({"voids": ["the plan is another one"]}, REHEARSAL_OUTDATED),
     ],
 )
-def test_why_an_upgrade_does_not_begin(more: dict[str, Any], message: Message) -> None:
+def test_why_an_upgrade_does_not_begin(more: dict[str, Any], message: ErrorMessage) -> None:
     """Seen: "has to be approved by 2 more", where all had and the plan became another one."""
     with refused(message):
         require_approvals({**SEEN, **more})
@@ -44,9 +44,9 @@ def test_what_is_approved_is_approved_whatever_was_before() -> None:
 
 
 def test_beside_an_open_change_nothing_is_approved() -> None:
-    require_settled(None, None)
+    require_no_pending_change(None, None)
     with refused(OPEN_CHANGE):
-        require_settled({**CHANGE, "watched_until": None}, None)
+        require_no_pending_change({**CHANGE, "watched_until": None}, None)
     until = {"watched_until": "2026-11-24T20:40:00+00:00"}
-    with refused(WATCHED_FIRST, match=r"watched until 2026-11-25 00:40:00 \+04 \(2026-11-24"):
-        require_settled({**CHANGE, **until}, ZoneInfo("Indian/Mauritius"))
+    with refused(SOAK_NOT_FINISHED, match=r"watched until 2026-11-25 00:40:00 \+04 \(2026-11-24"):
+        require_no_pending_change({**CHANGE, **until}, ZoneInfo("Indian/Mauritius"))

@@ -14,7 +14,7 @@ from unittest.mock import create_autospec
 import pytest
 from packaging.version import Version
 
-from ncen_updater.agent.adapters.application.base import Application, Health, ProbeResult
+from ncen_updater.agent.adapters.application.base import Application, HealthResult, ProbeResult
 from ncen_updater.agent.adapters.databases.base import (
     ChangeRef,
     DatabaseEngine,
@@ -25,19 +25,23 @@ from ncen_updater.agent.adapters.databases.base import (
 )
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.engine.preflight import space
-from ncen_updater.agent.engine.preflight.base import Context, check, run
-from ncen_updater.agent.engine.preflight.exposures import check_exposures
-from ncen_updater.agent.engine.preflight.files import judge, look_at
-from ncen_updater.agent.engine.preflight.registry import all_checks
-from ncen_updater.agent.model.errors import ApplicationError, DatabaseUnreachable, MigrationRefused
-from ncen_updater.agent.storage.site_files.keeping import FilesSurvey
-from ncen_updater.agent.storage.site_files.listing import Method
+from ncen_updater.agent.engine.preflight.base import PreflightContext, register_check, run_checks
+from ncen_updater.agent.engine.preflight.exposures import check_role_privileges
+from ncen_updater.agent.engine.preflight.files import inspect_site_files, judge_directory
+from ncen_updater.agent.engine.preflight.registry import list_checks
+from ncen_updater.agent.model.errors import (
+    ApplicationError,
+    DatabaseUnreachableError,
+    MigrationRefusedError,
+)
+from ncen_updater.agent.storage.site_files.keeping import DirectorySurvey
+from ncen_updater.agent.storage.site_files.listing import SnapshotMethod
 from ncen_updater.agent.storage.slots.store import SlotStore
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import HEALTH_TOKEN_MISSING
-from ncen_updater.common.progress import Silent
-from ncen_updater.formats.manifest import FileEffect, FilesManifest
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.formats.manifest import SiteFileEffect, SiteFilesManifest
 from tests.agent.storage.slots.making import document_for, make_release
 from tests.support.ground import other_than
 
@@ -109,31 +113,33 @@ class World:
         self.root = root
         self.store = SlotStore(root / "slots", root / "current")
         document, tree = make_release(root / "source", str(OLD))
-        self.store.assemble(
+        self.store.assemble_slot(
             document,
             tree,
             lambda place: copy(root / "source", place),
-            Silent(),
+            SilentProgress(),
         )
-        self.store.switch(OLD)
+        self.store.switch_current(OLD)
         self.engine: Any = create_autospec(DatabaseEngine, instance=True)
         self.engine.kind = "postgresql"
         self.engine.names = ("cases",)
-        self.engine.version.return_value = "17.10"
-        self.engine.blockers.return_value = ()
-        self.engine.exposures.return_value = ()
-        self.engine.leftovers.return_value = ()
-        self.engine.query.return_value = []
-        self.engine.describe.return_value = (DatabaseFacts("cases", "ncen_cases", 5 * GB),)
+        self.engine.read_version.return_value = "17.10"
+        self.engine.find_blockers.return_value = ()
+        self.engine.find_exposures.return_value = ()
+        self.engine.list_leftovers.return_value = ()
+        self.engine.run_query.return_value = []
+        self.engine.describe_databases.return_value = (
+            DatabaseFacts("cases", "ncen_cases", 5 * GB),
+        )
         self.engine.plan_migrations.return_value = MigrationPlan(())
         self.application: Any = create_autospec(Application, instance=True)
-        self.application.running.return_value = True
-        self.application.missing.return_value = ()
-        self.application.token_problem.return_value = None
-        self.application.closed_by.return_value = ""
-        self.application.health.return_value = Health((ProbeResult("health"),))
+        self.application.is_running.return_value = True
+        self.application.find_missing_parts.return_value = ()
+        self.application.check_health_token.return_value = None
+        self.application.read_maintenance_change.return_value = ""
+        self.application.check_health.return_value = HealthResult((ProbeResult("health"),))
         self.tree = tree
-        self.context = Context(
+        self.context = PreflightContext(
             config=settings(root),
             change=ChangeRef("abcdefgh", 2, "3.3.0"),
             document=document_for("3.3.0", tree),
@@ -157,7 +163,7 @@ class World:
         self.context = replace(self.context, **changes)
 
     def report(self) -> Report:
-        return Report(run(all_checks(), self.context))
+        return Report(run_checks(list_checks(), self.context))
 
 
 def copy(source: Path, place: Path) -> None:
@@ -177,12 +183,12 @@ def test_a_site_in_order_has_no_findings_but_facts(world: World) -> None:
 
 
 def _damage(world: World) -> None:
-    path = world.store.path(OLD) / "VERSION"
+    path = world.store.get_slot_directory(OLD) / "VERSION"
     path.chmod(0o644)
 
 
 def _flip(world: World) -> None:
-    path = world.store.path(OLD) / "VERSION"
+    path = world.store.get_slot_directory(OLD) / "VERSION"
     path.chmod(0o644)
     path.write_text("3.2.5")
     path.chmod(0o444)
@@ -195,22 +201,26 @@ def _part_without_program(world: World) -> None:
 
 
 def _unhealthy(world: World) -> None:
-    world.application.health.return_value = Health((ProbeResult("health", "down"),))
+    world.application.check_health.return_value = HealthResult((ProbeResult("health", "down"),))
 
 
 def _token_refused(world: World) -> None:
     problem = "answered with status 401, refusing the token that this site sends"
-    world.application.health.return_value = Health((ProbeResult("health", problem),), refused=True)
+    world.application.check_health.return_value = HealthResult(
+        (ProbeResult("health", problem),), refused=True
+    )
 
 
 def _token_away(world: World) -> None:
-    world.application.token_problem.return_value = ApplicationError(
+    world.application.check_health_token.return_value = ApplicationError(
         HEALTH_TOKEN_MISSING, path="/no/token", reason="No such file or directory"
     )
 
 
 def _refuse(world: World) -> None:
-    world.engine.plan_migrations.side_effect = MigrationRefused(database="cases", reason="edited")
+    world.engine.plan_migrations.side_effect = MigrationRefusedError(
+        database="cases", reason="edited"
+    )
 
 
 def _irreversible(world: World) -> None:
@@ -221,27 +231,27 @@ def _unmapped(strict: bool) -> Callable[[World], None]:
     def act(world: World) -> None:
         reference = {"name": "CITES classes", "database": "cases", "unmapped": "SELECT 1"}
         world.manifest(reference_maps=[{**reference, "strict": strict}])
-        world.engine.query.return_value = [("B7", 12), ("C1", 3)]
+        world.engine.run_query.return_value = [("B7", 12), ("C1", 3)]
 
     return act
 
 
 def _leftover(role: DatabaseRole) -> Callable[[World], None]:
     def act(world: World) -> None:
-        world.engine.leftovers.return_value = (("zzzzzzzz", role, "cases"),)
+        world.engine.list_leftovers.return_value = (("zzzzzzzz", role, "cases"),)
         world.change(changes=frozenset({"zzzzzzzz"}))
 
     return act
 
 
 def _blocker(world: World) -> None:
-    finding = Finding("NU-4101", Severity.STRICT, Text("a slot"), Text("drop it"))
-    world.engine.blockers.return_value = (finding,)
+    finding = Finding("NU-4101", Severity.STRICT, LazyText("a slot"), LazyText("drop it"))
+    world.engine.find_blockers.return_value = (finding,)
 
 
 def _exposed(world: World) -> None:
-    finding = Finding("NU-4163", Severity.STRICT, Text("a superuser"), Text("another role"))
-    world.engine.exposures.return_value = (finding,)
+    finding = Finding("NU-4163", Severity.STRICT, LazyText("a superuser"), LazyText("another role"))
+    world.engine.find_exposures.return_value = (finding,)
 
 
 def _unwritable(world: World) -> None:
@@ -251,12 +261,14 @@ def _unwritable(world: World) -> None:
 
 
 def _other_disk(world: World) -> None:
-    slot = world.store.path(OLD)
+    slot = world.store.get_slot_directory(OLD)
     world.change(device=lambda path: 2 if path == slot else 1)
 
 
 def _unreachable(world: World) -> None:
-    world.engine.blockers.side_effect = DatabaseUnreachable(database="cases", detail="refused")
+    world.engine.find_blockers.side_effect = DatabaseUnreachableError(
+        database="cases", detail="refused"
+    )
 
 
 def _needs(world: World, name: str, version: str) -> None:
@@ -277,7 +289,7 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
         lambda w: w.manifest(needs={"postgresql": ">=18"}), "NU-6304", STRICT, "17.10",
     ),
     "database of no version": (
-        lambda w: setattr(w.engine.version, "return_value", "??"), "NU-6304", STRICT, "??",
+        lambda w: setattr(w.engine.read_version, "return_value", "??"), "NU-6304", STRICT, "??",
     ),
     "no such interpreter": (
         lambda w: _needs(w, "no-such-node", ">=22"),
@@ -290,7 +302,7 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
     "no such path": (
         lambda w: w.manifest(upgrade_from=">=3.2.5,<3.3"), "NU-6305", STRICT, "runs 3.2.4",
     ),
-    "nothing in use": (lambda w: w.store.link.unlink(), "NU-6306", STRICT, "no way back"),
+    "nothing in use": (lambda w: w.store.current_link.unlink(), "NU-6306", STRICT, "no way back"),
     "current slot writable": (_damage, "NU-6307", STRICT, "VERSION: mode"),
     "current slot changed": (_flip, "NU-6307", STRICT, "VERSION: content"),
     "no such program": (
@@ -302,11 +314,11 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
         "NU-6308", STRICT, "'stop'",
     ),
     "does not run": (
-        lambda w: setattr(w.application.running, "return_value", False),
+        lambda w: setattr(w.application.is_running, "return_value", False),
         "NU-6309", ADVISORY, "does not run",
     ),
     "a part that does not run": (
-        lambda w: setattr(w.application.missing, "return_value", ("worker",)),
+        lambda w: setattr(w.application.find_missing_parts, "return_value", ("worker",)),
         "NU-6332", ADVISORY, "'worker'",
     ),
     "a program of a part that is not there": (
@@ -384,13 +396,13 @@ def test_copies_of_a_rehearsal_are_no_changes(world: World) -> None:
 
 
 def test_a_failure_that_has_no_name_is_not_swallowed(world: World) -> None:
-    world.engine.blockers.side_effect = ZeroDivisionError
+    world.engine.find_blockers.side_effect = ZeroDivisionError
     with pytest.raises(ZeroDivisionError):
         world.report()
 
 
 def test_leftovers_of_this_change_are_its_own_affair(world: World) -> None:
-    world.engine.leftovers.return_value = (
+    world.engine.list_leftovers.return_value = (
         (world.context.change.id, DatabaseRole.CANDIDATE, "cases"),
     )
     (world.root / "slots" / "3.3.0.partial").mkdir()
@@ -420,7 +432,9 @@ def test_space_is_counted_by_file_system(
         (world.root / name).mkdir()
     if "data" in disks:
         details = {"directory": str(world.root / "data")}
-        world.engine.describe.return_value = (DatabaseFacts("cases", "c", 5 * GB, details),)
+        world.engine.describe_databases.return_value = (
+            DatabaseFacts("cases", "c", 5 * GB, details),
+        )
     world.manifest(needs={"disk_bytes": 2 * GB})
     places = {world.root / name: number for name, number in disks.items()}
 
@@ -449,13 +463,15 @@ def test_what_lies_on_the_disk_already_is_not_counted_again(world: World) -> Non
 
 
 def test_two_checks_do_not_have_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len({check.__name__ for check in all_checks()}) == len(all_checks())
-    assert set(all_checks(forward=False)) < set(all_checks())
+    assert len({check.__name__ for check in list_checks()}) == len(list_checks())
+    assert set(list_checks(upgrade=False)) < set(list_checks())
     # Nothing is the safer for keeping a site from going back.
-    assert check_exposures not in all_checks(forward=False)
-    monkeypatch.setattr(space, "check_again", check(70)(lambda _context: ()), raising=False)
+    assert check_role_privileges not in list_checks(upgrade=False)
+    monkeypatch.setattr(
+        space, "check_again", register_check(70)(lambda _context: ()), raising=False
+    )
     with pytest.raises(ValueError, match="place 70"):
-        all_checks()
+        list_checks()
 
 
 def test_every_code_is_used_once_only_and_tested() -> None:
@@ -477,20 +493,20 @@ def kept_settings(root: Path, keep: str = "auto") -> AgentConfig:
 
 def test_files_that_cannot_be_kept_are_told_with_the_reason(tmp_path: Path) -> None:
     config = kept_settings(tmp_path)
-    (missing,) = look_at(config, {})
+    (missing,) = inspect_site_files(config, {})
     assert (missing.code, missing.severity) == ("NU-6328", Severity.STRICT)
     (tmp_path / "real").mkdir()
     (tmp_path / "photos").symlink_to("real")
-    (link,) = look_at(config, {})
+    (link,) = inspect_site_files(config, {})
     assert link.code == "NU-6328"
     (tmp_path / "photos").unlink()
     (tmp_path / "photos").write_bytes(b"")
-    (file,) = look_at(config, {})
+    (file,) = inspect_site_files(config, {})
     assert file.code == "NU-6328"
     (tmp_path / "photos").unlink()
     (tmp_path / "photos").mkdir()
-    assert all(finding.severity is Severity.INFO for finding in look_at(config, {}))
-    assert list(look_at(settings(tmp_path), {})) == []
+    assert all(finding.severity is Severity.INFO for finding in inspect_site_files(config, {}))
+    assert list(inspect_site_files(settings(tmp_path), {})) == []
 
 
 def test_another_file_system_cannot_be_kept_beside() -> None:
@@ -500,7 +516,7 @@ def test_another_file_system_cannot_be_kept_beside() -> None:
     files = [{"name": "photographs", "directory": shared}]
     with tempfile.TemporaryDirectory(dir=other_than(shared)) as site:  # not below it
         plain = settings(Path(site)).model_dump(by_alias=True)
-        (found,) = look_at(AgentConfig.model_validate({**plain, "files": files}), {})
+        (found,) = inspect_site_files(AgentConfig.model_validate({**plain, "files": files}), {})
     assert found.code == "NU-6328"
     assert "mounted" in str(found.what)
 
@@ -526,10 +542,12 @@ def test_room_for_files_and_what_is_not_undone(
     item = kept_settings(tmp_path).files[0]
     said = None
     if effect:
-        said = FilesManifest(
-            name="photographs", effect=FileEffect(effect), words="writes into each"
+        said = SiteFilesManifest(
+            name="photographs", effect=SiteFileEffect(effect), words="writes into each"
         )
-    found = judge(item, tmp_path, Method(method), FilesSurvey(20, 3, size, free, inodes), said)
+    found = judge_directory(
+        item, tmp_path, SnapshotMethod(method), DirectorySurvey(20, 3, size, free, inodes), said
+    )
     assert [finding.code for finding in found] == codes
 
 

@@ -11,12 +11,12 @@ import pytest
 from demo.databases import PostgresPlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.engine.approvals.status import standing_for
+from ncen_updater.agent.engine.approvals.status import read_approval_status
 from ncen_updater.agent.engine.rehearsal.store import RehearsalState
-from ncen_updater.agent.model.names import JOURNAL
-from ncen_updater.agent.policy.automation import Rehearsed
+from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.messages import REHEARSAL_LIMITED
+from ncen_updater.common.messages import REHEARSAL_INCOMPLETE_COPY
 from tests.agent.engine.rehearsal.test_rehearsing import rehearse
 from tests.support.errors import refused
 from tests.support.sites import TrialFeed, connect, site_in_process
@@ -48,8 +48,11 @@ def test_it_is_told_and_no_release_is_blamed_for_it(demo: DemoSite) -> None:
     assert record.state is RehearsalState.PASSED
     assert record.report is not None
     assert record.report.not_carried == {"companies": ("extension pg_stat_statements",)}
-    with refused(REHEARSAL_LIMITED) as caught:
+    with refused(REHEARSAL_INCOMPLETE_COPY) as caught:
         rehearse(site, FAILING)
     assert "extension pg_stat_statements" in str(caught.value)
-    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-        assert standing_for(site, journal, "plan", FAILING).rehearsed is Rehearsed.MISSING
+    with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
+        assert (
+            read_approval_status(site, journal, "plan", FAILING).rehearsed
+            is RehearsalStatus.MISSING
+        )

@@ -19,55 +19,62 @@ from demo.databases import PostgresPlace
 from demo.evidence import database_digests
 from demo.site import DemoSite, digests
 from ncen_updater.agent.adapters.databases.base import DatabaseRole
-from ncen_updater.agent.adapters.databases.ways import Back
+from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.engine import accept_restore
-from ncen_updater.agent.engine.approvals.approving import require_basis, subject
-from ncen_updater.agent.engine.approvals.status import require_consent, standing_for
+from ncen_updater.agent.engine.approvals.approving import (
+    find_upgrade_to_approve,
+    require_approvable_basis,
+)
+from ncen_updater.agent.engine.approvals.status import make_consent_check, read_approval_status
 from ncen_updater.agent.engine.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import make_plan
-from ncen_updater.agent.engine.rehearsal.predictions import past
-from ncen_updater.agent.engine.rehearsal.rehearse import Rehearser, clean_interrupted
+from ncen_updater.agent.engine.rehearsal.predictions import list_past_downtimes
+from ncen_updater.agent.engine.rehearsal.rehearse import Rehearser, remove_interrupted_rehearsals
 from ncen_updater.agent.engine.rehearsal.report import RehearsedHop
-from ncen_updater.agent.engine.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
+from ncen_updater.agent.engine.rehearsal.store import (
+    RehearsalRecord,
+    RehearsalState,
+    RehearsalStore,
+)
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.change import DOWNTIME, StepName
+from ncen_updater.agent.model.change import DOWNTIME_STEPS, StepName
 from ncen_updater.agent.model.ids import new_change_id
-from ncen_updater.agent.model.names import JOURNAL
-from ncen_updater.agent.model.person import Person
-from ncen_updater.agent.policy.automation import Rehearsed
+from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.reports.diagnostics.verify import verify_site
-from ncen_updater.agent.service.assess import assess
-from ncen_updater.agent.service.report import history_report
+from ncen_updater.agent.service.assess import assess_upgrade
+from ncen_updater.agent.service.report import build_history_report
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     APPROVAL_MISSING,
-    GUARD_BLOCKS,
     NOT_REHEARSED,
+    PREFLIGHT_BLOCKED,
     REHEARSAL_FAILED,
     REHEARSAL_OUTDATED,
     WINDOW_CLOSED,
     ExitCode,
 )
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.errors import refused
 from tests.support.rotation import either_engine, in_turns
 
 pytestmark = either_engine("demo")
 
-AMINA, BO = Person("amina", 1001), Person("bo", 1002)
+AMINA, BO = Actor("amina", 1001), Actor("bo", 1002)
 
 
 def rehearse(site: Site, version: str, *, retry: bool = False) -> RehearsalRecord:
-    operations = Operations(site, Silent())
-    with operations.between_changes("rehearse") as journal:
-        path = operations.known_path(journal, Version(version), retry=retry)
+    operations = Operations(site, SilentProgress())
+    with operations.lock_idle_site("rehearse") as journal:
+        path = operations.find_cached_path(journal, Version(version), retry=retry)
         assert isinstance(path, UpgradePath)
-        return Rehearser(site, journal, Silent(), new_change_id).run(path)
+        return Rehearser(site, journal, SilentProgress(), new_change_id).rehearse(path)
 
 
 def hops(record: RehearsalRecord) -> Sequence[RehearsedHop]:
@@ -85,12 +92,12 @@ def test_it_says_what_will_change_and_leaves_nothing(demo: DemoSite, site: Site)
     assert [code for code, _ in mapped.unmapped] == ["C10"]
     assert hop.back_s is not None
     assert hop.back_differs == ()
-    assert hop.way_back is Back.KEEPS
+    assert hop.way_back is RollbackKind.KEEPS_RECORDS
     assert hop.tables["seizures"]["cultural_objects"][0] == -1
     stop = hop.stop_s
     assert 0 <= stop.low <= stop.likely <= stop.high
     assert database_digests(demo.databases) == before
-    assert site.engine.leftovers() == ()
+    assert site.engine.list_leftovers() == ()
 
 
 @in_turns("version")
@@ -103,14 +110,18 @@ def test_a_bad_release_is_found_before_anybody_is_out(
         rehearse(site, version)
     assert caught.value.exit_code is ExitCode.BLOCKED
     assert database_digests(demo.databases) == before
-    assert site.engine.leftovers() == ()
-    with Journal.open(site.state / JOURNAL) as journal:
-        record = Rehearsals(journal).last("3.2.4", version)
+    assert site.engine.list_leftovers() == ()
+    with Journal.open(site.state / JOURNAL_FILE) as journal:
+        record = RehearsalStore(journal).find_last("3.2.4", version)
         assert record is not None
         assert record.state is RehearsalState.FAILED
-        assert standing_for(site, journal, "plan", version).rehearsed is Rehearsed.FAILED
+        assert (
+            read_approval_status(site, journal, "plan", version).rehearsed is RehearsalStatus.FAILED
+        )
         # Seen: "Send the Secretariat what 'history' says", and there: "No change was ever begun".
-        (told,) = cast("list[dict[str, object]]", history_report(journal, 50)["failed_rehearsals"])
+        (told,) = cast(
+            "list[dict[str, object]]", build_history_report(journal, 50)["failed_rehearsals"]
+        )
     assert (told["version"], told["from"], told["code"]) == (version, "3.2.4", record.error_code)
     assert str(caught.value.values["cause"]) in str(told["error"])
 
@@ -118,61 +129,61 @@ def test_a_bad_release_is_found_before_anybody_is_out(
 def test_without_a_way_down_none_is_tried(site: Site) -> None:
     record = rehearse(site, "3.3.9")
     assert hops(record)[-1].back_s is None
-    assert hops(record)[-1].way_back is not Back.KEEPS
+    assert hops(record)[-1].way_back is not RollbackKind.KEEPS_RECORDS
 
 
 def test_people_approve_what_was_rehearsed_and_nothing_else(demo: DemoSite, site: Site) -> None:
     target = Version("3.3.0")
-    agree = require_consent(site, Silent(), approvals=2)
-    operations = Operations(site, Silent())
+    agree = make_consent_check(site, SilentProgress(), approvals=2)
+    operations = Operations(site, SilentProgress())
     with refused(NOT_REHEARSED) as missing:
-        operations.upgrade(target, agree=agree)
+        operations.upgrade(target, check_consent=agree)
     assert missing.value.exit_code is ExitCode.REHEARSAL_STALE
     rehearse(site, "3.3.0")
     with refused(APPROVAL_MISSING) as lacking:
-        operations.upgrade(target, agree=agree)
+        operations.upgrade(target, check_consent=agree)
     assert lacking.value.exit_code is ExitCode.APPROVAL_MISSING
-    found = assess(site)
+    found = assess_upgrade(site)
     approve(site, target, AMINA)
     with refused(APPROVAL_MISSING):
-        operations.upgrade(target, agree=agree)
+        operations.upgrade(target, check_consent=agree)
     approve(site, target, BO)
-    result = operations.upgrade(target, agree=agree)
+    result = operations.upgrade(target, check_consent=agree)
     assert [outcome.change.to_version for outcome in result.outcomes] == ["3.3.0"]
     assert found.current == "3.2.4"
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        compared = [e for e in journal.events() if e.kind == "stop-compared"]
+    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+        compared = [e for e in journal.list_events() if e.kind == "stop-compared"]
         assert len(compared) == 1
-        assert len(past(journal)) == 1
+        assert len(list_past_downtimes(journal)) == 1
 
 
 def test_a_release_that_failed_can_be_approved_once_it_was_rehearsed_since(site: Site) -> None:
     """Seen: each command sent people to the other one, and none of them would."""
     rehearse(site, "3.3.0")
-    with Journal.open(site.state / JOURNAL) as journal:
-        SiteHistory(journal).remember_bad("ncen", "3.3.0", "NU-6008", None)
-    newest = assess(site)
-    assert newest.target != "3.3.0" and newest.of("3.3.0") is None
+    with Journal.open(site.state / JOURNAL_FILE) as journal:
+        SiteHistory(journal).mark_bad("ncen", "3.3.0", "NU-6008", None)
+    newest = assess_upgrade(site)
+    assert newest.target != "3.3.0" and newest.find_release("3.3.0") is None
     rehearse(site, "3.3.0", retry=True)
-    again = assess(site).of("3.3.0")
+    again = assess_upgrade(site).find_release("3.3.0")
     assert again is not None
-    assert again.rehearsed is Rehearsed.PASSED
+    assert again.rehearsed is RehearsalStatus.PASSED
     assert again.binding
     assert again.bad_until is not None, "by itself it is not tried before"
 
 
-def approve(site: Site, target: Version, person: Person) -> None:
-    operations = Operations(site, Silent())
-    with Journal.open(site.state / JOURNAL) as journal:
-        path = operations.known_path(journal, target)
-        current = site.slots.current()
+def approve(site: Site, target: Version, person: Actor) -> None:
+    operations = Operations(site, SilentProgress())
+    with Journal.open(site.state / JOURNAL_FILE) as journal:
+        path = operations.find_cached_path(journal, target)
+        current = site.slots.read_current()
         assert isinstance(path, UpgradePath)
         assert current is not None
-        plan = make_plan(site, current, path, Silent())
-        standing = standing_for(site, journal, plan.digest, str(target))
+        plan = make_plan(site, current, path, SilentProgress())
+        standing = read_approval_status(site, journal, plan.digest, str(target))
         assert standing.basis is not None
         basis = standing.basis
-        ApprovalStore(journal).approve(basis.binding(), str(target), basis.to_json(), person)
+        ApprovalStore(journal).add(basis.compute_binding(), str(target), basis.to_json(), person)
 
 
 def test_a_changed_schema_voids_what_was_approved(demo: DemoSite, site: Site) -> None:
@@ -189,8 +200,8 @@ def test_a_changed_schema_voids_what_was_approved(demo: DemoSite, site: Site) ->
         database.commit()
         database.close()
     with refused(REHEARSAL_OUTDATED) as caught:
-        Operations(site, Silent()).upgrade(
-            target, agree=require_consent(site, Silent(), approvals=1)
+        Operations(site, SilentProgress()).upgrade(
+            target, check_consent=make_consent_check(site, SilentProgress(), approvals=1)
         )
     assert caught.value.exit_code is ExitCode.REHEARSAL_STALE
     assert "suspects" in str(caught.value)
@@ -200,7 +211,7 @@ def test_nothing_is_done_until_two_people_say_whose_a_changed_schema_is(
     demo: DemoSite, site: Site
 ) -> None:
     """An index that a database administrator put in after an upgrade, as the documents say."""
-    Operations(site, Silent()).upgrade(Version("3.3.0"))
+    Operations(site, SilentProgress()).upgrade(Version("3.3.0"))
     address = demo.databases.address("suspects")
     if isinstance(demo.databases, PostgresPlace):
         with psycopg.connect(address) as connection:
@@ -210,85 +221,94 @@ def test_nothing_is_done_until_two_people_say_whose_a_changed_schema_is(
         database.execute("CREATE INDEX of_our_own ON ncen_release (release)")
         database.close()
     target, before = Version("3.3.9"), digests(demo)
-    with refused(GUARD_BLOCKS, match="NU-6106"):
+    with refused(PREFLIGHT_BLOCKED, match="NU-6106"):
         rehearse(site, "3.3.9")
-    with refused(GUARD_BLOCKS, match="NU-6106"), Journal.open(site.state / JOURNAL) as journal:
-        require_basis(subject(site, journal, Silent(), target))
+    with (
+        refused(PREFLIGHT_BLOCKED, match="NU-6106"),
+        Journal.open(site.state / JOURNAL_FILE) as journal,
+    ):
+        require_approvable_basis(find_upgrade_to_approve(site, journal, SilentProgress(), target))
     with pytest.raises(UpdaterError, match="NU-6106"):
-        Operations(site, Silent()).upgrade(target)
-    with Journal.open(site.state / JOURNAL) as journal:
-        step_names = {StepName(name) for name in journal.changes(1)[0].steps}
-        assert "NU-6106" in {finding.code for finding in verify_site(site, journal, Silent())}
-    assert not step_names & set(DOWNTIME), "nobody was out"
-    assert "NU-6106" in {finding.code for finding in diagnose(demo.config_path, Silent())}
+        Operations(site, SilentProgress()).upgrade(target)
+    with Journal.open(site.state / JOURNAL_FILE) as journal:
+        step_names = {StepName(name) for name in journal.list_changes(1)[0].steps}
+        assert "NU-6106" in {
+            finding.code for finding in verify_site(site, journal, SilentProgress())
+        }
+    assert not step_names & set(DOWNTIME_STEPS), "nobody was out"
+    assert "NU-6106" in {finding.code for finding in diagnose(demo.config_path, SilentProgress())}
     assert digests(demo) == before
-    with Journal.open(site.state / JOURNAL) as journal:
+    with Journal.open(site.state / JOURNAL_FILE) as journal:
         for person in (AMINA, BO):
-            found = accept_restore.find(site, journal, Version("3.3.0"), Silent())
-            assert not found.switches
-            said = accept_restore.agree(journal, found, person, "an index of ours")
-        accept_restore.accept(site, journal, found, said)
+            found = accept_restore.inspect_restored(
+                site, journal, Version("3.3.0"), SilentProgress()
+            )
+            assert not found.switches_code
+            said = accept_restore.approve_restored(journal, found, person, "an index of ours")
+        accept_restore.adopt_restored(site, journal, found, said)
     assert rehearse(site, "3.3.9").state is RehearsalState.PASSED
 
 
 def test_an_old_rehearsal_no_longer_counts(site: Site) -> None:
     rehearse(site, "3.3.0")
-    with Journal.open(site.state / JOURNAL) as journal:
-        record = Rehearsals(journal).last("3.2.4", "3.3.0")
+    with Journal.open(site.state / JOURNAL_FILE) as journal:
+        record = RehearsalStore(journal).find_last("3.2.4", "3.3.0")
         assert record is not None
         assert record.basis is not None
         plan = str(record.basis["plan"])
-        assert standing_for(site, journal, plan, "3.3.0").rehearsed is Rehearsed.PASSED
+        assert (
+            read_approval_status(site, journal, plan, "3.3.0").rehearsed is RehearsalStatus.PASSED
+        )
         late = timedelta(days=site.config.service.rehearsal_days, minutes=1)
         with journal.transaction() as connection:
             basis = dict(record.basis)
             basis["at"] = (record.started_at - late).isoformat()
             connection.execute("UPDATE rehearsals SET basis = ?", (json.dumps(basis),))
-        assert standing_for(site, journal, plan, "3.3.0").rehearsed is Rehearsed.VOID
+        assert read_approval_status(site, journal, plan, "3.3.0").rehearsed is RehearsalStatus.VOID
 
 
 def test_nothing_keeps_officers_out_once_the_window_has_closed(demo: DemoSite, site: Site) -> None:
     before = database_digests(demo.databases)
-    operations = Operations(site, Silent())
+    operations = Operations(site, SilentProgress())
     with refused(WINDOW_CLOSED) as caught:
-        operations.upgrade(Version("3.3.0"), begin_before=site.clock.now())
+        operations.upgrade(Version("3.3.0"), start_before=site.clock.now())
     assert caught.value.exit_code is ExitCode.HELD
     assert "+00:00" not in str(caught.value) and " UTC" in str(caught.value)
     assert database_digests(demo.databases) == before
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        (change,) = journal.changes()
+    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+        (change,) = journal.list_changes()
         assert StepName.CLOSE not in change.steps
-        assert not change.state.open
+        assert not change.state.is_open
     in_time = site.clock.now() + timedelta(hours=1)
-    assert operations.upgrade(Version("3.3.0"), begin_before=in_time).outcomes
+    assert operations.upgrade(Version("3.3.0"), start_before=in_time).outcomes
 
 
 def test_a_killed_rehearsal_is_cleaned_up(demo: DemoSite, site: Site) -> None:
     """SIGKILL as soon as a copy is there."""
     before = database_digests(demo.databases)
-    operations = Operations(site, Silent())
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        path = operations.known_path(journal, Version("3.3.0"))
+    operations = Operations(site, SilentProgress())
+    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+        path = operations.find_cached_path(journal, Version("3.3.0"))
         assert isinstance(path, UpgradePath)
-    current = site.slots.current()
+    current = site.slots.read_current()
     assert current is not None
-    make_plan(site, current, path, Silent())
+    make_plan(site, current, path, SilentProgress())
     child = subprocess.Popen(
         [sys.executable, "-m", "ncen_updater.agent.cli.main", "--config", str(demo.config_path),
          "rehearse", "3.3.0"],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    while child.poll() is None and not site.engine.leftovers():
+    while child.poll() is None and not site.engine.list_leftovers():
         time.sleep(0.01)
     killed = child.poll() is None
     child.kill()
     child.wait()
-    with Journal.open(site.state / JOURNAL) as journal:
-        assert len(Rehearsals(journal).interrupted()) == int(killed)
+    with Journal.open(site.state / JOURNAL_FILE) as journal:
+        assert len(RehearsalStore(journal).list_interrupted()) == int(killed)
         assert killed, "it was over before it could be killed"
-        clean_interrupted(site, journal)
-        assert Rehearsals(journal).interrupted() == ()
-    assert site.engine.leftovers() == ()
-    assert {role for _, role, _ in site.engine.leftovers()} <= {DatabaseRole.PREVIOUS}
+        remove_interrupted_rehearsals(site, journal)
+        assert RehearsalStore(journal).list_interrupted() == ()
+    assert site.engine.list_leftovers() == ()
+    assert {role for _, role, _ in site.engine.list_leftovers()} <= {DatabaseRole.PREVIOUS}
     assert database_digests(demo.databases) == before
     assert rehearse(site, "3.3.0").state is RehearsalState.PASSED

@@ -15,23 +15,27 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.engine.rehearsal.report import (
-    RehearsalCopies,
+    RehearsalCopyPlans,
     RehearsalFailure,
     RehearsalReport,
 )
-from ncen_updater.agent.engine.rehearsal.stops import stop_range
-from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState, rehearsal_document
-from ncen_updater.agent.model.errors import JournalUnreadable
+from ncen_updater.agent.engine.rehearsal.stops import sum_predicted_range
+from ncen_updater.agent.engine.rehearsal.store import (
+    RehearsalState,
+    RehearsalStore,
+    serialize_rehearsal,
+)
+from ncen_updater.agent.model.errors import JournalUnreadableError
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.records import Record
+from ncen_updater.common.records import JsonRecord
 
 STORED: dict[str, dict[str, Any]] = json.loads(
     Path(__file__).with_name("stored_reports.json").read_text("utf-8")
 )
 FOUND = STORED["what was found"]
-KINDS: dict[str, type[Record]] = {
-    "where the copies are, SQLite": RehearsalCopies,
-    "where the copies are, PostgreSQL": RehearsalCopies,
+KINDS: dict[str, type[JsonRecord]] = {
+    "where the copies are, SQLite": RehearsalCopyPlans,
+    "where the copies are, PostgreSQL": RehearsalCopyPlans,
     "what was found": RehearsalReport,
     "of one that failed": RehearsalFailure,
 }
@@ -44,10 +48,10 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
         yield made
 
 
-def store(journal: Journal, state: RehearsalState, stored: object) -> Rehearsals:
+def store(journal: Journal, state: RehearsalState, stored: object) -> RehearsalStore:
     """Write what a rehearsal left."""
-    rehearsals = Rehearsals(journal)
-    rehearsals.begin("aaaaaaaa", "3.2.4", "3.3.0", RehearsalCopies())
+    rehearsals = RehearsalStore(journal)
+    rehearsals.record_start("aaaaaaaa", "3.2.4", "3.3.0", RehearsalCopyPlans())
     with journal.transaction() as connection:
         connection.execute(
             "UPDATE rehearsals SET state = ?, report = ?", (state, json.dumps(stored))
@@ -77,18 +81,18 @@ def test_of_a_backup_only_what_there_is_is_written(left: dict[str, object]) -> N
 
 def test_what_a_newer_agent_says_beside_is_sent_and_bound_too(journal: Journal) -> None:
     newer = {**FOUND, "of_a_newer_agent": 1}
-    record = store(journal, RehearsalState.PASSED, newer).last("3.2.4", "3.3.0")
+    record = store(journal, RehearsalState.PASSED, newer).find_last("3.2.4", "3.3.0")
     assert record is not None
     assert record.report == RehearsalReport.from_json(FOUND)
-    assert rehearsal_document(record)["report"] == newer
-    assert record.mark != replace(record, stored=FOUND).mark
+    assert serialize_rehearsal(record)["report"] == newer
+    assert record.identity != replace(record, stored=FOUND).identity
 
 
 def test_each_state_left_something_of_its_own(journal: Journal) -> None:
     copies = STORED["where the copies are, SQLite"]
-    (record,) = store(journal, RehearsalState.RUNNING, copies).all()
-    assert record.copies == RehearsalCopies.from_json(copies)
-    assert (record.report, record.failure, stop_range(record)) == (None, None, None)
+    (record,) = store(journal, RehearsalState.RUNNING, copies).list_newest()
+    assert record.copies == RehearsalCopyPlans.from_json(copies)
+    assert (record.report, record.failure, sum_predicted_range(record)) == (None, None, None)
     torn = replace(record, state=RehearsalState.FAILED, stored=None)
     assert (torn.report, torn.failure, torn.copies) == (None, None, None)
     failed = replace(record, state=RehearsalState.FAILED, stored={"blamed": True})
@@ -109,6 +113,6 @@ def test_each_state_left_something_of_its_own(journal: Journal) -> None:
 def test_what_is_no_report_makes_the_journal_unreadable_to_who_needs_it(
     journal: Journal, state: RehearsalState, stored: object
 ) -> None:
-    (record,) = store(journal, state, stored).all()
-    with pytest.raises(JournalUnreadable, match="journal"):
+    (record,) = store(journal, state, stored).list_newest()
+    with pytest.raises(JournalUnreadableError, match="journal"):
         _ = record.report, record.failure, record.copies

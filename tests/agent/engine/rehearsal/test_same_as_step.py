@@ -16,11 +16,11 @@ from ncen_updater.agent.adapters.databases.base import DatabaseEngine
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.rehearsal.rehearse import Rehearser
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.errors import ChangeFailed, MigrationFailed
+from ncen_updater.agent.model.errors import ChangeFailedError, MigrationFailedError
 from ncen_updater.agent.model.ids import new_change_id
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import REHEARSAL_FAILED
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.errors import refused
 from tests.support.rotation import either_engine, in_turns
@@ -42,11 +42,11 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, 
 
 
 def rehearse(site: Site, version: str) -> None:
-    operations = Operations(site, Silent())
-    with operations.between_changes("rehearse") as journal:
-        path = operations.known_path(journal, Version(version))
+    operations = Operations(site, SilentProgress())
+    with operations.lock_idle_site("rehearse") as journal:
+        path = operations.find_cached_path(journal, Version(version))
         assert isinstance(path, UpgradePath)
-        Rehearser(site, journal, Silent(), new_change_id).run(path)
+        Rehearser(site, journal, SilentProgress(), new_change_id).rehearse(path)
 
 
 class Overheard:
@@ -55,7 +55,7 @@ class Overheard:
     def __init__(self, engine: DatabaseEngine, monkeypatch: pytest.MonkeyPatch) -> None:
         self._sections: list[list[Event]] = []
         self._depth = 0
-        held = engine.held
+        held = engine.hold_sessions
 
         @contextlib.contextmanager
         def section() -> Iterator[None]:
@@ -81,7 +81,7 @@ class Overheard:
 
             return called
 
-        monkeypatch.setattr(engine, "held", section)
+        monkeypatch.setattr(engine, "hold_sessions", section)
         for name in ("query", "schema", "migrate", "mark"):
             monkeypatch.setattr(engine, name, overheard(name))
 
@@ -102,7 +102,7 @@ def test_a_rehearsal_asks_what_the_steps_ask(
     overheard = Overheard(site.engine, monkeypatch)
     rehearse(site, "3.3.0")
     rehearsed = overheard.take()
-    operations = Operations(site, Silent())
+    operations = Operations(site, SilentProgress())
     operations.upgrade(Version("3.3.0"))
     operations.rollback()
     assert overheard.take() == rehearsed
@@ -116,8 +116,8 @@ def causes(site: Site, version: str) -> list[object]:
     """The codes with which a rehearsal and an upgrade fail."""
     with refused(REHEARSAL_FAILED) as rehearsed:
         rehearse(site, version)
-    with pytest.raises(ChangeFailed) as changed:
-        Operations(site, Silent()).upgrade(Version(version))
+    with pytest.raises(ChangeFailedError) as changed:
+        Operations(site, SilentProgress()).upgrade(Version(version))
     assert changed.value.values["step"] == "migrate"
     for error in (rehearsed.value, changed.value):
         assert isinstance(error.__cause__, UpdaterError)
@@ -140,4 +140,4 @@ def test_both_find_the_same_fault_in_the_reference_data(demo: DemoSite, site: Si
     else:
         with psycopg.connect(address) as session:
             session.execute(ENTERED)
-    assert causes(site, "3.3.0") == [MigrationFailed.message.code] * 2
+    assert causes(site, "3.3.0") == [MigrationFailedError.message.code] * 2

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from demo.site import DemoSite, digests
-from ncen_updater.agent.engine.rehearsal.store import Rehearsals
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.engine.rehearsal.store import RehearsalStore
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import REHEARSAL_FAILED
 from tests.agent.engine.made import (
@@ -73,8 +73,8 @@ def test_release_that_works_passes_and_one_that_does_not_fails(demo: DemoSite) -
         with refused(REHEARSAL_FAILED, match=f"smoke.py.*{how}") as caught:
             rehearse(demo, version)
         assert caught.value.values["cause_code"] == "NU-6076"
-        with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-            (found, *_) = Rehearsals(journal).all()
+        with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
+            (found, *_) = RehearsalStore(journal).list_newest()
         assert found.to_version == version and found.failure is not None
         assert found.failure.blamed, "it is not tried again by itself"
     assert digests(demo) == before

@@ -11,11 +11,15 @@ from packaging.version import Version
 
 from demo.evidence import database_digests
 from demo.site import DemoSite
-from ncen_updater.agent.adapters.databases.tried import TriedColumn, TriedValues, Untried
-from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.adapters.databases.tried import (
+    ColumnRoundTrip,
+    RoundTripResult,
+    UntestedReason,
+)
+from ncen_updater.agent.engine.rehearsal.store import RehearsalState, RehearsalStore
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.messages import REHEARSAL_FAILED, UNTOLD_LOSS
+from ncen_updater.common.messages import REHEARSAL_FAILED, UNDECLARED_DATA_LOSS
 from tests.agent.engine.made import FIRST, operations, rehearse, release, said, served_feed, site_on
 from tests.support.errors import refused
 from tests.support.rotation import either_engine, in_turns
@@ -114,25 +118,25 @@ def demo(
         yield site
 
 
-def tried(demo: DemoSite, version: str) -> tuple[TriedValues, Mapping[str, TriedColumn]]:
+def tried(demo: DemoSite, version: str) -> tuple[RoundTripResult, Mapping[str, ColumnRoundTrip]]:
     """What the rehearsal of a release says of values, and that nothing else was touched."""
     before = database_digests(demo.databases)
-    values = TriedValues.from_json(rehearse(demo, version)["values"])
+    values = RoundTripResult.from_json(rehearse(demo, version)["values"])
     assert database_digests(demo.databases) == before
-    assert site_in_process(demo).engine.leftovers() == ()
+    assert site_in_process(demo).engine.list_leftovers() == ()
     return values, {column.column: column for column in values.columns}
 
 
 def test_a_dropped_column_is_lost_and_nothing_else(demo: DemoSite) -> None:
     values, columns = tried(demo, DROPS)
-    assert values.named("lost") == ("companies.companies.origin",)
-    assert values.named("came_back") == () and values.stopped is None
+    assert values.list_columns("lost") == ("companies.companies.origin",)
+    assert values.list_columns("came_back") == () and values.stopped is None
     assert columns["companies.companies.origin"].lost == 3
     for kept in ("name", "turnover", "country"):
         assert columns[f"companies.companies.{kept}"].kept == 3, kept
-    assert columns["companies.companies.company_ref"].untried == {Untried.KEY: 3}
+    assert columns["companies.companies.company_ref"].untried == {UntestedReason.KEY: 3}
     # A reference that nothing would answer is refused, and no other value is made up.
-    assert set(columns["companies.addresses.company_ref"].untried) == {Untried.REFUSED}
+    assert set(columns["companies.addresses.company_ref"].untried) == {UntestedReason.REFUSED}
     # What the application itself writes for each release is no value of anybody's.
     assert columns["seizures.ncen_release.release"].kept == 1
     words = said(demo, "rehearse", DROPS)
@@ -150,20 +154,22 @@ def test_going_back_says_what_the_rehearsal_saw(demo: DemoSite) -> None:
     assert LOST in words
     # What is told of the progress stands behind the document.
     answer, _ = json.JSONDecoder().raw_decode(said(demo, "rollback", "--dry-run", "--json"))
-    assert TriedValues.from_json(answer["values"]).named("lost") == ("companies.companies.origin",)
+    assert RoundTripResult.from_json(answer["values"]).list_columns("lost") == (
+        "companies.companies.origin",
+    )
 
 
 def test_what_was_parked_comes_back(demo: DemoSite) -> None:
     values, columns = tried(demo, PARKS)
-    assert values.named("lost") == () and values.stopped is None
+    assert values.list_columns("lost") == () and values.stopped is None
     assert columns["companies.companies.origin"].came_back == 3
-    assert values.named("came_back") == ("companies.companies.origin",)
+    assert values.list_columns("came_back") == ("companies.companies.origin",)
     assert columns["companies.companies.origin"].came_back == 3
 
 
 def test_a_renamed_column_is_kept(demo: DemoSite) -> None:
     values, columns = tried(demo, RENAMES)
-    assert values.named("lost") == values.named("came_back") == ()
+    assert values.list_columns("lost") == values.list_columns("came_back") == ()
     assert columns["companies.companies.form"].kept == 3
 
 
@@ -175,14 +181,14 @@ def test_a_narrower_column_loses_or_refuses(demo: DemoSite, version: str, column
     found = columns[f"companies.companies.{column}"]
     assert (found.lost, found.refused) == ((0, 3) if refuses else (3, 0))
     assert values.stopped is None
-    assert values.total("lost") + values.total("refused") == 3
+    assert values.count_values("lost") + values.count_values("refused") == 3
 
 
 def test_a_way_that_does_not_go_with_them_is_told_and_nothing_guessed(demo: DemoSite) -> None:
     values, columns = tried(demo, STOPS)
     assert values.stopped is not None and "0002_change" in values.stopped
-    assert values.total("kept") == values.total("lost") == 0
-    assert columns["companies.companies.name"].untried == {Untried.UNSEEN: 3}
+    assert values.count_values("kept") == values.count_values("lost") == 0
+    assert columns["companies.companies.name"].untried == {UntestedReason.NOT_COMPLETED: 3}
     assert "0002_change" in said(demo, "rehearse", STOPS)
 
 
@@ -190,11 +196,11 @@ def test_a_loss_that_nothing_tells_is_the_releases_fault(demo: DemoSite) -> None
     before = database_digests(demo.databases)
     with refused(REHEARSAL_FAILED) as caught:
         rehearse(demo, SILENT)
-    assert caught.value.values["cause_code"] == UNTOLD_LOSS.code
+    assert caught.value.values["cause_code"] == UNDECLARED_DATA_LOSS.code
     assert "companies.companies.name" in str(caught.value)
     assert database_digests(demo.databases) == before
-    assert site_in_process(demo).engine.leftovers() == ()
-    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-        record = Rehearsals(journal).last(FIRST, SILENT)
+    assert site_in_process(demo).engine.list_leftovers() == ()
+    with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
+        record = RehearsalStore(journal).find_last(FIRST, SILENT)
     assert record is not None and record.state is RehearsalState.FAILED
     assert record.failure is not None and record.failure.blamed

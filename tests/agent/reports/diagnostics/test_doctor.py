@@ -12,20 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.engine.lock import change_lock
+from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.rehearsal.rehearse import Rehearser
-from ncen_updater.agent.engine.rehearsal.store import Rehearsals
+from ncen_updater.agent.engine.rehearsal.store import RehearsalStore
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.model.change import Phase, StepName
+from ncen_updater.agent.model.change import StepName, StepPhase
 from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.agent.model.ids import new_change_id
-from ncen_updater.agent.model.names import JOURNAL, LOCK
+from ncen_updater.agent.model.names import CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.findings import Severity
-from ncen_updater.common.progress import Silent
-from ncen_updater.feed.proved import ProvedMemory
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.feed.proved import TrustStateStore
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.faults.full import prepared
 from tests.faults.trial import OLD, Trial
@@ -38,21 +38,21 @@ from tests.support.sites import site_in_process
 def trial() -> Iterator[Trial]:
     with prepared("sqlite") as made:
         made.reset()
-        Operations(site_in_process(made.demo), Silent()).upgrade()
+        Operations(site_in_process(made.demo), SilentProgress()).upgrade()
         yield made
 
 
 def codes(trial: Trial) -> set[str]:
-    found = {f.code for f in diagnose(trial.demo.config_path, Silent())}
+    found = {f.code for f in diagnose(trial.demo.config_path, SilentProgress())}
     return found - {"NU-6124"}
 
 
 def rehearse(site: Site) -> None:
-    operations = Operations(site, Silent())
-    path = operations.path()
+    operations = Operations(site, SilentProgress())
+    path = operations.find_upgrade_path()
     assert isinstance(path, UpgradePath)
-    with operations.between_changes("rehearse") as journal:
-        Rehearser(site, journal, Silent(), new_change_id).run(path)
+    with operations.lock_idle_site("rehearse") as journal:
+        Rehearser(site, journal, SilentProgress(), new_change_id).rehearse(path)
 
 
 def with_current(trial: Trial, target: Path | None) -> set[str]:
@@ -78,7 +78,7 @@ def with_closed_door(trial: Trial) -> set[str]:
 
 def with_clock(trial: Trial, ahead: timedelta) -> set[str]:
     """What is said where the clock is so far ahead of the newest list that was signed."""
-    memory = ProvedMemory(trial.demo.state)
+    memory = TrustStateStore(trial.demo.state)
     floor = memory.load().floor
     try:
         memory.update(lambda proved: replace(proved, floor=datetime.now(UTC) - ahead))
@@ -88,20 +88,20 @@ def with_clock(trial: Trial, ahead: timedelta) -> set[str]:
 
 
 def while_at_work(trial: Trial) -> set[str]:
-    with change_lock(trial.demo.state / LOCK, "upgrade"):
+    with hold_change_lock(trial.demo.state / CHANGE_LOCK_FILE, "upgrade"):
         return codes(trial)
 
 
 def with_other_fingerprints(trial: Trial) -> set[str]:
-    with Journal.open(trial.demo.state / JOURNAL) as journal:
-        change = journal.changes(1)[0].id
-        kept = journal.facts(change).fingerprints
+    with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
+        change = journal.list_changes(1)[0].id
+        kept = journal.read_facts(change).fingerprints
         odd = dict.fromkeys(kept or {}, "0" * 64)
-        journal.keep(change, ChangeFacts(fingerprints=odd))
+        journal.store_facts(change, ChangeFacts(fingerprints=odd))
         try:
             return codes(trial)
         finally:
-            journal.keep(change, ChangeFacts(fingerprints=kept))
+            journal.store_facts(change, ChangeFacts(fingerprints=kept))
 
 
 def with_stopped_application(trial: Trial) -> set[str]:
@@ -154,7 +154,7 @@ def test_every_altered_file_is_named(trial: Trial) -> None:
     for path in files:
         path.chmod(0o666)
     try:
-        found = diagnose(trial.demo.config_path, Silent())
+        found = diagnose(trial.demo.config_path, SilentProgress())
     finally:
         for path, mode in modes.items():
             path.chmod(mode)
@@ -167,15 +167,15 @@ def test_every_altered_file_is_named(trial: Trial) -> None:
 
 def test_whose_a_changed_schema_is_is_asked_first(trial: Trial) -> None:
     """A database administrator who added an index was told to call the Secretariat, and no more."""
-    with Journal.open(trial.demo.state / JOURNAL) as journal:
-        change = journal.changes(1)[0].id
-        kept = journal.facts(change).fingerprints or {}
+    with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
+        change = journal.list_changes(1)[0].id
+        kept = journal.read_facts(change).fingerprints or {}
         name = sorted(kept)[0]
-        journal.keep(change, ChangeFacts(fingerprints={**kept, name: "0" * 64}))
+        journal.store_facts(change, ChangeFacts(fingerprints={**kept, name: "0" * 64}))
         try:
-            found = diagnose(trial.demo.config_path, Silent())
+            found = diagnose(trial.demo.config_path, SilentProgress())
         finally:
-            journal.keep(change, ChangeFacts(fingerprints=kept))
+            journal.store_facts(change, ChangeFacts(fingerprints=kept))
     (finding,) = (finding for finding in found if finding.code == "NU-6106")
     remedy = finding.remedy.render("en")
     assert f"what was changed in {name}" in remedy
@@ -229,14 +229,14 @@ def operated_by(text: str, group: str) -> str:
 def test_an_open_change_comes_first_and_silences_what_follows_from_it(trial: Trial) -> None:
     from tests.faults.cells import Fault, Strike
 
-    cut = Strike(StepName.MIGRATE, Phase.AFTER_EFFECT, Fault.SIGKILL)
+    cut = Strike(StepName.MIGRATE, StepPhase.AFTER_EFFECT, Fault.SIGKILL)
     trial.reset(OLD)
     trial.operate("upgrade", (cut,))
     try:
-        found = diagnose(trial.demo.config_path, Silent())
+        found = diagnose(trial.demo.config_path, SilentProgress())
     finally:
         trial.settle()
-        Operations(site_in_process(trial.demo), Silent()).upgrade()
+        Operations(site_in_process(trial.demo), SilentProgress()).upgrade()
     assert (found[0].code, found[0].severity) == ("NU-6103", Severity.STRICT)
     rest = {finding.code for finding in found[1:]}
     assert not rest & {"NU-6103", "NU-6125", "NU-4002", "NU-6124", "NU-6128"}
@@ -257,16 +257,18 @@ def test_copies_of_a_rehearsal_are_no_strangers(
 
     try:
         with monkeypatch.context() as cut:
-            cut.setattr(Rehearser, "_up", torn)
-            cut.setattr(Rehearser, "_clear", lambda *_: None)
-            cut.setattr(Rehearsals, "end", lambda *_, **__: None)
+            cut.setattr(Rehearser, "_rehearse_upgrade", torn)
+            cut.setattr(Rehearser, "_drop_copies", lambda *_: None)
+            cut.setattr(RehearsalStore, "record_end", lambda *_, **__: None)
             with pytest.raises(KeyboardInterrupt):
                 rehearse(site)
-        left = [f for f in diagnose(trial.demo.config_path, Silent()) if f.code == "NU-6123"]
-        Operations(site, Silent()).resume(by_person=True)
+        left = [
+            f for f in diagnose(trial.demo.config_path, SilentProgress()) if f.code == "NU-6123"
+        ]
+        Operations(site, SilentProgress()).resume(by_operator=True)
         after = codes(trial)
     finally:
-        Operations(site_in_process(trial.demo), Silent()).upgrade()
+        Operations(site_in_process(trial.demo), SilentProgress()).upgrade()
     assert seen == [{"NU-6121"}], "that somebody is at work, and nothing of what they do"
     assert left and all("ncen-updater resume" in str(finding.remedy) for finding in left)
     assert "NU-6123" not in after

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.reports.diagnostics.groups import group_findings, may_use
+from ncen_updater.agent.reports.diagnostics.groups import check_group_access, is_accessible_to_group
 from ncen_updater.common.findings import Finding
 from tests.agent.cli.site import make_site
 
@@ -61,7 +61,7 @@ def mask(given: int) -> tuple[int, int, int]:
 def test_who_may_use_it(
     mode: int, its_group: int, access_list: bytes | None, rights: str, may: bool
 ) -> None:
-    assert may_use(mode, its_group, access_list, OURS, rights) is may
+    assert is_accessible_to_group(mode, its_group, access_list, OURS, rights) is may
 
 
 def site(tmp_path: Path, runner: str) -> Path:
@@ -82,7 +82,9 @@ def site(tmp_path: Path, runner: str) -> Path:
 
 
 def found(config: Path, numbers: Mapping[str, int | None]) -> list[Finding]:
-    return list(group_findings(load_config(config), config, lambda name: numbers.get(name, MINE)))
+    return list(
+        check_group_access(load_config(config), config, lambda name: numbers.get(name, MINE))
+    )
 
 
 def commands(finding: Finding) -> str:

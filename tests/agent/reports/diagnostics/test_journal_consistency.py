@@ -13,16 +13,16 @@ import pytest
 
 from ncen_updater.agent.engine.approvals.store import ApprovalStore
 from ncen_updater.agent.model.change import ChangeState, StepName, StepState
-from ncen_updater.agent.model.person import Person
-from ncen_updater.agent.reports.diagnostics.verify import _heads, _tables
+from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.reports.diagnostics.verify import _check_chain_heads, _check_tables
 from ncen_updater.agent.storage.journal.head import ChainHead
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
-from ncen_updater.agent.storage.journal.schema import FIRST_HASH, chain_hash
+from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
+from ncen_updater.agent.storage.journal.schema import FIRST_HASH, compute_chain_hash
 from tests.agent.cli.site import CHANGE
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-AMINA, BO = Person("amina", 1001), Person("bo", 1002)
+AMINA, BO = Actor("amina", 1001), Actor("bo", 1002)
 ONE, OTHER = "ab" * 32, "cd" * 32
 
 
@@ -31,23 +31,23 @@ def path(tmp_path: Path) -> Iterator[Path]:
     """A journal of a site where much was done."""
     path = tmp_path / "journal.sqlite"
     with Journal.create(path, now=lambda: NOW) as journal:
-        store, orders = ApprovalStore(journal), Orders(journal)
-        store.approve(ONE, "3.3.0", {"plan": "p"}, AMINA)
-        store.approve(OTHER, "3.3.0", {"plan": "p"}, AMINA)
+        store, orders = ApprovalStore(journal), JobQueue(journal)
+        store.add(ONE, "3.3.0", {"plan": "p"}, AMINA)
+        store.add(OTHER, "3.3.0", {"plan": "p"}, AMINA)
         store.withdraw(OTHER, AMINA)
-        store.approve(ONE, "3.3.0", {"plan": "p"}, BO)
-        number = orders.give(OrderKind.UPGRADE, {"version": "3.3.0"}, AMINA)
-        orders.take(number)
-        journal.begin(CHANGE)
-        journal.step(CHANGE.id, StepName.FETCH, StepState.INTENDED)
-        store.spend(CHANGE.id)
-        journal.commit(CHANGE.id)
-        journal.state(CHANGE.id, ChangeState.FINISHED)
-        orders.end(number, {"exit_code": 0})
-        orders.give(OrderKind.CHECK, {}, BO)
-        store.approve(OTHER, "back to 3.2.4", {}, AMINA, told=("rollback-approved", "3.2.4"))
-        store.approve(ONE, "3.3.1", {}, BO)
-        store.spend_one("bbbbbbbb", ONE)
+        store.add(ONE, "3.3.0", {"plan": "p"}, BO)
+        number = orders.enqueue(JobKind.UPGRADE, {"version": "3.3.0"}, AMINA)
+        orders.mark_started(number)
+        journal.begin_change(CHANGE)
+        journal.record_step(CHANGE.id, StepName.FETCH, StepState.INTENDED)
+        store.consume_all(CHANGE.id)
+        journal.commit_change(CHANGE.id)
+        journal.set_change_state(CHANGE.id, ChangeState.FINISHED)
+        orders.mark_ended(number, {"exit_code": 0})
+        orders.enqueue(JobKind.CHECK, {}, BO)
+        store.add(OTHER, "back to 3.2.4", {}, AMINA, event=("rollback-approved", "3.2.4"))
+        store.add(ONE, "3.3.1", {}, BO)
+        store.consume("bbbbbbbb", ONE)
     yield path
 
 
@@ -55,13 +55,13 @@ def said(path: Path, *heads: ChainHead) -> list[str]:
     """Codes of what is found; the chain itself closes."""
     with Journal.open(path, read_only=True) as journal:
         assert journal.verify_chain() > 0
-        found = [*_heads(journal, heads), *_tables(journal)]
+        found = [*_check_chain_heads(journal, heads), *_check_tables(journal)]
         return [finding.code for finding in found]
 
 
 def head(path: Path) -> ChainHead:
     with Journal.open(path, read_only=True) as journal:
-        return journal.head()
+        return journal.read_head()
 
 
 def alter(path: Path, *statements: str) -> None:
@@ -78,7 +78,7 @@ def chain_anew(path: Path) -> None:
             "SELECT number, at, change, kind, data FROM events ORDER BY number"
         ).fetchall()
         for number, at, change, kind, data in rows:
-            previous = chain_hash(previous, number, at, change, kind, json.loads(data))
+            previous = compute_chain_hash(previous, number, at, change, kind, json.loads(data))
             connection.execute("UPDATE events SET hash = ? WHERE number = ?", (previous, number))
 
 
@@ -86,7 +86,7 @@ def test_what_was_written_by_the_agent_is_as_told(path: Path) -> None:
     kept = head(path)
     assert said(path, kept, ChainHead(kept.number, kept.hash[:16])) == []
     with Journal.open(path) as journal:
-        journal.note("more")
+        journal.record_event("more")
     assert said(path, kept) == []
 
 
@@ -104,10 +104,10 @@ def test_an_event_was_rewritten_and_the_chain_made_anew(path: Path) -> None:
     assert said(path) == [], "that alone cannot be seen"
     assert said(path, kept) == ["NU-6109"]
     with Journal.open(path) as journal:
-        journal.note("more")
+        journal.record_event("more")
     assert said(path, kept) == ["NU-6109"]
     with Journal.open(path) as journal:
-        (found,) = _heads(journal, [kept])
+        (found,) = _check_chain_heads(journal, [kept])
     assert str(found.remedy).startswith("Compare what was typed"), "a slip of the hand comes first"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ncen_updater.agent.engine.preflight.registry import all_checks
+from ncen_updater.agent.engine.preflight.registry import list_checks
 from ncen_updater.agent.engine.steps.guards import LASTING
 from ncen_updater.agent.reports import diagnostics
 
@@ -18,7 +18,7 @@ REFUSED_BY = {
     "NU-6108": "nothing: it answers a person who typed what they had kept",
     "NU-6109": "nothing: it answers a person who typed what they had kept",
     "NU-6110": "nothing: evidence of tampering, for people to judge",
-    "NU-6127": "check_space",
+    "NU-6127": "check_disk_space",
     "NU-6128": "check_health",
     "NU-6129": "the service: it never begins",
     "NU-6131": "nothing: evidence that somebody wrote there, for people to judge",
@@ -41,5 +41,5 @@ def test_each_block_of_a_diagnosis_says_what_refuses_the_upgrade() -> None:
 
 
 def test_what_bars_a_rehearsal_or_an_approval_is_a_check_of_the_upgrade() -> None:
-    documented = " ".join(check.__doc__ or "" for check in all_checks())
+    documented = " ".join(check.__doc__ or "" for check in list_checks())
     assert LASTING and all(code in documented for code in LASTING)

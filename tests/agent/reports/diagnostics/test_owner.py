@@ -13,7 +13,7 @@ from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.messages import DATABASE_UNKNOWN, ROLE_UNKNOWN
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.faults.full import prepared
 
 FRIGHTENING = ("Do not upgrade", "ask the database administrator what happened")
@@ -33,7 +33,9 @@ def blocking(config: Path, begins: str, line: str) -> list[Finding]:
     assert line in lines
     config.write_text("\n".join(lines))
     try:
-        return [one for one in diagnose(config, Silent()) if one.severity is Severity.STRICT]
+        return [
+            one for one in diagnose(config, SilentProgress()) if one.severity is Severity.STRICT
+        ]
     finally:
         config.write_text(text)
 
@@ -69,7 +71,7 @@ def test_what_a_command_is_refused_for(config: Path, detail: str | None, code: s
 
     error = DatabaseError(database="postgres", detail=detail)
     assert error.code == "NU-4001"
-    told = AgentSession("ncen-updater", config).explain(error)
+    told = AgentSession("ncen-updater", config).clarify_error(error)
     assert (told and told.code) == code
     if told is not None:
         assert told.detail == detail
@@ -83,5 +85,5 @@ def test_a_role_of_the_agent_that_has_the_server() -> None:
         assert isinstance(place, PostgresPlace)
         with psycopg.connect(place.conninfo("postgres", place.superuser)) as connection:
             connection.execute(f"ALTER ROLE {place.agent} SUPERUSER".encode())
-        found = diagnose(trial.demo.config_path, Silent())
+        found = diagnose(trial.demo.config_path, SilentProgress())
     assert [one.code for one in found if one.severity is Severity.STRICT] == ["NU-4163"]

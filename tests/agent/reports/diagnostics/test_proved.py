@@ -10,25 +10,31 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
-from ncen_updater.agent.reports.diagnostics.proved import Kept, proved_findings
+from ncen_updater.agent.reports.diagnostics.proved import FilePermissions, list_trust_state_findings
 from ncen_updater.agent.reports.diagnostics.verify import verify_site
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
-from ncen_updater.common.progress import Silent
-from ncen_updater.feed.last_view import view_path
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.feed.last_view import get_view_path
 from ncen_updater.feed.offers import load_view, save_view
-from ncen_updater.feed.proved import PROVED, PROVED_LOCK, ListSeen, Proved, ProvedMemory
+from ncen_updater.feed.proved import (
+    TRUST_STATE_LOCK_NAME,
+    TRUST_STATE_NAME,
+    TrustState,
+    TrustStateStore,
+    VerifiedRole,
+)
 from ncen_updater.feed.release_source import FeedView
 from tests.faults.full import prepared
 from tests.faults.trial import Trial
 from tests.support.sites import site_in_process
 
-STATE = Kept(Path("/state"), 0, stat.S_IFDIR | 0o751)
-FILE = Kept(Path("/state/proved.json"), 0, stat.S_IFREG | 0o644)
-SEEN = Proved(lists={"ncen": ListSeen(7)})
+STATE = FilePermissions(Path("/state"), 0, stat.S_IFDIR | 0o751)
+FILE = FilePermissions(Path("/state/proved.json"), 0, stat.S_IFREG | 0o644)
+SEEN = TrustState(lists={"ncen": VerifiedRole(7)})
 OURS = frozenset({0})
 
 
@@ -40,21 +46,24 @@ OURS = frozenset({0})
         (FILE, STATE, SEEN, {"ncen": 8}, []),
         (FILE, STATE, SEEN, {}, []),
         (FILE, STATE, SEEN, {"ncen": 6, "ncen-updater": 1}, ["NU-6132"]),
-        (Kept(FILE.path, 7, FILE.mode), STATE, SEEN, {}, ["NU-6131"]),
-        (Kept(FILE.path, 0, stat.S_IFREG | 0o664), STATE, SEEN, {}, ["NU-6131"]),
-        (Kept(FILE.path, 0, stat.S_IFREG | 0o602), STATE, SEEN, {}, ["NU-6131"]),
-        (Kept(FILE.path, 0, FILE.mode, 2), STATE, SEEN, {}, ["NU-6131"]),
-        (Kept(FILE.path, 0, stat.S_IFLNK | 0o777), STATE, None, {}, ["NU-6131"]),
-        (Kept(FILE.path, 0, stat.S_IFIFO | 0o600), STATE, None, {}, ["NU-6131"]),
-        (FILE, Kept(STATE.path, 7, STATE.mode, 5), SEEN, {}, ["NU-6131"]),
-        (FILE, Kept(STATE.path, 0, stat.S_IFDIR | 0o771), SEEN, {}, ["NU-6131"]),
+        (FilePermissions(FILE.path, 7, FILE.mode), STATE, SEEN, {}, ["NU-6131"]),
+        (FilePermissions(FILE.path, 0, stat.S_IFREG | 0o664), STATE, SEEN, {}, ["NU-6131"]),
+        (FilePermissions(FILE.path, 0, stat.S_IFREG | 0o602), STATE, SEEN, {}, ["NU-6131"]),
+        (FilePermissions(FILE.path, 0, FILE.mode, 2), STATE, SEEN, {}, ["NU-6131"]),
+        (FilePermissions(FILE.path, 0, stat.S_IFLNK | 0o777), STATE, None, {}, ["NU-6131"]),
+        (FilePermissions(FILE.path, 0, stat.S_IFIFO | 0o600), STATE, None, {}, ["NU-6131"]),
+        (FILE, FilePermissions(STATE.path, 7, STATE.mode, 5), SEEN, {}, ["NU-6131"]),
+        (FILE, FilePermissions(STATE.path, 0, stat.S_IFDIR | 0o771), SEEN, {}, ["NU-6131"]),
     ],
 )
 def test_rule(
-    file: Kept | None, directory: Kept, proved: Proved | None, left: dict[str, int],
+    file: FilePermissions | None,
+    directory: FilePermissions,
+    proved: TrustState | None,
+    left: dict[str, int],
     codes: list[str],
-) -> None:  # fmt: skip
-    found = list(proved_findings(file, directory, OURS, proved, left, once=True))
+) -> None:
+    found = list(list_trust_state_findings(file, directory, OURS, proved, left, was_present=True))
     assert [finding.code for finding in found] == codes
     for finding in found:
         strict = finding.severity is Severity.STRICT
@@ -63,7 +72,9 @@ def test_rule(
 
 
 def test_nothing_was_ever_remembered() -> None:
-    assert not list(proved_findings(None, STATE, OURS, None, {"ncen": 7}, once=False))
+    assert not list(
+        list_trust_state_findings(None, STATE, OURS, None, {"ncen": 7}, was_present=False)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -77,15 +88,15 @@ def trial() -> Iterator[Trial]:
 def state(trial: Trial) -> Iterator[Path]:
     """The state of a site that has proved a list and has it on the disk, put back afterwards."""
     state = trial.demo.state
-    received = site_in_process(trial.demo).config.paths.received_directory
-    view, before = view_path(received, "ncen"), (state / PROVED)
-    lock = state / PROVED_LOCK
+    received = site_in_process(trial.demo).config.paths.feed_state_directory
+    view, before = get_view_path(received, "ncen"), (state / TRUST_STATE_NAME)
+    lock = state / TRUST_STATE_LOCK_NAME
     kept = {path: path.read_bytes() for path in (view, before, lock) if path.exists()}
     now = datetime.now(UTC)
     known = load_view(view)
     save_view(view, FeedView(known.offers if known else (), now, now, 7))
     before.unlink(missing_ok=True)
-    ProvedMemory(state).update(lambda _: SEEN)
+    TrustStateStore(state).update(lambda _: SEEN)
     yield state
     for path in (view, before, lock):
         path.unlink(missing_ok=True)
@@ -95,12 +106,12 @@ def state(trial: Trial) -> Iterator[Path]:
 
 def verified(trial: Trial) -> set[str]:
     site = site_in_process(trial.demo)
-    with Journal.open(trial.demo.state / JOURNAL, read_only=True) as journal:
-        return {finding.code for finding in verify_site(site, journal, Silent())}
+    with Journal.open(trial.demo.state / JOURNAL_FILE, read_only=True) as journal:
+        return {finding.code for finding in verify_site(site, journal, SilentProgress())}
 
 
 def both(trial: Trial) -> tuple[set[str], set[str]]:
-    found = {f.code for f in diagnose(trial.demo.config_path, Silent())}
+    found = {f.code for f in diagnose(trial.demo.config_path, SilentProgress())}
     return found & {"NU-2045", "NU-6130", "NU-6131", "NU-6132"}, verified(trial)
 
 
@@ -109,14 +120,14 @@ def test_whole(trial: Trial, state: Path) -> None:
 
 
 def test_missing(trial: Trial, state: Path) -> None:
-    (state / PROVED).unlink()
+    (state / TRUST_STATE_NAME).unlink()
     assert both(trial) == ({"NU-6130"}, {"NU-6130"})
 
 
 def test_damaged(trial: Trial, state: Path) -> None:
-    path = state / PROVED
+    path = state / TRUST_STATE_NAME
     path.write_bytes(path.read_bytes().replace(b'"version":7', b'"version":1'))
-    found = {f.code for f in diagnose(trial.demo.config_path, Silent())}
+    found = {f.code for f in diagnose(trial.demo.config_path, SilentProgress())}
     assert "NU-2045" in found
     with pytest.raises(UpdaterError) as caught:
         verified(trial)
@@ -124,16 +135,16 @@ def test_damaged(trial: Trial, state: Path) -> None:
 
 
 def test_others_may_write(trial: Trial, state: Path) -> None:
-    (state / PROVED).chmod(0o666)
+    (state / TRUST_STATE_NAME).chmod(0o666)
     assert both(trial) == ({"NU-6131"}, {"NU-6131"})
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody")
 def test_it_belongs_to_somebody_else(trial: Trial, state: Path) -> None:
-    os.chown(state / PROVED, 65534, 65534)
+    os.chown(state / TRUST_STATE_NAME, 65534, 65534)
     assert both(trial) == ({"NU-6131"}, {"NU-6131"})
 
 
 def test_newer_than_the_list(trial: Trial, state: Path) -> None:
-    ProvedMemory(state).update(lambda _: Proved(lists={"ncen": ListSeen(9)}))
+    TrustStateStore(state).update(lambda _: TrustState(lists={"ncen": VerifiedRole(9)}))
     assert both(trial) == ({"NU-6132"}, {"NU-6132"})

@@ -12,45 +12,68 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.tried import TriedColumn, TriedValues
-from ncen_updater.agent.adapters.databases.ways import Back
+from ncen_updater.agent.adapters.databases.tried import ColumnRoundTrip, RoundTripResult
+from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.engine.approvals.model import Approval, ApprovalBasis
-from ncen_updater.agent.engine.rehearsal.predictions import ComparedStop
-from ncen_updater.agent.engine.rehearsal.report import MappedCodes, PredictedRange, RehearsedHop
-from ncen_updater.agent.reports.dossier import page
-from ncen_updater.agent.reports.dossier.document import dossier_document
+from ncen_updater.agent.engine.rehearsal.predictions import DowntimeComparison
+from ncen_updater.agent.engine.rehearsal.report import CodeMapResult, DowntimeRange, RehearsedHop
+from ncen_updater.agent.reports.dossier import render_dossier
+from ncen_updater.agent.reports.dossier.document import build_dossier_document
 from ncen_updater.agent.reports.dossier.gather import Dossier, DossierHop
-from ncen_updater.agent.reports.dossier.page import risks, room, stop_parts, stop_ranges
-from ncen_updater.common.cli.render import grouped
+from ncen_updater.agent.reports.dossier.page import (
+    build_disk_space_bars,
+    build_downtime_bars,
+    build_downtime_ranges,
+    risks,
+)
+from ncen_updater.common.cli.render import group_digest
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.manifest import ReleaseNotes
 
 AT = datetime(2026, 11, 24, 9, tzinfo=UTC)
 REPORT = RehearsedHop(
-    from_="3.2.4", to="3.3.0", copy_s=2.0, migrate_s=4.0, back_s=3.0, way_back=Back.KEEPS,
+    from_="3.2.4",
+    to="3.3.0",
+    copy_s=2.0,
+    migrate_s=4.0,
+    back_s=3.0,
+    way_back=RollbackKind.KEEPS_RECORDS,
     checks={"cases": (200, 200), "persons": (90, 90)},
-    maps=(MappedCodes("CITES class", "seizures", 212, (("C10", 3),)),),
-    tables={"seizures": {"items": (200, 212), "objects": (-1, 0), "old": (7, -1),
-                         "ncen_kept__objects": (-1, 4)}},
-    stop_s=PredictedRange(5.0, 9.0, 75.0, learnt=True),
-)  # fmt: skip
+    maps=(CodeMapResult("CITES class", "seizures", 212, (("C10", 3),)),),
+    tables={
+        "seizures": {
+            "items": (200, 212),
+            "objects": (-1, 0),
+            "old": (7, -1),
+            "ncen_kept__objects": (-1, 4),
+        }
+    },
+    stop_s=DowntimeRange(5.0, 9.0, 75.0, learnt=True),
+)
 HOP = DossierHop(
-    origin="3.2.4", version="3.3.0", required=False, urgency="normal",
+    origin="3.2.4",
+    version="3.3.0",
+    required=False,
+    urgency="normal",
     notes={
         "en": ReleaseNotes(title="New CITES classes", text="First paragraph.\n\nSecond."),
         "fr": ReleaseNotes(title="Nouvelles classes CITES", text="Premier alinéa."),
     },
-    way_back=Back.KEEPS, why_no_way_back=(), migrations=5, unpacked_bytes=9_000_000, report=REPORT,
+    way_back=RollbackKind.KEEPS_RECORDS,
+    why_no_way_back=(),
+    migrations=5,
+    unpacked_bytes=9_000_000,
+    report=REPORT,
     sql="BEGIN;\nUPDATE items SET code = 'C10' WHERE code < 'C2';\nCOMMIT;\n",
-)  # fmt: skip
+)
 DOSSIER = Dossier(
     site="mu-port-louis", country="MU", product="ncen", agent="0.3.0", made_at=AT, zone=UTC,
     current="3.2.4", target="3.3.0", hops=(HOP,),
-    findings=(Finding("NU-6302", Severity.INFO, Text("There is room."), Text("")),),
+    findings=(Finding("NU-6302", Severity.INFO, LazyText("There is room."), LazyText("")),),
     sizes={"seizures": 5_000_000, "suspects": 2_000_000}, rehearsed_at=AT, rehearsal="abcdefgh",
     holds_until=AT + timedelta(days=14), backup_s=6.0,
-    earlier=(ComparedStop("3.2.4", 3.0, 9.0, 4.0),), not_before=None,
+    earlier=(DowntimeComparison("3.2.4", 3.0, 9.0, 4.0),), not_before=None,
     opens=AT + timedelta(hours=13), closes=AT + timedelta(hours=19), by_itself=False,
     approvals=(Approval("0" * 64, "amina", 1001, AT),), needed=2,
     basis=ApprovalBasis(
@@ -96,8 +119,8 @@ def hostile(value: Any) -> Any:
     """The same facts, with every text in them hostile."""
     if isinstance(value, str):
         return HOSTILE
-    if isinstance(value, Text):
-        return Text("{what}", {"what": HOSTILE})
+    if isinstance(value, LazyText):
+        return LazyText("{what}", {"what": HOSTILE})
     if isinstance(value, dict):
         return {
             (key if key in ("en", "fr") else f"{key}{HOSTILE}"): hostile(item)
@@ -123,7 +146,7 @@ def chosen(text: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("language", ["en", "fr"])
 def test_hostile_values_stay_text(language: str) -> None:
-    content = page(hostile(DOSSIER), language)
+    content = render_dossier(hostile(DOSSIER), language)
     read = Reader(content)
     assert read.tags == TAGS
     assert read.attributes <= {
@@ -138,7 +161,7 @@ def test_hostile_values_stay_text(language: str) -> None:
 
 @pytest.mark.parametrize("language", ["en", "fr"])
 def test_it_asks_for_no_other_file_and_runs_nothing(language: str) -> None:
-    content = page(DOSSIER, language).decode()
+    content = render_dossier(DOSSIER, language).decode()
     assert "<script" not in content
     assert list(chosen(content)) == []
     assert "default-src 'none'" in content
@@ -146,7 +169,7 @@ def test_it_asks_for_no_other_file_and_runs_nothing(language: str) -> None:
 
 
 def test_it_says_what_a_director_has_to_know() -> None:
-    text = Reader(page(DOSSIER)).text
+    text = Reader(render_dossier(DOSSIER)).text
     for words in (
         "ncen: upgrade from 3.2.4 to 3.3.0",
         "5.0 s to 1 min 15 s, most likely 9.0 s",
@@ -165,20 +188,20 @@ def test_it_says_what_a_director_has_to_know() -> None:
     ):
         assert words in text, words
     assert "ncen_kept" not in text, "no table of the application"
-    digest = DOSSIER.basis.binding()
+    digest = DOSSIER.basis.compute_binding()
     assert digest in text.replace(" ", "")
-    french = Reader(page(DOSSIER, "fr")).text
+    french = Reader(render_dossier(DOSSIER, "fr")).text
     assert "Nouvelles classes CITES" in french
     assert "New CITES classes" not in french
 
 
 def test_the_digest_stands_beside_the_signatures_and_on_each_page() -> None:
-    content = page(DOSSIER).decode()
-    digest = DOSSIER.basis.binding()
+    content = render_dossier(DOSSIER).decode()
+    digest = DOSSIER.basis.compute_binding()
     sheet = content[content.index(">Decision<") : content.index('class="annex"')]
-    assert grouped(digest) in sheet
+    assert group_digest(digest) in sheet
     assert "Signature" in sheet
-    assert f'@bottom-left {{ content: "{grouped(digest[:32])}"' in content
+    assert f'@bottom-left {{ content: "{group_digest(digest[:32])}"' in content
 
 
 @pytest.mark.parametrize(
@@ -189,25 +212,25 @@ def test_the_digest_stands_beside_the_signatures_and_on_each_page() -> None:
     ],
 )
 def test_what_the_rehearsal_saw_of_values_is_said(language: str, words: str) -> None:
-    tried = TriedValues(
+    tried = RoundTripResult(
         (
-            TriedColumn("seizures.items.code", kept=12, came_back=3),
-            TriedColumn("seizures.items.note", lost=2),
+            ColumnRoundTrip("seizures.items.code", kept=12, came_back=3),
+            ColumnRoundTrip("seizures.items.note", lost=2),
         )
     )
     hop = replace(HOP, report=replace(REPORT, values=tried))
-    said = Reader(page(replace(DOSSIER, hops=(hop,)), language)).text
+    said = Reader(render_dossier(replace(DOSSIER, hops=(hop,)), language)).text
     assert words in said
     # Never a number alone: beside it stands that records are kept.
     count = {"en": "(values: 2): what is entered in", "fr": "(valeurs : 2) : ce qui est saisi dans"}
     assert f"{count[language]} seizures.items.note" in said
-    document = dossier_document(replace(DOSSIER, hops=(hop,)), language)
+    document = build_dossier_document(replace(DOSSIER, hops=(hop,)), language)
     assert words in str(document["hops"])
-    assert words not in Reader(page(DOSSIER, language)).text
+    assert words not in Reader(render_dossier(DOSSIER, language)).text
 
 
 def test_figures_and_dates_are_those_of_the_language() -> None:
-    text = Reader(page(DOSSIER, "fr")).text
+    text = Reader(render_dossier(DOSSIER, "fr")).text
     for words in ("5,0 s à 1 min 15 s", "7,0 Mo", "24/11/2026 à 22:00:00 UTC"):
         assert words in text, words
     for words in ("5.0 s", "7.0 MB", "2026-11-24"):
@@ -215,42 +238,44 @@ def test_figures_and_dates_are_those_of_the_language() -> None:
 
 
 def test_the_parts_of_the_stop_are_one_bar() -> None:
-    parts = stop_parts(DOSSIER.hops)
+    parts = build_downtime_bars(DOSSIER.hops)
     assert [(bar.figure, bar.left, bar.width) for bar in parts] == [
         ("2.0 s", 0.0, 22.22), ("4.0 s", 22.22, 44.44), ("3.0 s", 66.67, 33.33),
     ]  # fmt: skip
-    assert stop_parts((HOP, replace(HOP, report=None))) == ()
-    assert stop_parts(()) == ()
+    assert build_downtime_bars((HOP, replace(HOP, report=None))) == ()
+    assert build_downtime_bars(()) == ()
 
 
 def test_predictions_are_drawn_with_what_they_came_to() -> None:
-    drawn = stop_ranges(DOSSIER)
+    drawn = build_downtime_ranges(DOSSIER)
     assert [(item.name, item.left, item.mark, item.right, item.real) for item in drawn] == [
         ("3.2.4", 4.0, 5.33, 12.0, True), ("3.3.0", 6.67, 12.0, 100.0, False),
     ]  # fmt: skip
-    late = replace(DOSSIER, earlier=(ComparedStop("3.2.4", 3.0, 9.0, 150.0),))
-    assert [item.mark for item in stop_ranges(late)] == [100.0, 6.0]
+    late = replace(DOSSIER, earlier=(DowntimeComparison("3.2.4", 3.0, 9.0, 150.0),))
+    assert [item.mark for item in build_downtime_ranges(late)] == [100.0, 6.0]
     many = replace(DOSSIER, earlier=tuple(DOSSIER.earlier) * 20)
-    assert len(stop_ranges(many)) == 9
-    assert stop_ranges(replace(DOSSIER, hops=(replace(HOP, report=None),), earlier=())) == ()
+    assert len(build_downtime_ranges(many)) == 9
+    assert (
+        build_downtime_ranges(replace(DOSSIER, hops=(replace(HOP, report=None),), earlier=())) == ()
+    )
 
 
 def test_room_is_drawn_before_during_and_after() -> None:
-    assert [(str(bar.figure), bar.width) for bar in room(DOSSIER)] == [
+    assert [(str(bar.figure), bar.width) for bar in build_disk_space_bars(DOSSIER)] == [
         ("7.0 MB", 30.43), ("23.0 MB", 100.0), ("16.0 MB", 69.57),
     ]  # fmt: skip
-    assert room(replace(DOSSIER, sizes={})) == ()
+    assert build_disk_space_bars(replace(DOSSIER, sizes={})) == ()
 
 
 def test_a_stop_without_a_lower_end() -> None:
     stop = replace(REPORT.stop_s, low=0.4)
     facts = replace(DOSSIER, hops=(replace(HOP, report=replace(REPORT, stop_s=stop)),))
-    assert "up to 1 min 15 s, most likely 9.0 s" in Reader(page(facts)).text
+    assert "up to 1 min 15 s, most likely 9.0 s" in Reader(render_dossier(facts)).text
 
 
 def test_french_has_no_english_sentence_left() -> None:
     """Every sentence of the page differs, but for names, digests and commands."""
-    both = [Reader(page(DOSSIER, language)).words for language in ("en", "fr")]
+    both = [Reader(render_dossier(DOSSIER, language)).words for language in ("en", "fr")]
     english, french = ({words.strip() for words in found} for found in both)
     same = {words for words in english & french if re.search(r"[a-z]{3,} [a-z]{3,}", words)}
     assert same <= {"There is room.", "ncen-updater approve 3.3.0 --dry-run"} | {
@@ -262,8 +287,9 @@ def test_french_has_no_english_sentence_left() -> None:
     ("name", "facts", "words"),
     [
         ("blocked", replace(DOSSIER, findings=(
-            Finding("NU-6301", Severity.STRICT, Text("No room."), Text("")),)), "blocks"),
-        ("loses", replace(DOSSIER, hops=(replace(HOP, way_back=Back.RESTORES),)), "loses"),
+            Finding("NU-6301", Severity.STRICT, LazyText("No room."), LazyText("")),)), "blocks"),
+        ("loses", replace(DOSSIER, hops=(
+            replace(HOP, way_back=RollbackKind.RESTORES_PREVIOUS),)), "loses"),
         ("not rehearsed", replace(DOSSIER, rehearsed_at=None,
                                   hops=(replace(HOP, report=None),)), "not rehearsed"),
         ("no target", DOSSIER, "3 records have a code without a target"),
@@ -272,14 +298,14 @@ def test_french_has_no_english_sentence_left() -> None:
             "seizures.items"),
         ("guessed", replace(DOSSIER, hops=(replace(HOP, report=replace(
             REPORT, stop_s=replace(REPORT.stop_s, learnt=False))),)), "a guess"),
-        ("missed", replace(DOSSIER, earlier=(ComparedStop("3.2.4", 3.0, 4.0, 9.0),)),
+        ("missed", replace(DOSSIER, earlier=(DowntimeComparison("3.2.4", 3.0, 4.0, 9.0),)),
             "1 prediction for this site 1 did not hold"),
         ("two hops", replace(DOSSIER, hops=(HOP, HOP)), "over 2 releases"),
     ],
 )  # fmt: skip
 def test_each_risk_is_named(name: str, facts: Dossier, words: str) -> None:
     assert any(words in str(text) for text in risks(facts)), name
-    assert page(facts)
+    assert render_dossier(facts)
 
 
 def test_a_calm_upgrade_has_no_risks() -> None:
@@ -299,5 +325,5 @@ def test_a_calm_upgrade_has_no_risks() -> None:
 )
 def test_labels_end_before_their_bar(language: str, label: str) -> None:
     """Seen: one that ran under its bar, in French. 250 units hold some 45 letters of that size."""
-    assert label in Path(page.__code__.co_filename).read_text("utf-8")
-    assert len(Text(label, {"days": "14"}).render(language)) <= 44
+    assert label in Path(render_dossier.__code__.co_filename).read_text("utf-8")
+    assert len(LazyText(label, {"days": "14"}).render(language)) <= 44

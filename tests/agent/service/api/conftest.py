@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.config.paths import load_places
+from ncen_updater.agent.config.paths import load_essential_settings
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.policy.automation import Rehearsed
+from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.service.api.app import ApiApplication
 from ncen_updater.agent.service.api.context import ApiContext
-from ncen_updater.agent.service.inspecting import Inspections
-from ncen_updater.agent.service.runner import Finished, WorkRunner
-from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.service.inspecting import InspectionQueue
+from ncen_updater.agent.service.runner import ApplyRunner, WorkerResult
+from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState, ServiceStateFile
 from ncen_updater.common.progress import ProgressUpdate
 from tests.agent.cli.site import TrialSite, make_site
@@ -40,7 +40,7 @@ BASIS: dict[str, object] = {
     "at": None,
 }
 NEXT = Assessment(
-    event=0, current="3.2.4", target="3.3.0", prepared=True, rehearsed=Rehearsed.PASSED,
+    event=0, current="3.2.4", target="3.3.0", prepared=True, rehearsed=RehearsalStatus.PASSED,
     binding=BINDING, basis=BASIS,
 )  # fmt: skip
 #: Users that every Debian has, each in a group of its own name.
@@ -87,10 +87,10 @@ FOUND: dict[str, dict[str, object]] = {
 
 
 @dataclass
-class PlayedInspector(WorkRunner):
+class PlayedInspector(ApplyRunner):
     """Finds what a trial says; the process that looks is real in ``test_inspecting.py``."""
 
-    found: Finished | Exception | None = None
+    found: WorkerResult | Exception | None = None
     asked: list[tuple[str, ...]] = field(default_factory=list)
     told: ProgressUpdate | None = None
     #: Held closed, an inspection goes on until it is asked to end.
@@ -101,23 +101,23 @@ class PlayedInspector(WorkRunner):
 
     def inspect(
         self,
-        words: Sequence[str],
-        told: Callable[[ProgressUpdate], None],
-        ending: Callable[[], bool],
+        command: Sequence[str],
+        on_progress: Callable[[ProgressUpdate], None],
+        should_stop: Callable[[], bool],
         *,
-        seconds: float,
-        most: int,
-    ) -> Finished:
-        assert seconds > 0 and most > 0
-        self.asked.append(tuple(words))
+        timeout_s: float,
+        max_bytes: int,
+    ) -> WorkerResult:
+        assert timeout_s > 0 and max_bytes > 0
+        self.asked.append(tuple(command))
         if self.told is not None:
-            told(self.told)
-        while not self.door.wait(0.02) and not ending():
+            on_progress(self.told)
+        while not self.door.wait(0.02) and not should_stop():
             pass
         if isinstance(self.found, Exception):
             raise self.found
-        document = FOUND[words[0]]
-        return self.found or Finished(3 if "error" in document else 0, document)
+        document = FOUND[command[0]]
+        return self.found or WorkerResult(3 if "error" in document else 0, document)
 
 
 @dataclass
@@ -125,7 +125,7 @@ class Counter:
     """Where people ask, without a socket: the kernel's part is played by ``user``."""
 
     site: TrialSite
-    snapshots: ServiceSnapshots
+    snapshots: SnapshotStore
     woken: list[int] = field(default_factory=list)
     inspector: PlayedInspector = field(default_factory=PlayedInspector)
     in_the_way: bool = False
@@ -133,12 +133,17 @@ class Counter:
     def __post_init__(self) -> None:
         self.keeper = ServiceStateFile(self.site.state / "service" / "known.json")
         (self.site.state / "service").mkdir()
-        self.inspections = Inspections(self.inspector, lambda: NOW, lambda: self.in_the_way)
+        self.inspections = InspectionQueue(self.inspector, lambda: NOW, lambda: self.in_the_way)
         self.context = ApiContext(
-            self.site.config, load_places(self.site.config), self.keeper, self.snapshots,
-            lambda: self.woken.append(1), lambda: NOW, self.inspections,
+            self.site.config,
+            load_essential_settings(self.site.config),
+            self.keeper,
+            self.snapshots,
+            lambda: self.woken.append(1),
+            lambda: NOW,
+            self.inspections,
             self.site.root / "agent",
-        )  # fmt: skip
+        )
         self.application = ApiApplication(self.context, lambda environ: environ["uid"])
 
     def know(self, assessment: Assessment | None) -> None:
@@ -176,4 +181,4 @@ class Counter:
 
 @pytest.fixture
 def counter(tmp_path: Path) -> Iterator[Counter]:
-    yield Counter(make_site(tmp_path / "site"), ServiceSnapshots(SETTINGS, lambda: NOW))
+    yield Counter(make_site(tmp_path / "site"), SnapshotStore(SETTINGS, lambda: NOW))

@@ -15,7 +15,7 @@ import urllib3.connectionpool
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.service.api.server import start_api
-from ncen_updater.common.unix_socket import connect
+from ncen_updater.common.unix_socket import connect_unix_socket
 from tests.agent.service.api.conftest import NOW, Counter
 
 
@@ -24,7 +24,7 @@ def answering(counter: Counter) -> Iterator[Path]:
     """Answer for a counter at the socket of its site; yields the socket."""
     config = load_config(counter.site.config)
     stop = start_api(
-        counter.site.config, config, snapshots=counter.snapshots, keeper=counter.keeper,
+        counter.site.config, config, snapshots=counter.snapshots, state_file=counter.keeper,
         wake=lambda: counter.woken.append(1), now=lambda: NOW, inspections=counter.inspections,
     )  # fmt: skip
     try:
@@ -46,7 +46,7 @@ class UnixAdapter(requests.adapters.HTTPAdapter):
 
         class Connection(urllib3.connection.HTTPConnection):
             def connect(self) -> None:
-                self.sock: socket.socket = connect(path, 30)
+                self.sock: socket.socket = connect_unix_socket(path, 30)
 
         class Pool(urllib3.connectionpool.HTTPConnectionPool):
             ConnectionCls = Connection

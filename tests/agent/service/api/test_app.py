@@ -10,21 +10,21 @@ from urllib.parse import quote
 
 import pytest
 
-from ncen_updater.agent.config.paths import load_places
+from ncen_updater.agent.config.paths import load_essential_settings
 from ncen_updater.agent.engine.approvals.store import ApprovalStore
 from ncen_updater.agent.model.change import ChangeState, StepName
-from ncen_updater.agent.model.person import Person
-from ncen_updater.agent.policy.automation import Action, ActionFailure
+from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.policy.automation import ActionFailure, ServiceAction
 from ncen_updater.agent.reports.status import read_status
 from ncen_updater.agent.service.api import queries
-from ncen_updater.agent.service.api.forms import MAX_BODY
+from ncen_updater.agent.service.api.forms import MAX_BODY_BYTES
 from ncen_updater.agent.service.snapshot import ServiceEvent
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
+from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
-from ncen_updater.agent.storage.service_state import Assessment, Barred, ServiceState
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.feed.last_view import LastView, view_path
+from ncen_updater.agent.storage.service_state import Assessment, ServiceState, WithheldRelease
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.feed.last_view import FeedSummary, get_view_path
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import (
     APPROVER,
@@ -63,9 +63,9 @@ def test_what_the_service_does_and_the_site_are_of_one_moment(
     works: list[object] = []
 
     def read(*args: Any, **parts: Any) -> Any:
-        works.append(counter.snapshots.latest().running)
+        works.append(counter.snapshots.get_latest().running)
         if len(works) == 1:
-            counter.snapshots.began(["resume", "--unattended"])
+            counter.snapshots.record_start(["resume", "--unattended"])
         return read_status(*args, **parts)
 
     monkeypatch.setattr(queries, "read_status", read)
@@ -76,10 +76,10 @@ def test_what_the_service_does_and_the_site_are_of_one_moment(
 
 def test_what_a_command_began_for_is_not_told_after_its_end(counter: Counter) -> None:
     """Seen: "undone" beside "a change has not come to its end", until the service had looked."""
-    why = Text("a change has not come to its end")
-    counter.snapshots.tell(ServiceEvent("next", {"action": "resume", "why": why}))
-    counter.snapshots.began(["resume", "--unattended"])
-    counter.snapshots.ended()
+    why = LazyText("a change has not come to its end")
+    counter.snapshots.handle_event(ServiceEvent("next", {"action": "resume", "why": why}))
+    counter.snapshots.record_start(["resume", "--unattended"])
+    counter.snapshots.record_end()
     seen = counter.ask("GET", "/v1/status", user=READER).document["service"]
     assert (seen["running"], seen["action"], seen["why"]) == (None, None, None)
 
@@ -94,7 +94,7 @@ def test_a_release_that_is_not_the_newest_is_approved_by_its_version_or_what_was
     assert counter.ask("GET", "/v1/outlook?version=9.9").code == "NU-9317"
     assert counter.ask("GET", "/v1/outlook?version=x").code == "NU-9312"
     # Seen: "Rehearse it first; then it can be approved", of one that was halted; "- comes next".
-    kept = (Barred("9.9", "halted", "bad"), Barred("9.8", "withdrawn", "worse"))
+    kept = (WithheldRelease("9.9", "halted", "bad"), WithheldRelease("9.8", "withdrawn", "worse"))
     counter.know(replace(NEXT, target=None, barred=kept))
     for version, code in (("9.9.0", "NU-2210"), ("9.8", "NU-2205"), ("9.7", "NU-9336")):
         assert counter.ask("GET", f"/v1/outlook?version={version}").code == code
@@ -164,7 +164,7 @@ def test_the_wrong_person(
     assert not counter.woken
 
 
-LONG = b'{"reason": "' + b"x" * MAX_BODY + b'"}'
+LONG = b'{"reason": "' + b"x" * MAX_BODY_BYTES + b'"}'
 
 
 @pytest.mark.parametrize(
@@ -280,8 +280,8 @@ def test_refusals_in_french(counter: Counter) -> None:
 
 
 def test_what_the_service_does_is_told_in_the_language_that_is_asked_for(counter: Counter) -> None:
-    why = Text(N_("upgrades are on hold: {reason}"), {"reason": "salon"})
-    counter.snapshots.tell(ServiceEvent("next", {"action": "wait", "why": why}))
+    why = LazyText(N_("upgrades are on hold: {reason}"), {"reason": "salon"})
+    counter.snapshots.handle_event(ServiceEvent("next", {"action": "wait", "why": why}))
     told = counter.ask("GET", "/v1/status", HTTP_ACCEPT_LANGUAGE="fr").document["service"]["why"]
     assert told == why.render("fr") != why.render("en")
 
@@ -296,24 +296,24 @@ def test_two_people_approve_and_one_takes_it_back(counter: Counter) -> None:
     root = counter.ask("POST", "/v1/approvals", YES)
     assert (root.status, root.code) == (403, "NU-6029"), "it may be the same person again"
     with Journal.open(counter.site.journal) as journal:
-        ApprovalStore(journal).approve(BINDING, "3.3.0", BASIS, Person("bo", 1002))
+        ApprovalStore(journal).add(BINDING, "3.3.0", BASIS, Actor("bo", 1002))
     assert counter.ask("GET", "/v1/outlook").document["missing"] == 0
     withdrawn = counter.ask("DELETE", f"/v1/approvals/{BINDING}", user=APPROVER)
     assert withdrawn.document == {"withdrawn": 1}
     assert counter.ask("GET", "/v1/outlook").document["missing"] == 1
     with Journal.open(counter.site.journal) as journal:
-        assert ApprovalStore(journal).last_basis("3.3.0") == NEXT.basis
+        assert ApprovalStore(journal).read_last_basis("3.3.0") == NEXT.basis
     assert len(counter.woken) == 3
 
 
 def test_who_takes_back_what_they_said_needs_no_release_on_offer(counter: Counter) -> None:
     with Journal.open(counter.site.journal) as journal:
-        store, mine = ApprovalStore(journal), Person(APPROVER, uid_of(APPROVER))
+        store, mine = ApprovalStore(journal), Actor(APPROVER, uid_of(APPROVER))
         for binding, version in ((BINDING, "3.3.0"), (OTHER, "3.3.1")):
-            store.approve(binding, version, BASIS, mine)
-        store.approve(BINDING, "3.3.0", BASIS, Person("bo", 1002))
+            store.add(binding, version, BASIS, mine)
+        store.add(BINDING, "3.3.0", BASIS, Actor("bo", 1002))
         back = {"rollback": "c1", "from": "3.2.4", "to": "3.2.3"}
-        store.approve("ef" * 32, "back to 3.2.3", back, mine)
+        store.add("ef" * 32, "back to 3.2.3", back, mine)
     counter.know(Assessment(event=0, current="3.2.4"))
 
     def take(query: str) -> object:
@@ -325,7 +325,7 @@ def test_who_takes_back_what_they_said_needs_no_release_on_offer(counter: Counte
     assert take("") == {"withdrawn": 1}
     assert take("?of=rollback") == {"withdrawn": 1}
     with Journal.open(counter.site.journal) as journal:
-        assert [one.who for one in ApprovalStore(journal).in_force()] == ["bo"]
+        assert [one.who for one in ApprovalStore(journal).list_active()] == ["bo"]
     for query in ("?of=others", "?of=rollback&version=3.3.0", "?version=latest"):
         assert counter.ask("DELETE", f"/v1/approvals{query}", user=APPROVER).code == "NU-9312"
 
@@ -352,9 +352,9 @@ def test_nothing_to_approve(
 
 def test_nothing_is_on_offer_only_by_a_list_that_was_read(counter: Counter) -> None:
     counter.know(Assessment(event=0, current="3.2.4"))
-    path = view_path(load_places(counter.site.config).received, "ncen")
+    path = get_view_path(load_essential_settings(counter.site.config).received, "ncen")
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"schema": 1, **LastView(NOW, NOW, 1, (), ()).to_json()}))
+    path.write_text(json.dumps({"schema": 1, **FeedSummary(NOW, NOW, 1, (), ()).to_json()}))
     assert counter.ask("POST", "/v1/approvals", YES).code == "NU-6027"
 
 
@@ -374,7 +374,7 @@ def test_while_a_change_is_open(counter: Counter) -> None:
         assert (answer.status, answer.code) == (409, "NU-6005"), path
     assert counter.rows() == before
     with Journal.open(counter.site.journal) as journal:
-        journal.state(CHANGE.id, ChangeState.STUCK)
+        journal.set_change_state(CHANGE.id, ChangeState.STUCK)
     assert counter.ask("POST", "/v1/orders", {"kind": "resume"}).status == 202
     assert counter.ask("POST", "/v1/orders", {"kind": "rollback"}).status == 202
 
@@ -382,13 +382,13 @@ def test_while_a_change_is_open(counter: Counter) -> None:
 def test_confirm(counter: Counter) -> None:
     counter.site.open_change(StepName.FETCH)
     with Journal.open(counter.site.journal) as journal:
-        journal.commit(CHANGE.id)
+        journal.commit_change(CHANGE.id)
     looked = counter.ask("GET", "/v1/confirmation", user=READER).document
     assert (looked["confirmed"], looked["change"]["id"]) == (False, CHANGE.id)
     answer = counter.ask("POST", "/v1/confirmation", user=OPERATOR)
     assert answer.document["change"]["id"] == CHANGE.id
     with Journal.open(counter.site.journal) as journal:
-        assert journal.facts(CHANGE.id).confirmed_by == OPERATOR
+        assert journal.read_facts(CHANGE.id).confirmed_by == OPERATOR
 
 
 def test_holds(counter: Counter) -> None:
@@ -400,7 +400,7 @@ def test_holds(counter: Counter) -> None:
     assert counter.ask("DELETE", "/v1/holds", user=OPERATOR).document["lifted"] == 1
     assert counter.ask("DELETE", "/v1/holds", user=OPERATOR).document["lifted"] == 0
     with Journal.open(counter.site.journal) as journal:
-        assert SiteHistory(journal).holds() == ()
+        assert SiteHistory(journal).list_holds() == ()
 
 
 def test_a_time(counter: Counter) -> None:
@@ -423,7 +423,7 @@ def test_it_is_told_when_it_begins(counter: Counter) -> None:
     assert begins("begins_after_yes") == ("not-by-itself", "no-time")
     assert begins("begins_after_yes", APPROVER) == begins("begins"), "theirs is counted already"
     with Journal.open(counter.site.journal) as journal:
-        ApprovalStore(journal).approve(BINDING, "3.3.0", BASIS, Person("bo", 1002))
+        ApprovalStore(journal).add(BINDING, "3.3.0", BASIS, Actor("bo", 1002))
     assert begins("begins") == ("not-by-itself", "no-time")
     chosen = {"binding": BINDING, "not_before": (NOW + timedelta(days=1)).isoformat()}
     asked = quote(chosen["not_before"], safe="")
@@ -446,13 +446,13 @@ def test_an_order_is_written_down_once(counter: Counter) -> None:
     assert (again.status, again.code) == (409, "NU-9318")
     assert counter.rows() == before
     with Journal.open(counter.site.journal) as journal:
-        order = Orders(journal).waiting()
+        order = JobQueue(journal).find_next()
         assert order is not None
-        assert order.person == Person(OPERATOR, uid_of(OPERATOR))
-        Orders(journal).take(order.id)
+        assert order.person == Actor(OPERATOR, uid_of(OPERATOR))
+        JobQueue(journal).mark_started(order.id)
     assert counter.ask("POST", "/v1/orders", {"kind": "check"}).code == "NU-9318"
     with Journal.open(counter.site.journal) as journal:
-        Orders(journal).end(order.id, {"exit_code": 0, "document": {"available": False}})
+        JobQueue(journal).mark_ended(order.id, {"exit_code": 0, "document": {"available": False}})
     one = counter.ask("GET", f"/v1/orders/{order.id}").document
     assert one["result"]["exit_code"] == 0
     assert counter.ask("GET", "/v1/orders").document["orders"][0]["kind"] == "check"
@@ -462,13 +462,13 @@ def test_an_order_is_written_down_once(counter: Counter) -> None:
 def test_who_may_not_approve_cannot_upgrade_alone(counter: Counter) -> None:
     counter.ask("POST", "/v1/orders", {"kind": "upgrade"}, OPERATOR)
     with Journal.open(counter.site.journal) as journal:
-        order = Orders(journal).waiting()
+        order = JobQueue(journal).find_next()
         assert order is not None
         assert "by_approver" not in order.data
-        Orders(journal).end(order.id, {"exit_code": 4})
+        JobQueue(journal).mark_ended(order.id, {"exit_code": 4})
     counter.ask("POST", "/v1/orders", {"kind": "upgrade"}, 0)
     with Journal.open(counter.site.journal) as journal:
-        order = next(o for o in Orders(journal).unended() if o.kind is OrderKind.UPGRADE)
+        order = next(o for o in JobQueue(journal).list_unfinished() if o.kind is JobKind.UPGRADE)
         assert order.data["by_approver"] is True
 
 
@@ -501,7 +501,9 @@ def test_a_mistake_of_ours_is_an_answer_too(
 
 def test_what_failed_is_told(counter: Counter) -> None:
     failure = ActionFailure(NOW, 2)
-    counter.keeper.save(ServiceState(NEXT, failures={Action.CHECK: failure, Action.ORDER: failure}))
+    counter.keeper.save(
+        ServiceState(NEXT, failures={ServiceAction.CHECK: failure, ServiceAction.ORDER: failure})
+    )
     (told,) = counter.ask("GET", "/v1/status").document["service"]["failures"]
     assert told == {
         "action": "check", "what": "reading the signed list", "times": 2,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from ncen_updater.agent.service.api.server import FairConnections
+from ncen_updater.agent.service.api.server import AdmissionController
 from ncen_updater.agent.service.api.stream import ConnectionLimits
 
 EACH, TOGETHER = 3, 5
@@ -38,34 +38,34 @@ ROWS = [
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.comings)
 def test_who_is_inside(row: Row) -> None:
-    fair: FairConnections[str] = FairConnections(EACH, TOGETHER, {0})
+    fair: AdmissionController[str] = AdmissionController(EACH, TOGETHER, {0})
     inside: list[str] = []
     refused: list[str] = []
     left: list[str] = []
     for name in row.comings.split():
         uid = int(name[0])
-        admission = fair.enter(uid, name)
+        admission = fair.admit(uid, name)
         (inside if admission else refused).append(name)
         if admission.leaves is not None:
             left.append(admission.leaves)
             inside.remove(admission.leaves)
-            assert not fair.answering(int(admission.leaves[0]), admission.leaves)
+            assert not fair.mark_busy(int(admission.leaves[0]), admission.leaves)
         if admission and name[1].isupper():
-            assert fair.answering(uid, name)
+            assert fair.mark_busy(uid, name)
     assert [name for name in inside if name[0] != "0"] == row.inside.split()
     assert (refused, left) == (row.refused.split(), row.left.split())
     for name in [*inside, *left]:
-        fair.leave(name)
-    assert all(fair.enter(9, f"9{number}").leaves is None for number in range(EACH))
+        fair.release(name)
+    assert all(fair.admit(9, f"9{number}").leaves is None for number in range(EACH))
 
 
 def test_one_that_was_answered_may_leave_again() -> None:
-    fair: FairConnections[str] = FairConnections(1, 5, ())
-    assert fair.enter(1, "a")
-    assert fair.answering(1, "a")
-    assert not fair.enter(1, "b")
-    fair.waiting("a")
-    assert fair.enter(1, "b").leaves == "a"
+    fair: AdmissionController[str] = AdmissionController(1, 5, ())
+    assert fair.admit(1, "a")
+    assert fair.mark_busy(1, "a")
+    assert not fair.admit(1, "b")
+    fair.mark_idle("a")
+    assert fair.admit(1, "b").leaves == "a"
 
 
 @pytest.mark.parametrize(
@@ -81,11 +81,11 @@ def test_how_many_listeners_come_in(comings: list[int], held: dict[int, int]) ->
     limits = ConnectionLimits(4, 6, {0})
     entered: dict[int, int] = {}
     for uid in comings:
-        if limits.enter(uid):
+        if limits.try_acquire(uid):
             entered[uid] = entered.get(uid, 0) + 1
     assert entered == held
     for uid, count in held.items():
         for _ in range(count):
-            limits.leave(uid)
-    assert all(limits.enter(9) for _ in range(4))
-    assert not limits.enter(9)
+            limits.release(uid)
+    assert all(limits.try_acquire(9) for _ in range(4))
+    assert not limits.try_acquire(9)

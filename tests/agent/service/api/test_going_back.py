@@ -10,30 +10,30 @@ from packaging.version import Version
 
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.engine.approvals.rollback_approvals import (
-    BackRequest,
-    approve_back,
-    asked_by_order,
-    back_subject,
-    require_back,
-    require_loss,
+    RollbackRequest,
+    approve_rollback,
+    find_rollback_to_approve,
+    read_rollback_request,
+    require_loss_accepted,
+    require_rollback_consent,
 )
 from ncen_updater.agent.engine.rollback_plan import RollbackPlan
-from ncen_updater.agent.model.change import ChangeState, Mode, StepName, StepState
-from ncen_updater.agent.model.notification_kind import NewsKind
-from ncen_updater.agent.model.person import Person
-from ncen_updater.agent.policy.going_back import BackConsent
-from ncen_updater.agent.reports.answers import way_answer
+from ncen_updater.agent.model.change import ChangeState, DatabaseMode, StepName, StepState
+from ncen_updater.agent.model.notification_kind import NotificationKind
+from ncen_updater.agent.model.person import Actor
+from ncen_updater.agent.policy.going_back import RollbackConsent
+from ncen_updater.agent.reports.answers import format_rollback_plan
 from ncen_updater.agent.service.api.app import ApiApplication
-from ncen_updater.agent.service.loop import words_of_order
-from ncen_updater.agent.service.notifications.journal_news import news_since
-from ncen_updater.agent.service.notifications.news import ALWAYS, URGENT
-from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.service.loop import build_job_command
+from ncen_updater.agent.service.notifications.journal_news import collect_notifications
+from ncen_updater.agent.service.notifications.news import MANDATORY_KINDS, URGENT_KINDS
+from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import Orders
+from ncen_updater.agent.storage.journal.orders import JobQueue
 from ncen_updater.common.messages import (
-    BACK_NEEDS_APPROVAL,
+    DATA_LOSS_ABOVE_APPROVAL,
     EMERGENCY_WITHOUT_REASON,
-    LOSS_NOT_AGREED,
+    ROLLBACK_NEEDS_APPROVAL,
 )
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import (
@@ -48,7 +48,7 @@ from tests.agent.service.api.conftest import (
 from tests.support.errors import refused
 
 ROLLBACK: dict[str, Any] = {"kind": "rollback"}
-SOMEBODY = Person("amina", 1001)
+SOMEBODY = Actor("amina", 1001)
 
 
 @pytest.fixture
@@ -56,20 +56,20 @@ def upgraded(counter: Counter) -> Counter:
     """A site that was upgraded from 3.2.4 to 3.3.0; the release is not watched any more."""
     counter.site.open_change(StepName.FETCH)
     with Journal.open(counter.site.journal) as journal:
-        journal.step(CHANGE.id, StepName.COMMIT, StepState.INTENDED)
-        journal.step(CHANGE.id, StepName.COMMIT, StepState.DONE)
-        journal.state(CHANGE.id, ChangeState.FINISHED)
+        journal.record_step(CHANGE.id, StepName.COMMIT, StepState.INTENDED)
+        journal.record_step(CHANGE.id, StepName.COMMIT, StepState.DONE)
+        journal.set_change_state(CHANGE.id, ChangeState.FINISHED)
     counter.know(replace(NEXT, current="3.3.0", target=None, binding="", basis=None))
     return counter
 
 
 def _binding(counter: Counter, needed: int = 2) -> str:
     with Journal.open(counter.site.journal, read_only=True) as journal:
-        return back_subject(journal, "3.3.0", needed).binding
+        return find_rollback_to_approve(journal, "3.3.0", needed).binding
 
 
 def _one_is_enough(counter: Counter) -> None:
-    snapshots = ServiceSnapshots(SETTINGS.model_copy(update={"approvals": 1}), lambda: NOW)
+    snapshots = SnapshotStore(SETTINGS.model_copy(update={"approvals": 1}), lambda: NOW)
     counter.context = replace(counter.context, snapshots=snapshots)
     counter.application = ApiApplication(counter.context, lambda environ: environ["uid"])
 
@@ -106,9 +106,9 @@ def test_while_a_release_is_watched_going_back_takes_nobody_more(counter: Counte
     assert (refused_now.status, refused_now.code) == (409, "NU-6005"), "officers are out"
     with Journal.open(counter.site.journal) as journal:
         for name in (StepName.COMMIT, StepName.OPEN):
-            journal.step(CHANGE.id, name, StepState.INTENDED)
-            journal.commit(CHANGE.id)
-            journal.step(CHANGE.id, name, StepState.DONE)
+            journal.record_step(CHANGE.id, name, StepState.INTENDED)
+            journal.commit_change(CHANGE.id)
+            journal.record_step(CHANGE.id, name, StepState.DONE)
     for form in ({"kind": "upgrade"}, {"kind": "rehearse"}, {"kind": "prepare", "of": "rollback"}):
         assert counter.ask("POST", "/v1/orders", form, OPERATOR).code == "NU-6005", form
     assert counter.ask("POST", "/v1/orders", ROLLBACK, READER).status == 403
@@ -117,9 +117,11 @@ def test_while_a_release_is_watched_going_back_takes_nobody_more(counter: Counte
     given = counter.ask("POST", "/v1/orders", ROLLBACK, OPERATOR)
     assert given.status == 202, given.content
     with Journal.open(counter.site.journal) as journal:
-        asked = asked_by_order(journal, given.document["id"])
-        verdict = require_back(journal, back_subject(journal, "3.3.0", 2), asked)
-        assert verdict.consent is BackConsent.WATCHED
+        asked = read_rollback_request(journal, given.document["id"])
+        verdict = require_rollback_consent(
+            journal, find_rollback_to_approve(journal, "3.3.0", 2), asked
+        )
+        assert verdict.consent is RollbackConsent.WATCHED
 
 
 def test_two_people_approve_going_back(upgraded: Counter) -> None:
@@ -173,10 +175,10 @@ def test_an_operator_gives_the_number_that_all_who_approved_agreed_to(upgraded: 
 def test_with_two_it_is_the_least_that_both_agreed_to(upgraded: Counter) -> None:
     with Journal.open(upgraded.site.journal) as journal:
         for who, uid, number in (("anna", 2001, 7), ("jean", 2002, 3)):
-            found = back_subject(journal, "3.3.0", 2)
+            found = find_rollback_to_approve(journal, "3.3.0", 2)
             assert found.agreed_loss == 0
-            assert approve_back(journal, found, Person(who, uid), accept_loss=number)
-        assert back_subject(journal, "3.3.0", 2).agreed_loss == 3
+            assert approve_rollback(journal, found, Actor(who, uid), accept_loss=number)
+        assert find_rollback_to_approve(journal, "3.3.0", 2).agreed_loss == 3
 
 
 def test_who_agrees_to_fewer_after_the_order_is_heard(upgraded: Counter) -> None:
@@ -186,16 +188,18 @@ def test_who_agrees_to_fewer_after_the_order_is_heard(upgraded: Counter) -> None
     order = {**ROLLBACK, "accept_loss": 5}
     number = upgraded.ask("POST", "/v1/orders", order, OPERATOR).document["id"]
     with Journal.open(upgraded.site.journal) as journal:
-        asked = asked_by_order(journal, number)
-        assert require_back(journal, back_subject(journal, "3.3.0", 1), asked)
-        found = back_subject(journal, "3.3.0", 1)
-        assert approve_back(journal, found, Person(APPROVER, found.people.given[0].uid),
+        asked = read_rollback_request(journal, number)
+        assert require_rollback_consent(
+            journal, find_rollback_to_approve(journal, "3.3.0", 1), asked
+        )
+        found = find_rollback_to_approve(journal, "3.3.0", 1)
+        assert approve_rollback(journal, found, Actor(APPROVER, found.people.given[0].uid),
                             accept_loss=4)  # fmt: skip
-        with refused(LOSS_NOT_AGREED) as caught:  # nobody has to approve it any more
-            require_back(journal, back_subject(journal, "3.3.0", 1), asked)
+        with refused(DATA_LOSS_ABOVE_APPROVAL) as caught:  # nobody has to approve it any more
+            require_rollback_consent(journal, find_rollback_to_approve(journal, "3.3.0", 1), asked)
         assert (caught.value.values["agreed"], caught.value.values["count"]) == (4, 5)
-        with refused(BACK_NEEDS_APPROVAL) as missing:
-            require_back(journal, back_subject(journal, "3.3.0", 2), asked)
+        with refused(ROLLBACK_NEEDS_APPROVAL) as missing:
+            require_rollback_consent(journal, find_rollback_to_approve(journal, "3.3.0", 2), asked)
         assert missing.value.values["missing"] == 1
         assert "'ncen-updater approve --rollback --accept-loss 5'" in str(missing.value.remedy_text)
 
@@ -207,35 +211,37 @@ def test_what_was_ordered_is_asked_again_when_it_begins(upgraded: Counter) -> No
     upgraded.ask("POST", "/v1/approvals", yes, APPROVER)
     number = upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR).document["id"]
     with Journal.open(upgraded.site.journal) as journal:
-        order = Orders(journal).order(number)
+        order = JobQueue(journal).find(number)
         assert order is not None
-        assert words_of_order(order) == ("rollback", "--yes", "--order", str(number))
-        asked = asked_by_order(journal, number)
+        assert build_job_command(order) == ("rollback", "--yes", "--order", str(number))
+        asked = read_rollback_request(journal, number)
         assert (asked.person.who, asked.approver) == (OPERATOR, False)
-        found = back_subject(journal, "3.3.0", 1)
-        assert require_back(journal, found, asked).consent is BackConsent.APPROVED
+        found = find_rollback_to_approve(journal, "3.3.0", 1)
+        assert require_rollback_consent(journal, found, asked).consent is RollbackConsent.APPROVED
     address = f"/v1/approvals/{yes['binding']}"
     assert upgraded.ask("DELETE", address, user=APPROVER).document["withdrawn"] == 1
-    with Journal.open(upgraded.site.journal) as journal, refused(BACK_NEEDS_APPROVAL):
-        require_back(journal, back_subject(journal, "3.3.0", 1), asked)
+    with Journal.open(upgraded.site.journal) as journal, refused(ROLLBACK_NEEDS_APPROVAL):
+        require_rollback_consent(journal, find_rollback_to_approve(journal, "3.3.0", 1), asked)
 
 
 def test_an_emergency_is_written_down_and_told_at_once(upgraded: Counter) -> None:
     form = {**ROLLBACK, "emergency": "officers lose cases"}
     number = upgraded.ask("POST", "/v1/orders", form, OPERATOR).document["id"]
     with Journal.open(upgraded.site.journal) as journal:
-        before = journal.last_event()
-        asked = asked_by_order(journal, number)
-        verdict = require_back(journal, back_subject(journal, "3.3.0", 2), asked)
-        assert verdict.consent is BackConsent.EMERGENCY
-        event = list(journal.events(before))[-1]
+        before = journal.read_last_event_number()
+        asked = read_rollback_request(journal, number)
+        verdict = require_rollback_consent(
+            journal, find_rollback_to_approve(journal, "3.3.0", 2), asked
+        )
+        assert verdict.consent is RollbackConsent.EMERGENCY
+        event = list(journal.list_events(before))[-1]
         assert (event.kind, event.get("reason")) == ("rollback-emergency", "officers lose cases")
         assert event.get("by") == OPERATOR
-        told = news_since(journal, before, journal.last_event())
+        told = collect_notifications(journal, before, journal.read_last_event_number())
     assert [(news.kind, news.values) for news in told] == [
-        (NewsKind.EMERGENCY, {"from": "3.3.0", "version": "3.2.4", "by": OPERATOR})
+        (NotificationKind.EMERGENCY, {"from": "3.3.0", "version": "3.2.4", "by": OPERATOR})
     ]
-    assert NewsKind.EMERGENCY in URGENT & ALWAYS
+    assert NotificationKind.EMERGENCY in URGENT_KINDS & MANDATORY_KINDS
 
 
 def test_there_is_nothing_to_go_back_from(counter: Counter) -> None:
@@ -251,17 +257,21 @@ def test_an_emergency_says_why(upgraded: Counter) -> None:
         assert answer.status == 400, text
     assert upgraded.ask("POST", "/v1/orders", {"kind": "check", "emergency": "x"}).status == 400
     with Journal.open(upgraded.site.journal) as journal, refused(EMERGENCY_WITHOUT_REASON):
-        require_back(journal, back_subject(journal, "3.3.0", 2), BackRequest(SOMEBODY, True, " "))
+        require_rollback_consent(
+            journal,
+            find_rollback_to_approve(journal, "3.3.0", 2),
+            RollbackRequest(SOMEBODY, True, " "),
+        )
 
 
 def test_while_the_release_is_watched_going_back_is_free(upgraded: Counter) -> None:
     with Journal.open(upgraded.site.journal) as journal:
-        journal.state(CHANGE.id, ChangeState.STUCK)
-        found = back_subject(journal, "3.3.0", 2)
-        assert found.document()["missing"] == 0
+        journal.set_change_state(CHANGE.id, ChangeState.STUCK)
+        found = find_rollback_to_approve(journal, "3.3.0", 2)
+        assert found.to_json()["missing"] == 0
         assert (
-            require_back(journal, found, BackRequest(SOMEBODY, False)).consent
-            is BackConsent.WATCHED
+            require_rollback_consent(journal, found, RollbackRequest(SOMEBODY, False)).consent
+            is RollbackConsent.WATCHED
         )
     assert upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR).status == 202
 
@@ -269,19 +279,19 @@ def test_while_the_release_is_watched_going_back_is_free(upgraded: Counter) -> N
 def test_that_nobody_has_to_approve_is_said_and_nobody_asked(upgraded: Counter) -> None:
     """Seen: 'approve --rollback' asked for a yes that was refused then (NU-6005)."""
     way = RollbackPlan(
-        Version("3.3.0"), Version("3.2.4"), Mode.MIGRATE, lost={"cases": {"cases": 4}}
+        Version("3.3.0"), Version("3.2.4"), DatabaseMode.MIGRATE, lost={"cases": {"cases": 4}}
     )
     with Journal.open(upgraded.site.journal) as journal:
-        before = way_answer(way, back_subject(journal, "3.3.0", 2), "en")
+        before = format_rollback_plan(way, find_rollback_to_approve(journal, "3.3.0", 2), "en")
         assert "People who have to approve going back yet: 2" in str(before.words[-1])
         # Seen: "approve --rollback", which is refused where something is lost (NU-6050).
         assert "(who has: nobody yet)" in str(before.words[-1])
         assert "'ncen-updater approve --rollback --accept-loss 4'" in str(before.words[-1])
-        with refused(LOSS_NOT_AGREED) as nobody:  # seen in an emergency: "(-)"
-            require_loss(back_subject(journal, "3.3.0", 2), 4)
-        assert "approved by: nobody yet" in str(nobody.value.what_text)
-        journal.state(CHANGE.id, ChangeState.COMMITTED)
-        watched = way_answer(way, back_subject(journal, "3.3.0", 2), "en")
+        with refused(DATA_LOSS_ABOVE_APPROVAL) as nobody:  # seen in an emergency: "(-)"
+            require_loss_accepted(find_rollback_to_approve(journal, "3.3.0", 2), 4)
+        assert "approved by: nobody yet" in str(nobody.value.title_text)
+        journal.set_change_state(CHANGE.id, ChangeState.COMMITTED)
+        watched = format_rollback_plan(way, find_rollback_to_approve(journal, "3.3.0", 2), "en")
     assert watched.document["watched"] is True
     assert "Nobody has to approve going back now" in str(watched.words[-2])
     for found in (before, watched):  # seen in the console: the command, beside its button
@@ -296,7 +306,7 @@ def test_a_yes_to_going_back_is_none_to_an_upgrade(upgraded: Counter) -> None:
     upgraded.ask("POST", "/v1/approvals", yes, APPROVER)
     with Journal.open(upgraded.site.journal) as journal:
         store = ApprovalStore(journal)
-        assert store.last_basis("3.2.4") is None
-        assert store.spend_one("bbbbbbbb", "00" * 32) == 0
-        assert store.spend_one("bbbbbbbb", yes["binding"]) == 1
-        assert not store.in_force()
+        assert store.read_last_basis("3.2.4") is None
+        assert store.consume("bbbbbbbb", "00" * 32) == 0
+        assert store.consume("bbbbbbbb", yes["binding"]) == 1
+        assert not store.list_active()

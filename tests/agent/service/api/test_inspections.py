@@ -9,13 +9,13 @@ import pytest
 
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.service.api import inspections as api
-from ncen_updater.agent.service.client import Client
+from ncen_updater.agent.service.client import SiteServiceClient
 from ncen_updater.agent.service.inspecting import InspectionKind
-from ncen_updater.agent.service.runner import Finished
+from ncen_updater.agent.service.runner import WorkerResult
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
+from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.unix_socket import connect
+from ncen_updater.common.unix_socket import connect_unix_socket
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import (
     APPROVER,
@@ -177,7 +177,7 @@ def test_an_open_change_is_told_at_once(counter: Counter) -> None:
 def test_a_change_that_is_stuck_waits_for_somebody_who_can_look(counter: Counter) -> None:
     counter.site.open_change()
     with Journal.open(counter.site.journal) as journal:
-        journal.state(CHANGE.id, ChangeState.STUCK)
+        journal.set_change_state(CHANGE.id, ChangeState.STUCK)
     assert counter.ask("GET", "/v1/findings", user=READER).document["healthy"] is True
 
 
@@ -201,12 +201,16 @@ def test_one_that_takes_longer_tells_its_number(
     [
         (TimeoutError(), 500, "NU-9326"),
         (OverflowError(), 500, "NU-9327"),
-        (Finished(137, {}), 500, "NU-9328"),
-        (Finished(3, {"error": {"code": "NU-9323", "what": "w", "remedy": "r"}}), 409, "NU-9323"),
+        (WorkerResult(137, {}), 500, "NU-9328"),
+        (
+            WorkerResult(3, {"error": {"code": "NU-9323", "what": "w", "remedy": "r"}}),
+            409,
+            "NU-9323",
+        ),
     ],
 )
 def test_one_that_finds_nothing_is_a_typed_refusal(
-    counter: Counter, found: Finished | Exception, status: int, code: str
+    counter: Counter, found: WorkerResult | Exception, status: int, code: str
 ) -> None:
     counter.inspector.found = found
     answer = counter.ask("GET", "/v1/plan", user=READER)
@@ -221,17 +225,19 @@ def test_many_ask_at_once_and_one_looks(counter: Counter) -> None:
     counter.inspector.door.clear()
     numbers: list[int] = []
 
-    def ask(client: Client) -> None:
+    def ask(client: SiteServiceClient) -> None:
         numbers.append(client.call("POST", "/v1/inspections", {"kind": "findings"})["id"])
 
     with answering(counter) as path:
-        people = [threading.Thread(target=ask, args=(Client(path, "en"),)) for _ in range(12)]
+        people = [
+            threading.Thread(target=ask, args=(SiteServiceClient(path, "en"),)) for _ in range(12)
+        ]
         for person in people:
             person.start()
         for person in people:
             person.join()
         counter.inspector.door.set()
-        client = Client(path, "en")
+        client = SiteServiceClient(path, "en")
         assert client.get(f"/v1/inspections/{numbers[0]}?wait=30")["result"]["exit_code"] == 0
     assert len(numbers) == 12 and len(set(numbers)) == 1
     assert counter.inspector.asked == [("doctor",)]
@@ -244,17 +250,18 @@ def test_those_who_wait_for_an_inspection_hold_up_no_order(counter: Counter) -> 
     with answering(counter) as path:
         codes: list[str] = []
 
-        def wait_for_it(client: Client) -> None:
+        def wait_for_it(client: SiteServiceClient) -> None:
             with pytest.raises(UpdaterError) as gave_way:
                 client.get("/v1/findings")
             codes.append(gave_way.value.code)
 
         waiting = [
-            threading.Thread(target=wait_for_it, args=(Client(path, "en"),)) for _ in range(6)
+            threading.Thread(target=wait_for_it, args=(SiteServiceClient(path, "en"),))
+            for _ in range(6)
         ]
         for person in waiting:
             person.start()
-        client = Client(path, "en")
+        client = SiteServiceClient(path, "en")
         given = client.call("POST", "/v1/orders", {"kind": "upgrade"})
         assert (given["kind"], counter.woken) == ("upgrade", [1])
         counter.in_the_way = True  # the service begins it
@@ -265,15 +272,15 @@ def test_those_who_wait_for_an_inspection_hold_up_no_order(counter: Counter) -> 
 
 def test_who_reads_slowly_holds_up_nobody(counter: Counter) -> None:
     large = {"available": False, "hops": [], "rejected": [], "sql": "-- x\n" * 1_000_000}
-    counter.inspector.found = Finished(0, large)
+    counter.inspector.found = WorkerResult(0, large)
     with answering(counter) as path:
         slow = []
         for _ in range(4):
-            one = connect(path, 60)
+            one = connect_unix_socket(path, 60)
             one.sendall(b"GET /v1/plan HTTP/1.1\r\nHost: x\r\n\r\n")
             assert one.recv(100).startswith(b"HTTP/1.1 200 ")
             slow.append(one)
-        client = Client(path, "en")
+        client = SiteServiceClient(path, "en")
         assert client.get("/v1/status")["site"] == "ke-1"
         assert len(client.get("/v1/plan")["sql"]) == 5_000_000
         for one in slow:
@@ -286,7 +293,7 @@ def test_a_bundle_with_a_value_of_a_database_gives_no_text(counter: Counter) -> 
         "parts": {}, "shown": {}, "leaks": [{"part": "log.txt", "column": "cases: a.b"}],
         "not_compared_with": {}, "archive": None, "words": [],
     }  # fmt: skip
-    counter.inspector.found = Finished(3, leaking)
+    counter.inspector.found = WorkerResult(3, leaking)
     number = counter.ask("POST", "/v1/inspections", {"kind": "support-bundle"}).document["id"]
     result = counter.ask("GET", f"/v1/inspections/{number}?wait=30").document["result"]
     assert (result["exit_code"], result["document"]["archive"]) == (3, None)
@@ -303,8 +310,8 @@ def test_renewing_the_agent_is_an_order(counter: Counter) -> None:
     assert (twice.status, twice.code) == (409, "NU-9318")
     assert counter.ask("POST", "/v1/orders", {"kind": "check"}, OPERATOR).status == 202
     with Journal.open(counter.site.journal) as journal:
-        kinds = [order.kind for order in Orders(journal).unended()]
-    assert kinds == [OrderKind.SELF_UPDATE, OrderKind.CHECK]
+        kinds = [order.kind for order in JobQueue(journal).list_unfinished()]
+    assert kinds == [JobKind.SELF_UPDATE, JobKind.CHECK]
 
 
 def test_after_the_end_nobody_looks(counter: Counter) -> None:

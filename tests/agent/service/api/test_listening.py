@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.service.api.server import listening
+from ncen_updater.agent.service.api.server import open_listener
 from ncen_updater.common.messages import SOCKET_TAKEN, SOCKET_UNUSABLE
-from ncen_updater.common.unix_socket import connect
+from ncen_updater.common.unix_socket import connect_unix_socket
 from tests.support.errors import refused
 
 
@@ -21,7 +21,7 @@ def mode(path: Path) -> int:
 
 def test_rights_of_the_socket_and_its_directory(tmp_path: Path) -> None:
     path = tmp_path / "run" / "api.sock"
-    with listening(path, os.getegid()):
+    with open_listener(path, os.getegid()):
         assert (mode(path), mode(path.parent)) == (0o660, 0o750)
         assert path.stat().st_gid == os.getegid()
     assert not path.exists()
@@ -29,7 +29,7 @@ def test_rights_of_the_socket_and_its_directory(tmp_path: Path) -> None:
 
 def test_without_a_group_nobody_else_is_let_in(tmp_path: Path) -> None:
     path = tmp_path / "run" / "api.sock"
-    with listening(path, None):
+    with open_listener(path, None):
         assert mode(path) == 0o600
 
 
@@ -38,28 +38,28 @@ def test_what_a_killed_service_left_is_replaced(tmp_path: Path) -> None:
     left = socket.socket(socket.AF_UNIX)
     left.bind(str(path))
     left.close()
-    with listening(path, None) as listener, connect(path, 5):
+    with open_listener(path, None) as listener, connect_unix_socket(path, 5):
         listener.accept()[0].close()
 
 
 def test_a_second_server_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "api.sock"
-    with listening(path, None) as listener:
-        with refused(SOCKET_TAKEN), listening(path, None):
+    with open_listener(path, None) as listener:
+        with refused(SOCKET_TAKEN), open_listener(path, None):
             pass
-        with connect(path, 5):
+        with connect_unix_socket(path, 5):
             listener.accept()[0].close()
 
 
 def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "api.sock"
     path.write_text("important")
-    with refused(SOCKET_UNUSABLE), listening(path, None):
+    with refused(SOCKET_UNUSABLE), open_listener(path, None):
         pass
     assert path.read_text() == "important"
     path.unlink()
     path.symlink_to(tmp_path / "elsewhere")
-    with refused(SOCKET_UNUSABLE), listening(path, None):
+    with refused(SOCKET_UNUSABLE), open_listener(path, None):
         pass
     assert path.is_symlink()
 
@@ -69,12 +69,12 @@ def test_a_directory_that_others_may_write_into(tmp_path: Path, rights: int) -> 
     directory = tmp_path / "run"
     directory.mkdir()
     directory.chmod(rights)
-    with refused(SOCKET_UNUSABLE), listening(directory / "api.sock", None):
+    with refused(SOCKET_UNUSABLE), open_listener(directory / "api.sock", None):
         pass
     assert list(directory.iterdir()) == []
 
 
 def test_a_place_deeper_than_the_kernel_takes(tmp_path: Path) -> None:
     path = tmp_path / ("d" * 100) / ("e" * 100) / "api.sock"
-    with listening(path, None) as listener, connect(path, 5):
+    with open_listener(path, None) as listener, connect_unix_socket(path, 5):
         listener.accept()[0].close()

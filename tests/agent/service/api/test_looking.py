@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.service.api.queries import rows_of
+from ncen_updater.agent.service.api.queries import list_settings
 from ncen_updater.agent.storage.service_state import Assessment
 from tests.agent.service.api.conftest import APPROVER, BINDING, NEXT, NOBODY, READER, Counter
 
@@ -57,7 +57,7 @@ def test_no_secret_is_told(counter: Counter) -> None:
 def test_arguments_of_commands_are_not_told() -> None:
     words = ["run", "--token", "hunter22"]
     given = {"application": {"parts": [{"start": words}], "version_command": words}}
-    rows = list(rows_of(given, given))
+    rows = list(list_settings(given, given))
     assert [row.table for row in rows] == ["application.parts.1", "application"]
     assert all((row.value, row.hidden) == (["run"], True) for row in rows)
 

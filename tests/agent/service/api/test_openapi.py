@@ -21,18 +21,18 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from ncen_updater.agent.cli.event_words import NAMES
+from ncen_updater.agent.cli.event_words import EVENT_FIELD_NAMES
 from ncen_updater.agent.model.change import StepName
-from ncen_updater.agent.service.api.openapi import description
-from ncen_updater.agent.service.api.routes import ROUTES, STREAM
-from ncen_updater.agent.service.api.schemas import ANSWERS, EVENT_FIELDS, named
+from ncen_updater.agent.service.api.openapi import build_openapi_document
+from ncen_updater.agent.service.api.routes import EVENTS_PATH, ROUTES
+from ncen_updater.agent.service.api.schemas import EVENT_FIELDS, RESPONSES, make_reference
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import APPROVER, BINDING, LATER, NEXT, SETTINGS, Counter
 from tests.agent.service.api.conftest import NOW as MORNING
 from tests.agent.service.api.serving import UnixAdapter, answering
 
-DOCUMENT = description()
-SCHEMA = schemathesis.openapi.from_dict(DOCUMENT).exclude(path=STREAM)
+DOCUMENT = build_openapi_document()
+SCHEMA = schemathesis.openapi.from_dict(DOCUMENT).exclude(path=EVENTS_PATH)
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -45,11 +45,11 @@ CHECKS = [
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[requests.Session]:
     """Speak with a server whose site has something of everything."""
-    from ncen_updater.agent.service.snapshot import ServiceSnapshots
+    from ncen_updater.agent.service.snapshot import SnapshotStore
     from tests.agent.cli.site import make_site
 
     site = make_site(tmp_path_factory.mktemp("api") / "site")
-    counter = Counter(site, ServiceSnapshots(SETTINGS, lambda: MORNING))
+    counter = Counter(site, SnapshotStore(SETTINGS, lambda: MORNING))
     counter.know(NEXT)
     for method, path, body in (
         ("POST", "/v1/holds", {"reason": "customs fair", "until": LATER}),
@@ -95,7 +95,7 @@ def kept() -> Mapping[str, Callable[..., None]]:
 
 
 @pytest.mark.parametrize(
-    "operation", [f"{r.method} {r.address}" for r in ROUTES if r.address != STREAM]
+    "operation", [f"{r.method} {r.address}" for r in ROUTES if r.address != EVENTS_PATH]
 )
 def test_the_server_keeps_to_its_description(
     operation: str, kept: Mapping[str, Callable[..., None]], session: requests.Session
@@ -104,7 +104,7 @@ def test_the_server_keeps_to_its_description(
 
 
 def test_every_operation_is_tried(kept: Mapping[str, Callable[..., None]]) -> None:
-    assert len(kept) == len([route for route in ROUTES if route.address != STREAM])
+    assert len(kept) == len([route for route in ROUTES if route.address != EVENTS_PATH])
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_every_operation_is_tried(kept: Mapping[str, Callable[..., None]]) -> No
      "/v1/openapi.json"],
 )  # fmt: skip
 def test_answers_with_something_in_them(session: requests.Session, address: str) -> None:
-    route = next(r for r in ROUTES if r.method == "GET" and r.names(address) is not None)
+    route = next(r for r in ROUTES if r.method == "GET" and r.match_path(address) is not None)
     answer = session.get(f"http://localhost{address}")
     assert answer.status_code == 200
     operation = SCHEMA[route.address]["GET"]
@@ -177,16 +177,18 @@ def test_the_judge_of_that_sees_it(schema: object) -> None:
 
 def test_few_descriptions_are_open_to_more() -> None:
     schemas = {**DOCUMENT["components"]["schemas"], **dict(answers_of(DOCUMENT))}
-    assert {name for name, schema in schemas.items() if str(named("Value")) in str(schema)} == OPEN
+    assert {
+        name for name, schema in schemas.items() if str(make_reference("Value")) in str(schema)
+    } == OPEN
 
 
 def test_what_events_hold_is_described_by_the_names_that_have_words() -> None:
-    assert NAMES - set(EVENT_FIELDS) == set()
+    assert EVENT_FIELD_NAMES - set(EVENT_FIELDS) == set()
 
 
 def test_every_answer_is_described() -> None:
-    wanted = {(r.method, r.address) for r in ROUTES if r.address != STREAM}
-    assert wanted == set(ANSWERS)
+    wanted = {(r.method, r.address) for r in ROUTES if r.address != EVENTS_PATH}
+    assert wanted == set(RESPONSES)
 
 
 def test_the_documentation_lists_every_address() -> None:

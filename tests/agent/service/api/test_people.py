@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from ncen_updater.agent.adapters.system_groups import group_id
-from ncen_updater.agent.service.api.people import ApiRole, caller, roles_for
+from ncen_updater.agent.adapters.system_groups import find_group_id
+from ncen_updater.agent.service.api.people import ApiRole, identify_caller, resolve_roles
 from tests.agent.service.api.conftest import READER, SETTINGS, uid_of
 
 ALL = frozenset(ApiRole)
@@ -34,18 +34,18 @@ WANTED = {ApiRole.READ: 10, ApiRole.OPERATE: 20, ApiRole.APPROVE: 30}
 def test_roles(
     uid: int, groups: list[int], wanted: dict[ApiRole, int | None], roles: frozenset[ApiRole]
 ) -> None:
-    assert roles_for(uid, groups, wanted, service_uid=500) == roles
+    assert resolve_roles(uid, groups, wanted, service_uid=500) == roles
 
 
 def test_a_number_without_a_name_may_nothing() -> None:
-    unknown = caller(987_654_321, SETTINGS)
+    unknown = identify_caller(987_654_321, SETTINGS)
     assert (unknown.person.who, unknown.roles) == ("uid 987654321", frozenset())
 
 
 def test_a_user_of_this_machine() -> None:
-    assert caller(uid_of(READER), SETTINGS).roles == {ApiRole.READ}
-    assert caller(os.geteuid(), SETTINGS).roles == ALL
+    assert identify_caller(uid_of(READER), SETTINGS).roles == {ApiRole.READ}
+    assert identify_caller(os.geteuid(), SETTINGS).roles == ALL
 
 
 def test_a_group_that_is_not_there() -> None:
-    assert group_id("no-such-group-here") is None
+    assert find_group_id("no-such-group-here") is None

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.service.api import server
-from ncen_updater.agent.service.api.server import FairConnections
-from ncen_updater.agent.service.api.stream import MOST_STREAMS
-from ncen_updater.agent.service.client import Client
+from ncen_updater.agent.service.api.server import AdmissionController
+from ncen_updater.agent.service.api.stream import MAX_STREAMS
+from ncen_updater.agent.service.client import SiteServiceClient
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common import http_server
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.unix_http import ServiceSilent
-from ncen_updater.common.unix_socket import connect
+from ncen_updater.common.unix_http import ServiceUnresponsiveError
+from ncen_updater.common.unix_socket import connect_unix_socket
 from tests.agent.service.api.conftest import NEXT, OPERATOR, READER, Counter, uid_of
 from tests.agent.service.api.serving import answering
 from tests.support.forks import DEADLINE_S
@@ -29,7 +29,7 @@ from tests.support.forks import DEADLINE_S
 
 def say(path: Path, content: bytes) -> bytes:
     """Send bytes and return everything that comes back."""
-    with connect(path, 30) as connection:
+    with connect_unix_socket(path, 30) as connection:
         connection.sendall(content)
         connection.shutdown(socket.SHUT_WR)
         said = b""
@@ -69,15 +69,15 @@ def test_what_is_no_request(counter: Counter, content: bytes) -> None:
     with answering(counter) as path:
         said = say(path, content)
         assert b" 500 " not in said.split(b"\r\n", 1)[0]
-        assert Client(path, "en").get("/v1/status")["site"] == "ke-1"
+        assert SiteServiceClient(path, "en").get("/v1/status")["site"] == "ke-1"
     assert counter.rows() == before
 
 
 def test_clients_that_say_nothing_hold_nobody_up(counter: Counter) -> None:
     with answering(counter) as path:
-        idle = [connect(path, 30) for _ in range(30)]
+        idle = [connect_unix_socket(path, 30) for _ in range(30)]
         try:
-            assert Client(path, "en").get("/v1/status")["site"] == "ke-1"
+            assert SiteServiceClient(path, "en").get("/v1/status")["site"] == "ke-1"
         finally:
             for connection in idle:
                 connection.close()
@@ -155,16 +155,18 @@ def test_who_had_to_leave_is_not_carried_out(
 ) -> None:
     """One that waits for the rest of its request makes place for a newer one, and hears so."""
     monkeypatch.setattr(
-        server, "FairConnections", lambda each, together, _: FairConnections(1, together, ())
+        server,
+        "AdmissionController",
+        lambda each, together, _: AdmissionController(1, together, ()),
     )
     before = counter.rows()
     body = b'{"reason": "fair"}'
-    with answering(counter) as path, connect(path, 30) as slow:
+    with answering(counter) as path, connect_unix_socket(path, 30) as slow:
         slow.sendall(
             b"POST /v1/holds HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             b"Content-Length: %d\r\n\r\n" % len(body)
         )
-        assert Client(path, "en").get("/v1/status")["site"] == "ke-1"
+        assert SiteServiceClient(path, "en").get("/v1/status")["site"] == "ke-1"
         with contextlib.suppress(OSError):
             slow.sendall(body)
         said = slow.recv(65536)
@@ -175,13 +177,13 @@ def test_who_had_to_leave_is_not_carried_out(
 
 def test_the_head_has_a_time_of_its_own(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has said the head may take longer for the rest; who has not is cut off."""
-    monkeypatch.setattr(http_server, "HEAD_S", 0.2)
+    monkeypatch.setattr(http_server, "HEADER_TIMEOUT_S", 0.2)
     with answering(counter) as path:
-        with connect(path, 30) as slow:
+        with connect_unix_socket(path, 30) as slow:
             slow.sendall(b"GET /v1/status HTTP/1.1\r\n")
             assert b" 200 " not in slow.recv(4096)
         body = b'{"reason": "fair"}'
-        with connect(path, 30) as honest:
+        with connect_unix_socket(path, 30) as honest:
             honest.sendall(
                 b"POST /v1/holds HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
                 b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -197,11 +199,11 @@ def test_an_answer_that_nobody_reads_has_an_end(
     counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that takes too long is cut off, whoever waits for it."""
-    monkeypatch.setattr(http_server, "REQUEST_S", 0.1)
-    monkeypatch.setattr(http_server, "ANSWER_S", 0.1)
+    monkeypatch.setattr(http_server, "REQUEST_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(http_server, "RESPONSE_TIMEOUT_S", 0.1)
     over = threading.Event()
     monkeypatch.setattr(type(counter.snapshots), "settings", property(lambda _: over.wait(30)))
-    with answering(counter) as path, connect(path, 30) as waiting:
+    with answering(counter) as path, connect_unix_socket(path, 30) as waiting:
         waiting.sendall(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
         try:
             assert waiting.recv(4096) == b"", "cut off, and without an answer"
@@ -211,13 +213,13 @@ def test_an_answer_that_nobody_reads_has_an_end(
 
 def test_streams_leave_room_for_requests(counter: Counter) -> None:
     with answering(counter) as path:
-        client = Client(path, "en")
-        streams = [client.stream(0) for _ in range(MOST_STREAMS)]
+        client = SiteServiceClient(path, "en")
+        streams = [client.stream(0) for _ in range(MAX_STREAMS)]
         for stream in streams:
             assert next(stream).kind == "service"
         assert client.get("/v1/status")["site"] == "ke-1"
         connection = http.client.HTTPConnection("localhost")
-        connection.sock = connect(path, 30)
+        connection.sock = connect_unix_socket(path, 30)
         connection.request("GET", "/v1/events")
         answer = connection.getresponse()
         assert (answer.status, answer.headers["Retry-After"]) == (503, "30")
@@ -230,7 +232,7 @@ def test_many_write_at_once(counter: Counter) -> None:
     counter.know(NEXT)
     codes: list[str] = []
 
-    def order(client: Client) -> None:
+    def order(client: SiteServiceClient) -> None:
         try:
             client.call("POST", "/v1/orders", {"kind": "check"})
             codes.append("given")
@@ -238,22 +240,24 @@ def test_many_write_at_once(counter: Counter) -> None:
             codes.append(error.code)
 
     with answering(counter) as path:
-        people = [threading.Thread(target=order, args=(Client(path, "en"),)) for _ in range(8)]
+        people = [
+            threading.Thread(target=order, args=(SiteServiceClient(path, "en"),)) for _ in range(8)
+        ]
         for person in people:
             person.start()
         for person in people:
             person.join()
     assert sorted(codes) == ["NU-9318"] * 7 + ["given"]
     with Journal.open(counter.site.journal) as journal:  # its chain is checked
-        assert [event.kind for event in journal.events()] == ["ordered"]
+        assert [event.kind for event in journal.list_events()] == ["ordered"]
 
 
 def test_after_its_end_nobody_answers(counter: Counter) -> None:
     with answering(counter) as path:
-        client = Client(path, "en")
-        assert client.reachable()
-    assert not client.reachable()
-    with pytest.raises(ServiceSilent):
+        client = SiteServiceClient(path, "en")
+        assert client.is_reachable()
+    assert not client.is_reachable()
+    with pytest.raises(ServiceUnresponsiveError):
         client.get("/v1/status")
     assert not path.exists()
 
@@ -261,7 +265,7 @@ def test_after_its_end_nobody_answers(counter: Counter) -> None:
 def test_those_who_send_a_byte_now_and_then_hold_nobody_up(
     counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_server, "REQUEST_S", 0.5)
+    monkeypatch.setattr(http_server, "REQUEST_TIMEOUT_S", 0.5)
     over, busy = threading.Event(), threading.Semaphore(0)
     answer = http_server.LimitedConnection.communicate
 
@@ -272,7 +276,7 @@ def test_those_who_send_a_byte_now_and_then_hold_nobody_up(
     monkeypatch.setattr(http_server.LimitedConnection, "communicate", counted)
 
     def drip(path: Path) -> None:
-        with connect(path, 30) as connection, contextlib.suppress(OSError):
+        with connect_unix_socket(path, 30) as connection, contextlib.suppress(OSError):
             connection.sendall(b"G")
             while not over.wait(0.05):
                 connection.sendall(b"G")
@@ -284,7 +288,7 @@ def test_those_who_send_a_byte_now_and_then_hold_nobody_up(
         try:
             for _ in range(server.THREADS):
                 assert busy.acquire(timeout=DEADLINE_S), "each thread has somebody to wait for"
-            with contextlib.closing(connect(path, 30)) as connection:
+            with contextlib.closing(connect_unix_socket(path, 30)) as connection:
                 connection.sendall(b"GET /v1/status HTTP/1.0\r\n\r\n")
                 assert connection.recv(12).startswith(b"HTTP/1.")
         finally:
@@ -296,20 +300,20 @@ def test_those_who_send_a_byte_now_and_then_hold_nobody_up(
 def test_a_stream_outlasts_the_time_for_its_request(
     counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_server, "REQUEST_S", 0.2)
-    monkeypatch.setattr(http_server, "ANSWER_S", 0.0)
+    monkeypatch.setattr(http_server, "REQUEST_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(http_server, "RESPONSE_TIMEOUT_S", 0.0)
     with answering(counter) as path:
         cut = threading.Event()
-        real = http_server.LimitedConnection._end
+        real = http_server.LimitedConnection._shut_down
 
         def noted(connection: http_server.LimitedConnection, how: int) -> None:
             real(connection, how)
             cut.set()
 
-        monkeypatch.setattr(http_server.LimitedConnection, "_end", noted)
-        events = Client(path, "en").stream(None)
+        monkeypatch.setattr(http_server.LimitedConnection, "_shut_down", noted)
+        events = SiteServiceClient(path, "en").stream(None)
         assert next(events).kind == "service"
         assert cut.wait(DEADLINE_S)
         with Journal.open(counter.site.journal) as journal:
-            journal.note("after-the-cut")
+            journal.record_event("after-the-cut")
         assert next(event.kind for event in events if event.kind != "service") == "after-the-cut"

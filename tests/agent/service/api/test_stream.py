@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from ncen_updater.agent.service.api.people import caller
-from ncen_updater.agent.service.api.queries import Request
-from ncen_updater.agent.service.api.stream import AT_ONCE, EACH_STREAMS, HEARTBEAT_S, EventStreams
+from ncen_updater.agent.service.api.people import identify_caller
+from ncen_updater.agent.service.api.queries import ApiRequest
+from ncen_updater.agent.service.api.stream import (
+    EVENT_BATCH_SIZE,
+    HEARTBEAT_S,
+    MAX_STREAMS_PER_USER,
+    EventStreams,
+)
 from ncen_updater.agent.service.snapshot import ServiceEvent
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import TOO_MANY_STREAMS
 from ncen_updater.common.progress import ProgressUpdate
 from tests.agent.service.api.conftest import (
@@ -36,9 +41,9 @@ class Clock:
         return self.now
 
 
-def request(after: str | None = None) -> Request:
+def request(after: str | None = None) -> ApiRequest:
     query = {"after": after} if after is not None else {}
-    return Request(caller(0, SETTINGS), "/v1/events", query=query)
+    return ApiRequest(identify_caller(0, SETTINGS), "/v1/events", query=query)
 
 
 def messages(stream: Iterator[bytes]) -> Iterator[tuple[str, Any]]:
@@ -51,12 +56,12 @@ def messages(stream: Iterator[bytes]) -> Iterator[tuple[str, Any]]:
 def note(counter: Counter, *kinds: str) -> None:
     with Journal.open(counter.site.journal) as journal:
         for kind in kinds:
-            journal.note(kind, None, word="é\n")
+            journal.record_event(kind, None, word="é\n")
 
 
 def test_events_after_a_number_then_those_that_come(counter: Counter) -> None:
     note(counter, "first", "second")
-    stream = messages(EventStreams(counter.context).open(request("1")))
+    stream = messages(EventStreams(counter.context).open_stream(request("1")))
     assert next(stream)[0] == "service"
     kind, data = next(stream)
     assert (kind, data["number"], data["data"]) == ("second", 2, {"word": "é\n"})
@@ -66,74 +71,74 @@ def test_events_after_a_number_then_those_that_come(counter: Counter) -> None:
 
 def test_without_a_number_from_now_on(counter: Counter) -> None:
     note(counter, "old")
-    stream = messages(EventStreams(counter.context).open(request()))
+    stream = messages(EventStreams(counter.context).open_stream(request()))
     assert next(stream)[0] == "service"
     note(counter, "new")
     assert next(stream)[0] == "new"
 
 
 def test_many_events_come_whole_and_in_order(counter: Counter) -> None:
-    note(counter, *(f"k{number}" for number in range(AT_ONCE + 5)))
-    stream = messages(EventStreams(counter.context).open(request("0")))
+    note(counter, *(f"k{number}" for number in range(EVENT_BATCH_SIZE + 5)))
+    stream = messages(EventStreams(counter.context).open_stream(request("0")))
     next(stream)
-    numbers = [next(stream)[1]["number"] for _ in range(AT_ONCE + 5)]
-    assert numbers == list(range(1, AT_ONCE + 6))
+    numbers = [next(stream)[1]["number"] for _ in range(EVENT_BATCH_SIZE + 5)]
+    assert numbers == list(range(1, EVENT_BATCH_SIZE + 6))
 
 
 def test_progress_comes_as_it_is_told(counter: Counter) -> None:
-    stream = messages(EventStreams(counter.context).open(request("0")))
+    stream = messages(EventStreams(counter.context).open_stream(request("0")))
     nothing = {"action": None, "why": None, "looked_at": None, "running": None}
     assert next(stream) == ("service", nothing)
     snapshots = counter.snapshots
-    snapshots.tell(ServiceEvent("next", {"action": "upgrade", "why": Text("because")}))
-    snapshots.began(["upgrade"])
-    snapshots.told(ProgressUpdate("copying {name}", {"name": "cases"}, 3, 9))
+    snapshots.handle_event(ServiceEvent("next", {"action": "upgrade", "why": LazyText("because")}))
+    snapshots.record_start(["upgrade"])
+    snapshots.record_progress(ProgressUpdate("copying {name}", {"name": "cases"}, 3, 9))
     running = next(stream)[1]["running"]
     assert running["words"] == ["upgrade"]
     assert running["progress"] == {
         "tell": "copying {name}", "values": {"name": "cases"}, "done": 3, "total": 9,
     }  # fmt: skip
-    snapshots.ended()
+    snapshots.record_end()
     assert next(stream)[1]["running"] is None
 
 
 def test_a_look_that_decides_the_same_again_is_told_all_the_same(counter: Counter) -> None:
     """So that who gave an order meanwhile knows whether the reason is an answer to it."""
     snapshots = counter.snapshots
-    snapshots.tell(ServiceEvent("next", {"action": "wait", "why": Text("because")}))
-    stream = messages(EventStreams(counter.context).open(request("0")))
+    snapshots.handle_event(ServiceEvent("next", {"action": "wait", "why": LazyText("because")}))
+    stream = messages(EventStreams(counter.context).open_stream(request("0")))
     assert next(stream)[1]["looked_at"] is None
     at = datetime(2026, 11, 27, 8, tzinfo=UTC)
-    snapshots.tell(ServiceEvent("looked", {"action": "wait", "at": at}))
+    snapshots.handle_event(ServiceEvent("looked", {"action": "wait", "at": at}))
     told = next(stream)[1]
     assert (told["why"], told["looked_at"]) == ("because", "2026-11-27T08:00:00Z")
 
 
 def test_a_sign_of_life(counter: Counter) -> None:
     clock = Clock()
-    stream = EventStreams(counter.context, monotonic=clock).open(request("0"))
+    stream = EventStreams(counter.context, monotonic=clock).open_stream(request("0"))
     parts = [next(stream) for _ in range(3)]
     assert parts[2] == b": alive\n\n"
     assert clock.now >= HEARTBEAT_S
 
 
 def test_a_service_that_ends_ends_its_streams(counter: Counter) -> None:
-    stream = EventStreams(counter.context).open(request("0"))
+    stream = EventStreams(counter.context).open_stream(request("0"))
     next(stream)
     counter.snapshots.close()
     assert len(list(stream)) == 1
 
 
 def test_a_journal_that_breaks_ends_it_with_the_reason(counter: Counter) -> None:
-    stream = messages(EventStreams(counter.context).open(request("0")))
+    stream = messages(EventStreams(counter.context).open_stream(request("0")))
     next(stream)
     counter.site.journal.write_bytes(b"nonsense")
     kind, data = list(stream)[-1]
     assert (kind, data["error"]["code"]) == ("error", "NU-6002")
 
 
-def by(user: str) -> Request:
-    return Request(caller(uid_of(user), SETTINGS), "/v1/events", query={"after": "0"})
+def by(user: str) -> ApiRequest:
+    return ApiRequest(identify_caller(uid_of(user), SETTINGS), "/v1/events", query={"after": "0"})
 
 
 def test_nobody_takes_all_places(counter: Counter) -> None:
@@ -141,29 +146,29 @@ def test_nobody_takes_all_places(counter: Counter) -> None:
     streams = EventStreams(counter.context)
     kept = []
     for user in (READER, OPERATOR, APPROVER):
-        kept += [streams.open(by(user)) for _ in range(EACH_STREAMS)]
+        kept += [streams.open_stream(by(user)) for _ in range(MAX_STREAMS_PER_USER)]
         with refused(TOO_MANY_STREAMS):
-            streams.open(by(user))
+            streams.open_stream(by(user))
     with refused(TOO_MANY_STREAMS):
-        streams.open(by(NOBODY))  # there is no room for anybody else
-    assert next(messages(streams.open(request("0"))))[0] == "service", "but for root"
+        streams.open_stream(by(NOBODY))  # there is no room for anybody else
+    assert next(messages(streams.open_stream(request("0"))))[0] == "service", "but for root"
     kept[0].close()  # type: ignore[attr-defined]
-    streams.open(by(NOBODY))
+    streams.open_stream(by(NOBODY))
 
 
 def test_few_places_and_each_is_given_back(counter: Counter) -> None:
-    streams = EventStreams(counter.context, most=2)
-    first, second = streams.open(by(READER)), streams.open(by(OPERATOR))
+    streams = EventStreams(counter.context, max_streams=2)
+    first, second = streams.open_stream(by(READER)), streams.open_stream(by(OPERATOR))
     with refused(TOO_MANY_STREAMS):
-        streams.open(by(READER))
+        streams.open_stream(by(READER))
     next(second)
     for stream in (first, second):
         stream.close()  # type: ignore[attr-defined]
         stream.close()  # type: ignore[attr-defined]
-    streams.open(by(READER))
-    streams.open(by(READER))
+    streams.open_stream(by(READER))
+    streams.open_stream(by(READER))
     with refused(TOO_MANY_STREAMS):
-        streams.open(by(OPERATOR))
+        streams.open_stream(by(OPERATOR))
 
 
 def test_over_http_it_says_what_it_is(counter: Counter) -> None:

@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from ncen_updater.agent.service.api.openapi import description
+from ncen_updater.agent.service.api.openapi import build_openapi_document
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
+from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 from tests.agent.service.api.conftest import APPROVER, NOBODY, OPERATOR, READER, Counter, uid_of
 
 ME = os.geteuid()
@@ -59,8 +59,8 @@ def test_an_import_is_an_order(laid: Counter) -> None:
     assert order(laid, "ke.ncen", dry_run=True) == (202, "")
     assert order(laid, "ke.ncen") == (409, "NU-9318")
     with Journal.open(laid.site.journal) as journal:
-        (given,) = Orders(journal).unended()
-    assert (given.kind, given.person.uid) == (OrderKind.IMPORT, ME)
+        (given,) = JobQueue(journal).list_unfinished()
+    assert (given.kind, given.person.uid) == (JobKind.IMPORT, ME)
     assert given.data == {"file": "ke.ncen", "dry_run": True}
     assert len(laid.woken) == 1
 
@@ -113,8 +113,8 @@ def test_what_is_refused_is_written_nowhere(
 
 
 def test_it_is_described() -> None:
-    described = description()
+    described = build_openapi_document()
     assert "/v1/tray" in described["paths"]
-    form = described["components"]["schemas"]["OrderForm"]["properties"]
+    form = described["components"]["schemas"]["JobForm"]["properties"]
     assert {"type": "null"} in form["file"]["anyOf"]
     assert "import" in form["kind"]["enum"]

@@ -14,10 +14,14 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.model.notification_kind import NewsKind
+from ncen_updater.agent.model.notification_kind import NotificationKind
 from ncen_updater.agent.service.notifications import sender
-from ncen_updater.agent.service.notifications.news import News
-from ncen_updater.agent.service.notifications.sending import Sender, sender_for, sending
+from ncen_updater.agent.service.notifications.news import Notification
+from ncen_updater.agent.service.notifications.sending import (
+    Sender,
+    create_sender,
+    create_worker_sender,
+)
 from ncen_updater.common.errors import UpdaterError
 from tests.agent.cli.site import TrialSite
 from tests.agent.service.notifications.receivers import dead_port, hook_server, mail_server
@@ -26,13 +30,13 @@ from tests.support.tls import Authority
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PASSWORD, SECRET = "correct horse 'battery\"", "0123456789abcdef"
-UPGRADED = News.of(
-    "event 7", NewsKind.UPGRADED, AT, change="abcdefgh", from_="3.2.4", version="3.3.0",
+UPGRADED = Notification.create(
+    "event 7", NotificationKind.UPGRADED, AT, change="abcdefgh", from_="3.2.4", version="3.3.0",
     low_s=200.0, high_s=300.0, stop_s=250.0,
 )  # fmt: skip
-FAILED = News.of(
+FAILED = Notification.create(
     "event 9",
-    NewsKind.FAILED,
+    NotificationKind.FAILED,
     AT,
     change="abcdefgh",
     from_="3.2.4",
@@ -41,7 +45,7 @@ FAILED = News.of(
 )
 
 
-def order(way: str, *news: News, left_out: int = 0) -> dict[str, object]:
+def order(way: str, *news: Notification, left_out: int = 0) -> dict[str, object]:
     return {
         "way": way,
         "id": "0123abcd",
@@ -96,7 +100,7 @@ def by_hook(
 def send(site: TrialSite, what: dict[str, object]) -> str | None:
     """Send without a process of its own, which costs a second each."""
     try:
-        sender.send(site.config, what)
+        sender.deliver_message(site.config, what)
     except UpdaterError as error:
         assert PASSWORD not in repr((error, error.detail, error.values))
         return error.code
@@ -104,7 +108,7 @@ def send(site: TrialSite, what: dict[str, object]) -> str | None:
 
 
 def send_by_process(site: TrialSite, what: dict[str, object], limit_s: float = 60) -> str | None:
-    return sending(site.config, None, limit_s)(what)
+    return create_worker_sender(site.config, None, limit_s)(what)
 
 
 # ---- mail ----------------------------------------------------------------------------------------
@@ -319,7 +323,7 @@ needs_activator = pytest.mark.skipif(
 
 
 def send_by_unit(path: Path, limit_s: float = 60) -> Sender:
-    return sending(path.parent / "agent.toml", path, limit_s)
+    return create_worker_sender(path.parent / "agent.toml", path, limit_s)
 
 
 def words(site: TrialSite) -> list[str]:
@@ -384,7 +388,7 @@ def test_a_site_with_units_sends_by_one(
     with mail_server() as box:
         by_mail(site, box.port)
         in_units(site, path)
-        send = sender_for(site.config, load_config(site.config))
+        send = create_sender(site.config, load_config(site.config))
         assert send(order("mail", UPGRADED)) == "NU-9610"
     assert not box.mails
     assert "ncen-updater-send.socket" in caplog.text

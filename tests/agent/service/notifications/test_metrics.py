@@ -12,22 +12,22 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.rehearsal.stops import LastStop
+from ncen_updater.agent.engine.rehearsal.stops import LastDowntime
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
-from ncen_updater.agent.reports.status import JournalFacts, SiteStatus
+from ncen_updater.agent.reports.status import JournalSnapshot, SiteStatus
 from ncen_updater.agent.service.notifications.metrics import (
-    FAMILIES,
+    METRIC_FAMILIES,
     PREFIX,
     MetricSample,
-    collect,
-    render,
+    collect_metrics,
+    render_metrics,
     write_metrics,
 )
 from ncen_updater.agent.service.notifications.outbox import Outbox
-from ncen_updater.agent.storage.journal.site_history import BadReleaseRecord, HoldRecord
+from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord, HoldRecord
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState
-from ncen_updater.feed.last_view import LastView
+from ncen_updater.feed.last_view import FeedSummary
 from tests.agent.cli.site import CHANGE, TrialSite
 from tests.support.simulated_site import PLACES
 
@@ -38,28 +38,28 @@ FULL = SiteStatus(
     PLACES,
     current="3.2.4",
     availability=Availability(AvailabilityState.MAINTENANCE),
-    journal=JournalFacts(
+    journal=JournalSnapshot(
         event=42,
         change=STUCK,
         holds=(HoldRecord(1, "fair", "amina", NOW),),
-        bad_releases=(BadReleaseRecord("ncen", "3.3.0", "NU-4150", 1, NOW),),
+        bad_releases=(FailedReleaseRecord("ncen", "3.3.0", "NU-4150", 1, NOW),),
     ),
-    last_stop=LastStop(17.5, 10.0, 20.0),
+    last_stop=LastDowntime(17.5, 10.0, 20.0),
     service_state=ServiceState(Assessment(event=42, target="3.4.0")),
-    view=LastView(NOW - timedelta(hours=1), NOW + timedelta(days=3), 7, ("3.4.0",), ("3.2.4",)),
+    view=FeedSummary(NOW - timedelta(hours=1), NOW + timedelta(days=3), 7, ("3.4.0",), ("3.2.4",)),
     expiries={"timestamp": NOW + timedelta(days=1), "root": NOW + timedelta(days=300)},
     free_percent={"state": 12.5},
 )
 
 
 def read(site: TrialSite, now: SiteStatus) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    outbox = Outbox(1).with_news(1, {}, [], ("mail",))
-    samples = collect(
-        load_config(site.config), now, outbox, agent="0.1.0",
-        runs={("check", 0): 3, ("check", 7): 1}, looked_at=NOW,
+    outbox = Outbox(1).with_notifications(1, {}, [], ("mail",))
+    samples = collect_metrics(
+        load_config(site.config), now, outbox, agent_version="0.1.0",
+        runs={("check", 0): 3, ("check", 7): 1}, status_read_at=NOW,
     )  # fmt: skip
     found = {}
-    for family in text_string_to_metric_families(render(samples)):
+    for family in text_string_to_metric_families(render_metrics(samples)):
         for sample in family.samples:
             found[sample.name, tuple(sorted(sample.labels.items()))] = sample.value
     return found
@@ -67,7 +67,7 @@ def read(site: TrialSite, now: SiteStatus) -> dict[tuple[str, tuple[tuple[str, s
 
 def test_every_figure_is_there_and_is_what_it_says(site: TrialSite) -> None:
     found = read(site, FULL)
-    assert {name.removeprefix(PREFIX) for name, _ in found} == set(FAMILIES)
+    assert {name.removeprefix(PREFIX) for name, _ in found} == set(METRIC_FAMILIES)
 
     def value(name: str, **labels: str) -> float:
         return found[PREFIX + name, tuple(sorted(labels.items()))]
@@ -95,15 +95,15 @@ def test_what_is_not_known_is_left_out_and_not_guessed(site: TrialSite) -> None:
 
 def test_labels_are_escaped() -> None:
     odd = 'a"b\\c\nd'
-    text = render([MetricSample.of("info", 1, site=odd)])
+    text = render_metrics([MetricSample.create("info", 1, site=odd)])
     (family,) = text_string_to_metric_families(text)
     assert family.samples[0].labels == {"site": odd}
 
 
 def test_the_file_is_whole_and_readable_for_the_collector(tmp_path: Path) -> None:
     path = tmp_path / "x.prom"
-    write_metrics(path, [MetricSample.of("hold", 1)])
-    write_metrics(path, [MetricSample.of("hold", 0)])
+    write_metrics(path, [MetricSample.create("hold", 1)])
+    write_metrics(path, [MetricSample.create("hold", 0)])
     assert path.stat().st_mode & 0o777 == 0o644
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_text().endswith("ncen_updater_hold 0.0\n")
@@ -111,18 +111,26 @@ def test_the_file_is_whole_and_readable_for_the_collector(tmp_path: Path) -> Non
 
 def test_every_figure_is_documented() -> None:
     text = (Path(__file__).parents[4] / "docs" / "metrics.md").read_text()
-    for name, (kind, _) in FAMILIES.items():
+    for name, (kind, _) in METRIC_FAMILIES.items():
         assert f"| `{PREFIX}{name}` | {kind} |" in text
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_promtool_has_nothing_to_say(site: TrialSite) -> None:
-    outbox = Outbox(1).with_news(1, {}, [], ("mail",))
-    samples = collect(
-        load_config(site.config), FULL, outbox, agent="0.1.0", runs={("check", 0): 3}, looked_at=NOW
+    outbox = Outbox(1).with_notifications(1, {}, [], ("mail",))
+    samples = collect_metrics(
+        load_config(site.config),
+        FULL,
+        outbox,
+        agent_version="0.1.0",
+        runs={("check", 0): 3},
+        status_read_at=NOW,
     )
     done = subprocess.run(
-        ["promtool", "check", "metrics"], input=render(samples), capture_output=True, text=True,
+        ["promtool", "check", "metrics"],
+        input=render_metrics(samples),
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")

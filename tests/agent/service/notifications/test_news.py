@@ -7,12 +7,16 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ncen_updater.agent.model.notification_kind import NewsKind
-from ncen_updater.agent.service.notifications.letter import LetterReader, write_letter
-from ncen_updater.agent.service.notifications.news import ALLOWED, News, allowed
-from ncen_updater.agent.service.notifications.words import TITLES, sentences, span
-from ncen_updater.common.i18n import PLACE
-from ncen_updater.common.reasons import reason
+from ncen_updater.agent.model.notification_kind import NotificationKind
+from ncen_updater.agent.service.notifications.letter import MessageContext, compose_message
+from ncen_updater.agent.service.notifications.news import (
+    ALLOWED_VALUES,
+    Notification,
+    filter_values,
+)
+from ncen_updater.agent.service.notifications.words import TITLES, format_notification, format_span
+from ncen_updater.common.i18n import PLACEHOLDER
+from ncen_updater.common.reasons import explain_code
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 #: Values of the application's records, as they might get into an event by mistake.
@@ -24,59 +28,65 @@ PLANTED = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", NewsKind)
+@pytest.mark.parametrize("kind", NotificationKind)
 @pytest.mark.parametrize("value", PLANTED, ids=repr)
-def test_no_value_of_a_record_is_told_under_any_name(kind: NewsKind, value: object) -> None:
-    names = {*ALLOWED[kind], "name", "error", "detail", "reason", "what"}
-    assert allowed(kind, dict.fromkeys(names, value)) == {}
+def test_no_value_of_a_record_is_told_under_any_name(kind: NotificationKind, value: object) -> None:
+    names = {*ALLOWED_VALUES[kind], "name", "error", "detail", "reason", "what"}
+    assert filter_values(kind, dict.fromkeys(names, value)) == {}
 
 
 def test_what_may_be_told_is_told() -> None:
-    news = News.of(
-        "n", NewsKind.REHEARSED, AT, from_="3.2.4", version="4.0.0rc1", low_s=1, high_s=2.5,
+    news = Notification.create(
+        "n", NotificationKind.REHEARSED, AT, from_="3.2.4", version="4.0.0rc1", low_s=1, high_s=2.5,
         mapped=212, unmapped=3, checks=4, error="Amina",
     )  # fmt: skip
-    assert set(news.values) == set(ALLOWED[NewsKind.REHEARSED])
-    assert News.from_json(news.to_json()) == news
+    assert set(news.values) == set(ALLOWED_VALUES[NotificationKind.REHEARSED])
+    assert Notification.from_json(news.to_json()) == news
 
 
 def test_a_file_that_was_altered_tells_no_more() -> None:
-    data = News.of("n", NewsKind.FAILED, AT, version="3.3.0").to_json()
+    data = Notification.create("n", NotificationKind.FAILED, AT, version="3.3.0").to_json()
     data["values"] = {"version": "3.3.0", "code": "Amina", "name": "Amina"}
-    assert News.from_json(data).values == {"version": "3.3.0"}
+    assert Notification.from_json(data).values == {"version": "3.3.0"}
 
 
-@pytest.mark.parametrize("kind", NewsKind)
-def test_every_kind_has_words_that_name_only_what_may_be_told(kind: NewsKind) -> None:
-    assert set(PLACE.findall(TITLES[kind])) <= set(ALLOWED[kind])
-    said = sentences(News.of("n", kind, AT), UTC, reason)
+@pytest.mark.parametrize("kind", NotificationKind)
+def test_every_kind_has_words_that_name_only_what_may_be_told(kind: NotificationKind) -> None:
+    assert set(PLACEHOLDER.findall(TITLES[kind])) <= set(ALLOWED_VALUES[kind])
+    said = format_notification(Notification.create("n", kind, AT), UTC, explain_code)
     assert "{" not in " ".join(str(text) for text in said)
 
 
 def test_a_code_is_explained_without_the_values_of_the_error() -> None:
-    known = reason("NU-6011")
+    known = explain_code("NU-6011")
     assert known is not None
     assert "{" not in str(known[0])
-    assert reason("NU-0000") is None
-    said = sentences(News.of("n", NewsKind.FAILED, AT, code="NU-0000"), UTC, reason)
+    assert explain_code("NU-0000") is None
+    said = format_notification(
+        Notification.create("n", NotificationKind.FAILED, AT, code="NU-0000"), UTC, explain_code
+    )
     assert "NU-0000" in str(said[1])
 
 
 @pytest.mark.parametrize("code", ["NU-6008", "NU-6009", "NU-4006"])
 def test_a_reason_whose_values_are_not_told_is_no_half_sentence(code: str) -> None:
     """Seen: "Reason NU-6008: … … did not become healthy in … seconds: …"."""
-    said = sentences(News.of("n", NewsKind.FAILED, AT, version="3.3.0", code=code), UTC, reason)
+    said = format_notification(
+        Notification.create("n", NotificationKind.FAILED, AT, version="3.3.0", code=code),
+        UTC,
+        explain_code,
+    )
     whole = "\n".join(map(str, said))
     assert "…" not in whole
     assert f"Reason {code}: 'ncen-updater history' on the server says it in full." in whole
 
 
 def test_times_are_those_of_the_site() -> None:
-    news = News.of(
-        "n", NewsKind.WINDOW, AT, version="3.3.0", at_=AT.isoformat(), low_s=60, high_s=90
+    news = Notification.create(
+        "n", NotificationKind.WINDOW, AT, version="3.3.0", at_=AT.isoformat(), low_s=60, high_s=90
     )
-    reader = LetterReader("ke-1", "en", ZoneInfo("Africa/Nairobi"))
-    letter = write_letter("id", [news], 0, reader, reason)
+    reader = MessageContext("ke-1", "en", ZoneInfo("Africa/Nairobi"))
+    letter = compose_message("id", [news], 0, reader, explain_code)
     assert (
         letter.subject == "[ke-1] The upgrade to 3.3.0 begins at 2026-03-01 15:00 EAT (12:00 UTC)."
     )
@@ -90,4 +100,4 @@ def test_times_are_those_of_the_site() -> None:
     [(0.4, "0 s"), (59.6, "1 min"), (250, "4 min 10 s"), (3600, "1 h"), (5400, "1 h 30 min")],
 )
 def test_spans(seconds: float, words: str) -> None:
-    assert span(seconds) == words
+    assert format_span(seconds) == words

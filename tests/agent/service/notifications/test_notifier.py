@@ -10,23 +10,23 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.ways import Back
+from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.rehearsal.report import (
-    MappedCodes,
-    PredictedRange,
-    RehearsalCopies,
+    CodeMapResult,
+    DowntimeRange,
+    RehearsalCopyPlans,
     RehearsalReport,
     RehearsedHop,
 )
-from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.agent.engine.rehearsal.store import RehearsalState, RehearsalStore
 from ncen_updater.agent.model.change import ChangeState, StepName, StepState
 from ncen_updater.agent.model.facts import ChangeFacts
-from ncen_updater.agent.model.names import AGENT_CONFIRMED, RESTORED_AS
-from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.model.names import AGENT_CONFIRMED, RESTORED_APPROVAL_PREFIX
+from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
-from ncen_updater.agent.service.notifications.notifier import OUTBOX, Notifier
+from ncen_updater.agent.service.notifications.notifier import OUTBOX_PATH, Notifier
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState, ServiceStateFile
@@ -45,16 +45,22 @@ sender = "a@example.org"
 to = ["b@example.org"]
 """
 REPORT = RehearsalReport(
-    plan="a" * 64, backup_s=2.0, sizes={"cases": 8192},
+    plan="a" * 64,
+    backup_s=2.0,
+    sizes={"cases": 8192},
     hops=(
         RehearsedHop(
-            from_="3.2.4", to="3.3.0", copy_s=1.0, migrate_s=2.0, way_back=Back.KEEPS,
-            stop_s=PredictedRange(10.0, 15.0, 20.0),
-            maps=(MappedCodes("cites", "cases", 212, (("Amina", 3),)),),
+            from_="3.2.4",
+            to="3.3.0",
+            copy_s=1.0,
+            migrate_s=2.0,
+            way_back=RollbackKind.KEEPS_RECORDS,
+            stop_s=DowntimeRange(10.0, 15.0, 20.0),
+            maps=(CodeMapResult("cites", "cases", 212, (("Amina", 3),)),),
             checks={"Amina": (1, 1)},
         ),
     ),
-)  # fmt: skip
+)
 
 
 class Killed(BaseException):
@@ -84,7 +90,7 @@ class Trial:
         return Notifier(
             self.site.config, load_config(self.site.config),
             send=self.send, now=lambda: self.now,
-            asker=lambda *_: lambda: Availability(AvailabilityState.WORKS),
+            create_availability_reader=lambda *_: lambda: Availability(AvailabilityState.WORKS),
         )  # fmt: skip
 
     def send(self, order: Mapping[str, Any]) -> str | None:
@@ -105,7 +111,7 @@ class Trial:
 @pytest.fixture
 def trial(site: TrialSite) -> Trial:
     made = Trial(site)
-    made.teller().round()
+    made.teller().run_round()
     return made
 
 
@@ -117,56 +123,56 @@ def test_a_message_when_the_application_goes_down_and_one_when_it_is_back(
     heard = [Availability(AvailabilityState.WORKS)]
     notifier = Notifier(
         site.config, load_config(site.config), send=trial.send, now=lambda: trial.now,
-        asker=lambda *_: lambda: heard[0],
+        create_availability_reader=lambda *_: lambda: heard[0],
     )  # fmt: skip
-    notifier.round()
+    notifier.run_round()
     heard[0] = Availability(AvailabilityState.NOT_RUNNING)
-    again = notifier.round()
+    again = notifier.run_round()
     assert (trial.kinds(), again) == ([], trial.now + timedelta(minutes=2)), "maybe a restart"
     for _ in range(3):
         trial.now += timedelta(minutes=2)
-        notifier.round()
+        notifier.run_round()
     assert trial.kinds() == ["application-down"]
     heard[0] = Availability(AvailabilityState.WORKS)
-    notifier.round()
-    notifier.round()
+    notifier.run_round()
+    notifier.run_round()
     assert trial.kinds() == ["application-down", "application-up"]
 
 
 def some_news(trial: Trial, version: str = "3.3.0") -> None:
     with trial.journal() as journal:
-        ApprovalStore(journal).approve("0" * 64, version, {}, Person("amina", 1001))
+        ApprovalStore(journal).add("0" * 64, version, {}, Actor("amina", 1001))
 
 
 def test_what_happened_before_the_first_start_is_not_told(site: TrialSite) -> None:
     trial = Trial(site)
     some_news(trial)
-    trial.teller().round()
+    trial.teller().run_round()
     assert trial.orders == []
     some_news(trial, "3.4.0")
     with trial.journal() as journal:
-        ApprovalStore(journal).approve("1" * 64, "3.4.0", {}, Person("bo", 1002))
-    trial.teller().round()
+        ApprovalStore(journal).add("1" * 64, "3.4.0", {}, Actor("bo", 1002))
+    trial.teller().run_round()
     assert trial.kinds() == ["approved"]
 
 
 def test_a_whole_upgrade_as_it_is_told(trial: Trial) -> None:
     teller = trial.teller()
     with trial.journal() as journal:
-        rehearsals = Rehearsals(journal)
-        rehearsals.begin("abcdefgh", "3.2.4", "3.3.0", RehearsalCopies())
-        rehearsals.end("abcdefgh", RehearsalState.PASSED, basis={}, left=REPORT)
-    teller.round()
+        rehearsals = RehearsalStore(journal)
+        rehearsals.record_start("abcdefgh", "3.2.4", "3.3.0", RehearsalCopyPlans())
+        rehearsals.record_end("abcdefgh", RehearsalState.PASSED, basis={}, result=REPORT)
+    teller.run_round()
     some_news(trial)
-    teller.round()
+    teller.run_round()
     trial.site.open_change(StepName.CLOSE, StepName.COMMIT, StepName.OPEN)
     with trial.journal() as journal:
-        journal.keep(CHANGE.id, ChangeFacts(stop_s=17.5))
-    teller.round()
+        journal.store_facts(CHANGE.id, ChangeFacts(stop_s=17.5))
+    teller.run_round()
     with trial.journal() as journal:
-        journal.state(CHANGE.id, ChangeState.FINISHED)
-        journal.note(AGENT_CONFIRMED, version="1.1.0")
-    teller.round()
+        journal.set_change_state(CHANGE.id, ChangeState.FINISHED)
+        journal.record_event(AGENT_CONFIRMED, version="1.1.0")
+    teller.run_round()
     assert trial.kinds() == ["rehearsed", "approved", "upgraded", "agent-renewed"]
     first = trial.orders[0]["news"][0]["values"]
     assert first == {
@@ -180,10 +186,12 @@ def test_a_whole_upgrade_as_it_is_told(trial: Trial) -> None:
 def test_a_failure_is_told_by_its_code_alone(trial: Trial) -> None:
     trial.site.open_change(StepName.CLOSE)
     with trial.journal() as journal:
-        journal.note("step-failed", CHANGE.id, step="migrate", code="NU-4150", error="Amina")
-        journal.state(CHANGE.id, ChangeState.UNDOING, error_code="NU-4150")
-        journal.state(CHANGE.id, ChangeState.UNDONE)
-    trial.teller().round()
+        journal.record_event(
+            "step-failed", CHANGE.id, step="migrate", code="NU-4150", error="Amina"
+        )
+        journal.set_change_state(CHANGE.id, ChangeState.UNDOING, error_code="NU-4150")
+        journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
+    trial.teller().run_round()
     (order,) = trial.orders
     (item,) = order["news"]
     assert item["kind"] == "failed"
@@ -194,11 +202,11 @@ def test_a_failure_is_told_by_its_code_alone(trial: Trial) -> None:
 
 def test_a_rehearsal_that_failed_and_a_time_that_was_chosen(trial: Trial) -> None:
     with trial.journal() as journal:
-        Rehearsals(journal).begin("abcdefgh", "3.2.4", "3.3.0", RehearsalCopies())
-        Rehearsals(journal).end("abcdefgh", RehearsalState.FAILED, error_code="NU-4150")
-        ApprovalStore(journal).schedule("0" * 64, "3.3.0", START, Person("amina", 1001))
-        ApprovalStore(journal).cancel_schedule(Person("dana", 1002))
-    trial.teller().round()
+        RehearsalStore(journal).record_start("abcdefgh", "3.2.4", "3.3.0", RehearsalCopyPlans())
+        RehearsalStore(journal).record_end("abcdefgh", RehearsalState.FAILED, error_code="NU-4150")
+        ApprovalStore(journal).set_schedule("0" * 64, "3.3.0", START, Actor("amina", 1001))
+        ApprovalStore(journal).cancel_schedule(Actor("dana", 1002))
+    trial.teller().run_round()
     items = trial.orders[0]["news"]
     kinds = ["rehearsal-failed", "scheduled", "schedule-cancelled"]
     assert [item["kind"] for item in items] == kinds
@@ -209,11 +217,13 @@ def test_a_rehearsal_that_failed_and_a_time_that_was_chosen(trial: Trial) -> Non
 def test_a_yes_to_databases_as_they_are_is_told_as_that(trial: Trial) -> None:
     """Seen: "Release ? was approved by amina"; the reason is in the journal alone."""
     with trial.journal() as journal:
-        amina, why = Person("amina", 1001), "restored after the disk failed"
-        ApprovalStore(journal).approve("0" * 64, f"{RESTORED_AS}3.2.4", {}, amina, reason=why)
-        (event,) = (one for one in journal.events() if one.kind == "approved")
+        amina, why = Actor("amina", 1001), "restored after the disk failed"
+        ApprovalStore(journal).add(
+            "0" * 64, f"{RESTORED_APPROVAL_PREFIX}3.2.4", {}, amina, reason=why
+        )
+        (event,) = (one for one in journal.list_events() if one.kind == "approved")
         assert event.data["reason"] == why
-    trial.teller().round()
+    trial.teller().run_round()
     (item,) = trial.orders[0]["news"]
     assert item["kind"] == "restore-agreed"
     assert item["values"] == {"version": "3.2.4", "by": "amina"}
@@ -221,15 +231,15 @@ def test_a_yes_to_databases_as_they_are_is_told_as_that(trial: Trial) -> None:
 
 def test_going_back_names_the_code_of_what_it_leaves(trial: Trial) -> None:
     with trial.journal() as journal:
-        SiteHistory(journal).remember_bad("ncen", "3.3.0", "NU-6030", None)
+        SiteHistory(journal).mark_bad("ncen", "3.3.0", "NU-6030", None)
         back = CHANGE.__class__(
             **{**CHANGE.__dict__, "kind": "rollback", "from_version": "3.3.0",
                "to_version": "3.2.4"}
         )  # fmt: skip
-        journal.begin(back)
-        journal.step(back.id, StepName.OPEN, StepState.INTENDED)
-        journal.step(back.id, StepName.OPEN, StepState.DONE)
-    trial.teller().round()
+        journal.begin_change(back)
+        journal.record_step(back.id, StepName.OPEN, StepState.INTENDED)
+        journal.record_step(back.id, StepName.OPEN, StepState.DONE)
+    trial.teller().run_round()
     item = trial.orders[0]["news"][0]
     assert (item["kind"], item["values"]["code"]) == ("went-back", "NU-6030")
     assert item["urgent"] is True
@@ -241,9 +251,9 @@ def test_going_back_that_was_undone_is_no_upgrade_that_failed(trial: Trial) -> N
             **{**CHANGE.__dict__, "kind": "rollback", "from_version": "3.3.0",
                "to_version": "3.2.4"}
         )  # fmt: skip
-        journal.begin(back)
-        journal.state(back.id, ChangeState.UNDONE, error_code="NU-4150")
-    trial.teller().round()
+        journal.begin_change(back)
+        journal.set_change_state(back.id, ChangeState.UNDONE, error_code="NU-4150")
+    trial.teller().run_round()
     item = trial.orders[0]["news"][0]
     assert (item["kind"], item["urgent"]) == ("rollback-failed", True)
     assert item["values"]["from"] == "3.3.0"
@@ -256,14 +266,14 @@ def test_a_kill_while_sending_neither_loses_nor_renames_a_message(
     some_news(trial)
     trial.killed = instant
     with pytest.raises(Killed):
-        trial.teller().round()
+        trial.teller().run_round()
     trial.killed = ""
     with trial.journal() as journal:  # what comes meanwhile is a message of its own
-        journal.note(AGENT_CONFIRMED, version="1.1.0")
+        journal.record_event(AGENT_CONFIRMED, version="1.1.0")
     teller = trial.teller()
-    teller.round()
-    teller.round()
-    teller.round()
+    teller.run_round()
+    teller.run_round()
+    teller.run_round()
     # Where nobody knows whether it arrived it goes again, under the same number.
     tries = 2 if instant == "after" else 1
     assert [order["id"] for order in trial.orders[:tries]] == [trial.orders[0]["id"]] * tries
@@ -276,11 +286,12 @@ def test_a_kill_between_looking_and_keeping_tells_it_next_time(
     some_news(trial)
     with monkeypatch.context() as patch:
         patch.setattr(
-            "ncen_updater.common.atomic_files.write", lambda *_: (_ for _ in ()).throw(Killed())
+            "ncen_updater.common.atomic_files.write_file",
+            lambda *_: (_ for _ in ()).throw(Killed()),
         )
         with pytest.raises(Killed):
-            trial.teller().round()
-    trial.teller().round()
+            trial.teller().run_round()
+    trial.teller().run_round()
     assert trial.kinds() == ["approved"]
 
 
@@ -288,15 +299,15 @@ def test_a_server_that_is_down_is_tried_again_and_nothing_is_lost(trial: Trial) 
     some_news(trial)
     trial.code = "NU-9602"
     teller = trial.teller()
-    assert teller.round() == START + timedelta(minutes=1)
-    teller.round()
+    assert teller.run_round() == START + timedelta(minutes=1)
+    teller.run_round()
     assert len(trial.orders) == 1  # not before its time
     trial.now += timedelta(minutes=1)
-    teller.round()
+    teller.run_round()
     trial.code = None
     trial.now += timedelta(minutes=2)
-    teller.round()
-    teller.round()
+    teller.run_round()
+    teller.run_round()
     assert len(trial.orders) == 3
     assert len({order["id"] for order in trial.orders}) == 1
 
@@ -305,16 +316,16 @@ def test_a_clock_that_was_set_back_delays_a_try_by_an_hour_at_most(trial: Trial)
     some_news(trial)
     trial.code = "NU-9602"
     teller = trial.teller()
-    teller.round()
+    teller.run_round()
     trial.now -= timedelta(days=400)
-    assert teller.round() <= trial.now + timedelta(hours=1)
+    assert teller.run_round() <= trial.now + timedelta(hours=1)
 
 
 def test_a_state_that_lasts_is_told_once_also_after_a_restart(trial: Trial) -> None:
     found = Assessment(event=1, current="3.2.4", target="3.3.0")
     ServiceStateFile(trial.service_state).save(ServiceState(assessment=found))
     for _ in range(3):
-        trial.teller().round()
+        trial.teller().run_round()
     assert trial.kinds() == ["available"]
 
 
@@ -323,10 +334,10 @@ def test_a_journal_that_cannot_be_read_is_told_and_what_came_meanwhile_too(trial
     aside = trial.site.journal.with_name("aside")
     trial.site.journal.rename(aside)
     trial.site.journal.write_bytes(b"x" * 5000)
-    trial.teller().round()
+    trial.teller().run_round()
     assert trial.kinds() == ["needs-person"]
     aside.rename(trial.site.journal)
-    trial.teller().round()
+    trial.teller().run_round()
     assert trial.kinds() == ["needs-person", "approved"]
 
 
@@ -335,27 +346,27 @@ def test_a_configuration_that_was_changed_counts_and_a_broken_one_does_not(trial
     whole = trial.site.config.read_text()
     trial.site.config.write_text(whole + "[nonsense]\n")
     some_news(trial)
-    teller.round()
+    teller.run_round()
     assert trial.kinds() == ["approved"]
     changed = whole.replace("gather_s = 0", 'gather_s = 0\nleave_out = ["approved"]')
     trial.site.config.write_text(changed)
     some_news(trial, "3.4.0")
     with trial.journal() as journal:
-        ApprovalStore(journal).approve("1" * 64, "3.4.0", {}, Person("bo", 1002))
-        journal.note(AGENT_CONFIRMED, version="1.1.0")
-    teller.round()
+        ApprovalStore(journal).add("1" * 64, "3.4.0", {}, Actor("bo", 1002))
+        journal.record_event(AGENT_CONFIRMED, version="1.1.0")
+    teller.run_round()
     assert trial.kinds() == ["approved", "agent-renewed"]
 
 
 def test_another_journal_than_before_tells_nothing_old(trial: Trial) -> None:
     for number in range(3):
         with trial.journal() as journal:
-            journal.note("x", None, number=number)
-    trial.teller().round()
+            journal.record_event("x", None, number=number)
+    trial.teller().run_round()
     trial.site.journal.unlink()
     Journal.create(trial.site.journal).close()
     some_news(trial)
-    trial.teller().round()
+    trial.teller().run_round()
     assert trial.kinds() == []
 
 
@@ -363,6 +374,6 @@ def test_nobody_is_told_where_nobody_is_named(trial: Trial) -> None:
     text = trial.site.config.read_text()
     trial.site.config.write_text(text.replace(NOTIFY, ""))
     some_news(trial)
-    trial.teller().round()
+    trial.teller().run_round()
     assert trial.orders == []
-    assert (trial.site.state / OUTBOX).is_file()
+    assert (trial.site.state / OUTBOX_PATH).is_file()

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.model.notification_kind import NewsKind
-from ncen_updater.agent.service.notifications.news import News
+from ncen_updater.agent.model.notification_kind import NotificationKind
+from ncen_updater.agent.service.notifications.news import Notification
 from ncen_updater.agent.service.notifications.outbox import (
-    MOST,
-    OLDEST,
+    MAX_AGE,
+    MAX_PENDING,
     Outbox,
     OutboxFile,
     OutboxMessage,
@@ -22,67 +22,84 @@ AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 WAYS = ("mail", "webhook")
 
 
-def news(number: int, kind: NewsKind = NewsKind.AVAILABLE, at: datetime = AT) -> News:
-    return News.of(f"event {number}", kind, at, version="3.3.0")
+def news(
+    number: int, kind: NotificationKind = NotificationKind.AVAILABLE, at: datetime = AT
+) -> Notification:
+    return Notification.create(f"event {number}", kind, at, version="3.3.0")
 
 
 def test_news_wait_on_each_way_until_they_were_told_there() -> None:
-    box = Outbox(0).with_news(3, {}, [news(1), news(2)], WAYS)
-    box = box.begin("mail", ("event 1", "event 2")).sent("mail", AT)
+    box = Outbox(0).with_notifications(3, {}, [news(1), news(2)], WAYS)
+    box = box.start_delivery("mail", ("event 1", "event 2")).mark_sent("mail", AT)
     assert box.ways["mail"].waiting == ()
     assert box.ways["webhook"].waiting == ("event 1", "event 2")
-    box = box.begin("webhook", ("event 2", "event 1")).sent("webhook", AT)
+    box = box.start_delivery("webhook", ("event 2", "event 1")).mark_sent("webhook", AT)
     assert box.news == {}
 
 
 def test_a_message_keeps_its_number_and_content_over_tries() -> None:
-    box = Outbox(0).with_news(1, {}, [news(1)], WAYS).begin("mail", ("event 1",))
-    again = box.failed("mail", AT).with_news(2, {}, [news(2)], WAYS)
+    box = Outbox(0).with_notifications(1, {}, [news(1)], WAYS).start_delivery("mail", ("event 1",))
+    again = box.mark_failed("mail", AT).with_notifications(2, {}, [news(2)], WAYS)
     assert again.ways["mail"].message == box.ways["mail"].message
-    assert again.ways["mail"].retry_at() == AT + timedelta(minutes=1)
-    done = again.sent("mail", AT)
+    assert again.ways["mail"].compute_retry_time() == AT + timedelta(minutes=1)
+    done = again.mark_sent("mail", AT)
     assert done.ways["mail"].waiting == ("event 2",)
     assert done.ways["mail"].failures == 0
-    other = done.begin("mail", ("event 2",)).ways["mail"].message
+    other = done.start_delivery("mail", ("event 2",)).ways["mail"].message
     assert other is not None
     assert other != box.ways["mail"].message
 
 
 def test_the_same_news_twice_is_one() -> None:
-    box = Outbox(0).with_news(1, {}, [news(1)], WAYS).with_news(1, {}, [news(1)], WAYS)
+    box = (
+        Outbox(0)
+        .with_notifications(1, {}, [news(1)], WAYS)
+        .with_notifications(1, {}, [news(1)], WAYS)
+    )
     assert box.ways["mail"].waiting == ("event 1",)
 
 
 def test_a_way_that_is_configured_no_more_keeps_nothing() -> None:
-    box = Outbox(0).with_news(1, {}, [news(1)], WAYS).with_news(1, {}, [], ("mail",))
+    box = (
+        Outbox(0)
+        .with_notifications(1, {}, [news(1)], WAYS)
+        .with_notifications(1, {}, [], ("mail",))
+    )
     assert set(box.ways) == {"mail"}
 
 
 def test_what_nobody_took_is_given_up_and_counted() -> None:
-    old = AT - OLDEST
-    box = Outbox(0).with_news(9, {}, [news(1, at=old), news(2)], ("mail",)).without_old(AT)
+    old = AT - MAX_AGE
+    box = (
+        Outbox(0)
+        .with_notifications(9, {}, [news(1, at=old), news(2)], ("mail",))
+        .without_expired(AT)
+    )
     assert box.ways["mail"].waiting == ("event 2",)
     assert box.ways["mail"].left_out == 1
-    many = [news(n, NewsKind.FAILED if n == 0 else NewsKind.AVAILABLE) for n in range(MOST + 5)]
-    box = Outbox(0).with_news(9, {}, many, ("mail",)).without_old(AT)
-    assert len(box.ways["mail"].waiting) == MOST
+    many = [
+        news(n, NotificationKind.FAILED if n == 0 else NotificationKind.AVAILABLE)
+        for n in range(MAX_PENDING + 5)
+    ]
+    box = Outbox(0).with_notifications(9, {}, many, ("mail",)).without_expired(AT)
+    assert len(box.ways["mail"].waiting) == MAX_PENDING
     assert "event 0" in box.news
     assert "event 1" not in box.news
     assert box.ways["mail"].left_out == 5
 
 
 def test_what_is_being_sent_is_not_given_up() -> None:
-    box = Outbox(0).with_news(9, {}, [news(1, at=AT - OLDEST)], ("mail",))
-    box = box.begin("mail", ("event 1",)).without_old(AT)
+    box = Outbox(0).with_notifications(9, {}, [news(1, at=AT - MAX_AGE)], ("mail",))
+    box = box.start_delivery("mail", ("event 1",)).without_expired(AT)
     assert box.ways["mail"].waiting == ("event 1",)
 
 
 def test_the_file_gives_back_what_it_was_given(tmp_path: Path) -> None:
     file = OutboxFile(tmp_path / "outbox.json")
     assert file.load() is None
-    box = Outbox(5).with_news(7, {"available": "3.3.0"}, [news(1), news(2)], WAYS)
-    box = box.begin("mail", ("event 2", "event 1")).failed("mail", AT)
-    box = box.begin("webhook", ("event 1",)).sent("webhook", AT)
+    box = Outbox(5).with_notifications(7, {"available": "3.3.0"}, [news(1), news(2)], WAYS)
+    box = box.start_delivery("mail", ("event 2", "event 1")).mark_failed("mail", AT)
+    box = box.start_delivery("webhook", ("event 1",)).mark_sent("webhook", AT)
     file.save(box)
     assert file.load() == box
 
@@ -132,7 +149,9 @@ def test_a_damaged_file_is_put_aside(tmp_path: Path, content: bytes) -> None:
 def test_a_message_whose_news_are_gone_is_none(tmp_path: Path) -> None:
     path = tmp_path / "outbox.json"
     file = OutboxFile(path)
-    file.save(Outbox(0).with_news(1, {}, [news(1)], WAYS).begin("mail", ("event 1",)))
+    file.save(
+        Outbox(0).with_notifications(1, {}, [news(1)], WAYS).start_delivery("mail", ("event 1",))
+    )
     data = json.loads(path.read_text())
     data["news"] = []
     path.write_text(json.dumps(data))

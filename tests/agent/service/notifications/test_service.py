@@ -77,7 +77,7 @@ def configure(site: TrialSite, port: int) -> None:
 
 def note(site: TrialSite, version: str) -> None:
     with Journal.open(site.journal) as journal:
-        journal.note(AGENT_CONFIRMED, version=version)
+        journal.record_event(AGENT_CONFIRMED, version=version)
 
 
 def subjects(box: MailBox) -> list[str]:

@@ -11,8 +11,14 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.model.change import StepName, StepState
-from ncen_updater.agent.model.errors import JournalUnreadable
-from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts, ClosedAt, KeptFiles, TakenBy
+from ncen_updater.agent.model.errors import JournalUnreadableError
+from ncen_updater.agent.model.facts import (
+    NO_FACTS,
+    ChangeFacts,
+    DowntimeStart,
+    FingerprintSource,
+    SnapshotPlan,
+)
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.agent.storage.journal.test_journal import CHANGE
 
@@ -80,9 +86,9 @@ def test_every_fact_has_the_form_that_it_always_had() -> None:
     assert json.dumps(facts.to_json(), sort_keys=True) == json.dumps(stored, sort_keys=True)
     assert set(STORED) == set(ChangeFacts.__dataclass_fields__) - {"others"}
     assert all(getattr(facts, name) is not None for name in STORED)
-    assert facts.closed_at == ClosedAt("b1", 12.5)
-    assert facts.files == (KeptFiles("photographs", "/srv/photos", "link"),)
-    assert facts.fingerprints_by == TakenBy(1, "postgresql", 17)
+    assert facts.closed_at == DowntimeStart("b1", 12.5)
+    assert facts.files == (SnapshotPlan("photographs", "/srv/photos", "link"),)
+    assert facts.fingerprints_by == FingerprintSource(1, "postgresql", 17)
     assert facts.soak_began == datetime(2026, 1, 1, 3, tzinfo=UTC)
     assert facts.others == OF_A_NEWER_AGENT
 
@@ -95,10 +101,12 @@ def test_what_was_never_kept_is_not_written() -> None:
 def test_facts_are_added_to_those_that_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     with Journal.create(path) as journal:
-        journal.begin(CHANGE, ChangeFacts(others=OF_A_NEWER_AGENT))
-        journal.step(CHANGE.id, StepName.FETCH, StepState.INTENDED, ChangeFacts(fetched=False))
-        journal.keep(CHANGE.id, ChangeFacts(door_was_closed=True))
-        journal.keep(CHANGE.id, ChangeFacts(door_was_closed=False))
+        journal.begin_change(CHANGE, ChangeFacts(others=OF_A_NEWER_AGENT))
+        journal.record_step(
+            CHANGE.id, StepName.FETCH, StepState.INTENDED, ChangeFacts(fetched=False)
+        )
+        journal.store_facts(CHANGE.id, ChangeFacts(door_was_closed=True))
+        journal.store_facts(CHANGE.id, ChangeFacts(door_was_closed=False))
     with closing(sqlite3.connect(path)) as raw:
         rows = dict(raw.execute("SELECT name, value FROM facts").fetchall())
     assert rows == {
@@ -130,9 +138,9 @@ def test_a_fact_of_another_kind_makes_the_journal_unreadable(
 ) -> None:
     path = tmp_path / "journal.sqlite"
     with Journal.create(path) as journal:
-        journal.begin(CHANGE)
+        journal.begin_change(CHANGE)
         with journal.transaction() as connection:
             row = (CHANGE.id, name, json.dumps(odd))
             connection.execute("INSERT INTO facts VALUES (?, ?, ?)", row)
-        with pytest.raises(JournalUnreadable):
-            journal.facts(CHANGE.id)
+        with pytest.raises(JournalUnreadableError):
+            journal.read_facts(CHANGE.id)

@@ -13,27 +13,31 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.engine.rehearsal.report import RehearsalCopies
-from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
+from ncen_updater.agent.engine.rehearsal.store import RehearsalState, RehearsalStore
 from ncen_updater.agent.model.change import (
     Change,
     ChangeKind,
     ChangeState,
-    Mode,
+    DatabaseMode,
     StepName,
     StepState,
 )
-from ncen_updater.agent.model.errors import JournalMissing, JournalUnreadable, JournalUnwritable
-from ncen_updater.agent.model.facts import ChangeFacts, KeptFiles
+from ncen_updater.agent.model.errors import (
+    JournalMissingError,
+    JournalUnreadableError,
+    JournalUnwritableError,
+)
+from ncen_updater.agent.model.facts import ChangeFacts, SnapshotPlan
 from ncen_updater.agent.storage.journal import file as journal_file
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
-from ncen_updater.common.messages import JOURNAL_EXISTS, JOURNAL_TORN, OPEN_CHANGE
+from ncen_updater.common.messages import JOURNAL_EXISTS, JOURNAL_INTERRUPTED, OPEN_CHANGE
 from tests.support.errors import refused
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CHANGE = Change(
-    id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
+    id="abcdefgh", kind=ChangeKind.UPGRADE, mode=DatabaseMode.MIGRATE, state=ChangeState.RUNNING,
     product="ncen", from_version="3.2.4", to_version="3.3.0", generation=1,
     created_at=AT,
 )  # fmt: skip
@@ -52,74 +56,76 @@ def journal(path: Path) -> Iterator[Journal]:
 
 
 def test_keeps_a_change_with_its_steps_and_facts(journal: Journal, path: Path) -> None:
-    journal.begin(CHANGE, ChangeFacts(lost=1))
-    journal.step(CHANGE.id, StepName.COPY, StepState.INTENDED, ChangeFacts(copy={"x": {"oid": 5}}))
-    journal.step(CHANGE.id, StepName.COPY, StepState.DONE)
+    journal.begin_change(CHANGE, ChangeFacts(lost=1))
+    journal.record_step(
+        CHANGE.id, StepName.COPY, StepState.INTENDED, ChangeFacts(copy={"x": {"oid": 5}})
+    )
+    journal.record_step(CHANGE.id, StepName.COPY, StepState.DONE)
     with Journal.open(path) as again:
-        change = again.open_change()
+        change = again.find_open_change()
         assert change is not None
         assert dataclasses.replace(change, steps={}) == CHANGE
-        assert change.step_state(StepName.COPY) is StepState.DONE
+        assert change.get_step_state(StepName.COPY) is StepState.DONE
         assert change.steps[StepName.COPY].ended_at is not None
-        assert change.step_state(StepName.MIGRATE) is None
-        assert again.facts(CHANGE.id) == ChangeFacts(lost=1, copy={"x": {"oid": 5}})
+        assert change.get_step_state(StepName.MIGRATE) is None
+        assert again.read_facts(CHANGE.id) == ChangeFacts(lost=1, copy={"x": {"oid": 5}})
         assert again.verify_chain() == 3
 
 
 def test_one_open_change_at_a_time(journal: Journal) -> None:
-    journal.begin(CHANGE)
+    journal.begin_change(CHANGE)
     with refused(OPEN_CHANGE, match="abcdefgh"):
-        journal.begin(OTHER)
-    journal.state(CHANGE.id, ChangeState.UNDONE)
-    journal.begin(OTHER)
-    assert [change.id for change in journal.changes()] == ["zzzzzzzz", "abcdefgh"]
+        journal.begin_change(OTHER)
+    journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
+    journal.begin_change(OTHER)
+    assert [change.id for change in journal.list_changes()] == ["zzzzzzzz", "abcdefgh"]
 
 
 def test_the_newest_change_is_the_last_one_whatever_the_clock_said(journal: Journal) -> None:
-    journal.begin(OTHER)
-    journal.state(OTHER.id, ChangeState.UNDONE)
-    journal.begin(CHANGE)  # the clock was set back
-    assert [change.id for change in journal.changes()] == [CHANGE.id, OTHER.id]
+    journal.begin_change(OTHER)
+    journal.set_change_state(OTHER.id, ChangeState.UNDONE)
+    journal.begin_change(CHANGE)  # the clock was set back
+    assert [change.id for change in journal.list_changes()] == [CHANGE.id, OTHER.id]
 
 
 def test_the_newest_rehearsal_is_the_last_one_whatever_the_clock_said(path: Path) -> None:
     times = [AT + timedelta(days=1), AT + timedelta(days=1)] * 2 + [AT] * 4
     with Journal.create(path, now=lambda: times.pop(0)) as journal:
-        rehearsals = Rehearsals(journal)
-        rehearsals.begin("aaaaaaaa", "3.2.4", "3.3.0", RehearsalCopies())
-        rehearsals.end("aaaaaaaa", RehearsalState.FAILED)
-        rehearsals.begin("bbbbbbbb", "3.2.4", "3.3.0", RehearsalCopies())
-        rehearsals.end("bbbbbbbb", RehearsalState.PASSED)
-        found = rehearsals.last("3.2.4", "3.3.0")
+        rehearsals = RehearsalStore(journal)
+        rehearsals.record_start("aaaaaaaa", "3.2.4", "3.3.0", RehearsalCopyPlans())
+        rehearsals.record_end("aaaaaaaa", RehearsalState.FAILED)
+        rehearsals.record_start("bbbbbbbb", "3.2.4", "3.3.0", RehearsalCopyPlans())
+        rehearsals.record_end("bbbbbbbb", RehearsalState.PASSED)
+        found = rehearsals.find_last("3.2.4", "3.3.0")
     assert found is not None
     assert found.id == "bbbbbbbb", "or it would be rehearsed again and again"
 
 
 def test_the_commit_is_one_record(journal: Journal) -> None:
-    journal.begin(CHANGE)
-    journal.commit(CHANGE.id)
-    change = journal.change(CHANGE.id)
+    journal.begin_change(CHANGE)
+    journal.commit_change(CHANGE.id)
+    change = journal.read_change(CHANGE.id)
     assert change.state is ChangeState.COMMITTED
-    assert change.step_state(StepName.COMMIT) is StepState.DONE
-    assert [kept.change for kept in SiteHistory(journal).previous_sets()] == [CHANGE.id]
+    assert change.get_step_state(StepName.COMMIT) is StepState.DONE
+    assert [kept.change for kept in SiteHistory(journal).list_previous_databases()] == [CHANGE.id]
 
 
 def test_where_nothing_was_copied_nothing_is_kept(journal: Journal) -> None:
-    journal.begin(CHANGE, ChangeFacts(as_is=True))
-    journal.commit(CHANGE.id)
-    assert not SiteHistory(journal).previous_sets()
-    photos = (KeptFiles("photos", "/srv/photos", "link"),)
-    journal.begin(OTHER, ChangeFacts(as_is=True, files=photos), closes=CHANGE.id)
-    journal.commit(OTHER.id)
-    assert [kept.change for kept in SiteHistory(journal).previous_sets()] == [OTHER.id]
+    journal.begin_change(CHANGE, ChangeFacts(as_is=True))
+    journal.commit_change(CHANGE.id)
+    assert not SiteHistory(journal).list_previous_databases()
+    photos = (SnapshotPlan("photos", "/srv/photos", "link"),)
+    journal.begin_change(OTHER, ChangeFacts(as_is=True, files=photos), superseded_change=CHANGE.id)
+    journal.commit_change(OTHER.id)
+    assert [kept.change for kept in SiteHistory(journal).list_previous_databases()] == [OTHER.id]
 
 
 def test_a_rollback_takes_over_from_a_bad_soak_in_one_transaction(journal: Journal) -> None:
-    journal.begin(CHANGE)
-    journal.commit(CHANGE.id)
-    journal.begin(OTHER, closes=CHANGE.id)
-    assert journal.change(CHANGE.id).state is ChangeState.FINISHED
-    open_change = journal.open_change()
+    journal.begin_change(CHANGE)
+    journal.commit_change(CHANGE.id)
+    journal.begin_change(OTHER, superseded_change=CHANGE.id)
+    assert journal.read_change(CHANGE.id).state is ChangeState.FINISHED
+    open_change = journal.find_open_change()
     assert open_change is not None
     assert open_change.id == OTHER.id
 
@@ -129,13 +135,13 @@ def test_others_do_not_read_it(journal: Journal, path: Path) -> None:
 
 
 def test_create_never_replaces(journal: Journal, path: Path) -> None:
-    journal.begin(CHANGE)
+    journal.begin_change(CHANGE)
     with refused(JOURNAL_EXISTS):
         Journal.create(path)
 
 
 def test_open_never_creates(path: Path) -> None:
-    with pytest.raises(JournalMissing):
+    with pytest.raises(JournalMissingError):
         Journal.open(path)
     assert not path.exists()
 
@@ -146,7 +152,7 @@ def test_what_is_not_a_plain_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(fifo)
     astray.symlink_to(tmp_path / "nowhere")
     for path in (directory, fifo, astray):
-        with pytest.raises(JournalUnreadable):
+        with pytest.raises(JournalUnreadableError):
             Journal.open(path)
 
 
@@ -172,13 +178,13 @@ def _edit(path: Path, sql: str) -> None:
     ],
 )
 def test_an_altered_journal_is_refused(journal: Journal, path: Path, sql: str) -> None:
-    journal.begin(CHANGE)
-    journal.step(CHANGE.id, StepName.FETCH, StepState.INTENDED)
-    journal.step(CHANGE.id, StepName.FETCH, StepState.DONE)
+    journal.begin_change(CHANGE)
+    journal.record_step(CHANGE.id, StepName.FETCH, StepState.INTENDED)
+    journal.record_step(CHANGE.id, StepName.FETCH, StepState.DONE)
     journal.close()
     Journal.open(path).close()
     _edit(path, sql)
-    with pytest.raises(JournalUnreadable):
+    with pytest.raises(JournalUnreadableError):
         Journal.open(path)
 
 
@@ -186,24 +192,24 @@ def test_an_altered_journal_is_refused(journal: Journal, path: Path, sql: str) -
 def test_a_cut_off_journal_is_refused_and_stays_as_it_is(
     journal: Journal, path: Path, kept: int
 ) -> None:
-    journal.begin(CHANGE)
+    journal.begin_change(CHANGE)
     journal.close()
     content = path.read_bytes()[:kept]
     path.write_bytes(content)
-    with pytest.raises(JournalUnreadable):
+    with pytest.raises(JournalUnreadableError):
         Journal.open(path)
     assert path.read_bytes() == content
 
 
 def test_what_cannot_be_written_is_an_error(journal: Journal, path: Path) -> None:
-    journal.begin(CHANGE)
+    journal.begin_change(CHANGE)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     journal._connection.execute("PRAGMA busy_timeout = 1")
-    with pytest.raises(JournalUnwritable):
-        journal.step(CHANGE.id, StepName.FETCH, StepState.INTENDED)
+    with pytest.raises(JournalUnwritableError):
+        journal.record_step(CHANGE.id, StepName.FETCH, StepState.INTENDED)
     other.close()
-    assert journal.change(CHANGE.id).steps == {}
+    assert journal.read_change(CHANGE.id).steps == {}
 
 
 KILLED = """
@@ -213,10 +219,10 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.model.facts import ChangeFacts
 journal = Journal.open(Path(sys.argv[1]))
 for number in range(int(sys.argv[2])):
-    journal.keep("abcdefgh", ChangeFacts(lost=number))
+    journal.store_facts("abcdefgh", ChangeFacts(lost=number))
     print(number, flush=True)
 with journal.transaction() as connection:
-    journal._facts("abcdefgh", ChangeFacts(lost=-1))
+    journal._store_facts("abcdefgh", ChangeFacts(lost=-1))
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -225,7 +231,7 @@ with journal.transaction() as connection:
 def test_a_killed_writer_leaves_what_it_acknowledged(
     journal: Journal, path: Path, records: int
 ) -> None:
-    journal.begin(CHANGE)
+    journal.begin_change(CHANGE)
     journal.close()
     ended = subprocess.run(
         [sys.executable, "-c", KILLED, str(path), str(records)],
@@ -238,7 +244,7 @@ def test_a_killed_writer_leaves_what_it_acknowledged(
     acknowledged = ended.stdout.split()
     with Journal.open(path) as again:
         expected = int(acknowledged[-1]) if acknowledged else None
-        assert again.facts(CHANGE.id).lost == expected
+        assert again.read_facts(CHANGE.id).lost == expected
 
 
 TEARS = """
@@ -255,13 +261,13 @@ os.kill(os.getpid(), 9)
 
 def test_a_torn_record_is_no_damage_for_who_only_reads(journal: Journal, path: Path) -> None:
     """Seen: after a SIGKILL in a write every look called a good journal untrustworthy (NU-6002)."""
-    journal.begin(CHANGE)
+    journal.begin_change(CHANGE)
     journal.close()
     subprocess.run([sys.executable, "-c", TEARS, str(path)], check=False)
     assert path.with_name(f"{path.name}-journal").stat().st_size > 0
     with Journal.open(path, read_only=True) as again:
         assert again.verify_chain() == 1
-        change = again.open_change()
+        change = again.find_open_change()
     assert change is not None
     assert change.id == CHANGE.id
 
@@ -269,27 +275,27 @@ def test_a_torn_record_is_no_damage_for_who_only_reads(journal: Journal, path: P
 def test_a_torn_record_that_may_not_be_taken_back_is_said_to_be_one(
     journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal.begin(CHANGE)
+    journal.begin_change(CHANGE)
     journal.close()
     subprocess.run([sys.executable, "-c", TEARS, str(path)], check=False)
     connect = journal_file._connect
     # Root may write whatever the rights are: another user's connection reads only.
     monkeypatch.setattr(journal_file, "_connect", lambda path, _mode: connect(path, "ro"))
-    with refused(JOURNAL_TORN):
+    with refused(JOURNAL_INTERRUPTED):
         Journal.open(path, read_only=True)
 
 
 def test_remembers_bad_releases_and_holds(journal: Journal) -> None:
     memory = SiteHistory(journal)
-    memory.remember_bad("ncen", "3.3.0", "NU-4006", None)
-    memory.remember_bad("ncen", "3.3.0", "NU-6008", None)
-    (bad,) = memory.bad_releases()
+    memory.mark_bad("ncen", "3.3.0", "NU-4006", None)
+    memory.mark_bad("ncen", "3.3.0", "NU-6008", None)
+    (bad,) = memory.list_bad_releases()
     assert (bad.version, bad.code, bad.times) == ("3.3.0", "NU-6008", 2)
-    memory.hold("audit", "amina", None)
-    memory.hold("audit 2", "bo", AT)
-    assert [hold.reason for hold in memory.holds()] == ["audit", "audit 2"]
+    memory.add_hold("audit", "amina", None)
+    memory.add_hold("audit 2", "bo", AT)
+    assert [hold.reason for hold in memory.list_holds()] == ["audit", "audit 2"]
     assert memory.lift_holds("amina") == 2
-    assert memory.holds() == ()
+    assert memory.list_holds() == ()
     assert journal.verify_chain() == 5
 
 
@@ -300,13 +306,13 @@ def test_the_first_event_is_there_from_the_very_beginning(
 
     def torn(source: Path, _target: Path) -> None:
         with Journal.open(source) as journal:
-            assert [event.kind for event in journal.events()] == ["adopted"]
+            assert [event.kind for event in journal.list_events()] == ["adopted"]
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("ncen_updater.common.atomic_files.rename", torn)
+        patched.setattr("ncen_updater.common.atomic_files.rename_entry", torn)
         with pytest.raises(KeyboardInterrupt):
-            Journal.create(path, first=("adopted", {"release": "3.2.4"}))
+            Journal.create(path, first_event=("adopted", {"release": "3.2.4"}))
     assert not path.exists()
-    with Journal.create(path, first=("adopted", {"release": "3.2.4"})) as journal:
-        assert journal.events()[0]["release"] == "3.2.4"
+    with Journal.create(path, first_event=("adopted", {"release": "3.2.4"})) as journal:
+        assert journal.list_events()[0]["release"] == "3.2.4"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.model.change import ChangeState, Phase, StepName
-from ncen_updater.agent.model.errors import ChangeFailed, JournalUnwritable
+from ncen_updater.agent.model.change import ChangeState, StepName, StepPhase
+from ncen_updater.agent.model.errors import ChangeFailedError, JournalUnwritableError
 from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.agent.storage.journal import reserve
 from ncen_updater.agent.storage.journal.journal import Journal
@@ -51,15 +51,15 @@ def test_a_full_disk_in_the_downtime_goes_back(small_disk: Path, step: StepName)
     with Journal.create(small_disk / "journal.sqlite") as journal:
         trial = Trial(journal)
 
-        def strike(at: StepName, phase: Phase) -> None:
-            if (at, phase) == (step, Phase.BEFORE_EFFECT):
+        def strike(at: StepName, phase: StepPhase) -> None:
+            if (at, phase) == (step, StepPhase.BEFORE_EFFECT):
                 fill(small_disk)
 
-        with pytest.raises(ChangeFailed, match="journal"):
-            trial.runner(checkpoint=strike).run(CHANGE.id)
+        with pytest.raises(ChangeFailedError, match="journal"):
+            trial.runner(checkpoint=strike).run_change(CHANGE.id)
         assert trial.state() is ChangeState.UNDONE
         assert "undo close" in trial.calls
-        assert not reserve.place(journal.path).exists()
+        assert not reserve.get_reserve_path(journal.path).exists()
         journal.verify_chain()
 
 
@@ -73,8 +73,8 @@ def test_a_step_that_fills_the_disk_itself_goes_back(small_disk: Path) -> None:
             raise OSError(errno.ENOSPC, "no room for the copy")
 
         copy.do = copied  # type: ignore[method-assign]
-        with pytest.raises(ChangeFailed, match="no room for the copy"):
-            trial.runner().run(CHANGE.id)
+        with pytest.raises(ChangeFailedError, match="no room for the copy"):
+            trial.runner().run_change(CHANGE.id)
         assert trial.state() is ChangeState.UNDONE
         assert "undo close" in trial.calls
 
@@ -83,11 +83,11 @@ def test_a_disk_that_is_full_after_the_commit_lets_officers_in(small_disk: Path)
     with Journal.create(small_disk / "journal.sqlite") as journal:
         trial = Trial(journal)
 
-        def strike(at: StepName, phase: Phase) -> None:
-            if (at, phase) == (StepName.COMMIT, Phase.AFTER_RECORD):
+        def strike(at: StepName, phase: StepPhase) -> None:
+            if (at, phase) == (StepName.COMMIT, StepPhase.AFTER_RECORD):
                 fill(small_disk)
 
-        trial.runner(checkpoint=strike).run(CHANGE.id)
+        trial.runner(checkpoint=strike).run_change(CHANGE.id)
         assert trial.state() is ChangeState.FINISHED
         assert StepName.OPEN in trial.calls
 
@@ -96,19 +96,19 @@ def test_a_resume_on_a_full_disk_goes_back(small_disk: Path) -> None:
     class Power(BaseException):
         """Nothing is undone."""
 
-    def strike(at: StepName, phase: Phase) -> None:
-        if (at, phase) == (StepName.COPY, Phase.AFTER_EFFECT):
+    def strike(at: StepName, phase: StepPhase) -> None:
+        if (at, phase) == (StepName.COPY, StepPhase.AFTER_EFFECT):
             fill(small_disk)
             raise Power
 
     with Journal.create(small_disk / "journal.sqlite") as journal:
         trial = Trial(journal)
         with pytest.raises(Power):
-            trial.runner(checkpoint=strike).run(CHANGE.id)
+            trial.runner(checkpoint=strike).run_change(CHANGE.id)
         runner = trial.runner()
-        runner.resumed(CHANGE.id)
-        assert [e.kind for e in journal.events(change=CHANGE.id)][-1] == "recovery"
-        runner.back(CHANGE.id)
+        runner.record_recovery(CHANGE.id)
+        assert [e.kind for e in journal.list_events(change=CHANGE.id)][-1] == "recovery"
+        runner.revert(CHANGE.id)
         assert trial.state() is ChangeState.UNDONE
 
 
@@ -116,21 +116,21 @@ def test_a_change_does_not_begin_without_the_reserve(small_disk: Path) -> None:
     with Journal.create(small_disk / "journal.sqlite") as journal:
         trial = Trial(journal)
         (small_disk / "rubbish").write_bytes(bytes((8 << 20) - reserve.RESERVE_BYTES))
-        with pytest.raises(JournalUnwritable):
-            trial.runner().run(CHANGE.id)
+        with pytest.raises(JournalUnwritableError):
+            trial.runner().run_change(CHANGE.id)
         assert trial.calls == []
         assert trial.state() is ChangeState.UNDONE
 
 
 def test_the_reserve_is_kept_whole_and_only_once(tmp_path: Path) -> None:
     journal = tmp_path / "journal.sqlite"
-    path = reserve.place(journal)
+    path = reserve.get_reserve_path(journal)
     path.write_bytes(b"torn")
-    reserve.keep(journal)
+    reserve.create_reserve(journal)
     before = path.stat()
     assert before.st_size == reserve.RESERVE_BYTES
-    reserve.keep(journal)
+    reserve.create_reserve(journal)
     assert path.stat().st_ino == before.st_ino
-    assert reserve.give_up(journal)
+    assert reserve.release_reserve(journal)
     assert not path.exists()
-    assert not reserve.give_up(journal)
+    assert not reserve.release_reserve(journal)

@@ -8,26 +8,28 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.engine.approvals.store import ApprovalStore
-from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.model.person import Actor
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
+from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 
-AMINA, BO = Person("amina", 1001), Person("bo", 1002)
+AMINA, BO = Actor("amina", 1001), Actor("bo", 1002)
 
 
 def test_it_names_who_what_and_which(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with Journal.create(tmp_path / "journal") as journal:
-        consent, orders = ApprovalStore(journal), Orders(journal)
+        consent, orders = ApprovalStore(journal), JobQueue(journal)
         for person in (AMINA, BO):
-            consent.approve("b" * 64, "3.3.0", {"note": "private"}, person, 2)
-        number = orders.give(OrderKind.UPGRADE, {"version": "3.3.0", "language": "fr"}, BO)
-        orders.take(number)
-        orders.end(number, {"exit_code": 11, "document": {"error": {"text": "private"}}})
-        SiteHistory(journal).hold("private: an audit", "amina", None)
-        journal.note("step-failed", None, step="migrate", code="NU-4203", error="private row")
-        journal.note("imported", by="bo", files=["private.zip"])
+            consent.add("b" * 64, "3.3.0", {"note": "private"}, person, 2)
+        number = orders.enqueue(JobKind.UPGRADE, {"version": "3.3.0", "language": "fr"}, BO)
+        orders.mark_started(number)
+        orders.mark_ended(number, {"exit_code": 11, "document": {"error": {"text": "private"}}})
+        SiteHistory(journal).add_hold("private: an audit", "amina", None)
+        journal.record_event(
+            "step-failed", None, step="migrate", code="NU-4203", error="private row"
+        )
+        journal.record_event("imported", by="bo", files=["private.zip"])
     assert caplog.messages == [
         "approved 3.3.0 by amina (1 of 2)",
         "approved 3.3.0 by bo (2 of 2)",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ncen_updater.formats.manifest import CarriedFormat, CarriedManifest
-from ncen_updater.formats.texts.catalogue import Catalogue, Key, TextEntry
-from ncen_updater.formats.texts.shipped import Shipped
+from ncen_updater.formats.manifest import OverlayFormat, OverlayManifest
+from ncen_updater.formats.texts.catalogue import TextCatalog, TextEntry, TextKey
+from ncen_updater.formats.texts.shipped import ShippedTexts
 
 TEXTS: dict[str, Any] = {
     "kind": "translations", "format": "json", "slot": "app/i18n/{lang}.json",
@@ -14,24 +14,24 @@ TEXTS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def declared(**more: Any) -> CarriedManifest:
+def declared(**more: Any) -> OverlayManifest:
     """What a manifest says; translations as JSON unless said otherwise."""
-    return CarriedManifest.model_validate({**TEXTS, **more})
+    return OverlayManifest.model_validate({**TEXTS, **more})
 
 
-def catalogue(form: CarriedFormat, **texts: object) -> Catalogue:
+def catalogue(form: OverlayFormat, **texts: object) -> TextCatalog:
     """A file with these texts; a pair is a plural. Keys are in the form's own way."""
-    entries: dict[Key, TextEntry] = {}
+    entries: dict[TextKey, TextEntry] = {}
     for name, value in texts.items():
         plural = tuple(value) if isinstance(value, tuple) else ()
-        source = name if form is CarriedFormat.PO else None
-        context = {CarriedFormat.PO: ("",), CarriedFormat.INI: ("all",)}.get(form, ())
+        source = name if form is OverlayFormat.PO else None
+        context = {OverlayFormat.PO: ("",), OverlayFormat.INI: ("all",)}.get(form, ())
         entries[*context, name] = TextEntry(plural[0] if plural else value, plural, source)
-    return Catalogue(entries)
+    return TextCatalog(entries)
 
 
 def shipped(
-    form: CarriedFormat, own: dict[str, object], source: dict[str, object] | None = None
-) -> Shipped:
+    form: OverlayFormat, own: dict[str, object], source: dict[str, object] | None = None
+) -> ShippedTexts:
     """What one release ships in a language, and in its source language."""
-    return Shipped(catalogue(form, **own), catalogue(form, **(source or {})))
+    return ShippedTexts(catalogue(form, **own), catalogue(form, **(source or {})))

@@ -14,15 +14,15 @@ from demo.site import DemoSite
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import make_plan
 from ncen_updater.agent.engine.site import Site, StepContext
-from ncen_updater.agent.engine.steps.slot import Switch
+from ncen_updater.agent.engine.steps.slot import SwitchStep
 from ncen_updater.agent.model.change import ChangeState
-from ncen_updater.agent.model.names import JOURNAL
-from ncen_updater.agent.reports.diagnostics.overlay import overlay_look
+from ncen_updater.agent.model.names import JOURNAL_FILE
+from ncen_updater.agent.reports.diagnostics.overlay import check_overlay
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.overlay.layer import Layer
-from ncen_updater.agent.storage.overlay.merge import Made, MadeFor
+from ncen_updater.agent.storage.overlay.layer import LocalOverlay
+from ncen_updater.agent.storage.overlay.merge import TextOrigin, TextOrigins
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.agent.cli.live import LiveSite
 from tests.support.sites import running_site, site_in_process
@@ -61,7 +61,7 @@ def refreshed(demo: DemoSite) -> Site:
     return site
 
 
-def layer_of(site: Site) -> Layer:
+def layer_of(site: Site) -> LocalOverlay:
     """The layer of a site that has one."""
     assert site.overlay is not None
     return site.overlay
@@ -70,8 +70,8 @@ def layer_of(site: Site) -> Layer:
 def applied(demo: DemoSite, site: Site) -> str:
     """Merge for what runs, as ``translations apply`` does, and start anew."""
     layer = layer_of(site)
-    name = layer.build(None, OLD)
-    layer.choose(name)
+    name = layer.build_merged(None, OLD)
+    layer.switch_current(name)
     demo.stop_app()
     demo.start_app()
     return name
@@ -85,7 +85,7 @@ def test_the_country_s_own_is_kept_merged_refused_and_comes_back(demo: DemoSite)
         "lists": {"rows": "25"}, "mail": {"sender": "ncen@localhost", "fax": "yes"},
     }  # fmt: skip
 
-    Operations(site, Silent()).upgrade(NEW)
+    Operations(site, SilentProgress()).upgrade(NEW)
 
     after = seen(demo, "texts/sw")
     assert after["menu"] == {"search": "Tafuta", "print": "Print"}  # kept; one text is gone
@@ -93,12 +93,12 @@ def test_the_country_s_own_is_kept_merged_refused_and_comes_back(demo: DemoSite)
     assert after["seizure"]["saved"] == "Saved as {ref} by {officer}"  # {officer} would be missing
     assert seen(demo, "texts/fr")["menu"]["search"] == "Rechercher personnes et affaires"
     assert seen(demo, "settings") == {"lists": {"rows": "25"}, "mail": {"sender": "ncen@localhost"}}
-    assert overlay_look(site, NEW) == ()
+    assert check_overlay(site, NEW) == ()
 
     mended = json.loads(json.dumps(SWAHILI))
     mended["menu"]["print"] = "Chapa"
     write(demo, "i18n/sw.json", json.dumps(mended))
-    Operations(site, Silent()).rollback()
+    Operations(site, SilentProgress()).rollback()
 
     back = seen(demo, "texts/sw")
     assert back["menu"] == {"search": "Tafuta", "print": "Chapa", "fax": "Faksi"}
@@ -111,10 +111,12 @@ def test_a_translation_that_comes_in_between_forgets_nothing(demo: DemoSite) -> 
     """Seen: what only the earlier release has was not brought back after an import."""
     site = refreshed(demo)
     applied(demo, site)
-    Operations(site, Silent()).upgrade(NEW)
-    came: MadeFor = {("menu", "print"): Made("", ("Print",))}
-    layer_of(site).choose(layer_of(site).build(None, NEW, {"app/i18n/sw.json": came}))
-    Operations(site, Silent()).rollback()
+    Operations(site, SilentProgress()).upgrade(NEW)
+    came: TextOrigins = {("menu", "print"): TextOrigin("", ("Print",))}
+    layer_of(site).switch_current(
+        layer_of(site).build_merged(None, NEW, {"app/i18n/sw.json": came})
+    )
+    Operations(site, SilentProgress()).rollback()
     assert seen(demo, "texts/sw")["menu"]["fax"] == "Faksi"
 
 
@@ -123,15 +125,15 @@ def test_a_change_that_is_undone_leaves_the_very_layer_of_before() -> None:
         site = refreshed(demo)
         before = applied(demo, site)
         with pytest.raises(UpdaterError):
-            Operations(site, Silent()).upgrade(NEW)
-        assert layer_of(site).chosen() == before
+            Operations(site, SilentProgress()).upgrade(NEW)
+        assert layer_of(site).read_current() == before
         # Nothing was merged before: then nothing is in use again.
-        layer_of(site).choose(None)
+        layer_of(site).switch_current(None)
         with pytest.raises(UpdaterError):
-            Operations(site, Silent()).upgrade(NEW, retry=True)
-        assert layer_of(site).chosen() is None
-        with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-            assert [c.state for c in journal.changes()] == [ChangeState.UNDONE] * 2
+            Operations(site, SilentProgress()).upgrade(NEW, retry=True)
+        assert layer_of(site).read_current() is None
+        with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+            assert [c.state for c in journal.list_changes()] == [ChangeState.UNDONE] * 2
 
 
 def test_a_value_that_the_release_does_not_take_blocks_before_officers_are_out(
@@ -140,7 +142,7 @@ def test_a_value_that_the_release_does_not_take_blocks_before_officers_are_out(
     site = refreshed(demo)
     write(demo, "settings.ini", "[lists]\nrows = 5000\n")
     with pytest.raises(UpdaterError) as error:
-        Operations(site, Silent()).upgrade(NEW)
+        Operations(site, SilentProgress()).upgrade(NEW)
     assert "NU-6350" in str(error.value)
     assert not demo.door_file.exists()
     assert demo.app_running()
@@ -150,11 +152,11 @@ def test_the_plan_says_it_and_binds_settings_alone(demo: DemoSite) -> None:
     site = refreshed(demo)
 
     def planned() -> tuple[str, list[dict[str, Any]]]:
-        with Journal.open(site.state / JOURNAL) as journal:
-            path = Operations(site, Silent()).known_path(journal, NEW)
+        with Journal.open(site.state / JOURNAL_FILE) as journal:
+            path = Operations(site, SilentProgress()).find_cached_path(journal, NEW)
             assert isinstance(path, UpgradePath)
-            plan = make_plan(site, OLD, path, Silent())
-        document: Any = plan.as_json()
+            plan = make_plan(site, OLD, path, SilentProgress())
+        document: Any = plan.to_json()
         return plan.digest, document["hops"][0]["country"]
 
     digest, country = planned()
@@ -175,26 +177,26 @@ def test_the_plan_says_it_and_binds_settings_alone(demo: DemoSite) -> None:
 def test_a_switch_is_repeated_and_undone_at_any_instant(demo: DemoSite) -> None:
     """Between the two links as well: undoing knows what was there, and both are looked at."""
     site = refreshed(demo)
-    Operations(site, Silent()).upgrade(NEW)
+    Operations(site, SilentProgress()).upgrade(NEW)
     layer = layer_of(site)
-    chosen = layer.chosen()
-    with Journal.open(site.state / JOURNAL) as journal:
-        change = journal.changes()[-1]
-        context = StepContext(site, journal, change, Silent())
-        step = Switch()
-        assert step.check(context)
-        layer.choose(None)
-        assert not step.check(context)
+    chosen = layer.read_current()
+    with Journal.open(site.state / JOURNAL_FILE) as journal:
+        change = journal.list_changes()[-1]
+        context = StepContext(site, journal, change, SilentProgress())
+        step = SwitchStep()
+        assert step.is_done(context)
+        layer.switch_current(None)
+        assert not step.is_done(context)
         step.do(context)
-        assert layer.chosen() == chosen
-        site.slots.switch(OLD)
-        assert not step.undone(context)
+        assert layer.read_current() == chosen
+        site.slots.switch_current(OLD)
+        assert not step.is_undone(context)
         step.undo(context)
         step.undo(context)
-        assert step.undone(context)
-        assert layer.chosen() is None
+        assert step.is_undone(context)
+        assert layer.read_current() is None
         step.do(context)
-        assert step.check(context)
+        assert step.is_done(context)
 
 
 def test_texts_that_do_not_fit_are_told_when_they_are_taken(demo: DemoSite) -> None:
@@ -211,18 +213,18 @@ def test_texts_that_do_not_fit_are_told_when_they_are_taken(demo: DemoSite) -> N
     write(demo, "i18n/pt.json", '{"menu": {"fax": "Mandar"}}')
     changed = json.loads(live.run("translations", "apply", "--json").stdout)
     assert (changed["changed"], changed["version"]) == (True, "3.2.4")
-    assert changed["merged"] == layer_of(refreshed(demo)).chosen()
-    with Journal.open(site_in_process(demo).state / JOURNAL, read_only=True) as journal:
-        told = [e.data for e in journal.events() if e.kind == "translations-applied"]
+    assert changed["merged"] == layer_of(refreshed(demo)).read_current()
+    with Journal.open(site_in_process(demo).state / JOURNAL_FILE, read_only=True) as journal:
+        told = [e.data for e in journal.list_events() if e.kind == "translations-applied"]
     assert [data.get("language") for data in told] == ["pt", None]
 
 
 def test_doctor_lists_what_no_release_names_and_what_is_not_in_use(demo: DemoSite) -> None:
     site = refreshed(demo)
     write(demo, "i18n/sw.po", "")
-    found = overlay_look(site, OLD)
+    found = check_overlay(site, OLD)
     assert [f.code for f in found] == ["NU-6133", "NU-6134"]
     assert "none is chosen)." in found[0].what.render(), "Seen: 'is: -'"
     applied(demo, site)
     (demo.country / "i18n/sw.po").unlink()
-    assert overlay_look(site, OLD) == ()
+    assert check_overlay(site, OLD) == ()

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.agent.storage.overlay.exchange import take, to_do
+from ncen_updater.agent.storage.overlay.exchange import export_untranslated, import_translations
 from ncen_updater.agent.storage.overlay.layer import FileReport
 from ncen_updater.agent.storage.overlay.merge import merge_texts
-from ncen_updater.formats.manifest import CarriedFormat
-from ncen_updater.formats.texts.catalogue import Catalogue, Unusable
+from ncen_updater.formats.manifest import OverlayFormat
+from ncen_updater.formats.texts.catalogue import TextCatalog, UnusableFileError
 from ncen_updater.formats.texts.readers import FORMATS
 from tests.agent.storage.overlay.making import catalogue, declared, shipped
 
-JSON, PO = CarriedFormat.JSON, CarriedFormat.PO
+JSON, PO = OverlayFormat.JSON, OverlayFormat.PO
 BASE = shipped(JSON, {}, {"a": "A", "b": "B"})
 THEIRS = shipped(JSON, {}, {"a": "A", "b": "B {x}", "c": "C"})
 OWN = catalogue(JSON, a="1", b="2")
 
 
-def _exported(own: Catalogue = OWN, *, everything: bool = False) -> Catalogue:
+def _exported(own: TextCatalog = OWN, *, everything: bool = False) -> TextCatalog:
     says = declared()
     merged = merge_texts(says, BASE, THEIRS, own, {})
     report = FileReport(says, "x", "y", "sw", merged.told)
-    written = FORMATS[PO].write(to_do(report, THEIRS, own, everything=everything))
+    written = FORMATS[PO].write(export_untranslated(report, THEIRS, own, everything=everything))
     return FORMATS[PO].read(written)
 
 
@@ -36,7 +36,7 @@ def test_what_comes_back_is_of_the_release_that_it_was_made_for() -> None:
         'msgid ""\nmsgstr "Language: sw\\n"\n\nmsgctxt "b"\nmsgid "B {x}"\nmsgstr "2 {x}"\n\n'
         'msgctxt "c"\nmsgid "C"\nmsgstr "3"\n\nmsgctxt "nowhere"\nmsgid "N"\nmsgstr "4"\n'
     )
-    taken = take(came, OWN, [THEIRS, BASE], is_po=False, as_po=True)
+    taken = import_translations(came, OWN, [THEIRS, BASE], is_po=False, as_po=True)
     assert (taken.added, taken.changed, taken.unknown) == ((("c",),), (("b",),), ("nowhere.N",))
     assert {k: e.value for k, e in taken.own.entries.items()} == {
         ("a",): "1", ("b",): "2 {x}", ("c",): "3",
@@ -53,5 +53,5 @@ def test_what_comes_back_is_of_the_release_that_it_was_made_for() -> None:
 
 def test_a_file_of_something_else_is_refused_whole() -> None:
     came = FORMATS[JSON].read('{"x": "1", "y": "2"}')
-    with pytest.raises(Unusable):
-        take(came, OWN, [THEIRS], is_po=False, as_po=False)
+    with pytest.raises(UnusableFileError):
+        import_translations(came, OWN, [THEIRS], is_po=False, as_po=False)

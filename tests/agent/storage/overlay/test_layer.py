@@ -14,15 +14,15 @@ import pytest
 from packaging.version import Version
 
 from ncen_updater.agent.engine.preflight.overlay import judge_overlay
-from ncen_updater.agent.storage.overlay.layer import Layer
-from ncen_updater.agent.storage.overlay.merge import KeyOutcome, Made
-from ncen_updater.agent.storage.overlay.words import sentences
-from ncen_updater.agent.storage.slots.records import Records
+from ncen_updater.agent.storage.overlay.layer import LocalOverlay
+from ncen_updater.agent.storage.overlay.merge import KeyOutcome, TextOrigin
+from ncen_updater.agent.storage.overlay.words import describe_overlay
+from ncen_updater.agent.storage.slots.records import SlotRecords
 from ncen_updater.agent.storage.slots.store import SlotStore
-from ncen_updater.common.atomic_files import is_leftover
+from ncen_updater.common.atomic_files import is_partial_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
-from ncen_updater.formats.tree import scan
+from ncen_updater.formats.tree import scan_tree
 from tests.agent.storage.overlay.making import TEXTS
 from tests.agent.storage.slots.making import document_for
 from tests.support.killing import killed_at
@@ -42,7 +42,9 @@ class Place:
         self.own = root / "country"
         self.own.mkdir()
         self.slots = root / "slots"
-        self.layer = Layer(self.own, root / "merged", SlotStore(self.slots, root / "current"))
+        self.layer = LocalOverlay(
+            self.own, root / "merged", SlotStore(self.slots, root / "current")
+        )
 
     def ship(self, version: Version, carried: list[dict[str, Any]], files: dict[str, str]) -> None:
         """Lay out one release."""
@@ -50,9 +52,9 @@ class Place:
         for path, content in files.items():
             (slot / path).parent.mkdir(parents=True, exist_ok=True)
             (slot / path).write_text(content, "utf-8")
-        tree = scan(slot)
+        tree = scan_tree(slot)
         document = document_for(str(version), tree, carried=carried)
-        Records(self.slots).write(version, document, tree)
+        SlotRecords(self.slots).write(version, document, tree)
 
     def write(self, path: str, content: str | bytes) -> Path:
         """Write one of the country's files."""
@@ -63,7 +65,7 @@ class Place:
 
     def merged(self, path: str) -> Any:
         """What the application reads."""
-        return json.loads((self.layer.merged / "current" / path).read_text("utf-8"))
+        return json.loads((self.layer.merged_directory / "current" / path).read_text("utf-8"))
 
 
 @pytest.fixture
@@ -82,32 +84,34 @@ def place(tmp_path: Path) -> Place:
 def test_two_languages_of_the_release_and_a_third_of_the_country(place: Place) -> None:
     place.write("i18n/fr.json", '{"a": "mine"}')
     place.write("i18n/sw.json", '{"a": "sw-A", "b": "sw-B"}')
-    place.layer.choose(place.layer.build(None, OLD))
-    assert place.layer.is_of(OLD)
+    place.layer.switch_current(place.layer.build_merged(None, OLD))
+    assert place.layer.is_built_for(OLD)
     assert place.merged("app/i18n/en.json") == {"a": "A", "b": "B"}
     assert place.merged("app/i18n/fr.json") == {"a": "mine"}
     assert place.merged("app/i18n/sw.json") == {"a": "sw-A", "b": "sw-B"}
-    place.layer.choose(place.layer.build(OLD, NEW))
-    assert place.layer.is_of(NEW)
+    place.layer.switch_current(place.layer.build_merged(OLD, NEW))
+    assert place.layer.is_built_for(NEW)
     assert place.merged("app/i18n/sw.json") == {"a": "sw-A"}  # {x} would be missing
-    report = {f.language: f for f in place.layer.report(OLD, NEW).files}
+    report = {f.language: f for f in place.layer.make_report(OLD, NEW).files}
     swahili = report["sw"].coverage
     assert swahili is not None
     assert (swahili.translated, swahili.total, swahili.percent_before) == (1, 3, 100)
-    assert [t.missing for t in report["sw"].of(KeyOutcome.REFUSED)] == [("{x}",)]
-    said = [words.render("en") for words in sentences(place.layer.report(OLD, NEW))]
+    assert [t.missing for t in report["sw"].select(KeyOutcome.REFUSED)] == [("{x}",)]
+    said = [words.render("en") for words in describe_overlay(place.layer.make_report(OLD, NEW))]
     assert "sw: 33 % translated (1 of 3), was 100 %" in said
     assert "  1 wording of yours cannot be used" in said
 
 
 def test_what_was_edited_since_is_merged_on_the_way_back(place: Place) -> None:
     place.write("i18n/sw.json", '{"b": "sw-B {x}"}')
-    place.layer.choose(place.layer.build(OLD, NEW))
+    place.layer.switch_current(place.layer.build_merged(OLD, NEW))
     place.write("i18n/sw.json", '{"b": "sw-B {x}", "a": "since"}')
-    place.layer.choose(place.layer.build(NEW, OLD))
+    place.layer.switch_current(place.layer.build_merged(NEW, OLD))
     assert place.merged("app/i18n/sw.json") == {"a": "since"}
     assert [
-        t.name for f in place.layer.report(NEW, OLD).files for t in f.of(KeyOutcome.REFUSED)
+        t.name
+        for f in place.layer.make_report(NEW, OLD).files
+        for t in f.select(KeyOutcome.REFUSED)
     ] == ["b"]
     assert json.loads((place.own / "i18n/sw.json").read_text()) == {"b": "sw-B {x}", "a": "since"}
 
@@ -117,23 +121,23 @@ def test_a_translation_that_comes_back_lets_no_other_text_be_forgotten(place: Pl
     ship = {"app/i18n/en.json": '{"a": "A", "fax": "Fax"}', "app/s.ini": "[net]\nhost=h\n"}
     place.ship(older, [TEXTS, SETTINGS], ship)
     place.write("i18n/sw.json", '{"fax": "sw-Fax"}')
-    place.layer.choose(place.layer.build(None, older))
-    place.layer.choose(place.layer.build(older, NEW))
+    place.layer.switch_current(place.layer.build_merged(None, older))
+    place.layer.switch_current(place.layer.build_merged(older, NEW))
     place.write("i18n/sw.json", '{"fax": "sw-Fax", "a": "sw-A"}')
-    own = place.layer.own_catalogue(place.layer.carried(NEW)[0], "sw")
-    came = {key: Made(text.digest, ("A",)) for key, text in own.entries.items() if "a" in key}
-    place.layer.choose(place.layer.build(None, NEW, {"app/i18n/sw.json": came}))
-    place.layer.choose(place.layer.build(NEW, older))
+    own = place.layer.read_local(place.layer.list_declared(NEW)[0], "sw")
+    came = {key: TextOrigin(text.digest, ("A",)) for key, text in own.entries.items() if "a" in key}
+    place.layer.switch_current(place.layer.build_merged(None, NEW, {"app/i18n/sw.json": came}))
+    place.layer.switch_current(place.layer.build_merged(NEW, older))
     assert place.merged("app/i18n/sw.json") == {"fax": "sw-Fax", "a": "sw-A"}
 
 
 def test_the_same_bytes_are_built_once_and_another_text_gives_another_name(place: Place) -> None:
     place.write("i18n/sw.json", '{"a": "one"}')
-    first = place.layer.build(OLD, NEW)
-    assert place.layer.build(OLD, NEW) == first
+    first = place.layer.build_merged(OLD, NEW)
+    assert place.layer.build_merged(OLD, NEW) == first
     place.write("i18n/sw.json", '{"a": "two"}')
-    assert place.layer.build(OLD, NEW) != first
-    assert not [p for p in place.layer.merged.iterdir() if p.name.endswith(".partial")]
+    assert place.layer.build_merged(OLD, NEW) != first
+    assert not [p for p in place.layer.merged_directory.iterdir() if p.name.endswith(".partial")]
 
 
 def test_what_is_merged_has_the_owner_and_the_mode_of_the_country_s_own(place: Place) -> None:
@@ -141,8 +145,8 @@ def test_what_is_merged_has_the_owner_and_the_mode_of_the_country_s_own(place: P
     own.chmod(0o640)
     if os.geteuid() == 0:
         os.chown(own, 12345, 12346)
-    place.layer.choose(place.layer.build(OLD, NEW))
-    made = (place.layer.merged / "current/app/s.ini").stat()
+    place.layer.switch_current(place.layer.build_merged(OLD, NEW))
+    made = (place.layer.merged_directory / "current/app/s.ini").stat()
     assert stat.S_IMODE(made.st_mode) == 0o440
     assert (made.st_uid, made.st_gid) == (own.stat().st_uid, own.stat().st_gid)
 
@@ -152,11 +156,15 @@ def test_the_application_enters_what_a_unit_of_the_package_merged(place: Place) 
     place.write("i18n/fr.json", '{"a": "mine"}')
     before = os.umask(0o077)
     try:
-        place.layer.choose(place.layer.build(None, OLD))
+        place.layer.switch_current(place.layer.build_merged(None, OLD))
     finally:
         os.umask(before)
-    current = place.layer.merged / "current"
-    ways = [place.layer.merged, current, *(path for path in current.rglob("*") if path.is_dir())]
+    current = place.layer.merged_directory / "current"
+    ways = [
+        place.layer.merged_directory,
+        current,
+        *(path for path in current.rglob("*") if path.is_dir()),
+    ]
     assert {stat.S_IMODE(path.stat().st_mode) for path in ways} == {0o755}
     assert stat.S_IMODE((current / "app/i18n/en.json").stat().st_mode) == 0o644
 
@@ -164,32 +172,32 @@ def test_the_application_enters_what_a_unit_of_the_package_merged(place: Place) 
 def test_a_file_that_fewer_may_read_is_merged_anew(place: Place) -> None:
     own = place.write("s.ini", "[net]\nport = 5\n")
     own.chmod(0o644)
-    place.layer.choose(place.layer.build(OLD, NEW))
+    place.layer.switch_current(place.layer.build_merged(OLD, NEW))
     own.chmod(0o600)
-    place.layer.choose(place.layer.build(OLD, NEW))
-    made = (place.layer.merged / "current/app/s.ini").stat()
+    place.layer.switch_current(place.layer.build_merged(OLD, NEW))
+    made = (place.layer.merged_directory / "current/app/s.ini").stat()
     assert stat.S_IMODE(made.st_mode) == 0o400
 
 
 def test_settings_that_the_release_cannot_run_with_block_and_tell_no_value(place: Place) -> None:
     place.write("s.ini", "[net]\nhost =\nport = topsecret\n")
-    report = place.layer.report(OLD, NEW)
+    report = place.layer.make_report(OLD, NEW)
     found = list(judge_overlay(report))
     assert [(f.code, f.severity) for f in found] == [("NU-6350", Severity.STRICT)] * 2
     assert all("topsecret" not in str(f.what) + repr(f.figures) for f in found)
     assert report.settings is not None
     place.write("s.ini", "[net]\nport = 7\n")
-    assert not list(judge_overlay(place.layer.report(OLD, NEW)))
-    assert place.layer.report(OLD, NEW).settings != report.settings
+    assert not list(judge_overlay(place.layer.make_report(OLD, NEW)))
+    assert place.layer.make_report(OLD, NEW).settings != report.settings
 
 
 def test_an_approval_binds_settings_and_no_wording(place: Place) -> None:
     place.write("i18n/sw.json", '{"a": "one"}')
-    assert place.layer.report(OLD, NEW).settings is None
+    assert place.layer.make_report(OLD, NEW).settings is None
     place.write("s.ini", "[net]\nport = 7\n")
-    before = place.layer.report(OLD, NEW).settings
+    before = place.layer.make_report(OLD, NEW).settings
     place.write("i18n/sw.json", '{"a": "two"}')
-    assert place.layer.report(OLD, NEW).settings == before
+    assert place.layer.make_report(OLD, NEW).settings == before
 
 
 def _link(path: Path) -> None:
@@ -218,9 +226,9 @@ def test_what_cannot_be_read_never_stops_a_change_and_is_told(
 ) -> None:
     (place.own / "i18n").mkdir()
     wrong(place.own / "i18n/fr.json")
-    place.layer.choose(place.layer.build(OLD, NEW))
+    place.layer.switch_current(place.layer.build_merged(OLD, NEW))
     assert place.merged("app/i18n/fr.json") == {"a": "fr-A"}
-    found = list(judge_overlay(place.layer.report(OLD, NEW)))
+    found = list(judge_overlay(place.layer.make_report(OLD, NEW)))
     assert [(f.code, f.severity) for f in found] == [("NU-6353", Severity.ADVISORY)]
     assert "i18n/fr.json" in str(found[0].what)
 
@@ -228,7 +236,7 @@ def test_what_cannot_be_read_never_stops_a_change_and_is_told(
 @pytest.mark.parametrize("wrong", [_link, os.mkfifo, _directory], ids=["link", "pipe", "directory"])
 def test_settings_that_cannot_be_read_block(place: Place, wrong: Callable[[Path], object]) -> None:
     wrong(place.own / "s.ini")
-    found = list(judge_overlay(place.layer.report(OLD, NEW)))
+    found = list(judge_overlay(place.layer.make_report(OLD, NEW)))
     assert [(f.code, f.severity) for f in found] == [("NU-6351", Severity.STRICT)]
 
 
@@ -237,7 +245,7 @@ def test_a_link_on_the_way_leads_nowhere(place: Place, tmp_path: Path) -> None:
     elsewhere.mkdir()
     (elsewhere / "fr.json").write_text('{"a": "planted"}')
     (place.own / "i18n").symlink_to(elsewhere)
-    place.layer.choose(place.layer.build(OLD, NEW))
+    place.layer.switch_current(place.layer.build_merged(OLD, NEW))
     assert place.merged("app/i18n/fr.json") == {"a": "fr-A"}
 
 
@@ -246,31 +254,36 @@ def test_files_that_no_release_names_are_listed(place: Place) -> None:
     place.write("i18n/sw.json.bak", "{}")
     place.write("old/sw.po", "")
     place.write("photos/1.jpg", "")
-    assert place.layer.unnamed(NEW, [place.own / "photos"]) == ("i18n/sw.json.bak", "old/sw.po")
+    assert place.layer.list_undeclared(NEW, [place.own / "photos"]) == (
+        "i18n/sw.json.bak",
+        "old/sw.po",
+    )
 
 
 def test_a_merge_that_is_killed_at_any_instant_leaves_the_old_texts_or_the_new(
     place: Place, tmp_path: Path
 ) -> None:
     def merge() -> None:
-        place.layer.choose(place.layer.build(None, NEW))
+        place.layer.switch_current(place.layer.build_merged(None, NEW))
 
     place.write("i18n/fr.json", '{"a": "old"}')
     merge()
     kept = tmp_path / "kept"
-    shutil.copytree(place.layer.merged, kept, symlinks=True)
+    shutil.copytree(place.layer.merged_directory, kept, symlinks=True)
     place.write("i18n/fr.json", '{"a": "new"}')
     read = []
     for instant in range(1, 200):
-        shutil.rmtree(place.layer.merged)
-        shutil.copytree(kept, place.layer.merged, symlinks=True)
+        shutil.rmtree(place.layer.merged_directory)
+        shutil.copytree(kept, place.layer.merged_directory, symlinks=True)
         killed = killed_at(instant, merge)
         read.append(place.merged("app/i18n/fr.json")["a"])
-        assert place.layer.is_of(NEW)
+        assert place.layer.is_built_for(NEW)
         merge()
         assert place.merged("app/i18n/fr.json") == {"a": "new"}
-        place.layer.collect()
-        left = [path.name for path in place.layer.merged.rglob("*") if is_leftover(path)]
+        place.layer.prune()
+        left = [
+            path.name for path in place.layer.merged_directory.rglob("*") if is_partial_file(path)
+        ]
         assert left == [], instant
         if not killed:
             break
@@ -279,26 +292,26 @@ def test_a_merge_that_is_killed_at_any_instant_leaves_the_old_texts_or_the_new(
 
 
 def test_what_was_merged_goes_with_its_slot(place: Place) -> None:
-    first, second = place.layer.build(None, OLD), place.layer.build(OLD, NEW)
-    place.layer.choose(second)
-    (place.layer.merged / "3.3.0.partial").mkdir()
-    (place.layer.merged / ".current.partial-1234").symlink_to(second)
-    place.layer.collect()
-    assert {p.name for p in place.layer.merged.iterdir()} == {first, second, "current"}
+    first, second = place.layer.build_merged(None, OLD), place.layer.build_merged(OLD, NEW)
+    place.layer.switch_current(second)
+    (place.layer.merged_directory / "3.3.0.partial").mkdir()
+    (place.layer.merged_directory / ".current.partial-1234").symlink_to(second)
+    place.layer.prune()
+    assert {p.name for p in place.layer.merged_directory.iterdir()} == {first, second, "current"}
     remove_tree(place.slots / "3.2.4")
-    place.layer.collect()
-    assert {p.name for p in place.layer.merged.iterdir()} == {second, "current"}
+    place.layer.prune()
+    assert {p.name for p in place.layer.merged_directory.iterdir()} == {second, "current"}
 
 
 def test_a_damaged_record_of_the_release_that_is_left_bars_no_way(place: Place) -> None:
     (place.slots / ".records/3.3.0/release.json").write_text("{")
     place.write("i18n/sw.json", '{"a": "mine"}')
-    place.layer.choose(place.layer.build(NEW, OLD))
+    place.layer.switch_current(place.layer.build_merged(NEW, OLD))
     assert place.merged("app/i18n/sw.json") == {"a": "mine"}
 
 
 def test_a_disk_that_takes_no_write_is_told_and_nothing_is_chosen(place: Place) -> None:
-    place.layer.merged.write_text("in the way")
+    place.layer.merged_directory.write_text("in the way")
     with pytest.raises(UpdaterError) as error:
-        place.layer.build(OLD, NEW)
+        place.layer.build_merged(OLD, NEW)
     assert error.value.code == "NU-3301"

@@ -7,14 +7,19 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from ncen_updater.agent.storage.overlay.coverage import AreaCount, coverage
-from ncen_updater.agent.storage.overlay.merge import KeyOutcome, Made, merge_settings, merge_texts
-from ncen_updater.formats.manifest import CarriedArea, CarriedFormat
-from ncen_updater.formats.texts.catalogue import Catalogue, TextEntry
-from ncen_updater.formats.texts.shipped import Shipped
+from ncen_updater.agent.storage.overlay.coverage import AreaCount, measure_coverage
+from ncen_updater.agent.storage.overlay.merge import (
+    KeyOutcome,
+    TextOrigin,
+    merge_settings,
+    merge_texts,
+)
+from ncen_updater.formats.manifest import OverlayArea, OverlayFormat
+from ncen_updater.formats.texts.catalogue import TextCatalog, TextEntry
+from ncen_updater.formats.texts.shipped import ShippedTexts
 from tests.agent.storage.overlay.making import catalogue, declared, shipped
 
-TEXT_FORMATS = [CarriedFormat.JSON, CarriedFormat.PROPERTIES, CarriedFormat.INI]
+TEXT_FORMATS = [OverlayFormat.JSON, OverlayFormat.PROPERTIES, OverlayFormat.INI]
 Texts = dict[str, object]
 
 
@@ -72,10 +77,10 @@ ROWS = [
 @pytest.mark.parametrize(
     ("row", "form"), [*itertools.product(ROWS, TEXT_FORMATS)], ids=lambda v: getattr(v, "name", v)
 )
-def test_each_key_has_one_outcome(row: Row, form: CarriedFormat) -> None:
+def test_each_key_has_one_outcome(row: Row, form: OverlayFormat) -> None:
     own = catalogue(form, **row.own)
     made_for = {
-        key: Made(own.entries[key].digest, (text,))
+        key: TextOrigin(own.entries[key].digest, (text,))
         for name, text in row.made.items()
         for key in catalogue(form, **{name: text})
     }
@@ -104,7 +109,7 @@ PO_ROWS = [
 
 @pytest.mark.parametrize("row", PO_ROWS, ids=lambda row: row.name)
 def test_in_gettext_the_text_itself_is_the_key(row: Row) -> None:
-    form = CarriedFormat.PO
+    form = OverlayFormat.PO
     merged = merge_texts(
         declared(format="po", slot="i18n/{lang}.po", overlay="{lang}.po"),
         shipped(form, *row.before), shipped(form, *row.after), catalogue(form, **row.own), {},
@@ -115,35 +120,35 @@ def test_in_gettext_the_text_itself_is_the_key(row: Row) -> None:
 
 
 def test_what_a_text_was_made_for_is_kept_over_two_releases() -> None:
-    form = CarriedFormat.JSON
+    form = OverlayFormat.JSON
     first, second = shipped(form, {}, {"k": "one"}), shipped(form, {}, {"k": "two"})
     own = catalogue(form, k="mine")
     there = merge_texts(declared(), first, second, own, {})
-    assert [t.before for t in there.of(KeyOutcome.OUTDATED)] == [("one",)]
+    assert [t.before for t in there.select(KeyOutcome.OUTDATED)] == [("one",)]
     again = merge_texts(declared(), second, second, own, there.made_for)
-    assert [t.before for t in again.of(KeyOutcome.OUTDATED)] == [("one",)]
+    assert [t.before for t in again.select(KeyOutcome.OUTDATED)] == [("one",)]
     # Whoever writes it anew has seen the text of now.
     rewritten = merge_texts(declared(), second, second, catalogue(form, k="new"), again.made_for)
     assert [t.outcome for t in rewritten.told] == [KeyOutcome.KEPT]
 
 
 def test_a_renamed_key_takes_its_translation_along_and_back() -> None:
-    form = CarriedFormat.JSON
+    form = OverlayFormat.JSON
     old, new = shipped(form, {}, {"a": "text"}), shipped(form, {}, {"b": "text"})
     own = catalogue(form, a="mine")
     merged = merge_texts(declared(renamed={"a": "b"}), old, new, own, {})
     assert {k: e.value for k, e in merged.catalogue.entries.items()} == {("b",): "mine"}
-    assert not merged.of(KeyOutcome.GONE, KeyOutcome.NEW)
+    assert not merged.select(KeyOutcome.GONE, KeyOutcome.NEW)
     gone = merge_texts(declared(), old, new, own, {})
     assert [t.outcome for t in gone.told] == [KeyOutcome.GONE, KeyOutcome.NEW]
 
 
 def test_a_plural_has_as_many_forms_as_its_language() -> None:
-    theirs = Shipped(
-        Catalogue({("", "%d case"): TextEntry("", (), "%d case", "%d cases")}), Catalogue()
+    theirs = ShippedTexts(
+        TextCatalog({("", "%d case"): TextEntry("", (), "%d case", "%d cases")}), TextCatalog()
     )
     arabic = tuple(f"%d {form}" for form in ("zero", "one", "two", "few", "many", "other"))
-    own = Catalogue({("", "%d case"): TextEntry(arabic[0], arabic, "%d case", "%d cases")})
+    own = TextCatalog({("", "%d case"): TextEntry(arabic[0], arabic, "%d case", "%d cases")})
     po = declared(format="po", slot="{lang}.po", overlay="{lang}.po")
     merged = merge_texts(po, theirs, theirs, own, {})
     assert [t.outcome for t in merged.told] == [KeyOutcome.KEPT]
@@ -151,25 +156,25 @@ def test_a_plural_has_as_many_forms_as_its_language() -> None:
 
 
 def test_an_object_in_the_place_of_a_text_gives_way() -> None:
-    theirs = Shipped(Catalogue({("a", "b"): TextEntry("x")}))
+    theirs = ShippedTexts(TextCatalog({("a", "b"): TextEntry("x")}))
     for key in (("a",), ("a", "b", "c")):
-        own = Catalogue({key: TextEntry("mine")})
+        own = TextCatalog({key: TextEntry("mine")})
         merged = merge_texts(declared(), theirs, theirs, own, {})
         assert [t.outcome for t in merged.told] == [KeyOutcome.COLLISION]
         assert list(merged.catalogue) == [("a", "b")]
 
 
 def test_a_number_in_the_place_of_a_text_is_not_used() -> None:
-    theirs = shipped(CarriedFormat.JSON, {"k": "fr"}, {"k": "en"})
-    merged = merge_texts(declared(), theirs, theirs, catalogue(CarriedFormat.JSON, k=7), {})
+    theirs = shipped(OverlayFormat.JSON, {"k": "fr"}, {"k": "en"})
+    merged = merge_texts(declared(), theirs, theirs, catalogue(OverlayFormat.JSON, k=7), {})
     assert [t.outcome for t in merged.told] == [KeyOutcome.REFUSED]
     assert merged.catalogue.entries["k",].value == "fr"
 
 
 def test_joiners_and_marks_of_direction_survive() -> None:
     text = "\u0d9a\u0dca\u200d\u0dbb \u2067\u0645\u0631\u062d\u0628\u2069 \u06cc\u200c\u062e"
-    theirs = shipped(CarriedFormat.JSON, {}, {"k": "en"})
-    merged = merge_texts(declared(), theirs, theirs, catalogue(CarriedFormat.JSON, k=text), {})
+    theirs = shipped(OverlayFormat.JSON, {}, {"k": "en"})
+    merged = merge_texts(declared(), theirs, theirs, catalogue(OverlayFormat.JSON, k=text), {})
     assert merged.catalogue.entries["k",].value == text
 
 
@@ -192,7 +197,7 @@ SETTING_ROWS = [
     ids=[row[0] for row in SETTING_ROWS],
 )
 def test_the_country_s_settings_stand_in_the_release_s_places(
-    form: CarriedFormat, before: Texts, after: Texts, own: Texts, outcomes: list[KeyOutcome],
+    form: OverlayFormat, before: Texts, after: Texts, own: Texts, outcomes: list[KeyOutcome],
     merged: Texts,
 ) -> None:  # fmt: skip
     found = merge_settings(
@@ -224,7 +229,7 @@ def test_the_country_s_settings_stand_in_the_release_s_places(
 def test_a_value_that_the_release_does_not_take_is_told_without_the_value(
     rule: dict[str, object], value: object, outcome: KeyOutcome | None
 ) -> None:
-    form = CarriedFormat.JSON
+    form = OverlayFormat.JSON
     says = declared(**SETTINGS, rules=[{"key": "k", **rule}])
     theirs = shipped(form, {"k": "1"})
     found = merge_settings(says, theirs, theirs, catalogue(form, k=value))
@@ -234,26 +239,26 @@ def test_a_value_that_the_release_does_not_take_is_told_without_the_value(
 
 
 def test_a_setting_that_must_have_a_value_is_missed() -> None:
-    form = CarriedFormat.INI
+    form = OverlayFormat.INI
     says = declared(**SETTINGS, format=form, required=["all.host"])
     theirs = shipped(form, {"host": ""})
-    missed = merge_settings(says, theirs, theirs, Catalogue())
+    missed = merge_settings(says, theirs, theirs, TextCatalog())
     assert [item.outcome for item in missed.told] == [KeyOutcome.MISSING]
     there = merge_settings(says, theirs, theirs, catalogue(form, host="here"))
-    assert not there.of(KeyOutcome.MISSING)
+    assert not there.select(KeyOutcome.MISSING)
 
 
 def test_coverage_counts_what_is_new_and_where() -> None:
-    form = CarriedFormat.JSON
+    form = OverlayFormat.JSON
     base = shipped(form, {}, {"a": "A", "b": "B"})
     theirs = shipped(form, {}, {"a": "A", "b": "B {x}", "seize1": "S", "seize2": "T", "d": "D"})
     own = catalogue(form, a="1", b="2")
     merged = merge_texts(declared(), base, theirs, own, {})
-    areas = [CarriedArea(keys="seize*", words="where officers enter seizures")]
-    found = coverage("sw", areas, base, theirs, own, merged)
+    areas = [OverlayArea(keys="seize*", words="where officers enter seizures")]
+    found = measure_coverage("sw", areas, base, theirs, own, merged)
     assert (found.translated_before, found.total_before, found.percent_before) == (2, 2, 100)
     assert (found.translated, found.total, found.percent) == (1, 5, 20)
     assert found.new == 3
     assert found.areas == (AreaCount("where officers enter seizures", 2),)
-    alone = coverage("sw", areas, None, theirs, own, merged)
+    alone = measure_coverage("sw", areas, None, theirs, own, merged)
     assert (alone.translated_before, alone.total_before) == (1, 5), "no release is left"

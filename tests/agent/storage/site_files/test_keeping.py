@@ -14,25 +14,25 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.storage.site_files.keeping import (
-    Directory,
-    PlaceNotOurs,
-    PutBack,
-    best_method,
-    left_by_changes,
-    place_of,
-    survey,
+    DirectorySnapshot,
+    RestoreResult,
+    UnsafeSnapshotDirectoryError,
+    choose_snapshot_method,
+    get_snapshot_directory,
+    list_leftovers,
+    survey_directory,
 )
-from ncen_updater.agent.storage.site_files.listing import Method, read_index, write_index
+from ncen_updater.agent.storage.site_files.listing import SnapshotMethod, decode_index, encode_index
 from ncen_updater.common.messages import (
-    FILES_NOT_KEPT,
-    FILES_NOT_PUT_BACK,
     INDEX_UNUSABLE,
+    SITE_FILES_NOT_RESTORED,
+    SITE_FILES_NOT_SAVED,
 )
 from tests.support.errors import refused
 from tests.support.rotation import in_turns
 
 ROOT = Path(__file__).parents[4]
-METHODS = (Method.LINK, Method.COPY)
+METHODS = (SnapshotMethod.LINK, SnapshotMethod.COPY)
 Picture = tuple[str, int, int, int, int, bytes | str | None]
 
 
@@ -117,33 +117,33 @@ WAYS: dict[str, Callable[[Path], None]] = {
 }  # fmt: skip
 
 
-def kept(photos: Path, method: Method, change: str = "abcdefgh") -> Directory:
-    directory = Directory(photos, change, method)
+def kept(photos: Path, method: SnapshotMethod, change: str = "abcdefgh") -> DirectorySnapshot:
+    directory = DirectorySnapshot(photos, change, method)
     directory.prepare()
-    directory.keep()
+    directory.complete()
     return directory
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("way", WAYS)
-def test_what_a_release_does_is_undone(photos: Path, method: Method, way: str) -> None:
+def test_what_a_release_does_is_undone(photos: Path, method: SnapshotMethod, way: str) -> None:
     before = picture(photos)
     directory = kept(photos, method)
     assert picture(photos) == before
     WAYS[way](photos)
     assert picture(photos) != before or photos.is_symlink()
-    found = directory.put_back(required=True)
+    found = directory.restore(required=True)
     assert not photos.is_symlink()
     assert picture(photos) == before
     assert not found.written
     assert not found.lost
     if way in ("by year", "wipe", "rights"):  # what was only moved is not left twice
         assert found.aside == 0
-    assert directory.missing() == ()
-    assert directory.put_back(required=True) == PutBack()
+    assert directory.list_missing() == ()
+    assert directory.restore(required=True) == RestoreResult()
     directory.discard()
     assert picture(photos) == before
-    assert not directory.kept()
+    assert not directory.is_complete()
 
 
 def test_a_shared_directory_comes_back_where_the_unit_may_not_give_a_group(
@@ -154,7 +154,7 @@ def test_a_shared_directory_comes_back_where_the_unit_may_not_give_a_group(
     (photos / "lent").chmod(0o2775)
     (photos / "lent" / "deep").chmod(0o2770)
     before = picture(photos)
-    directory = kept(photos, Method.LINK)
+    directory = kept(photos, SnapshotMethod.LINK)
     wipe(photos)
     fchmod = os.fchmod
 
@@ -164,57 +164,59 @@ def test_a_shared_directory_comes_back_where_the_unit_may_not_give_a_group(
         fchmod(descriptor, mode)
 
     monkeypatch.setattr(os, "fchmod", refused)
-    directory.put_back(required=True)
+    directory.restore(required=True)
     assert picture(photos) == before
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_was_added_is_set_aside_and_never_deleted(photos: Path, method: Method) -> None:
+def test_what_was_added_is_set_aside_and_never_deleted(
+    photos: Path, method: SnapshotMethod
+) -> None:
     directory = kept(photos, method)
     (photos / "thumbs" / "small").mkdir(parents=True)
     (photos / "thumbs" / "small" / "0.jpg").write_bytes(b"thumb")
     replace(photos)
-    found = directory.put_back(required=True)
+    found = directory.restore(required=True)
     assert (found.aside, found.restored) == (2, 1)
-    aside = place_of(photos) / "aside-abcdefgh"
+    aside = get_snapshot_directory(photos) / "aside-abcdefgh"
     assert (aside / "thumbs" / "small" / "0.jpg").read_bytes() == b"thumb"
     assert (aside / "3.jpg").read_bytes() == b"another"
     directory.discard()
-    assert left_by_changes(photos) == (("abcdefgh",), ())
+    assert list_leftovers(photos) == (("abcdefgh",), ())
     # Twice under one name: neither goes.
     directory.prepare()
-    directory.keep()
+    directory.complete()
     (photos / "new").write_bytes(b"a third")
     (photos / "new").rename(photos / "3.jpg")
-    directory.put_back(required=True)
+    directory.restore(required=True)
     assert {path.read_bytes() for path in aside.glob("3.jpg*")} == {b"another", b"a third"}
 
 
 def test_a_link_tells_what_was_written_in_place_and_a_copy_undoes_it(photos: Path) -> None:
     before = picture(photos)
-    directory = kept(photos, Method.LINK)
+    directory = kept(photos, SnapshotMethod.LINK)
     with (photos / "7.jpg").open("r+b") as stream:
         stream.write(b"watermark")
-    assert directory.put_back(required=True).written == ("7.jpg",)
+    assert directory.restore(required=True).written == ("7.jpg",)
     directory.discard()
-    assert left_by_changes(photos) == ((), ("abcdefgh",))
-    assert (place_of(photos) / "written-abcdefgh").read_text() == "7.jpg\n"
+    assert list_leftovers(photos) == ((), ("abcdefgh",))
+    assert (get_snapshot_directory(photos) / "written-abcdefgh").read_text() == "7.jpg\n"
     (photos / "7.jpg").write_bytes(bytes([7]) * 8)
     os.utime(photos / "7.jpg", ns=(10**18, 10**18 + 5))
     assert picture(photos) == before
-    directory = kept(photos, Method.COPY)
+    directory = kept(photos, SnapshotMethod.COPY)
     with (photos / "7.jpg").open("r+b") as stream:
         stream.write(b"watermark")
-    found = directory.put_back(required=True)
+    found = directory.restore(required=True)
     assert (found.written, found.aside, found.restored) == ((), 1, 1)
     assert picture(photos) == before
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_officers_do_between_preparing_and_the_stop_is_kept(
-    photos: Path, method: Method
+    photos: Path, method: SnapshotMethod
 ) -> None:
-    directory = Directory(photos, "abcdefgh", method)
+    directory = DirectorySnapshot(photos, "abcdefgh", method)
     directory.prepare()
     (photos / "0.jpg").unlink()
     (photos / "1.jpg").write_bytes(b"edited in place")
@@ -223,9 +225,9 @@ def test_what_officers_do_between_preparing_and_the_stop_is_kept(
     shutil.rmtree(photos / "empty")
     (photos / "empty").write_bytes(b"a file now")
     before = picture(photos)
-    directory.keep()
+    directory.complete()
     wipe(photos)
-    directory.put_back(required=True)
+    directory.restore(required=True)
     assert picture(photos) == before
 
 
@@ -236,93 +238,93 @@ def test_a_file_that_is_written_again_under_its_old_time_is_copied_again(
     fresh = photos / "fresh.jpg"
     fresh.write_bytes(b"1" * size)
     look = fresh.stat()
-    directory = Directory(photos, "abcdefgh", Method.COPY)
+    directory = DirectorySnapshot(photos, "abcdefgh", SnapshotMethod.COPY)
     directory.prepare()
     fresh.write_bytes(b"2" * size)
     os.utime(fresh, ns=(look.st_atime_ns, look.st_mtime_ns))
-    directory.keep()
+    directory.complete()
     fresh.unlink()
-    directory.put_back(required=True)
+    directory.restore(required=True)
     assert fresh.read_bytes() == b"2" * size
 
 
 def test_what_was_written_just_now_is_looked_at_again_in_the_stop(photos: Path) -> None:
     """Written again within one tick of the clock, neither size nor times would tell."""
     (photos / "fresh.jpg").write_bytes(b"1")
-    Directory(photos, "abcdefgh", Method.COPY).prepare()
-    prepared = read_index((place_of(photos) / "abcdefgh" / "prepared").read_bytes())
+    DirectorySnapshot(photos, "abcdefgh", SnapshotMethod.COPY).prepare()
+    prepared = decode_index((get_snapshot_directory(photos) / "abcdefgh" / "prepared").read_bytes())
     assert prepared["fresh.jpg"].ctime_ns == 0
     assert prepared["0.jpg"].ctime_ns > 0
 
 
 def test_nothing_is_put_back_that_was_only_prepared(photos: Path) -> None:
-    directory = Directory(photos, "abcdefgh", Method.LINK)
+    directory = DirectorySnapshot(photos, "abcdefgh", SnapshotMethod.LINK)
     directory.prepare()
     (photos / "0.jpg").unlink()
-    assert not directory.kept()
-    assert directory.put_back() == PutBack()
+    assert not directory.is_complete()
+    assert directory.restore() == RestoreResult()
     assert not (photos / "0.jpg").exists()
 
 
 def test_a_kept_tree_that_somebody_removed_is_told_and_a_missing_disk_stops(photos: Path) -> None:
-    directory = kept(photos, Method.LINK)
-    shutil.rmtree(place_of(photos))
-    assert directory.put_back(required=True).lost
+    directory = kept(photos, SnapshotMethod.LINK)
+    shutil.rmtree(get_snapshot_directory(photos))
+    assert directory.restore(required=True).lost
     shutil.rmtree(photos)
-    with refused(FILES_NOT_PUT_BACK):
-        directory.put_back(required=True)
+    with refused(SITE_FILES_NOT_RESTORED):
+        directory.restore(required=True)
 
 
 def test_a_kept_file_that_somebody_removed_is_told(photos: Path) -> None:
-    directory = kept(photos, Method.LINK)
-    (place_of(photos) / "abcdefgh" / "tree" / "8.jpg").unlink()
+    directory = kept(photos, SnapshotMethod.LINK)
+    (get_snapshot_directory(photos) / "abcdefgh" / "tree" / "8.jpg").unlink()
     wipe(photos)
-    found = directory.put_back(required=True)
+    found = directory.restore(required=True)
     assert found.lost == ("8.jpg",)
     assert (photos / "9.jpg").exists()
-    assert directory.missing() == ()
+    assert directory.list_missing() == ()
 
 
 def test_the_last_name_of_a_file_is_never_removed(photos: Path) -> None:
     """Its kept one was taken away by somebody, and the release had moved it."""
-    directory = kept(photos, Method.LINK)
-    (place_of(photos) / "abcdefgh" / "tree" / "8.jpg").unlink()
+    directory = kept(photos, SnapshotMethod.LINK)
+    (get_snapshot_directory(photos) / "abcdefgh" / "tree" / "8.jpg").unlink()
     (photos / "8.jpg").rename(photos / "moved.jpg")
-    found = directory.put_back(required=True)
+    found = directory.restore(required=True)
     assert (found.lost, found.aside) == (("8.jpg",), 1)
-    aside = place_of(photos) / "aside-abcdefgh" / "moved.jpg"
+    aside = get_snapshot_directory(photos) / "aside-abcdefgh" / "moved.jpg"
     assert aside.read_bytes() == bytes([8]) * 9
 
 
 def test_a_damaged_index_is_not_believed(photos: Path) -> None:
-    directory = kept(photos, Method.LINK)
-    index = place_of(photos) / "abcdefgh" / "index"
+    directory = kept(photos, SnapshotMethod.LINK)
+    index = get_snapshot_directory(photos) / "abcdefgh" / "index"
     index.write_bytes(index.read_bytes()[:-30])
     with refused(INDEX_UNUSABLE):
-        directory.put_back(required=True)
+        directory.restore(required=True)
 
 
 def test_a_link_in_the_way_is_refused(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "way").symlink_to(photos.parent)
-    with refused(FILES_NOT_KEPT):
-        Directory(tmp_path / "way" / "photos", "abcdefgh", Method.LINK).prepare()
+    with refused(SITE_FILES_NOT_SAVED):
+        DirectorySnapshot(tmp_path / "way" / "photos", "abcdefgh", SnapshotMethod.LINK).prepare()
     with pytest.raises(OSError):
-        survey(tmp_path / "way" / "photos")
+        survey_directory(tmp_path / "way" / "photos")
 
 
 def test_a_place_of_somebody_else_is_refused(photos: Path, tmp_path: Path) -> None:
-    directory = Directory(photos, "abcdefgh", Method.LINK)
+    directory = DirectorySnapshot(photos, "abcdefgh", SnapshotMethod.LINK)
     (tmp_path / "theirs").mkdir()
-    place_of(photos).symlink_to(tmp_path / "theirs")
-    with refused(FILES_NOT_KEPT):
+    get_snapshot_directory(photos).symlink_to(tmp_path / "theirs")
+    with refused(SITE_FILES_NOT_SAVED):
         directory.prepare()
-    place_of(photos).unlink()
-    place_of(photos).mkdir(mode=0o755)
-    with pytest.raises(PlaceNotOurs):
+    get_snapshot_directory(photos).unlink()
+    get_snapshot_directory(photos).mkdir(mode=0o755)
+    with pytest.raises(UnsafeSnapshotDirectoryError):
         directory.prepare()
     directory.discard()
     with pytest.raises(OSError, match="somebody else's"):
-        survey(photos)
+        survey_directory(photos)
     assert list((tmp_path / "theirs").iterdir()) == []
 
 
@@ -331,10 +333,10 @@ def test_links_that_are_planted_are_not_followed(photos: Path, tmp_path: Path) -
     outside.mkdir()
     (outside / "a.jpg").write_bytes(b"of nobody's business")
     before = picture(photos)
-    directory = kept(photos, Method.LINK)
+    directory = kept(photos, SnapshotMethod.LINK)
     shutil.rmtree(photos / "lent" / "deep")
     (photos / "lent" / "deep").symlink_to(outside)
-    directory.put_back(required=True)
+    directory.restore(required=True)
     assert picture(photos) == before
     assert (outside / "a.jpg").read_bytes() == b"of nobody's business"
     assert not (photos / "lent" / "deep").is_symlink()
@@ -342,9 +344,9 @@ def test_links_that_are_planted_are_not_followed(photos: Path, tmp_path: Path) -
 
 def test_sockets_are_left_alone(photos: Path) -> None:
     os.mkfifo(photos / "pipe")
-    directory = kept(photos, Method.LINK)
+    directory = kept(photos, SnapshotMethod.LINK)
     by_year(photos)
-    directory.put_back(required=True)
+    directory.restore(required=True)
     assert stat.S_ISFIFO((photos / "pipe").stat().st_mode)
 
 
@@ -353,7 +355,7 @@ def test_sockets_are_left_alone(photos: Path) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_rollback_gives_moved_files_their_names_again_and_brings_no_deleted_one_back(
-    photos: Path, method: Method
+    photos: Path, method: SnapshotMethod
 ) -> None:
     upgrade = kept(photos, method)
     by_year(photos)
@@ -361,23 +363,23 @@ def test_a_rollback_gives_moved_files_their_names_again_and_brings_no_deleted_on
     (photos / "2000" / "new.jpg").write_bytes(b"entered since")
     back = kept(photos, method, "rollback")
     now = picture(photos)
-    assert back.bring_back(upgrade, everything=False) == (19, 1)
+    assert back.restore_old_paths(upgrade, everything=False) == (19, 1)
     assert (photos / "1.jpg").read_bytes() == bytes([1]) * 2
     assert not (photos / "0.jpg").exists()
     assert {k: v for k, v in picture(photos).items() if k in now and k != "."} == {
         k: v for k, v in now.items() if k != "."
     }
-    assert back.put_back(required=True).aside == (0 if method is Method.LINK else 19)
+    assert back.restore(required=True).aside == (0 if method is SnapshotMethod.LINK else 19)
     assert picture(photos) == now
 
 
 def test_a_restore_brings_every_file_of_before_back_beside(photos: Path) -> None:
     before = picture(photos)
-    upgrade = kept(photos, Method.LINK)
+    upgrade = kept(photos, SnapshotMethod.LINK)
     wipe(photos)
     (photos / "3.jpg").write_bytes(b"since")
-    back = kept(photos, Method.LINK, "rollback")
-    given, gone = back.bring_back(upgrade, everything=True)
+    back = kept(photos, SnapshotMethod.LINK, "rollback")
+    given, gone = back.restore_old_paths(upgrade, everything=True)
     assert (given, gone) == (21, 0)
     assert (photos / "3.jpg").read_bytes() == b"since"
     after = picture(photos)
@@ -386,27 +388,33 @@ def test_a_restore_brings_every_file_of_before_back_beside(photos: Path) -> None
 
 
 def test_without_a_kept_tree_a_rollback_gives_nothing_back(photos: Path) -> None:
-    upgrade = kept(photos, Method.LINK)
+    upgrade = kept(photos, SnapshotMethod.LINK)
     upgrade.discard()
-    back = kept(photos, Method.LINK, "rollback")
-    assert back.bring_back(upgrade, everything=True) == (0, 0)
+    back = kept(photos, SnapshotMethod.LINK, "rollback")
+    assert back.restore_old_paths(upgrade, everything=True) == (0, 0)
 
 
 def test_names_of_any_bytes_survive_the_index(photos: Path) -> None:
-    from ncen_updater.agent.storage.site_files.listing import walk
+    from ncen_updater.agent.storage.site_files.listing import read_directory
     from ncen_updater.common.directory_handle import DirectoryHandle
 
-    found = walk(DirectoryHandle(photos))
-    assert read_index(write_index(found)) == found
+    found = read_directory(DirectoryHandle(photos))
+    assert decode_index(encode_index(found)) == found
     with pytest.raises(ValueError, match="not whole"):
-        read_index(b"\n".join(write_index(found).splitlines()[1:]))
+        decode_index(b"\n".join(encode_index(found).splitlines()[1:]))
 
 
 def test_how_it_would_be_kept_leaves_nothing(photos: Path) -> None:
     before = picture(photos.parent)
-    assert best_method(photos, whole=False) in (Method.LINK, Method.CLONE)
-    assert best_method(photos, whole=True) in (Method.COPY, Method.CLONE)
-    assert survey(photos).files == 22
+    assert choose_snapshot_method(photos, independent=False) in (
+        SnapshotMethod.LINK,
+        SnapshotMethod.CLONE,
+    )
+    assert choose_snapshot_method(photos, independent=True) in (
+        SnapshotMethod.COPY,
+        SnapshotMethod.CLONE,
+    )
+    assert survey_directory(photos).files == 22
     assert picture(photos.parent) == before
 
 
@@ -415,8 +423,8 @@ def test_how_it_would_be_kept_leaves_nothing(photos: Path) -> None:
 WORKER = """
 import os, signal, sys
 from pathlib import Path
-from ncen_updater.agent.storage.site_files.keeping import Directory
-from ncen_updater.agent.storage.site_files.listing import Method
+from ncen_updater.agent.storage.site_files.keeping import DirectorySnapshot
+from ncen_updater.agent.storage.site_files.listing import SnapshotMethod
 
 left = int(sys.argv[4])
 
@@ -437,13 +445,13 @@ def struck(name):
 for name in ("link", "unlink", "rename", "replace", "mkdir", "rmdir", "symlink", "fsync", "chown",
              "fchmod", "utime"):
     setattr(os, name, struck(name))
-directory = Directory(Path(sys.argv[1]), "abcdefgh", Method(sys.argv[2]))
+directory = DirectorySnapshot(Path(sys.argv[1]), "abcdefgh", SnapshotMethod(sys.argv[2]))
 for act in sys.argv[3].split(","):
     getattr(directory, act)()
 """
 
 
-def killed(photos: Path, method: Method, acts: str, instant: int) -> bool:
+def killed(photos: Path, method: SnapshotMethod, acts: str, instant: int) -> bool:
     """Run acts in a process that is killed before or after its n-th effect; True if it was."""
     argv = [sys.executable, "-c", WORKER, str(photos), method.value, acts, str(instant)]
     ended = subprocess.run(argv, cwd=ROOT, check=False, capture_output=True, text=True)
@@ -457,15 +465,15 @@ def instants(step: int) -> Iterator[int]:
 
 @in_turns("method")
 @pytest.mark.parametrize("method", METHODS)
-def test_killed_while_it_keeps(photos: Path, method: Method) -> None:
+def test_killed_while_it_keeps(photos: Path, method: SnapshotMethod) -> None:
     before = picture(photos)
     struck = 0
     for instant in instants(7):
-        if not killed(photos, method, "prepare,keep", instant):
+        if not killed(photos, method, "prepare,complete", instant):
             break
         struck += 1
-        directory = Directory(photos, "abcdefgh", method)
-        assert directory.put_back() == PutBack()
+        directory = DirectorySnapshot(photos, "abcdefgh", method)
+        assert directory.restore() == RestoreResult()
         directory.discard()
         assert picture(photos) == before
     assert struck >= 5
@@ -473,7 +481,7 @@ def test_killed_while_it_keeps(photos: Path, method: Method) -> None:
 
 @in_turns("method")
 @pytest.mark.parametrize("method", METHODS)
-def test_killed_while_it_puts_back(photos: Path, method: Method) -> None:
+def test_killed_while_it_puts_back(photos: Path, method: SnapshotMethod) -> None:
     before = picture(photos)
     struck = 0
     for instant in instants(9):
@@ -484,11 +492,11 @@ def test_killed_while_it_puts_back(photos: Path, method: Method) -> None:
         (photos / "lent").symlink_to("/etc")
         (photos / "thumbs").mkdir()
         (photos / "thumbs" / "x").write_bytes(b"x")
-        was_killed = killed(photos, method, "put_back", instant)
-        again = killed(photos, method, "put_back", instant)
-        directory.put_back(required=True)
+        was_killed = killed(photos, method, "restore", instant)
+        again = killed(photos, method, "restore", instant)
+        directory.restore(required=True)
         assert picture(photos) == before
-        aside = place_of(photos) / "aside-abcdefgh"
+        aside = get_snapshot_directory(photos) / "aside-abcdefgh"
         assert (aside / "thumbs" / "x").read_bytes() == b"x"
         shutil.rmtree(aside)
         directory.discard()

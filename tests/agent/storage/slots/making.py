@@ -10,9 +10,9 @@ from pathlib import Path
 from packaging.version import Version
 
 from ncen_updater.agent.storage.slots.store import SlotStore
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.document import ReleaseDocument, TargetRef
-from ncen_updater.formats.tree import Tree, scan
+from ncen_updater.formats.tree import Tree, scan_tree
 
 OLD, NEW = Version("3.2.4"), Version("3.3.0")
 NOTHING = TargetRef(target="x", length=0, sha256="0" * 64)
@@ -44,8 +44,8 @@ def document_for(version: str, tree: Tree, **manifest: object) -> ReleaseDocumen
             "manifest": {"schema": 1, "product": "ncen", "version": version, **manifest},
             "archive": NOTHING,
             "tree": NOTHING,
-            "tree_digest": tree.digest(),
-            "tree_bytes": len(tree.canonical()),
+            "tree_digest": tree.compute_digest(),
+            "tree_bytes": len(tree.to_canonical_json()),
             "unpacked_bytes": tree.total_bytes,
         }
     )
@@ -55,7 +55,7 @@ def make_release(place: Path, version: str) -> tuple[ReleaseDocument, Tree]:
     """Write a release below ``place`` and describe it."""
     place.mkdir(parents=True)
     write_application(place, version)
-    tree = scan(place)
+    tree = scan_tree(place)
     return document_for(version, tree), tree
 
 
@@ -72,5 +72,5 @@ def build(store: SlotStore, tmp_path: Path, version: Version) -> Path:
     """Make a release and build its slot."""
     source = tmp_path / f"source-{version}"
     document, tree = make_release(source, str(version))
-    store.assemble(document, tree, copier(source), Silent())
-    return store.path(version)
+    store.assemble_slot(document, tree, copier(source), SilentProgress())
+    return store.get_slot_directory(version)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from ncen_updater.agent.model.errors import SlotDiffers
+from ncen_updater.agent.model.errors import SlotModifiedError
 from ncen_updater.agent.storage.slots.store import SlotStore
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
@@ -20,9 +20,9 @@ from ncen_updater.common.messages import (
     SLOT_MISSING,
     SLOT_NO_SPACE,
     SLOT_NOT_WRITTEN,
-    Message,
+    ErrorMessage,
 )
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 from tests.agent.storage.slots.making import (
     NEW,
@@ -37,27 +37,27 @@ from tests.support.errors import refused
 
 
 def again(store: SlotStore, tmp_path: Path, version: Version) -> None:
-    store.assemble(
-        store.document(version),
-        store.tree(version),
+    store.assemble_slot(
+        store.read_document(version),
+        store.read_tree(version),
         copier(tmp_path / f"source-{version}"),
-        Silent(),
+        SilentProgress(),
     )
 
 
 def test_a_built_slot_is_whole_read_only_and_recorded(store: SlotStore, tmp_path: Path) -> None:
-    assert store.versions() == ()
-    assert store.current() is None
+    assert store.list_versions() == ()
+    assert store.read_current() is None
     place = build(store, tmp_path, NEW)
-    assert store.versions() == (NEW,)
-    assert store.verify(NEW) == ()
-    assert store.document(NEW).manifest.version == "3.3.0"
-    assert store.built(NEW, store.tree(NEW).digest())
-    assert not store.built(NEW, "0" * 64)
-    assert not store.built(OLD, "0" * 64)
+    assert store.list_versions() == (NEW,)
+    assert store.verify_slot(NEW) == ()
+    assert store.read_document(NEW).manifest.version == "3.3.0"
+    assert store.is_built(NEW, store.read_tree(NEW).compute_digest())
+    assert not store.is_built(NEW, "0" * 64)
+    assert not store.is_built(OLD, "0" * 64)
     assert (place / "app" / "run").stat().st_mode & 0o777 == 0o555
     assert (place / "VERSION").stat().st_mode & 0o777 == 0o444
-    assert not store.leftovers()
+    assert not store.list_leftovers()
 
 
 def test_the_application_gets_into_its_slot_whatever_the_mask(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_the_application_gets_into_its_slot_whatever_the_mask(tmp_path: Path) ->
     before = os.umask(0o077)
     try:
         slot = build(store, tmp_path, NEW)
-        store.switch(NEW)
+        store.switch_current(NEW)
     finally:
         os.umask(before)
     for path in (slot, place, place.parent, tmp_path / "srv"):
@@ -79,13 +79,13 @@ def test_versions_are_sorted_as_versions_and_only_whole_slots_count(
 ) -> None:
     for text in ("3.10.0", "3.9.0"):
         build(store, tmp_path, Version(text))
-    (store.directory / "3.3.0.partial").mkdir()
-    (store.directory / "03.1.0").mkdir()
-    (store.directory / "4.0").mkdir()  # no record
-    assert [str(v) for v in store.versions()] == ["3.9.0", "3.10.0"]
-    assert [p.name for p in store.leftovers()] == ["3.3.0.partial"]
-    store.clean()
-    assert not store.leftovers()
+    (store.slots_directory / "3.3.0.partial").mkdir()
+    (store.slots_directory / "03.1.0").mkdir()
+    (store.slots_directory / "4.0").mkdir()  # no record
+    assert [str(v) for v in store.list_versions()] == ["3.9.0", "3.10.0"]
+    assert [p.name for p in store.list_leftovers()] == ["3.3.0.partial"]
+    store.remove_leftovers()
+    assert not store.list_leftovers()
 
 
 def test_building_twice_changes_nothing(store: SlotStore, tmp_path: Path) -> None:
@@ -98,24 +98,24 @@ def test_building_twice_changes_nothing(store: SlotStore, tmp_path: Path) -> Non
 def test_a_leftover_of_an_interrupted_build_is_not_taken_over(
     store: SlotStore, tmp_path: Path
 ) -> None:
-    (store.directory / "3.3.0.partial" / "evil").mkdir(parents=True)
+    (store.slots_directory / "3.3.0.partial" / "evil").mkdir(parents=True)
     build(store, tmp_path, NEW)
-    assert store.verify(NEW) == ()
-    assert not store.leftovers()
+    assert store.verify_slot(NEW) == ()
+    assert not store.list_leftovers()
 
 
 def test_a_damaged_slot_is_built_anew_unless_in_use(store: SlotStore, tmp_path: Path) -> None:
     place = build(store, tmp_path, NEW)
     (place / "VERSION").chmod(0o644)
     (place / "VERSION").write_text("3.3.1")
-    store.switch(NEW)
+    store.switch_current(NEW)
     with refused(SLOT_IN_USE):
         again(store, tmp_path, NEW)
     build(store, tmp_path, OLD)
-    store.switch(OLD)
+    store.switch_current(OLD)
     again(store, tmp_path, NEW)
-    assert store.verify(NEW) == ()
-    assert not store.leftovers()
+    assert store.verify_slot(NEW) == ()
+    assert not store.list_leftovers()
 
 
 def test_another_release_in_the_place_is_refused(store: SlotStore, tmp_path: Path) -> None:
@@ -124,9 +124,9 @@ def test_another_release_in_the_place_is_refused(store: SlotStore, tmp_path: Pat
     other.mkdir()
     write_application(other, "else")
     tree = Tree(entries=(TreeEntry(path="x", type=EntryType.DIRECTORY, mode=0o755),))
-    with pytest.raises(SlotDiffers):
-        store.assemble(document_for("3.3.0", tree), tree, copier(other), Silent())
-    assert store.verify(NEW) == ()
+    with pytest.raises(SlotModifiedError):
+        store.assemble_slot(document_for("3.3.0", tree), tree, copier(other), SilentProgress())
+    assert store.verify_slot(NEW) == ()
 
 
 def test_files_that_are_not_the_releases_are_refused_and_removed(
@@ -134,10 +134,10 @@ def test_files_that_are_not_the_releases_are_refused_and_removed(
 ) -> None:
     document, tree = make_release(tmp_path / "source", "3.3.0")
     (tmp_path / "source" / "app" / "main.py").write_text("print('3.3.1')\n")
-    with pytest.raises(SlotDiffers, match=r"app/main\.py: content"):
-        store.assemble(document, tree, copier(tmp_path / "source"), Silent())
-    assert store.versions() == ()
-    assert store.leftovers() == ()
+    with pytest.raises(SlotModifiedError, match=r"app/main\.py: content"):
+        store.assemble_slot(document, tree, copier(tmp_path / "source"), SilentProgress())
+    assert store.list_versions() == ()
+    assert store.list_leftovers() == ()
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_files_that_are_not_the_releases_are_refused_and_removed(
     ],
 )
 def test_a_disk_that_refuses_is_named_and_leaves_nothing(
-    store: SlotStore, tmp_path: Path, number: int, said: Message
+    store: SlotStore, tmp_path: Path, number: int, said: ErrorMessage
 ) -> None:
     document, tree = make_release(tmp_path / "source", "3.3.0")
 
@@ -159,61 +159,61 @@ def test_a_disk_that_refuses_is_named_and_leaves_nothing(
         raise OSError(number, os.strerror(number))
 
     with refused(said):
-        store.assemble(document, tree, fill, Silent())
-    assert store.leftovers() == ()
-    assert store.versions() == ()
+        store.assemble_slot(document, tree, fill, SilentProgress())
+    assert store.list_leftovers() == ()
+    assert store.list_versions() == ()
 
 
 def test_remove_takes_slot_and_record(store: SlotStore, tmp_path: Path) -> None:
     build(store, tmp_path, OLD)
     build(store, tmp_path, NEW)
-    store.switch(NEW)
+    store.switch_current(NEW)
     with refused(SLOT_IN_USE):
-        store.remove(NEW)
+        store.remove_slot(NEW)
     for _ in range(2):
-        store.remove(OLD)
-        assert store.versions() == (NEW,)
-        assert not (store.directory / ".records" / "3.2.4").exists()
-    assert store.verify(NEW) == ()
+        store.remove_slot(OLD)
+        assert store.list_versions() == (NEW,)
+        assert not (store.slots_directory / ".records" / "3.2.4").exists()
+    assert store.verify_slot(NEW) == ()
 
 
 def test_remove_goes_on_where_it_was_interrupted(store: SlotStore, tmp_path: Path) -> None:
     place = build(store, tmp_path, OLD)
-    place.rename(store.directory / "3.2.4.removing")
-    assert store.versions() == ()
-    store.remove(OLD)
-    assert not store.leftovers()
-    assert not (store.directory / ".records" / "3.2.4").exists()
+    place.rename(store.slots_directory / "3.2.4.removing")
+    assert store.list_versions() == ()
+    store.remove_slot(OLD)
+    assert not store.list_leftovers()
+    assert not (store.slots_directory / ".records" / "3.2.4").exists()
 
 
 def test_adopt_takes_an_existing_directory(store: SlotStore, tmp_path: Path) -> None:
-    document, tree = make_release(store.path(OLD), "3.2.4")
-    assert store.versions() == ()
+    document, tree = make_release(store.get_slot_directory(OLD), "3.2.4")
+    assert store.list_versions() == ()
     for _ in range(2):
-        store.adopt(OLD, document, tree)
-        assert store.versions() == (OLD,)
-        assert store.verify(OLD) == ()
+        store.adopt_directory(OLD, document, tree)
+        assert store.list_versions() == (OLD,)
+        assert store.verify_slot(OLD) == ()
 
 
 def test_adopt_refuses_other_files_another_version_and_nothing(
     store: SlotStore, tmp_path: Path
 ) -> None:
-    document, tree = make_release(store.path(OLD), "3.2.4")
-    with pytest.raises(SlotDiffers):
-        store.adopt(NEW, document, tree)
-    (store.path(OLD) / "local.conf").write_text("x")
-    with pytest.raises(SlotDiffers, match=r"local\.conf: extra"):
-        store.adopt(OLD, document, tree)
-    assert store.versions() == ()
-    shutil.rmtree(store.path(OLD))
+    document, tree = make_release(store.get_slot_directory(OLD), "3.2.4")
+    with pytest.raises(SlotModifiedError):
+        store.adopt_directory(NEW, document, tree)
+    (store.get_slot_directory(OLD) / "local.conf").write_text("x")
+    with pytest.raises(SlotModifiedError, match=r"local\.conf: extra"):
+        store.adopt_directory(OLD, document, tree)
+    assert store.list_versions() == ()
+    shutil.rmtree(store.get_slot_directory(OLD))
     with refused(SLOT_MISSING):
-        store.adopt(OLD, document, tree)
+        store.adopt_directory(OLD, document, tree)
 
 
 def test_slots_that_are_not_a_directory_are_an_error(store: SlotStore) -> None:
-    store.directory.write_text("x")
+    store.slots_directory.write_text("x")
     with refused(SLOT_ERROR):
-        store.versions()
+        store.list_versions()
 
 
 def test_a_slot_is_built_from_a_real_archive(store: SlotStore, tmp_path: Path) -> None:
@@ -224,12 +224,12 @@ def test_a_slot_is_built_from_a_real_archive(store: SlotStore, tmp_path: Path) -
         for entry in tree.entries:
             tar.add(source / entry.path, entry.path, recursive=False)
     for _ in range(2):
-        store.build(document, tree, archive, Silent())
-        assert store.verify(NEW) == ()
+        store.build_slot(document, tree, archive, SilentProgress())
+        assert store.verify_slot(NEW) == ()
     other = tmp_path / "other.tar.gz"
     other.write_bytes(archive.read_bytes()[:-20])
-    store.remove(NEW)
+    store.remove_slot(NEW)
     with pytest.raises(UpdaterError):
-        store.build(document, tree, other, Silent())
-    assert store.versions() == ()
-    assert store.leftovers() == ()
+        store.build_slot(document, tree, other, SilentProgress())
+    assert store.list_versions() == ()
+    assert store.list_leftovers() == ()

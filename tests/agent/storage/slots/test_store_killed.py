@@ -13,8 +13,8 @@ from typing import Any
 import ncen_updater.common.atomic_files as durable
 from ncen_updater.agent.storage.slots import store as module
 from ncen_updater.agent.storage.slots.store import SlotStore
-from ncen_updater.common.progress import Silent
-from ncen_updater.formats.tree import scan
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.formats.tree import scan_tree
 from tests.agent.storage.slots.making import NEW, OLD, build, copier, document_for, make_release
 
 #: What a store does to the disk: each is an instant before it and one after it.
@@ -67,10 +67,10 @@ def _act_until(stop_at: int, act: Callable[[], object]) -> None:
 def scenario(store: SlotStore, root: Path) -> None:
     """Build the new release, go to it, and remove the old one."""
     source = root / "source-3.3.0"
-    tree = scan(source)
-    store.assemble(document_for("3.3.0", tree), tree, copier(source), Silent())
-    store.switch(NEW)
-    store.remove(OLD)
+    tree = scan_tree(source)
+    store.assemble_slot(document_for("3.3.0", tree), tree, copier(source), SilentProgress())
+    store.switch_current(NEW)
+    store.remove_slot(OLD)
 
 
 def test_a_kill_at_any_instant_leaves_whole_slots_and_a_way_on(tmp_path: Path) -> None:
@@ -81,19 +81,19 @@ def test_a_kill_at_any_instant_leaves_whole_slots_and_a_way_on(tmp_path: Path) -
         root.mkdir()
         store = SlotStore(root / "slots", root / "current")
         build(store, root, OLD)
-        store.switch(OLD)
+        store.switch_current(OLD)
         make_release(root / "source-3.3.0", "3.3.0")
         killed = killed_at(instant, lambda: scenario(store, root))  # noqa: B023 - called at once
-        current = store.current()
+        current = store.read_current()
         assert current is not None
-        assert store.verify(current) == ()
-        for version in store.versions():
-            assert store.verify(version) == ()
+        assert store.verify_slot(current) == ()
+        for version in store.list_versions():
+            assert store.verify_slot(version) == ()
         scenario(store, root)
-        assert store.versions() == (NEW,)
-        assert store.current() == NEW
-        assert store.leftovers() == ()
-        assert [p.name for p in (store.directory / ".records").iterdir()] == ["3.3.0"]
+        assert store.list_versions() == (NEW,)
+        assert store.read_current() == NEW
+        assert store.list_leftovers() == ()
+        assert [p.name for p in (store.slots_directory / ".records").iterdir()] == ["3.3.0"]
         if not killed:
             break
     assert instant > 15

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.storage.slots.store import SlotStore
-from ncen_updater.common.messages import CURRENT_ASTRAY, SLOT_MISSING
+from ncen_updater.common.messages import CURRENT_LINK_INVALID, SLOT_MISSING
 from tests.agent.storage.slots.making import NEW, OLD, build
 from tests.support.errors import refused
 
@@ -20,36 +20,36 @@ def test_switch_is_a_link_in_one_step(store: SlotStore, tmp_path: Path) -> None:
     build(store, tmp_path, OLD)
     build(store, tmp_path, NEW)
     for version in (OLD, OLD, NEW, OLD):
-        store.switch(version)
-        assert store.current() == version
-        assert (store.link / "VERSION").read_text() == str(version)
-    assert store.link.readlink() == Path("slots/3.2.4")
+        store.switch_current(version)
+        assert store.read_current() == version
+        assert (store.current_link / "VERSION").read_text() == str(version)
+    assert store.current_link.readlink() == Path("slots/3.2.4")
     assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
 
 
 def test_switch_to_what_is_not_there_changes_nothing(store: SlotStore, tmp_path: Path) -> None:
     build(store, tmp_path, OLD)
-    store.switch(OLD)
+    store.switch_current(OLD)
     with refused(SLOT_MISSING):
-        store.switch(NEW)
-    assert store.current() == OLD
+        store.switch_current(NEW)
+    assert store.read_current() == OLD
 
 
 def test_switch_to_a_directory_without_a_record_is_refused(
     store: SlotStore, tmp_path: Path
 ) -> None:
     place = build(store, tmp_path, OLD)
-    shutil.copytree(place, store.path(NEW), symlinks=True)
+    shutil.copytree(place, store.get_slot_directory(NEW), symlinks=True)
     with refused(SLOT_MISSING):
-        store.switch(NEW)
+        store.switch_current(NEW)
 
 
 def test_a_link_far_from_the_slots_is_absolute(tmp_path: Path) -> None:
     store = SlotStore(tmp_path / "deep" / "slots", tmp_path / "current")
     build(store, tmp_path, OLD)
-    store.switch(OLD)
-    assert store.link.readlink() == tmp_path / "deep" / "slots" / "3.2.4"
-    assert store.current() == OLD
+    store.switch_current(OLD)
+    assert store.current_link.readlink() == tmp_path / "deep" / "slots" / "3.2.4"
+    assert store.read_current() == OLD
 
 
 def test_slots_behind_a_link_are_the_same_slots(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_slots_behind_a_link_are_the_same_slots(tmp_path: Path) -> None:
     store = SlotStore(tmp_path / "slots", tmp_path / "current")
     build(store, tmp_path, OLD)
     (tmp_path / "current").symlink_to(tmp_path / "disk2" / "3.2.4")
-    assert store.current() == OLD
+    assert store.read_current() == OLD
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_a_link_that_leads_elsewhere_is_an_error(
     store: SlotStore, tmp_path: Path, target: str
 ) -> None:
     build(store, tmp_path, OLD)
-    store.link.symlink_to(target)
-    with refused(CURRENT_ASTRAY):
-        store.current()
+    store.current_link.symlink_to(target)
+    with refused(CURRENT_LINK_INVALID):
+        store.read_current()
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch])
@@ -79,27 +79,27 @@ def test_something_in_place_of_the_link_is_an_error(
     store: SlotStore, tmp_path: Path, make: Callable[[Path], None]
 ) -> None:
     build(store, tmp_path, OLD)
-    make(store.link)
-    for act in (store.current, lambda: store.switch(OLD)):
-        with refused(CURRENT_ASTRAY):
+    make(store.current_link)
+    for act in (store.read_current, lambda: store.switch_current(OLD)):
+        with refused(CURRENT_LINK_INVALID):
             act()
 
 
 def test_a_link_to_a_slot_that_has_gone_still_names_it(store: SlotStore) -> None:
-    store.link.symlink_to("slots/3.2.4")
-    assert store.current() == OLD
+    store.current_link.symlink_to("slots/3.2.4")
+    assert store.read_current() == OLD
 
 
 def test_the_link_can_be_read_without_pydantic(store: SlotStore, tmp_path: Path) -> None:
     build(store, tmp_path, OLD)
-    store.switch(OLD)
+    store.switch_current(OLD)
     program = (
         "import sys, pathlib; "
-        "from ncen_updater.agent.storage.slots.link import current_version as c; "
+        "from ncen_updater.agent.storage.slots.link import read_current_version as c; "
         "print(c(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])), 'pydantic' in sys.modules)"
     )
     out = subprocess.run(
-        [sys.executable, "-c", program, str(store.directory), str(store.link)],
+        [sys.executable, "-c", program, str(store.slots_directory), str(store.current_link)],
         capture_output=True,
         text=True,
         check=True,

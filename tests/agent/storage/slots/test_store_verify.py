@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.model.errors import RecordUnusable
-from ncen_updater.agent.storage.slots.compare import Difference, DifferenceKind
+from ncen_updater.agent.model.errors import SlotRecordError
+from ncen_updater.agent.storage.slots.compare import DifferenceKind, SlotDifference
 from ncen_updater.agent.storage.slots.store import SlotStore
 from ncen_updater.common.messages import SLOT_MISSING
 from tests.agent.storage.slots.making import NEW, OLD, build
@@ -65,14 +65,14 @@ def test_every_tampering_is_seen(store: SlotStore, tmp_path: Path, name: str) ->
     path, tamper, kind, seen_quickly = TAMPERINGS[name]
     place = build(store, tmp_path, NEW)
     tamper(place / path)
-    assert [(d.path, d.kind) for d in store.verify(NEW)] == [(path, kind)]
-    quick = store.verify(NEW, full=False)
+    assert [(d.path, d.kind) for d in store.verify_slot(NEW)] == [(path, kind)]
+    quick = store.verify_slot(NEW, full=False)
     assert [(d.path, d.kind) for d in quick] == ([(path, kind)] if seen_quickly else [])
 
 
 def test_a_missing_slot_cannot_be_verified(store: SlotStore) -> None:
     with refused(SLOT_MISSING):
-        store.verify(NEW)
+        store.verify_slot(NEW)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"entries":[', b"\xff\xfe", None])
@@ -81,10 +81,10 @@ def test_a_damaged_record_is_an_error_and_never_an_empty_one(
     store: SlotStore, tmp_path: Path, name: str, content: bytes | None
 ) -> None:
     build(store, tmp_path, NEW)
-    record = store.directory / ".records" / "3.3.0" / name
+    record = store.slots_directory / ".records" / "3.3.0" / name
     record.write_bytes(content) if content is not None else record.unlink()
-    for ask in (store.verify, store.tree):
-        with pytest.raises(RecordUnusable):
+    for ask in (store.verify_slot, store.read_tree):
+        with pytest.raises(SlotRecordError):
             ask(NEW)
 
 
@@ -96,19 +96,21 @@ def test_an_edited_tree_is_refused(
     store: SlotStore, tmp_path: Path, old: bytes, new: bytes
 ) -> None:
     build(store, tmp_path, NEW)
-    record = store.directory / ".records" / "3.3.0" / "tree.json"
+    record = store.slots_directory / ".records" / "3.3.0" / "tree.json"
     record.write_bytes(record.read_bytes().replace(old, new))
-    with pytest.raises(RecordUnusable):
-        store.verify(NEW)
-    with pytest.raises(RecordUnusable):
-        store.tree(NEW)
+    with pytest.raises(SlotRecordError):
+        store.verify_slot(NEW)
+    with pytest.raises(SlotRecordError):
+        store.read_tree(NEW)
 
 
 def test_a_record_of_another_version_is_refused(store: SlotStore, tmp_path: Path) -> None:
     build(store, tmp_path, NEW)
-    shutil.copytree(store.directory / ".records" / "3.3.0", store.directory / ".records" / "3.2.4")
-    with pytest.raises(RecordUnusable):
-        store.document(OLD)
+    shutil.copytree(
+        store.slots_directory / ".records" / "3.3.0", store.slots_directory / ".records" / "3.2.4"
+    )
+    with pytest.raises(SlotRecordError):
+        store.read_document(OLD)
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 1 << 16])
@@ -116,9 +118,9 @@ def test_entries_come_out_whole_wherever_the_blocks_end(
     store: SlotStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
     build(store, tmp_path, NEW)
-    monkeypatch.setattr("ncen_updater.agent.storage.slots.records.BLOCK", block)
-    assert tuple(store._records.entries(NEW)) == store.tree(NEW).entries
+    monkeypatch.setattr("ncen_updater.agent.storage.slots.records.READ_BLOCK_BYTES", block)
+    assert tuple(store._records.iter_entries(NEW)) == store.read_tree(NEW).entries
 
 
 def test_difference_reads_as_a_line() -> None:
-    assert str(Difference("a/b", DifferenceKind.EXTRA)) == "a/b: extra"
+    assert str(SlotDifference("a/b", DifferenceKind.EXTRA)) == "a/b: extra"

@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ncen_updater.agent.adapters.databases.base import DatabaseEngine, Place, PlaceOf
-from ncen_updater.agent.adapters.databases.side_by_side import side_by_side
+from ncen_updater.agent.adapters.databases.base import DatabaseEngine, DatabaseRef, DatabaseSelector
+from ncen_updater.agent.adapters.databases.side_by_side import run_in_parallel
 from ncen_updater.agent.model.errors import DatabaseError
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import CHECK_MISSHAPEN, QUERY_FAILED
-from ncen_updater.formats.manifest import Check, Compare, ReferenceMap, When
-from ncen_updater.formats.sql import question_refusal, split
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import CHECK_RESULT_INVALID, QUERY_FAILED
+from ncen_updater.formats.manifest import CheckRelation, CheckStage, DomainCheck, ReferenceMap
+from ncen_updater.formats.sql import check_query_sql, split_statements
 
-Value = int | str | None
+CheckValue = int | str | None
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class CheckFailure:
 
     check: str
     database: str
-    what: Text
-    before: Value = None
-    after: Value = None
+    what: LazyText
+    before: CheckValue = None
+    after: CheckValue = None
 
 
 @dataclass(frozen=True)
-class Unmapped:
+class UnmappedReferences:
     """Rows of a reference table that the new release has no target for.
 
     Attributes:
@@ -57,17 +57,17 @@ class Unmapped:
         return sum(count for _, count in self.rows)
 
 
-def ask(
+def run_checks(
     engine: DatabaseEngine,
-    places: PlaceOf,
-    checks: Sequence[Check],
-    side: When,
-) -> dict[str, Value]:
+    select: DatabaseSelector,
+    checks: Sequence[DomainCheck],
+    side: CheckStage,
+) -> dict[str, CheckValue]:
     """Ask every check that belongs to a side and return its value by name.
 
     Args:
         engine: The site's databases.
-        places: Which databases are asked.
+        select: Which databases are asked.
         checks: The manifest's.
         side: BEFORE or AFTER; on AFTER ``sql_after`` is asked where there is one.
 
@@ -77,50 +77,56 @@ def ask(
         QueryFailed: The server refused the question.
         CheckMisshapen: The answer is not one row with one value.
     """
-    asked = [check for check in checks if check.when in (side, When.BOTH)]
-    chains: dict[str, list[Check]] = {}
+    asked = [check for check in checks if check.when in (side, CheckStage.BOTH)]
+    chains: dict[str, list[DomainCheck]] = {}
     for check in asked:
         chains.setdefault(check.database, []).append(check)
-    with engine.held():
-        found = side_by_side(
+    with engine.hold_sessions():
+        found = run_in_parallel(
             {
-                name: partial(_ask, engine, places(name), chain, side)
+                name: partial(_run_database_checks, engine, select(name), chain, side)
                 for name, chain in chains.items()
             },
-            halt=engine.halt,
+            cancel=engine.cancel_sessions,
         )
     return {check.name: found[check.database][check.name] for check in asked}
 
 
-def _ask(
-    engine: DatabaseEngine, place: Place, checks: Sequence[Check], side: When
-) -> dict[str, Value]:
-    values: dict[str, Value] = {}
+def _run_database_checks(
+    engine: DatabaseEngine, place: DatabaseRef, checks: Sequence[DomainCheck], side: CheckStage
+) -> dict[str, CheckValue]:
+    values: dict[str, CheckValue] = {}
     for check in checks:
-        sql = (check.sql_after or check.sql) if side is When.AFTER else check.sql
-        rows = question(engine, place, sql)
+        sql = (check.sql_after or check.sql) if side is CheckStage.AFTER else check.sql
+        rows = run_release_query(engine, place, sql)
         if len(rows) != 1 or len(rows[0]) != 1:
             shape = f"{len(rows)} x {len(rows[0])}" if rows else "0 x 0"
             raise DatabaseError(
-                CHECK_MISSHAPEN, check=check.name, database=check.database, shape=shape, detail=sql
+                CHECK_RESULT_INVALID,
+                check=check.name,
+                database=check.database,
+                shape=shape,
+                detail=sql,
             )
-        values[check.name] = _value(rows[0][0])
+        values[check.name] = _normalize_value(rows[0][0])
     return values
 
 
-def question(engine: DatabaseEngine, place: Place, sql: str) -> list[tuple[object, ...]]:
+def run_release_query(
+    engine: DatabaseEngine, database: DatabaseRef, sql: str
+) -> list[tuple[object, ...]]:
     """Ask one question of a release.
 
     Raises:
         QueryFailed: It is no question, or the server refused it.
     """
-    refused = question_refusal(sql, engine.kind)
+    refused = check_query_sql(sql, engine.kind)
     if refused is not None:
-        raise DatabaseError(QUERY_FAILED, database=place.name, sql=sql, detail=refused.reason)
-    return engine.query(place, split(sql, engine.kind)[0].text)
+        raise DatabaseError(QUERY_FAILED, database=database.name, sql=sql, detail=refused.reason)
+    return engine.run_query(database, split_statements(sql, engine.kind)[0].text)
 
 
-def _value(value: object) -> Value:
+def _normalize_value(value: object) -> CheckValue:
     """Bring a driver's value to what a manifest can expect: whole numbers, text or nothing."""
     if value is None or isinstance(value, str):
         return value
@@ -131,64 +137,66 @@ def _value(value: object) -> Value:
     return int(text) if digits.isascii() and digits.isdecimal() else text
 
 
-def compare(
-    checks: Sequence[Check], before: Mapping[str, Value], after: Mapping[str, Value]
+def compare_checks(
+    checks: Sequence[DomainCheck], before: Mapping[str, CheckValue], after: Mapping[str, CheckValue]
 ) -> tuple[CheckFailure, ...]:
     """Return the checks that do not hold; a value that was not asked for does not hold either.
 
     Args:
         checks: The manifest's.
-        before: As :func:`ask` returned it for BEFORE; empty when that side was not asked yet, then
-            leave the checks of that side out.
+        before: As :func:`run_checks` returned it for BEFORE; empty when that side was not asked
+            yet, then leave the checks of that side out.
         after: The same for AFTER.
     """
     found: list[CheckFailure] = []
     for check in checks:
-        sides = [(When.BEFORE, before), (When.AFTER, after)]
-        asked = [values for side, values in sides if check.when in (side, When.BOTH)]
+        sides = [(CheckStage.BEFORE, before), (CheckStage.AFTER, after)]
+        asked = [values for side, values in sides if check.when in (side, CheckStage.BOTH)]
         left, right = before.get(check.name), after.get(check.name)
         values: dict[str, object] = {"check": check.name, "before": left, "after": right}
         what: str | None = None
         if any(check.name not in values_ for values_ in asked):
             what = N_("'{check}' was not asked on both sides (before: {before}, after: {after}).")
         elif check.compare is not None:
-            if not _holds(check.compare, left, right):
+            if not _relation_holds(check.compare, left, right):
                 values["relation"] = check.compare.value
                 what = N_("'{check}' must be {relation}: {before} before and {after} after.")
         elif any(values_[check.name] != check.expect for values_ in asked):
             values["expect"] = check.expect
             what = N_("'{check}' must be {expect} (before: {before}, after: {after}).")
         if what is not None:
-            found.append(CheckFailure(check.name, check.database, Text(what, values), left, right))
+            found.append(
+                CheckFailure(check.name, check.database, LazyText(what, values), left, right)
+            )
     return tuple(found)
 
 
-def _holds(relation: Compare, before: Value, after: Value) -> bool:
-    if relation is Compare.EQUAL:
+def _relation_holds(relation: CheckRelation, before: CheckValue, after: CheckValue) -> bool:
+    if relation is CheckRelation.EQUAL:
         return before == after
     if not isinstance(before, int) or not isinstance(after, int):
         return False
-    return after >= before if relation is Compare.NOT_LESS else after <= before
+    return after >= before if relation is CheckRelation.NOT_LESS else after <= before
 
 
-def unmapped(
-    engine: DatabaseEngine, places: PlaceOf, maps: Sequence[ReferenceMap]
-) -> tuple[Unmapped, ...]:
+def find_unmapped_references(
+    engine: DatabaseEngine, select: DatabaseSelector, maps: Sequence[ReferenceMap]
+) -> tuple[UnmappedReferences, ...]:
     """Return the reference maps that leave rows without a target; empty when all is mapped.
 
     Raises:
         QueryFailed: The server refused the question.
         CheckMisshapen: The answer is not code and count.
     """
-    found: list[Unmapped] = []
+    found: list[UnmappedReferences] = []
     for item in maps:
         rows: list[tuple[str, int]] = []
-        for row in question(engine, places(item.database), item.unmapped):
-            count = _value(row[1]) if len(row) == 2 else None
+        for row in run_release_query(engine, select(item.database), item.unmapped):
+            count = _normalize_value(row[1]) if len(row) == 2 else None
             if not isinstance(count, int):
                 shape = f"1 x {len(row)}"
                 raise DatabaseError(
-                    CHECK_MISSHAPEN,
+                    CHECK_RESULT_INVALID,
                     check=item.name,
                     database=item.database,
                     shape=shape,
@@ -196,5 +204,5 @@ def unmapped(
                 )
             rows.append((str(row[0]), count))
         if rows:
-            found.append(Unmapped(item.name, item.database, item.strict, tuple(rows)))
+            found.append(UnmappedReferences(item.name, item.database, item.strict, tuple(rows)))
     return tuple(found)

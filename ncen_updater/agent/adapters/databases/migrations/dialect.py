@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from ncen_updater.agent.adapters.databases.migrations import ledger
-from ncen_updater.common.database_words import said
-from ncen_updater.common.messages import Message
-from ncen_updater.formats.dialects.base import Statement
-from ncen_updater.formats.sql import counting
+from ncen_updater.common.database_words import sanitize_error
+from ncen_updater.common.messages import ErrorMessage
+from ncen_updater.formats.dialects.base import SqlStatement
+from ncen_updater.formats.sql import make_count_query
 
 
-class StatementFailed(Exception):
+class StatementError(Exception):
     """A statement that the server refused; the runner adds database and migration.
 
     Args:
@@ -28,29 +28,31 @@ class StatementFailed(Exception):
         fault: What failed below the statement, where it is none of the release's.
     """
 
-    def __init__(self, message: str, line: int | None = None, fault: Message | None = None) -> None:
+    def __init__(
+        self, message: str, line: int | None = None, fault: ErrorMessage | None = None
+    ) -> None:
         self.message = message if line is None else f"line {line}: {message}"
         self.fault = fault
         super().__init__(self.message)
 
 
-class Dialect(abc.ABC):
+class MigrationDialect(abc.ABC):
     """The engine's side of the runner. *driver* is the driver's own connection."""
 
     kind: ClassVar[str]
-    tables: ClassVar[ledger.Tables]
+    tables: ClassVar[ledger.LedgerTables]
 
     @property
     @abc.abstractmethod
-    def error(self) -> type[Exception]:
+    def error_type(self) -> type[Exception]:
         """What the driver raises."""
 
-    def explain(self, error: Exception) -> str:
+    def explain_error(self, error: Exception) -> str:
         """Return what an exception of the driver says, without what may hold a row."""
-        return said(error)
+        return sanitize_error(error)
 
     @abc.abstractmethod
-    def fault(self, driver: Any, error: Exception) -> Message | None:  # noqa: ANN401
+    def classify_environment_fault(self, driver: Any, error: Exception) -> ErrorMessage | None:  # noqa: ANN401
         """Return what failed below a statement where that is none of the release's; else None."""
 
     @abc.abstractmethod
@@ -58,11 +60,11 @@ class Dialect(abc.ABC):
         """Open a connection as the application's role, outside any transaction."""
 
     @abc.abstractmethod
-    def transaction(self, driver: Any) -> contextlib.AbstractContextManager[object]:  # noqa: ANN401
+    def open_transaction(self, driver: Any) -> contextlib.AbstractContextManager[object]:  # noqa: ANN401
         """A transaction around a block: committed at its end, rolled back when it raises."""
 
     @abc.abstractmethod
-    def prepare(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
+    def create_ledger_tables(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
         """Make the own tables and the place for parked rows, if missing, in a transaction.
 
         Args:
@@ -70,11 +72,11 @@ class Dialect(abc.ABC):
             lock_ms: Milliseconds to wait for a lock.
         """
 
-    def wait_for(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
+    def set_lock_timeout(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
         """Say how long the next transaction may wait for the lock that it begins with, if any."""
         del driver, lock_ms
 
-    def dangling(self, driver: Any) -> Counter[tuple[str, str]]:  # noqa: ANN401
+    def count_dangling_references(self, driver: Any) -> Counter[tuple[str, str]]:  # noqa: ANN401
         """Count the rows that break a foreign key, by table and table referred to.
 
         Empty where the server itself refuses such rows.
@@ -83,7 +85,7 @@ class Dialect(abc.ABC):
         return Counter()
 
     @abc.abstractmethod
-    def limits(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
+    def set_timeouts(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
         """Set the time-outs, for this transaction only where there is one."""
 
     @abc.abstractmethod
@@ -91,28 +93,28 @@ class Dialect(abc.ABC):
         """Run every statement of a file inside the open transaction.
 
         Raises:
-            StatementFailed: With the server's message and the line.
+            StatementError: With the server's message and the line.
         """
 
     @abc.abstractmethod
-    def run_alone(
+    def run_outside_transaction(
         self,
         driver: Any,  # noqa: ANN401
-        statement: Statement,
+        statement: SqlStatement,
         lock_ms: int,
         statement_ms: int,
     ) -> None:
         """Run one statement outside any transaction.
 
         Raises:
-            StatementFailed: With the server's message and the line.
+            StatementError: With the server's message and the line.
         """
 
     @abc.abstractmethod
-    def transaction_id(self, driver: Any) -> str | None:  # noqa: ANN401
+    def read_transaction_id(self, driver: Any) -> str | None:  # noqa: ANN401
         """Return what names the open transaction, None if there is none."""
 
-    def surroundings(self, driver: Any) -> str:  # noqa: ANN401
+    def read_environment(self, driver: Any) -> str:  # noqa: ANN401
         """Return what lies outside a migration's own database and it must leave as it is."""
         del driver
         return ""
@@ -121,22 +123,22 @@ class Dialect(abc.ABC):
         """A block in the open transaction of which nothing stays, where a SELECT can write."""
         return contextlib.nullcontext(driver)
 
-    def count(self, driver: Any, statement: Statement, statement_ms: int) -> int:  # noqa: ANN401
+    def count_rows(self, driver: Any, statement: SqlStatement, statement_ms: int) -> int:  # noqa: ANN401
         """Return the number of rows of a SELECT, whatever functions it calls.
 
         Raises:
-            StatementFailed: If it is none.
+            StatementError: If it is none.
         """
         try:
-            with self.asking(driver), self.timed(driver, statement_ms):
-                row = driver.execute(counting(statement)).fetchone()
-        except self.error as error:
-            fault = self.fault(driver, error)
-            raise StatementFailed(self.explain(error), statement.line, fault) from error
+            with self.asking(driver), self.enforce_timeout(driver, statement_ms):
+                row = driver.execute(make_count_query(statement)).fetchone()
+        except self.error_type as error:
+            fault = self.classify_environment_fault(driver, error)
+            raise StatementError(self.explain_error(error), statement.line, fault) from error
         return int(row[0])
 
     @contextlib.contextmanager
-    def timed(self, driver: Any, statement_ms: int) -> Iterator[None]:  # noqa: ANN401
+    def enforce_timeout(self, driver: Any, statement_ms: int) -> Iterator[None]:  # noqa: ANN401
         """Bound what runs inside, where the server does not do it by itself."""
         del driver, statement_ms
         yield

@@ -12,17 +12,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ncen_updater.agent.adapters.databases.base import AppliedMigration, Direction, Marker
-from ncen_updater.agent.model.errors import LedgerUnreadable
+from ncen_updater.agent.adapters.databases.base import (
+    AppliedMigration,
+    DatabaseMarker,
+    MigrationDirection,
+)
+from ncen_updater.agent.model.errors import LedgerUnreadableError
 
-OWN_SCHEMA = "ncen_updater"
-OWN_PREFIX = "ncen_updater_"
-KEPT_SCHEMA = "ncen_kept"
-KEPT_PREFIX = "ncen_kept__"
+AGENT_SCHEMA = "ncen_updater"
+AGENT_PREFIX = "ncen_updater_"
+PARKED_SCHEMA = "ncen_kept"
+PARKED_PREFIX = "ncen_kept__"
 
 
 @dataclass(frozen=True)
-class Tables:
+class LedgerTables:
     """Names and statements of the own tables in one engine. Values are marked as the driver wants.
 
     Attributes:
@@ -52,15 +56,17 @@ class Tables:
     insert_version: str
 
 
-def make_tables(schema: str | None, prefix: str, mark: str, sequence: str, exists: str) -> Tables:
+def build_ledger_tables(
+    schema: str | None, prefix: str, placeholder: str, identity_type: str, exists: str
+) -> LedgerTables:
     """Return the tables in an engine's words.
 
     Args:
         schema: Where they are; None where the engine has no schemas.
         prefix: Of their names.
-        mark: How the driver marks a place for a value.
-        sequence: Type of a column that counts.
-        exists: See :class:`Tables`.
+        placeholder: How the driver marks a place for a value.
+        identity_type: Type of a column that counts.
+        exists: See :class:`LedgerTables`.
     """
     place = f"{schema}." if schema else ""
     ledger, state = f"{place}{prefix}ledger", f"{place}{prefix}state"
@@ -68,10 +74,10 @@ def make_tables(schema: str | None, prefix: str, mark: str, sequence: str, exist
     columns = "id, direction, sha256, release, change, applied_at"
     typed = ", ".join(f"{name} text NOT NULL" for name in columns.split(", "))
     schemas = (f"CREATE SCHEMA IF NOT EXISTS {schema}",) if schema else ()
-    return Tables(
+    return LedgerTables(
         create=(
             *schemas,
-            f"CREATE TABLE IF NOT EXISTS {ledger} (seq {sequence}, {typed})",
+            f"CREATE TABLE IF NOT EXISTS {ledger} (seq {identity_type}, {typed})",
             f"CREATE TABLE IF NOT EXISTS {state} (one integer PRIMARY KEY CHECK (one = 1), "
             "release text NOT NULL, generation bigint NOT NULL, change text NOT NULL)",
             # Alembic's own form has room for 32 characters, ours for ids of 61.
@@ -80,43 +86,43 @@ def make_tables(schema: str | None, prefix: str, mark: str, sequence: str, exist
         exists=exists,
         select=f"SELECT {columns} FROM {ledger} ORDER BY seq",  # noqa: S608 - names are ours
         insert=f"INSERT INTO {ledger} ({columns}) "  # noqa: S608 - names are ours
-        f"VALUES ({', '.join([mark] * 6)})",
-        forget=f"DELETE FROM {ledger} WHERE change = {mark}",  # noqa: S608 - names are ours
+        f"VALUES ({', '.join([placeholder] * 6)})",
+        forget=f"DELETE FROM {ledger} WHERE change = {placeholder}",  # noqa: S608 - names are ours
         select_state=f"SELECT release, generation, change FROM {state}",  # noqa: S608 - ours
         upsert_state=f"INSERT INTO {state} (one, release, generation, change) "  # noqa: S608
-        f"VALUES (1, {mark}, {mark}, {mark}) ON CONFLICT (one) DO UPDATE SET "
+        f"VALUES (1, {placeholder}, {placeholder}, {placeholder}) ON CONFLICT (one) DO UPDATE SET "
         "release = excluded.release, generation = excluded.generation, change = excluded.change",
         delete_state=f"DELETE FROM {state}",  # noqa: S608 - ours
         select_version=f"SELECT version_num FROM {version}",  # noqa: S608 - names are ours
-        delete_version=f"DELETE FROM {version} WHERE version_num = {mark}",  # noqa: S608 - ours
-        insert_version=f"INSERT INTO {version} (version_num) VALUES ({mark})",  # noqa: S608 - ours
+        delete_version=f"DELETE FROM {version} WHERE version_num = {placeholder}",  # noqa: S608 - ours
+        insert_version=f"INSERT INTO {version} (version_num) VALUES ({placeholder})",  # noqa: S608 - ours
     )
 
 
-def applied_rows(rows: Iterable[Sequence[object]]) -> tuple[AppliedMigration, ...]:
-    """Return the ledger from the rows of ``Tables.select``.
+def parse_ledger_rows(rows: Iterable[Sequence[object]]) -> tuple[AppliedMigration, ...]:
+    """Return the ledger from the rows of ``LedgerTables.select``.
 
     Raises:
-        LedgerUnreadable: If a row holds what no agent writes.
+        LedgerUnreadableError: If a row holds what no agent writes.
     """
-    return tuple(_applied(row) for row in rows)
+    return tuple(_parse_ledger_row(row) for row in rows)
 
 
-def _applied(row: Sequence[object]) -> AppliedMigration:
+def _parse_ledger_row(row: Sequence[object]) -> AppliedMigration:
     try:
-        direction = Direction(str(row[1]))
+        direction = MigrationDirection(str(row[1]))
     except ValueError as error:
-        raise LedgerUnreadable(reason=f"{str(row[0])[:80]}: {str(row[1])[:80]!r}") from error
+        raise LedgerUnreadableError(reason=f"{str(row[0])[:80]}: {str(row[1])[:80]!r}") from error
     return AppliedMigration(
         str(row[0]), direction, str(row[2]), str(row[3]), str(row[4]), str(row[5])
     )
 
 
-def marker(rows: Sequence[Sequence[object]]) -> Marker | None:
-    """Return the state from the rows of ``Tables.select_state``.
+def parse_state_row(rows: Sequence[Sequence[object]]) -> DatabaseMarker | None:
+    """Return the state from the rows of ``LedgerTables.select_state``.
 
     Raises:
-        LedgerUnreadable: If it holds what no agent writes.
+        LedgerUnreadableError: If it holds what no agent writes.
     """
     if not rows:
         return None
@@ -124,5 +130,5 @@ def marker(rows: Sequence[Sequence[object]]) -> Marker | None:
     try:
         number = int(str(generation))
     except ValueError as error:
-        raise LedgerUnreadable(reason=f"generation {str(generation)[:80]!r}") from error
-    return Marker(str(release), number, str(change))
+        raise LedgerUnreadableError(reason=f"generation {str(generation)[:80]!r}") from error
+    return DatabaseMarker(str(release), number, str(change))

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ncen_updater.agent.adapters.databases.base import MigrationSet, SqlMigration
 from ncen_updater.agent.model.errors import DatabaseError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import MIGRATION_FILE_BAD
-from ncen_updater.formats.manifest import Manifest, Migration, path_for
-from ncen_updater.formats.sql import MAX_FILE_BYTES, bad_content
+from ncen_updater.formats.manifest import Manifest, Migration, fill_engine
+from ncen_updater.formats.sql import MAX_FILE_BYTES, check_file_content
 
 
 def load_migrations(
@@ -31,12 +31,12 @@ def load_migrations(
         MigrationFileBad: A file is missing, not a plain file inside the slot, too large, not UTF-8,
             or not the one that was signed.
     """
-    files = _Files(manifest.version, slot, engine, digests)
+    files = _ReleaseFiles(manifest.version, slot, engine, digests)
     return MigrationSet(
         release=manifest.version,
         slot=slot,
         databases={
-            database.name: tuple(files.migration(item) for item in database.migrations)
+            database.name: tuple(files.load_migration(item) for item in database.migrations)
             for database in manifest.databases
         },
         command=manifest.migrator,
@@ -44,7 +44,7 @@ def load_migrations(
     )
 
 
-class _Files:
+class _ReleaseFiles:
     def __init__(
         self, release: str, slot: Path, engine: str, digests: Mapping[str, str] | None
     ) -> None:
@@ -53,14 +53,14 @@ class _Files:
         self._engine = engine
         self._digests = digests
 
-    def migration(self, item: Migration) -> SqlMigration:
-        up, up_sha256 = self._file(item.up)
-        down, down_sha256 = self._file(item.down) if item.down else (None, None)
-        verify, verify_sha256 = self._file(item.verify) if item.verify else (None, None)
+    def load_migration(self, item: Migration) -> SqlMigration:
+        up, up_sha256 = self._read_file(item.up)
+        down, down_sha256 = self._read_file(item.down) if item.down else (None, None)
+        verify, verify_sha256 = self._read_file(item.verify) if item.verify else (None, None)
         return SqlMigration(item, up, down, verify, up_sha256, down_sha256, verify_sha256)
 
-    def _file(self, place: str) -> tuple[Path, str]:
-        inside = path_for(self._engine, place)
+    def _read_file(self, place: str) -> tuple[Path, str]:
+        inside = fill_engine(self._engine, place)
         path = self._slot / inside
         try:
             info = path.lstat()
@@ -68,24 +68,30 @@ class _Files:
             plain = stat.S_ISREG(info.st_mode)
             outside = plain and not path.resolve().is_relative_to(self._slot.resolve())
         except (OSError, ValueError) as error:
-            raise self._bad(inside, N_("it is missing."), str(error)) from error
+            raise self._file_error(inside, N_("it is missing."), str(error)) from error
         if outside or not plain:
-            raise self._bad(inside, N_("it is not a plain file inside the release."))
+            raise self._file_error(inside, N_("it is not a plain file inside the release."))
         if info.st_size > MAX_FILE_BYTES:
-            raise self._bad(inside, N_("it is too large."), f"{info.st_size} > {MAX_FILE_BYTES}")
+            raise self._file_error(
+                inside, N_("it is too large."), f"{info.st_size} > {MAX_FILE_BYTES}"
+            )
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise self._bad(inside, N_("it cannot be read."), str(error)) from error
-        bad = bad_content(content)
+            raise self._file_error(inside, N_("it cannot be read."), str(error)) from error
+        bad = check_file_content(content)
         if bad:
-            raise self._bad(inside, *bad)
+            raise self._file_error(inside, *bad)
         digest = hashlib.sha256(content).hexdigest()
         if self._digests is not None and self._digests.get(inside) != digest:
-            raise self._bad(inside, N_("it is not the file that was signed."), digest)
+            raise self._file_error(inside, N_("it is not the file that was signed."), digest)
         return path, digest
 
-    def _bad(self, path: str, reason: str, detail: str | None = None) -> DatabaseError:
+    def _file_error(self, path: str, reason: str, detail: str | None = None) -> DatabaseError:
         return DatabaseError(
-            MIGRATION_FILE_BAD, path=path, release=self._release, reason=Text(reason), detail=detail
+            MIGRATION_FILE_BAD,
+            path=path,
+            release=self._release,
+            reason=LazyText(reason),
+            detail=detail,
         )

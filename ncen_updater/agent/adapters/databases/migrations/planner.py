@@ -18,21 +18,21 @@ from pathlib import Path
 from ncen_updater.agent.adapters.databases.base import (
     AppliedMigration,
     ChangeRef,
-    Direction,
+    MigrationDirection,
     MigrationPlan,
     MigrationSet,
     PlannedMigration,
     SqlMigration,
 )
-from ncen_updater.agent.adapters.databases.ways import Back
-from ncen_updater.agent.model.errors import MigrationRefused
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.formats.losses import How, Loss, declared, losses
+from ncen_updater.agent.adapters.databases.ways import RollbackKind
+from ncen_updater.agent.model.errors import MigrationRefusedError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.formats.losses import DataLoss, LossKind, find_data_loss, parse_declared_loss
 
 #: Database, migration or program, and the reason why it cannot be undone keeping records.
-Barred = tuple[str, str, str]
+IrreversibleItem = tuple[str, str, str]
 #: By database what ways down do not keep.
-Losses = Mapping[str, tuple[Loss, ...]]
+LossesByDatabase = Mapping[str, tuple[DataLoss, ...]]
 
 
 class MigrationReason(StrEnum):
@@ -41,16 +41,16 @@ class MigrationReason(StrEnum):
     LEDGER_BROKEN = N_("its record of migrations contradicts itself at {migration}.")
     EDITED = N_("migration {migration} was changed after it had been applied.")
     UNKNOWN = N_("migration {migration} was applied, and no release at hand contains it.")
-    HOLE = N_("migration {migration} is missing although a later one was applied.")
+    GAP = N_("migration {migration} is missing although a later one was applied.")
     OUT_OF_ORDER = N_("migration {migration} would have to be undone below a later one.")
-    NO_WAY_DOWN = N_("migration {migration} cannot be undone.")
+    IRREVERSIBLE = N_("migration {migration} cannot be undone.")
     STALE_PLAN = N_("it changed after the plan was made; look at migration {migration}.")
 
 
-def refused(database: str, reason: MigrationReason, migration: str) -> MigrationRefused:
+def make_refusal(database: str, reason: MigrationReason, migration: str) -> MigrationRefusedError:
     """Return the error for one reason."""
-    text = Text(str(reason), {"migration": migration})
-    return MigrationRefused(
+    text = LazyText(str(reason), {"migration": migration})
+    return MigrationRefusedError(
         database=database, reason=text, kind=reason.name.lower(), migration=migration
     )
 
@@ -60,29 +60,31 @@ def read_sql(path: Path) -> str:
     return path.read_bytes().decode("utf-8")
 
 
-def by_id(
+def index_by_id(
     target: Sequence[SqlMigration], origin: Sequence[SqlMigration] | None
 ) -> dict[str, SqlMigration]:
     """Return the migrations of both releases by id; the target's where both have one."""
     return {m.migration.id: m for m in (*(origin or ()), *target)}
 
 
-def effective(database: str, applied: Sequence[AppliedMigration]) -> tuple[AppliedMigration, ...]:
+def reduce_ledger(
+    database: str, applied: Sequence[AppliedMigration]
+) -> tuple[AppliedMigration, ...]:
     """Return the ``up`` rows that stand, oldest first.
 
     Raises:
-        MigrationRefused: If a row undoes what is not on top, or applies what is applied.
+        MigrationRefusedError: If a row undoes what is not on top, or applies what is applied.
     """
     stack: list[AppliedMigration] = []
     for row in applied:
-        if row.direction is Direction.UP:
+        if row.direction is MigrationDirection.UP:
             if any(row.id == other.id for other in stack):
-                raise refused(database, MigrationReason.LEDGER_BROKEN, row.id)
+                raise make_refusal(database, MigrationReason.LEDGER_BROKEN, row.id)
             stack.append(row)
         elif stack and stack[-1].id == row.id:
             stack.pop()
         else:
-            raise refused(database, MigrationReason.LEDGER_BROKEN, row.id)
+            raise make_refusal(database, MigrationReason.LEDGER_BROKEN, row.id)
     return tuple(stack)
 
 
@@ -95,9 +97,9 @@ def _check_known(
     for row in stack:
         known = [m for m in (target.get(row.id), origin.get(row.id)) if m is not None]
         if not known:
-            raise refused(database, MigrationReason.UNKNOWN, row.id)
+            raise make_refusal(database, MigrationReason.UNKNOWN, row.id)
         if any(m.up_sha256 != row.sha256 for m in known):
-            raise refused(database, MigrationReason.EDITED, row.id)
+            raise make_refusal(database, MigrationReason.EDITED, row.id)
 
 
 def _check_order(
@@ -108,15 +110,15 @@ def _check_order(
     for place, row in enumerate(above):
         if row.id in beyond:
             if place == 0:
-                raise refused(database, MigrationReason.HOLE, missing[0].migration.id)
-            raise refused(database, MigrationReason.OUT_OF_ORDER, above[0].id)
+                raise make_refusal(database, MigrationReason.GAP, missing[0].migration.id)
+            raise make_refusal(database, MigrationReason.OUT_OF_ORDER, above[0].id)
 
 
-def plan_steps(
+def plan_database_migrations(
     database: str,
     applied: Sequence[AppliedMigration],
     target: Sequence[SqlMigration],
-    origin: Sequence[SqlMigration] | None,
+    current: Sequence[SqlMigration] | None,
     *,
     read: Callable[[Path], str] = read_sql,
 ) -> MigrationPlan:
@@ -126,20 +128,22 @@ def plan_steps(
         database: Logical name.
         applied: The ledger, oldest first.
         target: Migrations of the release to reach, in order.
-        origin: Migrations of the release that runs now; needed only where the way leads down.
+        current: Migrations of the release that runs now; needed only where the way leads down.
         read: Returns a file's text.
 
     Returns:
         The steps, downs first. ``irreversible`` names the migrations in the range without a way
-        down: among those to be undone (then there is no such way, see :func:`without_way_down`) and
+        down: among those to be undone (then there is no such way, see
+            :func:`find_irreversible_downs`) and
         among those to be applied (then there will be no way back that keeps records).
 
     Raises:
-        MigrationRefused: If ledger and releases do not fit together; ``values["kind"]`` says why.
+        MigrationRefusedError: If ledger and releases do not fit together; ``values["kind"]`` says
+            why.
     """
-    stack = effective(database, applied)
+    stack = reduce_ledger(database, applied)
     known_target = {m.migration.id: m for m in target}
-    known_origin = {m.migration.id: m for m in origin or ()}
+    known_origin = {m.migration.id: m for m in current or ()}
     _check_known(database, stack, known_target, known_origin)
     common = 0
     while common < min(len(stack), len(target)) and stack[common].id == target[common].migration.id:
@@ -154,18 +158,26 @@ def plan_steps(
         if item.down is None or item.down_sha256 is None:
             irreversible.append((database, row.id, item.migration.irreversible or ""))
         else:
-            steps.append(_step(database, Direction.DOWN, item, item.down, item.down_sha256, read))
+            steps.append(
+                _make_planned_migration(
+                    database, MigrationDirection.DOWN, item, item.down, item.down_sha256, read
+                )
+            )
     for item in missing:
-        steps.append(_step(database, Direction.UP, item, item.up, item.up_sha256, read))
+        steps.append(
+            _make_planned_migration(
+                database, MigrationDirection.UP, item, item.up, item.up_sha256, read
+            )
+        )
         if item.down is None:
             reason = item.migration.irreversible or ""
             irreversible.append((database, item.migration.id, reason))
     return MigrationPlan(tuple(steps), tuple(irreversible))
 
 
-def _step(
+def _make_planned_migration(
     database: str,
-    direction: Direction,
+    direction: MigrationDirection,
     item: SqlMigration,
     path: Path,
     sha256: str,
@@ -174,11 +186,11 @@ def _step(
     return PlannedMigration(database, direction, item.migration.id, path, sha256, read(path))
 
 
-def plan_set(
+def plan_site_migrations(
     names: Sequence[str],
     ledgers: Mapping[str, Sequence[AppliedMigration]],
     target: MigrationSet,
-    origin: MigrationSet | None,
+    current: MigrationSet | None,
     *,
     read: Callable[[Path], str] = read_sql,
 ) -> MigrationPlan:
@@ -188,20 +200,20 @@ def plan_set(
         names: Logical names, in order.
         ledgers: The ledger of each; not looked at where a program of the release's own runs.
         target: The release to reach.
-        origin: The release that runs now.
+        current: The release that runs now.
         read: Returns a file's text.
 
     Raises:
-        MigrationRefused: If a ledger and the releases do not fit together.
+        MigrationRefusedError: If a ledger and the releases do not fit together.
     """
     if target.command is not None:
-        return MigrationPlan((), _of_the_program(names, target))
+        return MigrationPlan((), _list_migrator_irreversible(names, target))
     plans = [
-        plan_steps(
+        plan_database_migrations(
             name,
             ledgers.get(name, ()),
             target.databases.get(name, ()),
-            origin.databases.get(name, ()) if origin else None,
+            current.databases.get(name, ()) if current else None,
             read=read,
         )
         for name in names
@@ -212,12 +224,14 @@ def plan_set(
     )
 
 
-def _of_the_program(names: Sequence[str], release: MigrationSet) -> tuple[Barred, ...]:
+def _list_migrator_irreversible(
+    names: Sequence[str], release: MigrationSet
+) -> tuple[IrreversibleItem, ...]:
     command = release.command
     return tuple((name, command.argv[0], command.no_way_back) for name in names) if command else ()
 
 
-def after_steps(
+def predict_ledgers(
     ledgers: Mapping[str, Sequence[AppliedMigration]], plan: MigrationPlan, change: ChangeRef
 ) -> dict[str, tuple[AppliedMigration, ...]]:
     """Return the ledgers as they are once a plan has run as part of a change."""
@@ -229,7 +243,7 @@ def after_steps(
 
 
 @dataclass(frozen=True)
-class WayBack:
+class RollbackPath:
     """The way back from a release to the one before it.
 
     Attributes:
@@ -241,40 +255,44 @@ class WayBack:
             their text tells or the release says.
     """
 
-    back: Back
-    reasons: tuple[Barred, ...] = ()
+    back: RollbackKind
+    reasons: tuple[IrreversibleItem, ...] = ()
     by_code: bool = False
     as_is: bool = False
-    losses: Losses = field(default_factory=dict)
+    losses: LossesByDatabase = field(default_factory=dict)
 
     @property
-    def loses(self) -> tuple[str, ...]:
+    def lost_objects(self) -> tuple[str, ...]:
         """The objects whose new values are not kept: database, table, column.
 
         Not those tables that the release itself fills: they are lost only if somebody adds to them,
         which is counted before going back.
         """
         named = {
-            f"{database}.{loss.object}": None
+            f"{database}.{loss.object_name}": None
             for database, found in self.losses.items()
             for loss in found
             if not loss.own
         }
         return tuple(named)
 
-    def learnt(self, *, unchanged: bool) -> WayBack:
+    def resolve_kind(self, *, unchanged: bool) -> RollbackPath:
         """Return the way once it was seen whether the release's program changes anything."""
-        if self.back is not Back.DEPENDS:
+        if self.back is not RollbackKind.DEPENDS_ON_MIGRATOR:
             return self
-        return BY_CODE if unchanged else dataclasses.replace(self, back=Back.RESTORES)
+        return (
+            CODE_ONLY
+            if unchanged
+            else dataclasses.replace(self, back=RollbackKind.RESTORES_PREVIOUS)
+        )
 
 
-BY_CODE = WayBack(Back.KEEPS, by_code=True)
+CODE_ONLY = RollbackPath(RollbackKind.KEEPS_RECORDS, by_code=True)
 #: The same without a copy.
-AS_IS = WayBack(Back.KEEPS, by_code=True, as_is=True)
+NO_COPY = RollbackPath(RollbackKind.KEEPS_RECORDS, by_code=True, as_is=True)
 
 
-def way_target(
+def build_rollback_target(
     names: Sequence[str],
     ledgers: Mapping[str, Sequence[AppliedMigration]],
     newer: MigrationSet,
@@ -287,28 +305,29 @@ def way_target(
     migrations that stood before the change.
 
     Raises:
-        MigrationRefused: If a ledger contradicts itself, or holds what the newer release does not.
+        MigrationRefusedError: If a ledger contradicts itself, or holds what the newer release does
+            not.
     """
     if older.command is None:
         return older
     known = {n: {m.migration.id: m for m in newer.databases.get(n, ())} for n in names}
     databases: dict[str, tuple[SqlMigration, ...]] = {}
     for name in names:
-        stood = effective(name, [r for r in ledgers.get(name, ()) if r.change != change])
+        stood = reduce_ledger(name, [r for r in ledgers.get(name, ()) if r.change != change])
         for row in stood:
             if row.id not in known[name]:
-                raise refused(name, MigrationReason.UNKNOWN, row.id)
+                raise make_refusal(name, MigrationReason.UNKNOWN, row.id)
         databases[name] = tuple(known[name][row.id] for row in stood)
     return dataclasses.replace(older, databases=databases, command=None)
 
 
-def runs_as_is(newer: MigrationSet, older: MigrationSet) -> bool:
+def is_schema_compatible(newer: MigrationSet, older: MigrationSet) -> bool:
     """Whether the older release runs on the databases of the newer one, as both of them say."""
     new, old = newer.compatibility, older.compatibility
     return new is not None and old is not None and old.schema_number >= new.back_to
 
 
-def goes_as_is(plan: MigrationPlan, newer: MigrationSet, older: MigrationSet) -> bool:
+def is_code_only_upgrade(plan: MigrationPlan, newer: MigrationSet, older: MigrationSet) -> bool:
     """Whether an upgrade leaves the databases as they are, so that none of them is copied.
 
     No file has to run, or the release has a program of its own; both releases say that the schema
@@ -317,10 +336,10 @@ def goes_as_is(plan: MigrationPlan, newer: MigrationSet, older: MigrationSet) ->
     new, old = newer.compatibility, older.compatibility
     if new is None or old is None or new.schema_number != old.schema_number:
         return False
-    return not plan.steps and runs_as_is(newer, older)
+    return not plan.steps and is_schema_compatible(newer, older)
 
 
-def expands(newer: MigrationSet, older: MigrationSet) -> bool:
+def is_expand_upgrade(newer: MigrationSet, older: MigrationSet) -> bool:
     """Whether the release's program may run on the live databases while the older one serves.
 
     The newer release says so, and both say that the older one runs on what comes of it. Only of a
@@ -329,10 +348,10 @@ def expands(newer: MigrationSet, older: MigrationSet) -> bool:
     new, old = newer.compatibility, older.compatibility
     if newer.command is None or new is None or old is None or not new.expand:
         return False
-    return new.schema_number > old.schema_number and runs_as_is(newer, older)
+    return new.schema_number > old.schema_number and is_schema_compatible(newer, older)
 
 
-def plan_way_back(
+def plan_rollback_path(
     names: Sequence[str],
     ledgers: Mapping[str, Sequence[AppliedMigration]],
     newer: MigrationSet,
@@ -342,7 +361,7 @@ def plan_way_back(
     engine: str,
     unchanged: bool | None = None,
     read: Callable[[Path], str] = read_sql,
-) -> WayBack:
+) -> RollbackPath:
     """Say which way a rollback from a release to the one before it takes.
 
     The one place where this is decided: for the plan before the upgrade, for what the upgrade keeps
@@ -361,52 +380,57 @@ def plan_way_back(
             of any database; None where nobody has seen it run yet.
         read: Returns a file's text.
     """
-    if newer.command is not None and runs_as_is(newer, older):
-        return AS_IS
+    if newer.command is not None and is_schema_compatible(newer, older):
+        return NO_COPY
     if newer.command is not None:
-        way = WayBack(Back.DEPENDS, _of_the_program(names, newer))
-        return way if unchanged is None else way.learnt(unchanged=unchanged)
+        way = RollbackPath(
+            RollbackKind.DEPENDS_ON_MIGRATOR, _list_migrator_irreversible(names, newer)
+        )
+        return way if unchanged is None else way.resolve_kind(unchanged=unchanged)
     try:
-        target = way_target(names, ledgers, newer, older, change)
-        plan = plan_set(names, ledgers, target, newer, read=read)
-    except MigrationRefused as error:
+        target = build_rollback_target(names, ledgers, newer, older, change)
+        plan = plan_site_migrations(names, ledgers, target, newer, read=read)
+    except MigrationRefusedError as error:
         reason = (str(error.values["database"]), str(error.values["migration"]), str(error))
-        return WayBack(Back.RESTORES, (reason,))
-    barred = without_way_down(plan)
-    if barred:
-        return WayBack(Back.RESTORES, barred)
-    lost = _losses(plan, newer, engine, read)
+        return RollbackPath(RollbackKind.RESTORES_PREVIOUS, (reason,))
+    revoked = find_irreversible_downs(plan)
+    if revoked:
+        return RollbackPath(RollbackKind.RESTORES_PREVIOUS, revoked)
+    lost = _find_losses(plan, newer, engine, read)
     if not plan.steps:
-        return AS_IS if runs_as_is(newer, older) else BY_CODE
-    return WayBack(Back.KEEPS, losses=lost)
+        return NO_COPY if is_schema_compatible(newer, older) else CODE_ONLY
+    return RollbackPath(RollbackKind.KEEPS_RECORDS, losses=lost)
 
 
-def _losses(
+def _find_losses(
     plan: MigrationPlan, newer: MigrationSet, engine: str, read: Callable[[Path], str]
-) -> Losses:
+) -> LossesByDatabase:
     """Say what the ways down of a plan do not keep: by their text, and by what the release says."""
-    found: dict[str, tuple[Loss, ...]] = {}
+    found: dict[str, tuple[DataLoss, ...]] = {}
     for step in plan.steps:
-        if step.direction is not Direction.DOWN:
+        if step.direction is not MigrationDirection.DOWN:
             continue
-        item = by_id(newer.databases[step.database], None)[step.id]
-        read_here = losses(read(item.up), step.sql, engine)
-        wide = {loss.object: loss for loss in read_here if loss.wide}
+        item = index_by_id(newer.databases[step.database], None)[step.id]
+        read_here = find_data_loss(read(item.up), step.sql, engine)
+        wide = {loss.object_name: loss for loss in read_here if loss.needs_catalog}
         # Of what is declared more may go than is named: then it is counted as it is read.
-        said = [wide.get(name.lower()) or declared(name) for name in item.migration.loses or ()]
+        lines = [
+            wide.get(name.lower()) or parse_declared_loss(name)
+            for name in item.migration.loses or ()
+        ]
         seen = [
             loss
             for loss in read_here
             # A rule that refuses loses nothing: going back then fails, and is undone.
-            if loss.how is not How.REFUSES
-            and loss.object not in {other.object.lower() for other in said}
+            if loss.how is not LossKind.REFUSES
+            and loss.object_name not in {other.object_name.lower() for other in lines}
         ]
-        if said or seen:
-            found[step.database] = (*found.get(step.database, ()), *said, *seen)
+        if lines or seen:
+            found[step.database] = (*found.get(step.database, ()), *lines, *seen)
     return found
 
 
-def without_way_down(plan: MigrationPlan) -> tuple[tuple[str, str, str], ...]:
+def find_irreversible_downs(plan: MigrationPlan) -> tuple[tuple[str, str, str], ...]:
     """Return the irreversible migrations that would have to be undone: the plan cannot run."""
-    going_up = {(s.database, s.id) for s in plan.steps if s.direction is Direction.UP}
+    going_up = {(s.database, s.id) for s in plan.steps if s.direction is MigrationDirection.UP}
     return tuple(item for item in plan.irreversible if item[:2] not in going_up)

@@ -21,49 +21,49 @@ from typing import Any
 from ncen_updater.agent.adapters.databases.base import (
     AppliedMigration,
     ChangeRef,
-    Direction,
-    Marker,
+    DatabaseMarker,
+    MigrationDirection,
     MigrationPlan,
     PlannedMigration,
     SqlMigration,
 )
 from ncen_updater.agent.adapters.databases.migrations import ledger
-from ncen_updater.agent.adapters.databases.migrations.dialect import Dialect
+from ncen_updater.agent.adapters.databases.migrations.dialect import MigrationDialect
 from ncen_updater.agent.adapters.databases.migrations.planner import (
     MigrationReason,
-    effective,
-    plan_steps,
-    refused,
-    without_way_down,
+    find_irreversible_downs,
+    make_refusal,
+    plan_database_migrations,
+    reduce_ledger,
 )
-from ncen_updater.agent.adapters.databases.migrations.work import Work
-from ncen_updater.agent.model.errors import DatabaseError, MigrationFailed
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.progress import Progress
+from ncen_updater.agent.adapters.databases.migrations.work import MigrationExecutor
+from ncen_updater.agent.model.errors import DatabaseError, MigrationFailedError
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.progress import ProgressListener
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 2.0
+HEARTBEAT_S = 2.0
 # Waiting for a lock outside the migrations, whose authors say how long.
-LOCK_MS = 5_000
+OWN_LOCK_TIMEOUT_MS = 5_000
 
 
-def utc_now() -> str:
+def format_utc_now() -> str:
     """Return the time for a ledger row: UTC, ISO 8601, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @contextlib.contextmanager
-def heartbeat(
-    tell: Callable[[float], None], interval_s: float = HEARTBEAT_SECONDS
+def report_heartbeat(
+    report: Callable[[float], None], interval_s: float = HEARTBEAT_S
 ) -> Iterator[None]:
-    """Call ``tell`` with the seconds that have passed, every interval while the block runs."""
+    """Call ``report`` with the seconds that have passed, every interval while the block runs."""
     over = threading.Event()
     began = time.monotonic()
 
     def beat() -> None:
         while not over.wait(interval_s):
-            tell(time.monotonic() - began)
+            report(time.monotonic() - began)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
@@ -86,49 +86,49 @@ class MigrationRunner:
 
     def __init__(
         self,
-        dialect: Dialect,
+        dialect: MigrationDialect,
         database: str,
-        now: Callable[[], str] = utc_now,
-        heartbeat_s: float = HEARTBEAT_SECONDS,
+        now: Callable[[], str] = format_utc_now,
+        heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self._dialect = dialect
         self._database = database
         self._now = now
         self._heartbeat_s = heartbeat_s
 
-    def applied(self) -> tuple[AppliedMigration, ...]:
+    def read_ledger(self) -> tuple[AppliedMigration, ...]:
         """Return the ledger, oldest first; empty where there is none. Writes nothing."""
-        with self._connected() as driver:
-            return self._ledger(driver)
+        with self._open_connection() as driver:
+            return self._read_ledger(driver)
 
-    def state(self) -> Marker | None:
+    def read_state(self) -> DatabaseMarker | None:
         """Return release, generation and change of the state row. Writes nothing."""
         tables = self._dialect.tables
-        with self._connected() as driver:
+        with self._open_connection() as driver:
             if not driver.execute(tables.exists).fetchone():
                 return None
-            return ledger.marker(driver.execute(tables.select_state).fetchall())
+            return ledger.parse_state_row(driver.execute(tables.select_state).fetchall())
 
-    def mark(self, change: ChangeRef) -> None:
+    def write_state(self, change: ChangeRef) -> None:
         """Write the state row: release, generation, change; makes the own tables if missing."""
-        with self._connected() as driver:
-            self._dialect.prepare(driver, LOCK_MS)
-            with self._dialect.transaction(driver):
-                self._mark(driver, change)
+        with self._open_connection() as driver:
+            self._dialect.create_ledger_tables(driver, OWN_LOCK_TIMEOUT_MS)
+            with self._dialect.open_transaction(driver):
+                self._write_state(driver, change)
 
-    def unmark(self) -> None:
+    def delete_state(self) -> None:
         """Take the state row away."""
-        with self._connected() as driver:
-            self._dialect.prepare(driver, LOCK_MS)
-            with self._dialect.transaction(driver):
+        with self._open_connection() as driver:
+            self._dialect.create_ledger_tables(driver, OWN_LOCK_TIMEOUT_MS)
+            with self._dialect.open_transaction(driver):
                 driver.execute(self._dialect.tables.delete_state)
 
-    def _mark(self, driver: Any, change: ChangeRef) -> None:  # noqa: ANN401
+    def _write_state(self, driver: Any, change: ChangeRef) -> None:  # noqa: ANN401
         values = (change.release, change.generation, change.id)
         driver.execute(self._dialect.tables.upsert_state, values)
 
-    def baseline(
-        self, change: ChangeRef, migrations: Sequence[SqlMigration], *, mark: bool = False
+    def write_baseline(
+        self, change: ChangeRef, migrations: Sequence[SqlMigration], *, write_state: bool = False
     ) -> None:
         """Say that migrations were applied before there was a ledger; nothing if there is one.
 
@@ -137,32 +137,32 @@ class MigrationRunner:
         Args:
             change: Goes into the ledger.
             migrations: Those of the release that runs.
-            mark: Whether the state row is written with it.
+            write_state: Whether the state row is written with it.
         """
         tables = self._dialect.tables
-        with self._connected() as driver:
-            if any(row.change != change.id for row in self._ledger(driver)):
+        with self._open_connection() as driver:
+            if any(row.change != change.id for row in self._read_ledger(driver)):
                 return
-            self._dialect.prepare(driver, LOCK_MS)
-            with self._dialect.transaction(driver):
+            self._dialect.create_ledger_tables(driver, OWN_LOCK_TIMEOUT_MS)
+            with self._dialect.open_transaction(driver):
                 driver.execute(tables.forget, (change.id,))
                 for item in migrations:
-                    values = (item.migration.id, Direction.UP.value, item.up_sha256)
+                    values = (item.migration.id, MigrationDirection.UP.value, item.up_sha256)
                     row = (*values, change.release, change.id, self._now())
                     driver.execute(tables.insert, row)
                 for found in driver.execute(tables.select_version).fetchall():
                     driver.execute(tables.delete_version, found)
                 for item in migrations[-1:]:
                     driver.execute(tables.insert_version, (item.migration.id,))
-                if mark:
-                    self._mark(driver, change)
+                if write_state:
+                    self._write_state(driver, change)
 
     def migrate(
         self,
         change: ChangeRef,
         target: Sequence[SqlMigration],
         origin: Sequence[SqlMigration] | None,
-        progress: Progress,
+        progress: ProgressListener,
     ) -> MigrationPlan:
         """Plan from the ledger as it is now, run, and write the state row; returns what ran.
 
@@ -170,72 +170,74 @@ class MigrationRunner:
 
         Raises:
             MigrationRefused: See :func:`.planner.plan_steps`.
-            MigrationFailed: Something of it failed; what ran before stays.
+            MigrationFailedError: Something of it failed; what ran before stays.
             ServerLost: Server or disk failed below it.
         """
-        migrations: dict[tuple[Direction, str], SqlMigration] = {}
-        migrations.update({(Direction.DOWN, m.migration.id): m for m in origin or ()})
-        migrations.update({(Direction.UP, m.migration.id): m for m in target})
+        migrations: dict[tuple[MigrationDirection, str], SqlMigration] = {}
+        migrations.update({(MigrationDirection.DOWN, m.migration.id): m for m in origin or ()})
+        migrations.update({(MigrationDirection.UP, m.migration.id): m for m in target})
         # One connection for all of it: to enter a database may take longer than its migrations.
-        with self._connected() as driver:
-            plan = plan_steps(self._database, self._ledger(driver), target, origin)
-            self._run(driver, plan, migrations, change, progress)
-            self._dialect.prepare(driver, LOCK_MS)
-            with self._dialect.transaction(driver):
-                self._mark(driver, change)
+        with self._open_connection() as driver:
+            plan = plan_database_migrations(
+                self._database, self._read_ledger(driver), target, origin
+            )
+            self._run_plan(driver, plan, migrations, change, progress)
+            self._dialect.create_ledger_tables(driver, OWN_LOCK_TIMEOUT_MS)
+            with self._dialect.open_transaction(driver):
+                self._write_state(driver, change)
         return plan
 
-    def run(
+    def run_plan(
         self,
         plan: MigrationPlan,
-        migrations: Mapping[tuple[Direction, str], SqlMigration],
+        migrations: Mapping[tuple[MigrationDirection, str], SqlMigration],
         change: ChangeRef,
-        progress: Progress,
+        progress: ProgressListener,
     ) -> None:
         """Run a plan's steps of this database in order.
 
         Args:
-            plan: As :func:`plan_steps` made it from this database's ledger.
+            plan: As :func:`plan_database_migrations` made it from this database's ledger.
             migrations: The migration behind each step, for its limits and ``verify`` file.
             change: Goes into the ledger.
             progress: Told of each migration, and every two seconds while one runs.
 
         Raises:
             MigrationRefused: The plan does not fit the ledger (any more), or has no way down.
-            MigrationFailed: A file was changed since the plan, was refused by the server, ended its
-                transaction, or ran out of time; ``detail`` names the line.
+            MigrationFailedError: A file was changed since the plan, was refused by the server,
+                ended its transaction, or ran out of time; ``detail`` names the line.
             VerifyFailed: The ``verify`` file found rows.
         """
-        with self._connected() as driver:
-            self._run(driver, plan, migrations, change, progress)
+        with self._open_connection() as driver:
+            self._run_plan(driver, plan, migrations, change, progress)
 
-    def _run(
+    def _run_plan(
         self,
         driver: Any,  # noqa: ANN401 - drivers share no type
         plan: MigrationPlan,
-        migrations: Mapping[tuple[Direction, str], SqlMigration],
+        migrations: Mapping[tuple[MigrationDirection, str], SqlMigration],
         change: ChangeRef,
-        progress: Progress,
+        progress: ProgressListener,
     ) -> None:
-        barred = without_way_down(plan)
-        if barred:
-            raise refused(self._database, MigrationReason.NO_WAY_DOWN, barred[0][1])
+        revoked = find_irreversible_downs(plan)
+        if revoked:
+            raise make_refusal(self._database, MigrationReason.IRREVERSIBLE, revoked[0][1])
         steps = [step for step in plan.steps if step.database == self._database]
         first = steps[0] if steps else None
         item = migrations[first.direction, first.id] if first else None
-        lock_ms = item.migration.lock_timeout_ms if item else LOCK_MS
-        with self._failing(driver, first.id if first else "-"):
-            self._dialect.prepare(driver, lock_ms)
-            rows = self._ledger(driver)
+        lock_ms = item.migration.lock_timeout_ms if item else OWN_LOCK_TIMEOUT_MS
+        with self._translate_errors(driver, first.id if first else "-"):
+            self._dialect.create_ledger_tables(driver, lock_ms)
+            rows = self._read_ledger(driver)
             heads = [row[0] for row in driver.execute(self._dialect.tables.select_version)]
-        stack = [row.id for row in effective(self._database, rows)]
+        stack = [row.id for row in reduce_ledger(self._database, rows)]
         versions = _versions(self._database, stack, steps)
         if not steps:
             return
         if heads != stack[-1:]:
             at = str(heads[0]) if heads else stack[-1]
-            raise refused(self._database, MigrationReason.LEDGER_BROKEN, at)
-        work = Work(self._dialect, driver, self._database, change, self._now)
+            raise make_refusal(self._database, MigrationReason.LEDGER_BROKEN, at)
+        work = MigrationExecutor(self._dialect, driver, self._database, change, self._now)
         for number, step in enumerate(steps):
             values = {
                 "database": self._database, "migration": step.id, "number": number + 1,
@@ -244,55 +246,57 @@ class MigrationRunner:
             # Whole sentences: a word that crosses to the service on its own is translated nowhere.
             words = (
                 N_("{database}: migration {migration} ({number} of {total})")
-                if step.direction is Direction.UP
+                if step.direction is MigrationDirection.UP
                 else N_("{database}: way back of migration {migration} ({number} of {total})")
             )
-            progress.tell(Text(words, values), number, len(steps))
+            progress.report(LazyText(words, values), number, len(steps))
             item = migrations[step.direction, step.id]
-            with heartbeat(self._beat(step, progress), self._heartbeat_s):
-                work.run(step, item, *versions[number : number + 2])
-        done = Text(N_("{database}: all migrations have run"), {"database": self._database})
-        progress.tell(done, len(steps), len(steps))
+            with report_heartbeat(self._make_heartbeat(step, progress), self._heartbeat_s):
+                work.run_migration(step, item, *versions[number : number + 2])
+        done = LazyText(N_("{database}: all migrations have run"), {"database": self._database})
+        progress.report(done, len(steps), len(steps))
 
-    def _beat(self, step: PlannedMigration, progress: Progress) -> Callable[[float], None]:
+    def _make_heartbeat(
+        self, step: PlannedMigration, progress: ProgressListener
+    ) -> Callable[[float], None]:
         def tell(seconds: float) -> None:
-            what = Text(
+            what = LazyText(
                 N_("{database}: migration {migration} has been running for {seconds} s"),
                 {"database": self._database, "migration": step.id, "seconds": round(seconds)},
             )
-            progress.tell(what)
+            progress.report(what)
 
         return tell
 
     @contextlib.contextmanager
-    def _failing(self, driver: Any, migration: str) -> Iterator[None]:  # noqa: ANN401
+    def _translate_errors(self, driver: Any, migration: str) -> Iterator[None]:  # noqa: ANN401
         """What the driver refuses inside is the failure of a migration, or of what is below it."""
         try:
             yield
-        except self._dialect.error as error:
-            detail = self._dialect.explain(error)
-            fault = self._dialect.fault(driver, error)
+        except self._dialect.error_type as error:
+            detail = self._dialect.explain_error(error)
+            fault = self._dialect.classify_environment_fault(driver, error)
             if fault is not None:
                 raise DatabaseError(
                     fault, database=self._database, migration=migration, detail=detail
                 ) from error
-            raise MigrationFailed(
+            raise MigrationFailedError(
                 database=self._database, migration=migration, detail=detail
             ) from error
 
-    def _ledger(self, driver: Any) -> tuple[AppliedMigration, ...]:  # noqa: ANN401
+    def _read_ledger(self, driver: Any) -> tuple[AppliedMigration, ...]:  # noqa: ANN401
         tables = self._dialect.tables
         if not driver.execute(tables.exists).fetchone():
             return ()
-        return ledger.applied_rows(driver.execute(tables.select).fetchall())
+        return ledger.parse_ledger_rows(driver.execute(tables.select).fetchall())
 
     @contextlib.contextmanager
-    def _connected(self) -> Iterator[Any]:
+    def _open_connection(self) -> Iterator[Any]:
         try:
             with contextlib.closing(self._dialect.connect()) as driver:
                 yield driver
-        except self._dialect.error as error:
-            detail = self._dialect.explain(error)
+        except self._dialect.error_type as error:
+            detail = self._dialect.explain_error(error)
             raise DatabaseError(database=self._database, detail=detail) from error
 
 
@@ -307,12 +311,12 @@ def _versions(
     standing = list(stack)
     versions = [standing[-1] if standing else None]
     for step in steps:
-        if step.direction is Direction.DOWN:
+        if step.direction is MigrationDirection.DOWN:
             if standing[-1:] != [step.id]:
-                raise refused(database, MigrationReason.STALE_PLAN, step.id)
+                raise make_refusal(database, MigrationReason.STALE_PLAN, step.id)
             standing.pop()
         elif step.id in standing:
-            raise refused(database, MigrationReason.STALE_PLAN, step.id)
+            raise make_refusal(database, MigrationReason.STALE_PLAN, step.id)
         else:
             standing.append(step.id)
         versions.append(standing[-1] if standing else None)

@@ -11,28 +11,31 @@ from typing import Any
 
 from ncen_updater.agent.adapters.databases.base import (
     ChangeRef,
-    Direction,
+    MigrationDirection,
     PlannedMigration,
     SqlMigration,
 )
-from ncen_updater.agent.adapters.databases.migrations.dialect import Dialect, StatementFailed
-from ncen_updater.agent.model.errors import DatabaseError, MigrationFailed
+from ncen_updater.agent.adapters.databases.migrations.dialect import (
+    MigrationDialect,
+    StatementError,
+)
+from ncen_updater.agent.model.errors import DatabaseError, MigrationFailedError
 from ncen_updater.common.messages import (
     REFERENCES_BROKEN,
     VERIFY_FAILED,
-    Message,
+    ErrorMessage,
 )
-from ncen_updater.formats.sql import refusal, split, verify_refusal
+from ncen_updater.formats.sql import check_migration_sql, check_verify_sql, split_statements
 
 log = logging.getLogger(__name__)
 
 
-def tell_dangling(found: Mapping[tuple[str, str], int]) -> str:
+def format_dangling_references(found: Mapping[tuple[str, str], int]) -> str:
     """Return table, table referred to, and number of rows, for the detail of an error."""
     return "; ".join(f"{table} -> {to}: {count}" for (table, to), count in sorted(found.items()))
 
 
-class Work:
+class MigrationExecutor:
     """The migrations of a plan, one at a time.
 
     Args:
@@ -45,7 +48,7 @@ class Work:
 
     def __init__(
         self,
-        dialect: Dialect,
+        dialect: MigrationDialect,
         driver: Any,  # noqa: ANN401 - drivers share no type
         database: str,
         change: ChangeRef,
@@ -59,7 +62,7 @@ class Work:
         self._migration = "-"
         self._dangling: Counter[tuple[str, str]] | None = None
 
-    def run(
+    def run_migration(
         self, step: PlannedMigration, item: SqlMigration, standing: str | None, top: str | None
     ) -> None:
         """Run a migration; verify, ledger row and version row are in its transaction.
@@ -73,23 +76,23 @@ class Work:
             top: The newest one after it.
 
         Raises:
-            MigrationFailed: Anything of it failed, at the server too.
+            MigrationFailedError: Anything of it failed, at the server too.
             ServerLost: Server or disk failed below it: no verdict on the release.
             VerifyFailed: The ``verify`` file found rows.
         """
         self._migration, began = step.id, time.monotonic()
         try:
-            self._take_up(step, item)
-            with self._dialect.transaction(self._driver):
-                self._run(step, item)
+            self._prepare_migration(step, item)
+            with self._dialect.open_transaction(self._driver):
+                self._run_in_transaction(step, item)
                 self._turn(standing, top)
-        except self._dialect.error as error:
-            fault = self._dialect.fault(self._driver, error)
-            raise self._failed(self._dialect.explain(error), fault) from error
+        except self._dialect.error_type as error:
+            fault = self._dialect.classify_environment_fault(self._driver, error)
+            raise self._make_error(self._dialect.explain_error(error), fault) from error
         took = time.monotonic() - began
         log.info("migration %s/%s (%s) took %.1f s", self._database, step.id, step.direction, took)
 
-    def _failed(self, detail: str, fault: Message | None = None) -> DatabaseError:
+    def _make_error(self, detail: str, fault: ErrorMessage | None = None) -> DatabaseError:
         if fault is not None:
             return DatabaseError(
                 fault,
@@ -97,45 +100,49 @@ class Work:
                 migration=self._migration,
                 detail=detail,
             )
-        return MigrationFailed(database=self._database, migration=self._migration, detail=detail)
+        return MigrationFailedError(
+            database=self._database, migration=self._migration, detail=detail
+        )
 
-    def _take_up(self, step: PlannedMigration, item: SqlMigration) -> None:
+    def _prepare_migration(self, step: PlannedMigration, item: SqlMigration) -> None:
         self._check_digest(step)
         limits, driver = item.migration, self._driver
-        self._dialect.wait_for(driver, limits.lock_timeout_ms)
+        self._dialect.set_lock_timeout(driver, limits.lock_timeout_ms)
         if self._dangling is None:
-            self._dangling = self._dialect.dangling(driver)
-        refused = refusal(step.sql, self._dialect.kind, transactional=limits.transactional)
+            self._dangling = self._dialect.count_dangling_references(driver)
+        refused = check_migration_sql(
+            step.sql, self._dialect.kind, transactional=limits.transactional
+        )
         if refused is not None:
-            raise self._failed(refused.reason)
+            raise self._make_error(refused.reason)
         if limits.transactional:
             return
-        (statement,) = split(step.sql, self._dialect.kind)
+        (statement,) = split_statements(step.sql, self._dialect.kind)
         try:
-            self._dialect.run_alone(
+            self._dialect.run_outside_transaction(
                 driver, statement, limits.lock_timeout_ms, limits.statement_timeout_ms
             )
-        except StatementFailed as error:
-            raise self._failed(error.message, error.fault) from error
+        except StatementError as error:
+            raise self._make_error(error.message, error.fault) from error
 
-    def _run(self, step: PlannedMigration, item: SqlMigration) -> None:
+    def _run_in_transaction(self, step: PlannedMigration, item: SqlMigration) -> None:
         """Run the file, look at the transaction, verify, write the ledger row."""
         limits, driver = item.migration, self._driver
-        self._dialect.limits(driver, limits.lock_timeout_ms, limits.statement_timeout_ms)
+        self._dialect.set_timeouts(driver, limits.lock_timeout_ms, limits.statement_timeout_ms)
         if limits.transactional:
-            before = self._dialect.transaction_id(driver)
-            around = self._dialect.surroundings(driver)
+            before = self._dialect.read_transaction_id(driver)
+            around = self._dialect.read_environment(driver)
             try:
                 self._dialect.run_file(driver, step.sql, limits.statement_timeout_ms)
-            except StatementFailed as error:
-                raise self._failed(error.message, error.fault) from error
-            if before is None or self._dialect.transaction_id(driver) != before:
-                raise self._failed("the file ended its own transaction")
-            if self._dialect.surroundings(driver) != around:
-                raise self._failed("the file changed its role, or databases from outside")
-        self._check_references()
-        if step.direction is Direction.UP and item.verify is not None:
-            self._verify(item)
+            except StatementError as error:
+                raise self._make_error(error.message, error.fault) from error
+            if before is None or self._dialect.read_transaction_id(driver) != before:
+                raise self._make_error("the file ended its own transaction")
+            if self._dialect.read_environment(driver) != around:
+                raise self._make_error("the file changed its role, or databases from outside")
+        self._check_dangling_references()
+        if step.direction is MigrationDirection.UP and item.verify is not None:
+            self._run_verify_file(item)
         row = (
             step.id,
             step.direction.value,
@@ -151,23 +158,23 @@ class Work:
         driver, tables = self._driver, self._dialect.tables
         rows = driver.execute(tables.select_version).fetchall()
         if [str(name) for (name,) in rows] != ([] if standing is None else [standing]):
-            raise self._failed("the version row is not what it was when the migration began")
+            raise self._make_error("the version row is not what it was when the migration began")
         if standing is not None:
             driver.execute(tables.delete_version, (standing,))
         if top is not None:
             driver.execute(tables.insert_version, (top,))
 
-    def _check_references(self) -> None:
+    def _check_dangling_references(self) -> None:
         """Refuse rows that refer to nothing; those that a site had before are left to it."""
-        now = self._dialect.dangling(self._driver)
+        now = self._dialect.count_dangling_references(self._driver)
         more = now - (self._dangling or Counter())
         if more:
-            raise MigrationFailed(
+            raise MigrationFailedError(
                 REFERENCES_BROKEN,
                 database=self._database,
                 migration=self._migration,
                 count=more.total(),
-                detail=tell_dangling(more),
+                detail=format_dangling_references(more),
             )
         self._dangling = now
 
@@ -175,35 +182,35 @@ class Work:
         try:
             content = step.path.read_bytes()
         except OSError as error:
-            raise self._failed(str(error)) from error
+            raise self._make_error(str(error)) from error
         if hashlib.sha256(content).hexdigest() != step.sha256:
-            raise self._failed(f"{step.path.name} is not the file that was planned")
+            raise self._make_error(f"{step.path.name} is not the file that was planned")
         if content != step.sql.encode("utf-8"):
-            raise self._failed(f"the plan does not hold the text of {step.path.name}")
+            raise self._make_error(f"the plan does not hold the text of {step.path.name}")
 
-    def _verify(self, item: SqlMigration) -> None:
+    def _run_verify_file(self, item: SqlMigration) -> None:
         path = item.verify
         if path is None:
             return
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise self._failed(str(error)) from error
+            raise self._make_error(str(error)) from error
         if item.verify_sha256 and hashlib.sha256(content).hexdigest() != item.verify_sha256:
-            raise self._failed(f"{path.name} is not the file that was planned")
+            raise self._make_error(f"{path.name} is not the file that was planned")
         sql = content.decode("utf-8")
-        refused = verify_refusal(sql, self._dialect.kind)
+        refused = check_verify_sql(sql, self._dialect.kind)
         if refused is not None:
-            raise self._failed(f"{path.name}: {refused.reason}")
-        for statement in split(sql, self._dialect.kind):
+            raise self._make_error(f"{path.name}: {refused.reason}")
+        for statement in split_statements(sql, self._dialect.kind):
             try:
-                count = self._dialect.count(
+                count = self._dialect.count_rows(
                     self._driver, statement, item.migration.statement_timeout_ms
                 )
-            except StatementFailed as error:
-                raise self._failed(f"{path.name}: {error.message}", error.fault) from error
+            except StatementError as error:
+                raise self._make_error(f"{path.name}: {error.message}", error.fault) from error
             if count:
-                raise MigrationFailed(
+                raise MigrationFailedError(
                     VERIFY_FAILED,
                     database=self._database,
                     migration=item.migration.id,

@@ -11,31 +11,31 @@ from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     MAX_NAME_BYTES,
     DatabaseRow,
+    candidate_name,
     find_data_directory,
-    next_name,
-    parse_kept,
-    prev_name,
+    parse_quarantine_name,
+    previous_name,
     read_databases,
 )
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
-    OUR_PROGRAM,
+    APPLICATION_NAME,
     Connection,
     Server,
-    rows,
-    run,
+    execute,
+    fetch_rows,
 )
-from ncen_updater.agent.adapters.databases.postgresql.copying import copies
-from ncen_updater.agent.adapters.databases.postgresql.survey import ServerSurvey, SessionsSeen
+from ncen_updater.agent.adapters.databases.postgresql.copying import list_copies
+from ncen_updater.agent.adapters.databases.postgresql.survey import ServerSurvey, SessionGroup
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
-OLDEST, NEWEST = 14, 18
+OLDEST_MAJOR, NEWEST_MAJOR = 14, 18
 MARGIN_BYTES = 256 * 1024 * 1024
-MARGIN_PART = 0.2
+MARGIN_SHARE = 0.2
 
 
 @dataclass(frozen=True)
-class BlockerKind:
+class FindingTemplate:
     """One sort of finding; the texts are templates."""
 
     code: str
@@ -43,30 +43,30 @@ class BlockerKind:
     what: str
     remedy: str
 
-    def found(self, severity: Severity | None = None, **values: object) -> Finding:
+    def make_finding(self, severity: Severity | None = None, **values: object) -> Finding:
         """Return a finding of this kind; the values fill both texts and are its figures."""
         return Finding(
             self.code,
             severity or self.severity,
-            Text(self.what, values),
-            Text(self.remedy, values),
+            LazyText(self.what, values),
+            LazyText(self.remedy, values),
             values,
         )
 
 
-SESSIONS = BlockerKind(
+OPEN_SESSIONS = FindingTemplate(
     "NU-4120",
     Severity.ADVISORY,
     N_("{count} sessions are open in {database}: {applications}."),
     N_("Stop these programs for the time of the change; what stays will be ended."),
 )
-PREPARED = BlockerKind(
+PREPARED_TRANSACTIONS = FindingTemplate(
     "NU-4121",
     Severity.STRICT,
     N_("{count} prepared transactions are open in {database}: {transactions}."),
     N_("End each of them: COMMIT PREPARED or ROLLBACK PREPARED with its name."),
 )
-SLOTS = BlockerKind(
+REPLICATION_SLOTS = FindingTemplate(
     "NU-4122",
     Severity.STRICT,
     N_("{database} has logical replication slots that a copy does not carry: {objects}."),
@@ -75,7 +75,7 @@ SLOTS = BlockerKind(
         " afterwards, and let its subscriber copy its tables again."
     ),
 )
-SUBSCRIPTIONS = BlockerKind(
+SUBSCRIPTIONS = FindingTemplate(
     "NU-4123",
     Severity.STRICT,
     N_("{database} has subscriptions that a copy does not carry: {objects}."),
@@ -86,7 +86,7 @@ SUBSCRIPTIONS = BlockerKind(
         " = false, copy_data = false)."
     ),
 )
-NO_ROOM = BlockerKind(
+NO_SPACE = FindingTemplate(
     "NU-4124",
     Severity.STRICT,
     N_(
@@ -98,88 +98,88 @@ NO_ROOM = BlockerKind(
         " databases of earlier upgrades that are past their time."
     ),
 )
-SPACE_UNSEEN = BlockerKind(
+SPACE_UNKNOWN = FindingTemplate(
     "NU-4125",
     Severity.ADVISORY,
     N_("The free space of the server cannot be seen from here; {needed_bytes} are needed."),
     N_("Ask the database administrator for the free space. Where the server is on this machine: let"
        " the agent reach it by its socket, and GRANT pg_read_all_settings TO {role};"),
 )  # fmt: skip
-NO_CREATEDB = BlockerKind(
+NO_CREATEDB = FindingTemplate(
     "NU-4126",
     Severity.STRICT,
     N_("The agent's role may not make databases."),
     N_("Run as a superuser: ALTER ROLE {role} CREATEDB;"),
 )
-NOT_MEMBER = BlockerKind(
+NOT_MEMBER = FindingTemplate(
     "NU-4127",
     Severity.STRICT,
     N_("The agent's role cannot act as {owner}."),
     N_("Run as a superuser: GRANT {owner} TO {role}; (from 16 on: WITH INHERIT TRUE, SET TRUE)"),
 )
-NO_SIGNAL = BlockerKind(
+NO_SIGNAL = FindingTemplate(
     "NU-4128",
     Severity.ADVISORY,
     N_("The agent's role may end the sessions of {owner} only, not those of other roles."),
     N_("Run as a superuser: GRANT pg_signal_backend TO {role};"),
 )
-COLLATION = BlockerKind(
+COLLATION_VERSION_MISMATCH = FindingTemplate(
     "NU-4129",
     Severity.STRICT,
     N_("{database} was sorted by version {stored} of the system's rules, now it is {actual}: the"
        " server refuses to copy it."),
     N_("Run in {database}: REINDEX DATABASE; ALTER DATABASE {database} REFRESH COLLATION VERSION;"),
 )  # fmt: skip
-NAME_TOO_LONG = BlockerKind(
+NAME_TOO_LONG = FindingTemplate(
     "NU-4130",
     Severity.STRICT,
     N_("The name {database} leaves no room for the names of its copies ({length} of 63 bytes)."),
     N_("Rename the database to at most 48 bytes."),
 )
-INVALID = BlockerKind(
+INVALID_DATABASE = FindingTemplate(
     "NU-4131",
     Severity.STRICT,
     N_("{database} is what an interrupted DROP DATABASE left; it cannot be used."),
     N_("If nobody needs it: DROP DATABASE {database}. If it is live: restore it from a backup."),
 )
-LEFTOVER = BlockerKind(
+LEFTOVER_COPY = FindingTemplate(
     "NU-4132",
     Severity.STRICT,
     N_("{database} exists already, from an earlier attempt of this change."),
     N_("Run ncen-updater resume, which removes it."),
 )
-VERSION = BlockerKind(
+UNSUPPORTED_VERSION = FindingTemplate(
     "NU-4133",
     Severity.STRICT,
     N_("The server is PostgreSQL {version}; this agent knows 14 to 18."),
     N_("Upgrade the server, or the agent."),
 )
-MISSING = BlockerKind(
+MISSING_DATABASE = FindingTemplate(
     "NU-4134",
     Severity.STRICT,
     N_("There is no database {database} on the server."),
     N_("Correct the name in [databases.names], or restore the database."),
 )
-UNSET = BlockerKind(
+SETTING_NOT_ALLOWED = FindingTemplate(
     "NU-4135",
     Severity.STRICT,
     N_("The agent's role may not carry over the setting {setting} of {database} {role}."),
     N_("Remove the setting, or grant the right to set it (GRANT SET ON PARAMETER, CREATEROLE with"
        " ADMIN on the role)."),
 )  # fmt: skip
-NO_OWNER = BlockerKind(
+NO_OWNER = FindingTemplate(
     "NU-4136",
     Severity.STRICT,
     N_("There is no role {owner} on the server, as which migrations would run."),
     N_('Correct "owner" in [databases.postgresql].'),
 )
-HIDDEN = BlockerKind(
+STATISTICS_HIDDEN = FindingTemplate(
     "NU-4150",
     Severity.STRICT,
     N_("The server does not show the agent's role what the sessions of other roles do."),
     N_("Run as a superuser: GRANT pg_read_all_stats TO {role};"),
 )
-OF_SUPERUSERS = BlockerKind(
+SUPERUSER_SESSIONS = FindingTemplate(
     "NU-4151",
     Severity.STRICT,
     N_("{count} sessions of the superuser {whose} are open in {database}: {applications}. "
@@ -187,14 +187,14 @@ OF_SUPERUSERS = BlockerKind(
     N_("Let these programs end before the change begins, or let them connect in a role that is no"
        " superuser. If they are the application's own, add {whose} to application_roles."),
 )  # fmt: skip
-OF_OTHERS = BlockerKind(
+OTHER_ROLE_SESSIONS = FindingTemplate(
     "NU-4152",
     Severity.STRICT,
     N_("{count} sessions of the role {whose} are open in {database}: {applications}. "
        "The agent may not end them."),
     N_("Run as a superuser: GRANT pg_signal_backend TO {role};"),
 )  # fmt: skip
-WHOSE = BlockerKind(
+UNKNOWN_ROLE_SESSIONS = FindingTemplate(
     "NU-4153",
     Severity.STRICT,
     N_("{count} sessions of the role {whose} are open in {database}: {applications}. Between"
@@ -203,7 +203,7 @@ WHOSE = BlockerKind(
     N_("Write application_roles into [databases.postgresql]: all roles in which the application"
        " logs in ({owner}, or {whose} as well)."),
 )  # fmt: skip
-KEPT_ALTERED = BlockerKind(
+PREVIOUS_ALTERED = FindingTemplate(
     "NU-4154",
     Severity.ADVISORY,
     N_("{database} was kept as it had been; somebody opened or altered it since."),
@@ -212,17 +212,17 @@ KEPT_ALTERED = BlockerKind(
 )  # fmt: skip
 
 
-def margin(total: int) -> int:
+def compute_margin(total: int) -> int:
     """Return the bytes kept free beside the copies: a migration may write each table once more."""
-    return max(MARGIN_BYTES, int(total * MARGIN_PART))
+    return max(MARGIN_BYTES, int(total * MARGIN_SHARE))
 
 
 def find_blockers(
-    seen: ServerSurvey,
+    survey: ServerSurvey,
     change: ChangeRef,
     names: Mapping[str, str],
     *,
-    final: bool,
+    application_stopped: bool,
     role: str = "ncen_updater",
     owner: str = "ncen",
     application_roles: Sequence[str] = (),
@@ -230,147 +230,159 @@ def find_blockers(
     """Return the findings, most fundamental first.
 
     Args:
-        seen: What was seen.
+        survey: What was seen.
         change: The change.
         names: Logical to physical names.
-        final: Whether the application is stopped.
+        application_stopped: Whether the application is stopped.
         role: The agent's role, for the remedies.
         owner: The application's role, for the remedies.
         application_roles: As which it logs in, where the operator said so.
     """
     found: list[Finding] = []
-    if not OLDEST <= seen.major <= NEWEST:
-        found.append(VERSION.found(version=seen.version))
-    found += _names(seen, change, names)
-    found += _rights(seen, role, owner)
-    if final:
-        found += _any_sessions(seen.sessions, Severity.STRICT)
+    if not OLDEST_MAJOR <= survey.major <= NEWEST_MAJOR:
+        found.append(UNSUPPORTED_VERSION.make_finding(version=survey.version))
+    found += _find_name_blockers(survey, change, names)
+    found += _find_rights_blockers(survey, role, owner)
+    if application_stopped:
+        found += _make_session_findings(survey.sessions, Severity.STRICT)
     else:
-        found += _sessions(seen.sessions, role, owner, application_roles)
-    found += _contents(seen, change)
-    found += _room(seen, change, role)
+        found += _find_session_blockers(survey.sessions, role, owner, application_roles)
+    found += _find_content_blockers(survey, change)
+    found += _find_space_blockers(survey, change, role)
     return tuple(found)
 
 
-def _names(seen: ServerSurvey, change: ChangeRef, names: Mapping[str, str]) -> list[Finding]:
+def _find_name_blockers(
+    seen: ServerSurvey, change: ChangeRef, names: Mapping[str, str]
+) -> list[Finding]:
     found: list[Finding] = []
     for physical in names.values():
-        copies = (next_name(physical, change.id), prev_name(physical, change.id))
+        copies = (candidate_name(physical, change.id), previous_name(physical, change.id))
         length = max(len(name.encode()) for name in copies)
         if length > MAX_NAME_BYTES:
-            found.append(NAME_TOO_LONG.found(database=physical, length=length))
-        kept = change.source
-        wanted = [physical] + ([prev_name(physical, kept)] if kept else [])
+            found.append(NAME_TOO_LONG.make_finding(database=physical, length=length))
+        retained = change.source
+        wanted = [physical] + ([previous_name(physical, retained)] if retained else [])
         for name in wanted:
             row: DatabaseRow | None = seen.databases.get(name)
             if row is None:
-                found.append(MISSING.found(database=name))
-            elif not row.valid:
-                found.append(INVALID.found(database=name))
-        found += [LEFTOVER.found(database=name) for name in copies if name in seen.databases]
+                found.append(MISSING_DATABASE.make_finding(database=name))
+            elif not row.is_valid:
+                found.append(INVALID_DATABASE.make_finding(database=name))
+        found += [
+            LEFTOVER_COPY.make_finding(database=name) for name in copies if name in seen.databases
+        ]
     return found
 
 
-def _rights(seen: ServerSurvey, role: str, owner: str) -> list[Finding]:
+def _find_rights_blockers(seen: ServerSurvey, role: str, owner: str) -> list[Finding]:
     rights = seen.rights
     found: list[Finding] = []
     if not rights.createdb:
-        found.append(NO_CREATEDB.found(role=role))
+        found.append(NO_CREATEDB.make_finding(role=role))
     if not rights.owner_exists:
-        found.append(NO_OWNER.found(owner=owner))
-    found += [NOT_MEMBER.found(owner=name, role=role) for name in rights.lacking]
+        found.append(NO_OWNER.make_finding(owner=owner))
+    found += [NOT_MEMBER.make_finding(owner=name, role=role) for name in rights.lacking]
     if not rights.stats:
-        found.append(HIDDEN.found(role=role))
+        found.append(STATISTICS_HIDDEN.make_finding(role=role))
     if not rights.signal:
-        found.append(NO_SIGNAL.found(owner=owner, role=role))
+        found.append(NO_SIGNAL.make_finding(owner=owner, role=role))
     found += [
-        UNSET.found(database=database, role=name, setting=setting)
+        SETTING_NOT_ALLOWED.make_finding(database=database, role=name, setting=setting)
         for database, name, setting in rights.unset
     ]
     return found
 
 
-def _sessions(
-    sessions: Sequence[SessionsSeen], role: str, owner: str, application_roles: Sequence[str]
+def _find_session_blockers(
+    sessions: Sequence[SessionGroup], role: str, owner: str, application_roles: Sequence[str]
 ) -> list[Finding]:
     """Judge sessions while the application runs; its own end when it is stopped.
 
     Those of another look of this agent, or of its rehearsal, end by themselves.
     """
-    strangers = [
+    foreign_sessions = [
         seen
         for seen in sessions
         if seen.role not in (application_roles or (owner,))
-        and not (seen.role == role and seen.program.startswith(OUR_PROGRAM))
+        and not (seen.role == role and seen.program.startswith(APPLICATION_NAME))
     ]
     found: list[Finding] = []
-    by_role: dict[tuple[str, str], list[SessionsSeen]] = {}
-    for seen in strangers:
+    by_role: dict[tuple[str, str], list[SessionGroup]] = {}
+    for seen in foreign_sessions:
         by_role.setdefault((seen.database, seen.role), []).append(seen)
-    ended: list[SessionsSeen] = []
+    ended: list[SessionGroup] = []
     for (database, whose), group in by_role.items():
         kinds = []
         if not group[0].endable:
-            kinds.append(OF_SUPERUSERS if group[0].superuser else OF_OTHERS)
+            kinds.append(SUPERUSER_SESSIONS if group[0].superuser else OTHER_ROLE_SESSIONS)
         # A superuser gets in whatever is granted, and we ourselves are no application.
         if not application_roles and not group[0].superuser and whose != role:
-            kinds.append(WHOSE)
+            kinds.append(UNKNOWN_ROLE_SESSIONS)
         if not kinds:
             ended += group
         found += [
-            kind.found(
+            kind.make_finding(
                 database=database,
                 whose=whose,
                 role=role,
                 owner=owner,
                 count=sum(seen.number for seen in group),
-                applications=_programs_of(group),
+                applications=_format_programs(group),
             )
             for kind in kinds
         ]
-    return found + _any_sessions(ended, Severity.ADVISORY)
+    return found + _make_session_findings(ended, Severity.ADVISORY)
 
 
-def _any_sessions(sessions: Sequence[SessionsSeen], severity: Severity) -> list[Finding]:
+def _make_session_findings(sessions: Sequence[SessionGroup], severity: Severity) -> list[Finding]:
     return [
-        SESSIONS.found(
+        OPEN_SESSIONS.make_finding(
             severity,
             database=database,
             count=sum(seen.number for seen in group),
-            applications=_programs_of(group),
+            applications=_format_programs(group),
         )
-        for database, group in _grouped(sessions).items()
+        for database, group in _group_by_database(sessions).items()
     ]
 
 
-def _programs_of(group: Sequence[SessionsSeen]) -> str:
+def _format_programs(group: Sequence[SessionGroup]) -> str:
     return ", ".join(f"{seen.program} ({seen.number}, {seen.role})" for seen in group)
 
 
-def _contents(seen: ServerSurvey, change: ChangeRef) -> list[Finding]:
-    found: list[Finding] = [KEPT_ALTERED.found(database=name) for name in seen.kept_altered]
-    for database, prepared in _grouped(seen.prepared).items():
+def _find_content_blockers(seen: ServerSurvey, change: ChangeRef) -> list[Finding]:
+    found: list[Finding] = [
+        PREVIOUS_ALTERED.make_finding(database=name) for name in seen.kept_altered
+    ]
+    for database, prepared in _group_by_database(seen.prepared).items():
         gids = ", ".join(gid for _database, gid in prepared)
-        found.append(PREPARED.found(database=database, count=len(prepared), transactions=gids))
-    left_behind = ((SLOTS, seen.slots), (SUBSCRIPTIONS, seen.subscriptions))
+        found.append(
+            PREPARED_TRANSACTIONS.make_finding(
+                database=database, count=len(prepared), transactions=gids
+            )
+        )
+    left_behind = ((REPLICATION_SLOTS, seen.slots), (SUBSCRIPTIONS, seen.subscriptions))
     for kind, pairs in () if change.as_is else left_behind:
-        for database, objects in _grouped(pairs).items():
+        for database, objects in _group_by_database(pairs).items():
             words = ", ".join(name for _database, name in objects)
-            found.append(kind.found(database=database, objects=words))
+            found.append(kind.make_finding(database=database, objects=words))
     for database, stored, actual in seen.collations:
-        found.append(COLLATION.found(database=database, stored=stored, actual=actual))
+        found.append(
+            COLLATION_VERSION_MISMATCH.make_finding(database=database, stored=stored, actual=actual)
+        )
     return found
 
 
-def _room(seen: ServerSurvey, change: ChangeRef, role: str) -> list[Finding]:
+def _find_space_blockers(seen: ServerSurvey, change: ChangeRef, role: str) -> list[Finding]:
     if change.as_is:
         return []
     found: list[Finding] = []
     for disk in seen.disks:
-        needed = _needed(seen, disk.names, log=disk.log)
+        needed = _compute_bytes_needed(seen, disk.names, log=disk.log)
         if disk.free < needed:
             found.append(
-                NO_ROOM.found(
+                NO_SPACE.make_finding(
                     place=disk.place,
                     needed_bytes=needed,
                     free_bytes=disk.free,
@@ -381,16 +393,16 @@ def _room(seen: ServerSurvey, change: ChangeRef, role: str) -> list[Finding]:
     unseen = [name for name in seen.sizes if name not in visible]
     if unseen:
         log = not any(disk.log for disk in seen.disks)
-        needed = _needed(seen, unseen, log=log)
-        found.append(SPACE_UNSEEN.found(needed_bytes=needed, role=role))
+        needed = _compute_bytes_needed(seen, unseen, log=log)
+        found.append(SPACE_UNKNOWN.make_finding(needed_bytes=needed, role=role))
     return found
 
 
-def _needed(seen: ServerSurvey, names: Iterable[str], *, log: bool) -> int:
+def _compute_bytes_needed(seen: ServerSurvey, names: Iterable[str], *, log: bool) -> int:
     """Return the bytes that are needed where these databases are, or the log is."""
     sizes = {name: seen.sizes[name] for name in names if name in seen.sizes}
     total = sum(sizes.values())
-    room = margin(total) if sizes else 0
+    room = compute_margin(total) if sizes else 0
     # WAL_LOG writes all of a copy to the log as well.
     logged = sum(size for name, size in seen.sizes.items() if seen.methods.get(name) == "wal-log")
     return total + room + (logged if log else 0)
@@ -399,7 +411,7 @@ def _needed(seen: ServerSurvey, names: Iterable[str], *, log: bool) -> int:
 Row = TypeVar("Row", bound=tuple[object, ...])
 
 
-def _grouped(rows: Sequence[Row]) -> dict[object, list[Row]]:
+def _group_by_database(rows: Sequence[Row]) -> dict[object, list[Row]]:
     """Group rows by their first field, the database."""
     groups: dict[object, list[Row]] = {}
     for row in rows:
@@ -409,13 +421,13 @@ def _grouped(rows: Sequence[Row]) -> dict[object, list[Row]]:
 
 # ---- what an interrupted copy left ---------------------------------------------------------------
 
-LEFT = BlockerKind(
+ORPHAN_DIRECTORY = FindingTemplate(
     "NU-4138",
     Severity.ADVISORY,
     N_("An interrupted copy of {database} left the directory base/{oid} in the server."),
     N_("Run 'ncen-updater resume'. If it stays, remove it: no database has this number."),
 )
-UNSEEN = BlockerKind(
+ORPHAN_POSSIBLE = FindingTemplate(
     "NU-4139",
     Severity.ADVISORY,
     N_(
@@ -428,7 +440,7 @@ UNSEEN = BlockerKind(
         "it only takes up room."
     ),
 )
-NUMBER_UNKNOWN = BlockerKind(
+UNOWNED_DIRECTORY = FindingTemplate(
     "NU-4141",
     Severity.ADVISORY,
     N_("The directory {oid} of the server belongs to no database: an interrupted copy left it."),
@@ -437,7 +449,7 @@ NUMBER_UNKNOWN = BlockerKind(
         "remove it: let the database administrator do so, while no database is being made."
     ),
 )
-NUMBER_UNSEEN = BlockerKind(
+UNOWNED_POSSIBLE = FindingTemplate(
     "NU-4142",
     Severity.ADVISORY,
     N_("An interrupted copy may have left a directory in the server, where the agent cannot look."),
@@ -455,22 +467,22 @@ def find_orphans(server: Server, plan: CopyPlan) -> Iterator[Finding]:
         server: The server.
         plan: Copies of which at least one was not finished.
     """
-    with server.facts() as connection:
+    with server.open_control_session() as connection:
         taken = {row.oid for row in read_databases(connection).values()}
         directory = find_data_directory(server, connection)
-    if any(not copy.oid for copy in copies(plan)):  # 14
+    if any(not copy.oid for copy in list_copies(plan)):  # 14
         if directory is None:
-            yield NUMBER_UNSEEN.found()
+            yield UNOWNED_POSSIBLE.make_finding()
             return
-        for oid in sorted(directory.numbers() - taken):
-            yield NUMBER_UNKNOWN.found(oid=oid)
-    for copy in copies(plan):
+        for oid in sorted(directory.list_oids() - taken):
+            yield UNOWNED_DIRECTORY.make_finding(oid=oid)
+    for copy in list_copies(plan):
         if not copy.oid or copy.oid in taken:
             continue
         if directory is None:
-            yield UNSEEN.found(database=copy.source, oid=copy.oid)
-        elif directory.directories(copy.oid):
-            yield LEFT.found(database=copy.source, oid=copy.oid)
+            yield ORPHAN_POSSIBLE.make_finding(database=copy.source, oid=copy.oid)
+        elif directory.list_directories(copy.oid):
+            yield ORPHAN_DIRECTORY.make_finding(database=copy.source, oid=copy.oid)
 
 
 # ---- databases that are kept ---------------------------------------------------------------------
@@ -482,9 +494,9 @@ def find_orphans(server: Server, plan: CopyPlan) -> Iterator[Finding]:
 # Nothing drops it but a person's word (collect --kept).
 
 # Physical name, table, rows; None where they could not be counted.
-Counts: TypeAlias = Mapping[str, Mapping[str, int] | None]
+QuarantinedRows: TypeAlias = Mapping[str, Mapping[str, int] | None]
 
-KEPT = BlockerKind(
+QUARANTINED_DATABASES = FindingTemplate(
     "NU-4155",
     Severity.ADVISORY,
     N_("Databases from the change {change} are kept as {path}: rows may be in them that somebody"
@@ -499,10 +511,10 @@ _SET_ASIDE = (
 )
 
 
-def write_set_aside(connection: Connection, change_id: str, counts: Counts) -> None:
+def write_quarantined(connection: Connection, change_id: str, counts: QuarantinedRows) -> None:
     """Keep what was counted, in the transaction that renames the set."""
-    run(connection, _SET_ASIDE)
-    run(
+    execute(connection, _SET_ASIDE)
+    execute(
         connection,
         "INSERT INTO public.set_aside (change, counts) VALUES (%s, %s)"
         " ON CONFLICT (change) DO UPDATE SET counts = excluded.counts",
@@ -510,23 +522,23 @@ def write_set_aside(connection: Connection, change_id: str, counts: Counts) -> N
     )
 
 
-def read_set_aside(connection: Connection, names: Mapping[str, str]) -> tuple[Finding, ...]:
+def list_quarantined(connection: Connection, names: Mapping[str, str]) -> tuple[Finding, ...]:
     """Return the sets by what is there: a lost control database costs no more than the figures.
 
     Args:
-        connection: A session of :meth:`Server.facts`.
+        connection: A session of :meth:`Server.open_control_session`.
         names: Logical to physical names.
     """
     found: dict[str, list[str]] = {}
     for datname in read_databases(connection):
-        parsed = parse_kept(datname, names)
+        parsed = parse_quarantine_name(datname, names)
         if parsed is not None:
             found.setdefault(parsed[0], []).append(datname)
-    counts: dict[str, Counts] = {}
-    if found and not rows(connection, "SELECT to_regclass('public.set_aside') IS NULL")[0][0]:
-        counts = dict(rows(connection, "SELECT change, counts FROM public.set_aside"))
+    counts: dict[str, QuarantinedRows] = {}
+    if found and not fetch_rows(connection, "SELECT to_regclass('public.set_aside') IS NULL")[0][0]:
+        counts = dict(fetch_rows(connection, "SELECT change, counts FROM public.set_aside"))
     return tuple(
-        KEPT.found(
+        QUARANTINED_DATABASES.make_finding(
             change=change,
             path=", ".join(sorted(databases)),
             rows=_row_words(counts.get(change, {})),
@@ -535,18 +547,18 @@ def read_set_aside(connection: Connection, names: Mapping[str, str]) -> tuple[Fi
     )
 
 
-def _row_words(counts: Counts) -> Text | str:
+def _row_words(counts: QuarantinedRows) -> LazyText | str:
     known = [
         f"{database}: " + ", ".join(f"{table} {number}" for table, number in sorted(tables.items()))
         for database, tables in sorted(counts.items())
         if tables
     ]
     if not known:
-        return Text(N_("it cannot be told how many"))
+        return LazyText(N_("it cannot be told how many"))
     return "; ".join([*known, *(["..."] if None in counts.values() else [])])
 
 
-def forget_set_aside(connection: Connection, change_id: str) -> None:
+def delete_quarantined(connection: Connection, change_id: str) -> None:
     """Remove the figures of a set that is gone."""
-    if not rows(connection, "SELECT to_regclass('public.set_aside') IS NULL")[0][0]:
-        run(connection, "DELETE FROM public.set_aside WHERE change = %s", [change_id])
+    if not fetch_rows(connection, "SELECT to_regclass('public.set_aside') IS NULL")[0][0]:
+        execute(connection, "DELETE FROM public.set_aside WHERE change = %s", [change_id])

@@ -4,8 +4,8 @@ In a rehearsal ``pg_dump`` and ``pg_restore`` log in as the application's role, 
 this role left there. A database administrator may have put things into a database that only a
 superuser makes, or that this role may not read or make: a template copy has them, a dump has them
 not, or cannot be restored. The catalogue says which these are while officers still work.
-:func:`survey_contents` looks, :func:`judge` decides, and :func:`limits` says how to dump and
-restore all the rest.
+:func:`read_database_contents` looks, :func:`find_dump_obstacles` decides, and
+:func:`choose_dump_options` says how to dump and restore all the rest.
 """
 
 # ruff: noqa: S608 - every statement is made of constants of this module
@@ -16,16 +16,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ncen_updater.agent.adapters.databases.postgresql.catalogue import server_major
+from ncen_updater.agent.adapters.databases.postgresql.catalogue import read_server_major
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
-    literal,
-    rows,
-    run,
+    execute,
+    fetch_rows,
+    quote_literal,
 )
 
 
-class Fact(StrEnum):
+class PortabilityIssue(StrEnum):
     """Why a dump by an ordinary role does not carry an object."""
 
     SUPERUSER = "superuser"  # only a superuser makes it
@@ -42,7 +42,7 @@ class Fact(StrEnum):
 
 
 @dataclass(frozen=True, order=True)
-class Item:
+class CatalogueObject:
     """One object that is worth a look.
 
     Attributes:
@@ -57,10 +57,10 @@ class Item:
     name: str
     catalogue: int
     oid: int
-    facts: frozenset[Fact]
+    facts: frozenset[PortabilityIssue]
 
     @property
-    def words(self) -> str:
+    def label(self) -> str:
         """The object in the server's words."""
         return f"{self.kind} {self.name}"
 
@@ -75,28 +75,28 @@ class DatabaseContents:
     """
 
     superuser: bool
-    items: Sequence[Item] = ()
+    items: Sequence[CatalogueObject] = ()
 
 
 @dataclass(frozen=True)
-class CarryingObstacle:
+class DumpObstacle:
     """An object that a dump by the agent's role does not carry, and why."""
 
-    item: Item
-    facts: frozenset[Fact]
+    item: CatalogueObject
+    facts: frozenset[PortabilityIssue]
 
 
 # What counts even for a superuser: the same extension would come back in another version.
-_FOR_SUPERUSERS = frozenset({Fact.VERSION})
+_FOR_SUPERUSERS = frozenset({PortabilityIssue.VERSION})
 
 
-def judge(seen: DatabaseContents) -> tuple[CarryingObstacle, ...]:
+def find_dump_obstacles(seen: DatabaseContents) -> tuple[DumpObstacle, ...]:
     """Return what a dump by the agent's role does not carry; pure."""
     found = []
     for item in sorted(seen.items, key=lambda item: (item.kind, item.name, item.oid)):
         facts = item.facts & _FOR_SUPERUSERS if seen.superuser else item.facts
         if facts:
-            found.append(CarryingObstacle(item, facts))
+            found.append(DumpObstacle(item, facts))
     return tuple(found)
 
 
@@ -134,7 +134,7 @@ _OWNED = (
 )  # fmt: skip
 
 # What none but a superuser makes, whoever owns it afterwards.
-_SUPERUSERS = (
+_SUPERUSER_OBJECTS = (
     ("pg_event_trigger", "true"),
     ("pg_foreign_data_wrapper", "true"),
     ("pg_language", "true"),
@@ -161,9 +161,9 @@ _PUBLIC = 2200  # the schema that every database begins with
 _BOOTSTRAP = 10  # the superuser that the cluster was made with
 
 
-def _facts_query(major: int, restorer: str) -> str:
+def _build_issues_query(major: int, restorer: str) -> str:
     """Return the query for (catalogue, object, fact)."""
-    who = f"{literal(restorer)}::name"
+    who = f"{quote_literal(restorer)}::name"
     acts = f"pg_has_role({who}, {{role}}, 'USAGE')"
     if major >= 16:
         acts += f" AND pg_has_role({who}, {{role}}, 'SET')"
@@ -172,75 +172,85 @@ def _facts_query(major: int, restorer: str) -> str:
     parts = []
     for catalogue, owner, acl, condition in _OWNED:
         may, uses = acts.format(role=f"x.{owner}"), f"pg_has_role({who}, x.{owner}, 'USAGE')"
-        member = _member(catalogue)
+        member = _build_extension_member_condition(catalogue)
         named = "pg_largeobject" if catalogue == "pg_largeobject_metadata" else catalogue
         head = f"SELECT '{named}'::regclass::oid, x.oid, '{{fact}}' FROM {catalogue} x"
         parts.append(
-            head.format(fact=Fact.OWNER) + f" WHERE x.oid >= {_FIRST} AND NOT {member}"
+            head.format(fact=PortabilityIssue.OWNER) + f" WHERE x.oid >= {_FIRST} AND NOT {member}"
             f" AND ({condition}) AND NOT ({may})"
         )
         if acl.startswith("NULL"):
             continue
         # Of the system's objects and those of extensions only what was changed is dumped.
         parts.append(
-            head.format(fact=Fact.GRANTS)
+            head.format(fact=PortabilityIssue.GRANTS)
             + f" WHERE (x.oid < {_FIRST} OR {member}) AND ({condition}) AND NOT {uses}"
             f" AND x.{acl} IS DISTINCT FROM (SELECT i.initprivs FROM pg_init_privs i WHERE"
             f" i.objoid = x.oid AND i.classoid = '{catalogue}'::regclass AND i.objsubid = 0)"
         )
         # Given on by somebody else: restored by SET SESSION AUTHORIZATION.
         parts.append(
-            head.format(fact=Fact.GRANTS)
+            head.format(fact=PortabilityIssue.GRANTS)
             + f" WHERE x.oid >= {_FIRST} AND NOT {member} AND ({condition})"
             f" AND EXISTS (SELECT FROM aclexplode(x.{acl}) a WHERE a.grantor <> x.{owner})"
         )
-    for catalogue, condition in _SUPERUSERS:
+    for catalogue, condition in _SUPERUSER_OBJECTS:
         parts.append(
-            f"SELECT '{catalogue}'::regclass::oid, x.oid, '{Fact.SUPERUSER}' FROM {catalogue} x"
-            f" WHERE x.oid >= {_FIRST} AND NOT {_member(catalogue)}"
+            f"SELECT '{catalogue}'::regclass::oid, x.oid, '{PortabilityIssue.SUPERUSER}' FROM "
+            f"{catalogue} x"
+            f" WHERE x.oid >= {_FIRST} AND NOT {_build_extension_member_condition(catalogue)}"
             f" AND ({condition.format(granted=granted, who=who)})"
         )
     tables = "'pg_class'::regclass::oid"
-    mine = f"c.oid >= {_FIRST} AND NOT {_member('pg_class', 'c')} AND c.relpersistence <> 't'"
+    belongs = _build_extension_member_condition("pg_class", "c")
+    mine = f"c.oid >= {_FIRST} AND NOT {belongs} AND c.relpersistence <> 't'"
     parts += [
         # The rights on columns, and large objects, are their table's and their owner's.
-        f"SELECT {tables}, c.oid, '{Fact.GRANTS}' FROM pg_class c JOIN pg_attribute t ON"
+        f"SELECT {tables}, c.oid, '{PortabilityIssue.GRANTS}' FROM pg_class c JOIN pg_attribute t "
+        "ON"
         f" t.attrelid = c.oid WHERE {mine} AND EXISTS (SELECT FROM aclexplode(t.attacl) a"
         " WHERE a.grantor <> c.relowner)",
-        f"SELECT {tables}, c.oid, '{Fact.UNREAD}' FROM pg_class c WHERE {mine}"
+        f"SELECT {tables}, c.oid, '{PortabilityIssue.UNREAD}' FROM pg_class c WHERE {mine}"
         " AND c.relkind IN ('r', 'p', 'm', 'v', 'S', 'f') AND c.relnamespace <>"
         " 'pg_toast'::regnamespace AND NOT (CASE WHEN c.relkind = 'S'"
         " THEN has_sequence_privilege(c.oid, 'SELECT')"
         " ELSE has_table_privilege(c.oid, 'SELECT') END"
         " AND has_schema_privilege(c.relnamespace, 'USAGE'))",
-        f"SELECT {tables}, c.oid, '{Fact.ROWS}' FROM pg_class c WHERE {mine}"
+        f"SELECT {tables}, c.oid, '{PortabilityIssue.ROWS}' FROM pg_class c WHERE {mine}"
         " AND c.relkind IN ('r', 'p') AND row_security_active(c.oid)",
-        f"SELECT {tables}, c.oid, '{Fact.TABLESPACE}' FROM pg_class c WHERE {mine}"
+        f"SELECT {tables}, c.oid, '{PortabilityIssue.TABLESPACE}' FROM pg_class c WHERE {mine}"
         " AND c.relkind IN ('r', 'p', 'm', 'i', 'I') AND c.reltablespace <> 0"
         " AND c.relnamespace <> 'pg_toast'::regnamespace"
         f" AND NOT has_tablespace_privilege({who}, c.reltablespace, 'CREATE')",
-        f"SELECT 'pg_database'::regclass::oid, d.oid, '{Fact.TABLESPACE}' FROM pg_database d"
+        f"SELECT 'pg_database'::regclass::oid, d.oid, '{PortabilityIssue.TABLESPACE}' FROM "
+        "pg_database d"
         " JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = current_database()"
         " AND t.spcname <> 'pg_default' AND NOT has_tablespace_privilege(t.oid, 'CREATE')",
-        f"SELECT 'pg_largeobject'::regclass::oid, l.oid, '{Fact.UNREAD}'"
+        f"SELECT 'pg_largeobject'::regclass::oid, l.oid, '{PortabilityIssue.UNREAD}'"
         " FROM pg_largeobject_metadata l WHERE NOT pg_has_role(l.lomowner, 'USAGE')",
         # Its options are shown to nobody but the role itself.
-        f"SELECT 'pg_user_mapping'::regclass::oid, u.umid, '{Fact.HIDDEN}' FROM pg_user_mappings u"
+        f"SELECT 'pg_user_mapping'::regclass::oid, u.umid, '{PortabilityIssue.HIDDEN}' FROM "
+        "pg_user_mappings u"
         " WHERE u.usename <> current_user",
-        f"SELECT 'pg_subscription'::regclass::oid, s.oid, '{Fact.HIDDEN}' FROM pg_subscription s"
+        f"SELECT 'pg_subscription'::regclass::oid, s.oid, '{PortabilityIssue.HIDDEN}' FROM "
+        "pg_subscription s"
         " JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = current_database()",
-        f"SELECT s.classoid, s.objoid, '{Fact.LABEL}' FROM pg_seclabels s WHERE s.classoid NOT IN"
+        f"SELECT s.classoid, s.objoid, '{PortabilityIssue.LABEL}' FROM pg_seclabels s WHERE "
+        "s.classoid NOT IN"
         " ('pg_database'::regclass, 'pg_authid'::regclass, 'pg_tablespace'::regclass,"
         " 'pg_subscription'::regclass)",
         # None but extensions that are trusted are made by an ordinary role.
-        f"SELECT 'pg_extension'::regclass::oid, e.oid, '{Fact.SUPERUSER}' FROM pg_extension e"
+        f"SELECT 'pg_extension'::regclass::oid, e.oid, '{PortabilityIssue.SUPERUSER}' FROM "
+        "pg_extension e"
         f" WHERE e.oid >= {_FIRST} AND NOT EXISTS (SELECT FROM pg_available_extensions a"
         " JOIN pg_available_extension_versions v ON v.name = a.name AND v.version ="
         " a.default_version WHERE a.name = e.extname AND (v.trusted OR NOT v.superuser))",
-        f"SELECT 'pg_extension'::regclass::oid, e.oid, '{Fact.VERSION}' FROM pg_extension e"
+        f"SELECT 'pg_extension'::regclass::oid, e.oid, '{PortabilityIssue.VERSION}' FROM "
+        "pg_extension e"
         " JOIN pg_available_extensions a ON a.name = e.extname"
         f" WHERE e.oid >= {_FIRST} AND a.default_version IS DISTINCT FROM e.extversion",
-        f"SELECT 'pg_namespace'::regclass::oid, n.oid, '{Fact.OWNER}' FROM pg_namespace n"
+        f"SELECT 'pg_namespace'::regclass::oid, n.oid, '{PortabilityIssue.OWNER}' FROM "
+        "pg_namespace n"
         f" WHERE n.oid = {_PUBLIC} AND "
         + (
             f"n.nspowner <> 'pg_database_owner'::regrole AND NOT ({acts.format(role='n.nspowner')})"
@@ -251,20 +261,20 @@ def _facts_query(major: int, restorer: str) -> str:
     ]
     if major >= 15:
         parts.append(
-            f"SELECT 'pg_publication'::regclass::oid, p.pnpubid, '{Fact.SUPERUSER}'"
+            f"SELECT 'pg_publication'::regclass::oid, p.pnpubid, '{PortabilityIssue.SUPERUSER}'"
             " FROM pg_publication_namespace p"
         )
     return " UNION ".join(parts)
 
 
-def _member(catalogue: str, alias: str = "x") -> str:
+def _build_extension_member_condition(catalogue: str, alias: str = "x") -> str:
     return (
         f"EXISTS (SELECT FROM pg_depend m WHERE m.classid = '{catalogue}'::regclass"
         f" AND m.objid = {alias}.oid AND m.deptype = 'e')"
     )
 
 
-def survey_contents(connection: Connection, restorer: str) -> DatabaseContents:
+def read_database_contents(connection: Connection, restorer: str) -> DatabaseContents:
     """Look into one database, whatever is in it. Reads the catalogue only.
 
     Args:
@@ -272,19 +282,20 @@ def survey_contents(connection: Connection, restorer: str) -> DatabaseContents:
         restorer: The role that restores.
     """
     # A long statement over few rows: to compile it takes longer than to run it.
-    run(connection, "SET jit = off; SET search_path = pg_catalog, pg_temp")
+    execute(connection, "SET jit = off; SET search_path = pg_catalog, pg_temp")
     superuser = bool(
-        rows(
+        fetch_rows(
             connection,
             "SELECT bool_and(rolsuper) FROM pg_roles WHERE rolname IN (current_user, %s)",
             [restorer],
         )[0][0]
     )
-    found = rows(
+    found = fetch_rows(
         connection,
         "SELECT o.type, coalesce(o.identity, f.oid::text), f.catalogue::int8, f.oid::int8,"
         " array_agg(DISTINCT f.fact)"
-        f" FROM ({_facts_query(server_major(connection), restorer)}) f(catalogue, oid, fact),"
+        f" FROM ({_build_issues_query(read_server_major(connection), restorer)}) f(catalogue, oid, "
+        "fact),"
         " LATERAL pg_identify_object(f.catalogue, f.oid, 0) o GROUP BY 1, 2, 3, 4",
         [],
     )
@@ -293,7 +304,13 @@ def survey_contents(connection: Connection, restorer: str) -> DatabaseContents:
         tuple(
             sorted(
                 (
-                    Item(kind or "object", name, catalogue, oid, frozenset(map(Fact, facts)))
+                    CatalogueObject(
+                        kind or "object",
+                        name,
+                        catalogue,
+                        oid,
+                        frozenset(map(PortabilityIssue, facts)),
+                    )
                     for kind, name, catalogue, oid, facts in found
                 ),
                 key=lambda item: (item.kind, item.name, item.oid),
@@ -308,14 +325,21 @@ def survey_contents(connection: Connection, restorer: str) -> DatabaseContents:
 _WITHOUT_RIGHTS = frozenset({"event trigger", "default acl", "publication", "user mapping"})
 # These can be made, under another owner, with other rights or in another place.
 _MADE_OTHERWISE = frozenset(
-    {Fact.OWNER, Fact.GRANTS, Fact.TABLESPACE, Fact.LABEL, Fact.ROWS, Fact.VERSION}
+    {
+        PortabilityIssue.OWNER,
+        PortabilityIssue.GRANTS,
+        PortabilityIssue.TABLESPACE,
+        PortabilityIssue.LABEL,
+        PortabilityIssue.ROWS,
+        PortabilityIssue.VERSION,
+    }
 )
 # Objects whose owner cannot be another, or whose making takes more than their owner.
 _NEVER_OTHERWISE = frozenset({"default acl", "publication", "event trigger", "large object"})
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class ExcludedObjects:
     """What has to be left out, with all that needs it.
 
     Attributes:
@@ -330,7 +354,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class CarryingLimits:
+class DumpOptions:
     """How to dump and restore what can be.
 
     Attributes:
@@ -346,15 +370,15 @@ class CarryingLimits:
     rowless: frozenset[int] = frozenset()
 
 
-def limits(obstacles: Sequence[CarryingObstacle], owner: str) -> CarryingLimits:
+def choose_dump_options(obstacles: Sequence[DumpObstacle], owner: str) -> DumpOptions:
     """Return how to dump and restore all but what stands in the way; pure.
 
     Args:
-        obstacles: What :func:`judge` found.
+        obstacles: What :func:`find_dump_obstacles` found.
         owner: The application's role, to whom everything will belong.
     """
     if not obstacles:
-        return CarryingLimits()
+        return DumpOptions()
     # The server quotes an identity where it has to be: as a pattern it means itself alone.
     dump: set[str] = {"--no-subscriptions"}
     # What is left out takes its comment with it, which the list of contents does not name.
@@ -364,30 +388,30 @@ def limits(obstacles: Sequence[CarryingObstacle], owner: str) -> CarryingLimits:
     for obstacle in obstacles:
         item, facts = obstacle.item, obstacle.facts
         key = (item.catalogue, item.oid)
-        if facts & {Fact.GRANTS, Fact.OWNER, Fact.UNREAD}:
+        if facts & {PortabilityIssue.GRANTS, PortabilityIssue.OWNER, PortabilityIssue.UNREAD}:
             restore.add("--no-privileges")
-        if Fact.TABLESPACE in facts:
+        if PortabilityIssue.TABLESPACE in facts:
             restore.add("--no-tablespaces")
-        if Fact.LABEL in facts:
+        if PortabilityIssue.LABEL in facts:
             restore.add("--no-security-labels")
         if item.kind == "large object":
             dump.add("--no-blobs")
         elif facts <= _MADE_OTHERWISE and item.kind not in _NEVER_OTHERWISE:
-            if Fact.ROWS in facts:
+            if PortabilityIssue.ROWS in facts:
                 dump.add(f"--exclude-table-data={item.name}")
                 rowless.add(item.oid)
         else:
-            if Fact.UNREAD in facts:
+            if PortabilityIssue.UNREAD in facts:
                 dump.add(f"--exclude-table={item.name}")
             if item.kind not in _WITHOUT_RIGHTS:
                 restore.add("--no-privileges")
             seeds.add(key)
-    return CarryingLimits(
+    return DumpOptions(
         tuple(sorted(dump)), tuple(sorted(restore)), frozenset(seeds), frozenset(rowless)
     )
 
 
-_LEFT = """
+_EXCLUDED_QUERY = """
 WITH RECURSIVE gone(classid, objid) AS (
   SELECT * FROM unnest(%s::oid[], %s::oid[])
   UNION
@@ -422,32 +446,34 @@ UNION ALL
 SELECT 'pg_policy'::regclass::oid::int8, oid::int8 FROM pg_policy WHERE polrelid = ANY(%s::oid[])
 """
 # What people know by name; the rest belongs to one of these.
-_TOLD = frozenset({"table", "partitioned table", "view", "materialized view", "function", "domain"})
+_NAMED_KINDS = frozenset(
+    {"table", "partitioned table", "view", "materialized view", "function", "domain"}
+)
 
 
-def read_left(connection: Connection, how: CarryingLimits) -> LeftOut:
+def find_excluded_objects(connection: Connection, how: DumpOptions) -> ExcludedObjects:
     """Return everything that goes with what is left out; reads the catalogue."""
     rowless = list(how.rowless)
     seeds = set(how.seeds)
-    seeds |= {(c, o) for c, o in rows(connection, _NEEDS_ROWS, [rowless, rowless])}
+    seeds |= {(c, o) for c, o in fetch_rows(connection, _NEEDS_ROWS, [rowless, rowless])}
     if not seeds:
-        return LeftOut()
-    found = rows(connection, _LEFT, [[c for c, _ in seeds], [o for _, o in seeds]])
+        return ExcludedObjects()
+    found = fetch_rows(connection, _EXCLUDED_QUERY, [[c for c, _ in seeds], [o for _, o in seeds]])
     members = {
         (int(c), int(o))
-        for c, o in rows(
+        for c, o in fetch_rows(
             connection,
             "SELECT classid::int8, objid::int8 FROM pg_depend WHERE deptype = 'e'",
         )
     }
-    return LeftOut(
+    return ExcludedObjects(
         frozenset((int(c), int(o)) for c, o, *_ in found),
         frozenset((schema, name) for *_, schema, name in found if name is not None),
         tuple(
             sorted(
                 f"{kind} {identity}"
                 for c, o, kind, identity, *_ in found
-                if kind in _TOLD and (c, o) not in members and (c, o) not in how.seeds
+                if kind in _NAMED_KINDS and (c, o) not in members and (c, o) not in how.seeds
             )
         ),
     )
@@ -465,7 +491,7 @@ _OF_RELATIONS = (
 _RELATIONS = 1259  # the catalogue pg_class
 
 
-def kept_lines(contents: str, how: CarryingLimits, left: LeftOut) -> str:
+def filter_restore_list(contents: str, how: DumpOptions, left: ExcludedObjects) -> str:
     """Return the lines of ``pg_restore --list`` that are to be restored; pure.
 
     Args:
@@ -473,7 +499,7 @@ def kept_lines(contents: str, how: CarryingLimits, left: LeftOut) -> str:
         how: How it is dumped.
         left: What is left out.
     """
-    kept = []
+    retained = []
     for line in contents.splitlines():
         number, _, rest = line.partition("; ")
         fields = rest.split(" ", 2)
@@ -491,5 +517,5 @@ def kept_lines(contents: str, how: CarryingLimits, left: LeftOut) -> str:
                 for schema, name in left.relations
             )
         if not gone:
-            kept.append(line)
-    return "\n".join(kept) + "\n"
+            retained.append(line)
+    return "\n".join(retained) + "\n"

@@ -16,30 +16,30 @@ from pathlib import Path
 import psycopg
 
 from ncen_updater.agent.adapters.databases.base import (
-    Candidate,
+    CandidateDatabase,
     ChangeRef,
+    DatabaseMarker,
+    DatabaseRef,
     DatabaseRole,
-    Marker,
-    Place,
-    Previous,
+    PreviousDatabase,
 )
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
     Server,
-    identifier,
-    rows,
-    run,
-    setting_value,
+    execute,
+    fetch_rows,
+    format_setting_value,
+    quote_identifier,
 )
-from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachable
+from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableError
 from ncen_updater.common.atomic_files import fsync_directory
-from ncen_updater.common.disk_space import free_bytes
-from ncen_updater.common.messages import ATTRIBUTES_DIFFER, SET_INCOMPLETE
+from ncen_updater.common.disk_space import get_free_bytes
+from ncen_updater.common.messages import ATTRIBUTES_DIFFER, DATABASE_SET_INCOMPLETE
 
 logger = logging.getLogger(__name__)
 
 
-INVALID_LIMIT = -2  # the server's mark on a database whose DROP was interrupted
+INVALID_CONNECTION_LIMIT = -2  # the server's mark on a database whose DROP was interrupted
 
 
 @dataclass(frozen=True)
@@ -62,32 +62,32 @@ class DatabaseRow:
     public_closed: bool
 
     @property
-    def valid(self) -> bool:
+    def is_valid(self) -> bool:
         """False where a DROP was interrupted."""
-        return self.limit != INVALID_LIMIT
+        return self.limit != INVALID_CONNECTION_LIMIT
 
 
 def require(found: Mapping[str, DatabaseRow], name: str) -> DatabaseRow:
     """Return the row of a database that has to be there.
 
     Raises:
-        DatabaseUnreachable: It is not, or a DROP of it was interrupted: such a one can still be
-            renamed, but never opened.
+        DatabaseUnreachableError: It is not, or a DROP of it was interrupted: such a one can still
+            be renamed, but never opened.
     """
     row = found.get(name)
-    if row is None or not row.valid:
-        raise DatabaseUnreachable(SET_INCOMPLETE, database=name)
+    if row is None or not row.is_valid:
+        raise DatabaseUnreachableError(DATABASE_SET_INCOMPLETE, database=name)
     return row
 
 
-def server_major(connection: Connection) -> int:
+def read_server_major(connection: Connection) -> int:
     """Return the major version of the server."""
     return connection.info.server_version // 10_000
 
 
 def read_databases(connection: Connection) -> Mapping[str, DatabaseRow]:
     """Return all databases of the server by name."""
-    found = rows(
+    found = fetch_rows(
         connection,
         "SELECT d.oid::int8, d.datname, pg_get_userbyid(d.datdba), d.datallowconn, d.datconnlimit,"
         " d.datistemplate, shobj_description(d.oid, 'pg_database'),"
@@ -109,7 +109,7 @@ def read_databases(connection: Connection) -> Mapping[str, DatabaseRow]:
 
 
 @dataclass(frozen=True, order=True)
-class Grant:
+class DatabaseGrant:
     """One privilege; an empty grantee is PUBLIC."""
 
     grantee: str
@@ -118,7 +118,7 @@ class Grant:
 
 
 @dataclass(frozen=True, order=True)
-class Setting:
+class DatabaseSetting:
     """One setting of a database, or of a role in it where ``role`` is not empty."""
 
     role: str
@@ -127,19 +127,19 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Attributes:
+class DatabaseAttributes:
     """All of it; grants and settings in their order in the catalogue."""
 
     owner: str
     template: bool
-    grants: tuple[Grant, ...]
-    settings: tuple[Setting, ...]
+    grants: tuple[DatabaseGrant, ...]
+    settings: tuple[DatabaseSetting, ...]
 
 
-def read_attributes(connection: Connection, database: str) -> Attributes:
+def read_attributes(connection: Connection, database: str) -> DatabaseAttributes:
     """Read the attributes of one database; default privileges are spelt out."""
     # One question, since the cut-over asks it several times with everybody waiting.
-    owner, template, grants, settings = rows(
+    owner, template, grants, settings = fetch_rows(
         connection,
         "SELECT pg_get_userbyid(d.datdba), d.datistemplate,"
         " (SELECT json_agg(json_build_array(grantee, privilege, grantable) ORDER BY n) FROM (SELECT"
@@ -153,75 +153,81 @@ def read_attributes(connection: Connection, database: str) -> Attributes:
         " FROM pg_database d WHERE d.datname = %s",
         [database],
     )[0]
-    return Attributes(
+    return DatabaseAttributes(
         owner,
         template,
-        tuple(Grant(*grant) for grant in grants or ()),
-        tuple(Setting(role, *config.split("=", 1)) for role, config in settings or ()),
+        tuple(DatabaseGrant(*grant) for grant in grants or ()),
+        tuple(DatabaseSetting(role, *config.split("=", 1)) for role, config in settings or ()),
     )
 
 
-def statements(target: str, wanted: Attributes, present: Attributes) -> list[str]:
-    """Return what makes ``present`` of a database ``wanted``."""
-    name = identifier(target)
+def build_statements(
+    target: str, expected: DatabaseAttributes, current: DatabaseAttributes
+) -> list[str]:
+    """Return what makes ``current`` of a database ``expected``."""
+    name = quote_identifier(target)
     result: list[str] = []
-    if present.owner != wanted.owner:
-        result.append(f"ALTER DATABASE {name} OWNER TO {identifier(wanted.owner)}")
-    if present.template != wanted.template:
-        flag = "true" if wanted.template else "false"
+    if current.owner != expected.owner:
+        result.append(f"ALTER DATABASE {name} OWNER TO {quote_identifier(expected.owner)}")
+    if current.template != expected.template:
+        flag = "true" if expected.template else "false"
         result.append(f"ALTER DATABASE {name} IS_TEMPLATE {flag}")
-    for grantee in sorted({g.grantee for g in (*present.grants, *wanted.grants)}):
-        result.append(f"REVOKE ALL ON DATABASE {name} FROM {_grantee(grantee)}")
-    for grant in wanted.grants:
-        option = " WITH GRANT OPTION" if grant.grantable and grant.grantee != wanted.owner else ""
+    for grantee in sorted({g.grantee for g in (*current.grants, *expected.grants)}):
+        result.append(f"REVOKE ALL ON DATABASE {name} FROM {_format_grantee(grantee)}")
+    for grant in expected.grants:
+        option = " WITH GRANT OPTION" if grant.grantable and grant.grantee != expected.owner else ""
         result.append(
-            f"GRANT {grant.privilege} ON DATABASE {name} TO {_grantee(grant.grantee)}{option}"
+            f"GRANT {grant.privilege} ON DATABASE {name} TO "
+            f"{_format_grantee(grant.grantee)}{option}"
         )
-    unwanted = {(s.role, s.name) for s in present.settings}
-    unwanted -= {(s.role, s.name) for s in wanted.settings}
+    unwanted = {(s.role, s.name) for s in current.settings}
+    unwanted -= {(s.role, s.name) for s in expected.settings}
     for role, setting in sorted(unwanted):
-        result.append(f"{_holder(role, name)} RESET {_setting(setting)}")
-    for item in wanted.settings:
-        if item not in present.settings:
-            value = setting_value(item.name, item.value)
-            result.append(f"{_holder(item.role, name)} SET {_setting(item.name)} TO {value}")
+        result.append(f"{_format_alter_target(role, name)} RESET {_quote_setting(setting)}")
+    for item in expected.settings:
+        if item not in current.settings:
+            value = format_setting_value(item.name, item.value)
+            result.append(
+                f"{_format_alter_target(item.role, name)} SET {_quote_setting(item.name)} TO "
+                f"{value}"
+            )
     return result
 
 
-def carry_over(connection: Connection, wanted: Attributes, target: str) -> None:
+def apply_attributes(connection: Connection, expected: DatabaseAttributes, target: str) -> None:
     """Give a database the attributes and look whether it has them.
 
     Raises:
         AttributesDiffer: If it does not; the transaction must not be committed.
     """
     present = read_attributes(connection, target)
-    if _meaning(present) != _meaning(wanted):
-        for statement in statements(target, wanted, present):
-            run(connection, statement)
+    if _meaning(present) != _meaning(expected):
+        for statement in build_statements(target, expected, present):
+            execute(connection, statement)
         present = read_attributes(connection, target)
-    if _meaning(present) != _meaning(wanted):
+    if _meaning(present) != _meaning(expected):
         raise DatabaseError(
-            ATTRIBUTES_DIFFER, database=target, detail=f"wanted {wanted}, got {present}"
+            ATTRIBUTES_DIFFER, database=target, detail=f"wanted {expected}, got {present}"
         )
 
 
-def _meaning(attributes: Attributes) -> tuple[object, ...]:
+def _meaning(attributes: DatabaseAttributes) -> tuple[object, ...]:
     """Return all but the order, which is not kept where several grantors took turns."""
     return attributes.owner, attributes.template, {*attributes.grants}, {*attributes.settings}
 
 
-def _grantee(name: str) -> str:
-    return identifier(name) if name else "PUBLIC"
+def _format_grantee(name: str) -> str:
+    return quote_identifier(name) if name else "PUBLIC"
 
 
-def _holder(role: str, database: str) -> str:
+def _format_alter_target(role: str, database: str) -> str:
     if role:
-        return f"ALTER ROLE {identifier(role)} IN DATABASE {database}"
+        return f"ALTER ROLE {quote_identifier(role)} IN DATABASE {database}"
     return f"ALTER DATABASE {database}"
 
 
-def _setting(name: str) -> str:
-    return ".".join(identifier(part) for part in name.split("."))
+def _quote_setting(name: str) -> str:
+    return ".".join(quote_identifier(part) for part in name.split("."))
 
 
 # ---- the data directory --------------------------------------------------------------------------
@@ -245,18 +251,18 @@ class DataDirectory:
     places: tuple[Path, ...]
     wal: Path
 
-    def directories(self, oid: int) -> tuple[Path, ...]:
+    def list_directories(self, oid: int) -> tuple[Path, ...]:
         """Return the directories of a database."""
         return tuple(p / str(oid) for p in self.places if (p / str(oid)).is_dir())
 
-    def numbers(self) -> set[int]:
+    def list_oids(self) -> set[int]:
         """Return every number that a directory has, with or without a database."""
         return {int(d.name) for place in self.places for d in place.glob("[0-9]*") if d.is_dir()}
 
-    def size(self, oid: int) -> int:
+    def measure_size(self, oid: int) -> int:
         """Return the bytes that a database has on the disk so far."""
         total = 0
-        for directory in self.directories(oid):
+        for directory in self.list_directories(oid):
             with os.scandir(directory) as entries:
                 for entry in entries:
                     try:
@@ -265,12 +271,12 @@ class DataDirectory:
                         continue
         return total
 
-    def remove(self, oid: int) -> bool:
+    def remove_orphan(self, oid: int) -> bool:
         """Remove the directories of a number that no database has; whether there were any.
 
         The caller has made sure that pg_database has no such row and that nobody makes one.
         """
-        found = self.directories(oid)
+        found = self.list_directories(oid)
         for directory in found:
             logger.warning("removing %s, left by an interrupted copy", directory)
             shutil.rmtree(directory)
@@ -288,7 +294,7 @@ def find_data_directory(server: Server, connection: Connection) -> DataDirectory
     if not server.settings.host.startswith("/"):
         return None
     try:
-        shown, started, oid = rows(
+        shown, started, oid = fetch_rows(
             connection,
             "SELECT current_setting('data_directory'),"
             " extract(epoch FROM pg_postmaster_start_time())::float8,"
@@ -307,7 +313,7 @@ def find_data_directory(server: Server, connection: Connection) -> DataDirectory
         return None
     places = [data / "base"]
     for tablespace in sorted((data / "pg_tblspc").glob("*")):
-        places += sorted(tablespace.glob(f"PG_{server_major(connection)}_*"))
+        places += sorted(tablespace.glob(f"PG_{read_server_major(connection)}_*"))
     return DataDirectory(tuple(places), data / "pg_wal")
 
 
@@ -323,7 +329,7 @@ _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
 @dataclass(frozen=True)
-class Disk:
+class ServerDisk:
     """One file system of the server.
 
     Attributes:
@@ -339,7 +345,9 @@ class Disk:
     log: bool = False
 
 
-def read_disks(server: Server, connection: Connection, oids: Mapping[str, int]) -> tuple[Disk, ...]:
+def read_disks(
+    server: Server, connection: Connection, oids: Mapping[str, int]
+) -> tuple[ServerDisk, ...]:
     """Return the disks that can be seen; none where the server is another machine's.
 
     Args:
@@ -350,20 +358,20 @@ def read_disks(server: Server, connection: Connection, oids: Mapping[str, int]) 
     """
     if not server.settings.host.startswith("/"):
         return ()
-    data, log = _data_and_log(server, connection)
-    places = dict(_places(connection, oids, data))
+    data, log = _find_data_and_wal(server, connection)
+    places = dict(_iter_directories(connection, oids, data))
     if log is not None:
         places[None] = log
     by_device: dict[int, list[tuple[str | None, Path]]] = {}
-    listener = _listener(connection)
+    listener = _find_server_uid(connection)
     for name, place in places.items():
-        device = _device(place, listener)
+        device = _find_device(place, listener)
         if device is not None:
             by_device.setdefault(device, []).append((name, place))
     return tuple(
-        Disk(
+        ServerDisk(
             str(found[0][1]),
-            free_bytes(found[0][1]),
+            get_free_bytes(found[0][1]),
             tuple(sorted(name for name, _ in found if name is not None)),
             any(name is None for name, _ in found),
         )
@@ -371,7 +379,7 @@ def read_disks(server: Server, connection: Connection, oids: Mapping[str, int]) 
     )
 
 
-def database_places(
+def find_database_directories(
     server: Server, connection: Connection, oids: Mapping[str, int]
 ) -> dict[str, Path]:
     """Return where databases are, as far as it can be seen; by logical name.
@@ -383,32 +391,32 @@ def database_places(
     """
     if not server.settings.host.startswith("/"):
         return {}
-    data, _ = _data_and_log(server, connection)
-    listener = _listener(connection)
+    data, _ = _find_data_and_wal(server, connection)
+    listener = _find_server_uid(connection)
     return {
         name: place
-        for name, place in _places(connection, oids, data)
-        if name is not None and _device(place, listener) is not None
+        for name, place in _iter_directories(connection, oids, data)
+        if name is not None and _find_device(place, listener) is not None
     }
 
 
-def _data_and_log(server: Server, connection: Connection) -> tuple[Path | None, Path | None]:
+def _find_data_and_wal(server: Server, connection: Connection) -> tuple[Path | None, Path | None]:
     """Return where the server says that its data are, and its log."""
     directory = find_data_directory(server, connection)
     if directory is not None:
         return directory.places[0], directory.wal
     try:
-        data = Path(rows(connection, "SELECT current_setting('data_directory')")[0][0])
+        data = Path(fetch_rows(connection, "SELECT current_setting('data_directory')")[0][0])
     except psycopg.errors.InsufficientPrivilege:
         return None, None
     return data, data  # where the log is a link to elsewhere, only the server's account can tell
 
 
-def _places(
+def _iter_directories(
     connection: Connection, oids: Mapping[str, int], data: Path | None
 ) -> Iterator[tuple[str | None, Path]]:
     for name, oid in oids.items():
-        found = rows(
+        found = fetch_rows(
             connection,
             "SELECT pg_tablespace_location(dattablespace) FROM pg_database WHERE oid = %s::oid",
             [oid],
@@ -419,7 +427,7 @@ def _places(
             yield name, place
 
 
-def _device(place: Path, listener: int | None) -> int | None:
+def _find_device(place: Path, listener: int | None) -> int | None:
     """Return the file system of a directory of the listener's account, None for any other."""
     try:
         found = place.stat()
@@ -430,13 +438,13 @@ def _device(place: Path, listener: int | None) -> int | None:
     return found.st_dev
 
 
-def _listener(connection: Connection) -> int | None:
+def _find_server_uid(connection: Connection) -> int | None:
     """Return the account of whoever listens on the socket."""
     with socket.socket(fileno=os.dup(connection.fileno())) as copy:
         if copy.family != socket.AF_UNIX:
             return None
-        said = copy.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(said)[1])
+        value = copy.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(value)[1])
 
 
 # ---- names and marks -----------------------------------------------------------------------------
@@ -453,22 +461,22 @@ _MARKER = re.compile(
 _COPY = re.compile(r"\n?\[ncen-updater copy change=(?P<change>\S+)\]$")
 
 
-def next_name(physical: str, change_id: str) -> str:
+def candidate_name(physical: str, change_id: str) -> str:
     """Name of the candidate."""
     return f"{physical}__next_{change_id}"
 
 
-def prev_name(physical: str, change_id: str) -> str:
+def previous_name(physical: str, change_id: str) -> str:
     """Name of the previous database."""
     return f"{physical}__prev_{change_id}"
 
 
-def kept_name(physical: str, change_id: str) -> str:
+def quarantine_name(physical: str, change_id: str) -> str:
     """Name of what was live and is set aside: nothing drops it but a person's word."""
     return f"{physical}__kept_{change_id}"
 
 
-def parse_kept(datname: str, names: Mapping[str, str]) -> tuple[str, str] | None:
+def parse_quarantine_name(datname: str, names: Mapping[str, str]) -> tuple[str, str] | None:
     """Return (change id, logical name) of a database that was set aside, None for any other."""
     match = _KEPT.match(datname)
     logical = {physical: name for name, physical in names.items()}
@@ -477,12 +485,12 @@ def parse_kept(datname: str, names: Mapping[str, str]) -> tuple[str, str] | None
     return match["change"], logical[match["physical"]]
 
 
-def database_name(place: Place, physical: str) -> str:
+def physical_name(place: DatabaseRef, physical: str) -> str:
     """Name of a database in the server."""
-    if isinstance(place, Previous):
-        return prev_name(physical, place.change.id)
-    if isinstance(place, Candidate):
-        return next_name(physical, place.change.id)
+    if isinstance(place, PreviousDatabase):
+        return previous_name(physical, place.change.id)
+    if isinstance(place, CandidateDatabase):
+        return candidate_name(physical, place.change.id)
     return physical
 
 
@@ -503,54 +511,54 @@ def parse_name(datname: str, names: Mapping[str, str]) -> tuple[str, DatabaseRol
     return None
 
 
-def parse_marker(comment: str | None) -> Marker | None:
+def parse_marker(comment: str | None) -> DatabaseMarker | None:
     """Return the marker in a comment."""
     match = _MARKER.search(comment or "")
     if match is None:
         return None
-    return Marker(match["release"], int(match["generation"]), match["change"])
+    return DatabaseMarker(match["release"], int(match["generation"]), match["change"])
 
 
-def _own(comment: str) -> str:
+def _strip_markers(comment: str) -> str:
     """Return what is before all markers."""
     while match := _MARKER.search(comment):
         comment = comment[: match.start()]
     return comment
 
 
-def live_comment(comment: str | None, change: ChangeRef) -> str:
+def add_marker(comment: str | None, change: ChangeRef) -> str:
     """Return the operator's own comment with the change's marker after it."""
-    own = _own(_COPY.sub("", comment or ""))
+    own = _strip_markers(_COPY.sub("", comment or ""))
     marker = (
         f"[ncen-updater release={change.release} generation={change.generation} change={change.id}]"
     )
     return f"{own}\n{marker}" if own else marker
 
 
-def lent_comment(comment: str | None, change: ChangeRef) -> str:
+def append_marker(comment: str | None, change: ChangeRef) -> str:
     """Return a live database's comment with the change's marker behind the one it has.
 
     The last one counts. The one before it says what going back restores.
     """
-    marker = live_comment(None, change)
+    marker = add_marker(None, change)
     return f"{comment}\n{marker}" if comment else marker
 
 
-def returned_comment(comment: str | None) -> str | None:
-    """Return the comment as it was before :func:`lent_comment`."""
+def remove_last_marker(comment: str | None) -> str | None:
+    """Return the comment as it was before :func:`append_marker`."""
     return _MARKER.sub("", comment or "") or None
 
 
-def settled_comment(comment: str | None) -> str | None:
+def keep_last_marker(comment: str | None) -> str | None:
     """Return a comment with its last marker alone."""
     match = _MARKER.search(comment or "")
     if comment is None or match is None:
         return comment
-    own = _own(comment[: match.start()])
+    own = _strip_markers(comment[: match.start()])
     return f"{own}\n{match[0].lstrip()}" if own else match[0].lstrip()
 
 
-def committed_comment(comment: str | None) -> str | None:
+def mark_committed(comment: str | None) -> str | None:
     """Return the comment with a marker that says committed; as it was where there is no marker."""
     match = _MARKER.search(comment or "")
     if comment is None or match is None or match["committed"]:
@@ -564,9 +572,9 @@ def is_committed(comment: str | None, change_id: str) -> bool:
     return match is not None and match["change"] == change_id and bool(match["committed"])
 
 
-def copied_comment(comment: str | None, change_id: str) -> str:
+def mark_copied(comment: str | None, change_id: str) -> str:
     """Return a comment that says that the database is a whole copy; the rest as it was."""
-    own = original_comment(comment) or ""
+    own = remove_copy_mark(comment) or ""
     mark = f"[ncen-updater copy change={change_id}]"
     return f"{own}\n{mark}" if own else mark
 
@@ -577,6 +585,6 @@ def is_copy_of(comment: str | None, change_id: str) -> bool:
     return match is not None and match["change"] == change_id
 
 
-def original_comment(comment: str | None) -> str | None:
+def remove_copy_mark(comment: str | None) -> str | None:
     """Return the comment without the mark of a copy; None where nothing is left."""
     return _COPY.sub("", comment or "") or None

@@ -18,26 +18,26 @@ import psycopg
 
 from ncen_updater.agent.adapters.databases.base import ChangeRef
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
-    database_places,
     find_data_directory,
-    prev_name,
+    find_database_directories,
+    previous_name,
     read_databases,
-    server_major,
+    read_server_major,
 )
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
     Server,
-    identifier,
-    rows,
-    run,
+    execute,
+    fetch_rows,
+    quote_identifier,
 )
-from ncen_updater.agent.adapters.databases.postgresql.control import being_made, choose_oid
-from ncen_updater.common.database_words import said
+from ncen_updater.agent.adapters.databases.postgresql.control import choose_oid, is_being_created
+from ncen_updater.common.database_words import sanitize_error
 
 logger = logging.getLogger(__name__)
 
-CLONE_FROM = 18
-SET_CLONE = "SET file_copy_method = clone"
+CLONE_MIN_MAJOR = 18
+SET_CLONE_STATEMENT = "SET file_copy_method = clone"
 MOUNTS = Path("/proc/self/mountinfo")
 XFS_GEOMETRY = 0x8100_587E  # linux: XFS_IOC_FSGEOMETRY
 XFS_GEOMETRY_BYTES = 256
@@ -45,7 +45,7 @@ XFS_FLAGS_AT = 92
 XFS_REFLINK = 1 << 20
 
 
-class Cloning:
+class CloneSupport:
     """Finds out once, on a tiny database of the agent's own.
 
     Args:
@@ -59,15 +59,15 @@ class Cloning:
         self._known: dict[str | None, frozenset[str]] = {}
 
     @property
-    def trial(self) -> str:
+    def trial_database(self) -> str:
         """Name of the tiny database."""
         return f"{self._server.settings.control_database}__clone_trial"
 
-    def known(self, change: ChangeRef) -> frozenset[str]:
-        """Logical names whose copies can share blocks, as far as :meth:`find_out` was asked."""
+    def list_cloneable(self, change: ChangeRef) -> frozenset[str]:
+        """Logical names whose copies can share blocks, as far as :meth:`detect` was asked."""
         return self._known.get(change.source, frozenset())
 
-    def find_out(self, change: ChangeRef) -> None:
+    def detect(self, change: ChangeRef) -> None:
         """Ask file system and server, once; makes and drops the tiny database where both might.
 
         Raises:
@@ -75,67 +75,71 @@ class Cloning:
         """
         if self._server.settings.copy_method != "auto" or change.source in self._known:
             return
-        with self._server.facts(statement_s=self._server.limits.long_s) as connection:
-            self._known[change.source] = self._find_out(connection, change)
+        with self._server.open_control_session(
+            statement_s=self._server.limits.long_s
+        ) as connection:
+            self._known[change.source] = self._detect(connection, change)
 
-    def _find_out(self, connection: Connection, change: ChangeRef) -> frozenset[str]:
-        if server_major(connection) < CLONE_FROM:
+    def _detect(self, connection: Connection, change: ChangeRef) -> frozenset[str]:
+        if read_server_major(connection) < CLONE_MIN_MAJOR:
             return frozenset()
         found = read_databases(connection)
         oids: dict[str, int] = {}
         for name, physical in self._names.items():
-            row = found.get(prev_name(physical, change.source) if change.source else physical)
-            if row is not None and row.valid:
+            row = found.get(previous_name(physical, change.source) if change.source else physical)
+            if row is not None and row.is_valid:
                 oids[name] = row.oid
-        places = database_places(self._server, connection, oids)
-        sharing = frozenset(name for name, place in places.items() if shares_blocks(place))
-        if not sharing or not self._tried(connection):
+        places = find_database_directories(self._server, connection, oids)
+        sharing = frozenset(name for name, place in places.items() if supports_reflink(place))
+        if not sharing or not self._try_clone(connection):
             return frozenset()
         return sharing
 
-    def _tried(self, connection: Connection) -> bool:
+    def _try_clone(self, connection: Connection) -> bool:
         """Clone an empty database, and drop it again whatever comes of it."""
-        name = identifier(self.trial)
+        name = quote_identifier(self.trial_database)
         try:
-            self.clear(connection)
-            oid = self._number(connection)
-            run(connection, SET_CLONE)
-            run(
+            self.drop_trial(connection)
+            oid = self._choose_trial_oid(connection)
+            execute(connection, SET_CLONE_STATEMENT)
+            execute(
                 connection,
                 f"CREATE DATABASE {name} WITH TEMPLATE template0 ALLOW_CONNECTIONS false"
                 f" OID {oid} STRATEGY file_copy",
             )
         except psycopg.Error as error:
-            logger.info("copies cannot share blocks: %s", said(error))
+            logger.info("copies cannot share blocks: %s", sanitize_error(error))
             return False
         finally:
-            self.clear_away(connection)
+            self.drop_trial_if_possible(connection)
         return True
 
-    def clear_away(self, connection: Connection) -> None:
-        """Drop it as :meth:`clear` does, where that can be done: no way back depends on it."""
+    def drop_trial_if_possible(self, connection: Connection) -> None:
+        """Drop it as :meth:`drop_trial` does, where that can be done: no way back depends on it."""
         try:
-            self.clear(connection)
+            self.drop_trial(connection)
         except psycopg.Error as error:
             # It is empty and closed: the next look, or the next collection, drops it.
-            logger.warning("%s stays for now: %s", self.trial, said(error))
+            logger.warning("%s stays for now: %s", self.trial_database, sanitize_error(error))
 
-    def _number(self, connection: Connection) -> int:
+    def _choose_trial_oid(self, connection: Connection) -> int:
         """A number that can be foretold, without what a killed server left under it."""
         taken = {row.oid for row in read_databases(connection).values()}
-        oid = choose_oid("clonetry", self.trial, taken)
+        oid = choose_oid("clonetry", self.trial_database, taken)
         directory = find_data_directory(self._server, connection)
-        if directory is not None and not being_made(connection, oid):
-            directory.remove(oid)
+        if directory is not None and not is_being_created(connection, oid):
+            directory.remove_orphan(oid)
         return oid
 
-    def clear(self, connection: Connection) -> None:
+    def drop_trial(self, connection: Connection) -> None:
         """Drop the tiny database if an agent that was killed left it."""
-        if rows(connection, "SELECT FROM pg_database WHERE datname = %s", [self.trial]):
-            run(connection, f"DROP DATABASE IF EXISTS {identifier(self.trial)}")
+        if fetch_rows(
+            connection, "SELECT FROM pg_database WHERE datname = %s", [self.trial_database]
+        ):
+            execute(connection, f"DROP DATABASE IF EXISTS {quote_identifier(self.trial_database)}")
 
 
-def shares_blocks(place: Path) -> bool:
+def supports_reflink(place: Path) -> bool:
     """Whether the file system of a directory lets two files share blocks; False where it hides it.
 
     Args:
@@ -143,15 +147,15 @@ def shares_blocks(place: Path) -> bool:
     """
     try:
         device = place.stat().st_dev
-        kind = _kind(place.resolve(), device)
+        kind = _find_filesystem_type(place.resolve(), device)
         if kind == "btrfs":
             return True
-        return kind == "xfs" and _xfs_shares(place, device)
+        return kind == "xfs" and _xfs_supports_reflink(place, device)
     except (OSError, ValueError, IndexError, struct.error):
         return False
 
 
-def _kind(place: Path, device: int) -> str:
+def _find_filesystem_type(place: Path, device: int) -> str:
     wanted = f"{os.major(device)}:{os.minor(device)}"
     above: list[tuple[int, str]] = []
     for line in MOUNTS.read_text().splitlines():
@@ -165,7 +169,7 @@ def _kind(place: Path, device: int) -> str:
     return max(above)[1] if above and max(above)[1] == "btrfs" else ""
 
 
-def _xfs_shares(place: Path, device: int) -> bool:
+def _xfs_supports_reflink(place: Path, device: int) -> bool:
     """XFS tells anybody who can open a directory of it: the place's own, or one above."""
     for directory in (place, *place.resolve().parents):
         if directory.stat().st_dev != device:
@@ -175,8 +179,8 @@ def _xfs_shares(place: Path, device: int) -> bool:
         except PermissionError:
             continue
         try:
-            said = fcntl.ioctl(descriptor, XFS_GEOMETRY, bytes(XFS_GEOMETRY_BYTES))
+            value = fcntl.ioctl(descriptor, XFS_GEOMETRY, bytes(XFS_GEOMETRY_BYTES))
         finally:
             os.close(descriptor)
-        return bool(struct.unpack_from("=I", said, XFS_FLAGS_AT)[0] & XFS_REFLINK)
+        return bool(struct.unpack_from("=I", value, XFS_FLAGS_AT)[0] & XFS_REFLINK)
     return False

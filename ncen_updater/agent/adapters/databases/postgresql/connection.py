@@ -20,15 +20,15 @@ from ncen_updater.agent.adapters.databases.postgresql.refusal import (
     ask_sqlstate,
 )
 from ncen_updater.agent.config.engines import PostgresSettings
-from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachable
-from ncen_updater.common.database_words import said
+from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableError
+from ncen_updater.common.database_words import sanitize_error
 from ncen_updater.common.messages import (
     DATABASE_UNKNOWN,
-    OWNER_REFUSED,
     PASSWORD_MISSING,
     PASSWORD_REFUSED,
+    ROLE_LOGIN_REFUSED,
     ROLE_UNKNOWN,
-    Message,
+    ErrorMessage,
 )
 
 logger = logging.getLogger(__name__)
@@ -50,18 +50,18 @@ LIST_SETTINGS = frozenset(
 )
 
 
-def identifier(name: str) -> str:
+def quote_identifier(name: str) -> str:
     """Return a name in double quotes."""
     return '"' + name.replace('"', '""') + '"'
 
 
-def literal(text: str) -> str:
+def quote_literal(text: str) -> str:
     """Return a text as an SQL literal, right whatever ``standard_conforming_strings`` says."""
     quoted = "'" + text.replace("'", "''") + "'"
     return "E" + quoted.replace("\\", "\\\\") if "\\" in text else quoted
 
 
-def split_list(value: str) -> list[str]:
+def split_identifier_list(value: str) -> list[str]:
     """Split a stored list of identifiers: ``"$user", public`` to its two names."""
     items: list[str] = []
     current = ""
@@ -84,26 +84,26 @@ def split_list(value: str) -> list[str]:
     return items
 
 
-def setting_value(name: str, value: str) -> str:
+def format_setting_value(name: str, value: str) -> str:
     """Return the right-hand side of ``SET name TO`` for a stored value."""
     if name.lower() in LIST_SETTINGS:
-        return ", ".join(literal(item) for item in split_list(value))
-    return literal(value)
+        return ", ".join(quote_literal(item) for item in split_identifier_list(value))
+    return quote_literal(value)
 
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
-FALLBACKS = ("postgres", "template1")
+FALLBACK_DATABASES = ("postgres", "template1")
 #: Stands for the directory of a socket where a URL has a host; nobody ever has it (RFC 6761).
 NO_HOST = "socket.invalid"
 #: How the name of each of our sessions begins (application_name).
-OUR_PROGRAM = "ncen-updater"
+APPLICATION_NAME = "ncen-updater"
 
 # Names mean the server's own objects, whatever the owner of a database set for it: what somebody
 # else made under such a name would run as the agent's role.
-_PINNED = " -c search_path=pg_catalog,pg_temp"
+_SEARCH_PATH_OPTION = " -c search_path=pg_catalog,pg_temp"
 # What the application set for its role is not meant for hours of migrating.
-_UNHINDERED = " -c default_transaction_read_only=off -c idle_session_timeout=0"
+_OWNER_OPTIONS = " -c default_transaction_read_only=off -c idle_session_timeout=0"
 # Begins the states of a session that was ended from outside; one that broke has none.
 _ENDED = "57P"
 # Said once the server knows who it is: no right to the database, closed, not there,
@@ -114,7 +114,7 @@ _BUSY = frozenset({"00000", "53300", "57P03"})
 
 
 @dataclass(frozen=True)
-class ServerLimits:
+class ServerTimeouts:
     """Seconds that our own work may take.
 
     Attributes:
@@ -134,12 +134,12 @@ class ServerLimits:
     recover_s: float = 60.0
 
 
-def run(connection: Connection, sql: str, parameters: Sequence[object] | None = None) -> None:
+def execute(connection: Connection, sql: str, parameters: Sequence[object] | None = None) -> None:
     """Run a statement whose rows are of no interest."""
     connection.execute(sql.encode(), parameters)
 
 
-def rows(
+def fetch_rows(
     connection: Connection, sql: str, parameters: Sequence[object] | None = None
 ) -> list[tuple[Any, ...]]:
     """Run a query and return its rows."""
@@ -147,11 +147,11 @@ def rows(
 
 
 @contextlib.contextmanager
-def translated(database: str) -> Iterator[None]:
+def translate_errors(database: str) -> Iterator[None]:
     """Turn an error of the driver into one of ours.
 
     Raises:
-        DatabaseUnreachable: The session was lost, or ended from outside.
+        DatabaseUnreachableError: The session was lost, or ended from outside.
         DatabaseError: With the server's message as detail.
     """
     try:
@@ -159,8 +159,8 @@ def translated(database: str) -> Iterator[None]:
     except (psycopg.Error, UnicodeError) as error:  # a SQL_ASCII database may hold any bytes
         broken = _ENDED if isinstance(error, psycopg.OperationalError) else ""
         lost = (getattr(error, "sqlstate", None) or broken).startswith(_ENDED)
-        kind = DatabaseUnreachable if lost else DatabaseError
-        raise kind(database=database, detail=said(error)) from error
+        kind = DatabaseUnreachableError if lost else DatabaseError
+        raise kind(database=database, detail=sanitize_error(error)) from error
 
 
 def forbid_views(connection: Connection) -> None:
@@ -170,10 +170,10 @@ def forbid_views(connection: Connection) -> None:
     """
     major, minor = divmod(connection.info.server_version, 10_000)
     if minor >= {14: 13, 15: 8, 16: 4}.get(major, 0):
-        run(connection, "SET restrict_nonsystem_relation_kind = 'view,foreign-table'")
+        execute(connection, "SET restrict_nonsystem_relation_kind = 'view,foreign-table'")
 
 
-def why_refused(code: str | None, words: str) -> Message | None:
+def classify_refusal(code: str | None, words: str) -> ErrorMessage | None:
     """Return what a server that runs refuses a session for; None for the general sentence; pure.
 
     Args:
@@ -191,30 +191,30 @@ def why_refused(code: str | None, words: str) -> Message | None:
 _LOGINS = "CREATE TABLE IF NOT EXISTS public.logins (role text PRIMARY KEY)"
 
 
-def login_is_known(connection: Connection, role: str) -> bool:
+def is_login_recorded(connection: Connection, role: str) -> bool:
     """Whether a role of the application is written down as one that the agent logs in as.
 
     Args:
-        connection: A session of :meth:`Server.facts`.
+        connection: A session of :meth:`Server.open_control_session`.
         role: The role.
     """
     missing = "SELECT to_regclass('public.logins') IS NULL"
-    if connection.info.dbname in FALLBACKS or rows(connection, missing)[0][0]:
+    if connection.info.dbname in FALLBACK_DATABASES or fetch_rows(connection, missing)[0][0]:
         return False
-    return bool(rows(connection, "SELECT FROM public.logins WHERE role = %s", [role]))
+    return bool(fetch_rows(connection, "SELECT FROM public.logins WHERE role = %s", [role]))
 
 
-def remember_login(connection: Connection, server: Server) -> None:
+def record_login(connection: Connection, server: Server) -> None:
     """Write down that the agent logs in as the application's role, where it does.
 
     Args:
         connection: In a transaction of the control database.
         server: The server.
     """
-    if server.owner_logs_in:
-        run(connection, _LOGINS)
+    if server.has_owner_login:
+        execute(connection, _LOGINS)
         statement = "INSERT INTO public.logins VALUES (%s) ON CONFLICT DO NOTHING"
-        run(connection, statement, [server.settings.owner])
+        execute(connection, statement, [server.settings.owner])
 
 
 class Server:
@@ -222,15 +222,15 @@ class Server:
 
     Args:
         settings: Where it is and who we are.
-        limits: Time-outs.
+        timeouts: Time-outs.
     """
 
-    def __init__(self, settings: PostgresSettings, limits: ServerLimits) -> None:
+    def __init__(self, settings: PostgresSettings, timeouts: ServerTimeouts) -> None:
         self.settings = settings
-        self.limits = limits
+        self.limits = timeouts
         self._owner_logs_in: bool | None = None
 
-    def open(
+    def open_session(
         self,
         database: str,
         *,
@@ -249,7 +249,7 @@ class Server:
                 it on.
 
         Raises:
-            DatabaseUnreachable: If there is no session.
+            DatabaseUnreachableError: If there is no session.
         """
         statement = self.limits.statement_s if statement_s is None else statement_s
         options = (
@@ -257,15 +257,15 @@ class Server:
             f" -c lock_timeout={int(self.limits.lock_s * 1000)}"
             " -c idle_in_transaction_session_timeout=0"
         )
-        name = f"{OUR_PROGRAM} {purpose}".strip()
+        name = f"{APPLICATION_NAME} {purpose}".strip()
         if not as_owner:
-            return self._connect(database, self.settings.user, name, options + _PINNED)
+            return self._connect(database, self.settings.user, name, options + _SEARCH_PATH_OPTION)
         options += f" -c role={self.settings.owner}"
         if self._owner_logs_in is not False:
             try:
-                connection = self._log_in(database, name, options + _UNHINDERED)
-            except DatabaseUnreachable as error:
-                refusal = self._refusal(error)
+                connection = self._open_as_owner(database, name, options + _OWNER_OPTIONS)
+            except DatabaseUnreachableError as error:
+                refusal = self._explain_login_failure(error)
                 if refusal is not None:
                     raise refusal from error
             else:
@@ -277,59 +277,61 @@ class Server:
         self._owner_logs_in = False
         return connection
 
-    def _log_in(self, database: str, name: str, options: str) -> Connection:
+    def _open_as_owner(self, database: str, name: str, options: str) -> Connection:
         connection = self._connect(database, self.settings.owner, name, options)
         if connection.info.server_version >= 170_000:
             try:
-                run(connection, "SET transaction_timeout = 0")
+                execute(connection, "SET transaction_timeout = 0")
             except psycopg.Error as error:
                 connection.close()
-                raise DatabaseUnreachable(
-                    database=database, user=self.settings.owner, detail=said(error)
+                raise DatabaseUnreachableError(
+                    database=database, user=self.settings.owner, detail=sanitize_error(error)
                 ) from error
         return connection
 
-    def _refusal(self, error: DatabaseUnreachable) -> DatabaseUnreachable | None:
+    def _explain_login_failure(
+        self, error: DatabaseUnreachableError
+    ) -> DatabaseUnreachableError | None:
         """What a login that failed means; None where the site was never set up for it.
 
         Where it was, nobody gets the agent back to how it worked before by spoiling the login; the
         control database remembers it for processes that never logged in themselves.
 
         Raises:
-            DatabaseUnreachable: If the agent gets no session of its own either.
+            DatabaseUnreachableError: If the agent gets no session of its own either.
         """
         code = error.values.get("sqlstate")
         if code in _ADMITTED | _BUSY:
             return error
         owner = self.settings.owner
-        with self.facts() as connection:  # a server that is gone refused nobody
-            if not (self._owner_logs_in or login_is_known(connection, owner)):
+        with self.open_control_session() as connection:  # a server that is gone refused nobody
+            if not (self._owner_logs_in or is_login_recorded(connection, owner)):
                 return None
-        if error.message is not DatabaseUnreachable.message:
+        if error.message is not DatabaseUnreachableError.message:
             return error  # it says why
         database = error.values.get("database")
-        return DatabaseUnreachable(
-            OWNER_REFUSED, database=database, user=owner, detail=error.detail, sqlstate=code
+        return DatabaseUnreachableError(
+            ROLE_LOGIN_REFUSED, database=database, user=owner, detail=error.detail, sqlstate=code
         )
 
     @property
-    def owner_logs_in(self) -> bool | None:
+    def has_owner_login(self) -> bool | None:
         """Whether sessions as the application's role have their own login; None if not tried."""
         return self._owner_logs_in
 
-    def try_owner(self, database: str) -> bool:
+    def check_owner_login(self, database: str) -> bool:
         """Find out whether the agent can log in as the application's role.
 
         Args:
             database: Physical name of a live one; whether it is open does not matter.
 
         Raises:
-            DatabaseUnreachable: If it could once and cannot now, or nobody can.
+            DatabaseUnreachableError: If it could once and cannot now, or nobody can.
         """
         if self._owner_logs_in is None:
             try:
-                self.open(database, as_owner=True).close()
-            except DatabaseUnreachable as error:
+                self.open_session(database, as_owner=True).close()
+            except DatabaseUnreachableError as error:
                 if error.values.get("sqlstate") not in _ADMITTED:
                     raise
                 self._owner_logs_in = True
@@ -345,33 +347,33 @@ class Server:
             application_name=name,
             client_encoding="UTF8",  # that of SQL_ASCII would give bytes for texts
             options=options,
-            **self._password(),
+            **self._password_options(),
         )
         try:
             connection = psycopg.connect(where, autocommit=True)
         except psycopg.Error as error:
             answered = not isinstance(error, psycopg.errors.ConnectionTimeout)
             code = ask_sqlstate(where, self.limits.connect_s)[0] if answered else None
-            raise DatabaseUnreachable(
-                why_refused(code, str(error)),
-                database=database, user=user, detail=said(error), sqlstate=code,
+            raise DatabaseUnreachableError(
+                classify_refusal(code, str(error)),
+                database=database, user=user, detail=sanitize_error(error), sqlstate=code,
             ) from error  # fmt: skip
         connection.prepare_threshold = None
         return connection
 
-    def answers(self) -> bool:
+    def is_accepting_connections(self) -> bool:
         """Whether the server takes sessions: not while it is down, starts or recovers."""
         settings = self.settings
         where = psycopg.conninfo.make_conninfo(
             host=settings.host,
             port=settings.port,
-            dbname=FALLBACKS[0],
+            dbname=FALLBACK_DATABASES[0],
             connect_timeout=self.limits.connect_s,
         )
         return PGconn.ping(where.encode()) == Ping.OK
 
     @contextlib.contextmanager
-    def session(
+    def open_session_block(
         self,
         database: str,
         *,
@@ -381,41 +383,44 @@ class Server:
         """Open a session of the agent's for a block; errors of the driver in it become ours.
 
         In a database of the application's it reads the server's catalogue alone: what stands on
-        objects of the application runs in a session of :class:`Sessions`.
+        objects of the application runs in a session of :class:`DatabaseSessions`.
         """
-        connection = self.open(database, purpose=purpose, statement_s=statement_s)
+        connection = self.open_session(database, purpose=purpose, statement_s=statement_s)
         try:
-            with translated(database):
+            with translate_errors(database):
                 yield connection
         finally:
             connection.close()
 
     @contextlib.contextmanager
-    def facts(
+    def open_control_session(
         self, *, statement_s: float | None = None, control: bool = True
     ) -> Iterator[Connection]:
         """Open a session outside the set, for reading: in the control database, else elsewhere.
 
         Args:
-            statement_s: As for :meth:`open`.
+            statement_s: As for :meth:`open_session`.
             control: False to leave the control database out.
 
         Raises:
-            DatabaseUnreachable: If there is none to be had.
+            DatabaseUnreachableError: If there is none to be had.
         """
-        connection = self._facts(statement_s, control)
+        connection = self._connect_outside_set(statement_s, control)
         try:
-            with translated(connection.info.dbname):
+            with translate_errors(connection.info.dbname):
                 yield connection
         finally:
             connection.close()
 
-    def _facts(self, statement_s: float | None, control: bool) -> Connection:
-        first: DatabaseUnreachable | None = None
-        for database in (*([self.settings.control_database] if control else []), *FALLBACKS):
+    def _connect_outside_set(self, statement_s: float | None, control: bool) -> Connection:
+        first: DatabaseUnreachableError | None = None
+        for database in (
+            *([self.settings.control_database] if control else []),
+            *FALLBACK_DATABASES,
+        ):
             try:
-                return self.open(database, purpose="facts", statement_s=statement_s)
-            except DatabaseUnreachable as error:
+                return self.open_session(database, purpose="facts", statement_s=statement_s)
+            except DatabaseUnreachableError as error:
                 first = first or error
         assert first is not None  # noqa: S101 - the loop ran at least once
         raise first
@@ -451,16 +456,16 @@ class Server:
             "OPTIONS": words,
         }
 
-    def child_environment(self, user: str) -> dict[str, str]:
+    def build_child_environment(self, user: str) -> dict[str, str]:
         """Return the environment of a program of the server's, which logs in as a role."""
         # By it the programs are known for ours, as the agent's own sessions are.
-        environment = {**self.environment(), "PGAPPNAME": f"{OUR_PROGRAM} dump"}
+        environment = {**self.build_environment(), "PGAPPNAME": f"{APPLICATION_NAME} dump"}
         environment.pop("PGCLIENTENCODING", None)  # a dump is made in that of its database
         if user == self.settings.owner:
-            environment["PGOPTIONS"] = _UNHINDERED.strip()
+            environment["PGOPTIONS"] = _OWNER_OPTIONS.strip()
         return environment
 
-    def environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
+    def build_environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the environment of a child process that connects: a password file, no password."""
         environment = dict(os.environ if base is None else base)
         environment.pop("PGPASSWORD", None)
@@ -469,7 +474,7 @@ class Server:
             environment["PGPASSFILE"] = str(self.settings.password_file)
         return environment
 
-    def _password(self) -> dict[str, Any]:
+    def _password_options(self) -> dict[str, Any]:
         if self.settings.password_file is None:
             return {}
         return {"passfile": str(self.settings.password_file)}

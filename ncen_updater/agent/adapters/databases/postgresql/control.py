@@ -17,21 +17,21 @@ from enum import StrEnum
 
 import psycopg
 
-from ncen_updater.agent.adapters.databases.base import ChangeRef, Marker
+from ncen_updater.agent.adapters.databases.base import ChangeRef, DatabaseMarker
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     find_data_directory,
     read_databases,
-    server_major,
+    read_server_major,
 )
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
-    FALLBACKS,
+    FALLBACK_DATABASES,
     Connection,
     Server,
-    identifier,
-    rows,
-    run,
+    execute,
+    fetch_rows,
+    quote_identifier,
 )
-from ncen_updater.common.database_words import said
+from ncen_updater.common.database_words import sanitize_error
 
 logger = logging.getLogger(__name__)
 
@@ -47,32 +47,32 @@ _TABLES = (
 )
 
 # By the number of its cut-over's transaction, rows that are younger than a change can be told.
-_MOMENTS = (
+_TRANSACTIONS_TABLE = (
     "CREATE TABLE IF NOT EXISTS public.moments (change text PRIMARY KEY, transaction xid8 NOT NULL)"
 )
 
 # A rename waits 5 s for sessions before it gives up, and then the dead agent's session ends.
-SETTLE_MS = 60_000
+SETTLE_TIMEOUT_MS = 60_000
 
 
-NUMBERS = 5  # tried for the control database before the server chooses one
+MAX_OID_ATTEMPTS = 5  # tried for the control database before the server chooses one
 # Above what servers hand out in years, so that a retry does not meet a number in use.
 FIRST_OID = 3_000_000_000
 LAST_OID = 4_200_000_000
 # One agent at a time makes the control database: "ncen-upd" as a number.
-MAKING = 0x6E63656E2D757064
+CREATION_LOCK_ID = 0x6E63656E2D757064
 
 
-class SwapEvent(StrEnum):
+class CutOverEvent(StrEnum):
     """What a row of the control database says."""
 
-    OVER = "over"
-    BACK = "back"
+    CUT_OVER = "over"
+    REVERTED = "back"
     COMMITTED = "committed"  # officers may be in; nothing is cut back any more
 
 
 @dataclass(frozen=True)
-class FenceRecord:
+class FenceState:
     """What to restore when a database is opened again, and the change that closed it."""
 
     allow: bool
@@ -81,14 +81,14 @@ class FenceRecord:
 
 
 @dataclass(frozen=True)
-class SwapRecord:
+class CutOverRecord:
     """The last row of a change."""
 
-    event: SwapEvent
-    fences: Mapping[str, FenceRecord]
+    event: CutOverEvent
+    fences: Mapping[str, FenceState]
 
 
-class Control:
+class ControlDatabase:
     """Opens the control database for acts.
 
     Args:
@@ -99,51 +99,51 @@ class Control:
         self._server = server
         self._name = server.settings.control_database
 
-    def ensure(self) -> None:
+    def create_if_missing(self) -> None:
         """Make the database and its tables where they are missing."""
-        with self._server.facts() as connection:
+        with self._server.open_control_session() as connection:
             if connection.info.dbname == self._name and _has_tables(connection):
                 return
         # Asked anew: another agent may have made it meanwhile, and what it made is no orphan.
-        with self._making() as connection:
+        with self._hold_creation_lock() as connection:
             if not _exists(connection, self._name):
                 self._create(connection)
-            with self._server.session(self._name, purpose="control") as control:
+            with self._server.open_session_block(self._name, purpose="control") as control:
                 for statement in _TABLES:
-                    run(control, statement)
+                    execute(control, statement)
 
     @contextlib.contextmanager
-    def _making(self) -> Iterator[Connection]:
+    def _hold_creation_lock(self) -> Iterator[Connection]:
         """Hold what only one agent on this server may hold; it ends with the session.
 
         The lock is kept by a server that still works for an agent that was killed.
         """
-        with self._server.facts(control=False) as connection:
-            run(connection, f"SET lock_timeout = {SETTLE_MS}")
-            run(connection, "SELECT pg_advisory_lock(%s)", [MAKING])
+        with self._server.open_control_session(control=False) as connection:
+            execute(connection, f"SET lock_timeout = {SETTLE_TIMEOUT_MS}")
+            execute(connection, "SELECT pg_advisory_lock(%s)", [CREATION_LOCK_ID])
             yield connection
 
     @contextlib.contextmanager
     def transaction(self, *, lock_s: float | None = None) -> Iterator[Connection]:
         """One transaction that is on the disk when the block ends well; the driver's errors."""
-        connection = self._server.open(self._name, purpose="control")
+        connection = self._server.open_session(self._name, purpose="control")
         try:
             with connection.transaction():
-                run(connection, "SET LOCAL synchronous_commit = on")
+                execute(connection, "SET LOCAL synchronous_commit = on")
                 # One writer at a time; whoever wants to know the truth waits for it (see settled).
-                run(connection, "LOCK TABLE public.cut_overs IN EXCLUSIVE MODE")
+                execute(connection, "LOCK TABLE public.cut_overs IN EXCLUSIVE MODE")
                 if lock_s is not None:
-                    run(connection, f"SET LOCAL lock_timeout = {int(lock_s * 1000)}")
+                    execute(connection, f"SET LOCAL lock_timeout = {int(lock_s * 1000)}")
                 yield connection
         finally:
             connection.close()
 
-    def write(
+    def write_event(
         self,
         connection: Connection,
         change: ChangeRef,
-        event: SwapEvent,
-        opened: Mapping[str, FenceRecord] | None = None,
+        event: CutOverEvent,
+        opened: Mapping[str, FenceState] | None = None,
     ) -> None:
         """Add a row; the fences that stand now go into it.
 
@@ -157,15 +157,15 @@ class Control:
             database: [fence.allow, fence.limit]
             for database, fence in {**(opened or {}), **read_fences(connection)}.items()
         }
-        run(
+        execute(
             connection,
             "INSERT INTO public.cut_overs (change, direction, generation, release, fences)"
             " VALUES (%s, %s, %s, %s, %s)",
             [change.id, event.value, change.generation, change.release, json.dumps(fences)],
         )
-        if event is SwapEvent.OVER:
-            run(connection, _MOMENTS)
-            run(
+        if event is CutOverEvent.CUT_OVER:
+            execute(connection, _TRANSACTIONS_TABLE)
+            execute(
                 connection,
                 "INSERT INTO public.moments VALUES (%s, pg_current_xact_id())"
                 " ON CONFLICT (change) DO UPDATE SET transaction = excluded.transaction",
@@ -173,16 +173,16 @@ class Control:
             )
 
     def _create(self, connection: Connection) -> None:
-        name = identifier(self._name)
+        name = quote_identifier(self._name)
         # template0 has no sessions that could stand in the way.
         statement = f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'"
         # Another agent may have been faster.
         with contextlib.suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
-            if server_major(connection) < 15:
-                run(connection, statement)
+            if read_server_major(connection) < 15:
+                execute(connection, statement)
             else:
                 self._create_numbered(connection, statement)
-        run(connection, f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+        execute(connection, f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
 
     def _create_numbered(self, connection: Connection, statement: str) -> None:
         """Make it under a number that can be foretold, and remove what a killed server left of it.
@@ -192,18 +192,18 @@ class Control:
         """
         taken = {row.oid for row in read_databases(connection).values()}
         directory = find_data_directory(self._server, connection)
-        for _ in range(NUMBERS):
+        for _ in range(MAX_OID_ATTEMPTS):
             oid = choose_oid("control", self._name, taken)
-            if directory is not None and not being_made(connection, oid):
-                directory.remove(oid)
+            if directory is not None and not is_being_created(connection, oid):
+                directory.remove_orphan(oid)
             try:
-                run(connection, f"{statement} OID {oid}")
+                execute(connection, f"{statement} OID {oid}")
             except psycopg.errors.InvalidParameterValue as error:
-                logger.warning("base/%d is in the way: %s", oid, said(error))
+                logger.warning("base/%d is in the way: %s", oid, sanitize_error(error))
                 taken.add(oid)
             else:
                 return
-        run(connection, statement)
+        execute(connection, statement)
 
 
 def choose_oid(change_id: str, name: str, taken: Collection[int]) -> int:
@@ -215,9 +215,9 @@ def choose_oid(change_id: str, name: str, taken: Collection[int]) -> int:
     return oid
 
 
-def being_made(connection: Connection, oid: int) -> bool:
+def is_being_created(connection: Connection, oid: int) -> bool:
     """Whether the server is making a database under a number, maybe for a dead agent."""
-    found = rows(
+    found = fetch_rows(
         connection,
         "SELECT FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND state = 'active'"
         " AND query LIKE 'CREATE DATABASE %%' AND query LIKE %s",
@@ -227,13 +227,13 @@ def being_made(connection: Connection, oid: int) -> bool:
 
 
 def _exists(connection: Connection, name: str) -> bool:
-    return bool(rows(connection, "SELECT FROM pg_database WHERE datname = %s", [name]))
+    return bool(fetch_rows(connection, "SELECT FROM pg_database WHERE datname = %s", [name]))
 
 
 def _has_tables(connection: Connection) -> bool:
-    if connection.info.dbname in FALLBACKS:
+    if connection.info.dbname in FALLBACK_DATABASES:
         return False
-    found = rows(
+    found = fetch_rows(
         connection,
         "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
         " AND tablename IN ('cut_overs', 'fences')",
@@ -242,32 +242,33 @@ def _has_tables(connection: Connection) -> bool:
 
 
 @contextlib.contextmanager
-def settled(server: Server) -> Iterator[Connection]:
+def open_settled_session(server: Server) -> Iterator[Connection]:
     """Open a session for reading, in one snapshot, once no transaction of an act is under way.
 
     The server may still be working for an agent that was killed: what it is about to commit must
     not be overlooked.
     """
-    with server.facts() as connection, connection.transaction():
+    with server.open_control_session() as connection, connection.transaction():
         if _has_tables(connection):
-            run(connection, f"SET LOCAL lock_timeout = {SETTLE_MS}")
-            run(connection, "LOCK TABLE public.cut_overs IN SHARE MODE")
+            execute(connection, f"SET LOCAL lock_timeout = {SETTLE_TIMEOUT_MS}")
+            execute(connection, "LOCK TABLE public.cut_overs IN SHARE MODE")
         yield connection
 
 
-def read_record(
-    connection: Connection, change_id: str, events: Sequence[SwapEvent] = tuple(SwapEvent)
-) -> SwapRecord | None:
+def read_last_event(
+    connection: Connection, change_id: str, events: Sequence[CutOverEvent] = tuple(CutOverEvent)
+) -> CutOverRecord | None:
     """Return the last row of a change; None where there is none, or no control database yet.
 
     Args:
-        connection: A session of :meth:`Server.facts` or of :meth:`Control.transaction`.
+        connection: A session of :meth:`Server.open_control_session` or of
+            :meth:`ControlDatabase.transaction`.
         change_id: The change.
         events: Look at these only.
     """
     if not _has_tables(connection):
         return None
-    found = rows(
+    found = fetch_rows(
         connection,
         "SELECT direction, fences FROM public.cut_overs WHERE change = %s"
         " AND direction = ANY(%s) ORDER BY seq DESC LIMIT 1",
@@ -276,19 +277,19 @@ def read_record(
     if not found:
         return None
     direction, fences = found[0]
-    return SwapRecord(
-        SwapEvent(direction),
-        {name: FenceRecord(bool(pair[0]), int(pair[1])) for name, pair in fences.items()},
+    return CutOverRecord(
+        CutOverEvent(direction),
+        {name: FenceState(bool(pair[0]), int(pair[1])) for name, pair in fences.items()},
     )
 
 
-def read_moment(connection: Connection, change_id: str) -> int | None:
+def read_cut_over_transaction(connection: Connection, change_id: str) -> int | None:
     """Return the number of the transaction of a change's last cut-over; None if it is not known."""
     if not _has_tables(connection):
         return None
-    if rows(connection, "SELECT to_regclass('public.moments') IS NULL")[0][0]:
+    if fetch_rows(connection, "SELECT to_regclass('public.moments') IS NULL")[0][0]:
         return None
-    found = rows(
+    found = fetch_rows(
         connection,
         "SELECT transaction::text::bigint FROM public.moments WHERE change = %s",
         [change_id],
@@ -296,38 +297,40 @@ def read_moment(connection: Connection, change_id: str) -> int | None:
     return int(found[0][0]) if found else None
 
 
-def read_standing(connection: Connection, databases: Collection[str]) -> Marker | None:
+def read_recorded_marker(
+    connection: Connection, databases: Collection[str]
+) -> DatabaseMarker | None:
     """Return what the last cut-over of a set that was not undone made of it; None if not known.
 
     Other sets may have rows in the same control database: a row counts that names all of these.
 
     Args:
-        connection: As for :func:`read_record`.
+        connection: As for :func:`read_last_event`.
         databases: Physical names of the set.
     """
     if not _has_tables(connection):
         return None
-    found = rows(
+    found = fetch_rows(
         connection,
         "SELECT o.release, o.generation, o.change FROM public.cut_overs o"
         " WHERE o.direction = %s AND o.fences ?& %s AND NOT EXISTS ("
         " SELECT FROM public.cut_overs b WHERE b.change = o.change AND b.direction = %s"
         " AND b.seq > o.seq) ORDER BY o.seq DESC LIMIT 1",
-        [SwapEvent.OVER.value, sorted(databases), SwapEvent.BACK.value],
+        [CutOverEvent.CUT_OVER.value, sorted(databases), CutOverEvent.REVERTED.value],
     )
-    return Marker(found[0][0], int(found[0][1]), found[0][2]) if found else None
+    return DatabaseMarker(found[0][0], int(found[0][1]), found[0][2]) if found else None
 
 
-def read_last(connection: Connection, events: Sequence[SwapEvent]) -> datetime | None:
+def read_last_event_time(connection: Connection, events: Sequence[CutOverEvent]) -> datetime | None:
     """Return when the last of some events was written, of whatever change; None where none was.
 
     Args:
-        connection: As for :func:`read_record`.
+        connection: As for :func:`read_last_event`.
         events: Which.
     """
     if not _has_tables(connection):
         return None
-    found = rows(
+    found = fetch_rows(
         connection,
         "SELECT max(at) FROM public.cut_overs WHERE direction = ANY(%s)",
         [[event.value for event in events]],
@@ -336,22 +339,22 @@ def read_last(connection: Connection, events: Sequence[SwapEvent]) -> datetime |
     return last
 
 
-def is_recorded(connection: Connection, change_id: str) -> bool:
+def is_commit_recorded(connection: Connection, change_id: str) -> bool:
     """Whether the last word on a change that was cut over is its commit."""
-    events = (SwapEvent.OVER, SwapEvent.BACK, SwapEvent.COMMITTED)
-    record = read_record(connection, change_id, events)
-    return record is not None and record.event is SwapEvent.COMMITTED
+    events = (CutOverEvent.CUT_OVER, CutOverEvent.REVERTED, CutOverEvent.COMMITTED)
+    record = read_last_event(connection, change_id, events)
+    return record is not None and record.event is CutOverEvent.COMMITTED
 
 
-def read_fences(connection: Connection) -> dict[str, FenceRecord]:
+def read_fences(connection: Connection) -> dict[str, FenceState]:
     """Return what is to be restored, by physical name; empty where nothing is fenced."""
     if not _has_tables(connection):
         return {}
-    found = rows(
+    found = fetch_rows(
         connection,
         "SELECT database, allow_connections, connection_limit, change FROM public.fences",
     )
-    return {name: FenceRecord(allow, limit, change) for name, allow, limit, change in found}
+    return {name: FenceState(allow, limit, change) for name, allow, limit, change in found}
 
 
 # ---- versions of closed databases ----------------------------------------------------------------
@@ -370,14 +373,16 @@ _VERSIONS = (
     " database text PRIMARY KEY, change text NOT NULL, version text NOT NULL)"
 )
 # Stays, whatever becomes of the entry: that it was opened once is enough.
-OPENED = "opened"
+OPENED_VERSION = "opened"
 
 
-def expected(connection: Connection, databases: Iterable[str]) -> dict[str, tuple[str, str]]:
+def read_expected_versions(
+    connection: Connection, databases: Iterable[str]
+) -> dict[str, tuple[str, str]]:
     """Return change and version by physical name, for those of which it is known."""
-    if rows(connection, "SELECT to_regclass('public.versions') IS NULL")[0][0]:
+    if fetch_rows(connection, "SELECT to_regclass('public.versions') IS NULL")[0][0]:
         return {}
-    found = rows(
+    found = fetch_rows(
         connection,
         "SELECT database, change, version FROM public.versions WHERE database = ANY(%s)",
         [list(databases)],
@@ -385,11 +390,11 @@ def expected(connection: Connection, databases: Iterable[str]) -> dict[str, tupl
     return {database: (change, version) for database, change, version in found}
 
 
-def expect(connection: Connection, change: ChangeRef, databases: Iterable[str]) -> None:
+def record_versions(connection: Connection, change: ChangeRef, databases: Iterable[str]) -> None:
     """Write down what the entries are now, as this transaction sees them."""
-    run(connection, _VERSIONS)
-    for database, version in _entries(connection, databases).items():
-        run(
+    execute(connection, _VERSIONS)
+    for database, version in _read_versions(connection, databases).items():
+        execute(
             connection,
             "INSERT INTO public.versions VALUES (%s, %s, %s) ON CONFLICT (database)"
             " DO UPDATE SET change = excluded.change, version = excluded.version",
@@ -397,76 +402,82 @@ def expect(connection: Connection, change: ChangeRef, databases: Iterable[str]) 
         )
 
 
-def forget(connection: Connection, databases: Iterable[str]) -> None:
+def forget_versions(connection: Connection, databases: Iterable[str]) -> None:
     """Say no more of these databases."""
-    known = expected(connection, databases)
+    known = read_expected_versions(connection, databases)
     if known:
-        run(connection, "DELETE FROM public.versions WHERE database = ANY(%s)", [list(known)])
+        execute(connection, "DELETE FROM public.versions WHERE database = ANY(%s)", [list(known)])
 
 
-def opened(server: Server, connection: Connection, databases: Iterable[str]) -> tuple[str, ...]:
+def find_opened_in_transaction(
+    server: Server, connection: Connection, databases: Iterable[str]
+) -> tuple[str, ...]:
     """Return those whose entry somebody else has written since it was expected.
 
-    Call it after this transaction altered the entries and before :func:`renew`: what is altered
-    cannot be altered by anybody else, so another session sees exactly what was replaced.
+    Call it after this transaction altered the entries and before :func:`renew_versions`: what is
+    altered cannot be altered by anybody else, so another session sees exactly what was replaced.
 
     Args:
         server: Where the other session is opened.
         connection: In the transaction of the control database.
         databases: Physical names.
     """
-    known = expected(connection, databases)
+    known = read_expected_versions(connection, databases)
     if not known:
         return ()
-    with server.facts() as outside:
-        return _differing(known, _entries(outside, known))
+    with server.open_control_session() as outside:
+        return _find_changed(known, _read_versions(outside, known))
 
 
-def altered(connection: Connection, databases: Iterable[str]) -> tuple[str, ...]:
+def find_opened(connection: Connection, databases: Iterable[str]) -> tuple[str, ...]:
     """Return those whose entry somebody else has written; for a look outside of any act."""
-    known = expected(connection, databases)
-    return _differing(known, _entries(connection, known))
+    known = read_expected_versions(connection, databases)
+    return _find_changed(known, _read_versions(connection, known))
 
 
-def renew(connection: Connection, databases: Iterable[str], was_opened: Iterable[str]) -> None:
+def renew_versions(connection: Connection, databases: Iterable[str], opened: Iterable[str]) -> None:
     """Expect the entries as this transaction leaves them, but never again what was opened."""
-    spoilt = set(was_opened)
-    known = expected(connection, databases)
-    for database, version in _entries(connection, known).items():
-        run(
+    spoilt = set(opened)
+    known = read_expected_versions(connection, databases)
+    for database, version in _read_versions(connection, known).items():
+        execute(
             connection,
             "UPDATE public.versions SET version = %s WHERE database = %s",
-            [OPENED if database in spoilt else version, database],
+            [OPENED_VERSION if database in spoilt else version, database],
         )
 
 
-def own_act(
+def alter_and_renew(
     server: Server, connection: Connection, database: str, statements: Iterable[str]
 ) -> None:
     """Alter the entry of one database, in one transaction with what is expected of it."""
     with connection.transaction():
         for statement in statements:
-            run(connection, statement)
-        renew(connection, [database], opened(server, connection, [database]))
+            execute(connection, statement)
+        renew_versions(
+            connection, [database], find_opened_in_transaction(server, connection, [database])
+        )
 
 
 def mark_opened(connection: Connection, databases: Iterable[str]) -> None:
     """Write that somebody was inside."""
-    known = expected(connection, databases)
+    known = read_expected_versions(connection, databases)
     if known:
-        run(
+        execute(
             connection,
             "UPDATE public.versions SET version = %s WHERE database = ANY(%s)",
-            [OPENED, list(known)],
+            [OPENED_VERSION, list(known)],
         )
 
 
-def _differing(known: Mapping[str, tuple[str, str]], entries: Mapping[str, str]) -> tuple[str, ...]:
+def _find_changed(
+    known: Mapping[str, tuple[str, str]], entries: Mapping[str, str]
+) -> tuple[str, ...]:
     return tuple(sorted(name for name, (_, one) in known.items() if entries.get(name) != one))
 
 
-def _entries(connection: Connection, databases: Iterable[str]) -> Mapping[str, str]:
-    found = rows(
+def _read_versions(connection: Connection, databases: Iterable[str]) -> Mapping[str, str]:
+    found = fetch_rows(
         connection,
         "SELECT datname, oid::text || '/' || xmin::text FROM pg_database WHERE datname = ANY(%s)",
         [list(databases)],

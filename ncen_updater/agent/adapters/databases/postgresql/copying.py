@@ -15,33 +15,33 @@ from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     DatabaseRow,
     DataDirectory,
-    carry_over,
-    copied_comment,
+    apply_attributes,
+    candidate_name,
     find_data_directory,
     is_copy_of,
-    next_name,
-    prev_name,
+    mark_copied,
+    previous_name,
     read_attributes,
     read_databases,
 )
-from ncen_updater.agent.adapters.databases.postgresql.cloning import SET_CLONE
+from ncen_updater.agent.adapters.databases.postgresql.cloning import SET_CLONE_STATEMENT
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
     Server,
-    identifier,
-    literal,
-    rows,
-    run,
+    execute,
+    fetch_rows,
+    quote_identifier,
+    quote_literal,
 )
-from ncen_updater.agent.adapters.databases.postgresql.control import Control, choose_oid
-from ncen_updater.agent.adapters.databases.postgresql.fence import end_sessions
-from ncen_updater.agent.adapters.databases.postgresql.sessions import AtWork
-from ncen_updater.agent.adapters.databases.side_by_side import side_by_side
+from ncen_updater.agent.adapters.databases.postgresql.control import ControlDatabase, choose_oid
+from ncen_updater.agent.adapters.databases.postgresql.fence import terminate_sessions
+from ncen_updater.agent.adapters.databases.postgresql.sessions import ActiveSessions
+from ncen_updater.agent.adapters.databases.side_by_side import run_in_parallel
 from ncen_updater.agent.model.errors import DatabaseError
-from ncen_updater.common.database_words import said
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import COPY_FAILED, ORPHAN_DIRECTORY, SET_INCOMPLETE
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.database_words import sanitize_error
+from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import COPY_FAILED, DATABASE_SET_INCOMPLETE, ORPHAN_DIRECTORY
+from ncen_updater.common.progress import ProgressListener
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class DatabaseCopy:
     size_bytes: int
 
 
-def choose_method(major: int, size_bytes: int, wanted: str, *, clone: bool = False) -> str:
+def choose_copy_method(major: int, size_bytes: int, wanted: str, *, clone: bool = False) -> str:
     """Return how a database of a size is copied.
 
     Args:
@@ -87,14 +87,14 @@ def choose_method(major: int, size_bytes: int, wanted: str, *, clone: bool = Fal
     return "file-copy" if size_bytes >= FILE_COPY_FROM_BYTES else "wal-log"
 
 
-def make_plan(
+def make_copy_plan(
     change: ChangeRef,
     names: Mapping[str, str],
     sizes: Mapping[str, int],
     taken: Collection[int],
     major: int,
     *,
-    wanted: str,
+    copy_method: str,
     clone: Collection[str] = (),
 ) -> CopyPlan:
     """Return the plan of a change.
@@ -105,7 +105,7 @@ def make_plan(
         sizes: Bytes of each source, by logical name.
         taken: Object ids in use, in the catalogue and on the disk.
         major: Version of the server.
-        wanted: The setting ``copy_method``.
+        copy_method: The setting ``copy_method``.
         clone: Logical names whose copies can share blocks with their originals.
     """
     busy = set(taken)
@@ -114,16 +114,16 @@ def make_plan(
         oid = 0 if major < 15 else choose_oid(change.id, name, busy)
         busy.add(oid)
         data[name] = {
-            "source": prev_name(physical, change.source) if change.source else physical,
-            "target": next_name(physical, change.id),
+            "source": previous_name(physical, change.source) if change.source else physical,
+            "target": candidate_name(physical, change.id),
             "oid": oid,
-            "method": choose_method(major, sizes[name], wanted, clone=name in clone),
+            "method": choose_copy_method(major, sizes[name], copy_method, clone=name in clone),
             "size_bytes": sizes[name],
         }
     return CopyPlan(data)
 
 
-def copies(plan: CopyPlan) -> tuple[DatabaseCopy, ...]:
+def list_copies(plan: CopyPlan) -> tuple[DatabaseCopy, ...]:
     """Return the plan's databases as objects, in its order."""
     return tuple(
         DatabaseCopy(
@@ -138,14 +138,15 @@ def copies(plan: CopyPlan) -> tuple[DatabaseCopy, ...]:
     )
 
 
-def create_statement(copy: DatabaseCopy, owner: str) -> str:
+def build_create_statement(copy: DatabaseCopy, owner: str) -> str:
     """Return the CREATE DATABASE of a copy: closed from its first moment.
 
     Encoding, locale and tablespace are the template's by default.
     """
     parts = [
-        f"CREATE DATABASE {identifier(copy.target)} WITH TEMPLATE {identifier(copy.source)}",
-        f"OWNER {identifier(owner)} ALLOW_CONNECTIONS false",
+        f"CREATE DATABASE {quote_identifier(copy.target)} WITH TEMPLATE "
+        f"{quote_identifier(copy.source)}",
+        f"OWNER {quote_identifier(owner)} ALLOW_CONNECTIONS false",
     ]
     if copy.oid:
         parts.append(f"OID {copy.oid}")
@@ -159,7 +160,7 @@ HEARTBEAT_S = 1.0
 POLL_S = 0.1
 
 
-class Copying:
+class TemplateCopies:
     """Template copies.
 
     Args:
@@ -169,45 +170,52 @@ class Copying:
     """
 
     def __init__(
-        self, server: Server, control: Control, clock: Callable[[], float] = time.monotonic
+        self, server: Server, control: ControlDatabase, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._server = server
         self._control = control
         self._clock = clock
-        self._at_work = AtWork(server)
+        self._at_work = ActiveSessions(server)
 
-    def copy(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
+    def copy_all(self, change: ChangeRef, plan: CopyPlan, progress: ProgressListener) -> None:
         """Make every copy of the plan that is not there yet.
 
         Raises:
             CopyFailed: With the server's message; copies that are whole stay for ``discard``.
         """
-        todo = copies(plan)
-        self._control.ensure()
-        with self._server.facts() as connection:
+        todo = list_copies(plan)
+        self._control.create_if_missing()
+        with self._server.open_control_session() as connection:
             directory = find_data_directory(self._server, connection)
         started = self._clock()
-        with self._at_work.begun():
-            side_by_side(
-                {copy.name: partial(self._told, change, copy, directory) for copy in todo},
-                halt=self._at_work.end,
-                beat=partial(self._beat, todo, directory, progress, started),
-                beat_s=HEARTBEAT_S,
+        with self._at_work.track():
+            run_in_parallel(
+                {
+                    copy.name: partial(self._copy_translated, change, copy, directory)
+                    for copy in todo
+                },
+                cancel=self._at_work.terminate_all,
+                heartbeat=partial(self._report_progress, todo, directory, progress, started),
+                heartbeat_s=HEARTBEAT_S,
             )
 
-    def _told(self, change: ChangeRef, copy: DatabaseCopy, directory: DataDirectory | None) -> None:
+    def _copy_translated(
+        self, change: ChangeRef, copy: DatabaseCopy, directory: DataDirectory | None
+    ) -> None:
         try:
-            self._one(change, copy, directory)
+            self._copy_one(change, copy, directory)
         except psycopg.Error as error:
-            raise DatabaseError(COPY_FAILED, database=copy.source, detail=said(error)) from error
+            raise DatabaseError(
+                COPY_FAILED, database=copy.source, detail=sanitize_error(error)
+            ) from error
 
-    def copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
+    def is_copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
         """Whether every copy is there, was finished, and is the one that was planned."""
-        with self._server.facts() as connection:
+        with self._server.open_control_session() as connection:
             found = read_databases(connection)
-        return all(_whole(found.get(c.target), c, change) for c in copies(plan))
+        return all(_is_complete(found.get(c.target), c, change) for c in list_copies(plan))
 
-    def discard(self, targets: Sequence[str], change: ChangeRef, plan: CopyPlan) -> None:
+    def drop_copies(self, targets: Sequence[str], change: ChangeRef, plan: CopyPlan) -> None:
         """Drop databases of a change and what interrupted copies left.
 
         Args:
@@ -219,26 +227,32 @@ class Copying:
             OrphanDirectory: Left by a killed server, out of the agent's sight (only where the
                 server says so).
         """
-        with self._server.facts(statement_s=self._server.limits.long_s) as connection:
+        with self._server.open_control_session(
+            statement_s=self._server.limits.long_s
+        ) as connection:
             for target in targets:
-                self._end_creation(connection, target)
+                self._cancel_creation(connection, target)
             # Side by side the drops share the checkpoint that each of them waits for.
             with ThreadPoolExecutor(max_workers=max(1, len(targets))) as pool:
-                for dropped in [pool.submit(self._drop, target) for target in targets]:
+                for dropped in [pool.submit(self._drop_one, target) for target in targets]:
                     dropped.result()
             directory = find_data_directory(self._server, connection)
             if directory is not None:
                 self._remove_orphans(connection, directory, plan)
 
-    def _drop(self, target: str) -> None:
-        with self._server.facts(statement_s=self._server.limits.long_s) as connection:
+    def _drop_one(self, target: str) -> None:
+        with self._server.open_control_session(
+            statement_s=self._server.limits.long_s
+        ) as connection:
             drop_database(connection, target, self._server.limits.terminate_s)
 
     # ---- one copy -------------------------------------------------------------------------------
 
-    def _one(self, change: ChangeRef, copy: DatabaseCopy, directory: DataDirectory | None) -> None:
+    def _copy_one(
+        self, change: ChangeRef, copy: DatabaseCopy, directory: DataDirectory | None
+    ) -> None:
         control = self._server.settings.control_database
-        connection = self._server.open(
+        connection = self._server.open_session(
             control, purpose=f"copy {change.id}", statement_s=self._server.limits.long_s
         )
         try:
@@ -247,76 +261,79 @@ class Copying:
             found = read_databases(connection)
             present = found.get(copy.target)
             source = found.get(copy.source)
-            if source is None or not source.valid:
-                raise DatabaseError(SET_INCOMPLETE, database=copy.source)
-            if present is not None and not _is_the_copy(present, copy):
+            if source is None or not source.is_valid:
+                raise DatabaseError(DATABASE_SET_INCOMPLETE, database=copy.source)
+            if present is not None and not _is_planned_copy(present, copy):
                 drop_database(connection, copy.target, self._server.limits.terminate_s)
                 present = None
             if present is None:
                 if directory is not None:
                     self._remove_orphan(connection, directory, copy.oid)
-                end_sessions(connection, [copy.source], self._server.limits.terminate_s)
+                terminate_sessions(connection, [copy.source], self._server.limits.terminate_s)
                 self._create(connection, copy, source)
-            self.finish(connection, change, copy)
+            self.finish_copy(connection, change, copy)
         finally:
             connection.close()
 
     def _create(self, connection: Connection, copy: DatabaseCopy, source: DatabaseRow) -> None:
         # Waiting for the source's lock is part of the work, not a sign of a deadlock.
-        run(connection, "SET lock_timeout = 0")
+        execute(connection, "SET lock_timeout = 0")
         if copy.method == "clone":
-            run(connection, SET_CLONE)
+            execute(connection, SET_CLONE_STATEMENT)
         try:
-            run(connection, create_statement(copy, source.owner))
+            execute(connection, build_create_statement(copy, source.owner))
         except psycopg.errors.InvalidParameterValue as error:
             if copy.oid and "directory" in str(error):
                 raise DatabaseError(
-                    ORPHAN_DIRECTORY, database=copy.source, oid=copy.oid, detail=said(error)
+                    ORPHAN_DIRECTORY,
+                    database=copy.source,
+                    oid=copy.oid,
+                    detail=sanitize_error(error),
                 ) from error
             raise
-        run(connection, f"SET lock_timeout = {int(self._server.limits.lock_s * 1000)}")
+        execute(connection, f"SET lock_timeout = {int(self._server.limits.lock_s * 1000)}")
 
     @staticmethod
-    def finish(connection: Connection, change: ChangeRef, copy: DatabaseCopy) -> None:
+    def finish_copy(connection: Connection, change: ChangeRef, copy: DatabaseCopy) -> None:
         """Give the copy what hangs on the source, and mark it whole: one transaction."""
         with connection.transaction():
-            run(connection, "SET LOCAL synchronous_commit = on")
+            execute(connection, "SET LOCAL synchronous_commit = on")
             comment = read_databases(connection)[copy.source].comment
             wanted = read_attributes(connection, copy.source)
             # Nobody but the owner has any business in a candidate before it is live.
             inside = tuple(g for g in wanted.grants if g.grantee)
             wanted = replace(wanted, grants=inside, template=False)
-            carry_over(connection, wanted, copy.target)
-            marked = copied_comment(comment, change.id)
-            run(
+            apply_attributes(connection, wanted, copy.target)
+            marked = mark_copied(comment, change.id)
+            execute(
                 connection,
-                f"COMMENT ON DATABASE {identifier(copy.target)} IS {literal(marked)}",
+                f"COMMENT ON DATABASE {quote_identifier(copy.target)} IS {quote_literal(marked)}",
             )
 
     # ---- a copy that a dead agent began and the server goes on with -----------------------------
 
-    def _creators(self, connection: Connection, target: str) -> list[int]:
-        found = rows(
+    def _find_creating_backends(self, connection: Connection, target: str) -> list[int]:
+        found = fetch_rows(
             connection,
             "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND state = 'active'"
             " AND starts_with(query, %s)",
-            [f"CREATE DATABASE {identifier(target)} "],
+            [f"CREATE DATABASE {quote_identifier(target)} "],
         )
         return [row[0] for row in found]
 
     def _await_creation(self, connection: Connection, target: str) -> None:
         deadline = self._clock() + self._server.limits.long_s
-        while self._creators(connection, target):
+        while self._find_creating_backends(connection, target):
             if self._clock() > deadline:
                 raise DatabaseError(database=target, detail="CREATE DATABASE does not end")
             time.sleep(POLL_S)
 
-    def _end_creation(self, connection: Connection, target: str) -> None:
+    def _cancel_creation(self, connection: Connection, target: str) -> None:
         deadline = self._clock() + self._server.limits.long_s
-        while found := self._creators(connection, target):
+        while found := self._find_creating_backends(connection, target):
             for pid in found:
                 # The server undoes an ended CREATE DATABASE wholly: no row, no directory.
-                run(connection, "SELECT pg_terminate_backend(%s, 2000)", [pid])
+                execute(connection, "SELECT pg_terminate_backend(%s, 2000)", [pid])
             if self._clock() > deadline:
                 raise DatabaseError(database=target, detail="CREATE DATABASE does not end")
 
@@ -325,15 +342,15 @@ class Copying:
     def _remove_orphans(
         self, connection: Connection, directory: DataDirectory, plan: CopyPlan
     ) -> None:
-        for copy in copies(plan):
+        for copy in list_copies(plan):
             self._remove_orphan(connection, directory, copy.oid)
 
     @staticmethod
     def _remove_orphan(connection: Connection, directory: DataDirectory, oid: int) -> None:
-        if not oid or not directory.directories(oid):
+        if not oid or not directory.list_directories(oid):
             return
         # A row, or a CREATE DATABASE still under way, means that the directory has an owner.
-        owned = rows(
+        owned = fetch_rows(
             connection,
             "SELECT FROM pg_database WHERE oid = %s::oid UNION ALL SELECT FROM pg_stat_activity"
             " WHERE pid <> pg_backend_pid() AND state = 'active'"
@@ -341,31 +358,31 @@ class Copying:
             [oid, f"% OID {oid}%"],
         )
         if not owned:
-            directory.remove(oid)
+            directory.remove_orphan(oid)
 
     # ---- progress -------------------------------------------------------------------------------
 
-    def _beat(
+    def _report_progress(
         self,
         todo: Sequence[DatabaseCopy],
         directory: DataDirectory | None,
-        progress: Progress,
+        progress: ProgressListener,
         started: float,
     ) -> None:
         total = sum(copy.size_bytes for copy in todo)
         if directory is not None and all(copy.oid for copy in todo):
-            done = sum(directory.size(copy.oid) for copy in todo)
-            progress.tell(Text(N_("copying the databases")), min(done, total), total)
+            done = sum(directory.measure_size(copy.oid) for copy in todo)
+            progress.report(LazyText(N_("copying the databases")), min(done, total), total)
         else:
             seconds = int(self._clock() - started)
             if seconds:
                 words = N_("copying the databases, for {seconds} seconds")
-                progress.tell(Text(words, {"seconds": seconds}))
+                progress.report(LazyText(words, {"seconds": seconds}))
 
 
-def before_drop(row: DatabaseRow) -> list[str]:
+def build_pre_drop_statements(row: DatabaseRow) -> list[str]:
     """Return what has to be altered first; nothing where that was done before a crash."""
-    quoted = identifier(row.name)
+    quoted = quote_identifier(row.name)
     template = [f"ALTER DATABASE {quoted} IS_TEMPLATE false"] if row.template else []
     allow = [f"ALTER DATABASE {quoted} ALLOW_CONNECTIONS false"] if row.allow else []
     return [*template, *allow]
@@ -376,17 +393,17 @@ def drop_database(connection: Connection, name: str, limit_s: float) -> None:
     row = read_databases(connection).get(name)
     if row is None:
         return
-    quoted = identifier(name)
-    if row.valid:
-        for statement in before_drop(row):
-            run(connection, statement)
-        end_sessions(connection, [name], limit_s)
-    run(connection, f"DROP DATABASE IF EXISTS {quoted}")
+    quoted = quote_identifier(name)
+    if row.is_valid:
+        for statement in build_pre_drop_statements(row):
+            execute(connection, statement)
+        terminate_sessions(connection, [name], limit_s)
+    execute(connection, f"DROP DATABASE IF EXISTS {quoted}")
 
 
-def _is_the_copy(row: DatabaseRow, copy: DatabaseCopy) -> bool:
-    return row.valid and (not copy.oid or row.oid == copy.oid)
+def _is_planned_copy(row: DatabaseRow, copy: DatabaseCopy) -> bool:
+    return row.is_valid and (not copy.oid or row.oid == copy.oid)
 
 
-def _whole(row: DatabaseRow | None, copy: DatabaseCopy, change: ChangeRef) -> bool:
-    return row is not None and _is_the_copy(row, copy) and is_copy_of(row.comment, change.id)
+def _is_complete(row: DatabaseRow | None, copy: DatabaseCopy, change: ChangeRef) -> bool:
+    return row is not None and _is_planned_copy(row, copy) and is_copy_of(row.comment, change.id)

@@ -8,16 +8,19 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ncen_updater.agent.adapters.databases.migrations import ledger
-from ncen_updater.agent.adapters.databases.migrations.dialect import Dialect, StatementFailed
-from ncen_updater.common.messages import DATABASE_DISK_FAILED, SERVER_LOST, Message
-from ncen_updater.formats.dialects.base import Statement
-from ncen_updater.formats.sql import split
+from ncen_updater.agent.adapters.databases.migrations.dialect import (
+    MigrationDialect,
+    StatementError,
+)
+from ncen_updater.common.messages import DATABASE_DISK_FAILED, SERVER_LOST, ErrorMessage
+from ncen_updater.formats.dialects.base import SqlStatement
+from ncen_updater.formats.sql import split_statements
 
 if TYPE_CHECKING:
     import psycopg
 
-TABLES = ledger.make_tables(
-    ledger.OWN_SCHEMA,
+LEDGER_TABLES = ledger.build_ledger_tables(
+    ledger.AGENT_SCHEMA,
     "",
     "%s",
     "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
@@ -26,7 +29,7 @@ TABLES = ledger.make_tables(
 )
 # A file that outlives its time-outs by this is ended from outside.
 GRACE_S = 5.0
-_SURROUNDINGS = """
+_ENVIRONMENT_QUERY = """
 SELECT current_user, session_user,
   (SELECT md5(string_agg(concat_ws('|', d.oid, d.datname, d.datallowconn, d.datconnlimit,
      d.datistemplate, d.datacl, shobj_description(d.oid, 'pg_database'),
@@ -36,7 +39,7 @@ SELECT current_user, session_user,
 """
 
 
-def fault_of_state(state: str | None, *, closed: bool) -> Message | None:
+def classify_sqlstate(state: str | None, *, closed: bool) -> ErrorMessage | None:
     """Return what failed where it is none of the release's, by the server's own code; pure.
 
     Args:
@@ -50,7 +53,7 @@ def fault_of_state(state: str | None, *, closed: bool) -> Message | None:
     return SERVER_LOST if state.startswith(("08", "57P")) else None
 
 
-class PostgresDialect(Dialect):
+class PostgresDialect(MigrationDialect):
     """PostgreSQL through psycopg.
 
     Args:
@@ -60,7 +63,7 @@ class PostgresDialect(Dialect):
     """
 
     kind = "postgresql"
-    tables = TABLES
+    tables = LEDGER_TABLES
 
     def __init__(
         self,
@@ -71,21 +74,21 @@ class PostgresDialect(Dialect):
         self._end = end
 
     @property
-    def error(self) -> type[psycopg.Error]:
+    def error_type(self) -> type[psycopg.Error]:
         """What psycopg raises."""
         import psycopg
 
         return psycopg.Error
 
-    def fault(self, driver: Any, error: Exception) -> Message | None:  # noqa: ANN401
+    def classify_environment_fault(self, driver: Any, error: Exception) -> ErrorMessage | None:  # noqa: ANN401
         """By the SQLSTATE; without one, by whether the session is gone."""
-        return fault_of_state(getattr(error, "sqlstate", None), closed=bool(driver.closed))
+        return classify_sqlstate(getattr(error, "sqlstate", None), closed=bool(driver.closed))
 
     def connect(self) -> psycopg.Connection[Any]:
         """Ask ``connect``."""
         return self._connect()
 
-    def transaction(self, driver: Any) -> contextlib.AbstractContextManager[object]:  # noqa: ANN401
+    def open_transaction(self, driver: Any) -> contextlib.AbstractContextManager[object]:  # noqa: ANN401
         """The driver's own: where the session is gone, the reason for that is what is raised."""
         block: contextlib.AbstractContextManager[object] = driver.transaction()
         return block
@@ -100,15 +103,15 @@ class PostgresDialect(Dialect):
         yield
         driver.execute("ROLLBACK TO SAVEPOINT asking")
 
-    def prepare(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
+    def create_ledger_tables(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
         """Make the schemas ``ncen_updater`` and ``ncen_kept`` and the tables."""
-        kept = f"CREATE SCHEMA IF NOT EXISTS {ledger.KEPT_SCHEMA}"
-        with self.transaction(driver):
+        retained = f"CREATE SCHEMA IF NOT EXISTS {ledger.PARKED_SCHEMA}"
+        with self.open_transaction(driver):
             driver.execute(f"SET LOCAL lock_timeout = {lock_ms:d}")
-            for statement in (*self.tables.create, kept):
+            for statement in (*self.tables.create, retained):
                 driver.execute(statement)
 
-    def limits(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
+    def set_timeouts(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
         """SET LOCAL: gone with the transaction."""
         driver.execute(f"SET LOCAL lock_timeout = {lock_ms:d}")
         driver.execute(f"SET LOCAL statement_timeout = {statement_ms:d}")
@@ -117,15 +120,15 @@ class PostgresDialect(Dialect):
     def run_file(self, driver: Any, sql: str, statement_ms: int) -> None:  # noqa: ANN401
         """Without parameters the driver sends the text as it is: no ``%``, no ``:name``."""
         # The server counts the time-out for each statement.
-        whole_ms = statement_ms * max(1, len(split(sql, self.kind)))
-        with self._explained(driver, sql), self.timed(driver, whole_ms):
+        whole_ms = statement_ms * max(1, len(split_statements(sql, self.kind)))
+        with self._translate_errors(driver, sql), self.enforce_timeout(driver, whole_ms):
             driver.execute(sql)
             driver.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
-    def run_alone(
+    def run_outside_transaction(
         self,
         driver: Any,  # noqa: ANN401
-        statement: Statement,
+        statement: SqlStatement,
         lock_ms: int,
         statement_ms: int,
     ) -> None:
@@ -133,14 +136,14 @@ class PostgresDialect(Dialect):
         driver.execute(f"SET lock_timeout = {lock_ms:d}")
         driver.execute(f"SET statement_timeout = {statement_ms:d}")
         with (
-            self._explained(driver, statement.text, statement.line - 1),
-            self.timed(driver, statement_ms),
+            self._translate_errors(driver, statement.text, statement.line - 1),
+            self.enforce_timeout(driver, statement_ms),
         ):
             driver.execute(statement.text)
         driver.execute("RESET lock_timeout")
         driver.execute("RESET statement_timeout")
 
-    def transaction_id(self, driver: Any) -> str | None:  # noqa: ANN401
+    def read_transaction_id(self, driver: Any) -> str | None:  # noqa: ANN401
         """Return the transaction's own number, so that COMMIT followed by BEGIN is seen too."""
         from psycopg.pq import TransactionStatus
 
@@ -148,12 +151,12 @@ class PostgresDialect(Dialect):
             return None
         return str(driver.execute("SELECT pg_current_xact_id()").fetchone()[0])
 
-    def surroundings(self, driver: Any) -> str:  # noqa: ANN401
+    def read_environment(self, driver: Any) -> str:  # noqa: ANN401
         """Role, and the role's databases as others see them: live ones are fenced by that."""
-        return str(driver.execute(_SURROUNDINGS).fetchone())
+        return str(driver.execute(_ENVIRONMENT_QUERY).fetchone())
 
     @contextlib.contextmanager
-    def timed(self, driver: Any, statement_ms: int) -> Iterator[None]:  # noqa: ANN401
+    def enforce_timeout(self, driver: Any, statement_ms: int) -> Iterator[None]:  # noqa: ANN401
         """End the session a little after the server should have stopped the statement."""
         end = self._end
         if end is None:
@@ -171,15 +174,15 @@ class PostgresDialect(Dialect):
         timer.start()
         try:
             yield
-        except self.error as error:
+        except self.error_type as error:
             if ended.is_set():
-                raise StatementFailed(f"ended after {seconds:g} s (statement time-out)") from error
+                raise StatementError(f"ended after {seconds:g} s (statement time-out)") from error
             raise
         finally:
             timer.cancel()
 
     @contextlib.contextmanager
-    def _explained(
+    def _translate_errors(
         self, driver: psycopg.Connection[Any], sql: str, lines_before: int = 0
     ) -> Iterator[None]:
         import psycopg
@@ -191,5 +194,5 @@ class PostgresDialect(Dialect):
             line = None
             if position is not None:
                 line = lines_before + 1 + sql.count("\n", 0, int(position) - 1)
-            fault = self.fault(driver, error)
-            raise StatementFailed(self.explain(error), line, fault) from error
+            fault = self.classify_environment_fault(driver, error)
+            raise StatementError(self.explain_error(error), line, fault) from error

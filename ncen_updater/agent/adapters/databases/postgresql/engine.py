@@ -10,94 +10,94 @@ from pathlib import Path
 
 from ncen_updater.agent.adapters.databases.base import (
     AppliedMigration,
-    Candidate,
+    CandidateDatabase,
+    ChangeEvidence,
     ChangeRef,
     CopyPlan,
     DatabaseEngine,
     DatabaseFacts,
+    DatabaseMarker,
+    DatabaseRef,
     DatabaseRole,
-    Evidence,
-    Live,
-    Marker,
+    DatabaseSelector,
+    LiveDatabase,
     MigrationPlan,
     MigrationSet,
-    Place,
-    PlaceOf,
-    RunAs,
+    MigratorUser,
     TableDigest,
 )
-from ncen_updater.agent.adapters.databases.migrations.command import migrator_user
+from ncen_updater.agent.adapters.databases.migrations.command import find_migrator_user
 from ncen_updater.agent.adapters.databases.postgresql import evidence as evidences
 from ncen_updater.agent.adapters.databases.postgresql import reading, trying
 from ncen_updater.agent.adapters.databases.postgresql.blockers import (
+    delete_quarantined,
     find_blockers,
     find_orphans,
-    forget_set_aside,
-    read_set_aside,
+    list_quarantined,
 )
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
+    candidate_name,
     find_data_directory,
-    kept_name,
-    next_name,
     parse_marker,
-    prev_name,
+    previous_name,
+    quarantine_name,
     read_attributes,
     read_databases,
     read_disks,
-    server_major,
+    read_server_major,
 )
-from ncen_updater.agent.adapters.databases.postgresql.cloning import Cloning
+from ncen_updater.agent.adapters.databases.postgresql.cloning import CloneSupport
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
     Server,
-    ServerLimits,
-    remember_login,
-    rows,
-    run,
-    translated,
+    ServerTimeouts,
+    execute,
+    fetch_rows,
+    record_login,
+    translate_errors,
 )
 from ncen_updater.agent.adapters.databases.postgresql.control import (
-    Control,
-    forget,
-    is_recorded,
-    own_act,
+    ControlDatabase,
+    alter_and_renew,
+    forget_versions,
+    is_commit_recorded,
+    open_settled_session,
+    read_cut_over_transaction,
     read_fences,
-    read_moment,
-    read_record,
-    read_standing,
-    settled,
+    read_last_event,
+    read_recorded_marker,
 )
 from ncen_updater.agent.adapters.databases.postgresql.copying import (
-    Copying,
-    before_drop,
+    TemplateCopies,
+    build_pre_drop_statements,
     drop_database,
-    make_plan,
+    make_copy_plan,
 )
-from ncen_updater.agent.adapters.databases.postgresql.fence import Fencing
-from ncen_updater.agent.adapters.databases.postgresql.migrating import Migrating
-from ncen_updater.agent.adapters.databases.postgresql.reading import look_at_schema
+from ncen_updater.agent.adapters.databases.postgresql.fence import DatabaseFence
+from ncen_updater.agent.adapters.databases.postgresql.migrating import CandidateMigrations
+from ncen_updater.agent.adapters.databases.postgresql.reading import read_schema
 from ncen_updater.agent.adapters.databases.postgresql.rehearsing import (
-    DUMP_AND_RESTORE,
-    Rehearsing,
-    program_for,
+    DUMP_PROGRAMS,
+    RehearsalCopies,
+    find_matching_program,
 )
 from ncen_updater.agent.adapters.databases.postgresql.roles import (
+    find_exposures,
     find_login_trouble,
-    judge_roles,
-    see_roles,
+    survey_roles,
 )
-from ncen_updater.agent.adapters.databases.postgresql.sessions import Sessions
+from ncen_updater.agent.adapters.databases.postgresql.sessions import DatabaseSessions
 from ncen_updater.agent.adapters.databases.postgresql.statistics import refresh_statistics
-from ncen_updater.agent.adapters.databases.postgresql.survey import survey
-from ncen_updater.agent.adapters.databases.postgresql.swap import SWAPS, Swap
-from ncen_updater.agent.adapters.databases.schema import Schema
-from ncen_updater.agent.adapters.databases.tried import Keys, Sample, Untried
+from ncen_updater.agent.adapters.databases.postgresql.survey import survey_server
+from ncen_updater.agent.adapters.databases.postgresql.swap import SWAPS, CutOver
+from ncen_updater.agent.adapters.databases.schema import SchemaDigest
+from ncen_updater.agent.adapters.databases.tried import DatabaseSample, RowKeys, UntestedReason
 from ncen_updater.agent.config.engines import PostgresSettings
 from ncen_updater.agent.model.errors import DatabaseError
 from ncen_updater.common.findings import Finding
-from ncen_updater.common.messages import SET_INCOMPLETE
-from ncen_updater.common.progress import Progress
-from ncen_updater.formats.losses import Loss
+from ncen_updater.common.messages import DATABASE_SET_INCOMPLETE
+from ncen_updater.common.progress import ProgressListener
+from ncen_updater.formats.losses import DataLoss
 from ncen_updater.formats.manifest import DatabaseProgram
 
 _SHUT = (
@@ -113,9 +113,9 @@ class PostgresEngine(DatabaseEngine):
     Args:
         settings: Where the server is and who we are.
         names: Logical to physical names.
-        limits: Time-outs of our own statements.
+        timeouts: Time-outs of our own statements.
         migrator_environment: Further variables of the application's own migrator.
-        user: As whom it runs, where the agent is root.
+        migrator_user: As whom it runs, where the agent is root.
     """
 
     kind = "postgresql"
@@ -126,31 +126,35 @@ class PostgresEngine(DatabaseEngine):
         settings: PostgresSettings,
         names: Mapping[str, str],
         *,
-        limits: ServerLimits | None = None,
+        timeouts: ServerTimeouts | None = None,
         migrator_environment: Mapping[str, str] | None = None,
-        user: str | None = None,
+        migrator_user: str | None = None,
     ) -> None:
         self._settings = settings
-        self._user = user
+        self._user = migrator_user
         self._physical = dict(names)
-        self._limits = limits or ServerLimits()
+        self._limits = timeouts or ServerTimeouts()
         self._server = Server(settings, self._limits)
-        self._control = Control(self._server)
-        self._fencing = Fencing(self._server, self._control, tuple(self._physical.values()))
-        self._cloning = Cloning(self._server, self._physical)
-        self._copying = Copying(self._server, self._control)
-        self._sessions = Sessions(self._server, self._physical)
-        self._swap = Swap(
+        self._control = ControlDatabase(self._server)
+        self._fencing = DatabaseFence(self._server, self._control, tuple(self._physical.values()))
+        self._cloning = CloneSupport(self._server, self._physical)
+        self._copying = TemplateCopies(self._server, self._control)
+        self._sessions = DatabaseSessions(self._server, self._physical)
+        self._swap = CutOver(
             self._server, self._control, self._fencing, self._sessions, self._physical
         )
-        self._migrating = Migrating(
-            self._server, self._sessions, self._physical, migrator_environment, self.migrator_user
+        self._migrating = CandidateMigrations(
+            self._server,
+            self._sessions,
+            self._physical,
+            migrator_environment,
+            self.find_migrator_user,
         )
-        self._rehearsing = Rehearsing(self._server, self._copying, self._sessions)
+        self._rehearsing = RehearsalCopies(self._server, self._copying, self._sessions)
 
-    def migrator_user(self) -> RunAs | None:
-        """See :meth:`DatabaseEngine.migrator_user`."""
-        return migrator_user(self._user)
+    def find_migrator_user(self) -> MigratorUser | None:
+        """See :meth:`DatabaseEngine.find_migrator_user`."""
+        return find_migrator_user(self._user)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -159,22 +163,22 @@ class PostgresEngine(DatabaseEngine):
 
     # ---- facts -----------------------------------------------------------------------------------
 
-    def version(self) -> str:
+    def read_version(self) -> str:
         """Return the server's version, such as ``15.20``."""
-        with self._server.facts() as connection:
+        with self._server.open_control_session() as connection:
             number = connection.info.server_version
         return f"{number // 10_000}.{number % 10_000}"
 
-    def describe(self) -> tuple[DatabaseFacts, ...]:
+    def describe_databases(self) -> tuple[DatabaseFacts, ...]:
         """Return facts of each live database.
 
         Raises:
             SetIncomplete: If one is missing.
         """
         facts = []
-        with self._server.facts() as connection:
+        with self._server.open_control_session() as connection:
             for name, physical in self._physical.items():
-                found = rows(
+                found = fetch_rows(
                     connection,
                     "SELECT pg_database_size(d.oid), pg_encoding_to_char(d.encoding),"
                     " d.datcollate, d.datctype, t.spcname, d.datconnlimit, d.datallowconn"
@@ -183,7 +187,7 @@ class PostgresEngine(DatabaseEngine):
                     [physical],
                 )
                 if not found:
-                    raise DatabaseError(SET_INCOMPLETE, database=physical)
+                    raise DatabaseError(DATABASE_SET_INCOMPLETE, database=physical)
                 size, encoding, collate, ctype, tablespace, limit, allow = found[0]
                 attributes = read_attributes(connection, physical)
                 details = {
@@ -200,201 +204,235 @@ class PostgresEngine(DatabaseEngine):
                 facts.append(DatabaseFacts(name, physical, int(size), details))
         return tuple(facts)
 
-    def blockers(self, change: ChangeRef, *, final: bool) -> tuple[Finding, ...]:
-        """See :meth:`DatabaseEngine.blockers`."""
-        if not final:  # officers still work: the answer is known when the copy is planned
-            self._cloning.find_out(change)
-        seen = survey(self._server, change, self._physical, clone=self._cloning.known(change))
+    def find_blockers(self, change: ChangeRef, *, application_stopped: bool) -> tuple[Finding, ...]:
+        """See :meth:`DatabaseEngine.find_blockers`."""
+        if (
+            not application_stopped
+        ):  # officers still work: the answer is known when the copy is planned
+            self._cloning.detect(change)
+        seen = survey_server(
+            self._server, change, self._physical, clone=self._cloning.list_cloneable(change)
+        )
         return find_blockers(
             seen,
             change,
             self._physical,
-            final=final,
+            application_stopped=application_stopped,
             role=self._settings.user,
             owner=self._settings.owner,
             application_roles=self._settings.application_roles,
         )
 
-    def exposures(self, *, rehearsing: bool = False) -> tuple[Finding, ...]:
-        """See :meth:`DatabaseEngine.exposures`."""
+    def find_exposures(self, *, for_rehearsal: bool = False) -> tuple[Finding, ...]:
+        """See :meth:`DatabaseEngine.find_exposures`."""
         found = find_login_trouble(self._server, next(iter(self._physical.values())), self._user)
-        seen = see_roles(self._server, tuple(self._physical.values()))
+        seen = survey_roles(self._server, tuple(self._physical.values()))
         if seen is None:
             return found
-        return found + judge_roles(
+        return found + find_exposures(
             seen,
             databases=len(self._physical),
             role=self._settings.user,
             owner=self._settings.owner,
             control=self._settings.control_database,
-            rehearsing=rehearsing,
+            rehearsing=for_rehearsal,
         )
 
-    def evidence(self, change: ChangeRef | None) -> Evidence:
-        """See :meth:`DatabaseEngine.evidence`; waits for what a dead agent's session still does."""
-        with settled(self._server) as connection:
+    def read_evidence(self, change: ChangeRef | None) -> ChangeEvidence:
+        """See :meth:`DatabaseEngine.read_evidence`.
+
+        Waits for what a dead agent's session still does.
+        """
+        with open_settled_session(self._server) as connection:
             found = read_databases(connection)
             if change is None:
-                seen = evidences.at_rest(self._physical, found, read_fences(connection))
-                roles, live = list(self._settings.admitted), list(self._physical.values())
-                return replace(seen, shut=rows(connection, _SHUT, [roles, live, roles]))
-            record = read_record(connection, change.id, SWAPS)
-            committed = is_recorded(connection, change.id)
-        return evidences.decide(change, self._physical, found, record, committed=committed)
+                seen = evidences.describe_live_set(self._physical, found, read_fences(connection))
+                roles, live = list(self._settings.connect_roles), list(self._physical.values())
+                return replace(seen, shut=fetch_rows(connection, _SHUT, [roles, live, roles]))
+            record = read_last_event(connection, change.id, SWAPS)
+            committed = is_commit_recorded(connection, change.id)
+        return evidences.decide_evidence(change, self._physical, found, record, committed=committed)
 
     def sessions(self) -> tuple[str, ...]:
         """See :meth:`DatabaseEngine.sessions`."""
         return self._fencing.sessions()
 
-    def replaced(self) -> tuple[str, ...]:
-        """See :meth:`DatabaseEngine.replaced`."""
-        return self._fencing.replaced()
+    def list_replaced(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.list_replaced`."""
+        return self._fencing.list_replaced()
 
-    def answers(self) -> bool:
+    def is_accepting_connections(self) -> bool:
         """Whether the server takes sessions now."""
-        return self._server.answers()
+        return self._server.is_accepting_connections()
 
-    def free_bytes(self) -> dict[Path, int]:
-        """See :meth:`DatabaseEngine.free_bytes`."""
-        with self._server.facts() as connection:
+    def measure_free_bytes(self) -> dict[Path, int]:
+        """See :meth:`DatabaseEngine.measure_free_bytes`."""
+        with self._server.open_control_session() as connection:
             found = read_databases(connection)
             live = {n: found[p].oid for n, p in self._physical.items() if p in found}
             disks = read_disks(self._server, connection, live)
         return {Path(disk.place): disk.free for disk in disks}
 
-    def require_programs(self) -> None:
-        """See :meth:`DatabaseEngine.require_programs`."""
-        for name in DUMP_AND_RESTORE:
-            program_for(self._server, name)
+    def require_dump_programs(self) -> None:
+        """See :meth:`DatabaseEngine.require_dump_programs`."""
+        for name in DUMP_PROGRAMS:
+            find_matching_program(self._server, name)
 
-    def marker(self) -> Marker | None:
-        """See :meth:`DatabaseEngine.marker`."""
-        return self._marker()[0]
+    def read_marker(self) -> DatabaseMarker | None:
+        """See :meth:`DatabaseEngine.read_marker`."""
+        return self._read_marker()[0]
 
-    def _marker(self) -> tuple[Marker | None, bool]:
+    def _read_marker(self) -> tuple[DatabaseMarker | None, bool]:
         """Return the marker of the set, and whether every comment has it."""
-        with settled(self._server) as connection:
+        with open_settled_session(self._server) as connection:
             found = read_databases(connection)
-            standing = read_standing(connection, self._physical.values())
-        marker = evidences.set_marker(self._physical, found, standing, self._migrating.state)
-        said = {parse_marker(found[physical].comment) for physical in self._physical.values()}
-        return marker, said == {marker}
+            standing = read_recorded_marker(connection, self._physical.values())
+        marker = evidences.reconcile_markers(
+            self._physical, found, standing, self._migrating.read_state
+        )
+        names = {parse_marker(found[physical].comment) for physical in self._physical.values()}
+        return marker, names == {marker}
 
-    def leftovers(self) -> tuple[tuple[str, DatabaseRole, str], ...]:
-        """See :meth:`DatabaseEngine.leftovers`."""
-        with self._server.facts() as connection:
-            return evidences.leftovers(self._physical, read_databases(connection))
+    def list_leftovers(self) -> tuple[tuple[str, DatabaseRole, str], ...]:
+        """See :meth:`DatabaseEngine.list_leftovers`."""
+        with self._server.open_control_session() as connection:
+            return evidences.list_leftovers(self._physical, read_databases(connection))
 
-    def applied(self, place: Place) -> tuple[AppliedMigration, ...]:
-        """See :meth:`DatabaseEngine.applied`."""
-        return self._migrating.applied(place)
+    def read_ledger(self, database: DatabaseRef) -> tuple[AppliedMigration, ...]:
+        """See :meth:`DatabaseEngine.read_ledger`."""
+        return self._migrating.read_ledger(database)
 
-    def query(
-        self, place: Place, sql: str, *, timeout_s: float = 3600.0
+    def run_query(
+        self, database: DatabaseRef, sql: str, *, timeout_s: float = 3600.0
     ) -> list[tuple[object, ...]]:
-        """See :meth:`DatabaseEngine.query`; runs as the application's role."""
-        with self._sessions.session(place, statement_s=timeout_s) as connection:
-            return reading.select(connection, place.name, sql)
+        """See :meth:`DatabaseEngine.run_query`; runs as the application's role."""
+        with self._sessions.open_session_block(database, statement_s=timeout_s) as connection:
+            return reading.run_release_query(connection, database.name, sql)
 
-    def table_digests(self, place: Place) -> dict[str, TableDigest]:
-        """See :meth:`DatabaseEngine.table_digests`; runs casts of the application's."""
+    def compute_table_digests(self, database: DatabaseRef) -> dict[str, TableDigest]:
+        """See :meth:`DatabaseEngine.compute_table_digests`; runs casts of the application's."""
         long_s = self._limits.long_s
-        with self._sessions.session(place, statement_s=long_s) as connection:
-            reading.read_only(connection)
-            tables = reading.user_tables(connection)
-            return {table.label: reading.digest(connection, table) for table in tables}
+        with self._sessions.open_session_block(database, statement_s=long_s) as connection:
+            reading.begin_read_only(connection)
+            tables = reading.list_user_tables(connection)
+            return {
+                table.label: reading.compute_table_digest(connection, table) for table in tables
+            }
 
-    def schema(self, place: Place) -> Schema:
-        """See :meth:`DatabaseEngine.schema`."""
+    def read_schema(self, database: DatabaseRef) -> SchemaDigest:
+        """See :meth:`DatabaseEngine.read_schema`."""
         sessions = self._sessions
-        enter = sessions.session if isinstance(place, Candidate) else sessions.catalogue
-        with enter(place) as connection:
-            return look_at_schema(connection)
+        enter = (
+            sessions.open_session_block
+            if isinstance(database, CandidateDatabase)
+            else sessions.catalogue
+        )
+        with enter(database) as connection:
+            return read_schema(connection)
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """See :meth:`DatabaseEngine.held`: one session a database."""
-        with self._sessions.held():
+    def hold_sessions(self) -> Iterator[None]:
+        """See :meth:`DatabaseEngine.hold_sessions`: one session a database."""
+        with self._sessions.hold_sessions():
             yield
 
-    def halt(self) -> None:
-        """See :meth:`DatabaseEngine.halt`."""
-        self._sessions.at_work.end()
+    def cancel_sessions(self) -> None:
+        """See :meth:`DatabaseEngine.cancel_sessions`."""
+        self._sessions.at_work.terminate_all()
 
-    def made_by_release(self, change: ChangeRef) -> dict[str, dict[str, int]]:
+    def count_release_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
         """None: what a release writes is older than the moment of its cut-over."""
         del change
         return {}
 
-    def lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
-        """See :meth:`DatabaseEngine.lost_rows`; each table is read once.
+    def count_lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
+        """See :meth:`DatabaseEngine.count_lost_rows`; each table is read once.
 
         Raises:
             RowsUnreadable: If the application's role may not read a table.
         """
-        kept_change = ChangeRef(change.source or change.id, change.generation, change.release)
-        with self._server.facts() as connection:
-            moment = read_moment(connection, kept_change.id)
+        previous_change = ChangeRef(change.source or change.id, change.generation, change.release)
+        with self._server.open_control_session() as connection:
+            moment = read_cut_over_transaction(connection, previous_change.id)
         result: dict[str, dict[str, int]] = {}
         long_s = self._limits.long_s
         for name in self._physical:
-            with self._sessions.counting(Live(name), statement_s=long_s) as live:
-                lost = reading.younger_by_table(live, moment)
+            with self._sessions.counting(LiveDatabase(name), statement_s=long_s) as live:
+                lost = reading.count_newer_rows(live, moment)
                 if lost is None:
-                    lost = self._compared(name, live, kept_change)
+                    lost = self._compare_with_previous(name, live, previous_change)
             if lost:
                 result[name] = lost
         return result
 
-    def entered(
-        self, change: ChangeRef, losses: Mapping[str, Sequence[Loss]]
+    def count_entered_rows(
+        self, change: ChangeRef, losses: Mapping[str, Sequence[DataLoss]]
     ) -> dict[str, dict[str, int]]:
-        """See :meth:`DatabaseEngine.entered`: a row's ``xmin`` tells since when it is as it is.
+        """See :meth:`DatabaseEngine.count_entered_rows`.
+
+        A row's ``xmin`` tells since when it is as it is.
 
         Raises:
             RowsUnreadable: If the application's role may not read a table.
         """
-        with self._server.facts() as connection:
-            moment = read_moment(connection, change.source or change.id)
+        with self._server.open_control_session() as connection:
+            moment = read_cut_over_transaction(connection, change.source or change.id)
         result: dict[str, dict[str, int]] = {}
         for name in (name for name in self._physical if losses.get(name)):
-            with self._sessions.counting(Live(name), statement_s=self._limits.long_s) as live:
-                found = reading.entered_by_object(live, moment, losses[name])
+            with self._sessions.counting(
+                LiveDatabase(name), statement_s=self._limits.long_s
+            ) as live:
+                found = reading.count_entered_rows(live, moment, losses[name])
             if found:
                 result[name] = found
         return result
 
-    def sample(self, place: Place, keys: Keys | None = None) -> Sample:
-        """See :meth:`DatabaseEngine.sample`: what the application's role may read and write."""
-        with self._sessions.session(place, statement_s=self._limits.long_s) as connection:
-            return trying.sample(connection, keys)
+    def read_sample(self, database: DatabaseRef, keys: RowKeys | None = None) -> DatabaseSample:
+        """See :meth:`DatabaseEngine.read_sample`.
 
-    def write_values(
-        self, place: Candidate, seed: str, short: Mapping[str, Collection[str]]
-    ) -> dict[str, dict[str, Counter[Untried]]]:
-        """See :meth:`DatabaseEngine.write_values`."""
-        with self._sessions.session(place) as connection:
-            return trying.write(connection, seed, short)
+        What the application's role may read and write.
+        """
+        with self._sessions.open_session_block(
+            database, statement_s=self._limits.long_s
+        ) as connection:
+            return trying.read_sample(connection, keys)
 
-    def _compared(self, name: str, live: Connection, kept: ChangeRef) -> dict[str, int]:
+    def write_sample_values(
+        self,
+        candidate: CandidateDatabase,
+        seed: str,
+        minimal_columns: Mapping[str, Collection[str]],
+    ) -> dict[str, dict[str, Counter[UntestedReason]]]:
+        """See :meth:`DatabaseEngine.write_sample_values`."""
+        with self._sessions.open_session_block(candidate) as connection:
+            return trying.write_sample_values(connection, seed, minimal_columns)
+
+    def _compare_with_previous(
+        self, name: str, live: Connection, retained: ChangeRef
+    ) -> dict[str, int]:
         """Compare a live database with the kept one: takes long, and only where it must be."""
         long_s = self._limits.long_s
-        with self._sessions.counting(kept.previous(name), statement_s=long_s) as other:
-            return reading.lost_by_table(live, other)
+        with self._sessions.counting(retained.get_previous(name), statement_s=long_s) as other:
+            return reading.count_lost_rows(live, other)
 
-    def orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
-        """See :meth:`DatabaseEngine.orphans`."""
+    def find_orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
+        """See :meth:`DatabaseEngine.find_orphans`."""
         return tuple(find_orphans(self._server, plan))
 
-    def set_aside(self) -> tuple[Finding, ...]:
-        """See :meth:`DatabaseEngine.set_aside`."""
-        with self._server.facts() as connection:
-            return read_set_aside(connection, self._physical)
+    def list_quarantined(self) -> tuple[Finding, ...]:
+        """See :meth:`DatabaseEngine.list_quarantined`."""
+        with self._server.open_control_session() as connection:
+            return list_quarantined(connection, self._physical)
 
-    def address(self, place: Place) -> str:
-        """See :meth:`DatabaseEngine.address`; sessions take on the application's role at once."""
-        as_owner = bool(self._server.owner_logs_in)
-        return self._server.address_parts(self._sessions.physical(place), as_owner=as_owner)["URL"]
+    def build_migrator_url(self, database: DatabaseRef) -> str:
+        """See :meth:`DatabaseEngine.build_migrator_url`.
+
+        Sessions take on the application's role at once.
+        """
+        as_owner = bool(self._server.has_owner_login)
+        return self._server.address_parts(
+            self._sessions.physical_name(database), as_owner=as_owner
+        )["URL"]
 
     # ---- acts ------------------------------------------------------------------------------------
 
@@ -410,106 +448,111 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.plan_copy`."""
         if change.as_is:
             return CopyPlan({})
-        kept = change.source
-        with self._server.facts() as connection:
+        retained = change.source
+        with self._server.open_control_session() as connection:
             found = read_databases(connection)
             directory = find_data_directory(self._server, connection)
             sizes: dict[str, int] = {}
             for name, physical in self._physical.items():
-                source = prev_name(physical, kept) if kept else physical
-                if source not in found or not found[source].valid:
-                    raise DatabaseError(SET_INCOMPLETE, database=source)
-                sizes[name] = rows(
+                source = previous_name(physical, retained) if retained else physical
+                if source not in found or not found[source].is_valid:
+                    raise DatabaseError(DATABASE_SET_INCOMPLETE, database=source)
+                sizes[name] = fetch_rows(
                     connection, "SELECT pg_database_size(%s::oid)", [found[source].oid]
                 )[0][0]
             taken = {row.oid for row in found.values()}
             if directory is not None:
-                taken |= directory.numbers()
-            return make_plan(
+                taken |= directory.list_oids()
+            return make_copy_plan(
                 change,
                 self._physical,
                 sizes,
                 taken,
-                server_major(connection),
-                wanted=self._settings.copy_method,
-                clone=self._cloning.known(change),
+                read_server_major(connection),
+                copy_method=self._settings.copy_method,
+                clone=self._cloning.list_cloneable(change),
             )
 
-    def copy(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
-        """See :meth:`DatabaseEngine.copy`."""
+    def copy_databases(self, change: ChangeRef, plan: CopyPlan, progress: ProgressListener) -> None:
+        """See :meth:`DatabaseEngine.copy_databases`."""
         if not change.as_is:
-            self._copying.copy(change, plan, progress)
+            self._copying.copy_all(change, plan, progress)
 
     def copy_online(
-        self, change: ChangeRef, plan: CopyPlan, progress: Progress
+        self, change: ChangeRef, plan: CopyPlan, progress: ProgressListener
     ) -> dict[str, tuple[str, ...]]:
         """See :meth:`DatabaseEngine.copy_online`."""
-        self._control.ensure()
+        self._control.create_if_missing()
         lacking = self._rehearsing.copy_online(change, plan, progress)
         with self._control.transaction() as connection:
-            remember_login(connection, self._server)
+            record_login(connection, self._server)
         return lacking
 
-    def copy_again(self, change: ChangeRef, again: ChangeRef, progress: Progress) -> CopyPlan:
-        """See :meth:`DatabaseEngine.copy_again`."""
-        plan = self._rehearsing.plan_again(change, self.plan_copy(again))
-        self._copying.copy(again, plan, progress)
+    def copy_candidates(
+        self, change: ChangeRef, timing_change: ChangeRef, progress: ProgressListener
+    ) -> CopyPlan:
+        """See :meth:`DatabaseEngine.copy_candidates`."""
+        plan = self._rehearsing.plan_candidate_copy(change, self.plan_copy(timing_change))
+        self._copying.copy_all(timing_change, plan, progress)
         return plan
 
-    def copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
-        """See :meth:`DatabaseEngine.copied`."""
-        return change.as_is or self._copying.copied(change, plan)
+    def is_copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
+        """See :meth:`DatabaseEngine.is_copied`."""
+        return change.as_is or self._copying.is_copied(change, plan)
 
-    def discard(self, change: ChangeRef, plan: CopyPlan) -> None:
-        """See :meth:`DatabaseEngine.discard`."""
-        targets = [next_name(physical, change.id) for physical in self._physical.values()]
-        self._copying.discard(targets, change, plan)
-        with self._server.facts() as connection:
-            self._cloning.clear_away(connection)
+    def discard_candidates(self, change: ChangeRef, plan: CopyPlan) -> None:
+        """See :meth:`DatabaseEngine.discard_candidates`."""
+        targets = [candidate_name(physical, change.id) for physical in self._physical.values()]
+        self._copying.drop_copies(targets, change, plan)
+        with self._server.open_control_session() as connection:
+            self._cloning.drop_trial_if_possible(connection)
 
     def plan_migrations(
-        self, places: PlaceOf, target: MigrationSet, origin: MigrationSet | None
+        self, select: DatabaseSelector, target: MigrationSet, current: MigrationSet | None
     ) -> MigrationPlan:
         """See :meth:`DatabaseEngine.plan_migrations`."""
-        return self._migrating.plan(places, target, origin)
+        return self._migrating.plan_migrations(select, target, current)
 
     def migrate(
         self,
         change: ChangeRef,
         target: MigrationSet,
-        origin: MigrationSet | None,
-        progress: Progress,
+        current: MigrationSet | None,
+        progress: ProgressListener,
     ) -> bool:
         """See :meth:`DatabaseEngine.migrate`."""
-        return self._migrating.migrate(change, target, origin, progress)
+        return self._migrating.migrate(change, target, current, progress)
 
-    def make_ready(self) -> None:
-        """See :meth:`DatabaseEngine.make_ready`: the control database takes as long as a copy."""
-        self._control.ensure()
+    def prepare_control_storage(self) -> None:
+        """See :meth:`DatabaseEngine.prepare_control_storage`.
 
-    def run_beside(
+        The control database takes as long as a copy.
+        """
+        self._control.create_if_missing()
+
+    def run_online_program(
         self,
         program: DatabaseProgram,
         slot: Path,
-        progress: Progress,
+        progress: ProgressListener,
         *,
         change: ChangeRef | None = None,
-        kept: int = -1,
+        lock_fd: int = -1,
     ) -> None:
-        """See :meth:`DatabaseEngine.run_beside`."""
-        self._migrating.run_beside(program, slot, progress, change, kept)
+        """See :meth:`DatabaseEngine.run_online_program`."""
+        self._migrating.run_online_program(program, slot, progress, change, lock_fd)
 
-    def end_beside(self) -> bool:
-        """See :meth:`DatabaseEngine.end_beside`."""
-        return self._migrating.end_beside()
+    def terminate_online_program(self) -> bool:
+        """See :meth:`DatabaseEngine.terminate_online_program`."""
+        return self._migrating.terminate_online_program()
 
-    def mark(self, change: ChangeRef) -> None:
-        """See :meth:`DatabaseEngine.mark`."""
-        self._migrating.mark(change)
+    def mark_candidates(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.mark_candidates`."""
+        self._migrating.mark_candidates(change)
 
-    def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
-        """See :meth:`DatabaseEngine.baseline`."""
-        self._migrating.baseline(change, target)
+    def baseline_ledger(self, change: ChangeRef, target: MigrationSet) -> None:
+        """See :meth:`DatabaseEngine.baseline_ledger`."""
+        self._migrating.baseline_ledger(change, target)
 
     def refresh_statistics(self, limit_s: float) -> dict[str, tuple[str, ...]]:
         """See :meth:`DatabaseEngine.refresh_statistics`."""
@@ -519,23 +562,23 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.cut_over`."""
         self._swap.cut_over(change)
 
-    def heal_marker(self) -> tuple[str, ...]:
-        """See :meth:`DatabaseEngine.heal_marker`."""
-        marker, everywhere = self._marker()
-        return () if marker is None or everywhere else self._swap.mark_again(marker)
+    def repair_marker(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.repair_marker`."""
+        marker, everywhere = self._read_marker()
+        return () if marker is None or everywhere else self._swap.rewrite_marker(marker)
 
-    def take_as(
-        self, change: ChangeRef, target: MigrationSet, closes: ChangeRef | None = None
+    def adopt_restored(
+        self, change: ChangeRef, target: MigrationSet, closed_change: ChangeRef | None = None
     ) -> None:
-        """See :meth:`DatabaseEngine.take_as`."""
-        self._control.ensure()
-        self._swap.reopen()
-        self._migrating.take_as(change, target)
-        self._swap.take_as(change, closes)
+        """See :meth:`DatabaseEngine.adopt_restored`."""
+        self._control.create_if_missing()
+        self._swap.reopen_databases()
+        self._migrating.adopt_restored(change, target)
+        self._swap.adopt_restored(change, closed_change)
 
-    def before_commit(self, change: ChangeRef) -> None:
-        """See :meth:`DatabaseEngine.before_commit`."""
-        self._swap.before_commit(change)
+    def check_before_commit(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.check_before_commit`."""
+        self._swap.check_before_commit(change)
 
     def record_commit(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.record_commit`."""
@@ -544,31 +587,37 @@ class PostgresEngine(DatabaseEngine):
             # Others were marked inside before they were live.
             self._migrating.mark_live(change)
 
-    def cut_back(self, change: ChangeRef) -> None:
-        """See :meth:`DatabaseEngine.cut_back`."""
-        self._swap.cut_back(change)
+    def revert_cut_over(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.revert_cut_over`."""
+        self._swap.revert_cut_over(change)
 
     def drop_previous(self, change_id: str) -> None:
         """See :meth:`DatabaseEngine.drop_previous`."""
-        with translated(", ".join(self._physical.values())):
-            self._swap.keep_written(change_id)
-        with self._server.facts(statement_s=self._limits.long_s) as connection:
-            run(connection, "SET lock_timeout = 0")
-            self._cloning.clear_away(connection)
+        with translate_errors(", ".join(self._physical.values())):
+            self._swap.quarantine_written(change_id)
+        with self._server.open_control_session(statement_s=self._limits.long_s) as connection:
+            execute(connection, "SET lock_timeout = 0")
+            self._cloning.drop_trial_if_possible(connection)
             for physical in self._physical.values():
-                name = prev_name(physical, change_id)
+                name = previous_name(physical, change_id)
                 row = read_databases(connection).get(name)
-                altering = before_drop(row) if row is not None and row.valid else []
+                altering = (
+                    build_pre_drop_statements(row) if row is not None and row.is_valid else []
+                )
                 if altering:
                     # Ours, or a drop that is torn would be taken for somebody's opening it.
-                    own_act(self._server, connection, name, altering)
+                    alter_and_renew(self._server, connection, name, altering)
                 drop_database(connection, name, self._limits.terminate_s)
-            forget(connection, [prev_name(name, change_id) for name in self._physical.values()])
+            forget_versions(
+                connection, [previous_name(name, change_id) for name in self._physical.values()]
+            )
 
-    def drop_set_aside(self, change_id: str) -> None:
-        """See :meth:`DatabaseEngine.drop_set_aside`."""
-        with self._server.facts(statement_s=self._limits.long_s) as connection:
-            run(connection, "SET lock_timeout = 0")
+    def drop_quarantined(self, change_id: str) -> None:
+        """See :meth:`DatabaseEngine.drop_quarantined`."""
+        with self._server.open_control_session(statement_s=self._limits.long_s) as connection:
+            execute(connection, "SET lock_timeout = 0")
             for physical in self._physical.values():
-                drop_database(connection, kept_name(physical, change_id), self._limits.terminate_s)
-            forget_set_aside(connection, change_id)
+                drop_database(
+                    connection, quarantine_name(physical, change_id), self._limits.terminate_s
+                )
+            delete_quarantined(connection, change_id)

@@ -13,25 +13,28 @@ from ncen_updater.agent.adapters.databases.postgresql.catalogue import read_data
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
     Server,
-    identifier,
-    remember_login,
-    rows,
-    run,
-    translated,
+    execute,
+    fetch_rows,
+    quote_identifier,
+    record_login,
+    translate_errors,
 )
 from ncen_updater.agent.adapters.databases.postgresql.control import (
-    Control,
-    FenceRecord,
-    expect,
-    expected,
-    forget,
-    opened,
+    ControlDatabase,
+    FenceState,
+    find_opened_in_transaction,
+    forget_versions,
+    read_expected_versions,
     read_fences,
-    renew,
+    record_versions,
+    renew_versions,
 )
-from ncen_updater.agent.adapters.databases.postgresql.sessions import forget_visits, mark_strangers
-from ncen_updater.agent.model.errors import DatabaseError, FenceFailed
-from ncen_updater.common.database_words import said
+from ncen_updater.agent.adapters.databases.postgresql.sessions import (
+    flag_foreign_sessions,
+    forget_visits,
+)
+from ncen_updater.agent.model.errors import DatabaseError, FenceError
+from ncen_updater.common.database_words import sanitize_error
 from ncen_updater.common.messages import (
     DATABASE_CLOSED,
     FENCED_BY_OTHER,
@@ -49,51 +52,53 @@ _SESSIONS = (
 )
 WAIT_MS = 2_000
 # Sessions that we may not end may be about to end by themselves.
-HOPE_S = 2.0
+UNTERMINABLE_WAIT_S = 2.0
 POLL_S = 0.05
 
 
-def end_sessions(connection: Connection, databases: Sequence[str], limit_s: float) -> None:
+def terminate_sessions(connection: Connection, databases: Sequence[str], limit_s: float) -> None:
     """End every session of some databases and wait until they are gone.
 
     Raises:
-        FenceFailed: If some stay; their names are in the detail.
+        FenceError: If some stay; their names are in the detail.
     """
     begin = time.monotonic()
     reasons: dict[int, str] = {}
-    while found := rows(connection, _SESSIONS, [list(databases)]):
+    while found := fetch_rows(connection, _SESSIONS, [list(databases)]):
         for pid, _name, _database in found:
             try:
-                run(connection, "SELECT pg_terminate_backend(%s, %s)", [pid, WAIT_MS])
+                execute(connection, "SELECT pg_terminate_backend(%s, %s)", [pid, WAIT_MS])
             except psycopg.errors.InsufficientPrivilege as error:
-                reasons[pid] = said(error)
-        left = rows(connection, _SESSIONS, [list(databases)])
+                reasons[pid] = sanitize_error(error)
+        left = fetch_rows(connection, _SESSIONS, [list(databases)])
         hopeless = all(pid in reasons for pid, _name, _database in left)
-        if left and time.monotonic() - begin > (min(HOPE_S, limit_s) if hopeless else limit_s):
+        if left and time.monotonic() - begin > (
+            min(UNTERMINABLE_WAIT_S, limit_s) if hopeless else limit_s
+        ):
             detail = "; ".join(
                 f"{name} (process {pid}) {reasons.get(pid, '')}".strip() for pid, name, _ in left
             )
             names = ", ".join(sorted({database for _pid, _name, database in left}))
-            raise FenceFailed(count=len(left), database=names, detail=detail)
+            raise FenceError(count=len(left), database=names, detail=detail)
         if left:
             time.sleep(POLL_S)
 
 
-def restore_statement(database: str, fence: FenceRecord) -> str:
+def build_reopen_statement(database: str, fence: FenceState) -> str:
     """Return the statement that opens a database again as it was."""
     allow = "true" if fence.allow else "false"
     return (
-        f"ALTER DATABASE {identifier(database)}"
+        f"ALTER DATABASE {quote_identifier(database)}"
         f" WITH ALLOW_CONNECTIONS {allow} CONNECTION LIMIT {fence.limit}"
     )
 
 
-def set_fences(
-    connection: Connection, change: ChangeRef, fences: Mapping[str, FenceRecord]
+def write_fences(
+    connection: Connection, change: ChangeRef, fences: Mapping[str, FenceState]
 ) -> None:
     """Replace what is to be restored for some databases."""
     for database, fence in fences.items():
-        run(
+        execute(
             connection,
             "INSERT INTO public.fences (database, change, allow_connections, connection_limit)"
             " VALUES (%s, %s, %s, %s) ON CONFLICT (database) DO UPDATE SET change ="
@@ -103,7 +108,7 @@ def set_fences(
         )
 
 
-class Fencing:
+class DatabaseFence:
     """Fence and unfence of one set.
 
     Args:
@@ -112,63 +117,70 @@ class Fencing:
         databases: Physical names of the live set.
     """
 
-    def __init__(self, server: Server, control: Control, databases: Sequence[str]) -> None:
+    def __init__(self, server: Server, control: ControlDatabase, databases: Sequence[str]) -> None:
         self._server = server
         self._control = control
         self._databases = tuple(sorted(databases))
 
     def fence(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.fence`."""
-        if self.stands(change):
+        if self.is_standing(change):
             return
-        self._control.ensure()
+        self._control.create_if_missing()
         with (
-            translated(", ".join(self._databases)),
+            translate_errors(", ".join(self._databases)),
             self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
         ):
-            self._require_ours(connection, change)
-            remember_login(connection, self._server)
+            self._require_same_change(connection, change)
+            record_login(connection, self._server)
             found = read_databases(connection)
             known = [name for name in read_fences(connection) if name in self._databases]
             # What another change closed, or left behind, says nothing of this one.
-            said = expected(connection, self._databases).items()
-            forget(connection, [name for name, (by, _) in said if by != change.id])
+            value = read_expected_versions(connection, self._databases).items()
+            forget_versions(connection, [name for name, (by, _) in value if by != change.id])
             for database in self._databases:
                 row = require(found, database)
                 if not row.allow and database not in known:  # not ours to open
                     raise DatabaseError(DATABASE_CLOSED, database=database)
                 # What stands in the table is older than this act and is the true original.
-                run(
+                execute(
                     connection,
                     "INSERT INTO public.fences"
                     " (database, change, allow_connections, connection_limit)"
                     " VALUES (%s, %s, %s, %s) ON CONFLICT (database) DO NOTHING",
                     [database, change.id, row.allow, row.limit],
                 )
-                run(connection, f"ALTER DATABASE {identifier(database)} ALLOW_CONNECTIONS false")
-            renew(connection, known, opened(self._server, connection, known))
-            expect(connection, change, [name for name in self._databases if name not in known])
-        with self._server.facts() as connection:
+                execute(
+                    connection,
+                    f"ALTER DATABASE {quote_identifier(database)} ALLOW_CONNECTIONS false",
+                )
+            renew_versions(
+                connection, known, find_opened_in_transaction(self._server, connection, known)
+            )
+            record_versions(
+                connection, change, [name for name in self._databases if name not in known]
+            )
+        with self._server.open_control_session() as connection:
             # Who is in one that this change had closed before came through its door since.
-            mark_strangers(connection, known)
-            self._clear(connection)
+            flag_foreign_sessions(connection, known)
+            self._terminate_remaining(connection)
 
-    def stands(self, change: ChangeRef) -> bool:
+    def is_standing(self, change: ChangeRef) -> bool:
         """Whether the change's fence stands; then sessions that are left are ended.
 
         Raises:
             FencedByOther: See :meth:`DatabaseEngine.fence`.
             PreparedTransactions: If some are open.
         """
-        with self._server.facts() as connection:
-            self._require_ours(connection, change)
-            if not self._stands(connection):
+        with self._server.open_control_session() as connection:
+            self._require_same_change(connection, change)
+            if not self._is_standing(connection):
                 return False
-            mark_strangers(connection, self._databases)
-            self._clear(connection)
+            flag_foreign_sessions(connection, self._databases)
+            self._terminate_remaining(connection)
             return True
 
-    def _require_ours(self, connection: Connection, change: ChangeRef) -> None:
+    def _require_same_change(self, connection: Connection, change: ChangeRef) -> None:
         """Refuse a fence of another change: its agent may be at work, and would let officers in."""
         fences = read_fences(connection)
         others = {fences[name].change for name in self._databases if name in fences}
@@ -176,23 +188,23 @@ class Fencing:
         if others:
             raise DatabaseError(FENCED_BY_OTHER, change=change.id, other=", ".join(sorted(others)))
 
-    def _stands(self, connection: Connection) -> bool:
+    def _is_standing(self, connection: Connection) -> bool:
         """Whether all are closed and it is written how to open them: the cut-over asks again."""
         found, fences = read_databases(connection), read_fences(connection)
         live = [found.get(database) for database in self._databases]
-        closed = all(row is not None and row.valid and not row.allow for row in live)
+        closed = all(row is not None and row.is_valid and not row.allow for row in live)
         return closed and all(database in fences for database in self._databases)
 
-    def _clear(self, connection: Connection) -> None:
+    def _terminate_remaining(self, connection: Connection) -> None:
         """End the sessions that are left; refuse prepared transactions, which outlive them."""
-        end_sessions(connection, self._databases, self._server.limits.terminate_s)
-        prepared = rows(
+        terminate_sessions(connection, self._databases, self._server.limits.terminate_s)
+        prepared = fetch_rows(
             connection,
             "SELECT gid, database FROM pg_prepared_xacts WHERE database = ANY(%s)",
             [list(self._databases)],
         )
         if prepared:
-            raise FenceFailed(
+            raise FenceError(
                 PREPARED_TRANSACTIONS,
                 count=len(prepared),
                 database=", ".join(sorted({database for _gid, database in prepared})),
@@ -201,15 +213,15 @@ class Fencing:
 
     def sessions(self) -> tuple[str, ...]:
         """See :meth:`DatabaseEngine.sessions`."""
-        with self._server.facts() as connection:
-            found = rows(connection, _SESSIONS, [list(self._databases)])
+        with self._server.open_control_session() as connection:
+            found = fetch_rows(connection, _SESSIONS, [list(self._databases)])
         return tuple(sorted({f"{who} ({name})" for _, who, name in found}))
 
-    def replaced(self) -> tuple[str, ...]:
-        """See :meth:`DatabaseEngine.replaced`: another number has the name now."""
-        with self._server.facts() as connection:
+    def list_replaced(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.list_replaced`: another number has the name now."""
+        with self._server.open_control_session() as connection:
             found = read_databases(connection)
-            known = expected(connection, self._databases).items()
+            known = read_expected_versions(connection, self._databases).items()
         return tuple(
             name for name, (_, version) in sorted(known)
             if name in found and "/" in version and version.split("/")[0] != str(found[name].oid)
@@ -217,16 +229,16 @@ class Fencing:
 
     def unfence(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.unfence`."""
-        with self._server.facts() as connection:
+        with self._server.open_control_session() as connection:
             if not read_fences(connection):
                 return
         with (
-            translated(", ".join(self._databases)),
+            translate_errors(", ".join(self._databases)),
             self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
         ):
-            self._require_ours(connection, change)
+            self._require_same_change(connection, change)
             self.open(connection)
-            forget(connection, self._databases)
+            forget_versions(connection, self._databases)
             forget_visits(connection, self._databases)
 
     def open(self, connection: Connection) -> None:
@@ -238,5 +250,5 @@ class Fencing:
         for database, fence in sorted(read_fences(connection).items()):
             if database in self._databases:
                 require(found, database)
-                run(connection, restore_statement(database, fence))
-                run(connection, "DELETE FROM public.fences WHERE database = %s", [database])
+                execute(connection, build_reopen_statement(database, fence))
+                execute(connection, "DELETE FROM public.fences WHERE database = %s", [database])

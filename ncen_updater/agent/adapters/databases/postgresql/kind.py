@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ncen_updater.agent.adapters.databases.engines import Ask, EngineKind
+from ncen_updater.agent.adapters.databases.engines import EngineDescriptor, QueryFunction
 from ncen_updater.agent.config.engines import PostgresSettings
 
 if TYPE_CHECKING:
     from ncen_updater.agent.adapters.databases.base import DatabaseEngine
-    from ncen_updater.agent.adapters.databases.migrations.ledger import Tables
+    from ncen_updater.agent.adapters.databases.migrations.ledger import LedgerTables
     from ncen_updater.agent.config.model import DatabaseSettings
 
-OWN_SCHEMA = "ncen_updater"
+AGENT_SCHEMA = "ncen_updater"
 
 
-class PostgresKind(EngineKind):
+class PostgresDescriptor(EngineDescriptor):
     """PostgreSQL."""
 
     before_commit = ("SET CONSTRAINTS ALL IMMEDIATE;",)
@@ -31,50 +31,52 @@ class PostgresKind(EngineKind):
         " WHERE t.table_type = 'BASE TABLE'"
         # What is in the agent's own schema is in the journal, and in the bundle on purpose. What is
         # parked in the schema of kept records is the application's.
-        f" AND c.table_schema NOT IN ('pg_catalog', 'information_schema', '{OWN_SCHEMA}')"
+        f" AND c.table_schema NOT IN ('pg_catalog', 'information_schema', '{AGENT_SCHEMA}')"
         " AND (c.data_type IN ('text', 'character varying', 'character', 'json', 'jsonb', 'ARRAY')"
         " OR c.data_type = 'USER-DEFINED') ORDER BY 1, c.ordinal_position"
     )
 
-    def make(
+    def make_engine(
         self,
-        config: DatabaseSettings,
+        settings: DatabaseSettings,
         root: Path | None,
         state: Path | None,
         user: str | None,
     ) -> DatabaseEngine:
-        """See :meth:`EngineKind.make`."""
+        """See :meth:`EngineDescriptor.make_engine`."""
         from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
 
         del root, state
-        own = config.own
+        own = settings.engine_settings
         assert isinstance(own, PostgresSettings)  # noqa: S101 - of this kind
         return PostgresEngine(
             own,
-            config.names,
-            migrator_environment=config.migrator_environment,
-            user=user,
+            settings.names,
+            migrator_environment=settings.migrator_environment,
+            migrator_user=user,
         )
 
     @property
-    def tables(self) -> Tables:
-        """See :attr:`EngineKind.tables`."""
-        from ncen_updater.agent.adapters.databases.postgresql.dialect import TABLES
+    def ledger_tables(self) -> LedgerTables:
+        """See :attr:`EngineDescriptor.ledger_tables`."""
+        from ncen_updater.agent.adapters.databases.postgresql.dialect import LEDGER_TABLES
 
-        return TABLES
+        return LEDGER_TABLES
 
-    def limits(self, lock_ms: int, statement_ms: int, *, inside: bool) -> Sequence[str]:
-        """See :meth:`EngineKind.limits`."""
-        local = "LOCAL " if inside else ""
+    def format_timeouts(
+        self, lock_ms: int, statement_ms: int, *, in_transaction: bool
+    ) -> Sequence[str]:
+        """See :meth:`EngineDescriptor.format_timeouts`."""
+        local = "LOCAL " if in_transaction else ""
         return [
             f"SET {local}lock_timeout = {lock_ms};",
             f"SET {local}statement_timeout = {statement_ms};",
         ]
 
-    def samples(
-        self, ask: Ask, table: str, columns: Sequence[str], most: int
+    def build_sample_query(
+        self, ask: QueryFunction, table: str, columns: Sequence[str], max_rows: int
     ) -> tuple[str, Sequence[str]]:
-        """See :meth:`EngineKind.samples`."""
+        """See :meth:`EngineDescriptor.build_sample_query`."""
         del ask
         # The last pages, without reading those before.
         name = table.replace("'", "''")
@@ -82,8 +84,8 @@ class PostgresKind(EngineKind):
             f"ctid >= format('(%s,0)', greatest(0, pg_relation_size('{name}'::regclass)"
             " / current_setting('block_size')::int - 20))::tid"
         )
-        tails = [f"LIMIT {most}", f"WHERE {last} ORDER BY ctid DESC LIMIT {most}"]
+        tails = [f"LIMIT {max_rows}", f"WHERE {last} ORDER BY ctid DESC LIMIT {max_rows}"]
         return ", ".join(f"{column}::text" for column in columns), tails
 
 
-KIND = PostgresKind()
+KIND = PostgresDescriptor()

@@ -13,29 +13,29 @@ from pathlib import Path
 from ncen_updater.agent.adapters.databases.base import (
     AppliedMigration,
     ChangeRef,
-    Live,
-    Marker,
+    DatabaseMarker,
+    DatabaseRef,
+    DatabaseSelector,
+    LiveDatabase,
     MigrationPlan,
     MigrationSet,
-    Place,
-    PlaceOf,
-    RunAs,
+    MigratorUser,
 )
 from ncen_updater.agent.adapters.databases.migrations import ledger
-from ncen_updater.agent.adapters.databases.migrations.ledger import OWN_SCHEMA
-from ncen_updater.agent.adapters.databases.migrations.planner import plan_set
+from ncen_updater.agent.adapters.databases.migrations.ledger import AGENT_SCHEMA
+from ncen_updater.agent.adapters.databases.migrations.planner import plan_site_migrations
 from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
     Server,
-    rows,
-    run,
+    execute,
+    fetch_rows,
 )
 from ncen_updater.agent.adapters.databases.postgresql.dialect import PostgresDialect
-from ncen_updater.agent.adapters.databases.postgresql.sessions import Sessions
-from ncen_updater.agent.adapters.databases.side_by_side import side_by_side
+from ncen_updater.agent.adapters.databases.postgresql.sessions import DatabaseSessions
+from ncen_updater.agent.adapters.databases.side_by_side import run_in_parallel
 from ncen_updater.agent.model.errors import DatabaseError
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.progress import ProgressListener
 from ncen_updater.formats.manifest import DatabaseProgram
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def anchor(connection: Connection) -> None:
     Args:
         connection: In the copy, as the application's role, in autocommit mode.
     """
-    run(connection, _ANCHOR)
+    execute(connection, _ANCHOR)
 
 
 def mend_ledger(connection: Connection) -> None:
@@ -85,12 +85,12 @@ def mend_ledger(connection: Connection) -> None:
     Args:
         connection: In the database, as the application's role, in autocommit mode.
     """
-    if rows(connection, PostgresDialect.tables.exists) and rows(connection, _MEND):
+    if fetch_rows(connection, PostgresDialect.tables.exists) and fetch_rows(connection, _MEND):
         logger.warning("the numbers of the ledger were behind its rows; they were set")
 
 
 #: Rows that were written to each table, and its file; with the tables of large objects.
-_WRITES = """
+_WRITE_COUNTERS_QUERY = """
 SELECT s.schemaname, s.relname, s.n_tup_ins, s.n_tup_upd, s.n_tup_del,
   pg_relation_filenode(s.relid)
 FROM pg_stat_all_tables s
@@ -99,22 +99,24 @@ WHERE (s.schemaname NOT LIKE 'pg\\_%%' AND s.schemaname NOT IN ('information_sch
 ORDER BY 1, 2
 """
 #: Sessions of a program that has ended; the server counts what they wrote when they are gone.
-_STILL_THERE = """
+_REMAINING_BACKENDS_QUERY = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> ALL (%s)
   AND coalesce(backend_type, 'client backend') = 'client backend'
 """
-_GONE_S, _LOOK_S = 5.0, 0.01
+_BACKENDS_GONE_S, _POLL_S = 5.0, 0.01
 #: How sessions of programs call themselves that work on live databases.
-BESIDE = "ncen-updater-migrator"
-_LEFT = "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND datname = ANY(%s)"
+ONLINE_PROGRAM_NAME = "ncen-updater-migrator"
+_ONLINE_BACKENDS_QUERY = (
+    "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND datname = ANY(%s)"
+)
 #: As long as a migration by files waits for a lock where it says nothing else.
-_WAITS_MS = 5_000
+_ONLINE_LOCK_TIMEOUT_MS = 5_000
 #: The first server that looks whether who asked is still there.
-_LOOKS_FROM = 140_000
+_CLIENT_CHECK_MIN_VERSION = 140_000
 
 
-class Migrating:
+class CandidateMigrations:
     """Plans and runs migrations of the set.
 
     Args:
@@ -127,10 +129,10 @@ class Migrating:
     def __init__(
         self,
         server: Server,
-        sessions: Sessions,
+        sessions: DatabaseSessions,
         names: Mapping[str, str],
         environment: Mapping[str, str] | None = None,
-        user: Callable[[], RunAs | None] = lambda: None,
+        user: Callable[[], MigratorUser | None] = lambda: None,
     ) -> None:
         self._user = user
         self._environment = dict(environment or {})
@@ -138,53 +140,53 @@ class Migrating:
         self._sessions = sessions
         self._names = names
 
-    def applied(self, place: Place) -> tuple[AppliedMigration, ...]:
-        """See :meth:`DatabaseEngine.applied`."""
+    def read_ledger(self, place: DatabaseRef) -> tuple[AppliedMigration, ...]:
+        """See :meth:`DatabaseEngine.read_ledger`."""
         tables = PostgresDialect.tables
-        with self._sessions.session(place) as connection:
-            if not rows(connection, tables.exists):
+        with self._sessions.open_session_block(place) as connection:
+            if not fetch_rows(connection, tables.exists):
                 return ()
-            return ledger.applied_rows(rows(connection, tables.select))
+            return ledger.parse_ledger_rows(fetch_rows(connection, tables.select))
 
-    def state(self, name: str) -> Marker | None:
+    def read_state(self, name: str) -> DatabaseMarker | None:
         """Return what lies in a live database of release, generation and change."""
-        return self._live(name).state()
+        return self._make_live_runner(name).read_state()
 
-    def take_as(self, change: ChangeRef, target: MigrationSet) -> None:
+    def adopt_restored(self, change: ChangeRef, target: MigrationSet) -> None:
         """Mark the live databases as those of a release, with a ledger where they have none."""
-        self.baseline(change, target)
+        self.baseline_ledger(change, target)
         self.mark_live(change)
 
     def mark_live(self, change: ChangeRef) -> None:
         """Write into the live databases what they are."""
         for name in self._names:
-            self._live(name).mark(change)
+            self._make_live_runner(name).write_state(change)
 
-    def _live(self, name: str) -> MigrationRunner:
+    def _make_live_runner(self, name: str) -> MigrationRunner:
         def connect() -> Connection:
-            return self._sessions.open(Live(name))
+            return self._sessions.open_session(LiveDatabase(name))
 
         return MigrationRunner(PostgresDialect(connect), name)
 
-    def plan(
-        self, places: PlaceOf, target: MigrationSet, origin: MigrationSet | None
+    def plan_migrations(
+        self, places: DatabaseSelector, target: MigrationSet, origin: MigrationSet | None
     ) -> MigrationPlan:
         """See :meth:`DatabaseEngine.plan_migrations`."""
         ledgers: dict[str, tuple[AppliedMigration, ...]] = {}
         if target.command is None:
-            with self._sessions.held():
-                ledgers = side_by_side(
-                    {name: partial(self.applied, places(name)) for name in self._names},
-                    halt=self._sessions.at_work.end,
+            with self._sessions.hold_sessions():
+                ledgers = run_in_parallel(
+                    {name: partial(self.read_ledger, places(name)) for name in self._names},
+                    cancel=self._sessions.at_work.terminate_all,
                 )
-        return plan_set(tuple(self._names), ledgers, target, origin)
+        return plan_site_migrations(tuple(self._names), ledgers, target, origin)
 
     def migrate(
         self,
         change: ChangeRef,
         target: MigrationSet,
         origin: MigrationSet | None,
-        progress: Progress,
+        progress: ProgressListener,
     ) -> bool:
         """Migrate every candidate and mark it, each in a chain of its own.
 
@@ -192,39 +194,41 @@ class Migrating:
             Whether rows may differ from those that were copied.
         """
         wrote: dict[str, bool] = {}
-        with self._sessions.held():
+        with self._sessions.hold_sessions():
             if target.command is not None:
-                self._all(lambda name: self._make_ready(name, change))
-                before = self._writes(change)
-                with self._sessions.opened(change, owner=self._as_owner):
-                    self._run(target.command, target.slot, change.candidate, progress)
-                changed = before is None or self._writes(change) != before
-                self._all(lambda name: self._runner(name, change).mark(change))
+                self._run_for_all(lambda name: self._prepare_candidate(name, change))
+                before = self._read_write_counters(change)
+                with self._sessions.open_candidates(change, owner=self._logs_in_as_owner):
+                    self._run_migrator(target.command, target.slot, change.get_candidate, progress)
+                changed = before is None or self._read_write_counters(change) != before
+                self._run_for_all(
+                    lambda name: self._make_candidate_runner(name, change).write_state(change)
+                )
                 return changed
 
-            with self._entered(change) as entered:
+            with self._open_migration_sessions(change) as entered:
 
                 def chain(name: str) -> None:
                     old = origin.databases.get(name, ()) if origin else None
                     new = target.databases.get(name, ())
-                    runner = self._runner(name, change, entered.pop(name))
+                    runner = self._make_candidate_runner(name, change, entered.pop(name))
                     wrote[name] = bool(runner.migrate(change, new, old, progress).steps)
 
-                self._all(chain)
+                self._run_for_all(chain)
         return any(wrote.values())
 
-    def mark(self, change: ChangeRef) -> None:
+    def mark_candidates(self, change: ChangeRef) -> None:
         """Mark every candidate; its statistics came with the copy."""
 
         def chain(name: str) -> None:
-            self._make_ready(name, change)
-            self._runner(name, change).mark(change)
+            self._prepare_candidate(name, change)
+            self._make_candidate_runner(name, change).write_state(change)
 
-        with self._sessions.held():
-            self._all(chain)
+        with self._sessions.hold_sessions():
+            self._run_for_all(chain)
 
     @contextlib.contextmanager
-    def _entered(self, change: ChangeRef) -> Iterator[dict[str, Connection]]:
+    def _open_migration_sessions(self, change: ChangeRef) -> Iterator[dict[str, Connection]]:
         """Make every database ready, and open the session of its migrations.
 
         All of them before the first migration: to enter a database opens it for a moment, and a
@@ -233,27 +237,27 @@ class Migrating:
         entered: dict[str, Connection] = {}
 
         def enter(name: str) -> None:
-            self._make_ready(name, change)
-            entered[name] = self._sessions.open(change.candidate(name))
+            self._prepare_candidate(name, change)
+            entered[name] = self._sessions.open_session(change.get_candidate(name))
 
         try:
-            self._all(enter)
+            self._run_for_all(enter)
             yield entered
         finally:
             for connection in entered.values():
                 connection.close()
 
-    def _all(self, act: Callable[[str], None]) -> None:
+    def _run_for_all(self, act: Callable[[str], None]) -> None:
         """Do it to every database at once; a failure or a signal ends what the others do."""
         acts = {name: partial(act, name) for name in self._names}
-        side_by_side(acts, halt=self._sessions.at_work.end)
+        run_in_parallel(acts, cancel=self._sessions.at_work.terminate_all)
 
-    def _make_ready(self, name: str, change: ChangeRef) -> None:
-        with self._sessions.session(change.candidate(name)) as connection:
+    def _prepare_candidate(self, name: str, change: ChangeRef) -> None:
+        with self._sessions.open_session_block(change.get_candidate(name)) as connection:
             mend_ledger(connection)
             anchor(connection)
 
-    def _writes(self, change: ChangeRef) -> dict[str, list[tuple[object, ...]]] | None:
+    def _read_write_counters(self, change: ChangeRef) -> dict[str, list[tuple[object, ...]]] | None:
         """Say what was written to each table so far; None where that cannot be known.
 
         The server counts rows for itself, so that nothing has to be read while officers are out. A
@@ -261,25 +265,29 @@ class Migrating:
         """
         found: dict[str, list[tuple[object, ...]]] = {}
         for name in self._names:
-            with self._sessions.catalogue(change.candidate(name)) as connection:
-                if rows(connection, "SHOW track_counts") != [("on",)]:
+            with self._sessions.catalogue(change.get_candidate(name)) as connection:
+                if fetch_rows(connection, "SHOW track_counts") != [("on",)]:
                     return None
-                until = time.monotonic() + _GONE_S
-                while rows(connection, _STILL_THERE, [self._sessions.processes(connection)]) != [
-                    (0,)
-                ]:
+                until = time.monotonic() + _BACKENDS_GONE_S
+                while fetch_rows(
+                    connection,
+                    _REMAINING_BACKENDS_QUERY,
+                    [self._sessions.list_backend_pids(connection)],
+                ) != [(0,)]:
                     if time.monotonic() > until:
                         return None
-                    time.sleep(_LOOK_S)
-                found[name] = rows(connection, _WRITES, [OWN_SCHEMA])
+                    time.sleep(_POLL_S)
+                found[name] = fetch_rows(connection, _WRITE_COUNTERS_QUERY, [AGENT_SCHEMA])
         return found
 
-    def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
+    def baseline_ledger(self, change: ChangeRef, target: MigrationSet) -> None:
         """Write the ledger of a release into live databases that have none."""
         for name in self._names:
-            self._live(name).baseline(change, target.databases.get(name, ()), mark=True)
+            self._make_live_runner(name).write_baseline(
+                change, target.databases.get(name, ()), write_state=True
+            )
 
-    def _runner(
+    def _make_candidate_runner(
         self, name: str, change: ChangeRef, entered: Connection | None = None
     ) -> MigrationRunner:
         first = [entered] if entered is not None else []
@@ -287,84 +295,99 @@ class Migrating:
         def connect() -> Connection:
             if first:
                 return first.pop()
-            return self._sessions.open(change.candidate(name))
+            return self._sessions.open_session(change.get_candidate(name))
 
-        return MigrationRunner(PostgresDialect(connect, self._end_session), name)
+        return MigrationRunner(PostgresDialect(connect, self._terminate_backend), name)
 
-    def _end_session(self, process: int) -> None:
+    def _terminate_backend(self, process: int) -> None:
         try:
-            with self._server.facts() as connection:
-                run(connection, "SELECT pg_terminate_backend(%s)", [process])
+            with self._server.open_control_session() as connection:
+                execute(connection, "SELECT pg_terminate_backend(%s)", [process])
         except DatabaseError as error:
             # In a thread of its own: a server that is gone has ended the session as well.
             logger.warning("a migration outlived its time: %s", error.detail or error)
 
-    def run_beside(
+    def run_online_program(
         self,
         program: DatabaseProgram,
         slot: Path,
-        progress: Progress,
+        progress: ProgressListener,
         change: ChangeRef | None,
-        kept: int,
+        retained: int,
     ) -> None:
         """Run a program on the live databases, which are open to all, or on candidates."""
         if change is None:
-            self._run(program, slot, Live, progress, kept, self._beside())
+            self._run_migrator(
+                program, slot, LiveDatabase, progress, retained, self._build_online_options()
+            )
             return
-        with self._sessions.held(), self._sessions.opened(change, owner=self._as_owner):
-            self._run(program, slot, change.candidate, progress, kept)
+        with (
+            self._sessions.hold_sessions(),
+            self._sessions.open_candidates(change, owner=self._logs_in_as_owner),
+        ):
+            self._run_migrator(program, slot, change.get_candidate, progress, retained)
 
-    def _beside(self) -> tuple[str, ...]:
+    def _build_online_options(self) -> tuple[str, ...]:
         """Settings by which a session is known, keeps nobody waiting, and ends with its program.
 
         Whoever waits for a lock lets everybody wait behind it, officers too. Of a program that was
         ended the server finishes the statement that it is at, hours later perhaps, for nobody.
         """
-        with self._server.facts() as connection:
+        with self._server.open_control_session() as connection:
             version = connection.info.server_version
-        looks = ("client_connection_check_interval=1000",) if version >= _LOOKS_FROM else ()
-        return (f"application_name={BESIDE}", f"lock_timeout={_WAITS_MS}", *looks)
+        looks = (
+            ("client_connection_check_interval=1000",)
+            if version >= _CLIENT_CHECK_MIN_VERSION
+            else ()
+        )
+        return (
+            f"application_name={ONLINE_PROGRAM_NAME}",
+            f"lock_timeout={_ONLINE_LOCK_TIMEOUT_MS}",
+            *looks,
+        )
 
-    def end_beside(self) -> bool:
+    def terminate_online_program(self) -> bool:
         """End what a program left in the server; whether nothing of it is there any more."""
-        live = [self._sessions.physical(Live(name)) for name in self._names]
-        with self._server.facts() as connection:
-            left = rows(connection, _LEFT, [BESIDE, live])
+        live = [self._sessions.physical_name(LiveDatabase(name)) for name in self._names]
+        with self._server.open_control_session() as connection:
+            left = fetch_rows(connection, _ONLINE_BACKENDS_QUERY, [ONLINE_PROGRAM_NAME, live])
             for (process,) in left:
-                run(connection, "SELECT pg_terminate_backend(%s)", [process])
+                execute(connection, "SELECT pg_terminate_backend(%s)", [process])
         return not left
 
     @property
-    def _as_owner(self) -> bool:
+    def _logs_in_as_owner(self) -> bool:
         """Whether a program logs in as the application does; another user than ours always."""
-        return self._user() is not None or bool(self._server.owner_logs_in)
+        return self._user() is not None or bool(self._server.has_owner_login)
 
-    def _run(
+    def _run_migrator(
         self,
         program: DatabaseProgram,
         slot: Path,
-        places: PlaceOf,
-        progress: Progress,
-        kept: int = -1,
+        places: DatabaseSelector,
+        progress: ProgressListener,
+        retained: int = -1,
         options: Sequence[str] = (),
     ) -> None:
         from ncen_updater.agent.adapters.databases.migrations.command import (
+            build_migrator_environment,
             database_variables,
-            migrator_environment,
-            run_command,
+            run_migrator,
         )
 
         user = self._user()
-        environment = migrator_environment(os.environ, self._environment, user)
+        environment = build_migrator_environment(os.environ, self._environment, user)
         if user is None:
-            environment = self._server.environment(environment)
+            environment = self._server.build_environment(environment)
         for name in self._names:
             # Another user has neither role nor password of ours.
-            database = self._sessions.physical(places(name))
-            address = self._server.address_parts(database, as_owner=self._as_owner, options=options)
+            database = self._sessions.physical_name(places(name))
+            address = self._server.address_parts(
+                database, as_owner=self._logs_in_as_owner, options=options
+            )
             environment |= database_variables(name, address)
             configured = self._environment.get("PGOPTIONS", "")
             # For who takes the address in parts: without them its tables would be the agent's.
             environment["PGOPTIONS"] = f"{configured} {address['OPTIONS']}".strip()
         names = tuple(self._names)
-        run_command(program, slot, environment, progress, names, user=user, kept=kept)
+        run_migrator(program, slot, environment, progress, names, user=user, lock_fd=retained)

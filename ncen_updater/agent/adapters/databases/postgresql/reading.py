@@ -13,18 +13,23 @@ from typing import Any
 import psycopg
 
 from ncen_updater.agent.adapters.databases.base import TableDigest
-from ncen_updater.agent.adapters.databases.migrations.ledger import KEPT_SCHEMA, OWN_SCHEMA
+from ncen_updater.agent.adapters.databases.migrations.ledger import AGENT_SCHEMA, PARKED_SCHEMA
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
-    identifier,
-    rows,
-    run,
+    execute,
+    fetch_rows,
+    quote_identifier,
 )
-from ncen_updater.agent.adapters.databases.schema import BESIDE, Schema, SchemaKind, make_schema
+from ncen_updater.agent.adapters.databases.schema import (
+    KINDS_OUTSIDE_FINGERPRINT,
+    SchemaDigest,
+    SchemaKind,
+    build_schema_digest,
+)
 from ncen_updater.agent.model.errors import DatabaseError
-from ncen_updater.common.database_words import said
+from ncen_updater.common.database_words import sanitize_error
 from ncen_updater.common.messages import QUERY_FAILED, ROWS_UNREADABLE
-from ncen_updater.formats.losses import How, Loss
+from ncen_updater.formats.losses import DataLoss, LossKind
 
 _TABLES = """
 SELECT n.nspname, c.relname,
@@ -87,9 +92,9 @@ _TEXT_FORM = (
     # Rather an error than rows that are silently not seen.
     "SET LOCAL row_security = off",
 )
-FETCH = 5_000
+FETCH_ROWS = 5_000
 # Half the numbers of rows' transactions, from which on older and younger are mixed up.
-MOST_TRANSACTIONS = 2**31 - 1
+MAX_XID_AGE = 2**31 - 1
 
 
 class TableShape(tuple[str, str, tuple[str, ...]]):
@@ -103,9 +108,9 @@ class TableShape(tuple[str, str, tuple[str, ...]]):
         return self[1] if self[0] == "public" else f"{self[0]}.{self[1]}"
 
     @property
-    def quoted(self) -> str:
+    def quoted_name(self) -> str:
         """The name for SQL."""
-        return f"{identifier(self[0])}.{identifier(self[1])}"
+        return f"{quote_identifier(self[0])}.{quote_identifier(self[1])}"
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -113,71 +118,73 @@ class TableShape(tuple[str, str, tuple[str, ...]]):
         return self[2]
 
 
-def read_only(connection: Connection) -> None:
+def begin_read_only(connection: Connection) -> None:
     """Begin a read-only transaction in which rows have one text form only."""
     begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-    run(connection, "; ".join((begin, *_TEXT_FORM)))  # one message
+    execute(connection, "; ".join((begin, *_TEXT_FORM)))  # one message
 
 
-def user_tables(connection: Connection) -> list[TableShape]:
+def list_user_tables(connection: Connection) -> list[TableShape]:
     """Return every ordinary table and partition, without the agent's own and parked ones."""
-    found = rows(connection, _TABLES, [OWN_SCHEMA, KEPT_SCHEMA])
+    found = fetch_rows(connection, _TABLES, [AGENT_SCHEMA, PARKED_SCHEMA])
     return [TableShape((schema, name, tuple(key))) for schema, name, key in found]
 
 
-def digest(connection: Connection, table: TableShape) -> TableDigest:
+def compute_table_digest(connection: Connection, table: TableShape) -> TableDigest:
     """Count and digest one table inside the server; the sum does not depend on any order."""
     sql = (
         'SELECT count(*), coalesce(sum(hashtextextended(t::text COLLATE "C", 0)::numeric), 0)'
-        f" FROM ONLY {table.quoted} AS t"
+        f" FROM ONLY {table.quoted_name} AS t"
     )
-    count, total = rows(connection, sql)[0]
+    count, total = fetch_rows(connection, sql)[0]
     return TableDigest(int(count), f"{int(total):x}")
 
 
-def select(connection: Connection, database: str, sql: str) -> list[tuple[object, ...]]:
+def run_release_query(connection: Connection, database: str, sql: str) -> list[tuple[object, ...]]:
     """Run one SELECT of a release in a read-only transaction.
 
     Raises:
         QueryFailed: With the server's message.
     """
-    run(connection, "BEGIN READ ONLY")
+    execute(connection, "BEGIN READ ONLY")
     try:
         # Prepared: the server then takes one statement only, so that none can end the transaction.
         connection.prepare_threshold = 0
         cursor = connection.execute(sql.encode(), prepare=True)
         return [tuple(row) for row in cursor.fetchall()]
     except psycopg.Error as error:
-        raise DatabaseError(QUERY_FAILED, database=database, sql=sql, detail=said(error)) from error
+        raise DatabaseError(
+            QUERY_FAILED, database=database, sql=sql, detail=sanitize_error(error)
+        ) from error
 
 
-def key_rows(connection: Connection, table: TableShape) -> Iterator[bytes]:
+def iter_keys(connection: Connection, table: TableShape) -> Iterator[bytes]:
     """Yield the keys of all rows in the order of their bytes, few at a time."""
-    columns = ", ".join(f"t.{identifier(column)}" for column in table.key)
+    columns = ", ".join(f"t.{quote_identifier(column)}" for column in table.key)
     sql = (
         f"SELECT convert_to(ROW({columns})::text, 'UTF8') AS k"
-        f" FROM ONLY {table.quoted} AS t ORDER BY k"
+        f" FROM ONLY {table.quoted_name} AS t ORDER BY k"
     )
     with connection.cursor(name=f"keys_{abs(hash(table)):x}") as cursor:
-        cursor.itersize = FETCH
+        cursor.itersize = FETCH_ROWS
         cursor.execute(sql.encode())
         for row in cursor:
             yield bytes(row[0])
 
 
-def count_lost(live: Iterator[bytes], kept: Iterator[bytes]) -> int:
+def count_missing_keys(live: Iterator[bytes], retained: Iterator[bytes]) -> int:
     """Count what the first has and the second has not; both ascending."""
     lost = 0
-    other: Any = next(kept, None)
+    other: Any = next(retained, None)
     for key in live:
         while other is not None and other < key:
-            other = next(kept, None)
+            other = next(retained, None)
         lost += other != key
     return lost
 
 
-def younger_by_table(
-    live: Connection, moment: int | None, until: float | None = None
+def count_newer_rows(
+    live: Connection, since_transaction: int | None, deadline: float | None = None
 ) -> dict[str, int] | None:
     """Return by table how many rows were written after a transaction, or None if it cannot be told.
 
@@ -186,141 +193,147 @@ def younger_by_table(
     was rewritten as a whole, other than by VACUUM FULL or CLUSTER, counts whole.
 
     Args:
-        live: A session in the live database, in the transaction of :func:`read_only`.
-        moment: Number of the transaction.
-        until: Count until then only, by the monotonic clock; where that was not enough, it cannot
-            be told.
+        live: A session in the live database, in the transaction of :func:`begin_read_only`.
+        since_transaction: Number of the transaction.
+        deadline: Count until then only, by the monotonic clock; where that was not enough, it
+            cannot be told.
 
     Raises:
         psycopg.errors.QueryCanceled: If the time was over in the middle of a table.
         RowsUnreadable: If the application's role may not read a table.
     """
-    younger = _younger(live, moment)
+    younger = _build_newer_condition(live, since_transaction)
     if younger is None:
         return None
     found: dict[str, int] = {}
-    for table in user_tables(live):
-        sql = f"SELECT count(*) FROM ONLY {table.quoted} WHERE {younger}"
-        if until is not None:
-            left = until - time.monotonic()
+    for table in list_user_tables(live):
+        sql = f"SELECT count(*) FROM ONLY {table.quoted_name} WHERE {younger}"
+        if deadline is not None:
+            left = deadline - time.monotonic()
             if left <= 0:
                 return None
-            run(live, f"SET LOCAL statement_timeout = {max(1, int(left * 1000))}")
-        with _counting(live, table):
-            number = int(rows(live, sql)[0][0])
+            execute(live, f"SET LOCAL statement_timeout = {max(1, int(left * 1000))}")
+        with _translate_permission_error(live, table):
+            number = int(fetch_rows(live, sql)[0][0])
         if number:
             found[table.label] = number
     return found
 
 
-def _younger(live: Connection, moment: int | None) -> str | None:
+def _build_newer_condition(live: Connection, moment: int | None) -> str | None:
     """Return what is true of rows written after a transaction; None if it is not known."""
     if moment is None:
         return None
-    now = int(rows(live, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")[0][0])
-    if not 0 < now - moment < MOST_TRANSACTIONS:
+    now = int(
+        fetch_rows(live, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")[0][0]
+    )
+    if not 0 < now - moment < MAX_XID_AGE:
         return None
     # 0 and less: rows frozen so long ago that their number has come round again.
     return f"age(xmin) > 0 AND age(xmin) < age('{moment % 2**32}'::xid)"
 
 
-def entered_by_object(
-    live: Connection, moment: int | None, losses: Sequence[Loss]
+def count_entered_rows(
+    live: Connection, since_transaction: int | None, losses: Sequence[DataLoss]
 ) -> dict[str, int]:
     """Count by object the rows with something in it that was written after a transaction.
 
     Args:
-        live: A session in the live database, in the transaction of :func:`read_only`.
-        moment: Number of the transaction; where it is not known, or cannot be right, all rows count
-            but those of tables that the release fills.
+        live: A session in the live database, in the transaction of :func:`begin_read_only`.
+        since_transaction: Number of the transaction; where it is not known, or cannot be right, all
+            rows count but those of tables that the release fills.
         losses: The objects, as they are called now.
 
     Raises:
         RowsUnreadable: If the application's role may not read a table.
     """
-    younger = _younger(live, moment)
+    younger = _build_newer_condition(live, since_transaction)
     found: dict[str, int] = {}
     for loss in losses:
         if loss.own and younger is None:
             continue
         numbers: dict[str, int] = {}
-        for label, oid, table in _reached(live, loss):
-            entered = _entered(live, oid, loss.column)
+        for label, oid, table in _iter_affected_tables(live, loss):
+            entered = _build_entered_condition(live, oid, loss.column)
             if entered is None:
                 continue
             where = " AND ".join([younger or "true", *entered])
-            with _counting(live, table):
-                sql = f"SELECT count(*) FROM {table.quoted} WHERE {where}"
-                numbers[label] = numbers.get(label, 0) + int(rows(live, sql)[0][0])
+            with _translate_permission_error(live, table):
+                sql = f"SELECT count(*) FROM {table.quoted_name} WHERE {where}"
+                numbers[label] = numbers.get(label, 0) + int(fetch_rows(live, sql)[0][0])
         for label, number in numbers.items():
             if number:
                 found[label] = max(found.get(label, 0), number)
     return found
 
 
-def _reached(live: Connection, loss: Loss) -> Iterator[tuple[str, int, TableShape]]:
+def _iter_affected_tables(
+    live: Connection, loss: DataLoss
+) -> Iterator[tuple[str, int, TableShape]]:
     """Yield what is there of a loss: how it is called, its number, the table.
 
     What goes by a key is called by its own name. Of a type, or of all that a role owns, nobody
     counts what goes with it: then every table may be meant.
     """
     schema, _, bare = loss.table.rpartition(".")
-    if loss.how in (How.SCHEMA, How.DEPENDENTS):
-        for table in user_tables(live):
-            if loss.how is How.DEPENDENTS or table[0].lower() == loss.table:
+    if loss.how in (LossKind.SCHEMA, LossKind.DEPENDENTS):
+        for table in list_user_tables(live):
+            if loss.how is LossKind.DEPENDENTS or table[0].lower() == loss.table:
                 yield table.label, 0, table
-    elif loss.how is How.ROWS:
-        asked = [bare, schema, loss.cascades, OWN_SCHEMA, KEPT_SCHEMA]
-        for oid, inside, name, named in rows(live, _FOLLOWING, asked):
+    elif loss.how is LossKind.ROWS:
+        asked = [bare, schema, loss.cascades, AGENT_SCHEMA, PARKED_SCHEMA]
+        for oid, inside, name, named in fetch_rows(live, _FOLLOWING, asked):
             table = TableShape((inside, name, ()))
-            yield loss.object if named else table.label, oid, table
+            yield loss.object_name if named else table.label, oid, table
     else:
         # A file may name a table by its search path: then it counts in every schema.
-        for oid, *path in rows(live, _NAMED, [bare, schema, OWN_SCHEMA, KEPT_SCHEMA]):
-            yield loss.object, oid, TableShape((*path, ()))
+        for oid, *path in fetch_rows(live, _NAMED, [bare, schema, AGENT_SCHEMA, PARKED_SCHEMA]):
+            yield loss.object_name, oid, TableShape((*path, ()))
 
 
-def _entered(live: Connection, table: int, column: str | None) -> list[str] | None:
+def _build_entered_condition(live: Connection, table: int, column: str | None) -> list[str] | None:
     """Return what is true of rows with something in a column; None if nobody can enter anything."""
     if column is None:
         return []
-    for name, generated, default in rows(live, _COLUMNS, [table]):
+    for name, generated, default in fetch_rows(live, _COLUMNS, [table]):
         if name.lower() == column and not generated:
-            quoted = identifier(name)
+            quoted = quote_identifier(name)
             other = default is not None and _VALUE.fullmatch(default)
             unlike = [f"{quoted} IS DISTINCT FROM {default}"] if other else []
             return [f"{quoted} IS NOT NULL", *unlike]
     return None
 
 
-def lost_by_table(live: Connection, kept: Connection) -> dict[str, int]:
-    """Return by table how many rows of ``live`` are not in ``kept``; tables without loss left out.
+def count_lost_rows(live: Connection, retained: Connection) -> dict[str, int]:
+    """Return by table how many rows of ``live`` are not in ``retained``.
+
+    Tables without loss left out.
 
     Args:
-        live: A session in the live database, in the transaction of :func:`read_only`.
-        kept: The same in the kept database.
+        live: A session in the live database, in the transaction of :func:`begin_read_only`.
+        retained: The same in the kept database.
 
     Raises:
         RowsUnreadable: If the application's role may not read a table.
     """
-    old = {table.label: table for table in user_tables(kept)}
+    old = {table.label: table for table in list_user_tables(retained)}
     lost: dict[str, int] = {}
-    for table in user_tables(live):
+    for table in list_user_tables(live):
         other = old.get(table.label)
-        with _counting(live, table):
+        with _translate_permission_error(live, table):
             if other is None:
-                number = _count(live, table)
+                number = _count_rows(live, table)
             elif table.key and other.key == table.key:
-                number = count_lost(key_rows(live, table), key_rows(kept, other))
+                number = count_missing_keys(iter_keys(live, table), iter_keys(retained, other))
             else:
-                number = max(0, _count(live, table) - _count(kept, other))
+                number = max(0, _count_rows(live, table) - _count_rows(retained, other))
         if number:
             lost[table.label] = number
     return lost
 
 
 @contextlib.contextmanager
-def _counting(connection: Connection, table: TableShape) -> Iterator[None]:
+def _translate_permission_error(connection: Connection, table: TableShape) -> Iterator[None]:
     """Say of which table the rows cannot be read, by right or by row security.
 
     Raises:
@@ -334,12 +347,12 @@ def _counting(connection: Connection, table: TableShape) -> Iterator[None]:
             table=table.label,
             database=connection.info.dbname,
             role=connection.info.user,
-            detail=said(error),
+            detail=sanitize_error(error),
         ) from error
 
 
-def _count(connection: Connection, table: TableShape) -> int:
-    return int(rows(connection, f"SELECT count(*) FROM ONLY {table.quoted}")[0][0])
+def _count_rows(connection: Connection, table: TableShape) -> int:
+    return int(fetch_rows(connection, f"SELECT count(*) FROM ONLY {table.quoted_name}")[0][0])
 
 
 # ---- fingerprints of schemas ---------------------------------------------------------------------
@@ -355,7 +368,7 @@ def _count(connection: Connection, table: TableShape) -> int:
 # columns and enumerations. An operator class is a superuser's work, and so harmless as well.
 
 #: Objects with lower numbers came with the server.
-FIRST_MADE = 16384
+FIRST_USER_OID = 16384
 _NO_EXTENSION = (
     "NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = '{catalogue}'::regclass"
     " AND e.objid = {oid} AND e.deptype = 'e')"
@@ -364,7 +377,7 @@ _USER = "n.nspname NOT IN ('information_schema', %s, %s) AND n.nspname NOT LIKE 
 _RELATION = _NO_EXTENSION.format(catalogue="pg_class", oid="c.oid")
 
 
-def _calls(tree: str) -> str:
+def _build_calls_condition(tree: str) -> str:
     """Whether an expression calls anything but immutable functions; the server's own or not."""
     return (
         f"EXISTS (SELECT FROM regexp_matches({tree}::text,"
@@ -375,7 +388,7 @@ def _calls(tree: str) -> str:
     )
 
 
-def _depends(catalogue: str, oid: str) -> str:
+def _build_depends_condition(catalogue: str, oid: str) -> str:
     """Whether a thing depends on what somebody made that may call functions."""
     return (
         f"EXISTS (SELECT FROM pg_depend x WHERE x.classid = '{catalogue}'::regclass"
@@ -403,7 +416,8 @@ _QUERIES = (
     " pg_get_expr(d.adbin, d.adrelid), a.attcollation::regcollation::text,"
     " CASE WHEN c.relkind IN ('v', 'm') THEN 'views' WHEN c.relkind = 'f' THEN 'outside-tables'"
     " WHEN c.relkind = 'c' THEN 'types' WHEN d.adbin IS NOT NULL AND"
-    f" ({_calls('d.adbin')} OR {_depends('pg_attrdef', 'd.oid')}) THEN 'computed-columns'"
+    f" ({_build_calls_condition('d.adbin')} OR {_build_depends_condition('pg_attrdef', 'd.oid')}) "
+    "THEN 'computed-columns'"
     " ELSE 'columns' END"
     " FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
     " JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -413,14 +427,16 @@ _QUERIES = (
     "SELECT 'constraint', n.nspname, k.conrelid::regclass::text, k.contypid::regtype::text,"
     " k.conname, pg_get_constraintdef(k.oid),"
     " CASE WHEN k.conrelid = 0 THEN 'types' WHEN k.contype NOT IN ('p', 'u', 'f', 'x', 'c')"
-    f" OR (k.conbin IS NOT NULL AND {_calls('k.conbin')})"
-    f" OR {_depends('pg_constraint', 'k.oid')} THEN 'calling-constraints' ELSE 'constraints' END"
+    f" OR (k.conbin IS NOT NULL AND {_build_calls_condition('k.conbin')})"
+    f" OR {_build_depends_condition('pg_constraint', 'k.oid')} THEN 'calling-constraints' ELSE "
+    "'constraints' END"
     " FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace"
     f" WHERE k.contype <> 'n' AND {_USER}",
     "SELECT 'index', n.nspname, c.relname, pg_get_indexdef(i.indexrelid), i.indisvalid::text,"
-    f" CASE WHEN (i.indexprs IS NOT NULL AND {_calls('i.indexprs')})"
-    f" OR (i.indpred IS NOT NULL AND {_calls('i.indpred')})"
-    f" OR {_depends('pg_class', 'i.indexrelid')} THEN 'calling-indexes' ELSE 'indexes' END"
+    f" CASE WHEN (i.indexprs IS NOT NULL AND {_build_calls_condition('i.indexprs')})"
+    f" OR (i.indpred IS NOT NULL AND {_build_calls_condition('i.indpred')})"
+    f" OR {_build_depends_condition('pg_class', 'i.indexrelid')} THEN 'calling-indexes' ELSE "
+    "'indexes' END"
     " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
     f" JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {_USER} AND {_RELATION}",
     "SELECT 'sequence', n.nspname, c.relname, s.seqtypid::regtype::text, s.seqstart::text,"
@@ -463,25 +479,27 @@ _QUERIES = (
     "SELECT 'cast', k.castsource::regtype::text, k.casttarget::regtype::text,"
     " CASE WHEN k.castfunc <> 0 THEN k.castfunc::regprocedure::text END, k.castcontext::text,"
     " k.castmethod::text, 'casts' FROM pg_cast k"
-    f" WHERE k.oid >= {FIRST_MADE} AND %s::text IS NOT NULL AND %s::text IS NOT NULL AND "
+    f" WHERE k.oid >= {FIRST_USER_OID} AND %s::text IS NOT NULL AND %s::text IS NOT NULL AND "
     + _NO_EXTENSION.format(catalogue="pg_cast", oid="k.oid"),
 )
 
 
-def look_at_schema(connection: Connection) -> Schema:
+def read_schema(connection: Connection) -> SchemaDigest:
     """Return what the schema is made of.
 
     Args:
         connection: A session in the database; a read-only transaction is begun.
     """
-    run(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     # The same for whoever asks: a candidate is asked as the application's role.
-    run(connection, "SET LOCAL ROLE NONE")
+    execute(connection, "SET LOCAL ROLE NONE")
     # So that every name in a definition is written in full.
-    run(connection, "SET LOCAL search_path = pg_catalog")
+    execute(connection, "SET LOCAL search_path = pg_catalog")
     things: list[tuple[SchemaKind, str]] = []
     for query in _QUERIES:
-        for *fields, kind in rows(connection, query, [OWN_SCHEMA, KEPT_SCHEMA]):
+        for *fields, kind in fetch_rows(connection, query, [AGENT_SCHEMA, PARKED_SCHEMA]):
             line = "\x1f".join("\\N" if field is None else str(field) for field in fields)
             things.append((SchemaKind(str(kind)), line))
-    return make_schema(things, (line for kind, line in things if kind not in BESIDE))
+    return build_schema_digest(
+        things, (line for kind, line in things if kind not in KINDS_OUTSIDE_FINGERPRINT)
+    )

@@ -26,49 +26,49 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, Live
-from ncen_updater.agent.adapters.databases.migrations.command import Tail
-from ncen_updater.agent.adapters.databases.migrations.runner import heartbeat
+from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, LiveDatabase
+from ncen_updater.agent.adapters.databases.migrations.command import OutputTail
+from ncen_updater.agent.adapters.databases.migrations.runner import report_heartbeat
 from ncen_updater.agent.adapters.databases.postgresql.carrying import (
-    CarryingLimits,
-    LeftOut,
-    judge,
-    kept_lines,
-    limits,
-    read_left,
-    survey_contents,
+    DumpOptions,
+    ExcludedObjects,
+    choose_dump_options,
+    filter_restore_list,
+    find_dump_obstacles,
+    find_excluded_objects,
+    read_database_contents,
 )
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
-    next_name,
+    candidate_name,
     read_databases,
+    read_server_major,
     require,
-    server_major,
 )
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
     Server,
-    identifier,
-    literal,
-    rows,
-    run,
+    execute,
+    fetch_rows,
+    quote_identifier,
+    quote_literal,
 )
 from ncen_updater.agent.adapters.databases.postgresql.copying import (
-    Copying,
     DatabaseCopy,
-    copies,
+    TemplateCopies,
     drop_database,
+    list_copies,
 )
-from ncen_updater.agent.adapters.databases.postgresql.sessions import Sessions
+from ncen_updater.agent.adapters.databases.postgresql.sessions import DatabaseSessions
 from ncen_updater.agent.model.errors import DatabaseError
-from ncen_updater.common.database_words import of_output
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.database_words import sanitize_program_output
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     DUMP_FAILED,
-    OWNER_REFUSED,
     PROGRAMS_DIFFER,
+    ROLE_LOGIN_REFUSED,
     TABLESPACE_CLOSED,
 )
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.progress import ProgressListener
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +81,10 @@ logger = logging.getLogger(__name__)
 # does not know. Machines may have several versions side by side, and what is first on the path is
 # the newest one.
 
-DUMP_AND_RESTORE = ("pg_dump", "pg_restore")
+DUMP_PROGRAMS = ("pg_dump", "pg_restore")
 # Where Debian's and the project's own packages have each version.
-PLACES = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin")
-VERSION_S = 30
+PROGRAM_DIRECTORIES = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin")
+VERSION_TIMEOUT_S = 30
 
 
 def find_program(name: str, major: int, bin_directory: Path | None) -> Path:
@@ -97,46 +97,50 @@ def find_program(name: str, major: int, bin_directory: Path | None) -> Path:
     """
     if bin_directory is not None:
         return bin_directory / name
-    places = (Path(place.format(major=major)) / name for place in PLACES)
+    places = (Path(place.format(major=major)) / name for place in PROGRAM_DIRECTORIES)
     return next((place for place in places if place.is_file()), Path(name))
 
 
-def program_version(program: Path) -> int | None:
+def read_program_version(program: Path) -> int | None:
     """Return the major version of a program, None where it cannot be run."""
     try:
-        said = subprocess.run(
+        text = subprocess.run(
             [str(program), "--version"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=VERSION_S,
+            timeout=VERSION_TIMEOUT_S,
             check=False,
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return None
-    match = re.search(rb"\(PostgreSQL\) (\d+)", said)
+    match = re.search(rb"\(PostgreSQL\) (\d+)", text)
     return int(match[1]) if match else None
 
 
-def version_words(version: int | None) -> Text:
+def format_program_version(version: int | None) -> LazyText:
     """Say of which version a program is, as the end of a sentence."""
     if version is None:
-        return Text(N_("it is not there, or does not run"))
-    return Text(N_("it is of PostgreSQL {version}"), {"version": version})
+        return LazyText(N_("it is not there, or does not run"))
+    return LazyText(N_("it is of PostgreSQL {version}"), {"version": version})
 
 
-def program_for(server: Server, name: str) -> str:
+def find_matching_program(server: Server, name: str) -> str:
     """Return the path of a program that fits the server.
 
     Raises:
         ProgramsDiffer: If there is none of the server's version.
     """
-    with server.facts() as connection:
-        major = server_major(connection)
+    with server.open_control_session() as connection:
+        major = read_server_major(connection)
     program = find_program(name, major, server.settings.bin_directory)
-    found = program_version(program)
+    found = read_program_version(program)
     if found != major:
         raise DatabaseError(
-            PROGRAMS_DIFFER, program=program, found=found, major=major, which=version_words(found)
+            PROGRAMS_DIFFER,
+            program=program,
+            found=found,
+            major=major,
+            which=format_program_version(found),
         )
     return str(program)
 
@@ -145,7 +149,7 @@ TAIL_BYTES = 4000
 BLOCK = 1 << 20
 
 
-class Rehearsing:
+class RehearsalCopies:
     """Makes the copies of a rehearsal.
 
     Args:
@@ -154,11 +158,11 @@ class Rehearsing:
         sessions: Opens candidates for programs.
     """
 
-    def __init__(self, server: Server, copying: Copying, sessions: Sessions) -> None:
+    def __init__(self, server: Server, copying: TemplateCopies, sessions: DatabaseSessions) -> None:
         self._server, self._copying, self._sessions = server, copying, sessions
 
     def copy_online(
-        self, change: ChangeRef, plan: CopyPlan, progress: Progress
+        self, change: ChangeRef, plan: CopyPlan, progress: ProgressListener
     ) -> dict[str, tuple[str, ...]]:
         """Restore a fresh dump of every live database under the candidate's name.
 
@@ -175,43 +179,45 @@ class Rehearsing:
         """
         lacking: dict[str, tuple[str, ...]] = {}
         settings = self._server.settings
-        for copy in copies(plan):
-            if not self._server.try_owner(copy.source):
-                raise DatabaseError(OWNER_REFUSED, user=settings.owner, database=copy.source)
-        programs = {name: program_for(self._server, name) for name in DUMP_AND_RESTORE}
-        for copy in copies(plan):
-            with self._server.facts(statement_s=self._server.limits.long_s) as connection:
+        for copy in list_copies(plan):
+            if not self._server.check_owner_login(copy.source):
+                raise DatabaseError(ROLE_LOGIN_REFUSED, user=settings.owner, database=copy.source)
+        programs = {name: find_matching_program(self._server, name) for name in DUMP_PROGRAMS}
+        for copy in list_copies(plan):
+            with self._server.open_control_session(
+                statement_s=self._server.limits.long_s
+            ) as connection:
                 require(read_databases(connection), copy.source)
                 drop_database(connection, copy.target, self._server.limits.terminate_s)
-                run(connection, "SET lock_timeout = 0")
-                create_empty(connection, copy.source, copy.target, oid=copy.oid)
+                execute(connection, "SET lock_timeout = 0")
+                create_empty_database(connection, copy.source, copy.target, oid=copy.oid)
 
             def tell(seconds: float, name: str = copy.name) -> None:
                 values = {"database": name, "seconds": int(seconds)}
-                progress.tell(Text(N_("copying {database}, for {seconds} seconds"), values))
+                progress.report(LazyText(N_("copying {database}, for {seconds} seconds"), values))
 
-            with heartbeat(tell):
-                lacking[copy.name] = self._carry(copy, programs)
-            self._close(change, copy)
+            with report_heartbeat(tell):
+                lacking[copy.name] = self._dump_and_restore(copy, programs)
+            self._close_copy(change, copy)
         return {name: words for name, words in lacking.items() if words}
 
-    def _carry(self, copy: DatabaseCopy, programs: Mapping[str, str]) -> tuple[str, ...]:
+    def _dump_and_restore(self, copy: DatabaseCopy, programs: Mapping[str, str]) -> tuple[str, ...]:
         """Dump and restore one database; return what was not carried."""
         owner = self._server.settings.owner
-        with self._sessions.session(Live(copy.name)) as connection:
-            obstacles = judge(survey_contents(connection, owner))
-            how = limits(obstacles, owner)
-            left = read_left(connection, how)
+        with self._sessions.open_session_block(LiveDatabase(copy.name)) as connection:
+            obstacles = find_dump_obstacles(read_database_contents(connection, owner))
+            how = choose_dump_options(obstacles, owner)
+            left = find_excluded_objects(connection, how)
         if not obstacles:
-            self._through(copy, programs)
+            self._pipe_dump_to_restore(copy, programs)
             return ()
         logger.warning("a dump of %s leaves out %d objects", copy.source, len(obstacles))
-        self._through(copy, programs, how, left)
-        words = (obstacle.item.words for obstacle in obstacles)
+        self._pipe_dump_to_restore(copy, programs, how, left)
+        words = (obstacle.item.label for obstacle in obstacles)
         return tuple(dict.fromkeys((*words, *left.words)))
 
     @staticmethod
-    def plan_again(change: ChangeRef, plan: CopyPlan) -> CopyPlan:
+    def plan_candidate_copy(change: ChangeRef, plan: CopyPlan) -> CopyPlan:
         """Return a plan that copies the candidates of a rehearsal in place of the live databases.
 
         Args:
@@ -220,45 +226,47 @@ class Rehearsing:
         """
         data: dict[str, Mapping[str, object]] = {}
         for name, item in plan.data.items():
-            source = next_name(str(item["source"]), change.id)
+            source = candidate_name(str(item["source"]), change.id)
             data[name] = {**item, "source": source}
         return CopyPlan(data)
 
-    def _close(self, change: ChangeRef, copy: DatabaseCopy) -> None:
+    def _close_copy(self, change: ChangeRef, copy: DatabaseCopy) -> None:
         """Give the copy what hangs on the live one, and shut it."""
-        with self._server.facts() as connection:
-            self._copying.finish(connection, change, copy)
-            name = identifier(copy.target)
-            run(connection, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        with self._server.open_control_session() as connection:
+            self._copying.finish_copy(connection, change, copy)
+            name = quote_identifier(copy.target)
+            execute(connection, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
 
-    def _through(
+    def _pipe_dump_to_restore(
         self,
         copy: DatabaseCopy,
         programs: Mapping[str, str],
-        how: CarryingLimits | None = None,
-        left: LeftOut | None = None,
+        how: DumpOptions | None = None,
+        left: ExcludedObjects | None = None,
     ) -> None:
         """Run ``pg_dump`` into ``pg_restore``; both have to end well."""
-        dumper, restorer = (programs[name] for name in DUMP_AND_RESTORE)
-        how, settings = how or CarryingLimits(), self._server.settings
+        dumper, restorer = (programs[name] for name in DUMP_PROGRAMS)
+        how, settings = how or DumpOptions(), self._server.settings
         with (
-            self._start(
+            self._start_program(
                 dumper, copy.source, settings.owner, "--format=custom", "--compress=0", *how.dump,
                 stdout=subprocess.PIPE,
             ) as dump,
             contextlib.ExitStack() as stack,
         ):  # fmt: skip
-            told = {"pg_dump": _tail(dump)}
+            reported = {"pg_dump": _make_output_tail(dump)}
             try:
                 options, begun = list(how.restore), b""
                 if left is not None:
-                    listed, begun = _contents(restorer, dump)
-                    kept = stack.enter_context(tempfile.NamedTemporaryFile("w", encoding="utf-8"))
-                    kept.write(kept_lines(listed, how, left))
-                    kept.flush()
-                    options.append(f"--use-list={kept.name}")
+                    listed, begun = _read_dump_contents(restorer, dump)
+                    retained = stack.enter_context(
+                        tempfile.NamedTemporaryFile("w", encoding="utf-8")
+                    )
+                    retained.write(filter_restore_list(listed, how, left))
+                    retained.flush()
+                    options.append(f"--use-list={retained.name}")
                 restore = stack.enter_context(
-                    self._start(
+                    self._start_program(
                         restorer, copy.target, settings.owner,
                         "--format=custom", "--exit-on-error", *options,
                         stdin=subprocess.PIPE if begun else dump.stdout,
@@ -267,14 +275,14 @@ class Rehearsing:
             except BaseException:
                 dump.kill()
                 raise
-            told["pg_restore"] = _tail(restore)
-            pump = _Pump(begun, dump.stdout, restore.stdin) if begun else None
+            reported["pg_restore"] = _make_output_tail(restore)
+            pump = _PipeFeeder(begun, dump.stdout, restore.stdin) if begun else None
             if pump is None and dump.stdout is not None:
                 dump.stdout.close()  # else a dead pg_restore would not end pg_dump
             try:
                 restored = restore.wait(self._server.limits.long_s)
                 if pump is not None:
-                    pump.end()
+                    pump.wait()
                 dumped = dump.wait(60)
             except BaseException as error:
                 dump.kill()
@@ -288,15 +296,15 @@ class Rehearsing:
         codes = {"pg_dump": dumped if dumped != -signal.SIGPIPE else 0, "pg_restore": restored}
         failed = [program for program, code in codes.items() if code]
         if failed:
-            whole = [told[program].text() for program in failed]
+            whole = [reported[program].read_text() for program in failed]
             raise DatabaseError(
                 DUMP_FAILED,
                 program=failed[0],
                 database=copy.source,
-                detail="; ".join(of_output(text) for text in whole),
-            ).privately("\n".join(whole))
+                detail="; ".join(sanitize_program_output(text) for text in whole),
+            ).with_raw_error("\n".join(whole))
 
-    def _start(
+    def _start_program(
         self,
         program: str,
         database: str,
@@ -318,7 +326,7 @@ class Rehearsing:
         try:
             return subprocess.Popen(
                 argv,
-                env=self._server.child_environment(user),
+                env=self._server.build_child_environment(user),
                 stdin=stdin,
                 stdout=stdout,
                 stderr=subprocess.PIPE,
@@ -329,12 +337,12 @@ class Rehearsing:
             ) from error
 
 
-def _tail(program: subprocess.Popen[bytes]) -> Tail:
+def _make_output_tail(program: subprocess.Popen[bytes]) -> OutputTail:
     assert program.stderr is not None  # noqa: S101 - asked for where it was started
-    return Tail(program.stderr.read, TAIL_BYTES, 10)
+    return OutputTail(program.stderr.read, TAIL_BYTES, 10)
 
 
-def _contents(restorer: str, dump: subprocess.Popen[bytes]) -> tuple[str, bytes]:
+def _read_dump_contents(restorer: str, dump: subprocess.Popen[bytes]) -> tuple[str, bytes]:
     """Return the list of contents of a dump that is under way, and what was read of it for that.
 
     The list stands at the beginning, and ``pg_restore --list`` ends once it has it.
@@ -347,9 +355,9 @@ def _contents(restorer: str, dump: subprocess.Popen[bytes]) -> tuple[str, bytes]
         stderr=subprocess.DEVNULL,
         bufsize=0,
     ) as lister:
-        said: list[bytes] = []
+        lines: list[bytes] = []
         assert lister.stdout is not None  # noqa: S101 - asked for above
-        reader = threading.Thread(target=lambda out=lister.stdout: said.append(out.read()))
+        reader = threading.Thread(target=lambda out=lister.stdout: lines.append(out.read()))
         reader.start()
         source, sink = dump.stdout, lister.stdin
         while source is not None and sink is not None:
@@ -366,10 +374,10 @@ def _contents(restorer: str, dump: subprocess.Popen[bytes]) -> tuple[str, bytes]
                 sink.close()
         lister.wait()
         reader.join()
-    return b"".join(said).decode("utf-8", "replace"), bytes(begun)
+    return b"".join(lines).decode("utf-8", "replace"), bytes(begun)
 
 
-class _Pump:
+class _PipeFeeder:
     """Gives a program what was read already, and then the rest, as it comes."""
 
     def __init__(self, begun: bytes, source: IO[bytes] | None, sink: IO[bytes] | None) -> None:
@@ -386,53 +394,57 @@ class _Pump:
             while block := os.read(self._source.fileno(), BLOCK):
                 self._sink.write(block)
 
-    def end(self) -> None:
+    def wait(self) -> None:
         """Wait until all is given, once the program that takes it has ended."""
         self._thread.join()
 
 
-def create_empty(connection: Connection, like: str, target: str, *, oid: int = 0) -> None:
+def create_empty_database(
+    connection: Connection, template: str, target: str, *, oid: int = 0
+) -> None:
     """Make an empty database with encoding, locale and tablespace of another.
 
     Args:
         connection: In autocommit mode.
-        like: The database whose form it gets.
+        template: The database whose form it gets.
         target: Its name.
         oid: Its object id; 0 lets the server choose.
 
     Raises:
         TablespaceClosed: If the agent's role may make nothing where the other one is.
     """
-    major = server_major(connection)
+    major = read_server_major(connection)
     locale = "NULL"
     provider = "'c'"
     if major >= 15:
         locale = "d.datlocale" if major >= 17 else "d.daticulocale"
         provider = "d.datlocprovider::text"
-    owner, encoding, collate, ctype, tablespace, kind, name = rows(
+    owner, encoding, collate, ctype, tablespace, kind, name = fetch_rows(
         connection,
         "SELECT pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding), d.datcollate,"  # noqa: S608
         f" d.datctype, t.spcname, {provider}, {locale}::text FROM pg_database d"
         " JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = %s",
-        [like],
+        [template],
     )[0]
     if tablespace != "pg_default":
-        may = rows(connection, "SELECT has_tablespace_privilege(%s, 'CREATE')", [tablespace])
+        may = fetch_rows(connection, "SELECT has_tablespace_privilege(%s, 'CREATE')", [tablespace])
         if not may[0][0]:
             role = connection.info.user
-            raise DatabaseError(TABLESPACE_CLOSED, role=role, tablespace=tablespace, database=like)
+            raise DatabaseError(
+                TABLESPACE_CLOSED, role=role, tablespace=tablespace, database=template
+            )
     parts = [
-        f"CREATE DATABASE {identifier(target)} WITH TEMPLATE template0",
-        f"OWNER {identifier(owner)} ENCODING {literal(encoding)}",
-        f"LC_COLLATE {literal(collate)} LC_CTYPE {literal(ctype)}",
+        f"CREATE DATABASE {quote_identifier(target)} WITH TEMPLATE template0",
+        f"OWNER {quote_identifier(owner)} ENCODING {quote_literal(encoding)}",
+        f"LC_COLLATE {quote_literal(collate)} LC_CTYPE {quote_literal(ctype)}",
     ]
     if tablespace != "pg_default":  # to name the default takes a right that copies do not need
-        parts.append(f"TABLESPACE {identifier(tablespace)}")
+        parts.append(f"TABLESPACE {quote_identifier(tablespace)}")
     if kind == "i":
-        parts.append(f"LOCALE_PROVIDER icu ICU_LOCALE {literal(name)}")
+        parts.append(f"LOCALE_PROVIDER icu ICU_LOCALE {quote_literal(name)}")
     elif kind == "b":
-        parts.append(f"LOCALE_PROVIDER builtin BUILTIN_LOCALE {literal(name)}")
+        parts.append(f"LOCALE_PROVIDER builtin BUILTIN_LOCALE {quote_literal(name)}")
     if oid:
         parts.append(f"OID {oid}")
-    run(connection, " ".join(parts))
-    run(connection, f"REVOKE ALL ON DATABASE {identifier(target)} FROM PUBLIC")
+    execute(connection, " ".join(parts))
+    execute(connection, f"REVOKE ALL ON DATABASE {quote_identifier(target)} FROM PUBLIC")

@@ -17,8 +17,12 @@ from dataclasses import dataclass
 
 from psycopg.conninfo import make_conninfo
 
-from ncen_updater.agent.adapters.databases.postgresql.blockers import BlockerKind
-from ncen_updater.agent.adapters.databases.postgresql.connection import OUR_PROGRAM, Server, rows
+from ncen_updater.agent.adapters.databases.postgresql.blockers import FindingTemplate
+from ncen_updater.agent.adapters.databases.postgresql.connection import (
+    APPLICATION_NAME,
+    Server,
+    fetch_rows,
+)
 from ncen_updater.agent.adapters.databases.postgresql.refusal import (
     ADMITS,
     NOT_ADMITTED,
@@ -26,14 +30,14 @@ from ncen_updater.agent.adapters.databases.postgresql.refusal import (
 )
 from ncen_updater.agent.model.errors import DatabaseError
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import APPLICATION_SHUT_OUT
 
 #: Sessions as the application's role that one database may need at a time: one that asks, one that
 #: migrates; and a restore with two processes.
-A_DATABASE, RESTORING = 2, 3
+SESSIONS_PER_DATABASE, RESTORE_SESSIONS = 2, 3
 
-SUPERUSER = BlockerKind(
+AGENT_IS_SUPERUSER = FindingTemplate(
     "NU-4163",
     Severity.STRICT,
     N_("The agent's role {role} is a superuser: whoever gets into its sessions has the server."),
@@ -41,7 +45,7 @@ SUPERUSER = BlockerKind(
        " run as another superuser: ALTER ROLE {role} NOSUPERUSER CREATEDB; GRANT {owner},"
        " pg_signal_backend, pg_read_all_settings, pg_read_all_stats TO {role};"),
 )  # fmt: skip
-NO_LOGIN = BlockerKind(
+NO_OWNER_LOGIN = FindingTemplate(
     "NU-4164",
     Severity.ADVISORY,
     N_("The agent cannot log in as the application's role {owner}: nothing is rehearsed, and what a"
@@ -52,7 +56,7 @@ NO_LOGIN = BlockerKind(
        " the other 'local' lines: 'local all {owner} peer map=ncen'. Then: systemctl reload"
        " postgresql. If {owner} has a password, it goes into the password file instead."),
 )  # fmt: skip
-CONTROL_OPEN = BlockerKind(
+CONTROL_DATABASE_EXPOSED = FindingTemplate(
     "NU-4165",
     Severity.STRICT,
     N_("The agent's control database {control} is open to the application: {reaching} can connect"
@@ -61,7 +65,7 @@ CONTROL_OPEN = BlockerKind(
        " REVOKE {role} FROM {reaching}; and let 'user' in agent.toml be a role of the agent's"
        " alone."),
 )  # fmt: skip
-FEW_SESSIONS = BlockerKind(
+CONNECTION_LIMIT_TOO_LOW = FindingTemplate(
     "NU-4166",
     Severity.STRICT,
     N_(
@@ -73,7 +77,7 @@ FEW_SESSIONS = BlockerKind(
 
 
 @dataclass(frozen=True)
-class RolesSeen:
+class RoleSurvey:
     """What was seen of the roles.
 
     Attributes:
@@ -91,7 +95,7 @@ class RolesSeen:
     reaching: Sequence[str] = ()
 
 
-def see_roles(server: Server, databases: Sequence[str]) -> RolesSeen | None:
+def survey_roles(server: Server, databases: Sequence[str]) -> RoleSurvey | None:
     """Look; None where there is no such role, which others tell.
 
     Args:
@@ -102,8 +106,8 @@ def see_roles(server: Server, databases: Sequence[str]) -> RolesSeen | None:
         DatabaseUnreachable: If the agent could log in as the application's role, and cannot now.
     """
     settings = server.settings
-    with server.facts() as connection:
-        found = rows(
+    with server.open_control_session() as connection:
+        found = fetch_rows(
             connection,
             "SELECT me.rolsuper, o.rolsuper, o.rolconnlimit FROM pg_roles me, pg_roles o"
             " WHERE me.rolname = current_user AND o.rolname = %s",
@@ -111,7 +115,7 @@ def see_roles(server: Server, databases: Sequence[str]) -> RolesSeen | None:
         )
         if not found:
             return None
-        reaching = rows(
+        reaching = fetch_rows(
             connection,
             "SELECT r.rolname FROM pg_roles r WHERE r.rolname = ANY(%s) AND ("
             " pg_has_role(r.oid, current_user::regrole::oid, 'MEMBER') OR EXISTS ("
@@ -120,12 +124,12 @@ def see_roles(server: Server, databases: Sequence[str]) -> RolesSeen | None:
             [[settings.owner, *settings.application_roles], settings.control_database],
         )
     superuser, above, limit = found[0]
-    login = server.try_owner(databases[0])
-    return RolesSeen(superuser, above, limit, login, [name for (name,) in reaching])
+    login = server.check_owner_login(databases[0])
+    return RoleSurvey(superuser, above, limit, login, [name for (name,) in reaching])
 
 
-def judge_roles(
-    seen: RolesSeen,
+def find_exposures(
+    seen: RoleSurvey,
     *,
     databases: int,
     role: str,
@@ -145,24 +149,30 @@ def judge_roles(
     """
     found: list[Finding] = []
     if seen.superuser:
-        found.append(SUPERUSER.found(role=role, owner=owner))
+        found.append(AGENT_IS_SUPERUSER.make_finding(role=role, owner=owner))
     if not seen.login:
         severity = Severity.STRICT if rehearsing else Severity.ADVISORY
-        found.append(NO_LOGIN.found(severity, role=role, owner=owner))
+        found.append(NO_OWNER_LOGIN.make_finding(severity, role=role, owner=owner))
     if seen.reaching:
         # To a superuser nothing is shut: that is told, and changes with the application's role.
         severity = Severity.ADVISORY if seen.above else Severity.STRICT
         reaching = ", ".join(seen.reaching)
-        found.append(CONTROL_OPEN.found(severity, control=control, role=role, reaching=reaching))
-    needed = max(databases * A_DATABASE, RESTORING)
+        found.append(
+            CONTROL_DATABASE_EXPOSED.make_finding(
+                severity, control=control, role=role, reaching=reaching
+            )
+        )
+    needed = max(databases * SESSIONS_PER_DATABASE, RESTORE_SESSIONS)
     if seen.login and 0 <= seen.limit < needed:
-        found.append(FEW_SESSIONS.found(owner=owner, limit=seen.limit, needed=needed))
+        found.append(
+            CONNECTION_LIMIT_TOO_LOW.make_finding(owner=owner, limit=seen.limit, needed=needed)
+        )
     return tuple(found)
 
 
 # ---- the application's logins --------------------------------------------------------------------
 
-LOGIN_UNKNOWN = BlockerKind(
+LOGIN_UNKNOWN = FindingTemplate(
     "NU-4171",
     Severity.ADVISORY,
     N_("Whether the application can log in as {role} could not be determined: {reason}"),
@@ -207,9 +217,9 @@ def find_login_trouble(server: Server, database: str, user: str | None) -> tuple
     settings = server.settings
     if not settings.host.startswith(("/", "@")):
         return ()
-    with server.facts() as connection:
-        roles = list(settings.admitted)
-        seen = dict(rows(connection, _SESSIONS, [roles, f"{OUR_PROGRAM}%"]))
+    with server.open_control_session() as connection:
+        roles = list(settings.connect_roles)
+        seen = dict(fetch_rows(connection, _SESSIONS, [roles, f"{APPLICATION_NAME}%"]))
     if seen and not any(seen.values()):
         return ()  # all come over the network
     found = []
@@ -220,20 +230,20 @@ def find_login_trouble(server: Server, database: str, user: str | None) -> tuple
         if code == NOT_ADMITTED and seen and name is not None:
             raise DatabaseError(APPLICATION_SHUT_OUT, role=role, user=name, detail=str(words))
         if code not in ADMITS:
-            found.append(LOGIN_UNKNOWN.found(role=role, reason=words))
+            found.append(LOGIN_UNKNOWN.make_finding(role=role, reason=words))
     return tuple(found)
 
 
-def _log_in(where: str, name: str | None) -> tuple[str | None, str | Text]:
+def _log_in(where: str, name: str | None) -> tuple[str | None, str | LazyText]:
     """Return what the server answers a new session of a system user, or why nobody asked it."""
     try:
         user = pwd.getpwuid(os.geteuid()) if name is None else pwd.getpwnam(name)
     except KeyError:
-        return None, Text(N_("the system has no user {user}"), {"user": name})
+        return None, LazyText(N_("the system has no user {user}"), {"user": name})
     if user.pw_uid == os.geteuid():
         return ask_sqlstate(where, LIMIT_S)
     if os.geteuid() != 0:
-        return None, Text(N_("only root can try it as {user}"), {"user": name})
+        return None, LazyText(N_("only root can try it as {user}"), {"user": name})
     try:
         ended = subprocess.run(
             [sys.executable, "-I", "-c", _TRY, str(user.pw_uid), str(user.pw_gid), where],
@@ -242,6 +252,6 @@ def _log_in(where: str, name: str | None) -> tuple[str | None, str | Text]:
         )  # fmt: skip
     except subprocess.SubprocessError as error:
         values = {"user": name, "kind": type(error).__name__}
-        return None, Text(N_("the attempt as {user} failed: {kind}"), values)
+        return None, LazyText(N_("the attempt as {user} failed: {kind}"), values)
     code, words = json.loads(ended.stdout)
     return code, words

@@ -13,22 +13,27 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from ncen_updater.agent.adapters.databases.base import Candidate, ChangeRef, Live, Place
-from ncen_updater.agent.adapters.databases.postgresql.catalogue import database_name
-from ncen_updater.agent.adapters.databases.postgresql.connect_grants import is_barred
+from ncen_updater.agent.adapters.databases.base import (
+    CandidateDatabase,
+    ChangeRef,
+    DatabaseRef,
+    LiveDatabase,
+)
+from ncen_updater.agent.adapters.databases.postgresql.catalogue import physical_name
+from ncen_updater.agent.adapters.databases.postgresql.connect_grants import is_connect_revoked
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
-    FALLBACKS,
+    FALLBACK_DATABASES,
     Connection,
     Server,
+    execute,
+    fetch_rows,
     forbid_views,
-    identifier,
-    rows,
-    run,
-    translated,
+    quote_identifier,
+    translate_errors,
 )
-from ncen_updater.agent.adapters.databases.postgresql.control import mark_opened, own_act
-from ncen_updater.agent.adapters.databases.postgresql.reading import read_only
-from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachable
+from ncen_updater.agent.adapters.databases.postgresql.control import alter_and_renew, mark_opened
+from ncen_updater.agent.adapters.databases.postgresql.reading import begin_read_only
+from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableError
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +42,14 @@ logger = logging.getLogger(__name__)
 
 # By role and database as well: the number may be another session's by now. Not by the name that a
 # session gives itself, since a migration could give it another one.
-_END = (
+_TERMINATE = (
     "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a"
     " JOIN unnest(%s::int[], %s::text[], %s::text[]) AS ours(pid, role, database)"
     " ON a.pid = ours.pid AND a.usename = ours.role AND a.datname = ours.database"
 )
 
 
-class AtWork:
+class ActiveSessions:
     """The sessions of acts that run side by side.
 
     The server undoes wholly what an ended session had not finished, a CREATE DATABASE included.
@@ -60,7 +65,7 @@ class AtWork:
         self._ended = False
 
     @contextlib.contextmanager
-    def begun(self) -> Iterator[None]:
+    def track(self) -> Iterator[None]:
         """Take sessions in for a block; outside of one nothing is taken in or ended."""
         with self._lock:
             self._sessions, self._ended = {}, False
@@ -82,7 +87,7 @@ class AtWork:
             if self._sessions is not None:
                 self._sessions[connection.info.backend_pid] = connection
 
-    def end(self) -> None:
+    def terminate_all(self) -> None:
         """End every session that is at work, and let none begin."""
         with self._lock:
             self._ended = self._sessions is not None
@@ -95,8 +100,8 @@ class AtWork:
         if not found:
             return
         try:
-            with self._server.facts() as outside:
-                run(outside, _END, [list(column) for column in zip(*found, strict=True)])
+            with self._server.open_control_session() as outside:
+                execute(outside, _TERMINATE, [list(column) for column in zip(*found, strict=True)])
         except DatabaseError as error:
             # Asked again until they are over; a server that is gone has ended them as well.
             logger.warning("sessions could not be ended: %s", error.detail or error)
@@ -122,7 +127,7 @@ _NOTE = (
     "INSERT INTO public.visits SELECT pid, backend_start, datname FROM pg_stat_activity"
     " WHERE pid = %s AND backend_start IS NOT NULL ON CONFLICT DO NOTHING"
 )
-_STRANGERS = (
+_FOREIGN_SESSIONS_QUERY = (
     "SELECT DISTINCT datname FROM pg_stat_activity a WHERE datname = ANY(%s)"
     " AND pid <> pg_backend_pid() AND usename <> current_user"
 )
@@ -138,7 +143,7 @@ def prepare_visits(connection: Connection) -> None:
     Args:
         connection: In a transaction of the control database: there one agent writes at a time.
     """
-    run(connection, _VISITS)
+    execute(connection, _VISITS)
 
 
 def note_visit(connection: Connection, process: int) -> None:
@@ -151,33 +156,35 @@ def note_visit(connection: Connection, process: int) -> None:
     if not _visits_exist(connection):
         return
     with connection.transaction():
-        run(connection, "SET LOCAL synchronous_commit = off")
-        run(connection, _NOTE, [process])
+        execute(connection, "SET LOCAL synchronous_commit = off")
+        execute(connection, _NOTE, [process])
 
 
-def mark_strangers(connection: Connection, databases: Sequence[str]) -> None:
+def flag_foreign_sessions(connection: Connection, databases: Sequence[str]) -> None:
     """Write of closed databases in which somebody else is that they were opened."""
     known = _visits_exist(connection)
-    found = rows(connection, _STRANGERS + (_NOT_OURS if known else ""), [list(databases)])
+    found = fetch_rows(
+        connection, _FOREIGN_SESSIONS_QUERY + (_NOT_OURS if known else ""), [list(databases)]
+    )
     mark_opened(connection, [name for (name,) in found])
 
 
 def forget_visits(connection: Connection, databases: Sequence[str]) -> None:
     """Say no more of who was in these databases: their sessions are over."""
     if _visits_exist(connection):
-        run(connection, "DELETE FROM public.visits WHERE database = ANY(%s)", [list(databases)])
+        execute(connection, "DELETE FROM public.visits WHERE database = ANY(%s)", [list(databases)])
 
 
 def _visits_exist(connection: Connection) -> bool:
-    if connection.info.dbname in FALLBACKS:  # not ours, and what is in it may be anybody's
+    if connection.info.dbname in FALLBACK_DATABASES:  # not ours, and what is in it may be anybody's
         return False
-    return not rows(connection, "SELECT to_regclass('public.visits') IS NULL")[0][0]
+    return not fetch_rows(connection, "SELECT to_regclass('public.visits') IS NULL")[0][0]
 
 
 # ---- entering closed databases -------------------------------------------------------------------
 
 
-class Visitor:
+class MaintenanceSessions:
     """Enters databases that are closed to everybody, and leaves them closed.
 
     A database without ALLOW_CONNECTIONS refuses even superusers, so it is opened for the moment in
@@ -195,11 +202,11 @@ class Visitor:
         # One a database: several are worked on side by side.
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
-    def open(
+    def open_session(
         self,
         database: str,
         *,
-        guard: bool,
+        limit_connections: bool,
         purpose: str = "",
         statement_s: float | None = None,
         as_owner: bool = False,
@@ -208,70 +215,72 @@ class Visitor:
 
         Args:
             database: Physical name.
-            guard: Limit the connections for the moment in which the database is open.
-            purpose: As for :meth:`Server.open`.
-            statement_s: As for :meth:`Server.open`.
-            as_owner: As for :meth:`Server.open`.
+            limit_connections: Limit the connections for the moment in which the database is open.
+            purpose: As for :meth:`Server.open_session`.
+            statement_s: As for :meth:`Server.open_session`.
+            as_owner: As for :meth:`Server.open_session`.
         """
-        others = as_owner and self._server.owner_logs_in is not False
+        others = as_owner and self._server.has_owner_login is not False
         with contextlib.ExitStack() as undo:
-            opened = self.opened(database, guard=guard, others=others)
+            opened = self.keep_open(
+                database, limit_connections=limit_connections, other_role=others
+            )
             with self._locks[database], opened as outside:
-                noted = outside if guard and others else None
+                noted = outside if limit_connections and others else None
                 try:
-                    connection = self._server.open(
+                    connection = self._server.open_session(
                         database, purpose=purpose, statement_s=statement_s, as_owner=as_owner
                     )
-                except DatabaseUnreachable:
+                except DatabaseUnreachableError:
                     if noted is not None:  # somebody else may have taken the one place there was
                         mark_opened(noted, [database])
                     raise
                 undo.callback(connection.close)
                 if noted is not None:
                     note_visit(noted, connection.info.backend_pid)
-                    mark_strangers(noted, [database])
+                    flag_foreign_sessions(noted, [database])
             # Only once the door is closed behind us; where that fails the session ends too.
             undo.pop_all()
             return connection
 
-    def is_owner_barred(self, database: str) -> bool:
+    def is_owner_connect_revoked(self, database: str) -> bool:
         """Whether a change of ours, and no administrator, keeps the application's role out."""
-        with self._server.facts() as outside:
-            admitted = self._admitted(outside, database, self._server.settings.owner)
-            return not admitted and is_barred(outside, database)
+        with self._server.open_control_session() as outside:
+            admitted = self._can_connect(outside, database, self._server.settings.owner)
+            return not admitted and is_connect_revoked(outside, database)
 
     @contextlib.contextmanager
-    def admitting_owner(self, database: str) -> Iterator[None]:
+    def grant_owner_connect(self, database: str) -> Iterator[None]:
         """Let the application's role into a database that is open, for a block.
 
         Between cut-over and commit it may be others in which the application logs in.
         """
         owner = self._server.settings.owner
-        right = f"CONNECT ON DATABASE {identifier(database)}"
-        with self._server.facts() as outside:
-            run(outside, f"GRANT {right} TO {identifier(owner)}")
+        right = f"CONNECT ON DATABASE {quote_identifier(database)}"
+        with self._server.open_control_session() as outside:
+            execute(outside, f"GRANT {right} TO {quote_identifier(owner)}")
             try:
                 yield
             finally:
-                run(outside, f"REVOKE {right} FROM {identifier(owner)}")
+                execute(outside, f"REVOKE {right} FROM {quote_identifier(owner)}")
 
     @contextlib.contextmanager
-    def opened(
-        self, database: str, *, guard: bool, others: bool = False
+    def keep_open(
+        self, database: str, *, limit_connections: bool, other_role: bool = False
     ) -> Iterator[Connection | None]:
         """Keep a closed database open for a block, then close it again.
 
         Args:
             database: Physical name.
-            guard: Limit the connections meanwhile: to one more, or to the agent's own.
-            others: Whether another role than the agent's is to come in all the same.
+            limit_connections: Limit the connections meanwhile: to one more, or to the agent's own.
+            other_role: Whether another role than the agent's is to come in all the same.
 
         Yields:
             The session that opened it; None where it was open.
         """
-        alter = f"ALTER DATABASE {identifier(database)}"
-        with self._server.facts() as outside:
-            found = rows(
+        alter = f"ALTER DATABASE {quote_identifier(database)}"
+        with self._server.open_control_session() as outside:
+            found = fetch_rows(
                 outside,
                 "SELECT datallowconn, (SELECT count(*) FROM pg_stat_activity a"
                 " WHERE a.datid = d.oid AND a.usesysid IS NOT NULL) FROM pg_database d"
@@ -281,31 +290,33 @@ class Visitor:
             if not found or found[0][0]:
                 yield None
                 return
-            most = found[0][1] + 1 if others else self._limit(outside)
-            limits = [f"{alter} CONNECTION LIMIT {most}"] if guard else []
+            most = found[0][1] + 1 if other_role else self._connection_limit(outside)
+            limits = [f"{alter} CONNECTION LIMIT {most}"] if limit_connections else []
             # Between cut-over and commit it may be others in which the application logs in.
             owner = self._server.settings.owner
-            admit = others and not self._admitted(outside, database, owner)
-            right = f"CONNECT ON DATABASE {identifier(database)}"
-            grant = [f"GRANT {right} TO {identifier(owner)}"] if admit else []
-            revoke = [f"REVOKE {right} FROM {identifier(owner)}"] if admit else []
+            admit = other_role and not self._can_connect(outside, database, owner)
+            right = f"CONNECT ON DATABASE {quote_identifier(database)}"
+            grant = [f"GRANT {right} TO {quote_identifier(owner)}"] if admit else []
+            revoke = [f"REVOKE {right} FROM {quote_identifier(owner)}"] if admit else []
             let_in = [*limits, *grant, f"{alter} ALLOW_CONNECTIONS true"]
-            own_act(self._server, outside, database, let_in)
+            alter_and_renew(self._server, outside, database, let_in)
             try:
                 yield outside
             finally:
                 shut = [f"{alter} ALLOW_CONNECTIONS false", *revoke]
-                own_act(self._server, outside, database, shut)
+                alter_and_renew(self._server, outside, database, shut)
 
     @staticmethod
-    def _admitted(outside: Connection, database: str, role: str) -> bool:
+    def _can_connect(outside: Connection, database: str, role: str) -> bool:
         question = "SELECT has_database_privilege(%s, %s, 'CONNECT')"
-        return rows(outside, question, [role, database]) == [(True,)]
+        return fetch_rows(outside, question, [role, database]) == [(True,)]
 
     @staticmethod
-    def _limit(outside: Connection) -> int:
+    def _connection_limit(outside: Connection) -> int:
         # A limit of 0 lets only superusers in; for any other agent there must be room for itself.
-        superuser = rows(outside, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+        superuser = fetch_rows(
+            outside, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
+        )
         return 0 if superuser and superuser[0][0] else 8
 
 
@@ -319,7 +330,7 @@ ORDER BY (s.setrole <> 0 AND s.setdatabase <> 0) DESC, s.setrole <> 0 DESC LIMIT
 """
 
 
-class Sessions:
+class DatabaseSessions:
     """Opens sessions in live, candidate and previous databases.
 
     Args:
@@ -329,19 +340,19 @@ class Sessions:
 
     def __init__(self, server: Server, names: Mapping[str, str]) -> None:
         self._server = server
-        self._visitor = Visitor(server)
+        self._visitor = MaintenanceSessions(server)
         self._names = names
-        self.at_work = AtWork(server)
+        self.at_work = ActiveSessions(server)
         self._held: dict[tuple[str, bool], Connection] | None = None
         self._locks: defaultdict[tuple[str, bool], threading.Lock] = defaultdict(threading.Lock)
 
-    def physical(self, place: Place) -> str:
+    def physical_name(self, place: DatabaseRef) -> str:
         """Return the name in the server."""
-        return database_name(place, self._names[place.name])
+        return physical_name(place, self._names[place.name])
 
-    def open(
+    def open_session(
         self,
-        place: Place,
+        place: DatabaseRef,
         *,
         statement_s: float | None = None,
         fenced: bool = False,
@@ -351,79 +362,79 @@ class Sessions:
 
         Args:
             place: A live database is entered only while it is open to all.
-            statement_s: As for :meth:`Server.open`.
+            statement_s: As for :meth:`Server.open_session`.
             fenced: Enter a live database that is closed.
             as_owner: False for :meth:`catalogue` alone.
         """
-        database = self.physical(place)
-        if isinstance(place, Live) and not fenced:
-            connection = self._live(database, as_owner=as_owner, statement_s=statement_s)
+        database = self.physical_name(place)
+        if isinstance(place, LiveDatabase) and not fenced:
+            connection = self._open_live(database, as_owner=as_owner, statement_s=statement_s)
         else:
-            connection = self._visitor.open(
+            connection = self._visitor.open_session(
                 database,
-                guard=fenced,
-                purpose="" if isinstance(place, Live) else place.change.id,
+                limit_connections=fenced,
+                purpose="" if isinstance(place, LiveDatabase) else place.change.id,
                 statement_s=statement_s,
                 as_owner=as_owner,
             )
         try:
             self.at_work.add(connection)
-            if as_owner and not self._server.owner_logs_in:
-                self._take_search_path(connection, database)
+            if as_owner and not self._server.has_owner_login:
+                self._apply_search_path(connection, database)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _live(self, database: str, *, as_owner: bool, statement_s: float | None) -> Connection:
+    def _open_live(self, database: str, *, as_owner: bool, statement_s: float | None) -> Connection:
         try:
-            return self._server.open(database, statement_s=statement_s, as_owner=as_owner)
-        except DatabaseUnreachable:
-            if not as_owner or not self._visitor.is_owner_barred(database):
+            return self._server.open_session(database, statement_s=statement_s, as_owner=as_owner)
+        except DatabaseUnreachableError:
+            if not as_owner or not self._visitor.is_owner_connect_revoked(database):
                 raise
-        with self._visitor.admitting_owner(database):
-            return self._server.open(database, statement_s=statement_s, as_owner=True)
+        with self._visitor.grant_owner_connect(database):
+            return self._server.open_session(database, statement_s=statement_s, as_owner=True)
 
     @contextlib.contextmanager
     def counting(
-        self, place: Place, *, statement_s: float, fenced: bool = False
+        self, place: DatabaseRef, *, statement_s: float, fenced: bool = False
     ) -> Iterator[Connection]:
         """Open a session of the application's role for a block that counts rows of tables."""
-        connection = self.open(place, statement_s=statement_s, fenced=fenced)
-        with contextlib.closing(connection), translated(self.physical(place)):
+        connection = self.open_session(place, statement_s=statement_s, fenced=fenced)
+        with contextlib.closing(connection), translate_errors(self.physical_name(place)):
             forbid_views(connection)
-            read_only(connection)
+            begin_read_only(connection)
             yield connection
 
-    def catalogue(self, place: Place) -> contextlib.AbstractContextManager[Connection]:
+    def catalogue(self, place: DatabaseRef) -> contextlib.AbstractContextManager[Connection]:
         """Open a session of the agent's own role for a block that reads the catalogue alone."""
         return self._session(place, as_owner=False)
 
-    def session(
-        self, place: Place, *, statement_s: float | None = None
+    def open_session_block(
+        self, place: DatabaseRef, *, statement_s: float | None = None
     ) -> contextlib.AbstractContextManager[Connection]:
         """Open a session of the application's role for a block; see :meth:`_session`."""
         return self._session(place, as_owner=True, statement_s=statement_s)
 
     @contextlib.contextmanager
     def _session(
-        self, place: Place, *, as_owner: bool, statement_s: float | None = None
+        self, place: DatabaseRef, *, as_owner: bool, statement_s: float | None = None
     ) -> Iterator[Connection]:
         """Open a session for a block; the driver's errors become ours.
 
-        In a block of :meth:`held` a candidate has one session for all questions and each side; what
-        a question leaves open in it is rolled back.
+        In a block of :meth:`hold_sessions` a candidate has one session for all questions and each
+        side; what a question leaves open in it is rolled back.
         """
-        if isinstance(place, Candidate) and self._held is not None:
+        if isinstance(place, CandidateDatabase) and self._held is not None:
             with self._held_session(place, as_owner, statement_s) as connection:
                 yield connection
             return
-        connection = self.open(place, as_owner=as_owner, statement_s=statement_s)
-        with contextlib.closing(connection), translated(self.physical(place)):
+        connection = self.open_session(place, as_owner=as_owner, statement_s=statement_s)
+        with contextlib.closing(connection), translate_errors(self.physical_name(place)):
             yield connection
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def hold_sessions(self) -> Iterator[None]:
         """Keep the sessions in candidates open from one question to the next, for a block.
 
         To enter a closed database takes longer than most questions do.
@@ -433,34 +444,34 @@ class Sessions:
             return
         self._held = {}
         try:
-            with self.at_work.begun():
+            with self.at_work.track():
                 yield
         finally:
             held, self._held = self._held, None
             for connection in held.values():
                 connection.close()
 
-    def processes(self, connection: Connection) -> list[int]:
+    def list_backend_pids(self, connection: Connection) -> list[int]:
         """Return the numbers of a session and of those that are kept open, in the server."""
         held = list((self._held or {}).values())
         return [item.info.backend_pid for item in (connection, *held) if not item.closed]
 
     @contextlib.contextmanager
     def _held_session(
-        self, place: Candidate, as_owner: bool, statement_s: float | None
+        self, place: CandidateDatabase, as_owner: bool, statement_s: float | None
     ) -> Iterator[Connection]:
         held = self._held
         assert held is not None  # noqa: S101 - looked at by the caller
-        database = self.physical(place)
+        database = self.physical_name(place)
         key = (database, as_owner)
         with self._locks[key]:
             connection = held.get(key)
             if connection is None or connection.closed:
-                connection = self.open(place, as_owner=as_owner)
+                connection = self.open_session(place, as_owner=as_owner)
                 held[key] = connection
-            with translated(database):
+            with translate_errors(database):
                 limit = self._server.limits.statement_s if statement_s is None else statement_s
-                run(connection, f"SET statement_timeout = {int(limit * 1000)}")
+                execute(connection, f"SET statement_timeout = {int(limit * 1000)}")
                 try:
                     yield connection
                 finally:
@@ -470,7 +481,7 @@ class Sessions:
                         connection.rollback()
 
     @contextlib.contextmanager
-    def opened(self, change: ChangeRef, *, owner: bool = False) -> Iterator[None]:
+    def open_candidates(self, change: ChangeRef, *, owner: bool = False) -> Iterator[None]:
         """Keep every candidate open for a program of its own, which connects as it likes.
 
         Args:
@@ -479,12 +490,14 @@ class Sessions:
         """
         with contextlib.ExitStack() as stack:
             for name in self._names:
-                database = self.physical(change.candidate(name))
-                stack.enter_context(self._visitor.opened(database, guard=False, others=owner))
+                database = self.physical_name(change.get_candidate(name))
+                stack.enter_context(
+                    self._visitor.keep_open(database, limit_connections=False, other_role=owner)
+                )
             yield
 
-    def _take_search_path(self, connection: Connection, database: str) -> None:
+    def _apply_search_path(self, connection: Connection, database: str) -> None:
         # Without it a migration might find other tables than it was written for: no suppressing.
-        with translated(database):
-            for (path,) in rows(connection, _SEARCH_PATH, [self._server.settings.owner]):
-                run(connection, "SELECT set_config('search_path', %s, false)", [path])
+        with translate_errors(database):
+            for (path,) in fetch_rows(connection, _SEARCH_PATH, [self._server.settings.owner]):
+                execute(connection, "SELECT set_config('search_path', %s, false)", [path])

@@ -15,18 +15,21 @@ from collections.abc import Callable, Mapping
 
 import psycopg
 
-from ncen_updater.agent.adapters.databases.base import Live
-from ncen_updater.agent.adapters.databases.migrations.ledger import KEPT_SCHEMA, OWN_SCHEMA
+from ncen_updater.agent.adapters.databases.base import LiveDatabase
+from ncen_updater.agent.adapters.databases.migrations.ledger import AGENT_SCHEMA, PARKED_SCHEMA
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
     Server,
-    identifier,
-    rows,
-    run,
+    execute,
+    fetch_rows,
+    quote_identifier,
 )
-from ncen_updater.agent.adapters.databases.postgresql.control import SwapEvent, read_last
-from ncen_updater.agent.adapters.databases.postgresql.sessions import Sessions
-from ncen_updater.common.database_words import said
+from ncen_updater.agent.adapters.databases.postgresql.control import (
+    CutOverEvent,
+    read_last_event_time,
+)
+from ncen_updater.agent.adapters.databases.postgresql.sessions import DatabaseSessions
+from ncen_updater.common.database_words import sanitize_error
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +59,7 @@ ORDER BY rank, written DESC, nspname, relname
 
 def refresh_statistics(
     server: Server,
-    sessions: Sessions,
+    sessions: DatabaseSessions,
     names: Mapping[str, str],
     limit_s: float,
     clock: Callable[[], float] = time.monotonic,
@@ -77,42 +80,42 @@ def refresh_statistics(
     """
     until = clock() + limit_s
     done: dict[str, tuple[str, ...]] = {}
-    everything = _restarted(server)
-    with sessions.at_work.begun():
+    everything = _was_restarted(server)
+    with sessions.at_work.track():
         for name in names:
-            with sessions.session(Live(name)) as connection:
-                run(connection, "SET search_path = pg_catalog, pg_temp")
-                found = _changed(connection, everything=everything)
-                tables = [t for t in found if _analyzed(connection, t, until - clock())]
+            with sessions.open_session_block(LiveDatabase(name)) as connection:
+                execute(connection, "SET search_path = pg_catalog, pg_temp")
+                found = _find_changed_tables(connection, everything=everything)
+                tables = [t for t in found if _analyze_table(connection, t, until - clock())]
                 if tables:
                     done[name] = tuple(f"{schema}.{table}" for schema, table in tables)
     return done
 
 
-def _restarted(server: Server) -> bool:
+def _was_restarted(server: Server) -> bool:
     """Whether the server began after the last cut-over; also where it cannot be told."""
-    with server.facts() as connection:
-        last = read_last(connection, (SwapEvent.OVER, SwapEvent.BACK))
+    with server.open_control_session() as connection:
+        last = read_last_event_time(connection, (CutOverEvent.CUT_OVER, CutOverEvent.REVERTED))
         return last is None or bool(
-            rows(connection, "SELECT pg_postmaster_start_time() > %s", [last])[0][0]
+            fetch_rows(connection, "SELECT pg_postmaster_start_time() > %s", [last])[0][0]
         )
 
 
-def _changed(connection: Connection, *, everything: bool) -> list[tuple[str, str]]:
-    values = {"own": OWN_SCHEMA, "kept": KEPT_SCHEMA, "all": everything}
+def _find_changed_tables(connection: Connection, *, everything: bool) -> list[tuple[str, str]]:
+    values = {"own": AGENT_SCHEMA, "kept": PARKED_SCHEMA, "all": everything}
     found = connection.execute(_CHANGED.encode(), values).fetchall()
     return [(schema, table) for schema, table, _, _ in found]
 
 
-def _analyzed(connection: Connection, table: tuple[str, str], left_s: float) -> bool:
+def _analyze_table(connection: Connection, table: tuple[str, str], left_s: float) -> bool:
     if left_s <= 0:
         return False
     try:
-        run(connection, f"SET statement_timeout = {max(1, int(left_s * 1000))}")
-        run(connection, f"ANALYZE {identifier(table[0])}.{identifier(table[1])}")
+        execute(connection, f"SET statement_timeout = {max(1, int(left_s * 1000))}")
+        execute(connection, f"ANALYZE {quote_identifier(table[0])}.{quote_identifier(table[1])}")
     except psycopg.Error as error:
         if connection.closed:
             raise
-        logger.warning("%s.%s was not analyzed: %s", *table, said(error))
+        logger.warning("%s.%s was not analyzed: %s", *table, sanitize_error(error))
         return False
     return True

@@ -10,19 +10,23 @@ from typing import Any, NamedTuple
 from ncen_updater.agent.adapters.databases.base import ChangeRef
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     DatabaseRow,
-    Disk,
-    prev_name,
+    ServerDisk,
+    previous_name,
     read_databases,
     read_disks,
-    server_major,
+    read_server_major,
 )
-from ncen_updater.agent.adapters.databases.postgresql.connection import Connection, Server, rows
-from ncen_updater.agent.adapters.databases.postgresql.control import altered
-from ncen_updater.agent.adapters.databases.postgresql.copying import choose_method
+from ncen_updater.agent.adapters.databases.postgresql.connection import (
+    Connection,
+    Server,
+    fetch_rows,
+)
+from ncen_updater.agent.adapters.databases.postgresql.control import find_opened
+from ncen_updater.agent.adapters.databases.postgresql.copying import choose_copy_method
 
 
 @dataclass(frozen=True)
-class Rights:
+class AgentRights:
     """What the agent's role may do.
 
     Attributes:
@@ -41,7 +45,7 @@ class Rights:
     stats: bool = True
 
 
-class SessionsSeen(NamedTuple):
+class SessionGroup(NamedTuple):
     """Sessions of one role and one program in one database.
 
     Attributes:
@@ -76,11 +80,11 @@ class ServerSurvey:
     major: int
     version: str
     databases: Mapping[str, DatabaseRow]
-    rights: Rights
-    disks: Sequence[Disk] = ()
+    rights: AgentRights
+    disks: Sequence[ServerDisk] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
     methods: Mapping[str, str] = field(default_factory=dict)
-    sessions: Sequence[SessionsSeen] = ()
+    sessions: Sequence[SessionGroup] = ()
     prepared: Sequence[tuple[str, str]] = ()
     slots: Sequence[tuple[str, str]] = ()
     subscriptions: Sequence[tuple[str, str]] = ()
@@ -99,7 +103,7 @@ _SESSIONS = (
     " GROUP BY 1, 2, 3, 5, 6 ORDER BY 1, 2, 3"
 )
 # One that we may not end may be about to end by itself: asked again that long.
-PASSING_S, POLL_S = 1.0, 0.05
+UNTERMINABLE_WAIT_S, POLL_S = 1.0, 0.05
 _UNSET_ROLES = (
     "SELECT d.datname, r.rolname, split_part(c, '=', 1) FROM pg_db_role_setting s"
     " JOIN pg_database d ON d.oid = s.setdatabase JOIN pg_roles r ON r.oid = s.setrole,"
@@ -117,7 +121,7 @@ _UNSET_PARAMETERS = (
 )
 
 
-def survey(
+def survey_server(
     server: Server,
     change: ChangeRef,
     names: Mapping[str, str],
@@ -133,15 +137,15 @@ def survey(
         clone: Logical names whose copies can share blocks with their originals.
     """
     live = list(names.values())
-    with server.facts() as connection:
-        major = server_major(connection)
+    with server.open_control_session() as connection:
+        major = read_server_major(connection)
         databases = read_databases(connection)
-        kept = change.source
-        sources = {n: prev_name(p, kept) if kept else p for n, p in names.items()}
+        retained = change.source
+        sources = {n: previous_name(p, retained) if retained else p for n, p in names.items()}
         sizes: dict[str, int] = {}
         for name, source in sources.items():
             row = databases.get(source)
-            size = _size(connection, row) if row is not None and row.valid else None
+            size = _read_size(connection, row) if row is not None and row.is_valid else None
             if size is not None:
                 sizes[name] = size
         wanted = server.settings.copy_method
@@ -149,47 +153,48 @@ def survey(
             major=major,
             version=connection.info.parameter_status("server_version") or str(major),
             databases=databases,
-            rights=_rights(connection, server.settings.owner, databases, live),
+            rights=_read_rights(connection, server.settings.owner, databases, live),
             disks=read_disks(server, connection, {n: databases[sources[n]].oid for n in sizes}),
             sizes=sizes,
             methods={
-                n: choose_method(major, size, wanted, clone=n in clone) for n, size in sizes.items()
+                n: choose_copy_method(major, size, wanted, clone=n in clone)
+                for n, size in sizes.items()
             },
-            sessions=_sessions(connection, live),
-            kept_altered=altered(connection, sources.values()) if change.source else (),
-            prepared=_all(
+            sessions=_read_sessions(connection, live),
+            kept_altered=find_opened(connection, sources.values()) if change.source else (),
+            prepared=_fetch_for_databases(
                 connection,
                 "SELECT database, gid FROM pg_prepared_xacts WHERE database = ANY(%s) ORDER BY 2",
                 live,
             ),
-            slots=_all(
+            slots=_fetch_for_databases(
                 connection,
                 "SELECT database, slot_name FROM pg_replication_slots"
                 " WHERE database = ANY(%s) ORDER BY 2",
                 live,
             ),
-            subscriptions=_all(
+            subscriptions=_fetch_for_databases(
                 connection,
                 "SELECT d.datname, s.subname FROM pg_subscription s"
                 " JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = ANY(%s) ORDER BY 2",
                 live,
             ),
-            collations=_collations(connection, major, live),
+            collations=_read_collation_mismatches(connection, major, live),
         )
 
 
-def _sessions(connection: Connection, live: list[str]) -> list[SessionsSeen]:
-    deadline = time.monotonic() + PASSING_S
+def _read_sessions(connection: Connection, live: list[str]) -> list[SessionGroup]:
+    deadline = time.monotonic() + UNTERMINABLE_WAIT_S
     while True:
-        found = [SessionsSeen(*row) for row in _all(connection, _SESSIONS, live)]
+        found = [SessionGroup(*row) for row in _fetch_for_databases(connection, _SESSIONS, live)]
         if all(seen.endable for seen in found) or time.monotonic() > deadline:
             return found
         time.sleep(POLL_S)
 
 
-def _size(connection: Connection, row: DatabaseRow) -> int | None:
+def _read_size(connection: Connection, row: DatabaseRow) -> int | None:
     """Return the bytes of a database, None where we may not know them."""
-    found = rows(
+    found = fetch_rows(
         connection,
         "SELECT CASE WHEN has_database_privilege(%s::oid, 'CONNECT')"
         " OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(%s::oid) END",
@@ -198,14 +203,18 @@ def _size(connection: Connection, row: DatabaseRow) -> int | None:
     return None if found[0][0] is None else int(found[0][0])
 
 
-def _all(connection: Connection, sql: str, live: list[str]) -> list[tuple[Any, ...]]:
-    return rows(connection, sql, [live])
+def _fetch_for_databases(
+    connection: Connection, sql: str, live: list[str]
+) -> list[tuple[Any, ...]]:
+    return fetch_rows(connection, sql, [live])
 
 
-def _collations(connection: Connection, major: int, live: list[str]) -> list[tuple[str, str, str]]:
+def _read_collation_mismatches(
+    connection: Connection, major: int, live: list[str]
+) -> list[tuple[str, str, str]]:
     if major < 15:  # databases have no recorded version there
         return []
-    return _all(
+    return _fetch_for_databases(
         connection,
         "SELECT datname, datcollversion, pg_database_collation_actual_version(oid)"
         " FROM pg_database WHERE datname = ANY(%s) AND datcollversion IS NOT NULL"
@@ -214,22 +223,22 @@ def _collations(connection: Connection, major: int, live: list[str]) -> list[tup
     )
 
 
-def _rights(
+def _read_rights(
     connection: Connection,
     owner: str,
     databases: Mapping[str, DatabaseRow],
     live: list[str],
-) -> Rights:
-    superuser, createdb, signal, stats = rows(
+) -> AgentRights:
+    superuser, createdb, signal, stats = fetch_rows(
         connection,
         "SELECT rolsuper, rolcreatedb, pg_has_role(current_user, 'pg_signal_backend', 'USAGE'),"
         " pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"
         " FROM pg_roles WHERE rolname = current_user",
     )[0]
-    exists = bool(rows(connection, "SELECT FROM pg_roles WHERE rolname = %s", [owner]))
+    exists = bool(fetch_rows(connection, "SELECT FROM pg_roles WHERE rolname = %s", [owner]))
     if superuser:
-        return Rights(True, True, True, exists)
-    major = server_major(connection)
+        return AgentRights(True, True, True, exists)
+    major = read_server_major(connection)
     owners = {databases[name].owner for name in live if name in databases}
     owners |= {owner} if exists else set()
     # 16 and later tell apart the right to use a role's privileges and the right to become it.
@@ -238,11 +247,13 @@ def _rights(
     for name in sorted(owners):
         use = f"SELECT pg_has_role(current_user, %s, 'USAGE') AND {become}"
         arguments = [name, name] if major >= 16 else [name]
-        if not rows(connection, use, arguments)[0][0]:
+        if not fetch_rows(connection, use, arguments)[0][0]:
             lacking.append(name)
     admin = "pg_has_role(current_user, r.oid, 'USAGE WITH ADMIN OPTION')"
     roles = _UNSET_ROLES.format(admin=admin if major >= 16 else "true")
     granted = "has_parameter_privilege(split_part(c, '=', 1), 'SET')" if major >= 15 else "false"
-    unset = _all(connection, roles, live)
-    unset += _all(connection, _UNSET_PARAMETERS.format(granted=granted), live)
-    return Rights(superuser, createdb, signal, exists, tuple(lacking), tuple(sorted(unset)), stats)
+    unset = _fetch_for_databases(connection, roles, live)
+    unset += _fetch_for_databases(connection, _UNSET_PARAMETERS.format(granted=granted), live)
+    return AgentRights(
+        superuser, createdb, signal, exists, tuple(lacking), tuple(sorted(unset)), stats
+    )

@@ -10,92 +10,95 @@ from dataclasses import replace
 
 import psycopg
 
-from ncen_updater.agent.adapters.databases.base import ChangeRef, Live, Marker
+from ncen_updater.agent.adapters.databases.base import ChangeRef, DatabaseMarker, LiveDatabase
 from ncen_updater.agent.adapters.databases.postgresql import reading
-from ncen_updater.agent.adapters.databases.postgresql.blockers import Counts, write_set_aside
+from ncen_updater.agent.adapters.databases.postgresql.blockers import (
+    QuarantinedRows,
+    write_quarantined,
+)
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     DatabaseRow,
-    carry_over,
-    committed_comment,
+    add_marker,
+    append_marker,
+    apply_attributes,
+    candidate_name,
     is_committed,
     is_copy_of,
-    kept_name,
-    lent_comment,
-    live_comment,
-    next_name,
-    original_comment,
+    keep_last_marker,
+    mark_committed,
     parse_marker,
-    prev_name,
+    previous_name,
+    quarantine_name,
     read_attributes,
     read_databases,
+    remove_copy_mark,
+    remove_last_marker,
     require,
-    returned_comment,
-    settled_comment,
 )
 from ncen_updater.agent.adapters.databases.postgresql.connect_grants import (
-    admit_only,
-    take_grants,
-    unbar,
+    restore_connect,
+    restrict_connect,
+    take_saved_grants,
 )
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
     Server,
-    identifier,
-    literal,
-    run,
-    translated,
+    execute,
+    quote_identifier,
+    quote_literal,
+    translate_errors,
 )
 from ncen_updater.agent.adapters.databases.postgresql.control import (
-    Control,
-    FenceRecord,
-    SwapEvent,
-    SwapRecord,
-    altered,
-    expect,
-    forget,
-    is_recorded,
-    opened,
+    ControlDatabase,
+    CutOverEvent,
+    CutOverRecord,
+    FenceState,
+    find_opened,
+    find_opened_in_transaction,
+    forget_versions,
+    is_commit_recorded,
+    open_settled_session,
+    read_cut_over_transaction,
     read_fences,
-    read_moment,
-    read_record,
-    read_standing,
-    settled,
+    read_last_event,
+    read_recorded_marker,
+    record_versions,
 )
 from ncen_updater.agent.adapters.databases.postgresql.evidence import is_later
 from ncen_updater.agent.adapters.databases.postgresql.fence import (
-    Fencing,
-    end_sessions,
-    restore_statement,
-    set_fences,
+    DatabaseFence,
+    build_reopen_statement,
+    terminate_sessions,
+    write_fences,
 )
 from ncen_updater.agent.adapters.databases.postgresql.sessions import (
-    Sessions,
-    mark_strangers,
+    DatabaseSessions,
+    flag_foreign_sessions,
     prepare_visits,
 )
-from ncen_updater.agent.adapters.databases.side_by_side import side_by_side
-from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachable, FenceFailed
-from ncen_updater.common.database_words import said
-from ncen_updater.common.i18n import Text
+from ncen_updater.agent.adapters.databases.side_by_side import run_in_parallel
+from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableError, FenceError
+from ncen_updater.common.database_words import sanitize_error
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import (
+    ALREADY_COMMITTED,
     CUT_OVER_FAILED,
-    DATABASE_OPENED,
-    OFFICERS_WERE_IN,
-    WAY_BACK_MISSING,
+    FENCE_BROKEN,
+    PREVIOUS_DATABASE_MISSING,
 )
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5
 # So long are rows counted while officers wait; what is not counted by then is kept.
-COUNT_S = 60.0
-OPEN = FenceRecord(allow=True, limit=-1)
+COUNT_TIMEOUT_S = 60.0
+UNFENCED = FenceState(allow=True, limit=-1)
 #: What is said of the renames themselves, and not of the commit.
-SWAPS = (SwapEvent.OVER, SwapEvent.BACK)
-_RETRIED = (psycopg.errors.ObjectInUse, psycopg.errors.LockNotAvailable)
+SWAPS = (CutOverEvent.CUT_OVER, CutOverEvent.REVERTED)
+_RETRIED_ERRORS = (psycopg.errors.ObjectInUse, psycopg.errors.LockNotAvailable)
 
 
-class Swap:
+class CutOver:
     """Renames, attributes, comments and the control row, together or not at all.
 
     Args:
@@ -109,9 +112,9 @@ class Swap:
     def __init__(
         self,
         server: Server,
-        control: Control,
-        fencing: Fencing,
-        sessions: Sessions,
+        control: ControlDatabase,
+        fencing: DatabaseFence,
+        sessions: DatabaseSessions,
         names: Mapping[str, str],
     ) -> None:
         self._server = server
@@ -120,92 +123,101 @@ class Swap:
         self._names = names
         self._sessions = sessions
 
-    def state(self, change: ChangeRef) -> SwapRecord | None:
+    def read_last_event(self, change: ChangeRef) -> CutOverRecord | None:
         """Return the last row of the control database about the change's swap."""
-        with settled(self._server) as connection:
-            return read_record(connection, change.id, SWAPS)
+        with open_settled_session(self._server) as connection:
+            return read_last_event(connection, change.id, SWAPS)
 
     def cut_over(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_over`."""
-        record = self.state(change)
-        if record is not None and record.event is SwapEvent.OVER:
+        record = self.read_last_event(change)
+        if record is not None and record.event is CutOverEvent.CUT_OVER:
             return
         if change.as_is:
             # Whoever got in since wrote into what stays live.
             self._fencing.fence(change)
-            self._commit(change, SwapEvent.OVER, self._over_as_is)
+            self._run_transaction(change, CutOverEvent.CUT_OVER, self._cut_over_without_copy)
             return
-        with self._server.facts() as connection:
-            _require_earlier(read_databases(connection), self._names.values(), change)
+        with self._server.open_control_session() as connection:
+            _require_no_later_change(read_databases(connection), self._names.values(), change)
         # Not closed again: whoever got in since the copy may have entered what the copy has not.
-        if not self._fencing.stands(change):
+        if not self._fencing.is_standing(change):
             names = ", ".join(self._names.values())
             raise DatabaseError(
                 CUT_OVER_FAILED,
-                detail=Text("opened or replaced since they were copied: {names}", {"names": names}),
+                detail=LazyText(
+                    "opened or replaced since they were copied: {names}", {"names": names}
+                ),
             )
-        self._commit(change, SwapEvent.OVER, self._over)
+        self._run_transaction(change, CutOverEvent.CUT_OVER, self._cut_over_copies)
 
-    def before_commit(self, change: ChangeRef) -> None:
-        """See :meth:`DatabaseEngine.before_commit`: what was live before is still as it was."""
-        with settled(self._server) as connection:
-            found = altered(connection, self._previous(change))
+    def check_before_commit(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.check_before_commit`.
+
+        What was live before is still as it was.
+        """
+        with open_settled_session(self._server) as connection:
+            found = find_opened(connection, self._previous_names(change))
         if found:  # people know them by the names that they had
-            names = [live for live in self._names.values() if prev_name(live, change.id) in found]
-            raise DatabaseError(DATABASE_OPENED, database=", ".join(names))
+            names = [
+                live for live in self._names.values() if previous_name(live, change.id) in found
+            ]
+            raise DatabaseError(FENCE_BROKEN, database=", ".join(names))
 
-    def keep_written(self, change_id: str) -> bool:
+    def quarantine_written(self, change_id: str) -> bool:
         """Set aside previous databases that somebody opened; whether it was so.
 
         What was entered there since the cut-over is nowhere else.
         """
-        previous = [prev_name(live, change_id) for live in self._names.values()]
-        with self._server.facts() as connection:
+        previous = [previous_name(live, change_id) for live in self._names.values()]
+        with self._server.open_control_session() as connection:
             existing = read_databases(connection)
             # One that is not there was dropped by ourselves, before a crash.
-            if not {*altered(connection, previous)} & {*existing}:
+            if not {*find_opened(connection, previous)} & {*existing}:
                 return False
             for name in sorted({*previous} & {*existing}):
-                run(connection, f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS false")
-            end_sessions(connection, previous, self._server.limits.terminate_s)
+                execute(
+                    connection, f"ALTER DATABASE {quote_identifier(name)} ALLOW_CONNECTIONS false"
+                )
+            terminate_sessions(connection, previous, self._server.limits.terminate_s)
         with self._control.transaction(lock_s=self._server.limits.lock_s) as connection:
             existing = read_databases(connection)
-            written = altered(connection, previous)
+            written = find_opened(connection, previous)
             for live in sorted(self._names.values()):
-                name = prev_name(live, change_id)
-                if name in existing and existing[name].valid:
-                    _rename(connection, name, kept_name(live, change_id))
-            forget(connection, previous)
-            write_set_aside(connection, change_id, dict.fromkeys(written))
+                name = previous_name(live, change_id)
+                if name in existing and existing[name].is_valid:
+                    _rename_database(connection, name, quarantine_name(live, change_id))
+            forget_versions(connection, previous)
+            write_quarantined(connection, change_id, dict.fromkeys(written))
         return True
 
-    def _previous(self, change: ChangeRef) -> list[str]:
-        return [prev_name(live, change.id) for live in self._names.values()]
+    def _previous_names(self, change: ChangeRef) -> list[str]:
+        return [previous_name(live, change.id) for live in self._names.values()]
 
     def record_commit(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.record_commit`: a row and the comments, in one transaction."""
-        self._control.ensure()
+        self._control.create_if_missing()
         with (
-            translated(", ".join(self._names.values())),
+            translate_errors(", ".join(self._names.values())),
             self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
         ):
-            record = read_record(connection, change.id, SWAPS)
+            record = read_last_event(connection, change.id, SWAPS)
             found = read_databases(connection)
             rows = [require(found, live) for live in sorted(self._names.values())]
             marks = [parse_marker(row.comment) for row in rows]
             # Without a row the control database was lost: the comments were written with it.
-            said = all(mark is not None and mark.change == change.id for mark in marks)
-            if not (said if record is None else record.event is SwapEvent.OVER):
+            value = all(mark is not None and mark.change == change.id for mark in marks)
+            if not (value if record is None else record.event is CutOverEvent.CUT_OVER):
                 raise DatabaseError(
-                    CUT_OVER_FAILED, detail=Text("{id} is not cut over", {"id": change.id})
+                    CUT_OVER_FAILED, detail=LazyText("{id} is not cut over", {"id": change.id})
                 )
-            self._admit_all(connection, change, found, known=record is not None)
+            self._restore_connect(connection, change, found, known=record is not None)
             for row in rows:
-                _comment(connection, row.name, committed_comment(settled_comment(row.comment)))
-            if not is_recorded(connection, change.id):
-                self._control.write(connection, change, SwapEvent.COMMITTED)
+                _write_comment(connection, row.name, mark_committed(keep_last_marker(row.comment)))
+            if not is_commit_recorded(connection, change.id):
+                self._control.write_event(connection, change, CutOverEvent.COMMITTED)
 
-    def _admit_all(
+    def _restore_connect(
         self,
         connection: Connection,
         change: ChangeRef,
@@ -215,203 +227,215 @@ class Swap:
     ) -> None:
         """Let everybody connect again who could before the cut-over."""
         if known or all(is_committed(found[n].comment, change.id) for n in self._names.values()):
-            unbar(connection, self._names.values())
+            restore_connect(connection, self._names.values())
             return
         # What was granted was lost with the control database; what was live before has it, too.
         for live in sorted(self._names.values()):
-            previous = prev_name(live, change.id)
+            previous = previous_name(live, change.id)
             if previous in found:
                 grants = read_attributes(connection, previous).grants
-                carry_over(
+                apply_attributes(
                     connection, replace(read_attributes(connection, live), grants=grants), live
                 )
 
-    def cut_back(self, change: ChangeRef) -> None:
-        """See :meth:`DatabaseEngine.cut_back`."""
-        record = self.state(change)
-        if record is None or record.event is SwapEvent.BACK:
+    def revert_cut_over(self, change: ChangeRef) -> None:
+        """See :meth:`DatabaseEngine.revert_cut_over`."""
+        record = self.read_last_event(change)
+        if record is None or record.event is CutOverEvent.REVERTED:
             return
         self._fencing.fence(change)
         if change.as_is:
-            self._commit(change, SwapEvent.BACK, self._back_as_is)
+            self._run_transaction(change, CutOverEvent.REVERTED, self._revert_without_copy)
             return
-        self._commit(change, SwapEvent.BACK, functools.partial(self._back, self._younger(change)))
+        self._run_transaction(
+            change,
+            CutOverEvent.REVERTED,
+            functools.partial(self._revert_copies, self._count_rows_since(change)),
+        )
 
-    def _younger(self, change: ChangeRef) -> Counts:
+    def _count_rows_since(self, change: ChangeRef) -> QuarantinedRows:
         """Count by database and table what was written since the cut-over; None where unknown.
 
         The application's own writes at its start are among it: a row does not say who wrote it.
         """
         with self._control.transaction() as connection:
             prepare_visits(connection)
-            moment = read_moment(connection, change.id)
-        until = time.monotonic() + COUNT_S
-        with self._sessions.at_work.begun():
+            moment = read_cut_over_transaction(connection, change.id)
+        until = time.monotonic() + COUNT_TIMEOUT_S
+        with self._sessions.at_work.track():
             # To enter a closed database takes longer than most are counted.
-            found = side_by_side(
+            found = run_in_parallel(
                 {
-                    live: functools.partial(self._count, name, live, moment, until)
+                    live: functools.partial(self._try_count, name, live, moment, until)
                     for name, live in sorted(self._names.items(), key=lambda item: item[1])
                 },
-                halt=self._sessions.at_work.end,
+                cancel=self._sessions.at_work.terminate_all,
             )
         return {live: tables for live, tables in found.items() if tables is None or tables}
 
-    def _count(
+    def _try_count(
         self, name: str, live: str, moment: int | None, until: float
     ) -> dict[str, int] | None:
         left = until - time.monotonic()
         if left <= 0:
             return None
         try:
-            with self._sessions.counting(Live(name), statement_s=left, fenced=True) as connection:
+            with self._sessions.counting(
+                LiveDatabase(name), statement_s=left, fenced=True
+            ) as connection:
                 # Who slipped in with us may write once all is counted; who left did it before.
-                with self._server.facts() as outside:
-                    mark_strangers(outside, [live])
-                return reading.younger_by_table(connection, moment, until)
+                with self._server.open_control_session() as outside:
+                    flag_foreign_sessions(outside, [live])
+                return reading.count_newer_rows(connection, moment, until)
         except DatabaseError as error:
             # A table that we may not read, a copy that is damaged, or one that is too large to
             # be read while officers wait must not keep the site from going back: it is kept.
             # Of a server that is gone the way back itself will hear.
-            logger.warning("%s: rows cannot be counted: %s", live, said(error))
+            logger.warning("%s: rows cannot be counted: %s", live, sanitize_error(error))
             return None
 
     # ---- inside the transaction ------------------------------------------------------------------
 
-    def _over(self, connection: Connection, change: ChangeRef) -> None:
+    def _cut_over_copies(self, connection: Connection, change: ChangeRef) -> None:
         found = read_databases(connection)
-        _require_earlier(found, self._names.values(), change)
+        _require_no_later_change(found, self._names.values(), change)
         fences = read_fences(connection)
         for _name, live in sorted(self._names.items()):
-            candidate, previous = next_name(live, change.id), prev_name(live, change.id)
+            candidate, previous = candidate_name(live, change.id), previous_name(live, change.id)
             row = require(found, live)
-            if not _is_ours(require(found, candidate), change):
+            if not _belongs_to_change(require(found, candidate), change):
                 raise DatabaseError(
                     CUT_OVER_FAILED,
-                    detail=Text(
+                    detail=LazyText(
                         "{candidate} is not the copy that was made", {"candidate": candidate}
                     ),
                 )
             if previous in found:
                 raise DatabaseError(
                     CUT_OVER_FAILED,
-                    detail=Text("{previous} exists already", {"previous": previous}),
+                    detail=LazyText("{previous} exists already", {"previous": previous}),
                 )
             if row.allow or live not in fences:
                 raise DatabaseError(
                     CUT_OVER_FAILED,
-                    detail=Text(
+                    detail=LazyText(
                         "{live} was opened or replaced since it was copied", {"live": live}
                     ),
                 )
             fence = fences[live]
             # What a change took that was torn before its commit, and whose agent did not come back.
-            unbar(connection, [live])
+            restore_connect(connection, [live])
             attributes = read_attributes(connection, live)
-            comment = live_comment(found[live].comment, change)
+            comment = add_marker(found[live].comment, change)
             # Frozen with the limit it had, so that going back finds it as it was.
-            frozen = FenceRecord(allow=False, limit=fence.limit)
-            run(connection, restore_statement(live, frozen))
-            _rename(connection, live, previous)
-            _rename(connection, candidate, live)
-            carry_over(connection, attributes, live)
-            run(connection, restore_statement(live, fence))
-            admit_only(connection, change, live, self._server.settings.admitted)
-            _comment(connection, live, comment)
-        self._require_untouched(connection)
-        expect(connection, change, self._previous(change))
+            frozen = FenceState(allow=False, limit=fence.limit)
+            execute(connection, build_reopen_statement(live, frozen))
+            _rename_database(connection, live, previous)
+            _rename_database(connection, candidate, live)
+            apply_attributes(connection, attributes, live)
+            execute(connection, build_reopen_statement(live, fence))
+            restrict_connect(connection, change, live, self._server.settings.connect_roles)
+            _write_comment(connection, live, comment)
+        self._require_unopened(connection)
+        record_versions(connection, change, self._previous_names(change))
 
-    def _require_untouched(self, connection: Connection) -> None:
+    def _require_unopened(self, connection: Connection) -> None:
         """Refuse where somebody opened what was closed; after this transaction altered it.
 
         Raises:
             DatabaseOpened: With the names.
         """
-        found = opened(self._server, connection, self._names.values())
+        found = find_opened_in_transaction(self._server, connection, self._names.values())
         if found:
-            raise DatabaseError(DATABASE_OPENED, database=", ".join(found))
+            raise DatabaseError(FENCE_BROKEN, database=", ".join(found))
 
-    def _over_as_is(self, connection: Connection, change: ChangeRef) -> None:
+    def _cut_over_without_copy(self, connection: Connection, change: ChangeRef) -> None:
         """Give the live databases to another release: the marker, behind the one of before."""
         found = read_databases(connection)
-        _require_earlier(found, self._names.values(), change)
+        _require_no_later_change(found, self._names.values(), change)
         fences = read_fences(connection)
-        unbar(connection, self._names.values())
+        restore_connect(connection, self._names.values())
         for _name, live in sorted(self._names.items()):
             row = require(found, live)
             if row.allow or live not in fences:
                 raise DatabaseError(
                     CUT_OVER_FAILED,
-                    detail=Text(
+                    detail=LazyText(
                         "{live} was opened or replaced since it was closed", {"live": live}
                     ),
                 )
-            run(connection, restore_statement(live, fences[live]))
-            admit_only(connection, change, live, self._server.settings.admitted)
-            _comment(connection, live, lent_comment(row.comment, change))
-        self._require_untouched(connection)
+            execute(connection, build_reopen_statement(live, fences[live]))
+            restrict_connect(connection, change, live, self._server.settings.connect_roles)
+            _write_comment(connection, live, append_marker(row.comment, change))
+        self._require_unopened(connection)
 
-    def _back_as_is(self, connection: Connection, change: ChangeRef) -> None:
+    def _revert_without_copy(self, connection: Connection, change: ChangeRef) -> None:
         """Take the marker away again; what the release wrote meanwhile stays where it is."""
         found = read_databases(connection)
         _require_uncommitted(connection, found, self._names.values(), change)
-        unbar(connection, self._names.values())
+        restore_connect(connection, self._names.values())
         for _name, live in sorted(self._names.items()):
             comment = require(found, live).comment
             mark = parse_marker(comment)
             # One that somebody's own comment replaced is healed from what the control row says.
             if mark is not None and mark.change == change.id:
-                _comment(connection, live, returned_comment(comment))
-        expect(connection, change, self._names.values())
+                _write_comment(connection, live, remove_last_marker(comment))
+        record_versions(connection, change, self._names.values())
 
-    def _back(self, counts: Counts, connection: Connection, change: ChangeRef) -> None:
+    def _revert_copies(
+        self, counts: QuarantinedRows, connection: Connection, change: ChangeRef
+    ) -> None:
         found = read_databases(connection)
         _require_uncommitted(connection, found, self._names.values(), change)
-        record = read_record(connection, change.id, SWAPS)
+        record = read_last_event(connection, change.id, SWAPS)
         fences = dict(read_fences(connection))
-        if record is not None and record.event is SwapEvent.OVER:
+        if record is not None and record.event is CutOverEvent.CUT_OVER:
             fences.update(record.fences)
         for live in sorted(self._names.values()):
             require(found, live)
-            closed = FenceRecord(allow=False, limit=fences.get(live, OPEN).limit)
-            run(connection, restore_statement(live, closed))
+            closed = FenceState(allow=False, limit=fences.get(live, UNFENCED).limit)
+            execute(connection, build_reopen_statement(live, closed))
         # What somebody wrote who is not the change must not be dropped with its copies.
-        entered = dict.fromkeys(opened(self._server, connection, self._names.values()))
+        entered = dict.fromkeys(
+            find_opened_in_transaction(self._server, connection, self._names.values())
+        )
         counts = {**entered, **counts}
-        name_of = kept_name if counts else next_name
+        name_of = quarantine_name if counts else candidate_name
         for live in self._names.values():  # goes with the set; what was live has its own
-            take_grants(connection, live)
+            take_saved_grants(connection, live)
         for _name, live in sorted(self._names.items()):
-            candidate, previous = name_of(live, change.id), prev_name(live, change.id)
-            kept = found.get(previous)
-            if kept is None or not kept.valid:
-                raise DatabaseError(WAY_BACK_MISSING, database=live)
+            candidate, previous = name_of(live, change.id), previous_name(live, change.id)
+            retained = found.get(previous)
+            if retained is None or not retained.is_valid:
+                raise DatabaseError(PREVIOUS_DATABASE_MISSING, database=live)
             if candidate in found:
                 raise DatabaseError(
                     CUT_OVER_FAILED,
-                    detail=Text("{candidate} exists already", {"candidate": candidate}),
+                    detail=LazyText("{candidate} exists already", {"candidate": candidate}),
                 )
-            fence = fences.get(live, OPEN)
-            _rename(connection, live, candidate)
-            _rename(connection, previous, live)
-            run(connection, restore_statement(live, FenceRecord(allow=False, limit=fence.limit)))
-            _comment(connection, live, original_comment(kept.comment))
-            set_fences(connection, change, {live: fence})
-        forget(connection, self._previous(change))
-        expect(connection, change, self._names.values())
+            fence = fences.get(live, UNFENCED)
+            _rename_database(connection, live, candidate)
+            _rename_database(connection, previous, live)
+            execute(
+                connection, build_reopen_statement(live, FenceState(allow=False, limit=fence.limit))
+            )
+            _write_comment(connection, live, remove_copy_mark(retained.comment))
+            write_fences(connection, change, {live: fence})
+        forget_versions(connection, self._previous_names(change))
+        record_versions(connection, change, self._names.values())
         if counts:
-            write_set_aside(connection, change.id, counts)
+            write_quarantined(connection, change.id, counts)
 
     # ---- what people did by hand -----------------------------------------------------------------
 
-    def mark_again(self, standing: Marker) -> tuple[str, ...]:
+    def rewrite_marker(self, standing: DatabaseMarker) -> tuple[str, ...]:
         """Write the marker into comments that lost it; return the names of these databases."""
         change = ChangeRef(standing.change, standing.generation, standing.release)
         with (
-            translated(", ".join(self._names.values())),
+            translate_errors(", ".join(self._names.values())),
             self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
         ):
-            if read_standing(connection, self._names.values()) != standing:
+            if read_recorded_marker(connection, self._names.values()) != standing:
                 return ()  # another agent was faster, and its marker is newer
             found = read_databases(connection)
             lost = [
@@ -420,21 +444,21 @@ class Swap:
                 if parse_marker(require(found, live).comment) != standing
             ]
             for live in lost:
-                comment = live_comment(found[live].comment, change)
-                over = is_recorded(connection, change.id)
-                _comment(connection, live, committed_comment(comment) if over else comment)
+                comment = add_marker(found[live].comment, change)
+                over = is_commit_recorded(connection, change.id)
+                _write_comment(connection, live, mark_committed(comment) if over else comment)
             return tuple(lost)
 
-    def reopen(self) -> None:
+    def reopen_databases(self) -> None:
         """Let sessions in whatever change had barred them, as they were let in before."""
         with (
-            translated(", ".join(self._names.values())),
+            translate_errors(", ".join(self._names.values())),
             self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
         ):
-            unbar(connection, self._names.values())
+            restore_connect(connection, self._names.values())
             self._fencing.open(connection)
 
-    def take_as(self, change: ChangeRef, closes: ChangeRef | None) -> None:
+    def adopt_restored(self, change: ChangeRef, closes: ChangeRef | None) -> None:
         """Say of the live databases, as they are, that a change brought them and is committed.
 
         Args:
@@ -443,75 +467,77 @@ class Swap:
         """
         names = sorted(self._names.values())
         with (
-            translated(", ".join(names)),
+            translate_errors(", ".join(names)),
             self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
         ):
             found = read_databases(connection)
             for live in names:
-                comment = live_comment(require(found, live).comment, change)
-                _comment(connection, live, committed_comment(comment))
-            opened = {live: FenceRecord(found[live].allow, found[live].limit) for live in names}
-            if closes is not None and read_record(connection, closes.id, SWAPS) is not None:
-                self._control.write(connection, closes, SwapEvent.BACK, opened)
-            self._control.write(connection, change, SwapEvent.OVER, opened)
-            self._control.write(connection, change, SwapEvent.COMMITTED, opened)
+                comment = add_marker(require(found, live).comment, change)
+                _write_comment(connection, live, mark_committed(comment))
+            opened = {live: FenceState(found[live].allow, found[live].limit) for live in names}
+            if closes is not None and read_last_event(connection, closes.id, SWAPS) is not None:
+                self._control.write_event(connection, closes, CutOverEvent.REVERTED, opened)
+            self._control.write_event(connection, change, CutOverEvent.CUT_OVER, opened)
+            self._control.write_event(connection, change, CutOverEvent.COMMITTED, opened)
 
     # ---- around it -------------------------------------------------------------------------------
 
-    def _commit(
+    def _run_transaction(
         self,
         change: ChangeRef,
-        event: SwapEvent,
+        event: CutOverEvent,
         act: Callable[[Connection, ChangeRef], None],
     ) -> None:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                self._end_all(change)
+                self._terminate_all_sessions(change)
                 with self._control.transaction(lock_s=self._server.limits.lock_s) as connection:
                     begin = time.monotonic()
-                    record = read_record(connection, change.id, SWAPS)
+                    record = read_last_event(connection, change.id, SWAPS)
                     if record is not None and record.event is event:
                         return
                     act(connection, change)
-                    self._control.write(connection, change, event)
-                    if event is SwapEvent.OVER:
-                        run(
+                    self._control.write_event(connection, change, event)
+                    if event is CutOverEvent.CUT_OVER:
+                        execute(
                             connection,
                             "DELETE FROM public.fences WHERE database = ANY(%s)",
                             [list(self._names.values())],
                         )
-                        forget(connection, self._names.values())
-            except (*_RETRIED, FenceFailed) as error:
+                        forget_versions(connection, self._names.values())
+            except (*_RETRIED_ERRORS, FenceError) as error:
                 if attempt == ATTEMPTS:
-                    raise DatabaseError(CUT_OVER_FAILED, detail=said(error)) from error
-                logger.warning("cut-over, attempt %d: %s", attempt, said(error))
-            except (psycopg.OperationalError, DatabaseUnreachable) as error:
+                    raise DatabaseError(CUT_OVER_FAILED, detail=sanitize_error(error)) from error
+                logger.warning("cut-over, attempt %d: %s", attempt, sanitize_error(error))
+            except (psycopg.OperationalError, DatabaseUnreachableError) as error:
                 # The answer to COMMIT may have been lost: only the server knows.
-                logger.warning("the server went away in the cut-over: %s", said(error))
-                if self._came_true(change, event):
+                logger.warning("the server went away in the cut-over: %s", sanitize_error(error))
+                if self._did_commit(change, event):
                     return
-                raise DatabaseUnreachable(CUT_OVER_FAILED, detail=said(error)) from error
+                raise DatabaseUnreachableError(
+                    CUT_OVER_FAILED, detail=sanitize_error(error)
+                ) from error
             except psycopg.Error as error:
-                raise DatabaseError(CUT_OVER_FAILED, detail=said(error)) from error
+                raise DatabaseError(CUT_OVER_FAILED, detail=sanitize_error(error)) from error
             else:
                 seconds = time.monotonic() - begin
                 logger.info("databases renamed", extra={"event": event, "seconds": seconds})
                 return
 
-    def _end_all(self, change: ChangeRef) -> None:
+    def _terminate_all_sessions(self, change: ChangeRef) -> None:
         databases = [
             name
             for live in self._names.values()
-            for name in (live, next_name(live, change.id), prev_name(live, change.id))
+            for name in (live, candidate_name(live, change.id), previous_name(live, change.id))
         ]
-        with self._server.facts() as connection:
-            end_sessions(connection, databases, self._server.limits.terminate_s)
+        with self._server.open_control_session() as connection:
+            terminate_sessions(connection, databases, self._server.limits.terminate_s)
 
-    def _came_true(self, change: ChangeRef, event: SwapEvent) -> bool:
+    def _did_commit(self, change: ChangeRef, event: CutOverEvent) -> bool:
         deadline = time.monotonic() + self._server.limits.recover_s
         while True:
             try:
-                record = self.state(change)
+                record = self.read_last_event(change)
             except DatabaseError:  # not up yet, or just going down
                 if time.monotonic() > deadline:
                     raise
@@ -520,13 +546,13 @@ class Swap:
                 return record is not None and record.event is event
 
 
-def _is_ours(row: DatabaseRow, change: ChangeRef) -> bool:
+def _belongs_to_change(row: DatabaseRow, change: ChangeRef) -> bool:
     """Whether the change made it: as a copy, or as what was live until the way back."""
     mark = parse_marker(row.comment)
     return is_copy_of(row.comment, change.id) or (mark is not None and mark.change == change.id)
 
 
-def _require_earlier(
+def _require_no_later_change(
     found: Mapping[str, DatabaseRow], live: Iterable[str], change: ChangeRef
 ) -> None:
     """Refuse where another change came first: its records are not in our copies."""
@@ -535,7 +561,7 @@ def _require_earlier(
     if others:
         raise DatabaseError(
             CUT_OVER_FAILED,
-            detail=Text("the change {others} was cut over meanwhile", {"others": others[0]}),
+            detail=LazyText("the change {others} was cut over meanwhile", {"others": others[0]}),
         )
 
 
@@ -548,17 +574,17 @@ def _require_uncommitted(
     comments = [found[name].comment for name in live if name in found]
     marks = [parse_marker(comment) for comment in comments]
     if (
-        is_recorded(connection, change.id)
+        is_commit_recorded(connection, change.id)
         or any(is_committed(comment, change.id) for comment in comments)
         or any(mark is not None and is_later(mark, change) for mark in marks)
     ):
-        raise DatabaseError(OFFICERS_WERE_IN, change=change.id)
+        raise DatabaseError(ALREADY_COMMITTED, change=change.id)
 
 
-def _rename(connection: Connection, old: str, new: str) -> None:
-    run(connection, f"ALTER DATABASE {identifier(old)} RENAME TO {identifier(new)}")
+def _rename_database(connection: Connection, old: str, new: str) -> None:
+    execute(connection, f"ALTER DATABASE {quote_identifier(old)} RENAME TO {quote_identifier(new)}")
 
 
-def _comment(connection: Connection, name: str, comment: str | None) -> None:
-    text = "NULL" if comment is None else literal(comment)
-    run(connection, f"COMMENT ON DATABASE {identifier(name)} IS {text}")
+def _write_comment(connection: Connection, name: str, comment: str | None) -> None:
+    text = "NULL" if comment is None else quote_literal(comment)
+    execute(connection, f"COMMENT ON DATABASE {quote_identifier(name)} IS {text}")

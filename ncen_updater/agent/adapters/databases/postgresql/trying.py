@@ -10,21 +10,27 @@ from dataclasses import dataclass
 
 import psycopg
 
-from ncen_updater.agent.adapters.databases.migrations.ledger import KEPT_SCHEMA, OWN_SCHEMA
-from ncen_updater.agent.adapters.databases.postgresql.connection import Connection, rows, run
-from ncen_updater.agent.adapters.databases.postgresql.connection import identifier as quoted_name
-from ncen_updater.agent.adapters.databases.postgresql.reading import read_only
+from ncen_updater.agent.adapters.databases.migrations.ledger import AGENT_SCHEMA, PARKED_SCHEMA
+from ncen_updater.agent.adapters.databases.postgresql.connection import (
+    Connection,
+    execute,
+    fetch_rows,
+)
+from ncen_updater.agent.adapters.databases.postgresql.connection import (
+    quote_identifier as quoted_name,
+)
+from ncen_updater.agent.adapters.databases.postgresql.reading import begin_read_only
 from ncen_updater.agent.adapters.databases.tried import (
-    ROWS,
-    SECONDS,
-    Key,
-    Keys,
-    Sample,
-    SampledTable,
-    Untried,
-    alike,
-    short_enough,
-    tried_text,
+    MAX_ROWS,
+    MAX_WRITE_SECONDS,
+    DatabaseSample,
+    RowKey,
+    RowKeys,
+    TableSample,
+    UntestedReason,
+    make_similar_texts,
+    make_test_texts,
+    shorten_value,
 )
 
 # Only what the application itself may read and write: nobody enters anything elsewhere with it.
@@ -50,8 +56,8 @@ WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND NOT c.relforcerowsecu
   AND has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'UPDATE')
 ORDER BY 1, 2, a.attnum
 """
-_TEXTS = frozenset({"text", "varchar", "bpchar", "citext", "name"})
-_CHOSEN: Mapping[str, Sequence[str]] = {
+_TEXT_TYPES = frozenset({"text", "varchar", "bpchar", "citext", "name"})
+_TEST_VALUES: Mapping[str, Sequence[str]] = {
     "bool": ("true", "false"),
     "date": ("1987-03-14",),
     "timestamp": ("1987-03-14 05:06:07.891234", "1987-03-14 00:00:00"),
@@ -68,14 +74,14 @@ _CHOSEN: Mapping[str, Sequence[str]] = {
     "xml": ("<ncen/>",),
     "bit": (),
 }
-_WHOLE: Mapping[str, int] = {
+_INTEGER_BASES: Mapping[str, int] = {
     "int2": 31_000, "int4": 1_987_000_000, "int8": 9_870_000_000_000,
 }  # fmt: skip
 #: The server or the session, not a rule of a table.
 _NOT_A_RULE = (psycopg.OperationalError, psycopg.errors.SystemError)
 
 
-def _name(name: str) -> str:
+def _quote_for_parameters(name: str) -> str:
     """A name for a statement with parameters."""
     return quoted_name(name).replace("%", "%%")
 
@@ -108,26 +114,26 @@ class _ServerColumn:
         """Return what may be written, the best first; empty where nothing is known."""
         if self.labels:
             return tuple(self.labels)
-        if self.base in _TEXTS:
+        if self.base in _TEXT_TYPES:
             width = self.modifier - 4 if self.modifier > 4 else None
-            return (*alike(before, row), *tried_text(seed, self.name, row, width))
-        if self.base in _WHOLE:
-            return (str(_WHOLE[self.base] + row), str(170 + row), str(17 + row), "1", "0")
+            return (*make_similar_texts(before, row), *make_test_texts(seed, self.name, row, width))
+        if self.base in _INTEGER_BASES:
+            return (str(_INTEGER_BASES[self.base] + row), str(170 + row), str(17 + row), "1", "0")
         if self.base == "numeric":
-            return self._decimals(row)
+            return self._make_decimals(row)
         if self.base == "uuid":
             return (hashlib.md5(f"{seed} {row}".encode(), usedforsecurity=False).hexdigest(),)
         if self.base == "bytea":
             return ("\\x" + f"ncen {seed} {row}".encode().hex(),)
         if self.base in ("json", "jsonb"):
             return (f'{{"ncen": "{seed} {row}"}}', f'["{seed} {row}"]')
-        if self.element in _TEXTS:
+        if self.element in _TEXT_TYPES:
             return (f"{{ncen {seed} {row}}}",)
-        if self.element in _WHOLE or self.element == "numeric":
+        if self.element in _INTEGER_BASES or self.element == "numeric":
             return (f"{{17,{row}}}",)
-        return tuple(_CHOSEN.get(self.base, ()))
+        return tuple(_TEST_VALUES.get(self.base, ()))
 
-    def _decimals(self, row: int) -> tuple[str, ...]:
+    def _make_decimals(self, row: int) -> tuple[str, ...]:
         precision, scale = 18, 6
         if self.modifier >= 4:
             precision, scale = ((self.modifier - 4) >> 16) & 0xFFFF, (self.modifier - 4) & 0x7FF
@@ -150,28 +156,30 @@ class _ServerTable:
         return self.name if self.schema == "public" else f"{self.schema}.{self.name}"
 
     @property
-    def quoted(self) -> str:
-        name = f"{_name(self.schema)}.{_name(self.name)}"
+    def quoted_name(self) -> str:
+        name = f"{_quote_for_parameters(self.schema)}.{_quote_for_parameters(self.name)}"
         return name if self.parent else f"ONLY {name}"
 
     @property
     def key(self) -> tuple[_ServerColumn, ...]:
         return tuple(sorted((c for c in self.columns if c.place), key=lambda c: c.place))
 
-    def sampled(self, found: Mapping[Key, Mapping[str, str | None]]) -> SampledTable:
-        return SampledTable(
+    def make_sample(self, found: Mapping[RowKey, Mapping[str, str | None]]) -> TableSample:
+        return TableSample(
             tuple(c.name for c in self.key), {c.name: c.type for c in self.columns}, found
         )
 
 
-def _tables(connection: Connection) -> list[_ServerTable]:
+def _list_tables(connection: Connection) -> list[_ServerTable]:
     made: dict[tuple[str, str, bool], list[_ServerColumn]] = {}
-    for schema, name, parent, *column in rows(connection, _COLUMNS, [OWN_SCHEMA, KEPT_SCHEMA]):
+    for schema, name, parent, *column in fetch_rows(
+        connection, _COLUMNS, [AGENT_SCHEMA, PARKED_SCHEMA]
+    ):
         made.setdefault((schema, name, parent), []).append(_ServerColumn(*column))
     return [_ServerTable(*where, columns) for where, columns in made.items()]
 
 
-def sample(connection: Connection, keys: Keys | None = None) -> Sample:
+def read_sample(connection: Connection, keys: RowKeys | None = None) -> DatabaseSample:
     """Read a few rows of every table: the first ones, or those with these keys.
 
     Args:
@@ -179,33 +187,34 @@ def sample(connection: Connection, keys: Keys | None = None) -> Sample:
         keys: By table; of a table that is not in it nothing is read.
     """
     found = {}
-    for table in _tables(connection):
-        read: Mapping[Key, Mapping[str, str | None]] = {}
+    for table in _list_tables(connection):
+        read: Mapping[RowKey, Mapping[str, str | None]] = {}
         wanted = None if keys is None else keys.get(table.label, ())
         if table.key and (wanted is None or wanted):
-            read = _read(connection, table, wanted)
-        found[table.label] = table.sampled(read)
+            read = _read_rows(connection, table, wanted)
+        found[table.label] = table.make_sample(read)
     return found
 
 
-def _read(
-    connection: Connection, table: _ServerTable, wanted: Collection[Key] | None
-) -> dict[Key, dict[str, str | None]]:
+def _read_rows(
+    connection: Connection, table: _ServerTable, wanted: Collection[RowKey] | None
+) -> dict[RowKey, dict[str, str | None]]:
     key = table.key
-    listed = ", ".join(f"t.{_name(c.name)}::text" for c in (*key, *table.columns))
-    digests = ", ".join(f"md5(t.{_name(c.name)}::text)" for c in table.columns)
-    sql = f"SELECT {listed}, {digests} FROM {table.quoted} AS t"  # noqa: S608 - quoted
+    listed = ", ".join(f"t.{_quote_for_parameters(c.name)}::text" for c in (*key, *table.columns))
+    digests = ", ".join(f"md5(t.{_quote_for_parameters(c.name)}::text)" for c in table.columns)
+    sql = f"SELECT {listed}, {digests} FROM {table.quoted_name} AS t"  # noqa: S608 - quoted
     parameters: list[object] = []
     if wanted is None:
-        sql += f" ORDER BY {', '.join(f't.{_name(c.name)}' for c in key)} LIMIT {ROWS}"
+        columns = ", ".join(f"t.{_quote_for_parameters(c.name)}" for c in key)
+        sql += f" ORDER BY {columns} LIMIT {MAX_ROWS}"
     else:
         if any(len(one) != len(key) for one in wanted):
             return {}
-        sql += _joined(key, [])
+        sql += _build_key_join(key, [])
         parameters = [[one[place] for one in wanted] for place in range(len(key))]
-    read_only(connection)
+    begin_read_only(connection)
     try:
-        found = rows(connection, sql, parameters)
+        found = fetch_rows(connection, sql, parameters)
     except psycopg.DataError:
         return {}  # its key has another type now: nothing is found under the old one
     finally:
@@ -213,7 +222,7 @@ def _read(
     first, second = len(key), len(key) + len(table.columns)
     return {
         tuple(row[:first]): {
-            column.name: None if text is None else short_enough(text, digest)
+            column.name: None if text is None else shorten_value(text, digest)
             for column, text, digest in zip(
                 table.columns, row[first:second], row[second:], strict=True
             )
@@ -222,63 +231,65 @@ def _read(
     }
 
 
-def _joined(key: Sequence[_ServerColumn], more: Sequence[str]) -> str:
+def _build_key_join(key: Sequence[_ServerColumn], more: Sequence[str]) -> str:
     """Join rows by key with what is given: one array for each column of the key, and more."""
     names = [*(f"k{number}" for number in range(len(key))), *more]
     arrays = ", ".join("%s::text[]" for _ in names)
     same = " AND ".join(
-        f"t.{_name(c.name)} = w.k{number}::{c.kind}" for number, c in enumerate(key)
+        f"t.{_quote_for_parameters(c.name)} = w.k{number}::{c.kind}" for number, c in enumerate(key)
     )
     return f", unnest({arrays}) AS w({', '.join(names)}) WHERE {same}"
 
 
-def write(
-    connection: Connection, seed: str, short: Mapping[str, Collection[str]]
-) -> dict[str, dict[str, Counter[Untried]]]:
+def write_sample_values(
+    connection: Connection, seed: str, minimal_columns: Mapping[str, Collection[str]]
+) -> dict[str, dict[str, Counter[UntestedReason]]]:
     """Write values into a few rows of every table, and one row into an empty one.
 
     Args:
         connection: A session in the candidate as the application's role, in autocommit mode.
         seed: Another one, other values.
-        short: By table the columns that get the least value they can.
+        minimal_columns: By table the columns that get the least value they can.
 
     Returns:
         By table and column how many rows got none, and why.
     """
-    until = time.monotonic() + SECONDS
-    refusals: dict[str, dict[str, Counter[Untried]]] = {}
-    for table in _tables(connection):
-        refusals[table.label] = found = {c.name: Counter[Untried]() for c in table.columns}
+    until = time.monotonic() + MAX_WRITE_SECONDS
+    refusals: dict[str, dict[str, Counter[UntestedReason]]] = {}
+    for table in _list_tables(connection):
+        refusals[table.label] = found = {c.name: Counter[UntestedReason]() for c in table.columns}
         if not table.key:
             continue
-        there = _read(connection, table, None)
+        there = _read_rows(connection, table, None)
         with connection.transaction():
-            run(connection, "SET CONSTRAINTS ALL IMMEDIATE")
+            execute(connection, "SET CONSTRAINTS ALL IMMEDIATE")
             if not there:
-                if not _tried(connection, *_new_row(table, seed)):
-                    found.update({c.name: Counter({Untried.EMPTY: 1}) for c in table.columns})
+                if not _try_statement(connection, *_build_insert(table, seed)):
+                    found.update(
+                        {c.name: Counter({UntestedReason.EMPTY: 1}) for c in table.columns}
+                    )
                 continue
             for column in (c for c in table.columns if not c.place):
-                leave = Untried.TIME if time.monotonic() > until else None
+                leave = UntestedReason.TIME if time.monotonic() > until else None
                 if column.computed:
-                    leave = Untried.COMPUTED
+                    leave = UntestedReason.COMPUTED
                 elif not column.values(seed, 0, None):
-                    leave = Untried.TYPE
+                    leave = UntestedReason.TYPE
                 if leave is not None:
                     found[column.name][leave] += len(there)
                     continue
-                least = column.name in short.get(table.label, ())
-                refused = _fill(connection, table, column, there, seed, least=least)
+                least = column.name in minimal_columns.get(table.label, ())
+                refused = _fill_column(connection, table, column, there, seed, least=least)
                 if refused:
-                    found[column.name][Untried.REFUSED] += refused
+                    found[column.name][UntestedReason.REFUSED] += refused
     return refusals
 
 
-def _fill(
+def _fill_column(
     connection: Connection,
     table: _ServerTable,
     column: _ServerColumn,
-    there: Mapping[Key, Mapping[str, str | None]],
+    there: Mapping[RowKey, Mapping[str, str | None]],
     seed: str,
     *,
     least: bool,
@@ -294,14 +305,15 @@ def _fill(
     }
     if least:
         offered = {key: values[-1:] for key, values in offered.items()}
+    name = _quote_for_parameters(column.name)
     sql = (
-        f"UPDATE {table.quoted} AS t SET {_name(column.name)} = w.v::{column.kind}"  # noqa: S608
-        " FROM (SELECT 1) AS one" + _joined(table.key, ["v"])
+        f"UPDATE {table.quoted_name} AS t SET {name} = w.v::{column.kind}"  # noqa: S608
+        " FROM (SELECT 1) AS one" + _build_key_join(table.key, ["v"])
     )
 
-    def put(values: Mapping[Key, str]) -> bool:
+    def put(values: Mapping[RowKey, str]) -> bool:
         keys = [[one[place] for one in values] for place in range(len(table.key))]
-        return _tried(connection, sql, [*keys, list(values.values())])
+        return _try_statement(connection, sql, [*keys, list(values.values())])
 
     if put({key: values[0] for key, values in offered.items() if values}):
         return 0
@@ -309,11 +321,11 @@ def _fill(
     return sum(not any(put({key: value}) for value in values) for key, values in offered.items())
 
 
-def _tried(connection: Connection, sql: str, parameters: Sequence[object]) -> bool:
+def _try_statement(connection: Connection, sql: str, parameters: Sequence[object]) -> bool:
     """Run a statement of which nothing stays where it is refused."""
     try:
         with connection.transaction():
-            run(connection, sql, parameters)
+            execute(connection, sql, parameters)
     except psycopg.errors.QueryCanceled:
         return False  # a trigger that waits
     except _NOT_A_RULE:
@@ -325,17 +337,17 @@ def _tried(connection: Connection, sql: str, parameters: Sequence[object]) -> bo
     return True
 
 
-def _new_row(table: _ServerTable, seed: str) -> tuple[str, list[object]]:
+def _build_insert(table: _ServerTable, seed: str) -> tuple[str, list[object]]:
     """The statement for one row: every column that is not filled by itself gets a value."""
-    chosen = list(_chosen(table, seed))
-    listed = ", ".join(_name(column.name) for column, _ in chosen)
+    chosen = list(_choose_insert_values(table, seed))
+    listed = ", ".join(_quote_for_parameters(column.name) for column, _ in chosen)
     values = ", ".join(f"%s::text::{column.kind}" for column, _ in chosen)
-    name = table.quoted.removeprefix("ONLY ")
+    name = table.quoted_name.removeprefix("ONLY ")
     sql = f"INSERT INTO {name} ({listed}) VALUES ({values})"  # noqa: S608 - quoted
     return (sql if chosen else f"INSERT INTO {name} DEFAULT VALUES"), [v for _, v in chosen]
 
 
-def _chosen(table: _ServerTable, seed: str) -> Iterator[tuple[_ServerColumn, str]]:
+def _choose_insert_values(table: _ServerTable, seed: str) -> Iterator[tuple[_ServerColumn, str]]:
     for column in table.columns:
         if column.computed or (column.place and column.filled):
             continue

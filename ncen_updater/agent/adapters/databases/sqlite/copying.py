@@ -16,73 +16,73 @@ from functools import partial
 from pathlib import Path
 
 from ncen_updater.agent.adapters.databases.base import CopyPlan
-from ncen_updater.agent.adapters.databases.sqlite.layout import Layout
+from ncen_updater.agent.adapters.databases.sqlite.layout import DatabaseSets
 from ncen_updater.agent.adapters.databases.sqlite.plain import (
-    check_database,
-    check_opened,
-    opened,
-    opened_set,
+    check_after_open,
+    check_before_open,
+    open_regular_file,
+    open_set,
 )
 from ncen_updater.agent.model.errors import DatabaseError
-from ncen_updater.common.database_words import said
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.database_words import sanitize_error
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import COPY_FAILED
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.progress import ProgressListener
 
 FICLONE = 0x4004_9409  # linux/fs.h: share the blocks of a whole file
-BLOCK = 4 << 20
+READ_BYTES = 4 << 20
 BACKUP_PAGES = 2_000
 
 
-def uri(path: Path, mode: str) -> str:
+def build_uri(path: Path, mode: str) -> str:
     """An address that sqlite3 opens in a mode: ``ro``, ``rw``, or ``frozen``."""
     address = f"{path.absolute().as_uri()}?mode="
     return address + ("ro&immutable=1" if mode == "frozen" else mode)
 
 
-def connect(path: Path, mode: str) -> contextlib.closing[sqlite3.Connection]:
+def open_database(path: Path, mode: str) -> contextlib.closing[sqlite3.Connection]:
     """Open a database that exists; a block closes it.
 
     Raises:
         NotPlain: It is a link, or something else than a file.
     """
-    check_database(path, finishing=mode == "rw")
+    check_before_open(path, finishing=mode == "rw")
     connection = sqlite3.connect(
-        uri(path, mode), uri=True, isolation_level=None, check_same_thread=False
+        build_uri(path, mode), uri=True, isolation_level=None, check_same_thread=False
     )
-    return contextlib.closing(check_opened(connection, path))
+    return contextlib.closing(check_after_open(connection, path))
 
 
-def _new_file(target: Path) -> int:
-    with opened_set(target.parent) as place:
-        return place.create(target.name)
+def _create_file(target: Path) -> int:
+    with open_set(target.parent) as place:
+        return place.create_file(target.name)
 
 
-def byte_copy(source: Path, target: Path, told: Callable[[int], None]) -> None:
+def copy_file_bytes(source: Path, target: Path, report: Callable[[int], None]) -> None:
     """Copy one file that nobody writes, flushed to the disk; nobody else may open the copy yet.
 
     Args:
         source: The file.
         target: Made new.
-        told: Told the bytes of each block.
+        report: Told the bytes of each block.
 
     Raises:
         NotPlain: The source is a link, or something else than a file.
     """
-    with opened(source) as descriptor, os.fdopen(_new_file(target), "wb") as write:
+    with open_regular_file(source) as descriptor, os.fdopen(_create_file(target), "wb") as write:
         with open(descriptor, "rb", closefd=False) as read:
             try:
                 fcntl.ioctl(write.fileno(), FICLONE, descriptor)
-                told(os.fstat(descriptor).st_size)
+                report(os.fstat(descriptor).st_size)
             except OSError:  # this file system, or two of them, cannot share blocks
-                while block := read.read(BLOCK):
+                while block := read.read(READ_BYTES):
                     write.write(block)
-                    told(len(block))
+                    report(len(block))
         write.flush()
         os.fsync(write.fileno())
 
 
-def backup(source: Path, target: Path, told: Callable[[int], None]) -> None:
+def backup_database(source: Path, target: Path, report: Callable[[int], None]) -> None:
     """Copy a database that may be in use, one consistent moment of it.
 
     Raises:
@@ -94,17 +94,17 @@ def backup(source: Path, target: Path, told: Callable[[int], None]) -> None:
     def pages(_: int, remaining: int, total: int) -> None:
         nonlocal page
         done = total - remaining
-        told((done - page) * size)
+        report((done - page) * size)
         page = done
 
-    os.close(_new_file(target))
-    with connect(source, "ro") as read, connect(target, "rw") as write:
+    os.close(_create_file(target))
+    with open_database(source, "ro") as read, open_database(target, "rw") as write:
         read.execute("PRAGMA busy_timeout = 30000")
         size = int(read.execute("PRAGMA page_size").fetchone()[0])
         read.backup(write, pages=BACKUP_PAGES, progress=pages)
 
 
-def settle(path: Path) -> str | None:
+def checkpoint_and_check(path: Path) -> str | None:
     """Finish what a WAL or journal left, look at the file's soundness, flush it.
 
     Returns:
@@ -113,22 +113,22 @@ def settle(path: Path) -> str | None:
     Raises:
         sqlite3.Error: It is no database, or cannot be written.
     """
-    with connect(path, "rw") as database:
+    with open_database(path, "rw") as database:
         database.execute("PRAGMA synchronous = FULL")
         database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        said = database.execute("PRAGMA quick_check(5)").fetchall()
-    with opened(path) as descriptor:
+        value = database.execute("PRAGMA quick_check(5)").fetchall()
+    with open_regular_file(path) as descriptor:
         os.fsync(descriptor)
-    problems = [str(row[0]) for row in said if row[0] != "ok"]
+    problems = [str(row[0]) for row in value if row[0] != "ok"]
     return "; ".join(problems) or None
 
 
 def copy_files(
-    layout: Layout,
+    layout: DatabaseSets,
     source: Path,
     target: Path,
-    told: Callable[[str, int], None],
+    report: Callable[[str, int], None],
     *,
     online: bool = False,
 ) -> None:
@@ -141,66 +141,68 @@ def copy_files(
         layout: Where files of a set lie.
         source: The set.
         target: Made new; has no name yet by which anybody would take it for a set.
-        told: Told the name of a database and the bytes of each block.
+        report: Told the name of a database and the bytes of each block.
         online: Whether the databases may be in use.
 
     Raises:
         CopyFailed: If a file cannot be copied, or the copy is not whole.
         NotPlain: A file of the source is something else.
     """
-    layout.make(target)
+    layout.create_set(target)
     for name in layout.names:
         try:
-            main = layout.file(target, name)
+            main = layout.file_path(target, name)
             if online:
-                backup(layout.file(source, name), main, partial(told, name))
+                backup_database(layout.file_path(source, name), main, partial(report, name))
             else:
-                for path in layout.files(source, name):
+                for path in layout.list_files(source, name):
                     if not path.name.endswith("-shm"):
-                        byte_copy(path, target / path.name, partial(told, name))
-            problem = settle(main)
+                        copy_file_bytes(path, target / path.name, partial(report, name))
+            problem = checkpoint_and_check(main)
         except (OSError, sqlite3.Error) as error:
-            raise DatabaseError(COPY_FAILED, database=name, detail=said(error)) from error
+            raise DatabaseError(COPY_FAILED, database=name, detail=sanitize_error(error)) from error
         if problem:
             raise DatabaseError(COPY_FAILED, database=name, detail=problem)
 
 
-def give(layout: Layout, source: Path, target: Path) -> None:
+def copy_owner_and_modes(layout: DatabaseSets, source: Path, target: Path) -> None:
     """Give a copy and its files the owners and modes of the original; it is handed over by this."""
-    modes = layout.modes(source)
+    modes = layout.find_original_modes(source)
     root = os.geteuid() == 0
-    with opened_set(source) as original, opened_set(target) as place:
+    with open_set(source) as original, open_set(target) as place:
         for name in layout.names:
-            main = layout.file(target, name)
-            info = original.stat(main.name)
-            for path in layout.files(target, name):
-                with opened(path) as descriptor:
+            main = layout.file_path(target, name)
+            info = original.stat_entry(main.name)
+            for path in layout.list_files(target, name):
+                with open_regular_file(path) as descriptor:
                     if root:
                         os.fchown(descriptor, info.st_uid, info.st_gid)
                     mode = modes.get(main.name, stat.S_IMODE(info.st_mode))
                     os.fchmod(descriptor, mode & 0o777)
-        info = original.stat("")
+        info = original.stat_entry("")
         if root:
             place.set_owner("", info.st_uid, info.st_gid)
         place.set_mode("", modes.get(".", stat.S_IMODE(info.st_mode)))
         place.flush_entries()
 
 
-def copy_set(layout: Layout, source: Path, target: Path, progress: Progress) -> CopyPlan:
+def copy_set(
+    layout: DatabaseSets, source: Path, target: Path, progress: ProgressListener
+) -> CopyPlan:
     """Copy the files of a set as those of a fenced live set are copied.
 
     Raises:
         CopyFailed: If a file cannot be copied, or the copy is not whole.
     """
-    partial = layout.partial(target)
+    partial = layout.partial_path(target)
     layout.remove_set(partial)
     layout.remove_set(target)
 
-    def told(name: str, count: int) -> None:
+    def reported(name: str, count: int) -> None:
         del count
-        progress.tell(Text(N_("copying {database}"), {"database": name}))
+        progress.report(LazyText(N_("copying {database}"), {"database": name}))
 
-    copy_files(layout, source, partial, told)
-    give(layout, source, partial)
-    layout.rename(partial, target)
+    copy_files(layout, source, partial, reported)
+    copy_owner_and_modes(layout, source, partial)
+    layout.rename_set(partial, target)
     return CopyPlan({name: {"from": source.name, "to": target.name} for name in layout.names})

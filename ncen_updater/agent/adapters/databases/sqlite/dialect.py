@@ -12,31 +12,34 @@ from pathlib import Path
 from typing import Any
 
 from ncen_updater.agent.adapters.databases.migrations import ledger
-from ncen_updater.agent.adapters.databases.migrations.dialect import Dialect, StatementFailed
-from ncen_updater.agent.adapters.databases.sqlite.plain import check_database, check_opened
-from ncen_updater.common.database_words import said
-from ncen_updater.common.messages import DATABASE_DISK_FAILED, Message
-from ncen_updater.formats.dialects.base import Statement
-from ncen_updater.formats.dialects.sqlite import PRAGMAS
-from ncen_updater.formats.sql import split
+from ncen_updater.agent.adapters.databases.migrations.dialect import (
+    MigrationDialect,
+    StatementError,
+)
+from ncen_updater.agent.adapters.databases.sqlite.plain import check_after_open, check_before_open
+from ncen_updater.common.database_words import sanitize_error
+from ncen_updater.common.messages import DATABASE_DISK_FAILED, ErrorMessage
+from ncen_updater.formats.dialects.base import SqlStatement
+from ncen_updater.formats.dialects.sqlite import ALLOWED_PRAGMAS
+from ncen_updater.formats.sql import split_statements
 
-TABLES = ledger.make_tables(
+LEDGER_TABLES = ledger.build_ledger_tables(
     None,
-    ledger.OWN_PREFIX,
+    ledger.AGENT_PREFIX,
     "?",
     "integer PRIMARY KEY AUTOINCREMENT",
     "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'ncen_updater_ledger'",
 )
 
 # Of the disk, whatever the statement was. NOMEM is the machine's.
-_DISK = frozenset(
+_DISK_ERROR_CODES = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM}
 )
 # Progress handler of SQLite: looks at the clock every so many of its virtual instructions.
 CLOCK_INSTRUCTIONS = 20_000
 
 
-class SqliteDialect(Dialect):
+class SqliteDialect(MigrationDialect):
     """SQLite through the standard library.
 
     Args:
@@ -45,22 +48,26 @@ class SqliteDialect(Dialect):
     """
 
     kind = "sqlite"
-    tables = TABLES
+    tables = LEDGER_TABLES
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
         self._clock = clock
 
     @property
-    def error(self) -> type[sqlite3.Error]:
+    def error_type(self) -> type[sqlite3.Error]:
         """What sqlite3 raises."""
         return sqlite3.Error
 
-    def fault(self, driver: Any, error: Exception) -> Message | None:  # noqa: ANN401
+    def classify_environment_fault(self, driver: Any, error: Exception) -> ErrorMessage | None:  # noqa: ANN401
         """By the library's own code: a full disk, and one that fails."""
         del driver
         code = getattr(error, "sqlite_errorcode", None)
-        return DATABASE_DISK_FAILED if isinstance(code, int) and code & 0xFF in _DISK else None
+        return (
+            DATABASE_DISK_FAILED
+            if isinstance(code, int) and code & 0xFF in _DISK_ERROR_CODES
+            else None
+        )
 
     def connect(self) -> sqlite3.Connection:
         """Open the file.
@@ -68,7 +75,7 @@ class SqliteDialect(Dialect):
         Raises:
             NotPlain: It is a link, or something else than a file.
         """
-        check_database(self._path, finishing=True)
+        check_before_open(self._path, finishing=True)
         # isolation_level None: the driver begins and commits nothing by itself.
         driver = sqlite3.connect(
             f"{self._path.absolute().as_uri()}?mode=rw",
@@ -76,7 +83,7 @@ class SqliteDialect(Dialect):
             isolation_level=None,
             check_same_thread=False,
         )
-        check_opened(driver, self._path)
+        check_after_open(driver, self._path)
         # Whatever the library was built with: a table that is made anew is dropped in between,
         # which would delete the rows that refer to it. They are counted instead, see dangling.
         driver.execute("PRAGMA foreign_keys = OFF")
@@ -86,17 +93,17 @@ class SqliteDialect(Dialect):
         return driver
 
     @contextlib.contextmanager
-    def transaction(self, driver: Any) -> Iterator[None]:  # noqa: ANN401
+    def open_transaction(self, driver: Any) -> Iterator[None]:  # noqa: ANN401
         """Begin with the file's lock; what a block changes of the schema is in it too."""
         driver.execute("BEGIN IMMEDIATE")
         with driver:
             yield
 
-    def wait_for(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
+    def set_lock_timeout(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
         """Every transaction begins with the file's lock, so it must be said before."""
         driver.execute(f"PRAGMA busy_timeout = {lock_ms:d}")
 
-    def dangling(self, driver: Any) -> Counter[tuple[str, str]]:  # noqa: ANN401
+    def count_dangling_references(self, driver: Any) -> Counter[tuple[str, str]]:  # noqa: ANN401
         """Ask ``PRAGMA foreign_key_check``, a table at a time."""
         found: Counter[tuple[str, str]] = Counter()
         tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
@@ -112,56 +119,58 @@ class SqliteDialect(Dialect):
                 found[str(table), str(error)] += 1
         return found
 
-    def prepare(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
+    def create_ledger_tables(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
         """Make the tables with the prefix ``ncen_updater_``."""
-        self.wait_for(driver, lock_ms)
+        self.set_lock_timeout(driver, lock_ms)
         driver.execute("PRAGMA synchronous = FULL")
-        with self.transaction(driver):
+        with self.open_transaction(driver):
             for statement in self.tables.create:
                 driver.execute(statement)
 
-    def limits(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
-        """How long to wait for the file's lock; the rest is :meth:`timed`."""
+    def set_timeouts(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
+        """How long to wait for the file's lock; the rest is :meth:`enforce_timeout`."""
         del statement_ms
-        self.wait_for(driver, lock_ms)
+        self.set_lock_timeout(driver, lock_ms)
 
     def run_file(self, driver: Any, sql: str, statement_ms: int) -> None:  # noqa: ANN401
         """One statement after the other: the driver's executescript would commit first."""
-        for statement in split(sql, self.kind):
+        for statement in split_statements(sql, self.kind):
             self._run(driver, statement, statement_ms)
 
-    def run_alone(
+    def run_outside_transaction(
         self,
         driver: Any,  # noqa: ANN401
-        statement: Statement,
+        statement: SqlStatement,
         lock_ms: int,
         statement_ms: int,
     ) -> None:
         """Outside BEGIN the library commits each statement by itself."""
-        self.limits(driver, lock_ms, statement_ms)
+        self.set_timeouts(driver, lock_ms, statement_ms)
         self._run(driver, statement, statement_ms)
 
-    def _run(self, driver: sqlite3.Connection, statement: Statement, statement_ms: int) -> None:
+    def _run(self, driver: sqlite3.Connection, statement: SqlStatement, statement_ms: int) -> None:
         # VACUUM attaches a database and opens a transaction of its own; alone it can do no harm.
         if statement.words != ("VACUUM",):
-            driver.set_authorizer(_allow)
+            driver.set_authorizer(_authorize)
         try:
-            with self.timed(driver, statement_ms):
+            with self.enforce_timeout(driver, statement_ms):
                 driver.execute(statement.text).fetchall()
         except sqlite3.Error as error:
-            message = said(error)
+            message = sanitize_error(error)
             if message == "interrupted":
                 message = f"stopped after {statement_ms} ms (statement time-out)"
-            raise StatementFailed(message, statement.line, self.fault(driver, error)) from error
+            raise StatementError(
+                message, statement.line, self.classify_environment_fault(driver, error)
+            ) from error
         finally:
             driver.set_authorizer(None)
 
-    def transaction_id(self, driver: Any) -> str | None:  # noqa: ANN401
-        """Return a constant: transaction control is refused by the library, see ``_allow``."""
+    def read_transaction_id(self, driver: Any) -> str | None:  # noqa: ANN401
+        """Return a constant: transaction control is refused by the library, see ``_authorize``."""
         return "open" if driver.in_transaction else None
 
     @contextlib.contextmanager
-    def timed(self, driver: Any, statement_ms: int) -> Iterator[None]:  # noqa: ANN401
+    def enforce_timeout(self, driver: Any, statement_ms: int) -> Iterator[None]:  # noqa: ANN401
         """Interrupt the statement once its time is over."""
         deadline = self._clock() + statement_ms / 1000
         driver.set_progress_handler(lambda: int(self._clock() > deadline), CLOCK_INSTRUCTIONS)
@@ -171,7 +180,7 @@ class SqliteDialect(Dialect):
             driver.set_progress_handler(None, 0)
 
 
-_REFUSED: Sequence[int] = (
+_DENIED_ACTIONS: Sequence[int] = (
     sqlite3.SQLITE_TRANSACTION,
     sqlite3.SQLITE_SAVEPOINT,
     sqlite3.SQLITE_ATTACH,
@@ -179,9 +188,9 @@ _REFUSED: Sequence[int] = (
 )
 
 
-def _allow(action: int, one: str | None, *_: str | None) -> int:
-    if action in _REFUSED and not (action == sqlite3.SQLITE_ATTACH and not one):
+def _authorize(action: int, one: str | None, *_: str | None) -> int:
+    if action in _DENIED_ACTIONS and not (action == sqlite3.SQLITE_ATTACH and not one):
         return sqlite3.SQLITE_DENY
-    if action == sqlite3.SQLITE_PRAGMA and (one or "").lower() not in PRAGMAS:
+    if action == sqlite3.SQLITE_PRAGMA and (one or "").lower() not in ALLOWED_PRAGMAS:
         return sqlite3.SQLITE_DENY
     return sqlite3.SQLITE_OK

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachable
+from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableError
 from ncen_updater.common.messages import (
-    NOT_A_SET,
-    NOT_PLAIN,
-    NOTE_UNREADABLE,
-    SET_MISSING,
+    DATABASE_SET_MISSING,
+    FENCE_SNAPSHOT_UNREADABLE,
+    NOT_A_DATABASE_SET,
+    NOT_A_PLAIN_FILE,
 )
 
 
-class NotASet(DatabaseError):
+class NotADatabaseSetError(DatabaseError):
     """A live directory that no agent has made a set of."""
 
-    message = NOT_A_SET
+    message = NOT_A_DATABASE_SET
 
 
-class SetMissing(DatabaseUnreachable):
+class DatabaseSetMissingError(DatabaseUnreachableError):
     """A set of files that should be there and is not."""
 
-    message = SET_MISSING
+    message = DATABASE_SET_MISSING
 
 
-class NoteUnreadable(DatabaseError):
+class RecordUnreadableError(DatabaseError):
     """The note of what the files were is not there, or is not the agent's."""
 
-    message = NOTE_UNREADABLE
+    message = FENCE_SNAPSHOT_UNREADABLE
 
 
-class NotPlain(DatabaseError):
+class NotRegularFileError(DatabaseError):
     """Something else than a file of its own in the place of a database or beside it."""
 
-    message = NOT_PLAIN
+    message = NOT_A_PLAIN_FILE

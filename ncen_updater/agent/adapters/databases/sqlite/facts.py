@@ -8,32 +8,40 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ncen_updater.agent.adapters.databases.base import ChangeRef
-from ncen_updater.agent.adapters.databases.sqlite.copying import connect
-from ncen_updater.agent.adapters.databases.sqlite.errors import NotASet, NotPlain, SetMissing
-from ncen_updater.agent.adapters.databases.sqlite.layout import Layout
-from ncen_updater.agent.adapters.databases.sqlite.plain import check_database
-from ncen_updater.agent.adapters.databases.sqlite.processes import holders, locked, sees_others
-from ncen_updater.common.database_words import said
-from ncen_updater.common.disk_space import free_bytes
+from ncen_updater.agent.adapters.databases.sqlite.copying import open_database
+from ncen_updater.agent.adapters.databases.sqlite.errors import (
+    DatabaseSetMissingError,
+    NotADatabaseSetError,
+    NotRegularFileError,
+)
+from ncen_updater.agent.adapters.databases.sqlite.layout import DatabaseSets
+from ncen_updater.agent.adapters.databases.sqlite.plain import check_before_open
+from ncen_updater.agent.adapters.databases.sqlite.processes import (
+    can_see_other_users,
+    find_holders,
+    is_locked,
+)
+from ncen_updater.common.database_words import sanitize_error
+from ncen_updater.common.disk_space import get_free_bytes
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, LazyText
 
 # A copy may grow while it is migrated: so much more than its size must be free.
-GROWTH = 1.2
+GROWTH_FACTOR = 1.2
 
 
-def _finding(
+def _make_finding(
     code: str, severity: Severity, what: str, remedy: str, figures: dict[str, object]
 ) -> Finding:
-    return Finding(code, severity, Text(what, figures), Text(remedy, figures), figures)
+    return Finding(code, severity, LazyText(what, figures), LazyText(remedy, figures), figures)
 
 
-def find_blockers(layout: Layout, change: ChangeRef, *, final: bool) -> Iterator[Finding]:
-    """Yield what stands in a change's way; see ``DatabaseEngine.blockers``."""
+def find_blockers(layout: DatabaseSets, change: ChangeRef, *, final: bool) -> Iterator[Finding]:
+    """Yield what stands in a change's way; see ``DatabaseEngine.find_blockers``."""
     try:
-        live = layout.live_set()
-    except NotASet:
-        yield _finding(
+        live = layout.find_live_set()
+    except NotADatabaseSetError:
+        yield _make_finding(
             "NU-4240",
             Severity.STRICT,
             N_("{path} is a plain directory, not a set that can be switched."),
@@ -41,17 +49,17 @@ def find_blockers(layout: Layout, change: ChangeRef, *, final: bool) -> Iterator
             {"path": str(layout.live)},
         )
         return
-    except SetMissing as error:
-        yield Finding("NU-4241", Severity.STRICT, error.what_text, error.remedy_text)
+    except DatabaseSetMissingError as error:
+        yield Finding("NU-4241", Severity.STRICT, error.title_text, error.remedy_text)
         return
-    except NotPlain as error:
-        yield Finding("NU-4252", Severity.STRICT, error.what_text, error.remedy_text)
+    except NotRegularFileError as error:
+        yield Finding("NU-4252", Severity.STRICT, error.title_text, error.remedy_text)
         return
     sizes = 0
     for name in layout.names:
-        path = layout.file(live, name)
+        path = layout.file_path(live, name)
         if not os.path.lexists(path):
-            yield _finding(
+            yield _make_finding(
                 "NU-4242",
                 Severity.STRICT,
                 N_("The database file {path} is missing."),
@@ -60,23 +68,23 @@ def find_blockers(layout: Layout, change: ChangeRef, *, final: bool) -> Iterator
             )
             continue
         try:
-            check_database(path, finishing=final)
-        except NotPlain as error:
-            yield Finding("NU-4252", Severity.STRICT, error.what_text, error.remedy_text)
+            check_before_open(path, finishing=final)
+        except NotRegularFileError as error:
+            yield Finding("NU-4252", Severity.STRICT, error.title_text, error.remedy_text)
             continue
-        sizes += sum(item.lstat().st_size for item in layout.files(live, name))
-        yield from _soundness(path)
-        yield from _journal(path, final=final)
-        if final and locked(path):
-            yield _in_use(str(path), 1, "-")
+        sizes += sum(item.lstat().st_size for item in layout.list_files(live, name))
+        yield from _check_integrity(path)
+        yield from _check_journal(path, final=final)
+        if final and is_locked(path):
+            yield _make_in_use_finding(str(path), 1, "-")
     if final:
-        files = [path for name in layout.names for path in layout.files(live, name)]
-        found = holders(files)
+        files = [path for name in layout.names for path in layout.list_files(live, name)]
+        found = find_holders(files)
         if found:
             who = ", ".join(sorted({f"{item.name} ({item.pid})" for item in found}))
-            yield _in_use(str(live), len({item.pid for item in found}), who)
-    if not sees_others():
-        yield _finding(
+            yield _make_in_use_finding(str(live), len({item.pid for item in found}), who)
+    if not can_see_other_users():
+        yield _make_finding(
             "NU-4250",
             Severity.ADVISORY,
             N_("The agent cannot see whether programs of other users have files in {path} open."),
@@ -86,11 +94,11 @@ def find_blockers(layout: Layout, change: ChangeRef, *, final: bool) -> Iterator
             ),
             {"path": str(live)},
         )
-    yield from find_set_aside(layout)
-    free = free_bytes(layout.directory)
-    needed = int(sizes * GROWTH)
+    yield from find_quarantined(layout)
+    free = get_free_bytes(layout.directory)
+    needed = int(sizes * GROWTH_FACTOR)
     if free < needed and not change.as_is:
-        yield _finding(
+        yield _make_finding(
             "NU-4243",
             Severity.STRICT,
             N_("The copies need {needed_bytes} in {path}, and {free_bytes} are free."),
@@ -104,12 +112,12 @@ def find_blockers(layout: Layout, change: ChangeRef, *, final: bool) -> Iterator
         )
 
 
-def find_set_aside(layout: Layout) -> Iterator[Finding]:
+def find_quarantined(layout: DatabaseSets) -> Iterator[Finding]:
     """Yield each set that was kept since somebody wrote to it."""
-    for kept in layout.set_aside():
-        for place, counts in kept.counts.items():
+    for quarantined in layout.list_quarantined():
+        for place, counts in quarantined.counts.items():
             rows = ", ".join(f"{table} {count}" for table, count in (counts or {}).items())
-            yield _finding(
+            yield _make_finding(
                 "NU-4251",
                 Severity.ADVISORY,
                 N_("A set of databases was kept in {path}, since a program wrote to it: {rows}"),
@@ -118,12 +126,12 @@ def find_set_aside(layout: Layout) -> Iterator[Finding]:
                     "look at them and enter what is missing. When nobody needs it any more: "
                     "'ncen-updater collect --kept {change}'."
                 ),
-                {"path": place, "rows": rows or "-", "change": kept.change},
+                {"path": place, "rows": rows or "-", "change": quarantined.change},
             )
 
 
-def _in_use(path: str, count: int, who: str) -> Finding:
-    return _finding(
+def _make_in_use_finding(path: str, count: int, who: str) -> Finding:
+    return _make_finding(
         "NU-4244",
         Severity.STRICT,
         N_("{count} processes have {path} open: {who}"),
@@ -132,16 +140,16 @@ def _in_use(path: str, count: int, who: str) -> Finding:
     )
 
 
-def _soundness(path: Path) -> Iterator[Finding]:
+def _check_integrity(path: Path) -> Iterator[Finding]:
     try:
-        with connect(path, "ro") as database:
+        with open_database(path, "ro") as database:
             database.execute("PRAGMA busy_timeout = 5000")
             found = database.execute("PRAGMA quick_check(5)").fetchall()
         problem = "; ".join(str(row[0]) for row in found if row[0] != "ok")
     except sqlite3.Error as error:
-        problem = said(error)
+        problem = sanitize_error(error)
     if problem:
-        yield _finding(
+        yield _make_finding(
             "NU-4245",
             Severity.STRICT,
             N_("The database file {path} is damaged or cannot be read: {problem}"),
@@ -150,14 +158,14 @@ def _soundness(path: Path) -> Iterator[Finding]:
         )
 
 
-def _journal(path: Path, *, final: bool) -> Iterator[Finding]:
+def _check_journal(path: Path, *, final: bool) -> Iterator[Finding]:
     """After the application has stopped, a journal is that of a crash; the copy will finish it."""
     if not final:
         return
     for end in ("-wal", "-journal"):
         beside = path.with_name(path.name + end)
         if os.path.lexists(beside) and beside.lstat().st_size:
-            yield _finding(
+            yield _make_finding(
                 "NU-4246",
                 Severity.ADVISORY,
                 N_("{path} holds changes that the application did not finish writing."),
@@ -165,7 +173,7 @@ def _journal(path: Path, *, final: bool) -> Iterator[Finding]:
                 {"path": str(beside), "bytes": beside.lstat().st_size},
             )
             if beside.lstat().st_uid != path.lstat().st_uid:
-                yield _finding(
+                yield _make_finding(
                     "NU-4247",
                     Severity.STRICT,
                     N_("{path} belongs to another user than its database."),

@@ -10,12 +10,16 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 
 from ncen_updater.agent.adapters.databases.base import TableDigest
-from ncen_updater.agent.adapters.databases.schema import Schema, SchemaKind, make_schema
-from ncen_updater.formats.losses import Loss
-from ncen_updater.formats.sql import lexemes
+from ncen_updater.agent.adapters.databases.schema import (
+    SchemaDigest,
+    SchemaKind,
+    build_schema_digest,
+)
+from ncen_updater.formats.losses import DataLoss
+from ncen_updater.formats.sql import list_lexemes
 
-OWN = "ncen_updater_"
-KEPT = "ncen_kept__"
+AGENT_PREFIX = "ncen_updater_"
+PARKED_PREFIX = "ncen_kept__"
 HIDDEN_VIRTUAL = 1  # table_xinfo: a hidden column of a virtual table
 
 
@@ -23,9 +27,9 @@ HIDDEN_VIRTUAL = 1  # table_xinfo: a hidden column of a virtual table
 _VALUE = re.compile(r"'(?:[^']|'')*'|-?[\d.]+|(?i:true|false)")
 _GENERATED = (2, 3)  # table_xinfo: computed when it is read, or when it is written
 _NOW = ("CURRENT_TIMESTAMP", "CURRENT_DATE", "CURRENT_TIME")
-EXPRESSION = -2  # index_xinfo: no column, but something computed
+EXPRESSION_COLUMN = -2  # index_xinfo: no column, but something computed
 #: Those that SQLite has; every other one is the application's code.
-COLLATIONS = frozenset({"BINARY", "NOCASE", "RTRIM"})
+BUILTIN_COLLATIONS = frozenset({"BINARY", "NOCASE", "RTRIM"})
 #: What may stand before a bracket that calls nothing,
 _NO_CALL = frozenset(
     {"(", ",", "AND", "BETWEEN", "CASE", "CHECK", "ELSE", "IN", "IS", "NOT", "OR", "THEN", "WHEN",
@@ -38,33 +42,33 @@ _CALLING = frozenset({"MATCH", "REGEXP"})
 _Thing = tuple[SchemaKind, list[object]]
 
 
-class _Text(bytes):
+class _TextBytes(bytes):
     """Text as the bytes in the file, told from a BLOB by its type; the file may not be UTF-8."""
 
 
-def quoted(name: str) -> str:
+def quote_identifier(name: str) -> str:
     """A name as SQL writes it."""
     return '"' + name.replace('"', '""') + '"'
 
 
-def tables(database: sqlite3.Connection, schema: str = "main") -> tuple[str, ...]:
+def list_tables(database: sqlite3.Connection, schema: str = "main") -> tuple[str, ...]:
     """Names of the user's tables, sorted; not the agent's own ones."""
     rows = database.execute(
         f"SELECT name FROM {schema}.sqlite_master WHERE type = 'table' "  # noqa: S608 - ours
         "AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name"
     )
-    return tuple(str(row[0]) for row in rows if not str(row[0]).startswith(OWN))
+    return tuple(str(row[0]) for row in rows if not str(row[0]).startswith(AGENT_PREFIX))
 
 
-def _columns(
+def _read_columns(
     database: sqlite3.Connection, table: str, schema: str = "main"
 ) -> list[tuple[object, ...]]:
     """Name, type, not null, default, place in the key, hidden; sorted by name."""
-    rows = database.execute(f"PRAGMA {schema}.table_xinfo({quoted(table)})").fetchall()
+    rows = database.execute(f"PRAGMA {schema}.table_xinfo({quote_identifier(table)})").fetchall()
     return sorted(tuple(row[1:7]) for row in rows if row[6] != HIDDEN_VIRTUAL)
 
 
-def _cell(value: object) -> bytes:
+def _encode_cell(value: object) -> bytes:
     if value is None:
         return b"n"
     if isinstance(value, float):
@@ -72,13 +76,13 @@ def _cell(value: object) -> bytes:
     elif isinstance(value, int):
         body, kind = str(value).encode(), b"i"
     elif isinstance(value, bytes):
-        body, kind = value, b"t" if isinstance(value, _Text) else b"b"
+        body, kind = value, b"t" if isinstance(value, _TextBytes) else b"b"
     else:
         body, kind = str(value).encode(), b"?"
     return kind + str(len(body)).encode() + b":" + body
 
 
-def table_digests(database: sqlite3.Connection) -> dict[str, TableDigest]:
+def compute_table_digests(database: sqlite3.Connection) -> dict[str, TableDigest]:
     """Digest every user table, row by row, so that memory does not grow with the table.
 
     The digests of the rows are added up modulo 2^256: neither their order nor that of the columns
@@ -87,13 +91,13 @@ def table_digests(database: sqlite3.Connection) -> dict[str, TableDigest]:
     found: dict[str, TableDigest] = {}
     database.execute("BEGIN")
     try:
-        for table in tables(database):
-            columns = [str(column[0]) for column in _columns(database, table)]
-            database.text_factory = _Text
-            listed = ", ".join(quoted(name) for name in columns)
+        for table in list_tables(database):
+            columns = [str(column[0]) for column in _read_columns(database, table)]
+            database.text_factory = _TextBytes
+            listed = ", ".join(quote_identifier(name) for name in columns)
             total = rows = 0
-            for row in database.execute(f"SELECT {listed} FROM {quoted(table)}"):  # noqa: S608
-                digest = hashlib.sha256(b"".join(_cell(value) for value in row)).digest()
+            for row in database.execute(f"SELECT {listed} FROM {quote_identifier(table)}"):  # noqa: S608
+                digest = hashlib.sha256(b"".join(_encode_cell(value) for value in row)).digest()
                 total = (total + int.from_bytes(digest)) % (1 << 256)
                 rows += 1
             database.text_factory = str
@@ -105,16 +109,16 @@ def table_digests(database: sqlite3.Connection) -> dict[str, TableDigest]:
     return found
 
 
-def _clauses(sql: str) -> list[str]:
+def _parse_clauses(sql: str) -> list[str]:
     """CHECK, COLLATE and generated columns, which no PRAGMA tells, and the table's options."""
-    words = lexemes(sql, "sqlite")
+    words = list_lexemes(sql, "sqlite")
     if "(" not in words:
         return []
     found = []
     depth = 0
     for place, word in enumerate(words):
         if word in ("CHECK", "AS") and words[place + 1 : place + 2] == ["("]:
-            found.append(f"{word} {_bracket(words, place + 1)}")
+            found.append(f"{word} {_read_bracket(words, place + 1)}")
         elif word == "COLLATE" and depth:
             found.append(" ".join(words[place - 2 : place + 2]))
         elif word == "AUTOINCREMENT":
@@ -126,7 +130,7 @@ def _clauses(sql: str) -> list[str]:
     return sorted(found)
 
 
-def _bracket(words: list[str], start: int) -> str:
+def _read_bracket(words: list[str], start: int) -> str:
     depth = 0
     for place in range(start, len(words)):
         depth += {"(": 1, ")": -1}.get(words[place], 0)
@@ -135,67 +139,70 @@ def _bracket(words: list[str], start: int) -> str:
     return " ".join(words[start:])
 
 
-def _parts(database: sqlite3.Connection) -> Iterator[tuple[list[object], list[_Thing]]]:
+def _iter_schema_parts(database: sqlite3.Connection) -> Iterator[tuple[list[object], list[_Thing]]]:
     """What the fingerprint of the whole is made of, each with its things by kind."""
-    for table in tables(database):
-        if table.startswith(KEPT):
+    for table in list_tables(database):
+        if table.startswith(PARKED_PREFIX):
             continue
-        name = quoted(table)
+        name = quote_identifier(table)
         made = database.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()
         sql = str(made[0] or "")
-        columns, clauses = _columns(database, table), _clauses(sql)
+        columns, clauses = _read_columns(database, table), _parse_clauses(sql)
         part: list[object] = ["table", table, columns, clauses]
-        yield part, list(_of_table(table, sql, columns, clauses))
+        yield part, list(_classify_table(table, sql, columns, clauses))
         keys = database.execute(f"PRAGMA foreign_key_list({name})").fetchall()
         part = ["keys", table, sorted([*map(str, row[2:8])] for row in keys)]
         yield part, [(SchemaKind.CONSTRAINTS, [*part])] if keys else []
         for row in database.execute(f"PRAGMA index_list({name})").fetchall():
             index, unique, origin, partial = row[1:5]
-            found = database.execute(f"PRAGMA index_xinfo({quoted(index)})").fetchall()
+            found = database.execute(f"PRAGMA index_xinfo({quote_identifier(index)})").fetchall()
             keyed = [[str(c[2]), c[3], str(c[4])] for c in found if c[5]]
             made = database.execute("SELECT sql FROM sqlite_master WHERE name = ?", (index,))
             text = made.fetchone()
-            where = _flat(str(text[0])) if partial and text and text[0] else ""
+            where = _collapse_whitespace(str(text[0])) if partial and text and text[0] else ""
             shown = index if origin == "c" else ""
             part = ["index", table, shown, unique, origin, keyed, where]
             kind = SchemaKind.CONSTRAINTS if origin != "c" else SchemaKind.INDEXES
-            computed = any(c[1] == EXPRESSION for c in found if c[5])
-            collated = any(str(c[4]).upper() not in COLLATIONS for c in found if c[5])
-            if computed or collated or _calls(_condition(where)):
+            computed = any(c[1] == EXPRESSION_COLUMN for c in found if c[5])
+            collated = any(str(c[4]).upper() not in BUILTIN_COLLATIONS for c in found if c[5])
+            if computed or collated or _calls_function(_parse_index_condition(where)):
                 kind = SchemaKind.CALLING_INDEXES
             # The columns of an expression have no name: two of them are told by the text.
-            yield part, [(kind, [*part, _flat(str(text[0])) if computed and text else ""])]
+            yield (
+                part,
+                [(kind, [*part, _collapse_whitespace(str(text[0])) if computed and text else ""])],
+            )
     rows = database.execute(
         "SELECT type, name, sql FROM sqlite_master WHERE type IN ('view', 'trigger') ORDER BY name"
     ).fetchall()
     for row in rows:
-        if not str(row[1]).startswith((OWN, KEPT)):
-            part = [row[0], row[1], _flat(str(row[2]))]
+        if not str(row[1]).startswith((AGENT_PREFIX, PARKED_PREFIX)):
+            part = [row[0], row[1], _collapse_whitespace(str(row[2]))]
             kind = SchemaKind.VIEWS if row[0] == "view" else SchemaKind.TRIGGERS
             yield part, [(kind, part)]
 
 
-def _of_table(
+def _classify_table(
     table: str, sql: str, columns: Sequence[tuple[object, ...]], clauses: Sequence[str]
 ) -> Iterator[_Thing]:
-    virtual = lexemes(sql, "sqlite")[1:2] == ["VIRTUAL"]
-    at_once = SchemaKind.OUTSIDE_TABLES if virtual else SchemaKind.TABLES
+    virtual = list_lexemes(sql, "sqlite")[1:2] == ["VIRTUAL"]
+    at_once = SchemaKind.EXTERNAL_TABLES if virtual else SchemaKind.TABLES
     options = []
     for clause in clauses:
         words = clause.split(" ")
         if words[0] == "CHECK":
-            calls = _calls(words)
+            calls = _calls_function(words)
             kind = SchemaKind.CALLING_CONSTRAINTS if calls else SchemaKind.CONSTRAINTS
             yield kind, ["check", table, clause]
         elif words[0] == "AS":
             yield SchemaKind.COMPUTED_COLUMNS, ["computed", table, clause]
         elif "COLLATE" in words:
-            own = words[-1].upper() not in COLLATIONS
+            own = words[-1].upper() not in BUILTIN_COLLATIONS
             kind = SchemaKind.COMPUTED_COLUMNS if own else SchemaKind.COLUMNS
             yield kind, ["collate", table, clause]
         else:
             options.append(clause)
-    yield at_once, ["table", table, options, _flat(sql) if virtual else ""]
+    yield at_once, ["table", table, options, _collapse_whitespace(sql) if virtual else ""]
     for column in columns:
         default, hidden = column[3], column[5]
         plain = default is None or _VALUE.fullmatch(str(default)) or default in _NOW
@@ -204,13 +211,13 @@ def _of_table(
         yield kind, ["column", table, *column]
 
 
-def _condition(index: str) -> list[str]:
+def _parse_index_condition(index: str) -> list[str]:
     """Which rows an index holds, from its text; nothing where it holds all."""
-    words = lexemes(index, "sqlite")
+    words = list_lexemes(index, "sqlite")
     return words[words.index("WHERE") :] if "WHERE" in words else []
 
 
-def _calls(words: Sequence[str]) -> bool:
+def _calls_function(words: Sequence[str]) -> bool:
     """Whether an expression calls a function, which an application may have brought; pure."""
     return any(
         word in _CALLING or (word == "(" and before not in _NO_CALL and before[-1:] not in _SIGNS)
@@ -218,33 +225,33 @@ def _calls(words: Sequence[str]) -> bool:
     )
 
 
-def _flat(sql: str) -> str:
+def _collapse_whitespace(sql: str) -> str:
     return " ".join(sql.split())
 
 
-def look_at_schema(database: sqlite3.Connection) -> Schema:
+def read_schema(database: sqlite3.Connection) -> SchemaDigest:
     """Digest the schema: tables, columns, keys, indexes, checks, views, triggers."""
-    parts = list(_parts(database))
-    return make_schema(
+    parts = list(_iter_schema_parts(database))
+    return build_schema_digest(
         ((kind, json.dumps(thing, default=str)) for _, things in parts for kind, thing in things),
         (json.dumps(part, default=str) for part, _ in parts),
     )
 
 
-def _key(database: sqlite3.Connection, table: str, schema: str) -> list[str]:
-    columns = [c for c in _columns(database, table, schema) if c[4]]
+def _read_primary_key(database: sqlite3.Connection, table: str, schema: str) -> list[str]:
+    columns = [c for c in _read_columns(database, table, schema) if c[4]]
     return [str(c[0]) for c in sorted(columns, key=lambda c: int(str(c[4])))]
 
 
-def _shared(database: sqlite3.Connection, table: str) -> list[str]:
+def _shared_columns(database: sqlite3.Connection, table: str) -> list[str]:
     """Columns that a table has in ``main`` and in ``kept``, those of the key first."""
-    kept = {str(c[0]) for c in _columns(database, table, "kept")}
-    key = _key(database, table, "main")
-    names = [str(c[0]) for c in _columns(database, table)]
-    return [*key, *(name for name in names if name in kept and name not in key)]
+    retained = {str(c[0]) for c in _read_columns(database, table, "kept")}
+    key = _read_primary_key(database, table, "main")
+    names = [str(c[0]) for c in _read_columns(database, table)]
+    return [*key, *(name for name in names if name in retained and name not in key)]
 
 
-def lost_rows(database: sqlite3.Connection) -> dict[str, int]:
+def count_lost_rows(database: sqlite3.Connection) -> dict[str, int]:
     """Count rows of ``main`` that are not, or not so, in the attached ``kept``, by table.
 
     Only columns that both have are compared, so a row is found in its place by its key although the
@@ -252,28 +259,33 @@ def lost_rows(database: sqlite3.Connection) -> dict[str, int]:
     compared by number.
     """
     found: dict[str, int] = {}
-    older = set(tables(database, "kept"))
-    for table in tables(database):
-        if table.startswith(KEPT):
+    older = set(list_tables(database, "kept"))
+    for table in list_tables(database):
+        if table.startswith(PARKED_PREFIX):
             continue
-        name = quoted(table)
-        key = _key(database, table, "main")
+        name = quote_identifier(table)
+        key = _read_primary_key(database, table, "main")
         total = f"SELECT count(*) FROM main.{name}"  # noqa: S608 - a quoted name
         if table not in older:
             lost = int(database.execute(total).fetchone()[0])
-        elif key and key == _key(database, table, "kept"):
-            same = " AND ".join(f"k.{quoted(c)} IS m.{quoted(c)}" for c in _shared(database, table))
+        elif key and key == _read_primary_key(database, table, "kept"):
+            same = " AND ".join(
+                f"k.{quote_identifier(c)} IS m.{quote_identifier(c)}"
+                for c in _shared_columns(database, table)
+            )
             absent = f"NOT EXISTS (SELECT 1 FROM kept.{name} AS k WHERE {same})"  # noqa: S608
             lost = int(database.execute(f"{total} AS m WHERE {absent}").fetchone()[0])
         else:
-            kept = f"SELECT count(*) FROM kept.{name}"  # noqa: S608 - a quoted name
-            listed = ", ".join(quoted(c) for c in _shared(database, table)) or "NULL"
+            retained = f"SELECT count(*) FROM kept.{name}"  # noqa: S608 - a quoted name
+            listed = (
+                ", ".join(quote_identifier(c) for c in _shared_columns(database, table)) or "NULL"
+            )
             other = (
                 f"SELECT count(*) FROM (SELECT {listed} FROM main.{name}"  # noqa: S608 - quoted
                 f" EXCEPT SELECT {listed} FROM kept.{name})"
             )
             now, then, changed = (
-                int(database.execute(sql).fetchone()[0]) for sql in (total, kept, other)
+                int(database.execute(sql).fetchone()[0]) for sql in (total, retained, other)
             )
             lost = max(now - then, changed)
         if lost:
@@ -281,83 +293,89 @@ def lost_rows(database: sqlite3.Connection) -> dict[str, int]:
     return found
 
 
-def entered_by_object(database: sqlite3.Connection, losses: Sequence[Loss]) -> dict[str, int]:
+def count_entered_rows(database: sqlite3.Connection, losses: Sequence[DataLoss]) -> dict[str, int]:
     """Count by object the rows with something in it: a value that is not the default, or a row.
 
     Who wrote it and when is not known, so of a table that the release fills nothing is said.
     """
-    here = {table.lower(): table for table in tables(database)}
+    here = {table.lower(): table for table in list_tables(database)}
     found: dict[str, int] = {}
     for loss in losses:
         table = here.get(loss.table)
-        where = _entered(database, table, loss.column) if table is not None else None
+        where = (
+            _build_entered_condition(database, table, loss.column) if table is not None else None
+        )
         if table is None or where is None or loss.own:
             continue
-        number = _number(database, table, where)
+        number = _count_where(database, table, where)
         if number:
-            found[loss.object] = number
+            found[loss.object_name] = number
     return found
 
 
-def _entered(database: sqlite3.Connection, table: str, column: str | None) -> str | None:
+def _build_entered_condition(
+    database: sqlite3.Connection, table: str, column: str | None
+) -> str | None:
     """Return what asks for rows with something in a column; None if nobody can enter anything."""
     if column is None:
         return ""
-    for name, _, _, default, _, hidden in _columns(database, table):
+    for name, _, _, default, _, hidden in _read_columns(database, table):
         if str(name).lower() == column and hidden not in _GENERATED:
-            there = f" WHERE {quoted(str(name))} IS NOT NULL"
+            there = f" WHERE {quote_identifier(str(name))} IS NOT NULL"
             if default is not None and _VALUE.fullmatch(str(default)):
-                there += f" AND {quoted(str(name))} IS NOT {default}"
+                there += f" AND {quote_identifier(str(name))} IS NOT {default}"
             return there
     return None
 
 
-def newest_rows(database: sqlite3.Connection) -> dict[str, int]:
+def read_newest_rowids(database: sqlite3.Connection) -> dict[str, int]:
     """The newest row of each user table: its row id, which new rows count on from.
 
     Of a table without row ids the number of rows. Nothing is scanned but such tables.
     """
     found = {}
-    for table in tables(database):
-        sql = f"SELECT coalesce(max(_rowid_), 0) FROM main.{quoted(table)}"  # noqa: S608 - quoted
+    for table in list_tables(database):
+        sql = f"SELECT coalesce(max(_rowid_), 0) FROM main.{quote_identifier(table)}"  # noqa: S608 - quoted
         try:
             found[table] = int(database.execute(sql).fetchone()[0])
         except sqlite3.OperationalError:
-            found[table] = _number(database, table)
+            found[table] = _count_where(database, table)
     return found
 
 
-def row_counts(database: sqlite3.Connection) -> dict[str, int]:
+def count_rows(database: sqlite3.Connection) -> dict[str, int]:
     """Number of rows of each user table: for rows whose id does not count on, but was given."""
-    return {table: _number(database, table) for table in tables(database)}
+    return {table: _count_where(database, table) for table in list_tables(database)}
 
 
-def newer_rows(
-    database: sqlite3.Connection, then: Mapping[str, int], counts: Mapping[str, int] | None = None
+def count_newer_rows(
+    database: sqlite3.Connection,
+    recorded: Mapping[str, int],
+    counts: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
     """Count rows that came since, by table, at the least; changed ones are not seen.
 
     Args:
         database: The database.
-        then: What :func:`newest_rows` said.
-        counts: What :func:`row_counts` said; empty of a note that has none.
+        recorded: What :func:`read_newest_rowids` said.
+        counts: What :func:`count_rows` said; empty of a note that has none.
     """
     found: dict[str, int] = {}
-    for table, now in newest_rows(database).items():
-        newest = then.get(table, 0)
+    for table, now in read_newest_rowids(database).items():
+        newest = recorded.get(table, 0)
         number = 0
         if now > newest:
             try:
-                number = _number(database, table, f" WHERE _rowid_ > {newest}")
+                number = _count_where(database, table, f" WHERE _rowid_ > {newest}")
             except sqlite3.OperationalError:
                 number = now - newest
         if counts:
-            number = max(number, _number(database, table) - counts.get(table, 0))
+            number = max(number, _count_where(database, table) - counts.get(table, 0))
         if number > 0:
             found[table] = number
     return found
 
 
-def _number(database: sqlite3.Connection, table: str, where: str = "") -> int:
-    sql = f"SELECT count(*) FROM main.{quoted(table)}{where}"  # noqa: S608 - quoted, and ours
+def _count_where(database: sqlite3.Connection, table: str, where: str = "") -> int:
+    sql = f"SELECT count(*) FROM main.{quote_identifier(table)}{where}"  # noqa: S608 - quoted, and ours
     return int(database.execute(sql).fetchone()[0])

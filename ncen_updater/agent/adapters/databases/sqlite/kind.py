@@ -9,22 +9,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ncen_updater.agent.adapters.databases.engines import Ask, EngineKind
+from ncen_updater.agent.adapters.databases.engines import EngineDescriptor, QueryFunction
 from ncen_updater.agent.config.engines import SqliteSettings
 
 if TYPE_CHECKING:
     from ncen_updater.agent.adapters.databases.base import DatabaseEngine
-    from ncen_updater.agent.adapters.databases.migrations.ledger import Tables
+    from ncen_updater.agent.adapters.databases.migrations.ledger import LedgerTables
     from ncen_updater.agent.config.model import DatabaseSettings
 
-OWN_PREFIX = "ncen_updater_"
+AGENT_PREFIX = "ncen_updater_"
 _WITH_ROWID = (
     "SELECT 1 FROM pragma_table_list WHERE '\"' || replace(name, '\"', '\"\"') || '\"' = '{}'"
     " AND wr = 0"
 )
 
 
-class SqliteKind(EngineKind):
+class SqliteDescriptor(EngineDescriptor):
     """SQLite."""
 
     first_settings = MappingProxyType({"directory": "srv/ncen/databases"})
@@ -33,52 +33,54 @@ class SqliteKind(EngineKind):
         "SELECT '\"' || replace(m.name, '\"', '\"\"') || '\"',"
         " '\"' || replace(p.name, '\"', '\"\"') || '\"', '' FROM sqlite_master m"
         " JOIN pragma_table_info(m.name) p WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite\\_%'"
-        f" ESCAPE '\\' AND m.name NOT LIKE '{OWN_PREFIX}%' ORDER BY 1, p.cid"
+        f" ESCAPE '\\' AND m.name NOT LIKE '{AGENT_PREFIX}%' ORDER BY 1, p.cid"
     )
 
-    def make(
+    def make_engine(
         self,
-        config: DatabaseSettings,
+        settings: DatabaseSettings,
         root: Path | None,
         state: Path | None,
         user: str | None,
     ) -> DatabaseEngine:
-        """See :meth:`EngineKind.make`."""
+        """See :meth:`EngineDescriptor.make_engine`."""
         from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
 
-        own = config.own
+        own = settings.engine_settings
         assert isinstance(own, SqliteSettings)  # noqa: S101 - of this kind
         return SqliteEngine(
             root / own.directory if root else own.directory,
-            tuple(config.names),
-            config.migrator_environment,
-            notes=state / "databases" if state else None,
-            user=user,
+            tuple(settings.names),
+            settings.migrator_environment,
+            records_directory=state / "databases" if state else None,
+            migrator_user=user,
         )
 
     @property
-    def tables(self) -> Tables:
-        """See :attr:`EngineKind.tables`."""
-        from ncen_updater.agent.adapters.databases.sqlite.dialect import TABLES
+    def ledger_tables(self) -> LedgerTables:
+        """See :attr:`EngineDescriptor.ledger_tables`."""
+        from ncen_updater.agent.adapters.databases.sqlite.dialect import LEDGER_TABLES
 
-        return TABLES
+        return LEDGER_TABLES
 
-    def limits(self, lock_ms: int, statement_ms: int, *, inside: bool) -> Sequence[str]:
-        """See :meth:`EngineKind.limits`."""
-        del inside
+    def format_timeouts(
+        self, lock_ms: int, statement_ms: int, *, in_transaction: bool
+    ) -> Sequence[str]:
+        """See :meth:`EngineDescriptor.format_timeouts`."""
+        del in_transaction
         return [
             f"PRAGMA busy_timeout = {lock_ms};",
             f"-- each statement ends after {statement_ms} ms",
         ]
 
-    def samples(
-        self, ask: Ask, table: str, columns: Sequence[str], most: int
+    def build_sample_query(
+        self, ask: QueryFunction, table: str, columns: Sequence[str], max_rows: int
     ) -> tuple[str, Sequence[str]]:
-        """See :meth:`EngineKind.samples`."""
-        tails = [f"LIMIT {most}"]
+        """See :meth:`EngineDescriptor.build_sample_query`."""
+        tails = [f"LIMIT {max_rows}"]
         if ask(_WITH_ROWID.format(table.replace("'", "''"))):
-            tails.append(f"ORDER BY rowid DESC LIMIT {most}")
+            tails.append(f"ORDER BY rowid DESC LIMIT {max_rows}")
         return ", ".join(columns), tails
 
 
-KIND = SqliteKind()
+KIND = SqliteDescriptor()

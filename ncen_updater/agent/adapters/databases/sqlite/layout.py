@@ -29,41 +29,41 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ncen_updater.agent.adapters.databases.base import DatabaseRole, Marker
+from ncen_updater.agent.adapters.databases.base import DatabaseMarker, DatabaseRole
 from ncen_updater.agent.adapters.databases.sqlite.errors import (
-    NotASet,
-    NoteUnreadable,
-    NotPlain,
-    SetMissing,
+    DatabaseSetMissingError,
+    NotADatabaseSetError,
+    NotRegularFileError,
+    RecordUnreadableError,
 )
 from ncen_updater.agent.adapters.databases.sqlite.plain import (
-    COMPANIONS,
-    SETS,
-    check_database,
-    modes_masked,
-    opened,
-    opened_set,
+    COMPANION_SUFFIXES,
+    SETS_DIRECTORY,
+    check_before_open,
+    mask_modes,
+    open_regular_file,
+    open_set,
     read_ours,
 )
-from ncen_updater.agent.adapters.databases.sqlite.records import KeptRecords, SetRecord, SetRole
+from ncen_updater.agent.adapters.databases.sqlite.records import RecordStore, SetRecord, SetRole
 from ncen_updater.agent.model.errors import DatabaseError
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.directory_handle import DirectoryHandle
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import MARKERS_DISAGREE
 
-SUFFIX = ".sqlite"
-PARTIAL = ".partial"
-FENCED = "live.fenced-"
-WRITTEN = "written_"
-#: In a set; see :meth:`Layout.committed`.
+DATABASE_SUFFIX = ".sqlite"
+PARTIAL_SUFFIX = ".partial"
+FENCE_LINK_PREFIX = "live.fenced-"
+QUARANTINE_PREFIX = "written_"
+#: In a set; see :meth:`DatabaseSets.read_committed`.
 COMMITTED = "committed.json"
-WRITABLE = 0o222
+WRITE_BITS = 0o222
 
 
 @dataclass(frozen=True)
-class SetAside:
+class QuarantinedSet:
     """What was live until a change went back, kept for the rows that may be somebody's.
 
     Attributes:
@@ -77,274 +77,287 @@ class SetAside:
     counts: Mapping[str, Mapping[str, int] | None]
 
 
-class Layout:
+class DatabaseSets:
     """The directory of the site's databases.
 
     Args:
         directory: Holds ``live`` and ``sets``.
         names: Logical names.
-        notes: Where the agent keeps what it says of sets; beside them by default.
+        records_directory: Where the agent keeps what it says of sets; beside them by default.
     """
 
-    def __init__(self, directory: Path, names: tuple[str, ...], notes: Path | None = None) -> None:
+    def __init__(
+        self, directory: Path, names: tuple[str, ...], records_directory: Path | None = None
+    ) -> None:
         self.directory = directory
         self.names = names
         self.live = directory / "live"
-        self.sets = directory / SETS
-        self._records = KeptRecords((notes or directory / "notes") / SETS, SetRecord)
+        self.sets = directory / SETS_DIRECTORY
+        self._records = RecordStore(
+            (records_directory or directory / "notes") / SETS_DIRECTORY, SetRecord
+        )
 
     # ---- what is there -------------------------------------------------------------------------
 
-    def fence_link(self, change: str) -> Path:
+    def fence_link_path(self, change: str) -> Path:
         """The link while a change keeps everybody out."""
-        return self.directory / f"{FENCED}{change}"
+        return self.directory / f"{FENCE_LINK_PREFIX}{change}"
 
-    def fence_links(self) -> tuple[Path, ...]:
+    def list_fence_links(self) -> tuple[Path, ...]:
         """Every fence link that exists."""
-        return tuple(sorted(self.directory.glob(f"{FENCED}*")))
+        return tuple(sorted(self.directory.glob(f"{FENCE_LINK_PREFIX}*")))
 
     def fenced_by(self) -> tuple[str, ...]:
         """Ids of the changes that these are of."""
-        return tuple(link.name.removeprefix(FENCED) for link in self.fence_links())
+        return tuple(link.name.removeprefix(FENCE_LINK_PREFIX) for link in self.list_fence_links())
 
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         """Whether the application would find its databases."""
         return self.live.is_symlink()
 
-    def plain(self) -> bool:
+    def is_plain_directory(self) -> bool:
         """Whether ``live`` is a plain directory, as before an agent came."""
         return self.live.is_dir() and not self.live.is_symlink()
 
-    def live_set(self) -> Path:
+    def find_live_set(self) -> Path:
         """The set that is live, fenced or not.
 
         Raises:
-            NotASet: ``live`` is a plain directory.
-            NotPlain: ``live`` leads elsewhere than to a set, or the set is a link.
-            SetMissing: There is no link, or it leads nowhere.
+            NotADatabaseSetError: ``live`` is a plain directory.
+            NotRegularFileError: ``live`` leads elsewhere than to a set, or the set is a link.
+            DatabaseSetMissingError: There is no link, or it leads nowhere.
             MarkersDisagree: Two fences name different sets.
         """
-        if self.plain():
-            raise NotASet(database=self.live)
-        links = (self.live,) if self.live.is_symlink() else self.fence_links()
+        if self.is_plain_directory():
+            raise NotADatabaseSetError(database=self.live)
+        links = (self.live,) if self.live.is_symlink() else self.list_fence_links()
         found = {str(link.readlink()) for link in links}
         if len(found) > 1:
             raise DatabaseError(
                 MARKERS_DISAGREE, reason=", ".join(sorted(link.name for link in links))
             )
         if not found:
-            raise SetMissing(database=self.live)
+            raise DatabaseSetMissingError(database=self.live)
         target = found.pop()
         path = self.directory / target
-        if target != f"{SETS}/{path.name}" or path.name in ("", ".", ".."):
-            raise NotPlain(database=links[0], detail=target)
+        if target != f"{SETS_DIRECTORY}/{path.name}" or path.name in ("", ".", ".."):
+            raise NotRegularFileError(database=links[0], detail=target)
         try:
-            with opened_set(path):
+            with open_set(path):
                 return path
         except FileNotFoundError as error:
-            raise SetMissing(database=path) from error
+            raise DatabaseSetMissingError(database=path) from error
 
-    def live_or_none(self) -> Path | None:
+    def find_live_set_or_none(self) -> Path | None:
         """The live set, or None where it cannot be found."""
         try:
-            return self.live_set()
-        except (NotASet, SetMissing):
+            return self.find_live_set()
+        except (NotADatabaseSetError, DatabaseSetMissingError):
             return None
 
-    def next_set(self, change: str) -> Path:
+    def candidate_set_path(self, change: str) -> Path:
         """Where a change's candidates are."""
         return self.sets / f"next_{change}"
 
-    def partial(self, path: Path) -> Path:
+    def partial_path(self, path: Path) -> Path:
         """Where a set is while it is made."""
-        return path.with_name(path.name + PARTIAL)
+        return path.with_name(path.name + PARTIAL_SUFFIX)
 
-    def file(self, set_path: Path, name: str) -> Path:
+    def file_path(self, set_path: Path, name: str) -> Path:
         """A database's file in a set."""
-        return set_path / f"{name}{SUFFIX}"
+        return set_path / f"{name}{DATABASE_SUFFIX}"
 
-    def files(self, set_path: Path, name: str) -> tuple[Path, ...]:
+    def list_files(self, set_path: Path, name: str) -> tuple[Path, ...]:
         """A database's file and its companions that exist (WAL, index of it, rollback journal)."""
-        main = self.file(set_path, name)
-        beside = (main.with_name(main.name + end) for end in COMPANIONS)
+        main = self.file_path(set_path, name)
+        beside = (main.with_name(main.name + end) for end in COMPANION_SUFFIXES)
         return tuple(path for path in (main, *beside) if os.path.lexists(path))
 
-    def present(self, set_path: Path) -> tuple[str, ...]:
+    def list_present(self, set_path: Path) -> tuple[str, ...]:
         """Logical names whose file is in a set."""
         try:
-            with opened_set(set_path) as place:
-                return tuple(n for n in self.names if _is_file(place, self.file(set_path, n).name))
+            with open_set(set_path) as place:
+                return tuple(
+                    n for n in self.names if _is_file(place, self.file_path(set_path, n).name)
+                )
         except FileNotFoundError:
             return ()
 
-    def require_plain(self, set_path: Path) -> None:
+    def require_regular_files(self, set_path: Path) -> None:
         """See that every database of a set is a plain file, and what lies beside it.
 
         Raises:
-            NotPlain: One is not.
+            NotRegularFileError: One is not.
         """
         for name in self.names:
-            check_database(self.file(set_path, name))
+            check_before_open(self.file_path(set_path, name))
 
-    def roles(self) -> tuple[tuple[Path, SetRole], ...]:
+    def list_roles(self) -> tuple[tuple[Path, SetRole], ...]:
         """Every set that is not live, with its role, partial ones too."""
         if not self.sets.is_dir():
             return ()
-        live = self.live_or_none()
+        live = self.find_live_set_or_none()
         found = []
         for path in sorted(self.sets.iterdir()):
             if path.is_dir() and not path.is_symlink() and path != live:
-                role = self._role(path)
+                role = self._read_role(path)
                 if role:
                     found.append((path, role))
         return tuple(found)
 
-    def _role(self, path: Path) -> SetRole | None:
-        if path.name.startswith(WRITTEN):
+    def _read_role(self, path: Path) -> SetRole | None:
+        if path.name.startswith(QUARANTINE_PREFIX):
             return None  # whatever it was set aside for
-        prefix, _, change = path.name.removesuffix(PARTIAL).partition("_")
-        if path.name.endswith(PARTIAL):
+        prefix, _, change = path.name.removesuffix(PARTIAL_SUFFIX).partition("_")
+        if path.name.endswith(PARTIAL_SUFFIX):
             return SetRole(DatabaseRole.CANDIDATE, change, {}) if change else None
-        role = self._record(path).role
+        role = self._read_record(path).role
         if role is not None:
-            return replace(role, modes=modes_masked(role.modes, self.names, SUFFIX))
+            return replace(role, modes=mask_modes(role.modes, self.names, DATABASE_SUFFIX))
         return SetRole(DatabaseRole.CANDIDATE, change, {}) if prefix == "next" else None
 
-    def _record(self, path: Path) -> SetRecord:
-        return self._records.read(_name(path)) or SetRecord()
+    def _read_record(self, path: Path) -> SetRecord:
+        return self._records.read(_record_name(path)) or SetRecord()
 
-    def previous_set(self, change: str) -> Path | None:
+    def find_previous_set(self, change: str) -> Path | None:
         """The set that was set aside as previous of a change."""
-        for path, role in self.roles():
+        for path, role in self.list_roles():
             if role.role is DatabaseRole.PREVIOUS and role.change == change:
                 return path
         return None
 
-    def marker(self, set_path: Path) -> Marker | None:
+    def read_marker(self, set_path: Path) -> DatabaseMarker | None:
         """What a set says it is; None before the first cut-over of an agent."""
-        return self._record(set_path).marker
+        return self._read_record(set_path).marker
 
-    def committed(self, set_path: Path) -> frozenset[str]:
+    def read_committed(self, set_path: Path) -> frozenset[str]:
         """Return the changes whose commit is recorded of a set, here or in the set itself.
 
         Where the agent's directory was restored from an older backup, the file that it wrote into
         the set still says so. Either word is enough: it can only keep records of users.
         """
-        words = (self._record(set_path).committed, self._committed_inside(set_path))
+        words = (self._read_record(set_path).committed, self._committed_inside(set_path))
         return frozenset(word for word in words if word is not None)
 
     def _committed_inside(self, set_path: Path) -> str | None:
         try:
-            with opened_set(set_path) as place:
+            with open_set(set_path) as place:
                 content = read_ours(place, COMMITTED)
             return None if content is None else str(parse_json(content)["change"])
         except FileNotFoundError:
             return None
         except (LookupError, TypeError, ValueError) as error:
-            raise NoteUnreadable(database=set_path / COMMITTED, detail=repr(error)) from error
+            raise RecordUnreadableError(
+                database=set_path / COMMITTED, detail=repr(error)
+            ) from error
 
     # ---- writes --------------------------------------------------------------------------------
 
-    def write_marker(self, set_path: Path, marker: Marker | None) -> None:
+    def write_marker(self, set_path: Path, marker: DatabaseMarker | None) -> None:
         """Say what a set is; None where it is no longer what an agent cut over."""
-        self._say(set_path, replace(self._record(set_path), marker=marker))
+        self._write_record(set_path, replace(self._read_record(set_path), marker=marker))
 
     def write_role(self, set_path: Path, role: DatabaseRole, change: str) -> None:
         """Say what a set is set aside for, with the modes that its files have now."""
-        said = SetRole(role, change, self.modes_now(set_path))
-        self._say(set_path, replace(self._record(set_path), role=said))
+        value = SetRole(role, change, self.read_modes(set_path))
+        self._write_record(set_path, replace(self._read_record(set_path), role=value))
 
     def write_committed(self, set_path: Path, change: str) -> None:
         """Say that officers are let in to a set by a change."""
-        self._say(set_path, replace(self._record(set_path), committed=change))
-        with opened_set(set_path) as place:
-            place.replace(COMMITTED, json.dumps({"change": change}).encode())
+        self._write_record(set_path, replace(self._read_record(set_path), committed=change))
+        with open_set(set_path) as place:
+            place.replace_file(COMMITTED, json.dumps({"change": change}).encode())
 
-    def say_new(self, set_path: Path, marker: Marker | None) -> None:
+    def write_new_record(self, set_path: Path, marker: DatabaseMarker | None) -> None:
         """Say what a new set is, and nothing else: whatever was said of one of this name."""
-        self._say(set_path, SetRecord())
+        self._write_record(set_path, SetRecord())
         if marker:
             self.write_marker(set_path, marker)
 
-    def forget(self, set_path: Path) -> None:
+    def remove_record(self, set_path: Path) -> None:
         """Forget what was said of a set that is no more."""
-        self._records.remove(_name(set_path))
+        self._records.remove(_record_name(set_path))
 
-    def _say(self, set_path: Path, record: SetRecord) -> None:
-        self._records.write(_name(set_path), record)
+    def _write_record(self, set_path: Path, record: SetRecord) -> None:
+        self._records.write(_record_name(set_path), record)
 
-    def modes_now(self, set_path: Path) -> dict[str, int]:
+    def read_modes(self, set_path: Path) -> dict[str, int]:
         """Modes of a set's directory and of the databases in it, by name; "." is the directory."""
-        with opened_set(set_path) as place:
+        with open_set(set_path) as place:
             modes = {
-                path.name: stat.S_IMODE(place.stat(path.name).st_mode)
+                path.name: stat.S_IMODE(place.stat_entry(path.name).st_mode)
                 for name in self.names
-                for path in self.files(set_path, name)
+                for path in self.list_files(set_path, name)
                 if _is_file(place, path.name)
             }
-            modes["."] = stat.S_IMODE(place.stat("").st_mode)
-        return modes_masked(modes, self.names, SUFFIX)
+            modes["."] = stat.S_IMODE(place.stat_entry("").st_mode)
+        return mask_modes(modes, self.names, DATABASE_SUFFIX)
 
-    def modes(self, set_path: Path) -> Mapping[str, int]:
+    def find_original_modes(self, set_path: Path) -> Mapping[str, int]:
         """Modes that a copy of a set gets: those that its files had before they were frozen."""
-        frozen = dict(self.roles()).get(set_path)
-        return frozen.modes if frozen and frozen.modes else self.modes_now(set_path)
+        frozen = dict(self.list_roles()).get(set_path)
+        return frozen.modes if frozen and frozen.modes else self.read_modes(set_path)
 
-    def settle_role(self, set_path: Path) -> None:
+    def clear_role(self, set_path: Path) -> None:
         """Take a set that is live again as it was before it was set aside, and forget the role.
 
         Without the record a later change of the modes is not taken back by the next fence.
         """
-        if self._record(set_path).role is not None:
+        if self._read_record(set_path).role is not None:
             self.thaw(set_path)
-            self._say(set_path, replace(self._record(set_path), role=None))
+            self._write_record(set_path, replace(self._read_record(set_path), role=None))
 
     def freeze(self, set_path: Path) -> None:
         """Make a set read-only, for those who could read it."""
-        with opened_set(set_path) as place:
-            for path, descriptor in self._databases(set_path):
-                os.fchmod(descriptor, stat.S_IMODE(place.stat(path.name).st_mode) & ~WRITABLE)
-            place.set_mode("", stat.S_IMODE(place.stat("").st_mode) & ~WRITABLE)
+        with open_set(set_path) as place:
+            for path, descriptor in self._open_files(set_path):
+                os.fchmod(
+                    descriptor, stat.S_IMODE(place.stat_entry(path.name).st_mode) & ~WRITE_BITS
+                )
+            place.set_mode("", stat.S_IMODE(place.stat_entry("").st_mode) & ~WRITE_BITS)
             place.flush_entries()
 
     def thaw(self, set_path: Path) -> None:
         """Give a set's files the modes back that they had before they were frozen."""
-        role = self._role(set_path)
+        role = self._read_role(set_path)
         modes = role.modes if role else {}
-        with opened_set(set_path) as place:
+        with open_set(set_path) as place:
             place.set_mode("", modes.get(".", 0o755))
-            for path, descriptor in self._databases(set_path):
+            for path, descriptor in self._open_files(set_path):
                 if path.name in modes:
                     os.fchmod(descriptor, modes[path.name])
             place.flush_entries()
 
-    def _databases(self, set_path: Path) -> Iterator[tuple[Path, int]]:
+    def _open_files(self, set_path: Path) -> Iterator[tuple[Path, int]]:
         """Every database of a set with what lies beside it, opened.
 
         What was put there instead is left alone: it is nobody's data, and is refused where a
         database is needed.
         """
         for name in self.names:
-            for path in self.files(set_path, name):
-                with contextlib.suppress(FileNotFoundError, NotPlain), opened(path) as descriptor:
+            for path in self.list_files(set_path, name):
+                with (
+                    contextlib.suppress(FileNotFoundError, NotRegularFileError),
+                    open_regular_file(path) as descriptor,
+                ):
                     yield path, descriptor
 
-    def set_aside(self) -> tuple[SetAside, ...]:
+    def list_quarantined(self) -> tuple[QuarantinedSet, ...]:
         """Sets that nothing drops, since somebody wrote to them; by change."""
         found: dict[str, dict[str, Mapping[str, int] | None]] = {}
-        for path in sorted(self.sets.glob(f"{WRITTEN}*")):
-            if not path.name.endswith(PARTIAL):
-                change = path.name.removeprefix(WRITTEN).partition("_")[0]
-                found.setdefault(change, {})[str(path)] = self._counts(path)
-        return tuple(SetAside(key, tuple(places), places) for key, places in found.items())
+        for path in sorted(self.sets.glob(f"{QUARANTINE_PREFIX}*")):
+            if not path.name.endswith(PARTIAL_SUFFIX):
+                change = path.name.removeprefix(QUARANTINE_PREFIX).partition("_")[0]
+                found.setdefault(change, {})[str(path)] = self._read_counts(path)
+        return tuple(QuarantinedSet(key, tuple(places), places) for key, places in found.items())
 
-    def _counts(self, path: Path) -> Mapping[str, int] | None:
+    def _read_counts(self, path: Path) -> Mapping[str, int] | None:
         try:
-            return self._record(path).counts
-        except (NoteUnreadable, NotPlain):
+            return self._read_record(path).counts
+        except (RecordUnreadableError, NotRegularFileError):
             return None  # not counted, or by nobody of ours
 
-    def keep_for_good(
+    def quarantine_set(
         self, set_path: Path, change: str, counts: Mapping[str, int] | None = None
     ) -> Path:
         """Give a set that is not live a name that nothing drops, and return where it is.
@@ -354,26 +367,26 @@ class Layout:
             change: The change that it belongs to.
             counts: Rows that were added, by table; for telling only.
         """
-        target = self.sets / f"{WRITTEN}{change}"
+        target = self.sets / f"{QUARANTINE_PREFIX}{change}"
         number = 1
         while os.path.lexists(target):
             number += 1
-            target = self.sets / f"{WRITTEN}{change}_{number}"
-        self._say(target, SetRecord(counts=counts))
-        self.rename(set_path, target)
-        self.forget(set_path)
+            target = self.sets / f"{QUARANTINE_PREFIX}{change}_{number}"
+        self._write_record(target, SetRecord(counts=counts))
+        self.rename_set(set_path, target)
+        self.remove_record(set_path)
         return target
 
-    def make(self, set_path: Path) -> None:
+    def create_set(self, set_path: Path) -> None:
         """Make the directory of a set that nobody else may look into yet."""
         durable.make_directory(self.sets)
-        with opened_set(self.sets) as sets:
-            sets.make(set_path.name)
+        with open_set(self.sets) as sets:
+            sets.make_directory(set_path.name)
 
-    def rename(self, set_path: Path, target: Path) -> None:
+    def rename_set(self, set_path: Path, target: Path) -> None:
         """Give a set another name."""
-        with opened_set(self.sets) as sets:
-            sets.move(set_path.name, sets, target.name)
+        with open_set(self.sets) as sets:
+            sets.move_entry(set_path.name, sets, target.name)
             sets.flush_entries()
 
     def remove_set(self, set_path: Path) -> None:
@@ -384,36 +397,38 @@ class Layout:
         """
         if not os.path.lexists(set_path):
             return
-        if set_path == self.live_or_none():
+        if set_path == self.find_live_set_or_none():
             raise DatabaseError(
-                MARKERS_DISAGREE, reason=Text("{name} is live", {"name": set_path.name})
+                MARKERS_DISAGREE, reason=LazyText("{name} is live", {"name": set_path.name})
             )
-        with opened_set(self.sets) as sets:
-            if not stat.S_ISDIR(sets.stat(set_path.name).st_mode):
-                sets.remove(set_path.name)  # whatever was put in its place
+        with open_set(self.sets) as sets:
+            if not stat.S_ISDIR(sets.stat_entry(set_path.name).st_mode):
+                sets.remove_file(set_path.name)  # whatever was put in its place
                 sets.flush_entries()
                 return
             # A name of its own first, so that a half-removed set is never taken for a whole one.
             gone = set_path
-            if not set_path.name.endswith(PARTIAL):
-                role = self._role(set_path)
-                gone = self.partial(self.sets / f"gone_{role.change if role else set_path.name}")
+            if not set_path.name.endswith(PARTIAL_SUFFIX):
+                role = self._read_role(set_path)
+                gone = self.partial_path(
+                    self.sets / f"gone_{role.change if role else set_path.name}"
+                )
                 self.remove_set(gone)
                 sets.set_mode(set_path.name, 0o700)
-                self.rename(set_path, gone)
-            if not os.path.lexists(self.sets / _name(set_path)):
-                self.forget(set_path)
+                self.rename_set(set_path, gone)
+            if not os.path.lexists(self.sets / _record_name(set_path)):
+                self.remove_record(set_path)
             sets.set_mode(gone.name, 0o700)
             sets.remove_tree(gone.name)
 
 
-def _name(path: Path) -> str:
+def _record_name(path: Path) -> str:
     """Whose record it is: a set's that is being made is that of what it becomes."""
-    return path.name.removesuffix(PARTIAL)
+    return path.name.removesuffix(PARTIAL_SUFFIX)
 
 
 def _is_file(place: DirectoryHandle, name: str) -> bool:
     try:
-        return stat.S_ISREG(place.stat(name).st_mode)
+        return stat.S_ISREG(place.stat_entry(name).st_mode)
     except FileNotFoundError:
         return False

@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from ncen_updater.agent.adapters.databases.base import ChangeRef, MigrationSet, RunAs
-from ncen_updater.agent.adapters.databases.sqlite.copying import connect, settle
-from ncen_updater.agent.adapters.databases.sqlite.plain import opened
-from ncen_updater.agent.model.errors import DatabaseError, MigrationFailed
-from ncen_updater.common.database_words import said
+from ncen_updater.agent.adapters.databases.base import ChangeRef, MigrationSet, MigratorUser
+from ncen_updater.agent.adapters.databases.sqlite.copying import checkpoint_and_check, open_database
+from ncen_updater.agent.adapters.databases.sqlite.plain import open_regular_file
+from ncen_updater.agent.model.errors import DatabaseError, MigrationFailedError
+from ncen_updater.common.database_words import sanitize_error
 from ncen_updater.common.messages import REFERENCES_BROKEN
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.progress import ProgressListener
 from ncen_updater.formats.manifest import DatabaseProgram
 
 
@@ -22,10 +22,10 @@ def migrate_files(
     paths: Mapping[str, Path],
     change: ChangeRef,
     target: MigrationSet,
-    origin: MigrationSet | None,
+    current: MigrationSet | None,
     environment: Mapping[str, str],
-    progress: Progress,
-    user: RunAs | None,
+    progress: ProgressListener,
+    user: MigratorUser | None,
 ) -> bool:
     """Bring files to the target's schema, mark, analyze and settle them.
 
@@ -33,7 +33,7 @@ def migrate_files(
         paths: Files to be migrated, by logical name.
         change: Goes into the ledgers.
         target: Migrations of the release that will run.
-        origin: Migrations of the release that runs now, for the way down.
+        current: Migrations of the release that runs now, for the way down.
         environment: Further variables of the application's own migrator.
         progress: Told of each migration.
         user: As whom the application's own migrator runs.
@@ -42,7 +42,7 @@ def migrate_files(
         Whether anything was written but the mark.
 
     Raises:
-        MigrationFailed: See :meth:`DatabaseEngine.migrate`.
+        MigrationFailedError: See :meth:`DatabaseEngine.migrate`.
         DatabaseError: A file cannot be analyzed, or is not whole afterwards.
     """
     from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
@@ -50,20 +50,20 @@ def migrate_files(
 
     wrote = False
     if target.command is not None:
-        before = {path: _set_back(path) for path in paths.values()}
+        before = {path: _reset_mtime(path) for path in paths.values()}
         # A file has one writer: what else would come while officers work comes here.
-        for program in filter(None, (target.command, target.contract)):
+        for program in filter(None, (target.command, target.contract_program)):
             run_program(program, target.slot, paths, environment, progress, user)
-        wrote = any(_written(path) != seen for path, seen in before.items())
+        wrote = any(_read_write_state(path) != seen for path, seen in before.items())
     for name, path in paths.items():
         runner = MigrationRunner(SqliteDialect(path), name)
         if target.command is None:
-            old = origin.databases.get(name, ()) if origin else None
+            old = current.databases.get(name, ()) if current else None
             ran = runner.migrate(change, target.databases.get(name, ()), old, progress)
             wrote = wrote or bool(ran.steps)
         else:
-            runner.mark(change)
-        _settle(name, path, analyze=True)
+            runner.write_state(change)
+        _check_file(name, path, analyze=True)
     return wrote
 
 
@@ -77,8 +77,8 @@ def mark_files(paths: Mapping[str, Path], change: ChangeRef) -> None:
     from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
 
     for name, path in paths.items():
-        MigrationRunner(SqliteDialect(path), name).mark(change)
-        _settle(name, path, analyze=False)
+        MigrationRunner(SqliteDialect(path), name).write_state(change)
+        _check_file(name, path, analyze=False)
 
 
 def unmark_files(paths: Mapping[str, Path]) -> None:
@@ -91,39 +91,40 @@ def unmark_files(paths: Mapping[str, Path]) -> None:
     from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
 
     for name, path in paths.items():
-        MigrationRunner(SqliteDialect(path), name).unmark()
-        _settle(name, path, analyze=False)
+        MigrationRunner(SqliteDialect(path), name).delete_state()
+        _check_file(name, path, analyze=False)
 
 
-def _settle(name: str, path: Path, *, analyze: bool) -> None:
+def _check_file(name: str, path: Path, *, analyze: bool) -> None:
     try:
         if analyze:
-            with connect(path, "rw") as database:
+            with open_database(path, "rw") as database:
                 database.execute("ANALYZE")
-        problem = settle(path)
+        problem = checkpoint_and_check(path)
     except sqlite3.Error as error:
-        raise DatabaseError(database=name, detail=said(error)) from error
+        raise DatabaseError(database=name, detail=sanitize_error(error)) from error
     if problem:
         raise DatabaseError(database=name, detail=problem)
 
 
-def _set_back(path: Path) -> tuple[int, ...] | None:
+def _reset_mtime(path: Path) -> tuple[int, ...] | None:
     """Give a file a time of long ago, so that whatever is written next can be told, however soon.
 
     Reading through SQLite does not change it, a committed row does, or is in the journal beside.
 
     Returns:
-        As :func:`_written`; None where the file belongs to somebody else, so that nobody can tell.
+        As :func:`_read_write_state`; None where the file belongs to somebody else, so that nobody
+        can tell.
     """
     try:
-        with opened(path) as descriptor:
+        with open_regular_file(path) as descriptor:
             os.utime(descriptor, ns=(0, 0))
     except PermissionError:
         return None
-    return _written(path)
+    return _read_write_state(path)
 
 
-def _written(path: Path) -> tuple[int, ...]:
+def _read_write_state(path: Path) -> tuple[int, ...]:
     info = path.lstat()
     beside = path.with_name(path.name + "-wal")
     return (
@@ -136,37 +137,37 @@ def run_program(
     slot: Path,
     paths: Mapping[str, Path],
     environment: Mapping[str, str],
-    progress: Progress,
-    user: RunAs | None,
+    progress: ProgressListener,
+    user: MigratorUser | None,
 ) -> None:
     """Run a program of a release on files.
 
     Raises:
-        MigrationFailed: It failed, or left rows that refer to nothing.
+        MigrationFailedError: It failed, or left rows that refer to nothing.
     """
     from ncen_updater.agent.adapters.databases.migrations import command
-    from ncen_updater.agent.adapters.databases.migrations.work import tell_dangling
+    from ncen_updater.agent.adapters.databases.migrations.work import format_dangling_references
 
-    variables = command.migrator_environment(os.environ, environment, user)
+    variables = command.build_migrator_environment(os.environ, environment, user)
     for name, path in paths.items():
         address = {"URL": f"sqlite:///{path}", "NAME": str(path)}
         variables |= command.database_variables(name, address)
-    before = {name: _dangling(path) for name, path in paths.items()}
-    command.run_command(program, slot, variables, progress, tuple(paths), user=user)
+    before = {name: _count_dangling_references(path) for name, path in paths.items()}
+    command.run_migrator(program, slot, variables, progress, tuple(paths), user=user)
     for name, path in paths.items():
-        more = _dangling(path) - before[name]
+        more = _count_dangling_references(path) - before[name]
         if more:
-            raise MigrationFailed(
+            raise MigrationFailedError(
                 REFERENCES_BROKEN,
                 database=name,
                 migration=program.argv[0],
                 count=more.total(),
-                detail=tell_dangling(more),
+                detail=format_dangling_references(more),
             )
 
 
-def _dangling(path: Path) -> Counter[tuple[str, str]]:
+def _count_dangling_references(path: Path) -> Counter[tuple[str, str]]:
     from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
 
-    with connect(path, "ro") as database:
-        return SqliteDialect(path).dangling(database)
+    with open_database(path, "ro") as database:
+        return SqliteDialect(path).count_dangling_references(database)

@@ -18,22 +18,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ncen_updater.agent.adapters.databases.base import Marker
-from ncen_updater.agent.adapters.databases.sqlite.layout import SUFFIX, Layout
-from ncen_updater.agent.adapters.databases.sqlite.plain import opened
+from ncen_updater.agent.adapters.databases.base import DatabaseMarker
+from ncen_updater.agent.adapters.databases.sqlite.layout import DATABASE_SUFFIX, DatabaseSets
+from ncen_updater.agent.adapters.databases.sqlite.plain import open_regular_file
 from ncen_updater.agent.model.errors import DatabaseError
-from ncen_updater.common.messages import FILES_WRITTEN
-from ncen_updater.common.records import Record
+from ncen_updater.common.messages import FENCED_FILES_CHANGED
+from ncen_updater.common.records import JsonRecord
 
-MAIN_HEAD = 100  # the header: change counter, version-valid-for, size in pages
-JOURNAL_HEAD = 32  # the header of a WAL: number of the checkpoint, salts
+DATABASE_HEADER_BYTES = 100  # the header: change counter, version-valid-for, size in pages
+JOURNAL_HEADER_BYTES = 32  # the header of a WAL: number of the checkpoint, salts
 # Two writes within one tick of the kernel's clock leave the same time; HZ is 100 or more.
 TICK_NS = 20_000_000
-MOST_LOOKS = 50
+MAX_ATTEMPTS = 50
 
 
 @dataclass(frozen=True)
-class FileSeen(Record):
+class FileSnapshot(JsonRecord):
     """One file at a moment.
 
     Attributes:
@@ -51,26 +51,26 @@ class FileSeen(Record):
 
 
 @dataclass(frozen=True)
-class SetSeen(Record):
+class SetSnapshot(JsonRecord):
     """The files of a set at a moment, by name."""
 
     place: str
-    files: Mapping[str, FileSeen]
+    files: Mapping[str, FileSnapshot]
 
 
 @dataclass(frozen=True)
-class LentBy(Record):
+class NoCopyRecord(JsonRecord):
     """What a set was before a change gave it to another release as it is.
 
     Attributes:
         marker: None where no agent ever cut over to it.
     """
 
-    marker: Marker | None = None
+    marker: DatabaseMarker | None = None
 
 
 @dataclass(frozen=True)
-class Note(Record):
+class FenceRecord(JsonRecord):
     """What is known of a change's sets.
 
     Attributes:
@@ -82,53 +82,55 @@ class Note(Record):
         lent: What the set was, where the change leaves it as it is; None before it is marked.
     """
 
-    before: SetSeen
+    before: SetSnapshot
     copied: Mapping[str, str] = field(default_factory=dict)
-    after: SetSeen | None = None
+    after: SetSnapshot | None = None
     newest: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    lent: LentBy | None = None
+    lent: NoCopyRecord | None = None
 
 
-def look(layout: Layout, set_path: Path) -> SetSeen:
+def snapshot_set(layout: DatabaseSets, set_path: Path) -> SetSnapshot:
     """Look at the files of a set. Reads a few bytes of each and writes nothing."""
-    found: dict[str, FileSeen] = {}
+    found: dict[str, FileSnapshot] = {}
     for name in layout.names:
-        main = layout.file(set_path, name)
-        for path in layout.files(set_path, name):
-            with opened(path) as descriptor:
+        main = layout.file_path(set_path, name)
+        for path in layout.list_files(set_path, name):
+            with open_regular_file(path) as descriptor:
                 info = os.fstat(descriptor)
                 if path.name.endswith("-shm") or (path != main and not info.st_size):
                     continue
-                head = os.pread(descriptor, MAIN_HEAD if path == main else JOURNAL_HEAD, 0)
+                head = os.pread(
+                    descriptor, DATABASE_HEADER_BYTES if path == main else JOURNAL_HEADER_BYTES, 0
+                )
             # Root gives a WAL to its database's owner, each time that it merely reads it.
             ctime_ns = info.st_ctime_ns if path == main else 0
-            found[path.name] = FileSeen(
+            found[path.name] = FileSnapshot(
                 info.st_ino, info.st_size, info.st_mtime_ns, ctime_ns, head.hex()
             )
-    return SetSeen(set_path.name, found)
+    return SetSnapshot(set_path.name, found)
 
 
-def journaled(layout: Layout, seen: SetSeen) -> tuple[str, ...]:
+def find_journaled(layout: DatabaseSets, seen: SetSnapshot) -> tuple[str, ...]:
     """Logical names that had a WAL or a rollback journal with something in it."""
     return tuple(
         name
         for name in layout.names
-        if any(file.startswith(f"{name}{SUFFIX}-") for file in seen.files)
+        if any(file.startswith(f"{name}{DATABASE_SUFFIX}-") for file in seen.files)
     )
 
 
-def _young(times: Mapping[str, int], now: int) -> dict[str, int]:
+def _find_recent(times: Mapping[str, int], now: int) -> dict[str, int]:
     """Which of some times are not a tick ago, with their ages; those of tomorrow are old."""
     return {name: now - at for name, at in times.items() if 0 <= now - at < TICK_NS}
 
 
-def look_when_quiet(
-    layout: Layout,
+def snapshot_quiet_set(
+    layout: DatabaseSets,
     set_path: Path,
     now_ns: Callable[[], int] = time.time_ns,
     wait: Callable[[float], None] = time.sleep,
-) -> SetSeen:
+) -> SetSnapshot:
     """Look at a set once the last write is a tick of the clock ago.
 
     A write right after the look would otherwise bear the time of the one before it.
@@ -136,20 +138,26 @@ def look_when_quiet(
     Raises:
         FilesWritten: Somebody writes all the time.
     """
-    for _ in range(MOST_LOOKS):
-        young = _young({path.name: path.lstat().st_mtime_ns
+    for _ in range(MAX_ATTEMPTS):
+        young = _find_recent({path.name: path.lstat().st_mtime_ns
                         for name in layout.names
-                        for path in layout.files(set_path, name)}, now_ns())  # fmt: skip
+                        for path in layout.list_files(set_path, name)}, now_ns())  # fmt: skip
         if not young:
-            seen = look(layout, set_path)
-            young = _young({name: item.mtime_ns for name, item in seen.files.items()}, now_ns())
+            seen = snapshot_set(layout, set_path)
+            young = _find_recent(
+                {name: item.mtime_ns for name, item in seen.files.items()}, now_ns()
+            )
             if not young:
                 return seen
         wait((TICK_NS - min(young.values())) / 1e9)
-    raise DatabaseError(FILES_WRITTEN, database=set_path.name, files=", ".join(sorted(young)))
+    raise DatabaseError(
+        FENCED_FILES_CHANGED, database=set_path.name, files=", ".join(sorted(young))
+    )
 
 
-def differing(before: SetSeen, now: SetSeen, *, frozen: bool = False) -> tuple[str, ...]:
+def find_changed_files(
+    before: SetSnapshot, now: SetSnapshot, *, frozen: bool = False
+) -> tuple[str, ...]:
     """Names of files that are not as they were; pure.
 
     Args:
@@ -158,7 +166,7 @@ def differing(before: SetSeen, now: SetSeen, *, frozen: bool = False) -> tuple[s
         frozen: Whether modes were changed since, by ourselves; writes are seen all the same.
     """
 
-    def shown(seen: FileSeen | None) -> FileSeen | None:
+    def shown(seen: FileSnapshot | None) -> FileSnapshot | None:
         return dataclasses.replace(seen, ctime_ns=0) if seen and frozen else seen
 
     names = sorted({*before.files, *now.files})

@@ -17,39 +17,39 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ncen_updater.agent.adapters.databases.sqlite.errors import NotPlain
+from ncen_updater.agent.adapters.databases.sqlite.errors import NotRegularFileError
 from ncen_updater.common.directory_handle import DirectoryHandle
 
-SETS = "sets"
-COMPANIONS = ("-wal", "-shm", "-journal")
-JOURNAL_END = bytes.fromhex("d9d505f920a163d7")  # sqlite.org/fileformat2.html, 3.
+SETS_DIRECTORY = "sets"
+COMPANION_SUFFIXES = ("-wal", "-shm", "-journal")
+MASTER_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")  # sqlite.org/fileformat2.html, 3.
 RECORD_BYTES = 65_536
 FILE_BITS, DIRECTORY_BITS = 0o777, 0o3777
-FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+OPEN_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-def _top(path: Path) -> Path:
+def _find_configured_directory(path: Path) -> Path:
     """The directory that the configuration names: what is above it is the administrator's."""
-    if path.parent.name == SETS:
+    if path.parent.name == SETS_DIRECTORY:
         return path.parent.parent
-    return path.parent if path.name == SETS else path
+    return path.parent if path.name == SETS_DIRECTORY else path
 
 
 @contextlib.contextmanager
-def opened_set(path: Path) -> Iterator[DirectoryHandle]:
+def open_set(path: Path) -> Iterator[DirectoryHandle]:
     """Open a set, or another directory of the site's databases; neither it nor ``sets`` is a link.
 
     Raises:
         FileNotFoundError: It is not there.
-        NotPlain: It is a link, or no directory.
+        NotRegularFileError: It is a link, or no directory.
     """
-    top = _top(path)
+    top = _find_configured_directory(path)
     whole = DirectoryHandle(os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     try:
-        handle = whole.below(str(path.relative_to(top)).removeprefix("."))
+        handle = whole.open_directory(str(path.relative_to(top)).removeprefix("."))
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise NotPlain(database=path, detail=os.strerror(error.errno)) from error
+            raise NotRegularFileError(database=path, detail=os.strerror(error.errno)) from error
         raise
     finally:
         whole.close()
@@ -60,31 +60,31 @@ def opened_set(path: Path) -> Iterator[DirectoryHandle]:
 
 
 @contextlib.contextmanager
-def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
+def open_regular_file(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
     """Open a plain file of a set that has one name; what is opened is what was looked at.
 
     Raises:
         FileNotFoundError: It is not there.
-        NotPlain: It is anything else.
+        NotRegularFileError: It is anything else.
     """
-    with opened_set(path.parent) as directory:
-        place = directory.descriptor()
+    with open_set(path.parent) as directory:
+        place = directory.duplicate_descriptor()
         try:
-            descriptor = os.open(path.name, flags | FLAGS, dir_fd=place)
+            descriptor = os.open(path.name, flags | OPEN_FLAGS, dir_fd=place)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
-                raise NotPlain(database=path, detail=os.strerror(error.errno)) from error
+                raise NotRegularFileError(database=path, detail=os.strerror(error.errno)) from error
             raise
         finally:
             os.close(place)
         try:
-            _require(path, os.fstat(descriptor), directory.stat(""))
+            _require_regular(path, os.fstat(descriptor), directory.stat_entry(""))
             yield descriptor
         finally:
             os.close(descriptor)
 
 
-def said_of(info: os.stat_result, directory: os.stat_result) -> str | None:
+def describe_entry_problem(info: os.stat_result, directory: os.stat_result) -> str | None:
     """What is wrong with an entry of a set; None for a plain file of whoever may have it. Pure."""
     if not stat.S_ISREG(info.st_mode):
         return f"mode {stat.filemode(info.st_mode)}"
@@ -95,13 +95,13 @@ def said_of(info: os.stat_result, directory: os.stat_result) -> str | None:
     return None
 
 
-def _require(path: Path, info: os.stat_result, directory: os.stat_result) -> None:
-    problem = said_of(info, directory)
+def _require_regular(path: Path, info: os.stat_result, directory: os.stat_result) -> None:
+    problem = describe_entry_problem(info, directory)
     if problem:
-        raise NotPlain(database=path, detail=problem)
+        raise NotRegularFileError(database=path, detail=problem)
 
 
-def check_database(path: Path, *, finishing: bool = False) -> None:
+def check_before_open(path: Path, *, finishing: bool = False) -> None:
     """Look at a database and what lies beside it, before anything opens them by name.
 
     Args:
@@ -110,38 +110,38 @@ def check_database(path: Path, *, finishing: bool = False) -> None:
             SQLite removes that file.
 
     Raises:
-        NotPlain: One of them is no plain file with one name. A missing one is nothing.
+        NotRegularFileError: One of them is no plain file with one name. A missing one is nothing.
     """
-    with contextlib.suppress(FileNotFoundError), opened_set(path.parent) as directory:
-        owner = directory.stat("")
-        for end in ("", *COMPANIONS):
+    with contextlib.suppress(FileNotFoundError), open_set(path.parent) as directory:
+        owner = directory.stat_entry("")
+        for end in ("", *COMPANION_SUFFIXES):
             beside = path.with_name(path.name + end)
             with contextlib.suppress(FileNotFoundError):
-                _require(beside, directory.stat(beside.name), owner)
+                _require_regular(beside, directory.stat_entry(beside.name), owner)
         if not finishing:
             return
         journal = path.with_name(path.name + "-journal")
-        with contextlib.suppress(FileNotFoundError), opened(journal) as descriptor:
+        with contextlib.suppress(FileNotFoundError), open_regular_file(journal) as descriptor:
             size = os.fstat(descriptor).st_size
-            if os.pread(descriptor, 8, max(0, size - 8)) == JOURNAL_END:
-                raise NotPlain(database=journal, detail="it names another file")
+            if os.pread(descriptor, 8, max(0, size - 8)) == MASTER_JOURNAL_MAGIC:
+                raise NotRegularFileError(database=journal, detail="it names another file")
 
 
-def check_opened(
+def check_after_open(
     connection: sqlite3.Connection, path: Path, schema: str = "main"
 ) -> sqlite3.Connection:
     """Ask what SQLite opened, before anything is read of it.
 
     Raises:
-        NotPlain: It is another file than the one that was named.
+        NotRegularFileError: It is another file than the one that was named.
     """
-    top = _top(path.parent)
+    top = _find_configured_directory(path.parent)
     expected = Path(os.path.realpath(top), path.relative_to(top))
     with contextlib.ExitStack() as closing:
         closing.callback(connection.close)
         files = {str(row[1]): str(row[2]) for row in connection.execute("PRAGMA database_list")}
         if Path(os.path.realpath(files[schema])) != expected:
-            raise NotPlain(database=path, detail=files[schema])
+            raise NotRegularFileError(database=path, detail=files[schema])
         closing.pop_all()
     return connection
 
@@ -152,7 +152,7 @@ def read_ours(directory: DirectoryHandle, name: str) -> bytes | None:
     It must belong to root or to who runs this: the application's user can make no such file.
     """
     try:
-        descriptor = directory.open(name)
+        descriptor = directory.open_file(name)
     except OSError:
         return None
     try:
@@ -165,9 +165,9 @@ def read_ours(directory: DirectoryHandle, name: str) -> bytes | None:
         os.close(descriptor)
 
 
-def modes_masked(modes: Mapping[str, int], names: tuple[str, ...], suffix: str) -> dict[str, int]:
+def mask_modes(modes: Mapping[str, int], names: tuple[str, ...], suffix: str) -> dict[str, int]:
     """Modes of a set's own directory and of its databases, and of nothing else. Pure."""
-    known = {name + suffix + end for name in names for end in ("", *COMPANIONS)}
+    known = {name + suffix + end for name in names for end in ("", *COMPANION_SUFFIXES)}
     return {
         name: mode & (DIRECTORY_BITS if name == "." else FILE_BITS)
         for name, mode in modes.items()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncen_updater.agent.adapters.databases.sqlite.plain import opened
+from ncen_updater.agent.adapters.databases.sqlite.plain import open_regular_file
 
 # Where SQLite locks a file: PENDING, RESERVED and the SHARED range (sqlite.org/fileformat2.html).
 LOCK_START = 0x4000_0000
@@ -18,7 +18,7 @@ CAP_SYS_PTRACE = 19  # linux/capability.h
 
 
 @dataclass(frozen=True)
-class Holder:
+class OpenFileHolder:
     """A process that has one of the files open; ``name`` as the kernel calls it."""
 
     pid: int
@@ -26,7 +26,7 @@ class Holder:
     file: str
 
 
-def holders(files: Sequence[Path], proc: Path = Path("/proc")) -> tuple[Holder, ...]:
+def find_holders(files: Sequence[Path], proc: Path = Path("/proc")) -> tuple[OpenFileHolder, ...]:
     """Return the processes that have any of the files open, as far as we may see them.
 
     Args:
@@ -52,12 +52,12 @@ def holders(files: Sequence[Path], proc: Path = Path("/proc")) -> tuple[Holder, 
             if seen:
                 process = descriptors.parent
                 called = (process / "comm").read_text("utf-8", "replace").strip()
-                found += [Holder(int(process.name), called, name) for name in sorted(seen)]
+                found += [OpenFileHolder(int(process.name), called, name) for name in sorted(seen)]
     return tuple(sorted(found, key=lambda item: (item.pid, item.file)))
 
 
-def sees_others(proc: Path = Path("/proc")) -> bool:
-    """Whether :func:`holders` sees the files of other users' processes.
+def can_see_other_users(proc: Path = Path("/proc")) -> bool:
+    """Whether :func:`find_holders` sees the files of other users' processes.
 
     The kernel shows them to who may trace these processes. The service may not, nor may an ordinary
     user, and being root is not enough; an empty answer then says nothing.
@@ -69,14 +69,14 @@ def sees_others(proc: Path = Path("/proc")) -> bool:
     return False
 
 
-def locked(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether another process holds a lock of SQLite on a database file.
 
     It finds what the list of open files hides from a user without privileges: a transaction, or in
     WAL mode any connection. Nothing is read or written. Do not call it while this process has the
     database open: closing the file drops all our locks on it.
     """
-    with opened(path, os.O_RDWR) as stream:
+    with open_regular_file(path, os.O_RDWR) as stream:
         try:
             fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, LOCK_BYTES, LOCK_START)
         except OSError:

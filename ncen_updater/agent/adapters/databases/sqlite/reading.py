@@ -12,56 +12,56 @@ from pathlib import Path
 
 from ncen_updater.agent.adapters.databases.base import (
     AppliedMigration,
-    Candidate,
+    CandidateDatabase,
+    ChangeEvidence,
     ChangeRef,
     DatabaseEngine,
     DatabaseFacts,
+    DatabaseMarker,
+    DatabaseRef,
     DatabaseRole,
-    Evidence,
-    Live,
-    Marker,
+    DatabaseSelector,
+    LiveDatabase,
     MigrationPlan,
     MigrationSet,
-    Place,
-    PlaceOf,
-    RunAs,
+    MigratorUser,
     TableDigest,
 )
 from ncen_updater.agent.adapters.databases.migrations import ledger
-from ncen_updater.agent.adapters.databases.migrations.command import migrator_user
-from ncen_updater.agent.adapters.databases.schema import Schema
+from ncen_updater.agent.adapters.databases.migrations.command import find_migrator_user
+from ncen_updater.agent.adapters.databases.schema import SchemaDigest
 from ncen_updater.agent.adapters.databases.sqlite import inspect, trying
-from ncen_updater.agent.adapters.databases.sqlite.copying import connect, uri
-from ncen_updater.agent.adapters.databases.sqlite.dialect import TABLES
-from ncen_updater.agent.adapters.databases.sqlite.errors import SetMissing
-from ncen_updater.agent.adapters.databases.sqlite.facts import find_blockers, find_set_aside
-from ncen_updater.agent.adapters.databases.sqlite.layout import Layout
-from ncen_updater.agent.adapters.databases.sqlite.noting import Note
-from ncen_updater.agent.adapters.databases.sqlite.plain import check_database, check_opened
-from ncen_updater.agent.adapters.databases.sqlite.records import KeptRecords
-from ncen_updater.agent.adapters.databases.tried import Keys, Sample
+from ncen_updater.agent.adapters.databases.sqlite.copying import build_uri, open_database
+from ncen_updater.agent.adapters.databases.sqlite.dialect import LEDGER_TABLES
+from ncen_updater.agent.adapters.databases.sqlite.errors import DatabaseSetMissingError
+from ncen_updater.agent.adapters.databases.sqlite.facts import find_blockers, find_quarantined
+from ncen_updater.agent.adapters.databases.sqlite.layout import DatabaseSets
+from ncen_updater.agent.adapters.databases.sqlite.noting import FenceRecord
+from ncen_updater.agent.adapters.databases.sqlite.plain import check_after_open, check_before_open
+from ncen_updater.agent.adapters.databases.sqlite.records import RecordStore
+from ncen_updater.agent.adapters.databases.tried import DatabaseSample, RowKeys
 from ncen_updater.agent.model.errors import DatabaseError
-from ncen_updater.common.database_words import said
-from ncen_updater.common.disk_space import free_bytes
+from ncen_updater.common.database_words import sanitize_error
+from ncen_updater.common.disk_space import get_free_bytes
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.messages import MARKERS_DISAGREE, QUERY_FAILED
-from ncen_updater.formats.losses import Loss
+from ncen_updater.formats.losses import DataLoss
 
 QUERY_INSTRUCTIONS = 20_000
 
 logger = logging.getLogger(__name__)
 
 
-class SqliteFacts(DatabaseEngine):
+class SqliteReadOperations(DatabaseEngine):
     """What can be asked of a site's SQLite files without changing anything.
 
     Args:
         directory: Holds ``live`` and ``sets``; on one file system.
         names: Logical names; the file is ``<name>.sqlite``.
         migrator_environment: Further variables of the application's own migrator.
-        notes: Where the agent keeps what it noted of the files; a directory of its own, since what
-            another user can write there would be believed. Beside the sets by default.
-        user: As whom the application's own migrator runs; by default whose the files are.
+        records_directory: Where the agent keeps what it noted of the files; a directory of its own,
+            since what another user can write there would be believed. Beside the sets by default.
+        migrator_user: As whom the application's own migrator runs; by default whose the files are.
     """
 
     kind = "sqlite"
@@ -71,14 +71,14 @@ class SqliteFacts(DatabaseEngine):
         directory: Path,
         names: Sequence[str],
         migrator_environment: Mapping[str, str] | None = None,
-        notes: Path | None = None,
-        user: str | None = None,
+        records_directory: Path | None = None,
+        migrator_user: str | None = None,
     ) -> None:
-        kept = (notes or directory / "notes").absolute()
-        self._notes = KeptRecords(kept, Note)
-        self._layout = Layout(directory.absolute(), tuple(names), kept)
+        retained = (records_directory or directory / "notes").absolute()
+        self._notes = RecordStore(retained, FenceRecord)
+        self._layout = DatabaseSets(directory.absolute(), tuple(names), retained)
         self._migrator_environment = dict(migrator_environment or {})
-        self._user = user
+        self._user = migrator_user
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,18 +87,18 @@ class SqliteFacts(DatabaseEngine):
 
     # ---- facts ---------------------------------------------------------------------------------
 
-    def version(self) -> str:
+    def read_version(self) -> str:
         """Version of the SQLite library that this process uses."""
         return sqlite3.sqlite_version
 
-    def describe(self) -> tuple[DatabaseFacts, ...]:
+    def describe_databases(self) -> tuple[DatabaseFacts, ...]:
         """Facts of each live database."""
-        live = self._layout.live_set()
+        live = self._layout.find_live_set()
         found = []
         for name in self.names:
-            path = self._layout.file(live, name)
-            size = sum(item.lstat().st_size for item in self._layout.files(live, name))
-            with self._reading(path, name) as database:
+            path = self._layout.file_path(live, name)
+            size = sum(item.lstat().st_size for item in self._layout.list_files(live, name))
+            with self._open_for_reading(path, name) as database:
                 mode = str(database.execute("PRAGMA journal_mode").fetchone()[0])
                 page = int(database.execute("PRAGMA page_size").fetchone()[0])
             info = path.lstat()
@@ -108,17 +108,17 @@ class SqliteFacts(DatabaseEngine):
             found.append(DatabaseFacts(name, str(path), size, details))
         return tuple(found)
 
-    def blockers(self, change: ChangeRef, *, final: bool) -> tuple[Finding, ...]:
+    def find_blockers(self, change: ChangeRef, *, application_stopped: bool) -> tuple[Finding, ...]:
         """What would stop this change."""
-        return tuple(find_blockers(self._layout, change, final=final))
+        return tuple(find_blockers(self._layout, change, final=application_stopped))
 
-    def evidence(self, change: ChangeRef | None) -> Evidence:
+    def read_evidence(self, change: ChangeRef | None) -> ChangeEvidence:
         """What exists for a change, from links and records; else from the files of the set."""
         layout = self._layout
-        live = layout.live_or_none()
-        present = layout.present(live) if live else ()
-        closed = () if layout.open() or live is None else self.names
-        at_rest = Evidence(
+        live = layout.find_live_set_or_none()
+        present = layout.list_present(live) if live else ()
+        closed = () if layout.is_open() or live is None else self.names
+        at_rest = ChangeEvidence(
             swapped=False,
             fenced=bool(closed),
             missing=tuple(name for name in self.names if name not in present),
@@ -128,18 +128,18 @@ class SqliteFacts(DatabaseEngine):
         if change is None:
             return at_rest
         candidates: set[str] = set()
-        for path, role in layout.roles():
+        for path, role in layout.list_roles():
             if role.role is DatabaseRole.CANDIDATE and role.change == change.id:
                 # One that is being made or removed counts as a whole: not whole, but there.
                 partial = path.name.endswith(".partial")
-                candidates.update(self.names if partial else layout.present(path))
-        kept = layout.previous_set(change.id)
+                candidates.update(self.names if partial else layout.list_present(path))
+        previous = layout.find_previous_set(change.id)
         return replace(
             at_rest,
-            swapped=live is not None and self._swapped(change, live),
+            swapped=live is not None and self._is_cut_over(change, live),
             candidates=tuple(name for name in self.names if name in candidates),
-            previous=layout.present(kept) if kept else (),
-            committed=live is not None and change.id in layout.committed(live),
+            previous=layout.list_present(previous) if previous else (),
+            committed=live is not None and change.id in layout.read_committed(live),
             later=live is not None and self._is_later(change, live),
         )
 
@@ -149,54 +149,56 @@ class SqliteFacts(DatabaseEngine):
         Where the agent's directory is from an older backup there is no record of the set: then its
         files are asked.
         """
-        record = self._layout.marker(live)
+        record = self._layout.read_marker(live)
         words = [record] if record is not None else self._states(live)
         return any(
             word is not None and word.change != change.id and word.generation >= change.generation
             for word in words
         )
 
-    def _states(self, live: Path) -> list[Marker | None]:
+    def _states(self, live: Path) -> list[DatabaseMarker | None]:
         """State rows of a set, also beside a journal that a killed application left.
 
         A file that cannot be read says nothing: a recovery must not fail for it.
         """
         found = []
-        for name in () if self._layout.plain() else self._layout.present(live):
-            path = self._layout.file(live, name)
-            for mode in (self._mode(path), "frozen"):
+        for name in () if self._layout.is_plain_directory() else self._layout.list_present(live):
+            path = self._layout.file_path(live, name)
+            for mode in (self._choose_open_mode(path), "frozen"):
                 try:
-                    found.append(self._state_in(_Reading(path, mode, name)))
+                    found.append(self._state_in(_ReadSession(path, mode, name)))
                     break
                 except (DatabaseError, sqlite3.Error) as error:
-                    logger.warning("the state row of %s cannot be read: %s", name, said(error))
+                    logger.warning(
+                        "the state row of %s cannot be read: %s", name, sanitize_error(error)
+                    )
         return found
 
-    def _swapped(self, change: ChangeRef, live: Path) -> bool:
-        if live == self._layout.next_set(change.id):
+    def _is_cut_over(self, change: ChangeRef, live: Path) -> bool:
+        if live == self._layout.candidate_set_path(change.id):
             return True
         # Where the databases were left as they are, the set is the same one.
-        marker = self._layout.marker(live)
+        marker = self._layout.read_marker(live)
         return marker is not None and marker.change == change.id
 
-    def marker(self) -> Marker | None:
+    def read_marker(self) -> DatabaseMarker | None:
         """What the live set says it is; compared with the state row in every file.
 
         A record file that was lost (files of a set that were put elsewhere and back) is made up for
         by the files, where the set bears the name of the change that they speak of.
         """
-        if self._layout.plain():
+        if self._layout.is_plain_directory():
             return None  # no agent ever cut over to it
-        live = self._layout.live_set()
-        marker = self._layout.marker(live)
-        states: dict[str, Marker | None] = {}
+        live = self._layout.find_live_set()
+        marker = self._layout.read_marker(live)
+        states: dict[str, DatabaseMarker | None] = {}
         for name in self.names:
-            path = self._layout.file(live, name)
-            states[name] = self._state(path, name)
+            path = self._layout.file_path(live, name)
+            states[name] = self._read_state(path, name)
         inside = next(iter(states.values()))
         if marker is None and inside is not None and set(states.values()) == {inside}:
-            said = {live.name.removeprefix("next_"), *self._layout.committed(live)}
-            marker = inside if inside.change in said else None
+            names = {live.name.removeprefix("next_"), *self._layout.read_committed(live)}
+            marker = inside if inside.change in names else None
         for name, state in states.items():
             if state != marker:
                 raise DatabaseError(
@@ -204,164 +206,171 @@ class SqliteFacts(DatabaseEngine):
                 )
         return marker
 
-    def free_bytes(self) -> dict[Path, int]:
-        """See :meth:`DatabaseEngine.free_bytes`."""
-        return {self._layout.directory: free_bytes(self._layout.directory)}
+    def measure_free_bytes(self) -> dict[Path, int]:
+        """See :meth:`DatabaseEngine.measure_free_bytes`."""
+        return {self._layout.directory: get_free_bytes(self._layout.directory)}
 
-    def leftovers(self) -> tuple[tuple[str, DatabaseRole, str], ...]:
+    def list_leftovers(self) -> tuple[tuple[str, DatabaseRole, str], ...]:
         """Every candidate or previous that exists."""
         found: list[tuple[str, DatabaseRole, str]] = []
-        for path, role in self._layout.roles():
+        for path, role in self._layout.list_roles():
             partial = path.name.endswith(".partial")
-            names = self.names if partial else self._layout.present(path)
+            names = self.names if partial else self._layout.list_present(path)
             found += [(role.change, role.role, name) for name in names]
         return tuple(found)
 
-    def applied(self, place: Place) -> tuple[AppliedMigration, ...]:
+    def read_ledger(self, database: DatabaseRef) -> tuple[AppliedMigration, ...]:
         """The ledger of a database, oldest first."""
-        with self._reading(self._path(place), place.name) as database:
-            if not database.execute(TABLES.exists).fetchone():
+        with self._open_for_reading(self._find_path(database), database.name) as connection:
+            if not connection.execute(LEDGER_TABLES.exists).fetchone():
                 return ()
-            return ledger.applied_rows(database.execute(TABLES.select))
+            return ledger.parse_ledger_rows(connection.execute(LEDGER_TABLES.select))
 
-    def query(
-        self, place: Place, sql: str, *, timeout_s: float = 3600.0
+    def run_query(
+        self, database: DatabaseRef, sql: str, *, timeout_s: float = 3600.0
     ) -> list[tuple[object, ...]]:
         """Run one SELECT; the file is opened read-only."""
         deadline = time.monotonic() + timeout_s
-        path = self._path(place)
+        path = self._find_path(database)
         try:
-            with connect(path, self._mode(path)) as database:
-                database.execute("PRAGMA query_only = ON")
-                database.set_progress_handler(
+            with open_database(path, self._choose_open_mode(path)) as connection:
+                connection.execute("PRAGMA query_only = ON")
+                connection.set_progress_handler(
                     lambda: int(time.monotonic() > deadline), QUERY_INSTRUCTIONS
                 )
-                return [tuple(row) for row in database.execute(sql)]
+                return [tuple(row) for row in connection.execute(sql)]
         except (sqlite3.Error, sqlite3.Warning) as error:
             raise DatabaseError(
-                QUERY_FAILED, database=place.name, sql=sql, detail=said(error)
+                QUERY_FAILED, database=database.name, sql=sql, detail=sanitize_error(error)
             ) from error
 
-    def table_digests(self, place: Place) -> dict[str, TableDigest]:
+    def compute_table_digests(self, database: DatabaseRef) -> dict[str, TableDigest]:
         """Digest of every user table."""
-        with self._reading(self._path(place), place.name) as database:
-            return inspect.table_digests(database)
+        with self._open_for_reading(self._find_path(database), database.name) as connection:
+            return inspect.compute_table_digests(connection)
 
-    def schema(self, place: Place) -> Schema:
+    def read_schema(self, database: DatabaseRef) -> SchemaDigest:
         """Digests of the schema."""
-        with self._reading(self._path(place), place.name) as database:
-            return inspect.look_at_schema(database)
+        with self._open_for_reading(self._find_path(database), database.name) as connection:
+            return inspect.read_schema(connection)
 
-    def lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
-        """See :meth:`DatabaseEngine.lost_rows`: rows that are not so in the kept set."""
-        live = self._layout.live_set()
-        kept = self._source(change)
+    def count_lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
+        """See :meth:`DatabaseEngine.count_lost_rows`: rows that are not so in the kept set."""
+        live = self._layout.find_live_set()
+        previous = self._find_source_set(change)
         found: dict[str, dict[str, int]] = {}
         for name in self.names:
-            older = self._layout.file(kept, name)
-            with self._reading(self._layout.file(live, name), name) as database:
-                check_database(older)
-                database.execute("ATTACH ? AS kept", (uri(older, self._mode(older)),))
-                check_opened(database, older, "kept")
-                lost = inspect.lost_rows(database)
+            older = self._layout.file_path(previous, name)
+            with self._open_for_reading(self._layout.file_path(live, name), name) as database:
+                check_before_open(older)
+                database.execute(
+                    "ATTACH ? AS kept", (build_uri(older, self._choose_open_mode(older)),)
+                )
+                check_after_open(database, older, "kept")
+                lost = inspect.count_lost_rows(database)
             if lost:
                 found[name] = lost
         return found
 
-    def entered(
-        self, change: ChangeRef, losses: Mapping[str, Sequence[Loss]]
+    def count_entered_rows(
+        self, change: ChangeRef, losses: Mapping[str, Sequence[DataLoss]]
     ) -> dict[str, dict[str, int]]:
-        """See :meth:`DatabaseEngine.entered`: since when a value is there cannot be told."""
+        """See :meth:`DatabaseEngine.count_entered_rows`.
+
+        Since when a value is there cannot be told.
+        """
         del change
         found: dict[str, dict[str, int]] = {}
         for name in (name for name in self.names if losses.get(name)):
-            with self._reading(self._path(Live(name)), name) as database:
-                entered = inspect.entered_by_object(database, losses[name])
+            with self._open_for_reading(self._find_path(LiveDatabase(name)), name) as database:
+                entered = inspect.count_entered_rows(database, losses[name])
             if entered:
                 found[name] = entered
         return found
 
-    def sample(self, place: Place, keys: Keys | None = None) -> Sample:
-        """See :meth:`DatabaseEngine.sample`."""
-        with self._reading(self._path(place), place.name) as database:
-            return trying.sample(database, keys)
+    def read_sample(self, database: DatabaseRef, keys: RowKeys | None = None) -> DatabaseSample:
+        """See :meth:`DatabaseEngine.read_sample`."""
+        with self._open_for_reading(self._find_path(database), database.name) as connection:
+            return trying.read_sample(connection, keys)
 
-    def address(self, place: Place) -> str:
+    def build_migrator_url(self, database: DatabaseRef) -> str:
         """URL of a database's file."""
-        return f"sqlite:///{self._path(place)}"
+        return f"sqlite:///{self._find_path(database)}"
 
     def plan_migrations(
-        self, places: PlaceOf, target: MigrationSet, origin: MigrationSet | None
+        self, select: DatabaseSelector, target: MigrationSet, current: MigrationSet | None
     ) -> MigrationPlan:
         """Compare the ledgers with the releases; for a command, what is known of it."""
-        from ncen_updater.agent.adapters.databases.migrations.planner import plan_set
+        from ncen_updater.agent.adapters.databases.migrations.planner import plan_site_migrations
 
         by_files = target.command is None
-        ledgers = {n: self.applied(places(n)) for n in self.names} if by_files else {}
-        return plan_set(self.names, ledgers, target, origin)
+        ledgers = {n: self.read_ledger(select(n)) for n in self.names} if by_files else {}
+        return plan_site_migrations(self.names, ledgers, target, current)
 
-    def migrator_user(self) -> RunAs | None:
-        """See :meth:`DatabaseEngine.migrator_user`."""
-        info = self._layout.file(self._layout.live_set(), self.names[0]).lstat()
-        return migrator_user(self._user, (info.st_uid, info.st_gid))
+    def find_migrator_user(self) -> MigratorUser | None:
+        """See :meth:`DatabaseEngine.find_migrator_user`."""
+        info = self._layout.file_path(self._layout.find_live_set(), self.names[0]).lstat()
+        return find_migrator_user(self._user, (info.st_uid, info.st_gid))
 
-    def set_aside(self) -> tuple[Finding, ...]:
+    def list_quarantined(self) -> tuple[Finding, ...]:
         """Sets that were kept since somebody wrote to them, also instead of being dropped."""
-        return tuple(find_set_aside(self._layout))
+        return tuple(find_quarantined(self._layout))
 
     # ---- ways to a file ------------------------------------------------------------------------
 
-    def _path(self, place: Place) -> Path:
+    def _find_path(self, place: DatabaseRef) -> Path:
         layout, name = self._layout, place.name
-        if isinstance(place, Live):
+        if isinstance(place, LiveDatabase):
             # Before an adoption the files lie in a plain directory.
-            return layout.file(layout.live if layout.plain() else layout.live_set(), name)
+            return layout.file_path(
+                layout.live if layout.is_plain_directory() else layout.find_live_set(), name
+            )
         change = place.change.id
-        if isinstance(place, Candidate):
-            found: Path | None = layout.next_set(change)
+        if isinstance(place, CandidateDatabase):
+            found: Path | None = layout.candidate_set_path(change)
         else:
-            found = layout.previous_set(change)
-        if found is None or not layout.file(found, name).is_file():
-            raise SetMissing(database=f"{place.role.value} {name} ({change})")
-        return layout.file(found, name)
+            found = layout.find_previous_set(change)
+        if found is None or not layout.file_path(found, name).is_file():
+            raise DatabaseSetMissingError(database=f"{place.role.value} {name} ({change})")
+        return layout.file_path(found, name)
 
-    def _mode(self, path: Path) -> str:
+    def _choose_open_mode(self, path: Path) -> str:
         """A frozen set is opened without locks, unless a journal beside it must be read too."""
         if not path.is_file():
-            raise SetMissing(database=path)
+            raise DatabaseSetMissingError(database=path)
         frozen = not path.lstat().st_mode & 0o200
         wal = path.with_name(path.name + "-wal")
         left = os.path.lexists(wal) and wal.lstat().st_size
         return "frozen" if frozen and not left else "ro"
 
-    def _reading(self, path: Path, name: str) -> _Reading:
-        return _Reading(path, self._mode(path), name)
+    def _open_for_reading(self, path: Path, name: str) -> _ReadSession:
+        return _ReadSession(path, self._choose_open_mode(path), name)
 
-    def _state(self, path: Path, name: str) -> Marker | None:
-        return self._state_in(self._reading(path, name))
+    def _read_state(self, path: Path, name: str) -> DatabaseMarker | None:
+        return self._state_in(self._open_for_reading(path, name))
 
     @staticmethod
-    def _state_in(reading: _Reading) -> Marker | None:
+    def _state_in(reading: _ReadSession) -> DatabaseMarker | None:
         with reading as database:
-            if not database.execute(TABLES.exists).fetchone():
+            if not database.execute(LEDGER_TABLES.exists).fetchone():
                 return None
-            return ledger.marker(database.execute(TABLES.select_state).fetchall())
+            return ledger.parse_state_row(database.execute(LEDGER_TABLES.select_state).fetchall())
 
-    def _source(self, change: ChangeRef) -> Path:
+    def _find_source_set(self, change: ChangeRef) -> Path:
         if change.source is None:
-            return self._layout.live_set()
-        kept = self._layout.previous_set(change.source)
-        if kept is None:
-            raise SetMissing(database=f"previous of {change.source}")
-        return kept
+            return self._layout.find_live_set()
+        previous = self._layout.find_previous_set(change.source)
+        if previous is None:
+            raise DatabaseSetMissingError(database=f"previous of {change.source}")
+        return previous
 
 
-class _Reading:
+class _ReadSession:
     """An open database for a block; the driver's errors become ours."""
 
     def __init__(self, path: Path, mode: str, name: str) -> None:
         self._path = path
-        self._opened = connect(path, mode)
+        self._opened = open_database(path, mode)
         self._name = name
 
     def __enter__(self) -> sqlite3.Connection:
@@ -370,4 +379,4 @@ class _Reading:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._opened.__exit__(None, None, None)
         if isinstance(error, sqlite3.Error):
-            raise DatabaseError(database=self._name, detail=said(error)) from error
+            raise DatabaseError(database=self._name, detail=sanitize_error(error)) from error

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from ncen_updater.agent.adapters.databases.base import DatabaseRole, Marker
-from ncen_updater.agent.adapters.databases.sqlite.errors import NoteUnreadable
+from ncen_updater.agent.adapters.databases.base import DatabaseMarker, DatabaseRole
+from ncen_updater.agent.adapters.databases.sqlite.errors import RecordUnreadableError
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json
-from ncen_updater.common.records import Record
+from ncen_updater.common.records import JsonRecord
 
-Kept = TypeVar("Kept", bound=Record)
+Kept = TypeVar("Kept", bound=JsonRecord)
 
 
 @dataclass(frozen=True)
-class SetRole(Record):
+class SetRole(JsonRecord):
     """What a set that is not live was set aside for.
 
     Attributes:
@@ -33,7 +33,7 @@ class SetRole(Record):
 
 
 @dataclass(frozen=True)
-class SetRecord(Record):
+class SetRecord(JsonRecord):
     """What was said of a set.
 
     Attributes:
@@ -43,13 +43,13 @@ class SetRecord(Record):
         counts: Rows by table that were added to it before it was kept for good.
     """
 
-    marker: Marker | None = None
+    marker: DatabaseMarker | None = None
     committed: str | None = None
     role: SetRole | None = None
     counts: Mapping[str, int] | None = None
 
 
-class KeptRecords(Generic[Kept]):
+class RecordStore(Generic[Kept]):
     """Records of one kind, one file each, by the name of what they tell of.
 
     Args:
@@ -67,7 +67,7 @@ class KeptRecords(Generic[Kept]):
         """The record of that name; None where there is none.
 
         Raises:
-            NoteUnreadable: It holds what no agent wrote.
+            RecordUnreadableError: It holds what no agent wrote.
         """
         path = self._path(name)
         try:
@@ -75,13 +75,13 @@ class KeptRecords(Generic[Kept]):
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise NoteUnreadable(database=path, detail=str(error)) from error
+            raise RecordUnreadableError(database=path, detail=str(error)) from error
 
     def write(self, name: str, record: Kept) -> None:
         """Keep a record, flushed to the disk."""
         durable.make_directory(self._directory, 0o700)
-        durable.write(self._path(name), json.dumps(record.to_json()).encode(), 0o600)
+        durable.write_file(self._path(name), json.dumps(record.to_json()).encode(), 0o600)
 
     def remove(self, name: str) -> None:
         """Forget one; there may be no record of that name."""
-        durable.remove(self._path(name))
+        durable.remove_file(self._path(name))

@@ -14,18 +14,22 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from ncen_updater.agent.adapters.databases.sqlite.inspect import KEPT, quoted, tables
+from ncen_updater.agent.adapters.databases.sqlite.inspect import (
+    PARKED_PREFIX,
+    list_tables,
+    quote_identifier,
+)
 from ncen_updater.agent.adapters.databases.tried import (
-    ROWS,
-    SECONDS,
-    Key,
-    Keys,
-    Sample,
-    SampledTable,
-    Untried,
-    alike,
-    short_enough,
-    tried_text,
+    MAX_ROWS,
+    MAX_WRITE_SECONDS,
+    DatabaseSample,
+    RowKey,
+    RowKeys,
+    TableSample,
+    UntestedReason,
+    make_similar_texts,
+    make_test_texts,
+    shorten_value,
 )
 
 _VIRTUAL = "SELECT 1 FROM sqlite_master WHERE name = ? AND sql LIKE 'CREATE VIRTUAL%'"
@@ -61,15 +65,18 @@ class _FileColumn:
             return (f"{1_000 + row}{part}", f"1{part}", "1")
         if "TIME" in kind or "DATE" in kind:
             own = "1987-03-14 05:06:07" if "TIME" in kind else "1987-03-14"
-            texts: Sequence[str] = (*alike(_text(before), row), own)
+            texts: Sequence[str] = (*make_similar_texts(_unquote_literal(before), row), own)
         elif "JSON" in kind:
             texts = (f'{{"ncen": "{seed} {row}"}}',)
         else:
-            texts = (*alike(_text(before), row), *tried_text(seed, self.name, row, width))
+            texts = (
+                *make_similar_texts(_unquote_literal(before), row),
+                *make_test_texts(seed, self.name, row, width),
+            )
         return tuple("'" + text.replace("'", "''") + "'" for text in texts)
 
 
-def _text(literal: str | None) -> str | None:
+def _unquote_literal(literal: str | None) -> str | None:
     """The text of a literal; None where it is none."""
     whole = literal is not None and len(literal) > 1 and literal[0] == literal[-1] == "'"
     return literal[1:-1].replace("''", "'") if literal is not None and whole else None
@@ -84,17 +91,17 @@ class _FileTable:
     def key(self) -> tuple[_FileColumn, ...]:
         return tuple(sorted((c for c in self.columns if c.place), key=lambda c: c.place))
 
-    def where(self, key: Key) -> str:
+    def where(self, key: RowKey) -> str:
         same = zip(self.key, key, strict=True)
-        return " AND ".join(f"{quoted(c.name)} IS {literal}" for c, literal in same)
+        return " AND ".join(f"{quote_identifier(c.name)} IS {literal}" for c, literal in same)
 
 
-def _tables(database: sqlite3.Connection) -> list[_FileTable]:
+def _list_tables(database: sqlite3.Connection) -> list[_FileTable]:
     found = []
-    for name in tables(database):
-        if name.startswith(KEPT) or database.execute(_VIRTUAL, (name,)).fetchone():
+    for name in list_tables(database):
+        if name.startswith(PARKED_PREFIX) or database.execute(_VIRTUAL, (name,)).fetchone():
             continue
-        info = database.execute(f"PRAGMA main.table_xinfo({quoted(name)})").fetchall()
+        info = database.execute(f"PRAGMA main.table_xinfo({quote_identifier(name)})").fetchall()
         columns = [
             _FileColumn(str(column), str(kind), hidden > 1, place, default is not None)
             for _, column, kind, _, default, place, hidden in info
@@ -104,7 +111,7 @@ def _tables(database: sqlite3.Connection) -> list[_FileTable]:
     return found
 
 
-def sample(database: sqlite3.Connection, keys: Keys | None = None) -> Sample:
+def read_sample(database: sqlite3.Connection, keys: RowKeys | None = None) -> DatabaseSample:
     """Read a few rows of every table: the first ones, or those with these keys.
 
     Args:
@@ -112,24 +119,24 @@ def sample(database: sqlite3.Connection, keys: Keys | None = None) -> Sample:
         keys: By table; of a table that is not in it nothing is read.
     """
     found = {}
-    for table in _tables(database):
+    for table in _list_tables(database):
         wanted = None if keys is None else keys.get(table.name, ())
-        read: Mapping[Key, Mapping[str, str | None]] = {}
+        read: Mapping[RowKey, Mapping[str, str | None]] = {}
         if table.key and (wanted is None or wanted):
-            read = _read(database, table, wanted)
+            read = _read_rows(database, table, wanted)
         types = {column.name: column.type for column in table.columns}
-        found[table.name] = SampledTable(tuple(c.name for c in table.key), types, read)
+        found[table.name] = TableSample(tuple(c.name for c in table.key), types, read)
     return found
 
 
-def _read(
-    database: sqlite3.Connection, table: _FileTable, wanted: Collection[Key] | None
-) -> dict[Key, dict[str, str | None]]:
+def _read_rows(
+    database: sqlite3.Connection, table: _FileTable, wanted: Collection[RowKey] | None
+) -> dict[RowKey, dict[str, str | None]]:
     key = table.key
-    listed = ", ".join(f"quote({quoted(c.name)})" for c in (*key, *table.columns))
-    sql = f"SELECT {listed} FROM main.{quoted(table.name)}"  # noqa: S608 - quoted
+    listed = ", ".join(f"quote({quote_identifier(c.name)})" for c in (*key, *table.columns))
+    sql = f"SELECT {listed} FROM main.{quote_identifier(table.name)}"  # noqa: S608 - quoted
     if wanted is None:
-        sql += f" ORDER BY {', '.join(quoted(c.name) for c in key)} LIMIT {ROWS}"
+        sql += f" ORDER BY {', '.join(quote_identifier(c.name) for c in key)} LIMIT {MAX_ROWS}"
         found = database.execute(sql).fetchall()
     else:
         found = []
@@ -138,7 +145,7 @@ def _read(
                 found += database.execute(f"{sql} WHERE {table.where(one)}").fetchall()
     return {
         tuple(row[: len(key)]): {
-            column.name: None if text == "NULL" else short_enough(text, _digest(text))
+            column.name: None if text == "NULL" else shorten_value(text, _digest(text))
             for column, text in zip(table.columns, row[len(key) :], strict=True)
         }
         for row in found
@@ -149,50 +156,55 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def write(
-    database: sqlite3.Connection, seed: str, short: Mapping[str, Collection[str]]
-) -> dict[str, dict[str, Counter[Untried]]]:
+def write_sample_values(
+    database: sqlite3.Connection, seed: str, minimal_columns: Mapping[str, Collection[str]]
+) -> dict[str, dict[str, Counter[UntestedReason]]]:
     """Write values into a few rows of every table, and one row into an empty one.
 
     Args:
         database: Open for writing.
         seed: Another one, other values.
-        short: By table the columns that get the least value they can.
+        minimal_columns: By table the columns that get the least value they can.
 
     Returns:
         By table and column how many rows got none, and why.
     """
-    until = time.monotonic() + SECONDS
-    refusals: dict[str, dict[str, Counter[Untried]]] = {}
+    until = time.monotonic() + MAX_WRITE_SECONDS
+    refusals: dict[str, dict[str, Counter[UntestedReason]]] = {}
     database.execute("PRAGMA foreign_keys = ON")
     database.execute("PRAGMA synchronous = OFF")  # a copy that nobody needs after a power cut
     # A trigger that runs on and on ends with the time.
     database.set_progress_handler(lambda: int(time.monotonic() > until), 20_000)
-    for table in _tables(database):
-        refusals[table.name] = found = {c.name: Counter[Untried]() for c in table.columns}
+    for table in _list_tables(database):
+        refusals[table.name] = found = {c.name: Counter[UntestedReason]() for c in table.columns}
         if not table.key:
             continue
         if time.monotonic() > until:
-            found.update({c.name: Counter({Untried.TIME: 1}) for c in table.columns})
+            found.update({c.name: Counter({UntestedReason.TIME: 1}) for c in table.columns})
             continue
-        there = _read(database, table, None)
+        there = _read_rows(database, table, None)
         if not there:
-            if not _tried(database, _new_row(table, seed)):
-                found.update({c.name: Counter({Untried.EMPTY: 1}) for c in table.columns})
+            if not _try_statement(database, _build_insert(table, seed)):
+                found.update({c.name: Counter({UntestedReason.EMPTY: 1}) for c in table.columns})
         else:
-            least = short.get(table.name, ())
+            least = minimal_columns.get(table.name, ())
             for column in (c for c in table.columns if not c.place):
-                found[column.name] += _fill(
+                found[column.name] += _fill_column(
                     database, table, column, there, seed, least=column.name in least
                 )
-            if any(Untried.REFUSED in why for why in found.values()) and time.monotonic() > until:
-                found.update({c: Counter({Untried.TIME: 1}) for c, why in found.items() if why})
-        _end(database)
+            if (
+                any(UntestedReason.REFUSED in why for why in found.values())
+                and time.monotonic() > until
+            ):
+                found.update(
+                    {c: Counter({UntestedReason.TIME: 1}) for c, why in found.items() if why}
+                )
+        _end_transaction(database)
     database.set_progress_handler(None, 0)
     return refusals
 
 
-def _end(database: sqlite3.Connection) -> None:
+def _end_transaction(database: sqlite3.Connection) -> None:
     if database.in_transaction:
         try:
             database.execute("COMMIT")
@@ -200,26 +212,28 @@ def _end(database: sqlite3.Connection) -> None:
             database.execute("ROLLBACK")  # a deferred reference: nothing of the table stays
 
 
-def _fill(
+def _fill_column(
     database: sqlite3.Connection,
     table: _FileTable,
     column: _FileColumn,
-    there: Mapping[Key, Mapping[str, str | None]],
+    there: Mapping[RowKey, Mapping[str, str | None]],
     seed: str,
     *,
     least: bool,
-) -> Counter[Untried]:
+) -> Counter[UntestedReason]:
     """Write into one column; return how many rows took no value."""
     if column.computed:
-        return Counter({Untried.COMPUTED: len(there)})
+        return Counter({UntestedReason.COMPUTED: len(there)})
     refused = sum(
-        not _put(database, table, column, key, _offered(column, seed, number, row, least=least))
+        not _update_row(
+            database, table, column, key, _list_test_values(column, seed, number, row, least=least)
+        )
         for number, (key, row) in enumerate(there.items())
     )
-    return Counter({Untried.REFUSED: refused} if refused else {})
+    return Counter({UntestedReason.REFUSED: refused} if refused else {})
 
 
-def _offered(
+def _list_test_values(
     column: _FileColumn, seed: str, number: int, row: Mapping[str, str | None], *, least: bool
 ) -> Sequence[str]:
     before = row[column.name]
@@ -227,24 +241,25 @@ def _offered(
     return values[-1:] if least else values
 
 
-def _put(
+def _update_row(
     database: sqlite3.Connection,
     table: _FileTable,
     column: _FileColumn,
-    key: Key,
+    key: RowKey,
     values: Sequence[str],
 ) -> bool:
+    target, name = quote_identifier(table.name), quote_identifier(column.name)
     where = table.where(key)
     return any(
-        _tried(
+        _try_statement(
             database,
-            f"UPDATE main.{quoted(table.name)} SET {quoted(column.name)} = {value} WHERE {where}",  # noqa: S608
+            f"UPDATE main.{target} SET {name} = {value} WHERE {where}",  # noqa: S608
         )
         for value in values
     )
 
 
-def _tried(database: sqlite3.Connection, sql: str) -> bool:
+def _try_statement(database: sqlite3.Connection, sql: str) -> bool:
     """Run a statement of which nothing stays where it is refused, in a transaction that goes on.
 
     A trigger may end the transaction: what was written in it is then not there when it is read.
@@ -262,19 +277,19 @@ def _tried(database: sqlite3.Connection, sql: str) -> bool:
     return True
 
 
-def _new_row(table: _FileTable, seed: str) -> str:
+def _build_insert(table: _FileTable, seed: str) -> str:
     chosen = [
-        (quoted(column.name), column.values(seed, 0, None)[0])
+        (quote_identifier(column.name), column.values(seed, 0, None)[0])
         for column in table.columns
-        if not column.computed and not (column.place and _counts(table, column))
+        if not column.computed and not (column.place and _is_generated(table, column))
     ]
     names, values = ", ".join(n for n, _ in chosen), ", ".join(v for _, v in chosen)
-    name = f"main.{quoted(table.name)}"
+    name = f"main.{quote_identifier(table.name)}"
     if not chosen:
         return f"INSERT INTO {name} DEFAULT VALUES"
     return f"INSERT INTO {name} ({names}) VALUES ({values})"  # noqa: S608 - quoted
 
 
-def _counts(table: _FileTable, column: _FileColumn) -> bool:
+def _is_generated(table: _FileTable, column: _FileColumn) -> bool:
     """Whether a key counts on by itself, or has a default."""
     return column.filled or (len(table.key) == 1 and column.type.upper() == "INTEGER")

@@ -14,34 +14,34 @@ from pathlib import Path
 from ncen_updater.agent.adapters.databases.engines import ENGINES
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.engine.composition import build_site
-from ncen_updater.agent.engine.rehearsal.store import Rehearsals
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.engine.rehearsal.store import RehearsalStore
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.support_bundle.gather import (
-    PARTS,
-    REHEARSALS,
-    Gatherer,
-    Run,
+    MAX_REHEARSALS,
+    PART_NAMES,
+    BundleCollector,
+    CommandRunner,
     run_command,
 )
 from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import (
     Leak,
     ValueSample,
     find_leaks,
-    sample,
-    words_of,
+    sample_values,
+    split_words,
 )
-from ncen_updater.agent.reports.diagnostics.support_bundle.parts import BundlePart, json_part
+from ncen_updater.agent.reports.diagnostics.support_bundle.parts import BundlePart, render_json
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import catalogue_texts
+from ncen_updater.common.i18n import iter_catalog_texts
 from ncen_updater.common.messages import BUNDLE_UNWRITABLE, SUPPORT_BUNDLE_EXISTS, UNKNOWN_PART
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.progress import ProgressListener
 
 
 @dataclass(frozen=True)
-class Bundle:
+class SupportBundle:
     """What would be written.
 
     Attributes:
@@ -62,20 +62,20 @@ def require_parts(names: Iterable[str]) -> None:
         UnknownPart: With the names of all parts.
     """
     for name in names:
-        if name not in PARTS:
+        if name not in PART_NAMES:
             raise UpdaterError(
-                UNKNOWN_PART, part=name, parts=", ".join(PARTS), state=NOTHING_CHANGED
+                UNKNOWN_PART, part=name, parts=", ".join(PART_NAMES), state=NOTHING_CHANGED
             )
 
 
 def make_bundle(
     config_path: Path,
-    progress: Progress,
+    progress: ProgressListener,
     now: datetime,
     *,
     leave_out: Sequence[str] = (),
-    run: Run = run_command,
-) -> Bundle:
+    run: CommandRunner = run_command,
+) -> SupportBundle:
     """Gather a bundle and compare it with the databases.
 
     Args:
@@ -89,78 +89,82 @@ def make_bundle(
         UnknownPart: If a name is none of a part.
     """
     require_parts(leave_out)
-    gatherer = Gatherer(config_path, progress, now, run)
-    own = frozenset(_own_words(gatherer.config))
-    parts = gatherer.parts(leave_out, own)
-    found = _sampled(gatherer.config, config_path, own)
-    return Bundle(parts, find_leaks(parts, found.values), dict(found.unread))
+    gatherer = BundleCollector(config_path, progress, now, run)
+    own = frozenset(_list_own_words(gatherer.config))
+    parts = gatherer.collect_parts(leave_out, own)
+    found = _sample_values(gatherer.config, config_path, own)
+    return SupportBundle(parts, find_leaks(parts, found.values), dict(found.unread))
 
 
-def _sampled(config: AgentConfig | None, config_path: Path, own: frozenset[str]) -> ValueSample:
+def _sample_values(
+    config: AgentConfig | None, config_path: Path, own: frozenset[str]
+) -> ValueSample:
     if config is None:
         return ValueSample({}, {"*": "NU-1001"})
     try:
         engine = build_site(config, config_path).engine
-        return sample(engine, own.union(_names_rehearsed(config)))
+        return sample_values(engine, own.union(_list_rehearsed_names(config)))
     except UpdaterError as error:
         return ValueSample({}, dict.fromkeys(config.databases.names, error.code))
 
 
-def _own_words(config: AgentConfig | None) -> Iterator[str]:
+def _list_own_words(config: AgentConfig | None) -> Iterator[str]:
     """Words that stand in a bundle without being anybody's data."""
-    for text in catalogue_texts():
-        yield from words_of(text)
-    yield from OWN
+    for text in iter_catalog_texts():
+        yield from split_words(text)
+    yield from FORMAT_WORDS
     if config is None:
         return
     site = config.site
     for text in (site.id, site.country, site.product, config.service.timezone or ""):
-        yield from words_of(text)
+        yield from split_words(text)
     for path in (config.paths.root, config.paths.state, config.paths.slots, config.paths.current):
-        yield from words_of(str(path))
+        yield from split_words(str(path))
     for names in config.databases.names.items():
         for name in names:
-            yield from words_of(name)
+            yield from split_words(name)
 
 
-def _names_rehearsed(config: AgentConfig) -> Iterator[str]:
+def _list_rehearsed_names(config: AgentConfig) -> Iterator[str]:
     """Words of the names that releases give to tables and to lists of codes: nobody's data.
 
     A code of such a list may be written like one of them.
     """
     try:
         with Journal.open(
-            config.paths.resolve(config.paths.state) / JOURNAL, read_only=True
+            config.paths.resolve(config.paths.state) / JOURNAL_FILE, read_only=True
         ) as journal:
-            reports = [record.report for record in Rehearsals(journal).all(REHEARSALS)]
+            reports = [
+                record.report for record in RehearsalStore(journal).list_newest(MAX_REHEARSALS)
+            ]
     except UpdaterError:  # that part is missing, then
         return
     for report in reports:
         for hop in report.hops if report is not None else ():
             for item in hop.maps:
-                yield from words_of(item.name)
+                yield from split_words(item.name)
             for database, tables in hop.tables.items():
                 for name in (database, *tables):
-                    yield from words_of(name)
+                    yield from split_words(name)
 
 
 #: Names of the formats themselves.
-OWN = frozenset(
+FORMAT_WORDS = frozenset(
     word
     for text in (
-        *PARTS,
+        *PART_NAMES,
         *ENGINES,
         "gnu linux debian ubuntu bookworm trixie python x86_64 aarch64 amd64 "
         "active inactive failed loaded dead running exited success notify text info true false "
         "null none migrate restore copy generation",
     )
-    for word in words_of(text)
+    for word in split_words(text)
 )
 
 
-def contents(bundle: Bundle, now: datetime) -> str:
+def list_contents(bundle: SupportBundle, now: datetime) -> str:
     """Return the list of what is in a bundle, and of what is not."""
-    return json_part(
+    return render_json(
         {
             "schema": 1,
             "made_at": now,
@@ -175,11 +179,11 @@ def contents(bundle: Bundle, now: datetime) -> str:
     )
 
 
-def packed(bundle: Bundle, now: datetime) -> bytes:
+def pack_bundle(bundle: SupportBundle, now: datetime) -> bytes:
     """Return a bundle as ``.tar.gz``."""
-    files = [("contents.json", contents(bundle, now))]
+    files = [("contents.json", list_contents(bundle, now))]
     files += [(part.name, part.text) for part in bundle.parts if part.text is not None]
-    return _packed(files, now)
+    return _pack_files(files, now)
 
 
 def write_archive(data: bytes, path: Path) -> int:
@@ -192,7 +196,7 @@ def write_archive(data: bytes, path: Path) -> int:
     if os.path.lexists(path):
         raise UpdaterError(SUPPORT_BUNDLE_EXISTS, path=path)
     try:
-        durable.write(path, data, 0o600)
+        durable.write_file(path, data, 0o600)
     except OSError as error:
         raise UpdaterError(
             BUNDLE_UNWRITABLE, path=path, reason=os.strerror(error.errno or 0)
@@ -200,7 +204,7 @@ def write_archive(data: bytes, path: Path) -> int:
     return len(data)
 
 
-def _packed(files: Iterable[tuple[str, str]], now: datetime) -> bytes:
+def _pack_files(files: Iterable[tuple[str, str]], now: datetime) -> bytes:
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w") as archive:
         for name, text in files:

@@ -15,13 +15,13 @@ from packaging.requirements import Requirement
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.config.paths import Places, load_places
-from ncen_updater.agent.config.read import read_config
-from ncen_updater.agent.engine.outcome import outcome_of
+from ncen_updater.agent.config.paths import EssentialSettings, load_essential_settings
+from ncen_updater.agent.config.read import read_raw_config
+from ncen_updater.agent.engine.outcome import read_outcome
 from ncen_updater.agent.engine.rehearsal.report import RehearsalReport
-from ncen_updater.agent.engine.rehearsal.stops import stop_range
-from ncen_updater.agent.engine.rehearsal.store import Rehearsals
-from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.engine.rehearsal.stops import sum_predicted_range
+from ncen_updater.agent.engine.rehearsal.store import RehearsalStore
+from ncen_updater.agent.model.names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.reports.diagnostics.support_bundle.masking import (
     LOG_FIELDS,
@@ -31,40 +31,46 @@ from ncen_updater.agent.reports.diagnostics.support_bundle.masking import (
 )
 from ncen_updater.agent.reports.diagnostics.support_bundle.parts import (
     BundlePart,
-    gathered,
-    json_part,
+    collect_part,
+    render_json,
 )
-from ncen_updater.agent.reports.status import FROM_THE_DISK, or_none, read_status
+from ncen_updater.agent.reports.status import PARTS_WITHOUT_DATABASES, get_part_or_none, read_status
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding
-from ncen_updater.common.progress import Progress
+from ncen_updater.common.progress import ProgressListener
 
-PARTS = (
+PART_NAMES = (
     "site.json", "changes.json", "events.json", "rehearsals.json", "findings.json",
     "configuration.json", "versions.json", "disks.json", "units.txt", "log.txt",
 )  # fmt: skip
-EVENTS, CHANGES, REHEARSALS, LOG_LINES = 2000, 50, 20, 1000
+MAX_EVENTS, MAX_CHANGES, MAX_REHEARSALS, MAX_LOG_LINES = 2000, 50, 20, 1000
 #: What events tell beside their kind: words and figures of this program, nothing that people wrote.
-EVENT_VALUES = (
+EVENT_FIELDS = (
     "step", "code", "error_code", "what", "mode", "from_version", "to_version", "version", "origin",
     "low_s", "high_s", "real_s", "held", "exit_code", "count", "order", "rehearsal",
     "not_before", "taken_over_by",
 )  # fmt: skip
-UNITS = ("ncen-updater*",)
-COMMAND_S = 20.0
-Run = Callable[[Sequence[str]], str]
+UNIT_PATTERNS = ("ncen-updater*",)
+COMMAND_TIMEOUT_S = 20.0
+CommandRunner = Callable[[Sequence[str]], str]
 
 
-def run_command(words: Sequence[str]) -> str:
+def run_command(command: Sequence[str]) -> str:
     """Return what a command of the system says."""
     return subprocess.run(
-        words, check=True, capture_output=True, text=True, errors="backslashreplace",
-        timeout=COMMAND_S, stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C.UTF-8"},
-    ).stdout  # fmt: skip
+        command,
+        check=True,
+        capture_output=True,
+        text=True,
+        errors="backslashreplace",
+        timeout=COMMAND_TIMEOUT_S,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "LC_ALL": "C.UTF-8"},
+    ).stdout
 
 
-class Gatherer:
+class BundleCollector:
     """Gathers what is known of one site.
 
     Args:
@@ -78,19 +84,26 @@ class Gatherer:
     """
 
     def __init__(
-        self, config_path: Path, progress: Progress, now: datetime, run: Run = run_command
+        self,
+        config_path: Path,
+        progress: ProgressListener,
+        now: datetime,
+        run: CommandRunner = run_command,
     ) -> None:
         self._path, self._progress, self._now, self._run = config_path, progress, now, run
         self.config: AgentConfig | None = None
-        self._places: Places | None = None
+        self._places: EssentialSettings | None = None
         self._problem: UpdaterError | None = None
         try:
-            self.config, self._places = load_config(config_path), load_places(config_path)
+            self.config, self._places = (
+                load_config(config_path),
+                load_essential_settings(config_path),
+            )
         except UpdaterError as error:
             self._problem = error
         self._findings: tuple[Finding, ...] | None = None
 
-    def parts(
+    def collect_parts(
         self, leave_out: Sequence[str] = (), own: Set[str] = frozenset()
     ) -> tuple[BundlePart, ...]:
         """Gather every part but those that are left out.
@@ -100,31 +113,31 @@ class Gatherer:
             own: Words that this program uses itself.
         """
         makers: Mapping[str, Callable[[], str]] = {
-            "site.json": self._site,
-            "changes.json": self._changes,
-            "events.json": self._events,
-            "rehearsals.json": self._rehearsals,
-            "findings.json": lambda: self._codes(own),
-            "configuration.json": lambda: json_part(
-                mask_settings(read_config(self._path).data, own)
+            "site.json": self._collect_site,
+            "changes.json": self._collect_changes,
+            "events.json": self._collect_events,
+            "rehearsals.json": self._collect_rehearsals,
+            "findings.json": lambda: self._collect_finding_codes(own),
+            "configuration.json": lambda: render_json(
+                mask_settings(read_raw_config(self._path).data, own)
             ),
-            "versions.json": self._versions,
-            "disks.json": self._disks,
+            "versions.json": self._collect_versions,
+            "disks.json": self._collect_disks,
             "units.txt": lambda: self._run(
                 ["systemctl", "show", "--no-pager",
                  "--property=Id,LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,"
-                 "ActiveEnterTimestamp,InactiveEnterTimestamp", *UNITS]
+                 "ActiveEnterTimestamp,InactiveEnterTimestamp", *UNIT_PATTERNS]
             ),
             "log.txt": self._log,
         }  # fmt: skip
         return tuple(
             BundlePart(name, None, "left out on demand")
             if name in leave_out
-            else gathered(name, makers[name])
-            for name in PARTS
+            else collect_part(name, makers[name])
+            for name in PART_NAMES
         )
 
-    def _need(self) -> AgentConfig:
+    def _require_config(self) -> AgentConfig:
         if self.config is None:
             assert self._problem is not None  # noqa: S101 - one of the two is there
             raise self._problem
@@ -132,20 +145,24 @@ class Gatherer:
 
     # ---- from the disk ---------------------------------------------------------------------------
 
-    def _site(self) -> str:
-        config = self._need()
+    def _collect_site(self) -> str:
+        config = self._require_config()
         assert self._places is not None  # noqa: S101 - read with the configuration
-        found = read_status(self._places, self._now, FROM_THE_DISK, config=config)
-        journal, view, agent = or_none(found.journal), or_none(found.view), or_none(found.agent)
-        error, following = found.journal, found.next
-        officers = or_none(found.availability)
-        return json_part(
+        found = read_status(self._places, self._now, PARTS_WITHOUT_DATABASES, config=config)
+        journal, view, agent = (
+            get_part_or_none(found.journal),
+            get_part_or_none(found.view),
+            get_part_or_none(found.agent),
+        )
+        error, following = found.journal, found.next_upgrade
+        officers = get_part_or_none(found.availability)
+        return render_json(
             {
                 "site": config.site.id,
                 "country": config.site.country,
                 "product": config.site.product,
                 "made_at": self._now,
-                "current": or_none(found.current),
+                "current": get_part_or_none(found.current),
                 "officers": officers and officers.state.value,
                 "journal_code": error.code if isinstance(error, UpdaterError) else None,
                 "journal_event": journal and journal.event,
@@ -158,7 +175,7 @@ class Gatherer:
                     "prepared": following.prepared,
                     "rehearsed": following.rehearsed.value,
                     "bad_until": following.bad_until,
-                    "missing_approvals": found.missing(config.service.approvals),
+                    "missing_approvals": found.count_missing_approvals(config.service.approvals),
                 },
                 "list": view
                 and {
@@ -170,20 +187,20 @@ class Gatherer:
                 },
                 "lists_lapse": {
                     role: moment
-                    for role, moment in (or_none(found.expiries) or {}).items()
+                    for role, moment in (get_part_or_none(found.expiries) or {}).items()
                     if not isinstance(moment, Exception)
                 },
                 "agent": agent and agent.to_json(),
             }
         )
 
-    def _journal(self) -> Journal:
-        config = self._need()
-        return Journal.open(config.paths.resolve(config.paths.state) / JOURNAL, read_only=True)
+    def _open_journal(self) -> Journal:
+        config = self._require_config()
+        return Journal.open(config.paths.resolve(config.paths.state) / JOURNAL_FILE, read_only=True)
 
-    def _changes(self) -> str:
-        with self._journal() as journal:
-            return json_part(
+    def _collect_changes(self) -> str:
+        with self._open_journal() as journal:
+            return render_json(
                 [
                     {
                         "id": outcome.change.id,
@@ -203,29 +220,33 @@ class Gatherer:
                             for name, record in outcome.change.steps.items()
                         },
                     }
-                    for outcome in (outcome_of(journal, c.id) for c in journal.changes(CHANGES))
+                    for outcome in (
+                        read_outcome(journal, c.id) for c in journal.list_changes(MAX_CHANGES)
+                    )
                 ]
             )
 
-    def _events(self) -> str:
-        with self._journal() as journal:
-            first = max(0, journal.last_event() - EVENTS)
-            return json_part(
+    def _collect_events(self) -> str:
+        with self._open_journal() as journal:
+            first = max(0, journal.read_last_event_number() - MAX_EVENTS)
+            return render_json(
                 [
                     {
                         "number": event.number,
                         "at": event.at,
                         "change": event.change,
                         "kind": event.kind,
-                        **{name: event[name] for name in EVENT_VALUES if _plain(event.get(name))},
+                        **{
+                            name: event[name] for name in EVENT_FIELDS if _is_plain(event.get(name))
+                        },
                     }
-                    for event in journal.events(first)
+                    for event in journal.list_events(first)
                 ]
             )
 
-    def _rehearsals(self) -> str:
-        with self._journal() as journal:
-            return json_part(
+    def _collect_rehearsals(self) -> str:
+        with self._open_journal() as journal:
+            return render_json(
                 [
                     {
                         "id": record.id,
@@ -235,36 +256,36 @@ class Gatherer:
                         "started_at": record.started_at,
                         "ended_at": record.ended_at,
                         "error_code": record.error_code,
-                        "stop_s": stop_range(record),
-                        "hops": list(_hops(record.report)),
+                        "stop_s": sum_predicted_range(record),
+                        "hops": list(_build_hops(record.report)),
                     }
-                    for record in Rehearsals(journal).all(REHEARSALS)
+                    for record in RehearsalStore(journal).list_newest(MAX_REHEARSALS)
                 ]
             )
 
     # ---- findings --------------------------------------------------------------------------------
 
-    def _found(self) -> tuple[Finding, ...]:
+    def _diagnose(self) -> tuple[Finding, ...]:
         if self._findings is None:
             self._findings = diagnose(self._path, self._progress)
         return self._findings
 
-    def _codes(self, own: Set[str]) -> str:
-        found = self._found()
+    def _collect_finding_codes(self, own: Set[str]) -> str:
+        found = self._diagnose()
         rows = [(f.code, f.severity.value, str(mask_values(f.what, own))) for f in found]
-        return json_part([dict(zip(("code", "severity", "what"), r, strict=True)) for r in rows])
+        return render_json([dict(zip(("code", "severity", "what"), r, strict=True)) for r in rows])
 
     # ---- the machine -----------------------------------------------------------------------------
 
     def _log(self) -> str:
         journal = self._run(
-            ["journalctl", "--no-pager", "--output=json", "--quiet", f"--lines={LOG_LINES}",
+            ["journalctl", "--no-pager", "--output=json", "--quiet", f"--lines={MAX_LOG_LINES}",
              f"--output-fields={','.join(['MESSAGE', *LOG_FIELDS])}",
-             *(f"--unit={unit}" for unit in UNITS)]
+             *(f"--unit={unit}" for unit in UNIT_PATTERNS)]
         )  # fmt: skip
         return "\n".join(log_lines(journal)) + "\n"
 
-    def _versions(self) -> str:
+    def _collect_versions(self) -> str:
         found: dict[str, object] = {
             "ncen-updater": version("ncen-updater"),
             "python": platform.python_version(),
@@ -277,27 +298,27 @@ class Gatherer:
         for line in requires("ncen-updater") or ():
             wanted = Requirement(line)
             if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
-                packages[wanted.name] = _version(wanted.name)
-        return json_part({**found, "packages": packages})
+                packages[wanted.name] = _find_package_version(wanted.name)
+        return render_json({**found, "packages": packages})
 
-    def _disks(self) -> str:
-        config = self._need()
+    def _collect_disks(self) -> str:
+        config = self._require_config()
         paths = config.paths
         places: dict[str, Path] = {
             "state": paths.resolve(paths.state),
             "slots": paths.resolve(paths.slots),
             "agent": paths.resolve(paths.agent),
         }
-        if (directory := config.databases.own.directory_on_disk) is not None:
+        if (directory := config.databases.engine_settings.local_directory) is not None:
             places["databases"] = directory
-        return json_part({name: dict(_disk(place)) for name, place in places.items()})
+        return render_json({name: dict(_read_disk_space(place)) for name, place in places.items()})
 
 
-def _plain(value: object) -> bool:
+def _is_plain(value: object) -> bool:
     return value is not None and isinstance(value, str | int | float | bool)
 
 
-def _hops(report: RehearsalReport | None) -> Iterator[dict[str, object]]:
+def _build_hops(report: RehearsalReport | None) -> Iterator[dict[str, object]]:
     """Counts and durations of a rehearsal; no code that records hold."""
     for hop in report.hops if report is not None else ():
         yield {
@@ -309,7 +330,7 @@ def _hops(report: RehearsalReport | None) -> Iterator[dict[str, object]]:
                 {
                     "name": item.name,
                     "affected": item.affected,
-                    "unmapped": item.without_target,
+                    "unmapped": item.unmapped_rows,
                 }
                 for item in hop.maps
             ],
@@ -318,16 +339,16 @@ def _hops(report: RehearsalReport | None) -> Iterator[dict[str, object]]:
         }
 
 
-def _version(name: str) -> str | None:
+def _find_package_version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:
         return None
 
 
-def _disk(place: Path) -> Iterator[tuple[str, object]]:
+def _read_disk_space(path: Path) -> Iterator[tuple[str, object]]:
     try:
-        disk = os.statvfs(place)
+        disk = os.statvfs(path)
     except OSError as error:
         yield "error", os.strerror(error.errno or 0)
         return

@@ -18,21 +18,21 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import unquote
 
-from ncen_updater.agent.adapters.databases.base import DatabaseEngine, Live
-from ncen_updater.agent.adapters.databases.engines import kind_of
+from ncen_updater.agent.adapters.databases.base import DatabaseEngine, LiveDatabase
+from ncen_updater.agent.adapters.databases.engines import get_engine_descriptor
 from ncen_updater.agent.reports.diagnostics.support_bundle.parts import BundlePart
 from ncen_updater.common.errors import UpdaterError
 
-WORD = re.compile(r"[^\W_]+")
+WORD_PATTERN = re.compile(r"[^\W_]+")
 ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 #: A value is known by its first words; more would not make it more distinctive.
-MOST_WORDS = 4
-LEAST_LETTERS, LEAST_DIGITS = 4, 6
+MAX_KEY_WORDS = 4
+MIN_KEY_CHARS, LEAST_DIGITS = 4, 6
 DATE = re.compile(r"\d{4}-\d\d-\d\d\b")
-ROWS, TABLES, VALUES = 1000, 500, 300_000
-QUERY_S, ALL_S = 5.0, 60.0
+MAX_ROWS, MAX_TABLES, MAX_VALUES = 1000, 500, 300_000
+QUERY_TIMEOUT_S, TOTAL_TIMEOUT_S = 5.0, 60.0
 
-Key = tuple[str, ...]
+ValueKey = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ValueSample:
         unread: Databases of which not every column could be looked at, with the reason.
     """
 
-    values: Mapping[Key, str]
+    values: Mapping[ValueKey, str]
     unread: Mapping[str, str]
 
 
@@ -56,43 +56,43 @@ class Leak:
     column: str
 
 
-def words_of(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """Return the words of a text, folded: without accents, escapes and differences of case."""
     plain = ESCAPED.sub(lambda found: chr(int(found[1], 16)), unquote(text))
     folded = unicodedata.normalize("NFKD", plain.casefold())
-    return WORD.findall("".join(c for c in folded if not unicodedata.combining(c)))
+    return WORD_PATTERN.findall("".join(c for c in folded if not unicodedata.combining(c)))
 
 
-def _key(value: str, own: Set[str]) -> Key | None:
-    words = words_of(value[:400])[:MOST_WORDS]
+def _build_key(value: str, own: Set[str]) -> ValueKey | None:
+    words = split_words(value[:400])[:MAX_KEY_WORDS]
     if all(map(str.isdecimal, words)):  # a number, however it is grouped
         number = "".join(words)
         return (number,) if len(number) >= LEAST_DIGITS and not DATE.match(value) else None
     letters = sum(character.isalpha() for word in words for character in word)
     characters = sum(map(len, words))
-    if letters < 1 or characters < LEAST_LETTERS or all(word in own for word in words):
+    if letters < 1 or characters < MIN_KEY_CHARS or all(word in own for word in words):
         return None
     return tuple(words)
 
 
-def _texts(value: object) -> Iterator[str]:
+def _iterate_texts(value: object) -> Iterator[str]:
     if isinstance(value, str):
         if value[:1] in "{[":
             try:
-                yield from _texts(json.loads(value))
+                yield from _iterate_texts(json.loads(value))
                 return
             except ValueError:  # an array as a server writes it, or just text
                 yield from filter(None, re.split(r'[{},"]+', value[:10_000]))
         yield value
     elif isinstance(value, Mapping):
         for inner in value.values():
-            yield from _texts(inner)
+            yield from _iterate_texts(inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _texts(inner)
+            yield from _iterate_texts(inner)
 
 
-def sample(
+def sample_values(
     engine: DatabaseEngine,
     own: Set[str],
     monotonic: Callable[[], float] = time.monotonic,
@@ -104,20 +104,20 @@ def sample(
         own: Words that this program uses itself.
         monotonic: A clock.
     """
-    values: dict[Key, str] = {}
+    values: dict[ValueKey, str] = {}
     unread: dict[str, str] = {}
-    ends = monotonic() + ALL_S
+    ends = monotonic() + TOTAL_TIMEOUT_S
     for name in engine.names:
         try:
-            for table, columns in _columns(engine, name).items():
-                if monotonic() > ends or len(values) > VALUES:
+            for table, columns in _list_text_columns(engine, name).items():
+                if monotonic() > ends or len(values) > MAX_VALUES:
                     unread[name] = "too large"
                     break
-                for rows in _rows(engine, name, table, columns):
+                for rows in _read_rows(engine, name, table, columns):
                     for row in rows:
                         for column, cell in zip(columns, row, strict=True):
-                            for text in _texts(cell):
-                                key = _key(text, own)
+                            for text in _iterate_texts(cell):
+                                key = _build_key(text, own)
                                 if key is not None:
                                     values.setdefault(key, f"{name}: {table}.{column}")
         except UpdaterError as error:
@@ -127,37 +127,40 @@ def sample(
     return ValueSample(values, unread)
 
 
-def _columns(engine: DatabaseEngine, name: str) -> dict[str, list[str]]:
+def _list_text_columns(engine: DatabaseEngine, name: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    asked = kind_of(engine.kind).text_columns
-    for table, column, _ in engine.query(Live(name), asked, timeout_s=QUERY_S):
+    asked = get_engine_descriptor(engine.kind).text_columns
+    for table, column, _ in engine.run_query(LiveDatabase(name), asked, timeout_s=QUERY_TIMEOUT_S):
         found.setdefault(str(table), []).append(str(column))
-    return dict(list(found.items())[:TABLES])
+    return dict(list(found.items())[:MAX_TABLES])
 
 
-def _rows(
+def _read_rows(
     engine: DatabaseEngine,
     name: str,
     table: str,
     columns: list[str],
 ) -> Iterator[list[tuple[object, ...]]]:
     """Yield the first rows of a table and its last ones; an error is most likely to quote these."""
-    kind = kind_of(engine.kind)
-    cells, tails = kind.samples(
-        partial(engine.query, Live(name), timeout_s=QUERY_S), table, columns, ROWS
+    kind = get_engine_descriptor(engine.kind)
+    cells, tails = kind.build_sample_query(
+        partial(engine.run_query, LiveDatabase(name), timeout_s=QUERY_TIMEOUT_S),
+        table,
+        columns,
+        MAX_ROWS,
     )
     for tail in tails:
         sql = f"SELECT {cells} FROM {table} {tail}"  # noqa: S608 - names quoted by the server
-        yield engine.query(Live(name), sql, timeout_s=QUERY_S)
+        yield engine.run_query(LiveDatabase(name), sql, timeout_s=QUERY_TIMEOUT_S)
 
 
-def find_leaks(parts: Iterable[BundlePart], values: Mapping[Key, str]) -> tuple[Leak, ...]:
+def find_leaks(parts: Iterable[BundlePart], values: Mapping[ValueKey, str]) -> tuple[Leak, ...]:
     """Return the values that stand in the parts, one for each part and column; pure."""
     found: dict[Leak, None] = {}
     for part in parts:
-        words = words_of(part.text or "")
+        words = split_words(part.text or "")
         for at in range(len(words)):
-            for length in range(1, MOST_WORDS + 1):
+            for length in range(1, MAX_KEY_WORDS + 1):
                 here = tuple(words[at : at + length])
                 number = ("".join(here),) if all(map(str.isdecimal, here)) else here
                 column = values.get(number)

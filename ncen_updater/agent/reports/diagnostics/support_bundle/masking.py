@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterator, Mapping, Set
 from datetime import UTC, datetime
 
-from ncen_updater.agent.config.secrets import FREE_TABLES
-from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import words_of
-from ncen_updater.common.i18n import Text
+from ncen_updater.agent.config.secrets import FREE_FORM_TABLES
+from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import split_words
+from ncen_updater.common.i18n import LazyText
 
 MASK = "***"
 #: Command lines: an argument may be a password, the program is none.
-COMMANDS = frozenset({"start", "stop", "status", "version_command"})
-ADDRESS = re.compile(r"://|@")
+COMMAND_SETTINGS = frozenset({"start", "stop", "status", "version_command"})
+URL_PATTERN = re.compile(r"://|@")
 #: A number with more digits may be that of a passport, of a telephone or of a machine.
 MOST_DIGITS = 6
 #: Fields of the journal, as the agent and the system's manager write them: names and codes.
@@ -39,20 +39,22 @@ def log_lines(journal: str) -> Iterator[str]:
         except (ValueError, TypeError, LookupError, OverflowError, OSError):
             continue
         found = [f"{name}={record.get(name)}" for name in LOG_FIELDS if record.get(name)]
-        told = list(filter(_FIELD.fullmatch, found))
-        told += [":".join(frame) for frame in _FRAME.findall(str(record.get("MESSAGE")))]
-        if told[1:]:  # more than how grave it is
-            yield " ".join([f"{moment:%FT%TZ}", *told])
+        reported = list(filter(_FIELD.fullmatch, found))
+        reported += [":".join(frame) for frame in _FRAME.findall(str(record.get("MESSAGE")))]
+        if reported[1:]:  # more than how grave it is
+            yield " ".join([f"{moment:%FT%TZ}", *reported])
 
 
-def mask_values(text: Text, own: Set[str]) -> Text:
+def mask_values(text: LazyText, own: Set[str]) -> LazyText:
     """Return a sentence of ours with those values alone that are figures or words of ours.
 
     Args:
         text: The sentence.
         own: Words that this program uses itself, folded.
     """
-    return Text(text.template, {name: _shown(value, own) for name, value in text.values.items()})
+    return LazyText(
+        text.template, {name: _mask_value(value, own) for name, value in text.values.items()}
+    )
 
 
 def mask_settings(value: object, own: Set[str], name: str = "") -> object:
@@ -64,21 +66,21 @@ def mask_settings(value: object, own: Set[str], name: str = "") -> object:
         name: Name of the setting.
     """
     if isinstance(value, Mapping):
-        hidden = name in FREE_TABLES
+        hidden = name in FREE_FORM_TABLES
         return {k: MASK if hidden else mask_settings(v, own, k) for k, v in value.items()}
     if isinstance(value, list):
-        if name in COMMANDS:
+        if name in COMMAND_SETTINGS:
             return [*value[:1], *(MASK for _ in value[1:])]
         return [mask_settings(inner, own, name) for inner in value]
-    return _shown(value, own)
+    return _mask_value(value, own)
 
 
-def _shown(value: object, own: Set[str]) -> object:
-    if isinstance(value, Text):
+def _mask_value(value: object, own: Set[str]) -> object:
+    if isinstance(value, LazyText):
         return mask_values(value, own)
     if value is None or isinstance(value, bool | int | float):
         return value
     text = str(value)
     digits = sum(map(str.isdigit, text))
-    known = all(word in own or word.isdecimal() for word in words_of(text))
-    return value if known and digits <= MOST_DIGITS and not ADDRESS.search(text) else MASK
+    known = all(word in own or word.isdecimal() for word in split_words(text))
+    return value if known and digits <= MOST_DIGITS and not URL_PATTERN.search(text) else MASK

@@ -12,7 +12,7 @@ from ncen_updater.common.errors import UpdaterError
 logger = logging.getLogger(__name__)
 
 #: No part is larger; of a longer one the end is kept, since that is where it broke.
-MAX_PART = 1_000_000
+MAX_PART_CHARS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class BundlePart:
     missing: str | None = None
 
 
-def json_part(data: object) -> str:
+def render_json(data: object) -> str:
     """Return data as a part holds them."""
     return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, default=str) + "\n"
 
 
-def gathered(name: str, gather: Callable[[], str]) -> BundlePart:
+def collect_part(name: str, gather: Callable[[], str]) -> BundlePart:
     """Gather one part; whatever goes wrong, the others go on.
 
     Args:
@@ -49,6 +49,6 @@ def gathered(name: str, gather: Callable[[], str]) -> BundlePart:
     except Exception as error:
         logger.debug("part %s", name, exc_info=True)
         return BundlePart(name, None, type(error).__name__)
-    if len(text) > MAX_PART:
-        text = "[...]\n" + text[-MAX_PART:]
+    if len(text) > MAX_PART_CHARS:
+        text = "[...]\n" + text[-MAX_PART_CHARS:]
     return BundlePart(name, text, None)

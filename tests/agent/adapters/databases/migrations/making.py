@@ -8,11 +8,11 @@ from pathlib import Path
 from ncen_updater.agent.adapters.databases.base import (
     AppliedMigration,
     ChangeRef,
-    Direction,
+    MigrationDirection,
     MigrationSet,
     SqlMigration,
 )
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.manifest import Migration
 
 CHANGE = ChangeRef("abcdefgh", 2, "2.0")
@@ -62,8 +62,10 @@ def release(slot: Path, version: str, **databases: list[SqlMigration]) -> Migrat
     return MigrationSet(version, slot, databases)
 
 
-def row(item: SqlMigration, direction: Direction = Direction.UP) -> AppliedMigration:
-    sha = item.up_sha256 if direction is Direction.UP else item.down_sha256 or ""
+def row(
+    item: SqlMigration, direction: MigrationDirection = MigrationDirection.UP
+) -> AppliedMigration:
+    sha = item.up_sha256 if direction is MigrationDirection.UP else item.down_sha256 or ""
     return AppliedMigration(item.migration.id, direction, sha, "1.0", "aaaaaaaa", "2026-01-01")
 
 
@@ -73,5 +75,5 @@ class Told:
     def __init__(self) -> None:
         self.said: list[str] = []
 
-    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
-        self.said.append(what.render())
+    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+        self.said.append(text.render())

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.base import DatabaseEngine, Live
+from ncen_updater.agent.adapters.databases.base import DatabaseEngine, LiveDatabase
 from ncen_updater.agent.adapters.databases.migrations.checks import (
-    Value,
-    _value,
-    ask,
-    compare,
-    unmapped,
+    CheckValue,
+    _normalize_value,
+    compare_checks,
+    find_unmapped_references,
+    run_checks,
 )
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
-from ncen_updater.common.messages import CHECK_MISSHAPEN, QUERY_FAILED
-from ncen_updater.formats.manifest import Check, Compare, ReferenceMap, When
+from ncen_updater.common.messages import CHECK_RESULT_INVALID, QUERY_FAILED
+from ncen_updater.formats.manifest import CheckRelation, CheckStage, DomainCheck, ReferenceMap
 from tests.support.errors import refused
 
 
@@ -36,11 +36,11 @@ def engine(tmp_path: Path) -> DatabaseEngine:
     return SqliteEngine(tmp_path, ("cases",))
 
 
-def check(sql: str = "SELECT 1", **more: object) -> Check:
+def check(sql: str = "SELECT 1", **more: object) -> DomainCheck:
     values = {"name": "all of it", "database": "cases", "sql": sql, **more}
     if "compare" not in more:
         values.setdefault("expect", 1)
-    return Check.model_validate(values)
+    return DomainCheck.model_validate(values)
 
 
 def test_each_side_is_asked_its_own(engine: DatabaseEngine) -> None:
@@ -48,12 +48,15 @@ def test_each_side_is_asked_its_own(engine: DatabaseEngine) -> None:
         check(
             "SELECT count(*) FROM item", name="both", sql_after="SELECT 'x' || count(*) FROM item"
         ),
-        check(name="first", when=When.BEFORE),
-        check("SELECT NULL", name="last", when=When.AFTER),
+        check(name="first", when=CheckStage.BEFORE),
+        check("SELECT NULL", name="last", when=CheckStage.AFTER),
     ]
-    before = ask(engine, Live, checks, When.BEFORE)
+    before = run_checks(engine, LiveDatabase, checks, CheckStage.BEFORE)
     assert before == {"both": 3, "first": 1}
-    assert ask(engine, Live, checks, When.AFTER) == {"both": "x3", "last": None}
+    assert run_checks(engine, LiveDatabase, checks, CheckStage.AFTER) == {
+        "both": "x3",
+        "last": None,
+    }
 
 
 @pytest.mark.parametrize(
@@ -65,10 +68,10 @@ def test_each_side_is_asked_its_own(engine: DatabaseEngine) -> None:
     ],
 )
 def test_an_answer_of_another_shape(engine: DatabaseEngine, sql: str, shape: str) -> None:
-    with refused(CHECK_MISSHAPEN, match=shape):
-        ask(engine, Live, [check(sql)], When.BEFORE)
+    with refused(CHECK_RESULT_INVALID, match=shape):
+        run_checks(engine, LiveDatabase, [check(sql)], CheckStage.BEFORE)
     with refused(QUERY_FAILED):
-        ask(engine, Live, [check("SELECT nothing")], When.BEFORE)
+        run_checks(engine, LiveDatabase, [check("SELECT nothing")], CheckStage.BEFORE)
 
 
 @pytest.mark.parametrize(
@@ -76,8 +79,8 @@ def test_an_answer_of_another_shape(engine: DatabaseEngine, sql: str, shape: str
     [(None, None), ("x", "x"), (True, 1), (7, 7), (Decimal("12"), 12), (Decimal("-3"), -3),
      (Decimal("1.5"), "1.5"), (2.0, "2.0")],
 )  # fmt: skip
-def test_values_of_drivers(value: object, expected: Value) -> None:
-    found = _value(value)
+def test_values_of_drivers(value: object, expected: CheckValue) -> None:
+    found = _normalize_value(value)
     assert found == expected
     assert type(found) is type(expected)
 
@@ -85,15 +88,15 @@ def test_values_of_drivers(value: object, expected: Value) -> None:
 @dataclass(frozen=True)
 class Case:
     name: str
-    check: Check
-    before: Value = None
-    after: Value = None
+    check: DomainCheck
+    before: CheckValue = None
+    after: CheckValue = None
     holds: bool = True
     asked: str = "before after"
 
 
-EQUAL, NOT_LESS, NOT_MORE = (check(compare=c) for c in (Compare.EQUAL, *[
-    c for c in Compare if c is not Compare.EQUAL]))  # fmt: skip
+EQUAL, NOT_LESS, NOT_MORE = (check(compare=c) for c in (CheckRelation.EQUAL, *[
+    c for c in CheckRelation if c is not CheckRelation.EQUAL]))  # fmt: skip
 ONE = check(expect=1)
 
 CASES = [
@@ -112,9 +115,13 @@ CASES = [
     Case("only before", ONE, 1, 2, holds=False),
     Case("only after", ONE, 2, 1, holds=False),
     Case("text is no number", ONE, "1", 1, holds=False),
-    Case("of one side", check(expect=1, when=When.AFTER), after=1, asked="after"),
+    Case("of one side", check(expect=1, when=CheckStage.AFTER), after=1, asked="after"),
     Case(
-        "of one side, wrong", check(expect=1, when=When.AFTER), after=2, asked="after", holds=False
+        "of one side, wrong",
+        check(expect=1, when=CheckStage.AFTER),
+        after=2,
+        asked="after",
+        holds=False,
     ),
     Case("not asked after", EQUAL, 5, 5, asked="before", holds=False),
     Case("not asked before", EQUAL, 5, 5, asked="after", holds=False),
@@ -127,7 +134,7 @@ def test_compare(case: Case) -> None:
     name = case.check.name
     before = {name: case.before} if "before" in case.asked else {}
     after = {name: case.after} if "after" in case.asked else {}
-    failures = compare([case.check], before, after)
+    failures = compare_checks([case.check], before, after)
     assert (not failures) is case.holds
     for failure in failures:
         assert (failure.check, failure.database) == (name, "cases")
@@ -141,8 +148,10 @@ def test_unmapped_rows_are_counted(engine: DatabaseEngine) -> None:
         return ReferenceMap(name="old codes", database="cases", unmapped=sql, strict=True)
 
     grouped = codes("SELECT code, count(*) FROM item GROUP BY code ORDER BY code")
-    (found,) = unmapped(engine, Live, [grouped, codes("SELECT 1, 1 WHERE 1 = 0")])
+    (found,) = find_unmapped_references(
+        engine, LiveDatabase, [grouped, codes("SELECT 1, 1 WHERE 1 = 0")]
+    )
     assert (found.rows, found.total, found.strict) == ((("A", 2), ("B", 1)), 3, True)
     for sql in ("SELECT code FROM item", "SELECT code, code FROM item"):
-        with refused(CHECK_MISSHAPEN):
-            unmapped(engine, Live, [codes(sql)])
+        with refused(CHECK_RESULT_INVALID):
+            find_unmapped_references(engine, LiveDatabase, [codes(sql)])

@@ -17,20 +17,20 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.base import RunAs
+from ncen_updater.agent.adapters.databases.base import MigratorUser
 from ncen_updater.agent.adapters.databases.migrations.command import (
-    KEPT_OUTPUT_BYTES,
-    migrator_environment,
-    migrator_user,
-    run_command,
+    OUTPUT_TAIL_BYTES,
+    build_migrator_environment,
+    find_migrator_user,
+    run_migrator,
 )
 from ncen_updater.common.messages import (
     MIGRATOR_FAILED,
     MIGRATOR_MISSING,
-    MIGRATOR_NOBODY,
     MIGRATOR_OUTSIDE,
+    MIGRATOR_USER_UNKNOWN,
 )
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.manifest import MigratorCommand
 from tests.agent.adapters.databases.migrations.making import Told
 from tests.support.errors import refused
@@ -39,7 +39,7 @@ ENVIRONMENT = {"PATH": os.defpath, "NCEN_DB_CASES_URL": "sqlite:///somewhere"}
 DATABASES = ("cases", "people")
 # Ours may lie where the other user cannot go.
 PYTHON = shutil.which("python3", path=os.defpath) or sys.executable
-USER = RunAs("application", 65534, 65534) if os.geteuid() == 0 else None
+USER = MigratorUser("application", 65534, 65534) if os.geteuid() == 0 else None
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 
 # A migrator with a child of its own; it tells both numbers through a pipe by name and stays.
@@ -73,8 +73,8 @@ def program(slot: Path, text: str) -> str:
 def run(slot: Path, text: str, *words: str, timeout_s: int = 60, **rest: Any) -> str:
     argv = (program(slot, text), *words)
     made = MigratorCommand(argv=argv, timeout_s=timeout_s)
-    told = rest.pop("progress", Silent())
-    return run_command(made, slot, ENVIRONMENT, told, DATABASES, user=USER, **rest)
+    told = rest.pop("progress", SilentProgress())
+    return run_migrator(made, slot, ENVIRONMENT, told, DATABASES, user=USER, **rest)
 
 
 def wait_for_death(pid: int) -> None:
@@ -105,16 +105,16 @@ def test_a_migrator_inherits_nothing_that_leads_elsewhere() -> None:
         "PGPASSWORD": "secret", "PGHOST": "live", "PGDATABASE": "live", "STORAGE_URL": "live",
         "NCEN_CONFIG": "live", "LD_PRELOAD": "x", "PYTHONPATH": "x",
     }  # fmt: skip
-    assert migrator_environment(own, {"TZ": "Africa/Dakar", "MODE": "1"}) == {
+    assert build_migrator_environment(own, {"TZ": "Africa/Dakar", "MODE": "1"}) == {
         "PATH": "/bin", "HOME": "/root", "LANG": "fr", "TZ": "Africa/Dakar", "MODE": "1",
         "PGSSLROOTCERT": "ca.pem",
     }  # fmt: skip
-    assert migrator_environment({}, {}) == {"PATH": os.defpath}
+    assert build_migrator_environment({}, {}) == {"PATH": os.defpath}
 
 
 def test_it_is_told_whose_it_is() -> None:
     own = {"PATH": "/bin", "HOME": "/root", "USER": "root", "TMPDIR": "/root/tmp", "LANG": "fr"}
-    assert migrator_environment(own, {}, RunAs("ncen", 7, 7, "/srv/ncen")) == {
+    assert build_migrator_environment(own, {}, MigratorUser("ncen", 7, 7, "/srv/ncen")) == {
         "PATH": "/bin", "LANG": "fr", "HOME": "/srv/ncen", "USER": "ncen", "LOGNAME": "ncen",
     }  # fmt: skip
 
@@ -138,7 +138,7 @@ def test_a_program_that_is_not_there(slot: Path, name: str) -> None:
     (slot / "may-not-run").chmod(0o644)
     made = MigratorCommand(argv=(name,))
     with refused(MIGRATOR_MISSING, match=name):
-        run_command(made, slot, ENVIRONMENT, Silent(), DATABASES, user=USER)
+        run_migrator(made, slot, ENVIRONMENT, SilentProgress(), DATABASES, user=USER)
 
 
 @pytest.mark.parametrize("name", ["/bin/sh", "../sh", "bin/../../sh", "./sh", "bin//sh", "linked"])
@@ -147,7 +147,7 @@ def test_a_program_of_the_system_is_none_of_the_release(slot: Path, name: str) -
     (slot / "linked").symlink_to("/bin/sh")
     made = MigratorCommand(argv=(name, "-c", "true"))
     with refused(MIGRATOR_OUTSIDE, match=name):
-        run_command(made, slot, ENVIRONMENT, Silent(), DATABASES, user=USER)
+        run_migrator(made, slot, ENVIRONMENT, SilentProgress(), DATABASES, user=USER)
 
 
 SELF = """
@@ -191,28 +191,28 @@ def test_it_has_no_right_of_roots(slot: Path, tmp_path: Path) -> None:
 
 
 @needs_root
-@pytest.mark.parametrize("user", [None, RunAs("root", 0, 0)])
-def test_root_runs_none_as_root(slot: Path, user: RunAs | None) -> None:
+@pytest.mark.parametrize("user", [None, MigratorUser("root", 0, 0)])
+def test_root_runs_none_as_root(slot: Path, user: MigratorUser | None) -> None:
     made = MigratorCommand(argv=(program(slot, "open('ran', 'w')"),))
-    with refused(MIGRATOR_NOBODY):
-        run_command(made, slot, ENVIRONMENT, Silent(), DATABASES, user=user)
+    with refused(MIGRATOR_USER_UNKNOWN):
+        run_migrator(made, slot, ENVIRONMENT, SilentProgress(), DATABASES, user=user)
     assert not (slot / "ran").exists()
 
 
 @needs_root
 def test_whose_user_a_migrator_has() -> None:
     entry = pwd.getpwuid(65534)
-    named = migrator_user(entry.pw_name, (12, 13))
-    assert named == RunAs(entry.pw_name, 65534, entry.pw_gid, entry.pw_dir)
-    assert migrator_user(None, (12, 13)) == RunAs("12", 12, 13)
+    named = find_migrator_user(entry.pw_name, (12, 13))
+    assert named == MigratorUser(entry.pw_name, 65534, entry.pw_gid, entry.pw_dir)
+    assert find_migrator_user(None, (12, 13)) == MigratorUser("12", 12, 13)
     for name, owner in ((None, None), (None, (0, 0)), ("root", (12, 13)), ("no-such-user", None)):
-        with refused(MIGRATOR_NOBODY):
-            migrator_user(name, owner)
+        with refused(MIGRATOR_USER_UNKNOWN):
+            find_migrator_user(name, owner)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="about everybody but root")
 def test_who_is_not_root_runs_it_itself() -> None:
-    assert migrator_user("root", (0, 0)) is None
+    assert find_migrator_user("root", (0, 0)) is None
 
 
 def test_a_failure_carries_the_end_of_its_output(slot: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_failure_carries_the_end_of_its_output(slot: Path) -> None:
     private = caught.value.private
     assert private is not None
     assert private.endswith("no relation")
-    assert len(private) <= KEPT_OUTPUT_BYTES
+    assert len(private) <= OUTPUT_TAIL_BYTES
 
 
 def test_one_that_was_killed_is_a_failure(slot: Path) -> None:
@@ -236,7 +236,7 @@ def test_one_whose_interpreter_is_missing_is_a_failure(slot: Path) -> None:
     (slot / "migrate").chmod(0o755)
     made = MigratorCommand(argv=("migrate",))
     with refused(MIGRATOR_FAILED, match="status 126"):
-        run_command(made, slot, ENVIRONMENT, Silent(), DATABASES, user=USER)
+        run_migrator(made, slot, ENVIRONMENT, SilentProgress(), DATABASES, user=USER)
 
 
 def test_out_of_time_its_whole_group_is_ended(slot: Path) -> None:
@@ -268,12 +268,13 @@ def test_it_does_not_outlive_a_killed_agent(slot: Path) -> None:
             sys.executable,
             "-c",
             "import sys; from pathlib import Path\n"
-            "from ncen_updater.agent.adapters.databases.migrations.command import run_command\n"
-            "from ncen_updater.agent.adapters.databases.base import RunAs\n"
-            "from ncen_updater.common.progress import Silent\n"
+            "from ncen_updater.agent.adapters.databases.migrations.command import run_migrator\n"
+            "from ncen_updater.agent.adapters.databases.base import MigratorUser\n"
+            "from ncen_updater.common.progress import SilentProgress\n"
             "from ncen_updater.formats.manifest import MigratorCommand\n"
             "run = MigratorCommand(argv=tuple(sys.argv[1:3]), timeout_s=600)\n"
-            f"run_command(run, Path(sys.argv[3]), {{}}, Silent(), ('cases',), user={user})\n",
+            f"run_migrator(run, Path(sys.argv[3]), {{}}, SilentProgress(), ('cases',), "
+            f"user={user})\n",
             name,
             str(pipe),
             str(slot),
@@ -294,8 +295,8 @@ def test_it_gives_signs_of_life(slot: Path) -> None:
     gate.chmod(0o666)
 
     class Listener(Told):
-        def tell(self, what: Any, done: int | None = None, total: int | None = None) -> None:
-            super().tell(what, done, total)
+        def report(self, text: Any, done: int | None = None, total: int | None = None) -> None:
+            super().report(text, done, total)
             if len(self.said) == 2:
                 gate.write_text("go on")
 

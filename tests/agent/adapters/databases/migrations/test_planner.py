@@ -9,16 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ncen_updater.agent.adapters.databases.base import AppliedMigration, Direction, SqlMigration
-from ncen_updater.agent.adapters.databases.migrations.planner import (
-    effective,
-    plan_steps,
-    without_way_down,
+from ncen_updater.agent.adapters.databases.base import (
+    AppliedMigration,
+    MigrationDirection,
+    SqlMigration,
 )
-from ncen_updater.agent.model.errors import MigrationRefused
+from ncen_updater.agent.adapters.databases.migrations.planner import (
+    find_irreversible_downs,
+    plan_database_migrations,
+    reduce_ledger,
+)
+from ncen_updater.agent.model.errors import MigrationRefusedError
 from tests.agent.adapters.databases.migrations.making import make, row
 
-UP, DOWN = Direction.UP, Direction.DOWN
+UP, DOWN = MigrationDirection.UP, MigrationDirection.DOWN
 
 
 def item(name: str, *, way_down: bool = True) -> SqlMigration:
@@ -71,9 +75,11 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_plan(case: Case) -> None:
     def plan() -> str:
-        made = plan_steps("cases", case.applied, case.target, case.origin, read=lambda p: p.name)
+        made = plan_database_migrations(
+            "cases", case.applied, case.target, case.origin, read=lambda p: p.name
+        )
         assert " ".join(entry[1][-1] for entry in made.irreversible) == case.irreversible
-        assert bool(without_way_down(made)) is case.barred
+        assert bool(find_irreversible_downs(made)) is case.barred
         assert all(s.sql == s.path.name and s.direction in s.sql for s in made.steps)
         assert all(s.database == "cases" for s in made.steps)
         known = {(UP, m.migration.id): m.up_sha256 for m in case.target}
@@ -82,7 +88,7 @@ def test_plan(case: Case) -> None:
         return " ".join(f"{'+' if s.direction is UP else '-'}{s.id[-1]}" for s in made.steps)
 
     if case.refused:
-        with pytest.raises(MigrationRefused) as caught:
+        with pytest.raises(MigrationRefusedError) as caught:
             plan()
         assert caught.value.values["kind"] == case.refused
         assert caught.value.values["database"] == "cases"
@@ -101,22 +107,22 @@ def test_a_refusal_names_the_migration_to_look_at(
     applied: list[SqlMigration], target: list[SqlMigration], named: str
 ) -> None:
     ledger = [row(migration) for migration in applied]
-    with pytest.raises(MigrationRefused) as caught:
-        plan_steps("cases", ledger, target, [A, B, C], read=str)
+    with pytest.raises(MigrationRefusedError) as caught:
+        plan_database_migrations("cases", ledger, target, [A, B, C], read=str)
     assert caught.value.values["migration"] == named
 
 
 def test_the_reason_for_no_way_down_is_told_on_both_ways() -> None:
     reason = ONE_WAY.migration.irreversible
     assert reason
-    up = plan_steps("cases", [], [ONE_WAY], None, read=str)
-    down = plan_steps("cases", [row(ONE_WAY)], [], [ONE_WAY], read=str)
+    up = plan_database_migrations("cases", [], [ONE_WAY], None, read=str)
+    down = plan_database_migrations("cases", [row(ONE_WAY)], [], [ONE_WAY], read=str)
     assert up.irreversible == down.irreversible == (("cases", "0005", reason),)
 
 
 def test_the_text_that_runs_is_that_of_the_file(tmp_path: Path) -> None:
     migration = make(tmp_path, "0001", "SELECT 'é';", "SELECT 2;")
-    (step,) = plan_steps("cases", [], [migration], None).steps
+    (step,) = plan_database_migrations("cases", [], [migration], None).steps
     assert step.sql == "SELECT 'é';"
 
 
@@ -139,20 +145,20 @@ def test_a_plan_never_applies_twice_and_the_way_back_returns(
     old: list[int], new: list[int]
 ) -> None:
     origin, target = [POOL[i] for i in old], [POOL[i] for i in new]
-    ledger = after([], plan_steps("x", [], origin, None, read=str).steps)
+    ledger = after([], plan_database_migrations("x", [], origin, None, read=str).steps)
     try:
-        there = plan_steps("x", ledger, target, origin, read=str).steps
-    except MigrationRefused:
+        there = plan_database_migrations("x", ledger, target, origin, read=str).steps
+    except MigrationRefusedError:
         shared = [i for i in old if i in new]
         assert shared != old[: len(shared)] or shared != new[: len(shared)]
         return
-    standing = {r.id for r in effective("x", ledger)}
+    standing = {r.id for r in reduce_ledger("x", ledger)}
     for step in there:
         assert (step.id in standing) is (step.direction is DOWN)
         standing ^= {step.id}
     arrived = after(ledger, there)
-    assert [r.id for r in effective("x", arrived)] == [m.migration.id for m in target]
-    assert plan_steps("x", arrived, target, origin, read=str).steps == ()
-    back = plan_steps("x", arrived, origin, target, read=str).steps
-    returned = effective("x", after(arrived, back))
+    assert [r.id for r in reduce_ledger("x", arrived)] == [m.migration.id for m in target]
+    assert plan_database_migrations("x", arrived, target, origin, read=str).steps == ()
+    back = plan_database_migrations("x", arrived, origin, target, read=str).steps
+    returned = reduce_ledger("x", after(arrived, back))
     assert [r.id for r in returned] == [m.migration.id for m in origin]

@@ -7,9 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 from ncen_updater.agent.adapters.databases.base import MigrationPlan, MigrationSet
-from ncen_updater.agent.adapters.databases.migrations.planner import plan_steps
-from ncen_updater.agent.adapters.databases.migrations.render import render_sql
-from ncen_updater.agent.adapters.databases.migrations.runner import LOCK_MS
+from ncen_updater.agent.adapters.databases.migrations.planner import plan_database_migrations
+from ncen_updater.agent.adapters.databases.migrations.render import render_plan_sql
+from ncen_updater.agent.adapters.databases.migrations.runner import OWN_LOCK_TIMEOUT_MS
 from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
 from ncen_updater.formats.manifest import MigratorCommand
 from tests.agent.adapters.databases.migrations.making import make, release, row
@@ -19,11 +19,11 @@ def test_what_is_shown_can_be_run(tmp_path: Path) -> None:
     up = "CREATE TABLE a (x text);\nINSERT INTO a VALUES ('it''s');\n"
     one = make(tmp_path, "0001", up, "DROP TABLE a;", "SELECT 1 WHERE 1 = 0;", lock_ms=70)
     target = release(tmp_path, "2.0", cases=[one])
-    plan = plan_steps("cases", (), [one], None)
-    text = render_sql(plan, "sqlite", target, change="abcdefgh")
+    plan = plan_database_migrations("cases", (), [one], None)
+    text = render_plan_sql(plan, "sqlite", target, change="abcdefgh")
     path = tmp_path / "cases.sqlite"
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
-        SqliteDialect(path).prepare(database, LOCK_MS)
+        SqliteDialect(path).create_ledger_tables(database, OWN_LOCK_TIMEOUT_MS)
         database.executescript(text)
         assert database.execute("SELECT x FROM a").fetchall() == [("it's",)]
         ledger = database.execute("SELECT id, direction, sha256, change FROM ncen_updater_ledger")
@@ -41,8 +41,8 @@ def test_limits_transactions_and_order_on_postgresql(tmp_path: Path) -> None:
         release(tmp_path, "2.0", cases=[two, three]),
         release(tmp_path, "1.0", cases=[one]),
     )
-    plan = plan_steps("cases", [row(one)], [two, three], [one])
-    text = render_sql(plan, "postgresql", target, origin)
+    plan = plan_database_migrations("cases", [row(one)], [two, three], [one])
+    text = render_plan_sql(plan, "postgresql", target, origin)
     lines = text.splitlines()
     assert lines[0] == "-- Release 2.0, postgresql: 3 migrations"
     assert "-- cases: 0003 has no way down: the codes were merged" in lines
@@ -68,7 +68,7 @@ def test_limits_transactions_and_order_on_postgresql(tmp_path: Path) -> None:
 def test_a_program_is_named(tmp_path: Path) -> None:
     target = MigrationSet("2.0", tmp_path, {}, MigratorCommand(argv=("flyway", "migrate")))
     plan = MigrationPlan((), (("cases", "*", "only\nforward"),))
-    assert render_sql(plan, "postgresql", target).splitlines()[1:] == [
+    assert render_plan_sql(plan, "postgresql", target).splitlines()[1:] == [
         "-- cases: * has no way down: only forward",
         "-- The application's own migrator runs: flyway migrate",
     ]

@@ -18,19 +18,27 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.adapters.databases.base import Direction, Marker, SqlMigration
-from ncen_updater.agent.adapters.databases.migrations.dialect import Dialect
-from ncen_updater.agent.adapters.databases.migrations.planner import plan_steps
+from ncen_updater.agent.adapters.databases.base import (
+    DatabaseMarker,
+    MigrationDirection,
+    SqlMigration,
+)
+from ncen_updater.agent.adapters.databases.migrations.dialect import MigrationDialect
+from ncen_updater.agent.adapters.databases.migrations.planner import plan_database_migrations
 from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
 from ncen_updater.agent.adapters.databases.postgresql.dialect import PostgresDialect
-from ncen_updater.agent.adapters.databases.postgresql.reading import select
+from ncen_updater.agent.adapters.databases.postgresql.reading import run_release_query
 from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
-from ncen_updater.agent.model.errors import DatabaseError, MigrationFailed, MigrationRefused
+from ncen_updater.agent.model.errors import (
+    DatabaseError,
+    MigrationFailedError,
+    MigrationRefusedError,
+)
 from ncen_updater.common.messages import (
     SERVER_LOST,
     VERIFY_FAILED,
 )
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.migrations.making import CHANGE, Told, make
 from tests.agent.adapters.databases.postgresql.site import NEWEST
 from tests.support.errors import refused
@@ -40,7 +48,7 @@ numbers = itertools.count()
 
 
 class Database:
-    def __init__(self, dialect: Dialect, ask: Callable[[str], list[Any]]) -> None:
+    def __init__(self, dialect: MigrationDialect, ask: Callable[[str], list[Any]]) -> None:
         self.dialect = dialect
         self.ask = ask
         self.kind = dialect.kind
@@ -134,34 +142,34 @@ class Cases:
 
     def test_up_down_and_up_again(self, database: Database, tmp_path: Path) -> None:
         runner, both, told = database.runner(), first(tmp_path), Told()
-        assert runner.applied() == ()
-        assert runner.state() is None
+        assert runner.read_ledger() == ()
+        assert runner.read_state() is None
         runner.migrate(CHANGE, both, None, told)
         assert database.tables() == {"a", "b"}
         assert database.ask("SELECT x FROM a")[0][0] == "100% of :name; 'quoted'"
-        assert runner.state() == Marker("2.0", 2, CHANGE.id)
+        assert runner.read_state() == DatabaseMarker("2.0", 2, CHANGE.id)
         assert told.said[0] == "cases: migration 0001_a (1 of 2)"
         assert told.said[-1] == "cases: all migrations have run"
-        rows = runner.applied()
+        rows = runner.read_ledger()
         assert [(r.id, r.direction, r.sha256, r.release, r.change) for r in rows] == [
-            (m.migration.id, Direction.UP, m.up_sha256, "2.0", CHANGE.id) for m in both
+            (m.migration.id, MigrationDirection.UP, m.up_sha256, "2.0", CHANGE.id) for m in both
         ]
-        assert runner.migrate(CHANGE, both, None, Silent()).steps == ()
+        assert runner.migrate(CHANGE, both, None, SilentProgress()).steps == ()
         told = Told()
         runner.migrate(CHANGE, both[:1], both, told)
         assert told.said[0] == "cases: way back of migration 0002_b (1 of 1)"
         assert database.tables() == {"a"}
-        runner.migrate(CHANGE, [], both, Silent())
+        runner.migrate(CHANGE, [], both, SilentProgress())
         assert database.tables() == set()
-        runner.migrate(CHANGE, both, None, Silent())
+        runner.migrate(CHANGE, both, None, SilentProgress())
         assert database.tables() == {"a", "b"}
-        assert len(runner.applied()) == 6
+        assert len(runner.read_ledger()) == 6
 
     def test_sideways(self, database: Database, tmp_path: Path) -> None:
         runner, both = database.runner(), first(tmp_path)
         other = make(tmp_path, "0003_c", "CREATE TABLE c (z int)", "DROP TABLE c")
-        runner.migrate(CHANGE, both, None, Silent())
-        runner.migrate(CHANGE, [both[0], other], both, Silent())
+        runner.migrate(CHANGE, both, None, SilentProgress())
+        runner.migrate(CHANGE, [both[0], other], both, SilentProgress())
         assert database.tables() == {"a", "c"}
 
     @pytest.mark.parametrize("name", BAD)
@@ -169,14 +177,14 @@ class Cases:
         self, database: Database, tmp_path: Path, name: str
     ) -> None:
         runner, both = database.runner(), first(tmp_path)
-        runner.migrate(CHANGE, both, None, Silent())
+        runner.migrate(CHANGE, both, None, SilentProgress())
         sql, detail = BAD[name]
         bad = make(tmp_path, "0003_bad", sql, transactional=name != "two alone")
-        with pytest.raises(MigrationFailed, match=detail) as caught:
-            runner.migrate(CHANGE, [*both, bad], None, Silent())
+        with pytest.raises(MigrationFailedError, match=detail) as caught:
+            runner.migrate(CHANGE, [*both, bad], None, SilentProgress())
         assert caught.value.values == {"database": "cases", "migration": "0003_bad"}
         assert database.tables() == {"a", "b"}
-        assert len(runner.applied()) == 2
+        assert len(runner.read_ledger()) == 2
         assert database.versions() == [("0002_b",)]
 
     def test_hidden_transaction_control_is_found(self, database: Database, tmp_path: Path) -> None:
@@ -187,22 +195,24 @@ class Cases:
             proc = "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$"
             database.ask(proc)
             sql, detail = "CALL p()", "transaction"
-        with pytest.raises(MigrationFailed, match=detail):
-            database.runner().migrate(CHANGE, [make(tmp_path, "0001", sql)], None, Silent())
-        assert database.runner().applied() == ()
+        with pytest.raises(MigrationFailedError, match=detail):
+            database.runner().migrate(CHANGE, [make(tmp_path, "0001", sql)], None, SilentProgress())
+        assert database.runner().read_ledger() == ()
 
     def test_verify_rolls_back_and_counts(self, database: Database, tmp_path: Path) -> None:
         up = "CREATE TABLE q (a int); INSERT INTO q VALUES (1), (2), (3);"
         verify = "SELECT 1 WHERE 1 = 0;\nSELECT a FROM q WHERE a > 1 -- comment"
         runner = database.runner()
         with refused(VERIFY_FAILED, match="2 rows") as caught:
-            runner.migrate(CHANGE, [make(tmp_path, "0001", up, verify=verify)], None, Silent())
+            runner.migrate(
+                CHANGE, [make(tmp_path, "0001", up, verify=verify)], None, SilentProgress()
+            )
         assert caught.value.values["count"] == 2
         assert "line 2" in str(caught.value)
         assert database.tables() == set()
         bad = make(tmp_path, "0001", up, verify="SELECT nonsense")
-        with pytest.raises(MigrationFailed, match=r"0001\.verify\.sql: line 1"):
-            runner.migrate(CHANGE, [bad], None, Silent())
+        with pytest.raises(MigrationFailedError, match=r"0001\.verify\.sql: line 1"):
+            runner.migrate(CHANGE, [bad], None, SilentProgress())
 
     def test_statement_time_out(self, database: Database, tmp_path: Path) -> None:
         series = (
@@ -210,12 +220,12 @@ class Cases:
         )
         sql = f"CREATE TABLE q AS {series} SELECT i FROM n"
         slow = make(tmp_path, "0001", sql, statement_ms=100)
-        with pytest.raises(MigrationFailed, match="time"):
-            database.runner().migrate(CHANGE, [slow], None, Silent())
+        with pytest.raises(MigrationFailedError, match="time"):
+            database.runner().migrate(CHANGE, [slow], None, SilentProgress())
         assert database.tables() == set()
 
     def test_lock_time_out(self, database: Database, tmp_path: Path) -> None:
-        database.runner().migrate(CHANGE, first(tmp_path)[:1], None, Silent())
+        database.runner().migrate(CHANGE, first(tmp_path)[:1], None, SilentProgress())
         waits = make(tmp_path, "0002_w", "ALTER TABLE a ADD COLUMN z int", lock_ms=100)
         target = [*first(tmp_path)[:1], waits]
         locked, over = threading.Event(), threading.Event()
@@ -237,12 +247,12 @@ class Cases:
         thread.start()
         locked.wait(DEADLINE_S)
         try:
-            with pytest.raises(MigrationFailed, match="lock"):
-                database.runner().migrate(CHANGE, target, None, Silent())
+            with pytest.raises(MigrationFailedError, match="lock"):
+                database.runner().migrate(CHANGE, target, None, SilentProgress())
         finally:
             over.set()
             thread.join()
-        database.runner().migrate(CHANGE, target, None, Silent())
+        database.runner().migrate(CHANGE, target, None, SilentProgress())
 
     def test_alone_runs_again_after_a_crash_before_its_row(
         self, database: Database, tmp_path: Path
@@ -259,73 +269,73 @@ class Cases:
             raise OSError("the agent dies here")
 
         runner = database.runner()
-        runner.migrate(CHANGE, target[:1], None, Silent())
+        runner.migrate(CHANGE, target[:1], None, SilentProgress())
         with pytest.raises(OSError, match="dies"):
-            database.runner(now=dies).migrate(CHANGE, target, None, Silent())
-        assert len(runner.applied()) == 1
-        runner.migrate(CHANGE, target, None, Silent())
-        assert [r.id for r in runner.applied()] == ["0001_a", "0002_i"]
+            database.runner(now=dies).migrate(CHANGE, target, None, SilentProgress())
+        assert len(runner.read_ledger()) == 1
+        runner.migrate(CHANGE, target, None, SilentProgress())
+        assert [r.id for r in runner.read_ledger()] == ["0001_a", "0002_i"]
 
     def test_a_file_changed_after_the_plan_does_not_run(
         self, database: Database, tmp_path: Path
     ) -> None:
         both, runner = first(tmp_path), database.runner()
-        plan = plan_steps("cases", (), both, None)
+        plan = plan_database_migrations("cases", (), both, None)
         both[0].up.write_text("CREATE TABLE other (x int)")
-        items = {(Direction.UP, m.migration.id): m for m in both}
-        with pytest.raises(MigrationFailed, match="not the file that was planned"):
-            runner.run(plan, items, CHANGE, Silent())
+        items = {(MigrationDirection.UP, m.migration.id): m for m in both}
+        with pytest.raises(MigrationFailedError, match="not the file that was planned"):
+            runner.run_plan(plan, items, CHANGE, SilentProgress())
         assert database.tables() == set()
         both = first(tmp_path)
         verify = both[1].verify
         assert verify is not None
         verify.write_text("SELECT 1 WHERE 1 = 0")
-        with pytest.raises(MigrationFailed, match=r"0002_b\.verify\.sql is not the file"):
-            runner.migrate(CHANGE, both, None, Silent())
+        with pytest.raises(MigrationFailedError, match=r"0002_b\.verify\.sql is not the file"):
+            runner.migrate(CHANGE, both, None, SilentProgress())
 
     def test_a_stale_plan_and_one_without_a_way_down_are_refused(
         self, database: Database, tmp_path: Path
     ) -> None:
         both, runner = first(tmp_path), database.runner()
-        plan = plan_steps("cases", (), both, None)
-        items = {(Direction.UP, m.migration.id): m for m in both}
-        runner.run(plan, items, CHANGE, Silent())
-        with pytest.raises(MigrationRefused) as caught:
-            runner.run(plan, items, CHANGE, Silent())
+        plan = plan_database_migrations("cases", (), both, None)
+        items = {(MigrationDirection.UP, m.migration.id): m for m in both}
+        runner.run_plan(plan, items, CHANGE, SilentProgress())
+        with pytest.raises(MigrationRefusedError) as caught:
+            runner.run_plan(plan, items, CHANGE, SilentProgress())
         assert caught.value.values["kind"] == "stale_plan"
         one_way = make(tmp_path, "0003", down=None)
-        runner.migrate(CHANGE, [*both, one_way], None, Silent())
-        with pytest.raises(MigrationRefused) as caught:
-            runner.migrate(CHANGE, both, [*both, one_way], Silent())
+        runner.migrate(CHANGE, [*both, one_way], None, SilentProgress())
+        with pytest.raises(MigrationRefusedError) as caught:
+            runner.migrate(CHANGE, both, [*both, one_way], SilentProgress())
         assert caught.value.values["kind"] == "no_way_down"
 
     def test_a_version_row_that_disagrees_is_refused(
         self, database: Database, tmp_path: Path
     ) -> None:
         both, runner = first(tmp_path), database.runner()
-        runner.migrate(CHANGE, both[:1], None, Silent())
+        runner.migrate(CHANGE, both[:1], None, SilentProgress())
         database.ask(f"UPDATE {database.version} SET version_num = 'other' RETURNING 1")
-        with pytest.raises(MigrationRefused) as caught:
-            runner.migrate(CHANGE, both, None, Silent())
+        with pytest.raises(MigrationRefusedError) as caught:
+            runner.migrate(CHANGE, both, None, SilentProgress())
         assert caught.value.values["kind"] == "ledger_broken"
 
     def test_a_migration_that_writes_the_version_row_is_undone(
         self, database: Database, tmp_path: Path
     ) -> None:
         both, runner = first(tmp_path), database.runner()
-        runner.migrate(CHANGE, both, None, Silent())
+        runner.migrate(CHANGE, both, None, SilentProgress())
         bad = make(tmp_path, "0003_bad", f"UPDATE {database.version} SET version_num = 'other'")
-        with pytest.raises(MigrationFailed, match="the version row"):
-            runner.migrate(CHANGE, [*both, bad], None, Silent())
+        with pytest.raises(MigrationFailedError, match="the version row"):
+            runner.migrate(CHANGE, [*both, bad], None, SilentProgress())
         assert database.versions() == [("0002_b",)]
-        assert len(runner.applied()) == 2
+        assert len(runner.read_ledger()) == 2
 
     def test_a_long_migration_gives_signs_of_life(self, database: Database, tmp_path: Path) -> None:
         alive = threading.Event()
 
         class Listener(Told):
-            def tell(self, what: Any, done: int | None = None, total: int | None = None) -> None:
-                super().tell(what, done, total)
+            def report(self, text: Any, done: int | None = None, total: int | None = None) -> None:
+                super().report(text, done, total)
                 if "has been running" in self.said[-1]:
                     alive.set()
 
@@ -350,27 +360,27 @@ class Cases:
         child = os.fork()
         if child == 0:
             try:
-                database.runner().migrate(CHANGE, both[:1], None, Silent())
-                database.runner(now=dies).migrate(CHANGE, both, None, Silent())
+                database.runner().migrate(CHANGE, both[:1], None, SilentProgress())
+                database.runner(now=dies).migrate(CHANGE, both, None, SilentProgress())
             finally:
                 os._exit(1)
         assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
         assert database.tables() == {"a"}
-        assert [r.id for r in database.runner().applied()] == ["0001_a"]
-        database.runner().migrate(CHANGE, both, None, Silent())
+        assert [r.id for r in database.runner().read_ledger()] == ["0001_a"]
+        database.runner().migrate(CHANGE, both, None, SilentProgress())
         assert database.tables() == {"a", "b"}
 
     def test_a_baseline_is_the_ledger_without_the_migrations(
         self, database: Database, tmp_path: Path
     ) -> None:
         both, runner = first(tmp_path), database.runner()
-        runner.baseline(CHANGE, both)
-        runner.baseline(CHANGE, both[:1])  # one that was mistaken is corrected
-        runner.baseline(dataclasses.replace(CHANGE, id="another2"), both)  # only by the same
-        assert [r.id for r in runner.applied()] == ["0001_a"]
+        runner.write_baseline(CHANGE, both)
+        runner.write_baseline(CHANGE, both[:1])  # one that was mistaken is corrected
+        runner.write_baseline(dataclasses.replace(CHANGE, id="another2"), both)  # only by the same
+        assert [r.id for r in runner.read_ledger()] == ["0001_a"]
         assert database.versions() == [("0001_a",)]
-        assert runner.state() is None
-        runner.migrate(CHANGE, both, None, Silent())
+        assert runner.read_state() is None
+        runner.migrate(CHANGE, both, None, SilentProgress())
         assert database.tables() == {"b"}
 
 
@@ -397,7 +407,7 @@ class TestPostgresql(Cases):
             return "2026-01-01T00:00:00Z"
 
         with refused(SERVER_LOST, match="57P01") as caught:
-            database.runner(now=now).migrate(CHANGE, first(tmp_path), None, Silent())
+            database.runner(now=now).migrate(CHANGE, first(tmp_path), None, SilentProgress())
         assert caught.value.values["migration"] == "0001_a"
         assert database.tables() == set()
 
@@ -431,7 +441,7 @@ class TestEveryPostgresql:
     ) -> None:
         """Seen: a ``verify`` file took every large object away, and said that all is well."""
         made = make(tmp_path, "0001_a", WRITTEN_TO)
-        database.runner().migrate(CHANGE, [made], None, Silent())
+        database.runner().migrate(CHANGE, [made], None, SilentProgress())
         state = (
             "SELECT (SELECT last_value FROM numbers), (SELECT count(*) FROM t),"
             " (SELECT count(*) FROM pg_largeobject_metadata)"
@@ -439,8 +449,8 @@ class TestEveryPostgresql:
         assert database.ask(state) == [(1, 0, 1)]
         verify = f"SELECT 1 FROM ({WRITES[what]}) AS w WHERE w IS NULL"
         more = make(tmp_path, "0002_b", "SELECT 1", verify=verify)
-        with contextlib.suppress(MigrationFailed):
-            database.runner().migrate(CHANGE, [made, more], None, Silent())
+        with contextlib.suppress(MigrationFailedError):
+            database.runner().migrate(CHANGE, [made, more], None, SilentProgress())
         with closing(database.dialect.connect()) as driver, contextlib.suppress(DatabaseError):
-            select(driver, "cases", WRITES[what])
+            run_release_query(driver, "cases", WRITES[what])
         assert database.ask(state) == [(1, 0, 1)]

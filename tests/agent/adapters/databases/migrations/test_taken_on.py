@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.adapters.databases.base import Marker
-from ncen_updater.agent.model.errors import MigrationFailed
-from ncen_updater.common.progress import Silent
+from ncen_updater.agent.adapters.databases.base import DatabaseMarker
+from ncen_updater.agent.model.errors import MigrationFailedError
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.migrations.making import CHANGE, make
 from tests.agent.adapters.databases.migrations.test_runner import (
     Database,
@@ -31,34 +31,34 @@ class Cases:
     def test_it_is_migrated_on(self, database: Database, tmp_path: Path) -> None:
         runner, both = database.runner(), first(tmp_path)
         more = [make(tmp_path, "0003_c", "CREATE TABLE c (z int)", "DROP TABLE c")]
-        assert [(r.id, r.direction) for r in runner.applied()] == LEDGER
-        assert runner.state() == Marker("2.0", 2, CHANGE.id)
-        assert runner.migrate(CHANGE, both, None, Silent()).steps == ()
-        runner.migrate(CHANGE, [*both, *more], None, Silent())
+        assert [(r.id, r.direction) for r in runner.read_ledger()] == LEDGER
+        assert runner.read_state() == DatabaseMarker("2.0", 2, CHANGE.id)
+        assert runner.migrate(CHANGE, both, None, SilentProgress()).steps == ()
+        runner.migrate(CHANGE, [*both, *more], None, SilentProgress())
         assert database.tables() == {"a", "b", "c"}
         assert database.versions() == [("0003_c",)]
-        assert [(r.id, r.direction) for r in runner.applied()] == [*LEDGER, ("0003_c", "up")]
+        assert [(r.id, r.direction) for r in runner.read_ledger()] == [*LEDGER, ("0003_c", "up")]
 
     def test_it_goes_all_the_way_back_and_up_again(
         self, database: Database, tmp_path: Path
     ) -> None:
         runner, both = database.runner(), first(tmp_path)
-        runner.migrate(CHANGE, both[:1], both, Silent())
+        runner.migrate(CHANGE, both[:1], both, SilentProgress())
         assert database.tables() == {"a"}
         assert database.versions() == [("0001_a",)]
-        runner.migrate(CHANGE, [], both, Silent())
+        runner.migrate(CHANGE, [], both, SilentProgress())
         assert database.tables() == set()
         assert database.versions() == []
-        runner.migrate(CHANGE, both, None, Silent())
+        runner.migrate(CHANGE, both, None, SilentProgress())
         assert database.versions() == [("0002_b",)]
-        assert [r.id for r in runner.applied()][len(LEDGER) :] == [
+        assert [r.id for r in runner.read_ledger()][len(LEDGER) :] == [
             "0002_b", "0001_a", "0001_a", "0002_b",
         ]  # fmt: skip
 
     def test_its_tables_are_as_new_ones_are(
         self, database: Database, fresh: Database, tmp_path: Path
     ) -> None:
-        fresh.runner().migrate(CHANGE, first(tmp_path), None, Silent())
+        fresh.runner().migrate(CHANGE, first(tmp_path), None, SilentProgress())
         assert database.columns() == fresh.columns()
 
 
@@ -81,7 +81,7 @@ class TestSqlite(Cases):
         more = make(
             tmp_path, "0003_c", "INSERT INTO b SELECT floor(2.5) FROM a WHERE x LIKE '1_0%'"
         )
-        database.runner().migrate(CHANGE, [*both, more], None, Silent())
+        database.runner().migrate(CHANGE, [*both, more], None, SilentProgress())
         assert database.ask("SELECT y, typeof(y) FROM b") == [(2, "integer")]
 
     def test_a_pattern_of_the_database_is_matched_against_nothing(
@@ -89,14 +89,14 @@ class TestSqlite(Cases):
     ) -> None:
         """Python held the thread of the signs of life in it as well, for years."""
         both = first(tmp_path)
-        database.runner().migrate(CHANGE, both, None, Silent())
+        database.runner().migrate(CHANGE, both, None, SilentProgress())
         with closing(database.dialect.connect()) as driver:
             driver.create_function("regexp", 2, print)
             driver.execute("CREATE TABLE people (name text CHECK (name REGEXP '(a+)+$'))")
         sql = f"INSERT INTO people VALUES ('{'a' * 60}!')"
-        with refused(MigrationFailed) as caught:
+        with refused(MigrationFailedError) as caught:
             database.runner().migrate(
-                CHANGE, [*both, make(tmp_path, "0003_c", sql)], None, Silent()
+                CHANGE, [*both, make(tmp_path, "0003_c", sql)], None, SilentProgress()
             )
         assert str(caught.value.detail) == "line 1: SQLITE_ERROR"  # at once
 

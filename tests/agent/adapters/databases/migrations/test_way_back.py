@@ -15,25 +15,25 @@ from hypothesis import strategies as st
 from ncen_updater.agent.adapters.databases.base import (
     AppliedMigration,
     ChangeRef,
-    Direction,
+    MigrationDirection,
     MigrationSet,
     SqlMigration,
 )
 from ncen_updater.agent.adapters.databases.migrations.planner import (
-    AS_IS,
-    WayBack,
-    after_steps,
-    effective,
-    expands,
-    goes_as_is,
-    plan_set,
-    plan_way_back,
-    way_target,
+    NO_COPY,
+    RollbackPath,
+    build_rollback_target,
+    is_code_only_upgrade,
+    is_expand_upgrade,
+    plan_rollback_path,
+    plan_site_migrations,
+    predict_ledgers,
+    reduce_ledger,
 )
-from ncen_updater.agent.adapters.databases.ways import Back
-from ncen_updater.agent.model.errors import MigrationRefused
-from ncen_updater.formats.losses import How, Loss
-from ncen_updater.formats.manifest import Compatibility, MigratorCommand
+from ncen_updater.agent.adapters.databases.ways import RollbackKind
+from ncen_updater.agent.model.errors import MigrationRefusedError
+from ncen_updater.formats.losses import DataLoss, LossKind
+from ncen_updater.formats.manifest import MigratorCommand, SchemaCompatibility
 from tests.agent.adapters.databases.migrations.making import make
 
 NAMES = ("a", "b")
@@ -61,12 +61,16 @@ def release(
 
 def installed(ledgers: Ledgers, older: MigrationSet, change: ChangeRef = FIRST) -> Ledgers:
     """The ledgers of a site to which a release was installed."""
-    return after_steps(ledgers, plan_set(NAMES, ledgers, older, None, read=str), change)
+    return predict_ledgers(
+        ledgers, plan_site_migrations(NAMES, ledgers, older, None, read=str), change
+    )
 
 
 def upgraded(older: MigrationSet, newer: MigrationSet) -> Ledgers:
     ledgers = installed({}, older)
-    return after_steps(ledgers, plan_set(NAMES, ledgers, newer, older, read=str), SECOND)
+    return predict_ledgers(
+        ledgers, plan_site_migrations(NAMES, ledgers, newer, older, read=str), SECOND
+    )
 
 
 @dataclass(frozen=True)
@@ -75,16 +79,25 @@ class Case:
     older: MigrationSet
     newer: MigrationSet
     unchanged: bool | None
-    back: Back
+    back: RollbackKind
     by_code: bool = False
 
 
 OLD, NEW = release("1.0", A), release("2.0", A, B)
 CASES = [
-    Case("files with a way down", OLD, NEW, None, Back.KEEPS),
-    Case("files without one", OLD, release("2.0", A, ONE_WAY), None, Back.RESTORES),
-    Case("nothing to do", OLD, release("2.0", A), None, Back.KEEPS, by_code=True),
-    Case("neither has anything", release("1.0"), release("2.0"), None, Back.KEEPS, by_code=True),
+    Case("files with a way down", OLD, NEW, None, RollbackKind.KEEPS_RECORDS),
+    Case(
+        "files without one", OLD, release("2.0", A, ONE_WAY), None, RollbackKind.RESTORES_PREVIOUS
+    ),
+    Case("nothing to do", OLD, release("2.0", A), None, RollbackKind.KEEPS_RECORDS, by_code=True),
+    Case(
+        "neither has anything",
+        release("1.0"),
+        release("2.0"),
+        None,
+        RollbackKind.KEEPS_RECORDS,
+        by_code=True,
+    ),
     *(
         Case(f"{name}, {seen}", older, release("2.0", program=PROGRAM), seen, back, by_code)
         for name, older in (
@@ -92,27 +105,40 @@ CASES = [
             ("both have one", release("1.0", program=PROGRAM)),
         )
         for seen, back, by_code in (
-            (None, Back.DEPENDS, False),
-            (False, Back.RESTORES, False),
-            (True, Back.KEEPS, True),
+            (None, RollbackKind.DEPENDS_ON_MIGRATOR, False),
+            (False, RollbackKind.RESTORES_PREVIOUS, False),
+            (True, RollbackKind.KEEPS_RECORDS, True),
         )
     ),
     Case(
-        "only the older has one, no files", release("1.0", program=PROGRAM), release("2.0"),
-        None, Back.KEEPS, by_code=True,
+        "only the older has one, no files",
+        release("1.0", program=PROGRAM),
+        release("2.0"),
+        None,
+        RollbackKind.KEEPS_RECORDS,
+        by_code=True,
     ),
-    Case("only the older has one, files", release("1.0", program=PROGRAM), NEW, None, Back.KEEPS),
     Case(
-        "only the older has one, no way down", release("1.0", program=PROGRAM),
-        release("2.0", ONE_WAY), None, Back.RESTORES,
+        "only the older has one, files",
+        release("1.0", program=PROGRAM),
+        NEW,
+        None,
+        RollbackKind.KEEPS_RECORDS,
     ),
-]  # fmt: skip
+    Case(
+        "only the older has one, no way down",
+        release("1.0", program=PROGRAM),
+        release("2.0", ONE_WAY),
+        None,
+        RollbackKind.RESTORES_PREVIOUS,
+    ),
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_each_way(case: Case) -> None:
     ledgers = upgraded(case.older, case.newer)
-    way = plan_way_back(
+    way = plan_rollback_path(
         NAMES,
         ledgers,
         case.newer,
@@ -123,7 +149,7 @@ def test_each_way(case: Case) -> None:
         read=str,
     )
     assert (way.back, way.by_code) == (case.back, case.by_code)
-    assert bool(way.reasons) is (case.back is not Back.KEEPS)
+    assert bool(way.reasons) is (case.back is not RollbackKind.KEEPS_RECORDS)
 
 
 def test_what_stood_before_a_program_stays() -> None:
@@ -132,37 +158,43 @@ def test_what_stood_before_a_program_stays() -> None:
     ledgers = installed({}, OLD)
     newer = release("3.0", A, B)
     change = ChangeRef("thirdaaa", 3, "3.0")
-    after = after_steps(ledgers, plan_set(NAMES, ledgers, newer, with_program, read=str), change)
-    target = way_target(NAMES, after, newer, with_program, change.id)
+    after = predict_ledgers(
+        ledgers, plan_site_migrations(NAMES, ledgers, newer, with_program, read=str), change
+    )
+    target = build_rollback_target(NAMES, after, newer, with_program, change.id)
     assert target.command is None
     assert {name: [m.migration.id for m in target.databases[name]] for name in NAMES} == {
         name: ["0001"] for name in NAMES
     }
-    back = plan_set(NAMES, after, target, newer, read=str)
-    assert [(s.direction, s.id) for s in back.steps] == [(Direction.DOWN, "0002")] * 2
+    back = plan_site_migrations(NAMES, after, target, newer, read=str)
+    assert [(s.direction, s.id) for s in back.steps] == [(MigrationDirection.DOWN, "0002")] * 2
 
 
 def test_a_ledger_that_does_not_fit_restores_and_says_why() -> None:
-    way = plan_way_back(
+    way = plan_rollback_path(
         NAMES, upgraded(OLD, NEW), NEW, release("1.0", C), SECOND.id, engine="postgresql", read=str
     )  # fmt: skip
-    assert way.back is Back.KEEPS  # 0001 and 0002 are undone, 0003 is done
+    assert way.back is RollbackKind.KEEPS_RECORDS  # 0001 and 0002 are undone, 0003 is done
     edited = release("1.0", SqlMigration(**{**A.__dict__, "up_sha256": "f" * 64}))
-    way = plan_way_back(
+    way = plan_rollback_path(
         NAMES, upgraded(OLD, NEW), NEW, edited, SECOND.id, engine="postgresql", read=str
     )
-    assert way.back is Back.RESTORES
+    assert way.back is RollbackKind.RESTORES_PREVIOUS
     assert [reason[:2] for reason in way.reasons] == [("a", "0001")]
 
 
 def test_what_was_seen_changes_only_what_depends_on_it() -> None:
-    depends = WayBack(Back.DEPENDS, (("a", "bin/migrate", "it only goes forward"),))
-    assert depends.learnt(unchanged=True) == WayBack(Back.KEEPS, by_code=True)
-    assert depends.learnt(unchanged=False).back is Back.RESTORES
-    assert depends.learnt(unchanged=False).reasons == depends.reasons
-    for back in (Back.KEEPS, Back.RESTORES):
-        way = WayBack(back)
-        assert way.learnt(unchanged=True) is way.learnt(unchanged=False) is way
+    depends = RollbackPath(
+        RollbackKind.DEPENDS_ON_MIGRATOR, (("a", "bin/migrate", "it only goes forward"),)
+    )
+    assert depends.resolve_kind(unchanged=True) == RollbackPath(
+        RollbackKind.KEEPS_RECORDS, by_code=True
+    )
+    assert depends.resolve_kind(unchanged=False).back is RollbackKind.RESTORES_PREVIOUS
+    assert depends.resolve_kind(unchanged=False).reasons == depends.reasons
+    for back in (RollbackKind.KEEPS_RECORDS, RollbackKind.RESTORES_PREVIOUS):
+        way = RollbackPath(back)
+        assert way.resolve_kind(unchanged=True) is way.resolve_kind(unchanged=False) is way
 
 
 # ---- the plan against what is found after the upgrade --------------------------------------------
@@ -188,16 +220,18 @@ def test_the_plan_says_what_the_rollback_finds(
 ) -> None:
     begun = installed({}, first, ChangeRef("zerothaa", 0, "0.9"))
     try:
-        ledgers = after_steps(begun, plan_set(NAMES, begun, older, first, read=str), FIRST)
-        there = plan_set(NAMES, ledgers, newer, older, read=str)
-    except MigrationRefused:
+        ledgers = predict_ledgers(
+            begun, plan_site_migrations(NAMES, begun, older, first, read=str), FIRST
+        )
+        there = plan_site_migrations(NAMES, ledgers, newer, older, read=str)
+    except MigrationRefusedError:
         return  # such an upgrade does not begin
     unchanged = not changes and newer.command is not None
     # As make_plan does: the ledgers as they would be, rows carry the id of a change to come.
     to_come = ChangeRef("planned2", 0, "2.0")
-    planned = plan_way_back(
+    planned = plan_rollback_path(
         NAMES,
-        after_steps(ledgers, there, to_come),
+        predict_ledgers(ledgers, there, to_come),
         newer,
         older,
         to_come.id,
@@ -205,42 +239,54 @@ def test_the_plan_says_what_the_rollback_finds(
         read=str,
     )
     if rehearsed:
-        planned = planned.learnt(unchanged=unchanged)
+        planned = planned.resolve_kind(unchanged=unchanged)
     # As way_back does: the ledgers as they are, and what the upgrade wrote into the journal.
-    after = after_steps(ledgers, there, SECOND)
-    found = plan_way_back(
+    after = predict_ledgers(ledgers, there, SECOND)
+    found = plan_rollback_path(
         NAMES, after, newer, older, SECOND.id, unchanged=unchanged, engine="postgresql", read=str
     )
-    assert found.back is not Back.DEPENDS
-    assert planned.learnt(unchanged=unchanged) == found
-    if planned.back is not Back.DEPENDS:
+    assert found.back is not RollbackKind.DEPENDS_ON_MIGRATOR
+    assert planned.resolve_kind(unchanged=unchanged) == found
+    if planned.back is not RollbackKind.DEPENDS_ON_MIGRATOR:
         assert planned.back is found.back
-    if found.back is Back.RESTORES:
+    if found.back is RollbackKind.RESTORES_PREVIOUS:
         assert found.reasons
         return
     if found.by_code and newer.command is not None:
         return
     # What keeps every record can be run, and leads to where the site was.
-    target = way_target(NAMES, after, newer, older, SECOND.id)
-    back = plan_set(NAMES, after, target, newer, read=str)
+    target = build_rollback_target(NAMES, after, newer, older, SECOND.id)
+    back = plan_site_migrations(NAMES, after, target, newer, read=str)
     assert (not back.steps) is found.by_code
-    returned = after_steps(after, back, ChangeRef("backaaaa", 3, "1.0"))
+    returned = predict_ledgers(after, back, ChangeRef("backaaaa", 3, "1.0"))
     for name in NAMES:
-        stands = [row.id for row in effective(name, returned.get(name, ()))]
-        stood = [row.id for row in effective(name, ledgers.get(name, ()))]
+        stands = [row.id for row in reduce_ledger(name, returned.get(name, ()))]
+        stood = [row.id for row in reduce_ledger(name, ledgers.get(name, ()))]
         assert stands == stood
 
 
 @pytest.mark.parametrize(
     ("loses", "found"),
     [
-        (None, [Loss("a", None, How.ROWS, 1, cascades=True), Loss("b", "c", How.COLUMN, 2)]),
+        (
+            None,
+            [
+                DataLoss("a", None, LossKind.ROWS, 1, cascades=True),
+                DataLoss("b", "c", LossKind.COLUMN, 2),
+            ],
+        ),
         # What goes with it is counted all the same.
-        (("A", "b.c"), [Loss("a", None, How.ROWS, 1, cascades=True), Loss("b", "c", How.DECLARED)]),
+        (
+            ("A", "b.c"),
+            [
+                DataLoss("a", None, LossKind.ROWS, 1, cascades=True),
+                DataLoss("b", "c", LossKind.DECLARED),
+            ],
+        ),
     ],
 )
 def test_what_is_declared_hides_nothing_that_goes_with_it(
-    tmp_path: Path, loses: tuple[str, ...] | None, found: list[Loss]
+    tmp_path: Path, loses: tuple[str, ...] | None, found: list[DataLoss]
 ) -> None:
     made = make(tmp_path, "0005", "SELECT 1", "TRUNCATE a CASCADE;\nALTER TABLE b DROP c")
     migration = made.migration.model_copy(update={"loses": loses})
@@ -250,7 +296,7 @@ def test_what_is_declared_hides_nothing_that_goes_with_it(
         return path.read_text("utf-8") if path.exists() else ""
 
     ledgers = upgraded(OLD, newer)
-    way = plan_way_back(
+    way = plan_rollback_path(
         NAMES, ledgers, newer, OLD, SECOND.id, engine="postgresql", read=read
     )  # fmt: skip
     assert list(way.losses["a"]) == found
@@ -258,7 +304,7 @@ def test_what_is_declared_hides_nothing_that_goes_with_it(
 
 def says(made: MigrationSet, number: int, back_to: int) -> MigrationSet:
     return dataclasses.replace(
-        made, compatibility=Compatibility(schema_number=number, back_to=back_to)
+        made, compatibility=SchemaCompatibility(schema_number=number, back_to=back_to)
     )
 
 
@@ -297,21 +343,23 @@ def test_what_releases_say_of_databases(said: Said, by: str) -> None:
         )
     )
     ledgers = upgraded(older, newer)
-    plan = plan_set(NAMES, ledgers, newer, older, read=str)
-    assert goes_as_is(plan, newer, older) is said.forward
-    way = plan_way_back(NAMES, ledgers, newer, older, SECOND.id, engine="postgresql", read=str)
+    plan = plan_site_migrations(NAMES, ledgers, newer, older, read=str)
+    assert is_code_only_upgrade(plan, newer, older) is said.forward
+    way = plan_rollback_path(NAMES, ledgers, newer, older, SECOND.id, engine="postgresql", read=str)
     assert way.as_is is said.back
     if said.back:
-        assert way == AS_IS and way.back is Back.KEEPS and way.by_code
+        assert way == NO_COPY and way.back is RollbackKind.KEEPS_RECORDS and way.by_code
 
 
 def test_what_has_to_run_is_copied_whatever_releases_say() -> None:
     older, newer = says(OLD, 1, 1), says(NEW, 1, 1)
     ledgers = installed({}, older)
-    assert not goes_as_is(plan_set(NAMES, ledgers, newer, older, read=str), newer, older)
+    assert not is_code_only_upgrade(
+        plan_site_migrations(NAMES, ledgers, newer, older, read=str), newer, older
+    )
     after = upgraded(older, newer)
-    way = plan_way_back(NAMES, after, newer, older, SECOND.id, engine="postgresql", read=str)
-    assert (way.back, way.by_code, way.as_is) == (Back.KEEPS, False, False)
+    way = plan_rollback_path(NAMES, after, newer, older, SECOND.id, engine="postgresql", read=str)
+    assert (way.back, way.by_code, way.as_is) == (RollbackKind.KEEPS_RECORDS, False, False)
 
 
 @pytest.mark.parametrize("by", ["files", "a program"])
@@ -324,9 +372,9 @@ def test_what_works_before_the_stop(said: Said, expand: bool, by: str) -> None:
     if said.older is not None:
         older = says(older, *said.older)
     if said.newer is not None:
-        compatibility = Compatibility.model_construct(
+        compatibility = SchemaCompatibility.model_construct(
             schema_number=said.newer[0], back_to=said.newer[1], expand=expand
         )
         newer = dataclasses.replace(newer, compatibility=compatibility)
     wanted = expand and program is not None and said.name == "newer, and the older runs on it"
-    assert expands(newer, older) is wanted
+    assert is_expand_upgrade(newer, older) is wanted

@@ -10,9 +10,12 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.adapters.databases.base import ChangeRef, Live, TableDigest
-from ncen_updater.agent.adapters.databases.postgresql.catalogue import Attributes, read_attributes
-from ncen_updater.agent.adapters.databases.postgresql.connection import ServerLimits
+from ncen_updater.agent.adapters.databases.base import ChangeRef, LiveDatabase, TableDigest
+from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
+    DatabaseAttributes,
+    read_attributes,
+)
+from ncen_updater.agent.adapters.databases.postgresql.connection import ServerTimeouts
 from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.config.engines import PostgresSettings
 from tests.support.postgres import available
@@ -23,12 +26,12 @@ NEWEST = pytest.mark.parametrize(
 )
 AGENT = "agent"
 OWNER = "ncen"
-LIMITS = ServerLimits(
+LIMITS = ServerTimeouts(
     connect_s=5, lock_s=8, statement_s=30, long_s=60, terminate_s=10, recover_s=30
 )
 CHANGE = ChangeRef("abcdefgh", 2, "3.3.0")
 
-Seen = tuple[Attributes, int, bool, str | None, dict[str, TableDigest]]
+Seen = tuple[DatabaseAttributes, int, bool, str | None, dict[str, TableDigest]]
 Snapshot = dict[str, Seen]
 
 
@@ -68,7 +71,7 @@ class Site:
             bin_directory=overrides.pop("bin_directory", self.server.binaries.directory),
             copy_method=overrides.pop("copy_method", "auto"),
         )
-        overrides.setdefault("limits", LIMITS)
+        overrides.setdefault("timeouts", LIMITS)
         return PostgresEngine(settings, self.names, **overrides)
 
     def build(self) -> None:
@@ -159,7 +162,7 @@ class Site:
     def digests(self, physical: str) -> dict[str, TableDigest]:
         """Digests of a live database, by way of the adapter, as who may read everything."""
         engine = Site(self.server, names={"x": physical}).engine(owner="postgres")
-        return engine.table_digests(Live("x"))
+        return engine.compute_table_digests(LiveDatabase("x"))
 
     def databases(self) -> set[str]:
         """Names of all databases that belong to the site, in any role."""

@@ -12,7 +12,7 @@ from ncen_updater.agent.adapters.databases.migrations.command import database_va
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     NO_HOST,
     Server,
-    ServerLimits,
+    ServerTimeouts,
 )
 from ncen_updater.agent.config.engines import PostgresSettings
 
@@ -49,7 +49,7 @@ def test_no_reader_of_an_address_finds_another_server(
     host: str, reader: str, as_owner: bool
 ) -> None:
     settings = PostgresSettings(host=host, port=5499, user="agent", owner="register")
-    server = Server(settings, ServerLimits())
+    server = Server(settings, ServerTimeouts())
     parts = server.address_parts("db_x é", as_owner=as_owner)
     read = READERS[reader](parts["URL"])
     can_say_it = reader != "authority" or host not in ("/run/pg", "@pg", "a,b")

@@ -17,20 +17,24 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.adapters.databases.base import ChangeRef, Live
+from ncen_updater.agent.adapters.databases.base import ChangeRef, LiveDatabase
 from ncen_updater.agent.adapters.databases.postgresql.connection import Server
 from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.adapters.databases.postgresql.roles import (
     LOGIN_UNKNOWN,
-    RolesSeen,
-    judge_roles,
+    RoleSurvey,
+    find_exposures,
 )
 from ncen_updater.agent.adapters.databases.postgresql.sessions import prepare_visits
-from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachable, MigrationFailed
+from ncen_updater.agent.model.errors import (
+    DatabaseError,
+    DatabaseUnreachableError,
+    MigrationFailedError,
+)
 from ncen_updater.common.findings import Severity
-from ncen_updater.common.messages import DATABASE_UNREACHABLE, OWNER_REFUSED
-from ncen_updater.common.progress import Silent
-from ncen_updater.formats.losses import How, Loss
+from ncen_updater.common.messages import DATABASE_UNREACHABLE, ROLE_LOGIN_REFUSED
+from ncen_updater.common.progress import SilentProgress
+from ncen_updater.formats.losses import DataLoss, LossKind
 from tests.agent.adapters.databases.postgresql.site import (
     AGENT,
     CHANGE,
@@ -128,16 +132,16 @@ def test_a_planted_check_in_a_rehearsal(plain: Site) -> None:
     plant(plain, CHECK)
     engine = plain.engine()
     plan = engine.plan_copy(CHANGE)
-    assert engine.copy_online(CHANGE, plan, Silent()) == {}
+    assert engine.copy_online(CHANGE, plan, SilentProgress()) == {}
     assert stolen(plain) == {OWNER}  # it ran, and as nobody else
-    engine.discard(CHANGE, plan)
+    engine.discard_candidates(CHANGE, plan)
 
 
 @NEWEST
 def test_a_planted_cast_in_digests(plain: Site) -> None:
     plant(plain, CAST)
     plant(plain, ("SET search_path = pg_catalog", "SELECT t::text FROM public.cases t LIMIT 1"))
-    assert plain.engine().table_digests(Live("seizure"))["cases"].rows == 500
+    assert plain.engine().compute_table_digests(LiveDatabase("seizure"))["cases"].rows == 500
 
 
 def test_a_planted_trigger_in_migrations(plain: Site, tmp_path: Path) -> None:
@@ -145,8 +149,8 @@ def test_a_planted_trigger_in_migrations(plain: Site, tmp_path: Path) -> None:
     engine = plain.engine()
     plan = engine.plan_copy(CHANGE)
     engine.fence(CHANGE)
-    engine.copy(CHANGE, plan, Silent())
-    engine.migrate(CHANGE, release(tmp_path), None, Silent())
+    engine.copy_databases(CHANGE, plan, SilentProgress())
+    engine.migrate(CHANGE, release(tmp_path), None, SilentProgress())
     assert stolen(plain) == {OWNER}
     recover(engine, CHANGE, plan)
 
@@ -157,10 +161,10 @@ def test_a_migration_that_goes_back_to_who_it_is(plain: Site, words: str, tmp_pa
     engine = plain.engine()
     fenced_copies(engine)
     sql = f"DO $$ BEGIN EXECUTE '{words}'; EXECUTE 'SET ROLE {AGENT}'; END $$;"
-    with pytest.raises(MigrationFailed, match="permission denied"):
-        engine.migrate(CHANGE, release(tmp_path, sql), None, Silent())
+    with pytest.raises(MigrationFailedError, match="permission denied"):
+        engine.migrate(CHANGE, release(tmp_path, sql), None, SilentProgress())
     sql = f"DO $$ BEGIN EXECUTE '{words}'; ASSERT session_user = '{OWNER}'; END $$;"
-    engine.migrate(CHANGE, release(tmp_path, sql), None, Silent())
+    engine.migrate(CHANGE, release(tmp_path, sql), None, SilentProgress())
 
 
 @NEWEST
@@ -183,9 +187,9 @@ def test_a_planted_view_in_place_of_the_ledger(plain: Site) -> None:
     )
     engine = plain.engine()
     with contextlib.suppress(Exception):
-        engine.applied(Live("seizure"))
+        engine.read_ledger(LiveDatabase("seizure"))
     with contextlib.suppress(Exception):
-        engine.marker()
+        engine.read_marker()
     assert AGENT not in stolen(plain)
 
 
@@ -194,7 +198,7 @@ def test_a_planted_view_in_place_of_the_ledger(plain: Site) -> None:
 
 def codes(site: Site, *, rehearsing: bool = False) -> dict[str, Severity]:
     """Of roles; whether the application itself gets in is another look."""
-    found = site.engine().exposures(rehearsing=rehearsing)
+    found = site.engine().find_exposures(for_rehearsal=rehearsing)
     return {one.code: one.severity for one in found if one.code != LOGIN_UNKNOWN.code}
 
 
@@ -204,13 +208,13 @@ def test_a_site_of_before_is_upgraded_and_not_rehearsed(closed: Site, tmp_path: 
     before = closed.snapshot()
     engine = closed.engine()
     plan = engine.plan_copy(CHANGE)
-    with refused(OWNER_REFUSED, match=OWNER):
-        engine.copy_online(CHANGE, plan, Silent())
+    with refused(ROLE_LOGIN_REFUSED, match=OWNER):
+        engine.copy_online(CHANGE, plan, SilentProgress())
     assert closed.databases() == set(closed.names.values())
     fenced_copies(engine)
-    engine.migrate(CHANGE, release(tmp_path), None, Silent())
+    engine.migrate(CHANGE, release(tmp_path), None, SilentProgress())
     engine.cut_over(CHANGE)
-    assert [row.id for row in engine.applied(Live("seizure"))] == ["0001_grade"]
+    assert [row.id for row in engine.read_ledger(LiveDatabase("seizure"))] == ["0001_grade"]
     recover(engine, CHANGE, plan)
     assert closed.snapshot() == before
 
@@ -220,8 +224,8 @@ def test_who_is_let_in_as_nobody_is_told_where_the_lines_to_write_are(closed: Si
     rules = (closed.server.data / "pg_hba.conf").read_text()
     _rules(closed, f"local all {AGENT} peer\n{rules}", lets_in=False, role=AGENT)
     with refused(DATABASE_UNREACHABLE) as caught:
-        closed.engine().query(Live("seizure"), "SELECT 1")
-    assert "Peer authentication failed" in str(caught.value.told)
+        closed.engine().run_query(LiveDatabase("seizure"), "SELECT 1")
+    assert "Peer authentication failed" in str(caught.value.detail_text)
     assert "'Peer authentication failed'" in str(caught.value.remedy_text)
     lines = f"ncen /^.+$ {AGENT}\nncen /^.+$ {OWNER}\n"  # whoever runs this
     (closed.server.data / "pg_ident.conf").write_text(lines)
@@ -234,19 +238,19 @@ def test_nobody_gets_a_site_back_to_that(closed: Site) -> None:
     _rules(closed, rules.split("\n", 1)[1], lets_in=True)
     assert codes(closed) == {}
     engine = closed.engine()
-    engine.exposures()
+    engine.find_exposures()
     engine.fence(CHANGE)
     engine.unfence(CHANGE)
     _rules(closed, rules, lets_in=False)
     # By the process that logged in, and by those that never did.
     for ask in (
-        lambda: engine.query(Live("seizure"), "SELECT 1"),
-        lambda: closed.engine().query(Live("seizure"), "SELECT 1"),
-        lambda: closed.engine().exposures(),
+        lambda: engine.run_query(LiveDatabase("seizure"), "SELECT 1"),
+        lambda: closed.engine().run_query(LiveDatabase("seizure"), "SELECT 1"),
+        lambda: closed.engine().find_exposures(),
     ):
-        with pytest.raises(DatabaseUnreachable) as caught:
+        with pytest.raises(DatabaseUnreachableError) as caught:
             ask()
-        assert says(caught.value, OWNER_REFUSED)
+        assert says(caught.value, ROLE_LOGIN_REFUSED)
         assert OWNER in str(caught.value)
 
 
@@ -255,11 +259,11 @@ def test_a_server_that_is_gone_refused_no_login(closed: Site) -> None:
     rules = (closed.server.data / "pg_hba.conf").read_text()
     _rules(closed, rules.split("\n", 1)[1], lets_in=True)
     server = Server(closed.engine()._settings, LIMITS)
-    server.open("t_seizure", as_owner=True).close()
+    server.open_session("t_seizure", as_owner=True).close()
     closed.server.stop()
     try:
-        with pytest.raises(DatabaseUnreachable) as caught:
-            server.open("t_seizure", as_owner=True)
+        with pytest.raises(DatabaseUnreachableError) as caught:
+            server.open_session("t_seizure", as_owner=True)
         assert says(caught.value, DATABASE_UNREACHABLE)
     finally:
         closed.server.start()
@@ -271,9 +275,9 @@ def test_a_full_role_is_no_reason_to_take_it_on(closed: Site) -> None:
     closed.sql("postgres", f"ALTER ROLE {OWNER} CONNECTION LIMIT 1")
     with (
         psycopg.connect(closed.server.conninfo("t_seizure", OWNER)),
-        pytest.raises(DatabaseUnreachable, match="too many connections"),
+        pytest.raises(DatabaseUnreachableError, match="too many connections"),
     ):
-        closed.engine().query(Live("seizure"), "SELECT 1")
+        closed.engine().run_query(LiveDatabase("seizure"), "SELECT 1")
     _rules(closed, rules, lets_in=False)
 
 
@@ -282,7 +286,7 @@ def test_a_full_role_is_no_reason_to_take_it_on(closed: Site) -> None:
 
 @NEWEST
 def test_what_is_told_of_roles(plain: Site) -> None:
-    plain.engine()._control.ensure()
+    plain.engine()._control.create_if_missing()
     assert codes(plain) == {}
     assert codes(Site(plain.server, user="postgres")) == {"NU-4163": Severity.STRICT}
     plain.sql("postgres", "GRANT CONNECT ON DATABASE t_control TO PUBLIC")
@@ -299,20 +303,20 @@ def test_what_is_told_of_roles(plain: Site) -> None:
 @pytest.mark.parametrize(
     ("seen", "rehearsing", "found"),
     [
-        (RolesSeen(), False, {}),
-        (RolesSeen(superuser=True), False, {"NU-4163": Severity.STRICT}),
-        (RolesSeen(login=False), False, {"NU-4164": Severity.ADVISORY}),
-        (RolesSeen(login=False), True, {"NU-4164": Severity.STRICT}),
-        (RolesSeen(reaching=["ncen"]), False, {"NU-4165": Severity.STRICT}),
-        (RolesSeen(reaching=["ncen"], above=True), False, {"NU-4165": Severity.ADVISORY}),
-        (RolesSeen(limit=5), False, {"NU-4166": Severity.STRICT}),
-        (RolesSeen(limit=6), False, {}),
-        (RolesSeen(limit=0, login=False), False, {"NU-4164": Severity.ADVISORY}),
+        (RoleSurvey(), False, {}),
+        (RoleSurvey(superuser=True), False, {"NU-4163": Severity.STRICT}),
+        (RoleSurvey(login=False), False, {"NU-4164": Severity.ADVISORY}),
+        (RoleSurvey(login=False), True, {"NU-4164": Severity.STRICT}),
+        (RoleSurvey(reaching=["ncen"]), False, {"NU-4165": Severity.STRICT}),
+        (RoleSurvey(reaching=["ncen"], above=True), False, {"NU-4165": Severity.ADVISORY}),
+        (RoleSurvey(limit=5), False, {"NU-4166": Severity.STRICT}),
+        (RoleSurvey(limit=6), False, {}),
+        (RoleSurvey(limit=0, login=False), False, {"NU-4164": Severity.ADVISORY}),
     ],
 )
-def test_the_rules(seen: RolesSeen, rehearsing: bool, found: dict[str, Severity]) -> None:
+def test_the_rules(seen: RoleSurvey, rehearsing: bool, found: dict[str, Severity]) -> None:
     names = {"role": "agent", "owner": "ncen", "control": "c"}
-    told = judge_roles(seen, databases=3, rehearsing=rehearsing, **names)
+    told = find_exposures(seen, databases=3, rehearsing=rehearsing, **names)
     assert {finding.code: finding.severity for finding in told} == found
 
 
@@ -329,20 +333,20 @@ def test_sessions_of_a_dead_agent_are_no_strangers(plain: Site) -> None:
     engine = plain.engine()
     plan = engine.plan_copy(CHANGE)
     engine.fence(CHANGE)
-    engine.copy(CHANGE, plan, Silent())
+    engine.copy_databases(CHANGE, plan, SilentProgress())
     engine.cut_over(CHANGE)
     # As it counts before a change goes back.
     engine.fence(CHANGE)
     with engine._control.transaction() as control:
         prepare_visits(control)
-    left = engine._sessions.open(Live("seizure"), fenced=True)
+    left = engine._sessions.open_session(LiveDatabase("seizure"), fenced=True)
     left.execute("SET application_name = 'something else'")
     plain.engine().fence(CHANGE)
     with pytest.raises(psycopg.OperationalError):
         left.execute("SELECT 1")
     assert versions(plain) == set()
     recover(engine, CHANGE, plan)
-    assert engine.set_aside() == ()
+    assert engine.list_quarantined() == ()
     assert plain.sql("t_control", "SELECT * FROM visits") == []
 
 
@@ -353,7 +357,7 @@ def test_application_finds_no_room_beside_the_agents_session(plain: Site) -> Non
     visitor = engine._sessions._visitor
     conninfo = plain.server.conninfo("t_seizure", OWNER)
     with (
-        visitor.opened("t_seizure", guard=True, others=True),
+        visitor.keep_open("t_seizure", limit_connections=True, other_role=True),
         psycopg.connect(conninfo),
         pytest.raises(psycopg.OperationalError, match="too many connections"),
     ):
@@ -368,7 +372,7 @@ def test_who_came_in_with_the_agents_session_is_noticed(
     """Whoever takes the one place is seen, since the agent then has none."""
     engine = plain.engine()
     engine.fence(CHANGE)
-    opening = Server.open
+    opening = Server.open_session
     with contextlib.ExitStack() as stack:
 
         def late(server: Server, database: str, **more: object) -> object:
@@ -377,9 +381,9 @@ def test_who_came_in_with_the_agents_session_is_noticed(
                 stack.enter_context(psycopg.connect(conninfo))
             return opening(server, database, **more)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(Server, "open", late)
-        with pytest.raises(DatabaseUnreachable, match="too many connections"):
-            engine._sessions.open(Live("seizure"), fenced=True)
+        monkeypatch.setattr(Server, "open_session", late)
+        with pytest.raises(DatabaseUnreachableError, match="too many connections"):
+            engine._sessions.open_session(LiveDatabase("seizure"), fenced=True)
     monkeypatch.undo()
     assert versions(plain) == {"t_seizure"}
     engine.unfence(CHANGE)
@@ -392,7 +396,7 @@ def test_the_application_of_other_roles_is_asked_after_the_cut_over(plain: Site)
     engine = type(plain.engine())(settings, plain.names)
     fenced_copies(engine)
     engine.cut_over(CHANGE)
-    assert engine.query(Live("seizure"), "SELECT session_user::text") == [(OWNER,)]
+    assert engine.run_query(LiveDatabase("seizure"), "SELECT session_user::text") == [(OWNER,)]
     with pytest.raises(psycopg.OperationalError, match="permission denied"):
         psycopg.connect(plain.server.conninfo("t_seizure", OWNER))
     engine.record_commit(CHANGE)
@@ -437,10 +441,10 @@ class Back:
 def back(plain: Site) -> Back:
     engine = plain.engine()
     engine.fence(CHANGE)
-    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
-    engine.mark(CHANGE)
+    engine.copy_databases(CHANGE, engine.plan_copy(CHANGE), SilentProgress())
+    engine.mark_candidates(CHANGE)
     engine.cut_over(CHANGE)
-    engine.before_commit(CHANGE)
+    engine.check_before_commit(CHANGE)
     engine.record_commit(CHANGE)
     engine.unfence(CHANGE)
     change = ChangeRef("bbbbbbbb", 3, "3.2.4", source=CHANGE.id)
@@ -452,9 +456,9 @@ def test_a_default_of_a_type_of_the_application_is_compared_with_nothing(
 ) -> None:
     """Its implicit cast ran as the agent's role."""
     back.site.sql("t_seizure", *ENUM, user=OWNER)
-    losses = {"seizure": (Loss("cases", "how", How.COLUMN),)}
+    losses = {"seizure": (DataLoss("cases", "how", LossKind.COLUMN),)}
     # Those that were written since; which of them hold the default is not asked.
-    assert back.engine.entered(back.change, losses) == {"seizure": {"cases.how": 4}}
+    assert back.engine.count_entered_rows(back.change, losses) == {"seizure": {"cases.how": 4}}
     assert back.ran_as() == set()
 
 
@@ -463,12 +467,14 @@ def test_a_view_in_the_place_of_a_table_runs_nothing_as_the_agent(back: Back, wh
     """The lock holds the agent between its list of the tables and the count of the second."""
     site, engine, change = back.site, back.engine, back.change
     site.sql("t_seizure", TELLS, "CREATE TABLE aaa (a int)", "CREATE TABLE bbb (a int)", user=OWNER)
-    losses = {"seizure": (Loss("aaa", None, How.DEPENDENTS),)}
+    losses = {"seizure": (DataLoss("aaa", None, LossKind.DEPENDENTS),)}
     moment = site.sql("t_control", "SELECT transaction::text::bigint FROM moments LIMIT 1")[0][0]
     acts: dict[str, Callable[[], object]] = {
-        "lost": lambda: engine.lost_rows(change),
-        "entered": lambda: engine.entered(change, losses),
-        "aside": lambda: engine._swap._count("seizure", "t_seizure", moment, time.monotonic() + 60),
+        "lost": lambda: engine.count_lost_rows(change),
+        "entered": lambda: engine.count_entered_rows(change, losses),
+        "aside": lambda: engine._swap._try_count(
+            "seizure", "t_seizure", moment, time.monotonic() + 60
+        ),
     }
     waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation IS NOT NULL"
     with (

@@ -7,18 +7,23 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, Evidence, Marker
+from ncen_updater.agent.adapters.databases.base import (
+    ChangeEvidence,
+    ChangeRef,
+    CopyPlan,
+    DatabaseMarker,
+)
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
-    committed_comment,
-    lent_comment,
-    live_comment,
+    add_marker,
+    append_marker,
+    keep_last_marker,
+    mark_committed,
     parse_marker,
-    returned_comment,
-    settled_comment,
+    remove_last_marker,
 )
 from ncen_updater.agent.model.errors import DatabaseError
-from ncen_updater.common.messages import CUT_OVER_FAILED, OFFICERS_WERE_IN
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.messages import ALREADY_COMMITTED, CUT_OVER_FAILED
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.postgresql.site import CHANGE, Site
 from tests.support.errors import refused
 
@@ -32,17 +37,17 @@ def over(site: Site, change: ChangeRef) -> None:
     engine.fence(change)
     plan = engine.plan_copy(change)
     assert plan == CopyPlan({})
-    engine.copy(change, plan, Silent())
-    assert engine.copied(change, plan)
+    engine.copy_databases(change, plan, SilentProgress())
+    assert engine.is_copied(change, plan)
     engine.cut_over(change)
 
 
 def back(site: Site, change: ChangeRef) -> None:
     engine = site.engine()
-    engine.cut_back(change)
-    engine.cut_back(change)
-    assert engine.evidence(change) == Evidence(swapped=False, fenced=True)
-    engine.discard(change, CopyPlan({}))
+    engine.revert_cut_over(change)
+    engine.revert_cut_over(change)
+    assert engine.read_evidence(change) == ChangeEvidence(swapped=False, fenced=True)
+    engine.discard_candidates(change, CopyPlan({}))
     engine.unfence(change)
 
 
@@ -51,13 +56,13 @@ def test_over_and_back_changes_the_comment_alone(any_site: Site, change: ChangeR
     site, engine = any_site, any_site.engine()
     before, oids = site.snapshot(), numbers(site)
     over(site, change)
-    assert engine.evidence(change) == Evidence(swapped=True, fenced=False)
-    assert engine.marker() == Marker(change.release, change.generation, change.id)
-    assert not engine.leftovers() and numbers(site) == oids
+    assert engine.read_evidence(change) == ChangeEvidence(swapped=True, fenced=False)
+    assert engine.read_marker() == DatabaseMarker(change.release, change.generation, change.id)
+    assert not engine.list_leftovers() and numbers(site) == oids
     engine.cut_over(change)
     site.sql("t_seizure", *WRITES)
     back(site, change)
-    assert engine.marker() is None and not engine.set_aside()
+    assert engine.read_marker() is None and not engine.list_quarantined()
     assert site.sql("t_seizure", "SELECT count(*) FROM cases") == [(501,)]  # it is nowhere else
     site.sql("t_seizure", "DELETE FROM cases WHERE id = 9000")
     assert (site.snapshot(), numbers(site)) == (before, oids)
@@ -67,25 +72,25 @@ def test_a_commit_is_remembered_and_not_taken_back(any_site: Site) -> None:
     site, engine = any_site, any_site.engine()
     before = site.snapshot()
     over(site, AS_IS)
-    engine.before_commit(AS_IS)
+    engine.check_before_commit(AS_IS)
     engine.record_commit(AS_IS)
     engine.record_commit(AS_IS)
-    assert engine.evidence(AS_IS).committed
-    with refused(OFFICERS_WERE_IN):
-        engine.cut_back(AS_IS)
+    assert engine.read_evidence(AS_IS).committed
+    with refused(ALREADY_COMMITTED):
+        engine.revert_cut_over(AS_IS)
     engine.unfence(AS_IS)
     for physical, (attributes, limit, allow, comment, digests) in site.snapshot().items():
         was = before[physical]
         assert (attributes, limit, allow, digests) == (*was[:3], was[4])
-        assert comment == committed_comment(live_comment(was[3], AS_IS))
+        assert comment == mark_committed(add_marker(was[3], AS_IS))
     # One more, and back: the marker of the first stands again, with its commit.
     committed = site.snapshot()
     over(site, NEXT)
-    assert not engine.evidence(NEXT).committed
-    assert engine.evidence(AS_IS).later
+    assert not engine.read_evidence(NEXT).committed
+    assert engine.read_evidence(AS_IS).later
     back(site, NEXT)
     assert site.snapshot() == committed
-    assert engine.evidence(AS_IS).committed
+    assert engine.read_evidence(AS_IS).committed
     engine.drop_previous(AS_IS.id)
     assert site.snapshot() == committed
 
@@ -95,8 +100,8 @@ def test_what_lies_inside_makes_up_for_a_lost_comment(any_site: Site) -> None:
     over(site, AS_IS)
     engine.record_commit(AS_IS)
     site.sql("postgres", "COMMENT ON DATABASE t_seizure IS 'restored'")
-    assert engine.marker() == Marker("3.3.0", 2, AS_IS.id)
-    assert engine.heal_marker() == ("t_seizure",)
+    assert engine.read_marker() == DatabaseMarker("3.3.0", 2, AS_IS.id)
+    assert engine.repair_marker() == ("t_seizure",)
 
 
 def test_nobody_is_let_in_before_the_commit_but_the_application(any_site: Site) -> None:
@@ -119,15 +124,15 @@ def test_an_older_change_is_not_cut_over_a_newer_one(any_site: Site) -> None:
 
 @pytest.mark.parametrize("own", [None, "words", "words\nof two lines"])
 def test_a_comment_that_is_lent_comes_back_exactly(own: str | None) -> None:
-    first = committed_comment(live_comment(own, AS_IS))
+    first = mark_committed(add_marker(own, AS_IS))
     for comment in (own, first):
-        lent = lent_comment(comment, NEXT)
+        lent = append_marker(comment, NEXT)
         mark = parse_marker(lent)
         assert mark is not None and mark.change == NEXT.id
-        assert returned_comment(lent) == comment
-        assert settled_comment(lent) == live_comment(own, NEXT) == live_comment(lent, NEXT)
-    assert settled_comment(first) == first
-    assert settled_comment(own) == own
+        assert remove_last_marker(lent) == comment
+        assert keep_last_marker(lent) == add_marker(own, NEXT) == add_marker(lent, NEXT)
+    assert keep_last_marker(first) == first
+    assert keep_last_marker(own) == own
 
 
 def numbers(site: Site) -> list[object]:

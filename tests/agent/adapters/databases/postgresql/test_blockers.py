@@ -10,15 +10,15 @@ import psycopg
 import pytest
 
 from ncen_updater.agent.adapters.databases.base import ChangeRef
-from ncen_updater.agent.adapters.databases.postgresql.catalogue import next_name
-from ncen_updater.agent.adapters.databases.postgresql.rehearsing import program_for
+from ncen_updater.agent.adapters.databases.postgresql.catalogue import candidate_name
+from ncen_updater.agent.adapters.databases.postgresql.rehearsing import find_matching_program
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.postgresql.site import AGENT, CHANGE, NEWEST, Site
 
 
 def look(site: Site, change: ChangeRef = CHANGE, *, final: bool = False) -> Mapping[str, Finding]:
-    found = site.engine().blockers(change, final=final)
+    found = site.engine().find_blockers(change, application_stopped=final)
     assert all(str(finding.what) and str(finding.remedy) for finding in found)
     return {finding.code: finding for finding in found}
 
@@ -60,10 +60,21 @@ def test_nor_is_its_own_dump_of_a_rehearsal(site: Site) -> None:
     with psycopg.connect(site.server.conninfo("t_seizure")) as holder:
         holder.execute("LOCK TABLE cases")
         words = [
-            program_for(server, "pg_dump"), "-f", "/dev/null", "-h", str(site.server.host),
-            "-p", str(site.server.port), "-U", server.settings.user, "-d", "t_seizure",
-        ]  # fmt: skip
-        with subprocess.Popen(words, env=server.child_environment(server.settings.user)) as dump:
+            find_matching_program(server, "pg_dump"),
+            "-f",
+            "/dev/null",
+            "-h",
+            str(site.server.host),
+            "-p",
+            str(site.server.port),
+            "-U",
+            server.settings.user,
+            "-d",
+            "t_seizure",
+        ]
+        with subprocess.Popen(
+            words, env=server.build_child_environment(server.settings.user)
+        ) as dump:
             try:
                 while site.sql("postgres", waits) != [(1,)]:
                     assert dump.poll() is None
@@ -114,11 +125,11 @@ def test_missing_rights(site: Site) -> None:
 def test_leftovers_and_missing_ones(site: Site) -> None:
     engine = site.engine()
     engine.fence(CHANGE)
-    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+    engine.copy_databases(CHANGE, engine.plan_copy(CHANGE), SilentProgress())
     assert "NU-4132" in look(site)
     site.sql("postgres", "ALTER DATABASE t_seizure RENAME TO away")
     assert "NU-4134" in look(site)
-    assert next_name("t_seizure", CHANGE.id) in site.databases()
+    assert candidate_name("t_seizure", CHANGE.id) in site.databases()
 
 
 def test_collation_and_invalid(site: Site) -> None:

@@ -10,18 +10,18 @@ import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.adapters.databases.postgresql.carrying import (
-    CarryingLimits,
+    CatalogueObject,
     DatabaseContents,
-    Fact,
-    Item,
-    LeftOut,
-    judge,
-    kept_lines,
-    limits,
-    survey_contents,
+    DumpOptions,
+    ExcludedObjects,
+    PortabilityIssue,
+    choose_dump_options,
+    filter_restore_list,
+    find_dump_obstacles,
+    read_database_contents,
 )
 from ncen_updater.common.messages import ROWS_UNREADABLE
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.postgresql.site import AGENT, CHANGE, OWNER, Site
 from tests.support.errors import refused
 from tests.support.rotation import in_turns
@@ -131,8 +131,8 @@ def agents(postgres: EmbeddedPostgres) -> Iterator[Site]:
 def seen_in(site: Site, user: str = AGENT, restorer: str = OWNER) -> set[str]:
     conninfo = site.server.conninfo("t_seizure", user)
     with psycopg.connect(conninfo, autocommit=True) as connection:
-        seen = survey_contents(connection, restorer)
-        return {obstacle.item.words for obstacle in judge(seen)}
+        seen = read_database_contents(connection, restorer)
+        return {obstacle.item.label for obstacle in find_dump_obstacles(seen)}
 
 
 @in_turns("thing")
@@ -147,11 +147,11 @@ def test_it_is_found_and_left_out_of_a_rehearsal(agents: Site, thing: str) -> No
 
     engine = site.engine()
     plan = engine.plan_copy(REHEARSAL)
-    lacking = engine.copy_online(REHEARSAL, plan, Silent())
+    lacking = engine.copy_online(REHEARSAL, plan, SilentProgress())
     assert set(lacking) == {"seizure"}
     # The application's role dumps then, and sees the options of its own mapping.
     assert named - {"user mapping ncen on server far"} <= set(lacking["seizure"])
-    candidate = engine.table_digests(REHEARSAL.candidate("seizure"))
+    candidate = engine.compute_table_digests(REHEARSAL.get_candidate("seizure"))
     live = site.digests("t_seizure")
     differ = {label for label in live if candidate.get(label) != live[label]}
     expected = {
@@ -161,7 +161,7 @@ def test_it_is_found_and_left_out_of_a_rehearsal(agents: Site, thing: str) -> No
         "superuser's function in use": {"uses"},
     }
     assert differ == expected.get(thing, set())
-    engine.discard(REHEARSAL, plan)
+    engine.discard_candidates(REHEARSAL, plan)
 
 
 def test_what_an_ordinary_role_makes_is_carried_whole(agents: Site) -> None:
@@ -170,9 +170,11 @@ def test_what_an_ordinary_role_makes_is_carried_whole(agents: Site) -> None:
     assert seen_in(site) == set()
     engine = site.engine()
     plan = engine.plan_copy(REHEARSAL)
-    assert engine.copy_online(REHEARSAL, plan, Silent()) == {}
-    assert engine.table_digests(REHEARSAL.candidate("seizure")) == site.digests("t_seizure")
-    engine.discard(REHEARSAL, plan)
+    assert engine.copy_online(REHEARSAL, plan, SilentProgress()) == {}
+    assert engine.compute_table_digests(REHEARSAL.get_candidate("seizure")) == site.digests(
+        "t_seizure"
+    )
+    engine.discard_candidates(REHEARSAL, plan)
 
 
 def test_rows_that_cannot_be_counted_are_said_to_be_so(agents: Site) -> None:
@@ -183,35 +185,48 @@ def test_rows_that_cannot_be_counted_are_said_to_be_so(agents: Site) -> None:
     engine = site.engine()
     engine.fence(CHANGE)
     plan = engine.plan_copy(CHANGE)
-    engine.copy(CHANGE, plan, Silent())
+    engine.copy_databases(CHANGE, plan, SilentProgress())
     engine.cut_over(CHANGE)
     engine.record_commit(CHANGE)
     with refused(ROWS_UNREADABLE) as caught:
-        engine.lost_rows(replace(CHANGE, source=CHANGE.id))
+        engine.count_lost_rows(replace(CHANGE, source=CHANGE.id))
     assert "theirs" in str(caught.value)
-    assert engine.made_by_release(CHANGE) == {}
+    assert engine.count_release_rows(CHANGE) == {}
 
 
 # ---- the decisions -----------------------------------------------------------------------------
 
 
-def item(kind: str, *facts: Fact, oid: int = 1) -> Item:
-    return Item(kind, "public.it", 7, oid, frozenset(facts))
+def item(kind: str, *facts: PortabilityIssue, oid: int = 1) -> CatalogueObject:
+    return CatalogueObject(kind, "public.it", 7, oid, frozenset(facts))
 
 
 @pytest.mark.parametrize(
     ("superuser", "facts", "obstacle"),
     [
         (False, (), False),
-        (False, (Fact.SUPERUSER,), True),
-        (False, (Fact.OWNER,), True),
-        (False, (Fact.VERSION,), True),
-        (True, (Fact.OWNER, Fact.SUPERUSER, Fact.ROWS, Fact.UNREAD), False),
-        (True, (Fact.VERSION,), True),
+        (False, (PortabilityIssue.SUPERUSER,), True),
+        (False, (PortabilityIssue.OWNER,), True),
+        (False, (PortabilityIssue.VERSION,), True),
+        (
+            True,
+            (
+                PortabilityIssue.OWNER,
+                PortabilityIssue.SUPERUSER,
+                PortabilityIssue.ROWS,
+                PortabilityIssue.UNREAD,
+            ),
+            False,
+        ),
+        (True, (PortabilityIssue.VERSION,), True),
     ],
 )
-def test_who_carries_what(superuser: bool, facts: tuple[Fact, ...], obstacle: bool) -> None:
-    assert bool(judge(DatabaseContents(superuser, [item("table", *facts)]))) is obstacle
+def test_who_carries_what(
+    superuser: bool, facts: tuple[PortabilityIssue, ...], obstacle: bool
+) -> None:
+    assert (
+        bool(find_dump_obstacles(DatabaseContents(superuser, [item("table", *facts)]))) is obstacle
+    )
 
 
 COMMON = ("--no-comments", "--no-owner", "--no-subscriptions", "--role=ncen")
@@ -220,25 +235,30 @@ COMMON = ("--no-comments", "--no-owner", "--no-subscriptions", "--role=ncen")
 @pytest.mark.parametrize(
     ("found", "dump", "restore", "left", "rowless"),
     [
-        (item("extension", Fact.SUPERUSER), (), ("--no-privileges",), True, False),
-        (item("event trigger", Fact.SUPERUSER), (), (), True, False),
-        (item("extension", Fact.VERSION), (), (), False, False),
-        (item("table", Fact.OWNER), (), ("--no-privileges",), False, False),
-        (item("table", Fact.OWNER, Fact.UNREAD), ("--exclude-table=public.it",),
-         ("--no-privileges",), True, False),
-        (item("table", Fact.ROWS), ("--exclude-table-data=public.it",), (), False, True),
-        (item("table", Fact.TABLESPACE), (), ("--no-tablespaces",), False, False),
-        (item("table", Fact.GRANTS), (), ("--no-privileges",), False, False),
-        (item("function", Fact.LABEL), (), ("--no-security-labels",), False, False),
-        (item("large object", Fact.OWNER, Fact.UNREAD), ("--no-blobs",), ("--no-privileges",),
-         False, False),
-        (item("default acl", Fact.OWNER), (), ("--no-privileges",), True, False),
+        (item("extension", PortabilityIssue.SUPERUSER), (), ("--no-privileges",), True, False),
+        (item("event trigger", PortabilityIssue.SUPERUSER), (), (), True, False),
+        (item("extension", PortabilityIssue.VERSION), (), (), False, False),
+        (item("table", PortabilityIssue.OWNER), (), ("--no-privileges",), False, False),
+        (item("table", PortabilityIssue.OWNER, PortabilityIssue.UNREAD),
+         ("--exclude-table=public.it",), ("--no-privileges",), True, False),
+        (item("table", PortabilityIssue.ROWS),
+         ("--exclude-table-data=public.it",), (), False, True),
+        (item("table", PortabilityIssue.TABLESPACE), (), ("--no-tablespaces",), False, False),
+        (item("table", PortabilityIssue.GRANTS), (), ("--no-privileges",), False, False),
+        (item("function", PortabilityIssue.LABEL), (), ("--no-security-labels",), False, False),
+        (item("large object", PortabilityIssue.OWNER, PortabilityIssue.UNREAD),
+         ("--no-blobs",), ("--no-privileges",), False, False),
+        (item("default acl", PortabilityIssue.OWNER), (), ("--no-privileges",), True, False),
     ],
 )  # fmt: skip
 def test_how_all_the_rest_is_dumped(
-    found: Item, dump: tuple[str, ...], restore: tuple[str, ...], left: bool, rowless: bool
+    found: CatalogueObject,
+    dump: tuple[str, ...],
+    restore: tuple[str, ...],
+    left: bool,
+    rowless: bool,
 ) -> None:
-    how = limits(judge(DatabaseContents(False, [found])), "ncen")
+    how = choose_dump_options(find_dump_obstacles(DatabaseContents(False, [found])), "ncen")
     assert set(how.dump) == {"--no-subscriptions", *dump}
     assert set(how.restore) == {*COMMON, *restore}
     assert how.seeds == (frozenset({(7, 1)}) if left else frozenset())
@@ -246,7 +266,7 @@ def test_how_all_the_rest_is_dumped(
 
 
 def test_nothing_in_the_way_changes_nothing() -> None:
-    assert limits((), "ncen") == CarryingLimits()
+    assert choose_dump_options((), "ncen") == DumpOptions()
 
 
 def test_what_is_kept_of_a_list_of_contents() -> None:
@@ -266,11 +286,11 @@ def test_what_is_kept_of_a_list_of_contents() -> None:
 3308; 0 0 ACL public TABLE cases ncen
 3309; 0 0 USER MAPPING - USER MAPPING ncen SERVER far postgres
 """  # noqa: W291 - as pg_restore writes it
-    left = LeftOut(
+    left = ExcludedObjects(
         frozenset({(1259, 16390), (3256, 16400), (3079, 16401)}),
         frozenset({("public", "theirs"), ("public", "theirs_id_seq")}),
     )
-    kept = kept_lines(listed, CarryingLimits(rowless=frozenset({16395})), left)
+    kept = filter_restore_list(listed, DumpOptions(rowless=frozenset({16395})), left)
     assert [int(line.split(";")[0]) for line in kept.splitlines()] == [
         215, 217, 3300, 3302, 3305, 3308,
     ]  # fmt: skip

@@ -15,13 +15,13 @@ from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.adapters.databases.base import CopyPlan
 from ncen_updater.agent.adapters.databases.postgresql import cloning
 from ncen_updater.agent.adapters.databases.postgresql.copying import (
-    copies,
-    create_statement,
-    make_plan,
+    build_create_statement,
+    list_copies,
+    make_copy_plan,
 )
 from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
-from ncen_updater.common.disk_space import free_bytes
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.disk_space import get_free_bytes
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.postgresql.site import AGENT, CHANGE, NEWEST, Site
 from tests.support.postgres import available, running
 
@@ -31,7 +31,7 @@ TRIAL = "t_control__clone_trial"
 @pytest.fixture
 def file_system_says_it_shares(monkeypatch: pytest.MonkeyPatch) -> None:
     """The file system's answer is a fake here: the server then copies byte by byte."""
-    monkeypatch.setattr(cloning, "shares_blocks", lambda _place: True)
+    monkeypatch.setattr(cloning, "supports_reflink", lambda _place: True)
 
 
 def methods(plan: CopyPlan) -> set[object]:
@@ -40,16 +40,16 @@ def methods(plan: CopyPlan) -> set[object]:
 
 def change_and_undo(engine: PostgresEngine, site: Site) -> CopyPlan:
     before = site.snapshot()
-    engine.blockers(CHANGE, final=False)
+    engine.find_blockers(CHANGE, application_stopped=False)
     assert site.databases() == set(site.names.values())
     engine.fence(CHANGE)
     plan = engine.plan_copy(CHANGE)
-    engine.copy(CHANGE, plan, Silent())
-    assert engine.copied(CHANGE, plan)
+    engine.copy_databases(CHANGE, plan, SilentProgress())
+    assert engine.is_copied(CHANGE, plan)
     engine.cut_over(CHANGE)
     assert {k: v[4] for k, v in site.snapshot().items()} == {k: v[4] for k, v in before.items()}
-    engine.cut_back(CHANGE)
-    engine.discard(CHANGE, plan)
+    engine.revert_cut_over(CHANGE)
+    engine.discard_candidates(CHANGE, plan)
     engine.unfence(CHANGE)
     assert site.snapshot() == before
     return plan
@@ -58,11 +58,14 @@ def change_and_undo(engine: PostgresEngine, site: Site) -> CopyPlan:
 @pytest.mark.parametrize("clone", [(), ("a",)])
 def test_a_plan_of_them(clone: tuple[str, ...]) -> None:
     names, sizes = {"a": "a", "b": "b"}, {"a": 1, "b": 10**9}
-    plan = make_plan(CHANGE, names, sizes, (), 18, wanted="auto", clone=clone)
-    statements = [create_statement(copy, "o") for copy in copies(plan)]
-    assert [copy.method for copy in copies(plan)] == ["clone" if clone else "wal-log", "file-copy"]
+    plan = make_copy_plan(CHANGE, names, sizes, (), 18, copy_method="auto", clone=clone)
+    statements = [build_create_statement(copy, "o") for copy in list_copies(plan)]
+    assert [copy.method for copy in list_copies(plan)] == [
+        "clone" if clone else "wal-log",
+        "file-copy",
+    ]
     assert ("STRATEGY file_copy" in statements[0]) == bool(clone)
-    chosen = make_plan(CHANGE, names, sizes, (), 18, wanted="wal-log", clone=clone)
+    chosen = make_copy_plan(CHANGE, names, sizes, (), 18, copy_method="wal-log", clone=clone)
     assert methods(chosen) == {"wal-log"}
 
 
@@ -75,7 +78,7 @@ def test_only_a_server_that_can_is_asked_for_it(any_site: Site) -> None:
 
 @NEWEST
 def test_an_ordinary_file_system_is_not_asked_for_it(site: Site) -> None:
-    if cloning.shares_blocks(Path(str(site.server.host))):
+    if cloning.supports_reflink(Path(str(site.server.host))):
         pytest.skip("this file system shares blocks")
     assert methods(change_and_undo(site.engine(), site)) == {"wal-log"}
 
@@ -88,10 +91,10 @@ def test_what_a_killed_agent_left_of_the_trial_goes(site: Site, act: str) -> Non
     site.sql("postgres", f"CREATE DATABASE {TRIAL} ALLOW_CONNECTIONS false")
     assert TRIAL in site.databases()
     if act == "blockers":
-        engine.blockers(CHANGE, final=False)
+        engine.find_blockers(CHANGE, application_stopped=False)
         assert methods(engine.plan_copy(CHANGE)) == {"clone"}
     elif act == "discard":
-        engine.discard(CHANGE, engine.plan_copy(CHANGE))
+        engine.discard_candidates(CHANGE, engine.plan_copy(CHANGE))
     else:
         engine.drop_previous(CHANGE.id)
     assert TRIAL not in site.databases()
@@ -102,7 +105,7 @@ def test_what_a_killed_agent_left_of_the_trial_goes(site: Site, act: str) -> Non
 def test_where_the_trial_fails_copies_are_ordinary(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cloning, "SET_CLONE", "SET file_copy_method = no_such_method")
+    monkeypatch.setattr(cloning, "SET_CLONE_STATEMENT", "SET file_copy_method = no_such_method")
     assert methods(change_and_undo(site.engine(), site)) == {"wal-log"}
 
 
@@ -116,8 +119,8 @@ def test_a_trial_that_cannot_be_dropped_bars_no_way_back(postgres: EmbeddedPostg
     engine = site.engine()
     engine.fence(CHANGE)
     plan = engine.plan_copy(CHANGE)
-    engine.copy(CHANGE, plan, Silent())
-    engine.discard(CHANGE, plan)
+    engine.copy_databases(CHANGE, plan, SilentProgress())
+    engine.discard_candidates(CHANGE, plan)
     engine.unfence(CHANGE)
     engine.drop_previous(CHANGE.id)
     assert site.snapshot() == before
@@ -146,7 +149,7 @@ def xfs(tmp_path: Path) -> Iterator[Path]:
 
 def test_on_a_real_xfs_a_copy_takes_no_room(xfs: Path) -> None:
     binaries = available()[-1]
-    if binaries.major < cloning.CLONE_FROM:
+    if binaries.major < cloning.CLONE_MIN_MAJOR:
         pytest.skip("no server that can")
     directory = xfs / "pg"
     directory.mkdir()
@@ -160,15 +163,15 @@ def test_on_a_real_xfs_a_copy_takes_no_room(xfs: Path) -> None:
             "CHECKPOINT",
         )
         engine = site.engine()
-        engine.blockers(CHANGE, final=False)
+        engine.find_blockers(CHANGE, application_stopped=False)
         engine.fence(CHANGE)
         plan = engine.plan_copy(CHANGE)
         assert methods(plan) == {"clone"}
-        before = free_bytes(xfs)
-        engine.copy(CHANGE, plan, Silent())
-        taken = before - free_bytes(xfs)
-        size = sum(copy.size_bytes for copy in copies(plan))
+        before = get_free_bytes(xfs)
+        engine.copy_databases(CHANGE, plan, SilentProgress())
+        taken = before - get_free_bytes(xfs)
+        size = sum(copy.size_bytes for copy in list_copies(plan))
         assert size > 60_000_000
         assert taken < size / 2
-        engine.discard(CHANGE, plan)
+        engine.discard_candidates(CHANGE, plan)
         engine.unfence(CHANGE)

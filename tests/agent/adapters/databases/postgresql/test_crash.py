@@ -21,10 +21,10 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres, _children
-from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, Evidence
+from ncen_updater.agent.adapters.databases.base import ChangeEvidence, ChangeRef, CopyPlan
 from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.model.errors import DatabaseError
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.postgresql.site import CHANGE, Site
 from tests.agent.adapters.databases.postgresql.test_migrate import release
 from tests.support.postgres import available, running
@@ -53,15 +53,15 @@ def doomed(own_server: EmbeddedPostgres) -> Iterator[Site]:
     site.clear()
 
 
-def recover(engine: PostgresEngine, change: ChangeRef, plan: CopyPlan) -> Evidence:
+def recover(engine: PostgresEngine, change: ChangeRef, plan: CopyPlan) -> ChangeEvidence:
     """What an agent does after a crash before the commit."""
-    evidence = engine.evidence(change)
+    evidence = engine.read_evidence(change)
     assert evidence.missing == ()
-    engine.cut_back(change)
-    assert not engine.evidence(change).swapped
-    engine.discard(change, plan)
+    engine.revert_cut_over(change)
+    assert not engine.read_evidence(change).swapped
+    engine.discard_candidates(change, plan)
     engine.unfence(change)
-    assert engine.evidence(change) == Evidence(swapped=False, fenced=False)
+    assert engine.read_evidence(change) == ChangeEvidence(swapped=False, fenced=False)
     return evidence
 
 
@@ -72,7 +72,7 @@ def no_orphans(site: Site) -> None:
     if site.server.binaries.major < 15:
         # It chooses the numbers itself, so what a killed one leaves is told and not removed.
         engine = site.engine()
-        found = engine.orphans(engine.plan_copy(CHANGE))
+        found = engine.find_orphans(engine.plan_copy(CHANGE))
         assert {oid.figures["oid"] for oid in found} == on_disk - known
     else:
         assert on_disk == known
@@ -81,10 +81,10 @@ def no_orphans(site: Site) -> None:
 def work(agent: PostgresEngine, change: ChangeRef, plan: CopyPlan) -> None:
     """A change up to its cut-over, then over and back until killed."""
     agent.fence(change)
-    agent.copy(change, plan, Silent())
+    agent.copy_databases(change, plan, SilentProgress())
     while True:
         agent.cut_over(change)
-        agent.cut_back(change)
+        agent.revert_cut_over(change)
 
 
 def test_the_agent_is_killed(doomed: Site) -> None:
@@ -178,24 +178,26 @@ def test_the_server_is_killed(doomed: Site, tmp_path: Path) -> None:
         plan = engine.plan_copy(CHANGE)
         engine.fence(CHANGE)
         if killed(
-            doomed, functools.partial(engine.copy, CHANGE, plan, Silent()), delays.uniform(0, 0.3)
+            doomed,
+            functools.partial(engine.copy_databases, CHANGE, plan, SilentProgress()),
+            delays.uniform(0, 0.3),
         ):
-            assert engine.copied(CHANGE, plan)
+            assert engine.is_copied(CHANGE, plan)
         recover(engine, CHANGE, plan)
         no_orphans(doomed)
         assert doomed.snapshot() == before
 
         engine.fence(CHANGE)
-        engine.copy(CHANGE, plan, Silent())
+        engine.copy_databases(CHANGE, plan, SilentProgress())
         killed(
             doomed,
-            functools.partial(engine.migrate, CHANGE, target, None, Silent()),
+            functools.partial(engine.migrate, CHANGE, target, None, SilentProgress()),
             delays.uniform(0, 0.4),
         )
-        engine.migrate(CHANGE, target, None, Silent())
-        assert len(engine.applied(CHANGE.candidate("seizure"))) == 1
+        engine.migrate(CHANGE, target, None, SilentProgress())
+        assert len(engine.read_ledger(CHANGE.get_candidate("seizure"))) == 1
         done = killed(doomed, functools.partial(engine.cut_over, CHANGE), delays.uniform(0, 0.06))
-        found = engine.evidence(CHANGE)
+        found = engine.read_evidence(CHANGE)
         # A server that is killed may have committed without anybody being told; never the reverse.
         assert found.swapped or not done
         assert (not found.candidates) == found.swapped == bool(found.previous)
@@ -211,7 +213,7 @@ def test_a_server_that_finishes_what_a_dead_agent_began(doomed: Site) -> None:
     plan = engine.plan_copy(CHANGE)
     for again in (True, False):
         engine.fence(CHANGE)
-        child = FORK.Process(target=engine.copy, args=(CHANGE, plan, Silent()))
+        child = FORK.Process(target=engine.copy_databases, args=(CHANGE, plan, SilentProgress()))
         child.start()
         creating = (
             "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE DATABASE%__next_%'"
@@ -223,8 +225,8 @@ def test_a_server_that_finishes_what_a_dead_agent_began(doomed: Site) -> None:
         os.kill(child.pid, signal.SIGKILL)
         child.join()
         if again:
-            engine.copy(CHANGE, plan, Silent())
-            assert engine.copied(CHANGE, plan)
+            engine.copy_databases(CHANGE, plan, SilentProgress())
+            assert engine.is_copied(CHANGE, plan)
         recover(engine, CHANGE, plan)
         no_orphans(doomed)
         assert doomed.snapshot() == before
@@ -253,9 +255,9 @@ def test_no_number_is_given_twice_after_a_killed_server(
     give_numbers(doomed)
     engine = doomed.engine(copy_method=method)
     engine.fence(CHANGE)
-    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+    engine.copy_databases(CHANGE, engine.plan_copy(CHANGE), SilentProgress())
     target = release(tmp_path, "INSERT INTO numbered DEFAULT VALUES")
-    engine.migrate(CHANGE, target, None, Silent())
+    engine.migrate(CHANGE, target, None, SilentProgress())
     engine.cut_over(CHANGE)
     kill_whole(doomed.server)
     doomed.server.start()

@@ -11,19 +11,19 @@ import pytest
 
 from ncen_updater.agent.adapters.databases.postgresql import catalogue
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
-    Disk,
+    ServerDisk,
     read_databases,
     read_disks,
 )
 from ncen_updater.agent.adapters.databases.postgresql.connection import Server
-from ncen_updater.common.disk_space import free_bytes
+from ncen_updater.common.disk_space import get_free_bytes
 from tests.agent.adapters.databases.postgresql.site import LIMITS, NEWEST, Site
 from tests.support.ground import other_than
 
 
-def seen(site: Site, host: str | None = None) -> dict[str, Disk]:
+def seen(site: Site, host: str | None = None) -> dict[str, ServerDisk]:
     settings = site.engine()._settings.model_copy(update={"host": host} if host else {})
-    with Server(site.engine()._settings, LIMITS).facts() as connection:
+    with Server(site.engine()._settings, LIMITS).open_control_session() as connection:
         oids = {n: read_databases(connection)[p].oid for n, p in site.names.items()}
         return {disk.place: disk for disk in read_disks(Server(settings, LIMITS), connection, oids)}
 
@@ -51,7 +51,7 @@ def test_each_database_counts_on_its_own_disk(
     if not inside:  # as an agent sees it that may not enter the data directory
         monkeypatch.setattr(catalogue, "find_data_directory", lambda *_: None)
     data = str(site.server.data / "base" if inside else site.server.data)
-    free = free_bytes(Path(data))
+    free = get_free_bytes(Path(data))
     (only,) = seen(site).values()
     assert (only.place, only.names, only.log) == (data, ("seizure", "suspect"), True)
     assert abs(only.free - free) < 1 << 28
@@ -61,7 +61,7 @@ def test_each_database_counts_on_its_own_disk(
         data: (("seizure",), True),
         str(elsewhere): (("suspect",), False),
     }
-    assert abs(found[str(elsewhere)].free - free_bytes(elsewhere)) < 1 << 28
+    assert abs(found[str(elsewhere)].free - get_free_bytes(elsewhere)) < 1 << 28
 
 
 @NEWEST
@@ -71,5 +71,5 @@ def test_what_may_be_another_machines_is_not_looked_at(
     assert seen(site, host="db.example") == {}
     # A directory of that name, but of another account: a container's server has its own files.
     uid = site.server.data.stat().st_uid
-    monkeypatch.setattr(catalogue, "_listener", lambda _connection: uid + 1)
+    monkeypatch.setattr(catalogue, "_find_server_uid", lambda _connection: uid + 1)
     assert seen(site) == {}

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.adapters.databases.base import ChangeRef, Live, Marker
+from ncen_updater.agent.adapters.databases.base import ChangeRef, DatabaseMarker, LiveDatabase
 from ncen_updater.agent.model.errors import DatabaseError
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.postgresql.site import AGENT, CHANGE, Site
 from tests.agent.adapters.databases.postgresql.test_migrate import release
 from tests.support.postgres import FAST_SETTINGS, available
@@ -49,33 +49,37 @@ def test_such_a_site_is_adopted_upgraded_and_taken_back(site: Site, tmp_path: Pa
     site.sql(
         "t_seizure", "SET client_encoding = 'UTF8'", "UPDATE cases SET what = 'Koné' WHERE id = 1"
     )
-    assert {facts.physical for facts in engine.describe()} == set(site.names.values())
-    engine.take_as(ADOPTED, release(tmp_path))
-    assert engine.marker() == Marker("3.2.4", 1, ADOPTED.id)
-    before = engine.table_digests(Live("seizure"))
-    schema = engine.schema(Live("seizure"))
+    assert {facts.physical for facts in engine.describe_databases()} == set(site.names.values())
+    engine.adopt_restored(ADOPTED, release(tmp_path))
+    assert engine.read_marker() == DatabaseMarker("3.2.4", 1, ADOPTED.id)
+    before = engine.compute_table_digests(LiveDatabase("seizure"))
+    schema = engine.read_schema(LiveDatabase("seizure"))
 
     plan = engine.plan_copy(REHEARSAL)
-    assert engine.copy_online(REHEARSAL, plan, Silent()) == {}
-    assert engine.table_digests(REHEARSAL.candidate("seizure")) == before
-    assert engine.sample(REHEARSAL.candidate("seizure"))["cases"].rows
-    engine.discard(REHEARSAL, plan)
+    assert engine.copy_online(REHEARSAL, plan, SilentProgress()) == {}
+    assert engine.compute_table_digests(REHEARSAL.get_candidate("seizure")) == before
+    assert engine.read_sample(REHEARSAL.get_candidate("seizure"))["cases"].rows
+    engine.discard_candidates(REHEARSAL, plan)
     for change in (CHANGE, BACK):
-        assert [f for f in engine.blockers(change, final=False) if f.code == "NU-4102"] == []
+        assert [
+            f
+            for f in engine.find_blockers(change, application_stopped=False)
+            if f.code == "NU-4102"
+        ] == []
         engine.fence(change)
-        engine.copy(change, engine.plan_copy(change), Silent())
-        engine.mark(change)
+        engine.copy_databases(change, engine.plan_copy(change), SilentProgress())
+        engine.mark_candidates(change)
         engine.cut_over(change)
-        engine.before_commit(change)
+        engine.check_before_commit(change)
         engine.record_commit(change)
         engine.unfence(change)
-        assert engine.marker() == Marker(change.release, change.generation, change.id)
+        assert engine.read_marker() == DatabaseMarker(change.release, change.generation, change.id)
         if change is CHANGE:
             site.sql("t_seizure", "INSERT INTO cases VALUES (901, 'later')")
-            assert engine.lost_rows(BACK) == {"seizure": {"cases": 1}}
-    assert engine.table_digests(Live("seizure"))["cases"] == before["cases"]
-    assert engine.schema(Live("seizure")) == schema
-    named = engine.query(Live("seizure"), "SELECT what FROM cases WHERE id = 1")
+            assert engine.count_lost_rows(BACK) == {"seizure": {"cases": 1}}
+    assert engine.compute_table_digests(LiveDatabase("seizure"))["cases"] == before["cases"]
+    assert engine.read_schema(LiveDatabase("seizure")) == schema
+    named = engine.run_query(LiveDatabase("seizure"), "SELECT what FROM cases WHERE id = 1")
     assert named == [("Koné",)]
 
 
@@ -83,8 +87,10 @@ def test_such_a_site_is_adopted_upgraded_and_taken_back(site: Site, tmp_path: Pa
 def test_bytes_that_are_no_text_are_counted_and_never_a_crash(site: Site) -> None:
     engine = site.engine()
     site.sql("t_seizure", "UPDATE cases SET what = E'caf\\xe9' WHERE id < 9")
-    assert engine.table_digests(Live("seizure"))["cases"].rows == 500
-    assert engine.query(Live("seizure"), "SELECT count(*) FROM cases WHERE id < 9") == [(8,)]
+    assert engine.compute_table_digests(LiveDatabase("seizure"))["cases"].rows == 500
+    assert engine.run_query(LiveDatabase("seizure"), "SELECT count(*) FROM cases WHERE id < 9") == [
+        (8,)
+    ]
     with pytest.raises(DatabaseError):
-        engine.query(Live("seizure"), "SELECT what FROM cases WHERE id = 1")
-    assert engine.sample(Live("seizure"))["cases"].rows == {}  # nothing is tried in it
+        engine.run_query(LiveDatabase("seizure"), "SELECT what FROM cases WHERE id = 1")
+    assert engine.read_sample(LiveDatabase("seizure"))["cases"].rows == {}  # nothing is tried in it

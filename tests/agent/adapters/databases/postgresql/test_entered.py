@@ -5,8 +5,11 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from ncen_updater.agent.adapters.databases.postgresql.reading import entered_by_object, read_only
-from ncen_updater.formats.losses import How, Loss, losses
+from ncen_updater.agent.adapters.databases.postgresql.reading import (
+    begin_read_only,
+    count_entered_rows,
+)
+from ncen_updater.formats.losses import DataLoss, LossKind, find_data_loss
 from tests.agent.adapters.databases.postgresql.site import NEWEST, Site
 
 TABLES = (
@@ -39,13 +42,13 @@ ALL = {
 }  # fmt: skip
 
 
-def counted(site: Site, found: tuple[Loss, ...], *, since: bool) -> dict[str, int]:
+def counted(site: Site, found: tuple[DataLoss, ...], *, since: bool) -> dict[str, int]:
     site.sql("t_seizure", *TABLES)
     (moment,) = site.sql("t_seizure", "SELECT pg_current_xact_id()::text::bigint")[0]
     site.sql("t_seizure", *ENTERED)
     with psycopg.connect(site.server.conninfo(), dbname="t_seizure", autocommit=True) as live:
-        read_only(live)
-        return entered_by_object(live, moment if since else None, found)
+        begin_read_only(live)
+        return count_entered_rows(live, moment if since else None, found)
 
 
 @NEWEST
@@ -73,11 +76,14 @@ def counted(site: Site, found: tuple[Loss, ...], *, since: bool) -> dict[str, in
 def test_rows_of_each_table_that_loses_some(
     site: Site, down: str, expected: dict[str, int]
 ) -> None:
-    assert counted(site, losses("", down, "postgresql"), since=True) == expected
+    assert counted(site, find_data_loss("", down, "postgresql"), since=True) == expected
 
 
 @NEWEST
 def test_where_the_moment_is_not_known_all_rows_count(site: Site) -> None:
-    found = (Loss("cases", None, How.ROWS), Loss("seals", None, How.TABLE, own=True))
+    found = (
+        DataLoss("cases", None, LossKind.ROWS),
+        DataLoss("seals", None, LossKind.TABLE, own=True),
+    )
     # Of the file's 500 rows, and of a table that the release fills nothing is said.
     assert counted(site, found, since=False) == {"cases": 503, "notes": 1, "hints": 3}

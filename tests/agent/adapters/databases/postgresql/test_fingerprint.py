@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.base import Live
-from ncen_updater.agent.adapters.databases.schema import changed_kinds
+from ncen_updater.agent.adapters.databases.base import LiveDatabase
+from ncen_updater.agent.adapters.databases.schema import find_changed_kinds
 from tests.agent.adapters.databases.postgresql.site import Site
 
 STAMP = (
@@ -27,7 +27,7 @@ CHANGES = (
 
 
 def _shape(site: Site) -> str:
-    return site.engine().fingerprint(Live("seizure"))
+    return site.engine().compute_fingerprint(LiveDatabase("seizure"))
 
 
 def test_functions_and_triggers_count(site: Site) -> None:
@@ -122,12 +122,12 @@ def had(site: Site) -> Site:
 
 def test_what_changed_is_told_by_kinds(had: Site) -> None:
     """Nothing that may run what somebody left is of a kind that a release may declare."""
-    before, told = had.engine().schema(Live("seizure")).kinds, {}
+    before, told = had.engine().read_schema(LiveDatabase("seizure")).kinds, {}
     more = Site(had.server, names={"seizure": "t_more"})
     for statement in KINDS:
         had.sql("postgres", "CREATE DATABASE t_more TEMPLATE t_seizure")
         more.sql("t_more", statement)
-        kinds = changed_kinds(before, more.engine().schema(Live("seizure")).kinds)
+        kinds = find_changed_kinds(before, more.engine().read_schema(LiveDatabase("seizure")).kinds)
         had.sql("postgres", "DROP DATABASE t_more WITH (FORCE)")
         told[statement] = ", ".join(kinds or ())
     assert told == KINDS

@@ -16,16 +16,21 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ncen_updater.agent.adapters.databases.base import ChangeRef, Evidence, Live, MigrationSet
+from ncen_updater.agent.adapters.databases.base import (
+    ChangeEvidence,
+    ChangeRef,
+    LiveDatabase,
+    MigrationSet,
+)
 from ncen_updater.agent.adapters.databases.postgresql import dialect
-from ncen_updater.agent.adapters.databases.postgresql.catalogue import next_name, prev_name
+from ncen_updater.agent.adapters.databases.postgresql.catalogue import candidate_name, previous_name
 from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
-from ncen_updater.agent.model.errors import DatabaseError, MigrationFailed
+from ncen_updater.agent.model.errors import DatabaseError, MigrationFailedError
 from ncen_updater.common.messages import (
     FENCED_BY_OTHER,
-    WAY_BACK_MISSING,
+    PREVIOUS_DATABASE_MISSING,
 )
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.postgresql.site import CHANGE, NEWEST, Site
 from tests.agent.adapters.databases.postgresql.test_crash import doomed, own_server, recover
 from tests.agent.adapters.databases.postgresql.test_migrate import fenced_copies, release
@@ -35,15 +40,15 @@ from tests.support.forks import DEADLINE_S
 __all__ = ["doomed", "own_server"]
 
 CUTS = 6
-NEXT = next_name("t_seizure", CHANGE.id)
+NEXT = candidate_name("t_seizure", CHANGE.id)
 
 
 def acts(engine: PostgresEngine, target: MigrationSet) -> Iterator[Callable[[], object]]:
     """What a change does to the databases, one act after the other."""
     yield lambda: engine.fence(CHANGE)
     plan = engine.plan_copy(CHANGE)
-    yield lambda: engine.copy(CHANGE, plan, Silent())
-    yield lambda: engine.migrate(CHANGE, target, None, Silent())
+    yield lambda: engine.copy_databases(CHANGE, plan, SilentProgress())
+    yield lambda: engine.migrate(CHANGE, target, None, SilentProgress())
     yield lambda: engine.cut_over(CHANGE)
 
 
@@ -55,9 +60,13 @@ def test_the_server_is_restarted_between_every_two_acts(doomed: Site, tmp_path: 
         act()
         doomed.server.stop()
         doomed.server.start()
-    assert engine.evidence(CHANGE) == Evidence(True, False, (), ("seizure", "suspect"))
-    assert [row.id for row in engine.applied(Live("seizure"))] == ["0001_grade"]
-    for back in (engine.cut_back, lambda c: engine.discard(c, plan), engine.unfence):
+    assert engine.read_evidence(CHANGE) == ChangeEvidence(True, False, (), ("seizure", "suspect"))
+    assert [row.id for row in engine.read_ledger(LiveDatabase("seizure"))] == ["0001_grade"]
+    for back in (
+        engine.revert_cut_over,
+        lambda c: engine.discard_candidates(c, plan),
+        engine.unfence,
+    ):
         doomed.server.stop()
         doomed.server.start()
         back(CHANGE)
@@ -129,9 +138,9 @@ def test_databases_are_moved_by_hand_before_the_cut_over(site: Site, name: str) 
     site.sql("postgres", *statements)
     with pytest.raises(error, match=words):
         engine.cut_over(CHANGE)
-    assert not engine.evidence(CHANGE).swapped
+    assert not engine.read_evidence(CHANGE).swapped
     if name == "live renamed":
-        assert engine.evidence(CHANGE).missing == ("t_seizure",)
+        assert engine.read_evidence(CHANGE).missing == ("t_seizure",)
     if name.startswith("live re"):
         # The administrator puts back what was taken away.
         site.sql("postgres", "DROP DATABASE IF EXISTS t_seizure")
@@ -147,10 +156,10 @@ def test_a_kept_database_is_dropped_by_hand(site: Site) -> None:
     engine = site.engine()
     fenced_copies(engine)
     engine.cut_over(CHANGE)
-    site.sql("postgres", f'DROP DATABASE "{prev_name("t_seizure", CHANGE.id)}"')
+    site.sql("postgres", f'DROP DATABASE "{previous_name("t_seizure", CHANGE.id)}"')
     before = site.snapshot()
-    with refused(WAY_BACK_MISSING):
-        engine.cut_back(CHANGE)
+    with refused(PREVIOUS_DATABASE_MISSING):
+        engine.revert_cut_over(CHANGE)
     engine.unfence(CHANGE)
     assert site.snapshot() == before
 
@@ -185,13 +194,13 @@ def test_migrations_that_mean_harm(site: Site, tmp_path: Path) -> None:
     engine = site.engine()
     plan = engine.plan_copy(CHANGE)
     fenced_copies(engine)
-    copied = engine.table_digests(CHANGE.candidate("seizure"))
+    copied = engine.compute_table_digests(CHANGE.get_candidate("seizure"))
     for name, sql in HARM.items():
-        with pytest.raises(MigrationFailed):
-            engine.migrate(CHANGE, release(tmp_path, sql + ";"), None, Silent())
+        with pytest.raises(MigrationFailedError):
+            engine.migrate(CHANGE, release(tmp_path, sql + ";"), None, SilentProgress())
             pytest.fail(name)  # it was not refused
-        assert engine.table_digests(CHANGE.candidate("seizure")) == copied, name
-        assert engine.applied(CHANGE.candidate("seizure")) == (), name
+        assert engine.compute_table_digests(CHANGE.get_candidate("seizure")) == copied, name
+        assert engine.read_ledger(CHANGE.get_candidate("seizure")) == (), name
     recover(engine, CHANGE, plan)
     assert site.snapshot() == before
     assert site.databases() == set(site.names.values())
@@ -214,9 +223,9 @@ def test_migrations_that_never_end(
     engine = site.engine()
     fenced_copies(engine)
     target = release(tmp_path, sql, statement_timeout_ms=200)
-    with pytest.raises(MigrationFailed, match=r"statement time-?out"):
-        engine.migrate(CHANGE, target, None, Silent())
-    assert engine.applied(CHANGE.candidate("seizure")) == ()
+    with pytest.raises(MigrationFailedError, match=r"statement time-?out"):
+        engine.migrate(CHANGE, target, None, SilentProgress())
+    assert engine.read_ledger(CHANGE.get_candidate("seizure")) == ()
 
 
 @NEWEST

@@ -17,14 +17,14 @@ import pytest
 from ncen_updater.agent.adapters.databases.base import MigrationSet
 from ncen_updater.agent.adapters.databases.postgresql import reading
 from ncen_updater.agent.adapters.databases.postgresql.dialect import PostgresDialect
-from ncen_updater.agent.adapters.databases.postgresql.sessions import Visitor
-from ncen_updater.agent.engine.interruption import Interruption
-from ncen_updater.agent.engine.runner import blames_release
+from ncen_updater.agent.adapters.databases.postgresql.sessions import MaintenanceSessions
+from ncen_updater.agent.engine.interruption import SignalHandler
+from ncen_updater.agent.engine.runner import is_release_at_fault
 from ncen_updater.agent.model.change import StepName
-from ncen_updater.agent.model.errors import DatabaseUnreachable, MigrationFailed
-from ncen_updater.common.i18n import Text
-from ncen_updater.common.messages import INTERRUPTED, SERVER_LOST, SET_INCOMPLETE
-from ncen_updater.common.progress import Silent
+from ncen_updater.agent.model.errors import DatabaseUnreachableError, MigrationFailedError
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.messages import DATABASE_SET_INCOMPLETE, INTERRUPTED, SERVER_LOST
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.postgresql.site import CHANGE, NEWEST, Site
 from tests.agent.adapters.databases.postgresql.test_crash import doomed, own_server
 from tests.agent.adapters.databases.postgresql.test_migrate import UP, fenced_copies, release
@@ -92,9 +92,9 @@ class Meeting:
         self._barrier = threading.Barrier(2)
         self.met: set[object] = set()
 
-    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
-        if "migration" in what.values and what.values["database"] not in self.met:
-            self.met.add(what.values["database"])
+    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+        if "migration" in text.values and text.values["database"] not in self.met:
+            self.met.add(text.values["database"])
             self._barrier.wait(LONGEST_S)
 
 
@@ -105,7 +105,7 @@ def test_databases_are_migrated_side_by_side(site: Site, tmp_path: Path) -> None
     engine.migrate(CHANGE, two_releases(tmp_path, UP, UP), None, meeting)
     assert meeting.met == {"seizure", "suspect"}
     for name in site.names:
-        assert [row.id for row in engine.applied(CHANGE.candidate(name))] == ["0001_grade"]
+        assert [row.id for row in engine.read_ledger(CHANGE.get_candidate(name))] == ["0001_grade"]
 
 
 @NEWEST
@@ -115,9 +115,9 @@ def test_no_database_is_opened_beside_a_migration(
     """The migration would be taken for the one who did it, and refused."""
     engine, seen = site.engine(), []
     fenced_copies(engine)
-    opened, surroundings = Visitor.opened, PostgresDialect.surroundings
+    opened, surroundings = MaintenanceSessions.keep_open, PostgresDialect.read_environment
 
-    def open_(self: Visitor, database: str, **more: bool) -> Any:
+    def open_(self: MaintenanceSessions, database: str, **more: bool) -> Any:
         seen.append("opened")
         return opened(self, database, **more)
 
@@ -125,9 +125,9 @@ def test_no_database_is_opened_beside_a_migration(
         seen.append("looked")
         return surroundings(self, driver)
 
-    monkeypatch.setattr(Visitor, "opened", open_)
-    monkeypatch.setattr(PostgresDialect, "surroundings", look)
-    engine.migrate(CHANGE, two_releases(tmp_path, UP, UP), None, Silent())
+    monkeypatch.setattr(MaintenanceSessions, "keep_open", open_)
+    monkeypatch.setattr(PostgresDialect, "read_environment", look)
+    engine.migrate(CHANGE, two_releases(tmp_path, UP, UP), None, SilentProgress())
     assert seen[:4] == ["opened"] * 4
     assert set(seen[4:]) == {"looked"}
 
@@ -148,18 +148,18 @@ def test_a_migration_that_fails_ends_those_beside_it(
     fenced_copies(engine)
     target = two_releases(tmp_path, SLEEPS, "SELECT * FROM nowhere")
     with (
-        engine.held() if held else contextlib.nullcontext(),
-        pytest.raises(MigrationFailed, match="nowhere"),
+        engine.hold_sessions() if held else contextlib.nullcontext(),
+        pytest.raises(MigrationFailedError, match="nowhere"),
     ):
-        engine.migrate(CHANGE, target, None, Silent())
+        engine.migrate(CHANGE, target, None, SilentProgress())
     assert site.sql("postgres", SLEEPING) == [(0,)]
-    assert engine.applied(CHANGE.candidate("seizure")) == ()
+    assert engine.read_ledger(CHANGE.get_candidate("seizure")) == ()
 
 
 @contextlib.contextmanager
 def interrupted_asleep(site: Site) -> Iterator[None]:
     """Send a signal as soon as both databases are at work in the block, which obeys it."""
-    interruption, over = Interruption(), threading.Event()
+    interruption, over = SignalHandler(), threading.Event()
 
     def ask() -> None:
         until = time.monotonic() + LONGEST_S
@@ -168,7 +168,7 @@ def interrupted_asleep(site: Site) -> Iterator[None]:
         os.kill(os.getpid(), signal.SIGTERM)
 
     asking = threading.Thread(target=ask)
-    with interruption.handled(), refused(INTERRUPTED), interruption.allowed():
+    with interruption.handle_signals(), refused(INTERRUPTED), interruption.allow_interruption():
         asking.start()
         yield
     asking.join()
@@ -186,12 +186,12 @@ def test_a_signal_ends_the_counting_of_what_was_written(
         live.execute(SLEEPS.encode())
 
     with monkeypatch.context() as patched, interrupted_asleep(site):
-        patched.setattr(reading, "younger_by_table", sleep)
-        engine.cut_back(CHANGE)
+        patched.setattr(reading, "count_newer_rows", sleep)
+        engine.revert_cut_over(CHANGE)
     assert site.sql("postgres", SLEEPING) == [(0,)]
-    assert engine.evidence(CHANGE).swapped
-    engine.cut_back(CHANGE)
-    assert not engine.evidence(CHANGE).swapped
+    assert engine.read_evidence(CHANGE).swapped
+    engine.revert_cut_over(CHANGE)
+    assert not engine.read_evidence(CHANGE).swapped
 
 
 @NEWEST
@@ -200,27 +200,27 @@ def test_a_signal_ends_migrations(site: Site, tmp_path: Path) -> None:
     fenced_copies(engine)
     target = two_releases(tmp_path, SLEEPS, SLEEPS)
     with interrupted_asleep(site):
-        engine.migrate(CHANGE, target, None, Silent())
+        engine.migrate(CHANGE, target, None, SilentProgress())
     assert site.sql("postgres", SLEEPING) == [(0,)]
-    engine.discard(CHANGE, engine.plan_copy(CHANGE))
+    engine.discard_candidates(CHANGE, engine.plan_copy(CHANGE))
     engine.unfence(CHANGE)
 
 
 def test_a_copy_ends_without_having_been_made(any_site: Site) -> None:
-    site, engine, interruption = any_site, any_site.engine(), Interruption()
+    site, engine, interruption = any_site, any_site.engine(), SignalHandler()
     before = site.snapshot()
     engine.fence(CHANGE)
     plan = engine.plan_copy(CHANGE)
-    with held_up(site, "t_seizure") as let_go, interruption.handled():
+    with held_up(site, "t_seizure") as let_go, interruption.handle_signals():
         asking = when_it_waits(site, let_go)
         asking.start()
-        with refused(INTERRUPTED), interruption.allowed():
-            engine.copy(CHANGE, plan, Silent())
+        with refused(INTERRUPTED), interruption.allow_interruption():
+            engine.copy_databases(CHANGE, plan, SilentProgress())
         asking.join()
         assert not let_go.is_set()
         assert creating(site, waiting=False) == 0
         assert "t_seizure__next_abcdefgh" not in site.databases()
-    engine.discard(CHANGE, plan)
+    engine.discard_candidates(CHANGE, plan)
     engine.unfence(CHANGE)
     assert site.snapshot() == before
     assert site.databases() == set(site.names.values())
@@ -232,12 +232,12 @@ def test_the_failure_of_one_copy_ends_the_others(site: Site) -> None:
     engine.fence(CHANGE)
     plan = engine.plan_copy(CHANGE)
     site.sql("postgres", 'ALTER DATABASE "T""suspect" RENAME TO gone')
-    with held_up(site, "t_seizure") as let_go, refused(SET_INCOMPLETE):
-        engine.copy(CHANGE, plan, Silent())
+    with held_up(site, "t_seizure") as let_go, refused(DATABASE_SET_INCOMPLETE):
+        engine.copy_databases(CHANGE, plan, SilentProgress())
     assert not let_go.is_set()
     assert creating(site, waiting=False) == 0
     site.sql("postgres", 'ALTER DATABASE gone RENAME TO "T""suspect"')
-    engine.discard(CHANGE, plan)
+    engine.discard_candidates(CHANGE, plan)
     assert site.databases() == set(site.names.values())
 
 
@@ -257,16 +257,19 @@ def test_a_server_that_is_stopped_at_once_in_a_migration(doomed: Site, tmp_path:
     stopping = threading.Thread(target=stop)
     stopping.start()
     with refused(SERVER_LOST) as caught:
-        engine.migrate(CHANGE, two_releases(tmp_path, SLEEPS, SLEEPS), None, Silent())
+        engine.migrate(CHANGE, two_releases(tmp_path, SLEEPS, SLEEPS), None, SilentProgress())
     stopping.join()
     doomed.server.stop()
     doomed.server.start()
     assert says(caught.value, SERVER_LOST) and caught.value.values["migration"] == "0001_grade"
-    assert not blames_release(caught.value, StepName.MIGRATE)
+    assert not is_release_at_fault(caught.value, StepName.MIGRATE)
 
 
 @NEWEST
 def test_session_that_is_ended_from_outside_is_one_of_databases_that_are_away(site: Site) -> None:
-    with refused(DatabaseUnreachable), site.engine()._server.session("postgres") as session:
+    with (
+        refused(DatabaseUnreachableError),
+        site.engine()._server.open_session_block("postgres") as session,
+    ):
         site.sql("postgres", f"SELECT pg_terminate_backend({session.info.backend_pid}, 5000)")
         session.execute("SELECT 1")

@@ -16,17 +16,17 @@ import pytest
 
 from ncen_updater.agent.adapters.databases.base import (
     ChangeRef,
-    Direction,
-    Live,
+    LiveDatabase,
+    MigrationDirection,
     MigrationSet,
     SqlMigration,
 )
-from ncen_updater.agent.adapters.databases.migrations.planner import plan_way_back
+from ncen_updater.agent.adapters.databases.migrations.planner import plan_rollback_path
 from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
-from ncen_updater.agent.adapters.databases.ways import Back
-from ncen_updater.agent.model.errors import DatabaseError, MigrationFailed
+from ncen_updater.agent.adapters.databases.ways import RollbackKind
+from ncen_updater.agent.model.errors import DatabaseError, MigrationFailedError
 from ncen_updater.common.messages import QUERY_FAILED
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.manifest import Migration, MigratorCommand
 from tests.agent.adapters.databases.postgresql.site import CHANGE, NEWEST, Site
 from tests.support.errors import refused
@@ -52,46 +52,46 @@ def release(slot: Path, up: str = UP, **more: Any) -> MigrationSet:
 
 def fenced_copies(engine: PostgresEngine) -> None:
     engine.fence(CHANGE)
-    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+    engine.copy_databases(CHANGE, engine.plan_copy(CHANGE), SilentProgress())
 
 
 def test_a_ledger_whose_numbers_are_behind_is_mended(any_site: Site, tmp_path: Path) -> None:
     """As a server left it that was killed after a change of an agent that did not anchor them."""
     site, engine = any_site, any_site.engine()
     fenced_copies(engine)
-    engine.migrate(CHANGE, release(tmp_path), None, Silent())
+    engine.migrate(CHANGE, release(tmp_path), None, SilentProgress())
     engine.cut_over(CHANGE)
     behind = "SELECT setval(pg_get_serial_sequence('ncen_updater.ledger', 'seq'), 1, false)"
     site.sql("t_seizure", behind)
     again = ChangeRef("bcdefghi", 3, "3.3.1")
     engine.fence(again)
-    engine.copy(again, engine.plan_copy(again), Silent())
+    engine.copy_databases(again, engine.plan_copy(again), SilentProgress())
     nothing = MigrationSet("3.3.1", tmp_path, {"seizure": (), "suspect": ()})
-    engine.migrate(again, nothing, release(tmp_path), Silent())
-    found = [(row.id, row.direction) for row in engine.applied(again.candidate("seizure"))]
-    assert found == [("0001_grade", Direction.UP), ("0001_grade", Direction.DOWN)]
+    engine.migrate(again, nothing, release(tmp_path), SilentProgress())
+    found = [(row.id, row.direction) for row in engine.read_ledger(again.get_candidate("seizure"))]
+    assert found == [("0001_grade", MigrationDirection.UP), ("0001_grade", MigrationDirection.DOWN)]
 
 
 def test_files(any_site: Site, tmp_path: Path) -> None:
     site, engine = any_site, any_site.engine()
     before = site.snapshot()
     target = release(tmp_path)
-    shape = engine.fingerprint(Live("seizure"))
-    plan = engine.plan_migrations(Live, target, None)
+    shape = engine.compute_fingerprint(LiveDatabase("seizure"))
+    plan = engine.plan_migrations(LiveDatabase, target, None)
     assert [step.id for step in plan.steps] == ["0001_grade"]
     fenced_copies(engine)
-    assert engine.fingerprint(CHANGE.candidate("seizure")) == shape
-    engine.migrate(CHANGE, target, None, Silent())
-    engine.migrate(CHANGE, target, None, Silent())
-    assert [row.id for row in engine.applied(CHANGE.candidate("seizure"))] == ["0001_grade"]
-    assert engine.fingerprint(CHANGE.candidate("seizure")) != shape
+    assert engine.compute_fingerprint(CHANGE.get_candidate("seizure")) == shape
+    engine.migrate(CHANGE, target, None, SilentProgress())
+    engine.migrate(CHANGE, target, None, SilentProgress())
+    assert [row.id for row in engine.read_ledger(CHANGE.get_candidate("seizure"))] == ["0001_grade"]
+    assert engine.compute_fingerprint(CHANGE.get_candidate("seizure")) != shape
     engine.cut_over(CHANGE)
     # As the application's own role: what the agent made is the application's.
     assert site.sql("t_seizure", "SELECT count(grade) FROM cases", user="ncen") == [(500,)]
     state = "SELECT release, generation, change FROM ncen_updater.state"
     for physical in site.names.values():
         assert site.sql(physical, state, user="ncen") == [("3.3.0", 2, CHANGE.id)]
-    engine.cut_back(CHANGE)
+    engine.revert_cut_over(CHANGE)
     engine.unfence(CHANGE)
     assert site.snapshot() == before
 
@@ -100,22 +100,24 @@ def test_files(any_site: Site, tmp_path: Path) -> None:
 def test_down_keeps_the_shape(site: Site, tmp_path: Path) -> None:
     engine = site.engine()
     target = release(tmp_path)
-    shape = engine.fingerprint(Live("seizure"))
+    shape = engine.compute_fingerprint(LiveDatabase("seizure"))
     fenced_copies(engine)
-    engine.migrate(CHANGE, target, None, Silent())
+    engine.migrate(CHANGE, target, None, SilentProgress())
     old = MigrationSet("3.2.4", tmp_path, {"seizure": (), "suspect": ()})
-    engine.migrate(CHANGE, old, target, Silent())
-    assert engine.fingerprint(CHANGE.candidate("seizure")) == shape
+    engine.migrate(CHANGE, old, target, SilentProgress())
+    assert engine.compute_fingerprint(CHANGE.get_candidate("seizure")) == shape
 
 
 @NEWEST
 def test_a_failed_migration_leaves_the_candidate_as_it_was(site: Site, tmp_path: Path) -> None:
     engine = site.engine()
     fenced_copies(engine)
-    digests = engine.table_digests(CHANGE.candidate("seizure"))
-    with pytest.raises(MigrationFailed, match="nowhere"):
-        engine.migrate(CHANGE, release(tmp_path, UP + "SELECT * FROM nowhere;"), None, Silent())
-    assert engine.table_digests(CHANGE.candidate("seizure")) == digests
+    digests = engine.compute_table_digests(CHANGE.get_candidate("seizure"))
+    with pytest.raises(MigrationFailedError, match="nowhere"):
+        engine.migrate(
+            CHANGE, release(tmp_path, UP + "SELECT * FROM nowhere;"), None, SilentProgress()
+        )
+    assert engine.compute_table_digests(CHANGE.get_candidate("seizure")) == digests
     left = (
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE datname ~ '__' AND backend_type = 'client backend'"
@@ -142,7 +144,7 @@ def test_a_program_of_the_application(
     root = os.geteuid() == 0
     user = pwd.getpwuid(65534).pw_name if root else None
     site = any_site
-    engine = site.engine(migrator_environment={"MODE": "x"}, user=user)
+    engine = site.engine(migrator_environment={"MODE": "x"}, migrator_user=user)
     change = CHANGE
     psql = site.server.binaries.directory / "psql"
     slot.joinpath("migrate").write_text(
@@ -158,17 +160,17 @@ def test_a_program_of_the_application(
     slot.joinpath("migrate").chmod(0o755)
     command = MigratorCommand(argv=("migrate",), timeout_s=60)
     target = MigrationSet("3.3.0", slot, {}, command)
-    assert engine.plan_migrations(Live, target, None).irreversible
+    assert engine.plan_migrations(LiveDatabase, target, None).irreversible
     engine.fence(change)
-    engine.copy(change, engine.plan_copy(change), Silent())
-    assert engine.migrate(change, target, None, Silent())
+    engine.copy_databases(change, engine.plan_copy(change), SilentProgress())
+    assert engine.migrate(change, target, None, SilentProgress())
     engine.cut_over(change)
     # The ledger looks as if nothing had to be undone; the way back is planned by what ran.
     before = MigrationSet("3.2.4", slot, {})
-    way = plan_way_back(
+    way = plan_rollback_path(
         engine.names, {}, target, before, change.id, engine=engine.kind, unchanged=False
     )
-    assert way.back is Back.RESTORES
+    assert way.back is RollbackKind.RESTORES_PREVIOUS
     owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'made'"
     for physical in site.names.values():
         assert site.sql(physical, owner) == [("ncen",)]
@@ -180,20 +182,20 @@ def test_a_program_of_the_application(
 def test_baseline(site: Site, tmp_path: Path) -> None:
     engine = site.engine()
     target = release(tmp_path)
-    engine.baseline(CHANGE, target)
-    engine.baseline(CHANGE, target)
-    assert [row.id for row in engine.applied(Live("seizure"))] == ["0001_grade"]
-    assert engine.plan_migrations(Live, target, None).steps == ()
+    engine.baseline_ledger(CHANGE, target)
+    engine.baseline_ledger(CHANGE, target)
+    assert [row.id for row in engine.read_ledger(LiveDatabase("seizure"))] == ["0001_grade"]
+    assert engine.plan_migrations(LiveDatabase, target, None).steps == ()
 
 
 @NEWEST
 def test_questions_are_one_select_that_writes_nothing(site: Site) -> None:
     engine = site.engine()
-    assert engine.query(Live("seizure"), "SELECT '%', current_user") == [("%", "ncen")]
+    assert engine.run_query(LiveDatabase("seizure"), "SELECT '%', current_user") == [("%", "ncen")]
     for sql in ("DELETE FROM cases", "SELECT 1; COMMIT; DELETE FROM cases", "SELECT * FROM none"):
         with refused(QUERY_FAILED):
-            engine.query(Live("seizure"), sql)
+            engine.run_query(LiveDatabase("seizure"), sql)
     with refused(QUERY_FAILED, match="timeout"):
-        engine.query(Live("seizure"), "SELECT pg_sleep(9)", timeout_s=0.1)
+        engine.run_query(LiveDatabase("seizure"), "SELECT pg_sleep(9)", timeout_s=0.1)
     with pytest.raises(DatabaseError):
-        engine.query(CHANGE.candidate("seizure"), "SELECT 1")
+        engine.run_query(CHANGE.get_candidate("seizure"), "SELECT 1")

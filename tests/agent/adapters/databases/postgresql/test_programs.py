@@ -10,12 +10,12 @@ import pytest
 from ncen_updater.agent.adapters.databases.postgresql import rehearsing
 from ncen_updater.agent.adapters.databases.postgresql.connection import Server
 from ncen_updater.agent.adapters.databases.postgresql.rehearsing import (
+    find_matching_program,
     find_program,
-    program_for,
-    program_version,
+    read_program_version,
 )
 from ncen_updater.common.messages import PROGRAMS_DIFFER
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.postgresql.site import CHANGE, LIMITS, NEWEST, Site
 from tests.support.errors import refused
 
@@ -23,7 +23,7 @@ from tests.support.errors import refused
 def test_what_is_set_comes_first_then_the_version_then_the_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rehearsing, "PLACES", (f"{tmp_path}/{{major}}/bin",))
+    monkeypatch.setattr(rehearsing, "PROGRAM_DIRECTORIES", (f"{tmp_path}/{{major}}/bin",))
     (tmp_path / "15" / "bin").mkdir(parents=True)
     own = tmp_path / "15" / "bin" / "pg_dump"
     own.touch()
@@ -35,26 +35,26 @@ def test_what_is_set_comes_first_then_the_version_then_the_path(
 
 def test_the_version_of_what_cannot_be_run_is_unknown(tmp_path: Path) -> None:
     other = tmp_path / "pg_dump"
-    assert program_version(other) is None
+    assert read_program_version(other) is None
     other.write_text("#!/bin/sh\necho hello\n")
     other.chmod(0o755)
-    assert program_version(other) is None
+    assert read_program_version(other) is None
 
 
 def test_the_version_of_a_real_one(site: Site) -> None:
     server = Server(site.engine()._settings, LIMITS)
-    found = program_for(server, "pg_dump")
-    assert program_version(Path(found)) == site.server.binaries.major
+    found = find_matching_program(server, "pg_dump")
+    assert read_program_version(Path(found)) == site.server.binaries.major
 
 
 @NEWEST
 def test_another_version_is_refused_before_anything_is_made(site: Site, tmp_path: Path) -> None:
     # A stand-in: what counts is the version that it says.
-    for name in rehearsing.DUMP_AND_RESTORE:
+    for name in rehearsing.DUMP_PROGRAMS:
         (tmp_path / name).write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) 9.6.24'\n")
         (tmp_path / name).chmod(0o755)
     engine = site.engine(bin_directory=tmp_path)
     plan = engine.plan_copy(replace(CHANGE, id="rehearse"))
     with refused(PROGRAMS_DIFFER, match=r"; it is of PostgreSQL 9\.$"):
-        engine.copy_online(replace(CHANGE, id="rehearse"), plan, Silent())
+        engine.copy_online(replace(CHANGE, id="rehearse"), plan, SilentProgress())
     assert site.databases() == set(site.names.values())

@@ -15,10 +15,10 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres, find_binaries
-from ncen_updater.agent.adapters.databases.postgresql.connection import Server, ServerLimits
+from ncen_updater.agent.adapters.databases.postgresql.connection import Server, ServerTimeouts
 from ncen_updater.agent.adapters.databases.postgresql.refusal import ask_sqlstate
 from ncen_updater.agent.config.engines import PostgresSettings
-from ncen_updater.agent.model.errors import DatabaseUnreachable, is_refused
+from ncen_updater.agent.model.errors import DatabaseUnreachableError, is_refused
 
 GERMAN = Path("/usr/share/locale/de/LC_MESSAGES")
 RULES = """\
@@ -105,8 +105,8 @@ def test_refused_login_of_a_german_server_is_told_from_one_that_is_away(
 ) -> None:
     for host, refused in ((german.host, True), (german.directory, False)):
         settings = PostgresSettings(host=str(host), user="by_peer", owner="by_peer")
-        with pytest.raises(DatabaseUnreachable) as caught:
-            Server(settings, ServerLimits()).open("postgres")
+        with pytest.raises(DatabaseUnreachableError) as caught:
+            Server(settings, ServerTimeouts()).open_session("postgres")
         assert is_refused(caught.value) is refused
 
 
@@ -132,8 +132,10 @@ def test_a_failure_that_has_passed_gives_nobody_the_agents_role(
     room = "ncen_updater.agent.adapters.databases.postgresql.connection"
     monkeypatch.setattr(psycopg, "connect", fail)
     monkeypatch.setattr(f"{room}.ask_sqlstate", lambda *_: ("00000", ""))
-    server = Server(PostgresSettings(host="/none"), ServerLimits())
-    monkeypatch.setattr(server, "facts", lambda: pytest.fail("it is asked no further"))
-    with pytest.raises(DatabaseUnreachable):
-        server.open("cases", as_owner=True)
-    assert server.owner_logs_in is None
+    server = Server(PostgresSettings(host="/none"), ServerTimeouts())
+    monkeypatch.setattr(
+        server, "open_control_session", lambda: pytest.fail("it is asked no further")
+    )
+    with pytest.raises(DatabaseUnreachableError):
+        server.open_session("cases", as_owner=True)
+    assert server.has_owner_login is None

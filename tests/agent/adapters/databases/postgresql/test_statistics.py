@@ -11,7 +11,7 @@ import pytest
 
 from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.model.errors import DatabaseError
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.postgresql.site import CHANGE, NEWEST, Site
 from tests.agent.adapters.databases.postgresql.test_migrate import fenced_copies, release
 from tests.support.forks import DEADLINE_S
@@ -37,7 +37,7 @@ def test_a_copy_brings_them_along_and_what_a_migration_changed_is_analyzed_after
 ) -> None:
     site, engine = any_site, analyzed_site(any_site)
     fenced_copies(engine)
-    engine.migrate(CHANGE, release(tmp_path), None, Silent())
+    engine.migrate(CHANGE, release(tmp_path), None, SilentProgress())
     engine.cut_over(CHANGE)
     for physical in site.names.values():
         assert known(site, physical) == ["at", "id", "what"]
@@ -50,7 +50,7 @@ def test_a_new_column_is_enough(any_site: Site, tmp_path: Path) -> None:
     engine = analyzed_site(any_site)
     fenced_copies(engine)
     up = "ALTER TABLE cases ADD COLUMN grade text; ALTER TABLE loose ADD COLUMN b int DEFAULT 1;"
-    engine.migrate(CHANGE, release(tmp_path, up), None, Silent())
+    engine.migrate(CHANGE, release(tmp_path, up), None, SilentProgress())
     engine.cut_over(CHANGE)
     assert engine.refresh_statistics(60) == {"seizure": ("public.cases", "public.loose")}
 
@@ -77,7 +77,7 @@ def test_the_parent_of_a_partition_that_changed(site: Site, tmp_path: Path) -> N
     engine = analyzed_site(site)
     fenced_copies(engine)
     up = "INSERT INTO whole VALUES (2)"
-    engine.migrate(CHANGE, release(tmp_path, up), None, Silent())
+    engine.migrate(CHANGE, release(tmp_path, up), None, SilentProgress())
     engine.cut_over(CHANGE)
     assert engine.refresh_statistics(60) == {"seizure": ("public.part", "public.whole")}
 
@@ -107,7 +107,7 @@ def test_it_is_ended_from_outside(site: Site) -> None:
         until = time.monotonic() + DEADLINE_S
         while site.sql("postgres", waiting) == [(0,)] and time.monotonic() < until:
             over.wait(0.05)
-        engine.halt()
+        engine.cancel_sessions()
 
     ending = threading.Thread(target=end)
     with psycopg.connect(site.server.conninfo(), dbname="t_seizure") as holder:

@@ -17,17 +17,20 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.adapters.databases.base import ChangeRef, Evidence, Live
+from ncen_updater.agent.adapters.databases.base import ChangeEvidence, ChangeRef, LiveDatabase
 from ncen_updater.agent.adapters.databases.postgresql import copying, reading, swap
-from ncen_updater.agent.adapters.databases.postgresql.catalogue import kept_name, prev_name
-from ncen_updater.agent.adapters.databases.postgresql.control import altered
+from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
+    previous_name,
+    quarantine_name,
+)
+from ncen_updater.agent.adapters.databases.postgresql.control import find_opened
 from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.adapters.databases.postgresql.fence import _SESSIONS
 from ncen_updater.agent.config.engines import PostgresSettings
-from ncen_updater.agent.model.errors import FenceFailed
+from ncen_updater.agent.model.errors import FenceError
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.messages import DATABASE_OPENED
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.messages import FENCE_BROKEN
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.postgresql.site import AGENT, CHANGE, NEWEST, Site, quoted
 from tests.agent.adapters.databases.postgresql.test_crash import recover
 from tests.support.errors import refused
@@ -36,7 +39,7 @@ from tests.support.postgres import FAST_SETTINGS, available, running
 
 ROW = "INSERT INTO cases VALUES (900, 'a report''s', NULL)"
 WRITTEN = "SELECT count(*) FROM cases WHERE id = 900"
-KEPT = {name: kept_name(name, CHANGE.id) for name in ("t_seizure", 'T"suspect')}
+KEPT = {name: quarantine_name(name, CHANGE.id) for name in ("t_seizure", 'T"suspect')}
 
 
 @pytest.fixture
@@ -62,14 +65,14 @@ def session(site: Site, role: str, program: str = "import") -> psycopg.Connectio
 
 
 def look(site: Site, **settings: object) -> dict[str, Finding]:
-    found = _engine(site, **settings).blockers(CHANGE, final=False)
+    found = _engine(site, **settings).find_blockers(CHANGE, application_stopped=False)
     return {finding.code: finding for finding in found}
 
 
 def _engine(site: Site, **settings: object) -> PostgresEngine:
     engine = site.engine()
     given = engine._settings.model_copy(update=settings)
-    return PostgresEngine(given, site.names, limits=engine._limits)
+    return PostgresEngine(given, site.names, timeouts=engine._limits)
 
 
 def opened_and_closed(site: Site, *statements: str, database: str = "t_seizure") -> None:
@@ -131,7 +134,7 @@ def test_a_session_that_stays_turns_the_change_back(plain: Site) -> None:
     engine, before = plain.engine(), plain.snapshot()
     plan = engine.plan_copy(CHANGE)
     with contextlib.closing(session(plain, "postgres")) as late:
-        with pytest.raises(FenceFailed, match="import of postgres") as caught:
+        with pytest.raises(FenceError, match="import of postgres") as caught:
             engine.fence(CHANGE)
         assert caught.value.values["count"] == 1
         late.execute(ROW)
@@ -182,9 +185,9 @@ def test_what_was_opened_and_closed_again_is_not_cut_over(any_site: Site) -> Non
     before = site.snapshot()
     plan = engine.plan_copy(CHANGE)
     engine.fence(CHANGE)
-    engine.copy(CHANGE, plan, Silent())
+    engine.copy_databases(CHANGE, plan, SilentProgress())
     opened_and_closed(site, ROW)
-    with refused(DATABASE_OPENED, match="t_seizure"):
+    with refused(FENCE_BROKEN, match="t_seizure"):
         engine.cut_over(CHANGE)
     recover(engine, CHANGE, plan)
     assert site.sql("t_seizure", WRITTEN) == [(1,)]
@@ -197,10 +200,10 @@ def test_it_is_noticed_also_where_the_agent_closes_it(site: Site) -> None:
     engine = site.engine()
     plan = engine.plan_copy(CHANGE)
     engine.fence(CHANGE)
-    engine.copy(CHANGE, plan, Silent())
+    engine.copy_databases(CHANGE, plan, SilentProgress())
     site.sql("postgres", "ALTER DATABASE t_seizure ALLOW_CONNECTIONS true")
     engine.fence(CHANGE)
-    with refused(DATABASE_OPENED, match="t_seizure"):
+    with refused(FENCE_BROKEN, match="t_seizure"):
         engine.cut_over(CHANGE)
     recover(engine, CHANGE, plan)
 
@@ -232,12 +235,12 @@ def test_what_alters_the_entry(site: Site) -> None:
     with psycopg.connect(site.server.conninfo("t_control"), autocommit=True) as control:
         for what, statements in UNALTERED.items():
             site.sql("postgres", *statements)
-            assert altered(control, site.names.values()) == (), what
+            assert find_opened(control, site.names.values()) == (), what
         for what, statements in ALTERED.items():
             engine.unfence(CHANGE)
             engine.fence(CHANGE)
             site.sql("postgres", *statements)
-            assert altered(control, site.names.values()) == ("t_seizure",), what
+            assert find_opened(control, site.names.values()) == ("t_seizure",), what
     engine.unfence(CHANGE)
 
 
@@ -246,7 +249,7 @@ def test_what_alters_the_entry(site: Site) -> None:
 
 def over(site: Site, change: ChangeRef, engine: PostgresEngine) -> None:
     engine.fence(change)
-    engine.copy(change, engine.plan_copy(change), Silent())
+    engine.copy_databases(change, engine.plan_copy(change), SilentProgress())
     engine.cut_over(change)
 
 
@@ -259,7 +262,7 @@ def test_until_the_commit_only_the_application_connects(any_site: Site) -> None:
     for role in ("app ro", 'Weird"Role'):
         with pytest.raises(psycopg.OperationalError, match="permission denied"):
             session(site, role)
-    assert engine.query(Live("seizure"), "SELECT 1") == [(1,)]
+    assert engine.run_query(LiveDatabase("seizure"), "SELECT 1") == [(1,)]
     engine.record_commit(CHANGE)
     engine.record_commit(CHANGE)
     after = site.snapshot()
@@ -333,7 +336,7 @@ def test_rows_since_the_cut_over_are_set_aside(any_site: Site) -> None:
     site.sql("t_seizure", ROW, "UPDATE cases SET what = 'edited' WHERE id = 7")
     recover(engine, CHANGE, plan)
     assert site.snapshot() == before
-    (aside,) = engine.set_aside()
+    (aside,) = engine.list_quarantined()
     assert (aside.code, aside.severity) == ("NU-4155", Severity.ADVISORY)
     assert aside.figures == {
         "change": CHANGE.id, "path": ", ".join(sorted(KEPT.values())), "rows": "t_seizure: cases 2",
@@ -346,10 +349,10 @@ def test_rows_since_the_cut_over_are_set_aside(any_site: Site) -> None:
     later = ChangeRef("bbbbbbbb", 2, "3.3.1")
     over(site, later, engine)
     engine.record_commit(later)
-    assert [seen.figures["change"] for seen in engine.set_aside()] == [CHANGE.id]
-    engine.drop_set_aside(CHANGE.id)
-    engine.drop_set_aside(CHANGE.id)
-    assert engine.set_aside() == ()
+    assert [seen.figures["change"] for seen in engine.list_quarantined()] == [CHANGE.id]
+    engine.drop_quarantined(CHANGE.id)
+    engine.drop_quarantined(CHANGE.id)
+    assert engine.list_quarantined() == ()
     assert site.sql("t_control", "SELECT * FROM set_aside") == []
 
 
@@ -360,7 +363,7 @@ def test_rows_that_cannot_be_counted_count(plain: Site) -> None:
     over(plain, CHANGE, engine)
     plain.sql("t_seizure", "CREATE TABLE dba (a int)", "INSERT INTO dba VALUES (1)")
     recover(engine, CHANGE, plan)
-    assert "cannot be told how many" in str(engine.set_aside()[0].what)
+    assert "cannot be told how many" in str(engine.list_quarantined()[0].what)
 
 
 @NEWEST
@@ -379,9 +382,9 @@ def test_what_cannot_be_read_does_not_bar_the_way_back(
         )
         Path(path).unlink()
     else:
-        monkeypatch.setattr(swap, "COUNT_S", 0.0)
+        monkeypatch.setattr(swap, "COUNT_TIMEOUT_S", 0.0)
     recover(engine, CHANGE, plan)
-    (aside,) = engine.set_aside()
+    (aside,) = engine.list_quarantined()
     assert "cannot be told how many" in str(aside.what)
     assert site.snapshot() == before
     if why == "damaged":
@@ -390,19 +393,19 @@ def test_what_cannot_be_read_does_not_bar_the_way_back(
 
 @NEWEST
 def test_rows_are_counted_side_by_side(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, count = site.engine(), reading.younger_by_table
+    engine, count = site.engine(), reading.count_newer_rows
     plan = engine.plan_copy(CHANGE)
     over(site, CHANGE, engine)
     site.sql("t_seizure", ROW)
     met = threading.Barrier(len(site.names))
 
     def counted(*given: Any) -> Any:
-        met.wait(swap.COUNT_S)
+        met.wait(swap.COUNT_TIMEOUT_S)
         return count(*given)
 
-    monkeypatch.setattr(reading, "younger_by_table", counted)
+    monkeypatch.setattr(reading, "count_newer_rows", counted)
     recover(engine, CHANGE, plan)
-    (aside,) = engine.set_aside()
+    (aside,) = engine.list_quarantined()
     assert aside.figures["rows"] == "t_seizure: cases 1"
     assert not met.broken
 
@@ -414,12 +417,12 @@ def test_who_slips_in_while_rows_are_counted_loses_none(
     engine, before = plain.engine(), plain.snapshot()
     plan = engine.plan_copy(CHANGE)
     over(plain, CHANGE, engine)
-    visitor, count = engine._sessions._visitor, reading.younger_by_table
-    enter = visitor.open
+    visitor, count = engine._sessions._visitor, reading.count_newer_rows
+    enter = visitor.open_session
     inside: list[psycopg.Connection[object]] = []
 
     def open_(database: str, **how: Any) -> Any:
-        with visitor.opened(database, guard=False):
+        with visitor.keep_open(database, limit_connections=False):
             if database == "t_seizure":
                 inside.append(session(plain, "ncen"))
             return enter(database, **how)
@@ -430,8 +433,8 @@ def test_who_slips_in_while_rows_are_counted_loses_none(
             inside[0].execute(ROW)
         return found
 
-    monkeypatch.setattr(visitor, "open", open_)
-    monkeypatch.setattr(reading, "younger_by_table", counted)
+    monkeypatch.setattr(visitor, "open_session", open_)
+    monkeypatch.setattr(reading, "count_newer_rows", counted)
     recover(engine, CHANGE, plan)
     inside[0].close()
     assert plain.snapshot() == before
@@ -445,8 +448,8 @@ def test_without_rows_nothing_is_set_aside(plain: Site) -> None:
     plan = engine.plan_copy(CHANGE)
     over(plain, CHANGE, engine)
     plain.sql("t_seizure", "SELECT * FROM cases", "VACUUM (FULL, FREEZE)", "DELETE FROM loose")
-    assert recover(engine, CHANGE, plan) == Evidence(True, False, (), ("seizure", "suspect"))
-    assert engine.set_aside() == ()
+    assert recover(engine, CHANGE, plan) == ChangeEvidence(True, False, (), ("seizure", "suspect"))
+    assert engine.list_quarantined() == ()
     assert plain.snapshot() == before
     assert plain.databases() == set(plain.names.values())
 
@@ -457,20 +460,24 @@ def test_a_kept_database_that_was_written_is_told(site: Site) -> None:
     over(site, CHANGE, engine)
     engine.record_commit(CHANGE)
     back = ChangeRef("bbbbbbbb", 3, "3.2.4", source=CHANGE.id)
-    engine.lost_rows(back)
-    engine.table_digests(CHANGE.previous("seizure"))  # our own visits do not count
-    assert "NU-4154" not in {finding.code for finding in engine.blockers(back, final=False)}
-    previous = prev_name("t_seizure", CHANGE.id)
+    engine.count_lost_rows(back)
+    engine.compute_table_digests(CHANGE.get_previous("seizure"))  # our own visits do not count
+    assert "NU-4154" not in {
+        finding.code for finding in engine.find_blockers(back, application_stopped=False)
+    }
+    previous = previous_name("t_seizure", CHANGE.id)
     opened_and_closed(site, ROW, database=previous)
-    (told,) = [f for f in engine.blockers(back, final=False) if f.code == "NU-4154"]
+    (told,) = [
+        f for f in engine.find_blockers(back, application_stopped=False) if f.code == "NU-4154"
+    ]
     assert told.figures == {"database": previous}
     # What was entered there is nowhere else: collecting it does not drop it.
     engine.drop_previous(CHANGE.id)
     engine.drop_previous(CHANGE.id)
     assert site.sql("t_control", "SELECT * FROM versions") == []
-    (aside,) = engine.set_aside()
+    (aside,) = engine.list_quarantined()
     assert aside.figures["path"] == ", ".join(sorted(KEPT.values()))
-    assert not engine.leftovers()
+    assert not engine.list_leftovers()
     opened_and_closed(site, f"DO $$ BEGIN ASSERT ({WRITTEN}) = 1; END $$",
                       database=KEPT["t_seizure"])  # fmt: skip
 
@@ -486,18 +493,18 @@ def test_a_torn_collection_of_ours_is_nobodys_writing(
     over(site, CHANGE, engine)
     engine.record_commit(CHANGE)
     if torn == "the first is gone":
-        site.sql("postgres", f'DROP DATABASE "{prev_name("t_seizure", CHANGE.id)}"')
+        site.sql("postgres", f'DROP DATABASE "{previous_name("t_seizure", CHANGE.id)}"')
     else:
 
         def stays(*_: object) -> None:
-            raise FenceFailed(count=1, database="t_seizure", detail="a superuser's session")
+            raise FenceError(count=1, database="t_seizure", detail="a superuser's session")
 
         with monkeypatch.context() as patched:
-            patched.setattr(copying, "end_sessions", stays)
-            with pytest.raises(FenceFailed):
+            patched.setattr(copying, "terminate_sessions", stays)
+            with pytest.raises(FenceError):
                 engine.drop_previous(CHANGE.id)
     engine.drop_previous(CHANGE.id)
-    assert engine.set_aside() == ()
+    assert engine.list_quarantined() == ()
     assert site.databases() == set(site.names.values())
     assert site.sql("t_control", "SELECT * FROM versions") == []
     if torn == "a template":
@@ -509,14 +516,14 @@ def test_what_was_live_is_written_before_the_commit(site: Site) -> None:
     engine = site.engine()
     plan = engine.plan_copy(CHANGE)
     over(site, CHANGE, engine)
-    engine.before_commit(CHANGE)
-    opened_and_closed(site, ROW, database=prev_name("t_seizure", CHANGE.id))
-    with refused(DATABASE_OPENED, match="While t_seizure was closed"):
-        engine.before_commit(CHANGE)
+    engine.check_before_commit(CHANGE)
+    opened_and_closed(site, ROW, database=previous_name("t_seizure", CHANGE.id))
+    with refused(FENCE_BROKEN, match="While t_seizure was closed"):
+        engine.check_before_commit(CHANGE)
     recover(engine, CHANGE, plan)
     assert site.sql("t_seizure", WRITTEN) == [(1,)]
 
 
 def test_settings() -> None:
-    assert PostgresSettings(owner="o").admitted == ("o",)
-    assert PostgresSettings(owner="o", application_roles=("a", "b")).admitted == ("a", "b")
+    assert PostgresSettings(owner="o").connect_roles == ("o",)
+    assert PostgresSettings(owner="o", application_roles=("a", "b")).connect_roles == ("a", "b")

@@ -9,28 +9,28 @@ import psycopg
 import pytest
 
 from ncen_updater.agent.adapters.databases.base import (
+    ChangeEvidence,
     ChangeRef,
+    DatabaseMarker,
     DatabaseRole,
-    Evidence,
-    Live,
-    Marker,
+    LiveDatabase,
 )
 from ncen_updater.agent.adapters.databases.postgresql import blockers, control
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
-    Grant,
-    live_comment,
-    next_name,
-    prev_name,
+    DatabaseGrant,
+    add_marker,
+    candidate_name,
+    previous_name,
 )
 from ncen_updater.agent.adapters.databases.postgresql.control import choose_oid
-from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachable
+from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableError
 from ncen_updater.common.messages import (
+    ALREADY_COMMITTED,
     CUT_OVER_FAILED,
     FENCED_BY_OTHER,
     MARKERS_DISAGREE,
-    OFFICERS_WERE_IN,
 )
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.postgresql.site import (
     CHANGE,
     NEWEST,
@@ -48,47 +48,49 @@ NAMES = ("seizure", "suspect")
 def test_over_and_back_is_exact(any_site: Site) -> None:
     site, engine = any_site, any_site.engine()
     before = site.snapshot()
-    assert engine.evidence(CHANGE) == Evidence(swapped=False, fenced=False)
+    assert engine.read_evidence(CHANGE) == ChangeEvidence(swapped=False, fenced=False)
     assert "t_control" not in str(site.sql("postgres", "SELECT datname FROM pg_database"))
 
     engine.fence(CHANGE)
-    assert engine.evidence(CHANGE).fenced
+    assert engine.read_evidence(CHANGE).fenced
     with pytest.raises(psycopg.OperationalError, match="not currently accepting"):
         site.sql("t_seizure", "SELECT 1")
     plan = engine.plan_copy(CHANGE)
-    assert not engine.copied(CHANGE, plan)
-    engine.copy(CHANGE, plan, Silent())
-    assert engine.copied(CHANGE, plan)
-    assert engine.evidence(CHANGE) == Evidence(False, True, NAMES)
+    assert not engine.is_copied(CHANGE, plan)
+    engine.copy_databases(CHANGE, plan, SilentProgress())
+    assert engine.is_copied(CHANGE, plan)
+    assert engine.read_evidence(CHANGE) == ChangeEvidence(False, True, NAMES)
     for logical, physical in site.names.items():
-        candidate = next_name(physical, CHANGE.id)
-        assert engine.table_digests(CHANGE.candidate(logical)) == before[physical][4]
+        candidate = candidate_name(physical, CHANGE.id)
+        assert engine.compute_table_digests(CHANGE.get_candidate(logical)) == before[physical][4]
         closed = f"SELECT has_database_privilege('public', {lit(candidate)}, 'CONNECT')"
         assert site.sql("postgres", closed) == [(False,)]
-        assert engine.query(CHANGE.candidate(logical), "SELECT count(*) FROM cases") == [(500,)]
+        assert engine.run_query(CHANGE.get_candidate(logical), "SELECT count(*) FROM cases") == [
+            (500,)
+        ]
     engine.cut_over(CHANGE)
     engine.cut_over(CHANGE)
     after = site.snapshot()
     for physical, (attributes, limit, allow, comment, digests) in before.items():
-        expected = (attributes, limit, allow, live_comment(comment, CHANGE), digests)
+        expected = (attributes, limit, allow, add_marker(comment, CHANGE), digests)
         assert in_any_order(after[physical]) == barred(expected, site.user)
-    assert engine.evidence(CHANGE) == Evidence(True, False, (), NAMES)
-    assert engine.marker() == Marker("3.3.0", 2, CHANGE.id)
+    assert engine.read_evidence(CHANGE) == ChangeEvidence(True, False, (), NAMES)
+    assert engine.read_marker() == DatabaseMarker("3.3.0", 2, CHANGE.id)
     with pytest.raises(psycopg.OperationalError, match="not currently accepting"):
-        site.sql(prev_name("t_seizure", CHANGE.id), "SELECT 1")
+        site.sql(previous_name("t_seizure", CHANGE.id), "SELECT 1")
 
     site.sql("t_seizure", "SET ROLE ncen", "DELETE FROM cases", "CREATE TABLE new (a int)")
-    engine.cut_back(CHANGE)
-    engine.cut_back(CHANGE)
-    assert engine.evidence(CHANGE) == Evidence(False, True, NAMES)
-    engine.discard(CHANGE, plan)
-    engine.discard(CHANGE, plan)
+    engine.revert_cut_over(CHANGE)
+    engine.revert_cut_over(CHANGE)
+    assert engine.read_evidence(CHANGE) == ChangeEvidence(False, True, NAMES)
+    engine.discard_candidates(CHANGE, plan)
+    engine.discard_candidates(CHANGE, plan)
     engine.unfence(CHANGE)
     engine.unfence(CHANGE)
-    assert engine.evidence(CHANGE) == Evidence(False, False)
+    assert engine.read_evidence(CHANGE) == ChangeEvidence(False, False)
     assert site.snapshot() == before
     assert site.databases() == set(site.names.values())
-    assert engine.marker() is None
+    assert engine.read_marker() is None
 
 
 @NEWEST
@@ -96,10 +98,10 @@ def test_again_after_going_back(site: Site) -> None:
     engine = site.engine()
     engine.fence(CHANGE)
     plan = engine.plan_copy(CHANGE)
-    engine.copy(CHANGE, plan, Silent())
+    engine.copy_databases(CHANGE, plan, SilentProgress())
     engine.cut_over(CHANGE)
     over = site.snapshot()
-    engine.cut_back(CHANGE)
+    engine.revert_cut_over(CHANGE)
     engine.cut_over(CHANGE)
     assert site.snapshot() == over
     engine.drop_previous(CHANGE.id)
@@ -114,9 +116,9 @@ def test_what_is_committed_is_not_cut_back(site: Site, forgotten: str) -> None:
     engine.fence(CHANGE)
     with pytest.raises(DatabaseError):
         engine.record_commit(replace(CHANGE, id="cccccccc"))
-    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+    engine.copy_databases(CHANGE, engine.plan_copy(CHANGE), SilentProgress())
     engine.cut_over(CHANGE)
-    assert not engine.evidence(CHANGE).committed
+    assert not engine.read_evidence(CHANGE).committed
     engine.record_commit(CHANGE)
     engine.record_commit(CHANGE)
     if forgotten == "control":
@@ -124,11 +126,11 @@ def test_what_is_committed_is_not_cut_back(site: Site, forgotten: str) -> None:
     elif forgotten == "comments":
         for physical in site.names.values():
             site.sql("postgres", f"COMMENT ON DATABASE {quoted(physical)} IS NULL")
-    assert engine.evidence(CHANGE).committed
+    assert engine.read_evidence(CHANGE).committed
     site.sql("t_seizure", "INSERT INTO cases VALUES (501, 'an officer', NULL)")
     before = site.snapshot()
-    with refused(OFFICERS_WERE_IN):
-        engine.cut_back(CHANGE)
+    with refused(ALREADY_COMMITTED):
+        engine.revert_cut_over(CHANGE)
     engine.unfence(CHANGE)
     assert site.snapshot() == before
 
@@ -138,20 +140,20 @@ def test_a_change_does_not_replace_or_take_back_a_later_one(site: Site) -> None:
     first, second = CHANGE, replace(CHANGE, id="bbbbbbbb")
     engine = site.engine()
     engine.fence(first)
-    engine.copy(first, engine.plan_copy(first), Silent())
-    engine.copy(second, engine.plan_copy(second), Silent())
+    engine.copy_databases(first, engine.plan_copy(first), SilentProgress())
+    engine.copy_databases(second, engine.plan_copy(second), SilentProgress())
     engine.cut_over(first)
     with refused(CUT_OVER_FAILED, match=first.id):
         engine.cut_over(second)
     engine.unfence(second)
     later = replace(CHANGE, id="cccccccc", generation=3)
     engine.fence(later)
-    engine.copy(later, engine.plan_copy(later), Silent())
+    engine.copy_databases(later, engine.plan_copy(later), SilentProgress())
     engine.cut_over(later)
-    assert engine.evidence(first).later
+    assert engine.read_evidence(first).later
     before = site.snapshot()
-    with refused(OFFICERS_WERE_IN):
-        engine.cut_back(first)
+    with refused(ALREADY_COMMITTED):
+        engine.revert_cut_over(first)
     engine.unfence(first)
     assert site.snapshot() == before
 
@@ -190,23 +192,23 @@ def test_a_directory_that_a_torn_copy_left_is_told(
     engine = site.engine()
     plan = engine.plan_copy(CHANGE)
     numbers = {str(item["source"]): item["oid"] for item in plan.data.values()}
-    assert engine.orphans(plan) == ()
+    assert engine.find_orphans(plan) == ()
     left = site.server.data / "base" / str(numbers["t_seizure"])
     left.mkdir()
     try:
-        (found,) = engine.orphans(plan)
+        (found,) = engine.find_orphans(plan)
         assert (found.code, found.figures) == (
             "NU-4138", {"database": "t_seizure", "oid": numbers["t_seizure"]},
         )  # fmt: skip
     finally:
         left.rmdir()
     monkeypatch.setattr(blockers, "find_data_directory", lambda *_: None)
-    unseen = engine.orphans(plan)
+    unseen = engine.find_orphans(plan)
     assert {found.code for found in unseen} == {"NU-4139"}
     assert {found.figures["database"]: found.figures["oid"] for found in unseen} == numbers
     engine.fence(CHANGE)
-    engine.copy(CHANGE, plan, Silent())
-    assert engine.orphans(plan) == ()
+    engine.copy_databases(CHANGE, plan, SilentProgress())
+    assert engine.find_orphans(plan) == ()
 
 
 @NEWEST
@@ -214,7 +216,7 @@ def test_back_to_what_was_kept(site: Site) -> None:
     engine = site.engine()
     before = site.snapshot()
     engine.fence(CHANGE)
-    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+    engine.copy_databases(CHANGE, engine.plan_copy(CHANGE), SilentProgress())
     engine.cut_over(CHANGE)
     site.sql(
         "t_seizure",
@@ -227,15 +229,15 @@ def test_back_to_what_was_kept(site: Site) -> None:
         "INSERT INTO later VALUES (1), (2)",
     )
     back = ChangeRef("bbbbbbbb", 3, "3.2.4", source=CHANGE.id)
-    assert engine.lost_rows(back) == {"seizure": {"cases": 9, "loose": 1, "later": 2}}
+    assert engine.count_lost_rows(back) == {"seizure": {"cases": 9, "loose": 1, "later": 2}}
     # VACUUM changes no record; a number that cannot be right is not believed, and keys are asked.
     site.sql("t_seizure", "VACUUM (FULL, FREEZE)")
-    assert engine.lost_rows(back) == {"seizure": {"cases": 9, "loose": 1, "later": 2}}
+    assert engine.count_lost_rows(back) == {"seizure": {"cases": 9, "loose": 1, "later": 2}}
     for spoil in ("UPDATE moments SET transaction = '99999999999'", "DROP TABLE moments"):
         site.sql("t_control", spoil)
-        assert engine.lost_rows(back) == {"seizure": {"cases": 7, "loose": 1, "later": 2}}
+        assert engine.count_lost_rows(back) == {"seizure": {"cases": 7, "loose": 1, "later": 2}}
     engine.fence(back)
-    engine.copy(back, engine.plan_copy(back), Silent())
+    engine.copy_databases(back, engine.plan_copy(back), SilentProgress())
     engine.cut_over(back)
     engine.record_commit(back)
     after = site.snapshot()
@@ -245,8 +247,8 @@ def test_back_to_what_was_kept(site: Site) -> None:
     assert {name: seen[:3] for name, seen in after.items()} == {
         name: seen[:3] for name, seen in before.items()
     }
-    assert engine.marker() == Marker("3.2.4", 3, "bbbbbbbb")
-    assert engine.leftovers() == (
+    assert engine.read_marker() == DatabaseMarker("3.2.4", 3, "bbbbbbbb")
+    assert engine.list_leftovers() == (
         ("abcdefgh", DatabaseRole.PREVIOUS, "seizure"),
         ("abcdefgh", DatabaseRole.PREVIOUS, "suspect"),
         ("bbbbbbbb", DatabaseRole.PREVIOUS, "seizure"),
@@ -256,14 +258,14 @@ def test_back_to_what_was_kept(site: Site) -> None:
 
 @NEWEST
 def test_the_set_must_agree(site: Site) -> None:
-    marked = lit(live_comment(None, CHANGE))
+    marked = lit(add_marker(None, CHANGE))
     site.sql("postgres", f"COMMENT ON DATABASE t_seizure IS {marked}")
     with refused(MARKERS_DISAGREE):
-        site.engine().marker()
+        site.engine().read_marker()
     site.sql("postgres", "ALTER DATABASE t_seizure RENAME TO away")
     with refused(MARKERS_DISAGREE, match="seizure is missing"):
-        site.engine().marker()
-    assert site.engine().evidence(CHANGE).missing == ("t_seizure",)
+        site.engine().read_marker()
+    assert site.engine().read_evidence(CHANGE).missing == ("t_seizure",)
 
 
 @NEWEST
@@ -274,15 +276,15 @@ def test_the_fence_ends_sessions_and_a_fenced_live_is_not_entered(site: Site) ->
         engine.fence(CHANGE)
         with pytest.raises(psycopg.OperationalError):
             officer.execute("SELECT 1")
-    with pytest.raises(DatabaseUnreachable):
-        engine.query(Live("seizure"), "SELECT 1")
+    with pytest.raises(DatabaseUnreachableError):
+        engine.run_query(LiveDatabase("seizure"), "SELECT 1")
     other = ChangeRef("cccccccc", 3, "3.3.1")
     closed = site.sql("t_control", "SELECT * FROM fences ORDER BY 1")
     for act in (engine.fence, engine.unfence, engine.cut_over):
         with refused(FENCED_BY_OTHER, match=CHANGE.id):
             act(other)
     assert site.sql("t_control", "SELECT * FROM fences ORDER BY 1") == closed
-    assert engine.evidence(CHANGE).fenced
+    assert engine.read_evidence(CHANGE).fenced
     site.engine().unfence(CHANGE)
     assert site.sql("t_seizure", "SELECT datconnlimit FROM pg_database WHERE datname ="
                     " 't_seizure'") == [(40,)]  # fmt: skip
@@ -301,13 +303,13 @@ def in_catalogue(site: Site) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize("back", [True, False])
 def test_grants_and_settings_keep_their_order(any_site: Site, back: bool) -> None:
     site, engine = any_site, any_site.engine()
-    engine.make_ready()
+    engine.prepare_control_storage()
     before = in_catalogue(site)
     engine.fence(CHANGE)
-    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+    engine.copy_databases(CHANGE, engine.plan_copy(CHANGE), SilentProgress())
     engine.cut_over(CHANGE)
     if back:
-        engine.cut_back(CHANGE)
+        engine.revert_cut_over(CHANGE)
         engine.unfence(CHANGE)
     else:
         engine.record_commit(CHANGE)
@@ -317,14 +319,14 @@ def test_grants_and_settings_keep_their_order(any_site: Site, back: bool) -> Non
 def test_way_back_that_is_refused_takes_no_rights(any_site: Site) -> None:
     site, engine = any_site, any_site.engine()
     engine.fence(CHANGE)
-    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+    engine.copy_databases(CHANGE, engine.plan_copy(CHANGE), SilentProgress())
     engine.cut_over(CHANGE)
     engine.record_commit(CHANGE)
     engine.unfence(CHANGE)
     site.sql("t_seizure", "INSERT INTO cases VALUES (501, 'an officer', NULL)")
     before = site.snapshot()
-    with refused(OFFICERS_WERE_IN):
-        engine.cut_back(CHANGE)
+    with refused(ALREADY_COMMITTED):
+        engine.revert_cut_over(CHANGE)
     engine.unfence(CHANGE)
     assert site.snapshot() == before
 
@@ -332,7 +334,7 @@ def test_way_back_that_is_refused_takes_no_rights(any_site: Site) -> None:
 def barred(seen: Seen, agent: str) -> Seen:
     """The same between cut-over and commit: nobody but the application and the agent connects."""
     others = tuple(g for g in seen[0].grants if g.privilege != "CONNECT")
-    ours = {Grant(OWNER, "CONNECT", False), Grant(agent, "CONNECT", False)}
+    ours = {DatabaseGrant(OWNER, "CONNECT", False), DatabaseGrant(agent, "CONNECT", False)}
     return in_any_order((replace(seen[0], grants=(*{*others, *ours},)), *seen[1:]))
 
 

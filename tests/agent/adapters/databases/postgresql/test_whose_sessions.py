@@ -68,9 +68,9 @@ def test_sessions_are_opened_where_it_is_judged_as_whom() -> None:
     "text",
     [
         *reading._QUERIES,
-        migrating._WRITES,
-        migrating._STILL_THERE,
-        *(carrying._facts_query(major, "ncen") for major in (14, 18)),
+        migrating._WRITE_COUNTERS_QUERY,
+        migrating._REMAINING_BACKENDS_QUERY,
+        *(carrying._build_issues_query(major, "ncen") for major in (14, 18)),
     ],
     ids=range(len(reading._QUERIES) + 4),
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, MigrationSet
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.migrations.making import make, release
 
 NAMES = ("cases", "people")
@@ -56,13 +56,13 @@ def contents(directory: Path) -> dict[str, str]:
 def upgrade(engine: SqliteEngine, change: ChangeRef, target: MigrationSet) -> CopyPlan:
     engine.fence(change)
     plan = engine.plan_copy(change)
-    engine.copy(change, plan, Silent())
-    engine.migrate(change, target, None, Silent())
+    engine.copy_databases(change, plan, SilentProgress())
+    engine.migrate(change, target, None, SilentProgress())
     engine.cut_over(change)
     return plan
 
 
 def go_back(engine: SqliteEngine, change: ChangeRef) -> None:
-    engine.cut_back(change)
-    engine.discard(change, CopyPlan({}))
+    engine.revert_cut_over(change)
+    engine.discard_candidates(change, CopyPlan({}))
     engine.unfence(change)

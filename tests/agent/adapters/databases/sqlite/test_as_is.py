@@ -9,14 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, Evidence, Marker
+from ncen_updater.agent.adapters.databases.base import (
+    ChangeEvidence,
+    ChangeRef,
+    CopyPlan,
+    DatabaseMarker,
+)
 from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
-from ncen_updater.agent.adapters.databases.sqlite.layout import Layout
-from ncen_updater.agent.adapters.databases.sqlite.records import KeptRecords
+from ncen_updater.agent.adapters.databases.sqlite.layout import DatabaseSets
+from ncen_updater.agent.adapters.databases.sqlite.records import RecordStore
 from ncen_updater.common import atomic_files
-from ncen_updater.common.messages import CUT_OVER_FAILED, OFFICERS_WERE_IN
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.messages import ALREADY_COMMITTED, CUT_OVER_FAILED
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.sqlite.site import (
     NAMES,
     build,
@@ -56,17 +61,17 @@ def over(engine: SqliteEngine, change: ChangeRef = AS_IS) -> None:
     engine.fence(change)
     plan = engine.plan_copy(change)
     assert plan == CopyPlan({})
-    engine.copy(change, plan, Silent())
-    assert engine.copied(change, plan)
+    engine.copy_databases(change, plan, SilentProgress())
+    assert engine.is_copied(change, plan)
     engine.cut_over(change)
 
 
 def back(engine: SqliteEngine, change: ChangeRef = AS_IS) -> None:
-    engine.cut_back(change)
-    engine.cut_back(change)
-    found = engine.evidence(change)
+    engine.revert_cut_over(change)
+    engine.revert_cut_over(change)
+    found = engine.read_evidence(change)
     assert (found.swapped, found.fenced) == (False, True)
-    engine.discard(change, CopyPlan({}))
+    engine.discard_candidates(change, CopyPlan({}))
     engine.unfence(change)
 
 
@@ -86,49 +91,49 @@ def write(site: Path) -> None:
 
 def test_over_and_back_changes_the_mark_alone(engine: SqliteEngine, site: Path) -> None:
     change = replace(reference(generation=2), as_is=True)
-    before, marked, live = rows(site), engine.marker(), (site / "live").readlink()
-    left = engine.leftovers()
+    before, marked, live = rows(site), engine.read_marker(), (site / "live").readlink()
+    left = engine.list_leftovers()
     over(engine, change)
-    found = engine.evidence(change)
+    found = engine.read_evidence(change)
     assert found.swapped and not found.fenced and not found.candidates and not found.previous
-    assert engine.marker() == Marker("2.0", 2, change.id)
-    assert (engine.leftovers(), (site / "live").readlink()) == (left, live)
+    assert engine.read_marker() == DatabaseMarker("2.0", 2, change.id)
+    assert (engine.list_leftovers(), (site / "live").readlink()) == (left, live)
     engine.cut_over(change)
     write(site)
     back(engine, change)
-    assert (engine.marker(), engine.set_aside()) == (marked, ())
+    assert (engine.read_marker(), engine.list_quarantined()) == (marked, ())
     assert rows(site) == {**before, "cases": before["cases"] + 1}  # it is nowhere else
-    assert (engine.leftovers(), (site / "live").readlink()) == (left, live)
-    assert engine.evidence(change) == Evidence(swapped=False, fenced=False)
+    assert (engine.list_leftovers(), (site / "live").readlink()) == (left, live)
+    assert engine.read_evidence(change) == ChangeEvidence(swapped=False, fenced=False)
 
 
 def test_without_a_write_not_a_row_is_another(engine: SqliteEngine, site: Path) -> None:
-    layout = Layout(site, NAMES)
-    dumped, modes = contents(site), layout.modes_now(layout.live_set())
+    layout = DatabaseSets(site, NAMES)
+    dumped, modes = contents(site), layout.read_modes(layout.find_live_set())
     over(engine)
     back(engine)
     over(engine)
     back(engine)
-    if engine.marker() is not None:  # else the agent's own tables were made, empty
+    if engine.read_marker() is not None:  # else the agent's own tables were made, empty
         assert contents(site) == dumped
-    assert layout.modes_now(layout.live_set()) == modes
+    assert layout.read_modes(layout.find_live_set()) == modes
 
 
 def test_a_commit_is_remembered_and_not_taken_back(engine: SqliteEngine) -> None:
     over(engine)
-    engine.before_commit(AS_IS)
+    engine.check_before_commit(AS_IS)
     engine.record_commit(AS_IS)
-    assert engine.evidence(AS_IS).committed
-    with refused(OFFICERS_WERE_IN):
-        engine.cut_back(AS_IS)
+    assert engine.read_evidence(AS_IS).committed
+    with refused(ALREADY_COMMITTED):
+        engine.revert_cut_over(AS_IS)
     later = replace(reference("latercha", 3), as_is=True)
     over(engine, later)
-    assert engine.evidence(AS_IS).later and not engine.evidence(later).committed
+    assert engine.read_evidence(AS_IS).later and not engine.read_evidence(later).committed
     back(engine, later)
-    assert engine.marker() == Marker("2.0", 2, AS_IS.id)
-    assert engine.evidence(AS_IS).committed
+    assert engine.read_marker() == DatabaseMarker("2.0", 2, AS_IS.id)
+    assert engine.read_evidence(AS_IS).committed
     engine.drop_previous(AS_IS.id)
-    assert engine.marker() == Marker("2.0", 2, AS_IS.id)
+    assert engine.read_marker() == DatabaseMarker("2.0", 2, AS_IS.id)
 
 
 def test_an_older_change_is_not_cut_over_a_newer_one(engine: SqliteEngine) -> None:
@@ -144,7 +149,7 @@ def test_an_older_change_is_not_cut_over_a_newer_one(engine: SqliteEngine) -> No
 def test_a_kill_at_every_write_is_taken_back(
     engine: SqliteEngine, site: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    before, marked = rows(site), engine.marker()
+    before, marked = rows(site), engine.read_marker()
     number, died = 0, True
     while died:
         number += 1
@@ -154,14 +159,14 @@ def test_a_kill_at_every_write_is_taken_back(
         with monkeypatch.context() as patch:
             count_down(patch, number)
             try:
-                engine.cut_over(AS_IS) if way == "over" else engine.cut_back(AS_IS)
+                engine.cut_over(AS_IS) if way == "over" else engine.revert_cut_over(AS_IS)
                 died = False
             except Died:
                 pass
         again = SqliteEngine(site, NAMES)
         back(again)
-        assert (again.marker(), rows(site)) == (marked, before)
-        assert not again.set_aside()
+        assert (again.read_marker(), rows(site)) == (marked, before)
+        assert not again.list_quarantined()
     assert number > 4, "the instants were not met"
 
 
@@ -179,8 +184,8 @@ def count_down(patch: pytest.MonkeyPatch, number: int) -> None:
         return instead
 
     for owner, name in (
-        (MigrationRunner, "mark"), (MigrationRunner, "unmark"), (KeptRecords, "write"),
-        (KeptRecords, "remove"), (atomic_files, "rename"), (atomic_files, "symlink"),
+        (MigrationRunner, "mark"), (MigrationRunner, "unmark"), (RecordStore, "write"),
+        (RecordStore, "remove"), (atomic_files, "rename"), (atomic_files, "symlink"),
         (atomic_files, "remove"),
     ):  # fmt: skip
         patch.setattr(owner, name, dying(getattr(owner, name)))

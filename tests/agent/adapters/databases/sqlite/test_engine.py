@@ -13,23 +13,26 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.adapters.databases.base import (
+    ChangeEvidence,
     ChangeRef,
     CopyPlan,
+    DatabaseMarker,
     DatabaseRole,
-    Evidence,
-    Live,
-    Marker,
+    LiveDatabase,
 )
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
-from ncen_updater.agent.adapters.databases.sqlite.errors import NotASet, SetMissing
-from ncen_updater.agent.model.errors import FenceFailed
+from ncen_updater.agent.adapters.databases.sqlite.errors import (
+    DatabaseSetMissingError,
+    NotADatabaseSetError,
+)
+from ncen_updater.agent.model.errors import FenceError
 from ncen_updater.common.messages import (
     COPY_FAILED,
     CUT_OVER_FAILED,
     MARKERS_DISAGREE,
     QUERY_FAILED,
 )
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.migrations.making import release
 from tests.agent.adapters.databases.sqlite.site import (
     NAMES,
@@ -86,39 +89,41 @@ def test_an_upgrade_changes_all_databases_and_keeps_the_old_ones(
 ) -> None:
     engine = build(site)
     before = contents(site)
-    assert engine.marker() is None
-    assert engine.evidence(COPY) == Evidence(swapped=False, fenced=False)
+    assert engine.read_marker() is None
+    assert engine.read_evidence(COPY) == ChangeEvidence(swapped=False, fenced=False)
     engine.fence(COPY)
-    assert engine.evidence(COPY) == Evidence(swapped=False, fenced=True)
+    assert engine.read_evidence(COPY) == ChangeEvidence(swapped=False, fenced=True)
     assert not (site / "live").exists()
     plan = engine.plan_copy(COPY)
-    engine.copy(COPY, plan, Silent())
-    assert engine.copied(COPY, plan)
-    assert engine.evidence(COPY).candidates == NAMES
+    engine.copy_databases(COPY, plan, SilentProgress())
+    assert engine.is_copied(COPY, plan)
+    assert engine.read_evidence(COPY).candidates == NAMES
     target = new_release(tmp_path / "slot")
-    planned = engine.plan_migrations(COPY.candidate, target, None)
+    planned = engine.plan_migrations(COPY.get_candidate, target, None)
     assert [(s.database, s.id) for s in planned.steps] == [
         (n, i) for n in NAMES for i in ("0001_grade", "0002_more")
     ]
-    engine.migrate(COPY, target, None, Silent())
-    assert engine.plan_migrations(COPY.candidate, target, None).steps == ()
-    assert engine.leftovers() == tuple((COPY.id, DatabaseRole.CANDIDATE, n) for n in NAMES)
+    engine.migrate(COPY, target, None, SilentProgress())
+    assert engine.plan_migrations(COPY.get_candidate, target, None).steps == ()
+    assert engine.list_leftovers() == tuple((COPY.id, DatabaseRole.CANDIDATE, n) for n in NAMES)
     engine.cut_over(COPY)
-    assert engine.evidence(COPY) == Evidence(swapped=True, fenced=False, previous=NAMES)
-    assert engine.marker() == Marker("2.0", 1, COPY.id)
-    assert engine.leftovers() == tuple((COPY.id, DatabaseRole.PREVIOUS, n) for n in NAMES)
+    assert engine.read_evidence(COPY) == ChangeEvidence(swapped=True, fenced=False, previous=NAMES)
+    assert engine.read_marker() == DatabaseMarker("2.0", 1, COPY.id)
+    assert engine.list_leftovers() == tuple((COPY.id, DatabaseRole.PREVIOUS, n) for n in NAMES)
     assert stat.S_IMODE((site / "sets" / "base" / "cases.sqlite").stat().st_mode) == 0o444
-    assert engine.query(Live("cases"), "SELECT max(grade) FROM item") == [(8,)]
-    assert engine.query(COPY.previous("cases"), "SELECT count(*) FROM item") == [(50,)]
+    assert engine.run_query(LiveDatabase("cases"), "SELECT max(grade) FROM item") == [(8,)]
+    assert engine.run_query(COPY.get_previous("cases"), "SELECT count(*) FROM item") == [(50,)]
     engine.cut_over(COPY)  # again, after a crash that lost its record
-    engine.cut_back(COPY)
-    assert engine.evidence(COPY) == Evidence(swapped=False, fenced=True, candidates=NAMES)
-    engine.discard(COPY, plan)
+    engine.revert_cut_over(COPY)
+    assert engine.read_evidence(COPY) == ChangeEvidence(
+        swapped=False, fenced=True, candidates=NAMES
+    )
+    engine.discard_candidates(COPY, plan)
     engine.unfence(COPY)
     assert contents(site) == before
     assert stat.S_IMODE((site / "sets" / "base" / "cases.sqlite").stat().st_mode) & 0o200
-    assert engine.evidence(COPY) == Evidence(swapped=False, fenced=False)
-    assert engine.marker() is None
+    assert engine.read_evidence(COPY) == ChangeEvidence(swapped=False, fenced=False)
+    assert engine.read_marker() is None
 
 
 def test_the_second_change_copies_what_the_first_one_made(site: Path, tmp_path: Path) -> None:
@@ -127,17 +132,17 @@ def test_the_second_change_copies_what_the_first_one_made(site: Path, tmp_path: 
     upgrade(engine, COPY, target)
     second = reference("bcdefgha", 2)
     upgrade(engine, second, target)
-    assert engine.marker() == Marker("2.0", 2, second.id)
-    assert engine.evidence(second).previous == NAMES
-    assert engine.evidence(COPY) == Evidence(
+    assert engine.read_marker() == DatabaseMarker("2.0", 2, second.id)
+    assert engine.read_evidence(second).previous == NAMES
+    assert engine.read_evidence(COPY) == ChangeEvidence(
         swapped=False, fenced=False, previous=NAMES, later=True
     )
     engine.drop_previous(COPY.id)
     engine.drop_previous(COPY.id)
-    assert engine.leftovers() == tuple((second.id, DatabaseRole.PREVIOUS, n) for n in NAMES)
-    engine.cut_back(second)
+    assert engine.list_leftovers() == tuple((second.id, DatabaseRole.PREVIOUS, n) for n in NAMES)
+    engine.revert_cut_over(second)
     engine.unfence(second)
-    assert engine.marker() == Marker("2.0", 1, COPY.id)
+    assert engine.read_marker() == DatabaseMarker("2.0", 1, COPY.id)
 
 
 def test_going_back_to_what_was_kept_counts_what_is_lost(site: Path, tmp_path: Path) -> None:
@@ -147,14 +152,14 @@ def test_going_back_to_what_was_kept_counts_what_is_lost(site: Path, tmp_path: P
     add(site, "new")
     add(site, "newer")
     back = ChangeRef("cdefghab", 2, "1.0", source=COPY.id)
-    assert engine.lost_rows(back) == {"cases": {"item": 2}}
+    assert engine.count_lost_rows(back) == {"cases": {"item": 2}}
     engine.fence(back)
     plan = engine.plan_copy(back)
-    engine.copy(back, plan, Silent())
-    engine.migrate(back, release(tmp_path, "1.0"), None, Silent())
+    engine.copy_databases(back, plan, SilentProgress())
+    engine.migrate(back, release(tmp_path, "1.0"), None, SilentProgress())
     engine.cut_over(back)
-    assert engine.marker() == Marker("1.0", 2, back.id)
-    assert engine.query(Live("cases"), "SELECT count(*) FROM item") == [(50,)]
+    assert engine.read_marker() == DatabaseMarker("1.0", 2, back.id)
+    assert engine.run_query(LiveDatabase("cases"), "SELECT count(*) FROM item") == [(50,)]
     add(site, "writable again")
     assert contents(site)["cases"] != before["cases"]
 
@@ -168,17 +173,17 @@ def test_a_process_that_has_a_file_open_is_named(site: Path, sql: str) -> None:
     engine = build(site)
     child = hold(site / "live" / "cases.sqlite", sql)
     try:
-        codes = {f.code for f in engine.blockers(COPY, final=True)}
+        codes = {f.code for f in engine.find_blockers(COPY, application_stopped=True)}
         assert "NU-4244" in codes
-        assert engine.blockers(COPY, final=False) == ()
-        with pytest.raises(FenceFailed, match=str(child.pid)):
+        assert engine.find_blockers(COPY, application_stopped=False) == ()
+        with pytest.raises(FenceError, match=str(child.pid)):
             engine.fence(COPY)
     finally:
         release_hold(child)
     engine.fence(COPY)
     engine.unfence(COPY)
     assert (site / "live").is_symlink()
-    assert engine.evidence(COPY) == Evidence(swapped=False, fenced=False)
+    assert engine.read_evidence(COPY) == ChangeEvidence(swapped=False, fenced=False)
 
 
 def test_the_wal_of_a_killed_application_is_copied_and_the_original_left_alone(
@@ -194,38 +199,38 @@ def test_the_wal_of_a_killed_application_is_copied_and_the_original_left_alone(
     subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     wal = site / "sets" / "base" / "cases.sqlite-wal"
     assert wal.stat().st_size
-    assert "NU-4246" in {f.code for f in engine.blockers(COPY, final=True)}
+    assert "NU-4246" in {f.code for f in engine.find_blockers(COPY, application_stopped=True)}
     bytes_before = {p.name: p.read_bytes() for p in wal.parent.iterdir() if "-shm" not in p.name}
     engine.fence(COPY)
-    engine.copy(COPY, engine.plan_copy(COPY), Silent())
-    rows = engine.query(COPY.candidate("cases"), "SELECT count(*) FROM item")
+    engine.copy_databases(COPY, engine.plan_copy(COPY), SilentProgress())
+    rows = engine.run_query(COPY.get_candidate("cases"), "SELECT count(*) FROM item")
     assert rows == [(51,)]
     after = {p.name: p.read_bytes() for p in wal.parent.iterdir() if "-shm" not in p.name}
     assert after == bytes_before
-    engine.migrate(COPY, new_release(tmp_path / "slot"), None, Silent())
+    engine.migrate(COPY, new_release(tmp_path / "slot"), None, SilentProgress())
     engine.cut_over(COPY)
-    assert engine.query(COPY.previous("cases"), "SELECT count(*) FROM item") == [(51,)]
+    assert engine.run_query(COPY.get_previous("cases"), "SELECT count(*) FROM item") == [(51,)]
 
 
 def test_an_open_set_is_copied_online_for_a_rehearsal(site: Path) -> None:
     engine = build(site)
     child = hold(site / "live" / "cases.sqlite", "BEGIN IMMEDIATE")
     try:
-        engine.copy(COPY, engine.plan_copy(COPY), Silent())
+        engine.copy_databases(COPY, engine.plan_copy(COPY), SilentProgress())
     finally:
         release_hold(child)
-    assert engine.query(COPY.candidate("cases"), "SELECT count(*) FROM item") == [(50,)]
-    engine.discard(COPY, CopyPlan({}))
-    assert engine.leftovers() == ()
+    assert engine.run_query(COPY.get_candidate("cases"), "SELECT count(*) FROM item") == [(50,)]
+    engine.discard_candidates(COPY, CopyPlan({}))
+    assert engine.list_leftovers() == ()
 
 
 def test_a_cut_over_needs_a_fence_and_every_candidate_marked(site: Path, tmp_path: Path) -> None:
     engine = build(site)
     engine.fence(COPY)
-    engine.copy(COPY, engine.plan_copy(COPY), Silent())
+    engine.copy_databases(COPY, engine.plan_copy(COPY), SilentProgress())
     with refused(CUT_OVER_FAILED, match="says None"):
         engine.cut_over(COPY)
-    engine.migrate(COPY, new_release(tmp_path / "slot"), None, Silent())
+    engine.migrate(COPY, new_release(tmp_path / "slot"), None, SilentProgress())
     (site / "sets" / f"next_{COPY.id}" / "people.sqlite").rename(tmp_path / "gone")
     with refused(CUT_OVER_FAILED, match="people is missing"):
         engine.cut_over(COPY)
@@ -233,7 +238,7 @@ def test_a_cut_over_needs_a_fence_and_every_candidate_marked(site: Path, tmp_pat
     engine.unfence(COPY)
     with refused(CUT_OVER_FAILED, match="not fenced"):
         engine.cut_over(COPY)
-    assert engine.evidence(COPY).swapped is False
+    assert engine.read_evidence(COPY).swapped is False
 
 
 def test_a_set_put_together_by_hand_is_noticed(site: Path, tmp_path: Path) -> None:
@@ -243,7 +248,7 @@ def test_a_set_put_together_by_hand_is_noticed(site: Path, tmp_path: Path) -> No
         (site / "sets" / "base" / "people.sqlite").read_bytes()
     )
     with refused(MARKERS_DISAGREE, match="people"):
-        engine.marker()
+        engine.read_marker()
 
 
 def test_a_damaged_original_is_not_copied(site: Path) -> None:
@@ -252,25 +257,25 @@ def test_a_damaged_original_is_not_copied(site: Path) -> None:
     with path.open("r+b") as stream:
         stream.seek(8192)
         stream.write(os.urandom(20_000))
-    assert "NU-4245" in {f.code for f in engine.blockers(COPY, final=False)}
+    assert "NU-4245" in {f.code for f in engine.find_blockers(COPY, application_stopped=False)}
     engine.fence(COPY)
     with refused(COPY_FAILED):
-        engine.copy(COPY, engine.plan_copy(COPY), Silent())
-    assert not engine.copied(COPY, CopyPlan({}))
-    engine.discard(COPY, CopyPlan({}))
-    assert engine.leftovers() == ()
+        engine.copy_databases(COPY, engine.plan_copy(COPY), SilentProgress())
+    assert not engine.is_copied(COPY, CopyPlan({}))
+    engine.discard_candidates(COPY, CopyPlan({}))
+    assert engine.list_leftovers() == ()
 
 
 def test_what_is_missing_is_said(site: Path) -> None:
     engine = build(site)
     (site / "sets" / "base" / "people.sqlite").unlink()
-    assert [f.code for f in engine.blockers(COPY, final=False)] == ["NU-4242"]
-    assert engine.evidence(COPY).missing == ("people",)
-    with pytest.raises(SetMissing):
-        engine.describe()
+    assert [f.code for f in engine.find_blockers(COPY, application_stopped=False)] == ["NU-4242"]
+    assert engine.read_evidence(COPY).missing == ("people",)
+    with pytest.raises(DatabaseSetMissingError):
+        engine.describe_databases()
     (site / "live").unlink()
-    assert [f.code for f in engine.blockers(COPY, final=False)] == ["NU-4241"]
-    assert engine.evidence(COPY) == Evidence(swapped=False, fenced=False, missing=NAMES)
+    assert [f.code for f in engine.find_blockers(COPY, application_stopped=False)] == ["NU-4241"]
+    assert engine.read_evidence(COPY) == ChangeEvidence(swapped=False, fenced=False, missing=NAMES)
 
 
 def test_a_plain_directory_is_adopted_once(site: Path) -> None:
@@ -279,36 +284,36 @@ def test_a_plain_directory_is_adopted_once(site: Path) -> None:
     (site / "sets" / "base").rename(site / "live")
     (site / "sets").rmdir()
     engine = SqliteEngine(site, NAMES)
-    assert [f.code for f in engine.blockers(COPY, final=False)] == ["NU-4240"]
-    with pytest.raises(NotASet):
+    assert [f.code for f in engine.find_blockers(COPY, application_stopped=False)] == ["NU-4240"]
+    with pytest.raises(NotADatabaseSetError):
         engine.fence(COPY)
     before = contents(site)
     child = hold(site / "live" / "cases.sqlite", "SELECT count(*) FROM item")
     try:
-        with pytest.raises(FenceFailed):
-            engine.adopt()
+        with pytest.raises(FenceError):
+            engine.adopt_databases()
     finally:
         release_hold(child)
-    engine.adopt()
-    engine.adopt()
+    engine.adopt_databases()
+    engine.adopt_databases()
     assert (site / "live").is_symlink()
     assert contents(site) == before
     (site / "live").unlink()  # as a crash between the two renames leaves it
-    engine.adopt()
+    engine.adopt_databases()
     assert contents(site) == before
 
 
 def test_a_baseline_is_written_once_and_counts_as_applied(site: Path, tmp_path: Path) -> None:
     engine = build(site)
     target = new_release(tmp_path / "slot")
-    engine.baseline(COPY, target)
-    engine.baseline(reference("bcdefgha"), target)
-    assert {row.change for row in engine.applied(Live("cases"))} == {COPY.id}
-    assert engine.plan_migrations(Live, target, None).steps == ()
-    assert engine.marker() is None
+    engine.baseline_ledger(COPY, target)
+    engine.baseline_ledger(reference("bcdefgha"), target)
+    assert {row.change for row in engine.read_ledger(LiveDatabase("cases"))} == {COPY.id}
+    assert engine.plan_migrations(LiveDatabase, target, None).steps == ()
+    assert engine.read_marker() is None
     engine.fence(COPY)
-    engine.copy(COPY, engine.plan_copy(COPY), Silent())
-    engine.migrate(COPY, target, None, Silent())
+    engine.copy_databases(COPY, engine.plan_copy(COPY), SilentProgress())
+    engine.migrate(COPY, target, None, SilentProgress())
     engine.cut_over(COPY)
 
 
@@ -316,8 +321,10 @@ def test_a_query_cannot_write_and_cannot_last(site: Path) -> None:
     engine = build(site)
     for sql in ("DELETE FROM item", "SELECT nothing", "SELECT 1; SELECT 2"):
         with refused(QUERY_FAILED):
-            engine.query(Live("cases"), sql)
+            engine.run_query(LiveDatabase("cases"), sql)
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n"
     with refused(QUERY_FAILED, match="interrupted"):
-        engine.query(Live("cases"), endless, timeout_s=0.05)
-    assert engine.address(Live("cases")) == (f"sqlite:///{site / 'sets' / 'base' / 'cases.sqlite'}")
+        engine.run_query(LiveDatabase("cases"), endless, timeout_s=0.05)
+    assert engine.build_migrator_url(LiveDatabase("cases")) == (
+        f"sqlite:///{site / 'sets' / 'base' / 'cases.sqlite'}"
+    )

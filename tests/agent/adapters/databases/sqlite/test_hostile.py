@@ -23,16 +23,20 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.base import CopyPlan, DatabaseRole, Marker
-from ncen_updater.agent.adapters.databases.sqlite.copying import settle
+from ncen_updater.agent.adapters.databases.base import CopyPlan, DatabaseMarker, DatabaseRole
+from ncen_updater.agent.adapters.databases.sqlite.copying import checkpoint_and_check
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
-from ncen_updater.agent.adapters.databases.sqlite.errors import NotPlain
-from ncen_updater.agent.adapters.databases.sqlite.layout import Layout
-from ncen_updater.agent.adapters.databases.sqlite.plain import JOURNAL_END, modes_masked, said_of
+from ncen_updater.agent.adapters.databases.sqlite.errors import NotRegularFileError
+from ncen_updater.agent.adapters.databases.sqlite.layout import DatabaseSets
+from ncen_updater.agent.adapters.databases.sqlite.plain import (
+    MASTER_JOURNAL_MAGIC,
+    describe_entry_problem,
+    mask_modes,
+)
 from ncen_updater.agent.model.errors import DatabaseError
-from ncen_updater.common.i18n import Text
-from ncen_updater.common.messages import NOTE_UNREADABLE
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.messages import FENCE_SNAPSHOT_UNREADABLE
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.sqlite.site import (
     NAMES,
     build,
@@ -110,7 +114,7 @@ def ground() -> Iterator[Ground]:
     top = Path(tempfile.mkdtemp(prefix="nu-hostile-"))
     top.chmod(0o755)
     build(top / "db")
-    engine = SqliteEngine(top / "db", NAMES, notes=top / "state")
+    engine = SqliteEngine(top / "db", NAMES, records_directory=top / "state")
     made = Ground(top, engine)
     made.base.chmod(0o700)
     for path in (*made.base.iterdir(), made.base):
@@ -127,15 +131,15 @@ def ground() -> Iterator[Ground]:
     remove_tree(top)
 
 
-class During(Silent):
+class During(SilentProgress):
     """Does something at the first sign of life about a database."""
 
     def __init__(self, name: str, act: Callable[[], None]) -> None:
         self.name, self.act, self.done = name, act, False
 
-    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
         del done, total
-        if not self.done and what.values.get("database") == self.name:
+        if not self.done and text.values.get("database") == self.name:
             self.done = True
             self.act()
 
@@ -157,8 +161,8 @@ def test_nothing_that_the_application_says_of_a_set_is_believed(
     ground.forge("role.json", forged_role(ground))
     ground.forge("marker.json", b'{"release": "9.9", "generation": 9, "change": "zzzzzzzz"}')
     ground.forge("committed.json", json.dumps({"change": COPY.id}).encode())
-    assert ground.engine.marker() is None
-    assert not ground.engine.evidence(COPY).committed
+    assert ground.engine.read_marker() is None
+    assert not ground.engine.read_evidence(COPY).committed
     upgrade(ground.engine, COPY, new_release(tmp_path / "slot"))
     fresh = ground.site / "sets" / f"next_{COPY.id}"
 
@@ -167,7 +171,7 @@ def test_nothing_that_the_application_says_of_a_set_is_believed(
         (fresh / "marker.json").write_text("{")
 
     assert run_as(APPLICATION, lie) == 0
-    assert ground.engine.marker() == Marker("2.0", 1, COPY.id)
+    assert ground.engine.read_marker() == DatabaseMarker("2.0", 1, COPY.id)
     go_back(ground.engine, COPY)
     assert (ground.site / "live").readlink() == Path("sets/base")
     assert mode(ground.victim) == 0o600, "seen: root's file was 0777 after such a rollback"
@@ -177,9 +181,9 @@ def test_nothing_that_the_application_says_of_a_set_is_believed(
 @pytest.mark.parametrize("said", ["[]", "{", "{}"])
 def test_a_broken_commit_is_refused_in_our_words(ground: Ground, said: str) -> None:
     (ground.base / "committed.json").write_text(said)
-    layout = Layout(ground.site, NAMES, ground.top / "state")
+    layout = DatabaseSets(ground.site, NAMES, ground.top / "state")
     with pytest.raises(DatabaseError, match=r"committed\.json"):
-        layout.committed(ground.base)
+        layout.read_committed(ground.base)
 
 
 @pytest.mark.parametrize(
@@ -192,12 +196,12 @@ def test_a_broken_commit_is_refused_in_our_words(ground: Ground, said: str) -> N
     ids=["a role without modes", "no modes", "nested"],
 )
 def test_a_record_that_is_not_whole_is_refused_in_our_words(ground: Ground, said: str) -> None:
-    layout = Layout(ground.site, NAMES, ground.top / "state")
-    layout.write_marker(ground.base, Marker("1.0", 1, COPY.id))
+    layout = DatabaseSets(ground.site, NAMES, ground.top / "state")
+    layout.write_marker(ground.base, DatabaseMarker("1.0", 1, COPY.id))
     (record,) = (ground.top / "state").rglob("base.json")
     record.write_text(said)
-    with refused(NOTE_UNREADABLE):
-        layout.marker(ground.base)
+    with refused(FENCE_SNAPSHOT_UNREADABLE):
+        layout.read_marker(ground.base)
 
 
 def test_the_commit_is_known_where_the_agents_directory_is_of_before(
@@ -209,9 +213,9 @@ def test_the_commit_is_known_where_the_agents_directory_is_of_before(
     ground.engine.record_commit(COPY)
     shutil.rmtree(ground.top / "state")
     (ground.top / "backup").rename(ground.top / "state")
-    assert ground.engine.evidence(COPY).committed
+    assert ground.engine.read_evidence(COPY).committed
     with pytest.raises(DatabaseError, match="NU-4015"):
-        ground.engine.cut_back(COPY)
+        ground.engine.revert_cut_over(COPY)
 
 
 # ---- what is followed ----------------------------------------------------------------------------
@@ -269,13 +273,15 @@ def test_what_is_no_file_of_its_own_is_refused_before_anybody_is_out(
     what(ground, ground.base / name)
     before = ground.victim.lstat()
     for final in (False, True):
-        found = {finding.code for finding in ground.engine.blockers(COPY, final=final)}
+        found = {
+            finding.code for finding in ground.engine.find_blockers(COPY, application_stopped=final)
+        }
         assert "NU-4252" in found
-    with pytest.raises(NotPlain, match=name):
+    with pytest.raises(NotRegularFileError, match=name):
         ground.engine.fence(COPY)
     assert (ground.site / "live").is_symlink(), "nothing was taken away"
-    with pytest.raises(NotPlain, match=name):
-        ground.engine.copy(COPY, CopyPlan({}), Silent())
+    with pytest.raises(NotRegularFileError, match=name):
+        ground.engine.copy_databases(COPY, CopyPlan({}), SilentProgress())
     after = ground.victim.lstat()
     assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
     assert not (ground.top / "new").exists()
@@ -287,13 +293,13 @@ def test_a_link_that_comes_while_files_are_copied_is_not_followed(ground: Ground
     ground.engine.fence(COPY)
     people = ground.base / "people.sqlite"
     swap = During("cases", lambda: ground.plant(people, ground.victim))
-    with pytest.raises(NotPlain, match="people"):
-        ground.engine.copy(COPY, ground.engine.plan_copy(COPY), swap)
+    with pytest.raises(NotRegularFileError, match="people"):
+        ground.engine.copy_databases(COPY, ground.engine.plan_copy(COPY), swap)
     assert swap.done
     secret = b"of root alone"
     for path in ground.site.rglob("*"):
         assert path.is_symlink() or not path.is_file() or secret not in path.read_bytes(), path
-    ground.engine.discard(COPY, CopyPlan({}))
+    ground.engine.discard_candidates(COPY, CopyPlan({}))
     assert (mode(ground.victim), ground.victim.lstat().st_uid) == (0o600, 0)
 
 
@@ -301,22 +307,22 @@ def test_a_link_that_comes_while_files_are_copied_is_not_followed(ground: Ground
 def test_a_link_in_an_open_set_is_not_followed_by_a_rehearsal(ground: Ground) -> None:
     people = ground.base / "people.sqlite"
     swap = During("cases", lambda: ground.plant(people, ground.victim))
-    with pytest.raises(NotPlain, match="people"):
-        ground.engine.copy(COPY, ground.engine.plan_copy(COPY), swap)
+    with pytest.raises(NotRegularFileError, match="people"):
+        ground.engine.copy_databases(COPY, ground.engine.plan_copy(COPY), swap)
     assert swap.done
 
 
 @needs_root
 def test_a_link_in_the_new_set_is_not_migrated(ground: Ground, tmp_path: Path) -> None:
     ground.engine.fence(COPY)
-    ground.engine.copy(COPY, ground.engine.plan_copy(COPY), Silent())
+    ground.engine.copy_databases(COPY, ground.engine.plan_copy(COPY), SilentProgress())
     ground.plant(ground.site / "sets" / f"next_{COPY.id}" / "people.sqlite", ground.victim)
-    with pytest.raises(NotPlain, match="people"):
-        ground.engine.migrate(COPY, new_release(tmp_path / "slot"), None, Silent())
+    with pytest.raises(NotRegularFileError, match="people"):
+        ground.engine.migrate(COPY, new_release(tmp_path / "slot"), None, SilentProgress())
     with closing(sqlite3.connect(ground.victim)) as database:
         found = database.execute("SELECT name FROM sqlite_master").fetchall()
     assert found == [("secret",)]
-    ground.engine.discard(COPY, CopyPlan({}))
+    ground.engine.discard_candidates(COPY, CopyPlan({}))
     ground.engine.unfence(COPY)
     assert ground.victim.exists()
 
@@ -326,7 +332,7 @@ def test_live_leads_to_a_set_or_nowhere(ground: Ground, target: str) -> None:
     live = ground.site / "live"
     live.unlink()
     live.symlink_to(target)
-    with pytest.raises(NotPlain, match="live"):
+    with pytest.raises(NotRegularFileError, match="live"):
         ground.engine.fence(COPY)
     assert live.readlink() == Path(target)
 
@@ -336,10 +342,10 @@ def test_a_directory_that_is_a_link_is_no_set(ground: Ground, which: str) -> Non
     place = ground.site / which
     place.rename(ground.top / "elsewhere")
     place.symlink_to(ground.top / "elsewhere")
-    with pytest.raises(NotPlain):
+    with pytest.raises(NotRegularFileError):
         ground.engine.fence(COPY)
-    with pytest.raises(NotPlain):
-        ground.engine.evidence(COPY)
+    with pytest.raises(NotRegularFileError):
+        ground.engine.read_evidence(COPY)
 
 
 def test_what_lies_in_the_place_of_a_copy_is_removed_itself(ground: Ground) -> None:
@@ -348,9 +354,9 @@ def test_what_lies_in_the_place_of_a_copy_is_removed_itself(ground: Ground) -> N
     (treasure / "kept").write_text("")
     (ground.site / "sets" / f"next_{COPY.id}.partial").symlink_to(treasure)
     ground.engine.fence(COPY)
-    ground.engine.copy(COPY, ground.engine.plan_copy(COPY), Silent())
+    ground.engine.copy_databases(COPY, ground.engine.plan_copy(COPY), SilentProgress())
     assert (treasure / "kept").exists()
-    assert ground.engine.copied(COPY, CopyPlan({}))
+    assert ground.engine.is_copied(COPY, CopyPlan({}))
 
 
 def hot_journal(path: Path) -> bytes:
@@ -373,16 +379,21 @@ def test_a_journal_that_names_another_file_removes_none(ground: Ground) -> None:
     name = os.fsencode(ground.victim)
     check = sum(byte - 256 if byte > 127 else byte for byte in name) & 0xFFFFFFFF
     pages = 0x4000_0000 // 4096 + 1
-    tail = struct.pack(">I", pages) + name + struct.pack(">II", len(name), check) + JOURNAL_END
+    tail = (
+        struct.pack(">I", pages)
+        + name
+        + struct.pack(">II", len(name), check)
+        + MASTER_JOURNAL_MAGIC
+    )
     journal = cases.with_name(cases.name + "-journal")
     journal.write_bytes(content + tail)
     os.chown(journal, APPLICATION, APPLICATION)
-    with pytest.raises(NotPlain, match="names another file"):
-        settle(cases)
+    with pytest.raises(NotRegularFileError, match="names another file"):
+        checkpoint_and_check(cases)
     assert ground.victim.exists()
-    with pytest.raises(NotPlain, match="names another file"):
+    with pytest.raises(NotRegularFileError, match="names another file"):
         ground.engine.fence(COPY)
-        ground.engine.copy(COPY, ground.engine.plan_copy(COPY), Silent())
+        ground.engine.copy_databases(COPY, ground.engine.plan_copy(COPY), SilentProgress())
     assert ground.victim.exists()
 
 
@@ -405,7 +416,9 @@ def test_nobody_else_opens_a_copy_while_it_is_made(ground: Ground) -> None:
         if change != COPY:
             ground.engine.fence(change)  # a copy of a closed set, byte by byte
             partial = ground.site / "sets" / f"next_{change.id}.partial"
-        ground.engine.copy(change, ground.engine.plan_copy(change), During("people", look))
+        ground.engine.copy_databases(
+            change, ground.engine.plan_copy(change), During("people", look)
+        )
     assert len(tried) >= 4
     assert set(tried) == {errno.EACCES}
     made = partial.with_name(partial.name.removesuffix(".partial"))
@@ -426,7 +439,9 @@ def test_what_was_kept_is_read_by_whoever_could_read_it_before(
     assert mode(ground.base / "cases.sqlite") == 0o400
     assert mode(ground.base / "people.sqlite") == 0o440
     assert run_as(OTHER, (ground.base / "cases.sqlite").open) == errno.EACCES
-    assert ground.engine.query(COPY.previous("cases"), "SELECT count(*) FROM item") == [(50,)]
+    assert ground.engine.run_query(COPY.get_previous("cases"), "SELECT count(*) FROM item") == [
+        (50,)
+    ]
     go_back(ground.engine, COPY)
     assert mode(ground.base) == 0o700
     assert mode(ground.base / "cases.sqlite") == 0o600
@@ -457,12 +472,12 @@ def info(kind: int, names: int, uid: int) -> os.stat_result:
 def test_what_an_entry_may_be(
     kind: int, names: int, uid: int, holder: int, said: str | None
 ) -> None:
-    found = said_of(info(kind, names, uid), info(stat.S_IFDIR, 2, holder))
+    found = describe_entry_problem(info(kind, names, uid), info(stat.S_IFDIR, 2, holder))
     assert (found is None) if said is None else (said in str(found))
 
 
 def test_which_modes_are_of_a_set() -> None:
     modes = {".": 0o47777, "a.sqlite": 0o4755, "a.sqlite-wal": 0o600, "b.sqlite": 1, "../a": 2}
     expected = {".": 0o3777, "a.sqlite": 0o755, "a.sqlite-wal": 0o600}
-    assert modes_masked(modes, ("a",), ".sqlite") == expected
+    assert mask_modes(modes, ("a",), ".sqlite") == expected
     assert DatabaseRole.PREVIOUS.value == "previous"

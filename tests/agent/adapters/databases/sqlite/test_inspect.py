@@ -8,14 +8,14 @@ from contextlib import closing
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.schema import Schema, changed_kinds
+from ncen_updater.agent.adapters.databases.schema import SchemaDigest, find_changed_kinds
 from ncen_updater.agent.adapters.databases.sqlite.inspect import (
-    look_at_schema,
-    lost_rows,
-    newer_rows,
-    newest_rows,
-    table_digests,
-    tables,
+    compute_table_digests,
+    count_lost_rows,
+    count_newer_rows,
+    list_tables,
+    read_newest_rowids,
+    read_schema,
 )
 
 BASE = (
@@ -34,13 +34,13 @@ def database() -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def schema(sql: str) -> Schema:
+def schema(sql: str) -> SchemaDigest:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.create_function("upside", 1, str, deterministic=True)
         connection.create_function("regexp", 2, str)
         connection.create_collation("ours", lambda one, other: (one > other) - (one < other))
         connection.executescript(sql)
-        return look_at_schema(connection)
+        return read_schema(connection)
 
 
 def shape(sql: str) -> str:
@@ -123,14 +123,14 @@ KINDS = {
 
 @pytest.mark.parametrize("statement", KINDS)
 def test_what_changed_is_told_by_kinds(statement: str) -> None:
-    kinds = changed_kinds(schema(BASE).kinds, schema(f"{BASE}{statement};").kinds)
+    kinds = find_changed_kinds(schema(BASE).kinds, schema(f"{BASE}{statement};").kinds)
     assert ", ".join(kinds or ()) == KINDS[statement]
 
 
 def rows(sql: str) -> tuple[int, str]:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.executescript(sql)
-        found = table_digests(connection)["t"]
+        found = compute_table_digests(connection)["t"]
         return found.rows, found.digest
 
 
@@ -169,8 +169,8 @@ def test_text_that_is_not_utf_8_and_a_doubled_row() -> None:
 
 def test_own_tables_are_left_out(database: sqlite3.Connection) -> None:
     database.executescript('CREATE TABLE "b""c" (a); CREATE TABLE ncen_updater_a (a);')
-    assert tables(database) == ('b"c',)
-    assert list(table_digests(database)) == ['b"c']
+    assert list_tables(database) == ('b"c',)
+    assert list(compute_table_digests(database)) == ['b"c']
 
 
 def test_lost_rows(database: sqlite3.Connection) -> None:
@@ -191,7 +191,7 @@ def test_lost_rows(database: sqlite3.Connection) -> None:
         "CREATE TABLE main.later (a); INSERT INTO main.later VALUES (1);"
         "CREATE TABLE main.ncen_kept__x (a); INSERT INTO main.ncen_kept__x VALUES (1);"
     )
-    assert lost_rows(database) == {"edited": 1, "keyed": 3, "loose": 3, "later": 1}
+    assert count_lost_rows(database) == {"edited": 1, "keyed": 3, "loose": 3, "later": 1}
 
 
 def test_rows_that_were_added_since(database: sqlite3.Connection) -> None:
@@ -202,17 +202,17 @@ def test_rows_that_were_added_since(database: sqlite3.Connection) -> None:
         "CREATE TABLE ncen_updater_own (a);"
         "INSERT INTO keyed VALUES ('a'); INSERT INTO plain VALUES (7, 'a'), (9, 'b');"
     )
-    then = newest_rows(database)
+    then = read_newest_rowids(database)
     assert then == {"empty": 0, "keyed": 1, "plain": 9}
-    assert newer_rows(database, then) == {}
+    assert count_newer_rows(database, then) == {}
     database.executescript(
         "DELETE FROM plain WHERE id = 7; UPDATE plain SET a = 'c';"
         "INSERT INTO ncen_updater_own VALUES (1);"
     )
-    assert newer_rows(database, then) == {}
+    assert count_newer_rows(database, then) == {}
     database.executescript(
         "INSERT INTO keyed VALUES ('b'), ('c'); INSERT INTO plain (a) VALUES ('d');"
         "INSERT INTO empty VALUES (1); CREATE TABLE later (a); INSERT INTO later VALUES (1);"
     )
     found = {"empty": 1, "keyed": 2, "later": 1, "plain": 1}
-    assert newer_rows(database, then) == found
+    assert count_newer_rows(database, then) == found

@@ -20,14 +20,14 @@ import pytest
 
 from ncen_updater.agent.adapters.databases.base import (
     AppliedMigration,
+    ChangeEvidence,
     ChangeRef,
-    Evidence,
-    Live,
-    Marker,
+    DatabaseMarker,
+    LiveDatabase,
     TableDigest,
 )
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.migrations.making import release
 from tests.agent.adapters.databases.sqlite.site import (
     NAMES,
@@ -92,8 +92,8 @@ def run(act: Act, kill_at: int = 0, kill_after_s: float | None = None) -> tuple[
 def whole(engine: SqliteEngine, change: ChangeRef) -> Whole:
     return {
         name: (
-            engine.fingerprint(Live(name)),
-            engine.table_digests(Live(name)),
+            engine.compute_fingerprint(LiveDatabase(name)),
+            engine.compute_table_digests(LiveDatabase(name)),
         )
         for name in NAMES
     }
@@ -102,7 +102,7 @@ def whole(engine: SqliteEngine, change: ChangeRef) -> Whole:
 def recover(directory: Path, change: ChangeRef) -> bool:
     """What the recovery does before the commit, from the evidence; True when the new set stands."""
     engine = SqliteEngine(directory, NAMES)
-    if engine.evidence(change).swapped:
+    if engine.read_evidence(change).swapped:
         engine.cut_over(change)
         return True
     go_back(engine, change)
@@ -112,16 +112,16 @@ def recover(directory: Path, change: ChangeRef) -> bool:
 def check(directory: Path, change: ChangeRef, before: dict[str, str], after: Whole) -> bool:
     fresh = recover(directory, change)
     engine = SqliteEngine(directory, NAMES)
-    evidence = engine.evidence(change)
+    evidence = engine.read_evidence(change)
     if fresh:
-        assert evidence == Evidence(swapped=True, fenced=False, previous=NAMES)
-        assert engine.marker() == Marker("2.0", 1, change.id)
+        assert evidence == ChangeEvidence(swapped=True, fenced=False, previous=NAMES)
+        assert engine.read_marker() == DatabaseMarker("2.0", 1, change.id)
         assert whole(engine, change) == after
         go_back(engine, change)  # the old ones are still there, whole
     else:
         assert (evidence.swapped, evidence.fenced, evidence.candidates) == (False, False, ())
         assert evidence.missing == ()
-        assert engine.marker() is None
+        assert engine.read_marker() is None
     assert contents(directory) == before
     return fresh
 
@@ -219,28 +219,28 @@ def test_killed_while_a_plain_directory_is_adopted(tmp_path: Path, share: int) -
 
     def judge(site: Path, engine: SqliteEngine) -> None:
         assert contents(site) == expected
-        assert engine.evidence(reference()) == Evidence(swapped=False, fenced=False)
+        assert engine.read_evidence(reference()) == ChangeEvidence(swapped=False, fenced=False)
         # A temporary name of the link may be left; nobody ever looks at it.
         left = {path.name for path in site.iterdir() if ".partial-" not in path.name}
         assert left - {"notes"} == {"live", "sets"}
 
-    every_kill(tmp_path, plain_site, SqliteEngine.adopt, judge, share)
+    every_kill(tmp_path, plain_site, SqliteEngine.adopt_databases, judge, share)
 
 
 @in_turns("share")
 def test_killed_while_the_ledger_is_written(tmp_path: Path, share: int) -> None:
     target = new_release(tmp_path / "slot")
     model = plain_site(tmp_path / "model")
-    model.baseline(reference(), target)
+    model.baseline_ledger(reference(), target)
     expected = [[row.id for row in ledger(model, name)] for name in NAMES]
-    rows = model.table_digests(Live(NAMES[0]))
+    rows = model.compute_table_digests(LiveDatabase(NAMES[0]))
 
     def judge(_site: Path, engine: SqliteEngine) -> None:
         assert [[row.id for row in ledger(engine, name)] for name in NAMES] == expected
-        assert engine.table_digests(Live(NAMES[0])) == rows
-        assert engine.marker() is None or engine.marker() == model.marker()
+        assert engine.compute_table_digests(LiveDatabase(NAMES[0])) == rows
+        assert engine.read_marker() is None or engine.read_marker() == model.read_marker()
 
-    every_kill(tmp_path, plain_site, lambda e: e.baseline(reference(), target), judge, share)
+    every_kill(tmp_path, plain_site, lambda e: e.baseline_ledger(reference(), target), judge, share)
 
 
 @in_turns("share")
@@ -256,8 +256,8 @@ def test_killed_while_the_kept_set_is_dropped(tmp_path: Path, share: int) -> Non
 
     def judge(site: Path, engine: SqliteEngine) -> None:
         assert whole(engine, change) == expected
-        assert engine.evidence(change) == Evidence(swapped=True, fenced=False)
-        assert engine.leftovers() == ()
+        assert engine.read_evidence(change) == ChangeEvidence(swapped=True, fenced=False)
+        assert engine.list_leftovers() == ()
         assert len(list((site / "sets").iterdir())) == 1
 
     every_kill(tmp_path, upgraded, lambda e: e.drop_previous(change.id), judge, share)
@@ -301,8 +301,8 @@ def test_killed_while_a_set_is_kept_on_the_way_back(tmp_path: Path, share: int) 
     def judge(site: Path, engine: SqliteEngine) -> None:
         assert contents(site) == before
         assert kept_by_hand(site) == [f"written_{change.id}"]
-        assert engine.evidence(change) == Evidence(swapped=False, fenced=False)
-        assert engine.leftovers() == ()
+        assert engine.read_evidence(change) == ChangeEvidence(swapped=False, fenced=False)
+        assert engine.list_leftovers() == ()
 
     every_kill(tmp_path, written, lambda engine: go_back(engine, change), judge, share)
 
@@ -319,8 +319,8 @@ def test_killed_while_a_set_is_kept_instead_of_dropped(tmp_path: Path, share: in
 
     def judge(site: Path, engine: SqliteEngine) -> None:
         assert kept_by_hand(site) == [f"written_{change.id}"]
-        assert engine.evidence(change) == Evidence(swapped=True, fenced=False)
-        assert engine.leftovers() == ()
+        assert engine.read_evidence(change) == ChangeEvidence(swapped=True, fenced=False)
+        assert engine.list_leftovers() == ()
 
     every_kill(tmp_path, written, lambda engine: engine.drop_previous(change.id), judge, share)
 
@@ -337,11 +337,11 @@ def test_killed_while_what_was_kept_is_dropped_by_a_person(tmp_path: Path, share
         return engine
 
     def judge(site: Path, engine: SqliteEngine) -> None:
-        assert engine.set_aside() == ()
-        assert engine.leftovers() == ()
+        assert engine.list_quarantined() == ()
+        assert engine.list_leftovers() == ()
         assert [path.name for path in (site / "sets").iterdir()] == ["base"]
 
-    every_kill(tmp_path, kept, lambda engine: engine.drop_set_aside(change.id), judge, share)
+    every_kill(tmp_path, kept, lambda engine: engine.drop_quarantined(change.id), judge, share)
 
 
 @in_turns("share")
@@ -354,7 +354,9 @@ def test_killed_while_the_commit_is_recorded(tmp_path: Path, share: int) -> None
         return engine
 
     def judge(_site: Path, engine: SqliteEngine) -> None:
-        assert engine.evidence(change) == Evidence(True, False, previous=NAMES, committed=True)
+        assert engine.read_evidence(change) == ChangeEvidence(
+            True, False, previous=NAMES, committed=True
+        )
 
     every_kill(tmp_path, upgraded, lambda e: e.record_commit(change), judge, share)
 
@@ -367,8 +369,8 @@ def test_killed_while_going_back_to_what_was_kept(tmp_path: Path) -> None:
 
     def restore(engine: SqliteEngine) -> None:
         engine.fence(back)
-        engine.copy(back, engine.plan_copy(back), Silent())
-        engine.migrate(back, old, None, Silent())
+        engine.copy_databases(back, engine.plan_copy(back), SilentProgress())
+        engine.migrate(back, old, None, SilentProgress())
         engine.cut_over(back)
 
     def upgraded(site: Path) -> SqliteEngine:
@@ -391,8 +393,8 @@ def test_killed_while_going_back_to_what_was_kept(tmp_path: Path) -> None:
         fresh = recover(site, back)
         engine = SqliteEngine(site, NAMES)
         assert whole(engine, back) == (restored if fresh else new), kill_at
-        assert engine.evidence(change).previous == NAMES
-        assert engine.evidence(back).missing == ()
+        assert engine.read_evidence(change).previous == NAMES
+        assert engine.read_evidence(back).missing == ()
 
 
 def plain_site(directory: Path) -> SqliteEngine:
@@ -410,4 +412,4 @@ def contents_of_a_fresh_site(tmp_path: Path) -> dict[str, str]:
 
 
 def ledger(engine: SqliteEngine, name: str) -> tuple[AppliedMigration, ...]:
-    return engine.applied(Live(name))
+    return engine.read_ledger(LiveDatabase(name))

@@ -23,20 +23,20 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, MigrationSet
-from ncen_updater.agent.adapters.databases.sqlite.copying import settle
+from ncen_updater.agent.adapters.databases.sqlite.copying import checkpoint_and_check
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
-from ncen_updater.agent.adapters.databases.sqlite.errors import NoteUnreadable
+from ncen_updater.agent.adapters.databases.sqlite.errors import RecordUnreadableError
 from ncen_updater.agent.adapters.databases.sqlite.noting import (
-    FileSeen,
-    SetSeen,
-    differing,
-    look_when_quiet,
+    FileSnapshot,
+    SetSnapshot,
+    find_changed_files,
+    snapshot_quiet_set,
 )
-from ncen_updater.agent.adapters.databases.sqlite.processes import sees_others
-from ncen_updater.agent.model.errors import DatabaseError, FenceFailed
+from ncen_updater.agent.adapters.databases.sqlite.processes import can_see_other_users
+from ncen_updater.agent.model.errors import DatabaseError, FenceError
 from ncen_updater.common.findings import Severity
-from ncen_updater.common.messages import FILES_WRITTEN
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.messages import FENCED_FILES_CHANGED
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.sqlite.site import (
     NAMES,
     build,
@@ -154,13 +154,15 @@ def notes_of(path: Path) -> list[str]:
 
 def until_migrated(engine: SqliteEngine, change: ChangeRef, target: MigrationSet) -> None:
     engine.fence(change)
-    engine.copy(change, engine.plan_copy(change), Silent())
-    engine.migrate(change, target, None, Silent())
+    engine.copy_databases(change, engine.plan_copy(change), SilentProgress())
+    engine.migrate(change, target, None, SilentProgress())
 
 
 def blind(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the agent sees of others, as the package runs it: nothing."""
-    monkeypatch.setattr("ncen_updater.agent.adapters.databases.sqlite.engine.holders", lambda _: ())
+    monkeypatch.setattr(
+        "ncen_updater.agent.adapters.databases.sqlite.engine.find_holders", lambda _: ()
+    )
 
 
 # ---- as the package runs it ----------------------------------------------------------------------
@@ -216,17 +218,17 @@ def test_a_program_of_another_user_is_noticed_by_what_it_writes(
     program = Program(open_site / "live" / "cases.sqlite", NOBODY)
 
     def attempt() -> dict[str, Any]:
-        assert not sees_others()
-        codes = [finding.code for finding in engine.blockers(COPY, final=False)]
+        assert not can_see_other_users()
+        codes = [finding.code for finding in engine.find_blockers(COPY, application_stopped=False)]
         engine.fence(COPY)
-        codes += [finding.code for finding in engine.blockers(COPY, final=True)]
-        engine.copy(COPY, engine.plan_copy(COPY), Silent())
-        engine.migrate(COPY, target, None, Silent())
+        codes += [finding.code for finding in engine.find_blockers(COPY, application_stopped=True)]
+        engine.copy_databases(COPY, engine.plan_copy(COPY), SilentProgress())
+        engine.migrate(COPY, target, None, SilentProgress())
         program.enters("late")
         try:
             engine.cut_over(COPY)
         except DatabaseError as error:
-            assert says(error, FILES_WRITTEN)
+            assert says(error, FENCED_FILES_CHANGED)
             said = str(error)
         else:
             said = "cut over"
@@ -249,7 +251,7 @@ def test_a_connection_in_wal_mode_is_seen_by_its_lock(open_site: Path) -> None:
     program = Program(open_site / "live" / "cases.sqlite", NOBODY, wal=True)
 
     def attempt() -> dict[str, Any]:
-        with pytest.raises(FenceFailed, match="locked"):
+        with pytest.raises(FenceError, match="locked"):
             engine.fence(COPY)
         engine.unfence(COPY)
         return {}
@@ -275,7 +277,7 @@ def test_who_sees_others(tmp_path: Path) -> None:
         ("CapPrm:\t000001ffffffffff", False),
     ):
         status.write_text(f"Name:\tpython\n{line}\n")
-        assert sees_others(tmp_path) is expected
+        assert can_see_other_users(tmp_path) is expected
 
 
 # ---- between the fence and the cut-over ----------------------------------------------------------
@@ -291,15 +293,15 @@ def test_a_person_who_opens_writes_and_closes_is_noticed(
     engine.fence(COPY)
     if when == "before the copy":
         enter(path, "by hand")
-    engine.copy(COPY, engine.plan_copy(COPY), Silent())
+    engine.copy_databases(COPY, engine.plan_copy(COPY), SilentProgress())
     if when == "after the copy":
         enter(path, "by hand")
-    engine.migrate(COPY, target, None, Silent())
+    engine.migrate(COPY, target, None, SilentProgress())
     if when == "after the migrations":
         enter(path, "by hand")
-    with refused(FILES_WRITTEN, match=r"people.sqlite of base"):
+    with refused(FENCED_FILES_CHANGED, match=r"people.sqlite of base"):
         engine.cut_over(COPY)
-    assert not engine.evidence(COPY).swapped
+    assert not engine.read_evidence(COPY).swapped
     go_back(engine, COPY)
     assert notes_of(site / "live" / "people.sqlite")[-1] == "by hand"
     upgrade(engine, reference("bcdefgha"), target)  # nothing is wedged
@@ -315,7 +317,7 @@ def test_a_checkpoint_is_noticed_too(site: Path, target: MigrationSet) -> None:
     until_migrated(engine, COPY, target)
     enter(path, "and a checkpoint at its end")
     assert not path.with_name(path.name + "-wal").exists()
-    with refused(FILES_WRITTEN, match=r"cases.sqlite, cases.sqlite-wal"):
+    with refused(FENCED_FILES_CHANGED, match=r"cases.sqlite, cases.sqlite-wal"):
         engine.cut_over(COPY)
     go_back(engine, COPY)
     assert notes_of(site / "live" / "cases.sqlite")[-2:] == [
@@ -340,7 +342,7 @@ def test_a_file_that_was_put_in_its_place_is_noticed(
             stream.seek(4096)
             stream.write(b"?")
         os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
-    with refused(FILES_WRITTEN, match=r"cases.sqlite"):
+    with refused(FENCED_FILES_CHANGED, match=r"cases.sqlite"):
         engine.cut_over(COPY)
 
 
@@ -353,7 +355,7 @@ def test_a_mere_reader_disturbs_nothing(site: Path, target: MigrationSet, wal: b
     until_migrated(engine, COPY, target)
     Program(path).ends()
     engine.cut_over(COPY)
-    assert engine.evidence(COPY).swapped
+    assert engine.read_evidence(COPY).swapped
 
 
 def test_a_journal_is_finished_without_a_false_alarm(site: Path, target: MigrationSet) -> None:
@@ -372,17 +374,17 @@ def test_a_journal_is_finished_without_a_false_alarm(site: Path, target: Migrati
     assert (base / "cases.sqlite-wal").stat().st_size
     assert (base / "people.sqlite-journal").stat().st_size
     engine.fence(COPY)
-    engine.blockers(COPY, final=True)
-    engine.copy(COPY, engine.plan_copy(COPY), Silent())
-    engine.migrate(COPY, target, None, Silent())
+    engine.find_blockers(COPY, application_stopped=True)
+    engine.copy_databases(COPY, engine.plan_copy(COPY), SilentProgress())
+    engine.migrate(COPY, target, None, SilentProgress())
     engine.cut_over(COPY)
-    engine.before_commit(COPY)
-    previous = engine.query(COPY.previous("cases"), "SELECT note FROM item")
+    engine.check_before_commit(COPY)
+    previous = engine.run_query(COPY.get_previous("cases"), "SELECT note FROM item")
     assert previous[-1] == ("late",)
-    (row,) = engine.query(COPY.previous("people"), "SELECT max(length(note)) FROM item")
+    (row,) = engine.run_query(COPY.get_previous("people"), "SELECT max(length(note)) FROM item")
     assert len(str(row[0])) < 3
     engine.drop_previous(COPY.id)
-    assert engine.set_aside() == ()
+    assert engine.list_quarantined() == ()
 
 
 @pytest.mark.parametrize("left", ["a WAL", "an index of no WAL"])
@@ -398,15 +400,17 @@ def test_one_who_writes_while_the_journal_is_finished_is_noticed(
     else:
         program.ends()
     until_migrated(engine, COPY, target)
-    engine.blockers(COPY, final=True)  # a mere look leaves the index behind
+    engine.find_blockers(COPY, application_stopped=True)  # a mere look leaves the index behind
     assert path.with_name(path.name + "-shm").exists()
 
     def too_late(of: Path) -> str | None:
         enter(of, "in between")
-        return settle(of)
+        return checkpoint_and_check(of)
 
-    monkeypatch.setattr("ncen_updater.agent.adapters.databases.sqlite.engine.settle", too_late)
-    with refused(FILES_WRITTEN, match=r"cases.sqlite of base"):
+    monkeypatch.setattr(
+        "ncen_updater.agent.adapters.databases.sqlite.engine.checkpoint_and_check", too_late
+    )
+    with refused(FENCED_FILES_CHANGED, match=r"cases.sqlite of base"):
         engine.cut_over(COPY)
     go_back(engine, COPY)
     assert notes_of(site / "live" / "cases.sqlite")[-2:] == ["late", "in between"]
@@ -419,10 +423,10 @@ def test_what_was_not_noted_is_not_cut_over(site: Path, target: MigrationSet) ->
     note = site / "notes" / f"{COPY.id}.json"
     for text in ("", "[]", '{"before": {"place": "base"}}', '{"before": {"files": 1}}'):
         note.write_text(text)
-        with pytest.raises(NoteUnreadable):
+        with pytest.raises(RecordUnreadableError):
             engine.cut_over(COPY)
     note.unlink()
-    with pytest.raises(NoteUnreadable):
+    with pytest.raises(RecordUnreadableError):
         engine.cut_over(COPY)
     go_back(engine, COPY)
     assert contents(site) == before
@@ -439,10 +443,10 @@ def test_one_who_has_the_old_files_open_is_noticed_before_the_commit(
     program = Program(site / "live" / "cases.sqlite")
     program.does("PRAGMA journal_mode = MEMORY")  # needs no more than what it has open
     upgrade(engine, COPY, target)
-    engine.before_commit(COPY)
+    engine.check_before_commit(COPY)
     program.enters("into the old ones")
-    with refused(FILES_WRITTEN, match=r"cases.sqlite of base"):
-        engine.before_commit(COPY)
+    with refused(FENCED_FILES_CHANGED, match=r"cases.sqlite of base"):
+        engine.check_before_commit(COPY)
     go_back(engine, COPY)
     program.ends()
     assert notes_of(site / "live" / "cases.sqlite")[-1] == "into the old ones"
@@ -464,19 +468,21 @@ def test_what_was_written_to_the_old_files_later_is_kept(
     kept = site / "sets" / f"written_{COPY.id}"
     assert notes_of(kept / "cases.sqlite")[-1] == "for days"
     assert told(engine) == [(COPY.id, str(kept), "-")]
-    (finding,) = (f for f in engine.blockers(COPY, final=False) if f.code == "NU-4251")
+    (finding,) = (
+        f for f in engine.find_blockers(COPY, application_stopped=False) if f.code == "NU-4251"
+    )
     assert (finding.severity, finding.figures["path"]) == (Severity.ADVISORY, str(kept))
-    assert engine.leftovers() == ()
+    assert engine.list_leftovers() == ()
     second = reference("bcdefgha", 2)
     upgrade(engine, second, target)
     engine.drop_previous(second.id)
-    engine.discard(COPY, CopyPlan({}))
+    engine.discard_candidates(COPY, CopyPlan({}))
     assert kept.is_dir()
-    engine.drop_set_aside(second.id)
+    engine.drop_quarantined(second.id)
     assert kept.is_dir()
-    engine.drop_set_aside(COPY.id)
-    engine.drop_set_aside(COPY.id)
-    assert engine.set_aside() == ()
+    engine.drop_quarantined(COPY.id)
+    engine.drop_quarantined(COPY.id)
+    assert engine.list_quarantined() == ()
     assert sorted(path.name for path in (site / "sets").iterdir()) == [f"next_{second.id}"]
 
 
@@ -495,7 +501,7 @@ def test_a_damaged_note_bars_no_collection(site: Path, target: MigrationSet) -> 
 def told(engine: SqliteEngine) -> list[tuple[object, ...]]:
     """Change, place and rows of what was kept."""
     names = ("change", "path", "rows")
-    return [tuple(finding.figures[name] for name in names) for finding in engine.set_aside()]
+    return [tuple(finding.figures[name] for name in names) for finding in engine.list_quarantined()]
 
 
 def test_going_back_keeps_what_was_entered_in_the_new_ones(
@@ -513,7 +519,7 @@ def test_going_back_keeps_what_was_entered_in_the_new_ones(
     kept = site / "sets" / f"written_{COPY.id}"
     assert notes_of(kept / "people.sqlite")[-1] == "of somebody"
     assert told(engine) == [(COPY.id, str(kept), "people.item 1")]
-    assert engine.leftovers() == ()
+    assert engine.list_leftovers() == ()
     go_back(engine, COPY)
     upgrade(engine, reference("bcdefgha"), target)
 
@@ -539,7 +545,7 @@ def test_going_back_keeps_nothing_where_nobody_entered_anything(
     upgrade(engine, COPY, target)
     Program(site / "live" / "people.sqlite").ends()
     go_back(engine, COPY)
-    assert engine.set_aside() == ()
+    assert engine.list_quarantined() == ()
     assert len(list((site / "sets").iterdir())) == 1
     assert list((site / "notes").glob("*.json")) == []
 
@@ -550,8 +556,8 @@ def test_a_set_that_cannot_be_read_any_more_is_kept(site: Path, target: Migratio
     (site / "live" / "people.sqlite").write_bytes(b"no database at all" * 500)
     go_back(engine, COPY)
     assert (site / "sets" / f"written_{COPY.id}").is_dir()
-    assert [finding.figures["rows"] for finding in engine.set_aside()] == ["-"]
-    assert engine.evidence(COPY).missing == ()
+    assert [finding.figures["rows"] for finding in engine.list_quarantined()] == ["-"]
+    assert engine.read_evidence(COPY).missing == ()
 
 
 def test_a_restore_looks_at_what_it_sets_aside(site: Path, target: MigrationSet) -> None:
@@ -560,10 +566,10 @@ def test_a_restore_looks_at_what_it_sets_aside(site: Path, target: MigrationSet)
     engine.record_commit(COPY)
     back = ChangeRef("cdefghab", 2, "1.0", source=COPY.id)
     engine.fence(back)
-    engine.copy(back, engine.plan_copy(back), Silent())
-    engine.migrate(back, replace(target, databases={}), None, Silent())
+    engine.copy_databases(back, engine.plan_copy(back), SilentProgress())
+    engine.migrate(back, replace(target, databases={}), None, SilentProgress())
     enter(site / "sets" / f"next_{COPY.id}" / "cases.sqlite", "by hand")
-    with refused(FILES_WRITTEN):
+    with refused(FENCED_FILES_CHANGED):
         engine.cut_over(back)
     go_back(engine, back)
     assert notes_of(site / "live" / "cases.sqlite")[-1] == "by hand"
@@ -571,7 +577,7 @@ def test_a_restore_looks_at_what_it_sets_aside(site: Path, target: MigrationSet)
 
 # ---- the looks themselves ------------------------------------------------------------------------
 
-SEEN = FileSeen(1, 4096, 10**18, 10**18, "00")
+SEEN = FileSnapshot(1, 4096, 10**18, 10**18, "00")
 
 
 @pytest.mark.parametrize(
@@ -586,12 +592,12 @@ SEEN = FileSeen(1, 4096, 10**18, 10**18, "00")
     ],
 )
 def test_what_counts_as_written(changes: dict[str, Any], found: bool, found_frozen: bool) -> None:
-    before = SetSeen("base", {"a.sqlite": SEEN})
-    now = SetSeen("base", {"a.sqlite": replace(SEEN, **changes)})
-    assert bool(differing(before, now)) is found
-    assert bool(differing(before, now, frozen=True)) is found_frozen
-    both = SetSeen("base", {"a.sqlite": SEEN, "a.sqlite-wal": SEEN})
-    assert differing(before, both) == differing(both, before) == ("a.sqlite-wal",)
+    before = SetSnapshot("base", {"a.sqlite": SEEN})
+    now = SetSnapshot("base", {"a.sqlite": replace(SEEN, **changes)})
+    assert bool(find_changed_files(before, now)) is found
+    assert bool(find_changed_files(before, now, frozen=True)) is found_frozen
+    both = SetSnapshot("base", {"a.sqlite": SEEN, "a.sqlite-wal": SEEN})
+    assert find_changed_files(before, both) == find_changed_files(both, before) == ("a.sqlite-wal",)
 
 
 def test_a_look_waits_for_the_next_tick_of_the_clock(site: Path) -> None:
@@ -605,10 +611,10 @@ def test_a_look_waits_for_the_next_tick_of_the_clock(site: Path) -> None:
         waits.append(seconds)
         clock[0] += int(seconds * 1e9) + 1
 
-    seen = look_when_quiet(layout, site / "sets" / "base", lambda: clock[0], wait)
+    seen = snapshot_quiet_set(layout, site / "sets" / "base", lambda: clock[0], wait)
     assert set(seen.files) == {f"{name}.sqlite" for name in NAMES}
     assert len(waits) == 1
-    look_when_quiet(
+    snapshot_quiet_set(
         layout, site / "sets" / "base", lambda: newest - 10**9, wait
     )  # a clock set back
     assert len(waits) == 1
@@ -621,8 +627,8 @@ def test_one_who_writes_all_the_time_is_refused(site: Path) -> None:
     def wait(_: float) -> None:
         os.utime(path)
 
-    with refused(FILES_WRITTEN, match=r"cases.sqlite"):
-        look_when_quiet(
+    with refused(FENCED_FILES_CHANGED, match=r"cases.sqlite"):
+        snapshot_quiet_set(
             engine._layout,
             site / "sets" / "base",
             lambda: path.stat().st_mtime_ns,
@@ -633,7 +639,7 @@ def test_one_who_writes_all_the_time_is_refused(site: Path) -> None:
 def test_the_note_is_of_the_agents_own_hand(site: Path, tmp_path: Path) -> None:
     build(site)
     state = tmp_path / "state"
-    engine = SqliteEngine(site, NAMES, notes=state)
+    engine = SqliteEngine(site, NAMES, records_directory=state)
     engine.fence(COPY)
     note = state / f"{COPY.id}.json"
     assert note.stat().st_mode & 0o777 == 0o600
@@ -651,7 +657,7 @@ def test_the_note_is_of_the_agents_own_hand(site: Path, tmp_path: Path) -> None:
 def test_a_visible_holder_is_still_refused(site: Path) -> None:
     engine = build(site)
     program = Program(site / "live" / "cases.sqlite")
-    with pytest.raises(FenceFailed):
+    with pytest.raises(FenceError):
         engine.fence(COPY)
     program.ends()
     engine.unfence(COPY)

@@ -18,23 +18,31 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, Evidence, MigrationSet
-from ncen_updater.agent.adapters.databases.migrations.runner import LOCK_MS, MigrationRunner
+from ncen_updater.agent.adapters.databases.base import (
+    ChangeEvidence,
+    ChangeRef,
+    CopyPlan,
+    MigrationSet,
+)
+from ncen_updater.agent.adapters.databases.migrations.runner import (
+    OWN_LOCK_TIMEOUT_MS,
+    MigrationRunner,
+)
 from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
-from ncen_updater.agent.adapters.databases.sqlite.errors import SetMissing
-from ncen_updater.agent.adapters.databases.sqlite.layout import Layout
-from ncen_updater.agent.adapters.databases.sqlite.noting import Note, look
-from ncen_updater.agent.adapters.databases.sqlite.records import KeptRecords
-from ncen_updater.agent.model.errors import FenceFailed, MigrationFailed
+from ncen_updater.agent.adapters.databases.sqlite.errors import DatabaseSetMissingError
+from ncen_updater.agent.adapters.databases.sqlite.layout import DatabaseSets
+from ncen_updater.agent.adapters.databases.sqlite.noting import FenceRecord, snapshot_set
+from ncen_updater.agent.adapters.databases.sqlite.records import RecordStore
+from ncen_updater.agent.model.errors import FenceError, MigrationFailedError
 from ncen_updater.common.messages import (
+    ALREADY_COMMITTED,
     CUT_OVER_FAILED,
     FENCED_BY_OTHER,
-    FILES_WRITTEN,
-    OFFICERS_WERE_IN,
+    FENCED_FILES_CHANGED,
     REFERENCES_BROKEN,
 )
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.manifest import MigratorCommand
 from tests.agent.adapters.databases.migrations.making import make, release
 from tests.agent.adapters.databases.sqlite.site import (
@@ -68,11 +76,11 @@ def test_only_the_change_that_fenced_opens(site: Path) -> None:
         engine.fence(OTHER)
     with refused(FENCED_BY_OTHER, match=COPY.id):
         engine.unfence(OTHER)
-    assert engine.evidence(COPY).fenced
+    assert engine.read_evidence(COPY).fenced
     engine.unfence(COPY)
     engine.unfence(COPY)
     engine.unfence(OTHER)  # open already
-    assert not engine.evidence(COPY).fenced
+    assert not engine.read_evidence(COPY).fenced
 
 
 def test_nothing_is_removed_while_nobody_knows_which_set_is_live(
@@ -82,10 +90,10 @@ def test_nothing_is_removed_while_nobody_knows_which_set_is_live(
     upgrade(engine, COPY, new_release(tmp_path / "slot"))
     (site / "live").unlink()
     there = sorted(site.rglob("*"))
-    with pytest.raises(SetMissing):
+    with pytest.raises(DatabaseSetMissingError):
         engine.drop_previous(COPY.id)
-    with pytest.raises(SetMissing):
-        engine.discard(COPY, CopyPlan({}))
+    with pytest.raises(DatabaseSetMissingError):
+        engine.discard_candidates(COPY, CopyPlan({}))
     assert sorted(site.rglob("*")) == there
 
 
@@ -94,23 +102,23 @@ def test_a_committed_set_is_not_cut_back(site: Path, tmp_path: Path) -> None:
     with refused(CUT_OVER_FAILED):
         engine.record_commit(COPY)
     upgrade(engine, COPY, new_release(tmp_path / "slot"))
-    assert not engine.evidence(COPY).committed
+    assert not engine.read_evidence(COPY).committed
     engine.record_commit(COPY)
     engine.record_commit(COPY)
     before = contents(site)
-    with refused(OFFICERS_WERE_IN):
-        engine.cut_back(COPY)
+    with refused(ALREADY_COMMITTED):
+        engine.revert_cut_over(COPY)
     assert contents(site) == before
-    assert engine.evidence(COPY).committed
-    assert engine.evidence(replace(OTHER, generation=COPY.generation)).later
-    assert not engine.evidence(OTHER).later
+    assert engine.read_evidence(COPY).committed
+    assert engine.read_evidence(replace(OTHER, generation=COPY.generation)).later
+    assert not engine.read_evidence(OTHER).later
     assert sorted(p.name for p in site.iterdir()) == ["live", "notes", "sets"]
 
 
 def test_modes_that_an_administrator_sets_later_are_kept(site: Path, tmp_path: Path) -> None:
     engine = build(site)
     upgrade(engine, COPY, new_release(tmp_path / "slot"))
-    engine.cut_back(COPY)
+    engine.revert_cut_over(COPY)
     engine.unfence(COPY)
     path = site / "live" / "cases.sqlite"
     path.chmod(0o640)
@@ -126,9 +134,9 @@ def test_the_way_back_must_be_there(site: Path, tmp_path: Path) -> None:
     engine = build(site)
     upgrade(engine, COPY, new_release(tmp_path / "slot"))
     engine.drop_previous(COPY.id)
-    with pytest.raises(SetMissing, match="previous of"):
-        engine.cut_back(COPY)
-    assert engine.evidence(COPY).swapped
+    with pytest.raises(DatabaseSetMissingError, match="previous of"):
+        engine.revert_cut_over(COPY)
+    assert engine.read_evidence(COPY).swapped
 
 
 # ---- journals ------------------------------------------------------------------------------------
@@ -148,21 +156,23 @@ def test_a_journal_that_cannot_be_finished_stops_the_cut_over(site: Path, tmp_pa
     path = site / "sets" / "base" / "cases.sqlite"
     leave_wal(path)
     engine.fence(COPY)
-    engine.copy(COPY, engine.plan_copy(COPY), Silent())
-    engine.migrate(COPY, new_release(tmp_path / "slot"), None, Silent())
+    engine.copy_databases(COPY, engine.plan_copy(COPY), SilentProgress())
+    engine.migrate(COPY, new_release(tmp_path / "slot"), None, SilentProgress())
     with path.open("r+b") as stream:  # a disk that fails after the copy
         stream.seek(8192)
         stream.write(os.urandom(20_000))
-    with refused(FILES_WRITTEN, match=r"cases.sqlite"):
+    with refused(FENCED_FILES_CHANGED, match=r"cases.sqlite"):
         engine.cut_over(COPY)
-    notes = KeptRecords(site / "notes", Note)  # it leaves no trace in the times of the file
+    notes = RecordStore(site / "notes", FenceRecord)  # it leaves no trace in the times of the file
     note = notes.read(COPY.id)
     assert note is not None
-    now = look(Layout(site, NAMES), path.parent)
+    now = snapshot_set(DatabaseSets(site, NAMES), path.parent)
     notes.write(COPY.id, replace(note, before=now))
     with refused(CUT_OVER_FAILED, match="cases in base"):
         engine.cut_over(COPY)
-    assert engine.evidence(COPY) == Evidence(swapped=False, fenced=True, candidates=NAMES)
+    assert engine.read_evidence(COPY) == ChangeEvidence(
+        swapped=False, fenced=True, candidates=NAMES
+    )
 
 
 def test_a_finished_journal_leaves_a_previous_that_is_read_without_locks(
@@ -173,7 +183,7 @@ def test_a_finished_journal_leaves_a_previous_that_is_read_without_locks(
     upgrade(engine, COPY, new_release(tmp_path / "slot"))
     wal = site / "sets" / "base" / "cases.sqlite-wal"
     assert not wal.exists() or not wal.stat().st_size
-    rows = engine.query(COPY.previous("cases"), "SELECT count(*) FROM item")
+    rows = engine.run_query(COPY.get_previous("cases"), "SELECT count(*) FROM item")
     assert rows == [(51,)]
 
 
@@ -207,8 +217,8 @@ class Patience(SqliteDialect):
         super().__init__(path)
         self.told: list[int] = []
 
-    def wait_for(self, driver: Any, lock_ms: int) -> None:
-        super().wait_for(driver, lock_ms)
+    def set_lock_timeout(self, driver: Any, lock_ms: int) -> None:
+        super().set_lock_timeout(driver, lock_ms)
         self.told += driver.execute("PRAGMA busy_timeout").fetchone()
 
 
@@ -220,21 +230,24 @@ def test_a_lock_is_waited_for_as_long_as_each_migration_says(site: Path, tmp_pat
         make(tmp_path, "0002", "CREATE TABLE r (a)", lock_ms=80),
     ]
     patience = Patience(path)
-    with locked(path, "BEGIN IMMEDIATE"), pytest.raises(MigrationFailed, match="lock") as caught:
-        MigrationRunner(patience, "cases").migrate(COPY, items, None, Silent())
+    with (
+        locked(path, "BEGIN IMMEDIATE"),
+        pytest.raises(MigrationFailedError, match="lock") as caught,
+    ):
+        MigrationRunner(patience, "cases").migrate(COPY, items, None, SilentProgress())
     assert caught.value.values["migration"] == "0001"
     assert patience.told == [70]  # already where the agent makes its own tables
-    MigrationRunner(patience, "cases").migrate(COPY, items, None, Silent())
+    MigrationRunner(patience, "cases").migrate(COPY, items, None, SilentProgress())
     # Its own tables; each before and in its transaction; the mark, for which nobody says.
-    assert patience.told[1:] == [70, 70, 70, 80, 80, LOCK_MS]
+    assert patience.told[1:] == [70, 70, 70, 80, 80, OWN_LOCK_TIMEOUT_MS]
 
 
 def test_the_ledger_is_read_without_waiting_for_a_writer(site: Path) -> None:
     build(site)
     path = site / "live" / "cases.sqlite"
     with locked(path, "BEGIN IMMEDIATE"):
-        assert MigrationRunner(SqliteDialect(path), "cases").applied() == ()
-        assert MigrationRunner(SqliteDialect(path), "cases").state() is None
+        assert MigrationRunner(SqliteDialect(path), "cases").read_ledger() == ()
+        assert MigrationRunner(SqliteDialect(path), "cases").read_state() is None
 
 
 PARENT = "CREATE TABLE kind (id INTEGER PRIMARY KEY); INSERT INTO kind VALUES (1), (2);"
@@ -252,19 +265,21 @@ def references(slot: Path, then: str) -> MigrationSet:
 def test_rows_that_refer_to_nothing_stop_a_migration(site: Path, tmp_path: Path) -> None:
     engine = build(site)
     engine.fence(COPY)
-    engine.copy(COPY, engine.plan_copy(COPY), Silent())
+    engine.copy_databases(COPY, engine.plan_copy(COPY), SilentProgress())
     with refused(REFERENCES_BROKEN, match="thing -> kind: 2") as caught:
-        engine.migrate(COPY, references(tmp_path, "DELETE FROM kind WHERE id = 2"), None, Silent())
+        engine.migrate(
+            COPY, references(tmp_path, "DELETE FROM kind WHERE id = 2"), None, SilentProgress()
+        )
     assert caught.value.values == {"database": "cases", "migration": "0002", "count": 2}
-    assert engine.query(COPY.candidate("cases"), "SELECT count(*) FROM kind") == [(2,)]
+    assert engine.run_query(COPY.get_candidate("cases"), "SELECT count(*) FROM kind") == [(2,)]
     # A table that is made anew is dropped in between, and nothing is lost by that.
     anew = (
         "CREATE TABLE new_kind (id INTEGER PRIMARY KEY, word TEXT);"
         "INSERT INTO new_kind (id) SELECT id FROM kind;"
         "DROP TABLE kind; ALTER TABLE new_kind RENAME TO kind;"
     )
-    engine.migrate(COPY, references(tmp_path, anew), None, Silent())
-    assert engine.query(COPY.candidate("cases"), "SELECT count(*) FROM thing") == [(3,)]
+    engine.migrate(COPY, references(tmp_path, anew), None, SilentProgress())
+    assert engine.run_query(COPY.get_candidate("cases"), "SELECT count(*) FROM thing") == [(3,)]
 
 
 def test_rows_that_referred_to_nothing_before_are_left_to_the_site(
@@ -275,7 +290,7 @@ def test_rows_that_referred_to_nothing_before_are_left_to_the_site(
         database.executescript(PARENT + CHILD + "DELETE FROM kind WHERE id = 2;")
         database.executescript("CREATE TABLE odd (a REFERENCES item (note));")
     upgrade(engine, COPY, new_release(tmp_path / "slot"))
-    assert engine.evidence(COPY).swapped
+    assert engine.read_evidence(COPY).swapped
 
 
 def test_a_program_of_the_application_is_asked_for_its_references_too(
@@ -301,13 +316,13 @@ def test_a_program_of_the_application_is_asked_for_its_references_too(
     )
     command = MigratorCommand(argv=("migrate",), timeout_s=60)
     engine.fence(COPY)
-    engine.copy(COPY, engine.plan_copy(COPY), Silent())
+    engine.copy_databases(COPY, engine.plan_copy(COPY), SilentProgress())
     with refused(REFERENCES_BROKEN, match="thing -> kind: 1"):
-        engine.migrate(COPY, MigrationSet("2.0", place, {}, command), None, Silent())
+        engine.migrate(COPY, MigrationSet("2.0", place, {}, command), None, SilentProgress())
     script.write_text("#!/bin/sh\n")
-    engine.migrate(COPY, MigrationSet("2.0", place, {}, command), None, Silent())
+    engine.migrate(COPY, MigrationSet("2.0", place, {}, command), None, SilentProgress())
     engine.cut_over(COPY)
-    assert engine.evidence(COPY).swapped
+    assert engine.read_evidence(COPY).swapped
     remove_tree(place)
 
 
@@ -316,12 +331,12 @@ def test_the_way_back_waits_for_those_who_have_the_new_ones_open(
 ) -> None:
     engine = build(site)
     upgrade(engine, COPY, new_release(tmp_path / "slot"))
-    with locked(site / "live" / "cases.sqlite", "BEGIN IMMEDIATE"), pytest.raises(FenceFailed):
-        engine.cut_back(COPY)
-    engine.cut_back(COPY)
-    engine.discard(COPY, CopyPlan({}))
+    with locked(site / "live" / "cases.sqlite", "BEGIN IMMEDIATE"), pytest.raises(FenceError):
+        engine.revert_cut_over(COPY)
+    engine.revert_cut_over(COPY)
+    engine.discard_candidates(COPY, CopyPlan({}))
     engine.unfence(COPY)
-    assert engine.marker() is None
+    assert engine.read_marker() is None
 
 
 def test_evidence_of_a_first_upgrade_bears_a_journal_of_a_killed_application(
@@ -339,6 +354,6 @@ def test_evidence_of_a_first_upgrade_bears_a_journal_of_a_killed_application(
     )
     subprocess.run([sys.executable, "-c", writes], check=False)
     assert (base / "cases.sqlite-journal").exists()
-    engine = SqliteEngine(tmp_path, ("cases",), notes=tmp_path / "notes")
-    found = engine.evidence(ChangeRef("abcdefgh", 1, "3.3.0"))
+    engine = SqliteEngine(tmp_path, ("cases",), records_directory=tmp_path / "notes")
+    found = engine.read_evidence(ChangeRef("abcdefgh", 1, "3.3.0"))
     assert (found.later, found.swapped, found.missing) == (False, False, ())

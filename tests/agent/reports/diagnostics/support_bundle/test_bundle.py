@@ -14,30 +14,30 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.ways import Back
+from ncen_updater.agent.adapters.databases.ways import RollbackKind
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.engine.rehearsal.report import (
-    MappedCodes,
-    PredictedRange,
-    RehearsalCopies,
+    CodeMapResult,
+    DowntimeRange,
+    RehearsalCopyPlans,
     RehearsalReport,
     RehearsedHop,
 )
-from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.agent.engine.rehearsal.store import RehearsalState, RehearsalStore
 from ncen_updater.agent.model.change import ChangeState, StepName
 from ncen_updater.agent.reports.diagnostics.support_bundle.bundle import (
-    Bundle,
+    SupportBundle,
     make_bundle,
-    packed,
+    pack_bundle,
     write_archive,
 )
-from ncen_updater.agent.reports.diagnostics.support_bundle.gather import PARTS
-from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import words_of
+from ncen_updater.agent.reports.diagnostics.support_bundle.gather import PART_NAMES
+from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import split_words
 from ncen_updater.agent.reports.diagnostics.support_bundle.masking import mask_settings, mask_values
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import BUNDLE_UNWRITABLE, SUPPORT_BUNDLE_EXISTS, UNKNOWN_PART
-from ncen_updater.common.progress import Silent
+from ncen_updater.common.progress import SilentProgress
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
 from tests.support.errors import refused
 
@@ -81,25 +81,25 @@ def site(tmp_path: Path) -> Iterator[TrialSite]:
     yield made
 
 
-def make(site: TrialSite, **more: Any) -> Bundle:
-    return make_bundle(site.config, Silent(), NOW, **{"run": commands(), **more})
+def make(site: TrialSite, **more: Any) -> SupportBundle:
+    return make_bundle(site.config, SilentProgress(), NOW, **{"run": commands(), **more})
 
 
-def text(bundle: Bundle, name: str) -> str | None:
+def text(bundle: SupportBundle, name: str) -> str | None:
     return next(part.text for part in bundle.parts if part.name == name)
 
 
-def reasons(bundle: Bundle) -> dict[str, str | None]:
+def reasons(bundle: SupportBundle) -> dict[str, str | None]:
     return {part.name: part.missing for part in bundle.parts if part.text is None}
 
 
 def test_a_site_that_is_well(site: TrialSite) -> None:
     site.open_change(StepName.CLOSE)
     with Journal.open(site.journal) as journal:
-        journal.state(CHANGE.id, ChangeState.UNDOING, error_code="NU-4150")
-        journal.state(CHANGE.id, ChangeState.UNDONE)
+        journal.set_change_state(CHANGE.id, ChangeState.UNDOING, error_code="NU-4150")
+        journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
     bundle = make(site)
-    assert tuple(part.name for part in bundle.parts) == PARTS
+    assert tuple(part.name for part in bundle.parts) == PART_NAMES
     assert reasons(bundle) == {}
     assert (bundle.leaks, bundle.unread) == ((), {})
     (change,) = json.loads(text(bundle, "changes.json") or "")
@@ -113,19 +113,29 @@ def test_a_site_that_is_well(site: TrialSite) -> None:
 def plant(site: TrialSite, value: str) -> None:
     """Write a value wherever somebody or something may write: events, reasons, errors, reports."""
     with Journal.open(site.journal) as journal:
-        journal.note("held", reason=value, by=value)
-        journal.note("step-failed", code="NU-4150", error=f"Key (name)=({value}) exists")
-        journal.note("ordered", what="hold", data={"reason": value})
-        journal.note("import-refused", by=value, files=[value], code="NU-1")
-        rehearsals = Rehearsals(journal)
-        rehearsals.begin("abcdefgh", "3.2.4", "3.3.0", RehearsalCopies({value: {"x": value}}))
+        journal.record_event("held", reason=value, by=value)
+        journal.record_event("step-failed", code="NU-4150", error=f"Key (name)=({value}) exists")
+        journal.record_event("ordered", what="hold", data={"reason": value})
+        journal.record_event("import-refused", by=value, files=[value], code="NU-1")
+        rehearsals = RehearsalStore(journal)
+        rehearsals.record_start(
+            "abcdefgh", "3.2.4", "3.3.0", RehearsalCopyPlans({value: {"x": value}})
+        )
         hop = RehearsedHop(
-            from_="3.2.4", to="3.3.0", copy_s=1.0, migrate_s=1.0, back_s=1.0, way_back=Back.KEEPS,
-            stop_s=PredictedRange(1.0, 1.5, 2.0),
-            maps=(MappedCodes("cites", "cases", 1, ((value, 3),)),), checks={"x": (value, value)},
-        )  # fmt: skip
+            from_="3.2.4",
+            to="3.3.0",
+            copy_s=1.0,
+            migrate_s=1.0,
+            back_s=1.0,
+            way_back=RollbackKind.KEEPS_RECORDS,
+            stop_s=DowntimeRange(1.0, 1.5, 2.0),
+            maps=(CodeMapResult("cites", "cases", 1, ((value, 3),)),),
+            checks={"x": (value, value)},
+        )
         report = RehearsalReport(plan=value, backup_s=1.0, hops=(hop,))
-        rehearsals.end("abcdefgh", RehearsalState.PASSED, basis={"who": value}, left=report)
+        rehearsals.record_end(
+            "abcdefgh", RehearsalState.PASSED, basis={"who": value}, result=report
+        )
     journal.close()
 
 
@@ -193,14 +203,14 @@ def test_words_of_this_program_are_nobodys_data(site: TrialSite) -> None:
 
 
 def test_a_sentence_has_the_figures_and_the_own_words_of_this_program() -> None:
-    inner = Text("{path}: {reason}", {"path": "/srv/state", "reason": "Koné at fe80::1"})
+    inner = LazyText("{path}: {reason}", {"path": "/srv/state", "reason": "Koné at fe80::1"})
     values = {
         "free": 12345678, "size": "1.5 GB", "version": "3.2.4", "phone": "+230 5912 3456",
         "host": "db.example", "address": "10.11.12.13", "inner": inner,
     }  # fmt: skip
     template = " ".join(f"{{{name}}}" for name in values)
     own = frozenset({"gb", "srv", "state"})
-    assert str(mask_values(Text(template, values), own)) == (
+    assert str(mask_values(LazyText(template, values), own)) == (
         "12345678 1.5 GB 3.2.4 *** *** *** /srv/state: ***"
     )
 
@@ -276,7 +286,9 @@ def test_masking() -> None:
         },
         "service": {"windows": [{"days": ["sat"], "start": "22:00", "end": "04:00"}]},
     }  # fmt: skip
-    own = frozenset(words_of("ke 1 http user secret example org ncen cases bin app key open sat"))
+    own = frozenset(
+        split_words("ke 1 http user secret example org ncen cases bin app key open sat")
+    )
     assert mask_settings(written, own) == {
         "site": {"id": "ke-1"},
         "feed": {"urls": ["***", "***"], "n": 3, "on": True},
@@ -293,7 +305,7 @@ def test_masking() -> None:
 def test_the_file_is_for_its_owner_and_replaces_nothing(site: TrialSite) -> None:
     bundle = make(site)
     path = site.root / "x.tar.gz"
-    size = write_archive(packed(bundle, NOW), path)
+    size = write_archive(pack_bundle(bundle, NOW), path)
     assert path.stat().st_size == size
     assert path.stat().st_mode & 0o777 == 0o600
     with tarfile.open(path) as archive:
@@ -301,12 +313,12 @@ def test_the_file_is_for_its_owner_and_replaces_nothing(site: TrialSite) -> None
         entry = archive.extractfile("support-bundle/contents.json")
         assert entry is not None
         contents = json.loads(entry.read())
-    assert names == [f"support-bundle/{name}" for name in ("contents.json", *PARTS)]
-    assert set(contents["parts"]) == set(PARTS)
+    assert names == [f"support-bundle/{name}" for name in ("contents.json", *PART_NAMES)]
+    assert set(contents["parts"]) == set(PART_NAMES)
     with refused(SUPPORT_BUNDLE_EXISTS):
-        write_archive(packed(bundle, NOW), path)
+        write_archive(pack_bundle(bundle, NOW), path)
     with refused(BUNDLE_UNWRITABLE):
-        write_archive(packed(bundle, NOW), site.root / "nowhere/x.tar.gz")
+        write_archive(pack_bundle(bundle, NOW), site.root / "nowhere/x.tar.gz")
 
 
 def test_a_part_that_is_none(site: TrialSite) -> None:

@@ -10,7 +10,7 @@ from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import (
     ValueSample,
     find_leaks,
-    sample,
+    sample_values,
 )
 from ncen_updater.agent.reports.diagnostics.support_bundle.parts import BundlePart
 from tests.agent.adapters.databases.postgresql.site import AGENT, NEWEST, OWNER, Site
@@ -42,7 +42,7 @@ def test_values_of_every_kind_of_column_are_found(site: Site) -> None:
         'INSERT INTO "Odd Names" ("the name")'
         " SELECT 'Person' || n || ' Somebody' FROM generate_series(1, 20000) n",
     )
-    found = sample(site.engine(), frozenset({"finished"}))
+    found = sample_values(site.engine(), frozenset({"finished"}))
     assert found.unread == {}
     for value in ("amina wanjiru", "KX4471902", "otieno odhiambo", "person20000 somebody"):
         assert len(leaks(found, f"error: {value}.")) == 1, value
@@ -53,7 +53,7 @@ def test_values_of_every_kind_of_column_are_found(site: Site) -> None:
 
 def test_a_database_that_is_away_is_said_to_be(site: Site) -> None:
     site.names = {"gone": "not_there"}
-    found = sample(site.engine(), frozenset())
+    found = sample_values(site.engine(), frozenset())
     site.names = {}
     assert set(found.unread) == {"gone"}
     assert found.values == {}
@@ -61,5 +61,5 @@ def test_a_database_that_is_away_is_said_to_be(site: Site) -> None:
 
 def test_time_is_limited(site: Site) -> None:
     clock = iter([0.0, *(1e6 for _ in range(100))])
-    found = sample(site.engine(), frozenset(), monotonic=lambda: next(clock))
+    found = sample_values(site.engine(), frozenset(), monotonic=lambda: next(clock))
     assert set(found.unread.values()) == {"too large"}

@@ -235,7 +235,7 @@ def check_maintenance_page(
         What it answered last.
 
     Raises:
-        HealthSettingsWrong: The address cannot be used.
+        HEALTH_SETTINGS_WRONG: The address cannot be used.
     """
     if settings.front_url is None:
         return None

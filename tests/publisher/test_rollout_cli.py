@@ -26,8 +26,7 @@ def at_work(officer: Officer) -> Officer:
     )  # fmt: skip
     texts = [change["text"] for change in shown["changes"]]
     assert (
-        f"ncen 3.3.0 opens {format_signed_time('2026-12-01T08:00:00Z')} to 10 % of all sites"
-        in texts
+        f"ncen 3.3.0: 10 % of all sites from {format_signed_time('2026-12-01T08:00:00Z')}" in texts
     )
     officer.sign_and_publish(work / "e2", "--staging", work / "s")
     return officer

@@ -100,7 +100,7 @@ def _require_roots(members: Mapping[str, BundleMember]) -> None:
             raise TrustError(
                 ROOT_CHAIN_BROKEN,
                 version=wanted - 1,
-                detail=LazyText("the bundle lacks root {wanted}", {"wanted": wanted}),
+                detail=LazyText("root {wanted} is missing", {"wanted": wanted}),
             )
 
 

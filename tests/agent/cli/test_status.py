@@ -529,7 +529,7 @@ def test_a_rollback_that_was_approved_is_told_until_something_else_happens(site:
         journal.set_change_state(CHANGE.id, ChangeState.FINISHED)
     with site.config.open("a") as config:
         config.write("[service]\napprovals = 2\n")
-    assert "Going back" not in site.run("status").stdout
+    assert "Rollback" not in site.run("status").stdout
     for who, uid, loss, words in (
         ("root", 0, 3, "-"),
         ("amina", 1001, 7, "by amina; people who have yet to approve: 1. Each of them types "
@@ -542,14 +542,14 @@ def test_a_rollback_that_was_approved_is_told_until_something_else_happens(site:
             found = find_rollback_to_approve(journal, "3.3.0", 1 if uid == 0 else 2)
             approve_rollback(journal, found, Actor(who, uid), accept_loss=loss)
         out = " ".join(site.run("status").stdout.split())
-        assert (words in out) if uid else ("Going back" not in out), who
+        assert (words in out) if uid else ("Rollback" not in out), who
         assert "That holds until the next change, or until one of them takes it" in out or not uid
     told = json.loads(site.run("status", "--json").stdout)["journal"]["rollback_approved"]
     assert told == {
         "from": "3.3.0", "version": "3.2.4", "who": ["amina", "bo"], "missing": 0, "accept_loss": 0,
     }  # fmt: skip
     site.use("3.2.4")  # a release that is not in use is not gone back from
-    assert "Going back" not in site.run("status").stdout
+    assert "Rollback" not in site.run("status").stdout
 
 
 def test_a_yes_to_undo_an_upgrade_is_none_to_undo_the_next(site: TrialSite) -> None:

@@ -117,7 +117,9 @@ COMMAND_HELP = CommandHelp(
             "resume-wave 3.3.0 --feed feed --event on": N_("the scheduled waves continue"),
         },
         "channel": {
-            "channel 3.3.0 preview --feed feed --event preview": N_("for sites on the preview channel"),
+            "channel 3.3.0 preview --feed feed --event preview": N_(
+                "for sites on the preview channel"
+            ),
         },
         "audience": {"audience 3.3.0 KE TZ --feed feed --event east": N_("two countries only")},
         "show": {

@@ -135,4 +135,4 @@ def test_a_first_release_is_compared_with_nothing(tmp_path: Path) -> None:
     page = build_review(desk.event(drafted(desk, lambda _: None)), complete=True)
     assert section(page)[0] == "added: i18n/en.json: title, “Cases”"
     assert all(line.startswith("added: ") for line in section(page))
-    assert [line for line in said(page) if line.startswith("  new: bin/app, ")]
+    assert [line for line in said(page) if line.startswith("  added: bin/app, ")]

@@ -283,7 +283,7 @@ def test_what_is_loaded_without_being_run_is_marked(desk: Desk) -> None:
     ]
     lines = said(page)
     assert "  added: lib/m17.py, 14 B (executable)" in lines
-    assert "  new: plugin.so, a link to data.txt (executable)" in lines
+    assert "  added: plugin.so, link to data.txt (executable)" in lines
     assert "  changed: app.php, 12 B to 16 B (executable)" in lines
 
 
@@ -361,7 +361,7 @@ def test_of_a_release_with_many_dangers_each_is_marked(desk: Desk) -> None:
         assert found[0] in html, danger
     # No mark beside them, but that lint refuses the country, too, and that with a trigger in it
     # nothing is known of what the way back undoes.
-    beside = [line for line in grave if "lint refuses it" in line or "rollback" in line]
+    beside = [line for line in grave if "blocked by lint" in line or "rollback" in line]
     assert len(beside) == 2 and len(grave) == len(together) + 2, grave
 
 

@@ -34,7 +34,7 @@ TIMEOUT_S = 80.0  # for the head of an answer, and from one piece of a file to t
     help=N_("Trusted root metadata from another source, such as 1.root.json"),
 )
 @click.option(
-    "--feed", type=DIRECTORY_PATH, help=N_("Digest published by the Secretariat, to compare")
+    "--feed", type=DIRECTORY_PATH, help=N_("Feed as published by the Secretariat, to compare")
 )
 @click.option(
     "--ahead",

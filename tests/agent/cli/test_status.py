@@ -268,10 +268,10 @@ def test_what_the_secretariat_keeps_back_is_told_to_who_may_only_look(site: Tria
     TrustStateStore(site.state).update(lambda _: TrustState(brakes={"key/ncen/3.6.0": brake}))
     said = site.run("status").stdout
     for line in (
-        "3.3.0, since it was halted by the Secretariat: loses cases",
-        "3.3.1, since it was withdrawn: fails",
-        "3.4.0, since it opens for this site on 2026-12-03",
-        "3.5.0, since it is opened in waves, and the day for this site is not set yet",
+        "3.3.0, since halted by the Secretariat: loses cases",
+        "3.3.1, since withdrawn by the Secretariat: fails",
+        "3.4.0, since staged rollout: open for this site on 2026-12-03",
+        "3.5.0, since staged rollout: date for this site not set",
     ):
         assert f"Not for this site now: {line}" in said
     # What a brake says is said once, and what runs here is told by itself.

@@ -40,8 +40,8 @@ def test_what_else_can_be_named(
     assert list_other_releases(path, offers, None) == ()
 
 
-NEWEST = "ncen 3.2.4 is the newest release for this site."
-STAYS = "ncen 3.2.4 stays in use: no other release can be taken here now."
+NEWEST = "Up to date: ncen 3.2.4"
+STAYS = "No other release available; ncen 3.2.4 stays installed"
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_a_change_that_goes_on() -> None:
     assert view.spoken == "copying the databases: goes on"
     assert [(s.name, s.look, s.took) for s in view.steps] == [
         ("downloading and verifying the release", "done", "4.2 s"),
-        ("showing officers the maintenance page", "done", "0.1 s"),
+        ("showing the maintenance page", "done", "0.1 s"),
         ("copying the databases", "now", "30 s"),
         ("later-word", "", ""),
     ]
@@ -299,7 +299,7 @@ def test_prediction_is_old_once_a_change_has_ended(ended: str | None, stale: boo
 
 
 def test_a_figure_or_none() -> None:
-    assert format_downtime(None).render() == "not known: it was not rehearsed"
+    assert format_downtime(None).render() == "unknown (no rehearsal yet)"
     assert build_scale(None) is None and build_scale({"low": 0, "likely": 0, "high": 0}) is None
     stop = {"low": 0.5, "likely": 30.0, "high": 60.0}
     assert format_downtime(stop).render() == "up to 1 min 00 s, most likely 30 s"

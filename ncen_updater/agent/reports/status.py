@@ -220,7 +220,7 @@ def require_zones(journal: Journal, change: Change) -> None:
         times += [record.started_at, record.ended_at]
     if any(time is not None and time.tzinfo is None for time in times):
         raise JournalUnreadableError(
-            path=journal.path, reason=LazyText("{id}: a time without its zone", {"id": change.id})
+            path=journal.path, reason=LazyText("{id}: time without a time zone", {"id": change.id})
         )
 
 
@@ -376,7 +376,7 @@ class SiteStatus:
         return next((one for one in rehearsals if (one.from_version, one.to_version) == way), None)
 
 
-ALL_PARTS = frozenset(one.name for one in fields(SiteStatus)) - {"now", "places"}
+ALL_PARTS = frozenset(one.name for one in fields(SiteStatus)) - {"today", "places"}
 #: What can be read without the databases.
 PARTS_WITHOUT_DATABASES = ALL_PARTS - {"databases"}
 

@@ -77,7 +77,7 @@ def test_a_new_site_is_told_what_to_type_next(site: TrialSite, state: str | None
         shutil.rmtree(site.state)
     for command in ("status", "doctor"):
         done = site.run(command)
-        assert "Not adopted yet. Next: sudo ncen-updater adopt VERSION" in done.stdout, done.stderr
+        assert "Not adopted. Run: sudo ncen-updater adopt VERSION" in done.stdout, done.stderr
         assert "NU-1000" not in done.stdout + done.stderr
         assert "is chosen here" not in done.stdout and "Nothing stands" not in done.stdout
     assert site.run("status").returncode == 0
@@ -292,7 +292,7 @@ def test_a_site_with_a_withdrawn_release_reads_the_advice(site: TrialSite) -> No
     assert "WITHDRAWN" not in site.run("status").stdout
     path.write_text(json.dumps({**view, "notices": {"3.2.4": notice}}))
     said = site.run("status").stdout
-    assert "WITHDRAWN by the Secretariat: ncen 3.2.4, in use here: loses" in said
+    assert "WITHDRAWN by the Secretariat: ncen 3.2.4, installed here: loses" in said
     assert "what to do: go back to 3.2.3" in said
     assert "\x1b" not in said
     feed = json.loads(site.run("status", "--json").stdout)["feed"]

@@ -105,7 +105,7 @@ def test_a_bad_file_is_named(slot: Path, name: str, path: str) -> None:
 
 def test_a_directory_that_leads_out_of_the_slot(slot: Path) -> None:
     _outside(slot / "db/sqlite/0001.up.sql")
-    with refused(MIGRATION_FILE_BAD, match="plain file inside"):
+    with refused(MIGRATION_FILE_BAD, match="regular file inside"):
         load_migrations(manifest(), slot, "sqlite", DIGESTS)
 
 

@@ -204,7 +204,7 @@ def test_who_are_in_again_were_out() -> None:
 def test_in_another_language() -> None:
     view = build_live_view(report(), None, BUSY, NOW, "fr")
     assert view.headline == "Le changement vers 3.3.0 est en cours."
-    assert view.steps[2].name == "copie des bases de données"
+    assert view.steps[2].name == "copie des bases"
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_prediction_is_old_once_a_change_has_ended(ended: str | None, stale: boo
 
 
 def test_a_figure_or_none() -> None:
-    assert format_downtime(None).render() == "unknown (no rehearsal yet)"
+    assert format_downtime(None).render() == "not known: it was not rehearsed"
     assert build_scale(None) is None and build_scale({"low": 0, "likely": 0, "high": 0}) is None
     stop = {"low": 0.5, "likely": 30.0, "high": 60.0}
     assert format_downtime(stop).render() == "up to 1 min 00 s, most likely 30 s"

@@ -394,9 +394,7 @@ def _find_time_obstacle(facts: AutomationInputs, target: str) -> UpgradeObstacle
         return _make_permanent_obstacle(WaitReason.NO_TIME, words, version=target)
     opening = find_next_opening(facts.windows, facts.now, facts.zone)
     if opening is None:
-        return _make_permanent_obstacle(
-            WaitReason.NO_WINDOW, N_("no maintenance window is long enough")
-        )
+        return _make_permanent_obstacle(WaitReason.NO_WINDOW, N_("no maintenance window opens"))
     if opening.contains(facts.now):
         return None
     words = N_("next upgrade: {version}, starts at {at}")

@@ -119,7 +119,7 @@ _WAIT_TEXTS = {
         "The upgrade does not start automatically: the rehearsal failed."
     ),
     WaitReason.NO_WINDOW: N_(
-        "The upgrade does not start automatically: no maintenance window is long enough."
+        "The upgrade does not start automatically: no maintenance window opens."
     ),
     WaitReason.ONLY_TOLD: N_(
         "The upgrade does not start automatically: the mode of this site is notify."

@@ -230,7 +230,7 @@ def test_up_and_back_with_a_confirmation(site: LiveSite, broken_off: bool) -> No
     config.write_text(text.replace("seconds = 0.3", "seconds = 600.0"))
     try:
         with site.started("upgrade", "3.3.0", "--yes", "--json") as process:
-            wait_for(process, "watching the release")
+            wait_for(process, "soak period")
             if broken_off:
                 process.send_signal(signal.SIGINT)
                 out, _ = process.communicate(timeout=DEADLINE_S)

@@ -46,7 +46,7 @@ class Service:
     def happens(self, *_: object, **__: object) -> Iterator[StreamEvent]:
         """What the stream tells from when somebody looks: one more sentence, a step, the end."""
         yield self.moment()
-        self.snapshots.record_progress(ProgressUpdate("switching the code"))
+        self.snapshots.record_progress(ProgressUpdate("switching to the new release"))
         yield self.moment()
         yield EVENT
         with Journal.open(self.counter.site.journal) as journal:
@@ -87,7 +87,7 @@ def test_who_comes_later_sees_what_was_said_before_and_what_it_came_to(
     assert run(["--config", str(service.counter.site.config), "watch"]) == 0
     said = capsys.readouterr()
     assert said.err.splitlines()[:3] == [
-        "stopping the application", "copying the databases", "switching the code",
+        "stopping the application", "copying the databases", "switching to the new release",
     ]  # fmt: skip
     assert said.out.startswith("Last: upgrade to 3.3.0, undone")
 

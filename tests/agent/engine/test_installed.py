@@ -102,12 +102,12 @@ def test_it_is_said_in_lines() -> None:
 
     assert lines(InstalledRelease(says("1.1.0"), (HOLDS,) * 3)) == [
         "Version reported by the application: 1.1.0",
-        "Database checks of 1.1.0 passed: 3",
+        "Database checks of 1.1.0 passed: 3 of 3",
     ]
     assert lines(InstalledRelease(SILENT, (HOLDS, UNFIT, ROWS)))[1:] == [
         "Database checks of 1.1.0 passed: 1 of 3",
-        "Check 0002_country of main: query failed: no such column: country.",
-        "Check 0002_country of main: contradicting rows: 3.",
+        "Check 0002_country of main failed: query failed: no such column: country",
+        "Check 0002_country of main failed: contradicting rows: 3",
     ]
     assert lines(InstalledRelease(says("1.1.0")))[1:] == [
         "1.1.0 declares no checks of its databases."

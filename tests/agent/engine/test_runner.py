@@ -320,7 +320,7 @@ class Heard:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        (ChangeKind.UPGRADE, "going back: a step"),
+        (ChangeKind.UPGRADE, "reverting: a step"),
         (ChangeKind.ROLLBACK, "reverting the rollback: a step"),
     ],
 )

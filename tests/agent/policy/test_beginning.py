@@ -124,7 +124,7 @@ ROWS = (
     Row(
         "no maintenance window",
         replace(APPROVED, windows=(WeeklyWindow(frozenset(), time(1), time(2)),)),
-        "The upgrade does not start automatically: no maintenance window is long enough.",
+        "The upgrade does not start automatically: no maintenance window opens.",
     ),
 )
 

@@ -113,7 +113,8 @@ def check_password_login(parts: PasswordLoginSetup) -> Iterator[Finding]:
             Severity.ADVISORY,
             LazyText(N_("Console login by password unavailable: {path} not found")
                  , {"path": PAM_RULES}),
-            LazyText(N_("Run: sudo apt-get install --reinstall ncen-updater")),
+            LazyText(N_("Run: sudo apt-get install --reinstall -o Dpkg::Options::=--force-confmiss"
+                " ncen-updater")),
             {"path": str(PAM_RULES)},
         )  # fmt: skip
     if parts.open_to_others or parts.groups:

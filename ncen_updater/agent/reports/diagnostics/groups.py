@@ -28,7 +28,9 @@ ACL_GROUP_OBJ, ACL_GROUP, ACL_MASK = 0x04, 0x08, 0x10
 PERMISSION_BITS = {"r": 4, "w": 2, "x": 1}
 
 _CHGRP_REMEDY = N_("Run: sudo chgrp {group} {path} && sudo chmod g+{rights} {path}")
-_RESTART_REMEDY = N_("Run: sudo systemctl restart ncen-updater.service")
+_RESTART_REMEDY = N_(
+    "When no operation is in progress, run: sudo systemctl restart ncen-updater.service"
+)
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def check_group_access(
             LazyText(
                 N_(
                     "Correct service.{setting} in agent.toml, or run: sudo groupadd"
-                    " --system {group}"
+                    " --system {group} && sudo systemctl restart ncen-updater.service"
                 ),
                 values,
             ),

@@ -90,7 +90,7 @@ def find_blockers(
             "NU-4250",
             Severity.ADVISORY,
             N_("Cannot see files in {path} opened by other users"),
-            N_("To check them, run as root: fuser -v {path}"),
+            N_("To check them, run as root: fuser -v {path}/*"),
             {"path": str(live)},
         )
     yield from find_quarantined(layout)

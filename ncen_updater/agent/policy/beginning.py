@@ -27,7 +27,7 @@ WEEKDAY_NAMES = (
 class StartKind(StrEnum):
     """When an upgrade begins."""
 
-    NOW = "today"
+    NOW = "now"
     AT = "at"
     NOT_BY_ITSELF = "not-by-itself"
 

@@ -27,7 +27,7 @@ def clock_findings(
     if newest is None or -AHEAD_ADVISORY <= newest - now <= BEHIND_ADVISORY:
         return ()
     values: dict[str, object] = {
-        "today": format_time(now, zone), "signed": format_time(newest, zone)
+        "now": format_time(now, zone), "signed": format_time(newest, zone)
     }  # fmt: skip
     if newest > now:
         return (

@@ -376,7 +376,7 @@ class SiteStatus:
         return next((one for one in rehearsals if (one.from_version, one.to_version) == way), None)
 
 
-ALL_PARTS = frozenset(one.name for one in fields(SiteStatus)) - {"today", "places"}
+ALL_PARTS = frozenset(one.name for one in fields(SiteStatus)) - {"now", "places"}
 #: What can be read without the databases.
 PARTS_WITHOUT_DATABASES = ALL_PARTS - {"databases"}
 

@@ -80,7 +80,7 @@ MISCONFIGURED = [
     ("", SERVICE.format(day="sat", start="22h00"), "NU-1005", "such as 22:00"),
     ("", '[service]\ntimezone = "Port Louis"\n', "NU-1005", "such as Africa/Nairobi"),
     ("[application]", "[aplication]", "NU-1005", "Did you mean application?"),
-    ('"KE"', '"Kenya"', "NU-1005", "two capital letters"),
+    ('"KE"', '"Kenya"', "NU-1005", "code in capitals"),
 ]
 
 

@@ -106,7 +106,7 @@ ROWS = [
             put(r"\[paths\]", '[paths]\nslots = "/opt/slot"'), FRIGHTENING),
     Mistake(23, "doctor", 3, "NU-6128", ("Correct application.health_url",),
             put(r'health_url = "http://127.0.0.1:\d+', 'health_url = "http://127.0.0.1:9')),
-    Mistake(24, "doctor", 3, "NU-6308", ("/nowhere/ncenctl of the setting 'status' is not there",),
+    Mistake(24, "doctor", 3, "NU-6308", ("/nowhere/ncenctl of 'status' not found",),
             put(r"status = \[.*?\]", 'status = ["/nowhere/ncenctl"]')),
     Mistake(31, "check", 7, "NU-2102",
             ("No server of the feed answered", "Connection refused", "The site goes on working"),

@@ -373,7 +373,7 @@ def get_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Docume
 def _build_approvals(people: ApprovalCount, caller: Caller) -> dict[str, object]:
     return {
         "approvals": [{"who": one.who, "uid": one.uid, "at": one.at} for one in people.given],
-        "local": any(one.uid == caller.person.uid for one in people.given),
+        "yours": any(one.uid == caller.person.uid for one in people.given),
     }
 
 
@@ -504,7 +504,7 @@ def list_inbox(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
     rows = [
         {
             "name": file.name, "size_bytes": file.size_bytes, "since": file.since,
-            "owner": file.owner, "local": file.why_not is None, "why_not": file.why_not,
+            "owner": file.owner, "yours": file.why_not is None, "why_not": file.why_not,
         }
         for file in files
     ]  # fmt: skip

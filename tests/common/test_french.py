@@ -14,7 +14,7 @@ READ = runpy.run_path(str(SCRIPT))["read_po"]
 #: Words that are the same in both languages.
 SAME = {
     "Code", "Configuration", "Date", "Options", "Plan", "Signature", "Table", "code",
-    "extensions", "note", "signatures", "tables", "types", "verdict", "version",
+    "extensions", "note", "signatures", "tables", "type", "types", "verdict", "version",
 }  # fmt: skip
 #: Names, which are no words of a language: commands and options, files, settings, statements.
 NAMES = re.compile(

@@ -108,7 +108,7 @@ def test_a_mistake_is_corrected_while_nothing_followed(newer: LiveSite) -> None:
     assert demo.current.readlink().name == OLD
     done = newer.run("adopt", NEW, DOWN)
     assert done.returncode == 0, done.stderr
-    assert f"This corrects the adoption of {OLD}." in done.stdout
+    assert f"Replaces the adoption of {OLD}." in done.stdout
     assert demo.current.readlink().name == NEW
     demo.start_app()
     assert newer.run("verify").returncode == 0

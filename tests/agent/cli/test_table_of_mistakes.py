@@ -88,8 +88,8 @@ ROWS = [
     Mistake(6, "doctor", 3, "NU-1005", ('Write a list: ["...", "..."]',),
             put(URLS, r'urls = "\1"')),
     Mistake(7, "status", 1, "NU-1005",
-            ("Did you mean application?", "Whether officers can work was not found out",
-             "not found out ('door_file' is missing or not text). Nothing"),
+            ("Did you mean application?", "Status: unknown",
+             "unknown ('door_file' is missing or not text). Nothing"),
             put(r"\[application\]", "[aplication]")),
     Mistake(8, "doctor", 3, "NU-1005", ("mistakes: 4", "line 5: site.country", "line 14:"),
             lambda text: put("urls =", "url =")(put('"sqlite"', '"x"')(put('"MU"', '"x"')(text)))),
@@ -133,7 +133,7 @@ ROWS = [
     Mistake(58, "rollback --yes", 1, "NU-6014", ("no earlier release to go back to",)),
     Mistake(59, "upgrade", 2, "NU-1102", ("Run it in a terminal, or give --yes",)),
     Mistake(60, "schedule --cancel", 0, "",
-            ("No time was chosen; nothing is taken back.", "It does not begin before")),
+            ("Not scheduled.", "It does not begin before")),
 ]  # fmt: skip
 
 #: The rows that are tried elsewhere: file and test.

@@ -46,7 +46,7 @@ class Service:
     def happens(self, *_: object, **__: object) -> Iterator[StreamEvent]:
         """What the stream tells from when somebody looks: one more sentence, a step, the end."""
         yield self.moment()
-        self.snapshots.record_progress(ProgressUpdate("switching the code"))
+        self.snapshots.record_progress(ProgressUpdate("switching to the new release"))
         yield self.moment()
         yield EVENT
         with Journal.open(self.counter.site.journal) as journal:
@@ -87,7 +87,7 @@ def test_who_comes_later_sees_what_was_said_before_and_what_it_came_to(
     assert run(["--config", str(service.counter.site.config), "watch"]) == 0
     said = capsys.readouterr()
     assert said.err.splitlines()[:3] == [
-        "stopping the application", "copying the databases", "switching the code",
+        "stopping the application", "copying the databases", "switching to the new release",
     ]  # fmt: skip
     assert said.out.startswith("Last: upgrade to 3.3.0, undone")
 
@@ -95,7 +95,7 @@ def test_who_comes_later_sees_what_was_said_before_and_what_it_came_to(
 @pytest.mark.parametrize(
     ("work", "said"),
     [
-        ("plan", "Release 3.3.0 is prepared here."),
+        ("plan", "Downloaded: 3.3.0"),
         ("rehearse", "The rehearsal of release 3.3.0 failed. Nothing was changed."),
         ("check", ""),
     ],
@@ -169,13 +169,13 @@ def test_who_looks_too_early_is_told_when_it_begins(
     monkeypatch.setattr(watch, "_follow_events", lambda *_, **__: iter(()))
     service.snapshots.record_end()
     config = str(service.counter.site.config)
-    idle = "The service does nothing just now."
+    idle = "No operation in progress."
     assert run(["--config", config, "watch"]) == 0
     assert capsys.readouterr().out.splitlines() == [idle], "nothing is next"
     service.counter.know(NEXT)
     assert run(["--config", config, "watch"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        idle, "Next is the upgrade to 3.3.0.", "It does not begin before 2 more have approved.",
+        idle, "Next upgrade: 3.3.0", "It does not begin before 2 more have approved.",
     ]  # fmt: skip
     at = datetime(2099, 1, 3, 22, tzinfo=UTC)
     with Journal.open(service.counter.site.journal) as journal:

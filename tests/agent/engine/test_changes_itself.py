@@ -120,7 +120,7 @@ def is_noted_everywhere(demo: DemoSite) -> None:
         finding.code for finding in diagnose(demo.config_path, SilentProgress())
     }
     shown = said(demo, "verify")
-    assert told in shown and "Everything else is as it was recorded." in shown
+    assert told in shown and "No other differences." in shown
     rehearse(demo, NEXT)
 
 

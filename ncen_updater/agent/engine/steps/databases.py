@@ -43,7 +43,7 @@ class FenceStep(Step):
     """Bar every session from all databases at once."""
 
     name = StepName.FENCE
-    title = LazyText(N_("closing the databases to every session"))
+    title = LazyText(N_("closing the databases to connections"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Count once more what going back loses, now that officers are out; say who is in.
@@ -299,7 +299,7 @@ class CutOverStep(Step):
     """One transaction: live to previous, candidates to live, and the marker."""
 
     name = StepName.CUT_OVER
-    title = LazyText(N_("cutting the databases over"))
+    title = LazyText(N_("switching to the migrated databases"))
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Cut over; keep how long it took, in seconds."""

@@ -78,7 +78,7 @@ class BuildSlotStep(Step):
     """Assemble the slot from the verified pack or archive."""
 
     name = StepName.BUILD_SLOT
-    title = LazyText(N_("building the slot of the release"))
+    title = LazyText(N_("unpacking the release"))
 
     def describe_do(self, context: StepContext) -> LazyText | None:
         """See :meth:`Step.describe_do`."""

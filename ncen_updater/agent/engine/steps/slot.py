@@ -17,7 +17,7 @@ class SwitchStep(Step):
     """
 
     name = StepName.SWITCH
-    title = LazyText(N_("switching the code"))
+    title = LazyText(N_("switching to the new release"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Keep which layer is in use: the undo is the same link."""

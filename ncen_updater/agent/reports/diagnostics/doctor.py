@@ -310,15 +310,13 @@ def _check_disk_space(status: SiteStatus) -> Iterator[Finding]:
             "NU-6127",
             Severity.STRICT,
             LazyText(
-                N_("The disk of {path} is full: {free_bytes} are free."),
+                N_("Disk full: {path}, {free_bytes} free"),
                 {
                     "path": state,
                     "free_bytes": free,
                 },
             ),
-            LazyText(
-                N_("Make room there: at least {needed_bytes}."), {"needed_bytes": MARGIN_BYTES}
-            ),
+            LazyText(N_("Free at least {needed_bytes} there."), {"needed_bytes": MARGIN_BYTES}),
             {"path": str(state), "free": free, "needed": MARGIN_BYTES},
         )
 

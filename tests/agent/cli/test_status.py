@@ -100,7 +100,7 @@ def test_another_process_at_work(site: TrialSite) -> None:
         done = site.run("status")
         document = json.loads(site.run("status", "--json").stdout)
     assert "At work here now: an upgrade (process " in done.stdout
-    assert "upgrade to 3.3.0 (change abcdefgh), running" in done.stdout
+    assert "Change abcdefgh: upgrade to 3.3.0, running" in done.stdout
     assert "Last step: copying the databases (done)" in done.stdout
     assert "resume" not in done.stdout
     assert document["journal"]["open_change"]["step"] == "copy"
@@ -177,7 +177,7 @@ def test_who_confirms_is_sent_to_resume_where_no_service_goes_on(
         else nullcontext()
     ):
         said = site.run("confirm").stdout
-    assert "is confirmed" in said
+    assert "Confirmed: " in said
     assert ("The service completes the change automatically." in said) is served
     assert ("'ncen-updater resume' ends the change" in said) is not served
 
@@ -359,7 +359,7 @@ def test_a_link_astray(site: TrialSite) -> None:
     (site.root / "current").symlink_to("/elsewhere/3.3.0")
     done = site.run("status")
     assert done.returncode != 0
-    assert "could not be found out" in done.stderr
+    assert "State partly unknown" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -422,7 +422,7 @@ def test_holds_and_bad_releases(site: TrialSite) -> None:
         SiteHistory(journal).add_hold("fair next week", "wanjiru", None)
         SiteHistory(journal).mark_bad("ncen", "3.3.1", "NU-6007", None)
     out = site.run("status").stdout
-    assert "set by wanjiru: fair next week" in out
+    assert "by wanjiru: fair next week" in out
     assert "Marked bad: 3.3.1, 1 failure" in out
     document = json.loads(site.run("status", "--json").stdout)
     assert document["journal"]["holds"][0]["by"] == "wanjiru"
@@ -435,7 +435,7 @@ def test_a_hold_has_its_end_and_nothing_beside_it_that_reads_as_if_it_began(
     with Journal.open(site.journal) as journal:
         SiteHistory(journal).add_hold("fair", "dana", datetime(2127, 1, 31, tzinfo=UTC))
     out = site.run("status").stdout
-    assert " until 2127-01-31 00:00:00 UTC, set by dana: fair" in out
+    assert " until 2127-01-31 00:00:00 UTC by dana: fair" in out
     found = json.loads(site.run("status", "--json").stdout)
     assert _is_on_hold(found)
     assert not _is_on_hold({"journal": {"error": {}}})
@@ -458,10 +458,10 @@ def test_a_failure_of_a_release_that_was_installed_well_since_is_over(site: Tria
         change = journal.find_open_change()
         assert change is not None
         SiteHistory(journal).mark_bad("ncen", change.to_version, "NU-6007", None)
-    assert f"{change.to_version} failed here" in site.run("status").stdout
+    assert f"Marked bad: {change.to_version}" in site.run("status").stdout
     with Journal.open(site.journal) as journal:
         journal.set_change_state(change.id, ChangeState.FINISHED)
-    assert "failed here" not in site.run("status").stdout
+    assert "Marked bad" not in site.run("status").stdout
 
 
 def test_control_characters_do_not_reach_the_terminal(site: TrialSite) -> None:
@@ -474,7 +474,7 @@ def test_before_there_is_a_step_there_is_no_last_one(site: TrialSite) -> None:
     """Seen: "last step: - (-)"."""
     site.open_change()
     said = site.run("status").stdout
-    assert "Open: upgrade to 3.3.0" in said
+    assert "Change abcdefgh: upgrade to 3.3.0" in said
     assert "Last step" not in said
 
 
@@ -483,7 +483,7 @@ def test_an_interrupted_step_is_told_in_plain_words(site: TrialSite) -> None:
     with Journal.open(site.journal) as journal:
         journal.record_step("abcdefgh", StepName.COPY, StepState.INTENDED)
     said = site.run("status").stdout
-    assert "upgrade to 3.3.0 (change abcdefgh), interrupted, begun" in said
+    assert "Change abcdefgh: upgrade to 3.3.0, interrupted" in said
     assert "Last step: copying the databases (not finished)" in said
 
 

@@ -89,7 +89,7 @@ def test_who_comes_later_sees_what_was_said_before_and_what_it_came_to(
     assert said.err.splitlines()[:3] == [
         "stopping the application", "copying the databases", "switching to the new release",
     ]  # fmt: skip
-    assert said.out.startswith("Last: upgrade to 3.3.0, undone")
+    assert said.out.startswith("Last change: upgrade to 3.3.0, undone")
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_nobody_is_asked_to_confirm_what_was_confirmed(
         journal.store_facts(CHANGE.id, ChangeFacts(confirmed_by="amina"))
     assert run(["--config", str(watched.site.config), "status"]) == 0
     said = capsys.readouterr().out
-    assert "amina confirmed it" in said and "'ncen-updater confirm'" not in said, said
+    assert "Confirmed by amina" in said and "ncen-updater confirm" not in said, said
 
 
 def test_an_order_says_at_once_what_it_waits_for(

@@ -317,7 +317,7 @@ def test_of_a_worker_that_left_no_word_it_is_said_how_it_ended(
     with pytest.raises(WorkerError, match=re.escape(words)) as ended:
         run(code)
     why = LazyText("{why}", {"why": ended.value.detail}).render("fr")
-    assert why.startswith("le processus interrogé")
+    assert why.startswith("processus auxiliaire")
 
 
 def test_the_end_of_a_worker_behind_a_socket_is_not_ours_to_see() -> None:

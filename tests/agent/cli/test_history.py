@@ -225,7 +225,7 @@ def test_the_list_leads_to_what_failed(site: TrialSite) -> None:
     with Journal.open(site.journal, now=Clock()) as journal:
         undone(journal)
     said = site.run("history").stdout
-    assert f"What failed, and what became of it: 'ncen-updater history {UPGRADE.id}'" in said
+    assert f"For the last failure, run: ncen-updater history {UPGRADE.id}" in said
 
 
 def test_what_turned_bad_is_told_in_the_list_and_who_went_back_for_it(site: TrialSite) -> None:
@@ -260,9 +260,9 @@ def test_the_list_has_what_a_rehearsal_failed_of_and_what_a_bundle_brought(site:
             rehearsals.record_end(number, RehearsalState.FAILED, error_code="NU-4006", error=error)
         journal.record_event(IMPORTED, None, by="yves", file="ke.ncen", releases=["3.3.1"])
     said = site.run("history").stdout
-    assert "the rehearsal of 3.3.1 failed: NU-4006: Migration 0003 of companies failed." in said
-    assert "the rehearsal of 3.3.1 failed (NU-4006)" in said
-    assert "imported 3.3.1 from ke.ncen, by yves" in said
+    assert "rehearsal of 3.3.1 failed: NU-4006: Migration 0003 of companies failed." in said
+    assert "rehearsal of 3.3.1 failed: NU-4006\n" in said
+    assert "3.3.1 imported from ke.ncen by yves" in said
 
 
 def test_an_emergency_is_told_with_its_name_and_reason_of_the_rollback_that_it_began(

@@ -89,7 +89,7 @@ def test_who_comes_later_sees_what_was_said_before_and_what_it_came_to(
     assert said.err.splitlines()[:3] == [
         "stopping the application", "copying the databases", "switching to the new release",
     ]  # fmt: skip
-    assert said.out.startswith("Last: upgrade to 3.3.0, undone")
+    assert said.out.startswith("Last change: upgrade to 3.3.0, undone")
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_who_looks_too_early_is_told_when_it_begins(
     monkeypatch.setattr(watch, "_follow_events", lambda *_, **__: iter(()))
     service.snapshots.record_end()
     config = str(service.counter.site.config)
-    idle = "The service does nothing just now."
+    idle = "No operation in progress."
     assert run(["--config", config, "watch"]) == 0
     assert capsys.readouterr().out.splitlines() == [idle], "nothing is next"
     service.counter.know(NEXT)

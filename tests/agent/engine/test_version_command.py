@@ -68,11 +68,11 @@ def _set(demo: DemoSite, lines: str) -> None:
 
 
 def test_there_and_back(demo: DemoSite) -> None:
-    assert "Officers can work" in said(demo, "status")
+    assert "Status: running" in said(demo, "status")
     Operations(site_in_process(demo), SilentProgress()).upgrade(Version(NEW))
     site = site_in_process(demo)
     assert site.slots.read_current() == Version(NEW)
-    assert "Officers can work" in said(demo, "status")
+    assert "Status: running" in said(demo, "status")
     Operations(site_in_process(demo), SilentProgress()).rollback()
     assert site_in_process(demo).slots.read_current() == Version(OLD)
     kept = [path for path in demo.state.rglob("*") if path.is_file()]

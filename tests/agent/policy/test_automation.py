@@ -412,12 +412,12 @@ SCHEDULED = (
     ),
     (
         replace(READY, not_before=NOW + HOUR, windows=(DAY,)),
-        "upgrade to 3.3.0 scheduled for 2026-11-24 16:00 EAT (13:00 UTC)",
+        "upgrade to 3.3.0 scheduled for 2026-11-24 16:00 EAT",
     ),
     (
         replace(READY, not_before=NOW + HOUR, windows=(NIGHT,)),
-        "upgrade to 3.3.0 scheduled for 2026-11-24 16:00 EAT (13:00 UTC), outside the "
-        "maintenance windows; next window: 2026-11-24 22:00 EAT (19:00 UTC)",
+        "upgrade to 3.3.0 scheduled for 2026-11-24 16:00 EAT, outside the "
+        "maintenance windows; next window: 2026-11-24 22:00 EAT",
     ),
 )
 

@@ -87,9 +87,9 @@ def test_times_are_those_of_the_site() -> None:
     )
     reader = MessageContext("ke-1", "en", ZoneInfo("Africa/Nairobi"))
     letter = compose_message("id", [news], 0, reader, explain_code)
-    assert letter.subject == "[ke-1] Upgrade to 3.3.0 starts at 2026-03-01 15:00 EAT (12:00 UTC)"
+    assert letter.subject == "[ke-1] Upgrade to 3.3.0 starts at 2026-03-01 15:00 EAT"
     assert "Downtime: 1 min to 1 min 30 s" in letter.body
-    assert letter.body.startswith("2026-03-01 15:00 EAT (12:00 UTC)  Upgrade")
+    assert letter.body.startswith("2026-03-01 15:00 EAT  Upgrade")
     assert not letter.urgent
 
 

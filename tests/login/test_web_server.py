@@ -55,7 +55,7 @@ CONSOLE, WEB = "nu-login-console", "www-data"
 FRENCH = {
     "way in": "Connectez-vous avec votre compte sur ce serveur",
     "enter": "Se connecter",
-    "wrong": "Le nom ou le mot de passe est faux, ou ce compte ne peut pas entrer ici.",
+    "wrong": "Échec de la connexion : identifiants incorrects ou compte non autorisé",
     "secret": "Votre mot de passe, pour ceci seulement",
     "said": "Vous avez dit oui.",
     "withdrawn": "Votre oui est retiré.",

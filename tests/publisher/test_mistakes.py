@@ -19,12 +19,12 @@ __all__ = ["officer"]
 @pytest.mark.parametrize(
     ("name", "secret", "code", "words"),
     [
-        ("dana", "short", "NU-7030", "5 characters, and 14 are needed"),
-        ("amina", PASSPHRASE, "NU-7031", "keys are never written over"),
-        ("dana.pem", PASSPHRASE, "NU-7038", "'.pem' is added to it"),
-        ("keys/dana", PASSPHRASE, "NU-7038", "--directory says where the files go"),
+        ("dana", "short", "NU-7030", "5 of 14 characters"),
+        ("amina", PASSPHRASE, "NU-7031", "already exists"),
+        ("dana.pem", PASSPHRASE, "NU-7038", "such as amina"),
+        ("keys/dana", PASSPHRASE, "NU-7038", "such as amina"),
         ("dana.pub.json", PASSPHRASE, "NU-7038", "such as amina"),
-        ("", PASSPHRASE, "NU-7038", "the name of its owner alone"),
+        ("", PASSPHRASE, "NU-7038", "the name of the owner alone"),
     ],
 )
 def test_a_key_that_cannot_be_made(

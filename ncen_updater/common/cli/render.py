@@ -26,12 +26,12 @@ from ncen_updater.common.i18n import (
     translate,
 )
 
-TITLE_LABEL = N_("What happened:")
+TITLE_LABEL = N_("Error:")
 DETAIL = N_("Detail:")
-STATE_LABEL = N_("State now:")
+STATE_LABEL = N_("State:")
 REMEDY_LABEL = N_("What to do:")
 CODE_LABEL = N_("Code:")
-CONTACT_LABEL = N_("Whom to ask:")
+CONTACT_LABEL = N_("Contact:")
 SEVERITY_LABELS: Mapping[Severity, str] = {
     Severity.STRICT: N_("blocks"),
     Severity.ADVISORY: N_("note"),
@@ -203,7 +203,7 @@ def format_error(
     contact: str | None = None,
     columns: int | None = None,
 ) -> list[str]:
-    """Return an error for people: what happened, the state now, what to do, the code.
+    """Return an error for people: title, detail, state, what to do, code.
 
     Args:
         error: The error.

@@ -75,7 +75,7 @@ def test_refusals(
 ) -> None:
     plain = site.run(*arguments)
     assert (plain.returncode, plain.stdout) == (exit_code, "")
-    for label in ("What happened:", "State now:", "What to do:", code):
+    for label in ("Error:", "State:", "What to do:", code):
         assert label in plain.stderr
     for name, value in site.environment().items():
         monkeypatch.setenv(name, value)
@@ -329,5 +329,5 @@ def test_a_question_that_is_agreed_to(site: LiveSite) -> None:
         {"Mettre ncen": "oui"},
     )
     assert (exit_code, "NU-6011" in shown) == (11, True)
-    assert "Ce qui s'est passé" in shown
+    assert "Erreur :" in shown
     assert site.facts() == before

@@ -104,9 +104,9 @@ def test_everything_becomes_json() -> None:
 
 def test_an_error_says_four_things_in_columns() -> None:
     lines = format_error(SiteBusyError(holder="upgrade", detail="one\ntwo"), STATE)
-    assert lines[0].startswith("What happened: Another ncen-updater")
-    assert lines[1:4] == ["Detail:        one", f"{'':15}two", "State now:     a. b."]
-    assert lines[5] == "Code:          NU-6004"
+    assert lines[0].startswith("Error:      Another operation")
+    assert lines[1:4] == ["Detail:     one", f"{'':12}two", "State:      a. b."]
+    assert lines[5] == "Code:       NU-6004"
     assert not any("\x1b" in line for line in lines)
     assert "\x1b[31m" in format_error(SiteBusyError(holder=""), STATE, rich=True)[0]
 
@@ -115,7 +115,7 @@ def test_an_error_is_broken_to_the_terminal_between_words() -> None:
     lines = format_error(SiteBusyError(holder="upgrade", detail="d" * 90), STATE, columns=60)
     assert "d" * 90 in "".join(lines)
     assert max(len(line) for line in lines if "ddd" not in line) < 60
-    assert all(line[:15].strip() == "" or line[14] == " " for line in lines)
+    assert all(line[:12].strip() == "" or line[11] == " " for line in lines)
     assert len(lines) > len(format_error(SiteBusyError(holder="upgrade", detail="d" * 90), STATE))
 
 
@@ -143,7 +143,7 @@ def test_whom_to_ask_is_what_the_configuration_says(
     session = AgentSession("ncen-updater", config)
     assert session.get_contact(error) == shown
     show_error(session, error, lambda _: STATE)
-    assert (f"Whom to ask:   {shown}" in capsys.readouterr().err) is (shown is not None)
+    assert (f"Contact:    {shown}" in capsys.readouterr().err) is (shown is not None)
     session.as_json = True
     show_error(session, error, lambda _: STATE)
     assert json.loads(capsys.readouterr().out)["error"].get("contact") == shown

@@ -89,4 +89,4 @@ def test_what_a_missing_option_is_for_is_said(officer: Officer) -> None:
 @pytest.mark.parametrize("language", ["en", "fr"])
 def test_where_nothing_is_to_be_drafted_it_is_said_in_a_whole_sentence(language: str) -> None:
     told = UpdaterError(NOTHING_TO_DO, reason="no role is named").title_text.render(language)
-    assert told.endswith(".") and told.count(".") == 1
+    assert told.count(".") == 0

@@ -288,7 +288,7 @@ def test_that_nobody_has_to_approve_is_said_and_nobody_asked(upgraded: Counter) 
         assert "'ncen-updater approve --rollback --accept-loss 4'" in str(before.words[-1])
         with refused(DATA_LOSS_ABOVE_APPROVAL) as nobody:  # seen in an emergency: "(-)"
             require_loss_accepted(find_rollback_to_approve(journal, "3.3.0", 2), 4)
-        assert "approved by: nobody yet" in str(nobody.value.title_text)
+        assert "Approved by: nobody yet" in str(nobody.value.state)
         journal.set_change_state(CHANGE.id, ChangeState.COMMITTED)
         watched = format_rollback_plan(way, find_rollback_to_approve(journal, "3.3.0", 2), "en")
     assert watched.document["watched"] is True

@@ -15,7 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LANGUAGES = {"en": ROOT / "docs", "fr": ROOT / "docs/fr"}
 LINK = re.compile(
-    r"\[(?P<title>[^\]]*)\](?P<kind>\(|: +)(?P<target>[^)\s#]+)(?P<rest>#[^)\s]*)?(?P<end>\)?)"
+    r"\[(?P<title>(?:`[^`]*`|[^]`[])*)\](?P<kind>\(|: +)(?P<target>[^)\s#]+)(?P<rest>#[^)\s]*)?"
+    r"(?P<end>\)?)"
 )
 #: The operators' guides, in the order in which they are printed.
 BOOK = (

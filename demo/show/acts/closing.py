@@ -41,7 +41,7 @@ def play(stage: Stage, keep: Path | None) -> None:
     narrator.say(
         N_(
             "Where to look next: docs/architecture.md and docs/crash-story.md (what is on the disk "
-            "at each instant), docs/operator.md, docs/release-officer.md, script/test."
+            "at each instant), docs/operator.md, docs/how-to/publish-a-release.md, script/test."
         )
     )
     if keep is not None:

@@ -65,7 +65,7 @@ def info(number: int, what: str, remedy: str) -> LintRule:
 INVALID_MANIFEST = strict(
     7101,
     N_("The manifest is not valid: {mistakes}"),
-    N_("Correct the places that are named; docs/release-format.md explains each."),
+    N_("Correct the places that are named; docs/reference/release-format.md explains each."),
 )
 FORBIDDEN_ENTRY = strict(
     7102,

@@ -283,7 +283,7 @@ def test_that_nobody_has_to_approve_is_said_and_nobody_asked(upgraded: Counter) 
     )
     with Journal.open(upgraded.site.journal) as journal:
         before = format_rollback_plan(way, find_rollback_to_approve(journal, "3.3.0", 2), "en")
-        assert "People who have to approve going back yet: 2" in str(before.words[-1])
+        assert "Missing approvals: 2" in str(before.words[-1])
         # Seen: "approve --rollback", which is refused where something is lost (NU-6050).
         assert "(who has: nobody yet)" in str(before.words[-1])
         assert "'ncen-updater approve --rollback --accept-loss 4'" in str(before.words[-1])

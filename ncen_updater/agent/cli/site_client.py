@@ -605,11 +605,11 @@ class LocalSiteClient:
         if by_medium and record is not None:
             if not site.config.feed.offline:
                 words.append(LazyText(N_("Feed unreachable.")))
-            values = {
+            valid = {
                 "at": format_time(record.imported_at, zone),
                 "until": format_time(record.usable_until, zone),
             }
-            words.append(LazyText(N_("Metadata imported at {at}, valid until {until}"), values))
+            words.append(LazyText(N_("Metadata imported at {at}, valid until {until}"), valid))
         offers = view.offers if view else ()
         others = list_other_releases(path, offers, site.slots.read_current())
         words += format_path_lines(product, current, path, self._run.zone)

@@ -153,12 +153,12 @@ AT_REST: dict[str, object] = {"open_change": None, "at_work": None}
     ("journal", "running", "words"),
     [
         ({}, None, None),
-        ({"at_work": "rehearse, process 7"}, None, "rehearsing a release on copies"),
-        ({}, {"words": ["collect"]}, "clearing away what was kept long enough"),
+        ({"at_work": "rehearse, process 7"}, None, "rehearsing a release"),
+        ({}, {"words": ["collect"]}, "pruning"),
         (
             {"open_change": {"to": "3.3.0"}, "at_work": "resume, process 7"},
             None,
-            "bringing a change",
+            "resuming a change",
         ),
     ],
 )
@@ -191,10 +191,10 @@ def test_history_speaks_of_the_hours_of_the_site(
         ({"looked_at": "2026-11-27T07:00:00+00:00", "running": {"words": ["check"]}}, False),
         ({"looked_at": None, "running": None}, False),
     ],
-    ids=["before", "at once", "after", "at work", "not yet"],
+    ids=["before", "The upgrade starts immediately.", "after", "running", "not yet"],
 )
 def test_why_the_service_waited_before_an_order_is_no_answer_to_it(
     moment: dict[str, object], before: bool
 ) -> None:
-    """Seen: 'ncen-updater check' began with "nothing is on offer for this site"."""
+    """Seen: 'ncen-updater check' began with "no release available for this site"."""
     assert predates_job(moment, "2026-11-27T08:00:00+00:00") is before

@@ -320,8 +320,8 @@ class Heard:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        (ChangeKind.UPGRADE, "going back: a step"),
-        (ChangeKind.ROLLBACK, "the rollback is undone: a step"),
+        (ChangeKind.UPGRADE, "reverting: a step"),
+        (ChangeKind.ROLLBACK, "reverting the rollback: a step"),
     ],
 )
 def test_what_is_undone_is_named(

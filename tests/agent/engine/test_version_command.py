@@ -243,7 +243,7 @@ def test_adopt_says_who_said_it(demo: DemoSite, tmp_path: Path) -> None:
     document = site.slots.read_document(Version(OLD))
     nothing = MigrationSet(OLD, tmp_path, {})
     seen = inspect_installed(site, Version(OLD), document.manifest, nothing, "")
-    line = f"By {sys.executable} it is {OLD}; the application itself does not say it."
+    line = f"Version reported by {sys.executable}: {OLD}"
     assert line in [str(one) for one in seen.format_lines(Version(OLD))]
     other = find_mismatch(seen, Version(NEW), vouched=True)
     assert str(other) == f"NU-6060: {sys.executable} says that {OLD} runs here, not {NEW}."

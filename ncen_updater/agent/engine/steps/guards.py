@@ -146,9 +146,7 @@ class PreflightStep(Step):
 
     def describe_undo(self, context: StepContext) -> LazyText | None:
         """See :meth:`Step.describe_undo`."""
-        return (
-            LazyText(N_("removing what was kept of files")) if context.read_facts().files else None
-        )
+        return LazyText(N_("removing retained files")) if context.read_facts().files else None
 
     def undo(self, context: StepContext) -> None:
         """Remove what was kept of files; they were put back before. What was expanded stays."""

@@ -95,7 +95,7 @@ def test_who_comes_later_sees_what_was_said_before_and_what_it_came_to(
 @pytest.mark.parametrize(
     ("work", "said"),
     [
-        ("plan", "Release 3.3.0 is prepared here."),
+        ("plan", "Downloaded: 3.3.0"),
         ("rehearse", "Rehearsal of 3.3.0 failed"),
         ("check", ""),
     ],
@@ -175,7 +175,7 @@ def test_who_looks_too_early_is_told_when_it_begins(
     service.counter.know(NEXT)
     assert run(["--config", config, "watch"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        idle, "Next is the upgrade to 3.3.0.", "The upgrade waits for approval: 2 missing.",
+        idle, "Next upgrade: 3.3.0", "The upgrade waits for approval: 2 missing.",
     ]  # fmt: skip
     at = datetime(2099, 1, 3, 22, tzinfo=UTC)
     with Journal.open(service.counter.site.journal) as journal:
@@ -192,7 +192,7 @@ def test_an_order_that_was_never_given_is_told_by_its_number(
     """Seen: "The service knows nothing at /v1/orders/999"."""
     assert run(["--config", str(service.counter.site.config), "watch", "999", "--json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
-    assert (error["code"], error["what"]) == ("NU-9337", "There is no order 999 here.")
+    assert (error["code"], error["what"]) == ("NU-9337", "Job 999 not found")
 
 
 def test_a_part_of_a_support_bundle_that_is_none_is_told_with_the_others(

@@ -255,11 +255,11 @@ def test_one_that_wants_a_token(site: TrialSite) -> None:
     with answering(http(b'{"version": "geheim-1"}'), heard) as url:
         configure(site, "http://127.0.0.1:9", url)
         seen = look(site)
-        assert seen.answer is HealthAnswer.NOT_ASKED and "cannot be read" in seen.why
+        assert seen.answer is HealthAnswer.NOT_ASKED and "Cannot read the health token" in seen.why
         token.write_text("geheim-1\n")
         token.chmod(0o644)
         seen = look(site)
-        assert seen.answer is HealthAnswer.NOT_ASKED and "can be read by others" in seen.why
+        assert seen.answer is HealthAnswer.NOT_ASKED and "readable by others" in seen.why
         assert not heard
         token.chmod(0o600)
         seen = look(site)

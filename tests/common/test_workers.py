@@ -108,7 +108,9 @@ def test_an_expected_error_arrives_as_its_class(run: Any) -> None:
     body = f'raise InsufficientSpaceError(path="/x", {figures}, detail="why")'
     with pytest.raises(InsufficientSpaceError) as caught:
         run(serving(body), expects=(InsufficientSpaceError,))
-    assert caught.value.title_text.render().startswith("Too little space in /x: 2 B are needed")
+    assert caught.value.title_text.render().startswith(
+        "Not enough disk space in /x: 1 B free, 2 B required"
+    )
     assert caught.value.detail == "why"
 
 

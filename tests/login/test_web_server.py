@@ -43,7 +43,7 @@ pytestmark = [
 ]
 ROOT = Path(__file__).parents[2]
 RULES = (ROOT / "packaging/nginx/console.conf").read_text("utf-8")
-GUIDE = (ROOT / "docs/console.md").read_text("utf-8")
+GUIDE = (ROOT / "docs/how-to/web-console.md").read_text("utf-8")
 NAME, PORT = "ncen-console.example.org", 8443
 SOCKET, NETWORK = "/run/ncen-updater/console.sock", "192.0.2.0/24"
 CERTIFICATE, KEY = "/etc/ssl/certs/ncen-console.pem", "/etc/ssl/private/ncen-console.key"
@@ -55,7 +55,7 @@ CONSOLE, WEB = "nu-login-console", "www-data"
 FRENCH = {
     "way in": "Connectez-vous avec votre compte sur ce serveur",
     "enter": "Se connecter",
-    "wrong": "Le nom ou le mot de passe est faux, ou ce compte ne peut pas entrer ici.",
+    "wrong": "Échec de la connexion : identifiants incorrects ou compte non autorisé",
     "secret": "Confirmez avec votre mot de passe",
     "said": "Vous l'avez déjà approuvée.",
     "withdrawn": "Approbation retirée.",

@@ -193,7 +193,7 @@ def format_error(
     contact: str | None = None,
     columns: int | None = None,
 ) -> list[str]:
-    """Return an error for people: what happened, the state now, what to do, the code.
+    """Return an error for people: title, detail, state, what to do, code.
 
     Args:
         error: The error.

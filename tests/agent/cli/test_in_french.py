@@ -34,4 +34,4 @@ def test_a_journal_that_may_not_be_read() -> None:
 def test_what_could_not_be_found_out() -> None:
     error = UpdaterError(DATABASE_UNREACHABLE, database="main", detail="Connection refused")
     said = format_site_state(dataclasses.replace(SITE, databases=error), None)[-1].render("fr")
-    assert "NU-4002" in said and "injoignable" in said
+    assert "NU-4002" in said and "Connexion impossible" in said

@@ -104,7 +104,7 @@ def test_everything_becomes_json() -> None:
 
 def test_an_error_says_four_things_in_columns() -> None:
     lines = format_error(SiteBusyError(holder="upgrade", detail="one\ntwo"), STATE)
-    assert lines[0].startswith("Error:      Another ncen-updater")
+    assert lines[0].startswith("Error:      Another operation")
     assert lines[1:4] == ["Detail:     one", f"{'':12}two", "State:      a. b."]
     assert lines[5] == "Code:       NU-6004"
     assert not any("\x1b" in line for line in lines)

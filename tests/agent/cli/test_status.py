@@ -412,7 +412,7 @@ def test_no_configuration(tmp_path: Path) -> None:
     site.config.unlink()
     done = site.run("status")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "NU-1002" in done.stderr
+    assert "NU-1011" in done.stderr
     assert "/usr/share/doc/ncen-updater/examples/agent.toml" in " ".join(done.stderr.split())
     assert "Nothing was changed." in done.stderr
 

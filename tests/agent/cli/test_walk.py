@@ -106,4 +106,4 @@ def test_without_a_configuration(
     code = agent_main.run(words)
     out, _ = capsys.readouterr()
     error = json.loads(out)["error"]
-    assert (code, error["code"]) == (1, "NU-1002")
+    assert (code, error["code"]) == (1, "NU-1011")

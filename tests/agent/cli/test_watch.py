@@ -192,7 +192,7 @@ def test_an_order_that_was_never_given_is_told_by_its_number(
     """Seen: "The service knows nothing at /v1/orders/999"."""
     assert run(["--config", str(service.counter.site.config), "watch", "999", "--json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
-    assert (error["code"], error["what"]) == ("NU-9337", "There is no order 999 here.")
+    assert (error["code"], error["what"]) == ("NU-9337", "Job 999 not found")
 
 
 def test_a_part_of_a_support_bundle_that_is_none_is_told_with_the_others(

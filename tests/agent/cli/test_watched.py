@@ -66,8 +66,8 @@ def test_nothing_is_approved_beside_it_and_that_is_said(
     assert run(["--config", config, *alone, *words, "--dry-run"]) == ExitCode.BUSY
     said = " ".join(capsys.readouterr().err.split())
     assert "NU-6071" in said
-    assert f"nothing to approve yet: 3.3.0 is in use and is watched until {UNTIL}" in said
-    assert "'ncen-updater confirm' ends the watching at once" in said
+    assert f"soak period of 3.3.0 until {UNTIL}" in said
+    assert "run: ncen-updater confirm" in said
 
 
 @pytest.mark.parametrize("alone", [(), ("--alone",)])

@@ -24,6 +24,7 @@ from ncen_updater.agent.reports.status import DEFAULT_SOAK_S
 from ncen_updater.common.messages import (
     CONFIG_DUPLICATE_KEY,
     CONFIG_EXPOSED,
+    CONFIG_MISSING,
     CONFIG_NOT_TEXT,
     CONFIG_NOT_TOML,
     CONFIG_TOO_LARGE,
@@ -236,8 +237,11 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     big.write_bytes(b"#" * 1_000_001)
     os.mkfifo(pipe)
     for load in (load_config, load_essential_settings):
-        for path in (tmp_path / "none", tmp_path, pipe):
-            with refused(CONFIG_UNREADABLE):
+        for path, message in (
+            (tmp_path / "none", CONFIG_MISSING), (tmp_path, CONFIG_UNREADABLE),
+            (pipe, CONFIG_UNREADABLE),
+        ):  # fmt: skip
+            with refused(message):
                 load(path)
         with refused(CONFIG_TOO_LARGE):
             load(big)

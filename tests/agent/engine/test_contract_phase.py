@@ -212,7 +212,7 @@ def test_what_a_second_try_left_is_written_down_when_a_person_leaves_it(demo: De
     """The second try was killed after it made a table; then somebody confirms."""
     with refused(CONTRACT_FAILED):
         operations(demo).upgrade(Version(WAITS))
-    assert "'ncen-updater confirm'" in said(demo, "doctor")
+    assert "NU-4208" in said(demo, "doctor")
     execute(demo.databases.address("companies"), "CREATE TABLE came_later (id integer)")
     operations(demo).confirm("a person")
     operations(demo).resume(by_operator=True)

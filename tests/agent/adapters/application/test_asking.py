@@ -170,13 +170,13 @@ def test_the_web_server_in_front_is_given_nothing(guarded: Guarded, token: Path)
 @pytest.mark.parametrize(
     ("text", "mode", "words"),
     [
-        (None, 0, "cannot be read: No such file or directory"),
-        (TOKEN, 0o640, "can be read by others"),
-        (TOKEN, 0o604, "can be read by others"),
-        ("", 0o600, "does not hold one token"),
-        (f"Bearer {TOKEN}", 0o600, "does not hold one token"),
-        (f"{TOKEN}\nX-Other: 1", 0o600, "does not hold one token"),
-        (f"{TOKEN}é", 0o600, "does not hold one token"),
+        (None, 0, "Cannot read the health token"),
+        (TOKEN, 0o640, "readable by others"),
+        (TOKEN, 0o604, "readable by others"),
+        ("", 0o600, "must contain one word"),
+        (f"Bearer {TOKEN}", 0o600, "must contain one word"),
+        (f"{TOKEN}\nX-Other: 1", 0o600, "must contain one word"),
+        (f"{TOKEN}é", 0o600, "must contain one word"),
     ],
 )
 def test_a_token_that_cannot_be_used(

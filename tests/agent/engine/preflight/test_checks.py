@@ -364,7 +364,7 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
     "unmapped, strict": (_unmapped(strict=True), "NU-6323", STRICT, "B7: 12"),
     "roles that reach too far": (_exposed, "NU-4163", STRICT, "a superuser"),
     "engine's own": (_blocker, "NU-4101", STRICT, "a slot"),
-    "unreachable": (_unreachable, "NU-4002", STRICT, "cannot be reached"),
+    "unreachable": (_unreachable, "NU-4002", STRICT, "Cannot connect"),
 }  # fmt: skip
 
 

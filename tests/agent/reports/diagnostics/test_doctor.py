@@ -322,7 +322,7 @@ def test_root_is_told_what_the_unit_may_write(trial: Trial, tmp_path: Path) -> N
     try:
         with activated(socket, unit, tmp_path / "unit.log"):
             done = run_agent(*words, environment=environment)
-        assert f"NU-6346 {closed} lies outside" in done.stdout, done.stderr
+        assert f"NU-6346 {closed} is outside" in done.stdout, done.stderr
         assert done.returncode == 3
         socket.unlink(missing_ok=True)
         alone = run_agent(*words, environment=environment)

@@ -276,7 +276,7 @@ def test_a_method_that_is_not_taken_names_those_that_are(counter: Counter) -> No
 
 def test_refusals_in_french(counter: Counter) -> None:
     answer = counter.ask("GET", "/v1/nothing", HTTP_ACCEPT_LANGUAGE="de, fr-CH;q=0.8")
-    assert answer.document["error"]["what"].startswith("Le service ne connaît rien")
+    assert answer.document["error"]["what"].startswith("Chemin d'API inconnu")
 
 
 def test_what_the_service_does_is_told_in_the_language_that_is_asked_for(counter: Counter) -> None:

@@ -138,7 +138,7 @@ def test_what_cannot_be_told_keeps_nothing_from_going_on(
         service.wait_for("service.loop wait")
         note(site, "1.1.0")
         service.wait_for("no metrics")
-        service.wait_for("cannot be reached")
+        service.wait_for("unreachable")
         done = site.run("hold", "--reason", "fair", "--alone")
         assert done.returncode == 0, done.stderr
         service.wait_for("on hold")

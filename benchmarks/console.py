@@ -97,10 +97,15 @@ def fill(path: Path, count: int) -> None:
                 first, id=new_change_id(), generation=number + 1, created_at=moments[-1]
             )
             journal.begin_change(change)
-            for name in (StepName.CLOSE, StepName.COPY, StepName.MIGRATE, StepName.OPEN):
+            for name in (
+                StepName.MAINTENANCE_ON,
+                StepName.COPY,
+                StepName.MIGRATE,
+                StepName.MAINTENANCE_OFF,
+            ):
                 for state in (StepState.INTENDED, StepState.DONE):
                     journal.record_step(
-                        change.id, name, state, ChangeFacts(stop_s=60.0 + number % 30)
+                        change.id, name, state, ChangeFacts(downtime_s=60.0 + number % 30)
                     )
             journal.set_change_state(change.id, ChangeState.FINISHED)
 

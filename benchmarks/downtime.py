@@ -49,11 +49,23 @@ from tests.support.sites import site_in_process
 GOOD, BAD = "3.3.0", "3.3.4"
 # Officers are out during these; stopping and starting the application and migrating count apart.
 OURS = (
-    StepName.CLOSE, StepName.FENCE, StepName.PREFLIGHT_AGAIN, StepName.COPY, StepName.CUT_OVER,
-    StepName.SWITCH, StepName.COMMIT, StepName.OPEN,
-)  # fmt: skip
+    StepName.MAINTENANCE_ON,
+    StepName.FENCE,
+    StepName.FINAL_PREFLIGHT,
+    StepName.COPY,
+    StepName.CUT_OVER,
+    StepName.SWITCH,
+    StepName.COMMIT,
+    StepName.MAINTENANCE_OFF,
+)
 BACK = (StepName.SWITCH, StepName.CUT_OVER, StepName.MIGRATE)
-BACK_WHOLE = (*BACK, StepName.COPY, StepName.PREFLIGHT_AGAIN, StepName.FENCE, StepName.CLOSE)
+BACK_WHOLE = (
+    *BACK,
+    StepName.COPY,
+    StepName.FINAL_PREFLIGHT,
+    StepName.FENCE,
+    StepName.MAINTENANCE_ON,
+)
 HERE = Path(__file__).parents[1]
 WHOLE_AIMS = {"ext4, 1 GB": 0.6, "PostgreSQL 18 with clone": 0.35}
 AIMS = {"stop": 0.35, "cut_over_s": 0.05, "back": 0.02}
@@ -138,7 +150,7 @@ def _turn(trial: Trial, site: Site, classical: Classical, watch: SwapWatch) -> T
 
 
 def _last(site: Site) -> tuple[Timeline, ChangeFacts]:
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         change = journal.list_changes(1)[0]
         return timeline(journal.list_events(change=change.id), change.id), journal.read_facts(
             change.id
@@ -150,7 +162,7 @@ def _good(site: Site) -> dict[str, object]:
     outcome = Operations(site, watch).upgrade(Version(GOOD)).outcomes[0]
     steps, _ = _last(site)
     return {
-        "stop_s": outcome.stop_s,
+        "stop_s": outcome.downtime_s,
         "analyze_s": round(watch.analyze_s, 3),
         "steps_s": {name: round(value, 3) for name, value in steps.there.items()},
     }

@@ -70,7 +70,7 @@ class Trial:
         self.settings = ServiceSettings(
             timezone=zone,
             windows=(WindowSettings(start=START, end=END),),
-            fetch_windows=(WindowSettings(start=time(18), end=time(7)),),
+            download_windows=(WindowSettings(start=time(18), end=time(7)),),
         )
         self.service = self.start()
         self.number = 0

@@ -76,7 +76,7 @@ def _site(place: PostgresPlace | None, cases: int) -> Iterator[ServedSite]:
 def _as_before(served: ServedSite) -> None:
     """Take the site back to the release before, as if the newer one had never been here."""
     site = site_in_process(served.demo)
-    site.source.refresh()
+    site.release_source.refresh()
     if served.current() != START:
         Operations(site, SilentProgress()).rollback()
     if Version(TARGET) in site.slots.list_versions():
@@ -140,7 +140,7 @@ def _trial(served: ServedSite, chance: random.Random, whole_s: float, tally: Tal
         wrong.append("upgraded although the window was closed")
     if status not in (0, -signal.SIGTERM):
         wrong.append(f"the service ended with {status}")
-    left = list(site_in_process(served.demo).engine.list_leftovers())
+    left = list(site_in_process(served.demo).database_engine.list_leftovers())
     wrong += [f"left over: {item}" for item in left if item[1] is DatabaseRole.CANDIDATE]
     with served.journal() as journal:
         journal.verify_chain()

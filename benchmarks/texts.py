@@ -114,7 +114,7 @@ def measure(form: str, directory: Path) -> dict[str, float]:
     end = time.process_time()
     return {
         "entries": len(merged.catalogue),
-        "told": len(merged.told),
+        "told": len(merged.keys),
         "bytes": len(content),
         "read_s": middle - begin,
         "merge_s": then - middle,

@@ -90,8 +90,8 @@ def test_a_name_is_found(tmp_path: Path, line: str) -> None:
 def test_an_engine_has_an_adapter_and_a_dialect() -> None:
     assert list(ENGINES) == list(DIALECTS) == list(ENGINE_SETTINGS)
     for name in ENGINES:
-        assert get_engine_descriptor(name).text_columns
-        assert ENGINE_SETTINGS[name].paths
+        assert get_engine_descriptor(name).text_columns_query
+        assert ENGINE_SETTINGS[name].path_settings
 
 
 THIRD = """

@@ -344,5 +344,5 @@ def test_syntax_that_nobody_looked_at_is_said(
     release = release_with(tmp_path / "r", "postgresql", Case("mistake", b"SELEC 1"))
     found = {f.code: f for f in lint_release(release)}
     assert found["NU-7126"].severity == "advisory"
-    assert told in found["NU-7126"].what.render()
+    assert told in found["NU-7126"].title.render()
     assert "NU-7125" not in found

@@ -508,7 +508,7 @@ class History:
 
     def _left(self) -> list[str]:
         stage = self.stage
-        engine = site_in_process(stage.demo).engine
+        engine = site_in_process(stage.demo).database_engine
         found = [
             f"a copy {row}" for row in engine.list_leftovers() if row[1] is DatabaseRole.CANDIDATE
         ]

@@ -76,7 +76,7 @@ class SlotSelection:
 
     current: str
     previous: str | None = None
-    state: str = CONFIRMED
+    trial_state: str = CONFIRMED
     attempts: int = 0
     bad: Mapping[str, Any] = field(default_factory=dict)
     boot: str | None = None
@@ -92,9 +92,9 @@ class StartDecision:
         why: In words, where it is not the usual.
     """
 
-    start: str | None
-    state: SlotSelection | None
-    why: str = ""
+    version: str | None
+    selection: SlotSelection | None
+    reason: str = ""
 
 
 def find_newest(versions: Sequence[str]) -> str | None:
@@ -126,7 +126,7 @@ def decide_start(
     proven = max(0, state.attempts - 1) if known and state.boot != boot else state.attempts
     state = replace(state, attempts=proven, boot=boot)
     there = state.current in usable
-    limit = MAX_TRIAL_STARTS if state.state == ON_TRIAL else MAX_EARLY_EXITS
+    limit = MAX_TRIAL_STARTS if state.trial_state == ON_TRIAL else MAX_EARLY_EXITS
     if there and state.attempts < limit:
         return StartDecision(state.current, replace(state, attempts=state.attempts + 1))
     other = _find_fallback(state, usable)
@@ -141,7 +141,9 @@ def decide_start(
     if other is None:
         return StartDecision(None, None, f"{why}, and there is no other to go back to")
     bad = dict(state.bad)
-    if there or state.state == ON_TRIAL:  # a slot that was lost says nothing against its release
+    if (
+        there or state.trial_state == ON_TRIAL
+    ):  # a slot that was lost says nothing against its release
         times = bad[state.current]["times"] if state.current in bad else 0
         bad[state.current] = {"times": times + 1, "at": now}
     return StartDecision(
@@ -185,7 +187,7 @@ def order_for_resume(
     """
     if state is None:
         wanted = [link, find_newest([version for version in usable if version != link])]
-    elif state.state == ON_TRIAL:
+    elif state.trial_state == ON_TRIAL:
         wanted = [_find_fallback(state, usable), state.current]
     else:
         wanted = [state.current, _find_fallback(state, usable)]
@@ -210,7 +212,7 @@ def read_selection(directory: Path) -> SlotSelection | None:
     fits = (
         is_version(state.current)
         and (state.previous is None or is_version(state.previous))
-        and state.state in (ON_TRIAL, CONFIRMED)
+        and state.trial_state in (ON_TRIAL, CONFIRMED)
         and type(state.attempts) is int
         and state.attempts >= 0
         and type(state.boot) in (str, type(None))
@@ -245,7 +247,7 @@ def write_selection(directory: Path, state: SlotSelection) -> None:
         "schema": 1,
         "current": state.current,
         "previous": state.previous,
-        "state": state.state,
+        "state": state.trial_state,
         "attempts": state.attempts,
         "bad": dict(state.bad),
         "boot": state.boot,
@@ -379,17 +381,21 @@ def hold_lock(directory: Path) -> int | None:
 
 def record_decision(directory: Path, choice: StartDecision, usable: Sequence[str]) -> str | None:
     """Write what was chosen; return what is started, which is another if it cannot be written."""
-    state = choice.state
-    if choice.start is None or state is None:
+    state = choice.selection
+    if choice.version is None or state is None:
         return None
-    version = choice.start
+    version = choice.version
     try:
         if (directory / STATE_FILE).exists() and read_selection(directory) is None:
             (directory / STATE_FILE).replace(directory / f"{STATE_FILE}.damaged")
         write_selection(directory, state)
     except OSError as error:
         log_message(f"the start cannot be counted ({error.strerror})")
-        if state.state == ON_TRIAL and state.previous is not None and state.previous in usable:
+        if (
+            state.trial_state == ON_TRIAL
+            and state.previous is not None
+            and state.previous in usable
+        ):
             log_message(
                 f"agent {state.current} is not tried without: starting agent {state.previous}"
             )
@@ -410,8 +416,8 @@ def count(directory: Path, broken: Collection[str] = ()) -> str | None:
     usable = [name for name in list_usable_slots(directory) if name not in broken]
     now = datetime.now(UTC).isoformat()
     choice = decide_start(read_selection(directory), read_link(directory), usable, now, read_boot())
-    if choice.why:
-        log_message(choice.why)
+    if choice.reason:
+        log_message(choice.reason)
     version = record_decision(directory, choice, usable)
     if descriptor is not None:
         os.close(descriptor)
@@ -474,8 +480,8 @@ def print_decision(directory: Path) -> int:
         list_usable_slots(directory),
     )
     choice = decide_start(state, link, usable, "-", read_boot())
-    sys.stdout.write(json.dumps({"start": choice.start, "why": choice.why}) + "\n")
-    return 0 if choice.start is not None else 1
+    sys.stdout.write(json.dumps({"start": choice.version, "why": choice.reason}) + "\n")
+    return 0 if choice.version is not None else 1
 
 
 def main(arguments: Sequence[str]) -> int:

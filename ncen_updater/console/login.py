@@ -119,7 +119,7 @@ class ProxiedServiceClient(ServiceClient):
         login: Looks at their password once more, for what they answer for.
     """
 
-    asks_secret = True
+    requires_password = True
 
     def __init__(self, connection: socket.socket, user: str, login: LoginClient) -> None:
         super().__init__(Path())

@@ -69,7 +69,7 @@ def render_response(
         "inside": token is not None,
         "page": shown.name,
         "state": shown.state,
-        "again_s": shown.again_s,
+        "again_s": shown.refresh_s,
         "site": site,
         "address": address,
         "said": notice,

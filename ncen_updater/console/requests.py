@@ -39,7 +39,7 @@ class WebRequest:
     query: Mapping[str, str] = field(default_factory=dict)
     host: str = ""
     languages: tuple[str, ...] = ()
-    secret: str = ""
+    session_secret: str = ""
     origin: str | None = None
     site: str | None = None
     mode: str | None = None
@@ -66,7 +66,7 @@ def parse_request(environ: Mapping[str, Any], cookie: str, hosts: re.Pattern[str
         query=_parse_pairs(str(environ.get("QUERY_STRING", ""))),
         host=host,
         languages=tuple(_parse_languages(str(environ.get("HTTP_ACCEPT_LANGUAGE", "")))),
-        secret=_read_session_cookie(str(environ.get("HTTP_COOKIE", "")), cookie),
+        session_secret=_read_session_cookie(str(environ.get("HTTP_COOKIE", "")), cookie),
         origin=environ.get("HTTP_ORIGIN"),
         site=environ.get("HTTP_SEC_FETCH_SITE"),
         mode=environ.get("HTTP_SEC_FETCH_MODE"),

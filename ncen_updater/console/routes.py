@@ -31,7 +31,7 @@ class PageRoute(Route):
         page: Makes it.
     """
 
-    page: Callable[[PageRequest], PageContent | FileResponse | None]
+    build_page: Callable[[PageRequest], PageContent | FileResponse | None]
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class ServiceClient:
     """
 
     #: Whether people type their password once more for what they answer for.
-    asks_secret = False
+    requires_password = False
 
     def __init__(self, path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.path, self.now = path, now

@@ -66,15 +66,15 @@ class DataLoss:
 
     table: str
     column: str | None
-    how: LossKind
+    kind: LossKind
     line: int = 0
-    own: bool = False
+    is_release_table: bool = False
     cascades: bool = False
 
     @property
     def needs_catalog(self) -> bool:
         """Whether more goes than the one object, so that only the catalogue can say what."""
-        return self.cascades or self.how in (LossKind.SCHEMA, LossKind.DEPENDENTS)
+        return self.cascades or self.kind in (LossKind.SCHEMA, LossKind.DEPENDENTS)
 
     @property
     def object_name(self) -> str:

@@ -83,7 +83,7 @@ class Stage:
     def change(self, state: ChangeState = ChangeState.RUNNING, code: str | None = None) -> None:
         with self.journal() as journal:
             over = state in (ChangeState.COMMITTED, ChangeState.FINISHED)
-            journal.begin_change(CHANGE, ChangeFacts(stop_s=17.5) if over else NO_FACTS)
+            journal.begin_change(CHANGE, ChangeFacts(downtime_s=17.5) if over else NO_FACTS)
             for name in (StepName.FETCH, StepName.COPY):
                 journal.record_step(CHANGE.id, name, StepState.INTENDED)
             journal.record_step(CHANGE.id, StepName.FETCH, StepState.DONE)
@@ -96,17 +96,19 @@ class Stage:
     def owed(self, tries: int) -> None:
         self.change(ChangeState.FINISHED)
         with self.journal() as journal:
-            journal.store_facts(CHANGE.id, ChangeFacts(soak_failed="status 503"))
+            journal.store_facts(CHANGE.id, ChangeFacts(soak_error="status 503"))
             for number in range(tries):
                 change = replace(BACK, id=f"bbbbbbb{'abcdefgh'[number]}")
-                journal.begin_change(change, ChangeFacts(soak_of=CHANGE.id))
-                journal.set_change_state(change.id, ChangeState.UNDONE, error_code=INTERRUPTED.code)
+                journal.begin_change(change, ChangeFacts(failed_soak_upgrade=CHANGE.id))
+                journal.set_change_state(
+                    change.id, ChangeState.REVERTED, error_code=INTERRUPTED.code
+                )
 
     def next(self, **more: Any) -> None:
         with self.journal() as journal:
             event = journal.read_last_event_number()
         self.counter.keeper.save(
-            ServiceState(replace(NEXT, event=event, **more), NOW - DAY, NOW + DAY)
+            ServiceState(replace(NEXT, last_event=event, **more), NOW - DAY, NOW + DAY)
         )
 
     def rehearsed(self, *people: Actor, **more: Any) -> None:
@@ -145,7 +147,7 @@ def _hold(until: datetime | None) -> Callable[[Stage], None]:
 def _waits(stage: Stage) -> None:
     stage.change(ChangeState.COMMITTED)
     with stage.journal() as journal:
-        journal.store_facts(CHANGE.id, ChangeFacts(waits_for_person=True))
+        journal.store_facts(CHANGE.id, ChangeFacts(needs_operator=True))
 
 
 def _back(stage: Stage) -> None:
@@ -176,9 +178,9 @@ def _lists(stage: Stage) -> None:
 
 def _agent(stage: Stage) -> None:
     config = load_config(stage.counter.site.config)
-    directory = config.paths.resolve(config.paths.agent)
+    directory = config.paths.resolve(config.paths.agent_slots)
     directory.mkdir(parents=True)
-    sequence = AgentSelection("1.0", bad={"1.1": FailedAgent(1, NOW - DAY)})
+    sequence = AgentSelection("1.0", failed={"1.1": FailedAgent(1, NOW - DAY)})
     (directory / "sequence.json").write_text(json.dumps(sequence.to_json()))
 
 
@@ -207,7 +209,7 @@ def _changed(state: ChangeState) -> Callable[[Stage], None]:
 def _signed_at(moment: datetime) -> Callable[[Stage], None]:
     def make(stage: Stage) -> None:
         memory = TrustStateStore(stage.root / "state")
-        memory.update(lambda before: replace(before, floor=moment))
+        memory.update(lambda before: replace(before, clock_floor=moment))
 
     return make
 
@@ -217,7 +219,7 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
     "never adopted": _never,
     "adopted": _write(lambda journal: journal.record_event("adopted", release="3.2.4")),
     **{f"a change is {state}": _changed(state) for state in ChangeState},
-    "undone after a failure": lambda s: s.change(ChangeState.UNDONE, "NU-6008"),
+    "undone after a failure": lambda s: s.change(ChangeState.REVERTED, "NU-6008"),
     "a release waits for a person": _waits,
     "a rollback is owed": lambda s: s.owed(1),
     "a rollback is owed and given up": lambda s: s.owed(MAX_ATTEMPTS),
@@ -242,7 +244,7 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
         AMINA,
         binding="",
         basis=None,
-        rehearsed=RehearsalStatus.VOID,
+        rehearsed=RehearsalStatus.OUTDATED,
         voids=("the plan is another",),
     ),
     "somebody ordered": _write(lambda j: JobQueue(j).enqueue(JobKind.CHECK, {}, AMINA)),
@@ -267,18 +269,22 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
 #: What officers meet, at sites that are like the first one otherwise.
 OFFICERS: Mapping[str, Availability] = {
     "officers work": Availability(
-        AvailabilityState.WORKS, NOW - DAY, True, HealthAnswer.WELL, "3.2.4"
+        AvailabilityState.AVAILABLE, NOW - DAY, True, HealthAnswer.HEALTHY, "3.2.4"
     ),
     "another release answers": Availability(
-        AvailabilityState.WORKS, None, True, HealthAnswer.OTHER_VERSION, "3.3.0"
+        AvailabilityState.AVAILABLE, None, True, HealthAnswer.OTHER_VERSION, "3.3.0"
     ),
     "a database is away": Availability(
-        AvailabilityState.NOT_WORKING, None, True, HealthAnswer.STATUS, "503"
+        AvailabilityState.UNHEALTHY, None, True, HealthAnswer.HTTP_ERROR, "503"
     ),
     "the application was stopped": Availability(
-        AvailabilityState.NOT_RUNNING, NOW - DAY, False, HealthAnswer.NONE, "Connection refused"
+        AvailabilityState.NOT_RUNNING,
+        NOW - DAY,
+        False,
+        HealthAnswer.NO_ANSWER,
+        "Connection refused",
     ),
-    "nobody may ask": Availability(AvailabilityState.UNKNOWN, why="Access denied"),
+    "nobody may ask": Availability(AvailabilityState.UNKNOWN, unknown_because="Access denied"),
 }
 #: Sites for which something has to last while they are looked at.
 LASTING = ("the configuration is gone", "the disk is full", "somebody is at work")

@@ -281,7 +281,7 @@ def test_any_digests_of_parts(content: bytes, size: int, wrong: set[int], cuts: 
         parts.verify(content[start:end]) for start, end in zip([0, *ends], ends, strict=False)
     )
     assert fits == (said == tuple(good))
-    assert parts.have <= len(content)
+    assert parts.verified_bytes <= len(content)
     assert fits == (parts.get_digest() == compute_sha256(content)) or not content
 
 

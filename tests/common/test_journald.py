@@ -225,7 +225,7 @@ def test_steps_are_in_the_journal_of_systemd(site: TrialSite, receiver: Journald
     handler = JournaldHandler(str(receiver.path))
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.INFO)
-    site.open_change(StepName.CLOSE)
+    site.open_change(StepName.MAINTENANCE_ON)
     # What was taken back is not told with what comes next either.
     with Journal.open(site.journal) as journal:
         with contextlib.suppress(ValueError), journal.transaction():

@@ -412,7 +412,7 @@ def test_nobody_says_yes_to_what_is_not_shown(counter: Counter, guest: Guest) ->
 def test_while_a_release_is_watched_there_is_nothing_to_decide(
     counter: Counter, guest: Guest
 ) -> None:
-    counter.site.open_change(StepName.FETCH, StepName.OPEN)
+    counter.site.open_change(StepName.FETCH, StepName.MAINTENANCE_OFF)
     with Journal.open(counter.site.journal) as journal:
         journal.commit_change(CHANGE.id)
     found = guest.settled("/approve")
@@ -482,7 +482,7 @@ def test_live_page_shows_an_order_and_not_the_change_of_before(
 ) -> None:
     counter.site.open_change(StepName.FETCH)
     with Journal.open(counter.site.journal, now=lambda: NOW - timedelta(hours=1)) as journal:
-        journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
+        journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
     assert guest.get("/live").heading.startswith("The change to 3.3.0 was taken back")
     assert counter.ask("POST", "/v1/orders", {"kind": "resume"}).status == 202
     found = guest.get("/live")
@@ -602,7 +602,7 @@ def test_going_back_takes_the_number_as_it_stands_there(counter: Counter, guest:
     """What would be lost is counted; another number, or none, orders nothing."""
     counter.site.open_change(StepName.FETCH)
     with Journal.open(counter.site.journal) as journal:
-        journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
+        journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
     counter.inspector.found = WorkerResult(
         0,
         {

@@ -94,7 +94,7 @@ def test_what_is_read_of_a_head() -> None:
         "c", LOCAL_ORIGIN.hosts,
     )  # fmt: skip
     assert dict(found.query) == {"a": "é", "b": ""}
-    assert (found.languages, found.secret) == (("fr-CH", "sw", "en"), "s")
+    assert (found.languages, found.session_secret) == (("fr-CH", "sw", "en"), "s")
 
 
 def form(content: bytes, **environ: str) -> dict[str, object]:

@@ -64,7 +64,7 @@ def torn(trial: Trial) -> Iterator[Trial]:
     good = config.read_bytes()
     run_agent("--config", str(config), "plan", "3.3.0", environment=ENVIRONMENT)
     assert (find_state(config) / VALID).exists()
-    killed_upgrade(trial, StepName.CLOSE, StepPhase.AFTER_EFFECT)
+    killed_upgrade(trial, StepName.MAINTENANCE_ON, StepPhase.AFTER_EFFECT)
     yield trial
     config.write_bytes(good)
 

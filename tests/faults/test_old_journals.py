@@ -94,7 +94,7 @@ def test_from_between_cut_over_and_open_it_is_brought_up_to_the_databases(
     entered = upgraded_with_a_journal_of(trial, instant)
     result = operations(trial).resume(by_operator=False)
     assert result.decision is not None
-    assert result.decision.action is RecoveryAction.GO_FORWARD
+    assert result.decision.action is RecoveryAction.FINISH
     assert digests(trial.demo) == entered
     assert version_of(trial.demo).whole == NEW
     assert not trial.demo.door_file.exists()

@@ -175,17 +175,17 @@ class Trial:
             raise Broken("officers are kept out")
         site = site_in_process(self.demo)
         candidates = [
-            row for row in site.engine.list_leftovers() if row[1] is DatabaseRole.CANDIDATE
+            row for row in site.database_engine.list_leftovers() if row[1] is DatabaseRole.CANDIDATE
         ]
         if candidates:
             raise Broken(f"copies were left: {candidates}")
-        if site.engine.list_quarantined():
-            raise Broken(f"kept although nobody wrote: {site.engine.list_quarantined()}")
+        if site.database_engine.list_quarantined():
+            raise Broken(f"kept although nobody wrote: {site.database_engine.list_quarantined()}")
         with Journal.open(self.demo.state / JOURNAL_FILE) as journal:
             strict = [
                 f
                 for f in verify_site(site, journal, SilentProgress())
-                if f.severity is Severity.STRICT
+                if f.severity is Severity.CRITICAL
             ]
             committed = [
                 change.to_version
@@ -193,7 +193,7 @@ class Trial:
                 if change.get_step_state(StepName.COMMIT) is StepState.DONE
             ]
         if strict:
-            raise Broken(f"verify finds {[f'{f.code} {f.what}' for f in strict]}")
+            raise Broken(f"verify finds {[f'{f.code} {f.title}' for f in strict]}")
         should = committed[0] if committed else self._began
         if seen.whole != should:
             raise Broken(f"the journal committed {should}, the site runs {seen.whole}")
@@ -452,7 +452,7 @@ def _own_words(demo: DemoSite) -> None:
 
 def _know_schemas(demo: DemoSite) -> None:
     """Write down what the schemas are, as ``adopt`` does: what changes them otherwise is found."""
-    schemas = read_schemas(site_in_process(demo).engine, LiveDatabase)
+    schemas = read_schemas(site_in_process(demo).database_engine, LiveDatabase)
     with Journal.open(demo.state / JOURNAL_FILE) as journal:
         journal.record_event(
             ADOPTED, release=OLD, generation=0,

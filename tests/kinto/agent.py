@@ -107,17 +107,17 @@ class KintoAgent:
 
     def verify(self) -> tuple[Finding, ...]:
         """Compare reality with the journal."""
-        with Journal.open(self.site.state / JOURNAL_FILE, read_only=True) as journal:
+        with Journal.open(self.site.state_directory / JOURNAL_FILE, read_only=True) as journal:
             return verify_site(self.site, journal, SilentProgress())
 
     def history(self) -> tuple[Change, ...]:
         """Every change, newest first."""
-        with Journal.open(self.site.state / JOURNAL_FILE, read_only=True) as journal:
+        with Journal.open(self.site.state_directory / JOURNAL_FILE, read_only=True) as journal:
             return journal.list_changes()
 
     def facts(self, change: Change) -> ChangeFacts:
         """What the journal keeps of a change."""
-        with Journal.open(self.site.state / JOURNAL_FILE, read_only=True) as journal:
+        with Journal.open(self.site.state_directory / JOURNAL_FILE, read_only=True) as journal:
             return journal.read_facts(change.id)
 
 

@@ -141,7 +141,7 @@ def test_sessions_of_one_account_are_all_answered(
 ) -> None:
     """What they wait for and follow takes no place from what they ask, nor from other people."""
     counter.inspector.door.clear()
-    sessions = [entered(web, AMINA) for _ in range(PasswordAuthBackend.sessions)]
+    sessions = [entered(web, AMINA) for _ in range(PasswordAuthBackend.max_sessions)]
     for person in sessions:
         assert person.get("/live").status == 200
         for path in ("/upgrade", "/help", "/proof"):

@@ -105,7 +105,7 @@ def test_marks_have_their_weight(
     page = build_review(desk.event(drafted(desk, change)), complete=True)
     usually = [text.render() for text in page.warnings]
     told = [line for line in usually if "in the manifest" not in line]
-    assert [line.render() for line in page.grave] == [f"WARNING: {line}" for line in grave]
+    assert [line.render() for line in page.critical] == [f"WARNING: {line}" for line in grave]
     assert told == [f"WARNING: {line}" for line in usual]
 
 

@@ -157,7 +157,7 @@ def test_from_the_build_to_the_auditor(
         FeedDirectory(feed), "ncen", "3.3.0", builder.public_key
     )
     assert document.sbom is not None
-    assert checked.parts == len(EXPECTED)
+    assert checked.component_count == len(EXPECTED)
     assert checked.provenance is not None
     assert checked.provenance["runDetails"]["builder"]["id"] == SOURCE.builder
     with refused(UNKNOWN_RELEASE):

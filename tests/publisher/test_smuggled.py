@@ -265,7 +265,7 @@ def test_what_is_smuggled_is_on_the_page_and_marked(smuggled: Smuggled) -> None:
     page = page_for(release(manifest, kept, executable=executable), BEFORE)
     text, html = forms_of(page)
     assert smuggled.seen in text and smuggled.seen in html
-    marks = [mark.render() for mark in (*page.grave, *page.warnings)]
+    marks = [mark.render() for mark in (*page.critical, *page.warnings)]
     # What countries word is shown text by text, in a list of its own, and is no mark.
     if smuggled.marked:
         assert [mark for mark in marks if smuggled.marked in mark], marks
@@ -287,8 +287,8 @@ def test_nothing_smuggled_is_marked_nowhere() -> None:
     )
     files = {**FILES, "m/002.up.sql": UP, "m/002.down.sql": DOWN}
     page = page_for(release(manifest, files, executable=("bin/app", "bin/reset")), BEFORE)
-    assert [mark.render() for mark in (*page.grave, *page.warnings)] == []
-    assert page.harmless == 2
+    assert [mark.render() for mark in (*page.critical, *page.warnings)] == []
+    assert page.info_count == 2
 
 
 def test_a_long_list_is_whole_in_an_annex_that_is_counted() -> None:
@@ -309,4 +309,4 @@ def test_a_first_release_is_shown_whole() -> None:
     text, html = forms_of(page)
     for part in ("new: bin/app", 'health[answers].path: "/ready"', "t057, “Hold the goods”"):
         assert part in text and part in html
-    assert [mark.render() for mark in page.grave if "bin/app" in mark.render()]
+    assert [mark.render() for mark in page.critical if "bin/app" in mark.render()]

@@ -200,7 +200,7 @@ def test_a_plan_that_is_blocked_says_what_blocks_it(tmp_path: Path) -> None:
         "1.0", "2.0"
     )[-1]
     assert (last.name, last.is_passed, last.code) == ("plan", False, "")
-    assert "NU-4204" in last.said
+    assert "NU-4204" in last.output
     assert last.document == {"plan": {"blocked": True}}
 
 

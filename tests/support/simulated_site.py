@@ -94,12 +94,12 @@ class SimulatedSite:
         state = ChangeState.STUCK if self.stuck else ChangeState.RUNNING
         bindings = ("", *self.rehearsed_at)
         journal = JournalSnapshot(
-            event=self.event,
-            change=replace(CHANGE, state=state) if self.open_change or self.stuck else None,
+            last_event=self.event,
+            open_change=replace(CHANGE, state=state) if self.open_change or self.stuck else None,
             holds=(HoldRecord(1, self.held, "amina", self.now, self.held_until),)
             if self.held
             else (),
-            order=self.order,
+            waiting_job=self.order,
             approvals=tuple(
                 Approval(binding, "amina", 1001, self.now)
                 for binding in bindings
@@ -111,7 +111,7 @@ class SimulatedSite:
             if self.not_before
             else (),
         )
-        return SiteStatus(self.now, PLACES, at_work=None, journal=journal, rehearsals=())
+        return SiteStatus(self.now, PLACES, lock_holder=None, journal=journal, rehearsals=())
 
     def load(self) -> ServiceState:
         """The file's part."""
@@ -140,7 +140,9 @@ class SimulatedSite:
     def assess(self) -> WorkerResult:
         """The assessing child's part."""
         target = self._target()
-        found = Assessment(self.event, self.current, agent=self.agent, collect_at=self.collect_at)
+        found = Assessment(
+            self.event, self.current, agent_version=self.agent, prune_at=self.collect_at
+        )
         if target is not None:
             rehearsed = (
                 RehearsalStatus.PASSED if target in self.rehearsed_at else RehearsalStatus.MISSING
@@ -150,9 +152,9 @@ class SimulatedSite:
                 found,
                 target=target,
                 prepared=target in self.slots,
-                rehearsed=rehearsed,
+                rehearsal_status=rehearsed,
                 binding=target if rehearsed is RehearsalStatus.PASSED else "",
-                bad_until=compute_retry_at(*bad) if bad else None,
+                retry_at=compute_retry_at(*bad) if bad else None,
             )
         return WorkerResult(0, found.to_json())
 

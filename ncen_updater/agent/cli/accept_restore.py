@@ -50,7 +50,7 @@ def accept_restore(
             found = accepting.inspect_restored(site, journal, release, progress)
     _show_restored(session, found)
     if dry_run:
-        return _finish(session, found, found.people, taken=False, code=ExitCode.OK)
+        return _finish(session, found, found.approvals, taken=False, code=ExitCode.OK)
     values = {"version": release}
     session.ask_confirmation(
         LazyText(N_("Were these databases restored on purpose, and belong to {version}?"), values),
@@ -77,7 +77,7 @@ def accept_restore(
 def _show_restored(session: AgentSession, restored: RestoredDatabases) -> None:
     values: dict[str, object] = {"version": restored.release, "current": restored.current or "-"}
     session.add_line(LazyText(N_("The databases are to be taken as those of {version}."), values))
-    for name in restored.unproved:
+    for name in restored.unverified:
         words = N_("Whether {database} is of this release cannot be seen; you vouch for it.")
         session.add_line(LazyText(words, {"database": name}))
     if restored.switches_code:
@@ -87,8 +87,8 @@ def _show_restored(session: AgentSession, restored: RestoredDatabases) -> None:
     if restored.closes is not None:
         change = {"change": restored.closes.id, "version": restored.closes.to_version}
         session.add_line(LazyText(N_("The change {change} to {version} ends as undone."), change))
-    for approval in restored.people.given:
-        document = {"who": approval.who, "reason": restored.reasons.get(approval.who)}
+    for approval in restored.approvals.approvals:
+        document = {"who": approval.actor, "reason": restored.reasons.get(approval.actor)}
         words = N_("{who} has said so already: {reason}")
         if document["reason"] is None:
             words = N_("{who} has said so already.")
@@ -108,10 +108,10 @@ def _finish(
             "release": restored.release,
             "current": restored.current,
             "switches": restored.switches_code,
-            "unproved": list(restored.unproved),
+            "unproved": list(restored.unverified),
             "closes": restored.closes.id if restored.closes else None,
-            "people": [approval.who for approval in people.given],
-            "reasons": [restored.reasons.get(approval.who) for approval in people.given],
+            "people": [approval.actor for approval in people.approvals],
+            "reasons": [restored.reasons.get(approval.actor) for approval in people.approvals],
             "missing": people.missing,
             "taken": taken,
         }

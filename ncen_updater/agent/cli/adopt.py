@@ -40,7 +40,7 @@ def adopt(context: click.Context, version: str, dry_run: bool, vouched: bool) ->
     release = parse_version(version)
     assert release is not None, "the argument is required"  # noqa: S101
     site = session.open_site()
-    session.adopting = not (site.state / JOURNAL_FILE).exists()
+    session.adopting = not (site.state_directory / JOURNAL_FILE).exists()
     with session.make_progress() as progress:
         progress.report(LazyText(N_("reading the signed list")))
         found = adopting.inspect_adoption(site, release, progress)
@@ -48,7 +48,7 @@ def adopt(context: click.Context, version: str, dry_run: bool, vouched: bool) ->
         session.add_line(line)
     for note in format_findings(found.findings, session.language):
         session.add_line(note)
-    if not vouched and not dry_run and not found.installed.said.version:
+    if not vouched and not dry_run and not found.installed.application.version:
         adopting.require_matching_release(
             found, confirmed_by_operator=True
         )  # else there is nothing to ask about
@@ -98,9 +98,9 @@ def _build_document(adoption: AdoptionPlan, language: str) -> dict[str, object]:
     return {
         "version": adoption.version,
         "corrects": adoption.corrects,
-        "application": seen.said.version or None,
+        "application": seen.application.version or None,
         "checks": [
-            {"database": i.database, "name": i.name, "holds": i.passed} for i in seen.asked
+            {"database": i.database, "name": i.name, "holds": i.passed} for i in seen.probes
         ],
         "findings": [finding_to_json(finding, language) for finding in adoption.findings],
     }  # fmt: skip
@@ -112,7 +112,7 @@ def _show_dry_run(session: AgentSession, site: Site, adoption: AdoptionPlan) -> 
         "version": adoption.version,
         "slot": adoption.slot,
     }
-    if not adoption.installed.said.version:
+    if not adoption.installed.application.version:
         session.add_line(
             LazyText(
                 N_("'adopt' will ask you to type the version, or wants --application-is-down.")
@@ -122,16 +122,16 @@ def _show_dry_run(session: AgentSession, site: Site, adoption: AdoptionPlan) -> 
     session.add_line(
         LazyText(
             N_("The directory {slot} would be compared with what was signed and made the slot.")
-            if adoption.in_place
+            if adoption.slot_exists
             else N_("The slot of the release would be built in {slot}."),
             values,
         )
     )
-    if adoption.switches:
+    if adoption.sets_current:
         session.add_line(LazyText(N_("'current' would be made to lead there."), values))
     session.add_line(
         LazyText(N_("Ledgers and a journal would be made; no record would be touched."))
     )
-    looked = {**_build_document(adoption, session.language), "in_place": adoption.in_place}
-    session.write_output({"adopted": False, **values, **looked, "switches": adoption.switches})
+    looked = {**_build_document(adoption, session.language), "in_place": adoption.slot_exists}
+    session.write_output({"adopted": False, **values, **looked, "switches": adoption.sets_current})
     return ExitCode.OK

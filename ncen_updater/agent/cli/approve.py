@@ -213,7 +213,7 @@ def _approve_rollback(
     way = site.plan_rollback(accept_loss)
     if dry_run or "binding" not in way.document or way.document.get("watched"):
         return session.show_result(way)
-    for line in way.words:
+    for line in way.lines:
         session.add_line(line)
     question = LazyText(N_("Approve going back to {version}?"), {"version": way.document["to"]})
     session.ask_confirmation(question, assume_yes=yes)

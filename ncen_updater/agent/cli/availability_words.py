@@ -11,11 +11,11 @@ from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.i18n import N_, LazyText
 
 _HEALTH_PROBLEMS = {
-    HealthAnswer.STATUS: N_("it answers with status {detail}"),
+    HealthAnswer.HTTP_ERROR: N_("it answers with status {detail}"),
     HealthAnswer.CANNOT_WRITE: N_("it says that it cannot write to a database"),
-    HealthAnswer.NOT_UNDERSTOOD: N_("what it answers at its health address is not understood"),
+    HealthAnswer.UNREADABLE: N_("what it answers at its health address is not understood"),
     HealthAnswer.DISK_FULL: N_("the disk of {detail} is full"),
-    HealthAnswer.NONE: N_("nobody answers at its health address ({detail})"),
+    HealthAnswer.NO_ANSWER: N_("nobody answers at its health address ({detail})"),
 }
 
 
@@ -42,10 +42,10 @@ def format_availability(
     if seen.since is not None:
         values["since"] = format_time(seen.since, zone)
     match seen.state:
-        case AvailabilityState.WORKS if seen.since is not None:
+        case AvailabilityState.AVAILABLE if seen.since is not None:
             text = N_("Officers can work; the application has run since {since}.")
             yield LazyText(text, values)
-        case AvailabilityState.WORKS:
+        case AvailabilityState.AVAILABLE:
             yield LazyText(N_("Officers can work: the application answers as it should."), values)
         case AvailabilityState.MAINTENANCE:
             text = N_("Officers see the maintenance page, since {since}.")
@@ -54,23 +54,23 @@ def format_availability(
             text = N_("Officers cannot work: the application does not run, since {since}.")
             short = N_("Officers cannot work: the application does not run.")
             yield LazyText(text if seen.since else short, values)
-            if seen.asked_to_stop:
+            if seen.stopped_on_request:
                 yield LazyText(
                     N_("  somebody stopped or disabled it; the agent does not start it.")
                 )
-        case AvailabilityState.NOT_WORKING:
+        case AvailabilityState.UNHEALTHY:
             values["trouble"] = format_health_problem(seen)
             yield LazyText(
                 N_("Officers are let in, but the application does not work: {trouble}."), values
             )
         case AvailabilityState.UNKNOWN:
-            values["why"] = strip_control_characters(seen.why) or "-"
+            values["why"] = strip_control_characters(seen.unknown_because) or "-"
             yield LazyText(N_("Whether officers can work was not found out: {why}"), values)
-    if seen.state is AvailabilityState.WORKS and seen.answer is HealthAnswer.OTHER_VERSION:
+    if seen.state is AvailabilityState.AVAILABLE and seen.answer is HealthAnswer.OTHER_VERSION:
         text = N_("  but {detail} is said to run, and {version} is chosen here.")
         yield LazyText(text, values)
-    if seen.state is AvailabilityState.MAINTENANCE and seen.runs is False:
+    if seen.state is AvailabilityState.MAINTENANCE and seen.process_runs is False:
         yield LazyText(N_("  the application behind it does not run."))
-    if seen.state is AvailabilityState.WORKS and seen.missing:
-        names = {"names": ", ".join(map(strip_control_characters, seen.missing))}
+    if seen.state is AvailabilityState.AVAILABLE and seen.missing_parts:
+        names = {"names": ", ".join(map(strip_control_characters, seen.missing_parts))}
         yield LazyText(N_("  parts of it that do not run: {names}"), names)

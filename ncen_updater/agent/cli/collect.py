@@ -36,7 +36,7 @@ def collect(context: click.Context, dry_run: bool, kept: str | None) -> ExitCode
         return _prune_retained(session, site, kept, dry_run=dry_run)
     with session.make_progress() as progress:
         if dry_run:
-            with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+            with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
                 found = collecting.find_prunable(site, journal)
         else:
             with Operations(site, progress).lock_idle_site("collect") as journal:

@@ -133,7 +133,7 @@ COMMAND_HELP = CommandHelp(
         },
     },
     meanings=EXIT_CODE_MEANINGS,
-    exits={
+    exit_codes={
         "status": (12,),
         "check": (6, 7, 10, 12, 14),
         "plan": (3, 6, 7, 8, 14),

@@ -37,7 +37,7 @@ def _describe_state(session: AgentSession, error: UpdaterError) -> Sequence[Lazy
         return [LazyText(N_("The site was not looked at, and nothing was changed."))]
     status = session.read_status()
     # A command that never had the site cannot have changed it.
-    before = None if session.adopting else session.before or status
+    before = None if session.adopting else session.baseline or status
     value = format_site_state(status, before)
     if session.adopting and isinstance(status.journal, JournalMissingError):
         value.append(LazyText(N_("The site was not taken over; 'adopt' may be repeated.")))

@@ -94,7 +94,7 @@ def _show_rollback_plan(session: AgentSession, plan: CommandResult, *, emergency
     missing, given = int(found.get("missing") or 0), found.get("approvals") or []
     together = missing > 0 and missing + len(given) > 1
     if not emergency or not missing:
-        for line in plan.words:
+        for line in plan.lines:
             session.add_line(line)
         if together:
             from ncen_updater.agent.engine.approvals.rollback_approvals import (

@@ -351,7 +351,7 @@ class LocalSiteClient:
     def read_next_upgrade_summary(self) -> tuple[str | None, JsonDocument | None]:
         status = self._read_start_inputs()
         service_state = get_part_or_none(status.service_state)
-        if not service_state or require_part(status.journal).change is not None:
+        if not service_state or require_part(status.journal).open_change is not None:
             return None, None
         found = service_state.assessment
         return found.target if found else None, self._predict_start(status, service_state)[0]
@@ -362,7 +362,7 @@ class LocalSiteClient:
         from ncen_updater.feed.errors import TrustError
 
         try:
-            view = self._site.source.load_last_view()
+            view = self._site.release_source.load_last_view()
         except TrustError:  # said by whoever reads the list for more than this
             view = None
         return find_approved_release(self._site, journal, view.offers if view else ())
@@ -405,7 +405,7 @@ class LocalSiteClient:
         from ncen_updater.agent.config.loader import load_config
         from ncen_updater.agent.service.decision_inputs import build_decision_inputs
 
-        serves = read_lock_holder(status.places.state / SERVICE_LOCK_FILE) is not None
+        serves = read_lock_holder(status.paths.state / SERVICE_LOCK_FILE) is not None
         settings = load_config(self._run.config).service
         facts = build_decision_inputs(status, service_state, settings, status.now)
         if not_before is not None:
@@ -428,7 +428,7 @@ class LocalSiteClient:
         if role != "approve":
             return
 
-        reject_shared_account(self._person, self._site.config.service.approvals)
+        reject_shared_account(self._person, self._site.config.service.required_approvals)
 
     def confirm_release(self, *, dry_run: bool) -> JsonDocument:
         with self._open_journal(read_only=dry_run) as journal:
@@ -470,13 +470,13 @@ class LocalSiteClient:
                 hop.document.manifest.version for hop in found.plan.hops
             }
         assessment = Assessment(
-            event=0,
+            last_event=0,
             current=current,
             target=found.target,
             prepared=True,
-            rehearsed=found.standing.rehearsed,
+            rehearsal_status=found.status.rehearsal_status,
             binding=found.binding,
-            left=bool(left),
+            was_rolled_back=bool(left),
         )
         status = self._read_start_inputs()
         known = get_part_or_none(status.service_state) or ServiceState()
@@ -484,26 +484,26 @@ class LocalSiteClient:
             status,
             replace(known, assessment=assessment),
             chosen.available,
-            found.people,
+            found.count,
             not_before,
         )
         document = build_next_upgrade(
             current=current,
             target=found.target,
-            rehearsal_status=found.standing.rehearsed,
+            rehearsal_status=found.status.rehearsal_status,
             plan=found.plan.digest,
             binding=found.binding,
             bad_until=None,  # one that failed here lately is nothing to approve
-            voids=[void.text for void in found.standing.voids],
-            approvals=found.people,
-            schedule=found.scheduled,
+            voids=[void.text for void in found.status.void_reasons],
+            approvals=found.count,
+            schedule=found.schedule,
             rehearsal=rehearsal,
             starts_at=begins,
             starts_at_if_approved=after_yes,
             newest=newest if newest != found.target else None,
             approved=list_other_approved(found.target, chosen.available),
-            unavailable=chosen.gone,
-            consumed=require_part(status.journal).used_up,
+            unavailable=chosen.unavailable,
+            consumed=require_part(status.journal).consumed_approvals,
             open_change=None,
         )
         return self._to_json(document)
@@ -532,7 +532,9 @@ class LocalSiteClient:
         with self._open_journal(read_only=False) as journal:
             consent, who = ApprovalStore(journal), self._person
             mine = [
-                one.version for one in consent.list_for_upgrades() if one.approval.uid == who.uid
+                one.target_version
+                for one in consent.list_for_upgrades()
+                if one.approval.uid == who.uid
             ]
             count = consent.withdraw_all(who, version, rollbacks=rollbacks)
             for release in dict.fromkeys(mine):
@@ -594,7 +596,7 @@ class LocalSiteClient:
             operations.record_elapsed_time()
             agents_error = refresh_agent_metadata(site, config)
         agent = find_offered_agent(site, config)
-        current, view = str(site.slots.read_current()), site.source.load_last_view()
+        current, view = str(site.slots.read_current()), site.release_source.load_last_view()
         product, words = site.config.site.product, list[OutputLine]()
         record = read_import_record(site.config.paths.feed_state_directory)
         read_at = view.checked_at if view else None
@@ -744,10 +746,12 @@ class LocalSiteClient:
             except (UpdaterError, TimeoutError) as error:
                 failure = UpdaterError(INSPECTION_FAILED, reason=str(error))
                 away = (
-                    Finding(failure.code, Severity.STRICT, failure.title_text, failure.remedy_text),
+                    Finding(
+                        failure.code, Severity.CRITICAL, failure.title_text, failure.remedy_text
+                    ),
                 )
             findings = (*away, *diagnose(self._run.config, progress))
-        blocks = any(finding.severity is Severity.STRICT for finding in findings)
+        blocks = any(finding.severity is Severity.CRITICAL for finding in findings)
         words: list[OutputLine] = list(format_findings(findings, self._run.language))
         if not (blocks or any(found.code == "NU-6001" for found in findings)):
             words.append(LazyText(N_("Nothing stands in the way of an upgrade.")))
@@ -768,7 +772,7 @@ class LocalSiteClient:
                 progress.report(LazyText(N_("comparing the site with its journal")))
                 findings = verify_site(site, journal, progress, heads)
             head = journal.read_head()
-        differs = any(finding.severity is Severity.STRICT for finding in findings)
+        differs = any(finding.severity is Severity.CRITICAL for finding in findings)
         words: list[OutputLine] = list(format_findings(findings, self._run.language))
         if not findings and site is None:
             words.append(
@@ -784,7 +788,9 @@ class LocalSiteClient:
             "as_recorded": not differs,
             "findings": [finding_to_json(found, self._run.language) for found in findings],
         }
-        return CommandResult(document, words, ExitCode.NEEDS_PERSON if differs else ExitCode.OK)
+        return CommandResult(
+            document, words, ExitCode.INTERVENTION_NEEDED if differs else ExitCode.OK
+        )
 
     def collect_support_bundle(
         self, leave_out: Sequence[str], show: Sequence[str]
@@ -926,12 +932,12 @@ class LocalSiteClient:
         from ncen_updater.agent.storage.inbox import Inbox
         from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 
-        inbox = Inbox(self._site.state)
+        inbox = Inbox(self._site.state_directory)
         with self._open_journal() as journal:
             order = JobQueue(journal).find(number)
         if order is None or order.kind is not JobKind.IMPORT:
             raise RequestRefusedError(API_PATH_UNKNOWN, path=f"order {number}")
-        person = order.person
+        person = order.actor
 
         def opener(path: Path) -> int:
             return inbox.open_file(path.name, person.uid)
@@ -962,7 +968,7 @@ class LocalSiteClient:
             progress.report(LazyText(N_("looking for the way back")))
             way = Operations(site, progress).plan_rollback(accept_loss=accept_loss)
             with self._open_journal() as journal:
-                needed = site.config.service.approvals
+                needed = site.config.service.required_approvals
                 subject = find_rollback_to_approve(journal, str(way.origin), needed)
                 return format_rollback_plan(
                     way, subject, self._run.language, _find_round_trip(journal, way)
@@ -974,7 +980,7 @@ class LocalSiteClient:
             find_rollback_to_approve,
         )
 
-        needed = self._site.config.service.approvals
+        needed = self._site.config.service.required_approvals
         with self._open_journal(read_only=False) as journal:
             found = find_rollback_to_approve(journal, str(self._site.slots.read_current()), needed)
             if found.binding != rollback_plan["binding"]:
@@ -1000,11 +1006,11 @@ class LocalSiteClient:
         )
         from ncen_updater.agent.policy.going_back import RollbackConsent
 
-        needed = self._site.config.service.approvals
+        needed = self._site.config.service.required_approvals
 
         def agree(journal: Journal, way: RollbackPlan) -> ChangeFacts:
             # Who types it with the rights to is one who approves; so it is with an upgrade.
-            by_hand = RollbackRequest(self._person, approver=True, emergency=emergency)
+            by_hand = RollbackRequest(self._person, may_approve=True, emergency_reason=emergency)
             asked = by_hand if job is None else read_rollback_request(journal, job)
             found = find_rollback_to_approve(journal, str(way.origin), needed)
             verdict = require_rollback_consent(journal, found, asked)
@@ -1020,7 +1026,7 @@ class LocalSiteClient:
     def _allow_interruption(self) -> AbstractContextManager[None]:
         from ncen_updater.agent.service.watched_time import preempt_soak_for_rollback
 
-        return preempt_soak_for_rollback(self._site.state / JOURNAL_FILE)
+        return preempt_soak_for_rollback(self._site.state_directory / JOURNAL_FILE)
 
     @contextmanager
     def _open_operations(self) -> Iterator[tuple[Operations, ProgressListener]]:
@@ -1239,7 +1245,7 @@ class ServiceSiteClient:
             value = self._service.get("/v1/openapi.json", patiently=True)
             if value["info"]["version"] == wanted:
                 runs = LazyText(N_("Agent {version} runs, and is on trial."), {"version": wanted})
-                return replace(answer, words=[*answer.words[:1], runs])
+                return replace(answer, lines=[*answer.lines[:1], runs])
             sleep(POLL_INTERVAL_S)
         return answer
 
@@ -1342,7 +1348,7 @@ def _find_round_trip(journal: Journal, plan: RollbackPlan) -> RoundTripResult | 
     for record in RehearsalStore(journal).list_newest():
         for hop in record.report.hops if record.report is not None else ():
             if hop.versions == wanted:
-                return hop.values
+                return hop.round_trip
     return None
 
 
@@ -1376,7 +1382,7 @@ def find_service(run: AgentSession) -> SiteServiceClient | None:
     """
     path = read_service_socket(run.config)
     try:
-        if run.alone or not path.is_socket():
+        if run.local_only or not path.is_socket():
             return None
     except OSError:  # a directory that may not be entered
         return None
@@ -1402,7 +1408,7 @@ def seen_by_unit(run: AgentSession, progress: ProgressListener) -> CommandResult
     except ConfigError:
         return None  # the look from here says so
     socket = config.paths.resolve(config.service.apply_socket)
-    if run.alone or config.service.runner != "systemd" or not socket.is_socket():
+    if run.local_only or config.service.runner != "systemd" or not socket.is_socket():
         return None
     watcher = SnapshotStore(config.service, lambda: datetime.now(UTC))
     done = ApplyRunner(run.config, socket, lambda: None, lambda: False, watcher).inspect(

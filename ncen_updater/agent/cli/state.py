@@ -43,7 +43,7 @@ def format_site_state(status: SiteStatus, before: SiteStatus | None) -> list[Laz
 
 def _format_application(status: SiteStatus) -> LazyText:
     values: dict[str, object] = {
-        "product": status.places.product,
+        "product": status.paths.product,
         "version": get_part_or_none(status.current),
     }
     if status.current is None:
@@ -53,17 +53,22 @@ def _format_application(status: SiteStatus) -> LazyText:
     seen = get_part_or_none(status.availability)
     if seen is None:
         return LazyText(N_("{product} {version} is in use."), values)
-    values |= {"trouble": format_health_problem(seen), "why": seen.why or "-", "said": seen.detail}
-    if (seen.state, seen.answer) == (AvailabilityState.WORKS, HealthAnswer.OTHER_VERSION):
+    values |= {
+        "trouble": format_health_problem(seen),
+        "why": seen.unknown_because or "-",
+        "said": seen.detail,
+    }
+    if (seen.state, seen.answer) == (AvailabilityState.AVAILABLE, HealthAnswer.OTHER_VERSION):
         text = N_("{product} {version} is chosen and open to officers, but {said} is said to run.")
         return LazyText(text, values)
     return LazyText(
-        _AVAILABILITY.get((seen.state, seen.runs)) or _AVAILABILITY[(seen.state, None)], values
+        _AVAILABILITY.get((seen.state, seen.process_runs)) or _AVAILABILITY[(seen.state, None)],
+        values,
     )
 
 
 _AVAILABILITY: Mapping[tuple[AvailabilityState, bool | None], str] = {
-    (AvailabilityState.WORKS, None): N_("{product} {version} is running and open to officers."),
+    (AvailabilityState.AVAILABLE, None): N_("{product} {version} is running and open to officers."),
     (AvailabilityState.MAINTENANCE, True): N_(
         "{product} {version} is running; officers see the maintenance page."
     ),
@@ -77,7 +82,7 @@ _AVAILABILITY: Mapping[tuple[AvailabilityState, bool | None], str] = {
     (AvailabilityState.NOT_RUNNING, None): N_(
         "{product} {version} is not running; no maintenance page is shown."
     ),
-    (AvailabilityState.NOT_WORKING, None): N_(
+    (AvailabilityState.UNHEALTHY, None): N_(
         "{product} {version} is open to officers, but does not work: {trouble}."
     ),
     (AvailabilityState.UNKNOWN, None): N_(
@@ -87,10 +92,10 @@ _AVAILABILITY: Mapping[tuple[AvailabilityState, bool | None], str] = {
 
 
 def _format_databases(status: SiteStatus) -> LazyText | None:
-    databases = get_part_or_none(status.databases)
+    databases = get_part_or_none(status.observed_state)
     if databases is None:
         return None
-    if databases.missing:
+    if databases.database_missing:
         return LazyText(N_("At least one database is not under its name."))
     return LazyText(
         N_("The databases are closed to everyone but the agent.")
@@ -118,14 +123,14 @@ def _format_change(status: SiteStatus, before: SiteStatus | None) -> Iterator[La
         return
     values = {"kind": change.kind, "change": change.id, "version": change.to_version,
               "origin": change.from_version}  # fmt: skip
-    expanded = journal.facts.expanded is not None
-    if expanded and change.state is ChangeState.UNDONE:
+    expanded = journal.last_facts.expand_started is not None
+    if expanded and change.state is ChangeState.REVERTED:
         yield LazyText(_UNDONE_AFTER_EXPAND, values)
     else:
         untouched = _is_untouched(change) and not expanded
         yield LazyText(_UNTOUCHED if untouched else _CHANGE_STATES[change.state], values)
-    if journal.used_up:
-        yield describe_consumed_approvals(journal.used_up)
+    if journal.consumed_approvals:
+        yield describe_consumed_approvals(journal.consumed_approvals)
 
 
 def _is_journal_unreadable(status: SiteStatus) -> bool:
@@ -136,7 +141,7 @@ def _is_journal_unreadable(status: SiteStatus) -> bool:
 
 def _find_last_change(status: SiteStatus) -> Change | None:
     journal = get_part_or_none(status.journal)
-    return journal.last if journal else None
+    return journal.last_change if journal else None
 
 
 def _format_unchanged(change: Change | None) -> LazyText:
@@ -151,7 +156,7 @@ def _format_unchanged(change: Change | None) -> LazyText:
 def _is_untouched(change: Change) -> bool:
     """Whether an open change has not come to the originals: nothing was intended that would."""
     return (
-        change.state in (ChangeState.RUNNING, ChangeState.UNDOING, ChangeState.STUCK)
+        change.state in (ChangeState.RUNNING, ChangeState.REVERTING, ChangeState.STUCK)
         and change.get_step_state(StepName.CUT_OVER) is None
         and change.get_step_state(StepName.COMMIT) is None
     )
@@ -167,12 +172,12 @@ _UNDONE_AFTER_EXPAND = N_(
 )
 _CHANGE_STATES = {
     ChangeState.RUNNING: N_("The {kind} to {version} (change {change}) has not come to its end."),
-    ChangeState.UNDOING: N_("The {kind} to {version} (change {change}) is not wholly undone."),
+    ChangeState.REVERTING: N_("The {kind} to {version} (change {change}) is not wholly undone."),
     ChangeState.COMMITTED: N_(
         "The {kind} to {version} (change {change}) is committed and in its watched time."
     ),
     ChangeState.FINISHED: N_("The {kind} to {version} (change {change}) has come to its end."),
-    ChangeState.UNDONE: N_(
+    ChangeState.REVERTED: N_(
         "Everything is as it was before the {kind} to {version} (change {change}); "
         "no record was lost."
     ),

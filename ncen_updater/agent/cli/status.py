@@ -190,7 +190,7 @@ def _show_clock(session: AgentSession, document: Document, part: Document | None
         return
     newest = datetime.fromisoformat(part["signed_at"])
     for finding in clock_findings(_get_report_time(document), newest, session.zone):
-        session.add_line(finding.what)
+        session.add_line(finding.title)
 
 
 def _show_journal(session: AgentSession, document: Document, part: Document) -> None:
@@ -353,7 +353,7 @@ def _show_open_change(
     session: AgentSession, change: Document, now: datetime, *, at_work: bool, serves: bool
 ) -> None:
     begun = datetime.fromisoformat(change["created_at"])
-    interrupted = not at_work and change["state"] in (ChangeState.RUNNING, ChangeState.UNDOING)
+    interrupted = not at_work and change["state"] in (ChangeState.RUNNING, ChangeState.REVERTING)
     state = N_("interrupted") if interrupted else change["state"]
     values = {
         "kind": _translate(session, change["kind"]),
@@ -422,7 +422,7 @@ def show_last_change(session: AgentSession, change: Document) -> None:
     )
     for line in ended_words(change):
         session.add_line(line)
-    if change["state"] == ChangeState.UNDONE:
+    if change["state"] == ChangeState.REVERTED:
         session.add_line(format_undone_result(change))
 
 

@@ -55,9 +55,9 @@ def upgrade(
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise UpdaterError(CONFIRMATION_NEEDED, state=NOTHING_CHANGED)
         plan = site.prepare_plan(target, retry=retry)
-        if plan.code != ExitCode.OK or plan.document.get("available") is not True:
+        if plan.exit_code != ExitCode.OK or plan.document.get("available") is not True:
             return session.show_result(plan)
-        for line in plan.words:
+        for line in plan.lines:
             session.add_line(line)
         # What was agreed to, whatever comes meanwhile.
         target = Version(plan.document["hops"][-1]["version"])

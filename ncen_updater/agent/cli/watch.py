@@ -57,7 +57,7 @@ def watch(context: click.Context, order: int | None, goes_on: bool, events: bool
             session.add_line(LazyText(N_("The service does nothing just now.")))
             _show_next_upgrade(session, client)
         session.write_output({})
-    return _parse_job_result(given).code if _has_ended(given) else ExitCode.OK
+    return _parse_job_result(given).exit_code if _has_ended(given) else ExitCode.OK
 
 
 def _has_ended(job: JsonDocument | None) -> TypeGuard[JsonDocument]:
@@ -112,7 +112,7 @@ def _show_result(
         show_last_change(session, now)
     elif _has_ended(job):
         answer = _parse_job_result(job)
-        for line in answer.words:
+        for line in answer.lines:
             session.add_line(line)
         if answer.error is not None:
             session.add_line(answer.error.title_text)

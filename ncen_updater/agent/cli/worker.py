@@ -114,8 +114,8 @@ class InspectionLimits:
         most: Bytes that it may find.
     """
 
-    seconds: float
-    most: int
+    timeout_s: float
+    max_bytes: int
 
 
 def parse_limits(request: Mapping[str, object]) -> InspectionLimits | None:
@@ -202,9 +202,9 @@ def _run_inspection(
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE_ADJ), "ascii")
     signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, limits.seconds)
+    signal.setitimer(signal.ITIMER_REAL, limits.timeout_s)
     try:
-        result = _run_command(command, config, limits.most)
+        result = _run_command(command, config, limits.max_bytes)
     except _InspectionTimeoutError:
         return {"exit_code": int(ExitCode.ERROR), "document": {}, "overdue": True}
     finally:

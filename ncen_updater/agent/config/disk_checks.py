@@ -27,7 +27,11 @@ PATH_SETTINGS: tuple[tuple[str, ...], ...] = (
     ("paths", "agent"),
     ("feed", "ca_file"),
     ("feed", "client_certificate"),
-    *(("databases", name, path) for name, own in ENGINE_SETTINGS.items() for path in own.paths),
+    *(
+        ("databases", name, path)
+        for name, own in ENGINE_SETTINGS.items()
+        for path in own.path_settings
+    ),
     ("application", "door_file"),
     ("application", "health_token_file"),
     ("service", "socket"),
@@ -44,7 +48,9 @@ PATH_SETTINGS: tuple[tuple[str, ...], ...] = (
 # What [notify] names is looked at when something is sent, and the token of the health when it is
 # asked: what is missing there must not keep a change from being brought to its end.
 SECRET_FILE_SETTINGS = tuple(
-    ("databases", name, path) for name, own in ENGINE_SETTINGS.items() for path in own.secrets
+    ("databases", name, path)
+    for name, own in ENGINE_SETTINGS.items()
+    for path in own.secret_file_settings
 )
 GROUP_AND_OTHER_BITS = stat.S_IRWXG | stat.S_IRWXO
 # What may not even be looked at is for the agent as good as not there.

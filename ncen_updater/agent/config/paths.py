@@ -50,13 +50,13 @@ class EssentialSettings:
     """
 
     state: Path
-    received: Path
+    feed_state: Path
     slots: Path
     current: Path
     product: str
-    site: str
+    site_id: str
     country: str
-    config: Path
+    config_path: Path
 
 
 def load_essential_settings(path: Path, *, ignore_site_errors: bool = False) -> EssentialSettings:
@@ -96,13 +96,13 @@ def load_essential_settings(path: Path, *, ignore_site_errors: bool = False) -> 
         raise InvalidConfigError(path, mistakes)
     return EssentialSettings(
         state=root / texts["state"],
-        received=root / received,
+        feed_state=root / received,
         slots=root / texts["slots"],
         current=root / texts["current"],
         product=site["product"],
-        site=site["id"],
+        site_id=site["id"],
         country=site["country"],
-        config=path,
+        config_path=path,
     )
 
 

@@ -76,14 +76,14 @@ class ServiceAction(StrEnum):
 
     WAIT = "wait"
     RESUME = "resume"
-    START = "start"
-    ORDER = "order"
-    CHECK = "check"
+    START_APPLICATION = "start"
+    RUN_JOB = "order"
+    CHECK_FEED = "check"
     SELF_UPDATE = "self-update"
     PREPARE = "prepare"
     REHEARSE = "rehearse"
     UPGRADE = "upgrade"
-    COLLECT = "collect"
+    PRUNE = "collect"
     ASSESS = "assess"
 
 
@@ -93,8 +93,8 @@ class RehearsalStatus(StrEnum):
     MISSING = "missing"
     PASSED = "passed"
     FAILED = "failed"
-    VOID = "void"
-    NOT_WANTED = "not-wanted"
+    OUTDATED = "void"
+    NOT_REQUIRED = "not-wanted"
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,13 @@ class ActionFailure(JsonRecord):
     """Automatic tries of one action that failed in a row; ``code`` is of the last one's error."""
 
     at: datetime
-    times: int
+    failures: int
     code: str = ""
 
     def compute_retry_at(self, action: ServiceAction) -> datetime:
         """When the action may be tried again by itself."""
         delays = SOONER.get(action, RETRY_DELAYS)
-        return self.at + delays[min(max(self.times, 1), len(delays)) - 1]
+        return self.at + delays[min(max(self.failures, 1), len(delays)) - 1]
 
     def is_backing_off(self, now: datetime, action: ServiceAction) -> bool:
         """Whether it is too early for another try.
@@ -122,7 +122,7 @@ class ActionFailure(JsonRecord):
 #: What is tried again sooner than the rest; to look once more what comes next costs little.
 SOONER = {
     ServiceAction.RESUME: RESUME_DELAYS,
-    ServiceAction.START: START_DELAYS,
+    ServiceAction.START_APPLICATION: START_DELAYS,
     ServiceAction.ASSESS: START_DELAYS,
 }
 
@@ -143,11 +143,11 @@ class AutomationInputs:
         busy: Whether another process works on the site now, such as a person's command.
         down: Whether the application does not run although it ought to; None where that cannot be
             told, or is not looked at.
-        on_trial: Whether this agent is new and has not confirmed itself.
+        agent_unconfirmed: Whether this agent is new and has not confirmed itself.
         ordered: Whether a person's order waits.
         back: Whether they ordered to go back from a release that is watched.
         held: The reason of a hold in force.
-        held_until: When the holds in force end by themselves; None if one of them does not.
+        hold_until: When the holds in force end by themselves; None if one of them does not.
         owed: Whether a release that turned bad is to be taken back, and was not yet.
         left: Whether people went back from a release on the way to the target.
         agent: Version of a newer agent on offer that has not failed here.
@@ -157,7 +157,7 @@ class AutomationInputs:
         rehearsed: What is known of its rehearsal.
         missing_approvals: How many people have yet to approve.
         not_before: The time that a person chose.
-        collect_at: When the days of something that is kept are over.
+        prune_at: When the days of something that is kept are over.
         failures: Actions that failed when they were last tried by themselves.
     """
 
@@ -165,27 +165,27 @@ class AutomationInputs:
     mode: AutomationMode
     zone: tzinfo
     next_check: datetime
-    windows: tuple[WeeklyWindow, ...] = ()
+    upgrade_windows: tuple[WeeklyWindow, ...] = ()
     fetch_windows: tuple[WeeklyWindow, ...] = ()
     open_change: bool = False
     stuck: bool = False
     busy: bool = False
-    down: bool | None = None
-    on_trial: bool = False
-    ordered: bool = False
-    back: bool = False
-    held: str | None = None
-    held_until: datetime | None = None
-    owed: bool = False
-    left: bool = False
-    agent: str | None = None
+    application_down: bool | None = None
+    agent_unconfirmed: bool = False
+    job_waiting: bool = False
+    rollback_requested: bool = False
+    hold_reason: str | None = None
+    hold_until: datetime | None = None
+    rollback_pending: bool = False
+    was_rolled_back: bool = False
+    agent_offered: str | None = None
     target: str | None = None
     bad_until: datetime | None = None
-    prepared: bool = False
-    rehearsed: RehearsalStatus = RehearsalStatus.MISSING
+    slot_built: bool = False
+    rehearsal_status: RehearsalStatus = RehearsalStatus.MISSING
     missing_approvals: int = 0
     not_before: datetime | None = None
-    collect_at: datetime | None = None
+    prune_at: datetime | None = None
     failures: Mapping[ServiceAction, ActionFailure] = field(default_factory=dict)
 
 
@@ -201,7 +201,7 @@ class ServiceDecision:
     """
 
     action: ServiceAction
-    why: LazyText
+    reason: LazyText
     until: datetime | None = None
 
 
@@ -214,22 +214,24 @@ def decide_next_action(inputs: AutomationInputs) -> ServiceDecision:
             inputs.now + BUSY_POLL_INTERVAL,
         )
     if inputs.stuck:
-        if inputs.ordered:
-            return ServiceDecision(ServiceAction.ORDER, LazyText(JOB_WAITING_TEXT))
+        if inputs.job_waiting:
+            return ServiceDecision(ServiceAction.RUN_JOB, LazyText(JOB_WAITING_TEXT))
         return _make_wait(
             inputs, None, LazyText(N_("a change is stuck: a person has to look at it"))
         )
-    if inputs.open_change and inputs.back:
+    if inputs.open_change and inputs.rollback_requested:
         words = N_("somebody asked to go back: the release is watched no longer")
-        return ServiceDecision(ServiceAction.ORDER, LazyText(words))
+        return ServiceDecision(ServiceAction.RUN_JOB, LazyText(words))
     if inputs.open_change:
         return _act_or_back_off(
             inputs, ServiceAction.RESUME, N_("a change has not come to its end")
         )
-    if inputs.down:
+    if inputs.application_down:
         words = N_("the application does not run, and nobody stopped it")
         return _prefer(
-            inputs, _act_or_back_off(inputs, ServiceAction.START, words), _decide_without_change
+            inputs,
+            _act_or_back_off(inputs, ServiceAction.START_APPLICATION, words),
+            _decide_without_change,
         )
     return _decide_without_change(inputs)
 
@@ -250,10 +252,10 @@ def _prefer(
 
 def _decide_without_change(facts: AutomationInputs) -> ServiceDecision:
     """Rules 3 to 9."""
-    if facts.on_trial:
+    if facts.agent_unconfirmed:
         words = N_("this agent is new: it begins nothing until it has confirmed itself")
         return ServiceDecision(ServiceAction.WAIT, LazyText(words), facts.now + MAX_SLEEP)
-    if facts.owed:
+    if facts.rollback_pending:
         act = _act_or_back_off(
             facts, ServiceAction.RESUME, N_("a release that turned bad was not taken back yet")
         )
@@ -263,18 +265,18 @@ def _decide_without_change(facts: AutomationInputs) -> ServiceDecision:
 
 def _decide_idle(facts: AutomationInputs) -> ServiceDecision:
     """Rules 4 to 9."""
-    if facts.ordered:
-        return ServiceDecision(ServiceAction.ORDER, LazyText(JOB_WAITING_TEXT))
+    if facts.job_waiting:
+        return ServiceDecision(ServiceAction.RUN_JOB, LazyText(JOB_WAITING_TEXT))
     if facts.now >= facts.next_check:
-        return ServiceDecision(ServiceAction.CHECK, LazyText(N_("it is time to ask the feed")))
+        return ServiceDecision(ServiceAction.CHECK_FEED, LazyText(N_("it is time to ask the feed")))
     collect_at = _compute_prune_at(facts)
     if collect_at is not None and facts.now >= collect_at:
         return ServiceDecision(
-            ServiceAction.COLLECT, LazyText(N_("the days of what was kept are over"))
+            ServiceAction.PRUNE, LazyText(N_("the days of what was kept are over"))
         )
-    if facts.agent is not None:
+    if facts.agent_offered is not None:
         act = _act_in_window(
-            facts, ServiceAction.SELF_UPDATE, N_("agent {version} is on offer"), facts.agent
+            facts, ServiceAction.SELF_UPDATE, N_("agent {version} is on offer"), facts.agent_offered
         )
         return _prefer(facts, act, _decide_release)
     return _decide_release(facts)
@@ -285,15 +287,15 @@ class WaitReason(StrEnum):
 
     HOLD = "hold"
     NOTHING_ON_OFFER = "nothing-on-offer"
-    ONLY_TOLD = "only-told"
+    NOTIFY_ONLY = "only-told"
     NOT_PREPARED = "not-prepared"
     NOT_REHEARSED = "not-rehearsed"
     REHEARSAL_FAILED = "rehearsal-failed"
     APPROVAL = "approval"
-    NO_TIME = "no-time"
+    NOT_SCHEDULED = "no-time"
     NO_WINDOW = "no-window"
-    NO_SERVICE = "no-service"
-    ANOTHER_FIRST = "another-first"
+    SERVICE_NOT_RUNNING = "no-service"
+    SUPERSEDED = "another-first"
 
 
 @dataclass(frozen=True)
@@ -306,9 +308,9 @@ class UpgradeObstacle:
         stays: What it is where it does not.
     """
 
-    why: LazyText
+    text: LazyText
     until: datetime | None = None
-    stays: WaitReason | None = None
+    wait_reason: WaitReason | None = None
 
 
 def _make_permanent_obstacle(stays: WaitReason, words: str, **values: object) -> UpgradeObstacle:
@@ -325,11 +327,11 @@ def find_obstacle(facts: AutomationInputs) -> UpgradeObstacle | None:
     Each is looked at as if all before it had passed; nothing is said of actions that the service
     does before by itself.
     """
-    if facts.held is not None:
+    if facts.hold_reason is not None:
         words = N_("upgrades are on hold: {reason}")
-        if facts.held_until is not None:
-            return _make_temporary_obstacle(facts.held_until, words, reason=facts.held)
-        return _make_permanent_obstacle(WaitReason.HOLD, words, reason=facts.held)
+        if facts.hold_until is not None:
+            return _make_temporary_obstacle(facts.hold_until, words, reason=facts.hold_reason)
+        return _make_permanent_obstacle(WaitReason.HOLD, words, reason=facts.hold_reason)
     unknown = facts.failures.get(ServiceAction.ASSESS)
     if unknown is not None:
         again = unknown.compute_retry_at(ServiceAction.ASSESS)
@@ -342,20 +344,20 @@ def find_obstacle(facts: AutomationInputs) -> UpgradeObstacle | None:
         )
     if facts.mode is AutomationMode.NOTIFY:
         words = N_("release {version} is on offer; this site is only told of it")
-        return _make_permanent_obstacle(WaitReason.ONLY_TOLD, words, version=target)
+        return _make_permanent_obstacle(WaitReason.NOTIFY_ONLY, words, version=target)
     if facts.bad_until is not None and facts.now < facts.bad_until:
         words = N_("release {version} failed here; it is not tried again before {at}")
         return _make_temporary_obstacle(
             facts.bad_until, words, version=target, at=_format_local(facts, facts.bad_until)
         )
-    if not facts.prepared:
+    if not facts.slot_built:
         return _make_permanent_obstacle(
             WaitReason.NOT_PREPARED, N_("release {version} is not here yet"), version=target
         )
-    if facts.rehearsed in (RehearsalStatus.MISSING, RehearsalStatus.VOID):
+    if facts.rehearsal_status in (RehearsalStatus.MISSING, RehearsalStatus.OUTDATED):
         words = N_("release {version} was not rehearsed yet")
         return _make_permanent_obstacle(WaitReason.NOT_REHEARSED, words, version=target)
-    if facts.rehearsed is RehearsalStatus.FAILED:
+    if facts.rehearsal_status is RehearsalStatus.FAILED:
         words = N_("the rehearsal of release {version} failed: 'ncen-updater history' says of what")
         return _make_permanent_obstacle(WaitReason.REHEARSAL_FAILED, words, version=target)
     return (
@@ -366,7 +368,7 @@ def find_obstacle(facts: AutomationInputs) -> UpgradeObstacle | None:
 
 
 def _find_approval_obstacle(facts: AutomationInputs, target: str) -> UpgradeObstacle | None:
-    asked = facts.left or facts.mode is AutomationMode.APPROVE
+    asked = facts.was_rolled_back or facts.mode is AutomationMode.APPROVE
     if not (asked and facts.missing_approvals):
         return None
     values: dict[str, object] = {"version": target, "count": facts.missing_approvals}
@@ -381,8 +383,8 @@ def _find_time_obstacle(facts: AutomationInputs, target: str) -> UpgradeObstacle
     if facts.not_before is not None and facts.now < facts.not_before:
         values = {"version": target, "at": _format_local(facts, facts.not_before)}
         later = (
-            find_next_opening(facts.windows, facts.not_before, facts.zone)
-            if facts.windows
+            find_next_opening(facts.upgrade_windows, facts.not_before, facts.zone)
+            if facts.upgrade_windows
             else None
         )
         if later is not None and not later.contains(facts.not_before):
@@ -394,15 +396,15 @@ def _find_time_obstacle(facts: AutomationInputs, target: str) -> UpgradeObstacle
             return _make_temporary_obstacle(facts.not_before, words, **values)
         words = N_("the upgrade to {version} was scheduled for {at}")
         return _make_temporary_obstacle(facts.not_before, words, **values)
-    if not facts.windows:
+    if not facts.upgrade_windows:
         if facts.not_before is not None:
             return None
         words = N_(
             "release {version} is ready, and nobody chose a time: it begins by "
             "'ncen-updater upgrade' or 'ncen-updater schedule'"
         )
-        return _make_permanent_obstacle(WaitReason.NO_TIME, words, version=target)
-    opening = find_next_opening(facts.windows, facts.now, facts.zone)
+        return _make_permanent_obstacle(WaitReason.NOT_SCHEDULED, words, version=target)
+    opening = find_next_opening(facts.upgrade_windows, facts.now, facts.zone)
     if opening is None:
         return _make_permanent_obstacle(WaitReason.NO_WINDOW, N_("no window ever opens here"))
     if opening.contains(facts.now):
@@ -428,13 +430,17 @@ def _decide_release(facts: AutomationInputs) -> ServiceDecision:
     """Rules 7 to 9."""
     found = find_obstacle(facts)
     if found is not None and facts.target is not None:
-        if found.stays is WaitReason.NOT_PREPARED:
-            return _act_in_window(facts, ServiceAction.PREPARE, found.why.template, facts.target)
-        if found.stays is WaitReason.NOT_REHEARSED:
-            return _act_in_window(facts, ServiceAction.REHEARSE, found.why.template, facts.target)
+        if found.wait_reason is WaitReason.NOT_PREPARED:
+            return _act_in_window(facts, ServiceAction.PREPARE, found.text.template, facts.target)
+        if found.wait_reason is WaitReason.NOT_REHEARSED:
+            return _act_in_window(facts, ServiceAction.REHEARSE, found.text.template, facts.target)
     if found is not None:
         return _wait_for_obstacle(facts, found)
-    opening = find_next_opening(facts.windows, facts.now, facts.zone) if facts.windows else None
+    opening = (
+        find_next_opening(facts.upgrade_windows, facts.now, facts.zone)
+        if facts.upgrade_windows
+        else None
+    )
     words = LazyText(N_("release {version} is ready"), {"version": facts.target})
     return ServiceDecision(ServiceAction.UPGRADE, words, opening.end if opening else None)
 
@@ -463,19 +469,19 @@ def _act_or_back_off(
 
 
 def _wait_for_obstacle(facts: AutomationInputs, found: UpgradeObstacle) -> ServiceDecision:
-    return _make_wait(facts, found.until, found.why)
+    return _make_wait(facts, found.until, found.text)
 
 
 def _compute_prune_at(facts: AutomationInputs) -> datetime | None:
     """When to collect; a collection that failed holds nothing else up."""
-    failure = facts.failures.get(ServiceAction.COLLECT)
+    failure = facts.failures.get(ServiceAction.PRUNE)
     if (
-        facts.collect_at is None
+        facts.prune_at is None
         or failure is None
-        or not failure.is_backing_off(facts.now, ServiceAction.COLLECT)
+        or not failure.is_backing_off(facts.now, ServiceAction.PRUNE)
     ):
-        return facts.collect_at
-    return max(facts.collect_at, failure.compute_retry_at(ServiceAction.COLLECT))
+        return facts.prune_at
+    return max(facts.prune_at, failure.compute_retry_at(ServiceAction.PRUNE))
 
 
 def _format_local(facts: AutomationInputs, moment: datetime) -> LocalizedFigure:
@@ -493,6 +499,6 @@ def _make_wait(facts: AutomationInputs, until: datetime | None, why: LazyText) -
             ends.append(collect_at)
     if until is not None:
         ends.append(until)
-    if facts.down is not None:
+    if facts.application_down is not None:
         ends.append(facts.now + APPLICATION_CHECK_INTERVAL)
     return ServiceDecision(ServiceAction.WAIT, why, min(ends))

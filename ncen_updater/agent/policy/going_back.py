@@ -17,8 +17,8 @@ from enum import StrEnum
 class RollbackConsent(StrEnum):
     """Why a rollback may begin, or that it may not."""
 
-    WATCHED = "watched"
-    AGREED = "agreed"
+    NOT_REQUIRED = "watched"
+    REQUESTED_BY_APPROVER = "agreed"
     APPROVED = "approved"
     EMERGENCY = "emergency"
     MISSING = "missing"
@@ -54,13 +54,13 @@ def decide_rollback(
         emergency: Whether they say that it cannot wait.
     """
     if in_soak:
-        return RollbackVerdict(RollbackConsent.WATCHED)
+        return RollbackVerdict(RollbackConsent.NOT_REQUIRED)
     if emergency:
         return RollbackVerdict(RollbackConsent.EMERGENCY)
     if approvals >= needed:
         return RollbackVerdict(RollbackConsent.APPROVED)
     if needed == 1 and approver:
-        return RollbackVerdict(RollbackConsent.AGREED)
+        return RollbackVerdict(RollbackConsent.REQUESTED_BY_APPROVER)
     return RollbackVerdict(RollbackConsent.MISSING, needed - approvals)
 
 

@@ -99,7 +99,7 @@ def _format_actors(report: Document) -> Iterator[LazyText]:
 def _format_downtime(report: Document, language: str) -> Iterator[LazyText]:
     real, predicted = report["stop_s"], report["predicted_stop_s"]
     if real is None:
-        if not any(step["name"] == StepName.CLOSE for step in report["steps"]):
+        if not any(step["name"] == StepName.MAINTENANCE_ON for step in report["steps"]):
             yield LazyText(N_("  officers were not kept out"))
         return
     values: dict[str, object] = {"stop": format_duration(real)}

@@ -39,7 +39,7 @@ class ReportedError(UpdaterError):
     @property
     def title_text(self) -> LazyText:
         """What happened."""
-        return LazyText("{words}", {"words": self.message.what})
+        return LazyText("{words}", {"words": self.message.title})
 
     @property
     def remedy_text(self) -> LazyText:

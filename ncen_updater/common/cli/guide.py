@@ -18,14 +18,14 @@ EXIT_CODE_MEANINGS: Mapping[ExitCode, str] = {
     ExitCode.USAGE: N_("The command line, or a question that nobody could answer."),
     ExitCode.BLOCKED: N_("Something blocks, or the release is not for this site."),
     ExitCode.APPROVAL_MISSING: N_("An approval is missing, or the answer was no."),
-    ExitCode.HELD: N_("On hold, or the window has closed."),
+    ExitCode.OUTSIDE_WINDOW_OR_HELD: N_("On hold, or the window has closed."),
     ExitCode.TRUST: N_("Signatures, digests or the clock: not believed."),
     ExitCode.NETWORK: N_("The network."),
     ExitCode.SPACE: N_("Too little space."),
     ExitCode.BUSY: N_("Another change is at work or open."),
-    ExitCode.AVAILABLE: N_("An upgrade is available (--exit-code)."),
+    ExitCode.UPDATE_AVAILABLE: N_("An upgrade is available (--exit-code)."),
     ExitCode.ROLLED_BACK: N_("The change failed and was undone."),
-    ExitCode.NEEDS_PERSON: N_("A person is needed, or something differs."),
+    ExitCode.INTERVENTION_NEEDED: N_("A person is needed, or something differs."),
     ExitCode.REHEARSAL_STALE: N_("Not rehearsed, or no longer what was rehearsed or approved."),
     ExitCode.FEED_STALE: N_("A signed list of the feed lapsed."),
 }
@@ -47,13 +47,13 @@ class CommandHelp:
     groups: Mapping[str, tuple[str, ...]]
     examples: Mapping[str, Mapping[str, str]]
     meanings: Mapping[ExitCode, str]
-    exits: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    exit_codes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def list_exit_codes(self, command: str | None) -> Mapping[ExitCode, str]:
         """The exit codes of a command, of the program where None is asked for."""
         if command is None:
             return self.meanings
-        if command not in self.exits:
+        if command not in self.exit_codes:
             return {}
-        codes = sorted({*COMMON_EXIT_CODES, *self.exits[command]})
+        codes = sorted({*COMMON_EXIT_CODES, *self.exit_codes[command]})
         return {ExitCode(code): self.meanings[ExitCode(code)] for code in codes}

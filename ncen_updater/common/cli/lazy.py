@@ -158,10 +158,10 @@ class _TranslatedCommand(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Show examples and exit codes, where the program has some of this command."""
         own, above = self, ctx.parent.command if ctx.parent else None
-        guide = own.guide if isinstance(own, LazyGroup) else None
+        guide = own.command_help if isinstance(own, LazyGroup) else None
         name: str | None = None
         if guide is None and isinstance(above, LazyGroup):
-            guide, name = above.guide, ctx.info_name
+            guide, name = above.command_help, ctx.info_name
         if guide is None:
             return
         session = get_session(ctx)
@@ -268,7 +268,7 @@ class LazyGroup(_TranslatedCommand, click.Group):
     ) -> None:
         super().__init__(*args, **settings)
         self._lazy = lazy
-        self.guide = command_help
+        self.command_help = command_help
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order in which an operator meets them."""
@@ -313,7 +313,7 @@ class LazyGroup(_TranslatedCommand, click.Group):
         """List the commands without importing one."""
         language = get_session(ctx).language
         values = {name: translate(words, language) for name, (_, words) in self._lazy.items()}
-        groups = self.guide.groups if self.guide else {N_("Commands"): tuple(values)}
+        groups = self.command_help.groups if self.command_help else {N_("Commands"): tuple(values)}
         widest = max(map(len, values))
         for heading, names in groups.items():
             with formatter.section(translate(heading, language)):

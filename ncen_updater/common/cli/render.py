@@ -33,8 +33,8 @@ REMEDY_LABEL = N_("What to do:")
 CODE_LABEL = N_("Code:")
 CONTACT_LABEL = N_("Whom to ask:")
 SEVERITY_LABELS: Mapping[Severity, str] = {
-    Severity.STRICT: N_("blocks"),
-    Severity.ADVISORY: N_("note"),
+    Severity.CRITICAL: N_("blocks"),
+    Severity.WARNING: N_("note"),
     Severity.INFO: N_("fact"),
 }
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
@@ -242,7 +242,7 @@ def finding_to_json(finding: Finding, language: str = DEFAULT_LANGUAGE) -> dict[
     return {
         "code": finding.code,
         "severity": finding.severity.value,
-        "what": finding.what.render(language),
+        "what": finding.title.render(language),
         "remedy": finding.remedy.render(language),
         "figures": to_json_value(finding.figures, language),
     }
@@ -257,9 +257,9 @@ def format_findings(
     turned = is_right_to_left(language)
     for finding in sorted(findings, key=lambda f: order.index(f.severity)):
         word = translate(SEVERITY_LABELS[finding.severity], language)
-        colour = "red" if finding.severity is Severity.STRICT else "yellow"
+        colour = "red" if finding.severity is Severity.CRITICAL else "yellow"
         mark = colorize(f"[{word}]", colour, rich=rich)
-        what = finding.what.render(language)
+        what = finding.title.render(language)
         lines.append(
             f"{mark} {finding.code} {strip_control_characters(what, keep_isolates=turned)}"
         )

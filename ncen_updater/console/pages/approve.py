@@ -41,7 +41,7 @@ def build_page(asking: PageRequest) -> PageContent:
             "then": format_start(next_upgrade["begins_after_yes"], asking.zone),
         },
         "loading" if looked.is_loading else "stale" if looked.stale else "ready",
-        again_s=2 if looked.is_loading else 0,
+        refresh_s=2 if looked.is_loading else 0,
     )
 
 
@@ -53,7 +53,10 @@ def get_dossier_file(asking: PageRequest) -> FileResponse:
         raise UpdaterError(CONSOLE_NO_PAGE, path="/dossier")
     content = str(looked.found["html"]).encode()
     return FileResponse(
-        content, "text/html; charset=utf-8", policy=_build_policy(content), framed=True
+        content,
+        "text/html; charset=utf-8",
+        content_security_policy=_build_policy(content),
+        allows_framing=True,
     )
 
 

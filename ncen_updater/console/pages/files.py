@@ -22,5 +22,5 @@ class FileResponse:
     content: bytes
     kind: str
     headers: tuple[tuple[str, str], ...] = ()
-    policy: str = PAGE_POLICY
-    framed: bool = False
+    content_security_policy: str = PAGE_POLICY
+    allows_framing: bool = False

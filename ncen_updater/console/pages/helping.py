@@ -41,7 +41,7 @@ def build_page(asking: PageRequest) -> PageContent:
             "preview": PREVIEW_CHARS,
         },
         "loading" if loading else "stale" if doctor.stale else "ready",
-        again_s=2 if loading else 0,
+        refresh_s=2 if loading else 0,
     )
 
 

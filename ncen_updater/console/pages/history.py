@@ -88,7 +88,7 @@ def build_downtime_bars(changes: Sequence[Document]) -> tuple[DowntimeBar, ...]:
 def build_change_page(asking: PageRequest) -> PageContent:
     """One change in a dozen lines."""
     asking.get_status()
-    report = asking.get_document(f"/v1/history/{asking.names['id']}")
+    report = asking.get_document(f"/v1/history/{asking.path_parameters['id']}")
     return PageContent(
         "change",
         {
@@ -102,7 +102,7 @@ def build_change_page(asking: PageRequest) -> PageContent:
                 for step in report["steps"]
             ],
         },
-        again_s=0 if report["ended_at"] else 5,
+        refresh_s=0 if report["ended_at"] else 5,
     )
 
 
@@ -132,5 +132,5 @@ def build_rollback_page(asking: PageRequest) -> PageContent:
             "may_approve": asking.find_missing_role("approve"),
         },
         "loading" if looked.is_loading else "stale" if looked.stale else "ready",
-        again_s=2 if looked.is_loading else 0,
+        refresh_s=2 if looked.is_loading else 0,
     )

@@ -139,7 +139,7 @@ def build_page(asking: PageRequest) -> PageContent | FileResponse:
             "status": status,
         },
         "ready" if view.change or view.busy else "empty",
-        again_s=3 if view.busy else 15,
+        refresh_s=3 if view.busy else 15,
     )
 
 

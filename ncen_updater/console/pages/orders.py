@@ -39,7 +39,7 @@ def describe_job_result(order: Document) -> tuple[str, str, Document | None]:
 def build_page(asking: PageRequest) -> PageContent:
     """One order."""
     asking.get_status()
-    order = asking.get_document(f"/v1/orders/{asking.names['number']}")
+    order = asking.get_document(f"/v1/orders/{asking.path_parameters['number']}")
     document = (order["result"] or {}).get("document") or {}
     ended = order["ended_at"] is not None
     tone, sentence, error = describe_job_result(order)
@@ -55,5 +55,5 @@ def build_page(asking: PageRequest) -> PageContent:
             "error": error,
         },
         "ready" if ended else "loading",
-        again_s=0 if ended else 3,
+        refresh_s=0 if ended else 3,
     )

@@ -29,5 +29,5 @@ def build_page(asking: PageRequest) -> PageContent:
             "orders": asking.get_document(f"/v1/orders?limit={MAX_JOBS}")["orders"],
         },
         "loading" if loading else "stale" if any(one.stale for one in both) else "ready",
-        again_s=2 if loading else 0,
+        refresh_s=2 if loading else 0,
     )

@@ -95,7 +95,7 @@ def build_page(asking: PageRequest) -> PageContent:
             "begins": format_start(next_upgrade["begins"], asking.zone),
         },
         "loading" if loading else "stale" if any(one.stale for one in both) else "ready",
-        again_s=2 if loading else 0,
+        refresh_s=2 if loading else 0,
     )
 
 

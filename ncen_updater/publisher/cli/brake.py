@@ -92,7 +92,10 @@ def brake(
     if lift == bool(reason):
         raise CommandUsageError(N_("--reason, or --lift"), context)
     if key is None and token is None:
-        key, token = known.brake_key or known.key, None if known.brake_key else known.token
+        key, token = (
+            known.emergency_halt_key or known.key,
+            None if known.emergency_halt_key else known.token,
+        )
     if (key is None) == (token is None):
         raise CommandUsageError(N_("one of --key and --token is needed"), context)
     place = FeedDirectory(feed)

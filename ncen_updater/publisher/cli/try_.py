@@ -103,7 +103,7 @@ def try_(
         }
         session.print_message(LazyText(words, values))
         if not stage.is_passed:
-            session.print_message(stage.said)
+            session.print_message(stage.output)
 
     with serve_feed(trial.feed, desk):  # first of all: to build both takes minutes
         with session.make_progress() as progress:

@@ -160,7 +160,7 @@ def _parse_length(answer: requests.Response) -> int | None:
 def _make_unreachable_finding(name: str, error: requests.RequestException) -> Finding:
     return Finding(
         UNREACHABLE,
-        Severity.STRICT,
+        Severity.CRITICAL,
         LazyText(
             N_("'{name}' could not be asked for: {detail}"),
             {"name": name, "detail": get_root_cause(error)},
@@ -173,7 +173,7 @@ def _make_unreachable_finding(name: str, error: requests.RequestException) -> Fi
 def _make_missing_finding(name: str, status: int) -> Finding:
     return Finding(
         "NU-7212",
-        Severity.STRICT,
+        Severity.CRITICAL,
         LazyText(
             N_("'{name}' is signed and not there (status {status})."),
             {"name": name, "status": status},
@@ -187,7 +187,7 @@ def _make_length_finding(name: str, reported: int, length: int) -> Finding:
     values = {"name": name, "told": reported, "length": length}
     return Finding(
         "NU-7213",
-        Severity.STRICT,
+        Severity.CRITICAL,
         LazyText(N_("'{name}' has {told} bytes there, and {length} are signed."), values),
         LazyText(N_("Copy the file again, and let the server not compress or change files.")),
         values,
@@ -197,7 +197,7 @@ def _make_length_finding(name: str, reported: int, length: int) -> Finding:
 def _make_altered_finding(name: str) -> Finding:
     return Finding(
         "NU-7214",
-        Severity.STRICT,
+        Severity.CRITICAL,
         LazyText(N_("'{name}' is not the file that was signed."), {"name": name}),
         LazyText(N_("Find out who changed it; sites refuse it. Then copy the feed again.")),
         {"name": name},
@@ -208,7 +208,7 @@ def _make_range_finding(name: str, count: int = 1) -> Finding:
     values = {"name": name, "count": count}
     return Finding(
         NO_RANGES,
-        Severity.ADVISORY,
+        Severity.WARNING,
         LazyText(
             N_("The server sends no parts of files ({count} of them, such as '{name}')."), values
         ),
@@ -239,7 +239,7 @@ def _make_caching_finding(name: str, age: int | None) -> Finding:
         )
     return Finding(
         "NU-7216",
-        Severity.ADVISORY if age is None else Severity.STRICT,
+        Severity.WARNING if age is None else Severity.CRITICAL,
         LazyText(words, values),
         LazyText(N_("Send it with 'Cache-Control: no-cache, max-age=60'.")),
         values,
@@ -251,7 +251,7 @@ def _check_absent_root(name: str, status: int, age: int | None) -> list[Finding]
         return [
             Finding(
                 "NU-7217",
-                Severity.STRICT,
+                Severity.CRITICAL,
                 LazyText(
                     N_("The server answers {status} for '{name}', which does not exist."),
                     {"name": name, "status": status},
@@ -265,7 +265,7 @@ def _check_absent_root(name: str, status: int, age: int | None) -> list[Finding]
     return [
         Finding(
             "NU-7218",
-            Severity.STRICT,
+            Severity.CRITICAL,
             LazyText(
                 N_("Caches may remember for {age} seconds that '{name}' does not exist."),
                 {"name": name, "age": age},

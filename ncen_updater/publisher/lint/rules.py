@@ -48,12 +48,12 @@ class LintRule:
 
 def strict(number: int, what: str, remedy: str) -> LintRule:
     """Name a rule whose breach forbids the release."""
-    return LintRule(number, Severity.STRICT, what, remedy)
+    return LintRule(number, Severity.CRITICAL, what, remedy)
 
 
 def advisory(number: int, what: str, remedy: str) -> LintRule:
     """Name a rule whose breach a person weighs."""
-    return LintRule(number, Severity.ADVISORY, what, remedy)
+    return LintRule(number, Severity.WARNING, what, remedy)
 
 
 def info(number: int, what: str, remedy: str) -> LintRule:

@@ -84,7 +84,7 @@ class SandboxStage:
     status: int
     seconds: float
     code: str
-    said: str
+    output: str
     document: dict[str, Any]
 
     @property
@@ -178,7 +178,7 @@ class SandboxRun:
             release: The one that was tried.
         """
         last = stages[-1]
-        if last.is_passed or SCHEMA_CHANGED not in last.said:
+        if last.is_passed or SCHEMA_CHANGED not in last.output:
             return ()
         found = self._run_stage("verify", "verify").document.get("findings")
         ran = release if last.name == "verify" else before
@@ -216,7 +216,7 @@ class SandboxRun:
                 break
             way = self._run_stage("rollback", "rollback", "--dry-run")
             stage = SandboxStage(
-                stage.name, stage.status, stage.seconds, stage.code, stage.said, way.document
+                stage.name, stage.status, stage.seconds, stage.code, stage.output, way.document
             )
         return stage
 

@@ -46,7 +46,7 @@ class ManifestAnswers:
     reports: str
     upgrade_from: str
     databases: tuple[str, ...]
-    found: DetectedMigrations
+    detected: DetectedMigrations
     health: str
     language: str
     title: str
@@ -105,7 +105,7 @@ def _make_lines(answers: ManifestAnswers) -> Iterator[str]:
             yield '# changes_itself = ["indexes"]   # what the application changes by itself'
         for pair in _list_sql_files(answers, name):
             yield from _make_migration_lines(pair)
-    if answers.found.kind not in (MigratorKind.SQL, MigratorKind.NONE):
+    if answers.detected.kind not in (MigratorKind.SQL, MigratorKind.NONE):
         yield from _make_migrator_lines(answers)
     if answers.databases:
         yield from (
@@ -142,7 +142,7 @@ def _list_sql_files(answers: ManifestAnswers, name: str) -> Sequence[SqlMigratio
     rest = name == answers.databases[0]
     return [
         pair
-        for pair in answers.found.pairs
+        for pair in answers.detected.pairs
         if pair.database == name or (rest and pair.database not in answers.databases)
     ]
 
@@ -159,7 +159,7 @@ def _make_migration_lines(pair: SqlMigrationFiles) -> Iterator[str]:
 
 
 def _make_migrator_lines(answers: ManifestAnswers) -> Iterator[str]:
-    found = answers.found
+    found = answers.detected
     words = [MIGRATE_PROGRAM_PATH, found.kind.value]
     one = len(answers.databases) == 1 and found.kind is MigratorKind.DJANGO
     for name in answers.databases:

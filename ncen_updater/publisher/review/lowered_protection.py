@@ -221,7 +221,7 @@ def check_waves(
 def is_rollback_code_only(manifest: Manifest, before: Manifest | None) -> bool:
     """Whether both releases say that the one before runs on the databases of this one."""
     new, old = manifest.compatibility, before.compatibility if before else None
-    return new is not None and old is not None and old.schema_number >= new.back_to
+    return new is not None and old is not None and old.schema_number >= new.compatible_down_to
 
 
 def find_release_warnings(manifest: Manifest, before: Manifest | None) -> Iterator[LazyText]:
@@ -261,7 +261,7 @@ def find_release_warnings(manifest: Manifest, before: Manifest | None) -> Iterat
             )
             yield LazyText(words, {"name": name, "command": later})
         if not is_rollback_code_only(manifest, before):
-            lost = {"name": name, "reason": migrator.no_way_back}
+            lost = {"name": name, "reason": migrator.no_rollback_reason}
             yield LazyText(N_("WARNING: {name} has no way back that keeps records: {reason}"), lost)
     vouched = manifest.compatibility
     if vouched is not None and (before is None or before.compatibility != vouched):
@@ -270,11 +270,15 @@ def find_release_warnings(manifest: Manifest, before: Manifest | None) -> Iterat
             " writes. Where the number stays {number}, sites copy no database for it, and have"
             " none to go back to."
         )
-        values = {"name": name, "back_to": vouched.back_to, "number": vouched.schema_number}
+        values = {
+            "name": name,
+            "back_to": vouched.compatible_down_to,
+            "number": vouched.schema_number,
+        }
         yield LazyText(words, values)
     if vouched is not None and vouched.expand and migrator is not None:
         words = N_(
             "WARNING: the program of {name} works on the live databases of sites while releases"
             " from schema number {back_to} on serve: no copy is made for it, and nothing undoes it."
         )
-        yield LazyText(words, {"name": name, "back_to": vouched.back_to})
+        yield LazyText(words, {"name": name, "back_to": vouched.compatible_down_to})

@@ -72,7 +72,7 @@ class SqlReview:
 
     def is_marked(self, number: int) -> bool:
         """Whether a marked statement stands in this line, from 1."""
-        return any(mark.line <= number <= mark.last for mark in self.marks)
+        return any(mark.line <= number <= mark.last_line for mark in self.marks)
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,13 @@ class ReleaseReview:
     way_back: tuple[LazyText, ...]
     manifest: tuple[LazyText, ...]
     files: tuple[FileChange, ...] | None
-    carried: tuple[LazyText, ...] | None
+    overlays: tuple[LazyText, ...] | None
     sql: tuple[SqlReview, ...]
     known: int
     findings: tuple[Finding, ...]
-    grave: tuple[LazyText, ...]
+    critical: tuple[LazyText, ...]
     warnings: tuple[LazyText, ...]
-    harmless: int
+    info_count: int
     missing: tuple[str, ...] = ()
 
     @property
@@ -124,9 +124,9 @@ class ReleaseReview:
             Section(N_("What its manifest says otherwise than before:"), self.manifest, of),
             Section(N_("Files of the program that are not as before:"), files, of),
         ]
-        if self.carried is not None:
+        if self.overlays is not None:
             words = N_("Texts and settings that countries may have their own of:")
-            found.append(Section(words, self.carried, of))
+            found.append(Section(words, self.overlays, of))
         return tuple(found)
 
 
@@ -148,9 +148,9 @@ class EventReview:
 
     title: str
     sentences: tuple[LazyText, ...]
-    grave: tuple[LazyText, ...]
+    critical: tuple[LazyText, ...]
     warnings: tuple[LazyText, ...]
-    harmless: int
+    info_count: int
     releases: tuple[ReleaseReview, ...]
     lines: tuple[DiffLine, ...]
     annex: tuple[DiffLine, ...]
@@ -193,13 +193,13 @@ def build_review(
         line.text for line in value if line.text.template.startswith(("WARNING", "WITHDRAWN"))
     ]
     critical = [*marked, *find_weakened_protection(event)]
-    critical += [text for page in releases for text in page.grave]
+    critical += [text for page in releases for text in page.critical]
     return EventReview(
         title=event.title,
         sentences=tuple(summarize_event(event)),
-        grave=tuple({text.render(): text for text in critical}.values()),
+        critical=tuple({text.render(): text for text in critical}.values()),
         warnings=tuple(text for page in releases for text in page.warnings),
-        harmless=sum(page.harmless for page in releases),
+        info_count=sum(page.info_count for page in releases),
         releases=releases,
         lines=tuple(line for line in value if not line.annex),
         annex=tuple(line for line in value if line.annex),
@@ -227,14 +227,14 @@ def _review_releases(event: SigningEvent, evidence: ReviewFiles) -> Iterator[Rel
                 page = replace(
                     page,
                     missing=(*page.missing, *lost),
-                    grave=(unread, *page.grave),
+                    critical=(unread, *page.critical),
                 )
             yield page
 
 
 def _list_missing_texts(shown: ReviewedRelease, last: ReviewedRelease) -> list[str]:
     """Files of texts of the release before without which nothing can be compared."""
-    if last.tree is None or not shown.document.manifest.carried:
+    if last.tree is None or not shown.document.manifest.overlays:
         return []
     return [
         path for path in list_overlay_digests(last.document, last.tree) if path not in last.texts
@@ -313,18 +313,18 @@ def release_page(
         manifest=tuple(change.text for change in fields),
         way_back=tuple(_describe_rollback(fresh, shown, last, found.beyond)),
         files=files,
-        carried=tuple(format_overlay_changes(shown, last)) if manifest.carried else None,
+        overlays=tuple(format_overlay_changes(shown, last)) if manifest.overlays else None,
         sql=sql,
         known=len(migrations) - len(fresh),
         findings=findings,
-        grave=(*critical, *found.grave),
+        critical=(*critical, *found.critical),
         warnings=(
-            *found.usual,
+            *found.warnings,
             *format_programs(programs, CHANGED_PROGRAMS_WARNING),
             *(text for bad, text in value if not bad),
             *_find_advised(findings),
         ),
-        harmless=found.harmless,
+        info_count=found.info_count,
         missing=shown.missing,
     )
 
@@ -378,19 +378,19 @@ def _find_critical(
             }
             yield LazyText(words, values)
     for finding in findings:
-        if finding.severity is Severity.STRICT:
+        if finding.severity is Severity.CRITICAL:
             yield LazyText(
                 N_("WARNING: lint refuses it ({code}): {what}"),
-                {"code": finding.code, "what": finding.what},
+                {"code": finding.code, "what": finding.title},
             )
         elif finding.code in SITE_BLOCKING_CODES:
-            yield LazyText(N_("WARNING: {what}"), {"what": finding.what})
+            yield LazyText(N_("WARNING: {what}"), {"what": finding.title})
 
 
 def _find_advised(findings: tuple[Finding, ...]) -> Iterator[LazyText]:
     for finding in findings:
         if finding.code in COUNTRY_NOTICE_CODES:
-            yield LazyText(N_("WARNING: {what}"), {"what": finding.what})
+            yield LazyText(N_("WARNING: {what}"), {"what": finding.title})
 
 
 def _describe_rollback(
@@ -407,7 +407,7 @@ def _describe_rollback(
         )
         return
     if manifest.migrator is not None:
-        reason = {"reason": manifest.migrator.no_way_back}
+        reason = {"reason": manifest.migrator.no_rollback_reason}
         yield LazyText(N_("Going back loses what officers entered since: {reason}"), reason)
         return
     for database, migration in fresh:
@@ -450,7 +450,7 @@ def _describe_data_loss(
     for path, loss in found.values():
         values = {"database": database, "object": loss.object_name, "path": path, "line": loss.line}
         yield LazyText(_format_loss(loss), values)
-    for name in migration.loses or ():
+    for name in migration.data_loss or ():
         words = N_(
             "Going back does not keep what stands in {database}.{object}: so says the release."
         )
@@ -458,12 +458,12 @@ def _describe_data_loss(
 
 
 def _format_loss(loss: DataLoss) -> str:
-    if loss.how is LossKind.REFUSES:
+    if loss.kind is LossKind.REFUSES:
         return N_(
             "Going back may fail at what officers entered in {database}.{object} ({path}, line"
             " {line})."
         )
-    if loss.own:
+    if loss.is_release_table:
         return N_(
             "Of {database}.{object} only the rows come back that the release itself puts there"
             " ({path}, line {line})."

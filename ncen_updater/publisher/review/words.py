@@ -57,15 +57,15 @@ def format_summary(page: EventReview) -> Iterator[LazyText | str]:
 
 def group_marked_lines(page: EventReview) -> Iterator[tuple[LazyText, tuple[LazyText, ...]]]:
     """What is marked: the grave first and apart, each group with its heading."""
-    if page.grave:
-        yield LazyText(N_("To be decided before all:")), page.grave
+    if page.critical:
+        yield LazyText(N_("To be decided before all:")), page.critical
     usual = page.warnings
-    if page.harmless:
+    if page.info_count:
         words = N_(
             "{count} further statements touch only what the release itself adds, or undo exactly"
             " that; they are marked in the SQL below."
         )
-        usual = (*usual, LazyText(words, {"count": page.harmless}))
+        usual = (*usual, LazyText(words, {"count": page.info_count}))
     if usual:
         yield LazyText(N_("To be known as well; most releases have such lines:")), usual
 

@@ -64,7 +64,7 @@ class SignerSettings:
     key_id: int | None = None
     module: Path | None = None
     root: Path | None = None
-    brake_key: Path | None = None
+    emergency_halt_key: Path | None = None
     builder_key: Path | None = None
     staging: Path | None = None
     feed: Path | None = None
@@ -170,7 +170,7 @@ def load_signer_settings(path: Path | None) -> SignerSettings:
         key_id=model.key_id,
         module=place(model.module, trusted=True),
         root=place(model.root, trusted=True),
-        brake_key=place(model.brake_key),
+        emergency_halt_key=place(model.brake_key),
         builder_key=place(model.builder_key, trusted=True),
         staging=place(model.staging),
         feed=place(model.feed),

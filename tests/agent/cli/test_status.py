@@ -115,7 +115,7 @@ def test_an_open_change_that_nobody_works_on(site: TrialSite) -> None:
     ("state", "by_itself"),
     [
         (ChangeState.RUNNING, True),
-        (ChangeState.UNDOING, True),
+        (ChangeState.REVERTING, True),
         (ChangeState.COMMITTED, True),
         (ChangeState.STUCK, False),
     ],
@@ -262,10 +262,12 @@ def test_what_the_secretariat_keeps_back_is_told_to_who_may_only_look(site: Tria
         WithheldRelease("3.5.0", "wave"),
         WithheldRelease("3.6.0", "halted", "slow [amina, -> 2026-11-30 08:31 UTC]"),
     )
-    keeper.save(ServiceState(Assessment(0, current="3.2.4", barred=barred)))
+    keeper.save(ServiceState(Assessment(0, current="3.2.4", withheld=barred)))
     now = datetime.now(UTC).replace(microsecond=0)
     brake = KnownEmergencyHalt("ncen", "3.6.0", now, now + timedelta(hours=5), "slow", "amina")
-    TrustStateStore(site.state).update(lambda _: TrustState(brakes={"key/ncen/3.6.0": brake}))
+    TrustStateStore(site.state).update(
+        lambda _: TrustState(emergency_halts={"key/ncen/3.6.0": brake})
+    )
     said = site.run("status").stdout
     for line in (
         "3.3.0, since it was halted by the Secretariat: loses cases",
@@ -311,7 +313,7 @@ def test_a_brake_is_told_as_long_as_it_holds(site: TrialSite) -> None:
         brake = KnownEmergencyHalt(
             "ncen", "3.3.0", now, ends, "loses\x1b[2J cases", "amina", stands
         )
-        memory.update(lambda _: TrustState(brakes={"key/ncen/3.3.0": brake}))
+        memory.update(lambda _: TrustState(emergency_halts={"key/ncen/3.3.0": brake}))
 
     seen(now + timedelta(hours=5))
     said = site.run("status").stdout

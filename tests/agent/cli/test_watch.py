@@ -51,7 +51,7 @@ class Service:
         yield EVENT
         with Journal.open(self.counter.site.journal) as journal:
             journal.begin_change(CHANGE)
-            journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
+            journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
         self.snapshots.record_end()
 
 
@@ -111,7 +111,7 @@ def test_what_is_no_change_ends_with_its_result(
         service.snapshots.record_end()
         with Journal.open(service.counter.site.journal) as journal:
             journal.begin_change(CHANGE)
-            journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
+            journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
             RehearsalStore(journal).record_start("abcdefgh", "3.2.4", "3.3.0", RehearsalCopyPlans())
             RehearsalStore(journal).record_end(
                 "abcdefgh", RehearsalState.FAILED, error_code="NU-4150"
@@ -210,8 +210,11 @@ def test_each_sentence_is_kept_once_with_its_time_and_not_without_end() -> None:
     for number, sentence in enumerate(("one", "two", "two", "one", "three")):
         at = NOW + timedelta(seconds=number)
         running = running.with_progress(ProgressUpdate(sentence, done=number), at)
-    assert [(told.template, took) for told, took in running.said] == [("two", 2.0), ("one", 1.0)]
-    assert running.told == ProgressUpdate("three", done=4)
+    assert [(told.template, took) for told, took in running.earlier_progress] == [
+        ("two", 2.0),
+        ("one", 1.0),
+    ]
+    assert running.progress == ProgressUpdate("three", done=4)
     for number in range(3 * MAX_PROGRESS_LINES):
         running = running.with_progress(ProgressUpdate("{n}", {"n": str(number)}), NOW)
-    assert len(running.said) == MAX_PROGRESS_LINES
+    assert len(running.earlier_progress) == MAX_PROGRESS_LINES

@@ -38,12 +38,12 @@ def watched(tmp_path: Path) -> Iterator[Counter]:
     with site.config.open("a") as config:
         config.write('[service]\nsocket = "api.sock"\ntimezone = "Indian/Mauritius"\n')
         config.write("[soak]\nseconds = 600\n")
-    site.open_change(StepName.FETCH, StepName.OPEN)
+    site.open_change(StepName.FETCH, StepName.MAINTENANCE_OFF)
     site.use("3.3.0")
     with Journal.open(site.journal) as journal:
         journal.commit_change(CHANGE.id)
         journal.record_step(
-            CHANGE.id, StepName.SOAK, StepState.INTENDED, ChangeFacts(soak_began=BEGAN)
+            CHANGE.id, StepName.SOAK, StepState.INTENDED, ChangeFacts(soak_started_at=BEGAN)
         )
     snapshots = SnapshotStore(SETTINGS, lambda: BEGAN)
     snapshots.record_start(["upgrade", "3.3.0"])

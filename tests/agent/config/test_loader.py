@@ -64,7 +64,7 @@ def write(tmp_path: Path, text: str) -> Path:
 def test_a_good_file_comes_out_with_absolute_paths(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD))
     assert config.site.id == "ke"
-    assert config.application.door_file == tmp_path / "door"
+    assert config.application.maintenance_file == tmp_path / "door"
     assert config.paths.state == tmp_path / "var/lib/ncen-updater"
     assert config.paths.resolve(config.paths.slots) == tmp_path / "opt/ncen/slots"
     assert isinstance(config.databases.engine_settings, PostgresSettings)
@@ -102,7 +102,7 @@ def test_the_example_is_accepted(tmp_path: Path, commented: bool) -> None:
 
 def test_a_place_without_a_default_is_left_out(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD))
-    assert config.paths.received is None
+    assert config.paths.feed_state is None
     assert config.paths.feed_state_directory == tmp_path / "var/lib/ncen-updater"
 
 
@@ -158,7 +158,7 @@ def test_each_mistake_is_named_with_line_and_remedy(tmp_path: Path, name: str) -
     assert old in GOOD
     with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, GOOD.replace(old, new)))
-    found = {m.setting: m for m in caught.value.mistakes}
+    found = {m.setting: m for m in caught.value.invalid_settings}
     assert setting in found
     mistake = found[setting]
     assert mistake.line == line
@@ -171,7 +171,7 @@ def test_all_mistakes_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> N
     text = GOOD.replace('"KE"', '"Kenya"').replace('"door"', '"no/door"').replace("5433", "0")
     with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, text))
-    assert [m.line for m in caught.value.mistakes] == [4, 14, 18]
+    assert [m.line for m in caught.value.invalid_settings] == [4, 14, 18]
     assert caught.value.detail is not None
     assert caught.value.detail.startswith("line 4: site.country ")
 
@@ -257,7 +257,7 @@ def test_an_empty_file_names_everything_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, ""))
     missing = {name for name, field in AgentConfig.model_fields.items() if field.is_required()}
-    assert {m.setting for m in caught.value.mistakes} == missing - {"schema_"} | {"schema"}
+    assert {m.setting for m in caught.value.invalid_settings} == missing - {"schema_"} | {"schema"}
 
 
 def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_places_agree_with_the_whole_configuration(tmp_path: Path) -> None:
         config.paths.slots,
         config.paths.current,
     )
-    assert (places.site, places.country, places.product) == ("ke", "KE", "ncen")
+    assert (places.site_id, places.country, places.product) == ("ke", "KE", "ncen")
 
 
 def test_places_have_the_defaults_and_forms_of_the_model() -> None:
@@ -295,7 +295,7 @@ def test_places_judge_what_they_read(tmp_path: Path, name: str) -> None:
     old, new, line, setting, _ = MISTAKES[name]
     with pytest.raises(InvalidConfigError) as caught:
         load_essential_settings(write(tmp_path, GOOD.replace(old, new)))
-    assert [(m.line, m.setting) for m in caught.value.mistakes] == [(line, setting)]
+    assert [(m.line, m.setting) for m in caught.value.invalid_settings] == [(line, setting)]
 
 
 def test_places_survive_tables_that_are_none(tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_a_mistake_in_files_is_told_with_its_place(
 ) -> None:
     with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, f"{GOOD}\n{table}"))
-    assert [mistake.setting for mistake in caught.value.mistakes] == [setting]
+    assert [mistake.setting for mistake in caught.value.invalid_settings] == [setting]
 
 
 def test_directories_of_files_are_below_the_root(tmp_path: Path) -> None:

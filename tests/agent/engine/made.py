@@ -213,7 +213,7 @@ def site_on(
 
 def operations(demo: DemoSite, checkpoint: object = None) -> Operations:
     site = site_in_process(demo)
-    site.source.refresh()
+    site.release_source.refresh()
     strike = checkpoint if callable(checkpoint) else lambda _step, _phase: None
     return Operations(site, SilentProgress(), checkpoint=strike)
 
@@ -252,7 +252,7 @@ def execute(address: str, statement: str) -> None:
 def runs(demo: DemoSite) -> str | None:
     """The one release that code, mark of the databases and application are of."""
     site, seen = site_in_process(demo), version_of(demo)
-    marker = site.engine.read_marker()
+    marker = site.database_engine.read_marker()
     assert marker is not None
     parts = {str(site.slots.read_current()), marker.release, seen.code, seen.reported}
     return parts.pop() if len(parts) == 1 else None

@@ -54,12 +54,12 @@ def roll_back(site: Site, accept_loss: int | None = None) -> str:
 
 
 def findings(site: Site) -> list[str]:
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         return [finding.code for finding in verify_site(site, journal, SilentProgress())]
 
 
 def kinds(site: Site) -> list[str]:
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         return [event.kind for event in journal.list_events()]
 
 
@@ -177,7 +177,7 @@ def test_a_comment_is_not_healed_over_a_database_of_another_state(
 def test_a_lost_record_file_is_healed(demo: DemoSite, site: Site) -> None:
     upgrade(site)
     live = live_set(demo)
-    (site.state / "databases" / "sets" / f"{live.name}.json").unlink()
+    (site.state_directory / "databases" / "sets" / f"{live.name}.json").unlink()
     assert findings(site) == []
     assert roll_back(site) == str(OLD)
     assert "marker-healed" in kinds(site)

@@ -89,7 +89,7 @@ def test_the_build_before_is_not_let_in_for_the_new_one(demo: DemoSite) -> None:
     """After the commit the agent is killed, and somebody starts the build before."""
 
     def strike(step: StepName, phase: StepPhase) -> None:
-        if (step, phase) == (StepName.OPEN, StepPhase.BEFORE_EFFECT):
+        if (step, phase) == (StepName.MAINTENANCE_OFF, StepPhase.BEFORE_EFFECT):
             raise Killed
 
     with pytest.raises(Killed):

@@ -115,7 +115,7 @@ def is_noted_everywhere(demo: DemoSite) -> None:
     (note,) = found(demo)
     assert (note.code, note.severity) == ("NU-6143", Severity.INFO)
     told = "The application changed columns, indexes of suspects itself, as its release says."
-    assert str(note.what) == told
+    assert str(note.title) == told
     assert "NU-6106" not in {
         finding.code for finding in diagnose(demo.config_path, SilentProgress())
     }
@@ -139,9 +139,9 @@ def test_without_a_declaration_it_is_found_and_named(demo: DemoSite) -> None:
     operations(demo).upgrade(Version(SILENT))
     run_on(demo, *BACKGROUND)
     (finding,) = found(demo)
-    assert (finding.code, finding.severity) == ("NU-6106", Severity.STRICT)
+    assert (finding.code, finding.severity) == ("NU-6106", Severity.CRITICAL)
     named = "The schema of suspects was changed since it was migrated: columns, indexes."
-    assert str(finding.what) == named
+    assert str(finding.title) == named
     assert "what was changed in suspects: columns, indexes." in str(finding.remedy)
     with refused(PREFLIGHT_BLOCKED, match=r"NU-6106 .*columns, indexes"):
         rehearse(demo, NEXT)
@@ -200,7 +200,7 @@ def test_a_site_that_was_just_taken_over_is_judged_the_same(
 ) -> None:
     """Seen: it frightened an integrator before the first upgrade."""
     site = site_in_process(demo)
-    schemas = read_schemas(site.engine, LiveDatabase)
+    schemas = read_schemas(site.database_engine, LiveDatabase)
     document = site.slots.read_document(Version(FIRST))
     with Journal.open(demo.state / JOURNAL_FILE) as journal:
         # As 'adopt' writes it; the site of a test is taken over without looking.

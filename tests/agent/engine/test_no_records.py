@@ -80,7 +80,7 @@ def test_only_records_are_counted_and_the_rest_is_told(demo: DemoSite) -> None:
     assert (document["error"]["code"], document["lost_total"]) == ("NU-6015", 1)
 
     def one_more_row(step: StepName, phase: StepPhase) -> None:
-        if (step, phase) == (StepName.CLOSE, StepPhase.BEFORE_EFFECT):
+        if (step, phase) == (StepName.MAINTENANCE_ON, StepPhase.BEFORE_EFFECT):
             touch(demo)
 
     operations(demo, one_more_row).rollback(accept_loss=1)
@@ -103,12 +103,12 @@ def test_what_is_set_apart(
 ) -> None:
     lost = {"a": {"b": 1, "c.b": 2, "bank": 3}}
     found = split_uncounted(lost, {"a": patterns, "other": ("*",)})
-    assert (found.records, found.passed_over) == (records, passed_over)
+    assert (found.records, found.uncounted) == (records, passed_over)
 
 
 def test_an_object_of_such_a_table_is_of_it() -> None:
     found = split_uncounted({"a": {"sessions.key": 1, "sessions_of": 2}}, {"a": ("sessions",)})
-    assert (found.records, found.passed_over) == (
+    assert (found.records, found.uncounted) == (
         {"a": {"sessions_of": 2}},
         {"a": {"sessions.key": 1}},
     )

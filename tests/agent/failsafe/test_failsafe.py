@@ -128,8 +128,8 @@ ROWS = (
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_the_choice(row: Row) -> None:
     choice = decide_start(row.state, row.link, row.usable, NOW)
-    assert (choice.start, choice.state) == (row.start, row.after)
-    assert bool(choice.why) == (row.start is None or row.state is None or row.start != "2.0"
+    assert (choice.version, choice.selection) == (row.start, row.after)
+    assert bool(choice.reason) == (row.start is None or row.state is None or row.start != "2.0"
                                 or (row.after or TRIED).attempts > MAX_EARLY_EXITS)  # fmt: skip
 
 
@@ -142,9 +142,9 @@ def lead_through(state: SlotSelection, events: str) -> list[str]:
     for event in events:
         boot += event == "b"
         choice = decide_start(state, None, BOTH, NOW, f"boot {boot}")
-        assert choice.start is not None and choice.state is not None
-        state = choice.state
-        started.append(choice.start)
+        assert choice.version is not None and choice.selection is not None
+        state = choice.selection
+        started.append(choice.version)
     return started
 
 
@@ -185,7 +185,7 @@ def test_start_told_to_end_is_taken_back_once() -> None:
     left = uncount_start(crashed, "2.0")
     state = SlotSelection(left.current, left.previous, CONFIRMED, left.attempts, {}, left.boot)
     choice = decide_start(state, None, BOTH, NOW, "boot 2")
-    assert choice.state is not None and choice.state.attempts == 3
+    assert choice.selection is not None and choice.selection.attempts == 3
 
 
 def test_it_imports_the_standard_library_alone() -> None:
@@ -250,7 +250,7 @@ def test_a_new_agent_has_two_starts_and_then_the_previous_one_comes_back(place: 
     assert place.started == ["2.0 serve", "2.0 serve", "1.0 serve", "1.0 serve"]
     assert [e.returncode for e in ended] == [0, 0, 0, 0]
     assert place.state is not None
-    assert (place.state.current, place.state.state) == ("1.0", CONFIRMED)
+    assert (place.state.current, place.state.trial_state) == ("1.0", CONFIRMED)
     assert place.state.bad["2.0"]["times"] == 1
     assert (place.directory / "current").readlink() == Path("1.0")
     assert "going back to agent 1.0" in ended[2].stderr

@@ -177,7 +177,7 @@ def test_the_failsafe_stays_while_an_agent_is_on_trial(copied: Server) -> None:
     older = read_failsafe() + b"# older\n"
     (copied.agent / "failsafe.py").write_bytes(older)
     AgentSelectionFile(copied.agent).update(
-        lambda _: AgentSelection(VERSION, "0.1", TrialState.TRYING)
+        lambda _: AgentSelection(VERSION, "0.1", TrialState.ON_TRIAL)
     )
     assert copied.install()[0] == 0
     assert (copied.agent / "failsafe.py").read_bytes() == older

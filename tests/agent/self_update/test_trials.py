@@ -48,7 +48,7 @@ def make(directory: Path, *versions: str) -> None:
 def chosen(directory: Path) -> str | None:
     """What the failsafe would start."""
     state, link = failsafe.read_selection(directory), failsafe.read_link(directory)
-    return failsafe.decide_start(state, link, failsafe.list_usable_slots(directory), "-").start
+    return failsafe.decide_start(state, link, failsafe.list_usable_slots(directory), "-").version
 
 
 def test_a_choice_that_is_killed_at_any_instant_starts_one_of_both(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_failsafe_that_is_killed_at_any_instant_is_whole_at_the_next_start(
         go_back(directory)
         state = failsafe.read_selection(directory)
         assert state is not None
-        assert (state.current, state.state) == ("1.0", CONFIRMED)
+        assert (state.current, state.trial_state) == ("1.0", CONFIRMED)
         assert AgentSelectionFile(directory).load() is not None
         assert (directory / "current").readlink() == Path("1.0")
 

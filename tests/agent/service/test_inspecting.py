@@ -78,11 +78,11 @@ def made(inspector: PlayedInspector, **more: Any) -> InspectionQueue:
         (InspectionRequest(InspectionKind.PLAN, "3.3.0", retry=True, language="fr"),
          "plan 3.3.0 --prepared --retry --lang fr"),
         (InspectionRequest(InspectionKind.DOSSIER, "3.3.0"), "dossier 3.3.0 --prepared"),
-        (InspectionRequest(InspectionKind.WAY_BACK, accept_loss=0),
+        (InspectionRequest(InspectionKind.ROLLBACK_PLAN, accept_loss=0),
          "rollback --dry-run --accept-loss 0"),
         (FINDINGS, "doctor"),
-        (InspectionRequest(InspectionKind.VERIFY, heads=("1:ab",)), "verify --head 1:ab"),
-        (InspectionRequest(InspectionKind.PROOF), "verify --journal"),
+        (InspectionRequest(InspectionKind.VERIFY, chain_heads=("1:ab",)), "verify --head 1:ab"),
+        (InspectionRequest(InspectionKind.AUDIT_LOG), "verify --journal"),
         (InspectionRequest(InspectionKind.SUPPORT_BUNDLE, leave_out=("log.txt",),
                          show=("site.json",)),
          "support-bundle --in-document --leave-out log.txt --show site.json"),
@@ -180,7 +180,10 @@ def test_one_at_a_time(inspector: PlayedInspector) -> None:
     inspector.inspect = counted  # type: ignore[method-assign]
     orders = [inspections.submit(order, ROOT) for order in kinds(4)]
     assert busy.wait(DEADLINE_S)
-    assert (len(seen), [one.told for one in orders]) == (1, [orders[0].told, None, None, None])
+    assert (len(seen), [one.progress for one in orders]) == (
+        1,
+        [orders[0].progress, None, None, None],
+    )
     inspector.door.set()
     inspections.wait(orders[-1], 30)
     assert len(seen) == 4
@@ -336,7 +339,7 @@ def test_work_that_begins_ends_it_and_those_that_wait(inspector: PlayedInspector
 
 def test_what_reads_the_journal_alone_gives_way_to_nothing(inspector: PlayedInspector) -> None:
     inspections = made(inspector, is_blocked=lambda: True)
-    proof = inspections.submit(InspectionRequest(InspectionKind.PROOF), AMINA)
+    proof = inspections.submit(InspectionRequest(InspectionKind.AUDIT_LOG), AMINA)
     inspections.wait(proof, 30)
     assert (proof.error, proof.exit_code) == (None, 0)
     inspections.close()
@@ -371,7 +374,7 @@ def test_what_is_in_the_way(tmp_path: Path) -> None:
     site.open_change()  # by somebody who typed it
     assert in_the_way()
     with Journal.open(site.journal) as journal:
-        for step in (StepName.COMMIT, StepName.OPEN):
+        for step in (StepName.COMMIT, StepName.MAINTENANCE_OFF):
             journal.record_step(CHANGE.id, step, StepState.INTENDED)
             journal.record_step(CHANGE.id, step, StepState.DONE)
             if step is StepName.COMMIT:

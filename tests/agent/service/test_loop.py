@@ -137,7 +137,7 @@ def test_failures_of_one_release_do_not_delay_the_next(trial: Trial) -> None:
     trial.site.failing.add("1.1")
     trial.service.reload(SETTINGS.model_copy(update={"mode": "automatic", "windows": (ALWAYS,)}))
     trial.until(MORNING + timedelta(days=9))
-    assert trial.service.state.failures[ServiceAction.UPGRADE].times > 3
+    assert trial.service.state.failures[ServiceAction.UPGRADE].failures > 3
     trial.site.offered.append("1.2")
     trial.until(MORNING + timedelta(days=9, hours=7))
     assert trial.site.current == "1.2"
@@ -166,7 +166,7 @@ def test_an_order_is_done_once_and_ended(trial: Trial) -> None:
     trial.site.order = Job(7, JobKind.CHECK, {}, Actor("amina", 1001), trial.site.now)
     trial.site.event += 1
     act = trial.service.run_once()
-    assert act.action is ServiceAction.ORDER
+    assert act.action is ServiceAction.RUN_JOB
     assert trial.site.order is None
     assert trial.service.run_once().action is ServiceAction.WAIT
 
@@ -221,7 +221,7 @@ def test_the_feed_is_asked_at_the_first_start_although_the_clock_goes_on(trial: 
             self.time = value
 
     ticking = Trial(Ticking(MORNING, offered=["1.1"]))
-    assert ticking.service.run_once().action is ServiceAction.CHECK
+    assert ticking.service.run_once().action is ServiceAction.CHECK_FEED
 
 
 def test_a_feed_that_is_away_is_asked_again_and_breaks_nothing(trial: Trial) -> None:
@@ -283,13 +283,13 @@ def test_an_assessment_that_cannot_be_read_leaves_only_the_feed(trial: Trial) ->
 def test_what_is_known_survives_its_form() -> None:
     service_state = (
         ServiceState(next_check=MORNING)
-        .with_failure(ServiceAction.CHECK, MORNING)
-        .with_failure(ServiceAction.CHECK, MORNING)
+        .with_failure(ServiceAction.CHECK_FEED, MORNING)
+        .with_failure(ServiceAction.CHECK_FEED, MORNING)
     )
     again = ServiceState.from_json(service_state.to_json())
     assert again == service_state
-    assert again.failures[ServiceAction.CHECK].times == 2
-    assert again.without_failures(ServiceAction.CHECK).failures == {}
+    assert again.failures[ServiceAction.CHECK_FEED].failures == 2
+    assert again.without_failures(ServiceAction.CHECK_FEED).failures == {}
 
 
 def test_the_agent_renews_itself_before_it_touches_the_application(trial: Trial) -> None:
@@ -380,8 +380,8 @@ def test_assessment_that_was_killed_is_made_again_soon_and_begins_nothing(trial:
         kept = trial.service.state.assessment
         found = kept.find_release("1.1") if kept else None
         assert found is not None and found.binding == known.binding, "an approver finds it"
-        if act.action is not ServiceAction.CHECK:
-            assert str(act.why).startswith("what comes next could not be determined")
+        if act.action is not ServiceAction.CHECK_FEED:
+            assert str(act.reason).startswith("what comes next could not be determined")
             assert act.until is not None and act.until - trial.site.now <= timedelta(minutes=5)
             trial.site.now = act.until
     assert ServiceAction.ASSESS in trial.service.state.failures

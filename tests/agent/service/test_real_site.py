@@ -60,7 +60,7 @@ def served(tmp_path: Path, feed: TrialFeed, url: str) -> Iterator[ServedSite]:
 
 def rehearsed(served: ServedSite) -> bool:
     assessment = served.service_state().assessment
-    return assessment is not None and assessment.rehearsed is RehearsalStatus.PASSED
+    return assessment is not None and assessment.rehearsal_status is RehearsalStatus.PASSED
 
 
 def dossiers(served: ServedSite) -> list[str]:
@@ -125,14 +125,14 @@ def test_people_choose_a_release_that_is_not_the_newest(
     assert chosen is not None
     assert chosen.binding
     assert chosen.binding != newest.binding
-    seen = newest.event
+    seen = newest.last_event
     served.approve(AMINA, "3.3.0")
     served.tell(signal.SIGHUP)
 
     def looked() -> bool:
         found = served.service_state().assessment
         with served.journal() as journal:
-            return found is not None and found.event == journal.read_last_event_number() > seen
+            return found is not None and found.last_event == journal.read_last_event_number() > seen
 
     served.until("looked", looked)
     found = served.service_state().assessment
@@ -195,7 +195,7 @@ def test_a_feed_that_is_away_is_no_news(served: ServedSite) -> None:
     gone = SiteOptions(feed_urls=("http://127.0.0.1:9/",)).feed_urls
     served.configure(feed={"urls": list(gone)})
     served.start()
-    served.until("asked", lambda: ServiceAction.CHECK in served.service_state().failures)
+    served.until("asked", lambda: ServiceAction.CHECK_FEED in served.service_state().failures)
     number = served.order(JobKind.CHECK)
     served.until("answered", lambda: served.result(number) is not None)
     result = served.result(number)

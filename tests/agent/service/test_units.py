@@ -88,7 +88,7 @@ def test_what_the_service_asks_for_is_done_with_every_option_of_it() -> None:
         "version": "3.3.0", "retry": True, "language": "fr", "accept_loss": 3,
         "undoes": "aaaaaaaa",
     }  # fmt: skip
-    found = Assessment(event=1, target="3.3.0", bad_until=again)
+    found = Assessment(last_event=1, target="3.3.0", retry_at=again)
     lines = [build_job_command(Job(1, kind, data, Actor("amina", 1000), NOW)) for kind in JobKind]
     back = Job(1, JobKind.PREPARE, {**data, "of": "rollback"}, Actor("amina", 1000), NOW)
     lines.append(build_job_command(back))

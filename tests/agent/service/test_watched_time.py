@@ -26,7 +26,7 @@ from tests.agent.cli.site import CHANGE, TrialSite, make_site
 from tests.support.serving import AMINA, ServedSite
 from tests.support.sites import TrialFeed, connect, serve
 
-WATCHED = (StepName.COMMIT, StepName.OPEN)
+WATCHED = (StepName.COMMIT, StepName.MAINTENANCE_OFF)
 
 
 def commit(site: TrialSite, *steps: StepName) -> None:
@@ -64,7 +64,7 @@ class Row:
 
 
 ROWS = (
-    Row("officers are out", (StepName.CLOSE,)),
+    Row("officers are out", (StepName.MAINTENANCE_ON,)),
     Row("committed, and officers are still out", (StepName.COMMIT,)),
     Row("officers work, and it is watched", WATCHED, ends=True),
     Row("what was kept is dropped by now", (*WATCHED, StepName.SOAK)),
@@ -103,7 +103,7 @@ def test_a_rollback_that_is_watched_is_not_gone_back_from(site: TrialSite) -> No
     order(site)
     assert found(site) is None
     with Journal.open(site.journal) as journal:
-        journal.store_facts(CHANGE.id, ChangeFacts(soak_failed="it answers 500"))
+        journal.store_facts(CHANGE.id, ChangeFacts(soak_error="it answers 500"))
     assert found(site) is not None
 
 

@@ -64,7 +64,7 @@ class CommandApplication(BaseApplication):
             DoorStuck: If nothing can be written there, so that the door cannot be closed either.
             OrderUnderWay: If somebody else's order does not come to its end.
         """
-        maintenance_file = self._settings.door_file
+        maintenance_file = self._settings.maintenance_file
         path = maintenance_file.with_name(f"{maintenance_file.name}.order")
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)

@@ -41,12 +41,12 @@ def compute_approval_basis(
     """
     from ncen_updater.agent.adapters.databases.base import LiveDatabase
 
-    engine = site.engine
+    engine = site.database_engine
     return ApprovalBasis(
         plan=plan,
         schemas={n: engine.compute_fingerprint(LiveDatabase(n)) for n in engine.names},
         configuration=compute_configuration_digest(site),
         rehearsal=rehearsal,
         sizes={facts.name: facts.size_bytes for facts in engine.describe_databases()},
-        at=at,
+        rehearsed_at=at,
     )

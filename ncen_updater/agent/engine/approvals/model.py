@@ -28,8 +28,8 @@ class VoidReason(StrEnum):
     SCHEMA = "schema"
     CONFIGURATION = "configuration"
     REHEARSAL = "rehearsal"
-    GROWN = "grown"
-    AGED = "aged"
+    DATABASE_GREW = "grown"
+    REHEARSAL_TOO_OLD = "aged"
 
 
 VOID_REASON_TEXTS: Mapping[VoidReason, str] = {
@@ -37,8 +37,8 @@ VOID_REASON_TEXTS: Mapping[VoidReason, str] = {
     VoidReason.SCHEMA: N_("the structure of database '{name}' was changed"),
     VoidReason.CONFIGURATION: N_("the configuration was changed"),
     VoidReason.REHEARSAL: N_("there was another rehearsal since"),
-    VoidReason.GROWN: N_("database '{name}' grew by {percent} percent since the rehearsal"),
-    VoidReason.AGED: N_("the rehearsal is {days} days old"),
+    VoidReason.DATABASE_GREW: N_("database '{name}' grew by {percent} percent since the rehearsal"),
+    VoidReason.REHEARSAL_TOO_OLD: N_("the rehearsal is {days} days old"),
 }
 
 
@@ -60,7 +60,7 @@ class ApprovalBasis(JsonRecord):
     configuration: str
     rehearsal: str = ""
     sizes: Mapping[str, int] = field(default_factory=dict)
-    at: datetime | None = None
+    rehearsed_at: datetime | None = None
 
     def compute_binding(self) -> str:
         """Return the SHA-256 (hexadecimal) that approvals carry."""
@@ -117,10 +117,16 @@ def find_void_reasons(
         size = current.sizes.get(name, before)
         if size > before * (1 + growth_percent / 100):
             percent = round(100 * (size - before) / before) if before else 100
-            found.append(VoidedApproval(VoidReason.GROWN, {"name": name, "percent": percent}))
+            found.append(
+                VoidedApproval(VoidReason.DATABASE_GREW, {"name": name, "percent": percent})
+            )
     # A clock that was set back does not make an old rehearsal young, nor a young one void.
-    if approved.at is not None and now - approved.at > max_age:
-        found.append(VoidedApproval(VoidReason.AGED, {"days": (now - approved.at).days}))
+    if approved.rehearsed_at is not None and now - approved.rehearsed_at > max_age:
+        found.append(
+            VoidedApproval(
+                VoidReason.REHEARSAL_TOO_OLD, {"days": (now - approved.rehearsed_at).days}
+            )
+        )
     return tuple(found)
 
 
@@ -136,7 +142,7 @@ class Approval:
     """
 
     binding: str
-    who: str
+    actor: str
     uid: int
     at: datetime
 
@@ -145,13 +151,13 @@ class Approval:
 class ApprovalCount:
     """How many have said yes to one binding."""
 
-    given: tuple[Approval, ...]
+    approvals: tuple[Approval, ...]
     needed: int
 
     @property
     def missing(self) -> int:
         """How many more people have to approve."""
-        return max(0, self.needed - len(self.given))
+        return max(0, self.needed - len(self.approvals))
 
     def __bool__(self) -> bool:
         """Whether enough have approved."""
@@ -160,7 +166,7 @@ class ApprovalCount:
     def would_count(self, uid: int) -> bool:
         """Whether a yes of this person would be one more: not their second, nor root's of two."""
         return uid not in _list_uncounted_uids(self.needed) and all(
-            one.uid != uid for one in self.given
+            one.uid != uid for one in self.approvals
         )
 
 
@@ -188,7 +194,7 @@ class ReleaseApproval:
         approval: The yes.
     """
 
-    version: str
+    target_version: str
     approval: Approval
 
 
@@ -211,8 +217,8 @@ def list_approved_releases(given: Iterable[ReleaseApproval], needed: int) -> tup
         binding = one.approval.binding
         if binding not in enough and count_approvals(before, binding, needed):
             enough.add(binding)
-            found.pop(one.version, None)
-            found[one.version] = None
+            found.pop(one.target_version, None)
+            found[one.target_version] = None
     return tuple(reversed(found))
 
 
@@ -252,7 +258,7 @@ def count_provisional_loss(given: Iterable[RollbackApproval], count: ApprovalCou
         given: Approvals of rollbacks in force.
         count: Who approved this one.
     """
-    agreed = [one.accept_loss for one in given if one.approval in count.given]
+    agreed = [one.accept_loss for one in given if one.approval in count.approvals]
     return min(agreed, default=0)
 
 

@@ -38,7 +38,7 @@ class ScheduleRecord:
     binding: str
     to_version: str
     not_before: datetime
-    who: str
+    actor: str
 
 
 def reject_shared_account(
@@ -150,7 +150,9 @@ class ApprovalStore:
             upgrades = {one.approval.binding for one in releases}
             found = [one for one in self.list_active() if one.binding not in upgrades]
         else:
-            found = [one.approval for one in releases if version in (None, Version(one.version))]
+            found = [
+                one.approval for one in releases if version in (None, Version(one.target_version))
+            ]
         mine = dict.fromkeys(one.binding for one in found if one.uid == actor.uid)
         return sum(self.withdraw(binding, actor) for binding in mine)
 

@@ -42,7 +42,7 @@ def inspect_site_files(
         directory = config.paths.resolve(item.directory)
         try:
             found = survey_directory(directory)
-            method = choose_snapshot_method(directory, independent=item.keep == "copy")
+            method = choose_snapshot_method(directory, independent=item.snapshot_method == "copy")
         except OSError as error:
             yield make_blocker(
                 6328,
@@ -103,7 +103,7 @@ def judge_directory(
             ),
             N_('Say keep = "copy" for these files in agent.toml, and have room for a copy.'),
             name=item.name,
-            words=declared.words,
+            words=declared.description,
         )
     else:
         yield make_info(

@@ -24,7 +24,7 @@ def check_overlay(context: PreflightContext) -> tuple[Finding, ...]:
     if context.overlay is None:
         return ()
     target = context.document.manifest.release_version
-    return tuple(judge_overlay(context.overlay.make_report(context.store.read_current(), target)))
+    return tuple(judge_overlay(context.overlay.make_report(context.slots.read_current(), target)))
 
 
 def judge_overlay(report: OverlayReport) -> Iterator[Finding]:
@@ -41,11 +41,11 @@ def judge_overlay(report: OverlayReport) -> Iterator[Finding]:
                 6350,
                 N_("{path}: {key}: {words}."),
                 N_("Write the setting into that file of yours; the release's notes say what for."),
-                path=file.own,
+                path=file.local_path,
                 key=reported.name,
                 words=describe_key(reported),
             )
-        refused = file.select(KeyOutcome.REFUSED, KeyOutcome.COLLISION)
+        refused = file.select(KeyOutcome.REJECTED, KeyOutcome.COLLISION)
         if refused:
             yield make_advisory(
                 6352,
@@ -54,7 +54,7 @@ def judge_overlay(report: OverlayReport) -> Iterator[Finding]:
                     "Officers will see the release's own. 'ncen-updater translations report' lists"
                     " them; they can be corrected at any time."
                 ),
-                path=file.own,
+                path=file.local_path,
                 count=len(refused),
                 key=refused[0].name,
                 words=describe_key(refused[0]),
@@ -71,12 +71,12 @@ def _make_unreadable_finding(file: FileReport) -> Finding:
             N_("The settings in {path} cannot be read: {why}."),
             N_("Correct that file: the release would run without what it says."),
             path=place,
-            why=problem.why,
+            why=problem.reason,
         )
     return make_advisory(
         6353,
         N_("The translations in {path} cannot be read: {why}."),
         N_("Officers will see the release's own texts. The file can be corrected at any time."),
         path=place,
-        why=problem.why,
+        why=problem.reason,
     )

@@ -22,7 +22,7 @@ class DowntimeComparison:
     version: str
     low_s: float
     high_s: float
-    real_s: float
+    actual_s: float
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def find_forecast(journal: Journal, origin: str, version: str) -> DowntimeForeca
     for record in RehearsalStore(journal).list_newest(MAX_REMEMBERED):
         for hop in record.report.hops if record.report is not None else ():
             if hop.versions == (origin, version):
-                stop = hop.stop_s
+                stop = hop.downtime
                 return DowntimeForecast(record.id, stop.low, stop.likely, stop.high)
     return None
 

@@ -56,9 +56,9 @@ def format_round_trip(values: RoundTripResult, language: str) -> Iterator[LazyTe
     if values.list_columns("refused"):
         columns = {"columns": ", ".join(values.list_columns("refused"))}
         yield LazyText(N_("  the way back does not go with large values in: {columns}"), columns)
-    if values.stopped is not None:
+    if values.failure is not None:
         yield LazyText(
-            N_("  with values in the tables it stopped: {cause}"), {"cause": values.stopped}
+            N_("  with values in the tables it stopped: {cause}"), {"cause": values.failure}
         )
     if values.count_untested:
         reasons = ", ".join(

@@ -54,7 +54,7 @@ class RequiredGroupAccess:
     path: Path
     group: str
     rights: str
-    what: str
+    problem: str
     remedy: str = _CHGRP_REMEDY
 
 
@@ -85,19 +85,19 @@ def list_required_access(config: AgentConfig, config_path: Path) -> Iterator[Req
     service = config.service
     if service.runner == "systemd":
         yield RequiredGroupAccess(
-            "NU-6139", config_path, service.read_group, "r",
+            "NU-6139", config_path, service.viewer_group, "r",
             N_("Whoever may look (read_group: {group}) cannot read {path}, and runs no command:"
                " its group is {found}, its mode {mode}."),
         )  # fmt: skip
         yield RequiredGroupAccess(
-            "NU-6140", config.paths.resolve(service.socket), service.read_group, "w",
+            "NU-6140", config.paths.resolve(service.api_socket), service.viewer_group, "w",
             N_("Whoever may look (read_group: {group}) does not reach the service at {path}: its"
                " group is {found}, its mode {mode}."),
             _RESTART_REMEDY,
         )  # fmt: skip
     inbox = Inbox(config.paths.resolve(config.paths.state)).path
     yield RequiredGroupAccess(
-        "NU-6141", inbox, service.operate_group, "rwx",
+        "NU-6141", inbox, service.operator_group, "rwx",
         N_("Whoever may order (operate_group: {group}) cannot lay bundles into the tray {path}:"
            " its group is {found}, its mode {mode}."),
     )  # fmt: skip
@@ -119,7 +119,7 @@ def check_group_access(
         values = {"group": group, "setting": setting}
         yield Finding(
             "NU-6138",
-            Severity.ADVISORY,
+            Severity.WARNING,
             LazyText(
                 N_(
                     "This machine has no group {group}, which service.{setting} names: nobody but"
@@ -168,8 +168,8 @@ def _check_access(required: RequiredGroupAccess, number: int) -> Iterator[Findin
             "mode": f"{mode:04o}",
             "rights": required.rights,
         }
-        what, remedy = LazyText(required.what, values), LazyText(required.remedy, values)
-        yield Finding(required.code, Severity.ADVISORY, what, remedy, values)
+        what, remedy = LazyText(required.problem, values), LazyText(required.remedy, values)
+        yield Finding(required.code, Severity.WARNING, what, remedy, values)
 
 
 def _find_group_name(number: int) -> str:

@@ -102,7 +102,7 @@ def list_trust_state_findings(
         if was_present:
             yield Finding(
                 "NU-6130",
-                Severity.ADVISORY,
+                Severity.WARNING,
                 LazyText(
                     N_("{path} was here and is missing: nothing keeps older lists out."),
                     {"path": directory.path / TRUST_STATE_NAME},
@@ -120,7 +120,7 @@ def list_trust_state_findings(
         if (reason := retained.describe_problem(trusted_uids)) is not None:
             yield Finding(
                 "NU-6131",
-                Severity.STRICT,
+                Severity.CRITICAL,
                 LazyText(
                     N_("What was proved here may be written by somebody else: {reason}."),
                     {"reason": reason},
@@ -129,11 +129,11 @@ def list_trust_state_findings(
                 {"path": str(retained.path), "reason": str(reason)},
             )
     for product, version in sorted(received_versions.items()) if trust_state else ():
-        seen = trust_state.lists.get(product) if trust_state else None
+        seen = trust_state.roles.get(product) if trust_state else None
         if seen is not None and version < seen.version:
             yield Finding(
                 "NU-6132",
-                Severity.ADVISORY,
+                Severity.WARNING,
                 LazyText(
                     N_(
                         "The list '{role}' on the disk is version {version}; version {known} was "

@@ -39,7 +39,7 @@ def list_table_changes(hop: RehearsedHop) -> list[tuple[str, str, str, str]]:
             _format_count(after),
             _describe_row_change(before, after),
         )
-        for database, tables in hop.tables.items()
+        for database, tables in hop.changed_tables.items()
         for table, (before, after) in tables.items()
         if not table.startswith(PARKED_SCHEMA)
     ]
@@ -84,14 +84,14 @@ def build_dossier_document(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -
         "backup_s": dossier.backup_s,
         "not_carried": {name: list(objects) for name, objects in dossier.not_carried.items()},
         "not_before": dossier.not_before,
-        "opens": dossier.opens,
-        "closes": dossier.closes,
+        "opens": dossier.window_opens_at,
+        "closes": dossier.window_closes_at,
         "by_itself": dossier.by_itself,
         "approvals": [
-            {"who": given.who, "uid": given.uid, "at": given.at} for given in dossier.approvals
+            {"who": given.actor, "uid": given.uid, "at": given.at} for given in dossier.approvals
         ],
         "needed": dossier.needed,
-        "keep_days": dossier.keep_days,
+        "keep_days": dossier.retention_days,
         "soak_s": dossier.soak_s,
         "rolls_back": dossier.rolls_back,
         "head": dossier.head,
@@ -112,16 +112,16 @@ def _build_hop(hop: DossierHop, language: str) -> dict[str, object]:
         "notes": {
             name: {"title": notes.title, "text": notes.text} for name, notes in hop.notes.items()
         },
-        "by_code": hop.by_code,
+        "by_code": hop.code_only,
         "expands": hop.expands,
         "contract": list(hop.contract),
-        "way_back": hop.way_back.value,
+        "way_back": hop.rollback_kind.value,
         "way_words": hop.rollback_line.render(language),
         "why_no_way_back": [
             {"database": database, "id": id_, "reason": reason}
             for database, id_, reason in hop.why_no_way_back
         ],
-        "loses": list(hop.loses),
+        "loses": list(hop.lost_objects),
         "values": list(hop.format_round_trip(language)),
         "migrations": hop.migrations,
         "unpacked_bytes": hop.unpacked_bytes,
@@ -134,7 +134,7 @@ def _build_hop(hop: DossierHop, language: str) -> dict[str, object]:
         ],
         "codes": [
             words.render(language)
-            for item in (report.maps if report else ())
+            for item in (report.code_maps if report else ())
             for words in format_code_mapping(item)
         ],
         "unmapped": hop.unmapped_rows,

@@ -96,7 +96,7 @@ Statistics = _document(
 class Facts(ChangeFacts):
     """Facts of a change."""
 
-    copy: Copy | None = None
+    copy_plan: Copy | None = None
     statistics: Statistics | None = None
 
 

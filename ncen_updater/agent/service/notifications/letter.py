@@ -23,7 +23,7 @@ class NotificationError(UpdaterError):
     """A message could not be delivered."""
 
     message = NOTIFY_ERROR
-    family = range(9601, 9650)
+    code_range = range(9601, 9650)
 
 
 @dataclass(frozen=True)

@@ -21,15 +21,15 @@ TITLES: Mapping[NotificationKind, str] = {
     NotificationKind.REHEARSAL_FAILED: N_(
         "The rehearsal of release {version} failed. Nothing was changed."
     ),
-    NotificationKind.WAITS: N_(
+    NotificationKind.WAITING_FOR_APPROVAL: N_(
         "Release {version} waits for approval; people still needed: {missing}."
     ),
     NotificationKind.APPROVED: N_("Release {version} was approved by {by}."),
-    NotificationKind.BACK_APPROVED: N_("Going back to release {version} was approved by {by}."),
-    NotificationKind.RESTORE_AGREED: N_(
+    NotificationKind.ROLLBACK_APPROVED: N_("Going back to release {version} was approved by {by}."),
+    NotificationKind.RESTORE_APPROVED: N_(
         "{by} said that the databases, as they are, belong to release {version}."
     ),
-    NotificationKind.EMERGENCY: N_(
+    NotificationKind.EMERGENCY_ROLLBACK: N_(
         "{by} goes back from {from} to {version} without the approvals that it takes: an emergency."
     ),
     NotificationKind.APPROVAL_VOID: N_("The approval of release {version} no longer holds."),
@@ -37,75 +37,81 @@ TITLES: Mapping[NotificationKind, str] = {
     NotificationKind.SCHEDULE_CANCELLED: N_(
         "The time that was chosen for the upgrade to {version} was taken back by {by}."
     ),
-    NotificationKind.WINDOW: N_("The upgrade to {version} begins at {at}."),
+    NotificationKind.UPGRADE_UPCOMING: N_("The upgrade to {version} begins at {at}."),
     NotificationKind.UPGRADED: N_("Upgraded from {from} to {version}. Officers can work."),
-    NotificationKind.FAILED: N_(
+    NotificationKind.UPGRADE_FAILED: N_(
         "The upgrade from {from} to {version} failed and was undone: {from} runs."
     ),
-    NotificationKind.WENT_BACK: N_("Went back from {from} to {version}. Officers can work."),
+    NotificationKind.ROLLED_BACK: N_("Went back from {from} to {version}. Officers can work."),
     NotificationKind.ROLLBACK_FAILED: N_(
         "Going back from {from} to {version} was undone: {from} runs."
     ),
-    NotificationKind.NEEDS_PERSON: N_("A person has to look at the agent of this site."),
-    NotificationKind.FEED_LAPSING: N_("The lists of the feed lapse in {days} days, at {at}."),
-    NotificationKind.FEED_STALE: N_("The lists of the feed have lapsed, at {at}."),
-    NotificationKind.WITHDRAWN: N_(
+    NotificationKind.INTERVENTION_REQUIRED: N_("A person has to look at the agent of this site."),
+    NotificationKind.FEED_EXPIRING: N_("The lists of the feed lapse in {days} days, at {at}."),
+    NotificationKind.FEED_EXPIRED: N_("The lists of the feed have lapsed, at {at}."),
+    NotificationKind.RELEASE_WITHDRAWN: N_(
         "Release {version}, which runs here, was withdrawn by the Secretariat."
     ),
-    NotificationKind.STARTED: N_("The application ({version}) did not run, and was started."),
-    NotificationKind.DOWN: N_(
+    NotificationKind.APPLICATION_STARTED: N_(
+        "The application ({version}) did not run, and was started."
+    ),
+    NotificationKind.APPLICATION_DOWN: N_(
         "Officers cannot work: the application ({version}) does not run, or does not answer as it "
         "should, since {at} at the latest."
     ),
-    NotificationKind.UP: N_("Officers can work again; the application had been down since {at}."),
+    NotificationKind.APPLICATION_UP: N_(
+        "Officers can work again; the application had been down since {at}."
+    ),
     NotificationKind.STOPPED: N_(
         "Somebody stopped the application while its new release was watched."
     ),
-    NotificationKind.AGENT_RENEWED: N_(
+    NotificationKind.AGENT_UPDATED: N_(
         "The agent has renewed itself: version {version} is in use."
     ),
-    NotificationKind.AGENT_RETURNED: N_(
+    NotificationKind.AGENT_REVERTED: N_(
         "Version {version} of the agent did not work; the one before is used."
     ),
-    NotificationKind.DISK: N_("A disk of this site is getting full: {free_percent} % is free."),
+    NotificationKind.DISK_SPACE_LOW: N_(
+        "A disk of this site is getting full: {free_percent} % is free."
+    ),
 }
 _REMEDIES: Mapping[NotificationKind, str] = {
     NotificationKind.REHEARSAL_FAILED: N_(
         "Officers notice nothing. Send the Secretariat a support bundle."
     ),
-    NotificationKind.WAITS: N_("Read the dossier, then run: ncen-updater approve"),
+    NotificationKind.WAITING_FOR_APPROVAL: N_("Read the dossier, then run: ncen-updater approve"),
     NotificationKind.APPROVAL_VOID: N_(
         "Something changed since. Read the dossier again, and approve anew."
     ),
-    NotificationKind.FAILED: N_(
+    NotificationKind.UPGRADE_FAILED: N_(
         "It is not tried again by itself for a while. See: ncen-updater history"
     ),
-    NotificationKind.RESTORE_AGREED: N_(
+    NotificationKind.RESTORE_APPROVED: N_(
         "Two people have to say so. Ask why; once both have, the reasons are in: ncen-updater"
         " history"
     ),
-    NotificationKind.EMERGENCY: N_(
+    NotificationKind.EMERGENCY_ROLLBACK: N_(
         "Ask why; the reason that was given is in: ncen-updater history"
     ),
-    NotificationKind.WENT_BACK: N_("See: ncen-updater history"),
+    NotificationKind.ROLLED_BACK: N_("See: ncen-updater history"),
     NotificationKind.ROLLBACK_FAILED: N_("See: ncen-updater status"),
-    NotificationKind.NEEDS_PERSON: N_("Log in, and run: ncen-updater doctor"),
-    NotificationKind.FEED_LAPSING: N_(
+    NotificationKind.INTERVENTION_REQUIRED: N_("Log in, and run: ncen-updater doctor"),
+    NotificationKind.FEED_EXPIRING: N_(
         "Check the way to the feed; where media are used, import a new bundle."
     ),
-    NotificationKind.FEED_STALE: N_(
+    NotificationKind.FEED_EXPIRED: N_(
         "The application goes on. No release is taken until a new list is there."
     ),
-    NotificationKind.WITHDRAWN: N_("See what is advised with: ncen-updater status"),
-    NotificationKind.STARTED: N_(
+    NotificationKind.RELEASE_WITHDRAWN: N_("See what is advised with: ncen-updater status"),
+    NotificationKind.APPLICATION_STARTED: N_(
         "Nobody had stopped it: see in the log of the system why it was not up."
     ),
     NotificationKind.STOPPED: N_("The release is judged again once the application is started."),
-    NotificationKind.DOWN: N_(
+    NotificationKind.APPLICATION_DOWN: N_(
         "No change is open here: the agent did not stop it. See: ncen-updater status"
     ),
-    NotificationKind.AGENT_RETURNED: N_("Nothing is to be done here. Tell the Secretariat."),
-    NotificationKind.DISK: N_(
+    NotificationKind.AGENT_REVERTED: N_("Nothing is to be done here. Tell the Secretariat."),
+    NotificationKind.DISK_SPACE_LOW: N_(
         "Make room before the next upgrade; 'ncen-updater plan' says how much it needs."
     ),
 }

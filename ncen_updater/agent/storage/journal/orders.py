@@ -46,9 +46,9 @@ class Job:
     id: int
     kind: JobKind
     data: Mapping[str, object]
-    person: Actor
-    at: datetime
-    taken_at: datetime | None = None
+    actor: Actor
+    requested_at: datetime
+    started_at: datetime | None = None
     ended_at: datetime | None = None
     result: Mapping[str, object] | None = None
 
@@ -119,7 +119,7 @@ class JobQueue:
         resume has brought that to its end, so it is not done twice; :meth:`torn` tells of it.
         """
         return next(
-            (order for order in self._list_unfinished(limit=100) if order.taken_at is None), None
+            (order for order in self._list_unfinished(limit=100) if order.started_at is None), None
         )
 
     def list_interrupted(self) -> tuple[Job, ...]:
@@ -127,7 +127,7 @@ class JobQueue:
         return tuple(
             order
             for order in self._list_unfinished(limit=100)
-            if order.taken_at is not None and order.ended_at is None
+            if order.started_at is not None and order.ended_at is None
         )
 
     def find(self, number: int) -> Job | None:

@@ -14,11 +14,11 @@ MAX_KEYS_SHOWN = 20
 
 #: What a key's outcome is called where keys are listed.
 OUTCOME_TEXTS: dict[KeyOutcome, str] = {
-    KeyOutcome.KEPT: N_("yours"),
-    KeyOutcome.BOTH: N_("yours; the release words it anew too"),
+    KeyOutcome.UNCHANGED: N_("yours"),
+    KeyOutcome.BOTH_CHANGED: N_("yours; the release words it anew too"),
     KeyOutcome.OUTDATED: N_("yours, of a text that has changed"),
-    KeyOutcome.REFUSED: N_("cannot be used; the release's is shown"),
-    KeyOutcome.GONE: N_("the release has no such text any more"),
+    KeyOutcome.REJECTED: N_("cannot be used; the release's is shown"),
+    KeyOutcome.REMOVED: N_("the release has no such text any more"),
     KeyOutcome.NEW: N_("new, not translated yet"),
     KeyOutcome.COLLISION: N_(
         "the release has another text under this name now; the release's is shown"
@@ -32,18 +32,18 @@ OUTCOME_TEXTS: dict[KeyOutcome, str] = {
 
 def describe_key(key: KeyReport) -> LazyText:
     """Say what became of one key."""
-    if key.missing:
+    if key.missing_placeholders:
         return LazyText(
             N_("cannot be used, since {places} is missing; the release's is shown"),
-            {"places": ", ".join(key.missing)},
+            {"places": ", ".join(key.missing_placeholders)},
         )
-    if key.unknown:
+    if key.unknown_placeholders:
         return LazyText(
             N_("cannot be used, since nothing fills {places}; the release's is shown"),
-            {"places": ", ".join(key.unknown)},
+            {"places": ", ".join(key.unknown_placeholders)},
         )
     if key.outcome is KeyOutcome.INVALID:
-        return LazyText(N_("the release takes only: {rule}"), {"rule": key.why})
+        return LazyText(N_("the release takes only: {rule}"), {"rule": key.problem})
     return LazyText(OUTCOME_TEXTS[key.outcome])
 
 
@@ -70,19 +70,22 @@ def _describe_new_texts(found: TranslationCoverage, source: str) -> Iterator[Laz
     values: dict[str, object] = {"count": found.new, "source": source}
     yield LazyText(N_("{count} new texts will be in the language '{source}'"), values)
     for area in found.areas:
-        yield LazyText(N_("{count} of them {place}"), {"count": area.count, "place": area.words})
+        yield LazyText(N_("{count} of them {place}"), {"count": area.count, "place": area.label})
 
 
 _TEXT_COUNTS: tuple[tuple[KeyOutcome, str], ...] = (
     (KeyOutcome.OUTDATED, N_("{count} wordings of yours are of a text that changed")),
-    (KeyOutcome.BOTH, N_("{count} wordings of yours stay; the release words them anew too")),
-    (KeyOutcome.REFUSED, N_("{count} wordings of yours cannot be used")),
+    (
+        KeyOutcome.BOTH_CHANGED,
+        N_("{count} wordings of yours stay; the release words them anew too"),
+    ),
+    (KeyOutcome.REJECTED, N_("{count} wordings of yours cannot be used")),
     (KeyOutcome.COLLISION, N_("{count} wordings of yours give way to new texts of the same name")),
-    (KeyOutcome.GONE, N_("{count} wordings of yours are of texts that are no longer there")),
-)  # fmt: skip
+    (KeyOutcome.REMOVED, N_("{count} wordings of yours are of texts that are no longer there")),
+)
 _SETTING_COUNTS: tuple[tuple[KeyOutcome, str], ...] = (
     (KeyOutcome.DEFAULT_CHANGED, N_("{count} settings of yours stay; the release's value changed")),
-    (KeyOutcome.GONE, N_("{count} settings of yours are no longer known")),
+    (KeyOutcome.REMOVED, N_("{count} settings of yours are no longer known")),
     (KeyOutcome.COLLISION, N_("{count} settings of yours have a name that the release uses now")),
     (KeyOutcome.MISSING, N_("{count} settings must have a value")),
     (KeyOutcome.INVALID, N_("{count} settings have a value that the release does not take")),
@@ -95,16 +98,18 @@ def _describe_file(report: FileReport) -> Iterator[LazyText]:
         place = problem.path if problem.line is None else f"{problem.path}:{problem.line}"
         yield LazyText(
             N_("{path} cannot be read ({why}); the release's is used as it is"),
-            {"path": place, "why": problem.why},
+            {"path": place, "why": problem.reason},
         )
     if report.coverage is not None:
         yield describe_coverage(report.coverage)
         for words in _describe_new_texts(report.coverage, report.declared.source):
             yield LazyText(N_("  {words}"), {"words": words})
     else:
-        retained = len(report.select(KeyOutcome.KEPT, KeyOutcome.DEFAULT_CHANGED, KeyOutcome.ADDED))
+        retained = len(
+            report.select(KeyOutcome.UNCHANGED, KeyOutcome.DEFAULT_CHANGED, KeyOutcome.ADDED)
+        )
         yield LazyText(
-            N_("{path}: {count} settings of yours"), {"path": report.own, "count": retained}
+            N_("{path}: {count} settings of yours"), {"path": report.local_path, "count": retained}
         )
     for outcome, sentence in _SETTING_COUNTS if report.is_settings else _TEXT_COUNTS:
         count = len(report.select(outcome))
@@ -121,8 +126,8 @@ def describe_overlay(report: OverlayReport) -> tuple[LazyText, ...]:
 def list_keys_to_review(report: OverlayReport) -> tuple[tuple[FileReport, KeyReport], ...]:
     """The keys that somebody should look at, the gravest first; at most :data:`MAX_KEYS_SHOWN`."""
     order = (
-        KeyOutcome.MISSING, KeyOutcome.INVALID, KeyOutcome.REFUSED, KeyOutcome.COLLISION,
-        KeyOutcome.OUTDATED, KeyOutcome.GONE, KeyOutcome.DEFAULT_CHANGED,
+        KeyOutcome.MISSING, KeyOutcome.INVALID, KeyOutcome.REJECTED, KeyOutcome.COLLISION,
+        KeyOutcome.OUTDATED, KeyOutcome.REMOVED, KeyOutcome.DEFAULT_CHANGED,
     )  # fmt: skip
     found = [
         (file, reported)
@@ -138,7 +143,7 @@ def serialize_overlay(report: OverlayReport) -> list[dict[str, object]]:
     return [
         {
             "path": item.path,
-            "own": item.own,
+            "own": item.local_path,
             "language": item.language,
             "kind": item.declared.kind.value,
             "coverage": _serialize_coverage(item.coverage),
@@ -150,8 +155,8 @@ def serialize_overlay(report: OverlayReport) -> list[dict[str, object]]:
                     "outcome": reported.outcome.value,
                     "words": str(describe_key(reported)),
                 }
-                for reported in item.told
-                if reported.outcome not in (KeyOutcome.KEPT, KeyOutcome.ADDED)
+                for reported in item.keys
+                if reported.outcome not in (KeyOutcome.UNCHANGED, KeyOutcome.ADDED)
             ][:MAX_KEYS_SHOWN],
         }
         for item in report.files
@@ -169,5 +174,5 @@ def _serialize_coverage(found: TranslationCoverage | None) -> dict[str, object] 
         "total_before": found.total_before,
         "percent_before": found.percent_before,
         "new": found.new,
-        "areas": [{"words": area.words, "count": area.count} for area in found.areas],
+        "areas": [{"words": area.label, "count": area.count} for area in found.areas],
     }

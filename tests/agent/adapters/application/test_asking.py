@@ -145,11 +145,11 @@ def test_who_is_refused_is_told_what_to_mend(
     if what and status != 500:
         assert main == f"health: answered with status {status}, refusing {what}"
         assert more == f"more: answered with status {status}, refusing {what}"
-        assert health.refused
+        assert health.credentials_refused
     else:
         assert main.startswith(f"health: answered with status {status}; ")
         assert more == f"more: answered with status {status}, expected 200"
-        assert not health.refused
+        assert not health.credentials_refused
     assert health.answered and TOKEN not in repr(health)
 
 
@@ -157,7 +157,7 @@ def test_a_command_says_no_version_for_who_refuses(guarded: Guarded, token: Path
     guarded.wanted = "Bearer another-one"
     health = ask(guarded.url, health_token_file=token, version_command=["echo", "3.3.0"])
     assert health.problems[0] == f"health: {REFUSED} (health_token_file)"
-    assert health.refused and health.reported == {}
+    assert health.credentials_refused and health.reported == {}
 
 
 def test_the_web_server_in_front_is_given_nothing(guarded: Guarded, token: Path) -> None:

@@ -357,7 +357,7 @@ def test_who_stopped_a_unit_does_not_see_it_started_again(
     (tmp_path / "more").write_text(enabled + more)
     assert unit.observe_state().failed is failed
     verdict = decide_restart(unit.observe_state(), "boot", "boot")
-    assert verdict is (RestartDecision.START if failed else RestartDecision.LEAVE)
+    assert verdict is (RestartDecision.START if failed else RestartDecision.LEAVE_STOPPED)
 
 
 STARTED = "Result=success\nActiveEnterTimestampMonotonic=7\n"
@@ -472,7 +472,7 @@ def units(unit: SystemdApplication, tmp_path: Path) -> SystemdApplication:
         update={
             "parts": (
                 PartSettings(name="import", unit="import.service"),
-                PartSettings(name="mail", unit="mail.service", after_open=True),
+                PartSettings(name="mail", unit="mail.service", start_after_maintenance=True),
             )
         }
     )

@@ -22,7 +22,7 @@ THEN = ApprovalBasis(
     configuration="c",
     rehearsal="r",
     sizes={"seizures": 1000, "suspects": 0},
-    at=NOW - timedelta(days=3),
+    rehearsed_at=NOW - timedelta(days=3),
 )
 
 
@@ -47,11 +47,11 @@ ROWS = (
     Row("other settings", replace(THEN, configuration="d"), (VoidReason.CONFIGURATION,)),
     Row("rehearsed again", replace(THEN, rehearsal="r2"), (VoidReason.REHEARSAL,)),
     Row("grown to the limit", replace(THEN, sizes={"seizures": 1200}), ()),
-    Row("grown over it", replace(THEN, sizes={"seizures": 1201}), (VoidReason.GROWN,)),
-    Row("grown from nothing", replace(THEN, sizes={"suspects": 1}), (VoidReason.GROWN,)),
+    Row("grown over it", replace(THEN, sizes={"seizures": 1201}), (VoidReason.DATABASE_GREW,)),
+    Row("grown from nothing", replace(THEN, sizes={"suspects": 1}), (VoidReason.DATABASE_GREW,)),
     Row("shrunk", replace(THEN, sizes={"seizures": 1}), ()),
     Row("just young enough", THEN, (), NOW + timedelta(days=11)),
-    Row("too old", THEN, (VoidReason.AGED,), NOW + timedelta(days=14)),
+    Row("too old", THEN, (VoidReason.REHEARSAL_TOO_OLD,), NOW + timedelta(days=14)),
     Row("a clock set back", THEN, (), NOW - timedelta(days=400)),
     Row(
         "everything",
@@ -62,7 +62,7 @@ ROWS = (
             VoidReason.SCHEMA,
             VoidReason.CONFIGURATION,
             VoidReason.REHEARSAL,
-            VoidReason.GROWN,
+            VoidReason.DATABASE_GREW,
         ),
     ),
 )
@@ -97,7 +97,7 @@ def test_the_binding_holds_every_part_but_sizes_and_time() -> None:
         THEN.compute_binding(),
     }
     assert len(parts) == 5
-    assert replace(THEN, sizes={}, at=None).compute_binding() == THEN.compute_binding()
+    assert replace(THEN, sizes={}, rehearsed_at=None).compute_binding() == THEN.compute_binding()
     assert replace(THEN, plan="ps", configuration="").compute_binding() != THEN.compute_binding()
 
 

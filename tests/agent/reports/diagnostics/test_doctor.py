@@ -79,12 +79,12 @@ def with_closed_door(trial: Trial) -> set[str]:
 def with_clock(trial: Trial, ahead: timedelta) -> set[str]:
     """What is said where the clock is so far ahead of the newest list that was signed."""
     memory = TrustStateStore(trial.demo.state)
-    floor = memory.load().floor
+    floor = memory.load().clock_floor
     try:
-        memory.update(lambda proved: replace(proved, floor=datetime.now(UTC) - ahead))
+        memory.update(lambda proved: replace(proved, clock_floor=datetime.now(UTC) - ahead))
         return codes(trial)
     finally:
-        memory.update(lambda proved: replace(proved, floor=floor))
+        memory.update(lambda proved: replace(proved, clock_floor=floor))
 
 
 def while_at_work(trial: Trial) -> set[str]:
@@ -159,7 +159,7 @@ def test_every_altered_file_is_named(trial: Trial) -> None:
         for path, mode in modes.items():
             path.chmod(mode)
     (finding,) = (finding for finding in found if finding.code == "NU-6104")
-    said = finding.what.render("en")
+    said = finding.title.render("en")
     assert "put the released ones back" in finding.remedy.render("en")
     assert len(files) == 5
     assert all(path.relative_to(slot).as_posix() in said for path in files)
@@ -237,7 +237,7 @@ def test_an_open_change_comes_first_and_silences_what_follows_from_it(trial: Tri
     finally:
         trial.settle()
         Operations(site_in_process(trial.demo), SilentProgress()).upgrade()
-    assert (found[0].code, found[0].severity) == ("NU-6103", Severity.STRICT)
+    assert (found[0].code, found[0].severity) == ("NU-6103", Severity.CRITICAL)
     rest = {finding.code for finding in found[1:]}
     assert not rest & {"NU-6103", "NU-6125", "NU-4002", "NU-6124", "NU-6128"}
     assert "Start it" not in " ".join(finding.remedy.render("en") for finding in found)

@@ -33,15 +33,15 @@ from ncen_updater.formats.manifest import ReleaseNotes
 
 AT = datetime(2026, 11, 24, 9, tzinfo=UTC)
 REPORT = RehearsedHop(
-    from_="3.2.4",
-    to="3.3.0",
+    from_version="3.2.4",
+    to_version="3.3.0",
     copy_s=2.0,
     migrate_s=4.0,
-    back_s=3.0,
-    way_back=RollbackKind.KEEPS_RECORDS,
+    rollback_s=3.0,
+    rollback_path=RollbackKind.KEEPS_RECORDS,
     checks={"cases": (200, 200), "persons": (90, 90)},
-    maps=(CodeMapResult("CITES class", "seizures", 212, (("C10", 3),)),),
-    tables={
+    code_maps=(CodeMapResult("CITES class", "seizures", 212, (("C10", 3),)),),
+    changed_tables={
         "seizures": {
             "items": (200, 212),
             "objects": (-1, 0),
@@ -49,7 +49,7 @@ REPORT = RehearsedHop(
             "ncen_kept__objects": (-1, 4),
         }
     },
-    stop_s=DowntimeRange(5.0, 9.0, 75.0, learnt=True),
+    downtime=DowntimeRange(5.0, 9.0, 75.0, from_history=True),
 )
 HOP = DossierHop(
     origin="3.2.4",
@@ -60,7 +60,7 @@ HOP = DossierHop(
         "en": ReleaseNotes(title="New CITES classes", text="First paragraph.\n\nSecond."),
         "fr": ReleaseNotes(title="Nouvelles classes CITES", text="Premier alinéa."),
     },
-    way_back=RollbackKind.KEEPS_RECORDS,
+    rollback_kind=RollbackKind.KEEPS_RECORDS,
     why_no_way_back=(),
     migrations=5,
     unpacked_bytes=9_000_000,
@@ -68,19 +68,35 @@ HOP = DossierHop(
     sql="BEGIN;\nUPDATE items SET code = 'C10' WHERE code < 'C2';\nCOMMIT;\n",
 )
 DOSSIER = Dossier(
-    site="mu-port-louis", country="MU", product="ncen", agent="0.3.0", made_at=AT, zone=UTC,
-    current="3.2.4", target="3.3.0", hops=(HOP,),
+    site="mu-port-louis",
+    country="MU",
+    product="ncen",
+    agent="0.3.0",
+    made_at=AT,
+    zone=UTC,
+    current="3.2.4",
+    target="3.3.0",
+    hops=(HOP,),
     findings=(Finding("NU-6302", Severity.INFO, LazyText("There is room."), LazyText("")),),
-    sizes={"seizures": 5_000_000, "suspects": 2_000_000}, rehearsed_at=AT, rehearsal="abcdefgh",
-    holds_until=AT + timedelta(days=14), backup_s=6.0,
-    earlier=(DowntimeComparison("3.2.4", 3.0, 9.0, 4.0),), not_before=None,
-    opens=AT + timedelta(hours=13), closes=AT + timedelta(hours=19), by_itself=False,
-    approvals=(Approval("0" * 64, "amina", 1001, AT),), needed=2,
+    sizes={"seizures": 5_000_000, "suspects": 2_000_000},
+    rehearsed_at=AT,
+    rehearsal="abcdefgh",
+    holds_until=AT + timedelta(days=14),
+    backup_s=6.0,
+    earlier=(DowntimeComparison("3.2.4", 3.0, 9.0, 4.0),),
+    not_before=None,
+    window_opens_at=AT + timedelta(hours=13),
+    window_closes_at=AT + timedelta(hours=19),
+    by_itself=False,
+    approvals=(Approval("0" * 64, "amina", 1001, AT),),
+    needed=2,
     basis=ApprovalBasis(
         "a" * 64, {"seizures": "b" * 64, "suspects": "c" * 64}, "d" * 64, "abcdefgh:ee"
     ),
-    keep_days=7, soak_s=900, rolls_back=True,
-)  # fmt: skip
+    retention_days=7,
+    soak_s=900,
+    rolls_back=True,
+)
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)>&amp;\"'</style></table>"
     "<!-- ]]> \u202egnp.exe \x1b[31m \x00 \ud800 {target} {0.__class__}"
@@ -214,11 +230,11 @@ def test_the_digest_stands_beside_the_signatures_and_on_each_page() -> None:
 def test_what_the_rehearsal_saw_of_values_is_said(language: str, words: str) -> None:
     tried = RoundTripResult(
         (
-            ColumnRoundTrip("seizures.items.code", kept=12, came_back=3),
+            ColumnRoundTrip("seizures.items.code", kept=12, restored=3),
             ColumnRoundTrip("seizures.items.note", lost=2),
         )
     )
-    hop = replace(HOP, report=replace(REPORT, values=tried))
+    hop = replace(HOP, report=replace(REPORT, round_trip=tried))
     said = Reader(render_dossier(replace(DOSSIER, hops=(hop,)), language)).text
     assert words in said
     # Never a number alone: beside it stands that records are kept.
@@ -268,8 +284,8 @@ def test_room_is_drawn_before_during_and_after() -> None:
 
 
 def test_a_stop_without_a_lower_end() -> None:
-    stop = replace(REPORT.stop_s, low=0.4)
-    facts = replace(DOSSIER, hops=(replace(HOP, report=replace(REPORT, stop_s=stop)),))
+    stop = replace(REPORT.downtime, low=0.4)
+    facts = replace(DOSSIER, hops=(replace(HOP, report=replace(REPORT, downtime=stop)),))
     assert "up to 1 min 15 s, most likely 9.0 s" in Reader(render_dossier(facts)).text
 
 
@@ -287,17 +303,17 @@ def test_french_has_no_english_sentence_left() -> None:
     ("name", "facts", "words"),
     [
         ("blocked", replace(DOSSIER, findings=(
-            Finding("NU-6301", Severity.STRICT, LazyText("No room."), LazyText("")),)), "blocks"),
+            Finding("NU-6301", Severity.CRITICAL, LazyText("No room."), LazyText("")),)), "blocks"),
         ("loses", replace(DOSSIER, hops=(
-            replace(HOP, way_back=RollbackKind.RESTORES_PREVIOUS),)), "loses"),
+            replace(HOP, rollback_kind=RollbackKind.RESTORES_PREVIOUS),)), "loses"),
         ("not rehearsed", replace(DOSSIER, rehearsed_at=None,
                                   hops=(replace(HOP, report=None),)), "not rehearsed"),
         ("no target", DOSSIER, "3 records have a code without a target"),
         ("differs", replace(DOSSIER, hops=(
-            replace(HOP, report=replace(REPORT, back_differs=("seizures.items",))),)),
+            replace(HOP, report=replace(REPORT, rollback_differences=("seizures.items",))),)),
             "seizures.items"),
         ("guessed", replace(DOSSIER, hops=(replace(HOP, report=replace(
-            REPORT, stop_s=replace(REPORT.stop_s, learnt=False))),)), "a guess"),
+            REPORT, downtime=replace(REPORT.downtime, from_history=False))),)), "a guess"),
         ("missed", replace(DOSSIER, earlier=(DowntimeComparison("3.2.4", 3.0, 4.0, 9.0),)),
             "1 prediction for this site 1 did not hold"),
         ("two hops", replace(DOSSIER, hops=(HOP, HOP)), "over 2 releases"),
@@ -309,7 +325,7 @@ def test_each_risk_is_named(name: str, facts: Dossier, words: str) -> None:
 
 
 def test_a_calm_upgrade_has_no_risks() -> None:
-    calm = replace(REPORT, maps=())
+    calm = replace(REPORT, code_maps=())
     assert risks(replace(DOSSIER, hops=(replace(HOP, report=calm),))) == ()
 
 

@@ -40,13 +40,22 @@ BASIS: dict[str, object] = {
     "at": None,
 }
 NEXT = Assessment(
-    event=0, current="3.2.4", target="3.3.0", prepared=True, rehearsed=RehearsalStatus.PASSED,
-    binding=BINDING, basis=BASIS,
-)  # fmt: skip
+    last_event=0,
+    current="3.2.4",
+    target="3.3.0",
+    prepared=True,
+    rehearsal_status=RehearsalStatus.PASSED,
+    binding=BINDING,
+    basis=BASIS,
+)
 #: Users that every Debian has, each in a group of its own name.
 READER, OPERATOR, APPROVER, NOBODY = "daemon", "bin", "mail", "games"
 SETTINGS = ServiceSettings(
-    timezone="UTC", approvals=2, read_group=READER, operate_group=OPERATOR, approve_group=APPROVER
+    timezone="UTC",
+    required_approvals=2,
+    viewer_group=READER,
+    operator_group=OPERATOR,
+    approver_group=APPROVER,
 )
 
 

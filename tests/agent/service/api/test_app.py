@@ -87,7 +87,7 @@ def test_what_a_command_began_for_is_not_told_after_its_end(counter: Counter) ->
 def test_a_release_that_is_not_the_newest_is_approved_by_its_version_or_what_was_seen(
     counter: Counter,
 ) -> None:
-    counter.know(replace(NEXT, target="3.4.0", others=(replace(NEXT, binding=OTHER),)))
+    counter.know(replace(NEXT, target="3.4.0", alternatives=(replace(NEXT, binding=OTHER),)))
     seen = counter.ask("GET", "/v1/outlook?version=3.3", user=READER).document
     assert (seen["target"], seen["binding"], seen["missing"]) == ("3.3.0", OTHER, 2)
     assert counter.ask("GET", "/v1/outlook").document["target"] == "3.4.0"
@@ -95,10 +95,10 @@ def test_a_release_that_is_not_the_newest_is_approved_by_its_version_or_what_was
     assert counter.ask("GET", "/v1/outlook?version=x").code == "NU-9312"
     # Seen: "Rehearse it first; then it can be approved", of one that was halted; "- comes next".
     kept = (WithheldRelease("9.9", "halted", "bad"), WithheldRelease("9.8", "withdrawn", "worse"))
-    counter.know(replace(NEXT, target=None, barred=kept))
+    counter.know(replace(NEXT, target=None, withheld=kept))
     for version, code in (("9.9.0", "NU-2210"), ("9.8", "NU-2205"), ("9.7", "NU-9336")):
         assert counter.ask("GET", f"/v1/outlook?version={version}").code == code
-    counter.know(replace(NEXT, target="3.4.0", others=(replace(NEXT, binding=OTHER),)))
+    counter.know(replace(NEXT, target="3.4.0", alternatives=(replace(NEXT, binding=OTHER),)))
     wrong = {"binding": BINDING, "version": "3.3.0"}
     assert counter.ask("POST", "/v1/approvals", wrong, APPROVER).code == "NU-9315"
     given = counter.ask("POST", "/v1/approvals", {"binding": OTHER}, APPROVER)
@@ -314,7 +314,7 @@ def test_who_takes_back_what_they_said_needs_no_release_on_offer(counter: Counte
         store.add(BINDING, "3.3.0", BASIS, Actor("bo", 1002))
         back = {"rollback": "c1", "from": "3.2.4", "to": "3.2.3"}
         store.add("ef" * 32, "back to 3.2.3", back, mine)
-    counter.know(Assessment(event=0, current="3.2.4"))
+    counter.know(Assessment(last_event=0, current="3.2.4"))
 
     def take(query: str) -> object:
         return counter.ask("DELETE", f"/v1/approvals{query}", user=APPROVER).document
@@ -325,7 +325,7 @@ def test_who_takes_back_what_they_said_needs_no_release_on_offer(counter: Counte
     assert take("") == {"withdrawn": 1}
     assert take("?of=rollback") == {"withdrawn": 1}
     with Journal.open(counter.site.journal) as journal:
-        assert [one.who for one in ApprovalStore(journal).list_active()] == ["bo"]
+        assert [one.actor for one in ApprovalStore(journal).list_active()] == ["bo"]
     for query in ("?of=others", "?of=rollback&version=3.3.0", "?version=latest"):
         assert counter.ask("DELETE", f"/v1/approvals{query}", user=APPROVER).code == "NU-9312"
 
@@ -334,9 +334,9 @@ def test_who_takes_back_what_they_said_needs_no_release_on_offer(counter: Counte
     ("known", "status", "code"),
     [
         (None, 409, "NU-9316"),
-        (Assessment(event=0, current="3.2.4"), 409, "NU-6068"),
-        (Assessment(event=0, current="3.2.4", target="3.3.0"), 409, "NU-6024"),
-        (Assessment(event=-1, current="3.2.4", target="3.3.0"), 409, "NU-9316"),
+        (Assessment(last_event=0, current="3.2.4"), 409, "NU-6068"),
+        (Assessment(last_event=0, current="3.2.4", target="3.3.0"), 409, "NU-6024"),
+        (Assessment(last_event=-1, current="3.2.4", target="3.3.0"), 409, "NU-9316"),
     ],
 )
 def test_nothing_to_approve(
@@ -351,8 +351,8 @@ def test_nothing_to_approve(
 
 
 def test_nothing_is_on_offer_only_by_a_list_that_was_read(counter: Counter) -> None:
-    counter.know(Assessment(event=0, current="3.2.4"))
-    path = get_view_path(load_essential_settings(counter.site.config).received, "ncen")
+    counter.know(Assessment(last_event=0, current="3.2.4"))
+    path = get_view_path(load_essential_settings(counter.site.config).feed_state, "ncen")
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"schema": 1, **FeedSummary(NOW, NOW, 1, (), ()).to_json()}))
     assert counter.ask("POST", "/v1/approvals", YES).code == "NU-6027"
@@ -448,7 +448,7 @@ def test_an_order_is_written_down_once(counter: Counter) -> None:
     with Journal.open(counter.site.journal) as journal:
         order = JobQueue(journal).find_next()
         assert order is not None
-        assert order.person == Actor(OPERATOR, uid_of(OPERATOR))
+        assert order.actor == Actor(OPERATOR, uid_of(OPERATOR))
         JobQueue(journal).mark_started(order.id)
     assert counter.ask("POST", "/v1/orders", {"kind": "check"}).code == "NU-9318"
     with Journal.open(counter.site.journal) as journal:
@@ -502,7 +502,9 @@ def test_a_mistake_of_ours_is_an_answer_too(
 def test_what_failed_is_told(counter: Counter) -> None:
     failure = ActionFailure(NOW, 2)
     counter.keeper.save(
-        ServiceState(NEXT, failures={ServiceAction.CHECK: failure, ServiceAction.ORDER: failure})
+        ServiceState(
+            NEXT, failures={ServiceAction.CHECK_FEED: failure, ServiceAction.RUN_JOB: failure}
+        )
     )
     (told,) = counter.ask("GET", "/v1/status").document["service"]["failures"]
     assert told == {

@@ -76,7 +76,7 @@ def _one_is_enough(counter: Counter) -> None:
 
 def test_three_groups_by_default() -> None:
     service = ServiceSettings()
-    assert len({service.read_group, service.operate_group, service.approve_group}) == 3
+    assert len({service.viewer_group, service.operator_group, service.approver_group}) == 3
 
 
 def test_who_may_only_look_orders_nothing(upgraded: Counter) -> None:
@@ -105,7 +105,7 @@ def test_while_a_release_is_watched_going_back_takes_nobody_more(counter: Counte
     refused_now = counter.ask("POST", "/v1/orders", ROLLBACK, OPERATOR)
     assert (refused_now.status, refused_now.code) == (409, "NU-6005"), "officers are out"
     with Journal.open(counter.site.journal) as journal:
-        for name in (StepName.COMMIT, StepName.OPEN):
+        for name in (StepName.COMMIT, StepName.MAINTENANCE_OFF):
             journal.record_step(CHANGE.id, name, StepState.INTENDED)
             journal.commit_change(CHANGE.id)
             journal.record_step(CHANGE.id, name, StepState.DONE)
@@ -121,7 +121,7 @@ def test_while_a_release_is_watched_going_back_takes_nobody_more(counter: Counte
         verdict = require_rollback_consent(
             journal, find_rollback_to_approve(journal, "3.3.0", 2), asked
         )
-        assert verdict.consent is RollbackConsent.WATCHED
+        assert verdict.consent is RollbackConsent.NOT_REQUIRED
 
 
 def test_two_people_approve_going_back(upgraded: Counter) -> None:
@@ -176,9 +176,9 @@ def test_with_two_it_is_the_least_that_both_agreed_to(upgraded: Counter) -> None
     with Journal.open(upgraded.site.journal) as journal:
         for who, uid, number in (("anna", 2001, 7), ("jean", 2002, 3)):
             found = find_rollback_to_approve(journal, "3.3.0", 2)
-            assert found.agreed_loss == 0
+            assert found.accepted_loss == 0
             assert approve_rollback(journal, found, Actor(who, uid), accept_loss=number)
-        assert find_rollback_to_approve(journal, "3.3.0", 2).agreed_loss == 3
+        assert find_rollback_to_approve(journal, "3.3.0", 2).accepted_loss == 3
 
 
 def test_who_agrees_to_fewer_after_the_order_is_heard(upgraded: Counter) -> None:
@@ -193,7 +193,7 @@ def test_who_agrees_to_fewer_after_the_order_is_heard(upgraded: Counter) -> None
             journal, find_rollback_to_approve(journal, "3.3.0", 1), asked
         )
         found = find_rollback_to_approve(journal, "3.3.0", 1)
-        assert approve_rollback(journal, found, Actor(APPROVER, found.people.given[0].uid),
+        assert approve_rollback(journal, found, Actor(APPROVER, found.count.approvals[0].uid),
                             accept_loss=4)  # fmt: skip
         with refused(DATA_LOSS_ABOVE_APPROVAL) as caught:  # nobody has to approve it any more
             require_rollback_consent(journal, find_rollback_to_approve(journal, "3.3.0", 1), asked)
@@ -215,7 +215,7 @@ def test_what_was_ordered_is_asked_again_when_it_begins(upgraded: Counter) -> No
         assert order is not None
         assert build_job_command(order) == ("rollback", "--yes", "--order", str(number))
         asked = read_rollback_request(journal, number)
-        assert (asked.person.who, asked.approver) == (OPERATOR, False)
+        assert (asked.actor.who, asked.may_approve) == (OPERATOR, False)
         found = find_rollback_to_approve(journal, "3.3.0", 1)
         assert require_rollback_consent(journal, found, asked).consent is RollbackConsent.APPROVED
     address = f"/v1/approvals/{yes['binding']}"
@@ -239,9 +239,9 @@ def test_an_emergency_is_written_down_and_told_at_once(upgraded: Counter) -> Non
         assert event.get("by") == OPERATOR
         told = collect_notifications(journal, before, journal.read_last_event_number())
     assert [(news.kind, news.values) for news in told] == [
-        (NotificationKind.EMERGENCY, {"from": "3.3.0", "version": "3.2.4", "by": OPERATOR})
+        (NotificationKind.EMERGENCY_ROLLBACK, {"from": "3.3.0", "version": "3.2.4", "by": OPERATOR})
     ]
-    assert NotificationKind.EMERGENCY in URGENT_KINDS & MANDATORY_KINDS
+    assert NotificationKind.EMERGENCY_ROLLBACK in URGENT_KINDS & MANDATORY_KINDS
 
 
 def test_there_is_nothing_to_go_back_from(counter: Counter) -> None:
@@ -271,7 +271,7 @@ def test_while_the_release_is_watched_going_back_is_free(upgraded: Counter) -> N
         assert found.to_json()["missing"] == 0
         assert (
             require_rollback_consent(journal, found, RollbackRequest(SOMEBODY, False)).consent
-            is RollbackConsent.WATCHED
+            is RollbackConsent.NOT_REQUIRED
         )
     assert upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR).status == 202
 
@@ -283,20 +283,20 @@ def test_that_nobody_has_to_approve_is_said_and_nobody_asked(upgraded: Counter) 
     )
     with Journal.open(upgraded.site.journal) as journal:
         before = format_rollback_plan(way, find_rollback_to_approve(journal, "3.3.0", 2), "en")
-        assert "People who have to approve going back yet: 2" in str(before.words[-1])
+        assert "People who have to approve going back yet: 2" in str(before.lines[-1])
         # Seen: "approve --rollback", which is refused where something is lost (NU-6050).
-        assert "(who has: nobody yet)" in str(before.words[-1])
-        assert "'ncen-updater approve --rollback --accept-loss 4'" in str(before.words[-1])
+        assert "(who has: nobody yet)" in str(before.lines[-1])
+        assert "'ncen-updater approve --rollback --accept-loss 4'" in str(before.lines[-1])
         with refused(DATA_LOSS_ABOVE_APPROVAL) as nobody:  # seen in an emergency: "(-)"
             require_loss_accepted(find_rollback_to_approve(journal, "3.3.0", 2), 4)
         assert "approved by: nobody yet" in str(nobody.value.title_text)
         journal.set_change_state(CHANGE.id, ChangeState.COMMITTED)
         watched = format_rollback_plan(way, find_rollback_to_approve(journal, "3.3.0", 2), "en")
     assert watched.document["watched"] is True
-    assert "Nobody has to approve going back now" in str(watched.words[-2])
+    assert "Nobody has to approve going back now" in str(watched.lines[-2])
     for found in (before, watched):  # seen in the console: the command, beside its button
         assert not [line for line in found.document["how"] if "ncen-updater" in str(line)]
-    assert "'ncen-updater rollback --accept-loss 4'" in str(watched.words[-1])
+    assert "'ncen-updater rollback --accept-loss 4'" in str(watched.lines[-1])
 
 
 def test_a_yes_to_going_back_is_none_to_an_upgrade(upgraded: Counter) -> None:

@@ -170,7 +170,7 @@ def test_an_open_change_is_told_at_once(counter: Counter) -> None:
         assert CHANGE.id in answer.document["error"]["what"]
     for kind in InspectionKind:
         answer = counter.ask("POST", "/v1/inspections", {"kind": kind.value}, OPERATOR)
-        assert answer.status == (202 if kind is InspectionKind.PROOF else 409), kind
+        assert answer.status == (202 if kind is InspectionKind.AUDIT_LOG else 409), kind
     counter.inspector.door.set()
 
 

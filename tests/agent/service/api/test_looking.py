@@ -59,7 +59,7 @@ def test_arguments_of_commands_are_not_told() -> None:
     given = {"application": {"parts": [{"start": words}], "version_command": words}}
     rows = list(list_settings(given, given))
     assert [row.table for row in rows] == ["application.parts.1", "application"]
-    assert all((row.value, row.hidden) == (["run"], True) for row in rows)
+    assert all((row.value, row.redacted) == (["run"], True) for row in rows)
 
 
 def test_settings_that_cannot_be_used_are_refused(counter: Counter) -> None:
@@ -96,7 +96,7 @@ def test_who_has_said_yes_and_who_may(counter: Counter, monkeypatch: pytest.Monk
 
 
 def test_nothing_to_say_yes_to(counter: Counter) -> None:
-    for known in (None, Assessment(event=0, current="3.2.4")):
+    for known in (None, Assessment(last_event=0, current="3.2.4")):
         counter.know(known)
         document = counter.ask("GET", "/v1/approvals", user=READER).document
         assert (document["upgrade"], document["rollback"]) == (None, None)

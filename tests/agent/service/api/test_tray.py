@@ -60,7 +60,7 @@ def test_an_import_is_an_order(laid: Counter) -> None:
     assert order(laid, "ke.ncen") == (409, "NU-9318")
     with Journal.open(laid.site.journal) as journal:
         (given,) = JobQueue(journal).list_unfinished()
-    assert (given.kind, given.person.uid) == (JobKind.IMPORT, ME)
+    assert (given.kind, given.actor.uid) == (JobKind.IMPORT, ME)
     assert given.data == {"file": "ke.ncen", "dry_run": True}
     assert len(laid.woken) == 1
 

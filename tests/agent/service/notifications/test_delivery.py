@@ -36,7 +36,7 @@ UPGRADED = Notification.create(
 )  # fmt: skip
 FAILED = Notification.create(
     "event 9",
-    NotificationKind.FAILED,
+    NotificationKind.UPGRADE_FAILED,
     AT,
     change="abcdefgh",
     from_="3.2.4",

@@ -39,14 +39,16 @@ FULL = SiteStatus(
     current="3.2.4",
     availability=Availability(AvailabilityState.MAINTENANCE),
     journal=JournalSnapshot(
-        event=42,
-        change=STUCK,
+        last_event=42,
+        open_change=STUCK,
         holds=(HoldRecord(1, "fair", "amina", NOW),),
         bad_releases=(FailedReleaseRecord("ncen", "3.3.0", "NU-4150", 1, NOW),),
     ),
-    last_stop=LastDowntime(17.5, 10.0, 20.0),
-    service_state=ServiceState(Assessment(event=42, target="3.4.0")),
-    view=FeedSummary(NOW - timedelta(hours=1), NOW + timedelta(days=3), 7, ("3.4.0",), ("3.2.4",)),
+    last_downtime=LastDowntime(17.5, 10.0, 20.0),
+    service_state=ServiceState(Assessment(last_event=42, target="3.4.0")),
+    feed_view=FeedSummary(
+        NOW - timedelta(hours=1), NOW + timedelta(days=3), 7, ("3.4.0",), ("3.2.4",)
+    ),
     expiries={"timestamp": NOW + timedelta(days=1), "root": NOW + timedelta(days=300)},
     free_percent={"state": 12.5},
 )

@@ -86,11 +86,11 @@ def test_every_fact_has_the_form_that_it_always_had() -> None:
     assert json.dumps(facts.to_json(), sort_keys=True) == json.dumps(stored, sort_keys=True)
     assert set(STORED) == set(ChangeFacts.__dataclass_fields__) - {"others"}
     assert all(getattr(facts, name) is not None for name in STORED)
-    assert facts.closed_at == DowntimeStart("b1", 12.5)
-    assert facts.files == (SnapshotPlan("photographs", "/srv/photos", "link"),)
-    assert facts.fingerprints_by == FingerprintSource(1, "postgresql", 17)
-    assert facts.soak_began == datetime(2026, 1, 1, 3, tzinfo=UTC)
-    assert facts.others == OF_A_NEWER_AGENT
+    assert facts.downtime_started == DowntimeStart("b1", 12.5)
+    assert facts.snapshots == (SnapshotPlan("photographs", "/srv/photos", "link"),)
+    assert facts.fingerprint_source == FingerprintSource(1, "postgresql", 17)
+    assert facts.soak_started_at == datetime(2026, 1, 1, 3, tzinfo=UTC)
+    assert facts.unknown_facts == OF_A_NEWER_AGENT
 
 
 def test_what_was_never_kept_is_not_written() -> None:
@@ -101,12 +101,12 @@ def test_what_was_never_kept_is_not_written() -> None:
 def test_facts_are_added_to_those_that_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     with Journal.create(path) as journal:
-        journal.begin_change(CHANGE, ChangeFacts(others=OF_A_NEWER_AGENT))
+        journal.begin_change(CHANGE, ChangeFacts(unknown_facts=OF_A_NEWER_AGENT))
         journal.record_step(
             CHANGE.id, StepName.FETCH, StepState.INTENDED, ChangeFacts(fetched=False)
         )
-        journal.store_facts(CHANGE.id, ChangeFacts(door_was_closed=True))
-        journal.store_facts(CHANGE.id, ChangeFacts(door_was_closed=False))
+        journal.store_facts(CHANGE.id, ChangeFacts(maintenance_was_on=True))
+        journal.store_facts(CHANGE.id, ChangeFacts(maintenance_was_on=False))
     with closing(sqlite3.connect(path)) as raw:
         rows = dict(raw.execute("SELECT name, value FROM facts").fetchall())
     assert rows == {

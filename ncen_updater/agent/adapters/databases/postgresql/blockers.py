@@ -56,19 +56,19 @@ class FindingTemplate:
 
 OPEN_SESSIONS = FindingTemplate(
     "NU-4120",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_("{count} sessions are open in {database}: {applications}."),
     N_("Stop these programs for the time of the change; what stays will be ended."),
 )
 PREPARED_TRANSACTIONS = FindingTemplate(
     "NU-4121",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("{count} prepared transactions are open in {database}: {transactions}."),
     N_("End each of them: COMMIT PREPARED or ROLLBACK PREPARED with its name."),
 )
 REPLICATION_SLOTS = FindingTemplate(
     "NU-4122",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("{database} has logical replication slots that a copy does not carry: {objects}."),
     N_(
         "Drop each slot for the upgrade with pg_drop_replication_slot; create it again"
@@ -77,7 +77,7 @@ REPLICATION_SLOTS = FindingTemplate(
 )
 SUBSCRIPTIONS = FindingTemplate(
     "NU-4123",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("{database} has subscriptions that a copy does not carry: {objects}."),
     N_(
         "Drop the subscriptions for the change and make them anew afterwards. To keep the other"
@@ -88,7 +88,7 @@ SUBSCRIPTIONS = FindingTemplate(
 )
 NO_SPACE = FindingTemplate(
     "NU-4124",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_(
         "The copies need {needed_bytes}, with log and margin, on the disk of {place};"
         " {free_bytes} are free there."
@@ -100,88 +100,88 @@ NO_SPACE = FindingTemplate(
 )
 SPACE_UNKNOWN = FindingTemplate(
     "NU-4125",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_("The free space of the server cannot be seen from here; {needed_bytes} are needed."),
     N_("Ask the database administrator for the free space. Where the server is on this machine: let"
        " the agent reach it by its socket, and GRANT pg_read_all_settings TO {role};"),
 )  # fmt: skip
 NO_CREATEDB = FindingTemplate(
     "NU-4126",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("The agent's role may not make databases."),
     N_("Run as a superuser: ALTER ROLE {role} CREATEDB;"),
 )
 NOT_MEMBER = FindingTemplate(
     "NU-4127",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("The agent's role cannot act as {owner}."),
     N_("Run as a superuser: GRANT {owner} TO {role}; (from 16 on: WITH INHERIT TRUE, SET TRUE)"),
 )
 NO_SIGNAL = FindingTemplate(
     "NU-4128",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_("The agent's role may end the sessions of {owner} only, not those of other roles."),
     N_("Run as a superuser: GRANT pg_signal_backend TO {role};"),
 )
 COLLATION_VERSION_MISMATCH = FindingTemplate(
     "NU-4129",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("{database} was sorted by version {stored} of the system's rules, now it is {actual}: the"
        " server refuses to copy it."),
     N_("Run in {database}: REINDEX DATABASE; ALTER DATABASE {database} REFRESH COLLATION VERSION;"),
 )  # fmt: skip
 NAME_TOO_LONG = FindingTemplate(
     "NU-4130",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("The name {database} leaves no room for the names of its copies ({length} of 63 bytes)."),
     N_("Rename the database to at most 48 bytes."),
 )
 INVALID_DATABASE = FindingTemplate(
     "NU-4131",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("{database} is what an interrupted DROP DATABASE left; it cannot be used."),
     N_("If nobody needs it: DROP DATABASE {database}. If it is live: restore it from a backup."),
 )
 LEFTOVER_COPY = FindingTemplate(
     "NU-4132",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("{database} exists already, from an earlier attempt of this change."),
     N_("Run ncen-updater resume, which removes it."),
 )
 UNSUPPORTED_VERSION = FindingTemplate(
     "NU-4133",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("The server is PostgreSQL {version}; this agent knows 14 to 18."),
     N_("Upgrade the server, or the agent."),
 )
 MISSING_DATABASE = FindingTemplate(
     "NU-4134",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("There is no database {database} on the server."),
     N_("Correct the name in [databases.names], or restore the database."),
 )
 SETTING_NOT_ALLOWED = FindingTemplate(
     "NU-4135",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("The agent's role may not carry over the setting {setting} of {database} {role}."),
     N_("Remove the setting, or grant the right to set it (GRANT SET ON PARAMETER, CREATEROLE with"
        " ADMIN on the role)."),
 )  # fmt: skip
 NO_OWNER = FindingTemplate(
     "NU-4136",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("There is no role {owner} on the server, as which migrations would run."),
     N_('Correct "owner" in [databases.postgresql].'),
 )
 STATISTICS_HIDDEN = FindingTemplate(
     "NU-4150",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("The server does not show the agent's role what the sessions of other roles do."),
     N_("Run as a superuser: GRANT pg_read_all_stats TO {role};"),
 )
 SUPERUSER_SESSIONS = FindingTemplate(
     "NU-4151",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("{count} sessions of the superuser {whose} are open in {database}: {applications}. "
        "The agent may not end them."),
     N_("Let these programs end before the change begins, or let them connect in a role that is no"
@@ -189,14 +189,14 @@ SUPERUSER_SESSIONS = FindingTemplate(
 )  # fmt: skip
 OTHER_ROLE_SESSIONS = FindingTemplate(
     "NU-4152",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("{count} sessions of the role {whose} are open in {database}: {applications}. "
        "The agent may not end them."),
     N_("Run as a superuser: GRANT pg_signal_backend TO {role};"),
 )  # fmt: skip
 UNKNOWN_ROLE_SESSIONS = FindingTemplate(
     "NU-4153",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("{count} sessions of the role {whose} are open in {database}: {applications}. Between"
        " cut-over and commit only the application's roles may connect, and the agent cannot know"
        " whether {whose} is one of them."),
@@ -205,7 +205,7 @@ UNKNOWN_ROLE_SESSIONS = FindingTemplate(
 )  # fmt: skip
 PREVIOUS_ALTERED = FindingTemplate(
     "NU-4154",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_("{database} was kept as it had been; somebody opened or altered it since."),
     N_("What was entered there comes back with it. Ask the database administrators whether that is"
        " wanted."),
@@ -244,7 +244,7 @@ def find_blockers(
     found += _find_name_blockers(survey, change, names)
     found += _find_rights_blockers(survey, role, owner)
     if application_stopped:
-        found += _make_session_findings(survey.sessions, Severity.STRICT)
+        found += _make_session_findings(survey.sessions, Severity.CRITICAL)
     else:
         found += _find_session_blockers(survey.sessions, role, owner, application_roles)
     found += _find_content_blockers(survey, change)
@@ -261,7 +261,7 @@ def _find_name_blockers(
         length = max(len(name.encode()) for name in copies)
         if length > MAX_NAME_BYTES:
             found.append(NAME_TOO_LONG.make_finding(database=physical, length=length))
-        retained = change.source
+        retained = change.retained_from
         wanted = [physical] + ([previous_name(physical, retained)] if retained else [])
         for name in wanted:
             row: DatabaseRow | None = seen.databases.get(name)
@@ -282,14 +282,14 @@ def _find_rights_blockers(seen: ServerSurvey, role: str, owner: str) -> list[Fin
         found.append(NO_CREATEDB.make_finding(role=role))
     if not rights.owner_exists:
         found.append(NO_OWNER.make_finding(owner=owner))
-    found += [NOT_MEMBER.make_finding(owner=name, role=role) for name in rights.lacking]
-    if not rights.stats:
+    found += [NOT_MEMBER.make_finding(owner=name, role=role) for name in rights.missing_owner_roles]
+    if not rights.can_read_stats:
         found.append(STATISTICS_HIDDEN.make_finding(role=role))
-    if not rights.signal:
+    if not rights.can_signal:
         found.append(NO_SIGNAL.make_finding(owner=owner, role=role))
     found += [
         SETTING_NOT_ALLOWED.make_finding(database=database, role=name, setting=setting)
-        for database, name, setting in rights.unset
+        for database, name, setting in rights.settings_not_allowed
     ]
     return found
 
@@ -314,7 +314,7 @@ def _find_session_blockers(
     ended: list[SessionGroup] = []
     for (database, whose), group in by_role.items():
         kinds = []
-        if not group[0].endable:
+        if not group[0].can_terminate:
             kinds.append(SUPERUSER_SESSIONS if group[0].superuser else OTHER_ROLE_SESSIONS)
         # A superuser gets in whatever is granted, and we ourselves are no application.
         if not application_roles and not group[0].superuser and whose != role:
@@ -332,7 +332,7 @@ def _find_session_blockers(
             )
             for kind in kinds
         ]
-    return found + _make_session_findings(ended, Severity.ADVISORY)
+    return found + _make_session_findings(ended, Severity.WARNING)
 
 
 def _make_session_findings(sessions: Sequence[SessionGroup], severity: Severity) -> list[Finding]:
@@ -353,7 +353,7 @@ def _format_programs(group: Sequence[SessionGroup]) -> str:
 
 def _find_content_blockers(seen: ServerSurvey, change: ChangeRef) -> list[Finding]:
     found: list[Finding] = [
-        PREVIOUS_ALTERED.make_finding(database=name) for name in seen.kept_altered
+        PREVIOUS_ALTERED.make_finding(database=name) for name in seen.previous_altered
     ]
     for database, prepared in _group_by_database(seen.prepared).items():
         gids = ", ".join(gid for _database, gid in prepared)
@@ -362,8 +362,8 @@ def _find_content_blockers(seen: ServerSurvey, change: ChangeRef) -> list[Findin
                 database=database, count=len(prepared), transactions=gids
             )
         )
-    left_behind = ((REPLICATION_SLOTS, seen.slots), (SUBSCRIPTIONS, seen.subscriptions))
-    for kind, pairs in () if change.as_is else left_behind:
+    left_behind = ((REPLICATION_SLOTS, seen.replication_slots), (SUBSCRIPTIONS, seen.subscriptions))
+    for kind, pairs in () if change.no_copy else left_behind:
         for database, objects in _group_by_database(pairs).items():
             words = ", ".join(name for _database, name in objects)
             found.append(kind.make_finding(database=database, objects=words))
@@ -375,7 +375,7 @@ def _find_content_blockers(seen: ServerSurvey, change: ChangeRef) -> list[Findin
 
 
 def _find_space_blockers(seen: ServerSurvey, change: ChangeRef, role: str) -> list[Finding]:
-    if change.as_is:
+    if change.no_copy:
         return []
     found: list[Finding] = []
     for disk in seen.disks:
@@ -423,13 +423,13 @@ def _group_by_database(rows: Sequence[Row]) -> dict[object, list[Row]]:
 
 ORPHAN_DIRECTORY = FindingTemplate(
     "NU-4138",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_("An interrupted copy of {database} left the directory base/{oid} in the server."),
     N_("Run 'ncen-updater resume'. If it stays, remove it: no database has this number."),
 )
 ORPHAN_POSSIBLE = FindingTemplate(
     "NU-4139",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_(
         "An interrupted copy of {database} may have left the directory base/{oid} in the server, "
         "where the agent cannot look."
@@ -442,7 +442,7 @@ ORPHAN_POSSIBLE = FindingTemplate(
 )
 UNOWNED_DIRECTORY = FindingTemplate(
     "NU-4141",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_("The directory {oid} of the server belongs to no database: an interrupted copy left it."),
     N_(
         "It only takes up room. PostgreSQL 14 chooses these numbers itself, so the agent does not "
@@ -451,7 +451,7 @@ UNOWNED_DIRECTORY = FindingTemplate(
 )
 UNOWNED_POSSIBLE = FindingTemplate(
     "NU-4142",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_("An interrupted copy may have left a directory in the server, where the agent cannot look."),
     N_(
         "It would only take up room. Let the database administrator compare the directories below "
@@ -498,7 +498,7 @@ QuarantinedRows: TypeAlias = Mapping[str, Mapping[str, int] | None]
 
 QUARANTINED_DATABASES = FindingTemplate(
     "NU-4155",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_("Databases from the change {change} are kept as {path}: rows may be in them that somebody"
        " entered and that are not in the live ones ({rows})."),
     N_("Let the database administrator look (ALTER DATABASE ... ALLOW_CONNECTIONS true) and have"

@@ -39,7 +39,7 @@ SESSIONS_PER_DATABASE, RESTORE_SESSIONS = 2, 3
 
 AGENT_IS_SUPERUSER = FindingTemplate(
     "NU-4163",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("The agent's role {role} is a superuser: whoever gets into its sessions has the server."),
     N_("Let it be an ordinary role, as installation.md says under 'A role that is no superuser', or"
        " run as another superuser: ALTER ROLE {role} NOSUPERUSER CREATEDB; GRANT {owner},"
@@ -47,7 +47,7 @@ AGENT_IS_SUPERUSER = FindingTemplate(
 )  # fmt: skip
 NO_OWNER_LOGIN = FindingTemplate(
     "NU-4164",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_("The agent cannot log in as the application's role {owner}: nothing is rehearsed, and what a"
        " release does to the databases runs with the rights of {role}, which are more than it"
        " needs. A later version will not upgrade like that."),
@@ -58,7 +58,7 @@ NO_OWNER_LOGIN = FindingTemplate(
 )  # fmt: skip
 CONTROL_DATABASE_EXPOSED = FindingTemplate(
     "NU-4165",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("The agent's control database {control} is open to the application: {reaching} can connect"
        " to it, or act as {role}."),
     N_("Run as a superuser: REVOKE CONNECT ON DATABASE {control} FROM PUBLIC, {reaching};"
@@ -67,7 +67,7 @@ CONTROL_DATABASE_EXPOSED = FindingTemplate(
 )  # fmt: skip
 CONNECTION_LIMIT_TOO_LOW = FindingTemplate(
     "NU-4166",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_(
         "The limit of sessions of the role {owner} is {limit}, and the agent needs {needed} while"
         " it migrates."
@@ -89,10 +89,10 @@ class RoleSurvey:
     """
 
     superuser: bool = False
-    above: bool = False
-    limit: int = -1
-    login: bool = True
-    reaching: Sequence[str] = ()
+    application_is_superuser: bool = False
+    connection_limit: int = -1
+    can_log_in: bool = True
+    control_database_roles: Sequence[str] = ()
 
 
 def survey_roles(server: Server, databases: Sequence[str]) -> RoleSurvey | None:
@@ -150,22 +150,24 @@ def find_exposures(
     found: list[Finding] = []
     if seen.superuser:
         found.append(AGENT_IS_SUPERUSER.make_finding(role=role, owner=owner))
-    if not seen.login:
-        severity = Severity.STRICT if rehearsing else Severity.ADVISORY
+    if not seen.can_log_in:
+        severity = Severity.CRITICAL if rehearsing else Severity.WARNING
         found.append(NO_OWNER_LOGIN.make_finding(severity, role=role, owner=owner))
-    if seen.reaching:
+    if seen.control_database_roles:
         # To a superuser nothing is shut: that is told, and changes with the application's role.
-        severity = Severity.ADVISORY if seen.above else Severity.STRICT
-        reaching = ", ".join(seen.reaching)
+        severity = Severity.WARNING if seen.application_is_superuser else Severity.CRITICAL
+        reaching = ", ".join(seen.control_database_roles)
         found.append(
             CONTROL_DATABASE_EXPOSED.make_finding(
                 severity, control=control, role=role, reaching=reaching
             )
         )
     needed = max(databases * SESSIONS_PER_DATABASE, RESTORE_SESSIONS)
-    if seen.login and 0 <= seen.limit < needed:
+    if seen.can_log_in and 0 <= seen.connection_limit < needed:
         found.append(
-            CONNECTION_LIMIT_TOO_LOW.make_finding(owner=owner, limit=seen.limit, needed=needed)
+            CONNECTION_LIMIT_TOO_LOW.make_finding(
+                owner=owner, limit=seen.connection_limit, needed=needed
+            )
         )
     return tuple(found)
 
@@ -174,7 +176,7 @@ def find_exposures(
 
 LOGIN_UNKNOWN = FindingTemplate(
     "NU-4171",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_("Whether the application can log in as {role} could not be determined: {reason}"),
     N_("Start the application, name its system user below [application] in agent.toml, and run"
        " 'sudo ncen-updater doctor'."),

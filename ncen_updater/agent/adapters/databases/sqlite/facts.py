@@ -43,17 +43,17 @@ def find_blockers(layout: DatabaseSets, change: ChangeRef, *, final: bool) -> It
     except NotADatabaseSetError:
         yield _make_finding(
             "NU-4240",
-            Severity.STRICT,
+            Severity.CRITICAL,
             N_("{path} is a plain directory, not a set that can be switched."),
             N_("Stop the application and let the agent adopt the databases once."),
             {"path": str(layout.live)},
         )
         return
     except DatabaseSetMissingError as error:
-        yield Finding("NU-4241", Severity.STRICT, error.title_text, error.remedy_text)
+        yield Finding("NU-4241", Severity.CRITICAL, error.title_text, error.remedy_text)
         return
     except NotRegularFileError as error:
-        yield Finding("NU-4252", Severity.STRICT, error.title_text, error.remedy_text)
+        yield Finding("NU-4252", Severity.CRITICAL, error.title_text, error.remedy_text)
         return
     sizes = 0
     for name in layout.names:
@@ -61,7 +61,7 @@ def find_blockers(layout: DatabaseSets, change: ChangeRef, *, final: bool) -> It
         if not os.path.lexists(path):
             yield _make_finding(
                 "NU-4242",
-                Severity.STRICT,
+                Severity.CRITICAL,
                 N_("The database file {path} is missing."),
                 N_("Correct the names in agent.toml, or restore the file."),
                 {"path": str(path)},
@@ -70,7 +70,7 @@ def find_blockers(layout: DatabaseSets, change: ChangeRef, *, final: bool) -> It
         try:
             check_before_open(path, finishing=final)
         except NotRegularFileError as error:
-            yield Finding("NU-4252", Severity.STRICT, error.title_text, error.remedy_text)
+            yield Finding("NU-4252", Severity.CRITICAL, error.title_text, error.remedy_text)
             continue
         sizes += sum(item.lstat().st_size for item in layout.list_files(live, name))
         yield from _check_integrity(path)
@@ -86,7 +86,7 @@ def find_blockers(layout: DatabaseSets, change: ChangeRef, *, final: bool) -> It
     if not can_see_other_users():
         yield _make_finding(
             "NU-4250",
-            Severity.ADVISORY,
+            Severity.WARNING,
             N_("The agent cannot see whether programs of other users have files in {path} open."),
             N_(
                 "Nothing to do: what such a program writes while the databases are closed is "
@@ -97,10 +97,10 @@ def find_blockers(layout: DatabaseSets, change: ChangeRef, *, final: bool) -> It
     yield from find_quarantined(layout)
     free = get_free_bytes(layout.directory)
     needed = int(sizes * GROWTH_FACTOR)
-    if free < needed and not change.as_is:
+    if free < needed and not change.no_copy:
         yield _make_finding(
             "NU-4243",
-            Severity.STRICT,
+            Severity.CRITICAL,
             N_("The copies need {needed_bytes} in {path}, and {free_bytes} are free."),
             N_("Free at least {missing_bytes} there, or enlarge the file system."),
             {
@@ -119,7 +119,7 @@ def find_quarantined(layout: DatabaseSets) -> Iterator[Finding]:
             rows = ", ".join(f"{table} {count}" for table, count in (counts or {}).items())
             yield _make_finding(
                 "NU-4251",
-                Severity.ADVISORY,
+                Severity.WARNING,
                 N_("A set of databases was kept in {path}, since a program wrote to it: {rows}"),
                 N_(
                     "Records may be there that are nowhere else. Let the person who knows the data "
@@ -133,7 +133,7 @@ def find_quarantined(layout: DatabaseSets) -> Iterator[Finding]:
 def _make_in_use_finding(path: str, count: int, who: str) -> Finding:
     return _make_finding(
         "NU-4244",
-        Severity.STRICT,
+        Severity.CRITICAL,
         N_("{count} processes have {path} open: {who}"),
         N_("Stop these programs, then try again."),
         {"path": path, "count": count, "who": who},
@@ -151,7 +151,7 @@ def _check_integrity(path: Path) -> Iterator[Finding]:
     if problem:
         yield _make_finding(
             "NU-4245",
-            Severity.STRICT,
+            Severity.CRITICAL,
             N_("The database file {path} is damaged or cannot be read: {problem}"),
             N_("Restore it from a backup before you upgrade."),
             {"path": str(path), "problem": problem},
@@ -167,7 +167,7 @@ def _check_journal(path: Path, *, final: bool) -> Iterator[Finding]:
         if os.path.lexists(beside) and beside.lstat().st_size:
             yield _make_finding(
                 "NU-4246",
-                Severity.ADVISORY,
+                Severity.WARNING,
                 N_("{path} holds changes that the application did not finish writing."),
                 N_("Nothing to do: the copy takes them over."),
                 {"path": str(beside), "bytes": beside.lstat().st_size},
@@ -175,7 +175,7 @@ def _check_journal(path: Path, *, final: bool) -> Iterator[Finding]:
             if beside.lstat().st_uid != path.lstat().st_uid:
                 yield _make_finding(
                     "NU-4247",
-                    Severity.STRICT,
+                    Severity.CRITICAL,
                     N_("{path} belongs to another user than its database."),
                     N_("Find out which program wrote it, and give it to the database's owner."),
                     {"path": str(beside)},

@@ -139,8 +139,8 @@ def test_compare(case: Case) -> None:
     for failure in failures:
         assert (failure.check, failure.database) == (name, "cases")
         assert (failure.before, failure.after) == (before.get(name), after.get(name))
-        assert "{" not in str(failure.what)
-        assert name in str(failure.what)
+        assert "{" not in str(failure.text)
+        assert name in str(failure.text)
 
 
 def test_unmapped_rows_are_counted(engine: DatabaseEngine) -> None:

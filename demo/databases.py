@@ -107,7 +107,7 @@ def create_site_databases(place: SiteDatabases, *, release: str = "3.2.4") -> No
         release: Whose migrations are applied through the agent's own runner.
 
     Raises:
-        MigrationFailed: If the release's own migrations do.
+        MigrationFailedError: If the release's own migrations do.
     """
     if isinstance(place, PostgresPlace):
         _create_postgres(place)

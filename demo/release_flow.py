@@ -44,7 +44,7 @@ def publish_release(
         packs: Make delta packs from the releases that are published already.
 
     Raises:
-        PublisherError, BadManifest: As the single steps do.
+        PublisherError, ManifestError: As the single steps do.
     """
     with tempfile.TemporaryDirectory(prefix="nu-staging-") as folder:
         place = staging or Path(folder)

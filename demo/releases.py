@@ -95,7 +95,7 @@ def assemble(name: str, destination: Path, *, source: Path | None = None) -> Pat
     Raises:
         NoReleaseSource: If there is no such release.
         BadReleaseSource: If a file that it names is missing.
-        BadManifest: If its manifest is not valid.
+        ManifestError: If its manifest is not valid.
     """
     root = source or manifests_directory()
     own = root / name

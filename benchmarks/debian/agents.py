@@ -35,8 +35,8 @@ class Break:
     insert: str
 
 
-_SERVE, _AT_START = "agent/cli/serve.py", "    with _excused(os.environ):\n"
-_LOOP, _IN_LOOP = "agent/service/serve.py", "    while not waker.stopping:\n"
+_SERVE, _AT_START = "agent/cli/serve.py", "    with _excuse_start(os.environ):\n"
+_LOOP, _IN_LOOP = "agent/service/serve.py", "    while not waker.is_stopping:\n"
 
 #: By name; an agent of a kind that is not here is good.
 BREAKS: Mapping[str, tuple[Break, ...]] = {
@@ -53,7 +53,7 @@ BREAKS: Mapping[str, tuple[Break, ...]] = {
     "cannot read the journal": (
         Break(
             "agent/self_update/self_check.py",
-            "        journal.changes()\n",
+            "        journal.list_changes()\n",
             '        raise UpdaterError(detail="it says nothing to me")\n',
         ),
     ),
@@ -68,7 +68,7 @@ BREAKS: Mapping[str, tuple[Break, ...]] = {
         ),
         Break(
             "agent/self_update/directory_writer.py",
-            "            after.renew_failsafe(",
+            "            after.update_failsafe(",
             "            raise SystemExit(3)\n",
         ),
     ),
@@ -76,7 +76,7 @@ BREAKS: Mapping[str, tuple[Break, ...]] = {
         Break(_SERVE, _AT_START, "    __import__('time').sleep(1e6)\n"),
         Break(
             "agent/cli/resume.py",
-            "    session = agent_session(context)\n",
+            "    session = get_agent_session(context)\n",
             "    raise SystemExit(1)\n",
         ),
     ),

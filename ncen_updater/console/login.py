@@ -148,7 +148,7 @@ class ProxiedServiceClient(ServiceClient):
         Raises:
             UpdaterError: If the password is not theirs.
             ServiceUnresponsiveError: If no answer came that can be understood.
-            ServiceRefusal: If it was refused.
+            ServiceRefusedError: If it was refused.
         """
         request = {"method": method, "address": address, "body": body, "language": language}
         first = {"user": self._who, "password": secret, "address": origin, "act": request}

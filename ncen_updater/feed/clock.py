@@ -60,7 +60,7 @@ class TrustClock:
         after it was loaded, restores the floor.
 
         Raises:
-            LocalStoreFailed: If the file is there and may not be read.
+            LOCAL_STORE_FAILED: If the file is there and may not be read.
         """
         try:
             return _ClockFloor.from_json(parse_json(read_file(self._path, MAX_FLOOR_BYTES))).floor

@@ -188,7 +188,7 @@ class DownloadStore:
 
         Raises:
             DocumentMismatchError: If they contradict each other.
-            BadRelease: If it cannot be read.
+            ReleaseDocumentError: If it cannot be read.
         """
         return self._parse_document(
             (self.get_release_directory(offer) / DOCUMENT_NAME).read_bytes(), offer
@@ -199,7 +199,7 @@ class DownloadStore:
 
         Raises:
             DocumentMismatchError: If they contradict each other.
-            BadRelease: If it cannot be read.
+            ReleaseDocumentError: If it cannot be read.
         """
         name = get_release_target_name(self._product, offer.version)
         document = parse_release_document(content, name, lenient=True)

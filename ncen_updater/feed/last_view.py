@@ -61,7 +61,7 @@ def read_view_json(path: Path) -> dict[str, object] | None:
     """Read the file as JSON; None if there never was a verified list.
 
     Raises:
-        ViewDamaged: If it is there and cannot be read.
+        VIEW_DAMAGED: If it is there and cannot be read.
     """
     try:
         data = parse_json(read_file(path, MAX_VIEW_BYTES))
@@ -78,7 +78,7 @@ def read_feed_summary(path: Path) -> FeedSummary | None:
     """Read the summary; None if there never was a verified list.
 
     Raises:
-        ViewDamaged: If the file is there and cannot be read.
+        VIEW_DAMAGED: If the file is there and cannot be read.
     """
     data = read_view_json(path)
     if data is None:

@@ -171,8 +171,8 @@ class FeedMirror:
             dry_run: Verify the lists and say what would be there; bring nothing.
 
         Raises:
-            MirrorBusy: If another run is at it.
-            MirrorNotOurs: If the directory holds something else.
+            MIRROR_BUSY: If another run is at it.
+            MIRROR_NOT_OURS: If the directory holds something else.
             UpdaterError: Of the trust, network or transfer family; readers see the old mirror.
         """
         with self._lock_directory(dry_run):

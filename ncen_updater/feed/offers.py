@@ -50,7 +50,7 @@ def parse_offers(product: str, files: Mapping[str, TargetFile]) -> tuple[Offer, 
     that cannot be understood stops the whole list: it may be a required stop.
 
     Raises:
-        OfferInvalid: If an entry does not have the agreed form or contradicts the list.
+        OFFER_INVALID: If an entry does not have the agreed form or contradicts the list.
     """
     prefix = f"{RELEASES_PREFIX}{product}/"
     offers = [_parse_offer(product, name, files) for name in files if name.startswith(prefix)]
@@ -117,7 +117,7 @@ def load_view(path: Path) -> FeedView | None:
     """Read the kept list; None if there never was one.
 
     Raises:
-        ViewDamaged: If the file is there and cannot be read.
+        VIEW_DAMAGED: If the file is there and cannot be read.
     """
     summary, data = read_feed_summary(path), read_view_json(path)
     if summary is None or data is None:

@@ -102,7 +102,7 @@ def mark_pack_bad(place: Path, ref: DeltaRef, error: UpdaterError) -> None:
     """Remember that a pack failed, and delete it.
 
     Raises:
-        LocalStoreFailed: If what lies there is not what was left, or the disk fails.
+        LOCAL_STORE_FAILED: If what lies there is not what was left, or the disk fails.
     """
     known = {**read_bad_packs(place), ref.sha256: error.code}
     # Who chooses what is fetched reads it, as another user.

@@ -52,7 +52,7 @@ def read_document_record(place: Path) -> ExpectedFile | None:
     """What the signed list said of the release document; None where nothing counts.
 
     Raises:
-        LocalStoreFailed: If it is there and may not be read.
+        LOCAL_STORE_FAILED: If it is there and may not be read.
     """
     try:
         record = _DocumentRecord.from_json(
@@ -87,7 +87,7 @@ def open_download_directory(place: Path) -> Iterator[tuple[DirectoryHandle, str]
         The directory, and the place in it.
 
     Raises:
-        LocalStoreFailed: If it is not as it was left, or the disk fails.
+        LOCAL_STORE_FAILED: If it is not as it was left, or the disk fails.
     """
     root = place.parents[2]
     try:
@@ -101,7 +101,7 @@ def discard_release(place: Path) -> None:
     """Delete what was downloaded of a release; does nothing where there is nothing.
 
     Raises:
-        LocalStoreFailed: If something else is in its place, or the disk fails.
+        LOCAL_STORE_FAILED: If something else is in its place, or the disk fails.
     """
     if not place.parents[2].exists():
         return
@@ -117,8 +117,8 @@ def read_tree(document: ReleaseDocument, path: Path) -> Tree:
     """Unpack and check the tree that a release document names.
 
     Raises:
-        TreeMismatch: If it is another one.
-        BadTree: If it names what no release may hold.
+        TREE_MISMATCH: If it is another one.
+        TreeError: If it names what no release may hold.
     """
     version = document.manifest.version
     content = _decompress_tree(path, document.tree_bytes, version)

@@ -219,7 +219,7 @@ def download_file(
             file stays.
         DownloadDamagedError: If the same bytes were wrong once more often than there are sources;
             of the partial file those parts stay that are right.
-        SpaceShort: If there is no room; nothing was fetched.
+        InsufficientSpaceError: If there is no room; nothing was fetched.
     """
     durable.make_directory(target.parent)
     if is_complete(target, expected):

@@ -430,7 +430,7 @@ def verify_view(
         offline_grace: The same where they came on a medium.
 
     Raises:
-        ListNotProved: If signatures do not lead to them.
+        METADATA_NOT_VERIFIED: If signatures do not lead to them.
         TrustError: If a list is older than what was proved here before.
         TrustedRootMissingError: If there is no installed root to begin at.
     """
@@ -451,7 +451,7 @@ def verify_import(prover: MetadataVerifier) -> None:
     """Prove the timestamp that a medium brought just now, and remember that it did.
 
     Raises:
-        ListNotProved: If its signatures do not count.
+        METADATA_NOT_VERIFIED: If its signatures do not count.
     """
     with _map_verification_errors(None):
         prover.record_import()

@@ -131,7 +131,7 @@ def get_target_digest(target: TargetFile) -> tuple[str, str]:
     Releases are signed with SHA-256 throughout; other publishers may use SHA-512 alone.
 
     Raises:
-        OfferInvalid: If it was signed with neither, or with what cannot be one: it becomes a name.
+        OFFER_INVALID: If it was signed with neither, or with what cannot be one: it becomes a name.
     """
     for algorithm, digits in DIGEST_DIGITS.items():
         if algorithm in target.hashes:

@@ -217,7 +217,7 @@ class TufReleaseSource(DownloadStore):
         """The last verified list, however old.
 
         Raises:
-            ViewDamaged: If the stored copy cannot be read.
+            VIEW_DAMAGED: If the stored copy cannot be read.
             TrustError: If it is to be proved and cannot be, or is older than what was proved here.
         """
         left = load_view(get_view_path(self._state, self._product))
@@ -257,7 +257,7 @@ class TufReleaseSource(DownloadStore):
         """Download and verify a release, resuming what is already there.
 
         Raises:
-            PackUnusable: If a pack is all that was imported, and it failed here.
+            PACK_UNUSABLE: If a pack is all that was imported, and it failed here.
             UpdaterError: Of the trust, network, transfer or release family.
         """
         return self.load_release(self._download_full(offer, progress), offer)

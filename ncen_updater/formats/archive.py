@@ -75,9 +75,9 @@ def unpack_archive(
         progress: Told the bytes written and in total.
 
     Raises:
-        ArchiveMismatch: If the archive holds anything but the tree.
-        ArchiveDamaged: If it is not a whole ``.tar.gz``.
-        DestinationInUse: If the directory is not empty.
+        ARCHIVE_MISMATCH: If the archive holds anything but the tree.
+        ARCHIVE_DAMAGED: If it is not a whole ``.tar.gz``.
+        DESTINATION_IN_USE: If the directory is not empty.
         InsufficientSpaceError: If there is no room.
         OSError: If the disk fails in another way.
     """
@@ -108,8 +108,8 @@ def unpack_selected_files(
         destination: Where they go, below the names that they have in the release.
 
     Raises:
-        ArchiveMismatch: If the archive holds anything but the tree, up to the last of them.
-        ArchiveDamaged: If it is not a ``.tar.gz``.
+        ARCHIVE_MISMATCH: If the archive holds anything but the tree, up to the last of them.
+        ARCHIVE_DAMAGED: If it is not a ``.tar.gz``.
         InsufficientSpaceError: If there is no room.
         OSError: If the disk fails in another way.
     """

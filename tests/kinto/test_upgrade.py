@@ -29,7 +29,7 @@ pytestmark = not_as_root
 
 # Between these two no process of the application runs: its heartbeat writes, too.
 STOPPED = (StepName.STOP, StepPhase.AFTER_EFFECT)
-WENT_BACK = (StepName.FENCE, StepPhase.AFTER_UNDO)
+ROLLED_BACK = (StepName.FENCE, StepPhase.AFTER_UNDO)
 CUT_OVER = (StepName.START, StepPhase.BEFORE_EFFECT)
 ENTERED = [{"number": number, "note": "after the upgrade"} for number in (101, 102, 103)]
 
@@ -52,7 +52,7 @@ def agent(request: pytest.FixtureRequest, site: KintoSite, feed: Path, address: 
     """The agent of a site of the older release that runs; patient, unless a test says how much."""
     site.current.unlink()  # nothing was installed the agent's way yet
     taken = KintoAgent.take_over(
-        site, feed, address, OLD, frozenset({STOPPED, WENT_BACK, CUT_OVER}),
+        site, feed, address, OLD, frozenset({STOPPED, ROLLED_BACK, CUT_OVER}),
         health_s=getattr(request, "param", 60),
     )  # fmt: skip
     assert site.control("start") == 0
@@ -144,7 +144,7 @@ def test_upgrade_and_way_back(agent: KintoAgent) -> None:
 def _went_back(agent: KintoAgent, error: ChangeFailedError, step: StepName, fault: Fault) -> None:
     assert error.values["step"] == step
     # Schema and rows of all three, byte for byte, before the application wrote anything again.
-    assert agent.dumps[WENT_BACK] == agent.dumps[STOPPED]
+    assert agent.dumps[ROLLED_BACK] == agent.dumps[STOPPED]
     assert CUT_OVER not in agent.dumps or step is StepName.HEALTH
     assert _versions(agent) == (OLD, OLD)
     assert not agent.site.application.is_in_maintenance()

@@ -79,7 +79,7 @@ def _confirm_version(session: AgentSession, adoption: AdoptionPlan) -> bool:
     """Ask a person in place of the application; the version is typed again, a yes is too quick.
 
     Raises:
-        Declined: If another one is typed.
+        CONFIRMATION_DECLINED: If another one is typed.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False

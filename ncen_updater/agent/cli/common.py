@@ -19,7 +19,7 @@ def parse_reason(typed: str, context: click.Context) -> str:
     """Return what was typed after ``--reason`` as one line.
 
     Raises:
-        Misuse: If nothing is left of it.
+        CommandUsageError: If nothing is left of it.
     """
     reason = strip_control_characters(typed).replace("\n", " ").strip()[:MAX_REASON_CHARS]
     if not reason:

@@ -33,7 +33,7 @@ def parse_future_time(
         zone: Zone of the site, as its windows are reckoned; that of the machine by default.
 
     Raises:
-        BadTime, TimePassed: If it cannot be read, or has passed; it is quoted as it was typed.
+        BAD_TIME, TIME_PASSED: If it cannot be read, or has passed; it is quoted as it was typed.
     """
     if text is None:
         return None

@@ -88,7 +88,7 @@ def _show_rollback_plan(session: AgentSession, plan: CommandResult, *, emergency
     """Show what is asked about.
 
     Raises:
-        BackNeedsApproval: If people have to approve it yet: a yes would be refused.
+        ROLLBACK_NEEDS_APPROVAL: If people have to approve it yet: a yes would be refused.
     """
     found = plan.document
     missing, given = int(found.get("missing") or 0), found.get("approvals") or []

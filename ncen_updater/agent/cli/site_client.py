@@ -140,7 +140,7 @@ class SiteClient(Protocol):
         """Changes and imports, newest first; or one change whole.
 
         Raises:
-            UnknownChange: If there is none of this id.
+            UNKNOWN_CHANGE: If there is none of this id.
         """
 
     def set_hold(self, reason: str, until: datetime | None, *, dry_run: bool) -> JsonDocument:
@@ -162,7 +162,7 @@ class SiteClient(Protocol):
         """Refuse while upgrades are forbidden, before a person is asked anything.
 
         Raises:
-            Held: If so.
+            HELD: If so.
         """
 
     def require_right(self, role: str) -> None:
@@ -172,8 +172,9 @@ class SiteClient(Protocol):
             role: ``operate`` or ``approve``.
 
         Raises:
-            Refused: If so, with who may.
-            RootIsNobody: If their approval could be anybody's, where two people have to approve.
+            RequestRefusedError: If so, with who may.
+            APPROVER_IS_SHARED_ACCOUNT: If their approval could be anybody's, where two people have
+                to approve.
         """
 
     def confirm_release(self, *, dry_run: bool) -> JsonDocument:
@@ -192,9 +193,10 @@ class SiteClient(Protocol):
             not_before: Say when it begins if this time were chosen for it.
 
         Raises:
-            NothingToApprove: If nothing does.
-            FeedNeverRead: If that is not known yet.
-            WatchedFirst, OpenChange: If a change is open: what it comes to is to be seen first.
+            NOTHING_TO_APPROVE: If nothing does.
+            FEED_NEVER_READ: If that is not known yet.
+            SOAK_NOT_FINISHED, OPEN_CHANGE: If a change is open: what it comes to is to be seen
+                first.
         """
 
     def approve(self, next_upgrade: JsonDocument) -> None:
@@ -224,7 +226,7 @@ class SiteClient(Protocol):
         """Refuse an upgrade that needs approvals and has too few, before anybody is asked.
 
         Raises:
-            NotRehearsed, RehearsalOutdated, ApprovalMissing: If it does.
+            NOT_REHEARSED, REHEARSAL_OUTDATED, APPROVAL_MISSING: If it does.
         """
 
     def check_feed(self) -> CommandResult:
@@ -653,7 +655,7 @@ class LocalSiteClient:
         """See :class:`SiteClient`; with ``prepared`` nothing is fetched, and the SQL stands beside.
 
         Raises:
-            NotPrepared: If something would have to be.
+            NOT_PREPARED: If something would have to be.
         """
         from ncen_updater.agent.engine.operations import Operations
         from ncen_updater.agent.engine.plan import make_plan
@@ -695,7 +697,7 @@ class LocalSiteClient:
         """Choose a path from what is here, all of whose slots stand.
 
         Raises:
-            NotPrepared: If one does not.
+            NOT_PREPARED: If one does not.
         """
         from ncen_updater.agent.engine.operations import Operations
         from ncen_updater.agent.service.assess import is_slot_built
@@ -927,7 +929,7 @@ class LocalSiteClient:
         """Import what an order of the service names in the tray, for whoever gave it.
 
         Raises:
-            Refused: If there is no such order.
+            RequestRefusedError: If there is no such order.
         """
         from ncen_updater.agent.storage.inbox import Inbox
         from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
@@ -1176,7 +1178,7 @@ class ServiceSiteClient:
         """Return what was seen, of the release that was named.
 
         Raises:
-            NotNext: If another release comes next than the one that was named.
+            NOT_THE_NEXT_UPGRADE: If another release comes next than the one that was named.
         """
         if target is not None and target != type(target)(seen["target"] or "0"):
             return self.request("GET /v1/outlook", version=str(target))
@@ -1278,7 +1280,7 @@ class ServiceSiteClient:
 
         Raises:
             UpdaterError: If it is refused, or the service goes away for good.
-            OrderTorn: If the service was killed meanwhile.
+            JOB_INTERRUPTED: If the service was killed meanwhile.
         """
         given = self.request("POST /v1/orders", kind=kind, language=self._run.language, **data)
         number = given["id"]
@@ -1356,7 +1358,7 @@ def parse_job_result(number: int, result: object) -> CommandResult:
     """Return what an order came to.
 
     Raises:
-        OrderTorn: If the service, or what worked for it, was killed meanwhile.
+        JOB_INTERRUPTED: If the service, or what worked for it, was killed meanwhile.
     """
     document = result.get("document") if isinstance(result, dict) else None
     if not isinstance(result, dict) or result.get("exit_code") is None or not document:
@@ -1425,7 +1427,7 @@ def require_service(run: AgentSession) -> SiteServiceClient:
     """Return the service of the site.
 
     Raises:
-        NoService: If none answers.
+        NO_SERVICE: If none answers.
     """
     client = find_service(run)
     if client is None:

@@ -156,7 +156,7 @@ def _find_job(client: SiteServiceClient, job: int | None) -> int | None:
     """The order that is followed: the one that is named, or the oldest that has not ended.
 
     Raises:
-        OrderUnknown: If there is none of that number.
+        JOB_UNKNOWN: If there is none of that number.
     """
     if job is not None:
         try:

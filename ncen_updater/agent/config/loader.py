@@ -34,10 +34,10 @@ def load_config(path: Path, *, euid: int | None = None, look: bool = True) -> Ag
         The configuration, every path absolute.
 
     Raises:
-        ConfigUnreadable: If it is not there, not a file, or may not be read.
-        ConfigExposed: If root reads it and everybody may write it.
-        ConfigTooLarge: If it is larger than 1 MB.
-        ConfigNotToml: With line and column.
+        CONFIG_UNREADABLE: If it is not there, not a file, or may not be read.
+        CONFIG_EXPOSED: If root reads it and everybody may write it.
+        CONFIG_TOO_LARGE: If it is larger than 1 MB.
+        CONFIG_NOT_TOML: With line and column.
         InvalidConfigError: With every mistake, its line and its remedy.
     """
     raw = read_raw_config(path, euid=euid)

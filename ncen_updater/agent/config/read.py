@@ -46,10 +46,10 @@ def read_raw_config(path: Path, *, euid: int | None = None) -> RawConfig:
         euid: Who reads; the process's own user by default.
 
     Raises:
-        ConfigUnreadable: If it is not there, not a file, or may not be read.
-        ConfigExposed: If root reads it and everybody may write it.
-        ConfigTooLarge: If it is larger than 1 MB.
-        ConfigNotToml: With line and column.
+        CONFIG_UNREADABLE: If it is not there, not a file, or may not be read.
+        CONFIG_EXPOSED: If root reads it and everybody may write it.
+        CONFIG_TOO_LARGE: If it is larger than 1 MB.
+        CONFIG_NOT_TOML: With line and column.
     """
     try:
         # A pipe or device in the file's place must not make us wait for ever.

@@ -102,10 +102,10 @@ def inspect_restored(
     """Look at restored databases. Changes nothing.
 
     Raises:
-        OpenChange: A change is open that a resume can bring to its end.
-        ReleaseNotHere: The slot of the release is not here, or not whole.
-        StopApplicationFirst: The application runs with other code.
-        RestoredIsOther: A database is not of this release.
+        OPEN_CHANGE: A change is open that a resume can bring to its end.
+        RELEASE_NOT_ON_DISK: The slot of the release is not here, or not whole.
+        STOP_APPLICATION_FIRST: The application runs with other code.
+        RESTORED_DATABASE_MISMATCH: A database is not of this release.
         UpdaterError: Something cannot be looked at.
     """
     change = journal.find_open_change()
@@ -222,7 +222,7 @@ def approve_restored(
     """Write down that a person says so, and why, and return who has.
 
     Raises:
-        RootIsNobody: If it could be anybody's.
+        APPROVER_IS_SHARED_ACCOUNT: If it could be anybody's.
     """
     reject_shared_account(actor, REQUIRED_APPROVALS)
     basis = {"accept-restore": str(restored.release), "schemas": dict(restored.fingerprints)}
@@ -253,7 +253,7 @@ def adopt_restored(
         progress: Told what is put back.
 
     Raises:
-        FilesNotPutBack: If files cannot be put back now.
+        SITE_FILES_NOT_RESTORED: If files cannot be put back now.
     """
     reasons = _read_reasons(journal, restored.binding)
     generations = [

@@ -68,11 +68,11 @@ def inspect_adoption(site: Site, version: Version, progress: ProgressListener) -
     """Say what an adoption would do, and ask application and databases. The site is not changed.
 
     Raises:
-        JournalExists: If the site was taken over with this release before.
-        TakenOverAlready: If it was with another one, and more has happened since.
-        DatabasesKnow: If an agent changed the databases, and its journal is lost.
-        CurrentIsOther: If ``current`` leads to another release.
-        ReleaseNotOnOffer: If the feed does not name this release.
+        JOURNAL_EXISTS: If the site was taken over with this release before.
+        ALREADY_ADOPTED: If it was with another one, and more has happened since.
+        DATABASES_ALREADY_MANAGED: If an agent changed the databases, and its journal is lost.
+        CURRENT_LINK_MISMATCH: If ``current`` leads to another release.
+        RELEASE_NOT_ON_OFFER: If the feed does not name this release.
         UpdaterError: If something cannot be looked at, or the databases would not let the
             application in again.
     """
@@ -112,9 +112,9 @@ def require_matching_release(adoption: AdoptionPlan, *, confirmed_by_operator: b
             not.
 
     Raises:
-        AdoptedIsOther: The application is of another release.
-        DatabasesAreOther: A database is.
-        ReleaseNotTold: The application does not say, and no person does.
+        ADOPT_VERSION_MISMATCH: The application is of another release.
+        ADOPT_DATABASE_MISMATCH: A database is.
+        VERSION_NOT_REPORTED: The application does not say, and no person does.
     """
     error = find_mismatch(adoption.installed, adoption.version, vouched=confirmed_by_operator)
     if error is not None:

@@ -53,9 +53,9 @@ def run_expand(context: StepContext) -> None:
     """Run the release's migrator on the live databases.
 
     Raises:
-        ExpandFailed: It failed. That is no verdict on the release: it may have waited in vain for
+        EXPAND_FAILED: It failed. That is no verdict on the release: it may have waited in vain for
             what an officer held.
-        ExpandUnderWay: One of before is still at work.
+        EXPAND_RUNNING: One of before is still at work.
         DatabaseUnreachableError: The server is gone.
     """
     site = context.site
@@ -112,8 +112,8 @@ def run_contract(context: StepContext) -> None:
     """Run the release's second program on the live databases, and write down what they are then.
 
     Raises:
-        ContractFailed: It failed; the release runs on, and it is tried again.
-        ExpandUnderWay: One of before is still at work.
+        CONTRACT_FAILED: It failed; the release runs on, and it is tried again.
+        EXPAND_RUNNING: One of before is still at work.
         DatabaseUnreachableError: The server is gone.
     """
     site, journal, change = context.site, context.journal, context.change
@@ -176,7 +176,7 @@ def record_live_schemas(
         lock_held: Whether this process holds already what a program holds while it is at work.
 
     Raises:
-        ExpandUnderWay: It is still at work.
+        EXPAND_RUNNING: It is still at work.
     """
     facts = journal.read_facts(change.id)
     if not (facts.contract_started if change.is_committed else facts.expand_started):
@@ -210,7 +210,7 @@ def _hold_program_lock(site: Site) -> Iterator[int]:
     """Hold what the supervisor of a program holds as long as that runs, also when its agent ended.
 
     Raises:
-        ExpandUnderWay: It does not come to its end.
+        EXPAND_RUNNING: It does not come to its end.
         LockUnusableError: The file cannot be made, as on a full disk.
     """
     path = site.state_directory / EXPAND_LOCK
@@ -231,7 +231,7 @@ def _wait_for_program(site: Site, over: Callable[[], bool]) -> None:
     """Wait until nothing of a program is at work any more.
 
     Raises:
-        ExpandUnderWay: It does not come to its end.
+        EXPAND_RUNNING: It does not come to its end.
     """
     deadline = site.clock.monotonic() + PROGRAM_WAIT_S
     while not over():

@@ -33,7 +33,7 @@ def hold_application_lock(maintenance_file: Path, what: str) -> Iterator[None]:
     lock of the state directory is held, and this one is for a mistake.
 
     Raises:
-        Busy: If another agent holds it.
+        SiteBusyError: If another agent holds it.
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # where nobody may make it, the door itself says so
@@ -57,7 +57,7 @@ def hold_change_lock(path: Path, operation: str, *, lock_directory: bool = True)
         lock_directory: Lock the directory of the file, too, which then is ours alone.
 
     Raises:
-        Busy: If another process holds it.
+        SiteBusyError: If another process holds it.
         LockUnusableError: If the state directory takes no lock: full, read-only, or not ours.
     """
     with contextlib.ExitStack() as stack:

@@ -175,9 +175,9 @@ class Operations:
                 and returns what the first change has to know of the agreement.
 
         Raises:
-            Held: An operator's hold is in force; asked again before each hop.
+            HELD: An operator's hold is in force; asked again before each hop.
             ChangeFailedError: The first hop failed and was undone.
-            LaterHopFailed: A later one did; the hops before it stay.
+            LATER_HOP_FAILED: A later one did; the hops before it stay.
             SoakFailedError: A hop turned bad after its commit and, if so configured, was rolled
                 back.
             UpdaterError: Nothing was begun.
@@ -232,8 +232,8 @@ class Operations:
         """Say how a rollback would go. Changes nothing.
 
         Raises:
-            NothingToRollBack: If there is no earlier release here.
-            RecordsWouldBeLost: If it loses records and the loss was not accepted.
+            NOTHING_TO_ROLL_BACK: If there is no earlier release here.
+            RECORDS_WOULD_BE_LOST: If it loses records and the loss was not accepted.
         """
         with Journal.open(self._site.state_directory / JOURNAL_FILE, read_only=True) as journal:
             return self._plan_rollback(journal, accept_loss)
@@ -254,9 +254,9 @@ class Operations:
             agree: Refuses what people have not agreed to; its facts go with the change.
 
         Raises:
-            NothingToRollBack: If there is no earlier release here.
-            WayBackChanged: If another upgrade would be undone than the one that was seen.
-            RecordsWouldBeLost: If it loses records and that many were not accepted.
+            NOTHING_TO_ROLL_BACK: If there is no earlier release here.
+            ROLLBACK_PLAN_CHANGED: If another upgrade would be undone than the one that was seen.
+            RECORDS_WOULD_BE_LOST: If it loses records and that many were not accepted.
             ChangeFailedError: The rollback failed and was undone; the newer release runs.
         """
         with self._lock_and_open_journal("rollback") as journal:
@@ -295,7 +295,7 @@ class Operations:
         Raises:
             InterventionRequiredError: If the facts contradict each other or recovery failed too
                 often.
-            GoingBackFailed: If going back failed once more.
+            REVERT_FAILED: If going back failed once more.
         """
         from ncen_updater.agent.engine.rehearsal.rehearse import remove_interrupted_rehearsals
 
@@ -376,7 +376,7 @@ class Operations:
         """End the soak of the release in use; the process that watches sees it, or a resume does.
 
         Raises:
-            NothingToConfirm: If no change is committed and open.
+            NOTHING_TO_CONFIRM: If no change is committed and open.
         """
         with Journal.open(self._site.state_directory / JOURNAL_FILE) as journal:
             return soaking.confirm_release(journal, actor)
@@ -392,7 +392,7 @@ class Operations:
         """Hold the lock, whatever is open, for what looks itself at how the site stands.
 
         Raises:
-            Busy: If somebody else holds it.
+            SiteBusyError: If somebody else holds it.
         """
         with self._lock_and_open_journal(what) as journal:
             yield journal
@@ -402,7 +402,7 @@ class Operations:
         """Hold the lock while nothing is open, for work that is no change of the site.
 
         Raises:
-            Busy, OpenChange, InterventionRequiredError: If that is not so.
+            SiteBusyError, OPEN_CHANGE, InterventionRequiredError: If that is not so.
         """
         with self._lock_and_open_journal(what) as journal:
             lift_ended_fences(self._site, journal)
@@ -415,7 +415,7 @@ class Operations:
         """Choose a path from the last verified list, without the network.
 
         Raises:
-            FeedNeverRead: If there is none yet; that says nothing of what is on offer.
+            FEED_NEVER_READ: If there is none yet; that says nothing of what is on offer.
         """
         view = self._site.release_source.load_last_view()
         if view is None:

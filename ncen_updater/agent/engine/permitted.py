@@ -18,7 +18,7 @@ def require_no_open_change(journal: Journal) -> None:
     """Refuse where a change has not come to its end.
 
     Raises:
-        OpenChange: If so.
+        OPEN_CHANGE: If so.
     """
     change = journal.find_open_change()
     if change is not None:
@@ -36,7 +36,7 @@ def require_no_hold(journal: Journal, now: datetime, zone: tzinfo | None = None)
         zone: Zone of the site; that of the machine by default.
 
     Raises:
-        Held: If so.
+        HELD: If so.
     """
     for row in SiteHistory(journal).list_active_holds(now):
         raise make_hold_error(row.reason, row.actor, row.since, zone)

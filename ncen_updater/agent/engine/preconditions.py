@@ -37,7 +37,7 @@ def require_idle_site(site: Site, journal: Journal) -> None:
     """Refuse where a change is open, or reality is not what the journal says.
 
     Raises:
-        OpenChange: If a change has not come to its end.
+        OPEN_CHANGE: If a change has not come to its end.
         InterventionRequiredError: If journal and site contradict each other.
     """
     require_no_open_change(journal)

@@ -132,7 +132,7 @@ class ChangeRunner:
         Raises:
             UpdaterError: Its cause, where it failed before officers were kept out.
             ChangeFailedError: Where it failed later and was undone.
-            GoingBackFailed: Where undoing it failed too.
+            REVERT_FAILED: Where undoing it failed too.
             JournalUnwritableError: At once and with nothing undone, since nothing could be
                 recorded, not even in the room that is kept for the journal.
         """
@@ -213,7 +213,7 @@ class ChangeRunner:
         """Undo everything that was intended, last first.
 
         Raises:
-            GoingBackFailed: If an undo fails; calling again goes on where it stopped.
+            REVERT_FAILED: If an undo fails; calling again goes on where it stopped.
         """
         reserve.retry_with_reserve(
             self._journal.path, lambda: self._undo_steps(change_id, error_code)

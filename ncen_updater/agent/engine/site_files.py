@@ -69,7 +69,7 @@ def prepare_snapshots(context: StepContext) -> None:
     The way back is not barred by a directory that cannot be kept: that is told, and it is left out.
 
     Raises:
-        FilesNotKept: On the way forward.
+        SITE_FILES_NOT_SAVED: On the way forward.
     """
     journal, change = context.journal, context.change
     for name, directory in _load_snapshots(journal, change.id).items():
@@ -92,7 +92,7 @@ def complete_snapshots(context: StepContext) -> Iterator[None]:
     """Bring the kept trees up to date, now that the application stands still, beside the block.
 
     Raises:
-        FilesNotKept: At the end of the block, which was not in vain: the change goes back.
+        SITE_FILES_NOT_SAVED: At the end of the block, which was not in vain: the change goes back.
     """
     directories = _load_snapshots(context.journal, context.change.id).values()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="files") as beside:
@@ -128,7 +128,7 @@ def restore_files(context: StepContext) -> None:
     """Put back every file as it was in the stop; what was added is set aside, and told.
 
     Raises:
-        FilesNotPutBack: If it cannot be done now; a resume does it again.
+        SITE_FILES_NOT_RESTORED: If it cannot be done now; a resume does it again.
     """
     _restore_files(context.journal, context.change, context.progress)
 
@@ -147,7 +147,7 @@ def settle_files_by_operator(
         restore: Whether the site is of before the change from now on.
 
     Raises:
-        FilesNotPutBack: If it cannot be done now.
+        SITE_FILES_NOT_RESTORED: If it cannot be done now.
     """
     if not change.is_committed:
         if restore:

@@ -14,7 +14,7 @@ def require_soaking(journal: Journal) -> Change:
     """Return the change whose release is watched, or is to be taken back and was not yet.
 
     Raises:
-        NothingToConfirm: If there is none.
+        NOTHING_TO_CONFIRM: If there is none.
     """
     pending = find_pending_rollback(journal)
     if pending is not None:
@@ -31,7 +31,7 @@ def confirm_release(journal: Journal, actor: str) -> Change:
     What was to bring its migrations to their end, and failed, is left so.
 
     Raises:
-        NothingToConfirm: If there is nothing to confirm.
+        NOTHING_TO_CONFIRM: If there is nothing to confirm.
     """
     change = require_soaking(journal)
     left = True if journal.read_facts(change.id).contract_failed is not None else None

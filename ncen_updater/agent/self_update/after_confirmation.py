@@ -140,7 +140,7 @@ def prune_slots(directory: Path, send_heartbeat: Callable[[], object]) -> tuple[
 
     Raises:
         OSError: If the disk refuses.
-        SequenceDamaged: If it is not known which those are.
+        SelectionDamagedError: If it is not known which those are.
     """
     sequence = AgentSelectionFile(directory).load()
     if sequence is None or sequence.previous is None:

@@ -44,7 +44,7 @@ def create_missing(
     """Do what is left to do, in order; return it.
 
     Raises:
-        InstallFailed: If the system refuses a part; those before it stay.
+        INSTALL_FAILED: If the system refuses a part; those before it stay.
         UpdaterError: Of a part of our own.
     """
     done = []

@@ -94,7 +94,7 @@ def load_trusted_root(path: Path) -> bytes:
     """Return a trusted root, checked against itself.
 
     Raises:
-        RootUnusable: If it is none, or not signed by its own keys.
+        ROOT_UNUSABLE: If it is none, or not signed by its own keys.
     """
     from tuf.api.exceptions import RepositoryError
     from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
@@ -120,8 +120,8 @@ def build_install_parts(
     """Return everything that belongs to an installation, in order.
 
     Raises:
-        AgentReleaseUnusable: If the directory is no release of the agent.
-        RootUnusable, RootAlreadyInstalled: If the root cannot be taken.
+        AGENT_RELEASE_UNUSABLE: If the directory is no release of the agent.
+        ROOT_UNUSABLE, ROOT_ALREADY_INSTALLED: If the root cannot be taken.
         ConfigError: If a configuration is there and has mistakes.
     """
     require_release(options.release)
@@ -323,9 +323,9 @@ def hold_idle_site(state: Path) -> Iterator[None]:
     """Keep changes away while the agent is taken away.
 
     Raises:
-        ChangeStillOpen: If one is open.
-        Busy: If one is at work.
-        ServiceStillRuns: If the service runs.
+        CHANGE_STILL_OPEN: If one is open.
+        SiteBusyError: If one is at work.
+        SERVICE_STILL_RUNS: If the service runs.
     """
     if not state.is_dir():
         yield

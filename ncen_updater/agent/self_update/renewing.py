@@ -139,9 +139,9 @@ def update_agent(
         dry_run: Only say what would be done.
 
     Raises:
-        AgentNotFromSlot: If this agent was not installed in slots.
-        AgentOnTrial: If the present one has not confirmed itself.
-        Busy, OpenChange: If the application is being changed.
+        AGENT_NOT_FROM_SLOT: If this agent was not installed in slots.
+        AGENT_ON_TRIAL: If the present one has not confirmed itself.
+        SiteBusyError, OPEN_CHANGE: If the application is being changed.
         UpdaterError: Whatever stands in the way; the agent in use is as it was.
     """
     file = AgentSelectionFile(slots.directory)
@@ -246,7 +246,7 @@ def choose_next_agent(
         retry: Whether agents that were given up here count, too.
 
     Raises:
-        PathError: If the named version may not be installed.
+        UpgradePathError: If the named version may not be installed.
     """
     current = Version(selection.current)
     path = choose_path(

@@ -70,7 +70,7 @@ def require_release(directory: Path) -> None:
     """Refuse a directory that is no release of the agent.
 
     Raises:
-        AgentReleaseUnusable: If so.
+        AGENT_RELEASE_UNUSABLE: If so.
     """
     if not (directory / REQUIREMENTS).is_file():
         raise UpdaterError(
@@ -157,7 +157,7 @@ class AgentSlots:
 
         Raises:
             AgentSlotError: If it cannot be made, or does not work; nothing is left of it.
-            AgentReleaseUnusable: If what ``fill`` brought is no release of the agent.
+            AGENT_RELEASE_UNUSABLE: If what ``fill`` brought is no release of the agent.
         """
         place, partial = self.get_path(version), self.directory / f"{version}{PARTIAL_SUFFIX}"
         if self.read_source_digest(version) == digest and self.is_working(version):

@@ -111,7 +111,7 @@ class AgentTrial:
         """Do what is due.
 
         Raises:
-            AgentNotConfirmed: If its time is over.
+            AGENT_NOT_CONFIRMED: If its time is over.
         """
         found = self._load_selection()
         if found is not None and found.current not in (self._version, self._chosen):

@@ -190,7 +190,7 @@ class InspectionQueue:
         """Begin one, or return the one that is under way.
 
         Raises:
-            Refused: If too many are open, or too many of this person.
+            RequestRefusedError: If too many are open, or too many of this person.
         """
         with self._changed:
             self._evict_expired()

@@ -413,7 +413,7 @@ def build_history_report(journal: Journal, limit: int, before: str | None = None
 
     Raises:
         KeyError: If the journal knows none of this id.
-        JournalUnreadable: If it holds what no agent wrote.
+        JournalUnreadableError: If it holds what no agent wrote.
     """
     from ncen_updater.agent.engine.rehearsal.stops import find_predicted_ranges
 
@@ -572,7 +572,7 @@ def build_change_report(journal: Journal, change_id: str) -> Document:
 
     Raises:
         KeyError: If the journal knows none of this id.
-        JournalUnreadable: If it holds what no agent wrote.
+        JournalUnreadableError: If it holds what no agent wrote.
     """
     from ncen_updater.agent.engine.rehearsal.stops import find_predicted_range
 

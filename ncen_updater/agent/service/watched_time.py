@@ -41,7 +41,7 @@ def preempt_soak_for_rollback(path: Path) -> Iterator[None]:
         path: The journal.
 
     Raises:
-        WatchingEndedByOrder: In the place of an interruption by that.
+        SOAK_ENDED_BY_ROLLBACK: In the place of an interruption by that.
     """
     over, found = threading.Event(), list[Job]()
 

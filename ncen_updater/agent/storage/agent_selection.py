@@ -191,7 +191,7 @@ class AgentSelectionFile:
 
         Raises:
             SelectionDamagedError: If it cannot be understood.
-            SequenceUnwritable: If the disk does not take it; it is as it was.
+            SEQUENCE_UNWRITABLE: If the disk does not take it; it is as it was.
         """
         try:
             durable.make_directory(self.directory)

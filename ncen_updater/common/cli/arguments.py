@@ -14,7 +14,7 @@ def parse_version(text: str | None) -> Version | None:
     """Read a version that a person typed.
 
     Raises:
-        BadVersion: If it is none.
+        BAD_VERSION: If it is none.
     """
     if text is None:
         return None

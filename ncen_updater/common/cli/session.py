@@ -174,8 +174,8 @@ class CliSession:
             assume_yes: Whether it was answered beforehand.
 
         Raises:
-            NeedsYes: If nobody can be asked.
-            Declined: If the answer is no.
+            CONFIRMATION_NEEDED: If nobody can be asked.
+            CONFIRMATION_DECLINED: If the answer is no.
         """
         if assume_yes:
             return

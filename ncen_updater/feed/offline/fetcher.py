@@ -54,7 +54,7 @@ class BundleFetcher(LocalFetcher):
 
         Raises:
             FeedFileMissingError: If it is a root that is not there: the end of the chain.
-            BundleIncomplete: If it is anything else.
+            BUNDLE_INCOMPLETE: If it is anything else.
         """
         name = name.lstrip("/")
         if name in self._members:

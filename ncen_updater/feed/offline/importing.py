@@ -309,7 +309,7 @@ class BundleImporter:
         """The newest release that can be reached with what is in the bundle and on the disk.
 
         Raises:
-            BundleDoesNotFit: If there are newer ones in it and none can be reached.
+            BUNDLE_DOES_NOT_FIT: If there are newer ones in it and none can be reached.
             UpgradePathError: If none of them may be installed here at all.
         """
         current = self._site.current

@@ -98,7 +98,7 @@ class BundleContents:
         """Bring the files of a release that are there.
 
         Raises:
-            BundleIncomplete: If neither the whole release nor a pack is.
+            BUNDLE_INCOMPLETE: If neither the whole release nor a pack is.
         """
         document, place = self._documents[offer.version], self._get_release_directory(offer)
         packs = [ref for ref in document.deltas if self._has_target(ref)]

@@ -84,7 +84,7 @@ def read_import_record(state: Path) -> ImportRecord | None:
     """What was imported last; None if nothing ever was.
 
     Raises:
-        ViewDamaged: If the record cannot be read.
+        VIEW_DAMAGED: If the record cannot be read.
     """
     path = _record_path(state)
     try:
@@ -100,8 +100,8 @@ def lock_metadata(state: Path, *, exclusive: bool) -> Iterator[None]:
     """Hold the lists while the block runs, alone or together with others that only read the feed.
 
     Raises:
-        ListsBusy: If that cannot be had now.
-        LocalStoreFailed: If the state directory takes no lock.
+        METADATA_LOCKED: If that cannot be had now.
+        LOCAL_STORE_FAILED: If the state directory takes no lock.
     """
     try:
         durable.make_directory(state)
@@ -125,7 +125,7 @@ def finish_import(state: Path) -> None:
     """Complete an import that was killed after it was verified; throw away one that was not.
 
     Raises:
-        ListsBusy: If one is going on.
+        METADATA_LOCKED: If one is going on.
     """
     if (state / READY_DIRECTORY).is_dir() or (state / PARTIAL_DIRECTORY).is_dir():
         with lock_metadata(state, exclusive=True):

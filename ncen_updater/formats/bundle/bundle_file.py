@@ -16,7 +16,7 @@ def open_bundle_file(path: Path) -> int:
     """Open a bundle for whoever is to read it; return the descriptor.
 
     Raises:
-        BundleUnreadable: If it is not there, or may not be read.
+        BUNDLE_UNREADABLE: If it is not there, or may not be read.
     """
     try:
         # Opening a pipe would wait for its writer.
@@ -37,8 +37,8 @@ class BundleFile:
         size: Its bytes.
 
     Raises:
-        NotABundle: If it is no plain file.
-        BundleUnreadable: If the system says nothing of it.
+        NOT_A_BUNDLE: If it is no plain file.
+        BUNDLE_UNREADABLE: If the system says nothing of it.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -56,8 +56,8 @@ class BundleFile:
         """Return exactly so many bytes.
 
         Raises:
-            BundleUnreadable: If the medium does not give them.
-            BundleCut: If they are not there.
+            BUNDLE_UNREADABLE: If the medium does not give them.
+            BUNDLE_TRUNCATED: If they are not there.
         """
         content = b""
         try:
@@ -81,7 +81,7 @@ def open_bundle(path: Path, descriptor: int | None = None) -> Iterator[BundleFil
         descriptor: The same file, opened by a process that may read more; closed at the end.
 
     Raises:
-        BundleUnreadable, NotABundle: If it cannot be read.
+        BUNDLE_UNREADABLE, NOT_A_BUNDLE: If it cannot be read.
     """
     opened = open_bundle_file(path) if descriptor is None else descriptor
     try:

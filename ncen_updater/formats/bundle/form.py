@@ -158,7 +158,7 @@ def encode_bundle(sources: Sequence[MemberSource]) -> Iterator[bytes]:
     """Yield the bytes of a bundle in blocks.
 
     Raises:
-        BundleAltered: If a source changed since it was measured.
+        BUNDLE_ALTERED: If a source changed since it was measured.
     """
     members, _, directory = plan_layout(sources)
     for source, member in zip(sources, members, strict=True):
@@ -180,10 +180,10 @@ def read_members(bundle: BundleFile) -> dict[str, BundleMember]:
     """Read and check the directory of a bundle.
 
     Raises:
-        NotABundle: If it is something else.
-        BundleCut: If its end is missing.
-        BundleUnsafe: If it holds what no bundle holds.
-        BundleAltered: If its headers contradict each other.
+        NOT_A_BUNDLE: If it is something else.
+        BUNDLE_TRUNCATED: If its end is missing.
+        BUNDLE_UNSAFE: If it holds what no bundle holds.
+        BUNDLE_ALTERED: If its headers contradict each other.
     """
     if bundle.size < _END_SIZE or bundle.read_at(0, 4) != _LOCAL:
         raise UpdaterError(NOT_A_BUNDLE, path=bundle.path)
@@ -296,7 +296,7 @@ def verify_checksums(
         tell: Told the bytes read so far.
 
     Raises:
-        BundleAltered: Naming the first member that is damaged.
+        BUNDLE_ALTERED: Naming the first member that is damaged.
     """
     done = 0
     for member in members:

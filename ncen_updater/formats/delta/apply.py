@@ -112,7 +112,7 @@ class FileSharing:
         """Bring an old file into the new slot under its path there.
 
         Raises:
-            OldFileAltered: If the old file is not what its record says.
+            OLD_FILE_ALTERED: If the old file is not what its record says.
             OSError: If the disk fails.
         """
         source = self._origin.open_file(index)
@@ -230,14 +230,15 @@ def apply_pack(
         The tree that was written.
 
     Raises:
-        DeltaDamaged: If the pack is not whole.
-        DeltaForAnotherBase: If it starts from, or leads to, another tree.
-        DeltaPathRefused: If it names a path that no release may have.
-        DeltaOverLimit: If it takes more than was signed.
-        DeltaRangeRefused: If its parts do not add up.
-        DeltaUnsupported: If this machine cannot do what it needs.
-        OldFileAltered: If a file of the old slot is not as its record says.
-        SpaceShort: If the disk has no room for the files that are built and the scratch.
+        DELTA_DAMAGED: If the pack is not whole.
+        DELTA_FOR_ANOTHER_BASE: If it starts from, or leads to, another tree.
+        DELTA_PATH_REFUSED: If it names a path that no release may have.
+        DELTA_OVER_LIMIT: If it takes more than was signed.
+        DELTA_RANGE_REFUSED: If its parts do not add up.
+        DELTA_UNSUPPORTED: If this machine cannot do what it needs.
+        OLD_FILE_ALTERED: If a file of the old slot is not as its record says.
+        InsufficientSpaceError: If the disk has no room for the files that are built and the
+            scratch.
         OSError: If the disk fails.
     """
     missing = sorted(set(limits.required_capabilities) - list_capabilities())

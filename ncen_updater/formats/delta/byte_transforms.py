@@ -138,7 +138,7 @@ def restore_runs(
 
     Raises:
         ReferenceOutOfRangeError: If a run has no zeros, or they give another length.
-        Malformed: If a stream ends early.
+        MalformedColumnError: If a stream ends early.
     """
     left = length
     while count:

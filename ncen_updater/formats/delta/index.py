@@ -110,7 +110,7 @@ def split_columns(content: bytes) -> dict[str, ColumnReader]:
     """Take the index apart.
 
     Raises:
-        Malformed: If it does not consist of its columns.
+        MalformedColumnError: If it does not consist of its columns.
     """
     reader = ColumnReader(content)
     columns = {name: ColumnReader(reader.read_bytes(reader.read_number())) for name in COLUMN_NAMES}
@@ -133,10 +133,11 @@ def decode_plan(content: bytes, old: Tree, streams_start: int, most: int) -> Pac
         most: How many entries the new tree may have.
 
     Raises:
-        Malformed: If it is not an index.
+        MalformedColumnError: If it is not an index.
         ReferenceOutOfRangeError: If it is not one for this tree.
-        PathRefused: If it names a path that no release may have.
-        TooLarge: If it has more entries than were signed, or more of anything than any pack has.
+        PathRefusedError: If it names a path that no release may have.
+        FileTooLargeError: If it has more entries than were signed, or more of anything than any
+            pack has.
     """
     return _PlanReader(split_columns(content), old, most).read(streams_start)
 

@@ -351,8 +351,8 @@ def read_header(descriptor: int) -> PackHeader:
     """Read the start of a pack.
 
     Raises:
-        Malformed: If it is no pack.
-        TooLarge: If its index is larger than any can be.
+        MalformedColumnError: If it is no pack.
+        FileTooLargeError: If its index is larger than any can be.
     """
     content = os.pread(descriptor, HEADER_STRUCT.size, 0)
     if len(content) < HEADER_STRUCT.size or not content.startswith(MAGIC):
@@ -367,7 +367,7 @@ def read_index(descriptor: int, header: PackHeader) -> bytes:
     """Unpack the index.
 
     Raises:
-        Malformed: If it is damaged.
+        MalformedColumnError: If it is damaged.
     """
     reader = LzmaReader(descriptor, header.index)
     content = reader.read(header.index.plain_bytes)
@@ -379,7 +379,7 @@ def check_no_trailing_data(descriptor: int, header: PackHeader, plan: PackPlan) 
     """Check that the streams are all there, and nothing after them.
 
     Raises:
-        Malformed: If the file has another length.
+        MalformedColumnError: If the file has another length.
     """
     end = header.streams_start
     if plan.groups:

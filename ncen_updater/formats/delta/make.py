@@ -109,7 +109,7 @@ def build_pack(
         What is to be signed, and figures.
 
     Raises:
-        DeltaNotPossible: If the new tree has a path that no pack may name.
+        DELTA_NOT_POSSIBLE: If the new tree has a path that no pack may name.
         DeltaVerificationError: If the pack does not give the new tree.
         OSError: If a disk fails.
     """

@@ -65,7 +65,7 @@ class NameReplacer:
 
         Raises:
             ReferenceOutOfRangeError: If a name is corrected to nothing.
-            Malformed: If the stream ends early.
+            MalformedColumnError: If the stream ends early.
         """
         parts = split_names(text)
         names, best = parts[1::2], self._foretelling.best

@@ -52,7 +52,7 @@ class OldSlot:
         """Open a file; return its descriptor.
 
         Raises:
-            OldFileAltered: If it is not there, or not a file of its size.
+            OLD_FILE_ALTERED: If it is not there, or not a file of its size.
         """
         entry = self._entries[index]
         try:
@@ -71,7 +71,7 @@ class OldSlot:
         """Read a file whole, hand on what is read, and compare its digest at the end.
 
         Raises:
-            OldFileAltered: If it has another content.
+            OLD_FILE_ALTERED: If it has another content.
         """
         entry = self._entries[index]
         digest, at = hashlib.sha256(), 0
@@ -107,7 +107,7 @@ class GroupReference:
         earlier: Where files are that groups before this one built.
 
     Raises:
-        SpaceShort: If the disk has no room for the members.
+        InsufficientSpaceError: If the disk has no room for the members.
     """
 
     def __init__(

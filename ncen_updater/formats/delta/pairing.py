@@ -50,7 +50,7 @@ def pair_trees(old: Tree, new: Tree) -> PackPlan:
     """Say where each entry of the new tree comes from; the plan has no groups yet.
 
     Raises:
-        DeltaNotPossible: If the new tree has a path that no pack may name.
+        DELTA_NOT_POSSIBLE: If the new tree has a path that no pack may name.
     """
     _check_paths(new)
     pairs = _TreePairing(old, new)

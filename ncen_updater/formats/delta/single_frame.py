@@ -73,7 +73,7 @@ def decompress_frame(descriptor: int, extent: Extent, before: bytes) -> Iterator
 
     Raises:
         ReferenceOutOfRangeError: If there is more of it than of any pack.
-        Malformed: If it is no frame of so many bytes.
+        MalformedColumnError: If it is no frame of so many bytes.
     """
     if len(before) + extent.plain_bytes > MAX_SINGLE_FRAME_BYTES:
         raise ReferenceOutOfRangeError("a call of too many bytes")

@@ -218,7 +218,7 @@ class LzmaReader:
         """Return exactly ``size`` bytes.
 
         Raises:
-            Malformed: If the stream has fewer, or is not what LZMA2 writes.
+            MalformedColumnError: If the stream has fewer, or is not what LZMA2 writes.
         """
         end = self._at + size
         if end <= len(self._buffer):
@@ -242,7 +242,7 @@ class LzmaReader:
         """Check that the stream ends here, in the pack too.
 
         Raises:
-            Malformed: If it does not.
+            MalformedColumnError: If it does not.
         """
         if self._plain or self._at != len(self._buffer):
             raise MalformedColumnError("a stream is longer than what it is for")

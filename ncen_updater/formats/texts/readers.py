@@ -25,7 +25,7 @@ class TextFileFormat(Protocol):
         """Read a file.
 
         Raises:
-            Unusable: If it is not what the format says, or names a key twice.
+            UnusableFileError: If it is not what the format says, or names a key twice.
         """
 
     def write(self, catalogue: TextCatalog) -> str:
@@ -191,7 +191,7 @@ def read_catalog(content: bytes, declared: OverlayManifest) -> TextCatalog:
     """Return what a file holds that a manifest declares.
 
     Raises:
-        Unusable: If it is not what is declared, for whatever reason.
+        UnusableFileError: If it is not what is declared, for whatever reason.
     """
     if b"\0" in content:
         raise UnusableFileError("it holds a zero byte")

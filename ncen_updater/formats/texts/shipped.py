@@ -53,7 +53,7 @@ def collect_shipped_texts(
         read: Reads one of its files by its path; an empty catalogue where there is none.
 
     Raises:
-        Unusable: If a file cannot be read.
+        UnusableFileError: If a file cannot be read.
     """
     own = read(fill_language(declared.release_path, language))
     if declared.kind is OverlayKind.SETTINGS:

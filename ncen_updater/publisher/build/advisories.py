@@ -88,7 +88,7 @@ def match_advisory(document: Mapping[str, object], package: LockedPackage) -> Ad
     """Say whether an advisory is about a package in its version; pure.
 
     Raises:
-        Unanswered: If it is no document of OSV.
+        AdvisoryLookupError: If it is no document of OSV.
     """
     if document.get("withdrawn"):
         return None
@@ -145,7 +145,7 @@ def search_database(path: Path, packages: Iterable[LockedPackage]) -> Iterator[A
     """Look in a database that was downloaded.
 
     Raises:
-        Unanswered: If it is none.
+        AdvisoryLookupError: If it is none.
     """
     wanted: dict[str, list[LockedPackage]] = {}
     for package in packages:
@@ -187,7 +187,7 @@ def query_osv(api: str, packages: Sequence[LockedPackage]) -> Iterator[Advisory]
     """Ask OSV's interface; only names and versions that are public anyway are told to it.
 
     Raises:
-        Unanswered: If it does not answer, or not what it should.
+        AdvisoryLookupError: If it does not answer, or not what it should.
     """
     with requests.Session() as session:
         session.trust_env = True  # this is for people at work, behind their own proxy

@@ -151,7 +151,7 @@ def make_agent_release(
         units: Units for systemd that come along.
 
     Raises:
-        WheelsUnusable: If a wheel is not in the lock, or one of the lock is missing.
+        WHEELS_UNUSABLE: If a wheel is not in the lock, or one of the lock is missing.
     """
     if place.exists():
         raise UpdaterError(

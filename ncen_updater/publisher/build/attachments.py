@@ -128,7 +128,7 @@ def check_provenance(
         wanted: What has to be among its subjects, by digest.
 
     Raises:
-        ProvenanceInvalid: If anything does not hold.
+        PROVENANCE_INVALID: If anything does not hold.
     """
     try:
         if len(content) > MAX_BYTES:
@@ -331,7 +331,7 @@ def check_sbom(content: bytes, path: str, manifest: Manifest) -> int:
     """Check a document against the format and the release; return how many parts it lists.
 
     Raises:
-        SbomInvalid: If it is too large, breaks the schema, or is of another release.
+        SBOM_INVALID: If it is too large, breaks the schema, or is of another release.
     """
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
@@ -396,7 +396,7 @@ class AttachmentBuilder:
         """Write the SBOM below ``targets``; what an earlier build left is removed.
 
         Raises:
-            SbomInvalid: If the file that was handed in cannot be used.
+            SBOM_INVALID: If the file that was handed in cannot be used.
         """
         name = get_sbom_target_name(manifest.product, manifest.version)
         if self.sbom is None:
@@ -439,9 +439,9 @@ def check_attachments(
         allow_unchecked: Leave a provenance alone where no key is given, and say so.
 
     Raises:
-        TargetMissing: If one is not there, or is another file.
-        SbomInvalid, ProvenanceInvalid: If one does not hold.
-        BuilderKeyMissing: If there is a provenance and no key to compare it with.
+        TargetMissingError: If one is not there, or is another file.
+        SBOM_INVALID, PROVENANCE_INVALID: If one does not hold.
+        BUILDER_KEY_MISSING: If there is a provenance and no key to compare it with.
     """
     parts, predicate = None, None
     if document.sbom is not None:
@@ -470,9 +470,9 @@ def check_published_attachments(
         builder: The builder's public key.
 
     Raises:
-        FeedBroken: If the feed is not whole.
-        UnknownRelease: If it does not carry the version.
-        PublisherError: As :func:`check_attachments`.
+        FEED_BROKEN: If the feed is not whole.
+        UNKNOWN_RELEASE: If it does not carry the version.
+        UpdaterError: As :func:`check_attachments`.
     """
     role = feed.read_state().delegated.get(product)
     targets = role.signed.targets if role else {}

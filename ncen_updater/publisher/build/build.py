@@ -277,7 +277,7 @@ def build_release(
         attachments: Makes SBOM and provenance; none of either by default.
 
     Raises:
-        BadManifest: If the manifest is not valid.
+        ManifestError: If the manifest is not valid.
         BuildError: If the directory holds what no release may hold, a file that the manifest
             names is missing, or something changed during the build.
     """

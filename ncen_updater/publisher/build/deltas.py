@@ -66,7 +66,7 @@ def choose_base_releases(
             over.
 
     Raises:
-        UnknownRelease: If a version that was asked for is not on offer.
+        UNKNOWN_RELEASE: If a version that was asked for is not on offer.
         BuildError: If the new release may not be installed over it.
     """
     admits = SpecifierSet(manifest.upgrade_from)
@@ -134,8 +134,8 @@ class DeltaPackBuilder:
             targets: Where targets are written.
 
         Raises:
-            UnknownRelease, BuildError: As :func:`choose_base_releases`.
-            FeedBroken: If the feed does not hold what it lists.
+            UNKNOWN_RELEASE, BuildError: As :func:`choose_base_releases`.
+            FEED_BROKEN: If the feed does not hold what it lists.
             DeltaVerificationError: If a pack does not give the tree: releases change while they are
                 read, or the program errs, and neither may be passed over.
         """

@@ -131,7 +131,7 @@ def choose_product(state: FeedState, named: str | None) -> str:
     """The product that is named, else the only one that is no agent.
 
     Raises:
-        ProductNeeded: Where none is named and there are several, with their names.
+        PRODUCT_NEEDED: Where none is named and there are several, with their names.
     """
     from ncen_updater.formats.tuf_names import AGENT_PRODUCT
     from ncen_updater.publisher.feed.feed import list_delegated_roles
@@ -196,7 +196,7 @@ def parse_wave(text: str) -> RolloutWave:
     """Read ``TIME=PERCENT`` or ``TIME=PERCENT:COUNTRY,COUNTRY``.
 
     Raises:
-        Misuse: If it is neither.
+        CommandUsageError: If it is neither.
     """
     from ncen_updater.formats.rollout import RolloutWave
     from ncen_updater.publisher.signing.draft import impossible
@@ -243,7 +243,7 @@ def make_passphrase_prompt(
     """Return what asks for the passphrase of a key.
 
     Raises:
-        BadPassphraseSource: If the place cannot be read, or can be read by others.
+        BAD_PASSPHRASE_SOURCE: If the place cannot be read, or can be read by others.
     """
     if descriptor is not None and file is not None:
         raise UpdaterError(BAD_PASSPHRASE_SOURCE, source=file, detail="give one place, not two")
@@ -280,7 +280,7 @@ def ask_pin(session: CliSession, descriptor: int | None, file: Path | None, labe
     """Ask for the PIN of a token, at the places of a passphrase.
 
     Raises:
-        BadPassphraseSource: If the place cannot be read, or can be read by others.
+        BAD_PASSPHRASE_SOURCE: If the place cannot be read, or can be read by others.
     """
     if descriptor is None and file is None:
         _require_terminal(label)
@@ -308,7 +308,7 @@ def _require_terminal(name: str) -> None:
     """Refuse to ask where nobody sees it: what is read then would be anything.
 
     Raises:
-        PassphraseUnasked: If there is no terminal.
+        NO_TERMINAL_FOR_PASSPHRASE: If there is no terminal.
     """
     if not has_terminal():
         raise UpdaterError(NO_TERMINAL_FOR_PASSPHRASE, name=name)
@@ -367,7 +367,7 @@ def parse_withdrawal(reason: str, advice: str) -> Withdrawal:
     """Why something is taken back, as it was typed.
 
     Raises:
-        Misuse: If sites would not be told what to do, or either is too long.
+        CommandUsageError: If sites would not be told what to do, or either is too long.
     """
     from ncen_updater.formats.document import Withdrawal
 
@@ -429,7 +429,7 @@ def check_event_releases(
         unread: As :func:`compare_event_files` has it.
 
     Raises:
-        PublisherError: As :func:`compare_staged_files` and :func:`compare_event_files`.
+        UpdaterError: As :func:`compare_staged_files` and :func:`compare_event_files`.
     """
     from ncen_updater.publisher.signing.compare_staging import (
         compare_event_files,

@@ -25,7 +25,7 @@ def parse_site(text: str) -> tuple[str, str]:
     """Read ``COUNTRY/SITE``.
 
     Raises:
-        Misuse: If it has another form.
+        CommandUsageError: If it has another form.
     """
     found = re.fullmatch(r"([A-Z]{2})/([A-Za-z0-9._-]{1,100})", text, re.ASCII)
     if not found:

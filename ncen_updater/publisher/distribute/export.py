@@ -97,12 +97,12 @@ def export_bundle(
         dry_run: Make and try it, and throw it away.
 
     Raises:
-        BundleExists: If there is such a file already.
-        NothingToExport: If there is no release for one of the sites.
-        ReleaseNotForSite: If the named target may not be installed at one of them.
-        FileTooLarge: If the file system of the output holds no file of that size.
-        UnusableBundle: If a site would refuse it; nothing was written.
-        FeedBroken, FeedBusy: If the feed cannot be read.
+        PUBLISHER_BUNDLE_EXISTS: If there is such a file already.
+        NOTHING_TO_EXPORT: If there is no release for one of the sites.
+        RELEASE_NOT_FOR_SITE: If the named target may not be installed at one of them.
+        FILE_TOO_LARGE: If the file system of the output holds no file of that size.
+        UNUSABLE_BUNDLE: If a site would refuse it; nothing was written.
+        FEED_BROKEN, FEED_BUSY: If the feed cannot be read.
     """
     with feed.lock():
         state = feed.read_state()

@@ -78,7 +78,7 @@ def find_agent_paths(
     """The way of each destination's agent to the newest that it may have; it may be empty.
 
     Raises:
-        UnknownProduct: If the feed carries no agents.
+        UNKNOWN_PRODUCT: If the feed carries no agents.
     """
     role = state.delegated.get(AGENT_PRODUCT)
     if role is None:

@@ -167,7 +167,7 @@ class MetadataHistory:
         """Return all that was shown, oldest first.
 
         Raises:
-            HistoryBroken: If the file is no such history, or its chain does not close.
+            HISTORY_BROKEN: If the file is no such history, or its chain does not close.
         """
         return tuple(self._iter_observed())
 
@@ -204,7 +204,7 @@ class MetadataHistory:
         A list is added also where it contradicts one that is there: that is what it is for.
 
         Raises:
-            HistoryBroken: If what is there cannot be followed, or the disk does not take it.
+            HISTORY_BROKEN: If what is there cannot be followed, or the disk does not take it.
         """
         known = {(one.role, one.version, one.digest) for one in self.read_observed()}
         content = self._read_content()

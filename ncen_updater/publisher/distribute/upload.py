@@ -138,7 +138,7 @@ class ObjectStorage:
         endpoint: Address of a store that is not Amazon's.
 
     Raises:
-        PlaceInvalid: If the address has no bucket or the library is not installed.
+        STORAGE_INVALID: If the address has no bucket or the library is not installed.
     """
 
     def __init__(self, url: str, endpoint: str | None = None) -> None:
@@ -216,7 +216,7 @@ def open_storage(address: str, endpoint: str | None = None) -> FeedStorage:
     """Open a place by its address: a path, or ``s3://BUCKET/PREFIX``.
 
     Raises:
-        PlaceInvalid: If it is neither.
+        STORAGE_INVALID: If it is neither.
     """
     if address.startswith("s3://"):
         return ObjectStorage(address, endpoint)
@@ -284,10 +284,10 @@ def upload_feed(
             writes fail once.
 
     Raises:
-        FeedBroken, FeedBusy: If the feed is not whole, or being published to.
-        OtherFeed, PlaceAhead: If the place holds what must not be written over.
-        NotAtomic: If there is no safe order of writes.
-        PlaceFailed, PlaceDiffers: If the place does not take or keep what it is given.
+        FEED_BROKEN, FEED_BUSY: If the feed is not whole, or being published to.
+        OTHER_FEED, STORAGE_AHEAD: If the place holds what must not be written over.
+        KEY_CHANGE_NOT_ATOMIC: If there is no safe order of writes.
+        STORAGE_FAILED, STORAGE_DIFFERS: If the place does not take or keep what it is given.
     """
     with feed.lock():
         state = feed.read_state()

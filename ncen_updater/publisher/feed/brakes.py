@@ -86,9 +86,9 @@ def sign_emergency_halt(
     """Sign a brake.
 
     Raises:
-        KeyNotAllowed: If the root does not name the key.
-        BrakeSpent: If the key was used for this release before.
-        BrakeNotSet: If the feed offers no such release, or the reason cannot be one.
+        KEY_NOT_ALLOWED: If the root does not name the key.
+        EMERGENCY_HALT_ALREADY_USED: If the key was used for this release before.
+        EMERGENCY_HALT_INVALID: If the feed offers no such release, or the reason cannot be one.
     """
     _require_halt_key(state, signer, product)
     product_role = state.get_role(product)
@@ -117,8 +117,8 @@ def sign_emergency_halt_end(
     """Sign the end of a brake, by the key that set it.
 
     Raises:
-        KeyNotAllowed: If the root does not name the key.
-        BrakeNotSet: If this key has no brake of this release that holds.
+        KEY_NOT_ALLOWED: If the root does not name the key.
+        EMERGENCY_HALT_INVALID: If this key has no brake of this release that holds.
     """
     _require_halt_key(state, signer, product)
     for one, _ in read_emergency_halts(state):
@@ -172,8 +172,8 @@ def merge_emergency_halts(
     """What the next timestamp carries.
 
     Raises:
-        BrakesFull: If this key has as many brakes of newer releases as a site reads.
-        BrakeNotSet: If it is longer than a timestamp can carry.
+        TOO_MANY_EMERGENCY_HALTS: If this key has as many brakes of newer releases as a site reads.
+        EMERGENCY_HALT_INVALID: If it is longer than a timestamp can carry.
     """
     place = (new.keyid, new.product, new.version)
     timestamp = state.timestamp

@@ -201,8 +201,8 @@ class FeedDirectory:
             make: Whether a feed may begin here; else a mistyped name makes no directory.
 
         Raises:
-            FeedAway: If the directory is not there.
-            FeedBusy: If another one is in.
+            FEED_DIRECTORY_MISSING: If the directory is not there.
+            FEED_BUSY: If another one is in.
         """
         if make:
             durable.make_directory(self.directory)
@@ -223,8 +223,8 @@ class FeedDirectory:
         """All roots, from the first on.
 
         Raises:
-            FeedAway: If the directory is not there.
-            FeedBroken: If there is none, one is missing in between, or one does not follow from
+            FEED_DIRECTORY_MISSING: If the directory is not there.
+            FEED_BROKEN: If there is none, one is missing in between, or one does not follow from
                 the one before it.
         """
         numbers = sorted(
@@ -255,7 +255,7 @@ class FeedDirectory:
                 keys may have been interrupted and is about to be completed.
 
         Raises:
-            FeedBroken: Naming what is missing or wrong.
+            FEED_BROKEN: Naming what is missing or wrong.
         """
         chain = tuple(self.read_roots())
         timestamp: Metadata[Timestamp] = self._read_metadata("timestamp.json", Timestamp, None)
@@ -292,7 +292,7 @@ class FeedDirectory:
         """Every version that is here of every list that officers sign, with its role.
 
         Raises:
-            FeedBroken: If one cannot be read, or says that it is another.
+            FEED_BROKEN: If one cannot be read, or says that it is another.
         """
         for path in sorted(self.metadata_directory.glob("*.json")):
             found = re.fullmatch(r"([0-9]{1,9})\.([a-z][a-z0-9-]*)\.json", path.name)

@@ -125,13 +125,13 @@ class Publisher:
                 writes fail once.
 
         Raises:
-            BelowThreshold: If a role has too few signatures; also those of the previous root.
-            StaleEvent: If the feed moved on since the event was drafted.
-            RoleLapsed: If a role that officers sign has expired.
-            TargetMissing: If a file that the metadata name is not there or is another.
-            NotAtomic: If there is no safe order of writes.
-            DuplicateKey, KeyNotAllowed: If keys are used as they must not be.
-            FeedBroken, FeedBusy: If the feed cannot be built on.
+            BELOW_THRESHOLD: If a role has too few signatures; also those of the previous root.
+            STALE_EVENT: If the feed moved on since the event was drafted.
+            PUBLISHER_ROLE_EXPIRED: If a role that officers sign has expired.
+            TargetMissingError: If a file that the metadata name is not there or is another.
+            KEY_CHANGE_NOT_ATOMIC: If there is no safe order of writes.
+            DUPLICATE_KEY, KEY_NOT_ALLOWED: If keys are used as they must not be.
+            FEED_BROKEN, FEED_BUSY: If the feed cannot be built on.
         """
         with self._feed.lock(make=not event.base):
             self._progress.report(LazyText(N_("verifying the signatures and the feed")))
@@ -165,9 +165,9 @@ class Publisher:
             What is served now; ``new_roles`` is empty if nothing was due.
 
         Raises:
-            FeedBroken, FeedBusy: If the feed cannot be built on.
-            BelowThreshold, KeyNotAllowed: If the online keys are not those of the root.
-            BadDates: If this machine's clock is behind.
+            FEED_BROKEN, FEED_BUSY: If the feed cannot be built on.
+            BELOW_THRESHOLD, KEY_NOT_ALLOWED: If the online keys are not those of the root.
+            BAD_DATES: If this machine's clock is behind.
         """
         with self._feed.lock():
             state = self._feed.read_state(verify=False)
@@ -199,9 +199,9 @@ class Publisher:
             online: Keys of snapshot and timestamp.
 
         Raises:
-            BrakesFull: If there are as many as a site reads.
-            FeedBroken, FeedBusy: If the feed cannot be built on.
-            KeyNotAllowed, BadDates: As :meth:`refresh_online_roles`.
+            TOO_MANY_EMERGENCY_HALTS: If there are as many as a site reads.
+            FEED_BROKEN, FEED_BUSY: If the feed cannot be built on.
+            KEY_NOT_ALLOWED, BAD_DATES: As :meth:`refresh_online_roles`.
         """
         with self._feed.lock():
             state = self._feed.read_state()

@@ -136,7 +136,7 @@ def read_signature_status(event: SigningEvent) -> list[SignatureStatus]:
     """For each draft who signed, and whether it is enough.
 
     Raises:
-        PublisherError: If a signature file does not belong to the event.
+        UpdaterError: If a signature file does not belong to the event.
     """
     signed = event.apply_signatures()
     newest = {role: signed.get(role) or event.base[role] for role in ("root", "targets")}
@@ -183,7 +183,7 @@ def list_signing_history(feed: FeedDirectory) -> tuple[SignedMetadata, ...]:
     """Every version of every list that officers sign, the newest first.
 
     Raises:
-        FeedBroken: If one cannot be read.
+        FEED_BROKEN: If one cannot be read.
     """
     found = list(feed.iter_signed_metadata())
     keys: dict[str, Key] = {}

@@ -175,7 +175,7 @@ def refuse_critical_findings(name: str, findings: Iterable[Finding]) -> None:
     """Refuse to go on with a release that has a strict finding.
 
     Raises:
-        LintRefuses: With the first of them.
+        LINT_REFUSES: With the first of them.
     """
     for found in findings:
         if found.severity is Severity.CRITICAL:
@@ -189,9 +189,9 @@ def find_previous_release(feed: FeedDirectory, directory: Path) -> ReleaseDocume
     number that is used.
 
     Raises:
-        FeedBroken: If the feed cannot be read, or a root is missing in it.
-        DuplicateKey: If one public key stands under two ids.
-        BadRelease: If the published document cannot.
+        FEED_BROKEN: If the feed cannot be read, or a root is missing in it.
+        DUPLICATE_KEY: If one public key stands under two ids.
+        ReleaseDocumentError: If the published document cannot.
     """
     try:
         manifest = load_manifest(directory / MANIFEST_NAME)

@@ -148,7 +148,7 @@ def find_syntax_errors(engine: str, asked: Collection[SyntaxQuery]) -> dict[Synt
         asked: The texts.
 
     Raises:
-        Unchecked: The program that knows is not installed, or did not answer.
+        SyntaxUncheckedError: The program that knows is not installed, or did not answer.
     """
     judge = _CHECKERS.get(engine)
     return judge(asked) if judge is not None and asked else {}

@@ -75,7 +75,7 @@ def make_manifest(answers: ManifestAnswers) -> str:
     """Write it; what it says is checked as every manifest is.
 
     Raises:
-        BadManifest: If an answer cannot stand in a manifest; every mistake is named.
+        ManifestError: If an answer cannot stand in a manifest; every mistake is named.
     """
     text = "\n".join(_make_lines(answers)) + "\n"
     parse_manifest(tomllib.loads(text), "manifest.toml")

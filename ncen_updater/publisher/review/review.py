@@ -178,8 +178,8 @@ def build_review(
         complete: Refuse where something could not be read: nobody signs what was not shown.
 
     Raises:
-        PapersMissing: If something could not be read, where that is refused.
-        BuildRefused, TrustError, TransferError: If files do not agree with each other.
+        REVIEW_FILES_MISSING: If something could not be read, where that is refused.
+        BuildError, TrustError, TransferError: If files do not agree with each other.
     """
     with tempfile.TemporaryDirectory(prefix="nu-review-") as folder:
         scratch = Path(folder) if staging is not None else None

@@ -69,9 +69,9 @@ class Ceremony:
     """All roles of a feed: the four of TUF, one for each product, and who may brake.
 
     Raises:
-        BadCeremony: If a role is missing, a threshold cannot be met, or an online key may sign
+        BAD_CEREMONY: If a role is missing, a threshold cannot be met, or an online key may sign
             what is signed offline.
-        DuplicateKey: If a public key stands under two ids.
+        DUPLICATE_KEY: If a public key stands under two ids.
     """
 
     roles: Mapping[str, RoleHolders]
@@ -124,7 +124,7 @@ class Ceremony:
         """Refuse a ceremony in which one person alone could speak to every site.
 
         Raises:
-            OneSignature: Naming the roles.
+            ONE_SIGNATURE: Naming the roles.
         """
         alone = [
             name
@@ -171,9 +171,9 @@ def load_ceremony(path: Path) -> Ceremony:
     """Read a ceremony file; key files are looked for beside it.
 
     Raises:
-        BadCeremony: With every mistake and its place.
-        BadKeyFile: If a public key cannot be used.
-        DuplicateKey: If a public key stands under two ids.
+        BAD_CEREMONY: With every mistake and its place.
+        BAD_KEY_FILE: If a public key cannot be used.
+        DUPLICATE_KEY: If a public key stands under two ids.
     """
     try:
         content = path.read_bytes()

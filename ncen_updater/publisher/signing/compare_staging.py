@@ -70,10 +70,10 @@ def compare_staged_files(
         builder: The builder's public key, where a release has a provenance.
 
     Raises:
-        TargetMissing: If a file is not there, or is another one.
+        TargetMissingError: If a file is not there, or is another one.
         BuildError: If a document says something else than the lists.
-        NothingToDo: If the event adds no release.
-        SbomInvalid, ProvenanceInvalid, BuilderKeyMissing: As :func:`check_attachments`.
+        NOTHING_TO_DO: If the event adds no release.
+        SBOM_INVALID, PROVENANCE_INVALID, BUILDER_KEY_MISSING: As :func:`check_attachments`.
     """
     root, found = staging / "targets", []
     named: set[str] = set()
@@ -108,9 +108,9 @@ def compare_event_files(
         The releases that it adds; none for an event about something else.
 
     Raises:
-        PapersMissing: If the event does not carry one of them, or carries another file.
+        REVIEW_FILES_MISSING: If the event does not carry one of them, or carries another file.
         BuildError: If a document says something else than the lists, or names too little.
-        SbomInvalid, ProvenanceInvalid, BuilderKeyMissing: As :func:`check_attachments`.
+        SBOM_INVALID, PROVENANCE_INVALID, BUILDER_KEY_MISSING: As :func:`check_attachments`.
     """
     found = []
     named: set[str] = set()

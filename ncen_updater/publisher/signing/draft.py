@@ -107,8 +107,8 @@ def draft_key_change(state: FeedState, ceremony: Ceremony, now: datetime) -> Dra
     that the whole change is one event.
 
     Raises:
-        NothingToDo: If the ceremony says what the feed says already.
-        BadCeremony: If a product comes back that was taken out before.
+        NOTHING_TO_DO: If the ceremony says what the feed says already.
+        BAD_CEREMONY: If a product comes back that was taken out before.
     """
     changed: dict[str, Metadata[Any]] = {}
     root = make_root(ceremony, state.root.signed.version + 1, now)
@@ -170,8 +170,8 @@ def draft_renewal(state: FeedState, roles: Sequence[str], now: datetime) -> Draf
     """The same content with a new expiry date.
 
     Raises:
-        UnknownProduct: If a role does not exist.
-        NothingToDo: If no role is named, or one that no officer signs.
+        UNKNOWN_PRODUCT: If a role does not exist.
+        NOTHING_TO_DO: If no role is named, or one that no officer signs.
     """
     repository = FeedRepository(state, state.policy, now)
     for role in roles:
@@ -212,10 +212,10 @@ def draft_releases(
     Raises:
         BuildError: If a file in it does not belong to one of its releases, is not the one that
             its release document names, or is a link.
-        UnknownProduct: If a product has no role.
-        AlreadyPublished: If a name is taken by other content.
-        PublisherError: If SBOM or provenance of a release do not hold.
-        NothingToDo: If all of it is published.
+        UNKNOWN_PRODUCT: If a product has no role.
+        ALREADY_PUBLISHED: If a name is taken by other content.
+        UpdaterError: If SBOM or provenance of a release do not hold.
+        NOTHING_TO_DO: If all of it is published.
     """
     root = staging / "targets"
     files = _list_staged_files(root)
@@ -301,8 +301,8 @@ def draft_withdrawal(
     """A release marked as withdrawn; its files stay, so that sites that have it can read of it.
 
     Raises:
-        UnknownProduct: If the product has no role.
-        UnknownRelease: If the feed does not carry the version.
+        UNKNOWN_PRODUCT: If the product has no role.
+        UNKNOWN_RELEASE: If the feed does not carry the version.
     """
     if product not in state.delegated:
         raise make_unknown_role_error(state, product)
@@ -421,8 +421,8 @@ def find_offer(state: FeedState, product: str, version: str) -> Offer:
     """The offer of a release as it is published now.
 
     Raises:
-        UnknownProduct: If the product has no role.
-        UnknownRelease: If the feed does not carry the version.
+        UNKNOWN_PRODUCT: If the product has no role.
+        UNKNOWN_RELEASE: If the feed does not carry the version.
     """
     if product not in state.delegated:
         raise make_unknown_role_error(state, product)
@@ -452,8 +452,8 @@ def draft_waves(
         add: Keep the waves that are there, and add these.
 
     Raises:
-        UnknownProduct, UnknownRelease: As :func:`find_offer`.
-        NothingToDo: If that is the schedule already, or the release was withdrawn.
+        UNKNOWN_PRODUCT, UNKNOWN_RELEASE: As :func:`find_offer`.
+        NOTHING_TO_DO: If that is the schedule already, or the release was withdrawn.
     """
     retained = find_offer(state, product, version).waves if add else ()
     schedule = tuple(sorted({*retained, *waves}, key=lambda w: (w.opens, w.percent, w.countries)))
@@ -469,7 +469,7 @@ def draft_halt(
     """Keep a release from sites that have not begun with it.
 
     Raises:
-        UnknownProduct, UnknownRelease, NothingToDo: As :func:`draft_waves`.
+        UNKNOWN_PRODUCT, UNKNOWN_RELEASE, NOTHING_TO_DO: As :func:`draft_waves`.
     """
     return _draft_offer_change(
         state, product, version, {"halted": halt}, f"Halt of {product} {version}", now
@@ -480,7 +480,7 @@ def draft_halt_end(state: FeedState, product: str, version: str, now: datetime) 
     """Lift a halt; the waves go on as they were signed.
 
     Raises:
-        UnknownProduct, UnknownRelease, NothingToDo: As :func:`draft_waves`.
+        UNKNOWN_PRODUCT, UNKNOWN_RELEASE, NOTHING_TO_DO: As :func:`draft_waves`.
     """
     title = f"End of the halt of {product} {version}"
     return _draft_offer_change(state, product, version, {"halted": None}, title, now)
@@ -492,7 +492,7 @@ def draft_channel(
     """Another channel: a preview that proved good becomes stable.
 
     Raises:
-        UnknownProduct, UnknownRelease, NothingToDo: As :func:`draft_waves`.
+        UNKNOWN_PRODUCT, UNKNOWN_RELEASE, NOTHING_TO_DO: As :func:`draft_waves`.
     """
     title = f"Channel of {product} {version}"
     return _draft_offer_change(state, product, version, {"channel": channel}, title, now)
@@ -504,7 +504,7 @@ def draft_audience(
     """Other countries; none means all of them.
 
     Raises:
-        UnknownProduct, UnknownRelease, NothingToDo: As :func:`draft_waves`.
+        UNKNOWN_PRODUCT, UNKNOWN_RELEASE, NOTHING_TO_DO: As :func:`draft_waves`.
     """
     changes = {"countries": tuple(sorted(set(countries)))}
     return _draft_offer_change(

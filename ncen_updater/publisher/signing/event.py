@@ -132,8 +132,8 @@ class SigningEvent:
             review_files: Files that an officer reads besides, by SHA-256.
 
         Raises:
-            FeedExists: If the directory is not empty.
-            TargetMissing: If one of the papers is not what it was a moment ago.
+            FEED_EXISTS: If the directory is not empty.
+            TargetMissingError: If one of the papers is not what it was a moment ago.
         """
         if directory.exists() and any(directory.iterdir()):
             raise UpdaterError(FEED_EXISTS, path=directory)
@@ -164,10 +164,10 @@ class SigningEvent:
         """Read an event and check that every file is the one that ``event.json`` names.
 
         Raises:
-            BadEvent: If it cannot be read or does not agree with itself.
-            DigestMismatch: If a draft was changed after it was made.
-            UntrustedBase: If what it stands on is not signed by its officers.
-            UnsoundDraft, BadDates, DuplicateKey, KeyNotAllowed: If a draft breaks a rule.
+            BAD_EVENT: If it cannot be read or does not agree with itself.
+            DIGEST_MISMATCH: If a draft was changed after it was made.
+            EVENT_BASE_UNTRUSTED: If what it stands on is not signed by its officers.
+            UNSOUND_DRAFT, BAD_DATES, DUPLICATE_KEY, KEY_NOT_ALLOWED: If a draft breaks a rule.
         """
         check_directories(directory)
         try:
@@ -229,7 +229,8 @@ class SigningEvent:
             trusted: Any root of the feed, the first or a later one; None if the officer has none.
 
         Raises:
-            UntrustedBase: If the event does not lead from it, or nothing was given to compare.
+            EVENT_BASE_UNTRUSTED: If the event does not lead from it, or nothing was given to
+                compare.
         """
         if trusted is None:
             if self.roots:
@@ -284,9 +285,9 @@ class SigningEvent:
             The signature files, to be sent back.
 
         Raises:
-            DigestShort: If it is too short to be compared.
-            DigestMismatch: If this is not the event that the officer was told of.
-            KeyNotAllowed: If the key may sign none of the drafts.
+            DIGEST_SHORT: If it is too short to be compared.
+            DIGEST_MISMATCH: If this is not the event that the officer was told of.
+            KEY_NOT_ALLOWED: If the key may sign none of the drafts.
         """
         self.refuse_other_digest(digest)
         keyid, roles = signer.public_key.keyid, self.list_signable_roles(signer.public_key)
@@ -329,7 +330,7 @@ class SigningEvent:
         """Which drafts a key may sign.
 
         Raises:
-            KeyNotAllowed: If it may sign none of them.
+            KEY_NOT_ALLOWED: If it may sign none of them.
         """
         roles = [role for role in self.drafts if key.keyid in self.list_signers(role)]
         if not roles:
@@ -342,8 +343,8 @@ class SigningEvent:
         The right one is never said: whoever was told another one is to ask, not to copy.
 
         Raises:
-            DigestShort: If it is too short to be compared.
-            DigestMismatch: If it is another one.
+            DIGEST_SHORT: If it is too short to be compared.
+            DIGEST_MISMATCH: If it is another one.
         """
         typed = parse_digest(digest)
         if len(typed) < MIN_DIGEST_DIGITS:
@@ -355,7 +356,7 @@ class SigningEvent:
         """Refuse drafts whose issue time this machine has not reached.
 
         Raises:
-            BadDates: Naming the role.
+            BAD_DATES: Naming the role.
         """
         root = self._get_root()
         assert root is not None, "load refuses an event without one"  # noqa: S101
@@ -365,10 +366,10 @@ class SigningEvent:
         """Take in a signature file from elsewhere, whole or not at all, after verifying it.
 
         Raises:
-            BadEvent: If it cannot be read.
-            DigestMismatch: If it was made over another draft.
-            KeyNotAllowed: If its key may not sign this role.
-            BadSignature: If it does not verify.
+            BAD_EVENT: If it cannot be read.
+            DIGEST_MISMATCH: If it was made over another draft.
+            KEY_NOT_ALLOWED: If its key may not sign this role.
+            BadSignatureError: If it does not verify.
         """
         found = [answer for answer, _ in self._check_signature_file(path)]
         for answer in found:
@@ -379,7 +380,8 @@ class SigningEvent:
         """The drafts with every signature that lies in ``sig``, each verified again.
 
         Raises:
-            BadEvent, DigestMismatch, KeyNotAllowed, BadSignature: As for :meth:`merge_signatures`.
+            BAD_EVENT, DIGEST_MISMATCH, KEY_NOT_ALLOWED, BadSignatureError: As for
+                :meth:`merge_signatures`.
         """
         result = {
             role: Metadata.from_bytes(metadata.to_bytes()) for role, metadata in self.drafts.items()

@@ -63,7 +63,7 @@ def check_directories(directory: Path) -> None:
     """Refuse an event whose folders are links to elsewhere, or hold too many files.
 
     Raises:
-        BadEvent: Naming the folder.
+        BAD_EVENT: Naming the folder.
     """
     for name in EVENT_DIRECTORIES:
         folder = directory / name
@@ -92,7 +92,7 @@ def read_metadata(path: Path, role: str) -> Metadata[Any]:
     """Read the metadata of one role.
 
     Raises:
-        BadEvent: If the file is not such metadata.
+        BAD_EVENT: If the file is not such metadata.
     """
     try:
         metadata: Metadata[Any] = Metadata.from_bytes(read_regular_file(path))
@@ -114,7 +114,7 @@ def read_root_chain(directory: Path) -> list[Metadata[Root]]:
     """Read the roots that an event carries, from the first on; each follows from the one before.
 
     Raises:
-        BadEvent: If one is missing in between, or one does not follow.
+        BAD_EVENT: If one is missing in between, or one does not follow.
     """
     folder = directory / "roots"
     names = {path.name for path in folder.glob("*.root.json")} if folder.is_dir() else set()
@@ -149,7 +149,7 @@ def write_review_files(directory: Path, attachments: Mapping[str, Path | bytes])
         attachments: The files, or what stands in them, by the SHA-256 that the lists name.
 
     Raises:
-        TargetMissing: If one is not what it was when the lists were made.
+        TargetMissingError: If one is not what it was when the lists were made.
     """
     durable.make_directory(directory / REVIEW_DIRECTORY)
     for sha256, path in attachments.items():
@@ -211,7 +211,7 @@ def pack_event(directory: Path) -> Path:
     """Write the one file of an event, without signatures; the same event gives the same bytes.
 
     Raises:
-        BadEvent: If a file of it cannot be read.
+        BAD_EVENT: If a file of it cannot be read.
     """
     path = get_packed_path(directory)
     try:
@@ -238,7 +238,7 @@ def unpack_event(path: Path, directory: Path) -> None:
     """Lay out the one file of an event in an empty directory.
 
     Raises:
-        BadEvent: If it is no such file, holds anything else, or more than an event may.
+        BAD_EVENT: If it is no such file, holds anything else, or more than an event may.
     """
     try:
         with path.open("rb") as stream, zipfile.ZipFile(stream) as packed:
@@ -287,7 +287,7 @@ def read_signatures(path: Path) -> tuple[DetachedSignature, ...]:
     """Read the signatures of a file: all of an officer's, or one as older programs write them.
 
     Raises:
-        BadEvent: If it is neither.
+        BAD_EVENT: If it is neither.
     """
     try:
         document = json.loads(read_regular_file(path))

@@ -110,8 +110,8 @@ def check_new_key_name(directory: Path, name: str) -> None:
     """Refuse what cannot become a key, before anybody is asked for its passphrase.
 
     Raises:
-        KeyExists: If a file of that name exists.
-        KeyName: If the name cannot be one.
+        KEY_EXISTS: If a file of that name exists.
+        KEY_NAME: If the name cannot be one.
     """
     _refuse_name(name)
     for suffix in (PRIVATE_SUFFIX, PUBLIC_SUFFIX):
@@ -124,8 +124,8 @@ def write_public_key(directory: Path, name: str, key: Key) -> Path:
     """Write a public key file, never over an existing one.
 
     Raises:
-        KeyExists: If a file of that name exists.
-        KeyName: If the name cannot be one.
+        KEY_EXISTS: If a file of that name exists.
+        KEY_NAME: If the name cannot be one.
     """
     path = directory / f"{name}{PUBLIC_SUFFIX}"
     _refuse_name(name)
@@ -180,9 +180,9 @@ def create_key(
         cost: What a try of the passphrase costs, a power of two; the usual one by default.
 
     Raises:
-        KeyExists: If a file of that name exists.
-        PassphraseShort: If it is.
-        KeyName: If the name cannot be one.
+        KEY_EXISTS: If a file of that name exists.
+        PASSPHRASE_SHORT: If it is.
+        KEY_NAME: If the name cannot be one.
     """
     private = directory / f"{name}{PRIVATE_SUFFIX}"
     public = get_public_path(private)
@@ -218,7 +218,7 @@ def load_public_key(path: Path) -> Key:
     """Read a public key file.
 
     Raises:
-        BadKeyFile: If it cannot be read or its id does not belong to its content.
+        BAD_KEY_FILE: If it cannot be read or its id does not belong to its content.
     """
     try:
         content = path.read_bytes()
@@ -259,7 +259,7 @@ def refuse_duplicate_keys(role: str, keys: Iterable[Key]) -> None:
     """Refuse one public key under two ids: it would satisfy a threshold of two alone.
 
     Raises:
-        DuplicateKey: Naming both.
+        DUPLICATE_KEY: Naming both.
     """
     seen: dict[str, Key] = {}
     for key in keys:
@@ -286,9 +286,9 @@ class PemSigner(CryptoSigner):  # type: ignore[misc] # the library has no types
         """Open the file that the address names; the library's own entry point.
 
         Raises:
-            BadKeyFile: If it cannot be read, is not encrypted, or is another key's.
-            KeyReadable: If others may read it.
-            WrongPassphrase: If it does not open.
+            BAD_KEY_FILE: If it cannot be read, is not encrypted, or is another key's.
+            KEY_READABLE: If others may read it.
+            WRONG_PASSPHRASE: If it does not open.
         """
         parts = urlsplit(priv_key_uri)
         path = Path(unquote(parts.path))
@@ -332,8 +332,8 @@ def open_signer(private: Path, passphrase: Passphrase) -> Signer:
     """Open a private key with its public file beside it.
 
     Raises:
-        BadKeyFile: If one of the two files cannot be used or they do not belong together.
-        WrongPassphrase: If the passphrase is wrong; never asked twice here.
+        BAD_KEY_FILE: If one of the two files cannot be used or they do not belong together.
+        WRONG_PASSPHRASE: If the passphrase is wrong; never asked twice here.
     """
     if private.name.endswith(PUBLIC_SUFFIX):
         name = private.name.removesuffix(PUBLIC_SUFFIX)

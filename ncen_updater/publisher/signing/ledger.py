@@ -69,8 +69,8 @@ class SigningLedger:
             roles: Which lists of it.
 
         Raises:
-            SignedAnother: Naming what was signed.
-            LedgerBroken: If the file cannot be read.
+            OTHER_DRAFT_SIGNED: Naming what was signed.
+            LEDGER_BROKEN: If the file cannot be read.
         """
         known = {(one.feed, one.role, one.version): one for one in self._read_entries()}
         for new in self._make_entries(event, roles, ""):
@@ -88,7 +88,7 @@ class SigningLedger:
         """Write down what is about to be signed; what stands there already stays as it is.
 
         Raises:
-            LedgerBroken: If the file cannot be read.
+            LEDGER_BROKEN: If the file cannot be read.
         """
         known = self._read_entries()
         there = {(one.feed, one.role, one.version, one.digest) for one in known}

@@ -73,7 +73,7 @@ class SignerSettings:
         """Refuse a key that says that it is somebody else's.
 
         Raises:
-            OfficerFileBad: Naming both.
+            SIGNER_SETTINGS_INVALID: Naming both.
         """
         if self.name is not None and self.name != owner:
             raise UpdaterError(
@@ -120,10 +120,11 @@ def load_signer_settings(path: Path | None) -> SignerSettings:
     """Read the file; nothing is remembered where there is none.
 
     Raises:
-        OfficerFileBad: If it cannot be read or is not in order, with every place.
-        OfficerFileOpen: If somebody else may read or write it, or write what it has believed: the
+        SIGNER_SETTINGS_INVALID: If it cannot be read or is not in order, with every place.
+        SIGNER_SETTINGS_EXPOSED: If somebody else may read or write it, or write what it has
+            believed: the
             root, the builder's key, the driver of a token.
-        OfficerFileSecret: If it holds what belongs in no file.
+        SIGNER_SETTINGS_HOLD_SECRET: If it holds what belongs in no file.
     """
     if path is None:
         return SignerSettings()
@@ -183,7 +184,7 @@ def _require_safe_owner(path: Path) -> None:
     That it is not there is for whoever uses it to say.
 
     Raises:
-        OfficerFileOpen: If so.
+        SIGNER_SETTINGS_EXPOSED: If so.
     """
     try:
         info = path.stat()

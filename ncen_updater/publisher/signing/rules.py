@@ -63,9 +63,9 @@ def refuse_invalid_drafts(
         drafts: The new versions.
 
     Raises:
-        UnsoundDraft: Naming the first thing that is wrong.
-        DuplicateKey: If one public key stands under two ids.
-        KeyNotAllowed: If an online key may sign what is signed offline.
+        UNSOUND_DRAFT: Naming the first thing that is wrong.
+        DUPLICATE_KEY: If one public key stands under two ids.
+        KEY_NOT_ALLOWED: If an online key may sign what is signed offline.
     """
     for role, problem in _find_problems(root, targets, drafts):
         raise UpdaterError(UNSOUND_DRAFT, role=role, reason=problem)
@@ -188,7 +188,7 @@ def refuse_invalid_dates(
         now: The time (UTC); None to leave the clock out.
 
     Raises:
-        BadDates: Naming the role.
+        BAD_DATES: Naming the role.
     """
     periods = read_policy(root).expiry_days
     for role, metadata in drafts.items():
@@ -225,7 +225,7 @@ def refuse_backdated(
         drafts: The new versions.
 
     Raises:
-        BadDates: Naming the role.
+        BAD_DATES: Naming the role.
     """
     for role, metadata in drafts.items():
         before = read_issue_time(base[role].signed) if role in base else ""
@@ -246,7 +246,7 @@ def refuse_clock_behind(published: FeedState | None, now: datetime) -> None:
         now: The time (UTC).
 
     Raises:
-        BadDates: Naming the role.
+        BAD_DATES: Naming the role.
     """
     if published is None:
         return
@@ -274,7 +274,7 @@ def require_threshold(role: str, result: VerificationResult) -> None:
     """Require the threshold of one count of signatures.
 
     Raises:
-        BelowThreshold: Naming who may still sign.
+        BELOW_THRESHOLD: Naming who may still sign.
     """
     if not result:
         raise UpdaterError(
@@ -295,7 +295,7 @@ def require_signatures(state: FeedState, previous: Root | None, roles: Iterable[
         roles: Which roles to count.
 
     Raises:
-        BelowThreshold: If one has too few signatures.
+        BELOW_THRESHOLD: If one has too few signatures.
     """
     root = state.root
     step = root.signed.get_root_verification_result(previous, root.signed_bytes, root.signatures)
@@ -312,7 +312,7 @@ def refuse_expired_roles(state: FeedState, now: datetime) -> None:
     """Refuse to publish where a role that officers sign has expired.
 
     Raises:
-        RoleLapsed: Naming all of them, since they have to be renewed in one event.
+        PUBLISHER_ROLE_EXPIRED: Naming all of them, since they have to be renewed in one event.
     """
     lapsed = {
         role: metadata.signed.expires

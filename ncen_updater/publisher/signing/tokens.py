@@ -67,7 +67,7 @@ def find_module(named: Path | None, candidates: Iterable[str] = PKCS11_MODULES) 
     libraries is loaded.
 
     Raises:
-        TokenUnusable: If there is none or it may not be loaded.
+        TOKEN_UNUSABLE: If there is none or it may not be loaded.
     """
     given = named or (Path(value) if (value := os.environ.get(MODULE_VARIABLE)) else None)
     if given is None:
@@ -140,7 +140,7 @@ def read_public_key(token: TokenKey) -> Key:
     """The public half of a key on a token; the PIN is not needed.
 
     Raises:
-        TokenUnusable: If the token or the key is not there, or is of another kind.
+        TOKEN_UNUSABLE: If the token or the key is not there, or is of another kind.
     """
     with _map_errors(token):
         _, key = HSMSigner.import_(token.key_id, {"label": token.label})
@@ -151,8 +151,8 @@ def import_token(token: TokenKey, directory: Path, owner: str) -> tuple[Path, Ke
     """Write the public half of a key on a token as ``OWNER.pub.json``; the PIN is not needed.
 
     Raises:
-        TokenUnusable: If the token or the key is not there, or is of another kind.
-        BadKeyFile: If there is a file of that name already.
+        TOKEN_UNUSABLE: If the token or the key is not there, or is of another kind.
+        BAD_KEY_FILE: If there is a file of that name already.
     """
     key = set_key_owner(read_public_key(token), owner)
     return write_public_key(directory, owner, key), key
@@ -187,8 +187,8 @@ class TokenSigner(Signer):  # type: ignore[misc] # the library has no types
         """Sign; one try, since tokens lock themselves after a few wrong PINs.
 
         Raises:
-            WrongPin: If the token refuses the PIN.
-            TokenUnusable: If it cannot sign, or signs with another key.
+            WRONG_PIN: If the token refuses the PIN.
+            TOKEN_UNUSABLE: If it cannot sign, or signs with another key.
         """
         with _map_errors(self._token):
             signer = HSMSigner(
@@ -210,7 +210,7 @@ def find_token_key(token: TokenKey, known: Iterable[Key]) -> Key:
     """Which of the keys that may sign a token holds; it has no PIN to give for that.
 
     Raises:
-        TokenUnusable: If it is none of them.
+        TOKEN_UNUSABLE: If it is none of them.
     """
     held = compute_fingerprint(read_public_key(token))
     for key in known:
@@ -231,6 +231,6 @@ def open_token(token: TokenKey, known: Iterable[Key], pin: Callable[[], str]) ->
         pin: Asks for the PIN, once.
 
     Raises:
-        TokenUnusable: If the token's key is none of them.
+        TOKEN_UNUSABLE: If the token's key is none of them.
     """
     return TokenSigner(token, find_token_key(token, known), pin())

@@ -67,9 +67,9 @@ def load_request_credentials(
         scheme: The word before it.
 
     Raises:
-        HealthTokenMissing: If the file cannot be read.
-        HealthTokenExposed: If others may read it.
-        HealthTokenBad: If something else than one token is in it.
+        HEALTH_TOKEN_MISSING: If the file cannot be read.
+        HEALTH_TOKEN_EXPOSED: If others may read it.
+        HEALTH_TOKEN_BAD: If something else than one token is in it.
     """
     if token_file is None:
         return RequestCredentials(dict(headers or {}))

@@ -110,14 +110,14 @@ class Application(abc.ABC):
         """Look at the part that is asked for health, with why it does not run.
 
         Raises:
-            StateUnknown: If that cannot be told.
+            STATE_UNKNOWN: If that cannot be told.
         """
 
     def stopped_in_order(self) -> bool:
         """Whether somebody else stopped a part of it on purpose; False where that cannot be told.
 
         Raises:
-            StateUnknown: If the system does not answer.
+            STATE_UNKNOWN: If the system does not answer.
         """
         return False
 

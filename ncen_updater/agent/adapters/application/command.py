@@ -61,8 +61,9 @@ class CommandApplication(BaseApplication):
         of two applications may lie in one.
 
         Raises:
-            DoorStuck: If nothing can be written there, so that the door cannot be closed either.
-            OrderUnderWay: If somebody else's order does not come to its end.
+            MAINTENANCE_FILE_STUCK: If nothing can be written there, so that the door cannot be
+                closed either.
+            APPLICATION_COMMAND_RUNNING: If somebody else's order does not come to its end.
         """
         maintenance_file = self._settings.maintenance_file
         path = maintenance_file.with_name(f"{maintenance_file.name}.order")
@@ -106,7 +107,7 @@ class _CommandPart(ApplicationPart):
         """Whether any process of it runs.
 
         Raises:
-            StateUnknown: If the command says neither.
+            STATE_UNKNOWN: If the command says neither.
         """
         look = partial(run_command, self._status, self._environment, STATUS_TIMEOUT_S)
         ended = run_checked("look at", self._status, look)

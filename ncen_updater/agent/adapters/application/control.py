@@ -237,7 +237,7 @@ def check_maintenance_page(
         What it answered last.
 
     Raises:
-        HealthSettingsWrong: The address cannot be used.
+        HEALTH_SETTINGS_WRONG: The address cannot be used.
     """
     if settings.public_url is None:
         return None

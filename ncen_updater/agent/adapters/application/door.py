@@ -64,7 +64,7 @@ class MaintenanceFile:
         """Write the file; the time since when stays that of the first writing.
 
         Raises:
-            DoorStuck: If it cannot be written.
+            MAINTENANCE_FILE_STUCK: If it cannot be written.
         """
         try:
             since = self._read_since() or self._now().isoformat(timespec="seconds")
@@ -83,7 +83,7 @@ class MaintenanceFile:
         """Remove the file.
 
         Raises:
-            DoorStuck: If it cannot be removed.
+            MAINTENANCE_FILE_STUCK: If it cannot be removed.
         """
         try:
             durable.remove_file(self._path)
@@ -97,7 +97,7 @@ class MaintenanceFile:
         """Whether the file is there, whatever is in it.
 
         Raises:
-            DoorStuck: If that cannot be seen.
+            MAINTENANCE_FILE_STUCK: If that cannot be seen.
         """
         try:
             self._path.lstat()
@@ -113,7 +113,7 @@ class MaintenanceFile:
         """The change that is named in the file; empty where there is no file or it names none.
 
         Raises:
-            DoorStuck: If it cannot be read.
+            MAINTENANCE_FILE_STUCK: If it cannot be read.
         """
         try:
             return self._read_field("change") or ""

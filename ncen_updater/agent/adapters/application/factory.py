@@ -26,7 +26,7 @@ def make_application(
         make_note: Asked for reason, change and version each time the door is closed.
 
     Raises:
-        HealthSettingsWrong: If the address of the health cannot be used.
+        HEALTH_SETTINGS_WRONG: If the address of the health cannot be used.
     """
     if settings.adapter == "systemd":
         return SystemdApplication(settings, current, make_note=make_note)

@@ -76,7 +76,7 @@ class HealthProber:
         run: Runs the site's command that says the version, within so many seconds.
 
     Raises:
-        HealthSettingsWrong: If the address cannot be used.
+        HEALTH_SETTINGS_WRONG: If the address cannot be used.
     """
 
     def __init__(

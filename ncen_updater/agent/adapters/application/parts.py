@@ -27,7 +27,7 @@ class ApplicationPart(abc.ABC):
         """Whether any process of it runs.
 
         Raises:
-            StateUnknown: If that cannot be told.
+            STATE_UNKNOWN: If that cannot be told.
         """
 
     def is_at_rest(self) -> bool:
@@ -55,5 +55,5 @@ class ApplicationPart(abc.ABC):
         """Order the start.
 
         Raises:
-            CommandFailed: If the order failed.
+            CommandError: If the order failed.
         """

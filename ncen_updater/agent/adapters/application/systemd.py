@@ -95,7 +95,7 @@ class _SystemdUnit(ApplicationPart):
         """Whether the unit has processes, or is on its way up or down.
 
         Raises:
-            StateUnknown: If systemd does not know the unit or gives no clear answer.
+            STATE_UNKNOWN: If systemd does not know the unit or gives no clear answer.
         """
         return self._read_properties()["ActiveState"] in ACTIVE_STATES
 

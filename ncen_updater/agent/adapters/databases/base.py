@@ -472,7 +472,7 @@ class DatabaseEngine(abc.ABC):
         """As whom the application's own migrator runs; None where the agent is not root.
 
         Raises:
-            MigratorNobody: The agent is root, and nobody else is known.
+            MIGRATOR_USER_UNKNOWN: The agent is root, and nobody else is known.
         """
 
     def list_quarantined(self) -> tuple[Finding, ...]:
@@ -516,7 +516,7 @@ class DatabaseEngine(abc.ABC):
         """Bar every session but our own from the live set, in one act, and end those that stay.
 
         Raises:
-            FencedByOther: Another change keeps everybody out.
+            FENCED_BY_OTHER: Another change keeps everybody out.
         """
 
     @abc.abstractmethod
@@ -524,7 +524,7 @@ class DatabaseEngine(abc.ABC):
         """Let sessions in again, exactly as before the fence.
 
         Raises:
-            FencedByOther: Another change keeps everybody out.
+            FENCED_BY_OTHER: Another change keeps everybody out.
         """
 
     @abc.abstractmethod
@@ -580,7 +580,8 @@ class DatabaseEngine(abc.ABC):
                 only the newer release has the ``down`` files.
 
         Raises:
-            MigrationRefused: An applied migration was edited, is unknown, or the order is broken.
+            MigrationRefusedError: An applied migration was edited, is unknown, or the order is
+                broken.
         """
 
     @abc.abstractmethod
@@ -626,7 +627,7 @@ class DatabaseEngine(abc.ABC):
             lock_fd: A descriptor that is held open as long as anything of the program is at work.
 
         Raises:
-            MigratorFailed: It failed; what it did until then stays.
+            MIGRATOR_FAILED: It failed; what it did until then stays.
         """
         raise NotImplementedError(
             f"{self.engine_name}: {program}, {slot}, {progress}, {change}, {lock_fd}"
@@ -753,7 +754,7 @@ class DatabaseEngine(abc.ABC):
         meanwhile stays.
 
         Raises:
-            OfficersWereIn: The databases say committed, or were brought by a later change.
+            ALREADY_COMMITTED: The databases say committed, or were brought by a later change.
         """
 
     @abc.abstractmethod

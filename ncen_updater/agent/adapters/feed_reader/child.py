@@ -219,7 +219,7 @@ class WorkerReleaseSource(TufReleaseSource):
             What the child reported; empty if it only did what it was told.
 
         Raises:
-            BundleUnreadable: If the file cannot be opened.
+            BUNDLE_UNREADABLE: If the file cannot be opened.
         """
         if request.get("file") is None:
             return self._ask_worker(request, progress, METADATA_ALLOWANCE)
@@ -234,7 +234,7 @@ class WorkerReleaseSource(TufReleaseSource):
         """Make a directory that is missing, for the child to write to.
 
         Raises:
-            LocalStoreFailed: If it cannot be made.
+            LOCAL_STORE_FAILED: If it cannot be made.
         """
         if directory.exists():
             return

@@ -70,8 +70,8 @@ def find_upgrade_to_approve(
         retry: Whether one that failed here is taken, too.
 
     Raises:
-        NothingToApprove: If nothing is on offer.
-        FeedNeverRead: If what is on offer is not known yet.
+        NOTHING_TO_APPROVE: If nothing is on offer.
+        FEED_NEVER_READ: If what is on offer is not known yet.
         UpdaterError: If a database or a slot cannot be read.
     """
     again = retry or (target is not None and has_passed_since_failure(journal, target))
@@ -94,8 +94,8 @@ def require_approvable_basis(subject: ApprovalSubject) -> ApprovalBasis:
     """Return what an approval would be bound to.
 
     Raises:
-        GuardBlocks: If something stands in the way that no waiting ends.
-        NotRehearsed, RehearsalOutdated: If there is nothing that holds.
+        PREFLIGHT_BLOCKED: If something stands in the way that no waiting ends.
+        NOT_REHEARSED, REHEARSAL_OUTDATED: If there is nothing that holds.
     """
     refuse_lasting(subject.plan.findings)
     if subject.status.basis is not None:
@@ -110,9 +110,9 @@ def approve_upgrade(journal: Journal, subject: ApprovalSubject, actor: Actor) ->
     """Write a person's approval; False where they had given it.
 
     Raises:
-        NotRehearsed, RehearsalOutdated: If there is nothing that holds.
-        RootIsNobody: If it could be anybody's, where two people have to approve.
-        OpenChange: If a change is open: what it comes to is to be seen first.
+        NOT_REHEARSED, REHEARSAL_OUTDATED: If there is nothing that holds.
+        APPROVER_IS_SHARED_ACCOUNT: If it could be anybody's, where two people have to approve.
+        OPEN_CHANGE: If a change is open: what it comes to is to be seen first.
     """
     basis = require_approvable_basis(subject)
     needed = subject.count.needed
@@ -127,8 +127,8 @@ def schedule_upgrade(
     """Choose when the upgrade may begin; it still waits for approvals and the window.
 
     Raises:
-        NotRehearsed, RehearsalOutdated: If there is nothing that holds.
-        OpenChange: If a change is open.
+        NOT_REHEARSED, REHEARSAL_OUTDATED: If there is nothing that holds.
+        OPEN_CHANGE: If a change is open.
     """
     require_approvable_basis(subject)
     ApprovalStore(journal).set_schedule(subject.binding, subject.target, not_before, actor)

@@ -108,8 +108,8 @@ def require_no_pending_change(
         state: What is known of the site then.
 
     Raises:
-        WatchedFirst: If its release is watched.
-        OpenChange: If there is more to do.
+        SOAK_NOT_FINISHED: If its release is watched.
+        OPEN_CHANGE: If there is more to do.
     """
     if change is None:
         return
@@ -126,7 +126,7 @@ def require_approvable(next_upgrade: Mapping[str, Any]) -> None:
     """Refuse where nothing can be approved by what was seen. Pure.
 
     Raises:
-        NotRehearsed, RehearsalOutdated: If there is nothing that holds.
+        NOT_REHEARSED, REHEARSAL_OUTDATED: If there is nothing that holds.
     """
     if next_upgrade["binding"] is not None:
         return
@@ -146,9 +146,10 @@ def require_approvals(next_upgrade: Mapping[str, Any]) -> None:
     """Refuse where what was seen is not approved by as many as have to. Pure.
 
     Raises:
-        NotRehearsed, RehearsalOutdated: If there is nothing that could be, or what people approved
+        NOT_REHEARSED, REHEARSAL_OUTDATED: If there is nothing that could be, or what people
+            approved
             is not what would be done now.
-        ApprovalMissing: If it is not.
+        APPROVAL_MISSING: If it is not.
     """
     require_approvable(next_upgrade)
     if next_upgrade["missing"] and next_upgrade["voids"]:

@@ -99,7 +99,7 @@ def find_installing_upgrade(journal: Journal, current: str) -> Change | None:
     """Return the upgrade that brought the release in use; only upgrades to it are read whole.
 
     Raises:
-        JournalUnreadable: If the journal holds what no agent wrote.
+        JournalUnreadableError: If the journal holds what no agent wrote.
     """
     wanted = Version(current)
     with guard_reads(journal.path):
@@ -120,7 +120,7 @@ def find_rollback_to_approve(journal: Journal, current: str, needed: int) -> Rol
         needed: How many people have to approve.
 
     Raises:
-        NothingToRollBack: If no upgrade brought the release in use.
+        NOTHING_TO_ROLL_BACK: If no upgrade brought the release in use.
     """
     upgrade = find_installing_upgrade(journal, current)
     if upgrade is None:
@@ -158,8 +158,8 @@ def approve_rollback(
         accept_loss: So many records may be lost.
 
     Raises:
-        OpenChange: If a change is open.
-        RootIsNobody: If it could be anybody's, where two people have to approve.
+        OPEN_CHANGE: If a change is open.
+        APPROVER_IS_SHARED_ACCOUNT: If it could be anybody's, where two people have to approve.
     """
     store = ApprovalStore(journal)
     basis: dict[str, object] = {
@@ -191,9 +191,10 @@ def require_rollback_consent(
     """Refuse a rollback that people have not agreed to; write an emergency down.
 
     Raises:
-        BackNeedsApproval: If somebody has to approve it yet.
-        LossNotAgreed: If who asks may not approve, and fewer records may be lost by those who may.
-        EmergencyWithoutReason: If nobody could know afterwards why it could not wait.
+        ROLLBACK_NEEDS_APPROVAL: If somebody has to approve it yet.
+        DATA_LOSS_ABOVE_APPROVAL: If who asks may not approve, and fewer records may be lost by
+            those who may.
+        EMERGENCY_WITHOUT_REASON: If nobody could know afterwards why it could not wait.
     """
     if request.emergency_reason is not None and not request.emergency_reason.strip():
         raise UpdaterError(EMERGENCY_WITHOUT_REASON)
@@ -236,7 +237,7 @@ def require_loss_accepted(subject: RollbackSubject, count: int) -> None:
     """Refuse a loss that is greater than all who approved a rollback agreed to.
 
     Raises:
-        LossNotAgreed: If so.
+        DATA_LOSS_ABOVE_APPROVAL: If so.
     """
     if count > subject.accepted_loss:
         raise UpdaterError(
@@ -257,7 +258,7 @@ def read_rollback_request(journal: Journal, number: int) -> RollbackRequest:
     """Return who asked for a rollback by an order of the service.
 
     Raises:
-        NothingToRollBack: If there is no such order.
+        NOTHING_TO_ROLL_BACK: If there is no such order.
     """
     order = JobQueue(journal).find(number)
     if order is None or order.kind is not JobKind.ROLLBACK:

@@ -52,7 +52,7 @@ def reject_shared_account(
         shared_uids: Numbers of users that many people may act as.
 
     Raises:
-        RootIsNobody: If so.
+        APPROVER_IS_SHARED_ACCOUNT: If so.
     """
     if needed > 1 and actor.uid in shared_uids:
         raise UpdaterError(APPROVER_IS_SHARED_ACCOUNT, who=actor.who)
@@ -88,8 +88,8 @@ class ApprovalStore:
             reason: Why, where people are asked.
 
         Raises:
-            OpenChange: If a change is open: what it comes to is to be seen first.
-            RootIsNobody: If it could be anybody's, where two people have to approve.
+            OPEN_CHANGE: If a change is open: what it comes to is to be seen first.
+            APPROVER_IS_SHARED_ACCOUNT: If it could be anybody's, where two people have to approve.
         """
         at = self._journal.read_time().isoformat()
         with self._journal.transaction() as connection:
@@ -292,7 +292,7 @@ class ApprovalStore:
         """Choose the time of an upgrade; an earlier choice no longer counts.
 
         Raises:
-            OpenChange: If a change is open.
+            OPEN_CHANGE: If a change is open.
         """
         at = self._journal.read_time().isoformat()
         with self._journal.transaction() as connection:

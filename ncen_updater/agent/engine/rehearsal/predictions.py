@@ -39,7 +39,7 @@ def find_forecast(journal: Journal, origin: str, version: str) -> DowntimeForeca
     """Return what was predicted for a change, before it begins; None where nothing was.
 
     Raises:
-        JournalUnreadable: If a report in the journal is none.
+        JournalUnreadableError: If a report in the journal is none.
     """
     for record in RehearsalStore(journal).list_newest(MAX_REMEMBERED):
         for hop in record.report.hops if record.report is not None else ():

@@ -176,7 +176,7 @@ class Rehearser:
         """Rehearse a path and return what is in the journal of it.
 
         Raises:
-            RehearsalFailed: With its cause; the copies are gone.
+            REHEARSAL_FAILED: With its cause; the copies are gone.
             UpdaterError: Nothing was begun.
         """
         site, journal = self._site, self._journal
@@ -320,7 +320,7 @@ class Rehearser:
         """Rehearse the way back to kept databases, on a copy of those from before; in seconds.
 
         Raises:
-            NotAsKept: If a copy is not what it was copied from.
+            PREVIOUS_SCHEMA_CHANGED: If a copy is not what it was copied from.
         """
         engine = self._site.database_engine
         self._report_progress(N_("rehearsing the way back to kept databases"))

@@ -65,7 +65,7 @@ class RehearsalRecord:
         """What it found; None of one that did not pass.
 
         Raises:
-            JournalUnreadable: If what is stored is something else.
+            JournalUnreadableError: If what is stored is something else.
         """
         from ncen_updater.agent.engine.rehearsal.report import RehearsalReport
 
@@ -76,7 +76,7 @@ class RehearsalRecord:
         """What is known of one that failed; None of any other, or one that was torn.
 
         Raises:
-            JournalUnreadable: If what is stored is something else.
+            JournalUnreadableError: If what is stored is something else.
         """
         from ncen_updater.agent.engine.rehearsal.report import RehearsalFailure
 
@@ -87,7 +87,7 @@ class RehearsalRecord:
         """Where the copies of one are that runs, or was torn; None of any other.
 
         Raises:
-            JournalUnreadable: If what is stored is something else.
+            JournalUnreadableError: If what is stored is something else.
         """
         from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
 

@@ -76,9 +76,9 @@ class SoakStep(Step):
 
         Raises:
             SoakFailedError: If the release turned bad.
-            WatchedWithoutDatabases: If the databases stay away.
-            HealthRefused: If it is not to be found out how it is.
-            ContractFailed: If the migrations were not brought to their end.
+            SOAK_DATABASES_DOWN: If the databases stay away.
+            HEALTH_ACCESS_DENIED: If it is not to be found out how it is.
+            CONTRACT_FAILED: If the migrations were not brought to their end.
         """
         site, settings = context.site, context.site.config.soak
         manifest = context.read_target().manifest

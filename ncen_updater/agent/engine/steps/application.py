@@ -62,7 +62,7 @@ class MaintenanceOnStep(Step):
         """Close the door. What people approved is used up by that, whatever comes of it.
 
         Raises:
-            FrontLetsIn: The web server in front lets officers in all the same.
+            MAINTENANCE_PAGE_NOT_SHOWN: The web server in front lets officers in all the same.
         """
         if context.change.kind is ChangeKind.UPGRADE:
             ApprovalStore(context.journal).consume_all(context.change.id)

@@ -49,8 +49,8 @@ class FenceStep(Step):
         """Count once more what going back loses, now that officers are out; say who is in.
 
         Raises:
-            RecordsWouldBeLost: If more was entered than a person agreed to lose.
-            ValuesWouldBeLost: The same, of what ways down do not keep.
+            RECORDS_WOULD_BE_LOST: If more was entered than a person agreed to lose.
+            NEW_ROWS_WOULD_BE_LOST: The same, of what ways down do not keep.
         """
         ended = context.site.database_engine.sessions() or None
         if context.change.mode is not DatabaseMode.RESTORE:

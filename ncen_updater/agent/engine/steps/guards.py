@@ -34,7 +34,7 @@ def require_no_blockers(findings: Sequence[Finding]) -> None:
     """Raise if any finding is strict.
 
     Raises:
-        GuardBlocks: With every strict finding and its remedy.
+        PREFLIGHT_BLOCKED: With every strict finding and its remedy.
     """
     strict = [finding for finding in findings if finding.severity is Severity.CRITICAL]
     if strict:
@@ -50,7 +50,7 @@ def refuse_lasting(findings: Sequence[Finding]) -> None:
     """Refuse a rehearsal or an approval where waiting mends nothing.
 
     Raises:
-        GuardBlocks: With every such finding and its remedy.
+        PREFLIGHT_BLOCKED: With every such finding and its remedy.
     """
     require_no_blockers([finding for finding in findings if finding.code in LASTING])
 

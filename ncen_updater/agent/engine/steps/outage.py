@@ -109,7 +109,7 @@ class RefusalTracker:
         """Whether the last look says nothing about the release.
 
         Raises:
-            HealthRefused: If there were too many of them. The release stays.
+            HEALTH_ACCESS_DENIED: If there were too many of them. The release stays.
         """
         if self._last is None or not self._in_a_row or self._last.missing_parts:
             return False
@@ -152,8 +152,8 @@ class OutageTracker:
         """Whether a look that was bad just now says nothing about the release.
 
         Raises:
-            WatchedWithoutDatabases: If they are away for too long.
-            WatchedOnFullDisk: If a disk is full for too long.
+            SOAK_DATABASES_DOWN: If they are away for too long.
+            SOAK_DISK_FULL: If a disk is full for too long.
         """
         if self._are_databases_unavailable():
             self._continue_outage(OutageCause.DATABASES)
@@ -192,8 +192,8 @@ class OutageTracker:
         """Wait until all is there.
 
         Raises:
-            WatchedWithoutDatabases: If the databases stay away for too long.
-            WatchedOnFullDisk: If a disk stays full for too long.
+            SOAK_DATABASES_DOWN: If the databases stay away for too long.
+            SOAK_DISK_FULL: If a disk stays full for too long.
         """
         while self.is_failure_excused():
             self._context.site.clock.wait(interval_s)

@@ -116,10 +116,10 @@ def require_healthy(
         Seconds that the last start took.
 
     Raises:
-        Unhealthy: By the fault of the release.
-        HealthRefused: If it refuses what the site sends along when it asks, by nobody's.
-        NeverAnswered: By nobody's, as far as can be told.
-        AnotherAnswers: Because something else has its address.
+        ApplicationUnhealthyError: By the fault of the release.
+        HEALTH_ACCESS_DENIED: If it refuses what the site sends along when it asks, by nobody's.
+        HEALTH_UNDECIDED: By nobody's, as far as can be told.
+        STOPPED_BUT_ANSWERS: Because something else has its address.
         ApplicationError: If it cannot be stopped or started.
         DatabaseError: If the databases cannot be reached, so that no release could be well.
         InsufficientSpaceError: If a disk is full, so that none could, either.
@@ -182,8 +182,8 @@ def require_address_free(site: Site, document: ReleaseDocument) -> bool:
         Whether something answers all the same, such as a proxy that has nobody behind it.
 
     Raises:
-        AnotherAnswers: If it tells a version.
-        CommandSaysAnother: If the site's command tells one for it.
+        STOPPED_BUT_ANSWERS: If it tells a version.
+        STOPPED_BUT_REPORTS_VERSION: If the site's command tells one for it.
     """
     settings = site.config.application
     # Without further requests: where nobody listens, each might take its whole time.

@@ -162,7 +162,7 @@ def verify_site(
         is as recorded.
 
     Raises:
-        JournalUnreadable: If the chain of the journal does not close.
+        JournalUnreadableError: If the chain of the journal does not close.
         UpdaterError: If a fact cannot be had.
     """
     looks = build_verify_checks(site, journal, progress, chain_heads=chain_heads)
@@ -187,7 +187,7 @@ def build_verify_checks(
         chain_heads: Events that a person kept elsewhere, which have to be in the chain.
 
     Raises:
-        JournalUnreadable: If the chain of the journal does not close.
+        JournalUnreadableError: If the chain of the journal does not close.
     """
     journal.verify_chain()
     current = site.slots.read_current()
@@ -215,7 +215,7 @@ def verify_journal(journal: Journal, chain_heads: Sequence[ChainHead] = ()) -> t
         chain_heads: Events that a person kept elsewhere, which have to be in the chain.
 
     Raises:
-        JournalUnreadable: If the chain of the journal does not close.
+        JournalUnreadableError: If the chain of the journal does not close.
     """
     journal.verify_chain()
     return _check_records(journal, chain_heads)

@@ -197,7 +197,7 @@ def collect_dossier(site: Site, journal: Journal, subject: ApprovalSubject) -> D
         subject: What can be approved.
 
     Raises:
-        NotRehearsed, RehearsalOutdated: If there is nothing that could be approved.
+        NOT_REHEARSED, REHEARSAL_OUTDATED: If there is nothing that could be approved.
         UpdaterError: If the journal cannot be read.
     """
     basis = require_approvable_basis(subject)

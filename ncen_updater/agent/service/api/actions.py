@@ -90,10 +90,10 @@ def _require_current_binding(
     Databases are not asked: what is begun is compared with what was approved once more then.
 
     Raises:
-        NotAssessed: If the service does not know what comes next.
-        FeedNeverRead: If what is on offer is not known.
-        NothingToApprove, NotRehearsed, NotNext: If there is nothing of that kind.
-        BindingChanged: If it is something else than what was seen.
+        NEXT_UPGRADE_UNKNOWN: If the service does not know what comes next.
+        FEED_NEVER_READ: If what is on offer is not known.
+        NOTHING_TO_APPROVE, NOT_REHEARSED, NOT_THE_NEXT_UPGRADE: If there is nothing of that kind.
+        APPROVAL_SUBJECT_CHANGED: If it is something else than what was seen.
     """
     found = context.load_assessment()
     if found is None:
@@ -149,8 +149,9 @@ def _require_rollback_subject(context: ApiContext, journal: Journal) -> Rollback
     """Return the rollback that can be approved, by what the service saw last.
 
     Raises:
-        NotAssessed: If it does not know what runs.
-        BindingChanged: If there is nothing to go back from, so that nobody can have seen it.
+        NEXT_UPGRADE_UNKNOWN: If it does not know what runs.
+        APPROVAL_SUBJECT_CHANGED: If there is nothing to go back from, so that nobody can have seen
+            it.
     """
     found = context.load_assessment()
     if found is None or found.current is None:
@@ -276,10 +277,10 @@ def _require_startable(context: ApiContext, journal: Journal, kind: JobKind, *, 
     """Refuse at once what would be refused later.
 
     Raises:
-        OpenChange: If a change is open, which the service brings to its end first; one that is
+        OPEN_CHANGE: If a change is open, which the service brings to its end first; one that is
             stuck may be resumed or rolled back, and an order to go back (``goes``) ends the
             watching of a release.
-        Held: If upgrades are on hold.
+        HELD: If upgrades are on hold.
     """
     change, back = journal.find_open_change(), kind is JobKind.ROLLBACK
     if change is not None and goes and change.is_soaking and can_be_superseded(journal, change):
@@ -296,7 +297,7 @@ def _require_rollback_approval(
     """Refuse at once a rollback that people have to approve yet; it is asked again when it begins.
 
     Raises:
-        BackNeedsApproval: If so.
+        ROLLBACK_NEEDS_APPROVAL: If so.
     """
     found = context.load_assessment()
     if found is None or found.current is None or emergency is not None:
@@ -315,9 +316,11 @@ def _require_loss_approval(
     """Refuse whoever agrees to a loss that nobody who may has agreed to.
 
     Raises:
-        LossNotAgreed: If they may not approve, and those who have to approve it have not all
+        DATA_LOSS_ABOVE_APPROVAL: If they may not approve, and those who have to approve it have not
+            all
             agreed to so many records.
-        Refused: If they may not approve, and nobody else can: the loss is an approver's to take.
+        RequestRefusedError: If they may not approve, and nobody else can: the loss is an approver's
+            to take.
     """
     if ApiRole.APPROVE in caller.roles:
         return

@@ -228,7 +228,7 @@ def _read_body(environ: Environ) -> bytes:
     """Read the body, which has to say how long it is.
 
     Raises:
-        TooLarge, BadRequestError: If it does not, or is longer than any that is wanted.
+        FileTooLargeError, BadRequestError: If it does not, or is longer than any that is wanted.
     """
     length = environ.get("CONTENT_LENGTH") or "0"
     if "HTTP_TRANSFER_ENCODING" in environ:

@@ -189,11 +189,12 @@ def _submit_inspection(
     """Begin an inspection.
 
     Raises:
-        Refused: If this person may not see it.
+        RequestRefusedError: If this person may not see it.
         BadRequestError: If something is said that means nothing for its kind.
-        OpenChange: If a change is open which the service brings to its end; one that is stuck waits
+        OPEN_CHANGE: If a change is open which the service brings to its end; one that is stuck
+            waits
             for a person, who has to see why, and while a release is watched one may look.
-        Refused: If too many are open.
+        RequestRefusedError: If too many are open.
     """
     kind = InspectionKind(form.kind)
     _require_role(request, kind)
@@ -229,7 +230,7 @@ def _run_inspection(
     """Have something looked at, and return what was found.
 
     Raises:
-        Refused: If that takes longer; its number tells where to ask.
+        RequestRefusedError: If that takes longer; its number tells where to ask.
         UpdaterError: Why nothing was found.
     """
     form = validate_form(InspectionForm, {**data, "language": request.language})

@@ -52,7 +52,7 @@ class Caller:
             **values: For the places of the message.
 
         Raises:
-            Refused: If so.
+            RequestRefusedError: If so.
         """
         if role not in self.roles:
             group = self.groups.get(role, "-")

@@ -271,8 +271,9 @@ def check_role(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
     """Whether who asks has a right; refused as what takes it would be.
 
     Raises:
-        Refused: If they have not.
-        RootIsNobody: If their approval could be anybody's, where two people have to approve.
+        RequestRefusedError: If they have not.
+        APPROVER_IS_SHARED_ACCOUNT: If their approval could be anybody's, where two people have to
+            approve.
     """
     role, person = ApiRole(request.path_parameters["role"]), request.caller.actor
     request.caller.require_role(role)
@@ -288,7 +289,7 @@ def get_next_upgrade(context: ApiContext, request: ApiRequest) -> tuple[int, Doc
     With a time: when it would begin if somebody chose that.
 
     Raises:
-        NotNext: If the release that is named cannot be approved.
+        NOT_THE_NEXT_UPGRADE: If the release that is named cannot be approved.
         BadRequestError: If the time is none.
     """
     chosen = parse_time(request.query.get("not_before"), "not_before")
@@ -398,7 +399,7 @@ def require_approvable_release(known: Assessment, version: str) -> Assessment:
 
     Raises:
         BadRequestError: If it is no version.
-        Refused: If it cannot.
+        RequestRefusedError: If it cannot.
     """
     try:
         found = known.find_release(version[:50])

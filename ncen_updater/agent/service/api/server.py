@@ -54,8 +54,8 @@ def open_listener(path: Path, group: int | None) -> Iterator[socket.socket]:
             root may.
 
     Raises:
-        SocketTaken: If another service listens there.
-        SocketUnusable: If the place takes no socket, or others could put theirs there.
+        SOCKET_TAKEN: If another service listens there.
+        SOCKET_UNUSABLE: If the place takes no socket, or others could put theirs there.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -265,7 +265,7 @@ class _UserConnection(LimitedConnection):
         """Its request is here.
 
         Raises:
-            Refused: If it had to leave meanwhile, so that nothing may be done of it.
+            RequestRefusedError: If it had to leave meanwhile, so that nothing may be done of it.
         """
         if not self.server.limits.mark_busy(self.uid, self):
             raise RequestRefusedError(TOO_MANY_CONNECTIONS, count=MAX_CONNECTIONS_PER_USER)
@@ -316,7 +316,7 @@ def start_api(
     """Start to answer; return what ends it.
 
     Raises:
-        SocketTaken, SocketUnusable: If the socket cannot be used.
+        SOCKET_TAKEN, SOCKET_UNUSABLE: If the socket cannot be used.
     """
     settings = config.service
     path = config.paths.resolve(settings.api_socket)

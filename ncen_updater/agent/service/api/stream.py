@@ -95,8 +95,8 @@ class EventStreams:
         """Return a stream; it begins with what came after an event of the journal.
 
         Raises:
-            Refused: If there is no room, or this person has as many as one may.
-            BadRequest: If the number is none.
+            RequestRefusedError: If there is no room, or this person has as many as one may.
+            BadRequestError: If the number is none.
             UpdaterError: If the journal cannot be read.
         """
         wanted = request.query.get("after", request.last_event)

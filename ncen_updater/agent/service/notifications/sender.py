@@ -215,7 +215,7 @@ def read_secret(
         min_chars: So many characters it has to have.
 
     Raises:
-        SecretMissing: If it cannot be read, or is too short.
+        SECRET_MISSING: If it cannot be read, or is too short.
         SecretExposedError: If others may read the file.
     """
     if file is not None:

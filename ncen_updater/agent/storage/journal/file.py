@@ -92,7 +92,7 @@ class JournalFile:
                 file.
 
         Raises:
-            JournalExists: If there is a file already, whatever it holds.
+            JOURNAL_EXISTS: If there is a file already, whatever it holds.
         """
         if path.exists() or path.is_symlink():  # also one that leads to a disk that is away
             raise UpdaterError(JOURNAL_EXISTS, path=path)
@@ -125,7 +125,7 @@ class JournalFile:
 
         Raises:
             JournalMissingError: If there is none.
-            JournalTorn: If a record was torn and this user may not take its half back.
+            JOURNAL_INTERRUPTED: If a record was torn and this user may not take its half back.
             JournalUnreadableError: If it is damaged, altered, or of a newer form.
         """
         try:
@@ -326,7 +326,7 @@ def _roll_back_hot_journal(path: Path, reading: sqlite3.Connection) -> None:
     Who only reads cannot, and would call a good journal damaged.
 
     Raises:
-        JournalTorn: If this user may not write it.
+        JOURNAL_INTERRUPTED: If this user may not write it.
     """
     try:
         reading.execute("PRAGMA user_version").fetchone()

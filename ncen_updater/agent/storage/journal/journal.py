@@ -53,7 +53,7 @@ class Journal(JournalFile):
             superseded_change: Id of a committed change that ends with this one, stuck or not.
 
         Raises:
-            OpenChange: If another one is open.
+            OPEN_CHANGE: If another one is open.
         """
         try:
             with self.transaction() as connection:
@@ -175,7 +175,7 @@ class Journal(JournalFile):
         """All facts of a change.
 
         Raises:
-            JournalUnreadable: If one is of another kind than its name says.
+            JournalUnreadableError: If one is of another kind than its name says.
         """
         with guard_reads(self.path):
             rows = self._connection.execute(
@@ -198,7 +198,7 @@ class Journal(JournalFile):
 
         Raises:
             KeyError: If there is none of this id.
-            JournalUnreadable: If a word or a time of it is one that no agent wrote.
+            JournalUnreadableError: If a word or a time of it is one that no agent wrote.
         """
         with guard_reads(self.path):
             row = self._connection.execute(

@@ -94,7 +94,7 @@ def import_translations(
         as_po: Whether what came is.
 
     Raises:
-        Unusable: If nothing in it belongs to any release at hand.
+        UnusableFileError: If nothing in it belongs to any release at hand.
     """
     known: dict[str | TextKey, tuple[TextKey, ShippedTexts]] = {}
     for shipped in releases:

@@ -294,7 +294,7 @@ class LocalOverlay:
         """What a release ships in one language, and what that translates.
 
         Raises:
-            Unusable: If a file of the release cannot be read.
+            UnusableFileError: If a file of the release cannot be read.
         """
         files = OverlayDirectory(self._slots.get_slot_directory(version))
         return collect_shipped_texts(
@@ -305,7 +305,7 @@ class LocalOverlay:
         """What the country has in one language.
 
         Raises:
-            Unusable: If its file cannot be read.
+            UnusableFileError: If its file cannot be read.
         """
         return parse_catalogue(
             OverlayDirectory(self._own).read(fill_language(declared.site_path, language)), declared

@@ -41,7 +41,7 @@ def parse_catalogue(file: OverlayFile | None, declared: OverlayManifest) -> Text
     """Return what a file holds; an empty catalogue where there is none.
 
     Raises:
-        Unusable: If it cannot be read.
+        UnusableFileError: If it cannot be read.
     """
     return TextCatalog() if file is None else read_catalog(file.content, declared)
 
@@ -72,7 +72,8 @@ class OverlayDirectory:
         """Read a file; None where there is none.
 
         Raises:
-            Unusable: If it is a link, a pipe or anything but a file, too large, or cannot be read.
+            UnusableFileError: If it is a link, a pipe or anything but a file, too large, or cannot
+                be read.
         """
         try:
             with self._open() as handle:

@@ -243,7 +243,7 @@ class DirectorySnapshot:
         """Make the kept tree while the application works; return the number of entries.
 
         Raises:
-            FilesNotKept, UnsafeSnapshotDirectoryError: If it cannot be made.
+            SITE_FILES_NOT_SAVED, UnsafeSnapshotDirectoryError: If it cannot be made.
         """
         return self._update(PREPARED_INDEX)
 
@@ -251,7 +251,8 @@ class DirectorySnapshot:
         """Bring the kept tree up to what is there now that the application stands still.
 
         Raises:
-            FilesNotKept, UnsafeSnapshotDirectoryError, IndexUnusable: If it cannot be done.
+            SITE_FILES_NOT_SAVED, UnsafeSnapshotDirectoryError, INDEX_UNUSABLE: If it cannot be
+                done.
         """
         return self._update(FINAL_INDEX)
 
@@ -322,7 +323,8 @@ class DirectorySnapshot:
             required: Whether the new version was started, so that the kept tree has to be there.
 
         Raises:
-            FilesNotPutBack, UnsafeSnapshotDirectoryError, IndexUnusable: If it cannot be done.
+            SITE_FILES_NOT_RESTORED, UnsafeSnapshotDirectoryError, INDEX_UNUSABLE: If it cannot be
+                done.
         """
         try:
             with self._open_snapshot() as home:
@@ -528,7 +530,7 @@ class DirectorySnapshot:
             How many were given back, and how many are gone and were not.
 
         Raises:
-            FilesNotKept, IndexUnusable: If it cannot be done.
+            SITE_FILES_NOT_SAVED, INDEX_UNUSABLE: If it cannot be done.
         """
         try:
             with earlier_snapshot._open_snapshot() as home, self._open_live() as live:
@@ -586,7 +588,7 @@ class DirectorySnapshot:
         """Remove the kept tree; what was set aside stays. A place that is not ours is let be.
 
         Raises:
-            FilesNotKept: If it is there and cannot be removed.
+            SITE_FILES_NOT_SAVED: If it is there and cannot be removed.
         """
         try:
             with self._open_place() as place:

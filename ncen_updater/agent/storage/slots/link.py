@@ -41,8 +41,8 @@ def read_current_version(slots: Path, current: Path) -> Version | None:
         current: The link.
 
     Raises:
-        CurrentAstray: If it is not a link, or leads to anything but a slot's place.
-        SlotError: If it cannot be read.
+        CURRENT_LINK_INVALID: If it is not a link, or leads to anything but a slot's place.
+        SLOT_ERROR: If it cannot be read.
     """
     try:
         if not current.is_symlink():

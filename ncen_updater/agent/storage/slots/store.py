@@ -105,7 +105,7 @@ class SlotStore:
         """The version in use; None where none was chosen yet.
 
         Raises:
-            CurrentAstray: If the link leads to anything but a slot's place.
+            CURRENT_LINK_INVALID: If the link leads to anything but a slot's place.
         """
         return read_current_version(self._slots, self._current)
 
@@ -117,7 +117,7 @@ class SlotStore:
         """Whether a whole slot of this version is there whose record names this tree.
 
         Raises:
-            RecordUnusable: If the record is damaged.
+            SlotRecordError: If the record is damaged.
         """
         if not self.get_slot_directory(version).is_dir() or not self._records.exists(version):
             return False
@@ -127,7 +127,7 @@ class SlotStore:
         """The release document of a slot.
 
         Raises:
-            RecordUnusable: If the record is missing or damaged.
+            SlotRecordError: If the record is missing or damaged.
         """
         return self._records.read_document(version)
 
@@ -139,7 +139,7 @@ class SlotStore:
         """The tree of a slot, whole.
 
         Raises:
-            RecordUnusable: If the record is missing or damaged.
+            SlotRecordError: If the record is missing or damaged.
         """
         return self._records.read_tree(version)
 
@@ -154,9 +154,9 @@ class SlotStore:
             full: Hash every file; otherwise types, sizes, modes and links only.
 
         Raises:
-            SlotMissing: If it is not there.
-            RecordUnusable: If the record is missing or damaged.
-            SlotError: If something in it cannot be read.
+            SLOT_MISSING: If it is not there.
+            SlotRecordError: If the record is missing or damaged.
+            SLOT_ERROR: If something in it cannot be read.
         """
         place = self.get_slot_directory(version)
         if not place.is_dir():
@@ -182,11 +182,11 @@ class SlotStore:
         file was damaged, unless the site runs from it.
 
         Raises:
-            SlotInUse: If it is damaged and in use.
+            SLOT_IN_USE: If it is damaged and in use.
             SlotModifiedError: If the place holds another release, or the archive brought other
                 files.
-            SlotNoSpace: If the disk is full; what was written is removed.
-            SlotNotWritten: If the disk refuses a write.
+            SLOT_NO_SPACE: If the disk is full; what was written is removed.
+            SLOT_NOT_WRITTEN: If the disk refuses a write.
             UpdaterError: Whatever the archive's reader refuses.
         """
         from ncen_updater.formats.archive import unpack_archive
@@ -266,7 +266,7 @@ class SlotStore:
         """Make the directory of an existing site a slot: check, make read-only, write its record.
 
         Raises:
-            SlotMissing: If there is no such directory.
+            SLOT_MISSING: If there is no such directory.
             SlotModifiedError: If its files are not those of the release.
         """
         place = self.get_slot_directory(version)
@@ -285,8 +285,9 @@ class SlotStore:
         """Let ``current`` choose a slot, in one durable step.
 
         Raises:
-            SlotMissing: If that slot is not there.
-            CurrentAstray: If ``current`` is not a link, and so cannot be replaced in one step.
+            SLOT_MISSING: If that slot is not there.
+            CURRENT_LINK_INVALID: If ``current`` is not a link, and so cannot be replaced in one
+                step.
         """
         if not self.get_slot_directory(version).is_dir() or not self._records.exists(version):
             raise UpdaterError(SLOT_MISSING, version=version, slots=self._slots)
@@ -302,7 +303,7 @@ class SlotStore:
         """Remove a slot and then its record; does nothing where neither is there.
 
         Raises:
-            SlotInUse: If it is the current one.
+            SLOT_IN_USE: If it is the current one.
         """
         if self.read_current() == version:
             raise UpdaterError(SLOT_IN_USE, version=version)

@@ -74,8 +74,8 @@ def run_checks(
     Databases are asked side by side, the checks of one database one after the other.
 
     Raises:
-        QueryFailed: The server refused the question.
-        CheckMisshapen: The answer is not one row with one value.
+        QUERY_FAILED: The server refused the question.
+        CHECK_RESULT_INVALID: The answer is not one row with one value.
     """
     asked = [check for check in checks if check.when in (side, CheckStage.BOTH)]
     chains: dict[str, list[DomainCheck]] = {}
@@ -118,7 +118,7 @@ def run_release_query(
     """Ask one question of a release.
 
     Raises:
-        QueryFailed: It is no question, or the server refused it.
+        QUERY_FAILED: It is no question, or the server refused it.
     """
     refused = check_query_sql(sql, engine.engine_name)
     if refused is not None:
@@ -185,8 +185,8 @@ def find_unmapped_references(
     """Return the reference maps that leave rows without a target; empty when all is mapped.
 
     Raises:
-        QueryFailed: The server refused the question.
-        CheckMisshapen: The answer is not code and count.
+        QUERY_FAILED: The server refused the question.
+        CHECK_RESULT_INVALID: The answer is not code and count.
     """
     found: list[UnmappedReferences] = []
     for item in maps:

@@ -48,7 +48,7 @@ def find_migrator_user(
         owner: User and group of the databases' files, where they are the application's.
 
     Raises:
-        MigratorNobody: Nobody is named, the user is not known here, or is root.
+        MIGRATOR_USER_UNKNOWN: Nobody is named, the user is not known here, or is root.
     """
     if os.geteuid() != 0:
         return None
@@ -70,8 +70,8 @@ def resolve_program(command: DatabaseProgram, slot: Path) -> Path:
     """The program of a migrator, which is one of its release.
 
     Raises:
-        MigratorOutside: Its path leads out of the slot, or it is a link that does.
-        MigratorMissing: It is not there or may not be run.
+        MIGRATOR_OUTSIDE: Its path leads out of the slot, or it is a link that does.
+        MIGRATOR_MISSING: It is not there or may not be run.
     """
     program = command.argv[0]
     whole = Path(os.path.realpath(slot))
@@ -139,10 +139,10 @@ def run_migrator(
         heartbeat_s: Seconds between two signs of life.
 
     Raises:
-        MigratorNobody: It would be run by root as root.
-        MigratorOutside: The program is none of the release.
-        MigratorMissing: The program is not there or may not be run.
-        MigratorFailed: It ended with another status than 0 or ran out of time; its whole group has
+        MIGRATOR_USER_UNKNOWN: It would be run by root as root.
+        MIGRATOR_OUTSIDE: The program is none of the release.
+        MIGRATOR_MISSING: The program is not there or may not be run.
+        MIGRATOR_FAILED: It ended with another status than 0 or ran out of time; its whole group has
             been ended and ``private`` holds the end of its output.
     """
     if os.geteuid() == 0 and (user is None or user.uid == 0):

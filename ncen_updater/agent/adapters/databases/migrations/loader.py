@@ -28,7 +28,8 @@ def load_migrations(
             the author's own (building, linting).
 
     Raises:
-        MigrationFileBad: A file is missing, not a plain file inside the slot, too large, not UTF-8,
+        MIGRATION_FILE_BAD: A file is missing, not a plain file inside the slot, too large, not
+            UTF-8,
             or not the one that was signed.
     """
     files = _ReleaseFiles(manifest.version, slot, engine, digests)

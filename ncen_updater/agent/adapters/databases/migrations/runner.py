@@ -169,9 +169,9 @@ class MigrationRunner:
         Called again after a crash it goes on where the ledger ends.
 
         Raises:
-            MigrationRefused: See :func:`.planner.plan_steps`.
+            MigrationRefusedError: See :func:`.planner.plan_steps`.
             MigrationFailedError: Something of it failed; what ran before stays.
-            ServerLost: Server or disk failed below it.
+            SERVER_LOST: Server or disk failed below it.
         """
         migrations: dict[tuple[MigrationDirection, str], SqlMigration] = {}
         migrations.update({(MigrationDirection.DOWN, m.migration.id): m for m in origin or ()})
@@ -203,10 +203,10 @@ class MigrationRunner:
             progress: Told of each migration, and every two seconds while one runs.
 
         Raises:
-            MigrationRefused: The plan does not fit the ledger (any more), or has no way down.
+            MigrationRefusedError: The plan does not fit the ledger (any more), or has no way down.
             MigrationFailedError: A file was changed since the plan, was refused by the server,
                 ended its transaction, or ran out of time; ``detail`` names the line.
-            VerifyFailed: The ``verify`` file found rows.
+            VERIFY_FAILED: The ``verify`` file found rows.
         """
         with self._open_connection() as driver:
             self._run_plan(driver, plan, migrations, change, progress)
@@ -306,7 +306,7 @@ def _versions(
     """Return the newest migration before the first step, and after each of them.
 
     Raises:
-        MigrationRefused: The plan was made from another ledger.
+        MigrationRefusedError: The plan was made from another ledger.
     """
     standing = list(stack)
     versions = [standing[-1] if standing else None]

@@ -77,8 +77,8 @@ class MigrationExecutor:
 
         Raises:
             MigrationFailedError: Anything of it failed, at the server too.
-            ServerLost: Server or disk failed below it: no verdict on the release.
-            VerifyFailed: The ``verify`` file found rows.
+            SERVER_LOST: Server or disk failed below it: no verdict on the release.
+            VERIFY_FAILED: The ``verify`` file found rows.
         """
         self._migration, began = step.id, time.monotonic()
         try:

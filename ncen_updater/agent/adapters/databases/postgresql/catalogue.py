@@ -198,7 +198,7 @@ def apply_attributes(connection: Connection, expected: DatabaseAttributes, targe
     """Give a database the attributes and look whether it has them.
 
     Raises:
-        AttributesDiffer: If it does not; the transaction must not be committed.
+        ATTRIBUTES_DIFFER: If it does not; the transaction must not be committed.
     """
     present = read_attributes(connection, target)
     if _meaning(present) != _meaning(expected):

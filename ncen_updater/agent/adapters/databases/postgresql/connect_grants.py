@@ -97,7 +97,7 @@ def restore_connect(connection: Connection, databases: Iterable[str]) -> None:
     """Give back what was granted, and look whether it is there.
 
     Raises:
-        AttributesDiffer: If it is not; the transaction must not be committed.
+        ATTRIBUTES_DIFFER: If it is not; the transaction must not be committed.
     """
     for database in sorted(databases):
         grants = take_saved_grants(connection, database)

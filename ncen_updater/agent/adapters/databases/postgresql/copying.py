@@ -183,7 +183,7 @@ class TemplateCopies:
         """Make every copy of the plan that is not there yet.
 
         Raises:
-            CopyFailed: With the server's message; copies that are whole stay for ``discard``.
+            COPY_FAILED: With the server's message; copies that are whole stay for ``discard``.
         """
         todo = list_copies(plan)
         self._control.create_if_missing()
@@ -226,7 +226,7 @@ class TemplateCopies:
             plan: Its copies; their object ids are the only ones that are ever removed by hand.
 
         Raises:
-            OrphanDirectory: Left by a killed server, out of the agent's sight (only where the
+            ORPHAN_DIRECTORY: Left by a killed server, out of the agent's sight (only where the
                 server says so).
         """
         with self._server.open_control_session(

@@ -173,7 +173,7 @@ class PostgresEngine(DatabaseEngine):
         """Return facts of each live database.
 
         Raises:
-            SetIncomplete: If one is missing.
+            DATABASE_SET_INCOMPLETE: If one is missing.
         """
         facts = []
         with self._server.open_control_session() as connection:
@@ -349,7 +349,7 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.count_lost_rows`; each table is read once.
 
         Raises:
-            RowsUnreadable: If the application's role may not read a table.
+            ROWS_UNREADABLE: If the application's role may not read a table.
         """
         previous_change = ChangeRef(
             change.retained_from or change.id, change.generation, change.release
@@ -375,7 +375,7 @@ class PostgresEngine(DatabaseEngine):
         A row's ``xmin`` tells since when it is as it is.
 
         Raises:
-            RowsUnreadable: If the application's role may not read a table.
+            ROWS_UNREADABLE: If the application's role may not read a table.
         """
         with self._server.open_control_session() as connection:
             moment = read_cut_over_transaction(connection, change.retained_from or change.id)

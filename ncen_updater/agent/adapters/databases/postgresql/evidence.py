@@ -108,7 +108,7 @@ def reconcile_markers(
         inside: Asked what lies in a database, by its logical name, where comments do not agree.
 
     Raises:
-        MarkersDisagree: If one is missing or says something else.
+        MARKERS_DISAGREE: If one is missing or says something else.
     """
     marks: dict[str, DatabaseMarker | None] = {}
     for name, physical in names.items():

@@ -169,8 +169,8 @@ class DatabaseFence:
         """Whether the change's fence stands; then sessions that are left are ended.
 
         Raises:
-            FencedByOther: See :meth:`DatabaseEngine.fence`.
-            PreparedTransactions: If some are open.
+            FENCED_BY_OTHER: See :meth:`DatabaseEngine.fence`.
+            PREPARED_TRANSACTIONS: If some are open.
         """
         with self._server.open_control_session() as connection:
             self._require_same_change(connection, change)

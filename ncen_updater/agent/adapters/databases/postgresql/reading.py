@@ -144,7 +144,7 @@ def run_release_query(connection: Connection, database: str, sql: str) -> list[t
     """Run one SELECT of a release in a read-only transaction.
 
     Raises:
-        QueryFailed: With the server's message.
+        QUERY_FAILED: With the server's message.
     """
     execute(connection, "BEGIN READ ONLY")
     try:
@@ -200,7 +200,7 @@ def count_newer_rows(
 
     Raises:
         psycopg.errors.QueryCanceled: If the time was over in the middle of a table.
-        RowsUnreadable: If the application's role may not read a table.
+        ROWS_UNREADABLE: If the application's role may not read a table.
     """
     younger = _build_newer_condition(live, since_transaction)
     if younger is None:
@@ -245,7 +245,7 @@ def count_entered_rows(
         losses: The objects, as they are called now.
 
     Raises:
-        RowsUnreadable: If the application's role may not read a table.
+        ROWS_UNREADABLE: If the application's role may not read a table.
     """
     younger = _build_newer_condition(live, since_transaction)
     found: dict[str, int] = {}
@@ -314,7 +314,7 @@ def count_lost_rows(live: Connection, retained: Connection) -> dict[str, int]:
         retained: The same in the kept database.
 
     Raises:
-        RowsUnreadable: If the application's role may not read a table.
+        ROWS_UNREADABLE: If the application's role may not read a table.
     """
     old = {table.label: table for table in list_user_tables(retained)}
     lost: dict[str, int] = {}
@@ -337,7 +337,7 @@ def _translate_permission_error(connection: Connection, table: TableShape) -> It
     """Say of which table the rows cannot be read, by right or by row security.
 
     Raises:
-        RowsUnreadable: With the server's message.
+        ROWS_UNREADABLE: With the server's message.
     """
     try:
         yield

@@ -128,7 +128,7 @@ def find_matching_program(server: Server, name: str) -> str:
     """Return the path of a program that fits the server.
 
     Raises:
-        ProgramsDiffer: If there is none of the server's version.
+        PROGRAMS_DIFFER: If there is none of the server's version.
     """
     with server.open_control_session() as connection:
         major = read_server_major(connection)
@@ -173,9 +173,9 @@ class RehearsalCopies:
         Raises:
             DatabaseError: If the agent cannot log in as the application's role.
             DatabaseError: With the end of a program's message.
-            ProgramsDiffer: If there are no programs of the server's version.
-            SetIncomplete: If a live database is not there.
-            TablespaceClosed: If a database cannot be made where the live one is.
+            PROGRAMS_DIFFER: If there are no programs of the server's version.
+            DATABASE_SET_INCOMPLETE: If a live database is not there.
+            TABLESPACE_CLOSED: If a database cannot be made where the live one is.
         """
         lacking: dict[str, tuple[str, ...]] = {}
         settings = self._server.settings
@@ -416,7 +416,7 @@ def create_empty_database(
         oid: Its object id; 0 lets the server choose.
 
     Raises:
-        TablespaceClosed: If the agent's role may make nothing where the other one is.
+        TABLESPACE_CLOSED: If the agent's role may make nothing where the other one is.
     """
     major = read_server_major(connection)
     locale = "NULL"

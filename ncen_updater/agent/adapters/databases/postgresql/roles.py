@@ -103,7 +103,8 @@ def survey_roles(server: Server, databases: Sequence[str]) -> RoleSurvey | None:
         databases: Physical names of the live databases.
 
     Raises:
-        DatabaseUnreachable: If the agent could log in as the application's role, and cannot now.
+        DatabaseUnreachableError: If the agent could log in as the application's role, and cannot
+            now.
     """
     settings = server.settings
     with server.open_control_session() as connection:

@@ -343,7 +343,7 @@ class CutOver:
         """Refuse where somebody opened what was closed; after this transaction altered it.
 
         Raises:
-            DatabaseOpened: With the names.
+            FENCE_BROKEN: With the names.
         """
         found = find_opened_in_transaction(self._server, connection, self._names.values())
         if found:

@@ -44,7 +44,7 @@ def open_database(path: Path, mode: str) -> contextlib.closing[sqlite3.Connectio
     """Open a database that exists; a block closes it.
 
     Raises:
-        NotPlain: It is a link, or something else than a file.
+        NotRegularFileError: It is a link, or something else than a file.
     """
     check_before_open(path, finishing=mode == "rw")
     connection = sqlite3.connect(
@@ -67,7 +67,7 @@ def copy_file_bytes(source: Path, target: Path, report: Callable[[int], None]) -
         report: Told the bytes of each block.
 
     Raises:
-        NotPlain: The source is a link, or something else than a file.
+        NotRegularFileError: The source is a link, or something else than a file.
     """
     with open_regular_file(source) as descriptor, os.fdopen(_create_file(target), "wb") as write:
         with open(descriptor, "rb", closefd=False) as read:
@@ -86,7 +86,7 @@ def backup_database(source: Path, target: Path, report: Callable[[int], None]) -
     """Copy a database that may be in use, one consistent moment of it.
 
     Raises:
-        NotPlain: The source is a link, or something else than a file.
+        NotRegularFileError: The source is a link, or something else than a file.
         sqlite3.Error: It cannot be read, or is busy for over half a minute.
     """
     page = 0
@@ -145,8 +145,8 @@ def copy_files(
         online: Whether the databases may be in use.
 
     Raises:
-        CopyFailed: If a file cannot be copied, or the copy is not whole.
-        NotPlain: A file of the source is something else.
+        COPY_FAILED: If a file cannot be copied, or the copy is not whole.
+        NotRegularFileError: A file of the source is something else.
     """
     layout.create_set(target)
     for name in layout.names:
@@ -192,7 +192,7 @@ def copy_set(
     """Copy the files of a set as those of a fenced live set are copied.
 
     Raises:
-        CopyFailed: If a file cannot be copied, or the copy is not whole.
+        COPY_FAILED: If a file cannot be copied, or the copy is not whole.
     """
     partial = layout.partial_path(target)
     layout.remove_set(partial)

@@ -73,7 +73,7 @@ class SqliteDialect(MigrationDialect):
         """Open the file.
 
         Raises:
-            NotPlain: It is a link, or something else than a file.
+            NotRegularFileError: It is a link, or something else than a file.
         """
         check_before_open(self._path, finishing=True)
         # isolation_level None: the driver begins and commits nothing by itself.

@@ -102,10 +102,10 @@ class SqliteEngine(SqliteReadOperations):
         come by another path, are told by what they write: see :meth:`_require_unwritten`.
 
         Raises:
-            FencedByOther: Another change keeps everybody out; its agent may be at work.
+            FENCED_BY_OTHER: Another change keeps everybody out; its agent may be at work.
             FenceError: A process has the files open.
             NotRegularFileError: Something else lies in the place of a database, or beside it.
-            FilesWritten: Somebody writes to them all the time.
+            FENCED_FILES_CHANGED: Somebody writes to them all the time.
         """
         layout = self._layout
         live = layout.find_live_set()
@@ -144,7 +144,7 @@ class SqliteEngine(SqliteReadOperations):
         """Put ``live`` back, as it was.
 
         Raises:
-            FencedByOther: Another change keeps everybody out.
+            FENCED_BY_OTHER: Another change keeps everybody out.
         """
         self._reopen(change)
         if not self._is_cut_over(change, self._layout.find_live_set()):
@@ -457,7 +457,7 @@ class SqliteEngine(SqliteReadOperations):
         """Raise if a file of a set is not what it was when it was fenced.
 
         Raises:
-            FilesWritten: With their names.
+            FENCED_FILES_CHANGED: With their names.
         """
         found = find_changed_files(
             self._require_fence_record(change).before,
@@ -523,7 +523,7 @@ class SqliteEngine(SqliteReadOperations):
         """Look once more at what was live: a program may have it open still, and nobody see it.
 
         Raises:
-            FilesWritten: It was written since; it is what going back brings.
+            FENCED_FILES_CHANGED: It was written since; it is what going back brings.
         """
         previous = self._layout.find_previous_set(change.id)
         if previous is not None:
@@ -533,7 +533,7 @@ class SqliteEngine(SqliteReadOperations):
         """Write it beside the files of the live set.
 
         Raises:
-            CutOverFailed: The change is not cut over.
+            CUT_OVER_FAILED: The change is not cut over.
         """
         live = self._layout.find_live_set()
         if not self._is_cut_over(change, live):

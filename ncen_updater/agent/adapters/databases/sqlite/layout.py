@@ -126,7 +126,7 @@ class DatabaseSets:
             NotADatabaseSetError: ``live`` is a plain directory.
             NotRegularFileError: ``live`` leads elsewhere than to a set, or the set is a link.
             DatabaseSetMissingError: There is no link, or it leads nowhere.
-            MarkersDisagree: Two fences name different sets.
+            MARKERS_DISAGREE: Two fences name different sets.
         """
         if self.is_plain_directory():
             raise NotADatabaseSetError(database=self.live)
@@ -393,7 +393,7 @@ class DatabaseSets:
         """Remove a set for good; the live one never.
 
         Raises:
-            MarkersDisagree: It is the live one.
+            MARKERS_DISAGREE: It is the live one.
         """
         if not os.path.lexists(set_path):
             return

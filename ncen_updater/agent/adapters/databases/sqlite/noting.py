@@ -136,7 +136,7 @@ def snapshot_quiet_set(
     A write right after the look would otherwise bear the time of the one before it.
 
     Raises:
-        FilesWritten: Somebody writes all the time.
+        FENCED_FILES_CHANGED: Somebody writes all the time.
     """
     for _ in range(MAX_ATTEMPTS):
         young = _find_recent({path.name: path.lstat().st_mtime_ns

@@ -59,7 +59,7 @@ def require_parts(names: Iterable[str]) -> None:
     """Refuse what is no part of a bundle.
 
     Raises:
-        UnknownPart: With the names of all parts.
+        UNKNOWN_PART: With the names of all parts.
     """
     for name in names:
         if name not in PART_NAMES:
@@ -86,7 +86,7 @@ def make_bundle(
         run: Runs a command of the system.
 
     Raises:
-        UnknownPart: If a name is none of a part.
+        UNKNOWN_PART: If a name is none of a part.
     """
     require_parts(leave_out)
     gatherer = BundleCollector(config_path, progress, now, run)
@@ -190,8 +190,8 @@ def write_archive(data: bytes, path: Path) -> int:
     """Write a packed bundle, for its owner alone; return its size in bytes.
 
     Raises:
-        BundleExists: If there is something at that place.
-        BundleUnwritable: If it cannot be written.
+        SUPPORT_BUNDLE_EXISTS: If there is something at that place.
+        BUNDLE_UNWRITABLE: If it cannot be written.
     """
     if os.path.lexists(path):
         raise UpdaterError(SUPPORT_BUNDLE_EXISTS, path=path)

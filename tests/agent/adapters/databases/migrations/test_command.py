@@ -262,7 +262,7 @@ def test_children_that_it_leaves_are_ended(slot: Path) -> None:
 def test_it_does_not_outlive_a_killed_agent(slot: Path) -> None:
     pipe, found, thread = listen(slot)
     name = program(slot, STAYS)
-    user = "None" if USER is None else "RunAs('application', 65534, 65534)"
+    user = "None" if USER is None else "MigratorUser('application', 65534, 65534)"
     agent = subprocess.Popen(
         [
             sys.executable,

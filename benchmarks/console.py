@@ -46,7 +46,8 @@ from tests.login.logins import LoginSocket, login_socket, opened
 from tests.support.webdriver import browser, missing
 
 PAGES = (
-    "/", "/hold", "/upgrade", "/approve", "/live", "/history", "/way-back", "/proof", "/settings",
+    "/", "/hold", "/upgrade", "/approve", "/live", "/history", "/rollback-plan", "/audit-log",
+    "/settings",
     "/help",
 )  # fmt: skip
 #: What many people look at here: one account holds few places of the service for what takes long.
@@ -320,7 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     program = str(Path(sys.executable).parent / "ncen-updater")
     with tempfile.TemporaryDirectory(prefix="nu-bench-") as name:
         directory = Path(name)
-        settings = {"service": {"mode": "notify", "read_group": MEMBER}}
+        settings = {"service": {"mode": "notify", "viewer_group": MEMBER}}
         with DemoSite(
             directory / "site", options=SiteOptions(cases=100, settings=settings)
         ) as site:

@@ -262,7 +262,7 @@ class Trial:
         with Journal.open(self.demo.state / JOURNAL_FILE, read_only=True) as journal:
             if journal.find_open_change() is not None:
                 return "STUCK"
-        if self.demo.door_file.exists():
+        if self.demo.maintenance_file.exists():
             return "OFFICERS OUT"
         if version_of(self.demo).whole is None:
             return "MIXTURE"

@@ -63,7 +63,7 @@ def _site(place: PostgresPlace | None, cases: int) -> Iterator[ServedSite]:
         url = stack.enter_context(serve(feed.directory))
         options = SiteOptions(
             feed_urls=(url,), cases=cases, icomm=False, soak_s=0.5, health_timeout_s=30,
-            settings={"keep": {"previous_days": 1 / DAY_S}},
+            settings={"retention": {"previous_days": 1 / DAY_S}},
         )  # fmt: skip
         demo = stack.enter_context(DemoSite(directory / "site", place, options))
         connect(demo, feed)
@@ -109,7 +109,7 @@ def _at_work(served: ServedSite) -> str:
     for child in served.children():
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
-            for word in ("check", "plan", "rehearse", "upgrade", "resume", "collect", "assess"):
+            for word in ("check", "plan", "rehearse", "upgrade", "resume", "prune", "assess"):
                 if word in words:
                     return word
     return "nothing"

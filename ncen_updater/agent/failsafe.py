@@ -51,7 +51,7 @@ STATE_FILE, CURRENT_LINK, LOCK_FILE = "sequence.json", "current", "sequence.lock
 PARTIAL_SUFFIX = ".partial"
 #: So begins the name of a whole copy that a package keeps while it exchanges the slot itself.
 KEPT = ".kept-"
-ON_TRIAL, CONFIRMED = "trying", "good"
+ON_TRIAL, CONFIRMED = "on-trial", "confirmed"
 #: So many starts of a new agent, and so many early deaths in a row of a confirmed one.
 MAX_TRIAL_STARTS, MAX_EARLY_EXITS = 2, 5
 #: What an agent ends with that could not say what stands in the way (1 is Python's for a crash).
@@ -70,15 +70,15 @@ class SlotSelection:
 
     Attributes:
         attempts: Starts that were not taken back.
-        bad: Versions that were given up here: how often, and when last.
+        failed: Versions that were given up here: how often, and when last.
         boot: Of the machine, in which the last start was; None where that does not matter.
     """
 
     current: str
     previous: str | None = None
-    trial_state: str = CONFIRMED
+    state: str = CONFIRMED
     attempts: int = 0
-    bad: Mapping[str, Any] = field(default_factory=dict)
+    failed: Mapping[str, Any] = field(default_factory=dict)
     boot: str | None = None
 
 
@@ -126,7 +126,7 @@ def decide_start(
     proven = max(0, state.attempts - 1) if known and state.boot != boot else state.attempts
     state = replace(state, attempts=proven, boot=boot)
     there = state.current in usable
-    limit = MAX_TRIAL_STARTS if state.trial_state == ON_TRIAL else MAX_EARLY_EXITS
+    limit = MAX_TRIAL_STARTS if state.state == ON_TRIAL else MAX_EARLY_EXITS
     if there and state.attempts < limit:
         return StartDecision(state.current, replace(state, attempts=state.attempts + 1))
     other = _find_fallback(state, usable)
@@ -140,12 +140,10 @@ def decide_start(
     )
     if other is None:
         return StartDecision(None, None, f"{why}, and there is no other to go back to")
-    bad = dict(state.bad)
-    if (
-        there or state.trial_state == ON_TRIAL
-    ):  # a slot that was lost says nothing against its release
-        times = bad[state.current]["times"] if state.current in bad else 0
-        bad[state.current] = {"times": times + 1, "at": now}
+    bad = dict(state.failed)
+    if there or state.state == ON_TRIAL:  # a slot that was lost says nothing against its release
+        times = bad[state.current]["failures"] if state.current in bad else 0
+        bad[state.current] = {"failures": times + 1, "at": now}
     return StartDecision(
         other,
         SlotSelection(other, None, CONFIRMED, 1, bad, boot),
@@ -172,7 +170,7 @@ def _find_fallback(state: SlotSelection, usable: Sequence[str]) -> str | None:
     """Where to go back to: the previous one, else the newest that is not known as bad."""
     if state.previous in usable and state.previous != state.current:
         return state.previous
-    return find_newest([v for v in usable if v != state.current and v not in state.bad])
+    return find_newest([v for v in usable if v != state.current and v not in state.failed])
 
 
 def order_for_resume(
@@ -187,7 +185,7 @@ def order_for_resume(
     """
     if state is None:
         wanted = [link, find_newest([version for version in usable if version != link])]
-    elif state.trial_state == ON_TRIAL:
+    elif state.state == ON_TRIAL:
         wanted = [_find_fallback(state, usable), state.current]
     else:
         wanted = [state.current, _find_fallback(state, usable)]
@@ -204,7 +202,7 @@ def read_selection(directory: Path) -> SlotSelection | None:
         with (directory / STATE_FILE).open("rb") as stream:
             data = json.loads(stream.read(MAX_STATE_BYTES))
         state = SlotSelection(
-            data["current"], data["previous"], data["state"], data["attempts"], data["bad"],
+            data["current"], data["previous"], data["state"], data["attempts"], data["failed"],
             data.get("boot"),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -212,18 +210,18 @@ def read_selection(directory: Path) -> SlotSelection | None:
     fits = (
         is_version(state.current)
         and (state.previous is None or is_version(state.previous))
-        and state.trial_state in (ON_TRIAL, CONFIRMED)
+        and state.state in (ON_TRIAL, CONFIRMED)
         and type(state.attempts) is int
         and state.attempts >= 0
         and type(state.boot) in (str, type(None))
-        and isinstance(state.bad, dict)
-        and all(is_version(version) and _is_row(row) for version, row in state.bad.items())
+        and isinstance(state.failed, dict)
+        and all(is_version(version) and _is_row(row) for version, row in state.failed.items())
     )
     return state if fits else None
 
 
 def _is_row(row: object) -> bool:
-    if not isinstance(row, dict) or type(row.get("times")) is not int:
+    if not isinstance(row, dict) or type(row.get("failures")) is not int:
         return False
     try:
         datetime.fromisoformat(row["at"])
@@ -247,9 +245,9 @@ def write_selection(directory: Path, state: SlotSelection) -> None:
         "schema": 1,
         "current": state.current,
         "previous": state.previous,
-        "state": state.trial_state,
+        "state": state.state,
         "attempts": state.attempts,
-        "bad": dict(state.bad),
+        "failed": dict(state.failed),
         "boot": state.boot,
     }
     partial = directory / f".{STATE_FILE}.failsafe"
@@ -391,11 +389,7 @@ def record_decision(directory: Path, choice: StartDecision, usable: Sequence[str
         write_selection(directory, state)
     except OSError as error:
         log_message(f"the start cannot be counted ({error.strerror})")
-        if (
-            state.trial_state == ON_TRIAL
-            and state.previous is not None
-            and state.previous in usable
-        ):
+        if state.state == ON_TRIAL and state.previous is not None and state.previous in usable:
             log_message(
                 f"agent {state.current} is not tried without: starting agent {state.previous}"
             )

@@ -12,8 +12,8 @@ from ncen_updater.common.i18n import LazyText
 class Severity(StrEnum):
     """How much a finding weighs."""
 
-    CRITICAL = "strict"  # nothing may begin while it stands
-    WARNING = "advisory"  # said, and left to the operator
+    CRITICAL = "critical"  # nothing may begin while it stands
+    WARNING = "warning"  # said, and left to the operator
     INFO = "info"  # a fact, for the plan and the dossier
 
 

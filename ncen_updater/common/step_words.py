@@ -12,10 +12,10 @@ STEP_LABELS: Final[Mapping[str, str]] = {
     "fetch": N_("downloading and verifying the release"),
     "build-slot": N_("building the slot of the release"),
     "preflight": N_("looking over the site"),
-    "close": N_("showing officers the maintenance page"),
+    "maintenance-on": N_("showing officers the maintenance page"),
     "stop": N_("stopping the application"),
     "fence": N_("closing the databases to every session"),
-    "preflight-again": N_("looking over the databases once more"),
+    "final-preflight": N_("looking over the databases once more"),
     "copy": N_("copying the databases"),
     "migrate": N_("migrating the databases"),
     "cut-over": N_("cutting the databases over"),
@@ -23,9 +23,9 @@ STEP_LABELS: Final[Mapping[str, str]] = {
     "start": N_("starting the application"),
     "health": N_("waiting until the application is healthy"),
     "commit": N_("committing"),
-    "open": N_("letting officers in"),
+    "maintenance-off": N_("letting officers in"),
     "soak": N_("watching the release"),
-    "collect": N_("collecting what is no longer needed"),
+    "prune": N_("collecting what is no longer needed"),
 }
 
 

@@ -228,7 +228,7 @@ class ConsoleApplication:
                 return _Response(
                     200,
                     shown.content,
-                    shown.kind,
+                    shown.content_type,
                     shown.headers,
                     shown.content_security_policy,
                     framed=shown.allows_framing,
@@ -351,7 +351,7 @@ class ConsoleApplication:
 
 def _build_refresh_header(shown: PageContent) -> tuple[tuple[str, str], ...]:
     """Have a page loaded once more that is not there yet; one with a script does so by itself."""
-    if not shown.refresh_s or shown.name == "live":
+    if not shown.refresh_s or shown.template == "live":
         return ()
     return (("Refresh", str(shown.refresh_s)),)
 

@@ -22,14 +22,14 @@ class PageContent:
     """A page: its template and what that shows.
 
     Attributes:
-        name: Of the template, and of the page.
+        template: Of the template, and of the page.
         values: What the template shows, by name.
         state: ``ready``, ``empty``, ``loading``, ``refused``, ``stale`` or ``broken``.
         status: Of HTTP.
         refresh_s: After so long a browser without scripts looks again; 0 for never.
     """
 
-    name: str
+    template: str
     values: Mapping[str, object] = field(default_factory=dict)
     state: str = "ready"
     status: int = 200

@@ -74,7 +74,7 @@ class LoginClient:
         line = self._connect({"user": user, "password": password, "address": address})
         try:
             value, _ = _receive_reply(line)
-            who = str(_raise_if_refused(value)["who"])
+            who = str(_raise_if_refused(value)["name"])
             line.settimeout(LOGIN_TIMEOUT_S)
         except BaseException as error:
             line.close()

@@ -49,10 +49,10 @@ class RejectionReason(StrEnum):
     WITHDRAWN = "withdrawn"
     OTHER_COUNTRY = "other-country"
     OTHER_CHANNEL = "other-channel"
-    AGENT_TOO_OLD = "agent"
+    AGENT_TOO_OLD = "agent-too-old"
     HALTED = "halted"
-    WAVE_NOT_OPEN = "wave"
-    MARKED_BAD = "remembered-as-bad"
+    WAVE_NOT_OPEN = "wave-not-open"
+    MARKED_BAD = "marked-bad"
     UPGRADE_FROM = "upgrade-from"
     REQUIRED_STOP = "required-stop"
 

@@ -4,7 +4,8 @@ What people entered since the upgrade is kept on a way back only where the ``dow
 the old shape cannot hold: in the schema ``ncen_kept`` on PostgreSQL, in tables ``ncen_kept__...``
 on SQLite. ``lint``, of the publisher, and the way back, of the agent, ask this one reader. It reads
 words, with :mod:`ncen_updater.formats.sql`, and knows no catalogue: it would rather name an object
-too many, which the author then parks or declares in ``loses``, and it does not see into functions
+too many, which the author then parks or declares in ``data_loss``, and it does not see into
+functions
 and ``DO`` blocks.
 """
 

@@ -175,7 +175,7 @@ class Migration(SignedModel):
         id: Sorts and names the migration; unique in its database, never used again.
         up: Path of the SQL file that goes to this release.
         down: Path of the SQL file that goes back, keeping every record.
-        loses: What ``down`` does not keep although people may have entered it: ``table`` or
+        data_loss: What ``down`` does not keep although people may have entered it: ``table`` or
             ``table.column``, as the database calls them. Told to who signs, to who installs, and
             counted before anybody goes back.
         irreversible: The reason why there is no ``down``.
@@ -203,7 +203,7 @@ class Migration(SignedModel):
         if (self.down is None) == (self.irreversible is None):
             raise ValueError("give either 'down' or the reason in 'irreversible'")
         if self.data_loss is not None and self.down is None:
-            raise ValueError("'loses' says what 'down' does not keep; there is no 'down'")
+            raise ValueError("'data_loss' says what 'down' does not keep; there is no 'down'")
         return self
 
 
@@ -244,7 +244,7 @@ class DatabaseManifest(SignedModel):
     def _check_unique_ids(self) -> DatabaseManifest:
         kinds = self.self_managed or ()
         if len(set(kinds)) != len(kinds):
-            raise ValueError("'changes_itself' names a kind twice")
+            raise ValueError("'self_managed' names a kind twice")
         ids = [m.id for m in self.migrations]
         if ids != sorted(set(ids)):
             raise ValueError("migration ids must be unique and in ascending order")
@@ -260,9 +260,9 @@ class DomainCheck(SignedModel):
         name: In plain words; shown to operators.
         database: Where it is asked.
         sql: Asked before and after; ``sql_after`` where the question changes with the schema.
-        when: On which side it is asked; a ``compare`` needs both.
+        when: On which side it is asked; a ``relation`` needs both.
         expect: The value it must have.
-        compare: The relation between the value before and after.
+        relation: The relation between the value before and after.
     """
 
     name: Annotated[str, StringConstraints(min_length=3, max_length=200)]
@@ -276,9 +276,9 @@ class DomainCheck(SignedModel):
     @model_validator(mode="after")
     def _check_expectation(self) -> DomainCheck:
         if (self.expect is None) == (self.relation is None):
-            raise ValueError("give either 'expect' or 'compare'")
+            raise ValueError("give either 'expect' or 'relation'")
         if self.relation is not None and self.when is not CheckStage.BOTH:
-            raise ValueError("'compare' needs the value on both sides")
+            raise ValueError("'relation' needs the value on both sides")
         return self
 
 
@@ -377,9 +377,11 @@ class SchemaCompatibility(SignedModel):
     @model_validator(mode="after")
     def _check_numbers(self) -> SchemaCompatibility:
         if self.compatible_down_to > self.schema_number:
-            raise ValueError("'back_to' is no later than 'schema_number'")
+            raise ValueError("'compatible_down_to' is no later than 'schema_number'")
         if self.expand and self.compatible_down_to == self.schema_number:
-            raise ValueError("'expand' needs an earlier 'back_to': a release that goes on serving")
+            raise ValueError(
+                "'expand' needs an earlier 'compatible_down_to': a release that goes on serving"
+            )
         return self
 
 
@@ -398,7 +400,7 @@ class SiteFilesManifest(SignedModel):
     Attributes:
         name: As in the sites' configuration.
         effect: The strongest that holds.
-        words: What exactly, for people.
+        description: What exactly, for people.
     """
 
     name: Identifier
@@ -410,12 +412,12 @@ class SiteFilesManifest(SignedModel):
     @model_validator(mode="after")
     def _check_description(self) -> SiteFilesManifest:
         if self.effect is not SiteFileEffect.NOTHING and len(self.description) < 10:
-            raise ValueError("say in 'words' what is done to these files")
+            raise ValueError("say in 'description' what is done to these files")
         return self
 
 
 class OverlayKind(StrEnum):
-    """What the files of a ``[[carried]]`` are."""
+    """What the files of a ``[[overlays]]`` are."""
 
     TRANSLATIONS = "translations"
     SETTINGS = "settings"
@@ -435,7 +437,7 @@ class OverlayArea(SignedModel):
 
     Attributes:
         keys: Which, as a pattern with ``*``.
-        words: Where, for people: "where officers enter seizures".
+        label: Where, for people: "where officers enter seizures".
     """
 
     keys: KeyPattern
@@ -468,8 +470,8 @@ class OverlayManifest(SignedModel):
     Attributes:
         kind: What they are.
         format: In which form.
-        slot: What the release ships; ``{lang}`` stands for a language.
-        overlay: The country's own, below its directory; only what differs.
+        release_path: What the release ships; ``{lang}`` stands for a language.
+        site_path: The country's own, below its directory; only what differs.
         source: Translations: the language that all texts are written in first.
         template: Translations: a file with all texts, where the source language has none.
         encoding: Of the files.
@@ -496,7 +498,7 @@ class OverlayManifest(SignedModel):
     @model_validator(mode="after")
     def _check_kind(self) -> OverlayManifest:
         wanted = 1 if self.kind is OverlayKind.TRANSLATIONS else 0
-        for name, path in (("slot", self.release_path), ("overlay", self.site_path)):
+        for name, path in (("release_path", self.release_path), ("site_path", self.site_path)):
             if path.count(LANGUAGE_PLACEHOLDER) != wanted or "{" in path.replace(
                 LANGUAGE_PLACEHOLDER, ""
             ):
@@ -557,9 +559,9 @@ class Manifest(SignedModel):
             raise ValueError("a database is named twice")
         if len({item.name for item in self.files}) != len(self.files):
             raise ValueError("'files' names the same files twice")
-        for of in ("slot", "overlay"):
+        for of in ("release_path", "site_path"):
             if len({getattr(item, of) for item in self.overlays}) != len(self.overlays):
-                raise ValueError(f"'carried' names the same '{of}' twice")
+                raise ValueError(f"'overlays' names the same '{of}' twice")
         asked = [(check.name, check.database) for check in self.checks]
         asked += [(item.name, item.database) for item in self.reference_maps]
         for name, database_name in asked:

@@ -53,7 +53,7 @@ def document(site: LiveSite) -> Availability:
 def test_an_application_that_works(running: LiveSite) -> None:
     assert "Officers can work: the application answers as it should." in said(running)
     seen = document(running)
-    assert (seen.state, seen.process_runs, seen.answer) == ("works", True, "well")
+    assert (seen.state, seen.process_runs, seen.answer) == ("available", True, "healthy")
 
 
 def test_a_database_that_is_away(running: LiveSite) -> None:
@@ -77,7 +77,7 @@ def test_an_application_that_was_stopped(running: LiveSite) -> None:
 
 
 def test_a_closed_door_and_an_open_recovery(running: LiveSite) -> None:
-    door = MaintenanceFile(running.demo.door_file, now=lambda: CLOSED_AT)
+    door = MaintenanceFile(running.demo.maintenance_file, now=lambda: CLOSED_AT)
     door.write()
     try:
         assert "Officers see the maintenance page, since 2026-11-24 06:00:00" in said(running)
@@ -134,7 +134,7 @@ def test_who_may_not_ask_says_so(site: TrialSite, status: str, why: str) -> None
 
 
 def test_a_door_that_may_not_be_seen(site: TrialSite) -> None:
-    configure(site, 'door_file = "door"', f'door_file = "{"d" * 300}"')
+    configure(site, 'maintenance_file = "door"', f'maintenance_file = "{"d" * 300}"')
     seen = look(site)
     assert seen.state is AvailabilityState.UNKNOWN
     assert "File name too long" in seen.unknown_because
@@ -144,7 +144,7 @@ def test_a_configuration_that_names_nothing_to_ask(site: TrialSite) -> None:
     configure(site, "[application]", "[aplication]")
     seen = look(site)
     assert seen.state is AvailabilityState.UNKNOWN
-    assert "'door_file' is missing" in seen.unknown_because
+    assert "'maintenance_file' is missing" in seen.unknown_because
 
 
 def test_a_door_that_people_closed(site: TrialSite) -> None:
@@ -196,11 +196,11 @@ def http(body: bytes, status: str = "200 OK") -> bytes:
 @pytest.mark.parametrize(
     ("answer", "state", "kind", "detail"),
     [
-        (http(b'{"version": "3.2.4"}'), "works", HealthAnswer.HEALTHY, "3.2.4"),
-        (http(b'{"version": "3.3.0"}'), "works", HealthAnswer.OTHER_VERSION, "3.3.0"),
-        (http(b"<html>"), "not-working", HealthAnswer.UNREADABLE, ""),
-        (http(b"[" * 100_000), "not-working", HealthAnswer.UNREADABLE, ""),
-        (http(b"", "500 Oh"), "not-working", HealthAnswer.HTTP_ERROR, "500"),
+        (http(b'{"version": "3.2.4"}'), "available", HealthAnswer.HEALTHY, "3.2.4"),
+        (http(b'{"version": "3.3.0"}'), "available", HealthAnswer.OTHER_VERSION, "3.3.0"),
+        (http(b"<html>"), "unhealthy", HealthAnswer.UNREADABLE, ""),
+        (http(b"[" * 100_000), "unhealthy", HealthAnswer.UNREADABLE, ""),
+        (http(b"", "500 Oh"), "unhealthy", HealthAnswer.HTTP_ERROR, "500"),
         (b"SSH-2.0-OpenSSH\r\n", "not-running", HealthAnswer.NO_ANSWER, "SSH-2.0-OpenSSH"),
     ],
 )

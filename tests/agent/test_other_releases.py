@@ -98,7 +98,7 @@ def test_what_the_secretariat_keeps_back_is_known_to_the_service() -> None:
     assert list_withheld_releases(rejected) == (
         WithheldRelease("3.3.0", "halted", "slow"),
         WithheldRelease("3.3.1", "withdrawn", "bad"),
-        WithheldRelease("3.3.2", "wave", opens=opens),
+        WithheldRelease("3.3.2", "wave-not-open", opens=opens),
     )
 
 

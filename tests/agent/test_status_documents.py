@@ -58,7 +58,7 @@ from tests.agent.service.notifications.test_notifier import NOTIFY, REPORT
 
 HELD = Path(__file__).with_name("status_documents.json")
 DAY = timedelta(days=1)
-NEVER = "disk_percent = 0\n"  # of the disk nothing is told in trials of what is sent
+NEVER = "min_free_percent = 0\n"  # of the disk nothing is told in trials of what is sent
 AMINA, BO = Actor("amina", 1001), Actor("bo", 1002)
 BACK = replace(
     CHANGE, id="bbbbbbbb", kind=ChangeKind.ROLLBACK, from_version="3.3.0", to_version="3.2.4"
@@ -228,7 +228,7 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
     "the hold has ended": _hold(NOW - timedelta(hours=1)),
     "a bad release": _write(lambda j: SiteHistory(j).mark_bad("ncen", "3.3.0", "NU-6008", None)),
     "a release is next": lambda s: s.next(
-        rehearsed=RehearsalStatus.MISSING, binding="", basis=None, prepared=False
+        rehearsal_status=RehearsalStatus.MISSING, binding="", basis=None, slot_built=False
     ),
     "nothing is next": lambda s: s.next(target=None, binding="", basis=None),
     "a rehearsal was torn": _write(
@@ -244,8 +244,8 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
         AMINA,
         binding="",
         basis=None,
-        rehearsed=RehearsalStatus.OUTDATED,
-        voids=("the plan is another",),
+        rehearsal_status=RehearsalStatus.OUTDATED,
+        void_reasons=("the plan is another",),
     ),
     "somebody ordered": _write(lambda j: JobQueue(j).enqueue(JobKind.CHECK, {}, AMINA)),
     "a list": lambda s: s.view(),
@@ -304,7 +304,7 @@ def said(directory: Path, name: str) -> dict[str, object]:
     site = make_site(directory / "site")
     with site.config.open("a") as config_file:
         config_file.write(
-            f"{NOTIFY.replace(NEVER, '')}[service]\napprovals = 2\ntimezone = 'UTC'\n"
+            f"{NOTIFY.replace(NEVER, '')}[service]\nrequired_approvals = 2\ntimezone = 'UTC'\n"
         )
         config_file.write("windows = [{start = '04:00', end = '12:00'}]\n")
     counter = Counter(site, SnapshotStore(SETTINGS, lambda: NOW))
@@ -347,7 +347,9 @@ def said(directory: Path, name: str) -> dict[str, object]:
                 told_of, situation, outbox, agent_version="1", runs={}, status_read_at=NOW
             )
         )
-        found["news"] = {item.kind.value: dict(item.values) for item in outbox.news.values()}
+        found["news"] = {
+            item.kind.value: dict(item.values) for item in outbox.notifications.values()
+        }
         found["metrics"] = {
             name.removeprefix("ncen_updater_"): float(value)
             for line in metrics.splitlines() if line[0] != "#"

@@ -46,7 +46,7 @@ MANIFEST: dict[str, object] = {
     "databases": [
         {"name": "cases", "migrations": [{"id": "0001", "up": "up.sql", "down": "down.sql"}]}
     ],
-    "checks": [{"name": "rows", "database": "cases", "sql": "SELECT 1", "compare": "equal"}],
+    "checks": [{"name": "rows", "database": "cases", "sql": "SELECT 1", "relation": "equal"}],
     "health": [{"name": "live", "path": "/health", "expect": {"ok": True}}],
     "notes": {"en": {"title": "A title"}},
 }

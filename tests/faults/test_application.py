@@ -267,7 +267,7 @@ def pid():
     except (OSError, ValueError):
         return None
 with open(place + "/said", "a") as said:
-    door = os.path.exists(os.environ["NCEN_DOOR_FILE"])
+    door = os.path.exists(os.environ["NCEN_MAINTENANCE_FILE"])
     if act != "status":
         slot = os.path.basename(os.path.realpath(os.environ["NCEN_CURRENT"]))
         said.write(f"{act} {slot} {'closed' if door else 'open'}\\n")
@@ -299,7 +299,7 @@ class Parts:
             place.mkdir(exist_ok=True)
             for item in place.iterdir():
                 item.unlink()
-            part: dict[str, object] = {"name": name, "after_open": name == "mail"}
+            part: dict[str, object] = {"name": name, "start_after_maintenance": name == "mail"}
             for act in ("start", "stop", "status"):
                 part[act] = [sys.executable, str(program), str(place), act]
             parts.append(part)

@@ -122,7 +122,7 @@ def test_pictures_that_cannot_be_kept_block_while_officers_work(
             linked.unlink()
             real.rename(linked)
     assert "NU-6328" in caught.value.values["findings"]  # type: ignore[operator]
-    assert not demo.door_file.exists()
+    assert not demo.maintenance_file.exists()
     with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         assert journal.find_open_change() is None
 
@@ -203,7 +203,7 @@ def test_the_kept_tree_goes_with_the_previous_databases(trial: Trial) -> None:
     keep = config.retention.model_copy(update={"previous_days": 0.0})
     site = site_in_process(trial.demo)
     site = Site(
-        config.model_copy(update={"keep": keep}),
+        config.model_copy(update={"retention": keep}),
         site.database_engine,
         site.slots,
         site.application,

@@ -108,7 +108,7 @@ def killed_upgrade(trial: Trial, step: StepName, phase: StepPhase) -> None:
 def test_a_rollback_right_after_a_torn_commit_lets_officers_in(trial: Trial) -> None:
     killed_upgrade(trial, StepName.COMMIT, StepPhase.AFTER_RECORD)
     operations(trial).rollback()
-    assert not trial.demo.door_file.exists()
+    assert not trial.demo.maintenance_file.exists()
     assert back_at_old(trial)
 
 
@@ -129,7 +129,7 @@ def test_a_signal_after_the_commit_does_not_leave_officers_outside(trial: Trial)
     with refused(INTERRUPTED):
         operations(trial, {(StepName.COMMIT, StepPhase.AFTER_RECORD): signalled},
                    interruption).upgrade()  # fmt: skip
-    assert not trial.demo.door_file.exists()
+    assert not trial.demo.maintenance_file.exists()
 
 
 def test_restarts_in_the_soak_do_not_count_as_failed_recoveries(trial: Trial) -> None:
@@ -239,9 +239,9 @@ def test_a_new_slot_that_is_deleted_meanwhile_does_not_bar_the_way_back(trial: T
 @in_turns("ends")
 @pytest.mark.parametrize("ends", ["well", "badly"])
 def test_an_operator_opens_their_own_door_in_the_middle(trial: Trial, ends: str) -> None:
-    trial.demo.door_file.write_text("an operator")
+    trial.demo.maintenance_file.write_text("an operator")
     instants: dict[At, Callable[[], None]] = {
-        (StepName.MIGRATE, StepPhase.BEFORE_EFFECT): trial.demo.door_file.unlink
+        (StepName.MIGRATE, StepPhase.BEFORE_EFFECT): trial.demo.maintenance_file.unlink
     }
     if ends == "badly":
         instants[StepName.CUT_OVER, StepPhase.BEFORE_EFFECT] = fail
@@ -249,7 +249,7 @@ def test_an_operator_opens_their_own_door_in_the_middle(trial: Trial, ends: str)
             operations(trial, instants).upgrade()
     else:
         operations(trial, instants).upgrade()
-    trial.demo.door_file.unlink(missing_ok=True)
+    trial.demo.maintenance_file.unlink(missing_ok=True)
     assert trial.settle()[0] == (NEW if ends == "well" else OLD)
 
 
@@ -339,7 +339,7 @@ def test_a_journal_with_an_odd_beginning_of_the_soak_is_unreadable(
         good = journal.read_facts(change).soak_started_at
         with journal.transaction() as connection:
             connection.execute(
-                "UPDATE facts SET value = ? WHERE change = ? AND name = 'soak_began'",
+                "UPDATE facts SET value = ? WHERE change = ? AND name = 'soak_started_at'",
                 (json.dumps(odd), change),
             )
     if odd is not None:

@@ -171,7 +171,7 @@ class Trial:
         if rows != expected:
             different = {k for k in rows if rows[k] != expected.get(k)}
             raise Broken(f"rows of {seen.whole} differ in {sorted(different)}")
-        if self.demo.door_file.exists():
+        if self.demo.maintenance_file.exists():
             raise Broken("officers are kept out")
         site = site_in_process(self.demo)
         candidates = [
@@ -277,7 +277,7 @@ class Trial:
         remove_tree(self.demo.photos)
         remove_tree(get_snapshot_directory(self.demo.photos))
         shutil.copytree(self._saved / "photos", self.demo.photos, symlinks=True)
-        self.demo.door_file.unlink(missing_ok=True)
+        self.demo.maintenance_file.unlink(missing_ok=True)
         for item in self.demo.slots.iterdir():
             if item.name not in (OLD, ".records"):
                 remove_tree(item)

@@ -42,11 +42,11 @@ directory = "databases"
 [application]
 unit = "ncen.service"
 health_url = "http://127.0.0.1:1"
-door_file = "door"
+maintenance_file = "door"
 [paths]
 root = "{root}"
 state = "state"
-received = "received"
+feed_state = "received"
 trusted_root = "root.json"
 [service]
 runner = "systemd"

@@ -261,7 +261,7 @@ def readers(place: Path) -> list[Reader]:
                _in_file("sequence.json", lambda path: AgentSelectionFile(path.parent).load())),
         Reader("api", (b'{"reason": "why", "days": 3}', b'{"kind": "rollback", "version": "3.3.0"}',
                        b"after=3&limit=4"), lambda _p, c: _forms(c)),
-        Reader("order", (b'{"words": ["upgrade", "3.3.0", "--yes"]}',), _parsed(
+        Reader("order", (b'{"command": ["upgrade", "3.3.0", "--yes"]}',), _parsed(
             lambda data: parse_command(data) if isinstance(data, dict) else None), (ValueError,)),
         Reader("worker", (TOLD, b'{"code": "NU-3101", "values": {"path": "x"}, "what": "w"}'),
                _parsed(_worker), (ValueError,)),

@@ -165,7 +165,7 @@ health_path = "/v1/"
 version_field = "project_version"
 health_timeout_s = {health_s}
 probe_timeout_s = 2
-door_file = "{kinto.home}/door-closed"
+maintenance_file = "{kinto.home}/door-closed"
 
 [soak]
 seconds = 0.5

@@ -37,7 +37,7 @@ from tests.login.logins import (
 )
 from tests.support.made_users import expired, without_password
 
-APPROVE = {"binding": BINDING, "of": "upgrade"}
+APPROVE = {"binding": BINDING, "change_kind": "upgrade"}
 
 
 def came_in(login: LoginSocket, user: str = AMINA) -> ProxiedServiceClient:
@@ -207,7 +207,7 @@ def test_only_the_consoles_user_is_heard(counter: Counter, place: Path) -> None:
 def test_the_service_hears_the_person(login: LoginSocket) -> None:
     service = came_in(login)
     you = service.get("/v1/status", "en")["you"]
-    assert (you["who"], you["uid"]) == (AMINA, pwd.getpwnam(AMINA).pw_uid)
+    assert (you["name"], you["uid"]) == (AMINA, pwd.getpwnam(AMINA).pw_uid)
     assert you["roles"] == ["approve", "read"]
     kind, _ = next((kind, document) for _, kind, document in service.stream("en"))
     assert kind == "service"

@@ -513,7 +513,7 @@ def started(root: Path, *files: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories an owner")
 @pytest.mark.parametrize("guide", ["docs/installation.md", "docs/fr/installation.md"])
 def test_groups_of_the_site_stay_at_the_next_start(tmp_path: Path, guide: str) -> None:
-    """Seen: of another read_group or operate_group, given as the guide says, nothing was left."""
+    """Seen: of another viewer_group or operator_group, given by the guide, nothing was left."""
     config, state, tray = installed(tmp_path)
     text = (PACKAGING.parent / guide).read_text("utf-8")
     for place in (config, tray):
@@ -548,7 +548,7 @@ def test_whoever_may_look_reads_a_configuration_that_was_copied(tmp_path: Path) 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories an owner")
 def test_a_list_that_a_site_gave_the_tray_stays(tmp_path: Path) -> None:
-    """As the guide had it before: a line of tmpfiles.d for another operate_group."""
+    """As the guide had it before: a line of tmpfiles.d for another operator_group."""
     own, root = tmp_path / "own.conf", tmp_path / "root"
     own.write_text("a+ /var/lib/ncen-updater/tray - - - - group:daemon:rwx\n")
     _, _, tray = installed(root)

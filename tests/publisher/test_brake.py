@@ -362,16 +362,16 @@ def test_an_older_program_passes_over_it(country: Country) -> None:
 
 
 def test_as_it_is_typed(country: Country, capsys: pytest.CaptureFixture[str]) -> None:
-    """'brake' says what it does and asks; 'status' and 'monitor' tell of it; '--lift' ends it."""
+    """'halt --emergency' asks; 'status' and 'monitor' tell of it; '--lift' ends it."""
     place = country.place
     secret = place / "secret"
     secret.write_text(PASSPHRASE)
     secret.chmod(0o600)
     officer = place / "officer.toml"
-    officer.write_text('brake_key = "keys/amina-brake.pem"\n')
+    officer.write_text('emergency_halt_key = "keys/amina-brake.pem"\n')
     officer.chmod(0o600)
     base = [
-        "brake", "3.4.0", "--feed", str(place / "feed"), "--officer", str(officer),
+        "halt", "3.4.0", "--emergency", "--feed", str(place / "feed"), "--officer", str(officer),
         "--snapshot-key", str(place / "keys/snapshot.pem"),
         "--timestamp-key", str(place / "keys/timestamp.pem"), "--passphrase-file", str(secret),
     ]  # fmt: skip
@@ -383,13 +383,13 @@ def test_as_it_is_typed(country: Country, capsys: pytest.CaptureFixture[str]) ->
     said = json.loads(capsys.readouterr().out)
     assert (said["owner"], said["lifted"], said["reason"]) == ("amina-brake", False, "loses cases")
     assert run(["status", str(place / "feed"), "--json"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)["brakes"]
+    (row,) = json.loads(capsys.readouterr().out)["emergency_halts"]
     assert row["until"] == said["until"]
     monitor = ["monitor", country.server.url, "--root", str(place / "root.json")]
     run([*monitor, "--json"])
-    assert json.loads(capsys.readouterr().out)["brakes"] == [row]
+    assert json.loads(capsys.readouterr().out)["emergency_halts"] == [row]
     run(monitor)
-    told = f"ncen 3.4.0 is braked by amina-brake until {format_signed_time(said['until'])}"
+    told = f"ncen 3.4.0 is halted by amina-brake until {format_signed_time(said['until'])}"
     assert told in capsys.readouterr().out
     assert len(country.look().emergency_halts) == 1
     assert run([*base, "--lift", "--yes"]) == 0

@@ -193,7 +193,7 @@ def test_a_release_of_the_demonstration(tmp_path: Path) -> None:
         "To be known as well; most releases have such lines:",
     ]
     assert "54 further statements" in said[-1]
-    assert not [line.render() for line in page.releases[0].way_back if "entered" in line.render()]
+    assert not [line.render() for line in page.releases[0].rollback if "entered" in line.render()]
 
 
 def test_what_is_said_of_a_first_event_is_true(tmp_path: Path) -> None:

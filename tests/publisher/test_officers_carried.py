@@ -86,7 +86,7 @@ def test_nothing_is_said_to_be_nothing(desk: Desk) -> None:
          []),
         (text("manifest.toml", "most = 1000", "most = 500"),
          ["settings.ini: other values than in 3.4.0 are refused for lists.rows."], []),
-        (text("manifest.toml", 'overlay = "settings.ini"', 'overlay = "s.ini"'),
+        (text("manifest.toml", 'site_path = "settings.ini"', 'site_path = "s.ini"'),
          ["The release no longer carries settings.ini: what countries have there ends."], []),
         (text("settings.ini", "rows = 100", "rows = 1"),
          ["lint refuses it (NU-7159): settings.ini: the release's own value of lists.rows breaks"

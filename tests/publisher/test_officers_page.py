@@ -397,7 +397,7 @@ def test_what_going_back_loses(desk: Desk) -> None:
     release = desk.next()
     (release / "m/002.down.sql").write_text("ALTER TABLE cases DROP COLUMN country;")
     page = build_review(desk.event(release), complete=True)
-    assert [text.render() for text in page.releases[0].way_back] == [
+    assert [text.render() for text in page.releases[0].rollback] == [
         "Going back loses what officers entered in cases.cases.country (m/002.down.sql, line 1).",
         "A site can go back at any time, by the files that are shown below.",
     ]

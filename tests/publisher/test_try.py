@@ -64,7 +64,7 @@ def test_over_and_back(
     assert [stage["name"] for stage in said["stages"]] == [
         "adopt", "check", "plan", "rehearse", "upgrade", "verify", "rollback", "verify again",
     ]  # fmt: skip
-    assert said["stop_s"] > 0
+    assert said["downtime_s"] > 0
     assert desk.current.resolve().name == "3.2.4"
     assert not desk.app_running(), "what was started for the trial is stopped after it"
     again, refusal, _ = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
@@ -222,7 +222,7 @@ sys.exit(12)
     [
         (
             ["columns", "indexes"],
-            'synapse in its manifest: changes_itself = ["columns", "indexes"]',
+            'synapse in its manifest: self_managed = ["columns", "indexes"]',
         ),
         (["indexes", "functions"], "Not all of it can be declared: functions of synapse are code"),
         ([], None),

@@ -182,7 +182,7 @@ class ServedSite:
         whole = version_of(self.demo).whole
         if whole is None:
             found.append(f"a mixture: {version_of(self.demo)}")
-        if self.demo.door_file.exists():
+        if self.demo.maintenance_file.exists():
             found.append("officers are kept out")
         if now.cases != before.cases:
             found.append("records are missing, or there are new ones")
@@ -232,9 +232,9 @@ class ServedSite:
     def hold(self, reason: str) -> None:
         """Forbid upgrades."""
         with Journal.open(self.demo.state / JOURNAL_FILE) as journal:
-            SiteHistory(journal).add_hold(reason, AMINA.who, None)
+            SiteHistory(journal).add_hold(reason, AMINA.name, None)
 
     def unhold(self) -> None:
         """Allow them again."""
         with Journal.open(self.demo.state / JOURNAL_FILE) as journal:
-            SiteHistory(journal).lift_holds(AMINA.who)
+            SiteHistory(journal).lift_holds(AMINA.name)

@@ -12,6 +12,7 @@ from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.render import finding_to_json, format_findings
+from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import CONFIRMATION_DECLINED, ExitCode
@@ -31,14 +32,38 @@ if TYPE_CHECKING:
     is_flag=True,
     help=N_("The application cannot say its release now: you looked, and VERSION is installed."),
 )
+@click.option(
+    "--restored",
+    is_flag=True,
+    help=N_("Take databases that were restored from a backup as those of VERSION."),
+)
+@click.option("--reason", metavar="TEXT", help=N_("Why, for the journal; each of the two says it."))
+@click.option("--yes", is_flag=True, help=N_("Do not ask. Nothing that blocks is passed over."))
 @click.pass_context
-def adopt(context: click.Context, version: str, dry_run: bool, vouched: bool) -> ExitCode:
+def adopt(
+    context: click.Context,
+    version: str,
+    dry_run: bool,
+    vouched: bool,
+    restored: bool,
+    reason: str | None,
+    yes: bool,
+) -> ExitCode:
+    from ncen_updater.agent.cli.adopt_restored import adopt_restored
     from ncen_updater.agent.engine import adopt as adopting
     from ncen_updater.agent.model.names import JOURNAL_FILE
 
     session = get_agent_session(context)
     release = parse_version(version)
     assert release is not None, "the argument is required"  # noqa: S101
+    if restored:
+        if vouched:
+            raise CommandUsageError(
+                N_("--application-is-down cannot be given with --restored"), context
+            )
+        return adopt_restored(context, release, reason, yes, dry_run)
+    if reason is not None or yes:
+        raise CommandUsageError(N_("--reason and --yes belong to --restored"), context)
     site = session.open_site()
     session.adopting = not (site.state_directory / JOURNAL_FILE).exists()
     with session.make_progress() as progress:
@@ -132,6 +157,8 @@ def _show_dry_run(session: AgentSession, site: Site, adoption: AdoptionPlan) -> 
     session.add_line(
         LazyText(N_("Ledgers and a journal would be made; no record would be touched."))
     )
-    looked = {**_build_document(adoption, session.language), "in_place": adoption.slot_exists}
-    session.write_output({"adopted": False, **values, **looked, "switches": adoption.sets_current})
+    looked = {**_build_document(adoption, session.language), "slot_exists": adoption.slot_exists}
+    session.write_output(
+        {"adopted": False, **values, **looked, "sets_current": adoption.sets_current}
+    )
     return ExitCode.OK

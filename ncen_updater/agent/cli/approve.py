@@ -211,7 +211,7 @@ def _approve_rollback(
     if not dry_run:
         site.require_right("approve")
     way = site.plan_rollback(accept_loss)
-    if dry_run or "binding" not in way.document or way.document.get("watched"):
+    if dry_run or "binding" not in way.document or way.document.get("in_soak"):
         return session.show_result(way)
     for line in way.lines:
         session.add_line(line)
@@ -239,7 +239,7 @@ def _show_others(session: AgentSession, next_upgrade: Document) -> None:
     for other in next_upgrade["also_approved"]:
         text = N_("{other} was approved as well; what was approved last goes first.")
         session.add_line(LazyText(text, {"other": other}))
-    for other in next_upgrade["approved_but_gone"]:
+    for other in next_upgrade["approved_but_unavailable"]:
         text = N_("{other} was approved, and can no longer be taken here.")
         session.add_line(LazyText(text, {"other": other}))
 
@@ -265,31 +265,31 @@ def _show_approval(
     names = (
         "binding",
         "plan",
-        "rehearsed",
+        "rehearsal_status",
         "approvals",
         "missing",
-        "voids",
-        "bad_until",
+        "void_reasons",
+        "retry_at",
         "begins",
         "newest",
         "also_approved",
-        "approved_but_gone",
-        "approvals_used_up",
+        "approved_but_unavailable",
+        "consumed_approvals",
     )
     scheduled = next_upgrade["scheduled"] or {}
     standing = {
         "version": next_upgrade["target"],
         **{name: next_upgrade[name] for name in names},
         "scheduled": scheduled.get("not_before"),
-        "scheduled_by": scheduled.get("who"),
+        "scheduled_by": scheduled.get("actor"),
         **beside,
     }
-    for void in standing["voids"]:
+    for void in standing["void_reasons"]:
         session.add_line(LazyText(N_("No longer what was approved: {reason}"), {"reason": void}))
-    if standing["approvals_used_up"]:
-        session.add_line(describe_consumed_approvals(standing["approvals_used_up"]))
+    if standing["consumed_approvals"]:
+        session.add_line(describe_consumed_approvals(standing["consumed_approvals"]))
     for approval in standing["approvals"]:
-        values: dict[str, object] = {"who": approval["who"], "at": session.when(approval["at"])}
+        values: dict[str, object] = {"who": approval["actor"], "at": session.when(approval["at"])}
         session.add_line(LazyText(N_("Approved by {who}, {at}"), values))
     _show_digest(session, standing)
     missing = {"version": standing["version"], "count": standing["missing"]}
@@ -301,8 +301,8 @@ def _show_approval(
     else:
         session.add_line(LazyText(N_("{version} is approved."), missing))
     _show_others(session, next_upgrade)
-    if standing["bad_until"] is not None:
-        again = {"version": standing["version"], "at": session.when(standing["bad_until"])}
+    if standing["retry_at"] is not None:
+        again = {"version": standing["version"], "at": session.when(standing["retry_at"])}
         session.add_line(
             LazyText(N_("{version} failed here; it begins at the earliest {at}."), again)
         )

@@ -23,10 +23,7 @@ COMMANDS = make_command_table(
         "rollback": N_("Go back to the release before."),
         "resume": N_("Bring an interrupted change to its end."),
         "history": N_("What was done here."),
-        "collect": N_("Drop what is kept longer than its days."),
-        "accept-restore": N_(
-            "Take databases that were restored from a backup as those of a release."
-        ),
+        "prune": N_("Drop what is kept longer than its days."),
         "translations": N_("What the country has in texts of its own, and what is to be done."),
         "verify": N_("Compare what is there with what was recorded."),
         "doctor": N_("Look for everything that would stand in the way."),
@@ -51,11 +48,11 @@ COMMAND_HELP = CommandHelp(
         N_("Before an upgrade"): (
             "rehearse", "dossier", "approve", "schedule", "hold", "unhold", "translations",
         ),
-        N_("To change the site"): ("upgrade", "confirm", "rollback", "resume", "collect"),
+        N_("To change the site"): ("upgrade", "confirm", "rollback", "resume", "prune"),
         N_("To set up and to keep"): (
             "install", "adopt", "import", "mirror", "self-update", "serve", "uninstall",
         ),
-        N_("When something went wrong"): ("support-bundle", "accept-restore"),
+        N_("When something went wrong"): ("support-bundle",),
     },
     examples={
         "status": {"status": N_("the site on a few lines")},
@@ -95,13 +92,7 @@ COMMAND_HELP = CommandHelp(
             "history": N_("the last changes"),
             "history lencl4bt --events": N_("one of them with all its steps"),
         },
-        "collect": {"collect --dry-run": N_("what would go, and how much room that gives")},
-        "accept-restore": {
-            "accept-restore 3.2.4 --dry-run": N_("compare the restored databases only"),
-            "accept-restore 3.2.4 --reason 'an index of ours'": N_(
-                "they are meant so, and why; two people type it"
-            ),
-        },
+        "prune": {"prune --dry-run": N_("what would go, and how much room that gives")},
         "translations": {
             "translations report --for 3.3.0": N_("what becomes of your own texts"),
             "translations export sw --to sw.po": N_("what is to be translated"),
@@ -130,6 +121,10 @@ COMMAND_HELP = CommandHelp(
         "adopt": {
             "adopt 3.2.4 --dry-run": N_("ask application and databases only"),
             "adopt 3.2.4": N_("take the site over, once"),
+            "adopt 3.2.4 --restored --dry-run": N_("compare the restored databases only"),
+            "adopt 3.2.4 --restored --reason 'an index of ours'": N_(
+                "they are meant so, and why; two people type it"
+            ),
         },
     },
     meanings=EXIT_CODE_MEANINGS,
@@ -145,8 +140,7 @@ COMMAND_HELP = CommandHelp(
         "rollback": (3, 4, 9, 11, 12),
         "resume": (9, 11, 12),
         "history": (12,),
-        "collect": (9, 12),
-        "accept-restore": (3, 4, 9, 12),
+        "prune": (9, 12),
         "translations": (3, 8, 9, 12),
         "verify": (12,),
         "doctor": (3,),

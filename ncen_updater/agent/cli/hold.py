@@ -78,7 +78,8 @@ def hold(context: click.Context, reason: str, until: str | None, dry_run: bool) 
     zone = read_site_timezone(session.config)
     end = parse_future_time(until, datetime.now(UTC), zone)
     found = session.get_client().set_hold(reason, end, dry_run=dry_run)
-    values = {"by": found["by"], "reason": reason, "until": format_time(end, zone) if end else "-"}
+    until = format_time(end, zone) if end else "-"
+    values = {"by": found["actor"], "reason": reason, "until": until}
     until_then, for_good = (
         (
             N_("Upgrades would be on hold until {until}: {reason}"),

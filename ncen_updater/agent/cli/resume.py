@@ -54,15 +54,15 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
     site, places = session.open_site(recovering=True), load_essential_settings(session.config)
     if boot and not dry_run:
         drop_server_file_access(site.config)
-    by_person = not (boot or unattended)
+    by_operator = not (boot or unattended)
     if dry_run:
-        seen = read_status(places, site.clock.now(), {"journal", "databases"}, site=site)
+        seen = read_status(places, site.clock.now(), {"journal", "observed_state"}, site=site)
         pending = require_part(seen.journal).pending_rollback
         found = require_part(seen.observed_state)
         decision = decide_recovery(
-            dataclasses.replace(found, by_operator=found.by_operator and by_person)
+            dataclasses.replace(found, by_operator=found.by_operator and by_operator)
         )
-        due = pending is not None and not boot and (by_person or pending.is_automatic)
+        due = pending is not None and not boot and (by_operator or pending.is_automatic)
         if due and decision.action is RecoveryAction.NOTHING:
             decision = RecoveryDecision(RecoveryAction.REVERT, "owed", PENDING_ROLLBACK_REASON)
         result = OperationResult(decision=decision)
@@ -79,7 +79,7 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
                 read_status(places, site.clock.now(), {"service_state"}).service_state
             )
             result = operations.resume(
-                by_operator=by_person, at_boot=boot, last_running_boot=known.last_running_boot
+                by_operator=by_operator, at_boot=boot, last_running_boot=known.last_running_boot
             )
     before = []
     if result.decision is not None:

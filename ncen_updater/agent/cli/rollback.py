@@ -105,7 +105,8 @@ def _show_rollback_plan(session: AgentSession, plan: CommandResult, *, emergency
             raise UpdaterError(
                 ROLLBACK_NEEDS_APPROVAL, version=found["to"], missing=missing,
                 needed=missing + len(given),
-                who=", ".join(strip_control_characters(one["who"]) for one in given) or NOBODY_YET,
+                who=", ".join(strip_control_characters(row["actor"]) for row in given)
+                or NOBODY_YET,
                 loss=format_accept_loss_option(found["lost_total"]), state=NOTHING_CHANGED,
             )  # fmt: skip
         return

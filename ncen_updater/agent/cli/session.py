@@ -172,7 +172,7 @@ class AgentSession(CliSession):
 
         That is the dry runs of ``rehearse`` and ``self-update``, and what only
         the service says of an upgrade that it begins. These know no service at all: ``adopt``,
-        ``install``, ``uninstall``, ``accept-restore``, ``mirror``, ``collect``,
+        ``install``, ``uninstall``, ``mirror``, ``prune``,
         ``resume``.
         """
         from ncen_updater.agent.cli.site_client import LocalSiteClient

@@ -340,7 +340,7 @@ class LocalSiteClient:
         with self._open_journal(read_only=dry_run) as journal:
             if not dry_run:
                 SiteHistory(journal).add_hold(reason, by, until)
-        return self._to_json({"held": not dry_run, "reason": reason, "by": by, "until": until})
+        return self._to_json({"held": not dry_run, "reason": reason, "actor": by, "until": until})
 
     def count_holds(self) -> int:
         places = load_essential_settings(self._run.config)
@@ -475,7 +475,7 @@ class LocalSiteClient:
             last_event=0,
             current=current,
             target=found.target,
-            prepared=True,
+            slot_built=True,
             rehearsal_status=found.status.rehearsal_status,
             binding=found.binding,
             was_rolled_back=bool(left),
@@ -495,7 +495,7 @@ class LocalSiteClient:
             rehearsal_status=found.status.rehearsal_status,
             plan=found.plan.digest,
             binding=found.binding,
-            bad_until=None,  # one that failed here lately is nothing to approve
+            retry_at=None,  # one that failed here lately is nothing to approve
             voids=[void.text for void in found.status.void_reasons],
             approvals=found.count,
             schedule=found.schedule,
@@ -786,7 +786,7 @@ class LocalSiteClient:
             words.append(LazyText(N_("Everything else is as it was recorded.")))
         words.append(LazyText(N_("Head of the journal: {head}"), {"head": head}))
         document = {
-            "head": str(head),
+            "chain_head": str(head),
             "as_recorded": not differs,
             "findings": [finding_to_json(found, self._run.language) for found in findings],
         }
@@ -945,7 +945,7 @@ class LocalSiteClient:
             return inbox.open_file(path.name, person.uid)
 
         file = inbox.path / str(order.data.get("file"))
-        return self._import_files(file, person.who, opener, dry_run=dry_run)
+        return self._import_files(file, person.name, opener, dry_run=dry_run)
 
     def _import_files(
         self, file: Path, actor: str, opener: Callable[[Path], int], *, dry_run: bool
@@ -1112,7 +1112,7 @@ class ServiceSiteClient:
     build_dossier = _Delegated("inspect", "dossier")
     run_doctor = _Delegated("inspect", "findings")
     collect_support_bundle = _Delegated("inspect", "support-bundle")
-    plan_rollback = _Delegated("inspect", "way-back")
+    plan_rollback = _Delegated("inspect", "rollback-plan")
 
     def __init__(self, run: AgentSession, service: SiteServiceClient) -> None:
         self._run, self._service = run, service
@@ -1139,8 +1139,8 @@ class ServiceSiteClient:
 
     def set_hold(self, reason: str, until: datetime | None, *, dry_run: bool) -> JsonDocument:
         if dry_run:
-            who = self.read_status()["you"]["who"]
-            return {"held": False, "reason": reason, "by": who, "until": to_json_value(until)}
+            who = self.read_status()["you"]["name"]
+            return {"held": False, "reason": reason, "actor": who, "until": to_json_value(until)}
         return self.request("POST /v1/holds", reason=reason, until=_encode_argument(until))
 
     def read_next_upgrade_summary(self) -> tuple[str | None, JsonDocument | None]:
@@ -1150,7 +1150,7 @@ class ServiceSiteClient:
     def require_no_hold(self) -> None:
         for hold in self.request("GET /v1/holds")["holds"]:
             error = make_hold_error(
-                hold["reason"], hold["by"], datetime.fromisoformat(hold["since"]), self._run.zone
+                hold["reason"], hold["actor"], datetime.fromisoformat(hold["since"]), self._run.zone
             )
             error.state = NOTHING_CHANGED
             raise error
@@ -1203,7 +1203,7 @@ class ServiceSiteClient:
         return seen
 
     def withdraw(self, version: Version | None, *, rollbacks: bool) -> int:
-        named = {"of": "rollback"} if rollbacks else {"version": _encode_argument(version)}
+        named = {"change_kind": "rollback"} if rollbacks else {"version": _encode_argument(version)}
         return int(self.request("DELETE /v1/approvals", **named)["withdrawn"])
 
     def count_schedules(self) -> int:
@@ -1212,7 +1212,7 @@ class ServiceSiteClient:
     def require_consent(self, target: Version, *, retry: bool) -> None:
         seen = self._select_target(self._read_fresh_next_upgrade(), target)
         # One who may approve alone does so by ordering it.
-        if seen["needed"] > 1 or "approve" not in self.read_status()["you"]["roles"]:
+        if seen["required_approvals"] > 1 or "approve" not in self.read_status()["you"]["roles"]:
             require_approvals(seen)
 
     def prepare_plan(
@@ -1238,7 +1238,9 @@ class ServiceSiteClient:
         return CommandResult({"digest": plan["digest"], "sql": text}, [text])
 
     def verify(self, heads: Sequence[ChainHead], *, journal_only: bool) -> CommandResult:
-        return self.inspect("proof" if journal_only else "verify", heads=_encode_argument(heads))
+        return self.inspect(
+            "audit-log" if journal_only else "verify", heads=_encode_argument(heads)
+        )
 
     def update_agent(self, target: Version | None, *, retry: bool) -> CommandResult:
         answer = self.order("self-update", version=_encode_argument(target), retry=retry)
@@ -1268,7 +1270,7 @@ class ServiceSiteClient:
     def approve_rollback(self, rollback_plan: JsonDocument, accept_loss: int | None = None) -> None:
         form = {
             "binding": rollback_plan["binding"],
-            "of": "rollback",
+            "change_kind": "rollback",
             "accept_loss": accept_loss or None,
         }
         self.request("POST /v1/approvals", **form)
@@ -1367,8 +1369,8 @@ def parse_job_result(number: int, result: object) -> CommandResult:
     code = ExitCode(result["exit_code"]) if result["exit_code"] in known else ExitCode.ERROR
     error = document.get("error")
     return CommandResult(
-        {key: value for key, value in document.items() if key != "words"},
-        [str(line) for line in document.get("words", ())],
+        {key: value for key, value in document.items() if key != "lines"},
+        [str(line) for line in document.get("lines", ())],
         code,
         parse_error_document({**error, "exit_code": int(code)})
         if isinstance(error, dict)
@@ -1445,7 +1447,7 @@ def _has_started(moment: JsonDocument, requested_at: str) -> bool:
 
 def predates_job(moment: JsonDocument, requested_at: str) -> bool:
     """Whether what the service says was decided before it knew of an order. Pure."""
-    looked_at = moment["looked_at"]
+    looked_at = moment["status_read_at"]
     if moment["running"] is not None or looked_at is None:
         return False
     return datetime.fromisoformat(looked_at) < datetime.fromisoformat(requested_at)
@@ -1459,8 +1461,8 @@ def describe_job_wait(status: JsonDocument, zone: tzinfo | None) -> LazyText | N
         zone: Zone of the site.
     """
     journal, running = status["journal"], status.get("service", {}).get("running")
-    change, holder = journal.get("open_change") or {}, journal.get("at_work")
-    until = change.get("watched_until")
+    change, holder = journal.get("open_change") or {}, journal.get("lock_holder")
+    until = change.get("soak_ends_at")
     if until is not None:
         words = N_(
             "waiting until {version} is watched no longer: {until} ('ncen-updater confirm' ends "
@@ -1470,7 +1472,7 @@ def describe_job_wait(status: JsonDocument, zone: tzinfo | None) -> LazyText | N
         return LazyText(words, {"version": change["to"], "until": at})
     if running is None and holder is None:
         return None
-    name = running["words"][0] if running else str(holder).partition(", process ")[0]
+    name = running["command"][0] if running else str(holder).partition(", process ")[0]
     words = N_("waiting until this has ended: {what}")
     return LazyText(words, {"what": label_operation(str(name))})
 
@@ -1487,11 +1489,11 @@ def describe_current_work(
     """Say what the service does at this moment, with figures, or why it does nothing."""
     running = moment.get("running")
     if running is None:
-        if moment.get("why"):
-            yield LazyText("{why}", {"why": moment["why"]}), None, None
+        if moment.get("reason"):
+            yield LazyText("{why}", {"why": moment["reason"]}), None, None
         return
     progress = ProgressUpdate.from_json(running.get("progress"))
     if progress is None:
-        yield label_operation(str(running["words"][0])), None, None
+        yield label_operation(str(running["command"][0])), None, None
     else:
         yield progress.text, progress.done, progress.total

@@ -17,7 +17,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 
 #: Parts of a site that the sentences are made of; the databases where they are at hand.
-SITE_STATE_PARTS = frozenset({"current", "availability", "journal", "databases"})
+SITE_STATE_PARTS = frozenset({"current", "availability", "journal", "observed_state"})
 
 
 def format_site_state(status: SiteStatus, before: SiteStatus | None) -> list[LazyText]:

@@ -27,7 +27,7 @@ from ncen_updater.common.messages import CONFIRMATION_NEEDED, ExitCode
     "--scheduled", is_flag=True, help=N_("For the service: only as it was rehearsed and approved.")
 )
 @click.option(
-    "--begin-before",
+    "--start-before",
     metavar="TIME",
     help=N_("Begin nothing that keeps officers out from this time on."),
 )
@@ -39,12 +39,12 @@ def upgrade(
     retry: bool,
     yes: bool,
     scheduled: bool,
-    begin_before: str | None,
+    start_before: str | None,
     dry_run: bool,
 ) -> ExitCode:
     session = get_agent_session(context)
     target = parse_version(version)
-    closes = parse_future_time(begin_before, datetime.now(UTC))
+    closes = parse_future_time(start_before, datetime.now(UTC))
     by_service = scheduled or closes is not None
     site = session.get_local_site() if by_service else session.get_client()
     if dry_run:

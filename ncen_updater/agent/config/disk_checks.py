@@ -20,11 +20,11 @@ from ncen_updater.common.i18n import N_, LazyText
 # Every setting that is a path, besides the root itself; relative ones are below the root.
 PATH_SETTINGS: tuple[tuple[str, ...], ...] = (
     ("paths", "state"),
-    ("paths", "received"),
+    ("paths", "feed_state"),
     ("paths", "slots"),
     ("paths", "current"),
     ("paths", "trusted_root"),
-    ("paths", "agent"),
+    ("paths", "agent_slots"),
     ("feed", "ca_file"),
     ("feed", "client_certificate"),
     *(
@@ -32,9 +32,9 @@ PATH_SETTINGS: tuple[tuple[str, ...], ...] = (
         for name, own in ENGINE_SETTINGS.items()
         for path in own.path_settings
     ),
-    ("application", "door_file"),
+    ("application", "maintenance_file"),
     ("application", "health_token_file"),
-    ("service", "socket"),
+    ("service", "api_socket"),
     ("service", "fetch_socket"),
     ("service", "apply_socket"),
     ("service", "renew_socket"),
@@ -112,11 +112,11 @@ def check_paths(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterator
                 N_("Run: chmod 600 {path}"),
                 path=path,
             )
-    value = _read_text(data, ("application", "door_file"))
+    value = _read_text(data, ("application", "maintenance_file"))
     maintenance_file = root / (value or "")
     if value and isdir(maintenance_file):
         yield mistake(
-            ("application", "door_file"),
+            ("application", "maintenance_file"),
             N_("is a directory: {path}."),
             N_("Name a file in it, which the agent makes."),
             path=maintenance_file,
@@ -128,7 +128,7 @@ def check_paths(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterator
         and not maintenance_file.is_relative_to(root / "run")
     ):
         yield mistake(
-            ("application", "door_file"),
+            ("application", "maintenance_file"),
             N_("lies in a directory that is not there: {path}."),
             N_("Make the directory, or correct the path."),
             path=maintenance_file.parent,

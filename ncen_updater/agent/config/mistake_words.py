@@ -31,9 +31,9 @@ FORMAT_HINTS: Mapping[str, str] = {
         "Write it as Africa/Nairobi; 'timedatectl list-timezones' shows all, and without the line"
         " that of the machine counts."
     ),
-    "service.read_group": N_("Use the name of a group of this machine."),
-    "service.operate_group": N_("Use the name of a group of this machine."),
-    "service.approve_group": N_("Use the name of a group of this machine."),
+    "service.viewer_group": N_("Use the name of a group of this machine."),
+    "service.operator_group": N_("Use the name of a group of this machine."),
+    "service.approver_group": N_("Use the name of a group of this machine."),
     "databases": N_(
         "Use letters, digits, dashes and underscores, beginning with a letter; at most 48."
     ),

@@ -168,7 +168,7 @@ class OverlaySettings(BaseSettings):
     """What the country owns in texts and settings.
 
     Attributes:
-        directory: The country's own files, as manifests name them in ``[[carried]]``; the agent
+        directory: The country's own files, as manifests name them in ``[[overlays]]``; the agent
             only reads there.
         merged: Where the agent puts what it merges; the application reads below ``current`` in it.
     """

@@ -99,8 +99,10 @@ def inspect_adoption(site: Site, version: Version, progress: ProgressListener) -
         progress.report(LazyText(N_("asking the application and the databases")))
         findings = site.database_engine.find_exposures()
         installed = inspect_installed(site, own, document.manifest, migrations, ADOPTION_ID)
-    in_place = slot.is_dir() and own not in site.slots.list_versions()
-    return AdoptionPlan(own, fetched, slot, in_place, current != own, installed, corrects, findings)
+    slot_exists = slot.is_dir() and own not in site.slots.list_versions()
+    return AdoptionPlan(
+        own, fetched, slot, slot_exists, current != own, installed, corrects, findings
+    )
 
 
 def require_matching_release(adoption: AdoptionPlan, *, confirmed_by_operator: bool) -> None:

@@ -3,7 +3,8 @@
 *Expand* is the migrator itself, before the stop: both releases say under the officers' signatures
 that the older one runs on what comes of it, also on a part of it. *Contract* is a program of its
 own, once the release was watched: it brings the migrations to their end in the background, and a
-release whose ``back_to`` goes back says that the older one runs on what comes of that, too. Both
+release whose ``compatible_down_to`` goes back says that the older one runs on what comes of that,
+too. Both
 may be repeated. So nothing here has to be undone: a failure or a kill at any instant leaves
 databases that the release in use works with. What has to be true afterwards is the journal, since
 a changed schema bars rehearsals: see :func:`record_live_schemas`.

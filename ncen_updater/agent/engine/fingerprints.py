@@ -42,13 +42,13 @@ FINGERPRINT_FORMAT = 1
 WHOSE_SCHEMA_UNKNOWN = N_(
     "Ask the database administrator what was changed in {database}; what it was cannot be told from"
     " here. If it is undone, this is gone. If it is yours and stays, two people say so, and why,"
-    " with 'ncen-updater accept-restore {version} --reason TEXT'. If nobody knows of it, do not"
+    " with 'ncen-updater adopt {version} --restored --reason TEXT'. If nobody knows of it, do not"
     " upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say."
 )
 WHOSE_SCHEMA = N_(
     "Ask the database administrator what was changed in {database}: {kinds}. If it is undone, this"
     " is gone. If it is yours and stays, two people say so, and why, with 'ncen-updater"
-    " accept-restore {version} --reason TEXT'. If nobody knows of it, do not upgrade; send the"
+    " adopt {version} --restored --reason TEXT'. If nobody knows of it, do not upgrade; send the"
     " Secretariat what 'ncen-updater doctor' and 'history' say."
 )
 

@@ -346,10 +346,12 @@ class Operations:
                 (read_outcome(journal, change.id), *pending.outcomes), decision=decision
             )
 
-    def _start_if_expected(self, journal: Journal, ran_in: str | None) -> bool:
+    def _start_if_expected(self, journal: Journal, last_running_boot: str | None) -> bool:
         """Start the application where it ought to run and nobody comes to start it."""
         application = self._site.application
-        verdict = decide_restart(application.observe_state(), ran_in, self._site.clock.boot_id())
+        verdict = decide_restart(
+            application.observe_state(), last_running_boot, self._site.clock.boot_id()
+        )
         current = self._site.slots.read_current()
         if verdict is not RestartDecision.START or current is None:
             return False
@@ -360,7 +362,9 @@ class Operations:
         journal.record_event(APPLICATION_STARTED, version=str(current))
         return True
 
-    def _start_for_soak(self, journal: Journal, change: Change, ran_in: str | None) -> None:
+    def _start_for_soak(
+        self, journal: Journal, change: Change, last_running_boot: str | None
+    ) -> None:
         """Start what ought to run for its soak, which judges a release that does not start.
 
         Before officers are let in that is for the steps to do.
@@ -368,7 +372,7 @@ class Operations:
         if change.get_step_state(StepName.MAINTENANCE_OFF) is not StepState.DONE:
             return
         try:
-            self._start_if_expected(journal, ran_in)
+            self._start_if_expected(journal, last_running_boot)
         except (ApplicationUnhealthyError, ApplicationError) as error:
             logger.warning("the application is not well, and is watched all the same: %s", error)
 
@@ -514,7 +518,9 @@ class Operations:
             )
         if find_pending_rollback(journal) is None:
             return OperationResult(decision=decision)  # confirmed while the way back was looked for
-        outcome = self._run_rollback(journal, way, closes=None, soak_of=pending.change.id)
+        outcome = self._run_rollback(
+            journal, way, closes=None, failed_soak_upgrade=pending.change.id
+        )
         return OperationResult(
             (outcome,),
             decision=RecoveryDecision(RecoveryAction.REVERT, "owed", PENDING_ROLLBACK_REASON),
@@ -525,7 +531,7 @@ class Operations:
         journal: Journal,
         plan: RollbackPlan,
         closes: str | None,
-        soak_of: str | None = None,
+        failed_soak_upgrade: str | None = None,
         agreed: ChangeFacts = NO_FACTS,
     ) -> ChangeOutcome:
         if closes is not None:
@@ -540,7 +546,7 @@ class Operations:
             undone_upgrade=plan.undoes,
             code_only=plan.code_only or None,
             no_copy=plan.no_copy or None,
-            failed_soak_upgrade=soak_of,
+            failed_soak_upgrade=failed_soak_upgrade,
             binding=agreed.binding,
         )
         journal.begin_change(change, facts, superseded_change=closes)
@@ -567,7 +573,9 @@ class Operations:
         if journal.read_facts(change.id).confirmed_by is not None:
             return  # while the way back was looked for
         if self._site.config.soak.on_failure == "rollback" and way is not None and keeps_all:
-            outcome = self._run_rollback(journal, way, closes=change.id, soak_of=change.id)
+            outcome = self._run_rollback(
+                journal, way, closes=change.id, failed_soak_upgrade=change.id
+            )
             error.values["rolled_back_to"] = outcome.change.to_version
         else:
             journal.store_facts(change.id, ChangeFacts(needs_operator=True))

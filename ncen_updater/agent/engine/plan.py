@@ -120,8 +120,8 @@ class PlannedFiles:
         return {
             "name": self.name,
             "effect": effect,
-            "words": self.description,
-            "covered": self.configured,
+            "description": self.description,
+            "configured": self.configured,
         }
 
     @property
@@ -257,12 +257,12 @@ class HopPlan:
                 for database, id_, reason in self.rollback_path.reasons
             ],
             "rollback_keeps_records": self.keeps_records,
-            "by_code": self.no_copy,
+            "no_copy": self.no_copy,
             "expands": self.expands,
             "contract": list(self.contract_command) if self.contracts else [],
             "files": [item.to_json() for item in self.site_files],
             # A wording may be mended until the last moment; a setting is what was agreed to.
-            "settings": self.overlay.settings_digest if self.overlay else "",
+            "settings_digest": self.overlay.settings_digest if self.overlay else "",
         }
 
 
@@ -331,13 +331,13 @@ class UpgradePlan:
             "hops": [
                 {
                     **hop.to_json(),
-                    "by_code": hop.no_copy,
+                    "no_copy": hop.no_copy,
                     "expands": hop.expands,
-                    "way_back": hop.rollback_path.kind.value,
-                    "loses": list(hop.rollback_path.lost_objects),
-                    "country": _serialize_overlay(hop.overlay),
+                    "rollback_kind": hop.rollback_path.kind.value,
+                    "lost_objects": list(hop.rollback_path.lost_objects),
+                    "overlay": _serialize_overlay(hop.overlay),
                     "databases": [
-                        {"name": f.name, "physical": f.physical_name, "bytes": f.size_bytes}
+                        {"name": f.name, "physical_name": f.physical_name, "bytes": f.size_bytes}
                         for f in hop.databases
                     ],
                     "copy": {k: dict(v) for k, v in hop.copy.copies.items()} if hop.copy else None,
@@ -345,7 +345,7 @@ class UpgradePlan:
                         {
                             "code": f.code,
                             "severity": f.severity.value,
-                            "what": str(f.title),
+                            "title": str(f.title),
                             "remedy": str(f.remedy),
                             "figures": dict(f.figures),
                         }
@@ -404,12 +404,12 @@ def make_plan(
         copy: CopyPlan | None = None
         migrations = plan_site_migrations(engine.names, ledgers, target, before)
         expanding = engine.supports_online_programs and is_expand_upgrade(target, before)
-        as_is = expanding or is_code_only_upgrade(migrations, target, before)
-        reference = replace(reference, no_copy=as_is)
+        no_copy = expanding or is_code_only_upgrade(migrations, target, before)
+        reference = replace(reference, no_copy=no_copy)
         ledgers = predict_ledgers(ledgers, migrations, reference)
         way = (
             NO_COPY
-            if as_is
+            if no_copy
             else plan_rollback_path(
                 engine.names, ledgers, target, before, reference.id, engine=engine.engine_name
             )
@@ -431,11 +431,11 @@ def make_plan(
                 way,
                 files,
                 site.overlay.make_report(origin, offer.release_version) if site.overlay else None,
-                as_is,
+                no_copy,
                 expanding,
                 engine.supports_online_programs
                 and target.contract_program is not None
-                and (expanding or not as_is),
+                and (expanding or not no_copy),
             )
         )
         origin = offer.release_version

@@ -32,8 +32,8 @@ class RecoveryAction(StrEnum):
     """What recovery does."""
 
     NOTHING = "nothing"
-    REVERT = "go-back"
-    FINISH = "go-forward"
+    REVERT = "revert"
+    FINISH = "finish"
     STOP = "stop"
 
 

@@ -34,7 +34,7 @@ from ncen_updater.feed.errors import TrustError
 
 logger = logging.getLogger(__name__)
 
-PRUNE_STARTED, PRUNE_FINISHED = "collect-begun", "collect-ended"
+PRUNE_STARTED, PRUNE_FINISHED = "prune-begun", "prune-ended"
 
 
 def apply_retention(

@@ -56,20 +56,20 @@ class DataLoss:
 
 
 def split_uncounted(
-    lost: Mapping[str, Mapping[str, int]], no_records: Mapping[str, Sequence[str]]
+    lost: Mapping[str, Mapping[str, int]], tables_without_records: Mapping[str, Sequence[str]]
 ) -> DataLoss:
     """Take out what a release calls no records; pure.
 
     Args:
         lost: Rows by database and table, or by database and object of a table.
-        no_records: Patterns of tables by database.
+        tables_without_records: Patterns of tables by database.
     """
     sides: tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]] = ({}, {})
     for database, objects in lost.items():
         for name, count in objects.items():
             is_none = any(
                 fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
-                for pattern in no_records.get(database, ())
+                for pattern in tables_without_records.get(database, ())
             )
             sides[is_none].setdefault(database, {})[name] = count
     return DataLoss(*sides)

@@ -221,9 +221,11 @@ class ChangeRunner:
 
     def _undo_steps(self, change_id: str, error_code: str | None) -> None:
         self._journal.set_change_state(change_id, ChangeState.REVERTING, error_code=error_code)
-        soak_of = self._journal.read_facts(change_id).failed_soak_upgrade
-        if soak_of is not None and error_code in OF_HEALTH:
-            SiteHistory(self._journal).withdraw_bad(soak_of)  # the one before it is not well either
+        failed_soak_upgrade = self._journal.read_facts(change_id).failed_soak_upgrade
+        if failed_soak_upgrade is not None and error_code in OF_HEALTH:
+            SiteHistory(self._journal).withdraw_bad(
+                failed_soak_upgrade
+            )  # the one before it is not well either
         for name in reversed(STEPS_BEFORE_COMMIT):
             state = self._journal.read_change(change_id).get_step_state(name)
             # Of some what is there counts, and not that it was recorded.

@@ -89,7 +89,7 @@ def find_contradiction(site: Site, journal: Journal) -> LazyText | None:
         return LazyText(
             N_(
                 "the journal knows of a later change than the databases; if these were restored "
-                "from a backup on purpose, see 'ncen-updater accept-restore'"
+                "from a backup on purpose, see 'ncen-updater adopt --restored'"
             )
         )
     return None

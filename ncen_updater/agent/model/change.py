@@ -29,10 +29,10 @@ class ChangeState(StrEnum):
     """Where a change stands. The first three are open."""
 
     RUNNING = "running"  # before the commit: everything can be undone exactly
-    REVERTING = "undoing"  # on the way back
+    REVERTING = "reverting"  # on the way back
     COMMITTED = "committed"  # officers may be in: only forward
     FINISHED = "finished"
-    REVERTED = "undone"
+    REVERTED = "reverted"
     STUCK = "stuck"  # recovery failed too often; a person has to look
 
     @property
@@ -47,10 +47,10 @@ class StepName(StrEnum):
     FETCH = "fetch"
     BUILD_SLOT = "build-slot"
     PREFLIGHT = "preflight"
-    MAINTENANCE_ON = "close"
+    MAINTENANCE_ON = "maintenance-on"
     STOP = "stop"
     FENCE = "fence"
-    FINAL_PREFLIGHT = "preflight-again"
+    FINAL_PREFLIGHT = "final-preflight"
     COPY = "copy"
     MIGRATE = "migrate"
     CUT_OVER = "cut-over"
@@ -58,9 +58,9 @@ class StepName(StrEnum):
     START = "start"
     HEALTH = "health"
     COMMIT = "commit"
-    MAINTENANCE_OFF = "open"
+    MAINTENANCE_OFF = "maintenance-off"
     SOAK = "soak"
-    PRUNE = "collect"
+    PRUNE = "prune"
 
 
 # A signal waits until these have ended: each is short, and half of one is worth nothing. A command

@@ -1,6 +1,7 @@
 """What the steps of a change leave for each other and for people, as the journal keeps it.
 
-A fact that was never kept is None. Facts of a newer agent are kept in ``others`` and passed over.
+A fact that was never kept is None. Facts of a newer agent are kept in ``unknown_facts`` and passed
+over.
 On the path of ``status``: standard library only.
 """
 
@@ -45,17 +46,17 @@ class ChangeFacts(JsonRecord):
     """Facts of one change, or those that a step adds to them.
 
     Attributes:
-        path: The releases that were to be walked when the change began.
+        path_versions: The releases that were to be walked when the change began.
         start_before: When the window closes in which officers may be kept out.
         binding: What people approved.
-        approvals: How many had to.
+        required_approvals: How many had to.
         accepted_loss: So many records a person agreed to lose.
-        undoes: The upgrade that a rollback undoes.
+        undone_upgrade: The upgrade that a rollback undoes.
         code_only: Whether a rollback leaves the databases as they are.
         no_copy: Whether the live databases go to the other release as they are, uncopied.
-        expands: Whether the release's program runs on them before, while officers work.
-        expanded: Whether that began, on schemas that were as the journal had them.
-        contracted: The same of what brings the migrations to their end once it was watched.
+        has_expand: Whether the release's program runs on them before, while officers work.
+        expand_started: Whether that began, on schemas that were as the journal had them.
+        contract_started: The same of what brings the migrations to their end once it was watched.
         contract_failed: With which code that failed when it was last tried.
         contract_abandoned: Whether a person left it so.
         contract_s: Seconds that it took, in which officers worked.
@@ -67,7 +68,7 @@ class ChangeFacts(JsonRecord):
         download_name: as which file.
         slot_existed: Whether the slot was there before the change.
         built_from: The file that the slot was built from.
-        files: The site's own files that are kept.
+        snapshots: The site's own files that are kept.
         advisories: What was found that stops no change.
         maintenance_was_on: Whether the door is for an operator to open.
         downtime_started: When officers were kept out.
@@ -75,8 +76,8 @@ class ChangeFacts(JsonRecord):
         was_running: Whether the application ran before.
         ended_sessions: Whose sessions were ended when the databases were closed.
         replaced: Databases that somebody replaced while they were closed.
-        lost: Records that a restore loses, counted once more in the stop.
-        copy: The plan of the copy; see ``CopyPlan``.
+        lost_records: Records that a restore loses, counted once more in the stop.
+        copy_plan: The plan of the copy; see ``CopyPlan``.
         checks_before: Values of the domain checks on the copies.
         checks_after: The same once they were migrated.
         overlay_before: What was in use of the country's merged texts and settings; empty where
@@ -99,13 +100,13 @@ class ChangeFacts(JsonRecord):
         statistics: What was done for the planner meanwhile.
         dropped_changes: Changes whose previous databases were dropped.
         dropped_slots: Releases whose slots were removed.
-        others: What this agent does not know.
+        unknown_facts: What this agent does not know.
     """
 
     path_versions: tuple[str, ...] | None = None
     start_before: datetime | None = None
     binding: str | None = None
-    approvals_needed: int | None = None
+    required_approvals: int | None = None
     accepted_loss: int | None = None
     undone_upgrade: str | None = None
     code_only: bool | None = None
@@ -163,7 +164,9 @@ class ChangeFacts(JsonRecord):
 
     def to_json(self) -> dict[str, object]:
         """Return what was kept by its names, as JSON has it."""
-        known = {name: value for name, value in super().to_json().items() if name != "others"}
+        known = {
+            name: value for name, value in super().to_json().items() if name != "unknown_facts"
+        }
         return {
             **self.unknown_facts,
             **{name: value for name, value in known.items() if value is not None},
@@ -177,10 +180,10 @@ class ChangeFacts(JsonRecord):
             ValueError: If a fact is of another kind than its name says.
         """
         stored = dict(data) if isinstance(data, Mapping) else {}
-        names = {item.name for item in fields(cls)} - {"others"}
+        names = {item.name for item in fields(cls)} - {"unknown_facts"}
         known = {name: value for name, value in stored.items() if name in names}
-        others = {name: value for name, value in stored.items() if name not in names}
-        return replace(super().from_json(known), others=others)
+        unknown = {name: value for name, value in stored.items() if name not in names}
+        return replace(super().from_json(known), unknown_facts=unknown)
 
 
 #: A step that has nothing to say.

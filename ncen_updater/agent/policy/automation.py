@@ -83,7 +83,7 @@ class ServiceAction(StrEnum):
     PREPARE = "prepare"
     REHEARSE = "rehearse"
     UPGRADE = "upgrade"
-    PRUNE = "collect"
+    PRUNE = "prune"
     ASSESS = "assess"
 
 
@@ -93,8 +93,8 @@ class RehearsalStatus(StrEnum):
     MISSING = "missing"
     PASSED = "passed"
     FAILED = "failed"
-    OUTDATED = "void"
-    NOT_REQUIRED = "not-wanted"
+    OUTDATED = "outdated"
+    NOT_REQUIRED = "not-required"
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class AutomationInputs:
         mode: How much is done by itself.
         zone: Zone of the windows.
         windows: When a cut-over may begin; none means never by itself, but at a chosen time.
-        fetch_windows: When downloads and rehearsals may run; none means at any time.
+        download_windows: When downloads and rehearsals may run; none means at any time.
         next_check: When the feed is to be asked again.
         open_change: Whether a change has not come to its end.
         stuck: Whether it waits for a person.
@@ -152,8 +152,8 @@ class AutomationInputs:
         left: Whether people went back from a release on the way to the target.
         agent: Version of a newer agent on offer that has not failed here.
         target: The release that comes next.
-        bad_until: Until when the target is not tried by itself, since it failed here.
-        prepared: Whether its slot stands.
+        retry_at: Until when the target is not tried by itself, since it failed here.
+        slot_built: Whether its slot stands.
         rehearsed: What is known of its rehearsal.
         missing_approvals: How many people have yet to approve.
         not_before: The time that a person chose.
@@ -166,7 +166,7 @@ class AutomationInputs:
     zone: tzinfo
     next_check: datetime
     upgrade_windows: tuple[WeeklyWindow, ...] = ()
-    fetch_windows: tuple[WeeklyWindow, ...] = ()
+    download_windows: tuple[WeeklyWindow, ...] = ()
     open_change: bool = False
     stuck: bool = False
     busy: bool = False
@@ -180,7 +180,7 @@ class AutomationInputs:
     was_rolled_back: bool = False
     agent_offered: str | None = None
     target: str | None = None
-    bad_until: datetime | None = None
+    retry_at: datetime | None = None
     slot_built: bool = False
     rehearsal_status: RehearsalStatus = RehearsalStatus.MISSING
     missing_approvals: int = 0
@@ -269,8 +269,8 @@ def _decide_idle(facts: AutomationInputs) -> ServiceDecision:
         return ServiceDecision(ServiceAction.RUN_JOB, LazyText(JOB_WAITING_TEXT))
     if facts.now >= facts.next_check:
         return ServiceDecision(ServiceAction.CHECK_FEED, LazyText(N_("it is time to ask the feed")))
-    collect_at = _compute_prune_at(facts)
-    if collect_at is not None and facts.now >= collect_at:
+    prune_at = _compute_prune_at(facts)
+    if prune_at is not None and facts.now >= prune_at:
         return ServiceDecision(
             ServiceAction.PRUNE, LazyText(N_("the days of what was kept are over"))
         )
@@ -287,15 +287,15 @@ class WaitReason(StrEnum):
 
     HOLD = "hold"
     NOTHING_ON_OFFER = "nothing-on-offer"
-    NOTIFY_ONLY = "only-told"
+    NOTIFY_ONLY = "notify-only"
     NOT_PREPARED = "not-prepared"
     NOT_REHEARSED = "not-rehearsed"
     REHEARSAL_FAILED = "rehearsal-failed"
     APPROVAL = "approval"
-    NOT_SCHEDULED = "no-time"
+    NOT_SCHEDULED = "not-scheduled"
     NO_WINDOW = "no-window"
-    SERVICE_NOT_RUNNING = "no-service"
-    SUPERSEDED = "another-first"
+    SERVICE_NOT_RUNNING = "service-not-running"
+    SUPERSEDED = "superseded"
 
 
 @dataclass(frozen=True)
@@ -345,10 +345,10 @@ def find_obstacle(facts: AutomationInputs) -> UpgradeObstacle | None:
     if facts.mode is AutomationMode.NOTIFY:
         words = N_("release {version} is on offer; this site is only told of it")
         return _make_permanent_obstacle(WaitReason.NOTIFY_ONLY, words, version=target)
-    if facts.bad_until is not None and facts.now < facts.bad_until:
+    if facts.retry_at is not None and facts.now < facts.retry_at:
         words = N_("release {version} failed here; it is not tried again before {at}")
         return _make_temporary_obstacle(
-            facts.bad_until, words, version=target, at=_format_local(facts, facts.bad_until)
+            facts.retry_at, words, version=target, at=_format_local(facts, facts.retry_at)
         )
     if not facts.slot_built:
         return _make_permanent_obstacle(
@@ -448,8 +448,8 @@ def _decide_release(facts: AutomationInputs) -> ServiceDecision:
 def _act_in_window(
     facts: AutomationInputs, action: ServiceAction, words: str, version: str
 ) -> ServiceDecision:
-    if facts.fetch_windows:
-        opening = find_next_opening(facts.fetch_windows, facts.now, facts.zone)
+    if facts.download_windows:
+        opening = find_next_opening(facts.download_windows, facts.now, facts.zone)
         if opening is None or not opening.contains(facts.now):
             later = N_("release {version} waits for the hours of downloads")
             until = opening.start if opening else None
@@ -494,9 +494,9 @@ def _make_wait(facts: AutomationInputs, until: datetime | None, why: LazyText) -
     ends = [facts.now + MAX_SLEEP]
     if not (facts.stuck or facts.open_change):
         ends.append(facts.next_check)
-        collect_at = _compute_prune_at(facts)
-        if collect_at is not None:
-            ends.append(collect_at)
+        prune_at = _compute_prune_at(facts)
+        if prune_at is not None:
+            ends.append(prune_at)
     if until is not None:
         ends.append(until)
     if facts.application_down is not None:

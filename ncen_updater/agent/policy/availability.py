@@ -24,23 +24,23 @@ from ncen_updater.common.records import JsonRecord
 class AvailabilityState(StrEnum):
     """What officers meet."""
 
-    AVAILABLE = "works"
+    AVAILABLE = "available"
     MAINTENANCE = "maintenance"
     NOT_RUNNING = "not-running"
-    UNHEALTHY = "not-working"
+    UNHEALTHY = "unhealthy"
     UNKNOWN = "unknown"
 
 
 class HealthAnswer(StrEnum):
     """What came of one request to the health address."""
 
-    HEALTHY = "well"
+    HEALTHY = "healthy"
     OTHER_VERSION = "other-version"
     CANNOT_WRITE = "cannot-write"
-    HTTP_ERROR = "status"
-    UNREADABLE = "not-understood"
+    HTTP_ERROR = "http-error"
+    UNREADABLE = "unreadable"
     DISK_FULL = "disk-full"
-    NO_ANSWER = "none"
+    NO_ANSWER = "no-answer"
     NOT_ASKED = "not-asked"
 
 

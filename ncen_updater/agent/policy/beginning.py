@@ -29,7 +29,7 @@ class StartKind(StrEnum):
 
     NOW = "now"
     AT = "at"
-    NOT_AUTOMATIC = "not-by-itself"
+    NOT_AUTOMATIC = "not-automatic"
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from ncen_updater.common.i18n import N_, LazyText
 
 #: By the name of the command, or of the act of the service.
 _OPERATION_LABELS = {
-    "accept-restore": N_("taking over databases that were restored"),
+    "adopt-restored": N_("taking over databases that were restored"),
     "adopt": N_("taking the site over"),
     "assess": N_("finding out what comes next"),
     "check": N_("reading the signed list"),
-    "collect": N_("clearing away what was kept long enough"),
+    "prune": N_("clearing away what was kept long enough"),
     "confirm": N_("ending the watched time"),
     "import": N_("importing a bundle"),
     "order": N_("what somebody asked for"),

@@ -1,6 +1,7 @@
 """Who has to say yes before officers are kept out for a rollback. Pure.
 
-Going forward takes so many people (``service.approvals``), and so does going back: it keeps people
+Going forward takes so many people (``service.required_approvals``), and so does going back: it
+keeps people
 out, and may bring an old hole back. Not while the release is watched, or where a change is stuck:
 then going back is what the watch is for. And not in an emergency, which is told to everybody at
 once instead.

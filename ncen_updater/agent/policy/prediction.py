@@ -15,16 +15,16 @@ from dataclasses import dataclass
 
 #: Seconds of the short steps at a site that has no history: likely, and so many more at most.
 DEFAULT_STEP_SECONDS: Mapping[str, tuple[float, float]] = {
-    "close": (0.01, 0.5),
+    "maintenance-on": (0.01, 0.5),
     "stop": (1.0, 15.0),
     "fence": (0.2, 3.0),
-    "preflight-again": (0.1, 2.0),
+    "final-preflight": (0.1, 2.0),
     "cut-over": (0.1, 1.5),
     "switch": (0.01, 0.5),
     "start": (1.0, 15.0),
     "health": (1.5, 30.0),
     "commit": (0.01, 0.5),
-    "open": (0.05, 1.0),
+    "maintenance-off": (0.05, 1.0),
 }
 #: A copy beside which nobody works is faster than one in a rehearsal, and never much slower.
 COPY_SPREAD = (0.4, 2.0)

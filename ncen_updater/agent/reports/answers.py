@@ -100,7 +100,7 @@ def serialize_path(
             {
                 "version": rejection.offer.version,
                 "reason": rejection.reason.value,
-                "words": rejection.text.render(language),
+                "text": rejection.text.render(language),
             }
             for rejection in path.rejected
             if rejection.reason.value != "not-newer"
@@ -170,7 +170,7 @@ def format_path_lines(
             version = {"version": rejection.offer.version}
             opens = format_time(rejection.opens, zone) if rejection.opens else None
             yield LazyText(RELEASE_EXCLUDED, {**version, "reason": rejection.format(opens)})
-            if rejection.reason.value == "remembered-as-bad":
+            if rejection.reason.value == "marked-bad":
                 text = N_(
                     "  'ncen-updater history' shows what failed; 'ncen-updater upgrade {version}"
                     " --retry' would try it again."
@@ -226,8 +226,8 @@ def serialize_plan(
     findings = [finding_to_json(finding, language) for finding in made.findings]
     rehearsed = [
         {
-            "from": hop.from_version, "to": hop.to_version, "stop_s": hop.downtime.to_json(),
-            "values": hop.round_trip and hop.round_trip.to_json(),
+            "from": hop.from_version, "to": hop.to_version, "downtime_s": hop.downtime.to_json(),
+            "round_trip": hop.round_trip and hop.round_trip.to_json(),
         }
         for hop in match_rehearsed_hops(made, report).values()
     ]  # fmt: skip
@@ -275,7 +275,7 @@ def format_plan_lines(
                     "bad sector harms both; they are no backup"
                 )
             )
-        spared = describe_copy_free_downtime(as_is=hop.no_copy, expands=hop.expands)
+        spared = describe_copy_free_downtime(no_copy=hop.no_copy, expands=hop.expands)
         if spared is not None:
             yield f"  {spared.render(language)}"
         later = describe_contract(hop.contract_command)
@@ -358,7 +358,7 @@ def format_operation_result(
 
 _STATE_LINES = {
     "finished": N_("{kind}: {product} {origin} -> {version}, finished (change {id})"),
-    "undone": N_("{kind}: {product} {origin} -> {version} was undone wholly (change {id})"),
+    "reverted": N_("{kind}: {product} {origin} -> {version} was undone wholly (change {id})"),
     "committed": N_(
         "{kind}: {product} {origin} -> {version}, committed and in its watched time (change {id})"
     ),
@@ -415,9 +415,9 @@ def format_rollback_plan(
     """
     document = {
         "from": plan.origin, "to": plan.target, "mode": plan.mode.value, "lost": plan.lost,
-        "lost_total": plan.lost_total, "passed_over": plan.uncounted, "reason": plan.reason,
-        "undoes": plan.undoes, "by_code": plan.no_copy,
-        "values": round_trip and round_trip.to_json(),
+        "lost_total": plan.lost_total, "uncounted": plan.uncounted, "reason": plan.reason,
+        "undoes": plan.undoes, "no_copy": plan.no_copy,
+        "round_trip": round_trip and round_trip.to_json(),
         **approval.to_json(),
     }  # fmt: skip
     typed = list[LazyText]()
@@ -650,10 +650,10 @@ def format_import(
     values: dict[str, object] = {
         "product": record.product,
         "releases": ", ".join(record.releases),
-        "reaches": record.reachable_release,
+        "reachable_release": record.reachable_release,
         "until": format_time(record.usable_until, zone),
         "agents": ", ".join(record.agents),
-        "agent": record.reachable_agent,
+        "reachable_agent": record.reachable_agent,
     }
     if record.agents:
         reported = (

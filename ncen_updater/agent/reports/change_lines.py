@@ -76,7 +76,7 @@ def _format_actors(report: Document) -> Iterator[LazyText]:
     if report["approved_by"]:
         names = ", ".join(strip_control_characters(str(name)) for name in report["approved_by"])
         yield LazyText(N_("  approved by {names}"), {"names": names})
-    if report["facts"].get("soak_of"):
+    if report["facts"].get("failed_soak_upgrade"):
         # Within the order for the upgrade, whose name stands beside it.
         yield LazyText(
             N_("  by the agent itself, since {version} turned bad while it was watched"),
@@ -90,14 +90,14 @@ def _format_actors(report: Document) -> Iterator[LazyText]:
     if emergency:
         words = N_("  in an emergency, without the approvals that it takes, by {name}: {reason}")
         values = {
-            "name": strip_control_characters(emergency["by"]),
+            "name": strip_control_characters(emergency["actor"]),
             "reason": strip_control_characters(emergency["reason"]),
         }
         yield LazyText(words, values)
 
 
 def _format_downtime(report: Document, language: str) -> Iterator[LazyText]:
-    real, predicted = report["stop_s"], report["predicted_stop_s"]
+    real, predicted = report["downtime_s"], report["predicted_downtime_s"]
     if real is None:
         if not any(step["name"] == StepName.MAINTENANCE_ON for step in report["steps"]):
             yield LazyText(N_("  officers were not kept out"))
@@ -128,11 +128,11 @@ def _format_downtime(report: Document, language: str) -> Iterator[LazyText]:
 
 
 def _format_soak(facts: Document) -> Iterator[LazyText]:
-    if facts.get("soak_failed"):
-        reason = {"reason": strip_control_characters(str(facts["soak_failed"]))}
+    if facts.get("soak_error"):
+        reason = {"reason": strip_control_characters(str(facts["soak_error"]))}
         yield LazyText(N_("  it turned bad while it was watched: {reason}"), reason)
-    elif facts.get("soak_looks"):
-        looks = {"looks": facts["soak_looks"], "bad": facts.get("soak_bad_looks") or 0}
+    elif facts.get("soak_checks"):
+        looks = {"looks": facts["soak_checks"], "bad": facts.get("soak_failed_checks") or 0}
         yield LazyText(N_("  it was watched: {looks} looks, {bad} of them bad"), looks)
     if facts.get("contract_s") is not None:
         took = {"s": format_duration(facts["contract_s"])}
@@ -145,7 +145,7 @@ def _format_soak(facts: Document) -> Iterator[LazyText]:
             "  its migrations were not brought to their end ({code}), and a person left it so"
         )
         again = N_("  its migrations were not brought to their end yet: it failed with {code}")
-        yield LazyText(left if facts.get("contract_left") else again, code)
+        yield LazyText(left if facts.get("contract_abandoned") else again, code)
     if facts.get("confirmed_by"):
         yield LazyText(
             N_("  confirmed by {name}"),
@@ -218,7 +218,7 @@ def format_undone_result(change: Document) -> LazyText:
         names = {"names": ", ".join(map(strip_control_characters, change["replaced"]))}
         words = N_("  somebody replaced {names} meanwhile; everything else is as it was before it")
         return LazyText(words, names)
-    if not change["expanded"]:
+    if not change["expand_started"]:
         return LazyText(N_("  everything is as it was before it; no record was lost"))
     words = N_(
         "  the program of {version} had worked on the databases before the stop, and what it added"
@@ -228,7 +228,7 @@ def format_undone_result(change: Document) -> LazyText:
 
 
 def _format_records(report: Document, language: str) -> Iterator[LazyText]:
-    if report["state"] == "undone":
+    if report["state"] == "reverted":
         undone = [
             translate_step_label(step["name"], report["kind"], language)
             for step in report["steps"]
@@ -239,7 +239,7 @@ def _format_records(report: Document, language: str) -> Iterator[LazyText]:
                 N_("  undone, the last first: {steps}"), {"steps": ", ".join(undone[::-1])}
             )
         yield format_undone_result(report)
-    lost = report["facts"].get("lost")
+    lost = report["facts"].get("lost_records")
     if lost:
         yield LazyText(N_("  {count} records were lost, as was agreed"), {"count": lost})
     elif lost == 0:

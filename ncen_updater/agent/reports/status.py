@@ -146,7 +146,7 @@ class JournalSnapshot:
         return self.open_change is not None and bool(self.last_facts.needs_operator)
 
     @property
-    def held_until(self) -> datetime | None:
+    def hold_until(self) -> datetime | None:
         """When the last hold in force ends by itself, if all of them do."""
         ends = [hold.until for hold in self.holds if hold.until is not None]
         return max(ends) if ends and len(ends) == len(self.holds) else None
@@ -274,7 +274,7 @@ class SiteStatus:
     availability: Part[Availability] = NOT_READ
     lock_holder: Part[str | None] = NOT_READ
     journal: Part[JournalSnapshot] = NOT_READ
-    approvals_needed: Part[int] = NOT_READ
+    required_approvals: Part[int] = NOT_READ
     soak_s: Part[float] = NOT_READ
     rehearsals: Part[tuple[RehearsalRecord, ...]] = NOT_READ
     last_downtime: Part[LastDowntime | None] = NOT_READ
@@ -387,9 +387,9 @@ class SiteStatus:
         return next((one for one in rehearsals if (one.from_version, one.to_version) == way), None)
 
 
-ALL_PARTS = frozenset(one.name for one in fields(SiteStatus)) - {"now", "places"}
+ALL_PARTS = frozenset(one.name for one in fields(SiteStatus)) - {"now", "paths"}
 #: What can be read without the databases.
-PARTS_WITHOUT_DATABASES = ALL_PARTS - {"databases"}
+PARTS_WITHOUT_DATABASES = ALL_PARTS - {"observed_state"}
 
 
 def read_status(
@@ -419,25 +419,27 @@ def read_status(
 
     def look() -> SiteStatus:
         # Who is at work comes before the journal: one who has ended since has written all of it.
-        at_work = part("at_work", lambda: read_lock_holder(paths.state / CHANGE_LOCK_FILE))
+        at_work = part("lock_holder", lambda: read_lock_holder(paths.state / CHANGE_LOCK_FILE))
         journal, rehearsals, stop = _read_journal_parts(paths, now, parts)
         return SiteStatus(
             now,
             paths,
             current=part("current", lambda: _read_current(paths)),
             configuration_error=part(
-                "configuration", lambda: check_config(paths.config_path, paths.state)
+                "configuration_error", lambda: check_config(paths.config_path, paths.state)
             ),
             availability=part("availability", lambda: _read_availability(paths, probe)),
-            maintenance_on=part("door", lambda: _is_maintenance_on(paths.config_path)),
+            maintenance_on=part("maintenance_on", lambda: _is_maintenance_on(paths.config_path)),
             lock_holder=at_work,
             journal=journal,
-            approvals_needed=part("needed", lambda: _read_approvals_needed(paths.config_path)),
+            required_approvals=part(
+                "required_approvals", lambda: _read_approvals_needed(paths.config_path)
+            ),
             soak_s=part("soak_s", lambda: _read_soak_seconds(paths.config_path)),
             rehearsals=rehearsals,
             last_downtime=stop,
-            feed_view=part("view", lambda: _read_feed_view(paths, cache)),
-            emergency_halts=part("brakes", lambda: _read_emergency_halts(paths, now)),
+            feed_view=part("feed_view", lambda: _read_feed_view(paths, cache)),
+            emergency_halts=part("emergency_halts", lambda: _read_emergency_halts(paths, now)),
             signed_at=part("signed_at", lambda: _signed_at(paths)),
             expiries=part("expiries", lambda: _read_expiries(paths, cache)),
             service_state=part("service_state", lambda: _read_service_state(paths)),
@@ -446,7 +448,7 @@ def read_status(
             if config
             else NOT_READ,
             full_disk=part("full_disk", lambda: find_full(_disks(paths))),
-            observed_state=part("databases", lambda: _observe_site(site, journal))
+            observed_state=part("observed_state", lambda: _observe_site(site, journal))
             if site
             else NOT_READ,
         )
@@ -474,7 +476,7 @@ def _read_journal_parts(
 ) -> tuple[Part[JournalSnapshot], Part[tuple[RehearsalRecord, ...]], Part[LastDowntime | None]]:
     """Read what comes of the journal, over one connection, as it was at one instant."""
     # The databases are asked about the change that the journal says is open.
-    if not {"journal", "rehearsals", "last_stop", "databases"} & set(parts):
+    if not {"journal", "rehearsals", "last_downtime", "observed_state"} & set(parts):
         return NOT_READ, NOT_READ, NOT_READ
 
     def read() -> tuple[JournalSnapshot, tuple[RehearsalRecord, ...], LastDowntime | None]:
@@ -485,7 +487,7 @@ def _read_journal_parts(
             return (
                 read_journal_snapshot(journal, now),
                 _read_rehearsals(journal) if "rehearsals" in parts else (),
-                _read_last_downtime(journal) if "last_stop" in parts else None,
+                _read_last_downtime(journal) if "last_downtime" in parts else None,
             )
 
     found = _read_part(read)
@@ -495,7 +497,7 @@ def _read_journal_parts(
     return (
         facts,
         rehearsals if "rehearsals" in parts else NOT_READ,
-        stop if "last_stop" in parts else NOT_READ,
+        stop if "last_downtime" in parts else NOT_READ,
     )
 
 
@@ -527,7 +529,7 @@ def _read_current(places: EssentialSettings) -> str | None:
 def _is_maintenance_on(config: Path) -> bool | None:
     data = read_raw_config(config).data
     paths, application = data.get("paths", {}), data.get("application", {})
-    name = application.get("door_file") if isinstance(application, dict) else None
+    name = application.get("maintenance_file") if isinstance(application, dict) else None
     root = paths.get("root", "/") if isinstance(paths, dict) else None
     if not isinstance(name, str) or not isinstance(root, str):
         return None
@@ -540,7 +542,7 @@ def _is_maintenance_on(config: Path) -> bool | None:
 
 def _read_approvals_needed(config: Path) -> int:
     service = read_raw_config(config).data.get("service", {})
-    needed = service.get("approvals") if isinstance(service, dict) else None
+    needed = service.get("required_approvals") if isinstance(service, dict) else None
     return needed if type(needed) is int and needed > 0 else 1
 
 

@@ -40,10 +40,10 @@ class DirectoryAction(StrEnum):
     """What a running agent does in its own directory."""
 
     CONFIRM = "confirm"
-    RESET_ATTEMPTS = "steady"
-    UNCOUNT_START = "uncount"
-    REVERT = "return"
-    CLEAN_UP = "tidy"
+    RESET_ATTEMPTS = "reset-attempts"
+    UNCOUNT_START = "uncount-start"
+    REVERT = "revert"
+    CLEAN_UP = "clean-up"
 
 
 ActionHandler = Callable[[DirectoryAction], None]
@@ -110,7 +110,7 @@ def own_doer(
 
     def do(action: DirectoryAction) -> None:
         try:
-            call_worker(worker, {"words": [OWN, action, version]}, ending=lambda: bool(alive()))
+            call_worker(worker, {"command": [OWN, action, version]}, ending=lambda: bool(alive()))
         except WorkerError as error:
             raise UpdaterError(SEQUENCE_UNWRITABLE, path=directory, reason=error.detail) from error
 

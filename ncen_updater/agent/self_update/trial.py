@@ -34,8 +34,8 @@ class TrialDuty(StrEnum):
 
     NOTHING = "nothing"
     CONFIRM = "confirm"
-    RESET_ATTEMPTS = "steady"
-    REVERT = "return"
+    RESET_ATTEMPTS = "reset-attempts"
+    REVERT = "revert"
 
 
 def decide_duty(selection: AgentSelection | None, version: str) -> TrialDuty:

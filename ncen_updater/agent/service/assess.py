@@ -65,10 +65,10 @@ def assess_upgrade(site: Site, offered_agent: str | None = None) -> Assessment:
         }
         if current is None:
             return Assessment(event, agent_version=offered_agent)
-        collect_at = compute_next_prune(journal, site.clock, site.config.retention.previous_days)
+        prune_at = compute_next_prune(journal, site.clock, site.config.retention.previous_days)
         disks = tuple(map(str, room_of_databases(site)))
         here = Assessment(
-            event, str(current), agent_version=offered_agent, prune_at=collect_at, disks=disks
+            event, str(current), agent_version=offered_agent, prune_at=prune_at, disks=disks
         )
         if view is None:
             return here
@@ -105,7 +105,7 @@ def _assess_path(
     return replace(
         here,
         target=path.target.version,
-        prepared=standing is not None,
+        slot_built=standing is not None,
         rehearsal_status=standing.rehearsal_status if standing else RehearsalStatus.MISSING,
         plan=plan,
         binding=standing.basis.compute_binding() if standing and standing.basis else "",

@@ -134,7 +134,7 @@ def _probe_through_worker(config_path: Path, socket: Path) -> Availability:
     worker = Worker(APPLY_WORKER_MODULE, (str(config_path), "availability"), socket, PROBE_LIMITS)
     try:
         return Availability.from_json(
-            call_worker(worker, {"words": ["availability"]}).get("document")
+            call_worker(worker, {"command": ["availability"]}).get("document")
         )
     except (WorkerError, UpdaterError, ValueError) as error:
         return Availability(AvailabilityState.UNKNOWN, unknown_because=str(error))

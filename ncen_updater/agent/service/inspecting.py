@@ -50,10 +50,10 @@ class InspectionKind(StrEnum):
 
     PLAN = "plan"
     DOSSIER = "dossier"
-    ROLLBACK_PLAN = "way-back"
+    ROLLBACK_PLAN = "rollback-plan"
     FINDINGS = "findings"
     VERIFY = "verify"
-    AUDIT_LOG = "proof"
+    AUDIT_LOG = "audit-log"
     SUPPORT_BUNDLE = "support-bundle"
 
 
@@ -211,7 +211,7 @@ class InspectionQueue:
             made = Inspection(self._next, request, actor, self._now())
             self._known[made.number] = made
             self._next += 1
-            logger.debug("inspection %s: %s, for %s", made.number, request.kind, actor.who)
+            logger.debug("inspection %s: %s, for %s", made.number, request.kind, actor.name)
             long = request.kind in LONG_RUNNING_KINDS
             if long not in self._workers:
                 worker = threading.Thread(
@@ -329,5 +329,5 @@ def _serialize_document(kind: InspectionKind, finished: WorkerResult) -> bytes:
         )
     document = dict(finished.document)
     if kind is InspectionKind.DOSSIER:
-        document.pop("words", None)  # the page itself, which the document has
+        document.pop("lines", None)  # the page itself, which the document has
     return json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")

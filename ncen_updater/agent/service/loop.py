@@ -51,7 +51,7 @@ SUCCESS_EXIT_CODES: Mapping[ServiceAction, frozenset[int]] = {
 
 
 #: Parts of a site that the loop looks at each time: what may have changed while nobody told it.
-STATUS_PARTS = frozenset({"at_work", "journal", "rehearsals"})
+STATUS_PARTS = frozenset({"lock_holder", "journal", "rehearsals"})
 #: Gives the next time to ask the feed, from now and the failure of the last question, if it failed.
 CheckScheduler = Callable[[datetime, ActionFailure | None], datetime]
 
@@ -144,7 +144,9 @@ class ServiceLoop:
         )
         if self._said != error.code:
             self._said = error.code
-            self._tell(ServiceEvent("needs-person", {"code": error.code, "what": str(error)}))
+            self._tell(
+                ServiceEvent("intervention-required", {"code": error.code, "title": str(error)})
+            )
         return act
 
     def _is_assessment_current(self, status: SiteStatus) -> bool:
@@ -201,9 +203,11 @@ class ServiceLoop:
         if seen is None:
             return None
         boot = self._boot()
-        ran_in = update_last_running_boot(seen, self._service_state.last_running_boot, boot)
-        if ran_in != self._service_state.last_running_boot:
-            self._save_state(replace(self._service_state, last_running_boot=ran_in))
+        last_running_boot = update_last_running_boot(
+            seen, self._service_state.last_running_boot, boot
+        )
+        if last_running_boot != self._service_state.last_running_boot:
+            self._save_state(replace(self._service_state, last_running_boot=last_running_boot))
         return (
             decide_restart(seen, self._service_state.last_running_boot, boot)
             is RestartDecision.START
@@ -265,7 +269,7 @@ class ServiceLoop:
         if why != self._said:
             self._said = why
             logger.info("%s: %s", act.action, why, extra={"action": act.action.value})
-            self._tell(ServiceEvent("next", {"action": act.action.value, "why": act.reason}))
+            self._tell(ServiceEvent("next", {"action": act.action.value, "reason": act.reason}))
 
 
 def save_service_state(keeper: ServiceStateFile, service_state: ServiceState) -> None:
@@ -298,7 +302,7 @@ def build_command(decision: ServiceDecision, assessment: Assessment | None) -> t
         case ServiceAction.CHECK_FEED:
             return ("check",)
         case ServiceAction.PRUNE:
-            return ("collect",)
+            return ("prune",)
         case ServiceAction.SELF_UPDATE:
             return ("self-update",)
         case ServiceAction.PREPARE:
@@ -306,7 +310,7 @@ def build_command(decision: ServiceDecision, assessment: Assessment | None) -> t
         case ServiceAction.REHEARSE:
             return ("rehearse", *_build_version_argument(target), *retry)
         case ServiceAction.UPGRADE:
-            before = ("--begin-before", decision.until.isoformat()) if decision.until else ()
+            before = ("--start-before", decision.until.isoformat()) if decision.until else ()
             return (
                 "upgrade",
                 *_build_version_argument(target),
@@ -331,7 +335,7 @@ def build_job_command(job: Job) -> tuple[str, ...]:
     match job.kind:
         case JobKind.CHECK:
             return ("check", *value)
-        case JobKind.PREPARE if job.data.get("of") == "rollback":
+        case JobKind.PREPARE if job.data.get("change_kind") == "rollback":
             return ("rollback", "--dry-run", *accepted, *value)
         case JobKind.PREPARE:
             return ("plan", *named, *retry, *value)

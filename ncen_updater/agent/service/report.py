@@ -73,8 +73,9 @@ _INTERRUPTIBLE_STEPS = frozenset(DOWNTIME_STEPS) | frozenset(STEPS_BEFORE_COMMIT
 _STEP_IN_PROGRESS_EVENTS = frozenset({f"step-{StepState.INTENDED}", f"step-{StepState.UNDOING}"})
 SITE_REPORT_PARTS = frozenset(
     {
-        "current", "configuration", "door", "availability", "at_work", "journal", "needed",
-        "soak_s", "view", "brakes", "service_state", "full_disk", "signed_at",
+        "current", "configuration_error", "maintenance_on", "availability", "lock_holder",
+        "journal", "required_approvals", "soak_s", "feed_view", "emergency_halts", "service_state",
+        "full_disk", "signed_at",
     }
 )  # fmt: skip
 
@@ -157,35 +158,35 @@ def _build_journal(status: SiteStatus) -> Document:
     holder, journal = require_part(status.lock_holder), require_part(status.journal)
     last, pending = journal.last_change, journal.pending_rollback
     return {
-        "at_work": holder,
-        "head": journal.head or None,
+        "lock_holder": holder,
+        "chain_head": journal.head or None,
         "open_change": build_open_change(status),
-        "owed_rollback": pending
+        "pending_rollback": pending
         and {
             "version": pending.change.to_version,
-            "tries": pending.attempts,
-            "by_itself": pending.is_automatic,
+            "attempts": pending.attempts,
+            "automatic": pending.is_automatic,
         },
         "last_change": serialize_change(last, journal.last_facts) if last else None,
-        "order": journal.waiting_job and _build_job(journal.waiting_job),
+        "waiting_job": journal.waiting_job and _build_job(journal.waiting_job),
         "holds": list(journal.holds),
         "bad_releases": [
             bad for bad in journal.bad_releases if not _is_resolved(status, journal, bad)
         ],
         "approvals": _build_approvals(
-            journal, get_part_or_none(status.approvals_needed), status.next_upgrade
+            journal, get_part_or_none(status.required_approvals), status.next_upgrade
         ),
         "rollback_approved": _build_rollback_approvals(
-            journal, get_part_or_none(status.approvals_needed), get_part_or_none(status.current)
+            journal, get_part_or_none(status.required_approvals), get_part_or_none(status.current)
         ),
-        "approvals_used_up": list(journal.consumed_approvals),
+        "consumed_approvals": list(journal.consumed_approvals),
         "confirmed_by": journal.last_facts.confirmed_by,
     }
 
 
 def _build_job(job: Job) -> Document:
     """What somebody ordered and nobody has begun."""
-    return {"id": job.id, "kind": job.kind.value, "who": job.actor.who, "at": job.requested_at}
+    return {"id": job.id, "kind": job.kind.value, "actor": job.actor.name, "at": job.requested_at}
 
 
 def _build_approvals(
@@ -214,10 +215,10 @@ def _build_approvals(
             rows.append(
                 {
                     "version": version,
-                    "who": [approval.actor for approval in best.approvals],
+                    "approvers": [approval.actor for approval in best.approvals],
                     "missing": best.missing,
                     "next": version == first,
-                    "gone": version in gone,
+                    "unavailable": version in gone,
                     "holds": None if of_it is None else of_it.binding == best.approvals[0].binding,
                 }
             )
@@ -247,7 +248,7 @@ def _build_rollback_approvals(
     return {
         "from": last.origin,
         "version": last.target,
-        "who": [approval.actor for approval in people.approvals],
+        "approvers": [approval.actor for approval in people.approvals],
         "missing": people.missing,
         "accept_loss": count_provisional_loss(given, people),
     }
@@ -286,7 +287,7 @@ def list_unresolved_failures(
             ServiceAction.RESUME: journal is not None
             and (journal.open_change is None or journal.open_change.created_at > failure.at),
             ServiceAction.PREPARE: walked
-            or (assessment is not None and (not assessment.target or assessment.prepared)),
+            or (assessment is not None and (not assessment.target or assessment.slot_built)),
             ServiceAction.REHEARSE: walked
             or (
                 assessment is not None
@@ -321,10 +322,10 @@ def _build_feed(status: SiteStatus) -> Document | None:
         "version": view.version,
         "versions": list(view.versions),
         "comes_next": _find_next_release(status),
-        "barred": list(_list_withheld_releases(status)),
+        "withheld": list(_list_withheld_releases(status)),
         "withdrawn": list(view.withdrawn),
         "running_withdrawn": view.notices.get(str(require_part(status.current))),
-        "brakes": [
+        "emergency_halts": [
             {"version": one.version, "until": one.ends, "owner": one.owner, "reason": one.reason}
             for one in get_part_or_none(status.emergency_halts) or ()
         ],
@@ -350,7 +351,7 @@ def _list_withheld_releases(status: SiteStatus) -> Iterator[Document]:
             yield {
                 "version": one.version,
                 "reason": one.reason,
-                "why": one.explanation,
+                "explanation": one.explanation,
                 "opens": one.opens,
             }
 
@@ -391,7 +392,7 @@ def build_open_change(status: SiteStatus) -> Document | None:
         **serialize_change(journal.open_change, journal.last_facts),
         "step": step[0].value if step else None,
         "step_state": step[1].value if step else None,
-        "watched_until": status.soak_until,
+        "soak_ends_at": status.soak_until,
         "contracting": status.is_contracting,
     }
 
@@ -428,7 +429,7 @@ def build_history_report(journal: Journal, limit: int, before: str | None = None
         "changes": [
             {
                 **serialize_change(change, facts[change.id]),
-                "predicted_stop_s": _build_range(foretold.get(change.id)),
+                "predicted_downtime_s": _build_range(foretold.get(change.id)),
                 "turned_bad": bool(facts[change.id].soak_error),
             }
             for change in changes
@@ -522,7 +523,7 @@ def _find_rolled_back_by(journal: Journal, change: Change) -> str | None:
     with guard_reads(journal.path):
         rows = journal.query(
             "SELECT change, value FROM facts JOIN changes ON id = change"
-            " WHERE name IN ('undoes', 'soak_of') ORDER BY changes.rowid DESC"
+            " WHERE name IN ('undone_upgrade', 'failed_soak_upgrade') ORDER BY changes.rowid DESC"
         )
         backs = dict.fromkeys(
             r["change"] for r in rows if parse_stored_value(r["value"]) == change.id
@@ -543,7 +544,7 @@ def _find_requester(journal: Journal, change: Change) -> str | None:
     with guard_reads(journal.path):
         rows = journal.query(
             "SELECT who FROM orders WHERE kind IN ('upgrade', 'rollback', 'resume')"  # noqa: S608
-            f" AND taken_at <= '{at}' AND (ended_at IS NULL OR ended_at >= '{at}')"
+            f" AND started_at <= '{at}' AND (ended_at IS NULL OR ended_at >= '{at}')"
             " ORDER BY id DESC LIMIT 1"
         )
     return rows[0]["who"] if rows else None
@@ -564,7 +565,7 @@ def _find_emergency(journal: Journal, change: Change, begun: int) -> Document | 
         found = next(map(JournalEvent, rows), None)
     if found is None or found.kind != ROLLBACK_EMERGENCY:
         return None
-    return {"by": str(found.data.get("by")), "reason": str(found.data.get("reason"))}
+    return {"actor": str(found.data.get("by")), "reason": str(found.data.get("reason"))}
 
 
 def build_change_report(journal: Journal, change_id: str) -> Document:
@@ -585,7 +586,7 @@ def build_change_report(journal: Journal, change_id: str) -> Document:
         "approved_by": list(ApprovalStore(journal).list_consumed_by(change_id, facts.binding)),
         "ordered_by": _find_requester(journal, change),
         "emergency": _find_emergency(journal, change, events[0].number) if events else None,
-        "predicted_stop_s": _build_range(find_predicted_range(journal, change_id)),
+        "predicted_downtime_s": _build_range(find_predicted_range(journal, change_id)),
         "failure": _find_failure(events),
         "cut_off": _find_interruption(events),
         "taken_back_by": _find_rolled_back_by(journal, change),

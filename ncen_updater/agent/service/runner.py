@@ -143,7 +143,7 @@ class ApplyRunner:
             max_stream_bytes=line + PROGRESS_BYTES,
         )
         worker = self._create_worker(command, limits, bound_to_parent=True)
-        order = {"words": list(command), "inspect": {"seconds": timeout_s, "most": max_bytes}}
+        order = {"command": list(command), "inspect": {"seconds": timeout_s, "most": max_bytes}}
         try:
             result = call_worker(worker, order, _ProgressForwarder(on_progress), ending=should_stop)
         except WorkerTimeoutError as error:
@@ -170,7 +170,7 @@ class ApplyRunner:
     def _run_worker(self, command: Sequence[str]) -> WorkerResult:
         worker = self._create_worker(command, APPLY_WORKER_LIMITS, bound_to_parent=False)
         try:
-            result = call_worker(worker, {"words": list(command)}, self, ending=self._should_stop)
+            result = call_worker(worker, {"command": list(command)}, self, ending=self._should_stop)
         except (WorkerError, UpdaterError) as error:
             return self._log_failure(error)
         code, document = result.get("exit_code"), result.get("document")

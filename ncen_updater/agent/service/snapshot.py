@@ -111,9 +111,9 @@ class SnapshotStore:
     def handle_event(self, event: ServiceEvent) -> None:
         """Take note of what comes next; a listener of the service."""
         if event.kind == "next":
-            self._update(action=str(event.values["action"]), why=event.values["why"])
+            self._update(action=str(event.values["action"]), reason=event.values["reason"])
         elif event.kind == "looked":
-            self._update(looked_at=event.values["at"])
+            self._update(status_read_at=event.values["at"])
 
     def record_start(self, command: Sequence[str]) -> None:
         """Take note of a command that begins."""
@@ -127,11 +127,11 @@ class SnapshotStore:
 
     def record_end(self) -> None:
         """Take note that the command has ended; why it began is no longer told."""
-        self._update(running=None, action=None, why=None)
+        self._update(running=None, action=None, reason=None)
 
     def close(self) -> None:
         """Send everybody home who waits."""
-        self._update(closed=True)
+        self._update(closing=True)
 
     def get_latest(self) -> ServiceSnapshot:
         """What is known now."""

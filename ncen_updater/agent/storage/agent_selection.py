@@ -37,11 +37,11 @@ VERSION_PATTERN = re.compile(r"[0-9][0-9A-Za-z.+!]{0,63}")
 class TrialState(StrEnum):
     """Whether the chosen agent has confirmed itself."""
 
-    ON_TRIAL = "trying"
-    CONFIRMED = "good"
+    ON_TRIAL = "on-trial"
+    CONFIRMED = "confirmed"
 
 
-_REQUIRED_FIELDS = ("current", "previous", "state", "attempts", "bad")
+_REQUIRED_FIELDS = ("current", "previous", "state", "attempts", "failed")
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class FailedAgent(JsonRecord):
     """An agent that was given up here.
 
     Attributes:
-        times: How often.
+        failures: How often.
         at: When last.
     """
 
-    times: int
+    failures: int
     at: datetime
 
 
@@ -66,7 +66,7 @@ class AgentSelection(JsonRecord):
         previous: The one to go back to.
         state: Whether the chosen one has confirmed itself.
         attempts: Starts that were not taken back yet.
-        bad: Versions that were given up here.
+        failed: Versions that were given up here.
         boot: Of the machine, in which the last start was; None where that does not matter.
         schema: Form of the file.
     """
@@ -150,7 +150,7 @@ def revert_to_previous(before: AgentSelection, version: str, now: datetime) -> A
     if before.state is not TrialState.ON_TRIAL or before.previous != version:
         return before
     known = before.failed.get(before.current)
-    bad = {**before.failed, before.current: FailedAgent(known.times + 1 if known else 1, now)}
+    bad = {**before.failed, before.current: FailedAgent(known.failures + 1 if known else 1, now)}
     newest = sorted(bad, key=lambda v: bad[v].at)[-MAX_FAILED_AGENTS:]
     return AgentSelection(version, None, TrialState.CONFIRMED, 0, {v: bad[v] for v in newest})
 

@@ -50,7 +50,7 @@ class Assessment(JsonRecord):
         current: The release in use.
         target: The release that comes next, if any.
         agent: A newer agent that is on offer and has not failed here.
-        prepared: Whether the target's slot stands.
+        slot_built: Whether the target's slot stands.
         rehearsed: What is known of its rehearsal.
         plan: Digest of the plan; empty while a slot of it is still to be built.
         binding: What an approval would have to carry.
@@ -71,7 +71,7 @@ class Assessment(JsonRecord):
     current: str | None = None
     target: str | None = None
     agent_version: str | None = None
-    prepared: bool = False
+    slot_built: bool = False
     rehearsal_status: RehearsalStatus = RehearsalStatus.MISSING
     plan: str = ""
     binding: str = ""

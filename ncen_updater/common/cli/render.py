@@ -215,7 +215,7 @@ def format_error(
     """
     document = error_to_json(error, state, language)
     parts = [
-        (TITLE_LABEL, document["what"]),
+        (TITLE_LABEL, document["title"]),
         *([(DETAIL, document["detail"])] if document["detail"] else []),
         (STATE_LABEL, document["state"]),
         (REMEDY_LABEL, document["remedy"]),
@@ -242,7 +242,7 @@ def finding_to_json(finding: Finding, language: str = DEFAULT_LANGUAGE) -> dict[
     return {
         "code": finding.code,
         "severity": finding.severity.value,
-        "what": finding.title.render(language),
+        "title": finding.title.render(language),
         "remedy": finding.remedy.render(language),
         "figures": to_json_value(finding.figures, language),
     }

@@ -102,7 +102,7 @@ class CliSession:
         """Write the data: the document, or the lines that were kept."""
         lines, self._lines = self._lines, []
         if self.as_json:
-            whole = {**document, "words": lines} if self.with_text_lines else document
+            whole = {**document, "lines": lines} if self.with_text_lines else document
             self.write_document(to_json_value(whole, self.language), indent=2)
         elif lines:
             self.write_text("\n".join(self._wrap_lines(lines)))

@@ -37,18 +37,21 @@ STEP_STATES: Mapping[str, tuple[str, str]] = {
 }
 HEADLINES: Mapping[str, tuple[str, str]] = {
     "running": ("wait", N_("The change to {version} goes on.")),
-    "undoing": ("bad", N_("The change to {version} is taken back; everything will be as before.")),
+    "reverting": (
+        "bad",
+        N_("The change to {version} is taken back; everything will be as before."),
+    ),
     "committed": ("good", N_("{version} is in use. It is being watched.")),
     "finished": ("good", N_("The change to {version} is done.")),
-    "undone": ("bad", N_("The change to {version} was taken back; everything is as before.")),
+    "reverted": ("bad", N_("The change to {version} was taken back; everything is as before.")),
     "stuck": ("bad", N_("The change to {version} is stuck: a person has to look.")),
 }
 #: States of a change that failed.
-FAILED = frozenset({"undoing", "undone", "stuck"})
+FAILED = frozenset({"reverting", "reverted", "stuck"})
 #: Of a release whose program had worked on the databases before the stop.
 HEADLINES_AFTER_EXPAND: Mapping[str, tuple[str, str]] = {
-    "undoing": ("bad", N_("The change to {version} is taken back.")),
-    "undone": (
+    "reverting": ("bad", N_("The change to {version} is taken back.")),
+    "reverted": (
         "bad",
         N_(
             "The change to {version} was taken back; what its program added to the databases before"
@@ -63,7 +66,7 @@ class LiveStep:
     """A step, in words."""
 
     name: str
-    look: str
+    style: str
     state: str
     took: str
 
@@ -75,35 +78,35 @@ class LiveView:
     Attributes:
         tone: ``good``, ``wait`` or ``bad``.
         headline: One sentence.
-        now: What the work says of itself; empty where nothing goes on.
+        progress: What the work says of itself; empty where nothing goes on.
         done: How much of it, where that is known.
         total: Of how much.
         spoken: What is read out where it changes: the step that goes on.
-        out: What the clock shows: how long officers are out, or were.
-        clock: How long that is; empty where they were not out.
+        downtime_label: What the clock shows: how long officers are out, or were.
+        downtime: How long that is; empty where they were not out.
         predicted: What was predicted of that.
         steps: Of the change that goes on, or went last.
         change: Its id; empty without.
         problem: Why it failed, as an error has it.
         order: Whether an order is what it is about, since no change of it has begun.
-        watched: Whether its watched time can be ended.
+        can_end_soak: Whether its watched time can be ended.
         busy: Whether anything goes on.
     """
 
     tone: str
     headline: str
-    now: str
+    progress: str
     done: int | None
     total: int | None
     spoken: str
-    out: str
-    clock: str
+    downtime_label: str
+    downtime: str
     predicted: str
     steps: tuple[LiveStep, ...]
     change: str
     problem: Document | None
     order: bool
-    watched: bool
+    can_end_soak: bool
     busy: bool
 
 
@@ -135,7 +138,7 @@ def build_page(asking: PageRequest) -> PageContent | FileResponse:
             "kind": JOB_KINDS.get(order["kind"]) if order is not None else "",
             "officers": sentence,
             "officers_tone": tone,
-            "may": asking.find_missing_role("operate") if view.watched else None,
+            "may": asking.find_missing_role("operate") if view.can_end_soak else None,
             "status": status,
         },
         "ready" if view.change or view.busy else "empty",
@@ -151,7 +154,7 @@ def _status(asking: PageRequest, report: Document | None) -> Document:
     known = asking.service.get_last_status()
     newest = report["events"][-1:] if report is not None else ()
     if known is not None and all(parse_time(event["at"]) < known.at for event in newest):
-        works = (known.status["running"].get("officers") or {}).get("state") == "works"
+        works = (known.status["running"].get("officers") or {}).get("state") == "available"
         if (asking.now - known.at).total_seconds() < (KEEP_S if works else BUSY_KEEP_S):
             return known.status
     return asking.get_status()
@@ -182,7 +185,10 @@ def build_live_view(
         report = None  # what is past is no answer to what was ordered
     tone, headline, problem = "good", say(N_("Nothing goes on just now.")), None
     if report is not None:
-        headlines = {**HEADLINES, **(HEADLINES_AFTER_EXPAND if report.get("expanded") else {})}
+        headlines = {
+            **HEADLINES,
+            **(HEADLINES_AFTER_EXPAND if report.get("expand_started") else {}),
+        }
         tone, words = headlines.get(
             report["state"], ("wait", N_("The change to {version} goes on."))
         )
@@ -198,20 +204,22 @@ def build_live_view(
     return LiveView(
         tone=tone,
         headline=headline,
-        now=_format_progress(running, progress, language),
+        progress=_format_progress(running, progress, language),
         done=progress.done if progress else None,
         total=progress.total if progress else None,
         spoken=next(
-            (f"{step.name}: {step.state}" for step in steps if step.look == "now"), headline
+            (f"{step.name}: {step.state}" for step in steps if step.style == "now"), headline
         ),
-        out=say(DOWNTIME_SO_FAR if report is None or report["stop_s"] is None else DOWNTIME_TOTAL),
-        clock=clock,
+        downtime_label=say(
+            DOWNTIME_SO_FAR if report is None or report["downtime_s"] is None else DOWNTIME_TOTAL
+        ),
+        downtime=clock,
         predicted=predicted,
         steps=steps,
         change=report["id"] if report is not None else "",
         problem=problem,
         order=order is not None and report is None,
-        watched=watched,
+        can_end_soak=watched,
         busy=running is not None or open_change or (order is not None and not order["ended_at"]),
     )
 
@@ -241,7 +249,7 @@ def _format_progress(
     if running is None:
         return ""
     if reported is None or not reported.template:
-        return str(running.get("what") or running["words"][0])
+        return str(running.get("title") or running["command"][0])
     text = strip_unit(reported.text.render(language))
     if reported.done is None or not reported.total:
         return text
@@ -270,17 +278,17 @@ def _build_steps(report: Document, now: datetime, language: str) -> Iterator[Liv
 
 def _format_downtime(report: Document, now: datetime, language: str) -> tuple[str, str]:
     """Say how long officers have been out, and what was predicted of it."""
-    closed = next((step for step in report["steps"] if step["name"] == "close"), None)
-    foretold = report.get("predicted_stop_s")
+    closed = next((step for step in report["steps"] if step["name"] == "maintenance-on"), None)
+    foretold = report.get("predicted_downtime_s")
     predicted = ""
     if foretold is not None:
         values = {name: format_duration(foretold[name]) for name in ("low", "high")}
         predicted = LazyText(N_("{low} to {high} were predicted"), values).render(language)
-    if report["stop_s"] is not None:
-        return format_duration(report["stop_s"]).render(language), predicted
+    if report["downtime_s"] is not None:
+        return format_duration(report["downtime_s"]).render(language), predicted
     if closed is None or closed["state"] == "undone" or report["ended_at"] is not None:
         return "", predicted
-    opened = any(s["name"] == "open" and s["state"] == "done" for s in report["steps"])
+    opened = any(s["name"] == "maintenance-off" and s["state"] == "done" for s in report["steps"])
     if opened:
         return "", predicted
     out = max(0.0, (now - parse_time(closed["started_at"])).total_seconds())

@@ -26,10 +26,14 @@ def describe_job_result(order: Document) -> tuple[str, str, Document | None]:
     """Return the tone of an order, a sentence on it, and why it failed; pure."""
     if order["ended_at"] is None:
         taken = N_("The service carries it out.")
-        return "wait", taken if order["taken_at"] else N_("The order waits for the service."), None
+        return (
+            "wait",
+            taken if order["started_at"] else N_("The order waits for the service."),
+            None,
+        )
     result = order["result"] or {}
     error = (result.get("document") or {}).get("error")
-    if result.get("torn"):
+    if result.get("interrupted"):
         return "bad", N_("The order was cut off."), error
     if error:
         return "bad", N_("The order came to no good end."), error
@@ -51,7 +55,7 @@ def build_page(asking: PageRequest) -> PageContent:
             "ended": ended,
             "tone": tone,
             "sentence": sentence,
-            "words": [str(line) for line in document.get("words") or ()],
+            "words": [str(line) for line in document.get("lines") or ()],
             "error": error,
         },
         "ready" if ended else "loading",

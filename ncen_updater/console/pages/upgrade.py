@@ -19,15 +19,17 @@ NEGLIGIBLE_S = 1.0
 #: What no time brings, as the service names it.
 WAIT_REASONS: Mapping[str, str] = {
     "hold": N_("not while upgrades are on hold"),
-    "only-told": N_("not by itself: this site is only told of releases; somebody has to order it"),
+    "notify-only": N_(
+        "not by itself: this site is only told of releases; somebody has to order it"
+    ),
     "not-prepared": N_("not before it is prepared"),
     "not-rehearsed": N_("not before it was rehearsed"),
     "rehearsal-failed": N_("not by itself: its rehearsal failed"),
     "approval": N_("not before enough people have said yes"),
-    "no-time": N_("not by itself: this site has no set hours, and no time was chosen"),
+    "not-scheduled": N_("not by itself: this site has no set hours, and no time was chosen"),
     "no-window": N_("not by itself: no hours of this site leave room for it"),
     "no-service": N_("not by itself: no service runs"),
-    "another-first": N_("not before another release that is approved, too"),
+    "superseded": N_("not before another release that is approved, too"),
 }
 
 
@@ -46,7 +48,7 @@ def compute_revision(status: Document, next_upgrade: Document) -> str:
     The binding covers what people decide on. Where there is none yet, any event may change that.
     """
     binding = next_upgrade["binding"]
-    return f"{next_upgrade['target']} {binding or status['journal'].get('head')}"
+    return f"{next_upgrade['target']} {binding or status['journal'].get('chain_head')}"
 
 
 def as_of(looked: InspectionState, status: Document) -> InspectionState:
@@ -55,7 +57,9 @@ def as_of(looked: InspectionState, status: Document) -> InspectionState:
     People may decide on it still, which the binding tells; what it predicts is of before.
     """
     ended = (status["journal"].get("last_change") or {}).get("ended_at")
-    since = looked.at is not None and ended is not None and parse_time(ended) > looked.at
+    since = (
+        looked.ended_at is not None and ended is not None and parse_time(ended) > looked.ended_at
+    )
     return replace(looked, stale=looked.stale or since)
 
 
@@ -71,16 +75,16 @@ def build_page(asking: PageRequest) -> PageContent:
         return PageContent("upgrade", {**common, "way": None}, "empty")
     mark = compute_revision(status, next_upgrade)
     plan = as_of(asking.inspect("plan", mark), status)
-    dossier = as_of(asking.inspect("dossier", mark), status) if next_upgrade["prepared"] else None
-    if dossier is not None and not next_upgrade["rehearsed"] and dossier.error:
+    dossier = as_of(asking.inspect("dossier", mark), status) if next_upgrade["slot_built"] else None
+    if dossier is not None and not next_upgrade["rehearsal_status"] and dossier.error:
         dossier = None
     try:
         notes = asking.get_document(f"/v1/notes?version={quote(version, safe='')}")
     except ServiceRefusedError:
         notes = None  # what is not here yet says nothing
     both = [one for one in (plan, dossier) if one is not None]
-    facts = dossier.found["facts"] if dossier is not None and dossier.found else None
-    stop = facts["stop_s"] if facts else None
+    facts = dossier.document["facts"] if dossier is not None and dossier.document else None
+    stop = facts["downtime_s"] if facts else None
     loading = any(one.is_loading for one in both)
     return PageContent(
         "upgrade",
@@ -122,11 +126,11 @@ def format_start(start: Document | None, zone: tzinfo | None = None) -> LazyText
     """Say when an upgrade begins by itself; pure."""
     if start is None:
         return LazyText(N_("not known"))
-    if start["when"] == "now":
+    if start["kind"] == "now":
         return LazyText(N_("at once"))
-    if start["when"] == "at" and start["at"]:
+    if start["kind"] == "at" and start["at"]:
         return LazyText(N_("{at}"), {"at": format_time(parse_time(start["at"]), zone)})
-    return LazyText(WAIT_REASONS.get(str(start["stays"]), N_("not by itself")))
+    return LazyText(WAIT_REASONS.get(str(start["wait_reason"]), N_("not by itself")))
 
 
 def _read_inbox(asking: PageRequest) -> dict[str, object]:

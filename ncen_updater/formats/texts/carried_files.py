@@ -1,4 +1,4 @@
-"""Which files of a release its ``[[carried]]`` mean. Pure."""
+"""Which files of a release its ``[[overlays]]`` mean. Pure."""
 
 from __future__ import annotations
 

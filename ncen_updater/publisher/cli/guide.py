@@ -22,8 +22,7 @@ COMMANDS = make_command_table(
         "draft": ("releases", N_("Draft the publication of releases.")),
         "withdraw": ("releases", N_("Draft the withdrawal of a release.")),
         "wave": ("rollout", N_("Draft when a release opens to which sites.")),
-        "brake": N_("Halt a release alone, for 72 hours at most."),
-        "halt": ("rollout", N_("Draft that no further site begins with a release.")),
+        "halt": N_("Draft that no further site begins with a release, or halt it alone at once."),
         "resume-wave": ("rollout", N_("Draft the end of a halt.")),
         "channel": ("rollout", N_("Draft another channel for a release.")),
         "audience": ("rollout", N_("Draft the countries that a release is for.")),
@@ -47,7 +46,7 @@ COMMAND_HELP = CommandHelp(
         ),
         N_("Each officer"): ("show", "sign", "keys", "inspect"),
         N_("Who gets it, and when"): (
-            "wave", "audience", "channel", "halt", "resume-wave", "withdraw", "brake",
+            "wave", "audience", "channel", "halt", "resume-wave", "withdraw",
         ),
         N_("To keep the feed alive"): ("refresh", "renew", "status", "monitor"),
         N_("Rarely"): ("init", "rekey", "new", "agent-release"),
@@ -98,15 +97,13 @@ COMMAND_HELP = CommandHelp(
                 "two countries before the others"
             ),
         },
-        "brake": {
-            'brake 3.3.0 --reason "loses cases" --key keys/amina.pem --feed feed'
-            " --snapshot-key keys/snapshot.pem --timestamp-key keys/timestamp.pem": N_(
-                "in an emergency, by one officer"
-            ),
-        },
         "halt": {
             'halt 3.3.0 --reason "loses cases" --feed feed --event halt': N_(
                 "until 'resume-wave' is signed"
+            ),
+            'halt 3.3.0 --emergency --reason "loses cases" --key keys/amina.pem --feed feed'
+            " --snapshot-key keys/snapshot.pem --timestamp-key keys/timestamp.pem": N_(
+                "in an emergency, by one officer"
             ),
         },
         "resume-wave": {

@@ -155,7 +155,7 @@ def monitor(
             "url": url,
             "exit_code": int(code),
             "roles": [dataclasses.asdict(role) for role in look.roles],
-            "brakes": [dataclasses.asdict(halt) for halt in look.emergency_halts],
+            "emergency_halts": [dataclasses.asdict(halt) for halt in look.emergency_halts],
             "targets": look.targets,
             "bytes": look.bytes,
             "findings": [finding_to_json(f, session.language) for f in findings],

@@ -136,7 +136,7 @@ def try_(
         {
             **values,
             "passed": whole,
-            "stop_s": stop,
+            "downtime_s": stop,
             "stages": [
                 {
                     "name": stage.name,
@@ -158,5 +158,7 @@ def _get_downtime_s(stages: list[SandboxStage]) -> float | None:
     for stage in stages:
         if stage.name == "upgrade" and stage.is_passed:
             changes = stage.document.get("changes") or []
-            return sum(float(change.get("stop_s") or 0) for change in changes) if changes else None
+            return (
+                sum(float(change.get("downtime_s") or 0) for change in changes) if changes else None
+            )
     return None

@@ -27,7 +27,7 @@ Forms = tuple[str, ...]
 
 @dataclass(frozen=True)
 class OverlayChange:
-    """One ``[[carried]]`` against that of the release before, in the words that all are made for.
+    """One ``[[overlays]]`` against that of the release before, in the words that all are made for.
 
     Attributes:
         declared: What the release says of it.

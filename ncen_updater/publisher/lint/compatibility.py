@@ -51,16 +51,18 @@ def _check_schema_numbers(
         yield rules.SCHEMA_NUMBER_RAISED_IDLY.report(**values)
     if new.compatible_down_to < old.compatible_down_to:
         yield rules.BACK_TO_LOWERED.report(
-            back_to=new.compatible_down_to, back_before=old.compatible_down_to, **values
+            compatible_down_to=new.compatible_down_to, back_before=old.compatible_down_to, **values
         )
     if (
         new.expand
         and release.manifest.migrator is not None
         and new.compatible_down_to > old.schema_number
     ):
-        yield rules.EXPAND_NOT_FROM_LAST.report(back_to=new.compatible_down_to, **values)
+        yield rules.EXPAND_NOT_FROM_LAST.report(compatible_down_to=new.compatible_down_to, **values)
     if release.manifest.migrator is not None and new.compatible_down_to > old.schema_number:
-        yield rules.ROLLBACK_GIVES_UP_DATA.report(back_to=new.compatible_down_to, **values)
+        yield rules.ROLLBACK_GIVES_UP_DATA.report(
+            compatible_down_to=new.compatible_down_to, **values
+        )
 
 
 def _check_unchanged_schema(

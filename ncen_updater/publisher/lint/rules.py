@@ -234,7 +234,7 @@ ROLLBACK_LOSES_DATA = strict(
     N_("{down}, line {line}: what officers enter in {database}.{object} is lost on the way back."),
     N_(
         "Park it first, in the schema 'ncen_kept' on PostgreSQL or in tables 'ncen_kept__...' on "
-        "SQLite, and bring it back in 'up'; or name it in 'loses' of the migration."
+        "SQLite, and bring it back in 'up'; or name it in 'data_loss' of the migration."
     ),
 )
 DECLARED_LOSSES = advisory(
@@ -261,14 +261,14 @@ ROLLBACK_MAY_FAIL = strict(
     ),
     N_(
         "Change such rows first and park their values in 'ncen_kept', or name the object in "
-        "'loses' of the migration."
+        "'data_loss' of the migration."
     ),
 )
 
 # ---- texts and settings that countries change ----
 CARRIED_FILE_MISSING = strict(
     7142,
-    N_("{path}, which [[carried]] names, is missing."),
+    N_("{path}, which [[overlays]] names, is missing."),
     N_("Add the file, or correct its name in the manifest."),
 )
 SOURCE_TEXTS_MISSING = advisory(
@@ -278,7 +278,7 @@ SOURCE_TEXTS_MISSING = advisory(
 )
 CARRIED_FILE_UNREADABLE = strict(
     7144,
-    N_("{path} cannot be read as [[carried]] says: {why}"),
+    N_("{path} cannot be read as [[overlays]] says: {why}"),
     N_("Correct the file, or 'format' and 'encoding' in the manifest."),
 )
 PLACEHOLDERS_UNKNOWN = strict(
@@ -307,7 +307,7 @@ PLACEHOLDERS_CHANGED = advisory(
 KEYS_RENAMED = advisory(
     7149,
     N_("{path}: the same text has another key than in {last}: {keys}."),
-    N_("Name them in 'renamed' of the [[carried]], or what countries translated is lost."),
+    N_("Name them in 'renamed' of the [[overlays]], or what countries translated is lost."),
 )
 CARRIED_NAMES_UNKNOWN = advisory(
     7150,
@@ -322,12 +322,12 @@ LANGUAGES_DROPPED = advisory(
 CARRIED_DROPPED = advisory(
     7153,
     N_("The release no longer carries {overlay}: what countries have there ends."),
-    N_("Keep the [[carried]] of {last}, unless it is meant so; say it in the notes."),
+    N_("Keep the [[overlays]] of {last}, unless it is meant so; say it in the notes."),
 )
 CARRIED_FORM_CHANGED = strict(
     7154,
     N_("{overlay} was {old} and is {new} now: no file of a country could be read."),
-    N_("Choose another path for 'overlay', or keep kind, format and encoding."),
+    N_("Choose another path for 'site_path', or keep kind, format and encoding."),
 )
 SETTINGS_DROPPED = advisory(
     7155,
@@ -378,12 +378,18 @@ SCHEMA_NUMBER_RAISED_IDLY = advisory(
 )
 BACK_TO_LOWERED = advisory(
     7165,
-    N_("'back_to' falls to {back_to}; in {last}, whose rows stay, it was {back_before}."),
-    N_("Be sure that releases of number {back_to} run on what {last} wrote, too."),
+    N_(
+        "'compatible_down_to' falls to {compatible_down_to};"
+        " in {last}, whose rows stay, it was {back_before}."
+    ),
+    N_("Be sure that releases of number {compatible_down_to} run on what {last} wrote, too."),
 )
 ROLLBACK_GIVES_UP_DATA = advisory(
     7166,
-    N_("'back_to' is {back_to}: {last}, of number {before}, does not run afterwards."),
+    N_(
+        "'compatible_down_to' is {compatible_down_to}:"
+        " {last}, of number {before}, does not run afterwards."
+    ),
     N_("Going back to it gives up what was entered since. Lower it if {last} does run."),
 )
 NEW_MIGRATIONS_SAME_NUMBER = advisory(
@@ -408,8 +414,13 @@ EXPAND_WITHOUT_MIGRATOR = advisory(
 )
 EXPAND_NOT_FROM_LAST = advisory(
     7181,
-    N_("'expand' does not count from {last}, of number {before}: 'back_to' is {back_to}."),
-    N_("Sites that have it copy, with officers out. Lower 'back_to' if {last} does run."),
+    N_(
+        "'expand' does not count from {last}, of number {before}:"
+        " 'compatible_down_to' is {compatible_down_to}."
+    ),
+    N_(
+        "Sites that have it copy, with officers out. Lower 'compatible_down_to' if {last} does run."
+    ),
 )
 CONTRACT_SAME_NUMBER = advisory(
     7182,

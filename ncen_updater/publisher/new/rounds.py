@@ -45,7 +45,7 @@ def declarations(findings: Sequence[Mapping[str, Any]], version: str) -> Iterato
         kinds = [str(kind) for kind in figures["kinds"]]
         values = {"database": str(figures.get("database")), "version": version}
         if set(kinds) <= declarable:
-            line = f"changes_itself = {json.dumps(kinds)}"
+            line = f"self_managed = {json.dumps(kinds)}"
             words = N_(
                 "If the application of {version} does this by itself, and is meant to, write below"
                 " 'name' of [[databases]] {database} in its manifest: {line}"
@@ -234,7 +234,7 @@ class SandboxRun:
             reason = f"the agent cannot be run: {describe_system_error(error)}"
             raise UpdaterError(SANDBOX_UNUSABLE, path=self._desk.config, reason=reason) from error
         document = _parse_output(ended.stdout)
-        shown = document.pop("words", [])
+        shown = document.pop("lines", [])
         failure = document.get("error")
         code = str(failure.get("code", "")) if isinstance(failure, dict) else ""
         reported = ended.stderr.decode("utf-8", "replace").strip()

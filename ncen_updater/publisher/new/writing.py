@@ -102,7 +102,7 @@ def _make_lines(answers: ManifestAnswers) -> Iterator[str]:
     for name in answers.databases:
         yield from ("", "[[databases]]", f"name = {_quote_toml(name)}")
         if name == answers.databases[0]:
-            yield '# changes_itself = ["indexes"]   # what the application changes by itself'
+            yield '# self_managed = ["indexes"]   # what the application changes by itself'
         for pair in _list_sql_files(answers, name):
             yield from _make_migration_lines(pair)
     if answers.detected.kind not in (MigratorKind.SQL, MigratorKind.NONE):
@@ -114,7 +114,7 @@ def _make_lines(answers: ManifestAnswers) -> Iterator[str]:
             "# It is a promise about all that it writes: docs/release-format.md.",
             "# [compatibility]",
             "# schema_number = 1     # raise it with every change of what stands in the tables",
-            "# back_to = 1           # releases from this number on run on databases of this one",
+            "# compatible_down_to = 1  # releases from this number on run on databases of this one",
         )
         yield from (
             "",
@@ -123,7 +123,7 @@ def _make_lines(answers: ManifestAnswers) -> Iterator[str]:
             '# name = "records before = records after"',
             f"# database = {_quote_toml(answers.databases[0])}",
             '# sql = "SELECT count(*) FROM ..."',
-            '# compare = "equal"',
+            '# relation = "equal"',
         )
     if answers.health:
         yield from (
@@ -180,4 +180,4 @@ def _make_migrator_lines(answers: ManifestAnswers) -> Iterator[str]:
     yield "timeout_s = 3600"
     name = found.command or found.kind.value
     reason = f"the application's own migrator ({name}) only goes forward"
-    yield f"no_way_back = {_quote_toml(reason)}"
+    yield f"no_rollback_reason = {_quote_toml(reason)}"

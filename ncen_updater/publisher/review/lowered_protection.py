@@ -266,19 +266,21 @@ def find_release_warnings(manifest: Manifest, before: Manifest | None) -> Iterat
     vouched = manifest.compatibility
     if vouched is not None and (before is None or before.compatibility != vouched):
         words = N_(
-            "WARNING: {name} vouches that releases from schema number {back_to} on run on what it"
+            "WARNING: {name} vouches that releases from schema number {compatible_down_to} on run"
+            " on what it"
             " writes. Where the number stays {number}, sites copy no database for it, and have"
             " none to go back to."
         )
         values = {
             "name": name,
-            "back_to": vouched.compatible_down_to,
+            "compatible_down_to": vouched.compatible_down_to,
             "number": vouched.schema_number,
         }
         yield LazyText(words, values)
     if vouched is not None and vouched.expand and migrator is not None:
         words = N_(
             "WARNING: the program of {name} works on the live databases of sites while releases"
-            " from schema number {back_to} on serve: no copy is made for it, and nothing undoes it."
+            " from schema number {compatible_down_to} on serve: no copy is made for it, and"
+            " nothing undoes it."
         )
-        yield LazyText(words, {"name": name, "back_to": vouched.compatible_down_to})
+        yield LazyText(words, {"name": name, "compatible_down_to": vouched.compatible_down_to})

@@ -84,12 +84,12 @@ class ReleaseReview:
         version: Its version.
         before: The version before; empty for a first one.
         notes: Title and text by language.
-        way_back: What becomes of a site that goes back, in sentences.
+        rollback: What becomes of a site that goes back, in sentences.
         manifest: Each field of its manifest that is not as in the release before.
         files: What changed since the release before; None where nothing could be compared.
         carried: What it words or sets otherwise of what countries own; None without any.
         sql: Every SQL file of its new migrations.
-        known: How many migrations it brings along that were published before.
+        known_migration_count: How many migrations it brings along that were published before.
         findings: What lint says, here and now.
         grave: What of the release itself is to be decided before all.
         warnings: What else of it is marked.
@@ -101,12 +101,12 @@ class ReleaseReview:
     version: str
     before: str
     notes: Mapping[str, tuple[str, str]]
-    way_back: tuple[LazyText, ...]
+    rollback: tuple[LazyText, ...]
     manifest: tuple[LazyText, ...]
     files: tuple[FileChange, ...] | None
     overlays: tuple[LazyText, ...] | None
     sql: tuple[SqlReview, ...]
-    known: int
+    known_migration_count: int
     findings: tuple[Finding, ...]
     critical: tuple[LazyText, ...]
     warnings: tuple[LazyText, ...]
@@ -311,11 +311,11 @@ def release_page(
         before=last.document.manifest.version if last else "",
         notes={language: (n.title, n.text) for language, n in manifest.notes.items()},
         manifest=tuple(change.text for change in fields),
-        way_back=tuple(_describe_rollback(fresh, shown, last, found.beyond)),
+        rollback=tuple(_describe_rollback(fresh, shown, last, found.beyond)),
         files=files,
         overlays=tuple(format_overlay_changes(shown, last)) if manifest.overlays else None,
         sql=sql,
-        known=len(migrations) - len(fresh),
+        known_migration_count=len(migrations) - len(fresh),
         findings=findings,
         critical=(*critical, *found.critical),
         warnings=(
@@ -400,8 +400,8 @@ def _describe_rollback(
     beyond: int,
 ) -> Iterator[LazyText]:
     manifest = shown.document.manifest
-    as_is = is_rollback_code_only(manifest, last.document.manifest if last else None)
-    if as_is and (manifest.migrator is not None or not fresh):
+    no_copy = is_rollback_code_only(manifest, last.document.manifest if last else None)
+    if no_copy and (manifest.migrator is not None or not fresh):
         yield LazyText(
             N_("Going back changes no database, and loses no record: both releases say so.")
         )

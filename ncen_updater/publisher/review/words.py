@@ -128,7 +128,7 @@ def _format_release(page: ReleaseReview, language: str) -> Iterator[LazyText | s
     for line in (title, *text.strip().split("\n")) if title else ():
         yield _indent(line) if line.strip() else ""
     yield LazyText(N_("The way back:"))
-    for sentence in page.way_back:
+    for sentence in page.rollback:
         yield _indent(sentence)
     for section in page.sections:
         yield from _section(section.title, section.shown)
@@ -141,7 +141,7 @@ def _format_release(page: ReleaseReview, language: str) -> Iterator[LazyText | s
         yield _indent(translate(NOTHING, language))
     yield LazyText(
         N_("New SQL ({count} files; migrations from before: {known}):"),
-        {"count": len(page.sql), "known": page.known},
+        {"count": len(page.sql), "known": page.known_migration_count},
     )
     for sql in page.sql:
         yield from _format_sql(sql)

@@ -104,10 +104,10 @@ class Ceremony:
             if (holders.signing_days or 0) > holders.expiry_days:
                 found.append(f"{name}: signing_days is more than expiry_days")
         if len({key.keyid for key in self.emergency_halt_keys}) != len(self.emergency_halt_keys):
-            found.append("brakes: a key is named twice")
+            found.append("emergency_halt_keys: a key is named twice")
         online = {k.keyid: k for n in ONLINE_ROLES if n in self.roles for k in self.roles[n].keys}
         offline = {n: r.keys for n, r in self.roles.items() if n not in ONLINE_ROLES}
-        for name, keys in {**offline, "brakes": self.emergency_halt_keys}.items():
+        for name, keys in {**offline, "emergency_halt_keys": self.emergency_halt_keys}.items():
             found += [
                 f"{name}: '{get_key_owner(key)}' is also an online key"
                 for key in keys
@@ -163,7 +163,7 @@ class _EmergencyHaltModel(BaseModel):
 class _CeremonyModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
     roles: dict[RoleName, _RoleModel]
-    brakes: _EmergencyHaltModel | None = None
+    emergency_halt_keys: _EmergencyHaltModel | None = None
     plain_tufup: list[RoleName] = Field(default_factory=list)
 
 
@@ -197,9 +197,9 @@ def load_ceremony(path: Path) -> Ceremony:
         )
         for name, role in model.roles.items()
     }
-    named = model.brakes.keys if model.brakes else []
-    brakes = tuple(load_public_key(path.parent / key) for key in named)
-    return Ceremony(roles, tuple(model.plain_tufup), brakes, path)
+    named = model.emergency_halt_keys.keys if model.emergency_halt_keys else []
+    halt_keys = tuple(load_public_key(path.parent / key) for key in named)
+    return Ceremony(roles, tuple(model.plain_tufup), halt_keys, path)
 
 
 def make_root(ceremony: Ceremony, version: int, now: datetime) -> Root:

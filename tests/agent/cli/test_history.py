@@ -138,7 +138,7 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "  confirmed by bo",
     ]),
     "undone": (undone, [
-        "upgrade 3.2.4 -> 3.3.0 (change abcdefgh): undone",
+        "upgrade 3.2.4 -> 3.3.0 (change abcdefgh): reverted",
         "  begun <at>, ended <at>, <long> later",
         "  officers were not kept out",
         "  it failed at <at>, while migrating the databases: NU-4201: Migration 0003 of"
@@ -146,7 +146,7 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "  everything is as it was before it; no record was lost",
     ]),
     "torn": (torn, [
-        "upgrade 3.2.4 -> 3.3.0 (change abcdefgh): undone",
+        "upgrade 3.2.4 -> 3.3.0 (change abcdefgh): reverted",
         "  begun <at>, ended <at>, <long> later",
         "  officers were kept out for <long>",
         "  it was cut off while migrating the databases, which began at <at>: the process or the"
@@ -157,7 +157,7 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "  everything is as it was before it; no record was lost",
     ]),
     "interrupted": (interrupted, [
-        "upgrade 3.2.4 -> 3.3.0 (change abcdefgh): undone",
+        "upgrade 3.2.4 -> 3.3.0 (change abcdefgh): reverted",
         "  begun <at>, ended <at>, <long> later",
         "  officers were not kept out",
         "  it failed at <at>, while copying the databases: NU-9999: it is gone",
@@ -278,7 +278,7 @@ def test_an_emergency_is_told_with_its_name_and_reason_of_the_rollback_that_it_b
         journal.begin_change(replace(BACK, id="cccccccc"), ChangeFacts(undone_upgrade=UPGRADE.id))
         reports = [build_change_report(journal, one) for one in (UPGRADE.id, BACK.id, "cccccccc")]
     assert [one["emergency"] for one in reports] == [
-        None, {"by": "olga", "reason": "officers lose cases"}, None,
+        None, {"actor": "olga", "reason": "officers lose cases"}, None,
     ]  # fmt: skip
     report = to_json_value(reports[1])
     assert isinstance(report, dict)

@@ -89,7 +89,7 @@ ROWS = [
             put(URLS, r'urls = "\1"')),
     Mistake(7, "status", 1, "NU-1005",
             ("Did you mean application?", "Whether officers can work was not found out",
-             "not found out ('door_file' is missing or not text). Nothing"),
+             "not found out ('maintenance_file' is missing or not text). Nothing"),
             put(r"\[application\]", "[aplication]")),
     Mistake(8, "doctor", 3, "NU-1005", ("mistakes: 4", "line 5: site.country", "line 14:"),
             lambda text: put("urls =", "url =")(put('"sqlite"', '"x"')(put('"MU"', '"x"')(text)))),
@@ -99,7 +99,7 @@ ROWS = [
             lambda text: put(r"\[paths\]", '[paths]\ncountry = "MU"')(
                 put('country = "MU"\n', "")(text))),
     Mistake(15, "doctor", 3, "NU-1005", ("/etc/hostname",),
-            put(r'door_file = ".*?"', 'door_file = "/etc/hostname/closed"')),
+            put(r'maintenance_file = ".*?"', 'maintenance_file = "/etc/hostname/closed"')),
     Mistake(16, "doctor", 3, "NU-6101", ("Check 'current' below [paths]",),
             put(r"\[paths\]", '[paths]\ncurrent = "/opt/curent"'), FRIGHTENING),
     Mistake(17, "doctor", 3, "NU-3201", ("Check 'current' and 'slots' below [paths]",),

@@ -96,7 +96,6 @@ def test_without_a_configuration(
     words += {
         "schedule": ["--cancel"],
         "import": ["a.ncen-bundle"],
-        "accept-restore": ["--dry-run"],
     }.get(name, [])
     for parameter in command.params:
         if parameter.required:

@@ -59,7 +59,7 @@ class Service:
 def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     site = make_site(tmp_path / "site")
     with site.config.open("a") as config:
-        config.write('[service]\nsocket = "api.sock"\n')
+        config.write('[service]\napi_socket = "api.sock"\n')
     snapshots = SnapshotStore(SETTINGS, lambda: NOW)
     snapshots.record_start(["upgrade", "3.3.0"])
     for sentence in ("stopping the application", "copying the databases"):
@@ -89,7 +89,7 @@ def test_who_comes_later_sees_what_was_said_before_and_what_it_came_to(
     assert said.err.splitlines()[:3] == [
         "stopping the application", "copying the databases", "switching the code",
     ]  # fmt: skip
-    assert said.out.startswith("Last: upgrade to 3.3.0, undone")
+    assert said.out.startswith("Last: upgrade to 3.3.0, reverted")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_an_order_ends_with_what_it_came_to(
         yield service.moment()
         with Journal.open(service.counter.site.journal) as journal:
             JobQueue(journal).mark_started(1)
-            document = {"words": ["ncen 3.2.4 is the newest release for this site."]}
+            document = {"lines": ["ncen 3.2.4 is the newest release for this site."]}
             JobQueue(journal).mark_ended(1, {"exit_code": 0, "document": document})
 
     monkeypatch.setattr(watch, "_follow_events", happens)
@@ -156,7 +156,7 @@ def test_an_order_that_failed_ends_with_its_own_code(
         yield service.moment()
         with Journal.open(service.counter.site.journal) as journal:
             JobQueue(journal).mark_started(1)
-            JobQueue(journal).mark_ended(1, {"exit_code": 7, "document": {"words": ["no line"]}})
+            JobQueue(journal).mark_ended(1, {"exit_code": 7, "document": {"lines": ["no line"]}})
 
     monkeypatch.setattr(watch, "_follow_events", happens)
     words = ["--config", str(service.counter.site.config), "watch"]
@@ -192,7 +192,7 @@ def test_an_order_that_was_never_given_is_told_by_its_number(
     """Seen: "The service knows nothing at /v1/orders/999"."""
     assert run(["--config", str(service.counter.site.config), "watch", "999", "--json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
-    assert (error["code"], error["what"]) == ("NU-9337", "There is no order 999 here.")
+    assert (error["code"], error["title"]) == ("NU-9337", "There is no order 999 here.")
 
 
 def test_a_part_of_a_support_bundle_that_is_none_is_told_with_the_others(

@@ -51,7 +51,7 @@ port = 5433
 [application]
 unit = "ncen.service"
 health_url = "http://127.0.0.1:8080"
-door_file = "door"
+maintenance_file = "door"
 """
 
 
@@ -113,7 +113,8 @@ MISTAKES: dict[str, ROW] = {
     "missing table": ('urls = ["https://example.org/"]\n', "", 7, "feed.urls", "missing"),
     "near miss": ('country = "KE"', 'contry = "KE"', 4, "site.contry", "Did you mean country?"),
     "near miss of a table": ("[feed]", "[fed]", 7, "fed", "Did you mean feed?"),
-    "wrong table": ("port = 5433", "failures = 2", 14, "databases.postgresql.failures", "[soak]"),
+    "wrong table": ("port = 5433", "max_failures = 2", 14,
+                    "databases.postgresql.max_failures", "[soak]"),
     "unknown": ("port = 5433", "zzz = 2", 14, "databases.postgresql.zzz", "known here are: host"),
     "country form": ('"KE"', '"Kenya"', 4, "site.country", "two capital letters"),
     "text expected": ('id = "ke"', "id = 3", 3, "site.id", "in quotes"),
@@ -133,14 +134,14 @@ MISTAKES: dict[str, ROW] = {
     "name in the server": ('"ncen_cases"', '"a b"', 12, "databases.names.cases", "underscores"),
     "name": ("cases =", "Cases =", 12, "databases.names.Cases", "underscores"),
     "relative root": ('root = "{root}"', 'root = "here"', 6, "paths.root", "absolute"),
-    "no door": ('"door"', '"no/such/door"', 18, "application.door_file", "not there"),
+    "no door": ('"door"', '"no/such/door"', 18, "application.maintenance_file", "not there"),
     "schema": ("schema = 1", "schema = 2", 1, "schema", "these: 1"),
     "no password file": ("port = 5433", 'password_file = "p"', 14,
                          "databases.postgresql.password_file", "not there"),
     "no certificates": ("[feed]", '[feed]\nca_file = "p"', 8, "feed.ca_file", "not there"),
     "infinite": ("[feed]", "[feed]\ntimeout_s = inf", 8, "feed.timeout_s", "at most"),
     "not a number": ("[feed]", "[feed]\ntimeout_s = nan", 8, "feed.timeout_s", ""),
-    "zero in a path": ('"door"', '"a\\u0000b"', 18, "application.door_file", "zero"),
+    "zero in a path": ('"door"', '"a\\u0000b"', 18, "application.maintenance_file", "zero"),
 }  # fmt: skip
 
 
@@ -307,7 +308,7 @@ def test_places_need_no_models(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib; from ncen_updater.agent.config.paths import load_essential_settings "
         "as l; "
-        "print(l(pathlib.Path(sys.argv[1])).site, 'pydantic' in sys.modules)"
+        "print(l(pathlib.Path(sys.argv[1])).site_id, 'pydantic' in sys.modules)"
     )
     out = subprocess.run(
         [sys.executable, "-c", program, str(write(tmp_path, GOOD))],
@@ -325,7 +326,10 @@ def test_places_need_no_models(tmp_path: Path) -> None:
         ('[[files]]\nname = "photo graphs"\ndirectory = "srv/photos"\n', "files[0].name"),
         ('[[files]]\nname = "a"\ndirectory = ""\n', "files[0].directory"),
         ('[[files]]\nname = "a"\ndirectory = "srv/../etc"\n', "files[0].directory"),
-        ('[[files]]\nname = "a"\ndirectory = "srv/a"\nkeep = "dump"\n', "files[0].keep"),
+        (
+            '[[files]]\nname = "a"\ndirectory = "srv/a"\nsnapshot_method = "dump"\n',
+            "files[0].snapshot_method",
+        ),
         ('[files]\nname = "a"\n', "files"),
     ],
 )

@@ -22,7 +22,7 @@ def test_without_the_table_people_are_asked(tmp_path: Path) -> None:
 
 def test_hours_are_read_as_text_and_as_times(tmp_path: Path) -> None:
     table = (
-        '[service]\ntimezone = "Africa/Nairobi"\nsocket = "s"\n'
+        '[service]\ntimezone = "Africa/Nairobi"\napi_socket = "s"\n'
         '[[service.windows]]\ndays = ["sat", "sun"]\nstart = "22:00"\nend = 04:30:00\n'
     )
     service = load_config(write(tmp_path, GOOD + table)).service
@@ -39,10 +39,10 @@ def test_hours_are_read_as_text_and_as_times(tmp_path: Path) -> None:
     [
         ('timezone = "Africa/Nowhere"', "timezone"),
         ('timezone = "../../etc/passwd"', "timezone"),
-        ("approvals = 3", "approvals"),
+        ("required_approvals = 3", "required_approvals"),
         ('mode = "yes"', "mode"),
-        ("check_hours = 0", "check_hours"),
-        ('read_group = "no spaces"', "read_group"),
+        ("check_interval_hours = 0", "check_interval_hours"),
+        ('viewer_group = "no spaces"', "viewer_group"),
         ('windows = [{start = "25:00", end = "04:00"}]', "windows"),
         ('windows = [{start = "22:00:05", end = "04:00"}]', "windows"),
         ('windows = [{start = "22:00+03:00", end = "04:00"}]', "windows"),

@@ -107,8 +107,12 @@ def test_a_rehearsal_foretells_a_stop_without_a_copy(demo: DemoSite) -> None:
     operations(demo).find_upgrade_path(Version(CODE))  # reads the feed
     hop = rehearse(demo, CODE)
     assert (hop["copy_s"], hop["migrate_s"], hop["unchanged"]) == (0.0, 0.0, True)
-    assert hop["back_s"] is not None and hop["restore_s"] is None and hop["way_back"] == "keeps"
-    assert hop["back_differs"] == []
+    assert (
+        hop["rollback_s"] is not None
+        and hop["restore_s"] is None
+        and hop["rollback_kind"] == "keeps"
+    )
+    assert hop["rollback_differences"] == []
 
 
 @not_as_root

@@ -81,14 +81,14 @@ def strike():
     DirectoryHandle.remove_tree = killed_after_one_file
 
 def at(step, phase):
-    if (step, phase) == ("collect", "before-effect"):
+    if (step, phase) == ("prune", "before-effect"):
         strike()
 
 if sys.argv[3] == "rollback":
     Operations(site, SilentProgress(), checkpoint=at).rollback()
 else:
     strike()
-    with Operations(site, SilentProgress()).lock_idle_site("collect") as journal:
+    with Operations(site, SilentProgress()).lock_idle_site("prune") as journal:
         prune(site, journal, find_prunable(site, journal), SilentProgress())
 """
 
@@ -120,7 +120,7 @@ def previous(site: Site) -> set[str]:
 
 
 def type_collect(demo: DemoSite, *words: str, code: int = 0) -> list[str]:
-    words = ("--config", str(demo.config_path), "--json", "--quiet", "collect", *words)
+    words = ("--config", str(demo.config_path), "--json", "--quiet", "prune", *words)
     ended = run_agent(*words, environment=os.environ)
     assert ended.returncode == code, ended.stderr
     said = json.loads(ended.stdout)
@@ -190,7 +190,7 @@ def test_no_newer_slot_goes_while_it_is_not_known_what_is_on_offer(site: Site) -
         make_plan(site, current, path, SilentProgress())
         none_kept = site.config.retention.model_copy(update={"slots": 0})
         strict = dataclasses.replace(
-            site, config=site.config.model_copy(update={"keep": none_kept})
+            site, config=site.config.model_copy(update={"retention": none_kept})
         )
         assert find_prunable(strict, journal).slots == ()
         get_view_path(site.config.paths.feed_state_directory, "ncen").unlink()
@@ -218,7 +218,7 @@ def test_a_killed_collection_is_due_again_and_comes_to_its_end(
     change = upgraded(site)
     before = database_digests(demo.databases)
     let_days_pass(site, DAYS)
-    killed(demo, instant, "collect")
+    killed(demo, instant, "prune")
     assert bool(left(site)) == (instant != "after")
     with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         (kept,) = SiteHistory(journal).list_previous_databases()
@@ -226,7 +226,7 @@ def test_a_killed_collection_is_due_again_and_comes_to_its_end(
         due = compute_next_prune(journal, site.clock, DAYS)
         assert due is not None
         assert due <= site.clock.now()
-    with Operations(site, SilentProgress()).lock_idle_site("collect") as journal:
+    with Operations(site, SilentProgress()).lock_idle_site("prune") as journal:
         assert find_prunable(site, journal).changes == (() if instant == "after" else (change,))
         prune(site, journal, find_prunable(site, journal), SilentProgress())
         assert compute_next_prune(journal, site.clock, DAYS) is None
@@ -269,7 +269,7 @@ def test_a_clock_that_jumps_ahead_drops_nothing(site: Site) -> None:
     change = upgraded(site)
     ahead = SystemClock(now=lambda: site.clock.now() + YEARS)
     wrong = dataclasses.replace(site, clock=ahead)
-    with Operations(wrong, SilentProgress()).lock_idle_site("collect") as journal:
+    with Operations(wrong, SilentProgress()).lock_idle_site("prune") as journal:
         assert find_prunable(wrong, journal).changes == ()
         due = compute_next_prune(journal, ahead, DAYS)
     assert due is not None
@@ -291,7 +291,7 @@ def test_a_clock_that_is_wrong_after_a_restart_drops_nothing(site: Site) -> None
             <= timedelta(days=1, minutes=2)
         )
     wrong = dataclasses.replace(site, clock=started)
-    with Operations(wrong, SilentProgress()).lock_idle_site("collect") as journal:
+    with Operations(wrong, SilentProgress()).lock_idle_site("prune") as journal:
         assert find_prunable(wrong, journal).changes == ()
 
 

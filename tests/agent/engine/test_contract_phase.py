@@ -178,7 +178,7 @@ def test_a_rehearsal_tries_it_and_says_how_long_it_takes(demo: DemoSite) -> None
     for version in (COPIES, EXPANDS):
         hop = rehearse(demo, version)
         assert isinstance(hop["contract_s"], float) and hop["contract_s"] > 0
-        assert hop["tables"] == {
+        assert hop["changed_tables"] == {
             name: {"came_later": [-1, 0], "came_with_new": [-1, 0]} for name in ALL
         }
         assert not hop["unchanged"] and came(demo, "came_later") == set()
@@ -268,9 +268,9 @@ INSTANTS = [
 
 @not_as_root
 @pytest.mark.parametrize("instant", part(INSTANTS, 3, "contract"), ids=".".join)
-@pytest.mark.parametrize("by_person", [True, False])
+@pytest.mark.parametrize("by_operator", [True, False])
 def test_killed_around_it_the_change_comes_to_its_end(
-    demo: DemoSite, instant: tuple[StepName, StepPhase], by_person: bool
+    demo: DemoSite, instant: tuple[StepName, StepPhase], by_operator: bool
 ) -> None:
     def strike(step: StepName, phase: StepPhase) -> None:
         if (step, phase) == instant:
@@ -278,7 +278,7 @@ def test_killed_around_it_the_change_comes_to_its_end(
 
     with pytest.raises(Killed):
         operations(demo, strike).upgrade(Version(EXPANDS))
-    operations(demo).resume(by_operator=by_person)
+    operations(demo).resume(by_operator=by_operator)
     change, known = latest(demo)
     assert not change.state.is_open and known.contract_s is not None
     assert runs(demo) == EXPANDS and came(demo, "came_later") == ALL and strict(demo) == set()

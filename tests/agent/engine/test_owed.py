@@ -329,7 +329,7 @@ def does_not_start(demo: DemoSite, site: Site) -> Site:
     app.chmod(0o755)
     (app / "fault.toml").write_text("never-healthy = true\n", "utf-8")
     config = site.config
-    soak = config.soak.model_copy(update={"seconds": 5.0, "interval_s": 0.1, "failures": 2})
+    soak = config.soak.model_copy(update={"seconds": 5.0, "interval_s": 0.1, "max_failures": 2})
     application = config.application.model_copy(update={"health_timeout_s": 2.0})
     changed = config.model_copy(update={"soak": soak, "application": application})
     return dataclasses.replace(site, config=changed)

@@ -81,7 +81,7 @@ def test_the_plan_says_what_becomes_of_files(
     assert ("sorts by year" in str(files.text)) == (effect not in (None, "nothing"))
     assert files.to_json() == {
         "name": "photographs", "effect": effect, "covered": covered,
-        "words": "sorts by year" if effect else "",
+        "description": "sorts by year" if effect else "",
     }  # fmt: skip
 
 
@@ -95,9 +95,9 @@ def test_the_stand_in_declares_what_it_does(manifest: Manifest) -> None:
     "table",
     [
         {"name": "photographs", "effect": "moves"},
-        {"name": "photographs", "effect": "eats", "words": "eats all of them"},
+        {"name": "photographs", "effect": "eats", "description": "eats all of them"},
         {"name": "Photo graphs", "effect": "nothing"},
-        {"name": "photographs", "effect": "moves", "words": "hides \x1b[2K this line"},
+        {"name": "photographs", "effect": "moves", "description": "hides \x1b[2K this line"},
     ],
 )
 def test_a_declaration_that_says_nothing_is_refused(table: dict[str, str]) -> None:

@@ -135,11 +135,11 @@ def site_of(version: Callable[[], str], health: HealthResult, free: int) -> Site
     site = SimpleNamespace(
         config=SimpleNamespace(application=settings, paths=paths, files=()),
         application=application,
-        engine=SimpleNamespace(
+        database_engine=SimpleNamespace(
             require_live=lambda **_: version(), measure_free_bytes=lambda: {DATABASES: free}
         ),
         clock=SimpleNamespace(monotonic=lambda: 0.0, wait=lambda _: None),
-        state=place,
+        state_directory=place,
         slots=SimpleNamespace(slots_directory=place),
     )
     return cast("Site", site)

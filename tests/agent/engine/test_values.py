@@ -42,7 +42,7 @@ def with_country(sources: Path, version: str) -> Path:
     made = release(sources, version, None)
     manifest = made / "manifest.toml"
     text = manifest.read_text("utf-8")
-    loses = 'loses = ["companies.origin"]\n' if version == DECLARES else ""
+    loses = 'data_loss = ["companies.origin"]\n' if version == DECLARES else ""
     item = (
         '\n[[databases.migrations]]\nid = "0002_country"\n'
         'up = "migrations/{engine}/companies/0002_country.up.sql"\n'

@@ -78,8 +78,8 @@ def test_one_sentence_from_the_plan_to_the_rollback(
         demo, "plan", version
     )
     hop = rehearse(demo, version)
-    assert hop["way_back"] == found.value
-    assert (hop["back_s"] is None, hop["restore_s"] is None) == (
+    assert hop["rollback_kind"] == found.value
+    assert (hop["rollback_s"] is None, hop["restore_s"] is None) == (
         found is RollbackKind.RESTORES_PREVIOUS, found is RollbackKind.KEEPS_RECORDS
     )  # fmt: skip
     sentence = str(describe_rollback(found, version, OLD))
@@ -158,7 +158,7 @@ def test_kept_databases_that_were_changed_are_not_cut_over(demo: DemoSite) -> No
 def test_rollback_goes_on_where_nothing_was_recorded(demo: DemoSite) -> None:
     operations(demo).upgrade(Version("3.2.8"))
     with Journal.open(demo.state / JOURNAL_FILE) as journal, journal.transaction() as connection:
-        for name in ("fingerprints_before", "fingerprints_by", "databases_unchanged"):
+        for name in ("fingerprints_before", "fingerprint_source", "databases_unchanged"):
             connection.execute("DELETE FROM facts WHERE name = ?", (name,))
     operations(demo).rollback(accept_loss=100)
     assert facts(demo).schema_basis == "nothing"

@@ -93,7 +93,7 @@ def test_the_change_goes_back_to_the_files_that_were_written(
     assert caught.value.values["cause_code"] == "NU-4222"
     assert version_of(demo).whole == version_of(demo).reported == OLD
     assert persons(sets(demo).parent / "live") == 1
-    assert not demo.door_file.exists()
+    assert not demo.maintenance_file.exists()
     with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
         assert journal.query("SELECT * FROM bad_releases") == []
     Operations(site_in_process(demo), SilentProgress()).upgrade()

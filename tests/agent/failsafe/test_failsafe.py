@@ -31,7 +31,7 @@ from ncen_updater.agent.storage.agent_selection import AgentSelection, uncount_s
 from tests.support.forks import DEADLINE_S
 
 NOW = "2026-11-24T12:00:00+00:00"
-ONCE = {"times": 1, "at": NOW}
+ONCE = {"failures": 1, "at": NOW}
 BOTH = ("1.0", "2.0")
 
 
@@ -61,7 +61,7 @@ ROWS = (
         "failures add up",
         SlotSelection("2.0", "1.0", ON_TRIAL, MAX_TRIAL_STARTS, {"2.0": ONCE}),
         "1.0",
-        SlotSelection("1.0", None, CONFIRMED, 1, {"2.0": {"times": 2, "at": NOW}}),
+        SlotSelection("1.0", None, CONFIRMED, 1, {"2.0": {"failures": 2, "at": NOW}}),
     ),
     Row(
         "a crash of a confirmed one is no reason",
@@ -250,8 +250,8 @@ def test_a_new_agent_has_two_starts_and_then_the_previous_one_comes_back(place: 
     assert place.started == ["2.0 serve", "2.0 serve", "1.0 serve", "1.0 serve"]
     assert [e.returncode for e in ended] == [0, 0, 0, 0]
     assert place.state is not None
-    assert (place.state.current, place.state.trial_state) == ("1.0", CONFIRMED)
-    assert place.state.bad["2.0"]["times"] == 1
+    assert (place.state.current, place.state.state) == ("1.0", CONFIRMED)
+    assert place.state.failed["2.0"]["failures"] == 1
     assert (place.directory / "current").readlink() == Path("1.0")
     assert "going back to agent 1.0" in ended[2].stderr
 
@@ -287,12 +287,12 @@ def test_the_link_follows_what_was_chosen(place: Place) -> None:
     "content",
     [
         b"", b"{", b"[]", b"[" * 60_000, b"\xff", b'{"current": "../../bin"}', b"x" * 200_000,
-        json.dumps({"current": "2.0", "previous": None, "state": "good", "attempts": -1,
-                    "bad": {}}).encode(),
-        json.dumps({"current": "2.0", "previous": None, "state": "good", "attempts": 0,
-                    "bad": {"1.0": 7}}).encode(),
-        json.dumps({"current": "/bin", "previous": None, "state": "good", "attempts": 0,
-                    "bad": {}}).encode(),
+        json.dumps({"current": "2.0", "previous": None, "state": "confirmed", "attempts": -1,
+                    "failed": {}}).encode(),
+        json.dumps({"current": "2.0", "previous": None, "state": "confirmed", "attempts": 0,
+                    "failed": {"1.0": 7}}).encode(),
+        json.dumps({"current": "/bin", "previous": None, "state": "confirmed", "attempts": 0,
+                    "failed": {}}).encode(),
     ],
 )  # fmt: skip
 def test_a_damaged_file_starts_what_the_link_leads_to_on_trial(
@@ -346,7 +346,7 @@ def test_a_program_that_cannot_be_run_is_passed_over(place: Place) -> None:
     assert place.started == ["2.0 serve"]
     assert "cannot be started" in ended.stderr
     assert place.state is not None
-    assert "3.0" in place.state.bad
+    assert "3.0" in place.state.failed
 
 
 def test_a_slot_whose_interpreter_has_gone_is_passed_over(place: Place) -> None:

@@ -215,7 +215,7 @@ ROWS = (
     ),
     Row(
         "a newer agent waits for its hours, the release goes on",
-        replace(READY, agent_offered="0.2.0", fetch_windows=(NIGHT,)),
+        replace(READY, agent_offered="0.2.0", download_windows=(NIGHT,)),
         ServiceAction.UPGRADE,
     ),
     Row(
@@ -248,24 +248,24 @@ ROWS = (
     Row(
         "only told", replace(READY, mode=AutomationMode.NOTIFY), ServiceAction.WAIT, NOW + 6 * HOUR
     ),
-    Row("failed here lately", replace(READY, bad_until=NOW + HOUR), ServiceAction.WAIT, NOW + HOUR),
-    Row("failed here long ago", replace(READY, bad_until=NOW), ServiceAction.UPGRADE),
+    Row("failed here lately", replace(READY, retry_at=NOW + HOUR), ServiceAction.WAIT, NOW + HOUR),
+    Row("failed here long ago", replace(READY, retry_at=NOW), ServiceAction.UPGRADE),
     Row("not here yet", replace(READY, slot_built=False), ServiceAction.PREPARE),
     Row(
         "not here yet, wrong hours",
-        replace(READY, slot_built=False, fetch_windows=(NIGHT,)),
+        replace(READY, slot_built=False, download_windows=(NIGHT,)),
         ServiceAction.WAIT,
         NOW + 6 * HOUR,
     ),
     Row(
         "the hours come before the next question",
-        replace(READY, slot_built=False, fetch_windows=(NIGHT,), next_check=NOW + 9 * HOUR),
+        replace(READY, slot_built=False, download_windows=(NIGHT,), next_check=NOW + 9 * HOUR),
         ServiceAction.WAIT,
         NOW + 7 * HOUR,
     ),
     Row(
         "not here yet, right hours",
-        replace(READY, slot_built=False, fetch_windows=(DAY,)),
+        replace(READY, slot_built=False, download_windows=(DAY,)),
         ServiceAction.PREPARE,
     ),
     Row(
@@ -308,7 +308,7 @@ ROWS = (
     ),
     Row(
         "not rehearsed, wrong hours",
-        replace(READY, rehearsal_status=RehearsalStatus.OUTDATED, fetch_windows=(NIGHT,)),
+        replace(READY, rehearsal_status=RehearsalStatus.OUTDATED, download_windows=(NIGHT,)),
         ServiceAction.WAIT,
         NOW + 6 * HOUR,
     ),
@@ -401,17 +401,17 @@ all_facts = st.builds(
     mode=st.sampled_from(AutomationMode),
     zone=st.just(ZONE),
     next_check=times,
-    windows=windows,
-    fetch_windows=windows,
+    upgrade_windows=windows,
+    download_windows=windows,
     open_change=st.booleans(),
     stuck=st.booleans(),
-    ordered=st.booleans(),
-    held=st.sampled_from([None, "audit"]),
-    agent=st.sampled_from([None, "0.2.0"]),
+    job_waiting=st.booleans(),
+    hold_reason=st.sampled_from([None, "audit"]),
+    agent_offered=st.sampled_from([None, "0.2.0"]),
     target=st.sampled_from([None, "3.3.0"]),
-    bad_until=st.none() | times,
-    prepared=st.booleans(),
-    rehearsed=st.sampled_from(RehearsalStatus),
+    retry_at=st.none() | times,
+    slot_built=st.booleans(),
+    rehearsal_status=st.sampled_from(RehearsalStatus),
     missing_approvals=st.integers(0, 2),
     not_before=st.none() | times,
     failures=st.dictionaries(
@@ -438,7 +438,7 @@ def test_what_never_happens(facts: AutomationInputs) -> None:
         )
         assert facts.mode is AutomationMode.AUTOMATIC or not facts.missing_approvals
         assert facts.not_before is None or facts.not_before <= NOW
-        assert facts.bad_until is None or facts.bad_until <= NOW
+        assert facts.retry_at is None or facts.retry_at <= NOW
     if act.action is ServiceAction.WAIT:
         assert act.until is not None
         assert NOW < act.until <= NOW + timedelta(hours=24)

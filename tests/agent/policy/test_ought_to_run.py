@@ -17,7 +17,7 @@ NOW, BEFORE = "this-boot", "boot-before"
 
 
 @pytest.mark.parametrize(
-    ("name", "seen", "ran_in", "verdict"),
+    ("name", "seen", "last_running_boot", "verdict"),
     [
         ("it runs", ProcessState(runs=True), None, RestartDecision.NONE_NEEDED),
         (
@@ -59,9 +59,9 @@ NOW, BEFORE = "this-boot", "boot-before"
     ids=lambda value: value if isinstance(value, str) and " " in value else None,
 )
 def test_what_becomes_of_it(
-    name: str, seen: ProcessState, ran_in: str | None, verdict: RestartDecision
+    name: str, seen: ProcessState, last_running_boot: str | None, verdict: RestartDecision
 ) -> None:
-    assert decide_restart(seen, ran_in, NOW) is verdict, name
+    assert decide_restart(seen, last_running_boot, NOW) is verdict, name
 
 
 UP = ProcessState(runs=True)
@@ -98,8 +98,8 @@ UP = ProcessState(runs=True)
 def test_over_some_looks(
     name: str, looks: list[tuple[ProcessState, str]], verdict: RestartDecision
 ) -> None:
-    ran_in, came = None, None
+    last_running_boot, came = None, None
     for seen, boot in looks:
-        ran_in = update_last_running_boot(seen, ran_in, boot)
-        came = decide_restart(seen, ran_in, boot)
+        last_running_boot = update_last_running_boot(seen, last_running_boot, boot)
+        came = decide_restart(seen, last_running_boot, boot)
     assert came is verdict, name

@@ -63,7 +63,7 @@ def test_both_programs_read_and_write_the_same_file(
     theirs = failsafe.read_selection(directory)
     assert theirs is not None
     assert (theirs.current, theirs.previous) == (found.current, found.previous)
-    assert (theirs.trial_state, theirs.attempts) == (found.state.value, found.attempts)
+    assert (theirs.state, theirs.attempts) == (found.state.value, found.attempts)
     failsafe.write_selection(directory, theirs)
     assert file.load() == found
 
@@ -71,17 +71,17 @@ def test_both_programs_read_and_write_the_same_file(
 #: As agents wrote it so far, and as the failsafe writes it, byte for byte.
 WRITTEN = b"""{
  "attempts": 2,
- "bad": {
-  "1.9": {
-   "at": "2026-11-24T12:00:00+00:00",
-   "times": 3
-  }
- },
  "boot": null,
  "current": "2.0",
+ "failed": {
+  "1.9": {
+   "at": "2026-11-24T12:00:00+00:00",
+   "failures": 3
+  }
+ },
  "previous": "1.0",
  "schema": 1,
- "state": "trying"
+ "state": "on-trial"
 }"""
 
 
@@ -205,7 +205,7 @@ def test_none_and_damaged_are_not_the_same(tmp_path: Path) -> None:
     assert file.path.read_text() == '{"current": "../x"}'
 
 
-@pytest.mark.parametrize("part", ["current", "previous", "state", "attempts", "bad"])
+@pytest.mark.parametrize("part", ["current", "previous", "state", "attempts", "failed"])
 def test_what_is_missing_has_no_default(part: str, tmp_path: Path) -> None:
     """The failsafe takes such a file as damaged; an agent that did not would confirm itself."""
     whole = AgentSelection(

@@ -198,11 +198,11 @@ def test_a_failsafe_that_this_python_does_not_run_is_not_taken(copied: Server) -
     ("sound", "broken"),
     [
         ("            os.execv(path", "            sys.exit(0), os.execv(path"),
-        ("    return resume(directory", "    return 0 or len(words"),
-        ("write_state(directory, state)\n    except", "raise ValueError(state)\n    except"),
+        ("    return run_resume(directory", "    return 0 or len(words"),
+        ("write_selection(directory, state)\n    except", "raise ValueError(state)\n    except"),
         (
-            "        return Choice(state.current, replace(state, attempts",
-            "        return Choice(state.previous, replace(state, attempts",
+            "        return StartDecision(state.current, replace(state, attempts",
+            "        return StartDecision(state.previous, replace(state, attempts",
         ),
     ],
 )

@@ -190,7 +190,7 @@ def test_the_previous_agent_stays_where_the_new_one_was_not_started(tmp_path: Pa
     assert trial.step(0) == TrialVerdict()
     found = trial.file.load()
     assert found is not None
-    assert (found.current, found.state, found.failed["2.0"].times) == (
+    assert (found.current, found.state, found.failed["2.0"].failures) == (
         "1.0",
         TrialState.CONFIRMED,
         1,

@@ -112,7 +112,7 @@ def test_a_failsafe_that_is_killed_at_any_instant_is_whole_at_the_next_start(
         go_back(directory)
         state = failsafe.read_selection(directory)
         assert state is not None
-        assert (state.current, state.trial_state) == ("1.0", CONFIRMED)
+        assert (state.current, state.state) == ("1.0", CONFIRMED)
         assert AgentSelectionFile(directory).load() is not None
         assert (directory / "current").readlink() == Path("1.0")
 

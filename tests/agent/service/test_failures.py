@@ -85,7 +85,9 @@ TABLE = {
     "one was undone, and a later try failed": Row(ServiceAction.UPGRADE, True, ended(EARLIER)),
     "nothing is next": Row(ServiceAction.UPGRADE, False, found=replace(NEXT, target=None)),
     "nobody has looked since": Row(ServiceAction.UPGRADE, True, found=None),
-    "it was prepared since": Row(ServiceAction.PREPARE, False, found=replace(NEXT, prepared=True)),
+    "it was prepared since": Row(
+        ServiceAction.PREPARE, False, found=replace(NEXT, slot_built=True)
+    ),
     "it is not prepared": Row(ServiceAction.PREPARE, True),
     "it was rehearsed since": Row(
         ServiceAction.REHEARSE, False, found=replace(NEXT, rehearsal_status=RehearsalStatus.PASSED)

@@ -91,7 +91,7 @@ def made(inspector: PlayedInspector, **more: Any) -> InspectionQueue:
 def test_what_looks(order: InspectionRequest, words: str) -> None:
     asked = build_inspection_command(order)
     assert asked == tuple(words.split())
-    assert applying.parse_command({"words": list(asked), "inspect": LIMITS}) == asked
+    assert applying.parse_command({"command": list(asked), "inspect": LIMITS}) == asked
 
 
 def test_every_kind_is_a_command_that_only_reads() -> None:
@@ -103,7 +103,7 @@ def test_every_kind_is_a_command_that_only_reads() -> None:
     "words",
     [
         "plan", "plan --retry", "dossier 3.3.0", "rollback", "rollback --yes", "support-bundle",
-        "support-bundle --yes", "upgrade --yes", "upgrade --prepared --dry-run", "check", "collect",
+        "support-bundle --yes", "upgrade --yes", "upgrade --prepared --dry-run", "check", "prune",
         "self-update", "resume", "assess", "adopt", "import file", "serve",
         "doctor --config /tmp/mine", "dossier --prepared --output /etc/cron.d/x",
         "support-bundle --in-document --output /etc/x", "verify --config=/tmp/x",
@@ -112,7 +112,7 @@ def test_every_kind_is_a_command_that_only_reads() -> None:
 )  # fmt: skip
 def test_nothing_else_is_run_as_an_inspection(words: str) -> None:
     with pytest.raises(BadRequestError):
-        applying.parse_command({"words": words.split(), "inspect": LIMITS})
+        applying.parse_command({"command": words.split(), "inspect": LIMITS})
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_nothing_else_is_run_as_an_inspection(words: str) -> None:
 )
 def test_an_inspection_has_limits(words: str) -> None:
     with pytest.raises(BadRequestError):
-        applying.parse_command({"words": words.split()})
+        applying.parse_command({"command": words.split()})
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_who_asks_for_the_same_gets_the_same(inspector: PlayedInspector) -> None
     inspections.wait(other, 30)
     assert {first.ended_at, other.ended_at} == {NOW}
     assert inspector.asked == [("doctor",), ("plan", "--prepared")]
-    assert first.document == {"healthy": True, "findings": [], "words": ["well"]}
+    assert first.document == {"healthy": True, "findings": [], "lines": ["well"]}
     again = inspections.submit(FINDINGS, AMINA)
     assert again.number not in (first.number, other.number), "what was found is not found again"
     inspections.close()
@@ -414,7 +414,7 @@ def look(
 def test_a_process_looks(site: TrialSite) -> None:
     found = look(site, ["doctor"])
     assert found.exit_code == 3
-    assert found.document["healthy"] is False and found.document["words"]
+    assert found.document["healthy"] is False and found.document["lines"]
     proved = look(site, ["verify", "--journal", "--head", f"4:{'0' * 64}"])
     assert proved.exit_code == 12
     assert proved.document["findings"][0]["code"] == "NU-6108"  # type: ignore[index]

@@ -151,7 +151,7 @@ def test_an_undo_that_left_the_start_to_the_system_is_made_whole_by_a_person(
     assert not demo.app_running()
     assert ended(demo, "resume").returncode == 0
     assert demo.app_running()
-    assert not demo.door_file.exists()
+    assert not demo.maintenance_file.exists()
 
 
 def test_officers_are_back_by_themselves_when_the_server_is(

@@ -191,7 +191,7 @@ def test_pages_of_a_history_hold_each_change_once(journals: dict[int, Path]) -> 
         while page := build_history_report(journal, LIMIT, before)["changes"]:
             assert isinstance(page, list)
             for row in page:
-                assert row["predicted_stop_s"] == {"low": 1.0, "high": row["stop_s"] - 60.0}
+                assert row["predicted_downtime_s"] == {"low": 1.0, "high": row["downtime_s"] - 60.0}
             seen += [row["id"] for row in page]
             before = seen[-1]
         with pytest.raises(KeyError):

@@ -20,7 +20,7 @@ from tests.support.described import ordered, undescribed, undescribed_events
 from tests.support.serving import AMINA, BO, ServedSite, closed_hours, open_hours
 from tests.support.sites import TrialFeed, connect, serve
 
-SERVICE = {"timezone": "UTC", "approvals": 2}
+SERVICE = {"timezone": "UTC", "required_approvals": 2}
 DAY_S = 86_400
 
 
@@ -43,7 +43,7 @@ def served(tmp_path: Path, feed: TrialFeed, url: str) -> Iterator[ServedSite]:
         feed_urls=(url,), cases=20, icomm=False, soak_s=0.5, health_timeout_s=15,
         settings={
             "service": {**SERVICE, "windows": [closed_hours()]},
-            "keep": {"previous_days": 2 / DAY_S},
+            "retention": {"previous_days": 2 / DAY_S},
         },
     )  # fmt: skip
     with DemoSite(tmp_path / "site", None, options) as demo:
@@ -74,7 +74,7 @@ def test_from_a_release_on_offer_to_one_that_is_kept(served: ServedSite) -> None
     assert len(list((served.demo.state / "dossiers").iterdir())) == 2
     for kind in ("check", "prepare", "self-update"):
         assert ordered(served.socket, kind=kind)["result"]["exit_code"] is not None
-    assert undescribed(served.socket, refused=["/v1/confirmation", "/v1/way-back"]) == []
+    assert undescribed(served.socket, refused=["/v1/confirmation", "/v1/rollback-plan"]) == []
     assert served.approve(AMINA) == 1
     served.until("one more has to approve", lambda: served.said("waits for approval: 1 more"))
     served.until("on paper, too", lambda: all("amina" in page for page in dossiers(served)))
@@ -89,15 +89,15 @@ def test_from_a_release_on_offer_to_one_that_is_kept(served: ServedSite) -> None
     served.unhold()
     served.until("installed", lambda: "change-finished" in served.kinds())
     assert version_of(served.demo).whole == "3.3.0"
-    served.until("collected", lambda: "collect-ended" in served.kinds())
+    served.until("collected", lambda: "prune-ended" in served.kinds())
     served.until("at rest", served.at_rest)
     assert served.judge(before, "3.2.4") == []
     assert all("bo" in page for page in dossiers(served)), "what was approved stays on paper"
     assert served.outside(open_hours(), began) == []
     assert undescribed(served.socket, "fr", ["/v1/confirmation", "/v1/dossier"]) == []
-    assert undescribed_events(served.socket, "collect-ended") == []
+    assert undescribed_events(served.socket, "prune-ended") == []
     kinds = served.kinds()
-    for kind in ("rehearsal-passed", "approved", "predicted", "stop-compared", "collect-ended"):
+    for kind in ("rehearsal-passed", "approved", "predicted", "stop-compared", "prune-ended"):
         assert kind in kinds, kind
     assert served.stop() == 0
 
@@ -173,7 +173,7 @@ def test_a_machine_that_died_in_an_upgrade_starts_with_one_whole_version(
     before = served.records()
     served.configure(service={"timezone": "UTC", "mode": "automatic", "windows": [open_hours()]})
     served.start()
-    served.until("officers are out", served.demo.door_file.exists)
+    served.until("officers are out", served.demo.maintenance_file.exists)
     served.kill()
     served.demo.stop_app()
     ended = subprocess.run(

@@ -129,10 +129,10 @@ def test_the_end_of_the_watching_is_written_down_before(site: TrialSite) -> None
     with pytest.raises(UpdaterError) as ended:
         Played(site).watch(threading.Event())
     assert ended.value.code == "NU-9331"
-    assert ended.value.values == {"order": number, "who": AMINA.who}
+    assert ended.value.values == {"order": number, "who": AMINA.name}
     with Journal.open(site.journal, read_only=True) as journal:
         notes = [event for event in journal.list_events() if event.kind == SOAK_ENDED]
-    assert [(note.get("order"), note.get("by")) for note in notes] == [(number, AMINA.who)]
+    assert [(note.get("order"), note.get("by")) for note in notes] == [(number, AMINA.name)]
 
 
 def test_what_nobody_ordered_ends_nothing(site: TrialSite) -> None:
@@ -163,7 +163,7 @@ def served(tmp_path: Path) -> Iterator[ServedSite]:
     with serve(feed.directory) as url:
         options = SiteOptions(
             feed_urls=(url,), cases=20, icomm=False, soak_s=3600.0, soak_interval_s=0.1,
-            settings={"service": {"timezone": "UTC", "mode": "notify", "approvals": 1}},
+            settings={"service": {"timezone": "UTC", "mode": "notify", "required_approvals": 1}},
         )  # fmt: skip
         with DemoSite(tmp_path / "site", None, options) as demo:
             connect(demo, feed)

@@ -129,10 +129,10 @@ class _AvailabilityProbe:
         self, settings: Mapping[str, Any], root: Path, current: Path, reported: str, limit_s: float
     ) -> None:
         self._settings, self._reported, self._root = settings, reported, root
-        self._door = root / _require_text(settings, "door_file")
+        self._door = root / _require_text(settings, "maintenance_file")
         self._until = time.monotonic() + limit_s
         self._limit_s = limit_s
-        self._environment = {"NCEN_CURRENT": str(current), "NCEN_DOOR_FILE": str(self._door)}
+        self._environment = {"NCEN_CURRENT": str(current), "NCEN_MAINTENANCE_FILE": str(self._door)}
         self._connections: list[HTTPConnection] = []
         self._found: dict[str, Any] = {}
 

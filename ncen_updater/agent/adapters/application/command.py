@@ -41,9 +41,11 @@ class CommandApplication(BaseApplication):
     """Start, stop and status by commands; see ``ApplicationSettings`` for what they promise."""
 
     def _make_part(
-        self, settings: ControlSettings, name: str, *, after_open: bool
+        self, settings: ControlSettings, name: str, *, start_after_maintenance: bool
     ) -> ApplicationPart:
-        return _CommandPart(name, after_open, settings, self._environment, self._hold_order_lock)
+        return _CommandPart(
+            name, start_after_maintenance, settings, self._environment, self._hold_order_lock
+        )
 
     def stop(self) -> None:
         """Stop every part."""

@@ -67,16 +67,17 @@ class BaseApplication(Application):
             **(build_minimal_environment() if environment is None else environment),
             **settings.environment,
             "NCEN_CURRENT": str(current),
-            "NCEN_DOOR_FILE": str(settings.maintenance_file),
+            "NCEN_MAINTENANCE_FILE": str(settings.maintenance_file),
         }
         further = (
-            self._make_part(p, p.name, after_open=p.start_after_maintenance) for p in settings.parts
+            self._make_part(p, p.name, start_after_maintenance=p.start_after_maintenance)
+            for p in settings.parts
         )
-        self._parts = (self._make_part(settings, "", after_open=False), *further)
+        self._parts = (self._make_part(settings, "", start_after_maintenance=False), *further)
 
     @abc.abstractmethod
     def _make_part(
-        self, settings: ControlSettings, name: str, *, after_open: bool
+        self, settings: ControlSettings, name: str, *, start_after_maintenance: bool
     ) -> ApplicationPart:
         """Return one part; called once the environment is known."""
 
@@ -125,15 +126,15 @@ class BaseApplication(Application):
 
     def start(self) -> None:
         """Start what ``current`` points at, unless it runs."""
-        self._start(after_open=False)
+        self._start(start_after_maintenance=False)
 
     def start_deferred_parts(self) -> None:
         """Start the parts that wait until officers are in."""
-        self._start(after_open=True)
+        self._start(start_after_maintenance=True)
 
-    def _start(self, *, after_open: bool) -> None:
+    def _start(self, *, start_after_maintenance: bool) -> None:
         for part in self._parts:
-            if part.start_after_maintenance is after_open and not part.is_running():
+            if part.start_after_maintenance is start_after_maintenance and not part.is_running():
                 logger.info("starting %s", part.what)
                 part.request_start(self._settings.health_timeout_s)
 

@@ -100,11 +100,11 @@ class RoundTripResult(JsonRecord):
     failure: str | None = None
 
     def count_values(self, what: str) -> int:
-        """Count ``kept``, ``came_back``, ``lost`` or ``refused`` over all columns."""
+        """Count ``kept``, ``restored``, ``lost`` or ``refused`` over all columns."""
         return sum(int(getattr(column, what)) for column in self.columns)
 
     def list_columns(self, what: str) -> tuple[str, ...]:
-        """Name the columns with ``kept``, ``came_back``, ``lost`` or ``refused`` values."""
+        """Name the columns with ``kept``, ``restored``, ``lost`` or ``refused`` values."""
         return tuple(column.column for column in self.columns if getattr(column, what))
 
     @property
@@ -229,15 +229,13 @@ def _judge_column(
                 untried[reason] += 1
             else:
                 found[what] += 1
-    return ColumnRoundTrip(
-        label, found["kept"], found["came_back"], found["lost"], 0, dict(untried)
-    )
+    return ColumnRoundTrip(label, found["kept"], found["restored"], found["lost"], 0, dict(untried))
 
 
 def _judge_value(
     name: str, column: str, key: RowKey, value: str | None, seen: RoundTripObservation
 ) -> str | UntestedReason:
-    """What became of one value: ``kept``, ``came_back`` or ``lost``, or why it was not tried."""
+    """What became of one value: ``kept``, ``restored`` or ``lost``, or why it was not tried."""
     plain = _find_row(seen.upgraded, name, key)
     if value is None or (plain is not None and plain.get(column) == value):
         return UntestedReason.REFUSED
@@ -259,7 +257,7 @@ def _judge_value(
         return UntestedReason.NOT_COMPLETED
     again = (_find_row(seen.upgraded_again, name, key) or {}).get(column)
     if again == value:
-        return "came_back"
+        return "restored"
     if (
         plain is not None
         and again == plain.get(column)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 #: The tables of the configuration that an upgrade depends on. Where the feed is, and when the
 #: service works, may change without anybody approving again: what is installed is signed.
-DIGESTED_SETTINGS = ("site", "paths", "databases", "overlay", "application", "soak", "keep")
+DIGESTED_SETTINGS = ("site", "paths", "databases", "overlay", "application", "soak", "retention")
 
 
 def compute_configuration_digest(site: Site) -> str:

@@ -28,8 +28,8 @@ class VoidReason(StrEnum):
     SCHEMA = "schema"
     CONFIGURATION = "configuration"
     REHEARSAL = "rehearsal"
-    DATABASE_GREW = "grown"
-    REHEARSAL_TOO_OLD = "aged"
+    DATABASE_GREW = "database-grew"
+    REHEARSAL_TOO_OLD = "rehearsal-too-old"
 
 
 VOID_REASON_TEXTS: Mapping[VoidReason, str] = {
@@ -65,7 +65,7 @@ class ApprovalBasis(JsonRecord):
     def compute_binding(self) -> str:
         """Return the SHA-256 (hexadecimal) that approvals carry."""
         parts = asdict(self)
-        del parts["sizes"], parts["at"]
+        del parts["sizes"], parts["rehearsed_at"]
         content = json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()
         return hashlib.sha256(content).hexdigest()
 
@@ -88,7 +88,7 @@ def find_void_reasons(
     current: ApprovalBasis,
     *,
     now: datetime,
-    growth_percent: float,
+    max_growth_percent: float,
     max_age: timedelta,
 ) -> tuple[VoidedApproval, ...]:
     """Compare what was approved with what would be done now; empty means it holds.
@@ -97,7 +97,7 @@ def find_void_reasons(
         approved: What was approved.
         current: The same facts, fresh.
         now: The time.
-        growth_percent: So much may a database grow in the meantime.
+        max_growth_percent: So much may a database grow in the meantime.
         max_age: So old may a rehearsal become.
     """
     found: list[VoidedApproval] = []
@@ -115,7 +115,7 @@ def find_void_reasons(
         found.append(VoidedApproval(VoidReason.REHEARSAL))
     for name, before in sorted(approved.sizes.items()):
         size = current.sizes.get(name, before)
-        if size > before * (1 + growth_percent / 100):
+        if size > before * (1 + max_growth_percent / 100):
             percent = round(100 * (size - before) / before) if before else 100
             found.append(
                 VoidedApproval(VoidReason.DATABASE_GREW, {"name": name, "percent": percent})

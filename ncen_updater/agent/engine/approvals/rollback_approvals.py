@@ -89,8 +89,8 @@ class RollbackSubject:
         """Who has approved and who is missing, as JSON has it."""
         return {
             "binding": self.binding,
-            "watched": self.in_soak,
-            "approvals": [{"who": given.actor, "at": given.at} for given in self.count.approvals],
+            "in_soak": self.in_soak,
+            "approvals": [{"actor": given.actor, "at": given.at} for given in self.count.approvals],
             "missing": 0 if self.in_soak else self.count.missing,
         }
 
@@ -223,7 +223,7 @@ def require_rollback_consent(
             version=subject.target,
             origin=subject.origin,
             reason=request.emergency_reason,
-            by=request.actor.who,
+            by=request.actor.name,
             uid=request.actor.uid,
         )
     return verdict
@@ -263,7 +263,7 @@ def read_rollback_request(journal: Journal, number: int) -> RollbackRequest:
     order = JobQueue(journal).find(number)
     if order is None or order.kind is not JobKind.ROLLBACK:
         raise UpdaterError(NOTHING_TO_ROLL_BACK)
-    emergency = order.data.get("emergency")
+    emergency = order.data.get("emergency_reason")
     return RollbackRequest(
         order.actor,
         order.data.get("by_approver") is True,

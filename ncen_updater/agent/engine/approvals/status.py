@@ -87,7 +87,7 @@ def read_approval_status(site: Site, journal: Journal, plan: str, target: str) -
         then = ApprovalBasis.from_json(record.basis)
     basis = compute_approval_basis(site, plan, then.rehearsal, then.rehearsed_at)
     found = find_void_reasons(
-        then, basis, now=now, growth_percent=settings.max_growth_percent, max_age=longest
+        then, basis, now=now, max_growth_percent=settings.max_growth_percent, max_age=longest
     )
     if found:
         return ApprovalStatus(RehearsalStatus.OUTDATED, record, None, found)
@@ -117,7 +117,7 @@ def _find_changes_since_approval(
     # Age and growth count against the rehearsal, and were looked at there.
     with guard_reads(journal.path):
         then = replace(ApprovalBasis.from_json(approved), rehearsed_at=None, sizes={})
-    return find_void_reasons(then, basis, now=now, growth_percent=0, max_age=timedelta.max)
+    return find_void_reasons(then, basis, now=now, max_growth_percent=0, max_age=timedelta.max)
 
 
 def make_consent_check(
@@ -159,7 +159,7 @@ def make_consent_check(
             raise UpdaterError(
                 APPROVAL_MISSING, version=target, missing=people.missing, needed=people.needed
             )
-        return ChangeFacts(binding=binding, approvals_needed=needed)
+        return ChangeFacts(binding=binding, required_approvals=needed)
 
     return agree
 

@@ -107,12 +107,12 @@ class CheckRegistration:
 
 
 def register_check(
-    position: int, *, only_forward: bool = False
+    position: int, *, upgrade_only: bool = False
 ) -> Callable[[PreflightCheck], PreflightCheck]:
     """Mark a function as a check; see :class:`StatementMark`."""
 
     def marked(function: PreflightCheck) -> PreflightCheck:
-        setattr(function, CHECK_ATTRIBUTE, CheckRegistration(position, only_forward))
+        setattr(function, CHECK_ATTRIBUTE, CheckRegistration(position, upgrade_only))
         return function
 
     return marked

@@ -9,7 +9,7 @@ from ncen_updater.common.i18n import N_
 MAX_FILES_SHOWN = 5
 
 
-@register_check(110, only_forward=True)
+@register_check(110, upgrade_only=True)
 def check_current_slot(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6306 where no slot is in use, NU-6307 where files of it were changed."""
     running = context.slots.read_current()

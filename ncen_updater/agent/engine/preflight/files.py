@@ -24,7 +24,7 @@ from ncen_updater.common.i18n import N_
 from ncen_updater.formats.manifest import SiteFileEffect, SiteFilesManifest
 
 
-@register_check(80, only_forward=True)
+@register_check(80, upgrade_only=True)
 def check_site_files(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6328 where files cannot be kept, NU-6329 without room, NU-6330 and 6331 what stays.
 
@@ -84,7 +84,7 @@ def judge_directory(
                 "Keeping the {name} needs {bytes} and {inodes} inodes on the disk of {place},"
                 " which has {free_bytes} and {free_inodes}."
             ),
-            N_('Make room on that disk, or say keep = "auto" for these files.'),
+            N_('Make room on that disk, or say snapshot_method = "auto" for these files.'),
             name=item.name,
             bytes=size,
             inodes=names,
@@ -101,7 +101,10 @@ def judge_directory(
                 "The release writes into the {name} that are there ({words}); the way in which they"
                 " are kept here cannot undo that."
             ),
-            N_('Say keep = "copy" for these files in agent.toml, and have room for a copy.'),
+            N_(
+                'Say snapshot_method = "copy" for these files in agent.toml, and have room for a'
+                " copy."
+            ),
             name=item.name,
             words=declared.description,
         )
@@ -112,7 +115,7 @@ def judge_directory(
                 "The {count} {name} get a second name for the time of the change: renaming,"
                 " replacing and deleting is undone, writing into a file is only told."
             ),
-            N_('Say keep = "copy" for these files where that matters.'),
+            N_('Say snapshot_method = "copy" for these files where that matters.'),
             name=item.name,
             count=survey.files,
         )

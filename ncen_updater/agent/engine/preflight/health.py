@@ -47,7 +47,7 @@ def unwell(health: HealthResult) -> Finding:
     )
 
 
-@register_check(101, only_forward=True)
+@register_check(101, upgrade_only=True)
 def check_health_credentials(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-5090 to NU-5092 where the token cannot be used, NU-5094 where it, or a header, is refused.
 

@@ -53,7 +53,7 @@ def check_leftovers(context: PreflightContext) -> tuple[Finding, ...]:
         make_info(
             6318,
             N_("The databases from before the change {change} are kept: {names}."),
-            N_("They are dropped when their days are over; see the table [keep]."),
+            N_("They are dropped when their days are over; see the table [retention]."),
             change=change,
             names=", ".join(sorted(names)),
         )

@@ -32,7 +32,7 @@ from ncen_updater.common.i18n import N_, LazyText
 WHOSE = N_("Do not upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say.")
 
 
-@register_check(156, only_forward=True)
+@register_check(156, upgrade_only=True)
 def check_applied(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6107 for what belongs to the release in use and is not applied."""
     return () if context.origin is None else tuple(not_applied(context.engine, context.origin))
@@ -62,7 +62,7 @@ def not_applied(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[Fi
         )
 
 
-@register_check(160, only_forward=True)
+@register_check(160, upgrade_only=True)
 def check_migrations(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6320: ledger and release do not fit; NU-6321, 6324: no way back; 6337: a program."""
     if context.target is None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.storage.overlay.layer import FileReport, OverlayReport
 
 
-@register_check(85, only_forward=True)
+@register_check(85, upgrade_only=True)
 def check_overlay(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6350 and 6351 for settings that bar a release; 6352 and 6353 for texts, which never do."""
     if context.overlay is None:

@@ -44,8 +44,8 @@ class _BackupFacts(JsonRecord):
     def to_json(self) -> dict[str, object]:
         """Return it as JSON has it; of the backup only what there is."""
         found = super().to_json()
-        if found["not_carried"] is None:
-            del found["not_carried"]
+        if found["missing_objects"] is None:
+            del found["missing_objects"]
         return found
 
 

@@ -35,13 +35,13 @@ def format_round_trip(values: RoundTripResult, language: str) -> Iterator[LazyTe
         values: Those of one hop in the report of a rehearsal.
         language: Of sentences within lines.
     """
-    found = {what: values.count_values(what) for what in ("kept", "came_back")}
+    found = {what: values.count_values(what) for what in ("kept", "restored")}
     lost = values.count_values("lost")
     if any(found.values()) or lost:
         yield LazyText(
             N_(
                 "  values written on trial into the copies before going back: {kept} kept,"
-                " {came_back} came back from where they were parked"
+                " {restored} came back from where they were parked"
             ),
             found,
         )

@@ -32,11 +32,11 @@ def _is_maintenance_restored(context: StepContext) -> bool:
 
 def _measure_downtime(context: StepContext) -> float | None:
     """How long officers were kept out, by a clock that nobody sets; not known after a reboot."""
-    closed_at = context.read_facts().downtime_started
+    downtime_started = context.read_facts().downtime_started
     clock = context.site.clock
-    if closed_at is None or closed_at.boot != clock.boot_id():
+    if downtime_started is None or downtime_started.boot != clock.boot_id():
         return None
-    return round(clock.monotonic() - closed_at.monotonic_s, 3)
+    return round(clock.monotonic() - downtime_started.monotonic_s, 3)
 
 
 class MaintenanceOnStep(Step):
@@ -270,9 +270,9 @@ class MaintenanceOffStep(Step):
                 )
         if not context.read_facts().maintenance_was_on:
             application.disable_maintenance()
-        stop_s = _measure_downtime(context)
-        rest_failed = None if context.at_boot else start_remaining_parts(context.site)
-        return ChangeFacts(downtime_s=stop_s, remaining_parts_error=rest_failed)
+        downtime_s = _measure_downtime(context)
+        remaining_parts_error = None if context.at_boot else start_remaining_parts(context.site)
+        return ChangeFacts(downtime_s=downtime_s, remaining_parts_error=remaining_parts_error)
 
     def _is_recovery(self, context: StepContext) -> bool:
         events = context.journal.list_events(change=context.change.id)

@@ -73,7 +73,7 @@ def _require_still_approved(context: StepContext) -> None:
     site = context.site
     require_no_hold(context.journal, site.clock.now(), site.config.service.get_timezone())
     facts = context.read_facts()
-    needed, binding = facts.approvals_needed or 0, facts.binding or ""
+    needed, binding = facts.required_approvals or 0, facts.binding or ""
     people = ApprovalStore(context.journal).count_for_binding(binding, needed)
     if not people:
         raise UpdaterError(
@@ -99,10 +99,10 @@ def decide_copying(context: StepContext) -> ChangeFacts:
     )
     if site.database_engine.supports_online_programs and is_expand_upgrade(target, origin):
         return ChangeFacts(no_copy=True, has_expand=True)
-    as_is = is_code_only_upgrade(
+    no_copy = is_code_only_upgrade(
         site.database_engine.plan_migrations(LiveDatabase, target, origin), target, origin
     )
-    return ChangeFacts(no_copy=as_is or None)
+    return ChangeFacts(no_copy=no_copy or None)
 
 
 class PreflightStep(Step):

@@ -137,7 +137,9 @@ def check_password_login(parts: PasswordLoginSetup) -> Iterator[Finding]:
 #: Facts of a preflight are of a release; a diagnosis has its own.
 REPORTED_SEVERITIES = (Severity.CRITICAL, Severity.WARNING)
 #: What it is told of the site's snapshot.
-STATUS_PARTS = frozenset({"at_work", "availability", "full_disk", "journal", "signed_at", "view"})
+STATUS_PARTS = frozenset(
+    {"lock_holder", "availability", "full_disk", "journal", "signed_at", "feed_view"}
+)
 #: Code of the finding that a change is open, which stands first.
 OPEN_CHANGE_CODE = "NU-6103"
 #: Codes of the finding that there is no such owner, and of those that follow from it.
@@ -511,7 +513,8 @@ def _check_site_files(site: Site) -> Iterator[Finding]:
                 LazyText(
                     N_(
                         "Take the files that {place}/written-{change} names from your backup, then"
-                        ' remove that list. Say keep = "copy" for these files before the next'
+                        ' remove that list. Say snapshot_method = "copy" for these files before'
+                        " the next"
                         " upgrade."
                     ),
                     {**values, "change": change},

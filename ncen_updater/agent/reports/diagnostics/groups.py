@@ -86,19 +86,19 @@ def list_required_access(config: AgentConfig, config_path: Path) -> Iterator[Req
     if service.runner == "systemd":
         yield RequiredGroupAccess(
             "NU-6139", config_path, service.viewer_group, "r",
-            N_("Whoever may look (read_group: {group}) cannot read {path}, and runs no command:"
+            N_("Whoever may look (viewer_group: {group}) cannot read {path}, and runs no command:"
                " its group is {found}, its mode {mode}."),
         )  # fmt: skip
         yield RequiredGroupAccess(
             "NU-6140", config.paths.resolve(service.api_socket), service.viewer_group, "w",
-            N_("Whoever may look (read_group: {group}) does not reach the service at {path}: its"
+            N_("Whoever may look (viewer_group: {group}) does not reach the service at {path}: its"
                " group is {found}, its mode {mode}."),
             _RESTART_REMEDY,
         )  # fmt: skip
     inbox = Inbox(config.paths.resolve(config.paths.state)).path
     yield RequiredGroupAccess(
         "NU-6141", inbox, service.operator_group, "rwx",
-        N_("Whoever may order (operate_group: {group}) cannot lay bundles into the tray {path}:"
+        N_("Whoever may order (operator_group: {group}) cannot lay bundles into the tray {path}:"
            " its group is {found}, its mode {mode}."),
     )  # fmt: skip
 
@@ -147,7 +147,7 @@ def _list_unknown_groups(
     config: AgentConfig, used: Iterable[str], number_of: Callable[[str], int | None]
 ) -> Iterator[tuple[str, str]]:
     service = config.service
-    for setting in ("read_group", "operate_group", "approve_group"):
+    for setting in ("viewer_group", "operator_group", "approver_group"):
         group = getattr(service, setting)
         if number_of(group) is None and (service.runner == "systemd" or group in used):
             yield setting, group

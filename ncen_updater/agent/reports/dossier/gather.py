@@ -40,10 +40,10 @@ class DossierHop:
     Attributes:
         notes: What the Secretariat says of the release, by language.
         rollback_kind: The way back, with what the rehearsal showed of it.
-        why_no_way_back: What cannot be undone keeping records: database, migration, reason.
+        irreversible_migrations: What cannot be undone keeping records: database, migration, reason.
         loses: Tables and columns of which the way back does not keep what is entered.
         report: What the rehearsal found of it; None without a rehearsal.
-        files: What becomes of the site's own files, one sentence each.
+        file_changes: What becomes of the site's own files, one sentence each.
         code_only: Whether no database is copied or migrated while officers are out.
         expands: Whether the release's program works on them before, while officers do.
         contract: The program, with arguments, that works on them once the release was watched.
@@ -56,12 +56,12 @@ class DossierHop:
     urgency: str
     notes: Mapping[str, ReleaseNotes]
     rollback_kind: RollbackKind
-    why_no_way_back: Sequence[tuple[str, str, str]]
+    irreversible_migrations: Sequence[tuple[str, str, str]]
     migrations: int
     unpacked_bytes: int
     report: RehearsedHop | None
-    files: Sequence[LazyText] = ()
-    country: Sequence[LazyText] = ()
+    file_changes: Sequence[LazyText] = ()
+    overlay_changes: Sequence[LazyText] = ()
     lost_objects: Sequence[str] = ()
     code_only: bool = False
     expands: bool = False
@@ -92,7 +92,7 @@ class DossierHop:
     @property
     def code_only_line(self) -> LazyText | None:
         """What the stop spares, where it copies nothing."""
-        return describe_copy_free_downtime(as_is=self.code_only, expands=self.expands)
+        return describe_copy_free_downtime(no_copy=self.code_only, expands=self.expands)
 
     @property
     def contract_line(self) -> LazyText | None:
@@ -122,18 +122,19 @@ class Dossier:
         zone: Zone of the site's hours.
         sizes: Bytes of each database now.
         rehearsed_at: When it was rehearsed; None where the site asks for no rehearsal.
-        holds_until: Until when that rehearsal may be relied on.
+        rehearsal_expires_at: Until when that rehearsal may be relied on.
         backup_s: Seconds in which a backup of everything was made and restored.
         not_before: The time that a person chose.
         opens: When the next window opens in which it may begin, if the site has windows.
         closes: When that window closes.
-        by_itself: Whether the service begins without being approved.
-        needed: How many people have to approve.
+        starts_automatically: Whether the service begins without being approved.
+        required_approvals: How many people have to approve.
         retention_days: How long the databases from before are kept.
         soak_s: Seconds for which the new release is watched.
-        rolls_back: Whether a release that turns bad while it is watched is taken back by itself.
-        not_carried: By database what that backup does not carry.
-        head: The newest event of the journal, by number and hash.
+        rolls_back_automatically: Whether a release that turns bad while it is watched is taken
+            back by itself.
+        not_in_backup: By database what that backup does not carry.
+        chain_head: The newest event of the journal, by number and hash.
     """
 
     site: str
@@ -149,21 +150,21 @@ class Dossier:
     sizes: Mapping[str, int]
     rehearsed_at: datetime | None
     rehearsal: str | None
-    holds_until: datetime | None
+    rehearsal_expires_at: datetime | None
     backup_s: float | None
-    earlier: Sequence[DowntimeComparison]
+    past_predictions: Sequence[DowntimeComparison]
     not_before: datetime | None
     window_opens_at: datetime | None
     window_closes_at: datetime | None
-    by_itself: bool
+    starts_automatically: bool
     approvals: Sequence[Approval]
-    needed: int
+    required_approvals: int
     basis: ApprovalBasis
     retention_days: float
     soak_s: float
-    rolls_back: bool
-    not_carried: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    head: str = ""
+    rolls_back_automatically: bool
+    not_in_backup: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    chain_head: str = ""
 
     @property
     def downtime_s(self) -> tuple[float, float, float] | None:
@@ -217,12 +218,12 @@ def collect_dossier(site: Site, journal: Journal, subject: ApprovalSubject) -> D
             urgency=hop.document.manifest.urgency.value,
             notes=hop.document.manifest.notes,
             rollback_kind=hop.rollback_path.kind,
-            why_no_way_back=tuple(hop.rollback_path.reasons),
+            irreversible_migrations=tuple(hop.rollback_path.reasons),
             migrations=len(hop.migrations.steps),
             unpacked_bytes=hop.offer.unpacked_bytes,
             report=seen,
-            files=tuple(item.text for item in hop.site_files),
-            country=_format_overlay(hop.overlay),
+            file_changes=tuple(item.text for item in hop.site_files),
+            overlay_changes=_format_overlay(hop.overlay),
             lost_objects=hop.rollback_path.lost_objects or (seen.all_lost_columns if seen else ()),
             code_only=hop.no_copy,
             expands=hop.expands,
@@ -247,21 +248,23 @@ def collect_dossier(site: Site, journal: Journal, subject: ApprovalSubject) -> D
         sizes=basis.sizes,
         rehearsed_at=basis.rehearsed_at if record else None,
         rehearsal=record.id if record else None,
-        holds_until=_compute_expiry(basis, settings.max_rehearsal_age_days) if record else None,
+        rehearsal_expires_at=_compute_expiry(basis, settings.max_rehearsal_age_days)
+        if record
+        else None,
         backup_s=report.backup_s if report is not None else None,
-        not_carried=(report.missing_objects if report is not None else None) or {},
-        earlier=list_comparisons(journal),
+        not_in_backup=(report.missing_objects if report is not None else None) or {},
+        past_predictions=list_comparisons(journal),
         not_before=not_before,
         window_opens_at=opening.start if opening else None,
         window_closes_at=opening.end if opening else None,
-        by_itself=settings.mode == "automatic" and not left,
+        starts_automatically=settings.mode == "automatic" and not left,
         approvals=subject.count.approvals,
-        needed=subject.count.needed,
+        required_approvals=subject.count.needed,
         basis=basis,
         retention_days=config.retention.previous_days,
         soak_s=config.soak.seconds,
-        rolls_back=config.soak.on_failure == "rollback",
-        head=str(journal.read_head()),
+        rolls_back_automatically=config.soak.on_failure == "rollback",
+        chain_head=str(journal.read_head()),
     )
 
 

@@ -93,7 +93,7 @@ def build_downtime_bars(hops: Sequence[DossierHop]) -> tuple[ChartBar, ...]:
 
 def build_downtime_ranges(dossier: Dossier) -> tuple[ChartRange, ...]:
     """Each prediction for this site with what it came to, and this one; empty if none is known."""
-    earlier = dossier.earlier[-MAX_UPGRADES_DRAWN:]
+    earlier = dossier.past_predictions[-MAX_UPGRADES_DRAWN:]
     ends = [end for item in earlier for end in (item.high_s, item.actual_s)]
     stop = dossier.downtime_s
     longest = max([*ends, *([stop[2]] if stop else [])], default=0.0)
@@ -180,10 +180,14 @@ def risks(dossier: Dossier) -> tuple[LazyText, ...]:
             " is partly a guess, and the range is wide."
         )
         found.append(LazyText(words))
-    missed = [item for item in dossier.earlier if not item.low_s <= item.actual_s <= item.high_s]
+    missed = [
+        item for item in dossier.past_predictions if not item.low_s <= item.actual_s <= item.high_s
+    ]
     if missed:
         words = N_("Of the last {count} predictions for this site {missed} did not hold.")
-        found.append(LazyText(words, {"count": len(dossier.earlier), "missed": len(missed)}))
+        found.append(
+            LazyText(words, {"count": len(dossier.past_predictions), "missed": len(missed)})
+        )
     if len(dossier.hops) > 1:
         words = N_(
             "It goes over {count} releases, one after the other. If a later one fails, the site"

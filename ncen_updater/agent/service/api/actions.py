@@ -69,15 +69,15 @@ def hold(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
         raise BadRequestError(reason="until has passed")
     reason = form.reason.strip()
     with context.open_journal_for_writing() as journal:
-        SiteHistory(journal).add_hold(reason, person.who, form.until)
+        SiteHistory(journal).add_hold(reason, person.name, form.until)
     context.wake()
-    return 201, {"held": True, "reason": reason, "by": person.who, "until": form.until}
+    return 201, {"held": True, "reason": reason, "actor": person.name, "until": form.until}
 
 
 def unhold(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Allow upgrades again."""
     with context.open_journal_for_writing() as journal:
-        count = SiteHistory(journal).lift_holds(request.caller.actor.who)
+        count = SiteHistory(journal).lift_holds(request.caller.actor.name)
     context.wake()
     return 200, {"held": False, "lifted": count}
 
@@ -104,7 +104,9 @@ def _require_current_binding(
         found = next((one for one in found.alternatives if one.binding == binding), found)
     if found.target is None:
         if (
-            require_part(read_status(context.essential_settings, context.now(), {"view"}).feed_view)
+            require_part(
+                read_status(context.essential_settings, context.now(), {"feed_view"}).feed_view
+            )
             is None
         ):
             raise UpdaterError(FEED_NEVER_READ)
@@ -175,7 +177,7 @@ def withdraw_approval(context: ApiContext, request: ApiRequest) -> tuple[int, Do
 
 def withdraw_all_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Take back every yes of one's own: to upgrades, or to going back; whatever is on offer."""
-    of = request.query.get("of", "upgrade")
+    of = request.query.get("change_kind", "upgrade")
     if of not in ("upgrade", "rollback"):
         raise BadRequestError(reason="of: upgrade or rollback")
     named, person = request.query.get("version"), request.caller.actor
@@ -218,7 +220,7 @@ def cancel_schedule(context: ApiContext, request: ApiRequest) -> tuple[int, Docu
 def confirm_release(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """End the watched time."""
     with context.open_journal_for_writing() as journal:
-        change = confirm_soak(journal, request.caller.actor.who)
+        change = confirm_soak(journal, request.caller.actor.name)
     context.wake()
     return 200, {"confirmed": True, "change": serialize_change(change)}
 
@@ -339,6 +341,6 @@ def _require_no_duplicate_job(journal: Journal, kind: JobKind) -> None:
     waiting = JobQueue(journal).list_unfinished()
     for given in waiting:
         if given.kind is kind:
-            raise RequestRefusedError(JOB_ALREADY_QUEUED, order=given.id, who=given.actor.who)
+            raise RequestRefusedError(JOB_ALREADY_QUEUED, order=given.id, who=given.actor.name)
     if len(waiting) >= MAX_QUEUED_JOBS:
         raise RequestRefusedError(TOO_MANY_JOBS, count=len(waiting))

@@ -193,7 +193,9 @@ class InspectionForm(ApiForm):
         language: Of the words in what is found.
     """
 
-    kind: Literal["plan", "dossier", "way-back", "findings", "verify", "proof", "support-bundle"]
+    kind: Literal[
+        "plan", "dossier", "rollback-plan", "findings", "verify", "audit-log", "support-bundle"
+    ]
     version: ReleaseVersion | None = None
     retry: bool = False
     chain_heads: Annotated[list[ChainHeadText], Field(max_length=20)] = Field(default_factory=list)

@@ -58,8 +58,8 @@ ACCEPTED_FIELDS: Mapping[InspectionKind, frozenset[str]] = {
     InspectionKind.DOSSIER: frozenset({"version"}),
     InspectionKind.ROLLBACK_PLAN: frozenset({"accept_loss"}),
     InspectionKind.FINDINGS: frozenset(),
-    InspectionKind.VERIFY: frozenset({"heads"}),
-    InspectionKind.AUDIT_LOG: frozenset({"heads"}),
+    InspectionKind.VERIFY: frozenset({"chain_heads"}),
+    InspectionKind.AUDIT_LOG: frozenset({"chain_heads"}),
     InspectionKind.SUPPORT_BUNDLE: frozenset({"leave_out", "show"}),
 }
 
@@ -102,7 +102,7 @@ def get_dossier(context: ApiContext, request: ApiRequest) -> tuple[int, Document
 
 def get_rollback_plan(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """How a rollback would go, what it would lose, and who has to approve it yet."""
-    return 200, _run_inspection(context, request, {"kind": "way-back"})
+    return 200, _run_inspection(context, request, {"kind": "rollback-plan"})
 
 
 def get_findings(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
@@ -112,9 +112,9 @@ def get_findings(context: ApiContext, request: ApiRequest) -> tuple[int, Documen
 
 def get_audit_log_check(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Whether the journal is whole, and holds an event that somebody kept elsewhere."""
-    head = request.query.get("head")
+    head = request.query.get("chain_head")
     return 200, _run_inspection(
-        context, request, {"kind": "proof", "heads": [] if head is None else [head]}
+        context, request, {"kind": "audit-log", "chain_heads": [] if head is None else [head]}
     )
 
 
@@ -165,7 +165,7 @@ def get_agent(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
             "attempts": sequence.attempts,
         },
         "given_up": [
-            {"version": version, "times": bad.times, "at": bad.at}
+            {"version": version, "failures": bad.failures, "at": bad.at}
             for version, bad in (sequence.failed.items() if sequence else ())
         ],
     }
@@ -245,7 +245,7 @@ def _run_inspection(
     error = document.get("error")
     if isinstance(error, dict):
         raise parse_error_document({**error, "exit_code": begun.exit_code})
-    return {key: value for key, value in document.items() if key != "words"}
+    return {key: value for key, value in document.items() if key != "lines"}
 
 
 def _build_inspection_document(inspection: Inspection, language: str) -> dict[str, object]:
@@ -258,9 +258,9 @@ def _build_inspection_document(inspection: Inspection, language: str) -> dict[st
     return {
         "id": inspection.number,
         "kind": inspection.request.kind.value,
-        "who": inspection.actor.who,
+        "actor": inspection.actor.name,
         "uid": inspection.actor.uid,
-        "begun_at": inspection.requested_at,
+        "requested_at": inspection.requested_at,
         "ended_at": inspection.ended_at,
         "progress": build_progress_document(inspection.progress),
         "result": result,

@@ -24,8 +24,8 @@ QUERY_PARAMETERS: Mapping[str, Schema] = {
     "version": {"type": "string", "minLength": 1, "maxLength": 50},
     "not_before": {"type": "string", "format": "date-time"},
     "form": {"type": "string", "enum": ["json", "html"]},
-    "of": {"type": "string", "enum": ["upgrade", "rollback"]},
-    "head": {"type": "string", "pattern": CHAIN_HEAD_PATTERN},
+    "change_kind": {"type": "string", "enum": ["upgrade", "rollback"]},
+    "chain_head": {"type": "string", "pattern": CHAIN_HEAD_PATTERN},
     "wait": {"type": "integer", "minimum": 0, "maximum": MAX_WAIT_S},
 }
 

@@ -57,7 +57,7 @@ class Caller:
         if role not in self.roles:
             group = self.groups.get(role, "-")
             raise RequestRefusedError(
-                message or NOT_ALLOWED, who=self.actor.who, role=role.value, group=group,
+                message or NOT_ALLOWED, who=self.actor.name, role=role.value, group=group,
                 members=_format_members(group), **values,
             )  # fmt: skip
 

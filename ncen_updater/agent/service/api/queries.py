@@ -187,7 +187,7 @@ def get_status(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
     settings, known = context.snapshots.settings, context.load_service_state()
     caller = request.caller
     you = {
-        "who": caller.actor.who,
+        "name": caller.actor.name,
         "uid": caller.actor.uid,
         "roles": sorted(role.value for role in caller.roles),
         "missing": {
@@ -200,13 +200,13 @@ def get_status(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
         "mode": settings.mode,
         "timezone": settings.timezone,
         **build_activity_document(moment, request.language),
-        "said": [
+        "earlier_progress": [
             {"tell": reported.template, "values": reported.values, "seconds": round(seconds, 3)}
             for reported, seconds in (moment.running.earlier_progress if moment.running else ())
         ],
         "failures": [
-            {"action": action.value, "what": label_operation(action).render(request.language),
-             "code": failure.code, "times": failure.failures, "at": failure.at,
+            {"action": action.value, "title": label_operation(action).render(request.language),
+             "code": failure.code, "failures": failure.failures, "at": failure.at,
              "again_at": failure.compute_retry_at(action)}
             for action, failure in list_unresolved_failures(
                 known.failures, known.assessment, looked
@@ -257,12 +257,12 @@ def build_activity_document(snapshot: ServiceSnapshot, language: str) -> dict[st
     progress = build_progress_document(running.progress if running else None)
     return {
         "action": snapshot.action,
-        "why": snapshot.reason and snapshot.reason.render(language),
-        "looked_at": snapshot.status_read_at,
+        "reason": snapshot.reason and snapshot.reason.render(language),
+        "status_read_at": snapshot.status_read_at,
         "running": running
         and {
-            "words": running.command, "since": running.since, "progress": progress,
-            "what": label_operation(running.command[0]).render(language),
+            "command": running.command, "since": running.since, "progress": progress,
+            "title": label_operation(running.command[0]).render(language),
         },
     }  # fmt: skip
 
@@ -280,7 +280,7 @@ def check_role(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
     if role is ApiRole.APPROVE:
         needed = context.snapshots.settings.required_approvals
         reject_shared_account(person, needed, SHARED_UIDS | {os.geteuid()})
-    return 200, {"who": person.who, "role": role.value}
+    return 200, {"name": person.name, "role": role.value}
 
 
 def get_next_upgrade(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
@@ -316,14 +316,14 @@ def get_next_upgrade(context: ApiContext, request: ApiRequest) -> tuple[int, Doc
         "checked_at": service_state.checked_at,
         "next_check": service_state.next_check,
         "agent": found.agent_version,
-        "prepared": found.prepared,
+        "slot_built": found.slot_built,
         **build_next_upgrade(
             current=found.current,
             target=found.target,
             rehearsal_status=found.rehearsal_status if known else None,
             plan=found.plan or str((found.basis or {}).get("plan", "")),
             binding=found.binding,
-            bad_until=found.retry_at,
+            retry_at=found.retry_at,
             voids=found.void_reasons,
             approvals=people,
             schedule=journal.find_schedule(found.binding) if found.binding else None,
@@ -359,15 +359,15 @@ def get_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Docume
     if back is not None:
         rollback = {
             "from": back.origin, "to": back.target, "undoes": back.undoes,
-            "binding": back.binding, **_build_approvals(back.count, asks), "watched": back.in_soak,
+            "binding": back.binding, **_build_approvals(back.count, asks), "in_soak": back.in_soak,
             "missing": 0 if back.in_soak else back.count.missing,
         }  # fmt: skip
     return 200, {
-        "needed": needed,
+        "required_approvals": needed,
         "group": group,
         "members": list_group_members(group),
         "you": {
-            "who": asks.actor.who,
+            "name": asks.actor.name,
             "may": ApiRole.APPROVE in asks.roles and asks.actor.uid not in no_user,
         },
         "upgrade": upgrade,
@@ -377,7 +377,9 @@ def get_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Docume
 
 def _build_approvals(people: ApprovalCount, caller: Caller) -> dict[str, object]:
     return {
-        "approvals": [{"who": one.actor, "uid": one.uid, "at": one.at} for one in people.approvals],
+        "approvals": [
+            {"actor": one.actor, "uid": one.uid, "at": one.at} for one in people.approvals
+        ],
         "yours": any(one.uid == caller.actor.uid for one in people.approvals),
     }
 
@@ -462,7 +464,7 @@ def get_change(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
     lines = [
         line.render(request.language).strip() for line in format_change(reported, request.language)
     ]
-    return 200, {**report, "words": lines}
+    return 200, {**report, "lines": lines}
 
 
 def list_rehearsals(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
@@ -478,10 +480,10 @@ def build_job_document(job: Job) -> dict[str, object]:
         "id": job.id,
         "kind": job.kind.value,
         "data": job.data,
-        "who": job.actor.who,
+        "actor": job.actor.name,
         "uid": job.actor.uid,
         "at": job.requested_at,
-        "taken_at": job.started_at,
+        "started_at": job.started_at,
         "ended_at": job.ended_at,
     }
 
@@ -515,7 +517,7 @@ def list_inbox(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
             "since": file.since,
             "owner": file.owner,
             "yours": file.refused_because is None,
-            "why_not": file.refused_because,
+            "refused_because": file.refused_because,
         }
         for file in files
     ]

@@ -46,7 +46,7 @@ class AlertSettings:
     approves_automatically: bool = False
     starts_automatically: bool = True
     reports_only: bool = False
-    approvals_required: int = 1
+    required_approvals: int = 1
     windows: tuple[WeeklyWindow, ...] = ()
     zone: tzinfo = UTC
 
@@ -103,7 +103,7 @@ def list_conditions(
     agent = get_part_or_none(now.agent)
     for version, bad in agent.failed.items() if agent else ():
         yield Condition(
-            NotificationKind.AGENT_REVERTED, f"{version} {bad.times}", {"version": version}
+            NotificationKind.AGENT_REVERTED, f"{version} {bad.failures}", {"version": version}
         )
     disks = map(get_part_or_none, (get_part_or_none(now.free_percent) or {}).values())
     free = min((percent for percent in disks if percent is not None), default=None)
@@ -192,7 +192,7 @@ def _detect_upgrade(
         return
     if journal is None or journal.holds or journal.open_change is not None:
         return
-    missing = journal.count_approvals(found.binding, limits.approvals_required).missing
+    missing = journal.count_approvals(found.binding, limits.required_approvals).missing
     if missing and (found.was_rolled_back or not limits.approves_automatically):
         yield Condition(
             NotificationKind.WAITING_FOR_APPROVAL,

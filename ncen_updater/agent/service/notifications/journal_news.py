@@ -65,7 +65,7 @@ class _EventTranslator:
                 self._pick_values("version", "by"),
             ),
             "step-done": self._translate_step,
-            "change-undone": self._translate_undone,
+            "change-reverted": self._translate_undone,
             APPLICATION_STARTED: lambda: (
                 NotificationKind.APPLICATION_STARTED,
                 self._pick_values("version"),
@@ -156,7 +156,7 @@ class _EventTranslator:
             "from_": change.from_version,
             "version": change.to_version,
             "code": change.error_code,
-            "stop_s": measure_downtime(change, self._journal.read_facts(change.id)),
+            "downtime_s": measure_downtime(change, self._journal.read_facts(change.id)),
         }
 
     def _find_rollback_cause(self, rollback: Change) -> str | None:

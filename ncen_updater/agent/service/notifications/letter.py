@@ -94,7 +94,7 @@ def compose_message(
         lines = [say(text) for text in format_notification(item, context.zone, explain)]
         at = format_scheduled_time(item.at, context.zone).render(context.language)
         blocks.append("\n".join([f"{at}  {lines[0]}", *(f"    {line}" for line in lines[1:])]))
-        items.append({**item.to_json(), "words": lines})
+        items.append({**item.to_json(), "lines": lines})
     if dropped:
         lost = N_("Earlier news that could not be delivered: {count}.")
         blocks.append(say(LazyText(lost, {"count": dropped})))
@@ -119,7 +119,7 @@ def compose_message(
             "subject": subject,
             "urgent": urgent,
             "left_out": dropped,
-            "head": chain_head or None,
+            "chain_head": chain_head or None,
             "news": items,
         },
     )

@@ -19,7 +19,7 @@ from ncen_updater.agent.service.notifications.outbox import Outbox
 from ncen_updater.common import atomic_files as durable
 
 PREFIX = "ncen_updater_"
-CHANGE_STATES = ("none", "running", "undoing", "committed", "stuck")
+CHANGE_STATES = ("none", "running", "reverting", "committed", "stuck")
 #: Action and exit code to how often.
 RunCounts = Mapping[tuple[str, int], int]
 

@@ -63,7 +63,7 @@ def build_alert_settings(config: AgentConfig) -> AlertSettings:
         approves_automatically=config.service.mode == "automatic",
         starts_automatically=config.service.mode != "notify",
         reports_only=config.soak.on_failure == "report",
-        approvals_required=config.service.required_approvals,
+        required_approvals=config.service.required_approvals,
         windows=tuple(item.to_window() for item in config.service.windows),
         zone=config.service.get_timezone(),
     )
@@ -218,7 +218,7 @@ class Notifier:
                 "way": name,
                 "id": way.message.id,
                 "left_out": way.dropped,
-                "head": chain_head,
+                "chain_head": chain_head,
                 "news": [
                     outbox.notifications[number].to_json()
                     for number in way.message.notification_ids

@@ -39,7 +39,7 @@ class OutboxMessage(JsonRecord):
 
     Attributes:
         id: Of the message; the same for every try.
-        news: Ids of what is in it, in order.
+        notification_ids: Ids of what is in it, in order.
     """
 
     id: str
@@ -51,8 +51,8 @@ class DeliveryChannel(JsonRecord):
     """One way on which people are told: ``mail`` or ``webhook``.
 
     Attributes:
-        waiting: Ids of news that were not told on it.
-        sent: When messages were sent, as far as that still counts.
+        pending: Ids of news that were not told on it.
+        sent_at: When messages were sent, as far as that still counts.
         message: What is being sent, from before its first try until it was taken.
         failures: Tries in a row that failed.
         last_attempt_at: The last of them.
@@ -89,10 +89,10 @@ class Outbox(JsonRecord):
     """Everything that is kept.
 
     Attributes:
-        event: Number of the journal's last event that was looked at.
-        told: Kind of a lasting state to the key under which it was told.
-        news: What is still to be told on some way, by id.
-        ways: By name.
+        last_event: Number of the journal's last event that was looked at.
+        reported: Kind of a lasting state to the key under which it was told.
+        notifications: What is still to be told on some way, by id.
+        channels: By name.
     """
 
     last_event: int
@@ -117,8 +117,8 @@ class Outbox(JsonRecord):
         return replace(
             self,
             last_event=event,
-            told=reported,
-            news={**self.notifications, **fresh},
+            reported=reported,
+            notifications={**self.notifications, **fresh},
             channels=grown,
         )._drop_unreferenced()
 
@@ -150,13 +150,15 @@ class Outbox(JsonRecord):
         done = set(way.message.notification_ids) if way.message else set()
         recent = tuple(t for t in way.sent_at if at - RATE_WINDOW < t <= at)
         return self._update_channel(
-            name, message=None, failures=0, tried_at=None, left_out=0, sent=(*recent, at),
-            waiting=tuple(i for i in way.pending if i not in done),
+            name, message=None, failures=0, last_attempt_at=None, dropped=0, sent_at=(*recent, at),
+            pending=tuple(i for i in way.pending if i not in done),
         )._drop_unreferenced()  # fmt: skip
 
     def mark_failed(self, name: str, at: datetime) -> Self:
         """Return it after the message of a way was not taken."""
-        return self._update_channel(name, failures=self.channels[name].failures + 1, tried_at=at)
+        return self._update_channel(
+            name, failures=self.channels[name].failures + 1, last_attempt_at=at
+        )
 
     def _update_channel(self, name: str, **changes: Any) -> Self:  # noqa: ANN401 - fields of Way
         return replace(
@@ -166,7 +168,7 @@ class Outbox(JsonRecord):
     def _drop_unreferenced(self) -> Self:
         wanted = {number for way in self.channels.values() for number in way.pending}
         return replace(
-            self, news={i: item for i, item in self.notifications.items() if i in wanted}
+            self, notifications={i: item for i, item in self.notifications.items() if i in wanted}
         )
 
     # ---- the file --------------------------------------------------------------------------------
@@ -174,7 +176,7 @@ class Outbox(JsonRecord):
     def to_json(self) -> dict[str, object]:
         """Return it as the file holds it."""
         news = [item.to_json() for item in self.notifications.values()]
-        return {**super().to_json(), "schema": SCHEMA_VERSION, "news": news}
+        return {**super().to_json(), "schema": SCHEMA_VERSION, "notifications": news}
 
     @classmethod
     def from_json(cls, data: object) -> Self:
@@ -185,8 +187,8 @@ class Outbox(JsonRecord):
         """
         if not isinstance(data, dict) or data["schema"] != SCHEMA_VERSION:
             raise ValueError("not an outbox of this form")
-        news = {item["id"]: item for item in data["news"]}
-        found = super().from_json({**data, "news": news})
+        news = {item["id"]: item for item in data["notifications"]}
+        found = super().from_json({**data, "notifications": news})
         ways = {name: way.restrict_to(found.notifications) for name, way in found.channels.items()}
         return replace(found, channels=ways)._drop_unreferenced()
 

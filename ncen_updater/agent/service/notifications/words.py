@@ -185,7 +185,9 @@ def format_notification(
 def _format_figures(notification: Notification) -> list[LazyText]:
     found = []
     values = notification.values
-    low, high, stop = (_format_seconds(values.get(name)) for name in ("low_s", "high_s", "stop_s"))
+    low, high, stop = (
+        _format_seconds(values.get(name)) for name in ("low_s", "high_s", "downtime_s")
+    )
     if stop is not None and low is not None and high is not None:
         found.append(LazyText(DOWNTIME_AND_PREDICTION, {"stop": stop, "low": low, "high": high}))
     elif stop is not None:

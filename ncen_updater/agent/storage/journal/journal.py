@@ -37,7 +37,7 @@ class Journal(JournalFile):
 
     def _validate(self, *, full: bool) -> None:
         super()._validate(full=full)
-        for row in self.query("SELECT id FROM changes WHERE state NOT IN ('finished', 'undone')"):
+        for row in self.query("SELECT id FROM changes WHERE state NOT IN ('finished', 'reverted')"):
             self.read_change(row["id"])
 
     # ---- writing -------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ class Journal(JournalFile):
         """The change that has not come to its end, if there is one."""
         with guard_reads(self.path):
             row = self._connection.execute(
-                "SELECT id FROM changes WHERE state NOT IN ('finished', 'undone')"
+                "SELECT id FROM changes WHERE state NOT IN ('finished', 'reverted')"
             ).fetchone()
             return self.read_change(row["id"]) if row else None
 

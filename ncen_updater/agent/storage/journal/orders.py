@@ -79,10 +79,10 @@ class JobQueue:
             check()
             number = connection.execute(
                 "INSERT INTO orders (kind, data, who, uid, at) VALUES (?,?,?,?,?)",
-                (kind, json.dumps(data, sort_keys=True), actor.who, actor.uid, at),
+                (kind, json.dumps(data, sort_keys=True), actor.name, actor.uid, at),
             ).lastrowid
             self._journal.append_event(
-                "ordered", None, order=number, what=kind, data=dict(data), by=actor.who,
+                "ordered", None, order=number, what=kind, data=dict(data), by=actor.name,
                 uid=actor.uid,
             )  # fmt: skip
         assert number is not None  # noqa: S101 - an INSERT has a row id
@@ -92,7 +92,7 @@ class JobQueue:
         """Mark an order as begun."""
         with self._journal.transaction() as connection:
             connection.execute(
-                "UPDATE orders SET taken_at = ? WHERE id = ?",
+                "UPDATE orders SET started_at = ? WHERE id = ?",
                 (self._journal.read_time().isoformat(), number),
             )
             named = "SELECT kind, who FROM orders WHERE id = ?"
@@ -180,7 +180,7 @@ class JournalOrders:
         with Journal.open(self._path) as journal:
             orders = JobQueue(journal)
             for order in orders.list_interrupted():
-                orders.mark_ended(order.id, {"exit_code": None, "torn": True})
+                orders.mark_ended(order.id, {"exit_code": None, "interrupted": True})
         self.torn = False
 
 
@@ -188,6 +188,6 @@ def _build_job(row: sqlite3.Row) -> Job:
     return Job(
         row["id"], JobKind(row["kind"]), parse_stored_value(row["data"]),
         Actor(row["who"], row["uid"]), parse_stored_time(row["at"]),
-        parse_optional_time(row["taken_at"]), parse_optional_time(row["ended_at"]),
+        parse_optional_time(row["started_at"]), parse_optional_time(row["ended_at"]),
         parse_stored_value(row["result"]) if row["result"] else None,
     )  # fmt: skip

@@ -437,7 +437,7 @@ class LocalOverlay:
                 shutil.rmtree(item, ignore_errors=True)
 
     def list_undeclared(self, version: Version, besides: Iterable[Path] = ()) -> tuple[str, ...]:
-        """The country's files that no ``[[carried]]`` of a release names: none uses them."""
+        """The country's files that no ``[[overlays]]`` of a release names: none uses them."""
         files = OverlayDirectory(self._own)
         named = set()
         for declared in self.list_declared(version):

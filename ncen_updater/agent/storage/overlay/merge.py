@@ -22,11 +22,11 @@ from ncen_updater.formats.texts.shipped import ShippedTexts
 class KeyOutcome(StrEnum):
     """What became of one key."""
 
-    UNCHANGED = "kept"  # the country's own, nothing to say
-    BOTH_CHANGED = "both"  # the country's own; the release words it anew too
+    UNCHANGED = "unchanged"  # the country's own, nothing to say
+    BOTH_CHANGED = "both-changed"  # the country's own; the release words it anew too
     OUTDATED = "outdated"  # the country's own, made for a text that has changed
-    REJECTED = "refused"  # the release's: the country's does not fit what the program fills in
-    REMOVED = "gone"  # in no file: the release has no such key any more
+    REJECTED = "rejected"  # the release's: the country's does not fit what the program fills in
+    REMOVED = "removed"  # in no file: the release has no such key any more
     NEW = "new"  # nobody has translated it yet
     COLLISION = "collision"  # the release's: the country had a key of its own of that name
     ADDED = "added"  # a key of the country's own, which no release has

@@ -143,7 +143,7 @@ def serialize_overlay(report: OverlayReport) -> list[dict[str, object]]:
     return [
         {
             "path": item.path,
-            "own": item.local_path,
+            "local_path": item.local_path,
             "language": item.language,
             "kind": item.declared.kind.value,
             "coverage": _serialize_coverage(item.coverage),
@@ -153,7 +153,7 @@ def serialize_overlay(report: OverlayReport) -> list[dict[str, object]]:
                 {
                     "key": reported.name,
                     "outcome": reported.outcome.value,
-                    "words": str(describe_key(reported)),
+                    "text": str(describe_key(reported)),
                 }
                 for reported in item.keys
                 if reported.outcome not in (KeyOutcome.UNCHANGED, KeyOutcome.ADDED)
@@ -174,5 +174,5 @@ def _serialize_coverage(found: TranslationCoverage | None) -> dict[str, object] 
         "total_before": found.total_before,
         "percent_before": found.percent_before,
         "new": found.new,
-        "areas": [{"words": area.label, "count": area.count} for area in found.areas],
+        "areas": [{"label": area.label, "count": area.count} for area in found.areas],
     }

@@ -116,7 +116,7 @@ def test_an_upgrade_goes_back_where_the_front_lets_officers_in(demo: DemoSite) -
         (config.maintenance_file, NEW),
     ):
         with front(door) as (url, asked):
-            said = f'[application]\nfront_url = "{url}/"\nprobe_timeout_s = 2\n'
+            said = f'[application]\npublic_url = "{url}/"\nprobe_timeout_s = 2\n'
             lines = [line for line in text.splitlines() if "probe_timeout_s" not in line]
             changed = "\n".join(lines).replace("[application]\n", said)
             demo.config_path.write_text(changed)

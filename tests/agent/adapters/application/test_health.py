@@ -75,7 +75,7 @@ def server() -> Iterator[Server]:
 
 def settings(url: str, **changes: object) -> ApplicationSettings:
     return ApplicationSettings.model_validate(
-        {"unit": "x", "health_url": url, "door_file": Path("/x"), **changes}
+        {"unit": "x", "health_url": url, "maintenance_file": Path("/x"), **changes}
     )
 
 

@@ -57,20 +57,20 @@ M = "mark"
         (of(c="a"), of(c="a"), of(c=M), of(c=M), "kept"),
         (of(c="a"), of(c="a"), of(c=M), of(c="other"), "kept"),
         (of(c="a"), of(c="a"), of(c="ma"), of(c="ma"), "lost"),
-        (of(c="a"), of(c="a"), of(c="ma"), of(c=M), "came_back"),
-        (of(c="a"), of(c="a"), without_row(c="text"), of(c=M), "came_back"),
+        (of(c="a"), of(c="a"), of(c="ma"), of(c=M), "restored"),
+        (of(c="a"), of(c="a"), without_row(c="text"), of(c=M), "restored"),
         # Elsewhere is not where the old release looks for it.
         (of(c="a", d="b"), of(c="a", d="b"), of(c="a", d=M), of(c="a", d=M), "lost"),
         # A new column.
         (of(), of(c=None), of(), of(c=None), "lost"),
-        (of(), of(c=None), of(), of(c=M), "came_back"),
-        (of(d="b"), of(c=None, d="b"), of(d=M), of(c=M), "came_back"),
+        (of(), of(c=None), of(), of(c=M), "restored"),
+        (of(d="b"), of(c=None, d="b"), of(d=M), of(c=M), "restored"),
         (of(b="a"), of(c="a"), of(b=M), of(c=M), "kept"),
         (of(b="a"), of(c="a"), of(b=M), of(c="a"), "lost"),
         # A new table.
         ({}, of(c="a"), {}, {}, "lost"),
         ({}, of(c="a"), {}, of(c="a"), "lost"),
-        ({}, of(c="a"), {}, of(c=M), "came_back"),
+        ({}, of(c="a"), {}, of(c=M), "restored"),
         # What the release writes by itself.
         (of(c="3.2"), of(c="3.3"), of(c="3.2"), of(c="3.3"), UntestedReason.WRITTEN_BY_RELEASE),
         (of(c="3.2"), of(c="3.3"), of(c="3.2"), of(c="3.4"), "lost"),

@@ -71,7 +71,7 @@ ROWS = (
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_voids(row: Row) -> None:
     found = find_void_reasons(
-        THEN, row.now, now=row.time, growth_percent=20.0, max_age=timedelta(days=14)
+        THEN, row.now, now=row.time, max_growth_percent=20.0, max_age=timedelta(days=14)
     )
     assert tuple(void.reason for void in found) == row.reasons
     assert all("{" not in void.text.render("en") for void in found)
@@ -82,7 +82,7 @@ def test_growth_is_said_in_percent() -> None:
         THEN,
         replace(THEN, sizes={"seizures": 1500}),
         now=NOW,
-        growth_percent=20.0,
+        max_growth_percent=20.0,
         max_age=timedelta(days=14),
     )
     assert void.text.render("en") == "database 'seizures' grew by 50 percent since the rehearsal"

@@ -44,8 +44,9 @@ def test_a_basis_survives_the_journal() -> None:
 
 #: As the agent before the one codec wrote it, and the digest that approvals carried.
 STORED = (
-    '{"at": "2026-03-01T12:00:00+00:00", "configuration": "c", "plan": "p", "rehearsal": "r",'
-    ' "schemas": {"seizures": "s"}, "sizes": {"seizures": 5}}'
+    '{"configuration": "c", "plan": "p", "rehearsal": "r",'
+    ' "rehearsed_at": "2026-03-01T12:00:00+00:00", "schemas": {"seizures": "s"},'
+    ' "sizes": {"seizures": 5}}'
 )
 STORED_BINDING = "01e614882e7896d12c1f4f12684792add048c3ea250cca1e36fe38ef50dcfebb"
 

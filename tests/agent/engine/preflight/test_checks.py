@@ -74,7 +74,7 @@ def settings(root: Path, **application: object) -> AgentConfig:
                 "stop": [sys.executable],
                 "status": ["sh", "-c", "exit 0"],
                 "health_url": "http://127.0.0.1:9",
-                "door_file": root / "door",
+                "maintenance_file": root / "door",
                 **application,
             },
         }
@@ -259,7 +259,7 @@ def _exposed(world: World) -> None:
 def _unwritable(world: World) -> None:
     # Something that is no directory cannot be written into, not even by root.
     (world.root / "file").write_text("")
-    world.change(config=settings(world.root, door_file=world.root / "file" / "door"))
+    world.change(config=settings(world.root, maintenance_file=world.root / "file" / "door"))
 
 
 def _other_disk(world: World) -> None:
@@ -489,7 +489,7 @@ def test_every_code_is_used_once_only_and_tested() -> None:
 
 
 def kept_settings(root: Path, keep: str = "auto") -> AgentConfig:
-    files = [{"name": "photographs", "directory": root / "photos", "keep": keep}]
+    files = [{"name": "photographs", "directory": root / "photos", "snapshot_method": keep}]
     return AgentConfig.model_validate({**settings(root).model_dump(by_alias=True), "files": files})
 
 

@@ -20,7 +20,7 @@ from demo.evidence import database_digests
 from demo.site import DemoSite, digests
 from ncen_updater.agent.adapters.databases.base import DatabaseRole
 from ncen_updater.agent.adapters.databases.ways import RollbackKind
-from ncen_updater.agent.engine import accept_restore
+from ncen_updater.agent.engine import adopt_restored
 from ncen_updater.agent.engine.approvals.approving import (
     find_upgrade_to_approve,
     require_approvable_basis,
@@ -241,12 +241,12 @@ def test_nothing_is_done_until_two_people_say_whose_a_changed_schema_is(
     assert digests(demo) == before
     with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         for person in (AMINA, BO):
-            found = accept_restore.inspect_restored(
+            found = adopt_restored.inspect_restored(
                 site, journal, Version("3.3.0"), SilentProgress()
             )
             assert not found.switches_code
-            said = accept_restore.approve_restored(journal, found, person, "an index of ours")
-        accept_restore.adopt_restored(site, journal, found, said)
+            said = adopt_restored.approve_restored(journal, found, person, "an index of ours")
+        adopt_restored.adopt_restored(site, journal, found, said)
     assert rehearse(site, "3.3.9").state is RehearsalState.PASSED
 
 

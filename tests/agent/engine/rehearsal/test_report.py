@@ -105,7 +105,7 @@ def test_each_state_left_something_of_its_own(journal: Journal) -> None:
         (RehearsalState.PASSED, [7]),
         (RehearsalState.PASSED, {}),
         (RehearsalState.PASSED, {**FOUND, "hops": [7]}),
-        (RehearsalState.PASSED, {**FOUND, "hops": [{**FOUND["hops"][0], "stop_s": [1, 2]}]}),
+        (RehearsalState.PASSED, {**FOUND, "hops": [{**FOUND["hops"][0], "downtime_s": [1, 2]}]}),
         (RehearsalState.FAILED, {"blamed": "yes"}),
         (RehearsalState.RUNNING, {"copy": 7}),
     ],

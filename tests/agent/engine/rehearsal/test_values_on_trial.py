@@ -130,7 +130,7 @@ def tried(demo: DemoSite, version: str) -> tuple[RoundTripResult, Mapping[str, C
 def test_a_dropped_column_is_lost_and_nothing_else(demo: DemoSite) -> None:
     values, columns = tried(demo, DROPS)
     assert values.list_columns("lost") == ("companies.companies.origin",)
-    assert values.list_columns("came_back") == () and values.failure is None
+    assert values.list_columns("restored") == () and values.failure is None
     assert columns["companies.companies.origin"].lost == 3
     for kept in ("name", "turnover", "country"):
         assert columns[f"companies.companies.{kept}"].kept == 3, kept
@@ -163,13 +163,13 @@ def test_what_was_parked_comes_back(demo: DemoSite) -> None:
     values, columns = tried(demo, PARKS)
     assert values.list_columns("lost") == () and values.failure is None
     assert columns["companies.companies.origin"].restored == 3
-    assert values.list_columns("came_back") == ("companies.companies.origin",)
+    assert values.list_columns("restored") == ("companies.companies.origin",)
     assert columns["companies.companies.origin"].restored == 3
 
 
 def test_a_renamed_column_is_kept(demo: DemoSite) -> None:
     values, columns = tried(demo, RENAMES)
-    assert values.list_columns("lost") == values.list_columns("came_back") == ()
+    assert values.list_columns("lost") == values.list_columns("restored") == ()
     assert columns["companies.companies.form"].kept == 3
 
 

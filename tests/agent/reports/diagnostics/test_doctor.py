@@ -69,11 +69,11 @@ def with_current(trial: Trial, target: Path | None) -> set[str]:
 
 
 def with_closed_door(trial: Trial) -> set[str]:
-    trial.demo.door_file.write_text("x")
+    trial.demo.maintenance_file.write_text("x")
     try:
         return codes(trial)
     finally:
-        trial.demo.door_file.unlink()
+        trial.demo.maintenance_file.unlink()
 
 
 def with_clock(trial: Trial, ahead: timedelta) -> set[str]:
@@ -180,7 +180,7 @@ def test_whose_a_changed_schema_is_is_asked_first(trial: Trial) -> None:
     remedy = finding.remedy.render("en")
     assert f"what was changed in {name}" in remedy
     assert "If it is undone, this is gone." in remedy
-    assert "'ncen-updater accept-restore 3." in remedy
+    assert "'ncen-updater adopt 3." in remedy
 
 
 def test_full_disk_of_any_part_bars_an_upgrade(
@@ -220,7 +220,7 @@ def test_a_tray_of_another_group_than_the_one_that_may_order_is_told(trial: Tria
 
 
 def operated_by(text: str, group: str) -> str:
-    line = f'operate_group = "{group}"'
+    line = f'operator_group = "{group}"'
     if "[service]" in text:
         return text.replace("[service]", f"[service]\n{line}", 1)
     return f"{text}\n[service]\n{line}\n"

@@ -67,7 +67,7 @@ def test_who_may_use_it(
 def site(tmp_path: Path, runner: str) -> Path:
     """A site with everything that is opened to a group, as the package opens it to mine."""
     config = make_site(tmp_path).config
-    text = config.read_text("utf-8").replace("[paths]", '[paths]\nreceived = "received"')
+    text = config.read_text("utf-8").replace("[paths]", '[paths]\nfeed_state = "received"')
     config.write_text(f'{text}\n[service]\nrunner = "{runner}"\n', "utf-8")
     config.chmod(0o640)
     loaded = load_config(config)
@@ -128,7 +128,7 @@ def test_a_group_that_this_machine_has_not(tmp_path: Path) -> None:
     config = site(tmp_path, "systemd")
     unknown = found(config, {"ncen-operator": None, "ncen-approver": None})
     assert [(one.code, one.figures["setting"]) for one in unknown] == [
-        ("NU-6138", "operate_group"), ("NU-6138", "approve_group"),
+        ("NU-6138", "operator_group"), ("NU-6138", "approver_group"),
     ]  # fmt: skip
     assert "'sudo groupadd --system ncen-operator && " in commands(unknown[0])
 

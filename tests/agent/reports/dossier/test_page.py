@@ -61,7 +61,7 @@ HOP = DossierHop(
         "fr": ReleaseNotes(title="Nouvelles classes CITES", text="Premier alinéa."),
     },
     rollback_kind=RollbackKind.KEEPS_RECORDS,
-    why_no_way_back=(),
+    irreversible_migrations=(),
     migrations=5,
     unpacked_bytes=9_000_000,
     report=REPORT,
@@ -81,21 +81,21 @@ DOSSIER = Dossier(
     sizes={"seizures": 5_000_000, "suspects": 2_000_000},
     rehearsed_at=AT,
     rehearsal="abcdefgh",
-    holds_until=AT + timedelta(days=14),
+    rehearsal_expires_at=AT + timedelta(days=14),
     backup_s=6.0,
-    earlier=(DowntimeComparison("3.2.4", 3.0, 9.0, 4.0),),
+    past_predictions=(DowntimeComparison("3.2.4", 3.0, 9.0, 4.0),),
     not_before=None,
     window_opens_at=AT + timedelta(hours=13),
     window_closes_at=AT + timedelta(hours=19),
-    by_itself=False,
+    starts_automatically=False,
     approvals=(Approval("0" * 64, "amina", 1001, AT),),
-    needed=2,
+    required_approvals=2,
     basis=ApprovalBasis(
         "a" * 64, {"seizures": "b" * 64, "suspects": "c" * 64}, "d" * 64, "abcdefgh:ee"
     ),
     retention_days=7,
     soak_s=900,
-    rolls_back=True,
+    rolls_back_automatically=True,
 )
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)>&amp;\"'</style></table>"
@@ -148,7 +148,7 @@ def hostile(value: Any) -> Any:
         return ReleaseNotes.model_construct(title=HOSTILE, text=HOSTILE)
     if is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in fields(value)]
-        kept = {"severity", "way_back"}
+        kept = {"severity", "rollback_kind"}
         return replace(
             value,
             **{name: hostile(getattr(value, name)) for name in names if name not in kept},
@@ -267,12 +267,15 @@ def test_predictions_are_drawn_with_what_they_came_to() -> None:
     assert [(item.name, item.left, item.mark, item.right, item.real) for item in drawn] == [
         ("3.2.4", 4.0, 5.33, 12.0, True), ("3.3.0", 6.67, 12.0, 100.0, False),
     ]  # fmt: skip
-    late = replace(DOSSIER, earlier=(DowntimeComparison("3.2.4", 3.0, 9.0, 150.0),))
+    late = replace(DOSSIER, past_predictions=(DowntimeComparison("3.2.4", 3.0, 9.0, 150.0),))
     assert [item.mark for item in build_downtime_ranges(late)] == [100.0, 6.0]
-    many = replace(DOSSIER, earlier=tuple(DOSSIER.earlier) * 20)
+    many = replace(DOSSIER, past_predictions=tuple(DOSSIER.past_predictions) * 20)
     assert len(build_downtime_ranges(many)) == 9
     assert (
-        build_downtime_ranges(replace(DOSSIER, hops=(replace(HOP, report=None),), earlier=())) == ()
+        build_downtime_ranges(
+            replace(DOSSIER, hops=(replace(HOP, report=None),), past_predictions=())
+        )
+        == ()
     )
 
 
@@ -314,7 +317,7 @@ def test_french_has_no_english_sentence_left() -> None:
             "seizures.items"),
         ("guessed", replace(DOSSIER, hops=(replace(HOP, report=replace(
             REPORT, downtime=replace(REPORT.downtime, from_history=False))),)), "a guess"),
-        ("missed", replace(DOSSIER, earlier=(DowntimeComparison("3.2.4", 3.0, 4.0, 9.0),)),
+        ("missed", replace(DOSSIER, past_predictions=(DowntimeComparison("3.2.4", 3.0, 4.0, 9.0),)),
             "1 prediction for this site 1 did not hold"),
         ("two hops", replace(DOSSIER, hops=(HOP, HOP)), "over 2 releases"),
     ],

@@ -43,7 +43,7 @@ NEXT = Assessment(
     last_event=0,
     current="3.2.4",
     target="3.3.0",
-    prepared=True,
+    slot_built=True,
     rehearsal_status=RehearsalStatus.PASSED,
     binding=BINDING,
     basis=BASIS,
@@ -81,17 +81,17 @@ class Answer:
         return str(self.document["error"]["code"])
 
 
-PROVED = {"head": f"7:{'ab' * 32}", "as_recorded": True, "findings": [], "words": ["whole"]}
+PROVED = {"chain_head": f"7:{'ab' * 32}", "as_recorded": True, "findings": [], "lines": ["whole"]}
 FOUND: dict[str, dict[str, object]] = {
-    "plan": {"available": False, "hops": [], "rejected": [], "words": []},
+    "plan": {"available": False, "hops": [], "rejected": [], "lines": []},
     "dossier": {"error": {"code": "NU-6022", "what": "Not rehearsed.", "remedy": "Rehearse.",
                           "state": "As it was.", "detail": None, "values": {}}},
     "rollback": {"error": {"code": "NU-6017", "what": "Nothing.", "remedy": "Nothing.",
                            "state": "As it was.", "detail": None, "values": {}}},
-    "doctor": {"healthy": True, "findings": [], "words": ["well"]},
+    "doctor": {"healthy": True, "findings": [], "lines": ["well"]},
     "verify": PROVED,
     "support-bundle": {"parts": {"log.txt": {"bytes": 3}}, "shown": {}, "leaks": [],
-                       "not_compared_with": {}, "archive": "AAAA", "words": []},
+                       "not_compared_with": {}, "archive": "AAAA", "lines": []},
 }  # fmt: skip
 
 

@@ -69,7 +69,7 @@ def _binding(counter: Counter, needed: int = 2) -> str:
 
 
 def _one_is_enough(counter: Counter) -> None:
-    snapshots = SnapshotStore(SETTINGS.model_copy(update={"approvals": 1}), lambda: NOW)
+    snapshots = SnapshotStore(SETTINGS.model_copy(update={"required_approvals": 1}), lambda: NOW)
     counter.context = replace(counter.context, snapshots=snapshots)
     counter.application = ApiApplication(counter.context, lambda environ: environ["uid"])
 
@@ -81,7 +81,7 @@ def test_three_groups_by_default() -> None:
 
 def test_who_may_only_look_orders_nothing(upgraded: Counter) -> None:
     before = upgraded.rows()
-    for form in (ROLLBACK, {**ROLLBACK, "emergency": "now"}):
+    for form in (ROLLBACK, {**ROLLBACK, "emergency_reason": "now"}):
         assert upgraded.ask("POST", "/v1/orders", form, READER).status == 403
     assert upgraded.rows() == before
 
@@ -109,10 +109,14 @@ def test_while_a_release_is_watched_going_back_takes_nobody_more(counter: Counte
             journal.record_step(CHANGE.id, name, StepState.INTENDED)
             journal.commit_change(CHANGE.id)
             journal.record_step(CHANGE.id, name, StepState.DONE)
-    for form in ({"kind": "upgrade"}, {"kind": "rehearse"}, {"kind": "prepare", "of": "rollback"}):
+    for form in (
+        {"kind": "upgrade"},
+        {"kind": "rehearse"},
+        {"kind": "prepare", "change_kind": "rollback"},
+    ):
         assert counter.ask("POST", "/v1/orders", form, OPERATOR).code == "NU-6005", form
     assert counter.ask("POST", "/v1/orders", ROLLBACK, READER).status == 403
-    way = counter.ask("POST", "/v1/inspections", {"kind": "way-back"}, READER)
+    way = counter.ask("POST", "/v1/inspections", {"kind": "rollback-plan"}, READER)
     assert way.status == 202, way.content
     given = counter.ask("POST", "/v1/orders", ROLLBACK, OPERATOR)
     assert given.status == 202, given.content
@@ -125,7 +129,7 @@ def test_while_a_release_is_watched_going_back_takes_nobody_more(counter: Counte
 
 
 def test_two_people_approve_going_back(upgraded: Counter) -> None:
-    yes = {"binding": _binding(upgraded), "of": "rollback"}
+    yes = {"binding": _binding(upgraded), "change_kind": "rollback"}
     wrong = {**yes, "binding": "00" * 32}
     assert upgraded.ask("POST", "/v1/approvals", wrong, APPROVER).code == "NU-9315"
     assert upgraded.ask("POST", "/v1/approvals", yes, OPERATOR).status == 403
@@ -141,12 +145,12 @@ def test_two_people_approve_going_back(upgraded: Counter) -> None:
 
 
 def test_an_operator_gives_the_number_that_all_who_approved_agreed_to(upgraded: Counter) -> None:
-    yes = {"binding": _binding(upgraded), "of": "rollback"}
+    yes = {"binding": _binding(upgraded), "change_kind": "rollback"}
     order = {**ROLLBACK, "accept_loss": 5}
-    assert upgraded.ask("POST", "/v1/approvals", {**yes, "of": "upgrade", "accept_loss": 5},
-                        APPROVER).code == "NU-9312"  # fmt: skip
+    upgrade = {**yes, "change_kind": "upgrade", "accept_loss": 5}
+    assert upgraded.ask("POST", "/v1/approvals", upgrade, APPROVER).code == "NU-9312"
     # Seen in an emergency: the group of those who approve was named, who may not go back either.
-    for form in (order, {**order, "emergency": "officers lose cases"}):
+    for form in (order, {**order, "emergency_reason": "officers lose cases"}):
         alone = upgraded.ask("POST", "/v1/orders", form, OPERATOR)
         assert alone.code == "NU-6070"
         assert "each of them run 'ncen-updater approve --rollback --accept-loss 5'" in str(
@@ -155,10 +159,10 @@ def test_an_operator_gives_the_number_that_all_who_approved_agreed_to(upgraded: 
     _one_is_enough(upgraded)
     refusal = upgraded.ask("POST", "/v1/orders", order, OPERATOR)
     assert (refusal.status, refusal.code) == (403, "NU-9335")
-    assert "may not agree to that alone" in refusal.document["error"]["what"]
+    assert "may not agree to that alone" in refusal.document["error"]["title"]
     assert "'ncen-updater rollback --accept-loss 5'" in refusal.document["error"]["remedy"]
     # A group that people know, and no name of a right of ours, in English in every language.
-    assert "; that is for members of the group '" in refusal.document["error"]["what"]
+    assert "; that is for members of the group '" in refusal.document["error"]["title"]
     assert upgraded.ask("POST", "/v1/approvals", yes, APPROVER).status == 201
     answer = upgraded.ask("POST", "/v1/orders", order, OPERATOR)
     assert answer.code == "NU-6070", "of none"
@@ -183,7 +187,7 @@ def test_with_two_it_is_the_least_that_both_agreed_to(upgraded: Counter) -> None
 
 def test_who_agrees_to_fewer_after_the_order_is_heard(upgraded: Counter) -> None:
     _one_is_enough(upgraded)
-    yes = {"binding": _binding(upgraded), "of": "rollback"}
+    yes = {"binding": _binding(upgraded), "change_kind": "rollback"}
     upgraded.ask("POST", "/v1/approvals", {**yes, "accept_loss": 5}, APPROVER)
     order = {**ROLLBACK, "accept_loss": 5}
     number = upgraded.ask("POST", "/v1/orders", order, OPERATOR).document["id"]
@@ -207,7 +211,7 @@ def test_who_agrees_to_fewer_after_the_order_is_heard(upgraded: Counter) -> None
 def test_what_was_ordered_is_asked_again_when_it_begins(upgraded: Counter) -> None:
     """By the order, not by who the service runs as; a yes that was taken back is missed."""
     _one_is_enough(upgraded)
-    yes = {"binding": _binding(upgraded), "of": "rollback"}
+    yes = {"binding": _binding(upgraded), "change_kind": "rollback"}
     upgraded.ask("POST", "/v1/approvals", yes, APPROVER)
     number = upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR).document["id"]
     with Journal.open(upgraded.site.journal) as journal:
@@ -215,7 +219,7 @@ def test_what_was_ordered_is_asked_again_when_it_begins(upgraded: Counter) -> No
         assert order is not None
         assert build_job_command(order) == ("rollback", "--yes", "--order", str(number))
         asked = read_rollback_request(journal, number)
-        assert (asked.actor.who, asked.may_approve) == (OPERATOR, False)
+        assert (asked.actor.name, asked.may_approve) == (OPERATOR, False)
         found = find_rollback_to_approve(journal, "3.3.0", 1)
         assert require_rollback_consent(journal, found, asked).consent is RollbackConsent.APPROVED
     address = f"/v1/approvals/{yes['binding']}"
@@ -225,7 +229,7 @@ def test_what_was_ordered_is_asked_again_when_it_begins(upgraded: Counter) -> No
 
 
 def test_an_emergency_is_written_down_and_told_at_once(upgraded: Counter) -> None:
-    form = {**ROLLBACK, "emergency": "officers lose cases"}
+    form = {**ROLLBACK, "emergency_reason": "officers lose cases"}
     number = upgraded.ask("POST", "/v1/orders", form, OPERATOR).document["id"]
     with Journal.open(upgraded.site.journal) as journal:
         before = journal.read_last_event_number()
@@ -235,7 +239,7 @@ def test_an_emergency_is_written_down_and_told_at_once(upgraded: Counter) -> Non
         )
         assert verdict.consent is RollbackConsent.EMERGENCY
         event = list(journal.list_events(before))[-1]
-        assert (event.kind, event.get("reason")) == ("rollback-emergency", "officers lose cases")
+        assert (event.kind, event.get("reason")) == ("emergency-rollback", "officers lose cases")
         assert event.get("by") == OPERATOR
         told = collect_notifications(journal, before, journal.read_last_event_number())
     assert [(news.kind, news.values) for news in told] == [
@@ -245,7 +249,7 @@ def test_an_emergency_is_written_down_and_told_at_once(upgraded: Counter) -> Non
 
 
 def test_there_is_nothing_to_go_back_from(counter: Counter) -> None:
-    yes = {"binding": "00" * 32, "of": "rollback"}
+    yes = {"binding": "00" * 32, "change_kind": "rollback"}
     counter.know(NEXT)
     answer = counter.ask("POST", "/v1/approvals", yes, APPROVER)
     assert (answer.status, answer.code) == (409, "NU-9315")
@@ -253,9 +257,13 @@ def test_there_is_nothing_to_go_back_from(counter: Counter) -> None:
 
 def test_an_emergency_says_why(upgraded: Counter) -> None:
     for text in ("", " ", "\x1b[2J"):
-        answer = upgraded.ask("POST", "/v1/orders", {**ROLLBACK, "emergency": text}, OPERATOR)
+        answer = upgraded.ask(
+            "POST", "/v1/orders", {**ROLLBACK, "emergency_reason": text}, OPERATOR
+        )
         assert answer.status == 400, text
-    assert upgraded.ask("POST", "/v1/orders", {"kind": "check", "emergency": "x"}).status == 400
+    assert (
+        upgraded.ask("POST", "/v1/orders", {"kind": "check", "emergency_reason": "x"}).status == 400
+    )
     with Journal.open(upgraded.site.journal) as journal, refused(EMERGENCY_WITHOUT_REASON):
         require_rollback_consent(
             journal,
@@ -292,7 +300,7 @@ def test_that_nobody_has_to_approve_is_said_and_nobody_asked(upgraded: Counter) 
         assert "approved by: nobody yet" in str(nobody.value.title_text)
         journal.set_change_state(CHANGE.id, ChangeState.COMMITTED)
         watched = format_rollback_plan(way, find_rollback_to_approve(journal, "3.3.0", 2), "en")
-    assert watched.document["watched"] is True
+    assert watched.document["in_soak"] is True
     assert "Nobody has to approve going back now" in str(watched.lines[-2])
     for found in (before, watched):  # seen in the console: the command, beside its button
         assert not [line for line in found.document["how"] if "ncen-updater" in str(line)]
@@ -302,7 +310,7 @@ def test_that_nobody_has_to_approve_is_said_and_nobody_asked(upgraded: Counter) 
 def test_a_yes_to_going_back_is_none_to_an_upgrade(upgraded: Counter) -> None:
     from ncen_updater.agent.engine.approvals.store import ApprovalStore
 
-    yes = {"binding": _binding(upgraded), "of": "rollback"}
+    yes = {"binding": _binding(upgraded), "change_kind": "rollback"}
     upgraded.ask("POST", "/v1/approvals", yes, APPROVER)
     with Journal.open(upgraded.site.journal) as journal:
         store = ApprovalStore(journal)

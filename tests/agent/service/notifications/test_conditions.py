@@ -111,11 +111,11 @@ DOWN, BROKEN = AvailabilityState.NOT_RUNNING, AvailabilityState.UNHEALTHY
         (met(AvailabilityState.MAINTENANCE), None),
         (met(DOWN), True),
         (met(BROKEN), True),
-        (met(DOWN, asked_to_stop=False), True),
-        (met(DOWN, asked_to_stop=True), None),
-        (met(DOWN, status=at(change=change(ChangeState.RUNNING))), None),
-        (met(BROKEN, status=at(change=change(ChangeState.COMMITTED))), None),
-        (met(BROKEN, status=at(change=change(ChangeState.COMMITTED, steps=OPENED))), True),
+        (met(DOWN, stopped_on_request=False), True),
+        (met(DOWN, stopped_on_request=True), None),
+        (met(DOWN, status=at(open_change=change(ChangeState.RUNNING))), None),
+        (met(BROKEN, status=at(open_change=change(ChangeState.COMMITTED))), None),
+        (met(BROKEN, status=at(open_change=change(ChangeState.COMMITTED, steps=OPENED))), True),
         (
             met(DOWN, status=replace(CALM, journal=JournalUnreadableError(path="j", reason="x"))),
             True,
@@ -227,21 +227,21 @@ ROWS = (
         replace(CALM, journal=JournalUnreadableError(path="j", reason="x")),
         (NotificationKind.INTERVENTION_REQUIRED,),
     ),
-    Row("a change runs", at(change=change(ChangeState.RUNNING)), ()),
+    Row("a change runs", at(open_change=change(ChangeState.RUNNING)), ()),
     Row(
         "a change is stuck",
-        at(change=change(ChangeState.STUCK)),
+        at(open_change=change(ChangeState.STUCK)),
         (NotificationKind.INTERVENTION_REQUIRED,),
     ),
     Row(
         "a release turned bad, and a person decides",
-        at(change=change(ChangeState.COMMITTED, steps=COMMIT), bad_releases=(BAD,)),
+        at(open_change=change(ChangeState.COMMITTED, steps=COMMIT), bad_releases=(BAD,)),
         (NotificationKind.INTERVENTION_REQUIRED,),
         AlertSettings(reports_only=True),
     ),
     Row(
         "or the agent goes back by itself",
-        at(change=change(ChangeState.COMMITTED, steps=COMMIT), bad_releases=(BAD,)),
+        at(open_change=change(ChangeState.COMMITTED, steps=COMMIT), bad_releases=(BAD,)),
         (),
     ),
     Row(
@@ -297,7 +297,7 @@ def test_what_is_told_and_that_it_is_told_once(row: Row) -> None:
 
 
 def test_people_still_needed_are_told_as_they_become_fewer() -> None:
-    limits = AlertSettings(approvals_required=2)
+    limits = AlertSettings(required_approvals=2)
     _, told = detect_new_conditions(awaiting(), limits, {})
     news, _ = detect_new_conditions(awaiting(status=at(approvals=(YES,))), limits, told)
     assert [(n.kind, n.values["missing"]) for n in news] == [

@@ -84,7 +84,7 @@ def test_every_figure_is_there_and_is_what_it_says(site: TrialSite) -> None:
     assert value("disk_free_ratio", place="state") == 0.125
     assert value("release_withdrawn") == 1
     assert value("officers_state", state="maintenance") == 1
-    assert value("officers_state", state="works") == 0
+    assert value("officers_state", state="available") == 0
 
 
 def test_what_is_not_known_is_left_out_and_not_guessed(site: TrialSite) -> None:

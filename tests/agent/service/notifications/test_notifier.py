@@ -35,9 +35,9 @@ from tests.agent.cli.site import CHANGE, TrialSite
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 NOTIFY = """
 [notify]
-gather_s = 0
-disk_percent = 0
-per_hour = 60
+batch_s = 0
+min_free_percent = 0
+max_per_hour = 60
 [notify.mail]
 host = "127.0.0.1"
 security = "none"
@@ -173,13 +173,13 @@ def test_a_whole_upgrade_as_it_is_told(trial: Trial) -> None:
         journal.set_change_state(CHANGE.id, ChangeState.FINISHED)
         journal.record_event(AGENT_CONFIRMED, version="1.1.0")
     teller.run_round()
-    assert trial.kinds() == ["rehearsed", "approved", "upgraded", "agent-renewed"]
+    assert trial.kinds() == ["rehearsed", "approved", "upgraded", "agent-updated"]
     first = trial.orders[0]["news"][0]["values"]
     assert first == {
         "from": "3.2.4", "version": "3.3.0", "low_s": 10.0, "high_s": 20.0,
         "mapped": 212, "unmapped": 3, "checks": 1,
     }  # fmt: skip
-    assert trial.orders[2]["news"][0]["values"]["stop_s"] == 17.5
+    assert trial.orders[2]["news"][0]["values"]["downtime_s"] == 17.5
     assert "Amina" not in repr(trial.orders)
 
 
@@ -194,7 +194,7 @@ def test_a_failure_is_told_by_its_code_alone(trial: Trial) -> None:
     trial.teller().run_round()
     (order,) = trial.orders
     (item,) = order["news"]
-    assert item["kind"] == "failed"
+    assert item["kind"] == "upgrade-failed"
     assert item["values"] == {
         "change": CHANGE.id, "from": "3.2.4", "version": "3.3.0", "code": "NU-4150"
     }  # fmt: skip
@@ -225,7 +225,7 @@ def test_a_yes_to_databases_as_they_are_is_told_as_that(trial: Trial) -> None:
         assert event.data["reason"] == why
     trial.teller().run_round()
     (item,) = trial.orders[0]["news"]
-    assert item["kind"] == "restore-agreed"
+    assert item["kind"] == "restore-approved"
     assert item["values"] == {"version": "3.2.4", "by": "amina"}
 
 
@@ -241,7 +241,7 @@ def test_going_back_names_the_code_of_what_it_leaves(trial: Trial) -> None:
         journal.record_step(back.id, StepName.MAINTENANCE_OFF, StepState.DONE)
     trial.teller().run_round()
     item = trial.orders[0]["news"][0]
-    assert (item["kind"], item["values"]["code"]) == ("went-back", "NU-6030")
+    assert (item["kind"], item["values"]["code"]) == ("rolled-back", "NU-6030")
     assert item["urgent"] is True
 
 
@@ -277,7 +277,7 @@ def test_a_kill_while_sending_neither_loses_nor_renames_a_message(
     # Where nobody knows whether it arrived it goes again, under the same number.
     tries = 2 if instant == "after" else 1
     assert [order["id"] for order in trial.orders[:tries]] == [trial.orders[0]["id"]] * tries
-    assert trial.kinds() == ["approved"] * tries + ["agent-renewed"]
+    assert trial.kinds() == ["approved"] * tries + ["agent-updated"]
 
 
 def test_a_kill_between_looking_and_keeping_tells_it_next_time(
@@ -335,10 +335,10 @@ def test_a_journal_that_cannot_be_read_is_told_and_what_came_meanwhile_too(trial
     trial.site.journal.rename(aside)
     trial.site.journal.write_bytes(b"x" * 5000)
     trial.teller().run_round()
-    assert trial.kinds() == ["needs-person"]
+    assert trial.kinds() == ["intervention-required"]
     aside.rename(trial.site.journal)
     trial.teller().run_round()
-    assert trial.kinds() == ["needs-person", "approved"]
+    assert trial.kinds() == ["intervention-required", "approved"]
 
 
 def test_a_configuration_that_was_changed_counts_and_a_broken_one_does_not(trial: Trial) -> None:
@@ -348,14 +348,14 @@ def test_a_configuration_that_was_changed_counts_and_a_broken_one_does_not(trial
     some_news(trial)
     teller.run_round()
     assert trial.kinds() == ["approved"]
-    changed = whole.replace("gather_s = 0", 'gather_s = 0\nleave_out = ["approved"]')
+    changed = whole.replace("batch_s = 0", 'batch_s = 0\ndisabled_kinds = ["approved"]')
     trial.site.config.write_text(changed)
     some_news(trial, "3.4.0")
     with trial.journal() as journal:
         ApprovalStore(journal).add("1" * 64, "3.4.0", {}, Actor("bo", 1002))
         journal.record_event(AGENT_CONFIRMED, version="1.1.0")
     teller.run_round()
-    assert trial.kinds() == ["approved", "agent-renewed"]
+    assert trial.kinds() == ["approved", "agent-updated"]
 
 
 def test_another_journal_than_before_tells_nothing_old(trial: Trial) -> None:

@@ -105,17 +105,18 @@ def test_the_file_gives_back_what_it_was_given(tmp_path: Path) -> None:
 
 
 #: As the agent before the one codec wrote it.
-STORED = """{"event": 7, "news": [
+STORED = """{"channels": {
+ "mail": {"dropped": 0, "failures": 1, "last_attempt_at": "2026-03-01T12:00:00+00:00",
+  "message": {"id": "1062533d2327f5ec988a8e8d2a227931", "notification_ids": ["event 2", "event 1"]},
+  "pending": ["event 1", "event 2"], "sent_at": []},
+ "webhook": {"dropped": 0, "failures": 0, "last_attempt_at": null, "message": null,
+  "pending": ["event 2"], "sent_at": ["2026-03-01T12:00:00+00:00"]}},
+ "last_event": 7, "notifications": [
  {"at": "2026-03-01T12:00:00+00:00", "id": "event 1", "kind": "available", "urgent": false,
   "values": {"version": "3.3.0"}},
  {"at": "2026-03-01T12:00:00+00:00", "id": "event 2", "kind": "release-withdrawn", "urgent": true,
   "values": {"version": "3.3.0"}}],
- "schema": 1, "told": {"available": "3.3.0"}, "ways": {
- "mail": {"failures": 1, "left_out": 0,
-  "message": {"id": "1062533d2327f5ec988a8e8d2a227931", "news": ["event 2", "event 1"]},
-  "sent": [], "tried_at": "2026-03-01T12:00:00+00:00", "waiting": ["event 1", "event 2"]},
- "webhook": {"failures": 0, "left_out": 0, "message": null,
-  "sent": ["2026-03-01T12:00:00+00:00"], "tried_at": null, "waiting": ["event 2"]}}}"""
+ "reported": {"available": "3.3.0"}, "schema": 1}"""
 
 
 def test_what_was_written_before_is_read_and_written_as_it_was(tmp_path: Path) -> None:
@@ -153,7 +154,7 @@ def test_a_message_whose_news_are_gone_is_none(tmp_path: Path) -> None:
         Outbox(0).with_notifications(1, {}, [news(1)], WAYS).start_delivery("mail", ("event 1",))
     )
     data = json.loads(path.read_text())
-    data["news"] = []
+    data["notifications"] = []
     path.write_text(json.dumps(data))
     box = file.load()
     assert box is not None

@@ -64,9 +64,10 @@ def running(site: TrialSite) -> Iterator[Service]:
 
 def configure(site: TrialSite, port: int) -> None:
     text = site.config.read_text() + (
-        f'[service]\nself_update = false\nsocket = "{site.root}/api.sock"\nread_group = "root"\n'
-        f'operate_group = "root"\napprove_group = "root"\n'
-        "[notify]\ngather_s = 0\ndisk_percent = 0\n"
+        f'[service]\nself_update = false\napi_socket = "{site.root}/api.sock"\n'
+        'viewer_group = "root"\n'
+        f'operator_group = "root"\napprover_group = "root"\n'
+        "[notify]\nbatch_s = 0\nmin_free_percent = 0\n"
         f'[notify.mail]\nhost = "127.0.0.1"\nport = {port}\nsecurity = "none"\ntimeout_s = 0.5\n'
         'sender = "a@example.org"\nto = ["b@example.org"]\n'
         f'[metrics]\nfile = "{site.root}/metrics.prom"\n'

@@ -223,10 +223,10 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.model.facts import ChangeFacts
 journal = Journal.open(Path(sys.argv[1]))
 for number in range(int(sys.argv[2])):
-    journal.store_facts("abcdefgh", ChangeFacts(lost=number))
+    journal.store_facts("abcdefgh", ChangeFacts(lost_records=number))
     print(number, flush=True)
 with journal.transaction() as connection:
-    journal._store_facts("abcdefgh", ChangeFacts(lost=-1))
+    journal._store_facts("abcdefgh", ChangeFacts(lost_records=-1))
     os.kill(os.getpid(), signal.SIGKILL)
 """
 

@@ -144,7 +144,7 @@ def test_a_value_that_the_release_does_not_take_blocks_before_officers_are_out(
     with pytest.raises(UpdaterError) as error:
         Operations(site, SilentProgress()).upgrade(NEW)
     assert "NU-6350" in str(error.value)
-    assert not demo.door_file.exists()
+    assert not demo.maintenance_file.exists()
     assert demo.app_running()
 
 
@@ -157,17 +157,17 @@ def test_the_plan_says_it_and_binds_settings_alone(demo: DemoSite) -> None:
             assert isinstance(path, UpgradePath)
             plan = make_plan(site, OLD, path, SilentProgress())
         document: Any = plan.to_json()
-        return plan.digest, document["hops"][0]["country"]
+        return plan.digest, document["hops"][0]["overlay"]
 
     digest, country = planned()
     texts = {item["language"]: item for item in country}
     assert texts["sw"]["counts"] == {
-        "kept": 2, "outdated": 1, "gone": 1, "refused": 1, "new": 3,
+        "unchanged": 2, "outdated": 1, "removed": 1, "rejected": 1, "new": 3,
     }  # fmt: skip
     assert texts["sw"]["coverage"]["areas"] == [
-        {"words": "where officers enter seizures", "count": 2}
+        {"label": "where officers enter seizures", "count": 2}
     ]
-    assert texts[None]["counts"] == {"default-changed": 1, "gone": 1}
+    assert texts[None]["counts"] == {"default-changed": 1, "removed": 1}
     write(demo, "i18n/sw.json", "{}")
     assert planned()[0] == digest
     write(demo, "settings.ini", "[lists]\nrows = 30\n")

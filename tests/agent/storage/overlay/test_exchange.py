@@ -44,11 +44,15 @@ def test_what_comes_back_is_of_the_release_that_it_was_made_for() -> None:
     # Imported before the upgrade: with the release of now one does not fit, one is not known yet,
     now = merge_texts(declared(), None, BASE, taken.local, taken.text_origins)
     assert {t.name: t.outcome.value for t in now.keys} == {
-        "a": "kept", "b": "refused", "c": "added",
+        "a": "unchanged", "b": "rejected", "c": "added",
     }  # fmt: skip
     # and with the one that they were made for all do.
     then = merge_texts(declared(), BASE, THEIRS, taken.local, now.text_origins)
-    assert {t.name: t.outcome.value for t in then.keys} == {"a": "kept", "b": "kept", "c": "kept"}
+    assert {t.name: t.outcome.value for t in then.keys} == {
+        "a": "unchanged",
+        "b": "unchanged",
+        "c": "kept",
+    }
 
 
 def test_a_file_of_something_else_is_refused_whole() -> None:

@@ -30,7 +30,7 @@ from tests.support.trees import remove_tree
 
 OLD, NEW = Version("3.2.4"), Version("3.3.0")
 SETTINGS: dict[str, Any] = {
-    "kind": "settings", "format": "ini", "slot": "app/s.ini", "overlay": "s.ini",
+    "kind": "settings", "format": "ini", "release_path": "app/s.ini", "site_path": "s.ini",
     "rules": [{"key": "net.port", "type": "integer"}], "required": ["net.host"],
 }  # fmt: skip
 
@@ -53,7 +53,7 @@ class Place:
             (slot / path).parent.mkdir(parents=True, exist_ok=True)
             (slot / path).write_text(content, "utf-8")
         tree = scan_tree(slot)
-        document = document_for(str(version), tree, carried=carried)
+        document = document_for(str(version), tree, overlays=carried)
         SlotRecords(self.slots).write(version, document, tree)
 
     def write(self, path: str, content: str | bytes) -> Path:

@@ -111,7 +111,7 @@ PO_ROWS = [
 def test_in_gettext_the_text_itself_is_the_key(row: Row) -> None:
     form = OverlayFormat.PO
     merged = merge_texts(
-        declared(format="po", slot="i18n/{lang}.po", overlay="{lang}.po"),
+        declared(format="po", release_path="i18n/{lang}.po", site_path="{lang}.po"),
         shipped(form, *row.before), shipped(form, *row.after), catalogue(form, **row.own), {},
     )  # fmt: skip
     assert [item.outcome for item in merged.keys] == ([row.outcome] if row.outcome else [])
@@ -151,7 +151,7 @@ def test_a_plural_has_as_many_forms_as_its_language() -> None:
     )
     arabic = tuple(f"%d {form}" for form in ("zero", "one", "two", "few", "many", "other"))
     own = TextCatalog({("", "%d case"): TextEntry(arabic[0], arabic, "%d case", "%d cases")})
-    po = declared(format="po", slot="{lang}.po", overlay="{lang}.po")
+    po = declared(format="po", release_path="{lang}.po", site_path="{lang}.po")
     merged = merge_texts(po, theirs, theirs, own, {})
     assert [t.outcome for t in merged.keys] == [KeyOutcome.UNCHANGED]
     assert merged.catalogue.entries["", "%d case"].forms == arabic
@@ -180,7 +180,7 @@ def test_joiners_and_marks_of_direction_survive() -> None:
     assert merged.catalogue.entries["k",].value == text
 
 
-SETTINGS = {"kind": "settings", "slot": "app/s", "overlay": "s"}
+SETTINGS = {"kind": "settings", "release_path": "app/s", "site_path": "s"}
 SETTING_ROWS = [
     ("kept", {"k": "1"}, {"k": "1"}, {"k": "5"}, [KeyOutcome.UNCHANGED], {"k": "5"}),
     ("default", {"k": "1"}, {"k": "2"}, {"k": "5"}, [KeyOutcome.DEFAULT_CHANGED], {"k": "5"}),

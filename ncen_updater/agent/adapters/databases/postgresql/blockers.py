@@ -94,7 +94,7 @@ NO_SPACE = FindingTemplate(
         " {free_bytes} are free there."
     ),
     N_(
-        "Free at least {missing_bytes} there, or enlarge that disk. 'ncen-updater collect' removes"
+        "Free at least {missing_bytes} there, or enlarge that disk. 'ncen-updater prune' removes"
         " databases of earlier upgrades that are past their time."
     ),
 )
@@ -502,7 +502,7 @@ QUARANTINED_DATABASES = FindingTemplate(
     N_("Databases from the change {change} are kept as {path}: rows may be in them that somebody"
        " entered and that are not in the live ones ({rows})."),
     N_("Let the database administrator look (ALTER DATABASE ... ALLOW_CONNECTIONS true) and have"
-       " what is missing entered again. When nobody needs it any more: 'ncen-updater collect --kept"
+       " what is missing entered again. When nobody needs it any more: 'ncen-updater prune --kept"
        " {change}'."),
 )  # fmt: skip
 _SET_ASIDE = (

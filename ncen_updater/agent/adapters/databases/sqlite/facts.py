@@ -124,7 +124,7 @@ def find_quarantined(layout: DatabaseSets) -> Iterator[Finding]:
                 N_(
                     "Records may be there that are nowhere else. Let the person who knows the data "
                     "look at them and enter what is missing. When nobody needs it any more: "
-                    "'ncen-updater collect --kept {change}'."
+                    "'ncen-updater prune --kept {change}'."
                 ),
                 {"path": place, "rows": rows or "-", "change": quarantined.change},
             )

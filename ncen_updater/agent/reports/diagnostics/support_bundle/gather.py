@@ -48,7 +48,7 @@ MAX_EVENTS, MAX_CHANGES, MAX_REHEARSALS, MAX_LOG_LINES = 2000, 50, 20, 1000
 #: What events tell beside their kind: words and figures of this program, nothing that people wrote.
 EVENT_FIELDS = (
     "step", "code", "error_code", "what", "mode", "from_version", "to_version", "version", "origin",
-    "low_s", "high_s", "real_s", "held", "exit_code", "count", "order", "rehearsal",
+    "low_s", "high_s", "actual_s", "held", "exit_code", "count", "order", "rehearsal",
     "not_before", "taken_over_by",
 )  # fmt: skip
 UNIT_PATTERNS = ("ncen-updater*",)
@@ -172,9 +172,9 @@ class BundleCollector:
                 "next": following
                 and {
                     "target": following.target,
-                    "prepared": following.prepared,
-                    "rehearsed": following.rehearsal_status.value,
-                    "bad_until": following.retry_at,
+                    "slot_built": following.slot_built,
+                    "rehearsal_status": following.rehearsal_status.value,
+                    "retry_at": following.retry_at,
                     "missing_approvals": found.count_missing_approvals(
                         config.service.required_approvals
                     ),
@@ -215,7 +215,7 @@ class BundleCollector:
                         "ended_at": outcome.change.ended_at,
                         "error_code": outcome.change.error_code,
                         "attempts": outcome.change.failed_recoveries,
-                        "stop_s": outcome.downtime_s,
+                        "downtime_s": outcome.downtime_s,
                         "step_s": dict(outcome.step_s),
                         "steps": {
                             name.value: record.state.value
@@ -258,7 +258,7 @@ class BundleCollector:
                         "started_at": record.started_at,
                         "ended_at": record.ended_at,
                         "error_code": record.error_code,
-                        "stop_s": sum_predicted_range(record),
+                        "downtime_s": sum_predicted_range(record),
                         "hops": list(_build_hops(record.report)),
                     }
                     for record in RehearsalStore(journal).list_newest(MAX_REHEARSALS)
@@ -275,7 +275,7 @@ class BundleCollector:
     def _collect_finding_codes(self, own: Set[str]) -> str:
         found = self._diagnose()
         rows = [(f.code, f.severity.value, str(mask_values(f.title, own))) for f in found]
-        return render_json([dict(zip(("code", "severity", "what"), r, strict=True)) for r in rows])
+        return render_json([dict(zip(("code", "severity", "title"), r, strict=True)) for r in rows])
 
     # ---- the machine -----------------------------------------------------------------------------
 
@@ -326,8 +326,8 @@ def _build_hops(report: RehearsalReport | None) -> Iterator[dict[str, object]]:
         yield {
             "from": hop.from_version,
             "to": hop.to_version,
-            "stop_s": hop.downtime.to_json(),
-            "back_s": hop.rollback_s,
+            "downtime_s": hop.downtime.to_json(),
+            "rollback_s": hop.rollback_s,
             "maps": [
                 {
                     "name": item.name,

@@ -302,9 +302,12 @@ def test_what_is_declared_hides_nothing_that_goes_with_it(
     assert list(way.losses["a"]) == found
 
 
-def says(made: MigrationSet, number: int, back_to: int) -> MigrationSet:
+def says(made: MigrationSet, number: int, compatible_down_to: int) -> MigrationSet:
     return dataclasses.replace(
-        made, compatibility=SchemaCompatibility(schema_number=number, compatible_down_to=back_to)
+        made,
+        compatibility=SchemaCompatibility(
+            schema_number=number, compatible_down_to=compatible_down_to
+        ),
     )
 
 
@@ -373,7 +376,7 @@ def test_what_works_before_the_stop(said: Said, expand: bool, by: str) -> None:
         older = says(older, *said.older)
     if said.newer is not None:
         compatibility = SchemaCompatibility.model_construct(
-            schema_number=said.newer[0], back_to=said.newer[1], expand=expand
+            schema_number=said.newer[0], compatible_down_to=said.newer[1], expand=expand
         )
         newer = dataclasses.replace(newer, compatibility=compatibility)
     wanted = expand and program is not None and said.name == "newer, and the older runs on it"

@@ -103,7 +103,7 @@ def test_a_site_that_is_well(site: TrialSite) -> None:
     assert reasons(bundle) == {}
     assert (bundle.leaks, bundle.unread) == ((), {})
     (change,) = json.loads(text(bundle, "changes.json") or "")
-    assert (change["state"], change["error_code"]) == ("undone", "NU-4150")
+    assert (change["state"], change["error_code"]) == ("reverted", "NU-4150")
     assert "step-done" in (text(bundle, "events.json") or "")
     packages = json.loads(text(bundle, "versions.json") or "")["packages"]
     assert packages["click"]

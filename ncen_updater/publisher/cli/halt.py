@@ -1,9 +1,10 @@
-"""``brake``: one officer halts a release, for at most three days."""
+"""``halt``: the officers halt a release, or one of them does alone, for at most three days."""
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,7 @@ from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.publisher.cli.common import (
+    DIRECTORY_PATH,
     FILE_PATH,
     SIGNATURE_SLOT,
     add_passphrase_options,
@@ -28,6 +30,7 @@ from ncen_updater.publisher.cli.common import (
     product_option,
     show_result,
     signer_option,
+    write_event,
 )
 from ncen_updater.publisher.cli.feed import add_online_options, open_online_signers
 
@@ -38,37 +41,96 @@ if TYPE_CHECKING:
     from ncen_updater.publisher.feed.feed import FeedState
 
 
+#: An emergency halt holds no longer.
+MAX_HOURS = 72
+
+
 @click.command(
-    "brake",
+    "halt",
     cls=PublisherCommand,
-    help=N_("Halt VERSION alone, for 72 hours at most, and publish that at once."),
+    help=N_(
+        "Draft the halt of VERSION: no site that has not begun with it will. With --emergency one"
+        " officer halts it alone, for 72 hours at most, and that is published at once."
+    ),
 )
 @click.argument("version")
 @feed_option
 @product_option
-@click.option("--reason", help=N_("Why, for the sites: a few words."))
+@click.option("--event", type=DIRECTORY_PATH, help=N_("New directory of the signing event."))
+@click.option("--reason", help=N_("Why, for operators."))
+@click.option("--emergency", is_flag=True, help=N_("Halt it alone and at once."))
 @click.option(
     "--hours",
-    type=click.IntRange(1, 72),
-    default=72,
-    help=N_("How long; 72 unless fewer are named."),
+    type=click.IntRange(1, MAX_HOURS),
+    help=N_("With --emergency: how long; 72 unless fewer are named."),
 )
-@click.option("--lift", is_flag=True, help=N_("End your own brake before its time."))
-@click.option("--key", type=FILE_PATH, help=N_("Your private brake key, NAME.pem."))
+@click.option(
+    "--lift", is_flag=True, help=N_("With --emergency: end your own halt before its time.")
+)
+@click.option(
+    "--key", type=FILE_PATH, help=N_("With --emergency: your private key for it, NAME.pem.")
+)
 @click.option("--token", help=N_("Label of the token with your key, in place of --key."))
 @add_token_options
 @signer_option
-@add_online_options
+@functools.partial(add_online_options, required=False)
 @add_passphrase_options
 @click.option("--yes", is_flag=True, help=N_("Answer the question with yes."))
 @click.pass_context
-def brake(
+def halt(
+    context: click.Context,
+    /,
+    version: str,
+    feed: Path,
+    product: str | None,
+    event: Path | None,
+    reason: str | None,
+    emergency: bool,
+    **options: Any,  # noqa: ANN401 - of the emergency alone
+) -> None:
+    if emergency:
+        if event is not None:
+            raise CommandUsageError(N_("--event cannot be given with --emergency"), context)
+        _publish_emergency_halt(context, version, feed, product, reason, **options)
+        return
+    for option in context.command.params:
+        if option.name in options and options[option.name] not in (None, False, ()):
+            raise CommandUsageError(
+                N_("{option} belongs to --emergency"), context, option=option.opts[0]
+            )
+    if event is None or reason is None:
+        raise CommandUsageError(N_("--event and --reason are needed, or --emergency"), context)
+    _draft_halt(context, version, feed, product, event, reason)
+
+
+def _draft_halt(
+    context: click.Context,
+    version: str,
+    feed: Path,
+    product: str | None,
+    event: Path,
+    reason: str,
+) -> None:
+    from ncen_updater.formats.rollout import ReleaseHalt
+    from ncen_updater.publisher.feed.feed import FeedDirectory
+    from ncen_updater.publisher.signing.draft import draft_halt
+
+    try:
+        halted = ReleaseHalt(reason=reason)
+    except ValueError as error:
+        raise CommandUsageError(N_("1 to 1000 characters"), hint="--reason") from error
+    state = FeedDirectory(feed).read_state()
+    name = choose_product(state, product)
+    write_event(context, event, draft_halt(state, name, version, halted, get_time()), state)
+
+
+def _publish_emergency_halt(
     context: click.Context,
     version: str,
     feed: Path,
     product: str | None,
     reason: str | None,
-    hours: int,
+    hours: int | None,
     lift: bool,
     key: Path | None,
     token: str | None,
@@ -89,6 +151,7 @@ def brake(
     from ncen_updater.publisher.signing.keys import get_key_owner
 
     session, known = get_session(context), load_signer_settings(officer)
+    hours = hours or MAX_HOURS
     if lift == bool(reason):
         raise CommandUsageError(N_("--reason, or --lift"), context)
     if key is None and token is None:
@@ -98,6 +161,8 @@ def brake(
         )
     if (key is None) == (token is None):
         raise CommandUsageError(N_("one of --key and --token is needed"), context)
+    if not (snapshot_key and timestamp_key):
+        raise CommandUsageError(N_("--snapshot-key and --timestamp-key are needed"), context)
     place = FeedDirectory(feed)
     state = place.read_state()
     name = choose_product(state, product)
@@ -117,9 +182,9 @@ def brake(
             Path(),
         )
     owner = get_key_owner(hand.public)
-    words = N_("End the brake of {owner} on {product} {version}?")
+    words = N_("End the emergency halt of {product} {version} by {owner}?")
     if not lift:
-        words = N_("Brake {product} {version} as {owner} for {hours} hours, at every site?")
+        words = N_("Halt {product} {version} as {owner} for {hours} hours, at every site?")
     values = {"owner": owner, "product": name, "version": version, "hours": hours}
     session.ask_confirmation(LazyText(words, values), assume_yes=yes)
     signer = hand.opened()
@@ -137,10 +202,10 @@ def brake(
 
     with durable.make_world_readable():
         Publisher(place, get_time).publish_emergency_halt(sign, online)
-    message = N_("{product} {version} is braked no longer by {owner}.")
+    message = N_("{product} {version} is no longer halted by {owner}.")
     if not lift:
         message = N_(
-            "{product} {version} is braked by {owner} until {end}: a site that looks begins no"
+            "{product} {version} is halted by {owner} until {end}: a site that looks begins no"
             " upgrade to it. It ends by itself; let the officers sign a halt or a withdrawal by"
             " then."
         )

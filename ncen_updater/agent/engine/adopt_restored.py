@@ -92,7 +92,7 @@ class RestoredDatabases:
 
 
 def _compute_binding(release: Version, fingerprints: Mapping[str, str]) -> str:
-    content = {"accept-restore": str(release), "schemas": dict(fingerprints)}
+    content = {"adopt-restored": str(release), "schemas": dict(fingerprints)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -225,7 +225,7 @@ def approve_restored(
         APPROVER_IS_SHARED_ACCOUNT: If it could be anybody's.
     """
     reject_shared_account(actor, REQUIRED_APPROVALS)
-    basis = {"accept-restore": str(restored.release), "schemas": dict(restored.fingerprints)}
+    basis = {"adopt-restored": str(restored.release), "schemas": dict(restored.fingerprints)}
     consent = ApprovalStore(journal)
     name = f"{RESTORED_APPROVAL_PREFIX}{restored.release}"
     consent.add(restored.binding, name, basis, actor, reason=reason)

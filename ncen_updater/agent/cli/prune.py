@@ -1,4 +1,4 @@
-"""``collect``: drop what was kept from before upgrades, where its days are over."""
+"""``prune``: drop what was kept from before upgrades, where its days are over."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.site import Site
 
 
-@click.command("collect", cls=CliCommand, help=N_("Drop what is kept longer than its days."))
+@click.command("prune", cls=CliCommand, help=N_("Drop what is kept longer than its days."))
 @click.option("--dry-run", is_flag=True, help=N_("Say what would go, and drop nothing."))
 @click.option(
     "--kept",
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     help=N_("Drop what going back kept of this change for what somebody may have entered."),
 )
 @click.pass_context
-def collect(context: click.Context, dry_run: bool, kept: str | None) -> ExitCode:
-    from ncen_updater.agent.engine import retention as collecting
+def prune(context: click.Context, dry_run: bool, kept: str | None) -> ExitCode:
+    from ncen_updater.agent.engine import retention
     from ncen_updater.agent.engine.operations import Operations
     from ncen_updater.agent.model.names import JOURNAL_FILE
     from ncen_updater.agent.storage.journal.journal import Journal
@@ -37,11 +37,11 @@ def collect(context: click.Context, dry_run: bool, kept: str | None) -> ExitCode
     with session.make_progress() as progress:
         if dry_run:
             with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
-                found = collecting.find_prunable(site, journal)
+                found = retention.find_prunable(site, journal)
         else:
-            with Operations(site, progress).lock_idle_site("collect") as journal:
-                found = collecting.find_prunable(site, journal)
-                collecting.prune(site, journal, found, progress)
+            with Operations(site, progress).lock_idle_site("prune") as journal:
+                found = retention.find_prunable(site, journal)
+                retention.prune(site, journal, found, progress)
     changed = N_("Would go: the databases from before change {change}") if dry_run else N_(
         "Dropped: the databases from before change {change}"
     )  # fmt: skip
@@ -73,7 +73,7 @@ def _prune_retained(session: AgentSession, site: Site, change: str, *, dry_run: 
     else:
         with (
             session.make_progress() as progress,
-            Operations(site, progress).lock_idle_site("collect") as journal,
+            Operations(site, progress).lock_idle_site("prune") as journal,
         ):
             places = aside.drop_quarantined(site, journal, change, progress)
     for path in places:

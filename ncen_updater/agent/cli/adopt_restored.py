@@ -1,47 +1,39 @@
-"""``accept-restore``: two people say that the databases were restored from a backup on purpose."""
+"""``adopt --restored``: two people say that databases were restored from a backup on purpose."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
 from ncen_updater.agent.cli.common import get_agent_session, parse_reason
 from ncen_updater.agent.cli.person import identify_actor
-from ncen_updater.common.cli.arguments import parse_version
-from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
+    import click
+    from packaging.version import Version
+
     from ncen_updater.agent.cli.session import AgentSession
-    from ncen_updater.agent.engine.accept_restore import RestoredDatabases
+    from ncen_updater.agent.engine.adopt_restored import RestoredDatabases
     from ncen_updater.agent.engine.approvals.model import ApprovalCount
 
 
-@click.command(
-    "accept-restore",
-    cls=CliCommand,
-    help=N_("Take databases that were restored from a backup as those of a release."),
-)
-@click.argument("version")
-@click.option("--reason", metavar="TEXT", help=N_("Why, for the journal; each of the two says it."))
-@click.option("--yes", is_flag=True, help=N_("Do not ask. Nothing that blocks is passed over."))
-@click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
-@click.pass_context
-def accept_restore(
-    context: click.Context, version: str, reason: str | None, yes: bool, dry_run: bool
+def adopt_restored(
+    context: click.Context, release: Version, reason: str | None, yes: bool, dry_run: bool
 ) -> ExitCode:
-    from ncen_updater.agent.engine import accept_restore as accepting
+    """Have one of two people say that the databases are those of a release.
+
+    Raises:
+        CommandUsageError: If no reason is given.
+    """
+    from ncen_updater.agent.engine import adopt_restored as accepting
     from ncen_updater.agent.engine.operations import Operations
 
     session = get_agent_session(context)
     if reason is None and not dry_run:
         raise CommandUsageError(N_("say why: --reason TEXT"), context)
     why = "" if reason is None else parse_reason(reason, context)
-    release = parse_version(version)
-    assert release is not None, "the argument is required"  # noqa: S101
     site = session.open_site()
     with session.make_progress() as progress:
         operations = Operations(site, progress)
@@ -58,7 +50,7 @@ def accept_restore(
     )
     with session.make_progress() as progress:
         operations = Operations(site, progress)
-        with operations.lock_site("accept-restore") as journal:
+        with operations.lock_site("adopt-restored") as journal:
             found = accepting.inspect_restored(site, journal, release, progress)
             people = accepting.approve_restored(journal, found, identify_actor(), why)
             if people:
@@ -88,7 +80,7 @@ def _show_restored(session: AgentSession, restored: RestoredDatabases) -> None:
         change = {"change": restored.closes.id, "version": restored.closes.to_version}
         session.add_line(LazyText(N_("The change {change} to {version} ends as undone."), change))
     for approval in restored.approvals.approvals:
-        document = {"who": approval.actor, "reason": restored.reasons.get(approval.actor)}
+        document = {"actor": approval.actor, "reason": restored.reasons.get(approval.actor)}
         words = N_("{who} has said so already: {reason}")
         if document["reason"] is None:
             words = N_("{who} has said so already.")
@@ -107,8 +99,8 @@ def _finish(
         {
             "release": restored.release,
             "current": restored.current,
-            "switches": restored.switches_code,
-            "unproved": list(restored.unverified),
+            "sets_current": restored.switches_code,
+            "unverified": list(restored.unverified),
             "closes": restored.closes.id if restored.closes else None,
             "people": [approval.actor for approval in people.approvals],
             "reasons": [restored.reasons.get(approval.actor) for approval in people.approvals],

@@ -99,7 +99,7 @@ import json, sys
 from pathlib import Path
 from ncen_updater.agent.adapters.databases import engines
 from ncen_updater.agent.config import engines as settings
-from tests.support.tiny_engine.kind import TinySettings
+from tests.support.tiny_engine.engine_name import TinySettings
 engines.ENGINES["tiny"] = "tests.support.tiny_engine"  # one line
 settings.ENGINE_SETTINGS["tiny"] = TinySettings  # and the other
 
@@ -120,11 +120,11 @@ config = load_config(root / "agent.toml")
 engine = make_engine(config.databases, root)
 empty = MigrationSet("1.0", root, {"cases": ()})
 print(json.dumps({
-    "kind": engine.kind,
+    "kind": engine.engine_name,
     "place": str(config.databases.engine_settings.local_directory),
-    "needs": SiteRequirements().get_specifier(engine.kind),
+    "needs": SiteRequirements().get_specifier(engine.engine_name),
     "sampled": list(sample_values(engine, frozenset()).values.values()),
-    "words": render_plan_sql(MigrationPlan(()), engine.kind, empty),
+    "words": render_plan_sql(MigrationPlan(()), engine.engine_name, empty),
     "drivers": [name for name in ("psycopg", "sqlite3") if name in sys.modules],
 }))
 """

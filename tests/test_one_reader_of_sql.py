@@ -246,7 +246,7 @@ class Contract:
         with (release / "manifest.toml").open("a") as manifest:
             manifest.write(
                 '[[checks]]\nname = "asked"\ndatabase = "cases"\n'
-                f'sql = "{sql}"\ncompare = "equal"\n'
+                f'sql = "{sql}"\nrelation = "equal"\n'
             )
         assert site_runs(release_with(tmp_path / "s", self.engine, CASES[0]), database) is None
         accepted, findings = lint(release, capsys)

@@ -286,7 +286,7 @@ class History:
 
     def _argv(self, words: list[str], wishes: dict[str, Any]) -> list[str]:
         config = str(self.stage.demo.config_path)
-        common = ["--config", config, "--json", "--quiet", "--alone"]
+        common = ["--config", config, "--json", "--quiet", "--local"]
         return [json.dumps(wishes), *common, *words]
 
     def _run(
@@ -434,7 +434,7 @@ class History:
 
     def _text(self, *words: str) -> str:
         """What a command says to people."""
-        argv = [json.dumps({}), "--config", str(self.stage.demo.config_path), "--alone", *words]
+        argv = [json.dumps({}), "--config", str(self.stage.demo.config_path), "--local", *words]
         return "".join(self.stage.nursery.run(argv))
 
     def _at_rest(self) -> bool:

@@ -508,7 +508,7 @@ def decode_error(data: object, expects: Sequence[ExpectedErrors]) -> Exception:
         return WorkerError("it reported an error that cannot be understood")
     message, kind = find_message(code), _find_error_class(code, expects)
     if message is None or kind is None:
-        return WorkerError(_make_printable(f"it reported {code}: {data.get('what')}")[:500])
+        return WorkerError(_make_printable(f"it reported {code}: {data.get('title')}")[:500])
     # A constructor of its own would want what does not cross.
     made = kind if kind.__init__ is UpdaterError.__init__ else UpdaterError
     detail = _decode_value(data.get("detail"))

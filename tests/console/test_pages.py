@@ -249,7 +249,7 @@ def order(at: str, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-FAULT = {"code": "NU-6106", "what": "Not ready.", "remedy": "Mend it.", "state": "-"}
+FAULT = {"code": "NU-6106", "title": "Not ready.", "remedy": "Mend it.", "state": "-"}
 ENDED = report("reverted", ended_at=AT)
 TAKEN = {"started_at": AFTER}
 FAILED = {**TAKEN, "ended_at": AFTER, "result": {"document": {"error": FAULT}}}
@@ -290,7 +290,7 @@ def test_failed_step_is_marked_with_its_cause_and_remedy() -> None:
     view = build_live_view(shown, None, IDLE, NOW, "en")
     assert [step.style for step in view.steps] == ["undone", "undone", "failed", "undone"]
     assert view.problem is not None and view.change == "abcdefgh"
-    assert (view.problem["code"], view.problem["what"]) == ("NU-3110", "No room.")
+    assert (view.problem["code"], view.problem["title"]) == ("NU-3110", "No room.")
     assert view.problem["remedy"].endswith(".")
     done = build_live_view({**shown, "state": "finished"}, None, IDLE, NOW, "en")
     assert done.problem is None and "failed" not in [step.style for step in done.steps]

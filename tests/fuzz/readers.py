@@ -263,7 +263,7 @@ def readers(place: Path) -> list[Reader]:
                        b"after=3&limit=4"), lambda _p, c: _forms(c)),
         Reader("order", (b'{"command": ["upgrade", "3.3.0", "--yes"]}',), _parsed(
             lambda data: parse_command(data) if isinstance(data, dict) else None), (ValueError,)),
-        Reader("worker", (TOLD, b'{"code": "NU-3101", "values": {"path": "x"}, "what": "w"}'),
+        Reader("worker", (TOLD, b'{"code": "NU-3101", "values": {"path": "x"}, "title": "w"}'),
                _parsed(_worker), (ValueError,)),
         Reader("journal", (journal,), open_journal),
         Reader("facts", (_json(ChangeFacts(copy_plan={"a": {"oid": 1}}).to_json()),),

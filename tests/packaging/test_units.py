@@ -200,7 +200,7 @@ def test_the_console_finds_who_looks_at_passwords_and_that_one_the_service() -> 
     assert console.endswith(f" --login {login}")
     [user] = settings(where / "ncen-updater-console.service", "User")
     assert f" --console {user} " in helper
-    assert f" --socket /{ServiceSettings.model_fields['socket'].default} " in helper
+    assert f" --socket /{ServiceSettings.model_fields['api_socket'].default} " in helper
     assert settings(where / "ncen-updater-login.socket", "SocketUser") == [user]
     assert settings(where / "ncen-updater-login.socket", "SocketMode") == ["0600"]
     [web] = settings(where / "ncen-updater-console.socket", "ListenStream")
@@ -398,7 +398,7 @@ for place in sys.argv[1:]:
     empty = not os.listdir(place) if os.path.isdir(place) else not open(place, "rb").read(1)
     assert empty, place
 user = find_migrator_user("nobody")
-assert identify_caller(user.uid, ServiceSettings()).actor.who == "nobody"
+assert identify_caller(user.uid, ServiceSettings()).actor.name == "nobody"
 with SupervisedProcess(
     ["/bin/sh", "-c", "test $(id -un) = nobody"], {"PATH": os.defpath},
     allowed_leftovers=AllowedLeftovers.NOTHING, cwd="/", output=subprocess.DEVNULL,

@@ -78,7 +78,7 @@ def test_a_release_that_fails_says_why(
     last = said["stages"][-1]
     assert (code, said["passed"], last["passed"]) == (ExitCode.BLOCKED, False, False)
     assert last["code"].startswith("NU-") and last["code"] in told
-    assert last["said"]["error"]["what"] in told, "the code alone says nothing to a person"
+    assert last["said"]["error"]["title"] in told, "the code alone says nothing to a person"
     assert last["said"]["error"]["remedy"] in told
     assert desk.current.resolve().name == "3.2.4"
     assert not desk.app_running()
@@ -184,7 +184,7 @@ import json, sys
 if sys.argv[1] != "plan":
     print("{}")
     sys.exit(0)
-print(json.dumps({"plan": {"blocked": True}, "words": ["The agent is root (NU-4204)."]}))
+print(json.dumps({"plan": {"blocked": True}, "lines": ["The agent is root (NU-4204)."]}))
 sys.exit(3)
 """
 
@@ -212,7 +212,7 @@ if sys.argv[1] != "verify":
     sys.exit(0)
 figures = {"database": "synapse", "kinds": KINDS}
 found = [{"code": "NU-6106", "figures": figures}]
-print(json.dumps({"findings": found, "words": ["[strict] NU-6106 The schema of synapse"]}))
+print(json.dumps({"findings": found, "lines": ["[critical] NU-6106 The schema of synapse"]}))
 sys.exit(12)
 """
 
@@ -303,7 +303,7 @@ def test_what_may_be_a_site_in_use_is_refused(
     desk.config_path.write_text(text.replace(old, new, 1))
     code, said, _ = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
     assert (code, said["error"]["code"]) == (1, SANDBOX_UNUSABLE.code)
-    assert why in said["error"]["what"]
+    assert why in said["error"]["title"]
     assert not desk.trusted_root.exists()
 
 

@@ -21,7 +21,9 @@ from ncen_updater.common.messages import ExitCode
     type=click.Path(dir_okay=False, path_type=Path),
     help=N_("Where the page goes; to stdout if left out."),
 )
-@click.option("--prepared", is_flag=True, help=N_("For the service: fetch nothing for it."))
+@click.option(
+    "--prepared", is_flag=True, hidden=True, help=N_("For the service: fetch nothing for it.")
+)
 @click.pass_context
 def dossier(
     context: click.Context, version: str | None, output: Path | None, prepared: bool

@@ -19,6 +19,7 @@ from ncen_updater.feed.left_out_imports import block_unused_imports
 cli = LazyGroup(
     "ncen-updater",
     lazy=COMMANDS,
+    aliases={"update": "upgrade", "downgrade": "rollback", "revert": "rollback"},
     command_help=COMMAND_HELP,
     params=[
         *make_global_options(),

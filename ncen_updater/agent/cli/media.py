@@ -31,6 +31,7 @@ FILE_TYPE = click.Path(path_type=Path, dir_okay=False)
     "--order",
     type=click.IntRange(min=1),
     metavar="N",
+    hidden=True,
     help=N_("For the service: as whoever gave this order."),
 )
 @click.pass_context

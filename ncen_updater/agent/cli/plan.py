@@ -22,6 +22,7 @@ from ncen_updater.common.messages import ExitCode
 @click.option(
     "--prepared",
     is_flag=True,
+    hidden=True,
     help=N_("For the service: fetch nothing, and give the statements beside the plan."),
 )
 @click.pass_context

@@ -24,7 +24,10 @@ from ncen_updater.common.messages import ExitCode
     help=N_("For the start of the machine: count the tries, and leave the start to the system."),
 )
 @click.option(
-    "--unattended", is_flag=True, help=N_("For the service: count the tries, and start it.")
+    "--unattended",
+    is_flag=True,
+    hidden=True,
+    help=N_("For the service: count the tries, and start it."),
 )
 @click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
 @click.pass_context

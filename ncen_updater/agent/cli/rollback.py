@@ -33,6 +33,7 @@ from ncen_updater.common.messages import (
 @click.option(
     "--undoes",
     metavar="CHANGE",
+    hidden=True,
     help=N_("For the service: only this upgrade, which a person was asked about."),
 )
 @click.option(
@@ -45,6 +46,7 @@ from ncen_updater.common.messages import (
     "--order",
     type=click.IntRange(min=1),
     metavar="N",
+    hidden=True,
     help=N_("For the service: as whoever gave this order."),
 )
 @click.pass_context

@@ -144,7 +144,7 @@ class AgentSession(CliSession):
     def get_client(self) -> SiteClient:
         """Return who answers for the site: its service where one runs, else this process.
 
-        A command asks alone where it is told to (``--alone``, as the service tells what it starts).
+        A command asks alone where it is told to (``--local``, as the service tells what it starts).
         """
         from ncen_updater.agent.cli.site_client import ServiceSiteClient, find_service
 

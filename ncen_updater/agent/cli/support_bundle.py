@@ -30,6 +30,7 @@ from ncen_updater.common.messages import ExitCode
 @click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
 @click.option(
     "--in-document", is_flag=True,
+    hidden=True,
     help=N_("For the service: write no file, and give the archive in the JSON document."),
 )  # fmt: skip
 @click.pass_context

@@ -24,7 +24,10 @@ from ncen_updater.common.messages import CONFIRMATION_NEEDED, ExitCode
 @click.option("--retry", is_flag=True, help=N_("Try releases again that failed here before."))
 @click.option("--yes", is_flag=True, help=N_("Do not ask. Nothing that blocks is passed over."))
 @click.option(
-    "--scheduled", is_flag=True, help=N_("For the service: only as it was rehearsed and approved.")
+    "--scheduled",
+    is_flag=True,
+    hidden=True,
+    help=N_("For the service: only as it was rehearsed and approved."),
 )
 @click.option(
     "--start-before",

@@ -218,7 +218,7 @@ def _run_command(
     from ncen_updater.agent.cli.main import run
 
     _drop_rights(config)
-    before = ["--config", str(config), "--alone", "--json", "--words", "--quiet"]
+    before = ["--config", str(config), "--local", "--json", "--text", "--quiet"]
     os.environ["NO_COLOR"] = "1"
     with tempfile.TemporaryFile() as output:
         os.dup2(output.fileno(), 1)

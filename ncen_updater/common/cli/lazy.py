@@ -82,12 +82,18 @@ def make_global_options(*, config: bool = True) -> list[click.Parameter]:
             help=N_("Language of what is said."),
         ),
         make_session_option(
-            "--words", is_flag=True, help=N_("With --json: the lines for people, too, as 'words'.")
+            "--text",
+            "with_text_lines",
+            is_flag=True,
+            help=N_("With --json: the lines for people, too, as 'lines'."),
         ),
         *(
             [
                 make_session_option(
-                    "--alone", is_flag=True, help=N_("Do it here, also where the service runs.")
+                    "--local",
+                    "local_only",
+                    is_flag=True,
+                    help=N_("Do it here, also where the service runs."),
                 )
             ]
             if config
@@ -256,6 +262,7 @@ class LazyGroup(_TranslatedCommand, click.Group):
 
     Args:
         lazy: As :func:`make_command_table` returns it.
+        aliases: Names that are not shown, and the command of each.
         command_help: Groups of its commands, examples and exit codes.
     """
 
@@ -263,11 +270,13 @@ class LazyGroup(_TranslatedCommand, click.Group):
         self,
         *args: Any,  # noqa: ANN401
         lazy: Mapping[str, tuple[str, str]],
+        aliases: Mapping[str, str] | None = None,
         command_help: CommandHelp | None = None,
         **settings: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(*args, **settings)
         self._lazy = lazy
+        self._aliases = aliases or {}
         self.command_help = command_help
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -279,6 +288,7 @@ class LazyGroup(_TranslatedCommand, click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Say which command may have been meant where there is none of a name."""
+        args = [*(self._aliases.get(name, name) for name in args[:1]), *args[1:]]
         name = args[0] if args else ""
         if name not in self._lazy and not name.startswith("-"):
             close = difflib.get_close_matches(name, self._lazy, n=1, cutoff=0.6)

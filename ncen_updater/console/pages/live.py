@@ -240,7 +240,7 @@ def _problem(report: Document, language: str) -> Document | None:
     text = str(failure.get("error") or "").split("\n", 1)[0].removeprefix(f"{code}: ")
     what = LazyText("{said}", {"said": text}) if text else meaning[0] if meaning else LazyText(code)
     remedy = meaning[1].render(language) if meaning else "-"
-    return {"code": code, "what": what.render(language), "remedy": remedy}
+    return {"code": code, "title": what.render(language), "remedy": remedy}
 
 
 def _format_progress(

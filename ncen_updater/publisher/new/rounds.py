@@ -62,7 +62,7 @@ def declarations(findings: Sequence[Mapping[str, Any]], version: str) -> Iterato
 
 TIMEOUT_S = 24 * 3600.0
 #: Of an error as programs have it, what a person needs.
-ERROR_KEYS = ("what", "remedy", "detail")
+ERROR_KEYS = ("title", "remedy", "detail")
 #: An application that writes by itself raises the number that was asked for; so often it is asked.
 MAX_LOSS_CONFIRMATIONS = 3
 
@@ -226,7 +226,7 @@ class SandboxRun:
         environment["NCEN_CONFIG_FILE"] = str(self._desk.config)
         try:
             ended = subprocess.run(
-                [*self._agent, *words, "--json", "--words", "--lang", self._language],
+                [*self._agent, *words, "--json", "--text", "--lang", self._language],
                 env=environment, stdin=subprocess.DEVNULL, capture_output=True,
                 timeout=TIMEOUT_S, check=False,
             )  # fmt: skip

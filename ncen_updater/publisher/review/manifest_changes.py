@@ -25,7 +25,7 @@ MOST: Final = 20
 #: What every release says anew, or what is said elsewhere on the page.
 _HARMLESS: Final = re.compile(
     r"schema|product|version|urgency|notes\.\w+\.\w+|databases\[\w+\]\.name"
-    r"|databases\[\w+\]\.migrations\[\w+\]\.(?:id|up|down|verify|loses|irreversible)"
+    r"|databases\[\w+\]\.migrations\[\w+\]\.(?:id|up|down|verify|data_loss|irreversible)"
 )
 #: By these a site judges an upgrade, or no longer asks; a new probe makes it ask for something.
 _GRAVE: Final = re.compile(

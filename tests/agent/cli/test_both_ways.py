@@ -141,14 +141,14 @@ class Both:
         self.different: list[object] = []
 
     def run(self, way: str, command: str) -> Said:
-        words = ["--alone"] if way == "alone" else []
-        done = self.service.run(*words, "--json", "--words", "--quiet", *command.split())
+        words = ["--local"] if way == "alone" else []
+        done = self.service.run(*words, "--json", "--text", "--quiet", *command.split())
         document = json.loads(done.stdout.replace(str(self.service.root), "<site>"))
         return Said(done.returncode, document, document.pop("lines", []))
 
     def ask(self, way: str, command: str, answer: str) -> tuple[int, list[str]]:
         """Run a command at a terminal; what was shown, the question with it."""
-        words = ["--alone"] if way == "alone" else []
+        words = ["--local"] if way == "alone" else []
         environment: Mapping[str, str] = {
             key: value
             for key, value in os.environ.items()

@@ -281,4 +281,4 @@ def test_two_at_once(site: LiveSite) -> None:
         done = site.run("upgrade", "--yes", "--json")
     error = json.loads(done.stdout)["error"]
     assert (done.returncode, error["code"]) == (9, "NU-6004")
-    assert "upgrade, process" in error["what"] and "Wait until it has finished" in error["remedy"]
+    assert "upgrade, process" in error["title"] and "Wait until it has finished" in error["remedy"]

@@ -66,7 +66,10 @@ def test_help_in_both_languages(
     assert foreign(said["fr"], *agent.COMMANDS, *publisher.COMMANDS, "ncen keys new show add") == []
     command = command_of(program, path)
     flat = " ".join(said["fr"].split())
-    for text in [command.help, *(o.help for o in command.params if isinstance(o, click.Option))]:
+    for text in [
+        command.help,
+        *(o.help for o in command.params if isinstance(o, click.Option) and not o.hidden),
+    ]:
         assert text, "a command or an option without a word"
         french = translate(text, "fr")
         assert french != text
@@ -83,7 +86,7 @@ def test_a_mistake_on_the_command_line_is_one_document(
         out, err = capsys.readouterr()
         error = json.loads(out)["error"]
         assert error["code"] == "NU-1101"
-        assert all(error[part] for part in ("what", "state", "remedy"))
+        assert all(error[part] for part in ("title", "state", "remedy"))
         assert err == ""
 
 

@@ -53,7 +53,7 @@ def watched(tmp_path: Path) -> Iterator[Counter]:
         yield counter
 
 
-@pytest.mark.parametrize("alone", [(), ("--alone",)])
+@pytest.mark.parametrize("alone", [(), ("--local",)])
 @pytest.mark.parametrize("words", [("approve",), ("approve", "3.4.0"), ("schedule", "2099-01-01")])
 def test_nothing_is_approved_beside_it_and_that_is_said(
     watched: Counter,
@@ -70,7 +70,7 @@ def test_nothing_is_approved_beside_it_and_that_is_said(
     assert "'ncen-updater confirm' ends the watching at once" in said
 
 
-@pytest.mark.parametrize("alone", [(), ("--alone",)])
+@pytest.mark.parametrize("alone", [(), ("--local",)])
 def test_who_lifts_a_hold_is_told_of_no_upgrade_that_was_done(
     watched: Counter, capsys: pytest.CaptureFixture[str], alone: tuple[str, ...]
 ) -> None:

@@ -53,7 +53,7 @@ from ncen_updater.agent.engine.operations import Operations
 
 path = Path(sys.argv[1])
 site = build_site(load_config(path), path)
-drop, drop_one = site.engine.drop_previous, postgresql.drop_database
+drop, drop_one = site.database_engine.drop_previous, postgresql.drop_database
 
 def killed(change):
     if sys.argv[2] == "after":
@@ -75,7 +75,7 @@ def killed_after_one_file(place, path):
 
 def strike():
     if sys.argv[2] != "middle":
-        site.engine.drop_previous = killed
+        site.database_engine.drop_previous = killed
         return
     postgresql.drop_database = killed_after_one
     DirectoryHandle.remove_tree = killed_after_one_file

@@ -86,7 +86,7 @@ def test_what_is_missing_in_an_answer_is_told_as_that(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [{}, {"code": 7, "what": None, "values": [], "exit_code": "x"}, {"values": {"what": 1}}],
+    [{}, {"code": 7, "title": None, "values": [], "exit_code": "x"}, {"values": {"what": 1}}],
 )
 def test_a_refusal_of_any_form_is_an_error_with_words(tmp_path: Path, error: object) -> None:
     path = tmp_path / "api.sock"

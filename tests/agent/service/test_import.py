@@ -132,14 +132,14 @@ def test_the_service_and_the_site_itself_say_the_same(service: Served, bundle: P
     """What is kept, what is only verified, and what is refused."""
     name, path = lay(service, bundle), str(bundle)
     for words, more in ((("--dry-run",), {"dry_run": True}), ((), {})):
-        alone = service.run("--alone", "--json", "--words", "--quiet", "import", path, *words)
+        alone = service.run("--local", "--json", "--text", "--quiet", "import", path, *words)
         there = ordered(service, name, **more)
         assert there["exit_code"] == alone.returncode == 0, (alone.stdout, there)
         assert timeless(there["document"]) == timeless(json.loads(alone.stdout))
     (service.demo.state / "tray" / name).write_bytes(b"no bundle")
     (service.demo.root / name).write_bytes(b"no bundle")
     bad = str(service.demo.root / name)
-    alone = service.run("--alone", "--json", "--words", "--quiet", "import", bad)
+    alone = service.run("--local", "--json", "--text", "--quiet", "import", bad)
     there = ordered(service, name)
     error = json.loads(alone.stdout)["error"]
     assert there["exit_code"] == alone.returncode == 6

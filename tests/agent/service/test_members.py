@@ -74,12 +74,12 @@ def plain(text: str) -> Any:
 
 
 def alone(service: Served, *words: str) -> tuple[int, Any]:
-    done = service.run("--alone", "--json", "--words", *words)
+    done = service.run("--local", "--json", "--text", *words)
     return done.returncode, plain(done.stdout)
 
 
 def member(service: Served, user: str, *words: str) -> tuple[int, Any]:
-    done = somebody(service, user, "--words", *words)
+    done = somebody(service, user, "--text", *words)
     return done.returncode, plain(done.stdout)
 
 

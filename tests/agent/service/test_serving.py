@@ -86,7 +86,7 @@ def test_people_without_any_right_to_the_journal(service: Served) -> None:
         functools.partial(somebody, service, user) for user in (READER, OPERATOR, APPROVER)
     )
     assert json.loads(reader("history").stdout)["changes"] == []
-    alone = reader("--alone", "history").stdout
+    alone = reader("--local", "history").stdout
     assert (code_of(alone), "all automatic work" in alone) == ("NU-1122", False)
     assert json.loads(reader("status").stdout)["you"]["roles"] == ["read"]
     assert code_of(reader("hold", "--reason", "x").stdout) == "NU-9314"

@@ -121,7 +121,7 @@ class World:
         )
         self.store.switch_current(OLD)
         self.engine: Any = create_autospec(DatabaseEngine, instance=True)
-        self.engine.kind = "postgresql"
+        self.engine.engine_name = "postgresql"
         self.engine.names = ("cases",)
         self.engine.read_version.return_value = "17.10"
         self.engine.find_blockers.return_value = ()

@@ -84,9 +84,9 @@ class Answer:
 PROVED = {"chain_head": f"7:{'ab' * 32}", "as_recorded": True, "findings": [], "lines": ["whole"]}
 FOUND: dict[str, dict[str, object]] = {
     "plan": {"available": False, "hops": [], "rejected": [], "lines": []},
-    "dossier": {"error": {"code": "NU-6022", "what": "Not rehearsed.", "remedy": "Rehearse.",
+    "dossier": {"error": {"code": "NU-6022", "title": "Not rehearsed.", "remedy": "Rehearse.",
                           "state": "As it was.", "detail": None, "values": {}}},
-    "rollback": {"error": {"code": "NU-6017", "what": "Nothing.", "remedy": "Nothing.",
+    "rollback": {"error": {"code": "NU-6017", "title": "Nothing.", "remedy": "Nothing.",
                            "state": "As it was.", "detail": None, "values": {}}},
     "doctor": {"healthy": True, "findings": [], "lines": ["well"]},
     "verify": PROVED,

@@ -206,7 +206,7 @@ def test_one_that_takes_longer_tells_its_number(
         (OverflowError(), 500, "NU-9327"),
         (WorkerResult(137, {}), 500, "NU-9328"),
         (
-            WorkerResult(3, {"error": {"code": "NU-9323", "what": "w", "remedy": "r"}}),
+            WorkerResult(3, {"error": {"code": "NU-9323", "title": "w", "remedy": "r"}}),
             409,
             "NU-9323",
         ),

@@ -140,7 +140,7 @@ def test_what_cannot_be_told_keeps_nothing_from_going_on(
         note(site, "1.1.0")
         service.wait_for("no metrics")
         service.wait_for("cannot be reached")
-        done = site.run("hold", "--reason", "fair", "--alone")
+        done = site.run("hold", "--reason", "fair", "--local")
         assert done.returncode == 0, done.stderr
         service.wait_for("on hold")
         assert service.end() == 0

@@ -55,8 +55,8 @@ BAD = [
     Bad("a number for a path", "key = 3", words="key: Input should be a valid string"),
     Bad("a text for a number", 'token = "t"\nkey_id = "2"', words="key_id"),
     Bad("a number that no token has", 'token = "t"\nkey_id = 300', words="key_id"),
-    Bad("key and token", 'key = "k"\ntoken = "t"', words="name one of them"),
-    Bad("what belongs to a token", 'key = "k"\nmodule = "m"', words="belong to a token"),
+    Bad("key and token", 'key = "k"\ntoken = "t"', words="either key or token"),
+    Bad("what belongs to a token", 'key = "k"\nmodule = "m"', words="need token"),
     Bad("an empty path", 'root = ""', words="root"),
     Bad("a path with a line in it", 'root = "a\\nb"', words="root"),
     Bad("a home of nobody", 'key = "~no-such-user/k"', words="~no-such-user/k"),
@@ -281,4 +281,4 @@ def test_an_own_root_that_is_not_there_is_never_asked_of_the_drafter(
         assert run(words) == 2
         error = json.loads(capsys.readouterr().out)["error"]
         assert error["code"] == "NU-7083"
-        assert "from a backup of yours" in error["remedy"]
+        assert "from your own backup" in error["remedy"]

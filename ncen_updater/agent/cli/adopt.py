@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, yes_option
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import CliCommand
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.site import Site
 
 
-@click.command("adopt", cls=CliCommand, help=N_("Take over a site that was installed by hand."))
+@click.command("adopt", cls=CliCommand, help=N_("Adopt an existing installation"))
 @click.argument("version")
-@click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
+@dry_run_option
 @click.option(
     "--application-is-down",
     "vouched",
     is_flag=True,
-    help=N_("The application cannot say its release now: you looked, and VERSION is installed."),
+    help=N_("Confirm that VERSION is installed while the application is stopped"),
 )
 @click.option(
     "--restored",
     is_flag=True,
-    help=N_("Take databases that were restored from a backup as those of VERSION."),
+    help=N_("Adopt databases restored from a backup"),
 )
-@click.option("--reason", metavar="TEXT", help=N_("Why, for the journal; each of the two says it."))
-@click.option("--yes", is_flag=True, help=N_("Do not ask. Nothing that blocks is passed over."))
+@click.option("--reason", metavar="TEXT", help=N_("Reason"))
+@yes_option
 @click.pass_context
 def adopt(
     context: click.Context,
@@ -59,15 +59,15 @@ def adopt(
     if restored:
         if vouched:
             raise CommandUsageError(
-                N_("--application-is-down cannot be given with --restored"), context
+                N_("--application-is-down is not allowed with --restored"), context
             )
         return adopt_restored(context, release, reason, yes, dry_run)
     if reason is not None or yes:
-        raise CommandUsageError(N_("--reason and --yes belong to --restored"), context)
+        raise CommandUsageError(N_("--reason and --yes require --restored"), context)
     site = session.open_site()
     session.adopting = not (site.state_directory / JOURNAL_FILE).exists()
     with session.make_progress() as progress:
-        progress.report(LazyText(N_("reading the signed list")))
+        progress.report(LazyText(N_("reading the metadata")))
         found = adopting.inspect_adoption(site, release, progress)
     for line in found.installed.format_lines(found.version):
         session.add_line(line)
@@ -84,15 +84,15 @@ def adopt(
         return _show_dry_run(session, site, found)
     adopting.require_matching_release(found, confirmed_by_operator=vouched)
     with session.make_progress() as progress:
-        progress.report(LazyText(N_("taking over the site")))
+        progress.report(LazyText(N_("adopting the installation")))
         done = adopting.adopt_site(site, release, progress, vouched=vouched)
     values = {
         "product": site.config.site.product, "version": done.version, "before": done.corrects,
     }  # fmt: skip
-    session.add_line(LazyText(N_("The site was taken over with {product} {version}."), values))
+    session.add_line(LazyText(N_("Adopted: {product} {version}"), values))
     if done.corrects is not None:
-        session.add_line(LazyText(N_("This corrects the adoption of {before}."), values))
-    words = N_("Next: let the application's unit start {link}, then 'sudo ncen-updater doctor'.")
+        session.add_line(LazyText(N_("Replaces the adoption of {before}."), values))
+    words = N_("Point the application's unit to {link}, then run: sudo ncen-updater doctor")
     session.add_line(LazyText(words, {"link": site.slots.current_link}))
     session.write_output(
         {"adopted": True, "product": values["product"], **_build_document(done, session.language)}
@@ -110,7 +110,7 @@ def _confirm_version(session: AgentSession, adoption: AdoptionPlan) -> bool:
         return False
     for line in adoption.installed.format_lines(adoption.version):
         session.print_message(line)
-    words = N_("Look in its directory. Which release is installed? Type its version")
+    words = N_("Check which release is installed, then type its version")
     answer = str(click.prompt(session.translate(words), err=True)).strip()
     typed = parse_version(answer)
     if typed != adoption.version:
@@ -139,23 +139,23 @@ def _show_dry_run(session: AgentSession, site: Site, adoption: AdoptionPlan) -> 
     }
     if not adoption.installed.application.version:
         session.add_line(
-            LazyText(
-                N_("'adopt' will ask you to type the version, or wants --application-is-down.")
-            )
+            LazyText(N_("Confirmation required: type the version, or add --application-is-down."))
         )
-    session.add_line(LazyText(N_("{product} {version} is on the signed list."), values))
+    session.add_line(LazyText(N_("Available: {product} {version}"), values))
     session.add_line(
         LazyText(
-            N_("The directory {slot} would be compared with what was signed and made the slot.")
+            N_("{slot} would be verified and used for the release.")
             if adoption.slot_exists
-            else N_("The slot of the release would be built in {slot}."),
+            else N_("The release would be unpacked in {slot}."),
             values,
         )
     )
     if adoption.sets_current:
-        session.add_line(LazyText(N_("'current' would be made to lead there."), values))
+        session.add_line(LazyText(N_("'current' would point to it."), values))
     session.add_line(
-        LazyText(N_("Ledgers and a journal would be made; no record would be touched."))
+        LazyText(
+            N_("Migration ledgers and a journal would be created; no record would be changed.")
+        )
     )
     looked = {**_build_document(adoption, session.language), "slot_exists": adoption.slot_exists}
     session.write_output(

@@ -111,7 +111,7 @@ def _assess_path(
         binding=standing.basis.compute_binding() if standing and standing.basis else "",
         basis=standing.basis.to_json() if standing and standing.basis else None,
         retry_at=max(again, default=None),
-        void_reasons=tuple(str(void.text) for void in standing.void_reasons) if standing else (),
+        void_reasons=tuple(void.text for void in standing.void_reasons) if standing else (),
         was_rolled_back=bool(left),
     )
 

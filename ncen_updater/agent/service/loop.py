@@ -184,7 +184,11 @@ class ServiceLoop:
         if found.target is not None and (before is None or before.target != found.target):
             self._tell(ServiceEvent("available", {"version": found.target}))
         if found.void_reasons and (before is None or before.void_reasons != found.void_reasons):
-            self._tell(ServiceEvent("approval-void", {"reasons": list(found.void_reasons)}))
+            self._tell(
+                ServiceEvent(
+                    "approval-void", {"reasons": [str(void) for void in found.void_reasons]}
+                )
+            )
         return self._read_status()
 
     def _collect_inputs(self, status: SiteStatus) -> AutomationInputs:

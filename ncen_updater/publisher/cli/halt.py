@@ -49,33 +49,29 @@ MAX_HOURS = 72
     "halt",
     cls=PublisherCommand,
     help=N_(
-        "Draft the halt of VERSION: no site that has not begun with it will. With --emergency one"
-        " officer halts it alone, for 72 hours at most, and that is published at once."
+        "Draft a halt of the rollout of VERSION; with --emergency halt it with one signature, at"
+        " most 72 hours, and publish it"
     ),
 )
 @click.argument("version")
 @feed_option
 @product_option
-@click.option("--event", type=DIRECTORY_PATH, help=N_("New directory of the signing event."))
-@click.option("--reason", help=N_("Why, for operators."))
-@click.option("--emergency", is_flag=True, help=N_("Halt it alone and at once."))
+@click.option("--event", type=DIRECTORY_PATH, help=N_("New directory for the signing event"))
+@click.option("--reason", help=N_("Reason shown to operators"))
+@click.option("--emergency", is_flag=True, help=N_("Halt with one signature, at once"))
 @click.option(
     "--hours",
     type=click.IntRange(1, MAX_HOURS),
-    help=N_("With --emergency: how long; 72 unless fewer are named."),
+    help=N_("Duration in hours (default and maximum: 72)"),
 )
-@click.option(
-    "--lift", is_flag=True, help=N_("With --emergency: end your own halt before its time.")
-)
-@click.option(
-    "--key", type=FILE_PATH, help=N_("With --emergency: your private key for it, NAME.pem.")
-)
-@click.option("--token", help=N_("Label of the token with your key, in place of --key."))
+@click.option("--lift", is_flag=True, help=N_("End your emergency halt early"))
+@click.option("--key", type=FILE_PATH, help=N_("Your private emergency halt key, NAME.pem"))
+@click.option("--token", help=N_("Label of the token with your key, instead of --key"))
 @add_token_options
 @signer_option
 @functools.partial(add_online_options, required=False)
 @add_passphrase_options
-@click.option("--yes", is_flag=True, help=N_("Answer the question with yes."))
+@click.option("--yes", is_flag=True, help=N_("Skip the confirmation prompt"))
 @click.pass_context
 def halt(
     context: click.Context,
@@ -90,16 +86,16 @@ def halt(
 ) -> None:
     if emergency:
         if event is not None:
-            raise CommandUsageError(N_("--event cannot be given with --emergency"), context)
+            raise CommandUsageError(N_("--event is not allowed with --emergency"), context)
         _publish_emergency_halt(context, version, feed, product, reason, **options)
         return
     for option in context.command.params:
         if option.name in options and options[option.name] not in (None, False, ()):
             raise CommandUsageError(
-                N_("{option} belongs to --emergency"), context, option=option.opts[0]
+                N_("{option} requires --emergency"), context, option=option.opts[0]
             )
     if event is None or reason is None:
-        raise CommandUsageError(N_("--event and --reason are needed, or --emergency"), context)
+        raise CommandUsageError(N_("give --event and --reason, or --emergency"), context)
     _draft_halt(context, version, feed, product, event, reason)
 
 
@@ -118,7 +114,7 @@ def _draft_halt(
     try:
         halted = ReleaseHalt(reason=reason)
     except ValueError as error:
-        raise CommandUsageError(N_("1 to 1000 characters"), hint="--reason") from error
+        raise CommandUsageError(N_("must have 1 to 1000 characters"), hint="--reason") from error
     state = FeedDirectory(feed).read_state()
     name = choose_product(state, product)
     write_event(context, event, draft_halt(state, name, version, halted, get_time()), state)
@@ -153,16 +149,16 @@ def _publish_emergency_halt(
     session, known = get_session(context), load_signer_settings(officer)
     hours = hours or MAX_HOURS
     if lift == bool(reason):
-        raise CommandUsageError(N_("--reason, or --lift"), context)
+        raise CommandUsageError(N_("give --reason or --lift"), context)
     if key is None and token is None:
         key, token = (
             known.emergency_halt_key or known.key,
             None if known.emergency_halt_key else known.token,
         )
     if (key is None) == (token is None):
-        raise CommandUsageError(N_("one of --key and --token is needed"), context)
+        raise CommandUsageError(N_("give --key or --token"), context)
     if not (snapshot_key and timestamp_key):
-        raise CommandUsageError(N_("--snapshot-key and --timestamp-key are needed"), context)
+        raise CommandUsageError(N_("give --snapshot-key and --timestamp-key"), context)
     place = FeedDirectory(feed)
     state = place.read_state()
     name = choose_product(state, product)
@@ -184,7 +180,9 @@ def _publish_emergency_halt(
     owner = get_key_owner(hand.public)
     words = N_("End the emergency halt of {product} {version} by {owner}?")
     if not lift:
-        words = N_("Halt {product} {version} as {owner} for {hours} hours, at every site?")
+        words = N_(
+            "Emergency halt of {product} {version} as {owner} for {hours} hours on all sites?"
+        )
     values = {"owner": owner, "product": name, "version": version, "hours": hours}
     session.ask_confirmation(LazyText(words, values), assume_yes=yes)
     signer = hand.opened()
@@ -202,12 +200,11 @@ def _publish_emergency_halt(
 
     with durable.make_world_readable():
         Publisher(place, get_time).publish_emergency_halt(sign, online)
-    message = N_("{product} {version} is no longer halted by {owner}.")
+    message = N_("Emergency halt of {product} {version} by {owner} ended.")
     if not lift:
         message = N_(
-            "{product} {version} is halted by {owner} until {end}: a site that looks begins no"
-            " upgrade to it. It ends by itself; let the officers sign a halt or a withdrawal by"
-            " then."
+            "Emergency halt of {product} {version} by {owner} until {end}. Have a halt or a"
+            " withdrawal signed before it expires."
         )
     show_result(
         session,

@@ -52,9 +52,9 @@ ROWS = (
         ServiceAction.WAIT,
         NOW + 24 * HOUR,
     ),
-    Row("time to ask", replace(QUIET, next_check=NOW), ServiceAction.CHECK_FEED),
+    Row("feed check due", replace(QUIET, next_check=NOW), ServiceAction.CHECK_FEED),
     Row(
-        "time to ask, on hold",
+        "feed check due, on hold",
         replace(QUIET, next_check=NOW, hold_reason="audit"),
         ServiceAction.CHECK_FEED,
     ),
@@ -193,7 +193,7 @@ ROWS = (
         ServiceAction.RUN_JOB,
     ),
     Row(
-        "somebody is at work",
+        "another operation",
         replace(READY, busy=True, open_change=True, job_waiting=True, next_check=NOW, prune_at=NOW),
         ServiceAction.WAIT,
         NOW + timedelta(seconds=15),
@@ -223,12 +223,10 @@ ROWS = (
         replace(READY, agent_offered="0.2.0", failures=failed(ServiceAction.SELF_UPDATE, 1)),
         ServiceAction.UPGRADE,
     ),
-    Row("days are over", replace(READY, prune_at=NOW, agent_offered="0.2.0"), ServiceAction.PRUNE),
+    Row("pruning due", replace(READY, prune_at=NOW, agent_offered="0.2.0"), ServiceAction.PRUNE),
+    Row("pruning due, on hold", replace(QUIET, prune_at=NOW, hold_reason="x"), ServiceAction.PRUNE),
     Row(
-        "days are over, on hold", replace(QUIET, prune_at=NOW, hold_reason="x"), ServiceAction.PRUNE
-    ),
-    Row(
-        "days are over, a change is open",
+        "pruning due, a change is open",
         replace(QUIET, prune_at=NOW, open_change=True),
         ServiceAction.RESUME,
     ),
@@ -250,9 +248,9 @@ ROWS = (
     ),
     Row("failed here lately", replace(READY, retry_at=NOW + HOUR), ServiceAction.WAIT, NOW + HOUR),
     Row("failed here long ago", replace(READY, retry_at=NOW), ServiceAction.UPGRADE),
-    Row("not here yet", replace(READY, slot_built=False), ServiceAction.PREPARE),
+    Row("not downloaded", replace(READY, slot_built=False), ServiceAction.PREPARE),
     Row(
-        "not here yet, wrong hours",
+        "not downloaded, wrong hours",
         replace(READY, slot_built=False, download_windows=(NIGHT,)),
         ServiceAction.WAIT,
         NOW + 6 * HOUR,
@@ -264,7 +262,7 @@ ROWS = (
         NOW + 7 * HOUR,
     ),
     Row(
-        "not here yet, right hours",
+        "not downloaded, right hours",
         replace(READY, slot_built=False, download_windows=(DAY,)),
         ServiceAction.PREPARE,
     ),
@@ -350,7 +348,7 @@ ROWS = (
         NOW + 7 * HOUR,
     ),
     Row(
-        "no window ever opens",
+        "no maintenance window",
         replace(READY, upgrade_windows=(WeeklyWindow(frozenset(), time(1), time(2)),)),
         ServiceAction.WAIT,
         NOW + 6 * HOUR,
@@ -449,20 +447,20 @@ def test_what_never_happens(facts: AutomationInputs) -> None:
 SCHEDULED = (
     (
         replace(READY, not_before=NOW + HOUR, missing_approvals=2),
-        "release 3.3.0, scheduled for 2026-11-24 16:00 EAT (13:00 UTC), waits for approval: 2 more",
+        "waiting for approval of 3.3.0: 2 missing",
     ),
     (
         replace(READY, not_before=NOW - HOUR, missing_approvals=2),
-        "release 3.3.0 waits for approval: 2 more",
+        "waiting for approval of 3.3.0: 2 missing",
     ),
     (
         replace(READY, not_before=NOW + HOUR, upgrade_windows=(DAY,)),
-        "the upgrade to 3.3.0 was scheduled for 2026-11-24 16:00 EAT (13:00 UTC)",
+        "upgrade to 3.3.0 scheduled for 2026-11-24 16:00 EAT",
     ),
     (
         replace(READY, not_before=NOW + HOUR, upgrade_windows=(NIGHT,)),
-        "the upgrade to 3.3.0 was scheduled for 2026-11-24 16:00 EAT (13:00 UTC); no window is "
-        "open then, the next one is: 2026-11-24 22:00 EAT (19:00 UTC)",
+        "upgrade to 3.3.0 scheduled for 2026-11-24 16:00 EAT, outside the "
+        "maintenance windows; next window: 2026-11-24 22:00 EAT",
     ),
 )
 

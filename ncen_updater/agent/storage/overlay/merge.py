@@ -219,7 +219,7 @@ def _judge_text(
     source = theirs.get_source_text(key) or _read_forms(theirs, key)
     shipped = _read_forms(theirs, key)
     if not own:
-        return KeyReport(key, KeyOutcome.REJECTED, shipped=shipped, problem="it is no text")
+        return KeyReport(key, KeyOutcome.REJECTED, shipped=shipped, problem="not a string")
     missing, unknown = (
         compare_placeholders(own, source, theirs.formats(key)) if source else ((), ())
     )
@@ -268,9 +268,7 @@ def merge_settings(
             reported.append(KeyReport(key, KeyOutcome.REMOVED))
             continue
         elif known.conflicts(key):
-            reported.append(
-                KeyReport(key, KeyOutcome.REJECTED, problem="a table stands in its place")
-            )
+            reported.append(KeyReport(key, KeyOutcome.REJECTED, problem="a table has this name"))
             continue
         else:
             outcome = KeyOutcome.ADDED

@@ -26,6 +26,7 @@ from ncen_updater.agent.service.notifications.conditions import (
 from ncen_updater.agent.storage.agent_selection import AgentSelection, FailedAgent
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord, HoldRecord
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.feed.last_view import FeedSummary
 from tests.agent.cli.site import CHANGE
 from tests.support.simulated_site import PLACES
@@ -187,7 +188,7 @@ ROWS = (
     Row("held", awaiting(status=at(holds=(HOLD,))), (NotificationKind.AVAILABLE,)),
     Row(
         "an approval that holds no longer",
-        awaiting(replace(NEXT, void_reasons=("the schema changed",), binding="")),
+        awaiting(replace(NEXT, void_reasons=(LazyText("the schema changed"),), binding="")),
         (NotificationKind.AVAILABLE, NotificationKind.APPROVAL_VOID),
     ),
     Row(
@@ -229,7 +230,7 @@ ROWS = (
     ),
     Row("a change runs", at(open_change=change(ChangeState.RUNNING)), ()),
     Row(
-        "a change is stuck",
+        "manual intervention required",
         at(open_change=change(ChangeState.STUCK)),
         (NotificationKind.INTERVENTION_REQUIRED,),
     ),
@@ -245,7 +246,7 @@ ROWS = (
         (),
     ),
     Row(
-        "there is no way back that keeps records",
+        "a rollback would lose records",
         at(
             change=change(ChangeState.COMMITTED, steps=COMMIT),
             facts=ChangeFacts(needs_operator=True),

@@ -280,8 +280,10 @@ def test_from_another_release(
     assert caught.value.values["missing"] == "3.3.0"
     assert site.contents() == {}
     shared.export(tmp_path / "first.ncen", order(target=Version("3.3.0")))
-    assert site.take(tmp_path / "first.ncen").reaches == "3.3.0"
-    assert site.take(tmp_path / "late.ncen").reaches == "3.4.0"  # the missing one is here now
+    assert site.take(tmp_path / "first.ncen").reachable_release == "3.3.0"
+    assert (
+        site.take(tmp_path / "late.ncen").reachable_release == "3.4.0"
+    )  # the missing one is here now
 
 
 def test_of_another_feed(publication: Publication, site: OfflineSite, tmp_path: Path) -> None:
@@ -309,7 +311,7 @@ def test_grace_is_bounded_and_for_the_short_lived_lists_only(
     bundle: Path, site: OfflineSite, tmp_path: Path
 ) -> None:
     late = replace(site, at=site.at + 90 * DAYS)
-    assert late.take(bundle, dry_run=True).reaches == "3.4.0"
+    assert late.take(bundle, dry_run=True).reachable_release == "3.4.0"
     for days, grace in ((98, 90), (8, 0)):
         with refused(BUNDLE_TOO_OLD) as caught:
             replace(site, at=site.at + days * DAYS, grace=grace * DAYS).take(bundle)
@@ -367,7 +369,7 @@ def test_the_newest_root_left_out(
     publish_draft(publication.directory, draft, publication.keys, publication.clock)
     good = publication.export(tmp_path / "good.ncen").file
     ours = replace(site, root=publication.root)
-    assert ours.take(good, dry_run=True).reaches == "3.4.0"
+    assert ours.take(good, dry_run=True).reachable_release == "3.4.0"
     kept = {n: c for n, c in members(good).items() if n != "metadata/2.root.json"}
     with refused(ROOTS_HIDDEN):
         ours.take(well_formed(tmp_path / "bad.ncen", kept))

@@ -139,10 +139,10 @@ def test_streams_that_are_none(forge: Forge, part: str, packed: bytes) -> None:
     content = b""
     for name in STREAMS:
         extent: Extent = getattr(made, name)
-        piece = packed if name == part else streams[at : at + extent.packed]
-        made = replace(made, **{name: Extent(0, len(piece), extent.plain)})  # type: ignore[arg-type]
+        piece = packed if name == part else streams[at : at + extent.packed_bytes]
+        made = replace(made, **{name: Extent(0, len(piece), extent.plain_bytes)})  # type: ignore[arg-type]
         content += piece
-        at += extent.packed
+        at += extent.packed_bytes
     forge.plan([0, fresh("dir/new", 21)], made, streams=content)
     with refused(DELTA_DAMAGED) as caught:
         forge.apply()
@@ -264,7 +264,7 @@ def test_a_run_of_zeros_of_any_length_takes_no_memory(tmp_path: Path) -> None:
 
 def test_streams_with_bytes_after_their_end(forge: Forge) -> None:
     made, streams = group(b"ab")
-    extent = Extent(0, made.literals.packed + 3, 2)
+    extent = Extent(0, made.literals.packed_bytes + 3, 2)
     longer = replace(made, literals=extent)
     forge.plan([0, 1, fresh("new", 2)], longer, streams=streams + b"abc")
     with refused(DELTA_DAMAGED):

@@ -39,7 +39,8 @@ def declared(form: OverlayFormat, encoding: str = "utf-8") -> OverlayManifest:
     return OverlayManifest.model_validate(
         {
             "kind": OverlayKind.TRANSLATIONS if texts else OverlayKind.SETTINGS,
-            "format": form, "slot": f"app/{place}", "overlay": place, "encoding": encoding,
+            "format": form, "release_path": f"app/{place}", "site_path": place,
+            "encoding": encoding,
         }
     )  # fmt: skip
 

@@ -157,10 +157,10 @@ ROWS = {
         changed("metadata/4.ncen.json", forged), BUNDLE_NOT_SIGNED, "'ncen'"
     ),
     "timestamp that is no metadata": Row(
-        changed("metadata/timestamp", lambda _: b"{}"), BUNDLE_ALTERED, "'timestamp'"
+        changed("metadata/timestamp", lambda _: b"{}"), BUNDLE_ALTERED, "timestamp"
     ),
     "endless timestamp": Row(
-        changed("metadata/timestamp", lambda c: c + b" " * 10**6), BUNDLE_ALTERED, "'timestamp'"
+        changed("metadata/timestamp", lambda c: c + b" " * 10**6), BUNDLE_ALTERED, "timestamp"
     ),
     "no timestamp": Row(without("timestamp"), BUNDLE_INCOMPLETE, "timestamp"),
     "no snapshot": Row(without("snapshot"), BUNDLE_INCOMPLETE, "snapshot"),

@@ -118,9 +118,9 @@ def test_of_a_number_that_is_not_known_it_is_said_as_of_many(directory: Path) ->
 
 
 def test_the_place_that_counts_is_the_one_that_the_catalogue_names() -> None:
-    text = LazyText("The databases answer {held} of {total} checks of {version} as they should.")
-    of_one = LazyText(text.template, {"held": 0, "total": 1, "version": 2})
-    assert of_one.render() == "The databases answer 0 of 1 check of 2 as they should."
+    template = "  table {table}: {before} rows before, {after} after"
+    of_one = LazyText(template, {"table": "x", "before": 1, "after": 3})
+    assert of_one.render() == "  table x: 1 row before, 3 after"
 
 
 def test_an_older_catalogue_without_forms_is_still_read(directory: Path) -> None:
@@ -165,7 +165,7 @@ def test_catalogues_stand_as_gettexts_own_tools_want_them() -> None:
 
 def test_who_counts_without_forms_is_found() -> None:
     counts = runpy.run_path(str(SCRIPT))["counts"]
-    assert counts("{name}: {count} records get a new code.")
+    assert counts("{name}: new code for {count} records.")
     assert counts("kept for {days} more days")
     assert not counts("{bytes} bytes are free; {name} needs more")
     assert not counts("Available: {version}")

@@ -26,7 +26,7 @@ def test_a_journal_that_may_not_be_read() -> None:
     said = format_site_state(
         dataclasses.replace(SITE, journal=JournalPermissionError(path="/x")), None
     )
-    assert "S'il y a un changement ouvert, « ncen-updater status » le dit." in [
+    assert "Pour les changements en cours, exécutez\N{NO-BREAK SPACE}: ncen-updater status" in [
         text.render("fr") for text in said
     ]
 

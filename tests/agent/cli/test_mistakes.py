@@ -79,9 +79,9 @@ MISCONFIGURED = [
     ("[site]", "[site]\n[site]", "NU-1009", "Remove one of the two"),
     ("", SERVICE.format(day="samedi", start="22:00"), "NU-1005", "has a value that is not"),
     ("", SERVICE.format(day="sat", start="22h00"), "NU-1005", "such as 22:00"),
-    ("", '[service]\ntimezone = "Port Louis"\n', "NU-1005", "Write it as Africa/Nairobi"),
+    ("", '[service]\ntimezone = "Port Louis"\n', "NU-1005", "such as Africa/Nairobi"),
     ("[application]", "[aplication]", "NU-1005", "Did you mean application?"),
-    ('"KE"', '"Kenya"', "NU-1005", "two capital letters"),
+    ('"KE"', '"Kenya"', "NU-1005", "code in capitals"),
 ]
 
 
@@ -106,7 +106,7 @@ def test_misconfigured(
 @pytest.mark.parametrize(
     ("setting", "value", "code", "words"),
     [
-        ("current", "curent", "NU-6101", "Check 'current' below [paths]"),
+        ("current", "curent", "NU-6101", "Correct 'current' under [paths]"),
         ("slots", "slot", "NU-3201", "Check current and slots in [paths]"),
     ],
 )
@@ -147,7 +147,10 @@ def test_a_server_that_is_not_there(site: TrialSite) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "words"),
-    [(0o644, "can be read by others: {path}. Run: chmod 600 {path}"), (None, "names a file that")],
+    [
+        (0o644, "is readable by other users: {path}. Run: chmod 600 {path}"),
+        (None, "file not found"),
+    ],
 )
 def test_password_files(site: TrialSite, mode: int | None, words: str) -> None:
     path = site.root / "password"

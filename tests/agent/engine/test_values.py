@@ -132,7 +132,7 @@ def test_what_was_entered_is_counted_and_asked_for(demo: DemoSite, version: str)
         operations(demo).rollback(accept_loss=2)
     assert runs(demo) == version
     answer = said(demo, "rollback", "--dry-run", "--accept-loss", "3")
-    assert "What was entered there is lost in 3 rows: companies.companies.origin 3" in answer
+    assert "Values lost in 3 rows: companies.companies.origin 3" in answer
 
     (outcome,) = operations(demo).rollback(accept_loss=3).outcomes
     assert outcome.change.mode is DatabaseMode.MIGRATE

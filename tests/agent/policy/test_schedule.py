@@ -78,7 +78,7 @@ def test_a_clock_that_was_set_back_does_not_stop_the_checks() -> None:
 
 
 def test_an_interval_of_nothing_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="above zero"):
+    with pytest.raises(ValueError, match="must be positive"):
         compute_next_check(NOW, None, timedelta(0), "dakar")
 
 
@@ -101,7 +101,7 @@ DUE = [
     ("it asks anyway before that", NOW, NOW, True, 6 * HOUR, NOW),
     ("the last question was in vain", PLANNED, None, True, 6 * HOUR, PLANNED),
     ("the machine was off", PLANNED, NOW - DAY, True, 6 * HOUR, PLANNED),
-    ("at once", None, NOW, True, 6 * HOUR, NOW),
+    ("The upgrade starts immediately.", None, NOW, True, 6 * HOUR, NOW),
     ("planned by a clock that was set back", NOW + 9 * HOUR, NOW, False, 6 * HOUR, NOW),
 ]
 

@@ -265,7 +265,7 @@ def test_for_another_country(
 
 def test_for_another_product(bundle: Path, site: OfflineSite) -> None:
     ours = replace(site, product="ncen-updater")
-    with refused(BUNDLE_OTHER_PRODUCT, match=r"ncen.*runs ncen-updater"):
+    with refused(BUNDLE_OTHER_PRODUCT, match=r"for ncen, not for ncen-updater"):
         ours.take(bundle)
     assert ours.contents() == {}
 

@@ -237,18 +237,27 @@ def test_no_text_is_quoted_of_a_file_that_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"health_headers": {"Authorization": "Bearer x"}}, "see health_token_file"),
-        ({"health_headers": {"cookie": "x"}}, "see health_token_file"),
-        ({"health_headers": {"Transfer-Encoding": "chunked"}}, "is no header"),
+        ({"health_headers": {"Authorization": "Bearer x"}}, "use health_token_file"),
+        ({"health_headers": {"cookie": "x"}}, "use health_token_file"),
+        ({"health_headers": {"Transfer-Encoding": "chunked"}}, "not allowed in health_headers"),
         ({"health_headers": {"X Y": "1"}}, "pattern"),
         ({"health_headers": {"X": "1\r\nY: 2"}}, "pattern"),
         ({"health_headers": {}}, "at least 1"),
-        ({"health_token_scheme": "Token"}, "needs a health_token_file"),
+        ({"health_token_scheme": "Token"}, "requires health_token_file"),
         ({"health_token_file": "/t", "health_token_scheme": "a b"}, "pattern"),
-        ({"health_token_file": "/t", "health_url": "http://10.1.2.3"}, "in the clear"),
-        ({"health_token_file": "/t", "health_url": "http://ncen.example"}, "in the clear"),
-        ({"health_token_file": "/t", "health_url": "http://localhost.example"}, "in the clear"),
-        ({"version_command": ["x"], "schema_field": "schema"}, "nothing counts but its status"),
+        ({"health_token_file": "/t", "health_url": "http://10.1.2.3"}, "a token requires https"),
+        (
+            {"health_token_file": "/t", "health_url": "http://ncen.example"},
+            "a token requires https",
+        ),
+        (
+            {"health_token_file": "/t", "health_url": "http://localhost.example"},
+            "a token requires https",
+        ),
+        (
+            {"version_command": ["x"], "schema_field": "schema"},
+            "cannot be combined with version_command",
+        ),
         ({"version_command": []}, "at least 1"),
     ],
 )

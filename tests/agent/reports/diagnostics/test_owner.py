@@ -44,7 +44,7 @@ def test_an_owner_that_the_server_does_not_know(config: Path) -> None:
     found = blocking(config, "owner =", 'owner = "ownner"')
     assert [one.code for one in found] == ["NU-4136"]
     assert "ownner" in str(found[0].what)
-    assert 'Correct "owner" in [databases.postgresql].' in str(found[0].remedy)
+    assert "Correct 'owner' in [databases.postgresql]." in str(found[0].remedy)
 
 
 def test_a_database_that_the_server_does_not_know(config: Path) -> None:

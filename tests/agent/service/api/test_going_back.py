@@ -292,7 +292,7 @@ def test_that_nobody_has_to_approve_is_said_and_nobody_asked(upgraded: Counter) 
         journal.set_change_state(CHANGE.id, ChangeState.COMMITTED)
         watched = format_rollback_plan(way, find_rollback_to_approve(journal, "3.3.0", 2), "en")
     assert watched.document["watched"] is True
-    assert "Nobody has to approve going back now" in str(watched.words[-2])
+    assert "No approval required" in str(watched.words[-2])
     for found in (before, watched):  # seen in the console: the command, beside its button
         assert not [line for line in found.document["how"] if "ncen-updater" in str(line)]
     assert "'ncen-updater rollback --accept-loss 4'" in str(watched.words[-1])

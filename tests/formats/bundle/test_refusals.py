@@ -133,7 +133,7 @@ ROWS = {
     "something after the end": Row(longer, BUNDLE_TRUNCATED, "is truncated"),
     "compressed": Row(with_odd(add("targets/x", compressed=True)), BUNDLE_UNSAFE, "compress"),
     "bomb": Row(with_odd(BOMB), BUNDLE_UNSAFE, "compress"),
-    "link": Row(with_odd(add("targets/x", b"/etc/passwd", mode=0o120777)), BUNDLE_UNSAFE, "regular"),
+    "link": Row(with_odd(add("targets/x", b"/etc/passwd", mode=0o120777)), BUNDLE_UNSAFE, "not a"),
     "directory": Row(with_odd(add("targets/", b"", mode=0o40755)), BUNDLE_UNSAFE, "regular"),
     "absolute name": Row(with_odd(add("/etc/passwd")), BUNDLE_UNSAFE, "unknown member name"),
     "climbing name": Row(with_odd(add("targets/../../x")), BUNDLE_UNSAFE, "unknown member name"),

@@ -122,7 +122,9 @@ COMMAND_HELP = CommandHelp(
             "adopt 3.2.4 --dry-run": N_("check only"),
             "adopt 3.2.4": N_("adopt the installation"),
             "adopt 3.2.4 --restored --dry-run": N_("check the restored databases"),
-            "adopt 3.2.4 --restored --reason 'an index of ours'": N_("adopt them; run by two approvers"),
+            "adopt 3.2.4 --restored --reason 'an index of ours'": N_(
+                "adopt them; run by two approvers"
+            ),
         },
     },
     meanings=EXIT_CODE_MEANINGS,

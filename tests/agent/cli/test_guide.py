@@ -20,8 +20,8 @@ PROGRAMS = {"ncen-updater": agent, "ncen-publisher": publisher}
 ROWS = [
     (program, name, line)
     for program, module in PROGRAMS.items()
-    if module.cli.guide is not None
-    for name, lines in module.cli.guide.examples.items()
+    if module.cli.command_help is not None
+    for name, lines in module.cli.command_help.examples.items()
     for line in lines
 ]
 
@@ -29,12 +29,12 @@ ROWS = [
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_command_is_in_one_group_and_has_an_example(program: str) -> None:
     module = PROGRAMS[program]
-    guide = module.cli.guide
+    guide = module.cli.command_help
     assert guide is not None
     grouped = [name for names in guide.groups.values() for name in names]
     assert sorted(grouped) == sorted(module.COMMANDS)
     assert guide.examples.keys() == module.COMMANDS.keys()
-    assert guide.exits.keys() <= module.COMMANDS.keys()
+    assert guide.exit_codes.keys() <= module.COMMANDS.keys()
 
 
 @pytest.mark.parametrize(("program", "name", "line"), ROWS, ids=[row[2] for row in ROWS])
@@ -63,14 +63,14 @@ def test_every_example_can_be_typed(
 
 
 def test_exit_codes_of_the_agent_are_those_of_its_document() -> None:
-    guide = agent.cli.guide
+    guide = agent.cli.command_help
     assert guide is not None
     text = (DOCS / "cli.md").read_text("utf-8")
     seen = 0
     for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         name = part.split(None, 1)[0]
         said = re.search(r"Exit\s+codes:(.*?)(?:JSON|\n\n|\Z)", part, re.DOTALL)
-        if said is None or name not in guide.exits:
+        if said is None or name not in guide.exit_codes:
             continue
         told = re.sub(r"\([^)]*\)|NU-\d+", "", said[1])
         codes = {int(code) for code in re.findall(r"\b\d{1,2}\b", told)} | {0, 1, 2}
@@ -81,7 +81,7 @@ def test_exit_codes_of_the_agent_are_those_of_its_document() -> None:
 
 
 def test_exit_codes_of_the_publisher_are_those_of_its_document() -> None:
-    guide = publisher.cli.guide
+    guide = publisher.cli.command_help
     assert guide is not None
     text = (DOCS / "publisher.md").read_text("utf-8").partition("| exit code |")[2]
     codes = re.findall(r"^\| (\d+) \|", text.partition("\n\n")[0], re.MULTILINE)

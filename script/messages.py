@@ -426,16 +426,17 @@ def render_table(found: Source) -> str:
         "",
         "## Errors",
         "",
-        "A command ends with the exit code of its error. An error that makes a change fail while",
-        "officers are out is shown as the cause of NU-6011, which exits with 11.",
+        "A command ends with the exit code of its error. An error that makes a change fail is",
+        "shown as the cause of NU-6011, which exits with 11. Where the state is `-`, the program",
+        "prints the state that it finds.",
         "",
-        "| code | what happened | what to do | exit code |",
-        "|---|---|---|---|",
+        "| code | title | state | what to do | exit code |",
+        "|---|---|---|---|---|",
     ]
     for row in errors(found):
         if row.name != BASE:
-            what, remedy = _cell(row.what), _cell(f"{row.state} {row.remedy}".strip())
-            lines.append(f"| {row.code} | {what} | {remedy} | {found.exit_codes[row.exit_code]} |")
+            texts = " | ".join(map(_cell, (row.what, row.state or "-", row.remedy)))
+            lines.append(f"| {row.code} | {texts} | {found.exit_codes[row.exit_code]} |")
     lines += [
         "",
         "## Findings",

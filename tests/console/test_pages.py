@@ -117,7 +117,7 @@ def test_what_waits_for_whom() -> None:
     seen = status(journal={"holds": [HELD]}, service={"reason": "it is on hold"})
     comes = outlook(approvals=[{"actor": "amina"}])
     assert [text.render() for text in list_pending(seen, comes)] == [
-        "Upgrades are on hold since 2026-11-24 06:00:00 UTC, set by bo: fair",
+        "Upgrades on hold since 2026-11-24 06:00:00 UTC by bo: fair",
         "3.3.0 approved by amina",
         "Waiting for approval of 3.3.0: 1 missing",
         "It is on hold.",
@@ -129,7 +129,7 @@ def test_while_a_release_is_watched_nobody_is_asked_to_approve_it() -> None:
     seen = status(journal={"open_change": watched})
     zone = ZoneInfo("Indian/Mauritius")
     assert [text.render() for text in list_pending(seen, outlook(), zone)] == [
-        "Soak period of 3.3.0 until 2026-11-25 00:40:00 +04 (2026-11-24 20:40:00 UTC)"
+        "Soak period of 3.3.0 until 2026-11-25 00:40:00 +04"
     ]
 
 

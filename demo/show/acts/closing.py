@@ -39,7 +39,7 @@ def play(stage: Stage, keep: Path | None) -> None:
     narrator.say(
         N_(
             "Read next: docs/architecture.md, docs/crash-story.md, docs/operator.md,"
-            " docs/release-officer.md"
+            " docs/how-to/publish-a-release.md"
         )
     )
     if keep is not None:

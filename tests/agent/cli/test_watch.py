@@ -95,7 +95,7 @@ def test_who_comes_later_sees_what_was_said_before_and_what_it_came_to(
 @pytest.mark.parametrize(
     ("work", "said"),
     [
-        ("plan", "Release 3.3.0 is prepared here."),
+        ("plan", "Downloaded: 3.3.0"),
         ("rehearse", "Rehearsal of 3.3.0 failed"),
         ("check", ""),
     ],
@@ -175,7 +175,7 @@ def test_who_looks_too_early_is_told_when_it_begins(
     service.counter.know(NEXT)
     assert run(["--config", config, "watch"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        idle, "Next is the upgrade to 3.3.0.", "The upgrade waits for approval: 2 missing.",
+        idle, "Next upgrade: 3.3.0", "The upgrade waits for approval: 2 missing.",
     ]  # fmt: skip
     at = datetime(2099, 1, 3, 22, tzinfo=UTC)
     with Journal.open(service.counter.site.journal) as journal:

@@ -115,7 +115,7 @@ def test_covers_are_compared_with_the_old_file_before_it_is_read(
         b"", refs=[FileReference(1)], control=planes(numbers), differences=bytes(size)
     )
     forge.plan([0, fresh("dir/new", size)], made, streams=streams)
-    with refused(DELTA_RANGE_REFUSED, match="outside the old files"):
+    with refused(DELTA_RANGE_REFUSED, match="cover out of range"):
         forge.apply()
 
 

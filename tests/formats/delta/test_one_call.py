@@ -262,5 +262,5 @@ def test_an_old_tree_that_is_too_large_for_a_call(
     monkeypatch.setattr(codec, "MAX_SINGLE_FRAME_BYTES", len(LARGE[0]) - 1)
     made, streams = _called(GOOD, 90)
     forge.plan([0, fresh("dir/new", 90)], made, streams=streams)
-    with refused(DELTA_RANGE_REFUSED, match="too many bytes"):
+    with refused(DELTA_RANGE_REFUSED, match="call too long"):
         forge.apply()

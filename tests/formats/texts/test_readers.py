@@ -104,7 +104,7 @@ def test_each_format_is_read_as_its_programs_read_it(
         (OverlayFormat.JSON, b'{"a":' * 200_000, "", None),
         (OverlayFormat.INI, b"[a]\nx=1\nx=2\n", "already exists", 3),
         (OverlayFormat.INI, b"x=1\n", "section", 1),
-        (OverlayFormat.INI, b"[a]\nx=\0\n", "zero", None),
+        (OverlayFormat.INI, b"[a]\nx=\0\n", "null", None),
         (OverlayFormat.PROPERTIES, b"a=1\nb=\xff\n", "utf-8", 2),
     ],
 )

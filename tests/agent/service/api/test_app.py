@@ -478,7 +478,7 @@ def test_history(counter: Counter) -> None:
         CHANGE.id
     ]
     one = counter.ask("GET", f"/v1/history/{CHANGE.id}").document
-    assert one["lines"][0].startswith(f"upgrade {CHANGE.from_version} -> {CHANGE.to_version}")
+    assert one["lines"][0].startswith(f"Change {CHANGE.id}: upgrade {CHANGE.from_version} -> ")
     assert one["steps"][0]["name"] == "fetch"
 
 

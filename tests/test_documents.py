@@ -27,8 +27,8 @@ def unlinked(root: Path) -> list[str]:
 
 
 def unlisted_rooms(root: Path) -> list[str]:
-    """Packages that the list of rooms in docs/architecture.md leaves out."""
-    text = (root / "docs/architecture.md").read_text("utf-8")
+    """Packages that the list of rooms in docs/explanation/architecture.md leaves out."""
+    text = (root / "docs/explanation/architecture.md").read_text("utf-8")
     rooms = [("  ", path.parent) for path in (root / "ncen_updater").glob("*/__init__.py")]
     rooms += [("    ", path.parent) for path in (root / "ncen_updater/agent").glob("*/__init__.py")]
     return sorted(
@@ -38,10 +38,10 @@ def unlisted_rooms(root: Path) -> list[str]:
 
 
 def missing_modules(root: Path) -> list[str]:
-    """Modules that docs/architecture.md names and nobody finds."""
+    """Modules that docs/explanation/architecture.md names and nobody finds."""
     package = root / "ncen_updater"
     places = (root, package, package / "agent", package / "agent/adapters")
-    text = (root / "docs/architecture.md").read_text("utf-8")
+    text = (root / "docs/explanation/architecture.md").read_text("utf-8")
     named = re.findall(r"`([\w/]+/\w+\.py)`", text)
     return sorted(name for name in named if not any((place / name).is_file() for place in places))
 
@@ -73,12 +73,19 @@ def broken_tables(root: Path) -> list[str]:
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """A repository with one mistake of each kind."""
-    for room in ("docs", "ncen_updater/right", "ncen_updater/forgotten", "ncen_updater/agent/lost"):
+    for room in (
+        "docs/explanation",
+        "ncen_updater/right",
+        "ncen_updater/forgotten",
+        "ncen_updater/agent/lost",
+    ):
         (tmp_path / room).mkdir(parents=True)
     for room in ("right", "forgotten", "agent/lost"):
         (tmp_path / "ncen_updater" / room / "__init__.py").touch()
-    (tmp_path / "README.md").write_text("[a](docs/architecture.md) [d](docs/dependencies.md)\n")
-    (tmp_path / "docs/architecture.md").write_text(
+    (tmp_path / "README.md").write_text(
+        "[a](docs/explanation/architecture.md) [d](docs/dependencies.md)\n"
+    )
+    (tmp_path / "docs/explanation/architecture.md").write_text(
         "```\n  right/  good\n```\n`right/__init__.py`, `right/gone.py`\n"
     )
     (tmp_path / "docs/dependencies.md").write_text(
@@ -133,18 +140,6 @@ def test_a_decision_has_its_form(path: Path) -> None:
     assert re.search(r"^Status: [a-z]+, \d{4}-\d\d-\d\d\..* Binds: ", text, re.MULTILINE)
     assert re.findall(r"^## (.+)", text, re.MULTILINE) == ["Context", "Decision", "Consequences"]
     assert len(text.split()) <= 350
-
-
-def test_what_is_said_to_be_noticed_has_its_test() -> None:
-    """The table of the crash story: a test that is renamed or gone takes its sentence along."""
-    story = (ROOT / "docs/crash-story.md").read_text("utf-8")
-    table = story.partition("the test that shows it\n")[2].partition("\n## ")[0]
-    rows = [line.split("|")[2] for line in table.splitlines() if "`: `" in line]
-    assert len(rows) > 30
-    for row in rows:
-        file, *tests = re.findall(r"`([^`]+)`", row)
-        text = (ROOT / "tests" / file).read_text("utf-8")
-        assert [test for test in tests if f"def {test}(" not in text] == [], file
 
 
 def test_decisions_name_files_that_are_there() -> None:

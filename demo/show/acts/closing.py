@@ -40,8 +40,8 @@ def play(stage: Stage, keep: Path | None) -> None:
     narrator.lines([""])
     narrator.say(
         N_(
-            "Where to look next: docs/architecture.md and docs/crash-story.md (what is on the disk "
-            "at each instant), docs/operator.md, docs/release-officer.md, script/test."
+            "Where to look next: README.md, and docs/explanation/crash-safety.md (what is on the"
+            " disk at each instant)."
         )
     )
     if keep is not None:

@@ -180,7 +180,7 @@ def _read_text(
         remedy = LazyText(N_("Put the value in quotes."))
         mistakes.append(_make_invalid_setting(raw, setting, LazyText(N_("is not text.")), remedy))
     elif pattern and not re.fullmatch(pattern, value):
-        remedy = LazyText(N_("See docs/configuration.md for its form."))
+        remedy = LazyText(N_("See docs/reference/configuration.md for its form."))
         mistakes.append(
             _make_invalid_setting(
                 raw, setting, LazyText(N_("does not have the right form.")), remedy

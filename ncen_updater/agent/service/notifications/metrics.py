@@ -2,7 +2,7 @@
 
 Written by hand: the usual library would cost the service more memory than all of this room
 (docs/dependencies.md). Times are given as seconds since 1970, so that the age of anything is
-``time() - x`` whenever the file is read. The table of all figures: docs/metrics.md.
+``time() - x`` whenever the file is read. The table of all figures: docs/reference/monitoring.md.
 """
 
 from __future__ import annotations

@@ -47,12 +47,12 @@ def missing_modules(root: Path) -> list[str]:
 
 
 def unexplained(root: Path) -> list[str]:
-    """Dependencies without a line in the tables of docs/dependencies.md."""
+    """Dependencies without a line in the tables of locks/README.md."""
     project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"].values()
     lines = [*project["dependencies"], *(line for extra in extras for line in extra)]
     asked = {Requirement(line).name for line in lines} - {project["name"]}
-    rows = re.findall(r"^\|.*", (root / "docs/dependencies.md").read_text("utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\|.*", (root / "locks/README.md").read_text("utf-8"), re.MULTILINE)
     told = set(re.findall(r"[\w.-]+", " ".join(rows).lower()))
     return sorted(name for name in asked if name.lower() not in told)
 
@@ -60,7 +60,8 @@ def unexplained(root: Path) -> list[str]:
 def broken_tables(root: Path) -> list[str]:
     """Rows that a blank line parts from their table: they are shown as text with bars in it."""
     found = []
-    for document in sorted([*root.glob("*.md"), *root.glob("docs/**/*.md")]):
+    pages = [*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("*/README.md")]
+    for document in sorted(pages):
         lines = document.read_text("utf-8").splitlines()
         for number, (before, line, after) in enumerate(
             zip(["", *lines], lines, [*lines[1:], ""], strict=False), 1
@@ -75,6 +76,7 @@ def repository(tmp_path: Path) -> Path:
     """A repository with one mistake of each kind."""
     for room in (
         "docs/explanation",
+        "locks",
         "ncen_updater/right",
         "ncen_updater/forgotten",
         "ncen_updater/agent/lost",
@@ -83,12 +85,12 @@ def repository(tmp_path: Path) -> Path:
     for room in ("right", "forgotten", "agent/lost"):
         (tmp_path / "ncen_updater" / room / "__init__.py").touch()
     (tmp_path / "README.md").write_text(
-        "[a](docs/explanation/architecture.md) [d](docs/dependencies.md)\n"
+        "[a](docs/explanation/architecture.md) [d](locks/README.md)\n"
     )
     (tmp_path / "docs/explanation/architecture.md").write_text(
         "```\n  right/  good\n```\n`right/__init__.py`, `right/gone.py`\n"
     )
-    (tmp_path / "docs/dependencies.md").write_text(
+    (tmp_path / "locks/README.md").write_text(
         "another is not in a row\n\n| a | b |\n|---|:-:|\n| x | y |\n\n| one | why |\n"
     )
     (tmp_path / "docs/alone.md").touch()
@@ -164,5 +166,5 @@ def test_no_document_holds_both_sides_of_a_merge() -> None:
 
 
 def test_no_blank_line_is_in_a_table(repository: Path) -> None:
-    assert broken_tables(repository) == ["dependencies.md:7"]
+    assert broken_tables(repository) == ["README.md:7"]
     assert broken_tables(ROOT) == []

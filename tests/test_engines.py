@@ -121,7 +121,7 @@ engine = make_engine(config.databases, root)
 empty = MigrationSet("1.0", root, {"cases": ()})
 print(json.dumps({
     "kind": engine.kind,
-    "place": str(config.databases.own.directory_on_disk),
+    "place": str(config.databases.engine_settings.local_directory),
     "needs": SiteRequirements().get_specifier(engine.kind),
     "sampled": list(sample_values(engine, frozenset()).values.values()),
     "words": render_plan_sql(MigrationPlan(()), engine.kind, empty),

@@ -50,7 +50,7 @@ def test_the_stop_and_the_values_are_told() -> None:
 
 def test_the_plan_says_the_way_back_with_what_was_lost_on_trial() -> None:
     """Seen: "keeps every record.", and three lines below what is lost of it."""
-    way = SimpleNamespace(back=RollbackKind.KEEPS_RECORDS, loses=())
+    way = SimpleNamespace(back=RollbackKind.KEEPS_RECORDS, lost_objects=())
     offer = SimpleNamespace(version="3.3.0")
     hop = cast("Any", SimpleNamespace(way=way, origin="3.2.4", offer=offer, as_is=False))
     lost = RoundTripResult((ColumnRoundTrip("seizures.classes.title", lost=8),))

@@ -89,7 +89,7 @@ def test_the_sentence_of_a_finding_is_found_behind_a_variable(
         'def f():\n    what = N_("first")\n    g(strict(6301, what, N_("remedy")))\n'
         '    what = N_("second")\n    g(info(6302, what, ""))\n'
         "    try:\n        g()\n    except E as error:\n"
-        '        Finding("NU-6999", STRICT, error.what_text, error.remedy_text)\n'
+        '        Finding("NU-6999", STRICT, error.title_text, error.remedy_text)\n'
     )
     table = messages["render_table"](messages["read_source"](tmp_path / "p"))
     for line in ("| NU-6301 | first |", "| NU-6302 | second |", "| NU-6999 | gone |"):

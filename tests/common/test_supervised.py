@@ -130,8 +130,8 @@ def test_nothing_of_it_outlives_a_killed_agent(
             "with tempfile.TemporaryFile() as output:\n"
             "    path = {'PATH': os.environ['PATH']}\n"
             "    left = AllowedLeftovers(sys.argv[1])\n"
-            "    SupervisedProcess(sys.argv[2:], path, left=left, "
-            "output=output).wait_for_exit(600)\n",
+            "    SupervisedProcess(sys.argv[2:], path, "
+            "allowed_leftovers=left, output=output).wait_for_exit(600)\n",
             left,
             *shell,
             "exec sleep 600",

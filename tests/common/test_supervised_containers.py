@@ -33,7 +33,8 @@ left, who, *argv = sys.argv[1:]
 become = (int(who), int(who)) if who else None
 with tempfile.TemporaryFile() as output:
     with SupervisedProcess(
-        argv, dict(os.environ), left=AllowedLeftovers(left), output=output, become=become
+        argv, dict(os.environ), allowed_leftovers=AllowedLeftovers(left), output=output,
+        run_as=become
     ) as command:
         command.wait_for_exit(600)
 """

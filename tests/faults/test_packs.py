@@ -105,7 +105,7 @@ from pathlib import Path
 from tests.faults.worker import main
 import ncen_updater.formats.delta.apply as apply
 
-right = apply.apply_delta
+right = apply.apply_pack
 
 
 def struck(pack, old, tree, place, *rest):
@@ -117,7 +117,7 @@ def struck(pack, old, tree, place, *rest):
     print("struck", flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 
-apply.apply_delta = struck
+apply.apply_pack = struck
 main([sys.argv[1], "upgrade", "[]"])
 """
 

@@ -54,7 +54,7 @@ def test_a_reader_asks_for_no_client_of_a_cloud(
     assert find_spec("boto3") is not None, "here it would be found"
     monkeypatch.delitem(sys.modules, "boto3", raising=False)
     monkeypatch.setattr(sys, "argv", ["reader", "agent.toml"])
-    monkeypatch.setattr(worker, "serve", lambda _work, **_: 0)
+    monkeypatch.setattr(worker, "serve_request", lambda _work, **_: 0)
     assert worker.main() == 0
     assert sys.modules.pop("boto3") is None
     _run(

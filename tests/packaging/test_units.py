@@ -384,7 +384,8 @@ user = find_migrator_user("nobody")
 assert identify_caller(user.uid, ServiceSettings()).person.who == "nobody"
 with SupervisedProcess(
     ["/bin/sh", "-c", "test $(id -un) = nobody"], {"PATH": os.defpath},
-    left=AllowedLeftovers.NOTHING, cwd="/", output=subprocess.DEVNULL, become=(user.uid, user.gid),
+    allowed_leftovers=AllowedLeftovers.NOTHING, cwd="/", output=subprocess.DEVNULL,
+    run_as=(user.uid, user.gid),
 ) as command:
     sys.exit(command.wait_for_exit(60))
 """

@@ -1038,7 +1038,7 @@ class LocalSiteClient:
 
 
 #: By which name a form or a query has an argument, where that is another one.
-_NAMES = {"target": "version", "seen": "binding"}
+_NAMES = {"target": "version", "next_upgrade": "binding"}
 
 
 def _encode_argument(value: object) -> object:

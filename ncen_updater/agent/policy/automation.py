@@ -332,7 +332,9 @@ def find_obstacle(facts: AutomationInputs) -> UpgradeObstacle | None:
         return _make_permanent_obstacle(WaitReason.HOLD, words, reason=facts.held)
     unknown = facts.failures.get(ServiceAction.ASSESS)
     if unknown is not None:
-        again = unknown.compute_retry_at(ServiceAction.ASSESS)
+        # The time of the retry may pass between the assessment and this decision.
+        retry_at = unknown.compute_retry_at(ServiceAction.ASSESS)
+        again = max(retry_at, facts.now + timedelta(seconds=1))
         words = N_("what comes next could not be determined; it is tried again at {at}")
         return _make_temporary_obstacle(again, words, at=_format_local(facts, again))
     target = facts.target

@@ -15,7 +15,8 @@ from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.errors import UpdaterError
 try:
-    CliSession("ncen-publisher", language=sys.argv[1]).ask_confirmation(LazyText("Now?"), yes=False)
+    session = CliSession("ncen-publisher", language=sys.argv[1])
+    session.ask_confirmation(LazyText("Now?"), assume_yes=False)
 except UpdaterError as error:
     print(error.code)
 else:

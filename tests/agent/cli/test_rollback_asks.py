@@ -21,7 +21,7 @@ class Shown:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def show(self, line: object) -> None:
+    def add_line(self, line: object) -> None:
         self.lines.append(str(line))
 
 

@@ -78,7 +78,9 @@ def test_what_begins_once_a_hold_is_lifted_has_a_name(
 ) -> None:
     """Seen: "Suspensions levées : 1. Elle commence le samedi ...", as if the hold began."""
     begins = {"when": "now", "at": None, "stays": None, "missing": 0}
-    client = SimpleNamespace(unhold=lambda: 1, read_next_upgrade_summary=lambda: (version, begins))
+    client = SimpleNamespace(
+        lift_holds=lambda: 1, read_next_upgrade_summary=lambda: (version, begins)
+    )
     monkeypatch.setattr(AgentSession, "get_client", lambda _: client)
     assert run(["--config", str(make_site(tmp_path).config), "unhold"]) == 0
     named = [] if version is None else [f"Next is the upgrade to {version}."]

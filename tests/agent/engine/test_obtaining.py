@@ -247,7 +247,7 @@ source = TufReleaseSource("ncen", state=Path(state), trusted_root=Path(root),
     make_fetcher=lambda: HttpFetcher((url,), attempts=2, sleep=lambda _: None))
 
 class Kill:
-    def tell(self, what, done=None, total=None):
+    def report(self, what, done=None, total=None):
         if "--" in what.render() and done:
             os.kill(os.getpid(), signal.SIGKILL)
 

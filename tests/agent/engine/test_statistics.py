@@ -34,7 +34,7 @@ class Engine:
             raise DatabaseError(database="x", detail="ended")
         return {"seizure": ("public.cases",)}
 
-    def halt(self) -> None:
+    def cancel_sessions(self) -> None:
         self.halted.set()
 
 

@@ -183,7 +183,7 @@ class Typed:
         self._progress = progress
 
     @contextmanager
-    def progress(self) -> Iterator[ProgressListener]:
+    def make_progress(self) -> Iterator[ProgressListener]:
         yield self._progress
 
 

@@ -32,7 +32,7 @@ class Torn:
     def __init__(self, orders: JournalOrders) -> None:
         self._orders, self.full = orders, True
 
-    def step(self) -> ServiceDecision:
+    def run_once(self) -> ServiceDecision:
         if self.full:
             self._orders.take(1)
             raise JournalUnwritableError(path="x", reason="full")
@@ -72,7 +72,7 @@ class Watched:
         self._orders, self._path, self._waker = orders, path, waker
         self.done: list[int] = []
 
-    def step(self) -> ServiceDecision:
+    def run_once(self) -> ServiceDecision:
         with Journal.open(self._path) as journal:
             seen = JobQueue(journal).list_unfinished()
             if not self.done and not seen:
@@ -89,10 +89,10 @@ class Watched:
 class Steady:
     """An agent that is on no trial, as once it has confirmed itself."""
 
-    def after_step(self) -> TrialVerdict:
+    def run_after_step(self) -> TrialVerdict:
         return TrialVerdict()
 
-    def told_to_end(self) -> None:
+    def uncount_start(self) -> None:
         pass
 
 

@@ -30,7 +30,7 @@ def strict_codes() -> set[str]:
     found: set[str] = set()
     for path in Path(diagnostics.__path__[0]).glob("*.py"):
         text = path.read_text()
-        found |= set(re.findall(r'_differs\(\s*"(NU-\d+)"', text))
+        found |= set(re.findall(r'_build_difference_finding\(\s*"(NU-\d+)"', text))
         found |= set(re.findall(r'Finding\(\s*"(NU-\d+)",\s*Severity\.STRICT', text))
         found |= set(re.findall(r'Finding\(\s*"(NU-\d+)",\s*severity', text))
     return found

@@ -19,9 +19,10 @@ from tests.agent.storage.slots.making import NEW, OLD, build, copier, document_f
 
 #: What a store does to the disk: each is an instant before it and one after it.
 ACTS: tuple[tuple[Any, str], ...] = (
-    (durable, "write"), (durable, "rename"), (durable, "symlink"), (durable, "remove"),
-    (durable, "make_directory"), (module, "_seal"), (module, "_delete"), (shutil, "rmtree"),
-    (module, "point_to"),
+    (durable, "write_file"), (durable, "rename_entry"), (durable, "replace_symlink"),
+    (durable, "remove_file"),
+    (durable, "make_directory"), (module, "_make_read_only"), (module, "_delete_tree"),
+    (shutil, "rmtree"), (module, "switch_current"),
 )  # fmt: skip
 
 

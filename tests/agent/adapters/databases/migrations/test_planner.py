@@ -62,7 +62,7 @@ CASES = [
     Case("edited in origin only", [row(B)], [B], [EDITED_B], refused="edited"),
     Case("unknown", [row(A), row(D)], [A, B], [A, B], refused="unknown"),
     Case("unknown without origin", [row(A), row(B)], [A], refused="unknown"),
-    Case("hole", [row(A), row(C)], [A, B, C], refused="hole"),
+    Case("gap", [row(A), row(C)], [A, B, C], refused="gap"),
     Case("taken out below", [row(A), row(B), row(C)], [A, C], [A, B, C], refused="out_of_order"),
     Case("applied twice", [row(A), row(A)], [A], refused="ledger_broken"),
     Case("undone, never applied", [row(A, DOWN)], [A], refused="ledger_broken"),
@@ -101,7 +101,7 @@ def test_plan(case: Case) -> None:
 @pytest.mark.parametrize(
     ("applied", "target", "named"),
     [([A, C], [A, B, C], "0002"), ([A, B, C], [A, C], "0002"), ([A, D], [A, B], "0004")],
-    ids=["hole", "out of order", "unknown"],
+    ids=["gap", "out of order", "unknown"],
 )
 def test_a_refusal_names_the_migration_to_look_at(
     applied: list[SqlMigration], target: list[SqlMigration], named: str

@@ -307,7 +307,7 @@ class Cases:
         runner.migrate(CHANGE, [*both, one_way], None, SilentProgress())
         with pytest.raises(MigrationRefusedError) as caught:
             runner.migrate(CHANGE, both, [*both, one_way], SilentProgress())
-        assert caught.value.values["kind"] == "no_way_down"
+        assert caught.value.values["kind"] == "irreversible"
 
     def test_a_version_row_that_disagrees_is_refused(
         self, database: Database, tmp_path: Path

@@ -6,9 +6,12 @@ part between ``<!-- generated: NAME -->`` and ``<!-- end -->``; the rest is writ
 
 from __future__ import annotations
 
+import ast
+import io
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import tokenize
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -148,6 +151,8 @@ def renew(page: Path, text: str) -> str:
 
     def part(found: re.Match[str]) -> str:
         lines = "\n".join(PARTS[found[2]](language)).strip()
+        if found[2] == "features":
+            lines = keep_counts(found[0], lines)
         return f"{found[1]}\n{lines}\n\n{found[3]}"
 
     return GENERATED.sub(part, text)
@@ -294,7 +299,128 @@ def describe_unit(path: Path) -> list[str]:
     ]  # fmt: skip
 
 
+#: Feature, who needs it, and its places in the package.
+FEATURES: Sequence[tuple[str, str, tuple[str, ...]]] = (
+    (
+        "Upgrade and rollback by copies, steps, recovery",
+        "every site",
+        ("agent/engine/*.py", "agent/engine/steps/"),
+    ),
+    ("Journal and audit log", "every site, auditors", ("agent/storage/journal/",)),
+    ("PostgreSQL", "sites of nCEN", ("agent/adapters/databases/postgresql/",)),
+    (
+        "SQLite",
+        "small sites, integrators, the demonstration",
+        ("agent/adapters/databases/sqlite/",),
+    ),
+    (
+        "Migrations by SQL files or a program",
+        "integrators",
+        ("agent/adapters/databases/migrations/",),
+    ),
+    ("Control and health of the application", "every site", ("agent/adapters/application/",)),
+    ("Signed feed, downloads, trust state", "every site", ("feed/*.py",)),
+    ("Feed reader with a user of its own", "security officers", ("agent/adapters/feed_reader/",)),
+    ("Delta packs", "sites with slow networks", ("formats/delta/", "publisher/build/deltas.py")),
+    (
+        "Offline bundles",
+        "sites without a network",
+        ("feed/offline/", "formats/bundle/", "agent/storage/inbox.py"),
+    ),
+    ("Mirror of the feed", "countries with several sites", ("feed/mirror.py",)),
+    ("Rehearsal and predicted downtime", "operators, approvers", ("agent/engine/rehearsal/",)),
+    ("Approvals", "directors, approvers", ("agent/engine/approvals/",)),
+    ("Dossier", "directors", ("agent/reports/dossier/",)),
+    ("Preflight", "operators", ("agent/engine/preflight/",)),
+    ("Site files", "sites with photographs and attachments", ("agent/storage/site_files/",)),
+    (
+        "Local overlay: texts and settings",
+        "countries with a language or settings of their own",
+        ("agent/storage/overlay/", "formats/texts/"),
+    ),
+    (
+        "Service and maintenance windows",
+        "sites where nobody works at night",
+        ("agent/service/*.py", "agent/policy/"),
+    ),
+    ("Local API", "the console, integrators", ("agent/service/api/",)),
+    ("Notifications and metrics", "operators, monitoring teams", ("agent/service/notifications/",)),
+    ("Web console", "people who decide in a browser", ("console/",)),
+    ("Console behind a password", "people without SSH", ("login/",)),
+    ("Self-update and failsafe", "every site", ("agent/self_update/", "agent/failsafe.py")),
+    (
+        "doctor, verify, support bundle",
+        "operators, the Secretariat",
+        ("agent/reports/diagnostics/",),
+    ),
+    ("Signing by several signers", "the Secretariat", ("publisher/signing/",)),
+    ("Signers' page", "signers", ("publisher/review/",)),
+    ("lint", "drafters, integrators", ("publisher/lint/",)),
+    (
+        "Reproducible builds, SBOM, provenance",
+        "the Secretariat, auditors",
+        ("publisher/build/*.py",),
+    ),
+    ("Manifest from an existing application, trial on a desk", "integrators", ("publisher/new/",)),
+    ("Upload, bundles, monitoring of the feed", "the Secretariat", ("publisher/distribute/",)),
+    ("Messages in two languages", "every site", ("common/i18n.py", "common/cli/")),
+)
+#: A count is renewed once it is wrong by more than this.
+TOLERANCE = 0.1
+
+
+def list_features(language: str) -> Iterator[str]:
+    """Each feature, who needs it, where it lies, and its lines of code."""
+    del language
+    yield "| feature | who needs it | where in `ncen_updater/` | lines of code |"
+    yield "|---|---|---|---|"
+    for name, who, places in FEATURES:
+        where = ", ".join(f"`{place.removesuffix('*.py')}`" for place in places)
+        yield f"| {name} | {who} | {where} | {count_code_lines(places)} |"
+
+
+def count_code_lines(places: Sequence[str]) -> int:
+    """Count lines with code below some places, in tens; a place without code is a mistake."""
+    total = 0
+    for place in places:
+        pattern = f"{place}**/*.py" if place.endswith("/") else place
+        files = sorted((ROOT / "ncen_updater").glob(pattern))
+        assert files, place  # noqa: S101
+        total += sum(_count_lines(file.read_text("utf-8")) for file in files)
+    return round(total, -1)
+
+
+def _count_lines(text: str) -> int:
+    """Count lines that hold more than a comment or a docstring."""
+    docs: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
+            docs.update(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    empty = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
+             tokenize.ENDMARKER}  # fmt: skip
+    used: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in empty:
+            used.update(range(token.start[0], token.end[0] + 1))
+    return len(used - docs)
+
+
+def keep_counts(before: str, now: str) -> str:
+    """Keep counts that are nearly right, so that not each change of code changes the page."""
+    row = re.compile(r"(?m)^(\|.*\| )(\d+) \|$")
+    known = {found[1]: int(found[2]) for found in row.finditer(before)}
+
+    def choose(found: re.Match[str]) -> str:
+        old, new = known.get(found[1], 0), int(found[2])
+        return f"{found[1]}{old if abs(old - new) <= new * TOLERANCE else new} |"
+
+    return row.sub(choose, now)
+
+
 PARTS: Mapping[str, Callable[[str], Iterator[str]]] = {
+    "features": list_features,
     "units": list_units,
     "exit-codes": list_exit_codes,
     "ncen-updater": lambda language: describe_commands("ncen-updater", language),

@@ -17,13 +17,16 @@ RULE = re.compile(r"\|[-:| ]+\|")
 
 
 def unlinked(root: Path) -> list[str]:
-    """Documents that nobody finds from the README."""
-    linked = set(LINK.findall((root / "README.md").read_text("utf-8")))
-    return [
-        path.name
-        for path in sorted((root / "docs").glob("*.md"))
-        if f"docs/{path.name}" not in linked
-    ]
+    """Documents that no chain of links from the README reaches."""
+    found, waiting = set[Path](), [root / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in found or not page.is_file() or page.suffix != ".md":
+            continue
+        found.add(page)
+        links = LINK.findall(page.read_text("utf-8"))
+        waiting += [(page.parent / link.partition("#")[0]).resolve() for link in links]
+    return sorted(path.name for path in (root / "docs").rglob("*.md") if path not in found)
 
 
 def unlisted_rooms(root: Path) -> list[str]:
@@ -126,6 +129,14 @@ def test_the_version_has_an_entry_in_the_changelog() -> None:
     heads = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
     assert heads[0] == version
     assert len(heads) == len(set(heads))
+
+
+@pytest.mark.parametrize(
+    ("page", "limit"), [("README.md", 700), ("CONTRIBUTING.md", 600), ("CHANGELOG.md", 450)]
+)
+def test_page_is_no_longer_than_its_limit(page: str, limit: int) -> None:
+    text = re.sub(r"\]\([^)]*\)", "]", (ROOT / page).read_text("utf-8"))
+    assert len([word for word in text.split() if re.search(r"\w", word)]) <= limit
 
 
 def test_no_two_decisions_have_one_number() -> None:

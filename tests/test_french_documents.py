@@ -55,8 +55,6 @@ def test_every_guide_of_a_site_is_in_french() -> None:
         "release-officer.md", "translations.md",
     }  # fmt: skip
     assert {path.name for path in (ROOT / "docs/fr").glob("*.md")} == needed
-    readme = (ROOT / "README.md").read_text("utf-8")
-    assert [name for name in needed if f"docs/fr/{name}" not in readme] == []
 
 
 #: What stands between quotes in the guides and is said by others, or is a word about something.

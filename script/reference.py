@@ -320,7 +320,7 @@ FEATURES: Sequence[tuple[str, str, tuple[str, ...]]] = (
     ),
     ("Control and health of the application", "every site", ("agent/adapters/application/",)),
     ("Signed feed, downloads, trust state", "every site", ("feed/*.py",)),
-    ("Feed reader with a user of its own", "security officers", ("agent/adapters/feed_reader/",)),
+    ("Feed reader with a user of its own", "security teams", ("agent/adapters/feed_reader/",)),
     ("Delta packs", "sites with slow networks", ("formats/delta/", "publisher/build/deltas.py")),
     (
         "Offline bundles",
@@ -361,7 +361,7 @@ FEATURES: Sequence[tuple[str, str, tuple[str, ...]]] = (
         "the Secretariat, auditors",
         ("publisher/build/*.py",),
     ),
-    ("Manifest from an existing application, trial on a desk", "integrators", ("publisher/new/",)),
+    ("Manifest from an existing application, local trial", "integrators", ("publisher/new/",)),
     ("Upload, bundles, monitoring of the feed", "the Secretariat", ("publisher/distribute/",)),
     ("Messages in two languages", "every site", ("common/i18n.py", "common/cli/")),
 )

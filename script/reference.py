@@ -37,8 +37,8 @@ FRENCH = {
     "code": "code",
     "option": "option",
     "meaning": "sens",
-    "Exit codes": "Codes de retour",
-    "JSON": "JSON",
+    "Exit codes:": "Codes de retour :",
+    "JSON:": "JSON :",
 }
 #: Options that the service alone gives.
 PRIVATE = {"--begin-before", "--in-document", "--order", "--prepared", "--scheduled",
@@ -218,11 +218,11 @@ def _describe(program: str, name: str, command: click.Command, language: str) ->
     word = name.split()[1]
     if guide is not None and word in guide.exits:
         codes = sorted({*COMMON_EXIT_CODES, *guide.exits[word]})
-        yield f"{_label('Exit codes', language)}: {', '.join(map(str, codes))}."
+        yield f"{_label('Exit codes:', language)} {', '.join(map(str, codes))}."
         yield ""
     keys = list_keys(name)
     if keys:
-        yield f"{_label('JSON', language)}: {', '.join(f'`{key}`' for key in keys)}."
+        yield f"{_label('JSON:', language)} {', '.join(f'`{key}`' for key in keys)}."
         yield ""
 
 

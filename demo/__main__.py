@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _play(options, narrator)
     except Ended:
         narrator.lines([""])
-        narrator.say(N_("Interrupted. Everything that was started has been ended."))
+        narrator.say(N_("Interrupted. All started processes have ended."))
         return INTERRUPTED
     except UpdaterError as error:
         narrator.lines(format_error(error, (), options.lang, rich=narrator.rich))
@@ -97,7 +97,7 @@ def _play(options: argparse.Namespace, narrator: Narrator) -> int:
     from demo.show.programme import Options, run_show
 
     def linger() -> None:
-        narrator.say(N_("The site still runs. Press Enter to end it."))
+        narrator.say(N_("The site is still running. Press Enter to stop it."))
         sys.stdin.readline()
 
     broken = run_show(

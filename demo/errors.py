@@ -12,8 +12,8 @@ class NoReleaseSource(UpdaterError):
 
     message = ErrorMessage(
         "NU-8002",
-        N_("The stand-in has no release named {name}."),
-        N_("Run this from a clone of the project, which has the directory 'manifests'."),
+        N_("Unknown stand-in release {name}"),
+        N_("Run it in a clone of the repository."),
     )
 
 
@@ -22,8 +22,8 @@ class BadReleaseSource(UpdaterError):
 
     message = ErrorMessage(
         "NU-8003",
-        N_("The source of the stand-in's release {name} is not complete."),
-        N_("Restore the directory 'manifests' from the project's repository."),
+        N_("Incomplete source of the stand-in release {name}"),
+        N_("Restore the directory 'manifests' from the repository."),
     )
 
 
@@ -32,6 +32,6 @@ class StandInFailed(UpdaterError):
 
     message = ErrorMessage(
         "NU-8004",
-        N_("The stand-in's {part} could not be brought to: {wanted}."),
-        N_("Read its log in the demonstration's directory."),
+        N_("{part} of the stand-in does not reach the state: {wanted}"),
+        N_("Read its log in the directory of the demonstration."),
     )

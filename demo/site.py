@@ -265,7 +265,7 @@ class DemoSite:
         """Stop the officers; returns their summary (see :class:`~.traffic.Summary`)."""
         process, self._traffic = self._traffic, None
         if process is None:
-            raise StandInFailed(part="traffic", wanted="stopped", detail="it was not started")
+            raise StandInFailed(part="traffic", wanted="stopped", detail="not started")
         output = _end(process)
         try:
             summary: dict[str, Any] = json.loads(output)

@@ -23,7 +23,7 @@ PROGRAMS: Mapping[str, str] = {
 }
 PATIENCE_S = 30.0
 LIMIT_S = 600.0
-AT_WORK = LazyText(N_("at work"))
+AT_WORK = LazyText(N_("running"))
 
 
 @dataclass(frozen=True)

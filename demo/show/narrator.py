@@ -74,7 +74,7 @@ class Narrator:
 
     def bad(self, template: str, **values: object) -> None:
         """Say that a promise was broken."""
-        self._mark("BROKEN", "red", template, values)
+        self._mark("FAILED", "red", template, values)
 
     def lines(self, lines: Sequence[str]) -> None:
         """Show lines as they are."""

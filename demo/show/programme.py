@@ -110,9 +110,9 @@ def _play(stage: Stage, acts: Sequence[Act]) -> None:
             stage.judge(
                 Row(
                     LazyText(N_("an act of the demonstration")),
-                    LazyText(N_("comes to its end")),
-                    LazyText(N_("broken off")),
-                    broken=(LazyText(N_("The act was broken off: {why}"), {"why": why}),),
+                    LazyText(N_("completed")),
+                    LazyText(N_("failed")),
+                    broken=(LazyText(N_("Act failed: {why}"), {"why": why}),),
                 )
             )
             return
@@ -128,20 +128,20 @@ def _set(options: Options, narrator: Narrator, stack: contextlib.ExitStack) -> S
     places = Places(directory)
     narrator.say(
         N_(
-            "ncen-updater, shown on a stand-in. nCEN is not public: the application, its data and "
-            "its releases are invented. Everything else is real: keys, feed, database server, "
-            "processes, kills. Nothing outside of {directory} and the directory for temporary "
-            "files is touched; everything is removed at the end unless you gave --keep."
+            "ncen-updater with a stand-in for nCEN, which is not public. The application and"
+            " its data are invented; keys, feed, database server and kills are real. Files are"
+            " only written in {directory} and the temporary directory, and are removed at the"
+            " end unless you gave --keep."
         ),
         directory=directory,
     )
     server: EmbeddedPostgres | None = None
     with narrator.working() as progress:
         if not options.sqlite:
-            progress.report(LazyText(N_("starting a database server of our own")))
+            progress.report(LazyText(N_("starting a database server")))
             server = stack.enter_context(running_server())
         progress.report(
-            LazyText(N_("setting up a site with {cases} cases"), {"cases": options.cases})
+            LazyText(N_("setting up a site with {cases} records"), {"cases": options.cases})
         )
         url = stack.enter_context(serve(places.feed))
         site = DemoSite(

@@ -75,17 +75,17 @@ def prove(site: DemoSite, old: KnownRows, expected: str) -> Proof:
     entered = acknowledged(site.traffic_log) if site.traffic_log.exists() else ()
     version = version_of(site)
     if version.whole is None:
-        broken.append(LazyText(N_("The site is a mixture: {parts}"), {"parts": version}))
+        broken.append(LazyText(N_("Code and databases do not match: {parts}"), {"parts": version}))
     elif version.whole != expected or version.reported != expected:
         values = {"expected": expected, "found": version.whole, "reported": version.reported}
         broken.append(
-            LazyText(N_("{expected} should run; {found} is there, {reported} answers"), values)
+            LazyText(N_("expected {expected}; installed {found}, running {reported}"), values)
         )
     for table, count in lost_rows(old, read_rows(site.databases)).items():
         lost: dict[str, object] = {"count": count, "table": table}
         broken.append(
             LazyText(
-                N_("{count} old rows of {table} are lost or altered"),
+                N_("{count} old rows of {table} are lost or changed"),
                 lost,
             )
         )
@@ -96,7 +96,7 @@ def prove(site: DemoSite, old: KnownRows, expected: str) -> Proof:
                 "count": len(missing), "database": database, "first": missing[0],
             }  # fmt: skip
             broken.append(
-                LazyText(N_("{count} acknowledged records are not in {database}: {first}"), gone)
+                LazyText(N_("{count} confirmed records are missing from {database}: {first}"), gone)
             )
     total = sum(counter.total() for counter in old.values())
     return Proof(version, total, len(entered), tuple(broken))

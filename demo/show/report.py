@@ -11,17 +11,17 @@ from ncen_updater.common.cli.render import format_count, format_duration, format
 from ncen_updater.common.i18n import N_, LazyText
 
 HEADINGS = (
-    N_("what was tried"),
+    N_("test case"),
     N_("expected"),
-    N_("what came"),
-    N_("stop"),
+    N_("actual"),
+    N_("downtime"),
     N_("records"),
-    N_("verdict"),
+    N_("result"),
 )
 # Together they fit on a terminal of a hundred columns.
 WIDTHS = (32, 20, 19, 6, 7, 7)
-KEPT = LazyText(N_("kept"))
-BROKEN = LazyText(N_("BROKEN"))
+KEPT = LazyText(N_("passed"))
+BROKEN = LazyText(N_("FAILED"))
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class Stage:
         yield trial
         broken = list(trial.broken)
         if not wait_for_officers(self.site):
-            broken.append(LazyText(N_("Officers cannot enter records any more.")))
+            broken.append(LazyText(N_("Users cannot enter records.")))
         proof = prove(self.site, old, runs)
         broken += proof.broken
         stop = refused_seconds(self.site.traffic_log, begin)
@@ -112,8 +112,8 @@ class Stage:
         if not broken:
             self.narrator.good(
                 N_(
-                    "{version} runs, whole: code, three databases, application. {stop} Each of "
-                    "{old} old rows and {entered} records entered by officers is there."
+                    "{version} runs: code, three databases and application match. {stop} All {old}"
+                    " old rows and {entered} new records are there."
                 ),
                 version=runs,
                 stop=_stop(stop),
@@ -125,9 +125,9 @@ class Stage:
 
 def _stop(seconds: float) -> LazyText:
     if not seconds:
-        return LazyText(N_("Officers noticed nothing."))
+        return LazyText(N_("No downtime."))
     values = {"seconds": format_decimal(seconds)}
-    return LazyText(N_("Officers were refused for {seconds} seconds."), values)
+    return LazyText(N_("Downtime: {seconds} seconds"), values)
 
 
 @dataclass
@@ -145,11 +145,11 @@ class Trial:
     def ended(self, status: int, *expected: ExitCode) -> None:
         """Compare an exit status with those that are right."""
         known = LazyText(EXIT_CODE_MEANINGS[ExitCode(status)]) if status in set(ExitCode) else "?"
-        self.came = LazyText(N_("exit {status}: {name}"), {"status": status, "name": known})
+        self.came = LazyText(N_("exit code {status}: {name}"), {"status": status, "name": known})
         if status not in expected:
             wanted = ", ".join(str(int(code)) for code in expected)
             values = {"status": status, "wanted": wanted}
-            self.require(False, LazyText(N_("The exit status is {status}, not {wanted}."), values))
+            self.require(False, LazyText(N_("Exit code {status}, expected {wanted}"), values))
 
     def require(self, kept: bool, otherwise: LazyText) -> None:
         """Note a promise that is broken."""

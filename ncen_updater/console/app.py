@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 NOTHING_CHANGED = LazyText(N_("Nothing was changed."))
 OUTCOME_UNKNOWN = LazyText(
-    N_("Whether the service took it is not known; once it answers, this page shows what it did.")
+    N_("Unknown whether the service accepted the request. Reload this page once it responds.")
 )
 #: A page without a service looks for one again so often.
 RETRY_S = 5
@@ -208,7 +208,7 @@ class ConsoleApplication:
     ) -> _Response:
         """End a session, for who goes."""
         if not session.acts.is_valid(LOGOUT_PATH, read_form(environ).get("token", "")):
-            error = UpdaterError(CONSOLE_FORM, reason="it is not of this session")
+            error = UpdaterError(CONSOLE_FORM, reason="does not belong to this session")
             return self._respond_error(error, NOTHING_CHANGED, session)
         self._sessions.end_session(request.secret)
         gone = (
@@ -243,7 +243,7 @@ class ConsoleApplication:
         session, form = asking.session, read_form(environ)
         token = form.get("token", "")
         if not session.acts.is_valid(request.path, token):
-            error = UpdaterError(CONSOLE_FORM, reason="it is not of this session")
+            error = UpdaterError(CONSOLE_FORM, reason="does not belong to this session")
             return self._respond_error(error, NOTHING_CHANGED, session)
         try:
             outcome, mine = session.acts.start_form(token)
@@ -256,7 +256,7 @@ class ConsoleApplication:
                 outcome.ended.set()
         elif not outcome.ended.wait(OUTCOME_TIMEOUT_S):
             return self._respond_error(
-                ServiceUnresponsiveError(reason="it takes long"), OUTCOME_UNKNOWN, session
+                ServiceUnresponsiveError(reason="timeout"), OUTCOME_UNKNOWN, session
             )
         if outcome.refused is not None:
             return self._respond_refused(*outcome.refused, session, form.get("back", "/"))

@@ -131,7 +131,7 @@ class PasswordAuthBackend:
         """Have a password looked at; errors as in :meth:`AuthBackend.authenticate`."""
         user, password = credentials.get("user", "").strip(), credentials.get("password", "")
         if not user or not password:
-            raise UpdaterError(CONSOLE_FORM, reason="name or password is empty")
+            raise UpdaterError(CONSOLE_FORM, reason="name or password missing")
         with have_place(self._logins):
             line, who = self._login.log_in(user, password, address)
         with self._lock:

@@ -237,7 +237,7 @@ def _raise_if_refused(reply: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _adopt_descriptor(descriptors: list[int]) -> socket.socket:
     if not descriptors:
-        raise ServiceUnresponsiveError(reason="nobody listens there")
+        raise ServiceUnresponsiveError(reason="connection refused")
     return socket.socket(fileno=descriptors[0])
 
 

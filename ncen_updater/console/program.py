@@ -52,9 +52,7 @@ class TerminalOutput:
             print(json.dumps(document), flush=True)  # noqa: T201
             return
         seconds = {"seconds": str(int(KEY_LIFETIME_S))}
-        self.write_line(
-            LazyText(N_("Open this link within {seconds} seconds; it is good once:"), seconds)
-        )
+        self.write_line(LazyText(N_("Open this one-time link within {seconds} seconds:"), seconds))
         self.write_line(LazyText("  {link}", {"link": link}))
 
     def show_ssh_hint(self, port: int) -> None:
@@ -64,12 +62,10 @@ class TerminalOutput:
         place = f"{LOOPBACK_ADDRESS}:{port}"
         where = f"-N -o ExitOnForwardFailure=yes -L {place}:{place} {_build_ssh_destination()}"
         self.write_line(
-            LazyText(N_("If the browser is on another machine, type there first: ssh {where}"),
+            LazyText(N_("If the browser is on another machine, run there first: ssh {where}"),
                  {"where": where})
         )  # fmt: skip
-        self.write_line(
-            LazyText(N_("Enter shows a new link. Ctrl-C, or the end of this terminal, ends it."))
-        )
+        self.write_line(LazyText(N_("Press Enter for a new link, Ctrl-C to stop.")))
 
 
 def _build_ssh_destination() -> str:

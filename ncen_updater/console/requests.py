@@ -102,15 +102,15 @@ def read_form(environ: Mapping[str, Any]) -> Mapping[str, str]:
     """
     kind = str(environ.get("CONTENT_TYPE", "")).partition(";")[0].strip().lower()
     if kind != FORM_CONTENT_TYPE:
-        raise UpdaterError(CONSOLE_FORM, reason="it is no form")
+        raise UpdaterError(CONSOLE_FORM, reason="not a form")
     size = str(environ.get("CONTENT_LENGTH", ""))
     if not (size.isascii() and size.isdigit() and int(size) <= MAX_FORM_BYTES):
-        raise UpdaterError(CONSOLE_FORM, reason="it is too large, or does not say how large it is")
+        raise UpdaterError(CONSOLE_FORM, reason="too large, or without a length")
     content = environ["wsgi.input"].read(int(size))
     try:
         return _parse_pairs(content.decode("ascii"))
     except UnicodeDecodeError as error:
-        raise UpdaterError(CONSOLE_FORM, reason="it cannot be read") from error
+        raise UpdaterError(CONSOLE_FORM, reason="not readable") from error
 
 
 def _parse_pairs(text: str) -> Mapping[str, str]:
@@ -120,10 +120,10 @@ def _parse_pairs(text: str) -> Mapping[str, str]:
             errors="strict",
         )  # fmt: skip
     except ValueError as error:  # and what is no UTF-8
-        raise UpdaterError(CONSOLE_FORM, reason="it cannot be read") from error
+        raise UpdaterError(CONSOLE_FORM, reason="not readable") from error
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise UpdaterError(CONSOLE_FORM, reason="a name stands twice")
+        raise UpdaterError(CONSOLE_FORM, reason="duplicate field")
     return found
 
 

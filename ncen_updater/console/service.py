@@ -63,7 +63,7 @@ class ServiceResponse(dict[str, Any]):
 
     def __missing__(self, name: str) -> Any:  # noqa: ANN401 - never returns
         raise ServiceUnresponsiveError(
-            reason=LazyText("its answer has no '{name}'", {"name": name})
+            reason=LazyText("'{name}' missing from the response", {"name": name})
         )
 
 
@@ -213,7 +213,7 @@ class ServiceClient:
                     yield number, kind, _parse_object(content)
         except (OSError, http.client.HTTPException) as error:
             raise ServiceUnresponsiveError(reason=_format_reason(error)) from error
-        raise ServiceUnresponsiveError(reason="it ended the stream")
+        raise ServiceUnresponsiveError(reason="event stream closed")
 
 
 def _format_reason(error: Exception) -> str:
@@ -234,9 +234,9 @@ def _parse_object(content: bytes | str) -> ServiceResponse:
             else None
         )
     except (ValueError, RecursionError) as error:
-        raise ServiceUnresponsiveError(reason="it answered what is no JSON") from error
+        raise ServiceUnresponsiveError(reason="response is not JSON") from error
     if not isinstance(found, ServiceResponse):
-        raise ServiceUnresponsiveError(reason="it answered what cannot be understood")
+        raise ServiceUnresponsiveError(reason="invalid response")
     return found
 
 

@@ -130,7 +130,7 @@ class BoundedHttpSession(requests.Session):
                 return response
             response.close()
             if url.startswith("https:") and not led.lower().startswith("https:"):
-                raise requests.exceptions.SSLError("led to an open connection")
+                raise requests.exceptions.SSLError("redirected to an unencrypted URL")
             if _origin(led) not in map(_origin, origins):
                 raise RedirectedError(f"redirected to {led[:80]!r}")
             url = led
@@ -159,7 +159,7 @@ def make_bounded_session(read_deadline: ReadDeadline) -> BoundedHttpSession:
             super().begin()
             if "," in ",".join(self.headers.get_all("Content-Length", [])):
                 # Said here, the connection is closed; urllib3 says it when it has forgotten it.
-                raise http.client.HTTPException("an answer with two lengths")
+                raise http.client.HTTPException("response with two lengths")
 
     class Plain(HTTPConnection):
         response_class = HttpAnswer

@@ -218,13 +218,14 @@ class DownloadStore:
         )
         if names != wanted:
             raise DocumentMismatchError(
-                version=offer.version, detail=LazyText("it names {names}", {"names": names})
+                version=offer.version,
+                detail=LazyText("unexpected names: {names}", {"names": names}),
             )
         for ref in document.deltas:
             if ref.target != get_delta_target_name(self._product, ref.from_version, offer.version):
                 raise DocumentMismatchError(
                     version=offer.version,
-                    detail=LazyText("it names {target}", {"target": ref.target}),
+                    detail=LazyText("unexpected name: {target}", {"target": ref.target}),
                 )
         return document
 

@@ -70,7 +70,7 @@ def read_view_json(path: Path) -> dict[str, object] | None:
     except (OSError, ValueError) as error:
         raise TrustError(VIEW_DAMAGED, path=path, detail=str(error)) from error
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        raise TrustError(VIEW_DAMAGED, path=path, detail="not in the expected form")
+        raise TrustError(VIEW_DAMAGED, path=path, detail="invalid format")
     return data
 
 

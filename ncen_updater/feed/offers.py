@@ -78,7 +78,8 @@ def _parse_offer(product: str, name: str, files: Mapping[str, TargetFile]) -> Of
             OFFER_INVALID,
             name=name,
             detail=LazyText(
-                "it says {product} {version}", {"product": offer.product, "version": offer.version}
+                "it describes {product} {version}",
+                {"product": offer.product, "version": offer.version},
             ),
         )
     if offer.archive.target != get_archive_target_name(product, offer.version):
@@ -88,9 +89,7 @@ def _parse_offer(product: str, name: str, files: Mapping[str, TargetFile]) -> Of
             detail=LazyText("its archive is {target}", {"target": offer.archive.target}),
         )
     if not matches_target(files.get(offer.archive.target), offer.archive):
-        raise TrustError(
-            OFFER_INVALID, name=name, detail="its archive is not the one in the signed list"
-        )
+        raise TrustError(OFFER_INVALID, name=name, detail="archive does not match the metadata")
     return offer
 
 
@@ -125,7 +124,7 @@ def load_view(path: Path) -> FeedView | None:
     offers = data.get("offers")
     try:
         if not isinstance(offers, list):
-            raise TrustError(VIEW_DAMAGED, path=path, detail="no list of offers")
+            raise TrustError(VIEW_DAMAGED, path=path, detail="not a list of releases")
         return FeedView(
             offers=tuple(parse_leniently(Offer, offer) for offer in offers),
             checked_at=summary.checked_at,

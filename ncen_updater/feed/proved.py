@@ -188,10 +188,10 @@ class TrustStateStore:
         try:
             data = parse_json(read_file(self._path, MAX_TRUST_STATE_BYTES))
             if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-                raise ValueError("not in the expected form")
+                raise ValueError("invalid format")
             proved = data["proved"]
             if compute_sha256(encode_canonical_json(proved)) != data["sha256"]:
-                raise ValueError("its digest does not fit")
+                raise ValueError("digest mismatch")
             return TrustState.from_json(proved)
         except FileNotFoundError:
             return TrustState()

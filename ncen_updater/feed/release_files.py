@@ -123,10 +123,10 @@ def read_tree(document: ReleaseDocument, path: Path) -> Tree:
     version = document.manifest.version
     content = _decompress_tree(path, document.tree_bytes, version)
     if compute_sha256(content) != document.tree_digest:
-        raise TrustError(TREE_MISMATCH, version=version, detail="its digest")
+        raise TrustError(TREE_MISMATCH, version=version, detail="digest")
     tree = parse_tree(content, document.tree.target)
     if tree.total_bytes != document.unpacked_bytes:
-        raise TrustError(TREE_MISMATCH, version=version, detail="the sum of its sizes")
+        raise TrustError(TREE_MISMATCH, version=version, detail="total size")
     return tree
 
 
@@ -142,7 +142,7 @@ def _decompress_tree(path: Path, length: int, version: str) -> bytes:
             TREE_MISMATCH,
             version=version,
             detail=LazyText(
-                "{length} bytes, over {max_tree_bytes}",
+                "{length} bytes, more than {max_tree_bytes}",
                 {"length": length, "max_tree_bytes": MAX_TREE_BYTES},
             ),
         )

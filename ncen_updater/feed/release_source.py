@@ -56,4 +56,4 @@ class DownloadedPack:
 def describe_unused_pack(ref: DeltaRef, error: UpdaterError) -> LazyText:
     """Say that a pack failed and that the archive takes its place."""
     values = {"name": ref.target, "code": error.code, "what": error.title_text}
-    return LazyText(N_("{name} is not used ({code}: {what}); fetching the whole archive"), values)
+    return LazyText(N_("{name} not used ({code}: {what}); downloading the full archive"), values)

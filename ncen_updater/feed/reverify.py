@@ -408,7 +408,7 @@ def verify_offer(verifier: MetadataVerifier, offer: Offer) -> tuple[int, str]:
         offers = parse_offers(product, found.files)
         proved = next((o for o in offers if o.version == version), None)
         if proved is None or not offer.is_same_release(proved):
-            raise UnverifiedDownloadError(version=version, detail="no signed list names it so")
+            raise UnverifiedDownloadError(version=version, detail="not in the metadata")
         file = found.files[get_release_target_name(product, version)]
         return int(file.length), str(file.hashes["sha256"])
 

@@ -141,14 +141,12 @@ def get_target_digest(target: TargetFile) -> tuple[str, str]:
                     OFFER_INVALID,
                     name=target.path,
                     detail=LazyText(
-                        "{digest} is no {algorithm}",
+                        "{digest} is not a valid {algorithm} digest",
                         {"digest": repr(digest[:80]), "algorithm": algorithm},
                     ),
                 )
             return algorithm, digest
-    raise TrustError(
-        OFFER_INVALID, name=target.path, detail="signed with neither SHA-256 nor SHA-512"
-    )
+    raise TrustError(OFFER_INVALID, name=target.path, detail="no SHA-256 or SHA-512 digest")
 
 
 def is_safe_target_path(path: str) -> bool:

@@ -186,7 +186,7 @@ class TufReleaseSource(DownloadStore):
             except FeedError as error:
                 raise first or error from error  # that a list was refused weighs more
         if first is None:
-            raise TrustError(detail="no feed address is configured")
+            raise TrustError(detail="no feed URL configured")
         raise first
 
     def _refresh_once(
@@ -372,7 +372,7 @@ class TufReleaseSource(DownloadStore):
         if self._client is None:
             self.refresh()
         if self._client is None:
-            raise TrustError(detail="no verified list")
+            raise TrustError(detail="no verified metadata")
         return self._client, self._client.list_product_targets()
 
     def _require_still_offered(self, offer: Offer, offers: tuple[Offer, ...]) -> None:

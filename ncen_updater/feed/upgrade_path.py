@@ -58,21 +58,19 @@ class RejectionReason(StrEnum):
 
 
 REASON_TEXTS: Mapping[RejectionReason, str] = {
-    RejectionReason.NOT_NEWER: N_("it is not newer than what runs here"),
-    RejectionReason.WITHDRAWN: N_("it was withdrawn: {why}"),
-    RejectionReason.OTHER_COUNTRY: N_("it is for other countries: {countries}"),
-    RejectionReason.OTHER_CHANNEL: N_("it is in the channel '{channel}'"),
-    RejectionReason.AGENT: N_("it needs an agent {agent}"),
-    RejectionReason.HALTED: N_("it was halted by the Secretariat: {why}"),
-    RejectionReason.WAVE: N_("it opens for this site on {opens}"),
-    RejectionReason.BAD: N_("it failed at this site before"),
-    RejectionReason.UPGRADE_FROM: N_("it can only be installed over {upgrade_from}"),
-    RejectionReason.REQUIRED_STOP: N_(
-        "the required release {stop} comes first and cannot be installed"
-    ),
+    RejectionReason.NOT_NEWER: N_("not newer than the installed release"),
+    RejectionReason.WITHDRAWN: N_("withdrawn by the Secretariat: {why}"),
+    RejectionReason.OTHER_COUNTRY: N_("only for other countries: {countries}"),
+    RejectionReason.OTHER_CHANNEL: N_("channel '{channel}'"),
+    RejectionReason.AGENT: N_("needs ncen-updater {agent}"),
+    RejectionReason.HALTED: N_("halted by the Secretariat: {why}"),
+    RejectionReason.WAVE: N_("staged rollout: open for this site on {opens}"),
+    RejectionReason.BAD: N_("marked bad on this site"),
+    RejectionReason.UPGRADE_FROM: N_("upgrade only from {upgrade_from}"),
+    RejectionReason.REQUIRED_STOP: N_("required release {stop} cannot be installed first"),
 }
 
-WAVE_DATE_NOT_SET = N_("it is opened in waves, and the day for this site is not set yet")
+WAVE_DATE_NOT_SET = N_("staged rollout: date for this site not set")
 
 #: With these a required stop is not meant for the site, and may be passed.
 NOT_FOR_SITE = frozenset(

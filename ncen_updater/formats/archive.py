@@ -188,7 +188,7 @@ def _unpack_members(
 ) -> None:
     wanted = {entry.path: entry for entry in tree.entries}
     if len(wanted) != len(tree.entries):
-        raise _MemberRefusedError("the tree names a path twice")
+        raise _MemberRefusedError("duplicate path")
     reported, total = LazyText(N_("Unpacking {archive} (bytes)"), {"archive": archive.name}), 0
     expected = tree.total_bytes  # a sum over all entries: once, not at every file
     with (

@@ -205,7 +205,7 @@ class ReleaseDocument(SignedModel):
     def _check_chunk_count(self) -> ReleaseDocument:
         chunks = self.archive_chunks
         if chunks and len(chunks.sha256) != -(-self.archive.length // chunks.size):
-            raise ValueError("the digests of the archive's parts do not cover it")
+            raise ValueError("part digests do not cover the archive")
         return self
 
     def to_canonical_json(self) -> bytes:
@@ -247,7 +247,7 @@ def parse_release_document(
         raise ReleaseDocumentError(
             source=source,
             detail=LazyText(
-                "{content} bytes, over {max_document_bytes}",
+                "{content} bytes, more than {max_document_bytes}",
                 {"content": len(content), "max_document_bytes": MAX_DOCUMENT_BYTES},
             ),
         )

@@ -52,15 +52,15 @@ def _check_specifier(value: str) -> str:
 def _check_relative_path(value: str) -> str:
     parts = value.split("/")
     if value.startswith("/") or "\\" in value or any(p in ("", ".", "..") for p in parts):
-        raise ValueError("not a plain path inside the release")
+        raise ValueError("must be a relative path inside the release")
     if any(character < " " for character in value):
-        raise ValueError("a path holds no control characters")
+        raise ValueError("control character in a path")
     return value
 
 
 def _check_no_zero_byte(value: str) -> str:
     if "\0" in value:
-        raise ValueError("it holds a zero character")
+        raise ValueError("null character")
     return value
 
 
@@ -201,7 +201,7 @@ class Migration(SignedModel):
         if (self.down is None) == (self.irreversible is None):
             raise ValueError("give either 'down' or the reason in 'irreversible'")
         if self.loses is not None and self.down is None:
-            raise ValueError("'loses' says what 'down' does not keep; there is no 'down'")
+            raise ValueError("'data_loss' needs 'down'")
         return self
 
 
@@ -242,7 +242,7 @@ class DatabaseManifest(SignedModel):
     def _check_unique_ids(self) -> DatabaseManifest:
         kinds = self.changes_itself or ()
         if len(set(kinds)) != len(kinds):
-            raise ValueError("'changes_itself' names a kind twice")
+            raise ValueError("duplicate value in 'self_managed'")
         ids = [m.id for m in self.migrations]
         if ids != sorted(set(ids)):
             raise ValueError("migration ids must be unique and in ascending order")
@@ -375,9 +375,9 @@ class SchemaCompatibility(SignedModel):
     @model_validator(mode="after")
     def _check_numbers(self) -> SchemaCompatibility:
         if self.back_to > self.schema_number:
-            raise ValueError("'back_to' is no later than 'schema_number'")
+            raise ValueError("'compatible_down_to' must not exceed 'schema_number'")
         if self.expand and self.back_to == self.schema_number:
-            raise ValueError("'expand' needs an earlier 'back_to': a release that goes on serving")
+            raise ValueError("'expand' needs 'compatible_down_to' below 'schema_number'")
         return self
 
 
@@ -406,7 +406,7 @@ class SiteFilesManifest(SignedModel):
     @model_validator(mode="after")
     def _check_description(self) -> SiteFilesManifest:
         if self.effect is not SiteFileEffect.NOTHING and len(self.words) < 10:
-            raise ValueError("say in 'words' what is done to these files")
+            raise ValueError("describe the change to these files in 'words'")
         return self
 
 
@@ -500,13 +500,13 @@ class OverlayManifest(SignedModel):
                     f"'{name}' holds {LANGUAGE_PLACEHOLDER} once for translations, else not"
                 )
         if wanted and (self.required or self.rules):
-            raise ValueError("'required' and 'rules' are for settings")
+            raise ValueError("'required' and 'rules' are for settings only")
         if not wanted and (self.areas or self.template or self.format is OverlayFormat.PO):
-            raise ValueError("'areas', 'template' and the format 'po' are for translations")
+            raise ValueError("'areas', 'template' and format 'po' are for translations only")
         if self.format is OverlayFormat.PO and self.encoding != "utf-8":
-            raise ValueError("the format 'po' is in utf-8")
+            raise ValueError("format 'po' requires utf-8")
         if self.compiled and self.format is not OverlayFormat.PO:
-            raise ValueError("'compiled' is for the format 'po'")
+            raise ValueError("'compiled' is for format 'po' only")
         return self
 
 
@@ -550,9 +550,9 @@ class Manifest(SignedModel):
     def _check_consistency(self) -> Manifest:
         names = [database.name for database in self.databases]
         if len(names) != len(set(names)):
-            raise ValueError("a database is named twice")
+            raise ValueError("duplicate database name")
         if len({item.name for item in self.files}) != len(self.files):
-            raise ValueError("'files' names the same files twice")
+            raise ValueError("duplicate name in 'files'")
         for of in ("slot", "overlay"):
             if len({getattr(item, of) for item in self.carried}) != len(self.carried):
                 raise ValueError(f"'carried' names the same '{of}' twice")

@@ -31,7 +31,7 @@ def _parse_utc_time(value: object) -> datetime:
         return within_calendar(datetime.fromisoformat(value))
     if isinstance(value, datetime) and value.tzinfo is not None and not value.microsecond:
         return within_calendar(value)
-    raise ValueError("write a time as 2026-12-01T08:00:00Z")
+    raise ValueError("use the form 2026-12-01T08:00:00Z")
 
 
 def format_utc_time(moment: datetime) -> str:
@@ -106,7 +106,7 @@ class EmergencyHaltStatement(SignedModel):
     @model_validator(mode="after")
     def _check_duration(self) -> EmergencyHaltStatement:
         if not timedelta() <= self.until - self.since <= MAX_DURATION:  # at any date there is
-            raise ValueError("a brake ends within 72 hours")
+            raise ValueError("an emergency halt ends within 72 hours")
         return self
 
 

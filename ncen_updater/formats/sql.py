@@ -319,4 +319,4 @@ def check_file_content(content: bytes) -> tuple[str, str | None] | None:
         content.decode("utf-8")
     except UnicodeDecodeError as error:
         return N_("it is not UTF-8 text."), str(error)
-    return (N_("it holds a zero byte."), None) if b"\0" in content else None
+    return (N_("it contains a null byte."), None) if b"\0" in content else None

@@ -141,7 +141,7 @@ def parse_tree(content: bytes, source: str) -> Tree:
         raise TreeError(
             source=source,
             detail=LazyText(
-                "{content} bytes, over {max_tree_bytes}",
+                "{content} bytes, more than {max_tree_bytes}",
                 {"content": len(content), "max_tree_bytes": MAX_TREE_BYTES},
             ),
         )

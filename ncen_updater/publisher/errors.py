@@ -28,6 +28,6 @@ def make_write_error(cause: OSError) -> UpdaterError:
     full = cause.errno == errno.ENOSPC
     return UpdaterError(
         replace(WRITE_FAILED, exit_code=ExitCode.SPACE) if full else WRITE_FAILED,
-        state=LazyText(N_("Clients see the feed as it was, or the whole new one.")),
+        state=LazyText(N_("The feed is unchanged or completely published.")),
         detail=describe_system_error(cause),
     )

@@ -15,13 +15,13 @@ def test_what_is_over_is_called_in_its_turn() -> None:
     before = threading.active_count()
     try:
         deadlines.schedule(3600, lambda: called.append("much later"))
-        taken_back = deadlines.schedule(0.05, lambda: called.append("taken back"))
+        taken_back = deadlines.schedule(0.05, lambda: called.append("reverted"))
         deadlines.schedule(0.1, over.set)
-        deadlines.schedule(0.0, lambda: called.append("at once"))
+        deadlines.schedule(0.0, lambda: called.append("The upgrade starts immediately."))
         taken_back()
         taken_back()
         assert over.wait(DEADLINE_S)
-        assert called == ["at once"]
+        assert called == ["The upgrade starts immediately."]
         assert threading.active_count() == before + 1
     finally:
         deadlines.close()

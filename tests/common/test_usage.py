@@ -104,13 +104,13 @@ def test_language_of_click_ends_with_the_run(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_a_missing_option_is_for_stands_behind_it() -> None:
     @click.command()
-    @click.option("--advice", required=True, help=N_("Why, for operators."))
+    @click.option("--advice", required=True, help=N_("Reason shown to operators"))
     def told(**given: object) -> None:
         """Do nothing."""
 
-    english = "Missing option '--advice'. Why, for operators."
+    english = "Missing option '--advice'. Reason shown to operators"
     assert refused_in("en", told) == english
-    french = "Il manque l'option '--advice'. Pourquoi, pour les opérateurs."
+    french = "Il manque l'option '--advice'. Motif affiché aux exploitants"
     assert refused_in("fr", told) == french
 
 
@@ -118,12 +118,9 @@ def test_what_a_command_finds_itself() -> None:
     plain = CommandUsageError(N_("give a TIME, or --cancel"))
     assert format_usage_error(plain, "en") == plain.message == "give a TIME, or --cancel"
     assert format_usage_error(plain, "fr") == "donnez une HEURE, ou --cancel"
-    hinted = CommandUsageError(N_("there is no country {country}"), hint="COUNTRY", country="ZZ")
-    assert format_usage_error(hinted, "en") == "Invalid value for COUNTRY: there is no country ZZ"
-    assert (
-        format_usage_error(hinted, "fr")
-        == "Valeur incorrecte pour PAYS : il n'existe pas de pays ZZ"
-    )
+    hinted = CommandUsageError(N_("unknown country {country}"), hint="COUNTRY", country="ZZ")
+    assert format_usage_error(hinted, "en") == "Invalid value for COUNTRY: unknown country ZZ"
+    assert format_usage_error(hinted, "fr") == "Valeur incorrecte pour PAYS : pays inconnu ZZ"
 
 
 def test_an_unknown_sentence_is_passed_on() -> None:

@@ -481,13 +481,13 @@ call_worker(Worker("code"), {{"act": "x"}})
 """
 
 
-@pytest.mark.parametrize("instant", ["before the order", "at work"])
+@pytest.mark.parametrize("instant", ["before the order", "running"])
 def test_a_child_ends_with_its_parent(tmp_path: Path, instant: str) -> None:
     place = tmp_path / "group"
     os.mkfifo(place)
     tell = f"open({str(place)!r}, 'w').write(str(os.getpgrp()))"
-    code = serving(f"{tell}; time.sleep(1000)" if instant == "at work" else "time.sleep(1000)")
-    if instant != "at work":
+    code = serving(f"{tell}; time.sleep(1000)" if instant == "running" else "time.sleep(1000)")
+    if instant != "running":
         code = f"import os; {tell}\n{code}"
     with subprocess.Popen([sys.executable, "-c", ASKER.format(code=code)]) as parent:
         group = int(place.read_text())

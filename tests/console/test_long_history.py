@@ -36,9 +36,7 @@ def listed(guest: Guest, path: str) -> tuple[list[str], list[str]]:
     """The changes of a page, and where more are."""
     text = guest.get(path).text
     changes = re.findall(r'href="/history/([a-z2-7]{8})"', text)
-    return changes, re.findall(
-        r'href="(/history(?:\?before=[a-z2-7]{8})?)">(?:The new|Earlier)', text
-    )
+    return changes, re.findall(r'href="(/history(?:\?before=[a-z2-7]{8})?)">(?:Newest|Older)', text)
 
 
 @pytest.mark.parametrize(

@@ -69,14 +69,14 @@ def test_a_short_run_keeps_every_promise_and_leaves_nothing(place: Path, engine:
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "BROKEN" not in run.stdout
+    assert "FAILED" not in run.stdout
     if engine == "postgresql":
         shown = BLOCK.search(README.read_text("utf-8"))
         assert shown is not None
         recorded = shown[0].removeprefix(shown[1]).removesuffix(shown[2])
         assert normalize(extract_session(run.stdout)) == normalize(recorded), "see demo/session.py"
     assert "one of three" in run.stdout
-    assert "Every promise was kept, 12 of 12." in run.stdout
+    assert "All checks passed: 12 of 12" in run.stdout
     assert "SIGKILL to the agent's process" in run.stdout
     assert "\x1b" not in run.stdout
     assert run.stderr == ""
@@ -176,7 +176,7 @@ def test_the_table_says_what_is_broken() -> None:
     assert broken_rows((kept, broken)) == (broken,)
     assert [line.split() for line in lines[2:]] == [
         ["one", "good", "good", "1.2", "s", "1,000", "kept"],
-        ["two", "good", "bad", "-", "-", "BROKEN"],
+        ["two", "good", "bad", "-", "-", "FAILED"],
     ]
     assert max(map(len, lines)) <= 100
 

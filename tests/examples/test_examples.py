@@ -151,7 +151,7 @@ def by_the_guide(example: Example, ground: Ground) -> None:
                                env=environment, capture_output=True, text=True,
                                timeout=DEADLINE_S, check=False)  # fmt: skip
         assert ended.returncode == 0, ended.stdout + ended.stderr
-        assert "over from 1.0 and back, all of it." in ended.stdout
+        assert "Passed: upgrade from 1.0" in ended.stdout
     finally:
         desk.drop()
 

@@ -184,9 +184,9 @@ def test_words_of_a_rejection() -> None:
     )
     assert isinstance(path, NoUpgradePath)
     assert [r.text.render() for r in path.rejected] == [
-        "it can only be installed over ==3.1",
-        "the required release 3.3.0 comes first and cannot be installed",
-        "it was withdrawn: loses photographs",
+        "upgrade only from ==3.1",
+        "required release 3.3.0 cannot be installed first",
+        "withdrawn by the Secretariat: loses photographs",
     ]
 
 
@@ -384,4 +384,4 @@ def test_a_release_that_names_no_earlier_one_is_for_a_first_installation_only() 
     )
     assert not path
     assert [row.reason for row in path.rejected] == [RejectionReason.UPGRADE_FROM]
-    assert path.rejected[0].text.render() == "it can only be installed over -"
+    assert path.rejected[0].text.render() == "upgrade only from -"

@@ -161,9 +161,9 @@ def test_the_words() -> None:
         Row("", (offer("3.3.0", CLOSED), offer("3.4.0", *part), offer("3.5.0", **HALT)))
     )  # fmt: skip
     assert [r.text.render() for r in path.rejected] == [
-        "it opens for this site on 2026-12-02 08:00 UTC",
-        "it is opened in waves, and the day for this site is not set yet",
-        "it was halted by the Secretariat: prints blank permits",
+        "staged rollout: open for this site on 2026-12-02 08:00 UTC",
+        "staged rollout: date for this site not set",
+        "halted by the Secretariat: prints blank permits",
     ]
 
 

@@ -254,7 +254,7 @@ ASKED: Mapping[str, tuple[str, str, dict[str, Any] | None]] = {
     "a yes, by a path": ("POST", "/v1/../v1/approvals", dict(APPROVE)),
     "a yes as a question": ("POST", "/v1/approvals/", dict(APPROVE)),
     "an upgrade": ("POST", "/v1/orders", {"kind": "upgrade"}),
-    "going back": ("POST", "/v1/orders", {"kind": "rollback", "undoes": "abcdefgh"}),
+    "rollback": ("POST", "/v1/orders", {"kind": "rollback", "undoes": "abcdefgh"}),
     "an order without a kind": ("POST", "/v1/orders", None),
     "an order of tomorrow": ("POST", "/v1/orders", {"kind": "tomorrow"}),
     "bringing a change to its end": ("POST", "/v1/orders", {"kind": "resume"}),

@@ -56,9 +56,9 @@ FRENCH = {
     "way in": "Connectez-vous avec votre compte sur ce serveur",
     "enter": "Se connecter",
     "wrong": "Le nom ou le mot de passe est faux, ou ce compte ne peut pas entrer ici.",
-    "secret": "Votre mot de passe, pour ceci seulement",
-    "said": "Vous avez dit oui.",
-    "withdrawn": "Votre oui est retiré.",
+    "secret": "Confirmez avec votre mot de passe",
+    "said": "Vous l'avez déjà approuvée.",
+    "withdrawn": "Approbation retirée.",
 }
 
 
@@ -173,7 +173,7 @@ def test_a_person_with_a_password_looks_and_says_yes(site: Site, counter: Counte
         assert (cookie["secure"], cookie["httpOnly"], cookie["sameSite"]) == (True, True, "Strict")
         assert (cookie["path"], cookie["domain"], cookie.get("expiry")) == ("/", NAME, None)
         # A yes takes the password again.
-        for password, words in (("wrong", "NU-9711"), (SECRETS[AMINA], "You have said yes.")):
+        for password, words in (("wrong", "NU-9711"), (SECRETS[AMINA], "Already approved by you.")):
             assert approvals(counter) == []
             person.open(f"{address}/approve")
             settled(person)
@@ -184,7 +184,7 @@ def test_a_person_with_a_password_looks_and_says_yes(site: Site, counter: Counte
         # What goes on comes by itself, through the web server.
         person.open(f"{address}/live")
         counter.site.open_change()
-        told(person, "The change to 3.3.0 goes on.")
+        told(person, "In progress: change to 3.3.0")
         person.one('form[action="/leave"] button').click()
         person.until("the way in", lambda: person.all("#password"))
         assert person.cookies() == []

@@ -35,13 +35,13 @@ def test_a_first_event_is_said_whole(made: tuple[Path, FeedKeys], tmp_path: Path
     for metadata in first.values():
         metadata.signed.version = 1
     said = words(tmp_path / "event", first, None)
-    raw = [line for line in said if " becomes " in line]
+    raw = [line for line in said if " set to " in line]
     assert raw == []
-    assert "no product has clients that are plain tufup" in [line.strip() for line in said]
-    assert "timestamp: valid for 7 days, to be signed anew in the last 6" in said
-    assert "ncen: no other product may use these names" in said
-    assert "root: 2 of 3 must sign" in said
-    assert not [line for line in said if "until now" in line]  # there was nothing
+    assert "no product for plain tufup clients" in [line.strip() for line in said]
+    assert "timestamp: valid for 7 days, renewed in the last 6" in said
+    assert "ncen: its file names are exclusive" in said
+    assert "root: signature threshold 2 of 3" in said
+    assert not [line for line in said if "before:" in line]  # there was nothing
 
 
 def test_another_period_is_said(made: tuple[Path, FeedKeys], tmp_path: Path) -> None:
@@ -50,8 +50,8 @@ def test_another_period_is_said(made: tuple[Path, FeedKeys], tmp_path: Path) -> 
     root.unrecognized_fields[POLICY_FIELD]["expiry_days"]["timestamp"] = 30
     root.unrecognized_fields[POLICY_FIELD]["signing_days"]["extra"] = 3
     said = words(tmp_path / "event", {"root": Metadata(root)}, made[0] / "feed")
-    assert "timestamp: valid for 30 days, to be signed anew in the last 6 (until now: 7, 6)" in said
-    assert "extra: valid for - days, to be signed anew in the last 3" in said
+    assert "timestamp: valid for 30 days, renewed in the last 6 (before: 7, 6)" in said
+    assert "extra: valid for - days, renewed in the last 3" in said
     assert not [line for line in said if line.startswith("root: valid for")]
 
 

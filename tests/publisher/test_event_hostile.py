@@ -215,13 +215,13 @@ def test_a_withdrawal_that_is_taken_back_is_said(
 
     event = event_with(feed, tmp_path / "event", change, "ncen")
     words = "\n".join(line.text.render() for line in describe_event(event))
-    assert "WARNING: ncen 3.3.0 is no longer withdrawn" in words
+    assert "WARNING: ncen 3.3.0: withdrawal ends" in words
 
 
 def test_a_renewal_says_that_nothing_else_changes(feed: Path, tmp_path: Path) -> None:
     event = event_with(feed, tmp_path / "event", lambda _: None, "root", "targets", "ncen")
     said = [line.text.render() for line in describe_event(event)]
-    assert said.count("nothing else changes") == 3
+    assert said.count("no other changes") == 3
 
 
 def test_a_base_that_never_was(feed: Path, tmp_path: Path, keys: FeedKeys) -> None:
@@ -230,7 +230,7 @@ def test_a_base_that_never_was(feed: Path, tmp_path: Path, keys: FeedKeys) -> No
     fake = FeedKeys((*own, keys.officers[0]), keys.online, 2)
     create_feed(tmp_path / "fake", fake, clock)
     event = event_with(tmp_path / "fake", tmp_path / "event", lambda _: None, "root")
-    assert "nothing else changes" in [line.text.render() for line in describe_event(event)]
+    assert "no other changes" in [line.text.render() for line in describe_event(event)]
     trusted = FeedDirectory(feed).read_roots()[0]
     with refused(EVENT_BASE_UNTRUSTED):
         event.verify_root(trusted)

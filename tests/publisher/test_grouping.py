@@ -42,15 +42,16 @@ class Case:
 
 CASES = [
     Case("both engines alike", "UPDATE cases SET kg = 0", "\nUPDATE cases\n SET kg = 0",
-         grave=("p.sql, line 1 (the same in s.sql:2), changes records: UPDATE cases",)),
+         grave=("p.sql, line 1 (same in s.sql:2), changes records: UPDATE cases",)),
     Case("not alike", "UPDATE cases SET kg = 0", "UPDATE cases SET kg = 1",
          grave=("p.sql, line 1, changes", "s.sql, line 1, changes")),
     Case("alike in what is shown of them only", f"{LONG}'MU'", f"{LONG}'SN'",
          grave=("p.sql, line 1, changes", "s.sql, line 1, changes")),
     Case("grave on one engine only", "SELECT 1", "DELETE FROM cases",
-         grave=("p.sql, line 1, runs", "s.sql, line 1, deletes records: DELETE FROM cases")),
+         grave=("p.sql, line 1, calls a function",
+                "s.sql, line 1, deletes records: DELETE FROM cases")),
     Case("usual", "INSERT INTO codes VALUES (1); ALTER TABLE a RENAME b TO c",
-         usual=("p.sql, line 1, adds records", "p.sql, line 1, gives another name")),
+         usual=("p.sql, line 1, adds records", "p.sql, line 1, renames an object")),
     Case("its own number", "UPDATE ncen_release SET release = '3.3.0'",
          usual=("p.sql, line 1, changes records: UPDATE ncen_release",)),
     Case("a number elsewhere", "UPDATE users SET release = '3.3.0'",
@@ -67,32 +68,32 @@ CASES = [
     Case("its own", NEW + "INSERT INTO visits VALUES (1)", NEW + "INSERT INTO visits VALUES (1)",
          harmless=2),
     Case("its own, and a function runs", NEW + "INSERT INTO visits VALUES (lo_unlink(17))",
-         grave=("p.sql, line 1, adds records, runs a function: INSERT",)),
+         grave=("p.sql, line 1, adds records, calls a function: INSERT",)),
     Case("a function behind a quoted name", NEW + 'INSERT INTO visits VALUES ("lo_unlink"(17))',
-         grave=("p.sql, line 1, adds records, runs a function: INSERT",)),
+         grave=("p.sql, line 1, adds records, calls a function: INSERT",)),
     Case("a function that is called as one of ours",
          NEW + "INSERT INTO visits VALUES (evil.lower('x'))",
-         grave=("p.sql, line 1, adds records, runs a function: INSERT",)),
+         grave=("p.sql, line 1, adds records, calls a function: INSERT",)),
     Case("a function where a value is missing",
          "ALTER TABLE cases ADD COLUMN b int DEFAULT lo_unlink(17)",
-         grave=("p.sql, line 1, runs a function: ALTER TABLE",)),
+         grave=("p.sql, line 1, calls a function: ALTER TABLE",)),
     Case("a function in a view, which runs where the view is read",
          "CREATE VIEW v AS SELECT lo_unlink(17) AS x;" + NEW + "INSERT INTO visits SELECT x FROM v",
-         grave=("p.sql, line 1, runs a function: CREATE VIEW",), harmless=1),
+         grave=("p.sql, line 1, calls a function: CREATE VIEW",), harmless=1),
     Case("a view of columns only", "CREATE VIEW v (a, b) AS SELECT lower(x), y FROM t"),
     Case("another view in the place of one", "CREATE OR REPLACE VIEW v AS SELECT 1 WHERE false",
-         grave=("p.sql, line 1, changes what a view shows",)),
+         grave=("p.sql, line 1, changes a view",)),
     Case("a type that holds less", "ALTER TABLE cases ALTER COLUMN seized_at TYPE date;"
          "ALTER TABLE cases ALTER kg SET DATA TYPE int; ALTER TABLE a ALTER b TYPE text;"
          "ALTER TABLE cases ADD COLUMN type int",
          grave=("p.sql, line 1, changes records", "p.sql, line 1, changes records")),
     Case("a table that a server's fall empties", "ALTER TABLE cases SET UNLOGGED",
-         grave=("p.sql, line 1, is of an unusual kind",)),
+         grave=("p.sql, line 1, is an unusual statement",)),
     Case("a table that goes elsewhere", "ALTER TABLE cases SET SCHEMA old",
-         grave=("p.sql, line 1, gives another name, is of an unusual kind",)),
+         grave=("p.sql, line 1, renames an object, is an unusual statement",)),
     Case("rows that go with what is parked",
          'ALTER TABLE p ADD FOREIGN KEY (a) REFERENCES "ncen_kept".cases ON DELETE CASCADE',
-         grave=("p.sql, line 1, lets records go, or change, with others",)),
+         grave=("p.sql, line 1, cascades to other records",)),
     Case("functions that only reckon",
          NEW + "INSERT INTO visits (id) SELECT coalesce(max(id), 0) FROM cases WHERE kg IN (1)",
          harmless=1),
@@ -106,38 +107,39 @@ CASES = [
          "UPDATE cases SET code = 'A' WHERE code = 'B'; INSERT INTO ncen_kept.c SELECT * FROM a;"
          "UPDATE ncen_release SET release = '3.2.4'; UPDATE cases SET country = upper(country);"
          "DELETE FROM visits WHERE id = 1", direction="down", harmless=9,
-         grave=("p.sql, line 1, going back changes records: UPDATE cases SET code",),
+         grave=("p.sql, line 1, on rollback, changes records: UPDATE cases SET code",),
          undoes="CREATE TABLE visits (id int); ALTER TABLE cases ADD country text;"
          "CREATE INDEX i ON cases (country); CREATE VIEW v AS SELECT 1;"
          "ALTER TABLE cases RENAME a TO b; UPDATE cases SET code = 'B' WHERE code = 'A';"
          "UPDATE ncen_release SET release = '3.3.0'"),
     Case("a way back takes and changes", "DROP TABLE a; UPDATE b SET c = 1; DELETE FROM d",
-         direction="down", grave=("p.sql, line 1, going back removes a part of the database",
-         "p.sql, line 1, going back changes records", "p.sql, line 1, going back deletes records")),
+         direction="down", grave=("p.sql, line 1, on rollback, drops an object",
+         "p.sql, line 1, on rollback, changes records",
+         "p.sql, line 1, on rollback, deletes records")),
     Case("nearly what the release made", "ALTER TABLE cases DROP b; DROP TABLE visits CASCADE;"
          "DROP TABLE old.visits; DROP TABLE visits, cases; UPDATE cases SET code = 'A';"
          "UPDATE visits SET id = evil(id); ALTER TABLE cases DROP a, DROP kg",
          undoes="CREATE TABLE visits (id int); ALTER TABLE cases ADD a text",
-         direction="down", grave=("p.sql, line 1, going back",) * 7),
+         direction="down", grave=("p.sql, line 1, on rollback",) * 7),
     Case("what has another name by then", "ALTER TABLE cases DROP COLUMN country",
          undoes="ALTER TABLE cases ADD country text; ALTER TABLE cases RENAME country TO x;"
          "ALTER TABLE cases RENAME kg TO country",
-         direction="down", grave=("p.sql, line 1, going back removes",)),
+         direction="down", grave=("p.sql, line 1, on rollback, drops",)),
     Case("what may have been there", "DROP TABLE visits",
          undoes="CREATE TABLE IF NOT EXISTS visits (id int)",
-         direction="down", grave=("p.sql, line 1, going back removes",)),
+         direction="down", grave=("p.sql, line 1, on rollback, drops",)),
     Case("another case is another table", "DROP TABLE cases",
          undoes='CREATE TABLE "Cases" (id int)',
-         direction="down", grave=("p.sql, line 1, going back removes",)),
+         direction="down", grave=("p.sql, line 1, on rollback, drops",)),
     Case("a way back does more", "GRANT ALL ON a TO PUBLIC", direction="down",
-         grave=("p.sql, line 1, going back changes who may do what",)),
+         grave=("p.sql, line 1, on rollback, changes privileges",)),
     Case("a way back hides what it deletes",
          "WITH d AS (DELETE FROM cases RETURNING 1) SELECT 1", direction="down",
-         grave=("p.sql, line 1, going back deletes records, runs a function: WITH d",)),
+         grave=("p.sql, line 1, on rollback, deletes records, calls a function: WITH d",)),
     Case("a way back drops where others parked", "DROP SCHEMA IF EXISTS ncen_kept CASCADE",
-         direction="down", grave=("p.sql, line 1, going back removes",)),
+         direction="down", grave=("p.sql, line 1, on rollback, drops",)),
     Case("a way back takes columns with it", "DROP TYPE kind CASCADE", direction="down",
-         grave=("p.sql, line 1, going back removes",), undoes="CREATE TYPE kind AS ENUM ('a')"),
+         grave=("p.sql, line 1, on rollback, drops",), undoes="CREATE TYPE kind AS ENUM ('a')"),
 ]  # fmt: skip
 
 
@@ -179,18 +181,18 @@ def test_a_release_of_the_demonstration(tmp_path: Path) -> None:
     page = build_review(event, complete=True)
     kinds = [line.render().split(": ")[1].rpartition(", ")[2] for line in page.grave]
     assert kinds == [
-        "changes records", "runs a function",
-        "going back changes records", "going back changes records", "going back deletes records",
+        "changes records", "calls a function", "changes records", "changes records",
+        "deletes records",
     ]  # fmt: skip
     assert len(page.warnings) == 25
     assert page.harmless == 54
     said = [line if isinstance(line, str) else line.render() for line in format_summary(page)]
     heads = [line for line in said if not line.startswith("  ")]
     assert heads[1:] == [
-        "To be decided before all:",
-        "To be known as well; most releases have such lines:",
+        "Critical",
+        "Usual",
     ]
-    assert "54 further statements" in said[-1]
+    assert "54 statements" in said[-1]
     assert not [line.render() for line in page.releases[0].way_back if "entered" in line.render()]
 
 
@@ -202,8 +204,8 @@ def test_what_is_said_of_a_first_event_is_true(tmp_path: Path) -> None:
     event = SigningEvent.create(tmp_path / "event", draft.title, draft.roles, None)
     said = [text.render() for text in summarize_event(event)]
     assert sorted(said) == [
-        "A new feed begins: this decides who may sign for every site.",
-        "It decides who may sign releases of ncen, ncen-updater for every site.",
-        "ncen begins with nothing in it, and lasts until 2027-11-24.",
-        "ncen-updater begins with nothing in it, and lasts until 2027-11-24.",
+        "Creates a new feed and decides who can sign for every site.",
+        "Creates ncen, empty, valid until 2027-11-24.",
+        "Creates ncen-updater, empty, valid until 2027-11-24.",
+        "Decides who can sign releases of ncen, ncen-updater.",
     ]

@@ -68,7 +68,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         create_key(tmp_path, "three", "thirteen char")
     with refused(BAD_KEY_FILE) as caught:
         open_signer(one.public, lambda _: PASSPHRASE)
-    assert caught.value.detail == "this is the public half; give one.pem"
+    assert caught.value.detail == "this is the public key; give one.pem"
     with refused(KEY_NAME):
         create_key(tmp_path, "../three", PASSPHRASE)
     one.private.write_bytes(two.private.read_bytes())
@@ -139,9 +139,9 @@ def test_a_passphrase_is_made_and_said_once(
     assert len(secret.split()) == 6
     assert secret not in said.out
     # Its name does not say what it is for: where the public file of each goes is told.
-    assert "goes into the ceremony (ceremony.toml)" in said.out
-    assert "That of a builder goes into no ceremony" in said.out
-    assert "--builder-key or as builder_key in officer.toml" in said.out
+    assert "to the ceremony (ceremony.toml)" in said.out
+    assert "builder out of the ceremony" in said.out
+    assert "--builder-key or set builder_key in officer.toml" in said.out
     open_signer(tmp_path / "amina.pem", lambda _: secret)
     mark = group_digest(compute_fingerprint(load_public_key(tmp_path / "amina.pub.json")))
     assert mark in said.out

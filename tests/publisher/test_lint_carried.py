@@ -307,5 +307,5 @@ def test_the_command_compares_with_the_feed(
     ] == SETTINGS.encode()
     assert run(["lint", str(release), "--feed", str(feed)]) == 0
     said = capsys.readouterr().out
-    assert "against 3.4.0: texts new 1, worded anew 1, gone 0" in said.replace("\n", " ")
+    assert "1 added, 1 changed, 0 removed" in said.replace("\n", " ")
     assert "mail.fax" in said

@@ -146,7 +146,7 @@ def test_the_feed_has_the_files_of_before(
     assert tree == scan_release(old)
     assert read_previous_tree(FeedDirectory(feed), None) is None
     assert run(["lint", str(new), "--feed", str(feed)]) == 3
-    assert "app/seizures/migrations/0002_office.py never run where 3.4.0" in capsys.readouterr().out
+    assert "app/seizures/migrations/0002_office.py do not run" in capsys.readouterr().out
     words = ["build", str(new), "--feed", str(feed), "--staging", str(tmp_path / "staging")]
     assert run(words) != 0
     assert "NU-7169" in capsys.readouterr().err

@@ -195,8 +195,7 @@ def test_a_server_that_does_not_answer_is_no_feed_that_is_wrong(
         nobody = f"http://127.0.0.1:{taken.getsockname()[1]}/"
     assert run(["monitor", nobody, "--root", str(public.root)]) == 7
     said = " ".join(capsys.readouterr().out.split())
-    assert f"{nobody} did not answer" in said
-    assert "Nothing was found wrong" in said
+    assert f"Feed unreachable: {nobody}" in said
     assert "Act now" not in said
     # A further place, likewise; what is known to be wrong says more.
     assert public.look("--also", nobody)[::2] == (7, {"NU-7208"})
@@ -221,7 +220,7 @@ def test_words_for_people(public: Public, capsys: pytest.CaptureFixture[str]) ->
     words = ["monitor", public.server.url, "--root", str(public.root), "--lang", "fr"]
     assert run(words) == 14
     out = capsys.readouterr().out
-    assert "Dans 3 jours" in out
+    assert "inutilisable dans 3 jours" in out
     assert "timestamp" in out
     assert run(["monitor", "ftp://x/", "--root", str(public.root)]) == 2
     assert run(["monitor", public.server.url]) == 2

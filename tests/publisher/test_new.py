@@ -198,7 +198,7 @@ def test_migrations_among_installed_packages(
     assert (found.library, found.files) == (True, ("app/site/shop/db/alembic.ini",))
     assert not detect_migrations(lay(tmp_path / "own", {"alembic.ini": INI})).library
     made(tmp_path / "r")
-    assert "the application may have a command of its own" in capsys.readouterr().err
+    assert "the application may have its own command" in capsys.readouterr().err
     (tmp_path / "r/manifest.toml").unlink()
     manifest = made(tmp_path / "r", "--migrator-command", "shop db upgrade {url}")
     assert manifest.migrator is not None
@@ -207,7 +207,7 @@ def test_migrations_among_installed_packages(
         "--run", "shop db upgrade {url}",
     ]  # fmt: skip
     said = capsys.readouterr().err
-    assert "migrated by the application's own command: shop db upgrade {url}" in said
+    assert "Migration by the application's own command: shop db upgrade {url}" in said
     assert "found Alembic" not in said
 
 

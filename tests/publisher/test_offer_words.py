@@ -10,8 +10,8 @@ from ncen_updater.publisher.signing.describe import describe_offer_field
 @pytest.mark.parametrize(
     ("admitted", "said"),
     [
-        ("", "ncen 3.2.4 is installed over no release: a site begins with it"),
-        (">=3.2.4", "ncen 3.2.4 can be installed where this runs: 3.2.4 or later"),
+        ("", "ncen 3.2.4: first installation only"),
+        (">=3.2.4", "ncen 3.2.4: upgrade from 3.2.4 or later"),
     ],
 )
 def test_over_which_releases_it_goes(admitted: str, said: str) -> None:

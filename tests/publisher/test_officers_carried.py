@@ -47,9 +47,9 @@ def drafted(desk: Desk, change: Callable[[Path], None]) -> Path:
 
 def section(page: EventReview) -> list[str]:
     lines = said(page)
-    begin = lines.index("Texts and settings that countries may have their own of:")
+    begin = lines.index("Local overlay")
     return [line.strip() for line in lines[begin + 1 : lines.index(
-        "What lint says of it here and now:")]]  # fmt: skip
+        "Findings of lint")]]  # fmt: skip
 
 
 def test_each_text_that_changed_is_shown(desk: Desk) -> None:
@@ -61,16 +61,16 @@ def test_each_text_that_changed_is_shown(desk: Desk) -> None:
     )
     page = build_review(desk.event(drafted(desk, change)), complete=True)
     assert section(page) == [
-        "changed: i18n/en.json: seizure.saved, “Saved as {ref}” becomes “Kept as {ref}”",
-        "new: i18n/en.json: seizure.more, “<script> ”",
-        "gone: i18n/en.json: seizure.new, “New & <b>seizure</b>”",
-        "changed: settings.ini: lists.rows, “100” becomes “50”",
-        "gone: settings.ini: mail.fax, “no”",
+        "changed: i18n/en.json: seizure.saved, “Saved as {ref}” to “Kept as {ref}”",
+        "added: i18n/en.json: seizure.more, “<script> ”",
+        "removed: i18n/en.json: seizure.new, “New & <b>seizure</b>”",
+        "changed: settings.ini: lists.rows, “100” to “50”",
+        "removed: settings.ini: mail.fax, “no”",
     ]
     html = render_html(page).decode()
-    assert "“Saved as {ref}” becomes “Kept as {ref}”" in html
+    assert "“Saved as {ref}” to “Kept as {ref}”" in html
     assert "<script" not in html
-    assert "Les textes et paramètres" in "\n".join(said(page, "fr"))
+    assert "Surcouche locale" in "\n".join(said(page, "fr"))
 
 
 def test_nothing_is_said_to_be_nothing(desk: Desk) -> None:
@@ -82,20 +82,22 @@ def test_nothing_is_said_to_be_nothing(desk: Desk) -> None:
     ("change", "grave", "usual"),
     [
         (text("manifest.toml", '"mail.sender"]', '"mail.host"]'),
-         ["No site can upgrade before it sets mail.host in settings.ini: there is no default."],
+         ["Each site must set mail.host in settings.ini before the upgrade: no default value."],
          []),
         (text("manifest.toml", "most = 1000", "most = 500"),
-         ["settings.ini: other values than in 3.4.0 are refused for lists.rows."], []),
+         ["settings.ini: stricter rules than in 3.4.0: lists.rows."], []),
         (text("manifest.toml", 'overlay = "settings.ini"', 'overlay = "s.ini"'),
-         ["The release no longer carries settings.ini: what countries have there ends."], []),
+         [("Overlay settings.ini is no longer in the release; its local content has no"
+" effect.")], []),
         (text("settings.ini", "rows = 100", "rows = 1"),
-         ["lint refuses it (NU-7159): settings.ini: the release's own value of lists.rows breaks"
-          " its rule: >= 10"],
-         ["settings.ini: settings with another value than in 3.4.0: lists.rows."]),
+         [("blocked by lint (NU-7159): settings.ini: default value of lists.rows breaks"
+" its rule: >= 10")],
+         ["settings.ini: values changed since 3.4.0: lists.rows."]),
         (text("settings.ini", "fax = no\n", ""), [],
-         ["settings.ini: settings of 3.4.0 that are gone: mail.fax."]),
+         ["settings.ini: settings removed since 3.4.0: mail.fax."]),
         (words("i18n/en.json", saved="Saved as {ref} by {officer}"), [],
-         ["i18n/{lang}.json (in each language): other placeholders than in 3.4.0: seizure.saved."]),
+         [("i18n/{lang}.json (per language): placeholders changed since 3.4.0:"
+" seizure.saved.")]),
         (words("i18n/en.json", more="More"), [], []),
     ],
 )  # fmt: skip
@@ -104,7 +106,7 @@ def test_marks_have_their_weight(
 ) -> None:
     page = build_review(desk.event(drafted(desk, change)), complete=True)
     usually = [text.render() for text in page.warnings]
-    told = [line for line in usually if "in the manifest" not in line]
+    told = [line for line in usually if "manifest:" not in line]
     assert [line.render() for line in page.grave] == [f"WARNING: {line}" for line in grave]
     assert told == [f"WARNING: {line}" for line in usual]
 
@@ -118,9 +120,7 @@ def test_nobody_signs_texts_that_were_not_shown(desk: Desk, which: str) -> None:
         event.directory / REVIEW_DIRECTORY / compute_sha256((place / "i18n/en.json").read_bytes())
     )
     paper.write_bytes(b"{}")
-    assert [
-        line for line in warnings(build_review(event)) if "i18n/en.json could not be read" in line
-    ]
+    assert [line for line in warnings(build_review(event)) if "i18n/en.json not readable" in line]
     with refused(REVIEW_FILES_MISSING):
         build_review(event, complete=True)
     beside = (desk.place / "staging", desk.place / "feed")
@@ -133,6 +133,6 @@ def test_a_first_release_is_compared_with_nothing(tmp_path: Path) -> None:
     desk = Desk(tmp_path, ring(tmp_path))
     create_feed(tmp_path / "feed", desk.keys, clock)
     page = build_review(desk.event(drafted(desk, lambda _: None)), complete=True)
-    assert section(page)[0] == "new: i18n/en.json: title, “Cases”"
-    assert all(line.startswith("new: ") for line in section(page))
-    assert [line for line in said(page) if line.startswith("  new: bin/app, ")]
+    assert section(page)[0] == "added: i18n/en.json: title, “Cases”"
+    assert all(line.startswith("added: ") for line in section(page))
+    assert [line for line in said(page) if line.startswith("  added: bin/app, ")]

@@ -167,44 +167,44 @@ DANGERS: dict[str, tuple[Callable[[Desk], SigningEvent], str]] = {
         sql("UPDATE cases SET kg = 0 WHERE country <> 'MU'"),
         r"002\.up\.sql, line 4, changes records: UPDATE cases SET kg = 0",
     ),
-    "GRANT": (sql("GRANT ALL ON cases TO PUBLIC"), r"line 4, changes who may do what: GRANT ALL"),
+    "GRANT": (sql("GRANT ALL ON cases TO PUBLIC"), r"line 4, changes privileges: GRANT ALL"),
     "function": (
         sql("CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN END $$"),
-        r"line 4, puts a program into the database, or runs one: CREATE FUNCTION",
+        r"line 4, creates or runs code in the database: CREATE FUNCTION",
     ),
-    "migrator": (migrator, r"brings a program of its own .* curl evil\|sh"),
+    "migrator": (migrator, r"runs its own program .* curl evil\|sh"),
     "file that phones home": (
         phones_home("bin/beacon", 0o755),
-        r"files that may run and were not there before: bin/beacon$",
+        r"new executable files: bin/beacon$",
     ),
     "file that phones home when it is loaded": (
         phones_home("bin/beacon.py", 0o644),
-        r"files that may run and were not there before: bin/beacon\.py",
+        r"new executable files: bin/beacon\.py",
     ),
     "trigger": (
         sql("CREATE TRIGGER t BEFORE UPDATE ON cases FOR EACH ROW EXECUTE FUNCTION f()"),
-        r"line 4, puts a program into the database that runs by itself at each change: CREATE",
+        r"line 4, creates a trigger or rule: CREATE",
     ),
     "table made of a function": (
         sql("CREATE TABLE gone AS SELECT lo_unlink(17)"),
-        r"line 4, adds records, runs a function: CREATE TABLE gone AS SELECT",
+        r"line 4, adds records, calls a function: CREATE TABLE gone AS SELECT",
     ),
     "dropped column": (
         sql("ALTER TABLE cases DROP COLUMN kg"),
-        r"removes a part of the database: ALTER TABLE cases DROP",
+        r"drops an object: ALTER TABLE cases DROP",
     ),
     "date": (
         lambda desk: desk.agreed("timestamp", expiry_days=3650),
-        r"timestamp: a list lasts 3650 days \(until now: 7\)",
+        r"timestamp: metadata is valid for 3650 days \(before: 7\)",
     ),
     "threshold": (
         lambda desk: desk.agreed("root", threshold=1),
-        r"root: one person alone could replace all keys",
+        r"root: signature threshold is 1",
     ),
-    "wave": (wave, r"the wave of (2019|2020)-\d\d-\d\d \d\d:00 .*UTC\)? lies in the past: 100 %"),
+    "wave": (wave, r"the wave of (2019|2020)-\d\d-\d\d \d\d:00 .*UTC\)? is in the past: 100 %"),
     "country": (
         country,
-        r"there is no country XX",
+        r"WARNING: ncen 3.4.0: unknown country XX",
     ),
 }
 
@@ -213,8 +213,7 @@ def test_a_harmless_release_is_marked_nowhere(desk: Desk) -> None:
     page = build_review(desk.event(desk.next()), complete=True)
     assert warnings(page) == []
     assert [text.render() for text in page.sentences] == [
-        "ncen 3.4.0 is offered to the sites of all countries, to all of them as soon as it is"
-        " published."
+        "Offers ncen 3.4.0 to sites in all countries, all sites at once."
     ]
 
 
@@ -222,7 +221,7 @@ def test_another_program_in_the_place_of_one_is_usual(desk: Desk) -> None:
     page = build_review(program(desk), complete=True)
     assert [text.render() for text in page.grave] == []
     assert [text.render() for text in page.warnings] == [
-        "WARNING: files that may run are not as before: bin/app"
+        "WARNING: changed executable files: bin/app"
     ]
 
 
@@ -252,7 +251,7 @@ def test_what_becomes_a_program_is_grave(
         expected = seen == "always" or name == "bin/new"  # of no kind that is data
         expected = expected or (seen == "with the files" and bool(places))
         found = [text.render() for text in page.grave]
-        words = [f"WARNING: files that may run and were not there before: {name}"]
+        words = [f"WARNING: new executable files: {name}"]
         assert found == (words if expected else []), places
 
 
@@ -273,19 +272,19 @@ def test_what_is_loaded_without_being_run_is_marked(desk: Desk) -> None:
     (following / "lib/run").chmod(0o755)
     (following / "plugin.so").symlink_to("data.txt")
     page = build_review(old.event(following), complete=True)
-    begin = "WARNING: files that may run and were not there before: "
+    begin = "WARNING: new executable files: "
     assert [text.render() for text in page.grave] == [
         f"{begin}lib/run",
         f"{begin}40 in lib/, such as m00.py, m01.py, m02.py",
         f"{begin}plugin.so",
     ]
     assert [text.render() for text in page.warnings] == [
-        "WARNING: files that may run are not as before: app.php"
+        "WARNING: changed executable files: app.php"
     ]
     lines = said(page)
-    assert "  new: lib/m17.py, 14 B (may run)" in lines
-    assert "  new: plugin.so, a link to data.txt (may run)" in lines
-    assert "  changed: app.php, 12 B becomes 16 B (may run)" in lines
+    assert "  added: lib/m17.py, 14 B (executable)" in lines
+    assert "  added: plugin.so, link to data.txt (executable)" in lines
+    assert "  changed: app.php, 12 B to 16 B (executable)" in lines
 
 
 def test_marks_fit_into_a_terminal(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
@@ -294,7 +293,7 @@ def test_marks_fit_into_a_terminal(desk: Desk, capsys: pytest.CaptureFixture[str
     root = desk.place / "feed/metadata/1.root.json"
     assert run(["show", str(event.directory), "--root", str(root)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    marks = lines[: lines.index("ncen 3.4.0, after 3.3.0") - 1]
+    marks = lines[: lines.index("ncen 3.4.0 (previous: 3.3.0)") - 1]
     assert max(len(line) for line in marks) <= 80
     assert "  WARNING: m/002.up.sql, line 4, deletes records: DELETE FROM cases WHERE note" in marks
     # The SQL itself is as it is.
@@ -312,9 +311,9 @@ def test_a_key_is_told_whole_once(desk: Desk) -> None:
     told = [line for line in lines if re.search(r"(?:[0-9a-f]{8} ){7}[0-9a-f]{8}\)", line)]
     marks = [re.findall(r"[0-9a-f]{8}", line)[0] for line in told]
     assert len(marks) == len(set(marks)) == len(desk.keys.officers) + len(desk.keys.online)
-    again = [line for line in lines if "the same key, " in line]
+    again = [line for line in lines if "same key, " in line]
     assert len(again) > len(told) / 2
-    assert {re.findall(r"the same key, ([0-9a-f]{8})", line)[0] for line in again} <= set(marks)
+    assert {re.findall(r"same key, ([0-9a-f]{8})", line)[0] for line in again} <= set(marks)
 
 
 @pytest.mark.parametrize("danger", DANGERS)
@@ -330,7 +329,7 @@ def test_each_danger_is_marked(desk: Desk, danger: str) -> None:
     shown = "\n".join(said(page))
     assert found[0] in shown
     html = render_html(page).decode()
-    assert "To be decided before anybody signs" in html
+    assert "To decide before signing" in html
     assert "<script" not in html
 
 
@@ -357,12 +356,12 @@ def test_of_a_release_with_many_dangers_each_is_marked(desk: Desk) -> None:
     html = unescape(render_html(page).decode())
     for danger in together:
         expected = DANGERS[danger][1].replace(": CREATE FUNCTION", ";.*: CREATE FUNCTION")
-        found = [line for line in grave if re.search(f"(?<!going back ){expected}", line)]
+        found = [line for line in grave if re.search(f"(?<!on rollback, ){expected}", line)]
         assert len(found) == 1, (danger, grave)
         assert found[0] in html, danger
     # No mark beside them, but that lint refuses the country, too, and that with a trigger in it
     # nothing is known of what the way back undoes.
-    beside = [line for line in grave if "lint refuses it" in line or "going back" in line]
+    beside = [line for line in grave if "blocked by lint" in line or "rollback" in line]
     assert len(beside) == 2 and len(grave) == len(together) + 2, grave
 
 
@@ -374,8 +373,8 @@ def test_the_page_shows_a_release_whole(desk: Desk) -> None:
     page = build_review(event, desk.place / "staging", desk.place / "feed", complete=True)
     lines = said(page)
     assert "  Words." in lines
-    assert "  changed: bin/app, lines +2 -1 (may run)" in lines
-    assert "  A site can go back at any time, by the files that are shown below." in lines
+    assert "  changed: bin/app, lines +2 -1 (executable)" in lines
+    assert "  Rollback keeps all records, with the SQL files below." in lines
     numbered = [line for line in lines if re.match(r" +\d+ [>|]", line)]
     assert numbered[:6] == [
         "    1 | ALTER TABLE cases",
@@ -387,10 +386,10 @@ def test_the_page_shows_a_release_whole(desk: Desk) -> None:
     ]
     annex = lines.index("Annex: digests")
     assert not [line for line in lines[:annex] if re.search(r"[0-9a-f]{8} [0-9a-f]{8}", line)]
-    assert [line for line in lines[annex:] if "Digest of the event" in line]
+    assert [line for line in lines[annex:] if "Event digest: " in line]
     # Without the archives nobody counts lines, and the file is named all the same.
     shown = said(build_review(event, complete=True))
-    assert [line for line in shown if line.startswith("  changed: bin/app, 24 B becomes 3")]
+    assert [line for line in shown if line.startswith("  changed: bin/app, 24 B to 3")]
 
 
 def test_what_going_back_loses(desk: Desk) -> None:
@@ -398,8 +397,8 @@ def test_what_going_back_loses(desk: Desk) -> None:
     (release / "m/002.down.sql").write_text("ALTER TABLE cases DROP COLUMN country;")
     page = build_review(desk.event(release), complete=True)
     assert [text.render() for text in page.releases[0].way_back] == [
-        "Going back loses what officers entered in cases.cases.country (m/002.down.sql, line 1).",
-        "A site can go back at any time, by the files that are shown below.",
+        "Rollback loses values entered in cases.cases.country (m/002.down.sql, line 1).",
+        "Rollback keeps all records, with the SQL files below.",
     ]
 
 
@@ -408,8 +407,10 @@ def test_what_a_way_back_does_beside_is_marked(desk: Desk) -> None:
     (release / "m/002.down.sql").write_text(f"{DOWN};\nGRANT ALL ON cases TO PUBLIC;")
     found = warnings(build_review(desk.event(release), complete=True))
     assert found == [
-        "WARNING: m/002.down.sql, line 3, going back changes who may do what: GRANT ALL ON cases"
-        " TO PUBLIC"
+        (
+            "WARNING: m/002.down.sql, line 3, on rollback, changes privileges: GRANT ALL ON"
+            " cases TO PUBLIC"
+        )
     ]
 
 
@@ -438,7 +439,7 @@ def test_nobody_signs_what_was_not_shown(desk: Desk, which: str) -> None:
         "tree before": listed["trees/ncen/3.3.0.json.zst"].hashes["sha256"],
     }[which]
     (event.directory / REVIEW_DIRECTORY / paper).write_bytes(b"another file")
-    assert [line for line in warnings(build_review(event)) if "could not be read" in line]
+    assert [line for line in warnings(build_review(event)) if "not readable" in line]
     with refused(REVIEW_FILES_MISSING):
         build_review(event, complete=True)
     beside = (desk.place / "staging", desk.place / "feed")
@@ -478,7 +479,7 @@ def test_lint_is_asked_again_by_the_officer(desk: Desk) -> None:
     """Whoever drafts may not have asked it."""
     page = build_review(desk.event(desk.next(up="COMMIT;")), complete=True)
     assert [finding.code for finding in page.releases[0].findings][:1] == ["NU-7111"]
-    assert [line for line in warnings(page) if "lint refuses it (NU-7111)" in line]
+    assert [line for line in warnings(page) if "blocked by lint (NU-7111)" in line]
 
 
 def test_a_release_cannot_write_into_the_page(desk: Desk) -> None:

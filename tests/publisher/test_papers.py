@@ -182,8 +182,8 @@ def test_an_officer_compares_the_files_with_what_is_to_be_signed(
     argv += ["--builder-key", str(tmp_path / "builder/builder.pub.json")]
     assert run(argv) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "ncen 3.3.0: its 5 files are there, as the event names them." in said
-    assert f"Its SBOM lists {len(EXPECTED)} parts. Built by {SOURCE.builder} from" in said
+    assert "ncen 3.3.0: 5 files match the event" in said
+    assert f"SBOM: {len(EXPECTED)} components Built by {SOURCE.builder} from" in said
     assert run([*argv, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)["releases"]
     assert [(item["version"], item["papers"]["parts"]) for item in shown] == [
@@ -205,7 +205,7 @@ def test_a_document_that_the_lists_contradict(release: Path, feed: Path, tmp_pat
     offer = draft.roles["ncen"].signed.targets["releases/ncen/3.3.0.json"].custom["ncen"]
     offer["upgrade_from"] = ">=0"
     event = SigningEvent.create(tmp_path / "event", draft.title, draft.roles, state)
-    with pytest.raises(BuildError, match="another release"):
+    with pytest.raises(BuildError, match="offered release"):
         compare_staged_files(event, staging, None)
 
 

@@ -91,11 +91,11 @@ def test_what_a_place_in_a_path_stands_for_is_said() -> None:
     found = make_finding(
         7150, Severity.INFO, "{path}: x", "-", path="lang/{lang}.json", names="a {lang}"
     )
-    assert found.what.render() == "lang/{lang}.json (in each language): x"
+    assert found.what.render() == "lang/{lang}.json (per language): x"
     assert found.figures["path"] == "lang/{lang}.json"
     down = describe_path("sql/{engine}/1.down.sql")
     assert isinstance(down, LazyText)
-    assert down.render("fr") == "sql/{engine}/1.down.sql (pour chaque moteur)"
+    assert down.render("fr") == "sql/{engine}/1.down.sql (par moteur)"
     assert describe_path("plain.json") == "plain.json"
 
 

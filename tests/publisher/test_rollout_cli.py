@@ -26,8 +26,7 @@ def at_work(officer: Officer) -> Officer:
     )  # fmt: skip
     texts = [change["text"] for change in shown["changes"]]
     assert (
-        f"ncen 3.3.0 opens {format_signed_time('2026-12-01T08:00:00Z')} to 10 % of all sites"
-        in texts
+        f"ncen 3.3.0: 10 % of all sites from {format_signed_time('2026-12-01T08:00:00Z')}" in texts
     )
     officer.sign_and_publish(work / "e2", "--staging", work / "s")
     return officer
@@ -43,8 +42,8 @@ def test_every_command_drafts_an_event(at_work: Officer) -> None:
     work = at_work.work
     first = "2026-12-01T08:00:00Z=10"
     out = drafted(at_work, work / "a", "wave", "3.3.0", "--add", "2026-12-03T08:00:00Z=100:SN,MU")
-    assert f"opens {format_signed_time('2026-12-03T08:00:00Z')} to 100 % in SN, MU" in out
-    assert f"opens {format_signed_time('2026-12-01T08:00:00Z')} to 10 % of all sites" in out
+    assert f"100 % in SN, MU from {format_signed_time('2026-12-03T08:00:00Z')}" in out
+    assert f"10 % of all sites from {format_signed_time('2026-12-01T08:00:00Z')}" in out
     out = drafted(at_work, work / "b", "halt", "3.3.0", "--reason", "prints blank permits")
     assert "HALTED: ncen 3.3.0: prints blank permits" in out
     at_work.sign_and_publish(work / "b")

@@ -247,7 +247,7 @@ def test_a_product_is_taken_out_and_cannot_return(
     assert list(state.delegated) == ["ncen"]
     assert state.snapshot is not None
     assert "ncen-updater.json" in state.snapshot.signed.meta, "clients refuse a snapshot without"
-    with refused(BAD_CEREMONY, match="was in the feed before"):
+    with refused(BAD_CEREMONY, match="existed before"):
         draft_key_change(state, ceremony(people), NOW)
 
 

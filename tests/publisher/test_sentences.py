@@ -45,37 +45,35 @@ def wave(opens: str, percent: int, *countries: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("waves", "expected"),
     [
-        ([], "to all of them as soon as it is published"),
-        ([wave(FIRST, 100)], f"to 100 % of them from {TOLD[FIRST]} on"),
+        ([], "all sites at once"),
+        ([wave(FIRST, 100)], f"100 % from {TOLD[FIRST]}"),
         (
             [wave(SECOND, 100, "SN", "MU"), wave(FIRST, 20)],
-            f"to 20 % of them from {TOLD[FIRST]} on,"
-            f" and to 100 % of those in MU, SN from {TOLD[SECOND]} on",
+            f"20 % from {TOLD[FIRST]}, and 100 % in MU, SN from {TOLD[SECOND]}",
         ),
         (
             [wave(FIRST, 5), wave(SECOND, 25), wave(THIRD, 100)],
-            f"to 5 % of them from {TOLD[FIRST]} on, to 25 % of them from {TOLD[SECOND]} on,"
-            f" and to 100 % of them from {TOLD[THIRD]} on",
+            f"5 % from {TOLD[FIRST]}, 25 % from {TOLD[SECOND]}, and 100 % from {TOLD[THIRD]}",
         ),
     ],
 )
 def test_every_step_of_a_schedule_is_said(waves: list[dict[str, Any]], expected: str) -> None:
     (said,) = summarize_event(Event(Signed(waves=waves)))  # type: ignore[arg-type]
-    assert said.render() == f"ncen 3.4.0 is offered to the sites of all countries, {expected}."
+    assert said.render() == f"Offers ncen 3.4.0 to sites in all countries, {expected}."
 
 
 @pytest.mark.parametrize(
     ("stays", "expected"),
     [
-        ({"halted": {"reason": "x"}}, "stays halted; after the halt, it is for the sites of MU"),
-        ({"withdrawn": {"reason": "x", "advice": "y"}}, "stays taken back"),
+        ({"halted": {"reason": "x"}}, "stays halted; after the halt, it is offered to sites in MU"),
+        ({"withdrawn": {"reason": "x", "advice": "y"}}, "stays withdrawn"),
     ],
 )
 def test_what_is_not_offered_is_not_said_to_be(stays: dict[str, Any], expected: str) -> None:
     event = Event(Signed(countries=["MU"], **stays), Signed(**stays))
     (said,) = summarize_event(event)  # type: ignore[arg-type]
     assert expected in said.render()
-    assert "offered" not in said.render()
+    assert "Offers" not in said.render()
 
 
 @pytest.mark.parametrize("known", EVENT_TITLES)

@@ -69,23 +69,23 @@ class Smuggled:
 
 
 def going_back(statement: str, marked: str, first: str = UP) -> Smuggled:
-    return Smuggled(f"down: {statement}", statement, f"going back {marked}", down=f"{statement};\n",
-                    first=first, goes_back=False)  # fmt: skip
+    return Smuggled(f"down: {statement}", statement, f"on rollback, {marked}",
+                    down=f"{statement};\n", first=first, goes_back=False)  # fmt: skip
 
 
 def going_there(
-    statement: str, marked: str = "is of an unusual kind", goes_back: bool = True
+    statement: str, marked: str = "is an unusual statement", goes_back: bool = True
 ) -> Smuggled:
     up = f"{statement};\n"
     return Smuggled(f"up: {statement}", statement, marked, up=up, goes_back=goes_back)
 
 
 def asking(question: str) -> Smuggled:
-    return Smuggled(f"verify: {question}", question, "runs a function", verify=f"{question};\n")
+    return Smuggled(f"verify: {question}", question, "calls a function", verify=f"{question};\n")
 
 
 def adding(path: str, content: str | Link = "x", mark: str | None = None) -> Smuggled:
-    return Smuggled(f"file: {path}", path, mark or "may run", files={path: content})
+    return Smuggled(f"file: {path}", path, mark or "executable", files={path: content})
 
 
 def saying(name: str, seen: str, change: Change, marked: str | None = None) -> Smuggled:
@@ -118,17 +118,17 @@ MANY: Files = {f"words/{number:03}.txt": "x" for number in range(220)}
 SMUGGLED = [
     # Ways back that do more than go back.
     going_back("DELETE FROM cases", "deletes records"),
-    going_back("DROP TABLE cases", "removes a part of the database"),
+    going_back("DROP TABLE cases", "drops an object"),
     going_back("UPDATE cases SET id=0", "changes records"),
-    going_back("CREATE OR REPLACE VIEW open_cases AS SELECT 1 WHERE false", "changes what a view"),
-    going_back("SELECT evil()", "runs a function"),
-    going_back("SELECT lo_unlink(oid) FROM pg_largeobject_metadata", "runs a function"),
-    going_back("DROP TABLE visits CASCADE", "removes a part"),
-    going_back("DROP TABLE old.visits", "removes a part"),
-    going_back("DELETE FROM visits WHERE evil(id)", "deletes records, runs a function"),
-    going_back("DROP TABLE ncen_kept.others", "removes a part"),
+    going_back("CREATE OR REPLACE VIEW open_cases AS SELECT 1 WHERE false", "changes a view"),
+    going_back("SELECT evil()", "calls a function"),
+    going_back("SELECT lo_unlink(oid) FROM pg_largeobject_metadata", "calls a function"),
+    going_back("DROP TABLE visits CASCADE", "drops an object"),
+    going_back("DROP TABLE old.visits", "drops an object"),
+    going_back("DELETE FROM visits WHERE evil(id)", "deletes records, calls a function"),
+    going_back("DROP TABLE ncen_kept.others", "drops an object"),
     going_back("INSERT OR REPLACE INTO ncen_kept.c SELECT * FROM cases", "changes records"),
-    going_back("ALTER TABLE cases DROP COLUMN note", "removes a part", UP
+    going_back("ALTER TABLE cases DROP COLUMN note", "drops an object", UP
                + "ALTER TABLE cases ADD note text; ALTER TABLE cases RENAME note TO remark;"),
     going_back("CREATE TABLE ncen_kept.g AS WITH d AS (DELETE FROM cases RETURNING *) TABLE d",
                "deletes records"),
@@ -138,23 +138,23 @@ SMUGGLED = [
                UP + "UPDATE cases SET note = 'held' WHERE note = 'zz';"),
     going_back("UPDATE goods_release SET amount = '0'", "changes records",
                UP + "UPDATE goods_release SET amount = '1';"),
-    going_back("DROP TABLE stays", "removes a part",
+    going_back("DROP TABLE stays", "drops an object",
                UP + "CREATE TABLE IF NOT EXISTS stays (a int);"),
-    going_back('DROP TABLE "visits"', "removes a part", 'CREATE TABLE "Visits" (id int);'),
+    going_back('DROP TABLE "visits"', "drops an object", 'CREATE TABLE "Visits" (id int);'),
     # Files, few and many.
-    Smuggled("a link among many files", "bin/app, 10 B becomes a link to reset",
-             "may run and were not there before: bin/app", files={**MANY, "bin/app": ("reset",)}),
+    Smuggled("a link among many files", "bin/app, 10 B to link to reset",
+             "new executable files: bin/app", files={**MANY, "bin/app": ("reset",)}),
     Smuggled("a model among many files", "web/model.pkl", "web/model.pkl",
              files={**MANY, "web/model.pkl": "x"}),
-    Smuggled("settings among many files", "etc/app.conf", "not as before: etc/app.conf",
+    Smuggled("settings among many files", "etc/app.conf", "changed executable files: etc/app.conf",
              files={**MANY, "etc/app.conf": "debug = yes"}),
-    Smuggled("a link in the place of a program", "a link to reset", "bin/app",
+    Smuggled("a link in the place of a program", "link to reset", "bin/app",
              files={"bin/app": ("reset",)}),
-    Smuggled("words in the place of a program", "bin/reset", "not as before: bin/reset",
+    Smuggled("words in the place of a program", "bin/reset", "changed executable files: bin/reset",
              files={"bin/reset": None}),
     Smuggled("a program named as data", "logo.png", "logo.png", files={"logo.png": "x"},
              executable=("logo.png",)),
-    Smuggled("a text that becomes a link to a program", "a link to bin/reset", "README",
+    Smuggled("a text that becomes a link to a program", "link to bin/reset", "README",
              files={"README": ("bin/reset",)}),
     *(adding(path) for path in (
         "a.joblib", "a.zip", "a.tar.gz", "x-1.dist-info/entry_points.txt", "etc/x.path",
@@ -164,34 +164,34 @@ SMUGGLED = [
         "libx.so.1a", "noname", "profile.d/a.txt",
     )),
     # Texts: the last of sixty.
-    Smuggled("texts of the source language", "t056, “Release the goods” becomes “Hold the goods”",
+    Smuggled("texts of the source language", "t056, “Release the goods” to “Hold the goods”",
              "", files={"i18n/en.json": exchanged()}),
     Smuggled("texts of another language", "i18n/fr.json: t057", "",
              files={"i18n/fr.json": exchanged()}),
     # The manifest.
-    setting('health[answers].path: "/ready" becomes "/admin/reset"', "/admin/reset",
+    setting('health[answers].path: "/ready" to "/admin/reset"', "/admin/reset",
             "health", 0, "path"),
     setting("health[answers].status: 500", 500, "health", 0, "status"),
     saying("a probe more", 'health[x].path: "/x"',
            lambda m: m["health"].append({"name": "x", "path": "/x"})),
-    saying("no probe", 'gone: health[answers].path: "/ready"', lambda m: m.update(health=[])),
-    saying("no check", "gone: checks[no case is lost].sql", lambda m: m.update(checks=[])),
+    saying("no probe", 'removed: health[answers].path: "/ready"', lambda m: m.update(health=[])),
+    saying("no check", "removed: checks[no case is lost].sql", lambda m: m.update(checks=[])),
     setting("count(pg_terminate_backend(pid))",
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity", "checks", 0, "sql"),
     saying("a second check of one name", "pg_terminate_backend", another_check,
-           "checks[no case is lost (2)].sql of the manifest runs a function"),
+           "checks[no case is lost (2)].sql, calls a function"),
     saying("a second check hidden by a third one", "pg_terminate_backend",
            lambda m: another_check(m, "no case is lost (2)"),
-           "checks[no case is lost (2)].sql of the manifest runs a function"),
+           "checks[no case is lost (2)].sql, calls a function"),
     setting("lo_unlink(1)", "SELECT note, lo_unlink(1) FROM cases",
             "reference_maps", 0, "unmapped"),
     setting('"C00007x"', [*CODES[:7], "C00007x", *CODES[8:]], "reference_maps", 0, "codes"),
-    setting("gone: required: true", False, "required"),
-    setting('becomes ">=0"', ">=0", "upgrade_from"),
-    setting('needs.postgresql: ">=15" becomes ">=9"', ">=9", "needs", "postgresql"),
-    saying("files", 'files[photographs].effect: "nothing" becomes "rewrites"',
+    setting("removed: required: true", False, "required"),
+    setting(' to ">=0"', ">=0", "upgrade_from"),
+    setting('needs.postgresql: ">=15" to ">=9"', ">=9", "needs", "postgresql"),
+    saying("files", 'files[photographs].effect: "nothing" to "rewrites"',
            lambda m: m["files"][0].update(effect="rewrites", words="all of them, anew")),
-    setting('reports: "3.3" becomes "9"', "9", "reports"),
+    setting('reports: "3.3" to "9"', "9", "reports"),
     setting('no_records: ["cases"]', ["cases"], "databases", 0, "no_records"),
     setting('changes_itself: ["tables"]', ["tables"], "databases", 0, "changes_itself"),
     setting("migrations[002].lock_timeout_ms: 86400000", 86_400_000,
@@ -199,52 +199,53 @@ SMUGGLED = [
     # SQL.
     going_there("CREATE TABLE ncen.cases (LIKE public.cases)", goes_back=False),
     going_there("CREATE SCHEMA ncen"),
-    going_there("DELETE FROM ncen_kept.b WHERE evil(id)", "runs a function"),
-    going_there("DROP TABLE ncen_kept.b CASCADE", "removes a part of the database"),
-    going_there("DROP TABLE ncen_kept.b, cases", "removes a part of the database"),
+    going_there("DELETE FROM ncen_kept.b WHERE evil(id)", "calls a function"),
+    going_there("DROP TABLE ncen_kept.b CASCADE", "drops an object"),
+    going_there("DROP TABLE ncen_kept.b, cases", "drops an object"),
     going_there("CREATE OR REPLACE VIEW open_cases AS SELECT * FROM cases WHERE false",
-                "changes what a view shows"),
-    going_there("ALTER TABLE cases ADD CONSTRAINT c CHECK (false) NOT VALID", "sets a rule"),
+                "changes a view"),
+    going_there("ALTER TABLE cases ADD CONSTRAINT c CHECK (false) NOT VALID", "adds a constraint"),
     going_there("ALTER TABLE cases ADD FOREIGN KEY (id) REFERENCES x ON DELETE CASCADE",
-                "lets records go"),
-    going_there("CREATE INDEX i ON cases (f(id))", "runs a function"),
+                "cascades to other records"),
+    going_there("CREATE INDEX i ON cases (f(id))", "calls a function"),
     going_there("ALTER SEQUENCE cases_id_seq RESTART"),
     going_there("ALTER TABLE cases INHERIT x", goes_back=False),
     going_there("CREATE TABLE p PARTITION OF cases DEFAULT", goes_back=False),
-    going_there("INSERT INTO visits SELECT (c).wipe, '' FROM cases c", "runs a function"),
+    going_there("INSERT INTO visits SELECT (c).wipe, '' FROM cases c", "calls a function"),
     asking("SELECT lo_unlink(oid) FROM pg_largeobject_metadata WHERE lo_unlink(oid) < 0"),
     asking("SELECT setval('cases_id_seq', 1) WHERE false"),
     asking("SELECT set_config('search_path', 'evil', false)"),
     asking("SELECT (c).wipe FROM cases c"),
-    going_there("ALTER TABLE cases ADD COLUMN must int NOT NULL", "sets a rule"),
-    going_there("ALTER TABLE cases ADD COLUMN must int DEFAULT 1 REFERENCES visits", "sets a rule"),
+    going_there("ALTER TABLE cases ADD COLUMN must int NOT NULL", "adds a constraint"),
+    going_there("ALTER TABLE cases ADD COLUMN must int DEFAULT 1 REFERENCES visits",
+                "adds a constraint"),
     going_there("CREATE INDEX i ON cases ((1 / kg))"),
     going_there("CREATE INDEX i ON cases (id) WHERE 1 / kg > 0"),
     going_there("ALTER TABLE cases ADD COLUMN g int GENERATED ALWAYS AS (1 / kg) STORED"),
     going_there("ALTER TABLE cases ADD COLUMN g smallint GENERATED ALWAYS AS (id) STORED"),
     going_there("ALTER TABLE cases ADD COLUMN g varchar(3) GENERATED ALWAYS AS (note) STORED"),
     going_there("ALTER TABLE cases ADD COLUMN g text REFERENCES codes"
-                " GENERATED ALWAYS AS (note) STORED", "sets a rule"),
+                " GENERATED ALWAYS AS (note) STORED", "adds a constraint"),
     going_there("ALTER TABLE cases ADD COLUMN n int GENERATED ALWAYS AS IDENTITY (MAXVALUE 9)"),
     going_there("ALTER TABLE cases ADD COLUMN n int GENERATED ALWAYS AS IDENTITY REFERENCES visits",
-                "sets a rule"),
+                "adds a constraint"),
     going_there("ALTER TABLE cases ADD COLUMN n \"smallserial\""),
     going_there("CREATE TABLE gone AS WITH d AS (DELETE FROM cases RETURNING *) SELECT * FROM d",
                 "deletes records"),
-    going_there("CREATE UNIQUE INDEX u ON cases (note)", "sets a rule"),
+    going_there("CREATE UNIQUE INDEX u ON cases (note)", "adds a constraint"),
     going_there("CREATE TEMP TABLE cases (id int)"),
     going_there("CREATE TEMP VIEW cases AS SELECT 1 AS id"),
     going_there("ALTER TABLE cases ALTER kg SET DEFAULT 0"),
-    going_there("CREATE TYPE t (INPUT = f, OUTPUT = g)", "runs a function"),
+    going_there("CREATE TYPE t (INPUT = f, OUTPUT = g)", "calls a function"),
     going_there("CREATE DOMAIN d AS int CHECK (false)"),
-    going_there("INSERT INTO visits SELECT 1, '' WHERE 1 ### 2", "runs a function"),
-    going_there('INSERT INTO visits SELECT 1, "lower"(note) FROM cases', "runs a function"),
+    going_there("INSERT INTO visits SELECT 1, '' WHERE 1 ### 2", "calls a function"),
+    going_there('INSERT INTO visits SELECT 1, "lower"(note) FROM cases', "calls a function"),
     going_there("ALTER TABLE cases SET (autovacuum_enabled = false)"),
     going_there("ALTER TABLE cases CLUSTER ON i"),
     going_there("PRAGMA user_version = 7"),
     going_there("ALTER TABLE cases ALTER kg TYPE smallint", "changes records"),
     going_there("COPY cases FROM '/etc/passwd'"),
-    going_there("SECURITY LABEL ON TABLE cases IS 'x'", "changes who may do what"),
+    going_there("SECURITY LABEL ON TABLE cases IS 'x'", "changes privileges"),
 ]  # fmt: skip
 
 
@@ -270,7 +271,7 @@ def test_what_is_smuggled_is_on_the_page_and_marked(smuggled: Smuggled) -> None:
     if smuggled.marked:
         assert [mark for mark in marks if smuggled.marked in mark], marks
         assert all(mark in text and mark in html for mark in marks)
-    assert ("A site can go back at any time" in text) is smuggled.goes_back
+    assert ("Rollback keeps all records, with" in text) is smuggled.goes_back
 
 
 def test_nothing_smuggled_is_marked_nowhere() -> None:
@@ -297,7 +298,7 @@ def test_a_long_list_is_whole_in_an_annex_that_is_counted() -> None:
         release(manifest, {**FILES, **MANY}, executable=("bin/app", "bin/reset")), BEFORE
     )
     text, html = forms_of(page)
-    assert "220 lines: all of them stand in the annexes below" in text
+    assert "220 lines, listed in the annexes" in text
     annex = text.index("Annex: ncen 3.4.0")
     assert text.index("words/219.txt") > annex and "words/219.txt" in html
     whole = EventReview("ncen", (), (), (), 0, (page,), (), (), "0" * 64)
@@ -307,6 +308,6 @@ def test_a_long_list_is_whole_in_an_annex_that_is_counted() -> None:
 def test_a_first_release_is_shown_whole() -> None:
     page = page_for(BEFORE, None)
     text, html = forms_of(page)
-    for part in ("new: bin/app", 'health[answers].path: "/ready"', "t057, “Hold the goods”"):
+    for part in ("added: bin/app", 'health[answers].path: "/ready"', "t057, “Hold the goods”"):
         assert part in text and part in html
     assert [mark.render() for mark in page.grave if "bin/app" in mark.render()]

@@ -11,8 +11,8 @@ from ncen_updater.publisher.review.sql_clauses import StatementKind
 from ncen_updater.publisher.review.sql_marks import StatementMark, find_marks
 
 BOTH = ("postgresql", "sqlite")
-DEFINES = "puts a program into the database, or runs one"
-BY_ITSELF = "puts a program into the database that runs by itself at each change"
+DEFINES = "creates or runs code in the database"
+BY_ITSELF = "creates a trigger or rule"
 
 BODY = "BEGIN\n  UPDATE cases SET kg = 0;\n  DELETE FROM cases;\n  RETURN NEW;\nEND"
 CALLS = "FOR EACH ROW EXECUTE FUNCTION f()"
@@ -31,36 +31,36 @@ CASES = [
     Case(
         "a body between dollars",
         f"CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$\n{BODY}\n$$;",
-        (f"{DEFINES}; its body deletes records, changes records",),
+        (f"{DEFINES}; body: deletes records, changes records",),
     ),
     Case(
         "a body between dollars with a tag, beside another statement",
         "CREATE OR REPLACE FUNCTION f() RETURNS void LANGUAGE sql AS $x$ DELETE FROM a; SELECT 1;"
         " $x$; DELETE FROM b;",
-        (f"{DEFINES}; its body deletes records", "deletes records"),
+        (f"{DEFINES}; body: deletes records", "deletes records"),
     ),
     Case(
         "a body of statements",
         "CREATE PROCEDURE p() BEGIN ATOMIC INSERT INTO a VALUES (1); DROP TABLE b; END;",
-        (f"{DEFINES}; its body adds records, removes a part of the database",),
+        (f"{DEFINES}; body: adds records, drops an object",),
     ),
     Case(
         "a body in a text",
         "CREATE FUNCTION f() RETURNS void LANGUAGE 'sql' AS 'DELETE FROM a WHERE b = ''x'';';",
-        (f"{DEFINES}; its body deletes records",),
+        (f"{DEFINES}; body: deletes records",),
     ),
     Case("what runs at once", "DO $$ BEGIN GRANT ALL ON a TO b; END $$;",
-         (f"{DEFINES}; its body changes who may do what",)),
+         (f"{DEFINES}; body: changes privileges",)),
     Case("what puts its statements together",
          "DO $$ BEGIN EXECUTE 'DEL' || 'ETE FROM a'; END $$;",
-         (f"{DEFINES}; its body runs statements that cannot be read here",)),
+         (f"{DEFINES}; body: runs statements that cannot be analysed",)),
     Case("another language", "DO LANGUAGE plpython3u $$ import os; os.remove('x') $$;",
-         (f"{DEFINES}; its body runs statements that cannot be read here",)),
+         (f"{DEFINES}; body: runs statements that cannot be analysed",)),
     Case("a library", "CREATE FUNCTION f() RETURNS int LANGUAGE c AS '/tmp/x.so', 'f';",
-         (f"{DEFINES}; its body runs statements that cannot be read here",)),
+         (f"{DEFINES}; body: runs statements that cannot be analysed",)),
     Case("with the rights of its owner",
          "CREATE FUNCTION f() RETURNS int LANGUAGE sql SECURITY DEFINER AS $$ SELECT 1 $$;",
-         (f"changes who may do what, {DEFINES}",)),
+         (f"changes privileges, {DEFINES}",)),
     Case("a trigger", f"CREATE TRIGGER t BEFORE UPDATE ON cases {CALLS};", (BY_ITSELF,)),
     Case("a trigger of every event",
          f"CREATE TRIGGER t AFTER INSERT OR UPDATE OF kg OR DELETE OR TRUNCATE ON cases {CALLS};",
@@ -70,19 +70,19 @@ CASES = [
     Case("a trigger with a body",
          "CREATE TRIGGER t AFTER DELETE ON cases BEGIN\n SELECT CASE WHEN 1 THEN 2 END;\n"
          " INSERT INTO log VALUES (1);\nEND;",
-         (f"{BY_ITSELF}; its body adds records",)),
+         (f"{BY_ITSELF}; body: adds records",)),
     Case("a rule", "CREATE RULE r AS ON DELETE TO cases DO INSTEAD UPDATE cases SET gone = true;",
-         (f"{BY_ITSELF}; its body changes records",)),
+         (f"{BY_ITSELF}; body: changes records",)),
     Case("a trigger that is taken away", "DROP TRIGGER t ON cases;",
-         ("takes a program out of the database",)),
+         ("drops code from the database",)),
     Case("a table of that name is no program", "DROP TABLE trigger;",
-         ("removes a part of the database",)),
+         ("drops an object",)),
     Case("a trigger that is switched off", "ALTER TABLE cases DISABLE TRIGGER t;",
-         ("switches programs of the database on or off",)),
+         ("enables or disables triggers or rules",)),
     Case("what others may do is not done", "GRANT SELECT, INSERT, UPDATE, DELETE ON cases TO b;",
-         ("changes who may do what",)),
+         ("changes privileges",)),
     Case("nor by a policy", "CREATE POLICY p ON cases FOR DELETE USING (true);",
-         ("changes who may do what",)),
+         ("changes privileges",)),
     Case("words about a program are none", "COMMENT ON FUNCTION f IS 'x';", ()),
 ]  # fmt: skip
 
@@ -103,7 +103,7 @@ def test_what_stands_in_it_is_said_at_its_first_line() -> None:
     (mark,) = find_marks(CASES[0].sql, BOTH)
     assert (mark.line, mark.last) == (1, 7)
     assert [text.render() for text in mark.descriptions] == [
-        DEFINES, "its body deletes records", "its body changes records",
+        DEFINES, "body: deletes records", "body: changes records",
     ]  # fmt: skip
 
 

@@ -194,7 +194,7 @@ def test_a_new_release_is_drafted_with_its_waves(feed: Path, tmp_path: Path) -> 
         FeedDirectory(feed).read_state(), tmp_path / "staging", NOW, [FIRST, SECOND]
     )
     shown = words(feed, tmp_path / "event", draft)
-    assert f"ncen 3.4.0 opens {AT} to 1 % of all sites" in shown
+    assert f"ncen 3.4.0: 1 % of all sites from {AT}" in shown
     assert set(draft.roles) == {"ncen"}  # not in the list of plain clients, who know no waves
 
 
@@ -226,7 +226,7 @@ Make = Callable[[FeedState], Draft]
             lambda s: draft_waves(
                 s, "ncen", "3.3.0", [RolloutWave(opens=NOW, percent=5, countries=("SN", "MU"))], NOW
             ),
-            [f"ncen 3.3.0 opens {AT} to 5 % in SN, MU"],
+            [f"ncen 3.3.0: 5 % in SN, MU from {AT}"],
         ),
         (
             lambda s: draft_halt(s, "ncen", "3.3.0", HALT, NOW),
@@ -234,11 +234,11 @@ Make = Callable[[FeedState], Draft]
         ),
         (
             lambda s: draft_channel(s, "ncen", "3.3.0", Channel.PREVIEW, NOW),
-            ["ncen 3.3.0: channel 'preview' (until now: 'stable')"],
+            ["ncen 3.3.0: channel 'preview' (before: 'stable')"],
         ),
         (
             lambda s: draft_audience(s, "ncen", "3.3.0", ["NO"], NOW),
-            ["ncen 3.3.0: only for NO (until now: for all)"],
+            ["ncen 3.3.0: only NO (before: all countries)"],
         ),
     ],
 )
@@ -253,13 +253,13 @@ def test_words_of_taking_something_away(feed: Path, keys: FeedKeys, tmp_path: Pa
     publish_draft(feed, draft_waves(state(), "ncen", "3.3.0", [FIRST, SECOND], NOW), keys, clock)
     publish_draft(feed, draft_halt(state(), "ncen", "3.3.0", HALT, NOW), keys, clock)
     assert words(feed, tmp_path / "a", draft_halt_end(state(), "ncen", "3.3.0", NOW)) == [
-        "ncen 3.3.0 is no longer halted"
+        "ncen 3.3.0: halt ends"
     ]
     assert words(feed, tmp_path / "b", draft_waves(state(), "ncen", "3.3.0", [], NOW)) == [
-        "ncen 3.3.0 is no longer halted",
-        "ncen 3.3.0 is open to every site at once, without waves",
-        f"WARNING: ncen 3.3.0: the wave of {AT}, 1 %, is gone",
-        f"WARNING: ncen 3.3.0: the wave of {format_scheduled_time(TOMORROW)}, 100 %, is gone",
+        "ncen 3.3.0: halt ends",
+        "ncen 3.3.0: all sites at once",
+        f"WARNING: ncen 3.3.0: wave of {AT} (1 %) removed",
+        f"WARNING: ncen 3.3.0: wave of {format_scheduled_time(TOMORROW)} (100 %) removed",
     ]
     wider = [RolloutWave(opens=NOW, percent=20)]
     draft = draft_waves(state(), "ncen", "3.3.0", wider, NOW, add=True)

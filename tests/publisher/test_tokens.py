@@ -182,9 +182,9 @@ def test_a_token_that_cannot_be_used(
     [
         ("Found 0 cryptographic tokens matching filter {'label': 'x'}", TOKEN_UNUSABLE, "sees no"),
         ("Found 2 cryptographic tokens matching filter {'label': 'x'}", TOKEN_UNUSABLE, "several"),
-        ("could not find ecdsa key for 2", TOKEN_UNUSABLE, "it holds no ECDSA key of this id"),
-        ("found more than one ecdsa key for 2", TOKEN_UNUSABLE, "it holds several ECDSA keys"),
-        ("found key on secp521r1, should be on one of []", TOKEN_UNUSABLE, "another curve"),
+        ("could not find ecdsa key for 2", TOKEN_UNUSABLE, "no ECDSA key with this id"),
+        ("found more than one ecdsa key for 2", TOKEN_UNUSABLE, "several ECDSA keys"),
+        ("found key on secp521r1, should be on one of []", TOKEN_UNUSABLE, "unsupported curve"),
         ("CKR_DEVICE_ERROR (0x00000030)", TOKEN_UNUSABLE, "CKR_DEVICE_ERROR"),
         ("CKR_PIN_INCORRECT (0x000000A0)", WRONG_PIN, None),
         ("CKR_PIN_LOCKED (0x000000A4)", TOKEN_LOCKED, None),

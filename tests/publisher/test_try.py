@@ -222,9 +222,9 @@ sys.exit(12)
     [
         (
             ["columns", "indexes"],
-            'synapse in its manifest: changes_itself = ["columns", "indexes"]',
+            'synapse in the manifest: changes_itself = ["columns", "indexes"]',
         ),
-        (["indexes", "functions"], "Not all of it can be declared: functions of synapse are code"),
+        (["indexes", "functions"], "Cannot be declared: functions of synapse"),
         ([], None),
     ],
 )
@@ -282,9 +282,9 @@ def test_it_is_started_where_its_health_wants_a_token(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
-        ("[paths]\nroot = ", "[paths]\nstate = ", "'root' of [paths]"),
-        ("http://127.0.0.1:", "http://192.0.2.1:", "'urls' of [feed]"),
-        ("http://127.0.0.1:", "https://127.0.0.1:", "'urls' of [feed]"),
+        ("[paths]\nroot = ", "[paths]\nstate = ", "'root' in [paths]"),
+        ("http://127.0.0.1:", "http://192.0.2.1:", "'urls' in [feed]"),
+        ("http://127.0.0.1:", "https://127.0.0.1:", "'urls' in [feed]"),
         ('adapter = "command"', 'adapter = "systemd"', "[application] needs"),
         ("[site]", "[site]\nproduct = 'shop'", "a release is of ncen"),
         ("[site]", "[site", "line"),

@@ -32,29 +32,29 @@ class Bad:
 
 UNDONE = (ExitCode.ROLLED_BACK,)
 ALL = (
-    Bad("3.3.1", N_("the third database's migration fails, after two succeeded"),
-        N_("undone"), UNDONE),
-    Bad("3.3.2", N_("a migration waits without end, as behind a lock"),
-        N_("stopped in time, undone"), UNDONE),
-    Bad("3.3.3", N_("a migration loses one case"),
-        N_("noticed, undone"), UNDONE),
-    Bad("3.3.4", N_("migrates well, never becomes healthy"),
-        N_("undone"), UNDONE),
-    Bad("3.3.5", N_("reports another version than its own"),
-        N_("noticed, undone"), UNDONE),
-    Bad("3.3.6", N_("turns bad after officers are back"),
+    Bad("3.3.1", N_("the migration of the third database fails"),
+        N_("reverted"), UNDONE),
+    Bad("3.3.2", N_("a migration never ends"),
+        N_("stopped in time, reverted"), UNDONE),
+    Bad("3.3.3", N_("a migration loses one record"),
+        N_("detected, reverted"), UNDONE),
+    Bad("3.3.4", N_("the application never becomes healthy"),
+        N_("reverted"), UNDONE),
+    Bad("3.3.5", N_("reports another version"),
+        N_("detected, reverted"), UNDONE),
+    Bad("3.3.6", N_("fails in the soak period"),
         N_("rolled back, new records kept"), UNDONE, commits=True),
-    Bad("3.3.7", N_("needs more disk than there is"),
-        N_("refused before anything"), (ExitCode.BLOCKED, ExitCode.SPACE)),
-    Bad("3.3.8", N_("is for another country"),
-        N_("refused before anything"), (ExitCode.BLOCKED, ExitCode.TRUST, ExitCode.ERROR)),
+    Bad("3.3.7", N_("needs more disk space than available"),
+        N_("refused before any change"), (ExitCode.BLOCKED, ExitCode.SPACE)),
+    Bad("3.3.8", N_("only for another country"),
+        N_("refused before any change"), (ExitCode.BLOCKED, ExitCode.TRUST, ExitCode.ERROR)),
 )  # fmt: skip
 QUICK = ("3.3.1",)
 
 
 def play(stage: Stage) -> None:
     """Let them fail, one after the other."""
-    stage.narrator.act(N_("Releases that go wrong"))
+    stage.narrator.act(N_("Bad releases"))
     publish_the_rest(stage)
     for bad in ALL:
         if not stage.quick or bad.version in QUICK:
@@ -62,7 +62,7 @@ def play(stage: Stage) -> None:
     if stage.quick:
         return
     stage.narrator.say(
-        N_("The site remembers what failed here, and does not try it again by itself:")
+        N_("The site marks failed releases as bad and does not retry them automatically:")
     )
     stage.commands.run("ncen-updater", "status")
 
@@ -75,8 +75,8 @@ def publish_the_rest(stage: Stage) -> None:
     versions = [bad.version for bad in ALL] + ["3.3.10", "3.4.0"]
     stage.narrator.say(
         N_(
-            "Two officers sign {count} more releases of the stand-in: eight that are made to go "
-            "wrong, a required stop, and one behind it."
+            "Two signers sign {count} more releases: eight bad ones, a required release and its"
+            " successor."
         ),
         count=len(versions),
     )

@@ -13,15 +13,15 @@ from ncen_updater.common.i18n import N_
 def play(stage: Stage, keep: Path | None) -> None:
     """Show the history, then the table."""
     narrator, site = stage.narrator, stage.site
-    narrator.act(N_("What happened"))
+    narrator.act(N_("Results"))
     stage.commands.run("ncen-updater", "history")
     summary = site.stop_traffic() if site.traffic_log.exists() else None
     narrator.lines(["", *report_lines(stage.rows, narrator.language), ""])
     if summary is not None:
         narrator.say(
             N_(
-                "Officers entered {entered} records and were refused {refused} times; the "
-                "longest they had to wait was {longest} seconds."
+                "Users entered {entered} records; {refused} requests were refused; longest wait:"
+                " {longest} seconds"
             ),
             entered=summary["acknowledged"],
             refused=summary["refused"],
@@ -29,26 +29,19 @@ def play(stage: Stage, keep: Path | None) -> None:
         )
     broken = broken_rows(stage.rows)
     if broken:
-        narrator.bad(
-            N_("Promises broken in {count} of {all}."), count=len(broken), all=len(stage.rows)
-        )
+        narrator.bad(N_("Checks failed: {count} of {all}"), count=len(broken), all=len(stage.rows))
         for row in broken:
             for text in row.broken:
                 narrator.bad("{tried}: {text}", tried=row.tried, text=text)
     else:
-        narrator.good(N_("Every promise was kept, {all} of {all}."), all=len(stage.rows))
+        narrator.good(N_("All checks passed: {all} of {all}"), all=len(stage.rows))
     narrator.lines([""])
-    narrator.say(
-        N_(
-            "Where to look next: README.md, and docs/explanation/crash-safety.md (what is on the"
-            " disk at each instant)."
-        )
-    )
+    narrator.say(N_("Read next: README.md, docs/explanation/crash-safety.md"))
     if keep is not None:
         narrator.say(
             N_(
-                "Everything is kept in {directory}; the database server is the demonstration's own "
-                "and ends with it. For ncen-updater: export NCEN_CONFIG_FILE={config}"
+                "Files are in {directory}. The database server stops with the demonstration. To use"
+                " ncen-updater, run: export NCEN_CONFIG_FILE={config}"
             ),
             directory=keep,
             config=site.config_path,

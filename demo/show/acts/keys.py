@@ -17,11 +17,11 @@ EVENT = "events/1-ceremony"
 def play(stage: Stage) -> None:
     """Make the keys and publish an empty feed."""
     say, run = stage.narrator.say, stage.commands.run
-    stage.narrator.act(N_("The Secretariat makes its keys"))
+    stage.narrator.act(N_("Signing keys"))
     say(
         N_(
-            "Three officers make a key each; two of the three have to sign whatever sites are to "
-            "believe. Two more keys belong to machines that only say which list is the newest."
+            "Three signers create a key each; the threshold is two of three. Two more keys, for"
+            " snapshot and timestamp, stay online."
         )
     )
     passphrase = stage.places.passphrase
@@ -36,8 +36,8 @@ def play(stage: Stage) -> None:
     broken = sign_and_publish(stage, EVENT, digest, ("amina", "bo"), ())
     stage.judge(
         Row(
-            LazyText(N_("publish the keys' own list, signed by one of three")),
-            LazyText(N_("refused, until a second signs")),
+            LazyText(N_("publish root metadata with one signature of three")),
+            LazyText(N_("refused until the second signature")),
             LazyText(N_("refused, then published")) if not broken else LazyText("-"),
             broken=broken,
         )

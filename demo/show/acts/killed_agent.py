@@ -28,11 +28,11 @@ LOOKS = 40
 def play(stage: Stage) -> None:
     """Kill the agent while a copy is being migrated, and resume."""
     say, run = stage.narrator.say, stage.commands.run
-    stage.narrator.act(N_("The agent is killed in the middle of a migration"))
+    stage.narrator.act(N_("Agent killed during a migration"))
     words = ("ncen-updater", "upgrade", "3.3.0", "--yes", "--quiet")
     with stage.trial(
-        LazyText(N_("kill the agent in the middle of a migration")),
-        LazyText(N_("3.2.4, as before")),
+        LazyText(N_("kill the agent during a migration")),
+        LazyText(N_("3.2.4, unchanged")),
         runs="3.2.4",
         undone=True,
     ) as trial:
@@ -42,22 +42,22 @@ def play(stage: Stage) -> None:
         inside = step_state(stage.site, StepName.MIGRATE) is StepState.INTENDED
         trial.require(
             inside and process.returncode == -signal.SIGKILL and seen is not None,
-            LazyText(N_("The kill did not land inside the migration.")),
+            LazyText(N_("The kill missed the migration.")),
         )
         say(
             N_(
-                "SIGKILL to the agent's process {pid}, while {seen}. In the journal the step "
-                "'migrate' is {state}. Officers see the maintenance page."
+                "SIGKILL to process {pid} of the agent during: {seen}. Journal: step 'migrate' is"
+                " {state}. The maintenance page is shown."
             ),
             pid=process.pid,
             seen=seen or "-",
-            state=LazyText(N_("intended, not done")) if inside else "-",
+            state=LazyText(N_("started, not finished")) if inside else "-",
         )
         if not stage.quick:
             run("ncen-updater", "status")
         resumed = run("ncen-updater", "resume", "--quiet")
         trial.ended(resumed.status, ExitCode.OK)
-        trial.came = LazyText(N_("resumed: 3.2.4 as before"))
+        trial.came = LazyText(N_("resumed: 3.2.4, unchanged"))
 
 
 def _strike(stage: Stage, process: subprocess.Popen[bytes]) -> LazyText | None:
@@ -70,8 +70,8 @@ def _strike(stage: Stage, process: subprocess.Popen[bytes]) -> LazyText | None:
     if intended is None:
         return None
     if found is None:
-        return LazyText(N_("it was at work in the step 'migrate'"))
-    return LazyText(N_("the server ran a migration in {database}"), {"database": found[0]})
+        return LazyText(N_("step 'migrate'"))
+    return LazyText(N_("migration of {database}"), {"database": found[0]})
 
 
 def _statement(session: psycopg.Connection[Any]) -> tuple[str, str] | None:

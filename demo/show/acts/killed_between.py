@@ -21,16 +21,16 @@ PATIENCE_S = 120.0
 def play(stage: Stage) -> None:
     """Kill the agent between the cut-over and the switch of the code, and resume."""
     say = stage.narrator.say
-    stage.narrator.act(N_("The agent is killed between the databases and the code"))
+    stage.narrator.act(N_("Agent killed between databases and code"))
     say(
         N_(
-            "The instant between the two is too short to hit from outside, so the same agent runs "
-            "here in a process that says when it has come there, and waits to be killed."
+            "This interval is too short to hit from outside. The agent therefore runs in a"
+            " process that pauses there until it is killed."
         )
     )
     with stage.trial(
         LazyText(N_("kill the agent between databases and code")),
-        LazyText(N_("3.2.4, as before")),
+        LazyText(N_("3.2.4, unchanged")),
         runs="3.2.4",
         undone=True,
     ) as trial:
@@ -47,7 +47,7 @@ def play(stage: Stage) -> None:
                 )
                 stack.enter_context(ended(process))
             progress = stack.enter_context(stage.narrator.working())
-            progress.report(LazyText(N_("waiting for the instant")))
+            progress.report(LazyText(N_("waiting for the interval")))
             assert process.stdout is not None  # noqa: S101 - it was asked for
             reached = process.stdout.readline().decode().strip() == REACHED
             mixture = version_of(stage.site) if reached else None
@@ -55,20 +55,18 @@ def play(stage: Stage) -> None:
             process.wait()
         trial.require(
             reached and process.returncode == -signal.SIGKILL,
-            LazyText(N_("The kill did not land between the two.")),
+            LazyText(N_("The kill missed the interval.")),
         )
         if mixture is not None:
             say(
                 N_(
-                    "SIGKILL. At this instant code and databases do not belong together: code "
-                    "{code}, databases {schemas}; the application is stopped, the door closed."
+                    "SIGKILL between databases and code: code {code}, databases {schemas}. The"
+                    " application is stopped, the maintenance page is shown."
                 ),
                 code=mixture.code,
                 schemas=", ".join(sorted(set(mixture.schemas.values()))),
             )
-            trial.require(
-                mixture.whole is None, LazyText(N_("The instant that was hit is no mixture."))
-            )
+            trial.require(mixture.whole is None, LazyText(N_("Code and databases still match.")))
         resumed = stage.commands.run("ncen-updater", "resume", "--quiet")
         trial.ended(resumed.status, ExitCode.OK)
-        trial.came = LazyText(N_("resumed: 3.2.4 as before"))
+        trial.came = LazyText(N_("resumed: 3.2.4, unchanged"))

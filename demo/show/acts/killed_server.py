@@ -24,47 +24,45 @@ def play(stage: Stage) -> None:
     if server is None:
         return
     say, run = stage.narrator.say, stage.commands.run
-    stage.narrator.act(N_("The database server is killed in the middle of a cut-over"))
+    stage.narrator.act(N_("Database server killed during the cut-over"))
     say(
         N_(
-            "The transaction that renames all databases takes milliseconds. To hit it, another "
-            "session locks the last of the databases, so that the transaction has to wait "
-            "after it has renamed the others; then every process of the server gets SIGKILL."
+            "The cut-over transaction takes milliseconds. Another session therefore locks the"
+            " last database, so that the transaction waits; then every server process gets"
+            " SIGKILL."
         )
     )
     words = ("ncen-updater", "upgrade", "3.3.0", "--yes", "--quiet")
     with stage.trial(
-        LazyText(N_("kill the database server in the middle of a cut-over")),
-        LazyText(N_("3.2.4, as before")),
+        LazyText(N_("kill the database server during the cut-over")),
+        LazyText(N_("3.2.4, unchanged")),
         runs="3.2.4",
         undone=True,
     ) as trial:
         stage.narrator.command(words)
         with stage.commands.started(*words) as process, stage.narrator.working() as progress:
-            progress.report(LazyText(N_("waiting for the instant")))
+            progress.report(LazyText(N_("waiting for the interval")))
             rename = _strike(server, stage, process)
             server.start()
             output, _ = process.communicate(timeout=180)
         stage.narrator.output(output.decode(errors="replace"))
-        trial.require(
-            rename is not None, LazyText(N_("The kill did not land inside the cut-over."))
-        )
+        trial.require(rename is not None, LazyText(N_("The kill missed the cut-over.")))
         say(
             N_(
-                "The server died while the transaction waited at: {rename}. It was started "
-                "again; the agent had waited for it, asked its catalogue whether the cut-over had "
-                "come true, and ended with exit status {status}."
+                "The server was killed while the transaction waited at: {rename}. After its"
+                " restart, the agent checked the catalog for the result of the cut-over and ended"
+                " with exit code {status}."
             ),
             rename=rename or "-",
             status=process.returncode,
         )
         trial.require(
             process.returncode == ExitCode.ROLLED_BACK,
-            LazyText(N_("The exit status is {status}, not 11."), {"status": process.returncode}),
+            LazyText(N_("Exit code {status}, expected 11"), {"status": process.returncode}),
         )
         resumed = run("ncen-updater", "resume", "--quiet")
         trial.ended(resumed.status, ExitCode.OK)
-        trial.came = LazyText(N_("waited for the server: 3.2.4 as before"))
+        trial.came = LazyText(N_("waited for the server: 3.2.4, unchanged"))
 
 
 def _strike(server: EmbeddedPostgres, stage: Stage, process: subprocess.Popen[bytes]) -> str | None:

@@ -29,12 +29,11 @@ Expected = Mapping[str, Mapping[str, str]]
 def begin(stage: Stage) -> None:
     """The country words and sets for itself; a setting that 3.3.0 does not take is refused."""
     say, run = stage.narrator.say, stage.commands.run
-    stage.narrator.act(N_("What the country words and sets for itself"))
+    stage.narrator.act(N_("Local overlay"))
     say(
         N_(
-            "The stand-in ships in English and French. The country adds Swahili, words one French "
-            "text its own way and shorter lists, in a directory of its own. It writes only what "
-            "differs; the releases are never edited."
+            "The stand-in is in English and French. The site adds Swahili, changes one French"
+            " text and shortens lists in its local overlay. Releases are never edited."
         )
     )
     (stage.site.country / "i18n").mkdir(parents=True)
@@ -49,39 +48,38 @@ def begin(stage: Stage) -> None:
         "texts/fr": {"seizure.new": "Saisir un objet", "menu.search": "Rechercher"},
         "settings": {"lists.rows": ROWS},
     }
-    _judge(stage, LazyText(N_("own words and settings, with 3.2.4")), N_("officers see them"), seen)
+    _judge(stage, LazyText(N_("local overlay with 3.2.4")), N_("shown to users"), seen)
     say(
         N_(
-            "Now somebody sets lists to {rows} rows. 3.3.0 says in its manifest that it takes 1000 "
-            "at most: the upgrade is refused while officers work on."
+            "The site now sets lists to {rows} rows. The manifest of 3.3.0 allows at most 1000:"
+            " the upgrade is refused, and users can work."
         ),
         rows=TOO_MANY,
     )
     _write(stage, "settings.ini", SETTINGS.format(rows=TOO_MANY))
     with stage.trial(
-        LazyText(N_("upgrade with a setting that 3.3.0 does not take")),
-        LazyText(N_("refused before anything")),
+        LazyText(N_("upgrade with a setting that 3.3.0 rejects")),
+        LazyText(N_("refused before any change")),
         runs="3.2.4",
         undone=True,
     ) as trial:
         ran = run("ncen-updater", "upgrade", "3.3.0", "--yes", "--quiet", limit=14)
         trial.ended(ran.status, ExitCode.BLOCKED)
-        trial.require("NU-6350" in ran.output, LazyText(N_("Nobody was told which setting it is.")))
+        trial.require("NU-6350" in ran.output, LazyText(N_("The error does not name the setting.")))
     _write(stage, "settings.ini", SETTINGS.format(rows=ROWS))
-    say(N_("The setting is corrected. What will become of the rest is known before the upgrade:"))
+    say(N_("The setting is corrected. The plan shows what the upgrade does to the local overlay:"))
     run("ncen-updater", "translations", "report", "--for", "3.3.0", "--quiet")
 
 
 def after_the_upgrade(stage: Stage) -> None:
     """See what became of it, and translate what is new."""
     say, run = stage.narrator.say, stage.commands.run
-    stage.narrator.act(N_("What became of the country's own"))
+    stage.narrator.act(N_("Local overlay after the upgrade"))
     say(
         N_(
-            "3.3.0 words its texts anew. What the country wrote is kept, also where the text of "
-            "the release has changed; what it never wrote comes from the release. 'Saved as ...' "
-            "now names the officer: the Swahili text would leave the name out and is not used "
-            "until somebody corrects it."
+            "3.3.0 changes texts. Local texts stay; all others come from the release. The"
+            " Swahili text of 'Saved as ...' lacks the new placeholder for the user and is"
+            " unused until corrected."
         )
     )
     seen = {
@@ -99,20 +97,20 @@ def after_the_upgrade(stage: Stage) -> None:
     }
     _judge(
         stage,
-        LazyText(N_("own words and settings, with 3.3.0")),
-        N_("kept, merged; what does not fit is not used"),
+        LazyText(N_("local overlay with 3.3.0")),
+        N_("kept and merged; texts that do not match are unused"),
         seen,
     )
-    say(N_("A translator is given what is to be done, and sends it back:"))
+    say(N_("A translator receives the missing texts and returns them:"))
     run("ncen-updater", "translations", "export", "sw", "--to", "sw.po", "--quiet")
     done = _fill(stage)
     run("ncen-updater", "translations", "import", "sw.po", "--language", "sw", "--yes", "--quiet")
     _judge(
         stage,
-        LazyText(N_("a translation comes back")),
-        N_("officers see it at once"),
+        LazyText(N_("import a translation")),
+        N_("shown to users at once"),
         {"texts/sw": {"seizure.artefact": FILLED[1], "seizure.new": "Ukamataji mpya"}},
-        () if done else (LazyText(N_("The file for the translator does not hold the new text.")),),
+        () if done else (LazyText(N_("The translator's file lacks the new text.")),),
     )
 
 
@@ -120,9 +118,8 @@ def after_the_way_back(stage: Stage) -> None:
     """With 3.2.4 again, what only it has is there again."""
     stage.narrator.say(
         N_(
-            "The country's own came back along: the text for the fax, which only 3.2.4 has, and "
-            "'Saved as ...', which fits again. What was translated since waits for the next "
-            "release."
+            "The local overlay of 3.2.4 is back: the fax text, and 'Saved as ...', which"
+            " matches again. Newer translations are kept for the next release."
         )
     )
     seen = {
@@ -134,15 +131,17 @@ def after_the_way_back(stage: Stage) -> None:
         "texts/fr": {"seizure.new": "Saisir un objet", "menu.search": "Rechercher"},
         "settings": {"lists.rows": ROWS},
     }
-    _judge(stage, LazyText(N_("own words, back at 3.2.4")), N_("brought back"), seen)
+    _judge(
+        stage, LazyText(N_("local overlay after rollback to 3.2.4")), N_("overlay restored"), seen
+    )
 
 
 def after_the_next(stage: Stage) -> None:
     """Another release that words its texts anew, two steps further."""
     stage.narrator.say(
         N_(
-            "3.4.0 words some texts anew once more, and has another default for lists. The "
-            "country's own is kept again, and what was translated for 3.3.0 is in use."
+            "3.4.0 changes texts again and the default length of lists. Local texts stay, and"
+            " the translations for 3.3.0 are used."
         )
     )
     seen = {
@@ -155,7 +154,7 @@ def after_the_next(stage: Stage) -> None:
         "texts/fr": {"seizure.new": "Saisir un objet", "seizure.photo": "Ajouter une photographie"},
         "settings": {"lists.rows": ROWS},
     }
-    _judge(stage, LazyText(N_("own words and settings, with 3.4.0")), N_("kept and merged"), seen)
+    _judge(stage, LazyText(N_("local overlay with 3.4.0")), N_("kept and merged"), seen)
 
 
 def _write(stage: Stage, path: str, content: str) -> None:
@@ -181,7 +180,7 @@ def _judge(
         for place, texts in seen.items():
             shown = ", ".join(f"{key}: {text}" for key, text in texts.items())
             stage.narrator.good("{place}: {shown}", place=place, shown=shown)
-    came = LazyText(N_("not as it should be")) if broken else LazyText(expected)
+    came = LazyText(N_("wrong")) if broken else LazyText(expected)
     stage.judge(Row(tried, LazyText(expected), came, broken=broken))
 
 
@@ -197,4 +196,4 @@ def differences(stage: Stage, seen: Expected) -> Iterator[LazyText]:
             got = found.get(section, {}).get(name)
             if got != wanted:
                 values = {"place": place, "key": key, "got": got, "wanted": wanted}
-                yield LazyText(N_("{place}: {key} is '{got}', not '{wanted}'."), values)
+                yield LazyText(N_("{place}: {key} is '{got}', expected '{wanted}'"), values)

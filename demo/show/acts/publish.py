@@ -16,11 +16,11 @@ EVENT = "events/2-releases"
 def play(stage: Stage) -> None:
     """Publish what runs at the sites, and its upgrade."""
     say, run = stage.narrator.say, stage.commands.run
-    stage.narrator.act(N_("The Secretariat publishes two releases"))
+    stage.narrator.act(N_("Two releases published"))
     say(
         N_(
-            "nCEN itself is not public. These are releases of a stand-in: a small web application "
-            "over three databases, with migrations for what is publicly known of 3.3.0."
+            "nCEN is not public. These releases are of a stand-in: a small web application with"
+            " three databases."
         )
     )
     for version in VERSIONS:
@@ -29,25 +29,25 @@ def play(stage: Stage) -> None:
         run("ncen-publisher", "lint", "sources/3.3.0", limit=4)
     for version in VERSIONS:
         run("ncen-publisher", "build", f"sources/{version}", "--staging", "staging", limit=1)
-    say(N_("A second officer builds on another day; the bytes have to be the same:"))
+    say(N_("A second builder gets the same bytes on another day:"))
     for version in VERSIONS:
         run("ncen-publisher", "build", f"sources/{version}", "--staging", "again", limit=1)
     directory = stage.places.directory
     same = directory_digest(directory / "staging") == directory_digest(directory / "again")
     if same:
-        stage.narrator.good(N_("Both builds are the same, byte for byte."))
+        stage.narrator.good(N_("Both builds are identical."))
     run("ncen-publisher", "draft", "--feed", "feed", "--event", EVENT, "--staging", "staging",
         limit=14)  # fmt: skip
     digest = digest_of_event(stage, EVENT)
     broken = list(sign_and_publish(stage, EVENT, digest, ("bo", "chen"), ("staging",)))
     if not same:
-        broken.append(LazyText(N_("Building twice gave different bytes.")))
+        broken.append(LazyText(N_("The two builds differ.")))
     if not stage.quick:
         run("ncen-publisher", "status", "feed")
     stage.judge(
         Row(
-            LazyText(N_("publish 3.2.4 and 3.3.0, signed by one of three")),
-            LazyText(N_("refused, until a second signs")),
+            LazyText(N_("publish 3.2.4 and 3.3.0 with one signature of three")),
+            LazyText(N_("refused until the second signature")),
             LazyText(N_("refused, then published")) if not broken else LazyText("-"),
             broken=tuple(broken),
         )

@@ -10,15 +10,15 @@ from ncen_updater.common.messages import ExitCode
 
 def play(stage: Stage) -> None:
     """Upgrade over the stop."""
-    stage.narrator.act(N_("A required stop on the way"))
+    stage.narrator.act(N_("Required release"))
     stage.narrator.say(
         N_(
-            "3.4.0 can be reached from 3.3.10 only, and no site may skip 3.3.10. Asked for the "
-            "newest release, the agent walks both, each a whole change with its own way back."
+            "3.4.0 upgrades only from 3.3.10, a required release. The agent installs both, each"
+            " as a change with its own rollback."
         )
     )
     with stage.trial(
-        LazyText(N_("upgrade to the newest, a required stop between")),
+        LazyText(N_("upgrade to the newest release through a required release")),
         LazyText(N_("3.3.10, then 3.4.0")),
         runs="3.4.0",
         undone=False,
@@ -26,15 +26,15 @@ def play(stage: Stage) -> None:
         ran = stage.commands.run("ncen-updater", "upgrade", "--yes", "--quiet")
         trial.ended(ran.status, ExitCode.OK)
         trial.require(
-            "3.3.10" in ran.output, LazyText(N_("The required stop 3.3.10 was not walked."))
+            "3.3.10" in ran.output, LazyText(N_("The required release 3.3.10 was not installed."))
         )
         objects = select(stage.site.databases, "seizures", "SELECT case_ref FROM cultural_objects")
         left = parked_rows(stage.site.databases)
         trial.require(
             bool(objects) and not left,
-            LazyText(N_("What was parked has not come back: {left}"), {"left": left}),
+            LazyText(N_("Saved values not restored: {left}"), {"left": left}),
         )
     stage.narrator.say(
-        N_("What 3.2.4 could not hold is back: cultural artefacts on record: {count}."),
+        N_("Restored records about cultural artefacts, unknown to 3.2.4: {count}"),
         count=len(objects),
     )

@@ -15,16 +15,16 @@ from ncen_updater.common.messages import ExitCode
 def play(stage: Stage) -> None:
     """Roll back."""
     site, say = stage.site, stage.narrator.say
-    stage.narrator.act(N_("Back to 3.2.4, keeping every new record"))
+    stage.narrator.act(N_("Rollback to 3.2.4 with all new records"))
     say(
         N_(
-            "The ministry wants the old version back. Officers have worked with 3.3.0 meanwhile; "
-            "one of them now enters a case about a cultural artefact, which 3.2.4 does not know."
+            "Users have worked with 3.3.0. One of them enters a record about a cultural"
+            " artefact, unknown to 3.2.4. Then the site rolls back."
         )
     )
     reference = _enter_cultural_case(stage)
     with stage.trial(
-        LazyText(N_("roll back 3.3.0 -> 3.2.4 after officers worked")),
+        LazyText(N_("roll back from 3.3.0 to 3.2.4 after users worked")),
         LazyText(N_("3.2.4, new records kept")),
         runs="3.2.4",
         undone=False,
@@ -35,13 +35,13 @@ def play(stage: Stage) -> None:
         found = case_references(site.databases)
         trial.require(
             all(reference in known for known in found.values()),
-            LazyText(N_("The case {ref} is lost."), {"ref": reference}),
+            LazyText(N_("Record {ref} is lost."), {"ref": reference}),
         )
     parked = ", ".join(f"{table} ({count})" for table, count in parked_rows(site.databases).items())
     say(
         N_(
-            "The case {ref} is there. What 3.2.4 has no column for is parked beside it, in the "
-            "same databases, and comes back with the next upgrade: {parked}."
+            "Record {ref} is still there. Its values without a column in 3.2.4 are saved in the"
+            " same database and restored by the next upgrade: {parked}"
         ),
         ref=reference,
         parked=parked,

@@ -36,17 +36,17 @@ def sign_and_publish(
         publish += ["--staging", place]
     before = directory_digest(stage.places.feed)
     run(*sign, "--key", f"keys/{officers[0]}.pem", "--passphrase-file", "passphrase", limit=3)
-    say(N_("Somebody is in a hurry and publishes with this one signature:"))
+    say(N_("Publication with only this signature:"))
     refused = run(*publish)
     if refused.status == 0 or directory_digest(stage.places.feed) != before:
-        broken.append(LazyText(N_("One signature of three was enough to publish.")))
+        broken.append(LazyText(N_("The feed was published with one signature of three.")))
     else:
         stage.narrator.good(
-            N_("Refused with exit status {status}; not one byte of the feed has changed."),
+            N_("Refused with exit code {status}; the feed is unchanged."),
             status=refused.status,
         )
     run(*sign, "--key", f"keys/{officers[1]}.pem", "--passphrase-file", "passphrase", limit=3)
     done = run(*publish, limit=6)
     if done.status != 0:
-        broken.append(LazyText(N_("Two signatures of three were not enough to publish.")))
+        broken.append(LazyText(N_("The feed was refused with two signatures of three.")))
     return tuple(broken)

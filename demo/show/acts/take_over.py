@@ -14,12 +14,12 @@ from ncen_updater.common.messages import ExitCode
 def play(stage: Stage) -> None:
     """Take over the site, and look around."""
     site, say, run = stage.site, stage.narrator.say, stage.commands.run
-    stage.narrator.act(N_("A site is taken over"))
+    stage.narrator.act(N_("Site adopted"))
     say(
         N_(
-            "A site runs the stand-in 3.2.4 over three databases ({engine}), with {rows} rows, and "
-            "officers enter cases through its web server all the time. Its administrator was given "
-            "the trusted list of keys by hand, wrote agent.toml, and NCEN_CONFIG_FILE leads to it."
+            "The site runs the stand-in 3.2.4 with three databases ({engine}) and {rows} rows,"
+            " and users work. Its administrator has root.json and agent.toml; NCEN_CONFIG_FILE"
+            " is set."
         ),
         engine=_engine(stage),
         rows=format_count(site.generated.total if site.generated else 0),
@@ -30,8 +30,8 @@ def play(stage: Stage) -> None:
     site.start_front_door()
     site.start_traffic(pause_s=0.1)
     with stage.trial(
-        LazyText(N_("take over a running site")),
-        LazyText(N_("3.2.4 runs on, nobody notices")),
+        LazyText(N_("adopt a running site")),
+        LazyText(N_("3.2.4 keeps running")),
         runs="3.2.4",
         undone=True,
     ) as trial:
@@ -41,7 +41,7 @@ def play(stage: Stage) -> None:
     if not stage.quick:
         run("ncen-updater", "status")
         run("ncen-updater", "plan", "--quiet", limit=18)
-        say(N_("For the database administrator: every statement that will run, in order."))
+        say(N_("SQL statements of the upgrade, for the database administrator:"))
         run("ncen-updater", "plan", "--sql", "--quiet", limit=14)
 
 

@@ -9,17 +9,17 @@ from ncen_updater.common.messages import ExitCode
 
 def play(stage: Stage) -> None:
     """Upgrade the busy site."""
-    stage.narrator.act(N_("The upgrade, while officers work"))
+    stage.narrator.act(N_("Upgrade"))
     stage.narrator.say(
         N_(
-            "Download and preflight cost officers nothing. Then the door closes, all three "
-            "databases are copied and the copies migrated; one transaction renames them, the code "
-            "is switched, and only a healthy 3.3.0 is let out. Then it is watched for a while."
+            "Users work during the download and the preflight checks. During the downtime, the"
+            " databases are copied, the copies are migrated, databases and code are switched"
+            " and health is checked. The soak period follows."
         )
     )
     with stage.trial(
-        LazyText(N_("upgrade 3.2.4 -> 3.3.0, officers at work")),
-        LazyText(N_("3.3.0, every record there")),
+        LazyText(N_("upgrade from 3.2.4 to 3.3.0 while users work")),
+        LazyText(N_("3.3.0, all records kept")),
         runs="3.3.0",
         undone=False,
     ) as trial:

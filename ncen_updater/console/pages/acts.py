@@ -15,7 +15,7 @@ from ncen_updater.console.service import HARMLESS_ORDERS
 #: Addresses of pages.
 PAGE_PATH = re.compile(r"/[a-z0-9-]*(/[a-z0-9-]+)?")
 FormResult = tuple[str, LazyText | None]
-JOB_SUBMITTED = N_("Order {number} is written down; the service carries it out.")
+JOB_SUBMITTED = N_("Job {number} queued.")
 #: What a person may have looked at anew, and the page that shows it.
 INSPECTION_PAGES = {
     "plan": "/upgrade", "dossier": "/upgrade", "way-back": "/way-back", "findings": "/help",
@@ -31,7 +31,7 @@ def _require_field(asking: PageRequest, name: str) -> str:
     """
     found = asking.form.get(name, "").strip()
     if not found:
-        raise UpdaterError(CONSOLE_FORM, reason=LazyText("'{name}' is empty", {"name": name}))
+        raise UpdaterError(CONSOLE_FORM, reason=LazyText("'{name}' is missing", {"name": name}))
     return found
 
 
@@ -44,11 +44,9 @@ def submit_job(asking: PageRequest) -> FormResult:
     if asking.form.get("retry") == "yes":
         wanted["retry"] = True
     if kind == "upgrade" and asking.form.get("agreed") != "yes":
-        raise UpdaterError(CONSOLE_FORM, reason="nobody agreed that officers are kept out")
+        raise UpdaterError(CONSOLE_FORM, reason="confirmation of the downtime is missing")
     if kind in ("rollback", "import"):
-        raise UpdaterError(
-            CONSOLE_FORM, reason=LazyText("a {kind} has a form of its own", {"kind": kind})
-        )
+        raise UpdaterError(CONSOLE_FORM, reason=LazyText("use the form for {kind}", {"kind": kind}))
     return _post_job(asking, wanted)
 
 
@@ -92,7 +90,7 @@ def approve(asking: PageRequest) -> FormResult:
     if of == "rollback":
         wanted |= _read_accepted_loss(asking)
     given = asking.call_with_password("POST", "/v1/approvals", wanted)
-    text = N_("Your yes is written down.") if given["given"] else N_("You had said yes already.")
+    text = N_("Approval recorded.") if given["given"] else N_("Already approved by you.")
     return _find_approval_page(asking), LazyText(text)
 
 
@@ -108,9 +106,9 @@ def withdraw_approval(asking: PageRequest) -> FormResult:
     """Take one's own yes back."""
     binding = _require_field(asking, "binding")
     if not (binding.isascii() and binding.isalnum()):
-        raise UpdaterError(CONSOLE_FORM, reason="'binding' is no digest")
+        raise UpdaterError(CONSOLE_FORM, reason="'binding' is not a digest")
     asking.call_with_password("DELETE", f"/v1/approvals/{binding}")
-    return _find_approval_page(asking), LazyText(N_("Your yes is taken back."))
+    return _find_approval_page(asking), LazyText(N_("Approval withdrawn."))
 
 
 def hold(asking: PageRequest) -> FormResult:
@@ -118,41 +116,41 @@ def hold(asking: PageRequest) -> FormResult:
     until = _parse_time(asking, "until")
     wanted = {"reason": _require_field(asking, "reason"), "until": until}
     asking.call_with_password("POST", "/v1/holds", wanted)
-    return "/", LazyText(N_("Upgrades are on hold."))
+    return "/", LazyText(N_("Upgrades on hold."))
 
 
 def unhold(asking: PageRequest) -> FormResult:
     """Allow upgrades again."""
     asking.call_with_password("DELETE", "/v1/holds")
-    return "/", LazyText(N_("No hold is in force any more."))
+    return "/", LazyText(N_("All holds removed."))
 
 
 def schedule(asking: PageRequest) -> FormResult:
     """Choose when what was seen may begin."""
     wanted = {"binding": _require_field(asking, "binding"), "not_before": _parse_time(asking, "at")}
     if wanted["not_before"] is None:
-        raise UpdaterError(CONSOLE_FORM, reason="'at' is empty")
+        raise UpdaterError(CONSOLE_FORM, reason="'at' is missing")
     asking.call_with_password("PUT", "/v1/schedule", wanted)
-    return "/upgrade", LazyText(N_("The time is chosen."))
+    return "/upgrade", LazyText(N_("Upgrade scheduled."))
 
 
 def cancel_schedule(asking: PageRequest) -> FormResult:
     """Take the time back."""
     asking.call_with_password("DELETE", "/v1/schedule")
-    return "/upgrade", LazyText(N_("The chosen time is taken back."))
+    return "/upgrade", LazyText(N_("Schedule cancelled."))
 
 
 def confirm_release(asking: PageRequest) -> FormResult:
     """End the watched time."""
     asking.call_with_password("POST", "/v1/confirmation")
-    return "/", LazyText(N_("The release is confirmed: it is not watched any more."))
+    return "/", LazyText(N_("Release confirmed. The soak period has ended."))
 
 
 def refresh_inspection(asking: PageRequest) -> FormResult:
     """Have something looked at once more."""
     kind = _require_field(asking, "kind")
     if kind not in INSPECTION_PAGES:
-        raise UpdaterError(CONSOLE_FORM, reason="'kind' is nothing that is looked at")
+        raise UpdaterError(CONSOLE_FORM, reason="unknown 'kind'")
     asking.inspections.discard(kind)
     begins = "?look=" + kind if kind in ("verify", "support-bundle", "way-back") else ""
     return INSPECTION_PAGES[kind] + begins, None
@@ -181,5 +179,5 @@ def _parse_time(asking: PageRequest, name: str) -> str | None:
         return within_calendar(moment.replace(tzinfo=moment.tzinfo or asking.zone)).isoformat()
     except ValueError as error:
         raise UpdaterError(
-            CONSOLE_FORM, reason=LazyText("'{name}' is no time", {"name": name})
+            CONSOLE_FORM, reason=LazyText("'{name}' is not a time", {"name": name})
         ) from error

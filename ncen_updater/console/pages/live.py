@@ -27,32 +27,30 @@ from ncen_updater.console.service import Document
 KEEP_S, BUSY_KEEP_S = 30.0, 3.0
 #: Orders that come to a change, looked for among so many.
 CHANGING, ORDERS = frozenset({"upgrade", "rollback", "resume"}), 10
-DOWNTIME_SO_FAR, DOWNTIME_TOTAL = N_("How long officers are out"), N_("How long officers were out")
 STEP_STATES: Mapping[str, tuple[str, str]] = {
     "done": ("done", N_("done")),
-    "intended": ("now", N_("goes on")),
-    "undoing": ("now", N_("is taken back")),
-    "undone": ("undone", N_("taken back")),
+    "intended": ("now", N_("running")),
+    "undoing": ("now", N_("reverting")),
+    "undone": ("undone", N_("reverted")),
     "failed": ("failed", N_("failed")),
 }
 HEADLINES: Mapping[str, tuple[str, str]] = {
-    "running": ("wait", N_("The change to {version} goes on.")),
-    "undoing": ("bad", N_("The change to {version} is taken back; everything will be as before.")),
-    "committed": ("good", N_("{version} is in use. It is being watched.")),
-    "finished": ("good", N_("The change to {version} is done.")),
-    "undone": ("bad", N_("The change to {version} was taken back; everything is as before.")),
-    "stuck": ("bad", N_("The change to {version} is stuck: a person has to look.")),
+    "running": ("wait", N_("In progress: change to {version}")),
+    "undoing": ("bad", N_("Reverting: change to {version}")),
+    "committed": ("good", N_("Soak period: {version}")),
+    "finished": ("good", N_("Completed: change to {version}")),
+    "undone": ("bad", N_("Reverted: change to {version}")),
+    "stuck": ("bad", N_("Manual intervention required: change to {version}")),
 }
 #: States of a change that failed.
 FAILED = frozenset({"undoing", "undone", "stuck"})
 #: Of a release whose program had worked on the databases before the stop.
 HEADLINES_AFTER_EXPAND: Mapping[str, tuple[str, str]] = {
-    "undoing": ("bad", N_("The change to {version} is taken back.")),
     "undone": (
         "bad",
         N_(
-            "The change to {version} was taken back; what its program added to the databases before"
-            " the stop stays, all else is as before."
+            "Reverted: change to {version}; additions made before the downtime remain in the"
+            " databases"
         ),
     ),
 }
@@ -79,8 +77,7 @@ class LiveView:
         done: How much of it, where that is known.
         total: Of how much.
         spoken: What is read out where it changes: the step that goes on.
-        out: What the clock shows: how long officers are out, or were.
-        clock: How long that is; empty where they were not out.
+        clock: How long users are out, or were; empty where they were not.
         predicted: What was predicted of that.
         steps: Of the change that goes on, or went last.
         change: Its id; empty without.
@@ -96,7 +93,6 @@ class LiveView:
     done: int | None
     total: int | None
     spoken: str
-    out: str
     clock: str
     predicted: str
     steps: tuple[LiveStep, ...]
@@ -180,18 +176,18 @@ def build_live_view(
         order = None
     if report is not None and not open_change and (order or running):
         report = None  # what is past is no answer to what was ordered
-    tone, headline, problem = "good", say(N_("Nothing goes on just now.")), None
+    tone, headline, problem = "good", say(N_("No operation in progress")), None
     if report is not None:
         headlines = {**HEADLINES, **(HEADLINES_AFTER_EXPAND if report.get("expanded") else {})}
         tone, words = headlines.get(
-            report["state"], ("wait", N_("The change to {version} goes on."))
+            report["state"], ("wait", N_("In progress: change to {version}"))
         )
         headline, problem = say(words, version=report["to"]), _problem(report, language)
     elif order is not None:
         tone, words, problem = describe_job_result(order)
         headline = say(words)
     elif running is not None:
-        tone, headline = "wait", say(N_("The service is at work; officers go on working."))
+        tone, headline = "wait", say(N_("Operation in progress; users can work"))
     steps = tuple(_build_steps(report, now, language)) if report is not None else ()
     watched = open_change and report is not None and report["state"] == "committed"
     clock, predicted = _format_downtime(report, now, language) if report is not None else ("", "")
@@ -204,7 +200,6 @@ def build_live_view(
         spoken=next(
             (f"{step.name}: {step.state}" for step in steps if step.look == "now"), headline
         ),
-        out=say(DOWNTIME_SO_FAR if report is None or report["stop_s"] is None else DOWNTIME_TOTAL),
         clock=clock,
         predicted=predicted,
         steps=steps,
@@ -275,7 +270,7 @@ def _format_downtime(report: Document, now: datetime, language: str) -> tuple[st
     predicted = ""
     if foretold is not None:
         values = {name: format_duration(foretold[name]) for name in ("low", "high")}
-        predicted = LazyText(N_("{low} to {high} were predicted"), values).render(language)
+        predicted = LazyText(N_("predicted: {low} to {high}"), values).render(language)
     if report["stop_s"] is not None:
         return format_duration(report["stop_s"]).render(language), predicted
     if closed is None or closed["state"] == "undone" or report["ended_at"] is not None:

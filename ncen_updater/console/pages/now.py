@@ -18,11 +18,11 @@ from ncen_updater.console.service import Document, ServiceRefusedError
 STUCK_STATE = "stuck"
 SOAK_STEPS = frozenset({"soak", "collect"})
 HEADLINES: Mapping[str, str] = {
-    "works": N_("Officers can work on {product} {version}."),
-    "maintenance": N_("Officers see the maintenance page."),
-    "not-running": N_("Officers cannot work: the application does not run."),
-    "not-working": N_("Officers are let in, but the application does not work."),
-    "unknown": N_("Whether officers can work is not known."),
+    "works": N_("Running: {product} {version}"),
+    "maintenance": N_("Maintenance page shown"),
+    "not-running": N_("Stopped: users cannot work"),
+    "not-working": N_("Failed: the application is open but unhealthy"),
+    "unknown": N_("Status unknown"),
 }
 TONES = {"works": "good", "maintenance": "wait", "not-running": "bad", "not-working": "bad"}
 
@@ -101,19 +101,19 @@ def build_headline(status: Document) -> tuple[LazyText, str]:
     """Return how it is for officers, and its tone; pure."""
     running = status["running"]
     if "error" in running:
-        return LazyText(N_("How the site is cannot be told.")), "bad"
+        return LazyText(N_("Status unknown")), "bad"
     if running["version"] is None:
         values = {"product": status["product"]}
-        return LazyText(N_("No release of {product} was ever chosen here."), values), "wait"
+        return LazyText(N_("Not adopted: no release of {product} installed"), values), "wait"
     names = {"product": status["product"], "version": running["version"]}
     seen = running.get("officers") or {"state": "unknown"}
     change = _find_open_change(status)
     if seen["state"] == "maintenance" and change is not None:
         names["version"] = change["to"]
         words = (
-            N_("Officers are out: the site goes back to {product} {version}.")
+            N_("Rolling back to {product} {version}")
             if change["kind"] == "rollback"
-            else N_("Officers are out: {product} {version} is being put in.")
+            else N_("Upgrading to {product} {version}")
         )
         return LazyText(words, names), "wait"
     state = str(seen["state"])
@@ -139,8 +139,8 @@ def list_pending(
         values = {"who": ", ".join(journal["approvals_used_up"])}
         yield LazyText(
             N_(
-                "An approval is for one try: before another one each who had approved ({who}) has"
-                " to approve again."
+                "An approval is valid for one attempt. To retry, these approvers must approve"
+                " again: {who}"
             ),
             values,
         )
@@ -150,16 +150,16 @@ def list_pending(
     until = change.get("watched_until") if change is not None else None
     if change is not None and until is not None:
         values = {"version": change["to"], "until": format_time(parse_time(until), zone)}
-        yield LazyText(N_("{version} is watched until {until}."), values)
+        yield LazyText(N_("Soak period of {version} until {until}"), values)
     # What comes next is of before an open change, and nothing is approved beside it.
     if next_upgrade is not None and next_upgrade["target"] is not None and change is None:
         version = next_upgrade["target"]
         for given in next_upgrade["approvals"]:
             values = {"who": given["who"], "version": version}
-            yield LazyText(N_("{who} has said yes to {version}."), values)
+            yield LazyText(N_("{version} approved by {who}"), values)
         if next_upgrade["binding"] and next_upgrade["missing"]:
             values = {"version": version, "count": next_upgrade["missing"]}
-            yield LazyText(N_("{version} needs {count} more approvals."), values)
+            yield LazyText(N_("Waiting for approval of {version}: {count} missing"), values)
     why = status["service"]["why"]
     if why:
         yield LazyText("{why}", {"why": make_sentence(str(why))})
@@ -169,8 +169,7 @@ def list_pending(
             "code": failure["code"] or "-", "at": format_time(parse_time(failure["at"]), zone),
         }  # fmt: skip
         text = N_(
-            "This failed (tries in a row: {times}, last {at}): {what} ({code}). "
-            "The log of the service says why."
+            "Failed: {what} ({code}; {times} attempts, last {at}). Run: journalctl -u ncen-updater"
         )
         yield LazyText(text, values)
 
@@ -179,46 +178,42 @@ def _format_rollback_approvals(approvals: Document) -> Iterator[LazyText]:
     """Say who approved going back, and up to what loss."""
     for who in approvals["who"]:
         values = {"who": who, "version": approvals["version"]}
-        yield LazyText(N_("{who} has said yes to going back to {version}."), values)
+        yield LazyText(N_("Rollback to {version} approved by {who}"), values)
     if approvals["missing"]:
-        yield LazyText(
-            N_("Going back needs {count} more approvals."), {"count": approvals["missing"]}
-        )
+        yield LazyText(N_("Rollback needs {count} more approvals"), {"count": approvals["missing"]})
     elif approvals["accept_loss"]:
-        words = N_("Going back is approved; up to {count} records may be lost by it.")
+        words = N_("Rollback approved with a data loss of at most {count} records")
         yield LazyText(words, {"count": approvals["accept_loss"]})
     else:
-        yield LazyText(N_("Going back is approved; no record may be lost by it."))
+        yield LazyText(N_("Rollback approved without data loss"))
 
 
 def find_next_action(status: Document, next_upgrade: Document | None) -> NextAction:
     """Return the one thing to do next; pure."""
-    nothing = NextAction("", LazyText(N_("Nothing is left to do here.")), LazyText(""))
+    nothing = NextAction("", LazyText(N_("No action required.")), LazyText(""))
     journal, running = status["journal"], status["service"]["running"]
     if "error" in journal:
-        return _build_link_action(
-            "/help", N_("The journal cannot be read."), N_("See what is wrong")
-        )
+        return _build_link_action("/help", N_("Cannot read the journal."), N_("Show problems"))
     change = journal["open_change"]
     if change is not None:
         return _find_change_action(
             change, at_work=journal["at_work"] is not None or running is not None
         )
     if running is not None:
-        return _build_link_action("/live", N_("The service is at work."), N_("See it live"))
+        return _build_link_action("/live", N_("Operation in progress"), N_("Show activity"))
     if journal.get("owed_rollback") is not None:
         values = {"version": journal["owed_rollback"]["version"]}
-        words = LazyText(N_("{version} turned bad and was not taken back yet."), values)
-        return NextAction("order", words, LazyText(N_("Bring it to its end")), "operate", "resume")
+        words = LazyText(N_("Rollback of {version} pending"), values)
+        return NextAction("order", words, LazyText(N_("Resume")), "operate", "resume")
     if journal["holds"]:
-        words = LazyText(N_("No upgrade begins while this is on hold."))
-        return NextAction("unhold", words, LazyText(N_("Lift the hold")), "operate")
+        words = LazyText(N_("Upgrades are on hold."))
+        return NextAction("unhold", words, LazyText(N_("Remove hold")), "operate")
     if next_upgrade is not None and next_upgrade["target"] is not None:
         return _find_release_action(next_upgrade)
     feed = status["feed"]
     if feed is None or "error" in feed or feed["stale"]:
-        words = LazyText(N_("The signed list is old, or was never read: what is new is not known."))
-        return NextAction("order", words, LazyText(N_("Ask the feed now")), "operate", "check")
+        words = LazyText(N_("Metadata expired or missing: new releases are unknown."))
+        return NextAction("order", words, LazyText(N_("Check now")), "operate", "check")
     return nothing
 
 
@@ -229,27 +224,25 @@ def _build_link_action(link: str, reason: str, button: str) -> NextAction:
 def _find_change_action(change: Mapping[str, Any], *, at_work: bool) -> NextAction:
     values = {"version": change["to"]}
     if change["state"] == "committed" and change["step"] in SOAK_STEPS:
-        words = LazyText(N_("{version} is in use and is being watched."), values)
-        return NextAction("look", words, LazyText(N_("See how it does")), link="/live")
+        words = LazyText(N_("Soak period: {version}"), values)
+        return NextAction("look", words, LazyText(N_("Show activity")), link="/live")
     if at_work and change["state"] != STUCK_STATE:
-        words = LazyText(N_("The change to {version} goes on."), values)
-        return NextAction("look", words, LazyText(N_("See it live")), link="/live")
-    words = LazyText(N_("The change to {version} was cut off, and nobody works on it."), values)
-    return NextAction("order", words, LazyText(N_("Bring it to its end")), "operate", "resume")
+        words = LazyText(N_("In progress: change to {version}"), values)
+        return NextAction("look", words, LazyText(N_("Show activity")), link="/live")
+    words = LazyText(N_("Interrupted: change to {version}"), values)
+    return NextAction("order", words, LazyText(N_("Resume")), "operate", "resume")
 
 
 def _find_release_action(next_upgrade: Document) -> NextAction:
     values = {"version": next_upgrade["target"]}
     if next_upgrade["rehearsed"] != "passed" or not next_upgrade["binding"]:
-        words = LazyText(
-            N_("{version} can be had, and has not been tried on your data yet."), values
-        )
-        return NextAction("look", words, LazyText(N_("See the upgrade")), link="/upgrade")
+        words = LazyText(N_("{version} is available. Rehearsal required."), values)
+        return NextAction("look", words, LazyText(N_("Show upgrade")), link="/upgrade")
     if next_upgrade["missing"]:
-        words = LazyText(N_("{version} was tried on your data. People have to decide."), values)
-        return NextAction("look", words, LazyText(N_("Read and decide")), link="/approve")
-    words = LazyText(N_("{version} is approved."), values)
-    return NextAction("look", words, LazyText(N_("See when it begins")), link="/upgrade")
+        words = LazyText(N_("{version} is rehearsed. Approval required."), values)
+        return NextAction("look", words, LazyText(N_("Review and approve")), link="/approve")
+    words = LazyText(N_("Approved: {version}"), values)
+    return NextAction("look", words, LazyText(N_("Show schedule")), link="/upgrade")
 
 
 def format_full_disk(status: Document) -> LazyText | None:
@@ -258,4 +251,4 @@ def format_full_disk(status: Document) -> LazyText | None:
     if full is None:
         return None
     values = {"path": full["path"], "free_bytes": full["free"]}
-    return LazyText(N_("The disk of {path} is full: {free_bytes} are free."), values)
+    return LazyText(N_("Disk full: {path}, {free_bytes} free"), values)

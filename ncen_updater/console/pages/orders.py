@@ -10,30 +10,30 @@ from ncen_updater.console.service import Document
 
 #: Orders as people see them.
 JOB_KINDS: Mapping[str, str] = {
-    "check": N_("asking the feed"),
-    "prepare": N_("preparing the release"),
+    "check": N_("check"),
+    "prepare": N_("download"),
     "rehearse": N_("rehearsal"),
     "upgrade": N_("upgrade"),
-    "rollback": N_("going back"),
-    "resume": N_("going on after a cut"),
-    "confirm": N_("end of the watching"),
-    "self-update": N_("renewing the agent"),
-    "import": N_("import of a bundle"),
+    "rollback": N_("rollback"),
+    "resume": N_("resume"),
+    "confirm": N_("confirmation"),
+    "self-update": N_("update of ncen-updater"),
+    "import": N_("import"),
 }
 
 
 def describe_job_result(order: Document) -> tuple[str, str, Document | None]:
     """Return the tone of an order, a sentence on it, and why it failed; pure."""
     if order["ended_at"] is None:
-        taken = N_("The service carries it out.")
-        return "wait", taken if order["taken_at"] else N_("The order waits for the service."), None
+        taken = N_("Running")
+        return "wait", taken if order["taken_at"] else N_("Queued"), None
     result = order["result"] or {}
     error = (result.get("document") or {}).get("error")
     if result.get("torn"):
-        return "bad", N_("The order was cut off."), error
+        return "bad", N_("Interrupted"), error
     if error:
-        return "bad", N_("The order came to no good end."), error
-    return "good", N_("The order is carried out."), None
+        return "bad", N_("Failed"), error
+    return "good", N_("Completed"), None
 
 
 def build_page(asking: PageRequest) -> PageContent:

@@ -46,7 +46,7 @@ def group_by_table(
 def _format_value(row: Mapping[str, Any]) -> LazyText:
     value = row["value"]
     if row["hidden"] and value in (None, "", []):
-        return LazyText(N_("is not shown"))
+        return LazyText(N_("hidden"))
     if isinstance(value, bool):
         return LazyText(N_("yes") if value else N_("no"))
     if isinstance(value, list):
@@ -54,5 +54,5 @@ def _format_value(row: Mapping[str, Any]) -> LazyText:
     if value is None or value == "":
         return LazyText("-")
     if row["hidden"]:
-        return LazyText(N_("{value} (a part is not shown)"), {"value": str(value)})
+        return LazyText(N_("{value} (partly hidden)"), {"value": str(value)})
     return LazyText("{value}", {"value": str(value)})

@@ -14,20 +14,20 @@ from ncen_updater.console.looking import InspectionState
 from ncen_updater.console.rendering import parse_time
 from ncen_updater.console.service import Document, ServiceRefusedError
 
-#: A stop that may be shorter than this has no lower end worth reading.
-NEGLIGIBLE_S = 1.0
 #: What no time brings, as the service names it.
 WAIT_REASONS: Mapping[str, str] = {
-    "hold": N_("not while upgrades are on hold"),
-    "only-told": N_("not by itself: this site is only told of releases; somebody has to order it"),
-    "not-prepared": N_("not before it is prepared"),
-    "not-rehearsed": N_("not before it was rehearsed"),
-    "rehearsal-failed": N_("not by itself: its rehearsal failed"),
-    "approval": N_("not before enough people have said yes"),
-    "no-time": N_("not by itself: this site has no set hours, and no time was chosen"),
-    "no-window": N_("not by itself: no hours of this site leave room for it"),
-    "no-service": N_("not by itself: no service runs"),
-    "another-first": N_("not before another release that is approved, too"),
+    "hold": N_("The upgrade waits for the end of the hold."),
+    "only-told": N_("The upgrade does not start automatically: the mode of this site is notify."),
+    "not-prepared": N_("The upgrade waits for the download."),
+    "not-rehearsed": N_("The upgrade waits for the rehearsal."),
+    "rehearsal-failed": N_("The upgrade does not start automatically: the rehearsal failed."),
+    "approval": N_("The upgrade waits for approval."),
+    "no-time": N_("The upgrade does not start automatically: no maintenance window is configured."),
+    "no-window": N_(
+        "The upgrade does not start automatically: no maintenance window is long enough."
+    ),
+    "no-service": N_("The upgrade does not start automatically: the service is stopped."),
+    "another-first": N_("The upgrade waits for another approved upgrade."),
 }
 
 
@@ -102,12 +102,9 @@ def build_page(asking: PageRequest) -> PageContent:
 def format_downtime(stop: Document | None) -> LazyText:
     """Say how long officers would be out; pure."""
     if stop is None:
-        return LazyText(N_("not known: it was not rehearsed"))
-    low, likely, high = (format_duration(stop[name]) for name in ("low", "likely", "high"))
-    if stop["low"] < NEGLIGIBLE_S:
-        return LazyText(N_("up to {high}, most likely {likely}"), {"high": high, "likely": likely})
-    values = {"low": low, "high": high, "likely": likely}
-    return LazyText(N_("{low} to {high}, most likely {likely}"), values)
+        return LazyText(N_("unknown (no rehearsal yet)"))
+    values = {name: format_duration(stop[name]) for name in ("likely", "high")}
+    return LazyText(N_("about {likely} (at most {high})"), values)
 
 
 def build_scale(stop: Document | None) -> DowntimeScale | None:
@@ -121,12 +118,16 @@ def build_scale(stop: Document | None) -> DowntimeScale | None:
 def format_start(start: Document | None, zone: tzinfo | None = None) -> LazyText:
     """Say when an upgrade begins by itself; pure."""
     if start is None:
-        return LazyText(N_("not known"))
+        return LazyText(N_("The start time is unknown."))
     if start["when"] == "now":
-        return LazyText(N_("at once"))
+        return LazyText(N_("The upgrade starts immediately."))
     if start["when"] == "at" and start["at"]:
-        return LazyText(N_("{at}"), {"at": format_time(parse_time(start["at"]), zone)})
-    return LazyText(WAIT_REASONS.get(str(start["stays"]), N_("not by itself")))
+        return LazyText(
+            N_("The upgrade starts at {at}."), {"at": format_time(parse_time(start["at"]), zone)}
+        )
+    return LazyText(
+        WAIT_REASONS.get(str(start["stays"]), N_("The upgrade does not start automatically."))
+    )
 
 
 def _read_inbox(asking: PageRequest) -> dict[str, object]:

@@ -82,7 +82,7 @@ def read_whole(bundle: BundleFile, progress: ProgressListener) -> dict[str, Bund
     """
     members = read_members(bundle)
     _require_roots(members)
-    label = LazyText(N_("Reading the bundle (bytes)"))
+    label = LazyText(N_("Reading the offline bundle (bytes)"))
     verify_checksums(
         bundle, members.values(), lambda done: progress.report(label, done, bundle.size)
     )
@@ -100,7 +100,7 @@ def _require_roots(members: Mapping[str, BundleMember]) -> None:
             raise TrustError(
                 ROOT_CHAIN_BROKEN,
                 version=wanted - 1,
-                detail=LazyText("the bundle lacks root {wanted}", {"wanted": wanted}),
+                detail=LazyText("root {wanted} is missing", {"wanted": wanted}),
             )
 
 

@@ -157,7 +157,7 @@ class FileSharing:
             raise
         if not os.path.samestat(made, os.fstat(source)):
             self._below.remove_file(path)
-            raise DeltaError(OLD_FILE_ALTERED, path=old, detail="replaced while it was read")
+            raise DeltaError(OLD_FILE_ALTERED, path=old, detail="replaced while being read")
         return True
 
 
@@ -187,7 +187,7 @@ def _rebuild_members(
     """Members in a row; what stood between them in the old archive comes from the stream."""
     table = reference.get_zip_table(source)
     if op.argument + op.count > len(table):
-        raise ReferenceOutOfRangeError("the old archive has fewer members")
+        raise ReferenceOutOfRangeError("invalid reference")
     ahead = ReadAheadFile(lambda: reference.get_descriptor(source))
     for index in range(op.argument, op.argument + op.count):
         if index > op.argument:
@@ -197,7 +197,7 @@ def _rebuild_members(
         while at < member.end:
             piece = ahead.read(at, member.end - at)
             if not piece:
-                raise ReferenceOutOfRangeError("the old archive is cut off")
+                raise ReferenceOutOfRangeError("truncated archive")
             at += len(piece)
             yield piece
 
@@ -281,9 +281,7 @@ def _read_plan(descriptor: int, pack: Path, old: Tree, limits: DeltaLimits) -> P
     if (header.from_tree, header.to_tree) != (limits.from_tree, limits.to_tree):
         raise DeltaError(DELTA_FOR_ANOTHER_BASE, pack=pack.name)
     if old.compute_digest() != limits.from_tree:
-        raise DeltaError(
-            DELTA_FOR_ANOTHER_BASE, pack=pack.name, detail="the record of the slot differs"
-        )
+        raise DeltaError(DELTA_FOR_ANOTHER_BASE, pack=pack.name, detail="slot record differs")
     index = read_index(descriptor, header)
     plan = decode_plan(index, old, header.streams_start, limits.out_files)
     check_no_trailing_data(descriptor, header, plan)
@@ -403,7 +401,7 @@ class _TreeBuilder:
         if self._done - self._told >= PROGRESS_BYTES or self._done == self._total:
             self._told = self._done
             self._progress.report(
-                LazyText(N_("Building the release from the installed one (bytes)")),
+                LazyText(N_("Building the release from the installed files (bytes)")),
                 self._done,
                 self._total,
             )

@@ -147,11 +147,11 @@ def restore_runs(
         retained = join_planes(read_runs(PLANE_COUNT * batch))
         zeros = join_planes(read_runs(PLANE_COUNT * batch))
         if 0 in zeros:  # so that each takes us further, however many there are
-            raise ReferenceOutOfRangeError("a run of no zeros")
+            raise ReferenceOutOfRangeError("empty cover or run")
         ends = list(accumulate(map(operator.add, retained, zeros)))
         left -= ends[-1]
         if left < 0:
-            raise ReferenceOutOfRangeError("differences are longer than their covers")
+            raise ReferenceOutOfRangeError("length mismatch")
         at = passed = 0
         while at < batch:
             end = bisect_right(ends, passed + BLOCK_BYTES, at)

@@ -70,7 +70,7 @@ class GroupView:
             from ncen_updater.formats.delta.single_frame import decompress_frame
 
             if reference.size > MAX_SINGLE_FRAME_BYTES:
-                raise ReferenceOutOfRangeError("a call of too many bytes")
+                raise ReferenceOutOfRangeError("call too long")
             before = reference.read(0, reference.size)
             self._blocks = decompress_frame(descriptor, group.literals, before)
         self._buffer, self._at = b"", 0
@@ -85,7 +85,7 @@ class GroupView:
             if self._at == len(self._buffer):
                 self._buffer, self._at = next(self._blocks, b""), 0
                 if not self._buffer:
-                    raise ReferenceOutOfRangeError("a group is shorter than its files")
+                    raise ReferenceOutOfRangeError("length mismatch")
             piece = self._buffer[self._at : self._at + length]
             self._at += len(piece)
             length -= len(piece)
@@ -102,7 +102,7 @@ class GroupView:
             ReferenceOutOfRangeError: If a stream has more than the files of the group.
         """
         if self._at != len(self._buffer) or next(self._blocks, b""):
-            raise ReferenceOutOfRangeError("a group is longer than its files")
+            raise ReferenceOutOfRangeError("length mismatch")
         self._corrections.check_exhausted()
         for stream in (self._control, self._zeros, self._differences, self._literals):
             stream.check_exhausted()
@@ -116,7 +116,7 @@ class GroupView:
         for block in self._decode_covers():
             left -= len(block)
             if left < 0:
-                raise ReferenceOutOfRangeError("covers are outside the new files")
+                raise ReferenceOutOfRangeError("cover out of range")
             yield block
         yield from read_blocks(self._literals.read, left)
 
@@ -127,7 +127,7 @@ class GroupView:
             # How long what has names comes out is seen when it does.
             left -= sum(batch.gaps) if batch.named else ends[-1]
             if left < 0:
-                raise ReferenceOutOfRangeError("covers are outside the new files")
+                raise ReferenceOutOfRangeError("cover out of range")
             at = passed = 0
             while at < len(ends):
                 end = bisect_right(ends, passed + BLOCK_BYTES, at)
@@ -153,16 +153,16 @@ class GroupView:
                 named = bytes(length & 1 for length in lengths)
                 lengths = array("I", [length >> 1 for length in lengths])
                 if max(compress(lengths, named), default=0) > BLOCK_BYTES:
-                    raise ReferenceOutOfRangeError("a cover with names is too long")
+                    raise ReferenceOutOfRangeError("cover too long")
             if 0 in lengths:  # so that each takes us further, however many there are
-                raise ReferenceOutOfRangeError("a cover of no bytes")
+                raise ReferenceOutOfRangeError("empty cover or run")
             starts = []
             for jump, gap, length in zip(jumps, gaps, lengths, strict=True):
                 there += gap + ((jump >> 1) ^ -(jump & 1))
                 starts.append(there)
                 there += length
             if min(starts) < 0 or max(map(operator.add, starts, lengths)) > self._reference.size:
-                raise ReferenceOutOfRangeError("a cover is outside the old files")
+                raise ReferenceOutOfRangeError("cover out of range")
             yield _CoverBatch(gaps, starts, lengths, named)
 
     def _apply_short_covers(self, batch: _CoverBatch, at: int, end: int) -> bytes:
@@ -229,7 +229,7 @@ class _PieceReader:
         while have < size:
             self._buffer = next(self._pieces, b"")
             if not self._buffer:
-                raise ReferenceOutOfRangeError("covers are longer than what is said of them")
+                raise ReferenceOutOfRangeError("length mismatch")
             parts.append(self._buffer)
             have += len(self._buffer)
         self._at = len(self._buffer) - (have - size)
@@ -243,4 +243,4 @@ class _PieceReader:
             ReferenceOutOfRangeError: If something is.
         """
         if self._at != len(self._buffer) or next(self._pieces, b""):
-            raise ReferenceOutOfRangeError("covers are shorter than what is said of them")
+            raise ReferenceOutOfRangeError("length mismatch")

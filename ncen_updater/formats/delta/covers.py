@@ -112,7 +112,7 @@ class _CoverReader:
 
     def __init__(self, content: bytes) -> None:
         if not content.startswith(MAGIC):
-            raise DeltaBuildError(detail="hdiffpatch wrote another format")
+            raise DeltaBuildError(detail="unsupported hdiffpatch format")
         self._content, self._at = content, content.index(b"\0") + 1
 
     def read_covers(self) -> Iterator[Cover]:
@@ -121,7 +121,7 @@ class _CoverReader:
         count = self._read_number()
         size, packed = self._read_number(), self._read_number()
         if packed:
-            raise DeltaBuildError(detail="hdiffpatch compressed its covers")
+            raise DeltaBuildError(detail="unsupported hdiffpatch format")
         for _ in range(6):  # lengths of the other parts, plain and packed
             self._read_number()
         end, old, new = self._at + size, 0, 0
@@ -136,7 +136,7 @@ class _CoverReader:
             old += length
             new += length
         if self._at != end:
-            raise DeltaBuildError(detail="hdiffpatch wrote its covers in another form")
+            raise DeltaBuildError(detail="unsupported hdiffpatch format")
 
     def _read_number(self, bits: int = 8) -> int:
         """A number whose first byte has some bits of it, each further one seven; highest first."""

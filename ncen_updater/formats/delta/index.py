@@ -158,7 +158,7 @@ class _PlanReader:
         for _ in range(steps.read_number()):
             self._read_step(IndexStep(steps.read_number(IndexStep.COPY)), steps)
         if self._cursor != len(self._old):
-            raise ReferenceOutOfRangeError("not every old entry is spoken of")
+            raise ReferenceOutOfRangeError("old entry missing")
         built = len(self._built)
         # What one number can stand for many of is counted over the whole pack.
         self._refs_left = built + len(self._changed)
@@ -169,7 +169,7 @@ class _PlanReader:
             built -= group.files
             self._plan.groups.append(group)
         if built:
-            raise ReferenceOutOfRangeError("the groups do not build the files of the tree")
+            raise ReferenceOutOfRangeError("groups do not match the tree")
         for column in self._columns.values():
             column.check_exhausted()
         return self._plan
@@ -180,7 +180,7 @@ class _PlanReader:
                 self._pass_old_entry(keep=step is IndexStep.KEEP)
         elif step is IndexStep.CHANGE:
             if self._cursor >= len(self._old):
-                raise ReferenceOutOfRangeError("there are fewer old entries")
+                raise ReferenceOutOfRangeError("invalid reference")
             entry = self._old_file(self._cursor)
             size = self._columns["sizes"].read_number()
             mode = self._read_mode(entry.mode)
@@ -236,7 +236,7 @@ class _PlanReader:
     def _read_copy(self) -> NewEntry:
         back = self._columns["origins"].read_number()
         if not 0 <= back < len(self._built):
-            raise ReferenceOutOfRangeError("a copy of a file that is not built before it")
+            raise ReferenceOutOfRangeError("invalid reference")
         copy_of = self._built[-1 - back]
         first = self._plan.entries[copy_of]
         assert isinstance(first, NewEntry)  # noqa: S101 - only these are built
@@ -283,7 +283,7 @@ class _PlanReader:
         for _ in range(4):
             packed, plain = groups.read_number(), groups.read_number()
             if (packed == 0) != (plain == 0):
-                raise MalformedColumnError("an empty stream is not empty")
+                raise MalformedColumnError("length mismatch")
             extents.append(Extent(at, packed, plain))
             at += packed
         control, zeros, differences, literals = extents
@@ -296,25 +296,19 @@ class _PlanReader:
             control, zeros, differences, literals, renaming, way is GroupEncoding.CALL,
         )  # fmt: skip
         if group.call and (covers or literals.plain != view or not view):
-            raise ReferenceOutOfRangeError("a call is not all of its group")
+            raise ReferenceOutOfRangeError("length mismatch")
         if (group.control.plain, group.zeros.plain) != (
             covers * COVER_MEMORY_BYTES,
             runs * RUN_BYTES,
         ):
-            raise ReferenceOutOfRangeError(
-                "the streams of a group have other lengths than its numbers"
-            )
+            raise ReferenceOutOfRangeError("length mismatch")
         if not 0 <= group.differences.plain <= group.matched or (group.covered and not covers):
-            raise ReferenceOutOfRangeError(
-                "the streams of a group have other lengths than its files"
-            )
+            raise ReferenceOutOfRangeError("length mismatch")
         if not 0 <= group.matched <= NAME_BYTES * group.covered:  # no name becomes nothing
-            raise ReferenceOutOfRangeError(
-                "the covers of a group have other lengths than its files"
-            )
+            raise ReferenceOutOfRangeError("length mismatch")
         # Thousands of millions of them pack to nothing.
         if covers > group.matched or runs > group.matched - group.differences.plain:
-            raise ReferenceOutOfRangeError("covers or runs of no bytes")
+            raise ReferenceOutOfRangeError("empty cover or run")
         return group, at
 
     def _read_encoding(self) -> GroupEncoding:
@@ -330,7 +324,7 @@ class _PlanReader:
         matched = column.read_number()
         count, packed = column.read_number(matched), column.read_number()
         if (packed == 0) != (count == 0):
-            raise MalformedColumnError("an empty stream is not empty")
+            raise MalformedColumnError("length mismatch")
         return MinifiedNames(matched, Extent(at, packed, count * CORRECTION_BYTES)), at + packed
 
     def _read_references(self, groups: ColumnReader, before: int) -> tuple[FileReference, ...]:
@@ -342,7 +336,7 @@ class _PlanReader:
             count = groups.read_number(most - at)
             self._refs_left -= count
             if self._refs_left < 0:
-                raise NumberTooLargeError("more references than files")
+                raise NumberTooLargeError("invalid reference")
             chosen += map(self._read_reference, range(at, at + count))
             at += count
         members: dict[int, tuple[int, ...]] = {}
@@ -352,10 +346,10 @@ class _PlanReader:
             members[at] = self._read_members()
             at += 1
         if members and max(members) >= len(chosen):
-            raise ReferenceOutOfRangeError("there are fewer references")
+            raise ReferenceOutOfRangeError("invalid reference")
         for number, seen in members.items():
             if chosen[number].built:
-                raise ReferenceOutOfRangeError("members of an archive that is not an old file")
+                raise ReferenceOutOfRangeError("invalid reference")
             chosen[number] = FileReference(chosen[number].origin, seen)
         return tuple(chosen)
 
@@ -373,7 +367,7 @@ class _PlanReader:
             count = recipes.read_number(MAX_MEMBERS)
             self._members_left -= count
             if at + count > MAX_MEMBERS or self._members_left < 0:
-                raise NumberTooLargeError("too many members of archives")
+                raise NumberTooLargeError("too many archive members")
             chosen += range(at, at + count)
             at += count
         return tuple(chosen)
@@ -385,9 +379,9 @@ class _PlanReader:
         for _ in range(recipes.read_number(files)):
             at += recipes.read_number(files)
             if at >= files:
-                raise ReferenceOutOfRangeError("there are fewer files in the group")
+                raise ReferenceOutOfRangeError("invalid reference")
             if not refs:
-                raise ReferenceOutOfRangeError("an archive is rebuilt from nothing")
+                raise ReferenceOutOfRangeError("invalid reference")
             found.append(
                 ArchiveRecipe(at, recipes.read_number(refs - 1), self._read_operations(recipes))
             )
@@ -400,7 +394,7 @@ class _PlanReader:
         count_of_ops = recipes.read_number(MAX_OPS)
         self._ops_left -= count_of_ops
         if self._ops_left < 0:
-            raise NumberTooLargeError("archives of too many pieces")
+            raise NumberTooLargeError("too many archive pieces")
         for _ in range(count_of_ops):
             kind = ArchiveOperationKind(recipes.read_number(ArchiveOperationKind.DEFLATE))
             count = recipes.read_number()
@@ -410,7 +404,7 @@ class _PlanReader:
                 argument = member
                 member += count
                 if not 0 <= argument <= member <= MAX_MEMBERS:
-                    raise ReferenceOutOfRangeError("an archive has fewer members")
+                    raise ReferenceOutOfRangeError("invalid reference")
             elif kind is ArchiveOperationKind.DEFLATE:
                 argument = recipes.read_number(9)
             ops.append(ArchiveOperation(kind, count, argument))

@@ -356,7 +356,7 @@ def read_header(descriptor: int) -> PackHeader:
     """
     content = os.pread(descriptor, HEADER_STRUCT.size, 0)
     if len(content) < HEADER_STRUCT.size or not content.startswith(MAGIC):
-        raise MalformedColumnError("it does not begin as a pack does")
+        raise MalformedColumnError("not a delta pack")
     _, origin, result, packed, plain = HEADER_STRUCT.unpack(content)
     if plain > MAX_INDEX_BYTES or packed > MAX_INDEX_BYTES:
         raise NumberTooLargeError(f"an index of {plain} bytes")

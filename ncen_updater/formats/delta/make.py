@@ -118,7 +118,7 @@ def build_pack(
         work = Path(folder)
         made = _PackBuilder(old, old_tree, new, new_tree, work, progress, options).build_pack()
         info = _make_info(made, old_tree, new_tree)
-        progress.report(LazyText(N_("Applying the delta pack to prove it")))
+        progress.report(LazyText(N_("Verifying the delta pack")))
         _verify_pack(made.path, old, old_tree, work / "proof", info)
         with durable.open_for_replace(pack) as out, made.path.open("rb") as stream:
             shutil.copyfileobj(stream, out, PIECE)
@@ -229,7 +229,7 @@ class _PackBuilder:
             ):
                 self._plan.groups.append(self._write_group(batch, out))
                 self._done += sum(entry.size for entry in batch.files)
-                label = LazyText(N_("Making the delta pack (bytes of changed files)"))
+                label = LazyText(N_("Building the delta pack (bytes of changed files)"))
                 self._progress.report(label, self._done, total)
         with path.open("wb") as out, streams.open("rb") as source:
             index = encode_index(self._plan, self._old_tree)

@@ -90,7 +90,7 @@ class NameReplacer:
             ReferenceOutOfRangeError: If there are more than names.
         """
         if self._left or self._at != len(self._gaps) or self._right:
-            raise ReferenceOutOfRangeError("names are corrected that are not there")
+            raise ReferenceOutOfRangeError("invalid name correction")
 
     def _read_next_correction(self) -> int:
         """How many names are as foretold before the next that is not; learns what that is."""
@@ -105,6 +105,6 @@ class NameReplacer:
             self._at = 0
         self._right = self._names[self._at].to_bytes(PLANE_COUNT, "little").rstrip(b"\0")
         if not self._right:
-            raise ReferenceOutOfRangeError("a name is corrected to nothing")
+            raise ReferenceOutOfRangeError("invalid name correction")
         self._at += 1
         return self._gaps[self._at - 1]

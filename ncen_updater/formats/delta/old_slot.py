@@ -170,7 +170,7 @@ class GroupReference:
             ReferenceOutOfRangeError: If it is not referred to as an archive.
         """
         if at not in self.tables:
-            raise ReferenceOutOfRangeError("an archive is rebuilt from a file that is none")
+            raise ReferenceOutOfRangeError("invalid reference")
         return self.tables[at]
 
     def read(self, start: int, length: int) -> bytes:

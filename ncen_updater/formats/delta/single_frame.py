@@ -76,7 +76,7 @@ def decompress_frame(descriptor: int, extent: Extent, before: bytes) -> Iterator
         MalformedColumnError: If it is no frame of so many bytes.
     """
     if len(before) + extent.plain > MAX_SINGLE_FRAME_BYTES:
-        raise ReferenceOutOfRangeError("a call of too many bytes")
+        raise ReferenceOutOfRangeError("call too long")
     options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: WINDOW_LOG}
     unpacker = zstd.ZstdDecompressor(zstd_dict=_make_prefix(before), options=options)
     at, left, plain = extent.start, extent.packed, extent.plain
@@ -85,7 +85,7 @@ def decompress_frame(descriptor: int, extent: Extent, before: bytes) -> Iterator
         if unpacker.needs_input:
             packed = os.pread(descriptor, min(PIECE, left), at)
             if not packed:
-                raise MalformedColumnError("a call ends early")
+                raise MalformedColumnError("truncated stream")
             at += len(packed)
             left -= len(packed)
         try:
@@ -94,8 +94,8 @@ def decompress_frame(descriptor: int, extent: Extent, before: bytes) -> Iterator
             raise MalformedColumnError(f"a call cannot be unpacked: {error}") from error
         plain -= len(piece)
         if plain < 0:
-            raise MalformedColumnError("a call is longer than it says")
+            raise MalformedColumnError("length mismatch")
         if piece:
             yield piece
     if plain or left or unpacker.unused_data:
-        raise MalformedColumnError("a call has another length than it says")
+        raise MalformedColumnError("length mismatch")

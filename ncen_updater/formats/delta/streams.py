@@ -67,7 +67,7 @@ class ColumnReader:
         value = shift = 0
         while True:
             if self._at >= len(self._content) or shift >= MAX_BITS:
-                raise MalformedColumnError("a number is cut off or has over 63 bits")
+                raise MalformedColumnError("invalid number")
             byte = self._content[self._at]
             self._at += 1
             value |= (byte & 0x7F) << shift
@@ -75,7 +75,7 @@ class ColumnReader:
             if byte < 0x80:
                 break
         if byte == 0 and shift > 7:
-            raise MalformedColumnError("a number is longer than it needs to be")
+            raise MalformedColumnError("invalid number")
         if value > most:
             raise MalformedColumnError(f"{value} where at most {most} can be")
         return value
@@ -88,7 +88,7 @@ class ColumnReader:
     def read_bytes(self, length: int) -> bytes:
         """Take some bytes."""
         if length > len(self._content) - self._at:
-            raise MalformedColumnError("a column is cut off")
+            raise MalformedColumnError("truncated stream")
         self._at += length
         return self._content[self._at - length : self._at]
 
@@ -104,7 +104,7 @@ class ColumnReader:
     def check_exhausted(self) -> None:
         """Check that nothing is left."""
         if self.remaining_bytes:
-            raise MalformedColumnError("a column has bytes too many")
+            raise MalformedColumnError("trailing data")
 
 
 READ_AHEAD_BYTES = 128 << 10
@@ -245,14 +245,14 @@ class LzmaReader:
             MalformedColumnError: If it does not.
         """
         if self._plain or self._at != len(self._buffer):
-            raise MalformedColumnError("a stream is longer than what it is for")
+            raise MalformedColumnError("length mismatch")
         if self._unpacker is None:
             return
         while not self._unpacker.eof:
             if self._decompress(1):
-                raise MalformedColumnError("a stream is longer than it says")
+                raise MalformedColumnError("length mismatch")
         if self._left or self._unpacker.unused_data:
-            raise MalformedColumnError("a stream has bytes after its end")
+            raise MalformedColumnError("trailing data")
 
     def _read_more(self) -> bytes:
         while self._unpacker is not None and self._plain and not self._unpacker.eof:
@@ -260,7 +260,7 @@ class LzmaReader:
             if piece:
                 self._plain -= len(piece)
                 return piece
-        raise MalformedColumnError("a stream ends early")
+        raise MalformedColumnError("truncated stream")
 
     def _decompress(self, most: int) -> bytes:
         assert self._unpacker is not None  # noqa: S101 - both callers looked
@@ -268,7 +268,7 @@ class LzmaReader:
         if self._unpacker.needs_input:
             packed = os.pread(self._file, min(PIECE, self._left), self._next)
             if not packed:
-                raise MalformedColumnError("a stream ends early")
+                raise MalformedColumnError("truncated stream")
             self._next += len(packed)
             self._left -= len(packed)
         try:

@@ -101,17 +101,17 @@ class ZipTable:
     def _read(self, names: bool) -> None:
         count, start, length = self._find_directory()
         if count > MAX_MEMBERS or length > MAX_DIRECTORY or start + length > self.size:
-            raise NotAnArchiveError("the central directory is too large or not in the file")
+            raise NotAnArchiveError("damaged archive")
         ahead = ReadAheadFile(lambda: self._file)
         rows = sorted(self._read_rows(os.pread(self._file, length, start), count, names))
         end = 0
         for header, packed, plain, check, method, name in rows:
             if header < end:
-                raise NotAnArchiveError("members overlap")
+                raise NotAnArchiveError("damaged archive")
             data = _find_data_start(ahead, header)
             end = data + packed
             if end > start:
-                raise NotAnArchiveError("a member is not before the central directory")
+                raise NotAnArchiveError("damaged archive")
             if packed:
                 self._starts.append(data)
                 self.packed.append(packed)
@@ -127,25 +127,25 @@ class ZipTable:
         tail = os.pread(self._file, self.size - at, at)
         found = tail.rfind(b"PK\5\6")
         if found < 0 or len(tail) - found < END.size:
-            raise NotAnArchiveError("no end of a central directory")
+            raise NotAnArchiveError("damaged archive")
         _, disk, first, here, count, length, start, comment = END.unpack_from(tail, found)
         if disk or first or here != count or found + END.size + comment != len(tail):
-            raise NotAnArchiveError("not one whole archive")
+            raise NotAnArchiveError("damaged archive")
         if count == FULL16 or FULL32 in (length, start):
             return self._find_directory64(at + found)
         return count, start, length
 
     def _find_directory64(self, end: int) -> tuple[int, int, int]:
         if end < END64_AT.size:
-            raise NotAnArchiveError("no room for a second end")
+            raise NotAnArchiveError("damaged archive")
         mark, disk, where, disks = END64_AT.unpack(
             os.pread(self._file, END64_AT.size, end - END64_AT.size)
         )
         if mark != b"PK\6\7" or disk or disks > 1 or where > end:
-            raise NotAnArchiveError("not one whole large archive")
+            raise NotAnArchiveError("damaged archive")
         fields = END64.unpack(os.pread(self._file, END64.size, where))
         if fields[0] != b"PK\6\6" or fields[4] or fields[5] or fields[6] != fields[7]:
-            raise NotAnArchiveError("not one whole large archive")
+            raise NotAnArchiveError("damaged archive")
         return fields[7], fields[9], fields[8]
 
     def _read_rows(
@@ -158,20 +158,20 @@ class ZipTable:
                 name, extra, comment, _disk, _inside, _outside, header,
             ) = CENTRAL.unpack_from(directory, at)  # fmt: skip
             if mark != b"PK\1\2" or flags & ENCRYPTED or method not in (STORED, DEFLATED):
-                raise NotAnArchiveError("a member of an unusual kind")
+                raise NotAnArchiveError("unsupported archive member")
             if FULL32 in (packed, plain, header) or (method == STORED and packed != plain):
-                raise NotAnArchiveError("a member over 4 GiB, or with a wrong size")
+                raise NotAnArchiveError("damaged archive")
             at += CENTRAL.size
             yield header, packed, plain, check, method, directory[at : at + name] if names else b""
             at += name + extra + comment
         if at != len(directory):
-            raise NotAnArchiveError("the central directory has another length")
+            raise NotAnArchiveError("damaged archive")
 
 
 def _find_data_start(ahead: ReadAheadFile, header: int) -> int:
     fields = LOCAL.unpack(ahead.read_exactly(header, LOCAL.size))
     if fields[0] != b"PK\3\4":
-        raise NotAnArchiveError("a member without its header")
+        raise NotAnArchiveError("damaged archive")
     return header + LOCAL.size + int(fields[9]) + int(fields[10])
 
 
@@ -186,7 +186,7 @@ def inflate_member(descriptor: int, member: ZipMember) -> Iterator[bytes]:
         while at < member.end:
             piece = os.pread(descriptor, min(PIECE, member.end - at), at)
             if not piece:
-                raise NotAnArchiveError("a member is cut off")
+                raise NotAnArchiveError("truncated archive")
             at += len(piece)
             yield piece
         return
@@ -203,12 +203,12 @@ def inflate_member(descriptor: int, member: ZipMember) -> Iterator[bytes]:
         pending = unpacker.unconsumed_tail
         left -= len(piece)
         if left < 0:
-            raise NotAnArchiveError("a member is larger than it says")
+            raise NotAnArchiveError("damaged archive")
         if not piece and not pending and at >= member.end and not unpacker.eof:
-            raise NotAnArchiveError("a member is cut off")
+            raise NotAnArchiveError("truncated archive")
         yield piece
     if left or unpacker.unused_data or pending or at < member.end:
-        raise NotAnArchiveError("a member is not what it says")
+        raise NotAnArchiveError("damaged archive")
 
 
 def count_view_bytes(table: ZipTable, members: Sequence[int]) -> int:
@@ -218,7 +218,7 @@ def count_view_bytes(table: ZipTable, members: Sequence[int]) -> int:
         NotAnArchiveError: If there are fewer members.
     """
     if members and members[-1] >= len(table):
-        raise NotAnArchiveError("there are fewer members")
+        raise NotAnArchiveError("damaged archive")
     return table.size - sum(table.packed) + sum(table.plain[index] for index in members)
 
 
@@ -229,7 +229,7 @@ def iter_view(table: ZipTable, descriptor: int, members: Sequence[int]) -> Itera
         NotAnArchiveError: If there are fewer members, or one is not what it says.
     """
     if members and members[-1] >= len(table):
-        raise NotAnArchiveError("there are fewer members")
+        raise NotAnArchiveError("damaged archive")
     ahead, chosen = ReadAheadFile(lambda: descriptor), iter(members)
     wanted = next(chosen, None)
     for index in range(len(table) + 1):
@@ -237,7 +237,7 @@ def iter_view(table: ZipTable, descriptor: int, members: Sequence[int]) -> Itera
         while length:
             piece = ahead.read(at, length)
             if not piece:
-                raise NotAnArchiveError("the file is cut off")
+                raise NotAnArchiveError("truncated archive")
             at += len(piece)
             length -= len(piece)
             yield piece

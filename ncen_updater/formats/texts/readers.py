@@ -40,7 +40,7 @@ class PoFormat:
         import polib
 
         if not text.strip():
-            raise UnusableFileError("the file is empty")
+            raise UnusableFileError("empty file")
         try:
             # Polib takes what names no file for the content itself; a line end makes that sure.
             found = polib.pofile(text + "\n", check_for_duplicates=False, encoding="utf-8")
@@ -60,7 +60,7 @@ class PoFormat:
                 item.fuzzy, tuple(flag for flag in item.flags if flag.endswith("-format")),
             )  # fmt: skip
         if not entries and not found.metadata:
-            raise UnusableFileError("it holds no text")
+            raise UnusableFileError("not text")
         return TextCatalog(_limit_entries(entries), dict(found.metadata))
 
     def write(self, catalogue: TextCatalog) -> str:
@@ -133,7 +133,7 @@ class JsonFormat:
         except (ValueError, RecursionError) as error:
             raise UnusableFileError(str(error), getattr(error, "lineno", None)) from error
         if not isinstance(data, dict):
-            raise UnusableFileError("it holds no object")
+            raise UnusableFileError("not an object")
         entries: dict[TextKey, TextEntry] = {}
         _flatten(data, (), entries)
         return TextCatalog(_limit_entries(entries))
@@ -194,7 +194,7 @@ def read_catalog(content: bytes, declared: OverlayManifest) -> TextCatalog:
         UnusableFileError: If it is not what is declared, for whatever reason.
     """
     if b"\0" in content:
-        raise UnusableFileError("it holds a zero byte")
+        raise UnusableFileError("null byte")
     try:
         # A mark at the beginning, which some editors write, is no text.
         encoding = "utf-8-sig" if declared.encoding == "utf-8" else declared.encoding

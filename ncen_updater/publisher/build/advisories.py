@@ -304,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ):
                 where.setdefault(package, set()).add(name)
         if not where:
-            raise AdvisoryLookupError("no lock names a package")
+            raise AdvisoryLookupError("no package in the lock files")
         database = order.download or order.database
         if order.download:
             _download_database(order.source, order.download)

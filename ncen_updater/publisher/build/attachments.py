@@ -135,13 +135,15 @@ def check_provenance(
             raise UpdaterError(PROVENANCE_INVALID, path=path, reason=f"over {MAX_BYTES} bytes")
         data = parse_json(content)
         if not isinstance(data, dict):
-            raise UpdaterError(PROVENANCE_INVALID, path=path, reason="not an envelope")
+            raise UpdaterError(PROVENANCE_INVALID, path=path, reason="not a DSSE envelope")
         envelope = Envelope.from_dict(data)
         if envelope.payload_type != PAYLOAD_TYPE:
             raise UpdaterError(
                 PROVENANCE_INVALID,
                 path=path,
-                reason=LazyText("it holds {payload_type}", {"payload_type": envelope.payload_type}),
+                reason=LazyText(
+                    "unexpected content: {payload_type}", {"payload_type": envelope.payload_type}
+                ),
             )
         envelope.verify([key], 1)
         statement = json.loads(envelope.payload)
@@ -151,7 +153,7 @@ def check_provenance(
         _ = predicate["runDetails"]["builder"]["id"], predicate["buildDefinition"]["buildType"]
     except VerificationError as error:
         raise UpdaterError(
-            PROVENANCE_INVALID, path=path, reason="it is not signed by this builder"
+            PROVENANCE_INVALID, path=path, reason="not signed by this builder"
         ) from error
     except (
         ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError,
@@ -159,21 +161,21 @@ def check_provenance(
         raise UpdaterError(
             PROVENANCE_INVALID,
             path=path,
-            reason="it cannot be read",
+            reason="not readable",
             detail=describe_system_error(error),
         ) from error
     if kinds != (STATEMENT, PREDICATE):
         raise UpdaterError(
             PROVENANCE_INVALID,
             path=path,
-            reason=LazyText("it is of the kind {kinds}", {"kinds": kinds}),
+            reason=LazyText("unexpected type: {kinds}", {"kinds": kinds}),
         )
     for ref in wanted:
         if subjects.get(ref.target) != ref.sha256:
             raise UpdaterError(
                 PROVENANCE_INVALID,
                 path=path,
-                reason=LazyText("it does not speak of this {target}", {"target": ref.target}),
+                reason=LazyText("{target} not covered", {"target": ref.target}),
             )
     found: Mapping[str, Any] = predicate
     return found
@@ -356,7 +358,7 @@ def check_sbom(content: bytes, path: str, manifest: Manifest) -> int:
     if (product.get("name"), product.get("version")) != (manifest.product, manifest.version):
         named = f"{product.get('name')} {product.get('version')}"
         raise UpdaterError(
-            SBOM_INVALID, path=path, detail=LazyText("it is of {named}", {"named": named})
+            SBOM_INVALID, path=path, detail=LazyText("belongs to {named}", {"named": named})
         )
     return len(data.get("components", []))
 

@@ -192,14 +192,14 @@ def _add_entry(
             raise BuildError(
                 path=root,
                 reason=LazyText(
-                    "{path} cannot be read: {error}",
+                    "cannot read {path}: {error}",
                     {"path": entry.path, "error": describe_system_error(error)},
                 ),
             ) from error
         if reader.digest.hexdigest() != entry.sha256 or source.stat().st_size != entry.size:
             raise BuildError(
                 path=root,
-                reason=LazyText("{path} changed while it was being packed", {"path": entry.path}),
+                reason=LazyText("{path} changed during packing", {"path": entry.path}),
             )
 
 

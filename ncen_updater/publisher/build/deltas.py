@@ -223,7 +223,7 @@ class DeltaPackBuilder:
                 raise UpdaterError(
                     FEED_BROKEN,
                     path=self.feed.directory,
-                    reason=LazyText("{name} is missing or altered", {"name": name}),
+                    reason=LazyText("{name} is missing or modified", {"name": name}),
                 )
         raise UpdaterError(
             FEED_BROKEN,

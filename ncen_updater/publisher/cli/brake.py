@@ -41,26 +41,26 @@ if TYPE_CHECKING:
 @click.command(
     "brake",
     cls=PublisherCommand,
-    help=N_("Halt VERSION alone, for 72 hours at most, and publish that at once."),
+    help=N_("Halt VERSION with one signature, at most 72 hours, and publish it"),
 )
 @click.argument("version")
 @feed_option
 @product_option
-@click.option("--reason", help=N_("Why, for the sites: a few words."))
+@click.option("--reason", help=N_("Reason shown to the sites"))
 @click.option(
     "--hours",
     type=click.IntRange(1, 72),
     default=72,
-    help=N_("How long; 72 unless fewer are named."),
+    help=N_("Duration in hours (default and maximum: 72)"),
 )
-@click.option("--lift", is_flag=True, help=N_("End your own brake before its time."))
-@click.option("--key", type=FILE_PATH, help=N_("Your private brake key, NAME.pem."))
-@click.option("--token", help=N_("Label of the token with your key, in place of --key."))
+@click.option("--lift", is_flag=True, help=N_("End your emergency halt early"))
+@click.option("--key", type=FILE_PATH, help=N_("Your private emergency halt key, NAME.pem"))
+@click.option("--token", help=N_("Label of the token with your key, instead of --key"))
 @add_token_options
 @signer_option
 @add_online_options
 @add_passphrase_options
-@click.option("--yes", is_flag=True, help=N_("Answer the question with yes."))
+@click.option("--yes", is_flag=True, help=N_("Skip the confirmation prompt"))
 @click.pass_context
 def brake(
     context: click.Context,
@@ -90,11 +90,11 @@ def brake(
 
     session, known = get_session(context), load_signer_settings(officer)
     if lift == bool(reason):
-        raise CommandUsageError(N_("--reason, or --lift"), context)
+        raise CommandUsageError(N_("give --reason or --lift"), context)
     if key is None and token is None:
         key, token = known.brake_key or known.key, None if known.brake_key else known.token
     if (key is None) == (token is None):
-        raise CommandUsageError(N_("one of --key and --token is needed"), context)
+        raise CommandUsageError(N_("give --key or --token"), context)
     place = FeedDirectory(feed)
     state = place.read_state()
     name = choose_product(state, product)
@@ -114,9 +114,11 @@ def brake(
             Path(),
         )
     owner = get_key_owner(hand.public)
-    words = N_("End the brake of {owner} on {product} {version}?")
+    words = N_("End the emergency halt of {product} {version} by {owner}?")
     if not lift:
-        words = N_("Brake {product} {version} as {owner} for {hours} hours, at every site?")
+        words = N_(
+            "Emergency halt of {product} {version} as {owner} for {hours} hours on all sites?"
+        )
     values = {"owner": owner, "product": name, "version": version, "hours": hours}
     session.ask_confirmation(LazyText(words, values), assume_yes=yes)
     signer = hand.opened()
@@ -134,12 +136,11 @@ def brake(
 
     with durable.make_world_readable():
         Publisher(place, get_time).publish_emergency_halt(sign, online)
-    message = N_("{product} {version} is braked no longer by {owner}.")
+    message = N_("Emergency halt of {product} {version} by {owner} ended.")
     if not lift:
         message = N_(
-            "{product} {version} is braked by {owner} until {end}: a site that looks begins no"
-            " upgrade to it. It ends by itself; let the officers sign a halt or a withdrawal by"
-            " then."
+            "Emergency halt of {product} {version} by {owner} until {end}. Have a halt or a"
+            " withdrawal signed before it expires."
         )
     show_result(
         session,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _one_signature = click.option(
     "--one-signature",
     is_flag=True,
-    help=N_("Let one person alone sign for every site, where the CEREMONY file says so."),
+    help=N_("Allow a signature threshold of 1, as set in the CEREMONY file"),
 )
 
 
@@ -41,7 +41,7 @@ def _load_agreed(ceremony: Path, *, one_signature: bool) -> Ceremony:
 @click.command(
     "init",
     cls=PublisherCommand,
-    help=N_("Draft a new feed from a CEREMONY file: root, targets and every product."),
+    help=N_("Draft a new feed from a CEREMONY file"),
 )
 @click.argument("ceremony", type=FILE_PATH)
 @event_option
@@ -57,7 +57,7 @@ def init(context: click.Context, ceremony: Path, event: Path, one_signature: boo
 @click.command(
     "rekey",
     cls=PublisherCommand,
-    help=N_("Draft other keys, thresholds, periods or products from a changed CEREMONY file."),
+    help=N_("Draft a change of keys, thresholds, expiry periods or products from a CEREMONY file"),
 )
 @click.argument("ceremony", type=FILE_PATH)
 @feed_option
@@ -78,7 +78,7 @@ def rekey(
 @click.command(
     "renew",
     cls=PublisherCommand,
-    help=N_("Draft the same content of ROLES with a new expiry date."),
+    help=N_("Draft a new expiry date for ROLES"),
 )
 @click.argument("roles", nargs=-1)
 @feed_option
@@ -86,7 +86,7 @@ def rekey(
 @click.option(
     "--due",
     is_flag=True,
-    help=N_("Of every role that is to be signed anew by now, in place of ROLES; for a timer."),
+    help=N_("Renew all roles that are due, instead of ROLES (for a timer)"),
 )
 @click.pass_context
 def renew(
@@ -98,15 +98,15 @@ def renew(
     from ncen_updater.publisher.signing.event import SigningEvent
 
     if due == bool(roles):
-        raise CommandUsageError(N_("name roles, or --due"), context)
+        raise CommandUsageError(N_("give ROLES or --due"), context)
     state = FeedDirectory(feed).read_state()
     if due:
         roles = list_due_roles(state, get_time())
         opened = SigningEvent.load(event) if roles and (event / "event.json").exists() else None
         if not roles or (opened is not None and opened.is_renewal_of(state, roles)):
-            words = N_("Nothing is to be signed anew by now.")
+            words = N_("No role is due for renewal.")
             if roles:
-                words = N_("{event} is open for that already: {roles}")
+                words = N_("{event} already renews {roles}")
             values = {"event": str(event) if roles else None, "roles": roles}
             show_result(get_session(context), values, words)
             return

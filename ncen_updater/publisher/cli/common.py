@@ -57,29 +57,29 @@ MAX_PASSPHRASE_BYTES = 10_000
 #: What every terminal shows, and how far the further lines of a sentence stand in.
 LINE_WIDTH, HANGING_INDENT = 80, 2
 NO_ROOT_WARNING = N_(
-    "WARNING: not compared with a root of yours (--root): the changes are those against what the"
-    " drafter says is published."
+    "WARNING: not compared with your own root metadata; the changes shown depend on the"
+    " author of the draft. Add --root."
 )
 PROVENANCE_UNCHECKED_WARNING = N_(
-    "WARNING: its provenance was not compared with a builder's key (--builder-key)."
+    "WARNING: provenance not verified with the key of the builder. Add --builder-key."
 )
-FILES_COMPARED = N_("{product} {version}: its {files} files are there, as the event names them.")
-DOCUMENT_COMPARED = N_("{product} {version}: its document says what the lists say.")
+FILES_COMPARED = N_("{product} {version}: {files} files match the event")
+DOCUMENT_COMPARED = N_("{product} {version}: description matches the metadata")
 
 feed_option = click.option(
-    "--feed", type=DIRECTORY_PATH, required=True, help=N_("The published feed.")
+    "--feed", type=DIRECTORY_PATH, required=True, help=N_("Directory of the published feed")
 )
 event_option = click.option(
-    "--event", type=DIRECTORY_PATH, required=True, help=N_("New directory of the signing event.")
+    "--event", type=DIRECTORY_PATH, required=True, help=N_("New directory for the signing event")
 )
 root_option = click.option(
     "--root",
     type=FILE_PATH,
-    help=N_("A root of the feed that you have from elsewhere, such as 1.root.json."),
+    help=N_("Trusted root metadata from another source, such as 1.root.json"),
 )
 
 builder_option = click.option(
-    "--builder-key", type=FILE_PATH, help=N_("Public file of the builder, NAME.pub.json.")
+    "--builder-key", type=FILE_PATH, help=N_("Public key of the builder, NAME.pub.json")
 )
 
 
@@ -87,8 +87,7 @@ signer_option = click.option(
     "--officer",
     type=click.Path(path_type=Path, dir_okay=False),
     help=N_(
-        "File with what you need not type; else NCEN_OFFICER, else"
-        " ~/.config/ncen-publisher/officer.toml."
+        "Settings of the signer (default: NCEN_OFFICER, then ~/.config/ncen-publisher/officer.toml)"
     ),
 )
 
@@ -123,7 +122,7 @@ def open_event(place: Path) -> Iterator[SigningEvent]:
 
 
 product_option = click.option(
-    "--product", help=N_("The product; where there is one besides the agent, it is that one.")
+    "--product", help=N_("Product (default: the only product besides the agent)")
 )
 
 
@@ -178,12 +177,12 @@ def add_token_options(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option(
         "--module",
         type=click.Path(path_type=Path, dir_okay=False),
-        help=N_("PKCS#11 driver of the token, one that the system installed."),
+        help=N_("PKCS#11 driver of the token"),
     )(command)
     return click.option(
         "--key-id",
         type=click.IntRange(1, 255),
-        help=N_("Id of the key on the token; 2, the signature slot, unless another is named."),
+        help=N_("Id of the key on the token (default: 2, the signature slot)"),
     )(command)
 
 
@@ -206,7 +205,7 @@ def parse_wave(text: str) -> RolloutWave:
     wrong = impossible(part for part in countries.split(",") if part)
     if wrong:
         raise CommandUsageError(
-            N_("{text}: there is no country {country}"), hint="WAVE", text=text, country=wrong[0]
+            N_("{text}: unknown country {country}"), hint="WAVE", text=text, country=wrong[0]
         )
     try:
         return RolloutWave.model_validate(
@@ -217,7 +216,7 @@ def parse_wave(text: str) -> RolloutWave:
             }
         )
     except ValueError as error:
-        words = N_("{text}: write it as 2026-12-01T08:00:00Z=10 or 2026-12-01T08:00:00Z=100:SN,MU")
+        words = N_("{text}: use the form 2026-12-01T08:00:00Z=10 or 2026-12-01T08:00:00Z=100:SN,MU")
         raise CommandUsageError(words, hint="WAVE", text=text) from error
 
 
@@ -227,13 +226,15 @@ def add_passphrase_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--passphrase-fd",
         type=int,
         default=None,
-        help=N_("Read passphrases from this descriptor: one line for all keys, or one a key."),
+        help=N_(
+            "Read passphrases from this file descriptor: one line for all keys, or one per key"
+        ),
     )(command)
     return click.option(
         "--passphrase-file",
         type=click.Path(path_type=Path, dir_okay=False),
         default=None,
-        help=N_("Read them from a file that only you may read."),
+        help=N_("Read passphrases from this file, readable by you only"),
     )(command)
 
 
@@ -246,7 +247,7 @@ def make_passphrase_prompt(
         BAD_PASSPHRASE_SOURCE: If the place cannot be read, or can be read by others.
     """
     if descriptor is not None and file is not None:
-        raise UpdaterError(BAD_PASSPHRASE_SOURCE, source=file, detail="give one place, not two")
+        raise UpdaterError(BAD_PASSPHRASE_SOURCE, source=file, detail="give only one source")
     if descriptor is None and file is None:
         return lambda path: _prompt_passphrase(session, path, confirm=new)
     source = str(file) if file is not None else f"descriptor {descriptor}"
@@ -285,7 +286,7 @@ def ask_pin(session: CliSession, descriptor: int | None, file: Path | None, labe
     if descriptor is None and file is None:
         _require_terminal(label)
         value: str = click.prompt(
-            session.translate(N_("PIN of the token {label}"), label=label),
+            session.translate(N_("PIN of token {label}"), label=label),
             hide_input=True,
             err=True,
         )
@@ -319,7 +320,7 @@ def _prompt_passphrase(session: CliSession, path: Path, *, confirm: bool) -> str
     value: str = click.prompt(
         session.translate(N_("Passphrase of {name}"), name=path.name),
         hide_input=True,
-        confirmation_prompt=session.translate(N_("Once more")) if confirm else False,
+        confirmation_prompt=session.translate(N_("Repeat the passphrase")) if confirm else False,
         err=True,
     )
     return value
@@ -334,7 +335,7 @@ def _read_file(path: Path) -> bytes:
             # systemd gives a credential to one user, with an access list that shows as a group's.
             others &= ~stat.S_IRGRP
         if info.st_mode & others or info.st_uid not in (0, os.geteuid()):
-            raise UpdaterError(BAD_PASSPHRASE_SOURCE, source=path, detail="others may read it")
+            raise UpdaterError(BAD_PASSPHRASE_SOURCE, source=path, detail="readable by other users")
         return stream.read(MAX_PASSPHRASE_BYTES)
 
 
@@ -372,11 +373,13 @@ def parse_withdrawal(reason: str, advice: str) -> Withdrawal:
     from ncen_updater.formats.document import Withdrawal
 
     if not advice.strip():
-        raise CommandUsageError(N_("say what sites should do"), hint="--advice")
+        raise CommandUsageError(N_("give the advice shown to sites"), hint="--advice")
     try:
         return Withdrawal(reason=reason, advice=advice)
     except ValueError as error:
-        raise CommandUsageError(N_("1 to 1000 characters"), hint="--reason, --advice") from error
+        raise CommandUsageError(
+            N_("must have 1 to 1000 characters"), hint="--reason, --advice"
+        ) from error
 
 
 def show_result(
@@ -445,18 +448,13 @@ def check_event_releases(
 
 def format_attachments(attachments: AttachmentReport) -> list[LazyText]:
     """What the papers of a release say, in sentences."""
-    parts = LazyText(N_("It has no SBOM."))
+    parts = LazyText(N_("No SBOM"))
     if attachments.parts is not None:
-        words = (
-            N_("Its SBOM lists {count} parts.")
-            if attachments.parts
-            else N_("Its SBOM lists no part.")
-        )
-        parts = LazyText(words, {"count": attachments.parts})
+        parts = LazyText(N_("SBOM: {count} components"), {"count": attachments.parts})
     if attachments.unread:
         return [parts, LazyText(PROVENANCE_UNCHECKED_WARNING)]
     if attachments.provenance is None:
-        return [parts, LazyText(N_("It has no provenance."))]
+        return [parts, LazyText(N_("No provenance"))]
     predicate = attachments.provenance
     sources = predicate["buildDefinition"].get("resolvedDependencies") or [{}]
     values = {
@@ -464,7 +462,7 @@ def format_attachments(attachments: AttachmentReport) -> list[LazyText]:
         "source": sources[0].get("uri", "-"),
         "commit": (sources[0].get("digest") or {}).get("gitCommit", "-"),
     }
-    return [parts, LazyText(N_("Built by {builder} from {source}, commit {commit}."), values)]
+    return [parts, LazyText(N_("Built by {builder} from {source}, commit {commit}"), values)]
 
 
 def show_event(
@@ -567,10 +565,10 @@ def show_signatures(session: CliSession, signatures: Sequence[SignatureStatus]) 
 
 
 def _format_signatures(signatures: Sequence[SignatureStatus]) -> Iterator[LazyText]:
-    complete = N_("{role} version {version}: signed by {names}; enough")
+    complete = N_("{role} version {version}: signed by {names}; threshold reached")
     lacking = N_(
-        "{role} version {version}: signed by {names}; still missing: {lacking} of {threshold}; who"
-        " may sign: {open}"
+        "{role} version {version}: signed by {names}; missing: {lacking} of {threshold};"
+        " can sign: {open}"
     )
     for item in signatures:
         values = {
@@ -584,7 +582,7 @@ def _format_signatures(signatures: Sequence[SignatureStatus]) -> Iterator[LazyTe
         yield LazyText(complete if item.complete else lacking, values)
     if all(item.complete for item in signatures):
         words = N_(
-            "Once it is published, 'ncen-publisher status FEED --minutes' says for ever who signed."
+            "To list all signatures after publication, run: ncen-publisher status FEED --minutes"
         )
         yield LazyText(words)
 

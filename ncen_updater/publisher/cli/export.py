@@ -29,7 +29,7 @@ def parse_site(text: str) -> tuple[str, str]:
     """
     found = re.fullmatch(r"([A-Z]{2})/([A-Za-z0-9._-]{1,100})", text, re.ASCII)
     if not found:
-        words = N_("'{text}': write COUNTRY/SITE, such as KE/ke-national")
+        words = N_("'{text}': use the form COUNTRY/SITE, such as KE/ke-national")
         raise CommandUsageError(words, hint="--for-site", text=text)
     return found[1], found[2]
 
@@ -37,7 +37,7 @@ def parse_site(text: str) -> tuple[str, str]:
 @click.command(
     "export",
     cls=PublisherCommand,
-    help=N_("Write what sites without a network need from FEED into one bundle."),
+    help=N_("Export an offline bundle from FEED"),
 )
 @click.argument("feed", type=DIRECTORY_PATH)
 @click.option(
@@ -46,47 +46,49 @@ def parse_site(text: str) -> tuple[str, str]:
     metavar="COUNTRY/SITE",
     multiple=True,
     required=True,
-    help=N_("Country and id of a site, such as KE/ke-national; may be given many times."),
+    help=N_("Country and id of a site, such as KE/ke-national (repeatable)"),
 )
 @click.option(
-    "--from", "origin", metavar="VERSION", required=True, help=N_("The release that runs there.")
+    "--from", "origin", metavar="VERSION", required=True, help=N_("Installed release of the sites")
 )
 @click.option(
     "--to",
     "target",
     metavar="VERSION",
-    help=N_("Where to; the newest for these sites if left out."),
+    help=N_("Target release (default: the newest for these sites)"),
 )
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
-    help=N_("The file to write, NAME.ncen."),
+    help=N_("File to write, NAME.ncen"),
 )
 @product_option
 @click.option(
     "--channel",
     type=click.Choice(["stable", "preview"]),
     default="stable",
-    help=N_("The channel that the sites follow; stable unless another is named."),
+    help=N_("Channel of the sites (default: stable)"),
 )
 @click.option(
-    "--agent", metavar="VERSION", help=N_("Version of their agent; this program's if left out.")
+    "--agent",
+    metavar="VERSION",
+    help=N_("Version of the agent on the sites (default: this program's)"),
 )
-@click.option(
-    "--archives", is_flag=True, help=N_("Take whole archives where a delta pack would do.")
-)
+@click.option("--archives", is_flag=True, help=N_("Export full archives instead of delta packs"))
 @click.option(
     "--with-origin",
     is_flag=True,
-    help=N_("Take the release that runs there too, to take a site over without a network."),
+    help=N_("Include the installed release too, to adopt a site offline"),
 )
 @click.option(
     "--with-agent",
     is_flag=True,
-    help=N_("Take the newer agents for these sites too; without a network they get none else."),
+    help=N_("Include newer agents for these sites"),
 )
-@click.option("--dry-run", is_flag=True, help=N_("Make and try the bundle, and throw it away."))
+@click.option(
+    "--dry-run", is_flag=True, help=N_("Show what would be exported, without writing the bundle")
+)
 @click.pass_context
 def export(
     context: click.Context,
@@ -145,18 +147,21 @@ def export(
     }
     wrote = N_("Would write: {path} ({size})") if dry_run else N_("Wrote: {path} ({size})")
     show_line(session, LazyText(wrote, values))
-    show_line(session, LazyText(N_("For {sites}, from {origin}; each was tried with it:"), values))
+    show_line(session, LazyText(N_("Tested for {sites}, from {origin}:"), values))
     for release, how in done.releases.items():
-        line = N_("{release} as a delta pack") if how == "delta" else N_("{release} whole")
+        line = N_("{release} (delta pack)") if how == "delta" else N_("{release} (full)")
         show_line(session, LazyText(line, {"release": release}), "  ")
     for release in done.agents:
         show_line(session, LazyText(N_("agent {version}"), {"version": release}), "  ")
     if with_agent and not done.agents:
-        show_line(session, LazyText(N_("No agent for them is newer than {agent}."), values))
+        show_line(session, LazyText(N_("No agent newer than {agent} for these sites."), values))
     show_line(
         session,
         LazyText(
-            N_("Its lists lapse on {lapses}; a site with the usual grace takes it until {until}."),
+            N_(
+                "Metadata expires on {lapses}; sites with the default grace period accept it until"
+                " {until}."
+            ),
             values,
         ),
     )

@@ -37,8 +37,8 @@ def add_online_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the keys of the online roles."""
     for role in ("timestamp", "snapshot"):
         words = {
-            "snapshot": N_("Private key of snapshot; may be given twice."),
-            "timestamp": N_("Private key of timestamp; may be given twice."),
+            "snapshot": N_("Private key of snapshot (repeatable)"),
+            "timestamp": N_("Private key of timestamp (repeatable)"),
         }[role]
         command = click.option(
             f"--{role}-key", type=FILE_PATH, multiple=True, required=True, help=words
@@ -67,15 +67,17 @@ def open_online_signers(
 @click.command(
     "publish",
     cls=PublisherCommand,
-    help=N_("Publish a signed event to the directory FEED, which any static web server can serve."),
+    help=N_("Publish a signed event to the directory FEED"),
 )
 @click.argument("feed", type=DIRECTORY_PATH)
-@click.option("--event", type=DIRECTORY_PATH, required=True, help=N_("The signed event."))
-@click.option("--staging", type=DIRECTORY_PATH, multiple=True, help=N_("Where new targets lie."))
+@click.option("--event", type=DIRECTORY_PATH, required=True, help=N_("Signed event"))
+@click.option(
+    "--staging", type=DIRECTORY_PATH, multiple=True, help=N_("Directory of the built targets")
+)
 @click.option(
     "--accept-interruption",
     is_flag=True,
-    help=N_("For lost or stolen keys; see the guide."),
+    help=N_("For lost or stolen keys"),
 )
 @add_online_options
 @add_passphrase_options
@@ -109,7 +111,7 @@ def publish(
 @click.command(
     "refresh",
     cls=PublisherCommand,
-    help=N_("Sign timestamp and snapshot anew where that is due, so that the feed does not lapse."),
+    help=N_("Re-sign timestamp and snapshot when they are due"),
 )
 @click.argument("feed", type=DIRECTORY_PATH)
 @add_online_options
@@ -132,21 +134,21 @@ def refresh(
     )
     with durable.make_world_readable():
         done = Publisher(FeedDirectory(feed), get_time).refresh_online_roles(online)
-    due = N_("Signed anew: {new_roles}") if done.new_roles else N_("Nothing was due.")
+    due = N_("Signed again: {new_roles}") if done.new_roles else N_("Nothing to refresh.")
     show_result(session, dataclasses.asdict(done), due)
 
 
 @click.command(
     "status",
     cls=PublisherCommand,
-    help=N_("Say what FEED holds, when its roles lapse, and what is withdrawn."),
+    help=N_("Show the releases of FEED, role expiry dates and withdrawals"),
 )
 @click.argument("feed", type=DIRECTORY_PATH)
 @click.option(
     "--minutes",
     "signed",
     is_flag=True,
-    help=N_("Say instead who signed each list that was ever published, the newest first."),
+    help=N_("List who signed each published version of the metadata, newest first"),
 )
 @click.pass_context
 def status(context: click.Context, feed: Path, signed: bool) -> None:
@@ -168,7 +170,7 @@ def status(context: click.Context, feed: Path, signed: bool) -> None:
         show_line(session, line)
     show_line(session, "")
     if not releases:
-        show_line(session, LazyText(N_("The feed offers no release yet.")))
+        show_line(session, LazyText(N_("No releases in the feed.")))
     rows = _format_releases(session, releases) if releases else []
     for line in format_table(rows, session.language):
         show_line(session, line)
@@ -187,19 +189,19 @@ def format_emergency_halt(halt: EmergencyHaltStatus) -> LazyText:
     """Say who brakes what, and until when."""
     from ncen_updater.publisher.signing.value_format import format_signed_time
 
-    words = N_("{product} {version} is braked by {owner} until {until}: {reason}")
+    words = N_("Emergency halt of {product} {version} by {owner} until {until}: {reason}")
     return LazyText(words, {**dataclasses.asdict(halt), "until": format_signed_time(halt.until)})
 
 
 def _format_roles(session: CliSession, roles: Sequence[RoleStatus]) -> list[list[str]]:
     heads = (
-        N_("role"), N_("version"), N_("signatures"), N_("valid until"), N_("days left"),
-        N_("may be signed by"),
+        N_("role"), N_("version"), N_("signatures"), N_("expires"), N_("days left"),
+        N_("can be signed by"),
     )  # fmt: skip
     rows = [[session.translate(head) for head in heads]]
     for role in roles:
-        due = session.translate(N_("sign anew")) if role.due else ""
-        left = session.translate(N_("lapsed")) if role.days_left < 0 else str(role.days_left)
+        due = session.translate(N_("renew from")) if role.due else ""
+        left = session.translate(N_("expired")) if role.days_left < 0 else str(role.days_left)
         count = session.translate(
             N_("{signed} of {threshold}"), signed=role.signed, threshold=role.threshold
         )
@@ -229,7 +231,7 @@ def _format_signing_history(
 
 def _format_releases(session: CliSession, releases: Sequence[ReleaseStatus]) -> list[list[str]]:
     heads = (
-        N_("product"), N_("version"), N_("channel"), N_("countries"), N_("required stop"),
+        N_("product"), N_("version"), N_("channel"), N_("countries"), N_("required"),
         N_("waves"), N_("state"),
     )  # fmt: skip
     rows = [[session.translate(head) for head in heads]]
@@ -256,18 +258,15 @@ def _format_releases(session: CliSession, releases: Sequence[ReleaseStatus]) -> 
 @click.command(
     "upload",
     cls=PublisherCommand,
-    help=N_(
-        "Copy the directory FEED to PLACE, another directory or s3://BUCKET/PREFIX, in an order in "
-        "which clients see the old feed or the new one. Run it again after an interruption."
-    ),
+    help=N_("Upload FEED to PLACE: a directory or s3://BUCKET/PREFIX"),
 )
 @click.argument("feed", type=DIRECTORY_PATH)
 @click.argument("place")
-@click.option("--endpoint", help=N_("Address of an object store that is not Amazon's."))
+@click.option("--endpoint", help=N_("Endpoint URL of an object store other than Amazon S3"))
 @click.option(
     "--accept-interruption",
     is_flag=True,
-    help=N_("For lost or stolen keys: clients that ask in between fail once."),
+    help=N_("For lost or stolen keys; clients that update meanwhile fail once"),
 )
 @click.pass_context
 def upload(
@@ -289,6 +288,6 @@ def upload(
     show_result(
         session,
         {"place": place, **dataclasses.asdict(done)},
-        N_("{place} serves timestamp {timestamp}; {kept} files were there already."),
+        N_("{place} serves timestamp {timestamp}; {kept} files already uploaded"),
         *done.written,
     )

@@ -38,26 +38,26 @@ PASSPHRASE_WORDS = 6
 #: Where a public file goes: by what the key is for, which its name does not say.
 KEY_FILE_USES = (
     N_(
-        "The public file of an officer, of 'snapshot' or 'timestamp', or for a brake goes into the"
+        "Add the public key of a signer, snapshot, timestamp or emergency halt to the"
         " ceremony (ceremony.toml)."
     ),
     N_(
-        "That of a builder goes into no ceremony: who drafts and each officer name a copy of their"
-        " own, with --builder-key or as builder_key in officer.toml."
+        "Keep the public key of a builder out of the ceremony; the author and each signer"
+        " pass it as --builder-key or set builder_key in officer.toml."
     ),
 )
 
 COMMANDS = make_command_table(
     "ncen_updater.publisher.cli",
     {
-        "new": ("keys", N_("Make an encrypted key NAME.pem and its public half NAME.pub.json.")),
+        "new": ("keys", N_("Create an encrypted key NAME.pem and its public key NAME.pub.json")),
         "import-token": (
             "keys",
-            N_("Write the public half of a key on the token LABEL as NAME.pub.json."),
+            N_("Write the public key of token LABEL as NAME.pub.json"),
         ),
         "show": (
             "keys",
-            N_("Say the fingerprints of public keys and of roots in groups, to be read out."),
+            N_("Show the fingerprints of public keys and root metadata"),
         ),
     },
 )
@@ -66,25 +66,25 @@ keys = LazyGroup(
     "keys",
     lazy=COMMANDS,
     params=make_global_options(config=False),
-    help=N_("Keys of officers and machines."),
+    help=N_("Create and show signing keys"),
 )
 
 
 @click.command("new", cls=PublisherCommand, help=COMMANDS["new"][1])
 @click.argument("name")
 @click.option(
-    "--directory", type=DIRECTORY_PATH, default=Path(), help=N_("Where the two files go.")
+    "--directory", type=DIRECTORY_PATH, default=Path(), help=N_("Directory of the two files")
 )
 @click.option(
     "--algorithm",
     type=click.Choice(["ed25519", "ecdsa-p256"]),
     default="ed25519",
-    help=N_("Kind of key; ed25519 unless another is asked for."),
+    help=N_("Type of key (default: ed25519)"),
 )
 @click.option(
     "--generate",
     is_flag=True,
-    help=N_("Make the passphrase, six words, and say it once, to be written down by hand."),
+    help=N_("Generate a passphrase of six words and show it once"),
 )
 @add_passphrase_options
 @click.pass_context
@@ -110,19 +110,19 @@ def new(
     session = get_session(context)
     named = passphrase_fd is not None or passphrase_file is not None
     if generate and named:
-        raise CommandUsageError(N_("--generate makes the passphrase: name no place of it"), context)
+        raise CommandUsageError(N_("--generate excludes a passphrase source"), context)
     check_new_key_name(directory, name)
     if generate:
         secret = generate_words(PASSPHRASE_WORDS)
     else:
         if not named and has_terminal():
-            advice = N_("At least {count} characters; --generate makes a passphrase of six words.")
+            advice = N_("At least {count} characters. To generate a passphrase, add --generate.")
             session.print_message(LazyText(advice, {"count": MIN_PASSPHRASE_CHARS}))
         ask = make_passphrase_prompt(session, passphrase_fd, passphrase_file, new=True)
         secret = ask(directory / f"{name}.pem")
     pair = create_key(directory, name, secret, Algorithm(algorithm))
     if generate:
-        words = N_("The passphrase, said this once. Write it down by hand: {secret}")
+        words = N_("Passphrase, shown only once: {secret}")
         session.print_message(LazyText(words, {"secret": secret}))
     mark = compute_fingerprint(load_public_key(pair.public))
     show_result(
@@ -133,21 +133,21 @@ def new(
             "keyid": pair.keyid,
             "fingerprint": mark,
         },
-        N_("Made {private} (keep it) and {public}."),
+        N_("Created {private} (keep it secret) and {public}."),
         _format_fingerprint(session, mark),
         *(session.translate(words) for words in KEY_FILE_USES),
     )
 
 
 def _format_fingerprint(session: CliSession, mark: str) -> str:
-    words = N_("Fingerprint, to be read to the others: {fingerprint}")
+    words = N_("Fingerprint, to compare with the other signers: {fingerprint}")
     return session.translate(words, fingerprint=group_digest(mark))
 
 
 @click.command("import-token", cls=PublisherCommand, help=COMMANDS["import-token"][1])
 @click.argument("label")
 @click.argument("name")
-@click.option("--directory", type=DIRECTORY_PATH, default=Path(), help=N_("Where the file goes."))
+@click.option("--directory", type=DIRECTORY_PATH, default=Path(), help=N_("Directory of the file"))
 @add_token_options
 @click.pass_context
 def import_token(
@@ -175,14 +175,14 @@ def import_token(
             "key_id": key_id,
             "fingerprint": mark,
         },
-        N_("Made {public} (give it to the ceremony)."),
+        N_("Created {public} (for the ceremony)."),
         _format_fingerprint(session, mark),
     )
 
 
 @click.command("show", cls=PublisherCommand, help=COMMANDS["show"][1])
 @click.argument("files", nargs=-1, type=FILE_PATH)
-@click.option("--token", help=N_("Label of a token: say the key that it holds."))
+@click.option("--token", help=N_("Label of a token: show the fingerprint of its key"))
 @add_token_options
 @signer_option
 @click.pass_context
@@ -215,7 +215,7 @@ def show(
             if path is not None
         )
     if not files and token is None:
-        raise CommandUsageError(N_("name files, a --token, or an --officer file"), context)
+        raise CommandUsageError(N_("give files, --token or --officer"), context)
     if token is not None:
         from ncen_updater.publisher.signing import tokens
 
@@ -237,7 +237,7 @@ def show(
         digest = compute_sha256(path.read_bytes())
         show_line(session, str(path))
         if version is not None:
-            words = N_("root version {version}, digest of the file {digest}")
+            words = N_("root version {version}, file digest {digest}")
             values = {"version": version, "digest": group_digest(digest)}
             show_line(session, LazyText(words, values), "  ")
         keys_of_it = []

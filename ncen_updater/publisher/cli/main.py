@@ -22,14 +22,14 @@ cli = LazyGroup(
     lazy=COMMANDS,
     command_help=COMMAND_HELP,
     params=[*make_global_options(config=False), make_version_option()],
-    help=N_("Make, sign and publish releases."),
+    help=N_("Build, sign and publish releases"),
 )
 
 
 def _report_state(error: UpdaterError) -> Sequence[LazyText]:
     if isinstance(error, UnexpectedError | CommandInterruptedError):
-        return [LazyText(N_("Clients see the feed as it was, or the whole new one."))]
-    return [LazyText(N_("Nothing was published; the feed is as it was."))]
+        return [LazyText(N_("The feed is unchanged or completely published."))]
+    return [LazyText(N_("Nothing was published."))]
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -24,48 +24,50 @@ TIMEOUT_S = 80.0  # for the head of an answer, and from one piece of a file to t
 @click.command(
     "monitor",
     cls=PublisherCommand,
-    help=N_("Look at the feed at URL as a site does, now and some days ahead."),
+    help=N_("Monitor the feed at URL as a client"),
 )
 @click.argument("url")
 @click.option(
     "--root",
     type=FILE_PATH,
     required=True,
-    help=N_("A root of the feed that you have from elsewhere, such as 1.root.json."),
+    help=N_("Trusted root metadata from another source, such as 1.root.json"),
 )
-@click.option("--feed", type=DIRECTORY_PATH, help=N_("What the Secretariat published, to compare."))
+@click.option(
+    "--feed", type=DIRECTORY_PATH, help=N_("Feed as published by the Secretariat, to compare")
+)
 @click.option(
     "--ahead",
     type=click.IntRange(0, 365),
     default=3,
-    help=N_("Days after which everything must still be valid; 3 unless another is named."),
+    help=N_("Days for which all metadata must stay valid (default: 3)"),
 )
 @click.option(
     "--offline-ahead",
     type=click.IntRange(0, 3660),
     default=60,
-    help=N_("Days after which what officers sign must still be valid; 60 unless named."),
+    help=N_("Days for which metadata of the signers must stay valid (default: 60)"),
 )
-@click.option("--deep", is_flag=True, help=N_("Fetch and hash every file."))
+@click.option("--deep", is_flag=True, help=N_("Download and verify every file"))
 @click.option(
     "--also",
     metavar="URL",
     multiple=True,
-    help=N_("Another place of the same feed, whose lists are compared; may be named again."),
+    help=N_("Another URL of the same feed, to compare its metadata (repeatable)"),
 )
 @click.option(
     "--history",
     type=click.Path(path_type=Path, dir_okay=False),
-    help=N_("What was shown so far: compared, and added to. Publish it for others to compare."),
+    help=N_("History of this monitor: compared and extended; publish it for others"),
 )
 @click.option(
     "--compare",
     type=FILE_PATH,
     multiple=True,
-    help=N_("The history of somebody else, compared and left as it is; may be named again."),
+    help=N_("History of another monitor, to compare (repeatable)"),
 )
-@click.option("--proxy", help=N_("Address of a proxy."))
-@click.option("--ca-file", type=FILE_PATH, help=N_("Certificates of a private authority."))
+@click.option("--proxy", help=N_("URL of a proxy"))
+@click.option("--ca-file", type=FILE_PATH, help=N_("Certificates of a private authority"))
 @click.pass_context
 def monitor(
     context: click.Context,
@@ -98,7 +100,7 @@ def monitor(
 
     for address in (url, *also):
         if not address.startswith(("https://", "http://")):
-            raise CommandUsageError(N_("an address that begins with https://"), hint="URL")
+            raise CommandUsageError(N_("an https:// URL"), hint="URL")
     # Before anything is asked: a history that cannot be followed is no reason to write a new one.
     retained = [
         MetadataHistory(path).read_observed()
@@ -144,12 +146,12 @@ def monitor(
     code = choose_exit_code(findings)
     if look.roles:
         files = {"count": look.targets, "bytes": look.bytes}
-        show_line(session, LazyText(N_("{count} signed files with {bytes}"), files))
+        show_line(session, LazyText(N_("{count} signed files, {bytes}"), files))
     if history:
-        line = N_("{count} lists were added to {path}")
+        line = N_("{count} metadata versions added to {path}")
         show_line(session, LazyText(line, {"count": added, "path": history}))
     if not findings:
-        show_line(session, LazyText(N_("The feed is whole, and nothing lapses soon.")))
+        show_line(session, LazyText(N_("Feed intact; no metadata expires soon.")))
     session.write_output(
         {
             "url": url,

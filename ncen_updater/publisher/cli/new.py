@@ -23,54 +23,54 @@ if TYPE_CHECKING:
 
 MIGRATOR_KINDS = ("django", "alembic", "flyway", "liquibase", "sql", "none")
 DETECTION_TEXTS = {
-    "django": N_("found Django: {files}"),
-    "alembic": N_("found Alembic: {files}"),
-    "flyway": N_("found Flyway: {files}"),
-    "liquibase": N_("found Liquibase: {files}"),
-    "command": N_("migrated by the application's own command: {command}"),
-    "sql": N_("found plain SQL: {files}"),
-    "none": N_("found no migrator: no manage.py, alembic.ini, Flyway, Liquibase or *.up.sql"),
+    "django": N_("Django found: {files}"),
+    "alembic": N_("Alembic found: {files}"),
+    "flyway": N_("Flyway found: {files}"),
+    "liquibase": N_("Liquibase found: {files}"),
+    "command": N_("Migration by the application's own command: {command}"),
+    "sql": N_("Plain SQL found: {files}"),
+    "none": N_("No migrator found (manage.py, alembic.ini, Flyway, Liquibase or *.up.sql)"),
 }
 
 
 @click.command(
     "new",
     cls=PublisherCommand,
-    help=N_("Write a manifest for the application in DIRECTORY, by looking and by asking."),
+    help=N_("Write a manifest for the application in DIRECTORY interactively"),
 )
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False, exists=True))
-@click.option("--product", metavar="NAME", help=N_("What the feed calls the application."))
-@click.option("--release", metavar="VERSION", help=N_("The version of the release."))
+@click.option("--product", metavar="NAME", help=N_("Product name in the feed"))
+@click.option("--release", metavar="VERSION", help=N_("Version of the release"))
 @click.option(
     "--reports",
     metavar="VERSION",
-    help=N_("What the application says that it is, where that is not the version."),
+    help=N_("Version reported by the application, if different"),
 )
 @click.option(
     "--upgrade-from",
     metavar="VERSION",
-    help=N_("Versions that sites may have, such as '>=3.2,<3.3'; '' for a first release."),
+    help=N_("Versions that can be upgraded, such as '>=3.2,<3.3'; '' for a first release"),
 )
 @click.option(
     "--database",
     "databases",
     multiple=True,
     metavar="NAME",
-    help=N_("A database of the application, once for each."),
+    help=N_("Database of the application (repeatable)"),
 )
 @click.option(
     "--migrator",
     type=click.Choice(MIGRATOR_KINDS),
-    help=N_("How it migrates, where looking is not enough."),
+    help=N_("Type of migrator, if not detected"),
 )
 @click.option(
     "--migrator-command",
     metavar="COMMAND",
-    help=N_("The application's own command in its place, such as 'mlflow db upgrade {url}'."),
+    help=N_("Migration command of the application, such as 'mlflow db upgrade {url}'"),
 )
-@click.option("--health", metavar="PATH", help=N_("A path that answers 200 when all is well."))
-@click.option("--title", metavar="TEXT", help=N_("The title of its notes."))
-@click.option("--yes", is_flag=True, help=N_("Take what was found, and ask nothing."))
+@click.option("--health", metavar="PATH", help=N_("URL path of the health check"))
+@click.option("--title", metavar="TEXT", help=N_("Title of the release notes"))
+@click.option("--yes", is_flag=True, help=N_("Accept the detected values without prompting"))
 @click.pass_context
 def new(
     context: click.Context,
@@ -107,24 +107,22 @@ def new(
     ask = _Prompter(session, asks=not yes)
     name = directory.absolute().name
     found = _detect_migrations(session, ask, directory, migrator, migrator_command)
-    product = ask(product, "--product", N_("What does the feed call the application?"), None)
-    release = ask(release, "--release", N_("Which version is this?"), name)
+    product = ask(product, "--product", N_("Product name in the feed"), None)
+    release = ask(release, "--release", N_("Version of the release"), name)
     if (proposal := propose_reported_version(release)) is not None:
-        reports = ask(
-            reports, "--reports", N_("What does the application say that it is?"), proposal
-        )
+        reports = ask(reports, "--reports", N_("Version reported by the application"), proposal)
     upgrade_from = ask(
         upgrade_from,
         "--upgrade-from",
-        N_("Which versions may sites have, such as >=3.2,<3.3 (nothing for a first release)?"),
+        N_("Versions that can be upgraded, such as >=3.2,<3.3 (empty for a first release)"),
         "",
     )
     if not databases:
         proposed = propose_databases(product, found)
-        words = ask(None, "--database", N_("Which databases has it?"), ", ".join(proposed))
+        words = ask(None, "--database", N_("Databases of the application"), ", ".join(proposed))
         databases = tuple(word.strip() for word in words.split(",") if word.strip())
-    health = ask(health, "--health", N_("Which path answers 200 when all is well?"), "/")
-    title = ask(title, "--title", N_("A title for the notes?"), f"{product} {release}")
+    health = ask(health, "--health", N_("URL path of the health check"), "/")
+    title = ask(title, "--title", N_("Title of the release notes"), f"{product} {release}")
     if not databases:
         found = DetectedMigrations(MigratorKind.NONE)
     language = session.language if session.language in ("en", "fr") else "en"
@@ -148,7 +146,7 @@ def new(
     show_line(session, LazyText(N_("Written: {files}"), {"files": ", ".join(map(str, written))}))
     for line in format_findings(findings, session.language):
         session.add_line(line)
-    show_line(session, LazyText(N_("Next: read it, then 'ncen-publisher lint {directory}'."),
+    show_line(session, LazyText(N_("Next: review it, then run: ncen-publisher lint {directory}"),
                             {"directory": directory}))  # fmt: skip
     session.write_output(
         {
@@ -184,11 +182,9 @@ def _detect_migrations(
     proposed = node_command(directory)
     if (found.library or proposed) and command is None and migrator is None:
         session.print_message(
-            LazyText(
-                N_("  among installed packages: the application may have a command of its own")
-            )
+            LazyText(N_("  (among installed packages: the application may have its own command)"))
         )
-        question = N_("Which command of its own migrates, such as 'mlflow db upgrade {url}'?")
+        question = N_("Migration command of the application, such as 'mlflow db upgrade {url}'")
         command = ask(None, "--migrator-command", question, proposed)
     if not command:
         return found
@@ -211,5 +207,5 @@ class _Prompter:
             words = self._session.format_for_stream(self._session.translate(question), sys.stderr)
             return str(click.prompt(words, default=proposed, err=True)).strip()
         if proposed is None:
-            raise CommandUsageError(N_("nobody can be asked here: give it"), hint=option)
+            raise CommandUsageError(N_("required without a terminal"), hint=option)
         return proposed

@@ -45,17 +45,17 @@ if TYPE_CHECKING:
 @click.command(
     "agent-release",
     cls=PublisherCommand,
-    help=N_("Make the release directory of the agent itself in DIRECTORY."),
+    help=N_("Create a release directory of ncen-updater in DIRECTORY"),
 )
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option(
     "--wheels",
     type=DIRECTORY_PATH,
     required=True,
-    help=N_("The agent's wheel and the locked ones."),
+    help=N_("Wheels of the agent and of its dependencies"),
 )
-@click.option("--lock", type=FILE_PATH, required=True, help=N_("The lock file with digests."))
-@click.option("--units", type=DIRECTORY_PATH, help=N_("Units for systemd that come along."))
+@click.option("--lock", type=FILE_PATH, required=True, help=N_("Lock file with digests"))
+@click.option("--units", type=DIRECTORY_PATH, help=N_("systemd units to include"))
 @click.pass_context
 def agent_release(
     context: click.Context, directory: Path, wheels: Path, lock: Path, units: Path | None
@@ -63,15 +63,13 @@ def agent_release(
     from ncen_updater.publisher.build.agent_release import make_agent_release
 
     made = make_agent_release(wheels, lock, directory, units)
-    show_result(
-        get_session(context), asdict(made), N_("Agent {version}: {wheels} wheels, {bytes}.")
-    )
+    show_result(get_session(context), asdict(made), N_("Agent {version}: {wheels} wheels, {bytes}"))
 
 
 @click.command(
     "inspect",
     cls=PublisherCommand,
-    help=N_("Check SBOM and provenance of VERSION in FEED, any copy of the feed, and say them."),
+    help=N_("Verify SBOM and provenance of VERSION in FEED"),
 )
 @click.argument("feed", type=DIRECTORY_PATH)
 @click.argument("version")
@@ -99,27 +97,23 @@ def inspect(
             "parts": checked.parts,
             "provenance": dict(checked.provenance) if checked.provenance else None,
         },
-        N_("{product} {version} is in the feed, signed by its officers."),
+        N_("{product} {version} is published and signed."),
         *(line.render(session.language) for line in format_attachments(checked)),
     )
 
 
 BUILT_FILE_TEXT = N_("{sha256}  {target}  ({length} bytes)")
-PACK_DROPPED_TEXT = N_(
-    "no delta pack from {from_version}: it has {pack_bytes}, the archive {archive_bytes}"
-)
+PACK_DROPPED_TEXT = N_("no delta pack from {from_version}: {pack_bytes} instead of {archive_bytes}")
 PACK_FAILED_TEXT = N_("no delta pack from {from_version}: {reason} ({detail})")
 
 
 @click.command(
     "lint",
     cls=PublisherCommand,
-    help=N_("Say what is wrong with the release in DIRECTORY before anybody signs it."),
+    help=N_("Check the unsigned release in DIRECTORY for errors"),
 )
 @click.argument("directory", type=DIRECTORY_PATH)
-@click.option(
-    "--feed", type=DIRECTORY_PATH, help=N_("The published feed, to compare migrations with.")
-)
+@click.option("--feed", type=DIRECTORY_PATH, help=N_("Published feed, to compare migrations"))
 @click.pass_context
 def lint(context: click.Context, directory: Path, feed: Path | None) -> ExitCode:
     from ncen_updater.publisher.feed.feed import FeedDirectory
@@ -130,7 +124,7 @@ def lint(context: click.Context, directory: Path, feed: Path | None) -> ExitCode
     for line in format_findings(findings, session.language):
         session.add_line(line)
     if not findings:
-        show_line(session, LazyText(N_("Nothing found.")))
+        show_line(session, LazyText(N_("No findings.")))
     session.write_output(
         {"findings": [finding_to_json(finding, session.language) for finding in findings]}
     )
@@ -141,39 +135,39 @@ def lint(context: click.Context, directory: Path, feed: Path | None) -> ExitCode
 @click.command(
     "build",
     cls=PublisherCommand,
-    help=N_("Build the release in DIRECTORY into TUF targets, the same bytes every time."),
+    help=N_("Build the release in DIRECTORY as TUF targets (reproducible)"),
 )
 @click.argument("directory", type=DIRECTORY_PATH)
 @click.option(
-    "--staging", type=DIRECTORY_PATH, required=True, help=N_("Where the targets are written.")
+    "--staging", type=DIRECTORY_PATH, required=True, help=N_("Output directory of the targets")
 )
 @click.option(
     "--feed",
     type=DIRECTORY_PATH,
-    help=N_("The published feed, to make delta packs from its releases."),
+    help=N_("Published feed, to build delta packs from its releases"),
 )
 @click.option(
     "--delta-from",
     "origins",
     multiple=True,
     metavar="VERSION",
-    help=N_("Make a delta pack from this release; by default from the last five that fit."),
+    help=N_("Build a delta pack from this release (default: the last five that can be upgraded)"),
 )
 @click.option(
     "--sbom",
     metavar="FILE|auto",
-    help=N_("The list of parts (CycloneDX): a file, or 'auto' for what names itself in the tree."),
+    help=N_("SBOM (CycloneDX): a file, or 'auto' to detect components"),
 )
 @click.option(
     "--provenance",
     "builder_key",
     type=FILE_PATH,
     metavar="KEY",
-    help=N_("Write the builder's statement (in-toto), signed with the builder's private key."),
+    help=N_("Write the provenance (in-toto), signed with the private key of the builder"),
 )
-@click.option("--builder", help=N_("Address of the builder, for the statement."))
-@click.option("--source", help=N_("Where the source lies, for the statement."))
-@click.option("--commit", default="", help=N_("Git commit of the source, for the statement."))
+@click.option("--builder", help=N_("URL of the builder, for the provenance"))
+@click.option("--source", help=N_("URL of the source, for the provenance"))
+@click.option("--commit", default="", help=N_("Git commit of the source, for the provenance"))
 @add_passphrase_options
 @click.pass_context
 def build(
@@ -225,7 +219,7 @@ def build(
             done += read
             progress.report(building, done)
 
-        building = LazyText(N_("packing {directory}, bytes read"), {"directory": directory})
+        building = LazyText(N_("packing {directory}"), {"directory": directory})
         progress.report(building)
         maker = DeltaPackBuilder(FeedDirectory(feed), progress, origins or None) if feed else None
         built = build_release(
@@ -279,17 +273,17 @@ def _format_failed_pack(item: FailedPack) -> LazyText:
 @click.command(
     "draft",
     cls=PublisherCommand,
-    help=N_("Draft the publication of every release in a staging directory."),
+    help=N_("Draft the publication of every release in a staging directory"),
 )
 @feed_option
 @event_option
-@click.option("--staging", type=DIRECTORY_PATH, required=True, help=N_("What 'build' wrote."))
+@click.option("--staging", type=DIRECTORY_PATH, required=True, help=N_("Output directory of build"))
 @click.option(
     "--wave",
     "waves",
     multiple=True,
     metavar="WAVE",
-    help=N_("When it opens to which sites, as for 'wave'; to all at once if none is given."),
+    help=N_("Staged rollout, as for wave (default: all sites at once)"),
 )
 @builder_option
 @click.pass_context
@@ -329,13 +323,13 @@ def draft(
     show_event(session, drafted, page=page)
 
 
-@click.command("withdraw", cls=PublisherCommand, help=N_("Draft the withdrawal of VERSION."))
+@click.command("withdraw", cls=PublisherCommand, help=N_("Draft the withdrawal of VERSION"))
 @versioned_draft
-@click.option("--reason", required=True, help=N_("Why, for operators."))
+@click.option("--reason", required=True, help=N_("Reason shown to operators"))
 @click.option(
     "--advice",
     required=True,
-    help=N_("What sites that have it should do: operators read it there."),
+    help=N_("Advice to sites that installed it"),
 )
 def withdraw(version: str, reason: str, advice: str) -> DraftMaker:
     from ncen_updater.publisher.signing.draft import draft_withdrawal

@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     "wave",
     cls=PublisherCommand,
     help=N_(
-        "Draft the schedule of VERSION: each WAVE is TIME=PERCENT or TIME=PERCENT:COUNTRIES, such "
-        "as 2026-12-01T08:00:00Z=10 or 2026-12-01T08:00:00Z=100:SN,MU. It lifts a halt."
+        "Draft the staged rollout of VERSION and end its halt; a WAVE is TIME=PERCENT or"
+        " TIME=PERCENT:COUNTRIES, such as 2026-12-01T08:00:00Z=100:SN,MU"
     ),
 )
 @versioned_draft
 @click.argument("waves", nargs=-1, metavar="WAVE...")
-@click.option("--add", is_flag=True, help=N_("Keep the waves that are there, and add these."))
-@click.option("--at-once", is_flag=True, help=N_("Open it to every site at once."))
+@click.option("--add", is_flag=True, help=N_("Add to the existing waves"))
+@click.option("--at-once", is_flag=True, help=N_("All sites at once"))
 def wave(version: str, waves: tuple[str, ...], add: bool, at_once: bool) -> DraftMaker:
     from ncen_updater.publisher.signing.draft import draft_waves
 
     if at_once == bool(waves) or (add and at_once):
-        raise CommandUsageError(N_("give the waves, or --at-once"))
+        raise CommandUsageError(N_("give waves or --at-once"))
     schedule = [parse_wave(text) for text in waves]
     return lambda s, p: draft_waves(s, p, version, schedule, get_time(), add=add)
 
@@ -42,10 +42,10 @@ def wave(version: str, waves: tuple[str, ...], add: bool, at_once: bool) -> Draf
 @click.command(
     "halt",
     cls=PublisherCommand,
-    help=N_("Draft the halt of VERSION: no site that has not begun with it will."),
+    help=N_("Draft a halt of the rollout of VERSION"),
 )
 @versioned_draft
-@click.option("--reason", required=True, help=N_("Why, for operators."))
+@click.option("--reason", required=True, help=N_("Reason shown to operators"))
 def halt(version: str, reason: str) -> DraftMaker:
     from ncen_updater.formats.rollout import ReleaseHalt
     from ncen_updater.publisher.signing.draft import draft_halt
@@ -53,14 +53,14 @@ def halt(version: str, reason: str) -> DraftMaker:
     try:
         halted = ReleaseHalt(reason=reason)
     except ValueError as error:
-        raise CommandUsageError(N_("1 to 1000 characters"), hint="--reason") from error
+        raise CommandUsageError(N_("must have 1 to 1000 characters"), hint="--reason") from error
     return lambda s, p: draft_halt(s, p, version, halted, get_time())
 
 
 @click.command(
     "resume-wave",
     cls=PublisherCommand,
-    help=N_("Draft the end of the halt of VERSION; its waves go on as they were signed."),
+    help=N_("Draft the end of the halt of VERSION; its scheduled waves continue"),
 )
 @versioned_draft
 def resume_wave(version: str) -> DraftMaker:
@@ -69,7 +69,7 @@ def resume_wave(version: str) -> DraftMaker:
     return lambda s, p: draft_halt_end(s, p, version, get_time())
 
 
-@click.command("channel", cls=PublisherCommand, help=N_("Draft another channel for VERSION."))
+@click.command("channel", cls=PublisherCommand, help=N_("Draft a change of the channel of VERSION"))
 @versioned_draft
 @click.argument("channel_name", metavar="CHANNEL", type=click.Choice(["stable", "preview"]))
 def channel(version: str, channel_name: str) -> DraftMaker:
@@ -83,21 +83,19 @@ def channel(version: str, channel_name: str) -> DraftMaker:
 @click.command(
     "audience",
     cls=PublisherCommand,
-    help=N_("Draft the countries that VERSION is for, two capital letters each."),
+    help=N_("Draft the countries to which VERSION is offered (two-letter codes)"),
 )
 @versioned_draft
 @click.argument("countries", nargs=-1, metavar="COUNTRY...")
-@click.option("--all", "everybody", is_flag=True, help=N_("For all countries."))
+@click.option("--all", "everybody", is_flag=True, help=N_("All countries"))
 def audience(version: str, countries: tuple[str, ...], everybody: bool) -> DraftMaker:
     from ncen_updater.publisher.signing.draft import draft_audience, impossible
 
     if everybody == bool(countries):
-        raise CommandUsageError(N_("give the countries, or --all"))
+        raise CommandUsageError(N_("give countries or --all"))
     if any(len(c) != 2 or not (c.isascii() and c.isalpha() and c.isupper()) for c in countries):
-        raise CommandUsageError(N_("two capital letters each, such as SN"), hint="COUNTRY")
+        raise CommandUsageError(N_("use two-letter codes, such as SN"), hint="COUNTRY")
     wrong = impossible(countries)
     if wrong:
-        raise CommandUsageError(
-            N_("there is no country {country}"), hint="COUNTRY", country=wrong[0]
-        )
+        raise CommandUsageError(N_("unknown country {country}"), hint="COUNTRY", country=wrong[0])
     return lambda s, p: draft_audience(s, p, version, countries, get_time())

@@ -40,21 +40,21 @@ EVENT_PATH = click.Path(path_type=Path, exists=True)
 staging_option = click.option(
     "--staging",
     type=DIRECTORY_PATH,
-    help=N_("The files of the release, where they travel along: hash every one of them."),
+    help=N_("Files of the release, to verify their digests"),
 )
 
 
 published_feed_option = click.option(
     "--feed",
     type=DIRECTORY_PATH,
-    help=N_("The published feed, where it travels along: with it and --staging, count lines."),
+    help=N_("Published feed, to show changed lines (with --staging)"),
 )
 
 
 @click.command(
     "show",
     cls=PublisherCommand,
-    help=N_("Say in words what EVENT changes, and who has signed."),
+    help=N_("Show the changes and signatures of EVENT"),
 )
 @click.argument("event", type=EVENT_PATH)
 @root_option
@@ -65,7 +65,7 @@ published_feed_option = click.option(
 @click.option(
     "--html",
     type=click.Path(path_type=Path, dir_okay=False),
-    help=N_("Write the same as a page to be printed."),
+    help=N_("Write an HTML page to print"),
 )
 @click.pass_context
 def show(
@@ -101,31 +101,31 @@ def show(
 @click.command(
     "sign",
     cls=PublisherCommand,
-    help=N_("Say what EVENT does and what is marked in it, ask, and sign. Needs no network."),
+    help=N_("Show the summary of EVENT, ask for confirmation and sign offline"),
 )
 @click.argument("event", type=EVENT_PATH)
-@click.option("--key", type=FILE_PATH, help=N_("Your private key, NAME.pem."))
-@click.option("--token", help=N_("Label of the token with your key, in place of --key."))
+@click.option("--key", type=FILE_PATH, help=N_("Your private key, NAME.pem"))
+@click.option("--token", help=N_("Label of the token with your key, instead of --key"))
 @add_token_options
 @click.option(
     "--digest",
-    help=N_("Digest of the event as you were told it: eight words, or 32 digits; else asked for."),
+    help=N_("Event digest: eight words or 32 digits (default: prompt)"),
 )
 @root_option
 @staging_option
 @builder_option
 @published_feed_option
 @signer_option
-@click.option("--yes", is_flag=True, help=N_("Answer the question with yes."))
+@click.option("--yes", is_flag=True, help=N_("Skip the confirmation prompt"))
 @click.option(
     "--ledger",
     type=click.Path(path_type=Path, dir_okay=False),
-    help=N_("Your list of what you signed; beside the key, or else the root, unless named."),
+    help=N_("Your signing history (default: beside the key or the root metadata)"),
 )
 @click.option(
     "--second-draft",
     is_flag=True,
-    help=N_("Sign another draft of a list that you signed, since the first was given up."),
+    help=N_("Sign another draft of metadata that you already signed"),
 )
 @add_passphrase_options
 @click.pass_context
@@ -158,7 +158,7 @@ def sign(
     if key is None and token is None:
         key, token = known.key, known.token
     if (key is None) == (token is None):
-        raise CommandUsageError(N_("one of --key and --token is needed"), context)
+        raise CommandUsageError(N_("give --key or --token"), context)
     root, builder_key = root or known.root, builder_key or known.builder_key
     staging, feed = staging or known.staging, feed or known.feed
     with open_event(event) as loaded:
@@ -190,9 +190,7 @@ def sign(
         signed = SigningLedger(ledger or hand.beside / f"{hand.name}{LEDGER_SUFFIX}")
         if not second_draft:
             signed.refuse_second_draft(loaded, roles)
-        session.ask_confirmation(
-            LazyText(N_("Sign this as {owner}?"), {"owner": owner}), assume_yes=yes
-        )
+        session.ask_confirmation(LazyText(N_("Sign as {owner}?"), {"owner": owner}), assume_yes=yes)
         signer = hand.opened()
         # Before the signature: what was written down and not signed can be signed later.
         signed.record_signing(loaded, roles, get_time())
@@ -201,14 +199,14 @@ def sign(
             stem = event.name.removesuffix(EVENT_SUFFIX)
             answer = event.with_name(f"{stem}.{hand.name}{SIGNATURES_SUFFIX}")
         files = [str(path) for path in loaded.sign_drafts(signer, reported, answer)]
-    show_result(session, {"files": files}, N_("Signed; send back:"), *files)
+    show_result(session, {"files": files}, N_("Signed. Return these files:"), *files)
 
 
 def _ask_digest(context: click.Context) -> str:
     """Ask for the digest, where a person can be asked; nothing is shown that could be copied."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise CommandUsageError(N_("--digest is needed where nobody can be asked"), context)
-    words = N_("Digest of the event, as you were told it")
+        raise CommandUsageError(N_("--digest is required without a terminal"), context)
+    words = N_("Event digest (eight words or 32 digits)")
     reported: str = click.prompt(get_session(context).translate(words), err=True)
     return reported
 
@@ -216,7 +214,7 @@ def _ask_digest(context: click.Context) -> str:
 @click.command(
     "merge",
     cls=PublisherCommand,
-    help=N_("Take SIGNATURES of officers into EVENT and say what is still missing."),
+    help=N_("Merge SIGNATURES into EVENT and show what is missing"),
 )
 @click.argument("event", type=DIRECTORY_PATH)
 @click.argument("signatures", type=FILE_PATH, nargs=-1)

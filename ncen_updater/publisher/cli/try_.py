@@ -20,42 +20,42 @@ if TYPE_CHECKING:
 
 AGENT_COMMAND = (sys.executable, "-I", "-m", "ncen_updater.agent.cli.main")
 STAGE_TITLES = {
-    "adopt": N_("take the site over"),
-    "check": N_("find the release in the feed"),
-    "plan": N_("look over the site"),
-    "rehearse": N_("rehearse on a restored backup"),
+    "adopt": N_("adopt the site"),
+    "check": N_("check the feed"),
+    "plan": N_("plan"),
+    "rehearse": N_("rehearse"),
     "upgrade": N_("upgrade"),
     "verify": N_("verify"),
-    "rollback": N_("go back"),
+    "rollback": N_("roll back"),
     "verify again": N_("verify again"),
 }
-STAGE_PASSED = N_("{stage}: done, {seconds} s")
-STAGE_FAILED = N_("{stage}: FAILED ({code}), {seconds} s")
+STAGE_PASSED = N_("{stage}: passed, {seconds} s")
+STAGE_FAILED = N_("{stage}: failed ({code}), {seconds} s")
 
 
 @click.command(
     "try",
     cls=PublisherCommand,
-    help=N_("Try the release in DIRECTORY at a site on your desk: over to it, and back."),
+    help=N_("Test the release in DIRECTORY on a local test site: upgrade and rollback"),
 )
 @click.argument("directory", type=DIRECTORY_PATH)
 @click.option(
-    "--before", type=DIRECTORY_PATH, required=True, help=N_("The release that the site has.")
+    "--before", type=DIRECTORY_PATH, required=True, help=N_("Installed release of the test site")
 )
 @click.option(
     "--site",
     type=FILE_PATH,
     required=True,
-    help=N_("Its agent.toml; all of that site may be lost."),
+    help=N_("agent.toml of the test site; all its data may be lost"),
 )
-@click.option("--agent", metavar="FILE", help=N_("Another ncen-updater than the one beside this."))
+@click.option("--agent", metavar="FILE", help=N_("Path of another ncen-updater"))
 @click.option(
     "--keep",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIRECTORY",
-    help=N_("Keep what is built, the feed, and how far the site came; go on from there."),
+    help=N_("Keep the builds, the feed and the progress, and continue from there"),
 )
-@click.option("--yes", is_flag=True, help=N_("Do not ask whether the site may be lost."))
+@click.option("--yes", is_flag=True, help=N_("Skip the confirmation prompt"))
 @click.pass_context
 def try_(
     context: click.Context,
@@ -85,8 +85,9 @@ def try_(
             reason = f"it runs {desk.product}, and a release is of {manifest.product}"
             raise UpdaterError(SANDBOX_UNUSABLE, path=site, reason=reason)
     session.ask_confirmation(
-        LazyText(N_("Everything at the site of {path}, its databases too, may be lost. Go on?"),
-             {"path": site}),
+        LazyText(N_(
+            "All data of the test site {path}, including its databases, may be lost. Continue?"),
+            {"path": site}),
         assume_yes=yes,
     )  # fmt: skip
 
@@ -107,9 +108,7 @@ def try_(
 
     with serve_feed(trial.feed, desk):  # first of all: to build both takes minutes
         with session.make_progress() as progress:
-            progress.report(
-                LazyText(N_("building both releases, signed with keys that are thrown away"))
-            )
+            progress.report(LazyText(N_("building both releases with temporary keys")))
             trial.publish([before, directory], get_time)
         round_ = SandboxRun(desk, [agent] if agent else AGENT_COMMAND, session.language, tell)
         stages = round_.run_stages(
@@ -123,14 +122,14 @@ def try_(
     stop = _get_downtime_s(stages)
     values = {"product": new.product, "version": new.version, "before": old.version}
     if whole:
-        words = N_("{product} {version}: over from {before} and back, all of it.")
+        words = N_("Passed: upgrade from {before} to {product} {version} and rollback")
     else:
-        words = N_("{product} {version}: not ready; the stage that failed says why.")
+        words = N_("Failed: {product} {version}")
     show_line(session, LazyText(words, values))
     if stop is not None:
         show_line(
             session,
-            LazyText(N_("The stop was {seconds} s here."), {"seconds": format_decimal(stop)}),
+            LazyText(N_("Downtime: {seconds} s"), {"seconds": format_decimal(stop)}),
         )
     session.write_output(
         {

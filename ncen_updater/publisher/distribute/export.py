@@ -138,7 +138,7 @@ def export_bundle(
         _, total, _ = plan_layout(sources)
         if output.exists():
             raise UpdaterError(PUBLISHER_BUNDLE_EXISTS, path=output)
-        progress.report(LazyText(N_("writing and trying the bundle")))
+        progress.report(LazyText(N_("writing and verifying the bundle")))
         try:
             _write_bundle(output, sources, feed, order, clock, dry_run=dry_run)
         except OSError as error:
@@ -158,7 +158,7 @@ def _list_metadata(feed: FeedDirectory, state: FeedState) -> Iterator[MemberSour
     names = [f"{name}.json" for name in numbered]
     names.append("timestamp.json")
     if state.snapshot is None:
-        raise UpdaterError(FEED_BROKEN, path=feed.directory, reason="it has no snapshot")
+        raise UpdaterError(FEED_BROKEN, path=feed.directory, reason="no snapshot")
     names.append(f"{state.snapshot.signed.version}.snapshot.json")
     for role, meta in sorted(state.snapshot.signed.meta.items()):
         names.append(f"{meta.version}.{role}")
@@ -192,7 +192,7 @@ def _list_targets(
             raise UpdaterError(
                 FEED_BROKEN,
                 path=feed.directory,
-                reason=LazyText("{name} is not what was signed", {"name": name}),
+                reason=LazyText("digest mismatch: {name}", {"name": name}),
             )
         member = get_member_name(name, digest.hexdigest())
 

@@ -155,13 +155,15 @@ class FeedMonitor:
         """
         now = self._clock()
         findings: list[Finding] = []
-        self._progress.report(LazyText(N_("reading the feed as a site does")))
+        self._progress.report(LazyText(N_("checking the feed")))
         try:
             seen = self._verify_feed(now, timedelta(0), self._make_fetcher())
         except UpdaterError as error:
             return FeedReport((), 0, 0, (_make_failure_finding(place, error),))
         for days, grace in ((ahead, timedelta(0)), (offline_ahead, timedelta(days=offline_ahead))):
-            self._progress.report(LazyText(N_("looking {days} days ahead"), {"days": days}))
+            self._progress.report(
+                LazyText(N_("checking the feed for the time in {days} days"), {"days": days})
+            )
             try:
                 self._verify_feed(
                     now + timedelta(days=days), grace, _UndatedFetcher(self._make_fetcher())
@@ -176,7 +178,7 @@ class FeedMonitor:
         )
         targets = _list_targets(seen)
         for number, target in enumerate(targets):
-            self._progress.report(LazyText(N_("asking for every file")), number + 1, len(targets))
+            self._progress.report(LazyText(N_("checking files")), number + 1, len(targets))
             name = TARGETS_PREFIX + get_target_file_name(target)
             findings += self._probe.check_target(name, target.length, target.hashes["sha256"], deep)
         findings = merge_range_findings(findings)
@@ -198,7 +200,7 @@ class FeedMonitor:
             UpdaterError: If sites could not use them.
         """
         now = self._clock()
-        self._progress.report(LazyText(N_("reading the lists of {place}"), {"place": place}))
+        self._progress.report(LazyText(N_("reading the metadata of {place}"), {"place": place}))
         return observe_metadata(place, self._verify_feed(now, timedelta(0), self._make_fetcher()))
 
     def _verify_feed(
@@ -290,22 +292,18 @@ def make_place_finding(place: str, error: UpdaterError) -> Finding:
     return Finding(
         "NU-7207",
         Severity.STRICT,
-        LazyText(N_("What {place} shows cannot be used: {what}"), values),
-        LazyText(N_("Look at that place: its sites can neither check nor upgrade.")),
+        LazyText(N_("Feed at {place} unusable: {what}"), values),
+        LazyText(N_("Check that URL: its sites cannot upgrade.")),
         {"place": place, "code": error.code, "detail": error.detail},
     )
 
 
 def _make_not_checked_finding(place: str, error: UpdaterError) -> Finding:
     """Say that nobody could look, which is no fault of the feed."""
-    words = N_(
-        "{place} did not answer: {what} Nothing was found wrong with the feed, since nobody could"
-        " look at it."
-    )
+    words = N_("Feed unreachable: {place}. {what}")
     remedy = N_(
-        "Look at the address, and at the line and the proxy of this machine, then look again, from"
-        " another network too. If it answers nowhere, its server is down: sites run on as they are,"
-        " and can neither check nor upgrade until it answers."
+        "Check the URL, the network and the proxy, and try from another network. If it"
+        " stays unreachable, start its server."
     )
     return Finding(
         FEED_NOT_CHECKED,
@@ -322,8 +320,8 @@ def _make_failure_finding(place: str, error: UpdaterError) -> Finding:
     return Finding(
         FEED_FAILED,
         Severity.STRICT,
-        LazyText(N_("Sites cannot use the feed now: {what}"), {"what": error.title_text}),
-        LazyText(N_("Act now. Sites stay as they are and can neither check nor upgrade.")),
+        LazyText(N_("Feed unusable: {what}"), {"what": error.title_text}),
+        LazyText(N_("Act immediately: sites cannot upgrade.")),
         {"code": error.code, "detail": error.detail},
     )
 
@@ -335,13 +333,13 @@ def _make_warning_finding(place: str, error: UpdaterError, days: int) -> Finding
         FEED_WILL_FAIL,
         Severity.STRICT,
         LazyText(
-            N_("In {days} days sites could not use the feed: {what}"),
+            N_("Feed unusable in {days} days: {what}"),
             {"days": days, "what": error.title_text},
         ),
         LazyText(
             N_(
-                "Timestamp and snapshot: see why 'ncen-publisher refresh' does not run. All other"
-                " roles: 'ncen-publisher renew', and let the officers sign."
+                "For timestamp and snapshot, check why ncen-publisher refresh fails. For other"
+                " roles, run ncen-publisher renew."
             )
         ),
         {"days": days, "code": error.code, "detail": error.detail},
@@ -368,10 +366,10 @@ def _find_due_roles(seen: dict[str, Metadata[Any]], now: datetime) -> list[Findi
                 ROLE_RENEWAL_DUE,
                 Severity.ADVISORY,
                 LazyText(
-                    N_("{role} is to be signed anew; it lapses in {days} days."),
+                    N_("Metadata '{role}' expires in {days} days"),
                     {"role": role, "days": left.days},
                 ),
-                LazyText(N_("Draft a renewal ('ncen-publisher renew') and let the officers sign.")),
+                LazyText(N_("Run ncen-publisher renew, then have the event signed.")),
                 {"role": role, "days": left.days},
             )
         )
@@ -400,16 +398,13 @@ def _compare_with_published(
                     Severity.STRICT,
                     LazyText(
                         N_(
-                            "The public feed has version {theirs} of {role}, the Secretariat has"
-                            " published version {ours}, and they are not the same."
+                            "Public feed has {role} version {theirs}; the Secretariat published"
+                            " version {ours}."
                         ),
                         values,
                     ),
                     LazyText(
-                        N_(
-                            "Copy the feed to the public server again, timestamp.json last, and"
-                            " look for a cache in front of it that keeps old files."
-                        )
+                        N_("Upload the feed again, and check for a cache that keeps old files.")
                     ),
                     values,
                 )

@@ -162,10 +162,10 @@ def _make_unreachable_finding(name: str, error: requests.RequestException) -> Fi
         UNREACHABLE,
         Severity.STRICT,
         LazyText(
-            N_("'{name}' could not be asked for: {detail}"),
+            N_("Cannot download '{name}': {detail}"),
             {"name": name, "detail": get_root_cause(error)},
         ),
-        LazyText(N_("Look at the public server, its name, its certificate and the line to it.")),
+        LazyText(N_("Check the public server, its DNS name, its certificate and the network.")),
         {"name": name},
     )
 
@@ -175,10 +175,10 @@ def _make_missing_finding(name: str, status: int) -> Finding:
         "NU-7212",
         Severity.STRICT,
         LazyText(
-            N_("'{name}' is signed and not there (status {status})."),
+            N_("'{name}' not found (status {status})"),
             {"name": name, "status": status},
         ),
-        LazyText(N_("Copy the feed to the public server again; nothing in it is ever deleted.")),
+        LazyText(N_("Upload the feed again.")),
         {"name": name, "status": status},
     )
 
@@ -188,8 +188,8 @@ def _make_length_finding(name: str, reported: int, length: int) -> Finding:
     return Finding(
         "NU-7213",
         Severity.STRICT,
-        LazyText(N_("'{name}' has {told} bytes there, and {length} are signed."), values),
-        LazyText(N_("Copy the file again, and let the server not compress or change files.")),
+        LazyText(N_("'{name}' has {told} bytes, expected {length}"), values),
+        LazyText(N_("Upload the file again and disable compression on the server.")),
         values,
     )
 
@@ -198,8 +198,8 @@ def _make_altered_finding(name: str) -> Finding:
     return Finding(
         "NU-7214",
         Severity.STRICT,
-        LazyText(N_("'{name}' is not the file that was signed."), {"name": name}),
-        LazyText(N_("Find out who changed it; sites refuse it. Then copy the feed again.")),
+        LazyText(N_("digest mismatch: '{name}'"), {"name": name}),
+        LazyText(N_("Find out who changed it, then upload the feed again.")),
         {"name": name},
     )
 
@@ -209,12 +209,8 @@ def _make_range_finding(name: str, count: int = 1) -> Finding:
     return Finding(
         NO_RANGES,
         Severity.ADVISORY,
-        LazyText(
-            N_("The server sends no parts of files ({count} of them, such as '{name}')."), values
-        ),
-        LazyText(
-            N_("Let it answer Range requests, or a broken download begins again from nothing.")
-        ),
+        LazyText(N_("Range requests not supported ({count} files, such as '{name}')"), values),
+        LazyText(N_("Enable Range requests on the server.")),
         values,
     )
 
@@ -231,17 +227,14 @@ def merge_range_findings(findings: Sequence[Finding]) -> list[Finding]:
 
 def _make_caching_finding(name: str, age: int | None) -> Finding:
     values = {"name": name, "age": "-" if age is None else age, "most": TIMESTAMP_MAX_AGE_S}
-    words = N_("Caches may keep '{name}' for {age} seconds; {most} is the most that is good.")
+    words = N_("Cache lifetime of '{name}' is {age} seconds (at most {most})")
     if age is None:
-        words = N_(
-            "The server does not say how long caches may keep '{name}'; {most} seconds is the most"
-            " that is good."
-        )
+        words = N_("No cache lifetime for '{name}' (at most {most} seconds)")
     return Finding(
         "NU-7216",
         Severity.ADVISORY if age is None else Severity.STRICT,
         LazyText(words, values),
-        LazyText(N_("Send it with 'Cache-Control: no-cache, max-age=60'.")),
+        LazyText(N_("Send 'Cache-Control: no-cache, max-age=60'.")),
         values,
     )
 
@@ -253,10 +246,10 @@ def _check_absent_root(name: str, status: int, age: int | None) -> list[Finding]
                 "NU-7217",
                 Severity.STRICT,
                 LazyText(
-                    N_("The server answers {status} for '{name}', which does not exist."),
+                    N_("Server returns {status} for missing file '{name}'"),
                     {"name": name, "status": status},
                 ),
-                LazyText(N_("Let it answer 404; sites take a page in its place for a bad root.")),
+                LazyText(N_("Make the server return 404 for missing files.")),
                 {"name": name, "status": status},
             )
         ]
@@ -267,10 +260,10 @@ def _check_absent_root(name: str, status: int, age: int | None) -> list[Finding]
             "NU-7218",
             Severity.STRICT,
             LazyText(
-                N_("Caches may remember for {age} seconds that '{name}' does not exist."),
+                N_("Missing '{name}' is cached for {age} seconds"),
                 {"name": name, "age": age},
             ),
-            LazyText(N_("Let 404 for '*.root.json' not be cached: it hides the next root.")),
+            LazyText(N_("Disable caching of status 404 for '*.root.json'.")),
             {"name": name, "age": age},
         )
     ]

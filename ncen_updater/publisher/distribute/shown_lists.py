@@ -88,16 +88,15 @@ def find_equivocations(shown: Iterable[ObservedMetadata]) -> Iterator[Finding]:
             Severity.STRICT,
             LazyText(
                 N_(
-                    "There are two lists '{role}' with the number {version}: {first} shows"
-                    " {digest}, {second} shows {other}. Sites do not all see the same."
+                    "Two versions {version} of '{role}' metadata: {first} shows {digest}, {second}"
+                    " shows {other}"
                 ),
                 values,
             ),
             LazyText(
                 N_(
-                    "Keep both files. Ask each officer, by voice, what they signed, and take who"
-                    " holds the online keys for untrue until that is explained. Then publish a"
-                    " list with a higher number."
+                    "Keep both files, stop using the online keys, and ask each signer by voice what"
+                    " they signed. Then publish a higher version."
                 )
             ),
             {**values, "digest": before.digest, "other": one.digest},
@@ -131,13 +130,10 @@ def find_outdated(
                 METADATA_OUTDATED,
                 Severity.ADVISORY,
                 LazyText(
-                    N_(
-                        "{place} shows version {version} of '{role}', {other} shows version"
-                        " {newest}."
-                    ),
+                    N_("{place} has '{role}' version {version}, {other} has version {newest}"),
                     values,
                 ),
-                LazyText(N_("Renew the copy that is behind; if it stays so, ask who keeps it.")),
+                LazyText(N_("Update the older copy.")),
                 values,
             )
 

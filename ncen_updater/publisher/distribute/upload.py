@@ -292,7 +292,7 @@ def upload_feed(
     with feed.lock():
         state = feed.read_state()
         if state.timestamp is None:
-            raise UpdaterError(FEED_BROKEN, path=feed.directory, reason="it has no timestamp")
+            raise UpdaterError(FEED_BROKEN, path=feed.directory, reason="no timestamp")
         local = {
             path.relative_to(feed.directory).as_posix(): path
             for path in feed.directory.rglob("*")
@@ -307,7 +307,7 @@ def upload_feed(
         for number, name in enumerate(order):
             if name in retained:
                 continue
-            progress.report(LazyText(N_("copying {name}"), {"name": name}), number, len(order))
+            progress.report(LazyText(N_("uploading {name}"), {"name": name}), number, len(order))
             storage.write_object(name, local[name])
             if storage.compute_sha256(name) != hash_file(local[name]):
                 raise UpdaterError(STORAGE_DIFFERS, name=name, place=storage.name)
@@ -331,7 +331,7 @@ def _is_uploaded(path: Path, name: str, place: FeedStorage, there: Mapping[str, 
             raise UpdaterError(
                 STORAGE_AHEAD,
                 place=place.name,
-                reason=LazyText("its {name} is another one", {"name": name}),
+                reason=LazyText("another {name}", {"name": name}),
             )
     return content == mine
 
@@ -350,7 +350,7 @@ def _read_served_state(
             STORAGE_AHEAD,
             place=place.name,
             reason=LazyText(
-                "it has root {newest}, the feed {roots}", {"newest": newest, "roots": len(roots)}
+                "root {newest}, feed has {roots}", {"newest": newest, "roots": len(roots)}
             ),
         )
     if TIMESTAMP not in there:
@@ -366,20 +366,20 @@ def _read_served_state(
             STORAGE_AHEAD,
             place=place.name,
             reason=LazyText(
-                "its timestamp cannot be read ({error})", {"error": describe_system_error(error)}
+                "cannot read its timestamp ({error})", {"error": describe_system_error(error)}
             ),
         ) from error
     if mine is None or version > mine.signed.version:
         raise UpdaterError(
             STORAGE_AHEAD,
             place=place.name,
-            reason=LazyText("it has timestamp {version}", {"version": version}),
+            reason=LazyText("timestamp {version}", {"version": version}),
         )
     if version == mine.signed.version and timestamp.signed != mine.signed:
         raise UpdaterError(
             STORAGE_AHEAD,
             place=place.name,
-            reason=LazyText("it has another timestamp {version}", {"version": version}),
+            reason=LazyText("another timestamp {version}", {"version": version}),
         )
     snapshot: Metadata[Snapshot] = _find_own_metadata(feed, f"{number}.snapshot.json", place)
     lists: dict[str, Metadata[Targets]] = {
@@ -398,7 +398,7 @@ def _find_own_metadata(feed: FeedDirectory, name: str, place: FeedStorage) -> Me
         return Metadata.from_bytes((feed.metadata_directory / name).read_bytes())
     except (OSError, RepositoryError) as error:
         raise UpdaterError(
-            STORAGE_AHEAD, place=place.name, reason=LazyText("it serves {name}", {"name": name})
+            STORAGE_AHEAD, place=place.name, reason=LazyText("{name} present", {"name": name})
         ) from error
 
 
@@ -425,8 +425,7 @@ def _must_write_root_last(
         return False
     raise UpdaterError(
         KEY_CHANGE_NOT_ATOMIC,
-        reason="what the place serves is not valid under the new root,"
-        " nor the new metadata under its old one",
+        reason="the published and the new metadata are not valid under each other's root",
     )
 
 

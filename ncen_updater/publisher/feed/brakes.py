@@ -98,7 +98,7 @@ def sign_emergency_halt(
             EMERGENCY_HALT_INVALID,
             product=product,
             version=version,
-            detail="the feed does not offer it",
+            detail="not in the feed",
         )
     for one, owner in read_emergency_halts(state):
         if (one.keyid, one.product, one.version) == (signer.public_key.keyid, product, version):
@@ -132,7 +132,7 @@ def sign_emergency_halt_end(
         EMERGENCY_HALT_INVALID,
         product=product,
         version=version,
-        detail="this key does not brake it",
+        detail="no emergency halt by this key",
     )
 
 
@@ -192,7 +192,7 @@ def merge_emergency_halts(
             EMERGENCY_HALT_INVALID,
             product=new.product,
             version=new.version,
-            detail="its reason is too long",
+            detail="reason too long",
         )
     while not _has_room([*retained, (new, value)], new.keyid):
         mine = [one for one, _ in retained if one.keyid == new.keyid]

@@ -267,7 +267,7 @@ class FeedDirectory:
             name.removesuffix(".json"): meta.version for name, meta in snapshot.signed.meta.items()
         }
         if "targets" not in versions:
-            raise self._make_broken_error("the snapshot names no targets")
+            raise self._make_broken_error("no targets in snapshot")
         loaded: dict[str, Metadata[Targets]] = {
             role: self._read_metadata(f"{version}.{role}.json", Targets, version)
             for role, version in versions.items()
@@ -368,7 +368,7 @@ class FeedRepository(Repository):
 
     def _now_known(self) -> FeedState:
         if self._state is None:
-            raise RuntimeError("online roles need the offline roles first")
+            raise RuntimeError("publish the offline roles first")
         return self._state.replace_roles(self.changed)
 
     def close(self, role: str, md: Metadata[Any]) -> None:
@@ -402,5 +402,5 @@ class FeedRepository(Repository):
         """Version of the snapshot that the next timestamp names."""
         snapshot = self._now_known().snapshot
         if snapshot is None:
-            raise RuntimeError("the snapshot comes before the timestamp")
+            raise RuntimeError("publish snapshot before timestamp")
         return MetaFile(version=snapshot.signed.version)

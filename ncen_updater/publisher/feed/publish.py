@@ -222,7 +222,8 @@ class Publisher:
                 FEED_BROKEN,
                 path=self._feed.directory,
                 reason=LazyText(
-                    "{role} has no valid signatures of the last two roots", {"role": role}
+                    "signature threshold not reached for {role} under the last two roots",
+                    {"role": role},
                 ),
             )
 
@@ -233,9 +234,7 @@ class Publisher:
     ) -> FeedState | None:
         if not self._feed.exists:
             if event.base:
-                raise UpdaterError(
-                    FEED_BROKEN, path=self._feed.directory, reason="it has no timestamp"
-                )
+                raise UpdaterError(FEED_BROKEN, path=self._feed.directory, reason="no timestamp")
             started = (self._feed.metadata_directory / "1.root.json").exists()
             # A first publication that was killed; only the same one may complete it.
             if started and compute_signed_digest(
@@ -288,7 +287,7 @@ class Publisher:
                     raise UpdaterError(
                         PUBLISHER_TARGET_MISSING,
                         target=path,
-                        detail=LazyText("{role} may not sign this name", {"role": role}),
+                        detail=LazyText("{role} is not authorized for this name", {"role": role}),
                     )
                 place = self._feed.get_target_path(target)
                 old = before.signed.targets.get(path) if before else None
@@ -367,8 +366,7 @@ class Publisher:
             return False
         raise UpdaterError(
             KEY_CHANGE_NOT_ATOMIC,
-            reason="the published metadata are not valid under the new root,"
-            " nor the new metadata under the old root",
+            reason="the published and the new metadata are not valid under each other's root",
         )
 
     def _write(
@@ -410,7 +408,7 @@ class Publisher:
                     target=target.path,
                     detail=describe_system_error(error),
                 ) from error
-        self._progress.report(LazyText(N_("writing the signed list")))
+        self._progress.report(LazyText(N_("writing the metadata")))
         order = [r for r in drafts if r not in ("root", "targets")] + ["targets", "snapshot"]
         order += ["timestamp", "root"] if root_last else ["root", "timestamp"]
         for role in order:

@@ -74,9 +74,9 @@ def describe_path(path: str) -> LazyText | str:
     if " " in path:
         return path
     if ENGINE_PLACEHOLDER in path:
-        return LazyText(N_("{path} (for each engine)"), {"path": LocalizedFigure(path)})
+        return LazyText(N_("{path} (per engine)"), {"path": LocalizedFigure(path)})
     if LANGUAGE_PLACEHOLDER in path:
-        return LazyText(N_("{path} (in each language)"), {"path": LocalizedFigure(path)})
+        return LazyText(N_("{path} (per language)"), {"path": LocalizedFigure(path)})
     return path
 
 

@@ -64,355 +64,355 @@ def info(number: int, what: str, remedy: str) -> LintRule:
 # ---- the manifest, its files and its history ----
 INVALID_MANIFEST = strict(
     7101,
-    N_("The manifest is not valid: {mistakes}"),
-    N_("Correct the places that are named; docs/release-format.md explains each."),
+    N_("Invalid manifest: {mistakes}"),
+    N_("Correct the keys listed; see docs/release-format.md."),
 )
 FORBIDDEN_ENTRY = strict(
     7102,
-    N_("The directory holds what no release may hold: {reason}"),
-    N_("A release holds files, directories and links inside itself, nothing else."),
+    N_("Forbidden entry in the release directory: {reason}"),
+    N_("Keep only files, directories and links that stay inside the release."),
 )
 VERSION_NOT_NEWER = strict(
     7103,
     N_("Version {version} is not newer than the published {last}."),
-    N_("Give the release a higher version number."),
+    N_("Use a higher version number."),
 )
 NEWEST_SITES_EXCLUDED = advisory(
     7104,
-    N_("Sites that run {last}, the newest release, may not install this one."),
-    N_("Widen 'upgrade_from', unless sites are meant to stop in between."),
+    N_("No upgrade from the newest release {last}."),
+    N_("Widen 'upgrade_from', unless an intermediate release is intended."),
 )
 MIGRATION_FILE_MISSING = strict(
     7105,
-    N_("{path}, which migration {migration} of {database} names, is missing."),
+    N_("{path} of migration {migration} of {database} is missing."),
     N_("Add the file, or correct its name in the manifest."),
 )
 PUBLISHED_FILE_CHANGED = strict(
     7106,
-    N_("{path} is not the file that was published with {version}."),
+    N_("{path} differs from the file published with {version}."),
     N_(
-        "Restore the published file and write a new migration instead. If {version} was bad, "
-        "withdraw it and leave it out of 'upgrade_from': nothing of it has to stay then."
+        "Restore the published file and add a new migration. If {version} is bad, withdraw"
+        " it and exclude it from 'upgrade_from'."
     ),
 )
 PUBLISHED_MIGRATION_MISSING = strict(
     7107,
-    N_("Migration {migration} of {database} was published and is gone."),
+    N_("Published migration {migration} of {database} is missing."),
     N_(
-        "Keep every published migration in the manifest, with its files. If {version} was bad, "
-        "withdraw it and leave it out of 'upgrade_from': nothing of it has to stay then."
+        "Restore the migration with its files. To drop it, withdraw {version} and exclude"
+        " it from 'upgrade_from'."
     ),
 )
 MIGRATION_OUT_OF_ORDER = strict(
     7108,
-    N_("The new migration {migration} of {database} comes before {newest}."),
-    N_("Give it an id that sorts after every published one."),
+    N_("New migration {migration} of {database} sorts before {newest}."),
+    N_("Use an id that sorts after every published one."),
 )
 NOTES_LANGUAGE_MISSING = advisory(
     7109,
-    N_("There are no notes in the language '{language}'."),
-    N_("Write [notes.{language}], if operators of sites read that language."),
+    N_("No release notes in language '{language}'."),
+    N_("Add [notes.{language}] if operators need it."),
 )
 PATHS_ALIKE = strict(
     7110,
-    N_("{first} and {second} differ in case, or in how accents are written, only."),
-    N_("Rename one: such paths are one file on some systems."),
+    N_("{first} and {second} differ only in case or accents."),
+    N_("Rename one of them."),
 )
 MIGRATION_IRREVERSIBLE = advisory(
     7115,
-    N_("Migration {migration} of {database} has no way back: {reason}"),
-    N_("After the commit sites cannot go back keeping new records. Be sure of it."),
+    N_("No rollback of migration {migration} of {database}: {reason}"),
+    N_("Confirm that a rollback may lose records."),
 )
 MIGRATION_UNVERIFIED = advisory(
     7116,
-    N_("Migration {migration} of {database} is not verified."),
-    N_("Add a 'verify' file whose statements return the rows that are wrong."),
+    N_("Migration {migration} of {database} has no 'verify' file."),
+    N_("Add a 'verify' file that returns wrong rows."),
 )
 HEALTH_PROBE_MISSING = strict(
     7120,
-    N_("The release names no health probe."),
-    N_("Add [[health]]: without one a site learns from its users that an upgrade failed."),
+    N_("No health probe."),
+    N_("Add [[health]]."),
 )
 SECRETS_SUSPECTED = advisory(
     7121,
-    N_("What should not be published may lie there: {paths}"),
-    N_("Everybody can read a release. Take it out unless it is meant to be public."),
+    N_("Possible secrets: {paths}"),
+    N_("Remove these files unless they are meant to be public."),
 )
 UPGRADE_FROM_EMPTY = advisory(
     7122,
-    N_("No site can upgrade to the release: it may be installed over no version."),
-    N_(
-        "Set 'upgrade_from' to the versions that the migrations were tried with; only a release "
-        "that sites begin with goes without."
-    ),
+    N_("No version matches 'upgrade_from'."),
+    N_("Set 'upgrade_from' to the versions tested with the migrations."),
 )
 COUNTRY_UNKNOWN = strict(
     7140,
-    N_("'countries' names {country}, and there is no such country."),
-    N_("Write the two letters of ISO 3166, such as MU or SN."),
+    N_("Unknown country {country} in 'countries'."),
+    N_("Use an ISO 3166 two-letter code, such as MU or SN."),
 )
 NOTES_MISSING = strict(
     7141,
-    N_("The release has no notes: nobody is told what it brings."),
-    N_("Write [notes.en], or another language, with a title and a text for operators."),
+    N_("No release notes."),
+    N_("Add [notes.en], or another language, with title and text."),
 )
 REPORTED_VERSION_DIFFERS = advisory(
     7160,
-    N_("The manifest says that {version} reports {reports}, which is another version."),
-    N_("Correct 'reports', or leave it out where the application reports the version."),
+    N_("'reports' of version {version} is another version: {reports}"),
+    N_("Correct or remove 'reports'."),
 )
 SMOKE_PROGRAM_MISSING = strict(
     7188,
-    N_("The program of [smoke], {path}, is not in the release."),
+    N_("Program of [smoke] not in the release: {path}"),
     N_("Add the file, or correct its name in the manifest."),
 )
 
 # ---- SQL ----
 SQL_FORBIDDEN = strict(
     7111,
-    N_("'{name}' holds what sites on {engines} refuse: {reason}"),
+    N_("'{name}' has a forbidden statement on {engines}: {reason}"),
     N_(
-        "Take it out: a migration changes its own database alone, under the role and in the "
-        "transaction that the agent holds."
+        "Remove it: a migration changes only its own database, in the agent's role and transaction."
     ),
 )
 SQL_OUTSIDE_TRANSACTION = strict(
     7112,
-    N_("'{name}' holds a statement that refuses a transaction. Sites on {engines}: {reason}"),
+    N_("'{name}' has a statement that cannot run in a transaction on {engines}: {reason}"),
     N_(
-        "Write it without CONCURRENTLY: migrations run on a copy that nobody uses. Else set "
-        "'transactional = false' for a migration of its own."
+        "Remove CONCURRENTLY, or set 'transactional = false' for a migration with this"
+        " statement only."
     ),
 )
 SQL_NOT_ALONE = strict(
     7113,
-    N_("'{name}' runs outside a transaction, and sites on {engines} refuse it: {reason}"),
-    N_("Make a migration of each statement, repeatable by itself."),
+    N_("'{name}' runs outside a transaction with several statements on {engines}: {reason}"),
+    N_("Put each statement in its own repeatable migration."),
 )
 SQL_EMPTY = advisory(
     7114,
-    N_("{path} holds no statement."),
-    N_("Write the migration, or take it out of the manifest."),
+    N_("No statement in {path}."),
+    N_("Add a statement, or remove the migration from the manifest."),
 )
 SQL_NO_QUESTION = strict(
     7117,
-    N_("'{name}' is no question, and sites on {engines} refuse it: {reason}"),
-    N_("Ask with a SELECT that changes nothing."),
+    N_("'{name}' is not a plain query on {engines}: {reason}"),
+    N_("Use a SELECT that changes nothing."),
 )
 UNMAPPED_ROWS_PASS = advisory(
     7118,
-    N_("Rows that '{name}' does not map are reported but do not stop the upgrade."),
-    N_("Set 'strict = true', or say in the notes what becomes of such rows."),
+    N_("Rows that '{name}' does not map do not block the upgrade."),
+    N_("Set 'strict = true', or describe these rows in the release notes."),
 )
 CHECKS_MISSING = advisory(
     7119,
-    N_("The release changes data and no check asks whether any was lost."),
+    N_("No [[checks]] although the release changes data."),
     N_("Add [[checks]] such as: cases before = cases after."),
 )
 CODE_UNMAPPED = strict(
     7123,
-    N_("'{name}': no migration says what becomes of the class {code}."),
-    N_("Map it in a migration, as a quoted value, or take it out of 'codes'."),
+    N_("'{name}': no migration maps class {code}."),
+    N_("Map it in a migration as a quoted value, or remove it from 'codes'."),
 )
 SQL_FILE_UNUSABLE = strict(
     7124,
-    N_("No site can use {path}: {reason}"),
-    N_("Save it as plain UTF-8 text, or give the migration another id."),
+    N_("Unusable SQL file {path}: {reason}"),
+    N_("Save it as UTF-8 text, or use another migration id."),
 )
 SQL_SYNTAX_ERROR = strict(
     7125,
-    N_("{engines} would not understand '{name}': {reason}"),
-    N_("Correct the SQL, or give each engine a file of its own."),
+    N_("SQL syntax error in '{name}' ({engines}): {reason}"),
+    N_("Correct the SQL, or add a file per engine."),
 )
 SYNTAX_UNCHECKED = advisory(
     7126,
-    N_("Nobody looked for mistakes of syntax in the SQL for {engine}: {reason}."),
-    N_("Install the package squawk-cli beside this program, or rehearse the release."),
+    N_("SQL syntax for {engine} not checked: {reason}"),
+    N_("Install squawk-cli, or rehearse the release."),
 )
 ROLLBACK_LOSES_DATA = strict(
     7127,
-    N_("{down}, line {line}: what officers enter in {database}.{object} is lost on the way back."),
+    N_("{down}, line {line}: rollback loses values entered in {database}.{object}."),
     N_(
-        "Park it first, in the schema 'ncen_kept' on PostgreSQL or in tables 'ncen_kept__...' on "
-        "SQLite, and bring it back in 'up'; or name it in 'loses' of the migration."
+        "Save the values first in schema 'ncen_kept' (PostgreSQL) or tables"
+        " 'ncen_kept__...' (SQLite) and restore them in 'up'; or declare the object in"
+        " 'data_loss' of the migration."
     ),
 )
 DECLARED_LOSSES = advisory(
     7128,
-    N_("{down} of {database} does not keep {objects}: so says the release."),
-    N_(
-        "Be sure of it: sites are told before the upgrade and before they go back, and a release "
-        "that turns bad is then not taken back without being asked."
-    ),
+    N_("Declared data loss: {down} of {database} does not keep {objects}."),
+    N_("Confirm the data loss: it disables the automatic rollback."),
 )
 ROLLBACK_RESTORES_OWN_ROWS = advisory(
     7129,
     N_(
-        "{down}, line {line}: of {database}.{object} only the rows come back that the release "
-        "itself puts there."
+        "{down}, line {line}: rollback restores only the rows of {database}.{object} that"
+        " the release inserts."
     ),
-    N_("Park it in 'ncen_kept' too, if officers or administrators can add to it."),
+    N_("If users can add rows, save them in 'ncen_kept' too."),
 )
 ROLLBACK_MAY_FAIL = strict(
     7130,
     N_(
-        "{down}, line {line}: what officers enter in {database}.{object} may break a rule that is"
-        " added there, and going back would then fail."
+        "{down}, line {line}: rollback fails if values in {database}.{object} violate the"
+        " added constraint."
     ),
     N_(
-        "Change such rows first and park their values in 'ncen_kept', or name the object in "
-        "'loses' of the migration."
+        "Save the values of such rows in 'ncen_kept' first, or declare the object in"
+        " 'data_loss' of the migration."
     ),
 )
 
 # ---- texts and settings that countries change ----
 CARRIED_FILE_MISSING = strict(
     7142,
-    N_("{path}, which [[carried]] names, is missing."),
+    N_("{path} of [[overlays]] is missing."),
     N_("Add the file, or correct its name in the manifest."),
 )
 SOURCE_TEXTS_MISSING = advisory(
     7143,
-    N_("No file holds all texts of {path}: no 'template', and none in '{language}'."),
-    N_("Name the file with all texts as 'template', so that countries can translate."),
+    N_("No source texts for {path}: no 'template', and none in '{language}'."),
+    N_("Set 'template' to the file with all texts."),
 )
 CARRIED_FILE_UNREADABLE = strict(
     7144,
-    N_("{path} cannot be read as [[carried]] says: {why}"),
+    N_("Cannot read {path} as declared in [[overlays]]: {why}"),
     N_("Correct the file, or 'format' and 'encoding' in the manifest."),
 )
 PLACEHOLDERS_UNKNOWN = strict(
     7145,
-    N_("{path}: nothing fills a placeholder in the translation of {keys}."),
-    N_("Write the placeholders of the source text: a program may end at others."),
+    N_("{path}: unknown placeholders in the translation of {keys}."),
+    N_("Use the placeholders of the source text."),
 )
 PLACEHOLDERS_MISSING = advisory(
     7146,
-    N_("{path}: the translation of {keys} has other placeholders or tags."),
-    N_("Look whether what the program fills in, or the mark-up, is missing."),
+    N_("{path}: other placeholders or tags in the translation of {keys}."),
+    N_("Check the placeholders and tags of the translation."),
 )
 TEXTS_CHANGED = info(
     7147,
-    N_("{path} against {last}: texts new {added}, worded anew {changed}, gone {gone}."),
-    N_("Countries translate them; the officers' page lists them."),
+    N_("{path}, texts compared with {last}: {added} added, {changed} changed, {gone} removed"),
+    N_("No action required."),
 )
 PLACEHOLDERS_CHANGED = advisory(
     7148,
-    N_("{path}: other placeholders than in {last}: {keys}."),
+    N_("{path}: placeholders changed since {last}: {keys}."),
     N_(
-        "A country's translation of them is not used until it is written anew; a new key for a "
-        "new text leaves the old one alone."
+        "Local translations of these texts are unused until renewed. For a new meaning, use"
+        " a new key."
     ),
 )
 KEYS_RENAMED = advisory(
     7149,
-    N_("{path}: the same text has another key than in {last}: {keys}."),
-    N_("Name them in 'renamed' of the [[carried]], or what countries translated is lost."),
+    N_("{path}: keys renamed since {last}: {keys}."),
+    N_("Add them to 'renamed' in [[overlays]], or local translations are lost."),
 )
 CARRIED_NAMES_UNKNOWN = advisory(
     7150,
-    N_("The manifest names {names}, and {path} has nothing of that name."),
-    N_("Correct the names in 'areas', 'rules' or 'renamed': they do nothing now."),
+    N_("Unknown names in the manifest: {names} not found in {path}."),
+    N_("Correct the names in 'areas', 'rules' or 'renamed'."),
 )
 LANGUAGES_DROPPED = advisory(
     7152,
-    N_("{path}: {last} had {languages} as well, and the release does not."),
-    N_("Bring the files along, unless it is meant so: officers would see '{source}'."),
+    N_("{path}: languages removed since {last}: {languages}."),
+    N_("Add the files; without them, users see '{source}'."),
 )
 CARRIED_DROPPED = advisory(
     7153,
-    N_("The release no longer carries {overlay}: what countries have there ends."),
-    N_("Keep the [[carried]] of {last}, unless it is meant so; say it in the notes."),
+    N_("Overlay {overlay} is no longer in the release; its local content has no effect."),
+    N_("Restore the [[overlays]] entry of {last}, or announce its end in the release notes."),
 )
 CARRIED_FORM_CHANGED = strict(
     7154,
-    N_("{overlay} was {old} and is {new} now: no file of a country could be read."),
-    N_("Choose another path for 'overlay', or keep kind, format and encoding."),
+    N_("{overlay} changes from {old} to {new}: local files become unreadable."),
+    N_("Use another path in 'overlay', or keep kind, format and encoding."),
 )
 SETTINGS_DROPPED = advisory(
     7155,
-    N_("{path}: settings of {last} that are gone: {keys}."),
-    N_("What countries set there has no effect any more: say so in the notes."),
+    N_("{path}: settings removed since {last}: {keys}."),
+    N_("Announce in the release notes that local values have no effect."),
 )
 SETTINGS_CHANGED = advisory(
     7156,
-    N_("{path}: settings with another value than in {last}: {keys}."),
-    N_("Countries that set them keep theirs; say in the notes why it changed."),
+    N_("{path}: values changed since {last}: {keys}."),
+    N_("Explain the new value in the release notes; local values stay."),
 )
 SETTINGS_REQUIRED = advisory(
     7157,
-    N_("No site can upgrade before it sets {keys} in {overlay}: there is no default."),
-    N_("Ship a value, or say in the notes what each site has to set beforehand."),
+    N_("Each site must set {keys} in {overlay} before the upgrade: no default value."),
+    N_("Add a default value, or describe the setting in the release notes."),
 )
 SETTING_RULES_STRICTER = advisory(
     7158,
-    N_("{path}: other values than in {last} are refused for {keys}."),
-    N_("A site that has such a value cannot upgrade before it changes it: say so."),
+    N_("{path}: stricter rules than in {last}: {keys}."),
+    N_("Announce the new rule in the release notes."),
 )
 SETTING_BREAKS_RULE = strict(
     7159,
-    N_("{path}: the release's own value of {key} breaks its rule: {rule}"),
-    N_("Correct the value or the rule: no site without a value could upgrade."),
+    N_("{path}: default value of {key} breaks its rule: {rule}"),
+    N_("Correct the value or the rule."),
 )
 
 # ---- ``[compatibility]`` ----
 COMPATIBILITY_DROPPED = advisory(
     7161,
-    N_("The release has no [compatibility], and {last} had it: sites copy every database."),
-    N_("Write it, unless nobody can say on which databases the release before runs."),
+    N_("No [compatibility], unlike {last}: sites copy every database."),
+    N_("Add [compatibility], unless compatible releases are unknown."),
 )
 COMPATIBILITY_NEW = advisory(
     7162,
-    N_("{last} has no [compatibility]: from there, and back, sites copy all the same."),
-    N_("Nothing is to be done: it counts from this release on."),
+    N_("{last} has no [compatibility]: sites still copy every database from there."),
+    N_("No action required."),
 )
 SCHEMA_NUMBER_LOWERED = strict(
     7163,
-    N_("'schema_number' is {schema}, and was {before} in {last}: it only rises."),
-    N_("Give it the number of {last}, or a higher one where the databases change."),
+    N_("'schema_number' falls from {before} in {last} to {schema}."),
+    N_("Use the number of {last}, or a higher one if the schema changes."),
 )
 SCHEMA_NUMBER_RAISED_IDLY = advisory(
     7164,
-    N_("'schema_number' rises from {before} to {schema}, and nothing of it migrates."),
-    N_("Leave it, unless the application changes its databases itself when it starts."),
+    N_("'schema_number' rises from {before} to {schema} without a migration."),
+    N_("Use the number of {last}, unless the application changes its databases at startup."),
 )
 BACK_TO_LOWERED = advisory(
     7165,
-    N_("'back_to' falls to {back_to}; in {last}, whose rows stay, it was {back_before}."),
-    N_("Be sure that releases of number {back_to} run on what {last} wrote, too."),
+    N_("'compatible_down_to' falls from {back_before} in {last} to {back_to}."),
+    N_("Confirm that releases with schema number {back_to} run on data written by {last}."),
 )
 ROLLBACK_GIVES_UP_DATA = advisory(
     7166,
-    N_("'back_to' is {back_to}: {last}, of number {before}, does not run afterwards."),
-    N_("Going back to it gives up what was entered since. Lower it if {last} does run."),
+    N_(
+        "Rollback to {last} loses records: 'compatible_down_to' is {back_to}, its schema"
+        " number {before}."
+    ),
+    N_("If {last} runs on the new schema, lower 'compatible_down_to'."),
 )
 NEW_MIGRATIONS_SAME_NUMBER = advisory(
     7167,
-    N_("'schema_number' stays {schema}, and these migrations are new: {migrations}"),
-    N_("Raise it, unless tables and what stands in them keep their form."),
+    N_("'schema_number' stays {schema} with new migrations: {migrations}"),
+    N_("Raise it, unless the schema and the meaning of the data stay the same."),
 )
 NEW_MIGRATOR_SAME_NUMBER = advisory(
     7168,
-    N_("'schema_number' stays {schema}: the [migrator] never runs where {last} was."),
-    N_("Raise it, unless the [migrator] has nothing to do on the databases of {last}."),
+    N_("'schema_number' stays {schema}: [migrator] does not run on upgrades from {last}."),
+    N_("Raise it, unless nothing has to run on the databases of {last}."),
 )
 NEW_FILES_SAME_NUMBER = strict(
     7169,
-    N_("'schema_number' stays {schema}: {files} never run where {last} was."),
-    N_("Raise it: where it stays, a [migrator] runs nowhere."),
+    N_("'schema_number' stays {schema}: {files} do not run on upgrades from {last}."),
+    N_("Raise it."),
 )
 EXPAND_WITHOUT_MIGRATOR = advisory(
     7180,
-    N_("'expand' counts for nothing: only a [migrator] works while officers do."),
-    N_("Leave it out: files of migrations run on copies, in the stop."),
+    N_("'expand' has no effect without [migrator]."),
+    N_("Remove 'expand'."),
 )
 EXPAND_NOT_FROM_LAST = advisory(
     7181,
-    N_("'expand' does not count from {last}, of number {before}: 'back_to' is {back_to}."),
-    N_("Sites that have it copy, with officers out. Lower 'back_to' if {last} does run."),
+    N_(
+        "'expand' has no effect from {last}: 'compatible_down_to' is {back_to}, its schema"
+        " number {before}."
+    ),
+    N_("If {last} runs on the new schema, lower 'compatible_down_to'."),
 )
 CONTRACT_SAME_NUMBER = advisory(
     7182,
-    N_("'schema_number' stays {schema}: [migrator.contract] never runs where {last} was."),
-    N_("Raise it, unless it has nothing to do on the databases of {last}."),
+    N_("'schema_number' stays {schema}: [migrator.contract] does not run on upgrades from {last}."),
+    N_("Raise it, unless nothing has to run on the databases of {last}."),
 )

@@ -118,7 +118,7 @@ def _find_postgresql_errors(asked: Collection[SyntaxQuery]) -> dict[SyntaxQuery,
                     message = f"line {int(item['line']) + 1}: syntax error: {item['message']}"
                     mistakes.setdefault(numbered[Path(item["file"]).name], message)
         except (OSError, subprocess.TimeoutExpired, ValueError, LookupError, TypeError) as error:
-            label = LazyText(N_("squawk did not answer ({detail})"), {"detail": error})
+            label = LazyText(N_("squawk failed ({detail})"), {"detail": error})
             raise SyntaxUncheckedError(label) from error
     return {item: mistakes[item[0]] for item in asked if item[0] in mistakes}
 

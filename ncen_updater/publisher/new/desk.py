@@ -180,7 +180,7 @@ def load_sandbox(path: Path, feed: Path) -> SandboxSite:
     paths, application = table("paths"), table("application")
     root = Path(str(paths.get("root", "/")))
     if not root.is_absolute() or root == Path("/"):
-        raise refused("'root' of [paths] has to be a directory of its own, such as /home/me/desk")
+        raise refused("'root' in [paths] must be its own directory, such as /home/me/desk")
     state = root / str(paths.get("state", "var/lib/ncen-updater"))
     trusted = root / str(paths.get("trusted_root", "etc/ncen-updater/trust/root.json"))
     known = SandboxSite(path, trusted, 0, "", {}, root).trusts(feed)
@@ -195,7 +195,7 @@ def load_sandbox(path: Path, feed: Path) -> SandboxSite:
         port = None
     plain = address.scheme == "http" and address.path in ("", "/")
     if len(urls) != 1 or not plain or address.hostname not in LOOPBACK or not port:
-        raise refused("'urls' of [feed] has to be one port here, [\"http://127.0.0.1:8930/\"]")
+        raise refused("'urls' in [feed] must be one local port: [\"http://127.0.0.1:8930/\"]")
     commands = [application.get(act) for act in ("start", "stop", "status")]
     if application.get("adapter") != "command" or not all(isinstance(c, list) for c in commands):
         raise refused("[application] needs adapter = \"command\" with 'start', 'stop', 'status'")

@@ -47,14 +47,14 @@ def declarations(findings: Sequence[Mapping[str, Any]], version: str) -> Iterato
         if set(kinds) <= declarable:
             line = f"changes_itself = {json.dumps(kinds)}"
             words = N_(
-                "If the application of {version} does this by itself, and is meant to, write below"
-                " 'name' of [[databases]] {database} in its manifest: {line}"
+                "If {version} makes this change itself on purpose, add it to [[databases]]"
+                " {database} in the manifest: {line}"
             )
             yield LazyText(words, {**values, "line": LocalizedFigure(line)})
         else:
             words = N_(
-                "Not all of it can be declared: {kinds} of {database} are code, or call some. Let"
-                " the program of the release do that, or wait until it has come to its end."
+                "Cannot be declared: {kinds} of {database}. Make the change in the migrator, or"
+                " wait until it is complete."
             )
             code = [kind for kind in kinds if kind not in declarable]
             yield LazyText(words, {**values, "kinds": LocalizedFigure(", ".join(code))})

@@ -133,13 +133,13 @@ class FileChange:
     @property
     def text(self) -> LazyText:
         """What became of it."""
-        note: LazyText | str = LazyText(N_(" (may run)")) if self.is_program else ""
+        note: LazyText | str = LazyText(N_(" (executable)")) if self.is_program else ""
         values: dict[str, object] = {"path": self.path, "note": note}
         if self.after is None:
-            return LazyText(N_("gone: {path}{note}"), values)
+            return LazyText(N_("removed: {path}{note}"), values)
         if self.before is None:
             return LazyText(
-                N_("new: {path}, {size}{note}"), values | {"size": _describe_kind(self.after)}
+                N_("added: {path}, {size}{note}"), values | {"size": _describe_kind(self.after)}
             )
         if self.plus is not None:
             values |= {"plus": self.plus, "minus": self.minus}
@@ -148,10 +148,8 @@ class FileChange:
         was, now = _describe_kind(self.before, mode=other), _describe_kind(self.after, mode=other)
         values |= {"old": was, "new": now}
         if was.render() == now.render():
-            return LazyText(
-                N_("changed: {path}, {new} as before, with other content{note}"), values
-            )
-        return LazyText(N_("changed: {path}, {old} becomes {new}{note}"), values)
+            return LazyText(N_("changed: {path}, {new}, other content{note}"), values)
+        return LazyText(N_("changed: {path}, {old} to {new}{note}"), values)
 
 
 def _is_executable(entry: TreeEntry | None) -> bool:
@@ -175,12 +173,12 @@ def _begins_as_program(entry: TreeEntry | None, read: ReadFile) -> bool:
 
 def _describe_kind(entry: TreeEntry, *, mode: bool = False) -> LazyText:
     if entry.type is EntryType.SYMLINK:
-        return LazyText(N_("a link to {target}"), {"target": entry.target})
-    kind = LazyText(N_("a directory"))
+        return LazyText(N_("link to {target}"), {"target": entry.target})
+    kind = LazyText(N_("directory"))
     if entry.type is EntryType.FILE:
         kind = LazyText("{size_bytes}", {"size_bytes": entry.size})
     rights = {"kind": kind, "mode": f"{entry.mode:o}"}
-    return LazyText(N_("{kind} with the rights {mode}"), rights) if mode else kind
+    return LazyText(N_("{kind}, mode {mode}"), rights) if mode else kind
 
 
 def compare_trees(before: Tree, after: Tree, old: ReadFile, new: ReadFile) -> list[FileChange]:

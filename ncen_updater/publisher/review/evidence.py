@@ -232,10 +232,10 @@ def format_overlay_changes(
 def difference_words(before: bool, after: bool) -> str:
     """Return the sentence for what was, or is, there."""
     if not before:
-        return N_("new: {path}: {key}, {new}")
+        return N_("added: {path}: {key}, {new}")
     if not after:
-        return N_("gone: {path}: {key}, {old}")
-    return N_("changed: {path}: {key}, {old} becomes {new}")
+        return N_("removed: {path}: {key}, {old}")
+    return N_("changed: {path}: {key}, {old} to {new}")
 
 
 def _texts(release: ReviewedRelease) -> dict[str, Mapping[str, Forms]]:

@@ -100,7 +100,7 @@ def _format_marks(items: list[LocatedMark]) -> LazyText:
     if len(items) == 1:
         return LazyText(N_("WARNING: {path}, line {line}, {kinds}: {statement}"), values)
     values["others"] = ", ".join(_format_locations(items[1:]))
-    words = N_("WARNING: {path}, line {line} (the same in {others}), {kinds}: {statement}")
+    words = N_("WARNING: {path}, line {line} (same in {others}), {kinds}: {statement}")
     return LazyText(words, values)
 
 
@@ -114,11 +114,11 @@ def _format_kinds(item: LocatedMark) -> LazyText | str:
     mark = item.mark
     message: LazyText | str = join_texts([LazyText(kind.value) for kind in mark.kinds])
     if item.where[2] == "down":
-        message = LazyText(N_("going back {kinds}"), {"kinds": message})
+        message = LazyText(N_("on rollback, {kinds}"), {"kinds": message})
     if not mark.inside:
         return message
     inside = join_texts([LazyText(kind.value) for kind in mark.inside])
-    return LazyText(N_("{kinds}; its body {inside}"), {"kinds": message, "inside": inside})
+    return LazyText(N_("{kinds}; body: {inside}"), {"kinds": message, "inside": inside})
 
 
 NOTHING = N_("nothing")
@@ -149,6 +149,6 @@ class Section:
     def shown(self) -> tuple[LazyText, ...]:
         """What stands under the heading on the page itself."""
         if self.annexed:
-            words = N_("{count} lines: all of them stand in the annexes below")
+            words = N_("{count} lines, listed in the annexes")
             return (LazyText(words, {"count": len(self.lines)}),)
         return self.lines or (LazyText(NOTHING),)

@@ -71,7 +71,9 @@ def _check_duplicate_owners(lists: Iterable[Root | Targets]) -> Iterator[LazyTex
             held.setdefault(owner, set()).add(mark)
     for owner, marks in sorted(held.items()):
         if len(marks) > 1:
-            words = N_("WARNING: {owner} has more than one key: {keys}; let {owner} read each.")
+            words = N_(
+                "WARNING: {owner} has several keys: {keys}; compare each fingerprint with {owner}"
+            )
             text = ", ".join(f"{mark[:8]}..." for mark in sorted(marks))
             yield LazyText(words, {"owner": owner, "keys": text})
 
@@ -109,19 +111,17 @@ def _compare_holders(
     for name, (threshold, keys) in new.items():
         was, held = old.get(name, (0, {}))
         if threshold < was:
-            words = N_("WARNING: {name}: {threshold} must sign, and until now it was {old}.")
+            words = N_("WARNING: {name}: signature threshold lowered from {old} to {threshold}")
             yield LazyText(words, {"name": name, "threshold": threshold, "old": was})
         if threshold == 1 and was != 1 and name not in ONLINE_ROLES:
-            words = N_("WARNING: {name}: one person alone could sign.")
-            if name == "root":
-                words = N_("WARNING: root: one person alone could replace all keys.")
+            words = N_("WARNING: {name}: signature threshold is 1")
             yield LazyText(words, {"name": name})
         gone = {owner: mark for mark, owner in held.items() if mark not in keys}
         for mark, owner in keys.items():
             if mark not in held and owner in gone:
                 words = N_(
-                    "WARNING: {name}: {owner} gets another key, {new}... in place of {old}...;"
-                    " let {owner} read it to you."
+                    "WARNING: {name}: key of {owner} changes from {old}... to {new}...; compare the"
+                    " fingerprint with {owner}"
                 )
                 marks = {"new": mark[:8], "old": gone[owner][:8]}
                 yield LazyText(words, {"name": name, "owner": owner, **marks})
@@ -141,15 +141,10 @@ def _compare_periods(old: Root | None, new: Root) -> Iterator[LazyText]:
         limit = was * PERIOD_GROWTH_LIMIT if isinstance(was, int) else usual * DEFAULT_PERIOD_FACTOR
         if isinstance(days, int) and days > limit:
             words = N_(
-                "WARNING: {name}: a list lasts {days} days (until now: {old}). For so long a site"
-                " can be shown an old one."
+                "WARNING: {name}: metadata is valid for {days} days (before: {old}); outdated"
+                " metadata stays acceptable that long"
             )
-            if was is None:
-                words = N_(
-                    "WARNING: {name}: a list lasts {days} days. For so long a site can be shown an"
-                    " old one."
-                )
-            yield LazyText(words, {"name": name, "days": days, "old": was})
+            yield LazyText(words, {"name": name, "days": days, "old": was or "-"})
 
 
 def _compare_offers(old: Targets | None, new: Targets) -> Iterator[LazyText]:
@@ -170,7 +165,7 @@ def _compare_offers(old: Targets | None, new: Targets) -> Iterator[LazyText]:
             countries += wave.get("countries") or []
         for code in impossible(countries):
             yield LazyText(
-                N_("WARNING: {name}: there is no country {country}."),
+                N_("WARNING: {name}: unknown country {country}"),
                 {"name": name, "country": code},
             )
 
@@ -193,16 +188,16 @@ def check_waves(
         values = {"name": name, "opens": format_signed_time(wave.get("opens")), "percent": percent}
         if drafted is not None and opens is not None and opens < drafted - PAST_TOLERANCE:
             words = N_(
-                "WARNING: {name}: the wave of {opens} lies in the past: {percent} % of its sites"
-                " may begin at once."
+                "WARNING: {name}: the wave of {opens} is in the past: {percent} % of its sites can"
+                " start immediately"
             )
             yield LazyText(words, values)
         where = tuple(sorted(wave.get("countries") or []))
         before = max(highest.get(where, 0), everybody)
         if percent < before:
             words = N_(
-                "WARNING: {name}: the wave of {opens} has {percent} %, and one before it has"
-                " {before} %: it changes nothing."
+                "WARNING: {name}: the wave of {opens} ({percent} %) has no effect after one with"
+                " {before} %"
             )
             yield LazyText(words, {**values, "before": before})
         highest[where] = max(highest.get(where, 0), percent)
@@ -212,8 +207,7 @@ def check_waves(
     if waves and stuck:
         top = max(max(highest[where], everybody) for where in stuck)
         words = N_(
-            "WARNING: {name}: the waves end at {percent} %: the other sites never get it, unless a"
-            " further wave is signed."
+            "WARNING: {name}: the waves end at {percent} %; the other sites need another wave"
         )
         yield LazyText(words, {"name": name, "percent": top})
 
@@ -238,43 +232,35 @@ def find_release_warnings(manifest: Manifest, before: Manifest | None) -> Iterat
             "name": name,
             "command": LocalizedFigure(" ".join(migrator.argv)),
         }
-        words = N_(
-            "WARNING: {name} brings a program of its own that changes the databases of every site:"
-            " {command}"
-        )
+        words = N_("WARNING: {name} runs its own program on the databases: {command}")
         if was == migrator:
             words = N_(
-                "WARNING: {name} runs a program of its own on the databases of every site, as"
-                " before: {command}"
+                "WARNING: {name} runs its own program on the databases, unchanged: {command}"
             )
         elif was is not None:
-            words = N_(
-                "WARNING: {name} runs another program than before on the databases of every site:"
-                " {command}"
-            )
+            words = N_("WARNING: {name} runs its own program on the databases, changed: {command}")
         yield LazyText(words, values)
         if migrator.contract is not None:
             later = LocalizedFigure(" ".join(migrator.contract.argv))
             words = N_(
-                "WARNING: once {name} was watched, another program works on the live databases of"
-                " sites while officers do, and nothing undoes it: {command}"
+                "WARNING: after the soak period, a program of {name} changes the live databases and"
+                " cannot be undone: {command}"
             )
             yield LazyText(words, {"name": name, "command": later})
         if not is_rollback_code_only(manifest, before):
             lost = {"name": name, "reason": migrator.no_way_back}
-            yield LazyText(N_("WARNING: {name} has no way back that keeps records: {reason}"), lost)
+            yield LazyText(N_("WARNING: rollback of {name} loses records: {reason}"), lost)
     vouched = manifest.compatibility
     if vouched is not None and (before is None or before.compatibility != vouched):
         words = N_(
-            "WARNING: {name} vouches that releases from schema number {back_to} on run on what it"
-            " writes. Where the number stays {number}, sites copy no database for it, and have"
-            " none to go back to."
+            "WARNING: {name} declares its databases compatible down to schema number {back_to}."
+            " At schema number {number}, sites make no previous databases."
         )
         values = {"name": name, "back_to": vouched.back_to, "number": vouched.schema_number}
         yield LazyText(words, values)
     if vouched is not None and vouched.expand and migrator is not None:
         words = N_(
-            "WARNING: the program of {name} works on the live databases of sites while releases"
-            " from schema number {back_to} on serve: no copy is made for it, and nothing undoes it."
+            "WARNING: a program of {name} changes the live databases before the downtime,"
+            " without a copy, and cannot be undone (schema number {back_to} or later)"
         )
         yield LazyText(words, {"name": name, "back_to": vouched.back_to})

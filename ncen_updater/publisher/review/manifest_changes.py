@@ -61,11 +61,11 @@ class FieldChange:
         old, new = (
             LocalizedFigure(json.dumps(value, ensure_ascii=False)) for value in (self.old, self.new)
         )
-        words = N_("changed: {path}: {old} becomes {new}")
+        words = N_("changed: {path}: {old} to {new}")
         if self.old is None:
-            words = N_("new: {path}: {new}")
+            words = N_("added: {path}: {new}")
         elif self.new is None:
-            words = N_("gone: {path}: {old}")
+            words = N_("removed: {path}: {old}")
         return LazyText(words, {"path": LocalizedFigure(self.path), "old": old, "new": new})
 
 
@@ -93,11 +93,11 @@ def manifest_marks(changes: list[FieldChange]) -> Iterator[tuple[bool, LazyText]
         new = all(change.old is None for change in of_item) and item.startswith(("ch", "ref"))
         value = join_texts([change.text for change in of_item[:MOST]])
         critical = _GRAVE.fullmatch(item) is not None and not new
-        yield critical, LazyText(N_("WARNING: in the manifest, {changes}"), {"changes": value})
+        yield critical, LazyText(N_("WARNING: manifest: {changes}"), {"changes": value})
         for change in of_item:
             if _SQL.fullmatch(change.path) and isinstance(change.new, str):
                 for mark in find_marks(change.new, ENGINE_NAMES, "verify"):
-                    words = N_("WARNING: {path} of the manifest {kinds}: {statement}")
+                    words = N_("WARNING: manifest, {path}, {kinds}: {statement}")
                     kinds = join_texts([LazyText(kind.value) for kind in mark.kinds])
                     path, statement = LocalizedFigure(change.path), LocalizedFigure(mark.text)
                     values = {"path": path, "kinds": kinds, "statement": statement}

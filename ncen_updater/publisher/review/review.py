@@ -41,9 +41,9 @@ from ncen_updater.publisher.signing.carried_papers import list_overlay_digests
 from ncen_updater.publisher.signing.describe import DiffLine, describe_event
 from ncen_updater.publisher.signing.event import SigningEvent
 
-CHANGED_PROGRAMS_WARNING = N_("WARNING: files that may run are not as before: {paths}")
-NEW_PROGRAMS_WARNING = N_("WARNING: files that may run and were not there before: {paths}")
-NO_FILES = N_("there was nothing to compare it with")
+CHANGED_PROGRAMS_WARNING = N_("WARNING: changed executable files: {paths}")
+NEW_PROGRAMS_WARNING = N_("WARNING: new executable files: {paths}")
+NO_FILES = N_("no previous release to compare with")
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,11 @@ class ReleaseReview:
         if self.files is not None:
             files = tuple(change.text for change in self.files)
         found = [
-            Section(N_("What its manifest says otherwise than before:"), self.manifest, of),
-            Section(N_("Files of the program that are not as before:"), files, of),
+            Section(N_("Changes of the manifest"), self.manifest, of),
+            Section(N_("Changed files of the application"), files, of),
         ]
         if self.carried is not None:
-            words = N_("Texts and settings that countries may have their own of:")
+            words = N_("Local overlay")
             found.append(Section(words, self.carried, of))
         return tuple(found)
 
@@ -220,7 +220,7 @@ def _review_releases(event: SigningEvent, evidence: ReviewFiles) -> Iterator[Rel
             lost += [last.document.tree.target] if last and last.tree is None else []
             lost += _list_missing_texts(shown, last) if last else []
             unread = LazyText(
-                N_("WARNING: {files} could not be read, so it is not shown here."),
+                N_("WARNING: {files} not readable, therefore not shown"),
                 {"files": ", ".join([*page.missing, *lost])},
             )
             if page.missing or lost:
@@ -365,12 +365,12 @@ def _find_critical(
     manifest = shown.document.manifest
     name = f"{manifest.product} {manifest.version}"
     if manifest.product == AGENT_PRODUCT:
-        words = N_("WARNING: {name} is the updater itself: it runs with all rights at every site.")
+        words = N_("WARNING: {name} is ncen-updater itself: it runs as root on every site")
         yield LazyText(words, {"name": name})
     yield from find_release_warnings(manifest, last.document.manifest if last else None)
     for database, migration in fresh:
         if migration.irreversible is not None:
-            words = N_("WARNING: {migration} of {database} has no way back: {reason}")
+            words = N_("WARNING: no rollback of {migration} of {database}: {reason}")
             values: dict[str, object] = {
                 "migration": migration.id,
                 "database": database,
@@ -380,7 +380,7 @@ def _find_critical(
     for finding in findings:
         if finding.severity is Severity.STRICT:
             yield LazyText(
-                N_("WARNING: lint refuses it ({code}): {what}"),
+                N_("WARNING: blocked by lint ({code}): {what}"),
                 {"code": finding.code, "what": finding.what},
             )
         elif finding.code in SITE_BLOCKING_CODES:
@@ -402,13 +402,11 @@ def _describe_rollback(
     manifest = shown.document.manifest
     as_is = is_rollback_code_only(manifest, last.document.manifest if last else None)
     if as_is and (manifest.migrator is not None or not fresh):
-        yield LazyText(
-            N_("Going back changes no database, and loses no record: both releases say so.")
-        )
+        yield LazyText(N_("Rollback changes no database and keeps all records."))
         return
     if manifest.migrator is not None:
         reason = {"reason": manifest.migrator.no_way_back}
-        yield LazyText(N_("Going back loses what officers entered since: {reason}"), reason)
+        yield LazyText(N_("Rollback loses all records entered since the upgrade: {reason}"), reason)
         return
     for database, migration in fresh:
         if migration.irreversible is not None:
@@ -418,22 +416,19 @@ def _describe_rollback(
                 "reason": migration.irreversible,
             }
             words = N_(
-                "{migration} of {database} cannot be undone: going back loses what officers entered"
-                " since. {reason}"
+                "Rollback of {migration} of {database} loses all records entered since the upgrade:"
+                " {reason}"
             )
             yield LazyText(words, values)
     for database, migration in fresh:
         yield from _describe_data_loss(database, migration, shown)
     if not fresh:
-        yield LazyText(N_("Going back changes no database: the release brings no new migration."))
+        yield LazyText(N_("Rollback changes no database: no new migrations."))
     elif beyond:
-        words = N_(
-            "The files of the way back do more than undo this release: {count} statements are"
-            " marked above."
-        )
+        words = N_("Rollback does more than undo this release: {count} statements, marked above.")
         yield LazyText(words, {"count": beyond})
     elif all(migration.irreversible is None for _, migration in fresh):
-        yield LazyText(N_("A site can go back at any time, by the files that are shown below."))
+        yield LazyText(N_("Rollback keeps all records, with the SQL files below."))
 
 
 def _describe_data_loss(
@@ -451,23 +446,19 @@ def _describe_data_loss(
         values = {"database": database, "object": loss.object_name, "path": path, "line": loss.line}
         yield LazyText(_format_loss(loss), values)
     for name in migration.loses or ():
-        words = N_(
-            "Going back does not keep what stands in {database}.{object}: so says the release."
-        )
+        words = N_("Rollback loses the content of {database}.{object} (declared by the release).")
         yield LazyText(words, {"database": database, "object": name})
 
 
 def _format_loss(loss: DataLoss) -> str:
     if loss.how is LossKind.REFUSES:
         return N_(
-            "Going back may fail at what officers entered in {database}.{object} ({path}, line"
+            "Rollback may fail because of values entered in {database}.{object} ({path}, line"
             " {line})."
         )
     if loss.own:
         return N_(
-            "Of {database}.{object} only the rows come back that the release itself puts there"
+            "Rollback restores only the rows of {database}.{object} that the release inserts"
             " ({path}, line {line})."
         )
-    return N_(
-        "Going back loses what officers entered in {database}.{object} ({path}, line {line})."
-    )
+    return N_("Rollback loses values entered in {database}.{object} ({path}, line {line}).")

@@ -27,27 +27,27 @@ def summarize_event(event: SigningEvent) -> list[LazyText]:
         elif isinstance(new, Targets):
             value = list(_summarize_targets(old, new))
         lasts = {"role": role, "expires": format_date(new.expires)}
-        words = N_("{role} stays as it is, and lasts until {expires}.")
+        words = N_("Renews {role} unchanged until {expires}.")
         if old is None:
-            words = N_("{role} begins with nothing in it, and lasts until {expires}.")
+            words = N_("Creates {role}, empty, valid until {expires}.")
         found += value or [LazyText(words, lasts)]
     return found
 
 
 def _summarize_root(old: Root | None, new: Root) -> Iterator[LazyText]:
     if old is None:
-        yield LazyText(N_("A new feed begins: this decides who may sign for every site."))
+        yield LazyText(N_("Creates a new feed and decides who can sign for every site."))
     elif (old.roles, old.keys) != (new.roles, new.keys):
-        yield LazyText(N_("It changes whose signatures every site believes."))
+        yield LazyText(N_("Changes whose signatures every site trusts."))
     elif old.unrecognized_fields.get(POLICY_FIELD) != new.unrecognized_fields.get(POLICY_FIELD):
-        yield LazyText(N_("It changes how long signatures last at every site."))
+        yield LazyText(N_("Changes how long signatures stay valid."))
 
 
 def _summarize_targets(old: Targets | None, new: Targets) -> Iterator[LazyText]:
     before = old.delegations if old else None
     if new.delegations is not None and new.delegations != before:
         products = ", ".join(sorted(new.delegations.roles or {}))
-        words = N_("It decides who may sign releases of {products} for every site.")
+        words = N_("Decides who can sign releases of {products}.")
         yield LazyText(words, {"products": products})
     for path, target in sorted(new.targets.items()):
         offer = (target.custom or {}).get(OFFER_FIELD)
@@ -57,7 +57,7 @@ def _summarize_targets(old: Targets | None, new: Targets) -> Iterator[LazyText]:
             yield from _summarize_offer(was, offer)
     gone = sorted(path for path in (old.targets if old else {}) if path not in new.targets)
     if gone:
-        words = N_("It takes {count} files out of the list.")
+        words = N_("Removes {count} files from the metadata.")
         yield LazyText(words, {"count": len(gone)})
 
 
@@ -73,26 +73,28 @@ def _summarize_offer(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> I
     was = old or {}
     if new.get("withdrawn") != was.get("withdrawn") and new.get("withdrawn"):
         words = N_(
-            "{product} {version} is taken back: no site installs it any more, and those that run it"
-            " are told at once."
+            "Withdraws {product} {version}: no further site installs it; sites that installed"
+            " it are notified."
         )
         yield LazyText(words, values)
     elif new.get("halted") != was.get("halted") and new.get("halted"):
-        words = N_("{product} {version} is halted: no further site begins with it.")
+        words = N_("Halts {product} {version}: no further site starts the upgrade.")
         yield LazyText(words, values)
     elif new.get("withdrawn"):
-        words = N_("{product} {version} stays taken back, whatever else is changed of it.")
+        words = N_("{product} {version} stays withdrawn.")
         yield LazyText(words, values)
     elif new.get("halted"):
-        words = N_("{product} {version} stays halted; after the halt, it is for {whom}, {when}.")
+        words = N_(
+            "{product} {version} stays halted; after the halt, it is offered to {whom}, {when}."
+        )
         yield LazyText(words, values)
     elif old is None:
-        words = N_("{product} {version} is offered to {whom}, {when}.")
+        words = N_("Offers {product} {version} to {whom}, {when}.")
         if new.get("required"):
-            words = N_("{product} {version}, which no site may skip, is offered to {whom}, {when}.")
+            words = N_("Offers {product} {version} (required release) to {whom}, {when}.")
         yield LazyText(words, values)
     else:
-        yield LazyText(N_("From now on {product} {version} is offered to {whom}, {when}."), values)
+        yield LazyText(N_("Offers {product} {version} to {whom}, {when} (changed)."), values)
 
 
 def _format_audience(offer: Mapping[str, Any]) -> LazyText:
@@ -103,18 +105,18 @@ def _format_audience(offer: Mapping[str, Any]) -> LazyText:
     preview = offer.get("channel") == "preview"
     values = {"countries": ", ".join(countries)}
     if countries and preview:
-        return LazyText(N_("the sites of {countries} that try what is new"), values)
+        return LazyText(N_("sites in {countries} (preview channel)"), values)
     if countries:
-        return LazyText(N_("the sites of {countries}"), values)
+        return LazyText(N_("sites in {countries}"), values)
     if preview:
-        return LazyText(N_("the sites of all countries that try what is new"))
-    return LazyText(N_("the sites of all countries"))
+        return LazyText(N_("sites in all countries (preview channel)"))
+    return LazyText(N_("sites in all countries"))
 
 
 def _format_schedule(waves: list[dict[str, Any]]) -> LazyText:
     """Every step of a schedule, and its countries: what is left out makes a wrong sentence."""
     if not waves:
-        return LazyText(N_("to all of them as soon as it is published"))
+        return LazyText(N_("all sites at once"))
     steps = [_format_wave(wave) for wave in sorted(waves, key=_make_wave_key)]
     message = steps[0]
     for number, step in enumerate(steps[1:], 2):
@@ -134,6 +136,6 @@ def _format_wave(wave: Mapping[str, Any]) -> LazyText:
         "countries": ", ".join(sorted(wave.get("countries") or [])),
     }
     if values["countries"]:
-        words = N_("to {percent} % of those in {countries} from {opens} on")
+        words = N_("{percent} % in {countries} from {opens}")
         return LazyText(words, values)
-    return LazyText(N_("to {percent} % of them from {opens} on"), values)
+    return LazyText(N_("{percent} % from {opens}"), values)

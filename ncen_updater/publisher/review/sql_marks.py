@@ -293,7 +293,7 @@ class StatementMark:
     @property
     def descriptions(self) -> tuple[LazyText, ...]:
         """What it does, one sentence each."""
-        body = N_("its body {kind}")
+        body = N_("body: {kind}")
         return (
             *(LazyText(kind.value) for kind in self.kinds),
             *(LazyText(body, {"kind": LazyText(kind.value)}) for kind in self.inside),

@@ -22,12 +22,12 @@ MARKED_LINE_SIGN, PLAIN_LINE_SIGN = ">", "|"
 
 #: How drafts call themselves (in an event's file, in English), as sentences of the catalogue.
 EVENT_TITLES = (
-    N_("A new feed"),
-    N_("Other keys, thresholds or periods"),
+    N_("New feed"),
+    N_("Change of keys, thresholds or expiry periods"),
     N_("Release of {what}"),
     N_("Renewal of {what}"),
     N_("Withdrawal of {what}"),
-    N_("Waves of {what}"),
+    N_("Staged rollout of {what}"),
     N_("Halt of {what}"),
     N_("End of the halt of {what}"),
     N_("Channel of {what}"),
@@ -58,21 +58,20 @@ def format_summary(page: EventReview) -> Iterator[LazyText | str]:
 def group_marked_lines(page: EventReview) -> Iterator[tuple[LazyText, tuple[LazyText, ...]]]:
     """What is marked: the grave first and apart, each group with its heading."""
     if page.grave:
-        yield LazyText(N_("To be decided before all:")), page.grave
+        yield LazyText(N_("Critical")), page.grave
     usual = page.warnings
     if page.harmless:
         words = N_(
-            "{count} further statements touch only what the release itself adds, or undo exactly"
-            " that; they are marked in the SQL below."
+            "{count} statements affect only objects of this release (marked in the SQL below)"
         )
         usual = (*usual, LazyText(words, {"count": page.harmless}))
     if usual:
-        yield LazyText(N_("To be known as well; most releases have such lines:")), usual
+        yield LazyText(N_("Usual")), usual
 
 
 def unshown(page: EventReview, language: str) -> LazyText:
     """Say how much of the page stands in neither the sentences nor the marks."""
-    words = N_("{count} further lines of this page, {annexed} of them in annexes: 'show' has all.")
+    words = N_("{count} more lines, {annexed} of them in annexes. Run: ncen-publisher show")
     count = sum(1 for _ in (*format_details(page, language), *format_annex(page)))
     return LazyText(words, {"count": count, "annexed": sum(len(one.lines) for one in page.annexes)})
 
@@ -102,9 +101,7 @@ def format_annex(page: EventReview) -> Iterator[LazyText | str]:
     for line in page.annex:
         yield _indent(line.text)
     yield _indent(
-        LazyText(
-            N_("The same of the event in words: {spoken}"), {"spoken": encode_as_words(page.digest)}
-        )
+        LazyText(N_("Event digest in words: {spoken}"), {"spoken": encode_as_words(page.digest)})
     )
 
 
@@ -119,28 +116,28 @@ def _format_release(page: ReleaseReview, language: str) -> Iterator[LazyText | s
     name = {"product": page.product, "version": page.version, "before": page.before}
     yield ""
     yield LazyText(
-        N_("{product} {version}, after {before}")
+        N_("{product} {version} (previous: {before})")
         if page.before
-        else N_("{product} {version}, the first release"),
+        else N_("{product} {version} (first release)"),
         name,
     )
     title, text = choose_translation(page.notes, language) or ("", "")
     for line in (title, *text.strip().split("\n")) if title else ():
         yield _indent(line) if line.strip() else ""
-    yield LazyText(N_("The way back:"))
+    yield LazyText(N_("Rollback"))
     for sentence in page.way_back:
         yield _indent(sentence)
     for section in page.sections:
         yield from _section(section.title, section.shown)
-    yield LazyText(N_("What lint says of it here and now:"))
+    yield LazyText(N_("Findings of lint"))
     if page.missing:
-        yield _indent(LazyText(N_("it was not asked, since files are missing")))
+        yield _indent(LazyText(N_("not run: files are missing")))
     for line in format_findings(page.findings, language):
         yield _indent(line)
     if not page.findings and not page.missing:
         yield _indent(translate(NOTHING, language))
     yield LazyText(
-        N_("New SQL ({count} files; migrations from before: {known}):"),
+        N_("New SQL ({count} files; earlier migrations: {known})"),
         {"count": len(page.sql), "known": page.known},
     )
     for sql in page.sql:
@@ -166,9 +163,9 @@ def _format_sql(page: SqlReview) -> Iterator[LazyText | str]:
 
 
 SQL_HEADINGS = {
-    "up": N_("{path} (going to it: {migration} of {database})"),
-    "down": N_("{path} (going back: {migration} of {database})"),
-    "verify": N_("{path} (only asks: {migration} of {database})"),
+    "up": N_("{path} (upgrade: {migration} of {database})"),
+    "down": N_("{path} (rollback: {migration} of {database})"),
+    "verify": N_("{path} (verification: {migration} of {database})"),
 }
 
 

@@ -144,6 +144,6 @@ def _read_archive_members(archive: Path, wanted: Mapping[str, str], most: int) -
     if missing:
         raise BuildError(
             path=archive,
-            reason=LazyText("it does not hold {missing}", {"missing": next(iter(missing))}),
+            reason=LazyText("{missing} missing", {"missing": next(iter(missing))}),
         )
     return found

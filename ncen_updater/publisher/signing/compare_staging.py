@@ -138,7 +138,8 @@ def _refuse_unnamed_files(event: SigningEvent, named: Collection[str]) -> None:
             again = role == "targets" and any(name in targets for targets in products)
             if name not in named and not again:
                 raise BuildError(
-                    path=event.directory, reason=LazyText("no release names {name}", {"name": name})
+                    path=event.directory,
+                    reason=LazyText("no release refers to {name}", {"name": name}),
                 )
 
 
@@ -179,14 +180,14 @@ def _read_document(
     if not document.to_offer().is_same_release(offer):
         raise BuildError(
             path=place,
-            reason=LazyText("{name} offers another release than its document", {"name": name}),
+            reason=LazyText("{name} does not match the offered release", {"name": name}),
         )
     for ref in list_target_refs(document):
         if not _matches_target(added.get(ref.target), ref):
             raise BuildError(
                 path=place,
                 reason=LazyText(
-                    "the event does not add {target} as its document names it",
+                    "the event does not match the description of {target}",
                     {"target": ref.target},
                 ),
             )
@@ -212,7 +213,7 @@ def _read_event_file(event: SigningEvent, name: str, sha256: str, limit: int) ->
             REVIEW_FILES_MISSING,
             name=name,
             detail=LazyText(
-                "{papers}/{sha} is another file", {"papers": REVIEW_DIRECTORY, "sha": sha256}
+                "digest mismatch: {papers}/{sha}", {"papers": REVIEW_DIRECTORY, "sha": sha256}
             ),
         )
     return content

@@ -56,11 +56,11 @@ def describe_rollout_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> 
         yield (
             LazyText(N_("HALTED: {product} {version}: {reason}"), {**name, **halt})
             if halt
-            else LazyText(N_("{product} {version} is no longer halted"), name)
+            else LazyText(N_("{product} {version}: halt ends"), name)
         )
     if old and old.get("channel") != new.get("channel"):
         values = {**name, "channel": new.get("channel"), "old": old.get("channel")}
-        yield LazyText(N_("{product} {version}: channel '{channel}' (until now: '{old}')"), values)
+        yield LazyText(N_("{product} {version}: channel '{channel}' (before: '{old}')"), values)
     elif not old:
         yield LazyText(
             N_("{product} {version}: channel '{channel}'"), {**name, "channel": new.get("channel")}
@@ -77,13 +77,13 @@ def _describe_countries(
         return
     values = {**name, "countries": ", ".join(after), "old": ", ".join(before)}
     if not after:
-        yield LazyText(N_("{product} {version}: for all countries (until now: {old})"), values)
+        yield LazyText(N_("{product} {version}: all countries (before: {old})"), values)
     elif not before and old:
-        yield LazyText(N_("{product} {version}: only for {countries} (until now: for all)"), values)
+        yield LazyText(N_("{product} {version}: only {countries} (before: all countries)"), values)
     elif not before:
-        yield LazyText(N_("{product} {version}: only for {countries}"), values)
+        yield LazyText(N_("{product} {version}: only {countries}"), values)
     else:
-        yield LazyText(N_("{product} {version}: only for {countries} (until now: {old})"), values)
+        yield LazyText(N_("{product} {version}: only {countries} (before: {old})"), values)
 
 
 def _describe_waves(
@@ -92,7 +92,7 @@ def _describe_waves(
     if old == new:
         return
     if not new:
-        yield LazyText(N_("{product} {version} is open to every site at once, without waves"), name)
+        yield LazyText(N_("{product} {version}: all sites at once"), name)
     for wave in new:
         values = {
             **name,
@@ -102,9 +102,9 @@ def _describe_waves(
             "countries": ", ".join(wave.get("countries") or []),
         }
         if values["countries"]:
-            template = N_("{product} {version} opens {at} to {percent} % in {countries}")
+            template = N_("{product} {version}: {percent} % in {countries} from {at}")
         else:
-            template = N_("{product} {version} opens {at} to {percent} % of all sites")
+            template = N_("{product} {version}: {percent} % of all sites from {at}")
         yield LazyText(template, values)
     for wave in [wave for wave in old if wave not in new]:
         opens = wave.get("opens")
@@ -114,7 +114,7 @@ def _describe_waves(
             "at": format_signed_time(opens),
             "percent": wave.get("percent"),
         }
-        template = N_("WARNING: {product} {version}: the wave of {at}, {percent} %, is gone")
+        template = N_("WARNING: {product} {version}: wave of {at} ({percent} %) removed")
         yield LazyText(template, values)
 
 
@@ -128,25 +128,25 @@ def describe_offer_field(offer: Mapping[str, Any], key: str) -> LazyText | None:
     name = {"product": offer.get("product"), "version": offer.get("version")}
     match key, offer.get(key):
         case "agent", str(wanted):
-            words = N_("{product} {version} needs this version of the agent: {range}")
+            words = N_("{product} {version}: needs ncen-updater {range}")
             return LazyText(words, {**name, "agent": wanted, "range": format_version_range(wanted)})
         case "deltas", dict(packs) if all(type(size) is int for size in packs.values()):
-            words = N_("{product} {version} has delta packs from: {origins}")
+            words = N_("{product} {version}: delta packs from {origins}")
             one = N_("{origin} ({size_bytes})")
             lines = [LazyText(one, {"origin": o, "size_bytes": size}) for o, size in packs.items()]
             return LazyText(words, {**name, "deltas": packs, "origins": join_texts(lines)})
         case "required", True:
-            return LazyText(N_("{product} {version}: no site may skip it"), name)
+            return LazyText(N_("{product} {version}: required release"), name)
         case "required", False:
-            return LazyText(N_("{product} {version}: a site may skip it for a later one"), name)
+            return LazyText(N_("{product} {version}: optional release"), name)
         case "unpacked_bytes", int(size) if type(size) is int:
-            words = N_("{product} {version} takes {unpacked_bytes} at a site, unpacked")
+            words = N_("{product} {version}: {unpacked_bytes} unpacked")
             return LazyText(words, {**name, "unpacked_bytes": size})
         case "upgrade_from", str(admitted) if not admitted.strip():
-            words = N_("{product} {version} is installed over no release: a site begins with it")
+            words = N_("{product} {version}: first installation only")
             return LazyText(words, {**name, "upgrade_from": admitted})
         case "upgrade_from", str(admitted):
-            words = N_("{product} {version} can be installed where this runs: {range}")
+            words = N_("{product} {version}: upgrade from {range}")
             return LazyText(
                 words, {**name, "upgrade_from": admitted, "range": format_version_range(admitted)}
             )
@@ -270,13 +270,11 @@ def _is_target_described(rest: FieldPath, target: Mapping[str, Any] | None) -> b
     return not isinstance(custom, dict) or OFFER_FIELD not in custom or rest[1:2] == (OFFER_FIELD,)
 
 
-NO_LONGER_WITHDRAWN = N_("WARNING: {product} {version} is no longer withdrawn")
+NO_LONGER_WITHDRAWN = N_("WARNING: {product} {version}: withdrawal ends")
 #: What an archive says to clients that are plain tufup, in these bytes alone.
 PLAIN_CUSTOM_TEXTS = {
-    '{"tufup": {"required": false}, "user": {}}': N_(
-        "{path}: a plain tufup client may skip it for a later one"
-    ),
-    '{"tufup": {"required": true}, "user": {}}': N_("{path}: no plain tufup client may skip it"),
+    '{"tufup": {"required": false}, "user": {}}': N_("{path}: optional for plain tufup clients"),
+    '{"tufup": {"required": true}, "user": {}}': N_("{path}: required for plain tufup clients"),
 }
 
 
@@ -303,15 +301,13 @@ def describe_event(event: SigningEvent) -> list[DiffLine]:
     """Say everything that an event changes."""
     lines = [
         _make_line("", N_("{title}"), heading=True, title=event.title),
-        _make_line(
-            "", N_("Digest of the event: {digest}"), annex=True, digest=group_digest(event.digest)
-        ),
+        _make_line("", N_("Event digest: {digest}"), annex=True, digest=group_digest(event.digest)),
     ]
     if event.roots:
         lines.append(
             _make_line(
                 "",
-                N_("stands on root version {version}, digest {digest}"),
+                N_("based on root version {version}, digest {digest}"),
                 annex=True,
                 version=event.roots[-1].signed.version,
                 digest=group_digest(compute_signed_digest(event.roots[-1])),
@@ -323,15 +319,11 @@ def describe_event(event: SigningEvent) -> list[DiffLine]:
 
 
 #: A key that is told, and the same where its fingerprint stands above.
-KEY_HOLDER_LINE = N_("{name}: {owner} may sign ({kind} key {fingerprint})")
-EMERGENCY_HALT_KEY_LINE = N_(
-    "brakes: {owner} may halt a release for 72 hours alone, key {fingerprint}"
-)
+KEY_HOLDER_LINE = N_("{name}: {owner} can sign ({kind} key {fingerprint})")
+EMERGENCY_HALT_KEY_LINE = N_("emergency halt: {owner}, key {fingerprint}")
 SAME_KEY_LINES = {
-    KEY_HOLDER_LINE: N_("{name}: {owner} may sign (the same key, {beginning}...)"),
-    EMERGENCY_HALT_KEY_LINE: N_(
-        "brakes: {owner} may halt a release for 72 hours alone (the same key, {beginning}...)"
-    ),
+    KEY_HOLDER_LINE: N_("{name}: {owner} can sign (same key, {beginning}...)"),
+    EMERGENCY_HALT_KEY_LINE: N_("emergency halt: {owner} (same key, {beginning}...)"),
 }
 
 
@@ -369,9 +361,7 @@ def _diff_role(event: SigningEvent, role: str, draft: Metadata[Any]) -> Iterator
     new = draft.signed
     yield _make_line(
         role,
-        N_("{name}: version {old} becomes version {new}")
-        if old
-        else N_("{name}: first version, {new}"),
+        N_("{name}: version {old} to {new}") if old else N_("{name}: first version, {new}"),
         heading=True,
         name=role,
         old=old.version if old else 0,
@@ -386,7 +376,7 @@ def _diff_role(event: SigningEvent, role: str, draft: Metadata[Any]) -> Iterator
     )
     yield _make_line(
         role,
-        N_("drafted {at}, valid until {day} (until now: {day_before})")
+        N_("drafted {at}, valid until {day} (before: {day_before})")
         if old
         else N_("drafted {at}, valid until {day}"),
         issued=read_issue_time(new),
@@ -397,11 +387,11 @@ def _diff_role(event: SigningEvent, role: str, draft: Metadata[Any]) -> Iterator
         day_before=format_date(old.expires) if old else "-",
     )
     names = list_key_owners(event.list_signers(role).values())
-    yield _make_line(role, N_("may be signed by: {names}"), names=", ".join(names))
+    yield _make_line(role, N_("can be signed by: {names}"), names=", ".join(names))
     lines = list(
         _diff_root(role, old, new) if isinstance(new, Root) else _diff_targets(role, old, new)
     ) + list(_diff_rest(role, old, new))
-    nothing = N_("nothing else changes") if old else N_("nothing stands in it yet")
+    nothing = N_("no other changes") if old else N_("empty")
     yield from lines or [_make_line(role, nothing)]
 
 
@@ -418,7 +408,7 @@ def _diff_root(role: str, old: Root | None, new: Root) -> Iterator[DiffLine]:
     yield from _diff_emergency_halt_keys(role, old, new)
     yield from _diff_periods(role, old, new)
     if not new.consistent_snapshot:
-        yield _make_line(role, N_("WARNING: consistent snapshots are switched off"))
+        yield _make_line(role, N_("WARNING: consistent snapshots disabled"))
 
 
 def _diff_emergency_halt_keys(role: str, old: Root | None, new: Root) -> Iterator[DiffLine]:
@@ -427,7 +417,7 @@ def _diff_emergency_halt_keys(role: str, old: Root | None, new: Root) -> Iterato
     )
     for keyid, key in before.items():
         if keyid not in after:
-            words = N_("brakes: {owner} may no longer, key {fingerprint}")
+            words = N_("emergency halt: {owner} removed, key {fingerprint}")
             mark = group_digest(compute_fingerprint(key))
             yield _make_line(role, words, owner=get_key_owner(key), fingerprint=mark)
     for keyid, key in after.items():
@@ -447,11 +437,11 @@ def _diff_periods(role: str, old: Root | None, new: Root) -> Iterator[DiffLine]:
             yield _make_line(
                 role,
                 N_(
-                    "{name}: valid for {days} days, to be signed anew in the last {signing} (until"
-                    " now: {old_days}, {old_signing})"
+                    "{name}: valid for {days} days, renewed in the last {signing}"
+                    " (before: {old_days}, {old_signing})"
                 )
                 if name in before
-                else N_("{name}: valid for {days} days, to be signed anew in the last {signing}"),
+                else N_("{name}: valid for {days} days, renewed in the last {signing}"),
                 name=name,
                 days=days,
                 signing=signing,
@@ -476,25 +466,25 @@ def _read_periods(root: Root | None) -> dict[str, tuple[object, object]]:
 def _diff_targets(role: str, old: Targets | None, new: Targets) -> Iterator[DiffLine]:
     was, now = _read_delegations(old), _read_delegations(new)
     for name in was.keys() - now.keys():
-        yield _make_line(role, N_("the product {name} is taken out of the feed"), name=name)
+        yield _make_line(role, N_("product {name} removed from the feed"), name=name)
     for name, (holder, keys) in now.items():
         old_holder, old_keys = was.get(name, (None, {}))
         yield from _diff_holders(
             role, name, old_keys, keys, old_holder.threshold if old_holder else 0, holder.threshold
         )
         facts = {
-            "paths": N_("{name}: the names of its files: {value}"),
-            "terminating": N_("{name}: no other product may use these names")
+            "paths": N_("{name}: file names: {value}"),
+            "terminating": N_("{name}: its file names are exclusive")
             if holder.terminating
-            else N_("WARNING: {name}: other products may use these names too"),
-            "path_hash_prefixes": N_("{name}: the digests of its names begin with: {value}"),
+            else N_("WARNING: {name}: its file names are shared with other products"),
+            "path_hash_prefixes": N_("{name}: prefixes of file name digests: {value}"),
         }
         for fact, words in facts.items():
             value, before = getattr(holder, fact), getattr(old_holder, fact, None)
             if value != before:
                 yield _make_line(role, words, name=name, value=", ".join(map(str, _as_list(value))))
     if was and list(was) != list(now):
-        yield _make_line(role, N_("order of the products: {order}"), order=", ".join(now))
+        yield _make_line(role, N_("order of products: {order}"), order=", ".join(now))
     yield from _diff_files(role, old.targets if old else {}, new.targets)
 
 
@@ -528,7 +518,7 @@ def _diff_holders(
     for keyid in old.keys() - new.keys():
         yield _make_line(
             role,
-            N_("{name}: {owner} may no longer sign (key {fingerprint}...)"),
+            N_("{name}: {owner} removed (key {fingerprint}...)"),
             name=name,
             owner=get_key_owner(old[keyid]),
             fingerprint=compute_fingerprint(old[keyid])[:8],
@@ -544,15 +534,13 @@ def _diff_holders(
                 fingerprint=group_digest(compute_fingerprint(key)),
             )
         elif old[keyid].to_dict() != key.to_dict():
-            yield _make_line(
-                role, N_("WARNING: {name}: the key {key} changes"), name=name, key=keyid
-            )
+            yield _make_line(role, N_("WARNING: {name}: key {key} changes"), name=name, key=keyid)
     if (old_threshold, len(old)) != (threshold, len(new)):
         yield _make_line(
             role,
-            N_("{name}: {threshold} of {count} must sign (until now: {old} of {old_count})")
+            N_("{name}: signature threshold {threshold} of {count} (before: {old} of {old_count})")
             if old_threshold
-            else N_("{name}: {threshold} of {count} must sign"),
+            else N_("{name}: signature threshold {threshold} of {count}"),
             name=name,
             threshold=threshold,
             count=len(new),
@@ -570,10 +558,7 @@ def _diff_files(role: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> It
         if before is None and pack is not None:
             yield _make_line(
                 role,
-                N_(
-                    "added: delta pack from {origin} straight to {version}, {size_bytes}, "
-                    "sha256 {digest}"
-                ),
+                N_("added: delta pack from {origin} to {version}, {size_bytes}, sha256 {digest}"),
                 annex=True,
                 origin=pack[0],
                 version=pack[1],
@@ -617,7 +602,7 @@ def _diff_custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iter
         content = _format_json(new)
         yield _make_line(
             role,
-            PLAIN_CUSTOM_TEXTS.get(content, N_("{path} says {value}")),
+            PLAIN_CUSTOM_TEXTS.get(content, N_("{path} set to {value}")),
             path=path,
             value=content,
         )
@@ -651,7 +636,11 @@ def _diff_custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iter
             yield _make_verbatim_line(role, worded)
         else:
             yield _make_line(
-                role, N_("{path}: {key} is {value}"), path=path, key=key, value=_format_json(value)
+                role,
+                N_("{path}: {key} set to {value}"),
+                path=path,
+                key=key,
+                value=_format_json(value),
             )
     for key in sorted(before.keys() - offer.keys() - set(ROLLOUT_FIELDS)):
         if key == "withdrawn" and before[key] is not None:
@@ -662,20 +651,20 @@ def _diff_custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iter
                 version=offer.get("version"),
             )
             continue
-        yield _make_line(role, N_("{path}: {key} is taken away"), path=path, key=key)
+        yield _make_line(role, N_("{path}: {key} removed"), path=path, key=key)
 
 
 def _diff_rest(role: str, old: Any, new: Any) -> Iterator[DiffLine]:  # noqa: ANN401 - any role
     """Whatever the sentences above do not know."""
     for place, value in find_undescribed_changes(old.to_dict() if old else {}, new.to_dict()):
         if place == f"{POLICY_FIELD}/plain_tufup" and value == []:
-            yield _make_line(role, N_("no product has clients that are plain tufup"))
+            yield _make_line(role, N_("no product for plain tufup clients"))
             continue
         if place == f"{POLICY_FIELD}/plain_tufup" and _is_names(value):
-            words = N_("products that plain tufup clients find as well: {products}")
+            words = N_("products for plain tufup clients: {products}")
             yield _make_line(role, words, products=", ".join(value))
             continue
-        words = N_("{key} becomes {value}") if value is not None else N_("{key} is taken away")
+        words = N_("{key} set to {value}") if value is not None else N_("{key} removed")
         yield _make_line(role, words, key=place, value=_format_json(value))
 
 

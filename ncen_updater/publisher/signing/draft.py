@@ -97,7 +97,7 @@ def draft_initial_roles(ceremony: Ceremony, now: datetime) -> Draft:
     for product in ceremony.products:
         with repository.edit_targets(product):
             pass
-    return Draft("A new feed", {"root": Metadata(root), **repository.changed})
+    return Draft("New feed", {"root": Metadata(root), **repository.changed})
 
 
 def draft_key_change(state: FeedState, ceremony: Ceremony, now: datetime) -> Draft:
@@ -133,10 +133,10 @@ def draft_key_change(state: FeedState, ceremony: Ceremony, now: datetime) -> Dra
     changed |= repository.changed
     if not changed:
         raise UpdaterError(
-            NOTHING_TO_DO, reason="keys, thresholds and periods are as the ceremony says"
+            NOTHING_TO_DO, reason="keys, thresholds and periods already match the ceremony"
         )
     changed |= _list_under_signed_roles(state, changed, repository)
-    return Draft("Other keys, thresholds or periods", changed)
+    return Draft("Change of keys, thresholds or expiry periods", changed)
 
 
 def _refuse_return(state: FeedState, ceremony: Ceremony, product: str) -> None:
@@ -146,7 +146,7 @@ def _refuse_return(state: FeedState, ceremony: Ceremony, product: str) -> None:
             BAD_CEREMONY,
             path=ceremony.source,
             detail=LazyText(
-                "the product '{product}' was in the feed before; give it another name",
+                "product '{product}' existed before; choose another name",
                 {"product": product},
             ),
         )
@@ -178,16 +178,14 @@ def draft_renewal(state: FeedState, roles: Sequence[str], now: datetime) -> Draf
         if role in ONLINE_ROLES:
             raise UpdaterError(
                 NOTHING_TO_DO,
-                reason=LazyText(
-                    "{role} is signed anew by 'ncen-publisher refresh'", {"role": role}
-                ),
+                reason=LazyText("to renew {role}, run: ncen-publisher refresh", {"role": role}),
             )
         if role not in OFFLINE_TOP_ROLES and role not in state.delegated:
             raise make_unknown_role_error(state, role)
         with repository.edit(role):
             pass
     if not roles:
-        raise UpdaterError(NOTHING_TO_DO, reason="no role is named")
+        raise UpdaterError(NOTHING_TO_DO, reason="no role given")
     return Draft(f"Renewal of {', '.join(roles)}", repository.changed)
 
 
@@ -226,7 +224,8 @@ def draft_releases(
     }
     if not documents:
         raise UpdaterError(
-            NOTHING_TO_DO, reason=LazyText("no release document in {staging}", {"staging": staging})
+            NOTHING_TO_DO,
+            reason=LazyText("no release description in {staging}", {"staging": staging}),
         )
     for name, document in documents.items():
         if not any(name in held.signed.targets for held in state.delegated.values()):
@@ -256,10 +255,12 @@ def draft_releases(
     if foreign:
         raise BuildError(
             path=staging,
-            reason=LazyText("no role may sign {foreign}", {"foreign": ", ".join(foreign[:5])}),
+            reason=LazyText("no role can sign {foreign}", {"foreign": ", ".join(foreign[:5])}),
         )
     if not repository.changed:
-        raise UpdaterError(NOTHING_TO_DO, reason="everything in the staging directory is published")
+        raise UpdaterError(
+            NOTHING_TO_DO, reason="everything in the staging directory is already published"
+        )
     return Draft(f"Release of {', '.join(titles)}", repository.changed, attachments)
 
 
@@ -361,9 +362,7 @@ def _make_target_file(
                 if ref is owner.archive:
                     target.unrecognized_fields["custom"] = _make_tufup_custom(owner)
                 return target
-    raise BuildError(
-        path=staging, reason=LazyText("{name} belongs to no release document", {"name": name})
-    )
+    raise BuildError(path=staging, reason=LazyText("{name} belongs to no release", {"name": name}))
 
 
 def list_target_refs(document: ReleaseDocument) -> list[TargetRef]:
@@ -383,9 +382,7 @@ def _require_staged_file(staging: Path, target: TargetFile, ref: TargetRef) -> N
     if (target.length, target.hashes["sha256"]) != (ref.length, ref.sha256):
         raise BuildError(
             path=staging,
-            reason=LazyText(
-                "{target} is not the file that its release document names", {"target": ref.target}
-            ),
+            reason=LazyText("digest mismatch: {target}", {"target": ref.target}),
         )
 
 
@@ -459,7 +456,7 @@ def draft_waves(
     schedule = tuple(sorted({*retained, *waves}, key=lambda w: (w.opens, w.percent, w.countries)))
     changes = {"waves": schedule, "halted": None}
     return _draft_offer_change(
-        state, product, version, changes, f"Waves of {product} {version}", now
+        state, product, version, changes, f"Staged rollout of {product} {version}", now
     )
 
 
@@ -525,7 +522,7 @@ def _draft_offer_change(
         raise UpdaterError(
             NOTHING_TO_DO,
             reason=LazyText(
-                "{product} {version} was withdrawn", {"product": product, "version": version}
+                "{product} {version} is withdrawn", {"product": product, "version": version}
             ),
         )
     fields = {name: getattr(before, name) for name in Offer.model_fields}
@@ -534,7 +531,8 @@ def _draft_offer_change(
         raise UpdaterError(
             NOTHING_TO_DO,
             reason=LazyText(
-                "{product} {version} is so already", {"product": product, "version": version}
+                "{product} {version} has this value already",
+                {"product": product, "version": version},
             ),
         )
     repository = FeedRepository(state, state.policy, now)

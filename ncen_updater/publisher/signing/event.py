@@ -187,13 +187,13 @@ class SigningEvent:
                     BAD_EVENT,
                     path=directory,
                     detail=LazyText(
-                        "{role} should be version {expected}", {"role": role, "expected": expected}
+                        "{role} must have version {expected}", {"role": role, "expected": expected}
                     ),
                 )
         event = cls(directory, record.title, drafts, base, read_root_chain(directory))
         root, targets = event._get_root(), event._get_targets()
         if root is None or targets is None or bool(base) != ({"root", "targets"} <= base.keys()):
-            raise UpdaterError(BAD_EVENT, path=directory, detail="it holds no root or no targets")
+            raise UpdaterError(BAD_EVENT, path=directory, detail="root or targets missing")
         event._verify_base()
         refuse_invalid_drafts(root, targets, drafts)
         refuse_invalid_dates(root, drafts)
@@ -203,9 +203,7 @@ class SigningEvent:
     def _verify_base(self) -> None:
         newest = compute_signed_digest(self.roots[-1]) if self.roots else None
         if newest != (compute_signed_digest(self.base["root"]) if self.base else None):
-            raise UpdaterError(
-                EVENT_BASE_UNTRUSTED, reason="its base is not the last of the roots that it carries"
-            )
+            raise UpdaterError(EVENT_BASE_UNTRUSTED, reason="its base is not its newest root")
         for role, metadata in self.base.items():
             delegator = self.base["root" if role in ("root", "targets") else "targets"].signed
             try:
@@ -219,7 +217,9 @@ class SigningEvent:
             if not counted:
                 raise UpdaterError(
                     EVENT_BASE_UNTRUSTED,
-                    reason=LazyText("{role} in its base has too few signatures", {"role": role}),
+                    reason=LazyText(
+                        "signature threshold not reached for the current {role}", {"role": role}
+                    ),
                 )
 
     def verify_root(self, trusted: Metadata[Root] | None) -> None:
@@ -234,20 +234,18 @@ class SigningEvent:
         """
         if trusted is None:
             if self.roots:
-                raise UpdaterError(
-                    EVENT_BASE_UNTRUSTED, reason="no root was given to compare it with"
-                )
+                raise UpdaterError(EVENT_BASE_UNTRUSTED, reason="no root metadata to compare with")
             return
         number = trusted.signed.version
         if number > len(self.roots):
             raise UpdaterError(
                 EVENT_BASE_UNTRUSTED,
-                reason=LazyText("it does not reach root {number}", {"number": number}),
+                reason=LazyText("root {number} is not reached", {"number": number}),
             )
         if compute_signed_digest(self.roots[number - 1]) != compute_signed_digest(trusted):
             raise UpdaterError(
                 EVENT_BASE_UNTRUSTED,
-                reason=LazyText("its root {number} is another one", {"number": number}),
+                reason=LazyText("its root {number} differs", {"number": number}),
             )
 
     @property
@@ -400,7 +398,7 @@ class SigningEvent:
             raise UpdaterError(
                 BAD_EVENT,
                 path=path,
-                detail=LazyText("the event has no draft of {role}", {"role": answer.role}),
+                detail=LazyText("no draft of {role}", {"role": answer.role}),
             )
         if answer.digest != compute_signed_digest(draft) or answer.version != draft.signed.version:
             raise UpdaterError(
@@ -451,5 +449,5 @@ def _load_metadata(directory: Path, folder: str, role: str, ref: MetadataRef) ->
     if compute_signed_digest(metadata) != ref.digest:
         raise UpdaterError(DIGEST_MISMATCH, role=role, expected=ref.digest)
     if folder == "draft" and metadata.signatures:
-        raise UpdaterError(BAD_EVENT, path=path, detail="a draft carries no signatures")
+        raise UpdaterError(BAD_EVENT, path=path, detail="the draft is already signed")
     return metadata

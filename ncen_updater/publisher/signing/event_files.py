@@ -76,15 +76,13 @@ def check_directories(directory: Path) -> None:
                 BAD_EVENT, path=folder, detail=describe_system_error(error)
             ) from error
         if not stat.S_ISDIR(mode):
-            raise UpdaterError(BAD_EVENT, path=folder, detail="it is no directory of the event")
+            raise UpdaterError(BAD_EVENT, path=folder, detail="not an event directory")
         with os.scandir(folder) as entries:
             if sum(1 for _ in entries) > MAX_ENTRIES:
                 raise UpdaterError(
                     BAD_EVENT,
                     path=folder,
-                    detail=LazyText(
-                        "it holds over {max_entries} files", {"max_entries": MAX_ENTRIES}
-                    ),
+                    detail=LazyText("more than {max_entries} files", {"max_entries": MAX_ENTRIES}),
                 )
 
 
@@ -106,7 +104,7 @@ def read_metadata(path: Path, role: str) -> Metadata[Any]:
         not isinstance(metadata.signed, Root if role == "root" else Targets)
         or metadata.signed.unrecognized_fields.get(ROLE_FIELD) != role
     ):
-        raise UpdaterError(BAD_EVENT, path=path, detail="it holds another role")
+        raise UpdaterError(BAD_EVENT, path=path, detail="it belongs to another role")
     return metadata
 
 
@@ -122,7 +120,7 @@ def read_root_chain(directory: Path) -> list[Metadata[Root]]:
     for number in range(1, len(names) + 1):
         path = folder / f"{number}.root.json"
         if path.name not in names:
-            raise UpdaterError(BAD_EVENT, path=path, detail="roots 1 to N must all be there")
+            raise UpdaterError(BAD_EVENT, path=path, detail="roots 1 to N are required")
         root: Metadata[Root] = read_metadata(path, "root")
         previous = chain[-1].signed if chain else None
         try:
@@ -134,9 +132,7 @@ def read_root_chain(directory: Path) -> list[Metadata[Root]]:
         except ValueError as error:
             raise UpdaterError(BAD_EVENT, path=path, detail=describe_system_error(error)) from error
         if not follows:
-            raise UpdaterError(
-                BAD_EVENT, path=path, detail="it does not follow from the root before it"
-            )
+            raise UpdaterError(BAD_EVENT, path=path, detail="it is not signed by the previous root")
         chain.append(root)
     return chain
 
@@ -272,9 +268,9 @@ def _refuse_unexpected_entries(entries: Sequence[zipfile.ZipInfo]) -> None:
     if odd is not None:
         raise ValueError(f"{odd[:80]!r} is no file of an event")
     if len(set(names)) != len(names):
-        raise ValueError("a file is in it twice")
+        raise ValueError("duplicate file")
     if len(names) > MAX_ENTRIES or sum(entry.file_size for entry in entries) > MAX_PACKED_BYTES:
-        raise ValueError("it holds more than an event may")
+        raise ValueError("too large")
 
 
 def write_signatures(path: Path, signatures: Sequence[DetachedSignature]) -> None:

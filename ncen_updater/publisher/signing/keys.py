@@ -232,7 +232,7 @@ def load_public_key(path: Path) -> Key:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UpdaterError(BAD_KEY_FILE, path=path, detail=describe_system_error(error)) from error
     if keyid != computed:
-        raise UpdaterError(BAD_KEY_FILE, path=path, detail="the key id does not belong to the key")
+        raise UpdaterError(BAD_KEY_FILE, path=path, detail="the key id does not match the key")
     return key
 
 
@@ -293,9 +293,7 @@ class PemSigner(CryptoSigner):  # type: ignore[misc] # the library has no types
         parts = urlsplit(priv_key_uri)
         path = Path(unquote(parts.path))
         if parts.scheme != cls.SCHEME or secrets_handler is None:
-            raise UpdaterError(
-                BAD_KEY_FILE, path=path, detail="not an encrypted key file, or no passphrase asked"
-            )
+            raise UpdaterError(BAD_KEY_FILE, path=path, detail="not an encrypted key file")
         try:
             with path.open("rb") as stream:
                 mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
@@ -308,7 +306,7 @@ class PemSigner(CryptoSigner):  # type: ignore[misc] # the library has no types
             raise UpdaterError(KEY_READABLE, path=path, mode=f"{mode:04o}")
         if b"BEGIN ENCRYPTED PRIVATE KEY" not in content:
             raise UpdaterError(
-                BAD_KEY_FILE, path=path, detail="private keys are kept encrypted (PKCS#8)"
+                BAD_KEY_FILE, path=path, detail="the private key must be encrypted (PKCS#8)"
             )
         try:
             secret: Any = serialization.load_pem_private_key(
@@ -319,7 +317,7 @@ class PemSigner(CryptoSigner):  # type: ignore[misc] # the library has no types
         held = compute_fingerprint(_make_named_key(secret.public_key(), ""))
         if held != compute_fingerprint(public_key):
             raise UpdaterError(
-                BAD_KEY_FILE, path=path, detail="its public half belongs to another key"
+                BAD_KEY_FILE, path=path, detail="public and private key do not match"
             )
         return cls(secret, public_key)
 
@@ -340,7 +338,7 @@ def open_signer(private: Path, passphrase: Passphrase) -> Signer:
         raise UpdaterError(
             BAD_KEY_FILE,
             path=private,
-            detail=LazyText("this is the public half; give {name}.pem", {"name": name}),
+            detail=LazyText("this is the public key; give {name}.pem", {"name": name}),
         )
     key = load_public_key(get_public_path(private))
     return Signer.from_priv_key_uri(

@@ -80,7 +80,8 @@ class SignerSettings:
                 SIGNER_SETTINGS_INVALID,
                 path=self.source,
                 detail=LazyText(
-                    "name is {name}, the key {owner}'s", {"name": self.name, "owner": owner}
+                    "name is {name}, but the key belongs to {owner}",
+                    {"name": self.name, "owner": owner},
                 ),
             )
 
@@ -144,12 +145,10 @@ def load_signer_settings(path: Path | None) -> SignerSettings:
             SIGNER_SETTINGS_INVALID, path=path, detail=_format_locations(error)
         ) from error
     if model.key is not None and model.token is not None:
-        raise UpdaterError(
-            SIGNER_SETTINGS_INVALID, path=path, detail="key and token: name one of them"
-        )
+        raise UpdaterError(SIGNER_SETTINGS_INVALID, path=path, detail="set either key or token")
     if model.token is None and (model.key_id is not None or model.module is not None):
         raise UpdaterError(
-            SIGNER_SETTINGS_INVALID, path=path, detail="key_id and module belong to a token"
+            SIGNER_SETTINGS_INVALID, path=path, detail="key_id and module need token"
         )
 
     def place(text: str | None, *, trusted: bool = False) -> Path | None:
@@ -203,7 +202,7 @@ def _read_settings(path: Path) -> bytes:
     with os.fdopen(descriptor, "rb") as stream:
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode):
-            raise ValueError("it is no plain file")
+            raise ValueError("not a regular file")
         if info.st_mode & FORBIDDEN_MODE_BITS or info.st_uid not in (0, os.geteuid()):
             raise UpdaterError(
                 SIGNER_SETTINGS_EXPOSED, path=path, mode=f"{stat.S_IMODE(info.st_mode):04o}"

@@ -73,7 +73,7 @@ def refuse_invalid_drafts(
     products = list(delegations.keys.values()) if delegations else []
     brakes = list(read_emergency_halt_keys(root).values())
     if len(brakes) != len(root.unrecognized_fields.get(EMERGENCY_HALT_KEYS_FIELD) or {}):
-        raise UpdaterError(UNSOUND_DRAFT, role="root", reason="a brake key cannot be used")
+        raise UpdaterError(UNSOUND_DRAFT, role="root", reason="unusable emergency halt key")
     refuse_duplicate_keys("the feed", [*root.keys.values(), *products, *brakes])
     online = {
         compute_fingerprint(root.keys[keyid]): root.keys[keyid]
@@ -198,16 +198,16 @@ def refuse_invalid_dates(
             raise UpdaterError(
                 BAD_DATES,
                 role=role,
-                reason=LazyText("{policy} gives it no period", {"policy": POLICY_FIELD}),
+                reason=LazyText("no expiry period in {policy}", {"policy": POLICY_FIELD}),
             )
         if metadata.signed.expires - issued > timedelta(days=periods[role]):
             raise UpdaterError(
                 BAD_DATES,
                 role=role,
-                reason=LazyText("it would last longer than {days} days", {"days": periods[role]}),
+                reason=LazyText("valid for more than {days} days", {"days": periods[role]}),
             )
         if now is not None and issued - now > CLOCK_TOLERANCE:
-            words = N_("it was drafted in the future ({at})")
+            words = N_("drafted in the future ({at})")
             raise UpdaterError(
                 BAD_DATES, role=role, reason=LazyText(words, {"at": format_signed_time(text)})
             )
@@ -231,7 +231,7 @@ def refuse_backdated(
         before = read_issue_time(base[role].signed) if role in base else ""
         text = read_issue_time(metadata.signed)
         if before and _parse_time(role, before) - _parse_time(role, text) > CLOCK_TOLERANCE:
-            words = N_("it was drafted ({at}) before what it replaces ({before})")
+            words = N_("drafted ({at}) before the version it replaces ({before})")
             values = {"at": format_signed_time(text), "before": format_signed_time(before)}
             raise UpdaterError(BAD_DATES, role=role, reason=LazyText(words, values))
 
@@ -254,7 +254,7 @@ def refuse_clock_behind(published: FeedState | None, now: datetime) -> None:
         metadata = published.get_role(role)
         text = read_issue_time(metadata.signed) if metadata is not None else ""
         if text and _parse_time(role, text) - now > CLOCK_TOLERANCE:
-            words = N_("{at} is published; this machine's clock says {now}")
+            words = N_("published at {at}, but the clock of this machine shows {now}")
             values = {"at": format_signed_time(text), "now": format_scheduled_time(now)}
             raise UpdaterError(BAD_DATES, role=role, reason=LazyText(words, values))
 
@@ -266,7 +266,7 @@ def _parse_time(role: str, text: str) -> datetime:
         raise UpdaterError(
             BAD_DATES,
             role=role,
-            reason=LazyText("the issue time {text} cannot be read", {"text": repr(text)}),
+            reason=LazyText("invalid issue time {text}", {"text": repr(text)}),
         ) from error
 
 

@@ -56,7 +56,7 @@ class TokenKey:
             raise UpdaterError(
                 TOKEN_UNUSABLE,
                 label=self.label,
-                detail=LazyText("{number} is no id of a key", {"number": self.number}),
+                detail=LazyText("invalid key id: {number}", {"number": self.number}),
             )
 
 
@@ -74,14 +74,14 @@ def find_module(named: Path | None, candidates: Iterable[str] = PKCS11_MODULES) 
         given = next((Path(path) for path in candidates if Path(path).is_file()), None)
     if given is None:
         raise UpdaterError(
-            TOKEN_UNUSABLE, label="-", detail="no PKCS#11 driver is installed (opensc, ykcs11)"
+            TOKEN_UNUSABLE, label="-", detail="no PKCS#11 driver installed (opensc, ykcs11)"
         )
     path = given.resolve()
     if not given.is_absolute() or not any(path.is_relative_to(root) for root in MODULE_ROOTS):
         raise UpdaterError(
             TOKEN_UNUSABLE,
             label="-",
-            detail=LazyText("{given} is not in a directory of the system", {"given": given}),
+            detail=LazyText("{given} is not in a system directory", {"given": given}),
         )
     try:
         info = path.stat()
@@ -93,7 +93,7 @@ def find_module(named: Path | None, candidates: Iterable[str] = PKCS11_MODULES) 
         raise UpdaterError(
             TOKEN_UNUSABLE,
             label="-",
-            detail=LazyText("{path} may be changed by others than root", {"path": path}),
+            detail=LazyText("{path} is writable by other users", {"path": path}),
         )
     return path
 
@@ -126,11 +126,11 @@ def _translate_driver_error(text: str, module: Path) -> str:
     elif text.startswith("Found "):
         reason = f"the driver {module} sees several tokens of this label"
     elif text.startswith("could not find"):
-        reason = "it holds no ECDSA key of this id"
+        reason = "no ECDSA key with this id"
     elif text.startswith("found more than one"):
-        reason = "it holds several ECDSA keys of this id"
+        reason = "several ECDSA keys with this id"
     elif text.startswith("found key on"):
-        reason = "its key is on another curve than P-256 and P-384"
+        reason = "unsupported curve (P-256 or P-384 required)"
     else:
         reason = f"{text}; driver {module}"
     return reason
@@ -179,9 +179,7 @@ class TokenSigner(Signer):  # type: ignore[misc] # the library has no types
     @classmethod
     def from_priv_key_uri(cls, priv_key_uri: str, public_key: Key, secrets_handler: Any) -> Signer:  # noqa: ANN401
         """Part of the library's interface; tokens are opened by :func:`open_token`."""
-        raise UpdaterError(
-            TOKEN_UNUSABLE, label=priv_key_uri, detail="a token is not opened by an address"
-        )
+        raise UpdaterError(TOKEN_UNUSABLE, label=priv_key_uri, detail="a token has no URL")
 
     def sign(self, payload: bytes) -> Signature:
         """Sign; one try, since tokens lock themselves after a few wrong PINs.
@@ -201,7 +199,7 @@ class TokenSigner(Signer):  # type: ignore[misc] # the library has no types
             raise UpdaterError(
                 TOKEN_UNUSABLE,
                 label=self._token.label,
-                detail="it signed with another key than its public one",
+                detail="public and private key do not match",
             ) from error
         return signature
 
@@ -216,9 +214,7 @@ def find_token_key(token: TokenKey, known: Iterable[Key]) -> Key:
     for key in known:
         if compute_fingerprint(key) == held:
             return key
-    raise UpdaterError(
-        TOKEN_UNUSABLE, label=token.label, detail="its key may sign none of the drafts"
-    )
+    raise UpdaterError(TOKEN_UNUSABLE, label=token.label, detail="not authorized for any draft")
 
 
 def open_token(token: TokenKey, known: Iterable[Key], pin: Callable[[], str]) -> TokenSigner:

@@ -163,7 +163,7 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "  it failed at <at>, while copying the databases: NU-9999: it is gone",
         "  everything is as it was before it; no record was lost",
     ]),
-    "taken back": (taken_back, [
+    "reverted": (taken_back, [
         "upgrade 3.2.4 -> 3.3.0 (change abcdefgh): finished",
         "  it turned bad while it was watched: status 503",
         "  it was taken back by change bbbbbbbb",
@@ -190,7 +190,7 @@ def test_a_change_in_a_dozen_lines(site: TrialSite, name: str) -> None:
     if name == "torn":
         lines = [re.sub(r"kept out for [\d.]+ s", "kept out for <long>", line) for line in lines]
     assert len(lines) <= 12
-    if name == "taken back":
+    if name == "reverted":
         assert [line for line in lines if line in expected] == expected
     else:
         assert lines == expected

@@ -268,10 +268,10 @@ def test_what_the_secretariat_keeps_back_is_told_to_who_may_only_look(site: Tria
     TrustStateStore(site.state).update(lambda _: TrustState(brakes={"key/ncen/3.6.0": brake}))
     said = site.run("status").stdout
     for line in (
-        "3.3.0, since it was halted by the Secretariat: loses cases",
-        "3.3.1, since it was withdrawn: fails",
-        "3.4.0, since it opens for this site on 2026-12-03",
-        "3.5.0, since it is opened in waves, and the day for this site is not set yet",
+        "3.3.0, since halted by the Secretariat: loses cases",
+        "3.3.1, since withdrawn by the Secretariat: fails",
+        "3.4.0, since staged rollout: open for this site on 2026-12-03",
+        "3.5.0, since staged rollout: date for this site not set",
     ):
         assert f"Not for this site now: {line}" in said
     # What a brake says is said once, and what runs here is told by itself.
@@ -529,7 +529,7 @@ def test_a_rollback_that_was_approved_is_told_until_something_else_happens(site:
         journal.set_change_state(CHANGE.id, ChangeState.FINISHED)
     with site.config.open("a") as config:
         config.write("[service]\napprovals = 2\n")
-    assert "Going back" not in site.run("status").stdout
+    assert "Rollback" not in site.run("status").stdout
     for who, uid, loss, words in (
         ("root", 0, 3, "-"),
         ("amina", 1001, 7, "by amina; people who have yet to approve: 1. Each of them types "
@@ -542,14 +542,14 @@ def test_a_rollback_that_was_approved_is_told_until_something_else_happens(site:
             found = find_rollback_to_approve(journal, "3.3.0", 1 if uid == 0 else 2)
             approve_rollback(journal, found, Actor(who, uid), accept_loss=loss)
         out = " ".join(site.run("status").stdout.split())
-        assert (words in out) if uid else ("Going back" not in out), who
+        assert (words in out) if uid else ("Rollback" not in out), who
         assert "That holds until the next change, or until one of them takes it" in out or not uid
     told = json.loads(site.run("status", "--json").stdout)["journal"]["rollback_approved"]
     assert told == {
         "from": "3.3.0", "version": "3.2.4", "who": ["amina", "bo"], "missing": 0, "accept_loss": 0,
     }  # fmt: skip
     site.use("3.2.4")  # a release that is not in use is not gone back from
-    assert "Going back" not in site.run("status").stdout
+    assert "Rollback" not in site.run("status").stdout
 
 
 def test_a_yes_to_undo_an_upgrade_is_none_to_undo_the_next(site: TrialSite) -> None:

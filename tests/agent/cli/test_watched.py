@@ -191,7 +191,7 @@ def test_history_speaks_of_the_hours_of_the_site(
         ({"looked_at": "2026-11-27T07:00:00+00:00", "running": {"words": ["check"]}}, False),
         ({"looked_at": None, "running": None}, False),
     ],
-    ids=["before", "at once", "after", "at work", "not yet"],
+    ids=["before", "The upgrade starts immediately.", "after", "running", "not yet"],
 )
 def test_why_the_service_waited_before_an_order_is_no_answer_to_it(
     moment: dict[str, object], before: bool

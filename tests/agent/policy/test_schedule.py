@@ -101,7 +101,7 @@ DUE = [
     ("it asks anyway before that", NOW, NOW, True, 6 * HOUR, NOW),
     ("the last question was in vain", PLANNED, None, True, 6 * HOUR, PLANNED),
     ("the machine was off", PLANNED, NOW - DAY, True, 6 * HOUR, PLANNED),
-    ("at once", None, NOW, True, 6 * HOUR, NOW),
+    ("The upgrade starts immediately.", None, NOW, True, 6 * HOUR, NOW),
     ("planned by a clock that was set back", NOW + 9 * HOUR, NOW, False, 6 * HOUR, NOW),
 ]
 

@@ -206,7 +206,7 @@ def test_a_second_line_asks_the_work_to_end() -> None:
     ) as process:  # fmt: skip
         theirs.close()  # else its end would not be seen here
         ours.sendall(b'{"words": ["upgrade"]}\n')
-        assert json.loads(answers.readline())["report"] == "at work"
+        assert json.loads(answers.readline())["report"] == "running"
         ours.sendall(b"stop\n")
         answer = json.loads(answers.readline())
         assert process.wait(DEADLINE_S) == 0

@@ -114,7 +114,7 @@ def test_a_refusal_is_in_the_history(live: LiveSite, feed: TrialFeed, tmp_path: 
 def test_reasons_are_in_the_language_of_the_operator(live: LiveSite, tmp_path: Path) -> None:
     bad = odd(tmp_path / "bad.ncen", {}, add("targets/x", compressed=True))
     refused = live.run("import", str(bad), "--lang", "fr")
-    assert "il est compressé" in refused.stderr
+    assert "compressé" in refused.stderr
 
 
 def test_a_mirror_by_the_program(live: LiveSite, feed: TrialFeed, tmp_path: Path) -> None:

@@ -301,13 +301,20 @@ class DatabaseEngine(abc.ABC):
         """Facts of each live database."""
 
     @abc.abstractmethod
-    def find_blockers(self, change: ChangeRef, *, application_stopped: bool) -> tuple[Finding, ...]:
-        """What would stop this change, each with its remedy and figures.
+    def find_blockers(
+        self,
+        change: ChangeRef,
+        *,
+        application_stopped: bool,
+        other_bytes: Callable[[Path], int] = lambda _: 0,
+    ) -> tuple[Finding, ...]:
+        """Return what would stop this change, each with its remedy and figures.
 
         Args:
             change: The change that is planned.
             application_stopped: True once the application is stopped: then sessions of others count
                 too.
+            other_bytes: Bytes that the change needs beside the copies on the disk of a path.
         """
 
     def find_exposures(self, *, for_rehearsal: bool = False) -> tuple[Finding, ...]:

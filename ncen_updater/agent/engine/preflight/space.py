@@ -1,13 +1,10 @@
 """Is there room for the download, the slot and the work, on every file system that takes part?
 
-Room for copies inside the database server is the engine's to judge; where the databases lie on one
-of these file systems and the engine says where, their copies are counted here as well, since both
-want the same bytes.
+Room for the copies is the engine's to judge; it is told what else the change needs on a disk.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 
 from packaging.version import Version
@@ -24,27 +21,24 @@ from ncen_updater.common.i18n import N_
 
 MARGIN_BYTES = 256 << 20
 MARGIN_SHARE = 10  # one tenth of what is needed
-DIRECTORY_FIGURE = "directory"  # detail of an engine's facts: where the files are, if it may say so
 
 
 @register_check(70)
 def check_disk_space(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6301 where bytes are missing, NU-6302 (a fact) where they are not."""
-    needed: dict[int, int] = defaultdict(int)
     places: dict[int, Path] = {}
-    for wanted, size in _list_needs(context):
+    for wanted, _ in _list_needs(context):
         place = find_existing_parent(wanted)
-        device = context.device(place)
-        needed[device] += size
-        places.setdefault(device, place)
+        places.setdefault(context.device(place), place)
     findings = []
-    for device, size in needed.items():
+    for place in places.values():
+        size = measure_needed_bytes(context, place)
         if not size:
             continue
         margin = max(MARGIN_BYTES, size // MARGIN_SHARE)
-        free = context.free_bytes(places[device])
+        free = context.free_bytes(place)
         figures = {
-            "path": str(places[device]),
+            "path": str(place),
             "needed_bytes": size + margin,
             "free_bytes": free,
             "missing_bytes": max(0, size + margin - free),
@@ -61,6 +55,16 @@ def check_disk_space(context: PreflightContext) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
+def measure_needed_bytes(context: PreflightContext, path: Path) -> int:
+    """Return the bytes that download and slot need on the disk of a path."""
+    device = context.device(find_existing_parent(path))
+    return sum(
+        size
+        for wanted, size in _list_needs(context)
+        if context.device(find_existing_parent(wanted)) == device
+    )
+
+
 def _list_needs(context: PreflightContext) -> list[tuple[Path, int]]:
     document, store = context.document, context.store
     manifest = document.manifest
@@ -68,9 +72,4 @@ def _list_needs(context: PreflightContext) -> list[tuple[Path, int]]:
     archive = 0 if context.fetched else document.archive.length + document.tree.length
     built = store.is_built(Version(manifest.version), document.tree_digest)
     slot = 0 if built else document.unpacked_bytes + document.tree_bytes
-    wants = [(state, archive), (store.slots_directory, slot + manifest.needs.disk_bytes)]
-    for item in context.engine.describe_databases():
-        directory = item.details.get(DIRECTORY_FIGURE)
-        if isinstance(directory, str) and Path(directory).is_absolute():
-            wants.append((Path(directory), item.size_bytes))
-    return wants
+    return [(state, archive), (store.slots_directory, slot + manifest.needs.disk_bytes)]

@@ -418,23 +418,15 @@ def test_leftovers_of_this_change_are_its_own_affair(world: World) -> None:
         ({"state": 1, "slots": 2}, {1: 300, 2: 2500}, []),
         ({"state": 1, "slots": 2}, {1: 300, 2: 2100}, [2]),
         ({"state": 1, "slots": 2}, {1: 200, 2: 2500}, [1]),
-        # On one disk the parts add up, and so does the database whose place is known.
-        ({"state": 1, "slots": 1, "data": 3}, {1: 2500, 3: 6000}, []),
-        ({"state": 1, "slots": 1, "data": 3}, {1: 2500, 3: 5100}, [3]),
-        ({"state": 1, "slots": 1, "data": 1}, {1: 6000}, [1]),
-        ({"state": 1, "slots": 1, "data": 1}, {1: 8000}, []),
+        # On one disk the parts add up.
+        ({"state": 1, "slots": 1}, {1: 2200}, [1]),
+        ({"state": 1, "slots": 1}, {1: 2500}, []),
     ],
 )
 def test_space_is_counted_by_file_system(
     world: World, disks: dict[str, int], free: dict[int, int], blocked: list[int]
 ) -> None:
-    for name in ("state", "data"):
-        (world.root / name).mkdir()
-    if "data" in disks:
-        details = {"directory": str(world.root / "data")}
-        world.engine.describe_databases.return_value = (
-            DatabaseFacts("cases", "c", 5 * GB, details),
-        )
+    (world.root / "state").mkdir()
     world.manifest(needs={"disk_bytes": 2 * GB})
     places = {world.root / name: number for name, number in disks.items()}
 
@@ -451,6 +443,17 @@ def test_space_is_counted_by_file_system(
     )
     short = [item for item in world.report().strict if item.code == "NU-6301"]
     assert [device(Path(str(item.figures["path"]))) for item in short] == blocked
+
+
+def test_the_engine_is_told_what_else_a_disk_has_to_take(world: World) -> None:
+    for name in ("state", "data", "elsewhere"):
+        (world.root / name).mkdir()
+    world.manifest(needs={"disk_bytes": 2 * GB})
+    world.change(device=lambda path: 2 if path.is_relative_to(world.root / "elsewhere") else 1)
+    world.report()
+    told = world.engine.find_blockers.call_args.kwargs["other_bytes"]
+    assert told(world.root / "elsewhere" / "main") == 0
+    assert told(world.root / "data") == told(world.root / "slots") > 2 * GB
 
 
 def test_what_lies_on_the_disk_already_is_not_counted_again(world: World) -> None:

@@ -92,11 +92,11 @@ def test_progress_comes_as_it_is_told(counter: Counter) -> None:
     snapshots = counter.snapshots
     snapshots.handle_event(ServiceEvent("next", {"action": "upgrade", "why": LazyText("because")}))
     snapshots.record_start(["upgrade"])
-    snapshots.record_progress(ProgressUpdate("copying {name}", {"name": "cases"}, 3, 9))
+    snapshots.record_progress(ProgressUpdate("uploading {name}", {"name": "cases"}, 3, 9))
     running = next(stream)[1]["running"]
     assert running["words"] == ["upgrade"]
     assert running["progress"] == {
-        "tell": "copying {name}", "values": {"name": "cases"}, "done": 3, "total": 9,
+        "tell": "uploading {name}", "values": {"name": "cases"}, "done": 3, "total": 9,
     }  # fmt: skip
     snapshots.record_end()
     assert next(stream)[1]["running"] is None

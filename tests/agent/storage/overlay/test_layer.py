@@ -211,7 +211,7 @@ def _directory(path: Path) -> None:
 WRONG: dict[str, Callable[[Path], object]] = {
     "a link": _link,
     "a pipe": os.mkfifo,
-    "a directory": _directory,
+    "directory": _directory,
     "no text": lambda path: path.write_bytes(b"\xff\xfe\x00"),
     "a key twice": lambda path: path.write_text('{"a": "1", "a": "2"}'),
     "zero bytes": lambda path: path.write_bytes(b""),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan
@@ -90,7 +91,7 @@ NO_SPACE = FindingTemplate(
     "NU-4124",
     Severity.STRICT,
     N_(
-        "The copies need {needed_bytes}, with log and margin, on the disk of {place};"
+        "This change needs {needed_bytes} on the disk of {place}, copies included;"
         " {free_bytes} are free there."
     ),
     N_(
@@ -223,6 +224,7 @@ def find_blockers(
     names: Mapping[str, str],
     *,
     application_stopped: bool,
+    other_bytes: Callable[[Path], int] = lambda _: 0,
     role: str = "ncen_updater",
     owner: str = "ncen",
     application_roles: Sequence[str] = (),
@@ -234,6 +236,7 @@ def find_blockers(
         change: The change.
         names: Logical to physical names.
         application_stopped: Whether the application is stopped.
+        other_bytes: Bytes that the change needs beside the copies on the disk of a path.
         role: The agent's role, for the remedies.
         owner: The application's role, for the remedies.
         application_roles: As which it logs in, where the operator said so.
@@ -248,7 +251,7 @@ def find_blockers(
     else:
         found += _find_session_blockers(survey.sessions, role, owner, application_roles)
     found += _find_content_blockers(survey, change)
-    found += _find_space_blockers(survey, change, role)
+    found += _find_space_blockers(survey, change, role, other_bytes)
     return tuple(found)
 
 
@@ -374,12 +377,15 @@ def _find_content_blockers(seen: ServerSurvey, change: ChangeRef) -> list[Findin
     return found
 
 
-def _find_space_blockers(seen: ServerSurvey, change: ChangeRef, role: str) -> list[Finding]:
+def _find_space_blockers(
+    seen: ServerSurvey, change: ChangeRef, role: str, other_bytes: Callable[[Path], int]
+) -> list[Finding]:
     if change.as_is:
         return []
     found: list[Finding] = []
     for disk in seen.disks:
         needed = _compute_bytes_needed(seen, disk.names, log=disk.log)
+        needed += other_bytes(Path(disk.place))
         if disk.free < needed:
             found.append(
                 NO_SPACE.make_finding(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -204,7 +204,13 @@ class PostgresEngine(DatabaseEngine):
                 facts.append(DatabaseFacts(name, physical, int(size), details))
         return tuple(facts)
 
-    def find_blockers(self, change: ChangeRef, *, application_stopped: bool) -> tuple[Finding, ...]:
+    def find_blockers(
+        self,
+        change: ChangeRef,
+        *,
+        application_stopped: bool,
+        other_bytes: Callable[[Path], int] = lambda _: 0,
+    ) -> tuple[Finding, ...]:
         """See :meth:`DatabaseEngine.find_blockers`."""
         if (
             not application_stopped
@@ -218,6 +224,7 @@ class PostgresEngine(DatabaseEngine):
             change,
             self._physical,
             application_stopped=application_stopped,
+            other_bytes=other_bytes,
             role=self._settings.user,
             owner=self._settings.owner,
             application_roles=self._settings.application_roles,

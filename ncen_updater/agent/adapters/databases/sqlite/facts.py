@@ -36,7 +36,9 @@ def _make_finding(
     return Finding(code, severity, LazyText(what, figures), LazyText(remedy, figures), figures)
 
 
-def find_blockers(layout: DatabaseSets, change: ChangeRef, *, final: bool) -> Iterator[Finding]:
+def find_blockers(
+    layout: DatabaseSets, change: ChangeRef, other_bytes: int, *, final: bool
+) -> Iterator[Finding]:
     """Yield what stands in a change's way; see ``DatabaseEngine.find_blockers``."""
     try:
         live = layout.find_live_set()
@@ -96,12 +98,15 @@ def find_blockers(layout: DatabaseSets, change: ChangeRef, *, final: bool) -> It
         )
     yield from find_quarantined(layout)
     free = get_free_bytes(layout.directory)
-    needed = int(sizes * GROWTH_FACTOR)
+    needed = int(sizes * GROWTH_FACTOR) + other_bytes
     if free < needed and not change.as_is:
         yield _make_finding(
             "NU-4243",
             Severity.STRICT,
-            N_("The copies need {needed_bytes} in {path}, and {free_bytes} are free."),
+            N_(
+                "This change needs {needed_bytes} on the disk of {path}, copies included;"
+                " {free_bytes} are free there."
+            ),
             N_("Free at least {missing_bytes} there, or enlarge the file system."),
             {
                 "path": str(layout.directory),

@@ -6,7 +6,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,9 +108,16 @@ class SqliteReadOperations(DatabaseEngine):
             found.append(DatabaseFacts(name, str(path), size, details))
         return tuple(found)
 
-    def find_blockers(self, change: ChangeRef, *, application_stopped: bool) -> tuple[Finding, ...]:
-        """What would stop this change."""
-        return tuple(find_blockers(self._layout, change, final=application_stopped))
+    def find_blockers(
+        self,
+        change: ChangeRef,
+        *,
+        application_stopped: bool,
+        other_bytes: Callable[[Path], int] = lambda _: 0,
+    ) -> tuple[Finding, ...]:
+        """See :meth:`DatabaseEngine.find_blockers`."""
+        other = other_bytes(self._layout.directory)
+        return tuple(find_blockers(self._layout, change, other, final=application_stopped))
 
     def read_evidence(self, change: ChangeRef | None) -> ChangeEvidence:
         """What exists for a change, from links and records; else from the files of the set."""

@@ -89,7 +89,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "latin-1": (_write(b"SELECT '\xe4'"), "UTF-8"),
     "zero byte": (_write(b"SELECT 1\0"), "zero byte"),
     "a link": (_link, "plain file"),
-    "a directory": (_directory, "plain file"),
+    "directory": (_directory, "plain file"),
 }
 
 

@@ -286,6 +286,21 @@ def test_missing_room_is_told_with_its_place() -> None:
     assert compute_margin(10**10) == 2 * 10**9
 
 
+@pytest.mark.parametrize(
+    ("others", "codes"), [({"/a_b": 5, "/log": 6}, []), ({"/a_b": 6}, ["NU-4124"])]
+)
+def test_room_for_the_rest_of_the_change_is_added_where_it_shares_the_disk(
+    others: dict[str, int], codes: list[str]
+) -> None:
+    """A slot and the copies on one disk were judged apart: each fitted, both did not."""
+    needed = 11 * 10**9 + compute_margin(11 * 10**9)
+    found = find_blockers(
+        replace(LARGE, disks=disks(a_b=needed + 5, log=10**12)), CHANGE, NAMES,
+        application_stopped=False, other_bytes=lambda path: others.get(str(path), 0),
+    )  # fmt: skip
+    assert [finding.code for finding in found] == codes
+
+
 def test_slots_and_subscriptions_are_refused_by_name() -> None:
     seen = replace(QUIET, slots=[("phys_a", "cdc")], subscriptions=[("phys_b", "sub")])
     found = find_blockers(seen, CHANGE, NAMES, application_stopped=False)

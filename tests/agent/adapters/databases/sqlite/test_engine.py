@@ -266,6 +266,14 @@ def test_a_damaged_original_is_not_copied(site: Path) -> None:
     assert engine.list_leftovers() == ()
 
 
+@pytest.mark.parametrize(("others", "codes"), [(0, []), (10**18, ["NU-4243"])])
+def test_room_for_the_rest_of_the_change_is_added(
+    site: Path, others: int, codes: list[str]
+) -> None:
+    found = build(site).find_blockers(COPY, application_stopped=False, other_bytes=lambda _: others)
+    assert [finding.code for finding in found] == codes
+
+
 def test_what_is_missing_is_said(site: Path) -> None:
     engine = build(site)
     (site / "sets" / "base" / "people.sqlite").unlink()

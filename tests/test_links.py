@@ -41,8 +41,7 @@ def lost_links(root: Path) -> Iterator[str]:
 
 def lost_names(root: Path) -> Iterator[str]:
     """Documents that a sentence of the program or another document names and that are not there."""
-    pages = [path for path in documents(root) if path.name != "messages.md"]
-    for path in [*pages, *sorted((root / "ncen_updater").rglob("*.py"))]:
+    for path in [*documents(root), *sorted((root / "ncen_updater").rglob("*.py"))]:
         for name in NAMED.findall(path.read_text("utf-8")):
             if not (root / name).is_file():
                 yield f"{path.relative_to(root)}: {name}"

@@ -386,7 +386,7 @@ class History:
                 stranger.go()
             if number and dba is not None:
                 # As he is told to, he also opens what the change had found closed.
-                told = "refuses sessions" in (outputs[-1] if outputs else "")
+                told = "does not accept connections" in (outputs[-1] if outputs else "")
                 dba.put_back(open_change=not told and self.stage.open_change() is not None)
             rest = self._at_rest()
             if rest and (number or (run.code is not None and not waits)):

@@ -9,7 +9,7 @@ from typing import Any
 
 #: Codes of findings that say that a database is not there, and that one is closed.
 MISSING, CLOSED = ("NU-4065", "NU-4102", "NU-4221"), ("NU-4016",)
-AS_BEFORE = "everything is as it was before it"
+AS_BEFORE = "reverted; no data loss"
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Truth:
             sessions; one that is missing is None.
         officer_in: Whether an officer can enter a case.
         door_open: Whether officers may come in.
-        open_change: Whether a change has not come to its end.
+        open_change: Whether a change is not finished.
         bad: Releases that were made to fail.
         replaced: Databases that were replaced while they were closed for the last change.
         undone: Whether that was undone.

@@ -24,6 +24,6 @@ def format_hold(hold: Mapping[str, str | None], zone: tzinfo | None = None) -> L
     }
     until = hold.get("until")
     if until is None:
-        return LazyText(N_("Upgrades are on hold since {since}, set by {by}: {reason}"), values)
-    words = N_("Upgrades are on hold since {since} until {until}, set by {by}: {reason}")
+        return LazyText(N_("Upgrades on hold since {since} by {by}: {reason}"), values)
+    words = N_("Upgrades on hold since {since} until {until} by {by}: {reason}")
     return LazyText(words, {**values, "until": format_time(datetime.fromisoformat(until), zone)})

@@ -15,9 +15,7 @@ CodeExplanation = tuple[LazyText, LazyText]
 
 
 #: Where the whole sentence is a value.
-DEPENDS_ON_CAUSE = N_(
-    "It depends on the cause: 'ncen-updater history' and 'ncen-updater doctor' show it."
-)
+DEPENDS_ON_CAUSE = N_("Depends on the cause. Run: ncen-updater history")
 
 
 def _hide_values(template: str) -> LazyText:

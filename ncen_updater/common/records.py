@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Self, cast, get_args, get_origin, get_type_hints
 
+from ncen_updater.common.i18n import LazyText
+
 #: Far from the calendar's ends: a zone, a grace or a delay never leads out of it.
 _YEARS = range(1000, 9900)
 
@@ -43,7 +45,7 @@ def parse_stored_time(text: str) -> datetime:
 
 
 class JsonRecord:
-    """A dataclass of texts, numbers, times, words of an enumeration, tuples, tables, records."""
+    """A dataclass of texts, numbers, times, enumerations, tuples, tables, records, lazy texts."""
 
     def to_json(self) -> dict[str, object]:
         """Return it as JSON has it."""
@@ -90,6 +92,8 @@ def _read_field_types(of: Any) -> Mapping[str, Any]:  # noqa: ANN401 - a class i
 def _encode_value(value: object) -> object:
     if isinstance(value, JsonRecord):
         return value.to_json()
+    if isinstance(value, LazyText):
+        return {"template": value.template, "values": _encode_value(value.values)}
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Enum):
@@ -119,6 +123,8 @@ def _decode_value(kind: Any, value: object, name: str) -> Any:  # noqa: ANN401 -
             _decode_value(of[0], k, name): _decode_value(of[1], item, name)
             for k, item in value.items()
         }
+    if kind is LazyText and isinstance(value, dict):
+        return LazyText(str(value.get("template")), dict(value.get("values") or {}))
     if origin is None and issubclass(kind, JsonRecord):
         return kind.from_json(value)
     if origin is None and issubclass(kind, Enum):

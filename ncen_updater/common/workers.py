@@ -281,7 +281,7 @@ class _WorkerCall:
                 self._send_line(END_REQUEST)
                 asked = time.monotonic()
             if asked is not None and self._worker.bound and time.monotonic() - asked > EXIT_GRACE_S:
-                raise WorkerTimeoutError("it does not end")
+                raise WorkerTimeoutError("no response in time")
         if self._line and self._result is None and self._error is None:
             self._handle_line(bytes(self._line))
         status = self._get_exit_status(self._child) if self._child is not None else None
@@ -312,7 +312,7 @@ class _WorkerCall:
         try:
             self._connection.sendall(line)
         except TimeoutError as error:
-            raise WorkerTimeoutError("it does not take its order") from error
+            raise WorkerTimeoutError("request not accepted in time") from error
         except OSError:  # it has gone; what it said before is read all the same
             return
 
@@ -337,7 +337,7 @@ class _WorkerCall:
                 if self._result is not None or self._error is not None:
                     return False
         if len(self._line) > self._limits.line:
-            raise WorkerError("it says a line without an end")
+            raise WorkerError("unterminated line")
         return bool(piece)
 
     def _wait_until_readable(self, descriptor: int, wait_s: float) -> bool:
@@ -363,7 +363,7 @@ class _WorkerCall:
     def _count(self, piece: bytes) -> None:
         self._taken += len(piece)
         if self._taken > self._limits.stream:
-            raise WorkerError("it says more than anybody reads")
+            raise WorkerError("output too large")
 
     def _get_remaining_s(self) -> float:
         """Seconds until the worker is overdue, or until the next look at other things.
@@ -384,13 +384,13 @@ class _WorkerCall:
 
     def _handle_line(self, line: bytes) -> None:
         if len(line) > self._limits.line:
-            raise WorkerError("it says a line without an end")
+            raise WorkerError("unterminated line")
         try:
             message = parse_json(line)
         except ValueError as error:
             raise WorkerError(f"it said what is no JSON: {error}"[:500]) from error
         if not isinstance(message, dict):
-            raise WorkerError("it said what cannot be understood")
+            raise WorkerError("invalid response")
         self._heard = time.monotonic()
         if "error" in message:
             self._error = self._error or decode_error(message["error"], self._worker.expects)
@@ -399,7 +399,7 @@ class _WorkerCall:
         elif "tell" in message:
             progress = ProgressUpdate.from_json(message)
             if progress is None:
-                raise WorkerError("it told what cannot be understood")
+                raise WorkerError("invalid response")
             if progress.template and self._progress is not None:
                 self._progress.report(progress.text, progress.done, progress.total)
 
@@ -409,7 +409,7 @@ class _WorkerCall:
         try:
             while not self._wait_until_readable(ended, max(0.0, until - time.monotonic())):
                 if time.monotonic() > until:
-                    raise WorkerTimeoutError("it does not end")
+                    raise WorkerTimeoutError("no response in time")
         finally:
             os.close(ended)
         if self._worker.bound:
@@ -435,10 +435,8 @@ def describe_missing_answer(status: int | None) -> LazyText:
         status: Its exit status, negative for a signal; None where its end is not ours to see.
     """
     if status is None or status < 0:
-        return LazyText("the process that was asked was ended from outside before it had answered")
-    return LazyText(
-        "the process that was asked ended without an answer (status {status})", {"status": status}
-    )
+        return LazyText("worker process killed before its response")
+    return LazyText("worker process ended without a response (status {status})", {"status": status})
 
 
 # ---- errors --------------------------------------------------------------------------------------
@@ -495,7 +493,7 @@ def decode_error(data: object, expects: Sequence[ExpectedErrors]) -> Exception:
     code = data.get("code") if isinstance(data, dict) else None
     values = data.get("values") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(code, str) or not isinstance(values, dict):
-        return WorkerError("it reported an error that cannot be understood")
+        return WorkerError("invalid response")
     message, kind = find_message(code), _find_error_class(code, expects)
     if message is None or kind is None:
         return WorkerError(_make_printable(f"it reported {code}: {data.get('what')}")[:500])

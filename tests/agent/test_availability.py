@@ -51,7 +51,7 @@ def document(site: LiveSite) -> Availability:
 
 
 def test_an_application_that_works(running: LiveSite) -> None:
-    assert "Officers can work: the application answers as it should." in said(running)
+    assert "Status: running" in said(running)
     seen = document(running)
     assert (seen.state, seen.runs, seen.answer) == ("works", True, "well")
 
@@ -60,9 +60,7 @@ def test_a_database_that_is_away(running: LiveSite) -> None:
     databases = running.demo.root / "srv/ncen/databases"
     databases.rename(databases.with_name("away"))
     try:
-        assert (
-            "Officers are let in, but the application does not work: it answers with status 503."
-        ) in said(running)
+        assert "Status: failed" in said(running) and "(HTTP status 503)" in said(running)
     finally:
         databases.with_name("away").rename(databases)
 
@@ -70,7 +68,7 @@ def test_a_database_that_is_away(running: LiveSite) -> None:
 def test_an_application_that_was_stopped(running: LiveSite) -> None:
     running.demo.stop_app()
     try:
-        assert "Officers cannot work: the application does not run." in said(running)
+        assert "Status: stopped; users cannot work" in said(running)
         assert document(running).state is AvailabilityState.NOT_RUNNING
     finally:
         running.demo.start_app()
@@ -80,16 +78,16 @@ def test_a_closed_door_and_an_open_recovery(running: LiveSite) -> None:
     door = MaintenanceFile(running.demo.door_file, now=lambda: CLOSED_AT)
     door.write()
     try:
-        assert "Officers see the maintenance page, since 2026-11-24 06:00:00" in said(running)
-        assert "does not run" not in said(running)
+        assert "Status: maintenance page shown since 2026-11-24 06:00:00" in said(running)
+        assert "Application stopped" not in said(running)
         with Journal.open(running.demo.state / JOURNAL_FILE) as journal:
             journal.begin_change(replace(CHANGE, id="ccccccca"))
             journal.record_step("ccccccca", StepName.CLOSE, StepState.INTENDED)
         running.demo.stop_app()
         words = said(running)
-        assert "Officers see the maintenance page, since" in words
-        assert "the application behind it does not run." in words
-        assert "nobody works on it: run 'ncen-updater resume'." in words
+        assert "Status: maintenance page shown since" in words
+        assert "Application stopped" in words
+        assert "Run: ncen-updater resume" in words
     finally:
         door.remove()
         running.demo.start_app()
@@ -130,7 +128,7 @@ def test_who_may_not_ask_says_so(site: TrialSite, status: str, why: str) -> None
     seen = look(site)
     assert (seen.state, seen.runs) == (AvailabilityState.UNKNOWN, None)
     assert why in seen.why
-    assert "Whether officers can work was not found out" in site.run("status").stdout
+    assert "Status: unknown (" in site.run("status").stdout
 
 
 def test_a_door_that_may_not_be_seen(site: TrialSite) -> None:
@@ -257,11 +255,11 @@ def test_one_that_wants_a_token(site: TrialSite) -> None:
     with answering(http(b'{"version": "geheim-1"}'), heard) as url:
         configure(site, "http://127.0.0.1:9", url)
         seen = look(site)
-        assert seen.answer is HealthAnswer.NOT_ASKED and "cannot be read" in seen.why
+        assert seen.answer is HealthAnswer.NOT_ASKED and "Cannot read the health token" in seen.why
         token.write_text("geheim-1\n")
         token.chmod(0o644)
         seen = look(site)
-        assert seen.answer is HealthAnswer.NOT_ASKED and "can be read by others" in seen.why
+        assert seen.answer is HealthAnswer.NOT_ASKED and "readable by others" in seen.why
         assert not heard
         token.chmod(0o600)
         seen = look(site)

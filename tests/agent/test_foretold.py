@@ -40,11 +40,11 @@ def test_the_stop_and_the_values_are_told() -> None:
             for line in _format_downtime_lines(hop, "en")
         ]
 
-    stop = "  as rehearsed, officers are out for 2.0 s to 9.0 s"
+    stop = "  downtime: 2.0 s to 9.0 s (from the rehearsal)"
     assert lines(replace(HOP, values=None)) == [stop]
     lost = RoundTripResult(stopped="the way back stumbled")
     assert lines(replace(HOP, values=lost))[1:] == [
-        "  with values in the tables it stopped: the way back stumbled"
+        "  rollback failed with sample values: the way back stumbled"
     ]
 
 
@@ -59,8 +59,10 @@ def test_the_plan_says_the_way_back_with_what_was_lost_on_trial() -> None:
         for shown in (HOP, replace(HOP, values=lost))
     )
     before = _describe_hop_rollback(hop, None).render("en")
-    assert "keeps every record; only a rehearsal shows" in before, "what its files say, and no more"
+    assert "keeps all records, according to the release" in before, (
+        "what its files say, and no more"
+    )
     hop.as_is = True
     assert _describe_hop_rollback(hop, None).render("en") == whole, "no database is touched"
-    assert whole == "A rollback from 3.3.0 to 3.2.4 keeps every record."
+    assert whole == "Rollback from 3.3.0 to 3.2.4 keeps all records."
     assert "but not what is entered in seizures.classes.title" in but

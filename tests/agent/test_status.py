@@ -240,7 +240,7 @@ def test_full_disk_of_any_part_is_named_and_users_cannot_work_without_that_of_th
     assert (seen.state is AvailabilityState.WORKS) is works
     if not works:
         (said,) = format_availability(seen, "3.3.0")
-        assert str(said).endswith(f"does not work: the disk of {disks['databases']} is full.")
+        assert str(said).endswith(f"(disk full: {disks['databases']})")
 
 
 def test_large_files_are_read_when_they_changed(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.agent.storage.service_state import ServiceState
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import INTERRUPTED
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.proved import TrustStateStore
@@ -243,7 +244,7 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
         binding="",
         basis=None,
         rehearsed=RehearsalStatus.VOID,
-        voids=("the plan is another",),
+        voids=(LazyText("the upgrade path changed"),),
     ),
     "somebody ordered": _write(lambda j: JobQueue(j).enqueue(JobKind.CHECK, {}, AMINA)),
     "a list": lambda s: s.view(),
@@ -281,7 +282,7 @@ OFFICERS: Mapping[str, Availability] = {
     "nobody may ask": Availability(AvailabilityState.UNKNOWN, why="Access denied"),
 }
 #: Sites for which something has to last while they are looked at.
-LASTING = ("the configuration is gone", "the disk is full", "somebody is at work")
+LASTING = ("the configuration is gone", "the disk is full", "another operation is in progress")
 
 
 def _flat(value: object, path: str = "") -> Iterator[tuple[str, object]]:
@@ -325,7 +326,7 @@ def said(directory: Path, name: str) -> dict[str, object]:
                 "ncen_updater.agent.adapters.application.availability.probe_availability",
                 lambda _: OFFICERS[name],
             )
-        if name == "somebody is at work":
+        if name == "another operation is in progress":
             lock.write("upgrade, process 7")
             lock.flush()
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -77,8 +77,8 @@ def test_names(name: str, plain: bool) -> None:
     [
         (0o1770, 0, None), (0o1770, ME, None), (0o700, 0, None), (0o755, 0, None),
         (0o1770, SOMEBODY, "it does not belong to root"),
-        (0o1777, 0, "everybody may write to it"),
-        (0o770, 0, "whoever may write to it may take away what belongs to others (no 't')"),
+        (0o1777, 0, "it is world-writable"),
+        (0o770, 0, "it is group-writable without a sticky bit"),
     ],
 )  # fmt: skip
 def test_a_directory_that_can_be_the_tray(mode: int, uid: int, fault: str | None) -> None:
@@ -90,9 +90,12 @@ def test_a_directory_that_can_be_the_tray(mode: int, uid: int, fault: str | None
     ("given", "refused"),
     [
         (info(stat.S_IFREG | 0o600, SOMEBODY), None),
-        (info(stat.S_IFREG | 0o644, 0), "it belongs to root, who has to order it"),
-        (info(stat.S_IFREG | 0o644, SOMEBODY + 1), "it belongs to uid 12346, who has to order it"),
-        (info(stat.S_IFREG | 0o644, SOMEBODY, 2), "it has a second name (a hard link)"),
+        (info(stat.S_IFREG | 0o644, 0), "it belongs to root, who must start the import"),
+        (
+            info(stat.S_IFREG | 0o644, SOMEBODY + 1),
+            "it belongs to uid 12346, who must start the import",
+        ),
+        (info(stat.S_IFREG | 0o644, SOMEBODY, 2), "it has a hard link"),
         (info(stat.S_IFLNK | 0o777, SOMEBODY), "it is no plain file"),
         (info(stat.S_IFIFO | 0o644, SOMEBODY), "it is no plain file"),
         (info(stat.S_IFSOCK | 0o644, SOMEBODY), "it is no plain file"),
@@ -257,7 +260,7 @@ def test_a_file_is_laid_down_and_taken_away(tray: Inbox, medium: Path) -> None:
         assert os.read(descriptor, 100) == b"12345"
         os.close(descriptor)
     assert lies(tray) == []
-    assert told.said[-1] == ("Copying ke.ncen into the tray (bytes)", 5, 5)
+    assert told.said[-1] == ("Copying ke.ncen to the import directory (bytes)", 5, 5)
 
 
 def test_what_an_order_still_needs_stays(tray: Inbox, medium: Path) -> None:

@@ -134,7 +134,7 @@ def test_an_error_with_a_constructor_of_its_own_comes_through() -> None:
         InvalidConfigError.message.code,
         InvalidConfigError.message.exit_code,
     )
-    assert error.title_text.render() == "The configuration x has mistakes: 1."
+    assert error.title_text.render() == "Invalid configuration x: 1 error"
 
 
 def test_an_error_comes_as_the_class_that_it_was() -> None:

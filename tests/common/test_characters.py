@@ -231,7 +231,7 @@ def test_nothing_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
 def test_colours_of_ours_stay() -> None:
     error = UpdaterError(STEP_NOT_EFFECTIVE, step=HOSTILE)
     text = prepare_for_terminal("\n".join(format_error(error, [], rich=True)), is_clean=True)
-    assert text.startswith("\x1b[31mWhat happened:")
+    assert text.startswith("\x1b[31mError:")
     assert not (ACTS - {"\x1b"}) & set(text)
     assert "\x1b]" not in text and "\x1b[2J" not in text
 

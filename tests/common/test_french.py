@@ -13,8 +13,9 @@ SCRIPT = Path(__file__).resolve().parents[2] / "script" / "messages.py"
 READ = runpy.run_path(str(SCRIPT))["read_po"]
 #: Words that are the same in both languages.
 SAME = {
-    "Code", "Configuration", "Date", "Options", "Plan", "Signature", "Table", "code",
-    "extensions", "note", "signatures", "tables", "types", "verdict", "version",
+    "Code", "Configuration", "Date", "Options", "Plan", "Signature", "Table", "UID", "code",
+    "configuration {path}", "extensions", "local", "note", "signatures", "tables", "types",
+    "verdict", "version",
 }  # fmt: skip
 #: Names, which are no words of a language: commands and options, files, settings, statements.
 NAMES = re.compile(
@@ -31,7 +32,7 @@ ENGLISH = re.compile(
 OTHERWISE = {
     r"\bcolis\b": "lot hors ligne",
     r"\bflux\b": "dépôt",
-    r"mise à jour (?!des statistiques)": "mise à niveau",
+    r"mise à jour (?!des statistiques|de ncen-updater)": "mise à niveau",
     r"\brépét(?:er|ée?s?) (?:à|les migrations)": "essai à blanc",
     r"paquets? de différences": "paquet différentiel",
     r"\bopération \{": "changement",

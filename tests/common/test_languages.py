@@ -28,7 +28,7 @@ from ncen_updater.common.i18n import (
 from tests.agent.cli.site import AT, TrialSite, make_site
 
 ROOT = Path(__file__).parents[2]
-HELD = "Upgrades are on hold, without end: {reason}"
+HELD = "Upgrades on hold since {since} by {by}: {reason}"
 
 
 RENDER = runpy.run_path(str(ROOT / "script" / "messages.py"))["render_mo"]
@@ -57,11 +57,13 @@ def test_what_came_with_the_program_is_always_there(directory: Path) -> None:
 
 
 def test_english_stands_in_for_what_is_not_translated(directory: Path) -> None:
-    add(directory, "sw", {"no": "hapana", "yes": "", "gathering": "inakusanya"})
+    add(directory, "sw", {"no": "hapana", "yes": "", "running diagnostics": "inakusanya"})
     assert translate("no", "sw") == "hapana"
     assert translate("yes", "sw") == "yes"
-    inner = LazyText("{question} Type yes to agree", {"question": LazyText("gathering")})
-    assert inner.render("sw") == "inakusanya Type yes to agree"
+    inner = LazyText(
+        "{question} Type yes to confirm", {"question": LazyText("running diagnostics")}
+    )
+    assert inner.render("sw") == "inakusanya Type yes to confirm"
 
 
 def test_a_catalogue_of_the_site_may_correct_a_sentence(directory: Path) -> None:
@@ -134,9 +136,9 @@ def test_the_environment_is_read_as_the_c_library_does(
 
 def test_what_the_country_does_not_have_its_language_has(directory: Path) -> None:
     add(directory, "pt", {"no": "não", "yes": "sim"})
-    add(directory, "pt_BR", {"yes": "sim!", "gathering": ""})
+    add(directory, "pt_BR", {"yes": "sim!", "running diagnostics": ""})
     assert [translate(word, "pt_BR") for word in ("yes", "no")] == ["sim!", "não"]
-    assert translate("gathering", "pt_BR") == "gathering"
+    assert translate("running diagnostics", "pt_BR") == "running diagnostics"
     assert match_language("de", "pt-BR") == "pt_BR"
     assert LocalizedFigure("1.5", pt="1,5").render("pt_BR") == "1,5"
     assert choose_translation({"en": "a", "pt": "b"}, "pt_BR") == "b"
@@ -164,7 +166,7 @@ def test_values_are_isolated_in_a_language_from_right_to_left(directory: Path) -
     said = LazyText(HELD, {"reason": path}).render("ar")
     assert said == "الترقيات معلقة: \u2068 /etc/ x \u2069"
     inner = LazyText(
-        "{question} Type yes to agree", {"question": LazyText(HELD, {"reason": "a\nb"})}
+        "{question} Type yes to confirm", {"question": LazyText(HELD, {"reason": "a\nb"})}
     )
     assert "\u2068a\u2069\n\u2068b\u2069" in inner.render("ar")
 
@@ -183,7 +185,7 @@ def test_the_real_program_speaks_it(tmp_path: Path, directory: Path) -> None:
     done = run(site, directory, *words)
     assert (done.returncode, done.stdout) == (0, "Imesimamishwa: x\n")
     # Help in it too, and what it does not have in English.
-    assert "Forbid upgrades" in run(site, directory, "--help", "--lang", "sw").stdout
+    assert "Hold upgrades" in run(site, directory, "--help", "--lang", "sw").stdout
 
 
 def test_an_order_to_the_service_takes_it(directory: Path) -> None:
@@ -215,8 +217,8 @@ def test_a_country_makes_one_as_the_document_says(tmp_path: Path, directory: Pat
     (tmp_path / "ncen_updater.po").write_bytes(
         (LOCALE_DIR / "fr" / "LC_MESSAGES" / "ncen_updater.po").read_bytes()
     )
-    said = {HELD: ["الترقيات معلقة بلا نهاية: {reason}"], "Holds lifted: {count}.": ["{count}"]}
-    counts = "{version} needs {count} more approvals."
+    said = {HELD: ["الترقيات معلقة بلا نهاية: {reason}"], "Removed: {count} holds": ["{count}"]}
+    counts = "Waiting for approval of {version}: {count} missing"
     said[counts] = [f"{version} {{count}}:{version}" for version in range(6)]
     for command in commands:
         subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True, capture_output=True)

@@ -165,4 +165,4 @@ def test_a_unit_that_stands_with_the_figures_is_left_out_in_french(
 def test_words_of_enumerations_are_said_in_french() -> None:
     assert (LOCALE_DIR / "fr" / "LC_MESSAGES" / "ncen_updater.mo").is_file()
     assert LazyText("{kind}", {"kind": ChangeKind.ROLLBACK}).render("fr") == "retour arrière"
-    assert "travaille ici" in SiteBusyError(holder="x").title_text.render("fr")
+    assert "en cours : x" in SiteBusyError(holder="x").title_text.render("fr")

@@ -115,9 +115,9 @@ def test_what_a_missing_option_is_for_stands_behind_it() -> None:
 
 
 def test_what_a_command_finds_itself() -> None:
-    plain = CommandUsageError(N_("give a TIME, or --cancel"))
-    assert format_usage_error(plain, "en") == plain.message == "give a TIME, or --cancel"
-    assert format_usage_error(plain, "fr") == "donnez une HEURE, ou --cancel"
+    plain = CommandUsageError(N_("specify TIME or --cancel"))
+    assert format_usage_error(plain, "en") == plain.message == "specify TIME or --cancel"
+    assert format_usage_error(plain, "fr") == "indiquez HEURE ou --cancel"
     hinted = CommandUsageError(N_("unknown country {country}"), hint="COUNTRY", country="ZZ")
     assert format_usage_error(hinted, "en") == "Invalid value for COUNTRY: unknown country ZZ"
     assert format_usage_error(hinted, "fr") == "Valeur incorrecte pour PAYS : pays inconnu ZZ"

@@ -365,7 +365,7 @@ def test_times_are_those_of_the_site_however_people_came_in(counter: Counter) ->
     settings = SETTINGS.model_copy(update={"timezone": "Indian/Mauritius"})
     counter.snapshots = SnapshotStore(settings, lambda: NOW)
     with answering(counter) as path, served_console(path) as place:
-        assert "2026-11-24 10:00:00 +04 (06:00:00 UTC)" in place.enter().get("/").text
+        assert "2026-11-24 10:00:00 +04" in place.enter().get("/").text
 
 
 def test_the_language_can_be_chosen(guest: Guest) -> None:

@@ -180,7 +180,7 @@ def test_a_change_that_goes_on() -> None:
     assert view.spoken == "copying the databases: running"
     assert [(s.name, s.look, s.took) for s in view.steps] == [
         ("downloading and verifying the release", "done", "4.2 s"),
-        ("showing officers the maintenance page", "done", "0.1 s"),
+        ("showing the maintenance page", "done", "0.1 s"),
         ("copying the databases", "now", "30 s"),
         ("later-word", "", ""),
     ]

@@ -112,7 +112,7 @@ def test_it_starts_once_stops_and_leaves_nothing(site: Site) -> None:
     (store,) = site.store.iterdir()
     assert store.stat().st_mode & 0o777 == 0o700, "what podman notes of a container"
     assert site.control("start") == 0
-    assert site.processes() == held, "started twice"
+    assert site.processes() == held, "after two starts"
     root = [
         line.split() for line in Path(f"/proc/{held['httpd']}/mountinfo").read_text().splitlines()
     ]

@@ -174,8 +174,8 @@ def test_everything_gets_its_share_and_a_plan_can_be_written_down(engine: str) -
 
 LIVE = {"ncen_seizures": True, "ncen_suspects": True}
 MISSING, CLOSED = {**LIVE, "ncen_seizures": None}, {**LIVE, "ncen_seizures": False}
-NAMED = ({"code": "NU-4102", "what": "The database ncen_seizures is missing"},)
-SHUT = ({"code": "NU-4016", "what": "The database ncen_seizures refuses sessions."},)
+NAMED = ({"code": "NU-4102", "what": "Database ncen_seizures is missing or incomplete"},)
+SHUT = ({"code": "NU-4016", "what": "Database ncen_seizures does not accept connections"},)
 STRICT = ({"code": "NU-6102", "what": "Contradiction", "severity": "strict"},)
 WORKS = {"running": {"officers": {"state": "works"}}}
 BLAMED = {"journal": {"bad_releases": [{"version": "3.3.0", "code": "NU-6008"}]}}

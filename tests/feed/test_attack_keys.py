@@ -58,7 +58,7 @@ def test_no_number_of_roots_strands_a_site(agent: Agent, feed: Feed) -> None:
 
 @pytest.mark.parametrize(
     ("said", "code", "says"),
-    [(True, "NU-2021", "its newest is 5, and 2 is the last"), (False, "NU-2023", "'root'")],
+    [(True, "NU-2021", "newest 5, last received 2"), (False, "NU-2023", "'root'")],
     ids=["feed-says-its-newest-root", "older-feed"],
 )
 def test_root_chain_with_a_gap_is_an_error(

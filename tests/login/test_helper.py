@@ -257,7 +257,7 @@ ASKED: Mapping[str, tuple[str, str, dict[str, Any] | None]] = {
     "rollback": ("POST", "/v1/orders", {"kind": "rollback", "undoes": "abcdefgh"}),
     "an order without a kind": ("POST", "/v1/orders", None),
     "an order of tomorrow": ("POST", "/v1/orders", {"kind": "tomorrow"}),
-    "bringing a change to its end": ("POST", "/v1/orders", {"kind": "resume"}),
+    "resuming a change": ("POST", "/v1/orders", {"kind": "resume"}),
     "another agent": ("POST", "/v1/orders", {"kind": "self-update"}),
     "a time at which an approved upgrade begins": (
         "PUT",

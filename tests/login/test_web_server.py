@@ -55,7 +55,7 @@ CONSOLE, WEB = "nu-login-console", "www-data"
 FRENCH = {
     "way in": "Connectez-vous avec votre compte sur ce serveur",
     "enter": "Se connecter",
-    "wrong": "Le nom ou le mot de passe est faux, ou ce compte ne peut pas entrer ici.",
+    "wrong": "Échec de la connexion : identifiants incorrects ou compte non autorisé",
     "secret": "Confirmez avec votre mot de passe",
     "said": "Vous l'avez déjà approuvée.",
     "withdrawn": "Approbation retirée.",

@@ -11,7 +11,7 @@ from tests.support.errors import refused
 
 def test_a_name_that_was_typed_wrong_sends_nobody_to_a_backup(tmp_path: Path) -> None:
     """Seen: "The feed in fed is not whole ... Restore it from its backup"."""
-    with refused(FEED_DIRECTORY_MISSING, match="no such directory"):
+    with refused(FEED_DIRECTORY_MISSING, match="not found"):
         FeedDirectory(tmp_path / "fed").read_state()
     (tmp_path / "fed").mkdir()
     with refused(FEED_BROKEN):

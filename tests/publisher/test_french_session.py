@@ -17,7 +17,7 @@ NAMES = (
     "amina bo chen snapshot timestamp targets root ncen updater stable main cases feed r s keys"
     " metadata trees releases deltas sbom languages language bin app link empty health name path"
     " carried kind format slot overlay translations json notes text title words product schema Zahl"
-    " not requirement horse battery"  # what is wrong with a lock file
+    " not requirement correct horse battery"  # what is wrong with a lock file
 )
 
 

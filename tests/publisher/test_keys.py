@@ -64,7 +64,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     two = create_key(tmp_path, "two", PASSPHRASE)
     with refused(KEY_EXISTS, match="already"):
         create_key(tmp_path, "one", PASSPHRASE)
-    with refused(PASSPHRASE_SHORT, match="13 characters, and 14"):
+    with refused(PASSPHRASE_SHORT, match="13 of 14 characters"):
         create_key(tmp_path, "three", "thirteen char")
     with refused(BAD_KEY_FILE) as caught:
         open_signer(one.public, lambda _: PASSPHRASE)

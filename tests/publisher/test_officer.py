@@ -281,4 +281,4 @@ def test_an_own_root_that_is_not_there_is_never_asked_of_the_drafter(
         assert run(words) == 2
         error = json.loads(capsys.readouterr().out)["error"]
         assert error["code"] == "NU-7083"
-        assert "from a backup of yours" in error["remedy"]
+        assert "from your own backup" in error["remedy"]

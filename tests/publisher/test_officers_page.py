@@ -513,7 +513,7 @@ def test_as_it_is_typed(
             "--lang", language]  # fmt: skip
     assert run(sign) == 2  # nobody can be asked
     said = capsys.readouterr().err
-    assert "NU-1102" in said and "?" in said.split("State now")[0], "it says what it would ask"
+    assert "NU-1102" in said and "?" in said.split("State:")[0], "it says what it would ask"
     assert not list((event.directory / "sig").iterdir())
     assert run([*sign, "--yes"]) == 0
     assert mark in capsys.readouterr().out

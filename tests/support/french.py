@@ -13,7 +13,7 @@ import polib
 CATALOGUES = Path(__file__).resolve().parents[2] / "ncen_updater/locale/fr/LC_MESSAGES"
 #: What is a name in every language, and no word of one.
 NAMES = re.compile(
-    r"(?m:^ +(?:\$ )?ncen-(?:updater|publisher) .*$)"  # what is typed
+    r"(?m:(?:^ +(?:\$ )?|(?<=: ))ncen-(?:updater|publisher) .*$)"  # what is typed
     r"|\{\w+\}|«[^»]*»"  # what others said, and what was typed: told as such
     r"|'[^'\n]*'"  # commands, and names of files as Python quotes them
     # what the system says

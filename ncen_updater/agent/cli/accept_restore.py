@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.agent.cli.common import get_agent_session, parse_reason
+from ncen_updater.agent.cli.common import (
+    dry_run_option,
+    get_agent_session,
+    parse_reason,
+    yes_option,
+)
 from ncen_updater.agent.cli.person import identify_actor
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import CliCommand
@@ -23,12 +28,12 @@ if TYPE_CHECKING:
 @click.command(
     "accept-restore",
     cls=CliCommand,
-    help=N_("Take databases that were restored from a backup as those of a release."),
+    help=N_("Adopt databases restored from a backup"),
 )
 @click.argument("version")
-@click.option("--reason", metavar="TEXT", help=N_("Why, for the journal; each of the two says it."))
-@click.option("--yes", is_flag=True, help=N_("Do not ask. Nothing that blocks is passed over."))
-@click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
+@click.option("--reason", metavar="TEXT", help=N_("Reason"))
+@yes_option
+@dry_run_option
 @click.pass_context
 def accept_restore(
     context: click.Context, version: str, reason: str | None, yes: bool, dry_run: bool
@@ -38,14 +43,14 @@ def accept_restore(
 
     session = get_agent_session(context)
     if reason is None and not dry_run:
-        raise CommandUsageError(N_("say why: --reason TEXT"), context)
+        raise CommandUsageError(N_("--reason is required"), context)
     why = "" if reason is None else parse_reason(reason, context)
     release = parse_version(version)
     assert release is not None, "the argument is required"  # noqa: S101
     site = session.open_site()
     with session.make_progress() as progress:
         operations = Operations(site, progress)
-        progress.report(LazyText(N_("looking at the restored databases")))
+        progress.report(LazyText(N_("checking the restored databases")))
         with operations.read_journal() as journal:
             found = accepting.inspect_restored(site, journal, release, progress)
     _show_restored(session, found)
@@ -53,7 +58,7 @@ def accept_restore(
         return _finish(session, found, found.people, taken=False, code=ExitCode.OK)
     values = {"version": release}
     session.ask_confirmation(
-        LazyText(N_("Were these databases restored on purpose, and belong to {version}?"), values),
+        LazyText(N_("Adopt the restored databases as {version}?"), values),
         assume_yes=yes,
     )
     with session.make_progress() as progress:
@@ -64,34 +69,30 @@ def accept_restore(
             if people:
                 accepting.adopt_restored(site, journal, found, people, progress=progress)
     if not people:
-        words = N_("Written down. {count} more people have to say the same with this command.")
+        words = N_("Approval recorded. {count} more approvals required with the same command.")
         session.add_line(LazyText(words, {"count": people.missing}))
         return _finish(session, found, people, taken=False, code=ExitCode.APPROVAL_MISSING)
-    session.add_line(LazyText(N_("The databases are those of {version} from now on."), values))
-    session.add_line(
-        LazyText(N_("Run 'ncen-updater doctor', and start the application if it is stopped."))
-    )
+    session.add_line(LazyText(N_("Databases adopted as {version}."), values))
+    session.add_line(LazyText(N_("Run ncen-updater doctor, then start the application.")))
     return _finish(session, found, people, taken=True, code=ExitCode.OK)
 
 
 def _show_restored(session: AgentSession, restored: RestoredDatabases) -> None:
     values: dict[str, object] = {"version": restored.release, "current": restored.current or "-"}
-    session.add_line(LazyText(N_("The databases are to be taken as those of {version}."), values))
+    session.add_line(LazyText(N_("Restored databases to adopt as {version}"), values))
     for name in restored.unproved:
-        words = N_("Whether {database} is of this release cannot be seen; you vouch for it.")
+        words = N_("Release of {database} cannot be verified; you confirm it.")
         session.add_line(LazyText(words, {"database": name}))
     if restored.switches_code:
-        session.add_line(
-            LazyText(N_("The code of {version} takes the place of {current}."), values)
-        )
+        session.add_line(LazyText(N_("The code is switched from {current} to {version}."), values))
     if restored.closes is not None:
         change = {"change": restored.closes.id, "version": restored.closes.to_version}
-        session.add_line(LazyText(N_("The change {change} to {version} ends as undone."), change))
+        session.add_line(
+            LazyText(N_("Change {change} to {version} is closed as reverted."), change)
+        )
     for approval in restored.people.given:
-        document = {"who": approval.who, "reason": restored.reasons.get(approval.who)}
-        words = N_("{who} has said so already: {reason}")
-        if document["reason"] is None:
-            words = N_("{who} has said so already.")
+        document = {"who": approval.who, "reason": restored.reasons.get(approval.who) or "-"}
+        words = N_("Approved by {who}: {reason}")
         session.add_line(LazyText(words, document))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.cli.common import dry_run_option, get_agent_session
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import CliCommand
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.site import Site
 
 
-@click.command("adopt", cls=CliCommand, help=N_("Take over a site that was installed by hand."))
+@click.command("adopt", cls=CliCommand, help=N_("Adopt an existing installation"))
 @click.argument("version")
-@click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
+@dry_run_option
 @click.option(
     "--application-is-down",
     "vouched",
     is_flag=True,
-    help=N_("The application cannot say its release now: you looked, and VERSION is installed."),
+    help=N_("Confirm that VERSION is installed while the application is stopped"),
 )
 @click.pass_context
 def adopt(context: click.Context, version: str, dry_run: bool, vouched: bool) -> ExitCode:
@@ -42,7 +42,7 @@ def adopt(context: click.Context, version: str, dry_run: bool, vouched: bool) ->
     site = session.open_site()
     session.adopting = not (site.state / JOURNAL_FILE).exists()
     with session.make_progress() as progress:
-        progress.report(LazyText(N_("reading the signed list")))
+        progress.report(LazyText(N_("reading the metadata")))
         found = adopting.inspect_adoption(site, release, progress)
     for line in found.installed.format_lines(found.version):
         session.add_line(line)
@@ -59,15 +59,15 @@ def adopt(context: click.Context, version: str, dry_run: bool, vouched: bool) ->
         return _show_dry_run(session, site, found)
     adopting.require_matching_release(found, confirmed_by_operator=vouched)
     with session.make_progress() as progress:
-        progress.report(LazyText(N_("taking over the site")))
+        progress.report(LazyText(N_("adopting the installation")))
         done = adopting.adopt_site(site, release, progress, vouched=vouched)
     values = {
         "product": site.config.site.product, "version": done.version, "before": done.corrects,
     }  # fmt: skip
-    session.add_line(LazyText(N_("The site was taken over with {product} {version}."), values))
+    session.add_line(LazyText(N_("Adopted: {product} {version}"), values))
     if done.corrects is not None:
-        session.add_line(LazyText(N_("This corrects the adoption of {before}."), values))
-    words = N_("Next: let the application's unit start {link}, then 'sudo ncen-updater doctor'.")
+        session.add_line(LazyText(N_("Replaces the adoption of {before}."), values))
+    words = N_("Point the application's unit to {link}, then run: sudo ncen-updater doctor")
     session.add_line(LazyText(words, {"link": site.slots.current_link}))
     session.write_output(
         {"adopted": True, "product": values["product"], **_build_document(done, session.language)}
@@ -85,7 +85,7 @@ def _confirm_version(session: AgentSession, adoption: AdoptionPlan) -> bool:
         return False
     for line in adoption.installed.format_lines(adoption.version):
         session.print_message(line)
-    words = N_("Look in its directory. Which release is installed? Type its version")
+    words = N_("Check which release is installed, then type its version")
     answer = str(click.prompt(session.translate(words), err=True)).strip()
     typed = parse_version(answer)
     if typed != adoption.version:
@@ -114,23 +114,23 @@ def _show_dry_run(session: AgentSession, site: Site, adoption: AdoptionPlan) -> 
     }
     if not adoption.installed.said.version:
         session.add_line(
-            LazyText(
-                N_("'adopt' will ask you to type the version, or wants --application-is-down.")
-            )
+            LazyText(N_("Confirmation required: type the version, or add --application-is-down."))
         )
-    session.add_line(LazyText(N_("{product} {version} is on the signed list."), values))
+    session.add_line(LazyText(N_("Available: {product} {version}"), values))
     session.add_line(
         LazyText(
-            N_("The directory {slot} would be compared with what was signed and made the slot.")
+            N_("{slot} would be verified and used for the release.")
             if adoption.in_place
-            else N_("The slot of the release would be built in {slot}."),
+            else N_("The release would be unpacked in {slot}."),
             values,
         )
     )
     if adoption.switches:
-        session.add_line(LazyText(N_("'current' would be made to lead there."), values))
+        session.add_line(LazyText(N_("'current' would point to it."), values))
     session.add_line(
-        LazyText(N_("Ledgers and a journal would be made; no record would be touched."))
+        LazyText(
+            N_("Migration ledgers and a journal would be created; no record would be changed.")
+        )
     )
     looked = {**_build_document(adoption, session.language), "in_place": adoption.in_place}
     session.write_output({"adopted": False, **values, **looked, "switches": adoption.switches})

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.cli.common import (
+    accept_loss_option,
+    dry_run_option,
+    get_agent_session,
+    yes_option,
+)
 from ncen_updater.agent.cli.hold import parse_future_time, show_next_start
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.engine.approvals.model import describe_consumed_approvals
@@ -37,8 +42,8 @@ if TYPE_CHECKING:
 Document = Mapping[str, Any]
 
 #: Two sentences: what stands in the place is one.
-AFTER_APPROVAL = N_("This is what your yes leads to. {begins}")
-AFTER_SCHEDULING = N_("This is what that time leads to. {begins}")
+AFTER_APPROVAL = N_("After approval: {begins}")
+AFTER_SCHEDULING = N_("With this schedule: {begins}")
 #: Why there is nothing to show of an approval, after it was taken back.
 _NOTHING_TO_SHOW_CODES = frozenset(
     one.code
@@ -52,22 +57,13 @@ _NOTHING_TO_SHOW_CODES = frozenset(
 )
 
 
-@click.command("approve", cls=CliCommand, help=N_("Say yes to what was rehearsed."))
+@click.command("approve", cls=CliCommand, help=N_("Approve a rehearsed upgrade or a rollback"))
 @click.argument("version", required=False)
-@click.option(
-    "--rollback", is_flag=True, help=N_("Say yes to going back to the release before, instead.")
-)
-@click.option(
-    "--accept-loss",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help=N_("Agree to lose this many records, as the refusal counted them."),
-)
-@click.option("--withdraw", is_flag=True, help=N_("Take your own approval back."))
-@click.option("--yes", is_flag=True, help=N_("Do not ask. Nothing that blocks is passed over."))
-@click.option(
-    "--dry-run", is_flag=True, help=N_("Show what would be approved, and change nothing.")
-)
+@click.option("--rollback", is_flag=True, help=N_("Approve a rollback instead of an upgrade"))
+@accept_loss_option
+@click.option("--withdraw", is_flag=True, help=N_("Withdraw your approval"))
+@yes_option
+@dry_run_option
 @click.pass_context
 def approve(
     context: click.Context,
@@ -82,12 +78,12 @@ def approve(
     target = parse_version(version)
     if rollback:
         if version is not None:
-            raise CommandUsageError(N_("a rollback takes no VERSION"), context)
+            raise CommandUsageError(N_("--rollback takes no VERSION"), context)
         if withdraw and not dry_run:
             return _withdraw_approval(session, None, of_rollback=True)
         return _approve_rollback(session, accept_loss, yes=yes, dry_run=dry_run)
     if accept_loss is not None:
-        raise CommandUsageError(N_("--accept-loss belongs to --rollback"), context)
+        raise CommandUsageError(N_("--accept-loss requires --rollback"), context)
     if withdraw and not dry_run:
         return _withdraw_approval(session, target, of_rollback=False)
     site = session.get_client()
@@ -105,28 +101,33 @@ def approve(
         _show_digest(session, seen)
         _show_others(session, seen)
         show_next_start(session, seen["begins_after_yes"], AFTER_APPROVAL)
-        question = LazyText(N_("Approve the upgrade to {version}?"), {"version": seen["target"]})
+        question = LazyText(N_("Approve upgrade to {version}?"), {"version": seen["target"]})
         session.ask_confirmation(question, assume_yes=yes)
         before = seen["approvals"]
         site.approve(seen)
         seen = site.read_next_upgrade(target)
         if before and seen["approvals"] == before:
-            session.add_line(LazyText(N_("You had approved it before; nothing changes by this.")))
+            session.add_line(LazyText(N_("Already approved by you.")))
     return _show_approval(session, seen)
 
 
-@click.command("schedule", cls=CliCommand, help=N_("Choose when an approved upgrade may begin."))
+@click.command("schedule", cls=CliCommand, help=N_("Set the start time of an approved upgrade"))
 @click.argument("time", required=False)
-@click.option("--release", "version", metavar="VERSION", help=N_("The release that is meant."))
-@click.option("--cancel", is_flag=True, help=N_("Take the chosen time back."))
-@click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
+@click.option(
+    "--release",
+    "version",
+    metavar="VERSION",
+    help=N_("Release to schedule (default: next upgrade)"),
+)
+@click.option("--cancel", is_flag=True, help=N_("Cancel the schedule"))
+@dry_run_option
 @click.pass_context
 def schedule(
     context: click.Context, time: str | None, version: str | None, cancel: bool, dry_run: bool
 ) -> ExitCode:
     session = get_agent_session(context)
     if (time is None) is not cancel:
-        raise CommandUsageError(N_("give a TIME, or --cancel"), context)
+        raise CommandUsageError(N_("specify TIME or --cancel"), context)
     moment = parse_future_time(time, datetime.now(UTC), session.zone)
     target = parse_version(version)
     site = session.get_client()
@@ -148,16 +149,10 @@ def _cancel_schedule(
     session: AgentSession, site: SiteClient, target: Version | None, *, dry_run: bool
 ) -> ExitCode:
     """Take a chosen time back, whatever is on offer by now, and say where that leaves the site."""
-    if dry_run:
-        count = site.count_schedules()
-        message = N_("A chosen time would be taken back.") if count else N_("No time is chosen.")
-    else:
-        count = site.cancel_schedule()
-        message = (
-            N_("The chosen time is taken back.")
-            if count
-            else N_("No time was chosen; nothing is taken back.")
-        )
+    count = site.count_schedules() if dry_run else site.cancel_schedule()
+    message = N_("Not scheduled.")
+    if count:
+        message = N_("The schedule would be cancelled.") if dry_run else N_("Schedule cancelled.")
     session.add_line(LazyText(message))
     return _show_remaining(session, site, target, cancelled=0 if dry_run else count)
 
@@ -169,11 +164,7 @@ def _withdraw_approval(
     site = session.get_client()
     site.require_right("approve")
     count = site.withdraw(target, rollbacks=of_rollback)
-    message = (
-        N_("Your approval is taken back.")
-        if count
-        else N_("You had approved nothing of the kind; nothing is taken back.")
-    )
+    message = N_("Approval withdrawn.") if count else N_("No approval to withdraw.")
     session.add_line(LazyText(message))
     if of_rollback:
         session.write_output({"withdrawn": count})
@@ -215,7 +206,7 @@ def _approve_rollback(
         return session.show_result(way)
     for line in way.words:
         session.add_line(line)
-    question = LazyText(N_("Approve going back to {version}?"), {"version": way.document["to"]})
+    question = LazyText(N_("Approve rollback to {version}?"), {"version": way.document["to"]})
     session.ask_confirmation(question, assume_yes=yes)
     site.approve_rollback(way.document, accept_loss)
     return session.show_result(site.plan_rollback(accept_loss))
@@ -225,7 +216,7 @@ def _show_digest(session: AgentSession, next_upgrade: Document) -> None:
     """Say what people compare with the paper before they say yes, and find in the journal later."""
     if next_upgrade["binding"]:
         digest = {"digest": group_digest(str(next_upgrade["binding"]))}
-        session.add_line(LazyText(N_("Digest of what is approved: {digest}"), digest))
+        session.add_line(LazyText(N_("Approval digest: {digest}"), digest))
 
 
 def _show_others(session: AgentSession, next_upgrade: Document) -> None:
@@ -234,21 +225,14 @@ def _show_others(session: AgentSession, next_upgrade: Document) -> None:
     if newest is not None:
         values = {"version": target, "newest": newest}
         session.add_line(
-            LazyText(N_("{version} is not the newest release here: {newest} is."), values)
+            LazyText(N_("{version} is not the newest release; {newest} is available."), values)
         )
     for other in next_upgrade["also_approved"]:
-        text = N_("{other} was approved as well; what was approved last goes first.")
+        text = N_("Also approved: {other}; the most recent approval runs first.")
         session.add_line(LazyText(text, {"other": other}))
     for other in next_upgrade["approved_but_gone"]:
-        text = N_("{other} was approved, and can no longer be taken here.")
+        text = N_("Approved, but no longer available: {other}")
         session.add_line(LazyText(text, {"other": other}))
-
-
-def _starts_at_chosen_time(standing: Document) -> bool:
-    """Whether it begins at the very time that somebody chose, which is then told once."""
-    at = standing["begins"]["at"]
-    chosen = standing["scheduled"]
-    return at is not None and datetime.fromisoformat(at) == datetime.fromisoformat(chosen)
 
 
 def _show_approval(
@@ -285,7 +269,7 @@ def _show_approval(
         **beside,
     }
     for void in standing["voids"]:
-        session.add_line(LazyText(N_("No longer what was approved: {reason}"), {"reason": void}))
+        session.add_line(LazyText(N_("Approval outdated: {reason}"), {"reason": void}))
     if standing["approvals_used_up"]:
         session.add_line(describe_consumed_approvals(standing["approvals_used_up"]))
     for approval in standing["approvals"]:
@@ -294,26 +278,21 @@ def _show_approval(
     _show_digest(session, standing)
     missing = {"version": standing["version"], "count": standing["missing"]}
     if not standing["binding"]:
-        text = N_("Nothing can be approved yet: {version} has to pass a rehearsal here first.")
+        text = N_("Rehearsal required. Run: ncen-updater rehearse {version}")
         session.add_line(LazyText(text, missing))
     elif standing["missing"]:
-        session.add_line(LazyText(N_("{version} needs {count} more approvals."), missing))
+        session.add_line(
+            LazyText(N_("Waiting for approval of {version}: {count} missing"), missing)
+        )
     else:
-        session.add_line(LazyText(N_("{version} is approved."), missing))
+        session.add_line(LazyText(N_("Approved: {version}"), missing))
     _show_others(session, next_upgrade)
     if standing["bad_until"] is not None:
         again = {"version": standing["version"], "at": session.when(standing["bad_until"])}
-        session.add_line(
-            LazyText(N_("{version} failed here; it begins at the earliest {at}."), again)
-        )
+        session.add_line(LazyText(N_("Marked bad: {version}; not started before {at}"), again))
     if standing["scheduled"] is not None:
         chosen = {"at": session.when(standing["scheduled"]), "who": standing["scheduled_by"]}
-        text = (
-            N_("{who} chose the time.")
-            if _starts_at_chosen_time(standing)
-            else N_("{who} chose {at}; it begins no earlier.")
-        )
-        session.add_line(LazyText(text, chosen))
+        session.add_line(LazyText(N_("Scheduled by {who}: not before {at}"), chosen))
     show_next_start(session, standing["begins"], template)
     session.write_output(standing)
     return ExitCode.OK

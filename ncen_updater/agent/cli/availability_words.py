@@ -11,11 +11,11 @@ from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.i18n import N_, LazyText
 
 _HEALTH_PROBLEMS = {
-    HealthAnswer.STATUS: N_("it answers with status {detail}"),
-    HealthAnswer.CANNOT_WRITE: N_("it says that it cannot write to a database"),
-    HealthAnswer.NOT_UNDERSTOOD: N_("what it answers at its health address is not understood"),
-    HealthAnswer.DISK_FULL: N_("the disk of {detail} is full"),
-    HealthAnswer.NONE: N_("nobody answers at its health address ({detail})"),
+    HealthAnswer.STATUS: N_("HTTP status {detail}"),
+    HealthAnswer.CANNOT_WRITE: N_("cannot write to a database"),
+    HealthAnswer.NOT_UNDERSTOOD: N_("invalid response from the health URL"),
+    HealthAnswer.DISK_FULL: N_("disk full: {detail}"),
+    HealthAnswer.NONE: N_("no response from the health URL ({detail})"),
 }
 
 
@@ -25,10 +25,22 @@ def format_health_problem(seen: Availability) -> LazyText:
     return LazyText(text, {"detail": strip_control_characters(seen.detail)})
 
 
+#: What is true of the application; since when may follow.
+_STATES = {
+    AvailabilityState.WORKS: N_("Status: running"),
+    AvailabilityState.MAINTENANCE: N_("Status: maintenance page shown"),
+    AvailabilityState.NOT_RUNNING: N_("Status: stopped; users cannot work"),
+    AvailabilityState.NOT_WORKING: N_(
+        "Status: failed; the application is open but unhealthy ({trouble})"
+    ),
+    AvailabilityState.UNKNOWN: N_("Status: unknown ({why})"),
+}
+
+
 def format_availability(
     seen: Availability, version: str | None, zone: tzinfo | None = None
 ) -> Iterator[LazyText]:
-    """Say whether officers can work, and since when as far as that is known.
+    """Say whether users can work, and since when as far as that is known.
 
     Args:
         seen: What was seen.
@@ -38,39 +50,21 @@ def format_availability(
     values: dict[str, object] = {
         "version": version or "-",
         "detail": strip_control_characters(seen.detail),
+        "names": ", ".join(map(strip_control_characters, seen.missing)),
+        "trouble": format_health_problem(seen),
+        "why": strip_control_characters(seen.why) or "-",
     }
+    status = LazyText(_STATES[seen.state], values)
     if seen.since is not None:
-        values["since"] = format_time(seen.since, zone)
-    match seen.state:
-        case AvailabilityState.WORKS if seen.since is not None:
-            text = N_("Officers can work; the application has run since {since}.")
-            yield LazyText(text, values)
-        case AvailabilityState.WORKS:
-            yield LazyText(N_("Officers can work: the application answers as it should."), values)
-        case AvailabilityState.MAINTENANCE:
-            text = N_("Officers see the maintenance page, since {since}.")
-            yield LazyText(text if seen.since else N_("Officers see the maintenance page."), values)
-        case AvailabilityState.NOT_RUNNING:
-            text = N_("Officers cannot work: the application does not run, since {since}.")
-            short = N_("Officers cannot work: the application does not run.")
-            yield LazyText(text if seen.since else short, values)
-            if seen.asked_to_stop:
-                yield LazyText(
-                    N_("  somebody stopped or disabled it; the agent does not start it.")
-                )
-        case AvailabilityState.NOT_WORKING:
-            values["trouble"] = format_health_problem(seen)
-            yield LazyText(
-                N_("Officers are let in, but the application does not work: {trouble}."), values
-            )
-        case AvailabilityState.UNKNOWN:
-            values["why"] = strip_control_characters(seen.why) or "-"
-            yield LazyText(N_("Whether officers can work was not found out: {why}"), values)
-    if seen.state is AvailabilityState.WORKS and seen.answer is HealthAnswer.OTHER_VERSION:
-        text = N_("  but {detail} is said to run, and {version} is chosen here.")
-        yield LazyText(text, values)
+        dated = {"status": status, "since": format_time(seen.since, zone)}
+        status = LazyText(N_("{status} since {since}"), dated)
+    yield status
+    works = seen.state is AvailabilityState.WORKS
+    if seen.state is AvailabilityState.NOT_RUNNING and seen.asked_to_stop:
+        yield LazyText(N_("  Stopped or disabled by an administrator; not started automatically"))
+    if works and seen.answer is HealthAnswer.OTHER_VERSION:
+        yield LazyText(N_("  Version mismatch: {detail} running, {version} selected"), values)
     if seen.state is AvailabilityState.MAINTENANCE and seen.runs is False:
-        yield LazyText(N_("  the application behind it does not run."))
-    if seen.state is AvailabilityState.WORKS and seen.missing:
-        names = {"names": ", ".join(map(strip_control_characters, seen.missing))}
-        yield LazyText(N_("  parts of it that do not run: {names}"), names)
+        yield LazyText(N_("  Application stopped"))
+    if works and seen.missing:
+        yield LazyText(N_("  Components not running: {names}"), values)

@@ -10,8 +10,8 @@ from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import ExitCode
 
 
-@click.command("check", cls=CliCommand, help=N_("Ask the feed whether an upgrade is available."))
-@click.option("--exit-code", is_flag=True, help=N_("Exit with 10 when an upgrade is available."))
+@click.command("check", cls=CliCommand, help=N_("Check the feed for a new release"))
+@click.option("--exit-code", is_flag=True, help=N_("Exit with 10 if an upgrade is available"))
 @click.pass_context
 def check(context: click.Context, exit_code: bool) -> ExitCode:
     session = get_agent_session(context)

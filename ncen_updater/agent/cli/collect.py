@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.cli.common import dry_run_option, get_agent_session
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
@@ -16,12 +17,16 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.site import Site
 
 
-@click.command("collect", cls=CliCommand, help=N_("Drop what is kept longer than its days."))
-@click.option("--dry-run", is_flag=True, help=N_("Say what would go, and drop nothing."))
+@click.command(
+    "collect",
+    cls=CliCommand,
+    help=N_("Remove previous databases and releases past their retention"),
+)
+@dry_run_option
 @click.option(
     "--kept",
     metavar="CHANGE",
-    help=N_("Drop what going back kept of this change for what somebody may have entered."),
+    help=N_("Remove the databases that the rollback of this change retained"),
 )
 @click.pass_context
 def collect(context: click.Context, dry_run: bool, kept: str | None) -> ExitCode:
@@ -42,18 +47,13 @@ def collect(context: click.Context, dry_run: bool, kept: str | None) -> ExitCode
             with Operations(site, progress).lock_idle_site("collect") as journal:
                 found = collecting.find_prunable(site, journal)
                 collecting.prune(site, journal, found, progress)
-    changed = N_("Would go: the databases from before change {change}") if dry_run else N_(
-        "Dropped: the databases from before change {change}"
-    )  # fmt: skip
-    removed = N_("Would go: the slot of {version}") if dry_run else N_(
-        "Removed: the slot of {version}"
-    )  # fmt: skip
-    for change in found.changes:
-        session.add_line(LazyText(changed, {"change": change}))
-    for version in found.slots:
-        session.add_line(LazyText(removed, {"version": version}))
+    removed = [
+        LazyText(N_("databases before change {change}"), {"change": c}) for c in found.changes
+    ]
+    removed += [LazyText(N_("release {version}"), {"version": v}) for v in found.slots]
+    _show_removed(session, removed, dry_run=dry_run)
     if not found:
-        session.add_line(LazyText(N_("Nothing is kept longer than its days.")))
+        session.add_line(LazyText(N_("Nothing to prune.")))
     session.write_output(
         {
             "dry_run": dry_run,
@@ -62,6 +62,12 @@ def collect(context: click.Context, dry_run: bool, kept: str | None) -> ExitCode
         }
     )
     return ExitCode.OK
+
+
+def _show_removed(session: AgentSession, removed: Iterable[object], *, dry_run: bool) -> None:
+    text = N_("Would be removed: {what}") if dry_run else N_("Removed: {what}")
+    for what in removed:
+        session.add_line(LazyText(text, {"what": what}))
 
 
 def _prune_retained(session: AgentSession, site: Site, change: str, *, dry_run: bool) -> ExitCode:
@@ -76,13 +82,8 @@ def _prune_retained(session: AgentSession, site: Site, change: str, *, dry_run: 
             Operations(site, progress).lock_idle_site("collect") as journal,
         ):
             places = aside.drop_quarantined(site, journal, change, progress)
-    for path in places:
-        session.add_line(
-            LazyText(N_("Would go: {path}") if dry_run else N_("Dropped: {path}"), {"path": path})
-        )
+    _show_removed(session, places, dry_run=dry_run)
     if not places:
-        session.add_line(
-            LazyText(N_("Nothing is kept of the change {change}."), {"change": change})
-        )
+        session.add_line(LazyText(N_("Nothing retained for change {change}."), {"change": change}))
     session.write_output({"dry_run": dry_run, "kept": list(places)})
     return ExitCode.OK

@@ -13,6 +13,16 @@ from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_
 
 MAX_REASON_CHARS = 500
+#: Options that mean the same for every command.
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help=N_("Show what would be done, without changing anything")
+)
+yes_option = click.option("--yes", is_flag=True, help=N_("Skip the confirmation prompt"))
+retry_option = click.option("--retry", is_flag=True, help=N_("Retry releases marked bad"))
+accept_loss_option = click.option(
+    "--accept-loss", type=click.IntRange(min=0), metavar="N",
+    help=N_("Accept the loss of N records"),
+)  # fmt: skip
 
 
 def parse_reason(typed: str, context: click.Context) -> str:
@@ -23,7 +33,7 @@ def parse_reason(typed: str, context: click.Context) -> str:
     """
     reason = strip_control_characters(typed).replace("\n", " ").strip()[:MAX_REASON_CHARS]
     if not reason:
-        raise CommandUsageError(N_("it is empty"), context, hint="--reason")
+        raise CommandUsageError(N_("empty value"), context, hint="--reason")
     return reason
 
 

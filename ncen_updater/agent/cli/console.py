@@ -18,13 +18,13 @@ from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import ExitCode
 
 
-@click.command("console", cls=CliCommand, help=N_("Show the site in a browser."))
+@click.command("console", cls=CliCommand, help=N_("Open the web console"))
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=0,
     metavar="N",
-    help=N_("Listen on this port of the loopback; on any that is free if left out."),
+    help=N_("Port on the loopback interface (default: any free port)"),
 )
 @click.pass_context
 def console(context: click.Context, port: int) -> ExitCode:

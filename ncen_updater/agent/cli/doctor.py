@@ -11,7 +11,7 @@ from ncen_updater.common.messages import ExitCode
 
 
 @click.command(
-    "doctor", cls=CliCommand, help=N_("Look for everything that would stand in the way.")
+    "doctor", cls=CliCommand, help=N_("Check the site for problems that block an upgrade")
 )
 @click.pass_context
 def doctor(context: click.Context) -> ExitCode:

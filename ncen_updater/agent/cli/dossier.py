@@ -13,15 +13,15 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 
-@click.command("dossier", cls=CliCommand, help=N_("Make a page on the upgrade for people to sign."))
+@click.command("dossier", cls=CliCommand, help=N_("Write the approval dossier as an HTML page"))
 @click.argument("version", required=False)
 @click.option(
     "--output",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help=N_("Where the page goes; to stdout if left out."),
+    help=N_("Output file (default: standard output)"),
 )
-@click.option("--prepared", is_flag=True, help=N_("For the service: fetch nothing for it."))
+@click.option("--prepared", is_flag=True, hidden=True)
 @click.pass_context
 def dossier(
     context: click.Context, version: str | None, output: Path | None, prepared: bool
@@ -44,7 +44,7 @@ def dossier(
             durable.write_file(output, html.encode(), 0o640)
         except OSError as error:
             raise UpdaterError(DOSSIER_UNWRITTEN, path=output, reason=error.strerror) from error
-        session.add_line(LazyText(N_("The dossier is in {path}."), {"path": output}))
+        session.add_line(LazyText(N_("Written: {path}"), {"path": output}))
     else:
         session.folds = False  # a page is no lines for people
         session.add_line(html.rstrip("\n"))

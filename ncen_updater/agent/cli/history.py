@@ -24,14 +24,12 @@ Document = Mapping[str, Any]
 IMPORTED_KINDS = ("releases", "agents")
 
 
-@click.command(
-    "history", cls=CliCommand, help=N_("What was done here; with an id, one change whole.")
-)
+@click.command("history", cls=CliCommand, help=N_("Show past upgrades and rollbacks"))
 @click.argument("change", required=False)
 @click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=50, help=N_("At most this many changes.")
+    "--limit", type=click.IntRange(1, 10_000), default=50, help=N_("Maximum number of changes")
 )
-@click.option("--events", is_flag=True, help=N_("With an id: every step and event as well."))
+@click.option("--events", is_flag=True, help=N_("With CHANGE: include steps and events"))
 @click.pass_context
 def history(context: click.Context, change: str | None, limit: int, events: bool) -> ExitCode:
     session = get_agent_session(context)
@@ -51,14 +49,12 @@ def _join_texts(value: object) -> str:
 def _show_rehearsal(session: AgentSession, failed: Document) -> None:
     error = strip_control_characters(str(failed["error"] or "")).split("\n", 1)[0]
     code = failed["code"] or "-"
-    values = {"at": session.when(failed["at"]), "version": failed["version"]}
-    if error:
-        failure = error if code in error else f"{code}: {error}"
-        text = N_("{at}: the rehearsal of {version} failed: {error}")
-        session.add_line(LazyText(text, {**values, "error": failure}))
-    else:
-        text = N_("{at}: the rehearsal of {version} failed ({code})")
-        session.add_line(LazyText(text, {**values, "code": code}))
+    values = {
+        "at": session.when(failed["at"]),
+        "version": failed["version"],
+        "error": error if code in error else f"{code}: {error}".removesuffix(": "),
+    }
+    session.add_line(LazyText(N_("{at}: rehearsal of {version} failed: {error}"), values))
 
 
 def _show_import(session: AgentSession, event: Document) -> None:
@@ -71,9 +67,9 @@ def _show_import(session: AgentSession, event: Document) -> None:
         "releases": _join_texts(brought) or "-",
     }
     line = (
-        N_("{at}: imported {releases} from {file}, by {by}")
+        N_("{at}: {releases} imported from {file} by {by}")
         if event["kind"] == IMPORTED
-        else N_("{at}: refused to import {file} ({code}), by {by}")
+        else N_("{at}: import of {file} by {by} rejected ({code})")
     )
     session.add_line(LazyText(line, values))
 
@@ -85,9 +81,7 @@ def _show_adopted(session: AgentSession, taken: Document) -> None:
         "by": _join_texts(taken["by"]),
         "reasons": strip_control_characters("; ".join(map(str, taken["reasons"]))) or "-",
     }
-    words = N_(
-        "{at}: the databases as they are were taken as those of {version}, by {by}: {reasons}"
-    )
+    words = N_("{at}: databases adopted as {version} by {by}: {reasons}")
     session.add_line(LazyText(words, values))
 
 
@@ -102,8 +96,8 @@ def _show_changes(session: AgentSession, found: Document) -> None:
         [
             session.translate(heading)
             for heading in (
-                N_("change"), N_("what"), N_("from"), N_("to"), N_("came to"), N_("stop"),
-                N_("code"), N_("begun"),
+                N_("change"), N_("type"), N_("from"), N_("to"), N_("result"), N_("downtime"),
+                N_("code"), N_("started"),
             )
         ]
     ]  # fmt: skip
@@ -126,10 +120,10 @@ def _show_changes(session: AgentSession, found: Document) -> None:
             session.add_line(line)
         failed = next((one for one in found["changes"] if _find_error_code(one)), None)
         if failed is not None:
-            text = N_("What failed, and what became of it: 'ncen-updater history {id}'")
+            text = N_("For the last failure, run: ncen-updater history {id}")
             session.add_line(LazyText(text, {"id": failed["id"]}))
     else:
-        session.add_line(LazyText(N_("No change was ever begun here.")))
+        session.add_line(LazyText(N_("No upgrades yet.")))
     for failed in found["failed_rehearsals"]:
         _show_rehearsal(session, failed)
     for event in found["imports"]:
@@ -142,7 +136,7 @@ def _show_change(session: AgentSession, report: Document, *, events: bool) -> No
     for line in format_change(report, session.language, session.zone):
         session.add_line(line)
     if not events:
-        text = N_("Every step and event: 'ncen-updater history {id} --events'")
+        text = N_("For all steps and events, run: ncen-updater history {id} --events")
         session.add_line(LazyText(text, {"id": report["id"]}))
         return
     rows = [

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ncen_updater.agent.cli.common import get_agent_session, parse_reason
+from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, parse_reason
 from ncen_updater.agent.config.paths import read_site_timezone
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import CliCommand
-from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.holds import format_hold
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.messages import BAD_TIME, TIME_PASSED, ExitCode
 from ncen_updater.common.records import within_calendar
@@ -65,53 +65,41 @@ def show_next_start(
     session.add_line(LazyText(template, {"begins": text}))
 
 
-@click.command("hold", cls=CliCommand, help=N_("Forbid upgrades, with a reason."))
-@click.option("--reason", required=True, help=N_("Why, for whoever finds the hold."))
-@click.option(
-    "--until", metavar="TIME", help=N_("When it ends by itself; without end if left out.")
-)
-@click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
+@click.command("hold", cls=CliCommand, help=N_("Hold upgrades"))
+@click.option("--reason", required=True, help=N_("Reason"))
+@click.option("--until", metavar="TIME", help=N_("End of the hold (default: none)"))
+@dry_run_option
 @click.pass_context
 def hold(context: click.Context, reason: str, until: str | None, dry_run: bool) -> ExitCode:
     session = get_agent_session(context)
     reason = parse_reason(reason, context)
     zone = read_site_timezone(session.config)
-    end = parse_future_time(until, datetime.now(UTC), zone)
+    now = datetime.now(UTC)
+    end = parse_future_time(until, now, zone)
     found = session.get_client().set_hold(reason, end, dry_run=dry_run)
-    values = {"by": found["by"], "reason": reason, "until": format_time(end, zone) if end else "-"}
-    until_then, for_good = (
-        (
-            N_("Upgrades would be on hold until {until}: {reason}"),
-            N_("Upgrades would be on hold, without end: {reason}"),
-        )
-        if dry_run
-        else (
-            N_("Upgrades are on hold until {until}: {reason}"),
-            N_("Upgrades are on hold, without end: {reason}"),
-        )
-    )
-    session.add_line(LazyText(until_then if end else for_good, values))
+    line = format_hold({**found, "since": now.isoformat()}, zone)
+    session.add_line(LazyText(N_("Would be set: {hold}"), {"hold": line}) if dry_run else line)
     session.write_output(found)
     return ExitCode.OK
 
 
-@click.command("unhold", cls=CliCommand, help=N_("Allow upgrades again."))
-@click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
+@click.command("unhold", cls=CliCommand, help=N_("Remove all holds"))
+@dry_run_option
 @click.pass_context
 def unhold(context: click.Context, dry_run: bool) -> ExitCode:
     session = get_agent_session(context)
     site = session.get_client()
     count = site.count_holds() if dry_run else site.lift_holds()
     if not count:
-        text = N_("There was no hold.")
+        text = N_("No holds.")
     elif dry_run:
-        text = N_("Holds that would be lifted: {count}.")
+        text = N_("Would be removed: {count} holds")
     else:
-        text = N_("Holds lifted: {count}.")
+        text = N_("Removed: {count} holds")
     session.add_line(LazyText(text, {"count": count}))
     version, begins = (None, None) if dry_run else site.read_next_upgrade_summary()
     if version is not None:
-        session.add_line(LazyText(N_("Next is the upgrade to {version}."), {"version": version}))
+        session.add_line(LazyText(N_("Next upgrade: {version}"), {"version": version}))
     show_next_start(session, begins)
     lifted = 0 if dry_run else count
     session.write_output({"held": dry_run and count > 0, "lifted": lifted, "begins": begins})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ncen_updater.agent.adapters.databases.engines import ENGINES, get_engine_descriptor
-from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, yes_option
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.session import DEFAULT_CONFIG
@@ -28,28 +28,26 @@ if TYPE_CHECKING:
 
 
 PATH_TYPE = click.Path(path_type=Path)
-ROOT_HELP = N_("Everything is below this directory; / by default.")
+ROOT_HELP = N_("Root directory of all paths (default: /)")
 
 
-@click.command("install", cls=CliCommand, help=N_("Install the agent on this server."))
-@click.option("--from", "release", type=PATH_TYPE, help=N_("An unpacked release of the agent."))
-@click.option(
-    "--trusted-root", type=PATH_TYPE, help=N_("The root that the Secretariat handed over.")
-)
-@click.option("--settings", type=PATH_TYPE, help=N_("A configuration that is ready."))
-@click.option("--site", help=N_("Id of the site, as no other has it."))
-@click.option("--country", help=N_("Its country, two capital letters."))
-@click.option("--feed-url", "feed", multiple=True, help=N_("Address of the feed; or several."))
+@click.command("install", cls=CliCommand, help=N_("Install ncen-updater on this server"))
+@click.option("--from", "release", type=PATH_TYPE, help=N_("Unpacked release of ncen-updater"))
+@click.option("--trusted-root", type=PATH_TYPE, help=N_("root.json received from the Secretariat"))
+@click.option("--settings", type=PATH_TYPE, help=N_("Configuration file to install"))
+@click.option("--site", help=N_("Unique site ID"))
+@click.option("--country", help=N_("Country code, two capital letters"))
+@click.option("--feed-url", "feed", multiple=True, help=N_("Feed URL (repeatable)"))
 @click.option(
     "--engine", type=click.Choice(list(ENGINES)), default=next(iter(ENGINES)),
-    help=N_("Kind of the databases."),
+    help=N_("Database engine"),
 )  # fmt: skip
-@click.option("--unit", default="ncen.service", help=N_("The application's unit."))
+@click.option("--unit", default="ncen.service", help=N_("systemd unit of the application"))
 @click.option(
-    "--health-url", default="http://127.0.0.1:8000", help=N_("The application's own address.")
+    "--health-url", default="http://127.0.0.1:8000", help=N_("Health URL of the application")
 )
 @click.option("--root", type=PATH_TYPE, default=Path("/"), help=ROOT_HELP)
-@click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
+@dry_run_option
 @click.pass_context
 def install(
     context: click.Context,
@@ -78,10 +76,9 @@ def install(
         text = settings.read_text("utf-8")
     elif not config.exists():
         answers = InitialSettings(
-            site=_ask_if_missing(session, site, "--site", LazyText(N_("Id of the site"))),
+            site=_ask_if_missing(session, site, "--site", LazyText(N_("Site ID"))),
             country=_ask_if_missing(session, country, "--country", LazyText(N_("Country"))),
-            feed=feed
-            or (_ask_if_missing(session, None, "--feed-url", LazyText(N_("Address of the feed"))),),
+            feed=feed or (_ask_if_missing(session, None, "--feed-url", LazyText(N_("Feed URL"))),),
             engine=engine,
             unit=unit,
             health_url=health_url,
@@ -94,17 +91,17 @@ def install(
         done = list_missing(parts) if dry_run else create_missing(parts, progress)
     _show_parts(session, done, dry_run=dry_run)
     if not dry_run:
-        session.add_line(
-            LazyText(N_("Next: 'ncen-updater adopt VERSION', then start the service."))
-        )
+        session.add_line(LazyText(N_("Run ncen-updater adopt VERSION, then start the service.")))
     return ExitCode.OK
 
 
-@click.command("uninstall", cls=CliCommand, help=N_("Take the agent away; the application stays."))
-@click.option("--purge", is_flag=True, help=N_("Journal, lists and configuration go, too."))
+@click.command(
+    "uninstall", cls=CliCommand, help=N_("Uninstall ncen-updater and keep the application")
+)
+@click.option("--purge", is_flag=True, help=N_("Also remove journal, metadata and configuration"))
 @click.option("--root", type=PATH_TYPE, default=Path("/"), help=ROOT_HELP)
-@click.option("--yes", is_flag=True, help=N_("Answer the question with yes."))
-@click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
+@yes_option
+@dry_run_option
 @click.pass_context
 def uninstall(
     context: click.Context, purge: bool, root: Path, yes: bool, dry_run: bool
@@ -132,8 +129,8 @@ def uninstall(
         if dry_run:
             done = list_missing(parts)
         else:
-            question = N_("Take the agent away, with its journal?") if purge else N_(
-                "Take the agent away? Its journal stays."
+            question = N_("Uninstall ncen-updater and delete its journal?") if purge else N_(
+                "Uninstall ncen-updater and keep its journal?"
             )  # fmt: skip
             session.ask_confirmation(LazyText(question), assume_yes=yes)
             done = create_missing(parts, progress)
@@ -154,17 +151,17 @@ def _ask_if_missing(
     if value is not None:
         return value
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise CommandUsageError(N_("missing: {option} (or --settings with a file)"), option=option)
+        raise CommandUsageError(N_("{option} or --settings is required"), option=option)
     asked = session.format_for_stream(question.render(session.language), sys.stderr)
     return str(click.prompt(asked, err=True)).strip()
 
 
 def _show_parts(session: AgentSession, done: Sequence[InstallationPart], *, dry_run: bool) -> None:
-    words = N_("would be done: {what}") if dry_run else N_("done: {what}")
+    words = N_("Would be done: {what}") if dry_run else N_("Done: {what}")
     for part in done:
         session.add_line(LazyText(words, {"what": part.what}))
     if not done:
-        session.add_line(LazyText(N_("Everything is as it should be.")))
+        session.add_line(LazyText(N_("No changes required.")))
     session.write_output(
         {"dry_run": dry_run, "parts": [p.what.render(session.language) for p in done]}
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ncen_updater.agent.cli.guide import COMMAND_HELP, COMMANDS
 from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import LazyGroup, make_global_options, make_version_option
 from ncen_updater.common.cli.program import run_program
 from ncen_updater.common.cli.session import DEFAULT_CONFIG
@@ -24,7 +25,7 @@ cli = LazyGroup(
         *make_global_options(),
         make_version_option(),
     ],
-    help=N_("Upgrade a national nCEN instance, whole or not at all."),
+    help=N_("Upgrade and roll back an application with its databases"),
 )
 
 
@@ -34,13 +35,13 @@ def _describe_state(session: AgentSession, error: UpdaterError) -> Sequence[Lazy
     from ncen_updater.agent.model.errors import JournalMissingError
 
     if isinstance(error, ConfigError):
-        return [LazyText(N_("The site was not looked at, and nothing was changed."))]
+        return [NOTHING_CHANGED]
     status = session.read_status()
     # A command that never had the site cannot have changed it.
     before = None if session.adopting else session.before or status
     value = format_site_state(status, before)
     if session.adopting and isinstance(status.journal, JournalMissingError):
-        value.append(LazyText(N_("The site was not taken over; 'adopt' may be repeated.")))
+        value.append(LazyText(N_("Not adopted. Run ncen-updater adopt again.")))
     return value
 
 

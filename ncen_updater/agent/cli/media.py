@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.cli.common import dry_run_option, get_agent_session
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.render import format_bytes, format_time
 from ncen_updater.common.cli.usage import CommandUsageError
@@ -22,16 +22,14 @@ if TYPE_CHECKING:
 FILE_TYPE = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.command("import", cls=CliCommand, help=N_("Take releases from the bundle FILE."))
+@click.command("import", cls=CliCommand, help=N_("Import an offline bundle"))
 @click.argument("file", metavar="FILE", type=FILE_TYPE, required=False)
-@click.option(
-    "--dry-run", is_flag=True, help=N_("Verify the bundle whole, and keep nothing of it.")
-)
+@dry_run_option
 @click.option(
     "--order",
     type=click.IntRange(min=1),
     metavar="N",
-    help=N_("For the service: as whoever gave this order."),
+    hidden=True,
 )
 @click.pass_context
 def import_(
@@ -41,7 +39,7 @@ def import_(
     if order is not None and file is None:
         return session.show_result(session.get_local_site().import_for_job(order, dry_run=dry_run))
     if file is None or order is not None:
-        raise CommandUsageError(N_("name a file"), context)
+        raise CommandUsageError(N_("specify a file"), context)
     # Who may write here opens the medium themselves; nothing has to be copied for that.
     return session.show_result(session.get_nearest_client().import_bundle(file, dry_run=dry_run))
 
@@ -49,22 +47,22 @@ def import_(
 @click.command(
     "mirror",
     cls=CliCommand,
-    help=N_("Make or renew a copy of the feed in DIRECTORY, for a web server of this country."),
+    help=N_("Create or update a local mirror of the feed"),
 )
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
     "--from-bundle",
     "file",
     type=FILE_TYPE,
-    help=N_("A bundle in place of the feed."),
+    help=N_("Use an offline bundle instead of the feed"),
 )
 @click.option(
     "--keep",
     type=click.IntRange(1, 1000),
     metavar="N",
-    help=N_("Keep the N newest releases of each product, and every required stop."),
+    help=N_("Keep the N newest releases of each product and all required releases"),
 )
-@click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
+@dry_run_option
 @click.pass_context
 def mirror(
     context: click.Context,
@@ -104,13 +102,15 @@ def mirror(
     }
     session.add_line(
         LazyText(
-            N_("{size} would be brought, {removed} files removed.")
+            N_("Would be downloaded: {size}; removed: {removed} files")
             if dry_run
-            else N_("{size} were brought, {removed} files removed."),
+            else N_("Downloaded: {size}; removed: {removed} files"),
             values,
         )
     )
-    lapse = N_("Its lists lapse {until} for readers without 'mirror_grace_days'; renew it before.")
+    lapse = N_(
+        "Metadata expires {until} for sites without 'mirror_grace_days'. Update the mirror before."
+    )
     session.add_line(LazyText(lapse, values))
     session.write_output({"directory": str(directory), "changed": not dry_run, **report})
     return ExitCode.OK

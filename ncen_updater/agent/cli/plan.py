@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import click
 
-from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.cli.common import get_agent_session, retry_option
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import ExitCode
 
 
-@click.command(
-    "plan", cls=CliCommand, help=N_("Say what an upgrade would do here, and change nothing.")
-)
+@click.command("plan", cls=CliCommand, help=N_("Show the upgrade plan without changing anything"))
 @click.argument("version", required=False)
-@click.option(
-    "--sql", is_flag=True, help=N_("Print every statement that will run, in order, and only that.")
-)
-@click.option("--retry", is_flag=True, help=N_("Take releases too that failed here before."))
+@click.option("--sql", is_flag=True, help=N_("Print only the SQL statements, in order"))
+@retry_option
 @click.option(
     "--prepared",
     is_flag=True,
-    help=N_("For the service: fetch nothing, and give the statements beside the plan."),
+    hidden=True,
 )
 @click.pass_context
 def plan(

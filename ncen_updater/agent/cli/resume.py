@@ -8,7 +8,7 @@ from contextlib import nullcontext
 
 import click
 
-from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.cli.common import dry_run_option, get_agent_session
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.paths import load_essential_settings
 from ncen_updater.agent.reports.answers import format_operation_result
@@ -17,16 +17,14 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 
-@click.command("resume", cls=CliCommand, help=N_("Bring an interrupted change to its end."))
+@click.command("resume", cls=CliCommand, help=N_("Resume an interrupted upgrade or rollback"))
 @click.option(
     "--boot",
     is_flag=True,
-    help=N_("For the start of the machine: count the tries, and leave the start to the system."),
+    hidden=True,
 )
-@click.option(
-    "--unattended", is_flag=True, help=N_("For the service: count the tries, and start it.")
-)
-@click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
+@click.option("--unattended", is_flag=True, hidden=True)
+@dry_run_option
 @click.pass_context
 def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) -> ExitCode:
     from ncen_updater.agent.adapters.rights import drop_server_file_access
@@ -83,9 +81,9 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
         before = [LazyText(N_("{action}: {reason}"), values)]
     answer = format_operation_result(result, session.language, before)
     if result.started:
-        more = N_("The application did not run, and was started.")
+        more = N_("Application started.")
     elif not (boot or dry_run or site.application.is_running()):
-        more = N_("The application does not run; start it with: {command}")
+        more = N_("Application stopped. Run: {command}")
     else:
         return session.show_result(answer)
     settings = site.config.application

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import click
 
-from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.cli.common import (
+    accept_loss_option,
+    dry_run_option,
+    get_agent_session,
+    yes_option,
+)
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.reports.answers import CommandResult
 from ncen_updater.common.cli.characters import strip_control_characters
@@ -21,31 +26,26 @@ from ncen_updater.common.messages import (
 )
 
 
-@click.command("rollback", cls=CliCommand, help=N_("Go back to the release before."))
-@click.option(
-    "--accept-loss",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help=N_("Agree to lose this many records, as the refusal counted them."),
-)
-@click.option("--yes", is_flag=True, help=N_("Do not ask. Nothing that blocks is passed over."))
-@click.option("--dry-run", is_flag=True, help=N_("Say how it would go, and change nothing."))
+@click.command("rollback", cls=CliCommand, help=N_("Roll back to the previous release"))
+@accept_loss_option
+@yes_option
+@dry_run_option
 @click.option(
     "--undoes",
     metavar="CHANGE",
-    help=N_("For the service: only this upgrade, which a person was asked about."),
+    hidden=True,
 )
 @click.option(
     "--emergency",
     is_flag=True,
-    help=N_("Do not wait for those who have to approve it; all who get messages are told at once."),
+    help=N_("Roll back without missing approvals; all recipients are notified"),
 )
-@click.option("--reason", metavar="TEXT", help=N_("Why it cannot wait; goes with --emergency."))
+@click.option("--reason", metavar="TEXT", help=N_("Reason, required with --emergency"))
 @click.option(
     "--order",
     type=click.IntRange(min=1),
     metavar="N",
-    help=N_("For the service: as whoever gave this order."),
+    hidden=True,
 )
 @click.pass_context
 def rollback(
@@ -60,7 +60,7 @@ def rollback(
 ) -> ExitCode:
     session = get_agent_session(context)
     if emergency is not (reason is not None):
-        raise CommandUsageError(N_("write both, or neither: --emergency --reason TEXT"), context)
+        raise CommandUsageError(N_("--emergency and --reason require each other"), context)
     if order is not None and not dry_run:
         return session.show_result(
             session.get_local_site().rollback(accept_loss, undoes, job=order)
@@ -78,7 +78,7 @@ def rollback(
                 session.beside = {"lost_total": error.values["count"]}
             raise
         _show_rollback_plan(session, way, emergency=emergency)
-        question = LazyText(N_("Go back to {target} now?"), {"target": way.document["to"]})
+        question = LazyText(N_("Roll back to {target} now?"), {"target": way.document["to"]})
         session.ask_confirmation(question, assume_yes=False)
         undoes = way.document["undoes"]  # what was agreed to, whatever comes meanwhile
     return session.show_result(site.rollback(accept_loss, undoes, reason))
@@ -112,7 +112,7 @@ def _show_rollback_plan(session: AgentSession, plan: CommandResult, *, emergency
     for line in found["how"]:
         session.add_line(line)
     words = N_(
-        "An emergency: this goes without the approvals that are missing ({missing}). Your name and "
-        "the reason are written down, and everybody who gets messages is told at once."
+        "Emergency rollback without {missing} missing approvals. Your name and reason "
+        "are logged and sent to all recipients."
     )
     session.add_line(LazyText(words, {"missing": missing}))

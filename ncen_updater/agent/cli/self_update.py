@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import click
 
-from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, retry_option
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import ExitCode
 
 
-@click.command("self-update", cls=CliCommand, help=N_("Renew the agent itself."))
+@click.command("self-update", cls=CliCommand, help=N_("Update ncen-updater itself"))
 @click.argument("version", required=False)
-@click.option("--retry", is_flag=True, help=N_("Take agents too that were given up here."))
-@click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
+@retry_option
+@dry_run_option
 @click.pass_context
 def self_update(
     context: click.Context, version: str | None, retry: bool, dry_run: bool

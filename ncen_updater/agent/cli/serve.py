@@ -33,7 +33,7 @@ from ncen_updater.common.messages import ExitCode
 logger = logging.getLogger(__name__)
 
 
-@click.command("serve", cls=CliCommand, help=N_("Be the service of this site."))
+@click.command("serve", cls=CliCommand, help=N_("Run the service (started by systemd)"))
 @click.pass_context
 def serve(context: click.Context) -> ExitCode:
     session = get_agent_session(context)

@@ -241,7 +241,7 @@ class SiteClient(Protocol):
         """Put together what people decide on: facts, and the page in ``html``."""
 
     def run_doctor(self) -> CommandResult:
-        """Look for everything that would stand in the way."""
+        """Check the site for problems that block an upgrade."""
 
     def verify(self, heads: Sequence[ChainHead], *, journal_only: bool) -> CommandResult:
         """Compare what is there with what was recorded, and with what a person kept."""
@@ -252,7 +252,7 @@ class SiteClient(Protocol):
         """Gather what the Secretariat needs, packed in ``archive`` (base64) where nothing leaks."""
 
     def update_agent(self, target: Version | None, *, retry: bool) -> CommandResult:
-        """Renew the agent itself."""
+        """Update ncen-updater itself."""
 
     def rehearse(self, target: Version | None, *, retry: bool) -> CommandResult:
         """Try a release on copies of the site's data."""
@@ -387,7 +387,7 @@ class LocalSiteClient:
             newest = self._find_newest_release(journal) if chosen is not None else None
         if chosen is None or newest == str(chosen) or version not in (None, str(chosen)):
             return
-        text = N_("{version} was approved here: it goes before {newest}, the newest release.")
+        text = N_("Approved: {version}; runs before {newest}")
         yield LazyText(text, {"version": chosen, "newest": newest or "-"})
 
     def _read_start_inputs(self) -> SiteStatus:
@@ -590,7 +590,7 @@ class LocalSiteClient:
         config = self._run.config
         site = self._site
         with self._run.make_progress() as progress:
-            progress.report(LazyText(N_("reading the signed list")))
+            progress.report(LazyText(N_("reading the metadata")))
             operations = Operations(site, progress)
             path = operations.find_upgrade_path()
             operations.record_elapsed_time()
@@ -603,24 +603,19 @@ class LocalSiteClient:
         zone = site.config.service.get_timezone()
         by_medium = record is not None and read_at == record.imported_at
         if by_medium and record is not None:
-            until = format_time(record.usable_until, zone)
-            text = (
-                N_("By the lists that were imported at {at}; they may be used until {until}.")
-                if site.config.feed.offline
-                else N_(
-                    "The feed cannot be reached. By the lists that were imported at {at}; they may "
-                    "be used until {until}."
-                )
-            )
-            words.append(
-                LazyText(text, {"at": format_time(record.imported_at, zone), "until": until})
-            )
+            if not site.config.feed.offline:
+                words.append(LazyText(N_("Feed unreachable.")))
+            values = {
+                "at": format_time(record.imported_at, zone),
+                "until": format_time(record.usable_until, zone),
+            }
+            words.append(LazyText(N_("Metadata imported at {at}, valid until {until}"), values))
         offers = view.offers if view else ()
         others = list_other_releases(path, offers, site.slots.read_current())
         words += format_path_lines(product, current, path, self._run.zone)
         if others:
             values = {"versions": ", ".join(others), "example": others[-1]}
-            text = N_("Older, to be had by name ('ncen-updater plan {example}'): {versions}")
+            text = N_("Other releases: {versions}. To select one, run: ncen-updater plan {example}")
             words.append(LazyText(text, values))
         words += self._explain_approved_first()
         gone = next((o.withdrawn for o in offers if o.version == current), None)
@@ -628,7 +623,11 @@ class LocalSiteClient:
             words += format_withdrawal_lines(product, current, gone.reason, gone.advice)
         if agent is not None:
             values = {"version": agent}
-            words.append(LazyText(N_("Agent {version} is on offer: 'self-update'."), values))
+            words.append(
+                LazyText(
+                    N_("ncen-updater {version} is available. Run: ncen-updater self-update"), values
+                )
+            )
         document = {
             "product": product,
             "current": current,
@@ -665,7 +664,7 @@ class LocalSiteClient:
             if prepared:
                 path = self._choose_prepared_path(target, retry=retry)
             else:
-                progress.report(LazyText(N_("reading the signed list")))
+                progress.report(LazyText(N_("reading the metadata")))
                 path = Operations(site, progress).find_upgrade_path(target, retry=retry)
             words = list(
                 format_path_lines(site.config.site.product, str(current), path, self._run.zone)
@@ -738,7 +737,7 @@ class LocalSiteClient:
         from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 
         with self._run.make_progress() as progress:
-            progress.report(LazyText(N_("looking at the site")))
+            progress.report(LazyText(N_("running diagnostics")))
             away: tuple[Finding, ...] = ()
             try:
                 if (found := seen_by_unit(self._run, progress)) is not None:
@@ -752,7 +751,7 @@ class LocalSiteClient:
         blocks = any(finding.severity is Severity.STRICT for finding in findings)
         words: list[OutputLine] = list(format_findings(findings, self._run.language))
         if not (blocks or any(found.code == "NU-6001" for found in findings)):
-            words.append(LazyText(N_("Nothing stands in the way of an upgrade.")))
+            words.append(LazyText(N_("Ready for an upgrade")))
         document = {
             "healthy": not blocks,
             "findings": [finding_to_json(found, self._run.language) for found in findings],
@@ -767,20 +766,18 @@ class LocalSiteClient:
             if site is None:
                 findings = verify_journal(journal, heads)
             else:
-                progress.report(LazyText(N_("comparing the site with its journal")))
+                progress.report(LazyText(N_("verifying the site")))
                 findings = verify_site(site, journal, progress, heads)
             head = journal.read_head()
         differs = any(finding.severity is Severity.STRICT for finding in findings)
         words: list[OutputLine] = list(format_findings(findings, self._run.language))
         if not findings and site is None:
-            words.append(
-                LazyText(N_("The journal is whole: every event stands where it was written."))
-            )
+            words.append(LazyText(N_("Audit log intact")))
         elif not findings:
-            words.append(LazyText(N_("Everything is as it was recorded.")))
+            words.append(LazyText(N_("No differences.")))
         elif all(finding.severity is Severity.INFO for finding in findings):
-            words.append(LazyText(N_("Everything else is as it was recorded.")))
-        words.append(LazyText(N_("Head of the journal: {head}"), {"head": head}))
+            words.append(LazyText(N_("No other differences.")))
+        words.append(LazyText(N_("Chain head: {head}"), {"head": head}))
         document = {
             "head": str(head),
             "as_recorded": not differs,
@@ -800,7 +797,7 @@ class LocalSiteClient:
 
         now = datetime.now(UTC)
         with self._run.make_progress() as progress:
-            progress.report(LazyText(N_("gathering")))
+            progress.report(LazyText(N_("collecting diagnostics")))
             bundle = make_bundle(self._run.config, progress, now, leave_out=leave_out)
         archive = None if bundle.leaks else base64.b64encode(pack_bundle(bundle, now)).decode()
         return format_support_bundle(bundle, show, archive)
@@ -818,7 +815,7 @@ class LocalSiteClient:
 
         site = self._site
         with self._run.make_progress() as progress:
-            progress.report(LazyText(N_("reading the signed list of agents")))
+            progress.report(LazyText(N_("reading the metadata")))
             done = update_agent(
                 site,
                 create_agent_source(site, self._run.config),
@@ -832,12 +829,14 @@ class LocalSiteClient:
         values = {"origin": done.origin, "version": done.version}
         words: list[OutputLine] = []
         if done.version is None:
-            words.append(LazyText(N_("Agent {origin} is the newest for this site."), values))
+            words.append(LazyText(N_("Up to date: ncen-updater {origin}"), values))
         elif done.chosen:
-            words.append(LazyText(N_("Agent {version} was chosen in place of {origin}."), values))
-            words.append(LazyText(N_("It is on trial; it starts when the service starts again.")))
+            words.append(LazyText(N_("Updated from {origin}: ncen-updater {version}"), values))
+            words.append(LazyText(N_("It starts at the next restart of the service.")))
         else:
-            words.append(LazyText(N_("Agent {version} would take the place of {origin}."), values))
+            words.append(
+                LazyText(N_("Would be updated from {origin}: ncen-updater {version}"), values)
+            )
         return CommandResult(
             {"from": done.origin, "to": done.version, "chosen": done.chosen}, words
         )
@@ -874,7 +873,7 @@ class LocalSiteClient:
                 pages = write_dossiers(site, journal, record.to_version)
         found = serialize_rehearsal(record)
         # Not where it lies: most of those who decide cannot open that.
-        retained = [LazyText(N_("'ncen-updater dossier' writes the page for those who decide."))]
+        retained = [LazyText(N_("To write the approval dossier, run: ncen-updater dossier"))]
         return CommandResult(
             {"rehearsal": found, "dossiers": [str(page) for page in pages]},
             [*format_rehearsal_lines(found, self._run.language), *(retained if pages else ())],
@@ -961,7 +960,7 @@ class LocalSiteClient:
 
         site = self._site
         with self._run.make_progress() as progress:
-            progress.report(LazyText(N_("looking for the way back")))
+            progress.report(LazyText(N_("planning the rollback")))
             way = Operations(site, progress).plan_rollback(accept_loss=accept_loss)
             with self._open_journal() as journal:
                 needed = site.config.service.approvals
@@ -1191,7 +1190,7 @@ class ServiceSiteClient:
             for _ in range(MAX_POLLS):
                 if seen["up_to_date"] or self.read_status()["service"]["running"]:
                     break
-                progress.report(LazyText(N_("the service looks at the site")))
+                progress.report(LazyText(N_("waiting for the service")))
                 sleep(POLL_INTERVAL_S)
                 seen = self.request("GET /v1/outlook")
         return seen
@@ -1240,7 +1239,7 @@ class ServiceSiteClient:
         for _ in range(MAX_POLLS if wanted else 0):
             value = self._service.get("/v1/openapi.json", patiently=True)
             if value["info"]["version"] == wanted:
-                runs = LazyText(N_("Agent {version} runs, and is on trial."), {"version": wanted})
+                runs = LazyText(N_("Running on trial: ncen-updater {version}"), {"version": wanted})
                 return replace(answer, words=[*answer.words[:1], runs])
             sleep(POLL_INTERVAL_S)
         return answer
@@ -1255,7 +1254,7 @@ class ServiceSiteClient:
             answer = self.order("import", file=file.name, dry_run=dry_run)
             if answer.document.get("ended") is False:
                 remove.clear()  # it still needs it
-                text = N_("What was copied stays in {path} until you remove it.")
+                text = N_("The copied files remain in {path}.")
                 self._run.print_message(LazyText(text, {"path": inbox}))
         return answer
 
@@ -1282,7 +1281,7 @@ class ServiceSiteClient:
             with self._run.make_progress() as progress:
                 self._follow_job(kind, given, progress)
         except KeyboardInterrupt:
-            text = N_("The service goes on with order {order}; 'ncen-updater watch' follows it.")
+            text = N_("Job {order} continues. To follow it, run: ncen-updater watch")
             self._run.print_message(LazyText(text, {"order": number}))
             return CommandResult({"order": number, "ended": False})
         ended = self._service.get(f"/v1/orders/{number}", patiently=True)
@@ -1457,15 +1456,15 @@ def describe_job_wait(status: JsonDocument, zone: tzinfo | None) -> LazyText | N
     until = change.get("watched_until")
     if until is not None:
         words = N_(
-            "waiting until {version} is watched no longer: {until} ('ncen-updater confirm' ends "
-            "that at once)"
+            "waiting for the soak period of {version}, until {until}. To end it now, run: "
+            "ncen-updater confirm"
         )
         at = format_time(datetime.fromisoformat(until), zone)
         return LazyText(words, {"version": change["to"], "until": at})
     if running is None and holder is None:
         return None
     name = running["words"][0] if running else str(holder).partition(", process ")[0]
-    words = N_("waiting until this has ended: {what}")
+    words = N_("waiting for: {what}")
     return LazyText(words, {"what": label_operation(str(name))})
 
 

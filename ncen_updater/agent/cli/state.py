@@ -13,6 +13,7 @@ from ncen_updater.agent.model.change import Change, ChangeState, StepName
 from ncen_updater.agent.model.errors import JournalMissingError, JournalPermissionError
 from ncen_updater.agent.policy.availability import AvailabilityState, HealthAnswer
 from ncen_updater.agent.reports.status import SiteStatus, get_part_or_none
+from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 
@@ -37,7 +38,7 @@ def format_site_state(status: SiteStatus, before: SiteStatus | None) -> list[Laz
         why: object = str(error)
         if isinstance(error, UpdaterError):  # without what a server said, which stands above
             why = LazyText(N_("{code}: {what}"), {"code": error.code, "what": error.title_text})
-        lines.append(LazyText(N_("Not everything could be found out: {why}"), {"why": why}))
+        lines.append(LazyText(N_("State partly unknown: {why}"), {"why": why}))
     return [text for text in lines if text is not None]
 
 
@@ -47,15 +48,15 @@ def _format_application(status: SiteStatus) -> LazyText:
         "version": get_part_or_none(status.current),
     }
     if status.current is None:
-        return LazyText(N_("No release of {product} was ever chosen here."), values)
+        return LazyText(N_("Not adopted: no release of {product} installed."), values)
     if isinstance(status.current, Exception):
-        return LazyText(N_("Which release of {product} is in use could not be found out."), values)
+        return LazyText(N_("Installed release of {product} unknown."), values)
     seen = get_part_or_none(status.availability)
     if seen is None:
-        return LazyText(N_("{product} {version} is in use."), values)
+        return LazyText(N_("{product} {version} is installed."), values)
     values |= {"trouble": format_health_problem(seen), "why": seen.why or "-", "said": seen.detail}
     if (seen.state, seen.answer) == (AvailabilityState.WORKS, HealthAnswer.OTHER_VERSION):
-        text = N_("{product} {version} is chosen and open to officers, but {said} is said to run.")
+        text = N_("{product} {version} is selected, but {said} is running.")
         return LazyText(text, values)
     return LazyText(
         _AVAILABILITY.get((seen.state, seen.runs)) or _AVAILABILITY[(seen.state, None)], values
@@ -63,25 +64,22 @@ def _format_application(status: SiteStatus) -> LazyText:
 
 
 _AVAILABILITY: Mapping[tuple[AvailabilityState, bool | None], str] = {
-    (AvailabilityState.WORKS, None): N_("{product} {version} is running and open to officers."),
+    (AvailabilityState.WORKS, None): N_("{product} {version} is running."),
     (AvailabilityState.MAINTENANCE, True): N_(
-        "{product} {version} is running; officers see the maintenance page."
+        "{product} {version} is running; maintenance page shown."
     ),
     (AvailabilityState.MAINTENANCE, False): N_(
-        "{product} {version} is stopped; officers see the maintenance page."
+        "{product} {version} is stopped; maintenance page shown."
     ),
     (AvailabilityState.MAINTENANCE, None): N_(
-        "{product} {version} is in use; officers see the maintenance page; "
-        "whether it is running was not found out."
+        "{product} {version} is installed; maintenance page shown."
     ),
-    (AvailabilityState.NOT_RUNNING, None): N_(
-        "{product} {version} is not running; no maintenance page is shown."
-    ),
+    (AvailabilityState.NOT_RUNNING, None): N_("{product} {version} is stopped."),
     (AvailabilityState.NOT_WORKING, None): N_(
-        "{product} {version} is open to officers, but does not work: {trouble}."
+        "{product} {version} is open but unhealthy: {trouble}."
     ),
     (AvailabilityState.UNKNOWN, None): N_(
-        "{product} {version} is in use; whether officers can work was not found out ({why})."
+        "{product} {version} is installed; status unknown ({why})."
     ),
 }
 
@@ -91,20 +89,18 @@ def _format_databases(status: SiteStatus) -> LazyText | None:
     if databases is None:
         return None
     if databases.missing:
-        return LazyText(N_("At least one database is not under its name."))
+        return LazyText(N_("At least one database is missing."))
     return LazyText(
-        N_("The databases are closed to everyone but the agent.")
-        if databases.fenced
-        else N_("The databases are open.")
+        N_("Databases closed to connections.") if databases.fenced else N_("Databases open.")
     )
 
 
 def _format_change(status: SiteStatus, before: SiteStatus | None) -> Iterator[LazyText]:
     if isinstance(status.journal, JournalPermissionError):
-        yield LazyText(N_("Whether a change is open, 'ncen-updater status' can say."))
+        yield LazyText(N_("For changes in progress, run: ncen-updater status"))
         return
     if _is_journal_unreadable(status):
-        yield LazyText(N_("The journal cannot be read; all automatic work has stopped."))
+        yield LazyText(N_("Cannot read the journal; automatic operations are stopped."))
         return
     change, journal = _find_last_change(status), get_part_or_none(status.journal)
     if (
@@ -141,9 +137,9 @@ def _find_last_change(status: SiteStatus) -> Change | None:
 
 def _format_unchanged(change: Change | None) -> LazyText:
     if change is None or not change.state.is_open:
-        return LazyText(N_("Nothing that runs was changed, and no record was touched."))
+        return NOTHING_CHANGED
     return LazyText(
-        N_("This command changed nothing; the change {change} to {version} is still open."),
+        N_("Nothing was changed. Change {change} to {version} is not finished."),
         {"change": change.id, "version": change.to_version},
     )
 
@@ -158,23 +154,19 @@ def _is_untouched(change: Change) -> bool:
 
 
 _UNTOUCHED = N_(
-    "The {kind} to {version} (change {change}) is open; the databases of {origin} were not "
-    "touched, and no record was lost."
+    "Change {change} ({kind} to {version}) not finished; databases of {origin} unchanged."
 )
 _UNDONE_AFTER_EXPAND = N_(
-    "The {kind} to {version} (change {change}) was undone. Its program had worked on the databases"
-    " before the stop, and what it added stays; all else is as it was, and no record was lost."
+    "Change {change} ({kind} to {version}) reverted; additions of its migrations "
+    "remain; no data loss."
 )
 _CHANGE_STATES = {
-    ChangeState.RUNNING: N_("The {kind} to {version} (change {change}) has not come to its end."),
-    ChangeState.UNDOING: N_("The {kind} to {version} (change {change}) is not wholly undone."),
+    ChangeState.RUNNING: N_("Change {change} ({kind} to {version}) not finished."),
+    ChangeState.UNDOING: N_("Change {change} ({kind} to {version}) not fully reverted."),
     ChangeState.COMMITTED: N_(
-        "The {kind} to {version} (change {change}) is committed and in its watched time."
+        "Change {change} ({kind} to {version}) committed, in its soak period."
     ),
-    ChangeState.FINISHED: N_("The {kind} to {version} (change {change}) has come to its end."),
-    ChangeState.UNDONE: N_(
-        "Everything is as it was before the {kind} to {version} (change {change}); "
-        "no record was lost."
-    ),
-    ChangeState.STUCK: N_("The {kind} to {version} (change {change}) waits for a person."),
+    ChangeState.FINISHED: N_("Change {change} ({kind} to {version}) completed."),
+    ChangeState.UNDONE: N_("Change {change} ({kind} to {version}) reverted; no data loss."),
+    ChangeState.STUCK: N_("Manual intervention required: change {change} ({kind} to {version})."),
 }

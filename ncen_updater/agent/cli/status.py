@@ -45,15 +45,16 @@ from ncen_updater.common.step_words import translate_step_label
 
 Document = Mapping[str, Any]
 FAILED_ACTION = N_(
-    "This failed (tries in a row: {times}, last {at}): {what} ({code}). "
-    "The log of the service says why."
+    "Failed: {what} ({code}, {times} attempts, last {at}). Run: journalctl -u ncen-updater"
 )
 
 #: What is told in place of the journal's word for a step that may have begun.
-STEP_STATES = {StepState.INTENDED: N_("begun, not finished"), StepState.UNDOING: N_("being undone")}
+STEP_STATES = {StepState.INTENDED: N_("not finished"), StepState.UNDOING: N_("being reverted")}
 
 
-@click.command("status", cls=CliCommand, help=N_("What runs here, and what the agent is doing."))
+@click.command(
+    "status", cls=CliCommand, help=N_("Show the installed release and the current operation")
+)
 @click.pass_context
 def status(context: click.Context) -> ExitCode:
     session = get_agent_session(context)
@@ -139,7 +140,7 @@ def _show_service(
         }
         if done is not None and total:
             figures |= {"done": format_amount(what, done), "total": format_amount(what, total)}
-        text = N_("Now: {what}, {done} of {total}") if known else N_("Now: {what}")
+        text = N_("Operation: {what}, {done} of {total}") if known else N_("Operation: {what}")
         session.add_line(LazyText(text, figures))
     for failure in moment.get("failures", ()):
         values = {"what": label_operation(failure["action"]), "times": failure["times"],
@@ -164,9 +165,9 @@ def _show_parts(session: AgentSession, document: Document) -> None:
 
 def _show_running(session: AgentSession, document: Document, part: Document) -> None:
     text = (
-        N_("No release of {product} was ever chosen here ({site}, {country}).")
+        N_("Not adopted: no release of {product} installed ({site}, {country})")
         if part["version"] is None
-        else N_("{product} {version} is in use at {site} ({country}).")
+        else N_("Installed: {product} {version} ({site}, {country})")
     )
     names = {name: document[name] for name in ("product", "site", "country")}
     session.add_line(LazyText(text, {**names, "version": part["version"]}))
@@ -181,8 +182,8 @@ def _show_running(session: AgentSession, document: Document, part: Document) -> 
         values = {
             "path": full["path"], "free_bytes": full["free"], "needed_bytes": full["needed"],
         }  # fmt: skip
-        session.add_line(LazyText(N_("The disk of {path} is full: {free_bytes} are free."), values))
-        session.add_line(LazyText(N_("Make room there: at least {needed_bytes}."), values))
+        session.add_line(LazyText(N_("Disk full: {path}, {free_bytes} free"), values))
+        session.add_line(LazyText(N_("Free at least {needed_bytes} there."), values))
 
 
 def _show_clock(session: AgentSession, document: Document, part: Document | None) -> None:
@@ -211,9 +212,9 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
         show_last_change(session, last)
     if part["confirmed_by"]:
         values = {"name": strip_control_characters(part["confirmed_by"])}
-        words = N_("  {name} confirmed it: the release is good.")
+        words = N_("  Confirmed by {name}")
         if (change or last or {}).get("contract_left"):
-            words = N_("  {name} confirmed it; its migrations stay unfinished.")
+            words = N_("  Confirmed by {name}; final migrations not finished")
         session.add_line(LazyText(words, values))
     if part["approvals_used_up"]:
         session.add_line(
@@ -224,9 +225,9 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
     pending = part["owed_rollback"]
     if pending is not None:
         text = (
-            N_("{version} turned bad and was not taken back yet; 'ncen-updater resume' does it.")
+            N_("Rollback of {version} pending. Run: ncen-updater resume")
             if pending["by_itself"]
-            else N_("{version} turned bad and could not be taken back: run 'ncen-updater doctor'.")
+            else N_("Rollback of {version} failed. Run: ncen-updater doctor")
         )
         session.add_line(LazyText(text, {"version": pending["version"]}))
     _show_queued_job(session, document, part)
@@ -246,8 +247,7 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
             "at": session.when(row["last_at"]),
         }  # fmt: skip
         words = N_(
-            "{version} failed here, times: {times}, last {at} ({code}): 'ncen-updater history'"
-            " shows how."
+            "Marked bad: {version}, {times} failures, last {at} ({code}). Run: ncen-updater history"
         )
         session.add_line(LazyText(words, row_values))
 
@@ -262,9 +262,7 @@ def _show_queued_job(session: AgentSession, document: Document, part: Document) 
         "what": label_operation(order["kind"]),
         "order": order["id"],
     }
-    session.add_line(
-        LazyText(N_("{who} asked for this, and it was not begun yet: {what}."), values)
-    )
+    session.add_line(LazyText(N_("Queued by {who}: {what}"), values))
     waits = describe_job_wait(document, session.zone)
     if waits is not None:
         session.add_line(LazyText("  {waits}", {"waits": waits}))
@@ -279,62 +277,48 @@ def _format_approval(row: Document, first: Document | None) -> LazyText:
     restored = str(row["version"]).removeprefix(RESTORED_APPROVAL_PREFIX)
     if restored != row["version"]:
         words = N_(
-            "The restored databases were taken for {version} by {who}; people who have yet to type "
-            "'ncen-updater accept-restore {version} --reason TEXT': {count}."
+            "Waiting for approval of the restored databases: {count} missing; approved by "
+            "{who}. Run: ncen-updater adopt --restored {version} --reason TEXT"
         )
         return LazyText(words, {**values, "version": restored})
     if row["gone"]:
-        words = N_(
-            "{version} was approved by {who}, and can no longer be taken here: it was withdrawn, "
-            "or failed, or is not for this site."
-        )
+        words = N_("Approved, but no longer available: {version}, by {who}")
     elif row["holds"] is False:
         words = N_(
-            "{version} was approved by {who}, but it is no longer what they saw: 'ncen-updater "
-            "approve {version} --dry-run' says why."
+            "Approval of {version} by {who} is outdated. Run: ncen-updater approve "
+            "{version} --dry-run"
         )
     elif row["missing"]:
-        words = N_("{version} was approved by {who}; people who have yet to approve: {count}.")
+        words = N_("Waiting for approval of {version}: {count} missing; approved by {who}")
     elif first is not None and not row["next"]:
-        words = N_("{version} was approved as well, by {who}; {first} came later and goes first.")
+        words = N_("Approved: {version}, by {who}; {first} runs first")
     elif row["holds"] is None:  # it is at work, or the service has yet to look
-        words = N_("{version} was approved by {who}.")
+        words = N_("Approved: {version}, by {who}")
     else:
-        words = N_("{version} was approved by {who}; it comes next.")
+        words = N_("Approved: {version}, by {who}; next upgrade")
     return LazyText(words, values)
 
 
 def format_rollback_approvals(approvals: Document) -> Iterator[LazyText]:
     """Say who approved going back, up to what loss, what to type next, and until when it holds."""
+    from ncen_updater.agent.engine.approvals.rollback_approvals import format_accept_loss_option
+
     values = {
         "version": approvals["version"],
         "who": ", ".join(approvals["who"]),
-        "count": approvals["accept_loss"],
+        "count": approvals["missing"],
+        "loss": format_accept_loss_option(approvals["accept_loss"]),
     }
+    words = N_("Approved: rollback to {version}, by {who}. Run: ncen-updater rollback{loss}")
     if approvals["missing"]:
         words = N_(
-            "Going back to {version} was approved by {who}; people who have yet to approve: "
-            "{count}. Each of them types 'ncen-updater approve --rollback{loss}'."
+            "Waiting for approval of the rollback to {version}: {count} missing; approved by {who}."
+            " Run: ncen-updater approve --rollback{loss}"
         )
-        from ncen_updater.agent.engine.approvals.rollback_approvals import format_accept_loss_option
-
-        loss = format_accept_loss_option(approvals["accept_loss"])
-        yield LazyText(words, {**values, "count": approvals["missing"], "loss": loss})
-    elif approvals["accept_loss"]:
-        words = N_(
-            "Going back to {version} is approved by {who}; up to {count} records may be lost by "
-            "it. Next: 'ncen-updater rollback --accept-loss {count}'."
-        )
-        yield LazyText(words, values)
-    else:
-        words = N_(
-            "Going back to {version} is approved by {who}; no record may be lost by it. Next: "
-            "'ncen-updater rollback'."
-        )
-        yield LazyText(words, values)
+    yield LazyText(words, values)
     words = N_(
-        "  That holds until the next change, or until one of them takes it back: 'ncen-updater "
-        "approve --rollback --withdraw'."
+        "  Valid until the next change. To withdraw it, run: ncen-updater approve "
+        "--rollback --withdraw"
     )
     yield LazyText(words)
 
@@ -369,40 +353,29 @@ def _show_open_change(
     }
     session.add_line(
         LazyText(
-            N_("Open: {kind} to {version} (change {change}), {state}, begun {since}, {age} ago."),
+            N_("Change {change}: {kind} to {version}, {state}, started {since} ({age} ago)"),
             values,
         )
     )
     until = change["watched_until"]
     if until is not None:
-        words = N_(
-            "  officers were let in to it, and it is watched until {until}; where it is good, "
-            "'ncen-updater confirm' ends that at once"
-        )
+        words = N_("  Soak period until {until}. To end it now, run: ncen-updater confirm")
         session.add_line(LazyText(words, {"until": session.when(until)}))
     elif change["contracting"]:
         words = (
-            N_(
-                "  officers were let in to it, and its own program brings the migrations to their"
-                " end meanwhile; going back is possible all the time"
-            )
+            N_("  Final migrations in progress; rollback stays possible")
             if at_work
-            else N_(
-                "  officers were let in to it; its own program has yet to bring the migrations to"
-                " their end ('ncen-updater history' says of a try that failed)"
-            )
+            else N_("  Final migrations pending")
         )
         session.add_line(LazyText(words))
     elif change["step"] is not None:
-        session.add_line(LazyText(N_("  last step: {step} ({step_state})"), values))
+        session.add_line(LazyText(N_("  Last step: {step} ({step_state})"), values))
     if at_work:
         return
     if serves and change["state"] != ChangeState.STUCK:
-        session.add_line(
-            LazyText(N_("  nobody works on it just now; the service takes it up by itself."))
-        )
+        session.add_line(LazyText(N_("  The service resumes it automatically.")))
     else:
-        session.add_line(LazyText(N_("  nobody works on it: run 'ncen-updater resume'.")))
+        session.add_line(LazyText(N_("  Run: ncen-updater resume")))
 
 
 def _translate(session: AgentSession, word: str | None) -> str:
@@ -418,7 +391,7 @@ def show_last_change(session: AgentSession, change: Document) -> None:
         "at": session.when(change["ended_at"] or change["created_at"]),
     }  # fmt: skip
     session.add_line(
-        LazyText(N_("Last: {kind} to {version}, {state} {at} (change {change})."), values)
+        LazyText(N_("Last change: {kind} to {version}, {state} {at} ({change})"), values)
     )
     for line in ended_words(change):
         session.add_line(line)
@@ -439,17 +412,17 @@ def _format_withheld_release(session: AgentSession, one: Document) -> LazyText:
 
 def _show_feed(session: AgentSession, document: Document, part: Document | None) -> None:
     if part is None:
-        session.add_line(LazyText(N_("The feed was never read here; run 'ncen-updater check'.")))
+        session.add_line(LazyText(N_("No metadata yet. Run: ncen-updater check")))
         return
     values = {
         "newest": part["versions"][-1] if part["versions"] else "-",
         "checked": session.when(part["checked_at"]),
         "expires": session.when(part["expires_at"]),
     }  # fmt: skip
-    session.add_line(LazyText(N_("On the signed list: up to {newest}, read {checked}."), values))
+    session.add_line(LazyText(N_("Metadata: newest release {newest}, checked {checked}"), values))
     offered = part["comes_next"]
     if offered is not None:
-        session.add_line(LazyText(N_("On offer for this site: {version}."), {"version": offered}))
+        session.add_line(LazyText(N_("Available: {version}"), {"version": offered}))
     for one in part["barred"]:
         session.add_line(_format_withheld_release(session, one))
     notice = part["running_withdrawn"]
@@ -461,12 +434,12 @@ def _show_feed(session: AgentSession, document: Document, part: Document | None)
             session.add_line(line)
     for halt in part["brakes"]:
         values = {**halt, "until": session.when(halt["until"])}
-        words = N_("Release {version} is braked by {owner} until {until}: {reason}")
+        words = N_("Emergency halt of {version} by {owner} until {until}: {reason}")
         session.add_line(LazyText(words, values))
     if part["stale"]:
         session.add_line(
             LazyText(
-                N_("The list lapsed {expires}: run 'ncen-updater check' when there is a line."),
+                N_("Metadata expired {expires}. Run: ncen-updater check"),
                 values,
             )
         )

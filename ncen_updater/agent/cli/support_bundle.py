@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, yes_option
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.reports.answers import CommandResult
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
@@ -18,19 +18,19 @@ from ncen_updater.common.messages import ExitCode
 
 
 @click.command(
-    "support-bundle", cls=CliCommand, help=N_("Gather what the Secretariat needs to help.")
+    "support-bundle", cls=CliCommand, help=N_("Write a support bundle for the Secretariat")
 )
 @click.option(
     "--output", type=click.Path(path_type=Path), metavar="FILE",
-    help=N_("Where to write it; ncen-support-DATE.tar.gz here by default."),
+    help=N_("Output file (default: ncen-support-DATE.tar.gz)"),
 )  # fmt: skip
-@click.option("--leave-out", multiple=True, metavar="PART", help=N_("Leave a part out."))
-@click.option("--show", multiple=True, metavar="PART", help=N_("Show what a part holds."))
-@click.option("--yes", is_flag=True, help=N_("Answer the question with yes."))
-@click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
+@click.option("--leave-out", multiple=True, metavar="PART", help=N_("Omit a part"))
+@click.option("--show", multiple=True, metavar="PART", help=N_("Show the content of a part"))
+@yes_option
+@dry_run_option
 @click.option(
     "--in-document", is_flag=True,
-    help=N_("For the service: write no file, and give the archive in the JSON document."),
+    hidden=True,
 )  # fmt: skip
 @click.pass_context
 def support_bundle(
@@ -71,12 +71,14 @@ def support_bundle(
         raise UpdaterError(
             BUNDLE_LEAKS, part=leak["part"], column=leak["column"], state=NOTHING_CHANGED
         )
-    session.ask_confirmation(LazyText(N_("Write this to {path}?"), {"path": path}), assume_yes=yes)
+    session.ask_confirmation(
+        LazyText(N_("Write the support bundle to {path}?"), {"path": path}), assume_yes=yes
+    )
     # By whoever asks, with their rights: the service is told of no place.
     size_bytes = write_archive(base64.b64decode(found.document["archive"]), path)
     values: dict[str, object] = {"path": path, "size": format_bytes(size_bytes)}
     session.add_line(
-        LazyText(N_("Written: {path}, {size}. Send it the way your country allows."), values)
+        LazyText(N_("Written: {path} ({size}). Send it through an approved channel."), values)
     )
     session.write_output({**document, "path": path, "bytes": size_bytes})
     return ExitCode.OK

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 from packaging.version import Version
 
-from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.cli.common import get_agent_session, yes_option
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @click.command(
     "translations",
     cls=CliCommand,
-    help=N_("What the country has in texts of its own, and what is to be done."),
+    help=N_("Manage the translations of the local overlay"),
 )
 @click.argument(
     "action",
@@ -53,16 +53,14 @@ if TYPE_CHECKING:
     "--for",
     "version",
     metavar="VERSION",
-    help=N_("The release to translate for; it must be here. The one that runs by default."),
+    help=N_("Release to translate (default: installed release)"),
 )
-@click.option(
-    "--language", "spoken", metavar="NAME", help=N_("Import: which language the file is in.")
-)
-@click.option("--to", "target", metavar="FILE", help=N_("Export: the file to write."))
-@click.option("--file", "of", metavar="FILE", help=N_("Which file, where there are several."))
-@click.option("--all", "everything", is_flag=True, help=N_("Export: also what needs nothing."))
-@click.option("--csv", "table", metavar="FILE", help=N_("Report: every key, as a table."))
-@click.option("--yes", is_flag=True, help=N_("Import: do not ask."))
+@click.option("--language", "spoken", metavar="NAME", help=N_("import: language of the file"))
+@click.option("--to", "target", metavar="FILE", help=N_("export: output file"))
+@click.option("--file", "of", metavar="FILE", help=N_("File to use if there are several"))
+@click.option("--all", "everything", is_flag=True, help=N_("export: include complete texts"))
+@click.option("--csv", "table", metavar="FILE", help=N_("report: write all keys as CSV"))
+@yes_option
 @click.pass_context
 def translations(
     context: click.Context,
@@ -78,7 +76,7 @@ def translations(
 ) -> ExitCode:
     session = get_agent_session(context)
     if action in ("export", "import") and name is None:
-        words = N_("name a file") if action == "import" else N_("name a language")
+        words = N_("specify a file") if action == "import" else N_("specify a language")
         raise CommandUsageError(words, context, hint=action)
     site = session.open_site()
     layer = site.overlay
@@ -137,7 +135,7 @@ def _show_report(
     found = list_keys_to_review(report)
     if found:
         session.add_line("")
-        session.add_line(LazyText(N_("To look at:")))
+        session.add_line(LazyText(N_("To review:")))
     for file, reported in found:
         values = {
             "path": file.own,
@@ -146,9 +144,7 @@ def _show_report(
         }
         session.add_line(LazyText(N_("  {path}: {key}: {words}"), values))
     if not report.files:
-        session.add_line(
-            LazyText(N_("{version} carries no texts or settings."), {"version": version})
-        )
+        session.add_line(LazyText(N_("No texts or settings in {version}."), {"version": version}))
     session.write_output({"version": str(version), "files": serialize_overlay(report)})
     return ExitCode.BLOCKED if report.blocking_files else ExitCode.OK
 
@@ -240,7 +236,7 @@ def _export_texts(
     _write_file(path, FORMATS[OverlayFormat.PO].write(found).encode())
     values = {"path": path, "count": len(found), "version": version}
     session.add_line(
-        LazyText(N_("Written: {path}, {count} texts to look at for {version}"), values)
+        LazyText(N_("Written: {path} ({count} texts to review for {version})"), values)
     )
     session.write_output({"path": str(path), "count": len(found), "version": str(version)})
     return ExitCode.OK
@@ -298,23 +294,19 @@ def _import_texts(
         "language": spoken, "added": len(taken.added), "changed": len(taken.changed),
         "unknown": len(taken.unknown),
     }  # fmt: skip
-    session.add_line(
-        LazyText(N_("{language}: {added} texts are new, {changed} say something else"), values)
-    )
+    session.add_line(LazyText(N_("{language}: {added} new, {changed} changed"), values))
     if taken.unknown:
-        words = N_("left out, since no release that is here has their text: {unknown}")
+        words = N_("Skipped, not in any installed release: {unknown}")
         session.add_line(LazyText(words, values))
     if taken.added or taken.changed:
-        session.ask_confirmation(
-            LazyText(N_("Take them into the country's own texts?")), assume_yes=yes
-        )
+        session.ask_confirmation(LazyText(N_("Import into the local overlay?")), assume_yes=yes)
         with (
             session.make_progress() as progress,
             Operations(site, progress).lock_idle_site("translations") as journal,
         ):
             layer.write_local(declared, spoken, taken.own)
             _merge_again(layer, site, journal, {file.path: taken.made_for}, language=spoken)
-        session.add_line(LazyText(N_("Taken; nCEN shows them after its next start.")))
+        session.add_line(LazyText(N_("Imported. Active after the next start of nCEN.")))
         _show_refused(session, layer, version, file.own)
     session.write_output(
         {
@@ -335,7 +327,7 @@ def _show_refused(session: AgentSession, layer: LocalOverlay, version: Version, 
     count = sum(len(f.select(KeyOutcome.REFUSED)) for f in report.files if f.own == own)
     if count:
         session.add_line(LazyText(N_("{count} wordings of yours cannot be used"), {"count": count}))
-        session.add_line(LazyText(N_("'ncen-updater translations report' says of each why.")))
+        session.add_line(LazyText(N_("Run: ncen-updater translations report")))
 
 
 # ---- apply ---------------------------------------------------------------------------------------
@@ -355,11 +347,11 @@ def _apply_overlay(
     if changed:
         session.add_line(
             LazyText(
-                N_("Merged for {version}: {path}. nCEN shows it after its next start."), values
+                N_("Merged for {version}: {path}. Active after the next start of nCEN."), values
             )
         )
     else:
-        session.add_line(LazyText(N_("Nothing has changed since {path} was merged."), values))
+        session.add_line(LazyText(N_("Already merged: {path}"), values))
     session.write_output({"version": str(current), "merged": name, "changed": changed})
     return ExitCode.OK
 

@@ -8,7 +8,12 @@ from datetime import UTC, datetime
 import click
 from packaging.version import Version
 
-from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.cli.common import (
+    dry_run_option,
+    get_agent_session,
+    retry_option,
+    yes_option,
+)
 from ncen_updater.agent.cli.hold import parse_future_time
 from ncen_updater.agent.config.paths import load_essential_settings
 from ncen_updater.common.cli.arguments import parse_version
@@ -19,19 +24,17 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import CONFIRMATION_NEEDED, ExitCode
 
 
-@click.command("upgrade", cls=CliCommand, help=N_("Upgrade the application."))
+@click.command("upgrade", cls=CliCommand, help=N_("Upgrade the application"))
 @click.argument("version", required=False)
-@click.option("--retry", is_flag=True, help=N_("Try releases again that failed here before."))
-@click.option("--yes", is_flag=True, help=N_("Do not ask. Nothing that blocks is passed over."))
-@click.option(
-    "--scheduled", is_flag=True, help=N_("For the service: only as it was rehearsed and approved.")
-)
+@retry_option
+@yes_option
+@click.option("--scheduled", is_flag=True, hidden=True)
 @click.option(
     "--begin-before",
     metavar="TIME",
-    help=N_("Begin nothing that keeps officers out from this time on."),
+    hidden=True,
 )
-@click.option("--dry-run", is_flag=True, help=N_("Show the plan and change nothing."))
+@dry_run_option
 @click.pass_context
 def upgrade(
     context: click.Context,

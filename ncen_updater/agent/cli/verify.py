@@ -11,19 +11,21 @@ from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import ExitCode
 
 
-@click.command("verify", cls=CliCommand, help=N_("Compare what is there with what was recorded."))
+@click.command(
+    "verify", cls=CliCommand, help=N_("Verify releases, databases and files against the audit log")
+)
 @click.option(
     "--head",
     "kept",
     multiple=True,
     metavar="NUMBER:HASH",
-    help=N_("Look whether this event, of which a message told, is in the journal still."),
+    help=N_("Check that this chain head is in the audit log"),
 )
 @click.option(
     "--journal",
     "journal_only",
     is_flag=True,
-    help=N_("Only the journal: whether it is whole, and holds what you kept of it."),
+    help=N_("Verify the audit log only"),
 )
 @click.pass_context
 def verify(context: click.Context, kept: tuple[str, ...], journal_only: bool) -> ExitCode:
@@ -33,7 +35,7 @@ def verify(context: click.Context, kept: tuple[str, ...], journal_only: bool) ->
     try:
         heads = [ChainHead.parse(text) for text in kept]
     except ValueError as error:
-        wanted = N_("write NUMBER:HASH, as a message has it")
+        wanted = N_("expected NUMBER:HASH")
         raise CommandUsageError(wanted, context, hint="--head") from error
     return session.show_result(
         session.get_nearest_client().verify(heads, journal_only=journal_only)

@@ -25,10 +25,10 @@ from ncen_updater.common.messages import API_PATH_UNKNOWN, JOB_UNKNOWN, ExitCode
 from ncen_updater.common.reasons import explain_code
 
 
-@click.command("watch", cls=CliCommand, help=N_("Follow what the service does."))
+@click.command("watch", cls=CliCommand, help=N_("Follow the current operation"))
 @click.argument("order", required=False, type=click.IntRange(min=1))
-@click.option("--on", "goes_on", is_flag=True, help=N_("Go on when it has ended, until Ctrl-C."))
-@click.option("--events", is_flag=True, help=N_("Write the events of the journal as well."))
+@click.option("--on", "goes_on", is_flag=True, help=N_("Continue until Ctrl-C"))
+@click.option("--events", is_flag=True, help=N_("Show audit log events"))
 @click.pass_context
 def watch(context: click.Context, order: int | None, goes_on: bool, events: bool) -> ExitCode:
     session = get_agent_session(context)
@@ -54,7 +54,7 @@ def watch(context: click.Context, order: int | None, goes_on: bool, events: bool
         if seen or given is not None:
             _show_result(session, client, before, given, work)
         else:
-            session.add_line(LazyText(N_("The service does nothing just now.")))
+            session.add_line(LazyText(N_("No operation in progress.")))
             _show_next_upgrade(session, client)
         session.write_output({})
     return _parse_job_result(given).code if _has_ended(given) else ExitCode.OK
@@ -80,7 +80,7 @@ def _show_next_upgrade(session: AgentSession, client: SiteServiceClient) -> None
     next_upgrade = client.get("/v1/outlook")
     if next_upgrade["target"] is not None:
         session.add_line(
-            LazyText(N_("Next is the upgrade to {version}."), {"version": next_upgrade["target"]})
+            LazyText(N_("Next upgrade: {version}"), {"version": next_upgrade["target"]})
         )
         show_next_start(session, next_upgrade["begins"])
 
@@ -137,7 +137,7 @@ def _show_rehearsal(session: AgentSession, client: SiteServiceClient) -> None:
     if why is not None:
         session.add_line(LazyText(N_("  {code}: {meaning}"), {"code": code, "meaning": why[0]}))
     elif code:
-        session.add_line(LazyText(N_("  it ended with {code}"), {"code": code}))
+        session.add_line(LazyText(N_("  Error: {code}"), {"code": code}))
 
 
 def _show_preparation(
@@ -145,10 +145,10 @@ def _show_preparation(
 ) -> None:
     next_upgrade = client.get("/v1/outlook")
     if next_upgrade["prepared"] and next_upgrade["target"] in work[1:2]:
-        session.add_line(LazyText(N_("Release {version} is prepared here."), {"version": work[1]}))
+        session.add_line(LazyText(N_("Downloaded: {version}"), {"version": work[1]}))
         return
     # The service may not have looked at it yet.
-    text = N_("Ended: {what}. 'ncen-updater status' says what comes next.")
+    text = N_("Finished: {what}. Run: ncen-updater status")
     session.add_line(LazyText(text, {"what": label_operation(work[0])}))
 
 

@@ -131,7 +131,7 @@ def parse_limits(request: Mapping[str, object]) -> InspectionLimits | None:
         seconds, most = value.get("seconds"), value.get("most")
         if isinstance(seconds, int | float) and type(most) is int and seconds > 0 and most > 0:
             return InspectionLimits(float(seconds), min(most, MAX_DOCUMENT_BYTES))
-    raise BadRequestError(reason="no limits of an inspection")
+    raise BadRequestError(reason="invalid inspection limits")
 
 
 def parse_command(request: Mapping[str, object]) -> tuple[str, ...]:
@@ -157,7 +157,7 @@ def parse_command(request: Mapping[str, object]) -> tuple[str, ...]:
         ours = all(word in options for word in words if word.startswith("-"))
         if known and ours and not any("\0" in word for word in words):
             return tuple(words)
-    raise BadRequestError(reason="no order of the service")
+    raise BadRequestError(reason="job not allowed")
 
 
 def is_bound_to_requester(request: Mapping[str, object]) -> bool:
@@ -174,7 +174,7 @@ def _execute_request(config: Path, request: Mapping[str, object]) -> dict[str, o
     if words[0] == OWN or os.environ.get(RENEWS):
         directory = os.environ.get(STARTED_BY)
         if not directory or words[0] not in RENEWING | {OWN} or limits is not None:
-            raise BadRequestError(reason="no order of the service")
+            raise BadRequestError(reason="job not allowed")
         if words[0] == OWN:
             create_action_handler(
                 Path(directory), words[2], lambda: datetime.now(UTC), lambda: None

@@ -71,20 +71,20 @@ def check_paths(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterator
     for setting in (("paths", "root"), *PATH_SETTINGS):
         named = _read_text(data, setting) or ""
         if "\0" in named:
-            yield mistake(setting, N_("holds a zero character."), N_("Remove it."))
+            yield mistake(setting, N_("is invalid."), N_("Remove the NUL character."))
             return
         if named.startswith("~"):
             yield mistake(
                 setting,
-                N_("begins with ~, which names nobody's home here."),
-                N_("Write the whole path, beginning with /."),
+                N_("is invalid."),
+                N_("Write the absolute path, beginning with /."),
             )
     root = find_root(data)
     if not root.is_absolute():
         yield mistake(
             ("paths", "root"),
-            N_("is not an absolute path."),
-            N_("Write the whole path, beginning with /."),
+            N_("is invalid."),
+            N_("Write the absolute path, beginning with /."),
         )
         return
     for setting in (("feed", "ca_file"), ("feed", "client_certificate"), *SECRET_FILE_SETTINGS):
@@ -95,14 +95,14 @@ def check_paths(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterator
         if not isfile(path):
             yield mistake(
                 setting,
-                N_("names a file that is not there: {path}."),
-                N_("Correct the path, or make the file."),
+                N_("file not found: {path}."),
+                N_("Correct the path, or create the file."),
                 path=path,
             )
         elif setting in SECRET_FILE_SETTINGS and path.stat().st_mode & GROUP_AND_OTHER_BITS:
             yield mistake(
                 setting,
-                N_("can be read by others: {path}."),
+                N_("is readable by other users: {path}."),
                 N_("Run: chmod 600 {path}"),
                 path=path,
             )
@@ -112,7 +112,7 @@ def check_paths(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterator
         yield mistake(
             ("application", "door_file"),
             N_("is a directory: {path}."),
-            N_("Name a file in it, which the agent makes."),
+            N_("Name a file in it; ncen-updater creates it."),
             path=maintenance_file,
         )
     # What is below /run is gone after each start of the machine: the agent makes that itself.
@@ -123,8 +123,8 @@ def check_paths(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterator
     ):
         yield mistake(
             ("application", "door_file"),
-            N_("lies in a directory that is not there: {path}."),
-            N_("Make the directory, or correct the path."),
+            N_("directory not found: {path}."),
+            N_("Create the directory, or correct the path."),
             path=maintenance_file.parent,
         )
 

@@ -10,6 +10,8 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, join_texts
 from ncen_updater.common.messages import CONFIG_ERROR, CONFIG_INVALID
 
+INVALID = LazyText(N_("is invalid."))
+
 
 @dataclass(frozen=True)
 class InvalidSetting:

@@ -34,7 +34,8 @@ def load_config(path: Path, *, euid: int | None = None, look: bool = True) -> Ag
         The configuration, every path absolute.
 
     Raises:
-        CONFIG_UNREADABLE: If it is not there, not a file, or may not be read.
+        CONFIG_MISSING: If it is not there.
+        CONFIG_UNREADABLE: If it is not a file, or may not be read.
         CONFIG_EXPOSED: If root reads it and everybody may write it.
         CONFIG_TOO_LARGE: If it is larger than 1 MB.
         CONFIG_NOT_TOML: With line and column.

@@ -9,61 +9,60 @@ from typing import get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from ncen_updater.agent.config.errors import InvalidSetting
+from ncen_updater.agent.config.errors import INVALID, InvalidSetting
 from ncen_updater.agent.config.setting_lines import SettingPath, find_line
 from ncen_updater.common.i18n import N_, LazyText
 
-SEE_DOCUMENTATION = LazyText(N_("See docs/reference/configuration.md for its form."))
+SEE_DOCUMENTATION = LazyText(N_("See docs/reference/configuration.md."))
 
 # What the form of a setting is, where a pattern alone would say nothing to a person.
 FORMAT_HINTS: Mapping[str, str] = {
-    "site.id": N_("Use letters, digits, points and dashes, at most 100."),
-    "site.country": N_("Use the two capital letters of ISO 3166, such as KE."),
-    "site.product": N_("Use the product's name in small letters, such as ncen."),
-    "feed.urls": N_("Begin with http:// or https:// and leave no spaces."),
+    "site.id": N_("Use letters, digits, dots and hyphens, at most 100."),
+    "site.country": N_("Use an ISO 3166 code in capitals, such as KE."),
+    "site.product": N_("Use the product name in lower case, such as ncen."),
+    "feed.urls": N_("Begin with http:// or https://, without spaces."),
     "feed.proxy": N_("Write it as http://host:port."),
-    "application.health_url": N_("Begin with http:// or https:// and leave no spaces."),
-    "application.health_path": N_("Begin with / and leave no spaces."),
-    "notify.language": N_("Use the name of a language, such as fr or pt_BR."),
-    "notify.mail": N_("Use one plain address, name or host; no spaces and no brackets."),
-    "notify.webhook": N_("Begin with http:// or https:// and leave no spaces."),
+    "application.health_url": N_("Begin with http:// or https://, without spaces."),
+    "application.health_path": N_("Begin with /, without spaces."),
+    "notify.language": N_("Use a language code, such as fr or pt_BR."),
+    "notify.mail": N_("Use one address, name or host, without spaces and brackets."),
+    "notify.webhook": N_("Begin with http:// or https://, without spaces."),
     "service.timezone": N_(
-        "Write it as Africa/Nairobi; 'timedatectl list-timezones' shows all, and without the line"
-        " that of the machine counts."
+        "Use a name listed by timedatectl list-timezones, such as Africa/Nairobi."
     ),
-    "service.read_group": N_("Use the name of a group of this machine."),
-    "service.operate_group": N_("Use the name of a group of this machine."),
-    "service.approve_group": N_("Use the name of a group of this machine."),
+    "service.read_group": N_("Use the name of a group on this machine."),
+    "service.operate_group": N_("Use the name of a group on this machine."),
+    "service.approve_group": N_("Use the name of a group on this machine."),
     "databases": N_(
-        "Use letters, digits, dashes and underscores, beginning with a letter; at most 48."
+        "Use letters, digits, hyphens and underscores, beginning with a letter; at most 48."
     ),
 }
 
-# Kind of error to problem and remedy; {values} come from the error's own context.
-ERROR_MESSAGES: Mapping[str, tuple[str, str]] = {
-    "string_type": (N_("is not text."), N_("Put the value in quotes.")),
-    "path_type": (N_("is not a path."), N_("Write the path in quotes.")),
-    "int_type": (N_("is not a whole number."), N_("Write digits without quotes.")),
-    "int_parsing": (N_("is not a whole number."), N_("Write digits without quotes.")),
-    "int_from_float": (N_("is not a whole number."), N_("Write it without a fraction.")),
-    "float_type": (N_("is not a number."), N_("Write digits without quotes.")),
-    "float_parsing": (N_("is not a number."), N_("Write digits without quotes.")),
-    "finite_number": (N_("is not a number."), N_("Write digits without quotes.")),
-    "bool_type": (N_("is neither true nor false."), N_("Write true or false without quotes.")),
-    "bool_parsing": (N_("is neither true nor false."), N_("Write true or false without quotes.")),
-    "tuple_type": (N_("is not a list."), N_('Write a list: ["...", "..."]')),
-    "dict_type": (N_("is not a table."), N_("Write it as a table: [{setting}]")),
-    "model_type": (N_("is not a table."), N_("Write it as a table: [{setting}]")),
-    "too_short": (N_("is empty."), N_("Give at least one.")),
-    "too_long": (N_("has too many entries."), N_("Give at most {max_length}.")),
-    "string_too_short": (N_("is too short."), N_("Give at least {min_length} characters.")),
-    "string_too_long": (N_("is too long."), N_("Give at most {max_length} characters.")),
-    "greater_than": (N_("is too small."), N_("Give more than {gt}.")),
-    "greater_than_equal": (N_("is too small."), N_("Give at least {ge}.")),
-    "less_than": (N_("is too large."), N_("Give less than {lt}.")),
-    "less_than_equal": (N_("is too large."), N_("Give at most {le}.")),
-    "literal_error": (N_("has a value that is not known."), N_("Use one of these: {expected}.")),
-    "enum": (N_("has a value that is not known."), N_("Use one of these: {expected}.")),
+# Kind of error to remedy; {values} come from the error's own context.
+REMEDIES: Mapping[str, str] = {
+    "string_type": N_("Put the value in quotes."),
+    "path_type": N_("Write the path in quotes."),
+    "int_type": N_("Write digits without quotes."),
+    "int_parsing": N_("Write digits without quotes."),
+    "int_from_float": N_("Write it without a fraction."),
+    "float_type": N_("Write digits without quotes."),
+    "float_parsing": N_("Write digits without quotes."),
+    "finite_number": N_("Write digits without quotes."),
+    "bool_type": N_("Write true or false without quotes."),
+    "bool_parsing": N_("Write true or false without quotes."),
+    "tuple_type": N_('Write a list: ["...", "..."]'),
+    "dict_type": N_("Write it as a table: [{setting}]"),
+    "model_type": N_("Write it as a table: [{setting}]"),
+    "too_short": N_("Add at least one."),
+    "too_long": N_("Maximum number of entries: {max_length}."),
+    "string_too_short": N_("Minimum length: {min_length}."),
+    "string_too_long": N_("Maximum length: {max_length}."),
+    "greater_than": N_("Use a value above {gt}."),
+    "greater_than_equal": N_("Use at least {ge}."),
+    "less_than": N_("Use a value below {lt}."),
+    "less_than_equal": N_("Use at most {le}."),
+    "literal_error": N_("Use one of: {expected}."),
+    "enum": N_("Use one of: {expected}."),
 }
 
 
@@ -84,7 +83,7 @@ def make_invalid_setting(
     kind = error["type"]
     if kind == "extra_forbidden":
         return InvalidSetting(
-            line, setting, LazyText(N_("is not a setting.")), _suggest_remedy(path, model)
+            line, setting, LazyText(N_("is not a known setting.")), _suggest_remedy(path, model)
         )
     if kind == "missing":
         table = _format_setting_name(path[:-1])
@@ -97,9 +96,8 @@ def make_invalid_setting(
     values = {"setting": setting, **error.get("ctx", {})}
     if isinstance(values.get("expected"), str):  # pydantic's "'a', 'b' or 'c'"
         values["expected"] = values["expected"].replace(" or ", ", ")
-    if kind in ERROR_MESSAGES:
-        problem, remedy_template = ERROR_MESSAGES[kind]
-        return InvalidSetting(line, setting, LazyText(problem), LazyText(remedy_template, values))
+    if kind in REMEDIES:
+        return InvalidSetting(line, setting, INVALID, LazyText(REMEDIES[kind], values))
     if kind == "string_pattern_mismatch":
         form = (
             FORMAT_HINTS.get(setting)
@@ -109,7 +107,7 @@ def make_invalid_setting(
         return InvalidSetting(
             line,
             setting,
-            LazyText(N_("does not have the right form.")),
+            INVALID,
             LazyText(form) if form else SEE_DOCUMENTATION,
         )
     cause = error.get("ctx", {}).get("error")
@@ -118,7 +116,7 @@ def make_invalid_setting(
     return InvalidSetting(
         line,
         setting,
-        LazyText(N_("is wrong: {message}."), {"message": message}),
+        LazyText(N_("is invalid: {message}."), {"message": message}),
         LazyText(form) if form else SEE_DOCUMENTATION,
     )
 
@@ -157,5 +155,5 @@ def _suggest_remedy(path: SettingPath, model: type[BaseModel]) -> LazyText:
     elsewhere = [place for place, name in known if name == wrong]
     if elsewhere:
         place = f"[{elsewhere[0]}]" if elsewhere[0] else N_("the top of the file")
-        return LazyText(N_("It belongs in {place}."), {"place": place})
-    return LazyText(N_("Remove it; known here are: {names}."), {"names": ", ".join(here)})
+        return LazyText(N_("Move it to {place}."), {"place": place})
+    return LazyText(N_("Remove it. Known settings: {names}."), {"names": ", ".join(here)})

@@ -91,7 +91,7 @@ class FeedSettings(BaseSettings):
     @classmethod
     def _require_source(cls, urls: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if not urls and not info.data.get("offline", False):
-            raise ValueError("missing or empty: give at least one address, or say 'offline = true'")
+            raise ValueError("missing or empty: set at least one URL, or 'offline = true'")
         return urls
 
 
@@ -124,10 +124,10 @@ class DatabaseSettings(BaseSettings):
     def _require_engine_table(self) -> DatabaseSettings:
         if getattr(self, self.engine) is None:
             raise ValueError(
-                LazyText("the table [databases.{engine}] is missing", {"engine": self.engine})
+                LazyText("missing table [databases.{engine}]", {"engine": self.engine})
             )
         if len(set(self.names.values())) != len(self.names):
-            raise ValueError("two names lead to the same database")
+            raise ValueError("two names refer to the same database")
         return self
 
 
@@ -160,7 +160,7 @@ class SiteFilesSettings(BaseSettings):
     @classmethod
     def _require_plain_path(cls, directory: Path) -> Path:
         if "\0" in str(directory) or ".." in directory.parts or len(directory.parts) < 2:
-            raise ValueError("give the plain path of one directory")
+            raise ValueError("use a plain path to one directory")
         return directory
 
 
@@ -265,12 +265,12 @@ class ApplicationSettings(ControlSettings):
             where = f" in the part '{item.name}'" if isinstance(item, PartSettings) else ""
             if self.adapter == "systemd" and not item.unit:
                 raise ValueError(
-                    LazyText("the systemd adapter needs 'unit'{where}", {"where": where})
+                    LazyText("the systemd adapter requires 'unit'{where}", {"where": where})
                 )
             if self.adapter == "command" and not (item.start and item.stop and item.status):
                 raise ValueError(
                     LazyText(
-                        "the command adapter needs 'start', 'stop' and 'status'{where}",
+                        "the command adapter requires 'start', 'stop' and 'status'{where}",
                         {"where": where},
                     )
                 )
@@ -281,7 +281,7 @@ class ApplicationSettings(ControlSettings):
         for kind, found in (("name", names), ("unit", units)):
             if len(set(found)) != len(found):
                 raise ValueError(
-                    LazyText("two parts of the application have the same {kind}", {"kind": kind})
+                    LazyText("duplicate {kind} in the parts of the application", {"kind": kind})
                 )
         return self
 
@@ -290,23 +290,22 @@ class ApplicationSettings(ControlSettings):
             if name.lower() in FORBIDDEN_HEADERS:
                 raise ValueError(
                     LazyText(
-                        "'{name}' is no header for health_headers: see health_token_file",
+                        "header '{name}' not allowed in health_headers; use health_token_file",
                         {"name": name},
                     )
                 )
         if self.health_token_scheme and not self.health_token_file:
-            raise ValueError("'health_token_scheme' needs a health_token_file")
+            raise ValueError("'health_token_scheme' requires health_token_file")
         if self.health_token_file and not _is_safe_for_token(self.health_url):
             raise ValueError(
-                "a token is not sent in the clear: health_url has to begin with https://, or to"
-                " be an address of this machine, such as http://127.0.0.1"
+                "a token requires https:// in health_url, or an address of this machine"
+                " such as http://127.0.0.1"
             )
 
     def _require_version_source(self) -> None:
         if self.version_command and (self.schema_field or self.write_probe_field):
             raise ValueError(
-                "'schema_field' and 'write_probe_field' are fields of an answer, and of that"
-                " nothing counts but its status where there is a version_command"
+                "'schema_field' and 'write_probe_field' cannot be combined with version_command"
             )
         if not self.version_pattern:
             return
@@ -314,14 +313,13 @@ class ApplicationSettings(ControlSettings):
             groups = re.compile(self.version_pattern).groups
         except re.error as error:
             raise ValueError(
-                LazyText("'version_pattern' is no regular expression: {error}", {"error": error})
+                LazyText("'version_pattern' is not a regular expression: {error}", {"error": error})
             ) from error
         if groups != 1:
-            raise ValueError("'version_pattern' needs one group, which is the version")
+            raise ValueError("'version_pattern' requires exactly one group")
         if self.schema_field or self.write_probe_field:
             raise ValueError(
-                "'schema_field' and 'write_probe_field' are fields of JSON, and 'version_pattern'"
-                " is for an answer that is none"
+                "'schema_field' and 'write_probe_field' cannot be combined with version_pattern"
             )
 
 
@@ -427,7 +425,7 @@ class AgentConfig(BaseSettings):
     def _require_separate_directories(self) -> AgentConfig:
         """What goes back with a change must not hold what brings the change about."""
         if len({item.name for item in self.files}) != len(self.files):
-            raise ValueError("two tables [[files]] have the same name")
+            raise ValueError("duplicate name in [[files]]")
         paths, databases = self.paths, self.databases
         ours = [
             paths.state, paths.received, paths.slots, paths.current, paths.trusted_root,
@@ -444,7 +442,7 @@ class AgentConfig(BaseSettings):
                 if other.is_relative_to(own) or own.is_relative_to(other):
                     raise ValueError(
                         LazyText(
-                            "[overlay] {own} and {other} lie in each other",
+                            "[overlay] {own} and {other} are nested",
                             {"own": own, "other": other},
                         )
                     )
@@ -453,7 +451,7 @@ class AgentConfig(BaseSettings):
                 if other.is_relative_to(directory) or directory.is_relative_to(other):
                     raise ValueError(
                         LazyText(
-                            "[[files]] {directory} and {other} lie in each other",
+                            "[[files]] {directory} and {other} are nested",
                             {"directory": directory, "other": other},
                         )
                     )

@@ -56,9 +56,9 @@ class MailSettings(_Settings):
     def _require_safe_password(self) -> MailSettings:
         given = self.password_file is not None or self.password_credential is not None
         if given != (self.user is not None):
-            raise ValueError("a user needs a password, and a password a user")
+            raise ValueError("'user' and 'password' require each other")
         if given and self.security == "none":
-            raise ValueError("a password is not sent in the clear: use starttls or tls")
+            raise ValueError("a password requires starttls or tls")
         return self
 
 
@@ -84,7 +84,7 @@ class WebhookSettings(_Settings):
     @model_validator(mode="after")
     def _require_secret(self) -> WebhookSettings:
         if self.secret_file is None and self.secret_credential is None:
-            raise ValueError("messages are signed: give secret_file or secret_credential")
+            raise ValueError("secret_file or secret_credential required")
         return self
 
 

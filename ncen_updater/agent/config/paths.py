@@ -12,7 +12,7 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
-from ncen_updater.agent.config.errors import InvalidConfigError, InvalidSetting
+from ncen_updater.agent.config.errors import INVALID, InvalidConfigError, InvalidSetting
 from ncen_updater.agent.config.read import RawConfig, read_raw_config
 from ncen_updater.agent.config.setting_lines import find_line, locate_settings
 from ncen_updater.common.i18n import N_, LazyText
@@ -84,12 +84,8 @@ def load_essential_settings(path: Path, *, ignore_site_errors: bool = False) -> 
     }
     root = Path(texts["root"])
     if not root.is_absolute():
-        remedy = LazyText(N_("Write the whole path, beginning with /."))
-        mistakes.append(
-            _make_invalid_setting(
-                raw, ("paths", "root"), LazyText(N_("is not an absolute path.")), remedy
-            )
-        )
+        remedy = LazyText(N_("Write the absolute path, beginning with /."))
+        mistakes.append(_make_invalid_setting(raw, ("paths", "root"), INVALID, remedy))
     received = _read_text(raw, ("paths", "received"), texts["state"], mistakes)
     names = {"site.id", "site.country"} if ignore_site_errors else set()
     if any(mistake.setting not in names for mistake in mistakes):
@@ -141,10 +137,11 @@ def read_site_timezone(path: Path) -> tzinfo | None:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        problem = LazyText(N_("is no time zone that this machine knows."))
-        remedy = LazyText(N_("Write a name such as Indian/Mauritius."))
+        remedy = LazyText(
+            N_("Use a name listed by timedatectl list-timezones, such as Africa/Nairobi.")
+        )
         mistake = _make_invalid_setting(
-            read_raw_config(path), ("service", "timezone"), problem, remedy
+            read_raw_config(path), ("service", "timezone"), INVALID, remedy
         )
         raise InvalidConfigError(path, [mistake]) from error
 
@@ -168,7 +165,7 @@ def _read_text(
     table: Any = raw.data.get(setting[0], {})
     if not isinstance(table, dict):
         remedy = LazyText(N_("Write it as a table: [{table}]"), {"table": setting[0]})
-        mistake = _make_invalid_setting(raw, setting[:1], LazyText(N_("is not a table.")), remedy)
+        mistake = _make_invalid_setting(raw, setting[:1], INVALID, remedy)
         if mistake not in mistakes:
             mistakes.append(mistake)
         return default or ""
@@ -178,19 +175,13 @@ def _read_text(
         mistakes.append(_make_invalid_setting(raw, setting, LazyText(N_("is missing.")), remedy))
     elif not isinstance(value, str):
         remedy = LazyText(N_("Put the value in quotes."))
-        mistakes.append(_make_invalid_setting(raw, setting, LazyText(N_("is not text.")), remedy))
+        mistakes.append(_make_invalid_setting(raw, setting, INVALID, remedy))
     elif pattern and not re.fullmatch(pattern, value):
-        remedy = LazyText(N_("See docs/reference/configuration.md for its form."))
-        mistakes.append(
-            _make_invalid_setting(
-                raw, setting, LazyText(N_("does not have the right form.")), remedy
-            )
-        )
+        remedy = LazyText(N_("See docs/reference/configuration.md."))
+        mistakes.append(_make_invalid_setting(raw, setting, INVALID, remedy))
     elif "\0" in value:
-        remedy = LazyText(N_("Remove it."))
-        mistakes.append(
-            _make_invalid_setting(raw, setting, LazyText(N_("holds a zero character.")), remedy)
-        )
+        remedy = LazyText(N_("Remove the NUL character."))
+        mistakes.append(_make_invalid_setting(raw, setting, INVALID, remedy))
     else:
         return value
     return default or ""

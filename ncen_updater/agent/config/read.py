@@ -16,6 +16,7 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     CONFIG_DUPLICATE_KEY,
     CONFIG_EXPOSED,
+    CONFIG_MISSING,
     CONFIG_NOT_TEXT,
     CONFIG_NOT_TOML,
     CONFIG_TOO_LARGE,
@@ -46,7 +47,8 @@ def read_raw_config(path: Path, *, euid: int | None = None) -> RawConfig:
         euid: Who reads; the process's own user by default.
 
     Raises:
-        CONFIG_UNREADABLE: If it is not there, not a file, or may not be read.
+        CONFIG_MISSING: If it is not there.
+        CONFIG_UNREADABLE: If it is not a file, or may not be read.
         CONFIG_EXPOSED: If root reads it and everybody may write it.
         CONFIG_TOO_LARGE: If it is larger than 1 MB.
         CONFIG_NOT_TOML: With line and column.
@@ -62,8 +64,11 @@ def read_raw_config(path: Path, *, euid: int | None = None) -> RawConfig:
                 raise ConfigError(CONFIG_EXPOSED, path=path)
             content = stream.read(MAX_CONFIG_BYTES + 1)
     except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
         raise ConfigError(
-            CONFIG_UNREADABLE, path=path, detail=error.strerror or str(error)
+            CONFIG_MISSING if missing else CONFIG_UNREADABLE,
+            path=path,
+            detail=error.strerror or str(error),
         ) from error
     except ValueError as error:  # a zero character, or half a character, in the name
         raise ConfigError(CONFIG_UNREADABLE, path=path, detail=str(error)) from error

@@ -26,7 +26,7 @@ def _parse_wall_time(value: object) -> object:
     try:
         return time.fromisoformat(value)
     except ValueError as error:
-        raise ValueError("a time of day is hours and minutes, such as 22:00") from error
+        raise ValueError("use hours and minutes, such as 22:00") from error
 
 
 WallTime = Annotated[time, BeforeValidator(_parse_wall_time)]
@@ -52,7 +52,7 @@ class WindowSettings(BaseModel):
     @classmethod
     def _require_wall_time(cls, value: time) -> time:
         if value.tzinfo is not None or value.second or value.microsecond:
-            raise ValueError("a time of day is hours and minutes, such as 22:00")
+            raise ValueError("use hours and minutes, such as 22:00")
         return value
 
     def to_window(self) -> WeeklyWindow:
@@ -118,7 +118,7 @@ class ServiceSettings(BaseModel):
             try:
                 ZoneInfo(value)
             except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-                raise ValueError("this machine knows no such time zone") from error
+                raise ValueError("unknown time zone") from error
         return value
 
     def get_timezone(self) -> tzinfo:

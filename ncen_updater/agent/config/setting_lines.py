@@ -119,7 +119,7 @@ class _TomlScanner:
         self._mark(path)
         self._at = end
         if not self._take("="):
-            raise ValueError("no equals sign")
+            raise ValueError("missing equals sign")
         self._scan_value(path)
 
     def _scan_key(self) -> tuple[str, ...]:
@@ -140,7 +140,7 @@ class _TomlScanner:
         while self._text[self._at] not in _BARE_END:
             self._at += 1
         if self._at == start:
-            raise ValueError("no name")
+            raise ValueError("missing name")
         return self._text[start : self._at]
 
     def _scan_value(self, path: SettingPath) -> None:
@@ -171,7 +171,7 @@ class _TomlScanner:
             before = self._at
             self._scan_value((*path, index))
             if self._at == before:
-                raise ValueError("no value")
+                raise ValueError("missing value")
 
     def _scan_inline_table(self, path: SettingPath) -> None:
         while True:
@@ -198,4 +198,4 @@ class _TomlScanner:
                 self._at += 1
             self._at += 1
             if self._at > len(self._text):
-                raise ValueError("a string without an end")
+                raise ValueError("unterminated string")

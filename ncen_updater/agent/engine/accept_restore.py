@@ -286,6 +286,8 @@ def adopt_restored(
     )
     if restored.closes is not None:
         journal.set_change_state(
-            restored.closes.id, ChangeState.UNDONE, reason="the databases were restored"
+            restored.closes.id,
+            ChangeState.UNDONE,
+            reason="the databases were restored by an operator",
         )
     ApprovalStore(journal).consume_all(change.id)

@@ -94,7 +94,7 @@ def inspect_adoption(site: Site, version: Version, progress: ProgressListener) -
         migrations = load_migrations(
             document.manifest, Path(place), site.engine.kind, document.migrations
         )
-        progress.report(LazyText(N_("asking the application and the databases")))
+        progress.report(LazyText(N_("querying the application and the databases")))
         findings = site.engine.find_exposures()
         installed = inspect_installed(site, own, document.manifest, migrations, ADOPTION_ID)
     in_place = slot.is_dir() and own not in site.slots.list_versions()
@@ -198,13 +198,13 @@ def _find_agent_traces(site: Site) -> Iterator[LazyText]:
     marker = site.engine.read_marker()
     if marker is not None:
         values = {"change": marker.change, "release": marker.release}
-        yield LazyText(N_("they are marked as those of {release} by the change {change}"), values)
+        yield LazyText(N_("databases marked as {release} by change {change}"), values)
     changes = sorted({change for change, _, _ in site.engine.list_leftovers()})
     if changes:
-        words = N_("databases of earlier changes stand beside them ({changes})")
+        words = N_("copies of earlier changes found ({changes})")
         yield LazyText(words, {"changes": ", ".join(changes)})
     if site.engine.read_evidence(None).fenced:
-        yield LazyText(N_("they are closed for a change"))
+        yield LazyText(N_("databases closed by a change"))
 
 
 def _find_offer(site: Site, version: Version) -> Offer:

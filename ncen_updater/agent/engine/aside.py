@@ -25,10 +25,7 @@ def add_quarantine_remedy(journal: Journal, change_id: str, remedy: LazyText) ->
     if not places:
         return remedy
     return LazyText(
-        N_(
-            "Records may have been entered into what was live until then, so it is kept:"
-            " {places}. 'ncen-updater doctor' says how to look at it. {remedy}"
-        ),
+        N_("Databases with unmerged records retained: {places}. {remedy}"),
         {"places": ", ".join(places), "remedy": remedy},
     )
 
@@ -46,7 +43,7 @@ def drop_quarantined(
     """
     places = list_quarantined(site, change_id)
     for path in places:
-        progress.report(LazyText(N_("dropping {path}"), {"path": path}))
+        progress.report(LazyText(N_("removing {path}"), {"path": path}))
     # Also where none is left by its name: a drop that was torn may have left a part of it.
     site.engine.drop_quarantined(change_id)
     for path in places:

@@ -45,8 +45,8 @@ PROGRAM_WAIT_S, POLL_INTERVAL_S = 30.0, 0.05
 #: Event: what was to bring the migrations to their end failed.
 CONTRACT_FAILED_EVENT = "contract-failed"
 
-EXPAND_TITLE = LazyText(N_("migrating the databases while officers work"))
-CONTRACT_TITLE = LazyText(N_("bringing the migrations to their end while officers work"))
+EXPAND_TITLE = LazyText(N_("migrating the databases before the downtime"))
+CONTRACT_TITLE = LazyText(N_("completing the migrations after the soak period"))
 
 
 def run_expand(context: StepContext) -> None:

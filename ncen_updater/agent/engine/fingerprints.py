@@ -38,18 +38,10 @@ if TYPE_CHECKING:
 #: until then cannot be compared any more.
 FINGERPRINT_FORMAT = 1
 
-#: What to do about a schema: whoever changed it may have meant well.
-WHOSE_SCHEMA_UNKNOWN = N_(
-    "Ask the database administrator what was changed in {database}; what it was cannot be told from"
-    " here. If it is undone, this is gone. If it is yours and stays, two people say so, and why,"
-    " with 'ncen-updater accept-restore {version} --reason TEXT'. If nobody knows of it, do not"
-    " upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say."
-)
+#: What to do about a schema that was changed outside an upgrade.
 WHOSE_SCHEMA = N_(
-    "Ask the database administrator what was changed in {database}: {kinds}. If it is undone, this"
-    " is gone. If it is yours and stays, two people say so, and why, with 'ncen-updater"
-    " accept-restore {version} --reason TEXT'. If nobody knows of it, do not upgrade; send the"
-    " Secretariat what 'ncen-updater doctor' and 'history' say."
+    "Have the change in {database} undone. To accept it, two approvers run: ncen-updater"
+    " adopt --restored {version} --reason TEXT"
 )
 
 
@@ -131,7 +123,8 @@ class SchemaDrift:
                 Severity.INFO,
                 LazyText(
                     N_(
-                        "The application changed {kinds} of {database} itself, as its release says."
+                        "Schema of {database} changed by the application, as declared by"
+                        " the release: {kinds}"
                     ),
                     values,
                 ),
@@ -142,12 +135,12 @@ class SchemaDrift:
             "NU-6106",
             Severity.STRICT,
             LazyText(
-                N_("The schema of {database} was changed since it was migrated.")
+                N_("Schema of {database} changed outside an upgrade")
                 if self.kinds is None
-                else N_("The schema of {database} was changed since it was migrated: {kinds}."),
+                else N_("Schema of {database} changed outside an upgrade: {kinds}"),
                 values,
             ),
-            LazyText(WHOSE_SCHEMA_UNKNOWN if self.kinds is None else WHOSE_SCHEMA, values),
+            LazyText(WHOSE_SCHEMA, values),
             figures,
         )
 

@@ -104,38 +104,34 @@ class InstalledRelease:
     def format_lines(self, version: Version) -> Iterator[LazyText]:
         """Say it, a line each."""
         if self.said.version:
-            words = N_("The application says that it is {said}.")
+            words = N_("Version reported by the application: {said}")
             if self.said.by_command:
-                words = N_("By {command} it is {said}; the application itself does not say it.")
+                words = N_("Version reported by {command}: {said}")
             yield LazyText(words, {"said": self.said.version, "command": self.said.url})
             if self.reported and matches_reported_version(self.said.version, self.reported):
-                words = N_("So does {version}; which build it is, the application does not say.")
+                words = N_("{version} reports the same version; the build is unknown.")
                 yield LazyText(words, {"version": version})
         else:
-            words = N_("The application does not say which release it is ({problem}).")
+            words = N_("Application version unknown ({problem})")
             yield LazyText(words, {"problem": self.said.problem})
         held = sum(item.passed for item in self.asked)
         figures = {"held": held, "total": len(self.asked), "version": version}
         if not self.asked:
-            yield LazyText(N_("{version} has no check that its databases could be asked."), figures)
-        elif held == len(self.asked):
-            yield LazyText(
-                N_("The databases answer as {version}: all checks hold ({held})."), figures
-            )
+            yield LazyText(N_("{version} declares no checks of its databases."), figures)
         else:
-            words = N_("The databases answer {held} of {total} checks of {version} as they should.")
+            words = N_("Database checks of {version} passed: {held} of {total}")
             yield LazyText(words, figures)
         for item in self.asked:
             if not item.passed:
-                yield LazyText(N_("Check {name} of {database}: {problem}."), {
+                yield LazyText(N_("Check {name} of {database} failed: {problem}"), {
                     "name": item.name, "database": item.database, "problem": _describe_probe(item),
                 })  # fmt: skip
 
 
 def _describe_probe(item: SchemaProbe) -> LazyText:
     if not item.fits:
-        return LazyText(N_("the database cannot answer it: {detail}"), {"detail": item.detail})
-    return LazyText(N_("rows that contradict it: {rows}"), {"rows": item.rows})
+        return LazyText(N_("query failed: {detail}"), {"detail": item.detail})
+    return LazyText(N_("contradicting rows: {rows}"), {"rows": item.rows})
 
 
 def find_mismatch(
@@ -166,7 +162,7 @@ def find_mismatch(
         if item.newest and not (item.fits if value.version else item.passed):
             values = {"name": item.name, "problem": _describe_probe(item)}
             return _make_mismatch_error(
-                item.database, version, LazyText(N_("check {name}: {problem}."), values)
+                item.database, version, LazyText(N_("check {name} failed: {problem}"), values)
             )
     if value.version and value.problem and not vouched:
         return UpdaterError(
@@ -304,6 +300,6 @@ def _find_foreign_ledger(
         except MigrationRefusedError as error:
             return name, LazyText("{reason}", {"reason": error.values.get("reason", "-")})
         for step in steps:
-            words = N_("migration {migration} belongs to it and is not applied.")
+            words = N_("migration {migration} belongs to it and is not applied")
             return name, LazyText(words, {"migration": step.id})
     return None

@@ -506,7 +506,9 @@ class Operations:
             return OperationResult(decision=decision)
         way = plan_rollback(self._site, journal, require_current_version(self._site))
         if way is None or not way.is_lossless:
-            words = N_("release {version} turned bad, and there is no way back that keeps records")
+            words = N_(
+                "release {version} failed in the soak period, and a rollback would lose records"
+            )
             raise InterventionRequiredError(
                 reason=LazyText(words, {"version": pending.change.to_version})
             )

@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 PLACEHOLDER_CHANGE_ID = "planned2"  # stands for the change that does not exist yet
 PLACEHOLDER_DIGITS = "234567"  # the digits of ids, for the hops after it
 SEPARATE_STEPS: dict[str, LazyText] = {
-    "rehearse": LazyText(N_("the rehearsal, with a command of its own: rehearse")),
-    "wait": LazyText(N_("approvals and the window: the service waits for them")),
+    "rehearse": LazyText(N_("rehearsal (separate command: rehearse)")),
+    "wait": LazyText(N_("approvals and maintenance window (handled by the service)")),
 }
 
 
@@ -127,27 +127,22 @@ class PlannedFiles:
         values = {"name": self.name, "words": self.words}
         if self.effect in (None, SiteFileEffect.NOTHING) and self.covered:
             words = {
-                None: N_("  {name}: the release does not say what it does to them; kept"),
+                None: N_("  {name}: effect not declared by the release; files are retained"),
                 SiteFileEffect.NOTHING: N_(
-                    "  {name}: not changed, says the release; kept all the same"
+                    "  {name}: unchanged according to the release; files are retained"
                 ),
             }
             return LazyText(words[self.effect], values)
         if not self.covered:
-            return LazyText(
-                N_("  {name}: not kept, since agent.toml does not name them: {words}"), values
+            text = N_("  {name}: not retained (not in agent.toml): {words}")
+        elif self.effect is SiteFileEffect.ADDS:
+            text = N_("  {name}: files added, reverted before the commit: {words}")
+        else:
+            text = N_(
+                "  {name}: files changed, reverted before the commit; a later rollback restores"
+                " previous paths and keeps new files: {words}"
             )
-        if self.effect is SiteFileEffect.ADDS:
-            return LazyText(
-                N_("  {name}: some are added, undone before the commit: {words}"), values
-            )
-        return LazyText(
-            N_(
-                "  {name}: changed, undone before the commit; a later rollback gives those of"
-                " before their old places, later ones stay where they are: {words}"
-            ),
-            values,
-        )
+        return LazyText(text, values)
 
 
 def list_planned_files(own: Sequence[str], manifest: Manifest) -> tuple[PlannedFiles, ...]:

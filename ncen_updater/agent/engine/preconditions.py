@@ -73,7 +73,7 @@ def require_current_version(site: Site) -> Version:
     """
     version = site.slots.read_current()
     if version is None:
-        raise InterventionRequiredError(reason="no release was ever chosen here")
+        raise InterventionRequiredError(reason="no release is installed")
     return version
 
 

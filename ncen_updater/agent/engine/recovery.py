@@ -105,19 +105,19 @@ RECOVERY_TABLE: tuple[RecoveryRule, ...] = (
         "idle, a database is missing",
         lambda s: _is_idle(s) and s.missing,
         RecoveryAction.STOP,
-        LazyText(N_("a live database is missing although no change is open")),
+        LazyText(N_("a database is missing, but no change is in progress")),
     ),
     RecoveryRule(
         "idle, the databases are fenced",
         lambda s: _is_idle(s) and s.fenced,
         RecoveryAction.STOP,
-        LazyText(N_("the live databases refuse sessions although no change is open")),
+        LazyText(N_("the databases are closed, but no change is in progress")),
     ),
     RecoveryRule(
         "idle",
         _is_idle,
         RecoveryAction.NOTHING,
-        LazyText(N_("no change is open")),
+        LazyText(N_("no change in progress")),
     ),
     RecoveryRule(
         "too many attempts",
@@ -126,75 +126,79 @@ RECOVERY_TABLE: tuple[RecoveryRule, ...] = (
             and (s.attempts >= MAX_RECOVERY_ATTEMPTS or s.state is ChangeState.STUCK)
         ),
         RecoveryAction.STOP,
-        LazyText(N_("recovery failed too often")),
+        LazyText(N_("recovery failed repeatedly")),
     ),
     RecoveryRule(
         "a later change",
         lambda s: s.later,
         RecoveryAction.STOP,
-        LazyText(N_("the databases know of a later change than the journal, which is an old one")),
+        LazyText(
+            N_("the databases record a later change than the journal: the journal is outdated")
+        ),
     ),
     RecoveryRule(
         "current points at a third release",
         lambda s: s.slot is CurrentSlot.OTHER,
         RecoveryAction.STOP,
-        LazyText(N_("the link 'current' points at a release that this change does not know")),
+        LazyText(N_("'current' points to a release unknown to this change")),
     ),
     RecoveryRule(
         "committed, but the databases are the old ones",
         lambda s: s.committed and not s.swapped,
         RecoveryAction.STOP,
-        LazyText(N_("the journal says committed, the databases say not cut over")),
+        LazyText(N_("committed according to the journal, not cut over according to the databases")),
     ),
     RecoveryRule(
         "committed, but the code is the old one",
         lambda s: s.committed and s.slot is not CurrentSlot.NEW,
         RecoveryAction.STOP,
-        LazyText(N_("the journal says committed, the link 'current' points at the old release")),
+        LazyText(
+            N_("committed according to the journal, but 'current' points to the previous release")
+        ),
     ),
     RecoveryRule(
         "committed",
         lambda s: s.committed,
         RecoveryAction.GO_FORWARD,
-        LazyText(N_("the change was committed and is brought to its end")),
+        LazyText(N_("the change is committed and will be completed")),
     ),
     RecoveryRule(
         "swapped without intent",
         lambda s: s.swapped and s.cut_over in (None, StepState.UNDONE),
         RecoveryAction.STOP,
-        LazyText(N_("the databases are cut over although the journal does not intend it")),
+        LazyText(N_("the databases are cut over, but the journal has no cut-over")),
     ),
     RecoveryRule(
         "committed, as the databases say, while going back",
         lambda s: s.recorded and s.state is ChangeState.UNDOING,
         RecoveryAction.STOP,
-        LazyText(N_("the databases say committed, the journal says that the change is undone")),
+        LazyText(N_("committed according to the databases, reverted according to the journal")),
     ),
     RecoveryRule(
         "committed, as the databases say, but not whole",
         lambda s: s.recorded and not (s.swapped and s.slot is CurrentSlot.NEW),
         RecoveryAction.STOP,
-        LazyText(N_("the databases say committed, code or databases are the old ones")),
+        LazyText(
+            N_("committed according to the databases, but code or databases are the previous ones")
+        ),
     ),
     RecoveryRule(
         "committed, as the databases say",
         lambda s: s.recorded,
         RecoveryAction.GO_FORWARD,
-        LazyText(
-            N_("the databases say committed: the journal is an old one and is brought up to it")
-        ),
+        LazyText(N_("committed according to the databases; the outdated journal is updated")),
     ),
     RecoveryRule(
         "switched without intent",
         lambda s: s.slot is CurrentSlot.NEW and s.switch in (None, StepState.UNDONE),
         RecoveryAction.STOP,
-        LazyText(N_("the link 'current' was switched although the journal does not intend it")),
+        LazyText(N_("'current' was switched, but the journal has no switch")),
     ),
     RecoveryRule(
         "before the commit",
         _is_uncommitted,
         RecoveryAction.GO_BACK,
-        LazyText(N_("the change was not committed and is undone")),
+        LazyText(N_("the change is not committed and will be reverted")),
     ),
 )
 

@@ -128,7 +128,7 @@ def drop_previous_databases(
     memory = SiteHistory(journal)
     gone = _list_dropped_changes(memory)
     for change in changes:
-        progress.report(LazyText(N_("dropping the databases from before change {change}"),
+        progress.report(LazyText(N_("removing the previous databases of change {change}"),
                            {"change": change}))  # fmt: skip
         if change not in gone:
             memory.mark_previous_dropped(change)
@@ -168,7 +168,7 @@ def prune(site: Site, journal: Journal, what: PrunableItems, progress: ProgressL
     journal.record_event(PRUNE_STARTED, changes=list(what.changes), slots=names)
     drop_previous_databases(site, journal, what.changes, progress)
     for version in what.slots:
-        progress.report(LazyText(N_("removing the slot of {version}"), {"version": version}))
+        progress.report(LazyText(N_("removing release {version}"), {"version": version}))
         site.slots.remove_slot(version)
     if site.overlay is not None:
         site.overlay.prune()

@@ -181,20 +181,20 @@ class RollbackPlan:
         """What stands in the count that nobody entered."""
         if not (self.by_program and self.lost_total):
             return None
-        words = N_("Rows that a program of {version} wrote while officers worked are among them")
+        words = N_("including rows written by the program of {version}")
         return LazyText(words, {"version": self.origin})
 
     @property
     def full_loss_text(self) -> str | LazyText:
         """Both, for an error."""
-        counted: str | LazyText = self.loss_text or LazyText(N_("none was counted"))
+        counted: str | LazyText = self.loss_text or LazyText(N_("none"))
         if self.program_rows_text is not None:
             counted = LazyText(
                 "{tables}. {program}", {"tables": counted, "program": self.program_rows_text}
             )
         if not self.passed_over:
             return counted
-        words = N_("{tables}; not counted, since {version} calls them no records: {passed}")
+        words = N_("{tables}; not counted as records by {version}: {passed}")
         values = {"tables": counted, "version": self.origin, "passed": self.uncounted_text}
         return LazyText(words, values)
 
@@ -287,6 +287,6 @@ def _choose_rollback_path(
 
 
 def _make_unusable_down_path(error: UpdaterError) -> tuple[RollbackPath, LazyText]:
-    words = N_("the ways down cannot be used: {cause} ({code})")
+    words = N_("the down migrations cannot be used: {cause} ({code})")
     values = {"cause": error.title_text, "code": error.code}
     return RollbackPath(RollbackKind.RESTORES_PREVIOUS), LazyText(words, values)

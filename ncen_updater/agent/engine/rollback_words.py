@@ -10,36 +10,32 @@ from ncen_updater.common.i18n import N_, LazyText
 
 #: Of a change that leaves the databases as they are, forward and back.
 CODE_ONLY_TEXT = LazyText(
-    N_("Only the code changes: no database is copied or migrated; officers are out for a restart.")
+    N_("Code only: databases are not copied or migrated; downtime is one restart.")
 )
 
 #: Of an upgrade whose program works on the live databases before the stop.
 EXPAND_TEXT = LazyText(
-    N_(
-        "The databases are migrated before, while officers go on working; none is copied, and"
-        " officers are out for a restart."
-    )
+    N_("The databases are migrated before the downtime and not copied; downtime is one restart.")
 )
 
 _PATH_TEXTS = {
-    RollbackKind.KEEPS_RECORDS: N_("A rollback from {origin} to {target} keeps every record."),
+    RollbackKind.KEEPS_RECORDS: N_("Rollback from {origin} to {target} keeps all records."),
     RollbackKind.RESTORES_PREVIOUS: N_(
-        "A rollback from {origin} to {target} restores the databases of before, and loses what was"
-        " entered since; the loss is counted and asked for first."
+        "Rollback from {origin} to {target} restores the previous databases; records"
+        " entered since the upgrade are lost."
     ),
     RollbackKind.DEPENDS_ON_MIGRATOR: N_(
-        "A rollback from {origin} to {target} restores the databases of before, and loses what was"
-        " entered since, unless the rehearsal shows that the release changes nothing in them."
+        "Rollback from {origin} to {target} may lose records entered since the upgrade; a"
+        " rehearsal shows whether it does."
     ),
 }
 #: Of a release that was not rehearsed yet: its files say so, and a rehearsal may find that less is.
 _UNREHEARSED_TEXT = N_(
-    "By its files, a rollback from {origin} to {target} keeps every record; only a rehearsal shows"
-    " what is lost of it."
+    "Rollback from {origin} to {target} keeps all records, according to the release;"
+    " confirm by a rehearsal."
 )
 _PARTIAL_LOSS_TEXT = N_(
-    "A rollback from {origin} to {target} keeps every record, but not what is entered in {objects}:"
-    " how much that is, is counted and asked for first."
+    "Rollback from {origin} to {target} keeps all records except values entered in {objects}."
 )
 
 
@@ -58,10 +54,7 @@ def describe_contract(program: Sequence[str]) -> LazyText | None:
     """
     if not program:
         return None
-    words = N_(
-        "Once the release has proved good, its program {program} brings the migrations to their end"
-        " while officers work."
-    )
+    words = N_("After the soak period, {program} completes the migrations without downtime.")
     return LazyText(words, {"program": shlex.join(program)})
 
 

@@ -60,8 +60,8 @@ LOOKED_AT = (StepName.FENCE, StepName.STOP)
 OF_HEALTH = (ApplicationUnhealthyError.message.code, CommandError.message.code)
 #: A rollback that is undone goes nowhere back: the newer release stays.
 UNDO_TITLES: Mapping[ChangeKind, str] = {
-    ChangeKind.UPGRADE: N_("going back: {step}"),
-    ChangeKind.ROLLBACK: N_("the rollback is undone: {step}"),
+    ChangeKind.UPGRADE: N_("reverting: {step}"),
+    ChangeKind.ROLLBACK: N_("reverting the rollback: {step}"),
 }
 
 Checkpoint = Callable[[StepName, StepPhase], None]

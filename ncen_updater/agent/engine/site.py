@@ -140,7 +140,7 @@ class StepContext:
         """
         data = self.read_facts().copy
         if data is None:
-            raise InterventionRequiredError(reason="the plan of the copy is not in the journal")
+            raise InterventionRequiredError(reason="the copy plan is missing in the journal")
         return CopyPlan(data)
 
     def read_offer(self) -> Offer | None:

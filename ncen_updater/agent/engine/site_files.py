@@ -73,7 +73,7 @@ def prepare_snapshots(context: StepContext) -> None:
     """
     journal, change = context.journal, context.change
     for name, directory in _load_snapshots(journal, change.id).items():
-        context.progress.report(LazyText(N_("keeping the {name} of the site"), {"name": name}))
+        context.progress.report(LazyText(N_("retaining the {name} of the site"), {"name": name}))
         try:
             directory.prepare()
         except UpdaterError as error:
@@ -176,12 +176,12 @@ def _restore_files(journal: Journal, change: Change, progress: ProgressListener)
             "name": name, "restored": found.restored, "aside": found.aside,
             "written": len(found.written), "place": directory.place,
         }  # fmt: skip
-        progress.report(LazyText(N_("{name}: {restored} are where they were again"), values))
+        progress.report(LazyText(N_("{name}: {restored} restored"), values))
         if found.aside:
-            words = N_("{name}: {aside} that were added lie aside in {place}")
+            words = N_("{name}: {aside} added files moved to {place}")
             progress.report(LazyText(words, values))
         if found.written:
-            words = N_("{name}: {written} were written in place, which cannot be undone")
+            words = N_("{name}: {written} written in place, cannot be reverted")
             progress.report(LazyText(words, values))
 
 
@@ -253,7 +253,7 @@ def _restore_directory_paths(
             gone=gone,
             place=str(earlier.place),
         )
-        words = N_("{name}: {given} got their old names again, {gone} of before are gone")
+        words = N_("{name}: {given} restored to their previous paths, {gone} missing")
         progress.report(LazyText(words, {"name": name, "given": given, "gone": gone}))
 
 

@@ -76,20 +76,20 @@ def find_contradiction(site: Site, journal: Journal) -> LazyText | None:
     current = site.slots.read_current()
     if marker is not None and current != Version(marker.release):
         return LazyText(
-            N_("the code is of release {code}, the databases are of release {databases}"),
+            N_("code of release {code}, databases of release {databases}"),
             {"code": current or "-", "databases": marker.release},
         )
     generation = read_recorded_state(journal).generation
     found = marker.generation if marker else 0
     if found > generation:
         return LazyText(
-            N_("the databases know of a later change than the journal, which is an old one")
+            N_("the databases record a later change than the journal: the journal is outdated")
         )
     if found < generation:
         return LazyText(
             N_(
-                "the journal knows of a later change than the databases; if these were restored "
-                "from a backup on purpose, see 'ncen-updater accept-restore'"
+                "the journal records a later change than the databases; if they were"
+                " restored on purpose, run: ncen-updater adopt --restored"
             )
         )
     return None

@@ -44,8 +44,8 @@ class StatisticsRefresh:
         """Bring them up to date; whatever stands in the way is only told."""
         clock = self._site.clock.monotonic
         begin = clock()
-        alone = N_("updating the statistics of the databases")
-        beside = N_("watching the release, and updating the statistics of its databases meanwhile")
+        alone = N_("updating database statistics")
+        beside = N_("soak period, updating database statistics")
         self._progress.report(LazyText(alone if self._watching is None else beside))
         try:
             done = self._site.engine.refresh_statistics(self._limit_s)

@@ -33,7 +33,7 @@ from ncen_updater.common.messages import (
 )
 
 #: In place of that, where no release was ever chosen.
-NOT_ADOPTED = N_("Not adopted yet. Next: sudo ncen-updater adopt VERSION")
+NOT_ADOPTED = N_("Not adopted. Run: sudo ncen-updater adopt VERSION")
 
 
 class JournalMissingError(UpdaterError):

@@ -60,7 +60,7 @@ APPLICATION_CHECK_INTERVAL = timedelta(minutes=5)
 MAX_SLEEP = timedelta(hours=24)
 #: When to look again whether another process still works on the site.
 BUSY_POLL_INTERVAL = timedelta(seconds=15)
-JOB_WAITING_TEXT = N_("somebody asked for something: it begins now")
+JOB_WAITING_TEXT = N_("job queued: starting")
 
 
 class AutomationMode(StrEnum):
@@ -210,24 +210,20 @@ def decide_next_action(inputs: AutomationInputs) -> ServiceDecision:
     if inputs.busy:
         return ServiceDecision(
             ServiceAction.WAIT,
-            LazyText(N_("somebody is at work here")),
+            LazyText(N_("another operation is in progress")),
             inputs.now + BUSY_POLL_INTERVAL,
         )
     if inputs.stuck:
         if inputs.ordered:
             return ServiceDecision(ServiceAction.ORDER, LazyText(JOB_WAITING_TEXT))
-        return _make_wait(
-            inputs, None, LazyText(N_("a change is stuck: a person has to look at it"))
-        )
+        return _make_wait(inputs, None, LazyText(N_("manual intervention required")))
     if inputs.open_change and inputs.back:
-        words = N_("somebody asked to go back: the release is watched no longer")
+        words = N_("rollback requested: soak period ended")
         return ServiceDecision(ServiceAction.ORDER, LazyText(words))
     if inputs.open_change:
-        return _act_or_back_off(
-            inputs, ServiceAction.RESUME, N_("a change has not come to its end")
-        )
+        return _act_or_back_off(inputs, ServiceAction.RESUME, N_("a change is not finished"))
     if inputs.down:
-        words = N_("the application does not run, and nobody stopped it")
+        words = N_("the application stopped unexpectedly")
         return _prefer(
             inputs, _act_or_back_off(inputs, ServiceAction.START, words), _decide_without_change
         )
@@ -251,11 +247,11 @@ def _prefer(
 def _decide_without_change(facts: AutomationInputs) -> ServiceDecision:
     """Rules 3 to 9."""
     if facts.on_trial:
-        words = N_("this agent is new: it begins nothing until it has confirmed itself")
+        words = N_("new version of ncen-updater: waiting for its confirmation")
         return ServiceDecision(ServiceAction.WAIT, LazyText(words), facts.now + MAX_SLEEP)
     if facts.owed:
         act = _act_or_back_off(
-            facts, ServiceAction.RESUME, N_("a release that turned bad was not taken back yet")
+            facts, ServiceAction.RESUME, N_("rollback of a failed release is pending")
         )
         return _prefer(facts, act, _decide_idle)
     return _decide_idle(facts)
@@ -266,15 +262,13 @@ def _decide_idle(facts: AutomationInputs) -> ServiceDecision:
     if facts.ordered:
         return ServiceDecision(ServiceAction.ORDER, LazyText(JOB_WAITING_TEXT))
     if facts.now >= facts.next_check:
-        return ServiceDecision(ServiceAction.CHECK, LazyText(N_("it is time to ask the feed")))
+        return ServiceDecision(ServiceAction.CHECK, LazyText(N_("feed check due")))
     collect_at = _compute_prune_at(facts)
     if collect_at is not None and facts.now >= collect_at:
-        return ServiceDecision(
-            ServiceAction.COLLECT, LazyText(N_("the days of what was kept are over"))
-        )
+        return ServiceDecision(ServiceAction.COLLECT, LazyText(N_("pruning due")))
     if facts.agent is not None:
         act = _act_in_window(
-            facts, ServiceAction.SELF_UPDATE, N_("agent {version} is on offer"), facts.agent
+            facts, ServiceAction.SELF_UPDATE, N_("ncen-updater {version} is available"), facts.agent
         )
         return _prefer(facts, act, _decide_release)
     return _decide_release(facts)
@@ -326,7 +320,7 @@ def find_obstacle(facts: AutomationInputs) -> UpgradeObstacle | None:
     does before by itself.
     """
     if facts.held is not None:
-        words = N_("upgrades are on hold: {reason}")
+        words = N_("upgrades on hold: {reason}")
         if facts.held_until is not None:
             return _make_temporary_obstacle(facts.held_until, words, reason=facts.held)
         return _make_permanent_obstacle(WaitReason.HOLD, words, reason=facts.held)
@@ -335,30 +329,30 @@ def find_obstacle(facts: AutomationInputs) -> UpgradeObstacle | None:
         # The time of the retry may pass between the assessment and this decision.
         retry_at = unknown.compute_retry_at(ServiceAction.ASSESS)
         again = max(retry_at, facts.now + timedelta(seconds=1))
-        words = N_("what comes next could not be determined; it is tried again at {at}")
+        words = N_("next upgrade could not be determined; retry at {at}")
         return _make_temporary_obstacle(again, words, at=_format_local(facts, again))
     target = facts.target
     if target is None:
         return _make_permanent_obstacle(
-            WaitReason.NOTHING_ON_OFFER, N_("nothing is on offer for this site")
+            WaitReason.NOTHING_ON_OFFER, N_("no release available for this site")
         )
     if facts.mode is AutomationMode.NOTIFY:
-        words = N_("release {version} is on offer; this site is only told of it")
+        words = N_("{version} is available; the mode of this site is notify")
         return _make_permanent_obstacle(WaitReason.ONLY_TOLD, words, version=target)
     if facts.bad_until is not None and facts.now < facts.bad_until:
-        words = N_("release {version} failed here; it is not tried again before {at}")
+        words = N_("{version} failed on this site; next retry at {at}")
         return _make_temporary_obstacle(
             facts.bad_until, words, version=target, at=_format_local(facts, facts.bad_until)
         )
     if not facts.prepared:
         return _make_permanent_obstacle(
-            WaitReason.NOT_PREPARED, N_("release {version} is not here yet"), version=target
+            WaitReason.NOT_PREPARED, N_("{version} is not downloaded"), version=target
         )
     if facts.rehearsed in (RehearsalStatus.MISSING, RehearsalStatus.VOID):
-        words = N_("release {version} was not rehearsed yet")
+        words = N_("{version} is not rehearsed")
         return _make_permanent_obstacle(WaitReason.NOT_REHEARSED, words, version=target)
     if facts.rehearsed is RehearsalStatus.FAILED:
-        words = N_("the rehearsal of release {version} failed: 'ncen-updater history' says of what")
+        words = N_("rehearsal of {version} failed; run: ncen-updater history")
         return _make_permanent_obstacle(WaitReason.REHEARSAL_FAILED, words, version=target)
     return (
         _find_approval_obstacle(facts, target)
@@ -372,10 +366,7 @@ def _find_approval_obstacle(facts: AutomationInputs, target: str) -> UpgradeObst
     if not (asked and facts.missing_approvals):
         return None
     values: dict[str, object] = {"version": target, "count": facts.missing_approvals}
-    words = N_("release {version} waits for approval: {count} more")
-    if facts.not_before is not None and facts.now < facts.not_before:
-        words = N_("release {version}, scheduled for {at}, waits for approval: {count} more")
-        values["at"] = _format_local(facts, facts.not_before)
+    words = N_("waiting for approval of {version}: {count} missing")
     return _make_permanent_obstacle(WaitReason.APPROVAL, words, **values)
 
 
@@ -389,27 +380,24 @@ def _find_time_obstacle(facts: AutomationInputs, target: str) -> UpgradeObstacle
         )
         if later is not None and not later.contains(facts.not_before):
             words = N_(
-                "the upgrade to {version} was scheduled for {at}; no window is open then, the next "
-                "one is: {window}"
+                "upgrade to {version} scheduled for {at}, outside the maintenance windows;"
+                " next window: {window}"
             )
             values["window"] = _format_local(facts, later.start)
             return _make_temporary_obstacle(facts.not_before, words, **values)
-        words = N_("the upgrade to {version} was scheduled for {at}")
+        words = N_("upgrade to {version} scheduled for {at}")
         return _make_temporary_obstacle(facts.not_before, words, **values)
     if not facts.windows:
         if facts.not_before is not None:
             return None
-        words = N_(
-            "release {version} is ready, and nobody chose a time: it begins by "
-            "'ncen-updater upgrade' or 'ncen-updater schedule'"
-        )
+        words = N_("{version} is ready; run ncen-updater upgrade or ncen-updater schedule")
         return _make_permanent_obstacle(WaitReason.NO_TIME, words, version=target)
     opening = find_next_opening(facts.windows, facts.now, facts.zone)
     if opening is None:
-        return _make_permanent_obstacle(WaitReason.NO_WINDOW, N_("no window ever opens here"))
+        return _make_permanent_obstacle(WaitReason.NO_WINDOW, N_("no maintenance window opens"))
     if opening.contains(facts.now):
         return None
-    words = N_("release {version} waits for the window: {at}")
+    words = N_("next upgrade: {version}, starts at {at}")
     return _make_temporary_obstacle(
         opening.start, words, version=target, at=_format_local(facts, opening.start)
     )
@@ -420,7 +408,7 @@ def _find_backoff(facts: AutomationInputs, action: ServiceAction) -> UpgradeObst
     if failure is None or not failure.is_backing_off(facts.now, action):
         return None
     again = failure.compute_retry_at(action)
-    words = N_("this failed, and is tried again at {at}: {what}")
+    words = N_("failed: {what}; retry at {at}")
     return _make_temporary_obstacle(
         again, words, what=label_operation(action), at=_format_local(facts, again)
     )
@@ -437,7 +425,7 @@ def _decide_release(facts: AutomationInputs) -> ServiceDecision:
     if found is not None:
         return _wait_for_obstacle(facts, found)
     opening = find_next_opening(facts.windows, facts.now, facts.zone) if facts.windows else None
-    words = LazyText(N_("release {version} is ready"), {"version": facts.target})
+    words = LazyText(N_("{version} is ready"), {"version": facts.target})
     return ServiceDecision(ServiceAction.UPGRADE, words, opening.end if opening else None)
 
 
@@ -447,7 +435,7 @@ def _act_in_window(
     if facts.fetch_windows:
         opening = find_next_opening(facts.fetch_windows, facts.now, facts.zone)
         if opening is None or not opening.contains(facts.now):
-            later = N_("release {version} waits for the hours of downloads")
+            later = N_("{version} waits for a download window")
             until = opening.start if opening else None
             return _make_wait(facts, until, LazyText(later, {"version": version}))
     return _act_or_back_off(facts, action, words, version=version)

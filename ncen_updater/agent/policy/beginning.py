@@ -110,25 +110,26 @@ def predict_start_if_approved(
 
 
 _WAIT_TEXTS = {
-    WaitReason.HOLD: N_("It does not begin while upgrades are on hold ('ncen-updater unhold')."),
-    WaitReason.NOTHING_ON_OFFER: N_("Nothing is on offer for this site: nothing begins."),
-    WaitReason.APPROVAL: N_("It does not begin before {count} more have approved."),
-    WaitReason.NOT_PREPARED: N_("It does not begin before it is here, rehearsed and approved."),
-    WaitReason.NOT_REHEARSED: N_("It does not begin before it is rehearsed and approved."),
-    WaitReason.REHEARSAL_FAILED: N_("It does not begin: its rehearsal failed."),
-    WaitReason.NO_WINDOW: N_("It does not begin: no window ever opens here."),
-    WaitReason.ONLY_TOLD: N_("It does not begin before somebody types 'ncen-updater upgrade'."),
-    WaitReason.ANOTHER_FIRST: N_(
-        "It does not begin: another release was approved, and goes first."
+    WaitReason.HOLD: N_("The upgrade waits for the end of the hold."),
+    WaitReason.NOTHING_ON_OFFER: N_("No release available for this site."),
+    WaitReason.APPROVAL: N_("The upgrade waits for approval: {count} missing."),
+    WaitReason.NOT_PREPARED: N_("The upgrade waits for the download."),
+    WaitReason.NOT_REHEARSED: N_("The upgrade waits for the rehearsal."),
+    WaitReason.REHEARSAL_FAILED: N_(
+        "The upgrade does not start automatically: the rehearsal failed."
     ),
-    WaitReason.NO_SERVICE: N_(
-        "The service does not run: it does not begin before somebody types 'ncen-updater upgrade', "
-        "or starts the service."
+    WaitReason.NO_WINDOW: N_(
+        "The upgrade does not start automatically: no maintenance window opens."
     ),
+    WaitReason.ONLY_TOLD: N_(
+        "The upgrade does not start automatically: the mode of this site is notify."
+    ),
+    WaitReason.ANOTHER_FIRST: N_("The upgrade waits for another approved upgrade."),
+    WaitReason.NO_SERVICE: N_("The upgrade does not start automatically: the service is stopped."),
 }
 _MANUAL_START_TEXT = N_(
-    "It does not begin before somebody types 'ncen-updater upgrade' or 'ncen-updater schedule "
-    "TIME'."
+    "The upgrade does not start automatically. Run ncen-updater upgrade or ncen-updater"
+    " schedule TIME."
 )
 
 
@@ -140,13 +141,13 @@ def describe_start(start: UpgradeStart, zone: tzinfo | None) -> LazyText:
         zone: Zone of the site; that of the machine by default.
     """
     if start.when is StartKind.NOW:
-        return LazyText(N_("It begins now."))
+        return LazyText(N_("The upgrade starts immediately."))
     if start.at is not None:
         local = start.at.astimezone(zone)
         values = {
             "day": LazyText(WEEKDAY_NAMES[local.weekday()]),
             "at": format_scheduled_time(start.at, zone),
         }
-        return LazyText(N_("It begins on {day} {at}."), values)
+        return LazyText(N_("The upgrade starts on {day} {at}."), values)
     words = _WAIT_TEXTS.get(start.stays, _MANUAL_START_TEXT) if start.stays else _MANUAL_START_TEXT
     return LazyText(words, {"count": start.missing})

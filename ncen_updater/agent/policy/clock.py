@@ -35,10 +35,10 @@ def clock_findings(
                 "NU-6311",
                 Severity.STRICT if newest - now > BEHIND_STRICT else Severity.ADVISORY,
                 LazyText(
-                    N_("The clock is behind: it shows {now}, but a list was signed at {signed}."),
+                    N_("System clock behind: {now}, metadata signed at {signed}"),
                     values,
                 ),
-                LazyText(N_("Set the clock, and see that it is kept right (NTP).")),
+                LazyText(N_("Set the clock: timedatectl set-ntp true")),
                 values,
             ),
         )
@@ -47,9 +47,9 @@ def clock_findings(
             "NU-6312",
             Severity.ADVISORY,
             LazyText(
-                N_("The clock shows {now}, but the newest list was signed at {signed}."), values
+                N_("System clock {now} is far ahead of the newest metadata ({signed})"), values
             ),
-            LazyText(N_("Check the clock; if it is right, get a newer list.")),
+            LazyText(N_("Check the clock; if it is correct, run: ncen-updater check")),
             values,
         ),
     )

@@ -6,26 +6,26 @@ from ncen_updater.common.i18n import N_, LazyText
 
 #: By the name of the command, or of the act of the service.
 _OPERATION_LABELS = {
-    "accept-restore": N_("taking over databases that were restored"),
-    "adopt": N_("taking the site over"),
-    "assess": N_("finding out what comes next"),
+    "accept-restore": N_("adopting restored databases"),
+    "adopt": N_("adopting the installation"),
+    "assess": N_("determining the next upgrade"),
     "check": N_("reading the signed list"),
-    "collect": N_("clearing away what was kept long enough"),
-    "confirm": N_("ending the watched time"),
-    "import": N_("importing a bundle"),
-    "order": N_("what somebody asked for"),
-    "plan": N_("preparing a release"),
-    "prepare": N_("preparing a release"),
-    "rehearse": N_("rehearsing a release on copies"),
-    "resume": N_("bringing a change to its end"),
-    "rollback": N_("going back to the release before"),
-    "self-update": N_("renewing ncen-updater itself"),
+    "collect": N_("pruning"),
+    "confirm": N_("confirming the release"),
+    "import": N_("importing an offline bundle"),
+    "order": N_("running a job"),
+    "plan": N_("downloading a release"),
+    "prepare": N_("downloading a release"),
+    "rehearse": N_("rehearsing a release"),
+    "resume": N_("resuming a change"),
+    "rollback": N_("rolling back"),
+    "self-update": N_("updating ncen-updater"),
     "start": N_("starting the application"),
-    "translations": N_("putting the country's texts in use"),
-    "uninstall": N_("removing ncen-updater"),
-    "upgrade": N_("an upgrade"),
+    "translations": N_("applying the local overlay"),
+    "uninstall": N_("uninstalling ncen-updater"),
+    "upgrade": N_("upgrading"),
 }
-_SOAKING_LABEL = N_("watching release {version}")
+_SOAKING_LABEL = N_("soak period of {version}")
 
 
 def label_operation(name: str) -> LazyText:
@@ -50,12 +50,12 @@ def describe_running_operation(holder: str, release_in_soak: str | None = None) 
     """
     command, known, process = holder.rpartition(", process ")
     if not known:
-        return LazyText(N_("At work here now: {holder}."), {"holder": holder})
+        return LazyText(N_("Operation in progress: {holder}"), {"holder": holder})
     what = (
         LazyText(_SOAKING_LABEL, {"version": release_in_soak})
         if release_in_soak
         else label_operation(command)
     )
     return LazyText(
-        N_("At work here now: {what} (process {process})."), {"what": what, "process": process}
+        N_("Operation in progress: {what} (process {process})"), {"what": what, "process": process}
     )

@@ -41,7 +41,7 @@ def compute_next_check(
         ``now``. Never earlier than ``now``, never later than one interval after it.
     """
     if interval <= timedelta(0):
-        raise ValueError("the interval between two checks is above zero")
+        raise ValueError("the interval between two checks must be positive")
     soon = now + interval * CATCH_UP_SHARE * _compute_site_fraction(site, "catch-up")
     if last is None:
         return soon

@@ -125,7 +125,7 @@ def list_other_releases(
 
 
 #: Why a release that is on the list is not taken here now; ``status`` says it, too.
-RELEASE_EXCLUDED = N_("Not for this site now: {version}, since {reason}")
+RELEASE_EXCLUDED = N_("Not available for this site: {version} ({reason})")
 
 #: Why a release is none of those for this site.
 _EXCLUDED_REASONS = frozenset({"not-newer", "other-country", "other-channel"})
@@ -151,16 +151,16 @@ def format_path_lines(
             for one in path.rejected
         )
         text = (
-            N_("{product} {current} stays in use: no other release can be taken here now.")
+            N_("No other release available; {product} {current} stays installed")
             if revoked
-            else N_("{product} {current} is the newest release for this site.")
+            else N_("Up to date: {product} {current}")
         )
         yield LazyText(text, values)
     for offer, origin in zip(hops, (current, *(o.version for o in hops)), strict=False):
         size = format_bytes(offer.count_download_bytes(origin))
         more = {"version": offer.version, "urgency": offer.urgency, "size": size}
         text = (
-            N_("Available: {product} {version}, a required stop ({urgency}, {size})")
+            N_("Available: {product} {version}, required release ({urgency}, {size})")
             if offer.required
             else N_("Available: {product} {version} ({urgency}, {size})")
         )
@@ -171,10 +171,7 @@ def format_path_lines(
             opens = format_time(rejection.opens, zone) if rejection.opens else None
             yield LazyText(RELEASE_EXCLUDED, {**version, "reason": rejection.format(opens)})
             if rejection.reason.value == "remembered-as-bad":
-                text = N_(
-                    "  'ncen-updater history' shows what failed; 'ncen-updater upgrade {version}"
-                    " --retry' would try it again."
-                )
+                text = N_("  To retry, run: ncen-updater upgrade {version} --retry")
                 yield LazyText(text, version)
 
 
@@ -188,10 +185,11 @@ def format_withdrawal_lines(
         "reason": strip_control_characters(reason),
         "advice": strip_control_characters(advice),
     }
-    yield LazyText(N_("WITHDRAWN by the Secretariat: {product} {version}, in use here: {reason}"),
-               values)  # fmt: skip
+    yield LazyText(
+        N_("WITHDRAWN by the Secretariat: {product} {version}, installed here: {reason}"), values
+    )
     if advice:
-        yield LazyText(N_("  what to do: {advice}"), values)
+        yield LazyText(N_("  What to do: {advice}"), values)
 
 
 def match_rehearsed_hops(
@@ -245,7 +243,7 @@ def format_overlay_lines(layer: OverlayReport | None, language: str) -> Iterator
         return
     from ncen_updater.agent.storage.overlay.words import describe_overlay
 
-    yield LazyText(N_("  What the country owns:"))
+    yield LazyText(N_("  Local overlay:"))
     for words in describe_overlay(layer):
         yield f"    {strip_control_characters(words.render(language))}"
 
@@ -271,8 +269,8 @@ def format_plan_lines(
         if hop.copy and any(item.get("method") == "clone" for item in hop.copy.data.values()):
             yield LazyText(
                 N_(
-                    "  the copies share their blocks with the originals: made at once, but one "
-                    "bad sector harms both; they are no backup"
+                    "  copies share their blocks with the originals and are no backup: one"
+                    " bad sector damages both"
                 )
             )
         spared = describe_copy_free_downtime(as_is=hop.as_is, expands=hop.expands)
@@ -292,15 +290,15 @@ def format_plan_lines(
             yield files.text
         yield from format_overlay_lines(hop.layer, language)
     yield ""
-    yield LazyText(N_("Steps (*: officers are out, -: not done by the command upgrade):"))
+    yield LazyText(N_("Steps (*: downtime, -: not part of upgrade):"))
     for number, line in enumerate(plan.steps, 1):
         mark = "*" if line.downtime else "-" if line.note else " "
         yield f"  {number:2} {mark} {line.title.render(language)}"
     yield ""
-    yield LazyText(N_("Digest of the plan: {digest}"), {"digest": plan.digest})
+    yield LazyText(N_("Plan digest: {digest}"), {"digest": plan.digest})
     yield from format_findings(plan.findings, language)
     if plan.is_blocked:
-        yield LazyText(N_("The upgrade cannot begin while something blocks."))
+        yield LazyText(N_("Upgrade blocked by preflight checks."))
 
 
 def _describe_hop_rollback(hop: HopPlan, shown: RehearsedHop | None) -> LazyText:
@@ -313,7 +311,7 @@ def _describe_hop_rollback(hop: HopPlan, shown: RehearsedHop | None) -> LazyText
 def _format_downtime_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
     """Say what a rehearsal foretells of one hop."""
     stop = {"low": format_duration(hop.stop_s.low), "high": format_duration(hop.stop_s.high)}
-    yield LazyText(N_("  as rehearsed, officers are out for {low} to {high}"), stop)
+    yield LazyText(N_("  downtime: {low} to {high} (from the rehearsal)"), stop)
     if hop.values is not None:
         from ncen_updater.agent.engine.rehearsal.values_words import format_round_trip
 
@@ -354,14 +352,7 @@ def format_operation_result(
     return CommandResult(document, (*before, *_format_change_lines(result)))
 
 
-_STATE_LINES = {
-    "finished": N_("{kind}: {product} {origin} -> {version}, finished (change {id})"),
-    "undone": N_("{kind}: {product} {origin} -> {version} was undone wholly (change {id})"),
-    "committed": N_(
-        "{kind}: {product} {origin} -> {version}, committed and in its watched time (change {id})"
-    ),
-}
-_OTHER_STATE_LINE = N_("{kind}: {product} {origin} -> {version}, state {state} (change {id})")
+_CHANGE_LINE = N_("Change {id}: {kind} of {product} {origin} -> {version}, {state}")
 
 
 def _format_change_lines(result: OperationResult) -> Iterator[OutputLine]:
@@ -372,25 +363,20 @@ def _format_change_lines(result: OperationResult) -> Iterator[OutputLine]:
             "origin": change.from_version, "version": change.to_version,
             "state": change.state,
         }  # fmt: skip
-        yield LazyText(_STATE_LINES.get(change.state.value, _OTHER_STATE_LINE), values)
+        yield LazyText(_CHANGE_LINE, values)
         if outcome.stop_s is not None:
             stop = {"stop": format_duration(outcome.stop_s)}
-            yield LazyText(N_("  officers were kept out for {stop}"), stop)
+            yield LazyText(N_("  downtime: {stop}"), stop)
 
 
-_SINGLE_APPROVAL_LINE = N_(
-    "Somebody who may approve has to agree to going back; they do so by ordering it."
-)
+_SINGLE_APPROVAL_LINE = N_("An approver approves the rollback by running it.")
 _MISSING_APPROVALS_LINE = N_(
-    "People who have to approve going back yet: {missing} (who has: {who}). Each of them types "
-    "'ncen-updater approve --rollback{loss}'."
+    "Missing approvals: {missing} (approved by: {who}). Each approver runs: ncen-updater"
+    " approve --rollback{loss}"
 )
-_NO_APPROVAL_LINE = N_(
-    "Nobody has to approve going back now: the release is still watched, or its change did not "
-    "come to its end."
-)
-_NEXT_COMMAND_LINE = N_("Next: 'ncen-updater rollback{loss}'.")
-_APPROVED_LINE = N_("Going back is approved ({who}). Next: 'ncen-updater rollback{loss}'.")
+_NO_APPROVAL_LINE = N_("No approval required.")
+_NEXT_COMMAND_LINE = N_("Run: ncen-updater rollback{loss}")
+_APPROVED_LINE = N_("Rollback approved by {who}. Run: ncen-updater rollback{loss}")
 
 
 def format_rollback_plan(
@@ -421,31 +407,31 @@ def format_rollback_plan(
     typed = list[LazyText]()
     words = [plan.summary, *([CODE_ONLY_TEXT] if plan.as_is else [])]
     if plan.reason:
-        words.append(LazyText(N_("Why: {reason}"), {"reason": plan.reason}))
+        words.append(LazyText(N_("Reason: {reason}"), {"reason": plan.reason}))
     if plan.lost_total:
         values = {"count": plan.lost_total, "tables": plan.loss_text}
-        lost = N_("It would lose {count} records: {tables}")
+        lost = N_("Data loss: {count} records ({tables})")
         if plan.loses_values:
-            lost = N_("What was entered there is lost in {count} rows: {tables}.")
+            lost = N_("Values lost in {count} rows: {tables}")
         words.append(LazyText(lost, values))
         if plan.program_rows_text is not None:
             words.append(LazyText("{program}.", {"program": plan.program_rows_text}))
         if plan.loses_values:
-            copy = N_("A copy stays in the databases of {version}, which are kept for {days} days.")
+            copy = N_("A copy is retained in the databases of {version} (days: {days}).")
             words.append(LazyText(copy, {"version": plan.origin, "days": plan.retention_days_text}))
     if plan.passed_over:
-        passed = N_(
-            "Lost as well, and not counted, since {version} calls them no records: {tables}"
-        )
+        passed = N_("Also lost, not counted as records by {version}: {tables}")
         values = {"version": plan.origin, "tables": plan.uncounted_text}
         words.append(LazyText(passed, values))
     if round_trip is not None:
         from ncen_updater.agent.engine.rehearsal.values_words import format_round_trip
 
-        words += [LazyText(N_("The rehearsal of {version} tried it:"), {"version": plan.origin})]
+        words += [
+            LazyText(N_("Round-trip test in the rehearsal of {version}:"), {"version": plan.origin})
+        ]
         words += format_round_trip(round_trip, language)
         if plan.is_lossless and round_trip.list_columns("lost"):
-            words.append(LazyText(N_("By now nobody has entered anything there: nothing is lost.")))
+            words.append(LazyText(N_("No values entered there so far: no data loss.")))
     if approval.watched:
         words.append(LazyText(_NO_APPROVAL_LINE))
         typed.append(
@@ -487,12 +473,12 @@ def format_rehearsal_lines(found: JsonDocument, language: str) -> Iterator[Outpu
 
     report = RehearsalReport.from_json(found["report"])
     values: dict[str, object] = {"origin": found["from"], "version": found["to"]}
-    yield LazyText(N_("Rehearsed {origin} -> {version} on copies of your data."), values)
+    yield LazyText(N_("Rehearsed on copies of the databases: {origin} -> {version}"), values)
     backup = {
         "size": format_bytes(sum(report.sizes.values())),
         "seconds": format_duration(report.backup_s),
     }
-    yield LazyText(N_("  a backup of {size} was made and restored in {seconds}"), backup)
+    yield LazyText(N_("  backup of {size} created and restored in {seconds}"), backup)
     for database, objects in (report.not_carried or {}).items():
         yield _describe_missing_objects(database, objects)
     for hop in report.hops:
@@ -503,10 +489,7 @@ def _describe_missing_objects(database: str, objects: Sequence[str]) -> LazyText
     """Say what the backup of a database does not carry, so that nothing was proved of it."""
     values: dict[str, object] = {"database": database, "objects": ", ".join(objects)}
     return LazyText(
-        N_(
-            "  not proved: a backup by the application's role does not carry this of {database}, or"
-            " not as it is: {objects}"
-        ),
+        N_("  not included in the backup of {database}: {objects}"),
         values,
     )
 
@@ -517,19 +500,17 @@ def _format_hop_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
         "low": format_duration(hop.stop_s.low), "high": format_duration(hop.stop_s.high),
     }  # fmt: skip
     yield ""
-    yield LazyText(N_("{origin} -> {version}: officers are out for {low} to {high}"), values)
+    yield LazyText(N_("{origin} -> {version}: downtime {low} to {high}"), values)
     for item in hop.maps:
         yield from _format_code_map_lines(item)
     for database, tables in hop.tables.items():
         for table, (before, after) in tables.items():
             rows = {"table": f"{database}.{table}", "before": before, "after": after}
             yield LazyText(_choose_row_count_text(before, after), rows)
-    yield LazyText(N_("  {count} checks of the data hold"), {"count": len(hop.checks)})
+    yield LazyText(N_("  data checks passed: {count}"), {"count": len(hop.checks)})
     if hop.contract_s is not None:
         took = {"seconds": format_duration(hop.contract_s)}
-        yield LazyText(
-            N_("  what brings the migrations to their end while officers work took {seconds}"), took
-        )
+        yield LazyText(N_("  deferred migrations: {seconds}, without downtime"), took)
     yield from _format_rollback_lines(hop, language)
 
 
@@ -538,15 +519,13 @@ def _format_rollback_lines(hop: RehearsedHop, language: str) -> Iterator[OutputL
     yield f"  {words.render(language)}"
     if hop.back_s is not None:
         seconds = {"seconds": format_duration(hop.back_s)}
-        yield LazyText(N_("  the way back was tried too, in {seconds}"), seconds)
+        yield LazyText(N_("  rollback rehearsed: {seconds}"), seconds)
     elif hop.restore_s is not None:
         seconds = {"seconds": format_duration(hop.restore_s)}
-        yield LazyText(
-            N_("  the databases of before were restored on trial, in {seconds}"), seconds
-        )
+        yield LazyText(N_("  restore of the previous databases rehearsed: {seconds}"), seconds)
     if hop.back_differs:
         tables = {"tables": ", ".join(hop.back_differs)}
-        yield LazyText(N_("  after it these tables are not as before: {tables}"), tables)
+        yield LazyText(N_("  tables changed by the rollback: {tables}"), tables)
     if hop.values is not None:
         from ncen_updater.agent.engine.rehearsal.values_words import format_round_trip
 
@@ -559,20 +538,20 @@ def _format_code_map_lines(item: CodeMapResult) -> Iterator[OutputLine]:
         "name": item.name, "count": item.affected, "without": without,
     }  # fmt: skip
     if item.affected is not None:
-        yield LazyText(N_("  {name}: {count} rows get a new code"), values)
+        yield LazyText(N_("  {name}: new code for {count} rows"), values)
     if without:
         codes = ", ".join(f"{code} ({count})" for code, count in item.unmapped[:20])
         values["codes"] = codes
-        yield LazyText(N_("  {name}: {without} rows have no target: {codes}"), values)
+        yield LazyText(N_("  {name}: {without} rows without a target: {codes}"), values)
 
 
 def _choose_row_count_text(before: int, after: int) -> str:
     if before < 0:
-        return N_("  new table {table}, {after} rows")
+        return N_("  table {table} added, {after} rows")
     if after < 0:
-        return N_("  table {table} goes, {before} rows")
+        return N_("  table {table} removed, {before} rows")
     if before == after:
-        return N_("  table {table}: rows change, {after} before and after")
+        return N_("  table {table}: rows modified, {after} before and after")
     return N_("  table {table}: {before} rows before, {after} after")
 
 
@@ -581,10 +560,10 @@ def _choose_row_count_text(before: int, after: int) -> str:
 
 #: Kinds of errors for which a part is missing, in words.
 MISSING_PART_REASONS: Mapping[str, str] = {
-    "CalledProcessError": N_("its program failed"),
-    "FileNotFoundError": N_("what makes it is not there"),
-    "PermissionError": N_("no right to it"),
-    "TimeoutExpired": N_("it took too long"),
+    "CalledProcessError": N_("command failed"),
+    "FileNotFoundError": N_("not found"),
+    "PermissionError": N_("permission denied"),
+    "TimeoutExpired": N_("timed out"),
 }
 
 
@@ -618,7 +597,7 @@ def format_support_bundle(
         words.append(LazyText(N_("Not compared with database {database}: {reason}"), values))
     for leak in bundle.leaks:
         values = {"part": leak.part, "column": leak.column}
-        words.append(LazyText(N_("A value of {column} stands in {part}."), values))
+        words.append(LazyText(N_("{part} contains a value of {column}"), values))
     document: dict[str, object] = {
         "parts": {
             part.name: {"missing": part.missing}
@@ -649,27 +628,29 @@ def format_import(
     }
     if record.agents:
         reported = (
-            N_("The bundle holds agent {agents}.") if dry_run else N_("Imported: agent {agents}.")
+            N_("Bundle contains ncen-updater {agents}")
+            if dry_run
+            else N_("Imported: ncen-updater {agents}")
         )
         words.append(LazyText(reported, values))
     if record.agent is not None and not dry_run:
-        hint = N_("The service renews itself to {agent}; without it: 'ncen-updater self-update'.")
+        hint = N_("The service updates ncen-updater to {agent} automatically.")
         words.append(LazyText(hint, values))
     if record.agents and not record.releases:
-        done = N_("It holds no release of {product}.")
+        done = N_("No release of {product} in the bundle.")
     elif not record.releases:
-        done = N_("The bundle is whole and holds newer lists, but no release.")
+        done = N_("Bundle valid: newer metadata, no release.")
     elif dry_run:
-        done = N_("The bundle is whole and holds {product} {releases}. Nothing was kept.")
+        done = N_("Bundle valid: {product} {releases}. Nothing was imported.")
     else:
-        done = N_("Imported: {product} {releases}.")
+        done = N_("Imported: {product} {releases}")
     words.append(LazyText(done, values))
     if record.reaches is not None:
-        words.append(LazyText(N_("It leads from what runs here to {reaches}."), values))
+        words.append(LazyText(N_("Upgrade path from the installed release: {reaches}"), values))
         if not dry_run:
-            hint = N_("'ncen-updater plan {reaches}' and 'upgrade {reaches}' need no network now.")
+            hint = N_("Run: ncen-updater plan {reaches}")
             words.append(LazyText(hint, values))
     elif record.releases:
-        words.append(LazyText(N_("None of it is newer than what runs here."), values))
-    words.append(LazyText(N_("Its lists may be used until {until}."), values))
+        words.append(LazyText(N_("No release newer than the installed one."), values))
+    words.append(LazyText(N_("Metadata valid until {until}"), values))
     return CommandResult({"kept": not dry_run, **record.to_json()}, words)

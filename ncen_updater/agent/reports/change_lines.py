@@ -40,7 +40,7 @@ def format_change(
         return translate(value, language)
 
     yield LazyText(
-        N_("{kind} {origin} -> {version} (change {id}): {state}"),
+        N_("Change {id}: {kind} {origin} -> {version}, {state}"),
         {
             "kind": word(report["kind"]), "origin": report["from"], "version": report["to"],
             "id": report["id"], "state": word(report["state"]),
@@ -63,13 +63,13 @@ def _format_times(report: Document, when: Callable[[str], LocalizedFigure]) -> L
     begun = _parse_time(report["created_at"])
     values: dict[str, object] = {"begun": when(report["created_at"])}
     if report["ended_at"] is None:
-        return LazyText(N_("  begun {begun}, and open"), values)
+        return LazyText(N_("  started {begun}, not finished"), values)
     ended = _parse_time(report["ended_at"])
     values |= {
         "ended": when(report["ended_at"]),
         "took": format_duration(max(0.0, (ended - begun).total_seconds())),
     }
-    return LazyText(N_("  begun {begun}, ended {ended}, {took} later"), values)
+    return LazyText(N_("  started {begun}, finished {ended}, duration {took}"), values)
 
 
 def _format_actors(report: Document) -> Iterator[LazyText]:
@@ -79,16 +79,16 @@ def _format_actors(report: Document) -> Iterator[LazyText]:
     if report["facts"].get("soak_of"):
         # Within the order for the upgrade, whose name stands beside it.
         yield LazyText(
-            N_("  by the agent itself, since {version} turned bad while it was watched"),
+            N_("  automatic rollback: {version} failed in the soak period"),
             {"version": report["from"]},
         )
     elif report["ordered_by"]:
         yield LazyText(
-            N_("  ordered by {name}"), {"name": strip_control_characters(report["ordered_by"])}
+            N_("  started by {name}"), {"name": strip_control_characters(report["ordered_by"])}
         )
     emergency = report["emergency"]
     if emergency:
-        words = N_("  in an emergency, without the approvals that it takes, by {name}: {reason}")
+        words = N_("  emergency rollback without approval, by {name}: {reason}")
         values = {
             "name": strip_control_characters(emergency["by"]),
             "reason": strip_control_characters(emergency["reason"]),
@@ -100,13 +100,13 @@ def _format_downtime(report: Document, language: str) -> Iterator[LazyText]:
     real, predicted = report["stop_s"], report["predicted_stop_s"]
     if real is None:
         if not any(step["name"] == StepName.CLOSE for step in report["steps"]):
-            yield LazyText(N_("  officers were not kept out"))
+            yield LazyText(N_("  downtime: none"))
         return
     values: dict[str, object] = {"stop": format_duration(real)}
-    text = N_("  officers were kept out for {stop}")
+    text = N_("  downtime: {stop}")
     if predicted:
         values |= {name: format_duration(predicted[name]) for name in ("low", "high")}
-        text = N_("  officers were kept out for {stop}; {low} to {high} were predicted")
+        text = N_("  downtime: {stop} (predicted {low} to {high})")
     yield LazyText(text, values)
     during = {name.value for name in DOWNTIME_STEPS}
     took = [
@@ -124,27 +124,23 @@ def _format_downtime(report: Document, language: str) -> Iterator[LazyText]:
                 for name, value in ((f"n{i}", what), (f"s{i}", format_duration(seconds)))
             },
         )
-        yield LazyText(N_("  longest of it: {parts}"), {"parts": parts})
+        yield LazyText(N_("  longest steps: {parts}"), {"parts": parts})
 
 
 def _format_soak(facts: Document) -> Iterator[LazyText]:
     if facts.get("soak_failed"):
         reason = {"reason": strip_control_characters(str(facts["soak_failed"]))}
-        yield LazyText(N_("  it turned bad while it was watched: {reason}"), reason)
+        yield LazyText(N_("  failed in the soak period: {reason}"), reason)
     elif facts.get("soak_looks"):
         looks = {"looks": facts["soak_looks"], "bad": facts.get("soak_bad_looks") or 0}
-        yield LazyText(N_("  it was watched: {looks} looks, {bad} of them bad"), looks)
+        yield LazyText(N_("  soak period: {looks} health checks, {bad} failed"), looks)
     if facts.get("contract_s") is not None:
         took = {"s": format_duration(facts["contract_s"])}
-        yield LazyText(
-            N_("  its migrations were brought to their end while officers worked: {s}"), took
-        )
+        yield LazyText(N_("  deferred migrations completed: {s}, without downtime"), took)
     elif facts.get("contract_failed"):
         code = {"code": facts["contract_failed"]}
-        left = N_(
-            "  its migrations were not brought to their end ({code}), and a person left it so"
-        )
-        again = N_("  its migrations were not brought to their end yet: it failed with {code}")
+        left = N_("  deferred migrations failed ({code}), skipped by an operator")
+        again = N_("  deferred migrations failed: {code}")
         yield LazyText(left if facts.get("contract_left") else again, code)
     if facts.get("confirmed_by"):
         yield LazyText(
@@ -167,7 +163,7 @@ def _format_failure(
         # What was written down is in English, and quoted as it stands.
         understood = language == DEFAULT_LANGUAGE
         yield LazyText(
-            N_("  it failed at {at}, while {step}: {error}"),
+            N_("  failed {at} during: {step}: {error}"),
             {
                 "step": translate_step_label(str(failure["step"]), report["kind"], language),
                 "at": when(failure["at"]),
@@ -178,19 +174,13 @@ def _format_failure(
     if meaning is not None and not understood:
         yield LazyText(N_("  {code}: {meaning}"), {"code": code, "meaning": meaning[0]})
     elif code and not failure:
-        yield LazyText(N_("  it ended with {code}"), {"code": code})
+        yield LazyText(N_("  failed with {code}"), {"code": code})
     cut = report["cut_off"]
     if cut:
         text = (
-            N_(
-                "  it was cut off while {step}, which began at {at}: the process or the machine "
-                "came to an end"
-            )
+            N_("  interrupted during: {step} (started {at})")
             if cut["during"]
-            else N_(
-                "  it was cut off after {step}, which ended at {at}: the process or the machine "
-                "came to an end"
-            )
+            else N_("  interrupted after: {step} (finished {at})")
         )
         yield LazyText(
             text,
@@ -200,30 +190,27 @@ def _format_failure(
             },
         )
         resumed = {"at": when(cut["resumed_at"])}
-        yield LazyText(N_("  it was taken up again at {at}"), resumed)
+        yield LazyText(N_("  resumed {at}"), resumed)
     if report["taken_back_by"]:
-        yield LazyText(N_("  it was taken back by change {id}"), {"id": report["taken_back_by"]})
+        yield LazyText(N_("  rolled back by change {id}"), {"id": report["taken_back_by"]})
 
 
 def ended_words(change: Document) -> Iterator[LazyText]:
     """Say whose sessions a change ended."""
     if change["ended_sessions"]:
         names = {"names": ", ".join(map(strip_control_characters, change["ended_sessions"]))}
-        yield LazyText(N_("  sessions ended when the databases were closed: {names}"), names)
+        yield LazyText(N_("  sessions terminated: {names}"), names)
 
 
 def format_undone_result(change: Document) -> LazyText:
     """Say what a change left that was undone; its program may have added something."""
     if change["replaced"]:
         names = {"names": ", ".join(map(strip_control_characters, change["replaced"]))}
-        words = N_("  somebody replaced {names} meanwhile; everything else is as it was before it")
+        words = N_("  reverted, except {names} (replaced meanwhile)")
         return LazyText(words, names)
     if not change["expanded"]:
-        return LazyText(N_("  everything is as it was before it; no record was lost"))
-    words = N_(
-        "  the program of {version} had worked on the databases before the stop, and what it added"
-        " there stays; all else is as it was; no record was lost"
-    )
+        return LazyText(N_("  reverted; no data loss"))
+    words = N_("  reverted, except additions of {version} made before the downtime; no data loss")
     return LazyText(words, {"version": change["to"]})
 
 
@@ -236,11 +223,11 @@ def _format_records(report: Document, language: str) -> Iterator[LazyText]:
         ]
         if undone:
             yield LazyText(
-                N_("  undone, the last first: {steps}"), {"steps": ", ".join(undone[::-1])}
+                N_("  steps reverted, last first: {steps}"), {"steps": ", ".join(undone[::-1])}
             )
         yield format_undone_result(report)
     lost = report["facts"].get("lost")
     if lost:
-        yield LazyText(N_("  {count} records were lost, as was agreed"), {"count": lost})
+        yield LazyText(N_("  data loss as confirmed: {count} records"), {"count": lost})
     elif lost == 0:
-        yield LazyText(N_("  no record was lost"))
+        yield LazyText(N_("  no data loss"))

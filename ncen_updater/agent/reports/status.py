@@ -220,7 +220,7 @@ def require_zones(journal: Journal, change: Change) -> None:
         times += [record.started_at, record.ended_at]
     if any(time is not None and time.tzinfo is None for time in times):
         raise JournalUnreadableError(
-            path=journal.path, reason=LazyText("{id}: a time without its zone", {"id": change.id})
+            path=journal.path, reason=LazyText("{id}: time without a time zone", {"id": change.id})
         )
 
 

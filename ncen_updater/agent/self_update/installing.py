@@ -106,7 +106,7 @@ def load_trusted_root(path: Path) -> bytes:
             raise UpdaterError(
                 ROOT_UNUSABLE,
                 path=path,
-                reason=LazyText("it is '{type}'", {"type": metadata.signed.type}),
+                reason=LazyText("type is '{type}'", {"type": metadata.signed.type}),
             )
         metadata.verify_delegate("root", metadata)
     except (OSError, RepositoryError, ValueError) as error:
@@ -130,7 +130,7 @@ def build_install_parts(
         raise UpdaterError(
             AGENT_RELEASE_UNUSABLE,
             path=options.release,
-            reason=LazyText("it is {product}", {"product": manifest.product}),
+            reason=LazyText("it belongs to {product}", {"product": manifest.product}),
         )
     paths = options.load_paths()
     agent = paths.resolve(paths.agent)
@@ -193,16 +193,14 @@ def _build_trusted_root_parts(
     place = paths.resolve(paths.trusted_root)
     if options.trusted_root is None:
         if not place.exists():
-            raise UpdaterError(
-                ROOT_UNUSABLE, path=place, reason="it is not there, and none was named"
-            )
+            raise UpdaterError(ROOT_UNUSABLE, path=place, reason="not found, and none given")
         return
     content = load_trusted_root(options.trusted_root)
     if place.exists() and place.read_bytes() != content:
         raise UpdaterError(ROOT_ALREADY_INSTALLED, path=place)
     values = {"path": place, "digest": compute_sha256(content)}
     yield part.build_file_part(
-        LazyText(N_("the trusted root {path} (SHA-256 {digest})"), values), place, content, 0o644
+        LazyText(N_("trusted root {path} (SHA-256 {digest})"), values), place, content, 0o644
     )
 
 
@@ -222,7 +220,7 @@ def _build_config_parts(options: InstallOptions) -> Iterator[InstallationPart]:
         durable.rename_entry(trial, options.config)
 
     yield InstallationPart(
-        LazyText(N_("the configuration {path}"), {"path": options.config}),
+        LazyText(N_("configuration {path}"), {"path": options.config}),
         options.config.exists,
         make,
     )
@@ -239,7 +237,7 @@ def _build_slot_part(
         shutil.copytree(options.release, place, dirs_exist_ok=True)
 
     return InstallationPart(
-        LazyText(N_("the slot of agent {version}"), {"version": version}),
+        LazyText(N_("installation of ncen-updater {version}"), {"version": version}),
         lambda: slots.read_source_digest(version) == digest and slots.is_working(version),
         lambda: slots.build(version, digest, fill, progress),
     )
@@ -254,7 +252,7 @@ def _build_selection_part(agent: Path, version: str) -> InstallationPart:
         return found is not None and found.current == version and link.is_symlink()
 
     return InstallationPart(
-        LazyText(N_("the choice of agent {version}"), {"version": version}),
+        LazyText(N_("activation of ncen-updater {version}"), {"version": version}),
         chosen,
         lambda: sequence.update(lambda before: select_installed(before, version)),
     )
@@ -263,7 +261,7 @@ def _build_selection_part(agent: Path, version: str) -> InstallationPart:
 def _build_failsafe_part(agent: Path) -> InstallationPart:
     """The failsafe; while an agent is on trial the one that is there stays, see ``keeping``."""
     made = part.build_file_part(
-        LazyText(N_("the failsafe")), agent / FAILSAFE_FILE, read_failsafe(), 0o755
+        LazyText(N_("failsafe")), agent / FAILSAFE_FILE, read_failsafe(), 0o755
     )
 
     def is_there() -> bool:
@@ -283,12 +281,12 @@ def _build_unit_parts(options: InstallOptions) -> Iterator[InstallationPart]:
     changed = []
     for unit in units:
         place = locate_unit(options.root, unit)
-        what = LazyText(N_("the unit {name}"), {"name": place.name})
+        what = LazyText(N_("unit {name}"), {"name": place.name})
         made = part.build_file_part(what, place, unit.read_bytes(), 0o644)
         changed.append(made.is_there())
         yield made
     if options.is_live_system and not all(changed):
-        what = LazyText(N_("systemd reads its units again"))
+        what = LazyText(N_("reload systemd"))
         for words in (["systemd-sysusers"], ["systemd-tmpfiles", "--create"]):
             if shutil.which(words[0]):
                 yield part.build_command_part(what, words, lambda: False)
@@ -396,7 +394,7 @@ def build_enable_parts(units: Iterable[Path]) -> Iterator[InstallationPart]:
     for unit in _list_installable_units(units):
         if OPTIONAL_SECTION in unit.read_text("utf-8"):
             continue
-        what = LazyText(N_("{name} starts by itself"), {"name": unit.name})
+        what = LazyText(N_("enable {name}"), {"name": unit.name})
         words = ["systemctl", "enable", *_build_now_option(unit), unit.name]
         yield part.build_command_part(what, words, partial(_is_enabled, unit.name))
 
@@ -408,7 +406,7 @@ def build_disable_parts(units: Iterable[Path]) -> Iterator[InstallationPart]:
         units: Unit files that are about to go.
     """
     for unit in _list_installable_units(units):
-        what = LazyText(N_("{name} starts no more by itself"), {"name": unit.name})
+        what = LazyText(N_("disable {name}"), {"name": unit.name})
         words = ["systemctl", "disable", *_build_now_option(unit), unit.name]
         yield part.build_command_part(what, words, partial(_is_disabled, unit.name))
 

@@ -215,7 +215,7 @@ def _build_slot(
 ) -> None:
     fetched = source.download_release(offer, progress)
     in_use = {sequence.current, sequence.previous or ""}
-    progress.report(LazyText(N_("unpacking agent {version}"), {"version": offer.version}))
+    progress.report(LazyText(N_("unpacking ncen-updater {version}"), {"version": offer.version}))
 
     def fill(place: Path) -> None:
         unpack_archive(fetched.archive, fetched.tree, place, progress)

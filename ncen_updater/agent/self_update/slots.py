@@ -76,7 +76,7 @@ def require_release(directory: Path) -> None:
         raise UpdaterError(
             AGENT_RELEASE_UNUSABLE,
             path=directory,
-            reason=LazyText("{sign} is missing", {"sign": REQUIREMENTS}),
+            reason=LazyText("{sign} not found", {"sign": REQUIREMENTS}),
         )
     wheels = sorted((directory / WHEELS).glob("*.whl"))
     if not wheels:
@@ -96,8 +96,8 @@ def require_release(directory: Path) -> None:
         # Python runs such a file at each start, whoever is asked for.
         starts = next((one.filename for one in members if one.filename.endswith(".pth")), None)
         if room < 0 or starts:
-            reason = starts or f"unpacked, its wheels have more than {MOST_BYTES} bytes"
-            raise UpdaterError(AGENT_RELEASE_UNUSABLE, path=wheel, reason=reason)
+            too_large = LazyText(N_("larger than {limit_bytes}"), {"limit_bytes": MOST_BYTES})
+            raise UpdaterError(AGENT_RELEASE_UNUSABLE, path=wheel, reason=starts or too_large)
 
 
 def _builder() -> tuple[int, int] | None:
@@ -163,9 +163,7 @@ class AgentSlots:
         if self.read_source_digest(version) == digest and self.is_working(version):
             return
         if version in in_use:
-            raise AgentSlotError(
-                version=version, reason="its slot is in use and cannot be replaced"
-            )
+            raise AgentSlotError(version=version, reason="in use, cannot be replaced")
         try:
             # What reads the feed runs this agent too, and so do people; as other users.
             with durable.make_world_readable():
@@ -177,7 +175,7 @@ class AgentSlots:
                 fill(release)
                 require_release(release)
                 progress.report(
-                    LazyText(N_("making the slot of agent {version}"), {"version": version})
+                    LazyText(N_("installing ncen-updater {version}"), {"version": version})
                 )
                 self._install(partial, release, version)
                 self._take_over(partial, version)
@@ -254,7 +252,8 @@ class AgentSlots:
             link = stat.S_ISLNK(mode)
             if link and not any(path.resolve().is_relative_to(end) for end in ends):
                 raise AgentSlotError(
-                    version=version, reason=LazyText("{name} leads out of it", {"name": path.name})
+                    version=version,
+                    reason=LazyText("{name} points outside it", {"name": path.name}),
                 )
             os.lchown(path, os.geteuid(), os.getegid())
             if not link:
@@ -283,7 +282,7 @@ class AgentSlots:
             ):
                 raise AgentSlotError(
                     version=version,
-                    reason=LazyText("it says that it is: {said}", {"said": result.strip()[:100]}),
+                    reason=LazyText("reported version: {said}", {"said": result.strip()[:100]}),
                 )
             self._run_command(version, [*python, IMPORT_CHECK_MODULE], place)
 
@@ -312,11 +311,12 @@ class AgentSlots:
         returncode = ended.status
         if returncode is None:
             raise AgentSlotError(
-                version=version, reason=LazyText("{words} did not end", {"words": command[0]})
+                version=version, reason=LazyText("{words} timed out", {"words": command[0]})
             )
         if returncode != 0:
             detail = ended.output[-MAX_DETAIL_CHARS:]
-            reason = f"{' '.join(command[1:4])} ended with {returncode}"
+            words = {"command": " ".join(command[1:4]), "status": returncode}
+            reason = LazyText(N_("{command}: exit status {status}"), words)
             raise AgentSlotError(version=version, reason=reason, detail=detail)
         return ended.output
 

@@ -111,7 +111,7 @@ def _assess_path(
         binding=standing.basis.compute_binding() if standing and standing.basis else "",
         basis=standing.basis.to_json() if standing and standing.basis else None,
         bad_until=max(again, default=None),
-        voids=tuple(str(void.text) for void in standing.voids) if standing else (),
+        voids=tuple(void.text for void in standing.voids) if standing else (),
         left=bool(left),
     )
 

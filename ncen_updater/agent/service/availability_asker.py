@@ -95,7 +95,7 @@ class AvailabilityCache:
             answer = self._look()
         except Exception:  # those who wait must not wait for nothing
             logger.exception("whether officers can work was not found out")
-            why = "a mistake in the program; the log of the service says which"
+            why = "unexpected error; run: journalctl -u ncen-updater"
             answer = Availability(AvailabilityState.UNKNOWN, why=why)
         with self._changed:
             now = self._clock()

@@ -31,7 +31,7 @@ class _ResponseObject(dict[str, Any]):
 
     def __missing__(self, name: str) -> Any:  # noqa: ANN401 - never returns
         raise ServiceUnresponsiveError(
-            reason=LazyText("its answer has no '{name}'", {"name": name})
+            reason=LazyText("no '{name}' in the response", {"name": name})
         )
 
 
@@ -114,7 +114,7 @@ class SiteServiceClient:
                         left = RECONNECT_TIMEOUT_S
                         after = number if number is not None else after
                         yield event
-                raise ServiceUnresponsiveError(reason="it ended the stream")
+                raise ServiceUnresponsiveError(reason="event stream closed")
             except ServiceUnresponsiveError:
                 if left <= 0:
                     raise
@@ -145,9 +145,9 @@ def _parse_document(response: http.client.HTTPResponse) -> Document:
             else None
         )
     except (ValueError, RecursionError) as error:
-        raise ServiceUnresponsiveError(reason="it answered what is no JSON") from error
+        raise ServiceUnresponsiveError(reason="the response is not JSON") from error
     if not isinstance(document, dict):
-        raise ServiceUnresponsiveError(reason="it answered what cannot be understood")
+        raise ServiceUnresponsiveError(reason="invalid response")
     return document
 
 

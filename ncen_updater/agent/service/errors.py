@@ -14,7 +14,7 @@ from ncen_updater.common.messages import (
 )
 
 NOTHING_CHANGED = LazyText(N_("Nothing was changed."))
-ASK_FOR_STATUS = LazyText(N_("'ncen-updater status' says how the site is."))
+ASK_FOR_STATUS = LazyText(N_("Run: ncen-updater status"))
 
 
 class RequestRefusedError(UpdaterError):

@@ -179,7 +179,9 @@ class ServiceLoop:
         if found.target is not None and (before is None or before.target != found.target):
             self._tell(ServiceEvent("available", {"version": found.target}))
         if found.voids and (before is None or before.voids != found.voids):
-            self._tell(ServiceEvent("approval-void", {"reasons": list(found.voids)}))
+            self._tell(
+                ServiceEvent("approval-void", {"reasons": [str(void) for void in found.voids]})
+            )
         return self._read_status()
 
     def _collect_inputs(self, status: SiteStatus) -> AutomationInputs:

@@ -153,7 +153,7 @@ class ApplyRunner:
             raise OverflowError
         if type(code) is int and isinstance(document, dict):
             return WorkerResult(code, document)
-        raise UpdaterError(INSPECTION_FAILED, reason="it said no result")
+        raise UpdaterError(INSPECTION_FAILED, reason="no result")
 
     def check_reachability(self) -> bool:
         """Whether journal, lists and databases are in reach of who works on the site."""
@@ -172,7 +172,7 @@ class ApplyRunner:
         code, document = result.get("exit_code"), result.get("document")
         if type(code) is int and isinstance(document, dict):
             return WorkerResult(code, document)
-        return self._log_failure(WorkerError("it said no result"))
+        return self._log_failure(WorkerError("no result"))
 
     def _create_worker(
         self, command: Sequence[str], limits: WorkerLimits, *, bound_to_parent: bool

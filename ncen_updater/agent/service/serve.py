@@ -295,7 +295,7 @@ def _run_step(service: ServiceLoop, recorder: JournalOrders) -> ServiceDecision:
     except (OSError, UpdaterError) as error:
         logger.error("the service goes on in %s s: %s", RETRY_S, error)
         recorder.torn = True
-        words = LazyText(N_("the service could not work: {error}"), {"error": str(error)})
+        words = LazyText(N_("service failed: {error}"), {"error": str(error)})
         return ServiceDecision(ServiceAction.WAIT, words, _now() + timedelta(seconds=RETRY_S))
 
 

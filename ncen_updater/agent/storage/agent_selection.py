@@ -94,7 +94,7 @@ class AgentSelection(JsonRecord):
             if name is not None and not VERSION_PATTERN.fullmatch(name):
                 raise ValueError(f"no version: {name!r}"[:100])
         if found.attempts < 0:
-            raise ValueError("fewer starts than none")
+            raise ValueError("negative number of starts")
         return found
 
 

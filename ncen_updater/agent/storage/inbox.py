@@ -58,9 +58,9 @@ def find_inbox_fault(info: os.stat_result, agent_uid: int) -> LazyText | None:
     if info.st_uid not in (ROOT_UID, agent_uid):
         return LazyText(N_("it does not belong to root"))
     if info.st_mode & stat.S_IWOTH:
-        return LazyText(N_("everybody may write to it"))
+        return LazyText(N_("it is world-writable"))
     if info.st_mode & stat.S_IWGRP and not info.st_mode & stat.S_ISVTX:
-        return LazyText(N_("whoever may write to it may take away what belongs to others (no 't')"))
+        return LazyText(N_("it is group-writable without a sticky bit"))
     return None
 
 
@@ -74,11 +74,11 @@ def find_refusal(info: os.stat_result, uid: int) -> LazyText | None:
     if not stat.S_ISREG(info.st_mode):
         return LazyText(N_("it is no plain file"))
     if info.st_nlink != 1:
-        return LazyText(N_("it has a second name (a hard link)"))
+        return LazyText(N_("it has a hard link"))
     # Also of root's: whoever may write to its directory can move one from there into the tray.
     if info.st_uid != uid:
         return LazyText(
-            N_("it belongs to {owner}, who has to order it"),
+            N_("it belongs to {owner}, who must start the import"),
             {"owner": _read_user_name(info.st_uid)},
         )
     return None
@@ -186,7 +186,7 @@ class Inbox:
     def _open_file(self, directory: int, name: str, uid: int) -> int:
         if not is_plain_name(name):
             raise _make_refusal_error(
-                name[:MAX_NAME_LENGTH], LazyText(N_("no file of the tray is called so"))
+                name[:MAX_NAME_LENGTH], LazyText(N_("file not found in the import directory"))
             )
         try:
             # Looked at before it is opened, too: opening a device may do something.
@@ -195,7 +195,7 @@ class Inbox:
                 raise _make_refusal_error(name, refused)
             descriptor = os.open(name, READ_FLAGS, dir_fd=directory)
         except FileNotFoundError as error:
-            raise _make_refusal_error(name, LazyText(N_("it is not there"))) from error
+            raise _make_refusal_error(name, LazyText(N_("not found"))) from error
         except OSError as error:
             detail = error.strerror or str(error)
             raise UpdaterError(BUNDLE_UNREADABLE, path=self.path / name, detail=detail) from error
@@ -241,16 +241,16 @@ def place_files(inbox: Path, file: Path, progress: ProgressListener) -> Iterator
         raise UpdaterError(INBOX_UNUSABLE, path=inbox, reason=reason) from error
     try:
         if not is_plain_name(file.name):
-            raise _make_refusal_error(
-                file.name, LazyText(N_("no file in the tray can have this name"))
-            )
+            raise _make_refusal_error(file.name, LazyText(N_("invalid file name")))
         source = _open_source(file)
         try:
             total, done = os.fstat(source).st_size, 0
             require_space(inbox, total)
             target = _create_file(directory, inbox, file.name)
             remove.append(file.name)
-            text = LazyText(N_("Copying {name} into the tray (bytes)"), {"name": file.name})
+            text = LazyText(
+                N_("Copying {name} to the import directory (bytes)"), {"name": file.name}
+            )
             try:
                 while piece := _read_chunk(source, file):
                     _write_chunk(target, piece, inbox / file.name)
@@ -276,7 +276,7 @@ def _create_file(directory: int, inbox: Path, name: str) -> int:
             if info.st_uid != os.geteuid():
                 owner = {"owner": _read_user_name(info.st_uid)}
                 raise _make_refusal_error(
-                    name, LazyText(N_("{owner} has laid one of this name there"), owner)
+                    name, LazyText(N_("a file of this name by {owner} exists"), owner)
                 )
             os.unlink(name, dir_fd=directory)
         return os.open(name, CREATE_FLAGS, 0o644, dir_fd=directory)

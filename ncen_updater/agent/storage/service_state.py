@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ncen_updater.agent.policy.automation import ActionFailure, RehearsalStatus, ServiceAction
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import ExitCode, find_message
 from ncen_updater.common.records import JsonRecord
 
@@ -56,7 +57,7 @@ class Assessment(JsonRecord):
         binding: What an approval would have to carry.
         basis: The document whose digest the binding is.
         bad_until: Until when the target is not tried by itself.
-        voids: Why an earlier approval no longer holds, in words.
+        voids: Why an earlier approval is outdated.
         collect_at: When the days of something that is kept are over.
         left: Whether people went back from a release on the way to the target.
         newest: The newest release for this site; people may have chosen another as the target.
@@ -77,7 +78,7 @@ class Assessment(JsonRecord):
     binding: str = ""
     basis: Mapping[str, object] | None = None
     bad_until: datetime | None = None
-    voids: tuple[str, ...] = ()
+    voids: tuple[LazyText, ...] = ()
     collect_at: datetime | None = None
     left: bool = False
     newest: str | None = None

@@ -6,7 +6,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import COMMAND_INTERRUPTED, UNEXPECTED
 
-SITE_STATE_UNKNOWN = N_("The state of the site could not be found out: {why}")
+SITE_STATE_UNKNOWN = N_("State of the site unknown: {why}")
 NOTHING_CHANGED = LazyText(N_("Nothing was changed."))
 
 

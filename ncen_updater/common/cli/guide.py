@@ -13,21 +13,21 @@ from ncen_updater.common.messages import ExitCode
 
 #: What each exit code means, in a few words.
 EXIT_CODE_MEANINGS: Mapping[ExitCode, str] = {
-    ExitCode.OK: N_("Done, or nothing to do."),
-    ExitCode.ERROR: N_("An error without a code of its own here."),
-    ExitCode.USAGE: N_("The command line, or a question that nobody could answer."),
-    ExitCode.BLOCKED: N_("Something blocks, or the release is not for this site."),
-    ExitCode.APPROVAL_MISSING: N_("An approval is missing, or the answer was no."),
-    ExitCode.HELD: N_("On hold, or the window has closed."),
-    ExitCode.TRUST: N_("Signatures, digests or the clock: not believed."),
-    ExitCode.NETWORK: N_("The network."),
-    ExitCode.SPACE: N_("Too little space."),
-    ExitCode.BUSY: N_("Another change is at work or open."),
-    ExitCode.AVAILABLE: N_("An upgrade is available (--exit-code)."),
-    ExitCode.ROLLED_BACK: N_("The change failed and was undone."),
-    ExitCode.NEEDS_PERSON: N_("A person is needed, or something differs."),
-    ExitCode.REHEARSAL_STALE: N_("Not rehearsed, or no longer what was rehearsed or approved."),
-    ExitCode.FEED_STALE: N_("A signed list of the feed lapsed."),
+    ExitCode.OK: N_("success, or nothing to do"),
+    ExitCode.ERROR: N_("error"),
+    ExitCode.USAGE: N_("usage error, or no terminal for a prompt"),
+    ExitCode.BLOCKED: N_("blocked by a preflight check, or release not available for this site"),
+    ExitCode.APPROVAL_MISSING: N_("approval missing or declined"),
+    ExitCode.HELD: N_("upgrades on hold, or maintenance window closed"),
+    ExitCode.TRUST: N_("verification failed (signature, digest or clock)"),
+    ExitCode.NETWORK: N_("network error"),
+    ExitCode.SPACE: N_("not enough disk space"),
+    ExitCode.BUSY: N_("another operation is in progress"),
+    ExitCode.AVAILABLE: N_("upgrade available (--exit-code)"),
+    ExitCode.ROLLED_BACK: N_("change failed and was reverted or rolled back"),
+    ExitCode.NEEDS_PERSON: N_("manual intervention required, or verification found differences"),
+    ExitCode.REHEARSAL_STALE: N_("rehearsal missing or outdated"),
+    ExitCode.FEED_STALE: N_("metadata expired"),
 }
 #: What every command may end with.
 COMMON_EXIT_CODES = (0, 1, 2)

@@ -67,36 +67,28 @@ def make_global_options(*, config: bool = True) -> list[click.Parameter]:
         options.append(
             make_session_option(
                 "--config", type=click.Path(path_type=Path, readable=False), metavar="PATH",
-                help=N_("The configuration file."),
+                help=N_("Configuration file"),
             )
         )  # fmt: skip
     return [
         *options,
-        make_session_option(
-            "--json", "as_json", is_flag=True, help=N_("Write one JSON document to stdout.")
-        ),
+        make_session_option("--json", "as_json", is_flag=True, help=N_("Print the result as JSON")),
         make_session_option(
             "--lang",
             "language",
             type=_LanguageChoice(list_languages()),
-            help=N_("Language of what is said."),
+            help=N_("Language of the output"),
         ),
         make_session_option(
-            "--words", is_flag=True, help=N_("With --json: the lines for people, too, as 'words'.")
+            "--words", is_flag=True, help=N_("With --json: include the text output as 'words'")
         ),
         *(
-            [
-                make_session_option(
-                    "--alone", is_flag=True, help=N_("Do it here, also where the service runs.")
-                )
-            ]
+            [make_session_option("--alone", is_flag=True, help=N_("Run without the service"))]
             if config
             else []
         ),
-        make_session_option("--quiet", is_flag=True, help=N_("Leave out the progress.")),
-        make_session_option(
-            "--verbose", is_flag=True, help=N_("Show the log, and traces of mistakes.")
-        ),
+        make_session_option("--quiet", is_flag=True, help=N_("Hide progress")),
+        make_session_option("--verbose", is_flag=True, help=N_("Show the log and error traces")),
     ]
 
 
@@ -115,7 +107,7 @@ def make_version_option() -> click.Option:
     """Return the option that shows the version; it stands before a command's name only."""
     return click.Option(
         ["--version"], is_flag=True, expose_value=False, callback=_show_version,
-        help=N_("Show the version of this program."),
+        help=N_("Show the version"),
     )  # fmt: skip
 
 
@@ -186,7 +178,7 @@ class _TranslatedCommand(click.Command):
         """Return click's option with our words."""
         found = super().get_help_option(ctx)
         if found is not None:
-            found.help = N_("Show this message and exit.")
+            found.help = N_("Show this help")
         return found
 
 

@@ -149,7 +149,7 @@ def _is_help_output_error(error: OSError) -> bool:
 def _report_lost_output(session: CliSession, lost: OSError) -> int:
     """Say on stderr that the data were lost; what the command did is not changed by that."""
     error = UpdaterError(OUTPUT_LOST, reason=os.strerror(lost.errno or 0))
-    state = [LazyText(N_("The command itself came to its end."))]
+    state = [LazyText(N_("The command completed."))]
     lines = format_error(error, state, session.language, rich=supports_color(sys.stderr))
     session.print_message("\n".join(lines), is_clean=True)
     return int(error.exit_code)

@@ -26,16 +26,16 @@ from ncen_updater.common.i18n import (
     translate,
 )
 
-TITLE_LABEL = N_("What happened:")
+TITLE_LABEL = N_("Error:")
 DETAIL = N_("Detail:")
-STATE_LABEL = N_("State now:")
+STATE_LABEL = N_("State:")
 REMEDY_LABEL = N_("What to do:")
 CODE_LABEL = N_("Code:")
-CONTACT_LABEL = N_("Whom to ask:")
+CONTACT_LABEL = N_("Contact:")
 SEVERITY_LABELS: Mapping[Severity, str] = {
-    Severity.STRICT: N_("blocks"),
-    Severity.ADVISORY: N_("note"),
-    Severity.INFO: N_("fact"),
+    Severity.STRICT: N_("critical"),
+    Severity.ADVISORY: N_("warning"),
+    Severity.INFO: N_("info"),
 }
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 #: Between the thousands, in French: a line is not broken there.
@@ -64,13 +64,13 @@ def format_date(moment: datetime) -> LocalizedFigure:
 
 
 def format_time(moment: datetime, zone: tzinfo | None = None) -> LocalizedFigure:
-    """Return a time: at the site, and in UTC.
+    """Return a time at the site, with the name of its zone.
 
     Args:
         moment: With its zone.
         zone: The zone of the site; that of the machine by default.
     """
-    return _format_both_zones(moment, zone, "%H:%M:%S")
+    return _format_local(moment, zone, "%H:%M:%S %Z")
 
 
 def format_scheduled_time(moment: datetime, zone: tzinfo | None = None) -> LocalizedFigure:
@@ -80,23 +80,13 @@ def format_scheduled_time(moment: datetime, zone: tzinfo | None = None) -> Local
         moment: With its zone.
         zone: The zone of the site; that of the machine by default.
     """
-    return _format_both_zones(moment, zone, "%H:%M")
+    return _format_local(moment, zone, "%H:%M %Z")
 
 
-def _format_both_zones(moment: datetime, zone: tzinfo | None, clock: str) -> LocalizedFigure:
+def _format_local(moment: datetime, zone: tzinfo | None, clock: str) -> LocalizedFigure:
     utc = moment.astimezone(UTC)
     local = utc if utc.year in (MINYEAR, MAXYEAR) else utc.astimezone(zone)
-    english, french = (
-        _format_local_and_utc(local, utc, date, clock) for date in ("%Y-%m-%d", "%d/%m/%Y à")
-    )  # fmt: skip
-    return LocalizedFigure(english, fr=french)
-
-
-def _format_local_and_utc(local: datetime, utc: datetime, date: str, clock: str) -> str:
-    if local.utcoffset() == utc.utcoffset():
-        return f"{utc:{date} {clock}} UTC"
-    day = "" if local.date() == utc.date() else f"{utc:{date}} "
-    return f"{local:{date} {clock} %Z} ({day}{utc:{clock}} UTC)"
+    return LocalizedFigure(f"{local:%Y-%m-%d {clock}}", fr=f"{local:%d/%m/%Y à {clock}}")
 
 
 def format_duration(seconds: float) -> LocalizedFigure:
@@ -203,7 +193,7 @@ def format_error(
     contact: str | None = None,
     columns: int | None = None,
 ) -> list[str]:
-    """Return an error for people: what happened, the state now, what to do, the code.
+    """Return an error for people: title, detail, state, what to do, code.
 
     Args:
         error: The error.

@@ -185,7 +185,7 @@ class CliSession:
         lines, self._lines = self._lines, []
         for line in lines:  # what is asked about has to be read first
             self.print_message(line)
-        asked = self.translate(N_("{question} Type yes to agree"), question=question)
+        asked = self.translate(N_("{question} Type yes to confirm"), question=question)
         answer = click.prompt(
             self.format_for_stream(asked, sys.stderr),
             default=self.translate(N_("no")),

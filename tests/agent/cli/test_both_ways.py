@@ -203,7 +203,7 @@ class Both:
         assert self.same("rollback --dry-run").document["to"] == "3.2.4"
         for command in ("verify", "doctor", "status"):
             self.same(command)
-        assert "Go back to 3.2.4 now?" in "\n".join(self.same_question("rollback"))
+        assert "Roll back to 3.2.4 now?" in "\n".join(self.same_question("rollback"))
 
     def last_event(self) -> int:
         """Number of the newest event of the journal."""
@@ -305,7 +305,7 @@ def changes(both: Both, way: str) -> list[tuple[str, object]]:
     if way == "service":
         assert both.same("dossier").document["facts"]["target"] == "3.3.0"
         assert "ALTER TABLE" in both.same("plan --sql").document["sql"]
-    ask("approve", "Approve the upgrade to 3.3.0?")
+    ask("approve", "Approve upgrade to 3.3.0?")
     said.append(("approve", both.ask(way, "approve", "yes")))
     run("approve --withdraw")
     run("schedule 2099-01-01")
@@ -313,7 +313,7 @@ def changes(both: Both, way: str) -> list[tuple[str, object]]:
     ask("upgrade", "3.2.4 -> 3.3.0", "Upgrade ncen to 3.3.0 now?")
     said.append(("upgrade", both.watched(way, "upgrade")))
     run("rollback --dry-run")
-    ask("rollback", "from 3.3.0 to 3.2.4 keeps every record", "Go back to 3.2.4 now?")
+    ask("rollback", "from 3.3.0 to 3.2.4 keeps every record", "Roll back to 3.2.4 now?")
     said.append(("rollback", both.watched(way, "rollback")))
     if way == "service":
         newest = both.same("history").document["changes"][0]["id"]
@@ -334,5 +334,5 @@ def test_the_way_back_is_the_same_on_postgresql(
         with person_at(tmp_path, feed, place) as both:
             both.watched("alone", "upgrade")
             assert both.same("rollback --dry-run").document["to"] == "3.2.4"
-            assert "Go back to 3.2.4 now?" in "\n".join(both.same_question("rollback"))
+            assert "Roll back to 3.2.4 now?" in "\n".join(both.same_question("rollback"))
             assert both.different == []

@@ -72,7 +72,7 @@ def test_the_agents_own_disk_is_full(tmp_path: Path) -> None:
             for arguments in FULL:
                 done = site.run(*arguments)
                 said = done.stdout + done.stderr
-                assert "Traceback" not in said and "no name of its own" not in said, said
+                assert "Traceback" not in said and "NU-1000" not in said, said
                 assert done.returncode == 8, (arguments, said)
                 assert "disk" in said or "space" in said, said
                 assert "resume" not in said.partition("What to do:")[2]

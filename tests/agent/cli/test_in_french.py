@@ -26,7 +26,7 @@ def test_a_journal_that_may_not_be_read() -> None:
     said = format_site_state(
         dataclasses.replace(SITE, journal=JournalPermissionError(path="/x")), None
     )
-    assert "S'il y a un changement ouvert, « ncen-updater status » le dit." in [
+    assert "Pour les changements en cours, exécutez\N{NO-BREAK SPACE}: ncen-updater status" in [
         text.render("fr") for text in said
     ]
 
@@ -34,4 +34,4 @@ def test_a_journal_that_may_not_be_read() -> None:
 def test_what_could_not_be_found_out() -> None:
     error = UpdaterError(DATABASE_UNREACHABLE, database="main", detail="Connection refused")
     said = format_site_state(dataclasses.replace(SITE, databases=error), None)[-1].render("fr")
-    assert "NU-4002" in said and "injoignable" in said
+    assert "NU-4002" in said and "Connexion impossible" in said

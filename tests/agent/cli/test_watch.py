@@ -46,7 +46,7 @@ class Service:
     def happens(self, *_: object, **__: object) -> Iterator[StreamEvent]:
         """What the stream tells from when somebody looks: one more sentence, a step, the end."""
         yield self.moment()
-        self.snapshots.record_progress(ProgressUpdate("switching the code"))
+        self.snapshots.record_progress(ProgressUpdate("switching to the new release"))
         yield self.moment()
         yield EVENT
         with Journal.open(self.counter.site.journal) as journal:
@@ -87,16 +87,16 @@ def test_who_comes_later_sees_what_was_said_before_and_what_it_came_to(
     assert run(["--config", str(service.counter.site.config), "watch"]) == 0
     said = capsys.readouterr()
     assert said.err.splitlines()[:3] == [
-        "stopping the application", "copying the databases", "switching the code",
+        "stopping the application", "copying the databases", "switching to the new release",
     ]  # fmt: skip
-    assert said.out.startswith("Last: upgrade to 3.3.0, undone")
+    assert said.out.startswith("Last change: upgrade to 3.3.0, undone")
 
 
 @pytest.mark.parametrize(
     ("work", "said"),
     [
         ("plan", "Release 3.3.0 is prepared here."),
-        ("rehearse", "The rehearsal of release 3.3.0 failed. Nothing was changed."),
+        ("rehearse", "Rehearsal of 3.3.0 failed"),
         ("check", ""),
     ],
 )
@@ -136,12 +136,12 @@ def test_an_order_ends_with_what_it_came_to(
         yield service.moment()
         with Journal.open(service.counter.site.journal) as journal:
             JobQueue(journal).mark_started(1)
-            document = {"words": ["ncen 3.2.4 is the newest release for this site."]}
+            document = {"words": ["Up to date: ncen 3.2.4"]}
             JobQueue(journal).mark_ended(1, {"exit_code": 0, "document": document})
 
     monkeypatch.setattr(watch, "_follow_events", happens)
     assert run(["--config", str(service.counter.site.config), "watch"]) == 0
-    assert capsys.readouterr().out == "ncen 3.2.4 is the newest release for this site.\n"
+    assert capsys.readouterr().out == "Up to date: ncen 3.2.4\n"
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -169,13 +169,13 @@ def test_who_looks_too_early_is_told_when_it_begins(
     monkeypatch.setattr(watch, "_follow_events", lambda *_, **__: iter(()))
     service.snapshots.record_end()
     config = str(service.counter.site.config)
-    idle = "The service does nothing just now."
+    idle = "No operation in progress."
     assert run(["--config", config, "watch"]) == 0
     assert capsys.readouterr().out.splitlines() == [idle], "nothing is next"
     service.counter.know(NEXT)
     assert run(["--config", config, "watch"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        idle, "Next is the upgrade to 3.3.0.", "It does not begin before 2 more have approved.",
+        idle, "Next is the upgrade to 3.3.0.", "The upgrade waits for approval: 2 missing.",
     ]  # fmt: skip
     at = datetime(2099, 1, 3, 22, tzinfo=UTC)
     with Journal.open(service.counter.site.journal) as journal:
@@ -183,7 +183,7 @@ def test_who_looks_too_early_is_told_when_it_begins(
             ApprovalStore(journal).add(BINDING, "3.3.0", BASIS, person, 2)
         ApprovalStore(journal).set_schedule(BINDING, "3.3.0", at, Actor("amina", 1001))
     assert run(["--config", config, "watch"]) == 0
-    assert "It begins on Saturday 2099-01-03" in capsys.readouterr().out
+    assert "The upgrade starts on Saturday 2099-01-03" in capsys.readouterr().out
 
 
 def test_an_order_that_was_never_given_is_told_by_its_number(
@@ -192,7 +192,7 @@ def test_an_order_that_was_never_given_is_told_by_its_number(
     """Seen: "The service knows nothing at /v1/orders/999"."""
     assert run(["--config", str(service.counter.site.config), "watch", "999", "--json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
-    assert (error["code"], error["what"]) == ("NU-9337", "There is no order 999 here.")
+    assert (error["code"], error["what"]) == ("NU-9337", "Job 999 not found")
 
 
 def test_a_part_of_a_support_bundle_that_is_none_is_told_with_the_others(

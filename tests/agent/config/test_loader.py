@@ -24,6 +24,7 @@ from ncen_updater.agent.reports.status import DEFAULT_SOAK_S
 from ncen_updater.common.messages import (
     CONFIG_DUPLICATE_KEY,
     CONFIG_EXPOSED,
+    CONFIG_MISSING,
     CONFIG_NOT_TEXT,
     CONFIG_NOT_TOML,
     CONFIG_TOO_LARGE,
@@ -114,12 +115,12 @@ MISTAKES: dict[str, ROW] = {
     "near miss": ('country = "KE"', 'contry = "KE"', 4, "site.contry", "Did you mean country?"),
     "near miss of a table": ("[feed]", "[fed]", 7, "fed", "Did you mean feed?"),
     "wrong table": ("port = 5433", "failures = 2", 14, "databases.postgresql.failures", "[soak]"),
-    "unknown": ("port = 5433", "zzz = 2", 14, "databases.postgresql.zzz", "known here are: host"),
-    "country form": ('"KE"', '"Kenya"', 4, "site.country", "two capital letters"),
+    "unknown": ("port = 5433", "zzz = 2", 14, "databases.postgresql.zzz", "Known settings: host"),
+    "country form": ('"KE"', '"Kenya"', 4, "site.country", "code in capitals"),
     "text expected": ('id = "ke"', "id = 3", 3, "site.id", "in quotes"),
     "port too large": ("5433", "70000", 14, "databases.postgresql.port", "at most 65535"),
-    "port text": ("5433", '"x"', 14, "databases.postgresql.port", "whole number"),
-    "port fraction": ("5433", "1.5", 14, "databases.postgresql.port", "whole number"),
+    "port text": ("5433", '"x"', 14, "databases.postgresql.port", "without quotes"),
+    "port fraction": ("5433", "1.5", 14, "databases.postgresql.port", "without a fraction"),
     "list expected": ('["https://example.org/"]', '"x"', 8, "feed.urls", "list"),
     "list empty": ('["https://example.org/"]', "[]", 8, "feed.urls", "at least one"),
     "offline form": ("[feed]", '[feed]\noffline = "yes"', 8, "feed.offline", "true or false"),
@@ -128,19 +129,19 @@ MISTAKES: dict[str, ROW] = {
     "url": ("https://example.org/", "ftp://example.org/", 8, "feed.urls[0]", "http"),
     "choice": ('"postgresql"\n', '"oracle"\n', 10, "databases.engine", "'postgresql', 'sqlite'"),
     "engine without table": ('"postgresql"\n', '"sqlite"\n', 9, "databases", "[databases.sqlite]"),
-    "adapter": ('unit = "ncen.service"\n', "", 15, "application", "needs 'unit'"),
-    "table expected": ("[feed]\nurls", "feed = 3\n#", 7, "paths.feed", "not a setting"),
+    "adapter": ('unit = "ncen.service"\n', "", 15, "application", "requires 'unit'"),
+    "table expected": ("[feed]\nurls", "feed = 3\n#", 7, "paths.feed", "not a known setting"),
     "name in the server": ('"ncen_cases"', '"a b"', 12, "databases.names.cases", "underscores"),
     "name": ("cases =", "Cases =", 12, "databases.names.Cases", "underscores"),
     "relative root": ('root = "{root}"', 'root = "here"', 6, "paths.root", "absolute"),
-    "no door": ('"door"', '"no/such/door"', 18, "application.door_file", "not there"),
-    "schema": ("schema = 1", "schema = 2", 1, "schema", "these: 1"),
+    "no door": ('"door"', '"no/such/door"', 18, "application.door_file", "not found"),
+    "schema": ("schema = 1", "schema = 2", 1, "schema", "one of: 1"),
     "no password file": ("port = 5433", 'password_file = "p"', 14,
-                         "databases.postgresql.password_file", "not there"),
-    "no certificates": ("[feed]", '[feed]\nca_file = "p"', 8, "feed.ca_file", "not there"),
+                         "databases.postgresql.password_file", "not found"),
+    "no certificates": ("[feed]", '[feed]\nca_file = "p"', 8, "feed.ca_file", "not found"),
     "infinite": ("[feed]", "[feed]\ntimeout_s = inf", 8, "feed.timeout_s", "at most"),
     "not a number": ("[feed]", "[feed]\ntimeout_s = nan", 8, "feed.timeout_s", ""),
-    "zero in a path": ('"door"', '"a\\u0000b"', 18, "application.door_file", "zero"),
+    "zero in a path": ('"door"', '"a\\u0000b"', 18, "application.door_file", "NUL"),
 }  # fmt: skip
 
 
@@ -236,8 +237,11 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     big.write_bytes(b"#" * 1_000_001)
     os.mkfifo(pipe)
     for load in (load_config, load_essential_settings):
-        for path in (tmp_path / "none", tmp_path, pipe):
-            with refused(CONFIG_UNREADABLE):
+        for path, message in (
+            (tmp_path / "none", CONFIG_MISSING), (tmp_path, CONFIG_UNREADABLE),
+            (pipe, CONFIG_UNREADABLE),
+        ):  # fmt: skip
+            with refused(message):
                 load(path)
         with refused(CONFIG_TOO_LARGE):
             load(big)
@@ -299,7 +303,7 @@ def test_places_judge_what_they_read(tmp_path: Path, name: str) -> None:
 
 
 def test_places_survive_tables_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(InvalidConfigError, match="site is not a table"):
+    with pytest.raises(InvalidConfigError, match="site is invalid"):
         load_essential_settings(write(tmp_path, "site = 3\npaths = 4\n"))
 
 

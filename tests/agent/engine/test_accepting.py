@@ -224,7 +224,7 @@ def test_databases_of_before_the_upgrade_are_taken_by_two_people(
     demo.stop_app()
     backup.restore()
     with refused(
-        InterventionRequiredError, MARKERS_DISAGREE, match=r"accept-restore|belong together"
+        InterventionRequiredError, MARKERS_DISAGREE, match=r"adopt --restored|belong together"
     ):
         roll_back(site)
     assert taken(site, OLD, ONE, ONE) is False, "one person is not two"

@@ -64,7 +64,7 @@ def test_there_and_back(demo: DemoSite) -> None:
     assert site_in_process(demo).slots.read_current() == Version(TWO)
     assert code_of(pid(demo), demo) == TWO
     words = said(demo, "status")
-    assert "Officers can work" in words and "is said to run" not in words
+    assert "Status: running" in words and "mismatch" not in words
     site = site_in_process(demo)
     with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
         assert verify_site(site, journal, SilentProgress()) == ()

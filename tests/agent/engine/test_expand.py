@@ -123,7 +123,7 @@ def test_one_that_fails_half_way_keeps_nobody_out(demo: DemoSite) -> None:
     for words in (["status"], ["history", change.id]):
         told = " ".join(said(demo, *words).split())
         assert f"the program of {HALF} had worked on the databases before the stop" in told
-        assert "everything is as it was" not in told
+        assert "reverted; no data loss" not in told
     assert runs(demo) == OLD and came(demo) == {"seizures", "suspects"}
     assert strict(demo) == set()  # the journal says whose it is
     with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:

@@ -84,7 +84,7 @@ def test_a_build_that_is_not_reported(said: str, version: str, code: object) -> 
     error = find_mismatch(seen, Version(version), vouched=False)
     assert (error and error.message) == code
     told = [str(line) for line in seen.format_lines(Version(version))]
-    silent = f"So does {version}; which build it is, the application does not say."
+    silent = f"{version} reports the same version; the build is unknown."
     assert (silent in told) is (code is None)
 
 
@@ -101,14 +101,14 @@ def test_it_is_said_in_lines() -> None:
         return [str(line) for line in seen.format_lines(Version("1.1.0"))]
 
     assert lines(InstalledRelease(says("1.1.0"), (HOLDS,) * 3)) == [
-        "The application says that it is 1.1.0.",
-        "The databases answer as 1.1.0: all checks hold (3).",
+        "Version reported by the application: 1.1.0",
+        "Database checks of 1.1.0 passed: 3 of 3",
     ]
     assert lines(InstalledRelease(SILENT, (HOLDS, UNFIT, ROWS)))[1:] == [
-        "The databases answer 1 of 3 checks of 1.1.0 as they should.",
-        "Check 0002_country of main: the database cannot answer it: no such column: country.",
-        "Check 0002_country of main: rows that contradict it: 3.",
+        "Database checks of 1.1.0 passed: 1 of 3",
+        "Check 0002_country of main failed: query failed: no such column: country",
+        "Check 0002_country of main failed: contradicting rows: 3",
     ]
     assert lines(InstalledRelease(says("1.1.0")))[1:] == [
-        "1.1.0 has no check that its databases could be asked."
+        "1.1.0 declares no checks of its databases."
     ]

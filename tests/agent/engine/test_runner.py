@@ -320,8 +320,8 @@ class Heard:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        (ChangeKind.UPGRADE, "going back: a step"),
-        (ChangeKind.ROLLBACK, "the rollback is undone: a step"),
+        (ChangeKind.UPGRADE, "reverting: a step"),
+        (ChangeKind.ROLLBACK, "reverting the rollback: a step"),
     ],
 )
 def test_what_is_undone_is_named(
@@ -346,7 +346,7 @@ def test_what_is_undone_is_named(
     [
         (True, False, ["verifying the release", None]),
         (False, True, ["downloading and verifying the release",
-                       "building the slot of the release"]),
+                       "unpacking the release"]),
     ],
 )  # fmt: skip
 def test_nothing_is_said_to_be_downloaded_or_built_that_is_here(

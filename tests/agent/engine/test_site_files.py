@@ -58,9 +58,9 @@ def said(manifest: Manifest, effect: str | None) -> Manifest:
     ("effect", "covered", "words"),
     [
         (None, True, "does not say"),
-        ("nothing", True, "not changed"),
-        ("adds", True, "some are added"),
-        ("moves", True, "a later rollback gives those of before their old places"),
+        ("nothing", True, "unchanged"),
+        ("adds", True, "files added"),
+        ("moves", True, "a later rollback restores previous paths"),
         ("rewrites", True, "a later rollback"),
         ("moves", False, "not kept"),
         ("adds", False, "not kept"),

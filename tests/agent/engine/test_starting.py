@@ -186,11 +186,11 @@ def test_no_release_is_well_without_its_databases(gone: bool) -> None:
 @pytest.mark.parametrize(
     ("command", "message", "words"),
     [
-        (None, STOPPED_BUT_ANSWERS, "version 3.2.4 answers at http://x."),
+        (None, STOPPED_BUT_ANSWERS, "version 3.2.4 answers at http://x"),
         (
             ("/bin/look", "--key", "geheim"),
             STOPPED_BUT_REPORTS_VERSION,
-            "http://x answers well, and '/bin/look' says that version 3.2.4 runs.",
+            "http://x and '/bin/look' report version 3.2.4",
         ),
     ],
 )

@@ -14,7 +14,7 @@ from ncen_updater.agent.model.errors import DatabaseError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.progress import SilentProgress
 
-WATCHING = LazyText("watching the release")
+WATCHING = LazyText("soak period")
 
 
 class Engine:
@@ -64,8 +64,8 @@ def test_what_goes_on_is_said_of_it_all_the_time(fails: bool) -> None:
     told = Told()
     with refresh_in_background(site(Engine(fails=fails)), told, WATCHING):
         pass
-    assert all(words.startswith("watching the release") for words in told.said), told.said
-    assert told.said[-1] == "watching the release"
+    assert all(words.startswith("soak period") for words in told.said), told.said
+    assert told.said[-1] == "soak period"
 
 
 def test_a_failure_of_it_is_told_and_nothing_else() -> None:

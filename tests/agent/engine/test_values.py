@@ -120,8 +120,10 @@ def test_what_was_entered_is_counted_and_asked_for(demo: DemoSite, version: str)
 
     enter(demo, TWO, INSERT.format(1))
     refusal = said(demo, "rollback", "--dry-run")
-    assert "NU-6050" in refusal and "companies.companies.origin 3 rows, 3 together" in refusal
-    assert f"the databases of {version}, which are kept for 7 days" in refusal
+    assert (
+        "NU-6050" in refusal and "would lose 3 new rows (companies.companies.origin 3)" in refusal
+    )
+    assert f"the databases of {version} (7 d)" in refusal
     assert "keeps every record." not in refusal
     with refused(NEW_ROWS_WOULD_BE_LOST) as caught:
         operations(demo).rollback()
@@ -130,7 +132,7 @@ def test_what_was_entered_is_counted_and_asked_for(demo: DemoSite, version: str)
         operations(demo).rollback(accept_loss=2)
     assert runs(demo) == version
     answer = said(demo, "rollback", "--dry-run", "--accept-loss", "3")
-    assert "What was entered there is lost in 3 rows: companies.companies.origin 3" in answer
+    assert "Values lost in 3 rows: companies.companies.origin 3" in answer
 
     (outcome,) = operations(demo).rollback(accept_loss=3).outcomes
     assert outcome.change.mode is DatabaseMode.MIGRATE

@@ -68,11 +68,11 @@ def _set(demo: DemoSite, lines: str) -> None:
 
 
 def test_there_and_back(demo: DemoSite) -> None:
-    assert "Officers can work" in said(demo, "status")
+    assert "Status: running" in said(demo, "status")
     Operations(site_in_process(demo), SilentProgress()).upgrade(Version(NEW))
     site = site_in_process(demo)
     assert site.slots.read_current() == Version(NEW)
-    assert "Officers can work" in said(demo, "status")
+    assert "Status: running" in said(demo, "status")
     Operations(site_in_process(demo), SilentProgress()).rollback()
     assert site_in_process(demo).slots.read_current() == Version(OLD)
     kept = [path for path in demo.state.rglob("*") if path.is_file()]
@@ -181,7 +181,7 @@ def test_a_token_that_lapses_in_the_stop_takes_the_site_back_and_blames_nobody(
             if (step, phase) == (StepName.STOP, StepPhase.AFTER_RECORD):
                 lapsed.set()
 
-        with pytest.raises(ChangeFailedError, match="nobody can ask"):
+        with pytest.raises(ChangeFailedError, match="access denied"):
             Operations(site_in_process(demo), SilentProgress(), checkpoint=lapse).upgrade(
                 Version(NEW)
             )
@@ -231,7 +231,7 @@ def test_a_token_that_is_gone_in_the_stop_keeps_nobody_out(demo: DemoSite, tmp_p
         if (step, phase) == (StepName.STOP, StepPhase.AFTER_RECORD):
             (tmp_path / "token").unlink()
 
-    with pytest.raises(ChangeFailedError, match="nobody can ask"):
+    with pytest.raises(ChangeFailedError, match="access denied"):
         Operations(site_in_process(demo), SilentProgress(), checkpoint=lose).upgrade(Version(NEW))
     application = site_in_process(demo).application
     assert application.is_running() and not application.is_in_maintenance()
@@ -243,10 +243,10 @@ def test_adopt_says_who_said_it(demo: DemoSite, tmp_path: Path) -> None:
     document = site.slots.read_document(Version(OLD))
     nothing = MigrationSet(OLD, tmp_path, {})
     seen = inspect_installed(site, Version(OLD), document.manifest, nothing, "")
-    line = f"By {sys.executable} it is {OLD}; the application itself does not say it."
+    line = f"Version reported by {sys.executable}: {OLD}"
     assert line in [str(one) for one in seen.format_lines(Version(OLD))]
     other = find_mismatch(seen, Version(NEW), vouched=True)
-    assert str(other) == f"NU-6060: {sys.executable} says that {OLD} runs here, not {NEW}."
+    assert str(other) == f"NU-6060: {sys.executable} reports version {OLD}, not {NEW}"
     (tmp_path / "token").chmod(0o644)
     with refused(HEALTH_TOKEN_EXPOSED):
         inspect_installed(site, Version(OLD), document.manifest, nothing, "")

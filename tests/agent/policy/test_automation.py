@@ -52,8 +52,10 @@ ROWS = (
         ServiceAction.WAIT,
         NOW + 24 * HOUR,
     ),
-    Row("time to ask", replace(QUIET, next_check=NOW), ServiceAction.CHECK),
-    Row("time to ask, on hold", replace(QUIET, next_check=NOW, held="audit"), ServiceAction.CHECK),
+    Row("feed check due", replace(QUIET, next_check=NOW), ServiceAction.CHECK),
+    Row(
+        "feed check due, on hold", replace(QUIET, next_check=NOW, held="audit"), ServiceAction.CHECK
+    ),
     Row(
         "an open change",
         replace(READY, open_change=True, held="x", next_check=NOW, ordered=True),
@@ -168,7 +170,7 @@ ROWS = (
         ServiceAction.ORDER,
     ),
     Row(
-        "somebody is at work",
+        "another operation",
         replace(READY, busy=True, open_change=True, ordered=True, next_check=NOW, collect_at=NOW),
         ServiceAction.WAIT,
         NOW + timedelta(seconds=15),
@@ -190,10 +192,10 @@ ROWS = (
         replace(READY, agent="0.2.0", failures=failed(ServiceAction.SELF_UPDATE, 1)),
         ServiceAction.UPGRADE,
     ),
-    Row("days are over", replace(READY, collect_at=NOW, agent="0.2.0"), ServiceAction.COLLECT),
-    Row("days are over, on hold", replace(QUIET, collect_at=NOW, held="x"), ServiceAction.COLLECT),
+    Row("pruning due", replace(READY, collect_at=NOW, agent="0.2.0"), ServiceAction.COLLECT),
+    Row("pruning due, on hold", replace(QUIET, collect_at=NOW, held="x"), ServiceAction.COLLECT),
     Row(
-        "days are over, a change is open",
+        "pruning due, a change is open",
         replace(QUIET, collect_at=NOW, open_change=True),
         ServiceAction.RESUME,
     ),
@@ -215,9 +217,9 @@ ROWS = (
     ),
     Row("failed here lately", replace(READY, bad_until=NOW + HOUR), ServiceAction.WAIT, NOW + HOUR),
     Row("failed here long ago", replace(READY, bad_until=NOW), ServiceAction.UPGRADE),
-    Row("not here yet", replace(READY, prepared=False), ServiceAction.PREPARE),
+    Row("not downloaded", replace(READY, prepared=False), ServiceAction.PREPARE),
     Row(
-        "not here yet, wrong hours",
+        "not downloaded, wrong hours",
         replace(READY, prepared=False, fetch_windows=(NIGHT,)),
         ServiceAction.WAIT,
         NOW + 6 * HOUR,
@@ -229,7 +231,7 @@ ROWS = (
         NOW + 7 * HOUR,
     ),
     Row(
-        "not here yet, right hours",
+        "not downloaded, right hours",
         replace(READY, prepared=False, fetch_windows=(DAY,)),
         ServiceAction.PREPARE,
     ),
@@ -306,7 +308,7 @@ ROWS = (
         NOW + 7 * HOUR,
     ),
     Row(
-        "no window ever opens",
+        "no maintenance window",
         replace(READY, windows=(WeeklyWindow(frozenset(), time(1), time(2)),)),
         ServiceAction.WAIT,
         NOW + 6 * HOUR,
@@ -402,20 +404,20 @@ def test_what_never_happens(facts: AutomationInputs) -> None:
 SCHEDULED = (
     (
         replace(READY, not_before=NOW + HOUR, missing_approvals=2),
-        "release 3.3.0, scheduled for 2026-11-24 16:00 EAT (13:00 UTC), waits for approval: 2 more",
+        "waiting for approval of 3.3.0: 2 missing",
     ),
     (
         replace(READY, not_before=NOW - HOUR, missing_approvals=2),
-        "release 3.3.0 waits for approval: 2 more",
+        "waiting for approval of 3.3.0: 2 missing",
     ),
     (
         replace(READY, not_before=NOW + HOUR, windows=(DAY,)),
-        "the upgrade to 3.3.0 was scheduled for 2026-11-24 16:00 EAT (13:00 UTC)",
+        "upgrade to 3.3.0 scheduled for 2026-11-24 16:00 EAT",
     ),
     (
         replace(READY, not_before=NOW + HOUR, windows=(NIGHT,)),
-        "the upgrade to 3.3.0 was scheduled for 2026-11-24 16:00 EAT (13:00 UTC); no window is "
-        "open then, the next one is: 2026-11-24 22:00 EAT (19:00 UTC)",
+        "upgrade to 3.3.0 scheduled for 2026-11-24 16:00 EAT, outside the "
+        "maintenance windows; next window: 2026-11-24 22:00 EAT",
     ),
 )
 

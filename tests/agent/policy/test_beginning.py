@@ -45,10 +45,10 @@ APPROVED = AutomationInputs(
     rehearsed=RehearsalStatus.PASSED,
 )
 BY_HAND = (
-    "It does not begin before somebody types 'ncen-updater upgrade' or 'ncen-updater schedule "
-    "TIME'."
+    "The upgrade does not start automatically. Run ncen-updater upgrade or ncen-updater"
+    " schedule TIME."
 )
-SATURDAY_NIGHT = "It begins on Saturday 2026-11-28 22:00 EAT (19:00 UTC)."
+SATURDAY_NIGHT = "The upgrade starts on Saturday 2026-11-28 22:00 EAT."
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,22 @@ class Row:
 ROWS = (
     Row("no windows, no time", APPROVED, BY_HAND),
     Row("automatic, no windows", replace(APPROVED, mode=AutomationMode.AUTOMATIC), BY_HAND),
-    Row("a window that is open", replace(APPROVED, windows=(DAY,)), "It begins now."),
+    Row(
+        "a window that is open",
+        replace(APPROVED, windows=(DAY,)),
+        "The upgrade starts immediately.",
+    ),
     Row("a window to come", replace(APPROVED, windows=(SATURDAY,)), SATURDAY_NIGHT),
     Row(
         "a time",
         replace(APPROVED, not_before=NOW + HOUR),
-        "It begins on Tuesday 2026-11-24 16:00 EAT (13:00 UTC).",
+        "The upgrade starts on Tuesday 2026-11-24 16:00 EAT.",
     ),
-    Row("a time that came", replace(APPROVED, not_before=NOW - HOUR), "It begins now."),
+    Row(
+        "a time that came",
+        replace(APPROVED, not_before=NOW - HOUR),
+        "The upgrade starts immediately.",
+    ),
     Row(
         "a time before the window",
         replace(APPROVED, not_before=NOW + HOUR, windows=(SATURDAY,)),
@@ -77,12 +85,12 @@ ROWS = (
     Row(
         "a time after that window",
         replace(APPROVED, not_before=NOW + timedelta(days=5), windows=(SATURDAY,)),
-        "It begins on Saturday 2026-12-05 22:00 EAT (19:00 UTC).",
+        "The upgrade starts on Saturday 2026-12-05 22:00 EAT.",
     ),
     Row(
         "one has yet to approve",
         replace(APPROVED, missing_approvals=1, windows=(DAY,)),
-        "It does not begin before 1 more has approved.",
+        "The upgrade waits for approval: 1 missing.",
     ),
     Row(
         "a hold that ends",
@@ -92,7 +100,7 @@ ROWS = (
     Row(
         "a hold without end",
         replace(APPROVED, held="x", windows=(DAY,)),
-        "It does not begin while upgrades are on hold ('ncen-updater unhold').",
+        "The upgrade waits for the end of the hold.",
     ),
     Row(
         "it failed just now",
@@ -101,22 +109,22 @@ ROWS = (
             windows=(DAY,),
             failures={ServiceAction.UPGRADE: ActionFailure(NOW - timedelta(minutes=5), 1)},
         ),
-        "It begins on Tuesday 2026-11-24 15:05 EAT (12:05 UTC).",
+        "The upgrade starts on Tuesday 2026-11-24 15:05 EAT.",
     ),
     Row(
         "only told",
         replace(APPROVED, mode=AutomationMode.NOTIFY, windows=(DAY,)),
-        "It does not begin before somebody types 'ncen-updater upgrade'.",
+        "The upgrade does not start automatically: the mode of this site is notify.",
     ),
     Row(
         "nothing on offer",
         replace(APPROVED, target=None),
-        "Nothing is on offer for this site: nothing begins.",
+        "No release available for this site.",
     ),
     Row(
-        "no window ever opens",
+        "no maintenance window",
         replace(APPROVED, windows=(WeeklyWindow(frozenset(), time(1), time(2)),)),
-        "It does not begin: no window ever opens here.",
+        "The upgrade does not start automatically: no maintenance window opens.",
     ),
 )
 
@@ -168,7 +176,7 @@ def test_in_french_a_time_and_what_a_yes_leads_to_are_read_as_french() -> None:
     """Seen: "Après votre oui : Elle commence jeudi 26/11/2026 22:00 +0000 (... 22:00 UTC)"."""
     found = predict_start(replace(APPROVED, windows=(SATURDAY,)))
     said = LazyText(AFTER_APPROVAL, {"begins": describe_start(found, UTC)}).render("fr")
-    assert said.endswith("Elle commence le samedi 28/11/2026 à 19:00 UTC.")
+    assert said.endswith("La mise à niveau débute le samedi 28/11/2026 à 19:00 UTC.")
     assert re.search(r" : [A-ZÀÉ]", said) is None
     site = describe_start(found, ZONE).render("fr")
-    assert site.endswith("samedi 28/11/2026 à 22:00 EAT (19:00 UTC).")
+    assert site.endswith("samedi 28/11/2026 à 22:00 EAT.")

@@ -22,11 +22,11 @@ def test_every_deed_has_words_of_its_own(name: str) -> None:
 @pytest.mark.parametrize(
     ("holder", "watched", "words"),
     [
-        ("rehearse, process 7", None, "rehearsing a release on copies (process 7)."),
-        ("resume, process 7", "3.3.0", "watching release 3.3.0 (process 7)."),
-        ("resume, process 7", None, "bringing a change to its end (process 7)."),
-        ("what nobody knows, process 7", None, "what nobody knows (process 7)."),
-        ("?", None, "At work here now: ?."),
+        ("rehearse, process 7", None, "rehearsing a release (process 7)"),
+        ("resume, process 7", "3.3.0", "soak period of 3.3.0 (process 7)"),
+        ("resume, process 7", None, "resuming a change (process 7)"),
+        ("what nobody knows, process 7", None, "what nobody knows (process 7)"),
+        ("?", None, "Operation in progress: ?"),
     ],
 )
 def test_who_works_is_named_by_what_they_do(holder: str, watched: str | None, words: str) -> None:

@@ -78,7 +78,7 @@ def test_a_clock_that_was_set_back_does_not_stop_the_checks() -> None:
 
 
 def test_an_interval_of_nothing_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="above zero"):
+    with pytest.raises(ValueError, match="must be positive"):
         compute_next_check(NOW, None, timedelta(0), "dakar")
 
 

@@ -168,8 +168,8 @@ def test_what_was_lost_is_made_again(copied: Server) -> None:
     (copied.agent / "current").unlink()
     code, document = copied.install()
     assert code == 0
-    assert "the failsafe" in document["parts"]
-    assert f"the choice of agent {VERSION}" in document["parts"]
+    assert "failsafe" in document["parts"]
+    assert f"activation of ncen-updater {VERSION}" in document["parts"]
     assert (copied.agent / "current").readlink() == Path(VERSION)
 
 

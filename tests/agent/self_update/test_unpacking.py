@@ -109,5 +109,5 @@ def test_slot_leads_nowhere_else(agent: Path, monkeypatch: pytest.MonkeyPatch) -
         (partial / "module.py").symlink_to("/tmp/module.py")
 
     monkeypatch.setattr(AgentSlots, "_install", installed)
-    with pytest.raises(UpdaterError, match="leads out"):
+    with pytest.raises(UpdaterError, match="points outside"):
         AgentSlots(agent).build("2.0", "d", filling("2.0", agent_wheel("2.0")), SilentProgress())

@@ -136,7 +136,7 @@ def test_a_look_that_fails_holds_nobody_up() -> None:
 
     seen = AvailabilityCache(look)()
     assert seen.state is AvailabilityState.UNKNOWN
-    assert seen.why == "a mistake in the program; the log of the service says which"
+    assert seen.why == "unexpected error; run: journalctl -u ncen-updater"
 
 
 def test_a_service_that_works_itself_looks_itself(tmp_path: Path) -> None:

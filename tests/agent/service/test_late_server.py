@@ -117,7 +117,7 @@ def test_an_open_change_waits_for_the_server_and_is_undone_then(
     known.save(dataclasses.replace(known.load(), ran_in="the boot before"))
     again = ended(demo, "resume")
     assert again.returncode == 0, again.stderr
-    assert "The application did not run, and was started." in again.stdout
+    assert "Application started." in again.stdout
     assert version_of(demo).whole == "3.2.4"
     assert demo.app_running()
 
@@ -126,11 +126,7 @@ def test_a_stop_on_purpose_is_told_and_stays(demo: DemoSite) -> None:
     demo.stop_app()
     resume = ended(demo, "resume")
     assert resume.returncode == 0
-    assert (
-        resume.stdout.rstrip()
-        .splitlines()[-1]
-        .startswith("The application does not run; start it with:")
-    )
+    assert resume.stdout.rstrip().splitlines()[-1].startswith("Application stopped. Run:")
     assert not demo.app_running()
 
 

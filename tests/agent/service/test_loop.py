@@ -158,7 +158,7 @@ def test_what_comes_next_is_told_after_each_act_also_where_it_is_the_same(trial:
         trial.service.run_once()
         trial.site.open_change, trial.site.now = True, trial.site.now + timedelta(hours=2)
     told = [str(event.values["why"]) for event in trial.told if event.kind == "next"]
-    assert told == ["a change has not come to its end"] * 2
+    assert told == ["a change is not finished"] * 2
 
 
 def test_an_order_is_done_once_and_ended(trial: Trial) -> None:
@@ -381,7 +381,7 @@ def test_assessment_that_was_killed_is_made_again_soon_and_begins_nothing(trial:
         found = kept.find_release("1.1") if kept else None
         assert found is not None and found.binding == known.binding, "an approver finds it"
         if act.action is not ServiceAction.CHECK:
-            assert str(act.why).startswith("what comes next could not be determined")
+            assert str(act.why).startswith("next upgrade could not be determined")
             assert act.until is not None and act.until - trial.site.now <= timedelta(minutes=5)
             trial.site.now = act.until
     assert ServiceAction.ASSESS in trial.service.state.failures

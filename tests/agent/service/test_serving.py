@@ -119,7 +119,7 @@ def test_people_without_any_right_to_the_journal(service: Served) -> None:
         given = {event.kind: event for event in journal.list_events()}
     assert (given["approved"]["by"], given["ordered"]["by"]) == (APPROVER, OPERATOR)
     lines = service.run("status", user=READER, groups=(READER,)).stdout.splitlines()
-    assert lines[0].startswith("ncen 3.3.0 is in use")
+    assert lines[0].startswith("Installed: ncen 3.3.0")
 
 
 def test_killed_in_the_middle_of_an_order(service: Served) -> None:

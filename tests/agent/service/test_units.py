@@ -119,7 +119,7 @@ def test_a_command_with_its_result(tmp_path: Path) -> None:
     with unit(tmp_path) as path:
         finished = runner(path).run(["check"])
     assert finished.exit_code == 1
-    assert finished.error_code == "NU-1002"  # there is no configuration
+    assert finished.error_code == "NU-1011"  # there is no configuration
 
 
 @needs_activator
@@ -136,7 +136,7 @@ def test_renewal_of_the_agent_is_asked_of_its_own_unit(tmp_path: Path) -> None:
             tmp_path / "agent.toml", tmp_path / "none", lambda: None, lambda: False,
             SnapshotStore(ServiceSettings(), lambda: NOW), path,
         )  # fmt: skip
-        assert away.run(["self-update"]).error_code == "NU-1002"
+        assert away.run(["self-update"]).error_code == "NU-1011"
         assert away.run(["check"]) == WorkerResult(EXIT_CANNOT_RUN, {})
 
 
@@ -171,7 +171,7 @@ def test_the_request_to_end_arrives(tmp_path: Path) -> None:
 
 def test_a_command_as_a_child_with_its_result() -> None:
     finished = runner(None).run(["check"])
-    assert (finished.exit_code, finished.error_code) == (1, "NU-1002")
+    assert (finished.exit_code, finished.error_code) == (1, "NU-1011")
     assert not runner(None).check_reachability()
 
 

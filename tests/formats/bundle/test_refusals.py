@@ -123,14 +123,14 @@ def forged(content: bytes) -> bytes:
 
 BOMB = add("targets/x", b"0" * 10**7, compressed=True)
 ROWS = {
-    "empty": Row(written(b""), NOT_A_BUNDLE, "not a bundle"),
-    "text": Row(written(b"Dear customs, " * 100), NOT_A_BUNDLE, "not a bundle"),
-    "pipe": Row(pipe, NOT_A_BUNDLE, "not a bundle"),
-    "not there": Row(lambda _, path: path, BUNDLE_UNREADABLE, "cannot be read"),
+    "empty": Row(written(b""), NOT_A_BUNDLE, "not an offline bundle"),
+    "text": Row(written(b"Dear customs, " * 100), NOT_A_BUNDLE, "not an offline bundle"),
+    "pipe": Row(pipe, NOT_A_BUNDLE, "not an offline bundle"),
+    "not there": Row(lambda _, path: path, BUNDLE_UNREADABLE, "Cannot read"),
     "end cut off": Row(
-        lambda b, p: written(b.read_bytes()[:-1])(b, p), BUNDLE_TRUNCATED, "only in part"
+        lambda b, p: written(b.read_bytes()[:-1])(b, p), BUNDLE_TRUNCATED, "is truncated"
     ),
-    "something after the end": Row(longer, BUNDLE_TRUNCATED, "not whole"),
+    "something after the end": Row(longer, BUNDLE_TRUNCATED, "is truncated"),
     "compressed": Row(with_odd(add("targets/x", compressed=True)), BUNDLE_UNSAFE, "compress"),
     "bomb": Row(with_odd(BOMB), BUNDLE_UNSAFE, "compress"),
     "link": Row(with_odd(add("targets/x", b"/etc/passwd", mode=0o120777)), BUNDLE_UNSAFE, "plain"),
@@ -298,7 +298,7 @@ def test_older_after_newer(publication: Publication, site: OfflineSite, tmp_path
     ours = replace(site, root=publication.root, at=publication.at)
     ours.take(tmp_path / "new.ncen")
     before = ours.contents()
-    with refused(BUNDLE_OLDER, match="older than what this site"):
+    with refused(BUNDLE_OLDER, match="older than the verified metadata"):
         ours.take(tmp_path / "old.ncen")
     assert ours.contents() == before
     ours.take(tmp_path / "new.ncen")  # the same once more is no older one

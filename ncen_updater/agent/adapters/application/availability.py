@@ -198,7 +198,7 @@ class _AvailabilityProbe:
 
         parts = urlsplit(_require_text(self._settings, "health_url"))
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise _ProbeError("'health_url' is no address")
+            raise _ProbeError("invalid URL in 'health_url'")
         kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
         along = self._read_request_credentials()
         connection = kinds[parts.scheme](parts.hostname, parts.port, timeout=self._limit_s)
@@ -230,7 +230,7 @@ class _AvailabilityProbe:
 
         headers = self._settings.get("health_headers", {})
         if not isinstance(headers, dict) or not all(isinstance(v, str) for v in headers.values()):
-            raise _ProbeError("'health_headers' is no table of texts")
+            raise _ProbeError("'health_headers' is not a table of strings")
         file = _require_text(self._settings, "health_token_file", "")
         scheme = _require_text(self._settings, "health_token_scheme", DEFAULT_AUTHORIZATION_SCHEME)
         try:
@@ -273,7 +273,7 @@ class _AvailabilityProbe:
         """Look at the part that is asked for its health, and whether the others run, by name."""
         parts = self._settings.get("parts", [])
         if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-            raise _ProbeError("'parts' is no list of tables")
+            raise _ProbeError("'parts' is not a list of tables")
         named = {"": self._settings, **{_require_text(part, "name"): part for part in parts}}
         look = (
             self._probe_systemd_units

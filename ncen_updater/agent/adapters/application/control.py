@@ -201,7 +201,7 @@ def run_checked(
     except OSError as error:
         raise CommandError(
             action=action,
-            reason="it could not be started",
+            reason="cannot be started",
             command=shlex.join(argv),
             detail=str(error),
         ) from error

@@ -95,11 +95,9 @@ class HealthProber:
         except ValueError as error:
             raise ApplicationError(HEALTH_SETTINGS_WRONG, url=url, reason=str(error)) from error
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ApplicationError(HEALTH_SETTINGS_WRONG, url=url, reason="it has no host")
+            raise ApplicationError(HEALTH_SETTINGS_WRONG, url=url, reason="no host in the URL")
         if parts.query or parts.fragment or parts.username:
-            raise ApplicationError(
-                HEALTH_SETTINGS_WRONG, url=url, reason="it must be a plain base address"
-            )
+            raise ApplicationError(HEALTH_SETTINGS_WRONG, url=url, reason="not a plain base URL")
         self._host = parts.hostname
         self._tls = parts.scheme == "https"
         self._base = parts.path.rstrip("/")
@@ -238,7 +236,7 @@ class HealthProber:
             return _parse_json_object(body)
         reported = extract_version(body, settings.version_pattern)
         if reported is None:
-            raise _NoAnswerError("the answer tells no version")
+            raise _NoAnswerError("no version in the response")
         return {settings.version_field: reported}
 
     def _run_version_command(self, argv: Sequence[str]) -> str:
@@ -263,9 +261,9 @@ def _parse_json_object(body: bytes) -> dict[str, object]:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise _NoAnswerError("the answer is not JSON") from error
+        raise _NoAnswerError("the response is not JSON") from error
     if not isinstance(value, dict):
-        raise _NoAnswerError("the answer is not a JSON object")
+        raise _NoAnswerError("the response is not a JSON object")
     return value
 
 

@@ -32,5 +32,5 @@ def make_engine(
         DatabaseError: The engine's own table is missing, which the configuration's model refuses.
     """
     if settings.engine not in ENGINES or getattr(settings, settings.engine, None) is None:
-        raise DatabaseError(database=settings.engine, detail="no adapter for this engine")
+        raise DatabaseError(database=settings.engine, detail="unsupported database engine")
     return get_engine_descriptor(settings.engine).make_engine(settings, root, state_directory, user)

@@ -49,7 +49,7 @@ _WORDS: Mapping[SchemaKind, str] = {
     SchemaKind.CONSTRAINTS: N_("constraints"),
     SchemaKind.INDEXES: N_("indexes"),
     SchemaKind.SEQUENCES: N_("sequences"),
-    SchemaKind.COMPUTED_COLUMNS: N_("computed columns and defaults"),
+    SchemaKind.COMPUTED_COLUMNS: N_("generated columns and defaults"),
     SchemaKind.CALLING_CONSTRAINTS: N_("constraints that call functions"),
     SchemaKind.CALLING_INDEXES: N_("indexes that call functions"),
     SchemaKind.VIEWS: N_("views"),
@@ -57,10 +57,10 @@ _WORDS: Mapping[SchemaKind, str] = {
     SchemaKind.TRIGGERS: N_("triggers"),
     SchemaKind.RULES: N_("rules"),
     SchemaKind.FUNCTIONS: N_("functions"),
-    SchemaKind.EXTENSION_FUNCTIONS: N_("functions that were put into extensions"),
+    SchemaKind.EXTENSION_FUNCTIONS: N_("functions added to extensions"),
     SchemaKind.CASTS: N_("casts"),
     SchemaKind.TYPES: N_("types"),
-    SchemaKind.POLICIES: N_("row security"),
+    SchemaKind.POLICIES: N_("row-level security"),
     SchemaKind.EXTENSIONS: N_("extensions"),
 }
 #: Kinds that the fingerprint of the whole does not hold: they were not looked at before.

@@ -156,7 +156,7 @@ class WorkerReleaseSource(TufReleaseSource):
         self._ask_worker({"act": "refresh"}, None)
         view = self.load_last_view()
         if view is None:
-            raise TrustError(READER_FAILED, detail="no list was left")
+            raise TrustError(READER_FAILED, detail="no metadata was stored")
         now = self.get_reference_time()
         if view.expires_at <= now:  # it says that it verified them just now
             day = "%Y-%m-%d %H:%M UTC"
@@ -183,7 +183,9 @@ class WorkerReleaseSource(TufReleaseSource):
         if fetched is None:
             raise TrustError(
                 READER_FAILED,
-                detail=LazyText("release {version} was not left whole", {"version": offer.version}),
+                detail=LazyText(
+                    "release {version} was not stored completely", {"version": offer.version}
+                ),
             )
         return fetched
 
@@ -197,7 +199,9 @@ class WorkerReleaseSource(TufReleaseSource):
         if fetched is None:
             raise TrustError(
                 READER_FAILED,
-                detail=LazyText("release {version} was not left whole", {"version": offer.version}),
+                detail=LazyText(
+                    "release {version} was not stored completely", {"version": offer.version}
+                ),
             )
         return fetched
 
@@ -291,7 +295,7 @@ class WorkerReleaseSource(TufReleaseSource):
             raise TrustError(READER_FAILED, detail=f"{error.detail} {log}".strip()) from error
         report = answer.get("report", {})
         if not isinstance(report, dict):
-            raise TrustError(READER_FAILED, detail="it reported what cannot be understood")
+            raise TrustError(READER_FAILED, detail="invalid response")
         return report
 
     def _compute_announced(self, act: str, brings: DiskAllowance) -> DiskAllowance | None:

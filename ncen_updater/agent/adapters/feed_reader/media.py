@@ -44,7 +44,7 @@ class _BundleProgress:
     def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
         """Pass it on in other words."""
         if text.template == DOWNLOAD_PROGRESS:
-            text = LazyText(N_("Taking {name} out of the bundle (bytes)"), text.values)
+            text = LazyText(N_("Extracting {name} from the offline bundle (bytes)"), text.values)
         self._inner.report(text, done, total)
 
 

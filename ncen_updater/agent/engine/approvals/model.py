@@ -33,12 +33,12 @@ class VoidReason(StrEnum):
 
 
 VOID_REASON_TEXTS: Mapping[VoidReason, str] = {
-    VoidReason.PLAN: N_("the plan is another one: what the feed offers has changed"),
-    VoidReason.SCHEMA: N_("the structure of database '{name}' was changed"),
-    VoidReason.CONFIGURATION: N_("the configuration was changed"),
-    VoidReason.REHEARSAL: N_("there was another rehearsal since"),
-    VoidReason.GROWN: N_("database '{name}' grew by {percent} percent since the rehearsal"),
-    VoidReason.AGED: N_("the rehearsal is {days} days old"),
+    VoidReason.PLAN: N_("the upgrade path changed"),
+    VoidReason.SCHEMA: N_("the schema of database '{name}' changed"),
+    VoidReason.CONFIGURATION: N_("the configuration changed"),
+    VoidReason.REHEARSAL: N_("there is a newer rehearsal"),
+    VoidReason.GROWN: N_("database '{name}' grew by {percent} % since the rehearsal"),
+    VoidReason.AGED: N_("the rehearsal is too old (age in days: {days})"),
 }
 
 
@@ -258,8 +258,5 @@ def count_provisional_loss(given: Iterable[RollbackApproval], count: ApprovalCou
 
 def describe_consumed_approvals(approver_names: Sequence[str]) -> LazyText:
     """Say that a yes is for one try: after an undone change it has to be said again."""
-    words = N_(
-        "An approval is for one try: before another one each who had approved ({who}) has to"
-        " approve again."
-    )
+    words = N_("A retry requires new approvals. Approved by: {who}")
     return LazyText(words, {"who": ", ".join(approver_names)})

@@ -230,7 +230,7 @@ def require_rollback_consent(
 
 
 #: In the place of names.
-NOBODY_YET = N_("nobody yet")
+NOBODY_YET = N_("none")
 
 
 def require_loss_accepted(subject: RollbackSubject, count: int) -> None:

@@ -19,8 +19,8 @@ def check_agent_version(context: PreflightContext) -> tuple[Finding, ...]:
     return (
         make_blocker(
             6303,
-            N_("Release {release} needs an agent {needed}; this one is {version}."),
-            N_("Update the agent first."),
+            N_("Release {release} requires ncen-updater {needed}; {version} is installed"),
+            N_("Run: ncen-updater self-update"),
             release=manifest.version,
             needed=manifest.agent,
             version=str(context.agent_version),

@@ -31,8 +31,8 @@ def check_commands(context: PreflightContext) -> tuple[Finding, ...]:
     return tuple(
         make_blocker(
             6308,
-            N_("The program {program} of the setting '{setting}' is not there or cannot be run."),
-            N_("Correct the table [application], or make the program executable."),
+            N_("Program {program} of '{setting}' not found or not executable"),
+            N_("Correct [application] in agent.toml, or make the program executable."),
             setting=setting,
             program=program,
         )

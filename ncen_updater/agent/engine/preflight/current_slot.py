@@ -17,8 +17,8 @@ def check_current_slot(context: PreflightContext) -> tuple[Finding, ...]:
         return (
             make_blocker(
                 6306,
-                N_("{link} chooses no release, so there is no way back."),
-                N_("Let the agent adopt the release that runs now; see the operator's guide."),
+                N_("No release selected by {link}; rollback impossible"),
+                N_("Run: ncen-updater adopt VERSION"),
                 link=str(context.store.current_link),
             ),
         )
@@ -28,8 +28,8 @@ def check_current_slot(context: PreflightContext) -> tuple[Finding, ...]:
     return (
         make_blocker(
             6307,
-            N_("Release {version} is not as it was released; changed files: {count} ({files})."),
-            N_("Move local changes to the country's own files and restore the released ones."),
+            N_("Modified files in release {version}: {count} ({files})"),
+            N_("Restore the released files; move local changes to the local overlay."),
             version=str(running),
             count=len(differences),
             files=", ".join(str(item) for item in differences[:MAX_FILES_SHOWN]),

@@ -17,8 +17,8 @@ def check_database_names(context: PreflightContext) -> tuple[Finding, ...]:
     return (
         make_blocker(
             6319,
-            N_("The release has the databases {wanted}; the configuration names {known}."),
-            N_("Correct the table [databases.names]."),
+            N_("Databases of the release ({wanted}) do not match the configuration ({known})"),
+            N_("Correct [databases.names] in agent.toml."),
             wanted=", ".join(sorted(wanted)) or "-",
             known=", ".join(sorted(known)) or "-",
         ),

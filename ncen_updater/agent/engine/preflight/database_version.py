@@ -26,8 +26,8 @@ def check_database_version(context: PreflightContext) -> tuple[Finding, ...]:
     return (
         make_blocker(
             6304,
-            N_("Release {release} needs {kind} {needed}; this site has {version}."),
-            N_("Bring the database server to a version that fits, then try again."),
+            N_("Release {release} requires {kind} {needed}; {version} is installed"),
+            N_("Upgrade the database server before the upgrade."),
             release=manifest.version,
             kind=kind,
             needed=needed,

@@ -34,8 +34,8 @@ def check_directories(context: PreflightContext) -> tuple[Finding, ...]:
             findings.append(
                 make_blocker(
                     6314,
-                    N_("{slot} is on another disk than {slots}; slots are put in place by name."),
-                    N_("Keep all slots on one disk; mount the directory of the slots as a whole."),
+                    N_("{slot} and {slots} are on different file systems"),
+                    N_("Move all installed releases to one file system."),
                     slot=str(slot),
                     slots=str(slots),
                 )
@@ -49,7 +49,10 @@ def _may_not_write(place: Path) -> Finding:
         return Finding(error.code, Severity.STRICT, error.title_text, error.remedy_text)
     return make_blocker(
         6313,
-        N_("The agent may not write in {path}."),
-        N_("Give the agent's user the right to write there, or correct the configuration."),
+        N_("Permission denied: {path} is not writable"),
+        N_(
+            "Give the user of ncen-updater write permission there, or correct the path in"
+            " agent.toml."
+        ),
         path=str(place),
     )

@@ -32,11 +32,8 @@ def find_unknown_maintenance(
     return (
         make_blocker(
             6336,
-            N_("Officers are kept out by the change {change}, which this journal does not know."),
-            N_(
-                "Another agent is at work here, or this journal is an old one: let that agent "
-                "finish with 'ncen-updater resume'. If there is none, remove the file {path}."
-            ),
+            N_("Maintenance page shown by change {change}, unknown to this journal"),
+            N_("If no other ncen-updater is running, run: rm {path}"),
             change=other,
             path=str(maintenance_file),
         ),

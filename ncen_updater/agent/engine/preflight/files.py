@@ -46,10 +46,10 @@ def inspect_site_files(
         except OSError as error:
             yield make_blocker(
                 6328,
-                N_("The {name} in {directory} cannot be kept during the change: {reason}."),
+                N_("Cannot retain the {name} in {directory}: {reason}"),
                 N_(
-                    "Correct [[files]] in agent.toml, or give the agent's user the right to read"
-                    " there and to write in the directory above it."
+                    "Correct [[files]] in agent.toml, or grant read access there and write"
+                    " access to its parent directory."
                 ),
                 name=item.name,
                 directory=str(directory),
@@ -81,10 +81,10 @@ def judge_directory(
         yield make_blocker(
             6329,
             N_(
-                "Keeping the {name} needs {bytes} and {inodes} inodes on the disk of {place},"
-                " which has {free_bytes} and {free_inodes}."
+                "Not enough disk space in {place} for the {name}: {free_bytes} and"
+                " {free_inodes} inodes free, {bytes} and {inodes} inodes required"
             ),
-            N_('Make room on that disk, or say keep = "auto" for these files.'),
+            N_('Free disk space there, or set keep = "auto" for these files.'),
             name=item.name,
             bytes=size,
             inodes=names,
@@ -97,11 +97,8 @@ def judge_directory(
     if declared is not None and declared.effect is SiteFileEffect.REWRITES:
         yield make_blocker(
             6331,
-            N_(
-                "The release writes into the {name} that are there ({words}); the way in which they"
-                " are kept here cannot undo that."
-            ),
-            N_('Say keep = "copy" for these files in agent.toml, and have room for a copy.'),
+            N_("The release rewrites existing {name} ({words}); hard links cannot revert that"),
+            N_('Set keep = "copy" for these files in agent.toml.'),
             name=item.name,
             words=declared.words,
         )
@@ -109,10 +106,10 @@ def judge_directory(
         yield make_info(
             6330,
             N_(
-                "The {count} {name} get a second name for the time of the change: renaming,"
-                " replacing and deleting is undone, writing into a file is only told."
+                "Existing {name} ({count}) are retained by hard links; in-place writes"
+                " cannot be reverted"
             ),
-            N_('Say keep = "copy" for these files where that matters.'),
+            N_('To revert those as well, set keep = "copy" for these files in agent.toml.'),
             name=item.name,
             count=survey.files,
         )

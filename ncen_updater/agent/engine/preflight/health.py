@@ -26,8 +26,8 @@ def check_health(context: PreflightContext) -> tuple[Finding, ...]:
         return (
             make_advisory(
                 6309,
-                N_("The application does not run now."),
-                N_("Find out why before you upgrade, or go on if you know."),
+                N_("Application not running"),
+                N_("Start the application before the upgrade."),
             ),
         )
     missing = find_missing_parts(context.application)
@@ -41,8 +41,8 @@ def unwell(health: HealthResult) -> Finding:
     """NU-6310: the application does not work now."""
     return make_advisory(
         6310,
-        N_("The application is not well now: {problems}"),
-        N_("Find out why before you upgrade."),
+        N_("Application unhealthy: {problems}"),
+        N_("Repair the application before the upgrade."),
         problems="; ".join(health.problems),
     )
 
@@ -94,8 +94,8 @@ def find_missing_parts(application: Application) -> tuple[Finding, ...]:
     return tuple(
         make_advisory(
             6332,
-            N_("The part '{part}' of the application does not run, or falls over and over again."),
-            N_("Start it, or find out why it stopped, before you upgrade."),
+            N_("Component '{part}' of the application not running, or restarting repeatedly"),
+            N_("Start the component before the upgrade."),
             part=part,
         )
         for part in application.find_missing_parts(include_deferred=True)

@@ -31,8 +31,8 @@ def check_leftovers(context: PreflightContext) -> tuple[Finding, ...]:
     findings = [
         make_advisory(
             6317,
-            N_("An earlier change {change} left copies behind: {names}."),
-            N_("They only take room; 'ncen-updater doctor' says how to remove them."),
+            N_("Leftover copies of change {change}: {names}"),
+            N_("They only use disk space. Run: ncen-updater doctor"),
             change=change,
             names=", ".join(sorted(names)),
         )
@@ -42,8 +42,8 @@ def check_leftovers(context: PreflightContext) -> tuple[Finding, ...]:
     findings += [
         make_advisory(
             6317,
-            N_("An earlier change left {path} behind."),
-            N_("It only takes room; 'ncen-updater doctor' says how to remove it."),
+            N_("Leftover of an earlier change: {path}"),
+            N_("It only uses disk space. Run: ncen-updater doctor"),
             path=str(item),
         )
         for item in context.store.list_leftovers()
@@ -52,8 +52,8 @@ def check_leftovers(context: PreflightContext) -> tuple[Finding, ...]:
     findings += [
         make_info(
             6318,
-            N_("The databases from before the change {change} are kept: {names}."),
-            N_("They are dropped when their days are over; see the table [keep]."),
+            N_("Previous databases retained from change {change}: {names}"),
+            N_("They are pruned after their retention ([retention] in agent.toml)."),
             change=change,
             names=", ".join(sorted(names)),
         )

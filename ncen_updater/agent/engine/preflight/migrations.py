@@ -29,7 +29,7 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
 
 #: What to do where reality is not what was recorded.
-WHOSE = N_("Do not upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say.")
+WHOSE = N_("Do not upgrade. Run ncen-updater support-bundle and send the file to the Secretariat.")
 
 
 @register_check(156, only_forward=True)
@@ -55,7 +55,10 @@ def not_applied(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[Fi
     for step in plan.steps:
         yield make_blocker(
             6107,
-            N_("Migration {migration} of {database} belongs to this release and is not applied."),
+            N_(
+                "Migration {migration} of {database} belongs to the installed release and is"
+                " not applied"
+            ),
             WHOSE,
             migration=step.id,
             database=step.database,
@@ -66,7 +69,7 @@ def not_applied(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[Fi
 def check_migrations(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6320: ledger and release do not fit; NU-6321, 6324: no way back; 6337: a program."""
     if context.target is None:
-        what = N_("The migrations are looked at once the release is fetched.")
+        what = N_("Migrations are checked after the download")
         return (make_info(6322, what, ""),)
     try:
         plan = context.engine.plan_migrations(LiveDatabase, context.target, context.origin)
@@ -74,7 +77,7 @@ def check_migrations(context: PreflightContext) -> tuple[Finding, ...]:
         return (
             make_blocker(
                 6320,
-                N_("The migrations do not continue the history of the databases: {reason}"),
+                N_("Migrations do not match the history of the databases: {reason}"),
                 WHOSE,
                 reason=str(error),
                 code=error.code,
@@ -89,8 +92,8 @@ def check_migrations(context: PreflightContext) -> tuple[Finding, ...]:
             resolve_program(program, context.target.slot)
         brings = make_advisory(
             6337,
-            N_("The release brings a program that works on the databases: {command}"),
-            N_("It runs as {user}, and may do what the application may."),
+            N_("The release migrates the databases with its own program: {command}"),
+            N_("It runs as {user}, with the permissions of the application."),
             command=shlex.join(context.target.command.argv),
             user=user.name if user else getpass.getuser(),
         )
@@ -100,19 +103,19 @@ def check_migrations(context: PreflightContext) -> tuple[Finding, ...]:
             brings,
             make_advisory(
                 6324,
-                N_(
-                    "The release migrates with a program of its own; unless it changes nothing in"
-                    " the databases, no way back keeps records: {reason}"
-                ),
-                N_("The rehearsal shows whether it changes anything."),
+                N_("Rollback loses new records unless the program changes nothing: {reason}"),
+                N_("Rehearse the release to find out."),
                 reason="; ".join(sorted(reasons)),
             ),
         )
     return tuple(
         make_advisory(
             6321,
-            N_("Migration {migration} of {database} has no way back that keeps records: {reason}"),
-            N_("Once officers are in again, going back would lose what they entered."),
+            N_(
+                "Rollback loses new records: migration {migration} of {database} is"
+                " irreversible: {reason}"
+            ),
+            N_("Decide before the upgrade whether that is acceptable."),
             database=database,
             migration=migration,
             reason=reason,

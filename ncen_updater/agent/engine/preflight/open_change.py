@@ -15,8 +15,8 @@ def check_open_change(context: PreflightContext) -> tuple[Finding, ...]:
     return (
         make_blocker(
             6316,
-            N_("The change {change} is not finished."),
-            N_("Run 'ncen-updater resume' first."),
+            N_("Change {change} is not finished"),
+            N_("Run: ncen-updater resume"),
             change=context.open_change,
         ),
     )

@@ -39,8 +39,8 @@ def judge_overlay(report: OverlayReport) -> Iterator[Finding]:
         for reported in file.select(*BLOCKING_OUTCOMES):
             yield make_blocker(
                 6350,
-                N_("{path}: {key}: {words}."),
-                N_("Write the setting into that file of yours; the release's notes say what for."),
+                N_("{path}: {key}: {words}"),
+                N_("Correct this setting in {path}; see the release notes."),
                 path=file.own,
                 key=reported.name,
                 words=describe_key(reported),
@@ -49,10 +49,10 @@ def judge_overlay(report: OverlayReport) -> Iterator[Finding]:
         if refused:
             yield make_advisory(
                 6352,
-                N_("{path}: {count} wordings of yours cannot be used, such as {key}: {words}."),
+                N_("Unusable local texts in {path}: {count}, for example {key}: {words}"),
                 N_(
-                    "Officers will see the release's own. 'ncen-updater translations report' lists"
-                    " them; they can be corrected at any time."
+                    "The texts of the release are shown instead. Run: ncen-updater"
+                    " translations report"
                 ),
                 path=file.own,
                 count=len(refused),
@@ -68,15 +68,15 @@ def _make_unreadable_finding(file: FileReport) -> Finding:
     if file.is_settings:
         return make_blocker(
             6351,
-            N_("The settings in {path} cannot be read: {why}."),
-            N_("Correct that file: the release would run without what it says."),
+            N_("Cannot read the settings in {path}: {why}"),
+            N_("Correct the file before the upgrade."),
             path=place,
             why=problem.why,
         )
     return make_advisory(
         6353,
-        N_("The translations in {path} cannot be read: {why}."),
-        N_("Officers will see the release's own texts. The file can be corrected at any time."),
+        N_("Cannot read the translations in {path}: {why}"),
+        N_("The texts of the release are shown instead. Correct the file."),
         path=place,
         why=problem.why,
     )

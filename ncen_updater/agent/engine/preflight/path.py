@@ -17,8 +17,8 @@ def check_upgrade_path(context: PreflightContext) -> tuple[Finding, ...]:
     return (
         make_blocker(
             6305,
-            N_("Release {release} can be installed over {accepted}; this site runs {running}."),
-            N_("Install the releases between first; 'ncen-updater plan' shows the way."),
+            N_("Release {release} upgrades {accepted}; {running} is installed"),
+            N_("Install the intermediate releases first. Run: ncen-updater plan"),
             release=manifest.version,
             accepted=manifest.upgrade_from,
             running=str(running) if running else "nothing",

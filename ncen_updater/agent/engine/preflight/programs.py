@@ -33,8 +33,8 @@ def check_programs(context: PreflightContext) -> tuple[Finding, ...]:
     environment = build_migrator_environment(os.environ, settings.environment, user)
     found = {need: _ask_version(need.name, environment, user) for need in needs}
     release, none = manifest.version, LazyText(N_("none"))
-    what = N_("Release {release} needs {program} {needed}; this site has {version}.")
-    remedy = N_("Install it where the application's user finds it by its name, then try again.")
+    what = N_("Release {release} requires {program} {needed}; installed: {version}")
+    remedy = N_("Install it in the PATH of the application's user.")
     return tuple(
         make_blocker(6327, what, remedy, release=release, program=need.name, needed=need.version,
                version=version or none)

@@ -15,7 +15,7 @@ def check_reboot(context: PreflightContext) -> tuple[Finding, ...]:
     return (
         make_advisory(
             6315,
-            N_("The system waits for a restart; it may come in the middle of the change."),
-            N_("Restart the machine first, if you can."),
+            N_("System restart pending; it could interrupt the upgrade"),
+            N_("Restart the machine before the upgrade."),
         ),
     )

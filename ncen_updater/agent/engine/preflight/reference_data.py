@@ -35,8 +35,8 @@ def check_reference_data(context: PreflightContext) -> tuple[Finding, ...]:
         findings.append(
             make(
                 6323,
-                N_("{name}: {count} records have a code without a new one ({codes})."),
-                N_("Ask who owns the data to correct them, or let the release keep them aside."),
+                N_("Records of {name} without a new code: {count} ({codes})"),
+                N_("Ask the owner of the data to correct them before the upgrade."),
                 name=item.name,
                 count=sum(counts.values()),
                 codes=shown if len(counts) <= MAX_CODES_SHOWN else f"{shown}, ...",

@@ -45,12 +45,12 @@ def check_disk_space(context: PreflightContext) -> tuple[Finding, ...]:
             "margin_bytes": margin,
         }
         if free < size + margin:
-            what = N_("The disk of {path} has {free_bytes} free; this change needs {needed_bytes}.")
+            what = N_("Not enough disk space in {path}: {free_bytes} free, {needed_bytes} required")
             findings.append(
                 make_blocker(6301, what, N_("Free at least {missing_bytes} there."), **figures)
             )
         else:
-            what = N_("The disk of {path} has room: {free_bytes} free, {needed_bytes} needed.")
+            what = N_("Enough disk space in {path}: {free_bytes} free, {needed_bytes} required")
             findings.append(make_info(6302, what, "", **figures))
     return tuple(findings)
 

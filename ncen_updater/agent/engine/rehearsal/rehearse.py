@@ -180,7 +180,7 @@ class Rehearser:
         site, journal = self._site, self._journal
         current = site.slots.read_current()
         if current is None:
-            raise InterventionRequiredError(reason="no release was ever chosen here")
+            raise InterventionRequiredError(reason="no release is installed")
         remove_interrupted_rehearsals(site, journal)
         plan = make_plan(site, current, path, self._progress)
         number, again = self._new_id(), self._new_id()
@@ -259,9 +259,9 @@ class Rehearser:
         self, plan: UpgradePlan, reference: ChangeRef, copy: CopyPlan, again: ChangeRef
     ) -> RehearsalReport:
         engine = self._site.engine
-        self._report_progress(N_("backing up and restoring the databases beside the live ones"))
+        self._report_progress(N_("backing up the databases and restoring the backup"))
         backup_s = self._measure(lambda: self._make_copies(reference, copy))
-        self._report_progress(N_("timing a copy as an upgrade makes it"))
+        self._report_progress(N_("measuring the copy time"))
         made: list[CopyPlan] = []
         if any(item.get("method") == "clone" for item in copy.data.values()):
             # The first one also flushes all that was just restored, which no upgrade finds.
@@ -319,7 +319,7 @@ class Rehearser:
             PREVIOUS_SCHEMA_CHANGED: If a copy is not what it was copied from.
         """
         engine = self._site.engine
-        self._report_progress(N_("rehearsing the way back to kept databases"))
+        self._report_progress(N_("rehearsing the rollback to the previous databases"))
         before = read_fingerprints(engine, reference.get_candidate)
         begin = self._clock()
         differs = list_differing(before, read_fingerprints(engine, again.get_candidate))
@@ -365,7 +365,9 @@ class Rehearser:
     def _rehearse_contract(self, hop: _HopMeasurements, reference: ChangeRef) -> None:
         """What the step *soak* does at its end."""
         target = hop.plan.target
-        self._report_progress(N_("rehearsing what {version} does later"), version=target.release)
+        self._report_progress(
+            N_("rehearsing the deferred migrations of {version}"), version=target.release
+        )
         if target.contract_program is not None:
             beside = partial(
                 self._site.engine.run_online_program, target.contract_program, target.slot
@@ -381,9 +383,7 @@ class Rehearser:
         target, smoke = hop.plan.target, hop.plan.document.manifest.smoke
         if smoke is None:
             return
-        self._report_progress(
-            N_("trying whether {version} works on the copies"), version=target.release
-        )
+        self._report_progress(N_("testing {version} on the copies"), version=target.release)
         try:
             self._site.engine.run_online_program(
                 smoke, target.slot, self._progress, change=reference
@@ -399,7 +399,7 @@ class Rehearser:
         """What the step *migrate* does in a rollback."""
         engine, newer = self._site.engine, hop.plan.target
         step = _make_change_ref(reference.id, str(hop.plan.origin))
-        self._report_progress(N_("rehearsing the way back to {version}"), version=hop.plan.origin)
+        self._report_progress(N_("rehearsing the rollback to {version}"), version=hop.plan.origin)
         if hop.rollback_path.by_code:
             hop.back_s = self._measure(lambda: mark_without_migrating(engine, step))
             return
@@ -430,7 +430,7 @@ class Rehearser:
         older = self._site.load_migrations(hop.plan.origin)
         version = hop.plan.document.manifest.version
         self._report_progress(
-            N_("trying what the way back from {version} keeps of values"), version=version
+            N_("testing the rollback from {version} with sample values"), version=version
         )
         stood = {n: len(engine.read_ledger(reference.get_candidate(n))) for n in engine.names}
 

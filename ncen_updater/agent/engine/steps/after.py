@@ -45,7 +45,7 @@ class CommitStep(Step):
     """The record itself is the effect; it is written with the state of the change."""
 
     name = StepName.COMMIT
-    title = LazyText(N_("committing"))
+    title = LazyText(N_("committing the change"))
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Write the commit, unless the databases see a reason to go back at this last moment."""
@@ -58,7 +58,7 @@ class SoakStep(Step):
     """Watch the health of the release while officers use it."""
 
     name = StepName.SOAK
-    title = LazyText(N_("watching the release"))
+    title = LazyText(N_("soak period"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """The first beginning counts: a restart of the agent does not make the soak longer."""
@@ -183,7 +183,7 @@ class PruneStep(Step):
     """Drop previous databases and old slots by policy; never what the journal names."""
 
     name = StepName.COLLECT
-    title = LazyText(N_("collecting what is no longer needed"))
+    title = LazyText(N_("pruning"))
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Drop, one thing after the other; what is gone already does not matter."""

@@ -43,7 +43,7 @@ class MaintenanceOnStep(Step):
     """Keep officers out."""
 
     name = StepName.CLOSE
-    title = LazyText(N_("showing officers the maintenance page"))
+    title = LazyText(N_("showing the maintenance page"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """An operator may have closed the door for reasons of their own.
@@ -88,7 +88,7 @@ class MaintenanceOnStep(Step):
     def describe_undo(self, context: StepContext) -> LazyText | None:
         """See :meth:`Step.describe_undo`."""
         return (
-            LazyText(N_("letting officers in"))
+            LazyText(N_("removing the maintenance page"))
             if not context.read_facts().door_was_closed
             else None
         )
@@ -215,7 +215,7 @@ class HealthStep(Step):
     """Health from outside, under the real names, before anyone is let in."""
 
     name = StepName.HEALTH
-    title = LazyText(N_("waiting until the application is healthy"))
+    title = LazyText(N_("waiting for the health check"))
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Wait, and refuse what is not healthy in time.
@@ -236,7 +236,7 @@ class MaintenanceOffStep(Step):
     """Let officers in. From the first officer on there is no exact way back, only a rollback."""
 
     name = StepName.OPEN
-    title = LazyText(N_("letting officers in"))
+    title = LazyText(N_("removing the maintenance page"))
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Open the door, unless an operator had closed it before the change.

@@ -43,7 +43,7 @@ class FenceStep(Step):
     """Bar every session from all databases at once."""
 
     name = StepName.FENCE
-    title = LazyText(N_("closing the databases to every session"))
+    title = LazyText(N_("closing the databases to connections"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Count once more what going back loses, now that officers are out; say who is in.
@@ -66,7 +66,7 @@ class FenceStep(Step):
                 current=origin,
                 count=total,
                 tables=format_loss(lost),
-                reason=LazyText(N_("records were entered after the question was asked")),
+                reason=LazyText(N_("records were entered after the confirmation")),
             )
         return ChangeFacts(lost=total, ended_sessions=ended)
 
@@ -101,7 +101,7 @@ class FenceStep(Step):
 
     def describe_undo(self, context: StepContext) -> LazyText | None:
         """See :meth:`Step.describe_undo`."""
-        return LazyText(N_("opening the databases to sessions again"))
+        return LazyText(N_("opening the databases to connections"))
 
     def undo(self, context: StepContext) -> None:
         """Let sessions in as before."""
@@ -239,9 +239,9 @@ class MigrateStep(Step):
                 version=context.change.to_version,
             )
         words = (
-            N_("the structure of {databases} is as it was recorded")
+            N_("schema of {databases} as recorded")
             if expected
-            else N_("nothing was recorded of the structure of {databases}; going on")
+            else N_("no recorded schema of {databases}; continuing")
         )
         values = {"databases": ", ".join(engine.names), "version": context.change.to_version}
         context.progress.report(LazyText(words, values))
@@ -299,7 +299,7 @@ class CutOverStep(Step):
     """One transaction: live to previous, candidates to live, and the marker."""
 
     name = StepName.CUT_OVER
-    title = LazyText(N_("cutting the databases over"))
+    title = LazyText(N_("switching to the migrated databases"))
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Cut over; keep how long it took, in seconds."""
@@ -319,7 +319,7 @@ class CutOverStep(Step):
 
     def describe_undo(self, context: StepContext) -> LazyText | None:
         """See :meth:`Step.describe_undo`."""
-        return LazyText(N_("cutting the databases back"))
+        return LazyText(N_("switching to the previous databases"))
 
     def undo(self, context: StepContext) -> None:
         """Cut back; what may hold somebody's records is kept, and told."""

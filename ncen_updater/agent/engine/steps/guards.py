@@ -109,7 +109,7 @@ class PreflightStep(Step):
     """Space, versions, configuration, health, unmapped data: everything that may stop us later."""
 
     name = StepName.PREFLIGHT
-    title = LazyText(N_("looking over the site"))
+    title = LazyText(N_("running preflight checks"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Say which of the site's own files are kept, and how; and whether databases stay."""
@@ -146,9 +146,7 @@ class PreflightStep(Step):
 
     def describe_undo(self, context: StepContext) -> LazyText | None:
         """See :meth:`Step.describe_undo`."""
-        return (
-            LazyText(N_("removing what was kept of files")) if context.read_facts().files else None
-        )
+        return LazyText(N_("removing retained files")) if context.read_facts().files else None
 
     def undo(self, context: StepContext) -> None:
         """Remove what was kept of files; they were put back before. What was expanded stays."""
@@ -160,7 +158,7 @@ class FinalPreflightStep(Step):
     """What blocks the copy, now that every session should be gone."""
 
     name = StepName.PREFLIGHT_AGAIN
-    title = LazyText(N_("looking over the databases once more"))
+    title = LazyText(N_("rerunning preflight checks on the databases"))
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Ask the databases; strict findings block."""

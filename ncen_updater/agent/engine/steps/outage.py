@@ -56,11 +56,9 @@ class OutageCause(Enum):
 
 #: What is told as long as it lasts.
 WORDS = {
-    OutageCause.DATABASES: N_("waiting for the databases; the release is not judged"),
-    OutageCause.DISK: N_("waiting for room on the disk of {path}; the release is not judged"),
-    OutageCause.STOPPED: N_(
-        "somebody stopped the application: until it runs, no release is judged"
-    ),
+    OutageCause.DATABASES: N_("waiting for the databases; soak timer paused"),
+    OutageCause.DISK: N_("waiting for disk space in {path}; soak timer paused"),
+    OutageCause.STOPPED: N_("application stopped by an operator; soak timer paused"),
 }
 CAUSE_BY_START_EVENT = {cause.value[0]: cause for cause in OutageCause}
 END_EVENTS = frozenset(cause.value[1] for cause in OutageCause)

@@ -78,7 +78,7 @@ class BuildSlotStep(Step):
     """Assemble the slot from the verified pack or archive."""
 
     name = StepName.BUILD_SLOT
-    title = LazyText(N_("building the slot of the release"))
+    title = LazyText(N_("unpacking the release"))
 
     def describe_do(self, context: StepContext) -> LazyText | None:
         """See :meth:`Step.describe_do`."""
@@ -116,7 +116,7 @@ class BuildSlotStep(Step):
     def describe_undo(self, context: StepContext) -> LazyText | None:
         """See :meth:`Step.describe_undo`."""
         retained = context.read_facts().slot_was_there
-        return None if retained else LazyText(N_("removing the slot of the release"))
+        return None if retained else LazyText(N_("removing the release"))
 
     def undo(self, context: StepContext) -> None:
         """Remove the slot, unless it was there before."""

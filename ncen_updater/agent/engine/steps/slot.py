@@ -17,7 +17,7 @@ class SwitchStep(Step):
     """
 
     name = StepName.SWITCH
-    title = LazyText(N_("switching the code"))
+    title = LazyText(N_("switching to the new release"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Keep which layer is in use: the undo is the same link."""
@@ -45,7 +45,7 @@ class SwitchStep(Step):
 
     def describe_undo(self, context: StepContext) -> LazyText | None:
         """See :meth:`Step.describe_undo`."""
-        return LazyText(N_("switching the code back"))
+        return LazyText(N_("switching to the previous release"))
 
     def undo(self, context: StepContext) -> None:
         """Point ``current`` at the old slot, and choose the layer of before."""

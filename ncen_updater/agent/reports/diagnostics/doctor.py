@@ -111,9 +111,10 @@ def check_password_login(parts: PasswordLoginSetup) -> Iterator[Finding]:
         yield Finding(
             "NU-6135",
             Severity.ADVISORY,
-            LazyText(N_("People cannot come to the console by a password: {path} is missing.")
+            LazyText(N_("Console login by password unavailable: {path} not found")
                  , {"path": PAM_RULES}),
-            LazyText(N_("Put the file of the package there again.")),
+            LazyText(N_("Run: sudo apt-get install --reinstall -o Dpkg::Options::=--force-confmiss"
+                " ncen-updater")),
             {"path": str(PAM_RULES)},
         )  # fmt: skip
     if parts.open_to_others or parts.groups:
@@ -122,13 +123,13 @@ def check_password_login(parts: PasswordLoginSetup) -> Iterator[Finding]:
             "NU-6136",
             Severity.ADVISORY,
             LazyText(
-                N_("The console behind a password is more than the package makes it: others than "
-                   "{user} may use {path}, or that user is in groups ({groups})."),
+                N_("Excessive access to {path}: users other than {user}, or extra groups of"
+                    " {user} ({groups})"),
                 {"user": CONSOLE_USER, "path": LOGIN_SOCKET, "groups": groups},
             ),
             LazyText(
-                N_("Let the socket be as the package has it ('systemctl revert "
-                   "ncen-updater-login.socket'), and take the user out of the groups.")
+                N_("Remove the user from these groups and run: systemctl revert"
+                    " ncen-updater-login.socket")
             ),
             {"path": str(LOGIN_SOCKET), "groups": groups},
         )  # fmt: skip
@@ -253,10 +254,8 @@ def _check_settings(config: AgentConfig) -> Iterator[Finding]:
         yield Finding(
             "NU-6129",
             Severity.STRICT,
-            LazyText(
-                N_("The mode is 'automatic', and no window is configured: nothing ever begins.")
-            ),
-            LazyText(N_("Add hours to [[service.windows]].")),
+            LazyText(N_("No maintenance window: automatic upgrades never start")),
+            LazyText(N_("Add an entry to [[service.windows]] in agent.toml.")),
         )
 
 
@@ -297,7 +296,7 @@ def _check_lock(status: SiteStatus) -> Iterator[Finding]:
             "NU-6121",
             Severity.INFO,
             describe_running_operation(holder, watched),
-            LazyText(N_("Wait until it has finished; 'ncen-updater status' says how far it is.")),
+            LazyText(N_("Wait until it finishes. Run: ncen-updater status")),
         )
 
 
@@ -310,15 +309,13 @@ def _check_disk_space(status: SiteStatus) -> Iterator[Finding]:
             "NU-6127",
             Severity.STRICT,
             LazyText(
-                N_("The disk of {path} is full: {free_bytes} are free."),
+                N_("Disk full: {path}, {free_bytes} free"),
                 {
                     "path": state,
                     "free_bytes": free,
                 },
             ),
-            LazyText(
-                N_("Make room there: at least {needed_bytes}."), {"needed_bytes": MARGIN_BYTES}
-            ),
+            LazyText(N_("Free at least {needed_bytes} there."), {"needed_bytes": MARGIN_BYTES}),
             {"path": str(state), "free": free, "needed": MARGIN_BYTES},
         )
 
@@ -358,9 +355,9 @@ def _check_journal(
             yield Finding(
                 "NU-6122",
                 Severity.ADVISORY,
-                LazyText(N_("Officers are kept out although no change is open.")),
+                LazyText(N_("Maintenance page shown without a change in progress")),
                 LazyText(
-                    N_("If nobody did that on purpose, remove the file {path}."),
+                    N_("Unless intended, run: rm {path}"),
                     {"path": site.config.application.door_file},
                 ),
             )
@@ -376,17 +373,15 @@ def _check_journal(
                     "NU-6123",
                     Severity.ADVISORY,
                     LazyText(
-                        N_("A copy of {database} is left of a rehearsal that was cut off.")
+                        N_("Leftover copy of {database} from an interrupted rehearsal")
                         if interrupted
-                        else N_(
-                            "A copy of {database} is there that no change of this journal made."
-                        ),
+                        else N_("Leftover copy of {database}, unknown to this journal"),
                         {"database": name},
                     ),
                     LazyText(
-                        N_("'ncen-updater resume' removes it, and so does the next rehearsal.")
+                        N_("Run: ncen-updater resume")
                         if interrupted
-                        else N_("If you know where it comes from and nobody needs it, drop it."),
+                        else N_("If it is unused, drop it."),
                     ),
                     {"change": made_by},
                 )
@@ -405,7 +400,7 @@ def _check_databases(site: Site) -> Iterator[Finding]:
             "NU-6124",
             Severity.INFO,
             LazyText(
-                N_("Database {database} can be reached: {size}, server {version}."),
+                N_("Database {database} reachable: {size}, server {version}"),
                 {
                     "database": facts.physical,
                     "size": format_bytes(facts.size_bytes),
@@ -428,12 +423,12 @@ def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:
             "NU-6125",
             Severity.ADVISORY,
             LazyText(
-                N_("The application does not run, since {since}."),
+                N_("Application stopped since {since}"),
                 {"since": format_time(since, site.config.service.get_timezone())},
             )
             if since
-            else LazyText(N_("The application does not run.")),
-            LazyText(N_("Start it, or find out why it stopped, before you upgrade.")),
+            else LazyText(N_("Application not running")),
+            LazyText(N_("Start the component before the upgrade.")),
         )
         return
     yield from find_missing_parts(site.application)
@@ -455,15 +450,10 @@ def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:
             "NU-6128",
             Severity.STRICT,
             LazyText(
-                N_("The application runs, but nobody answers at {url}."),
+                N_("Health URL not responding: {url}"),
                 {"url": f"{settings.health_url}{settings.health_path}"},
             ),
-            LazyText(
-                N_(
-                    "Correct application.health_url, or find out why it does not answer: an "
-                    "upgrade would be undone."
-                )
-            ),
+            LazyText(N_("Correct application.health_url in agent.toml.")),
         )
 
 
@@ -481,13 +471,10 @@ def _check_site_files(site: Site) -> Iterator[Finding]:
                 "NU-4310",
                 Severity.ADVISORY,
                 LazyText(
-                    N_(
-                        "Of the {name}, what releases added before they were taken back lies aside"
-                        " in {place}: changes {changes}."
-                    ),
+                    N_("Files of reverted releases among the {name}: {place}, changes {changes}"),
                     changes,
                 ),
-                LazyText(N_("Look whether anybody needs it, then remove it by hand.")),
+                LazyText(N_("Review them, then remove them by hand.")),
                 {"name": item.name, "changes": list(aside)},
             )
         for change in written:
@@ -495,17 +482,13 @@ def _check_site_files(site: Site) -> Iterator[Finding]:
                 "NU-4311",
                 Severity.ADVISORY,
                 LazyText(
-                    N_(
-                        "Change {change} was undone, but the release had written into some of the"
-                        " {name}; that could not be undone."
-                    ),
+                    N_("Files modified by reverted change {change} among the {name}"),
                     {**values, "change": change},
                 ),
                 LazyText(
                     N_(
-                        "Take the files that {place}/written-{change} names from your backup, then"
-                        ' remove that list. Say keep = "copy" for these files before the next'
-                        " upgrade."
+                        "Restore the files listed in {place}/written-{change} from a"
+                        " backup, then remove that list."
                     ),
                     {**values, "change": change},
                 ),
@@ -519,6 +502,6 @@ def _check_metadata(status: SiteStatus) -> Iterator[Finding]:
         yield Finding(
             "NU-6126",
             Severity.ADVISORY,
-            LazyText(N_("There is no current list of releases.")),
-            LazyText(N_("Run 'ncen-updater check' while the feed can be reached.")),
+            LazyText(N_("Metadata expired or missing")),
+            LazyText(N_("Run: ncen-updater check")),
         )

@@ -27,13 +27,9 @@ ACL_HEADER_BYTES, ACL_ENTRY = 4, struct.Struct("<HHI")
 ACL_GROUP_OBJ, ACL_GROUP, ACL_MASK = 0x04, 0x08, 0x10
 PERMISSION_BITS = {"r": 4, "w": 2, "x": 1}
 
-_CHGRP_REMEDY = N_(
-    "Type 'sudo chgrp {group} {path} && sudo chmod g+{rights} {path}'. It counts at once, and stays"
-    " at the next start of the machine."
-)
+_CHGRP_REMEDY = N_("Run: sudo chgrp {group} {path} && sudo chmod g+{rights} {path}")
 _RESTART_REMEDY = N_(
-    "Type 'sudo systemctl restart ncen-updater.service' while nothing is at work: it opens it to"
-    " the group of the configuration when it starts."
+    "When no operation is in progress, run: sudo systemctl restart ncen-updater.service"
 )
 
 
@@ -86,20 +82,20 @@ def list_required_access(config: AgentConfig, config_path: Path) -> Iterator[Req
     if service.runner == "systemd":
         yield RequiredGroupAccess(
             "NU-6139", config_path, service.read_group, "r",
-            N_("Whoever may look (read_group: {group}) cannot read {path}, and runs no command:"
-               " its group is {found}, its mode {mode}."),
+            N_("Viewers (viewer_group: {group}) cannot read {path} (group {found}, mode"
+                " {mode})"),
         )  # fmt: skip
         yield RequiredGroupAccess(
             "NU-6140", config.paths.resolve(service.socket), service.read_group, "w",
-            N_("Whoever may look (read_group: {group}) does not reach the service at {path}: its"
-               " group is {found}, its mode {mode}."),
+            N_("Viewers (viewer_group: {group}) cannot connect to {path} (group {found}, mode"
+                " {mode})"),
             _RESTART_REMEDY,
         )  # fmt: skip
     inbox = Inbox(config.paths.resolve(config.paths.state)).path
     yield RequiredGroupAccess(
         "NU-6141", inbox, service.operate_group, "rwx",
-        N_("Whoever may order (operate_group: {group}) cannot lay bundles into the tray {path}:"
-           " its group is {found}, its mode {mode}."),
+        N_("Operators (operator_group: {group}) cannot write to import directory {path}"
+            " (group {found}, mode {mode})"),
     )  # fmt: skip
 
 
@@ -121,17 +117,13 @@ def check_group_access(
             "NU-6138",
             Severity.ADVISORY,
             LazyText(
-                N_(
-                    "This machine has no group {group}, which service.{setting} names: nobody but"
-                    " root has that right."
-                ),
+                N_("Group {group} of service.{setting} not found on this machine"),
                 values,
             ),
             LazyText(
                 N_(
-                    "Correct the name in agent.toml. Or make the group, and let people in: 'sudo"
-                    " groupadd --system {group} && sudo usermod -aG {group} NAME', then 'sudo"
-                    " systemctl restart ncen-updater.service'."
+                    "Correct service.{setting} in agent.toml, or run: sudo groupadd"
+                    " --system {group} && sudo systemctl restart ncen-updater.service"
                 ),
                 values,
             ),

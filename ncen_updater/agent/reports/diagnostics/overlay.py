@@ -25,18 +25,12 @@ def check_overlay(site: Site, current: Version) -> tuple[Finding, ...]:
                 "NU-6133",
                 Severity.ADVISORY,
                 LazyText(
-                    N_(
-                        "What the country owns in texts and settings is not merged for {version},"
-                        " which runs (below {path} is: {chosen})."
-                    )
+                    N_("Local overlay not applied to {version} (selected in {path}: {chosen})")
                     if chosen
-                    else N_(
-                        "What the country owns in texts and settings is not merged for {version},"
-                        " which runs (below {path} none is chosen)."
-                    ),
+                    else N_("Local overlay not applied to {version} (none selected in {path})"),
                     values,
                 ),
-                LazyText(N_("Run 'ncen-updater translations apply'; restart nCEN to see it.")),
+                LazyText(N_("Run ncen-updater translations apply, then restart the application.")),
                 values,
             )
         )
@@ -53,13 +47,8 @@ def check_overlay(site: Site, current: Version) -> tuple[Finding, ...]:
             Finding(
                 "NU-6134",
                 Severity.INFO,
-                LazyText(N_("{count} files in {path} are used by no release: {files}."), values),
-                LazyText(
-                    N_(
-                        "If one was meant to be, compare its name with 'ncen-updater translations"
-                        " report'."
-                    )
-                ),
+                LazyText(N_("Unused files in {path}: {count} ({files})"), values),
+                LazyText(N_("Compare their names with: ncen-updater translations report")),
                 values,
             )
         )

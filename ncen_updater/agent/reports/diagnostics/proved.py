@@ -25,12 +25,7 @@ from ncen_updater.feed.proved import (
 )
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
-EXAMINE_SERVER = LazyText(
-    N_(
-        "Have this server examined, since what talks to the network may have been tampered with, "
-        "and tell the Secretariat."
-    )
-)
+EXAMINE_SERVER = LazyText(N_("Have this server examined, and inform the Secretariat."))
 
 
 @dataclass(frozen=True)
@@ -57,15 +52,15 @@ class FilePermissions:
         """
         values: dict[str, object] = {"path": self.path}
         if not (stat.S_ISREG(self.mode) or stat.S_ISDIR(self.mode)):
-            return LazyText(N_("{path} is a link, or no file of its own"), values)
+            return LazyText(N_("{path} is not a regular file"), values)
         if stat.S_ISREG(self.mode) and self.links != 1:
-            return LazyText(N_("{path} has a second name elsewhere"), values)
+            return LazyText(N_("{path} has a hard link"), values)
         if self.owner not in ours:
             return LazyText(N_("{path} belongs to user {owner}"), {**values, "owner": self.owner})
         if self.mode & 0o022:
             mode = f"{stat.S_IMODE(self.mode):04o}"
             return LazyText(
-                N_("others may write to {path} (mode {mode})"), {**values, "mode": mode}
+                N_("{path} is writable by other users (mode {mode})"), {**values, "mode": mode}
             )
         return None
 
@@ -104,15 +99,10 @@ def list_trust_state_findings(
                 "NU-6130",
                 Severity.ADVISORY,
                 LazyText(
-                    N_("{path} was here and is missing: nothing keeps older lists out."),
+                    N_("Trust state {path} missing: older metadata would be accepted"),
                     {"path": directory.path / TRUST_STATE_NAME},
                 ),
-                LazyText(
-                    N_(
-                        "Run 'ncen-updater check': it is built from the newest list. If nobody "
-                        "moved it away on purpose, have this server examined."
-                    )
-                ),
+                LazyText(N_("Run: ncen-updater check")),
                 {"path": str(directory.path / TRUST_STATE_NAME)},
             )
         return
@@ -122,7 +112,7 @@ def list_trust_state_findings(
                 "NU-6131",
                 Severity.STRICT,
                 LazyText(
-                    N_("What was proved here may be written by somebody else: {reason}."),
+                    N_("Trust state is writable by others: {reason}"),
                     {"reason": reason},
                 ),
                 EXAMINE_SERVER,
@@ -136,15 +126,14 @@ def list_trust_state_findings(
                 Severity.ADVISORY,
                 LazyText(
                     N_(
-                        "The list '{role}' on the disk is version {version}; version {known} was "
-                        "proved here before, and it alone is used."
+                        "'{role}' metadata version {version} is older than verified version {known}"
                     ),
                     {"role": product, "version": version, "known": seen.version},
                 ),
                 LazyText(
                     N_(
-                        "Run 'ncen-updater check'. If it stays so and nobody restored a backup, "
-                        "have this server examined."
+                        "Run ncen-updater check; if it remains and no backup was restored,"
+                        " have this server examined."
                     )
                 ),
                 {"role": product, "version": version, "known": seen.version},

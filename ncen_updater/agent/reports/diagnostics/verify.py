@@ -59,12 +59,12 @@ def compare_approvals(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[La
     }
     for binding, uid in sorted(retained.keys() - reported):
         yield LazyText(
-            N_("an approval by {who} (user {uid}) of {binding} has no event"),
+            N_("approval by {who} (UID {uid}) of {binding} has no event"),
             {"who": retained[binding, uid], "uid": uid, "binding": binding[:16]},
         )
     for binding, uid in sorted(reported - retained.keys()):
         yield LazyText(
-            N_("the approval by user {uid} of {binding} is told of and not there"),
+            N_("approval by UID {uid} of {binding} has an event but no record"),
             {"uid": uid, "binding": binding[:16]},
         )
 
@@ -85,7 +85,7 @@ def compare_changes(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[Lazy
     there = {row["id"]: row for row in rows}
     for change in sorted(there.keys() | begun.keys()):
         if change not in there:
-            yield LazyText(N_("change {change} is told of and not there"), {"change": change})
+            yield LazyText(N_("change {change} has an event but no record"), {"change": change})
         elif change not in begun:
             yield LazyText(N_("change {change} has no event"), {"change": change})
         else:
@@ -98,7 +98,7 @@ def compare_changes(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[Lazy
             wrong = [name for name, value in wanted.items() if value not in (None, row[name])]
             if wrong:
                 values = {"change": change, "names": ", ".join(wrong)}
-                yield LazyText(N_("change {change} is told of otherwise: {names}"), values)
+                yield LazyText(N_("change {change} differs from its events: {names}"), values)
 
 
 def compare_jobs(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[LazyText]:
@@ -114,16 +114,16 @@ def compare_jobs(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[LazyTex
     for number in sorted(there.keys() | given.keys()):
         values = {"order": number}
         if number not in there:
-            yield LazyText(N_("order {order} is told of and not there"), values)
+            yield LazyText(N_("job {order} has an event but no record"), values)
         elif number not in given:
-            yield LazyText(N_("order {order} has no event"), values)
+            yield LazyText(N_("job {order} has no event"), values)
         else:
             row, value = there[number], given[number]
             same = (row["kind"], row["who"], row["uid"], json.loads(row["data"])) == (
                 value.get("what"), value.get("by"), value.get("uid"), value.get("data"),
             )  # fmt: skip
             if not same or (row["ended_at"] is not None) is not (number in ended):
-                yield LazyText(N_("order {order} is told of otherwise"), values)
+                yield LazyText(N_("job {order} differs from its events"), values)
 
 
 #: One part of a diagnosis.
@@ -135,9 +135,8 @@ MAX_PATHS_SHOWN = 10
 #: What to do about files of a release that somebody changed: whoever did it may have meant well,
 #: and then nobody else can help.
 FILES_CHANGED_REMEDY = N_(
-    "If somebody here changed them, put the released ones back and keep your changes in the"
-    " country's own files (docs/translations.md). If nobody knows of it, do not upgrade; send the"
-    " Secretariat what 'ncen-updater doctor' and 'history' say."
+    "Restore the released files; move local changes to the local overlay. If nobody made"
+    " them, do not upgrade and contact the Secretariat."
 )
 TABLE_COMPARISONS = {
     "approvals": compare_approvals,
@@ -232,11 +231,11 @@ def _build_no_release_finding(site: Site) -> Finding:
     return Finding(
         "NU-6101",
         Severity.STRICT,
-        LazyText(N_("There is no link {link}, so no release is chosen here."), values),
+        LazyText(N_("No release selected: {link} not found"), values),
         LazyText(
             N_(
-                "Check 'current' below [paths] in agent.toml: if the application runs, it is"
-                " another link that leads to its release. On a new site run 'ncen-updater adopt'."
+                "Correct 'current' under [paths] in agent.toml, or on a new site run:"
+                " ncen-updater adopt"
             )
         ),
         {"path": str(site.slots.current_link)},
@@ -252,8 +251,8 @@ def _build_difference_finding(
 
 _CHECK_TYPING_REMEDY = LazyText(
     N_(
-        "Compare what was typed with what was kept, the number and each digit. Where they are the "
-        "same, keep a copy of the journal as it is, and call the Secretariat."
+        "Check the chain head for typing errors; if it is correct, keep a copy of the"
+        " journal and contact the Secretariat."
     )
 )
 
@@ -265,7 +264,7 @@ def _check_chain_heads(journal: Journal, chain_heads: Sequence[ChainHead]) -> It
         if there is None:
             yield _build_difference_finding(
                 "NU-6108",
-                N_("Event {number} is not in the journal any more; the last one is {last}."),
+                N_("Event {number} missing from the audit log (last: {last})"),
                 _CHECK_TYPING_REMEDY,
                 number=head.number,
                 last=journal.read_last_event_number(),
@@ -273,7 +272,7 @@ def _check_chain_heads(journal: Journal, chain_heads: Sequence[ChainHead]) -> It
         elif not head.matches(there):
             yield _build_difference_finding(
                 "NU-6109",
-                N_("Event {number} or one before it was written anew: its hash is {hash}."),
+                N_("Audit log altered at or before event {number}: its hash is {hash}"),
                 _CHECK_TYPING_REMEDY,
                 number=head.number,
                 hash=there,
@@ -288,7 +287,7 @@ def _check_tables(journal: Journal) -> Iterator[Finding]:
             yield Finding(
                 "NU-6110",
                 Severity.STRICT,
-                LazyText(N_("A record and its event differ: {reason}."), {"reason": reason}),
+                LazyText(N_("Audit log inconsistent: {reason}"), {"reason": reason}),
                 CALL,
                 {"table": table, "reason": str(reason)},
             )
@@ -308,17 +307,19 @@ def _check_open_change(site: Site, journal: Journal) -> Iterator[Finding]:
         return
     if decision.action is RecoveryAction.STOP:
         yield _build_difference_finding(
-            "NU-6102", N_("Contradiction: {reason}."), reason=decision.reason
+            "NU-6102", N_("Inconsistent site state: {reason}"), reason=decision.reason
         )
     elif change is None and (reason := find_contradiction(site, journal)) is not None:
-        yield _build_difference_finding("NU-6102", N_("Contradiction: {reason}."), reason=reason)
+        yield _build_difference_finding(
+            "NU-6102", N_("Inconsistent site state: {reason}"), reason=reason
+        )
     elif change is not None and decision.action is not RecoveryAction.NOTHING:
         yield build_open_change_finding(change, Severity.ADVISORY, journal.read_facts(change.id))
 
 
 def build_open_change_finding(change: Change, severity: Severity, facts: ChangeFacts) -> Finding:
     """Say that a change is open; it bars every upgrade, and is as it was recorded."""
-    remedy = LazyText(N_("Run 'ncen-updater resume'; do not start the application by hand."))
+    remedy = LazyText(N_("Run ncen-updater resume; do not start the application by hand."))
     if change.is_committed and facts.contract_failed is not None:
         remedy = LazyText(
             CONTRACT_FAILED.remedy, {"version": change.to_version, "cause_remedy": ""}
@@ -326,7 +327,7 @@ def build_open_change_finding(change: Change, severity: Severity, facts: ChangeF
     return Finding(
         "NU-6103",
         severity,
-        LazyText(N_("The change {change} has not come to its end."), {"change": change.id}),
+        LazyText(N_("Change {change} is not finished"), {"change": change.id}),
         remedy,
     )
 
@@ -339,7 +340,7 @@ def _check_slots(site: Site, current: Version, progress: ProgressListener) -> It
                 "NU-6104",
                 Severity.STRICT if version == current else Severity.ADVISORY,
                 LazyText(
-                    N_("{count} paths of slot {version} are not as signed: {paths}"),
+                    N_("Modified files in release {version}: {count} ({paths})"),
                     {
                         "count": len(differences),
                         "version": version,
@@ -384,16 +385,11 @@ def _build_migration_running_finding(database: str, change: Change) -> Finding:
         Severity.INFO,
         LazyText(
             N_(
-                "A program of {version} works on {database} while officers do, or was cut off in"
-                " it: the schema is not the one that was recorded."
+                "Schema of {database} not as recorded: the program of {version} is running"
+                " or was interrupted"
             ),
             values,
         ),
-        LazyText(
-            N_(
-                "It is written down when the program has come to its end, or the change is undone:"
-                " ask again then."
-            )
-        ),
+        LazyText(N_("Repeat the check when the change is finished.")),
         {"database": database, "change": change.id},
     )

@@ -18,7 +18,7 @@ def format_code_mapping(item: CodeMapResult) -> list[LazyText]:
     found = []
     if item.affected is not None:
         values: dict[str, object] = {"name": item.name, "count": item.affected}
-        found.append(LazyText(N_("{name}: {count} records get a new code."), values))
+        found.append(LazyText(N_("{name}: new code for {count} records."), values))
     without = item.unmapped_rows
     if without:
         shown = item.unmapped[:MAX_CODES_SHOWN]
@@ -26,7 +26,7 @@ def format_code_mapping(item: CodeMapResult) -> list[LazyText]:
         if len(item.unmapped) > len(shown):
             codes += ", ..."
         values = {"name": item.name, "count": without, "codes": codes}
-        found.append(LazyText(N_("{name}: {count} records have no target: {codes}."), values))
+        found.append(LazyText(N_("{name}: {count} records without a target: {codes}"), values))
     return found
 
 
@@ -51,12 +51,12 @@ def _format_count(count: int) -> str:
 
 def _describe_row_change(before: int, after: int) -> str:
     if before < 0:
-        return N_("is new")
+        return N_("added")
     if after < 0:
-        return N_("goes")
+        return N_("removed")
     if before == after:
-        return N_("rows change")
-    return N_("rows are added") if after > before else N_("rows go")
+        return N_("rows modified")
+    return N_("rows added") if after > before else N_("rows removed")
 
 
 DowntimeBounds = tuple[float, float, float]

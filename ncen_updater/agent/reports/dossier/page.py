@@ -76,7 +76,7 @@ def build_downtime_bars(hops: Sequence[DossierHop]) -> tuple[ChartBar, ...]:
     parts = [
         (N_("copying the databases"), copying),
         (N_("migrating the databases"), migrating),
-        (N_("stopping, starting, looking at the health"), max(0.0, likely - copying - migrating)),
+        (N_("stop, start and health check"), max(0.0, likely - copying - migrating)),
     ]
     whole = sum(seconds for _, seconds in parts)
     if whole <= 0:
@@ -130,9 +130,9 @@ def build_disk_space_bars(dossier: Dossier) -> tuple[ChartBar, ...]:
         return ()
     days = f"{dossier.keep_days:g}"
     moments = [
-        (LazyText(N_("now")), databases),
-        (LazyText(N_("in the upgrade, and {days} days after it"), {"days": days}), both),
-        (LazyText(N_("afterwards")), databases + programs),
+        (LazyText(N_("today")), databases),
+        (LazyText(N_("upgrade and retention (days: {days})"), {"days": days}), both),
+        (LazyText(N_("after pruning")), databases + programs),
     ]
     return tuple(
         ChartBar(name, format_bytes(size), 0.0, round(100 * size / both, 2))
@@ -140,52 +140,43 @@ def build_disk_space_bars(dossier: Dossier) -> tuple[ChartBar, ...]:
     )
 
 
+def format_verdict(dossier: Dossier) -> LazyText:
+    """Say in one line whether the upgrade can be approved."""
+    if any(finding.severity is Severity.STRICT for finding in dossier.findings):
+        return LazyText(N_("Blocked by preflight checks"))
+    if dossier.rehearsed_at is None:
+        return LazyText(N_("No rehearsal: downtime and data changes are unknown"))
+    return LazyText(N_("Ready for approval"))
+
+
 def risks(dossier: Dossier) -> tuple[LazyText, ...]:
     """Say what could go wrong, the gravest first; empty where nothing particular is known."""
     found: list[LazyText] = []
-    if any(finding.severity is Severity.STRICT for finding in dossier.findings):
-        found.append(LazyText(N_("Something blocks the upgrade now; see the checks below.")))
     loses = [name for hop in dossier.hops for name in hop.loses]
     if loses:
-        words = N_(
-            "After officers are back, going back loses what they enter in {objects}. It is counted"
-            " and asked for first."
-        )
+        words = N_("After the upgrade, a rollback loses values entered in {objects}.")
         found.append(LazyText(words, {"objects": ", ".join(loses)}))
     if any(hop.way_back is not RollbackKind.KEEPS_RECORDS for hop in dossier.hops):
-        words = N_(
-            "After officers are back, going back loses what they entered since: this release has"
-            " no way down that keeps it. The loss is counted and asked for first."
-        )
-        found.append(LazyText(words))
-    if dossier.rehearsed_at is None:
-        words = N_("It was not rehearsed: how long it takes and what it changes is not known.")
+        words = N_("After the upgrade, a rollback loses all records entered since.")
         found.append(LazyText(words))
     unmapped = sum(hop.unmapped_rows for hop in dossier.hops)
     if unmapped:
-        words = N_(
-            "{count} records have a code without a target in the new release. See in the notes"
-            " what becomes of them, or ask the Secretariat."
-        )
+        words = N_("{count} records have a code without a target; see the release notes.")
         found.append(LazyText(words, {"count": unmapped}))
     differs = [name for hop in dossier.hops if hop.report for name in hop.report.back_differs]
     if differs:
-        words = N_("After the way back these tables were not as before: {tables}.")
+        words = N_("Tables changed by the rollback in the rehearsal: {tables}")
         found.append(LazyText(words, {"tables": ", ".join(differs)}))
     if any(hop.report and not hop.report.stop_s.learnt for hop in dossier.hops):
-        words = N_(
-            "Few upgrades were made here so far: how long the application takes to stop and start"
-            " is partly a guess, and the range is wide."
-        )
+        words = N_("Downtime is partly estimated: few upgrades so far on this site.")
         found.append(LazyText(words))
     missed = [item for item in dossier.earlier if not item.low_s <= item.real_s <= item.high_s]
     if missed:
-        words = N_("Of the last {count} predictions for this site {missed} did not hold.")
+        words = N_("Earlier predictions missed: {missed} of {count}")
         found.append(LazyText(words, {"count": len(dossier.earlier), "missed": len(missed)}))
     if len(dossier.hops) > 1:
         words = N_(
-            "It goes over {count} releases, one after the other. If a later one fails, the site"
-            " stays at the one before it."
+            "Releases on the path: {count}. If one fails, the site stays on the previous one."
         )
         found.append(LazyText(words, {"count": len(dossier.hops)}))
     return tuple(found)
@@ -205,6 +196,7 @@ def render_dossier(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> bytes:
         language,
         dossier=dossier,
         mark=compute_approvals_digest(dossier.approvals, dossier.not_before),
+        verdict=format_verdict(dossier),
         when=_format_start(dossier),
         risks=risks(dossier),
         findings=[(SEVERITY_LABELS[item.severity], item) for item in findings],
@@ -227,12 +219,12 @@ def compute_approvals_digest(approvals: Iterable[Approval], not_before: datetime
 
 def _format_downtime(stop: tuple[float, float, float] | None) -> LazyText:
     if stop is None:
-        return LazyText(N_("not known: it was not rehearsed"))
+        return LazyText(N_("unknown (no rehearsal yet)"))
     low, likely, high = map(format_duration, stop)
     if stop[0] < NEGLIGIBLE_S:
-        return LazyText(N_("up to {high}, most likely {likely}"), {"high": high, "likely": likely})
+        return LazyText(N_("about {likely} (at most {high})"), {"high": high, "likely": likely})
     values = {"low": low, "high": high, "likely": likely}
-    return LazyText(N_("{low} to {high}, most likely {likely}"), values)
+    return LazyText(N_("about {likely} ({low} to {high})"), values)
 
 
 def _format_start(dossier: Dossier) -> LazyText:
@@ -240,12 +232,7 @@ def _format_start(dossier: Dossier) -> LazyText:
     if dossier.opens is not None and dossier.closes is not None:
         begin = max(dossier.opens, chosen) if chosen else dossier.opens
         values = {"begin": format_time(begin, zone), "end": format_time(dossier.closes, zone)}
-        return LazyText(N_("once approved, in the hours from {begin} to {end}"), values)
+        return LazyText(N_("after approval, between {begin} and {end}"), values)
     if chosen is not None:
-        return LazyText(N_("once approved, not before {at}"), {"at": format_time(chosen, zone)})
-    return LazyText(
-        N_(
-            "once approved, when somebody types 'ncen-updater upgrade' or chooses a time; "
-            "this site has no set hours"
-        )
-    )
+        return LazyText(N_("after approval, not before {at}"), {"at": format_time(chosen, zone)})
+    return LazyText(N_("after approval, started by an operator (no maintenance window)"))

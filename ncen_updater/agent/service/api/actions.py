@@ -66,7 +66,7 @@ def hold(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     form, person = request.form, request.caller.person
     assert isinstance(form, HoldForm)  # noqa: S101 - the table of routes says so
     if form.until is not None and form.until <= context.now():
-        raise BadRequestError(reason="until has passed")
+        raise BadRequestError(reason="'until' is in the past")
     reason = form.reason.strip()
     with context.open_journal_for_writing() as journal:
         SiteHistory(journal).add_hold(reason, person.who, form.until)
@@ -123,7 +123,7 @@ def approve(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     assert isinstance(form, ApprovalForm)  # noqa: S101 - the table of routes says so
     needed, no_user = context.snapshots.settings.approvals, SHARED_UIDS | {os.geteuid()}
     if form.accept_loss is not None and form.of != "rollback":
-        raise BadRequestError(reason="accept_loss belongs to a rollback")
+        raise BadRequestError(reason="'accept_loss' requires a rollback")
     with context.open_journal_for_writing() as journal:
         if form.of == "rollback":
             back = _require_rollback_subject(context, journal)
@@ -177,7 +177,7 @@ def withdraw_all_approvals(context: ApiContext, request: ApiRequest) -> tuple[in
     try:
         version = None if named is None else Version(named if len(named) <= 50 else "")
     except InvalidVersion as error:
-        raise BadRequestError(reason="version: not a version") from error
+        raise BadRequestError(reason="version: invalid version") from error
     with context.open_journal_for_writing() as journal:
         count = ApprovalStore(journal).withdraw_all(person, version, rollbacks=of == "rollback")
     context.wake()
@@ -189,7 +189,7 @@ def schedule(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     form = request.form
     assert isinstance(form, ScheduleForm)  # noqa: S101 - the table of routes says so
     if form.not_before <= context.now():
-        raise BadRequestError(reason="not_before has passed")
+        raise BadRequestError(reason="'not_before' is in the past")
     with context.open_journal_for_writing() as journal:
         found, target = _require_current_binding(
             context, form.binding, form.version, journal.read_last_event_number()
@@ -251,19 +251,19 @@ def _validate_job_form(form: JobForm) -> None:
     """Refuse details that mean nothing for a kind."""
     back = form.kind == "rollback" or form.of == "rollback"
     if form.of != "upgrade" and form.kind != "prepare":
-        raise BadRequestError(reason="of belongs to a prepare")
+        raise BadRequestError(reason="'of' requires a prepare")
     if form.accept_loss is not None and not back:
-        raise BadRequestError(reason="accept_loss belongs to a rollback")
+        raise BadRequestError(reason="'accept_loss' requires a rollback")
     if form.undoes is not None and form.kind != "rollback":
-        raise BadRequestError(reason="undoes belongs to a rollback")
+        raise BadRequestError(reason="'undoes' requires a rollback")
     if form.emergency is not None and form.kind != "rollback":
-        raise BadRequestError(reason="emergency belongs to a rollback")
+        raise BadRequestError(reason="'emergency' requires a rollback")
     if (form.kind == "import") is (form.file is None):
-        raise BadRequestError(reason="an import takes a file, and nothing else does")
+        raise BadRequestError(reason="'file' is required by an import and only there")
     if form.dry_run and form.kind != "import":
-        raise BadRequestError(reason="dry_run belongs to an import")
+        raise BadRequestError(reason="'dry_run' requires an import")
     if (back or form.kind in ("check", "resume", "import")) and (form.version or form.retry):
-        raise BadRequestError(reason=LazyText("a {kind} takes no version", {"kind": form.kind}))
+        raise BadRequestError(reason=LazyText("{kind} takes no version", {"kind": form.kind}))
 
 
 def _require_startable(context: ApiContext, journal: Journal, kind: JobKind, *, goes: bool) -> None:

@@ -136,9 +136,7 @@ class ApiApplication:
             return self._respond_with_error(error, start_response, language)
         except Exception:
             logger.exception("a request met something unknown")
-            unknown = UpdaterError(
-                state=LazyText(N_("It is not known whether anything was changed."))
-            )
+            unknown = UpdaterError(state=LazyText(N_("Unknown whether anything was changed.")))
             return self._respond_with_error(unknown, start_response, language)
 
     def _dispatch(
@@ -232,15 +230,15 @@ def _read_body(environ: Environ) -> bytes:
     """
     length = environ.get("CONTENT_LENGTH") or "0"
     if "HTTP_TRANSFER_ENCODING" in environ:
-        raise BadRequestError(reason="the body does not say its length")
+        raise BadRequestError(reason="missing Content-Length")
     if not (length.isascii() and length.isdigit() and len(length) < 20):
-        raise BadRequestError(reason="the length of the body is no number")
+        raise BadRequestError(reason="invalid Content-Length")
     size = int(length)
     if size > MAX_BODY_BYTES:
         raise RequestRefusedError(TOO_LARGE, limit_bytes=MAX_BODY_BYTES)
     content: bytes = environ["wsgi.input"].read(size) if size else b""
     if len(content) != size:
-        raise BadRequestError(reason="the body is shorter than it says")
+        raise BadRequestError(reason="body shorter than Content-Length")
     return content
 
 
@@ -253,7 +251,7 @@ def _parse_form(kind: type[ApiForm] | None, content: bytes, content_type: str) -
     if kind is not None:
         return read_form(kind, content, content_type)
     if content:
-        raise BadRequestError(reason="a body where none is wanted")
+        raise BadRequestError(reason="unexpected body")
     return None
 
 

@@ -39,13 +39,13 @@ def _normalize_version(text: str) -> str:
 
 def _validate_inbox_name(text: str) -> str:
     if not is_plain_name(text):
-        raise ValueError("no name of a file in the tray")
+        raise ValueError("not a file name in the import directory")
     return text
 
 
 def _require_printable(text: str) -> str:
     if not text.isprintable():
-        raise ValueError("characters that cannot be shown")
+        raise ValueError("non-printable characters")
     return text
 
 
@@ -121,7 +121,7 @@ class ScheduleForm(ApiForm):
 def _validate_language(language: str) -> str:
     known = match_language(language)
     if known is None:
-        raise ValueError("no catalogue of this language is installed")
+        raise ValueError("no catalogue for this language")
     return known
 
 
@@ -213,7 +213,7 @@ def read_form(kind: type[AnyForm], content: bytes, content_type: str) -> AnyForm
         BadRequestError: If it is not what the form wants.
     """
     if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise BadRequestError(reason="the body is not application/json")
+        raise BadRequestError(reason="Content-Type is not application/json")
     try:
         data = json.loads(
             content, object_pairs_hook=_reject_duplicate_keys, parse_constant=_reject_constant
@@ -240,7 +240,7 @@ def validate_form(kind: type[AnyForm], data: object) -> AnyForm:
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name stands twice")
+        raise ValueError("duplicate name")
     return found
 
 
@@ -259,13 +259,13 @@ def parse_query(text: str, known: frozenset[str]) -> Mapping[str, str]:
             text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=10
         )
     except ValueError as error:
-        raise BadRequestError(reason="the query cannot be read") from error
+        raise BadRequestError(reason="invalid query string") from error
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise BadRequestError(reason="a name stands twice in the query")
+        raise BadRequestError(reason="duplicate name in the query string")
     for name in found.keys() - known:
         raise BadRequestError(
-            reason=LazyText("the query has an unknown name: {name}", {"name": repr(name[:50])})
+            reason=LazyText("unknown query parameter: {name}", {"name": repr(name[:50])})
         )
     return found
 

@@ -93,7 +93,7 @@ def get_dossier(context: ApiContext, request: ApiRequest) -> tuple[int, Document
     """What people decide on: its facts, its page, and the binding of approvals."""
     form = request.query.get("form", "json")
     if form not in ("json", "html"):
-        raise BadRequestError(reason="form is not json or html")
+        raise BadRequestError(reason="'form' must be json or html")
     found = _run_inspection(context, request, {"kind": "dossier", **_read_version_query(request)})
     if form == "html":
         return 200, HtmlPage(str(found["html"]).encode())
@@ -127,7 +127,7 @@ def get_release_notes(context: ApiContext, request: ApiRequest) -> tuple[int, Do
     try:
         version = Version(wanted[:50])
     except InvalidVersion as error:
-        raise BadRequestError(reason="version: not a version") from error
+        raise BadRequestError(reason="version: invalid version") from error
     records = SlotRecords(context.places.slots)
     if not records.exists(version):
         raise RequestRefusedError(NOT_PREPARED, version=version)

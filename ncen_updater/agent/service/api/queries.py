@@ -399,7 +399,7 @@ def require_approvable_release(known: Assessment, version: str) -> Assessment:
     try:
         found = known.find_release(version[:50])
     except ValueError as error:
-        raise BadRequestError(reason="version: not a version") from error
+        raise BadRequestError(reason="version: invalid version") from error
     if found is None:
         raise _build_not_approvable_error(known, version[:50])
     return found
@@ -440,7 +440,7 @@ def get_history(context: ApiContext, request: ApiRequest) -> tuple[int, Document
         try:
             return 200, build_history_report(journal, request.get_limit(), before)
         except KeyError as error:
-            raise BadRequestError(reason="no such change in this journal") from error
+            raise BadRequestError(reason="change not found in this journal") from error
 
 
 def get_change(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:

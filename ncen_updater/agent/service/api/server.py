@@ -82,7 +82,7 @@ def _make_directory(directory: Path, group: int | None) -> None:
     found = directory.stat()
     if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise UpdaterError(
-            SOCKET_UNUSABLE, path=directory, reason="others may write into the directory"
+            SOCKET_UNUSABLE, path=directory, reason="the directory is writable by other users"
         )
 
 
@@ -100,7 +100,7 @@ def _acquire_lock(path: Path) -> int:
 def _remove_stale(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise UpdaterError(SOCKET_UNUSABLE, path=path, reason="something else lies there")
+            raise UpdaterError(SOCKET_UNUSABLE, path=path, reason="another file is in its place")
         path.unlink()
 
 

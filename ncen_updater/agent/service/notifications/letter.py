@@ -85,9 +85,7 @@ def compose_message(
     first = say(format_title(notifications[0], context.zone))
     more = len(notifications) - 1
     words = {"site": context.site, "first": first, "more": more}
-    subject = say(
-        LazyText(N_("[{site}] {first} (and {more} more)") if more else "[{site}] {first}", words)
-    )
+    subject = say(LazyText(N_("[{site}] {first} (+{more})") if more else "[{site}] {first}", words))
     urgent = any(item.urgent for item in notifications)
     blocks, items = [], []
     for item in notifications:
@@ -96,15 +94,13 @@ def compose_message(
         blocks.append("\n".join([f"{at}  {lines[0]}", *(f"    {line}" for line in lines[1:])]))
         items.append({**item.to_json(), "words": lines})
     if dropped:
-        lost = N_("Earlier news that could not be delivered: {count}.")
+        lost = N_("Earlier notifications not delivered: {count}")
         blocks.append(say(LazyText(lost, {"count": dropped})))
     if chain_head:
-        retained = N_(
-            "Keep this: head of the journal {head}. 'ncen-updater verify --head' finds it again."
-        )
+        retained = N_("Chain head: {head}. To verify it, run: ncen-updater verify --head")
         blocks.append(say(LazyText(retained, {"head": chain_head})))
     foot = LazyText(
-        N_("Sent by ncen-updater at site {site}. Do not answer."), {"site": context.site}
+        N_("Sent by ncen-updater on site {site}. Do not reply."), {"site": context.site}
     )
     return NotificationMessage(
         id=number,

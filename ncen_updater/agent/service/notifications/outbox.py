@@ -174,7 +174,7 @@ class Outbox(JsonRecord):
             ValueError, KeyError, TypeError: If it is something else.
         """
         if not isinstance(data, dict) or data["schema"] != SCHEMA_VERSION:
-            raise ValueError("not an outbox of this form")
+            raise ValueError("not an outbox of this version")
         news = {item["id"]: item for item in data["news"]}
         found = super().from_json({**data, "news": news})
         ways = {name: way.restrict_to(found.news) for name, way in found.ways.items()}

@@ -14,108 +14,74 @@ from ncen_updater.common.reasons import CodeExplanation, has_hidden_values
 Explain = Callable[[str], CodeExplanation | None]
 
 TITLES: Mapping[NotificationKind, str] = {
-    NotificationKind.AVAILABLE: N_("Release {version} is available."),
-    NotificationKind.REHEARSED: N_(
-        "Release {version} was rehearsed on copies of your data, and passed."
-    ),
-    NotificationKind.REHEARSAL_FAILED: N_(
-        "The rehearsal of release {version} failed. Nothing was changed."
-    ),
-    NotificationKind.WAITS: N_(
-        "Release {version} waits for approval; people still needed: {missing}."
-    ),
-    NotificationKind.APPROVED: N_("Release {version} was approved by {by}."),
-    NotificationKind.BACK_APPROVED: N_("Going back to release {version} was approved by {by}."),
+    NotificationKind.AVAILABLE: N_("{version} is available"),
+    NotificationKind.REHEARSED: N_("Rehearsal of {version} passed"),
+    NotificationKind.REHEARSAL_FAILED: N_("Rehearsal of {version} failed"),
+    NotificationKind.WAITS: N_("Waiting for approval: upgrade to {version} ({missing} missing)"),
+    NotificationKind.APPROVED: N_("Upgrade to {version} approved by {by}"),
+    NotificationKind.BACK_APPROVED: N_("Rollback to {version} approved by {by}"),
     NotificationKind.RESTORE_AGREED: N_(
-        "{by} said that the databases, as they are, belong to release {version}."
+        "Adoption of restored databases as {version} approved by {by}"
     ),
-    NotificationKind.EMERGENCY: N_(
-        "{by} goes back from {from} to {version} without the approvals that it takes: an emergency."
-    ),
-    NotificationKind.APPROVAL_VOID: N_("The approval of release {version} no longer holds."),
-    NotificationKind.SCHEDULED: N_("The upgrade to {version} may begin at {at}, as {by} chose."),
+    NotificationKind.EMERGENCY: N_("Emergency rollback from {from} to {version} started by {by}"),
+    NotificationKind.APPROVAL_VOID: N_("Approval of {version} is outdated"),
+    NotificationKind.SCHEDULED: N_("Upgrade to {version} scheduled for {at} by {by}"),
     NotificationKind.SCHEDULE_CANCELLED: N_(
-        "The time that was chosen for the upgrade to {version} was taken back by {by}."
+        "Schedule of the upgrade to {version} cancelled by {by}"
     ),
-    NotificationKind.WINDOW: N_("The upgrade to {version} begins at {at}."),
-    NotificationKind.UPGRADED: N_("Upgraded from {from} to {version}. Officers can work."),
-    NotificationKind.FAILED: N_(
-        "The upgrade from {from} to {version} failed and was undone: {from} runs."
-    ),
-    NotificationKind.WENT_BACK: N_("Went back from {from} to {version}. Officers can work."),
+    NotificationKind.WINDOW: N_("Upgrade to {version} starts at {at}"),
+    NotificationKind.UPGRADED: N_("Upgrade from {from} to {version} completed"),
+    NotificationKind.FAILED: N_("Upgrade from {from} to {version} failed; {from} is running"),
+    NotificationKind.WENT_BACK: N_("Rolled back from {from} to {version}"),
     NotificationKind.ROLLBACK_FAILED: N_(
-        "Going back from {from} to {version} was undone: {from} runs."
+        "Rollback from {from} to {version} failed; {from} is running"
     ),
-    NotificationKind.NEEDS_PERSON: N_("A person has to look at the agent of this site."),
-    NotificationKind.FEED_LAPSING: N_("The lists of the feed lapse in {days} days, at {at}."),
-    NotificationKind.FEED_STALE: N_("The lists of the feed have lapsed, at {at}."),
-    NotificationKind.WITHDRAWN: N_(
-        "Release {version}, which runs here, was withdrawn by the Secretariat."
-    ),
-    NotificationKind.STARTED: N_("The application ({version}) did not run, and was started."),
-    NotificationKind.DOWN: N_(
-        "Officers cannot work: the application ({version}) does not run, or does not answer as it "
-        "should, since {at} at the latest."
-    ),
-    NotificationKind.UP: N_("Officers can work again; the application had been down since {at}."),
-    NotificationKind.STOPPED: N_(
-        "Somebody stopped the application while its new release was watched."
-    ),
-    NotificationKind.AGENT_RENEWED: N_(
-        "The agent has renewed itself: version {version} is in use."
-    ),
+    NotificationKind.NEEDS_PERSON: N_("Manual intervention required"),
+    NotificationKind.FEED_LAPSING: N_("Metadata expires at {at} (days left: {days})"),
+    NotificationKind.FEED_STALE: N_("Metadata expired at {at}"),
+    NotificationKind.WITHDRAWN: N_("Installed release {version} withdrawn by the Secretariat"),
+    NotificationKind.STARTED: N_("Application ({version}) was stopped and has been restarted"),
+    NotificationKind.DOWN: N_("Application ({version}) stopped or unhealthy since {at}"),
+    NotificationKind.UP: N_("Application running again after an outage since {at}"),
+    NotificationKind.STOPPED: N_("Application stopped by an operator during the soak period"),
+    NotificationKind.AGENT_RENEWED: N_("ncen-updater updated to {version}"),
     NotificationKind.AGENT_RETURNED: N_(
-        "Version {version} of the agent did not work; the one before is used."
+        "Update of ncen-updater to {version} failed; previous version restored"
     ),
-    NotificationKind.DISK: N_("A disk of this site is getting full: {free_percent} % is free."),
+    NotificationKind.DISK: N_("Low disk space: {free_percent} % free"),
 }
 _REMEDIES: Mapping[NotificationKind, str] = {
     NotificationKind.REHEARSAL_FAILED: N_(
-        "Officers notice nothing. Send the Secretariat a support bundle."
+        "Run ncen-updater support-bundle and send the file to the Secretariat."
     ),
-    NotificationKind.WAITS: N_("Read the dossier, then run: ncen-updater approve"),
-    NotificationKind.APPROVAL_VOID: N_(
-        "Something changed since. Read the dossier again, and approve anew."
-    ),
-    NotificationKind.FAILED: N_(
-        "It is not tried again by itself for a while. See: ncen-updater history"
-    ),
-    NotificationKind.RESTORE_AGREED: N_(
-        "Two people have to say so. Ask why; once both have, the reasons are in: ncen-updater"
-        " history"
-    ),
-    NotificationKind.EMERGENCY: N_(
-        "Ask why; the reason that was given is in: ncen-updater history"
-    ),
-    NotificationKind.WENT_BACK: N_("See: ncen-updater history"),
-    NotificationKind.ROLLBACK_FAILED: N_("See: ncen-updater status"),
-    NotificationKind.NEEDS_PERSON: N_("Log in, and run: ncen-updater doctor"),
+    NotificationKind.WAITS: N_("Review the dossier, then run: ncen-updater approve"),
+    NotificationKind.APPROVAL_VOID: N_("Review the dossier, then run: ncen-updater approve"),
+    NotificationKind.FAILED: N_("Automatic retries are paused. Run: ncen-updater history"),
+    NotificationKind.RESTORE_AGREED: N_("Run: ncen-updater history"),
+    NotificationKind.EMERGENCY: N_("Run: ncen-updater history"),
+    NotificationKind.WENT_BACK: N_("Run: ncen-updater history"),
+    NotificationKind.ROLLBACK_FAILED: N_("Run: ncen-updater status"),
+    NotificationKind.NEEDS_PERSON: N_("Log in and run: ncen-updater doctor"),
     NotificationKind.FEED_LAPSING: N_(
-        "Check the way to the feed; where media are used, import a new bundle."
+        "Check the connection to the feed, or import a new offline bundle."
     ),
     NotificationKind.FEED_STALE: N_(
-        "The application goes on. No release is taken until a new list is there."
+        "Check the connection to the feed, or import a new offline bundle."
     ),
-    NotificationKind.WITHDRAWN: N_("See what is advised with: ncen-updater status"),
-    NotificationKind.STARTED: N_(
-        "Nobody had stopped it: see in the log of the system why it was not up."
-    ),
-    NotificationKind.STOPPED: N_("The release is judged again once the application is started."),
-    NotificationKind.DOWN: N_(
-        "No change is open here: the agent did not stop it. See: ncen-updater status"
-    ),
-    NotificationKind.AGENT_RETURNED: N_("Nothing is to be done here. Tell the Secretariat."),
-    NotificationKind.DISK: N_(
-        "Make room before the next upgrade; 'ncen-updater plan' says how much it needs."
-    ),
+    NotificationKind.WITHDRAWN: N_("Run: ncen-updater status"),
+    NotificationKind.STARTED: N_("Find the cause: journalctl -b"),
+    NotificationKind.STOPPED: N_("Start the application to continue the soak period."),
+    NotificationKind.DOWN: N_("No change is in progress. Run: ncen-updater status"),
+    NotificationKind.AGENT_RETURNED: N_("Inform the Secretariat."),
+    NotificationKind.DISK: N_("Free disk space before the next upgrade."),
 }
-DOWNTIME = N_("Officers were kept out for {stop}.")
-DOWNTIME_AND_PREDICTION = N_("Officers were kept out for {stop}; predicted were {low} to {high}.")
-PREDICTED_DOWNTIME = N_("Officers will be kept out for {low} to {high}.")
+DOWNTIME = N_("Downtime: {stop}")
+DOWNTIME_AND_PREDICTION = N_("Downtime: {stop} (predicted {low} to {high})")
+PREDICTED_DOWNTIME = N_("Downtime: {low} to {high}")
 RECORD_COUNTS = N_(
-    "Records that get a new code: {mapped}; without a target: {unmapped}; checks: {checks}."
+    "Records with a new code: {mapped}; without a target: {unmapped}; checks: {checks}"
 )
-APPROVE_AGAIN = N_("An approval is for one try: each who had approved has to approve again.")
+APPROVE_AGAIN = N_("A retry requires new approvals.")
 #: What stands where a value is not known.
 UNKNOWN = "?"
 
@@ -162,10 +128,10 @@ def format_notification(
     code = notification.values.get("code")
     known = explain(code) if isinstance(code, str) else None
     if isinstance(code, str) and known is not None and not has_hidden_values(known[0]):
-        lines.append(LazyText(N_("Reason {code}: {what}"), {"code": code, "what": known[0]}))
+        lines.append(LazyText(N_("Code {code}: {what}"), {"code": code, "what": known[0]}))
     elif isinstance(code, str):
         # Half a sentence helps nobody, and what belongs into its gaps may quote the databases.
-        text = N_("Reason {code}: 'ncen-updater history' on the server says it in full.")
+        text = N_("Code {code}. Run on the server: ncen-updater history")
         lines.append(LazyText(text, {"code": code}))
     if known is not None and not has_hidden_values(known[1]):
         lines.append(known[1])

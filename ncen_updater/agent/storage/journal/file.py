@@ -138,7 +138,7 @@ class JournalFile:
         except OSError as error:
             raise JournalUnreadableError(path=path, reason=str(error)) from error
         if not plain:
-            raise JournalUnreadableError(path=path, reason="it is not a plain file")
+            raise JournalUnreadableError(path=path, reason="not a regular file")
         if not os.access(path, os.R_OK, effective_ids=True):
             raise JournalPermissionError(path=path)
         try:
@@ -160,25 +160,21 @@ class JournalFile:
     def _validate(self, *, full: bool) -> None:
         one = self._connection.execute
         if one("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-            raise JournalUnreadableError(
-                path=self.path, reason="it is not a journal of this program"
-            )
+            raise JournalUnreadableError(path=self.path, reason="not a journal of ncen-updater")
         version = one("PRAGMA user_version").fetchone()[0]
         if version != SCHEMA_VERSION:
             raise JournalUnreadableError(
                 path=self.path,
-                reason=LazyText("it has the unknown form {version}", {"version": version}),
+                reason=LazyText("unknown version {version}", {"version": version}),
             )
         if one("SELECT 1 FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone():
-            raise JournalUnreadableError(path=self.path, reason="it holds triggers or views")
+            raise JournalUnreadableError(path=self.path, reason="it contains triggers or views")
         if not one("SELECT 1 FROM sqlite_master WHERE name = 'one_open_change'").fetchone():
             raise JournalUnreadableError(
-                path=self.path, reason="its guard against two changes is gone"
+                path=self.path, reason="its index against concurrent changes is missing"
             )
         if one("PRAGMA journal_mode").fetchone()[0] != "delete":
-            raise JournalUnreadableError(
-                path=self.path, reason="it keeps its records in another file"
-            )
+            raise JournalUnreadableError(path=self.path, reason="its records are in another file")
         if full:
             result = one("PRAGMA integrity_check(1)").fetchone()[0]
             if result != "ok":

@@ -38,7 +38,7 @@ def guard_reads(path: Path) -> Iterator[None]:
     except (sqlite3.Error, ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise JournalUnreadableError(path=path, reason=str(error)[:500]) from error
     except RecursionError as error:
-        raise JournalUnreadableError(path=path, reason="a value is nested too deeply") from error
+        raise JournalUnreadableError(path=path, reason="nested too deeply") from error
 
 
 def parse_stored_value(text: str) -> Any:  # noqa: ANN401 - JSON of any form

@@ -120,7 +120,7 @@ def import_translations(
         source = (entry.source,) if as_po and entry.source else shipped.get_source_text(real)
         made_for[real] = TextOrigin(made.digest, source)
     if unknown and not made_for:
-        raise UnusableFileError("nothing in it is a text of a release that is here")
+        raise UnusableFileError("no text of an installed release in it")
     header = local.header or imported.header
     return TranslationImport(
         TextCatalog(entries, header), tuple(added), tuple(changed), tuple(unknown), made_for

@@ -217,7 +217,7 @@ def _judge_text(
     source = theirs.get_source_text(key) or _read_forms(theirs, key)
     shipped = _read_forms(theirs, key)
     if not own:
-        return KeyReport(key, KeyOutcome.REFUSED, theirs=shipped, why="it is no text")
+        return KeyReport(key, KeyOutcome.REFUSED, theirs=shipped, why="not a string")
     missing, unknown = (
         compare_placeholders(own, source, theirs.formats(key)) if source else ((), ())
     )
@@ -259,7 +259,7 @@ def merge_settings(
             reported.append(KeyReport(key, KeyOutcome.GONE))
             continue
         elif known.conflicts(key):
-            reported.append(KeyReport(key, KeyOutcome.REFUSED, why="a table stands in its place"))
+            reported.append(KeyReport(key, KeyOutcome.REFUSED, why="a table has this name"))
             continue
         else:
             outcome = KeyOutcome.ADDED

@@ -83,7 +83,7 @@ class OverlayDirectory:
                 with os.fdopen(descriptor, "rb") as stream:
                     look = os.fstat(stream.fileno())
                     if not stat.S_ISREG(look.st_mode):
-                        raise UnusableFileError("it is no regular file")
+                        raise UnusableFileError("not a regular file")
                     content = stream.read(MAX_OVERLAY_FILE_BYTES + 1)
         except FileNotFoundError:
             return None

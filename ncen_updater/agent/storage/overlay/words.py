@@ -14,19 +14,17 @@ MAX_KEYS_SHOWN = 20
 
 #: What a key's outcome is called where keys are listed.
 OUTCOME_TEXTS: dict[KeyOutcome, str] = {
-    KeyOutcome.KEPT: N_("yours"),
-    KeyOutcome.BOTH: N_("yours; the release words it anew too"),
-    KeyOutcome.OUTDATED: N_("yours, of a text that has changed"),
-    KeyOutcome.REFUSED: N_("cannot be used; the release's is shown"),
-    KeyOutcome.GONE: N_("the release has no such text any more"),
-    KeyOutcome.NEW: N_("new, not translated yet"),
-    KeyOutcome.COLLISION: N_(
-        "the release has another text under this name now; the release's is shown"
-    ),
-    KeyOutcome.ADDED: N_("yours alone"),
-    KeyOutcome.DEFAULT_CHANGED: N_("yours; the release's own value has changed"),
-    KeyOutcome.MISSING: N_("must have a value"),
-    KeyOutcome.INVALID: N_("the release does not take this value"),
+    KeyOutcome.KEPT: N_("local"),
+    KeyOutcome.BOTH: N_("local; the release changed its text too"),
+    KeyOutcome.OUTDATED: N_("local; the source text changed"),
+    KeyOutcome.REFUSED: N_("unusable; the text of the release is shown"),
+    KeyOutcome.GONE: N_("no longer in the release"),
+    KeyOutcome.NEW: N_("new, not translated"),
+    KeyOutcome.COLLISION: N_("name reused by the release; its text is shown"),
+    KeyOutcome.ADDED: N_("local only"),
+    KeyOutcome.DEFAULT_CHANGED: N_("local; the release changed its value"),
+    KeyOutcome.MISSING: N_("value required"),
+    KeyOutcome.INVALID: N_("value rejected by the release"),
 }
 
 
@@ -34,16 +32,16 @@ def describe_key(key: KeyReport) -> LazyText:
     """Say what became of one key."""
     if key.missing:
         return LazyText(
-            N_("cannot be used, since {places} is missing; the release's is shown"),
+            N_("unusable: {places} missing; the text of the release is shown"),
             {"places": ", ".join(key.missing)},
         )
     if key.unknown:
         return LazyText(
-            N_("cannot be used, since nothing fills {places}; the release's is shown"),
+            N_("unusable: unknown {places}; the text of the release is shown"),
             {"places": ", ".join(key.unknown)},
         )
     if key.outcome is KeyOutcome.INVALID:
-        return LazyText(N_("the release takes only: {rule}"), {"rule": key.why})
+        return LazyText(N_("allowed values: {rule}"), {"rule": key.why})
     return LazyText(OUTCOME_TEXTS[key.outcome])
 
 
@@ -59,7 +57,7 @@ def describe_coverage(coverage: TranslationCoverage) -> LazyText:
     if coverage.percent == coverage.percent_before:
         return LazyText(N_("{language}: {percent} % translated ({translated} of {total})"), values)
     return LazyText(
-        N_("{language}: {percent} % translated ({translated} of {total}), was {before} %"),
+        N_("{language}: {percent} % translated ({translated} of {total}), previously {before} %"),
         values,
     )
 
@@ -68,24 +66,24 @@ def _describe_new_texts(found: TranslationCoverage, source: str) -> Iterator[Laz
     if not found.new or found.language == source:
         return
     values: dict[str, object] = {"count": found.new, "source": source}
-    yield LazyText(N_("{count} new texts will be in the language '{source}'"), values)
+    yield LazyText(N_("new texts shown in '{source}': {count}"), values)
     for area in found.areas:
         yield LazyText(N_("{count} of them {place}"), {"count": area.count, "place": area.words})
 
 
 _TEXT_COUNTS: tuple[tuple[KeyOutcome, str], ...] = (
-    (KeyOutcome.OUTDATED, N_("{count} wordings of yours are of a text that changed")),
-    (KeyOutcome.BOTH, N_("{count} wordings of yours stay; the release words them anew too")),
-    (KeyOutcome.REFUSED, N_("{count} wordings of yours cannot be used")),
-    (KeyOutcome.COLLISION, N_("{count} wordings of yours give way to new texts of the same name")),
-    (KeyOutcome.GONE, N_("{count} wordings of yours are of texts that are no longer there")),
+    (KeyOutcome.OUTDATED, N_("local texts with a changed source: {count}")),
+    (KeyOutcome.BOTH, N_("local texts also changed by the release: {count}")),
+    (KeyOutcome.REFUSED, N_("unusable local texts: {count}")),
+    (KeyOutcome.COLLISION, N_("local texts replaced by texts of the same name: {count}")),
+    (KeyOutcome.GONE, N_("local texts no longer in the release: {count}")),
 )  # fmt: skip
 _SETTING_COUNTS: tuple[tuple[KeyOutcome, str], ...] = (
-    (KeyOutcome.DEFAULT_CHANGED, N_("{count} settings of yours stay; the release's value changed")),
-    (KeyOutcome.GONE, N_("{count} settings of yours are no longer known")),
-    (KeyOutcome.COLLISION, N_("{count} settings of yours have a name that the release uses now")),
-    (KeyOutcome.MISSING, N_("{count} settings must have a value")),
-    (KeyOutcome.INVALID, N_("{count} settings have a value that the release does not take")),
+    (KeyOutcome.DEFAULT_CHANGED, N_("local settings also changed by the release: {count}")),
+    (KeyOutcome.GONE, N_("unknown local settings: {count}")),
+    (KeyOutcome.COLLISION, N_("local settings with a name now used by the release: {count}")),
+    (KeyOutcome.MISSING, N_("settings without a required value: {count}")),
+    (KeyOutcome.INVALID, N_("settings with a value rejected by the release: {count}")),
 )  # fmt: skip
 
 
@@ -94,7 +92,7 @@ def _describe_file(report: FileReport) -> Iterator[LazyText]:
     if problem is not None:
         place = problem.path if problem.line is None else f"{problem.path}:{problem.line}"
         yield LazyText(
-            N_("{path} cannot be read ({why}); the release's is used as it is"),
+            N_("cannot read {path} ({why}); the file of the release is used"),
             {"path": place, "why": problem.why},
         )
     if report.coverage is not None:
@@ -104,7 +102,7 @@ def _describe_file(report: FileReport) -> Iterator[LazyText]:
     else:
         retained = len(report.select(KeyOutcome.KEPT, KeyOutcome.DEFAULT_CHANGED, KeyOutcome.ADDED))
         yield LazyText(
-            N_("{path}: {count} settings of yours"), {"path": report.own, "count": retained}
+            N_("{path}: local settings: {count}"), {"path": report.own, "count": retained}
         )
     for outcome, sentence in _SETTING_COUNTS if report.is_settings else _TEXT_COUNTS:
         count = len(report.select(outcome))

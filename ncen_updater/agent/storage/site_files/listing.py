@@ -164,11 +164,11 @@ def decode_index(content: bytes) -> DirectoryIndex:
     lines = content.decode("ascii").splitlines()
     rows: Iterable[list[object]] = parse_json(f"[{','.join(lines[:-1])}]")
     if not lines or parse_json(lines[-1]) != len(lines) - 1:
-        raise ValueError("the index is not whole")
+        raise ValueError("truncated index")
     index: DirectoryIndex = {}
     for path, kind, *numbers, target in rows:
         if not isinstance(path, str) or len(numbers) != 7 or not isinstance(target, str):
-            raise ValueError("the index holds what is no entry")
+            raise ValueError("invalid entry in the index")
         inode, size, mtime, ctime, mode, uid, gid = (int(str(number)) for number in numbers)
         known = FileKind(str(kind)).value
         index[path] = DirectoryEntry(known, inode, size, mtime, ctime, mode, uid, gid, target)

@@ -97,7 +97,7 @@ class SlotRecords:
                 raise SlotRecordError(
                     version=version,
                     path=place.parent,
-                    detail=LazyText("{tree}: wrong digest", {"tree": TREE_FILE}),
+                    detail=LazyText("{tree}: digest mismatch", {"tree": TREE_FILE}),
                 )
             return parse_tree(content, str(place))
         except SlotRecordError:
@@ -146,7 +146,7 @@ def _iter_entries(place: Path, expected: str) -> Iterator[TreeEntry]:
                 value, end = parse(text, position)
             except json.JSONDecodeError as error:
                 if len(text) - position > MAX_ENTRY_BYTES or not more():
-                    raise ValueError("the tree breaks off") from error
+                    raise ValueError("truncated tree") from error
                 continue
             yield ENTRY_ADAPTER.validate_python(value)
             position = end
@@ -157,4 +157,4 @@ def _iter_entries(place: Path, expected: str) -> Iterator[TreeEntry]:
         while more():
             position = len(text)
     if digest.hexdigest() != expected:
-        raise ValueError("wrong digest")
+        raise ValueError("digest mismatch")

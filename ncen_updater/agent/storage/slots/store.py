@@ -164,7 +164,7 @@ class SlotStore:
         total = self._records.read_document(version).unpacked_bytes
         entries = self._records.iter_entries(version)
         counter = _make_byte_reporter(
-            progress or SilentProgress(), N_("Checking release {version}"), version, total
+            progress or SilentProgress(), N_("Verifying release {version}"), version, total
         )
         try:
             return tuple(compare_tree(place, entries, check_content=full, on_bytes=counter))
@@ -246,7 +246,7 @@ class SlotStore:
                 tree = fill(partial)
                 if tree.compute_digest() != document.tree_digest:
                     raise SlotModifiedError(
-                        path=place, version=version, count=1, detail="another tree"
+                        path=place, version=version, count=1, detail="different tree"
                     )
                 self._verify_and_seal(version, partial, tree.entries, progress, full=full)
                 partial.chmod(0o755)  # whatever the mask: the application gets in
@@ -334,7 +334,7 @@ class SlotStore:
         if not place.exists():
             return False
         if not self.is_built(version, document.tree_digest):
-            found = "another tree" if self._records.exists(version) else "no record"
+            found = "different tree" if self._records.exists(version) else "no record"
             raise SlotModifiedError(path=place, version=version, count=1, detail=found)
         differences = self.verify_slot(version, progress)
         if differences and self.read_current() == version:
@@ -352,7 +352,7 @@ class SlotStore:
         *,
         full: bool,
     ) -> None:
-        counter = _make_byte_reporter(progress, N_("Checking release {version}"), version, None)
+        counter = _make_byte_reporter(progress, N_("Verifying release {version}"), version, None)
         found = tuple(
             compare_tree(
                 place, entries, check_content=full, check_read_only=False, on_bytes=counter

@@ -170,13 +170,13 @@ def test_the_web_server_in_front_is_given_nothing(guarded: Guarded, token: Path)
 @pytest.mark.parametrize(
     ("text", "mode", "words"),
     [
-        (None, 0, "cannot be read: No such file or directory"),
-        (TOKEN, 0o640, "can be read by others"),
-        (TOKEN, 0o604, "can be read by others"),
-        ("", 0o600, "does not hold one token"),
-        (f"Bearer {TOKEN}", 0o600, "does not hold one token"),
-        (f"{TOKEN}\nX-Other: 1", 0o600, "does not hold one token"),
-        (f"{TOKEN}é", 0o600, "does not hold one token"),
+        (None, 0, "Cannot read the health token"),
+        (TOKEN, 0o640, "readable by others"),
+        (TOKEN, 0o604, "readable by others"),
+        ("", 0o600, "must contain one word"),
+        (f"Bearer {TOKEN}", 0o600, "must contain one word"),
+        (f"{TOKEN}\nX-Other: 1", 0o600, "must contain one word"),
+        (f"{TOKEN}é", 0o600, "must contain one word"),
     ],
 )
 def test_a_token_that_cannot_be_used(
@@ -237,18 +237,27 @@ def test_no_text_is_quoted_of_a_file_that_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"health_headers": {"Authorization": "Bearer x"}}, "see health_token_file"),
-        ({"health_headers": {"cookie": "x"}}, "see health_token_file"),
-        ({"health_headers": {"Transfer-Encoding": "chunked"}}, "is no header"),
+        ({"health_headers": {"Authorization": "Bearer x"}}, "use health_token_file"),
+        ({"health_headers": {"cookie": "x"}}, "use health_token_file"),
+        ({"health_headers": {"Transfer-Encoding": "chunked"}}, "not allowed in health_headers"),
         ({"health_headers": {"X Y": "1"}}, "pattern"),
         ({"health_headers": {"X": "1\r\nY: 2"}}, "pattern"),
         ({"health_headers": {}}, "at least 1"),
-        ({"health_token_scheme": "Token"}, "needs a health_token_file"),
+        ({"health_token_scheme": "Token"}, "requires health_token_file"),
         ({"health_token_file": "/t", "health_token_scheme": "a b"}, "pattern"),
-        ({"health_token_file": "/t", "health_url": "http://10.1.2.3"}, "in the clear"),
-        ({"health_token_file": "/t", "health_url": "http://ncen.example"}, "in the clear"),
-        ({"health_token_file": "/t", "health_url": "http://localhost.example"}, "in the clear"),
-        ({"version_command": ["x"], "schema_field": "schema"}, "nothing counts but its status"),
+        ({"health_token_file": "/t", "health_url": "http://10.1.2.3"}, "a token requires https"),
+        (
+            {"health_token_file": "/t", "health_url": "http://ncen.example"},
+            "a token requires https",
+        ),
+        (
+            {"health_token_file": "/t", "health_url": "http://localhost.example"},
+            "a token requires https",
+        ),
+        (
+            {"version_command": ["x"], "schema_field": "schema"},
+            "cannot be combined with version_command",
+        ),
         ({"version_command": []}, "at least 1"),
     ],
 )

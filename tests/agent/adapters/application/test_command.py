@@ -551,7 +551,7 @@ def test_a_unit_that_ended_once_while_officers_work_is_one_bad_look(
         ({"adapter": "systemd", "unit": "x", "parts": [{"name": "mail"}]}, "'unit' in the part"),
         (
             {"adapter": "systemd", "unit": "x", "parts": [{"name": "mail", "unit": "x"}]},
-            "the same unit",
+            "duplicate unit",
         ),
         (
             {
@@ -559,7 +559,7 @@ def test_a_unit_that_ended_once_while_officers_work_is_one_bad_look(
                 "unit": "x",
                 "parts": [{"name": "mail", "unit": "y"}, {"name": "mail", "unit": "z"}],
             },
-            "the same name",
+            "duplicate name",
         ),
     ],
 )

@@ -108,11 +108,11 @@ def test_another_spelling_of_its_version(server: Server) -> None:
         (b'"3.3.0"', r'"([0-9.]+)"', None),
         (b"<footer>Release v3.3.0, (c) 2026</footer>", r"Release (\S+?),", None),
         (b"3.2.4\n", r"(\S+)", '\'version\' is "3.2.4", expected "3.3.0"'),
-        (b"", r"(\S+)", "the answer tells no version"),
-        (b"<html>", r"Release (\S+)", "the answer tells no version"),
-        (b"   ", r"( *)", "the answer tells no version"),
-        (b"\xff\x00", r"(\d+)", "the answer tells no version"),
-        (b"-" * 70_000 + b"3.3.0", r"(\d\S+)", "the answer tells no version"),
+        (b"", r"(\S+)", "no version in the response"),
+        (b"<html>", r"Release (\S+)", "no version in the response"),
+        (b"   ", r"( *)", "no version in the response"),
+        (b"\xff\x00", r"(\d+)", "no version in the response"),
+        (b"-" * 70_000 + b"3.3.0", r"(\d\S+)", "no version in the response"),
     ],
 )
 def test_an_answer_that_is_no_json(
@@ -129,10 +129,13 @@ def test_an_answer_that_is_no_json(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"version_pattern": "("}, "no regular expression"),
-        ({"version_pattern": r"\S+"}, "needs one group"),
-        ({"version_pattern": r"(\d)(\d)"}, "needs one group"),
-        ({"version_pattern": r"(\S+)", "schema_field": "schema"}, "fields of JSON"),
+        ({"version_pattern": "("}, "not a regular expression"),
+        ({"version_pattern": r"\S+"}, "requires exactly one group"),
+        ({"version_pattern": r"(\d)(\d)"}, "requires exactly one group"),
+        (
+            {"version_pattern": r"(\S+)", "schema_field": "schema"},
+            "cannot be combined with version_pattern",
+        ),
         ({"version_pattern": "(" + "x" * 200 + ")"}, "200 characters"),
     ],
 )

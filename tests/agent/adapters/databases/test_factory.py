@@ -49,7 +49,7 @@ def test_postgresql() -> None:
 
 def test_an_engine_without_its_table() -> None:
     broken = sqlite("db").model_copy(update={"sqlite": None})
-    with pytest.raises(DatabaseError, match="no adapter"):
+    with pytest.raises(DatabaseError, match="unsupported database engine"):
         make_engine(broken)
 
 

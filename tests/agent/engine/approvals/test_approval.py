@@ -85,7 +85,7 @@ def test_growth_is_said_in_percent() -> None:
         growth_percent=20.0,
         max_age=timedelta(days=14),
     )
-    assert void.text.render("en") == "database 'seizures' grew by 50 percent since the rehearsal"
+    assert void.text.render("en") == "database 'seizures' grew by 50 % since the rehearsal"
 
 
 def test_the_binding_holds_every_part_but_sizes_and_time() -> None:

@@ -29,8 +29,8 @@ CHANGE = {"id": "abcdefgh", "kind": "upgrade", "to": "3.3.0"}
     [
         ({}, APPROVAL_MISSING),
         ({"binding": None}, NOT_REHEARSED),
-        ({"binding": None, "voids": ["the plan is another one"]}, REHEARSAL_OUTDATED),
-        ({"voids": ["the plan is another one"]}, REHEARSAL_OUTDATED),
+        ({"binding": None, "voids": ["the upgrade path changed"]}, REHEARSAL_OUTDATED),
+        ({"voids": ["the upgrade path changed"]}, REHEARSAL_OUTDATED),
     ],
 )
 def test_why_an_upgrade_does_not_begin(more: dict[str, Any], message: ErrorMessage) -> None:
@@ -40,7 +40,7 @@ def test_why_an_upgrade_does_not_begin(more: dict[str, Any], message: ErrorMessa
 
 
 def test_what_is_approved_is_approved_whatever_was_before() -> None:
-    require_approvals({**SEEN, "missing": 0, "voids": ["the plan is another one"]})
+    require_approvals({**SEEN, "missing": 0, "voids": ["the upgrade path changed"]})
 
 
 def test_beside_an_open_change_nothing_is_approved() -> None:

@@ -283,7 +283,7 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
         "NU-6301", STRICT, "1.0 kB free",
     ),
     "agent too old": (
-        lambda w: w.manifest(agent=">=0.2"), "NU-6303", STRICT, "needs an agent >=0.2",
+        lambda w: w.manifest(agent=">=0.2"), "NU-6303", STRICT, "requires ncen-updater >=0.2",
     ),
     "database too old": (
         lambda w: w.manifest(needs={"postgresql": ">=18"}), "NU-6304", STRICT, "17.10",
@@ -293,16 +293,16 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
     ),
     "no such interpreter": (
         lambda w: _needs(w, "no-such-node", ">=22"),
-        "NU-6327", STRICT, "needs no-such-node >=22; this site has none",
+        "NU-6327", STRICT, "requires no-such-node >=22; installed: none",
     ),
     "interpreter too old": (
         lambda w: _needs(w, "bash", ">=99"),
-        "NU-6327", STRICT, "needs bash >=99; this site has 5.",
+        "NU-6327", STRICT, "requires bash >=99; installed: 5.",
     ),
     "no such path": (
-        lambda w: w.manifest(upgrade_from=">=3.2.5,<3.3"), "NU-6305", STRICT, "runs 3.2.4",
+        lambda w: w.manifest(upgrade_from=">=3.2.5,<3.3"), "NU-6305", STRICT, "3.2.4 is installed",
     ),
-    "nothing in use": (lambda w: w.store.current_link.unlink(), "NU-6306", STRICT, "no way back"),
+    "nothing in use": (lambda w: w.store.current_link.unlink(), "NU-6306", STRICT, "impossible"),
     "current slot writable": (_damage, "NU-6307", STRICT, "VERSION: mode"),
     "current slot changed": (_flip, "NU-6307", STRICT, "VERSION: content"),
     "no such program": (
@@ -315,7 +315,7 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
     ),
     "does not run": (
         lambda w: setattr(w.application.is_running, "return_value", False),
-        "NU-6309", ADVISORY, "does not run",
+        "NU-6309", ADVISORY, "not running",
     ),
     "a part that does not run": (
         lambda w: setattr(w.application.find_missing_parts, "return_value", ("worker",)),
@@ -343,8 +343,8 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
         lambda w: w.change(newest_signed_time=NOW - timedelta(days=900)),
         "NU-6312", ADVISORY, "UTC",
     ),
-    "not writable": (_unwritable, "NU-6313", STRICT, "may not write"),
-    "another disk": (_other_disk, "NU-6314", STRICT, "another disk"),
+    "not writable": (_unwritable, "NU-6313", STRICT, "not writable"),
+    "different file systems": (_other_disk, "NU-6314", STRICT, "different file systems"),
     "restart": (lambda w: w.context.reboot_file.touch(), "NU-6315", ADVISORY, "restart"),
     "open change": (
         lambda w: w.change(open_change="zzzzzzzz"), "NU-6316", STRICT, "not finished",
@@ -353,18 +353,18 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
     "old partial slot": (
         lambda w: (w.root / "slots" / "3.1.0.partial").mkdir(), "NU-6317", ADVISORY, "3.1.0",
     ),
-    "kept databases": (_leftover(DatabaseRole.PREVIOUS), "NU-6318", INFO, "are kept"),
+    "kept databases": (_leftover(DatabaseRole.PREVIOUS), "NU-6318", INFO, "retained"),
     "other databases": (
-        lambda w: w.manifest(databases=[{"name": "x"}]), "NU-6319", STRICT, "x;",
+        lambda w: w.manifest(databases=[{"name": "x"}]), "NU-6319", STRICT, "(x)",
     ),
     "edited migration": (_refuse, "NU-6320", STRICT, "edited"),
     "irreversible": (_irreversible, "NU-6321", ADVISORY, "merges"),
-    "not fetched": (lambda w: w.change(target=None), "NU-6322", INFO, "once"),
-    "unmapped": (_unmapped(strict=False), "NU-6323", ADVISORY, "15 records"),
+    "not fetched": (lambda w: w.change(target=None), "NU-6322", INFO, "after the download"),
+    "unmapped": (_unmapped(strict=False), "NU-6323", ADVISORY, "15 ("),
     "unmapped, strict": (_unmapped(strict=True), "NU-6323", STRICT, "B7: 12"),
     "roles that reach too far": (_exposed, "NU-4163", STRICT, "a superuser"),
     "engine's own": (_blocker, "NU-4101", STRICT, "a slot"),
-    "unreachable": (_unreachable, "NU-4002", STRICT, "cannot be reached"),
+    "unreachable": (_unreachable, "NU-4002", STRICT, "Cannot connect"),
 }  # fmt: skip
 
 
@@ -559,5 +559,5 @@ def test_what_goes_back_must_not_hold_what_brings_a_change_about(
     tmp_path: Path, where: str
 ) -> None:
     files = [{"name": "photographs", "directory": tmp_path / where}]
-    with pytest.raises(ValueError, match="lie in each other"):
+    with pytest.raises(ValueError, match="are nested"):
         AgentConfig.model_validate({**settings(tmp_path).model_dump(by_alias=True), "files": files})

@@ -69,7 +69,7 @@ def test_release_that_works_passes_and_one_that_does_not_fails(demo: DemoSite) -
     operations(demo)  # reads the feed
     before = digests(demo)
     assert rehearse(demo, WELL)["to"] == WELL
-    for version, how in ((UNWELL, "ended with status 1"), (SLOW, "not ended after 5 s")):
+    for version, how in ((UNWELL, "exit status 1"), (SLOW, "timed out after 5 s")):
         with refused(REHEARSAL_FAILED, match=f"smoke.py.*{how}") as caught:
             rehearse(demo, version)
         assert caught.value.values["cause_code"] == "NU-6076"

@@ -160,7 +160,7 @@ def test_every_altered_file_is_named(trial: Trial) -> None:
             path.chmod(mode)
     (finding,) = (finding for finding in found if finding.code == "NU-6104")
     said = finding.what.render("en")
-    assert "put the released ones back" in finding.remedy.render("en")
+    assert "Restore the released files" in finding.remedy.render("en")
     assert len(files) == 5
     assert all(path.relative_to(slot).as_posix() in said for path in files)
 
@@ -178,9 +178,9 @@ def test_whose_a_changed_schema_is_is_asked_first(trial: Trial) -> None:
             journal.store_facts(change, ChangeFacts(fingerprints=kept))
     (finding,) = (finding for finding in found if finding.code == "NU-6106")
     remedy = finding.remedy.render("en")
-    assert f"what was changed in {name}" in remedy
-    assert "If it is undone, this is gone." in remedy
-    assert "'ncen-updater accept-restore 3." in remedy
+    assert f"Have the change in {name}" in remedy
+    assert "two approvers run" in remedy
+    assert "ncen-updater adopt --restored 3." in remedy
 
 
 def test_full_disk_of_any_part_bars_an_upgrade(
@@ -322,7 +322,7 @@ def test_root_is_told_what_the_unit_may_write(trial: Trial, tmp_path: Path) -> N
     try:
         with activated(socket, unit, tmp_path / "unit.log"):
             done = run_agent(*words, environment=environment)
-        assert f"NU-6346 {closed} lies outside" in done.stdout, done.stderr
+        assert f"NU-6346 {closed} is outside" in done.stdout, done.stderr
         assert done.returncode == 3
         socket.unlink(missing_ok=True)
         alone = run_agent(*words, environment=environment)

@@ -101,7 +101,7 @@ def test_another_operate_group_that_the_tray_does_not_belong_to(tmp_path: Path) 
     tray = finding.figures["path"]
     assert (finding.code, finding.figures["group"]) == ("NU-6141", "ncen-operator")
     said = finding.what.render("en")
-    assert f"cannot lay bundles into the tray {tray}" in said and "mode 1770" in said
+    assert f"cannot write to import directory {tray}" in said and "mode 1770" in said
     assert grp.getgrgid(MINE).gr_name in said
     assert f"'sudo chgrp ncen-operator {tray} && sudo chmod g+rwx {tray}'" in commands(finding)
     assert "ncen-operator" in finding.what.render("fr") != said
@@ -112,7 +112,7 @@ def test_another_read_group_reads_no_configuration_and_reaches_no_service(tmp_pa
     read, reached = found(config, {"ncen-updater": NOBODYS})
     assert (read.code, reached.code) == ("NU-6139", "NU-6140")
     assert f"'sudo chgrp ncen-updater {config} && sudo chmod g+r {config}'" in commands(read)
-    assert "'sudo systemctl restart ncen-updater.service'" in commands(reached)
+    assert "sudo systemctl restart ncen-updater.service" in commands(reached)
 
 
 def test_what_the_command_gives_is_enough(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_an_event_was_rewritten_and_the_chain_made_anew(path: Path) -> None:
     assert said(path, kept) == ["NU-6109"]
     with Journal.open(path) as journal:
         (found,) = _check_chain_heads(journal, [kept])
-    assert str(found.remedy).startswith("Compare what was typed"), "a slip of the hand comes first"
+    assert str(found.remedy).startswith("Check the chain head"), "a slip of the hand comes first"
 
 
 @pytest.mark.parametrize(

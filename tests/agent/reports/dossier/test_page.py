@@ -24,6 +24,7 @@ from ncen_updater.agent.reports.dossier.page import (
     build_disk_space_bars,
     build_downtime_bars,
     build_downtime_ranges,
+    format_verdict,
     risks,
 )
 from ncen_updater.common.cli.render import group_digest
@@ -172,18 +173,18 @@ def test_it_says_what_a_director_has_to_know() -> None:
     text = Reader(render_dossier(DOSSIER)).text
     for words in (
         "ncen: upgrade from 3.2.4 to 3.3.0",
-        "5.0 s to 1 min 15 s, most likely 9.0 s",
-        "in the hours from 2026-11-24 22:00:00 UTC to 2026-11-25 04:00:00 UTC",
-        "CITES class: 212 records get a new code.",
-        "3 records have no target: C10 (3).",
-        "Checks of the data that hold: 2.",
+        "about 9.0 s (5.0 s to 1 min 15 s)",
+        "between 2026-11-24 22:00:00 UTC and 2026-11-25 04:00:00 UTC",
+        "CITES class: new code for 212 records.",
+        "3 records without a target: C10 (3)",
+        "Data checks passed: 2.",
         "UPDATE items SET code = 'C10' WHERE code < 'C2';",
-        "3.3.0 back to 3.2.4: tried in the rehearsal, 3.0 s.",
+        "Rollback rehearsed, 3.3.0 to 3.2.4: 3.0 s.",
         "New CITES classes",
         "amina 1001 2026-11-24",
         "1 of 2",
-        "Approving person Approving person Director",
-        "Together 7.0 MB.",
+        "Approver Approver Director",
+        "Total: 7.0 MB.",
         "ncen-updater approve 3.3.0 --dry-run",
     ):
         assert words in text, words
@@ -207,8 +208,8 @@ def test_the_digest_stands_beside_the_signatures_and_on_each_page() -> None:
 @pytest.mark.parametrize(
     ("language", "words"),
     [
-        ("en", "12 kept, 3 came back from where they were parked"),
-        ("fr", "12 gardées, 3 revenues d'où elles avaient été mises de côté"),
+        ("en", "kept 12, restored by the rollback 3"),
+        ("fr", "conservées 12, rétablies par le retour arrière 3"),
     ],
 )
 def test_what_the_rehearsal_saw_of_values_is_said(language: str, words: str) -> None:
@@ -222,7 +223,7 @@ def test_what_the_rehearsal_saw_of_values_is_said(language: str, words: str) -> 
     said = Reader(render_dossier(replace(DOSSIER, hops=(hop,)), language)).text
     assert words in said
     # Never a number alone: beside it stands that records are kept.
-    count = {"en": "(values: 2): what is entered in", "fr": "(valeurs : 2) : ce qui est saisi dans"}
+    count = {"en": "2 sample values in", "fr": "2 valeurs d'essai dans"}
     assert f"{count[language]} seizures.items.note" in said
     document = build_dossier_document(replace(DOSSIER, hops=(hop,)), language)
     assert words in str(document["hops"])
@@ -270,7 +271,7 @@ def test_room_is_drawn_before_during_and_after() -> None:
 def test_a_stop_without_a_lower_end() -> None:
     stop = replace(REPORT.stop_s, low=0.4)
     facts = replace(DOSSIER, hops=(replace(HOP, report=replace(REPORT, stop_s=stop)),))
-    assert "up to 1 min 15 s, most likely 9.0 s" in Reader(render_dossier(facts)).text
+    assert "about 9.0 s (at most 1 min 15 s)" in Reader(render_dossier(facts)).text
 
 
 def test_french_has_no_english_sentence_left() -> None:
@@ -286,26 +287,34 @@ def test_french_has_no_english_sentence_left() -> None:
 @pytest.mark.parametrize(
     ("name", "facts", "words"),
     [
-        ("blocked", replace(DOSSIER, findings=(
-            Finding("NU-6301", Severity.STRICT, LazyText("No room."), LazyText("")),)), "blocks"),
         ("loses", replace(DOSSIER, hops=(
             replace(HOP, way_back=RollbackKind.RESTORES_PREVIOUS),)), "loses"),
-        ("not rehearsed", replace(DOSSIER, rehearsed_at=None,
-                                  hops=(replace(HOP, report=None),)), "not rehearsed"),
         ("no target", DOSSIER, "3 records have a code without a target"),
         ("differs", replace(DOSSIER, hops=(
             replace(HOP, report=replace(REPORT, back_differs=("seizures.items",))),)),
             "seizures.items"),
         ("guessed", replace(DOSSIER, hops=(replace(HOP, report=replace(
-            REPORT, stop_s=replace(REPORT.stop_s, learnt=False))),)), "a guess"),
+            REPORT, stop_s=replace(REPORT.stop_s, learnt=False))),)), "partly estimated"),
         ("missed", replace(DOSSIER, earlier=(DowntimeComparison("3.2.4", 3.0, 4.0, 9.0),)),
-            "1 prediction for this site 1 did not hold"),
-        ("two hops", replace(DOSSIER, hops=(HOP, HOP)), "over 2 releases"),
+            "missed: 1 of 1"),
+        ("two hops", replace(DOSSIER, hops=(HOP, HOP)), "Releases on the path: 2"),
     ],
 )  # fmt: skip
 def test_each_risk_is_named(name: str, facts: Dossier, words: str) -> None:
     assert any(words in str(text) for text in risks(facts)), name
     assert render_dossier(facts)
+
+
+def test_the_verdict_is_one_line() -> None:
+    blocker = Finding("NU-6301", Severity.STRICT, LazyText("No room."), LazyText(""))
+    unknown = replace(DOSSIER, rehearsed_at=None, hops=(replace(HOP, report=None),))
+    for facts, verdict in (
+        (replace(unknown, findings=(blocker,)), "Blocked by preflight checks"),
+        (replace(unknown, findings=()), "No rehearsal"),
+        (replace(DOSSIER, findings=()), "Ready for approval"),
+    ):
+        assert str(format_verdict(facts)).startswith(verdict)
+        assert verdict in Reader(render_dossier(facts)).text
 
 
 def test_a_calm_upgrade_has_no_risks() -> None:
@@ -319,8 +328,8 @@ def test_a_calm_upgrade_has_no_risks() -> None:
     [
         "copying the databases",
         "migrating the databases",
-        "stopping, starting, looking at the health",
-        "in the upgrade, and {days} days after it",
+        "stop, start and health check",
+        "upgrade and retention (days: {days})",
     ],
 )
 def test_labels_end_before_their_bar(language: str, label: str) -> None:

@@ -75,8 +75,8 @@ def test_what_the_service_does_and_the_site_are_of_one_moment(
 
 
 def test_what_a_command_began_for_is_not_told_after_its_end(counter: Counter) -> None:
-    """Seen: "undone" beside "a change has not come to its end", until the service had looked."""
-    why = LazyText("a change has not come to its end")
+    """Seen: "undone" beside "a change is not finished", until the service had looked."""
+    why = LazyText("a change is not finished")
     counter.snapshots.handle_event(ServiceEvent("next", {"action": "resume", "why": why}))
     counter.snapshots.record_start(["resume", "--unattended"])
     counter.snapshots.record_end()
@@ -276,11 +276,11 @@ def test_a_method_that_is_not_taken_names_those_that_are(counter: Counter) -> No
 
 def test_refusals_in_french(counter: Counter) -> None:
     answer = counter.ask("GET", "/v1/nothing", HTTP_ACCEPT_LANGUAGE="de, fr-CH;q=0.8")
-    assert answer.document["error"]["what"].startswith("Le service ne connaît rien")
+    assert answer.document["error"]["what"].startswith("Chemin d'API inconnu")
 
 
 def test_what_the_service_does_is_told_in_the_language_that_is_asked_for(counter: Counter) -> None:
-    why = LazyText(N_("upgrades are on hold: {reason}"), {"reason": "salon"})
+    why = LazyText(N_("upgrades on hold: {reason}"), {"reason": "salon"})
     counter.snapshots.handle_event(ServiceEvent("next", {"action": "wait", "why": why}))
     told = counter.ask("GET", "/v1/status", HTTP_ACCEPT_LANGUAGE="fr").document["service"]["why"]
     assert told == why.render("fr") != why.render("en")

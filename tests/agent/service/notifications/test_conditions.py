@@ -26,6 +26,7 @@ from ncen_updater.agent.service.notifications.conditions import (
 from ncen_updater.agent.storage.agent_selection import AgentSelection, FailedAgent
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord, HoldRecord
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.feed.last_view import FeedSummary
 from tests.agent.cli.site import CHANGE
 from tests.support.simulated_site import PLACES
@@ -161,7 +162,7 @@ ROWS = (
     Row("held", awaiting(status=at(holds=(HOLD,))), (NotificationKind.AVAILABLE,)),
     Row(
         "an approval that holds no longer",
-        awaiting(replace(NEXT, voids=("the schema changed",), binding="")),
+        awaiting(replace(NEXT, voids=(LazyText("the schema changed"),), binding="")),
         (NotificationKind.AVAILABLE, NotificationKind.APPROVAL_VOID),
     ),
     Row(
@@ -203,7 +204,9 @@ ROWS = (
     ),
     Row("a change runs", at(change=change(ChangeState.RUNNING)), ()),
     Row(
-        "a change is stuck", at(change=change(ChangeState.STUCK)), (NotificationKind.NEEDS_PERSON,)
+        "manual intervention required",
+        at(change=change(ChangeState.STUCK)),
+        (NotificationKind.NEEDS_PERSON,),
     ),
     Row(
         "a release turned bad, and a person decides",
@@ -217,7 +220,7 @@ ROWS = (
         (),
     ),
     Row(
-        "there is no way back that keeps records",
+        "a rollback would lose records",
         at(
             change=change(ChangeState.COMMITTED, steps=COMMIT),
             facts=ChangeFacts(waits_for_person=True),

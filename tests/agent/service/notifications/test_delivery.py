@@ -119,15 +119,15 @@ def test_a_mail_arrives_with_words_and_figures(site: TrialSite) -> None:
         by_mail(site, box.port)
         assert send_by_process(site, order("mail", FAILED, UPGRADED, left_out=3)) is None
     (mail,) = box.mails
-    assert mail["Subject"].startswith("[ke-1] The upgrade from 3.2.4 to 3.3.0 failed")
-    assert "1 more" in mail["Subject"]
+    assert mail["Subject"].startswith("[ke-1] Upgrade from 3.2.4 to 3.3.0 failed")
+    assert "(+1)" in mail["Subject"]
     assert mail["Message-ID"] == "<0123abcd@example.org>"
     assert mail["To"] == "it@example.org, boss@example.org"
     assert mail["Importance"] == "high"
     text = mail.get_content()
-    assert "Officers were kept out for 4 min 10 s; predicted were 3 min 20 s to 5 min." in text
+    assert "Downtime: 4 min 10 s (predicted 3 min 20 s to 5 min)" in text
     assert "NU-4150" in text
-    assert "could not be delivered: 3" in text
+    assert "not delivered: 3" in text
 
 
 def test_a_mail_speaks_the_language_of_the_site(site: TrialSite) -> None:
@@ -135,7 +135,7 @@ def test_a_mail_speaks_the_language_of_the_site(site: TrialSite) -> None:
         by_mail(site, box.port, language="fr")
         assert send(site, order("mail", UPGRADED)) is None
     text = box.mails[0].get_content()
-    assert "Les agents" in text
+    assert "Indisponibilité" in text
     assert "Officers" not in text
 
 
@@ -224,7 +224,7 @@ def test_a_webhook_is_signed_and_holds_values_and_words(
     (item,) = document["news"]
     assert item["kind"] == "upgraded"
     assert item["values"]["stop_s"] == 250.0
-    assert item["words"][0] == "Upgraded from 3.2.4 to 3.3.0. Officers can work."
+    assert item["words"][0] == "Upgrade from 3.2.4 to 3.3.0 completed"
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def test_a_reason_whose_values_are_not_told_is_no_half_sentence(code: str) -> No
     )
     whole = "\n".join(map(str, said))
     assert "…" not in whole
-    assert f"Reason {code}: 'ncen-updater history' on the server says it in full." in whole
+    assert f"Code {code}. Run on the server: ncen-updater history" in whole
 
 
 def test_times_are_those_of_the_site() -> None:
@@ -87,11 +87,9 @@ def test_times_are_those_of_the_site() -> None:
     )
     reader = MessageContext("ke-1", "en", ZoneInfo("Africa/Nairobi"))
     letter = compose_message("id", [news], 0, reader, explain_code)
-    assert (
-        letter.subject == "[ke-1] The upgrade to 3.3.0 begins at 2026-03-01 15:00 EAT (12:00 UTC)."
-    )
-    assert "Officers will be kept out for 1 min to 1 min 30 s." in letter.body
-    assert letter.body.startswith("2026-03-01 15:00 EAT (12:00 UTC)  The upgrade")
+    assert letter.subject == "[ke-1] Upgrade to 3.3.0 starts at 2026-03-01 15:00 EAT"
+    assert "Downtime: 1 min to 1 min 30 s" in letter.body
+    assert letter.body.startswith("2026-03-01 15:00 EAT  Upgrade")
     assert not letter.urgent
 
 

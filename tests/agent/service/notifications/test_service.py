@@ -120,7 +120,7 @@ def test_news_arrive_once_over_a_kill(site: TrialSite) -> None:
             assert arrives("1.2.0")
             assert service.end() == 0
     said = subjects(box)
-    assert said[-1] == "[ke-1] The agent has renewed itself: version 1.2.0 is in use."
+    assert said[-1] == "[ke-1] ncen-updater updated to 1.2.0"
     # One may come twice where the kill came before it was written down, under one number.
     numbers = [mail["Message-ID"] for mail in box.mails]
     assert len(set(numbers)) == 3
@@ -138,7 +138,7 @@ def test_what_cannot_be_told_keeps_nothing_from_going_on(
         service.wait_for("service.loop wait")
         note(site, "1.1.0")
         service.wait_for("no metrics")
-        service.wait_for("cannot be reached")
+        service.wait_for("unreachable")
         done = site.run("hold", "--reason", "fair", "--alone")
         assert done.returncode == 0, done.stderr
         service.wait_for("on hold")

@@ -224,7 +224,7 @@ def test_doctor_lists_what_no_release_names_and_what_is_not_in_use(demo: DemoSit
     write(demo, "i18n/sw.po", "")
     found = check_overlay(site, OLD)
     assert [f.code for f in found] == ["NU-6133", "NU-6134"]
-    assert "none is chosen)." in found[0].what.render(), "Seen: 'is: -'"
+    assert "none selected in" in found[0].what.render(), "Seen: 'is: -'"
     applied(demo, site)
     (demo.country / "i18n/sw.po").unlink()
     assert check_overlay(site, OLD) == ()

@@ -98,8 +98,8 @@ def test_two_languages_of_the_release_and_a_third_of_the_country(place: Place) -
     assert (swahili.translated, swahili.total, swahili.percent_before) == (1, 3, 100)
     assert [t.missing for t in report["sw"].select(KeyOutcome.REFUSED)] == [("{x}",)]
     said = [words.render("en") for words in describe_overlay(place.layer.make_report(OLD, NEW))]
-    assert "sw: 33 % translated (1 of 3), was 100 %" in said
-    assert "  1 wording of yours cannot be used" in said
+    assert "sw: 33 % translated (1 of 3), previously 100 %" in said
+    assert "  unusable local texts: 1" in said
 
 
 def test_what_was_edited_since_is_merged_on_the_way_back(place: Place) -> None:

@@ -95,7 +95,7 @@ def test_each_key_has_one_outcome(row: Row, form: OverlayFormat) -> None:
 PO_ROWS = [
     Row("nothing changed", ({"Open": "Ouvrir"}, {}), ({"Open": "Ouvrir"}, {}),
         {"Open": "mien"}, KeyOutcome.KEPT, "mien"),
-    Row("words it anew", ({"Open": "Ouvrir"}, {}), ({"Open": "Lire"}, {}),
+    Row("changed its text too", ({"Open": "Ouvrir"}, {}), ({"Open": "Lire"}, {}),
         {"Open": "mien"}, KeyOutcome.BOTH, "mien"),
     Row("a wrong place", ({"See {x}": ""}, {}), ({"See {x}": ""}, {}),
         {"See {x}": "voir"}, KeyOutcome.REFUSED, None),

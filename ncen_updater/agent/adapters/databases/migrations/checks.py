@@ -156,14 +156,16 @@ def compare_checks(
         values: dict[str, object] = {"check": check.name, "before": left, "after": right}
         what: str | None = None
         if any(check.name not in values_ for values_ in asked):
-            what = N_("'{check}' was not asked on both sides (before: {before}, after: {after}).")
+            what = N_(
+                "check '{check}' has no result on one side (before: {before}, after: {after})"
+            )
         elif check.compare is not None:
             if not _relation_holds(check.compare, left, right):
                 values["relation"] = check.compare.value
-                what = N_("'{check}' must be {relation}: {before} before and {after} after.")
+                what = N_("check '{check}' must be {relation} (before: {before}, after: {after})")
         elif any(values_[check.name] != check.expect for values_ in asked):
             values["expect"] = check.expect
-            what = N_("'{check}' must be {expect} (before: {before}, after: {after}).")
+            what = N_("check '{check}' must be {expect} (before: {before}, after: {after})")
         if what is not None:
             found.append(
                 CheckFailure(check.name, check.database, LazyText(what, values), left, right)

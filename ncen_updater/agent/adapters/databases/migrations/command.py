@@ -167,7 +167,7 @@ def run_migrator(
     tail = OutputTail(partial(os.read, stdout.fileno()), OUTPUT_TAIL_BYTES, 5)
 
     def tell(seconds: float) -> None:
-        what = N_("{program} of the release has been running for {seconds} s")
+        what = N_("{program} has been running for {seconds} s")
         progress.report(LazyText(what, {"program": declared.argv[0], "seconds": round(seconds)}))
 
     refused = ""
@@ -180,10 +180,10 @@ def run_migrator(
     stdout.close()
     if status != 0:
         how = (
-            LazyText(N_("it had not ended after {seconds} s."), {"seconds": declared.timeout_s})
+            LazyText(N_("timed out after {seconds} s"), {"seconds": declared.timeout_s})
             if status is None
             else LazyText(
-                N_("it ended with status {status}."),
+                N_("exit status {status}"),
                 {"status": status if status >= 0 else 128 - status},  # as a shell says it
             )
         )

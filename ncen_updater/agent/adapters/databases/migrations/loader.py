@@ -69,23 +69,23 @@ class _ReleaseFiles:
             plain = stat.S_ISREG(info.st_mode)
             outside = plain and not path.resolve().is_relative_to(self._slot.resolve())
         except (OSError, ValueError) as error:
-            raise self._file_error(inside, N_("it is missing."), str(error)) from error
+            raise self._file_error(inside, N_("file not found"), str(error)) from error
         if outside or not plain:
-            raise self._file_error(inside, N_("it is not a plain file inside the release."))
+            raise self._file_error(inside, N_("not a regular file inside the release"))
         if info.st_size > MAX_FILE_BYTES:
             raise self._file_error(
-                inside, N_("it is too large."), f"{info.st_size} > {MAX_FILE_BYTES}"
+                inside, N_("file too large"), f"{info.st_size} > {MAX_FILE_BYTES}"
             )
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise self._file_error(inside, N_("it cannot be read."), str(error)) from error
+            raise self._file_error(inside, N_("cannot be read"), str(error)) from error
         bad = check_file_content(content)
         if bad:
             raise self._file_error(inside, *bad)
         digest = hashlib.sha256(content).hexdigest()
         if self._digests is not None and self._digests.get(inside) != digest:
-            raise self._file_error(inside, N_("it is not the file that was signed."), digest)
+            raise self._file_error(inside, N_("digest mismatch"), digest)
         return path, digest
 
     def _file_error(self, path: str, reason: str, detail: str | None = None) -> DatabaseError:

@@ -38,13 +38,13 @@ LossesByDatabase = Mapping[str, tuple[DataLoss, ...]]
 class MigrationReason(StrEnum):
     """Why a ledger and a release do not fit; the value is the sentence shown."""
 
-    LEDGER_BROKEN = N_("its record of migrations contradicts itself at {migration}.")
-    EDITED = N_("migration {migration} was changed after it had been applied.")
-    UNKNOWN = N_("migration {migration} was applied, and no release at hand contains it.")
-    GAP = N_("migration {migration} is missing although a later one was applied.")
-    OUT_OF_ORDER = N_("migration {migration} would have to be undone below a later one.")
-    IRREVERSIBLE = N_("migration {migration} cannot be undone.")
-    STALE_PLAN = N_("it changed after the plan was made; look at migration {migration}.")
+    LEDGER_BROKEN = N_("inconsistent migration history at {migration}")
+    EDITED = N_("migration {migration} was modified after it was applied")
+    UNKNOWN = N_("applied migration {migration} is in no installed release")
+    GAP = N_("migration {migration} is missing, but a later one is applied")
+    OUT_OF_ORDER = N_("migration {migration} cannot be reverted before a later one")
+    IRREVERSIBLE = N_("migration {migration} is irreversible")
+    STALE_PLAN = N_("the plan is outdated at migration {migration}")
 
 
 def make_refusal(database: str, reason: MigrationReason, migration: str) -> MigrationRefusedError:

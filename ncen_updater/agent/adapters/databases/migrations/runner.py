@@ -247,13 +247,13 @@ class MigrationRunner:
             words = (
                 N_("{database}: migration {migration} ({number} of {total})")
                 if step.direction is MigrationDirection.UP
-                else N_("{database}: way back of migration {migration} ({number} of {total})")
+                else N_("{database}: reverting migration {migration} ({number} of {total})")
             )
             progress.report(LazyText(words, values), number, len(steps))
             item = migrations[step.direction, step.id]
             with report_heartbeat(self._make_heartbeat(step, progress), self._heartbeat_s):
                 work.run_migration(step, item, *versions[number : number + 2])
-        done = LazyText(N_("{database}: all migrations have run"), {"database": self._database})
+        done = LazyText(N_("{database}: all migrations applied"), {"database": self._database})
         progress.report(done, len(steps), len(steps))
 
     def _make_heartbeat(
@@ -261,7 +261,7 @@ class MigrationRunner:
     ) -> Callable[[float], None]:
         def tell(seconds: float) -> None:
             what = LazyText(
-                N_("{database}: migration {migration} has been running for {seconds} s"),
+                N_("{database}: migration {migration} running for {seconds} s"),
                 {"database": self._database, "migration": step.id, "seconds": round(seconds)},
             )
             progress.report(what)

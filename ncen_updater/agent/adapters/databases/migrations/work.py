@@ -139,7 +139,7 @@ class MigrationExecutor:
             if before is None or self._dialect.read_transaction_id(driver) != before:
                 raise self._make_error("the file ended its own transaction")
             if self._dialect.read_environment(driver) != around:
-                raise self._make_error("the file changed its role, or databases from outside")
+                raise self._make_error("the file changed the role or attached a database")
         self._check_dangling_references()
         if step.direction is MigrationDirection.UP and item.verify is not None:
             self._run_verify_file(item)
@@ -158,7 +158,7 @@ class MigrationExecutor:
         driver, tables = self._driver, self._dialect.tables
         rows = driver.execute(tables.select_version).fetchall()
         if [str(name) for (name,) in rows] != ([] if standing is None else [standing]):
-            raise self._make_error("the version row is not what it was when the migration began")
+            raise self._make_error("the version row changed during the migration")
         if standing is not None:
             driver.execute(tables.delete_version, (standing,))
         if top is not None:

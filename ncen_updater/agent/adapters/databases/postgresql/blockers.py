@@ -58,158 +58,150 @@ class FindingTemplate:
 OPEN_SESSIONS = FindingTemplate(
     "NU-4120",
     Severity.ADVISORY,
-    N_("{count} sessions are open in {database}: {applications}."),
-    N_("Stop these programs for the time of the change; what stays will be ended."),
+    N_("Open sessions in {database}: {count} ({applications})"),
+    N_("Stop these programs before the upgrade."),
 )
 PREPARED_TRANSACTIONS = FindingTemplate(
     "NU-4121",
     Severity.STRICT,
-    N_("{count} prepared transactions are open in {database}: {transactions}."),
-    N_("End each of them: COMMIT PREPARED or ROLLBACK PREPARED with its name."),
+    N_("Open prepared transactions in {database}: {count} ({transactions})"),
+    N_("Run COMMIT PREPARED or ROLLBACK PREPARED for each of them."),
 )
 REPLICATION_SLOTS = FindingTemplate(
     "NU-4122",
     Severity.STRICT,
-    N_("{database} has logical replication slots that a copy does not carry: {objects}."),
+    N_("Logical replication slots in {database} cannot be copied: {objects}"),
     N_(
-        "Drop each slot for the upgrade with pg_drop_replication_slot; create it again"
-        " afterwards, and let its subscriber copy its tables again."
+        "Drop each slot with pg_drop_replication_slot; after the upgrade create it again"
+        " and resynchronize its subscriber."
     ),
 )
 SUBSCRIPTIONS = FindingTemplate(
     "NU-4123",
     Severity.STRICT,
-    N_("{database} has subscriptions that a copy does not carry: {objects}."),
+    N_("Subscriptions in {database} cannot be copied: {objects}"),
     N_(
-        "Drop the subscriptions for the change and make them anew afterwards. To keep the other"
-        " side's slot: ALTER SUBSCRIPTION ... DISABLE; ALTER SUBSCRIPTION ... SET (slot_name"
-        " = NONE); DROP SUBSCRIPTION ...; and later CREATE SUBSCRIPTION ... WITH (create_slot"
-        " = false, copy_data = false)."
+        "Drop the subscriptions and create them again after the upgrade. To keep the"
+        " remote slot: ALTER SUBSCRIPTION ... DISABLE; ALTER SUBSCRIPTION ... SET"
+        " (slot_name = NONE); DROP SUBSCRIPTION ...; later CREATE SUBSCRIPTION ... WITH"
+        " (create_slot = false, copy_data = false)."
     ),
 )
 NO_SPACE = FindingTemplate(
     "NU-4124",
     Severity.STRICT,
-    N_(
-        "This change needs {needed_bytes} on the disk of {place}, copies included;"
-        " {free_bytes} are free there."
-    ),
-    N_(
-        "Free at least {missing_bytes} there, or enlarge that disk. 'ncen-updater collect' removes"
-        " databases of earlier upgrades that are past their time."
-    ),
+    N_("Not enough disk space in {place}: {free_bytes} free, {needed_bytes} required"),
+    N_("Free at least {missing_bytes} there."),
 )
 SPACE_UNKNOWN = FindingTemplate(
     "NU-4125",
     Severity.ADVISORY,
-    N_("The free space of the server cannot be seen from here; {needed_bytes} are needed."),
-    N_("Ask the database administrator for the free space. Where the server is on this machine: let"
-       " the agent reach it by its socket, and GRANT pg_read_all_settings TO {role};"),
+    N_("Free disk space of the database server unknown ({needed_bytes} required)"),
+    N_("Check it with the database administrator. For a local server, run as superuser: GRANT"
+        " pg_read_all_settings TO {role};"),
 )  # fmt: skip
 NO_CREATEDB = FindingTemplate(
     "NU-4126",
     Severity.STRICT,
-    N_("The agent's role may not make databases."),
-    N_("Run as a superuser: ALTER ROLE {role} CREATEDB;"),
+    N_("Database role lacks CREATEDB"),
+    N_("Run as superuser: ALTER ROLE {role} CREATEDB;"),
 )
 NOT_MEMBER = FindingTemplate(
     "NU-4127",
     Severity.STRICT,
-    N_("The agent's role cannot act as {owner}."),
-    N_("Run as a superuser: GRANT {owner} TO {role}; (from 16 on: WITH INHERIT TRUE, SET TRUE)"),
+    N_("Database role is not a member of {owner}"),
+    N_(
+        "Run as superuser: GRANT {owner} TO {role}; (PostgreSQL 16 or later: WITH INHERIT"
+        " TRUE, SET TRUE)"
+    ),
 )
 NO_SIGNAL = FindingTemplate(
     "NU-4128",
     Severity.ADVISORY,
-    N_("The agent's role may end the sessions of {owner} only, not those of other roles."),
-    N_("Run as a superuser: GRANT pg_signal_backend TO {role};"),
+    N_("Database role can terminate only sessions of {owner}"),
+    N_("Run as superuser: GRANT pg_signal_backend TO {role};"),
 )
 COLLATION_VERSION_MISMATCH = FindingTemplate(
     "NU-4129",
     Severity.STRICT,
-    N_("{database} was sorted by version {stored} of the system's rules, now it is {actual}: the"
-       " server refuses to copy it."),
+    N_("Collation version mismatch in {database}: {stored} recorded, {actual} installed"),
     N_("Run in {database}: REINDEX DATABASE; ALTER DATABASE {database} REFRESH COLLATION VERSION;"),
 )  # fmt: skip
 NAME_TOO_LONG = FindingTemplate(
     "NU-4130",
     Severity.STRICT,
-    N_("The name {database} leaves no room for the names of its copies ({length} of 63 bytes)."),
+    N_("Database name too long: {database} ({length} of 63 bytes with suffixes)"),
     N_("Rename the database to at most 48 bytes."),
 )
 INVALID_DATABASE = FindingTemplate(
     "NU-4131",
     Severity.STRICT,
-    N_("{database} is what an interrupted DROP DATABASE left; it cannot be used."),
-    N_("If nobody needs it: DROP DATABASE {database}. If it is live: restore it from a backup."),
+    N_("Invalid database {database}: interrupted DROP DATABASE"),
+    N_("If unused, run: DROP DATABASE {database}; otherwise restore it from a backup."),
 )
 LEFTOVER_COPY = FindingTemplate(
     "NU-4132",
     Severity.STRICT,
-    N_("{database} exists already, from an earlier attempt of this change."),
-    N_("Run ncen-updater resume, which removes it."),
+    N_("Database {database} already exists from an interrupted attempt"),
+    N_("Run: ncen-updater resume"),
 )
 UNSUPPORTED_VERSION = FindingTemplate(
     "NU-4133",
     Severity.STRICT,
-    N_("The server is PostgreSQL {version}; this agent knows 14 to 18."),
-    N_("Upgrade the server, or the agent."),
+    N_("Unsupported PostgreSQL version: {version} (supported: 14 to 18)"),
+    N_("Upgrade the server or ncen-updater."),
 )
 MISSING_DATABASE = FindingTemplate(
     "NU-4134",
     Severity.STRICT,
-    N_("There is no database {database} on the server."),
-    N_("Correct the name in [databases.names], or restore the database."),
+    N_("Database {database} not found on the server"),
+    N_("Correct its name in [databases.names], or restore it."),
 )
 SETTING_NOT_ALLOWED = FindingTemplate(
     "NU-4135",
     Severity.STRICT,
-    N_("The agent's role may not carry over the setting {setting} of {database} {role}."),
+    N_("Cannot copy setting {setting} of {database} {role}: permission denied"),
     N_("Remove the setting, or grant the right to set it (GRANT SET ON PARAMETER, CREATEROLE with"
        " ADMIN on the role)."),
 )  # fmt: skip
 NO_OWNER = FindingTemplate(
     "NU-4136",
     Severity.STRICT,
-    N_("There is no role {owner} on the server, as which migrations would run."),
-    N_('Correct "owner" in [databases.postgresql].'),
+    N_("Role {owner} not found on the server"),
+    N_("Correct 'owner' in [databases.postgresql]."),
 )
 STATISTICS_HIDDEN = FindingTemplate(
     "NU-4150",
     Severity.STRICT,
-    N_("The server does not show the agent's role what the sessions of other roles do."),
-    N_("Run as a superuser: GRANT pg_read_all_stats TO {role};"),
+    N_("Database role cannot see sessions of other roles"),
+    N_("Run as superuser: GRANT pg_read_all_stats TO {role};"),
 )
 SUPERUSER_SESSIONS = FindingTemplate(
     "NU-4151",
     Severity.STRICT,
-    N_("{count} sessions of the superuser {whose} are open in {database}: {applications}. "
-       "The agent may not end them."),
-    N_("Let these programs end before the change begins, or let them connect in a role that is no"
-       " superuser. If they are the application's own, add {whose} to application_roles."),
+    N_("Open superuser sessions of {whose} in {database}: {count} ({applications})"),
+    N_("Stop these programs before the upgrade, or let them use an ordinary role. For the"
+        " application itself, add {whose} to application_roles."),
 )  # fmt: skip
 OTHER_ROLE_SESSIONS = FindingTemplate(
     "NU-4152",
     Severity.STRICT,
-    N_("{count} sessions of the role {whose} are open in {database}: {applications}. "
-       "The agent may not end them."),
-    N_("Run as a superuser: GRANT pg_signal_backend TO {role};"),
+    N_("Open sessions of role {whose} in {database}: {count} ({applications}); cannot be"
+        " terminated"),
+    N_("Run as superuser: GRANT pg_signal_backend TO {role};"),
 )  # fmt: skip
 UNKNOWN_ROLE_SESSIONS = FindingTemplate(
     "NU-4153",
     Severity.STRICT,
-    N_("{count} sessions of the role {whose} are open in {database}: {applications}. Between"
-       " cut-over and commit only the application's roles may connect, and the agent cannot know"
-       " whether {whose} is one of them."),
-    N_("Write application_roles into [databases.postgresql]: all roles in which the application"
-       " logs in ({owner}, or {whose} as well)."),
+    N_("Open sessions of undeclared role {whose} in {database}: {count} ({applications})"),
+    N_("Set application_roles in [databases.postgresql] to all login roles of the application"
+        " ({owner}, {whose} if it is one)."),
 )  # fmt: skip
 PREVIOUS_ALTERED = FindingTemplate(
     "NU-4154",
     Severity.ADVISORY,
-    N_("{database} was kept as it had been; somebody opened or altered it since."),
-    N_("What was entered there comes back with it. Ask the database administrators whether that is"
-       " wanted."),
+    N_("Previous database {database} was opened or modified"),
+    N_("Ask the database administrator whether these changes may return with a rollback."),
 )  # fmt: skip
 
 
@@ -430,38 +422,34 @@ def _group_by_database(rows: Sequence[Row]) -> dict[object, list[Row]]:
 ORPHAN_DIRECTORY = FindingTemplate(
     "NU-4138",
     Severity.ADVISORY,
-    N_("An interrupted copy of {database} left the directory base/{oid} in the server."),
-    N_("Run 'ncen-updater resume'. If it stays, remove it: no database has this number."),
+    N_("Interrupted copy of {database} left directory base/{oid} on the server"),
+    N_("Run ncen-updater resume. If the directory remains, remove it: no database uses it."),
 )
 ORPHAN_POSSIBLE = FindingTemplate(
     "NU-4139",
     Severity.ADVISORY,
+    N_("Interrupted copy of {database} may have left directory base/{oid}"),
     N_(
-        "An interrupted copy of {database} may have left the directory base/{oid} in the server, "
-        "where the agent cannot look."
-    ),
-    N_(
-        "Let the database administrator look below the data directory and its tablespaces. "
-        "If a directory {oid} is there and pg_database has no such oid, remove it: "
-        "it only takes up room."
+        "In the data directory and its tablespaces, remove directory {oid} if pg_database"
+        " does not list it."
     ),
 )
 UNOWNED_DIRECTORY = FindingTemplate(
     "NU-4141",
     Severity.ADVISORY,
-    N_("The directory {oid} of the server belongs to no database: an interrupted copy left it."),
+    N_("Directory {oid} of the server belongs to no database"),
     N_(
-        "It only takes up room. PostgreSQL 14 chooses these numbers itself, so the agent does not "
-        "remove it: let the database administrator do so, while no database is being made."
+        "It only uses disk space. Ask the database administrator to remove it while no"
+        " database is being created."
     ),
 )
 UNOWNED_POSSIBLE = FindingTemplate(
     "NU-4142",
     Severity.ADVISORY,
-    N_("An interrupted copy may have left a directory in the server, where the agent cannot look."),
+    N_("Interrupted copy may have left a directory on the server"),
     N_(
-        "It would only take up room. Let the database administrator compare the directories below "
-        "base and the tablespaces with the object ids in pg_database."
+        "Compare the directories below base and the tablespaces with the oids in"
+        " pg_database, and remove those not listed."
     ),
 )
 
@@ -505,11 +493,9 @@ QuarantinedRows: TypeAlias = Mapping[str, Mapping[str, int] | None]
 QUARANTINED_DATABASES = FindingTemplate(
     "NU-4155",
     Severity.ADVISORY,
-    N_("Databases from the change {change} are kept as {path}: rows may be in them that somebody"
-       " entered and that are not in the live ones ({rows})."),
-    N_("Let the database administrator look (ALTER DATABASE ... ALLOW_CONNECTIONS true) and have"
-       " what is missing entered again. When nobody needs it any more: 'ncen-updater collect --kept"
-       " {change}'."),
+    N_("Databases with unmerged records retained from change {change}: {path} ({rows})"),
+    N_("Review them with ALTER DATABASE ... ALLOW_CONNECTIONS true and enter missing records"
+        " again, then run: ncen-updater prune --kept {change}"),
 )  # fmt: skip
 _SET_ASIDE = (
     "CREATE TABLE IF NOT EXISTS public.set_aside ("
@@ -560,7 +546,7 @@ def _row_words(counts: QuarantinedRows) -> LazyText | str:
         if tables
     ]
     if not known:
-        return LazyText(N_("it cannot be told how many"))
+        return LazyText(N_("count unknown"))
     return "; ".join([*known, *(["..."] if None in counts.values() else [])])
 
 

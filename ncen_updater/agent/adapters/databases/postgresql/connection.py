@@ -23,6 +23,7 @@ from ncen_updater.agent.config.engines import PostgresSettings
 from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableError
 from ncen_updater.common.database_words import sanitize_error
 from ncen_updater.common.messages import (
+    DATABASE_LOGIN_REFUSED,
     DATABASE_UNKNOWN,
     PASSWORD_MISSING,
     PASSWORD_REFUSED,
@@ -184,7 +185,8 @@ def classify_refusal(code: str | None, words: str) -> ErrorMessage | None:
     if code == PASSWORD:
         return PASSWORD_MISSING if "no password supplied" in words else PASSWORD_REFUSED
     if code == NOT_ADMITTED:
-        return ROLE_UNKNOWN if re.search(r'role ".*" does not exist', words) else None
+        unknown = re.search(r'role ".*" does not exist', words)
+        return ROLE_UNKNOWN if unknown else DATABASE_LOGIN_REFUSED
     return DATABASE_UNKNOWN if code == "3D000" else None
 
 
@@ -307,7 +309,7 @@ class Server:
         with self.open_control_session() as connection:  # a server that is gone refused nobody
             if not (self._owner_logs_in or is_login_recorded(connection, owner)):
                 return None
-        if error.message is not DatabaseUnreachableError.message:
+        if error.message not in (DATABASE_LOGIN_REFUSED, DatabaseUnreachableError.message):
             return error  # it says why
         database = error.values.get("database")
         return DatabaseUnreachableError(

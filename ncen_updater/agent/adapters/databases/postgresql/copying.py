@@ -325,7 +325,7 @@ class TemplateCopies:
         deadline = self._clock() + self._server.limits.long_s
         while self._find_creating_backends(connection, target):
             if self._clock() > deadline:
-                raise DatabaseError(database=target, detail="CREATE DATABASE does not end")
+                raise DatabaseError(database=target, detail="CREATE DATABASE did not finish")
             time.sleep(POLL_S)
 
     def _cancel_creation(self, connection: Connection, target: str) -> None:
@@ -335,7 +335,7 @@ class TemplateCopies:
                 # The server undoes an ended CREATE DATABASE wholly: no row, no directory.
                 execute(connection, "SELECT pg_terminate_backend(%s, 2000)", [pid])
             if self._clock() > deadline:
-                raise DatabaseError(database=target, detail="CREATE DATABASE does not end")
+                raise DatabaseError(database=target, detail="CREATE DATABASE did not finish")
 
     # ---- orphans --------------------------------------------------------------------------------
 
@@ -376,7 +376,7 @@ class TemplateCopies:
         else:
             seconds = int(self._clock() - started)
             if seconds:
-                words = N_("copying the databases, for {seconds} seconds")
+                words = N_("copying the databases ({seconds} s)")
                 progress.report(LazyText(words, {"seconds": seconds}))
 
 

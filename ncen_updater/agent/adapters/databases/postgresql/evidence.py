@@ -117,7 +117,8 @@ def reconcile_markers(
             raise DatabaseError(DATABASE_UNKNOWN, database=physical)
         if row is None or not row.is_valid:
             raise DatabaseError(
-                MARKERS_DISAGREE, reason=LazyText(N_("{database} is missing"), {"database": name})
+                MARKERS_DISAGREE,
+                reason=LazyText(N_("database {database} not found"), {"database": name}),
             )
         marks[name] = parse_marker(row.comment)
     first = next(iter(marks.values()))

@@ -120,8 +120,8 @@ def read_program_version(program: Path) -> int | None:
 def format_program_version(version: int | None) -> LazyText:
     """Say of which version a program is, as the end of a sentence."""
     if version is None:
-        return LazyText(N_("it is not there, or does not run"))
-    return LazyText(N_("it is of PostgreSQL {version}"), {"version": version})
+        return LazyText(N_("not found, or not executable"))
+    return LazyText(N_("it belongs to PostgreSQL {version}"), {"version": version})
 
 
 def find_matching_program(server: Server, name: str) -> str:
@@ -194,7 +194,7 @@ class RehearsalCopies:
 
             def tell(seconds: float, name: str = copy.name) -> None:
                 values = {"database": name, "seconds": int(seconds)}
-                progress.report(LazyText(N_("copying {database}, for {seconds} seconds"), values))
+                progress.report(LazyText(N_("copying {database} ({seconds} s)"), values))
 
             with report_heartbeat(tell):
                 lacking[copy.name] = self._dump_and_restore(copy, programs)

@@ -40,39 +40,31 @@ SESSIONS_PER_DATABASE, RESTORE_SESSIONS = 2, 3
 AGENT_IS_SUPERUSER = FindingTemplate(
     "NU-4163",
     Severity.STRICT,
-    N_("The agent's role {role} is a superuser: whoever gets into its sessions has the server."),
-    N_("Let it be an ordinary role, as installation.md says under 'A role that is no superuser', or"
-       " run as another superuser: ALTER ROLE {role} NOSUPERUSER CREATEDB; GRANT {owner},"
-       " pg_signal_backend, pg_read_all_settings, pg_read_all_stats TO {role};"),
+    N_("Database role {role} is a superuser"),
+    N_("Run as another superuser: ALTER ROLE {role} NOSUPERUSER CREATEDB; GRANT {owner},"
+        " pg_signal_backend, pg_read_all_settings, pg_read_all_stats TO {role};"),
 )  # fmt: skip
 NO_OWNER_LOGIN = FindingTemplate(
     "NU-4164",
     Severity.ADVISORY,
-    N_("The agent cannot log in as the application's role {owner}: nothing is rehearsed, and what a"
-       " release does to the databases runs with the rights of {role}, which are more than it"
-       " needs. A later version will not upgrade like that."),
-    N_("Whoever looks after PostgreSQL adds three lines, which installation.md explains in section"
-       " 3. To pg_ident.conf: 'ncen root {owner}' and 'ncen {owner} {owner}'. To pg_hba.conf, above"
-       " the other 'local' lines: 'local all {owner} peer map=ncen'. Then: systemctl reload"
-       " postgresql. If {owner} has a password, it goes into the password file instead."),
+    N_("Cannot log in as {owner}: no rehearsal, and migrations run as {role}"),
+    N_("Add to pg_ident.conf: 'ncen root {owner}' and 'ncen {owner} {owner}'; to pg_hba.conf,"
+        " above the other 'local' lines: 'local all {owner} peer map=ncen'. Then run: systemctl"
+        " reload postgresql"),
 )  # fmt: skip
 CONTROL_DATABASE_EXPOSED = FindingTemplate(
     "NU-4165",
     Severity.STRICT,
-    N_("The agent's control database {control} is open to the application: {reaching} can connect"
-       " to it, or act as {role}."),
-    N_("Run as a superuser: REVOKE CONNECT ON DATABASE {control} FROM PUBLIC, {reaching};"
-       " REVOKE {role} FROM {reaching}; and let 'user' in agent.toml be a role of the agent's"
-       " alone."),
+    N_("Control database {control} is accessible to the application: {reaching} can connect"
+        " or act as {role}"),
+    N_("Run as superuser: REVOKE CONNECT ON DATABASE {control} FROM PUBLIC, {reaching};"
+        " REVOKE {role} FROM {reaching}; and use a separate role for 'user' in agent.toml."),
 )  # fmt: skip
 CONNECTION_LIMIT_TOO_LOW = FindingTemplate(
     "NU-4166",
     Severity.STRICT,
-    N_(
-        "The limit of sessions of the role {owner} is {limit}, and the agent needs {needed} while"
-        " it migrates."
-    ),
-    N_("Run as a superuser: ALTER ROLE {owner} CONNECTION LIMIT -1;"),
+    N_("Connection limit of role {owner} too low: {limit}, {needed} required"),
+    N_("Run as superuser: ALTER ROLE {owner} CONNECTION LIMIT -1;"),
 )
 
 
@@ -176,9 +168,9 @@ def find_exposures(
 LOGIN_UNKNOWN = FindingTemplate(
     "NU-4171",
     Severity.ADVISORY,
-    N_("Whether the application can log in as {role} could not be determined: {reason}"),
-    N_("Start the application, name its system user below [application] in agent.toml, and run"
-       " 'sudo ncen-updater doctor'."),
+    N_("Cannot check the login of the application as {role}: {reason}"),
+    N_("Start the application, set its system user under [application] in agent.toml, then"
+        " run: sudo ncen-updater doctor"),
 )  # fmt: skip
 LIMIT_S = 10
 # Becomes the user for good before it speaks with anybody.
@@ -240,11 +232,11 @@ def _log_in(where: str, name: str | None) -> tuple[str | None, str | LazyText]:
     try:
         user = pwd.getpwuid(os.geteuid()) if name is None else pwd.getpwnam(name)
     except KeyError:
-        return None, LazyText(N_("the system has no user {user}"), {"user": name})
+        return None, LazyText(N_("system user {user} not found"), {"user": name})
     if user.pw_uid == os.geteuid():
         return ask_sqlstate(where, LIMIT_S)
     if os.geteuid() != 0:
-        return None, LazyText(N_("only root can try it as {user}"), {"user": name})
+        return None, LazyText(N_("only root can test it as {user}"), {"user": name})
     try:
         ended = subprocess.run(
             [sys.executable, "-I", "-c", _TRY, str(user.pw_uid), str(user.pw_gid), where],
@@ -253,6 +245,6 @@ def _log_in(where: str, name: str | None) -> tuple[str | None, str | LazyText]:
         )  # fmt: skip
     except subprocess.SubprocessError as error:
         values = {"user": name, "kind": type(error).__name__}
-        return None, LazyText(N_("the attempt as {user} failed: {kind}"), values)
+        return None, LazyText(N_("test as {user} failed: {kind}"), values)
     code, words = json.loads(ended.stdout)
     return code, words

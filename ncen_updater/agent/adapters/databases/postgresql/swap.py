@@ -145,9 +145,7 @@ class CutOver:
             names = ", ".join(self._names.values())
             raise DatabaseError(
                 CUT_OVER_FAILED,
-                detail=LazyText(
-                    "opened or replaced since they were copied: {names}", {"names": names}
-                ),
+                detail=LazyText("opened or replaced since the copy: {names}", {"names": names}),
             )
         self._run_transaction(change, CutOverEvent.CUT_OVER, self._cut_over_copies)
 
@@ -307,20 +305,18 @@ class CutOver:
                 raise DatabaseError(
                     CUT_OVER_FAILED,
                     detail=LazyText(
-                        "{candidate} is not the copy that was made", {"candidate": candidate}
+                        "{candidate} is not the original copy", {"candidate": candidate}
                     ),
                 )
             if previous in found:
                 raise DatabaseError(
                     CUT_OVER_FAILED,
-                    detail=LazyText("{previous} exists already", {"previous": previous}),
+                    detail=LazyText("{previous} already exists", {"previous": previous}),
                 )
             if row.allow or live not in fences:
                 raise DatabaseError(
                     CUT_OVER_FAILED,
-                    detail=LazyText(
-                        "{live} was opened or replaced since it was copied", {"live": live}
-                    ),
+                    detail=LazyText("{live} was opened or replaced since the copy", {"live": live}),
                 )
             fence = fences[live]
             # What a change took that was torn before its commit, and whose agent did not come back.
@@ -411,7 +407,7 @@ class CutOver:
             if candidate in found:
                 raise DatabaseError(
                     CUT_OVER_FAILED,
-                    detail=LazyText("{candidate} exists already", {"candidate": candidate}),
+                    detail=LazyText("{candidate} already exists", {"candidate": candidate}),
                 )
             fence = fences.get(live, UNFENCED)
             _rename_database(connection, live, candidate)
@@ -561,7 +557,7 @@ def _require_no_later_change(
     if others:
         raise DatabaseError(
             CUT_OVER_FAILED,
-            detail=LazyText("the change {others} was cut over meanwhile", {"others": others[0]}),
+            detail=LazyText("change {others} was cut over meanwhile", {"others": others[0]}),
         )
 
 

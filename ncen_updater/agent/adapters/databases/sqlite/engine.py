@@ -364,7 +364,9 @@ class SqliteEngine(SqliteReadOperations):
                 )
             target = live if change.as_is else layout.candidate_set_path(change.id)
             if layout.is_open():
-                raise DatabaseError(CUT_OVER_FAILED, detail="the databases are not fenced")
+                raise DatabaseError(
+                    CUT_OVER_FAILED, detail="the databases are not closed to connections"
+                )
             if change.as_is:
                 self._mark_without_copy(change, live)
             self._check_complete(target, fresh)
@@ -425,7 +427,7 @@ class SqliteEngine(SqliteReadOperations):
                 raise DatabaseError(
                     CUT_OVER_FAILED,
                     detail=LazyText(
-                        "{name} is missing in {name2}", {"name": name, "name2": target.name}
+                        "{name} not found in {name2}", {"name": name, "name2": target.name}
                     ),
                 )
             inside = self._read_state(path, name)

@@ -46,8 +46,8 @@ def find_blockers(
         yield _make_finding(
             "NU-4240",
             Severity.STRICT,
-            N_("{path} is a plain directory, not a set that can be switched."),
-            N_("Stop the application and let the agent adopt the databases once."),
+            N_("Directory {path} cannot be switched: not yet adopted"),
+            N_("Stop the application, then run: ncen-updater adopt"),
             {"path": str(layout.live)},
         )
         return
@@ -64,8 +64,8 @@ def find_blockers(
             yield _make_finding(
                 "NU-4242",
                 Severity.STRICT,
-                N_("The database file {path} is missing."),
-                N_("Correct the names in agent.toml, or restore the file."),
+                N_("Database file {path} not found"),
+                N_("Correct its name in agent.toml, or restore the file."),
                 {"path": str(path)},
             )
             continue
@@ -89,11 +89,8 @@ def find_blockers(
         yield _make_finding(
             "NU-4250",
             Severity.ADVISORY,
-            N_("The agent cannot see whether programs of other users have files in {path} open."),
-            N_(
-                "Nothing to do: what such a program writes while the databases are closed is "
-                "noticed, and the change goes back. To know before, ask 'fuser -v' as root."
-            ),
+            N_("Cannot see files in {path} opened by other users"),
+            N_("To check them, run as root: fuser -v {path}/*"),
             {"path": str(live)},
         )
     yield from find_quarantined(layout)
@@ -103,11 +100,8 @@ def find_blockers(
         yield _make_finding(
             "NU-4243",
             Severity.STRICT,
-            N_(
-                "This change needs {needed_bytes} on the disk of {path}, copies included;"
-                " {free_bytes} are free there."
-            ),
-            N_("Free at least {missing_bytes} there, or enlarge the file system."),
+            N_("Not enough disk space in {path}: {free_bytes} free, {needed_bytes} required"),
+            N_("Free at least {missing_bytes} there."),
             {
                 "path": str(layout.directory),
                 "needed_bytes": needed,
@@ -125,11 +119,10 @@ def find_quarantined(layout: DatabaseSets) -> Iterator[Finding]:
             yield _make_finding(
                 "NU-4251",
                 Severity.ADVISORY,
-                N_("A set of databases was kept in {path}, since a program wrote to it: {rows}"),
+                N_("Databases with unmerged records retained in {path} ({rows})"),
                 N_(
-                    "Records may be there that are nowhere else. Let the person who knows the data "
-                    "look at them and enter what is missing. When nobody needs it any more: "
-                    "'ncen-updater collect --kept {change}'."
+                    "Review them and enter missing records again, then run: ncen-updater"
+                    " prune --kept {change}"
                 ),
                 {"path": place, "rows": rows or "-", "change": quarantined.change},
             )
@@ -139,8 +132,8 @@ def _make_in_use_finding(path: str, count: int, who: str) -> Finding:
     return _make_finding(
         "NU-4244",
         Severity.STRICT,
-        N_("{count} processes have {path} open: {who}"),
-        N_("Stop these programs, then try again."),
+        N_("Processes using {path}: {count} ({who})"),
+        N_("Stop these programs before the upgrade."),
         {"path": path, "count": count, "who": who},
     )
 
@@ -157,8 +150,8 @@ def _check_integrity(path: Path) -> Iterator[Finding]:
         yield _make_finding(
             "NU-4245",
             Severity.STRICT,
-            N_("The database file {path} is damaged or cannot be read: {problem}"),
-            N_("Restore it from a backup before you upgrade."),
+            N_("Database file {path} is damaged or unreadable: {problem}"),
+            N_("Restore it from a backup before the upgrade."),
             {"path": str(path), "problem": problem},
         )
 
@@ -173,15 +166,15 @@ def _check_journal(path: Path, *, final: bool) -> Iterator[Finding]:
             yield _make_finding(
                 "NU-4246",
                 Severity.ADVISORY,
-                N_("{path} holds changes that the application did not finish writing."),
-                N_("Nothing to do: the copy takes them over."),
+                N_("Unfinished transactions of the application in {path}"),
+                N_("No action required: the copy includes them."),
                 {"path": str(beside), "bytes": beside.lstat().st_size},
             )
             if beside.lstat().st_uid != path.lstat().st_uid:
                 yield _make_finding(
                     "NU-4247",
                     Severity.STRICT,
-                    N_("{path} belongs to another user than its database."),
-                    N_("Find out which program wrote it, and give it to the database's owner."),
+                    N_("{path} and its database have different owners"),
+                    N_("Find out which program wrote it, then change its owner: chown"),
                     {"path": str(beside)},
                 )

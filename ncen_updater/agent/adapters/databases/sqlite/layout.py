@@ -399,7 +399,7 @@ class DatabaseSets:
             return
         if set_path == self.find_live_set_or_none():
             raise DatabaseError(
-                MARKERS_DISAGREE, reason=LazyText("{name} is live", {"name": set_path.name})
+                MARKERS_DISAGREE, reason=LazyText("{name} is in use", {"name": set_path.name})
             )
         with open_set(self.sets) as sets:
             if not stat.S_ISDIR(sets.stat_entry(set_path.name).st_mode):

@@ -84,12 +84,12 @@ def _outside(path: Path) -> None:
 
 
 BAD: dict[str, tuple[Callable[[Path], None], str]] = {
-    "missing": (Path.unlink, "missing"),
-    "altered": (_write(b"DROP TABLE a; --"), "not the file that was signed"),
+    "missing": (Path.unlink, "file not found"),
+    "altered": (_write(b"DROP TABLE a; --"), "digest mismatch"),
     "latin-1": (_write(b"SELECT '\xe4'"), "UTF-8"),
     "zero byte": (_write(b"SELECT 1\0"), "zero byte"),
-    "a link": (_link, "plain file"),
-    "directory": (_directory, "plain file"),
+    "a link": (_link, "regular file"),
+    "directory": (_directory, "regular file"),
 }
 
 
@@ -105,13 +105,13 @@ def test_a_bad_file_is_named(slot: Path, name: str, path: str) -> None:
 
 def test_a_directory_that_leads_out_of_the_slot(slot: Path) -> None:
     _outside(slot / "db/sqlite/0001.up.sql")
-    with refused(MIGRATION_FILE_BAD, match="plain file inside"):
+    with refused(MIGRATION_FILE_BAD, match="regular file inside"):
         load_migrations(manifest(), slot, "sqlite", DIGESTS)
 
 
 def test_what_was_not_signed_is_refused(slot: Path) -> None:
     fewer = {path: digest for path, digest in DIGESTS.items() if path != "db/0002.up.sql"}
-    with refused(MIGRATION_FILE_BAD, match="signed"):
+    with refused(MIGRATION_FILE_BAD, match="digest mismatch"):
         load_migrations(manifest(), slot, "sqlite", fewer)
 
 

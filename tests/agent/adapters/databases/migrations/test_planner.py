@@ -66,7 +66,9 @@ CASES = [
     Case("taken out below", [row(A), row(B), row(C)], [A, C], [A, B, C], refused="out_of_order"),
     Case("applied twice", [row(A), row(A)], [A], refused="ledger_broken"),
     Case("undone, never applied", [row(A, DOWN)], [A], refused="ledger_broken"),
-    Case("undone below", [row(A), row(B), row(A, DOWN)], [A, B], refused="ledger_broken"),
+    Case(
+        "reverted before a later", [row(A), row(B), row(A, DOWN)], [A, B], refused="ledger_broken"
+    ),
     Case("one way up", [], [ONE_WAY], steps="+5", irreversible="5"),
     Case("no way down", [row(ONE_WAY)], [], [ONE_WAY], irreversible="5", barred=True),
 ]

@@ -32,7 +32,11 @@ from ncen_updater.agent.model.errors import (
     MigrationFailedError,
 )
 from ncen_updater.common.findings import Severity
-from ncen_updater.common.messages import DATABASE_UNREACHABLE, ROLE_LOGIN_REFUSED
+from ncen_updater.common.messages import (
+    DATABASE_LOGIN_REFUSED,
+    DATABASE_UNREACHABLE,
+    ROLE_LOGIN_REFUSED,
+)
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.losses import DataLoss, LossKind
 from tests.agent.adapters.databases.postgresql.site import (
@@ -223,10 +227,10 @@ def test_who_is_let_in_as_nobody_is_told_where_the_lines_to_write_are(closed: Si
     """Debian's own rules let a system user in as the role of the same name alone."""
     rules = (closed.server.data / "pg_hba.conf").read_text()
     _rules(closed, f"local all {AGENT} peer\n{rules}", lets_in=False, role=AGENT)
-    with refused(DATABASE_UNREACHABLE) as caught:
+    with refused(DATABASE_LOGIN_REFUSED) as caught:
         closed.engine().run_query(LiveDatabase("seizure"), "SELECT 1")
     assert "Peer authentication failed" in str(caught.value.detail_text)
-    assert "'Peer authentication failed'" in str(caught.value.remedy_text)
+    assert "pg_hba.conf" in str(caught.value.remedy_text)
     lines = f"ncen /^.+$ {AGENT}\nncen /^.+$ {OWNER}\n"  # whoever runs this
     (closed.server.data / "pg_ident.conf").write_text(lines)
     _rules(closed, f"local all {AGENT},{OWNER} peer map=ncen\n{rules}", lets_in=True)

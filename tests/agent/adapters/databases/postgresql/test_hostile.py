@@ -115,7 +115,7 @@ BY_HAND: dict[str, tuple[list[str], type[DatabaseError], str]] = {
     "candidate replaced": (
         [f'DROP DATABASE "{NEXT}"', f'CREATE DATABASE "{NEXT}" OWNER ncen'],
         DatabaseError,
-        "not the copy",
+        "not the original copy",
     ),
     "live renamed": (["ALTER DATABASE t_seizure RENAME TO away"], DatabaseError, "replaced"),
     "live replaced": (
@@ -179,7 +179,7 @@ HARM = {
     "a setting is lost": "DO $$ BEGIN EXECUTE 'ALTER DATABASE t_seizure RESET ALL'; END $$",
     "another role": "SET LOCAL ROLE postgres",
     "another role out of sight": "DO $$ BEGIN EXECUTE 'SET ROLE postgres'; END $$",
-    "another user": "SET SESSION AUTHORIZATION postgres",
+    "different owners": "SET SESSION AUTHORIZATION postgres",
     "a program": "COPY cases FROM PROGRAM 'echo 1'",
     "a program out of sight": "DO $$ BEGIN EXECUTE 'COPY cases (id) FROM PROGRAM ''id'''; END $$",
     "words of psql": "\\connect t_seizure",

@@ -341,7 +341,7 @@ def test_rows_since_the_cut_over_are_set_aside(any_site: Site) -> None:
     assert aside.figures == {
         "change": CHANGE.id, "path": ", ".join(sorted(KEPT.values())), "rows": "t_seizure: cases 2",
     }  # fmt: skip
-    assert f"collect --kept {CHANGE.id}" in str(aside.remedy)
+    assert f"prune --kept {CHANGE.id}" in str(aside.remedy)
     with pytest.raises(psycopg.OperationalError, match="not currently accepting"):
         site.sql(KEPT["t_seizure"], "SELECT 1")
 
@@ -363,7 +363,7 @@ def test_rows_that_cannot_be_counted_count(plain: Site) -> None:
     over(plain, CHANGE, engine)
     plain.sql("t_seizure", "CREATE TABLE dba (a int)", "INSERT INTO dba VALUES (1)")
     recover(engine, CHANGE, plan)
-    assert "cannot be told how many" in str(engine.list_quarantined()[0].what)
+    assert "count unknown" in str(engine.list_quarantined()[0].what)
 
 
 @NEWEST
@@ -385,7 +385,7 @@ def test_what_cannot_be_read_does_not_bar_the_way_back(
         monkeypatch.setattr(swap, "COUNT_TIMEOUT_S", 0.0)
     recover(engine, CHANGE, plan)
     (aside,) = engine.list_quarantined()
-    assert "cannot be told how many" in str(aside.what)
+    assert "count unknown" in str(aside.what)
     assert site.snapshot() == before
     if why == "damaged":
         Path(path).write_text(f"{site.server.binaries.major}\n")

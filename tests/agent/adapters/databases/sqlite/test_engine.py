@@ -236,7 +236,7 @@ def test_a_cut_over_needs_a_fence_and_every_candidate_marked(site: Path, tmp_pat
         engine.cut_over(COPY)
     (tmp_path / "gone").rename(site / "sets" / f"next_{COPY.id}" / "people.sqlite")
     engine.unfence(COPY)
-    with refused(CUT_OVER_FAILED, match="not fenced"):
+    with refused(CUT_OVER_FAILED, match="not closed to connections"):
         engine.cut_over(COPY)
     assert engine.read_evidence(COPY).swapped is False
 

@@ -1,4 +1,4 @@
-"""What documents say of the repository is true: rooms, dependencies, and how they are found."""
+"""What documents say is true, found from an index, in plain words, and on one page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from tests.support.prose import count_words, find_pages, iter_blocks, iter_sentences
+
 ROOT = Path(__file__).parents[1]
 RECORDS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -16,17 +18,40 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 RULE = re.compile(r"\|[-:| ]+\|")
 
 
-def unlinked(root: Path) -> list[str]:
-    """Documents that no chain of links from the README reaches."""
-    found, waiting = set[Path](), [root / "README.md"]
-    while waiting:
-        page = waiting.pop()
-        if page in found or not page.is_file() or page.suffix != ".md":
-            continue
-        found.add(page)
-        links = LINK.findall(page.read_text("utf-8"))
-        waiting += [(page.parent / link.partition("#")[0]).resolve() for link in links]
-    return sorted(path.name for path in (root / "docs").rglob("*.md") if path not in found)
+#: Words that only we understood; docs/reference/glossary.md has what stands in their place.
+PRIVATE = re.compile(
+    r"\b(?:officers?|the stop|door|way back|ways back|(?:go|goes|going|went|taken) back|of before"
+    r"|torn|watched time|tray|papers|brakes?|braked|lapsed?|lapses|a yes|strangers?|medium|grave"
+    r"|collects?|accept-restore|carried|nobody's|by itself|anew|whoever|who may look"
+    r"|stands? in the way|hops?|desk|on trial|set aside)\b(?!/|\.md)"
+)
+#: Pages to be printed: they repeat what people need without the others.
+PRINTED = frozenset({"recover-a-site.md", "upgrade-checklist.md"})
+
+
+def find_unlinked(root: Path) -> list[str]:
+    """Return pages that the index of their language does not have."""
+    documents = root / "docs"
+    missing = []
+    for index in (documents / "README.md", documents / "fr/README.md"):
+        linked = set(LINK.findall(index.read_text("utf-8")))
+        for page in find_pages(index.parent, generated=True):
+            if str(page.relative_to(index.parent)) not in linked:
+                missing.append(str(page.relative_to(documents)))
+    return missing
+
+
+def find_repeated(pages: list[Path]) -> list[tuple[str, str, str]]:
+    """Return sentences of ten words or more that stand twice, with their pages."""
+    seen: dict[str, str] = {}
+    repeated = []
+    for page in pages:
+        for sentence in iter_sentences(page.read_text("utf-8")):
+            if count_words(sentence) >= 10:
+                if sentence in seen:
+                    repeated.append((sentence, seen[sentence], page.name))
+                seen[sentence] = page.name
+    return repeated
 
 
 def unlisted_rooms(root: Path) -> list[str]:
@@ -78,7 +103,9 @@ def broken_tables(root: Path) -> list[str]:
 def repository(tmp_path: Path) -> Path:
     """A repository with one mistake of each kind."""
     for room in (
+        "docs/how-to",
         "docs/explanation",
+        "docs/fr",
         "locks",
         "ncen_updater/right",
         "ncen_updater/forgotten",
@@ -87,16 +114,22 @@ def repository(tmp_path: Path) -> Path:
         (tmp_path / room).mkdir(parents=True)
     for room in ("right", "forgotten", "agent/lost"):
         (tmp_path / "ncen_updater" / room / "__init__.py").touch()
-    (tmp_path / "README.md").write_text(
-        "[a](docs/explanation/architecture.md) [d](locks/README.md)\n"
-    )
     (tmp_path / "docs/explanation/architecture.md").write_text(
         "```\n  right/  good\n```\n`right/__init__.py`, `right/gone.py`\n"
     )
     (tmp_path / "locks/README.md").write_text(
         "another is not in a row\n\n| a | b |\n|---|:-:|\n| x | y |\n\n| one | why |\n"
     )
-    (tmp_path / "docs/alone.md").touch()
+    (tmp_path / "docs/README.md").write_text(
+        "[a](how-to/linked.md) [b](explanation/architecture.md)\n"
+    )
+    (tmp_path / "docs/fr/README.md").touch()
+    (tmp_path / "docs/how-to/linked.md").write_text(
+        "# Linked\n\nThis sentence has ten words and stands on two pages. `sudo x` a b.\n"
+    )
+    (tmp_path / "docs/how-to/alone.md").write_text(
+        "# Alone\n\n- This sentence has ten words and stands on two pages.\n"
+    )
     (tmp_path / "pyproject.toml").write_text(
         '[project]\nname = "p"\ndependencies = ["One>=1"]\n'
         '[project.optional-dependencies]\ndev = ["p[x]", "another<2"]\n'
@@ -104,9 +137,47 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_document_is_found_from_the_readme(repository: Path) -> None:
-    assert unlinked(repository) == ["alone.md"]
-    assert unlinked(ROOT) == []
+PAGES = [page for place in ("docs", "docs/fr") for page in find_pages(ROOT / place)]
+
+
+def test_every_page_is_in_the_index(repository: Path) -> None:
+    assert find_unlinked(repository) == ["how-to/alone.md"]
+    assert find_unlinked(ROOT) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT / "docs")))
+def test_sentences_are_short(page: Path) -> None:
+    """Under 25 words on average, none above 40."""
+    counted = {text: count_words(text) for text in iter_sentences(page.read_text("utf-8"))}
+    assert {text: words for text, words in counted.items() if words > 40} == {}
+    prose = [words for words in counted.values() if words > 3]
+    assert sum(prose) / len(prose) < 25
+
+
+@pytest.mark.parametrize("page", find_pages(ROOT / "docs"), ids=lambda page: page.name)
+def test_pages_have_no_private_words(page: Path) -> None:
+    if page.name == "glossary.md":
+        pytest.skip("it says what stands in place of others")
+    text = " ".join(" ".join(iter_blocks(page.read_text("utf-8"))).split())
+    assert PRIVATE.findall(re.sub(r"`[^`]*`|\]\([^)]*\)", "", text)) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT / "docs")))
+def test_titles_are_nouns_or_tasks(page: Path) -> None:
+    """One title a page, and no question."""
+    lines = re.sub(r"(?ms)^ *```.*?^ *```", "", page.read_text("utf-8")).splitlines()
+    heads = [line for line in lines if line.startswith("#")]
+    assert [head for head in heads if head.startswith("# ")] == heads[:1]
+    assert [head for head in heads if re.search(r"[?:.]$|^#+ (?:How|What|Why|When) ", head)] == []
+
+
+def test_no_sentence_stands_on_two_pages(repository: Path) -> None:
+    same = "This sentence has ten words and stands on two pages."
+    found = find_repeated(find_pages(repository / "docs"))
+    assert found == [(same, "alone.md", "linked.md")]
+    for place in ("docs", "docs/fr"):
+        pages = [page for page in find_pages(ROOT / place) if page.name not in PRINTED]
+        assert find_repeated(pages) == []
 
 
 def test_every_room_is_in_the_architecture(repository: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-INSTALLATION = Path(__file__).parents[2] / "docs/installation.md"
+INSTALLATION = Path(__file__).parents[2] / "docs/how-to/install-agent.md"
 #: The beginnings of lines that a person types; other indented lines go into files.
 TYPED = ("sudo ", "ssh-keygen ", "sha256sum ", "ncen-updater ", "for ")
 

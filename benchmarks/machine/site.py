@@ -2,7 +2,7 @@
 
 nCEN is the stand-in, with PostgreSQL of Debian, nginx and invented records. What is done by hand
 here is what a site has before the agent comes; all that the agent needs is done by the lines of
-``docs/installation.md``.
+``docs/how-to/install-agent.md``.
 """
 
 from __future__ import annotations
@@ -277,7 +277,7 @@ class Administrator:
         (self._shared / "ncen.service").write_text(unit, "utf-8")
         self._section(6)
         # The guide names three groups for whoever works with it; amina approves.
-        if "usermod -aG ncen-updater,ncen-approver amina" not in self._guide:
+        if "usermod -aG ncen-updater,ncen-approver approver1" not in self._guide:
             raise LookupError("the guide does not tell how somebody may approve")
         self._container.must("usermod", "-aG", "ncen-updater,ncen-approver", "amina")
 

@@ -19,7 +19,7 @@ class Allowed:
     """What a unit can do of all that is tried, and is meant to.
 
     Attributes:
-        writes: Places to write to, as the table in ``docs/installation.md`` has them.
+        writes: Places to write to, as docs/reference/units-and-permissions.md has them.
         reads: Files that are read.
         sees_room: Places of which it is seen how much room there is.
         sockets: Sockets that answer.
@@ -48,7 +48,7 @@ AT_WORK = frozenset(
     for name in ("apply", "fetch", "renew", "send", "api", "console")
 )
 #: Below it, read by these as root past permissions until they give it up: only so is its room to be
-#: seen (``docs/installation.md``).
+#: seen (``docs/reference/units-and-permissions.md``).
 SERVER_FILES = frozenset({f"{POSTGRESQL}/PG_VERSION", f"{POSTGRESQL}/global/1260"})
 #: What both units have that work on the databases.
 DATABASES = Allowed(

@@ -180,7 +180,7 @@ def test_only_what_works_on_the_databases_sees_below_them() -> None:
 
 
 def test_all_that_is_hidden_from_the_work_on_the_site_is_asked_for() -> None:
-    unit = INSTALLATION.parent.parent / "packaging/systemd/ncen-updater-apply@.service"
+    unit = INSTALLATION.parents[2] / "packaging/systemd/ncen-updater-apply@.service"
     hidden = [
         word.removeprefix("-")
         for line in unit.read_text("utf-8").splitlines()

@@ -210,8 +210,8 @@ def test_notifications_take_it(tmp_path: Path, directory: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("msginit") is None, reason="gettext is not installed here")
 def test_a_country_makes_one_as_the_document_says(tmp_path: Path, directory: Path) -> None:
-    """The commands of docs/translating.md, with an Arabic of a few sentences."""
-    document = (ROOT / "docs" / "translating.md").read_text("utf-8")
+    """The commands of docs/how-to/translate.md, with an Arabic of a few sentences."""
+    document = (ROOT / "docs/how-to/translate.md").read_text("utf-8")
     commands = [line.strip() for line in document.splitlines() if line.startswith("       ")]
     assert [line.split()[0] for line in commands] == ["msgfilter", "msginit"]
     (tmp_path / "ncen_updater.po").write_bytes(

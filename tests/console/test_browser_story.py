@@ -80,12 +80,12 @@ def service() -> Iterator[Served]:
 
 
 def told_of(where: str, people: Mapping[str, Attention]) -> None:
-    """What was counted is what the guide says."""
+    """What was counted is what is recorded."""
     shares = [row(f"{where}: {who}", one) for who, one in people.items()]
     whole = row(f"**{where}: all**", sum(people.values(), Attention()))
-    guide = (ROOT / "docs/console.md").read_text("utf-8")
+    guide = (ROOT / "tests/console/attention.md").read_text("utf-8")
     lacks = [line for line in (*shares, whole) if line not in guide]
-    assert not lacks, "docs/console.md says otherwise:\n" + "\n".join(lacks)
+    assert not lacks, "tests/console/attention.md says otherwise:\n" + "\n".join(lacks)
 
 
 def look(person: Browser, path: str) -> None:

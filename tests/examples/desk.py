@@ -240,7 +240,7 @@ class Desk:
     # ---- its database --------------------------------------------------------------------------
 
     def databases(self) -> None:
-        """What docs/installation.md has the administrator of the server do."""
+        """What docs/how-to/install-agent.md has the administrator of the server do."""
         owner = sql.Identifier(self.example.product)
         with psycopg.connect(self.server.conninfo(), autocommit=True) as session:
             for role, options in ((self.example.product, "LOGIN"), (AGENT, "LOGIN CREATEDB")):

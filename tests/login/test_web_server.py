@@ -43,7 +43,7 @@ pytestmark = [
 ]
 ROOT = Path(__file__).parents[2]
 RULES = (ROOT / "packaging/nginx/console.conf").read_text("utf-8")
-GUIDE = (ROOT / "docs/console.md").read_text("utf-8")
+GUIDE = (ROOT / "docs/how-to/web-console.md").read_text("utf-8")
 NAME, PORT = "ncen-console.example.org", 8443
 SOCKET, NETWORK = "/run/ncen-updater/console.sock", "192.0.2.0/24"
 CERTIFICATE, KEY = "/etc/ssl/certs/ncen-console.pem", "/etc/ssl/private/ncen-console.key"

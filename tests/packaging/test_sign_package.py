@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "script" / "sign-package"
-GUIDES = ("docs/installation.md", "keys/README.md", "keys/README.fr.md")
+GUIDES = ("docs/how-to/install-agent.md", "keys/README.md", "keys/README.fr.md")
 CHECK = re.compile(r"^    (ssh-keygen -Y verify .*)\n    (sha256sum --check .*)$", re.MULTILINE)
 NAME = "ncen-updater_0.1.0_amd64.deb"
 

@@ -66,7 +66,7 @@ class Attention:
 
 
 def row(name: str, one: Attention) -> str:
-    """The row of the table in docs/console.md."""
+    """The row of the table in tests/console/attention.md."""
     cells = (
         name, one.pages, one.clicks, one.fields, one.commands, one.answers, one.keys,
         round(one.estimate_s),

@@ -605,11 +605,10 @@ class LocalSiteClient:
         if by_medium and record is not None:
             if not site.config.feed.offline:
                 words.append(LazyText(N_("Feed unreachable.")))
-            values = {
-                "at": format_time(record.imported_at, zone),
-                "until": format_time(record.usable_until, zone),
-            }
-            words.append(LazyText(N_("Metadata imported at {at}, valid until {until}"), values))
+            text = N_("Metadata imported at {at}, valid until {until}")
+            until = format_time(record.usable_until, zone)
+            times = {"at": format_time(record.imported_at, zone), "until": until}
+            words.append(LazyText(text, times))
         offers = view.offers if view else ()
         others = list_other_releases(path, offers, site.slots.read_current())
         words += format_path_lines(product, current, path, self._run.zone)

@@ -11,7 +11,7 @@ blocks and names, and ends it (:class:`DiskMonitor`). The rules are :func:`judge
   directory is fuller than that, nothing does: else a little each time would.
 
 A process that leaves its group, or that systemd started, goes on until its unit ends it. What stops
-that one is the file system of its own that docs/installation.md describes: the kernel keeps it.
+that one is a file system of its own (docs/how-to/install-agent.md): the kernel keeps it.
 """
 
 from __future__ import annotations

@@ -441,7 +441,7 @@ sont remplis quand un message est affiché.
 Les milliers indiquent l'origine d'un message : 1 ligne de commande et configuration, 2 confiance
 et dépôt, 3 versions, transfert et versions installées, 4 bases de données et migrations,
 5 application, 6 mise à niveau, 7 publication, 8 application de démonstration, 9 service et
-gestionnaire.
+agent.
 
 ## Erreurs
 

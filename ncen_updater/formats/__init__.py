@@ -1,5 +1,5 @@
 """What is signed and shipped, as models and codecs.
 
 These rooms read and write formats and nothing else: no network, no databases, no site. Agent and
-publisher both stand on them. The formats are explained in ``docs/release-format.md``.
+publisher both stand on them. The formats are explained in ``docs/reference/release-format.md``.
 """

@@ -518,7 +518,7 @@ class ReleaseNotes(SignedModel):
 
 
 class Manifest(SignedModel):
-    """One release of one product. See ``docs/release-format.md`` for the TOML form."""
+    """One release of one product. See ``docs/reference/release-format.md`` for the TOML form."""
 
     schema_: Annotated[Literal[1], Field(alias="schema")]
     product: ProductName

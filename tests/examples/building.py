@@ -1,4 +1,4 @@
-"""Makes the releases of docs/examples as the guide tells an integrator to."""
+"""Makes the releases of docs/examples as the tutorial tells an integrator to."""
 
 from __future__ import annotations
 

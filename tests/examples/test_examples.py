@@ -45,11 +45,10 @@ from tests.support.migrators import not_as_root
 from tests.support.podman import OVERRIDE, podman_settings
 from tests.support.rotation import in_turns
 
-GUIDE = SOURCES.parent / "using-your-own-application.md"
-#: Where the guide has the lines of an example, and in how many blocks.
-SECTIONS = {
-    DJANGO: ("Four worked examples", 2),
-    CONTAINER: ("A release that is a container image", 1),
+#: The page that has the lines of an example, and in how many blocks.
+GUIDES = {
+    DJANGO: (SOURCES.parent / "tutorials/your-application.md", 4),
+    CONTAINER: (SOURCES / "container/README.md", 1),
 }
 #: The release's own migrator: where it is in a container, only what runs within that.
 MIGRATOR = re.compile(r"bin/ncen-migrate|^/bin/sh /app/migrate")
@@ -116,7 +115,7 @@ class Ground:
 def by_the_guide(example: Example, ground: Ground) -> None:
     """Its lines, run by a shell; only ports, and where pip and the agent find things, are ours."""
     tmp_path, tools, server = ground.directory, ground.tools, ground.server
-    desk = Desk(example, server, tmp_path / "desk", tools)
+    desk = Desk(example, server, tmp_path / "test-site", tools)
     require(example)
     if (example.sources / "requirements.txt").exists():
         packages(example, tmp_path / "packages")
@@ -126,19 +125,18 @@ def by_the_guide(example: Example, ground: Ground) -> None:
         shim.chmod(0o755)
     (tools / "ncen-publisher").symlink_to(Path(sys.executable).parent / "ncen-publisher")
     (tmp_path / "docs").symlink_to(SOURCES.parent)
-    title, count = SECTIONS[example]
-    section = GUIDE.read_text("utf-8").partition(f"## {title}\n")[2].partition("\n## ")[0]
-    blocks = re.findall(r"^```sh\n(.*?)^```$", section, re.S | re.M)
+    guide, count = GUIDES[example]
+    blocks = re.findall(r"^```sh\n(.*?)^```$", guide.read_text("utf-8"), re.S | re.M)
     assert len(blocks) == count
     lines = "".join(blocks)
     ours = f"sed -i '/^.databases.postgresql/a bin_directory = \"{server.binaries.directory}\"'"
-    ours += " desk/agent.toml && "
+    ours += " test-site/agent.toml && "
     environment = {**desk.environment, "HOME": str(tmp_path)}
     if example is CONTAINER:
         environment[OVERRIDE] = str(tmp_path / "containers.conf")
         Path(environment[OVERRIDE]).write_text(podman_settings(), "utf-8")
         said = f'{OVERRIDE} = "{environment[OVERRIDE]}"'
-        ours += f"sed -i '/environment.$/a {said}' desk/agent.toml && "
+        ours += f"sed -i '/environment.$/a {said}' test-site/agent.toml && "
     for said, here in {
         "8080": str(desk.port), "8930": str(desk.feed_port), "5432": str(server.port),
         "chmod 600": f"{ours}chmod 600",

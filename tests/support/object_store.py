@@ -17,7 +17,7 @@ from tests.support.forks import DEADLINE_S
 
 
 def _readable(bucket: str) -> dict[str, object]:
-    """The policy of docs/publication-places.md: everybody may read, and learn what is missing."""
+    """The policy of docs/how-to/serve-the-feed.md: all may read, and learn what is missing."""
     read = {"Effect": "Allow", "Principal": "*"}
     name = f"arn:aws:s3:::{bucket}"
     return {

@@ -2,8 +2,8 @@
 
 Both ends hold the old tree, so entries that are the same cost nothing but the length of their run.
 A new name is said by what it shares with the old file that it was paired with, and only by its last
-part: its directory is one of those that the entry before it is in. ``docs/delta-format.md`` has the
-whole of it.
+part: its directory is one of those that the entry before it is in.
+``docs/reference/delta-format.md`` has the whole of it.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ from ncen_updater.publisher.feed.feed import FeedDirectory
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
-#: What 'build' does; docs/papers.md describes it.
+#: What 'build' does; docs/reference/release-format.md describes it.
 BUILD_TYPE = "https://ncen-updater.invalid/build/v1"
 MAX_BYTES = 1_000_000
 

@@ -65,7 +65,7 @@ def info(number: int, what: str, remedy: str) -> LintRule:
 INVALID_MANIFEST = strict(
     7101,
     N_("Invalid manifest: {mistakes}"),
-    N_("Correct the keys listed; see docs/release-format.md."),
+    N_("Correct the keys listed; see docs/reference/release-format.md."),
 )
 FORBIDDEN_ENTRY = strict(
     7102,

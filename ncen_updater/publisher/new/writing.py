@@ -88,7 +88,7 @@ def _quote_toml(value: object) -> str:
 
 
 def _make_lines(answers: ManifestAnswers) -> Iterator[str]:
-    yield "# What one release is: docs/release-format.md explains every line."
+    yield "# What one release is: docs/reference/release-format.md explains every line."
     yield "schema = 1"
     yield f"product = {_quote_toml(answers.product)}"
     yield f"version = {_quote_toml(answers.version)}"
@@ -111,7 +111,7 @@ def _make_lines(answers: ManifestAnswers) -> Iterator[str]:
         yield from (
             "",
             "# Which databases go with this release: where only the code changes, none is copied.",
-            "# It is a promise about all that it writes: docs/release-format.md.",
+            "# It is a promise about all that it writes: docs/reference/release-format.md.",
             "# [compatibility]",
             "# schema_number = 1     # raise it with every change of what stands in the tables",
             "# back_to = 1           # releases from this number on run on databases of this one",

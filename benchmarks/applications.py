@@ -116,7 +116,7 @@ def _by_agent(desk: Desk, releases: tuple[Path, Path], place: Path) -> float:
         desk.agent("check")
         desk.agent("upgrade", desk.example.release, "--yes")
         (change,) = json.loads(desk.agent("history", "--json"))["changes"]
-    return float(change["stop_s"])
+    return float(change["downtime_s"])
 
 
 def _by_hand(desk: Desk, new: Path, place: Path) -> tuple[float, float, int]:
@@ -132,9 +132,9 @@ def _by_hand(desk: Desk, new: Path, place: Path) -> tuple[float, float, int]:
     )  # fmt: skip
     desk.migrate(new, product)
     desk.control("start", new)
-    stop_s = time.monotonic() - begin
+    downtime_s = time.monotonic() - begin
     assert desk.version() == "2.0"
-    return stop_s, install_s, (place / "dump").stat().st_size
+    return downtime_s, install_s, (place / "dump").stat().st_size
 
 
 def _install(desk: Desk, new: Path, place: Path) -> None:
@@ -183,8 +183,8 @@ def _measure(
         with _at_work(example, server, there / "hand", old, megabytes) as (desk, count):
             with _database(desk) as session:
                 found = session.execute("SELECT pg_database_size(current_database())").fetchone()
-            stop_s, install_s, dump = _by_hand(desk, new, there)
-            seconds["hand"].append(stop_s)
+            downtime_s, install_s, dump = _by_hand(desk, new, there)
+            seconds["hand"].append(downtime_s)
             seconds["install"].append(install_s)
             assert _count(desk) == count
         say(f"  {example.name}, turn {turn + 1}: "

@@ -30,8 +30,8 @@ OLD, NEW = "3.2.4", "3.3.0"
 def _upgrade_and_back(trial: Trial) -> tuple[float, float]:
     """Seconds of the stop, there and back, as the journal keeps them."""
     work = Operations(site_in_process(trial.site), SilentProgress())
-    there = work.upgrade(Version(NEW)).outcomes[0].stop_s
-    back = work.rollback().outcomes[0].stop_s
+    there = work.upgrade(Version(NEW)).outcomes[0].downtime_s
+    back = work.rollback().outcomes[0].downtime_s
     if there is None or back is None:
         raise SystemExit("a change ended without its stop")
     return there, back

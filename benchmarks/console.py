@@ -46,7 +46,8 @@ from tests.login.logins import LoginSocket, login_socket, opened
 from tests.support.webdriver import browser, missing
 
 PAGES = (
-    "/", "/hold", "/upgrade", "/approve", "/live", "/history", "/way-back", "/proof", "/settings",
+    "/", "/hold", "/upgrade", "/approve", "/live", "/history", "/rollback-plan", "/audit-log",
+    "/settings",
     "/help",
 )  # fmt: skip
 #: What many people look at here: one account holds few places of the service for what takes long.
@@ -97,10 +98,15 @@ def fill(path: Path, count: int) -> None:
                 first, id=new_change_id(), generation=number + 1, created_at=moments[-1]
             )
             journal.begin_change(change)
-            for name in (StepName.CLOSE, StepName.COPY, StepName.MIGRATE, StepName.OPEN):
+            for name in (
+                StepName.MAINTENANCE_ON,
+                StepName.COPY,
+                StepName.MIGRATE,
+                StepName.MAINTENANCE_OFF,
+            ):
                 for state in (StepState.INTENDED, StepState.DONE):
                     journal.record_step(
-                        change.id, name, state, ChangeFacts(stop_s=60.0 + number % 30)
+                        change.id, name, state, ChangeFacts(downtime_s=60.0 + number % 30)
                     )
             journal.set_change_state(change.id, ChangeState.FINISHED)
 
@@ -315,7 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     program = str(Path(sys.executable).parent / "ncen-updater")
     with tempfile.TemporaryDirectory(prefix="nu-bench-") as name:
         directory = Path(name)
-        settings = {"service": {"mode": "notify", "read_group": MEMBER}}
+        settings = {"service": {"mode": "notify", "viewer_group": MEMBER}}
         with DemoSite(
             directory / "site", options=SiteOptions(cases=100, settings=settings)
         ) as site:

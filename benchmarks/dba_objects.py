@@ -228,7 +228,7 @@ class Trial:
             if not isinstance(path, UpgradePath):
                 raise Spoilt
             record = Rehearser(site, journal, SilentProgress(), new_change_id).rehearse(path)
-        return "done, told" if record.report and record.report.not_carried else "done"
+        return "done, told" if record.report and record.report.missing_objects else "done"
 
     def _act(self, thing: Thing, digests: dict[str, str] | None, act: Callable[[], object]) -> str:
         """Do something; return what became of it, in bold where a promise was not kept.
@@ -255,14 +255,14 @@ class Trial:
     def _times_out(self) -> int:
         """How many changes of this site kept officers out."""
         with Journal.open(self.demo.state / JOURNAL_FILE, read_only=True) as journal:
-            return sum(StepName.CLOSE in change.steps for change in journal.list_changes())
+            return sum(StepName.MAINTENANCE_ON in change.steps for change in journal.list_changes())
 
     def _wrong(self, thing: Thing, digests: dict[str, str] | None) -> str:
         """Say what is not as it was promised; empty where all is."""
         with Journal.open(self.demo.state / JOURNAL_FILE, read_only=True) as journal:
             if journal.find_open_change() is not None:
                 return "STUCK"
-        if self.demo.door_file.exists():
+        if self.demo.maintenance_file.exists():
             return "OFFICERS OUT"
         if version_of(self.demo).whole is None:
             return "MIXTURE"
@@ -296,7 +296,7 @@ def trial(server: EmbeddedPostgres, feed: TrialFeed, url: str) -> Iterator[Trial
         ):
             connect(demo, feed)
             demo.start_app()
-            site_in_process(demo).source.refresh()
+            site_in_process(demo).release_source.refresh()
             yield Trial(demo, server)
     finally:
         _clear(server, place.prefix)

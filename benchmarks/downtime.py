@@ -49,11 +49,23 @@ from tests.support.sites import site_in_process
 GOOD, BAD = "3.3.0", "3.3.4"
 # Officers are out during these; stopping and starting the application and migrating count apart.
 OURS = (
-    StepName.CLOSE, StepName.FENCE, StepName.PREFLIGHT_AGAIN, StepName.COPY, StepName.CUT_OVER,
-    StepName.SWITCH, StepName.COMMIT, StepName.OPEN,
-)  # fmt: skip
+    StepName.MAINTENANCE_ON,
+    StepName.FENCE,
+    StepName.FINAL_PREFLIGHT,
+    StepName.COPY,
+    StepName.CUT_OVER,
+    StepName.SWITCH,
+    StepName.COMMIT,
+    StepName.MAINTENANCE_OFF,
+)
 BACK = (StepName.SWITCH, StepName.CUT_OVER, StepName.MIGRATE)
-BACK_WHOLE = (*BACK, StepName.COPY, StepName.PREFLIGHT_AGAIN, StepName.FENCE, StepName.CLOSE)
+BACK_WHOLE = (
+    *BACK,
+    StepName.COPY,
+    StepName.FINAL_PREFLIGHT,
+    StepName.FENCE,
+    StepName.MAINTENANCE_ON,
+)
 HERE = Path(__file__).parents[1]
 WHOLE_AIMS = {"ext4, 1 GB": 0.6, "PostgreSQL 18 with clone": 0.35}
 AIMS = {"stop": 0.35, "cut_over_s": 0.05, "back": 0.02}
@@ -138,7 +150,7 @@ def _turn(trial: Trial, site: Site, classical: Classical, watch: SwapWatch) -> T
 
 
 def _last(site: Site) -> tuple[Timeline, ChangeFacts]:
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         change = journal.list_changes(1)[0]
         return timeline(journal.list_events(change=change.id), change.id), journal.read_facts(
             change.id
@@ -150,7 +162,7 @@ def _good(site: Site) -> dict[str, object]:
     outcome = Operations(site, watch).upgrade(Version(GOOD)).outcomes[0]
     steps, _ = _last(site)
     return {
-        "stop_s": outcome.stop_s,
+        "downtime_s": outcome.downtime_s,
         "analyze_s": round(watch.analyze_s, 3),
         "steps_s": {name: round(value, 3) for name, value in steps.there.items()},
     }
@@ -188,15 +200,15 @@ def _postgres(
         place_of(place, "good_"), size, [GOOD], records=records, health_timeout_s=20.0
     ) as trial:
         good = _good(site_in_process(trial.site))
-        say(f"  good: stop {good['stop_s']} s {good['steps_s']}")
+        say(f"  good: stop {good['downtime_s']} s {good['steps_s']}")
     return {
         "database_bytes": trial.database_bytes,
         "dump_s": median([t.dump for t in done]),
         "restore_s": median([t.restore for t in done]),
-        "stop_s": median([t.stop for t in done]),
+        "downtime_s": median([t.stop for t in done]),
         "cut_over_s": median([t.cut_over for t in done]),
         "cut_over_act_s": median([t.cut_over_act for t in done]),
-        "back_s": median([t.back for t in done]),
+        "rollback_s": median([t.back for t in done]),
         "back_whole_s": median([t.back_whole for t in done]),
         "migrate_s": median([t.migrate for t in done]),
         "stop_ratio": round(statistics.median(t.stop / t.dump for t in done), 4),
@@ -214,7 +226,7 @@ def place_of(place: PostgresPlace, prefix: str) -> PostgresPlace:
 def _sqlite(size: int, records: float) -> dict[str, object]:
     with trial_site(None, size, [GOOD], records=records, health_timeout_s=20.0) as trial:
         good = _good(site_in_process(trial.site))
-        say(f"  SQLite: stop {good['stop_s']} s {good['steps_s']}")
+        say(f"  SQLite: stop {good['downtime_s']} s {good['steps_s']}")
         return {"database_bytes": trial.database_bytes, **good}
 
 
@@ -239,9 +251,12 @@ def whole_stop(chosen: argparse.Namespace) -> None:
                 for side, process in sides.items():
                     turn = _answer(process, "turn")
                     turns[side].append(turn)
-                    say(f"  turn {number + 1}, {side}: {turn['stop_s']} s {_shown(turn['parts'])}")
+                    say(
+                        f"  turn {number + 1}, {side}: {turn['downtime_s']} s"
+                        f" {_shown(turn['parts'])}"
+                    )
         found = {side: _medians(size[side], turns[side]) for side in sides}
-        before, now = (found[side]["stop_s"] for side in ("before", "now"))
+        before, now = (found[side]["downtime_s"] for side in ("before", "now"))
         ratio = round(now / before, 3)
         say(f"{gigabytes} GB: {before} s before, {now} s now, {ratio}")
         results[gigabytes] = {**found, "ratio": ratio}
@@ -294,8 +309,8 @@ def _medians(size: int, turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
     names = [name for name in DOWNTIME_STEPS if name in turns[0]["parts"]]
     return {
         "database_bytes": size,
-        "stop_s": median([turn["stop_s"] for turn in turns]),
-        "all_s": [turn["stop_s"] for turn in turns],
+        "downtime_s": median([turn["downtime_s"] for turn in turns]),
+        "all_s": [turn["downtime_s"] for turn in turns],
         "parts_s": {
             name: median([turn["parts"].get(name, 0.0) for turn in turns]) for name in names
         },

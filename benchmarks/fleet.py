@@ -182,7 +182,9 @@ def simulate(sites: int, idle: Cost, changed: Cost) -> tuple[Tally, dict[str, da
         # As the service does: a question that was not answered is repeated sooner.
         misses[number] = misses[number] + 1 if away else 0
         failure = ActionFailure(moment, misses[number])
-        again = min(regular, failure.compute_retry_at(ServiceAction.CHECK)) if away else regular
+        again = (
+            min(regular, failure.compute_retry_at(ServiceAction.CHECK_FEED)) if away else regular
+        )
         heapq.heappush(events, (again, number))
     return tally, knew
 

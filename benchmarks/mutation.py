@@ -66,7 +66,7 @@ SWAPS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
 }
 # Members that stand for each other in a decision; another one must be noticed.
 MEMBERS = {
-    "RecoveryAction": ("NOTHING", "GO_BACK", "GO_FORWARD", "STOP"),
+    "RecoveryAction": ("NOTHING", "REVERT", "FINISH", "STOP"),
     "CurrentSlot": ("OLD", "NEW", "OTHER"),
     "MigrationDirection": ("UP", "DOWN"),
     "StepState": ("INTENDED", "DONE", "UNDOING", "UNDONE"),

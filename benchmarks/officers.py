@@ -79,7 +79,7 @@ def main() -> None:
             summary = demo.stop_traffic()
             parts = {name: round(value, 3) for name, value in outcome.step_s.items()}
             _operations.Operations(site, _progress.Silent()).rollback()
-            _say({"stop_s": round(summary["longest_outage_s"], 3), "parts": parts})
+            _say({"downtime_s": round(summary["longest_outage_s"], 3), "parts": parts})
 
 
 def _say(what: dict[str, object]) -> None:

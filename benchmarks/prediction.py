@@ -61,7 +61,7 @@ class Trial:
 
 
 def _trial(site: Site, name: str, number: int, target: str) -> Trial:
-    site.source.refresh()
+    site.release_source.refresh()
     operations = Operations(site, SilentProgress())
     with operations.lock_idle_site("rehearse") as journal:
         path = operations.find_cached_path(journal, Version(target))
@@ -72,10 +72,10 @@ def _trial(site: Site, name: str, number: int, target: str) -> Trial:
     assert record.report is not None
     (hop,) = record.report.hops
     outcome = operations.upgrade(Version(target)).outcomes[0]
-    stop = hop.stop_s
+    stop = hop.downtime
     return Trial(
         name, number, target, stop.low, stop.likely, stop.high,
-        round(outcome.stop_s or 0.0, 2), stop.learnt,
+        round(outcome.downtime_s or 0.0, 2), stop.from_history,
         {
             "measured": asdict(RehearsedDurations(hop.copy_s, hop.migrate_s)),
             "history": [dict(row) for row in steps],

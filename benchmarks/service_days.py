@@ -70,7 +70,7 @@ class Trial:
         self.settings = ServiceSettings(
             timezone=zone,
             windows=(WindowSettings(start=START, end=END),),
-            fetch_windows=(WindowSettings(start=time(18), end=time(7)),),
+            download_windows=(WindowSettings(start=time(18), end=time(7)),),
         )
         self.service = self.start()
         self.number = 0
@@ -192,7 +192,7 @@ class Trial:
 
     def _read_diary(self, since: int) -> None:
         for entry in self.site.diary[since:]:
-            if entry.words[0] == "collect":
+            if entry.words[0] == "prune":
                 self.judge.count("collection")
             if entry.words[0] != "upgrade":
                 continue
@@ -201,7 +201,7 @@ class Trial:
                 self.judge.outside.append(f"{self.zone.key} {entry.at:%Y-%m-%d %H:%M}")
             if self.site.held:
                 self.judge.while_held.append(f"{self.zone.key} {entry.at:%Y-%m-%d}")
-        due = self.site.collect_at
+        due = self.site.prune_at
         if due is not None and self.site.now - due > timedelta(hours=1):
             self.judge.kept_too_long.append(f"{self.zone.key} {due:%Y-%m-%d}")
         del self.site.diary[:]

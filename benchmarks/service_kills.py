@@ -63,7 +63,7 @@ def _site(place: PostgresPlace | None, cases: int) -> Iterator[ServedSite]:
         url = stack.enter_context(serve(feed.directory))
         options = SiteOptions(
             feed_urls=(url,), cases=cases, icomm=False, soak_s=0.5, health_timeout_s=30,
-            settings={"keep": {"previous_days": 1 / DAY_S}},
+            settings={"retention": {"previous_days": 1 / DAY_S}},
         )  # fmt: skip
         demo = stack.enter_context(DemoSite(directory / "site", place, options))
         connect(demo, feed)
@@ -76,7 +76,7 @@ def _site(place: PostgresPlace | None, cases: int) -> Iterator[ServedSite]:
 def _as_before(served: ServedSite) -> None:
     """Take the site back to the release before, as if the newer one had never been here."""
     site = site_in_process(served.demo)
-    site.source.refresh()
+    site.release_source.refresh()
     if served.current() != START:
         Operations(site, SilentProgress()).rollback()
     if Version(TARGET) in site.slots.list_versions():
@@ -109,7 +109,7 @@ def _at_work(served: ServedSite) -> str:
     for child in served.children():
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
-            for word in ("check", "plan", "rehearse", "upgrade", "resume", "collect", "assess"):
+            for word in ("check", "plan", "rehearse", "upgrade", "resume", "prune", "assess"):
                 if word in words:
                     return word
     return "nothing"
@@ -140,7 +140,7 @@ def _trial(served: ServedSite, chance: random.Random, whole_s: float, tally: Tal
         wrong.append("upgraded although the window was closed")
     if status not in (0, -signal.SIGTERM):
         wrong.append(f"the service ended with {status}")
-    left = list(site_in_process(served.demo).engine.list_leftovers())
+    left = list(site_in_process(served.demo).database_engine.list_leftovers())
     wrong += [f"left over: {item}" for item in left if item[1] is DatabaseRole.CANDIDATE]
     with served.journal() as journal:
         journal.verify_chain()

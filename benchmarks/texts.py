@@ -70,7 +70,7 @@ def _declared(form: str) -> OverlayManifest:
     settings = form == "ini"
     place = "app/settings.ini" if settings else f"app/i18n/{{lang}}.{form}"
     kind = "settings" if settings else "translations"
-    data = {"kind": kind, "format": form, "slot": place, "overlay": place[4:]}
+    data = {"kind": kind, "format": form, "release_path": place, "site_path": place[4:]}
     return OverlayManifest.model_validate(data)
 
 
@@ -114,7 +114,7 @@ def measure(form: str, directory: Path) -> dict[str, float]:
     end = time.process_time()
     return {
         "entries": len(merged.catalogue),
-        "told": len(merged.told),
+        "told": len(merged.keys),
         "bytes": len(content),
         "read_s": middle - begin,
         "merge_s": then - middle,

@@ -31,10 +31,10 @@ class _Door(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def __init__(
-        self, target: tuple[str, int], door_file: Path, *arguments: object, **named: object
+        self, target: tuple[str, int], maintenance_file: Path, *arguments: object, **named: object
     ) -> None:
         self.target = target
-        self.door_file = door_file
+        self.maintenance_file = maintenance_file
         super().__init__(*arguments, **named)  # type: ignore[arg-type]
 
     def log_message(self, format: str, *args: object) -> None:
@@ -53,7 +53,7 @@ class _Door(BaseHTTPRequestHandler):
             self.answer(413, "text/plain", b"too long\n")
             return
         body = self.rfile.read(int(length))
-        if self.door_file.exists():
+        if self.maintenance_file.exists():
             self.maintenance()
             return
         connection = http.client.HTTPConnection(*self.target, timeout=TIMEOUT_S)
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--target-port", type=int, required=True)
     parser.add_argument("--door-file", type=Path, required=True)
     options = parser.parse_args(argv)
-    handler = partial(_Door, ("127.0.0.1", options.target_port), options.door_file)
+    handler = partial(_Door, ("127.0.0.1", options.target_port), options.maintenance_file)
     server = _Server(("127.0.0.1", options.port), handler)
 
     def end(*_: object) -> None:

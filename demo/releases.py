@@ -119,17 +119,21 @@ def assemble(name: str, destination: Path, *, source: Path | None = None) -> Pat
     return destination
 
 
-def declare(source: Path, number: int, back_to: int | None = None, *, expand: bool = False) -> None:
+def declare(
+    source: Path, number: int, compatible_down_to: int | None = None, *, expand: bool = False
+) -> None:
     """Let the sources of a release say which schema they run on, and how far back it goes.
 
     Args:
         source: Where they are.
         number: Of the schema.
-        back_to: From which number on releases run on what this one writes; its own by default.
+        compatible_down_to: From which number on releases run on what this one writes; its own by
+            default.
         expand: Whether its program may run while such a release serves.
     """
     manifest = source / "manifest.toml"
-    words = f"schema_number = {number}\nback_to = {number if back_to is None else back_to}"
+    oldest = number if compatible_down_to is None else compatible_down_to
+    words = f"schema_number = {number}\ncompatible_down_to = {oldest}"
     words += "\nexpand = true" if expand else ""
     with manifest.open("a", encoding="utf-8") as file:
         file.write(f"\n[compatibility]\n{words}\n")

@@ -97,7 +97,7 @@ class DemoSite:
         self.country = self.root / "srv/ncen/country"
         self.merged = self.root / "opt/ncen/overlay"
         self.run = self.root / "run/ncen"
-        self.door_file = self.run / "door-closed"
+        self.maintenance_file = self.run / "door-closed"
         self.config_path = self.root / "etc/ncen-updater/agent.toml"
         self.trusted_root = self.root / "etc/ncen-updater/trust/root.json"
         self.traffic_log = self.root / "traffic.jsonl"
@@ -114,7 +114,7 @@ class DemoSite:
         self.close()
 
     @property
-    def front_url(self) -> str:
+    def public_url(self) -> str:
         """Address that officers use."""
         return f"http://127.0.0.1:{self.front_port}"
 
@@ -139,7 +139,7 @@ class DemoSite:
         overlay = {
             "country": self.options.country,
             "port": self.app_port,
-            "door_file": str(self.door_file),
+            "maintenance_file": str(self.maintenance_file),
             "run_directory": str(self.run),
             "overlay": str(self.overlay),
             "texts": str(self.merged / "current"),
@@ -214,7 +214,7 @@ class DemoSite:
                 "schema_field": "schema",
                 "write_probe_field": "writes_ok",
                 "health_timeout_s": options.health_timeout_s,
-                "door_file": str(self.door_file),
+                "maintenance_file": str(self.maintenance_file),
             },
             "soak": {"seconds": options.soak_s, "interval_s": options.soak_interval_s},
             **(options.settings or {}),
@@ -249,7 +249,7 @@ class DemoSite:
         with held():
             self._front = self._spawn(
                 "frontdoor", "--port", str(self.front_port), "--target-port", str(self.app_port),
-                "--door-file", str(self.door_file),
+                "--door-file", str(self.maintenance_file),
             )  # fmt: skip
         _wait_for_port(self.front_port, "front door")
 
@@ -257,7 +257,7 @@ class DemoSite:
         """Let officers enter cases through the front door, into ``traffic_log``."""
         with held():
             self._traffic = self._spawn(
-                "traffic", "--url", self.front_url, "--log", str(self.traffic_log),
+                "traffic", "--url", self.public_url, "--log", str(self.traffic_log),
                 "--pause", str(pause_s),
             )  # fmt: skip
 

@@ -40,23 +40,19 @@ FRENCH = {
     "Exit codes:": "Codes de retour :",
     "JSON:": "JSON :",
 }
-#: Options that the service alone gives.
-PRIVATE = {"--begin-before", "--in-document", "--order", "--prepared", "--scheduled",
-           "--unattended", "--undoes"}  # fmt: skip
+APPROVAL_KEYS = (
+    "version", "binding", "plan", "rehearsal_status", "approvals", "missing", "void_reasons",
+    "retry_at", "begins", "newest", "also_approved", "approved_but_unavailable",
+    "consumed_approvals", "scheduled", "scheduled_by",
+)  # fmt: skip
 #: The document of ``--json``: a schema of the local API, or its keys.
 DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-updater status": "Status",
     "ncen-updater check": "CheckDone",
     "ncen-updater plan": "PlanFound",
     "ncen-updater rehearse": "RehearsalDone",
-    "ncen-updater approve": (
-        "version", "binding", "plan", "rehearsed", "approvals", "missing", "scheduled", "voids",
-        "begins",
-    ),
-    "ncen-updater schedule": (
-        "version", "binding", "plan", "rehearsed", "approvals", "missing", "scheduled", "voids",
-        "begins",
-    ),
+    "ncen-updater approve": APPROVAL_KEYS,
+    "ncen-updater schedule": APPROVAL_KEYS,
     "ncen-updater dossier": "DossierFound",
     "ncen-updater upgrade": "ChangesDone",
     "ncen-updater watch": ("kind", "action", "why", "looked_at", "running"),
@@ -65,11 +61,7 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-updater rollback": "ChangesDone",
     "ncen-updater resume": "ChangesDone",
     "ncen-updater history": "History",
-    "ncen-updater collect": ("dry_run", "changes", "slots"),
-    "ncen-updater accept-restore": (
-        "release", "current", "switches", "unproved", "closes", "people", "reasons", "missing",
-        "taken",
-    ),
+    "ncen-updater prune": ("dry_run", "changes", "slots"),
     "ncen-updater translations": ("version", "files"),
     "ncen-updater verify": "ProofFound",
     "ncen-updater doctor": "DiagnosisFound",
@@ -107,7 +99,6 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-publisher build": (
         "product", "version", "targets", "unpacked_bytes", "dropped_packs", "packs_not_made",
     ),
-    "ncen-publisher brake": ("product", "version", "owner", "until", "reason", "lifted"),
     "ncen-publisher sign": ("files",),
     "ncen-publisher merge": ("signatures",),
     "ncen-publisher publish": ("versions", "new_roles", "new_targets"),
@@ -172,7 +163,9 @@ def list_exit_codes(language: str) -> Iterator[str]:
     yield "|---|---|---|"
     for code in ExitCode:
         meanings = (
-            translate(group.guide.meanings.get(code, "") if group.guide else "", language)
+            translate(
+                group.command_help.meanings.get(code, "") if group.command_help else "", language
+            )
             for group in PROGRAMS.values()
         )
         yield f"| {int(code)} | {' | '.join(map(_cell, meanings))} |"
@@ -193,9 +186,9 @@ def walk_commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Co
 def describe_commands(program: str, language: str) -> Iterator[str]:
     """The commands of a program: purpose, options, exit codes, document."""
     group = PROGRAMS[program]
-    assert group.guide is not None  # noqa: S101
+    assert group.command_help is not None  # noqa: S101
     commands = dict(walk_commands(group, program))
-    for heading, words in group.guide.groups.items():
+    for heading, words in group.command_help.groups.items():
         yield f"### {translate(heading, language).strip()}"
         yield ""
         for word in words:
@@ -214,10 +207,10 @@ def _describe(program: str, name: str, command: click.Command, language: str) ->
     if rows:
         yield f"| {_label('option', language)} | {_label('meaning', language)} |"
         yield from ("|---|---|", *rows, "")
-    guide = PROGRAMS[program].guide
+    guide = PROGRAMS[program].command_help
     word = name.split()[1]
-    if guide is not None and word in guide.exits:
-        codes = sorted({*COMMON_EXIT_CODES, *guide.exits[word]})
+    if guide is not None and word in guide.exit_codes:
+        codes = sorted({*COMMON_EXIT_CODES, *guide.exit_codes[word]})
         yield f"{_label('Exit codes:', language)} {', '.join(map(str, codes))}."
         yield ""
     keys = list_keys(name)
@@ -232,7 +225,7 @@ def _options(command: click.Command, context: click.Context, language: str) -> I
         record = option.get_help_record(context)
         if not isinstance(option, click.Option) or record is None:
             continue
-        if option.opts[0] not in common | PRIVATE:
+        if option.opts[0] not in common:
             words = option.help or ""
             said = record[1].replace(words, translate(words, language))
             said = said.replace("[required]", f"[{translate('required', language)}]")

@@ -90,8 +90,8 @@ def test_a_name_is_found(tmp_path: Path, line: str) -> None:
 def test_an_engine_has_an_adapter_and_a_dialect() -> None:
     assert list(ENGINES) == list(DIALECTS) == list(ENGINE_SETTINGS)
     for name in ENGINES:
-        assert get_engine_descriptor(name).text_columns
-        assert ENGINE_SETTINGS[name].paths
+        assert get_engine_descriptor(name).text_columns_query
+        assert ENGINE_SETTINGS[name].path_settings
 
 
 THIRD = """
@@ -99,7 +99,7 @@ import json, sys
 from pathlib import Path
 from ncen_updater.agent.adapters.databases import engines
 from ncen_updater.agent.config import engines as settings
-from tests.support.tiny_engine.kind import TinySettings
+from tests.support.tiny_engine.engine_name import TinySettings
 engines.ENGINES["tiny"] = "tests.support.tiny_engine"  # one line
 settings.ENGINE_SETTINGS["tiny"] = TinySettings  # and the other
 
@@ -120,11 +120,11 @@ config = load_config(root / "agent.toml")
 engine = make_engine(config.databases, root)
 empty = MigrationSet("1.0", root, {"cases": ()})
 print(json.dumps({
-    "kind": engine.kind,
+    "kind": engine.engine_name,
     "place": str(config.databases.engine_settings.local_directory),
-    "needs": SiteRequirements().get_specifier(engine.kind),
+    "needs": SiteRequirements().get_specifier(engine.engine_name),
     "sampled": list(sample_values(engine, frozenset()).values.values()),
-    "words": render_plan_sql(MigrationPlan(()), engine.kind, empty),
+    "words": render_plan_sql(MigrationPlan(()), engine.engine_name, empty),
     "drivers": [name for name in ("psycopg", "sqlite3") if name in sys.modules],
 }))
 """

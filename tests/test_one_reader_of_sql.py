@@ -231,7 +231,7 @@ class Contract:
         assert (accepted, said is None) == (expected, expected), (said, findings)
         for found in findings:
             # Plain mistakes for PostgreSQL are found by another program, in its own words.
-            if found["severity"] == "strict" and (
+            if found["severity"] == "critical" and (
                 self.engine == "sqlite" or found["code"] != "NU-7125"
             ):
                 assert said is not None
@@ -246,7 +246,7 @@ class Contract:
         with (release / "manifest.toml").open("a") as manifest:
             manifest.write(
                 '[[checks]]\nname = "asked"\ndatabase = "cases"\n'
-                f'sql = "{sql}"\ncompare = "equal"\n'
+                f'sql = "{sql}"\nrelation = "equal"\n'
             )
         assert site_runs(release_with(tmp_path / "s", self.engine, CASES[0]), database) is None
         accepted, findings = lint(release, capsys)
@@ -323,14 +323,14 @@ def test_a_file_for_every_engine_that_one_of_them_refuses(
         ]
 
     manifest.write_text(text.replace("m/{engine}/", "m/sqlite/"))
-    assert found() == [("NU-7125", "advisory", "SQLite")]
+    assert found() == [("NU-7125", "warning", "SQLite")]
     (release / "m/postgresql").mkdir()
     (release / "m/postgresql/001.sql").write_text(TABLE)
     manifest.write_text(text.replace("m/{engine}/002", "m/sqlite/002"))
-    assert found() == [("NU-7125", "strict", "SQLite")]
+    assert found() == [("NU-7125", "critical", "SQLite")]
     (release / "m/sqlite/002.up.sql").write_text("COMMIT")
     manifest.write_text(text.replace("m/{engine}/", "m/sqlite/"))
-    assert found() == [("NU-7111", "strict", "PostgreSQL, SQLite")]
+    assert found() == [("NU-7111", "critical", "PostgreSQL, SQLite")]
 
 
 @pytest.mark.parametrize(("said", "told"), [(None, "not installed"), ("echo x", "did not answer")])
@@ -343,6 +343,6 @@ def test_syntax_that_nobody_looked_at_is_said(
     monkeypatch.setattr(sql_rules, "_find_squawk", lambda: program if said else None)
     release = release_with(tmp_path / "r", "postgresql", Case("mistake", b"SELEC 1"))
     found = {f.code: f for f in lint_release(release)}
-    assert found["NU-7126"].severity == "advisory"
-    assert told in found["NU-7126"].what.render()
+    assert found["NU-7126"].severity == "warning"
+    assert told in found["NU-7126"].title.render()
     assert "NU-7125" not in found

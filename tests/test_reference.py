@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 import runpy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
-from ncen_updater.common.cli.lazy import make_global_options
 from tests.support.reference import REFERENCE
 
 ROOT = Path(__file__).parents[1]
@@ -21,13 +19,6 @@ COMMANDS: dict[str, click.Command] = {
     for name, command in REFERENCE["walk_commands"](group, program)
 }
 PAGES = [path for path in (ROOT / "docs").rglob("*.md") if "<!-- generated" in path.read_text()]
-COMMON = {option.opts[0] for option in make_global_options()}
-
-
-def list_options(command: click.Command) -> Iterator[str]:
-    for option in command.params:
-        if isinstance(option, click.Option) and option.opts[0] not in COMMON:
-            yield option.opts[0]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -57,11 +48,6 @@ def test_no_two_options_have_one_value(name: str) -> None:
     """Two options with one destination overwrite each other, as '--language' and '--lang' once."""
     values = [option.name for option in COMMANDS[name].params]
     assert sorted(set(values)) == sorted(values)
-
-
-def test_private_options_exist() -> None:
-    known = {option for command in COMMANDS.values() for option in list_options(command)}
-    assert known >= REFERENCE["PRIVATE"]
 
 
 def test_every_command_names_the_keys_of_its_document() -> None:

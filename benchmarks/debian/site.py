@@ -29,9 +29,9 @@ directory = "var/lib/ncen/databases"
 [application]
 unit = "ncen.service"
 health_url = "http://127.0.0.1:8080"
-door_file = "run/ncen/maintenance"
+maintenance_file = "run/ncen/maintenance"
 [paths]
-received = "var/lib/ncen-updater/received"
+feed_state = "var/lib/ncen-updater/received"
 [service]
 runner = "systemd"
 confirm_agent_s = 4
@@ -97,7 +97,7 @@ def lay_out(container: Container, shared: Path, package: Path) -> None:
     create_site_databases(SqlitePlace(shared / "databases"))
     inside = SqlitePlace(DATABASES)
     overlay = {
-        "country": "MU", "port": 8080, "door_file": "/run/ncen/maintenance",
+        "country": "MU", "port": 8080, "maintenance_file": "/run/ncen/maintenance",
         "run_directory": "/var/lib/ncen/run", "overlay": "/srv/ncen/overlay", "icomm": False,
         "engine": "sqlite", "databases": {name: inside.address(name) for name in inside.names},
     }  # fmt: skip

@@ -170,7 +170,7 @@ class History:
             soak_s=what.soak_s,
             health_timeout_s=what.health_timeout_s,
             stop_timeout_s=1.0 if plan.fault and "slow to stop" in plan.fault.kind else 20.0,
-            previous_days=1e-7 if plan.operation == "collect" and chance.random() < 0.3 else 7.0,
+            previous_days=1e-7 if plan.operation == "prune" and chance.random() < 0.3 else 7.0,
         )
         if plan.operation == "upgrade, on hold":
             self._run(self.stage.nursery, ["hold", "--reason", "a trial"])
@@ -204,7 +204,7 @@ class History:
             refusal=what.refusal,
             between=what.between,
             exit_code=run.code,
-            door_closed=("close", "after-effect") in run.instants,
+            door_closed=("maintenance-on", "after-effect") in run.instants,
             # What did not strike, and who did nothing, excuse nothing.
             # A process that died of a signal was struck, whatever the striker saw of it.
             fault=plan.fault.kind
@@ -286,7 +286,7 @@ class History:
 
     def _argv(self, words: list[str], wishes: dict[str, Any]) -> list[str]:
         config = str(self.stage.demo.config_path)
-        common = ["--config", config, "--json", "--quiet", "--alone"]
+        common = ["--config", config, "--json", "--quiet", "--local"]
         return [json.dumps(wishes), *common, *words]
 
     def _run(
@@ -414,7 +414,7 @@ class History:
         texts = {"status": self._text("status")}
         if last.get("id"):
             texts["history"] = self._text("history", str(last["id"]))
-        door_open = not stage.demo.door_file.exists()
+        door_open = not stage.demo.maintenance_file.exists()
         truth = Truth(
             live=stage.live_now(),
             officer_in=seen.officer_in if seen else door_open and self._officer(),
@@ -422,7 +422,7 @@ class History:
             open_change=stage.open_change() is not None,
             bad=frozenset(o.target for o in OPERATIONS.values() if o.fails),
             replaced=dba.replaced,
-            undone=last.get("state") == "undone",
+            undone=last.get("state") == "reverted",
             final=seen is not None,
         )
         said = Said(
@@ -434,15 +434,15 @@ class History:
 
     def _text(self, *words: str) -> str:
         """What a command says to people."""
-        argv = [json.dumps({}), "--config", str(self.stage.demo.config_path), "--alone", *words]
+        argv = [json.dumps({}), "--config", str(self.stage.demo.config_path), "--local", *words]
         return "".join(self.stage.nursery.run(argv))
 
     def _at_rest(self) -> bool:
-        return self.stage.open_change() is None and not self.stage.demo.door_file.exists()
+        return self.stage.open_change() is None and not self.stage.demo.maintenance_file.exists()
 
     def _application(self) -> None:
         """Start what we killed ourselves, as a system's supervisor does."""
-        if self._killed_app and not self.stage.demo.door_file.exists():
+        if self._killed_app and not self.stage.demo.maintenance_file.exists():
             if not self.stage.demo.app_running():
                 self.stage.demo.start_app()
             self._killed_app = False
@@ -460,7 +460,9 @@ class History:
         self._application()
         found = version_of(stage.demo)
         # One that turned bad and was called good all the same takes no case: that is its fault.
-        entered = found.whole == TURNS_BAD or stage.demo.door_file.exists() or self._officer()
+        entered = (
+            found.whole == TURNS_BAD or stage.demo.maintenance_file.exists() or self._officer()
+        )
         different: list[str] = []
         if found.whole in stage.expected:
             different = differences(stage.expected[found.whole], picture(stage.place))
@@ -482,8 +484,8 @@ class History:
         verify = self._run(stage.nursery, ["verify"])
         said = _document(verify.output)
         strict = [
-            f"{f.get('code')} {f.get('what')}" for f in said.get("findings", ())
-            if f.get("severity") == "strict"
+            f"{f.get('code')} {f.get('title')}" for f in said.get("findings", ())
+            if f.get("severity") == "critical"
         ]  # fmt: skip
         if verify.code != 0 and not strict:
             strict = [_said(verify)]
@@ -495,7 +497,7 @@ class History:
             live=live,
             kept=kept,
             told=frozenset(told),
-            door_open=not stage.demo.door_file.exists(),
+            door_open=not stage.demo.maintenance_file.exists(),
             officer_in=entered,
             attributes=tuple(attributes),
             verify=tuple(strict),
@@ -508,7 +510,7 @@ class History:
 
     def _left(self) -> list[str]:
         stage = self.stage
-        engine = site_in_process(stage.demo).engine
+        engine = site_in_process(stage.demo).database_engine
         found = [
             f"a copy {row}" for row in engine.list_leftovers() if row[1] is DatabaseRole.CANDIDATE
         ]
@@ -790,6 +792,6 @@ def _said(run: Run) -> str:
     document = _document(run.output)
     error = document.get("error")
     if error:
-        return f"{error.get('code')} {error.get('what')}"
+        return f"{error.get('code')} {error.get('title')}"
     decision = document.get("decision")
     return str(decision.get("reason")) if decision else run.output[-300:]

@@ -38,7 +38,7 @@ class Operation:
     soak_s: float = 0.0
     health_timeout_s: float = 20.0
     steps: bool = True
-    reaches: str = "collect"
+    reaches: str = "prune"
     weight: float = 1.0
 
 
@@ -81,7 +81,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "rehearse, a migration fails": Operation(
         ("rehearse", "3.3.1", "--retry"), "", _LOW, fails=True, steps=False, weight=0.5
     ),
-    "collect": Operation(("collect",), "", _ANY, steps=False, weight=0.7),
+    "prune": Operation(("prune",), "", _ANY, steps=False, weight=0.7),
     "resume": Operation(("resume",), "", _ANY, steps=False, weight=0.3),
 }
 
@@ -115,8 +115,10 @@ ONLY_SERVER = (
 )
 BY_TIME = ("SIGKILL at a time", "SIGTERM", "SIGKILL of the server")
 STEPS = (
-    "fetch", "build-slot", "preflight", "close", "stop", "fence", "preflight-again", "copy",
-    "migrate", "cut-over", "switch", "start", "health", "commit", "open", "soak", "collect",
+    "fetch", "build-slot", "preflight", "maintenance-on", "stop", "fence", "final-preflight",
+    "copy",
+    "migrate", "cut-over", "switch", "start", "health", "commit", "maintenance-off", "soak",
+    "prune",
 )  # fmt: skip
 FORWARD = ("before-effect", "after-effect", "after-record")
 BACK = ("before-undo", "after-undo", "after-undo-record")
@@ -258,7 +260,9 @@ def _fault(kind: str, chance: random.Random, what: Operation, *, back: bool) -> 
     reached = STEPS[: STEPS.index(what.reaches) + 1]
     phase = chance.choice(BACK if back and chance.random() < 0.5 else FORWARD)
     if phase in BACK:
-        reached = tuple(step for step in reached if step not in ("commit", "open", *STEPS[-2:]))
+        reached = tuple(
+            step for step in reached if step not in ("commit", "maintenance-off", *STEPS[-2:])
+        )
     step = chance.choice((*reached, *(step for step in HEAVY if step in reached)))
     if kind == "old application started in the stop":
         step, phase = chance.choice(
@@ -266,8 +270,9 @@ def _fault(kind: str, chance: random.Random, what: Operation, *, back: bool) -> 
         )
     if kind == "SIGKILL at a call of the application":
         step, phase = chance.choice(
-            (("preflight", "before-effect"), ("close", "after-effect"), ("start", "after-effect"),
-             ("health", "before-effect"), ("open", "after-effect"))
+            (("preflight", "before-effect"), ("maintenance-on", "after-effect"),
+             ("start", "after-effect"),
+             ("health", "before-effect"), ("maintenance-off", "after-effect"))
         )  # fmt: skip
     if kind == "application slow to start, agent dies":
         step, phase = "start", "before-effect"

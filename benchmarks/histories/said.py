@@ -62,7 +62,7 @@ def untrue(said: Said, truth: Truth) -> list[str]:
 
 def _databases(said: Said, truth: Truth) -> list[str]:
     wrong = []
-    findings = [(str(f.get("code")), str(f.get("what"))) for f in said.doctor]
+    findings = [(str(f.get("code")), str(f.get("title"))) for f in said.doctor]
     told = " ".join(f"{what} {f.get('detail') or ''}" for (_, what), f in zip(
         findings, said.doctor, strict=True))  # fmt: skip
     for name, takes in truth.live.items():
@@ -89,9 +89,9 @@ def _doctor(said: Said, truth: Truth) -> list[str]:
     if not truth.final:
         return []
     return [
-        f"doctor holds against a site that was put right: {f.get('code')} {f.get('what')}"
+        f"doctor holds against a site that was put right: {f.get('code')} {f.get('title')}"
         for f in said.doctor
-        if f.get("severity") == "strict"
+        if f.get("severity") == "critical"
     ]
 
 
@@ -99,9 +99,9 @@ def _status(said: Said, truth: Truth) -> list[str]:
     wrong = []
     running = said.document.get("running") or {}
     state = (running.get("officers") or {}).get("state")
-    if state == "works" and not truth.officer_in:
+    if state == "available" and not truth.officer_in:
         wrong.append("status says that officers can work, and none can")
-    if truth.final and state not in ("works", None) and truth.officer_in and truth.door_open:
+    if truth.final and state not in ("available", None) and truth.officer_in and truth.door_open:
         wrong.append(f"status says {state}, and officers work")
     journal = said.document.get("journal") or {}
     for row in journal.get("bad_releases") or ():

@@ -199,7 +199,7 @@ class Stage:
             {
                 "application": application,
                 "soak": {"seconds": soak_s, "interval_s": 0.1},
-                "keep": {"previous_days": previous_days},
+                "retention": {"previous_days": previous_days},
             }
         )
 
@@ -265,7 +265,7 @@ class Stage:
             for item in part.iterdir():
                 shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
             subprocess.run(["cp", "-a", f"{self.work / 'saved' / name}/.", str(part)], check=True)
-        self.demo.door_file.unlink(missing_ok=True)
+        self.demo.maintenance_file.unlink(missing_ok=True)
         self.demo.current.unlink()
         self.demo.current.symlink_to(self.demo.slots / START)
         if self.server is not None:

@@ -103,12 +103,22 @@ KINDS = {
     "DBA opens files, writes": Kind("sqlite", excuses=True, instants="stop", weight=3),
     "program writes after the cut-over": Kind("sqlite", excuses=True, instants="new", weight=3),
 }
-_STOP = ("fence", "preflight-again", "copy", "migrate")
+_STOP = ("fence", "final-preflight", "copy", "migrate")
 _NEW = ("cut-over", "switch", "start", "health")
 _PHASES = ("before-effect", "after-effect", "after-record")
 WHOLE = tuple(
     itertools.product(
-        ("build-slot", "preflight", "close", "stop", *_STOP, *_NEW, "commit", "open"), _PHASES
+        (
+            "build-slot",
+            "preflight",
+            "maintenance-on",
+            "stop",
+            *_STOP,
+            *_NEW,
+            "commit",
+            "maintenance-off",
+        ),
+        _PHASES,
     )
 )
 STOP = (
@@ -123,7 +133,7 @@ NEW = (
 
 #: No officer enters anything here, so that what is dropped loses nothing.
 QUIET = (("stop", "after-effect"), ("stop", "after-record"), *STOP, *NEW)
-ONCE = (*WHOLE, ("open", "after-record"), ("soak", "before-effect"))
+ONCE = (*WHOLE, ("maintenance-off", "after-record"), ("soak", "before-effect"))
 BACKWARDS = tuple(
     itertools.product(
         ("health", "start", "switch", "cut-over", "migrate", "copy", "fence", "stop"),

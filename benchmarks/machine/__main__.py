@@ -35,13 +35,14 @@ CANNOT = 77
 INTERRUPTED = 130
 #: Cuts of one run, by the step that they tear: what lasts a few flushes gets as many as the rest.
 UPGRADE = {
-    "fetch": 1, "build-slot": 1, "preflight": 1, "close": 1, "stop": 1, "fence": 2,
-    "preflight-again": 1, "copy": 3, "migrate": 4, "cut-over": 5, "switch": 3, "start": 2,
-    "health": 2, "commit": 5, "open": 2, "soak": 2, "collect": 2,
+    "fetch": 1, "build-slot": 1, "preflight": 1, "maintenance-on": 1, "stop": 1, "fence": 2,
+    "final-preflight": 1, "copy": 3, "migrate": 4, "cut-over": 5, "switch": 3, "start": 2,
+    "health": 2, "commit": 5, "maintenance-off": 2, "soak": 2, "prune": 2,
 }  # fmt: skip
 ROLLBACK = {
-    "close": 1, "copy": 2, "migrate": 2, "cut-over": 3, "switch": 1, "health": 1, "commit": 3,
-    "open": 1, "collect": 1,
+    "maintenance-on": 1, "copy": 2, "migrate": 2, "cut-over": 3, "switch": 1, "health": 1,
+    "commit": 3,
+    "maintenance-off": 1, "prune": 1,
 }  # fmt: skip
 Part = Callable[[Ground, argparse.Namespace], Mapping[str, Any]]
 

@@ -190,7 +190,7 @@ def _recoveries(box: Box) -> tuple[int, bool]:
     asked = (
         "import sqlite3; print(*sqlite3.connect('/var/lib/ncen-updater/journal.sqlite').execute("
         "\"SELECT (SELECT count(*) FROM events WHERE kind = 'recovery'), (SELECT count(*) FROM"
-        " changes WHERE state NOT IN ('finished', 'undone'))\").fetchone())"
+        " changes WHERE state NOT IN ('finished', 'reverted'))\").fetchone())"
     )
     said = box.container.run("python3", "-c", asked).stdout.split()
     return (int(said[0]), said[1] != "0") if said else (0, True)

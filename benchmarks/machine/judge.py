@@ -212,7 +212,7 @@ def _at_rest(container: Container) -> bool | None:
     journal, service = said.get("journal"), said.get("service")
     if not isinstance(journal, dict) or not isinstance(service, dict):
         return None
-    busy = journal["open_change"] or journal["at_work"] or service["running"]
+    busy = journal["open_change"] or journal["lock_holder"] or service["running"]
     return None if busy else True
 
 

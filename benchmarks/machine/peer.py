@@ -38,7 +38,7 @@ from benchmarks.report import say
 SHOP = Path("/opt/shop")
 CLOSED = "/run/shop/closed"
 ELSEWHERE = {
-    'received = "var': f'slots = "{SHOP}/slots"\ncurrent = "{SHOP}/current"\nreceived = "var',
+    'feed_state = "var': f'slots = "{SHOP}/slots"\ncurrent = "{SHOP}/current"\nfeed_state = "var',
     DOOR.lstrip("/"): CLOSED.lstrip("/"),
 }
 OWN_LINE = "ncen ncen ncen"

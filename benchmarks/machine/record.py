@@ -141,7 +141,7 @@ def record_rollback(upgraded: Recorded, sent: Secretariat, work: Path, directory
 
 
 def _waits(container: Container) -> bool | None:
-    return True if "approval" in str(status(container).get("service", {}).get("why")) else None
+    return True if "approval" in str(status(container).get("service", {}).get("reason")) else None
 
 
 def windows(recording: Recording) -> dict[str, range]:

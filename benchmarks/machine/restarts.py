@@ -42,7 +42,7 @@ for unit in apply@ resume; do
 ReadWritePaths=-/run/portal
 END
 done
-sed -i 's,^door_file = .*,door_file = "{PORTAL}",' etc/ncen-updater/agent.toml
+sed -i 's,^maintenance_file = .*,maintenance_file = "{PORTAL}",' etc/ncen-updater/agent.toml
 """
 PATIENCE_S = 300.0
 CUTS = 12
@@ -151,7 +151,7 @@ def _settled(container: Container) -> bool | None:
     journal, service = said.get("journal"), said.get("service")
     if not isinstance(journal, dict) or not isinstance(service, dict):
         return None
-    return None if journal["open_change"] or journal["at_work"] or service["running"] else True
+    return None if journal["open_change"] or journal["lock_holder"] or service["running"] else True
 
 
 def _longest_gap(box: Box) -> float:

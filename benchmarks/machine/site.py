@@ -77,15 +77,15 @@ directory = "srv/ncen/overlay/photos"
 user = "ncen"
 unit = "ncen.service"
 health_url = "http://127.0.0.1:8080"
-front_url = "http://127.0.0.1/"
+public_url = "http://127.0.0.1/"
 schema_field = "schema"
 write_probe_field = "writes_ok"
-door_file = "run/ncen/maintenance"
+maintenance_file = "run/ncen/maintenance"
 [soak]
 seconds = 10
 interval_s = 1
 [paths]
-received = "var/lib/ncen-updater/received"
+feed_state = "var/lib/ncen-updater/received"
 [service]
 runner = "systemd"
 confirm_agent_s = 4
@@ -173,7 +173,8 @@ def by_hand(container: Container, shared: Path, cases: int, seed: int) -> None:
     """Lay nCEN out and start it, as a site has it before the agent comes."""
     assemble(START, shared / "by-hand")
     overlay = {
-        "country": "MU", "port": 8080, "door_file": DOOR, "run_directory": "/var/lib/ncen/run",
+        "country": "MU", "port": 8080, "maintenance_file": DOOR,
+        "run_directory": "/var/lib/ncen/run",
         "overlay": "/srv/ncen/overlay", "icomm": True, "engine": "postgresql",
         "databases": {
             name: PostgresPlace("/var/run/postgresql").address(name) for name in DATABASES

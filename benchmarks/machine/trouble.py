@@ -285,7 +285,7 @@ def _rest(container: Container) -> bool | None:
     journal, service = said.get("journal"), said.get("service")
     if not isinstance(journal, dict) or not isinstance(service, dict):
         return None
-    return None if journal["open_change"] or journal["at_work"] or service["running"] else True
+    return None if journal["open_change"] or journal["lock_holder"] or service["running"] else True
 
 
 def _entered_since(box: Box, since: float) -> bool | None:
@@ -366,7 +366,7 @@ def _clock(ground: Ground, shift: str) -> Event:
         seconds = _come_up(box)
         container = box.container
         wait_for(lambda: serves(container), PATIENCE_S)
-        container.run(*typed, "ncen-updater", "collect")
+        container.run(*typed, "ncen-updater", "prune")
         time.sleep(20)
         said = container.run(*typed, "ncen-updater", "rollback", "--dry-run")
         wrong = wrongs(box, recorded.known, [])[1] if seconds else ["officers are not in"]

@@ -126,7 +126,7 @@ with socket.socket(socket.AF_UNIX) as line:
             response = http.client.HTTPResponse(service)
             response.begin()
             answer["answered"] = response.status
-            answer["asked as"] = json.loads(response.read()).get("you", {}).get("who")
+            answer["asked as"] = json.loads(response.read()).get("you", {}).get("name")
     print(json.dumps(answer))
 """
 PYTHON = "/opt/ncen-updater/current/bin/python"

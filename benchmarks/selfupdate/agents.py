@@ -56,7 +56,7 @@ def main() -> int:
         _fill(directory / FILLER)
     if kind is Kind.FAILS_LATER:
         found = file.load()
-        if found is not None and found.state is TrialState.GOOD:
+        if found is not None and found.state is TrialState.CONFIRMED:
             return 3
 
     def in_reach() -> bool:
@@ -76,7 +76,7 @@ def main() -> int:
 
     def do(action: DirectoryAction) -> None:
         nonlocal confirmed
-        if action is DirectoryAction.TIDY:
+        if action is DirectoryAction.CLEAN_UP:
             confirmed = True
         else:
             changes(action)
@@ -98,7 +98,7 @@ def main() -> int:
         if kind is Kind.CRASHES and time.monotonic() - began > CONFIRM_S / 2:
             os.kill(os.getpid(), signal.SIGSEGV)
         try:
-            if probation.run_after_step().leave:
+            if probation.run_after_step().should_exit:
                 return 0
         except UpdaterError as error:
             sys.stderr.write(f"{error}\n")

@@ -32,7 +32,7 @@ class Row:
         tried: What was done.
         expected: What had to come of it.
         came: What came of it.
-        stop_s: Seconds for which officers were refused; None where nobody was at work.
+        downtime_s: Seconds for which officers were refused; None where nobody was at work.
         records: Rows and records that were looked for; None where there was no site.
         broken: Promises that do not hold.
     """
@@ -40,7 +40,7 @@ class Row:
     tried: LazyText
     expected: LazyText
     came: LazyText
-    stop_s: float | None = None
+    downtime_s: float | None = None
     records: int | None = None
     broken: tuple[LazyText, ...] = ()
 
@@ -59,7 +59,7 @@ def report_lines(rows: Sequence[Row], language: str) -> list[str]:
                 row.tried.render(language),
                 row.expected.render(language),
                 row.came.render(language),
-                "-" if row.stop_s is None else format_duration(row.stop_s).render(language),
+                "-" if row.downtime_s is None else format_duration(row.downtime_s).render(language),
                 "-" if row.records is None else format_count(row.records).render(language),
                 (BROKEN if row.broken else KEPT).render(language),
             ]

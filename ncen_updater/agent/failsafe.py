@@ -51,7 +51,7 @@ STATE_FILE, CURRENT_LINK, LOCK_FILE = "sequence.json", "current", "sequence.lock
 PARTIAL_SUFFIX = ".partial"
 #: So begins the name of a whole copy that a package keeps while it exchanges the slot itself.
 KEPT = ".kept-"
-ON_TRIAL, CONFIRMED = "trying", "good"
+ON_TRIAL, CONFIRMED = "on-trial", "confirmed"
 #: So many starts of a new agent, and so many early deaths in a row of a confirmed one.
 MAX_TRIAL_STARTS, MAX_EARLY_EXITS = 2, 5
 #: What an agent ends with that could not say what stands in the way (1 is Python's for a crash).
@@ -70,7 +70,7 @@ class SlotSelection:
 
     Attributes:
         attempts: Starts that were not taken back.
-        bad: Versions that were given up here: how often, and when last.
+        failed: Versions that were given up here: how often, and when last.
         boot: Of the machine, in which the last start was; None where that does not matter.
     """
 
@@ -78,7 +78,7 @@ class SlotSelection:
     previous: str | None = None
     state: str = CONFIRMED
     attempts: int = 0
-    bad: Mapping[str, Any] = field(default_factory=dict)
+    failed: Mapping[str, Any] = field(default_factory=dict)
     boot: str | None = None
 
 
@@ -92,9 +92,9 @@ class StartDecision:
         why: In words, where it is not the usual.
     """
 
-    start: str | None
-    state: SlotSelection | None
-    why: str = ""
+    version: str | None
+    selection: SlotSelection | None
+    reason: str = ""
 
 
 def find_newest(versions: Sequence[str]) -> str | None:
@@ -140,10 +140,10 @@ def decide_start(
     )
     if other is None:
         return StartDecision(None, None, f"{why}, and there is no other to go back to")
-    bad = dict(state.bad)
+    bad = dict(state.failed)
     if there or state.state == ON_TRIAL:  # a slot that was lost says nothing against its release
-        times = bad[state.current]["times"] if state.current in bad else 0
-        bad[state.current] = {"times": times + 1, "at": now}
+        times = bad[state.current]["failures"] if state.current in bad else 0
+        bad[state.current] = {"failures": times + 1, "at": now}
     return StartDecision(
         other,
         SlotSelection(other, None, CONFIRMED, 1, bad, boot),
@@ -170,7 +170,7 @@ def _find_fallback(state: SlotSelection, usable: Sequence[str]) -> str | None:
     """Where to go back to: the previous one, else the newest that is not known as bad."""
     if state.previous in usable and state.previous != state.current:
         return state.previous
-    return find_newest([v for v in usable if v != state.current and v not in state.bad])
+    return find_newest([v for v in usable if v != state.current and v not in state.failed])
 
 
 def order_for_resume(
@@ -202,7 +202,7 @@ def read_selection(directory: Path) -> SlotSelection | None:
         with (directory / STATE_FILE).open("rb") as stream:
             data = json.loads(stream.read(MAX_STATE_BYTES))
         state = SlotSelection(
-            data["current"], data["previous"], data["state"], data["attempts"], data["bad"],
+            data["current"], data["previous"], data["state"], data["attempts"], data["failed"],
             data.get("boot"),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -214,14 +214,14 @@ def read_selection(directory: Path) -> SlotSelection | None:
         and type(state.attempts) is int
         and state.attempts >= 0
         and type(state.boot) in (str, type(None))
-        and isinstance(state.bad, dict)
-        and all(is_version(version) and _is_row(row) for version, row in state.bad.items())
+        and isinstance(state.failed, dict)
+        and all(is_version(version) and _is_row(row) for version, row in state.failed.items())
     )
     return state if fits else None
 
 
 def _is_row(row: object) -> bool:
-    if not isinstance(row, dict) or type(row.get("times")) is not int:
+    if not isinstance(row, dict) or type(row.get("failures")) is not int:
         return False
     try:
         datetime.fromisoformat(row["at"])
@@ -247,7 +247,7 @@ def write_selection(directory: Path, state: SlotSelection) -> None:
         "previous": state.previous,
         "state": state.state,
         "attempts": state.attempts,
-        "bad": dict(state.bad),
+        "failed": dict(state.failed),
         "boot": state.boot,
     }
     partial = directory / f".{STATE_FILE}.failsafe"
@@ -379,10 +379,10 @@ def hold_lock(directory: Path) -> int | None:
 
 def record_decision(directory: Path, choice: StartDecision, usable: Sequence[str]) -> str | None:
     """Write what was chosen; return what is started, which is another if it cannot be written."""
-    state = choice.state
-    if choice.start is None or state is None:
+    state = choice.selection
+    if choice.version is None or state is None:
         return None
-    version = choice.start
+    version = choice.version
     try:
         if (directory / STATE_FILE).exists() and read_selection(directory) is None:
             (directory / STATE_FILE).replace(directory / f"{STATE_FILE}.damaged")
@@ -410,8 +410,8 @@ def count(directory: Path, broken: Collection[str] = ()) -> str | None:
     usable = [name for name in list_usable_slots(directory) if name not in broken]
     now = datetime.now(UTC).isoformat()
     choice = decide_start(read_selection(directory), read_link(directory), usable, now, read_boot())
-    if choice.why:
-        log_message(choice.why)
+    if choice.reason:
+        log_message(choice.reason)
     version = record_decision(directory, choice, usable)
     if descriptor is not None:
         os.close(descriptor)
@@ -474,8 +474,8 @@ def print_decision(directory: Path) -> int:
         list_usable_slots(directory),
     )
     choice = decide_start(state, link, usable, "-", read_boot())
-    sys.stdout.write(json.dumps({"start": choice.start, "why": choice.why}) + "\n")
-    return 0 if choice.start is not None else 1
+    sys.stdout.write(json.dumps({"start": choice.version, "why": choice.reason}) + "\n")
+    return 0 if choice.version is not None else 1
 
 
 def main(arguments: Sequence[str]) -> int:

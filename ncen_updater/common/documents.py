@@ -44,7 +44,7 @@ def error_to_json(
     """
     return {
         "code": error.code,
-        "what": error.title_text.render(language),
+        "title": error.title_text.render(language),
         # Whole sentences one after the other; none is built from parts.
         "state": " ".join(sentence.render(language) for sentence in state),
         "remedy": error.remedy_text.render(language),

@@ -40,10 +40,10 @@ class UpdaterError(Exception):
     message: ErrorMessage = UNNAMED
     #: Numbers of the codes that belong to a class beside its own: as which class an error of
     #: another process arrives, since only its code crosses.
-    family: range = range(0)
+    code_range: range = range(0)
     #: What a lower layer said that may hold rows of a database, such as the output of a program of
     #: the application's. Never shown, in no journal: :mod:`ncen_updater.agent.engine.full_words`.
-    private: str | None = None
+    raw_error: str | None = None
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class UpdaterError(Exception):
 
     def with_raw_error(self, raw_error: str | None) -> Self:
         """Keep what may hold rows, for a file that root alone reads."""
-        self.private = raw_error or None
+        self.raw_error = raw_error or None
         return self
 
     @property
@@ -80,7 +80,7 @@ class UpdaterError(Exception):
     @property
     def title_text(self) -> LazyText:
         """What happened."""
-        return LazyText(self.message.what, self.values)
+        return LazyText(self.message.title, self.values)
 
     @property
     def remedy_text(self) -> LazyText:
@@ -103,4 +103,4 @@ class InsufficientSpaceError(UpdaterError):
     """Too little room."""
 
     message = INSUFFICIENT_SPACE
-    family = range(3110, 3111)
+    code_range = range(3110, 3111)

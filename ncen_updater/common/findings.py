@@ -12,8 +12,8 @@ from ncen_updater.common.i18n import LazyText
 class Severity(StrEnum):
     """How much a finding weighs."""
 
-    STRICT = "strict"  # nothing may begin while it stands
-    ADVISORY = "advisory"  # said, and left to the operator
+    CRITICAL = "critical"  # nothing may begin while it stands
+    WARNING = "warning"  # said, and left to the operator
     INFO = "info"  # a fact, for the plan and the dossier
 
 
@@ -31,6 +31,6 @@ class Finding:
 
     code: str
     severity: Severity
-    what: LazyText
+    title: LazyText
     remedy: LazyText
     figures: Mapping[str, object] = field(default_factory=dict)

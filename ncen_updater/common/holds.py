@@ -18,7 +18,7 @@ def format_hold(hold: Mapping[str, str | None], zone: tzinfo | None = None) -> L
         zone: Zone of the site; that of the machine by default.
     """
     values: dict[str, object] = {
-        "by": strip_control_characters(hold["by"] or "-"),
+        "by": strip_control_characters(hold["actor"] or "-"),
         "reason": strip_control_characters(hold["reason"] or "-"),
         "since": format_time(datetime.fromisoformat(hold["since"] or ""), zone),
     }

@@ -30,14 +30,14 @@ class Route:
     """
 
     method: str
-    address: str
+    path_template: str
 
     def match_path(self, path: str) -> dict[str, str] | None:
         """Return the parts of an address that fits, None if it does not."""
         pattern = re.sub(
             r"\\{([a-z]+)\\}",
             lambda p: f"(?P<{p[1]}>{PATH_PATTERNS[p[1]]})",
-            re.escape(self.address),
+            re.escape(self.path_template),
         )
         found = re.fullmatch(pattern, path)
         return found.groupdict() if found else None
@@ -87,12 +87,12 @@ _BY_EXIT_CODE: Mapping[ExitCode, int] = {
     ExitCode.USAGE: 400,
     ExitCode.BLOCKED: 409,
     ExitCode.APPROVAL_MISSING: 409,
-    ExitCode.HELD: 409,
+    ExitCode.OUTSIDE_WINDOW_OR_HELD: 409,
     ExitCode.BUSY: 409,
     ExitCode.REHEARSAL_STALE: 409,
     ExitCode.FEED_STALE: 409,
     ExitCode.SPACE: 507,
-    ExitCode.NEEDS_PERSON: 503,
+    ExitCode.INTERVENTION_NEEDED: 503,
 }
 #: What is wrong with the configuration is no mistake of whoever asks.
 _CONFIGURATION = frozenset(f"NU-{number}" for number in range(1001, 1100))

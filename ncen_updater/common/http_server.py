@@ -70,7 +70,7 @@ class LimitedConnection(HTTPConnection):
 
     RequestHandlerClass = HeaderAwareRequest
     server: LimitedServer
-    waited_for = False
+    has_waited = False
 
     def communicate(self) -> bool:
         """Answer one request, which has to be here whole in a limited time.
@@ -192,11 +192,11 @@ class LimitedServer(wsgi.Server):
 
         So those that connect and say nothing take no thread from anybody, and their time ends, too.
         """
-        if conn.waited_for:
+        if conn.has_waited:
             self._reserve_thread()
             super().process_conn(conn)
             return
-        conn.waited_for = True
+        conn.has_waited = True
         refused = self.admit_connection(conn)
         if refused is None:
             self.put_conn(conn)

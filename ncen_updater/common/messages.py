@@ -25,14 +25,14 @@ class ExitCode(IntEnum):
     USAGE = 2
     BLOCKED = 3
     APPROVAL_MISSING = 4
-    HELD = 5
+    OUTSIDE_WINDOW_OR_HELD = 5
     TRUST = 6
     NETWORK = 7
     SPACE = 8
     BUSY = 9
-    AVAILABLE = 10
+    UPDATE_AVAILABLE = 10
     ROLLED_BACK = 11
-    NEEDS_PERSON = 12
+    INTERVENTION_NEEDED = 12
     REHEARSAL_STALE = 13
     FEED_STALE = 14
 
@@ -51,7 +51,7 @@ class ErrorMessage:
     """
 
     code: str
-    what: str
+    title: str
     remedy: str
     exit_code: ExitCode = ExitCode.ERROR
     state: str | None = None

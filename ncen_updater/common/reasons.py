@@ -33,5 +33,5 @@ def explain_code(code: str) -> CodeExplanation | None:
     """Return what happened and what to do; None for a code that is not known here."""
     message = find_message(code)
     return (
-        (_hide_values(message.what), _hide_values(message.remedy)) if message is not None else None
+        (_hide_values(message.title), _hide_values(message.remedy)) if message is not None else None
     )

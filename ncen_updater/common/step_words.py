@@ -12,10 +12,10 @@ STEP_LABELS: Final[Mapping[str, str]] = {
     "fetch": N_("downloading and verifying the release"),
     "build-slot": N_("unpacking the release"),
     "preflight": N_("running preflight checks"),
-    "close": N_("showing the maintenance page"),
+    "maintenance-on": N_("showing the maintenance page"),
     "stop": N_("stopping the application"),
     "fence": N_("closing the databases to connections"),
-    "preflight-again": N_("rerunning preflight checks on the databases"),
+    "final-preflight": N_("rerunning preflight checks on the databases"),
     "copy": N_("copying the databases"),
     "migrate": N_("migrating the databases"),
     "cut-over": N_("switching to the migrated databases"),
@@ -23,9 +23,9 @@ STEP_LABELS: Final[Mapping[str, str]] = {
     "start": N_("starting the application"),
     "health": N_("waiting for the health check"),
     "commit": N_("committing the change"),
-    "open": N_("removing the maintenance page"),
+    "maintenance-off": N_("removing the maintenance page"),
     "soak": N_("soak period"),
-    "collect": N_("pruning"),
+    "prune": N_("pruning"),
 }
 
 

@@ -31,9 +31,9 @@ class TerminationHandler:
     """
 
     def __init__(self) -> None:
-        self.told: signal.Signals | None = None
+        self.received_signal: signal.Signals | None = None
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         """Be the handler."""
-        self.told = signal.Signals(number)
-        raise TerminationRequested(self.told.name)
+        self.received_signal = signal.Signals(number)
+        raise TerminationRequested(self.received_signal.name)

@@ -97,18 +97,18 @@ class WorkerLimits:
     """How much a worker may say, and how long it may take. What is None is not limited.
 
     Attributes:
-        silence_s: Without a line; a sign of life is one.
-        total_s: From the order to its end.
+        silence_timeout_s: Without a line; a sign of life is one.
+        total_timeout_s: From the order to its end.
         line: Bytes of a line.
         stream: Bytes of all lines.
-        file_bytes: Of a file that a child writes; the kernel keeps it.
+        max_file_bytes: Of a file that a child writes; the kernel keeps it.
     """
 
-    silence_s: float | None = None
-    total_s: float | None = None
-    line: int = 1_000_000
-    stream: int = 256_000_000
-    file_bytes: int | None = None
+    silence_timeout_s: float | None = None
+    total_timeout_s: float | None = None
+    max_line_bytes: int = 1_000_000
+    max_stream_bytes: int = 256_000_000
+    max_file_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,9 @@ class Worker:
     arguments: Sequence[str] = ()
     socket: Path | None = None
     limits: WorkerLimits = WorkerLimits()
-    expects: tuple[ExpectedErrors, ...] = ()
-    bound: bool = True
-    keeps: Sequence[str] = INHERITED_VARIABLES
+    expected_errors: tuple[ExpectedErrors, ...] = ()
+    ends_with_caller: bool = True
+    inherited_variables: Sequence[str] = INHERITED_VARIABLES
     stderr: bool | None = None
     owner: tuple[int, int] | None = None
 
@@ -145,7 +145,7 @@ class Worker:
 
     def build_environment(self) -> dict[str, str]:
         """The variables of a child."""
-        return {k: os.environ[k] for k in self.keeps if k in os.environ}
+        return {k: os.environ[k] for k in self.inherited_variables if k in os.environ}
 
 
 # ---- who asks ------------------------------------------------------------------------------------
@@ -224,16 +224,18 @@ def _start_child(
             _set_resource_limits(child, worker.limits)
             yield ours, child
         finally:
-            if worker.bound:
+            if worker.ends_with_caller:
                 _kill_child(child)
 
 
 def _set_resource_limits(child: subprocess.Popen[bytes], limits: WorkerLimits) -> None:
     """Give a child its limits before its order: nothing that it reads comes before them."""
-    if limits.file_bytes is None:
+    if limits.max_file_bytes is None:
         return
     try:
-        resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (limits.file_bytes, limits.file_bytes))
+        resource.prlimit(
+            child.pid, resource.RLIMIT_FSIZE, (limits.max_file_bytes, limits.max_file_bytes)
+        )
     except ProcessLookupError:
         return  # it has ended, which is seen
     except PermissionError as error:
@@ -280,14 +282,18 @@ class _WorkerCall:
             if ending is not None and ending() and asked is None:
                 self._send_line(END_REQUEST)
                 asked = time.monotonic()
-            if asked is not None and self._worker.bound and time.monotonic() - asked > EXIT_GRACE_S:
+            if (
+                asked is not None
+                and self._worker.ends_with_caller
+                and time.monotonic() - asked > EXIT_GRACE_S
+            ):
                 raise WorkerTimeoutError("no response in time")
         if self._line and self._result is None and self._error is None:
             self._handle_line(bytes(self._line))
         status = self._get_exit_status(self._child) if self._child is not None else None
         if self._error is not None:
             raise self._error
-        if self._result is None or (status and self._worker.bound):
+        if self._result is None or (status and self._worker.ends_with_caller):
             words = self._tail.decode("utf-8", "backslashreplace")
             # For --verbose; people are told why, not where in a program that is not theirs.
             logger.debug("a worker ended without an answer: %s", words)
@@ -307,7 +313,9 @@ class _WorkerCall:
     def _send_line(self, line: bytes) -> None:
         limits = self._limits
         self._connection.settimeout(
-            EXIT_GRACE_S if line == END_REQUEST else limits.silence_s or limits.total_s
+            EXIT_GRACE_S
+            if line == END_REQUEST
+            else limits.silence_timeout_s or limits.total_timeout_s
         )
         try:
             self._connection.sendall(line)
@@ -336,7 +344,7 @@ class _WorkerCall:
                 self._handle_line(bytes(line))
                 if self._result is not None or self._error is not None:
                     return False
-        if len(self._line) > self._limits.line:
+        if len(self._line) > self._limits.max_line_bytes:
             raise WorkerError("unterminated line")
         return bool(piece)
 
@@ -362,7 +370,7 @@ class _WorkerCall:
 
     def _count(self, piece: bytes) -> None:
         self._taken += len(piece)
-        if self._taken > self._limits.stream:
+        if self._taken > self._limits.max_stream_bytes:
             raise WorkerError("output too large")
 
     def _get_remaining_s(self) -> float:
@@ -374,8 +382,8 @@ class _WorkerCall:
         now, limits = time.monotonic(), self._limits
         left = SLICE_S
         for since, most, words in (
-            (self._began, limits.total_s, "it was at work for more than"),
-            (self._heard, limits.silence_s, "nothing was heard from it for"),
+            (self._began, limits.total_timeout_s, "it was at work for more than"),
+            (self._heard, limits.silence_timeout_s, "nothing was heard from it for"),
         ):
             if most is not None and now - since > most:
                 raise WorkerTimeoutError(f"{words} {most:.0f} s")
@@ -383,7 +391,7 @@ class _WorkerCall:
         return max(0.001, left)
 
     def _handle_line(self, line: bytes) -> None:
-        if len(line) > self._limits.line:
+        if len(line) > self._limits.max_line_bytes:
             raise WorkerError("unterminated line")
         try:
             message = parse_json(line)
@@ -393,7 +401,9 @@ class _WorkerCall:
             raise WorkerError("invalid response")
         self._heard = time.monotonic()
         if "error" in message:
-            self._error = self._error or decode_error(message["error"], self._worker.expects)
+            self._error = self._error or decode_error(
+                message["error"], self._worker.expected_errors
+            )
         elif message.get("done") is True:
             self._result = {key: value for key, value in message.items() if key != "done"}
         elif "tell" in message:
@@ -412,7 +422,7 @@ class _WorkerCall:
                     raise WorkerTimeoutError("no response in time")
         finally:
             os.close(ended)
-        if self._worker.bound:
+        if self._worker.ends_with_caller:
             _kill_child(child)
         status = child.wait()
         while self._read_stderr():
@@ -496,7 +506,7 @@ def decode_error(data: object, expects: Sequence[ExpectedErrors]) -> Exception:
         return WorkerError("invalid response")
     message, kind = find_message(code), _find_error_class(code, expects)
     if message is None or kind is None:
-        return WorkerError(_make_printable(f"it reported {code}: {data.get('what')}")[:500])
+        return WorkerError(_make_printable(f"it reported {code}: {data.get('title')}")[:500])
     # A constructor of its own would want what does not cross.
     made = kind if kind.__init__ is UpdaterError.__init__ else UpdaterError
     detail = _decode_value(data.get("detail"))
@@ -517,7 +527,7 @@ def _find_error_class(code: str, expects: Sequence[ExpectedErrors]) -> type[Upda
         return exact
     if any(number in one for one in expects if isinstance(one, range)):
         return UpdaterError
-    return next((kind for kind in (*kinds, *known.values()) if number in kind.family), None)
+    return next((kind for kind in (*kinds, *known.values()) if number in kind.code_range), None)
 
 
 def _index_error_classes(kinds: Sequence[type[UpdaterError]]) -> dict[str, type[UpdaterError]]:

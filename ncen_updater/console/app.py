@@ -85,7 +85,7 @@ class ConsoleApplication:
         language: str = DEFAULT_LANGUAGE,
     ) -> None:
         self._entrance, self._zone, self._language = auth_backend, zone, language
-        self._sessions = BrowserSessions(auth_backend.sessions, auth_backend.idle_s)
+        self._sessions = BrowserSessions(auth_backend.max_sessions, auth_backend.idle_s)
         self._cookie = COOKIE_PREFIX + secrets.token_hex(4)
 
     def close(self) -> None:
@@ -99,7 +99,7 @@ class ConsoleApplication:
         """Answer one request."""
         language, head = self._language, environ.get("REQUEST_METHOD") == "HEAD"
         try:
-            request = parse_request(environ, self._cookie, self._entrance.place.hosts)
+            request = parse_request(environ, self._cookie, self._entrance.origin.hosts)
             language = match_language(*request.languages) or language
             reply = self._dispatch(environ, request, language)
         except UpdaterError as error:
@@ -122,21 +122,23 @@ class ConsoleApplication:
         request = replace(request, method=method)
         if method not in ("GET", "POST"):
             raise UpdaterError(CONSOLE_NO_PAGE, path=request.path[:100])
-        require_same_origin(request, self._entrance.place.scheme)
+        require_same_origin(request, self._entrance.origin.scheme)
         if method == "GET" and request.path in STATIC_FILES:
             return _Response(200, _read_static_file(request.path[1:]), STATIC_FILES[request.path])
         if request.path == "/favicon.ico":  # browsers ask for one, which needs no page of refusal
             return _Response(204, b"", "image/x-icon")
-        if request.path == self._entrance.address:
+        if request.path == self._entrance.login_path:
             return self._log_in(environ, request, language)
-        session = self._sessions.find_session(request.secret) if request.secret else None
+        session = (
+            self._sessions.find_session(request.session_secret) if request.session_secret else None
+        )
         if session is None:
-            raise UpdaterError(self._entrance.outside)
+            raise UpdaterError(self._entrance.logged_out_message)
         try:
-            with have_place(session.inside.requests):
+            with have_place(session.user_context.requests):
                 return self._dispatch_in_session(environ, request, session)
         except SessionEndedError:
-            self._sessions.end_session(request.secret)
+            self._sessions.end_session(request.session_secret)
             raise
 
     def _dispatch_in_session(
@@ -144,14 +146,14 @@ class ConsoleApplication:
     ) -> _Response:
         """Answer somebody who is in."""
         method = request.method
-        if (method, request.path) == ("POST", LOGOUT_PATH) and self._entrance.form:
+        if (method, request.path) == ("POST", LOGOUT_PATH) and self._entrance.uses_form:
             return self._log_out(environ, request, session)
         there = find_routes(request.path, ROUTES)
         if method not in there:
             problem = UpdaterError(CONSOLE_NO_PAGE, path=request.path[:100])
             return self._respond_error(problem, NOTHING_CHANGED, session)
         route, names = there[method]
-        asking = replace(self._build_page_request(session, request), names=names)
+        asking = replace(self._build_page_request(session, request), path_parameters=names)
         if isinstance(route, PageRoute):
             return self._respond_page(route, asking, request.path)
         return self._handle_form(route, asking, environ, request)
@@ -163,7 +165,7 @@ class ConsoleApplication:
 
     def _find_zone(self, session: BrowserSession) -> tzinfo | None:
         """The zone of the site: told at the start, or by the service to who is in."""
-        service = session.inside.service
+        service = session.user_context.service
         if self._zone is None and service.get_last_status() is None:
             with contextlib.suppress(
                 UpdaterError, ServiceRefusedError
@@ -178,7 +180,7 @@ class ConsoleApplication:
         What follows comes from a page of ours, and so has the cookie in every browser, wherever the
         link was clicked.
         """
-        if self._entrance.form:
+        if self._entrance.uses_form:
             if request.method == "GET":
                 return self._respond_login_page(language, 200)
             try:
@@ -190,7 +192,7 @@ class ConsoleApplication:
         else:
             inside = self._entrance.authenticate(request.query, request.address)
         secret = self._sessions.start_session(language, inside)
-        content = self._render(PageContent("entered", again_s=0), language)
+        content = self._render(PageContent("entered", refresh_s=0), language)
         return _Response(200, content, headers=(build_session_cookie(self._cookie, secret),))
 
     def _respond_login_page(
@@ -207,12 +209,12 @@ class ConsoleApplication:
         self, environ: Mapping[str, Any], request: WebRequest, session: BrowserSession
     ) -> _Response:
         """End a session, for who goes."""
-        if not session.acts.is_valid(LOGOUT_PATH, read_form(environ).get("token", "")):
+        if not session.form_tokens.is_valid(LOGOUT_PATH, read_form(environ).get("token", "")):
             error = UpdaterError(CONSOLE_FORM, reason="does not belong to this session")
             return self._respond_error(error, NOTHING_CHANGED, session)
-        self._sessions.end_session(request.secret)
+        self._sessions.end_session(request.session_secret)
         gone = (
-            ("Location", self._entrance.address),
+            ("Location", self._entrance.login_path),
             build_session_cookie(self._cookie, "", expire=True),
         )
         return _Response(303, b"", headers=gone)
@@ -221,10 +223,16 @@ class ConsoleApplication:
 
     def _respond_page(self, route: PageRoute, asking: PageRequest, address: str) -> _Response:
         try:
-            shown = route.page(asking)
+            shown = route.build_page(asking)
             if isinstance(shown, FileResponse):
-                return _Response(200, shown.content, shown.kind, shown.headers, shown.policy,
-                              framed=shown.framed)  # fmt: skip
+                return _Response(
+                    200,
+                    shown.content,
+                    shown.content_type,
+                    shown.headers,
+                    shown.content_security_policy,
+                    framed=shown.allows_framing,
+                )
             if shown is None:
                 raise UpdaterError(CONSOLE_NO_PAGE, path=address[:100])
         except ServiceRefusedError as refused:
@@ -242,11 +250,11 @@ class ConsoleApplication:
         """Carry out a form once, and send the browser to where it is seen."""
         session, form = asking.session, read_form(environ)
         token = form.get("token", "")
-        if not session.acts.is_valid(request.path, token):
+        if not session.form_tokens.is_valid(request.path, token):
             error = UpdaterError(CONSOLE_FORM, reason="does not belong to this session")
             return self._respond_error(error, NOTHING_CHANGED, session)
         try:
-            outcome, mine = session.acts.start_form(token)
+            outcome, mine = session.form_tokens.start_form(token)
         except OverflowError:
             return self._respond_error(UpdaterError(CONSOLE_TOO_MUCH), NOTHING_CHANGED, session)
         if mine:
@@ -268,7 +276,7 @@ class ConsoleApplication:
     def _run_form_action(self, route: FormRoute, asking: PageRequest, outcome: FormOutcome) -> None:
         language = asking.language
         try:
-            outcome.address, outcome.said = route.act(asking)
+            outcome.address, outcome.notice = route.act(asking)
         except ServiceRefusedError as refused:
             outcome.refused = refused.status, refused.error
         except ServiceUnresponsiveError as away:
@@ -295,7 +303,7 @@ class ConsoleApplication:
     ) -> _Response:
         document = build_error_document(error, state, session.language)
         if isinstance(error, ServiceUnresponsiveError):
-            shown = PageContent("broken", {"error": document}, "broken", 503, again_s=RETRY_S)
+            shown = PageContent("broken", {"error": document}, "broken", 503, refresh_s=RETRY_S)
         else:
             status = status_of(error)
             shown = PageContent("refused", {"error": document}, "refused", status)
@@ -307,7 +315,7 @@ class ConsoleApplication:
 
     def _respond_logged_out(self, error: UpdaterError, language: str) -> _Response:
         """Answer somebody who is not in."""
-        if error.message is self._entrance.outside and self._entrance.form:
+        if error.message is self._entrance.logged_out_message and self._entrance.uses_form:
             return self._respond_login_page(language, 401, error)
         document = build_error_document(error, NOTHING_CHANGED, language)
         status = status_of(error)
@@ -323,13 +331,13 @@ class ConsoleApplication:
         address: str,
         notice: LazyText | None = None,
     ) -> bytes:
-        service = session.inside.service
+        service = session.user_context.service
         known = service.get_last_status()
         values = {"known_at": known.at.isoformat() if known else None, **shown.values}
         return self._render(
-            replace(shown, values=values), session.language, token=session.acts.create_token,
+            replace(shown, values=values), session.language, token=session.form_tokens.create_token,
             site=known.status if known else None, address=address, notice=notice,
-            requires_password=service.asks_secret, now=service.now(),
+            requires_password=service.requires_password, now=service.now(),
             zone=self._zone or (known.zone if known else None),
         )  # fmt: skip
 
@@ -337,15 +345,15 @@ class ConsoleApplication:
         more = {"now": datetime.now(UTC), "zone": self._zone, **more}
         return render_response(
             shown, language, styles=_compute_static_digest(),
-            ends_with_terminal=self._entrance.by_terminal, **more,
+            ends_with_terminal=self._entrance.ends_with_terminal, **more,
         )  # fmt: skip
 
 
 def _build_refresh_header(shown: PageContent) -> tuple[tuple[str, str], ...]:
     """Have a page loaded once more that is not there yet; one with a script does so by itself."""
-    if not shown.again_s or shown.name == "live":
+    if not shown.refresh_s or shown.template == "live":
         return ()
-    return (("Refresh", str(shown.again_s)),)
+    return (("Refresh", str(shown.refresh_s)),)
 
 
 @cache

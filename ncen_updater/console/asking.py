@@ -22,18 +22,18 @@ class PageContent:
     """A page: its template and what that shows.
 
     Attributes:
-        name: Of the template, and of the page.
+        template: Of the template, and of the page.
         values: What the template shows, by name.
         state: ``ready``, ``empty``, ``loading``, ``refused``, ``stale`` or ``broken``.
         status: Of HTTP.
-        again_s: After so long a browser without scripts looks again; 0 for never.
+        refresh_s: After so long a browser without scripts looks again; 0 for never.
     """
 
-    name: str
+    template: str
     values: Mapping[str, object] = field(default_factory=dict)
     state: str = "ready"
     status: int = 200
-    again_s: int = 0
+    refresh_s: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class PageRequest:
 
     session: BrowserSession
     zone: tzinfo | None = None
-    names: Mapping[str, str] = field(default_factory=dict)
+    path_parameters: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] = field(default_factory=dict)
     origin: str = ""
@@ -59,17 +59,17 @@ class PageRequest:
     @property
     def service(self) -> ServiceClient:
         """That is asked, as the person."""
-        return self.session.inside.service
+        return self.session.user_context.service
 
     @property
     def inspections(self) -> InspectionPoller:
         """What was looked at for the person."""
-        return self.session.inside.looking
+        return self.session.user_context.inspections
 
     @property
     def event_follower(self) -> EventFollower:
         """What goes on."""
-        return self.session.inside.following
+        return self.session.user_context.event_follower
 
     @property
     def language(self) -> str:
@@ -118,4 +118,4 @@ class PageRequest:
 
     def get_notice(self) -> LazyText | None:
         """What there is to say of the form that led here."""
-        return self.session.acts.get_notice(self.query.get("done", ""))
+        return self.session.form_tokens.get_notice(self.query.get("done", ""))

@@ -54,17 +54,17 @@ class AuthBackend(Protocol):
         idle_s: A session that nobody uses for so long ends; None for never.
         sessions: So many one person has at the same time.
         threads: So many requests are answered at a time.
-        by_terminal: Whether the console ends with a person's terminal.
+        ends_with_terminal: Whether the console ends with a person's terminal.
     """
 
-    address: str
-    form: bool
-    place: WebOrigin
-    outside: ErrorMessage
+    login_path: str
+    uses_form: bool
+    origin: WebOrigin
+    logged_out_message: ErrorMessage
     idle_s: float | None
-    sessions: int
+    max_sessions: int
     threads: int
-    by_terminal: bool
+    ends_with_terminal: bool
 
     def authenticate(self, credentials: Mapping[str, str], address: str) -> UserContext:
         """Return what a session is given.
@@ -89,8 +89,13 @@ class LinkAuthBackend:
         inside: Of that person.
     """
 
-    address, form, place, outside = "/enter", False, LOCAL_ORIGIN, CONSOLE_NO_SESSION
-    sessions, threads, by_terminal = 8, 16, True
+    login_path, uses_form, origin, logged_out_message = (
+        "/enter",
+        False,
+        LOCAL_ORIGIN,
+        CONSOLE_NO_SESSION,
+    )
+    max_sessions, threads, ends_with_terminal = 8, 16, True
     idle_s: float | None = None
 
     def __init__(self, keys: LoginKeys, inside: UserContext) -> None:
@@ -115,8 +120,13 @@ class PasswordAuthBackend:
         login: Has passwords looked at, by a process that is not the console.
     """
 
-    address, form, place, outside = "/login", True, TLS_ORIGIN, CONSOLE_NOT_LOGGED_IN
-    sessions, threads, by_terminal = 4, 32, False
+    login_path, uses_form, origin, logged_out_message = (
+        "/login",
+        True,
+        TLS_ORIGIN,
+        CONSOLE_NOT_LOGGED_IN,
+    )
+    max_sessions, threads, ends_with_terminal = 4, 32, False
     idle_s: float | None = 1800.0
 
     def __init__(self, login: LoginClient) -> None:
@@ -140,7 +150,9 @@ class PasswordAuthBackend:
                 return known[0]
             service = ProxiedServiceClient(line, who, self._login)
             self._people[who] = made = UserContext(service), service
-            self._people = {n: p for n, p in self._people.items() if not p[0].following.is_stopped}
+            self._people = {
+                n: p for n, p in self._people.items() if not p[0].event_follower.is_stopped
+            }
         return made[0]
 
     def close(self) -> None:

@@ -47,7 +47,7 @@ class UserContext:
 
     def __init__(self, service: ServiceClient, *, persistent: bool = False) -> None:
         self.service, self._lasting = service, persistent
-        self.looking, self.following = InspectionPoller(service), EventFollower(service)
+        self.inspections, self.event_follower = InspectionPoller(service), EventFollower(service)
         self.requests = threading.BoundedSemaphore(REQUESTS)
 
     def release(self) -> None:
@@ -57,5 +57,5 @@ class UserContext:
 
     def close(self) -> None:
         """Let go of every page that waits for something, and of the line to the service."""
-        self.following.stop()
+        self.event_follower.stop()
         self.service.close()

@@ -74,7 +74,7 @@ class LoginClient:
         line = self._connect({"user": user, "password": password, "address": address})
         try:
             value, _ = _receive_reply(line)
-            who = str(_raise_if_refused(value)["who"])
+            who = str(_raise_if_refused(value)["name"])
             line.settimeout(LOGIN_TIMEOUT_S)
         except BaseException as error:
             line.close()
@@ -119,7 +119,7 @@ class ProxiedServiceClient(ServiceClient):
         login: Looks at their password once more, for what they answer for.
     """
 
-    asks_secret = True
+    requires_password = True
 
     def __init__(self, connection: socket.socket, user: str, login: LoginClient) -> None:
         super().__init__(Path())

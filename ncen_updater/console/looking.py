@@ -38,29 +38,29 @@ class InspectionState:
     """One thing that is looked at, as it is at one moment: pages are made of it while work goes on.
 
     Attributes:
-        mark: What the site was like when it was begun; of another mark it is stale.
-        begun_at: When.
+        revision: What the site was like when it was begun; of another mark it is stale.
+        requested_at: When.
         serial: Tells it from one of the same that was begun before or after it.
-        found: The document, once it is there.
+        document: The document, once it is there.
         error: Why nothing was found, as an error has it.
         progress: What the work said last.
-        at: When it ended.
+        ended_at: When it ended.
         stale: Whether the site has changed since.
     """
 
-    mark: str
-    begun_at: datetime
+    revision: str
+    requested_at: datetime
     serial: int = 0
-    found: Document | None = None
+    document: Document | None = None
     error: dict[str, str] | None = None
     progress: LazyText | None = None
-    at: datetime | None = None
+    ended_at: datetime | None = None
     stale: bool = False
 
     @property
     def is_loading(self) -> bool:
         """Whether it is not there yet."""
-        return self.at is None
+        return self.ended_at is None
 
 
 class InspectionPoller:
@@ -94,7 +94,7 @@ class InspectionPoller:
         with self._lock:
             cached = self._kept.get(name)
             if cached is not None and not refresh:
-                stale = not cached.is_loading and cached.mark != revision
+                stale = not cached.is_loading and cached.revision != revision
                 if not (stale and cached.error):
                     return replace(cached, stale=stale)
             self._serial += 1
@@ -113,7 +113,9 @@ class InspectionPoller:
     def discard(self, kind: str) -> None:
         """Let go of everything of a kind that has ended: it is looked at once more."""
         with self._lock:
-            for name in [n for n, one in self._kept.items() if json.loads(n)[0] == kind and one.at]:
+            for name in [
+                n for n, one in self._kept.items() if json.loads(n)[0] == kind and one.ended_at
+            ]:
                 del self._kept[name]
 
     def _run(self, name: str, begun: InspectionState, form: Mapping[str, object]) -> None:
@@ -130,7 +132,7 @@ class InspectionPoller:
             error = refused.error
         except UpdaterError as away:  # nothing else is raised; a page would wait for ever
             error = build_error_document(away, LazyText("-"), language)
-        self._update(name, begun, found=found, error=error, at=self._service.now())
+        self._update(name, begun, document=found, error=error, ended_at=self._service.now())
 
     def _update(self, name: str, begun: InspectionState, **more: object) -> None:
         """Keep what is known now in one step, unless it was begun anew or let go of meanwhile."""

@@ -67,17 +67,17 @@ def render_response(
         "languages": [(name, LANGUAGE_NAMES.get(name, name)) for name in list_languages()],
         "token": token or (lambda _: ""),
         "inside": token is not None,
-        "page": shown.name,
+        "page": shown.template,
         "state": shown.state,
-        "again_s": shown.again_s,
+        "refresh_s": shown.refresh_s,
         "site": site,
         "address": address,
         "said": notice,
         "styles": styles,
-        "by_terminal": ends_with_terminal,
-        "asks_secret": requires_password,
+        "ends_with_terminal": ends_with_terminal,
+        "requires_password": requires_password,
         "harmless": HARMLESS_ORDERS,
     }
     return render_page(
-        TEMPLATE_PACKAGE, f"{shown.name}.html", language, **{**values, **shown.values}
+        TEMPLATE_PACKAGE, f"{shown.template}.html", language, **{**values, **shown.values}
     )

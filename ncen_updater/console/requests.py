@@ -29,8 +29,8 @@ class WebRequest:
         languages: That the browser asks for, the one liked best first.
         secret: Of its session; empty if it brings none.
         origin: Where the page is from that sends it.
-        site: What the browser says of that (``Sec-Fetch-Site``).
-        mode: How the answer is used (``Sec-Fetch-Mode``).
+        fetch_site: What the browser says of that (``Sec-Fetch-Site``).
+        fetch_mode: How the answer is used (``Sec-Fetch-Mode``).
         address: Of the browser, as a web server in front says; from elsewhere it is not believed.
     """
 
@@ -39,10 +39,10 @@ class WebRequest:
     query: Mapping[str, str] = field(default_factory=dict)
     host: str = ""
     languages: tuple[str, ...] = ()
-    secret: str = ""
+    session_secret: str = ""
     origin: str | None = None
-    site: str | None = None
-    mode: str | None = None
+    fetch_site: str | None = None
+    fetch_mode: str | None = None
     address: str = ""
 
 
@@ -66,10 +66,10 @@ def parse_request(environ: Mapping[str, Any], cookie: str, hosts: re.Pattern[str
         query=_parse_pairs(str(environ.get("QUERY_STRING", ""))),
         host=host,
         languages=tuple(_parse_languages(str(environ.get("HTTP_ACCEPT_LANGUAGE", "")))),
-        secret=_read_session_cookie(str(environ.get("HTTP_COOKIE", "")), cookie),
+        session_secret=_read_session_cookie(str(environ.get("HTTP_COOKIE", "")), cookie),
         origin=environ.get("HTTP_ORIGIN"),
-        site=environ.get("HTTP_SEC_FETCH_SITE"),
-        mode=environ.get("HTTP_SEC_FETCH_MODE"),
+        fetch_site=environ.get("HTTP_SEC_FETCH_SITE"),
+        fetch_mode=environ.get("HTTP_SEC_FETCH_MODE"),
         address=str(environ.get("HTTP_X_REAL_IP", ""))[:100],
     )
 
@@ -85,12 +85,16 @@ def require_same_origin(request: WebRequest, scheme: str) -> None:
         UpdaterError: If it is foreign, or nothing says that it is not.
     """
     own = request.origin == f"{scheme}://{request.host}"
-    same = request.site == "same-origin"
+    same = request.fetch_site == "same-origin"
     if request.method == "POST":
         named = request.origin not in (None, "null")
-        if (named and not own) or (request.site is not None and not same) or not (own or same):
+        if (
+            (named and not own)
+            or (request.fetch_site is not None and not same)
+            or not (own or same)
+        ):
             raise UpdaterError(CONSOLE_CROSS_SITE)
-    elif request.site in ("cross-site", "same-site") and request.mode != "navigate":
+    elif request.fetch_site in ("cross-site", "same-site") and request.fetch_mode != "navigate":
         raise UpdaterError(CONSOLE_CROSS_SITE)
 
 

@@ -31,7 +31,7 @@ class PageRoute(Route):
         page: Makes it.
     """
 
-    page: Callable[[PageRequest], PageContent | FileResponse | None]
+    build_page: Callable[[PageRequest], PageContent | FileResponse | None]
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ ROUTES: tuple[PageRoute | FormRoute, ...] = (
     PageRoute("GET", "/live", live.build_page),
     PageRoute("GET", "/history", history.build_page),
     PageRoute("GET", "/history/{id}", history.build_change_page),
-    PageRoute("GET", "/way-back", history.build_rollback_page),
-    PageRoute("GET", "/proof", proof.build_page),
+    PageRoute("GET", "/rollback-plan", history.build_rollback_page),
+    PageRoute("GET", "/audit-log", proof.build_page),
     PageRoute("GET", "/help", helping.build_page),
     PageRoute("GET", "/help/bundle", helping.get_bundle_file),
     PageRoute("GET", "/settings", settings.build_page),

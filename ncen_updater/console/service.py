@@ -52,7 +52,7 @@ class ServiceRefusedError(Exception):
         self.status = status
         self.error = {
             name: str(error.get(name) or "")
-            for name in ("code", "what", "state", "remedy", "detail")
+            for name in ("code", "title", "state", "remedy", "detail")
         }
         values = error.get("values")
         self.values: Document = values if isinstance(values, dict) else {}
@@ -102,7 +102,7 @@ class ServiceClient:
     """
 
     #: Whether people type their password once more for what they answer for.
-    asks_secret = False
+    requires_password = False
 
     def __init__(self, path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.path, self.now = path, now
@@ -243,7 +243,7 @@ def _parse_object(content: bytes | str) -> ServiceResponse:
 def build_error_document(error: UpdaterError, state: LazyText, language: str) -> dict[str, str]:
     """Return an error of ours as those of the service come."""
     return {
-        "code": error.code, "what": error.title_text.render(language),
+        "code": error.code, "title": error.title_text.render(language),
         "state": state.render(language), "remedy": error.remedy_text.render(language),
         "detail": error.detail or "",
     }  # fmt: skip

@@ -66,7 +66,7 @@ class FormOutcome:
     """
 
     address: str = "/"
-    said: LazyText | None = None
+    notice: LazyText | None = None
     refused: tuple[int, dict[str, str]] | None = None
     ended: threading.Event = field(default_factory=threading.Event)
 
@@ -110,7 +110,7 @@ class FormTokens:
         """Return what there is to say of a form that was carried out."""
         with self._lock:
             found = self._begun.get(token)
-        return found.said if found is not None and found.ended.is_set() else None
+        return found.notice if found is not None and found.ended.is_set() else None
 
     def _sign(self, address: str, number: str) -> str:
         content = f"{address}\n{number}".encode("utf-8", "replace")
@@ -130,8 +130,8 @@ class BrowserSession:
     def __init__(
         self, inside: UserContext, language: str = DEFAULT_LANGUAGE, used: float = 0.0
     ) -> None:
-        self.inside, self.language, self.used = inside, language, used
-        self.acts = FormTokens()
+        self.user_context, self.language, self.last_used = inside, language, used
+        self.form_tokens = FormTokens()
 
 
 class BrowserSessions:
@@ -159,9 +159,9 @@ class BrowserSessions:
         secret, now = secrets.token_urlsafe(32), self._clock()
         with self._lock:
             gone = self._pop_idle(now)
-            theirs = [name for name, one in self._open.items() if one.inside is inside]
+            theirs = [name for name, one in self._open.items() if one.user_context is inside]
             if len(theirs) >= self._most:
-                gone.append(self._open.pop(min(theirs, key=lambda one: self._open[one].used)))
+                gone.append(self._open.pop(min(theirs, key=lambda one: self._open[one].last_used)))
             self._open[_digest(secret)] = BrowserSession(inside, language, now)
         self._release_contexts(gone)
         return secret
@@ -173,7 +173,7 @@ class BrowserSessions:
             gone = self._pop_idle(now)
             found = self._open.get(_digest(secret))
             if found is not None:
-                found.used = now
+                found.last_used = now
         self._release_contexts(gone)
         return found
 
@@ -194,13 +194,13 @@ class BrowserSessions:
         if self._idle_s is None:
             return []
         begins = now - self._idle_s
-        names = [name for name, one in self._open.items() if one.used < begins]
+        names = [name for name, one in self._open.items() if one.last_used < begins]
         return [self._open.pop(name) for name in names]
 
     def _release_contexts(self, gone: list[BrowserSession]) -> None:
         """End what those were given whom nobody else shares it with."""
         with self._lock:
-            shared = {id(one.inside) for one in self._open.values()}
+            shared = {id(one.user_context) for one in self._open.values()}
         for one in gone:
-            if id(one.inside) not in shared:
-                one.inside.release()
+            if id(one.user_context) not in shared:
+                one.user_context.release()

@@ -89,7 +89,7 @@ class _ResponseSocket:
 class BoundedHttpSession(requests.Session):
     """A session whose answers are bounded; nothing of the environment decides in it."""
 
-    patience: ReadDeadline
+    read_deadline: ReadDeadline
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Nowhere: :meth:`send_request` follows by itself, and reads no body on the way."""
@@ -143,7 +143,7 @@ class BoundedHttpSession(requests.Session):
             TransferTooSlowError: If nothing comes, whatever else does.
             urllib3.exceptions.HTTPError: If the line breaks.
         """
-        self.patience.restart()
+        self.read_deadline.restart()
         return bytes(response.raw.read1(max_bytes))
 
 
@@ -186,7 +186,7 @@ def make_bounded_session(read_deadline: ReadDeadline) -> BoundedHttpSession:
             return manager
 
     session = BoundedHttpSession()
-    session.patience = read_deadline
+    session.read_deadline = read_deadline
     session.trust_env = False  # the agent's configuration decides, nothing else
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     for scheme in pools:

@@ -119,7 +119,7 @@ def update_known_halts(
         reference: The time by which signed dates are judged.
     """
     seen = {
-        place: replace(known, stands=False) if known.product == product else known
+        place: replace(known, still_published=False) if known.product == product else known
         for place, known in known_statements.items()
     }
     for statement, owner in sorted(statements, key=lambda item: item[0].since):
@@ -133,7 +133,9 @@ def update_known_halts(
                 product, statement.version, statement.since, ends, statement.reason, owner
             )
         elif known.since == statement.since:
-            seen[place] = replace(known, ends=min(known.ends, statement.until), stands=True)
+            seen[place] = replace(
+                known, ends=min(known.ends, statement.until), still_published=True
+            )
     return seen
 
 

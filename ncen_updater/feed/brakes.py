@@ -42,7 +42,7 @@ class KnownEmergencyHalt(JsonRecord):
     ends: datetime
     reason: str
     owner: str
-    stands: bool = True
+    still_published: bool = True
 
 
 def list_active_halts(
@@ -52,6 +52,6 @@ def list_active_halts(
     held = [
         known
         for known in known.values()
-        if known.product == product and known.stands and reference < known.ends
+        if known.product == product and known.still_published and reference < known.ends
     ]
     return tuple(sorted(held, key=lambda known: known.ends, reverse=True))

@@ -57,9 +57,9 @@ ONLINE_ROLES = ("snapshot", "timestamp")
 MAX_CLOCK_SKEW = timedelta(days=1)
 #: What is said of a line that failed.
 NETWORK_FAILURE_MESSAGES = {
-    NetworkFailure.PORTAL: CAPTIVE_PORTAL,
+    NetworkFailure.CAPTIVE_PORTAL: CAPTIVE_PORTAL,
     NetworkFailure.TLS: FEED_TLS,
-    NetworkFailure.CUT: FEED_CONNECTION_LOST,
+    NetworkFailure.CONNECTION_LOST: FEED_CONNECTION_LOST,
     NetworkFailure.PROXY: FEED_PROXY,
     NetworkFailure.REDIRECTED: FEED_REDIRECTED,
     NetworkFailure.UNREACHABLE: FEED_UNREACHABLE,

@@ -30,7 +30,7 @@ class TrustError(UpdaterError):
     """What the feed says could not be verified."""
 
     message = TRUST_ERROR
-    family = range(2001, 2100)
+    code_range = range(2001, 2100)
 
 
 class TrustedRootMissingError(TrustError):
@@ -97,7 +97,7 @@ class FeedError(UpdaterError):
     """Base of what the network fails to do."""
 
     message = FEED_ERROR
-    family = range(2101, 2200)
+    code_range = range(2101, 2200)
 
 
 class FeedStatusError(FeedError):
@@ -122,4 +122,4 @@ class UpgradePathError(UpdaterError):
     """A release that was asked for by name and may not be installed here."""
 
     message = PATH_ERROR
-    family = range(2201, 2220)
+    code_range = range(2201, 2220)

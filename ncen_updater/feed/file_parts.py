@@ -45,13 +45,13 @@ class ChunkVerifier:
 
     def reset(self) -> None:
         """Forget everything."""
-        self.have = 0
+        self.verified_bytes = 0
         self._whole = hashlib.new(self._algorithm)
         self._start_chunk()
 
     def drop_unfinished_chunk(self) -> None:
         """Forget the unfinished part."""
-        self.have = self._start
+        self.verified_bytes = self._start
         self._whole = self._before
         self._start_chunk()
 
@@ -65,11 +65,11 @@ class ChunkVerifier:
         view = memoryview(data)
         while view:
             end = min(self._start + self._size, self._length)
-            piece, view = view[: end - self.have], view[end - self.have :]
+            piece, view = view[: end - self.verified_bytes], view[end - self.verified_bytes :]
             self._part.update(piece)
             self._whole.update(piece)
-            self.have += len(piece)
-            if self.have == end:
+            self.verified_bytes += len(piece)
+            if self.verified_bytes == end:
                 if self._part.hexdigest() != self._digests[self._start // self._size]:
                     self.drop_unfinished_chunk()
                     return False
@@ -81,6 +81,6 @@ class ChunkVerifier:
         return self._whole.hexdigest()
 
     def _start_chunk(self) -> None:
-        self._start = self.have
+        self._start = self.verified_bytes
         self._before = self._whole.copy()
         self._part = hashlib.new(self._algorithm)

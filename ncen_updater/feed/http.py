@@ -75,8 +75,8 @@ class NetworkFailure(StrEnum):
 
     UNREACHABLE = "unreachable"
     TLS = "tls"
-    PORTAL = "portal"
-    CUT = "cut"
+    CAPTIVE_PORTAL = "portal"
+    CONNECTION_LOST = "cut"
     PROXY = "proxy"
     REDIRECTED = "redirected"
 
@@ -197,7 +197,7 @@ class HttpFetcher(FeedFetcher):
                             f"{url}: more than {max_length} bytes from {strip_password(base)}"
                         )
             if content[:200].lstrip().startswith(b"<"):
-                raise MirrorError(f"{base}: a web page", NetworkFailure.PORTAL)
+                raise MirrorError(f"{base}: a web page", NetworkFailure.CAPTIVE_PORTAL)
             return bytes(content)
 
         root = url.endswith(".root.json")
@@ -328,7 +328,9 @@ class HttpFetcher(FeedFetcher):
         """Return where the answer's bytes begin, or raise what is wrong with it."""
         status = response.status_code
         if status == HTTP_RANGE and offset:
-            raise MirrorError(f"{address}: no bytes from {offset} on", NetworkFailure.CUT)
+            raise MirrorError(
+                f"{address}: no bytes from {offset} on", NetworkFailure.CONNECTION_LOST
+            )
         if status == HTTP_PROXY:
             raise MirrorError(f"{address}: the proxy answered {status}", NetworkFailure.PROXY)
         if status not in (HTTP_OK, HTTP_PARTIAL):
@@ -336,15 +338,17 @@ class HttpFetcher(FeedFetcher):
             wait = f", come back in {pause_s:.0f} s" if pause_s is not None else ""
             raise MirrorStatusError(f"{address}: status {status}{wait}", status, pause_s)
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
-            raise MirrorError(f"{address}: a web page", NetworkFailure.PORTAL)
+            raise MirrorError(f"{address}: a web page", NetworkFailure.CAPTIVE_PORTAL)
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise MirrorError(f"{address}: sent in another encoding", NetworkFailure.PORTAL)
+            raise MirrorError(f"{address}: sent in another encoding", NetworkFailure.CAPTIVE_PORTAL)
         if status == HTTP_OK:
             return 0
         unit, _, span = response.headers.get("Content-Range", "").partition(" ")
         first = span.partition("-")[0]
         if unit != "bytes" or first != str(offset):
-            raise MirrorError(f"{address}: another range than asked for", NetworkFailure.CUT)
+            raise MirrorError(
+                f"{address}: another range than asked for", NetworkFailure.CONNECTION_LOST
+            )
         return offset
 
     def _read_chunks(
@@ -362,7 +366,9 @@ class HttpFetcher(FeedFetcher):
                 pace.exclude_pause(self._throttle.wait_for_rate(len(chunk)))
                 yield chunk
             if count < expected:
-                raise MirrorError(f"{address}: ended after {count} bytes", NetworkFailure.CUT)
+                raise MirrorError(
+                    f"{address}: ended after {count} bytes", NetworkFailure.CONNECTION_LOST
+                )
             self._cuts = 0
         except (MirrorError, TransferTooSlowError):
             self._record_lost_connection(base, count)
@@ -372,7 +378,7 @@ class HttpFetcher(FeedFetcher):
         ) as error:  # fmt: skip
             self._record_lost_connection(base, count)
             reason = f"the answer of {address} breaks off: {get_root_cause(error)}"
-            raise MirrorError(reason, NetworkFailure.CUT) from error
+            raise MirrorError(reason, NetworkFailure.CONNECTION_LOST) from error
 
     def _record_lost_connection(self, base: str, count: int) -> None:
         self._move_to_end(base)

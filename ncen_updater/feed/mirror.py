@@ -68,8 +68,8 @@ class MirrorReport(JsonRecord):
     timestamp: int
     root: int
     expires_at: datetime
-    brought: int
-    removed: int
+    downloaded_bytes: int
+    removed_files: int
 
 
 def list_release_targets(offer: Offer, listed: Mapping[str, TargetFile]) -> list[str]:
@@ -245,11 +245,11 @@ class FeedMirror:
             timestamp=first.timestamp_version,
             root=first.root_version,
             expires_at=self._find_earliest_expiry(clients),
-            brought=sum(target.length for target in missing),
-            removed=len(self._list_outdated_files(wanted)) if keep is not None else 0,
+            downloaded_bytes=sum(target.length for target in missing),
+            removed_files=len(self._list_outdated_files(wanted)) if keep is not None else 0,
         )
         if not dry_run:
-            require_space(self._directory, report.brought)
+            require_space(self._directory, report.downloaded_bytes)
             self._write_mirror(clients, wanted, roots, progress)
             if keep is not None:
                 for path in self._list_outdated_files(wanted):

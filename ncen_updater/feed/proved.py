@@ -102,11 +102,11 @@ class TrustState(JsonRecord):
 
     root: str = ""
     root_version: int = 0
-    lists: Mapping[str, VerifiedRole] = field(default_factory=dict)
-    whole: Mapping[str, VerifiedSet] = field(default_factory=dict)
-    floor: datetime | None = None
-    medium: int | None = None
-    brakes: Mapping[str, KnownEmergencyHalt] = field(default_factory=dict)
+    roles: Mapping[str, VerifiedRole] = field(default_factory=dict)
+    verified_sets: Mapping[str, VerifiedSet] = field(default_factory=dict)
+    clock_floor: datetime | None = None
+    offline_timestamp_version: int | None = None
+    emergency_halts: Mapping[str, KnownEmergencyHalt] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class RoleVerification:
         threshold: How many of them must.
     """
 
-    seen: VerifiedRole
+    verified: VerifiedRole
     keys: frozenset[str]
     threshold: int
 
@@ -137,15 +137,15 @@ def record_roles(
     Raises:
         TrustError: If one of them is older than what was proved before.
     """
-    seen = dict(before.lists)
+    seen = dict(before.roles)
     for role, proof in verifications.items():
         known = seen.get(role)
-        if known is not None and proof.seen.version < known.version:
+        if known is not None and proof.verified.version < known.version:
             still_valid = len(proof.keys & set(known.signers)) >= proof.threshold
-            if still_valid or _is_signed_earlier(proof.seen, known, now):
-                raise make_older_error(role, proof.seen.version, known.version)
-        seen[role] = proof.seen
-    return replace(before, lists=seen)
+            if still_valid or _is_signed_earlier(proof.verified, known, now):
+                raise make_older_error(role, proof.verified.version, known.version)
+        seen[role] = proof.verified
+    return replace(before, roles=seen)
 
 
 def _is_signed_earlier(found: VerifiedRole, known: VerifiedRole, now: datetime) -> bool:
@@ -163,9 +163,9 @@ def record_verified_set(
     before: TrustState, product: str, verified_set: VerifiedSet, floor: datetime | None
 ) -> TrustState:
     """Return the memory after a product's list was proved whole; a signed time only rises; pure."""
-    times = [time for time in (before.floor, floor) if time is not None]
-    retained = {**before.whole, product: verified_set}
-    return replace(before, whole=retained, floor=max(times, default=None))
+    times = [time for time in (before.clock_floor, floor) if time is not None]
+    retained = {**before.verified_sets, product: verified_set}
+    return replace(before, verified_sets=retained, clock_floor=max(times, default=None))
 
 
 class TrustStateStore:
@@ -206,7 +206,7 @@ class TrustStateStore:
 
     def get_reference_time(self) -> datetime:
         """The system clock, but never earlier than the newest signed time that was proved."""
-        floor, now = self.load().floor, self.now()
+        floor, now = self.load().clock_floor, self.now()
         return now if floor is None else max(now, floor)
 
     def update(self, change: Callable[[TrustState], TrustState]) -> TrustState:

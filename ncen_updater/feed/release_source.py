@@ -29,7 +29,7 @@ class FeedView:
     checked_at: datetime
     expires_at: datetime
     version: int
-    brakes: tuple[KnownEmergencyHalt, ...] = ()
+    emergency_halts: tuple[KnownEmergencyHalt, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -233,7 +233,7 @@ def download_file(
             raise make_space_error(target.parent, expected.length) from error
         raise
     if not sound:
-        if fill.parts.have == 0:
+        if fill.parts.verified_bytes == 0:
             partial.discard()
         raise DownloadDamagedError(name=expected.name)
     partial.finish(target)
@@ -263,30 +263,34 @@ class _Download:
             while block := stream.read(min(BLOCK, stored - stream.tell())):
                 if not parts.verify(block):
                     break  # what follows on the disk cannot be told from it
-            breaks, wrong, furthest = 0, Counter[int](), parts.have
-            while parts.have < length:
+            breaks, wrong, furthest = 0, Counter[int](), parts.verified_bytes
+            while parts.verified_bytes < length:
                 try:
                     right = self._download_stream(stream)
                 except ConnectionLostError:
                     # Not what this try brought: a server that begins anew each time brings nothing.
-                    breaks = 0 if parts.have - furthest >= MIN_PROGRESS_BYTES else breaks + 1
-                    furthest = max(furthest, parts.have)
+                    breaks = (
+                        0 if parts.verified_bytes - furthest >= MIN_PROGRESS_BYTES else breaks + 1
+                    )
+                    furthest = max(furthest, parts.verified_bytes)
                     if breaks >= MAX_CONSECUTIVE_FAILURES:
-                        _flush_to_disk(stream, parts.have)
+                        _flush_to_disk(stream, parts.verified_bytes)
                         raise
                     continue
                 if right:
                     continue
-                if parts.have < stored:  # it began on our own disk: no server is to blame
-                    stored = parts.have
+                if parts.verified_bytes < stored:  # it began on our own disk: no server is to blame
+                    stored = parts.verified_bytes
                     continue
-                logger.warning("%s: wrong bytes from %d on", self._wanted.name, parts.have)
+                logger.warning(
+                    "%s: wrong bytes from %d on", self._wanted.name, parts.verified_bytes
+                )
                 distrust()
-                wrong[parts.have] += 1
-                if wrong[parts.have] > sources:
-                    _flush_to_disk(stream, parts.have)
+                wrong[parts.verified_bytes] += 1
+                if wrong[parts.verified_bytes] > sources:
+                    _flush_to_disk(stream, parts.verified_bytes)
                     return False
-            _flush_to_disk(stream, parts.have)
+            _flush_to_disk(stream, parts.verified_bytes)
         if parts.get_digest() == self._wanted.digest:
             return True
         parts.reset()
@@ -295,26 +299,28 @@ class _Download:
     def _download_stream(self, stream: IO[bytes]) -> bool:
         """Take what one connection brings; return whether it was right as far as can be told."""
         parts, length = self.parts, self._wanted.length
-        with contextlib.closing(self._open_at(parts.have)) as part:
-            if part.start != parts.have:
+        with contextlib.closing(self._open_at(parts.verified_bytes)) as part:
+            if part.start != parts.verified_bytes:
                 parts.reset()
             self._partial.save_origin(part)
-            stream.seek(parts.have)
-            if os.fstat(stream.fileno()).st_size > parts.have:
+            stream.seek(parts.verified_bytes)
+            if os.fstat(stream.fileno()).st_size > parts.verified_bytes:
                 stream.truncate()  # which also gives back what was reserved
-                _reserve_space(stream, self._partial.path.parent, length, parts.have)
+                _reserve_space(stream, self._partial.path.parent, length, parts.verified_bytes)
             for chunk in part.chunks:
-                take = chunk[: length - parts.have]
+                take = chunk[: length - parts.verified_bytes]
                 stream.write(take)
                 if not parts.verify(take):
                     return False
-                self._progress.report(self._told, parts.have, length)
+                self._progress.report(self._told, parts.verified_bytes, length)
                 if len(take) < len(chunk):
                     logger.warning("%s: longer than signed", self._wanted.name)
                     parts.reset()
                     return False
-        if parts.have < length:
-            raise ConnectionLostError(f"{self._wanted.name}: ended after {parts.have} bytes")
+        if parts.verified_bytes < length:
+            raise ConnectionLostError(
+                f"{self._wanted.name}: ended after {parts.verified_bytes} bytes"
+            )
         return True
 
     def _open_at(self, have: int) -> DownloadStream:

@@ -287,7 +287,7 @@ class MetadataVerifier:
         """
         timestamp, _ = self._verify_timestamp(self.verify_root())
         version = int(timestamp.version)
-        self._memory.update(lambda before: replace(before, medium=version))
+        self._memory.update(lambda before: replace(before, offline_timestamp_version=version))
 
     def _verify_timestamp(self, root: Root) -> tuple[Timestamp, RoleVerification]:
         return _verify_role(self._read_role("timestamp"), "timestamp", root, Timestamp)
@@ -315,7 +315,7 @@ class MetadataVerifier:
         timestamp, of_timestamp = self._verify_timestamp(root)
         before = self._memory.load()
         # Before the first proof it is not known how they came.
-        if before.medium == timestamp.version or not before.lists:
+        if before.offline_timestamp_version == timestamp.version or not before.roles:
             grace = max(grace, offline_grace)
         version = timestamp.snapshot_meta.version
         snapshot, of_snapshot = _verify_role(
@@ -337,7 +337,7 @@ class MetadataVerifier:
                 lambda before: self._record_verified_set(before, product, found, expires)
             )
             return found, expires
-        known = self._memory.load().whole.get(product)
+        known = self._memory.load().verified_sets.get(product)
         if known is None or known.version != found.product.version:
             raise MixedVersionsError(role=product)
         return found, known.expires
@@ -362,10 +362,10 @@ class MetadataVerifier:
         found = verify_emergency_halts(root, timestamp)
 
         def note(before: TrustState) -> TrustState:
-            seen = update_known_halts(before.brakes, found, product, versions, reference)
-            return replace(before, brakes=seen)
+            seen = update_known_halts(before.emergency_halts, found, product, versions, reference)
+            return replace(before, emergency_halts=seen)
 
-        return list_active_halts(self._memory.update(note).brakes, product, reference)
+        return list_active_halts(self._memory.update(note).emergency_halts, product, reference)
 
     def _record_verified_set(
         self, before: TrustState, product: str, found: VerifiedProduct, expires: datetime
@@ -441,7 +441,7 @@ def verify_view(
         return replace(
             stored_view,
             offers=apply_emergency_halts(offers, brakes),
-            brakes=brakes,
+            emergency_halts=brakes,
             version=int(found.product.version),
             expires_at=min(stored_view.expires_at, expires),
         )
@@ -470,7 +470,7 @@ def refuse_older_mirror(directory: Path, trusted_root: Path, memory: TrustStateS
         TrustedRootMissingError: If there is no installed root to begin at.
     """
     before = memory.load()
-    if not before.lists:
+    if not before.roles:
         return
     lists = directory / "metadata"
 
@@ -490,7 +490,7 @@ def refuse_older_mirror(directory: Path, trusted_root: Path, memory: TrustStateS
         found = {"timestamp": first, "snapshot": second, "targets": third}
         delegations = targets.delegations
         products = set(delegations.roles or ()) if delegations is not None else set()
-        for product in products & before.lists.keys():  # not one that was taken out of the feed
+        for product in products & before.roles.keys():  # not one that was taken out of the feed
             content = read(f"{_get_named_version(snapshot, product)}.{product}", product)
             _, found[product] = _verify_role(content, product, targets, Targets)
         record_roles(before, found, memory.now())

@@ -49,10 +49,10 @@ class RejectionReason(StrEnum):
     WITHDRAWN = "withdrawn"
     OTHER_COUNTRY = "other-country"
     OTHER_CHANNEL = "other-channel"
-    AGENT = "agent"
+    AGENT_TOO_OLD = "agent-too-old"
     HALTED = "halted"
-    WAVE = "wave"
-    BAD = "remembered-as-bad"
+    WAVE_NOT_OPEN = "wave-not-open"
+    MARKED_BAD = "marked-bad"
     UPGRADE_FROM = "upgrade-from"
     REQUIRED_STOP = "required-stop"
 
@@ -62,10 +62,10 @@ REASON_TEXTS: Mapping[RejectionReason, str] = {
     RejectionReason.WITHDRAWN: N_("withdrawn by the Secretariat: {why}"),
     RejectionReason.OTHER_COUNTRY: N_("only for other countries: {countries}"),
     RejectionReason.OTHER_CHANNEL: N_("channel '{channel}'"),
-    RejectionReason.AGENT: N_("needs ncen-updater {agent}"),
+    RejectionReason.AGENT_TOO_OLD: N_("needs ncen-updater {agent}"),
     RejectionReason.HALTED: N_("halted by the Secretariat: {why}"),
-    RejectionReason.WAVE: N_("staged rollout: open for this site on {opens}"),
-    RejectionReason.BAD: N_("marked bad on this site"),
+    RejectionReason.WAVE_NOT_OPEN: N_("staged rollout: open for this site on {opens}"),
+    RejectionReason.MARKED_BAD: N_("marked bad on this site"),
     RejectionReason.UPGRADE_FROM: N_("upgrade only from {upgrade_from}"),
     RejectionReason.REQUIRED_STOP: N_("required release {stop} cannot be installed first"),
 }
@@ -93,7 +93,7 @@ def format_rejection(
         opens: When it opens to this site, as it is shown; None where that is not set.
         values: What else the sentence of the reason names.
     """
-    if reason is RejectionReason.WAVE and opens is None:
+    if reason is RejectionReason.WAVE_NOT_OPEN and opens is None:
         return LazyText(WAVE_DATE_NOT_SET)
     return LazyText(REASON_TEXTS[reason], {**values, "opens": opens or "-"})
 
@@ -175,15 +175,15 @@ class _Site:
     agent: Version
     bad: frozenset[Version]
     now: datetime
-    named: bool
+    target_named: bool
 
     def check_offer(self, offer: Offer) -> OfferRejection | None:
         reason = self._find_reason(offer)
         if reason is not None:
             return OfferRejection(offer, reason)
         opened, opens = check_waves(offer, self.id, self.country, self.now)
-        if not opened and not self.named:
-            return OfferRejection(offer, RejectionReason.WAVE, opens=opens)
+        if not opened and not self.target_named:
+            return OfferRejection(offer, RejectionReason.WAVE_NOT_OPEN, opens=opens)
         return None
 
     def _find_reason(self, offer: Offer) -> RejectionReason | None:
@@ -196,11 +196,11 @@ class _Site:
         if offer.channel is Channel.PREVIEW and self.channel is not Channel.PREVIEW:
             return RejectionReason.OTHER_CHANNEL
         if not SpecifierSet(offer.agent, prereleases=True).contains(self.agent):
-            return RejectionReason.AGENT
+            return RejectionReason.AGENT_TOO_OLD
         if offer.halted is not None:
             return RejectionReason.HALTED
         if offer.release_version in self.bad:
-            return RejectionReason.BAD
+            return RejectionReason.MARKED_BAD
         return None
 
 
@@ -279,7 +279,9 @@ def choose_path(
         UpgradePathError: Of the kind that says why the named target may not be installed.
     """
     known = frozenset() if allow_bad else frozenset(bad)
-    here = _Site(current, site, country, channel, agent, known, now, named=target is not None)
+    here = _Site(
+        current, site, country, channel, agent, known, now, target_named=target is not None
+    )
     ordered = sorted(offers, key=lambda offer: offer.release_version)
     judged = [(offer, here.check_offer(offer)) for offer in ordered]
     eligible = [offer for offer, rejection in judged if rejection is None]
@@ -329,12 +331,12 @@ def _make_path_error(
             return UpgradePathError(
                 TARGET_OTHER_CHANNEL, version=target, channel=offer.channel.value
             )
-        case RejectionReason.AGENT:
+        case RejectionReason.AGENT_TOO_OLD:
             return UpgradePathError(TARGET_NEEDS_NEWER_AGENT, version=target, agent=offer.agent)
         case RejectionReason.HALTED:
             why = offer.halted.reason if offer.halted else ""
             return UpgradePathError(TARGET_HALTED, version=target, reason=why)
-        case RejectionReason.BAD:
+        case RejectionReason.MARKED_BAD:
             return UpgradePathError(TARGET_BAD, version=target)
         case _:
             return UpgradePathError(

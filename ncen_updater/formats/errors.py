@@ -34,7 +34,7 @@ class TransferError(UpdaterError):
     """Base: bytes that did not arrive, or did not fit."""
 
     message = TRANSFER_ERROR
-    family = range(3100, 3150)
+    code_range = range(3100, 3150)
 
 
 class DownloadDamagedError(TransferError):

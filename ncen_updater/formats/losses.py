@@ -4,7 +4,8 @@ What people entered since the upgrade is kept on a way back only where the ``dow
 the old shape cannot hold: in the schema ``ncen_kept`` on PostgreSQL, in tables ``ncen_kept__...``
 on SQLite. ``lint``, of the publisher, and the way back, of the agent, ask this one reader. It reads
 words, with :mod:`ncen_updater.formats.sql`, and knows no catalogue: it would rather name an object
-too many, which the author then parks or declares in ``loses``, and it does not see into functions
+too many, which the author then parks or declares in ``data_loss``, and it does not see into
+functions
 and ``DO`` blocks.
 """
 
@@ -66,15 +67,15 @@ class DataLoss:
 
     table: str
     column: str | None
-    how: LossKind
+    kind: LossKind
     line: int = 0
-    own: bool = False
+    is_release_table: bool = False
     cascades: bool = False
 
     @property
     def needs_catalog(self) -> bool:
         """Whether more goes than the one object, so that only the catalogue can say what."""
-        return self.cascades or self.how in (LossKind.SCHEMA, LossKind.DEPENDENTS)
+        return self.cascades or self.kind in (LossKind.SCHEMA, LossKind.DEPENDENTS)
 
     @property
     def object_name(self) -> str:

@@ -175,7 +175,7 @@ class Migration(SignedModel):
         id: Sorts and names the migration; unique in its database, never used again.
         up: Path of the SQL file that goes to this release.
         down: Path of the SQL file that goes back, keeping every record.
-        loses: What ``down`` does not keep although people may have entered it: ``table`` or
+        data_loss: What ``down`` does not keep although people may have entered it: ``table`` or
             ``table.column``, as the database calls them. Told to who signs, to who installs, and
             counted before anybody goes back.
         irreversible: The reason why there is no ``down``.
@@ -189,7 +189,9 @@ class Migration(SignedModel):
     id: Annotated[str, StringConstraints(pattern=r"^[0-9a-z][0-9a-z_]{0,60}$")]
     up: PathInside
     down: PathInside | None = None
-    loses: Annotated[tuple[DatabaseObject, ...], Field(min_length=1, max_length=200)] | None = None
+    data_loss: Annotated[tuple[DatabaseObject, ...], Field(min_length=1, max_length=200)] | None = (
+        None
+    )
     irreversible: Annotated[str, StringConstraints(min_length=10, max_length=500)] | None = None
     verify: PathInside | None = None
     transactional: bool = True
@@ -200,7 +202,7 @@ class Migration(SignedModel):
     def _check_down_or_reason(self) -> Migration:
         if (self.down is None) == (self.irreversible is None):
             raise ValueError("give either 'down' or the reason in 'irreversible'")
-        if self.loses is not None and self.down is None:
+        if self.data_loss is not None and self.down is None:
             raise ValueError("'data_loss' needs 'down'")
         return self
 
@@ -224,23 +226,23 @@ class DatabaseManifest(SignedModel):
     Attributes:
         name: As sites call it in their configuration.
         migrations: Files; none where the application has a migrator of its own.
-        no_records: Tables with nothing that anybody entered (sessions, caches): what is lost of
-            them is told and not counted.
-        changes_itself: What the application changes in its schema by itself, once it runs.
+        tables_without_records: Tables with nothing that anybody entered (sessions, caches): what is
+            lost of them is told and not counted.
+        self_managed: What the application changes in its schema by itself, once it runs.
     """
 
     name: Identifier
     migrations: tuple[Migration, ...] = ()
-    no_records: Annotated[tuple[TablePattern, ...], Field(min_length=1, max_length=200)] | None = (
-        None
-    )
-    changes_itself: (
+    tables_without_records: (
+        Annotated[tuple[TablePattern, ...], Field(min_length=1, max_length=200)] | None
+    ) = None
+    self_managed: (
         Annotated[tuple[SelfManagedObject, ...], Field(min_length=1, max_length=5)] | None
     ) = None
 
     @model_validator(mode="after")
     def _check_unique_ids(self) -> DatabaseManifest:
-        kinds = self.changes_itself or ()
+        kinds = self.self_managed or ()
         if len(set(kinds)) != len(kinds):
             raise ValueError("duplicate value in 'self_managed'")
         ids = [m.id for m in self.migrations]
@@ -258,9 +260,9 @@ class DomainCheck(SignedModel):
         name: In plain words; shown to operators.
         database: Where it is asked.
         sql: Asked before and after; ``sql_after`` where the question changes with the schema.
-        when: On which side it is asked; a ``compare`` needs both.
+        when: On which side it is asked; a ``relation`` needs both.
         expect: The value it must have.
-        compare: The relation between the value before and after.
+        relation: The relation between the value before and after.
     """
 
     name: Annotated[str, StringConstraints(min_length=3, max_length=200)]
@@ -269,14 +271,14 @@ class DomainCheck(SignedModel):
     sql_after: Sql | None = None
     when: CheckStage = CheckStage.BOTH
     expect: int | str | None = None
-    compare: CheckRelation | None = None
+    relation: CheckRelation | None = None
 
     @model_validator(mode="after")
     def _check_expectation(self) -> DomainCheck:
-        if (self.expect is None) == (self.compare is None):
-            raise ValueError("give either 'expect' or 'compare'")
-        if self.compare is not None and self.when is not CheckStage.BOTH:
-            raise ValueError("'compare' needs the value on both sides")
+        if (self.expect is None) == (self.relation is None):
+            raise ValueError("give either 'expect' or 'relation'")
+        if self.relation is not None and self.when is not CheckStage.BOTH:
+            raise ValueError("'relation' needs the value on both sides")
         return self
 
 
@@ -336,12 +338,12 @@ class MigratorCommand(DatabaseProgram):
     """The application's own migrator instead of SQL files, run on the candidates.
 
     Attributes:
-        no_way_back: The reason why the migrations cannot be undone keeping records.
+        no_rollback_reason: The reason why the migrations cannot be undone keeping records.
         contract: What brings the migrations to their end once the release was watched, on the live
             databases, while officers work with it.
     """
 
-    no_way_back: Annotated[str, StringConstraints(min_length=10, max_length=500)] = (
+    no_rollback_reason: Annotated[str, StringConstraints(min_length=10, max_length=500)] = (
         "the application's own migrator only goes forward"
     )
     contract: DatabaseProgram | None = None
@@ -362,21 +364,21 @@ class SchemaCompatibility(SignedModel):
     Attributes:
         schema_number: Of the schema that this release runs on, as the application counts: raised
             whenever tables or what stands in them get another form.
-        back_to: A release with this number or a later one runs on the databases of this release,
-            and on whatever this release wrote into them from its first start on.
+        compatible_down_to: A release with this number or a later one runs on the databases of this
+            release, and on whatever this release wrote into them from its first start on.
         expand: Whether its migrations may run while such a release serves: they only add what
             that one does not see, hold no lock for long, and may be repeated.
     """
 
     schema_number: Annotated[int, Field(ge=0, lt=2**31)]
-    back_to: Annotated[int, Field(ge=0, lt=2**31)]
+    compatible_down_to: Annotated[int, Field(ge=0, lt=2**31)]
     expand: bool | None = None
 
     @model_validator(mode="after")
     def _check_numbers(self) -> SchemaCompatibility:
-        if self.back_to > self.schema_number:
+        if self.compatible_down_to > self.schema_number:
             raise ValueError("'compatible_down_to' must not exceed 'schema_number'")
-        if self.expand and self.back_to == self.schema_number:
+        if self.expand and self.compatible_down_to == self.schema_number:
             raise ValueError("'expand' needs 'compatible_down_to' below 'schema_number'")
         return self
 
@@ -396,22 +398,24 @@ class SiteFilesManifest(SignedModel):
     Attributes:
         name: As in the sites' configuration.
         effect: The strongest that holds.
-        words: What exactly, for people.
+        description: What exactly, for people.
     """
 
     name: Identifier
     effect: SiteFileEffect
-    words: Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
+    description: Annotated[
+        str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")
+    ] = ""
 
     @model_validator(mode="after")
     def _check_description(self) -> SiteFilesManifest:
-        if self.effect is not SiteFileEffect.NOTHING and len(self.words) < 10:
+        if self.effect is not SiteFileEffect.NOTHING and len(self.description) < 10:
             raise ValueError("describe the change to these files in 'words'")
         return self
 
 
 class OverlayKind(StrEnum):
-    """What the files of a ``[[carried]]`` are."""
+    """What the files of a ``[[overlays]]`` are."""
 
     TRANSLATIONS = "translations"
     SETTINGS = "settings"
@@ -431,11 +435,11 @@ class OverlayArea(SignedModel):
 
     Attributes:
         keys: Which, as a pattern with ``*``.
-        words: Where, for people: "where officers enter seizures".
+        label: Where, for people: "where officers enter seizures".
     """
 
     keys: KeyPattern
-    words: Annotated[
+    label: Annotated[
         str, StringConstraints(min_length=3, max_length=200, pattern=PRINTABLE_PATTERN)
     ]
 
@@ -464,8 +468,8 @@ class OverlayManifest(SignedModel):
     Attributes:
         kind: What they are.
         format: In which form.
-        slot: What the release ships; ``{lang}`` stands for a language.
-        overlay: The country's own, below its directory; only what differs.
+        release_path: What the release ships; ``{lang}`` stands for a language.
+        site_path: The country's own, below its directory; only what differs.
         source: Translations: the language that all texts are written in first.
         template: Translations: a file with all texts, where the source language has none.
         encoding: Of the files.
@@ -478,8 +482,8 @@ class OverlayManifest(SignedModel):
 
     kind: OverlayKind
     format: OverlayFormat
-    slot: PathInside
-    overlay: PathInside
+    release_path: PathInside
+    site_path: PathInside
     source: Language = "en"
     template: PathInside | None = None
     encoding: Literal["utf-8", "latin-1"] = "utf-8"
@@ -492,7 +496,7 @@ class OverlayManifest(SignedModel):
     @model_validator(mode="after")
     def _check_kind(self) -> OverlayManifest:
         wanted = 1 if self.kind is OverlayKind.TRANSLATIONS else 0
-        for name, path in (("slot", self.slot), ("overlay", self.overlay)):
+        for name, path in (("release_path", self.release_path), ("site_path", self.site_path)):
             if path.count(LANGUAGE_PLACEHOLDER) != wanted or "{" in path.replace(
                 LANGUAGE_PLACEHOLDER, ""
             ):
@@ -539,7 +543,7 @@ class Manifest(SignedModel):
     health: tuple[HealthProbe, ...] = ()
     reference_maps: tuple[ReferenceMap, ...] = ()
     files: tuple[SiteFilesManifest, ...] = ()
-    carried: Annotated[tuple[OverlayManifest, ...], Field(max_length=50)] = ()
+    overlays: Annotated[tuple[OverlayManifest, ...], Field(max_length=50)] = ()
     notes: dict[Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")], ReleaseNotes] = Field(
         default_factory=dict
     )
@@ -553,9 +557,9 @@ class Manifest(SignedModel):
             raise ValueError("duplicate database name")
         if len({item.name for item in self.files}) != len(self.files):
             raise ValueError("duplicate name in 'files'")
-        for of in ("slot", "overlay"):
-            if len({getattr(item, of) for item in self.carried}) != len(self.carried):
-                raise ValueError(f"'carried' names the same '{of}' twice")
+        for of in ("release_path", "site_path"):
+            if len({getattr(item, of) for item in self.overlays}) != len(self.overlays):
+                raise ValueError(f"'overlays' names the same '{of}' twice")
         asked = [(check.name, check.database) for check in self.checks]
         asked += [(item.name, item.database) for item in self.reference_maps]
         for name, database_name in asked:

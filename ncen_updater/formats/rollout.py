@@ -65,9 +65,9 @@ class ReleaseHalt(SignedModel):
 
 
 #: Field of ``timestamp``: the statements, each signed by itself.
-EMERGENCY_HALTS_FIELD: Final = "x-ncen-brakes"
+EMERGENCY_HALTS_FIELD: Final = "x-ncen-emergency-halts"
 #: Field of ``root``: the public keys that may brake, by their ids.
-EMERGENCY_HALT_KEYS_FIELD: Final = "x-ncen-brake-keys"
+EMERGENCY_HALT_KEYS_FIELD: Final = "x-ncen-emergency-halt-keys"
 #: No brake holds longer, whatever it says.
 MAX_DURATION: Final = timedelta(hours=72)
 #: So many keys may brake.
@@ -77,7 +77,7 @@ BRAKES_A_KEY: Final = 2
 #: What those of one key may weigh, since no site reads a timestamp of more than 16 kB.
 MOST_BYTES_A_KEY: Final = 1250
 #: Keeps a signature under a brake from fitting anything else that the same key may sign.
-STATEMENT_TYPE: Final = "x-ncen-brake"
+STATEMENT_TYPE: Final = "x-ncen-emergency-halt"
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]{0,99}$")]
 

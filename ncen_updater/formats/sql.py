@@ -35,9 +35,9 @@ class RefusalKind(Enum):
     """What kind of refusal it is: each has a remedy of its own."""
 
     FORBIDDEN = auto()  # no migration may say so
-    OUTSIDE = auto()  # it runs outside a transaction only
-    NOT_ALONE = auto()  # outside a transaction there is exactly one statement
-    NO_QUESTION = auto()  # what is asked is not one SELECT
+    NOT_TRANSACTIONAL = auto()  # it runs outside a transaction only
+    NOT_SINGLE_STATEMENT = auto()  # outside a transaction there is exactly one statement
+    NOT_A_QUERY = auto()  # what is asked is not one SELECT
     SYNTAX = auto()  # no server would understand it; the reader here does not look for this
 
 
@@ -45,7 +45,7 @@ class RefusalKind(Enum):
 class SqlRefusal:
     """That a site does not run a text, and the words in which it says so."""
 
-    why: RefusalKind
+    kind: RefusalKind
     reason: str
 
 
@@ -57,10 +57,10 @@ def _iter_tokens(sql: str, engine: str) -> Iterator[tuple[int, int, str]]:
     while match := pattern.match(sql, place):
         start, place = match.span()
         token = match[0]
-        if dialect.nests and match["open"]:
+        if dialect.nests_comments and match["open"]:
             place = _find_comment_end(sql, place)
             continue
-        if dialect.nests and match["tag"] is not None:
+        if dialect.nests_comments and match["tag"] is not None:
             close = sql.find(token, place)
             place = len(sql) if close < 0 else close + len(token)
             yield start, place, ""
@@ -131,7 +131,7 @@ def split_statements(sql: str, engine: str) -> tuple[SqlStatement, ...]:
         last = end
         words.append(word)
         if _has_body(words[:6], engine):
-            begins = DIALECTS[engine].body_begins
+            begins = DIALECTS[engine].body_openers
             opens = word == "CASE" or tuple(words[-len(begins) :]) == begins
             # CASE counts inside a body only: both end with END.
             if opens and (depth or word != "CASE"):
@@ -170,7 +170,9 @@ def _find_forbidden_words(statement: SqlStatement, engine: str) -> str | None:
         return head
     if "\\" in words:  # outside quotes it is a command to psql, which no site runs
         return "\\" + "".join(words[words.index("\\") + 1 :][:1]).lower()
-    own = DIALECTS[engine].refuses(statement, lambda: list_lexemes(statement.text, engine))
+    own = DIALECTS[engine].find_forbidden_word(
+        statement, lambda: list_lexemes(statement.text, engine)
+    )
     return _find_parameter(statement, engine) or own
 
 
@@ -199,10 +201,10 @@ def _find_copy_problem(words: tuple[str, ...]) -> str | None:
 def _find_parameter(statement: SqlStatement, engine: str) -> str | None:
     """A place for a value that is given with the statement: nobody gives one."""
     dialect = DIALECTS[engine]
-    if statement.words[:1] and statement.words[0] in dialect.takes_places:
+    if statement.words[:1] and statement.words[0] in dialect.statements_with_parameters:
         return None
     for word, after in itertools.pairwise((*statement.words, "")):
-        if word in dialect.marks:
+        if word in dialect.parameter_marks:
             return f"{word}{after.lower()}"
     return None
 
@@ -214,7 +216,7 @@ def _find_nontransactional_word(statement: SqlStatement, engine: str) -> str | N
         return "CONCURRENTLY"
     if words[:1] == ("VACUUM",):
         return "VACUUM"
-    return DIALECTS[engine].only_outside(words)
+    return DIALECTS[engine].find_nontransactional_word(words)
 
 
 def check_migration_sql(sql: str, engine: str, *, transactional: bool) -> SqlRefusal | None:
@@ -231,12 +233,16 @@ def check_migration_sql(sql: str, engine: str, *, transactional: bool) -> SqlRef
     for statement in statements:
         word = _find_nontransactional_word(statement, engine) if transactional else None
         if word:
-            return SqlRefusal(RefusalKind.OUTSIDE, _make_not_allowed_reason(statement.line, word))
+            return SqlRefusal(
+                RefusalKind.NOT_TRANSACTIONAL, _make_not_allowed_reason(statement.line, word)
+            )
         word = _find_forbidden_words(statement, engine)
         if word:
             return SqlRefusal(RefusalKind.FORBIDDEN, _make_not_allowed_reason(statement.line, word))
     if not transactional and len(statements) != 1:
-        return SqlRefusal(RefusalKind.NOT_ALONE, _make_statement_count_reason(statements))
+        return SqlRefusal(
+            RefusalKind.NOT_SINGLE_STATEMENT, _make_statement_count_reason(statements)
+        )
     return None
 
 
@@ -251,7 +257,7 @@ def _make_statement_count_reason(statements: tuple[SqlStatement, ...]) -> str:
 def _find_non_query_word(statement: SqlStatement, engine: str) -> str | None:
     """Return the word that makes a statement something else than a question."""
     words = statement.words
-    if words[0] not in DIALECTS[engine].questions:
+    if words[0] not in DIALECTS[engine].query_keywords:
         return words[0].lstrip(BYTE_ORDER_MARK) or "a quoted name"
     value = _find_parameter(statement, engine)
     if value:
@@ -287,7 +293,7 @@ def check_verify_sql(sql: str, engine: str) -> SqlRefusal | None:
 
 def _make_query_refusal(statement: SqlStatement, word: str) -> SqlRefusal:
     reason = f"line {statement.line}: {word} is not allowed in a question"
-    return SqlRefusal(RefusalKind.NO_QUESTION, reason)
+    return SqlRefusal(RefusalKind.NOT_A_QUERY, reason)
 
 
 def check_query_sql(sql: str, engine: str) -> SqlRefusal | None:
@@ -299,9 +305,9 @@ def check_query_sql(sql: str, engine: str) -> SqlRefusal | None:
     """
     statements = split_statements(sql, engine)
     if len(statements) != 1:
-        return SqlRefusal(RefusalKind.NO_QUESTION, _make_statement_count_reason(statements))
+        return SqlRefusal(RefusalKind.NOT_A_QUERY, _make_statement_count_reason(statements))
     (statement,) = statements
-    if statement.words[0] == "(" and not DIALECTS[engine].questions_in_brackets:
+    if statement.words[0] == "(" and not DIALECTS[engine].allows_parenthesized_query:
         return _make_query_refusal(
             statement, "("
         )  # brackets around all of it: in a larger question only

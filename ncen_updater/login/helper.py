@@ -102,7 +102,7 @@ class LoginHelper:
             verdict = self._judge_password(entry, password, address)
             why = verdict.value
         del password
-        if entry is None or verdict is not PamVerdict.RIGHT:
+        if entry is None or verdict is not PamVerdict.ACCEPTED:
             who = name if entry is not None else "a name of nobody"  # it may be a password
             logger.info("%s does not come in from %s: %s", who, address or "-", why)
             if self._refused_s:
@@ -127,7 +127,7 @@ class LoginHelper:
         answer = self._pam.check_password(entry.pw_name, password, address)
         if answer.detail:
             logger.warning("a password could not be looked at: %s", answer.detail)
-        right = answer.verdict is PamVerdict.RIGHT
+        right = answer.verdict is PamVerdict.ACCEPTED
         return PamVerdict.WRONG if right and _account(answer.user) != entry else answer.verdict
 
     def _read_first_line(self) -> Mapping[str, Any]:
@@ -216,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with socket.socket(fileno=os.dup(sys.stdin.fileno())) as line:
         helper = LoginHelper(
             line, pwd.getpwnam(given.console).pw_uid, given.socket, PamService(PAM_SERVICE_NAME),
-            LoginThrottle(given.tries),
+            LoginThrottle(given.attempts),
         )  # fmt: skip
         try:
             helper.run()

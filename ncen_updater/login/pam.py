@@ -28,11 +28,11 @@ _MAX_PROMPTS = 32
 class PamVerdict(Enum):
     """What the system says."""
 
-    RIGHT = "right"
+    ACCEPTED = "right"
     WRONG = "wrong"
     EXPIRED = "expired"
-    MORE = "more"
-    BROKEN = "broken"
+    MORE_REQUIRED = "more"
+    UNAVAILABLE = "broken"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class PamResult:
     """What came of asking.
 
     Attributes:
-        verdict: What the system says; ``MORE`` where it wants to know more than a password.
+        verdict: What the system says; ``MORE_REQUIRED`` where it wants to know more than a
+            password.
         user: Who it is, as the system calls them; empty unless it is right.
         detail: Why it could not be asked.
     """
@@ -98,11 +99,11 @@ class PamService:
             return PamResult(PamVerdict.WRONG)
         rules = (self._directory or PAM_DIRECTORY) / self._name
         if not rules.is_file():  # PAM would take those of whatever has none
-            return PamResult(PamVerdict.BROKEN, detail=f"no {rules}")
+            return PamResult(PamVerdict.UNAVAILABLE, detail=f"no {rules}")
         try:
             return self._authenticate(*given)
         except (OSError, AttributeError) as error:
-            return PamResult(PamVerdict.BROKEN, detail=str(error))
+            return PamResult(PamVerdict.UNAVAILABLE, detail=str(error))
 
     def _authenticate(self, user: bytes, password: bytes, address: bytes) -> PamResult:
         pam, libc = ctypes.CDLL(PAM_LIBRARY), ctypes.CDLL(None)
@@ -141,7 +142,7 @@ class PamService:
             place = str(self._directory).encode()
             code = pam.pam_start_confdir(*begun, place, ctypes.byref(handle))
         if code != _SUCCESS:
-            return PamResult(PamVerdict.BROKEN, detail=f"pam_start: {code}")
+            return PamResult(PamVerdict.UNAVAILABLE, detail=f"pam_start: {code}")
         try:
             code = pam.pam_set_item(handle, _REMOTE_HOST, address) if address else _SUCCESS
             if code == _SUCCESS:
@@ -149,17 +150,17 @@ class PamService:
             if code == _SUCCESS:
                 code = pam.pam_acct_mgmt(handle, _FLAGS)
             if asked[0] > 1 or asked[1]:
-                return PamResult(PamVerdict.MORE)
+                return PamResult(PamVerdict.MORE_REQUIRED)
             if code == _SUCCESS:
                 found = ctypes.c_char_p()
                 code = pam.pam_get_item(handle, _USER, ctypes.byref(found))
                 if code == _SUCCESS and found.value:
-                    return PamResult(PamVerdict.RIGHT, found.value.decode())
+                    return PamResult(PamVerdict.ACCEPTED, found.value.decode())
             if code in _WRONG:
                 return PamResult(PamVerdict.WRONG)
             if code in _EXPIRED:
                 return PamResult(PamVerdict.EXPIRED)
             text = pam.pam_strerror(handle, code) or b""
-            return PamResult(PamVerdict.BROKEN, detail=text.decode("utf-8", "replace"))
+            return PamResult(PamVerdict.UNAVAILABLE, detail=text.decode("utf-8", "replace"))
         finally:
             pam.pam_end(handle, code)

@@ -67,5 +67,5 @@ def demo(
 @pytest.fixture
 def site(demo: DemoSite) -> Site:
     found = site_in_process(demo)
-    found.source.refresh()
+    found.release_source.refresh()
     return found

@@ -53,7 +53,7 @@ def document(site: LiveSite) -> Availability:
 def test_an_application_that_works(running: LiveSite) -> None:
     assert "Status: running" in said(running)
     seen = document(running)
-    assert (seen.state, seen.runs, seen.answer) == ("works", True, "well")
+    assert (seen.state, seen.process_runs, seen.answer) == ("available", True, "healthy")
 
 
 def test_a_database_that_is_away(running: LiveSite) -> None:
@@ -75,14 +75,14 @@ def test_an_application_that_was_stopped(running: LiveSite) -> None:
 
 
 def test_a_closed_door_and_an_open_recovery(running: LiveSite) -> None:
-    door = MaintenanceFile(running.demo.door_file, now=lambda: CLOSED_AT)
+    door = MaintenanceFile(running.demo.maintenance_file, now=lambda: CLOSED_AT)
     door.write()
     try:
         assert "Status: maintenance page shown since 2026-11-24 06:00:00" in said(running)
         assert "Application stopped" not in said(running)
         with Journal.open(running.demo.state / JOURNAL_FILE) as journal:
             journal.begin_change(replace(CHANGE, id="ccccccca"))
-            journal.record_step("ccccccca", StepName.CLOSE, StepState.INTENDED)
+            journal.record_step("ccccccca", StepName.MAINTENANCE_ON, StepState.INTENDED)
         running.demo.stop_app()
         words = said(running)
         assert "Status: maintenance page shown since" in words
@@ -126,23 +126,23 @@ STOPPED = '["sh", "-c", "exit 3"]'
 def test_who_may_not_ask_says_so(site: TrialSite, status: str, why: str) -> None:
     configure(site, STOPPED, status)
     seen = look(site)
-    assert (seen.state, seen.runs) == (AvailabilityState.UNKNOWN, None)
-    assert why in seen.why
+    assert (seen.state, seen.process_runs) == (AvailabilityState.UNKNOWN, None)
+    assert why in seen.unknown_because
     assert "Status: unknown (" in site.run("status").stdout
 
 
 def test_a_door_that_may_not_be_seen(site: TrialSite) -> None:
-    configure(site, 'door_file = "door"', f'door_file = "{"d" * 300}"')
+    configure(site, 'maintenance_file = "door"', f'maintenance_file = "{"d" * 300}"')
     seen = look(site)
     assert seen.state is AvailabilityState.UNKNOWN
-    assert "File name too long" in seen.why
+    assert "File name too long" in seen.unknown_because
 
 
 def test_a_configuration_that_names_nothing_to_ask(site: TrialSite) -> None:
     configure(site, "[application]", "[aplication]")
     seen = look(site)
     assert seen.state is AvailabilityState.UNKNOWN
-    assert "'door_file' is missing" in seen.why
+    assert "'maintenance_file' is missing" in seen.unknown_because
 
 
 def test_a_door_that_people_closed(site: TrialSite) -> None:
@@ -156,7 +156,7 @@ def test_a_part_that_does_not_run(site: TrialSite) -> None:
     part = f'[[application.parts]]\nname = "worker"\nstart = {act}\nstop = {act}\n'
     part += f"status = {STOPPED}\n"
     site.config.write_text(site.config.read_text().replace(STOPPED, '["true"]') + part)
-    assert look(site).missing == ("worker",)
+    assert look(site).missing_parts == ("worker",)
 
 
 @contextmanager
@@ -194,12 +194,12 @@ def http(body: bytes, status: str = "200 OK") -> bytes:
 @pytest.mark.parametrize(
     ("answer", "state", "kind", "detail"),
     [
-        (http(b'{"version": "3.2.4"}'), "works", HealthAnswer.WELL, "3.2.4"),
-        (http(b'{"version": "3.3.0"}'), "works", HealthAnswer.OTHER_VERSION, "3.3.0"),
-        (http(b"<html>"), "not-working", HealthAnswer.NOT_UNDERSTOOD, ""),
-        (http(b"[" * 100_000), "not-working", HealthAnswer.NOT_UNDERSTOOD, ""),
-        (http(b"", "500 Oh"), "not-working", HealthAnswer.STATUS, "500"),
-        (b"SSH-2.0-OpenSSH\r\n", "not-running", HealthAnswer.NONE, "SSH-2.0-OpenSSH"),
+        (http(b'{"version": "3.2.4"}'), "available", HealthAnswer.HEALTHY, "3.2.4"),
+        (http(b'{"version": "3.3.0"}'), "available", HealthAnswer.OTHER_VERSION, "3.3.0"),
+        (http(b"<html>"), "unhealthy", HealthAnswer.UNREADABLE, ""),
+        (http(b"[" * 100_000), "unhealthy", HealthAnswer.UNREADABLE, ""),
+        (http(b"", "500 Oh"), "unhealthy", HealthAnswer.HTTP_ERROR, "500"),
+        (b"SSH-2.0-OpenSSH\r\n", "not-running", HealthAnswer.NO_ANSWER, "SSH-2.0-OpenSSH"),
     ],
 )
 def test_what_the_address_answers(
@@ -214,9 +214,9 @@ def test_what_the_address_answers(
 @pytest.mark.parametrize(
     ("answer", "pattern", "kind", "detail"),
     [
-        (b"3.2.4\n", r"(\S+)", HealthAnswer.WELL, "3.2.4"),
+        (b"3.2.4\n", r"(\S+)", HealthAnswer.HEALTHY, "3.2.4"),
         (b"nCEN 3.3.0", r"nCEN (\S+)", HealthAnswer.OTHER_VERSION, "3.3.0"),
-        (b"<html>", r"nCEN (\S+)", HealthAnswer.NOT_UNDERSTOOD, ""),
+        (b"<html>", r"nCEN (\S+)", HealthAnswer.UNREADABLE, ""),
     ],
 )
 def test_what_it_answers_as_text(
@@ -235,9 +235,9 @@ def test_what_a_command_says_of_it(site: TrialSite) -> None:
     with answering(http(b"fine")) as url:
         configure(site, "http://127.0.0.1:9", url)
         for said, status, kind, detail in (
-            ("3.2.4", 0, HealthAnswer.WELL, "3.2.4"),
+            ("3.2.4", 0, HealthAnswer.HEALTHY, "3.2.4"),
             ("3.3.0", 0, HealthAnswer.OTHER_VERSION, "3.3.0"),
-            ("3.2.4", 3, HealthAnswer.NOT_UNDERSTOOD, ""),
+            ("3.2.4", 3, HealthAnswer.UNREADABLE, ""),
         ):
             line = f'version_command = ["sh", "-c", "echo {said}; exit {status}"]\n'
             configure(site, before, f"[application]\n{line}")
@@ -255,11 +255,16 @@ def test_one_that_wants_a_token(site: TrialSite) -> None:
     with answering(http(b'{"version": "geheim-1"}'), heard) as url:
         configure(site, "http://127.0.0.1:9", url)
         seen = look(site)
-        assert seen.answer is HealthAnswer.NOT_ASKED and "Cannot read the health token" in seen.why
+        assert (
+            seen.answer is HealthAnswer.NOT_ASKED
+            and "Cannot read the health token" in seen.unknown_because
+        )
         token.write_text("geheim-1\n")
         token.chmod(0o644)
         seen = look(site)
-        assert seen.answer is HealthAnswer.NOT_ASKED and "readable by others" in seen.why
+        assert (
+            seen.answer is HealthAnswer.NOT_ASKED and "readable by others" in seen.unknown_because
+        )
         assert not heard
         token.chmod(0o600)
         seen = look(site)
@@ -276,13 +281,13 @@ def test_one_that_refuses_the_token_says_nothing_of_itself(site: TrialSite) -> N
         configure(site, "http://127.0.0.1:9", url)
         seen = look(site)
     assert seen.answer is HealthAnswer.NOT_ASKED
-    assert "status 401" in seen.why and "(health_token_file)" in seen.why
+    assert "status 401" in seen.unknown_because and "(health_token_file)" in seen.unknown_because
 
 
 @pytest.mark.parametrize(
     ("record", "kind"),
     [
-        ('{"manifest": {"reports": "3.2"}}', HealthAnswer.WELL),
+        ('{"manifest": {"reports": "3.2"}}', HealthAnswer.HEALTHY),
         ('{"manifest": {"reports": "3.2.5"}}', HealthAnswer.OTHER_VERSION),
         ('{"manifest": {}}', HealthAnswer.OTHER_VERSION),
         ('{"manifest": []}', HealthAnswer.OTHER_VERSION),
@@ -309,8 +314,8 @@ def test_one_that_takes_its_time_is_not_waited_for(site: TrialSite) -> None:
         configure(site, "http://127.0.0.1:9", url)
         configure(site, STOPPED, '["sleep", "600"]')
         seen = look(site, limit_s=1.0)
-    assert (seen.state, seen.answer) == (AvailabilityState.UNKNOWN, HealthAnswer.NONE)
-    assert "within 1 seconds" in seen.why
+    assert (seen.state, seen.answer) == (AvailabilityState.UNKNOWN, HealthAnswer.NO_ANSWER)
+    assert "within 1 seconds" in seen.unknown_because
 
 
 # ---- systemd -------------------------------------------------------------------------------------
@@ -345,8 +350,12 @@ def test_units(
     with answering(http(b'{"version": "3.2.4"}')) as url:
         configure(site, "http://127.0.0.1:9", url)
         seen = look(site)
-    assert (seen.state, seen.runs, why in seen.why) == (AvailabilityState.WORKS, runs, True)
-    assert seen.missing == (("worker",) if runs else ())
+    assert (seen.state, seen.process_runs, why in seen.unknown_because) == (
+        AvailabilityState.AVAILABLE,
+        runs,
+        True,
+    )
+    assert seen.missing_parts == (("worker",) if runs else ())
     assert (seen.since is not None) is (runs is True)
 
 

@@ -34,6 +34,6 @@ def test_the_maintenance_page_is_told_which_change_it_is(tmp_path: Path, kind: C
         with Journal.create(demo.state / JOURNAL_FILE) as journal:
             journal.begin_change(change)
             site.application.enable_maintenance()
-        note = json.loads(demo.door_file.read_bytes())
+        note = json.loads(demo.maintenance_file.read_bytes())
     assert (note["change"], note["version"]) == ("abcdefgh", "3.3.0")
     assert ("earlier" in note["reason"]) == (kind is ChangeKind.ROLLBACK)

@@ -17,9 +17,14 @@ from ncen_updater.agent.reports.answers import (
 from ncen_updater.common.i18n import LazyText
 
 HOP = RehearsedHop(
-    from_="3.2.4", to="3.3.0", copy_s=1.0, migrate_s=1.0, way_back=RollbackKind.KEEPS_RECORDS,
-    stop_s=DowntimeRange(2.0, 3.0, 9.0), values=RoundTripResult(),
-)  # fmt: skip
+    from_version="3.2.4",
+    to_version="3.3.0",
+    copy_s=1.0,
+    migrate_s=1.0,
+    rollback_path=RollbackKind.KEEPS_RECORDS,
+    downtime=DowntimeRange(2.0, 3.0, 9.0),
+    round_trip=RoundTripResult(),
+)
 
 
 def report(plan: str) -> RehearsalReport:
@@ -41,28 +46,30 @@ def test_the_stop_and_the_values_are_told() -> None:
         ]
 
     stop = "  downtime: 2.0 s to 9.0 s (from the rehearsal)"
-    assert lines(replace(HOP, values=None)) == [stop]
-    lost = RoundTripResult(stopped="the way back stumbled")
-    assert lines(replace(HOP, values=lost))[1:] == [
+    assert lines(replace(HOP, round_trip=None)) == [stop]
+    lost = RoundTripResult(failure="the way back stumbled")
+    assert lines(replace(HOP, round_trip=lost))[1:] == [
         "  rollback failed with sample values: the way back stumbled"
     ]
 
 
 def test_the_plan_says_the_way_back_with_what_was_lost_on_trial() -> None:
     """Seen: "keeps every record.", and three lines below what is lost of it."""
-    way = SimpleNamespace(back=RollbackKind.KEEPS_RECORDS, lost_objects=())
+    way = SimpleNamespace(kind=RollbackKind.KEEPS_RECORDS, lost_objects=())
     offer = SimpleNamespace(version="3.3.0")
-    hop = cast("Any", SimpleNamespace(way=way, origin="3.2.4", offer=offer, as_is=False))
+    hop = cast(
+        "Any", SimpleNamespace(rollback_path=way, origin="3.2.4", offer=offer, no_copy=False)
+    )
     lost = RoundTripResult((ColumnRoundTrip("seizures.classes.title", lost=8),))
     whole, but = (
         _describe_hop_rollback(hop, shown).render("en")
-        for shown in (HOP, replace(HOP, values=lost))
+        for shown in (HOP, replace(HOP, round_trip=lost))
     )
     before = _describe_hop_rollback(hop, None).render("en")
     assert "keeps all records, according to the release" in before, (
         "what its files say, and no more"
     )
-    hop.as_is = True
+    hop.no_copy = True
     assert _describe_hop_rollback(hop, None).render("en") == whole, "no database is touched"
     assert whole == "Rollback from 3.3.0 to 3.2.4 keeps all records."
     assert "but not what is entered in seizures.classes.title" in but

@@ -50,8 +50,8 @@ STAYS = "No other release available; ncen 3.2.4 stays installed"
         ([], NEWEST),
         ([RejectionReason.NOT_NEWER], NEWEST),
         ([RejectionReason.OTHER_COUNTRY], NEWEST),
-        ([RejectionReason.BAD], STAYS),
-        ([RejectionReason.OTHER_COUNTRY, RejectionReason.WAVE], STAYS),
+        ([RejectionReason.MARKED_BAD], STAYS),
+        ([RejectionReason.OTHER_COUNTRY, RejectionReason.WAVE_NOT_OPEN], STAYS),
     ],
 )
 def test_what_failed_here_is_newer_all_the_same(reasons: list[RejectionReason], said: str) -> None:
@@ -64,7 +64,7 @@ def test_what_failed_here_is_newer_all_the_same(reasons: list[RejectionReason], 
     words = [str(line) for line in format_path_lines("ncen", "3.2.4", path)]
     assert words[0] == said
     again = "ncen-updater upgrade 3.3.1 --retry"
-    assert any(again in line for line in words) is (RejectionReason.BAD in reasons)
+    assert any(again in line for line in words) is (RejectionReason.MARKED_BAD in reasons)
 
 
 @pytest.mark.parametrize(("version", "said"), [("3.2.4", STAYS), ("3.2.3", NEWEST)])
@@ -89,16 +89,16 @@ def test_what_the_secretariat_keeps_back_is_known_to_the_service() -> None:
         OfferRejection(
             one("3.3.1", withdrawn=SimpleNamespace(reason="bad")), RejectionReason.WITHDRAWN
         ),
-        OfferRejection(one("3.3.2"), RejectionReason.WAVE, opens=opens),
+        OfferRejection(one("3.3.2"), RejectionReason.WAVE_NOT_OPEN, opens=opens),
         *(
             OfferRejection(one("3.3.3"), reason)
-            for reason in (RejectionReason.BAD, RejectionReason.OTHER_COUNTRY)
+            for reason in (RejectionReason.MARKED_BAD, RejectionReason.OTHER_COUNTRY)
         ),
     )
     assert list_withheld_releases(rejected) == (
         WithheldRelease("3.3.0", "halted", "slow"),
         WithheldRelease("3.3.1", "withdrawn", "bad"),
-        WithheldRelease("3.3.2", "wave", opens=opens),
+        WithheldRelease("3.3.2", "wave-not-open", opens=opens),
     )
 
 
@@ -109,7 +109,9 @@ def test_a_wave_opens_at_an_hour_of_the_site() -> None:
         withdrawn=None, halted=None, upgrade_from=None,
     )  # fmt: skip
     opens = datetime(2026, 12, 1, 20, tzinfo=UTC)
-    path = NoUpgradePath(rejected=(OfferRejection(one, RejectionReason.WAVE, opens=opens),))
+    path = NoUpgradePath(
+        rejected=(OfferRejection(one, RejectionReason.WAVE_NOT_OPEN, opens=opens),)
+    )
     said = [
         str(line) for line in format_path_lines("ncen", "3.2.4", path, ZoneInfo("Africa/Nairobi"))
     ]

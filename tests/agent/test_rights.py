@@ -99,5 +99,5 @@ def test_the_start_of_the_machine_gives_it_up_where_a_change_is_open(
     seen: list[object] = []
     monkeypatch.setattr(resume, "_has_no_open_change", lambda _: False)
     monkeypatch.setattr(rights, "drop_server_file_access", seen.append)
-    run(["--config", str(site.config), "--alone", "--quiet", "resume", *words])
+    run(["--config", str(site.config), "--local", "--quiet", "resume", *words])
     assert len(seen) == given_up

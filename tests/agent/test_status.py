@@ -72,7 +72,7 @@ def facts(journal: Journal) -> JournalSnapshot:
 
 
 def owed(journal: Journal) -> bool:
-    found = facts(journal).owed
+    found = facts(journal).pending_rollback
     return found is not None and found.is_automatic
 
 
@@ -129,7 +129,7 @@ def test_what_is_written_meanwhile_is_not_read_in_part(
                 SiteHistory(writing).add_hold("fair", "amina", None)
             assert facts(reading) == JournalSnapshot()
         SiteHistory(journal).add_hold("fair", "amina", None)
-        assert facts(reading).event == 1
+        assert facts(reading).last_event == 1
 
 
 @pytest.mark.parametrize("opened", [True, False])
@@ -149,9 +149,9 @@ def test_officers_and_the_door_are_seen_at_one_moment(tmp_path: Path, *, opened:
         return Availability(seen)
 
     looked = read_status(
-        load_essential_settings(site.config), NOW, {"door", "availability"}, probe=ask
+        load_essential_settings(site.config), NOW, {"maintenance_on", "availability"}, probe=ask
     )
-    assert require_part(looked.door) is not opened
+    assert require_part(looked.maintenance_on) is not opened
     expected = AvailabilityState.NOT_RUNNING if opened else AvailabilityState.MAINTENANCE
     assert require_part(looked.availability).state is expected
     assert asked == [opened, not opened]
@@ -166,7 +166,7 @@ def test_what_never_agrees_is_told_as_it_was_seen_last(tmp_path: Path) -> None:
         return Availability(AvailabilityState.MAINTENANCE)
 
     looked = read_status(
-        load_essential_settings(site.config), NOW, {"door", "availability"}, probe=ask
+        load_essential_settings(site.config), NOW, {"maintenance_on", "availability"}, probe=ask
     )
     assert looked.is_inconsistent
     assert len(asked) == 1 + MAX_REREADS
@@ -181,8 +181,8 @@ def test_a_damaged_part_of_the_journal_is_an_unreadable_journal(
         load_essential_settings(make_site(tmp_path / "site").config), NOW, {"journal"}
     )
     assert found.errors == ()
-    places = dataclasses.replace(found.places, state=tmp_path)
-    found = read_status(places, NOW, {"journal", "rehearsals", "at_work"})
+    places = dataclasses.replace(found.paths, state=tmp_path)
+    found = read_status(places, NOW, {"journal", "rehearsals", "lock_holder"})
     assert isinstance(found.journal, JournalUnreadableError)
     assert found.errors == (found.journal,)
     with pytest.raises(JournalUnreadableError):
@@ -194,7 +194,7 @@ def test_a_mistake_of_ours_is_logged_with_its_place(
 ) -> None:
     monkeypatch.setattr(status, "read_lock_holder", lambda path: 1 + path)
     found = read_status(
-        load_essential_settings(make_site(tmp_path).config), NOW, {"at_work", "current"}
+        load_essential_settings(make_site(tmp_path).config), NOW, {"lock_holder", "current"}
     )
     assert (found.current, [type(error) for error in found.errors]) == ("3.2.4", [TypeError])
     assert "unsupported operand" in caplog.text
@@ -232,12 +232,12 @@ def test_full_disk_of_any_part_is_named_and_users_cannot_work_without_that_of_th
         return SimpleNamespace(f_bavail=free, f_frsize=4096)
 
     monkeypatch.setattr("os.statvfs", statvfs)
-    answers = Availability(AvailabilityState.WORKS, answer=HealthAnswer.WELL)
+    answers = Availability(AvailabilityState.AVAILABLE, answer=HealthAnswer.HEALTHY)
     parts = {"full_disk", "availability"}
     status = read_status(places, NOW, parts, probe=lambda: answers)
     assert status.full_disk == (None if full is None else (disks[full], 12_288))
     seen = require_part(status.availability)
-    assert (seen.state is AvailabilityState.WORKS) is works
+    assert (seen.state is AvailabilityState.AVAILABLE) is works
     if not works:
         (said,) = format_availability(seen, "3.3.0")
         assert str(said).endswith(f"(disk full: {disks['databases']})")
@@ -262,39 +262,41 @@ def test_the_end_of_holds_is_known_where_all_of_them_end(journal: Journal) -> No
     hours = [NOW + timedelta(hours=hour) for hour in (1, 3, 2)]
     for end in hours:
         SiteHistory(journal).add_hold("fair", "amina", end)
-    assert facts(journal).held_until == hours[1]
+    assert facts(journal).hold_until == hours[1]
     SiteHistory(journal).add_hold("audit", "bo", None)
-    assert facts(journal).held_until is None
+    assert facts(journal).hold_until is None
 
 
 def test_a_rollback_is_owed_until_it_was_made_or_tried_too_often(journal: Journal) -> None:
-    upgraded(journal, soak_failed="status 503")
+    upgraded(journal, soak_error="status 503")
     assert not owed(journal), "none was begun: that is the site's own setting"
     for number in range(MAX_ATTEMPTS):
-        back(journal, number, ChangeState.UNDONE, soak_of=UPGRADE.id)
+        back(journal, number, ChangeState.REVERTED, failed_soak_upgrade=UPGRADE.id)
         assert owed(journal) is (number < MAX_ATTEMPTS - 1)
-    back(journal, MAX_ATTEMPTS, ChangeState.FINISHED, soak_of=UPGRADE.id)
+    back(journal, MAX_ATTEMPTS, ChangeState.FINISHED, failed_soak_upgrade=UPGRADE.id)
     assert not owed(journal)
     assert find_rolled_back_releases(journal) == frozenset()
 
 
 def test_one_that_fails_is_tried_once_more(journal: Journal) -> None:
-    upgraded(journal, soak_failed="status 503")
+    upgraded(journal, soak_error="status 503")
     for number, by_itself in enumerate((True, False)):
-        back(journal, number, ChangeState.UNDONE, "NU-6005", soak_of=UPGRADE.id)
+        back(journal, number, ChangeState.REVERTED, "NU-6005", failed_soak_upgrade=UPGRADE.id)
         assert owed(journal) is by_itself
 
 
 def test_one_that_was_told_to_end_has_not_failed(journal: Journal) -> None:
-    upgraded(journal, soak_failed="status 503")
+    upgraded(journal, soak_error="status 503")
     for number in range(MAX_FAILURES + 1):
-        back(journal, number, ChangeState.UNDONE, INTERRUPTED.code, soak_of=UPGRADE.id)
+        back(
+            journal, number, ChangeState.REVERTED, INTERRUPTED.code, failed_soak_upgrade=UPGRADE.id
+        )
         assert owed(journal)
 
 
 def test_what_people_confirmed_or_did_is_not_owed(journal: Journal) -> None:
-    upgraded(journal, soak_failed="status 503", confirmed_by="amina")
-    back(journal, 0, ChangeState.UNDONE, soak_of=UPGRADE.id)
+    upgraded(journal, soak_error="status 503", confirmed_by="amina")
+    back(journal, 0, ChangeState.REVERTED, failed_soak_upgrade=UPGRADE.id)
     assert not owed(journal)
     back(journal, 1, ChangeState.FINISHED)
     assert find_rolled_back_releases(journal) == {"3.3.0"}
@@ -307,19 +309,21 @@ def test_who_approved_an_undone_upgrade_has_to_approve_again(journal: Journal) -
         consent.add("ab" * 32, "3.3.0", {}, who, needed=2)
     journal.begin_change(UPGRADE, ChangeFacts(binding="ab" * 32))
     consent.consume_all(UPGRADE.id)
-    assert facts(journal).used_up == (), "it is at work, and may yet come well to its end"
-    journal.set_change_state(UPGRADE.id, ChangeState.UNDONE)
-    assert facts(journal).used_up == ("amina", "bo")
+    assert facts(journal).consumed_approvals == (), (
+        "it is at work, and may yet come well to its end"
+    )
+    journal.set_change_state(UPGRADE.id, ChangeState.REVERTED)
+    assert facts(journal).consumed_approvals == ("amina", "bo")
     assert "each who had approved (amina, bo)" in str(
-        describe_consumed_approvals(facts(journal).used_up)
+        describe_consumed_approvals(facts(journal).consumed_approvals)
     )
     consent.add("cd" * 32, "3.3.0", {}, BO, needed=2)
-    assert facts(journal).used_up == ("amina",)
+    assert facts(journal).consumed_approvals == ("amina",)
     consent.add("cd" * 32, "3.3.0", {}, AMINA, needed=2)
-    assert facts(journal).used_up == ()
+    assert facts(journal).consumed_approvals == ()
 
 
 def test_an_upgrade_that_nobody_had_to_approve_used_nothing_up(journal: Journal) -> None:
     journal.begin_change(UPGRADE, ChangeFacts())
-    journal.set_change_state(UPGRADE.id, ChangeState.UNDONE)
-    assert facts(journal).used_up == ()
+    journal.set_change_state(UPGRADE.id, ChangeState.REVERTED)
+    assert facts(journal).consumed_approvals == ()

@@ -59,7 +59,7 @@ from tests.agent.service.notifications.test_notifier import NOTIFY, REPORT
 
 HELD = Path(__file__).with_name("status_documents.json")
 DAY = timedelta(days=1)
-NEVER = "disk_percent = 0\n"  # of the disk nothing is told in trials of what is sent
+NEVER = "min_free_percent = 0\n"  # of the disk nothing is told in trials of what is sent
 AMINA, BO = Actor("amina", 1001), Actor("bo", 1002)
 BACK = replace(
     CHANGE, id="bbbbbbbb", kind=ChangeKind.ROLLBACK, from_version="3.3.0", to_version="3.2.4"
@@ -84,7 +84,7 @@ class Stage:
     def change(self, state: ChangeState = ChangeState.RUNNING, code: str | None = None) -> None:
         with self.journal() as journal:
             over = state in (ChangeState.COMMITTED, ChangeState.FINISHED)
-            journal.begin_change(CHANGE, ChangeFacts(stop_s=17.5) if over else NO_FACTS)
+            journal.begin_change(CHANGE, ChangeFacts(downtime_s=17.5) if over else NO_FACTS)
             for name in (StepName.FETCH, StepName.COPY):
                 journal.record_step(CHANGE.id, name, StepState.INTENDED)
             journal.record_step(CHANGE.id, StepName.FETCH, StepState.DONE)
@@ -97,17 +97,19 @@ class Stage:
     def owed(self, tries: int) -> None:
         self.change(ChangeState.FINISHED)
         with self.journal() as journal:
-            journal.store_facts(CHANGE.id, ChangeFacts(soak_failed="status 503"))
+            journal.store_facts(CHANGE.id, ChangeFacts(soak_error="status 503"))
             for number in range(tries):
                 change = replace(BACK, id=f"bbbbbbb{'abcdefgh'[number]}")
-                journal.begin_change(change, ChangeFacts(soak_of=CHANGE.id))
-                journal.set_change_state(change.id, ChangeState.UNDONE, error_code=INTERRUPTED.code)
+                journal.begin_change(change, ChangeFacts(failed_soak_upgrade=CHANGE.id))
+                journal.set_change_state(
+                    change.id, ChangeState.REVERTED, error_code=INTERRUPTED.code
+                )
 
     def next(self, **more: Any) -> None:
         with self.journal() as journal:
             event = journal.read_last_event_number()
         self.counter.keeper.save(
-            ServiceState(replace(NEXT, event=event, **more), NOW - DAY, NOW + DAY)
+            ServiceState(replace(NEXT, last_event=event, **more), NOW - DAY, NOW + DAY)
         )
 
     def rehearsed(self, *people: Actor, **more: Any) -> None:
@@ -146,7 +148,7 @@ def _hold(until: datetime | None) -> Callable[[Stage], None]:
 def _waits(stage: Stage) -> None:
     stage.change(ChangeState.COMMITTED)
     with stage.journal() as journal:
-        journal.store_facts(CHANGE.id, ChangeFacts(waits_for_person=True))
+        journal.store_facts(CHANGE.id, ChangeFacts(needs_operator=True))
 
 
 def _back(stage: Stage) -> None:
@@ -177,9 +179,9 @@ def _lists(stage: Stage) -> None:
 
 def _agent(stage: Stage) -> None:
     config = load_config(stage.counter.site.config)
-    directory = config.paths.resolve(config.paths.agent)
+    directory = config.paths.resolve(config.paths.agent_slots)
     directory.mkdir(parents=True)
-    sequence = AgentSelection("1.0", bad={"1.1": FailedAgent(1, NOW - DAY)})
+    sequence = AgentSelection("1.0", failed={"1.1": FailedAgent(1, NOW - DAY)})
     (directory / "sequence.json").write_text(json.dumps(sequence.to_json()))
 
 
@@ -208,7 +210,7 @@ def _changed(state: ChangeState) -> Callable[[Stage], None]:
 def _signed_at(moment: datetime) -> Callable[[Stage], None]:
     def make(stage: Stage) -> None:
         memory = TrustStateStore(stage.root / "state")
-        memory.update(lambda before: replace(before, floor=moment))
+        memory.update(lambda before: replace(before, clock_floor=moment))
 
     return make
 
@@ -218,7 +220,7 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
     "never adopted": _never,
     "adopted": _write(lambda journal: journal.record_event("adopted", release="3.2.4")),
     **{f"a change is {state}": _changed(state) for state in ChangeState},
-    "undone after a failure": lambda s: s.change(ChangeState.UNDONE, "NU-6008"),
+    "undone after a failure": lambda s: s.change(ChangeState.REVERTED, "NU-6008"),
     "a release waits for a person": _waits,
     "a rollback is owed": lambda s: s.owed(1),
     "a rollback is owed and given up": lambda s: s.owed(MAX_ATTEMPTS),
@@ -227,7 +229,7 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
     "the hold has ended": _hold(NOW - timedelta(hours=1)),
     "a bad release": _write(lambda j: SiteHistory(j).mark_bad("ncen", "3.3.0", "NU-6008", None)),
     "a release is next": lambda s: s.next(
-        rehearsed=RehearsalStatus.MISSING, binding="", basis=None, prepared=False
+        rehearsal_status=RehearsalStatus.MISSING, binding="", basis=None, slot_built=False
     ),
     "nothing is next": lambda s: s.next(target=None, binding="", basis=None),
     "a rehearsal was torn": _write(
@@ -243,8 +245,8 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
         AMINA,
         binding="",
         basis=None,
-        rehearsed=RehearsalStatus.VOID,
-        voids=(LazyText("the upgrade path changed"),),
+        rehearsal_status=RehearsalStatus.OUTDATED,
+        void_reasons=(LazyText("the upgrade path changed"),),
     ),
     "somebody ordered": _write(lambda j: JobQueue(j).enqueue(JobKind.CHECK, {}, AMINA)),
     "a list": lambda s: s.view(),
@@ -268,18 +270,22 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
 #: What officers meet, at sites that are like the first one otherwise.
 OFFICERS: Mapping[str, Availability] = {
     "officers work": Availability(
-        AvailabilityState.WORKS, NOW - DAY, True, HealthAnswer.WELL, "3.2.4"
+        AvailabilityState.AVAILABLE, NOW - DAY, True, HealthAnswer.HEALTHY, "3.2.4"
     ),
     "another release answers": Availability(
-        AvailabilityState.WORKS, None, True, HealthAnswer.OTHER_VERSION, "3.3.0"
+        AvailabilityState.AVAILABLE, None, True, HealthAnswer.OTHER_VERSION, "3.3.0"
     ),
     "a database is away": Availability(
-        AvailabilityState.NOT_WORKING, None, True, HealthAnswer.STATUS, "503"
+        AvailabilityState.UNHEALTHY, None, True, HealthAnswer.HTTP_ERROR, "503"
     ),
     "the application was stopped": Availability(
-        AvailabilityState.NOT_RUNNING, NOW - DAY, False, HealthAnswer.NONE, "Connection refused"
+        AvailabilityState.NOT_RUNNING,
+        NOW - DAY,
+        False,
+        HealthAnswer.NO_ANSWER,
+        "Connection refused",
     ),
-    "nobody may ask": Availability(AvailabilityState.UNKNOWN, why="Access denied"),
+    "nobody may ask": Availability(AvailabilityState.UNKNOWN, unknown_because="Access denied"),
 }
 #: Sites for which something has to last while they are looked at.
 LASTING = ("the configuration is gone", "the disk is full", "another operation is in progress")
@@ -299,7 +305,7 @@ def said(directory: Path, name: str) -> dict[str, object]:
     site = make_site(directory / "site")
     with site.config.open("a") as config_file:
         config_file.write(
-            f"{NOTIFY.replace(NEVER, '')}[service]\napprovals = 2\ntimezone = 'UTC'\n"
+            f"{NOTIFY.replace(NEVER, '')}[service]\nrequired_approvals = 2\ntimezone = 'UTC'\n"
         )
         config_file.write("windows = [{start = '04:00', end = '12:00'}]\n")
     counter = Counter(site, SnapshotStore(SETTINGS, lambda: NOW))
@@ -342,7 +348,9 @@ def said(directory: Path, name: str) -> dict[str, object]:
                 told_of, situation, outbox, agent_version="1", runs={}, status_read_at=NOW
             )
         )
-        found["news"] = {item.kind.value: dict(item.values) for item in outbox.news.values()}
+        found["news"] = {
+            item.kind.value: dict(item.values) for item in outbox.notifications.values()
+        }
         found["metrics"] = {
             name.removeprefix("ncen_updater_"): float(value)
             for line in metrics.splitlines() if line[0] != "#"

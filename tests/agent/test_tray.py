@@ -229,7 +229,7 @@ def test_what_lies_there(tray: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     Path(os.fsdecode(os.fsencode(tray.path) + b"/ke\xff.ncen")).write_bytes(b"")
     files, more = tray.list_files(ME)
     assert more == 2
-    seen = {file.name: (file.size_bytes, file.why_not is None) for file in files}
+    seen = {file.name: (file.size_bytes, file.refused_because is None) for file in files}
     assert seen.pop("link")[1] is False
     assert seen == {"ke.ncen": (3, True)}
     monkeypatch.setattr(trays, "MAX_LISTED", 1)
@@ -315,7 +315,7 @@ def test_a_kill_at_any_piece_leaves_what_is_seen_and_makes_place(
         assert in_a_process(killed) == signal.SIGKILL
         found, more = tray.list_files(ME)
         assert (sorted(file.name for file in found), more) == (lies(tray), 0)
-        assert all(file.why_not is None for file in found)
+        assert all(file.refused_because is None for file in found)
         copied.append([file.size_bytes for file in found])
         assert medium.read_bytes().startswith((tray.path / medium.name).read_bytes())
         with place_files(tray.path, medium, Told()):

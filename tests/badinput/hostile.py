@@ -74,7 +74,7 @@ def has_four_facts(error: UpdaterError) -> None:
     """Assert that an error can be shown: code, what, state, remedy, and an exit code of ours."""
     for language in ("en", "fr"):
         document = error_to_json(error, [], language)
-        assert document["code"] and document["what"] and document["remedy"]
+        assert document["code"] and document["title"] and document["remedy"]
         assert "\n".join(format_error(error, [], language)).encode("utf-8", "backslashreplace")
     assert error.exit_code in set(ExitCode) - {ExitCode.OK}
 

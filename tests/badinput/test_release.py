@@ -46,7 +46,7 @@ MANIFEST: dict[str, object] = {
     "databases": [
         {"name": "cases", "migrations": [{"id": "0001", "up": "up.sql", "down": "down.sql"}]}
     ],
-    "checks": [{"name": "rows", "database": "cases", "sql": "SELECT 1", "compare": "equal"}],
+    "checks": [{"name": "rows", "database": "cases", "sql": "SELECT 1", "relation": "equal"}],
     "health": [{"name": "live", "path": "/health", "expect": {"ok": True}}],
     "notes": {"en": {"title": "A title"}},
 }
@@ -281,7 +281,7 @@ def test_any_digests_of_parts(content: bytes, size: int, wrong: set[int], cuts: 
         parts.verify(content[start:end]) for start, end in zip([0, *ends], ends, strict=False)
     )
     assert fits == (said == tuple(good))
-    assert parts.have <= len(content)
+    assert parts.verified_bytes <= len(content)
     assert fits == (parts.get_digest() == compute_sha256(content)) or not content
 
 

@@ -225,7 +225,7 @@ def test_steps_are_in_the_journal_of_systemd(site: TrialSite, receiver: Journald
     handler = JournaldHandler(str(receiver.path))
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.INFO)
-    site.open_change(StepName.CLOSE)
+    site.open_change(StepName.MAINTENANCE_ON)
     # What was taken back is not told with what comes next either.
     with Journal.open(site.journal) as journal:
         with contextlib.suppress(ValueError), journal.transaction():
@@ -238,7 +238,7 @@ def test_steps_are_in_the_journal_of_systemd(site: TrialSite, receiver: Journald
         "begun upgrade from 3.2.4 to 3.3.0 (change abcdefgh)",
         "step-intended close (change abcdefgh)", "step-done close (change abcdefgh)",
     ]  # fmt: skip
-    assert records[1]["NCEN_STEP"] == "close"
+    assert records[1]["NCEN_STEP"] == "maintenance-on"
 
 
 def test_what_counts_as_a_secret() -> None:
@@ -257,7 +257,7 @@ def test_the_service_writes_no_secret_of_its_configuration(site: TrialSite) -> N
     )
     text = text.replace("http://127.0.0.1:9/", f"http://user:{SECRET}@127.0.0.1:9/", 1)
     socket_path = site.root / "api.sock"
-    site.config.write_text(text + f'[service]\nself_update = false\nsocket = "{socket_path}"\n')
+    site.config.write_text(text + f'[service]\nself_update = false\napi_socket = "{socket_path}"\n')
     said = []
     with subprocess.Popen(
         [sys.executable, "-m", "ncen_updater.agent.cli.main", "serve", "--verbose"],

@@ -40,7 +40,7 @@ from tests.support.activation import ACTIVATOR, activated
 from tests.support.forks import DEADLINE_S
 
 #: Long enough for a slow machine to start a process, short enough to be waited for.
-SILENCE = WorkerLimits(silence_s=4)
+SILENCE = WorkerLimits(silence_timeout_s=4)
 SERVE = """
 import os, signal, sys, time
 from ncen_updater.common import workers
@@ -156,7 +156,7 @@ def test_exchange_ends_at_its_first_result(tmp_path: Path) -> None:
         thread = threading.Thread(target=work)
         thread.start()
         try:
-            assert call_worker(Worker("none", socket=path, bound=False), {}) == {"x": 1}
+            assert call_worker(Worker("none", socket=path, ends_with_caller=False), {}) == {"x": 1}
         finally:
             first.set()
             thread.join()
@@ -205,7 +205,7 @@ def test_one_that_hears_no_end_is_ended(run: Any, monkeypatch: pytest.MonkeyPatc
     ending = lambda: bool(listener.heard)  # noqa: E731
     code = serving(body.format(last=1000 if by == "who asks" else 0))
     with pytest.raises(WorkerError) as ended:
-        run(code, progress=listener, ending=ending, limits=WorkerLimits(total_s=100))
+        run(code, progress=listener, ending=ending, limits=WorkerLimits(total_timeout_s=100))
     assert ("no response in time" in str(ended.value.detail)) is (by == "who asks")
     assert ended.value.status == (None if by == "who asks" else -signal.SIGKILL)
 
@@ -233,7 +233,7 @@ FAILING = {
 @pytest.mark.parametrize("name", FAILING)
 def test_a_worker_that_says_anything(run: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ncen_updater.common.workers.EXIT_GRACE_S", 0.1)
-    limits = WorkerLimits(silence_s=4, line=100_000, stream=1_000_000)
+    limits = WorkerLimits(silence_timeout_s=4, max_line_bytes=100_000, max_stream_bytes=1_000_000)
     with pytest.raises(WorkerError):
         run(said(FAILING[name]), limits=limits, order={"act": "x", "more": "x" * 300_000})
 
@@ -247,7 +247,7 @@ ENDLESS = {
 
 @pytest.mark.parametrize("name", ENDLESS)
 def test_a_worker_that_never_ends_what_it_says(run: Any, name: str) -> None:
-    limits = WorkerLimits(line=100_000, stream=1_000_000)
+    limits = WorkerLimits(max_line_bytes=100_000, max_stream_bytes=1_000_000)
     with pytest.raises(WorkerError, match=r"unterminated line|output too large"):
         run(said(ENDLESS[name]), limits=limits)
 
@@ -358,7 +358,7 @@ def test_who_was_stopped_meanwhile_hears_what_was_said_before_it_judges(
 def test_signs_of_life_count_and_the_whole_is_limited_all_the_same(run: Any) -> None:
     body = "while not time.sleep(0.1): say(tell='', values={})"
     with pytest.raises(WorkerTimeoutError, match="at work for more than 6 s"):
-        run(said(body), limits=WorkerLimits(silence_s=4, total_s=6))
+        run(said(body), limits=WorkerLimits(silence_timeout_s=4, total_timeout_s=6))
 
 
 def test_a_worker_gives_signs_of_life(run: Any) -> None:
@@ -435,7 +435,10 @@ def test_neither_the_directory_nor_a_variable_brings_a_module(
     monkeypatch.setenv("PYTHONHOME", str(planted))
     for keeps in (INHERITED_VARIABLES, WORK_VARIABLES):
         with pytest.raises(WorkerError):  # there is no such configuration, or no such order
-            call_worker(Worker(module, ("/nowhere/agent.toml",), keeps=keeps), {"act": "refresh"})
+            call_worker(
+                Worker(module, ("/nowhere/agent.toml",), inherited_variables=keeps),
+                {"act": "refresh"},
+            )
 
 
 def test_no_child_of_ours_is_started_by_a_directory() -> None:

@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Every page that stands in the line of pages, and those that hang on one of them.
 PAGES = {
     "now": "/", "upgrade": "/upgrade", "approve": "/approve", "live": "/live",
-    "history": "/history", "way-back": "/way-back", "proof": "/proof", "settings": "/settings",
+    "history": "/history", "rollback-plan": "/rollback-plan", "audit-log": "/audit-log",
+    "settings": "/settings",
     "help": "/help", "order": "/orders/1", "change": f"/history/{CHANGE.id}",
 }  # fmt: skip
 

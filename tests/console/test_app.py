@@ -43,7 +43,7 @@ from tests.console.support import Answer, Guest, Place, served_console
 from tests.support.forks import DEADLINE_S
 
 PAGES = (
-    "/", "/hold", "/upgrade", "/approve", "/live", "/history", "/way-back", "/proof",
+    "/", "/hold", "/upgrade", "/approve", "/live", "/history", "/rollback-plan", "/audit-log",
     "/settings", "/help",
 )  # fmt: skip
 HOSTILE = "</p><script>alert(1)</script>\u202egpj.exe\x1b[2J{{ 7 * 7 }}"
@@ -159,7 +159,7 @@ def test_a_click_that_comes_while_the_first_is_at_work_waits_for_it(
     counter: Counter, socket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is answered with what the first came to, and not before."""
-    counter.know(replace(NEXT, prepared=False, binding=""))
+    counter.know(replace(NEXT, slot_built=False, binding=""))
     begun, gate = threading.Event(), threading.Event()
 
     class Slow(ServiceClient):
@@ -230,7 +230,7 @@ def test_nobody_is_asked_to_begin_what_people_have_not_agreed_to(guest: Guest) -
 
 
 def test_an_order_that_is_clicked_by_many_fingers_is_one(counter: Counter, guest: Guest) -> None:
-    counter.know(replace(NEXT, prepared=False, binding=""))
+    counter.know(replace(NEXT, slot_built=False, binding=""))
     fields = guest.settled("/upgrade").form("/order")
     assert fields["kind"] == "prepare"
     start, found = threading.Barrier(6), []
@@ -412,7 +412,7 @@ def test_nobody_says_yes_to_what_is_not_shown(counter: Counter, guest: Guest) ->
 def test_while_a_release_is_watched_there_is_nothing_to_decide(
     counter: Counter, guest: Guest
 ) -> None:
-    counter.site.open_change(StepName.FETCH, StepName.OPEN)
+    counter.site.open_change(StepName.FETCH, StepName.MAINTENANCE_OFF)
     with Journal.open(counter.site.journal) as journal:
         journal.commit_change(CHANGE.id)
     found = guest.settled("/approve")
@@ -482,7 +482,7 @@ def test_live_page_shows_an_order_and_not_the_change_of_before(
 ) -> None:
     counter.site.open_change(StepName.FETCH)
     with Journal.open(counter.site.journal, now=lambda: NOW - timedelta(hours=1)) as journal:
-        journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
+        journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
     assert guest.get("/live").heading.startswith("Reverted:")
     assert counter.ask("POST", "/v1/orders", {"kind": "resume"}).status == 202
     found = guest.get("/live")
@@ -500,7 +500,7 @@ def as_user(monkeypatch: pytest.MonkeyPatch, user: str) -> None:
 def has_dossier(counter: Counter, binding: str = BINDING) -> None:
     """Let the dossier be found, of what has this binding."""
     style = "p { color: red }"
-    facts = {"stop_s": None, "keeps_records": True}
+    facts = {"downtime_s": None, "keeps_records": True}
     page = f"<!DOCTYPE html><html><head><style>{style}</style></head><body><p>x</p></body></html>"
     document = {"version": "3.3.0", "binding": binding, "html": page, "facts": facts}
     counter.inspector.found = WorkerResult(0, document)
@@ -602,20 +602,20 @@ def test_going_back_takes_the_number_as_it_stands_there(counter: Counter, guest:
     """What would be lost is counted; another number, or none, orders nothing."""
     counter.site.open_change(StepName.FETCH)
     with Journal.open(counter.site.journal) as journal:
-        journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
+        journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
     counter.inspector.found = WorkerResult(
         0,
         {
             "from": "3.3.0", "to": "3.2.4", "mode": "restore", "lost": {"seizures.cases": 1234},
             "lost_total": 1234, "reason": None, "undoes": "abcdefgh", "binding": BINDING,
-            "watched": False, "approvals": [], "missing": 0, "values": None, "words": ["so"],
+            "in_soak": False, "approvals": [], "missing": 0, "round_trip": None, "lines": ["so"],
         },
     )  # fmt: skip
-    page = guest.settled("/way-back")
+    page = guest.settled("/rollback-plan")
     fields = page.form("/rollback")
     assert fields["lost"] == "1234" and "1234" in page.text
     for typed in ("", "1233", "12345", "yes"):
-        fields = guest.settled("/way-back").form("/rollback")
+        fields = guest.settled("/rollback-plan").form("/rollback")
         found = guest.post("/rollback", {**fields, "typed": typed})
         assert (found.status, "NU-9709" in found.text) == (409, True)
     assert counter.rows()["orders"] == []

@@ -57,8 +57,8 @@ def story_site() -> Iterator[Served]:
     feed = TrialFeed(place)
     feed.publish(["3.3.0"])
     rights = {
-        "timezone": "UTC", "mode": "notify", "approvals": 2, "read_group": READERS,
-        "operate_group": OPERATORS, "approve_group": APPROVERS,
+        "timezone": "UTC", "mode": "notify", "required_approvals": 2, "viewer_group": READERS,
+        "operator_group": OPERATORS, "approver_group": APPROVERS,
     }  # fmt: skip
     with made_users(PEOPLE), serve(feed.directory) as url:
         options = SiteOptions(
@@ -216,7 +216,7 @@ def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telli
         keep(second, "approve", told.language)
         say_yes(second, "/approve")
         given = service.client.get("/v1/outlook")["approvals"]
-        assert [one["who"] for one in given] == [FIRST, SECOND]
+        assert [one["actor"] for one in given] == [FIRST, SECOND]
         # The upgrade; all that does it is killed in the middle, and the pages say so.
         upgrade_now(operator)
         go(first, "/live")
@@ -227,14 +227,14 @@ def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telli
         assert second.all('main[data-state="broken"]'), second.text
         assert "3.2.4" in second.one(".stale").text, "what was known last"
         service.start()
-        service.until("change-undone")
+        service.until("change-reverted")
         goes_on(first, told)
         assert version_of(service.demo).whole == "3.2.4"
         # Once more, since one yes was for one stop; both say it at once, and both count.
         service.until_outlook(lambda outlook: outlook["binding"] is not None)
         both_say_yes((first, second), "/approve")
         given = service.client.get("/v1/outlook")["approvals"]
-        assert sorted(one["who"] for one in given) == sorted([FIRST, SECOND])
+        assert sorted(one["actor"] for one in given) == sorted([FIRST, SECOND])
         upgrade_now(operator)
         look(second, "/live")
         assert not second.all(".steps .undone"), "the change of before is no answer to this order"
@@ -249,7 +249,7 @@ def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telli
         assert version_of(service.demo).whole == "3.3.0"
         # What was: predicted and real, and each change in a dozen lines.
         changes = service.client.get("/v1/history")["changes"]
-        assert [change["state"] for change in changes] == ["finished", "undone"]
+        assert [change["state"] for change in changes] == ["finished", "reverted"]
         go(second, "/history")
         keep(second, "history", told.language)
         assert second.all("svg"), second.text
@@ -257,10 +257,10 @@ def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telli
             go(second, f"/history/{change['id']}")
             assert change["to"] in second.one("h1").text
         # And back: two people, and the count of what would be lost, typed.
-        say_yes(first, "/way-back")
-        say_yes(second, "/way-back")
+        say_yes(first, "/rollback-plan")
+        say_yes(second, "/rollback-plan")
         form = 'form[action="/rollback"]'
-        there(operator, "/way-back", f"{form} button")
+        there(operator, "/rollback-plan", f"{form} button")
         if operator.all("#typed"):
             operator.one("#typed").type(operator.one('input[name="lost"]').attribute("value") or "")
         operator.one(f"{form} button").click()

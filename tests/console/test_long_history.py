@@ -41,7 +41,13 @@ def listed(guest: Guest, path: str) -> tuple[list[str], list[str]]:
 
 @pytest.mark.parametrize(
     ("path", "most"),
-    [("/", 6), ("/live", 5), ("/history", 2), (f"/history/{ids(COUNT)[0]}", 2), ("/way-back", 6)],
+    [
+        ("/", 6),
+        ("/live", 5),
+        ("/history", 2),
+        (f"/history/{ids(COUNT)[0]}", 2),
+        ("/rollback-plan", 6),
+    ],
 )
 def test_a_page_asks_as_often_for_many_changes(
     counter: Counter, socket: Path, path: str, most: int

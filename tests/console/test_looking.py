@@ -21,8 +21,8 @@ def test_a_page_is_made_of_one_moment(counter: Counter, socket: Path) -> None:
     counter.inspector.door.set()
     while (after := look(looking)).is_loading:
         pass
-    assert (before.is_loading, before.found) == (True, None)
-    assert after.found is not None and after.error is None
+    assert (before.is_loading, before.document) == (True, None)
+    assert after.document is not None and after.error is None
 
 
 def test_what_was_let_go_of_does_not_come_back(counter: Counter, socket: Path) -> None:

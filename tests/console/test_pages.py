@@ -21,19 +21,20 @@ NOW = datetime(2026, 11, 24, 6, 0, 30, tzinfo=UTC)
 
 def status(**more: Any) -> dict[str, Any]:
     journal = {
-        "at_work": None, "open_change": None, "owed_rollback": None, "holds": [],
+        "lock_holder": None, "open_change": None, "pending_rollback": None, "holds": [],
         **more.pop("journal", {}),
     }  # fmt: skip
-    service = {"why": None, "running": None, "failures": [], **more.pop("service", {})}
+    service = {"reason": None, "running": None, "failures": [], **more.pop("service", {})}
     return {
-        "product": "ncen", "running": {"version": "3.2.4", "officers": {"state": "works"}},
+        "product": "ncen", "running": {"version": "3.2.4", "officers": {"state": "available"}},
         "journal": journal, "feed": {"stale": False}, "service": service, **more,
     }  # fmt: skip
 
 
 def outlook(**more: Any) -> dict[str, Any]:
     return {
-        "target": "3.3.0", "rehearsed": "passed", "binding": "ab", "missing": 1, "approvals": [],
+        "target": "3.3.0", "rehearsal_status": "passed", "binding": "ab", "missing": 1,
+        "approvals": [],
         **more,
     }  # fmt: skip
 
@@ -45,7 +46,7 @@ def change(**more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("running", "journal", "words", "tone"),
     [
-        ({"version": "3.2.4", "officers": {"state": "works"}}, {},
+        ({"version": "3.2.4", "officers": {"state": "available"}}, {},
          "Running: ncen 3.2.4", "good"),
         ({"version": "3.2.4", "officers": {"state": "maintenance"}}, {"open_change": change()},
          "Upgrading to ncen 3.3.0", "wait"),
@@ -70,15 +71,15 @@ def test_the_one_sentence(
     assert (text.render(), found) == (words, tone)
 
 
-HELD = {"reason": "fair", "by": "bo", "since": "2026-11-24T06:00:00+00:00"}
+HELD = {"reason": "fair", "actor": "bo", "since": "2026-11-24T06:00:00+00:00"}
 DEEDS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, tuple[str, str, str]]] = {
     "the journal is broken": ({"journal": {"error": {}}}, None, ("look", "/help", "")),
     "cut off": ({"journal": {"open_change": change()}}, None, ("order", "", "resume")),
     "running": (
-        {"journal": {"open_change": change(), "at_work": "x"}}, None, ("look", "/live", "")
+        {"journal": {"open_change": change(), "lock_holder": "x"}}, None, ("look", "/live", "")
     ),
     "stuck, though at work": (
-        {"journal": {"open_change": change(state="stuck"), "at_work": "x"}}, None,
+        {"journal": {"open_change": change(state="stuck"), "lock_holder": "x"}}, None,
         ("order", "", "resume"),
     ),
     "watched": (
@@ -86,13 +87,15 @@ DEEDS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, tuple[str, str, st
         ("look", "/live", ""),
     ),
     "cut off after the commit": (
-        {"journal": {"open_change": change(state="committed", step="open")}}, None,
+        {"journal": {"open_change": change(state="committed", step="maintenance-off")}}, None,
         ("order", "", "resume"),
     ),
     "the service works": ({"service": {"running": {}}}, outlook(), ("look", "/live", "")),
-    "owed": ({"journal": {"owed_rollback": {"version": "3.3.0"}}}, None, ("order", "", "resume")),
+    "owed": (
+        {"journal": {"pending_rollback": {"version": "3.3.0"}}}, None, ("order", "", "resume"),
+    ),
     "held": ({"journal": {"holds": [HELD]}}, outlook(), ("unhold", "", "")),
-    "to rehearse": ({}, outlook(rehearsed=None), ("look", "/upgrade", "")),
+    "to rehearse": ({}, outlook(rehearsal_status=None), ("look", "/upgrade", "")),
     "void": ({}, outlook(binding=None), ("look", "/upgrade", "")),
     "to decide": ({}, outlook(), ("look", "/approve", "")),
     "decided": ({}, outlook(missing=0), ("look", "/upgrade", "")),
@@ -106,15 +109,15 @@ DEEDS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, tuple[str, str, st
 def test_the_next_thing_to_do(name: str) -> None:
     more, comes, wanted = DEEDS[name]
     found = find_next_action(status(**more), comes)
-    assert (found.deed, found.link, found.kind) == wanted
-    assert found.right == ("operate" if found.deed in ("order", "unhold") else "read")
+    assert (found.action, found.link, found.job_kind) == wanted
+    assert found.role == ("operate" if found.action in ("order", "unhold") else "read")
 
 
 def test_what_waits_for_whom() -> None:
-    seen = status(journal={"holds": [HELD]}, service={"why": "it is on hold"})
-    comes = outlook(approvals=[{"who": "amina"}])
+    seen = status(journal={"holds": [HELD]}, service={"reason": "it is on hold"})
+    comes = outlook(approvals=[{"actor": "amina"}])
     assert [text.render() for text in list_pending(seen, comes)] == [
-        "Upgrades are on hold since 2026-11-24 06:00:00 UTC, set by bo: fair",
+        "Upgrades on hold since 2026-11-24 06:00:00 UTC by bo: fair",
         "3.3.0 approved by amina",
         "Waiting for approval of 3.3.0: 1 missing",
         "It is on hold.",
@@ -122,11 +125,11 @@ def test_what_waits_for_whom() -> None:
 
 
 def test_while_a_release_is_watched_nobody_is_asked_to_approve_it() -> None:
-    watched = change(state="committed", watched_until="2026-11-24T20:40:00+00:00")
+    watched = change(state="committed", soak_ends_at="2026-11-24T20:40:00+00:00")
     seen = status(journal={"open_change": watched})
     zone = ZoneInfo("Indian/Mauritius")
     assert [text.render() for text in list_pending(seen, outlook(), zone)] == [
-        "Soak period of 3.3.0 until 2026-11-25 00:40:00 +04 (2026-11-24 20:40:00 UTC)"
+        "Soak period of 3.3.0 until 2026-11-25 00:40:00 +04"
     ]
 
 
@@ -139,7 +142,13 @@ def test_while_a_release_is_watched_nobody_is_asked_to_approve_it() -> None:
     ],
 )
 def test_who_has_said_yes_to_going_back_is_said(more: dict[str, int], words: str) -> None:
-    back = {"from": "3.3.0", "version": "3.2.4", "who": ["amina"], "missing": 0, "accept_loss": 0}
+    back = {
+        "from": "3.3.0",
+        "version": "3.2.4",
+        "approvers": ["amina"],
+        "missing": 0,
+        "accept_loss": 0,
+    }
     seen = status(journal={"rollback_approved": {**back, **more}})
     assert [text.render() for text in list_pending(seen, None)] == [
         "Rollback to 3.2.4 approved by amina", words,
@@ -152,39 +161,39 @@ def report(state: str = "running", **more: Any) -> dict[str, Any]:
         return {"name": name, "state": state, "started_at": at, "seconds": seconds}
 
     return {
-        "id": "abcdefgh", "from": "3.2.4", "to": "3.3.0", "state": state, "stop_s": None,
-        "ended_at": None, "predicted_stop_s": {"low": 20.0, "high": 90.0},
-        "steps": [step("fetch", "done", 4.2), step("close", "done", 0.1),
+        "id": "abcdefgh", "from": "3.2.4", "to": "3.3.0", "state": state, "downtime_s": None,
+        "ended_at": None, "predicted_downtime_s": {"low": 20.0, "high": 90.0},
+        "steps": [step("fetch", "done", 4.2), step("maintenance-on", "done", 0.1),
                   step("copy", "intended", None), step("later-word", "other-word", None)],
         **more,
     }  # fmt: skip
 
 
-IDLE = {"running": None, "why": None}
+IDLE = {"running": None, "reason": None}
 BUSY = {
     "running": {
         "words": ["upgrade"],
         "progress": {"tell": "copying {database} (bytes)", "values": {"database": "seizures"},
                      "done": 1_500_000, "total": 3_000_000},
     },
-    "why": None,
+    "reason": None,
 }  # fmt: skip
 
 
 def test_a_change_that_goes_on() -> None:
     view = build_live_view(report(), None, BUSY, NOW, "en")
     assert view.headline == "In progress: change to 3.3.0"
-    assert view.now == "copying seizures, 1.5 MB of 3.0 MB"
-    assert view.clock == "30 s"
+    assert view.progress == "copying seizures, 1.5 MB of 3.0 MB"
+    assert view.downtime == "30 s"
     assert view.predicted == "predicted: 20 s to 1 min 30 s"
     assert view.spoken == "copying the databases: running"
-    assert [(s.name, s.look, s.took) for s in view.steps] == [
+    assert [(s.name, s.style, s.took) for s in view.steps] == [
         ("downloading and verifying the release", "done", "4.2 s"),
         ("showing the maintenance page", "done", "0.1 s"),
         ("copying the databases", "now", "30 s"),
         ("later-word", "", ""),
     ]
-    assert view.busy and not view.watched
+    assert view.busy and not view.can_end_soak
 
 
 def test_the_way_back_downloads_nothing() -> None:
@@ -194,10 +203,10 @@ def test_the_way_back_downloads_nothing() -> None:
 
 def test_who_are_in_again_were_out() -> None:
     """Also while the release is watched; the time stands still then."""
-    steps = [*report()["steps"], {"name": "open", "state": "done", "seconds": 0.2,
+    steps = [*report()["steps"], {"name": "maintenance-off", "state": "done", "seconds": 0.2,
                                   "started_at": "2026-11-24T06:00:25+00:00"}]  # fmt: skip
-    view = build_live_view(report("committed", stop_s=25.0, steps=steps), None, IDLE, NOW, "en")
-    assert view.clock == "25 s"
+    view = build_live_view(report("committed", downtime_s=25.0, steps=steps), None, IDLE, NOW, "en")
+    assert view.downtime == "25 s"
 
 
 def test_in_another_language() -> None:
@@ -210,15 +219,15 @@ def test_in_another_language() -> None:
     ("shown", "moment", "headline_", "clock", "busy"),
     [
         (None, IDLE, "No operation in progress", "", False),
-        (None, {"running": {"words": ["rehearse"]}}, "Operation in progress; users can work", "",
+        (None, {"running": {"command": ["rehearse"]}}, "Operation in progress; users can work", "",
          True),
-        (report("finished", ended_at="2026-11-24T06:01:00+00:00", stop_s=25.0), IDLE,
+        (report("finished", ended_at="2026-11-24T06:01:00+00:00", downtime_s=25.0), IDLE,
          "Completed: change to 3.3.0", "25 s", False),
-        (report("undone", ended_at="2026-11-24T06:01:00+00:00"), IDLE,
+        (report("reverted", ended_at="2026-11-24T06:01:00+00:00"), IDLE,
          "Reverted: change to 3.3.0", "", False),
         (report("stuck"), IDLE, "Manual intervention required: change to 3.3.0", "30 s",
          True),
-        (report("finished", ended_at="2026-11-24T06:01:00+00:00"), {"running": {"words": ["x"]}},
+        (report("finished", ended_at="2026-11-24T06:01:00+00:00"), {"running": {"command": ["x"]}},
          "Operation in progress; users can work", "", True),
     ],
 )  # fmt: skip
@@ -226,7 +235,7 @@ def test_what_is_so(
     shown: dict[str, Any] | None, moment: dict[str, Any], headline_: str, clock: str, busy: bool
 ) -> None:
     view = build_live_view(shown, None, moment, NOW, "en")
-    assert (view.headline, view.clock, view.busy) == (headline_, clock, busy)
+    assert (view.headline, view.downtime, view.busy) == (headline_, clock, busy)
 
 
 BEFORE, AT, AFTER = (f"2026-11-24T05:0{minute}:00+00:00" for minute in (0, 1, 2))
@@ -234,14 +243,14 @@ BEFORE, AT, AFTER = (f"2026-11-24T05:0{minute}:00+00:00" for minute in (0, 1, 2)
 
 def order(at: str, **more: Any) -> dict[str, Any]:
     return {
-        "id": 7, "kind": "upgrade", "who": "amina", "at": at, "taken_at": None,
+        "id": 7, "kind": "upgrade", "actor": "amina", "at": at, "started_at": None,
         "ended_at": None, "result": None, **more,
     }  # fmt: skip
 
 
-FAULT = {"code": "NU-6106", "what": "Not ready.", "remedy": "Mend it.", "state": "-"}
-ENDED = report("undone", ended_at=AT)
-TAKEN = {"taken_at": AFTER}
+FAULT = {"code": "NU-6106", "title": "Not ready.", "remedy": "Mend it.", "state": "-"}
+ENDED = report("reverted", ended_at=AT)
+TAKEN = {"started_at": AFTER}
 FAILED = {**TAKEN, "ended_at": AFTER, "result": {"document": {"error": FAULT}}}
 ORDERED: dict[str, tuple[dict[str, Any] | None, dict[str, Any], dict[str, Any], str, bool]] = {
     "the first": (None, order(AFTER), IDLE, "Queued", True),
@@ -276,14 +285,14 @@ def test_order_is_shown_until_its_change_begins(name: str) -> None:
 def test_failed_step_is_marked_with_its_cause_and_remedy() -> None:
     steps = [{**step, "state": "undone", "seconds": None} for step in report()["steps"]]
     failure = {"step": "copy", "code": "NU-3110", "error": "NU-3110: No room.\nmore"}
-    shown = report("undone", ended_at=AT, steps=steps, failure=failure, error_code="NU-3110")
+    shown = report("reverted", ended_at=AT, steps=steps, failure=failure, error_code="NU-3110")
     view = build_live_view(shown, None, IDLE, NOW, "en")
-    assert [step.look for step in view.steps] == ["undone", "undone", "failed", "undone"]
+    assert [step.style for step in view.steps] == ["undone", "undone", "failed", "undone"]
     assert view.problem is not None and view.change == "abcdefgh"
-    assert (view.problem["code"], view.problem["what"]) == ("NU-3110", "No room.")
+    assert (view.problem["code"], view.problem["title"]) == ("NU-3110", "No room.")
     assert view.problem["remedy"].endswith(".")
     done = build_live_view({**shown, "state": "finished"}, None, IDLE, NOW, "en")
-    assert done.problem is None and "failed" not in [step.look for step in done.steps]
+    assert done.problem is None and "failed" not in [step.style for step in done.steps]
 
 
 @pytest.mark.parametrize(
@@ -292,7 +301,7 @@ def test_failed_step_is_marked_with_its_cause_and_remedy() -> None:
 def test_prediction_is_old_once_a_change_has_ended(ended: str | None, stale: bool) -> None:
     """Also where people may decide on it still: an upgrade and a way back leave the binding."""
     last = {"last_change": None if ended == "none" else {"ended_at": ended}}
-    seen = InspectionState("m", NOW, at=datetime.fromisoformat(AT))
+    seen = InspectionState("m", NOW, ended_at=datetime.fromisoformat(AT))
     assert as_of(seen, status(journal=last)).stale is stale
     assert not as_of(InspectionState("m", NOW), status(journal=last)).stale, "it is being looked at"
 
@@ -304,9 +313,9 @@ def test_a_figure_or_none() -> None:
     assert format_downtime(stop).render() == "about 30 s (at most 1 min 00 s)"
     assert build_scale(stop) is not None and build_scale(stop).mark == 50.0  # type: ignore[union-attr]
     assert build_downtime_bars([]) == ()
-    without = build_downtime_bars([report(stop_s=10.0, predicted_stop_s=None)])
+    without = build_downtime_bars([report(downtime_s=10.0, predicted_downtime_s=None)])
     assert [(s.left, s.right, s.mark) for s in without] == [(None, None, 100.0)]
-    drawn = build_downtime_bars([report(stop_s=45.0), report(stop_s=0.0)])
+    drawn = build_downtime_bars([report(downtime_s=45.0), report(downtime_s=0.0)])
     assert [(s.left, s.right, s.mark) for s in drawn] == [(22.22, 100.0, 0.0), (22.22, 100.0, 50.0)]
 
 
@@ -314,12 +323,12 @@ def test_a_figure_or_none() -> None:
     ("begins", "words"),
     [
         (None, "The start time is unknown."),
-        ({"when": "now", "at": None, "stays": None}, "The upgrade starts immediately."),
-        ({"when": "at", "at": "2026-11-24T06:00:00+00:00", "stays": None},
+        ({"kind": "now", "at": None, "wait_reason": None}, "The upgrade starts immediately."),
+        ({"kind": "at", "at": "2026-11-24T06:00:00+00:00", "wait_reason": None},
          "The upgrade starts at 2026-11-24 06:00:00 UTC."),
-        ({"when": "not-by-itself", "at": None, "stays": "approval"},
+        ({"kind": "not-automatic", "at": None, "wait_reason": "approval"},
          "The upgrade waits for approval."),
-        ({"when": "not-by-itself", "at": None, "stays": "a-word-of-tomorrow"},
+        ({"kind": "not-automatic", "at": None, "wait_reason": "a-word-of-tomorrow"},
          "The upgrade does not start automatically."),
     ],
 )  # fmt: skip
@@ -333,7 +342,7 @@ def test_no_secret_is_shown() -> None:
             ("url", "https://x", True), ("environment", None, True), ("on", True, False),
             ("hours", [1, 2], False), ("empty", None, False),
         ]:  # fmt: skip
-            yield {"table": "t", "name": name, "value": value, "chosen": True, "hidden": hidden}
+            yield {"table": "t", "name": name, "value": value, "explicit": True, "redacted": hidden}
 
     assert [(name, text.render()) for name, text, _ in group_by_table(rows())["t"]] == [
         ("url", "https://x (partly hidden)"), ("environment", "hidden"),

@@ -149,7 +149,7 @@ def test_what_is_looked_at_holds_no_place(counter: Counter, socket: Path) -> Non
     looking = InspectionPoller(Noted(socket))
     while (found := looking.inspect("findings", "m", {"language": "en"})).is_loading:
         pass
-    assert found.found is not None
+    assert found.document is not None
     assert len(asked) >= 3
     assert set(asked) == {"/v1/inspections/1"}
 
@@ -198,7 +198,7 @@ def test_an_order_is_followed_without_a_place_for_a_listener(
             del patiently
             asked.append(address)
             if address == "/v1/status":
-                return {"service": {"running": None, "why": None}}
+                return {"service": {"running": None, "reason": None}}
             return {"ended_at": None if len(asked) < 5 else "now"}
 
         def call(self, method: str, address: str) -> Any:

@@ -45,7 +45,9 @@ OWN = "http://127.0.0.1:8460"
 def test_where_it_comes_from(
     method: str, origin: str | None, site: str | None, mode: str | None, taken: bool
 ) -> None:
-    request = WebRequest(method, "/", host="127.0.0.1:8460", origin=origin, site=site, mode=mode)
+    request = WebRequest(
+        method, "/", host="127.0.0.1:8460", origin=origin, fetch_site=site, fetch_mode=mode
+    )
     if taken:
         require_same_origin(request, "http")
     else:
@@ -94,7 +96,7 @@ def test_what_is_read_of_a_head() -> None:
         "c", LOCAL_ORIGIN.hosts,
     )  # fmt: skip
     assert dict(found.query) == {"a": "é", "b": ""}
-    assert (found.languages, found.secret) == (("fr-CH", "sw", "en"), "s")
+    assert (found.languages, found.session_secret) == (("fr-CH", "sw", "en"), "s")
 
 
 def form(content: bytes, **environ: str) -> dict[str, object]:

@@ -76,7 +76,7 @@ def test_a_release_comes_and_goes_by_terminals_alone(service: Served) -> None:
         service.kill_all()
         first.types("ncen-updater status")
         service.start()
-        service.until("change-undone")
+        service.until("change-reverted")
         cut.result()
     assert version_of(service.demo).whole == "3.2.4"
     service.until_outlook(lambda outlook: outlook["binding"] is not None)

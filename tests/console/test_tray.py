@@ -78,7 +78,7 @@ def test_pages_say_of_the_feed_what_is_known(counter: Counter, guest: Guest) -> 
     """Seen: a list that was imported as "the feed was asked", and three failures as "never"."""
     counter.know(None)
     assert "No metadata yet." in guest.get("/upgrade").text
-    path = get_view_path(load_essential_settings(counter.site.config).received, "ncen")
+    path = get_view_path(load_essential_settings(counter.site.config).feed_state, "ncen")
     path.parent.mkdir(parents=True)
     view = FeedSummary(NOW, NOW + timedelta(days=9), 1, ("3.2.4",), ())
     path.write_text(json.dumps({"schema": 1, **view.to_json()}))

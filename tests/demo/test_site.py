@@ -100,9 +100,9 @@ def test_a_case_is_written_into_all_databases(site: DemoSite) -> None:
 def test_a_closed_door_keeps_officers_out_and_lets_probes_in(site: DemoSite) -> None:
     site.start_app()
     site.start_front_door()
-    assert ask(site.front_url + "/")[0] == 200
-    site.door_file.touch()
-    status, page = ask(site.front_url + "/")
+    assert ask(site.public_url + "/")[0] == 200
+    site.maintenance_file.touch()
+    status, page = ask(site.public_url + "/")
     assert status == 503 and "being upgraded" in page and "mise à niveau" in page
     assert ask(site.app_url + "/cases", {})[0] == 503
     assert ask(site.app_url + "/cases?probe=1")[0] == 200
@@ -126,7 +126,7 @@ def test_mail_leaves_only_through_an_open_door(tmp_path: Path) -> None:
         site.start_app()
         until(lambda: ask(site.app_url + "/cases", {})[0] == 201)
         until(outbox.exists)
-        site.door_file.touch()
+        site.maintenance_file.touch()
         sent = outbox.read_bytes()
         assert b"global-cen" in sent
 
@@ -174,10 +174,10 @@ def test_bad_applications(tmp_path: Path, version: str, status: int, reported: s
 def test_one_turns_bad_after_the_door_opened(tmp_path: Path) -> None:
     options = SiteOptions(cases=0, icomm=False, version="3.3.6")
     with DemoSite(tmp_path / "site", options=options) as site:
-        site.door_file.touch()
+        site.maintenance_file.touch()
         site.start_app()
         assert ask(site.app_url + "/healthz")[0] == 200
-        site.door_file.unlink()
+        site.maintenance_file.unlink()
         until(lambda: ask(site.app_url + "/healthz")[0] == 503)
 
 

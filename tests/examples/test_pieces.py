@@ -49,4 +49,4 @@ def test_a_desk_is_watched_until_a_worker_that_died_is_told(example: str) -> Non
     soak = tomllib.loads(text)["soak"]
     usual = SoakSettings()
     interval_s = soak.get("interval_s", usual.interval_s)
-    assert soak["seconds"] > interval_s * (soak.get("failures", usual.failures) - 1)
+    assert soak["seconds"] > interval_s * (soak.get("max_failures", usual.max_failures) - 1)

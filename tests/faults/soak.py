@@ -38,6 +38,6 @@ def after_bad_soak(trial: Trial, strike: Strike) -> Outcome:
         change = journal.find_open_change()
         if change is None or not change.is_open_after_commit:
             raise Broken("the upgrade did not come to its soak")
-        journal.store_facts(change.id, ChangeFacts(soak_failed="status 503"))
+        journal.store_facts(change.id, ChangeFacts(soak_error="status 503"))
     output = trial.operate("resume-auto", (strike,))
     return Outcome(*trial.settle(), output.count("strike ") == 1)

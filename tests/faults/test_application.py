@@ -267,7 +267,7 @@ def pid():
     except (OSError, ValueError):
         return None
 with open(place + "/said", "a") as said:
-    door = os.path.exists(os.environ["NCEN_DOOR_FILE"])
+    door = os.path.exists(os.environ["NCEN_MAINTENANCE_FILE"])
     if act != "status":
         slot = os.path.basename(os.path.realpath(os.environ["NCEN_CURRENT"]))
         said.write(f"{act} {slot} {'closed' if door else 'open'}\\n")
@@ -299,7 +299,7 @@ class Parts:
             place.mkdir(exist_ok=True)
             for item in place.iterdir():
                 item.unlink()
-            part: dict[str, object] = {"name": name, "after_open": name == "mail"}
+            part: dict[str, object] = {"name": name, "start_after_maintenance": name == "mail"}
             for act in ("start", "stop", "status"):
                 part[act] = [sys.executable, str(program), str(place), act]
             parts.append(part)
@@ -361,7 +361,7 @@ def test_a_worker_of_after_the_opening_that_dies_is_seen_in_the_soak(
     trial: Trial, parts: Parts
 ) -> None:
     broken = parts.places["mail"] / "broken"
-    left = at({(StepName.OPEN, StepPhase.BEFORE_EFFECT): broken.touch})
+    left = at({(StepName.MAINTENANCE_OFF, StepPhase.BEFORE_EFFECT): broken.touch})
 
     def checkpoint(step: StepName, phase: StepPhase) -> None:
         left(step, phase)
@@ -375,7 +375,7 @@ def test_a_worker_of_after_the_opening_that_dies_is_seen_in_the_soak(
 
 
 def test_a_kill_before_the_rest_is_started_leaves_nothing_out(trial: Trial, parts: Parts) -> None:
-    killed_upgrade(trial, StepName.OPEN, StepPhase.BEFORE_EFFECT)
+    killed_upgrade(trial, StepName.MAINTENANCE_OFF, StepPhase.BEFORE_EFFECT)
     assert parts.running() == {"import"}
     assert trial.settle() == (NEW, 0)
     assert parts.running() == {"import", "mail"}
@@ -400,7 +400,7 @@ def test_a_part_that_did_not_start_without_its_databases_is_not_held_against_a_r
         SystemClock().wait(seconds)
 
     instants: dict[At, Callable[[], None]] = {
-        (StepName.OPEN, StepPhase.BEFORE_EFFECT): broken.touch,
+        (StepName.MAINTENANCE_OFF, StepPhase.BEFORE_EFFECT): broken.touch,
         (StepName.SOAK, StepPhase.BEFORE_EFFECT): go,
     }
     site = dataclasses.replace(site_in_process(trial.demo), clock=SystemClock(wait=wait))

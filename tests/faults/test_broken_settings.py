@@ -64,7 +64,7 @@ def torn(trial: Trial) -> Iterator[Trial]:
     good = config.read_bytes()
     run_agent("--config", str(config), "plan", "3.3.0", environment=ENVIRONMENT)
     assert (find_state(config) / VALID).exists()
-    killed_upgrade(trial, StepName.CLOSE, StepPhase.AFTER_EFFECT)
+    killed_upgrade(trial, StepName.MAINTENANCE_ON, StepPhase.AFTER_EFFECT)
     yield trial
     config.write_bytes(good)
 
@@ -76,7 +76,7 @@ def recovers(trial: Trial) -> None:
     done = run_agent("--config", str(config), "resume", "--boot", environment=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert back_at_old(trial)
-    assert not trial.demo.door_file.exists()
+    assert not trial.demo.maintenance_file.exists()
     # Nothing is open: the application is not kept off, whatever stands there.
     again = run_agent("--config", str(config), "resume", "--boot", environment=ENVIRONMENT)
     assert again.returncode == 0, again.stderr
@@ -101,10 +101,12 @@ def test_boot_recovers_without_a_configuration(torn: Trial, kind: str) -> None:
 
 
 def test_boot_recovers_without_the_directory_of_the_maintenance_file(torn: Trial) -> None:
-    config, place = torn.demo.config_path, torn.demo.door_file.parent
+    config, place = torn.demo.config_path, torn.demo.maintenance_file.parent
     below_run = place.parent / "run/other/closed"
     text = config.read_text("utf-8")
-    config.write_text(text.replace("door_file = ", f'door_file = "{below_run}" # '), "utf-8")
+    config.write_text(
+        text.replace("maintenance_file = ", f'maintenance_file = "{below_run}" # '), "utf-8"
+    )
     done = run_agent("--config", str(config), "resume", "--boot", environment=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert back_at_old(torn)

@@ -30,7 +30,7 @@ def trial() -> Iterator[Trial]:
 
 @in_turns("step", "days")
 @pytest.mark.parametrize(
-    ("step", "days"), [(StepName.COPY, -400), (StepName.COPY, 400), (StepName.COLLECT, 400)]
+    ("step", "days"), [(StepName.COPY, -400), (StepName.COPY, 400), (StepName.PRUNE, 400)]
 )
 def test_the_clock_is_set(trial: Trial, step: StepName, days: int) -> None:
     trial.reset()
@@ -47,8 +47,8 @@ def test_the_clock_is_set(trial: Trial, step: StepName, days: int) -> None:
     with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
         outcome = read_outcome(journal, journal.list_changes(1)[0].id)
     assert outcome.change.state is ChangeState.FINISHED
-    assert outcome.stop_s is not None and 0 < outcome.stop_s < 3600
-    kept = {(change, role) for change, role, _name in site.engine.list_leftovers()}
+    assert outcome.downtime_s is not None and 0 < outcome.downtime_s < 3600
+    kept = {(change, role) for change, role, _name in site.database_engine.list_leftovers()}
     assert kept == {(outcome.change.id, DatabaseRole.PREVIOUS)}
     assert trial.settle()[0] == NEW
     # The clock is right again, and the way back is open.

@@ -58,7 +58,7 @@ def site(demo: DemoSite) -> Site:
 
 
 def events(site: Site, kind: str) -> list[dict[str, object]]:
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         return [dict(event.data) for event in journal.list_events() if event.kind == kind]
 
 
@@ -82,9 +82,14 @@ def test_a_site_that_does_not_name_its_pictures_loses_sight_of_them(
     before = pictures(demo.photos)
     bare = site.config.model_copy(update={"files": ()})
     unnamed = Site(
-        bare, site.engine, site.slots, site.application, site.source, site.state,
+        bare,
+        site.database_engine,
+        site.slots,
+        site.application,
+        site.release_source,
+        site.state_directory,
         site.agent_version,
-    )  # fmt: skip
+    )
     saved = demo.root / "saved-photos"
     shutil.copytree(demo.photos, saved)
     with pytest.raises(ChangeFailedError, match="health"):
@@ -117,8 +122,8 @@ def test_pictures_that_cannot_be_kept_block_while_officers_work(
             linked.unlink()
             real.rename(linked)
     assert "NU-6328" in caught.value.values["findings"]  # type: ignore[operator]
-    assert not demo.door_file.exists()
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    assert not demo.maintenance_file.exists()
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         assert journal.find_open_change() is None
 
 
@@ -195,13 +200,18 @@ def test_the_kept_tree_goes_with_the_previous_databases(trial: Trial) -> None:
     place = get_snapshot_directory(trial.demo.photos)
     (change,) = place.iterdir()
     config = site_in_process(trial.demo).config
-    keep = config.keep.model_copy(update={"previous_days": 0.0})
+    keep = config.retention.model_copy(update={"previous_days": 0.0})
     site = site_in_process(trial.demo)
     site = Site(
-        config.model_copy(update={"keep": keep}), site.engine, site.slots, site.application,
-        site.source, site.state, site.agent_version,
-    )  # fmt: skip
-    with Journal.open(site.state / JOURNAL_FILE) as journal:
+        config.model_copy(update={"retention": keep}),
+        site.database_engine,
+        site.slots,
+        site.application,
+        site.release_source,
+        site.state_directory,
+        site.agent_version,
+    )
+    with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         prune(site, journal, find_prunable(site, journal), SilentProgress())
         assert not change.exists()
         # A collection that was torn after it dropped the databases goes on.
@@ -222,7 +232,7 @@ def test_what_came_between_preflight_and_stop_is_there_after_going_back(trial: T
         saved.update(pictures(trial.demo.photos))
 
     instants = {
-        (StepName.CLOSE, StepPhase.BEFORE_EFFECT): officer,
+        (StepName.MAINTENANCE_ON, StepPhase.BEFORE_EFFECT): officer,
         (StepName.HEALTH, StepPhase.BEFORE_EFFECT): kill,
     }
     with pytest.raises(Killed):

@@ -98,8 +98,10 @@ def test_a_record_that_is_kept_and_told_is_set_aside() -> None:
 
 
 def test_only_what_is_out_of_the_ordinary_tells_of_a_set() -> None:
-    ordinary = keys_in({"changes": [{"id": "x", "facts": {"stop_s": 1}}]})
-    said = {"changes": [{"id": "abc", "facts": {"stop_s": "prev_abc", "younger": "in prev_abd"}}]}
+    ordinary = keys_in({"changes": [{"id": "x", "facts": {"downtime_s": 1}}]})
+    said = {
+        "changes": [{"id": "abc", "facts": {"downtime_s": "prev_abc", "younger": "in prev_abd"}}]
+    }
     text = " ".join(beyond(said, ordinary))
     assert named({"prev_abc", "prev_abd", "base"}, f"{text}, the databases") == {"prev_abd"}
 
@@ -174,9 +176,9 @@ def test_everything_gets_its_share_and_a_plan_can_be_written_down(engine: str) -
 
 LIVE = {"ncen_seizures": True, "ncen_suspects": True}
 MISSING, CLOSED = {**LIVE, "ncen_seizures": None}, {**LIVE, "ncen_seizures": False}
-NAMED = ({"code": "NU-4102", "what": "Database ncen_seizures is missing or incomplete"},)
-SHUT = ({"code": "NU-4016", "what": "Database ncen_seizures does not accept connections"},)
-STRICT = ({"code": "NU-6102", "what": "Contradiction", "severity": "strict"},)
+NAMED = ({"code": "NU-4102", "title": "Database ncen_seizures is missing or incomplete"},)
+SHUT = ({"code": "NU-4016", "title": "Database ncen_seizures does not accept connections"},)
+STRICT = ({"code": "NU-6102", "title": "Contradiction", "severity": "critical"},)
 WORKS = {"running": {"officers": {"state": "works"}}}
 BLAMED = {"journal": {"bad_releases": [{"version": "3.3.0", "code": "NU-6008"}]}}
 

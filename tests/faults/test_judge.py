@@ -47,7 +47,7 @@ def test_a_mixture(made: Trial) -> None:
 
 
 def test_officers_kept_out(made: Trial) -> None:
-    made.demo.door_file.write_text("{}")
+    made.demo.maintenance_file.write_text("{}")
     with pytest.raises(Broken, match="kept out"):
         made.judge()
 

@@ -26,9 +26,9 @@ STEPS = {
     StepName.MIGRATE,
     StepName.CUT_OVER,
     StepName.COMMIT,
-    StepName.OPEN,
+    StepName.MAINTENANCE_OFF,
     StepName.SOAK,
-    StepName.COLLECT,
+    StepName.PRUNE,
 }
 ALL = [
     cell

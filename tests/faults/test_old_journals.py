@@ -94,10 +94,10 @@ def test_from_between_cut_over_and_open_it_is_brought_up_to_the_databases(
     entered = upgraded_with_a_journal_of(trial, instant)
     result = operations(trial).resume(by_operator=False)
     assert result.decision is not None
-    assert result.decision.action is RecoveryAction.GO_FORWARD
+    assert result.decision.action is RecoveryAction.FINISH
     assert digests(trial.demo) == entered
     assert version_of(trial.demo).whole == NEW
-    assert not trial.demo.door_file.exists()
+    assert not trial.demo.maintenance_file.exists()
     with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
         change, *_ = journal.list_changes()
         assert change.get_step_state(StepName.COMMIT) is StepState.DONE
@@ -110,9 +110,9 @@ def test_from_between_cut_over_and_open_it_is_brought_up_to_the_databases(
 
 def test_from_before_the_cut_over_a_person_has_to_look(trial: Trial) -> None:
     entered = upgraded_with_a_journal_of(trial, (StepName.FENCE, StepPhase.AFTER_RECORD))
-    for by_person in (False, True):
+    for by_operator in (False, True):
         with pytest.raises(InterventionRequiredError):
-            operations(trial).resume(by_operator=by_person)
+            operations(trial).resume(by_operator=by_operator)
     assert digests(trial.demo) == entered
     assert version_of(trial.demo).whole == NEW
 
@@ -141,8 +141,8 @@ def test_from_before_a_later_change_nothing_is_cut_back(trial: Trial, whole: boo
     if whole and old_records.is_dir():
         shutil.rmtree(records)
         shutil.copytree(old_records, records)
-    for by_person in (False, True):
+    for by_operator in (False, True):
         with pytest.raises(InterventionRequiredError, match="later change"):
-            operations(trial).resume(by_operator=by_person)
+            operations(trial).resume(by_operator=by_operator)
     assert digests(trial.demo) == entered
     assert version_of(trial.demo).whole == NEW

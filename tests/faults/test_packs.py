@@ -68,16 +68,16 @@ def test_the_process_that_has_the_network_fetches_the_pack_and_no_more(made: Tri
     made.reset()
     config = load_config(made.demo.config_path)
     site = build_site(config, made.demo.config_path)
-    assert isinstance(site.source, WorkerReleaseSource)
-    (offer,) = [offer for offer in site.source.refresh().offers if offer.version == NEW]
+    assert isinstance(site.release_source, WorkerReleaseSource)
+    (offer,) = [offer for offer in site.release_source.refresh().offers if offer.version == NEW]
     held = list_slot_trees(site.slots)
-    fetched = site.source.download_smallest(offer, held, SilentProgress())
+    fetched = site.release_source.download_smallest(offer, held, SilentProgress())
     assert isinstance(fetched, DownloadedPack)
     assert fetched.ref.target == PACK
     assert not list(fetched.path.parent.glob("*.tar.gz"))
     assert not list(fetched.path.parent.glob("tree*"))
-    assert site.source.find_smallest_download(offer, held) == fetched
-    site.source.discard_release(offer)
+    assert site.release_source.find_smallest_download(offer, held) == fetched
+    site.release_source.discard_release(offer)
     assert not fetched.path.parent.exists()
 
 

@@ -108,7 +108,7 @@ def killed_upgrade(trial: Trial, step: StepName, phase: StepPhase) -> None:
 def test_a_rollback_right_after_a_torn_commit_lets_officers_in(trial: Trial) -> None:
     killed_upgrade(trial, StepName.COMMIT, StepPhase.AFTER_RECORD)
     operations(trial).rollback()
-    assert not trial.demo.door_file.exists()
+    assert not trial.demo.maintenance_file.exists()
     assert back_at_old(trial)
 
 
@@ -129,11 +129,11 @@ def test_a_signal_after_the_commit_does_not_leave_officers_outside(trial: Trial)
     with refused(INTERRUPTED):
         operations(trial, {(StepName.COMMIT, StepPhase.AFTER_RECORD): signalled},
                    interruption).upgrade()  # fmt: skip
-    assert not trial.demo.door_file.exists()
+    assert not trial.demo.maintenance_file.exists()
 
 
 def test_restarts_in_the_soak_do_not_count_as_failed_recoveries(trial: Trial) -> None:
-    killed_upgrade(trial, StepName.OPEN, StepPhase.AFTER_RECORD)
+    killed_upgrade(trial, StepName.MAINTENANCE_OFF, StepPhase.AFTER_RECORD)
     for _ in range(MAX_RECOVERY_ATTEMPTS + 1):
         operations(trial).resume(by_operator=False, at_boot=True)
     assert trial.settle()[0] == NEW
@@ -148,7 +148,7 @@ def test_power_that_flickers_in_the_recovery_never_bars_the_site(trial: Trial) -
     with Journal.open(trial.demo.state / JOURNAL_FILE, read_only=True) as journal:
         change = journal.find_open_change()
         assert change is not None
-        assert (change.attempts, change.state) == (0, ChangeState.UNDOING)
+        assert (change.failed_recoveries, change.state) == (0, ChangeState.REVERTING)
     assert trial.settle() == (OLD, 0)
 
 
@@ -162,7 +162,7 @@ def test_recoveries_that_fail_by_themselves_are_counted(trial: Trial) -> None:
         with Journal.open(trial.demo.state / JOURNAL_FILE, read_only=True) as journal:
             change = journal.find_open_change()
             assert change is not None
-            assert change.attempts == number + 1
+            assert change.failed_recoveries == number + 1
     with pytest.raises(InterventionRequiredError):
         operations(trial).resume(by_operator=False)
     operations(trial).resume(by_operator=True)
@@ -170,10 +170,10 @@ def test_recoveries_that_fail_by_themselves_are_counted(trial: Trial) -> None:
 
 
 def stuck_after_commit(trial: Trial) -> None:
-    killed_upgrade(trial, StepName.OPEN, StepPhase.BEFORE_EFFECT)
+    killed_upgrade(trial, StepName.MAINTENANCE_OFF, StepPhase.BEFORE_EFFECT)
     for _ in range(MAX_RECOVERY_ATTEMPTS):
         with pytest.raises(RuntimeError):
-            operations(trial, {(StepName.OPEN, StepPhase.BEFORE_EFFECT): fail}).resume(
+            operations(trial, {(StepName.MAINTENANCE_OFF, StepPhase.BEFORE_EFFECT): fail}).resume(
                 by_operator=False
             )
     with pytest.raises(InterventionRequiredError):
@@ -212,7 +212,7 @@ def test_a_damaged_old_slot_is_not_thrown_away_before_there_is_another(trial: Tr
     release = trial.demo.slots / OLD / "app" / "release.json"
     with damaged(release):
         site = site_in_process(trial.demo)
-        site.source.download_smallest = lambda *_: fail()  # type: ignore[method-assign,assignment]
+        site.release_source.download_smallest = lambda *_: fail()  # type: ignore[method-assign,assignment]
         with pytest.raises((UpdaterError, RuntimeError)):
             Operations(site, SilentProgress()).rollback()
         assert release.exists()
@@ -228,8 +228,8 @@ def test_a_new_slot_that_is_deleted_meanwhile_does_not_bar_the_way_back(trial: T
         operations(trial, {(StepName.PREFLIGHT, StepPhase.BEFORE_EFFECT): kill}).upgrade()
     operations(trial).resume(by_operator=True)
     site = site_in_process(trial.demo)
-    offer = next(o for o in site.source.refresh().offers if o.version == NEW)
-    fetched = site.source.download_release(offer, SilentProgress())
+    offer = next(o for o in site.release_source.refresh().offers if o.version == NEW)
+    fetched = site.release_source.download_release(offer, SilentProgress())
     site.slots.build_slot(fetched.document, fetched.tree, fetched.archive, SilentProgress())
     with pytest.raises(ChangeFailedError):
         operations(trial, {(StepName.SWITCH, StepPhase.BEFORE_EFFECT): delete}).upgrade()
@@ -239,9 +239,9 @@ def test_a_new_slot_that_is_deleted_meanwhile_does_not_bar_the_way_back(trial: T
 @in_turns("ends")
 @pytest.mark.parametrize("ends", ["well", "badly"])
 def test_an_operator_opens_their_own_door_in_the_middle(trial: Trial, ends: str) -> None:
-    trial.demo.door_file.write_text("an operator")
+    trial.demo.maintenance_file.write_text("an operator")
     instants: dict[At, Callable[[], None]] = {
-        (StepName.MIGRATE, StepPhase.BEFORE_EFFECT): trial.demo.door_file.unlink
+        (StepName.MIGRATE, StepPhase.BEFORE_EFFECT): trial.demo.maintenance_file.unlink
     }
     if ends == "badly":
         instants[StepName.CUT_OVER, StepPhase.BEFORE_EFFECT] = fail
@@ -249,12 +249,12 @@ def test_an_operator_opens_their_own_door_in_the_middle(trial: Trial, ends: str)
             operations(trial, instants).upgrade()
     else:
         operations(trial, instants).upgrade()
-    trial.demo.door_file.unlink(missing_ok=True)
+    trial.demo.maintenance_file.unlink(missing_ok=True)
     assert trial.settle()[0] == (NEW if ends == "well" else OLD)
 
 
 def test_a_rollback_looks_at_reality_first(trial: Trial) -> None:
-    killed_upgrade(trial, StepName.OPEN, StepPhase.AFTER_RECORD)
+    killed_upgrade(trial, StepName.MAINTENANCE_OFF, StepPhase.AFTER_RECORD)
     trial.demo.current.unlink()
     trial.demo.current.symlink_to(trial.demo.slots / OLD)
     with pytest.raises(InterventionRequiredError):
@@ -320,8 +320,10 @@ def test_a_clock_that_is_set_back_makes_no_negative_stop(trial: Trial, ends: str
         Operations(site, SilentProgress(), checkpoint=at(instants)).upgrade()
     with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
         outcome = read_outcome(journal, journal.list_changes(1)[0].id)
-    assert outcome.change.state is (ChangeState.FINISHED if ends == "well" else ChangeState.UNDONE)
-    assert outcome.stop_s is not None and 0 < outcome.stop_s < 3600
+    assert outcome.change.state is (
+        ChangeState.FINISHED if ends == "well" else ChangeState.REVERTED
+    )
+    assert outcome.downtime_s is not None and 0 < outcome.downtime_s < 3600
     assert "copy" not in outcome.step_s
     assert all(seconds >= 0 for seconds in outcome.step_s.values())
 
@@ -334,24 +336,24 @@ def test_a_journal_with_an_odd_beginning_of_the_soak_is_unreadable(
     killed_upgrade(trial, StepName.SOAK, StepPhase.BEFORE_EFFECT)
     with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
         change = journal.list_changes(1)[0].id
-        good = journal.read_facts(change).soak_began
+        good = journal.read_facts(change).soak_started_at
         with journal.transaction() as connection:
             connection.execute(
-                "UPDATE facts SET value = ? WHERE change = ? AND name = 'soak_began'",
+                "UPDATE facts SET value = ? WHERE change = ? AND name = 'soak_started_at'",
                 (json.dumps(odd), change),
             )
     if odd is not None:
         with pytest.raises(JournalUnreadableError):
             operations(trial).resume(by_operator=True)
         with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
-            journal.store_facts(change, ChangeFacts(soak_began=good))
+            journal.store_facts(change, ChangeFacts(soak_started_at=good))
     assert trial.settle()[0] == NEW
 
 
 def test_a_soak_that_failed_is_not_forgiven_by_a_kill(trial: Trial) -> None:
     killed_upgrade(trial, StepName.SOAK, StepPhase.BEFORE_EFFECT)
     with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
-        journal.store_facts(journal.list_changes(1)[0].id, ChangeFacts(soak_failed="status 503"))
+        journal.store_facts(journal.list_changes(1)[0].id, ChangeFacts(soak_error="status 503"))
     with pytest.raises(SoakFailedError, match="status 503"):
         operations(trial).resume(by_operator=True)
     assert back_at_old(trial)
@@ -373,7 +375,7 @@ def test_previous_databases_go_when_their_days_are_over(trial: Trial) -> None:
             for row in SiteHistory(journal).list_previous_databases()
         }
     assert kept == {upgrade.id: False, rollback.id: True}
-    assert {change for change, _, _ in site.engine.list_leftovers()} == {rollback.id}
+    assert {change for change, _, _ in site.database_engine.list_leftovers()} == {rollback.id}
     assert back_at_old(trial)
 
 

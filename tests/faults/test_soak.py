@@ -134,10 +134,10 @@ def test_a_server_that_is_lost_while_a_release_is_watched_is_nobodys(postgresql:
     watched_without_its_server(postgresql, returns).upgrade()
     assert postgresql.judge() == NEW
     _, facts, told, bad = remembered(postgresql)
-    assert (facts.soak_failed, bad) == (None, [])
+    assert (facts.soak_error, bad) == (None, [])
     assert told == [DATABASES_UNAVAILABLE, DATABASES_AVAILABLE]
-    assert facts.soak_looks and facts.soak_bad_looks is not None
-    assert facts.soak_bad_looks < LOOKS - 1
+    assert facts.soak_checks and facts.soak_failed_checks is not None
+    assert facts.soak_failed_checks < LOOKS - 1
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_release_that_is_shut_out_of_its_database_is_not_judged(
     watched(postgresql, shut, lambda: run(back)).upgrade()
     assert postgresql.judge() == NEW
     _, facts, told, bad = remembered(postgresql)
-    assert (facts.soak_failed, bad, told) == (
+    assert (facts.soak_error, bad, told) == (
         None,
         [],
         [DATABASES_UNAVAILABLE, DATABASES_AVAILABLE],
@@ -192,7 +192,7 @@ def test_release_that_a_person_stops_is_not_judged_and_one_that_crashes_is(
 
     def as_a_system_tells_it(part: ApplicationPart) -> ProcessState:
         found = seen(part)
-        return dataclasses.replace(found, started=True, failed=failed and not found.runs)
+        return dataclasses.replace(found, started_since_boot=True, failed=failed and not found.runs)
 
     monkeypatch.setattr(ApplicationPart, "observe_state", as_a_system_tells_it)
     ran: list[bool] = []
@@ -212,9 +212,9 @@ def test_release_that_a_person_stops_is_not_judged_and_one_that_crashes_is(
         assert (told, bad) == ([], [NEW])
     else:
         assert postgresql.judge() == NEW
-        assert ran == [False] and (facts.soak_failed, bad) == (None, [])
+        assert ran == [False] and (facts.soak_error, bad) == (None, [])
         assert told == [APPLICATION_STOPPED, APPLICATION_RUNS]
-        assert facts.soak_bad_looks == 0 and facts.soak_looks
+        assert facts.soak_failed_checks == 0 and facts.soak_checks
 
 
 def test_a_server_that_stays_away_ends_the_command_and_judges_nobody(
@@ -227,7 +227,7 @@ def test_a_server_that_stays_away_ends_the_command_and_judges_nobody(
     assert NEW in str(caught.value)
     change, facts, told, bad = remembered(postgresql)
     assert change.is_soaking
-    assert (facts.soak_failed, bad, told) == (None, [], [DATABASES_UNAVAILABLE])
+    assert (facts.soak_error, bad, told) == (None, [], [DATABASES_UNAVAILABLE])
     back(postgresql)
     assert postgresql.settle() == (NEW, 0)
     assert remembered(postgresql)[2] == [DATABASES_UNAVAILABLE, DATABASES_AVAILABLE]
@@ -246,13 +246,15 @@ def test_an_agent_that_is_killed_while_the_server_is_away_forgives_what_fell_wit
     change, facts, told, _ = remembered(postgresql)
     assert told == [DATABASES_UNAVAILABLE]
     began = change.steps[StepName.SOAK].started_at
-    assert facts.soak_began is not None and facts.soak_began <= began
+    assert facts.soak_started_at is not None and facts.soak_started_at <= began
     postgresql.demo.stop_app()
     back(postgresql)
     assert postgresql.settle() == (NEW, 0)
     _, later, told, bad = remembered(postgresql)
     assert (told, bad) == ([DATABASES_UNAVAILABLE, DATABASES_AVAILABLE], [])
-    assert later.soak_began is not None and later.soak_began > began  # by what was lost until then
+    assert (
+        later.soak_started_at is not None and later.soak_started_at > began
+    )  # by what was lost until then
 
 
 #: A watched time that passes by being waited for, in seconds: all of it; until the server is lost,
@@ -319,7 +321,7 @@ def killed_between_the_writes_of_its_end(monkeypatch: pytest.MonkeyPatch) -> Non
         writes.append(name)
 
     def keeps(journal: Journal, change: str, facts: ChangeFacts) -> None:
-        if facts.soak_began is not None:
+        if facts.soak_started_at is not None:
             one("left out")
         keep(journal, change, facts)
 
@@ -340,7 +342,7 @@ def test_an_agent_that_is_killed_while_it_writes_that_an_outage_is_over_watches_
 
     def lost() -> None:
         assert postgresql.server is not None
-        seen.append(remembered(postgresql)[1].soak_began)
+        seen.append(remembered(postgresql)[1].soak_started_at)
         postgresql.server.kill()
 
     def returns() -> None:
@@ -365,7 +367,7 @@ def test_an_agent_that_is_killed_while_it_writes_that_an_outage_is_over_watches_
     assert left_s <= time.watched_s
     assert postgresql.judge() == NEW
     _, facts, told, bad = remembered(postgresql)
-    assert (facts.soak_failed, bad) == (None, [])
+    assert (facts.soak_error, bad) == (None, [])
     assert told == [DATABASES_UNAVAILABLE, DATABASES_AVAILABLE]
 
 
@@ -380,7 +382,7 @@ def test_a_disk_that_is_full_while_a_release_is_watched_is_nobodys(postgresql: T
         watched(postgresql, full, disk.close).upgrade()
     assert postgresql.judge() == NEW
     _, facts, told, bad = remembered(postgresql)
-    assert (facts.soak_failed, bad, told) == (None, [], [DISK_FULL, DISK_HAS_SPACE])
+    assert (facts.soak_error, bad, told) == (None, [], [DISK_FULL, DISK_HAS_SPACE])
 
 
 def test_a_disk_that_stays_full_ends_the_command_and_is_named(

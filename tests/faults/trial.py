@@ -171,21 +171,21 @@ class Trial:
         if rows != expected:
             different = {k for k in rows if rows[k] != expected.get(k)}
             raise Broken(f"rows of {seen.whole} differ in {sorted(different)}")
-        if self.demo.door_file.exists():
+        if self.demo.maintenance_file.exists():
             raise Broken("officers are kept out")
         site = site_in_process(self.demo)
         candidates = [
-            row for row in site.engine.list_leftovers() if row[1] is DatabaseRole.CANDIDATE
+            row for row in site.database_engine.list_leftovers() if row[1] is DatabaseRole.CANDIDATE
         ]
         if candidates:
             raise Broken(f"copies were left: {candidates}")
-        if site.engine.list_quarantined():
-            raise Broken(f"kept although nobody wrote: {site.engine.list_quarantined()}")
+        if site.database_engine.list_quarantined():
+            raise Broken(f"kept although nobody wrote: {site.database_engine.list_quarantined()}")
         with Journal.open(self.demo.state / JOURNAL_FILE) as journal:
             strict = [
                 f
                 for f in verify_site(site, journal, SilentProgress())
-                if f.severity is Severity.STRICT
+                if f.severity is Severity.CRITICAL
             ]
             committed = [
                 change.to_version
@@ -193,7 +193,7 @@ class Trial:
                 if change.get_step_state(StepName.COMMIT) is StepState.DONE
             ]
         if strict:
-            raise Broken(f"verify finds {[f'{f.code} {f.what}' for f in strict]}")
+            raise Broken(f"verify finds {[f'{f.code} {f.title}' for f in strict]}")
         should = committed[0] if committed else self._began
         if seen.whole != should:
             raise Broken(f"the journal committed {should}, the site runs {seen.whole}")
@@ -277,7 +277,7 @@ class Trial:
         remove_tree(self.demo.photos)
         remove_tree(get_snapshot_directory(self.demo.photos))
         shutil.copytree(self._saved / "photos", self.demo.photos, symlinks=True)
-        self.demo.door_file.unlink(missing_ok=True)
+        self.demo.maintenance_file.unlink(missing_ok=True)
         for item in self.demo.slots.iterdir():
             if item.name not in (OLD, ".records"):
                 remove_tree(item)
@@ -452,7 +452,7 @@ def _own_words(demo: DemoSite) -> None:
 
 def _know_schemas(demo: DemoSite) -> None:
     """Write down what the schemas are, as ``adopt`` does: what changes them otherwise is found."""
-    schemas = read_schemas(site_in_process(demo).engine, LiveDatabase)
+    schemas = read_schemas(site_in_process(demo).database_engine, LiveDatabase)
     with Journal.open(demo.state / JOURNAL_FILE) as journal:
         journal.record_event(
             ADOPTED, release=OLD, generation=0,

@@ -45,7 +45,7 @@ def test_a_release_for_another_country_is_refused_and_nothing_changes(demo: Demo
     assert caught.value.exit_code is ExitCode.BLOCKED
     assert site.slots.list_versions() == (Version("3.2.4"),)
     assert database_digests(demo.databases) == before
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         assert journal.list_changes() == ()
 
 

@@ -116,7 +116,7 @@ def test_what_holds(case: Case) -> None:
     assert list_active_halts(seen, "ncen-updater", moment) == ()
     assert all(one.ends <= moment + timedelta(hours=72) for one in held)
     # As it is kept: the file says the same.
-    assert TrustState.from_json(TrustState(brakes=seen).to_json()).brakes == seen
+    assert TrustState.from_json(TrustState(emergency_halts=seen).to_json()).emergency_halts == seen
 
 
 def test_a_thief_of_one_key_delays_by_three_days_however_often_they_sign() -> None:

@@ -61,10 +61,10 @@ def test_length_is_bounded(served: Path, make: Make) -> None:
 
 
 FAULTS: dict[str, tuple[Fault, NetworkFailure | type[DownloadError]]] = {
-    "portal": (Fault("", body=PORTAL), NetworkFailure.PORTAL),
-    "portal by type": (Fault("", content_type="text/HTML"), NetworkFailure.PORTAL),
-    "encoded": (Fault("", headers={"Content-Encoding": "gzip"}), NetworkFailure.PORTAL),
-    "cut": (Fault("", cut_after=3), NetworkFailure.CUT),
+    "portal": (Fault("", body=PORTAL), NetworkFailure.CAPTIVE_PORTAL),
+    "portal by type": (Fault("", content_type="text/HTML"), NetworkFailure.CAPTIVE_PORTAL),
+    "encoded": (Fault("", headers={"Content-Encoding": "gzip"}), NetworkFailure.CAPTIVE_PORTAL),
+    "cut": (Fault("", cut_after=3), NetworkFailure.CONNECTION_LOST),
     "404": (Fault("", status=404), DownloadHTTPError),
     "204": (Fault("", status=204), DownloadHTTPError),
     "500": (Fault("", status=500), DownloadHTTPError),
@@ -188,7 +188,7 @@ def test_a_range_that_was_not_asked_for_is_refused(served: Path, make: Make) -> 
         server.faults = [Fault("", status=206, body=b"{", headers={"Content-Range": "bytes 0-0/8"})]
         with pytest.raises(MirrorError) as caught:
             make(server.url).open_stream(NAME, 4)
-        assert caught.value.kind is NetworkFailure.CUT
+        assert caught.value.kind is NetworkFailure.CONNECTION_LOST
         assert server.requests[0].range == "bytes=4-"
 
 
@@ -309,7 +309,7 @@ def test_chunks_that_break_are_a_cut(make: Make) -> None:
         with pytest.raises(MirrorError) as caught:
             make(f"http://127.0.0.1:{broken.getsockname()[1]}/").download_bytes(NAME, 100)
         thread.join()
-    assert caught.value.kind is NetworkFailure.CUT
+    assert caught.value.kind is NetworkFailure.CONNECTION_LOST
 
 
 def test_addresses_that_all_break_get_pauses(served: Path, make: Make) -> None:

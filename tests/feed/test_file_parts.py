@@ -50,15 +50,15 @@ def test_however_the_bytes_come_the_first_wrong_part_is_found(
     bad = content[:wrong] + bytes([content[wrong] ^ 255]) + content[wrong + 1 :]
     refused = False
     turn = 0
-    while parts.have < len(content):
+    while parts.verified_bytes < len(content):
         step = cuts[turn % len(cuts)]
         turn += 1
         source = content if refused else bad
-        before = parts.have
+        before = parts.verified_bytes
         if not parts.verify(source[before : before + step]):
             assert not refused
             refused = True
-            assert parts.have == wrong // size * size
+            assert parts.verified_bytes == wrong // size * size
     assert refused
     assert parts.get_digest() == hashlib.sha256(content).hexdigest()
 

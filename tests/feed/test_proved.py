@@ -254,7 +254,7 @@ def test_what_the_reader_says_of_the_lists_is_not_believed(place: Place, product
     lapses = place.feed.roles["timestamp"].expires
     assert view.expires_at == lapses
     TrustStateStore(place.memory.parent).update(
-        lambda before: replace(before, medium=before.lists["timestamp"].version)
+        lambda before: replace(before, offline_timestamp_version=before.roles["timestamp"].version)
     )
     again = place.source(product).load_last_view()
     assert again is not None
@@ -318,7 +318,7 @@ def test_officers_rotate_their_keys(place: Place, product: str) -> None:
     assert view.version == 8
     proved = TrustStateStore(place.memory.parent).load()
     assert proved.root_version == 2
-    assert proved.lists[product].version == 8
+    assert proved.roles[product].version == 8
 
 
 @both
@@ -404,22 +404,22 @@ def _seen(version: int, signers: str = "ab", issued: datetime | None = AT) -> Ve
 def test_what_is_taken_after_what_was_seen(
     name: str, before: VerifiedRole | None, found: VerifiedRole, keys: str, taken: bool
 ) -> None:
-    memory = TrustState(lists={} if before is None else {"ncen": before, "targets": _seen(9)})
+    memory = TrustState(roles={} if before is None else {"ncen": before, "targets": _seen(9)})
     proof = RoleVerification(found, frozenset(keys), 2)
     error = typed(lambda: record_roles(memory, {"ncen": proof}, AT + 2 * DAY))
     assert (error is None) is taken, name
     if taken:
         after = record_roles(memory, {"ncen": proof}, AT + 2 * DAY)
-        assert after.lists == {**memory.lists, "ncen": found}
+        assert after.roles == {**memory.roles, "ncen": found}
 
 
 def test_a_signed_time_only_rises() -> None:
     whole = VerifiedSet(3, AT)
     first = record_verified_set(TrustState(), "ncen", whole, AT)
-    assert first.floor == AT
+    assert first.clock_floor == AT
     assert record_verified_set(first, "ncen", whole, AT - DAY) == first
     assert record_verified_set(first, "ncen", whole, None) == first
-    assert record_verified_set(first, "ncen-updater", whole, AT + DAY).floor == AT + DAY
+    assert record_verified_set(first, "ncen-updater", whole, AT + DAY).clock_floor == AT + DAY
 
 
 def test_the_file_says_what_it_holds(tmp_path: Path) -> None:
@@ -427,7 +427,7 @@ def test_the_file_says_what_it_holds(tmp_path: Path) -> None:
     memory.update(lambda before: record_verified_set(before, "ncen", VerifiedSet(3, AT), AT))
     data = json.loads((tmp_path / "state/proved.json").read_text())
     assert data["sha256"] == compute_sha256(encode_canonical_json(data["proved"]))
-    assert TrustStateStore(tmp_path / "state").load().floor == AT
+    assert TrustStateStore(tmp_path / "state").load().clock_floor == AT
 
 
 def test_a_mirror_that_was_made_older(place: Place, tmp_path: Path) -> None:
@@ -475,10 +475,10 @@ def test_what_a_medium_brought_counts_longer_and_is_not_older(place: Place) -> N
     source = place.source("ncen")
     source.refresh()
     kept = _saved(place, "before")
-    assert TrustStateStore(place.memory.parent).load().medium is None
+    assert TrustStateStore(place.memory.parent).load().offline_timestamp_version is None
     source.verify_import()
     memory = TrustStateStore(place.memory.parent).load()
-    assert memory.medium == place.feed.roles["timestamp"].version
+    assert memory.offline_timestamp_version == place.feed.roles["timestamp"].version
     place.feed.publish()
     lapses = place.feed.roles["timestamp"].expires
     assert source.refresh().expires_at == lapses, "that came over the line"

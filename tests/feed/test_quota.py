@@ -316,7 +316,7 @@ def test_a_file_system_of_its_own_holds_whatever_it_does(
 def room_says_full(place: Path) -> bool:
     """Whether bytes or names of a file system are at their end."""
     room = quota.measure_free_space(place)
-    return room.size < 8 << 20 or room.names == 0
+    return room.size < 8 << 20 or room.inodes == 0
 
 
 def test_the_last_room_is_told_as_such(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +335,7 @@ def test_what_is_counted(tmp_path: Path) -> None:
     (tmp_path / "a" / "b" / "whole").write_bytes(bytes(8192))
     (tmp_path / "out").symlink_to("/")
     found = measure_usage([tmp_path, tmp_path / "missing"], DiskAllowance(1 << 40, 1000))
-    assert found.names == 5
+    assert found.inodes == 5
     assert 8192 <= found.size < 200_000
     assert json.dumps(found.size)
 

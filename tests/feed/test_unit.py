@@ -42,11 +42,11 @@ directory = "databases"
 [application]
 unit = "ncen.service"
 health_url = "http://127.0.0.1:1"
-door_file = "door"
+maintenance_file = "door"
 [paths]
 root = "{root}"
 state = "state"
-received = "received"
+feed_state = "received"
 trusted_root = "root.json"
 [service]
 runner = "systemd"
@@ -138,7 +138,7 @@ def test_a_reader_that_is_silent_does_not_hold_the_agent(
     config: Path, runner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.write_text(config.read_text().replace('"systemd"', f'"{runner}"'))
-    monkeypatch.setitem(ACT_LIMITS, "refresh", WorkerLimits(silence_s=0.5))
+    monkeypatch.setitem(ACT_LIMITS, "refresh", WorkerLimits(silence_timeout_s=0.5))
     monkeypatch.setattr(Worker, "build_command", lambda _self: SILENT)
     with unit(config, *SILENT), refused(READER_TIMED_OUT) as caught:
         WorkerReleaseSource(load_config(config), config).refresh()

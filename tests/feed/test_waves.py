@@ -89,18 +89,18 @@ class Row:
 
 ROWS = (
     Row("open", (offer("3.3.0", OPEN),), ("3.3.0",)),
-    Row("not open yet", (offer("3.3.0", CLOSED),), (), {"3.3.0": RejectionReason.WAVE}),
+    Row("not open yet", (offer("3.3.0", CLOSED),), (), {"3.3.0": RejectionReason.WAVE_NOT_OPEN}),
     Row(
         "an older one that is open",
         (offer("3.3.0"), offer("3.4.0", CLOSED)),
         ("3.3.0",),
-        {"3.4.0": RejectionReason.WAVE},
+        {"3.4.0": RejectionReason.WAVE_NOT_OPEN},
     ),
     Row(
         "a stop that is not open is not jumped over",
         (offer("3.3.0", CLOSED, required=True), offer("3.4.0", OPEN)),
         (),
-        {"3.3.0": RejectionReason.WAVE, "3.4.0": RejectionReason.REQUIRED_STOP},
+        {"3.3.0": RejectionReason.WAVE_NOT_OPEN, "3.4.0": RejectionReason.REQUIRED_STOP},
     ),
     Row(
         "nor one that is halted",
@@ -112,7 +112,7 @@ ROWS = (
         "what leads to it may be walked",
         (offer("3.2.9"), offer("3.3.0", CLOSED, required=True), offer("3.4.0")),
         ("3.2.9",),
-        {"3.3.0": RejectionReason.WAVE, "3.4.0": RejectionReason.REQUIRED_STOP},
+        {"3.3.0": RejectionReason.WAVE_NOT_OPEN, "3.4.0": RejectionReason.REQUIRED_STOP},
     ),
     Row("a person names it", (offer("3.3.0", CLOSED),), ("3.3.0",), target="3.3.0"),
     Row(

@@ -99,18 +99,18 @@ def test_forbidden(sql: str, word: str | None) -> None:
 @pytest.mark.parametrize(
     ("engine", "sql", "transactional", "why"),
     [
-        ("postgresql", "CREATE INDEX CONCURRENTLY i ON t (a)", True, RefusalKind.OUTSIDE),
+        ("postgresql", "CREATE INDEX CONCURRENTLY i ON t (a)", True, RefusalKind.NOT_TRANSACTIONAL),
         ("postgresql", "CREATE INDEX CONCURRENTLY i ON t (a)", False, None),
-        ("postgresql", "VACUUM a", True, RefusalKind.OUTSIDE),
+        ("postgresql", "VACUUM a", True, RefusalKind.NOT_TRANSACTIONAL),
         ("postgresql", "VACUUM a", False, None),
-        ("sqlite", "VACUUM", True, RefusalKind.OUTSIDE),
+        ("sqlite", "VACUUM", True, RefusalKind.NOT_TRANSACTIONAL),
         ("sqlite", "VACUUM", False, None),
         ("sqlite", "VACUUM INTO 'a'", False, RefusalKind.FORBIDDEN),
         ("sqlite", "REINDEX database", True, None),
-        ("postgresql", "REINDEX database a", True, RefusalKind.OUTSIDE),
+        ("postgresql", "REINDEX database a", True, RefusalKind.NOT_TRANSACTIONAL),
         ("postgresql", "COMMIT", False, RefusalKind.FORBIDDEN),
-        ("postgresql", "SELECT 1; SELECT 2", False, RefusalKind.NOT_ALONE),
-        ("postgresql", "", False, RefusalKind.NOT_ALONE),
+        ("postgresql", "SELECT 1; SELECT 2", False, RefusalKind.NOT_SINGLE_STATEMENT),
+        ("postgresql", "", False, RefusalKind.NOT_SINGLE_STATEMENT),
         ("postgresql", "", True, None),
         ("sqlite", "PRAGMA user_version = 1", True, None),
         ("sqlite", "PRAGMA writable_schema = 1", True, RefusalKind.FORBIDDEN),
@@ -120,7 +120,7 @@ def test_forbidden(sql: str, word: str | None) -> None:
 )
 def test_refusal(engine: str, sql: str, transactional: bool, why: RefusalKind | None) -> None:
     found = check_migration_sql(sql, engine, transactional=transactional)
-    assert (found.why if found else None) is why
+    assert (found.kind if found else None) is why
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_refusal(engine: str, sql: str, transactional: bool, why: RefusalKind | 
     ],
 )  # fmt: skip
 def test_questions(sql: str, reason: str | None) -> None:
-    expected = SqlRefusal(RefusalKind.NO_QUESTION, reason) if reason else None
+    expected = SqlRefusal(RefusalKind.NOT_A_QUERY, reason) if reason else None
     assert check_query_sql(sql, "postgresql") == expected
 
 

@@ -222,7 +222,7 @@ def readers(place: Path) -> list[Reader]:
         "{}", 1, {"ncen": VerifiedRole(3, ("a",), NOW)}, {"ncen": VerifiedSet(3, NOW)}, NOW, 4
     )
     TrustStateStore(place).update(lambda _: proved)
-    chosen = AgentSelection("2.0", "1.0", bad={"0.9": FailedAgent(2, NOW)})
+    chosen = AgentSelection("2.0", "1.0", failed={"0.9": FailedAgent(2, NOW)})
     set_record = _json(SetRecord().to_json())
     files = SetSnapshot("sets/base", {"a": FileSnapshot(1, 2, 3, 4, "00")})
     note = _json(FenceRecord(files, {}, files, {"a": {"t": 3}}).to_json())
@@ -261,12 +261,12 @@ def readers(place: Path) -> list[Reader]:
                _in_file("sequence.json", lambda path: AgentSelectionFile(path.parent).load())),
         Reader("api", (b'{"reason": "why", "days": 3}', b'{"kind": "rollback", "version": "3.3.0"}',
                        b"after=3&limit=4"), lambda _p, c: _forms(c)),
-        Reader("order", (b'{"words": ["upgrade", "3.3.0", "--yes"]}',), _parsed(
+        Reader("order", (b'{"command": ["upgrade", "3.3.0", "--yes"]}',), _parsed(
             lambda data: parse_command(data) if isinstance(data, dict) else None), (ValueError,)),
-        Reader("worker", (TOLD, b'{"code": "NU-3101", "values": {"path": "x"}, "what": "w"}'),
+        Reader("worker", (TOLD, b'{"code": "NU-3101", "values": {"path": "x"}, "title": "w"}'),
                _parsed(_worker), (ValueError,)),
         Reader("journal", (journal,), open_journal),
-        Reader("facts", (_json(ChangeFacts(copy={"a": {"oid": 1}}).to_json()),),
+        Reader("facts", (_json(ChangeFacts(copy_plan={"a": {"oid": 1}}).to_json()),),
                _parsed(ChangeFacts.from_json), values),
         Reader("set", (set_record,), _in_file("base.json", lambda path: RecordStore(
             path.parent, SetRecord).read("base"))),

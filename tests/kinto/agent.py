@@ -107,17 +107,17 @@ class KintoAgent:
 
     def verify(self) -> tuple[Finding, ...]:
         """Compare reality with the journal."""
-        with Journal.open(self.site.state / JOURNAL_FILE, read_only=True) as journal:
+        with Journal.open(self.site.state_directory / JOURNAL_FILE, read_only=True) as journal:
             return verify_site(self.site, journal, SilentProgress())
 
     def history(self) -> tuple[Change, ...]:
         """Every change, newest first."""
-        with Journal.open(self.site.state / JOURNAL_FILE, read_only=True) as journal:
+        with Journal.open(self.site.state_directory / JOURNAL_FILE, read_only=True) as journal:
             return journal.list_changes()
 
     def facts(self, change: Change) -> ChangeFacts:
         """What the journal keeps of a change."""
-        with Journal.open(self.site.state / JOURNAL_FILE, read_only=True) as journal:
+        with Journal.open(self.site.state_directory / JOURNAL_FILE, read_only=True) as journal:
             return journal.read_facts(change.id)
 
 
@@ -165,7 +165,7 @@ health_path = "/v1/"
 version_field = "project_version"
 health_timeout_s = {health_s}
 probe_timeout_s = 2
-door_file = "{kinto.home}/door-closed"
+maintenance_file = "{kinto.home}/door-closed"
 
 [soak]
 seconds = 0.5

@@ -237,31 +237,31 @@ name = "cache"
 [migrator]
 argv = ["bin/release.py", "migrate"]
 timeout_s = 3600
-no_way_back = "Kinto's own migrator only goes forward"
+no_rollback_reason = "Kinto's own migrator only goes forward"
 
 [[checks]]
 name = "records before = records after"
 database = "storage"
 sql = "SELECT count(*) FROM objects WHERE resource_name = 'record' AND NOT deleted"
-compare = "equal"
+relation = "equal"
 
 [[checks]]
 name = "content of all objects is unchanged"
 database = "storage"
 sql = "{RECORDS_DIGEST}"
-compare = "equal"
+relation = "equal"
 
 [[checks]]
 name = "grants are unchanged"
 database = "permission"
 sql = "{GRANTS_DIGEST}"
-compare = "equal"
+relation = "equal"
 
 [[checks]]
 name = "entries of the cache are kept"
 database = "cache"
 sql = "SELECT count(*) FROM cache"
-compare = "equal"
+relation = "equal"
 
 [[checks]]
 name = "the storage has the schema of this release"

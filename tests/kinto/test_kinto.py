@@ -53,7 +53,7 @@ def _schema(site: KintoSite, database: str) -> tuple[set[object], int]:
 
 
 def _compared(manifest: Manifest) -> tuple[DomainCheck, ...]:
-    return tuple(check for check in manifest.checks if check.compare)
+    return tuple(check for check in manifest.checks if check.relation)
 
 
 def _switch(site: KintoSite, release: Path) -> None:

@@ -102,7 +102,7 @@ def test_upgrade_and_way_back(agent: KintoAgent) -> None:
     assert all(record.state is StepState.DONE for record in outcome.change.steps.values())
     assert set(outcome.change.steps) == set(StepName)
     assert outcome.facts.checks_before
-    kept = agent.site.engine.list_leftovers()
+    kept = agent.site.database_engine.list_leftovers()
     assert {change for change, _role, _name in kept} == {outcome.change.id}
 
     kinto.enter(ENTERED)
@@ -148,10 +148,10 @@ def _went_back(agent: KintoAgent, error: ChangeFailedError, step: StepName, faul
     assert CUT_OVER not in agent.dumps or step is StepName.HEALTH
     assert _versions(agent) == (OLD, OLD)
     assert not agent.site.application.is_in_maintenance()
-    assert agent.site.engine.list_leftovers() == ()
+    assert agent.site.database_engine.list_leftovers() == ()
     assert agent.verify() == ()
     (change,) = agent.history()
-    assert (change.state, change.to_version) == (ChangeState.UNDONE, fault.value)
+    assert (change.state, change.to_version) == (ChangeState.REVERTED, fault.value)
     # One whose migrator failed is not tried again by itself; one that never answered is not called
     # bad, and it is the newest.
     path = agent.operations().find_upgrade_path()
@@ -163,7 +163,9 @@ def test_migrator_that_fails_half_way(agent: KintoAgent) -> None:
     records = agent.kinto.records()
     with pytest.raises(ChangeFailedError) as failed:
         agent.operations().upgrade(Version(Fault.MIGRATOR.value))
-    whole = [path.read_text("utf-8") for path in (agent.site.state / "failures").iterdir()]
+    whole = [
+        path.read_text("utf-8") for path in (agent.site.state_directory / "failures").iterdir()
+    ]
     assert any("no_such_type" in text for text in whole)
     _went_back(agent, failed.value, StepName.MIGRATE, Fault.MIGRATOR)
     assert agent.kinto.records() == records

@@ -34,7 +34,7 @@ def place() -> Iterator[Path]:
 @pytest.fixture
 def counter(people: None, place: Path) -> Counter:
     del people
-    settings = SETTINGS.model_copy(update={"approve_group": GROUP})
+    settings = SETTINGS.model_copy(update={"approver_group": GROUP})
     made = Counter(make_site(place / "site"), SnapshotStore(settings, lambda: NOW))
     made.know(NEXT)
     return made

@@ -141,10 +141,10 @@ def test_sessions_of_one_account_are_all_answered(
 ) -> None:
     """What they wait for and follow takes no place from what they ask, nor from other people."""
     counter.inspector.door.clear()
-    sessions = [entered(web, AMINA) for _ in range(PasswordAuthBackend.sessions)]
+    sessions = [entered(web, AMINA) for _ in range(PasswordAuthBackend.max_sessions)]
     for person in sessions:
         assert person.get("/live").status == 200
-        for path in ("/upgrade", "/help", "/proof"):
+        for path in ("/upgrade", "/help", "/audit-log"):
             found = person.get(path)
             assert (found.status, found.state) == (200, "loading"), found.text
             assert not re.search("NU-93(04|2)", found.text), found.text

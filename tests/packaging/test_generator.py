@@ -34,7 +34,7 @@ main = "shop"
 directory = "srv/shop/databases"
 [paths]
 state = "srv/agent/state"
-received = "srv/agent/received"
+feed_state = "srv/agent/received"
 slots = "opt/shop/slots"
 current = "opt/shop/chosen/current"
 [[files]]
@@ -46,7 +46,7 @@ merged = "srv/merged/overlay"
 [application]
 unit = "shop.service"
 health_url = "http://127.0.0.1:1"
-door_file = "/run/shop/deep 100%/closed"
+maintenance_file = "/run/shop/deep 100%/closed"
 [metrics]
 file = "srv/metrics/shop.prom"
 """

@@ -21,7 +21,10 @@ NOTHING = "#!/bin/sh\nexit 0\n"
 
 @pytest.mark.parametrize(
     ("state", "kept"),
-    [(TrialState.TRYING, {"0.1.0", "0.2.0", "0.3.0"}), (TrialState.GOOD, {"0.2.0", "0.3.0"})],
+    [
+        (TrialState.ON_TRIAL, {"0.1.0", "0.2.0", "0.3.0"}),
+        (TrialState.CONFIRMED, {"0.2.0", "0.3.0"}),
+    ],
 )
 def test_the_agent_that_was_proven_stays_while_a_newer_one_is_on_trial(
     tmp_path: Path, state: TrialState, kept: set[str]

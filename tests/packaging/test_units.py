@@ -201,7 +201,7 @@ def test_the_console_finds_who_looks_at_passwords_and_that_one_the_service() -> 
     assert console.endswith(f" --login {login}")
     [user] = settings(where / "ncen-updater-console.service", "User")
     assert f" --console {user} " in helper
-    assert f" --socket /{ServiceSettings.model_fields['socket'].default} " in helper
+    assert f" --socket /{ServiceSettings.model_fields['api_socket'].default} " in helper
     assert settings(where / "ncen-updater-login.socket", "SocketUser") == [user]
     assert settings(where / "ncen-updater-login.socket", "SocketMode") == ["0600"]
     [web] = settings(where / "ncen-updater-console.socket", "ListenStream")
@@ -263,8 +263,8 @@ def test_starts_of_workers_fill_no_log() -> None:
 def test_silent_work_is_ended_before_the_service_gives_it_up() -> None:
     unit = PACKAGING / "systemd/ncen-updater-apply@.service"
     [watchdog] = settings(unit, "WatchdogSec")
-    assert ORDER_LIMITS.silence_s is not None
-    assert 60 * int(watchdog.removesuffix("min")) < ORDER_LIMITS.silence_s
+    assert ORDER_LIMITS.silence_timeout_s is not None
+    assert 60 * int(watchdog.removesuffix("min")) < ORDER_LIMITS.silence_timeout_s
     assert 60 * int(watchdog.removesuffix("min")) > 10 * BEAT_S
 
 
@@ -333,7 +333,7 @@ def test_who_reads_the_feed_has_an_end_and_reaches_nothing_on_this_machine() -> 
         for limit in ("MemoryMax", "TasksMax", "RuntimeMaxSec"):
             assert len(settings(unit, limit)) == 1, (unit, limit)
     assert settings(fetch, "LimitFSIZE") != []
-    longest = max(ACT_LIMITS[act].total_s or 0 for act in NETWORK_ACTS)
+    longest = max(ACT_LIMITS[act].total_timeout_s or 0 for act in NETWORK_ACTS)
     [hours] = settings(fetch, "RuntimeMaxSec")
     assert int(hours.removesuffix("h")) * 3600 > longest, "the unit ends nobody who is waited for"
 
@@ -399,7 +399,7 @@ for place in sys.argv[1:]:
     empty = not os.listdir(place) if os.path.isdir(place) else not open(place, "rb").read(1)
     assert empty, place
 user = find_migrator_user("nobody")
-assert identify_caller(user.uid, ServiceSettings()).person.who == "nobody"
+assert identify_caller(user.uid, ServiceSettings()).actor.name == "nobody"
 with SupervisedProcess(
     ["/bin/sh", "-c", "test $(id -un) = nobody"], {"PATH": os.defpath},
     allowed_leftovers=AllowedLeftovers.NOTHING, cwd="/", output=subprocess.DEVNULL,
@@ -448,7 +448,7 @@ def test_what_a_unit_that_works_writes_to_is_what_the_configuration_names() -> N
     site = (paths.state, paths.slots, paths.current)
     for name, places in (
         ("ncen-updater-apply@.service", site),
-        ("ncen-updater-renew@.service", (paths.state, paths.agent)),
+        ("ncen-updater-renew@.service", (paths.state, paths.agent_slots)),
         ("ncen-updater-resume.service", site),
     ):
         [writable] = settings(PACKAGING / "systemd" / name, "ReadWritePaths")
@@ -493,7 +493,7 @@ def test_users_and_directories(tmp_path: Path) -> None:
     # Names in access lists are those of this machine, where these are not: the lines alone.
     lines = (where / "ncen-updater.tmpfiles").read_text("utf-8").splitlines()
     given = [line.split()[6] for line in lines if line.startswith("a+")]
-    read = ServiceSettings().read_group
+    read = ServiceSettings().viewer_group
     assert given == [f"g::r,g:{read}:r", "u:ncen-updater-fetch:r"], "apart: one may be unknown"
     state, received = tmp_path / "var/lib/ncen-updater", tmp_path / "var/lib/ncen-updater/received"
     assert state.stat().st_mode & 0o777 == 0o751
@@ -502,7 +502,7 @@ def test_users_and_directories(tmp_path: Path) -> None:
     assert received.stat().st_mode & 0o777 == 0o750
     tray = (state / "tray").stat()
     assert (tray.st_mode & 0o7777, tray.st_uid) == (0o1770, 0)
-    assert str(tray.st_gid) == groups[ServiceSettings().operate_group]
+    assert str(tray.st_gid) == groups[ServiceSettings().operator_group]
 
 
 #: acl(5): tags of entries.
@@ -533,7 +533,7 @@ def started(root: Path, *files: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories an owner")
 @pytest.mark.parametrize("guide", ["docs", "docs/fr"])
 def test_groups_of_the_site_stay_at_the_next_start(tmp_path: Path, guide: str) -> None:
-    """Seen: of another read_group or operate_group, given as the guide says, nothing was left."""
+    """Seen: of another viewer_group or operator_group, given by the guide, nothing was left."""
     config, state, tray = installed(tmp_path)
     text = (PACKAGING.parent / guide / "how-to/install-agent.md").read_text("utf-8")
     for place in (config, tray):
@@ -568,7 +568,7 @@ def test_whoever_may_look_reads_a_configuration_that_was_copied(tmp_path: Path) 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories an owner")
 def test_a_list_that_a_site_gave_the_tray_stays(tmp_path: Path) -> None:
-    """As the guide had it before: a line of tmpfiles.d for another operate_group."""
+    """As the guide had it before: a line of tmpfiles.d for another operator_group."""
     own, root = tmp_path / "own.conf", tmp_path / "root"
     own.write_text("a+ /var/lib/ncen-updater/tray - - - - group:daemon:rwx\n")
     _, _, tray = installed(root)

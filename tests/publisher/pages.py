@@ -66,7 +66,7 @@ def page_for(new: ReviewedRelease, old: ReviewedRelease | None) -> ReleaseReview
 def forms_of(page: ReleaseReview) -> tuple[str, str]:
     """The page on a terminal, and as HTML."""
     whole = EventReview(
-        "ncen", (), page.grave, page.warnings, page.harmless, (page,), (), (), "0" * 64
+        "ncen", (), page.critical, page.warnings, page.info_count, (page,), (), (), "0" * 64
     )
     lines = (*format_page(whole, "en"), *format_annex(whole))
     text = "\n".join(line if isinstance(line, str) else line.render() for line in lines)

@@ -42,9 +42,9 @@ def wheels(tmp_path: Path) -> Path:
 
 def test_a_lock_is_read_with_its_markers() -> None:
     locked = parse_lock(LOCK)
-    assert locked["some-helper"].wanted
+    assert locked["some-helper"].is_needed
     assert locked["some-helper"].digests == {DIGEST, "0" * 64}
-    assert not locked["for-windows"].wanted
+    assert not locked["for-windows"].is_needed
 
 
 def test_it_is_a_release_that_can_be_built(

@@ -138,7 +138,7 @@ def country(tmp_path: Path) -> Iterator[Country]:
         brakes[name] = open_signer(tmp_path / f"keys/{name}-brake.pem", lambda _: PASSPHRASE)
     ceremony = replace(
         ceremony_of(keys.officers, {name: held[0] for name, held in keys.online.items()}),
-        brakes=tuple(signer.public_key for signer in brakes.values()),
+        emergency_halt_keys=tuple(signer.public_key for signer in brakes.values()),
     )
     feed = tmp_path / "feed"
     publish_draft(feed, draft_initial_roles(ceremony, START), keys, lambda: START)
@@ -169,7 +169,7 @@ def test_one_officer_halts_a_release_for_three_days(country: Country) -> None:
     with refused(UpgradePathError) as caught:
         country.path("3.4.0")
     assert caught.value.message is TARGET_HALTED
-    (brake,) = country.look().brakes
+    (brake,) = country.look().emergency_halts
     assert (brake.owner, brake.version, brake.ends) == (
         "amina-brake", "3.4.0", START + timedelta(hours=72),
     )  # fmt: skip
@@ -178,7 +178,7 @@ def test_one_officer_halts_a_release_for_three_days(country: Country) -> None:
         assert not goes(country.path())
     country.pass_hours(2)
     assert goes(country.path())
-    assert country.look().brakes == ()
+    assert country.look().emergency_halts == ()
 
 
 def test_without_being_asked_again_it_ends_by_this_machines_clock(country: Country) -> None:
@@ -265,7 +265,7 @@ def test_what_no_brake_key_signed_is_passed_over(country: Country, how: str) -> 
     """Whoever holds the online keys cannot brake, and cannot stop a list by what is broken."""
     country.carry(lambda _: FORGERIES[how](country))
     assert goes(country.path())
-    assert country.look().brakes == ()
+    assert country.look().emergency_halts == ()
 
 
 def test_a_broken_one_does_not_hide_a_true_one(country: Country) -> None:
@@ -360,37 +360,37 @@ def test_an_older_program_passes_over_it(country: Country) -> None:
 
 
 def test_as_it_is_typed(country: Country, capsys: pytest.CaptureFixture[str]) -> None:
-    """'brake' says what it does and asks; 'status' and 'monitor' tell of it; '--lift' ends it."""
+    """'halt --emergency' asks; 'status' and 'monitor' tell of it; '--lift' ends it."""
     place = country.place
     secret = place / "secret"
     secret.write_text(PASSPHRASE)
     secret.chmod(0o600)
     officer = place / "officer.toml"
-    officer.write_text('brake_key = "keys/amina-brake.pem"\n')
+    officer.write_text('emergency_halt_key = "keys/amina-brake.pem"\n')
     officer.chmod(0o600)
     base = [
-        "brake", "3.4.0", "--feed", str(place / "feed"), "--officer", str(officer),
+        "halt", "3.4.0", "--emergency", "--feed", str(place / "feed"), "--officer", str(officer),
         "--snapshot-key", str(place / "keys/snapshot.pem"),
         "--timestamp-key", str(place / "keys/timestamp.pem"), "--passphrase-file", str(secret),
     ]  # fmt: skip
     assert run(base) == 2  # neither a reason nor --lift
     assert run([*base, "--reason", "loses cases"]) == 2  # nobody can be asked
     assert "NU-1102" in capsys.readouterr().err
-    assert country.look().brakes == ()
+    assert country.look().emergency_halts == ()
     assert run([*base, "--reason", "loses cases", "--yes", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["owner"], said["lifted"], said["reason"]) == ("amina-brake", False, "loses cases")
     assert run(["status", str(place / "feed"), "--json"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)["brakes"]
+    (row,) = json.loads(capsys.readouterr().out)["emergency_halts"]
     assert row["until"] == said["until"]
     monitor = ["monitor", country.server.url, "--root", str(place / "root.json")]
     run([*monitor, "--json"])
-    assert json.loads(capsys.readouterr().out)["brakes"] == [row]
+    assert json.loads(capsys.readouterr().out)["emergency_halts"] == [row]
     run(monitor)
     told = f"Emergency halt of ncen 3.4.0 by amina-brake until {format_signed_time(said['until'])}"
     assert told in capsys.readouterr().out
-    assert len(country.look().brakes) == 1
+    assert len(country.look().emergency_halts) == 1
     assert run([*base, "--lift", "--yes"]) == 0
     assert "ended." in capsys.readouterr().out
     country.moment = datetime.now(UTC) + timedelta(minutes=1)
-    assert country.look().brakes == ()
+    assert country.look().emergency_halts == ()

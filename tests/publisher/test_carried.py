@@ -55,7 +55,7 @@ class Desk:
     def event(self, draft: Draft) -> SigningEvent:
         state = FeedDirectory(self.place / "feed").read_state()
         return SigningEvent.create(
-            self.place / "event", draft.title, draft.roles, state, draft.papers
+            self.place / "event", draft.title, draft.roles, state, draft.review_files
         )
 
     def sign(self, event: SigningEvent, *more: object, builder: str = "builder") -> str:

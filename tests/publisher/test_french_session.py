@@ -57,8 +57,8 @@ def test_every_command_in_order(officer: Officer) -> None:
     signed(work / "e1")
     health = '[[health]]\nname = "réponse"\npath = "/"\n'
     carried = (
-        '[[carried]]\nkind = "translations"\nformat = "json"\nslot = "i18n/{lang}.json"\n'
-        'overlay = "i18n/{lang}.json"\n'
+        '[[overlays]]\nkind = "translations"\nformat = "json"\nslot = "i18n/{lang}.json"\n'
+        'site_path = "i18n/{lang}.json"\n'
     )
     release = write_release(work / "r", extra=health + carried)
     (release / "i18n").mkdir()
@@ -84,7 +84,14 @@ def test_every_command_in_order(officer: Officer) -> None:
     run("renew", "--due", "--feed", feed, "--event", work / "e10")
     run("rekey", work / "ceremony.toml", "--feed", feed, "--event", work / "e11")
     run(
-        "brake", *target[:3], "--reason", "essai", "--key", work / "keys/amina.pem", *officer.online
+        "halt",
+        "--emergency",
+        *target[:3],
+        "--reason",
+        "essai",
+        "--key",
+        work / "keys/amina.pem",
+        *officer.online,
     )
     run("inspect", feed, "3.3.0")
     run("upload", feed, work / "served")

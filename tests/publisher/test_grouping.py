@@ -157,12 +157,12 @@ def found_in(case: Case) -> GroupedMarks:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_groups(case: Case) -> None:
     found = found_in(case)
-    for lines, expected in ((found.grave, case.grave), (found.usual, case.usual)):
+    for lines, expected in ((found.critical, case.grave), (found.warnings, case.usual)):
         said = [line.render() for line in lines]
         assert len(said) == len(expected), said
         for line, beginning in zip(said, expected, strict=True):
             assert line.startswith(f"WARNING: {beginning}"), line
-    assert found.harmless == case.harmless
+    assert found.info_count == case.harmless
 
 
 def test_a_release_of_the_demonstration(tmp_path: Path) -> None:
@@ -177,15 +177,17 @@ def test_a_release_of_the_demonstration(tmp_path: Path) -> None:
     build_release(assemble("3.3.0", tmp_path / "release"), tmp_path / "staging")
     state = FeedDirectory(feed).read_state()
     draft = draft_releases(state, tmp_path / "staging", NOW, (), None, FeedDirectory(feed))
-    event = SigningEvent.create(tmp_path / "event", draft.title, draft.roles, state, draft.papers)
+    event = SigningEvent.create(
+        tmp_path / "event", draft.title, draft.roles, state, draft.review_files
+    )
     page = build_review(event, complete=True)
-    kinds = [line.render().split(": ")[1].rpartition(", ")[2] for line in page.grave]
+    kinds = [line.render().split(": ")[1].rpartition(", ")[2] for line in page.critical]
     assert kinds == [
         "changes records", "calls a function", "changes records", "changes records",
         "deletes records",
     ]  # fmt: skip
     assert len(page.warnings) == 25
-    assert page.harmless == 54
+    assert page.info_count == 54
     said = [line if isinstance(line, str) else line.render() for line in format_summary(page)]
     heads = [line for line in said if not line.startswith("  ")]
     assert heads[1:] == [
@@ -193,7 +195,7 @@ def test_a_release_of_the_demonstration(tmp_path: Path) -> None:
         "Usual",
     ]
     assert "54 statements" in said[-1]
-    assert not [line.render() for line in page.releases[0].way_back if "entered" in line.render()]
+    assert not [line.render() for line in page.releases[0].rollback if "entered" in line.render()]
 
 
 def test_what_is_said_of_a_first_event_is_true(tmp_path: Path) -> None:

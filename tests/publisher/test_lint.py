@@ -30,7 +30,7 @@ verify = "m/001.verify.sql"
 name = "cases stay"
 database = "cases"
 sql = "SELECT count(*) FROM cases"
-compare = "equal"
+relation = "equal"
 [[health]]
 name = "answers"
 path = "/health"
@@ -70,7 +70,7 @@ def test_a_release_over_no_version_is_said_to_be_so(tmp_path: Path) -> None:
     (release / "manifest.toml").write_text("\n".join(kept))
     (found,) = lint_release(release)
     assert not is_version_accepted("", Version("3.2.4"))
-    assert found.what.render().startswith("No version matches")
+    assert found.title.render().startswith("No version matches")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_mistakes_in_the_manifest(tmp_path: Path, expected: str, old: str, new: 
     text = manifest.read_text()
     assert old in text
     manifest.write_text(text.replace(old, new))
-    assert expected in codes(release, "strict")
+    assert expected in codes(release, "critical")
 
 
 @pytest.mark.parametrize(
@@ -107,28 +107,28 @@ def test_mistakes_in_the_manifest(tmp_path: Path, expected: str, old: str, new: 
 def test_mistakes_in_a_migration(tmp_path: Path, expected: str, sql: str) -> None:
     release = good(tmp_path / "r")
     (release / "m/001.up.sql").write_text(sql)
-    assert codes(release, "strict") == {expected}
+    assert codes(release, "critical") == {expected}
 
 
 @pytest.mark.parametrize(
     ("down", "loses", "expected"),
     [
-        ("ALTER TABLE a DROP b", "", {"7127 strict a.b"}),
-        ("ALTER TABLE a DROP b", 'loses = ["a.b"]', {"7128 advisory a.b"}),
-        ("ALTER TABLE a DROP b", 'loses = ["A"]', {"7128 advisory A"}),
-        ("ALTER TABLE a DROP b", 'loses = ["a.c"]', {"7127 strict a.b", "7128 advisory a.c"}),
-        ("DROP TABLE codes", "", {"7129 advisory codes"}),
-        ("ALTER TABLE a ADD CHECK (b > '')", "", {"7130 strict a"}),
+        ("ALTER TABLE a DROP b", "", {"7127 critical a.b"}),
+        ("ALTER TABLE a DROP b", 'data_loss = ["a.b"]', {"7128 warning a.b"}),
+        ("ALTER TABLE a DROP b", 'data_loss = ["A"]', {"7128 warning A"}),
+        ("ALTER TABLE a DROP b", 'data_loss = ["a.c"]', {"7127 critical a.b", "7128 warning a.c"}),
+        ("DROP TABLE codes", "", {"7129 warning codes"}),
+        ("ALTER TABLE a ADD CHECK (b > '')", "", {"7130 critical a"}),
         ("CREATE TABLE ncen_kept__a AS SELECT * FROM a; ALTER TABLE a DROP b", "", set()),
         # What the officers' page once marked by a reader of its own, and sites did not see.
-        ("MERGE INTO a USING x ON true WHEN MATCHED THEN DELETE", "", {"7127 strict a"}),
-        ("INSERT INTO a VALUES (1) ON CONFLICT DO UPDATE SET b = 1", "", {"7127 strict a.b"}),
-        ("TRUNCATE ncen_kept.x CASCADE", "", {"7127 strict ncen_kept.x"}),
-        ("DROP SCHEMA ncen_kept, s CASCADE", "", {"7127 strict s"}),
-        ("DROP TYPE kind CASCADE", "", {"7127 strict kind"}),
-        ("DROP TYPE kind CASCADE", 'loses = ["kind"]', {"7128 advisory kind"}),
-        ("REPLACE INTO a VALUES (1)", "", {"7127 strict a"}),
-        ("WITH d AS (DELETE FROM a RETURNING 1) SELECT 1", "", {"7127 strict a"}),
+        ("MERGE INTO a USING x ON true WHEN MATCHED THEN DELETE", "", {"7127 critical a"}),
+        ("INSERT INTO a VALUES (1) ON CONFLICT DO UPDATE SET b = 1", "", {"7127 critical a.b"}),
+        ("TRUNCATE ncen_kept.x CASCADE", "", {"7127 critical ncen_kept.x"}),
+        ("DROP SCHEMA ncen_kept, s CASCADE", "", {"7127 critical s"}),
+        ("DROP TYPE kind CASCADE", "", {"7127 critical kind"}),
+        ("DROP TYPE kind CASCADE", 'data_loss = ["kind"]', {"7128 warning kind"}),
+        ("REPLACE INTO a VALUES (1)", "", {"7127 critical a"}),
+        ("WITH d AS (DELETE FROM a RETURNING 1) SELECT 1", "", {"7127 critical a"}),
     ],
 )
 def test_a_way_down_keeps_what_was_entered_or_says_so(
@@ -155,7 +155,7 @@ def test_what_no_way_down_loses_is_not_declared(tmp_path: Path) -> None:
 def test_a_file_without_a_statement_is_left_to_the_officer(tmp_path: Path) -> None:
     release = good(tmp_path / "r")
     (release / "m/001.up.sql").write_text("-- nothing")
-    assert (codes(release), codes(release, "strict")) == ({"7114"}, set())
+    assert (codes(release), codes(release, "critical")) == ({"7114"}, set())
 
 
 def test_mistakes_in_the_tree(tmp_path: Path) -> None:
@@ -188,10 +188,10 @@ def test_what_is_in_a_file_says_whether_it_is_secret(
 @pytest.mark.parametrize(
     ("kept", "expected"),
     [
-        ("[notes.en]\ntitle = 'x'\n", {"7109 advisory fr"}),
-        ("[notes.fr]\ntitle = 'x'\ntext = 'y'\n", {"7109 advisory en"}),
-        ("[notes.es]\ntitle = 'x'\n", {"7109 advisory en", "7109 advisory fr"}),
-        ("", {"7141 strict None"}),
+        ("[notes.en]\ntitle = 'x'\n", {"7109 warning fr"}),
+        ("[notes.fr]\ntitle = 'x'\ntext = 'y'\n", {"7109 warning en"}),
+        ("[notes.es]\ntitle = 'x'\n", {"7109 warning en", "7109 warning fr"}),
+        ("", {"7141 critical None"}),
     ],
 )
 def test_notes_in_one_language_do(tmp_path: Path, kept: str, expected: set[str]) -> None:
@@ -241,7 +241,7 @@ def test_a_class_that_no_migration_maps(tmp_path: Path) -> None:
     (release / "m/001.up.sql").write_text("UPDATE a SET b = '1' WHERE b IN ('I-A', 'II-B', 'I')")
     assert codes(release) == set()
     (release / "m/001.up.sql").write_text("UPDATE a SET b = '1' WHERE b IN ('I-A', 'II-B')")
-    assert codes(release, "strict") == {"7123"}
+    assert codes(release, "critical") == {"7123"}
 
 
 def test_what_is_published_counts_though_it_was_withdrawn(
@@ -278,7 +278,7 @@ def test_history_against_the_published_release(tmp_path: Path) -> None:
     published = build_release(good(tmp_path / "r"), tmp_path / "s").document
 
     def found(release: Path) -> set[str]:
-        return {f.code[3:] for f in lint_release(release, published) if f.severity == "strict"}
+        return {f.code[3:] for f in lint_release(release, published) if f.severity == "critical"}
 
     assert found(good(tmp_path / "next", version="3.4.0")) == set()
     assert found(good(tmp_path / "same")) == {"7103"}

@@ -27,18 +27,18 @@ CARRIED = """
 name = "answers"
 path = "/"
 
-[[carried]]
+[[overlays]]
 kind = "translations"
 format = "json"
-slot = "i18n/{lang}.json"
-overlay = "i18n/{lang}.json"
-areas = [{ keys = "seizure.*", words = "where officers enter seizures" }]
+release_path = "i18n/{lang}.json"
+site_path = "i18n/{lang}.json"
+areas = [{ keys = "seizure.*", label = "where officers enter seizures" }]
 
-[[carried]]
+[[overlays]]
 kind = "settings"
 format = "ini"
-slot = "settings.ini"
-overlay = "settings.ini"
+release_path = "settings.ini"
+site_path = "settings.ini"
 required = ["mail.sender"]
 rules = [{ key = "lists.rows", type = "integer", least = 10, most = 1000 }]
 """
@@ -118,54 +118,54 @@ def codes(found: list[Finding]) -> dict[str, str]:
 
 ALONE: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
     "nothing": (lambda _: None, {}),
-    "no settings": (gone("settings.ini"), {"7142": "strict"}),
-    "no source": (gone("i18n/en.json"), {"7142": "strict"}),
+    "no settings": (gone("settings.ini"), {"7142": "critical"}),
+    "no source": (gone("i18n/en.json"), {"7142": "critical"}),
     "one language only": (gone("i18n/fr.json"), {}),
     "a template that is not there": (
         text("manifest.toml", 'areas = ', 'template = "i18n/all.json"\nareas = '),
-        {"7142": "strict"},
+        {"7142": "critical"},
     ),
-    "a link": (linked, {"7144": "strict"}),
-    "a key twice in JSON": (whole("i18n/fr.json", b'{"a": "b", "a": "c"}'), {"7144": "strict"}),
+    "a link": (linked, {"7144": "critical"}),
+    "a key twice in JSON": (whole("i18n/fr.json", b'{"a": "b", "a": "c"}'), {"7144": "critical"}),
     "a key twice in ini": (
-        text("settings.ini", "fax = no", "fax = no\nfax = yes"), {"7144": "strict"},
+        text("settings.ini", "fax = no", "fax = no\nfax = yes"), {"7144": "critical"},
     ),
     "another encoding": (
-        whole("i18n/fr.json", '{"title": "Entrée"}'.encode("latin-1")), {"7144": "strict"},
+        whole("i18n/fr.json", '{"title": "Entrée"}'.encode("latin-1")), {"7144": "critical"},
     ),
-    "a zero byte": (whole("i18n/en.json", b'{"a": "\0"}'), {"7144": "strict"}),
+    "a zero byte": (whole("i18n/en.json", b'{"a": "\0"}'), {"7144": "critical"}),
     "a placeholder that nothing fills": (
-        words("i18n/fr.json", saved="Sous {numero}"), {"7145": "strict"},
+        words("i18n/fr.json", saved="Sous {numero}"), {"7145": "critical"},
     ),
     "a placeholder that is missing": (
-        words("i18n/fr.json", saved="Enregistré"), {"7146": "advisory"},
+        words("i18n/fr.json", saved="Enregistré"), {"7146": "warning"},
     ),
-    "a tag that is missing": (words("i18n/fr.json", new="Nouvelle & saisie"), {"7146": "advisory"}),
+    "a tag that is missing": (words("i18n/fr.json", new="Nouvelle & saisie"), {"7146": "warning"}),
     "a tag that was not there": (
-        words("i18n/fr.json", new="<i>Nouvelle</i> & <b>saisie</b>"), {"7146": "advisory"},
+        words("i18n/fr.json", new="<i>Nouvelle</i> & <b>saisie</b>"), {"7146": "warning"},
     ),
     "a key of one language alone": (words("i18n/fr.json", more="Sous {ref} {x}"), {}),
-    "no such area": (text("manifest.toml", '"seizure.*"', '"seizures.*"'), {"7150": "advisory"}),
-    "no such setting": (text("manifest.toml", '"lists.rows"', '"list.rows"'), {"7150": "advisory"}),
+    "no such area": (text("manifest.toml", '"seizure.*"', '"seizures.*"'), {"7150": "warning"}),
+    "no such setting": (text("manifest.toml", '"lists.rows"', '"list.rows"'), {"7150": "warning"}),
     "a name that nothing has": (
         text("manifest.toml", "areas = ", 'renamed = { "a" = "b" }\nareas = '),
-        {"7150": "advisory"},
+        {"7150": "warning"},
     ),
     "its own value breaks the rule": (
-        text("settings.ini", "rows = 100", "rows = 5"), {"7159": "strict"},
+        text("settings.ini", "rows = 100", "rows = 5"), {"7159": "critical"},
     ),
-    "no number": (text("settings.ini", "rows = 100", "rows = many"), {"7159": "strict"}),
+    "no number": (text("settings.ini", "rows = 100", "rows = many"), {"7159": "critical"}),
     "a setting without a default": (
-        text("settings.ini", "sender = a@b\n", ""), {"7157": "advisory"},
+        text("settings.ini", "sender = a@b\n", ""), {"7157": "warning"},
     ),
-    "an empty default": (text("settings.ini", "a@b", ""), {"7157": "advisory"}),
-    "gettext without a source": (po, {"7143": "advisory"}),
+    "an empty default": (text("settings.ini", "a@b", ""), {"7157": "warning"}),
+    "gettext without a source": (po, {"7143": "warning"}),
     "gettext with the source": (
         all_of(po, whole("i18n/en.po", PO.replace("Sous %s", "").encode())), {},
     ),
     "gettext with a place that nothing fills": (
         lambda r: po(r, PO.replace("Sous %s", "Sous %s %d")),
-        {"7143": "advisory", "7145": "strict"},
+        {"7143": "warning", "7145": "critical"},
     ),
     "gettext with a text that is said to be no format": (
         lambda r: po(
@@ -174,15 +174,15 @@ ALONE: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
                 'msgid "Saved', '#, no-python-format\nmsgid "Saved'
             ),
         ),
-        {"7143": "advisory"},
+        {"7143": "warning"},
     ),
     "gettext of a translator who was not sure": (
         lambda r: po(r, PO.replace('msgid "Sa', '#, fuzzy\nmsgid "Sa').replace("Sous %s", "%d")),
-        {"7143": "advisory"},
+        {"7143": "warning"},
     ),
     "a text twice in gettext": (
         lambda r: po(r, PO + '\nmsgid "Saved as %s"\nmsgstr "x"\n'),
-        {"7143": "advisory", "7144": "strict"},
+        {"7143": "warning", "7144": "critical"},
     ),
 }  # fmt: skip
 
@@ -206,11 +206,11 @@ AFTER: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
             words("i18n/en.json", saved="Saved as {ref} by {officer}"),
             words("i18n/fr.json", saved="Sous {ref} par {officer}"),
         ),
-        {"7147": "info", "7148": "advisory"},
+        {"7147": "info", "7148": "warning"},
     ),
     "another key": (
         words("i18n/en.json", saved=None, stored="Saved as {ref}"),
-        {"7147": "info", "7149": "advisory"},
+        {"7147": "info", "7149": "warning"},
     ),
     "another key, declared": (
         all_of(
@@ -223,26 +223,26 @@ AFTER: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
         ),
         {},
     ),
-    "a language less": (gone("i18n/fr.json"), {"7152": "advisory"}),
+    "a language less": (gone("i18n/fr.json"), {"7152": "warning"}),
     "carried no longer": (
         text("manifest.toml", "i18n/{lang}.json", "i18n2/{lang}.json"),
-        {"7142": "strict", "7153": "advisory"},
+        {"7142": "critical", "7153": "warning"},
     ),
     "another format": (
         all_of(
             text("manifest.toml", '"ini"', '"properties"'),
             whole("settings.ini", b"lists.rows = 100\nmail.sender = a\n"),
         ),
-        {"7154": "strict"},
+        {"7154": "critical"},
     ),
-    "a setting that is gone": (text("settings.ini", "fax = no\n", ""), {"7155": "advisory"}),
-    "another default": (text("settings.ini", "= 100", "= 50"), {"7156": "advisory"}),
+    "a setting that is gone": (text("settings.ini", "fax = no\n", ""), {"7155": "warning"}),
+    "another default": (text("settings.ini", "= 100", "= 50"), {"7156": "warning"}),
     "a new setting": (text("settings.ini", "fax = no", "fax = no\ntelex = no"), {}),
     "a required one that is new": (
         text("manifest.toml", '"mail.sender"]', '"mail.sender", "mail.host"]'),
-        {"7157": "advisory"},
+        {"7157": "warning"},
     ),
-    "a stricter rule": (text("manifest.toml", "least = 10", "least = 20"), {"7158": "advisory"}),
+    "a stricter rule": (text("manifest.toml", "least = 10", "least = 20"), {"7158": "warning"}),
     "a looser rule": (text("manifest.toml", "least = 10", "least = 5"), {}),
     "a rule for what is new": (
         all_of(
@@ -253,7 +253,7 @@ AFTER: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
     ),
     "a rule for what was free": (
         text("manifest.toml", "rules = [", 'rules = [{key = "mail.fax", type = "boolean"}, '),
-        {"7158": "advisory"},
+        {"7158": "warning"},
     ),
 }
 
@@ -289,7 +289,7 @@ def test_a_required_setting_that_sites_have_by_now_is_not_said_again(tmp_path: P
     texts = read_overlay_files(
         document, targets / document.tree.target, targets / document.archive.target
     )
-    assert codes(lint_release(old)) == {"7157": "advisory"}
+    assert codes(lint_release(old)) == {"7157": "warning"}
     assert codes(lint_release(new, document, texts)) == {}
 
 

@@ -42,8 +42,9 @@ class Side:
         extra += MIGRATOR if self.migrator else ""
         extra += "[migrator.contract]\nargv = ['bin/contract']\n" if self.contract else ""
         if self.numbers is not None:
-            number, back_to = self.numbers
-            extra += f"[compatibility]\nschema_number = {number}\nback_to = {back_to}\n"
+            number, compatible_down_to = self.numbers
+            extra += f"[compatibility]\nschema_number = {number}\n"
+            extra += f"compatible_down_to = {compatible_down_to}\n"
             extra += "expand = true\n" if self.expand else ""
         release = write_release(directory, version, extra=extra)
         made = {f"m/{name}.sql": "CREATE TABLE a (b int)" for name in self.sql}

@@ -111,7 +111,7 @@ def test_two_keys_under_one_name_are_told(officer: Officer) -> None:
     head, roles, rest = ceremony.read_text().partition("[roles.ncen]")
     whole = officer.json("init", ceremony, "--event", officer.work / "one")
     assert not whole["grave"]
-    brakes = '[brakes]\nkeys = ["{}/amina.pub.json"]\n'
+    brakes = '[emergency_halt_keys]\nkeys = ["{}/amina.pub.json"]\n'
     another = [head + roles + rest.replace("keys/amina", "other/amina", 1)]
     another.append(ceremony.read_text() + brakes.format("other"))
     for number, text in enumerate(another):
@@ -203,7 +203,7 @@ def test_what_a_release_vouches_for_is_told_once_and_whether_it_can_be_left() ->
             "migrator": {"argv": ["bin/migrate"]},
         }  # fmt: skip
         if numbers:
-            data["compatibility"] = {"schema_number": numbers[0], "back_to": numbers[1]}
+            data["compatibility"] = {"schema_number": numbers[0], "compatible_down_to": numbers[1]}
         return parse_manifest(data, version)
 
     silent, old, new = made("1.0"), made("1.0", 93, 84), made("2.0", 94, 84)
@@ -221,7 +221,7 @@ def test_what_a_release_vouches_for_is_told_once_and_whether_it_can_be_left() ->
 def test_a_program_on_live_databases_is_an_officers_decision(expand: bool, migrator: bool) -> None:
     data: dict[str, Any] = {
         "schema": 1, "product": "ncen", "version": "1.0",
-        "compatibility": {"schema_number": 2, "back_to": 1, "expand": expand},
+        "compatibility": {"schema_number": 2, "compatible_down_to": 1, "expand": expand},
     }  # fmt: skip
     if migrator:
         data["migrator"] = {"argv": ["bin/migrate"]}
@@ -241,7 +241,7 @@ def test_a_program_that_comes_later_is_an_officers_decision_too(later: bool) -> 
 
 @pytest.mark.parametrize("kinds", [["indexes", "indexes"], ["functions"], ["triggers"], ["all"]])
 def test_code_cannot_be_declared(kinds: list[str]) -> None:
-    databases = [{"name": "synapse", "changes_itself": kinds}]
+    databases = [{"name": "synapse", "self_managed": kinds}]
     data = {"schema": 1, "product": "synapse", "version": "1.0", "databases": databases}
     with pytest.raises(ManifestError, match="databases"):
         parse_manifest(data, "release")
@@ -250,12 +250,12 @@ def test_code_cannot_be_declared(kinds: list[str]) -> None:
 def test_a_release_promises_no_more_than_it_is() -> None:
     data = {
         "schema": 1, "product": "ncen", "version": "1.0",
-        "compatibility": {"schema_number": 1, "back_to": 2},
+        "compatibility": {"schema_number": 1, "compatible_down_to": 2},
     }  # fmt: skip
     with pytest.raises(ManifestError) as caught:
         parse_manifest(data, "release")
     assert "'compatible_down_to' must not exceed 'schema_number'" in str(caught.value.detail)
-    data["compatibility"] = {"schema_number": 1, "back_to": 1, "expand": True}
+    data["compatibility"] = {"schema_number": 1, "compatible_down_to": 1, "expand": True}
     with pytest.raises(ManifestError) as caught:
         parse_manifest(data, "release")
     assert "'expand' needs" in str(caught.value.detail)

@@ -20,30 +20,33 @@ WHOLE: dict[str, Any] = {
         "disk_bytes": 1, "postgresql": ">=16", "sqlite": ">=3.40",
         "programs": [{"name": "node", "version": ">=20"}]},
     "smoke": {"argv": ["bin/smoke"], "timeout_s": 5},
-    "databases": [{"name": "main", "no_records": ["sessions"], "changes_itself": ["tables"],
+    "databases": [{"name": "main", "tables_without_records": ["sessions"],
+        "self_managed": ["tables"],
         "migrations": [
-            {"id": "1", "up": "a", "down": "b", "loses": ["x"], "verify": "c",
+            {"id": "1", "up": "a", "down": "b", "data_loss": ["x"], "verify": "c",
              "transactional": False, "lock_timeout_ms": 1, "statement_timeout_ms": 1},
             {"id": "2", "up": "a", "irreversible": "for a reason"}]}],
-    "compatibility": {"schema_number": 2, "back_to": 1, "expand": True},
+    "compatibility": {"schema_number": 2, "compatible_down_to": 1, "expand": True},
     "checks": [{"name": "one", "database": "main", "sql": "SELECT 1", "sql_after": "SELECT 2",
                 "when": "after", "expect": 1},
-               {"name": "two", "database": "main", "sql": "SELECT 1", "compare": "equal"}],
+               {"name": "two", "database": "main", "sql": "SELECT 1", "relation": "equal"}],
     "health": [{"name": "answers", "path": "/", "status": 201, "expect": {"a": 1}}],
     "reference_maps": [{"name": "map", "database": "main", "unmapped": "SELECT 1",
                         "affected": "SELECT 2", "codes": ["a"], "strict": True}],
-    "files": [{"name": "photographs", "effect": "moves", "words": "all of them"}],
-    "carried": [
-        {"kind": "settings", "format": "ini", "slot": "a.ini", "overlay": "b.ini", "source": "fr",
+    "files": [{"name": "photographs", "effect": "moves", "description": "all of them"}],
+    "overlays": [
+        {"kind": "settings", "format": "ini", "release_path": "a.ini", "site_path": "b.ini",
+         "source": "fr",
          "encoding": "latin-1", "required": ["x"], "renamed": {"a": "b"},
          "rules": [{"key": "x", "type": "integer", "least": 1, "most": 2, "one_of": ["1"]}]},
-        {"kind": "translations", "format": "po", "slot": "{lang}.po", "overlay": "{lang}.po",
-         "template": "a.pot", "compiled": True, "areas": [{"keys": "*", "words": "all"}]}],
+        {"kind": "translations", "format": "po", "release_path": "{lang}.po",
+         "site_path": "{lang}.po",
+         "template": "a.pot", "compiled": True, "areas": [{"keys": "*", "label": "all"}]}],
     "notes": {"en": {"title": "One", "text": "Words"}},
 }  # fmt: skip
 MIGRATOR: dict[str, Any] = {
     "schema": 1, "product": "ncen", "version": "1.0",
-    "migrator": {"argv": ["a"], "timeout_s": 1, "no_way_back": "for a reason",
+    "migrator": {"argv": ["a"], "timeout_s": 1, "no_rollback_reason": "for a reason",
                  "contract": {"argv": ["b"], "timeout_s": 1}},
 }  # fmt: skip
 EMPTY = parse_manifest({"schema": 1, "product": "ncen", "version": "0.9"}, "before")

@@ -59,7 +59,7 @@ class Public:
         code = run([str(word) for word in words])
         said = json.loads(self._capsys.readouterr().out)
         assert said["exit_code"] == code
-        return code, said, {f["code"] for f in said["findings"] if f["severity"] == "strict"}
+        return code, said, {f["code"] for f in said["findings"] if f["severity"] == "critical"}
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ def test_a_build_number(
 def made(directory: Path, *words: str) -> Manifest:
     assert run(["new", str(directory), "--product", "shop", "--release", "2.0", "--yes",
                 "--upgrade-from", ">=1.0,<2.0", *words]) == 0  # fmt: skip
-    assert {f.code: f.severity.value for f in lint_release(directory)} == {"NU-7109": "advisory"}
+    assert {f.code: f.severity.value for f in lint_release(directory)} == {"NU-7109": "warning"}
     return load_manifest(directory / "manifest.toml")
 
 
@@ -165,7 +165,7 @@ def test_plain_sql_of_two_engines_and_databases(tmp_path: Path) -> None:
     assert (one.id, one.up) == ("0001_first", "migrations/{engine}/cases/0001_First.up.sql")
     assert one.down == "migrations/{engine}/cases/0001_First.down.sql"
     assert other.down is None and other.irreversible
-    assert not [f for f in lint_release(directory) if f.severity == "strict"]
+    assert not [f for f in lint_release(directory) if f.severity == "critical"]
 
 
 def test_what_is_given_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

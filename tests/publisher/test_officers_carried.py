@@ -86,7 +86,7 @@ def test_nothing_is_said_to_be_nothing(desk: Desk) -> None:
          []),
         (text("manifest.toml", "most = 1000", "most = 500"),
          ["settings.ini: stricter rules than in 3.4.0: lists.rows."], []),
-        (text("manifest.toml", 'overlay = "settings.ini"', 'overlay = "s.ini"'),
+        (text("manifest.toml", 'site_path = "settings.ini"', 'site_path = "s.ini"'),
          [("Overlay settings.ini is no longer in the release; its local content has no"
 " effect.")], []),
         (text("settings.ini", "rows = 100", "rows = 1"),
@@ -107,7 +107,7 @@ def test_marks_have_their_weight(
     page = build_review(desk.event(drafted(desk, change)), complete=True)
     usually = [text.render() for text in page.warnings]
     told = [line for line in usually if "manifest:" not in line]
-    assert [line.render() for line in page.grave] == [f"WARNING: {line}" for line in grave]
+    assert [line.render() for line in page.critical] == [f"WARNING: {line}" for line in grave]
     assert told == [f"WARNING: {line}" for line in usual]
 
 

@@ -79,7 +79,7 @@ class Desk:
         state = self.feed.read_state()
         draft = draft_releases(state, self.place / "staging", NOW, waves, None, self.feed)
         return SigningEvent.create(
-            self.place / "event", draft.title, draft.roles, state, draft.papers
+            self.place / "event", draft.title, draft.roles, state, draft.review_files
         )
 
     def next(self, up: str = HARMLESS, extra: str = "") -> Path:
@@ -121,7 +121,7 @@ def said(page: EventReview, language: str = "en") -> list[str]:
 
 
 def warnings(page: EventReview) -> list[str]:
-    return [text.render() for text in (*page.grave, *page.warnings)]
+    return [text.render() for text in (*page.critical, *page.warnings)]
 
 
 def sql(statement: str) -> Callable[[Desk], SigningEvent]:
@@ -219,7 +219,7 @@ def test_a_harmless_release_is_marked_nowhere(desk: Desk) -> None:
 
 def test_another_program_in_the_place_of_one_is_usual(desk: Desk) -> None:
     page = build_review(program(desk), complete=True)
-    assert [text.render() for text in page.grave] == []
+    assert [text.render() for text in page.critical] == []
     assert [text.render() for text in page.warnings] == [
         "WARNING: changed executable files: bin/app"
     ]
@@ -250,7 +250,7 @@ def test_what_becomes_a_program_is_grave(
         name = str(path.relative_to(release))
         expected = seen == "always" or name == "bin/new"  # of no kind that is data
         expected = expected or (seen == "with the files" and bool(places))
-        found = [text.render() for text in page.grave]
+        found = [text.render() for text in page.critical]
         words = [f"WARNING: new executable files: {name}"]
         assert found == (words if expected else []), places
 
@@ -273,7 +273,7 @@ def test_what_is_loaded_without_being_run_is_marked(desk: Desk) -> None:
     (following / "plugin.so").symlink_to("data.txt")
     page = build_review(old.event(following), complete=True)
     begin = "WARNING: new executable files: "
-    assert [text.render() for text in page.grave] == [
+    assert [text.render() for text in page.critical] == [
         f"{begin}lib/run",
         f"{begin}40 in lib/, such as m00.py, m01.py, m02.py",
         f"{begin}plugin.so",
@@ -323,9 +323,9 @@ def test_each_danger_is_marked(desk: Desk, danger: str) -> None:
     found = [line for line in warnings(page) if re.search(expected, line)]
     assert len(found) == 1, warnings(page)
     assert found[0].startswith("WARNING")
-    assert found[0] in [text.render() for text in page.grave], "not among the grave"
+    assert found[0] in [text.render() for text in page.critical], "not among the grave"
     (_, first), *_ = group_marked_lines(page)
-    assert list(first) == list(page.grave), "the grave do not stand first"
+    assert list(first) == list(page.critical), "the grave do not stand first"
     shown = "\n".join(said(page))
     assert found[0] in shown
     html = render_html(page).decode()
@@ -352,7 +352,7 @@ def test_of_a_release_with_many_dangers_each_is_marked(desk: Desk) -> None:
     (release / "manifest.toml").write_text(f'countries = ["XX"]\n{text}')
     opens = [RolloutWave(opens=datetime(2020, 1, 1, tzinfo=UTC), percent=100)]
     page = build_review(desk.event(release, opens), complete=True)
-    grave = [text.render() for text in page.grave]
+    grave = [text.render() for text in page.critical]
     html = unescape(render_html(page).decode())
     for danger in together:
         expected = DANGERS[danger][1].replace(": CREATE FUNCTION", ";.*: CREATE FUNCTION")
@@ -396,7 +396,7 @@ def test_what_going_back_loses(desk: Desk) -> None:
     release = desk.next()
     (release / "m/002.down.sql").write_text("ALTER TABLE cases DROP COLUMN country;")
     page = build_review(desk.event(release), complete=True)
-    assert [text.render() for text in page.releases[0].way_back] == [
+    assert [text.render() for text in page.releases[0].rollback] == [
         "Rollback loses values entered in cases.cases.country (m/002.down.sql, line 1).",
         "Rollback keeps all records, with the SQL files below.",
     ]
@@ -467,7 +467,7 @@ def test_a_release_in_the_place_of_another_is_shown(desk: Desk) -> None:
     forged.delegated["ncen"].signed.targets.clear()
     draft = draft_releases(forged, desk.place / "staging", NOW, (), None, desk.feed)
     event = SigningEvent.create(
-        desk.place / "event", draft.title, draft.roles, desk.feed.read_state(), draft.papers
+        desk.place / "event", draft.title, draft.roles, desk.feed.read_state(), draft.review_files
     )
     page = build_review(event, complete=True)
     assert [release.version for release in page.releases] == ["3.3.0"]

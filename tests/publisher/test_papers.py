@@ -157,7 +157,7 @@ def test_from_the_build_to_the_auditor(
         FeedDirectory(feed), "ncen", "3.3.0", builder.public_key
     )
     assert document.sbom is not None
-    assert checked.parts == len(EXPECTED)
+    assert checked.component_count == len(EXPECTED)
     assert checked.provenance is not None
     assert checked.provenance["runDetails"]["builder"]["id"] == SOURCE.builder
     with refused(UNKNOWN_RELEASE):
@@ -193,7 +193,7 @@ def test_an_officer_compares_the_files_with_what_is_to_be_signed(
     archive.write_bytes(archive.read_bytes()[:-1] + b"?")
     assert run([*argv, "--json"]) == 1
     error = json.loads(capsys.readouterr().out)["error"]
-    assert "ncen-3.3.0.tar.gz" in error["what"]
+    assert "ncen-3.3.0.tar.gz" in error["title"]
 
 
 def test_a_document_that_the_lists_contradict(release: Path, feed: Path, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_what_a_place_in_a_path_stands_for_is_said() -> None:
     found = make_finding(
         7150, Severity.INFO, "{path}: x", "-", path="lang/{lang}.json", names="a {lang}"
     )
-    assert found.what.render() == "lang/{lang}.json (per language): x"
+    assert found.title.render() == "lang/{lang}.json (per language): x"
     assert found.figures["path"] == "lang/{lang}.json"
     down = describe_path("sql/{engine}/1.down.sql")
     assert isinstance(down, LazyText)

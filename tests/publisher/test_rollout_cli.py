@@ -47,11 +47,11 @@ def test_every_command_drafts_an_event(at_work: Officer) -> None:
     out = drafted(at_work, work / "b", "halt", "3.3.0", "--reason", "prints blank permits")
     assert "HALTED: ncen 3.3.0: prints blank permits" in out
     at_work.sign_and_publish(work / "b")
-    assert "is no longer halted" in drafted(at_work, work / "c", "resume-wave", "3.3.0")
+    assert "halt ends" in drafted(at_work, work / "c", "resume-wave", "3.3.0")
     out = drafted(at_work, work / "d", "wave", "3.3.0", "--at-once")
-    assert "open to every site at once" in out
+    assert "all sites at once" in out
     assert "channel 'preview'" in drafted(at_work, work / "e", "channel", "3.3.0", "preview")
-    assert "only for MU, SN" in drafted(at_work, work / "f", "audience", "3.3.0", "SN", "MU")
+    assert "only MU, SN" in drafted(at_work, work / "f", "audience", "3.3.0", "SN", "MU")
     french = drafted(at_work, work / "g", "--lang", "fr", "wave", "3.3.0", first)
     assert "digest" in french or "empreinte" in french.lower()
 

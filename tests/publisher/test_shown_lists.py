@@ -44,7 +44,7 @@ def test_no_number_twice(shown: list[tuple[str, int, str, str]], numbers: list[i
     found = list(find_equivocations(ObservedMetadata(*one) for one in shown))
     assert [finding.figures["version"] for finding in found] == numbers
     for finding in found:
-        assert finding.what.render("en") and finding.remedy.render("fr")
+        assert finding.title.render("en") and finding.remedy.render("fr")
 
 
 def test_who_is_behind() -> None:
@@ -81,7 +81,7 @@ def test_a_history_only_grows(tmp_path: Path) -> None:
     assert history.path.read_bytes() == before
     assert history.append_new([ObservedMetadata("ncen", 1, C, "https://b/")], NOW) == 1
     assert history.path.read_bytes().startswith(before)
-    assert [one.place for one in history.read_observed()][2] == "history.jsonl: https://b/"
+    assert [one.source for one in history.read_observed()][2] == "history.jsonl: https://b/"
 
 
 def test_nothing_in_the_middle_goes_unseen(tmp_path: Path) -> None:

@@ -36,12 +36,12 @@ MANIFEST: dict[str, Any] = {
     "needs": {"postgresql": ">=15"},
     "health": [{"name": "answers", "path": "/ready"}],
     "checks": [{"name": "no case is lost", "database": "main", "sql": "SELECT count(*) FROM cases",
-                "compare": "equal"}],
+                "relation": "equal"}],
     "reference_maps": [{"name": "old codes", "database": "main", "codes": CODES,
                         "unmapped": "SELECT note, count(*) FROM cases GROUP BY note"}],
     "files": [{"name": "photographs", "effect": "nothing"}],
-    "carried": [{"kind": "translations", "format": "json", "slot": "i18n/{lang}.json",
-                 "overlay": "i18n/{lang}.json"}],
+    "overlays": [{"kind": "translations", "format": "json", "release_path": "i18n/{lang}.json",
+                 "site_path": "i18n/{lang}.json"}],
     "notes": {"en": {"title": "A release", "text": "x"}, "fr": {"title": "Une version"}},
     "databases": [{"name": "main", "migrations": [
         {"id": "001", "up": "m/001.up.sql", "down": "m/001.down.sql"}]}],
@@ -190,10 +190,11 @@ SMUGGLED = [
     setting(' to ">=0"', ">=0", "upgrade_from"),
     setting('needs.postgresql: ">=15" to ">=9"', ">=9", "needs", "postgresql"),
     saying("files", 'files[photographs].effect: "nothing" to "rewrites"',
-           lambda m: m["files"][0].update(effect="rewrites", words="all of them, anew")),
+           lambda m: m["files"][0].update(effect="rewrites", description="all of them, anew")),
     setting('reports: "3.3" to "9"', "9", "reports"),
-    setting('no_records: ["cases"]', ["cases"], "databases", 0, "no_records"),
-    setting('changes_itself: ["tables"]', ["tables"], "databases", 0, "changes_itself"),
+    setting('tables_without_records: ["cases"]', ["cases"], "databases", 0,
+            "tables_without_records"),
+    setting('self_managed: ["tables"]', ["tables"], "databases", 0, "self_managed"),
     setting("migrations[002].lock_timeout_ms: 86400000", 86_400_000,
             "databases", 0, "migrations", 1, "lock_timeout_ms"),
     # SQL.
@@ -266,7 +267,7 @@ def test_what_is_smuggled_is_on_the_page_and_marked(smuggled: Smuggled) -> None:
     page = page_for(release(manifest, kept, executable=executable), BEFORE)
     text, html = forms_of(page)
     assert smuggled.seen in text and smuggled.seen in html
-    marks = [mark.render() for mark in (*page.grave, *page.warnings)]
+    marks = [mark.render() for mark in (*page.critical, *page.warnings)]
     # What countries word is shown text by text, in a list of its own, and is no mark.
     if smuggled.marked:
         assert [mark for mark in marks if smuggled.marked in mark], marks
@@ -283,13 +284,13 @@ def test_nothing_smuggled_is_marked_nowhere() -> None:
             "id": "002",
             "up": "m/002.up.sql",
             "down": "m/002.down.sql",
-            "loses": ["visits", "cases.country"],
+            "data_loss": ["visits", "cases.country"],
         }
     )
     files = {**FILES, "m/002.up.sql": UP, "m/002.down.sql": DOWN}
     page = page_for(release(manifest, files, executable=("bin/app", "bin/reset")), BEFORE)
-    assert [mark.render() for mark in (*page.grave, *page.warnings)] == []
-    assert page.harmless == 2
+    assert [mark.render() for mark in (*page.critical, *page.warnings)] == []
+    assert page.info_count == 2
 
 
 def test_a_long_list_is_whole_in_an_annex_that_is_counted() -> None:
@@ -310,4 +311,4 @@ def test_a_first_release_is_shown_whole() -> None:
     text, html = forms_of(page)
     for part in ("added: bin/app", 'health[answers].path: "/ready"', "t057, “Hold the goods”"):
         assert part in text and part in html
-    assert [mark.render() for mark in page.grave if "bin/app" in mark.render()]
+    assert [mark.render() for mark in page.critical if "bin/app" in mark.render()]

@@ -90,7 +90,7 @@ CASES = [
 def told(sql: str, engines: tuple[str, ...]) -> list[str]:
     found = find_marks(sql, engines)
     said = group_marks([LocatedMark(("main", "002", "up"), "p.sql", mark) for mark in found])
-    lines = [text.render() for text in (*said.grave, *said.usual)]
+    lines = [text.render() for text in (*said.critical, *said.warnings)]
     return [line.partition(", line ")[2].partition(", ")[2].rpartition(": ")[0] for line in lines]
 
 
@@ -101,7 +101,7 @@ def test_a_program_is_one_mark(case: Case) -> None:
 
 def test_what_stands_in_it_is_said_at_its_first_line() -> None:
     (mark,) = find_marks(CASES[0].sql, BOTH)
-    assert (mark.line, mark.last) == (1, 7)
+    assert (mark.line, mark.last_line) == (1, 7)
     assert [text.render() for text in mark.descriptions] == [
         DEFINES, "body: deletes records", "body: changes records",
     ]  # fmt: skip

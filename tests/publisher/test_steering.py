@@ -113,7 +113,7 @@ def test_a_release_opens_halts_and_goes_on(
 
     assert site.reasons() == []
     publish(draft_waves(FeedDirectory(feed).read_state(), "ncen", "3.3.0", [FIRST, SECOND], NOW))
-    assert site.reasons() == [RejectionReason.WAVE]
+    assert site.reasons() == [RejectionReason.WAVE_NOT_OPEN]
     named = site.path("3.3.0")
     assert named
     site.now = TOMORROW
@@ -130,7 +130,7 @@ def test_a_release_opens_halts_and_goes_on(
     publish(draft_halt_end(FeedDirectory(feed).read_state(), "ncen", "3.3.0", NOW))
     assert site.reasons() == []
     site.now = NOW
-    assert site.reasons() == [RejectionReason.WAVE]
+    assert site.reasons() == [RejectionReason.WAVE_NOT_OPEN]
     publish(draft_waves(FeedDirectory(feed).read_state(), "ncen", "3.3.0", [], NOW))
     assert site.reasons() == []
     # What was signed of the release itself still fits, and is fetched whole.
@@ -146,7 +146,7 @@ def test_the_floor_of_the_clock_counts(site: Site, feed: Path, keys: FeedKeys) -
         keys,
         clock,
     )
-    assert site.reasons() == [RejectionReason.WAVE]
+    assert site.reasons() == [RejectionReason.WAVE_NOT_OPEN]
     # Officers sign something the day after: from then on it is that day, whatever a clock shows.
     later: Callable[[], datetime] = lambda: TOMORROW  # noqa: E731
     publish_draft(

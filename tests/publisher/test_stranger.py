@@ -62,7 +62,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         RolloutWave(opens="2026-12-08T08:00:30Z", percent=100, countries=("SN",)),
     ]
     draft = draft_releases(state, place / "staging", NOW, waves, None, FeedDirectory(feed))
-    SigningEvent.create(place / "release-event", draft.title, draft.roles, state, draft.papers)
+    SigningEvent.create(
+        place / "release-event", draft.title, draft.roles, state, draft.review_files
+    )
     first = _first(keys)
     SigningEvent.create(place / "first-event", first.title, first.roles, None)
     return Made(place)

@@ -64,7 +64,7 @@ def test_over_and_back(
     assert [stage["name"] for stage in said["stages"]] == [
         "adopt", "check", "plan", "rehearse", "upgrade", "verify", "rollback", "verify again",
     ]  # fmt: skip
-    assert said["stop_s"] > 0
+    assert said["downtime_s"] > 0
     assert desk.current.resolve().name == "3.2.4"
     assert not desk.app_running(), "what was started for the trial is stopped after it"
     again, refusal, _ = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
@@ -78,7 +78,7 @@ def test_a_release_that_fails_says_why(
     last = said["stages"][-1]
     assert (code, said["passed"], last["passed"]) == (ExitCode.BLOCKED, False, False)
     assert last["code"].startswith("NU-") and last["code"] in told
-    assert last["said"]["error"]["what"] in told, "the code alone says nothing to a person"
+    assert last["said"]["error"]["title"] in told, "the code alone says nothing to a person"
     assert last["said"]["error"]["remedy"] in told
     assert desk.current.resolve().name == "3.2.4"
     assert not desk.app_running()
@@ -184,7 +184,7 @@ import json, sys
 if sys.argv[1] != "plan":
     print("{}")
     sys.exit(0)
-print(json.dumps({"plan": {"blocked": True}, "words": ["The agent is root (NU-4204)."]}))
+print(json.dumps({"plan": {"blocked": True}, "lines": ["The agent is root (NU-4204)."]}))
 sys.exit(3)
 """
 
@@ -200,7 +200,7 @@ def test_a_plan_that_is_blocked_says_what_blocks_it(tmp_path: Path) -> None:
         "1.0", "2.0"
     )[-1]
     assert (last.name, last.is_passed, last.code) == ("plan", False, "")
-    assert "NU-4204" in last.said
+    assert "NU-4204" in last.output
     assert last.document == {"plan": {"blocked": True}}
 
 
@@ -212,7 +212,7 @@ if sys.argv[1] != "verify":
     sys.exit(0)
 figures = {"database": "synapse", "kinds": KINDS}
 found = [{"code": "NU-6106", "figures": figures}]
-print(json.dumps({"findings": found, "words": ["[strict] NU-6106 The schema of synapse"]}))
+print(json.dumps({"findings": found, "lines": ["[critical] NU-6106 The schema of synapse"]}))
 sys.exit(12)
 """
 
@@ -222,7 +222,7 @@ sys.exit(12)
     [
         (
             ["columns", "indexes"],
-            'synapse in the manifest: changes_itself = ["columns", "indexes"]',
+            'synapse in the manifest: self_managed = ["columns", "indexes"]',
         ),
         (["indexes", "functions"], "Cannot be declared: functions of synapse"),
         ([], None),
@@ -303,7 +303,7 @@ def test_what_may_be_a_site_in_use_is_refused(
     desk.config_path.write_text(text.replace(old, new, 1))
     code, said, _ = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
     assert (code, said["error"]["code"]) == (1, SANDBOX_UNUSABLE.code)
-    assert why in said["error"]["what"]
+    assert why in said["error"]["title"]
     assert not desk.trusted_root.exists()
 
 

@@ -144,7 +144,7 @@ def test_a_store_interrupted_at_each_object(
     assert set(done.written) <= set(sort_for_upload(place.list_sizes(), root_last=False))
     again = upload_feed(FeedDirectory(feed), place, SilentProgress())
     assert again.written == ()
-    assert again.kept == len(place.list_sizes())
+    assert again.unchanged == len(place.list_sizes())
 
 
 def _new(place: FeedStorage, feed: Path) -> list[str]:

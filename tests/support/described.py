@@ -46,9 +46,11 @@ def undescribed(socket: Path, language: str = "en", refused: Collection[str] = (
     """
     client, found = SiteServiceClient(socket, language), list[str]()
     addresses = [
-        route.address
+        route.path_template
         for route in ROUTES
-        if route.method == "GET" and "{" not in route.address and route.address != EVENTS_PATH
+        if route.method == "GET"
+        and "{" not in route.path_template
+        and route.path_template != EVENTS_PATH
     ]
     history, orders = client.get("/v1/history"), client.get("/v1/orders")
     addresses += [f"/v1/history/{change['id']}" for change in history["changes"]]
@@ -56,7 +58,7 @@ def undescribed(socket: Path, language: str = "en", refused: Collection[str] = (
     paths = build_openapi_document()["paths"]
     for address in addresses:
         route = next(r for r in ROUTES if r.method == "GET" and r.match_path(address) is not None)
-        answers = paths[route.address]["get"]["responses"]["200"]["content"]
+        answers = paths[route.path_template]["get"]["responses"]["200"]["content"]
         try:
             document = _got(client, address)
         except UpdaterError as error:

@@ -93,7 +93,7 @@ class ServedSite:
     def socket(self) -> Path:
         """Where the service listens."""
         config = load_config(self.demo.config_path)
-        return config.paths.resolve(config.service.socket)
+        return config.paths.resolve(config.service.api_socket)
 
     def tell(self, number: signal.Signals) -> None:
         """Send the service a signal."""
@@ -182,7 +182,7 @@ class ServedSite:
         whole = version_of(self.demo).whole
         if whole is None:
             found.append(f"a mixture: {version_of(self.demo)}")
-        if self.demo.door_file.exists():
+        if self.demo.maintenance_file.exists():
             found.append("officers are kept out")
         if now.cases != before.cases:
             found.append("records are missing, or there are new ones")
@@ -195,9 +195,9 @@ class ServedSite:
         window = WindowSettings.model_validate(dict(hours)).to_window()
         with self.journal() as journal:
             closes = [
-                (change.id, change.steps[StepName.CLOSE].started_at)
+                (change.id, change.steps[StepName.MAINTENANCE_ON].started_at)
                 for change in journal.list_changes()
-                if StepName.CLOSE in change.steps and change.created_at >= since
+                if StepName.MAINTENANCE_ON in change.steps and change.created_at >= since
             ]
         return [name for name, at in closes if find_open_window([window], at, UTC) is None]
 
@@ -211,12 +211,12 @@ class ServedSite:
         """Approve what was rehearsed; returns how many more have to."""
         site = build_site(load_config(self.demo.config_path), self.demo.config_path)
         target = Version(version) if version else None
-        with Journal.open(site.state / JOURNAL_FILE) as journal:
+        with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
             found = approving.find_upgrade_to_approve(site, journal, SilentProgress(), target)
             approving.approve_upgrade(journal, found, person)
             return approving.find_upgrade_to_approve(
                 site, journal, SilentProgress(), target
-            ).people.missing
+            ).count.missing
 
     def order(self, kind: JobKind, **data: object) -> int:
         """Order something."""
@@ -232,9 +232,9 @@ class ServedSite:
     def hold(self, reason: str) -> None:
         """Forbid upgrades."""
         with Journal.open(self.demo.state / JOURNAL_FILE) as journal:
-            SiteHistory(journal).add_hold(reason, AMINA.who, None)
+            SiteHistory(journal).add_hold(reason, AMINA.name, None)
 
     def unhold(self) -> None:
         """Allow them again."""
         with Journal.open(self.demo.state / JOURNAL_FILE) as journal:
-            SiteHistory(journal).lift_holds(AMINA.who)
+            SiteHistory(journal).lift_holds(AMINA.name)

@@ -70,7 +70,7 @@ class SimulatedSite:
     minutes: dict[str, float] = field(default_factory=dict)
     approve_after: timedelta | None = timedelta(hours=23)
     keep_for: timedelta | None = None
-    collect_at: datetime | None = None
+    prune_at: datetime | None = None
     agent: str | None = None
     agent_fails: bool = False
     held: str | None = None
@@ -78,7 +78,7 @@ class SimulatedSite:
     open_change: bool = False
     order: Job | None = None
     not_before: datetime | None = None
-    held_until: datetime | None = None
+    hold_until: datetime | None = None
     full: bool = False
     event: int = 1
     slots: set[str] = field(default_factory=set)
@@ -94,12 +94,12 @@ class SimulatedSite:
         state = ChangeState.STUCK if self.stuck else ChangeState.RUNNING
         bindings = ("", *self.rehearsed_at)
         journal = JournalSnapshot(
-            event=self.event,
-            change=replace(CHANGE, state=state) if self.open_change or self.stuck else None,
-            holds=(HoldRecord(1, self.held, "amina", self.now, self.held_until),)
+            last_event=self.event,
+            open_change=replace(CHANGE, state=state) if self.open_change or self.stuck else None,
+            holds=(HoldRecord(1, self.held, "amina", self.now, self.hold_until),)
             if self.held
             else (),
-            order=self.order,
+            waiting_job=self.order,
             approvals=tuple(
                 Approval(binding, "amina", 1001, self.now)
                 for binding in bindings
@@ -111,7 +111,7 @@ class SimulatedSite:
             if self.not_before
             else (),
         )
-        return SiteStatus(self.now, PLACES, at_work=None, journal=journal, rehearsals=())
+        return SiteStatus(self.now, PLACES, lock_holder=None, journal=journal, rehearsals=())
 
     def load(self) -> ServiceState:
         """The file's part."""
@@ -140,7 +140,9 @@ class SimulatedSite:
     def assess(self) -> WorkerResult:
         """The assessing child's part."""
         target = self._target()
-        found = Assessment(self.event, self.current, agent=self.agent, collect_at=self.collect_at)
+        found = Assessment(
+            self.event, self.current, agent_version=self.agent, prune_at=self.prune_at
+        )
         if target is not None:
             rehearsed = (
                 RehearsalStatus.PASSED if target in self.rehearsed_at else RehearsalStatus.MISSING
@@ -149,10 +151,10 @@ class SimulatedSite:
             found = replace(
                 found,
                 target=target,
-                prepared=target in self.slots,
-                rehearsed=rehearsed,
+                slot_built=target in self.slots,
+                rehearsal_status=rehearsed,
                 binding=target if rehearsed is RehearsalStatus.PASSED else "",
-                bad_until=compute_retry_at(*bad) if bad else None,
+                retry_at=compute_retry_at(*bad) if bad else None,
             )
         return WorkerResult(0, found.to_json())
 
@@ -189,9 +191,9 @@ class SimulatedSite:
                 self.event += 1
                 self.open_change = False
                 return ExitCode.OK
-            case "collect":
+            case "prune":
                 self.event += 2
-                self.collect_at = None
+                self.prune_at = None
                 return ExitCode.OK
             case "self-update":
                 if self.agent_fails:
@@ -212,7 +214,7 @@ class SimulatedSite:
             return ExitCode.ROLLED_BACK
         self.current = version
         self.rehearsed_at.clear()
-        self.collect_at = self.now + self.keep_for if self.keep_for else None
+        self.prune_at = self.now + self.keep_for if self.keep_for else None
         return ExitCode.OK
 
     def _target(self) -> str | None:

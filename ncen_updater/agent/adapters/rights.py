@@ -25,7 +25,7 @@ def drop_server_file_access(config: AgentConfig) -> None:
     """
     if config.service.runner == "process":
         return
-    for files in (get_engine_descriptor(name).server_files for name in ENGINES):
+    for files in (get_engine_descriptor(name).server_directory for name in ENGINES):
         if files is not None:
             place = config.paths.resolve(Path(files))
             clusters = (place, *place.glob("*"), *place.glob("*/*"))

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.agent.cli.common import dry_run_option, get_agent_session
+from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, yes_option
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.render import finding_to_json, format_findings
+from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import CONFIRMATION_DECLINED, ExitCode
@@ -31,16 +32,40 @@ if TYPE_CHECKING:
     is_flag=True,
     help=N_("Confirm that VERSION is installed while the application is stopped"),
 )
+@click.option(
+    "--restored",
+    is_flag=True,
+    help=N_("Adopt databases restored from a backup"),
+)
+@click.option("--reason", metavar="TEXT", help=N_("Reason"))
+@yes_option
 @click.pass_context
-def adopt(context: click.Context, version: str, dry_run: bool, vouched: bool) -> ExitCode:
+def adopt(
+    context: click.Context,
+    version: str,
+    dry_run: bool,
+    vouched: bool,
+    restored: bool,
+    reason: str | None,
+    yes: bool,
+) -> ExitCode:
+    from ncen_updater.agent.cli.adopt_restored import adopt_restored
     from ncen_updater.agent.engine import adopt as adopting
     from ncen_updater.agent.model.names import JOURNAL_FILE
 
     session = get_agent_session(context)
     release = parse_version(version)
     assert release is not None, "the argument is required"  # noqa: S101
+    if restored:
+        if vouched:
+            raise CommandUsageError(
+                N_("--application-is-down is not allowed with --restored"), context
+            )
+        return adopt_restored(context, release, reason, yes, dry_run)
+    if reason is not None or yes:
+        raise CommandUsageError(N_("--reason and --yes require --restored"), context)
     site = session.open_site()
-    session.adopting = not (site.state / JOURNAL_FILE).exists()
+    session.adopting = not (site.state_directory / JOURNAL_FILE).exists()
     with session.make_progress() as progress:
         progress.report(LazyText(N_("reading the metadata")))
         found = adopting.inspect_adoption(site, release, progress)
@@ -48,7 +73,7 @@ def adopt(context: click.Context, version: str, dry_run: bool, vouched: bool) ->
         session.add_line(line)
     for note in format_findings(found.findings, session.language):
         session.add_line(note)
-    if not vouched and not dry_run and not found.installed.said.version:
+    if not vouched and not dry_run and not found.installed.application.version:
         adopting.require_matching_release(
             found, confirmed_by_operator=True
         )  # else there is nothing to ask about
@@ -98,9 +123,9 @@ def _build_document(adoption: AdoptionPlan, language: str) -> dict[str, object]:
     return {
         "version": adoption.version,
         "corrects": adoption.corrects,
-        "application": seen.said.version or None,
+        "application": seen.application.version or None,
         "checks": [
-            {"database": i.database, "name": i.name, "holds": i.passed} for i in seen.asked
+            {"database": i.database, "name": i.name, "holds": i.passed} for i in seen.probes
         ],
         "findings": [finding_to_json(finding, language) for finding in adoption.findings],
     }  # fmt: skip
@@ -112,7 +137,7 @@ def _show_dry_run(session: AgentSession, site: Site, adoption: AdoptionPlan) -> 
         "version": adoption.version,
         "slot": adoption.slot,
     }
-    if not adoption.installed.said.version:
+    if not adoption.installed.application.version:
         session.add_line(
             LazyText(N_("Confirmation required: type the version, or add --application-is-down."))
         )
@@ -120,18 +145,20 @@ def _show_dry_run(session: AgentSession, site: Site, adoption: AdoptionPlan) -> 
     session.add_line(
         LazyText(
             N_("{slot} would be verified and used for the release.")
-            if adoption.in_place
+            if adoption.slot_exists
             else N_("The release would be unpacked in {slot}."),
             values,
         )
     )
-    if adoption.switches:
+    if adoption.sets_current:
         session.add_line(LazyText(N_("'current' would point to it."), values))
     session.add_line(
         LazyText(
             N_("Migration ledgers and a journal would be created; no record would be changed.")
         )
     )
-    looked = {**_build_document(adoption, session.language), "in_place": adoption.in_place}
-    session.write_output({"adopted": False, **values, **looked, "switches": adoption.switches})
+    looked = {**_build_document(adoption, session.language), "slot_exists": adoption.slot_exists}
+    session.write_output(
+        {"adopted": False, **values, **looked, "sets_current": adoption.sets_current}
+    )
     return ExitCode.OK

@@ -202,9 +202,9 @@ def _approve_rollback(
     if not dry_run:
         site.require_right("approve")
     way = site.plan_rollback(accept_loss)
-    if dry_run or "binding" not in way.document or way.document.get("watched"):
+    if dry_run or "binding" not in way.document or way.document.get("in_soak"):
         return session.show_result(way)
-    for line in way.words:
+    for line in way.lines:
         session.add_line(line)
     question = LazyText(N_("Approve rollback to {version}?"), {"version": way.document["to"]})
     session.ask_confirmation(question, assume_yes=yes)
@@ -230,7 +230,7 @@ def _show_others(session: AgentSession, next_upgrade: Document) -> None:
     for other in next_upgrade["also_approved"]:
         text = N_("Also approved: {other}; the most recent approval runs first.")
         session.add_line(LazyText(text, {"other": other}))
-    for other in next_upgrade["approved_but_gone"]:
+    for other in next_upgrade["approved_but_unavailable"]:
         text = N_("Approved, but no longer available: {other}")
         session.add_line(LazyText(text, {"other": other}))
 
@@ -249,31 +249,31 @@ def _show_approval(
     names = (
         "binding",
         "plan",
-        "rehearsed",
+        "rehearsal_status",
         "approvals",
         "missing",
-        "voids",
-        "bad_until",
+        "void_reasons",
+        "retry_at",
         "begins",
         "newest",
         "also_approved",
-        "approved_but_gone",
-        "approvals_used_up",
+        "approved_but_unavailable",
+        "consumed_approvals",
     )
     scheduled = next_upgrade["scheduled"] or {}
     standing = {
         "version": next_upgrade["target"],
         **{name: next_upgrade[name] for name in names},
         "scheduled": scheduled.get("not_before"),
-        "scheduled_by": scheduled.get("who"),
+        "scheduled_by": scheduled.get("actor"),
         **beside,
     }
-    for void in standing["voids"]:
+    for void in standing["void_reasons"]:
         session.add_line(LazyText(N_("Approval outdated: {reason}"), {"reason": void}))
-    if standing["approvals_used_up"]:
-        session.add_line(describe_consumed_approvals(standing["approvals_used_up"]))
+    if standing["consumed_approvals"]:
+        session.add_line(describe_consumed_approvals(standing["consumed_approvals"]))
     for approval in standing["approvals"]:
-        values: dict[str, object] = {"who": approval["who"], "at": session.when(approval["at"])}
+        values: dict[str, object] = {"who": approval["actor"], "at": session.when(approval["at"])}
         session.add_line(LazyText(N_("Approved by {who}, {at}"), values))
     _show_digest(session, standing)
     missing = {"version": standing["version"], "count": standing["missing"]}
@@ -287,8 +287,8 @@ def _show_approval(
     else:
         session.add_line(LazyText(N_("Approved: {version}"), missing))
     _show_others(session, next_upgrade)
-    if standing["bad_until"] is not None:
-        again = {"version": standing["version"], "at": session.when(standing["bad_until"])}
+    if standing["retry_at"] is not None:
+        again = {"version": standing["version"], "at": session.when(standing["retry_at"])}
         session.add_line(LazyText(N_("Marked bad: {version}; not started before {at}"), again))
     if standing["scheduled"] is not None:
         chosen = {"at": session.when(standing["scheduled"]), "who": standing["scheduled_by"]}

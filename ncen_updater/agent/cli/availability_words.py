@@ -11,11 +11,11 @@ from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.i18n import N_, LazyText
 
 _HEALTH_PROBLEMS = {
-    HealthAnswer.STATUS: N_("HTTP status {detail}"),
+    HealthAnswer.HTTP_ERROR: N_("HTTP status {detail}"),
     HealthAnswer.CANNOT_WRITE: N_("cannot write to a database"),
-    HealthAnswer.NOT_UNDERSTOOD: N_("invalid response from the health URL"),
+    HealthAnswer.UNREADABLE: N_("invalid response from the health URL"),
     HealthAnswer.DISK_FULL: N_("disk full: {detail}"),
-    HealthAnswer.NONE: N_("no response from the health URL ({detail})"),
+    HealthAnswer.NO_ANSWER: N_("no response from the health URL ({detail})"),
 }
 
 
@@ -27,10 +27,10 @@ def format_health_problem(seen: Availability) -> LazyText:
 
 #: What is true of the application; since when may follow.
 _STATES = {
-    AvailabilityState.WORKS: N_("Status: running"),
+    AvailabilityState.AVAILABLE: N_("Status: running"),
     AvailabilityState.MAINTENANCE: N_("Status: maintenance page shown"),
     AvailabilityState.NOT_RUNNING: N_("Status: stopped; users cannot work"),
-    AvailabilityState.NOT_WORKING: N_(
+    AvailabilityState.UNHEALTHY: N_(
         "Status: failed; the application is open but unhealthy ({trouble})"
     ),
     AvailabilityState.UNKNOWN: N_("Status: unknown ({why})"),
@@ -50,21 +50,21 @@ def format_availability(
     values: dict[str, object] = {
         "version": version or "-",
         "detail": strip_control_characters(seen.detail),
-        "names": ", ".join(map(strip_control_characters, seen.missing)),
+        "names": ", ".join(map(strip_control_characters, seen.missing_parts)),
         "trouble": format_health_problem(seen),
-        "why": strip_control_characters(seen.why) or "-",
+        "why": strip_control_characters(seen.unknown_because) or "-",
     }
     status = LazyText(_STATES[seen.state], values)
     if seen.since is not None:
         dated = {"status": status, "since": format_time(seen.since, zone)}
         status = LazyText(N_("{status} since {since}"), dated)
     yield status
-    works = seen.state is AvailabilityState.WORKS
-    if seen.state is AvailabilityState.NOT_RUNNING and seen.asked_to_stop:
+    works = seen.state is AvailabilityState.AVAILABLE
+    if seen.state is AvailabilityState.NOT_RUNNING and seen.stopped_on_request:
         yield LazyText(N_("  Stopped or disabled by an administrator; not started automatically"))
     if works and seen.answer is HealthAnswer.OTHER_VERSION:
         yield LazyText(N_("  Version mismatch: {detail} running, {version} selected"), values)
-    if seen.state is AvailabilityState.MAINTENANCE and seen.runs is False:
+    if seen.state is AvailabilityState.MAINTENANCE and seen.process_runs is False:
         yield LazyText(N_("  Application stopped"))
-    if works and seen.missing:
+    if works and seen.missing_parts:
         yield LazyText(N_("  Components not running: {names}"), values)

@@ -18,4 +18,4 @@ def check(context: click.Context, exit_code: bool) -> ExitCode:
     answer = session.get_client().check_feed()
     code = session.show_result(answer)
     available = exit_code and code == ExitCode.OK and answer.document.get("available") is True
-    return ExitCode.AVAILABLE if available else code
+    return ExitCode.UPDATE_AVAILABLE if available else code

@@ -46,7 +46,7 @@ def dossier(
             raise UpdaterError(DOSSIER_UNWRITTEN, path=output, reason=error.strerror) from error
         session.add_line(LazyText(N_("Written: {path}"), {"path": output}))
     else:
-        session.folds = False  # a page is no lines for people
+        session.wraps_lines = False  # a page is no lines for people
         session.add_line(html.rstrip("\n"))
     session.write_output(
         {

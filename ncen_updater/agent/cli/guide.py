@@ -23,8 +23,7 @@ COMMANDS = make_command_table(
         "rollback": N_("Roll back to the previous release"),
         "resume": N_("Resume an interrupted upgrade or rollback"),
         "history": N_("Show past upgrades and rollbacks"),
-        "collect": N_("Remove previous databases and releases past their retention"),
-        "accept-restore": N_("Adopt databases restored from a backup"),
+        "prune": N_("Remove previous databases and releases past their retention"),
         "translations": N_("Manage the translations of the local overlay"),
         "verify": N_("Verify releases, databases and files against the audit log"),
         "doctor": N_("Check the site for problems that block an upgrade"),
@@ -49,11 +48,11 @@ COMMAND_HELP = CommandHelp(
         N_("Prepare an upgrade"): (
             "rehearse", "dossier", "approve", "schedule", "hold", "unhold", "translations",
         ),
-        N_("Upgrade and roll back"): ("upgrade", "confirm", "rollback", "resume", "collect"),
+        N_("Upgrade and roll back"): ("upgrade", "confirm", "rollback", "resume", "prune"),
         N_("Install and maintain"): (
             "install", "adopt", "import", "mirror", "self-update", "serve", "uninstall",
         ),
-        N_("Troubleshoot"): ("support-bundle", "accept-restore"),
+        N_("Troubleshoot"): ("support-bundle",),
     },
     examples={
         "status": {"status": N_("state of the site")},
@@ -93,13 +92,7 @@ COMMAND_HELP = CommandHelp(
             "history": N_("list past changes"),
             "history lencl4bt --events": N_("one change with steps and events"),
         },
-        "collect": {"collect --dry-run": N_("list what would be removed")},
-        "accept-restore": {
-            "accept-restore 3.2.4 --dry-run": N_("check the restored databases"),
-            "accept-restore 3.2.4 --reason 'an index of ours'": N_(
-                "adopt them; run by two approvers"
-            ),
-        },
+        "prune": {"prune --dry-run": N_("list what would be removed")},
         "translations": {
             "translations report --for 3.3.0": N_("effect of an upgrade on local texts"),
             "translations export sw --to sw.po": N_("export texts to translate"),
@@ -128,10 +121,14 @@ COMMAND_HELP = CommandHelp(
         "adopt": {
             "adopt 3.2.4 --dry-run": N_("check only"),
             "adopt 3.2.4": N_("adopt the installation"),
+            "adopt 3.2.4 --restored --dry-run": N_("check the restored databases"),
+            "adopt 3.2.4 --restored --reason 'an index of ours'": N_(
+                "adopt them; run by two approvers"
+            ),
         },
     },
     meanings=EXIT_CODE_MEANINGS,
-    exits={
+    exit_codes={
         "status": (12,),
         "check": (6, 7, 10, 12, 14),
         "plan": (3, 6, 7, 8, 14),
@@ -143,8 +140,7 @@ COMMAND_HELP = CommandHelp(
         "rollback": (3, 4, 9, 11, 12),
         "resume": (9, 11, 12),
         "history": (12,),
-        "collect": (9, 12),
-        "accept-restore": (3, 4, 9, 12),
+        "prune": (9, 12),
         "translations": (3, 8, 9, 12),
         "verify": (12,),
         "doctor": (3,),

@@ -102,7 +102,7 @@ def _show_changes(session: AgentSession, found: Document) -> None:
         ]
     ]  # fmt: skip
     for change in found["changes"]:
-        stop = change["stop_s"]
+        stop = change["downtime_s"]
         rows.append(
             [
                 change["id"],

@@ -159,11 +159,11 @@ def _ask_if_missing(
 def _show_parts(session: AgentSession, done: Sequence[InstallationPart], *, dry_run: bool) -> None:
     words = N_("Would be done: {what}") if dry_run else N_("Done: {what}")
     for part in done:
-        session.add_line(LazyText(words, {"what": part.what}))
+        session.add_line(LazyText(words, {"what": part.description}))
     if not done:
         session.add_line(LazyText(N_("No changes required.")))
     session.write_output(
-        {"dry_run": dry_run, "parts": [p.what.render(session.language) for p in done]}
+        {"dry_run": dry_run, "parts": [p.description.render(session.language) for p in done]}
     )
 
 
@@ -223,14 +223,14 @@ def render_config(settings: InitialSettings, root: Path) -> str:
         f"[databases.{settings.engine}]",
     ]
     own = settings.engine_settings
-    first = get_engine_descriptor(settings.engine).first_settings if own is None else own
+    first = get_engine_descriptor(settings.engine).initial_settings if own is None else own
     lines += [f"{name} = {quoted(value)}" for name, value in first.items()]
     lines += [
         "",
         "[application]",
         f"unit = {quoted(settings.unit)}",
         f"health_url = {quoted(settings.health_url)}",
-        'door_file = "run/ncen/door-closed"',
+        'maintenance_file = "run/ncen/door-closed"',
         "",
         "[service]",
         f"runner = {quoted(settings.runner)}",

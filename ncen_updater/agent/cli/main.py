@@ -20,6 +20,7 @@ from ncen_updater.feed.left_out_imports import block_unused_imports
 cli = LazyGroup(
     "ncen-updater",
     lazy=COMMANDS,
+    aliases={"update": "upgrade", "downgrade": "rollback", "revert": "rollback"},
     command_help=COMMAND_HELP,
     params=[
         *make_global_options(),
@@ -38,7 +39,7 @@ def _describe_state(session: AgentSession, error: UpdaterError) -> Sequence[Lazy
         return [NOTHING_CHANGED]
     status = session.read_status()
     # A command that never had the site cannot have changed it.
-    before = None if session.adopting else session.before or status
+    before = None if session.adopting else session.baseline or status
     value = format_site_state(status, before)
     if session.adopting and isinstance(status.journal, JournalMissingError):
         value.append(LazyText(N_("Not adopted. Run ncen-updater adopt again.")))

@@ -25,7 +25,7 @@ def plan(
     context: click.Context, version: str | None, sql: bool, retry: bool, prepared: bool
 ) -> ExitCode:
     session = get_agent_session(context)
-    session.folds = not sql  # which is copied from the screen
+    session.wraps_lines = not sql  # which is copied from the screen
     target = parse_version(version)
     if prepared:
         local = session.get_local_site()

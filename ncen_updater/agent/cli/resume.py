@@ -52,35 +52,39 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
     site, places = session.open_site(recovering=True), load_essential_settings(session.config)
     if boot and not dry_run:
         drop_server_file_access(site.config)
-    by_person = not (boot or unattended)
+    by_operator = not (boot or unattended)
     if dry_run:
-        seen = read_status(places, site.clock.now(), {"journal", "databases"}, site=site)
-        pending = require_part(seen.journal).owed
-        found = require_part(seen.databases)
+        seen = read_status(places, site.clock.now(), {"journal", "observed_state"}, site=site)
+        pending = require_part(seen.journal).pending_rollback
+        found = require_part(seen.observed_state)
         decision = decide_recovery(
-            dataclasses.replace(found, by_person=found.by_person and by_person)
+            dataclasses.replace(found, by_operator=found.by_operator and by_operator)
         )
-        due = pending is not None and not boot and (by_person or pending.is_automatic)
+        due = pending is not None and not boot and (by_operator or pending.is_automatic)
         if due and decision.action is RecoveryAction.NOTHING:
-            decision = RecoveryDecision(RecoveryAction.GO_BACK, "owed", PENDING_ROLLBACK_REASON)
+            decision = RecoveryDecision(RecoveryAction.REVERT, "owed", PENDING_ROLLBACK_REASON)
         result = OperationResult(decision=decision)
     else:
         interruption = SignalHandler()
-        orders = nullcontext() if boot else preempt_soak_for_rollback(site.state / JOURNAL_FILE)
+        orders = (
+            nullcontext()
+            if boot
+            else preempt_soak_for_rollback(site.state_directory / JOURNAL_FILE)
+        )
         with session.make_progress() as progress, interruption.handle_signals(), orders:
             operations = Operations(site, progress, interruption=interruption)
             known = require_part(
                 read_status(places, site.clock.now(), {"service_state"}).service_state
             )
             result = operations.resume(
-                by_operator=by_person, at_boot=boot, last_running_boot=known.ran_in
+                by_operator=by_operator, at_boot=boot, last_running_boot=known.last_running_boot
             )
     before = []
     if result.decision is not None:
         values = {"action": result.decision.action, "reason": result.decision.reason}
         before = [LazyText(N_("{action}: {reason}"), values)]
     answer = format_operation_result(result, session.language, before)
-    if result.started:
+    if result.application_started:
         more = N_("Application started.")
     elif not (boot or dry_run or site.application.is_running()):
         more = N_("Application stopped. Run: {command}")
@@ -89,7 +93,7 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
     settings = site.config.application
     start = ["systemctl", "start", settings.unit] if settings.unit else settings.start or ()
     line = LazyText(more, {"command": shlex.join(map(str, start))})
-    return session.show_result(dataclasses.replace(answer, words=(*answer.words, line)))
+    return session.show_result(dataclasses.replace(answer, lines=(*answer.lines, line)))
 
 
 def _has_no_open_change(session: AgentSession) -> bool:

@@ -94,7 +94,7 @@ def _show_rollback_plan(session: AgentSession, plan: CommandResult, *, emergency
     missing, given = int(found.get("missing") or 0), found.get("approvals") or []
     together = missing > 0 and missing + len(given) > 1
     if not emergency or not missing:
-        for line in plan.words:
+        for line in plan.lines:
             session.add_line(line)
         if together:
             from ncen_updater.agent.engine.approvals.rollback_approvals import (
@@ -105,7 +105,8 @@ def _show_rollback_plan(session: AgentSession, plan: CommandResult, *, emergency
             raise UpdaterError(
                 ROLLBACK_NEEDS_APPROVAL, version=found["to"], missing=missing,
                 needed=missing + len(given),
-                who=", ".join(strip_control_characters(one["who"]) for one in given) or NOBODY_YET,
+                who=", ".join(strip_control_characters(row["actor"]) for row in given)
+                or NOBODY_YET,
                 loss=format_accept_loss_option(found["lost_total"]), state=NOTHING_CHANGED,
             )  # fmt: skip
         return

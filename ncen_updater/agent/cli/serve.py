@@ -49,7 +49,7 @@ def _run_service(session: AgentSession) -> None:
     from ncen_updater.common.journald import install_logging
 
     level = logging.DEBUG if session.verbose else logging.INFO
-    session.masking = install_logging(level, always=True)
+    session.secret_filter = install_logging(level, always=True)
     config, session.config = session.config, usable_config(session.config)
     session.mask_secrets()
     beside = NotifierThread(config)
@@ -82,6 +82,6 @@ def _take_back(directory: Path) -> None:
     do = own_doer(directory, socket, own, lambda: datetime.now(UTC), lambda: None)
     try:
         if AgentSelectionFile(directory).load() is not None:
-            do(DirectoryAction.STEADY)
+            do(DirectoryAction.RESET_ATTEMPTS)
     except UpdaterError as error:
         logger.warning("this start stays counted: %s", error)

@@ -36,9 +36,9 @@ class AgentSession(CliSession):
         adopting: Whether the command changes what no journal knows of yet.
     """
 
-    folds: bool = True
+    wraps_lines: bool = True
     site: Site | None = None
-    before: SiteStatus | None = None
+    baseline: SiteStatus | None = None
     adopting: bool = False
 
     def get_contact(self, error: UpdaterError) -> str | None:
@@ -46,7 +46,10 @@ class AgentSession(CliSession):
 
         Taken as it stands in the file, which may be what the error is about.
         """
-        if error.exit_code is not ExitCode.NEEDS_PERSON and SECRETARIAT not in error.message.remedy:
+        if (
+            error.exit_code is not ExitCode.INTERVENTION_NEEDED
+            and SECRETARIAT not in error.message.remedy
+        ):
             return None
         from ncen_updater.agent.config.read import read_raw_config
 
@@ -76,11 +79,11 @@ class AgentSession(CliSession):
 
     def mask_secrets(self) -> None:
         """Keep what the configuration has of passwords out of the log."""
-        if self.masking is not None:
+        if self.secret_filter is not None:
             from ncen_updater.agent.config.read import read_raw_config
             from ncen_updater.agent.config.secrets import find_secrets
 
-            self.masking.add_secrets(find_secrets(read_raw_config(self.config).data))
+            self.secret_filter.add_secrets(find_secrets(read_raw_config(self.config).data))
 
     def open_site(self, *, recovering: bool = False) -> Site:
         """Read the whole configuration and put the site together.
@@ -102,7 +105,7 @@ class AgentSession(CliSession):
         else:
             config = load_noted(self.config)
         self.mask_secrets()
-        self.before = self.read_status(BASELINE_PARTS)
+        self.baseline = self.read_status(BASELINE_PARTS)
         self.site = build_site(config, self.config)
         return self.site
 
@@ -141,7 +144,7 @@ class AgentSession(CliSession):
     def get_client(self) -> SiteClient:
         """Return who answers for the site: its service where one runs, else this process.
 
-        A command asks alone where it is told to (``--alone``, as the service tells what it starts).
+        A command asks alone where it is told to (``--local``, as the service tells what it starts).
         """
         from ncen_updater.agent.cli.site_client import ServiceSiteClient, find_service
 
@@ -169,7 +172,7 @@ class AgentSession(CliSession):
 
         That is the dry runs of ``rehearse`` and ``self-update``, and what only
         the service says of an upgrade that it begins. These know no service at all: ``adopt``,
-        ``install``, ``uninstall``, ``accept-restore``, ``mirror``, ``collect``,
+        ``install``, ``uninstall``, ``mirror``, ``prune``,
         ``resume``.
         """
         from ncen_updater.agent.cli.site_client import LocalSiteClient
@@ -182,9 +185,9 @@ class AgentSession(CliSession):
         Raises:
             UpdaterError: The error that it ended with, if it did.
         """
-        for line in answer.words:
+        for line in answer.lines:
             self.add_line(line)
         if answer.error is not None:
             raise answer.error
         self.write_output(answer.document)
-        return answer.code
+        return answer.exit_code

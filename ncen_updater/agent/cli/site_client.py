@@ -340,7 +340,7 @@ class LocalSiteClient:
         with self._open_journal(read_only=dry_run) as journal:
             if not dry_run:
                 SiteHistory(journal).add_hold(reason, by, until)
-        return self._to_json({"held": not dry_run, "reason": reason, "by": by, "until": until})
+        return self._to_json({"held": not dry_run, "reason": reason, "actor": by, "until": until})
 
     def count_holds(self) -> int:
         places = load_essential_settings(self._run.config)
@@ -353,7 +353,7 @@ class LocalSiteClient:
     def read_next_upgrade_summary(self) -> tuple[str | None, JsonDocument | None]:
         status = self._read_start_inputs()
         service_state = get_part_or_none(status.service_state)
-        if not service_state or require_part(status.journal).change is not None:
+        if not service_state or require_part(status.journal).open_change is not None:
             return None, None
         found = service_state.assessment
         return found.target if found else None, self._predict_start(status, service_state)[0]
@@ -364,7 +364,7 @@ class LocalSiteClient:
         from ncen_updater.feed.errors import TrustError
 
         try:
-            view = self._site.source.load_last_view()
+            view = self._site.release_source.load_last_view()
         except TrustError:  # said by whoever reads the list for more than this
             view = None
         return find_approved_release(self._site, journal, view.offers if view else ())
@@ -407,7 +407,7 @@ class LocalSiteClient:
         from ncen_updater.agent.config.loader import load_config
         from ncen_updater.agent.service.decision_inputs import build_decision_inputs
 
-        serves = read_lock_holder(status.places.state / SERVICE_LOCK_FILE) is not None
+        serves = read_lock_holder(status.paths.state / SERVICE_LOCK_FILE) is not None
         settings = load_config(self._run.config).service
         facts = build_decision_inputs(status, service_state, settings, status.now)
         if not_before is not None:
@@ -430,7 +430,7 @@ class LocalSiteClient:
         if role != "approve":
             return
 
-        reject_shared_account(self._person, self._site.config.service.approvals)
+        reject_shared_account(self._person, self._site.config.service.required_approvals)
 
     def confirm_release(self, *, dry_run: bool) -> JsonDocument:
         with self._open_journal(read_only=dry_run) as journal:
@@ -472,13 +472,13 @@ class LocalSiteClient:
                 hop.document.manifest.version for hop in found.plan.hops
             }
         assessment = Assessment(
-            event=0,
+            last_event=0,
             current=current,
             target=found.target,
-            prepared=True,
-            rehearsed=found.standing.rehearsed,
+            slot_built=True,
+            rehearsal_status=found.status.rehearsal_status,
             binding=found.binding,
-            left=bool(left),
+            was_rolled_back=bool(left),
         )
         status = self._read_start_inputs()
         known = get_part_or_none(status.service_state) or ServiceState()
@@ -486,26 +486,26 @@ class LocalSiteClient:
             status,
             replace(known, assessment=assessment),
             chosen.available,
-            found.people,
+            found.count,
             not_before,
         )
         document = build_next_upgrade(
             current=current,
             target=found.target,
-            rehearsal_status=found.standing.rehearsed,
+            rehearsal_status=found.status.rehearsal_status,
             plan=found.plan.digest,
             binding=found.binding,
-            bad_until=None,  # one that failed here lately is nothing to approve
-            voids=[void.text for void in found.standing.voids],
-            approvals=found.people,
-            schedule=found.scheduled,
+            retry_at=None,  # one that failed here lately is nothing to approve
+            voids=[void.text for void in found.status.void_reasons],
+            approvals=found.count,
+            schedule=found.schedule,
             rehearsal=rehearsal,
             starts_at=begins,
             starts_at_if_approved=after_yes,
             newest=newest if newest != found.target else None,
             approved=list_other_approved(found.target, chosen.available),
-            unavailable=chosen.gone,
-            consumed=require_part(status.journal).used_up,
+            unavailable=chosen.unavailable,
+            consumed=require_part(status.journal).consumed_approvals,
             open_change=None,
         )
         return self._to_json(document)
@@ -534,7 +534,9 @@ class LocalSiteClient:
         with self._open_journal(read_only=False) as journal:
             consent, who = ApprovalStore(journal), self._person
             mine = [
-                one.version for one in consent.list_for_upgrades() if one.approval.uid == who.uid
+                one.target_version
+                for one in consent.list_for_upgrades()
+                if one.approval.uid == who.uid
             ]
             count = consent.withdraw_all(who, version, rollbacks=rollbacks)
             for release in dict.fromkeys(mine):
@@ -596,7 +598,7 @@ class LocalSiteClient:
             operations.record_elapsed_time()
             agents_error = refresh_agent_metadata(site, config)
         agent = find_offered_agent(site, config)
-        current, view = str(site.slots.read_current()), site.source.load_last_view()
+        current, view = str(site.slots.read_current()), site.release_source.load_last_view()
         product, words = site.config.site.product, list[OutputLine]()
         record = read_import_record(site.config.paths.feed_state_directory)
         read_at = view.checked_at if view else None
@@ -744,10 +746,12 @@ class LocalSiteClient:
             except (UpdaterError, TimeoutError) as error:
                 failure = UpdaterError(INSPECTION_FAILED, reason=str(error))
                 away = (
-                    Finding(failure.code, Severity.STRICT, failure.title_text, failure.remedy_text),
+                    Finding(
+                        failure.code, Severity.CRITICAL, failure.title_text, failure.remedy_text
+                    ),
                 )
             findings = (*away, *diagnose(self._run.config, progress))
-        blocks = any(finding.severity is Severity.STRICT for finding in findings)
+        blocks = any(finding.severity is Severity.CRITICAL for finding in findings)
         words: list[OutputLine] = list(format_findings(findings, self._run.language))
         if not (blocks or any(found.code == "NU-6001" for found in findings)):
             words.append(LazyText(N_("Ready for an upgrade")))
@@ -768,7 +772,7 @@ class LocalSiteClient:
                 progress.report(LazyText(N_("verifying the site")))
                 findings = verify_site(site, journal, progress, heads)
             head = journal.read_head()
-        differs = any(finding.severity is Severity.STRICT for finding in findings)
+        differs = any(finding.severity is Severity.CRITICAL for finding in findings)
         words: list[OutputLine] = list(format_findings(findings, self._run.language))
         if not findings and site is None:
             words.append(LazyText(N_("Audit log intact")))
@@ -778,11 +782,13 @@ class LocalSiteClient:
             words.append(LazyText(N_("No other differences.")))
         words.append(LazyText(N_("Chain head: {head}"), {"head": head}))
         document = {
-            "head": str(head),
+            "chain_head": str(head),
             "as_recorded": not differs,
             "findings": [finding_to_json(found, self._run.language) for found in findings],
         }
-        return CommandResult(document, words, ExitCode.NEEDS_PERSON if differs else ExitCode.OK)
+        return CommandResult(
+            document, words, ExitCode.INTERVENTION_NEEDED if differs else ExitCode.OK
+        )
 
     def collect_support_bundle(
         self, leave_out: Sequence[str], show: Sequence[str]
@@ -926,18 +932,18 @@ class LocalSiteClient:
         from ncen_updater.agent.storage.inbox import Inbox
         from ncen_updater.agent.storage.journal.orders import JobKind, JobQueue
 
-        inbox = Inbox(self._site.state)
+        inbox = Inbox(self._site.state_directory)
         with self._open_journal() as journal:
             order = JobQueue(journal).find(number)
         if order is None or order.kind is not JobKind.IMPORT:
             raise RequestRefusedError(API_PATH_UNKNOWN, path=f"order {number}")
-        person = order.person
+        person = order.actor
 
         def opener(path: Path) -> int:
             return inbox.open_file(path.name, person.uid)
 
         file = inbox.path / str(order.data.get("file"))
-        return self._import_files(file, person.who, opener, dry_run=dry_run)
+        return self._import_files(file, person.name, opener, dry_run=dry_run)
 
     def _import_files(
         self, file: Path, actor: str, opener: Callable[[Path], int], *, dry_run: bool
@@ -962,7 +968,7 @@ class LocalSiteClient:
             progress.report(LazyText(N_("planning the rollback")))
             way = Operations(site, progress).plan_rollback(accept_loss=accept_loss)
             with self._open_journal() as journal:
-                needed = site.config.service.approvals
+                needed = site.config.service.required_approvals
                 subject = find_rollback_to_approve(journal, str(way.origin), needed)
                 return format_rollback_plan(
                     way, subject, self._run.language, _find_round_trip(journal, way)
@@ -974,7 +980,7 @@ class LocalSiteClient:
             find_rollback_to_approve,
         )
 
-        needed = self._site.config.service.approvals
+        needed = self._site.config.service.required_approvals
         with self._open_journal(read_only=False) as journal:
             found = find_rollback_to_approve(journal, str(self._site.slots.read_current()), needed)
             if found.binding != rollback_plan["binding"]:
@@ -1000,11 +1006,11 @@ class LocalSiteClient:
         )
         from ncen_updater.agent.policy.going_back import RollbackConsent
 
-        needed = self._site.config.service.approvals
+        needed = self._site.config.service.required_approvals
 
         def agree(journal: Journal, way: RollbackPlan) -> ChangeFacts:
             # Who types it with the rights to is one who approves; so it is with an upgrade.
-            by_hand = RollbackRequest(self._person, approver=True, emergency=emergency)
+            by_hand = RollbackRequest(self._person, may_approve=True, emergency_reason=emergency)
             asked = by_hand if job is None else read_rollback_request(journal, job)
             found = find_rollback_to_approve(journal, str(way.origin), needed)
             verdict = require_rollback_consent(journal, found, asked)
@@ -1020,7 +1026,7 @@ class LocalSiteClient:
     def _allow_interruption(self) -> AbstractContextManager[None]:
         from ncen_updater.agent.service.watched_time import preempt_soak_for_rollback
 
-        return preempt_soak_for_rollback(self._site.state / JOURNAL_FILE)
+        return preempt_soak_for_rollback(self._site.state_directory / JOURNAL_FILE)
 
     @contextmanager
     def _open_operations(self) -> Iterator[tuple[Operations, ProgressListener]]:
@@ -1104,7 +1110,7 @@ class ServiceSiteClient:
     build_dossier = _Delegated("inspect", "dossier")
     run_doctor = _Delegated("inspect", "findings")
     collect_support_bundle = _Delegated("inspect", "support-bundle")
-    plan_rollback = _Delegated("inspect", "way-back")
+    plan_rollback = _Delegated("inspect", "rollback-plan")
 
     def __init__(self, run: AgentSession, service: SiteServiceClient) -> None:
         self._run, self._service = run, service
@@ -1131,8 +1137,8 @@ class ServiceSiteClient:
 
     def set_hold(self, reason: str, until: datetime | None, *, dry_run: bool) -> JsonDocument:
         if dry_run:
-            who = self.read_status()["you"]["who"]
-            return {"held": False, "reason": reason, "by": who, "until": to_json_value(until)}
+            who = self.read_status()["you"]["name"]
+            return {"held": False, "reason": reason, "actor": who, "until": to_json_value(until)}
         return self.request("POST /v1/holds", reason=reason, until=_encode_argument(until))
 
     def read_next_upgrade_summary(self) -> tuple[str | None, JsonDocument | None]:
@@ -1142,7 +1148,7 @@ class ServiceSiteClient:
     def require_no_hold(self) -> None:
         for hold in self.request("GET /v1/holds")["holds"]:
             error = make_hold_error(
-                hold["reason"], hold["by"], datetime.fromisoformat(hold["since"]), self._run.zone
+                hold["reason"], hold["actor"], datetime.fromisoformat(hold["since"]), self._run.zone
             )
             error.state = NOTHING_CHANGED
             raise error
@@ -1195,7 +1201,7 @@ class ServiceSiteClient:
         return seen
 
     def withdraw(self, version: Version | None, *, rollbacks: bool) -> int:
-        named = {"of": "rollback"} if rollbacks else {"version": _encode_argument(version)}
+        named = {"change_kind": "rollback"} if rollbacks else {"version": _encode_argument(version)}
         return int(self.request("DELETE /v1/approvals", **named)["withdrawn"])
 
     def count_schedules(self) -> int:
@@ -1204,7 +1210,7 @@ class ServiceSiteClient:
     def require_consent(self, target: Version, *, retry: bool) -> None:
         seen = self._select_target(self._read_fresh_next_upgrade(), target)
         # One who may approve alone does so by ordering it.
-        if seen["needed"] > 1 or "approve" not in self.read_status()["you"]["roles"]:
+        if seen["required_approvals"] > 1 or "approve" not in self.read_status()["you"]["roles"]:
             require_approvals(seen)
 
     def prepare_plan(
@@ -1230,7 +1236,9 @@ class ServiceSiteClient:
         return CommandResult({"digest": plan["digest"], "sql": text}, [text])
 
     def verify(self, heads: Sequence[ChainHead], *, journal_only: bool) -> CommandResult:
-        return self.inspect("proof" if journal_only else "verify", heads=_encode_argument(heads))
+        return self.inspect(
+            "audit-log" if journal_only else "verify", heads=_encode_argument(heads)
+        )
 
     def update_agent(self, target: Version | None, *, retry: bool) -> CommandResult:
         answer = self.order("self-update", version=_encode_argument(target), retry=retry)
@@ -1239,7 +1247,7 @@ class ServiceSiteClient:
             value = self._service.get("/v1/openapi.json", patiently=True)
             if value["info"]["version"] == wanted:
                 runs = LazyText(N_("Running on trial: ncen-updater {version}"), {"version": wanted})
-                return replace(answer, words=[*answer.words[:1], runs])
+                return replace(answer, lines=[*answer.lines[:1], runs])
             sleep(POLL_INTERVAL_S)
         return answer
 
@@ -1260,7 +1268,7 @@ class ServiceSiteClient:
     def approve_rollback(self, rollback_plan: JsonDocument, accept_loss: int | None = None) -> None:
         form = {
             "binding": rollback_plan["binding"],
-            "of": "rollback",
+            "change_kind": "rollback",
             "accept_loss": accept_loss or None,
         }
         self.request("POST /v1/approvals", **form)
@@ -1342,7 +1350,7 @@ def _find_round_trip(journal: Journal, plan: RollbackPlan) -> RoundTripResult | 
     for record in RehearsalStore(journal).list_newest():
         for hop in record.report.hops if record.report is not None else ():
             if hop.versions == wanted:
-                return hop.values
+                return hop.round_trip
     return None
 
 
@@ -1359,8 +1367,8 @@ def parse_job_result(number: int, result: object) -> CommandResult:
     code = ExitCode(result["exit_code"]) if result["exit_code"] in known else ExitCode.ERROR
     error = document.get("error")
     return CommandResult(
-        {key: value for key, value in document.items() if key != "words"},
-        [str(line) for line in document.get("words", ())],
+        {key: value for key, value in document.items() if key != "lines"},
+        [str(line) for line in document.get("lines", ())],
         code,
         parse_error_document({**error, "exit_code": int(code)})
         if isinstance(error, dict)
@@ -1376,7 +1384,7 @@ def find_service(run: AgentSession) -> SiteServiceClient | None:
     """
     path = read_service_socket(run.config)
     try:
-        if run.alone or not path.is_socket():
+        if run.local_only or not path.is_socket():
             return None
     except OSError:  # a directory that may not be entered
         return None
@@ -1402,7 +1410,7 @@ def seen_by_unit(run: AgentSession, progress: ProgressListener) -> CommandResult
     except ConfigError:
         return None  # the look from here says so
     socket = config.paths.resolve(config.service.apply_socket)
-    if run.alone or config.service.runner != "systemd" or not socket.is_socket():
+    if run.local_only or config.service.runner != "systemd" or not socket.is_socket():
         return None
     watcher = SnapshotStore(config.service, lambda: datetime.now(UTC))
     done = ApplyRunner(run.config, socket, lambda: None, lambda: False, watcher).inspect(
@@ -1437,7 +1445,7 @@ def _has_started(moment: JsonDocument, requested_at: str) -> bool:
 
 def predates_job(moment: JsonDocument, requested_at: str) -> bool:
     """Whether what the service says was decided before it knew of an order. Pure."""
-    looked_at = moment["looked_at"]
+    looked_at = moment["status_read_at"]
     if moment["running"] is not None or looked_at is None:
         return False
     return datetime.fromisoformat(looked_at) < datetime.fromisoformat(requested_at)
@@ -1451,8 +1459,8 @@ def describe_job_wait(status: JsonDocument, zone: tzinfo | None) -> LazyText | N
         zone: Zone of the site.
     """
     journal, running = status["journal"], status.get("service", {}).get("running")
-    change, holder = journal.get("open_change") or {}, journal.get("at_work")
-    until = change.get("watched_until")
+    change, holder = journal.get("open_change") or {}, journal.get("lock_holder")
+    until = change.get("soak_ends_at")
     if until is not None:
         words = N_(
             "waiting for the soak period of {version}, until {until}. To end it now, run: "
@@ -1462,7 +1470,7 @@ def describe_job_wait(status: JsonDocument, zone: tzinfo | None) -> LazyText | N
         return LazyText(words, {"version": change["to"], "until": at})
     if running is None and holder is None:
         return None
-    name = running["words"][0] if running else str(holder).partition(", process ")[0]
+    name = running["command"][0] if running else str(holder).partition(", process ")[0]
     words = N_("waiting for: {what}")
     return LazyText(words, {"what": label_operation(str(name))})
 
@@ -1479,11 +1487,11 @@ def describe_current_work(
     """Say what the service does at this moment, with figures, or why it does nothing."""
     running = moment.get("running")
     if running is None:
-        if moment.get("why"):
-            yield LazyText("{why}", {"why": moment["why"]}), None, None
+        if moment.get("reason"):
+            yield LazyText("{why}", {"why": moment["reason"]}), None, None
         return
     progress = ProgressUpdate.from_json(running.get("progress"))
     if progress is None:
-        yield label_operation(str(running["words"][0])), None, None
+        yield label_operation(str(running["command"][0])), None, None
     else:
         yield progress.text, progress.done, progress.total

@@ -18,7 +18,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 
 #: Parts of a site that the sentences are made of; the databases where they are at hand.
-SITE_STATE_PARTS = frozenset({"current", "availability", "journal", "databases"})
+SITE_STATE_PARTS = frozenset({"current", "availability", "journal", "observed_state"})
 
 
 def format_site_state(status: SiteStatus, before: SiteStatus | None) -> list[LazyText]:
@@ -44,7 +44,7 @@ def format_site_state(status: SiteStatus, before: SiteStatus | None) -> list[Laz
 
 def _format_application(status: SiteStatus) -> LazyText:
     values: dict[str, object] = {
-        "product": status.places.product,
+        "product": status.paths.product,
         "version": get_part_or_none(status.current),
     }
     if status.current is None:
@@ -54,17 +54,22 @@ def _format_application(status: SiteStatus) -> LazyText:
     seen = get_part_or_none(status.availability)
     if seen is None:
         return LazyText(N_("{product} {version} is installed."), values)
-    values |= {"trouble": format_health_problem(seen), "why": seen.why or "-", "said": seen.detail}
-    if (seen.state, seen.answer) == (AvailabilityState.WORKS, HealthAnswer.OTHER_VERSION):
+    values |= {
+        "trouble": format_health_problem(seen),
+        "why": seen.unknown_because or "-",
+        "said": seen.detail,
+    }
+    if (seen.state, seen.answer) == (AvailabilityState.AVAILABLE, HealthAnswer.OTHER_VERSION):
         text = N_("{product} {version} is selected, but {said} is running.")
         return LazyText(text, values)
     return LazyText(
-        _AVAILABILITY.get((seen.state, seen.runs)) or _AVAILABILITY[(seen.state, None)], values
+        _AVAILABILITY.get((seen.state, seen.process_runs)) or _AVAILABILITY[(seen.state, None)],
+        values,
     )
 
 
 _AVAILABILITY: Mapping[tuple[AvailabilityState, bool | None], str] = {
-    (AvailabilityState.WORKS, None): N_("{product} {version} is running."),
+    (AvailabilityState.AVAILABLE, None): N_("{product} {version} is running."),
     (AvailabilityState.MAINTENANCE, True): N_(
         "{product} {version} is running; maintenance page shown."
     ),
@@ -75,7 +80,7 @@ _AVAILABILITY: Mapping[tuple[AvailabilityState, bool | None], str] = {
         "{product} {version} is installed; maintenance page shown."
     ),
     (AvailabilityState.NOT_RUNNING, None): N_("{product} {version} is stopped."),
-    (AvailabilityState.NOT_WORKING, None): N_(
+    (AvailabilityState.UNHEALTHY, None): N_(
         "{product} {version} is open but unhealthy: {trouble}."
     ),
     (AvailabilityState.UNKNOWN, None): N_(
@@ -85,10 +90,10 @@ _AVAILABILITY: Mapping[tuple[AvailabilityState, bool | None], str] = {
 
 
 def _format_databases(status: SiteStatus) -> LazyText | None:
-    databases = get_part_or_none(status.databases)
+    databases = get_part_or_none(status.observed_state)
     if databases is None:
         return None
-    if databases.missing:
+    if databases.database_missing:
         return LazyText(N_("At least one database is missing."))
     return LazyText(
         N_("Databases closed to connections.") if databases.fenced else N_("Databases open.")
@@ -114,14 +119,14 @@ def _format_change(status: SiteStatus, before: SiteStatus | None) -> Iterator[La
         return
     values = {"kind": change.kind, "change": change.id, "version": change.to_version,
               "origin": change.from_version}  # fmt: skip
-    expanded = journal.facts.expanded is not None
-    if expanded and change.state is ChangeState.UNDONE:
+    expanded = journal.last_facts.expand_started is not None
+    if expanded and change.state is ChangeState.REVERTED:
         yield LazyText(_UNDONE_AFTER_EXPAND, values)
     else:
         untouched = _is_untouched(change) and not expanded
         yield LazyText(_UNTOUCHED if untouched else _CHANGE_STATES[change.state], values)
-    if journal.used_up:
-        yield describe_consumed_approvals(journal.used_up)
+    if journal.consumed_approvals:
+        yield describe_consumed_approvals(journal.consumed_approvals)
 
 
 def _is_journal_unreadable(status: SiteStatus) -> bool:
@@ -132,7 +137,7 @@ def _is_journal_unreadable(status: SiteStatus) -> bool:
 
 def _find_last_change(status: SiteStatus) -> Change | None:
     journal = get_part_or_none(status.journal)
-    return journal.last if journal else None
+    return journal.last_change if journal else None
 
 
 def _format_unchanged(change: Change | None) -> LazyText:
@@ -147,7 +152,7 @@ def _format_unchanged(change: Change | None) -> LazyText:
 def _is_untouched(change: Change) -> bool:
     """Whether an open change has not come to the originals: nothing was intended that would."""
     return (
-        change.state in (ChangeState.RUNNING, ChangeState.UNDOING, ChangeState.STUCK)
+        change.state in (ChangeState.RUNNING, ChangeState.REVERTING, ChangeState.STUCK)
         and change.get_step_state(StepName.CUT_OVER) is None
         and change.get_step_state(StepName.COMMIT) is None
     )
@@ -162,11 +167,11 @@ _UNDONE_AFTER_EXPAND = N_(
 )
 _CHANGE_STATES = {
     ChangeState.RUNNING: N_("Change {change} ({kind} to {version}) not finished."),
-    ChangeState.UNDOING: N_("Change {change} ({kind} to {version}) not fully reverted."),
+    ChangeState.REVERTING: N_("Change {change} ({kind} to {version}) not fully reverted."),
     ChangeState.COMMITTED: N_(
         "Change {change} ({kind} to {version}) committed, in its soak period."
     ),
     ChangeState.FINISHED: N_("Change {change} ({kind} to {version}) completed."),
-    ChangeState.UNDONE: N_("Change {change} ({kind} to {version}) reverted; no data loss."),
+    ChangeState.REVERTED: N_("Change {change} ({kind} to {version}) reverted; no data loss."),
     ChangeState.STUCK: N_("Manual intervention required: change {change} ({kind} to {version})."),
 }

@@ -113,7 +113,7 @@ def _is_on_hold(document: Document) -> bool:
 
 
 def _is_busy(document: Document) -> bool:
-    return document["journal"].get("at_work") is not None
+    return document["journal"].get("lock_holder") is not None
 
 
 def _show_service(
@@ -129,7 +129,7 @@ def _show_service(
         at_work: Whether it was said who is at work here, which is what the service waits for.
     """
     if moment.get("running") is None:
-        why = moment.get("why")
+        why = moment.get("reason")
         if why and not held and not at_work:
             session.add_line(LazyText("{why}", {"why": make_sentence(str(why))}))
     for what, done, total in describe_current_work(moment) if moment.get("running") else ():
@@ -143,7 +143,7 @@ def _show_service(
         text = N_("Operation: {what}, {done} of {total}") if known else N_("Operation: {what}")
         session.add_line(LazyText(text, figures))
     for failure in moment.get("failures", ()):
-        values = {"what": label_operation(failure["action"]), "times": failure["times"],
+        values = {"what": label_operation(failure["action"]), "times": failure["failures"],
                   "code": failure["code"] or "-",
                   "at": session.when(failure["at"])}  # fmt: skip
         session.add_line(LazyText(FAILED_ACTION, values))
@@ -191,11 +191,11 @@ def _show_clock(session: AgentSession, document: Document, part: Document | None
         return
     newest = datetime.fromisoformat(part["signed_at"])
     for finding in clock_findings(_get_report_time(document), newest, session.zone):
-        session.add_line(finding.what)
+        session.add_line(finding.title)
 
 
 def _show_journal(session: AgentSession, document: Document, part: Document) -> None:
-    holder, change, last = part["at_work"], part["open_change"], part["last_change"]
+    holder, change, last = part["lock_holder"], part["open_change"], part["last_change"]
     if holder is not None:
         session.add_line(
             describe_running_operation(
@@ -213,20 +213,20 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
     if part["confirmed_by"]:
         values = {"name": strip_control_characters(part["confirmed_by"])}
         words = N_("  Confirmed by {name}")
-        if (change or last or {}).get("contract_left"):
+        if (change or last or {}).get("contract_abandoned"):
             words = N_("  Confirmed by {name}; final migrations not finished")
         session.add_line(LazyText(words, values))
-    if part["approvals_used_up"]:
+    if part["consumed_approvals"]:
         session.add_line(
             describe_consumed_approvals(
-                [strip_control_characters(who) for who in part["approvals_used_up"]]
+                [strip_control_characters(who) for who in part["consumed_approvals"]]
             )
         )
-    pending = part["owed_rollback"]
+    pending = part["pending_rollback"]
     if pending is not None:
         text = (
             N_("Rollback of {version} pending. Run: ncen-updater resume")
-            if pending["by_itself"]
+            if pending["automatic"]
             else N_("Rollback of {version} failed. Run: ncen-updater doctor")
         )
         session.add_line(LazyText(text, {"version": pending["version"]}))
@@ -243,7 +243,7 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
             session.add_line(line)
     for row in part["bad_releases"]:
         row_values = {
-            "version": row["version"], "times": row["times"], "code": row["code"],
+            "version": row["version"], "times": row["failures"], "code": row["code"],
             "at": session.when(row["last_at"]),
         }  # fmt: skip
         words = N_(
@@ -254,11 +254,11 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
 
 def _show_queued_job(session: AgentSession, document: Document, part: Document) -> None:
     """Show what somebody asked for and nobody has begun, and what it waits for."""
-    order = part["order"]
+    order = part["waiting_job"]
     if order is None:
         return
     values = {
-        "who": strip_control_characters(order["who"]),
+        "who": strip_control_characters(order["actor"]),
         "what": label_operation(order["kind"]),
         "order": order["id"],
     }
@@ -271,17 +271,17 @@ def _show_queued_job(session: AgentSession, document: Document, part: Document) 
 def _format_approval(row: Document, first: Document | None) -> LazyText:
     """Say who approved a release, and what becomes of that."""
     values: dict[str, object] = {
-        "version": row["version"], "who": ", ".join(row["who"]), "count": row["missing"],
+        "version": row["version"], "who": ", ".join(row["approvers"]), "count": row["missing"],
         "first": first and first["version"],
     }  # fmt: skip
     restored = str(row["version"]).removeprefix(RESTORED_APPROVAL_PREFIX)
     if restored != row["version"]:
         words = N_(
             "Waiting for approval of the restored databases: {count} missing; approved by "
-            "{who}. Run: ncen-updater adopt --restored {version} --reason TEXT"
+            "{who}. Run: ncen-updater adopt {version} --restored --reason TEXT"
         )
         return LazyText(words, {**values, "version": restored})
-    if row["gone"]:
+    if row["unavailable"]:
         words = N_("Approved, but no longer available: {version}, by {who}")
     elif row["holds"] is False:
         words = N_(
@@ -305,7 +305,7 @@ def format_rollback_approvals(approvals: Document) -> Iterator[LazyText]:
 
     values = {
         "version": approvals["version"],
-        "who": ", ".join(approvals["who"]),
+        "who": ", ".join(approvals["approvers"]),
         "count": approvals["missing"],
         "loss": format_accept_loss_option(approvals["accept_loss"]),
     }
@@ -337,7 +337,7 @@ def _show_open_change(
     session: AgentSession, change: Document, now: datetime, *, at_work: bool, serves: bool
 ) -> None:
     begun = datetime.fromisoformat(change["created_at"])
-    interrupted = not at_work and change["state"] in (ChangeState.RUNNING, ChangeState.UNDOING)
+    interrupted = not at_work and change["state"] in (ChangeState.RUNNING, ChangeState.REVERTING)
     state = N_("interrupted") if interrupted else change["state"]
     values = {
         "kind": _translate(session, change["kind"]),
@@ -357,7 +357,7 @@ def _show_open_change(
             values,
         )
     )
-    until = change["watched_until"]
+    until = change["soak_ends_at"]
     if until is not None:
         words = N_("  Soak period until {until}. To end it now, run: ncen-updater confirm")
         session.add_line(LazyText(words, {"until": session.when(until)}))
@@ -395,7 +395,7 @@ def show_last_change(session: AgentSession, change: Document) -> None:
     )
     for line in ended_words(change):
         session.add_line(line)
-    if change["state"] == ChangeState.UNDONE:
+    if change["state"] == ChangeState.REVERTED:
         session.add_line(format_undone_result(change))
 
 
@@ -405,7 +405,7 @@ def _format_withheld_release(session: AgentSession, one: Document) -> LazyText:
 
     opens = one["opens"]
     reason = format_rejection(
-        RejectionReason(one["reason"]), why=one["why"], opens=opens and session.when(opens)
+        RejectionReason(one["reason"]), why=one["explanation"], opens=opens and session.when(opens)
     )
     return LazyText(RELEASE_EXCLUDED, {"version": one["version"], "reason": reason})
 
@@ -423,7 +423,7 @@ def _show_feed(session: AgentSession, document: Document, part: Document | None)
     offered = part["comes_next"]
     if offered is not None:
         session.add_line(LazyText(N_("Available: {version}"), {"version": offered}))
-    for one in part["barred"]:
+    for one in part["withheld"]:
         session.add_line(_format_withheld_release(session, one))
     notice = part["running_withdrawn"]
     if notice is not None:
@@ -432,7 +432,7 @@ def _show_feed(session: AgentSession, document: Document, part: Document | None)
             document["product"], str(running), notice["reason"], notice["advice"]
         ):
             session.add_line(line)
-    for halt in part["brakes"]:
+    for halt in part["emergency_halts"]:
         values = {**halt, "until": session.when(halt["until"])}
         words = N_("Emergency halt of {version} by {owner} until {until}: {reason}")
         session.add_line(LazyText(words, values))

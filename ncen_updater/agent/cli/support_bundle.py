@@ -61,12 +61,12 @@ def support_bundle(
     found = session.get_nearest_client().collect_support_bundle(leave_out, show)
     if found.error is not None:
         raise found.error
-    for line in found.words:
+    for line in found.lines:
         session.add_line(line)
     document = {key: value for key, value in found.document.items() if key != "archive"}
     if dry_run:
         session.write_output({**document, "path": None, "bytes": None})
-        return found.code
+        return found.exit_code
     for leak in found.document["leaks"]:
         raise UpdaterError(
             BUNDLE_LEAKS, part=leak["part"], column=leak["column"], state=NOTHING_CHANGED
@@ -91,6 +91,6 @@ def _finish_in_document(
     found = session.get_local_site().collect_support_bundle(leave_out, show)
     if found.document["leaks"]:
         again = {**found.document, "shown": {}}
-        words = [line for line in found.words if not str(line).startswith("    ")]
-        found = CommandResult(again, words, found.code)
+        words = [line for line in found.lines if not str(line).startswith("    ")]
+        found = CommandResult(again, words, found.exit_code)
     return session.show_result(found)

@@ -138,9 +138,9 @@ def _show_report(
         session.add_line(LazyText(N_("To review:")))
     for file, reported in found:
         values = {
-            "path": file.own,
+            "path": file.local_path,
             "key": strip_control_characters(reported.name),
-            "words": describe_key(reported),
+            "text": describe_key(reported),
         }
         session.add_line(LazyText(N_("  {path}: {key}: {words}"), values))
     if not report.files:
@@ -156,14 +156,15 @@ def _build_csv(session: AgentSession, report: OverlayReport) -> str:
     rows = csv.writer(made)
     rows.writerow(["file", "language", "key", "outcome", "words", "own", "release", "made for"])
     for file in report.files:
-        for reported in file.told:
+        for reported in file.keys:
             texts = (
-                " | ".join(forms) for forms in (reported.own, reported.theirs, reported.before)
+                " | ".join(forms)
+                for forms in (reported.local, reported.shipped, reported.old_source)
             )
             words = describe_key(reported).render(session.language)
             rows.writerow(
                 [
-                    file.own,
+                    file.local_path,
                     file.language or "",
                     reported.name,
                     reported.outcome.value,
@@ -194,12 +195,12 @@ def _choose_file(
     """The one file of a language; with several, the one that was named."""
     files = layer.plan_new_language(version, language)
     if file_name is not None:
-        files = tuple(file for file in files if file_name in (file.own, file.path))
+        files = tuple(file for file in files if file_name in (file.local_path, file.path))
     if len(files) > 1:
         raise UpdaterError(
             OVERLAY_FILE_AMBIGUOUS,
             language=language,
-            files=", ".join(file.own for file in files),
+            files=", ".join(file.local_path for file in files),
             state=NOTHING_CHANGED,
         )
     if not files:
@@ -226,13 +227,15 @@ def _export_texts(
     from ncen_updater.formats.texts.readers import FORMATS
 
     file = _choose_file(layer, version, language, file_name)
-    reported = {item.own: item for item in layer.make_report(origin, version).files}
+    reported = {item.local_path: item for item in layer.make_report(origin, version).files}
     try:
         theirs = layer.read_shipped(file.declared, version, language)
         own = layer.read_local(file.declared, language)
     except UnusableFileError as error:
-        raise _build_unusable_error(file.own, error) from error
-    found = export_untranslated(reported.get(file.own, file), theirs, own, everything=everything)
+        raise _build_unusable_error(file.local_path, error) from error
+    found = export_untranslated(
+        reported.get(file.local_path, file), theirs, own, everything=everything
+    )
     _write_file(path, FORMATS[OverlayFormat.PO].write(found).encode())
     values = {"path": path, "count": len(found), "version": version}
     session.add_line(
@@ -304,10 +307,10 @@ def _import_texts(
             session.make_progress() as progress,
             Operations(site, progress).lock_idle_site("translations") as journal,
         ):
-            layer.write_local(declared, spoken, taken.own)
-            _merge_again(layer, site, journal, {file.path: taken.made_for}, language=spoken)
+            layer.write_local(declared, spoken, taken.local)
+            _merge_again(layer, site, journal, {file.path: taken.text_origins}, language=spoken)
         session.add_line(LazyText(N_("Imported. Active after the next start of nCEN.")))
-        _show_refused(session, layer, version, file.own)
+        _show_refused(session, layer, version, file.local_path)
     session.write_output(
         {
             "language": spoken,
@@ -324,7 +327,7 @@ def _show_refused(session: AgentSession, layer: LocalOverlay, version: Version, 
     from ncen_updater.agent.storage.overlay.merge import KeyOutcome
 
     report = layer.make_report(None, version)
-    count = sum(len(f.select(KeyOutcome.REFUSED)) for f in report.files if f.own == own)
+    count = sum(len(f.select(KeyOutcome.REJECTED)) for f in report.files if f.local_path == own)
     if count:
         session.add_line(LazyText(N_("{count} wordings of yours cannot be used"), {"count": count}))
         session.add_line(LazyText(N_("Run: ncen-updater translations report")))

@@ -30,7 +30,7 @@ from ncen_updater.common.messages import CONFIRMATION_NEEDED, ExitCode
 @yes_option
 @click.option("--scheduled", is_flag=True, hidden=True)
 @click.option(
-    "--begin-before",
+    "--start-before",
     metavar="TIME",
     hidden=True,
 )
@@ -42,12 +42,12 @@ def upgrade(
     retry: bool,
     yes: bool,
     scheduled: bool,
-    begin_before: str | None,
+    start_before: str | None,
     dry_run: bool,
 ) -> ExitCode:
     session = get_agent_session(context)
     target = parse_version(version)
-    closes = parse_future_time(begin_before, datetime.now(UTC))
+    closes = parse_future_time(start_before, datetime.now(UTC))
     by_service = scheduled or closes is not None
     site = session.get_local_site() if by_service else session.get_client()
     if dry_run:
@@ -58,9 +58,9 @@ def upgrade(
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise UpdaterError(CONFIRMATION_NEEDED, state=NOTHING_CHANGED)
         plan = site.prepare_plan(target, retry=retry)
-        if plan.code != ExitCode.OK or plan.document.get("available") is not True:
+        if plan.exit_code != ExitCode.OK or plan.document.get("available") is not True:
             return session.show_result(plan)
-        for line in plan.words:
+        for line in plan.lines:
             session.add_line(line)
         # What was agreed to, whatever comes meanwhile.
         target = Version(plan.document["hops"][-1]["version"])

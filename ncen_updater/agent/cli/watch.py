@@ -42,7 +42,7 @@ def watch(context: click.Context, order: int | None, goes_on: bool, events: bool
             for event in _follow_events(client, order, keep_watching=goes_on):
                 seen += 1
                 if event.kind == "service" and event.data["running"] is not None:
-                    work = list(event.data["running"]["words"])
+                    work = list(event.data["running"]["command"])
                 if event.kind == "service" and not session.as_json:
                     report_progress(progress, event.data)
                 elif events or session.as_json:
@@ -57,7 +57,7 @@ def watch(context: click.Context, order: int | None, goes_on: bool, events: bool
             session.add_line(LazyText(N_("No operation in progress.")))
             _show_next_upgrade(session, client)
         session.write_output({})
-    return _parse_job_result(given).code if _has_ended(given) else ExitCode.OK
+    return _parse_job_result(given).exit_code if _has_ended(given) else ExitCode.OK
 
 
 def _has_ended(job: JsonDocument | None) -> TypeGuard[JsonDocument]:
@@ -71,7 +71,7 @@ def _parse_job_result(job: JsonDocument) -> CommandResult:
 
 def _show_earlier_progress(client: SiteServiceClient, progress: ProgressDisplay) -> None:
     """Show what the command at work had said before somebody looked."""
-    for one in client.get("/v1/status")["service"]["said"]:
+    for one in client.get("/v1/status")["service"]["earlier_progress"]:
         progress.report_earlier(LazyText(str(one["tell"]), one["values"]), float(one["seconds"]))
 
 
@@ -112,7 +112,7 @@ def _show_result(
         show_last_change(session, now)
     elif _has_ended(job):
         answer = _parse_job_result(job)
-        for line in answer.words:
+        for line in answer.lines:
             session.add_line(line)
         if answer.error is not None:
             session.add_line(answer.error.title_text)
@@ -144,7 +144,7 @@ def _show_preparation(
     session: AgentSession, client: SiteServiceClient, work: Sequence[str]
 ) -> None:
     next_upgrade = client.get("/v1/outlook")
-    if next_upgrade["prepared"] and next_upgrade["target"] in work[1:2]:
+    if next_upgrade["slot_built"] and next_upgrade["target"] in work[1:2]:
         session.add_line(LazyText(N_("Downloaded: {version}"), {"version": work[1]}))
         return
     # The service may not have looked at it yet.

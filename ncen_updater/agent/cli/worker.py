@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 ALLOWED_COMMANDS = frozenset(
     {
         "check",
-        "collect",
+        "prune",
         "confirm",
         "import",
         "plan",
@@ -60,7 +60,7 @@ RENEWS = "NCEN_RENEWS"
 ALLOWED_OPTIONS = frozenset(
     {
         "--accept-loss",
-        "--begin-before",
+        "--start-before",
         "--dry-run",
         "--lang",
         "--order",
@@ -114,8 +114,8 @@ class InspectionLimits:
         most: Bytes that it may find.
     """
 
-    seconds: float
-    most: int
+    timeout_s: float
+    max_bytes: int
 
 
 def parse_limits(request: Mapping[str, object]) -> InspectionLimits | None:
@@ -140,7 +140,7 @@ def parse_command(request: Mapping[str, object]) -> tuple[str, ...]:
     Raises:
         BadRequestError: If it is no order of the service.
     """
-    words = request.get("words")
+    words = request.get("command")
     if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
         known, options = words[0] in ALLOWED_COMMANDS, ALLOWED_OPTIONS
         if words[0] == OWN:
@@ -166,7 +166,7 @@ def is_bound_to_requester(request: Mapping[str, object]) -> bool:
     So it is with what only looks. A process that looked on for nobody would take a place at the
     socket from who has work.
     """
-    return "inspect" in request or request.get("words") in [[word] for word in READ_ONLY_PROBES]
+    return "inspect" in request or request.get("command") in [[word] for word in READ_ONLY_PROBES]
 
 
 def _execute_request(config: Path, request: Mapping[str, object]) -> dict[str, object]:
@@ -202,9 +202,9 @@ def _run_inspection(
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE_ADJ), "ascii")
     signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, limits.seconds)
+    signal.setitimer(signal.ITIMER_REAL, limits.timeout_s)
     try:
-        result = _run_command(command, config, limits.most)
+        result = _run_command(command, config, limits.max_bytes)
     except _InspectionTimeoutError:
         return {"exit_code": int(ExitCode.ERROR), "document": {}, "overdue": True}
     finally:
@@ -218,7 +218,7 @@ def _run_command(
     from ncen_updater.agent.cli.main import run
 
     _drop_rights(config)
-    before = ["--config", str(config), "--alone", "--json", "--words", "--quiet"]
+    before = ["--config", str(config), "--local", "--json", "--text", "--quiet"]
     os.environ["NO_COLOR"] = "1"
     with tempfile.TemporaryFile() as output:
         os.dup2(output.fileno(), 1)
@@ -256,7 +256,7 @@ def _run_probe(word: str, config: Path) -> dict[str, object]:
         document = looks[word](config)
     except UpdaterError as error:
         logger.warning("%s: %s", word, error, extra={"code": error.code})
-        document = {"error": {"code": error.code, "what": str(error)}}
+        document = {"error": {"code": error.code, "title": str(error)}}
         return {"exit_code": int(error.exit_code), "document": document}
     return {"exit_code": 0, "document": document}
 

@@ -25,8 +25,8 @@ class EngineSettings(BaseSettings):
         secrets: Those of them that nobody else may read.
     """
 
-    paths: ClassVar[tuple[str, ...]] = ()
-    secrets: ClassVar[tuple[str, ...]] = ()
+    path_settings: ClassVar[tuple[str, ...]] = ()
+    secret_file_settings: ClassVar[tuple[str, ...]] = ()
 
     @property
     def local_directory(self) -> Path | None:

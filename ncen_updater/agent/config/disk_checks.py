@@ -20,17 +20,21 @@ from ncen_updater.common.i18n import N_, LazyText
 # Every setting that is a path, besides the root itself; relative ones are below the root.
 PATH_SETTINGS: tuple[tuple[str, ...], ...] = (
     ("paths", "state"),
-    ("paths", "received"),
+    ("paths", "feed_state"),
     ("paths", "slots"),
     ("paths", "current"),
     ("paths", "trusted_root"),
-    ("paths", "agent"),
+    ("paths", "agent_slots"),
     ("feed", "ca_file"),
     ("feed", "client_certificate"),
-    *(("databases", name, path) for name, own in ENGINE_SETTINGS.items() for path in own.paths),
-    ("application", "door_file"),
+    *(
+        ("databases", name, path)
+        for name, own in ENGINE_SETTINGS.items()
+        for path in own.path_settings
+    ),
+    ("application", "maintenance_file"),
     ("application", "health_token_file"),
-    ("service", "socket"),
+    ("service", "api_socket"),
     ("service", "fetch_socket"),
     ("service", "apply_socket"),
     ("service", "renew_socket"),
@@ -44,7 +48,9 @@ PATH_SETTINGS: tuple[tuple[str, ...], ...] = (
 # What [notify] names is looked at when something is sent, and the token of the health when it is
 # asked: what is missing there must not keep a change from being brought to its end.
 SECRET_FILE_SETTINGS = tuple(
-    ("databases", name, path) for name, own in ENGINE_SETTINGS.items() for path in own.secrets
+    ("databases", name, path)
+    for name, own in ENGINE_SETTINGS.items()
+    for path in own.secret_file_settings
 )
 GROUP_AND_OTHER_BITS = stat.S_IRWXG | stat.S_IRWXO
 # What may not even be looked at is for the agent as good as not there.
@@ -106,11 +112,11 @@ def check_paths(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterator
                 N_("Run: chmod 600 {path}"),
                 path=path,
             )
-    value = _read_text(data, ("application", "door_file"))
+    value = _read_text(data, ("application", "maintenance_file"))
     maintenance_file = root / (value or "")
     if value and isdir(maintenance_file):
         yield mistake(
-            ("application", "door_file"),
+            ("application", "maintenance_file"),
             N_("is a directory: {path}."),
             N_("Name a file in it; ncen-updater creates it."),
             path=maintenance_file,
@@ -122,7 +128,7 @@ def check_paths(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterator
         and not maintenance_file.is_relative_to(root / "run")
     ):
         yield mistake(
-            ("application", "door_file"),
+            ("application", "maintenance_file"),
             N_("directory not found: {path}."),
             N_("Create the directory, or correct the path."),
             path=maintenance_file.parent,

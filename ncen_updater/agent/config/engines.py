@@ -25,8 +25,8 @@ class PostgresSettings(EngineSettings):
         copy_method: ``auto`` chooses by size.
     """
 
-    paths = ("password_file", "bin_directory")
-    secrets = ("password_file",)
+    path_settings = ("password_file", "bin_directory")
+    secret_file_settings = ("password_file",)
 
     host: str = "/var/run/postgresql"
     port: Annotated[int, Field(ge=1, le=65_535)] = 5432
@@ -51,7 +51,7 @@ class SqliteSettings(EngineSettings):
         directory: Holds the sets; the application opens ``<directory>/live/<name>.sqlite``.
     """
 
-    paths = ("directory",)
+    path_settings = ("directory",)
 
     directory: Path
 

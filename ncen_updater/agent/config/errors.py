@@ -46,7 +46,7 @@ class ConfigError(UpdaterError):
     """Base of what can be wrong with the configuration."""
 
     message = CONFIG_ERROR
-    family = range(1001, 1100)
+    code_range = range(1001, 1100)
 
 
 class InvalidConfigError(ConfigError):
@@ -60,7 +60,7 @@ class InvalidConfigError(ConfigError):
     message = CONFIG_INVALID
 
     def __init__(self, path: Path, invalid_settings: Sequence[InvalidSetting]) -> None:
-        self.mistakes = tuple(invalid_settings)
+        self.invalid_settings = tuple(invalid_settings)
         super().__init__(
             detail="\n".join(str(mistake) for mistake in invalid_settings),
             path=path,
@@ -79,4 +79,4 @@ class InvalidConfigError(ConfigError):
     @property
     def detail_text(self) -> LazyText:
         """Every mistake, a line each."""
-        return join_texts((mistake.text for mistake in self.mistakes), "\n")
+        return join_texts((mistake.text for mistake in self.invalid_settings), "\n")

@@ -74,7 +74,7 @@ def _ignore_unknown_settings(
     from ncen_updater.formats.forward_compat import drop_fields
 
     paths = data.get("paths")
-    place = paths.get("agent") if isinstance(paths, dict) else None
+    place = paths.get("agent_slots") if isinstance(paths, dict) else None
     newer = find_newer_agent(Path(place)) if isinstance(place, str) else None
     if newer is None:
         return None, problems

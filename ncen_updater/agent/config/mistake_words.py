@@ -30,9 +30,9 @@ FORMAT_HINTS: Mapping[str, str] = {
     "service.timezone": N_(
         "Use a name listed by timedatectl list-timezones, such as Africa/Nairobi."
     ),
-    "service.read_group": N_("Use the name of a group on this machine."),
-    "service.operate_group": N_("Use the name of a group on this machine."),
-    "service.approve_group": N_("Use the name of a group on this machine."),
+    "service.viewer_group": N_("Use the name of a group on this machine."),
+    "service.operator_group": N_("Use the name of a group on this machine."),
+    "service.approver_group": N_("Use the name of a group on this machine."),
     "databases": N_(
         "Use letters, digits, hyphens and underscores, beginning with a letter; at most 48."
     ),

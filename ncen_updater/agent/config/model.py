@@ -154,7 +154,7 @@ class SiteFilesSettings(BaseSettings):
 
     name: Identifier
     directory: Path
-    keep: Literal["auto", "copy"] = "auto"
+    snapshot_method: Literal["auto", "copy"] = "auto"
 
     @field_validator("directory")
     @classmethod
@@ -168,7 +168,7 @@ class OverlaySettings(BaseSettings):
     """What the country owns in texts and settings.
 
     Attributes:
-        directory: The country's own files, as manifests name them in ``[[carried]]``; the agent
+        directory: The country's own files, as manifests name them in ``[[overlays]]``; the agent
             only reads there.
         merged: Where the agent puts what it merges; the application reads below ``current`` in it.
     """
@@ -198,12 +198,12 @@ class PartSettings(ControlSettings):
 
     Attributes:
         name: For people, in messages.
-        after_open: Whether it is started only once officers are in: until then all that it does
-            could be undone.
+        start_after_maintenance: Whether it is started only once officers are in: until then all
+            that it does could be undone.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$")]
-    after_open: Annotated[bool, Field(strict=True)] = False
+    start_after_maintenance: Annotated[bool, Field(strict=True)] = False
 
 
 class ApplicationSettings(ControlSettings):
@@ -215,7 +215,7 @@ class ApplicationSettings(ControlSettings):
         environment: Further variables of the three commands.
         stop_timeout_s: After this a stop counts as failed.
         health_url: Base address of the application's own port, not of the door.
-        front_url: An address of the web server in front, asked for its maintenance page whenever
+        public_url: An address of the web server in front, asked for its maintenance page whenever
             the door was closed; not asked where it is left out.
         health_path: End point that reports the version, as a JSON object.
         version_field: Its field that holds the version.
@@ -230,7 +230,7 @@ class ApplicationSettings(ControlSettings):
         write_probe_field: Its field that is true once every database took a write, if it has one.
         health_timeout_s: How long it may take to become healthy after a start.
         probe_timeout_s: How long one request may take.
-        door_file: While this file exists the web server in front shows the maintenance page.
+        maintenance_file: While this file exists the web server in front shows the maintenance page.
         parts: What else belongs to it and is not asked for its health, in the order of starts.
     """
 
@@ -239,7 +239,7 @@ class ApplicationSettings(ControlSettings):
     environment: Annotated[dict[str, str], Field(default_factory=dict)]
     stop_timeout_s: Seconds = 60.0
     health_url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")]
-    front_url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")] | None = None
+    public_url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")] | None = None
     health_path: Annotated[str, StringConstraints(pattern=r"^/[!-~]{0,300}$")] = "/healthz"
     version_field: str = "version"
     version_pattern: Annotated[str, StringConstraints(max_length=200)] | None = None
@@ -255,7 +255,7 @@ class ApplicationSettings(ControlSettings):
     write_probe_field: str | None = None
     health_timeout_s: Seconds = 120.0
     probe_timeout_s: Seconds = 10.0
-    door_file: Path
+    maintenance_file: Path
     parts: Annotated[tuple[PartSettings, ...], Field(max_length=50)] = ()
 
     @model_validator(mode="after")
@@ -346,7 +346,7 @@ class SoakSettings(BaseSettings):
 
     seconds: Annotated[float, Field(ge=0, le=30 * 86_400)] = 3600.0
     interval_s: Seconds = 10.0
-    failures: Annotated[int, Field(ge=1, le=1000)] = 3
+    max_failures: Annotated[int, Field(ge=1, le=1000)] = 3
     on_failure: Literal["report", "rollback"] = "rollback"
 
 
@@ -372,11 +372,11 @@ class PathSettings(BaseSettings):
 
     root: Path = Path("/")
     state: Path = Path("var/lib/ncen-updater")
-    received: Path | None = None
+    feed_state: Path | None = None
     slots: Path = Path("opt/ncen/slots")
     current: Path = Path("opt/ncen/current")
     trusted_root: Path = Path("etc/ncen-updater/trust/root.json")
-    agent: Path = Path("opt/ncen-updater")
+    agent_slots: Path = Path("opt/ncen-updater")
 
     def resolve(self, path: Path) -> Path:
         """Return a place as an absolute path."""
@@ -385,7 +385,7 @@ class PathSettings(BaseSettings):
     @property
     def feed_state_directory(self) -> Path:
         """Where lists and downloads lie, as an absolute path."""
-        return self.resolve(self.state if self.received is None else self.received)
+        return self.resolve(self.state if self.feed_state is None else self.feed_state)
 
 
 class AgentConfig(BaseSettings):
@@ -400,7 +400,7 @@ class AgentConfig(BaseSettings):
     overlay: OverlaySettings | None = None
     application: ApplicationSettings
     soak: SoakSettings = SoakSettings()
-    keep: RetentionSettings = RetentionSettings()
+    retention: RetentionSettings = RetentionSettings()
     service: ServiceSettings = ServiceSettings()
     notify: NotifySettings = NotifySettings()
     metrics: MetricsSettings = MetricsSettings()
@@ -415,10 +415,14 @@ class AgentConfig(BaseSettings):
         paths, databases = self.paths, self.databases
         merged = self.overlay.merged.parent if self.overlay else None
         places = [
-            paths.state, paths.slots, paths.current.parent, self.application.door_file.parent,
+            paths.state,
+            paths.slots,
+            paths.current.parent,
+            self.application.maintenance_file.parent,
             databases.engine_settings.local_directory,
-            merged, *(item.directory.parent for item in self.files),
-        ]  # fmt: skip
+            merged,
+            *(item.directory.parent for item in self.files),
+        ]
         return tuple(paths.resolve(place) for place in places if place is not None)
 
     @model_validator(mode="after")
@@ -428,8 +432,8 @@ class AgentConfig(BaseSettings):
             raise ValueError("duplicate name in [[files]]")
         paths, databases = self.paths, self.databases
         ours = [
-            paths.state, paths.received, paths.slots, paths.current, paths.trusted_root,
-            paths.agent, self.application.door_file,
+            paths.state, paths.feed_state, paths.slots, paths.current, paths.trusted_root,
+            paths.agent_slots, self.application.maintenance_file,
             databases.engine_settings.local_directory,
         ]  # fmt: skip
         places = [paths.resolve(item) for item in ours if item is not None]

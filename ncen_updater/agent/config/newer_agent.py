@@ -31,7 +31,7 @@ def find_newer_agent(directory: Path, own_version: str | None = None) -> str | N
         return None
     if found is None:
         return None
-    names = [name for name in (found.current, found.previous, *found.bad) if name is not None]
+    names = [name for name in (found.current, found.previous, *found.failed) if name is not None]
     newest = max(filter(None, map(_parse_version, names)), default=None)
     return str(newest) if newest is not None and newest > mine else None
 

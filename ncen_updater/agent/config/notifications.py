@@ -93,21 +93,21 @@ class NotifySettings(_Settings):
 
     Attributes:
         language: Language of messages: ``en``, ``fr``, or another catalogue that is installed.
-        per_hour: The most messages in an hour, on each way; several news go into one message.
-        gather_s: News that are not urgent wait so long for others.
-        leave_out: Kinds of news that are not told.
-        window_hours: So long before an upgrade begins it is told.
-        feed_days: So many days before the lists of the feed lapse it is told.
-        disk_percent: Less free space than this is told.
+        max_per_hour: The most messages in an hour, on each way; several news go into one message.
+        batch_s: News that are not urgent wait so long for others.
+        disabled_kinds: Kinds of news that are not told.
+        upgrade_notice_hours: So long before an upgrade begins it is told.
+        expiry_notice_days: So many days before the lists of the feed lapse it is told.
+        min_free_percent: Less free space than this is told.
     """
 
     language: Language = "en"
-    per_hour: Annotated[int, Field(ge=1, le=60)] = 6
-    gather_s: Annotated[float, Field(ge=0, le=86_400)] = 120.0
-    leave_out: tuple[NotificationKind, ...] = ()
-    window_hours: Annotated[float, Field(ge=0, le=168)] = 12.0
-    feed_days: Annotated[float, Field(ge=0, le=365)] = 5.0
-    disk_percent: Annotated[float, Field(ge=0, le=90)] = 10.0
+    max_per_hour: Annotated[int, Field(ge=1, le=60)] = 6
+    batch_s: Annotated[float, Field(ge=0, le=86_400)] = 120.0
+    disabled_kinds: tuple[NotificationKind, ...] = ()
+    upgrade_notice_hours: Annotated[float, Field(ge=0, le=168)] = 12.0
+    expiry_notice_days: Annotated[float, Field(ge=0, le=365)] = 5.0
+    min_free_percent: Annotated[float, Field(ge=0, le=90)] = 10.0
     mail: MailSettings | None = None
     webhook: WebhookSettings | None = None
 

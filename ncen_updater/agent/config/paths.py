@@ -40,23 +40,23 @@ class EssentialSettings:
 
     Attributes:
         state: Journal.
-        received: Lists and downloads.
+        feed_state: Lists and downloads.
         slots: The slots.
         current: The link to the slot in use.
         product: What the site runs.
-        site: Id of the site.
+        site_id: Id of the site.
         country: Its country.
-        config: The configuration file that says so.
+        config_path: The configuration file that says so.
     """
 
     state: Path
-    received: Path
+    feed_state: Path
     slots: Path
     current: Path
     product: str
-    site: str
+    site_id: str
     country: str
-    config: Path
+    config_path: Path
 
 
 def load_essential_settings(path: Path, *, ignore_site_errors: bool = False) -> EssentialSettings:
@@ -86,19 +86,19 @@ def load_essential_settings(path: Path, *, ignore_site_errors: bool = False) -> 
     if not root.is_absolute():
         remedy = LazyText(N_("Write the absolute path, beginning with /."))
         mistakes.append(_make_invalid_setting(raw, ("paths", "root"), INVALID, remedy))
-    received = _read_text(raw, ("paths", "received"), texts["state"], mistakes)
+    received = _read_text(raw, ("paths", "feed_state"), texts["state"], mistakes)
     names = {"site.id", "site.country"} if ignore_site_errors else set()
     if any(mistake.setting not in names for mistake in mistakes):
         raise InvalidConfigError(path, mistakes)
     return EssentialSettings(
         state=root / texts["state"],
-        received=root / received,
+        feed_state=root / received,
         slots=root / texts["slots"],
         current=root / texts["current"],
         product=site["product"],
-        site=site["id"],
+        site_id=site["id"],
         country=site["country"],
-        config=path,
+        config_path=path,
     )
 
 
@@ -108,7 +108,9 @@ def read_service_socket(path: Path) -> Path:
     Raises:
         ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for what is read here.
     """
-    root, place = _settings(path, (("paths", "root"), "/"), (("service", "socket"), DEFAULT_SOCKET))
+    root, place = _settings(
+        path, (("paths", "root"), "/"), (("service", "api_socket"), DEFAULT_SOCKET)
+    )
     return Path(root) / place
 
 
@@ -120,7 +122,7 @@ def read_viewer_group(path: Path | None) -> str:
     """
     if path is None:
         return DEFAULT_GROUP
-    return _settings(path, (("service", "read_group"), DEFAULT_GROUP))[0]
+    return _settings(path, (("service", "viewer_group"), DEFAULT_GROUP))[0]
 
 
 def read_site_timezone(path: Path) -> tzinfo | None:

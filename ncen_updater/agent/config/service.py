@@ -69,16 +69,16 @@ class ServiceSettings(BaseModel):
         timezone: Zone of all hours here; that of the machine by default.
         windows: Hours in which a cut-over may begin by itself; without any it begins only at a
             time that a person chose, or by ``upgrade``.
-        check_hours: Hours between two questions to the feed, spread over the sites.
-        fetch_windows: Hours in which downloads may run; none means at any time.
+        check_interval_hours: Hours between two questions to the feed, spread over the sites.
+        download_windows: Hours in which downloads may run; none means at any time.
         rehearse: Whether a release is rehearsed on copies before anybody approves it.
-        rehearsal_days: How old a rehearsal may become.
-        growth_percent: So much may a database grow after the rehearsal.
+        max_rehearsal_age_days: How old a rehearsal may become.
+        max_growth_percent: So much may a database grow after the rehearsal.
         approvals: How many people have to approve.
         socket: Where the local interface listens.
-        read_group: Members may look.
-        operate_group: Members may order, hold and schedule, too.
-        approve_group: Members may approve, too.
+        viewer_group: Members may look.
+        operator_group: Members may order, hold and schedule, too.
+        approver_group: Members may approve, too.
         self_update: Whether the agent renews itself, at the hours of downloads.
         confirm_agent_s: Seconds that a new agent has to run before it may confirm itself.
         runner: ``process`` runs work as a child; ``systemd`` starts the units that split privilege.
@@ -93,16 +93,16 @@ class ServiceSettings(BaseModel):
     mode: Literal["notify", "approve", "automatic"] = "approve"
     timezone: str | None = None
     windows: tuple[WindowSettings, ...] = ()
-    check_hours: Annotated[float, Field(ge=0.25, le=168)] = 6.0
-    fetch_windows: tuple[WindowSettings, ...] = ()
+    check_interval_hours: Annotated[float, Field(ge=0.25, le=168)] = 6.0
+    download_windows: tuple[WindowSettings, ...] = ()
     rehearse: bool = True
-    rehearsal_days: Annotated[float, Field(gt=0, le=365)] = 14.0
-    growth_percent: Annotated[float, Field(ge=0, le=1000)] = 20.0
-    approvals: Annotated[int, Field(ge=1, le=2)] = 1
-    socket: Path = Path("run/ncen-updater/api.sock")
-    read_group: GroupName = "ncen-updater"
-    operate_group: GroupName = "ncen-operator"
-    approve_group: GroupName = "ncen-approver"
+    max_rehearsal_age_days: Annotated[float, Field(gt=0, le=365)] = 14.0
+    max_growth_percent: Annotated[float, Field(ge=0, le=1000)] = 20.0
+    required_approvals: Annotated[int, Field(ge=1, le=2)] = 1
+    api_socket: Path = Path("run/ncen-updater/api.sock")
+    viewer_group: GroupName = "ncen-updater"
+    operator_group: GroupName = "ncen-operator"
+    approver_group: GroupName = "ncen-approver"
     self_update: bool = True
     confirm_agent_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
     runner: Literal["process", "systemd"] = "process"

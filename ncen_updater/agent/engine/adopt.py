@@ -47,7 +47,7 @@ class AdoptionPlan:
         version: The release, as it spells itself.
         fetched: Its document, tree and archive.
         slot: Where its slot is or would be.
-        in_place: Whether a directory stands there that would be compared and taken.
+        slot_exists: Whether a directory stands there that would be compared and taken.
         switches: Whether ``current`` would be set.
         installed: What application and databases say.
         corrects: The release that the site was taken over with by mistake.
@@ -55,10 +55,10 @@ class AdoptionPlan:
     """
 
     version: Version
-    fetched: DownloadedRelease
+    release_files: DownloadedRelease
     slot: Path
-    in_place: bool
-    switches: bool
+    slot_exists: bool
+    sets_current: bool
     installed: InstalledRelease
     corrects: Version | None = None
     findings: tuple[Finding, ...] = ()
@@ -78,7 +78,9 @@ def inspect_adoption(site: Site, version: Version, progress: ProgressListener) -
     """
     corrects = _find_correctable_adoption(site, version)
     for sign in _find_agent_traces(site):
-        raise UpdaterError(DATABASES_ALREADY_MANAGED, path=site.state / JOURNAL_FILE, sign=sign)
+        raise UpdaterError(
+            DATABASES_ALREADY_MANAGED, path=site.state_directory / JOURNAL_FILE, sign=sign
+        )
     offer = _find_offer(site, version)
     own = offer.release_version
     current = site.slots.read_current()
@@ -86,19 +88,21 @@ def inspect_adoption(site: Site, version: Version, progress: ProgressListener) -
         raise UpdaterError(
             CURRENT_LINK_MISMATCH, link=site.slots.current_link, current=current, version=own
         )
-    fetched = site.source.download_release(offer, progress)
+    fetched = site.release_source.download_release(offer, progress)
     slot = site.slots.get_slot_directory(own)
     document = fetched.document
-    with tempfile.TemporaryDirectory(prefix=".looking-", dir=site.state) as place:
+    with tempfile.TemporaryDirectory(prefix=".looking-", dir=site.state_directory) as place:
         unpack_selected_files(fetched.archive, fetched.tree, document.migrations, Path(place))
         migrations = load_migrations(
-            document.manifest, Path(place), site.engine.kind, document.migrations
+            document.manifest, Path(place), site.database_engine.engine_name, document.migrations
         )
         progress.report(LazyText(N_("querying the application and the databases")))
-        findings = site.engine.find_exposures()
+        findings = site.database_engine.find_exposures()
         installed = inspect_installed(site, own, document.manifest, migrations, ADOPTION_ID)
-    in_place = slot.is_dir() and own not in site.slots.list_versions()
-    return AdoptionPlan(own, fetched, slot, in_place, current != own, installed, corrects, findings)
+    slot_exists = slot.is_dir() and own not in site.slots.list_versions()
+    return AdoptionPlan(
+        own, fetched, slot, slot_exists, current != own, installed, corrects, findings
+    )
 
 
 def require_matching_release(adoption: AdoptionPlan, *, confirmed_by_operator: bool) -> None:
@@ -139,31 +143,31 @@ def adopt_site(
         UpdaterError: As :func:`inspect_adoption` and :func:`require_matching_release`, or because
             what is installed is not what was signed.
     """
-    with hold_change_lock(site.state / CHANGE_LOCK_FILE, "adopt"):
+    with hold_change_lock(site.state_directory / CHANGE_LOCK_FILE, "adopt"):
         found = inspect_adoption(site, version, progress)
         require_matching_release(found, confirmed_by_operator=vouched)
-        own, fetched = found.version, found.fetched
-        if found.in_place:
+        own, fetched = found.version, found.release_files
+        if found.slot_exists:
             site.slots.adopt_directory(own, fetched.document, fetched.tree)
         else:
             site.slots.build_slot(fetched.document, fetched.tree, fetched.archive, progress)
-        if found.switches:
+        if found.sets_current:
             site.slots.switch_current(own)
         reference = ChangeRef(ADOPTION_ID, 0, str(own))
         migrations = site.load_migrations(own)
-        site.engine.adopt_databases()
-        if migrations.command is None or found.corrects is not None:
-            site.engine.baseline_ledger(reference, migrations)
-        schemas = read_schemas(site.engine, LiveDatabase)
+        site.database_engine.adopt_databases()
+        if migrations.migrator is None or found.corrects is not None:
+            site.database_engine.baseline_ledger(reference, migrations)
+        schemas = read_schemas(site.database_engine, LiveDatabase)
         facts: dict[str, object] = {
             "release": str(own),
             "fingerprints": dict(schemas.fingerprints),
             "schema_kinds": dict(schemas.kinds),
             "generation": 0,
-            "application": found.installed.said.version or None,
-            "vouched": vouched and not found.installed.said.version,
+            "application": found.installed.application.version or None,
+            "vouched": vouched and not found.installed.application.version,
         }
-        path = site.state / JOURNAL_FILE
+        path = site.state_directory / JOURNAL_FILE
         if found.corrects is None:
             Journal.create(path, now=site.clock.now, first_event=(ADOPTED, facts)).close()
         else:
@@ -174,7 +178,7 @@ def adopt_site(
 
 def _find_correctable_adoption(site: Site, version: Version) -> Version | None:
     """Return the release of an adoption that may be corrected; None where there was none."""
-    path = site.state / JOURNAL_FILE
+    path = site.state_directory / JOURNAL_FILE
     if not (path.exists() or path.is_symlink()):
         return None
     with Journal.open(path, read_only=True) as journal:
@@ -195,20 +199,20 @@ def _find_correctable_adoption(site: Site, version: Version) -> Version | None:
 
 def _find_agent_traces(site: Site) -> Iterator[LazyText]:
     """Yield by what the databases show that an agent has changed them."""
-    marker = site.engine.read_marker()
+    marker = site.database_engine.read_marker()
     if marker is not None:
         values = {"change": marker.change, "release": marker.release}
         yield LazyText(N_("databases marked as {release} by change {change}"), values)
-    changes = sorted({change for change, _, _ in site.engine.list_leftovers()})
+    changes = sorted({change for change, _, _ in site.database_engine.list_leftovers()})
     if changes:
         words = N_("copies of earlier changes found ({changes})")
         yield LazyText(words, {"changes": ", ".join(changes)})
-    if site.engine.read_evidence(None).fenced:
+    if site.database_engine.read_evidence(None).fenced:
         yield LazyText(N_("databases closed by a change"))
 
 
 def _find_offer(site: Site, version: Version) -> Offer:
-    for offer in site.source.refresh().offers:
+    for offer in site.release_source.refresh().offers:
         if offer.release_version == version:
             return offer
     raise UpdaterError(RELEASE_NOT_ON_OFFER, version=version)

@@ -13,7 +13,7 @@ DATABASES_QUARANTINED, QUARANTINE_DROPPED = "databases-kept", "databases-kept-dr
 def record_quarantined(site: Site, journal: Journal, change_id: str) -> None:
     """Let the history tell what going back kept; again after a crash, but not twice."""
     reported = _read_quarantine_paths(journal, change_id)
-    for finding in site.engine.list_quarantined():
+    for finding in site.database_engine.list_quarantined():
         path = finding.figures.get("path")
         if finding.figures.get("change") == change_id and path not in reported:
             journal.record_event(DATABASES_QUARANTINED, change_id, path=path)
@@ -45,7 +45,7 @@ def drop_quarantined(
     for path in places:
         progress.report(LazyText(N_("removing {path}"), {"path": path}))
     # Also where none is left by its name: a drop that was torn may have left a part of it.
-    site.engine.drop_quarantined(change_id)
+    site.database_engine.drop_quarantined(change_id)
     for path in places:
         journal.record_event(QUARANTINE_DROPPED, change_id, path=path)
     return places
@@ -55,7 +55,7 @@ def list_quarantined(site: Site, change_id: str) -> tuple[str, ...]:
     """Where is what going back kept of a change. Reads only."""
     return tuple(
         str(finding.figures["path"])
-        for finding in site.engine.list_quarantined()
+        for finding in site.database_engine.list_quarantined()
         if finding.figures.get("change") == change_id
     )
 

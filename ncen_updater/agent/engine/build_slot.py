@@ -114,7 +114,7 @@ def apply_delta_pack(
         out_bytes=ref.out_bytes,
         out_files=ref.out_files,
         max_memory_bytes=ref.max_memory_bytes,
-        needs=ref.needs,
+        required_capabilities=ref.needs,
     )
 
     def fill(place: Path) -> Tree:

@@ -69,11 +69,11 @@ def build_site(
     slots = SlotStore(paths.resolve(paths.slots), current)
     return Site(
         config=config,
-        engine=engine,
+        database_engine=engine,
         slots=slots,
         application=make_application(config.application, current, make_note=make_note),
-        source=source or WorkerReleaseSource(config, config_path),
-        state=state,
+        release_source=source or WorkerReleaseSource(config, config_path),
+        state_directory=state,
         agent_version=read_agent_version(),
         clock=clock or SystemClock(),
         overlay=_build_overlay(config, slots),

@@ -68,4 +68,4 @@ def _read_clock(journal: Journal, clock: SystemClock) -> ClockReading:
         for row in journal.query("SELECT boot, monotonic_s, wall, total_s FROM elapsed"):
             wall = parse_stored_time(row["wall"])
             last = ClockReading(row["boot"], row["monotonic_s"], wall, row["total_s"])
-    return advance_reading(last, clock.boot(), clock.monotonic(), clock.now())
+    return advance_reading(last, clock.boot_id(), clock.monotonic(), clock.now())

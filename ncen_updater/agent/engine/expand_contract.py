@@ -3,7 +3,8 @@
 *Expand* is the migrator itself, before the stop: both releases say under the officers' signatures
 that the older one runs on what comes of it, also on a part of it. *Contract* is a program of its
 own, once the release was watched: it brings the migrations to their end in the background, and a
-release whose ``back_to`` goes back says that the older one runs on what comes of that, too. Both
+release whose ``compatible_down_to`` goes back says that the older one runs on what comes of that,
+too. Both
 may be repeated. So nothing here has to be undone: a failure or a kill at any instant leaves
 databases that the release in use works with. What has to be true afterwards is the journal, since
 a changed schema bars rehearsals: see :func:`record_live_schemas`.
@@ -63,16 +64,16 @@ def run_expand(context: StepContext) -> None:
     target = site.load_migrations(context.target_version)
     with _hold_program_lock(site) as held:
         as_recorded = _are_schemas_as_recorded(site, context.journal)
-        context.journal.store_facts(context.change.id, ChangeFacts(expanded=as_recorded))
+        context.journal.store_facts(context.change.id, ChangeFacts(expand_started=as_recorded))
         try:
-            if target.command is not None:
-                site.engine.run_online_program(
-                    target.command, target.slot, context.progress, lock_fd=held
+            if target.migrator is not None:
+                site.database_engine.run_online_program(
+                    target.migrator, target.slot, context.progress, lock_fd=held
                 )
         except DatabaseUnreachableError:
             raise
         except UpdaterError as error:
-            full = store_raw_error(site.state, context.change.id, error)
+            full = store_raw_error(site.state_directory, context.change.id, error)
             raise UpdaterError(
                 EXPAND_FAILED,
                 version=context.change.to_version,
@@ -80,7 +81,7 @@ def run_expand(context: StepContext) -> None:
                 cause=error.title_text,
                 cause_remedy=add_raw_error_path(error.remedy_text, full),
                 detail=error.detail,
-            ).with_raw_error(error.private) from error
+            ).with_raw_error(error.raw_error) from error
 
 
 def needs_contract(
@@ -97,13 +98,13 @@ def needs_contract(
         runs_beside: Whether the engine runs programs on live databases; else it ran with the
             migrator.
     """
-    ran = facts.expands or not facts.as_is
+    ran = facts.has_expand or not facts.no_copy
     return (
         runs_beside
         and change.kind is ChangeKind.UPGRADE
         and target.contract_program is not None
         and bool(ran)
-        and not facts.contract_left
+        and not facts.contract_abandoned
         and facts.contract_s is None
     )
 
@@ -121,13 +122,13 @@ def run_contract(context: StepContext) -> None:
     target = site.load_migrations(context.target_version)
     began = site.clock.monotonic()
     with _hold_program_lock(site) as held:
-        if context.read_facts().contracted is None:
+        if context.read_facts().contract_started is None:
             # Once: a part of it changes the schema already.
             as_recorded = _are_schemas_as_recorded(site, journal)
-            journal.store_facts(change.id, ChangeFacts(contracted=as_recorded))
+            journal.store_facts(change.id, ChangeFacts(contract_started=as_recorded))
         try:
             if target.contract_program is not None:
-                site.engine.run_online_program(
+                site.database_engine.run_online_program(
                     target.contract_program, target.slot, context.progress, lock_fd=held
                 )
         except DatabaseUnreachableError:
@@ -144,7 +145,7 @@ def run_contract(context: StepContext) -> None:
 def _record_contract_failure(context: StepContext, error: UpdaterError) -> UpdaterError:
     """Write down that it failed, and what it left; return what is told."""
     site, journal, change = context.site, context.journal, context.change
-    full = store_raw_error(site.state, change.id, error)
+    full = store_raw_error(site.state_directory, change.id, error)
     journal.store_facts(change.id, ChangeFacts(contract_failed=error.code))
     values = {"code": error.code, "error": str(error)[:2000]}
     journal.record_event(
@@ -158,7 +159,7 @@ def _record_contract_failure(context: StepContext, error: UpdaterError) -> Updat
         cause=error.title_text,
         cause_remedy=add_raw_error_path(error.remedy_text, full),
         detail=error.detail,
-    ).with_raw_error(error.private)
+    ).with_raw_error(error.raw_error)
 
 
 def record_live_schemas(
@@ -179,14 +180,14 @@ def record_live_schemas(
         EXPAND_RUNNING: It is still at work.
     """
     facts = journal.read_facts(change.id)
-    if not (facts.contracted if change.is_committed else facts.expanded):
+    if not (facts.contract_started if change.is_committed else facts.expand_started):
         return
     with contextlib.nullcontext() if lock_held else _hold_program_lock(site):
         if lock_held:
             _wait_for_program(
-                site, site.engine.terminate_online_program
+                site, site.database_engine.terminate_online_program
             )  # it may have been ended in the middle
-        found = read_schemas(site.engine, LiveDatabase)
+        found = read_schemas(site.database_engine, LiveDatabase)
     if read_recorded_state(journal).fingerprints != found.fingerprints:
         journal.record_event(
             CONTRACTED if change.is_committed else EXPANDED,
@@ -202,7 +203,7 @@ def _are_schemas_as_recorded(site: Site, journal: Journal) -> bool:
     Of what somebody changes beside a program that is at work nobody can say whose it is.
     """
     found = find_schema_drift(site, journal)
-    return not any(finding.severity is Severity.STRICT for finding in found)
+    return not any(finding.severity is Severity.CRITICAL for finding in found)
 
 
 @contextlib.contextmanager
@@ -213,14 +214,14 @@ def _hold_program_lock(site: Site) -> Iterator[int]:
         EXPAND_RUNNING: It does not come to its end.
         LockUnusableError: The file cannot be made, as on a full disk.
     """
-    path = site.state / EXPAND_LOCK
+    path = site.state_directory / EXPAND_LOCK
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
         raise LockUnusableError(path=path, reason=error.strerror or str(error)) from error
     try:
         _wait_for_program(
-            site, lambda: try_lock(descriptor) and site.engine.terminate_online_program()
+            site, lambda: try_lock(descriptor) and site.database_engine.terminate_online_program()
         )
         yield descriptor
     finally:

@@ -41,7 +41,7 @@ FINGERPRINT_FORMAT = 1
 #: What to do about a schema that was changed outside an upgrade.
 WHOSE_SCHEMA = N_(
     "Have the change in {database} undone. To accept it, two approvers run: ncen-updater"
-    " adopt --restored {version} --reason TEXT"
+    " adopt {version} --restored --reason TEXT"
 )
 
 
@@ -81,17 +81,21 @@ def find_schema_drift(site: Site, journal: Journal) -> Iterator[Finding]:
     Nothing is yielded where nothing can be compared: no release is in use, nothing was recorded, or
     another server took it.
     """
-    engine, current, value = site.engine, site.slots.read_current(), read_recorded_state(journal)
-    by = journal.read_facts(value.change.id).fingerprints_by if value.change else None
+    engine, current, value = (
+        site.database_engine,
+        site.slots.read_current(),
+        read_recorded_state(journal),
+    )
+    by = journal.read_facts(value.change.id).fingerprint_source if value.change else None
     if current is None or (by is not None and by != read_fingerprint_source(engine)):
         return
     manifest = site.slots.read_document(current).manifest
-    declared = {item.name: item.changes_itself or () for item in manifest.databases}
+    declared = {item.name: item.self_managed or () for item in manifest.databases}
     for name in engine.names:
         if name not in value.fingerprints:
             continue
         found, then = engine.read_schema(LiveDatabase(name)), value.fingerprints[name]
-        kinds = find_changed_kinds(value.kinds.get(name, {}), found.kinds)
+        kinds = find_changed_kinds(value.schema_kinds.get(name, {}), found.kinds)
         same = then == found.fingerprint
         changed = judge_drift(same=same, kinds=kinds, declared=declared.get(name, ()))
         if changed is not None:
@@ -104,11 +108,11 @@ class SchemaDrift:
 
     Attributes:
         kinds: In what it is another one; None where that is not known.
-        by_itself: Whether the release says that the application does this.
+        declared: Whether the release says that the application does this.
     """
 
     kinds: tuple[SchemaKind, ...] | None
-    by_itself: bool = False
+    declared: bool = False
 
     def to_finding(self, database: str, version: Version) -> Finding:
         """Say it; ``version`` is the release in use."""
@@ -117,7 +121,7 @@ class SchemaDrift:
         if self.kinds is not None:
             values["kinds"] = format_kinds(self.kinds)
             figures["kinds"] = [kind.value for kind in self.kinds]
-        if self.by_itself:
+        if self.declared:
             return Finding(
                 "NU-6143",
                 Severity.INFO,
@@ -133,7 +137,7 @@ class SchemaDrift:
             )
         return Finding(
             "NU-6106",
-            Severity.STRICT,
+            Severity.CRITICAL,
             LazyText(
                 N_("Schema of {database} changed outside an upgrade")
                 if self.kinds is None
@@ -160,12 +164,14 @@ def judge_drift(
         beside = tuple(kind for kind in kinds or () if kind in KINDS_OUTSIDE_FINGERPRINT)
         return SchemaDrift(beside) if beside else None
     # That nothing differs although the whole does cannot be, and is nobody's excuse.
-    return SchemaDrift(kinds or None, by_itself=bool(kinds) and set(kinds or ()) <= set(declared))
+    return SchemaDrift(kinds or None, declared=bool(kinds) and set(kinds or ()) <= set(declared))
 
 
 def read_fingerprint_source(engine: DatabaseEngine) -> FingerprintSource:
     """Return by what fingerprints are taken now."""
-    return FingerprintSource(FINGERPRINT_FORMAT, engine.kind, _parse_major(engine.read_version()))
+    return FingerprintSource(
+        FINGERPRINT_FORMAT, engine.engine_name, _parse_major(engine.read_version())
+    )
 
 
 def _parse_major(version: str) -> int:
@@ -186,7 +192,7 @@ def read_expected_fingerprints(
         engine: The databases; fingerprints that another server took are not compared.
     """
     facts = journal.read_facts(source)
-    comparable = facts.fingerprints_by == read_fingerprint_source(engine)
+    comparable = facts.fingerprint_source == read_fingerprint_source(engine)
     return (facts.fingerprints_before or {}) if comparable else {}
 
 

@@ -34,32 +34,34 @@ def run_preflight(
         verify_slot: Hash every file of the slot in use.
     """
     target = Version(reference.release)
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         open_change = journal.find_open_change()
         changes = frozenset(change.id for change in journal.list_changes())
     leads_up = target > origin
 
     def schemas() -> tuple[Finding, ...]:
-        with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+        with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
             return tuple(find_schema_drift(site, journal))
 
     context = PreflightContext(
         config=site.config,
         change=reference,
         document=site.slots.read_document(target),
-        engine=site.engine,
-        store=site.slots,
+        engine=site.database_engine,
+        slots=site.slots,
         application=site.application,
         agent_version=site.agent_version,
         now=site.clock.now(),
         # Only the way forward is judged by it: a damaged memory stops nobody from going back.
-        newest_signed_time=TrustStateStore(site.state).load().floor if leads_up else None,
+        newest_signed_time=TrustStateStore(site.state_directory).load().clock_floor
+        if leads_up
+        else None,
         target=site.load_migrations(target) if leads_up else None,
         origin=site.load_migrations(origin) if leads_up else None,
-        fetched=True,
+        slot_built=True,
         open_change=open_change.id if open_change else None,
-        changes=changes,
-        full=verify_slot,
+        known_changes=changes,
+        verify_slot=verify_slot,
         progress=progress or SilentProgress(),
         overlay=site.overlay,
         schemas=schemas,

@@ -60,7 +60,7 @@ def import_bundle(
     if dry_run:
         return _read_in_child(reader, order, progress, opener)
     with (
-        hold_change_lock(site.state / CHANGE_LOCK_FILE, "import"),
+        hold_change_lock(site.state_directory / CHANGE_LOCK_FILE, "import"),
         _record_import(site, file.name, actor) as journal,
     ):
         record = _read_in_child(reader, order, progress, opener)
@@ -85,10 +85,10 @@ def _read_in_child(
 @contextlib.contextmanager
 def _record_import(site: Site, file: str, actor: str) -> Iterator[Journal | None]:
     """Write down that an import begins, and why it was refused; a new site has no journal yet."""
-    if not (site.state / JOURNAL_FILE).exists():
+    if not (site.state_directory / JOURNAL_FILE).exists():
         yield None
         return
-    with Journal.open(site.state / JOURNAL_FILE, now=site.clock.now) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, now=site.clock.now) as journal:
         journal.record_event(IMPORT_STARTED, by=actor, file=file)
         try:
             yield journal

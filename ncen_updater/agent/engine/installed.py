@@ -48,14 +48,14 @@ class ReportedVersion:
         url: Where it was asked; a command where that tells in its place.
         problem: Why it does not tell, or what else is not well.
         said: Its answer, where it is not well.
-        by_command: Whether a command of the site tells, and the application nothing.
+        from_command: Whether a command of the site tells, and the application nothing.
     """
 
     version: str
     url: str
     problem: str = ""
     said: str = ""
-    by_command: bool = False
+    from_command: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,15 @@ class SchemaProbe:
 
     database: str
     name: str
-    fits: bool
+    executable: bool
     rows: int = 0
-    newest: bool = True
+    is_newest_migration: bool = True
     detail: str = ""
 
     @property
     def passed(self) -> bool:
         """Whether the answer is that of the release."""
-        return self.fits and not self.rows
+        return self.executable and not self.rows
 
 
 @dataclass(frozen=True)
@@ -96,32 +96,34 @@ class InstalledRelease:
         reported: What the release that was named reports; empty where it is its version.
     """
 
-    said: ReportedVersion
-    asked: tuple[SchemaProbe, ...] = ()
+    application: ReportedVersion
+    probes: tuple[SchemaProbe, ...] = ()
     ledger: tuple[str, LazyText] | None = None
     reported: str = ""
 
     def format_lines(self, version: Version) -> Iterator[LazyText]:
         """Say it, a line each."""
-        if self.said.version:
+        if self.application.version:
             words = N_("Version reported by the application: {said}")
-            if self.said.by_command:
+            if self.application.from_command:
                 words = N_("Version reported by {command}: {said}")
-            yield LazyText(words, {"said": self.said.version, "command": self.said.url})
-            if self.reported and matches_reported_version(self.said.version, self.reported):
+            yield LazyText(
+                words, {"said": self.application.version, "command": self.application.url}
+            )
+            if self.reported and matches_reported_version(self.application.version, self.reported):
                 words = N_("{version} reports the same version; the build is unknown.")
                 yield LazyText(words, {"version": version})
         else:
             words = N_("Application version unknown ({problem})")
-            yield LazyText(words, {"problem": self.said.problem})
-        held = sum(item.passed for item in self.asked)
-        figures = {"held": held, "total": len(self.asked), "version": version}
-        if not self.asked:
+            yield LazyText(words, {"problem": self.application.problem})
+        held = sum(item.passed for item in self.probes)
+        figures = {"held": held, "total": len(self.probes), "version": version}
+        if not self.probes:
             yield LazyText(N_("{version} declares no checks of its databases."), figures)
         else:
             words = N_("Database checks of {version} passed: {held} of {total}")
             yield LazyText(words, figures)
-        for item in self.asked:
+        for item in self.probes:
             if not item.passed:
                 yield LazyText(N_("Check {name} of {database} failed: {problem}"), {
                     "name": item.name, "database": item.database, "problem": _describe_probe(item),
@@ -129,7 +131,7 @@ class InstalledRelease:
 
 
 def _describe_probe(item: SchemaProbe) -> LazyText:
-    if not item.fits:
+    if not item.executable:
         return LazyText(N_("query failed: {detail}"), {"detail": item.detail})
     return LazyText(N_("contradicting rows: {rows}"), {"rows": item.rows})
 
@@ -148,7 +150,7 @@ def find_mismatch(
         version: The release that was named.
         vouched: Whether a person says so in place of an application that does not.
     """
-    value = installed.said
+    value = installed.application
     if value.version and not matches_reported_version(
         value.version, installed.reported or str(version)
     ):
@@ -158,8 +160,8 @@ def find_mismatch(
     if installed.ledger is not None:
         database, reason = installed.ledger
         return _make_mismatch_error(database, version, reason)
-    for item in installed.asked:
-        if item.newest and not (item.fits if value.version else item.passed):
+    for item in installed.probes:
+        if item.is_newest_migration and not (item.executable if value.version else item.passed):
             values = {"name": item.name, "problem": _describe_probe(item)}
             return _make_mismatch_error(
                 item.database, version, LazyText(N_("check {name} failed: {problem}"), values)
@@ -199,12 +201,12 @@ def inspect_installed(
         DatabaseError: A database cannot be reached.
         ApplicationError: The application cannot be asked with the token of the configuration.
     """
-    with site.engine.hold_sessions():
+    with site.database_engine.hold_sessions():
         asked = (
-            *_run_verify_files(site.engine, migrations),
-            *_run_domain_checks(site.engine, manifest.checks),
+            *_run_verify_files(site.database_engine, migrations),
+            *_run_domain_checks(site.database_engine, manifest.checks),
         )
-        ledger = _find_foreign_ledger(site.engine, migrations, reported_version)
+        ledger = _find_foreign_ledger(site.database_engine, migrations, reported_version)
         return InstalledRelease(
             _ask_application(site, manifest.reported), asked, ledger, manifest.reports or ""
         )
@@ -228,22 +230,22 @@ def _ask_application(site: Site, reported: str) -> ReportedVersion:
 
 
 def _run_verify_files(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[SchemaProbe]:
-    if migrations.command is not None:
+    if migrations.migrator is not None:
         return
     for name, items in migrations.databases.items():
         asked = [_run_verify_file(engine, name, item) for item in items if item.verify is not None]
-        yield from (dataclasses.replace(item, newest=False) for item in asked[:-1])
+        yield from (dataclasses.replace(item, is_newest_migration=False) for item in asked[:-1])
         yield from asked[-1:]
 
 
 def _run_verify_file(engine: DatabaseEngine, database: str, item: SqlMigration) -> SchemaProbe:
     assert item.verify is not None  # noqa: S101 - the caller looked
     sql = item.verify.read_bytes().decode("utf-8")
-    refused = check_verify_sql(sql, engine.kind)
+    refused = check_verify_sql(sql, engine.engine_name)
     if refused is not None:
-        return SchemaProbe(database, item.migration.id, fits=False, detail=refused.reason)
+        return SchemaProbe(database, item.migration.id, executable=False, detail=refused.reason)
     rows = 0
-    for statement in split_statements(sql, engine.kind):
+    for statement in split_statements(sql, engine.engine_name):
         try:
             found = engine.run_query(
                 LiveDatabase(database),
@@ -253,7 +255,7 @@ def _run_verify_file(engine: DatabaseEngine, database: str, item: SqlMigration) 
         except DatabaseError as error:
             return _make_failed_probe(error, database, item.migration.id)
         rows += int(str(found[0][0]))
-    return SchemaProbe(database, item.migration.id, fits=True, rows=rows)
+    return SchemaProbe(database, item.migration.id, executable=True, rows=rows)
 
 
 def _run_domain_checks(
@@ -268,7 +270,7 @@ def _run_domain_checks(
         except DatabaseError as error:
             yield _make_failed_probe(error, check.database, check.name)
         else:
-            yield SchemaProbe(check.database, check.name, fits=True)
+            yield SchemaProbe(check.database, check.name, executable=True)
 
 
 def _make_failed_probe(error: DatabaseError, database: str, name: str) -> SchemaProbe:
@@ -280,14 +282,14 @@ def _make_failed_probe(error: DatabaseError, database: str, name: str) -> Schema
     if error.code != QUERY_FAILED.code:
         raise error
     return SchemaProbe(
-        database, name, fits=False, detail=(error.detail or str(error.title_text))[:300]
+        database, name, executable=False, detail=(error.detail or str(error.title_text))[:300]
     )
 
 
 def _find_foreign_ledger(
     engine: DatabaseEngine, migrations: MigrationSet, own: str
 ) -> tuple[str, LazyText] | None:
-    if migrations.command is not None:
+    if migrations.migrator is not None:
         return None
     for name in engine.names:
         rows: tuple[AppliedMigration, ...] = engine.read_ledger(LiveDatabase(name))

@@ -18,7 +18,7 @@ def list_interrupted_copies(journal: Journal) -> Iterator[CopyPlan]:
         journal: Open for reading.
     """
     for change in journal.list_changes(MAX_CHANGES):
-        plan = journal.read_facts(change.id).copy
+        plan = journal.read_facts(change.id).copy_plan
         if change.state.is_open or plan is None:
             continue
         done = any(

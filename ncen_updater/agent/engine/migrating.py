@@ -36,23 +36,23 @@ class MigrationResult:
     Attributes:
         before: The values of the checks on the copies.
         after: The same on what became of them.
-        as_copied: Fingerprints of the copies.
+        fingerprints_before: Fingerprints of the copies.
         fingerprints: Of what became of them.
         kinds: Of each kind of things in them.
         wrote: Whether a migration wrote rows, or a program of the release is still to come.
     """
 
-    before: Mapping[str, CheckValue]
-    after: Mapping[str, CheckValue]
-    as_copied: Mapping[str, str]
+    checks_before: Mapping[str, CheckValue]
+    checks_after: Mapping[str, CheckValue]
+    fingerprints_before: Mapping[str, str]
     fingerprints: Mapping[str, str]
-    kinds: Mapping[str, Mapping[str, str]]
-    wrote: bool
+    schema_kinds: Mapping[str, Mapping[str, str]]
+    wrote_rows: bool
 
     @property
     def is_unchanged(self) -> bool:
         """Whether neither schema nor rows are others."""
-        return not self.wrote and self.fingerprints == self.as_copied
+        return not self.wrote_rows and self.fingerprints == self.fingerprints_before
 
 
 def migrate_and_check(
@@ -95,7 +95,7 @@ def migrate_and_check(
         after = run_checks(engine, change.get_candidate, checks, CheckStage.AFTER)
         failures = compare_checks(checks, before, after)
         if failures:
-            raise DomainChecksError(problems="; ".join(str(failure.what) for failure in failures))
+            raise DomainChecksError(problems="; ".join(str(failure.text) for failure in failures))
         found = read_schemas(engine, change.get_candidate)
     copied = {name: str(text) for name, text in as_copied.items()}
     return MigrationResult(before, after, copied, found.fingerprints, found.kinds, wrote)
@@ -146,9 +146,9 @@ def _reverse_checks(checks: Sequence[DomainCheck]) -> tuple[DomainCheck, ...]:
             update={
                 "sql": check.sql_after or check.sql,
                 "sql_after": check.sql,
-                "compare": REVERSED_COMPARISONS[check.compare],
+                "compare": REVERSED_COMPARISONS[check.relation],
             }
         )
         for check in checks
-        if check.compare is not None
+        if check.relation is not None
     )

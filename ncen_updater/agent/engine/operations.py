@@ -108,7 +108,7 @@ class OperationResult:
     outcomes: tuple[ChangeOutcome, ...] = ()
     path: UpgradePath | NoUpgradePath | None = None
     decision: RecoveryDecision | None = None
-    started: bool = False
+    application_started: bool = False
 
 
 def _make_later_hop_error(failed: ChangeFailedError, stays: str) -> ChangeFailedError:
@@ -153,8 +153,8 @@ class Operations:
         Raises:
             UpdaterError: Of the trust, network or path family.
         """
-        view = self._site.source.refresh()
-        with Journal.open(self._site.state / JOURNAL_FILE, read_only=True) as journal:
+        view = self._site.release_source.refresh()
+        with Journal.open(self._site.state_directory / JOURNAL_FILE, read_only=True) as journal:
             return choose_upgrade_path(self._site, view.offers, journal, target, retry=retry)
 
     def upgrade(
@@ -187,7 +187,7 @@ class Operations:
             require_idle_site(self._site, journal)
             zone = self._site.config.service.get_timezone()
             require_no_hold(journal, self._site.clock.now(), zone)
-            offers = self._site.source.refresh().offers
+            offers = self._site.release_source.refresh().offers
             path = choose_upgrade_path(self._site, offers, journal, target, retry=retry)
             outcomes: list[ChangeOutcome] = []
             hops = path.hops if isinstance(path, UpgradePath) else ()
@@ -200,7 +200,7 @@ class Operations:
                 change = self._new_change(
                     ChangeKind.UPGRADE, require_current_version(self._site), offer.release_version
                 )
-                facts = dataclasses.replace(agreed, path=walked, begin_before=start_before)
+                facts = dataclasses.replace(agreed, path_versions=walked, start_before=start_before)
                 agreed = NO_FACTS
                 predicted = find_forecast(journal, change.from_version, change.to_version)
                 journal.begin_change(change, facts)
@@ -223,7 +223,7 @@ class Operations:
         Nothing comes of it where this user may not write the journal.
         """
         try:
-            with Journal.open(self._site.state / JOURNAL_FILE) as journal:
+            with Journal.open(self._site.state_directory / JOURNAL_FILE) as journal:
                 record_elapsed_time(journal, self._site.clock)
         except (JournalPermissionError, JournalUnwritableError) as error:
             logger.info("the time that has passed was not counted: %s", error)
@@ -235,7 +235,7 @@ class Operations:
             NOTHING_TO_ROLL_BACK: If there is no earlier release here.
             RECORDS_WOULD_BE_LOST: If it loses records and the loss was not accepted.
         """
-        with Journal.open(self._site.state / JOURNAL_FILE, read_only=True) as journal:
+        with Journal.open(self._site.state_directory / JOURNAL_FILE, read_only=True) as journal:
             return self._plan_rollback(journal, accept_loss)
 
     def rollback(
@@ -304,7 +304,7 @@ class Operations:
             if at_boot and change is None:
                 return OperationResult(decision=decide_recovery(ObservedState(None)))
             if change is not None and not by_operator:
-                there = functools.partial(self._site.engine.require_live, opened=False)
+                there = functools.partial(self._site.database_engine.require_live, opened=False)
                 self._make_runner(journal).when_there(there)
             lift_ended_fences(self._site, journal)
             decision = decide_recovery(observe_site(self._site, change, by_operator=by_operator))
@@ -320,15 +320,15 @@ class Operations:
                     self._start_if_expected(journal, last_running_boot)
                     raise
                 started = self._start_if_expected(journal, last_running_boot)
-                return dataclasses.replace(found, started=started)
+                return dataclasses.replace(found, application_started=started)
             if decision.action is RecoveryAction.STOP or change is None:
                 raise self._mark_stuck(journal, change, decision)
             self._make_runner(journal).record_recovery(change.id)
-            if decision.action is RecoveryAction.GO_FORWARD and not change.is_open_after_commit:
+            if decision.action is RecoveryAction.FINISH and not change.is_open_after_commit:
                 journal.commit_change(change.id)  # the databases remember it, the journal did not
             pending = OperationResult()
             try:
-                if decision.action is RecoveryAction.GO_BACK:
+                if decision.action is RecoveryAction.REVERT:
                     self._make_runner(journal, at_boot=at_boot).revert(change.id)
                 elif at_boot:
                     self._make_runner(journal, at_boot=True).end_downtime_only(change.id)
@@ -338,7 +338,7 @@ class Operations:
             except BaseException as error:
                 self._make_runner(journal).count_failed_recovery(change.id, error)
                 raise
-            if decision.action is RecoveryAction.GO_BACK:
+            if decision.action is RecoveryAction.REVERT:
                 pending = self._run_pending_rollback(
                     journal, decision, by_operator=by_operator, at_boot=at_boot
                 )
@@ -346,10 +346,12 @@ class Operations:
                 (read_outcome(journal, change.id), *pending.outcomes), decision=decision
             )
 
-    def _start_if_expected(self, journal: Journal, ran_in: str | None) -> bool:
+    def _start_if_expected(self, journal: Journal, last_running_boot: str | None) -> bool:
         """Start the application where it ought to run and nobody comes to start it."""
         application = self._site.application
-        verdict = decide_restart(application.observe_state(), ran_in, self._site.clock.boot())
+        verdict = decide_restart(
+            application.observe_state(), last_running_boot, self._site.clock.boot_id()
+        )
         current = self._site.slots.read_current()
         if verdict is not RestartDecision.START or current is None:
             return False
@@ -360,15 +362,17 @@ class Operations:
         journal.record_event(APPLICATION_STARTED, version=str(current))
         return True
 
-    def _start_for_soak(self, journal: Journal, change: Change, ran_in: str | None) -> None:
+    def _start_for_soak(
+        self, journal: Journal, change: Change, last_running_boot: str | None
+    ) -> None:
         """Start what ought to run for its soak, which judges a release that does not start.
 
         Before officers are let in that is for the steps to do.
         """
-        if change.get_step_state(StepName.OPEN) is not StepState.DONE:
+        if change.get_step_state(StepName.MAINTENANCE_OFF) is not StepState.DONE:
             return
         try:
-            self._start_if_expected(journal, ran_in)
+            self._start_if_expected(journal, last_running_boot)
         except (ApplicationUnhealthyError, ApplicationError) as error:
             logger.warning("the application is not well, and is watched all the same: %s", error)
 
@@ -378,13 +382,13 @@ class Operations:
         Raises:
             NOTHING_TO_CONFIRM: If no change is committed and open.
         """
-        with Journal.open(self._site.state / JOURNAL_FILE) as journal:
+        with Journal.open(self._site.state_directory / JOURNAL_FILE) as journal:
             return soaking.confirm_release(journal, actor)
 
     @contextlib.contextmanager
     def read_journal(self) -> Iterator[Journal]:
         """Open the journal to look into it."""
-        with Journal.open(self._site.state / JOURNAL_FILE, read_only=True) as journal:
+        with Journal.open(self._site.state_directory / JOURNAL_FILE, read_only=True) as journal:
             yield journal
 
     @contextlib.contextmanager
@@ -417,7 +421,7 @@ class Operations:
         Raises:
             FEED_NEVER_READ: If there is none yet; that says nothing of what is on offer.
         """
-        view = self._site.source.load_last_view()
+        view = self._site.release_source.load_last_view()
         if view is None:
             raise UpdaterError(FEED_NEVER_READ)
         return choose_upgrade_path(self._site, view.offers, journal, target, retry=retry)
@@ -427,9 +431,11 @@ class Operations:
     @contextlib.contextmanager
     def _lock_and_open_journal(self, what: str) -> Iterator[Journal]:
         with (
-            hold_change_lock(self._site.state / CHANGE_LOCK_FILE, what),
-            hold_application_lock(self._site.config.application.door_file, what),
-            Journal.open(self._site.state / JOURNAL_FILE, now=self._site.clock.now) as journal,
+            hold_change_lock(self._site.state_directory / CHANGE_LOCK_FILE, what),
+            hold_application_lock(self._site.config.application.maintenance_file, what),
+            Journal.open(
+                self._site.state_directory / JOURNAL_FILE, now=self._site.clock.now
+            ) as journal,
         ):
             record_elapsed_time(journal, self._site.clock)
             yield journal
@@ -452,7 +458,7 @@ class Operations:
         mode: DatabaseMode = DatabaseMode.MIGRATE,
         source: str | None = None,
     ) -> Change:
-        marker: DatabaseMarker | None = self._site.engine.read_marker()
+        marker: DatabaseMarker | None = self._site.database_engine.read_marker()
         return Change(
             id=self._new_id(),
             kind=kind,
@@ -463,7 +469,7 @@ class Operations:
             to_version=str(target),
             generation=(marker.generation if marker else 0) + 1,
             created_at=self._site.clock.now(),
-            source=source,
+            restore_source=source,
         )
 
     def _plan_rollback(self, journal: Journal, accept_loss: int | None) -> RollbackPlan:
@@ -492,7 +498,7 @@ class Operations:
                 reason=way.reason,
                 lost=way.lost,
             )
-        return dataclasses.replace(way, accepted=accept_loss or 0)
+        return dataclasses.replace(way, accepted_loss=accept_loss or 0)
 
     def _run_pending_rollback(
         self, journal: Journal, decision: RecoveryDecision, *, by_operator: bool, at_boot: bool
@@ -514,10 +520,12 @@ class Operations:
             )
         if find_pending_rollback(journal) is None:
             return OperationResult(decision=decision)  # confirmed while the way back was looked for
-        outcome = self._run_rollback(journal, way, closes=None, soak_of=pending.change.id)
+        outcome = self._run_rollback(
+            journal, way, closes=None, failed_soak_upgrade=pending.change.id
+        )
         return OperationResult(
             (outcome,),
-            decision=RecoveryDecision(RecoveryAction.GO_BACK, "owed", PENDING_ROLLBACK_REASON),
+            decision=RecoveryDecision(RecoveryAction.REVERT, "owed", PENDING_ROLLBACK_REASON),
         )
 
     def _run_rollback(
@@ -525,7 +533,7 @@ class Operations:
         journal: Journal,
         plan: RollbackPlan,
         closes: str | None,
-        soak_of: str | None = None,
+        failed_soak_upgrade: str | None = None,
         agreed: ChangeFacts = NO_FACTS,
     ) -> ChangeOutcome:
         if closes is not None:
@@ -536,11 +544,11 @@ class Operations:
         )
         facts = dataclasses.replace(
             inherit_facts(journal, closes),
-            accepted_loss=plan.accepted,
-            undoes=plan.undoes,
-            by_code=plan.by_code or None,
-            as_is=plan.as_is or None,
-            soak_of=soak_of,
+            accepted_loss=plan.accepted_loss,
+            undone_upgrade=plan.undoes,
+            code_only=plan.code_only or None,
+            no_copy=plan.no_copy or None,
+            failed_soak_upgrade=failed_soak_upgrade,
             binding=agreed.binding,
         )
         journal.begin_change(change, facts, superseded_change=closes)
@@ -559,7 +567,7 @@ class Operations:
     def _handle_failed_soak(self, journal: Journal, change: Change, error: SoakFailedError) -> None:
         """Remember the release, and go back by itself only where that keeps every record."""
         if change.kind is not ChangeKind.UPGRADE:
-            journal.store_facts(change.id, ChangeFacts(waits_for_person=True))
+            journal.store_facts(change.id, ChangeFacts(needs_operator=True))
             return
         SiteHistory(journal).mark_bad(change.product, change.to_version, error.code, change.id)
         way = plan_rollback(self._site, journal, require_current_version(self._site))
@@ -567,10 +575,12 @@ class Operations:
         if journal.read_facts(change.id).confirmed_by is not None:
             return  # while the way back was looked for
         if self._site.config.soak.on_failure == "rollback" and way is not None and keeps_all:
-            outcome = self._run_rollback(journal, way, closes=change.id, soak_of=change.id)
+            outcome = self._run_rollback(
+                journal, way, closes=change.id, failed_soak_upgrade=change.id
+            )
             error.values["rolled_back_to"] = outcome.change.to_version
         else:
-            journal.store_facts(change.id, ChangeFacts(waits_for_person=True))
+            journal.store_facts(change.id, ChangeFacts(needs_operator=True))
 
     def _mark_stuck(
         self, journal: Journal, change: Change | None, decision: RecoveryDecision

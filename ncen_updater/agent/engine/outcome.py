@@ -16,13 +16,13 @@ class ChangeOutcome:
     """One change and its figures.
 
     Attributes:
-        stop_s: Seconds for which officers were kept out; None if they were not.
+        downtime_s: Seconds for which officers were kept out; None if they were not.
         step_s: Seconds of each step that ended.
         facts: What the steps kept.
     """
 
     change: Change
-    stop_s: float | None
+    downtime_s: float | None
     step_s: Mapping[str, float]
     facts: ChangeFacts
 
@@ -37,12 +37,12 @@ def measure_downtime(change: Change, facts: ChangeFacts) -> float | None:
         change: The change.
         facts: What its steps kept.
     """
-    if facts.stop_s is not None:
-        return float(facts.stop_s)
-    close = change.steps.get(StepName.CLOSE)
+    if facts.downtime_s is not None:
+        return float(facts.downtime_s)
+    close = change.steps.get(StepName.MAINTENANCE_ON)
     if close is None:
         return None
-    opened = change.steps.get(StepName.OPEN)
+    opened = change.steps.get(StepName.MAINTENANCE_OFF)
     ended = close.ended_at if close.state is StepState.UNDONE else opened and opened.ended_at
     return measure_seconds(close.started_at, ended) if ended else None
 
@@ -65,11 +65,11 @@ def serialize_change(change: Change, facts: ChangeFacts = NO_FACTS) -> dict[str,
         "to": change.to_version,
         "created_at": change.created_at,
         "ended_at": change.ended_at,
-        "stop_s": measure_downtime(change, facts),
+        "downtime_s": measure_downtime(change, facts),
         "error_code": change.error_code,
-        "attempts": change.attempts,
-        "expanded": facts.expanded is not None,
-        "contract_left": bool(facts.contract_left),
+        "attempts": change.failed_recoveries,
+        "expand_started": facts.expand_started is not None,
+        "contract_abandoned": bool(facts.contract_abandoned),
         "ended_sessions": list(facts.ended_sessions or ()),
         "replaced": list(facts.replaced or ()),
     }
@@ -81,7 +81,7 @@ def read_outcome(journal: Journal, change_id: str) -> ChangeOutcome:
     facts = journal.read_facts(change_id)
     return ChangeOutcome(
         change=change,
-        stop_s=measure_downtime(change, facts),
+        downtime_s=measure_downtime(change, facts),
         step_s={
             name.value: round(seconds, 3)
             for name, record in change.steps.items()

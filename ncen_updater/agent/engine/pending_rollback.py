@@ -36,13 +36,13 @@ class PendingRollback:
     """
 
     change: Change
-    tries: int
+    attempts: int
     failures: int = 0
 
     @property
     def is_automatic(self) -> bool:
         """Whether it is tried again without a person."""
-        return self.tries < MAX_ATTEMPTS and self.failures < MAX_FAILURES
+        return self.attempts < MAX_ATTEMPTS and self.failures < MAX_FAILURES
 
 
 def find_pending_rollback(journal: Journal) -> PendingRollback | None:
@@ -52,7 +52,10 @@ def find_pending_rollback(journal: Journal) -> PendingRollback | None:
         if change.state.is_open:
             return None
         if not change.is_committed:
-            if change.kind is ChangeKind.ROLLBACK and journal.read_facts(change.id).soak_of:
+            if (
+                change.kind is ChangeKind.ROLLBACK
+                and journal.read_facts(change.id).failed_soak_upgrade
+            ):
                 tries += 1
                 failures += change.error_code not in (None, INTERRUPTED.code)
             continue
@@ -74,7 +77,7 @@ def find_rolled_back_releases(journal: Journal) -> frozenset[str]:
             continue
         if change.kind is ChangeKind.UPGRADE:
             found.discard(change.to_version)
-        elif journal.read_facts(change.id).soak_of is None:
+        elif journal.read_facts(change.id).failed_soak_upgrade is None:
             found.add(change.from_version)
     return frozenset(found)
 
@@ -83,11 +86,12 @@ def inherit_facts(journal: Journal, superseded_change: str | None) -> ChangeFact
     """What a rollback must know of a change that was torn before it let officers in again."""
     if (
         superseded_change is None
-        or journal.read_change(superseded_change).get_step_state(StepName.OPEN) is StepState.DONE
+        or journal.read_change(superseded_change).get_step_state(StepName.MAINTENANCE_OFF)
+        is StepState.DONE
     ):
         return NO_FACTS
-    closed = journal.read_facts(superseded_change).door_was_closed or False
-    return ChangeFacts(door_was_closed=closed, was_running=True)
+    closed = journal.read_facts(superseded_change).maintenance_was_on or False
+    return ChangeFacts(maintenance_was_on=closed, was_running=True)
 
 
 def can_be_superseded(journal: Journal, change: Change) -> bool:
@@ -96,7 +100,7 @@ def can_be_superseded(journal: Journal, change: Change) -> bool:
     A rollback in its soak may not, unless it turned bad: typed twice, the command would go back two
     releases.
     """
-    if change.kind is ChangeKind.ROLLBACK and journal.read_facts(change.id).soak_failed is None:
+    if change.kind is ChangeKind.ROLLBACK and journal.read_facts(change.id).soak_error is None:
         return False
     return change.is_open_after_commit
 
@@ -106,5 +110,5 @@ def find_rollback_job(journal: Journal) -> Job | None:
     change = journal.find_open_change()
     if change is None or not change.is_soaking or not can_be_superseded(journal, change):
         return None
-    waiting = (order for order in JobQueue(journal).list_unfinished() if order.taken_at is None)
+    waiting = (order for order in JobQueue(journal).list_unfinished() if order.started_at is None)
     return next((order for order in waiting if order.kind is JobKind.ROLLBACK), None)

@@ -39,7 +39,7 @@ def require_no_hold(journal: Journal, now: datetime, zone: tzinfo | None = None)
         HELD: If so.
     """
     for row in SiteHistory(journal).list_active_holds(now):
-        raise make_hold_error(row.reason, row.by, row.since, zone)
+        raise make_hold_error(row.reason, row.actor, row.since, zone)
 
 
 def make_hold_error(

@@ -71,7 +71,7 @@ class PlannedStep:
     name: str
     title: LazyText
     downtime: bool
-    note: LazyText | None = None
+    skipped_because: LazyText | None = None
 
 
 def list_planned_steps(
@@ -88,7 +88,7 @@ def list_planned_steps(
     for name, step in make_steps().items():
         if name in (StepName.COPY, StepName.MIGRATE) and not copies:
             continue
-        if name is StepName.CLOSE:
+        if name is StepName.MAINTENANCE_ON:
             lines += [PlannedStep(key, note, False, note) for key, note in SEPARATE_STEPS.items()]
             if expands:
                 lines.append(PlannedStep("expand", EXPAND_TITLE, False))
@@ -111,21 +111,24 @@ class PlannedFiles:
 
     name: str
     effect: SiteFileEffect | None
-    words: str
-    covered: bool
+    description: str
+    configured: bool
 
     def to_json(self) -> dict[str, object]:
         """JSON-able facts."""
         effect = self.effect.value if self.effect else None
         return {
-            "name": self.name, "effect": effect, "words": self.words, "covered": self.covered,
-        }  # fmt: skip
+            "name": self.name,
+            "effect": effect,
+            "description": self.description,
+            "configured": self.configured,
+        }
 
     @property
     def text(self) -> LazyText:
         """What people read before they agree."""
-        values = {"name": self.name, "words": self.words}
-        if self.effect in (None, SiteFileEffect.NOTHING) and self.covered:
+        values = {"name": self.name, "words": self.description}
+        if self.effect in (None, SiteFileEffect.NOTHING) and self.configured:
             words = {
                 None: N_("  {name}: effect not declared by the release; files are retained"),
                 SiteFileEffect.NOTHING: N_(
@@ -133,7 +136,7 @@ class PlannedFiles:
                 ),
             }
             return LazyText(words[self.effect], values)
-        if not self.covered:
+        if not self.configured:
             text = N_("  {name}: not retained (not in agent.toml): {words}")
         elif self.effect is SiteFileEffect.ADDS:
             text = N_("  {name}: files added, reverted before the commit: {words}")
@@ -158,7 +161,10 @@ def list_planned_files(own: Sequence[str], manifest: Manifest) -> tuple[PlannedF
         value = declared.get(name)
         found.append(
             PlannedFiles(
-                name, value.effect if value else None, value.words if value else "", name in own
+                name,
+                value.effect if value else None,
+                value.description if value else "",
+                name in own,
             )
         )
     return tuple(found)
@@ -175,7 +181,7 @@ class HopPlan:
         way: The way back after the commit, as a rollback will take it.
         files: What the site's own files are called, and what the release says it does to them.
         layer: What becomes of the country's texts and settings; None where there are none.
-        as_is: Whether no database is copied or migrated while officers are out.
+        no_copy: Whether no database is copied or migrated while officers are out.
         expands: Whether the release's program works on them before, while officers do.
         contracts: Whether another one does once the release was watched.
     """
@@ -184,38 +190,41 @@ class HopPlan:
     offer: Offer
     document: ReleaseDocument
     migrations: MigrationPlan
-    target: MigrationSet
+    target_migrations: MigrationSet
     databases: Sequence[DatabaseFacts]
     copy: CopyPlan | None
     findings: Sequence[Finding]
-    way: RollbackPath
-    files: Sequence[PlannedFiles] = ()
-    layer: OverlayReport | None = None
-    as_is: bool = False
+    rollback_path: RollbackPath
+    site_files: Sequence[PlannedFiles] = ()
+    overlay: OverlayReport | None = None
+    no_copy: bool = False
     expands: bool = False
     contracts: bool = False
 
     @property
     def contract_command(self) -> Sequence[str]:
         """That program and its arguments; empty where nothing does."""
-        program = self.target.contract_program if self.contracts else None
+        program = self.target_migrations.contract_program if self.contracts else None
         return program.argv if program is not None else ()
 
     @property
     def keeps_records(self) -> bool:
         """Whether it is known now that a rollback after the commit keeps every record."""
-        return self.way.back is RollbackKind.KEEPS_RECORDS
+        return self.rollback_path.kind is RollbackKind.KEEPS_RECORDS
 
     @property
     def rollback_text(self) -> LazyText:
         """The way back in one sentence, as the rollback will say it."""
         return describe_rollback(
-            self.way.back, self.offer.version, self.origin, self.way.lost_objects
+            self.rollback_path.kind,
+            self.offer.version,
+            self.origin,
+            self.rollback_path.lost_objects,
         )
 
     def render_sql(self, engine: str) -> str:
         """Every statement of this change, in order."""
-        return render_plan_sql(self.migrations, engine, self.target)
+        return render_plan_sql(self.migrations, engine, self.target_migrations)
 
     def to_json(self) -> dict[str, object]:
         """JSON-able facts; the digest of the plan is made of them."""
@@ -240,15 +249,15 @@ class HopPlan:
             "command": list(manifest.migrator.argv) if manifest.migrator else None,
             "irreversible": [
                 {"database": database, "id": id_, "reason": reason}
-                for database, id_, reason in self.way.reasons
+                for database, id_, reason in self.rollback_path.reasons
             ],
             "rollback_keeps_records": self.keeps_records,
-            "by_code": self.as_is,
+            "no_copy": self.no_copy,
             "expands": self.expands,
             "contract": list(self.contract_command) if self.contracts else [],
-            "files": [item.to_json() for item in self.files],
+            "files": [item.to_json() for item in self.site_files],
             # A wording may be mended until the last moment; a setting is what was agreed to.
-            "settings": self.layer.settings if self.layer else "",
+            "settings_digest": self.overlay.settings_digest if self.overlay else "",
         }
 
 
@@ -259,7 +268,7 @@ class UpgradePlan:
     engine: str
     hops: tuple[HopPlan, ...]
     steps: tuple[PlannedStep, ...]
-    planned: str | None = None
+    original_digest: str | None = None
 
     @property
     def digest(self) -> str:
@@ -267,8 +276,8 @@ class UpgradePlan:
 
         What a rehearsal showed since is not in it: the approval is bound to that by itself.
         """
-        if self.planned is not None:
-            return self.planned
+        if self.original_digest is not None:
+            return self.original_digest
         return compute_sha256(encode_canonical_json({"hops": [hop.to_json() for hop in self.hops]}))
 
     def apply_rehearsal(self, report: RehearsalReport | None) -> UpgradePlan:
@@ -283,9 +292,13 @@ class UpgradePlan:
         hops = []
         for hop in self.hops:
             unchanged = shown.get((str(hop.origin), hop.document.manifest.version))
-            way = hop.way if unchanged is None else hop.way.resolve_kind(unchanged=unchanged)
-            hops.append(replace(hop, way=way))
-        return replace(self, hops=tuple(hops), planned=self.digest)
+            way = (
+                hop.rollback_path
+                if unchanged is None
+                else hop.rollback_path.resolve_kind(unchanged=unchanged)
+            )
+            hops.append(replace(hop, rollback_path=way))
+        return replace(self, hops=tuple(hops), original_digest=self.digest)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -295,7 +308,7 @@ class UpgradePlan:
     @property
     def is_blocked(self) -> bool:
         """Whether a strict finding stands."""
-        return any(finding.severity is Severity.STRICT for finding in self.findings)
+        return any(finding.severity is Severity.CRITICAL for finding in self.findings)
 
     def render_sql(self) -> str:
         """Every statement that will run, in order, for the database administrator."""
@@ -313,21 +326,21 @@ class UpgradePlan:
             "hops": [
                 {
                     **hop.to_json(),
-                    "by_code": hop.as_is,
+                    "no_copy": hop.no_copy,
                     "expands": hop.expands,
-                    "way_back": hop.way.back.value,
-                    "loses": list(hop.way.lost_objects),
-                    "country": _serialize_overlay(hop.layer),
+                    "rollback_kind": hop.rollback_path.kind.value,
+                    "lost_objects": list(hop.rollback_path.lost_objects),
+                    "overlay": _serialize_overlay(hop.overlay),
                     "databases": [
-                        {"name": f.name, "physical": f.physical, "bytes": f.size_bytes}
+                        {"name": f.name, "physical_name": f.physical_name, "bytes": f.size_bytes}
                         for f in hop.databases
                     ],
-                    "copy": {k: dict(v) for k, v in hop.copy.data.items()} if hop.copy else None,
+                    "copy": {k: dict(v) for k, v in hop.copy.copies.items()} if hop.copy else None,
                     "findings": [
                         {
                             "code": f.code,
                             "severity": f.severity.value,
-                            "what": str(f.what),
+                            "title": str(f.title),
                             "remedy": str(f.remedy),
                             "figures": dict(f.figures),
                         }
@@ -341,7 +354,7 @@ class UpgradePlan:
                     "name": step.name,
                     "title": str(step.title),
                     "downtime": step.downtime,
-                    "runs": step.note is None,
+                    "runs": step.skipped_because is None,
                 }
                 for step in self.steps
             ],
@@ -367,7 +380,7 @@ def make_plan(
     """
     hops: list[HopPlan] = []
     origin = current
-    engine = site.engine
+    engine = site.database_engine
     ledgers: Mapping[str, Sequence[AppliedMigration]] = {
         name: engine.read_ledger(LiveDatabase(name)) for name in engine.names
     }
@@ -385,15 +398,15 @@ def make_plan(
         findings: Sequence[Finding] = ()
         copy: CopyPlan | None = None
         migrations = plan_site_migrations(engine.names, ledgers, target, before)
-        expanding = engine.runs_beside and is_expand_upgrade(target, before)
-        as_is = expanding or is_code_only_upgrade(migrations, target, before)
-        reference = replace(reference, as_is=as_is)
+        expanding = engine.supports_online_programs and is_expand_upgrade(target, before)
+        no_copy = expanding or is_code_only_upgrade(migrations, target, before)
+        reference = replace(reference, no_copy=no_copy)
         ledgers = predict_ledgers(ledgers, migrations, reference)
         way = (
             NO_COPY
-            if as_is
+            if no_copy
             else plan_rollback_path(
-                engine.names, ledgers, target, before, reference.id, engine=engine.kind
+                engine.names, ledgers, target, before, reference.id, engine=engine.engine_name
             )
         )
         if number == 0:
@@ -413,19 +426,19 @@ def make_plan(
                 way,
                 files,
                 site.overlay.make_report(origin, offer.release_version) if site.overlay else None,
-                as_is,
+                no_copy,
                 expanding,
-                engine.runs_beside
+                engine.supports_online_programs
                 and target.contract_program is not None
-                and (expanding or not as_is),
+                and (expanding or not no_copy),
             )
         )
         origin = offer.release_version
     return UpgradePlan(
-        site.engine.kind,
+        site.database_engine.engine_name,
         tuple(hops),
         list_planned_steps(
-            copies=not hops or any(not hop.as_is for hop in hops),
+            copies=not hops or any(not hop.no_copy for hop in hops),
             expands=any(hop.expands for hop in hops),
             contracts=any(hop.contracts for hop in hops),
         ),
@@ -439,6 +452,6 @@ def _prepare_slot(site: Site, offer: Offer, progress: ProgressListener) -> Relea
         if document.archive.sha256 == offer.archive.sha256:
             return document
     held = list_slot_trees(site.slots)
-    fetched = site.source.download_smallest(offer, held, progress)
-    build_slot(site.slots, site.source, offer, fetched, held, progress)
+    fetched = site.release_source.download_smallest(offer, held, progress)
+    build_slot(site.slots, site.release_source, offer, fetched, held, progress)
     return fetched.document

@@ -26,11 +26,11 @@ def lift_ended_fences(site: Site, journal: Journal) -> None:
         DatabaseError: If, with no change open, a live database is missing or refuses sessions.
     """
     over = {change.id: change for change in journal.list_changes() if not change.state.is_open}
-    for change_id in over.keys() & site.engine.read_evidence(None).fenced_by:
-        site.engine.unfence(make_change_ref(over[change_id]))
+    for change_id in over.keys() & site.database_engine.read_evidence(None).fenced_by:
+        site.database_engine.unfence(make_change_ref(over[change_id]))
         journal.record_event("fence-lifted", change_id)
     if journal.find_open_change() is None:
-        site.engine.require_live()
+        site.database_engine.require_live()
 
 
 def require_idle_site(site: Site, journal: Journal) -> None:
@@ -53,11 +53,9 @@ def require_consistent_site(site: Site, journal: Journal, change: Change | None)
         InterventionRequiredError: If so.
     """
     decision = decide_recovery(observe_site(site, change, by_operator=True))
-    if decision.action is not (
-        RecoveryAction.NOTHING if change is None else RecoveryAction.GO_FORWARD
-    ):
+    if decision.action is not (RecoveryAction.NOTHING if change is None else RecoveryAction.FINISH):
         raise InterventionRequiredError(reason=decision.reason)
-    healed = site.engine.repair_marker()
+    healed = site.database_engine.repair_marker()
     if healed:
         journal.record_event("marker-healed", change.id if change else None, databases=list(healed))
     reason = find_contradiction(site, journal)
@@ -103,7 +101,7 @@ def choose_upgrade_path(
         country=settings.country,
         channel=settings.channel,
         agent=site.agent_version,
-        now=site.source.get_reference_time(),
+        now=site.release_source.get_reference_time(),
         bad=bad,
         allow_bad=retry,
         target=target,

@@ -32,8 +32,8 @@ class RecoveryAction(StrEnum):
     """What recovery does."""
 
     NOTHING = "nothing"
-    GO_BACK = "go-back"
-    GO_FORWARD = "go-forward"
+    REVERT = "revert"
+    FINISH = "finish"
     STOP = "stop"
 
 
@@ -53,7 +53,7 @@ class ObservedState:
         slot: Where ``current`` points.
         attempts: Recoveries of this change that ended by an error of their own; not those that
             were cut off, by a power cut or by who ended the agent.
-        by_person: Whether a person ordered this recovery; they may try as often as they wish.
+        by_operator: Whether a person ordered this recovery; they may try as often as they wish.
         recorded: Whether the databases say that this change was committed.
         later: Whether the databases were brought by a later change.
     """
@@ -63,14 +63,14 @@ class ObservedState:
     fence: StepState | None = None
     cut_over: StepState | None = None
     switch: StepState | None = None
-    swapped: bool = False
+    cut_over_done: bool = False
     fenced: bool = False
-    missing: bool = False
+    database_missing: bool = False
     slot: CurrentSlot = CurrentSlot.OLD
     attempts: int = 0
-    by_person: bool = False
-    recorded: bool = False
-    later: bool = False
+    by_operator: bool = False
+    committed_in_databases: bool = False
+    later_change_in_databases: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class RecoveryRule:
     """One row of the table."""
 
     name: str
-    fits: Callable[[ObservedState], bool]
+    matches: Callable[[ObservedState], bool]
     action: RecoveryAction
     reason: LazyText
 
@@ -88,7 +88,7 @@ class RecoveryDecision:
     """What to do, by which row, and why."""
 
     action: RecoveryAction
-    row: str
+    rule: str
     reason: LazyText
 
 
@@ -103,7 +103,7 @@ def _is_uncommitted(s: ObservedState) -> bool:
 RECOVERY_TABLE: tuple[RecoveryRule, ...] = (
     RecoveryRule(
         "idle, a database is missing",
-        lambda s: _is_idle(s) and s.missing,
+        lambda s: _is_idle(s) and s.database_missing,
         RecoveryAction.STOP,
         LazyText(N_("a database is missing, but no change is in progress")),
     ),
@@ -122,7 +122,7 @@ RECOVERY_TABLE: tuple[RecoveryRule, ...] = (
     RecoveryRule(
         "too many attempts",
         lambda s: (
-            not s.by_person
+            not s.by_operator
             and (s.attempts >= MAX_RECOVERY_ATTEMPTS or s.state is ChangeState.STUCK)
         ),
         RecoveryAction.STOP,
@@ -130,7 +130,7 @@ RECOVERY_TABLE: tuple[RecoveryRule, ...] = (
     ),
     RecoveryRule(
         "a later change",
-        lambda s: s.later,
+        lambda s: s.later_change_in_databases,
         RecoveryAction.STOP,
         LazyText(
             N_("the databases record a later change than the journal: the journal is outdated")
@@ -144,7 +144,7 @@ RECOVERY_TABLE: tuple[RecoveryRule, ...] = (
     ),
     RecoveryRule(
         "committed, but the databases are the old ones",
-        lambda s: s.committed and not s.swapped,
+        lambda s: s.committed and not s.cut_over_done,
         RecoveryAction.STOP,
         LazyText(N_("committed according to the journal, not cut over according to the databases")),
     ),
@@ -159,24 +159,24 @@ RECOVERY_TABLE: tuple[RecoveryRule, ...] = (
     RecoveryRule(
         "committed",
         lambda s: s.committed,
-        RecoveryAction.GO_FORWARD,
+        RecoveryAction.FINISH,
         LazyText(N_("the change is committed and will be completed")),
     ),
     RecoveryRule(
         "swapped without intent",
-        lambda s: s.swapped and s.cut_over in (None, StepState.UNDONE),
+        lambda s: s.cut_over_done and s.cut_over in (None, StepState.UNDONE),
         RecoveryAction.STOP,
         LazyText(N_("the databases are cut over, but the journal has no cut-over")),
     ),
     RecoveryRule(
         "committed, as the databases say, while going back",
-        lambda s: s.recorded and s.state is ChangeState.UNDOING,
+        lambda s: s.committed_in_databases and s.state is ChangeState.REVERTING,
         RecoveryAction.STOP,
         LazyText(N_("committed according to the databases, reverted according to the journal")),
     ),
     RecoveryRule(
         "committed, as the databases say, but not whole",
-        lambda s: s.recorded and not (s.swapped and s.slot is CurrentSlot.NEW),
+        lambda s: s.committed_in_databases and not (s.cut_over_done and s.slot is CurrentSlot.NEW),
         RecoveryAction.STOP,
         LazyText(
             N_("committed according to the databases, but code or databases are the previous ones")
@@ -184,8 +184,8 @@ RECOVERY_TABLE: tuple[RecoveryRule, ...] = (
     ),
     RecoveryRule(
         "committed, as the databases say",
-        lambda s: s.recorded,
-        RecoveryAction.GO_FORWARD,
+        lambda s: s.committed_in_databases,
+        RecoveryAction.FINISH,
         LazyText(N_("committed according to the databases; the outdated journal is updated")),
     ),
     RecoveryRule(
@@ -197,7 +197,7 @@ RECOVERY_TABLE: tuple[RecoveryRule, ...] = (
     RecoveryRule(
         "before the commit",
         _is_uncommitted,
-        RecoveryAction.GO_BACK,
+        RecoveryAction.REVERT,
         LazyText(N_("the change is not committed and will be reverted")),
     ),
 )
@@ -206,6 +206,6 @@ RECOVERY_TABLE: tuple[RecoveryRule, ...] = (
 def decide_recovery(situation: ObservedState) -> RecoveryDecision:
     """Return what to do. Total: every situation finds a row."""
     for row in RECOVERY_TABLE:
-        if row.fits(situation):
+        if row.matches(situation):
             return RecoveryDecision(row.action, row.name, row.reason)
     raise AssertionError("the last row fits what is not committed, an earlier one what is")

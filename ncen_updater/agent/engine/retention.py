@@ -34,7 +34,7 @@ from ncen_updater.feed.errors import TrustError
 
 logger = logging.getLogger(__name__)
 
-PRUNE_STARTED, PRUNE_FINISHED = "collect-begun", "collect-ended"
+PRUNE_STARTED, PRUNE_FINISHED = "prune-begun", "prune-ended"
 
 
 def apply_retention(
@@ -48,7 +48,7 @@ def apply_retention(
         origin: The slot that was in use before.
         named: What is still needed.
     """
-    keep, now = site.config.keep, site.clock.now()
+    keep, now = site.config.retention, site.clock.now()
     ages = read_retention_ages(journal, site.clock)
     releases = {change.id: Version(change.from_version) for change in journal.list_changes()}
     return find_prunable_slots(
@@ -84,7 +84,7 @@ def find_prunable(site: Site, journal: Journal) -> PrunableItems:
     upgrade = find_last_upgrade(journal.list_changes(), current)
     origin = Version(upgrade.from_version) if upgrade else None
     try:
-        view = site.source.load_last_view()
+        view = site.release_source.load_last_view()
     except TrustError as error:
         logger.warning("what is on offer cannot be proved: %s", error)
         view = None
@@ -110,7 +110,7 @@ def find_interrupted_drops(site: Site, journal: Journal) -> set[str]:
     In whatever role: a SQLite set that is half removed looks like one that was never finished.
     """
     gone = _list_dropped_changes(SiteHistory(journal))
-    databases = {change for change, _, _ in site.engine.list_leftovers() if change in gone}
+    databases = {change for change, _, _ in site.database_engine.list_leftovers() if change in gone}
     return databases | site_files.find_remaining_snapshots(journal, gone)
 
 
@@ -133,7 +133,7 @@ def drop_previous_databases(
         if change not in gone:
             memory.mark_previous_dropped(change)
         site_files.prune_snapshots(journal, change)
-        site.engine.drop_previous(change)
+        site.database_engine.drop_previous(change)
         record_quarantined(site, journal, change)
 
 

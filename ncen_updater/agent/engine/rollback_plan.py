@@ -48,28 +48,28 @@ class DataLoss:
 
     Attributes:
         records: What a person has to agree to.
-        passed_over: What the release that is left calls no records.
+        uncounted: What the release that is left calls no records.
     """
 
     records: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    passed_over: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    uncounted: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def split_uncounted(
-    lost: Mapping[str, Mapping[str, int]], no_records: Mapping[str, Sequence[str]]
+    lost: Mapping[str, Mapping[str, int]], tables_without_records: Mapping[str, Sequence[str]]
 ) -> DataLoss:
     """Take out what a release calls no records; pure.
 
     Args:
         lost: Rows by database and table, or by database and object of a table.
-        no_records: Patterns of tables by database.
+        tables_without_records: Patterns of tables by database.
     """
     sides: tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]] = ({}, {})
     for database, objects in lost.items():
         for name, count in objects.items():
             is_none = any(
                 fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
-                for pattern in no_records.get(database, ())
+                for pattern in tables_without_records.get(database, ())
             )
             sides[is_none].setdefault(database, {})[name] = count
     return DataLoss(*sides)
@@ -77,9 +77,9 @@ def split_uncounted(
 
 def count_record_loss(site: Site, journal: Journal, reference: ChangeRef) -> DataLoss:
     """Count the records that going back to the kept databases of ``reference.source`` loses."""
-    source = reference.source or ""
-    made = journal.read_facts(source).made_by_release
-    lost = subtract_release_rows(site.engine.count_lost_rows(reference), made or {})
+    source = reference.retained_from or ""
+    made = journal.read_facts(source).release_rows
+    lost = subtract_release_rows(site.database_engine.count_lost_rows(reference), made or {})
     return split_uncounted(lost, _read_uncounted_patterns(site, journal.read_change(source)))
 
 
@@ -90,7 +90,7 @@ def _read_uncounted_patterns(site: Site, upgrade: Change) -> Mapping[str, Sequen
     except UpdaterError as error:
         logger.warning("every row is counted: %s", error)
         return {}
-    return {item.name: item.no_records or () for item in databases}
+    return {item.name: item.tables_without_records or () for item in databases}
 
 
 def format_loss(lost: Mapping[str, Mapping[str, int]]) -> str:
@@ -110,15 +110,16 @@ class RollbackPlan:
         mode: Migrate down, keeping every record, or restore what was kept.
         source: For a restore, the change whose previous databases are used.
         undoes: The upgrade that is undone.
-        by_code: Whether only the code goes back, since the upgrade changed no database.
-        as_is: Whether no database is copied for it either.
+        code_only: Whether only the code goes back, since the upgrade changed no database.
+        no_copy: Whether no database is copied for it either.
         reason: Why records cannot be kept.
         lost: Rows by database and table that a restore loses; for a way down, rows by database and
             object with something in it that was entered since and that is not kept.
-        passed_over: The same of tables that the release that is left calls no records.
-        by_program: Whether a program of that release wrote some of the rows while officers worked.
+        uncounted: The same of tables that the release that is left calls no records.
+        includes_program_rows: Whether a program of that release wrote some of the rows while
+            officers worked.
         accepted: So many a person agreed to lose.
-        keep_days: How long the databases stay that are left.
+        retention_days: How long the databases stay that are left.
     """
 
     origin: Version
@@ -126,14 +127,14 @@ class RollbackPlan:
     mode: DatabaseMode
     source: str | None = None
     undoes: str = ""
-    by_code: bool = False
-    as_is: bool = False
+    code_only: bool = False
+    no_copy: bool = False
     reason: str | LazyText = ""
     lost: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    passed_over: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    by_program: bool = False
-    accepted: int = 0
-    keep_days: float = 0.0
+    uncounted: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    includes_program_rows: bool = False
+    accepted_loss: int = 0
+    retention_days: float = 0.0
 
     @property
     def summary(self) -> LazyText:
@@ -159,7 +160,7 @@ class RollbackPlan:
     @property
     def retention_days_text(self) -> str:
         """How long the databases stay that are left, for a sentence."""
-        return f"{self.keep_days:g}"
+        return f"{self.retention_days:g}"
 
     @property
     def lost_total(self) -> int:
@@ -174,12 +175,12 @@ class RollbackPlan:
     @property
     def uncounted_text(self) -> str:
         """What is lost and not counted, likewise."""
-        return format_loss(self.passed_over)
+        return format_loss(self.uncounted)
 
     @property
     def program_rows_text(self) -> LazyText | None:
         """What stands in the count that nobody entered."""
-        if not (self.by_program and self.lost_total):
+        if not (self.includes_program_rows and self.lost_total):
             return None
         words = N_("including rows written by the program of {version}")
         return LazyText(words, {"version": self.origin})
@@ -192,7 +193,7 @@ class RollbackPlan:
             counted = LazyText(
                 "{tables}. {program}", {"tables": counted, "program": self.program_rows_text}
             )
-        if not self.passed_over:
+        if not self.uncounted:
             return counted
         words = N_("{tables}; not counted as records by {version}: {passed}")
         values = {"tables": counted, "version": self.origin, "passed": self.uncounted_text}
@@ -213,20 +214,20 @@ def plan_rollback(site: Site, journal: Journal, current: Version) -> RollbackPla
     if upgrade is None or Version(upgrade.from_version) not in site.slots.list_versions():
         return None
     target = Version(upgrade.from_version)
-    reference = ChangeRef(upgrade.id, upgrade.generation, str(target), source=upgrade.id)
+    reference = ChangeRef(upgrade.id, upgrade.generation, str(target), retained_from=upgrade.id)
     planned, reason = _choose_rollback_path(site, journal, upgrade, reference)
-    if planned.back is RollbackKind.KEEPS_RECORDS:
+    if planned.kind is RollbackKind.KEEPS_RECORDS:
         values = _count_value_loss(site, upgrade, planned, reference)
         return RollbackPlan(
             current,
             target,
             DatabaseMode.MIGRATE,
             undoes=upgrade.id,
-            by_code=planned.by_code,
-            as_is=planned.as_is,
+            code_only=planned.code_only,
+            no_copy=planned.no_copy,
             lost=values.records,
-            passed_over=values.passed_over,
-            keep_days=site.config.keep.previous_days,
+            uncounted=values.uncounted,
+            retention_days=site.config.retention.previous_days,
         )
     if not _has_previous_databases(SiteHistory(journal).list_previous_databases(), upgrade):
         return None
@@ -239,8 +240,8 @@ def plan_rollback(site: Site, journal: Journal, current: Version) -> RollbackPla
         undoes=upgrade.id,
         reason=reason,
         lost=loss.records,
-        passed_over=loss.passed_over,
-        by_program=journal.read_facts(upgrade.id).contracted is not None,
+        uncounted=loss.uncounted,
+        includes_program_rows=journal.read_facts(upgrade.id).contract_started is not None,
     )
 
 
@@ -249,14 +250,16 @@ def _count_value_loss(
 ) -> DataLoss:
     if not planned.losses:
         return DataLoss()
-    found = site.engine.count_entered_rows(reference, planned.losses)
+    found = site.database_engine.count_entered_rows(reference, planned.losses)
     return split_uncounted(found, _read_uncounted_patterns(site, upgrade))
 
 
 def count_value_loss(site: Site, journal: Journal, undoes: str) -> DataLoss:
     """Count once more what the ways down from an upgrade do not keep of what was entered since."""
     upgrade = journal.read_change(undoes)
-    reference = ChangeRef(upgrade.id, upgrade.generation, upgrade.from_version, source=upgrade.id)
+    reference = ChangeRef(
+        upgrade.id, upgrade.generation, upgrade.from_version, retained_from=upgrade.id
+    )
     planned, _ = _choose_rollback_path(site, journal, upgrade, reference)
     return _count_value_loss(site, upgrade, planned, reference)
 
@@ -265,23 +268,29 @@ def _choose_rollback_path(
     site: Site, journal: Journal, upgrade: Change, reference: ChangeRef
 ) -> tuple[RollbackPath, str | LazyText]:
     """Say which way it is, and why records are lost; what is not whole bars the ways down only."""
-    engine, ledgers = site.engine, {}
-    if journal.read_facts(upgrade.id).as_is:
+    engine, ledgers = site.database_engine, {}
+    if journal.read_facts(upgrade.id).no_copy:
         return NO_COPY, ""  # nothing was copied, and nothing is to be undone
     try:
         newer = older = site.load_migrations(Version(upgrade.to_version))
-        if newer.command is None:
+        if newer.migrator is None:
             older = site.load_migrations(Version(upgrade.from_version))
     except UpdaterError as error:
         return _make_unusable_down_path(error)
     try:
-        if newer.command is None:
+        if newer.migrator is None:
             ledgers = {n: engine.read_ledger(LiveDatabase(n)) for n in engine.names}
     except LedgerUnreadableError as error:
         return _make_unusable_down_path(error)
     unchanged = journal.read_facts(upgrade.id).databases_unchanged or False
     way = plan_rollback_path(
-        engine.names, ledgers, newer, older, upgrade.id, engine=engine.kind, unchanged=unchanged
+        engine.names,
+        ledgers,
+        newer,
+        older,
+        upgrade.id,
+        engine=engine.engine_name,
+        unchanged=unchanged,
     )
     return way, "; ".join(f"{name} {id_}: {why}" for name, id_, why in way.reasons)
 

@@ -39,11 +39,11 @@ _PARTIAL_LOSS_TEXT = N_(
 )
 
 
-def describe_copy_free_downtime(*, as_is: bool, expands: bool) -> LazyText | None:
+def describe_copy_free_downtime(*, no_copy: bool, expands: bool) -> LazyText | None:
     """Say what a stop spares that copies nothing; None where databases are copied; pure."""
     if expands:
         return EXPAND_TEXT
-    return CODE_ONLY_TEXT if as_is else None
+    return CODE_ONLY_TEXT if no_copy else None
 
 
 def describe_contract(program: Sequence[str]) -> LazyText | None:

@@ -171,9 +171,11 @@ class ChangeRunner:
         a database server was not there for: it goes on when that is back.
         """
         change = self._journal.read_change(change_id)
-        if change.get_step_state(StepName.OPEN) is StepState.DONE or _was_interrupted(error):
+        if change.get_step_state(StepName.MAINTENANCE_OFF) is StepState.DONE or _was_interrupted(
+            error
+        ):
             return
-        if find_away(error) or not self._site.engine.is_accepting_connections():
+        if find_away(error) or not self._site.database_engine.is_accepting_connections():
             return
         code = error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
         reserve.retry_with_reserve(
@@ -199,9 +201,12 @@ class ChangeRunner:
 
     def end_downtime_only(self, change_id: str) -> None:
         """Let officers in after a committed change and leave the watching to a later resume."""
-        if self._journal.read_change(change_id).get_step_state(StepName.OPEN) is not StepState.DONE:
+        if (
+            self._journal.read_change(change_id).get_step_state(StepName.MAINTENANCE_OFF)
+            is not StepState.DONE
+        ):
             reserve.retry_with_reserve(
-                self._journal.path, lambda: self._do_step(StepName.OPEN, change_id)
+                self._journal.path, lambda: self._do_step(StepName.MAINTENANCE_OFF, change_id)
             )
 
     def revert(self, change_id: str, *, error_code: str | None = None) -> None:
@@ -215,10 +220,12 @@ class ChangeRunner:
         )
 
     def _undo_steps(self, change_id: str, error_code: str | None) -> None:
-        self._journal.set_change_state(change_id, ChangeState.UNDOING, error_code=error_code)
-        soak_of = self._journal.read_facts(change_id).soak_of
-        if soak_of is not None and error_code in OF_HEALTH:
-            SiteHistory(self._journal).withdraw_bad(soak_of)  # the one before it is not well either
+        self._journal.set_change_state(change_id, ChangeState.REVERTING, error_code=error_code)
+        failed_soak_upgrade = self._journal.read_facts(change_id).failed_soak_upgrade
+        if failed_soak_upgrade is not None and error_code in OF_HEALTH:
+            SiteHistory(self._journal).withdraw_bad(
+                failed_soak_upgrade
+            )  # the one before it is not well either
         for name in reversed(STEPS_BEFORE_COMMIT):
             state = self._journal.read_change(change_id).get_step_state(name)
             # Of some what is there counts, and not that it was recorded.
@@ -227,7 +234,7 @@ class ChangeRunner:
                 continue
             if again or state not in (None, StepState.UNDONE):
                 self._undo_step(name, change_id)
-        self._journal.set_change_state(change_id, ChangeState.UNDONE)
+        self._journal.set_change_state(change_id, ChangeState.REVERTED)
 
     def _do_step(self, name: StepName, change_id: str) -> None:
         step = self._steps[name]

@@ -54,7 +54,7 @@ class SystemClock:
 
     now: Callable[[], datetime] = _utc_now
     monotonic: Callable[[], float] = time.monotonic
-    boot: Callable[[], str] = _read_boot_id
+    boot_id: Callable[[], str] = _read_boot_id
     wait: Callable[[float], None] = time.sleep
 
 
@@ -63,11 +63,11 @@ class Site:
     """One national instance with everything that a change may touch."""
 
     config: AgentConfig
-    engine: DatabaseEngine
+    database_engine: DatabaseEngine
     slots: SlotStore
     application: Application
-    source: TufReleaseSource
-    state: Path
+    release_source: TufReleaseSource
+    state_directory: Path
     agent_version: Version
     clock: SystemClock = field(default_factory=SystemClock)
     overlay: LocalOverlay | None = None
@@ -78,7 +78,7 @@ class Site:
         return load_migrations(
             document.manifest,
             self.slots.get_slot_directory(version),
-            self.engine.kind,
+            self.database_engine.engine_name,
             document.migrations,
         )
 
@@ -89,7 +89,7 @@ def make_change_ref(change: Change) -> ChangeRef:
         id=change.id,
         generation=change.generation,
         release=change.to_version,
-        source=change.source,
+        retained_from=change.restore_source,
     )
 
 
@@ -126,7 +126,7 @@ class StepContext:
     @property
     def change_ref(self) -> ChangeRef:
         """The change as the databases know it."""
-        return replace(make_change_ref(self.change), as_is=bool(self.read_facts().as_is))
+        return replace(make_change_ref(self.change), no_copy=bool(self.read_facts().no_copy))
 
     def read_facts(self) -> ChangeFacts:
         """Facts of this change, fresh from the journal."""
@@ -138,14 +138,14 @@ class StepContext:
         Raises:
             InterventionRequiredError: If the journal does not hold it.
         """
-        data = self.read_facts().copy
+        data = self.read_facts().copy_plan
         if data is None:
             raise InterventionRequiredError(reason="the copy plan is missing in the journal")
         return CopyPlan(data)
 
     def read_offer(self) -> Offer | None:
         """The signed offer of the target release, as last verified."""
-        view = self.site.source.load_last_view()
+        view = self.site.release_source.load_last_view()
         for offer in view.offers if view else ():
             if offer.version == self.change.to_version:
                 return offer

@@ -48,18 +48,18 @@ def plan_snapshots(context: StepContext) -> ChangeFacts:
     for item in context.site.config.files:
         directory = paths.resolve(item.directory)
         try:
-            method = choose_snapshot_method(directory, independent=item.keep == "copy")
+            method = choose_snapshot_method(directory, independent=item.snapshot_method == "copy")
         except OSError:
             method = SnapshotMethod.LINK  # making it says what is wrong
         found.append(SnapshotPlan(item.name, str(directory), method.value))
-    return ChangeFacts(files=tuple(found) or None)
+    return ChangeFacts(snapshots=tuple(found) or None)
 
 
 def _load_snapshots(journal: Journal, change: str) -> dict[str, DirectorySnapshot]:
     with guard_reads(journal.path):
         return {
             item.name: DirectorySnapshot(Path(item.directory), change, SnapshotMethod(item.method))
-            for item in journal.read_facts(change).files or ()
+            for item in journal.read_facts(change).snapshots or ()
         }
 
 
@@ -82,9 +82,9 @@ def prepare_snapshots(context: StepContext) -> None:
             journal.record_event(
                 SNAPSHOT_FAILED, change.id, name=name, code=error.code, error=str(error)
             )
-            files = journal.read_facts(change.id).files or ()
+            files = journal.read_facts(change.id).snapshots or ()
             rest = tuple(item for item in files if item.name != name)
-            journal.store_facts(change.id, ChangeFacts(files=rest))
+            journal.store_facts(change.id, ChangeFacts(snapshots=rest))
 
 
 @contextlib.contextmanager
@@ -169,18 +169,18 @@ def _restore_files(journal: Journal, change: Change, progress: ProgressListener)
         if found == RestoreResult():
             continue
         journal.record_event(
-            FILES_RESTORED, change.id, name=name, restored=found.restored, aside=found.aside,
-            written=len(found.written), lost=len(found.lost), place=str(directory.place),
+            FILES_RESTORED, change.id, name=name, restored=found.restored, aside=found.quarantined,
+            written=len(found.overwritten), lost=len(found.lost), place=str(directory.place),
         )  # fmt: skip
         values = {
-            "name": name, "restored": found.restored, "aside": found.aside,
-            "written": len(found.written), "place": directory.place,
+            "name": name, "restored": found.restored, "aside": found.quarantined,
+            "written": len(found.overwritten), "place": directory.place,
         }  # fmt: skip
         progress.report(LazyText(N_("{name}: {restored} restored"), values))
-        if found.aside:
+        if found.quarantined:
             words = N_("{name}: {aside} added files moved to {place}")
             progress.report(LazyText(words, values))
-        if found.written:
+        if found.overwritten:
             words = N_("{name}: {written} written in place, cannot be reverted")
             progress.report(LazyText(words, values))
 

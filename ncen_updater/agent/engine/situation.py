@@ -36,23 +36,23 @@ def observe_site(site: Site, change: Change | None, *, by_operator: bool) -> Obs
         UpdaterError: If a fact cannot be had; nothing may be decided without it.
     """
     if change is None:
-        evidence = site.engine.read_evidence(None)
-        return ObservedState(None, fenced=evidence.fenced, missing=bool(evidence.missing))
-    evidence = site.engine.read_evidence(make_change_ref(change))
+        evidence = site.database_engine.read_evidence(None)
+        return ObservedState(None, fenced=evidence.fenced, database_missing=bool(evidence.missing))
+    evidence = site.database_engine.read_evidence(make_change_ref(change))
     return ObservedState(
         state=change.state,
         committed=change.is_committed,
         fence=change.get_step_state(StepName.FENCE),
         cut_over=change.get_step_state(StepName.CUT_OVER),
         switch=change.get_step_state(StepName.SWITCH),
-        swapped=evidence.swapped,
+        cut_over_done=evidence.is_cut_over,
         fenced=evidence.fenced,
-        missing=bool(evidence.missing),
+        database_missing=bool(evidence.missing),
         slot=_locate_current(site.slots.read_current(), change),
-        attempts=change.attempts,
-        by_person=by_operator,
-        recorded=evidence.committed,
-        later=evidence.later,
+        attempts=change.failed_recoveries,
+        by_operator=by_operator,
+        committed_in_databases=evidence.committed,
+        later_change_in_databases=evidence.superseded,
     )
 
 
@@ -72,7 +72,7 @@ def find_contradiction(site: Site, journal: Journal) -> LazyText | None:
     Raises:
         UpdaterError: If a fact cannot be had.
     """
-    marker = site.engine.read_marker()
+    marker = site.database_engine.read_marker()
     current = site.slots.read_current()
     if marker is not None and current != Version(marker.release):
         return LazyText(
@@ -89,7 +89,7 @@ def find_contradiction(site: Site, journal: Journal) -> LazyText | None:
         return LazyText(
             N_(
                 "the journal records a later change than the databases; if they were"
-                " restored on purpose, run: ncen-updater adopt --restored"
+                " restored on purpose, run: ncen-updater adopt VERSION --restored"
             )
         )
     return None
@@ -109,7 +109,7 @@ class RecordedState:
     generation: int = 0
     change: Change | None = None
     fingerprints: Mapping[str, object] = field(default_factory=dict)
-    kinds: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    schema_kinds: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 def read_recorded_state(journal: Journal) -> RecordedState:
@@ -138,7 +138,9 @@ def read_recorded_state(journal: Journal) -> RecordedState:
         return found
     data = since[-1].data
     return replace(
-        found, fingerprints=_as_mapping(data.get("fingerprints")), kinds=_parse_schema_kinds(data)
+        found,
+        fingerprints=_as_mapping(data.get("fingerprints")),
+        schema_kinds=_parse_schema_kinds(data),
     )
 
 

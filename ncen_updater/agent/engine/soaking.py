@@ -35,6 +35,6 @@ def confirm_release(journal: Journal, actor: str) -> Change:
     """
     change = require_soaking(journal)
     left = True if journal.read_facts(change.id).contract_failed is not None else None
-    journal.store_facts(change.id, ChangeFacts(confirmed_by=actor, contract_left=left))
+    journal.store_facts(change.id, ChangeFacts(confirmed_by=actor, contract_abandoned=left))
     journal.record_event("confirmed", change.id, by=actor)
     return change

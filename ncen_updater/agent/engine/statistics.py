@@ -48,7 +48,7 @@ class StatisticsRefresh:
         beside = N_("soak period, updating database statistics")
         self._progress.report(LazyText(alone if self._watching is None else beside))
         try:
-            done = self._site.engine.refresh_statistics(self._limit_s)
+            done = self._site.database_engine.refresh_statistics(self._limit_s)
         except UpdaterError as error:
             logger.warning("statistics: %s", error)
             self._found["failed"] = error.code
@@ -77,6 +77,6 @@ def refresh_in_background(
         thread.join()
     except BaseException:
         while thread.is_alive():
-            site.engine.cancel_sessions()
+            site.database_engine.cancel_sessions()
             thread.join(0.1)
         raise

@@ -29,16 +29,16 @@ class ChangeState(StrEnum):
     """Where a change stands. The first three are open."""
 
     RUNNING = "running"  # before the commit: everything can be undone exactly
-    UNDOING = "undoing"  # on the way back
+    REVERTING = "reverting"  # on the way back
     COMMITTED = "committed"  # officers may be in: only forward
     FINISHED = "finished"
-    UNDONE = "undone"
+    REVERTED = "reverted"
     STUCK = "stuck"  # recovery failed too often; a person has to look
 
     @property
     def is_open(self) -> bool:
         """Whether work is left."""
-        return self not in (ChangeState.FINISHED, ChangeState.UNDONE)
+        return self not in (ChangeState.FINISHED, ChangeState.REVERTED)
 
 
 class StepName(StrEnum):
@@ -47,10 +47,10 @@ class StepName(StrEnum):
     FETCH = "fetch"
     BUILD_SLOT = "build-slot"
     PREFLIGHT = "preflight"
-    CLOSE = "close"
+    MAINTENANCE_ON = "maintenance-on"
     STOP = "stop"
     FENCE = "fence"
-    PREFLIGHT_AGAIN = "preflight-again"
+    FINAL_PREFLIGHT = "final-preflight"
     COPY = "copy"
     MIGRATE = "migrate"
     CUT_OVER = "cut-over"
@@ -58,9 +58,9 @@ class StepName(StrEnum):
     START = "start"
     HEALTH = "health"
     COMMIT = "commit"
-    OPEN = "open"
+    MAINTENANCE_OFF = "maintenance-off"
     SOAK = "soak"
-    COLLECT = "collect"
+    PRUNE = "prune"
 
 
 # A signal waits until these have ended: each is short, and half of one is worth nothing. A command
@@ -72,7 +72,7 @@ UNINTERRUPTIBLE_STEPS = frozenset(
         StepName.SWITCH,
         StepName.START,
         StepName.COMMIT,
-        StepName.OPEN,
+        StepName.MAINTENANCE_OFF,
     }
 )
 _ORDER = tuple(StepName)
@@ -80,7 +80,7 @@ _COMMIT = _ORDER.index(StepName.COMMIT)
 STEPS_BEFORE_COMMIT = _ORDER[:_COMMIT]
 STEPS_AFTER_COMMIT = _ORDER[_COMMIT + 1 :]
 # Officers are out from the first of these until OPEN is done.
-DOWNTIME_STEPS = _ORDER[_ORDER.index(StepName.CLOSE) : _ORDER.index(StepName.SOAK)]
+DOWNTIME_STEPS = _ORDER[_ORDER.index(StepName.MAINTENANCE_ON) : _ORDER.index(StepName.SOAK)]
 
 
 class StepState(StrEnum):
@@ -135,9 +135,9 @@ class Change:
     generation: int
     created_at: datetime
     ended_at: datetime | None = None
-    source: str | None = None
+    restore_source: str | None = None
     error_code: str | None = None
-    attempts: int = 0
+    failed_recoveries: int = 0
     steps: Mapping[StepName, StepRecord] = field(default_factory=dict)
 
     @property
@@ -155,7 +155,7 @@ class Change:
         """Whether officers work with its release, and nothing is done but to watch it."""
         return (
             self.state is ChangeState.COMMITTED
-            and self.get_step_state(StepName.OPEN) is StepState.DONE
+            and self.get_step_state(StepName.MAINTENANCE_OFF) is StepState.DONE
             and self.get_step_state(StepName.SOAK) is not StepState.DONE
         )
 

@@ -13,7 +13,7 @@ INBOX_DIRECTORY: Final = "tray"
 IMPORTED: Final = "imported"
 IMPORT_REFUSED: Final = "import-refused"
 AGENT_SELECTED: Final = "agent-chosen"
-ROLLBACK_EMERGENCY: Final = "rollback-emergency"
+ROLLBACK_EMERGENCY: Final = "emergency-rollback"
 AGENT_CONFIRMED: Final = "agent-confirmed"
 #: A recovery of a change began.
 RECOVERY_STARTED: Final = "recovery"

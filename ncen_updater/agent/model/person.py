@@ -9,5 +9,5 @@ from dataclasses import dataclass
 class Actor:
     """Who acts, as the operating system knows them."""
 
-    who: str
+    name: str
     uid: int

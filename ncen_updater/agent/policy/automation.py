@@ -76,14 +76,14 @@ class ServiceAction(StrEnum):
 
     WAIT = "wait"
     RESUME = "resume"
-    START = "start"
-    ORDER = "order"
-    CHECK = "check"
+    START_APPLICATION = "start"
+    RUN_JOB = "order"
+    CHECK_FEED = "check"
     SELF_UPDATE = "self-update"
     PREPARE = "prepare"
     REHEARSE = "rehearse"
     UPGRADE = "upgrade"
-    COLLECT = "collect"
+    PRUNE = "prune"
     ASSESS = "assess"
 
 
@@ -93,8 +93,8 @@ class RehearsalStatus(StrEnum):
     MISSING = "missing"
     PASSED = "passed"
     FAILED = "failed"
-    VOID = "void"
-    NOT_WANTED = "not-wanted"
+    OUTDATED = "outdated"
+    NOT_REQUIRED = "not-required"
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,13 @@ class ActionFailure(JsonRecord):
     """Automatic tries of one action that failed in a row; ``code`` is of the last one's error."""
 
     at: datetime
-    times: int
+    failures: int
     code: str = ""
 
     def compute_retry_at(self, action: ServiceAction) -> datetime:
         """When the action may be tried again by itself."""
         delays = SOONER.get(action, RETRY_DELAYS)
-        return self.at + delays[min(max(self.times, 1), len(delays)) - 1]
+        return self.at + delays[min(max(self.failures, 1), len(delays)) - 1]
 
     def is_backing_off(self, now: datetime, action: ServiceAction) -> bool:
         """Whether it is too early for another try.
@@ -122,7 +122,7 @@ class ActionFailure(JsonRecord):
 #: What is tried again sooner than the rest; to look once more what comes next costs little.
 SOONER = {
     ServiceAction.RESUME: RESUME_DELAYS,
-    ServiceAction.START: START_DELAYS,
+    ServiceAction.START_APPLICATION: START_DELAYS,
     ServiceAction.ASSESS: START_DELAYS,
 }
 
@@ -136,28 +136,28 @@ class AutomationInputs:
         mode: How much is done by itself.
         zone: Zone of the windows.
         windows: When a cut-over may begin; none means never by itself, but at a chosen time.
-        fetch_windows: When downloads and rehearsals may run; none means at any time.
+        download_windows: When downloads and rehearsals may run; none means at any time.
         next_check: When the feed is to be asked again.
         open_change: Whether a change has not come to its end.
         stuck: Whether it waits for a person.
         busy: Whether another process works on the site now, such as a person's command.
         down: Whether the application does not run although it ought to; None where that cannot be
             told, or is not looked at.
-        on_trial: Whether this agent is new and has not confirmed itself.
+        agent_unconfirmed: Whether this agent is new and has not confirmed itself.
         ordered: Whether a person's order waits.
         back: Whether they ordered to go back from a release that is watched.
         held: The reason of a hold in force.
-        held_until: When the holds in force end by themselves; None if one of them does not.
+        hold_until: When the holds in force end by themselves; None if one of them does not.
         owed: Whether a release that turned bad is to be taken back, and was not yet.
         left: Whether people went back from a release on the way to the target.
         agent: Version of a newer agent on offer that has not failed here.
         target: The release that comes next.
-        bad_until: Until when the target is not tried by itself, since it failed here.
-        prepared: Whether its slot stands.
+        retry_at: Until when the target is not tried by itself, since it failed here.
+        slot_built: Whether its slot stands.
         rehearsed: What is known of its rehearsal.
         missing_approvals: How many people have yet to approve.
         not_before: The time that a person chose.
-        collect_at: When the days of something that is kept are over.
+        prune_at: When the days of something that is kept are over.
         failures: Actions that failed when they were last tried by themselves.
     """
 
@@ -165,27 +165,27 @@ class AutomationInputs:
     mode: AutomationMode
     zone: tzinfo
     next_check: datetime
-    windows: tuple[WeeklyWindow, ...] = ()
-    fetch_windows: tuple[WeeklyWindow, ...] = ()
+    upgrade_windows: tuple[WeeklyWindow, ...] = ()
+    download_windows: tuple[WeeklyWindow, ...] = ()
     open_change: bool = False
     stuck: bool = False
     busy: bool = False
-    down: bool | None = None
-    on_trial: bool = False
-    ordered: bool = False
-    back: bool = False
-    held: str | None = None
-    held_until: datetime | None = None
-    owed: bool = False
-    left: bool = False
-    agent: str | None = None
+    application_down: bool | None = None
+    agent_unconfirmed: bool = False
+    job_waiting: bool = False
+    rollback_requested: bool = False
+    hold_reason: str | None = None
+    hold_until: datetime | None = None
+    rollback_pending: bool = False
+    was_rolled_back: bool = False
+    agent_offered: str | None = None
     target: str | None = None
-    bad_until: datetime | None = None
-    prepared: bool = False
-    rehearsed: RehearsalStatus = RehearsalStatus.MISSING
+    retry_at: datetime | None = None
+    slot_built: bool = False
+    rehearsal_status: RehearsalStatus = RehearsalStatus.MISSING
     missing_approvals: int = 0
     not_before: datetime | None = None
-    collect_at: datetime | None = None
+    prune_at: datetime | None = None
     failures: Mapping[ServiceAction, ActionFailure] = field(default_factory=dict)
 
 
@@ -201,7 +201,7 @@ class ServiceDecision:
     """
 
     action: ServiceAction
-    why: LazyText
+    reason: LazyText
     until: datetime | None = None
 
 
@@ -214,18 +214,20 @@ def decide_next_action(inputs: AutomationInputs) -> ServiceDecision:
             inputs.now + BUSY_POLL_INTERVAL,
         )
     if inputs.stuck:
-        if inputs.ordered:
-            return ServiceDecision(ServiceAction.ORDER, LazyText(JOB_WAITING_TEXT))
+        if inputs.job_waiting:
+            return ServiceDecision(ServiceAction.RUN_JOB, LazyText(JOB_WAITING_TEXT))
         return _make_wait(inputs, None, LazyText(N_("manual intervention required")))
-    if inputs.open_change and inputs.back:
+    if inputs.open_change and inputs.rollback_requested:
         words = N_("rollback requested: soak period ended")
-        return ServiceDecision(ServiceAction.ORDER, LazyText(words))
+        return ServiceDecision(ServiceAction.RUN_JOB, LazyText(words))
     if inputs.open_change:
         return _act_or_back_off(inputs, ServiceAction.RESUME, N_("a change is not finished"))
-    if inputs.down:
+    if inputs.application_down:
         words = N_("the application stopped unexpectedly")
         return _prefer(
-            inputs, _act_or_back_off(inputs, ServiceAction.START, words), _decide_without_change
+            inputs,
+            _act_or_back_off(inputs, ServiceAction.START_APPLICATION, words),
+            _decide_without_change,
         )
     return _decide_without_change(inputs)
 
@@ -246,10 +248,10 @@ def _prefer(
 
 def _decide_without_change(facts: AutomationInputs) -> ServiceDecision:
     """Rules 3 to 9."""
-    if facts.on_trial:
+    if facts.agent_unconfirmed:
         words = N_("new version of ncen-updater: waiting for its confirmation")
         return ServiceDecision(ServiceAction.WAIT, LazyText(words), facts.now + MAX_SLEEP)
-    if facts.owed:
+    if facts.rollback_pending:
         act = _act_or_back_off(
             facts, ServiceAction.RESUME, N_("rollback of a failed release is pending")
         )
@@ -259,16 +261,19 @@ def _decide_without_change(facts: AutomationInputs) -> ServiceDecision:
 
 def _decide_idle(facts: AutomationInputs) -> ServiceDecision:
     """Rules 4 to 9."""
-    if facts.ordered:
-        return ServiceDecision(ServiceAction.ORDER, LazyText(JOB_WAITING_TEXT))
+    if facts.job_waiting:
+        return ServiceDecision(ServiceAction.RUN_JOB, LazyText(JOB_WAITING_TEXT))
     if facts.now >= facts.next_check:
-        return ServiceDecision(ServiceAction.CHECK, LazyText(N_("feed check due")))
-    collect_at = _compute_prune_at(facts)
-    if collect_at is not None and facts.now >= collect_at:
-        return ServiceDecision(ServiceAction.COLLECT, LazyText(N_("pruning due")))
-    if facts.agent is not None:
+        return ServiceDecision(ServiceAction.CHECK_FEED, LazyText(N_("feed check due")))
+    prune_at = _compute_prune_at(facts)
+    if prune_at is not None and facts.now >= prune_at:
+        return ServiceDecision(ServiceAction.PRUNE, LazyText(N_("pruning due")))
+    if facts.agent_offered is not None:
         act = _act_in_window(
-            facts, ServiceAction.SELF_UPDATE, N_("ncen-updater {version} is available"), facts.agent
+            facts,
+            ServiceAction.SELF_UPDATE,
+            N_("ncen-updater {version} is available"),
+            facts.agent_offered,
         )
         return _prefer(facts, act, _decide_release)
     return _decide_release(facts)
@@ -279,15 +284,15 @@ class WaitReason(StrEnum):
 
     HOLD = "hold"
     NOTHING_ON_OFFER = "nothing-on-offer"
-    ONLY_TOLD = "only-told"
+    NOTIFY_ONLY = "notify-only"
     NOT_PREPARED = "not-prepared"
     NOT_REHEARSED = "not-rehearsed"
     REHEARSAL_FAILED = "rehearsal-failed"
     APPROVAL = "approval"
-    NO_TIME = "no-time"
+    NOT_SCHEDULED = "not-scheduled"
     NO_WINDOW = "no-window"
-    NO_SERVICE = "no-service"
-    ANOTHER_FIRST = "another-first"
+    SERVICE_NOT_RUNNING = "service-not-running"
+    SUPERSEDED = "superseded"
 
 
 @dataclass(frozen=True)
@@ -300,9 +305,9 @@ class UpgradeObstacle:
         stays: What it is where it does not.
     """
 
-    why: LazyText
+    text: LazyText
     until: datetime | None = None
-    stays: WaitReason | None = None
+    wait_reason: WaitReason | None = None
 
 
 def _make_permanent_obstacle(stays: WaitReason, words: str, **values: object) -> UpgradeObstacle:
@@ -319,11 +324,11 @@ def find_obstacle(facts: AutomationInputs) -> UpgradeObstacle | None:
     Each is looked at as if all before it had passed; nothing is said of actions that the service
     does before by itself.
     """
-    if facts.held is not None:
+    if facts.hold_reason is not None:
         words = N_("upgrades on hold: {reason}")
-        if facts.held_until is not None:
-            return _make_temporary_obstacle(facts.held_until, words, reason=facts.held)
-        return _make_permanent_obstacle(WaitReason.HOLD, words, reason=facts.held)
+        if facts.hold_until is not None:
+            return _make_temporary_obstacle(facts.hold_until, words, reason=facts.hold_reason)
+        return _make_permanent_obstacle(WaitReason.HOLD, words, reason=facts.hold_reason)
     unknown = facts.failures.get(ServiceAction.ASSESS)
     if unknown is not None:
         # The time of the retry may pass between the assessment and this decision.
@@ -338,20 +343,20 @@ def find_obstacle(facts: AutomationInputs) -> UpgradeObstacle | None:
         )
     if facts.mode is AutomationMode.NOTIFY:
         words = N_("{version} is available; the mode of this site is notify")
-        return _make_permanent_obstacle(WaitReason.ONLY_TOLD, words, version=target)
-    if facts.bad_until is not None and facts.now < facts.bad_until:
+        return _make_permanent_obstacle(WaitReason.NOTIFY_ONLY, words, version=target)
+    if facts.retry_at is not None and facts.now < facts.retry_at:
         words = N_("{version} failed on this site; next retry at {at}")
         return _make_temporary_obstacle(
-            facts.bad_until, words, version=target, at=_format_local(facts, facts.bad_until)
+            facts.retry_at, words, version=target, at=_format_local(facts, facts.retry_at)
         )
-    if not facts.prepared:
+    if not facts.slot_built:
         return _make_permanent_obstacle(
             WaitReason.NOT_PREPARED, N_("{version} is not downloaded"), version=target
         )
-    if facts.rehearsed in (RehearsalStatus.MISSING, RehearsalStatus.VOID):
+    if facts.rehearsal_status in (RehearsalStatus.MISSING, RehearsalStatus.OUTDATED):
         words = N_("{version} is not rehearsed")
         return _make_permanent_obstacle(WaitReason.NOT_REHEARSED, words, version=target)
-    if facts.rehearsed is RehearsalStatus.FAILED:
+    if facts.rehearsal_status is RehearsalStatus.FAILED:
         words = N_("rehearsal of {version} failed; run: ncen-updater history")
         return _make_permanent_obstacle(WaitReason.REHEARSAL_FAILED, words, version=target)
     return (
@@ -362,7 +367,7 @@ def find_obstacle(facts: AutomationInputs) -> UpgradeObstacle | None:
 
 
 def _find_approval_obstacle(facts: AutomationInputs, target: str) -> UpgradeObstacle | None:
-    asked = facts.left or facts.mode is AutomationMode.APPROVE
+    asked = facts.was_rolled_back or facts.mode is AutomationMode.APPROVE
     if not (asked and facts.missing_approvals):
         return None
     values: dict[str, object] = {"version": target, "count": facts.missing_approvals}
@@ -374,8 +379,8 @@ def _find_time_obstacle(facts: AutomationInputs, target: str) -> UpgradeObstacle
     if facts.not_before is not None and facts.now < facts.not_before:
         values = {"version": target, "at": _format_local(facts, facts.not_before)}
         later = (
-            find_next_opening(facts.windows, facts.not_before, facts.zone)
-            if facts.windows
+            find_next_opening(facts.upgrade_windows, facts.not_before, facts.zone)
+            if facts.upgrade_windows
             else None
         )
         if later is not None and not later.contains(facts.not_before):
@@ -387,12 +392,12 @@ def _find_time_obstacle(facts: AutomationInputs, target: str) -> UpgradeObstacle
             return _make_temporary_obstacle(facts.not_before, words, **values)
         words = N_("upgrade to {version} scheduled for {at}")
         return _make_temporary_obstacle(facts.not_before, words, **values)
-    if not facts.windows:
+    if not facts.upgrade_windows:
         if facts.not_before is not None:
             return None
         words = N_("{version} is ready; run ncen-updater upgrade or ncen-updater schedule")
-        return _make_permanent_obstacle(WaitReason.NO_TIME, words, version=target)
-    opening = find_next_opening(facts.windows, facts.now, facts.zone)
+        return _make_permanent_obstacle(WaitReason.NOT_SCHEDULED, words, version=target)
+    opening = find_next_opening(facts.upgrade_windows, facts.now, facts.zone)
     if opening is None:
         return _make_permanent_obstacle(WaitReason.NO_WINDOW, N_("no maintenance window opens"))
     if opening.contains(facts.now):
@@ -418,13 +423,17 @@ def _decide_release(facts: AutomationInputs) -> ServiceDecision:
     """Rules 7 to 9."""
     found = find_obstacle(facts)
     if found is not None and facts.target is not None:
-        if found.stays is WaitReason.NOT_PREPARED:
-            return _act_in_window(facts, ServiceAction.PREPARE, found.why.template, facts.target)
-        if found.stays is WaitReason.NOT_REHEARSED:
-            return _act_in_window(facts, ServiceAction.REHEARSE, found.why.template, facts.target)
+        if found.wait_reason is WaitReason.NOT_PREPARED:
+            return _act_in_window(facts, ServiceAction.PREPARE, found.text.template, facts.target)
+        if found.wait_reason is WaitReason.NOT_REHEARSED:
+            return _act_in_window(facts, ServiceAction.REHEARSE, found.text.template, facts.target)
     if found is not None:
         return _wait_for_obstacle(facts, found)
-    opening = find_next_opening(facts.windows, facts.now, facts.zone) if facts.windows else None
+    opening = (
+        find_next_opening(facts.upgrade_windows, facts.now, facts.zone)
+        if facts.upgrade_windows
+        else None
+    )
     words = LazyText(N_("{version} is ready"), {"version": facts.target})
     return ServiceDecision(ServiceAction.UPGRADE, words, opening.end if opening else None)
 
@@ -432,8 +441,8 @@ def _decide_release(facts: AutomationInputs) -> ServiceDecision:
 def _act_in_window(
     facts: AutomationInputs, action: ServiceAction, words: str, version: str
 ) -> ServiceDecision:
-    if facts.fetch_windows:
-        opening = find_next_opening(facts.fetch_windows, facts.now, facts.zone)
+    if facts.download_windows:
+        opening = find_next_opening(facts.download_windows, facts.now, facts.zone)
         if opening is None or not opening.contains(facts.now):
             later = N_("{version} waits for a download window")
             until = opening.start if opening else None
@@ -453,19 +462,19 @@ def _act_or_back_off(
 
 
 def _wait_for_obstacle(facts: AutomationInputs, found: UpgradeObstacle) -> ServiceDecision:
-    return _make_wait(facts, found.until, found.why)
+    return _make_wait(facts, found.until, found.text)
 
 
 def _compute_prune_at(facts: AutomationInputs) -> datetime | None:
     """When to collect; a collection that failed holds nothing else up."""
-    failure = facts.failures.get(ServiceAction.COLLECT)
+    failure = facts.failures.get(ServiceAction.PRUNE)
     if (
-        facts.collect_at is None
+        facts.prune_at is None
         or failure is None
-        or not failure.is_backing_off(facts.now, ServiceAction.COLLECT)
+        or not failure.is_backing_off(facts.now, ServiceAction.PRUNE)
     ):
-        return facts.collect_at
-    return max(facts.collect_at, failure.compute_retry_at(ServiceAction.COLLECT))
+        return facts.prune_at
+    return max(facts.prune_at, failure.compute_retry_at(ServiceAction.PRUNE))
 
 
 def _format_local(facts: AutomationInputs, moment: datetime) -> LocalizedFigure:
@@ -478,11 +487,11 @@ def _make_wait(facts: AutomationInputs, until: datetime | None, why: LazyText) -
     ends = [facts.now + MAX_SLEEP]
     if not (facts.stuck or facts.open_change):
         ends.append(facts.next_check)
-        collect_at = _compute_prune_at(facts)
-        if collect_at is not None:
-            ends.append(collect_at)
+        prune_at = _compute_prune_at(facts)
+        if prune_at is not None:
+            ends.append(prune_at)
     if until is not None:
         ends.append(until)
-    if facts.down is not None:
+    if facts.application_down is not None:
         ends.append(facts.now + APPLICATION_CHECK_INTERVAL)
     return ServiceDecision(ServiceAction.WAIT, why, min(ends))

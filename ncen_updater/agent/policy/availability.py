@@ -24,23 +24,23 @@ from ncen_updater.common.records import JsonRecord
 class AvailabilityState(StrEnum):
     """What officers meet."""
 
-    WORKS = "works"
+    AVAILABLE = "available"
     MAINTENANCE = "maintenance"
     NOT_RUNNING = "not-running"
-    NOT_WORKING = "not-working"
+    UNHEALTHY = "unhealthy"
     UNKNOWN = "unknown"
 
 
 class HealthAnswer(StrEnum):
     """What came of one request to the health address."""
 
-    WELL = "well"
+    HEALTHY = "healthy"
     OTHER_VERSION = "other-version"
     CANNOT_WRITE = "cannot-write"
-    STATUS = "status"
-    NOT_UNDERSTOOD = "not-understood"
+    HTTP_ERROR = "http-error"
+    UNREADABLE = "unreadable"
     DISK_FULL = "disk-full"
-    NONE = "none"
+    NO_ANSWER = "no-answer"
     NOT_ASKED = "not-asked"
 
 
@@ -56,7 +56,7 @@ class HealthProbe:
 class MaintenanceProbe:
     """The door, and since when it is closed, where that is known."""
 
-    closed: bool
+    on: bool
     since: datetime | None = None
 
 
@@ -73,22 +73,25 @@ class Availability(JsonRecord):
         detail: The version that it said, its status, or why it did not answer.
         missing: Further parts that do not run although they should.
         why: Why something could not be found out; empty where all was.
-        asked_to_stop: Whether somebody stopped or disabled what does not run; None where that is
-            not known.
+        stopped_on_request: Whether somebody stopped or disabled what does not run; None where that
+            is not known.
     """
 
     state: AvailabilityState
     since: datetime | None = None
-    runs: bool | None = None
+    process_runs: bool | None = None
     answer: HealthAnswer = HealthAnswer.NOT_ASKED
     detail: str = ""
-    missing: tuple[str, ...] = field(default_factory=tuple)
-    why: str = ""
-    asked_to_stop: bool | None = None
+    missing_parts: tuple[str, ...] = field(default_factory=tuple)
+    unknown_because: str = ""
+    stopped_on_request: bool | None = None
 
 
 #: Answers of an application that is there.
-ANSWERS_FROM_APPLICATION = frozenset(HealthAnswer) - {HealthAnswer.NONE, HealthAnswer.NOT_ASKED}
+ANSWERS_FROM_APPLICATION = frozenset(HealthAnswer) - {
+    HealthAnswer.NO_ANSWER,
+    HealthAnswer.NOT_ASKED,
+}
 
 
 def judge_availability(
@@ -112,17 +115,17 @@ def judge_availability(
         reasons.append(health.detail)
     state = AvailabilityState.UNKNOWN
     if isinstance(maintenance, MaintenanceProbe):
-        if maintenance.closed:
+        if maintenance.on:
             state, since = AvailabilityState.MAINTENANCE, maintenance.since
-        elif health.answer in (HealthAnswer.WELL, HealthAnswer.OTHER_VERSION):
-            state, since = AvailabilityState.WORKS, since if runs else None
+        elif health.answer in (HealthAnswer.HEALTHY, HealthAnswer.OTHER_VERSION):
+            state, since = AvailabilityState.AVAILABLE, since if runs else None
         elif runs is False and health.answer not in ANSWERS_FROM_APPLICATION:
             state = AvailabilityState.NOT_RUNNING
         elif health.answer in ANSWERS_FROM_APPLICATION or (
-            runs and health.answer is HealthAnswer.NONE
+            runs and health.answer is HealthAnswer.NO_ANSWER
         ):
-            state, since = AvailabilityState.NOT_WORKING, None
-        elif health.answer is HealthAnswer.NONE:
+            state, since = AvailabilityState.UNHEALTHY, None
+        elif health.answer is HealthAnswer.NO_ANSWER:
             reasons.append(health.detail)
     if state is AvailabilityState.UNKNOWN:
         since = None
@@ -139,9 +142,9 @@ def on_full_disk(seen: Availability, place: Path | None) -> Availability:
         seen: What was seen.
         place: A full disk of the databases, if there is one.
     """
-    if place is None or seen.state is not AvailabilityState.WORKS:
+    if place is None or seen.state is not AvailabilityState.AVAILABLE:
         return seen
-    state, answer = AvailabilityState.NOT_WORKING, HealthAnswer.DISK_FULL
+    state, answer = AvailabilityState.UNHEALTHY, HealthAnswer.DISK_FULL
     return replace(seen, state=state, answer=answer, detail=str(place))
 
 

@@ -29,7 +29,7 @@ class StartKind(StrEnum):
 
     NOW = "now"
     AT = "at"
-    NOT_BY_ITSELF = "not-by-itself"
+    NOT_AUTOMATIC = "not-automatic"
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class UpgradeStart(JsonRecord):
         missing: How many people have yet to approve.
     """
 
-    when: StartKind
+    kind: StartKind
     at: datetime | None = None
-    stays: WaitReason | None = None
-    missing: int = 0
+    wait_reason: WaitReason | None = None
+    missing_approvals: int = 0
 
 
 def predict_start(inputs: AutomationInputs, *, service_running: bool = True) -> UpgradeStart:
@@ -57,9 +57,9 @@ def predict_start(inputs: AutomationInputs, *, service_running: bool = True) -> 
         service_running: Whether it runs; nothing begins by itself without it.
     """
     found = _follow_obstacles(inputs)
-    if service_running or found.when is StartKind.NOT_BY_ITSELF:
+    if service_running or found.kind is StartKind.NOT_AUTOMATIC:
         return found
-    return UpgradeStart(StartKind.NOT_BY_ITSELF, None, WaitReason.NO_SERVICE)
+    return UpgradeStart(StartKind.NOT_AUTOMATIC, None, WaitReason.SERVICE_NOT_RUNNING)
 
 
 def _follow_obstacles(facts: AutomationInputs) -> UpgradeStart:
@@ -69,12 +69,14 @@ def _follow_obstacles(facts: AutomationInputs) -> UpgradeStart:
         if found is None:
             return UpgradeStart(StartKind.NOW if at == now else StartKind.AT, at)
         if found.until is None:
-            return UpgradeStart(StartKind.NOT_BY_ITSELF, None, found.stays, facts.missing_approvals)
+            return UpgradeStart(
+                StartKind.NOT_AUTOMATIC, None, found.wait_reason, facts.missing_approvals
+            )
         at = max(found.until, at)
         facts = replace(facts, now=at)
-        if facts.held_until is not None and facts.held_until <= at:
-            facts = replace(facts, held=None, held_until=None)
-    return UpgradeStart(StartKind.NOT_BY_ITSELF, None, WaitReason.NO_WINDOW)
+        if facts.hold_until is not None and facts.hold_until <= at:
+            facts = replace(facts, hold_reason=None, hold_until=None)
+    return UpgradeStart(StartKind.NOT_AUTOMATIC, None, WaitReason.NO_WINDOW)
 
 
 def mark_superseded(
@@ -87,9 +89,9 @@ def mark_superseded(
         target: The release.
         approved: Releases that enough people approved; the one that goes first is first.
     """
-    if start.when is StartKind.NOT_BY_ITSELF or not approved or approved[0] == target:
+    if start.kind is StartKind.NOT_AUTOMATIC or not approved or approved[0] == target:
         return start
-    return UpgradeStart(StartKind.NOT_BY_ITSELF, None, WaitReason.ANOTHER_FIRST)
+    return UpgradeStart(StartKind.NOT_AUTOMATIC, None, WaitReason.SUPERSEDED)
 
 
 def predict_start_if_approved(
@@ -121,11 +123,13 @@ _WAIT_TEXTS = {
     WaitReason.NO_WINDOW: N_(
         "The upgrade does not start automatically: no maintenance window opens."
     ),
-    WaitReason.ONLY_TOLD: N_(
+    WaitReason.NOTIFY_ONLY: N_(
         "The upgrade does not start automatically: the mode of this site is notify."
     ),
-    WaitReason.ANOTHER_FIRST: N_("The upgrade waits for another approved upgrade."),
-    WaitReason.NO_SERVICE: N_("The upgrade does not start automatically: the service is stopped."),
+    WaitReason.SUPERSEDED: N_("The upgrade waits for another approved upgrade."),
+    WaitReason.SERVICE_NOT_RUNNING: N_(
+        "The upgrade does not start automatically: the service is stopped."
+    ),
 }
 _MANUAL_START_TEXT = N_(
     "The upgrade does not start automatically. Run ncen-updater upgrade or ncen-updater"
@@ -140,7 +144,7 @@ def describe_start(start: UpgradeStart, zone: tzinfo | None) -> LazyText:
         start: When it begins.
         zone: Zone of the site; that of the machine by default.
     """
-    if start.when is StartKind.NOW:
+    if start.kind is StartKind.NOW:
         return LazyText(N_("The upgrade starts immediately."))
     if start.at is not None:
         local = start.at.astimezone(zone)
@@ -149,5 +153,9 @@ def describe_start(start: UpgradeStart, zone: tzinfo | None) -> LazyText:
             "at": format_scheduled_time(start.at, zone),
         }
         return LazyText(N_("The upgrade starts on {day} {at}."), values)
-    words = _WAIT_TEXTS.get(start.stays, _MANUAL_START_TEXT) if start.stays else _MANUAL_START_TEXT
-    return LazyText(words, {"count": start.missing})
+    words = (
+        _WAIT_TEXTS.get(start.wait_reason, _MANUAL_START_TEXT)
+        if start.wait_reason
+        else _MANUAL_START_TEXT
+    )
+    return LazyText(words, {"count": start.missing_approvals})

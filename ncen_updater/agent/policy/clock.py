@@ -33,7 +33,7 @@ def clock_findings(
         return (
             Finding(
                 "NU-6311",
-                Severity.STRICT if newest - now > BEHIND_STRICT else Severity.ADVISORY,
+                Severity.CRITICAL if newest - now > BEHIND_STRICT else Severity.WARNING,
                 LazyText(
                     N_("System clock behind: {now}, metadata signed at {signed}"),
                     values,
@@ -45,7 +45,7 @@ def clock_findings(
     return (
         Finding(
             "NU-6312",
-            Severity.ADVISORY,
+            Severity.WARNING,
             LazyText(
                 N_("System clock {now} is far ahead of the newest metadata ({signed})"), values
             ),

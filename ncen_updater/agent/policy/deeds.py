@@ -6,11 +6,11 @@ from ncen_updater.common.i18n import N_, LazyText
 
 #: By the name of the command, or of the act of the service.
 _OPERATION_LABELS = {
-    "accept-restore": N_("adopting restored databases"),
+    "adopt-restored": N_("adopting restored databases"),
     "adopt": N_("adopting the installation"),
     "assess": N_("determining the next upgrade"),
     "check": N_("reading the signed list"),
-    "collect": N_("pruning"),
+    "prune": N_("pruning"),
     "confirm": N_("confirming the release"),
     "import": N_("importing an offline bundle"),
     "order": N_("running a job"),

@@ -1,6 +1,7 @@
 """Who has to say yes before officers are kept out for a rollback. Pure.
 
-Going forward takes so many people (``service.approvals``), and so does going back: it keeps people
+Going forward takes so many people (``service.required_approvals``), and so does going back: it
+keeps people
 out, and may bring an old hole back. Not while the release is watched, or where a change is stuck:
 then going back is what the watch is for. And not in an emergency, which is told to everybody at
 once instead.
@@ -17,8 +18,8 @@ from enum import StrEnum
 class RollbackConsent(StrEnum):
     """Why a rollback may begin, or that it may not."""
 
-    WATCHED = "watched"
-    AGREED = "agreed"
+    NOT_REQUIRED = "watched"
+    REQUESTED_BY_APPROVER = "agreed"
     APPROVED = "approved"
     EMERGENCY = "emergency"
     MISSING = "missing"
@@ -54,13 +55,13 @@ def decide_rollback(
         emergency: Whether they say that it cannot wait.
     """
     if in_soak:
-        return RollbackVerdict(RollbackConsent.WATCHED)
+        return RollbackVerdict(RollbackConsent.NOT_REQUIRED)
     if emergency:
         return RollbackVerdict(RollbackConsent.EMERGENCY)
     if approvals >= needed:
         return RollbackVerdict(RollbackConsent.APPROVED)
     if needed == 1 and approver:
-        return RollbackVerdict(RollbackConsent.AGREED)
+        return RollbackVerdict(RollbackConsent.REQUESTED_BY_APPROVER)
     return RollbackVerdict(RollbackConsent.MISSING, needed - approvals)
 
 

@@ -26,9 +26,9 @@ from enum import StrEnum
 class RestartDecision(StrEnum):
     """What becomes of an application that was looked at."""
 
-    RUNS = "runs"
+    NONE_NEEDED = "runs"
     START = "start"
-    LEAVE = "leave"
+    LEAVE_STOPPED = "leave"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ProcessState:
     runs: bool
     failed: bool = False
     enabled: bool | None = None
-    started: bool | None = None
+    started_since_boot: bool | None = None
     since: datetime | None = None
     by_itself: bool = False
 
@@ -59,7 +59,7 @@ def stopped_in_order(parts: Iterable[ProcessState]) -> bool:
     Only a system that tells an orderly stop from an end by itself can say so: commands cannot.
     """
     down = [part for part in parts if not part.runs]
-    return bool(down) and not any(p.failed or p.by_itself or not p.started for p in down)
+    return bool(down) and not any(p.failed or p.by_itself or not p.started_since_boot for p in down)
 
 
 def update_last_running_boot(
@@ -82,12 +82,14 @@ def decide_restart(
         boot: Which start of the machine this is.
     """
     if state.runs:
-        return RestartDecision.RUNS
+        return RestartDecision.NONE_NEEDED
     if state.enabled is None:
         cut_off = last_running_boot is not None and last_running_boot != boot
-        return RestartDecision.START if cut_off else RestartDecision.LEAVE
+        return RestartDecision.START if cut_off else RestartDecision.LEAVE_STOPPED
     if not state.enabled:
-        return RestartDecision.LEAVE
+        return RestartDecision.LEAVE_STOPPED
     return (
-        RestartDecision.START if state.failed or state.started is False else RestartDecision.LEAVE
+        RestartDecision.START
+        if state.failed or state.started_since_boot is False
+        else RestartDecision.LEAVE_STOPPED
     )

@@ -37,7 +37,7 @@ class MessageLimits:
     """
 
     per_hour: int
-    gather: timedelta
+    batch_delay: timedelta
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def decide_sending(
     if too_many > 0:
         return SendLater(recent[too_many - 1] + HOUR)
     if not urgent:
-        ready = min(min(item.at, now) for item in waiting) + limits.gather
+        ready = min(min(item.at, now) for item in waiting) + limits.batch_delay
         if ready > now:
             return SendLater(ready)
     order = sorted(waiting, key=lambda item: (not item.urgent, item.at, item.id))

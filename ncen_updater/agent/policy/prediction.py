@@ -15,16 +15,16 @@ from dataclasses import dataclass
 
 #: Seconds of the short steps at a site that has no history: likely, and so many more at most.
 DEFAULT_STEP_SECONDS: Mapping[str, tuple[float, float]] = {
-    "close": (0.01, 0.5),
+    "maintenance-on": (0.01, 0.5),
     "stop": (1.0, 15.0),
     "fence": (0.2, 3.0),
-    "preflight-again": (0.1, 2.0),
+    "final-preflight": (0.1, 2.0),
     "cut-over": (0.1, 1.5),
     "switch": (0.01, 0.5),
     "start": (1.0, 15.0),
     "health": (1.5, 30.0),
     "commit": (0.01, 0.5),
-    "open": (0.05, 1.0),
+    "maintenance-off": (0.05, 1.0),
 }
 #: A copy beside which nobody works is faster than one in a rehearsal, and never much slower.
 COPY_SPREAD = (0.4, 2.0)
@@ -56,8 +56,8 @@ class RehearsedDurations:
 class PastDowntime:
     """An earlier change: what was expected of it and what it took, seconds."""
 
-    likely_s: float
-    real_s: float
+    predicted_s: float
+    actual_s: float
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class DowntimePrediction:
     low_s: float
     likely_s: float
     high_s: float
-    parts: Mapping[str, float]
-    learnt: bool
+    step_seconds: Mapping[str, float]
+    from_history: bool
 
 
 def predict_downtime(
@@ -107,7 +107,7 @@ def predict_downtime(
     likely_s = sum(parts.values())
     low = likely_s - _combine_spreads(parts[step] - least[step] for step in parts)
     high = likely_s + _combine_spreads(most[step] - parts[step] for step in parts)
-    ratios = [row.real_s / row.likely_s for row in past if row.likely_s > 0]
+    ratios = [row.actual_s / row.predicted_s for row in past if row.predicted_s > 0]
     learnt = len(ratios) >= MIN_COMPARISONS
     if learnt:
         # Never wider than what is known without them: one odd night must not spoil the next range.
@@ -117,8 +117,8 @@ def predict_downtime(
         low_s=max(0.0, min(low, likely_s) - SLACK_S),
         likely_s=likely_s,
         high_s=max(high, likely_s) + SLACK_S,
-        parts=parts,
-        learnt=learnt,
+        step_seconds=parts,
+        from_history=learnt,
     )
 
 

@@ -70,8 +70,8 @@ class CommandResult:
     """
 
     document: JsonDocument
-    words: Sequence[OutputLine] = ()
-    code: ExitCode = ExitCode.OK
+    lines: Sequence[OutputLine] = ()
+    exit_code: ExitCode = ExitCode.OK
     error: UpdaterError | None = None
 
 
@@ -100,7 +100,7 @@ def serialize_path(
             {
                 "version": rejection.offer.version,
                 "reason": rejection.reason.value,
-                "words": rejection.text.render(language),
+                "text": rejection.text.render(language),
             }
             for rejection in path.rejected
             if rejection.reason.value != "not-newer"
@@ -170,7 +170,7 @@ def format_path_lines(
             version = {"version": rejection.offer.version}
             opens = format_time(rejection.opens, zone) if rejection.opens else None
             yield LazyText(RELEASE_EXCLUDED, {**version, "reason": rejection.format(opens)})
-            if rejection.reason.value == "remembered-as-bad":
+            if rejection.reason.value == "marked-bad":
                 text = N_("  To retry, run: ncen-updater upgrade {version} --retry")
                 yield LazyText(text, version)
 
@@ -224,8 +224,8 @@ def serialize_plan(
     findings = [finding_to_json(finding, language) for finding in made.findings]
     rehearsed = [
         {
-            "from": hop.from_, "to": hop.to, "stop_s": hop.stop_s.to_json(),
-            "values": hop.values and hop.values.to_json(),
+            "from": hop.from_version, "to": hop.to_version, "downtime_s": hop.downtime.to_json(),
+            "round_trip": hop.round_trip and hop.round_trip.to_json(),
         }
         for hop in match_rehearsed_hops(made, report).values()
     ]  # fmt: skip
@@ -263,17 +263,17 @@ def format_plan_lines(
         yield ""
         yield f"{hop.origin} -> {hop.offer.version}"
         for facts in hop.databases:
-            values = {"name": facts.name, "physical": facts.physical,
+            values = {"name": facts.name, "physical": facts.physical_name,
                       "size": format_bytes(facts.size_bytes)}  # fmt: skip
             yield LazyText(N_("  database {name} ({physical}), {size}"), values)
-        if hop.copy and any(item.get("method") == "clone" for item in hop.copy.data.values()):
+        if hop.copy and any(item.get("method") == "clone" for item in hop.copy.copies.values()):
             yield LazyText(
                 N_(
                     "  copies share their blocks with the originals and are no backup: one"
                     " bad sector damages both"
                 )
             )
-        spared = describe_copy_free_downtime(as_is=hop.as_is, expands=hop.expands)
+        spared = describe_copy_free_downtime(no_copy=hop.no_copy, expands=hop.expands)
         if spared is not None:
             yield f"  {spared.render(language)}"
         later = describe_contract(hop.contract_command)
@@ -286,13 +286,13 @@ def format_plan_lines(
         yield f"  {_describe_hop_rollback(hop, shown).render(language)}"
         if shown is not None:
             yield from _format_downtime_lines(shown, language)
-        for files in hop.files:
+        for files in hop.site_files:
             yield files.text
-        yield from format_overlay_lines(hop.layer, language)
+        yield from format_overlay_lines(hop.overlay, language)
     yield ""
     yield LazyText(N_("Steps (*: downtime, -: not part of upgrade):"))
     for number, line in enumerate(plan.steps, 1):
-        mark = "*" if line.downtime else "-" if line.note else " "
+        mark = "*" if line.downtime else "-" if line.skipped_because else " "
         yield f"  {number:2} {mark} {line.title.render(language)}"
     yield ""
     yield LazyText(N_("Plan digest: {digest}"), {"digest": plan.digest})
@@ -303,19 +303,21 @@ def format_plan_lines(
 
 def _describe_hop_rollback(hop: HopPlan, shown: RehearsedHop | None) -> LazyText:
     """Say the way back as the rehearsal and the dossier do: with what was lost on trial."""
-    loses = hop.way.lost_objects or (shown.all_lost_columns if shown else ())
-    tried = shown is not None or hop.as_is
-    return describe_rollback(hop.way.back, hop.offer.version, hop.origin, loses, rehearsed=tried)
+    loses = hop.rollback_path.lost_objects or (shown.all_lost_columns if shown else ())
+    tried = shown is not None or hop.no_copy
+    return describe_rollback(
+        hop.rollback_path.kind, hop.offer.version, hop.origin, loses, rehearsed=tried
+    )
 
 
 def _format_downtime_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
     """Say what a rehearsal foretells of one hop."""
-    stop = {"low": format_duration(hop.stop_s.low), "high": format_duration(hop.stop_s.high)}
+    stop = {"low": format_duration(hop.downtime.low), "high": format_duration(hop.downtime.high)}
     yield LazyText(N_("  downtime: {low} to {high} (from the rehearsal)"), stop)
-    if hop.values is not None:
+    if hop.round_trip is not None:
         from ncen_updater.agent.engine.rehearsal.values_words import format_round_trip
 
-        yield from format_round_trip(hop.values, language)
+        yield from format_round_trip(hop.round_trip, language)
 
 
 # ---- changes -------------------------------------------------------------------------------------
@@ -364,8 +366,8 @@ def _format_change_lines(result: OperationResult) -> Iterator[OutputLine]:
             "state": change.state,
         }  # fmt: skip
         yield LazyText(_CHANGE_LINE, values)
-        if outcome.stop_s is not None:
-            stop = {"stop": format_duration(outcome.stop_s)}
+        if outcome.downtime_s is not None:
+            stop = {"stop": format_duration(outcome.downtime_s)}
             yield LazyText(N_("  downtime: {stop}"), stop)
 
 
@@ -399,13 +401,13 @@ def format_rollback_plan(
     """
     document = {
         "from": plan.origin, "to": plan.target, "mode": plan.mode.value, "lost": plan.lost,
-        "lost_total": plan.lost_total, "passed_over": plan.passed_over, "reason": plan.reason,
-        "undoes": plan.undoes, "by_code": plan.as_is,
-        "values": round_trip and round_trip.to_json(),
+        "lost_total": plan.lost_total, "uncounted": plan.uncounted, "reason": plan.reason,
+        "undoes": plan.undoes, "no_copy": plan.no_copy,
+        "round_trip": round_trip and round_trip.to_json(),
         **approval.to_json(),
     }  # fmt: skip
     typed = list[LazyText]()
-    words = [plan.summary, *([CODE_ONLY_TEXT] if plan.as_is else [])]
+    words = [plan.summary, *([CODE_ONLY_TEXT] if plan.no_copy else [])]
     if plan.reason:
         words.append(LazyText(N_("Reason: {reason}"), {"reason": plan.reason}))
     if plan.lost_total:
@@ -419,7 +421,7 @@ def format_rollback_plan(
         if plan.loses_values:
             copy = N_("A copy is retained in the databases of {version} (days: {days}).")
             words.append(LazyText(copy, {"version": plan.origin, "days": plan.retention_days_text}))
-    if plan.passed_over:
+    if plan.uncounted:
         passed = N_("Also lost, not counted as records by {version}: {tables}")
         values = {"version": plan.origin, "tables": plan.uncounted_text}
         words.append(LazyText(passed, values))
@@ -432,27 +434,27 @@ def format_rollback_plan(
         words += format_round_trip(round_trip, language)
         if plan.is_lossless and round_trip.list_columns("lost"):
             words.append(LazyText(N_("No values entered there so far: no data loss.")))
-    if approval.watched:
+    if approval.in_soak:
         words.append(LazyText(_NO_APPROVAL_LINE))
         typed.append(
             LazyText(_NEXT_COMMAND_LINE, {"loss": format_accept_loss_option(plan.lost_total)})
         )
-    elif approval.people.missing:
+    elif approval.count.missing:
         values = {
-            "missing": approval.people.missing, "who": approval.approver_names or NOBODY_YET,
+            "missing": approval.count.missing, "who": approval.approver_names or NOBODY_YET,
             "loss": format_accept_loss_option(plan.lost_total),
         }  # fmt: skip
-        alone = approval.people.missing + len(approval.people.given) == 1
+        alone = approval.count.missing + len(approval.count.approvals) == 1
         (words if alone else typed).append(
             LazyText(_SINGLE_APPROVAL_LINE if alone else _MISSING_APPROVALS_LINE, values)
         )
-    elif approval.people.given:
+    elif approval.count.approvals:
         typed.append(
             LazyText(
                 _APPROVED_LINE,
                 {
                     "who": approval.approver_names,
-                    "loss": format_accept_loss_option(approval.agreed_loss),
+                    "loss": format_accept_loss_option(approval.accepted_loss),
                 },
             )
         )
@@ -479,7 +481,7 @@ def format_rehearsal_lines(found: JsonDocument, language: str) -> Iterator[Outpu
         "seconds": format_duration(report.backup_s),
     }
     yield LazyText(N_("  backup of {size} created and restored in {seconds}"), backup)
-    for database, objects in (report.not_carried or {}).items():
+    for database, objects in (report.missing_objects or {}).items():
         yield _describe_missing_objects(database, objects)
     for hop in report.hops:
         yield from _format_hop_lines(hop, language)
@@ -496,14 +498,14 @@ def _describe_missing_objects(database: str, objects: Sequence[str]) -> LazyText
 
 def _format_hop_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
     values: dict[str, object] = {
-        "origin": hop.from_, "version": hop.to,
-        "low": format_duration(hop.stop_s.low), "high": format_duration(hop.stop_s.high),
+        "origin": hop.from_version, "version": hop.to_version,
+        "low": format_duration(hop.downtime.low), "high": format_duration(hop.downtime.high),
     }  # fmt: skip
     yield ""
     yield LazyText(N_("{origin} -> {version}: downtime {low} to {high}"), values)
-    for item in hop.maps:
+    for item in hop.code_maps:
         yield from _format_code_map_lines(item)
-    for database, tables in hop.tables.items():
+    for database, tables in hop.changed_tables.items():
         for table, (before, after) in tables.items():
             rows = {"table": f"{database}.{table}", "before": before, "after": after}
             yield LazyText(_choose_row_count_text(before, after), rows)
@@ -515,21 +517,23 @@ def _format_hop_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
 
 
 def _format_rollback_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
-    words = describe_rollback(hop.way_back, hop.to, hop.from_, hop.all_lost_columns)
+    words = describe_rollback(
+        hop.rollback_path, hop.to_version, hop.from_version, hop.all_lost_columns
+    )
     yield f"  {words.render(language)}"
-    if hop.back_s is not None:
-        seconds = {"seconds": format_duration(hop.back_s)}
+    if hop.rollback_s is not None:
+        seconds = {"seconds": format_duration(hop.rollback_s)}
         yield LazyText(N_("  rollback rehearsed: {seconds}"), seconds)
     elif hop.restore_s is not None:
         seconds = {"seconds": format_duration(hop.restore_s)}
         yield LazyText(N_("  restore of the previous databases rehearsed: {seconds}"), seconds)
-    if hop.back_differs:
-        tables = {"tables": ", ".join(hop.back_differs)}
+    if hop.rollback_differences:
+        tables = {"tables": ", ".join(hop.rollback_differences)}
         yield LazyText(N_("  tables changed by the rollback: {tables}"), tables)
-    if hop.values is not None:
+    if hop.round_trip is not None:
         from ncen_updater.agent.engine.rehearsal.values_words import format_round_trip
 
-        yield from format_round_trip(hop.values, language)
+        yield from format_round_trip(hop.round_trip, language)
 
 
 def _format_code_map_lines(item: CodeMapResult) -> Iterator[OutputLine]:
@@ -581,8 +585,12 @@ def format_support_bundle(
     words: list[OutputLine] = []
     for part in bundle.parts:
         if part.text is None:
-            known = part.missing in MISSING_PART_REASONS
-            reason = LazyText(MISSING_PART_REASONS[str(part.missing)]) if known else part.missing
+            known = part.missing_reason in MISSING_PART_REASONS
+            reason = (
+                LazyText(MISSING_PART_REASONS[str(part.missing_reason)])
+                if known
+                else part.missing_reason
+            )
             values: dict[str, object] = {"part": part.name, "reason": reason}
             words.append(LazyText(N_("  {part}: missing ({reason})"), values))
         else:
@@ -600,7 +608,7 @@ def format_support_bundle(
         words.append(LazyText(N_("{part} contains a value of {column}"), values))
     document: dict[str, object] = {
         "parts": {
-            part.name: {"missing": part.missing}
+            part.name: {"missing": part.missing_reason}
             if part.text is None
             else {"bytes": len(part.text.encode())}
             for part in bundle.parts
@@ -621,10 +629,10 @@ def format_import(
     values: dict[str, object] = {
         "product": record.product,
         "releases": ", ".join(record.releases),
-        "reaches": record.reaches,
+        "reachable_release": record.reachable_release,
         "until": format_time(record.usable_until, zone),
         "agents": ", ".join(record.agents),
-        "agent": record.agent,
+        "reachable_agent": record.reachable_agent,
     }
     if record.agents:
         reported = (
@@ -633,7 +641,7 @@ def format_import(
             else N_("Imported: ncen-updater {agents}")
         )
         words.append(LazyText(reported, values))
-    if record.agent is not None and not dry_run:
+    if record.reachable_agent is not None and not dry_run:
         hint = N_("The service updates ncen-updater to {agent} automatically.")
         words.append(LazyText(hint, values))
     if record.agents and not record.releases:
@@ -645,7 +653,7 @@ def format_import(
     else:
         done = N_("Imported: {product} {releases}")
     words.append(LazyText(done, values))
-    if record.reaches is not None:
+    if record.reachable_release is not None:
         words.append(LazyText(N_("Upgrade path from the installed release: {reaches}"), values))
         if not dry_run:
             hint = N_("Run: ncen-updater plan {reaches}")

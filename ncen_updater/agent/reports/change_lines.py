@@ -76,7 +76,7 @@ def _format_actors(report: Document) -> Iterator[LazyText]:
     if report["approved_by"]:
         names = ", ".join(strip_control_characters(str(name)) for name in report["approved_by"])
         yield LazyText(N_("  approved by {names}"), {"names": names})
-    if report["facts"].get("soak_of"):
+    if report["facts"].get("failed_soak_upgrade"):
         # Within the order for the upgrade, whose name stands beside it.
         yield LazyText(
             N_("  automatic rollback: {version} failed in the soak period"),
@@ -90,16 +90,16 @@ def _format_actors(report: Document) -> Iterator[LazyText]:
     if emergency:
         words = N_("  emergency rollback without approval, by {name}: {reason}")
         values = {
-            "name": strip_control_characters(emergency["by"]),
+            "name": strip_control_characters(emergency["actor"]),
             "reason": strip_control_characters(emergency["reason"]),
         }
         yield LazyText(words, values)
 
 
 def _format_downtime(report: Document, language: str) -> Iterator[LazyText]:
-    real, predicted = report["stop_s"], report["predicted_stop_s"]
+    real, predicted = report["downtime_s"], report["predicted_downtime_s"]
     if real is None:
-        if not any(step["name"] == StepName.CLOSE for step in report["steps"]):
+        if not any(step["name"] == StepName.MAINTENANCE_ON for step in report["steps"]):
             yield LazyText(N_("  downtime: none"))
         return
     values: dict[str, object] = {"stop": format_duration(real)}
@@ -128,11 +128,11 @@ def _format_downtime(report: Document, language: str) -> Iterator[LazyText]:
 
 
 def _format_soak(facts: Document) -> Iterator[LazyText]:
-    if facts.get("soak_failed"):
-        reason = {"reason": strip_control_characters(str(facts["soak_failed"]))}
+    if facts.get("soak_error"):
+        reason = {"reason": strip_control_characters(str(facts["soak_error"]))}
         yield LazyText(N_("  failed in the soak period: {reason}"), reason)
-    elif facts.get("soak_looks"):
-        looks = {"looks": facts["soak_looks"], "bad": facts.get("soak_bad_looks") or 0}
+    elif facts.get("soak_checks"):
+        looks = {"looks": facts["soak_checks"], "bad": facts.get("soak_failed_checks") or 0}
         yield LazyText(N_("  soak period: {looks} health checks, {bad} failed"), looks)
     if facts.get("contract_s") is not None:
         took = {"s": format_duration(facts["contract_s"])}
@@ -141,7 +141,7 @@ def _format_soak(facts: Document) -> Iterator[LazyText]:
         code = {"code": facts["contract_failed"]}
         left = N_("  deferred migrations failed ({code}), skipped by an operator")
         again = N_("  deferred migrations failed: {code}")
-        yield LazyText(left if facts.get("contract_left") else again, code)
+        yield LazyText(left if facts.get("contract_abandoned") else again, code)
     if facts.get("confirmed_by"):
         yield LazyText(
             N_("  confirmed by {name}"),
@@ -208,14 +208,14 @@ def format_undone_result(change: Document) -> LazyText:
         names = {"names": ", ".join(map(strip_control_characters, change["replaced"]))}
         words = N_("  reverted, except {names} (replaced meanwhile)")
         return LazyText(words, names)
-    if not change["expanded"]:
+    if not change["expand_started"]:
         return LazyText(N_("  reverted; no data loss"))
     words = N_("  reverted, except additions of {version} made before the downtime; no data loss")
     return LazyText(words, {"version": change["to"]})
 
 
 def _format_records(report: Document, language: str) -> Iterator[LazyText]:
-    if report["state"] == "undone":
+    if report["state"] == "reverted":
         undone = [
             translate_step_label(step["name"], report["kind"], language)
             for step in report["steps"]
@@ -226,7 +226,7 @@ def _format_records(report: Document, language: str) -> Iterator[LazyText]:
                 N_("  steps reverted, last first: {steps}"), {"steps": ", ".join(undone[::-1])}
             )
         yield format_undone_result(report)
-    lost = report["facts"].get("lost")
+    lost = report["facts"].get("lost_records")
     if lost:
         yield LazyText(N_("  data loss as confirmed: {count} records"), {"count": lost})
     elif lost == 0:

@@ -112,40 +112,41 @@ class JournalSnapshot:
         owed: A rollback that is owed.
         holds: Holds in force.
         bad_releases: Releases that failed here and are remembered.
-        well_since: Of those that came well to their end here, when they did last.
+        good_since: Of those that came well to their end here, when they did last.
         order: The oldest order that waits.
         back: One that waits to go back from the release that is watched.
         approvals: Approvals in force, of whatever.
-        of_releases: Those of upgrades, with where they lead.
-        of_rollbacks: Those of going back from a release that was brought last.
+        upgrade_approvals: Those of upgrades, with where they lead.
+        rollback_approvals: Those of going back from a release that was brought last.
         schedules: Chosen times in force.
-        used_up: Who had approved the last one, which was undone, and has not approved since.
+        consumed_approvals: Who had approved the last one, which was undone, and has not approved
+            since.
     """
 
-    event: int = 0
+    last_event: int = 0
     head: str = str(ChainHead(0, FIRST_HASH))
-    change: Change | None = None
-    last: Change | None = None
-    facts: ChangeFacts = NO_FACTS
-    owed: PendingRollback | None = None
+    open_change: Change | None = None
+    last_change: Change | None = None
+    last_facts: ChangeFacts = NO_FACTS
+    pending_rollback: PendingRollback | None = None
     holds: tuple[HoldRecord, ...] = ()
     bad_releases: tuple[FailedReleaseRecord, ...] = ()
-    well_since: Mapping[str, datetime] = field(default_factory=dict)
-    order: Job | None = None
-    back: Job | None = None
+    good_since: Mapping[str, datetime] = field(default_factory=dict)
+    waiting_job: Job | None = None
+    rollback_job: Job | None = None
     approvals: tuple[Approval, ...] = ()
-    of_releases: tuple[ReleaseApproval, ...] = ()
-    of_rollbacks: tuple[RollbackApproval, ...] = ()
+    upgrade_approvals: tuple[ReleaseApproval, ...] = ()
+    rollback_approvals: tuple[RollbackApproval, ...] = ()
     schedules: tuple[ScheduleRecord, ...] = ()
-    used_up: tuple[str, ...] = ()
+    consumed_approvals: tuple[str, ...] = ()
 
     @property
     def needs_operator(self) -> bool:
         """Whether the release of the open change turned bad and nobody takes it back by itself."""
-        return self.change is not None and bool(self.facts.waits_for_person)
+        return self.open_change is not None and bool(self.last_facts.needs_operator)
 
     @property
-    def held_until(self) -> datetime | None:
+    def hold_until(self) -> datetime | None:
         """When the last hold in force ends by itself, if all of them do."""
         ends = [hold.until for hold in self.holds if hold.until is not None]
         return max(ends) if ends and len(ends) == len(self.holds) else None
@@ -167,22 +168,22 @@ def read_journal_snapshot(journal: Journal, now: datetime) -> JournalSnapshot:
         require_zones(journal, last)
     facts = journal.read_facts(last.id) if last else NO_FACTS
     return JournalSnapshot(
-        event=journal.read_last_event_number(),
+        last_event=journal.read_last_event_number(),
         head=str(journal.read_head()),
-        change=journal.find_open_change(),
-        last=last,
-        facts=facts,
-        owed=find_pending_rollback(journal),
+        open_change=journal.find_open_change(),
+        last_change=last,
+        last_facts=facts,
+        pending_rollback=find_pending_rollback(journal),
         holds=memory.list_active_holds(now),
         bad_releases=bad,
-        well_since=_read_good_since(journal, {row.version for row in bad}),
-        order=JobQueue(journal).find_next(),
-        back=find_rollback_job(journal),
+        good_since=_read_good_since(journal, {row.version for row in bad}),
+        waiting_job=JobQueue(journal).find_next(),
+        rollback_job=find_rollback_job(journal),
         approvals=consent.list_active(),
-        of_releases=consent.list_for_upgrades(),
-        of_rollbacks=_list_applicable_rollback_approvals(journal, consent),
+        upgrade_approvals=consent.list_for_upgrades(),
+        rollback_approvals=_list_applicable_rollback_approvals(journal, consent),
         schedules=consent.list_schedules(),
-        used_up=_list_consumed_approvals(consent, last, facts) if last else (),
+        consumed_approvals=_list_consumed_approvals(consent, last, facts) if last else (),
     )
 
 
@@ -201,9 +202,9 @@ def _list_consumed_approvals(
     consent: ApprovalStore, last: Change, facts: ChangeFacts
 ) -> tuple[str, ...]:
     """Whose yes the last change took along when it was undone: one is for one try."""
-    if last.state is not ChangeState.UNDONE:
+    if last.state is not ChangeState.REVERTED:
         return ()
-    again = {one.who for one in consent.list_active() if one.at >= last.created_at}
+    again = {one.actor for one in consent.list_active() if one.at >= last.created_at}
     return tuple(
         who for who in consent.list_consumed_by(last.id, facts.binding) if who not in again
     )
@@ -231,7 +232,7 @@ def _read_good_since(journal: Journal, versions: Collection[str]) -> dict[str, d
     for row in journal.query(f"{finished} ORDER BY rowid DESC") if versions else ():
         if row["to_version"] in versions and row["to_version"] not in found:
             change, facts = journal.read_change(row["id"]), journal.read_facts(row["id"])
-            well = facts.soak_failed is None or facts.confirmed_by is not None
+            well = facts.soak_error is None or facts.confirmed_by is not None
             if well and change.ended_at is not None:
                 found[change.to_version] = change.ended_at
     return found
@@ -248,12 +249,12 @@ class SiteStatus:
         configuration: What is wrong with the whole configuration; None where nothing is.
         door: Whether the door keeps officers out; None if the configuration names none.
         availability: Whether officers can work, as door, processes and health address said.
-        at_work: Who holds the lock of changes.
+        lock_holder: Who holds the lock of changes.
         journal: What the journal says.
         needed: How many people have to approve.
         soak_s: So many seconds a release is watched.
         rehearsals: Rehearsals, newest first.
-        last_stop: The stop of the newest change that ended well, and its prediction.
+        last_downtime: The stop of the newest change that ended well, and its prediction.
         view: The last verified list.
         brakes: What one officer halted for a while, and what holds now.
         signed_at: The newest time in what was signed, which no right clock is behind.
@@ -266,26 +267,26 @@ class SiteStatus:
     """
 
     now: datetime
-    places: EssentialSettings
+    paths: EssentialSettings
     current: Part[str | None] = NOT_READ
-    configuration: Part[ConfigError | None] = NOT_READ
-    door: Part[bool | None] = NOT_READ
+    configuration_error: Part[ConfigError | None] = NOT_READ
+    maintenance_on: Part[bool | None] = NOT_READ
     availability: Part[Availability] = NOT_READ
-    at_work: Part[str | None] = NOT_READ
+    lock_holder: Part[str | None] = NOT_READ
     journal: Part[JournalSnapshot] = NOT_READ
-    needed: Part[int] = NOT_READ
+    required_approvals: Part[int] = NOT_READ
     soak_s: Part[float] = NOT_READ
     rehearsals: Part[tuple[RehearsalRecord, ...]] = NOT_READ
-    last_stop: Part[LastDowntime | None] = NOT_READ
-    view: Part[FeedSummary | None] = NOT_READ
-    brakes: Part[tuple[KnownEmergencyHalt, ...]] = NOT_READ
+    last_downtime: Part[LastDowntime | None] = NOT_READ
+    feed_view: Part[FeedSummary | None] = NOT_READ
+    emergency_halts: Part[tuple[KnownEmergencyHalt, ...]] = NOT_READ
     signed_at: Part[datetime | None] = NOT_READ
     expiries: Part[Mapping[str, Part[datetime]]] = NOT_READ
     service_state: Part[ServiceState] = NOT_READ
     agent: Part[AgentSelection | None] = NOT_READ
     free_percent: Part[Mapping[str, Part[float]]] = NOT_READ
     full_disk: Part[tuple[Path, int] | None] = NOT_READ
-    databases: Part[ObservedState] = NOT_READ
+    observed_state: Part[ObservedState] = NOT_READ
 
     @property
     def errors(self) -> tuple[Exception, ...]:
@@ -297,7 +298,10 @@ class SiteStatus:
     @property
     def is_inconsistent(self) -> bool:
         """Whether the door was seen in another state than officers met it in."""
-        maintenance_file, seen = get_part_or_none(self.door), get_part_or_none(self.availability)
+        maintenance_file, seen = (
+            get_part_or_none(self.maintenance_on),
+            get_part_or_none(self.availability),
+        )
         if maintenance_file is None or seen is None or seen.state is AvailabilityState.UNKNOWN:
             return False
         return maintenance_file is not (seen.state is AvailabilityState.MAINTENANCE)
@@ -310,7 +314,7 @@ class SiteStatus:
         interrupted = any(
             one.state is RehearsalState.RUNNING for one in require_part(self.rehearsals)
         )
-        return require_part(self.journal).change is not None or interrupted
+        return require_part(self.journal).open_change is not None or interrupted
 
     @property
     def soak_until(self) -> datetime | None:
@@ -320,28 +324,35 @@ class SiteStatus:
         ends it.
         """
         journal, seconds = get_part_or_none(self.journal), get_part_or_none(self.soak_s)
-        if journal is None or seconds is None or journal.change is None:
+        if journal is None or seconds is None or journal.open_change is None:
             return None
-        if not journal.change.is_soaking or journal.facts.is_soak_failed or journal.needs_operator:
+        if (
+            not journal.open_change.is_soaking
+            or journal.last_facts.is_soak_failed
+            or journal.needs_operator
+        ):
             return None
-        if journal.facts.confirmed_by is not None:  # the service ends it at its next look
+        if journal.last_facts.confirmed_by is not None:  # the service ends it at its next look
             return None
-        if journal.facts.contracted is not None:  # its time is over
+        if journal.last_facts.contract_started is not None:  # its time is over
             return None
-        return (journal.facts.soak_began or self.now) + timedelta(seconds=seconds)
+        return (journal.last_facts.soak_started_at or self.now) + timedelta(seconds=seconds)
 
     @property
     def is_contracting(self) -> bool:
         """Whether the migrations of the open change are being brought to their end."""
         journal = get_part_or_none(self.journal)
-        if journal is None or journal.change is None or not journal.change.is_soaking:
+        if journal is None or journal.open_change is None or not journal.open_change.is_soaking:
             return False
-        return journal.facts.contracted is not None and journal.facts.contract_s is None
+        return (
+            journal.last_facts.contract_started is not None
+            and journal.last_facts.contract_s is None
+        )
 
     @property
     def is_withdrawn(self) -> bool | None:
         """Whether the release in use was withdrawn; None where that is not known."""
-        view, current = get_part_or_none(self.view), self.current
+        view, current = get_part_or_none(self.feed_view), self.current
         return None if view is None or isinstance(current, Exception) else current in view.withdrawn
 
     @property
@@ -376,9 +387,9 @@ class SiteStatus:
         return next((one for one in rehearsals if (one.from_version, one.to_version) == way), None)
 
 
-ALL_PARTS = frozenset(one.name for one in fields(SiteStatus)) - {"now", "places"}
+ALL_PARTS = frozenset(one.name for one in fields(SiteStatus)) - {"now", "paths"}
 #: What can be read without the databases.
-PARTS_WITHOUT_DATABASES = ALL_PARTS - {"databases"}
+PARTS_WITHOUT_DATABASES = ALL_PARTS - {"observed_state"}
 
 
 def read_status(
@@ -408,23 +419,27 @@ def read_status(
 
     def look() -> SiteStatus:
         # Who is at work comes before the journal: one who has ended since has written all of it.
-        at_work = part("at_work", lambda: read_lock_holder(paths.state / CHANGE_LOCK_FILE))
+        at_work = part("lock_holder", lambda: read_lock_holder(paths.state / CHANGE_LOCK_FILE))
         journal, rehearsals, stop = _read_journal_parts(paths, now, parts)
         return SiteStatus(
             now,
             paths,
             current=part("current", lambda: _read_current(paths)),
-            configuration=part("configuration", lambda: check_config(paths.config, paths.state)),
+            configuration_error=part(
+                "configuration_error", lambda: check_config(paths.config_path, paths.state)
+            ),
             availability=part("availability", lambda: _read_availability(paths, probe)),
-            door=part("door", lambda: _is_maintenance_on(paths.config)),
-            at_work=at_work,
+            maintenance_on=part("maintenance_on", lambda: _is_maintenance_on(paths.config_path)),
+            lock_holder=at_work,
             journal=journal,
-            needed=part("needed", lambda: _read_approvals_needed(paths.config)),
-            soak_s=part("soak_s", lambda: _read_soak_seconds(paths.config)),
+            required_approvals=part(
+                "required_approvals", lambda: _read_approvals_needed(paths.config_path)
+            ),
+            soak_s=part("soak_s", lambda: _read_soak_seconds(paths.config_path)),
             rehearsals=rehearsals,
-            last_stop=stop,
-            view=part("view", lambda: _read_feed_view(paths, cache)),
-            brakes=part("brakes", lambda: _read_emergency_halts(paths, now)),
+            last_downtime=stop,
+            feed_view=part("feed_view", lambda: _read_feed_view(paths, cache)),
+            emergency_halts=part("emergency_halts", lambda: _read_emergency_halts(paths, now)),
             signed_at=part("signed_at", lambda: _signed_at(paths)),
             expiries=part("expiries", lambda: _read_expiries(paths, cache)),
             service_state=part("service_state", lambda: _read_service_state(paths)),
@@ -433,7 +448,9 @@ def read_status(
             if config
             else NOT_READ,
             full_disk=part("full_disk", lambda: find_full(_disks(paths))),
-            databases=part("databases", lambda: _observe_site(site, journal)) if site else NOT_READ,
+            observed_state=part("observed_state", lambda: _observe_site(site, journal))
+            if site
+            else NOT_READ,
         )
 
     # The answer of the application takes seconds; the door may have been opened meanwhile.
@@ -459,7 +476,7 @@ def _read_journal_parts(
 ) -> tuple[Part[JournalSnapshot], Part[tuple[RehearsalRecord, ...]], Part[LastDowntime | None]]:
     """Read what comes of the journal, over one connection, as it was at one instant."""
     # The databases are asked about the change that the journal says is open.
-    if not {"journal", "rehearsals", "last_stop", "databases"} & set(parts):
+    if not {"journal", "rehearsals", "last_downtime", "observed_state"} & set(parts):
         return NOT_READ, NOT_READ, NOT_READ
 
     def read() -> tuple[JournalSnapshot, tuple[RehearsalRecord, ...], LastDowntime | None]:
@@ -470,7 +487,7 @@ def _read_journal_parts(
             return (
                 read_journal_snapshot(journal, now),
                 _read_rehearsals(journal) if "rehearsals" in parts else (),
-                _read_last_downtime(journal) if "last_stop" in parts else None,
+                _read_last_downtime(journal) if "last_downtime" in parts else None,
             )
 
     found = _read_part(read)
@@ -480,7 +497,7 @@ def _read_journal_parts(
     return (
         facts,
         rehearsals if "rehearsals" in parts else NOT_READ,
-        stop if "last_stop" in parts else NOT_READ,
+        stop if "last_downtime" in parts else NOT_READ,
     )
 
 
@@ -512,7 +529,7 @@ def _read_current(places: EssentialSettings) -> str | None:
 def _is_maintenance_on(config: Path) -> bool | None:
     data = read_raw_config(config).data
     paths, application = data.get("paths", {}), data.get("application", {})
-    name = application.get("door_file") if isinstance(application, dict) else None
+    name = application.get("maintenance_file") if isinstance(application, dict) else None
     root = paths.get("root", "/") if isinstance(paths, dict) else None
     if not isinstance(name, str) or not isinstance(root, str):
         return None
@@ -525,7 +542,7 @@ def _is_maintenance_on(config: Path) -> bool | None:
 
 def _read_approvals_needed(config: Path) -> int:
     service = read_raw_config(config).data.get("service", {})
-    needed = service.get("approvals") if isinstance(service, dict) else None
+    needed = service.get("required_approvals") if isinstance(service, dict) else None
     return needed if type(needed) is int and needed > 0 else 1
 
 
@@ -569,7 +586,7 @@ def _read_cached(path: Path, read: Callable[[Path], T], cache: FileCache | None)
 def _read_feed_view(places: EssentialSettings, cache: FileCache | None) -> FeedSummary | None:
     try:
         return _read_cached(
-            get_view_path(places.received, places.product), read_feed_summary, cache
+            get_view_path(places.feed_state, places.product), read_feed_summary, cache
         )
     except FileNotFoundError:
         return None
@@ -582,17 +599,19 @@ def _read_emergency_halts(
     from ncen_updater.feed.proved import TrustStateStore
 
     memory = TrustStateStore(places.state, lambda: now)
-    return list_active_halts(memory.load().brakes, places.product, memory.get_reference_time())
+    return list_active_halts(
+        memory.load().emergency_halts, places.product, memory.get_reference_time()
+    )
 
 
 def _signed_at(places: EssentialSettings) -> datetime | None:
     from ncen_updater.feed.proved import TrustStateStore
 
-    return TrustStateStore(places.state).load().floor
+    return TrustStateStore(places.state).load().clock_floor
 
 
 def _read_expiries(places: EssentialSettings, cache: FileCache | None) -> dict[str, Part[datetime]]:
-    files = sorted((places.received / "metadata").glob("*.json"))[:50]
+    files = sorted((places.feed_state / "metadata").glob("*.json"))[:50]
     return {
         path.stem: _read_part(partial(_read_cached, path, _read_expiry, cache))
         for path in files
@@ -614,7 +633,7 @@ def _read_service_state(places: EssentialSettings) -> ServiceState:
 def _read_agent_selection(config: AgentConfig) -> AgentSelection | None:
     from ncen_updater.agent.storage.agent_selection import AgentSelectionFile
 
-    return AgentSelectionFile(config.paths.resolve(config.paths.agent)).load()
+    return AgentSelectionFile(config.paths.resolve(config.paths.agent_slots)).load()
 
 
 def _read_free_space(places: EssentialSettings, config: AgentConfig) -> dict[str, Part[float]]:
@@ -637,4 +656,4 @@ def _observe_site(site: Site, journal: Part[JournalSnapshot]) -> ObservedState:
     from ncen_updater.agent.engine.situation import observe_site
 
     facts = get_part_or_none(journal)
-    return observe_site(site, facts.change if facts else None, by_operator=True)
+    return observe_site(site, facts.open_change if facts else None, by_operator=True)

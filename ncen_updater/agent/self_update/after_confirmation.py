@@ -34,10 +34,10 @@ SYSTEM_PYTHON = Path("/usr/bin/python3")
 CHECK_TIMEOUT_S = 60
 #: What is chosen, how the failsafe is called, and whom it has to start then.
 FAILSAFE_TRIALS = (
-    (AgentSelection("2.0", "1.0", TrialState.TRYING), "serve", "2.0"),
-    (AgentSelection("2.0", "1.0", TrialState.TRYING, 99), "serve", "1.0"),
+    (AgentSelection("2.0", "1.0", TrialState.ON_TRIAL), "serve", "2.0"),
+    (AgentSelection("2.0", "1.0", TrialState.ON_TRIAL, 99), "serve", "1.0"),
     (AgentSelection("2.0", "1.0"), "serve", "2.0"),
-    (AgentSelection("2.0", "1.0", TrialState.TRYING), "resume", "1.0"),
+    (AgentSelection("2.0", "1.0", TrialState.ON_TRIAL), "resume", "1.0"),
 )
 
 

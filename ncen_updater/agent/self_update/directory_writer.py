@@ -33,17 +33,17 @@ logger = logging.getLogger(__name__)
 
 #: First word of an order of one action.
 OWN = "own"
-LIMITS = WorkerLimits(total_s=600.0)
+LIMITS = WorkerLimits(total_timeout_s=600.0)
 
 
 class DirectoryAction(StrEnum):
     """What a running agent does in its own directory."""
 
     CONFIRM = "confirm"
-    STEADY = "steady"
-    UNCOUNT = "uncount"
-    RETURN = "return"
-    TIDY = "tidy"
+    RESET_ATTEMPTS = "reset-attempts"
+    UNCOUNT_START = "uncount-start"
+    REVERT = "revert"
+    CLEAN_UP = "clean-up"
 
 
 ActionHandler = Callable[[DirectoryAction], None]
@@ -73,13 +73,13 @@ def create_action_handler(
 
     changes: dict[DirectoryAction, Callable[[AgentSelection], AgentSelection]] = {
         DirectoryAction.CONFIRM: lambda before: confirm_agent(before, version),
-        DirectoryAction.STEADY: lambda before: reset_attempts(before, version),
-        DirectoryAction.UNCOUNT: lambda before: uncount_start(before, version),
-        DirectoryAction.RETURN: lambda before: revert_to_previous(before, version, now()),
+        DirectoryAction.RESET_ATTEMPTS: lambda before: reset_attempts(before, version),
+        DirectoryAction.UNCOUNT_START: lambda before: uncount_start(before, version),
+        DirectoryAction.REVERT: lambda before: revert_to_previous(before, version, now()),
     }
 
     def do(action: DirectoryAction) -> None:
-        if action is DirectoryAction.TIDY:
+        if action is DirectoryAction.CLEAN_UP:
             tidy()
             return
         how = changes[action]
@@ -106,11 +106,11 @@ def own_doer(
     """
     if os.access(directory, os.W_OK) or not socket.exists():
         return create_action_handler(directory, version, now, alive)
-    worker = Worker("none", socket=socket, limits=LIMITS, expects=(range(10_000),))
+    worker = Worker("none", socket=socket, limits=LIMITS, expected_errors=(range(10_000),))
 
     def do(action: DirectoryAction) -> None:
         try:
-            call_worker(worker, {"words": [OWN, action, version]}, ending=lambda: bool(alive()))
+            call_worker(worker, {"command": [OWN, action, version]}, ending=lambda: bool(alive()))
         except WorkerError as error:
             raise UpdaterError(SEQUENCE_UNWRITABLE, path=directory, reason=error.detail) from error
 

@@ -24,18 +24,18 @@ class InstallationPart:
 
     Attributes:
         what: In words, for the list.
-        is_there: Whether nothing is left to do.
+        is_present: Whether nothing is left to do.
         make: Does it; may be repeated.
     """
 
-    what: LazyText
-    is_there: Callable[[], bool]
-    make: Callable[[], object]
+    description: LazyText
+    is_present: Callable[[], bool]
+    create: Callable[[], object]
 
 
 def list_missing(parts: Iterable[InstallationPart]) -> tuple[InstallationPart, ...]:
     """Return the parts that have something left to do."""
-    return tuple(part for part in parts if not part.is_there())
+    return tuple(part for part in parts if not part.is_present())
 
 
 def create_missing(
@@ -49,15 +49,15 @@ def create_missing(
     """
     done = []
     for part in parts:
-        if part.is_there():
+        if part.is_present():
             continue
-        progress.report(part.what)
+        progress.report(part.description)
         try:
-            part.make()
+            part.create()
         except OSError as error:
             raise UpdaterError(
                 INSTALL_FAILED,
-                part=part.what,
+                part=part.description,
                 reason=error.strerror or str(error),
                 detail=str(error),
             ) from error

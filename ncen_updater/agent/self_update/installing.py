@@ -133,7 +133,7 @@ def build_install_parts(
             reason=LazyText("it belongs to {product}", {"product": manifest.product}),
         )
     paths = options.load_paths()
-    agent = paths.resolve(paths.agent)
+    agent = paths.resolve(paths.agent_slots)
     return (
         *(_build_group_parts() if options.is_live_system else ()),
         *_build_directory_parts(options, paths),
@@ -154,7 +154,7 @@ def build_install_parts(
 def _build_group_parts() -> Iterator[InstallationPart]:
     """The groups of the configuration; users of units come with these."""
     service = ServiceSettings()
-    for name in sorted({service.read_group, service.operate_group, service.approve_group}):
+    for name in sorted({service.viewer_group, service.operator_group, service.approver_group}):
         what = LazyText(N_("the group {name}"), {"name": name})
         yield part.build_command_part(
             what, ["groupadd", "--system", name], partial(_group_exists, name)
@@ -179,7 +179,7 @@ def _build_directory_parts(
         (trust, 0o750),
         (paths.resolve(paths.state), 0o750),
         (paths.resolve(paths.slots), 0o755),
-        (paths.resolve(paths.agent), 0o755),
+        (paths.resolve(paths.agent_slots), 0o755),
         (options.root / "run/ncen", 0o755),
     ):
         yield part.build_directory_part(
@@ -266,10 +266,10 @@ def _build_failsafe_part(agent: Path) -> InstallationPart:
 
     def is_there() -> bool:
         found = AgentSelectionFile(agent).load()
-        on_trial = found is not None and found.state is TrialState.TRYING
-        return made.is_there() or (on_trial and (agent / FAILSAFE_FILE).exists())
+        on_trial = found is not None and found.state is TrialState.ON_TRIAL
+        return made.is_present() or (on_trial and (agent / FAILSAFE_FILE).exists())
 
-    return InstallationPart(made.what, is_there, made.make)
+    return InstallationPart(made.description, is_there, made.create)
 
 
 def _build_unit_parts(options: InstallOptions) -> Iterator[InstallationPart]:
@@ -283,7 +283,7 @@ def _build_unit_parts(options: InstallOptions) -> Iterator[InstallationPart]:
         place = locate_unit(options.root, unit)
         what = LazyText(N_("unit {name}"), {"name": place.name})
         made = part.build_file_part(what, place, unit.read_bytes(), 0o644)
-        changed.append(made.is_there())
+        changed.append(made.is_present())
         yield made
     if options.is_live_system and not all(changed):
         what = LazyText(N_("reload systemd"))
@@ -354,7 +354,7 @@ def build_uninstall_parts(root: Path, config: Path, *, purge: bool) -> tuple[Ins
         ConfigError: If the configuration cannot be read: then it is not known what belongs to it.
     """
     paths = load_config(config).paths if config.exists() else PathSettings(root=root)
-    agent = paths.resolve(paths.agent)
+    agent = paths.resolve(paths.agent_slots)
     units = sorted((agent / "current/release" / UNITS_DIRECTORY).glob("*"))
     gone = [locate_unit(root, unit) for unit in units]
     gone.append(root / PROGRAM_PATH)

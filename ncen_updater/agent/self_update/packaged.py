@@ -36,7 +36,7 @@ def select_packaged_agent(
         return before
     if before is not None and not slot_exists and before.current != version:
         # Its slot went with the old package: nothing is left to go back to but what 'previous' says
-        return AgentSelection(version, None, bad=before.bad)
+        return AgentSelection(version, None, failed=before.failed)
     return select_installed(before, version)
 
 

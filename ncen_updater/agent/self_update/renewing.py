@@ -63,7 +63,7 @@ class AgentUpdateResult:
 
 def get_agent_directory(site: Site) -> Path:
     """Where the slots of the agent are."""
-    return site.config.paths.resolve(site.config.paths.agent)
+    return site.config.paths.resolve(site.config.paths.agent_slots)
 
 
 def create_agent_source(site: Site, config_path: Path) -> TufReleaseSource:
@@ -94,7 +94,7 @@ def find_offered_agent(site: Site, config_path: Path) -> str | None:
     """
     try:
         sequence = AgentSelectionFile(get_agent_directory(site)).load()
-        if sequence is None or sequence.state is TrialState.TRYING:
+        if sequence is None or sequence.state is TrialState.ON_TRIAL:
             return None
         source = create_agent_source(site, config_path)
         view = source.load_last_view()
@@ -177,7 +177,7 @@ def _require_confirmed_agent(file: AgentSelectionFile, version: str) -> AgentSel
     sequence = file.load()
     if sequence is None:
         raise UpdaterError(AGENT_NOT_FROM_SLOT, path=file.directory)
-    if sequence.state is TrialState.TRYING:
+    if sequence.state is TrialState.ON_TRIAL:
         raise UpdaterError(AGENT_ON_TRIAL, version=sequence.current)
     if sequence.current != version:
         raise UpdaterError(AGENT_NOT_FROM_SLOT, path=file.directory)
@@ -187,8 +187,8 @@ def _require_confirmed_agent(file: AgentSelectionFile, version: str) -> AgentSel
 @contextlib.contextmanager
 def _lock_without_open_change(site: Site) -> Iterator[Journal]:
     with (
-        hold_change_lock(site.state / CHANGE_LOCK_FILE, "self-update"),
-        Journal.open(site.state / JOURNAL_FILE, now=site.clock.now) as journal,
+        hold_change_lock(site.state_directory / CHANGE_LOCK_FILE, "self-update"),
+        Journal.open(site.state_directory / JOURNAL_FILE, now=site.clock.now) as journal,
     ):
         change = journal.find_open_change()
         if change is not None:
@@ -202,7 +202,7 @@ def _remove_failed_slots(slots: AgentSlots, sequence: AgentSelection, wanted: st
     """Remove the slots of agents that were given up: nobody goes back to them."""
     needed = {sequence.current, sequence.previous, wanted}
     for version in slots.list_versions():
-        if version in sequence.bad and version not in needed:
+        if version in sequence.failed and version not in needed:
             slots.remove(version)
 
 
@@ -266,7 +266,7 @@ def choose_next_agent(
 
 def _list_failed_versions(sequence: AgentSelection) -> frozenset[Version]:
     found = set()
-    for name in sequence.bad:
+    for name in sequence.failed:
         try:
             found.add(Version(name))
         except InvalidVersion:  # no offer can have it

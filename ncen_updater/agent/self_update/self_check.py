@@ -27,18 +27,18 @@ def check_site(site: Site) -> None:
         UpdaterError: If one of them cannot be read, or a disk of the agent is full.
     """
     paths = site.config.paths
-    for place in (site.state, paths.resolve(paths.agent)):
+    for place in (site.state_directory, paths.resolve(paths.agent_slots)):
         if place.is_dir():
             # No more than is always kept free: an agent that fills the disk must not confirm itself
             # with the last block.
             require_space(place, 0)
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         journal.list_changes()
         journal.find_open_change()
         SiteHistory(journal).list_bad_releases()
-    site.source.load_last_view()
+    site.release_source.load_last_view()
     site.slots.read_current()
-    site.engine.describe_databases()
+    site.database_engine.describe_databases()
 
 
 def run_self_check(path: Path) -> dict[str, object]:

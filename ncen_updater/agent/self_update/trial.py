@@ -34,21 +34,21 @@ class TrialDuty(StrEnum):
 
     NOTHING = "nothing"
     CONFIRM = "confirm"
-    STEADY = "steady"
-    RETURN = "return"
+    RESET_ATTEMPTS = "reset-attempts"
+    REVERT = "revert"
 
 
 def decide_duty(selection: AgentSelection | None, version: str) -> TrialDuty:
     """Return what an agent of this version has to do; pure."""
     if selection is None:
         return TrialDuty.NOTHING
-    trying = selection.state is TrialState.TRYING
+    trying = selection.state is TrialState.ON_TRIAL
     if selection.current == version:
         if trying:
             return TrialDuty.CONFIRM
-        return TrialDuty.STEADY if selection.attempts else TrialDuty.NOTHING
+        return TrialDuty.RESET_ATTEMPTS if selection.attempts else TrialDuty.NOTHING
     # The failsafe could not write that it went back, or the file would say so.
-    return TrialDuty.RETURN if trying and selection.previous == version else TrialDuty.NOTHING
+    return TrialDuty.REVERT if trying and selection.previous == version else TrialDuty.NOTHING
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ class TrialVerdict:
     """What the service does after a step.
 
     Attributes:
-        again_s: Seconds until it asks again at the latest; None for whenever it likes.
+        retry_after_s: Seconds until it asks again at the latest; None for whenever it likes.
         leave: Whether it ends, because another agent was chosen.
     """
 
-    again_s: float | None = None
-    leave: bool = False
+    retry_after_s: float | None = None
+    should_exit: bool = False
 
 
 class AgentTrial:
@@ -116,18 +116,18 @@ class AgentTrial:
         found = self._load_selection()
         if found is not None and found.current not in (self._version, self._chosen):
             logger.info("agent %s was chosen: leaving the place to it", found.current)
-            return TrialVerdict(leave=True)
+            return TrialVerdict(should_exit=True)
         age = self._monotonic() - self._began
         match decide_duty(found, self._version):
             case TrialDuty.CONFIRM:
                 return self._try_confirm(age)
-            case TrialDuty.STEADY:
+            case TrialDuty.RESET_ATTEMPTS:
                 if age < TIMEOUT_FACTOR * self._confirm_s:
                     return TrialVerdict(TIMEOUT_FACTOR * self._confirm_s - age)
-                return self._run_action(DirectoryAction.STEADY)
-            case TrialDuty.RETURN:
+                return self._run_action(DirectoryAction.RESET_ATTEMPTS)
+            case TrialDuty.REVERT:
                 logger.error("the new agent did not start; this one is chosen again")
-                return self._run_action(DirectoryAction.RETURN)
+                return self._run_action(DirectoryAction.REVERT)
             case _:
                 return TrialVerdict()
 
@@ -139,7 +139,7 @@ class AgentTrial:
         """
         found = self._load_selection()
         if found is not None and found.current == self._version and found.attempts:
-            self._run_action(DirectoryAction.UNCOUNT)
+            self._run_action(DirectoryAction.UNCOUNT_START)
 
     def _try_confirm(self, age: float) -> TrialVerdict:
         if age < self._confirm_s:
@@ -152,12 +152,12 @@ class AgentTrial:
         except UpdaterError as error:
             logger.warning("not confirmed: %s", error)
             ready = False
-        if ready and self._run_action(DirectoryAction.CONFIRM).again_s is None:
+        if ready and self._run_action(DirectoryAction.CONFIRM).retry_after_s is None:
             self._trying = False
             logger.info("agent %s has confirmed itself", self._version)
-            self._run_action(DirectoryAction.TIDY)
+            self._run_action(DirectoryAction.CLEAN_UP)
             # What waited for it begins now. The journal says so only where it was noted just now.
-            return TrialVerdict(again_s=0.0)
+            return TrialVerdict(retry_after_s=0.0)
         # Also one that filled the disk of its own choice, and runs on.
         if age >= TIMEOUT_FACTOR * self._confirm_s:
             raise UpdaterError(

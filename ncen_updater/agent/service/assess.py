@@ -51,12 +51,12 @@ def assess_upgrade(site: Site, offered_agent: str | None = None) -> Assessment:
     """
     current = site.slots.read_current()
     try:
-        view = site.source.load_last_view()
+        view = site.release_source.load_last_view()
     except TrustError as error:
         # Nothing is installed by it; but what is kept too long is dropped, which may make room.
         logger.warning("what is on offer cannot be proved: %s", error)
         view = None
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         event = journal.read_last_event_number()
         bad = {
             record.version: record
@@ -64,11 +64,11 @@ def assess_upgrade(site: Site, offered_agent: str | None = None) -> Assessment:
             if record.product == site.config.site.product
         }
         if current is None:
-            return Assessment(event, agent=offered_agent)
-        collect_at = compute_next_prune(journal, site.clock, site.config.keep.previous_days)
+            return Assessment(event, agent_version=offered_agent)
+        prune_at = compute_next_prune(journal, site.clock, site.config.retention.previous_days)
         disks = tuple(map(str, room_of_databases(site)))
         here = Assessment(
-            event, str(current), agent=offered_agent, collect_at=collect_at, disks=disks
+            event, str(current), agent_version=offered_agent, prune_at=prune_at, disks=disks
         )
         if view is None:
             return here
@@ -83,10 +83,10 @@ def assess_upgrade(site: Site, offered_agent: str | None = None) -> Assessment:
     return replace(
         found,
         newest=newest.target.version if newest else None,
-        others=others,
+        alternatives=others,
         approved=chosen.available,
-        gone=chosen.gone,
-        barred=revoked,
+        unavailable=chosen.unavailable,
+        withheld=revoked,
     )
 
 
@@ -99,20 +99,20 @@ def _assess_path(
 ) -> Assessment:
     """What stands between the site and the end of a path."""
     worst = [bad[hop.version] for hop in path.hops if hop.version in bad]
-    again = [compute_retry_at(row.times, row.last_at) for row in worst]
+    again = [compute_retry_at(row.failures, row.last_at) for row in worst]
     plan, standing = _build_plan_status(site, journal, path)
     left = find_rolled_back_releases(journal) & {hop.version for hop in path.hops}
     return replace(
         here,
         target=path.target.version,
-        prepared=standing is not None,
-        rehearsed=standing.rehearsed if standing else RehearsalStatus.MISSING,
+        slot_built=standing is not None,
+        rehearsal_status=standing.rehearsal_status if standing else RehearsalStatus.MISSING,
         plan=plan,
         binding=standing.basis.compute_binding() if standing and standing.basis else "",
         basis=standing.basis.to_json() if standing and standing.basis else None,
-        bad_until=max(again, default=None),
-        voids=tuple(void.text for void in standing.voids) if standing else (),
-        left=bool(left),
+        retry_at=max(again, default=None),
+        void_reasons=tuple(void.text for void in standing.void_reasons) if standing else (),
+        was_rolled_back=bool(left),
     )
 
 
@@ -148,7 +148,7 @@ def _choose_path(
             country=site.config.site.country,
             channel=site.config.site.channel,
             agent=site.agent_version,
-            now=site.source.get_reference_time(),
+            now=site.release_source.get_reference_time(),
             bad=bad,
             allow_bad=allow_bad,
         )
@@ -162,7 +162,7 @@ def list_withheld_releases(rejected: Iterable[OfferRejection]) -> tuple[Withheld
     """What the Secretariat keeps back: who may only look learns it from here."""
     from ncen_updater.feed.upgrade_path import RejectionReason
 
-    reported = {RejectionReason.HALTED, RejectionReason.WITHDRAWN, RejectionReason.WAVE}
+    reported = {RejectionReason.HALTED, RejectionReason.WITHDRAWN, RejectionReason.WAVE_NOT_OPEN}
     return tuple(
         WithheldRelease(one.offer.version, one.reason.value, why.reason if why else "", one.opens)
         for one in rejected

@@ -34,7 +34,7 @@ CACHE_FACTOR, MAX_CACHE_S = 2.0, 15.0
 #: So long somebody waits for a look.
 WAIT_TIMEOUT_S = 10.0
 #: So long one may take: a machine that is busy with all it has starts no process in less.
-PROBE_LIMITS = WorkerLimits(silence_s=60.0, total_s=60.0)
+PROBE_LIMITS = WorkerLimits(silence_timeout_s=60.0, total_timeout_s=60.0)
 
 
 class AvailabilityCache:
@@ -78,7 +78,7 @@ class AvailabilityCache:
             if heard is not None:
                 return heard
         why = f"no answer within {self._patience_s:g} seconds"
-        return Availability(AvailabilityState.UNKNOWN, why=why)
+        return Availability(AvailabilityState.UNKNOWN, unknown_because=why)
 
     def _wait_for_probe(self, until: float) -> Availability | None:
         """Wait for the end of the look that is under way, or of one that begins now."""
@@ -96,7 +96,7 @@ class AvailabilityCache:
         except Exception:  # those who wait must not wait for nothing
             logger.exception("whether officers can work was not found out")
             why = "unexpected error; run: journalctl -u ncen-updater"
-            answer = Availability(AvailabilityState.UNKNOWN, why=why)
+            answer = Availability(AvailabilityState.UNKNOWN, unknown_because=why)
         with self._changed:
             now = self._clock()
             self._heard, self._heard_at, self._looking = answer, mark, False
@@ -116,7 +116,7 @@ def create_availability_cache(config_path: Path, config: AgentConfig) -> Availab
     if config.service.runner == "systemd":
         socket = config.paths.resolve(config.service.apply_socket)
         look = partial(_probe_through_worker, config_path.absolute(), socket)
-    maintenance_file = config.paths.resolve(config.application.door_file)
+    maintenance_file = config.paths.resolve(config.application.maintenance_file)
     return AvailabilityCache(
         look, read_cache_key=partial(_read_maintenance_mtime, maintenance_file)
     )
@@ -134,7 +134,7 @@ def _probe_through_worker(config_path: Path, socket: Path) -> Availability:
     worker = Worker(APPLY_WORKER_MODULE, (str(config_path), "availability"), socket, PROBE_LIMITS)
     try:
         return Availability.from_json(
-            call_worker(worker, {"words": ["availability"]}).get("document")
+            call_worker(worker, {"command": ["availability"]}).get("document")
         )
     except (WorkerError, UpdaterError, ValueError) as error:
-        return Availability(AvailabilityState.UNKNOWN, why=str(error))
+        return Availability(AvailabilityState.UNKNOWN, unknown_because=str(error))

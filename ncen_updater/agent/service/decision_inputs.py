@@ -38,10 +38,10 @@ def build_decision_inputs(
         UpdaterError: If a part could not be read.
     """
     journal = require_part(status.journal)
-    found = service_state.assessment or Assessment(event=0)
+    found = service_state.assessment or Assessment(last_event=0)
     if ServiceAction.ASSESS in service_state.failures:
-        found = Assessment(event=0)  # nothing is begun by what was known before
-    change, chosen = journal.change, journal.find_schedule(found.binding)
+        found = Assessment(last_event=0)  # nothing is begun by what was known before
+    change, chosen = journal.open_change, journal.find_schedule(found.binding)
     return AutomationInputs(
         now=now,
         mode=AutomationMode(settings.mode),
@@ -49,28 +49,35 @@ def build_decision_inputs(
         next_check=compute_check_due(
             now,
             service_state.next_check,
-            None if ServiceAction.CHECK in service_state.failures else service_state.checked_at,
-            timedelta(hours=settings.check_hours),
-            status.places.site,
+            None
+            if ServiceAction.CHECK_FEED in service_state.failures
+            else service_state.checked_at,
+            timedelta(hours=settings.check_interval_hours),
+            status.paths.site_id,
             release_pending=found.target is not None,
         ),
-        windows=tuple(item.to_window() for item in settings.windows),
-        fetch_windows=tuple(item.to_window() for item in settings.fetch_windows),
+        upgrade_windows=tuple(item.to_window() for item in settings.windows),
+        download_windows=tuple(item.to_window() for item in settings.download_windows),
         open_change=status.is_work_unfinished,
         stuck=change is not None and change.state is ChangeState.STUCK,
-        ordered=journal.order is not None,
-        back=journal.back is not None,
-        held=journal.holds[0].reason if journal.holds else None,
-        held_until=journal.held_until,
-        owed=journal.owed is not None and journal.owed.is_automatic,
-        left=found.left,
-        agent=found.agent if settings.self_update else None,
+        job_waiting=journal.waiting_job is not None,
+        rollback_requested=journal.rollback_job is not None,
+        hold_reason=journal.holds[0].reason if journal.holds else None,
+        hold_until=journal.hold_until,
+        rollback_pending=journal.pending_rollback is not None
+        and journal.pending_rollback.is_automatic,
+        was_rolled_back=found.was_rolled_back,
+        agent_offered=found.agent_version if settings.self_update else None,
         target=found.target,
-        bad_until=found.bad_until,
-        prepared=found.prepared,
-        rehearsed=found.rehearsed if settings.rehearse else RehearsalStatus.NOT_WANTED,
-        missing_approvals=journal.count_approvals(found.binding, settings.approvals).missing,
+        retry_at=found.retry_at,
+        slot_built=found.slot_built,
+        rehearsal_status=found.rehearsal_status
+        if settings.rehearse
+        else RehearsalStatus.NOT_REQUIRED,
+        missing_approvals=journal.count_approvals(
+            found.binding, settings.required_approvals
+        ).missing,
         not_before=chosen.not_before if chosen else None,
-        collect_at=found.collect_at,
+        prune_at=found.prune_at,
         failures=service_state.failures,
     )

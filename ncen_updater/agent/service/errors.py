@@ -39,7 +39,7 @@ class ReportedError(UpdaterError):
     @property
     def title_text(self) -> LazyText:
         """What happened."""
-        return LazyText("{words}", {"words": self.message.what})
+        return LazyText("{words}", {"words": self.message.title})
 
     @property
     def remedy_text(self) -> LazyText:
@@ -53,7 +53,7 @@ def parse_error_document(document: Mapping[str, object]) -> UpdaterError:
     error = ReportedError(
         ErrorMessage(
             code if isinstance(code, str) else UNNAMED.code,
-            str(document.get("what")),
+            str(document.get("title")),
             str(document.get("remedy")),
             next((item for item in ExitCode if item == number), ExitCode.ERROR),
         )

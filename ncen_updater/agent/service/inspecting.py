@@ -50,25 +50,25 @@ class InspectionKind(StrEnum):
 
     PLAN = "plan"
     DOSSIER = "dossier"
-    WAY_BACK = "way-back"
+    ROLLBACK_PLAN = "rollback-plan"
     FINDINGS = "findings"
     VERIFY = "verify"
-    PROOF = "proof"
+    AUDIT_LOG = "audit-log"
     SUPPORT_BUNDLE = "support-bundle"
 
 
 #: Kinds that read neither databases nor slots: they stand in nobody's way, whatever goes on.
-ALWAYS_ALLOWED_KINDS = frozenset({InspectionKind.PROOF})
+ALWAYS_ALLOWED_KINDS = frozenset({InspectionKind.AUDIT_LOG})
 #: Kinds for which nobody waits who wants another one.
 LONG_RUNNING_KINDS = frozenset({InspectionKind.VERIFY})
 #: Seconds after which one is ended. To verify is to read every file of every slot.
 TIMEOUTS_S: Mapping[InspectionKind, float] = {
     InspectionKind.PLAN: 180,
     InspectionKind.DOSSIER: 180,
-    InspectionKind.WAY_BACK: 300,
+    InspectionKind.ROLLBACK_PLAN: 300,
     InspectionKind.FINDINGS: 180,
     InspectionKind.VERIFY: 1800,
-    InspectionKind.PROOF: 120,
+    InspectionKind.AUDIT_LOG: 120,
     InspectionKind.SUPPORT_BUNDLE: 300,
 }
 
@@ -91,7 +91,7 @@ class InspectionRequest:
     kind: InspectionKind
     version: str | None = None
     retry: bool = False
-    heads: tuple[str, ...] = ()
+    chain_heads: tuple[str, ...] = ()
     accept_loss: int | None = None
     leave_out: tuple[str, ...] = ()
     show: tuple[str, ...] = ()
@@ -102,14 +102,14 @@ def build_inspection_command(request: InspectionRequest) -> tuple[str, ...]:
     """Return the command that looks; pure. None of its words is a place on the disk."""
     value = ("--lang", request.language) if request.language in list_languages()[1:] else ()
     named = (request.version,) if request.version else ()
-    heads = tuple(word for head in request.heads for word in ("--head", head))
+    heads = tuple(word for head in request.chain_heads for word in ("--head", head))
     match request.kind:
         case InspectionKind.PLAN:
             again = ("--retry",) if request.retry else ()
             return ("plan", *named, "--prepared", *again, *value)
         case InspectionKind.DOSSIER:
             return ("dossier", *named, "--prepared", *value)
-        case InspectionKind.WAY_BACK:
+        case InspectionKind.ROLLBACK_PLAN:
             loss = request.accept_loss
             accepted = ("--accept-loss", str(loss)) if loss is not None else ()
             return ("rollback", "--dry-run", *accepted, *value)
@@ -117,7 +117,7 @@ def build_inspection_command(request: InspectionRequest) -> tuple[str, ...]:
             return ("doctor", *value)
         case InspectionKind.VERIFY:
             return ("verify", *heads, *value)
-        case InspectionKind.PROOF:
+        case InspectionKind.AUDIT_LOG:
             return ("verify", "--journal", *heads, *value)
         case InspectionKind.SUPPORT_BUNDLE:
             left = tuple(word for part in request.leave_out for word in ("--leave-out", part))
@@ -132,7 +132,7 @@ class Inspection:
     Attributes:
         number: Counts from the start of the service.
         person: Who asked first.
-        begun_at: When it was asked for.
+        requested_at: When it was asked for.
         ended_at: When it had ended.
         told: What it said last of its work.
         exit_code: What the command came to.
@@ -141,15 +141,15 @@ class Inspection:
     """
 
     number: int
-    order: InspectionRequest
-    person: Actor
-    begun_at: datetime
+    request: InspectionRequest
+    actor: Actor
+    requested_at: datetime
     ended_at: datetime | None = None
-    told: ProgressUpdate | None = None
+    progress: ProgressUpdate | None = None
     exit_code: int | None = None
     error: UpdaterError | None = None
     content: bytes = b""
-    ended: float = field(default=0.0, repr=False)
+    ended_monotonic: float = field(default=0.0, repr=False)
 
     @property
     def document(self) -> Mapping[str, object] | None:
@@ -196,10 +196,10 @@ class InspectionQueue:
             self._evict_expired()
             opened = self._list_pending()
             for known in opened:
-                if known.order == request:
+                if known.request == request:
                     return known
-            own = sum(known.person.uid == actor.uid for known in opened)
-            others = sum(known.person.uid not in self._free for known in opened)
+            own = sum(known.actor.uid == actor.uid for known in opened)
+            others = sum(known.actor.uid not in self._free for known in opened)
             if actor.uid in self._free:
                 full = len(opened) - others >= MAX_PENDING
             else:
@@ -211,7 +211,7 @@ class InspectionQueue:
             made = Inspection(self._next, request, actor, self._now())
             self._known[made.number] = made
             self._next += 1
-            logger.debug("inspection %s: %s, for %s", made.number, request.kind, actor.who)
+            logger.debug("inspection %s: %s, for %s", made.number, request.kind, actor.name)
             long = request.kind in LONG_RUNNING_KINDS
             if long not in self._workers:
                 worker = threading.Thread(
@@ -252,7 +252,7 @@ class InspectionQueue:
                 waiting = [
                     known
                     for known in self._list_pending()
-                    if (known.order.kind in LONG_RUNNING_KINDS) is long
+                    if (known.request.kind in LONG_RUNNING_KINDS) is long
                 ]
                 if not waiting:
                     del self._workers[long]
@@ -262,9 +262,9 @@ class InspectionQueue:
 
     def _compute_priority(self, inspection: Inspection) -> tuple[bool, int, int]:
         """When one is made: root's first, then those of who had least, then by their numbers."""
-        uid = inspection.person.uid
+        uid = inspection.actor.uid
         had = sum(
-            known.person.uid == uid for known in self._known.values() if known.ended_at is not None
+            known.actor.uid == uid for known in self._known.values() if known.ended_at is not None
         )
         return uid not in self._free, had, inspection.number
 
@@ -273,7 +273,7 @@ class InspectionQueue:
 
         def ending() -> bool:
             nonlocal gave_way
-            stands = here.order.kind not in ALWAYS_ALLOWED_KINDS and self._in_the_way()
+            stands = here.request.kind not in ALWAYS_ALLOWED_KINDS and self._in_the_way()
             gave_way = gave_way or self._closed or stands
             return gave_way
 
@@ -281,15 +281,15 @@ class InspectionQueue:
         try:
             if not ending():
                 finished = self._inspector.inspect(
-                    build_inspection_command(here.order),
-                    lambda reported: setattr(here, "told", reported),
+                    build_inspection_command(here.request),
+                    lambda reported: setattr(here, "progress", reported),
                     ending,
-                    timeout_s=TIMEOUTS_S[here.order.kind],
+                    timeout_s=TIMEOUTS_S[here.request.kind],
                     max_bytes=MAX_RESULT_BYTES,
                 )
-                content = _serialize_document(here.order.kind, finished)
+                content = _serialize_document(here.request.kind, finished)
         except TimeoutError:
-            error = UpdaterError(INSPECTION_OVERDUE, seconds=int(TIMEOUTS_S[here.order.kind]))
+            error = UpdaterError(INSPECTION_OVERDUE, seconds=int(TIMEOUTS_S[here.request.kind]))
         except OverflowError:
             error = UpdaterError(INSPECTION_TOO_LARGE, limit_bytes=MAX_RESULT_BYTES)
         except UpdaterError as failed:
@@ -302,7 +302,7 @@ class InspectionQueue:
         with self._changed:
             here.error, here.content = error, content
             here.exit_code = finished.exit_code if finished and error is None else None
-            here.ended, here.ended_at = self._clock(), self._now()
+            here.ended_monotonic, here.ended_at = self._clock(), self._now()
             self._changed.notify_all()
 
     def _evict_expired(self) -> None:
@@ -311,7 +311,7 @@ class InspectionQueue:
         size = 0
         for place, known in enumerate(reversed(ended)):
             size += len(known.content)
-            old = self._clock() - known.ended > RETENTION_S
+            old = self._clock() - known.ended_monotonic > RETENTION_S
             if old or place >= MAX_RETAINED or (place and size > MAX_RETAINED_BYTES):
                 del self._known[known.number]
 
@@ -329,5 +329,5 @@ def _serialize_document(kind: InspectionKind, finished: WorkerResult) -> bytes:
         )
     document = dict(finished.document)
     if kind is InspectionKind.DOSSIER:
-        document.pop("words", None)  # the page itself, which the document has
+        document.pop("lines", None)  # the page itself, which the document has
     return json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")

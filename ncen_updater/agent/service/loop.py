@@ -51,7 +51,7 @@ SUCCESS_EXIT_CODES: Mapping[ServiceAction, frozenset[int]] = {
 
 
 #: Parts of a site that the loop looks at each time: what may have changed while nobody told it.
-STATUS_PARTS = frozenset({"at_work", "journal", "rehearsals"})
+STATUS_PARTS = frozenset({"lock_holder", "journal", "rehearsals"})
 #: Gives the next time to ask the feed, from now and the failure of the last question, if it failed.
 CheckScheduler = Callable[[datetime, ActionFailure | None], datetime]
 
@@ -113,7 +113,7 @@ class ServiceLoop:
             return self._handle_unreadable_journal(error)
         if not (
             status.is_work_unfinished
-            or require_part(status.at_work)
+            or require_part(status.lock_holder)
             or self._is_assessment_current(status)
         ):
             status = self._refresh_assessment(status)
@@ -121,8 +121,8 @@ class ServiceLoop:
         self._announce_decision(act)
         self._tell(ServiceEvent("looked", {"action": act.action.value, "at": status.now}))
         journal = require_part(status.journal)
-        order = journal.back or journal.order
-        if act.action is ServiceAction.ORDER and order is not None:
+        order = journal.rollback_job or journal.waiting_job
+        if act.action is ServiceAction.RUN_JOB and order is not None:
             self._run_job(order)
         elif act.action is not ServiceAction.WAIT:
             self._run_decision(act)
@@ -144,7 +144,9 @@ class ServiceLoop:
         )
         if self._said != error.code:
             self._said = error.code
-            self._tell(ServiceEvent("needs-person", {"code": error.code, "what": str(error)}))
+            self._tell(
+                ServiceEvent("intervention-required", {"code": error.code, "title": str(error)})
+            )
         return act
 
     def _is_assessment_current(self, status: SiteStatus) -> bool:
@@ -152,7 +154,10 @@ class ServiceLoop:
         failure = self._service_state.failures.get(ServiceAction.ASSESS)
         if failure is not None and failure.is_backing_off(self._now(), ServiceAction.ASSESS):
             return True
-        return assessment is not None and assessment.event == require_part(status.journal).event
+        return (
+            assessment is not None
+            and assessment.last_event == require_part(status.journal).last_event
+        )
 
     def _refresh_assessment(self, status: SiteStatus) -> SiteStatus:
         """Let a child find out what is next; where it cannot, what was found last stays told."""
@@ -178,20 +183,22 @@ class ServiceLoop:
         self._save_state(service_state)
         if found.target is not None and (before is None or before.target != found.target):
             self._tell(ServiceEvent("available", {"version": found.target}))
-        if found.voids and (before is None or before.voids != found.voids):
+        if found.void_reasons and (before is None or before.void_reasons != found.void_reasons):
             self._tell(
-                ServiceEvent("approval-void", {"reasons": [str(void) for void in found.voids]})
+                ServiceEvent(
+                    "approval-void", {"reasons": [str(void) for void in found.void_reasons]}
+                )
             )
         return self._read_status()
 
     def _collect_inputs(self, status: SiteStatus) -> AutomationInputs:
         return replace(
             build_decision_inputs(status, self._service_state, self._settings, self._now()),
-            busy=require_part(status.at_work) is not None,
-            down=None
-            if status.is_work_unfinished or require_part(status.at_work)
+            busy=require_part(status.lock_holder) is not None,
+            application_down=None
+            if status.is_work_unfinished or require_part(status.lock_holder)
             else self._is_application_down(),
-            on_trial=self._on_trial(),
+            agent_unconfirmed=self._on_trial(),
         )
 
     def _is_application_down(self) -> bool | None:
@@ -200,10 +207,15 @@ class ServiceLoop:
         if seen is None:
             return None
         boot = self._boot()
-        ran_in = update_last_running_boot(seen, self._service_state.ran_in, boot)
-        if ran_in != self._service_state.ran_in:
-            self._save_state(replace(self._service_state, ran_in=ran_in))
-        return decide_restart(seen, self._service_state.ran_in, boot) is RestartDecision.START
+        last_running_boot = update_last_running_boot(
+            seen, self._service_state.last_running_boot, boot
+        )
+        if last_running_boot != self._service_state.last_running_boot:
+            self._save_state(replace(self._service_state, last_running_boot=last_running_boot))
+        return (
+            decide_restart(seen, self._service_state.last_running_boot, boot)
+            is RestartDecision.START
+        )
 
     # ---- doing ---------------------------------------------------------------------------------
 
@@ -214,7 +226,7 @@ class ServiceLoop:
 
     def _run_job(self, job: Job) -> None:
         self._orders.take(job.id)
-        if self._now() - job.at > JOB_MAX_AGE:
+        if self._now() - job.requested_at > JOB_MAX_AGE:
             error = UpdaterError(JOB_EXPIRED, order=job.id, hours=JOB_MAX_AGE // timedelta(hours=1))
             language = match_language(str(job.data.get("language"))) or DEFAULT_LANGUAGE
             document = {"error": error_to_json(error, [NOTHING_CHANGED], language)}
@@ -223,7 +235,7 @@ class ServiceLoop:
             finished = self._runner.run(build_job_command(job))
         result = {"exit_code": finished.exit_code, "document": dict(finished.document)}
         self._orders.end(job.id, result)
-        action = ServiceAction.CHECK if job.kind is JobKind.CHECK else ServiceAction.ORDER
+        action = ServiceAction.CHECK_FEED if job.kind is JobKind.CHECK else ServiceAction.RUN_JOB
         done = finished.exit_code == ExitCode.OK or _was_preempted_by_rollback(finished)
         self._record_result(action, finished, done=done)
 
@@ -235,11 +247,13 @@ class ServiceLoop:
             if done
             else before.with_failure(action, now, finished.error_code or "")
         )
-        if action is ServiceAction.CHECK:
+        if action is ServiceAction.CHECK_FEED:
             service_state = replace(
                 service_state,
                 checked_at=now if done else service_state.checked_at,
-                next_check=self._schedule(now, service_state.failures.get(ServiceAction.CHECK)),
+                next_check=self._schedule(
+                    now, service_state.failures.get(ServiceAction.CHECK_FEED)
+                ),
             )
         self._said = None  # what comes next is told anew, also where it is the same again
         # A child may have changed anything: what was known before it is not known any more.
@@ -255,11 +269,11 @@ class ServiceLoop:
 
     def _announce_decision(self, act: ServiceDecision) -> None:
         """Log what comes next, once as long as it stays the same."""
-        why = act.why.render()
+        why = act.reason.render()
         if why != self._said:
             self._said = why
             logger.info("%s: %s", act.action, why, extra={"action": act.action.value})
-            self._tell(ServiceEvent("next", {"action": act.action.value, "why": act.why}))
+            self._tell(ServiceEvent("next", {"action": act.action.value, "reason": act.reason}))
 
 
 def save_service_state(keeper: ServiceStateFile, service_state: ServiceState) -> None:
@@ -278,21 +292,21 @@ def _was_preempted_by_rollback(finished: WorkerResult) -> bool:
 def _mark_assessment_outdated(service_state: ServiceState) -> ServiceState:
     """Return it with an assessment that is made anew before the next decision."""
     before = service_state.assessment
-    return replace(service_state, assessment=replace(before, event=-1) if before else None)
+    return replace(service_state, assessment=replace(before, last_event=-1) if before else None)
 
 
 def build_command(decision: ServiceDecision, assessment: Assessment | None) -> tuple[str, ...]:
     """Return the command that does an act; pure."""
     target = assessment.target if assessment and assessment.target else None
     # Its time has come again, or there would be nothing to do.
-    retry = ("--retry",) if assessment and assessment.bad_until else ()
+    retry = ("--retry",) if assessment and assessment.retry_at else ()
     match decision.action:
-        case ServiceAction.RESUME | ServiceAction.START:
+        case ServiceAction.RESUME | ServiceAction.START_APPLICATION:
             return ("resume", "--unattended")
-        case ServiceAction.CHECK:
+        case ServiceAction.CHECK_FEED:
             return ("check",)
-        case ServiceAction.COLLECT:
-            return ("collect",)
+        case ServiceAction.PRUNE:
+            return ("prune",)
         case ServiceAction.SELF_UPDATE:
             return ("self-update",)
         case ServiceAction.PREPARE:
@@ -300,7 +314,7 @@ def build_command(decision: ServiceDecision, assessment: Assessment | None) -> t
         case ServiceAction.REHEARSE:
             return ("rehearse", *_build_version_argument(target), *retry)
         case ServiceAction.UPGRADE:
-            before = ("--begin-before", decision.until.isoformat()) if decision.until else ()
+            before = ("--start-before", decision.until.isoformat()) if decision.until else ()
             return (
                 "upgrade",
                 *_build_version_argument(target),
@@ -325,7 +339,7 @@ def build_job_command(job: Job) -> tuple[str, ...]:
     match job.kind:
         case JobKind.CHECK:
             return ("check", *value)
-        case JobKind.PREPARE if job.data.get("of") == "rollback":
+        case JobKind.PREPARE if job.data.get("change_kind") == "rollback":
             return ("rollback", "--dry-run", *accepted, *value)
         case JobKind.PREPARE:
             return ("plan", *named, *retry, *value)

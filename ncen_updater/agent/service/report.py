@@ -73,8 +73,9 @@ _INTERRUPTIBLE_STEPS = frozenset(DOWNTIME_STEPS) | frozenset(STEPS_BEFORE_COMMIT
 _STEP_IN_PROGRESS_EVENTS = frozenset({f"step-{StepState.INTENDED}", f"step-{StepState.UNDOING}"})
 SITE_REPORT_PARTS = frozenset(
     {
-        "current", "configuration", "door", "availability", "at_work", "journal", "needed",
-        "soak_s", "view", "brakes", "service_state", "full_disk", "signed_at",
+        "current", "configuration_error", "maintenance_on", "availability", "lock_holder",
+        "journal", "required_approvals", "soak_s", "feed_view", "emergency_halts", "service_state",
+        "full_disk", "signed_at",
     }
 )  # fmt: skip
 
@@ -90,9 +91,9 @@ def build_site_report(status: SiteStatus, language: str) -> tuple[Document, list
         The document, and these errors.
     """
     document: Document = {
-        "site": status.places.site,
-        "country": status.places.country,
-        "product": status.places.product,
+        "site": status.paths.site_id,
+        "country": status.paths.country,
+        "product": status.paths.product,
         "at": status.now,
     }
     parts: Mapping[str, Callable[[SiteStatus], Document | None]] = {
@@ -109,7 +110,7 @@ def build_site_report(status: SiteStatus, language: str) -> tuple[Document, list
         except (UpdaterError, OSError) as error:
             if isinstance(error, PermissionError):
                 known: UpdaterError = JournalPermissionError(
-                    path=error.filename or status.places.state
+                    path=error.filename or status.paths.state
                 )
             else:
                 known = (
@@ -122,7 +123,7 @@ def build_site_report(status: SiteStatus, language: str) -> tuple[Document, list
 
 
 def _build_running(status: SiteStatus) -> Document:
-    version, closed = require_part(status.current), require_part(status.door)
+    version, closed = require_part(status.current), require_part(status.maintenance_on)
     return {
         "version": version,
         "open_to_officers": None if closed is None else not closed,
@@ -147,45 +148,45 @@ def _build_full_disk(status: SiteStatus) -> Document:
 
 
 def _build_configuration(status: SiteStatus) -> Document:
-    wrong = status.configuration
+    wrong = status.configuration_error
     if isinstance(wrong, Exception):  # a mistake, or why it could not be checked
         raise wrong
     return {"checked": True}
 
 
 def _build_journal(status: SiteStatus) -> Document:
-    holder, journal = require_part(status.at_work), require_part(status.journal)
-    last, pending = journal.last, journal.owed
+    holder, journal = require_part(status.lock_holder), require_part(status.journal)
+    last, pending = journal.last_change, journal.pending_rollback
     return {
-        "at_work": holder,
-        "head": journal.head or None,
+        "lock_holder": holder,
+        "chain_head": journal.head or None,
         "open_change": build_open_change(status),
-        "owed_rollback": pending
+        "pending_rollback": pending
         and {
             "version": pending.change.to_version,
-            "tries": pending.tries,
-            "by_itself": pending.is_automatic,
+            "attempts": pending.attempts,
+            "automatic": pending.is_automatic,
         },
-        "last_change": serialize_change(last, journal.facts) if last else None,
-        "order": journal.order and _build_job(journal.order),
+        "last_change": serialize_change(last, journal.last_facts) if last else None,
+        "waiting_job": journal.waiting_job and _build_job(journal.waiting_job),
         "holds": list(journal.holds),
         "bad_releases": [
             bad for bad in journal.bad_releases if not _is_resolved(status, journal, bad)
         ],
         "approvals": _build_approvals(
-            journal, get_part_or_none(status.needed), status.next_upgrade
+            journal, get_part_or_none(status.required_approvals), status.next_upgrade
         ),
         "rollback_approved": _build_rollback_approvals(
-            journal, get_part_or_none(status.needed), get_part_or_none(status.current)
+            journal, get_part_or_none(status.required_approvals), get_part_or_none(status.current)
         ),
-        "approvals_used_up": list(journal.used_up),
-        "confirmed_by": journal.facts.confirmed_by,
+        "consumed_approvals": list(journal.consumed_approvals),
+        "confirmed_by": journal.last_facts.confirmed_by,
     }
 
 
 def _build_job(job: Job) -> Document:
     """What somebody ordered and nobody has begun."""
-    return {"id": job.id, "kind": job.kind.value, "who": job.person.who, "at": job.at}
+    return {"id": job.id, "kind": job.kind.value, "actor": job.actor.name, "at": job.requested_at}
 
 
 def _build_approvals(
@@ -199,26 +200,26 @@ def _build_approvals(
     if needed is None:
         return []
     seen = _discard_outdated(assessment, journal)
-    gone = seen.gone if seen else ()
-    enough = list_approved_releases(journal.of_releases, needed)
+    gone = seen.unavailable if seen else ()
+    enough = list_approved_releases(journal.upgrade_approvals, needed)
     first = next((version for version in enough if version not in gone), None)
-    rest = dict.fromkeys(one.version for one in reversed(journal.of_releases))
+    rest = dict.fromkeys(one.target_version for one in reversed(journal.upgrade_approvals))
     rows: list[dict[str, object]] = []
     for version in dict.fromkeys((*enough, *rest)):
-        mine = [one.approval for one in journal.of_releases if one.version == version]
+        mine = [one.approval for one in journal.upgrade_approvals if one.target_version == version]
         bindings = dict.fromkeys(approval.binding for approval in reversed(mine))
         counts = [count_approvals(mine, binding, needed) for binding in bindings]
         best = min(counts, key=lambda count: count.missing)
-        if best.given:  # root counts as none where two have to
+        if best.approvals:  # root counts as none where two have to
             of_it = seen.find_release(version) if seen else None
             rows.append(
                 {
                     "version": version,
-                    "who": [approval.who for approval in best.given],
+                    "approvers": [approval.actor for approval in best.approvals],
                     "missing": best.missing,
                     "next": version == first,
-                    "gone": version in gone,
-                    "holds": None if of_it is None else of_it.binding == best.given[0].binding,
+                    "unavailable": version in gone,
+                    "holds": None if of_it is None else of_it.binding == best.approvals[0].binding,
                 }
             )
     return rows
@@ -232,17 +233,22 @@ def _build_rollback_approvals(
     None where nobody did, and where it is not known how many have to; and while a change is open or
     a rollback is owed, which nobody has to approve.
     """
-    if needed is None or current is None or journal.change is not None or journal.owed is not None:
+    if (
+        needed is None
+        or current is None
+        or journal.open_change is not None
+        or journal.pending_rollback is not None
+    ):
         return None
-    given = [one for one in journal.of_rollbacks if Version(one.origin) == Version(current)]
+    given = [one for one in journal.rollback_approvals if Version(one.origin) == Version(current)]
     last = given[-1] if given else None
     people = journal.count_approvals(last.approval.binding if last else "", needed)
-    if last is None or not people.given:  # root counts as none where two have to
+    if last is None or not people.approvals:  # root counts as none where two have to
         return None
     return {
         "from": last.origin,
         "version": last.target,
-        "who": [approval.who for approval in people.given],
+        "approvers": [approval.actor for approval in people.approvals],
         "missing": people.missing,
         "accept_loss": count_provisional_loss(given, people),
     }
@@ -250,10 +256,10 @@ def _build_rollback_approvals(
 
 def _is_resolved(status: SiteStatus, journal: JournalSnapshot, bad: FailedReleaseRecord) -> bool:
     """Whether a failure is history: the release came well to its end, or a newer one is in use."""
-    well, current = journal.well_since.get(bad.version), get_part_or_none(status.current)
+    well, current = journal.good_since.get(bad.version), get_part_or_none(status.current)
     if well is not None and well >= bad.last_at:
         return True
-    same = bad.product == status.places.product
+    same = bad.product == status.paths.product
     return same and current is not None and Version(bad.version) < Version(current)
 
 
@@ -269,30 +275,30 @@ def list_unresolved_failures(
         assessment: What is next, as it found last.
         status: The parts :data:`SITE_REPORT_PARTS` of the site.
     """
-    view, journal = get_part_or_none(status.view), get_part_or_none(status.journal)
-    last = journal.last if journal else None
+    view, journal = get_part_or_none(status.feed_view), get_part_or_none(status.journal)
+    last = journal.last_change if journal else None
     went_well = last is not None and (
         last.is_open_after_commit or last.state is ChangeState.FINISHED
     )
     for deed, failure in failures.items():
         walked = went_well and last is not None and last.created_at >= failure.at
         over = {
-            ServiceAction.CHECK: view is not None and view.checked_at >= failure.at,
+            ServiceAction.CHECK_FEED: view is not None and view.checked_at >= failure.at,
             ServiceAction.RESUME: journal is not None
-            and (journal.change is None or journal.change.created_at > failure.at),
+            and (journal.open_change is None or journal.open_change.created_at > failure.at),
             ServiceAction.PREPARE: walked
-            or (assessment is not None and (not assessment.target or assessment.prepared)),
+            or (assessment is not None and (not assessment.target or assessment.slot_built)),
             ServiceAction.REHEARSE: walked
             or (
                 assessment is not None
-                and (not assessment.target or assessment.rehearsed is RehearsalStatus.PASSED)
+                and (not assessment.target or assessment.rehearsal_status is RehearsalStatus.PASSED)
             ),
             ServiceAction.UPGRADE: walked
             or _is_reported_by_change(last, failure)
             or (assessment is not None and not assessment.target),
-            ServiceAction.SELF_UPDATE: assessment is not None and assessment.agent is None,
-            ServiceAction.COLLECT: assessment is not None and assessment.collect_at is None,
-            ServiceAction.ORDER: True,  # whoever gave it was told
+            ServiceAction.SELF_UPDATE: assessment is not None and assessment.agent_version is None,
+            ServiceAction.PRUNE: assessment is not None and assessment.prune_at is None,
+            ServiceAction.RUN_JOB: True,  # whoever gave it was told
         }
         if not over.get(deed, False):
             yield deed, failure
@@ -300,13 +306,13 @@ def list_unresolved_failures(
 
 def _is_reported_by_change(last: Change | None, failure: ActionFailure) -> bool:
     """Whether an undone change says of itself what failed: the next try would have come later."""
-    if last is None or last.state is not ChangeState.UNDONE or last.ended_at is None:
+    if last is None or last.state is not ChangeState.REVERTED or last.ended_at is None:
         return False
     return last.ended_at <= failure.at < last.ended_at + RETRY_DELAYS[0]
 
 
 def _build_feed(status: SiteStatus) -> Document | None:
-    view = require_part(status.view)
+    view = require_part(status.feed_view)
     if view is None:
         return None
     return {
@@ -316,12 +322,12 @@ def _build_feed(status: SiteStatus) -> Document | None:
         "version": view.version,
         "versions": list(view.versions),
         "comes_next": _find_next_release(status),
-        "barred": list(_list_withheld_releases(status)),
+        "withheld": list(_list_withheld_releases(status)),
         "withdrawn": list(view.withdrawn),
         "running_withdrawn": view.notices.get(str(require_part(status.current))),
-        "brakes": [
+        "emergency_halts": [
             {"version": one.version, "until": one.ends, "owner": one.owner, "reason": one.reason}
-            for one in get_part_or_none(status.brakes) or ()
+            for one in get_part_or_none(status.emergency_halts) or ()
         ],
     }
 
@@ -334,21 +340,29 @@ def _find_next_release(status: SiteStatus) -> str | None:
 
 def _list_withheld_releases(status: SiteStatus) -> Iterator[Document]:
     """Newer releases that the Secretariat keeps back, but for those that a brake tells of."""
-    current, brakes = require_part(status.current), get_part_or_none(status.brakes) or ()
-    for one in status.next_upgrade.barred if status.next_upgrade is not None else ():
+    current, brakes = require_part(status.current), get_part_or_none(status.emergency_halts) or ()
+    for one in status.next_upgrade.withheld if status.next_upgrade is not None else ():
         reported = any(
-            halt.version == one.version and one.why.startswith(f"{halt.reason} [{halt.owner}, ")
+            halt.version == one.version
+            and one.explanation.startswith(f"{halt.reason} [{halt.owner}, ")
             for halt in brakes
         )
         if not reported and current is not None and Version(one.version) > Version(current):
             yield {
-                "version": one.version, "reason": one.reason, "why": one.why, "opens": one.opens,
-            }  # fmt: skip
+                "version": one.version,
+                "reason": one.reason,
+                "explanation": one.explanation,
+                "opens": one.opens,
+            }
 
 
 def _discard_outdated(assessment: Assessment | None, journal: JournalSnapshot) -> Assessment | None:
     """What the service looked at after the last event; None where it has yet to look again."""
-    return assessment if assessment is not None and assessment.event == journal.event else None
+    return (
+        assessment
+        if assessment is not None and assessment.last_event == journal.last_event
+        else None
+    )
 
 
 def _find_current_step(change: Change) -> tuple[StepName, StepState] | None:
@@ -371,14 +385,14 @@ def build_open_change(status: SiteStatus) -> Document | None:
         status: The parts ``journal`` and ``soak_s`` of the site.
     """
     journal = require_part(status.journal)
-    if journal.change is None:
+    if journal.open_change is None:
         return None
-    step = _find_current_step(journal.change)
+    step = _find_current_step(journal.open_change)
     return {
-        **serialize_change(journal.change, journal.facts),
+        **serialize_change(journal.open_change, journal.last_facts),
         "step": step[0].value if step else None,
         "step_state": step[1].value if step else None,
-        "watched_until": status.soak_until,
+        "soak_ends_at": status.soak_until,
         "contracting": status.is_contracting,
     }
 
@@ -415,8 +429,8 @@ def build_history_report(journal: Journal, limit: int, before: str | None = None
         "changes": [
             {
                 **serialize_change(change, facts[change.id]),
-                "predicted_stop_s": _build_range(foretold.get(change.id)),
-                "turned_bad": bool(facts[change.id].soak_failed),
+                "predicted_downtime_s": _build_range(foretold.get(change.id)),
+                "turned_bad": bool(facts[change.id].soak_error),
             }
             for change in changes
         ],
@@ -509,7 +523,7 @@ def _find_rolled_back_by(journal: Journal, change: Change) -> str | None:
     with guard_reads(journal.path):
         rows = journal.query(
             "SELECT change, value FROM facts JOIN changes ON id = change"
-            " WHERE name IN ('undoes', 'soak_of') ORDER BY changes.rowid DESC"
+            " WHERE name IN ('undone_upgrade', 'failed_soak_upgrade') ORDER BY changes.rowid DESC"
         )
         backs = dict.fromkeys(
             r["change"] for r in rows if parse_stored_value(r["value"]) == change.id
@@ -530,7 +544,7 @@ def _find_requester(journal: Journal, change: Change) -> str | None:
     with guard_reads(journal.path):
         rows = journal.query(
             "SELECT who FROM orders WHERE kind IN ('upgrade', 'rollback', 'resume')"  # noqa: S608
-            f" AND taken_at <= '{at}' AND (ended_at IS NULL OR ended_at >= '{at}')"
+            f" AND started_at <= '{at}' AND (ended_at IS NULL OR ended_at >= '{at}')"
             " ORDER BY id DESC LIMIT 1"
         )
     return rows[0]["who"] if rows else None
@@ -551,7 +565,7 @@ def _find_emergency(journal: Journal, change: Change, begun: int) -> Document | 
         found = next(map(JournalEvent, rows), None)
     if found is None or found.kind != ROLLBACK_EMERGENCY:
         return None
-    return {"by": str(found.data.get("by")), "reason": str(found.data.get("reason"))}
+    return {"actor": str(found.data.get("by")), "reason": str(found.data.get("reason"))}
 
 
 def build_change_report(journal: Journal, change_id: str) -> Document:
@@ -572,7 +586,7 @@ def build_change_report(journal: Journal, change_id: str) -> Document:
         "approved_by": list(ApprovalStore(journal).list_consumed_by(change_id, facts.binding)),
         "ordered_by": _find_requester(journal, change),
         "emergency": _find_emergency(journal, change, events[0].number) if events else None,
-        "predicted_stop_s": _build_range(find_predicted_range(journal, change_id)),
+        "predicted_downtime_s": _build_range(find_predicted_range(journal, change_id)),
         "failure": _find_failure(events),
         "cut_off": _find_interruption(events),
         "taken_back_by": _find_rolled_back_by(journal, change),

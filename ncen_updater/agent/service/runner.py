@@ -31,7 +31,7 @@ RENEWING = frozenset({"self-update"})
 APPLY_WORKER_MODULE = "ncen_updater.agent.cli.worker"
 #: Work on the site may last for hours, and gives signs of life all the time. A unit that gives none
 #: is ended by systemd before that (WatchdogSec=).
-APPLY_WORKER_LIMITS = WorkerLimits(silence_s=600, line=100_000_000)
+APPLY_WORKER_LIMITS = WorkerLimits(silence_timeout_s=600, max_line_bytes=100_000_000)
 #: What stands around what an inspection found, and so many lines of progress, in bytes; what is
 #: not English takes up to three times as many on the way, where only ASCII crosses.
 ENVELOPE_BYTES, PROGRESS_BYTES, ASCII_EXPANSION = 100_000, 10_000_000, 3
@@ -137,9 +137,13 @@ class ApplyRunner:
             UpdaterError: If it came to no result.
         """
         line = ASCII_EXPANSION * max_bytes + ENVELOPE_BYTES
-        limits = WorkerLimits(total_s=timeout_s + GRACE_S, line=line, stream=line + PROGRESS_BYTES)
+        limits = WorkerLimits(
+            total_timeout_s=timeout_s + GRACE_S,
+            max_line_bytes=line,
+            max_stream_bytes=line + PROGRESS_BYTES,
+        )
         worker = self._create_worker(command, limits, bound_to_parent=True)
-        order = {"words": list(command), "inspect": {"seconds": timeout_s, "most": max_bytes}}
+        order = {"command": list(command), "inspect": {"seconds": timeout_s, "most": max_bytes}}
         try:
             result = call_worker(worker, order, _ProgressForwarder(on_progress), ending=should_stop)
         except WorkerTimeoutError as error:
@@ -166,7 +170,7 @@ class ApplyRunner:
     def _run_worker(self, command: Sequence[str]) -> WorkerResult:
         worker = self._create_worker(command, APPLY_WORKER_LIMITS, bound_to_parent=False)
         try:
-            result = call_worker(worker, {"words": list(command)}, self, ending=self._should_stop)
+            result = call_worker(worker, {"command": list(command)}, self, ending=self._should_stop)
         except (WorkerError, UpdaterError) as error:
             return self._log_failure(error)
         code, document = result.get("exit_code"), result.get("document")
@@ -183,9 +187,9 @@ class ApplyRunner:
             (str(self._config), *command),
             self._renew if command[0] in RENEWING else self._socket,
             limits,
-            expects=(BadRequestError,),
-            bound=bound_to_parent,
-            keeps=WORK_VARIABLES,
+            expected_errors=(BadRequestError,),
+            ends_with_caller=bound_to_parent,
+            inherited_variables=WORK_VARIABLES,
             stderr=True,
         )
 

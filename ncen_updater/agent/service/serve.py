@@ -77,9 +77,11 @@ def create_check_scheduler(config: AgentConfig) -> CheckScheduler:
     """
 
     def schedule(now: datetime, failure: ActionFailure | None) -> datetime:
-        interval = timedelta(hours=config.service.check_hours)
+        interval = timedelta(hours=config.service.check_interval_hours)
         regular = compute_next_check(now, now, interval, config.site.id)
-        return min(regular, failure.compute_retry_at(ServiceAction.CHECK)) if failure else regular
+        return (
+            min(regular, failure.compute_retry_at(ServiceAction.CHECK_FEED)) if failure else regular
+        )
 
     return schedule
 
@@ -93,7 +95,7 @@ def delay_missed_check(
     """
     if service_state.next_check is None or service_state.next_check > now:
         return service_state
-    interval = timedelta(hours=config.service.check_hours)
+    interval = timedelta(hours=config.service.check_interval_hours)
     return replace(
         service_state, next_check=compute_next_check(now, None, interval, config.site.id)
     )
@@ -123,7 +125,7 @@ def run_service(
         raise ConfigError(RUNNER_UNIT_MISMATCH, path=config_path)
     state = config.paths.resolve(config.paths.state)
     notifier = SystemdNotifier()
-    places = replace(load_essential_settings(usable), config=config_path)
+    places = replace(load_essential_settings(usable), config_path=config_path)
     waker = WakeupPipe(notifier.ping_watchdog, lambda: read_mtime_ns(state / JOURNAL_FILE))
     snapshots = SnapshotStore(config.service, _now)
     by_unit = config.service.runner == "systemd"
@@ -160,7 +162,7 @@ def run_service(
             publish=tell,
             is_on_trial=lambda: probation.on_trial,
             probe_running=lambda: _probe_running(config_path),
-            get_boot_id=SystemClock().boot,
+            get_boot_id=SystemClock().boot_id,
         )
         _end_interrupted_jobs(orders)
         inspections = InspectionQueue(
@@ -191,8 +193,8 @@ def _create_blocking_check(snapshots: SnapshotStore, journal_path: Path) -> Call
     def in_the_way() -> bool:
         nonlocal changed, opened, watched
         running = snapshots.get_latest().running
-        works = running is not None and running.words[0] in EXCLUSIVE_COMMANDS
-        works = works and running is not None and "--dry-run" not in running.words
+        works = running is not None and running.command[0] in EXCLUSIVE_COMMANDS
+        works = works and running is not None and "--dry-run" not in running.command
         now = read_mtime_ns(journal_path)
         if now != changed:
             try:
@@ -232,7 +234,7 @@ def _create_agent_trial(
     config: AgentConfig, runner: ApplyRunner, send_heartbeat: Callable[[], None]
 ) -> AgentTrial:
     socket = config.paths.resolve(config.service.renew_socket)
-    directory = config.paths.resolve(config.paths.agent)
+    directory = config.paths.resolve(config.paths.agent_slots)
     journal_path = config.paths.resolve(config.paths.state) / JOURNAL_FILE
     agent = version("ncen-updater")
 
@@ -269,14 +271,14 @@ def _run_loop(
         notifier.ping_watchdog()
         looked = waker.read_journal_mtime()
         act = _run_step(service, recorder)
-        notifier.notify_status(act.why.render())
+        notifier.notify_status(act.reason.render())
         waits = act.action is ServiceAction.WAIT and act.until is not None
         left = (act.until - _now()).total_seconds() if waits and act.until else 0.0
         verdict = probation.run_after_step()
-        if verdict.leave:
+        if verdict.should_exit:
             return
-        if verdict.again_s is not None:
-            left = min(left, verdict.again_s)
+        if verdict.retry_after_s is not None:
+            left = min(left, verdict.retry_after_s)
         went_round = True
         waker.sleep(max(left, MIN_PAUSE_S), looked if waits else None)
     if went_round:

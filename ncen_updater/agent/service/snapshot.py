@@ -36,32 +36,32 @@ class RunningCommand:
         words: The command.
         since: When it began.
         told: What it said last of its work, and
-        told_at: when it began to say so.
+        progress_since: when it began to say so.
         said: What it had said before, each with its seconds; of very many the last.
     """
 
-    words: tuple[str, ...]
+    command: tuple[str, ...]
     since: datetime
-    told: ProgressUpdate | None = None
-    told_at: datetime | None = None
-    said: tuple[tuple[ProgressUpdate, float], ...] = ()
+    progress: ProgressUpdate | None = None
+    progress_since: datetime | None = None
+    earlier_progress: tuple[tuple[ProgressUpdate, float], ...] = ()
 
     def with_progress(self, progress: ProgressUpdate, now: datetime) -> RunningCommand:
         """Return it with what the command says now; figures alone are the same sentence."""
-        before, since = self.told, self.told_at
+        before, since = self.progress, self.progress_since
         if before is not None and (before.template, before.values) == (
             progress.template,
             progress.values,
         ):
-            return replace(self, told=progress)
-        value = self.said
+            return replace(self, progress=progress)
+        value = self.earlier_progress
         if before is not None and since is not None and before.template:
             # As a terminal shows it; parts that work side by side are not said each time again.
             took = max(0.0, (now - since).total_seconds())
             value = (*(one for one in value if one[0].text != before.text), (before, took))[
                 -MAX_PROGRESS_LINES:
             ]
-        return replace(self, told=progress, told_at=now, said=value)
+        return replace(self, progress=progress, progress_since=now, earlier_progress=value)
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,18 @@ class ServiceSnapshot:
         number: Grows with every change.
         action: What the service decided to do next.
         why: Why, in words.
-        looked_at: Of when the site is that it decided that of, also where it was the same again.
+        status_read_at: Of when the site is that it decided that of, also where it was the same
+            again.
         running: The command that is being carried out.
         closed: Whether the service is about to end.
     """
 
-    number: int = 0
+    sequence: int = 0
     action: str | None = None
-    why: LazyText | None = None
-    looked_at: datetime | None = None
+    reason: LazyText | None = None
+    status_read_at: datetime | None = None
     running: RunningCommand | None = None
-    closed: bool = False
+    closing: bool = False
 
 
 class SnapshotStore:
@@ -110,9 +111,9 @@ class SnapshotStore:
     def handle_event(self, event: ServiceEvent) -> None:
         """Take note of what comes next; a listener of the service."""
         if event.kind == "next":
-            self._update(action=str(event.values["action"]), why=event.values["why"])
+            self._update(action=str(event.values["action"]), reason=event.values["reason"])
         elif event.kind == "looked":
-            self._update(looked_at=event.values["at"])
+            self._update(status_read_at=event.values["at"])
 
     def record_start(self, command: Sequence[str]) -> None:
         """Take note of a command that begins."""
@@ -126,11 +127,11 @@ class SnapshotStore:
 
     def record_end(self) -> None:
         """Take note that the command has ended; why it began is no longer told."""
-        self._update(running=None, action=None, why=None)
+        self._update(running=None, action=None, reason=None)
 
     def close(self) -> None:
         """Send everybody home who waits."""
-        self._update(closed=True)
+        self._update(closing=True)
 
     def get_latest(self) -> ServiceSnapshot:
         """What is known now."""
@@ -139,11 +140,11 @@ class SnapshotStore:
     def wait_for_change(self, number: int, seconds: float) -> ServiceSnapshot:
         """Wait until something is newer than a number, or the time has passed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._moment.number != number, seconds)
+            self._changed.wait_for(lambda: self._moment.sequence != number, seconds)
             return self._moment
 
     def _update(self, **changes: object) -> None:
         with self._changed:
-            number = self._moment.number + 1
-            self._moment = replace(self._moment, number=number, **changes)  # type: ignore[arg-type]
+            number = self._moment.sequence + 1
+            self._moment = replace(self._moment, sequence=number, **changes)  # type: ignore[arg-type]
             self._changed.notify_all()

@@ -77,7 +77,7 @@ class WakeupPipe:
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         before = {number: signal.signal(number, on_signal) for number in numbers}
         earlier = before[signal.SIGTERM]
-        if isinstance(earlier, TerminationHandler) and earlier.told is signal.SIGTERM:
+        if isinstance(earlier, TerminationHandler) and earlier.received_signal is signal.SIGTERM:
             self.stop()
         try:
             yield

@@ -71,7 +71,7 @@ def preempt_soak_for_rollback(path: Path) -> Iterator[None]:
         if found and error.code == INTERRUPTED.code:
             order = found[0]
             raise UpdaterError(
-                SOAK_ENDED_BY_ROLLBACK, order=order.id, who=order.person.who
+                SOAK_ENDED_BY_ROLLBACK, order=order.id, who=order.actor.name
             ) from error
         raise
     finally:
@@ -86,8 +86,8 @@ def _record_soak_end(path: Path) -> Job | None:
     if order is None or change is None:
         return None
     with Journal.open(path) as journal:
-        journal.record_event(SOAK_ENDED, change.id, order=order.id, by=order.person.who)
-    logger.info("the watching ends: %s ordered to go back", order.person.who)
+        journal.record_event(SOAK_ENDED, change.id, order=order.id, by=order.actor.name)
+    logger.info("the watching ends: %s ordered to go back", order.actor.name)
     return order
 
 

@@ -37,11 +37,11 @@ VERSION_PATTERN = re.compile(r"[0-9][0-9A-Za-z.+!]{0,63}")
 class TrialState(StrEnum):
     """Whether the chosen agent has confirmed itself."""
 
-    TRYING = "trying"
-    GOOD = "good"
+    ON_TRIAL = "on-trial"
+    CONFIRMED = "confirmed"
 
 
-_REQUIRED_FIELDS = ("current", "previous", "state", "attempts", "bad")
+_REQUIRED_FIELDS = ("current", "previous", "state", "attempts", "failed")
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class FailedAgent(JsonRecord):
     """An agent that was given up here.
 
     Attributes:
-        times: How often.
+        failures: How often.
         at: When last.
     """
 
-    times: int
+    failures: int
     at: datetime
 
 
@@ -66,16 +66,16 @@ class AgentSelection(JsonRecord):
         previous: The one to go back to.
         state: Whether the chosen one has confirmed itself.
         attempts: Starts that were not taken back yet.
-        bad: Versions that were given up here.
+        failed: Versions that were given up here.
         boot: Of the machine, in which the last start was; None where that does not matter.
         schema: Form of the file.
     """
 
     current: str
     previous: str | None = None
-    state: TrialState = TrialState.GOOD
+    state: TrialState = TrialState.CONFIRMED
     attempts: int = 0
-    bad: Mapping[str, FailedAgent] = field(default_factory=dict)
+    failed: Mapping[str, FailedAgent] = field(default_factory=dict)
     boot: str | None = None
     schema: int = 1
 
@@ -90,7 +90,7 @@ class AgentSelection(JsonRecord):
         missing = [name for name in _REQUIRED_FIELDS if name not in cast("dict[str, object]", data)]
         if missing:
             raise ValueError(f"no {', '.join(missing)}")
-        for name in (found.current, found.previous, *found.bad):
+        for name in (found.current, found.previous, *found.failed):
             if name is not None and not VERSION_PATTERN.fullmatch(name):
                 raise ValueError(f"no version: {name!r}"[:100])
         if found.attempts < 0:
@@ -115,21 +115,25 @@ def begin_trial(before: AgentSelection, version: str) -> AgentSelection:
     One that has not confirmed itself is nothing to go back to: then it is the one before it.
     """
     proven = (
-        before.current if before.state is TrialState.GOOD else before.previous or before.current
+        before.current
+        if before.state is TrialState.CONFIRMED
+        else before.previous or before.current
     )
-    return replace(before, current=version, previous=proven, state=TrialState.TRYING, attempts=0)
+    return replace(before, current=version, previous=proven, state=TrialState.ON_TRIAL, attempts=0)
 
 
 def confirm_agent(before: AgentSelection, version: str) -> AgentSelection:
     """Confirm the chosen agent, if it is this one."""
     return (
-        replace(before, state=TrialState.GOOD, attempts=0) if before.current == version else before
+        replace(before, state=TrialState.CONFIRMED, attempts=0)
+        if before.current == version
+        else before
     )
 
 
 def reset_attempts(before: AgentSelection, version: str) -> AgentSelection:
     """Take back the count of starts, if a confirmed agent has run for a while."""
-    good = before.current == version and before.state is TrialState.GOOD
+    good = before.current == version and before.state is TrialState.CONFIRMED
     return replace(before, attempts=0) if good else before
 
 
@@ -143,17 +147,17 @@ def uncount_start(before: AgentSelection, version: str) -> AgentSelection:
 
 def revert_to_previous(before: AgentSelection, version: str, now: datetime) -> AgentSelection:
     """Choose the previous agent again, if it is this one: it was started without a record."""
-    if before.state is not TrialState.TRYING or before.previous != version:
+    if before.state is not TrialState.ON_TRIAL or before.previous != version:
         return before
-    known = before.bad.get(before.current)
-    bad = {**before.bad, before.current: FailedAgent(known.times + 1 if known else 1, now)}
+    known = before.failed.get(before.current)
+    bad = {**before.failed, before.current: FailedAgent(known.failures + 1 if known else 1, now)}
     newest = sorted(bad, key=lambda v: bad[v].at)[-MAX_FAILED_AGENTS:]
-    return AgentSelection(version, None, TrialState.GOOD, 0, {v: bad[v] for v in newest})
+    return AgentSelection(version, None, TrialState.CONFIRMED, 0, {v: bad[v] for v in newest})
 
 
 def forget_failure(before: AgentSelection, version: str) -> AgentSelection:
     """Forget that a version was given up: a person wants it to be tried again."""
-    return replace(before, bad={v: b for v, b in before.bad.items() if v != version})
+    return replace(before, failed={v: b for v, b in before.failed.items() if v != version})
 
 
 class AgentSelectionFile:

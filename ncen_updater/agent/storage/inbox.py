@@ -100,14 +100,14 @@ class InboxFile:
         size_bytes: Its size.
         since: When it came, or was changed last (UTC).
         owner: Whose it is.
-        why_not: Why whoever asks may not order it; None where they may.
+        refused_because: Why whoever asks may not order it; None where they may.
     """
 
     name: str
     size_bytes: int
     since: datetime
     owner: str
-    why_not: LazyText | None
+    refused_because: LazyText | None
 
 
 class Inbox:

@@ -38,7 +38,7 @@ class WithheldRelease(JsonRecord):
 
     version: str
     reason: str
-    why: str = ""
+    explanation: str = ""
     opens: datetime | None = None
 
 
@@ -51,14 +51,14 @@ class Assessment(JsonRecord):
         current: The release in use.
         target: The release that comes next, if any.
         agent: A newer agent that is on offer and has not failed here.
-        prepared: Whether the target's slot stands.
+        slot_built: Whether the target's slot stands.
         rehearsed: What is known of its rehearsal.
         plan: Digest of the plan; empty while a slot of it is still to be built.
         binding: What an approval would have to carry.
         basis: The document whose digest the binding is.
-        bad_until: Until when the target is not tried by itself.
+        retry_at: Until when the target is not tried by itself.
         voids: Why an earlier approval is outdated.
-        collect_at: When the days of something that is kept are over.
+        prune_at: When the days of something that is kept are over.
         left: Whether people went back from a release on the way to the target.
         newest: The newest release for this site; people may have chosen another as the target.
         others: The same of further releases that were rehearsed here, and can be approved.
@@ -68,29 +68,29 @@ class Assessment(JsonRecord):
         barred: Newer releases that were halted, withdrawn, or are not open here yet.
     """
 
-    event: int
+    last_event: int
     current: str | None = None
     target: str | None = None
-    agent: str | None = None
-    prepared: bool = False
-    rehearsed: RehearsalStatus = RehearsalStatus.MISSING
+    agent_version: str | None = None
+    slot_built: bool = False
+    rehearsal_status: RehearsalStatus = RehearsalStatus.MISSING
     plan: str = ""
     binding: str = ""
     basis: Mapping[str, object] | None = None
-    bad_until: datetime | None = None
-    voids: tuple[LazyText, ...] = ()
-    collect_at: datetime | None = None
-    left: bool = False
+    retry_at: datetime | None = None
+    void_reasons: tuple[LazyText, ...] = ()
+    prune_at: datetime | None = None
+    was_rolled_back: bool = False
     newest: str | None = None
-    others: tuple[Assessment, ...] = ()
+    alternatives: tuple[Assessment, ...] = ()
     approved: tuple[str, ...] = ()
-    gone: tuple[str, ...] = ()
-    barred: tuple[WithheldRelease, ...] = ()
+    unavailable: tuple[str, ...] = ()
+    withheld: tuple[WithheldRelease, ...] = ()
     disks: tuple[str, ...] = ()
 
     def find_release(self, version: str) -> Assessment | None:
         """What stands between the site and a release that can be approved; None where it cannot."""
-        everything = (self, *self.others)
+        everything = (self, *self.alternatives)
         return next((one for one in everything if _is_same_version(one.target, version)), None)
 
 
@@ -109,18 +109,18 @@ class ServiceState(JsonRecord):
         checked_at: When the feed last answered.
         next_check: When it is asked again; None for at once.
         failures: Actions that failed when they were last tried.
-        ran_in: In which start of the machine the application was last seen running.
+        last_running_boot: In which start of the machine the application was last seen running.
     """
 
     assessment: Assessment | None = None
     checked_at: datetime | None = None
     next_check: datetime | None = None
     failures: Mapping[ServiceAction, ActionFailure] = field(default_factory=dict)
-    ran_in: str | None = None
+    last_running_boot: str | None = None
 
     def with_failure(self, action: ServiceAction, now: datetime, code: str = "") -> ServiceState:
         """Return it with one more failure of an action."""
-        times = self.failures[action].times + 1 if action in self.failures else 1
+        times = self.failures[action].failures + 1 if action in self.failures else 1
         return replace(self, failures={**self.failures, action: ActionFailure(now, times, code)})
 
     def without_failures(self, action: ServiceAction) -> ServiceState:
@@ -129,7 +129,7 @@ class ServiceState(JsonRecord):
         def mended(failure: ActionFailure) -> bool:
             message = find_message(failure.code)
             network = message is not None and message.exit_code is ExitCode.NETWORK
-            return network and action is ServiceAction.CHECK
+            return network and action is ServiceAction.CHECK_FEED
 
         left = {d: f for d, f in self.failures.items() if d is not action and not mended(f)}
         return replace(self, failures=left)

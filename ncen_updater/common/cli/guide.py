@@ -18,14 +18,16 @@ EXIT_CODE_MEANINGS: Mapping[ExitCode, str] = {
     ExitCode.USAGE: N_("usage error, or no terminal for a prompt"),
     ExitCode.BLOCKED: N_("blocked by a preflight check, or release not available for this site"),
     ExitCode.APPROVAL_MISSING: N_("approval missing or declined"),
-    ExitCode.HELD: N_("upgrades on hold, or maintenance window closed"),
+    ExitCode.OUTSIDE_WINDOW_OR_HELD: N_("upgrades on hold, or maintenance window closed"),
     ExitCode.TRUST: N_("verification failed (signature, digest or clock)"),
     ExitCode.NETWORK: N_("network error"),
     ExitCode.SPACE: N_("not enough disk space"),
     ExitCode.BUSY: N_("another operation is in progress"),
-    ExitCode.AVAILABLE: N_("upgrade available (--exit-code)"),
+    ExitCode.UPDATE_AVAILABLE: N_("upgrade available (--exit-code)"),
     ExitCode.ROLLED_BACK: N_("change failed and was reverted or rolled back"),
-    ExitCode.NEEDS_PERSON: N_("manual intervention required, or verification found differences"),
+    ExitCode.INTERVENTION_NEEDED: N_(
+        "manual intervention required, or verification found differences"
+    ),
     ExitCode.REHEARSAL_STALE: N_("rehearsal missing or outdated"),
     ExitCode.FEED_STALE: N_("metadata expired"),
 }
@@ -47,13 +49,13 @@ class CommandHelp:
     groups: Mapping[str, tuple[str, ...]]
     examples: Mapping[str, Mapping[str, str]]
     meanings: Mapping[ExitCode, str]
-    exits: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    exit_codes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def list_exit_codes(self, command: str | None) -> Mapping[ExitCode, str]:
         """The exit codes of a command, of the program where None is asked for."""
         if command is None:
             return self.meanings
-        if command not in self.exits:
+        if command not in self.exit_codes:
             return {}
-        codes = sorted({*COMMON_EXIT_CODES, *self.exits[command]})
+        codes = sorted({*COMMON_EXIT_CODES, *self.exit_codes[command]})
         return {ExitCode(code): self.meanings[ExitCode(code)] for code in codes}

@@ -80,10 +80,17 @@ def make_global_options(*, config: bool = True) -> list[click.Parameter]:
             help=N_("Language of the output"),
         ),
         make_session_option(
-            "--words", is_flag=True, help=N_("With --json: include the text output as 'words'")
+            "--text",
+            "with_text_lines",
+            is_flag=True,
+            help=N_("With --json: include the text output as 'lines'"),
         ),
         *(
-            [make_session_option("--alone", is_flag=True, help=N_("Run without the service"))]
+            [
+                make_session_option(
+                    "--local", "local_only", is_flag=True, help=N_("Run without the service")
+                )
+            ]
             if config
             else []
         ),
@@ -150,10 +157,10 @@ class _TranslatedCommand(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Show examples and exit codes, where the program has some of this command."""
         own, above = self, ctx.parent.command if ctx.parent else None
-        guide = own.guide if isinstance(own, LazyGroup) else None
+        guide = own.command_help if isinstance(own, LazyGroup) else None
         name: str | None = None
         if guide is None and isinstance(above, LazyGroup):
-            guide, name = above.guide, ctx.info_name
+            guide, name = above.command_help, ctx.info_name
         if guide is None:
             return
         session = get_session(ctx)
@@ -248,6 +255,7 @@ class LazyGroup(_TranslatedCommand, click.Group):
 
     Args:
         lazy: As :func:`make_command_table` returns it.
+        aliases: Names that are not shown, and the command of each.
         command_help: Groups of its commands, examples and exit codes.
     """
 
@@ -255,12 +263,14 @@ class LazyGroup(_TranslatedCommand, click.Group):
         self,
         *args: Any,  # noqa: ANN401
         lazy: Mapping[str, tuple[str, str]],
+        aliases: Mapping[str, str] | None = None,
         command_help: CommandHelp | None = None,
         **settings: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(*args, **settings)
         self._lazy = lazy
-        self.guide = command_help
+        self._aliases = aliases or {}
+        self.command_help = command_help
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order in which an operator meets them."""
@@ -271,6 +281,7 @@ class LazyGroup(_TranslatedCommand, click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Say which command may have been meant where there is none of a name."""
+        args = [*(self._aliases.get(name, name) for name in args[:1]), *args[1:]]
         name = args[0] if args else ""
         if name not in self._lazy and not name.startswith("-"):
             close = difflib.get_close_matches(name, self._lazy, n=1, cutoff=0.6)
@@ -305,7 +316,7 @@ class LazyGroup(_TranslatedCommand, click.Group):
         """List the commands without importing one."""
         language = get_session(ctx).language
         values = {name: translate(words, language) for name, (_, words) in self._lazy.items()}
-        groups = self.guide.groups if self.guide else {N_("Commands"): tuple(values)}
+        groups = self.command_help.groups if self.command_help else {N_("Commands"): tuple(values)}
         widest = max(map(len, values))
         for heading, names in groups.items():
             with formatter.section(translate(heading, language)):

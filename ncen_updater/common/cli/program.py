@@ -47,7 +47,7 @@ def run_program(
     _read_early_options(session, arguments)
     with click_in(session.language):
         code = _run_group(group, session, arguments, report_state)
-    lost = session.lost or _flush_stdout()
+    lost = session.output_error or _flush_stdout()
     unwritten = _report_lost_output(session, lost) if lost is not None else code
     return code or unwritten
 
@@ -83,7 +83,7 @@ def _run_group(
     except Exception as error:
         if isinstance(error, OSError) and _is_help_output_error(error):
             discard_stream(sys.stdout)
-            session.lost = None if isinstance(error, BrokenPipeError) else error
+            session.output_error = None if isinstance(error, BrokenPipeError) else error
             return ExitCode.OK
         logging.getLogger(__name__).debug("unexpected", exc_info=True)
         failure = session.clarify_error(error) or _wrap_unexpected(error, session)
@@ -197,8 +197,8 @@ def _configure_logging(session: CliSession) -> None:
         from ncen_updater.common.journald import install_logging
 
         level = logging.DEBUG if session.verbose else logging.INFO
-        session.masking = install_logging(level, always=False, program=session.program)
-        if session.masking is not None:
+        session.secret_filter = install_logging(level, always=False, program=session.program)
+        if session.secret_filter is not None:
             return
     if session.verbose:
         logging.basicConfig(

@@ -33,8 +33,8 @@ REMEDY_LABEL = N_("What to do:")
 CODE_LABEL = N_("Code:")
 CONTACT_LABEL = N_("Contact:")
 SEVERITY_LABELS: Mapping[Severity, str] = {
-    Severity.STRICT: N_("critical"),
-    Severity.ADVISORY: N_("warning"),
+    Severity.CRITICAL: N_("critical"),
+    Severity.WARNING: N_("warning"),
     Severity.INFO: N_("info"),
 }
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
@@ -205,7 +205,7 @@ def format_error(
     """
     document = error_to_json(error, state, language)
     parts = [
-        (TITLE_LABEL, document["what"]),
+        (TITLE_LABEL, document["title"]),
         *([(DETAIL, document["detail"])] if document["detail"] else []),
         (STATE_LABEL, document["state"]),
         (REMEDY_LABEL, document["remedy"]),
@@ -232,7 +232,7 @@ def finding_to_json(finding: Finding, language: str = DEFAULT_LANGUAGE) -> dict[
     return {
         "code": finding.code,
         "severity": finding.severity.value,
-        "what": finding.what.render(language),
+        "title": finding.title.render(language),
         "remedy": finding.remedy.render(language),
         "figures": to_json_value(finding.figures, language),
     }
@@ -247,9 +247,9 @@ def format_findings(
     turned = is_right_to_left(language)
     for finding in sorted(findings, key=lambda f: order.index(f.severity)):
         word = translate(SEVERITY_LABELS[finding.severity], language)
-        colour = "red" if finding.severity is Severity.STRICT else "yellow"
+        colour = "red" if finding.severity is Severity.CRITICAL else "yellow"
         mark = colorize(f"[{word}]", colour, rich=rich)
-        what = finding.what.render(language)
+        what = finding.title.render(language)
         lines.append(
             f"{mark} {finding.code} {strip_control_characters(what, keep_isolates=turned)}"
         )

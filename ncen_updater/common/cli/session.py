@@ -74,11 +74,11 @@ class CliSession:
     language: str = DEFAULT_LANGUAGE
     quiet: bool = False
     verbose: bool = False
-    words: bool = False
-    alone: bool = False
-    folds: bool = False
-    lost: OSError | None = None
-    masking: SecretFilter | None = None
+    with_text_lines: bool = False
+    local_only: bool = False
+    wraps_lines: bool = False
+    output_error: OSError | None = None
+    secret_filter: SecretFilter | None = None
     beside: Mapping[str, object] = field(default_factory=dict)
     _lines: list[str] = field(default_factory=list)
 
@@ -102,14 +102,14 @@ class CliSession:
         """Write the data: the document, or the lines that were kept."""
         lines, self._lines = self._lines, []
         if self.as_json:
-            whole = {**document, "words": lines} if self.words else document
+            whole = {**document, "lines": lines} if self.with_text_lines else document
             self.write_document(to_json_value(whole, self.language), indent=2)
         elif lines:
             self.write_text("\n".join(self._wrap_lines(lines)))
 
     def _wrap_lines(self, lines: list[str]) -> list[str]:
         """Lines of data as wide as the terminal that they are shown on, as errors are."""
-        if not self.folds or not sys.stdout.isatty():
+        if not self.wraps_lines or not sys.stdout.isatty():
             return lines
         columns, turned = shutil.get_terminal_size().columns, is_right_to_left(self.language)
         whole = [
@@ -135,7 +135,7 @@ class CliSession:
         except BrokenPipeError:
             discard_stream(sys.stdout)
         except OSError as error:
-            self.lost = error
+            self.output_error = error
             discard_stream(sys.stdout)
 
     def print_message(self, line: str | LazyText, *, is_clean: bool = False) -> None:

@@ -18,8 +18,9 @@ FormResult = tuple[str, LazyText | None]
 JOB_SUBMITTED = N_("Job {number} queued.")
 #: What a person may have looked at anew, and the page that shows it.
 INSPECTION_PAGES = {
-    "plan": "/upgrade", "dossier": "/upgrade", "way-back": "/way-back", "findings": "/help",
-    "proof": "/proof", "verify": "/proof", "support-bundle": "/help",
+    "plan": "/upgrade", "dossier": "/upgrade", "rollback-plan": "/rollback-plan",
+    "findings": "/help",
+    "audit-log": "/audit-log", "verify": "/audit-log", "support-bundle": "/help",
 }  # fmt: skip
 
 
@@ -67,8 +68,8 @@ def start_rollback(asking: PageRequest) -> FormResult:
     wanted: dict[str, object] = {"kind": "rollback", "language": asking.language}
     wanted["undoes"] = _require_field(asking, "undoes")
     wanted |= _read_accepted_loss(asking)
-    if asking.form.get("emergency", "").strip():
-        wanted["emergency"] = asking.form["emergency"].strip()
+    if asking.form.get("emergency_reason", "").strip():
+        wanted["emergency_reason"] = asking.form["emergency_reason"].strip()
     return _post_job(asking, wanted)
 
 
@@ -85,8 +86,8 @@ def _read_accepted_loss(asking: PageRequest) -> dict[str, object]:
 
 def approve(asking: PageRequest) -> FormResult:
     """Say yes to what was seen."""
-    of = "rollback" if asking.form.get("of") == "rollback" else "upgrade"
-    wanted: dict[str, object] = {"binding": _require_field(asking, "binding"), "of": of}
+    of = "rollback" if asking.form.get("change_kind") == "rollback" else "upgrade"
+    wanted: dict[str, object] = {"binding": _require_field(asking, "binding"), "change_kind": of}
     if of == "rollback":
         wanted |= _read_accepted_loss(asking)
     given = asking.call_with_password("POST", "/v1/approvals", wanted)
@@ -96,10 +97,10 @@ def approve(asking: PageRequest) -> FormResult:
 
 def _find_approval_page(asking: PageRequest) -> str:
     """Where a yes is seen; how going back would go is looked at anew, since that tells of each."""
-    if asking.form.get("of") != "rollback":
+    if asking.form.get("change_kind") != "rollback":
         return "/approve"
-    asking.inspections.discard("way-back")
-    return "/way-back"
+    asking.inspections.discard("rollback-plan")
+    return "/rollback-plan"
 
 
 def withdraw_approval(asking: PageRequest) -> FormResult:
@@ -152,7 +153,7 @@ def refresh_inspection(asking: PageRequest) -> FormResult:
     if kind not in INSPECTION_PAGES:
         raise UpdaterError(CONSOLE_FORM, reason="unknown 'kind'")
     asking.inspections.discard(kind)
-    begins = "?look=" + kind if kind in ("verify", "support-bundle", "way-back") else ""
+    begins = "?look=" + kind if kind in ("verify", "support-bundle", "rollback-plan") else ""
     return INSPECTION_PAGES[kind] + begins, None
 
 

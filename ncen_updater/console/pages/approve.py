@@ -27,13 +27,13 @@ def build_page(asking: PageRequest) -> PageContent:
         return PageContent("approve", {**values, "looked": None}, "empty")
     looked = asking.inspect("dossier", compute_revision(status, next_upgrade))
     uid = status["you"]["uid"]
-    found = looked.found
+    found = looked.document
     return PageContent(
         "approve",
         {
             **values,
             "looked": looked,
-            "stop": format_downtime(found["facts"]["stop_s"]) if found else None,
+            "stop": format_downtime(found["facts"]["downtime_s"]) if found else None,
             # What is shown is what is approved, or nobody is asked.
             "same": found is not None and found["binding"] == next_upgrade["binding"],
             "mine": any(given["uid"] == uid for given in next_upgrade["approvals"]),
@@ -41,7 +41,7 @@ def build_page(asking: PageRequest) -> PageContent:
             "then": format_start(next_upgrade["begins_after_yes"], asking.zone),
         },
         "loading" if looked.is_loading else "stale" if looked.stale else "ready",
-        again_s=2 if looked.is_loading else 0,
+        refresh_s=2 if looked.is_loading else 0,
     )
 
 
@@ -49,11 +49,14 @@ def get_dossier_file(asking: PageRequest) -> FileResponse:
     """The page of the dossier, as it is printed and signed."""
     status, next_upgrade = asking.get_status(), asking.get_document("/v1/outlook")
     looked = asking.inspect("dossier", compute_revision(status, next_upgrade))
-    if looked.found is None:
+    if looked.document is None:
         raise UpdaterError(CONSOLE_NO_PAGE, path="/dossier")
-    content = str(looked.found["html"]).encode()
+    content = str(looked.document["html"]).encode()
     return FileResponse(
-        content, "text/html; charset=utf-8", policy=_build_policy(content), framed=True
+        content,
+        "text/html; charset=utf-8",
+        content_security_policy=_build_policy(content),
+        allows_framing=True,
     )
 
 

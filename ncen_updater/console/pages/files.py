@@ -13,14 +13,14 @@ class FileResponse:
 
     Attributes:
         content: The bytes.
-        kind: As ``Content-Type`` says it.
+        content_type: As ``Content-Type`` says it.
         headers: More headers.
         policy: Its ``Content-Security-Policy``.
         framed: Whether a page of ours shows it within itself.
     """
 
     content: bytes
-    kind: str
+    content_type: str
     headers: tuple[tuple[str, str], ...] = ()
-    policy: str = PAGE_POLICY
-    framed: bool = False
+    content_security_policy: str = PAGE_POLICY
+    allows_framing: bool = False

@@ -21,7 +21,7 @@ PREVIEW_CHARS = 4_000
 def build_page(asking: PageRequest) -> PageContent:
     """Where to look, and whom to ask."""
     status = asking.get_status()
-    mark = f"{status['journal'].get('head')}"
+    mark = f"{status['journal'].get('chain_head')}"
     doctor = asking.inspect("findings", mark)
     operates = "operate" in status["you"]["roles"]
     wanted = operates and asking.query.get("look") == "support-bundle"
@@ -41,7 +41,7 @@ def build_page(asking: PageRequest) -> PageContent:
             "preview": PREVIEW_CHARS,
         },
         "loading" if loading else "stale" if doctor.stale else "ready",
-        again_s=2 if loading else 0,
+        refresh_s=2 if loading else 0,
     )
 
 
@@ -56,7 +56,7 @@ def _explain_code(typed: str) -> tuple[str, LazyText, LazyText] | None:
 def get_bundle_file(asking: PageRequest) -> FileResponse:
     """The bundle that was gathered, as a file."""
     gathered = asking.inspect("support-bundle", "")
-    archive = gathered.found["archive"] if gathered.found is not None else None
+    archive = gathered.document["archive"] if gathered.document is not None else None
     try:
         content = base64.b64decode(archive or "", validate=True)
     except (binascii.Error, ValueError):

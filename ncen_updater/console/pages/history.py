@@ -26,7 +26,7 @@ class DowntimeBar:
         mark: The real one.
         low_s: The least, in seconds.
         high_s: The most.
-        real_s: The real one.
+        actual_s: The real one.
         state: Of the change.
     """
 
@@ -36,7 +36,7 @@ class DowntimeBar:
     mark: float
     low_s: float | None
     high_s: float | None
-    real_s: float
+    actual_s: float
     state: str = "finished"
 
 
@@ -47,7 +47,7 @@ def build_page(asking: PageRequest) -> PageContent:
     older = f"&before={quote(before, safe='')}" if before else ""
     found = asking.get_document(f"/v1/history?limit={MAX_CHANGES + 1}{older}")
     more, changes = len(found["changes"]) > MAX_CHANGES, found["changes"][:MAX_CHANGES]
-    stopped = [row for row in changes if row["stop_s"] is not None][:MAX_BARS]
+    stopped = [row for row in changes if row["downtime_s"] is not None][:MAX_BARS]
     return PageContent(
         "history",
         {
@@ -67,8 +67,8 @@ def build_downtime_bars(changes: Sequence[Document]) -> tuple[DowntimeBar, ...]:
     """Return what can be drawn of stops, the oldest first; pure."""
     rows = []
     for one in reversed(changes):
-        foretold = one.get("predicted_stop_s") or {}
-        rows.append((one, foretold.get("low"), foretold.get("high"), one["stop_s"]))
+        foretold = one.get("predicted_downtime_s") or {}
+        rows.append((one, foretold.get("low"), foretold.get("high"), one["downtime_s"]))
     longest = max((s for _, low, high, real in rows for s in (low, high, real) if s), default=0.0)
     if longest <= 0:
         return ()
@@ -88,7 +88,7 @@ def build_downtime_bars(changes: Sequence[Document]) -> tuple[DowntimeBar, ...]:
 def build_change_page(asking: PageRequest) -> PageContent:
     """One change in a dozen lines."""
     asking.get_status()
-    report = asking.get_document(f"/v1/history/{asking.names['id']}")
+    report = asking.get_document(f"/v1/history/{asking.path_parameters['id']}")
     return PageContent(
         "change",
         {
@@ -102,7 +102,7 @@ def build_change_page(asking: PageRequest) -> PageContent:
                 for step in report["steps"]
             ],
         },
-        again_s=0 if report["ended_at"] else 5,
+        refresh_s=0 if report["ended_at"] else 5,
     )
 
 
@@ -112,25 +112,25 @@ def build_rollback_page(asking: PageRequest) -> PageContent:
     newest = asking.get_document("/v1/history?limit=1")["changes"]
     values: dict[str, object] = {"status": status}
     if not newest:
-        return PageContent("way-back", {**values, "looked": None}, "empty")
-    mark = f"{status['journal'].get('head')}"
-    looked = asking.inspect("way-back", mark)
-    found = looked.found
-    uid = status["you"]["who"]
+        return PageContent("rollback-plan", {**values, "looked": None}, "empty")
+    mark = f"{status['journal'].get('chain_head')}"
+    looked = asking.inspect("rollback-plan", mark)
+    found = looked.document
+    uid = status["you"]["name"]
     return PageContent(
-        "way-back",
+        "rollback-plan",
         {
             **values,
             "looked": looked,
             "way": found if found is not None and "undoes" in found else None,
-            "words": [str(line) for line in found.get("how") or found.get("words") or ()]
+            "words": [str(line) for line in found.get("how") or found.get("lines") or ()]
             if found
             else [],
             "lost": found.get("lost_total") if found else None,
-            "mine": any(row["who"] == uid for row in (found or {}).get("approvals") or ()),
+            "mine": any(row["actor"] == uid for row in (found or {}).get("approvals") or ()),
             "may": asking.find_missing_role("operate"),
             "may_approve": asking.find_missing_role("approve"),
         },
         "loading" if looked.is_loading else "stale" if looked.stale else "ready",
-        again_s=2 if looked.is_loading else 0,
+        refresh_s=2 if looked.is_loading else 0,
     )

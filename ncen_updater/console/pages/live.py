@@ -36,17 +36,20 @@ STEP_STATES: Mapping[str, tuple[str, str]] = {
 }
 HEADLINES: Mapping[str, tuple[str, str]] = {
     "running": ("wait", N_("In progress: change to {version}")),
-    "undoing": ("bad", N_("Reverting: change to {version}")),
+    "reverting": (
+        "bad",
+        N_("Reverting: change to {version}"),
+    ),
     "committed": ("good", N_("Soak period: {version}")),
     "finished": ("good", N_("Completed: change to {version}")),
-    "undone": ("bad", N_("Reverted: change to {version}")),
+    "reverted": ("bad", N_("Reverted: change to {version}")),
     "stuck": ("bad", N_("Manual intervention required: change to {version}")),
 }
 #: States of a change that failed.
-FAILED = frozenset({"undoing", "undone", "stuck"})
+FAILED = frozenset({"reverting", "reverted", "stuck"})
 #: Of a release whose program had worked on the databases before the stop.
 HEADLINES_AFTER_EXPAND: Mapping[str, tuple[str, str]] = {
-    "undone": (
+    "reverted": (
         "bad",
         N_(
             "Reverted: change to {version}; additions made before the downtime remain in the"
@@ -61,7 +64,7 @@ class LiveStep:
     """A step, in words."""
 
     name: str
-    look: str
+    style: str
     state: str
     took: str
 
@@ -73,7 +76,7 @@ class LiveView:
     Attributes:
         tone: ``good``, ``wait`` or ``bad``.
         headline: One sentence.
-        now: What the work says of itself; empty where nothing goes on.
+        progress: What the work says of itself; empty where nothing goes on.
         done: How much of it, where that is known.
         total: Of how much.
         spoken: What is read out where it changes: the step that goes on.
@@ -83,23 +86,23 @@ class LiveView:
         change: Its id; empty without.
         problem: Why it failed, as an error has it.
         order: Whether an order is what it is about, since no change of it has begun.
-        watched: Whether its watched time can be ended.
+        can_end_soak: Whether its watched time can be ended.
         busy: Whether anything goes on.
     """
 
     tone: str
     headline: str
-    now: str
+    progress: str
     done: int | None
     total: int | None
     spoken: str
-    clock: str
+    downtime: str
     predicted: str
     steps: tuple[LiveStep, ...]
     change: str
     problem: Document | None
     order: bool
-    watched: bool
+    can_end_soak: bool
     busy: bool
 
 
@@ -131,11 +134,11 @@ def build_page(asking: PageRequest) -> PageContent | FileResponse:
             "kind": JOB_KINDS.get(order["kind"]) if order is not None else "",
             "officers": sentence,
             "officers_tone": tone,
-            "may": asking.find_missing_role("operate") if view.watched else None,
+            "may": asking.find_missing_role("operate") if view.can_end_soak else None,
             "status": status,
         },
         "ready" if view.change or view.busy else "empty",
-        again_s=3 if view.busy else 15,
+        refresh_s=3 if view.busy else 15,
     )
 
 
@@ -147,7 +150,7 @@ def _status(asking: PageRequest, report: Document | None) -> Document:
     known = asking.service.get_last_status()
     newest = report["events"][-1:] if report is not None else ()
     if known is not None and all(parse_time(event["at"]) < known.at for event in newest):
-        works = (known.status["running"].get("officers") or {}).get("state") == "works"
+        works = (known.status["running"].get("officers") or {}).get("state") == "available"
         if (asking.now - known.at).total_seconds() < (KEEP_S if works else BUSY_KEEP_S):
             return known.status
     return asking.get_status()
@@ -178,7 +181,10 @@ def build_live_view(
         report = None  # what is past is no answer to what was ordered
     tone, headline, problem = "good", say(N_("No operation in progress")), None
     if report is not None:
-        headlines = {**HEADLINES, **(HEADLINES_AFTER_EXPAND if report.get("expanded") else {})}
+        headlines = {
+            **HEADLINES,
+            **(HEADLINES_AFTER_EXPAND if report.get("expand_started") else {}),
+        }
         tone, words = headlines.get(
             report["state"], ("wait", N_("In progress: change to {version}"))
         )
@@ -194,19 +200,19 @@ def build_live_view(
     return LiveView(
         tone=tone,
         headline=headline,
-        now=_format_progress(running, progress, language),
+        progress=_format_progress(running, progress, language),
         done=progress.done if progress else None,
         total=progress.total if progress else None,
         spoken=next(
-            (f"{step.name}: {step.state}" for step in steps if step.look == "now"), headline
+            (f"{step.name}: {step.state}" for step in steps if step.style == "now"), headline
         ),
-        clock=clock,
+        downtime=clock,
         predicted=predicted,
         steps=steps,
         change=report["id"] if report is not None else "",
         problem=problem,
         order=order is not None and report is None,
-        watched=watched,
+        can_end_soak=watched,
         busy=running is not None or open_change or (order is not None and not order["ended_at"]),
     )
 
@@ -227,7 +233,7 @@ def _problem(report: Document, language: str) -> Document | None:
     text = str(failure.get("error") or "").split("\n", 1)[0].removeprefix(f"{code}: ")
     what = LazyText("{said}", {"said": text}) if text else meaning[0] if meaning else LazyText(code)
     remedy = meaning[1].render(language) if meaning else "-"
-    return {"code": code, "what": what.render(language), "remedy": remedy}
+    return {"code": code, "title": what.render(language), "remedy": remedy}
 
 
 def _format_progress(
@@ -236,7 +242,7 @@ def _format_progress(
     if running is None:
         return ""
     if reported is None or not reported.template:
-        return str(running.get("what") or running["words"][0])
+        return str(running.get("title") or running["command"][0])
     text = strip_unit(reported.text.render(language))
     if reported.done is None or not reported.total:
         return text
@@ -265,17 +271,17 @@ def _build_steps(report: Document, now: datetime, language: str) -> Iterator[Liv
 
 def _format_downtime(report: Document, now: datetime, language: str) -> tuple[str, str]:
     """Say how long officers have been out, and what was predicted of it."""
-    closed = next((step for step in report["steps"] if step["name"] == "close"), None)
-    foretold = report.get("predicted_stop_s")
+    closed = next((step for step in report["steps"] if step["name"] == "maintenance-on"), None)
+    foretold = report.get("predicted_downtime_s")
     predicted = ""
     if foretold is not None:
         values = {name: format_duration(foretold[name]) for name in ("low", "high")}
         predicted = LazyText(N_("predicted: {low} to {high}"), values).render(language)
-    if report["stop_s"] is not None:
-        return format_duration(report["stop_s"]).render(language), predicted
+    if report["downtime_s"] is not None:
+        return format_duration(report["downtime_s"]).render(language), predicted
     if closed is None or closed["state"] == "undone" or report["ended_at"] is not None:
         return "", predicted
-    opened = any(s["name"] == "open" and s["state"] == "done" for s in report["steps"])
+    opened = any(s["name"] == "maintenance-off" and s["state"] == "done" for s in report["steps"])
     if opened:
         return "", predicted
     out = max(0.0, (now - parse_time(closed["started_at"])).total_seconds())

@@ -16,15 +16,15 @@ from ncen_updater.console.service import Document, ServiceRefusedError
 
 #: States of a change in which a person has to do something.
 STUCK_STATE = "stuck"
-SOAK_STEPS = frozenset({"soak", "collect"})
+SOAK_STEPS = frozenset({"soak", "prune"})
 HEADLINES: Mapping[str, str] = {
-    "works": N_("Running: {product} {version}"),
+    "available": N_("Running: {product} {version}"),
     "maintenance": N_("Maintenance page shown"),
     "not-running": N_("Stopped: users cannot work"),
-    "not-working": N_("Failed: the application is open but unhealthy"),
+    "unhealthy": N_("Failed: the application is open but unhealthy"),
     "unknown": N_("Status unknown"),
 }
-TONES = {"works": "good", "maintenance": "wait", "not-running": "bad", "not-working": "bad"}
+TONES = {"available": "good", "maintenance": "wait", "not-running": "bad", "unhealthy": "bad"}
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,20 @@ class NextAction:
     """What to do next.
 
     Attributes:
-        deed: What it is: ``look``, ``approve``, ``order``, ``unhold``, ``confirm``; empty for
+        action: What it is: ``look``, ``approve``, ``order``, ``unhold``, ``confirm``; empty for
             nothing.
-        words: Why.
+        reason: Why.
         button: What stands on it.
-        right: Who may do it.
-        kind: Of an order.
+        role: Who may do it.
+        job_kind: Of an order.
         link: The page on which it is done.
     """
 
-    deed: str
-    words: LazyText
+    action: str
+    reason: LazyText
     button: LazyText
-    right: str = "read"
-    kind: str = ""
+    role: str = "read"
+    job_kind: str = ""
     link: str = ""
 
 
@@ -67,8 +67,8 @@ def build_page(asking: PageRequest) -> PageContent:
             "sentence": sentence,
             "tone": tone,
             "todo": todo,
-            "may": asking.find_missing_role(todo.right)
-            if todo.deed and todo.right != "read"
+            "may": asking.find_missing_role(todo.role)
+            if todo.action and todo.role != "read"
             else None,
             "waits": list(list_pending(status, next_upgrade, asking.zone)),
             "status": status,
@@ -80,7 +80,7 @@ def build_page(asking: PageRequest) -> PageContent:
             ],
             "wrong": _find_error(status, "configuration"),
         },
-        state="empty" if not todo.deed else "ready",
+        state="empty" if not todo.action else "ready",
     )
 
 
@@ -135,8 +135,8 @@ def list_pending(
         return
     for hold in journal["holds"]:
         yield format_hold(hold, zone)
-    if journal.get("approvals_used_up"):
-        values = {"who": ", ".join(journal["approvals_used_up"])}
+    if journal.get("consumed_approvals"):
+        values = {"who": ", ".join(journal["consumed_approvals"])}
         yield LazyText(
             N_(
                 "An approval is valid for one attempt. To retry, these approvers must approve"
@@ -147,7 +147,7 @@ def list_pending(
     if journal.get("rollback_approved"):
         yield from _format_rollback_approvals(journal["rollback_approved"])
     change = journal["open_change"]
-    until = change.get("watched_until") if change is not None else None
+    until = change.get("soak_ends_at") if change is not None else None
     if change is not None and until is not None:
         values = {"version": change["to"], "until": format_time(parse_time(until), zone)}
         yield LazyText(N_("Soak period of {version} until {until}"), values)
@@ -155,17 +155,17 @@ def list_pending(
     if next_upgrade is not None and next_upgrade["target"] is not None and change is None:
         version = next_upgrade["target"]
         for given in next_upgrade["approvals"]:
-            values = {"who": given["who"], "version": version}
+            values = {"who": given["actor"], "version": version}
             yield LazyText(N_("{version} approved by {who}"), values)
         if next_upgrade["binding"] and next_upgrade["missing"]:
             values = {"version": version, "count": next_upgrade["missing"]}
             yield LazyText(N_("Waiting for approval of {version}: {count} missing"), values)
-    why = status["service"]["why"]
+    why = status["service"]["reason"]
     if why:
         yield LazyText("{why}", {"why": make_sentence(str(why))})
     for failure in status["service"]["failures"]:
         values = {
-            "what": failure.get("what") or failure["action"], "times": failure["times"],
+            "what": failure.get("title") or failure["action"], "times": failure["failures"],
             "code": failure["code"] or "-", "at": format_time(parse_time(failure["at"]), zone),
         }  # fmt: skip
         text = N_(
@@ -176,7 +176,7 @@ def list_pending(
 
 def _format_rollback_approvals(approvals: Document) -> Iterator[LazyText]:
     """Say who approved going back, and up to what loss."""
-    for who in approvals["who"]:
+    for who in approvals["approvers"]:
         values = {"who": who, "version": approvals["version"]}
         yield LazyText(N_("Rollback to {version} approved by {who}"), values)
     if approvals["missing"]:
@@ -197,12 +197,12 @@ def find_next_action(status: Document, next_upgrade: Document | None) -> NextAct
     change = journal["open_change"]
     if change is not None:
         return _find_change_action(
-            change, at_work=journal["at_work"] is not None or running is not None
+            change, at_work=journal["lock_holder"] is not None or running is not None
         )
     if running is not None:
         return _build_link_action("/live", N_("Operation in progress"), N_("Show activity"))
-    if journal.get("owed_rollback") is not None:
-        values = {"version": journal["owed_rollback"]["version"]}
+    if journal.get("pending_rollback") is not None:
+        values = {"version": journal["pending_rollback"]["version"]}
         words = LazyText(N_("Rollback of {version} pending"), values)
         return NextAction("order", words, LazyText(N_("Resume")), "operate", "resume")
     if journal["holds"]:
@@ -235,7 +235,7 @@ def _find_change_action(change: Mapping[str, Any], *, at_work: bool) -> NextActi
 
 def _find_release_action(next_upgrade: Document) -> NextAction:
     values = {"version": next_upgrade["target"]}
-    if next_upgrade["rehearsed"] != "passed" or not next_upgrade["binding"]:
+    if next_upgrade["rehearsal_status"] != "passed" or not next_upgrade["binding"]:
         words = LazyText(N_("{version} is available. Rehearsal required."), values)
         return NextAction("look", words, LazyText(N_("Show upgrade")), link="/upgrade")
     if next_upgrade["missing"]:

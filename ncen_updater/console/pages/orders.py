@@ -26,10 +26,14 @@ def describe_job_result(order: Document) -> tuple[str, str, Document | None]:
     """Return the tone of an order, a sentence on it, and why it failed; pure."""
     if order["ended_at"] is None:
         taken = N_("Running")
-        return "wait", taken if order["taken_at"] else N_("Queued"), None
+        return (
+            "wait",
+            taken if order["started_at"] else N_("Queued"),
+            None,
+        )
     result = order["result"] or {}
     error = (result.get("document") or {}).get("error")
-    if result.get("torn"):
+    if result.get("interrupted"):
         return "bad", N_("Interrupted"), error
     if error:
         return "bad", N_("Failed"), error
@@ -39,7 +43,7 @@ def describe_job_result(order: Document) -> tuple[str, str, Document | None]:
 def build_page(asking: PageRequest) -> PageContent:
     """One order."""
     asking.get_status()
-    order = asking.get_document(f"/v1/orders/{asking.names['number']}")
+    order = asking.get_document(f"/v1/orders/{asking.path_parameters['number']}")
     document = (order["result"] or {}).get("document") or {}
     ended = order["ended_at"] is not None
     tone, sentence, error = describe_job_result(order)
@@ -51,9 +55,9 @@ def build_page(asking: PageRequest) -> PageContent:
             "ended": ended,
             "tone": tone,
             "sentence": sentence,
-            "words": [str(line) for line in document.get("words") or ()],
+            "words": [str(line) for line in document.get("lines") or ()],
             "error": error,
         },
         "ready" if ended else "loading",
-        again_s=0 if ended else 3,
+        refresh_s=0 if ended else 3,
     )

@@ -12,15 +12,15 @@ def build_page(asking: PageRequest) -> PageContent:
     """What can be proved."""
     status = asking.get_status()
     journal = status["journal"]
-    mark = f"{journal.get('head')}"
-    chain = asking.inspect("proof", mark)
+    mark = f"{journal.get('chain_head')}"
+    chain = asking.inspect("audit-log", mark)
     # Everything takes longer, and is looked at where somebody asks for it.
     wanted = asking.query.get("look") == "verify"
     whole = asking.inspect("verify", mark) if wanted else None
     both = [one for one in (chain, whole) if one is not None]
     loading = any(one.is_loading for one in both)
     return PageContent(
-        "proof",
+        "audit-log",
         {
             "status": status,
             "chain": chain,
@@ -29,5 +29,5 @@ def build_page(asking: PageRequest) -> PageContent:
             "orders": asking.get_document(f"/v1/orders?limit={MAX_JOBS}")["orders"],
         },
         "loading" if loading else "stale" if any(one.stale for one in both) else "ready",
-        again_s=2 if loading else 0,
+        refresh_s=2 if loading else 0,
     )

@@ -39,13 +39,13 @@ def group_by_table(
     found: dict[str, list[tuple[str, LazyText, bool]]] = {}
     for row in rows:
         table, name = str(row["table"]), str(row["name"])
-        found.setdefault(table, []).append((name, _format_value(row), bool(row["chosen"])))
+        found.setdefault(table, []).append((name, _format_value(row), bool(row["explicit"])))
     return found
 
 
 def _format_value(row: Mapping[str, Any]) -> LazyText:
     value = row["value"]
-    if row["hidden"] and value in (None, "", []):
+    if row["redacted"] and value in (None, "", []):
         return LazyText(N_("hidden"))
     if isinstance(value, bool):
         return LazyText(N_("yes") if value else N_("no"))
@@ -53,6 +53,6 @@ def _format_value(row: Mapping[str, Any]) -> LazyText:
         value = ", ".join(map(str, value))
     if value is None or value == "":
         return LazyText("-")
-    if row["hidden"]:
+    if row["redacted"]:
         return LazyText(N_("{value} (partly hidden)"), {"value": str(value)})
     return LazyText("{value}", {"value": str(value)})

@@ -17,17 +17,19 @@ from ncen_updater.console.service import Document, ServiceRefusedError
 #: What no time brings, as the service names it.
 WAIT_REASONS: Mapping[str, str] = {
     "hold": N_("The upgrade waits for the end of the hold."),
-    "only-told": N_("The upgrade does not start automatically: the mode of this site is notify."),
+    "notify-only": N_("The upgrade does not start automatically: the mode of this site is notify."),
     "not-prepared": N_("The upgrade waits for the download."),
     "not-rehearsed": N_("The upgrade waits for the rehearsal."),
     "rehearsal-failed": N_("The upgrade does not start automatically: the rehearsal failed."),
     "approval": N_("The upgrade waits for approval."),
-    "no-time": N_("The upgrade does not start automatically: no maintenance window is configured."),
+    "not-scheduled": N_(
+        "The upgrade does not start automatically: no maintenance window is configured."
+    ),
     "no-window": N_(
         "The upgrade does not start automatically: no maintenance window is long enough."
     ),
     "no-service": N_("The upgrade does not start automatically: the service is stopped."),
-    "another-first": N_("The upgrade waits for another approved upgrade."),
+    "superseded": N_("The upgrade waits for another approved upgrade."),
 }
 
 
@@ -46,7 +48,7 @@ def compute_revision(status: Document, next_upgrade: Document) -> str:
     The binding covers what people decide on. Where there is none yet, any event may change that.
     """
     binding = next_upgrade["binding"]
-    return f"{next_upgrade['target']} {binding or status['journal'].get('head')}"
+    return f"{next_upgrade['target']} {binding or status['journal'].get('chain_head')}"
 
 
 def as_of(looked: InspectionState, status: Document) -> InspectionState:
@@ -55,7 +57,9 @@ def as_of(looked: InspectionState, status: Document) -> InspectionState:
     People may decide on it still, which the binding tells; what it predicts is of before.
     """
     ended = (status["journal"].get("last_change") or {}).get("ended_at")
-    since = looked.at is not None and ended is not None and parse_time(ended) > looked.at
+    since = (
+        looked.ended_at is not None and ended is not None and parse_time(ended) > looked.ended_at
+    )
     return replace(looked, stale=looked.stale or since)
 
 
@@ -71,16 +75,16 @@ def build_page(asking: PageRequest) -> PageContent:
         return PageContent("upgrade", {**common, "way": None}, "empty")
     mark = compute_revision(status, next_upgrade)
     plan = as_of(asking.inspect("plan", mark), status)
-    dossier = as_of(asking.inspect("dossier", mark), status) if next_upgrade["prepared"] else None
-    if dossier is not None and not next_upgrade["rehearsed"] and dossier.error:
+    dossier = as_of(asking.inspect("dossier", mark), status) if next_upgrade["slot_built"] else None
+    if dossier is not None and not next_upgrade["rehearsal_status"] and dossier.error:
         dossier = None
     try:
         notes = asking.get_document(f"/v1/notes?version={quote(version, safe='')}")
     except ServiceRefusedError:
         notes = None  # what is not here yet says nothing
     both = [one for one in (plan, dossier) if one is not None]
-    facts = dossier.found["facts"] if dossier is not None and dossier.found else None
-    stop = facts["stop_s"] if facts else None
+    facts = dossier.document["facts"] if dossier is not None and dossier.document else None
+    stop = facts["downtime_s"] if facts else None
     loading = any(one.is_loading for one in both)
     return PageContent(
         "upgrade",
@@ -95,7 +99,7 @@ def build_page(asking: PageRequest) -> PageContent:
             "begins": format_start(next_upgrade["begins"], asking.zone),
         },
         "loading" if loading else "stale" if any(one.stale for one in both) else "ready",
-        again_s=2 if loading else 0,
+        refresh_s=2 if loading else 0,
     )
 
 
@@ -119,14 +123,14 @@ def format_start(start: Document | None, zone: tzinfo | None = None) -> LazyText
     """Say when an upgrade begins by itself; pure."""
     if start is None:
         return LazyText(N_("The start time is unknown."))
-    if start["when"] == "now":
+    if start["kind"] == "now":
         return LazyText(N_("The upgrade starts immediately."))
-    if start["when"] == "at" and start["at"]:
+    if start["kind"] == "at" and start["at"]:
         return LazyText(
             N_("The upgrade starts at {at}."), {"at": format_time(parse_time(start["at"]), zone)}
         )
     return LazyText(
-        WAIT_REASONS.get(str(start["stays"]), N_("The upgrade does not start automatically."))
+        WAIT_REASONS.get(str(start["wait_reason"]), N_("The upgrade does not start automatically."))
     )
 
 

@@ -67,7 +67,7 @@ class BundleFetcher(LocalFetcher):
         """Yield the bytes of a member."""
         self.get_length(name)
         member = self._members[name.lstrip("/")]
-        at = member.begins + offset
+        at = member.start + offset
         while at < member.end:
             block = self._bundle.read_at(at, min(BLOCK, member.end - at))
             at += len(block)

@@ -170,10 +170,10 @@ class BundleImporter:
             timestamp=client.timestamp_version,
             product=self._site.product,
             releases=tuple(offer.version for offer in brought),
-            reaches=reaches,
+            reachable_release=reaches,
             file=bundle.path.name,
             agents=tuple(offer.version for offer in agents),
-            agent=None if agent is None else str(agent),
+            reachable_agent=None if agent is None else str(agent),
         )
         write_import_record(staging, record)
         return record

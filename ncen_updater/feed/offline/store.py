@@ -64,10 +64,10 @@ class ImportRecord(JsonRecord):
     timestamp: int
     product: str
     releases: tuple[str, ...]
-    reaches: str | None
+    reachable_release: str | None
     file: str
     agents: tuple[str, ...] = ()
-    agent: str | None = None
+    reachable_agent: str | None = None
 
 
 def _record_path(state: Path) -> Path:

@@ -67,14 +67,14 @@ class BundleMember:
     offset: int
 
     @property
-    def begins(self) -> int:
+    def start(self) -> int:
         """Where its bytes begin."""
         return self.offset + len(_encode_local_header(self))
 
     @property
     def end(self) -> int:
         """Where the next member begins."""
-        return self.begins + self.size
+        return self.start + self.size
 
 
 @dataclass(frozen=True)
@@ -300,7 +300,7 @@ def verify_checksums(
     """
     done = 0
     for member in members:
-        crc, at = 0, member.begins
+        crc, at = 0, member.start
         while at < member.end:
             block = bundle.read_at(at, min(BLOCK, member.end - at))
             crc, at, done = zlib.crc32(block, crc), at + len(block), done + len(block)

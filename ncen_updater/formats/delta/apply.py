@@ -169,7 +169,7 @@ def rebuild_archive(
     Raises:
         ReferenceOutOfRangeError: If the old archive has not the members that the recipe takes.
     """
-    for op in recipe.ops:
+    for op in recipe.operations:
         if op.kind is ArchiveOperationKind.PLAIN:
             yield from view.read_pieces(op.count)
         elif op.kind is ArchiveOperationKind.DEFLATE:
@@ -241,7 +241,7 @@ def apply_pack(
             scratch.
         OSError: If the disk fails.
     """
-    missing = sorted(set(limits.needs) - list_capabilities())
+    missing = sorted(set(limits.required_capabilities) - list_capabilities())
     if missing:
         raise DeltaError(DELTA_UNSUPPORTED, pack=pack.name, needs=", ".join(missing))
     try:
@@ -292,10 +292,10 @@ def _read_plan(descriptor: int, pack: Path, old: Tree, limits: DeltaLimits) -> P
     ):
         if found > most:
             raise NumberTooLargeError(f"{found} {name}, {most} were signed")
-    levels = {op.argument for g in plan.groups for r in g.recipes for op in r.ops
+    levels = {op.argument for g in plan.groups for r in g.recipes for op in r.operations
               if op.kind is ArchiveOperationKind.DEFLATE}  # fmt: skip
     unsigned = {*map(name_deflate_capability, levels), *plan.required_capabilities} - set(
-        limits.needs
+        limits.required_capabilities
     )
     if unsigned:
         raise NumberTooLargeError(f"{', '.join(sorted(unsigned))}: was not signed as needed")
@@ -408,11 +408,13 @@ class _TreeBuilder:
 
     def _build_group(self, group: FileGroup, files: list[int]) -> None:
         recipes = {recipe.target: recipe for recipe in group.recipes}
-        built = {ref.origin: self._make_entry(ref.origin) for ref in group.refs if ref.built}
+        built = {
+            ref.origin: self._make_entry(ref.origin) for ref in group.references if ref.is_built
+        }
         with (
             closing(OldSlot(self._place, built)) as earlier,
             closing(
-                GroupReference(self._origin, group.refs, self._place, self._left, earlier)
+                GroupReference(self._origin, group.references, self._place, self._left, earlier)
             ) as reference,
         ):
             view = GroupView(self._pack, group, reference)

@@ -58,14 +58,18 @@ class GroupView:
         self._corrections = _PieceReader(
             restore_runs(group.runs, self._zeros.read, self._differences.read, group.matched)
         )
-        self._literals = LzmaReader(descriptor, EMPTY_EXTENT if group.call else group.literals)
+        self._literals = LzmaReader(
+            descriptor, EMPTY_EXTENT if group.single_frame else group.literals
+        )
         self._names: LzmaReader | None = None
-        if group.renaming is not None:
-            corrections = group.renaming.corrections
+        if group.minified_names is not None:
+            corrections = group.minified_names.corrections
             self._names = LzmaReader(descriptor, corrections)
-            self._renamer = NameReplacer(corrections.plain // CORRECTION_BYTES, self._names.read)
+            self._renamer = NameReplacer(
+                corrections.plain_bytes // CORRECTION_BYTES, self._names.read
+            )
         self._blocks = self._decode()
-        if group.call:
+        if group.single_frame:
             # Late: few packs have it, and all that reads packs would load the library.
             from ncen_updater.formats.delta.single_frame import decompress_frame
 

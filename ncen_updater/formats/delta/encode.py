@@ -48,15 +48,15 @@ class GroupStreams:
     zeros: Extent
     differences: Extent
     literals: Extent
-    renaming: MinifiedNames | None = None
-    call: bool = False
+    minified_names: MinifiedNames | None = None
+    single_frame: bool = False
 
     @property
     def packed_bytes(self) -> int:
         """Bytes of all of them."""
         streams = (self.control, self.zeros, self.differences, self.literals)
-        return sum(stream.packed for stream in streams) + (
-            self.renaming.corrections.packed if self.renaming else 0
+        return sum(stream.packed_bytes for stream in streams) + (
+            self.minified_names.corrections.packed_bytes if self.minified_names else 0
         )
 
 
@@ -173,7 +173,7 @@ def encode_single_frame(
     out.write(frame)
     empty = Extent(at, 0, 0)
     literals = Extent(at, len(frame), view.size)
-    return GroupStreams(0, 0, empty, empty, empty, literals, call=True)
+    return GroupStreams(0, 0, empty, empty, empty, literals, single_frame=True)
 
 
 def _split_covers_at_differences(

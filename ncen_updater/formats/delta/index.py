@@ -77,8 +77,8 @@ class GroupEncoding(IntEnum):
     """How a group is said."""
 
     COVERS = 0
-    NAMES = 1  # covers in which names were given anew
-    CALL = 2  # one frame of zstd
+    MINIFIED_NAMES = 1  # covers in which names were given anew
+    SINGLE_FRAME = 2  # one frame of zstd
 
 
 class IndexColumns:
@@ -184,7 +184,9 @@ class _PlanReader:
             entry = self._old_file(self._cursor)
             size = self._columns["sizes"].read_number()
             mode = self._read_mode(entry.mode)
-            self._add_entry(NewEntry(entry.path, EntryType.FILE, mode, size, like=self._cursor))
+            self._add_entry(
+                NewEntry(entry.path, EntryType.FILE, mode, size, similar_to=self._cursor)
+            )
             self._pass_old_entry(keep=False)
         else:
             self._add_entry(self._read_new_entry(step))
@@ -219,7 +221,7 @@ class _PlanReader:
             if step is IndexStep.MOVED:
                 return NewEntry(path, EntryType.FILE, mode, like.size, origin=self._origin)
             size = self._columns["sizes"].read_number()
-            return NewEntry(path, EntryType.FILE, mode, size, like=self._origin)
+            return NewEntry(path, EntryType.FILE, mode, size, similar_to=self._origin)
         if step is IndexStep.COPY:
             return self._read_copy()
         path = self._read_path(None)
@@ -289,32 +291,34 @@ class _PlanReader:
         control, zeros, differences, literals = extents
         way = self._read_encoding()
         renaming = None
-        if way is GroupEncoding.NAMES:
+        if way is GroupEncoding.MINIFIED_NAMES:
             renaming, at = self._read_minified_names(at)
         group = FileGroup(
             files, refs, recipes, view, covers, runs,
-            control, zeros, differences, literals, renaming, way is GroupEncoding.CALL,
+            control, zeros, differences, literals, renaming, way is GroupEncoding.SINGLE_FRAME,
         )  # fmt: skip
-        if group.call and (covers or literals.plain != view or not view):
+        if group.single_frame and (covers or literals.plain_bytes != view or not view):
             raise ReferenceOutOfRangeError("length mismatch")
-        if (group.control.plain, group.zeros.plain) != (
+        if (group.control.plain_bytes, group.zeros.plain_bytes) != (
             covers * COVER_MEMORY_BYTES,
             runs * RUN_BYTES,
         ):
             raise ReferenceOutOfRangeError("length mismatch")
-        if not 0 <= group.differences.plain <= group.matched or (group.covered and not covers):
+        if not 0 <= group.differences.plain_bytes <= group.matched or (
+            group.covered and not covers
+        ):
             raise ReferenceOutOfRangeError("length mismatch")
         if not 0 <= group.matched <= NAME_BYTES * group.covered:  # no name becomes nothing
             raise ReferenceOutOfRangeError("length mismatch")
         # Thousands of millions of them pack to nothing.
-        if covers > group.matched or runs > group.matched - group.differences.plain:
+        if covers > group.matched or runs > group.matched - group.differences.plain_bytes:
             raise ReferenceOutOfRangeError("empty cover or run")
         return group, at
 
     def _read_encoding(self) -> GroupEncoding:
         column = self._columns.get(GROUP_ENCODINGS_COLUMN)
         return (
-            GroupEncoding(column.read_number(GroupEncoding.CALL))
+            GroupEncoding(column.read_number(GroupEncoding.SINGLE_FRAME))
             if column
             else GroupEncoding.COVERS
         )
@@ -348,7 +352,7 @@ class _PlanReader:
         if members and max(members) >= len(chosen):
             raise ReferenceOutOfRangeError("invalid reference")
         for number, seen in members.items():
-            if chosen[number].built:
+            if chosen[number].is_built:
                 raise ReferenceOutOfRangeError("invalid reference")
             chosen[number] = FileReference(chosen[number].origin, seen)
         return tuple(chosen)
@@ -356,7 +360,7 @@ class _PlanReader:
     def _read_reference(self, number: int) -> FileReference:
         if number < len(self._changed):
             return FileReference(self._changed[number])
-        return FileReference(self._built[number - len(self._changed)], built=True)
+        return FileReference(self._built[number - len(self._changed)], is_built=True)
 
     def _read_members(self) -> tuple[int, ...]:
         recipes = self._columns["recipes"]
@@ -433,7 +437,7 @@ def encode_index(plan: PackPlan, old: Tree) -> bytes:
     put_number(columns.groups, len(plan.groups))
     for group in plan.groups:
         _write_group(columns, group, candidates)
-        if any(other.renaming or other.call for other in plan.groups):
+        if any(other.minified_names or other.single_frame for other in plan.groups):
             _write_encoding(columns.ways, group)
     return columns.to_bytes()
 
@@ -495,13 +499,13 @@ class _EntryWriter:
 
     def _write_new_entry(self, entry: NewEntry) -> None:
         self._drop_before(entry.path)
-        if entry.is_built and entry.like == self._cursor and self._is_same_path(entry):
+        if entry.is_built and entry.similar_to == self._cursor and self._is_same_path(entry):
             self._steps.append((IndexStep.CHANGE, 1))
             put_number(self._columns.sizes, entry.size)
             self._write_mode(entry.mode, self._old[self._cursor].mode)
             self._cursor += 1
             return
-        like = entry.origin if entry.origin is not None else entry.like
+        like = entry.origin if entry.origin is not None else entry.similar_to
         if entry.type is EntryType.SYMLINK:
             step, usual = IndexStep.LINK, None
         elif entry.type is EntryType.DIRECTORY:
@@ -584,30 +588,30 @@ def _write_group(
 ) -> None:
     out = columns.groups
     put_number(out, group.files)
-    _write_refs(columns, group.refs, candidates)
+    _write_refs(columns, group.references, candidates)
     _write_recipes(columns.recipes, group.recipes)
     put_number(out, group.view)
     put_number(out, group.covers)
     put_number(out, group.runs)
     for extent in (group.control, group.zeros, group.differences, group.literals):
-        put_number(out, extent.packed)
-        put_number(out, extent.plain)
+        put_number(out, extent.packed_bytes)
+        put_number(out, extent.plain_bytes)
 
 
 def _write_encoding(out: bytearray, group: FileGroup) -> None:
-    if group.renaming is None:
-        put_number(out, GroupEncoding.CALL if group.call else GroupEncoding.COVERS)
+    if group.minified_names is None:
+        put_number(out, GroupEncoding.SINGLE_FRAME if group.single_frame else GroupEncoding.COVERS)
         return
-    put_number(out, GroupEncoding.NAMES)
-    put_number(out, group.renaming.matched)
-    put_number(out, group.renaming.corrections.plain // CORRECTION_BYTES)
-    put_number(out, group.renaming.corrections.packed)
+    put_number(out, GroupEncoding.MINIFIED_NAMES)
+    put_number(out, group.minified_names.matched)
+    put_number(out, group.minified_names.corrections.plain_bytes // CORRECTION_BYTES)
+    put_number(out, group.minified_names.corrections.packed_bytes)
 
 
 def _write_refs(
     columns: IndexColumns, refs: tuple[FileReference, ...], candidates: dict[tuple[bool, int], int]
 ) -> None:
-    _put_runs(columns.groups, [candidates[ref.built, ref.origin] for ref in refs])
+    _put_runs(columns.groups, [candidates[ref.is_built, ref.origin] for ref in refs])
     archives = [(at, ref.members) for at, ref in enumerate(refs) if ref.members is not None]
     put_number(columns.groups, len(archives))
     end = 0
@@ -623,9 +627,9 @@ def _write_recipes(out: bytearray, recipes: tuple[ArchiveRecipe, ...]) -> None:
     for recipe in recipes:
         put_number(out, recipe.target - end)
         put_number(out, recipe.source)
-        put_number(out, len(recipe.ops))
+        put_number(out, len(recipe.operations))
         member = 0
-        for op in recipe.ops:
+        for op in recipe.operations:
             put_number(out, op.kind)
             put_number(out, op.count)
             if op.kind is ArchiveOperationKind.MEMBERS:

@@ -160,7 +160,7 @@ class NewEntry:
     origin: int | None = None
     target: str | None = None
     copy_of: int | None = None
-    like: int | None = None
+    similar_to: int | None = None
 
     @property
     def is_built(self) -> bool:
@@ -203,7 +203,7 @@ class ArchiveRecipe:
 
     target: int
     source: int
-    ops: tuple[ArchiveOperation, ...]
+    operations: tuple[ArchiveOperation, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +219,7 @@ class FileReference:
 
     origin: int
     members: tuple[int, ...] | None = None
-    built: bool = False
+    is_built: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +255,7 @@ class FileGroup:
     """
 
     files: int
-    refs: tuple[FileReference, ...]
+    references: tuple[FileReference, ...]
     recipes: tuple[ArchiveRecipe, ...]
     view: int
     covers: int
@@ -264,32 +264,32 @@ class FileGroup:
     zeros: Extent
     differences: Extent
     literals: Extent
-    renaming: MinifiedNames | None = None
-    call: bool = False
+    minified_names: MinifiedNames | None = None
+    single_frame: bool = False
 
     @property
     def streams(self) -> tuple[Extent, ...]:
         """All of them, as they follow each other in the pack."""
-        named = () if self.renaming is None else (self.renaming.corrections,)
+        named = () if self.minified_names is None else (self.minified_names.corrections,)
         return (self.control, self.zeros, self.differences, self.literals, *named)
 
     @property
     def covered(self) -> int:
         """Bytes of the view that are in covers."""
-        return self.view - self.literals.plain
+        return self.view - self.literals.plain_bytes
 
     @property
     def matched(self) -> int:
         """Bytes of the reference that are in covers, as often as they are."""
-        return self.covered if self.renaming is None else self.renaming.matched
+        return self.covered if self.minified_names is None else self.minified_names.matched
 
     @property
     def memory_bytes(self) -> int:
         """What building it takes: a dictionary a stream, and buffers."""
-        if self.call:
+        if self.single_frame:
             return BUFFER_BYTES + SINGLE_FRAME_MEMORY_BYTES
         return BUFFER_BYTES + sum(
-            compute_dictionary_bytes(s.plain) for s in self.streams if s.packed
+            compute_dictionary_bytes(s.plain_bytes) for s in self.streams if s.packed_bytes
         )
 
 
@@ -309,10 +309,10 @@ class PackPlan:
     def required_capabilities(self) -> tuple[str, ...]:
         """What of the format it uses that not every agent knows."""
         used = {
-            SINGLE_FRAME: any(group.call for group in self.groups),
+            SINGLE_FRAME: any(group.single_frame for group in self.groups),
             COPIES: any(isinstance(e, NewEntry) and e.copy_of is not None for e in self.entries),
-            EARLIER_FILES: any(ref.built for group in self.groups for ref in group.refs),
-            MINIFIED_NAMES: any(group.renaming is not None for group in self.groups),
+            EARLIER_FILES: any(ref.is_built for group in self.groups for ref in group.references),
+            MINIFIED_NAMES: any(group.minified_names is not None for group in self.groups),
         }
         return tuple(name for name, there in used.items() if there)
 
@@ -344,7 +344,7 @@ class PackHeader:
     @property
     def streams_start(self) -> int:
         """Offset of the first stream."""
-        return self.index.start + self.index.packed
+        return self.index.start + self.index.packed_bytes
 
 
 def read_header(descriptor: int) -> PackHeader:
@@ -370,7 +370,7 @@ def read_index(descriptor: int, header: PackHeader) -> bytes:
         MalformedColumnError: If it is damaged.
     """
     reader = LzmaReader(descriptor, header.index)
-    content = reader.read(header.index.plain)
+    content = reader.read(header.index.plain_bytes)
     reader.check_exhausted()
     return content
 
@@ -384,7 +384,7 @@ def check_no_trailing_data(descriptor: int, header: PackHeader, plan: PackPlan) 
     end = header.streams_start
     if plan.groups:
         last = plan.groups[-1].streams[-1]
-        end = last.start + last.packed
+        end = last.start + last.packed_bytes
     if os.fstat(descriptor).st_size != end:
         raise MalformedColumnError(f"the file has another length than {end} bytes")
 

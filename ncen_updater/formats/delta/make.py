@@ -82,7 +82,7 @@ class PackOptions:
     scratch: Path | None = None
     group_bytes: int = 128 << 20
     window_bytes: int = 128 << 20
-    archives: bool = True
+    rebuild_archives: bool = True
 
 
 def build_pack(
@@ -149,7 +149,10 @@ def _make_info(made: _BuiltPack, old: Tree, new: Tree) -> DeltaInfo:
     built = [e for e in made.plan.entries if isinstance(e, NewEntry) and e.is_built]
     recipes = [recipe for group in made.plan.groups for recipe in group.recipes]
     levels = {
-        op.argument for r in recipes for op in r.ops if op.kind is ArchiveOperationKind.DEFLATE
+        op.argument
+        for r in recipes
+        for op in r.operations
+        if op.kind is ArchiveOperationKind.DEFLATE
     }
     copies = sum(1 for e in made.plan.entries if isinstance(e, NewEntry) and e.copy_of is not None)
     files = sum(1 for entry in new.entries if entry.type is EntryType.FILE)
@@ -159,7 +162,7 @@ def _make_info(made: _BuiltPack, old: Tree, new: Tree) -> DeltaInfo:
         out_bytes=new.total_bytes,
         out_files=len(new.entries),
         max_memory_bytes=made.plan.memory_bytes,
-        needs=tuple(
+        required_capabilities=tuple(
             sorted([*map(name_deflate_capability, levels), *made.plan.required_capabilities])
         ),
         pack_bytes=made.path.stat().st_size,
@@ -199,7 +202,7 @@ class _PackBuilder:
         """Write the streams, then the index in front of them."""
         self._pair_by_content()
         built = [e for e in self._plan.entries if isinstance(e, NewEntry) and e.is_built]
-        if self._options.archives:
+        if self._options.rebuild_archives:
             for entry in built:
                 self._plan_archive(entry)
         self._reference_similar_files(built)
@@ -261,11 +264,11 @@ class _PackBuilder:
         for at, entry in enumerate(entries):
             if not isinstance(entry, NewEntry) or not entry.is_built:
                 continue
-            if entry.like is None or self._path(entry.like) != entry.path:
+            if entry.similar_to is None or self._path(entry.similar_to) != entry.path:
                 with (self._new / entry.path).open("rb") as stream:
                     best = likeness.find_most_similar(_read_pieces(stream))
                 if best is not None:
-                    entries[at] = replace(entry, like=best)
+                    entries[at] = replace(entry, similar_to=best)
 
     def _reference_similar_files(self, built: list[NewEntry]) -> None:
         """Let new files refer to those that stay or moved, where they have something of them.
@@ -299,10 +302,12 @@ class _PackBuilder:
                 entries[at] = NewEntry(one.path, one.type, one.mode, one.size, origin=entry)
 
     def _plan_archive(self, entry: NewEntry) -> None:
-        if entry.like is None:
+        if entry.similar_to is None:
             return
         with ExitStack() as stack:
-            old = stack.enter_context((self._old / self._path(entry.like)).open("rb")).fileno()
+            old = stack.enter_context(
+                (self._old / self._path(entry.similar_to)).open("rb")
+            ).fileno()
             new = stack.enter_context((self._new / entry.path).open("rb")).fileno()
             if is_archive(old) and is_archive(new):
                 plan = plan_archive(old, new)
@@ -322,12 +327,14 @@ class _PackBuilder:
     def _write_group(self, batch: FileBatch, out: IO[bytes]) -> FileGroup:
         members: dict[int, set[int]] = {}
         for entry in batch.files:
-            if entry.path in self._archives and entry.like is not None:
-                members.setdefault(entry.like, set()).update(self._archives[entry.path].members)
+            if entry.path in self._archives and entry.similar_to is not None:
+                members.setdefault(entry.similar_to, set()).update(
+                    self._archives[entry.path].members
+                )
         refs = tuple(
             FileReference(index, tuple(sorted(members[index])) if index in members else None)
             for index in batch.refs
-        ) + tuple(FileReference(at, built=True) for at in batch.earlier)
+        ) + tuple(FileReference(at, is_built=True) for at in batch.earlier)
         with (
             closing(Concatenation(self._work / "reference")) as reference,
             closing(Concatenation(self._work / "view")) as view,
@@ -337,9 +344,11 @@ class _PackBuilder:
                 reference.append_file(self._old_pieces(ref))
             for entry in batch.files:
                 view.append_file(self._new_pieces(entry))
-            pairs = {ref.origin: i for i, ref in enumerate(refs) if not ref.built}
+            pairs = {ref.origin: i for i, ref in enumerate(refs) if not ref.is_built}
             likely = [
-                (i, pairs[entry.like]) for i, entry in enumerate(batch.files) if entry.like in pairs
+                (i, pairs[entry.similar_to])
+                for i, entry in enumerate(batch.files)
+                if entry.similar_to in pairs
             ]
             here = [(view.starts[i], reference.starts[j]) for i, j in likely]
             made = encode_group(reference, view, here, self._options.window_bytes, scratch, out)
@@ -347,11 +356,11 @@ class _PackBuilder:
             made = self._try_single_frame(reference, view, made, out)
             return FileGroup(
                 files=len(batch.files),
-                refs=refs,
+                references=refs,
                 recipes=tuple(
-                    ArchiveRecipe(i, pairs[entry.like], self._archives[entry.path].ops)
+                    ArchiveRecipe(i, pairs[entry.similar_to], self._archives[entry.path].ops)
                     for i, entry in enumerate(batch.files)
-                    if entry.path in self._archives and entry.like is not None
+                    if entry.path in self._archives and entry.similar_to is not None
                 ),
                 view=view.size,
                 covers=made.covers,
@@ -360,8 +369,8 @@ class _PackBuilder:
                 zeros=made.zeros,
                 differences=made.differences,
                 literals=made.literals,
-                renaming=made.renaming,
-                call=made.call,
+                minified_names=made.minified_names,
+                single_frame=made.single_frame,
             )
 
     def _try_single_frame(
@@ -401,7 +410,7 @@ class _PackBuilder:
             return _replace_streams(made, found, other, out)
 
     def _source(self, ref: FileReference) -> Path:
-        entry = self._plan.entries[ref.origin] if ref.built else None
+        entry = self._plan.entries[ref.origin] if ref.is_built else None
         if isinstance(entry, NewEntry):
             return self._new / entry.path
         return self._old / self._path(ref.origin)
@@ -416,10 +425,10 @@ class _PackBuilder:
     def _new_pieces(self, entry: NewEntry) -> Iterator[bytes]:
         with (self._new / entry.path).open("rb") as stream:
             plan = self._archives.get(entry.path)
-            if plan is None or entry.like is None:
+            if plan is None or entry.similar_to is None:
                 yield from _read_pieces(stream)
                 return
-            with (self._old / self._path(entry.like)).open("rb") as old:
+            with (self._old / self._path(entry.similar_to)).open("rb") as old:
                 yield from iter_archive_view(stream.fileno(), plan, ZipTable(old.fileno()))
 
 

@@ -19,14 +19,14 @@ class DeltaError(TransferError):
     """Base: a pack that could not be applied. What was written of the new release is removed."""
 
     message = DELTA_ERROR
-    family = range(3150, 3160)
+    code_range = range(3150, 3160)
 
 
 class DeltaBuildError(TransferError):
     """Base: the publisher's side could not make a pack."""
 
     message = DELTA_BUILD_FAILED
-    family = range(3160, 3170)
+    code_range = range(3160, 3170)
 
 
 class DeltaVerificationError(DeltaBuildError):
@@ -84,7 +84,7 @@ class DeltaLimits(BaseModel):
     out_bytes: Annotated[int, Field(ge=0, lt=2**63)]
     out_files: Annotated[int, Field(ge=0, le=MAX_ENTRIES)]
     max_memory_bytes: Annotated[int, Field(ge=0, lt=2**63)]
-    needs: Annotated[tuple[Capability, ...], Field(max_length=20)] = ()
+    required_capabilities: Annotated[tuple[Capability, ...], Field(max_length=20)] = ()
 
 
 class DeltaInfo(DeltaLimits):

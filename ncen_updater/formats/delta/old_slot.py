@@ -130,7 +130,7 @@ class GroupReference:
         self._pages: list[tuple[int, bytes]] = [(-1, b"")] * PAGES
         try:
             for at, ref in enumerate(refs):
-                from_here = self._origins[ref.built]
+                from_here = self._origins[ref.is_built]
                 with from_here.open_verified(ref.origin) as descriptor:
                     size = (
                         from_here.get_entry(ref.origin).size
@@ -160,7 +160,7 @@ class GroupReference:
             return self._open[at]
         if len(self._open) >= OPEN_FILES:
             os.close(self._open.popitem(last=False)[1])
-        self._open[at] = self._origins[self._refs[at].built].open_file(self._refs[at].origin)
+        self._open[at] = self._origins[self._refs[at].is_built].open_file(self._refs[at].origin)
         return self._open[at]
 
     def get_zip_table(self, at: int) -> ZipTable:
@@ -203,7 +203,7 @@ class GroupReference:
             content = os.pread(self.get_descriptor(at), size, inside)
         if len(content) != size:
             ref = self._refs[at]
-            entry = self._origins[ref.built].get_entry(ref.origin)
+            entry = self._origins[ref.is_built].get_entry(ref.origin)
             raise DeltaError(OLD_FILE_ALTERED, path=entry.path)
         return content
 

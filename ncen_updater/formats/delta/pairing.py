@@ -61,7 +61,7 @@ def pair_trees(old: Tree, new: Tree) -> PackPlan:
         if isinstance(made, NewEntry) and made.is_built and made.size >= MIN_COPY_BYTES:
             copy_of = first.setdefault(entry.sha256 or "", at)
             if copy_of != at:
-                made = replace(made, copy_of=copy_of, like=None)
+                made = replace(made, copy_of=copy_of, similar_to=None)
         plan.entries.append(made)
     return plan
 
@@ -123,7 +123,7 @@ class _TreePairing:
 
 def _set_origin(fresh: NewEntry, origin: int | None = None, like: int | None = None) -> NewEntry:
     return NewEntry(
-        fresh.path, fresh.type, fresh.mode, fresh.size, origin=origin, target=None, like=like
+        fresh.path, fresh.type, fresh.mode, fresh.size, origin=origin, target=None, similar_to=like
     )
 
 

@@ -197,8 +197,8 @@ def plan_batches(
             have, paired = 0, 0
             more = _count_added_reference_bytes(entry, pairs, old)
         made[-1].files.append(entry)
-        if entry.like is not None:
-            pairs.add(entry.like)
+        if entry.similar_to is not None:
+            pairs.add(entry.similar_to)
         have += size
         ends[entry.path] = have
         paired += more
@@ -208,7 +208,11 @@ def plan_batches(
 
 def _count_added_reference_bytes(entry: NewEntry, pairs: set[int], old: Tree) -> int:
     """Bytes that a group refers to beside its pairs if a file comes into it."""
-    return 0 if entry.like is None or entry.like in pairs else old.entries[entry.like].size
+    return (
+        0
+        if entry.similar_to is None or entry.similar_to in pairs
+        else old.entries[entry.similar_to].size
+    )
 
 
 def _add_references(
@@ -219,7 +223,8 @@ def _add_references(
     similar: SimilarFiles,
 ) -> None:
     chosen: list[set[int]] = [
-        {entry.like for entry in batch.files if entry.like is not None} for batch in made
+        {entry.similar_to for entry in batch.files if entry.similar_to is not None}
+        for batch in made
     ]
     paired = set().union(*chosen)
     moved = {e.origin for e in plan.entries if isinstance(e, NewEntry) and e.origin is not None}

@@ -75,11 +75,11 @@ def decompress_frame(descriptor: int, extent: Extent, before: bytes) -> Iterator
         ReferenceOutOfRangeError: If there is more of it than of any pack.
         MalformedColumnError: If it is no frame of so many bytes.
     """
-    if len(before) + extent.plain > MAX_SINGLE_FRAME_BYTES:
+    if len(before) + extent.plain_bytes > MAX_SINGLE_FRAME_BYTES:
         raise ReferenceOutOfRangeError("call too long")
     options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: WINDOW_LOG}
     unpacker = zstd.ZstdDecompressor(zstd_dict=_make_prefix(before), options=options)
-    at, left, plain = extent.start, extent.packed, extent.plain
+    at, left, plain = extent.start, extent.packed_bytes, extent.plain_bytes
     while not unpacker.eof:
         packed = b""
         if unpacker.needs_input:

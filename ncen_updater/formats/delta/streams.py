@@ -151,8 +151,8 @@ class Extent:
     """
 
     start: int
-    packed: int
-    plain: int
+    packed_bytes: int
+    plain_bytes: int
 
 
 def compute_dictionary_bytes(plain: int) -> int:
@@ -205,13 +205,13 @@ class LzmaReader:
     """
 
     def __init__(self, descriptor: int, extent: Extent) -> None:
-        self._file, self._next, self._left = descriptor, extent.start, extent.packed
-        self._plain = extent.plain
+        self._file, self._next, self._left = descriptor, extent.start, extent.packed_bytes
+        self._plain = extent.plain_bytes
         self._buffer, self._at = b"", 0
         self._unpacker: lzma.LZMADecompressor | None = None
-        if extent.packed:
+        if extent.packed_bytes:
             self._unpacker = lzma.LZMADecompressor(
-                lzma.FORMAT_RAW, filters=_make_filters(extent.plain)
+                lzma.FORMAT_RAW, filters=_make_filters(extent.plain_bytes)
             )
 
     def read(self, size: int) -> bytes:

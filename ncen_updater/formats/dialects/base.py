@@ -51,23 +51,26 @@ class SqlDialect:
         questions: Words with which what is asked may begin.
         marks: Which mark a place for a value that is given with the statement.
         bodies: What may hold statements of its own: the word, among how many first words of CREATE.
-        body_begins: How such a body begins.
+        body_openers: How such a body begins.
         nests: Whether comments nest; then ``tokens`` finds them as ``open``, and quotes by ``tag``.
-        takes_places: First words of statements that may hold such places.
-        questions_in_brackets: Whether a whole question may stand in brackets.
+        statements_with_parameters: First words of statements that may hold such places.
+        allows_parenthesized_query: Whether a whole question may stand in brackets.
         refuses: Words of its own that no migration may contain; asked with the statement's lexemes.
-        only_outside: The words for which a statement refuses a transaction, beyond those of all.
+        find_nontransactional_word: The words for which a statement refuses a transaction, beyond
+            those of all.
     """
 
     title: str
     tokens: re.Pattern[str]
     spaces: str
-    questions: frozenset[str]
-    marks: frozenset[str]
+    query_keywords: frozenset[str]
+    parameter_marks: frozenset[str]
     bodies: Mapping[str, int] = field(default_factory=dict)
-    body_begins: tuple[str, ...] = ("BEGIN",)
-    nests: bool = False
-    takes_places: frozenset[str] = frozenset()
-    questions_in_brackets: bool = True
-    refuses: Callable[[SqlStatement, Callable[[], list[str]]], str | None] = _refuse_nothing
-    only_outside: Callable[[tuple[str, ...]], str | None] = _never_outside
+    body_openers: tuple[str, ...] = ("BEGIN",)
+    nests_comments: bool = False
+    statements_with_parameters: frozenset[str] = frozenset()
+    allows_parenthesized_query: bool = True
+    find_forbidden_word: Callable[[SqlStatement, Callable[[], list[str]]], str | None] = (
+        _refuse_nothing
+    )
+    find_nontransactional_word: Callable[[tuple[str, ...]], str | None] = _never_outside

@@ -44,9 +44,9 @@ SQLITE: Final = SqlDialect(
     title="SQLite",
     tokens=_SQLITE_TOKENS,
     spaces=f" \t\n\r\f{BYTE_ORDER_MARK}",
-    questions=frozenset({"SELECT", "WITH", "VALUES", "("}),
-    marks=frozenset({"?", ":", "@", "$"}),
+    query_keywords=frozenset({"SELECT", "WITH", "VALUES", "("}),
+    parameter_marks=frozenset({"?", ":", "@", "$"}),
     bodies={"TRIGGER": 3},
-    questions_in_brackets=False,
-    refuses=_find_forbidden_word,
+    allows_parenthesized_query=False,
+    find_forbidden_word=_find_forbidden_word,
 )

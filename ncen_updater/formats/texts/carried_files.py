@@ -1,4 +1,4 @@
-"""Which files of a release its ``[[carried]]`` mean. Pure."""
+"""Which files of a release its ``[[overlays]]`` mean. Pure."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def list_overlay_files(
 
 def _match_files(declared: OverlayManifest, paths: list[str]) -> Iterator[OverlayFile]:
     if declared.kind is OverlayKind.SETTINGS:
-        if declared.slot in paths:
-            yield OverlayFile(declared, declared.slot)
+        if declared.release_path in paths:
+            yield OverlayFile(declared, declared.release_path)
         return
     if declared.template is not None and declared.template in paths:
         yield OverlayFile(declared, declared.template)
-    before, _, after = declared.slot.partition(LANGUAGE_PLACEHOLDER)
+    before, _, after = declared.release_path.partition(LANGUAGE_PLACEHOLDER)
     for path in paths:
         language = path[len(before) : len(path) - len(after)]
         if path == f"{before}{language}{after}" and re.fullmatch(LANGUAGE_PATTERN, language):

@@ -55,9 +55,9 @@ def collect_shipped_texts(
     Raises:
         UnusableFileError: If a file cannot be read.
     """
-    own = read(fill_language(declared.slot, language))
+    own = read(fill_language(declared.release_path, language))
     if declared.kind is OverlayKind.SETTINGS:
         return ShippedTexts(own)
     return ShippedTexts(
-        own, read(declared.template or fill_language(declared.slot, declared.source))
+        own, read(declared.template or fill_language(declared.release_path, declared.source))
     )

@@ -81,7 +81,7 @@ class LockedRequirement:
     name: str
     version: str
     digests: frozenset[str]
-    wanted: bool
+    is_needed: bool
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def _match_wheels_with_lock(
             raise ValueError(f"{wheel.name} is not in the lock file")
         seen.add(name)
         others.append(wheel)
-    missing = sorted(pin.name for pin in locked.values() if pin.wanted and pin.name not in seen)
+    missing = sorted(pin.name for pin in locked.values() if pin.is_needed and pin.name not in seen)
     if missing:
         raise ValueError(f"no wheel of {', '.join(missing)}")
     if len(own) != 1:

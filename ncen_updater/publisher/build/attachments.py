@@ -373,9 +373,9 @@ class AttachmentReport:
         unread: Whether there is a statement that was not compared with a key.
     """
 
-    parts: int | None
+    component_count: int | None
     provenance: Mapping[str, Any] | None
-    unread: bool = False
+    provenance_unchecked: bool = False
 
 
 @dataclass(frozen=True)
@@ -451,7 +451,7 @@ def check_attachments(
         parts = check_sbom(content, document.sbom.target, document.manifest)
     if document.provenance is not None:
         if builder is None and allow_unchecked:
-            return AttachmentReport(parts, None, unread=True)
+            return AttachmentReport(parts, None, provenance_unchecked=True)
         if builder is None:
             raise UpdaterError(BUILDER_KEY_MISSING, path=document.provenance.target)
         wanted = [document.archive, document.tree, *([document.sbom] if document.sbom else [])]

@@ -111,15 +111,15 @@ class DeltaPackBuilder:
         wanted: As for :func:`choose_base_releases`.
         scratch: Where releases are unpacked; the system's own place by default.
         dropped: Filled while it works: what was not worth keeping.
-        not_made: Likewise: what could not be made.
+        failed: Likewise: what could not be made.
     """
 
     feed: FeedDirectory
     progress: ProgressListener
-    wanted: Sequence[str] | None = None
+    base_versions: Sequence[str] | None = None
     scratch: Path | None = None
     dropped: list[DroppedPack] = field(default_factory=list)
-    not_made: list[FailedPack] = field(default_factory=list)
+    failed: list[FailedPack] = field(default_factory=list)
 
     def build_packs(
         self, directory: Path, tree: Tree, manifest: Manifest, archive: TargetRef, targets: Path
@@ -145,14 +145,14 @@ class DeltaPackBuilder:
         role = state.delegated.get(manifest.product)
         offers = list_offers(role.signed) if role else []
         made = []
-        for offer in choose_base_releases(offers, manifest, self.wanted):
+        for offer in choose_base_releases(offers, manifest, self.base_versions):
             try:
                 ref = self._build_pack(state, offer, directory, tree, manifest, targets)
             except DeltaVerificationError:
                 raise
             except DeltaBuildError as error:
                 logger.warning("no delta pack from %s: %s", offer.version, error)
-                self.not_made.append(FailedPack(offer.version, error))
+                self.failed.append(FailedPack(offer.version, error))
                 continue
             if ref.length < archive.length * MAX_SIZE_RATIO:
                 made.append(ref)
@@ -195,7 +195,7 @@ class DeltaPackBuilder:
             out_bytes=info.out_bytes,
             out_files=info.out_files,
             max_memory_bytes=info.max_memory_bytes,
-            needs=info.needs,
+            needs=info.required_capabilities,
         )
 
     def _unpack_base(self, state: FeedState, document: ReleaseDocument, place: Path) -> Tree:

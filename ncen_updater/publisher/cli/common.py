@@ -449,9 +449,9 @@ def check_event_releases(
 def format_attachments(attachments: AttachmentReport) -> list[LazyText]:
     """What the papers of a release say, in sentences."""
     parts = LazyText(N_("No SBOM"))
-    if attachments.parts is not None:
-        parts = LazyText(N_("SBOM: {count} components"), {"count": attachments.parts})
-    if attachments.unread:
+    if attachments.component_count is not None:
+        parts = LazyText(N_("SBOM: {count} components"), {"count": attachments.component_count})
+    if attachments.provenance_unchecked:
         return [parts, LazyText(PROVENANCE_UNCHECKED_WARNING)]
     if attachments.provenance is None:
         return [parts, LazyText(N_("No provenance"))]
@@ -506,7 +506,7 @@ def show_event(
     compared = [
         (
             LazyText(DOCUMENT_COMPARED if one.files is None else FILES_COMPARED, vars(one)),
-            format_attachments(one.papers),
+            format_attachments(one.attachments),
         )
         for one in releases
     ]
@@ -547,9 +547,11 @@ def show_event(
             "anchored": root_compared,
             "page": str(html) if html is not None else None,
             "sentences": [text.render(session.language) for text in page.sentences],
-            "grave": [text.render(session.language) for text in page.grave],
-            "warnings": [text.render(session.language) for text in (*page.grave, *page.warnings)],
-            "harmless": page.harmless,
+            "grave": [text.render(session.language) for text in page.critical],
+            "warnings": [
+                text.render(session.language) for text in (*page.critical, *page.warnings)
+            ],
+            "harmless": page.info_count,
             "changes": changes,
             "releases": [dataclasses.asdict(release) for release in releases],
             "signatures": [dataclasses.asdict(item) for item in signatures],
@@ -576,7 +578,7 @@ def _format_signatures(signatures: Sequence[SignatureStatus]) -> Iterator[LazyTe
             "version": item.version,
             "names": ", ".join(item.signed) or LazyText(N_("nobody yet")),
             "threshold": item.threshold,
-            "lacking": item.lacking,
+            "lacking": item.missing_count,
             "open": ", ".join(item.missing) or "-",
         }
         yield LazyText(complete if item.complete else lacking, values)

@@ -118,7 +118,7 @@ def export(
     assert own is not None, "this program has a version"  # noqa: S101
     order = ExportRequest(
         product=choose_product(FeedDirectory(feed).read_state(), product),
-        destinations=tuple(ExportSite(*parse_site(site)) for site in sites),
+        sites=tuple(ExportSite(*parse_site(site)) for site in sites),
         origin=begin,
         target=parse_version(target),
         channel=Channel(channel),
@@ -142,7 +142,7 @@ def export(
         "sites": ", ".join(sites),
         "origin": origin,
         "agent": own,
-        "lapses": format_scheduled_time(done.lapses),
+        "lapses": format_scheduled_time(done.expires_at),
         "until": format_scheduled_time(done.usable_until),
     }
     wrote = N_("Would write: {path} ({size})") if dry_run else N_("Wrote: {path} ({size})")
@@ -171,7 +171,7 @@ def export(
             "bytes": done.bytes,
             "releases": done.releases,
             "agents": list(done.agents),
-            "lapses": done.lapses,
+            "lapses": done.expires_at,
             "usable_until": done.usable_until,
             "written": not dry_run,
         }

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ncen_updater.publisher.feed.status import ReleaseStatus, RoleStatus, SignedMetadata
 
 
-def add_online_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def add_online_options(command: Callable[..., Any], *, required: bool = True) -> Callable[..., Any]:
     """Add the keys of the online roles."""
     for role in ("timestamp", "snapshot"):
         words = {
@@ -41,7 +41,7 @@ def add_online_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "timestamp": N_("Private key of timestamp (repeatable)"),
         }[role]
         command = click.option(
-            f"--{role}-key", type=FILE_PATH, multiple=True, required=True, help=words
+            f"--{role}-key", type=FILE_PATH, multiple=True, required=required, help=words
         )(command)
     return command
 
@@ -178,7 +178,7 @@ def status(context: click.Context, feed: Path, signed: bool) -> None:
         show_line(session, format_emergency_halt(halt))
     session.write_output(
         {
-            "brakes": [dataclasses.asdict(halt) for halt in brakes],
+            "emergency_halts": [dataclasses.asdict(halt) for halt in brakes],
             "roles": [dataclasses.asdict(role) for role in roles],
             "releases": [dataclasses.asdict(release) for release in releases],
         }

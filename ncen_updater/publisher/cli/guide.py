@@ -22,8 +22,7 @@ COMMANDS = make_command_table(
         "draft": ("releases", N_("Draft the publication of releases")),
         "withdraw": ("releases", N_("Draft the withdrawal of a release")),
         "wave": ("rollout", N_("Draft the staged rollout of a release")),
-        "brake": N_("Halt a release with one signature, at most 72 hours"),
-        "halt": ("rollout", N_("Draft a halt of the rollout of a release")),
+        "halt": N_("Draft a halt of the rollout of a release"),
         "resume-wave": ("rollout", N_("Draft the end of a halt")),
         "channel": ("rollout", N_("Draft a change of the channel of a release")),
         "audience": ("rollout", N_("Draft the countries to which a release is offered")),
@@ -47,7 +46,7 @@ COMMAND_HELP = CommandHelp(
         ),
         N_("Sign"): ("show", "sign", "keys", "inspect"),
         N_("Roll out"): (
-            "wave", "audience", "channel", "halt", "resume-wave", "withdraw", "brake",
+            "wave", "audience", "channel", "halt", "resume-wave", "withdraw",
         ),
         N_("Maintain the feed"): ("refresh", "renew", "status", "monitor"),
         N_("Set up"): ("init", "rekey", "new", "agent-release"),
@@ -102,15 +101,13 @@ COMMAND_HELP = CommandHelp(
                 "two countries before the others"
             ),
         },
-        "brake": {
-            'brake 3.3.0 --reason "loses cases" --key keys/amina.pem --feed feed'
-            " --snapshot-key keys/snapshot.pem --timestamp-key keys/timestamp.pem": N_(
-                "in an emergency, by one signer"
-            ),
-        },
         "halt": {
             'halt 3.3.0 --reason "loses cases" --feed feed --event halt': N_(
                 "until resume-wave is signed"
+            ),
+            'halt 3.3.0 --emergency --reason "loses cases" --key keys/amina.pem --feed feed'
+            " --snapshot-key keys/snapshot.pem --timestamp-key keys/timestamp.pem": N_(
+                "in an emergency, by one signer"
             ),
         },
         "resume-wave": {

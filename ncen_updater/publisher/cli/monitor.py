@@ -125,7 +125,7 @@ def monitor(
             )
 
         look = at(url).check_feed(published, ahead, offline_ahead, deep, url)
-        findings, places = list(look.findings), [look.lists]
+        findings, places = list(look.findings), [look.observed_metadata]
         for address in also:
             try:
                 places.append(at(address).observe_metadata(address))
@@ -139,7 +139,7 @@ def monitor(
     role_line = N_("{role}: version {version}, {days_left} days left")
     for role in look.roles:
         show_line(session, LazyText(role_line, dataclasses.asdict(role)))
-    for halt in look.brakes:
+    for halt in look.emergency_halts:
         show_line(session, format_emergency_halt(halt))
     for line in format_findings(findings, session.language):
         session.add_line(line)
@@ -157,7 +157,7 @@ def monitor(
             "url": url,
             "exit_code": int(code),
             "roles": [dataclasses.asdict(role) for role in look.roles],
-            "brakes": [dataclasses.asdict(halt) for halt in look.brakes],
+            "emergency_halts": [dataclasses.asdict(halt) for halt in look.emergency_halts],
             "targets": look.targets,
             "bytes": look.bytes,
             "findings": [finding_to_json(f, session.language) for f in findings],

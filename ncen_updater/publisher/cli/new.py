@@ -158,7 +158,7 @@ def new(
             "findings": [finding_to_json(item, session.language) for item in findings],
         }
     )
-    strict = any(item.severity is Severity.STRICT for item in findings)
+    strict = any(item.severity is Severity.CRITICAL for item in findings)
     return ExitCode.BLOCKED if strict else ExitCode.OK
 
 

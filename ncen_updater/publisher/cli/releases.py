@@ -94,7 +94,7 @@ def inspect(
             "version": version,
             "archive": document.archive.model_dump(),
             "sbom": document.sbom.model_dump() if document.sbom else None,
-            "parts": checked.parts,
+            "parts": checked.component_count,
             "provenance": dict(checked.provenance) if checked.provenance else None,
         },
         N_("{product} {version} is published and signed."),
@@ -128,7 +128,7 @@ def lint(context: click.Context, directory: Path, feed: Path | None) -> ExitCode
     session.write_output(
         {"findings": [finding_to_json(finding, session.language) for finding in findings]}
     )
-    strict = any(finding.severity is Severity.STRICT for finding in findings)
+    strict = any(finding.severity is Severity.CRITICAL for finding in findings)
     return ExitCode.BLOCKED if strict else ExitCode.OK
 
 
@@ -231,7 +231,7 @@ def build(
             attachments,
         )
     dropped = tuple(maker.dropped) if maker else ()
-    not_made = maker.not_made if maker else []
+    not_made = maker.failed if maker else []
     manifest = built.document.manifest
     show_result(
         session,
@@ -315,11 +315,11 @@ def draft(
             # Looked at first, where nobody will find it: what lint refuses never becomes an event.
             place = Path(folder) / "event"
             page = build_review(
-                SigningEvent.create(place, made.title, made.roles, state, made.papers)
+                SigningEvent.create(place, made.title, made.roles, state, made.review_files)
             )
         for release in page.releases:
             refuse_critical_findings(f"{release.product} {release.version}", release.findings)
-    drafted = SigningEvent.create(event, made.title, made.roles, state, made.papers)
+    drafted = SigningEvent.create(event, made.title, made.roles, state, made.review_files)
     show_event(session, drafted, page=page)
 
 

@@ -1,4 +1,4 @@
-"""``wave``, ``halt``, ``resume-wave``, ``channel``, ``audience``: who may have a release, and when.
+"""``wave``, ``resume-wave``, ``channel``, ``audience``: who may have a release, and when.
 
 Each drafts a signing event, like everything that the officers decide.
 """
@@ -37,24 +37,6 @@ def wave(version: str, waves: tuple[str, ...], add: bool, at_once: bool) -> Draf
         raise CommandUsageError(N_("give waves or --at-once"))
     schedule = [parse_wave(text) for text in waves]
     return lambda s, p: draft_waves(s, p, version, schedule, get_time(), add=add)
-
-
-@click.command(
-    "halt",
-    cls=PublisherCommand,
-    help=N_("Draft a halt of the rollout of VERSION"),
-)
-@versioned_draft
-@click.option("--reason", required=True, help=N_("Reason shown to operators"))
-def halt(version: str, reason: str) -> DraftMaker:
-    from ncen_updater.formats.rollout import ReleaseHalt
-    from ncen_updater.publisher.signing.draft import draft_halt
-
-    try:
-        halted = ReleaseHalt(reason=reason)
-    except ValueError as error:
-        raise CommandUsageError(N_("must have 1 to 1000 characters"), hint="--reason") from error
-    return lambda s, p: draft_halt(s, p, version, halted, get_time())
 
 
 @click.command(

@@ -104,7 +104,7 @@ def try_(
         }
         session.print_message(LazyText(words, values))
         if not stage.is_passed:
-            session.print_message(stage.said)
+            session.print_message(stage.output)
 
     with serve_feed(trial.feed, desk):  # first of all: to build both takes minutes
         with session.make_progress() as progress:
@@ -135,7 +135,7 @@ def try_(
         {
             **values,
             "passed": whole,
-            "stop_s": stop,
+            "downtime_s": stop,
             "stages": [
                 {
                     "name": stage.name,
@@ -157,5 +157,7 @@ def _get_downtime_s(stages: list[SandboxStage]) -> float | None:
     for stage in stages:
         if stage.name == "upgrade" and stage.is_passed:
             changes = stage.document.get("changes") or []
-            return sum(float(change.get("stop_s") or 0) for change in changes) if changes else None
+            return (
+                sum(float(change.get("downtime_s") or 0) for change in changes) if changes else None
+            )
     return None

@@ -72,7 +72,7 @@ class ExportedBundle:
     file: Path
     bytes: int
     releases: dict[str, str]
-    lapses: datetime
+    expires_at: datetime
     usable_until: datetime
     agents: tuple[str, ...] = ()
 
@@ -127,7 +127,7 @@ def export_bundle(
             "schema": 1,
             "product": order.product,
             "from": str(order.origin),
-            "for": [f"{place.country}/{place.site}" for place in order.destinations],
+            "for": [f"{place.country}/{place.site}" for place in order.sites],
             "releases": releases,
             "agents": [str(version) for version in agents],
             "lapses": f"{lapses:%Y-%m-%dT%H:%M:%SZ}",
@@ -228,7 +228,7 @@ def _write_bundle(
         written = Path(folder) / output.name
         with durable.open_for_replace(written) as stream:
             stream.writelines(encode_bundle(sources))
-        for number, place in enumerate(order.destinations):
+        for number, place in enumerate(order.sites):
             _test_import(written, Path(folder) / f"site-{number}", place, feed, order, clock)
         if not dry_run:
             durable.rename_entry(written, output)
@@ -266,7 +266,7 @@ def _test_import(
         ) from error  # fmt: skip
     finally:
         shutil.rmtree(state, ignore_errors=True)
-    if record.reaches is None:
+    if record.reachable_release is None:
         raise UpdaterError(
             UNUSABLE_BUNDLE,
             site=f"{place.country}/{place.site}",

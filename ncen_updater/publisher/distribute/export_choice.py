@@ -62,7 +62,7 @@ class ExportRequest:
     """
 
     product: str
-    destinations: tuple[ExportSite, ...]
+    sites: tuple[ExportSite, ...]
     origin: Version
     target: Version | None
     channel: Channel
@@ -85,7 +85,7 @@ def find_agent_paths(
         raise make_unknown_role_error(state, AGENT_PRODUCT)
     offers = parse_offers(AGENT_PRODUCT, role.signed.targets)
     ways = {}
-    for place in order.destinations:
+    for place in order.sites:
         path = choose_path(
             order.agent,
             offers,
@@ -122,7 +122,7 @@ def list_hops(
     if order.target is not None and order.target not in known:
         raise UpdaterError(UNKNOWN_RELEASE, product=order.product, version=order.target)
     found: dict[tuple[Version | None, str], Offer] = {}
-    for place in order.destinations:
+    for place in order.sites:
         try:
             path = choose_path(
                 order.origin,

@@ -90,8 +90,8 @@ class FeedReport:
     targets: int
     bytes: int
     findings: tuple[Finding, ...]
-    brakes: tuple[EmergencyHaltStatus, ...] = ()
-    lists: tuple[ObservedMetadata, ...] = ()
+    emergency_halts: tuple[EmergencyHaltStatus, ...] = ()
+    observed_metadata: tuple[ObservedMetadata, ...] = ()
 
 
 def choose_exit_code(findings: Sequence[Finding]) -> ExitCode:
@@ -100,7 +100,7 @@ def choose_exit_code(findings: Sequence[Finding]) -> ExitCode:
     14 if a list lapses or is old, 7 if all that is known is that a place, or a file of it, did not
     answer, else 1.
     """
-    strict = {finding.code for finding in findings if finding.severity is Severity.STRICT}
+    strict = {finding.code for finding in findings if finding.severity is Severity.CRITICAL}
     if not strict:
         return ExitCode.OK
     if strict <= {FEED_NOT_CHECKED, UNREACHABLE}:
@@ -291,7 +291,7 @@ def make_place_finding(place: str, error: UpdaterError) -> Finding:
     values = {"place": place, "what": error.title_text}
     return Finding(
         "NU-7207",
-        Severity.STRICT,
+        Severity.CRITICAL,
         LazyText(N_("Feed at {place} unusable: {what}"), values),
         LazyText(N_("Check that URL: its sites cannot upgrade.")),
         {"place": place, "code": error.code, "detail": error.detail},
@@ -307,7 +307,7 @@ def _make_not_checked_finding(place: str, error: UpdaterError) -> Finding:
     )
     return Finding(
         FEED_NOT_CHECKED,
-        Severity.STRICT,
+        Severity.CRITICAL,
         LazyText(words, {"place": place, "what": error.title_text}),
         LazyText(remedy),
         {"place": place, "code": error.code, "detail": error.detail},
@@ -319,7 +319,7 @@ def _make_failure_finding(place: str, error: UpdaterError) -> Finding:
         return _make_not_checked_finding(place, error)
     return Finding(
         FEED_FAILED,
-        Severity.STRICT,
+        Severity.CRITICAL,
         LazyText(N_("Feed unusable: {what}"), {"what": error.title_text}),
         LazyText(N_("Act immediately: sites cannot upgrade.")),
         {"code": error.code, "detail": error.detail},
@@ -331,7 +331,7 @@ def _make_warning_finding(place: str, error: UpdaterError, days: int) -> Finding
         return _make_not_checked_finding(place, error)
     return Finding(
         FEED_WILL_FAIL,
-        Severity.STRICT,
+        Severity.CRITICAL,
         LazyText(
             N_("Feed unusable in {days} days: {what}"),
             {"days": days, "what": error.title_text},
@@ -364,7 +364,7 @@ def _find_due_roles(seen: dict[str, Metadata[Any]], now: datetime) -> list[Findi
         found.append(
             Finding(
                 ROLE_RENEWAL_DUE,
-                Severity.ADVISORY,
+                Severity.WARNING,
                 LazyText(
                     N_("Metadata '{role}' expires in {days} days"),
                     {"role": role, "days": left.days},
@@ -395,7 +395,7 @@ def _compare_with_published(
             found.append(
                 Finding(
                     FEED_OUTDATED,
-                    Severity.STRICT,
+                    Severity.CRITICAL,
                     LazyText(
                         N_(
                             "Public feed has {role} version {theirs}; the Secretariat published"

@@ -160,7 +160,7 @@ def _parse_length(answer: requests.Response) -> int | None:
 def _make_unreachable_finding(name: str, error: requests.RequestException) -> Finding:
     return Finding(
         UNREACHABLE,
-        Severity.STRICT,
+        Severity.CRITICAL,
         LazyText(
             N_("Cannot download '{name}': {detail}"),
             {"name": name, "detail": get_root_cause(error)},
@@ -173,7 +173,7 @@ def _make_unreachable_finding(name: str, error: requests.RequestException) -> Fi
 def _make_missing_finding(name: str, status: int) -> Finding:
     return Finding(
         "NU-7212",
-        Severity.STRICT,
+        Severity.CRITICAL,
         LazyText(
             N_("'{name}' not found (status {status})"),
             {"name": name, "status": status},
@@ -187,7 +187,7 @@ def _make_length_finding(name: str, reported: int, length: int) -> Finding:
     values = {"name": name, "told": reported, "length": length}
     return Finding(
         "NU-7213",
-        Severity.STRICT,
+        Severity.CRITICAL,
         LazyText(N_("'{name}' has {told} bytes, expected {length}"), values),
         LazyText(N_("Upload the file again and disable compression on the server.")),
         values,
@@ -197,7 +197,7 @@ def _make_length_finding(name: str, reported: int, length: int) -> Finding:
 def _make_altered_finding(name: str) -> Finding:
     return Finding(
         "NU-7214",
-        Severity.STRICT,
+        Severity.CRITICAL,
         LazyText(N_("digest mismatch: '{name}'"), {"name": name}),
         LazyText(N_("Find out who changed it, then upload the feed again.")),
         {"name": name},
@@ -208,7 +208,7 @@ def _make_range_finding(name: str, count: int = 1) -> Finding:
     values = {"name": name, "count": count}
     return Finding(
         NO_RANGES,
-        Severity.ADVISORY,
+        Severity.WARNING,
         LazyText(N_("Range requests not supported ({count} files, such as '{name}')"), values),
         LazyText(N_("Enable Range requests on the server.")),
         values,
@@ -232,7 +232,7 @@ def _make_caching_finding(name: str, age: int | None) -> Finding:
         words = N_("No cache lifetime for '{name}' (at most {most} seconds)")
     return Finding(
         "NU-7216",
-        Severity.ADVISORY if age is None else Severity.STRICT,
+        Severity.WARNING if age is None else Severity.CRITICAL,
         LazyText(words, values),
         LazyText(N_("Send 'Cache-Control: no-cache, max-age=60'.")),
         values,
@@ -244,7 +244,7 @@ def _check_absent_root(name: str, status: int, age: int | None) -> list[Finding]
         return [
             Finding(
                 "NU-7217",
-                Severity.STRICT,
+                Severity.CRITICAL,
                 LazyText(
                     N_("Server returns {status} for missing file '{name}'"),
                     {"name": name, "status": status},
@@ -258,7 +258,7 @@ def _check_absent_root(name: str, status: int, age: int | None) -> list[Finding]
     return [
         Finding(
             "NU-7218",
-            Severity.STRICT,
+            Severity.CRITICAL,
             LazyText(
                 N_("Missing '{name}' is cached for {age} seconds"),
                 {"name": name, "age": age},

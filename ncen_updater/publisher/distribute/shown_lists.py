@@ -59,7 +59,7 @@ class ObservedMetadata:
     role: str
     version: int
     digest: str
-    place: str
+    source: str
 
 
 def observe_metadata(place: str, lists: dict[str, Metadata[Any]]) -> tuple[ObservedMetadata, ...]:
@@ -80,12 +80,12 @@ def find_equivocations(shown: Iterable[ObservedMetadata]) -> Iterator[Finding]:
             continue
         reported.add((one.role, one.version, one.digest))
         values = {
-            "role": one.role, "version": one.version, "first": before.place, "second": one.place,
+            "role": one.role, "version": one.version, "first": before.source, "second": one.source,
             "digest": before.digest[:16], "other": one.digest[:16],
         }  # fmt: skip
         yield Finding(
             EQUIVOCATION,
-            Severity.STRICT,
+            Severity.CRITICAL,
             LazyText(
                 N_(
                     "Two versions {version} of '{role}' metadata: {first} shows {digest}, {second}"
@@ -123,12 +123,12 @@ def find_outdated(
         best = newest[one.role]
         if one.version < best.version:
             values = {
-                "role": one.role, "place": one.place, "version": one.version,
-                "newest": best.version, "other": best.place,
+                "role": one.role, "place": one.source, "version": one.version,
+                "newest": best.version, "other": best.source,
             }  # fmt: skip
             yield Finding(
                 METADATA_OUTDATED,
-                Severity.ADVISORY,
+                Severity.WARNING,
                 LazyText(
                     N_("{place} has '{role}' version {version}, {other} has version {newest}"),
                     values,
@@ -212,7 +212,7 @@ class MetadataHistory:
             known.add((one.role, one.version, one.digest))
             line = encode_canonical_json({
                 "at": format_utc_time(now), "before": before, "digest": one.digest,
-                "place": one.place, "role": one.role, "version": one.version,
+                "place": one.source, "role": one.role, "version": one.version,
             }).rstrip(b"\n")  # fmt: skip
             content, before, added = content + line + b"\n", compute_sha256(line), added + 1
         if added:

@@ -241,7 +241,7 @@ class UploadReport:
     """
 
     written: tuple[str, ...]
-    kept: int
+    unchanged: int
     timestamp: int
 
 

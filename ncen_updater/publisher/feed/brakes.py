@@ -138,7 +138,9 @@ def sign_emergency_halt_end(
 
 def _require_halt_key(state: FeedState, signer: Signer, product: str) -> None:
     if signer.public_key.keyid not in read_emergency_halt_keys(state.root.signed):
-        raise UpdaterError(KEY_NOT_ALLOWED, key=get_key_owner(signer.public_key), role="brakes")
+        raise UpdaterError(
+            KEY_NOT_ALLOWED, key=get_key_owner(signer.public_key), role="emergency_halt_keys"
+        )
     if product not in state.delegated:
         from ncen_updater.publisher.feed.feed import make_unknown_role_error
 

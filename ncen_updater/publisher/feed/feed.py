@@ -70,7 +70,7 @@ class FeedState:
     delegated: Mapping[str, Metadata[Targets]] = field(default_factory=dict)
     snapshot: Metadata[Snapshot] | None = None
     timestamp: Metadata[Timestamp] | None = None
-    chain: tuple[Metadata[Root], ...] = ()
+    previous_roots: tuple[Metadata[Root], ...] = ()
 
     def get_role(self, role: str) -> Metadata[Any] | None:
         """Metadata of a role, or None if it has none yet."""

@@ -217,7 +217,9 @@ class Publisher:
 
     def _require_once_signed(self, state: FeedState, role: str) -> None:
         """What neither the newest root nor the one before vouches for may be anybody's."""
-        if not any(verify_role(replace(state, root=root), role) for root in state.chain[-2:]):
+        if not any(
+            verify_role(replace(state, root=root), role) for root in state.previous_roots[-2:]
+        ):
             raise UpdaterError(
                 FEED_BROKEN,
                 path=self._feed.directory,

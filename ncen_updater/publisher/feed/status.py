@@ -81,7 +81,7 @@ class SignatureStatus:
     signed: tuple[str, ...]
     threshold: int
     missing: tuple[str, ...]
-    lacking: int
+    missing_count: int
     complete: bool
 
 
@@ -157,7 +157,7 @@ def read_signature_status(event: SigningEvent) -> list[SignatureStatus]:
                 signed=tuple(sorted(get_key_owner(key) for key in have.values())),
                 threshold=max(result.threshold for result in results),
                 missing=list_key_owners(lack.values()),
-                lacking=max(max(0, r.threshold - len(r.signed)) for r in results),
+                missing_count=max(max(0, r.threshold - len(r.signed)) for r in results),
                 complete=all(bool(result) for result in results),
             )
         )

@@ -27,7 +27,7 @@ Forms = tuple[str, ...]
 
 @dataclass(frozen=True)
 class OverlayChange:
-    """One ``[[carried]]`` against that of the release before, in the words that all are made for.
+    """One ``[[overlays]]`` against that of the release before, in the words that all are made for.
 
     Attributes:
         declared: What the release says of it.
@@ -38,7 +38,7 @@ class OverlayChange:
     """
 
     declared: OverlayManifest
-    then: OverlayManifest
+    previous: OverlayManifest
     after: Mapping[TextKey, Forms]
     before: Mapping[TextKey, Forms]
     renamed: Mapping[TextKey, TextKey] = field(default_factory=dict)
@@ -102,9 +102,9 @@ def compare_overlays(
         before: The release before.
         texts_before: Its carried files.
     """
-    old = {item.overlay: item for item in before.carried} if before else {}
-    for declared in manifest.carried:
-        then = old.get(declared.overlay)
+    old = {item.site_path: item for item in before.overlays} if before else {}
+    for declared in manifest.overlays:
+        then = old.get(declared.site_path)
         if then is None or then.kind is not declared.kind:
             continue
         after, was = list_source_forms(declared, texts), list_source_forms(then, texts_before)

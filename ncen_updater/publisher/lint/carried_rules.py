@@ -44,20 +44,22 @@ COUNTRY_NOTICE_CODES = frozenset({"NU-7148", "NU-7149", "NU-7152", "NU-7155", "N
 
 
 def _list_overlay_files(release: LintedRelease) -> list[OverlayFile]:
-    return list_overlay_files(release.manifest.carried, release.files)
+    return list_overlay_files(release.manifest.overlays, release.files)
 
 
 def check_overlay_files(release: LintedRelease) -> Iterator[Finding]:
     """What is declared is there, and can be read as what it is declared to be."""
     links = {e.path for e in release.tree.entries if e.type is EntryType.SYMLINK}
-    for declared in release.manifest.carried:
+    for declared in release.manifest.overlays:
         for path in _list_expected_paths(release, declared):
             if path in links:
                 yield make_unreadable_finding(path, UnusableFileError("it is a link"))
             elif path not in release.files:
                 yield rules.CARRIED_FILE_MISSING.report(path=path)
         if _lacks_source(release, declared):
-            yield rules.SOURCE_TEXTS_MISSING.report(path=declared.slot, language=declared.source)
+            yield rules.SOURCE_TEXTS_MISSING.report(
+                path=declared.release_path, language=declared.source
+            )
     for file in _list_overlay_files(release):
         content = release.texts.get(file.path)
         try:
@@ -69,19 +71,19 @@ def check_overlay_files(release: LintedRelease) -> Iterator[Finding]:
 
 def _list_expected_paths(release: LintedRelease, declared: OverlayManifest) -> list[str]:
     if declared.kind is OverlayKind.SETTINGS:
-        return [declared.slot]
+        return [declared.release_path]
     if declared.template is not None:
         return [declared.template]
     # Gettext's files tell the text of the source beside; the others are nothing without it.
     value = declared.format is OverlayFormat.PO and list_overlay_files([declared], release.files)
-    return [] if value else [fill_language(declared.slot, declared.source)]
+    return [] if value else [fill_language(declared.release_path, declared.source)]
 
 
 def _lacks_source(release: LintedRelease, declared: OverlayManifest) -> bool:
     return (
         declared.format is OverlayFormat.PO
         and declared.template is None
-        and fill_language(declared.slot, declared.source) not in release.files
+        and fill_language(declared.release_path, declared.source) not in release.files
         and bool(list_overlay_files([declared], release.files))
     )
 
@@ -125,14 +127,15 @@ def _is_substituted(place: str) -> bool:
 
 def check_settings(release: LintedRelease) -> Iterator[Finding]:
     """Settings agree with what is asked of them, and what is named is there."""
-    for declared in release.manifest.carried:
+    for declared in release.manifest.overlays:
         known = list_source_forms(declared, release.texts)
         if known is None:
             continue
         names = {format_key(key) for key in known}
         if declared.kind is OverlayKind.SETTINGS:
             values = (
-                read_shipped_catalog(declared, release.texts.get(declared.slot)) or TextCatalog()
+                read_shipped_catalog(declared, release.texts.get(declared.release_path))
+                or TextCatalog()
             )
             yield from _check_own_values(declared, values)
             named = [rule.key for rule in declared.rules]
@@ -143,7 +146,9 @@ def check_settings(release: LintedRelease) -> Iterator[Finding]:
             ]
         unmet += [new for new in declared.renamed.values() if new not in names]
         if unmet:
-            yield rules.CARRIED_NAMES_UNKNOWN.report(names=format_names(unmet), path=declared.slot)
+            yield rules.CARRIED_NAMES_UNKNOWN.report(
+                names=format_names(unmet), path=declared.release_path
+            )
 
 
 def _check_own_values(declared: OverlayManifest, values: TextCatalog) -> Iterator[Finding]:
@@ -156,7 +161,9 @@ def _check_own_values(declared: OverlayManifest, values: TextCatalog) -> Iterato
             else ""
         )
         if wrong:
-            yield rules.SETTING_BREAKS_RULE.report(path=declared.slot, key=rule.key, rule=wrong)
+            yield rules.SETTING_BREAKS_RULE.report(
+                path=declared.release_path, key=rule.key, rule=wrong
+            )
 
 
 def check_overlay_history(release: LintedRelease) -> Iterator[Finding]:
@@ -165,20 +172,20 @@ def check_overlay_history(release: LintedRelease) -> Iterator[Finding]:
     yield from _check_required_settings(release)
     if before is None:
         return
-    now = {item.overlay: item for item in release.manifest.carried}
-    for then in before.carried:
-        declared = now.get(then.overlay)
+    now = {item.site_path: item for item in release.manifest.overlays}
+    for then in before.overlays:
+        declared = now.get(then.site_path)
         if declared is None:
-            yield rules.CARRIED_DROPPED.report(overlay=then.overlay, last=before.version)
+            yield rules.CARRIED_DROPPED.report(overlay=then.site_path, last=before.version)
         elif _describe_format(then) != _describe_format(declared):
             yield rules.CARRIED_FORM_CHANGED.report(
-                overlay=then.overlay, old=_describe_format(then), new=_describe_format(declared)
+                overlay=then.site_path, old=_describe_format(then), new=_describe_format(declared)
             )
     if release.texts_before is None:
         return
     yield from _check_languages(release)
     for change in compare_overlays(release.manifest, release.texts, before, release.texts_before):
-        if _describe_format(change.then) == _describe_format(change.declared):
+        if _describe_format(change.previous) == _describe_format(change.declared):
             settings = change.declared.kind is OverlayKind.SETTINGS
             found = _check_changed_settings if settings else _check_changed_texts
             yield from found(change, before.version)
@@ -191,13 +198,13 @@ def _describe_format(declared: OverlayManifest) -> str:
 def _check_required_settings(release: LintedRelease) -> Iterator[Finding]:
     """Settings that each site has to have before it can upgrade, and that nobody asked before."""
     previous = release.previous.manifest if release.previous else None
-    old = {item.overlay: item for item in previous.carried} if previous else {}
-    for declared in release.manifest.carried:
+    old = {item.site_path: item for item in previous.overlays} if previous else {}
+    for declared in release.manifest.overlays:
         values = list_source_forms(declared, release.texts)
         if values is None:
             continue
         filled = {format_key(key) for key, forms in values.items() if any(forms)}
-        then = old.get(declared.overlay)
+        then = old.get(declared.site_path)
         was: set[str] = set()
         if then is not None and release.texts_before is not None:
             before = list_source_forms(then, release.texts_before) or {}
@@ -206,21 +213,25 @@ def _check_required_settings(release: LintedRelease) -> Iterator[Finding]:
             }
         bare = [key for key in declared.required if key not in filled and key not in was]
         if bare:
-            yield rules.SETTINGS_REQUIRED.report(keys=format_names(bare), overlay=declared.overlay)
+            yield rules.SETTINGS_REQUIRED.report(
+                keys=format_names(bare), overlay=declared.site_path
+            )
 
 
 def _check_languages(release: LintedRelease) -> Iterator[Finding]:
     assert release.previous is not None and release.texts_before is not None  # noqa: S101
     last = release.previous.manifest
-    for then in last.carried:
-        declared = next((d for d in release.manifest.carried if d.overlay == then.overlay), None)
+    for then in last.overlays:
+        declared = next(
+            (d for d in release.manifest.overlays if d.site_path == then.site_path), None
+        )
         if declared is None:
             continue
         old = {f.language for f in list_overlay_files([then], release.texts_before) if f.language}
         new = {f.language for f in list_overlay_files([declared], release.files) if f.language}
         if old - new:
             yield rules.LANGUAGES_DROPPED.report(
-                path=declared.slot,
+                path=declared.release_path,
                 last=last.version,
                 languages=format_names(sorted(old - new)),
                 source=declared.source,
@@ -228,7 +239,7 @@ def _check_languages(release: LintedRelease) -> Iterator[Finding]:
 
 
 def _check_changed_texts(change: OverlayChange, last: str) -> Iterator[Finding]:
-    values: dict[str, object] = {"path": change.declared.slot, "last": last}
+    values: dict[str, object] = {"path": change.declared.release_path, "last": last}
     if change.added or change.changed or change.removed:
         yield rules.TEXTS_CHANGED.report(
             added=len(change.added), changed=len(change.changed), gone=len(change.removed), **values
@@ -243,7 +254,7 @@ def _check_changed_texts(change: OverlayChange, last: str) -> Iterator[Finding]:
 
 
 def _check_changed_settings(change: OverlayChange, last: str) -> Iterator[Finding]:
-    values: dict[str, object] = {"path": change.declared.slot, "last": last}
+    values: dict[str, object] = {"path": change.declared.release_path, "last": last}
     if change.removed:
         yield rules.SETTINGS_DROPPED.report(keys=change.format_keys(change.removed), **values)
     if change.changed:
@@ -252,7 +263,7 @@ def _check_changed_settings(change: OverlayChange, last: str) -> Iterator[Findin
     stricter = [
         rule.key
         for rule in change.declared.rules
-        if rule.key in old and _is_stricter_rule(rule, change.then)
+        if rule.key in old and _is_stricter_rule(rule, change.previous)
     ]
     if stricter:
         yield rules.SETTING_RULES_STRICTER.report(keys=format_names(stricter), **values)

@@ -49,12 +49,20 @@ def _check_schema_numbers(
         yield from _check_unchanged_schema(release, before, values)
     elif not any(release.iter_new_migrations()) and release.manifest.migrator is None:
         yield rules.SCHEMA_NUMBER_RAISED_IDLY.report(**values)
-    if new.back_to < old.back_to:
-        yield rules.BACK_TO_LOWERED.report(back_to=new.back_to, back_before=old.back_to, **values)
-    if new.expand and release.manifest.migrator is not None and new.back_to > old.schema_number:
-        yield rules.EXPAND_NOT_FROM_LAST.report(back_to=new.back_to, **values)
-    if release.manifest.migrator is not None and new.back_to > old.schema_number:
-        yield rules.ROLLBACK_GIVES_UP_DATA.report(back_to=new.back_to, **values)
+    if new.compatible_down_to < old.compatible_down_to:
+        yield rules.BACK_TO_LOWERED.report(
+            compatible_down_to=new.compatible_down_to, back_before=old.compatible_down_to, **values
+        )
+    if (
+        new.expand
+        and release.manifest.migrator is not None
+        and new.compatible_down_to > old.schema_number
+    ):
+        yield rules.EXPAND_NOT_FROM_LAST.report(compatible_down_to=new.compatible_down_to, **values)
+    if release.manifest.migrator is not None and new.compatible_down_to > old.schema_number:
+        yield rules.ROLLBACK_GIVES_UP_DATA.report(
+            compatible_down_to=new.compatible_down_to, **values
+        )
 
 
 def _check_unchanged_schema(
@@ -71,7 +79,7 @@ def _check_unchanged_schema(
     if before.migrator is None:
         yield rules.NEW_MIGRATOR_SAME_NUMBER.report(**values)
     own, others = _list_new_migration_files(release)
-    for paths, severity in ((own, Severity.STRICT), (others, Severity.ADVISORY)):
+    for paths, severity in ((own, Severity.CRITICAL), (others, Severity.WARNING)):
         if paths:
             yield rules.NEW_FILES_SAME_NUMBER.report(severity, files=format_names(paths), **values)
 

@@ -95,7 +95,7 @@ def lint_release(
     paths = [entry.path for entry in tree.entries if entry.type is EntryType.FILE]
     texts = {
         file.path: _read_beginning(directory / file.path, MAX_OVERLAY_FILE_BYTES + 1)
-        for file in list_overlay_files(manifest.carried, paths)
+        for file in list_overlay_files(manifest.overlays, paths)
     }
     return lint_tree(
         manifest,
@@ -178,8 +178,8 @@ def refuse_critical_findings(name: str, findings: Iterable[Finding]) -> None:
         LINT_REFUSES: With the first of them.
     """
     for found in findings:
-        if found.severity is Severity.STRICT:
-            raise UpdaterError(LINT_REFUSES, name=name, what=found.what, detail=found.code)
+        if found.severity is Severity.CRITICAL:
+            raise UpdaterError(LINT_REFUSES, name=name, what=found.title, detail=found.code)
 
 
 def find_previous_release(feed: FeedDirectory, directory: Path) -> ReleaseDocument | None:
@@ -225,7 +225,7 @@ def read_previous_texts(
     """
     if previous is None:
         return None
-    if not previous.manifest.carried:
+    if not previous.manifest.overlays:
         return {}
     role = feed.read_state().delegated[previous.manifest.product]
     listed = role.signed.targets
@@ -341,7 +341,7 @@ def _check_health(release: LintedRelease) -> Iterator[Finding]:
     if release.manifest.health or release.manifest.product == AGENT_PRODUCT:
         return  # an agent confirms itself; nobody asks it over HTTP
     serves = bool(release.manifest.databases or release.manifest.migrator)
-    yield rules.HEALTH_PROBE_MISSING.report(Severity.STRICT if serves else Severity.ADVISORY)
+    yield rules.HEALTH_PROBE_MISSING.report(Severity.CRITICAL if serves else Severity.WARNING)
 
 
 def _check_secrets(release: LintedRelease) -> Iterator[Finding]:

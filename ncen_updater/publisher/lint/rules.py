@@ -48,12 +48,12 @@ class LintRule:
 
 def strict(number: int, what: str, remedy: str) -> LintRule:
     """Name a rule whose breach forbids the release."""
-    return LintRule(number, Severity.STRICT, what, remedy)
+    return LintRule(number, Severity.CRITICAL, what, remedy)
 
 
 def advisory(number: int, what: str, remedy: str) -> LintRule:
     """Name a rule whose breach a person weighs."""
-    return LintRule(number, Severity.ADVISORY, what, remedy)
+    return LintRule(number, Severity.WARNING, what, remedy)
 
 
 def info(number: int, what: str, remedy: str) -> LintRule:
@@ -321,7 +321,7 @@ CARRIED_DROPPED = advisory(
 CARRIED_FORM_CHANGED = strict(
     7154,
     N_("{overlay} changes from {old} to {new}: local files become unreadable."),
-    N_("Use another path in 'overlay', or keep kind, format and encoding."),
+    N_("Use another path in 'site_path', or keep kind, format and encoding."),
 )
 SETTINGS_DROPPED = advisory(
     7155,
@@ -372,13 +372,16 @@ SCHEMA_NUMBER_RAISED_IDLY = advisory(
 )
 BACK_TO_LOWERED = advisory(
     7165,
-    N_("'compatible_down_to' falls from {back_before} in {last} to {back_to}."),
-    N_("Confirm that releases with schema number {back_to} run on data written by {last}."),
+    N_("'compatible_down_to' falls from {back_before} in {last} to {compatible_down_to}."),
+    N_(
+        "Confirm that releases with schema number {compatible_down_to} run on data written by"
+        " {last}."
+    ),
 )
 ROLLBACK_GIVES_UP_DATA = advisory(
     7166,
     N_(
-        "Rollback to {last} loses records: 'compatible_down_to' is {back_to}, its schema"
+        "Rollback to {last} loses records: 'compatible_down_to' is {compatible_down_to}, its schema"
         " number {before}."
     ),
     N_("If {last} runs on the new schema, lower 'compatible_down_to'."),
@@ -406,7 +409,8 @@ EXPAND_WITHOUT_MIGRATOR = advisory(
 EXPAND_NOT_FROM_LAST = advisory(
     7181,
     N_(
-        "'expand' has no effect from {last}: 'compatible_down_to' is {back_to}, its schema"
+        "'expand' has no effect from {last}:"
+        " 'compatible_down_to' is {compatible_down_to}, its schema"
         " number {before}."
     ),
     N_("If {last} runs on the new schema, lower 'compatible_down_to'."),

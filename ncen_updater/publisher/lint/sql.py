@@ -172,7 +172,7 @@ class SqlText:
     database: str
     sql: str
     refusals: Mapping[str, SqlRefusal | None]
-    certain: bool
+    engines_declared: bool
     file: MigrationSqlFile | None = None
 
 
@@ -290,9 +290,9 @@ def _is_empty(text: SqlText) -> bool:
 
 _REFUSALS: Final = {
     RefusalKind.FORBIDDEN: rules.SQL_FORBIDDEN,
-    RefusalKind.OUTSIDE: rules.SQL_OUTSIDE_TRANSACTION,
-    RefusalKind.NOT_ALONE: rules.SQL_NOT_ALONE,
-    RefusalKind.NO_QUESTION: rules.SQL_NO_QUESTION,
+    RefusalKind.NOT_TRANSACTIONAL: rules.SQL_OUTSIDE_TRANSACTION,
+    RefusalKind.NOT_SINGLE_STATEMENT: rules.SQL_NOT_ALONE,
+    RefusalKind.NOT_A_QUERY: rules.SQL_NO_QUESTION,
     RefusalKind.SYNTAX: rules.SQL_SYNTAX_ERROR,
 }
 
@@ -303,7 +303,7 @@ def _make_refusal_findings(text: SqlText) -> Iterator[Finding]:
         if refused is not None:
             by_refusal.setdefault(refused, []).append(DIALECTS[engine].title)
     everywhere = all(text.refusals.values())
-    severity = Severity.STRICT if text.certain or everywhere else Severity.ADVISORY
+    severity = Severity.CRITICAL if text.engines_declared or everywhere else Severity.WARNING
     for refused, engines in by_refusal.items():
         values: dict[str, object] = {
             "name": text.name,
@@ -311,7 +311,7 @@ def _make_refusal_findings(text: SqlText) -> Iterator[Finding]:
             "engines": ", ".join(engines),
             "reason": refused.reason,
         }
-        yield _REFUSALS[refused.why].report(severity, **values)
+        yield _REFUSALS[refused.kind].report(severity, **values)
 
 
 def check_queries(release: LintedRelease) -> Iterator[Finding]:
@@ -346,16 +346,18 @@ def check_unmapped_codes(release: LintedRelease) -> Iterator[Finding]:
 def check_down_migrations(release: LintedRelease) -> Iterator[Finding]:
     """A way down keeps what was entered, or the release says what it does not keep."""
     for database, migration in release.iter_new_migrations():
-        declared = {name.lower() for name in migration.loses or ()}
+        declared = {name.lower() for name in migration.data_loss or ()}
         found: dict[tuple[str, bool, bool], DataLoss] = {}
         for loss in _find_data_loss(release, migration):
-            found.setdefault((loss.object_name, loss.how is LossKind.REFUSES, loss.own), loss)
+            found.setdefault(
+                (loss.object_name, loss.kind is LossKind.REFUSES, loss.is_release_table), loss
+            )
         for loss in found.values():
             if not {loss.object_name, loss.table} & declared:
                 yield _make_data_loss_finding(database, migration, loss)
-        if migration.loses:
+        if migration.data_loss:
             yield rules.DECLARED_LOSSES.report(
-                down=migration.down, database=database, objects=", ".join(migration.loses)
+                down=migration.down, database=database, objects=", ".join(migration.data_loss)
             )
 
 
@@ -379,7 +381,7 @@ def _make_data_loss_finding(database: str, migration: Migration, loss: DataLoss)
         "object": loss.object_name,
         "line": loss.line,
     }
-    if loss.how is LossKind.REFUSES:
+    if loss.kind is LossKind.REFUSES:
         return rules.ROLLBACK_MAY_FAIL.report(**values)
-    rule = rules.ROLLBACK_RESTORES_OWN_ROWS if loss.own else rules.ROLLBACK_LOSES_DATA
+    rule = rules.ROLLBACK_RESTORES_OWN_ROWS if loss.is_release_table else rules.ROLLBACK_LOSES_DATA
     return rule.report(**values)

@@ -126,7 +126,7 @@ class SandboxSite:
         environment = {name: own[name] for name in INHERITED_VARIABLES if name in own}
         environment |= {k: str(v) for k, v in self.application.get("environment", {}).items()}
         environment["NCEN_CURRENT"] = str(self.current)
-        environment["NCEN_DOOR_FILE"] = str(self.application.get("door_file", ""))
+        environment["NCEN_MAINTENANCE_FILE"] = str(self.application.get("maintenance_file", ""))
         try:
             return subprocess.run(
                 words, env=environment, cwd="/", stdin=subprocess.DEVNULL,

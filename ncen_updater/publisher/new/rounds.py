@@ -45,7 +45,7 @@ def declarations(findings: Sequence[Mapping[str, Any]], version: str) -> Iterato
         kinds = [str(kind) for kind in figures["kinds"]]
         values = {"database": str(figures.get("database")), "version": version}
         if set(kinds) <= declarable:
-            line = f"changes_itself = {json.dumps(kinds)}"
+            line = f"self_managed = {json.dumps(kinds)}"
             words = N_(
                 "If {version} makes this change itself on purpose, add it to [[databases]]"
                 " {database} in the manifest: {line}"
@@ -62,7 +62,7 @@ def declarations(findings: Sequence[Mapping[str, Any]], version: str) -> Iterato
 
 TIMEOUT_S = 24 * 3600.0
 #: Of an error as programs have it, what a person needs.
-ERROR_KEYS = ("what", "remedy", "detail")
+ERROR_KEYS = ("title", "remedy", "detail")
 #: An application that writes by itself raises the number that was asked for; so often it is asked.
 MAX_LOSS_CONFIRMATIONS = 3
 
@@ -84,7 +84,7 @@ class SandboxStage:
     status: int
     seconds: float
     code: str
-    said: str
+    output: str
     document: dict[str, Any]
 
     @property
@@ -178,7 +178,7 @@ class SandboxRun:
             release: The one that was tried.
         """
         last = stages[-1]
-        if last.is_passed or SCHEMA_CHANGED not in last.said:
+        if last.is_passed or SCHEMA_CHANGED not in last.output:
             return ()
         found = self._run_stage("verify", "verify").document.get("findings")
         ran = release if last.name == "verify" else before
@@ -216,7 +216,7 @@ class SandboxRun:
                 break
             way = self._run_stage("rollback", "rollback", "--dry-run")
             stage = SandboxStage(
-                stage.name, stage.status, stage.seconds, stage.code, stage.said, way.document
+                stage.name, stage.status, stage.seconds, stage.code, stage.output, way.document
             )
         return stage
 
@@ -226,7 +226,7 @@ class SandboxRun:
         environment["NCEN_CONFIG_FILE"] = str(self._desk.config)
         try:
             ended = subprocess.run(
-                [*self._agent, *words, "--json", "--words", "--lang", self._language],
+                [*self._agent, *words, "--json", "--text", "--lang", self._language],
                 env=environment, stdin=subprocess.DEVNULL, capture_output=True,
                 timeout=TIMEOUT_S, check=False,
             )  # fmt: skip
@@ -234,7 +234,7 @@ class SandboxRun:
             reason = f"the agent cannot be run: {describe_system_error(error)}"
             raise UpdaterError(SANDBOX_UNUSABLE, path=self._desk.config, reason=reason) from error
         document = _parse_output(ended.stdout)
-        shown = document.pop("words", [])
+        shown = document.pop("lines", [])
         failure = document.get("error")
         code = str(failure.get("code", "")) if isinstance(failure, dict) else ""
         reported = ended.stderr.decode("utf-8", "replace").strip()

@@ -46,7 +46,7 @@ class ManifestAnswers:
     reports: str
     upgrade_from: str
     databases: tuple[str, ...]
-    found: DetectedMigrations
+    detected: DetectedMigrations
     health: str
     language: str
     title: str
@@ -102,10 +102,10 @@ def _make_lines(answers: ManifestAnswers) -> Iterator[str]:
     for name in answers.databases:
         yield from ("", "[[databases]]", f"name = {_quote_toml(name)}")
         if name == answers.databases[0]:
-            yield '# changes_itself = ["indexes"]   # what the application changes by itself'
+            yield '# self_managed = ["indexes"]   # what the application changes by itself'
         for pair in _list_sql_files(answers, name):
             yield from _make_migration_lines(pair)
-    if answers.found.kind not in (MigratorKind.SQL, MigratorKind.NONE):
+    if answers.detected.kind not in (MigratorKind.SQL, MigratorKind.NONE):
         yield from _make_migrator_lines(answers)
     if answers.databases:
         yield from (
@@ -114,7 +114,7 @@ def _make_lines(answers: ManifestAnswers) -> Iterator[str]:
             "# It is a promise about all that it writes: docs/reference/release-format.md.",
             "# [compatibility]",
             "# schema_number = 1     # raise it with every change of what stands in the tables",
-            "# back_to = 1           # releases from this number on run on databases of this one",
+            "# compatible_down_to = 1  # releases from this number on run on databases of this one",
         )
         yield from (
             "",
@@ -123,7 +123,7 @@ def _make_lines(answers: ManifestAnswers) -> Iterator[str]:
             '# name = "records before = records after"',
             f"# database = {_quote_toml(answers.databases[0])}",
             '# sql = "SELECT count(*) FROM ..."',
-            '# compare = "equal"',
+            '# relation = "equal"',
         )
     if answers.health:
         yield from (
@@ -142,7 +142,7 @@ def _list_sql_files(answers: ManifestAnswers, name: str) -> Sequence[SqlMigratio
     rest = name == answers.databases[0]
     return [
         pair
-        for pair in answers.found.pairs
+        for pair in answers.detected.pairs
         if pair.database == name or (rest and pair.database not in answers.databases)
     ]
 
@@ -159,7 +159,7 @@ def _make_migration_lines(pair: SqlMigrationFiles) -> Iterator[str]:
 
 
 def _make_migrator_lines(answers: ManifestAnswers) -> Iterator[str]:
-    found = answers.found
+    found = answers.detected
     words = [MIGRATE_PROGRAM_PATH, found.kind.value]
     one = len(answers.databases) == 1 and found.kind is MigratorKind.DJANGO
     for name in answers.databases:
@@ -180,4 +180,4 @@ def _make_migrator_lines(answers: ManifestAnswers) -> Iterator[str]:
     yield "timeout_s = 3600"
     name = found.command or found.kind.value
     reason = f"the application's own migrator ({name}) only goes forward"
-    yield f"no_way_back = {_quote_toml(reason)}"
+    yield f"no_rollback_reason = {_quote_toml(reason)}"

@@ -106,22 +106,24 @@ class FileChange:
     path: str
     before: TreeEntry | None
     after: TreeEntry | None
-    plus: int | None = None
-    minus: int | None = None
-    became: bool = False
+    lines_added: int | None = None
+    lines_removed: int | None = None
+    became_program: bool = False
     told: bool = False
 
     @property
     def is_program(self) -> bool:
         """Whether it may run, or might until now."""
         if self.told and _is_executable(self.after) is _is_executable(self.before):
-            return self.became
+            return self.became_program
         return _may_run(self.before) or _may_run(self.after)
 
     @property
     def became_executable(self) -> bool:
         """Whether it can be run and could not before: by its mode, or by what it begins with."""
-        return self.became or (_is_executable(self.after) and not _is_executable(self.before))
+        return self.became_program or (
+            _is_executable(self.after) and not _is_executable(self.before)
+        )
 
     @property
     def is_new_program(self) -> bool:
@@ -141,8 +143,8 @@ class FileChange:
             return LazyText(
                 N_("added: {path}, {size}{note}"), values | {"size": _describe_kind(self.after)}
             )
-        if self.plus is not None:
-            values |= {"plus": self.plus, "minus": self.minus}
+        if self.lines_added is not None:
+            values |= {"plus": self.lines_added, "minus": self.lines_removed}
             return LazyText(N_("changed: {path}, lines +{plus} -{minus}{note}"), values)
         other = self.before.mode != self.after.mode and self.before.type is self.after.type
         was, now = _describe_kind(self.before, mode=other), _describe_kind(self.after, mode=other)

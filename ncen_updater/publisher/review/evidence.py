@@ -92,16 +92,16 @@ class ReviewFiles:
     """
 
     event: SigningEvent
-    places: ReviewSources
+    sources: ReviewSources
     _unpacked: dict[str, Path] = field(default_factory=dict)
 
     def _list_candidates(self, name: str, sha256: str, length: int) -> Iterator[Path]:
         yield self.event.directory / REVIEW_DIRECTORY / sha256
-        if self.places.staging is not None:
-            yield self.places.staging / "targets" / name
-        if self.places.feed is not None:
+        if self.sources.staging is not None:
+            yield self.sources.staging / "targets" / name
+        if self.sources.feed is not None:
             hashed = get_target_file_name(TargetFile(length, {"sha256": sha256}, name))
-            yield self.places.feed / "targets" / hashed
+            yield self.sources.feed / "targets" / hashed
 
     def find_file(self, name: str, sha256: str, length: int, limit: int) -> bytes | None:
         """A small file, hashed; None if it is nowhere, or not this one."""
@@ -159,11 +159,11 @@ class ReviewFiles:
 
     def _unpack_archive(self, document: ReleaseDocument, tree: Tree) -> Path | None:
         ref = document.archive
-        if self.places.scratch is None:
+        if self.sources.scratch is None:
             return None
         for path in self._list_candidates(ref.target, ref.sha256, ref.length):
             if path.is_file() and not path.is_symlink() and _is_target_file(path, ref):
-                place = self.places.scratch / document.tree_digest
+                place = self.sources.scratch / document.tree_digest
                 if not place.exists():
                     unpack_archive(path, tree, place, SilentProgress())
                 return place
@@ -240,7 +240,7 @@ def difference_words(before: bool, after: bool) -> str:
 
 def _texts(release: ReviewedRelease) -> dict[str, Mapping[str, Forms]]:
     found: dict[str, Mapping[str, Forms]] = {}
-    for file in list_overlay_files(release.document.manifest.carried, release.texts):
+    for file in list_overlay_files(release.document.manifest.overlays, release.texts):
         catalogue = read_shipped_catalog(file.declared, release.texts[file.path])
         if catalogue is not None:
             entries = {format_key(key): _forms(entry) for key, entry in catalogue.entries.items()}

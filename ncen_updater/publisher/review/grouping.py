@@ -36,7 +36,7 @@ class LocatedMark:
         mark: The mark.
     """
 
-    where: tuple[str, str, str]
+    location: tuple[str, str, str]
     path: str
     mark: StatementMark
 
@@ -52,9 +52,9 @@ class GroupedMarks:
         beyond: How many of a ``down`` file do more than undo the release.
     """
 
-    grave: tuple[LazyText, ...]
-    usual: tuple[LazyText, ...]
-    harmless: int
+    critical: tuple[LazyText, ...]
+    warnings: tuple[LazyText, ...]
+    info_count: int
     beyond: int = 0
 
 
@@ -68,10 +68,10 @@ def group_marks(placed: Iterable[LocatedMark], product: str = "") -> GroupedMark
     same: dict[tuple[object, ...], list[LocatedMark]] = {}
     harmless = 0
     for item in placed:
-        if item.mark.own:
+        if item.mark.own_kind:
             harmless += 1
         else:
-            same.setdefault((item.where, item.mark.kinds, item.mark.same), []).append(item)
+            same.setdefault((item.location, item.mark.kinds, item.mark.normalized), []).append(item)
     first: list[LazyText] = []
     then: list[LazyText] = []
     beyond = 0
@@ -79,13 +79,13 @@ def group_marks(placed: Iterable[LocatedMark], product: str = "") -> GroupedMark
         usual = set(items[0].mark.kinds) <= WARNING_KINDS or _is_version_update(
             items[0].mark, product
         )
-        beyond += len(items) if items[0].where[2] == "down" and not usual else 0
+        beyond += len(items) if items[0].location[2] == "down" and not usual else 0
         (then if usual else first).append(_format_marks(items))
     return GroupedMarks(tuple(first), tuple(then), harmless, beyond)
 
 
 def _is_version_update(mark: StatementMark, product: str) -> bool:
-    found = _NUMBER.fullmatch(mark.same)
+    found = _NUMBER.fullmatch(mark.normalized)
     own = f"{product.replace('-', '_')}_release".upper()
     return mark.kinds == (StatementKind.CHANGES,) and found is not None and found["table"] == own
 
@@ -113,7 +113,7 @@ def _format_kinds(item: LocatedMark) -> LazyText | str:
     """Several kinds in one sentence: each is translated by itself."""
     mark = item.mark
     message: LazyText | str = join_texts([LazyText(kind.value) for kind in mark.kinds])
-    if item.where[2] == "down":
+    if item.location[2] == "down":
         message = LazyText(N_("on rollback, {kinds}"), {"kinds": message})
     if not mark.inside:
         return message

@@ -215,7 +215,7 @@ def check_waves(
 def is_rollback_code_only(manifest: Manifest, before: Manifest | None) -> bool:
     """Whether both releases say that the one before runs on the databases of this one."""
     new, old = manifest.compatibility, before.compatibility if before else None
-    return new is not None and old is not None and old.schema_number >= new.back_to
+    return new is not None and old is not None and old.schema_number >= new.compatible_down_to
 
 
 def find_release_warnings(manifest: Manifest, before: Manifest | None) -> Iterator[LazyText]:
@@ -248,19 +248,24 @@ def find_release_warnings(manifest: Manifest, before: Manifest | None) -> Iterat
             )
             yield LazyText(words, {"name": name, "command": later})
         if not is_rollback_code_only(manifest, before):
-            lost = {"name": name, "reason": migrator.no_way_back}
+            lost = {"name": name, "reason": migrator.no_rollback_reason}
             yield LazyText(N_("WARNING: rollback of {name} loses records: {reason}"), lost)
     vouched = manifest.compatibility
     if vouched is not None and (before is None or before.compatibility != vouched):
         words = N_(
-            "WARNING: {name} declares its databases compatible down to schema number {back_to}."
+            "WARNING: {name} declares its databases compatible down to schema number"
+            " {compatible_down_to}."
             " At schema number {number}, sites make no previous databases."
         )
-        values = {"name": name, "back_to": vouched.back_to, "number": vouched.schema_number}
+        values = {
+            "name": name,
+            "compatible_down_to": vouched.compatible_down_to,
+            "number": vouched.schema_number,
+        }
         yield LazyText(words, values)
     if vouched is not None and vouched.expand and migrator is not None:
         words = N_(
             "WARNING: a program of {name} changes the live databases before the downtime,"
-            " without a copy, and cannot be undone (schema number {back_to} or later)"
+            " without a copy, and cannot be undone (schema number {compatible_down_to} or later)"
         )
-        yield LazyText(words, {"name": name, "back_to": vouched.back_to})
+        yield LazyText(words, {"name": name, "compatible_down_to": vouched.compatible_down_to})

@@ -25,12 +25,12 @@ MOST: Final = 20
 #: What every release says anew, or what is said elsewhere on the page.
 _HARMLESS: Final = re.compile(
     r"schema|product|version|urgency|notes\.\w+\.\w+|databases\[\w+\]\.name"
-    r"|databases\[\w+\]\.migrations\[\w+\]\.(?:id|up|down|verify|loses|irreversible)"
+    r"|databases\[\w+\]\.migrations\[\w+\]\.(?:id|up|down|verify|data_loss|irreversible)"
 )
 #: By these a site judges an upgrade, or no longer asks; a new probe makes it ask for something.
 _GRAVE: Final = re.compile(
     r"(?:health|checks|reference_maps|compatibility|migrator|smoke)\b.*"
-    r"|databases\[\w+\]\.(?:no_records|changes_itself)"
+    r"|databases\[\w+\]\.(?:tables_without_records|self_managed)"
 )
 _SQL: Final = re.compile(r".*\.(?:sql|sql_after|unmapped|affected)", re.DOTALL)
 
@@ -52,7 +52,7 @@ class FieldChange:
     @property
     def item(self) -> str:
         """The part of the manifest that it belongs to, as far as it is told at once."""
-        listed = re.match(r"(?:health|checks|reference_maps|files|carried)\[.*\]", self.path)
+        listed = re.match(r"(?:health|checks|reference_maps|files|overlays)\[.*\]", self.path)
         return listed[0] if listed else self.path
 
     @property
@@ -111,7 +111,7 @@ def _values(value: object, path: str) -> Iterator[tuple[str, object]]:
     elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
         names = list[str]()
         for number, item in enumerate(value):
-            known = (item[key] for key in ("name", "id", "overlay", "key", "keys") if key in item)
+            known = (item[key] for key in ("name", "id", "site_path", "key", "keys") if key in item)
             name = str(next(known, number))
             while name in names:  # one may be called "a (2)" so that the second "a" is not seen
                 name += " (2)"

@@ -72,7 +72,7 @@ class SqlReview:
 
     def is_marked(self, number: int) -> bool:
         """Whether a marked statement stands in this line, from 1."""
-        return any(mark.line <= number <= mark.last for mark in self.marks)
+        return any(mark.line <= number <= mark.last_line for mark in self.marks)
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,12 @@ class ReleaseReview:
         version: Its version.
         before: The version before; empty for a first one.
         notes: Title and text by language.
-        way_back: What becomes of a site that goes back, in sentences.
+        rollback: What becomes of a site that goes back, in sentences.
         manifest: Each field of its manifest that is not as in the release before.
         files: What changed since the release before; None where nothing could be compared.
         carried: What it words or sets otherwise of what countries own; None without any.
         sql: Every SQL file of its new migrations.
-        known: How many migrations it brings along that were published before.
+        known_migration_count: How many migrations it brings along that were published before.
         findings: What lint says, here and now.
         grave: What of the release itself is to be decided before all.
         warnings: What else of it is marked.
@@ -101,16 +101,16 @@ class ReleaseReview:
     version: str
     before: str
     notes: Mapping[str, tuple[str, str]]
-    way_back: tuple[LazyText, ...]
+    rollback: tuple[LazyText, ...]
     manifest: tuple[LazyText, ...]
     files: tuple[FileChange, ...] | None
-    carried: tuple[LazyText, ...] | None
+    overlays: tuple[LazyText, ...] | None
     sql: tuple[SqlReview, ...]
-    known: int
+    known_migration_count: int
     findings: tuple[Finding, ...]
-    grave: tuple[LazyText, ...]
+    critical: tuple[LazyText, ...]
     warnings: tuple[LazyText, ...]
-    harmless: int
+    info_count: int
     missing: tuple[str, ...] = ()
 
     @property
@@ -124,9 +124,9 @@ class ReleaseReview:
             Section(N_("Changes of the manifest"), self.manifest, of),
             Section(N_("Changed files of the application"), files, of),
         ]
-        if self.carried is not None:
+        if self.overlays is not None:
             words = N_("Local overlay")
-            found.append(Section(words, self.carried, of))
+            found.append(Section(words, self.overlays, of))
         return tuple(found)
 
 
@@ -148,9 +148,9 @@ class EventReview:
 
     title: str
     sentences: tuple[LazyText, ...]
-    grave: tuple[LazyText, ...]
+    critical: tuple[LazyText, ...]
     warnings: tuple[LazyText, ...]
-    harmless: int
+    info_count: int
     releases: tuple[ReleaseReview, ...]
     lines: tuple[DiffLine, ...]
     annex: tuple[DiffLine, ...]
@@ -193,13 +193,13 @@ def build_review(
         line.text for line in value if line.text.template.startswith(("WARNING", "WITHDRAWN"))
     ]
     critical = [*marked, *find_weakened_protection(event)]
-    critical += [text for page in releases for text in page.grave]
+    critical += [text for page in releases for text in page.critical]
     return EventReview(
         title=event.title,
         sentences=tuple(summarize_event(event)),
-        grave=tuple({text.render(): text for text in critical}.values()),
+        critical=tuple({text.render(): text for text in critical}.values()),
         warnings=tuple(text for page in releases for text in page.warnings),
-        harmless=sum(page.harmless for page in releases),
+        info_count=sum(page.info_count for page in releases),
         releases=releases,
         lines=tuple(line for line in value if not line.annex),
         annex=tuple(line for line in value if line.annex),
@@ -227,14 +227,14 @@ def _review_releases(event: SigningEvent, evidence: ReviewFiles) -> Iterator[Rel
                 page = replace(
                     page,
                     missing=(*page.missing, *lost),
-                    grave=(unread, *page.grave),
+                    critical=(unread, *page.critical),
                 )
             yield page
 
 
 def _list_missing_texts(shown: ReviewedRelease, last: ReviewedRelease) -> list[str]:
     """Files of texts of the release before without which nothing can be compared."""
-    if last.tree is None or not shown.document.manifest.carried:
+    if last.tree is None or not shown.document.manifest.overlays:
         return []
     return [
         path for path in list_overlay_digests(last.document, last.tree) if path not in last.texts
@@ -311,20 +311,20 @@ def release_page(
         before=last.document.manifest.version if last else "",
         notes={language: (n.title, n.text) for language, n in manifest.notes.items()},
         manifest=tuple(change.text for change in fields),
-        way_back=tuple(_describe_rollback(fresh, shown, last, found.beyond)),
+        rollback=tuple(_describe_rollback(fresh, shown, last, found.beyond)),
         files=files,
-        carried=tuple(format_overlay_changes(shown, last)) if manifest.carried else None,
+        overlays=tuple(format_overlay_changes(shown, last)) if manifest.overlays else None,
         sql=sql,
-        known=len(migrations) - len(fresh),
+        known_migration_count=len(migrations) - len(fresh),
         findings=findings,
-        grave=(*critical, *found.grave),
+        critical=(*critical, *found.critical),
         warnings=(
-            *found.usual,
+            *found.warnings,
             *format_programs(programs, CHANGED_PROGRAMS_WARNING),
             *(text for bad, text in value if not bad),
             *_find_advised(findings),
         ),
-        harmless=found.harmless,
+        info_count=found.info_count,
         missing=shown.missing,
     )
 
@@ -378,19 +378,19 @@ def _find_critical(
             }
             yield LazyText(words, values)
     for finding in findings:
-        if finding.severity is Severity.STRICT:
+        if finding.severity is Severity.CRITICAL:
             yield LazyText(
                 N_("WARNING: blocked by lint ({code}): {what}"),
-                {"code": finding.code, "what": finding.what},
+                {"code": finding.code, "what": finding.title},
             )
         elif finding.code in SITE_BLOCKING_CODES:
-            yield LazyText(N_("WARNING: {what}"), {"what": finding.what})
+            yield LazyText(N_("WARNING: {what}"), {"what": finding.title})
 
 
 def _find_advised(findings: tuple[Finding, ...]) -> Iterator[LazyText]:
     for finding in findings:
         if finding.code in COUNTRY_NOTICE_CODES:
-            yield LazyText(N_("WARNING: {what}"), {"what": finding.what})
+            yield LazyText(N_("WARNING: {what}"), {"what": finding.title})
 
 
 def _describe_rollback(
@@ -400,12 +400,12 @@ def _describe_rollback(
     beyond: int,
 ) -> Iterator[LazyText]:
     manifest = shown.document.manifest
-    as_is = is_rollback_code_only(manifest, last.document.manifest if last else None)
-    if as_is and (manifest.migrator is not None or not fresh):
+    no_copy = is_rollback_code_only(manifest, last.document.manifest if last else None)
+    if no_copy and (manifest.migrator is not None or not fresh):
         yield LazyText(N_("Rollback changes no database and keeps all records."))
         return
     if manifest.migrator is not None:
-        reason = {"reason": manifest.migrator.no_way_back}
+        reason = {"reason": manifest.migrator.no_rollback_reason}
         yield LazyText(N_("Rollback loses all records entered since the upgrade: {reason}"), reason)
         return
     for database, migration in fresh:
@@ -445,18 +445,18 @@ def _describe_data_loss(
     for path, loss in found.values():
         values = {"database": database, "object": loss.object_name, "path": path, "line": loss.line}
         yield LazyText(_format_loss(loss), values)
-    for name in migration.loses or ():
+    for name in migration.data_loss or ():
         words = N_("Rollback loses the content of {database}.{object} (declared by the release).")
         yield LazyText(words, {"database": database, "object": name})
 
 
 def _format_loss(loss: DataLoss) -> str:
-    if loss.how is LossKind.REFUSES:
+    if loss.kind is LossKind.REFUSES:
         return N_(
             "Rollback may fail because of values entered in {database}.{object} ({path}, line"
             " {line})."
         )
-    if loss.own:
+    if loss.is_release_table:
         return N_(
             "Rollback restores only the rows of {database}.{object} that the release inserts"
             " ({path}, line {line})."

@@ -283,11 +283,11 @@ class StatementMark:
     """
 
     line: int
-    last: int
+    last_line: int
     kinds: tuple[StatementKind, ...]
     text: str
-    own: bool = False
-    same: str = ""
+    own_kind: bool = False
+    normalized: str = ""
     inside: tuple[StatementKind, ...] = ()
 
     @property
@@ -362,7 +362,7 @@ def find_marks(
             if known := found.get(place):  # two engines may read it as two things
                 named |= set(known.kinds)
                 inside |= set(known.inside)
-                own = own and known.own
+                own = own and known.own_kind
             kinds, within = (
                 tuple(k for k in StatementKind if k in text) for text in (named, inside)
             )

@@ -57,14 +57,14 @@ def format_summary(page: EventReview) -> Iterator[LazyText | str]:
 
 def group_marked_lines(page: EventReview) -> Iterator[tuple[LazyText, tuple[LazyText, ...]]]:
     """What is marked: the grave first and apart, each group with its heading."""
-    if page.grave:
-        yield LazyText(N_("Critical")), page.grave
+    if page.critical:
+        yield LazyText(N_("Critical")), page.critical
     usual = page.warnings
-    if page.harmless:
+    if page.info_count:
         words = N_(
             "{count} statements affect only objects of this release (marked in the SQL below)"
         )
-        usual = (*usual, LazyText(words, {"count": page.harmless}))
+        usual = (*usual, LazyText(words, {"count": page.info_count}))
     if usual:
         yield LazyText(N_("Usual")), usual
 
@@ -125,7 +125,7 @@ def _format_release(page: ReleaseReview, language: str) -> Iterator[LazyText | s
     for line in (title, *text.strip().split("\n")) if title else ():
         yield _indent(line) if line.strip() else ""
     yield LazyText(N_("Rollback"))
-    for sentence in page.way_back:
+    for sentence in page.rollback:
         yield _indent(sentence)
     for section in page.sections:
         yield from _section(section.title, section.shown)
@@ -138,7 +138,7 @@ def _format_release(page: ReleaseReview, language: str) -> Iterator[LazyText | s
         yield _indent(translate(NOTHING, language))
     yield LazyText(
         N_("New SQL ({count} files; earlier migrations: {known})"),
-        {"count": len(page.sql), "known": page.known},
+        {"count": len(page.sql), "known": page.known_migration_count},
     )
     for sql in page.sql:
         yield from _format_sql(sql)

@@ -59,7 +59,7 @@ def collect_review_files(
         last = parse_release_document(read_regular_file(path, MAX_DOCUMENT_BYTES), str(path))
         tree = feed.get_target_path(listed[last.tree.target])
         found[last.tree.sha256] = tree
-        if last.manifest.carried and document.manifest.carried:
+        if last.manifest.overlays and document.manifest.overlays:
             archive = feed.get_target_path(listed[last.archive.target])
             found |= {
                 compute_sha256(c): c for c in read_overlay_files(last, tree, archive).values()
@@ -71,7 +71,8 @@ def list_overlay_digests(document: ReleaseDocument, tree: Tree) -> dict[str, str
     """Digests of the files of texts and settings that a release carries, by path."""
     files = {e.path: e.sha256 or "" for e in tree.entries if e.type is EntryType.FILE}
     return {
-        file.path: files[file.path] for file in list_overlay_files(document.manifest.carried, files)
+        file.path: files[file.path]
+        for file in list_overlay_files(document.manifest.overlays, files)
     }
 
 
@@ -82,7 +83,7 @@ def read_overlay_files(document: ReleaseDocument, tree: Path, archive: Path) -> 
         BuildError: If the archive does not hold them.
         UpdaterError: If the tree is not that of the document.
     """
-    if not document.manifest.carried:
+    if not document.manifest.overlays:
         return {}
     wanted = list_overlay_digests(document, read_tree(document, tree))
     found = _read_archive_members(archive, wanted, MAX_OVERLAY_FILE_BYTES)

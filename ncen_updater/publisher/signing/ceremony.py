@@ -76,7 +76,7 @@ class Ceremony:
 
     roles: Mapping[str, RoleHolders]
     plain_tufup: tuple[str, ...] = ()
-    brakes: tuple[Key, ...] = ()
+    emergency_halt_keys: tuple[Key, ...] = ()
     source: Path = field(default=Path("ceremony"), compare=False)
 
     def __post_init__(self) -> None:
@@ -84,7 +84,7 @@ class Ceremony:
         if mistakes:
             raise UpdaterError(BAD_CEREMONY, path=self.source, detail="; ".join(mistakes))
         held = (k for r in self.roles.values() for k in r.keys)
-        refuse_duplicate_keys("the feed", [*held, *self.brakes])
+        refuse_duplicate_keys("the feed", [*held, *self.emergency_halt_keys])
 
     def _find_errors(self) -> list[str]:
         found = [f"the role '{name}' is missing" for name in TOP_ROLES if name not in self.roles]
@@ -103,11 +103,11 @@ class Ceremony:
                 found.append(f"{name}: {holders.threshold} of {len(distinct)} keys cannot be met")
             if (holders.signing_days or 0) > holders.expiry_days:
                 found.append(f"{name}: signing_days is more than expiry_days")
-        if len({key.keyid for key in self.brakes}) != len(self.brakes):
-            found.append("brakes: a key is named twice")
+        if len({key.keyid for key in self.emergency_halt_keys}) != len(self.emergency_halt_keys):
+            found.append("emergency_halt_keys: a key is named twice")
         online = {k.keyid: k for n in ONLINE_ROLES if n in self.roles for k in self.roles[n].keys}
         offline = {n: r.keys for n, r in self.roles.items() if n not in ONLINE_ROLES}
-        for name, keys in {**offline, "brakes": self.brakes}.items():
+        for name, keys in {**offline, "emergency_halt_keys": self.emergency_halt_keys}.items():
             found += [
                 f"{name}: '{get_key_owner(key)}' is also an online key"
                 for key in keys
@@ -163,7 +163,7 @@ class _EmergencyHaltModel(BaseModel):
 class _CeremonyModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
     roles: dict[RoleName, _RoleModel]
-    brakes: _EmergencyHaltModel | None = None
+    emergency_halt_keys: _EmergencyHaltModel | None = None
     plain_tufup: list[RoleName] = Field(default_factory=list)
 
 
@@ -197,9 +197,9 @@ def load_ceremony(path: Path) -> Ceremony:
         )
         for name, role in model.roles.items()
     }
-    named = model.brakes.keys if model.brakes else []
-    brakes = tuple(load_public_key(path.parent / key) for key in named)
-    return Ceremony(roles, tuple(model.plain_tufup), brakes, path)
+    named = model.emergency_halt_keys.keys if model.emergency_halt_keys else []
+    halt_keys = tuple(load_public_key(path.parent / key) for key in named)
+    return Ceremony(roles, tuple(model.plain_tufup), halt_keys, path)
 
 
 def make_root(ceremony: Ceremony, version: int, now: datetime) -> Root:
@@ -219,9 +219,9 @@ def make_root(ceremony: Ceremony, version: int, now: datetime) -> Root:
         consistent_snapshot=True,
     )
     root.unrecognized_fields[POLICY_FIELD] = ceremony.make_policy().model_dump(mode="json")
-    if ceremony.brakes:
+    if ceremony.emergency_halt_keys:
         root.unrecognized_fields[EMERGENCY_HALT_KEYS_FIELD] = {
-            k.keyid: k.to_dict() for k in ceremony.brakes
+            k.keyid: k.to_dict() for k in ceremony.emergency_halt_keys
         }
     stamp_metadata(root, "root", now)
     return root

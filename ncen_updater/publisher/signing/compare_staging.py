@@ -56,7 +56,7 @@ class ComparedRelease:
     product: str
     version: str
     files: int | None
-    papers: AttachmentReport
+    attachments: AttachmentReport
 
 
 def compare_staged_files(

@@ -75,7 +75,7 @@ class Draft:
 
     title: str
     roles: Mapping[str, Metadata[Any]]
-    papers: Mapping[str, Path | bytes] = field(default_factory=dict)
+    review_files: Mapping[str, Path | bytes] = field(default_factory=dict)
 
 
 def list_offers(targets: Targets) -> list[Offer]:

@@ -146,7 +146,7 @@ class SigningEvent:
             for role, metadata in contents.items():
                 durable.write_file(directory / folder / f"{role}.json", metadata.to_bytes())
         durable.make_directory(directory / "roots")
-        for root in base.chain if base is not None else ():
+        for root in base.previous_roots if base is not None else ():
             name = f"{root.signed.version}.root.json"
             durable.write_file(directory / "roots" / name, root.to_bytes())
         write_review_files(directory, review_files or {})

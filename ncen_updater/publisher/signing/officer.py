@@ -47,7 +47,7 @@ class SignerSettings:
         source: The file; None where there is none.
         name: Of the officer: the key has to be theirs.
         key: Private key file.
-        brake_key: Private key file with which releases are braked, where that is another.
+        emergency_halt_key: Private key file with which releases are braked, where that is another.
         token: Label of a token, in place of it.
         key_id: Id of the key on the token.
         module: Driver of the token.
@@ -64,7 +64,7 @@ class SignerSettings:
     key_id: int | None = None
     module: Path | None = None
     root: Path | None = None
-    brake_key: Path | None = None
+    emergency_halt_key: Path | None = None
     builder_key: Path | None = None
     staging: Path | None = None
     feed: Path | None = None
@@ -95,7 +95,7 @@ class _SignerModel(BaseModel):
     key_id: Annotated[int, Field(ge=1, le=255)] | None = None
     module: SettingText | None = None
     root: SettingText | None = None
-    brake_key: SettingText | None = None
+    emergency_halt_key: SettingText | None = None
     builder_key: SettingText | None = None
     staging: SettingText | None = None
     feed: SettingText | None = None
@@ -170,7 +170,7 @@ def load_signer_settings(path: Path | None) -> SignerSettings:
         key_id=model.key_id,
         module=place(model.module, trusted=True),
         root=place(model.root, trusted=True),
-        brake_key=place(model.brake_key),
+        emergency_halt_key=place(model.emergency_halt_key),
         builder_key=place(model.builder_key, trusted=True),
         staging=place(model.staging),
         feed=place(model.feed),

@@ -48,15 +48,15 @@ class TokenKey:
     """
 
     label: str
-    number: int
+    key_id: int
     module: Path
 
     def __post_init__(self) -> None:
-        if self.number not in KEY_ID_RANGE:
+        if self.key_id not in KEY_ID_RANGE:
             raise UpdaterError(
                 TOKEN_UNUSABLE,
                 label=self.label,
-                detail=LazyText("invalid key id: {number}", {"number": self.number}),
+                detail=LazyText("invalid key id: {number}", {"number": self.key_id}),
             )
 
 
@@ -143,7 +143,7 @@ def read_public_key(token: TokenKey) -> Key:
         TOKEN_UNUSABLE: If the token or the key is not there, or is of another kind.
     """
     with _map_errors(token):
-        _, key = HSMSigner.import_(token.number, {"label": token.label})
+        _, key = HSMSigner.import_(token.key_id, {"label": token.label})
         return key
 
 
@@ -190,7 +190,7 @@ class TokenSigner(Signer):  # type: ignore[misc] # the library has no types
         """
         with _map_errors(self._token):
             signer = HSMSigner(
-                self._token.number, {"label": self._token.label}, self._key, lambda _: self._pin
+                self._token.key_id, {"label": self._token.label}, self._key, lambda _: self._pin
             )
             signature: Signature = signer.sign(payload)
         try:

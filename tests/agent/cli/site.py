@@ -48,7 +48,7 @@ start = ["true"]
 stop = ["true"]
 status = ["sh", "-c", "exit 3"]
 health_url = "http://127.0.0.1:9"
-door_file = "door"
+maintenance_file = "door"
 """
 
 

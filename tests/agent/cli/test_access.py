@@ -90,7 +90,7 @@ def test_a_member_where_no_service_runs(tmp_path: Path) -> None:
         if directory.stat().st_uid == 0 and directory != Path("/"):
             directory.chmod(directory.stat().st_mode | 0o011)
     with site.config.open("a") as config:
-        config.write('[service]\nread_group = "daemon"\n')
+        config.write('[service]\nviewer_group = "daemon"\n')
     site.config.chmod(0o644)
     lock = site.state / "change.lock"
     lock.touch()

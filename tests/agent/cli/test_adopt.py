@@ -117,6 +117,6 @@ def test_a_mistake_is_corrected_while_nothing_followed(newer: LiveSite) -> None:
     with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
         said = [event.data for event in journal.list_events() if event.kind == ADOPTED]
         assert read_recorded_state(journal).fingerprints == said[-1]["fingerprints"]
-        assert read_recorded_state(journal).kinds == said[-1]["schema_kinds"] != {}
+        assert read_recorded_state(journal).schema_kinds == said[-1]["schema_kinds"] != {}
     assert [(row["release"], row.get("corrects")) for row in said] == [(OLD, None), (NEW, OLD)]
     assert "Available" not in newer.run("check").stdout

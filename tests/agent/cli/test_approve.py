@@ -44,7 +44,7 @@ def newcomer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Des
     feed = TrialFeed(tmp_path)
     feed.publish(["3.3.0"])
     with serve(feed.directory) as url:
-        service = {"service": {"approvals": 2, "timezone": "UTC"}}
+        service = {"service": {"required_approvals": 2, "timezone": "UTC"}}
         options = SiteOptions(feed_urls=(url,), cases=40, icomm=False, soak_s=0.0, settings=service)
         with DemoSite(tmp_path / "site", None, options) as site:
             connect(site, feed)
@@ -122,9 +122,9 @@ def test_two_people_approve_what_was_rehearsed(
     be(monkeypatch, "amina", 1001)
     seen = desk.json("approve", "--dry-run")
     assert (seen["missing"], seen["approvals"]) == (2, [])
-    assert begins(seen) == ("not-by-itself", "approval")
+    assert begins(seen) == ("not-automatic", "approval")
     first = desk.json("approve", "--yes")
-    assert [a["who"] for a in first["approvals"]] == ["amina"]
+    assert [a["actor"] for a in first["approvals"]] == ["amina"]
     the_dossier_of_it(desk, tmp_path, first["binding"])
     again = desk.json("approve", "--yes")
     assert again["missing"] == 1
@@ -138,7 +138,7 @@ def test_two_people_approve_what_was_rehearsed(
     out = desk.run("approve", "--yes")[1]
     assert "You had approved it before" not in out
     last = desk.json("approve", "--dry-run")
-    assert (last["missing"], begins(last)) == (0, ("not-by-itself", "no-time"))
+    assert (last["missing"], begins(last)) == (0, ("not-automatic", "not-scheduled"))
     assert desk.json("approve", "--withdraw")["missing"] == 1
     assert desk.json("approve", "--yes")["missing"] == 0
     done = desk.json("upgrade", "--yes")
@@ -147,7 +147,7 @@ def test_two_people_approve_what_was_rehearsed(
 
 
 def begins(said: Any) -> tuple[str, str | None]:
-    return said["begins"]["when"], said["begins"]["stays"]
+    return said["begins"]["kind"], said["begins"]["wait_reason"]
 
 
 def test_who_may_not_upgrade_alone_is_not_asked_and_who_rehearses_again_approves_again(
@@ -175,7 +175,7 @@ def test_who_may_not_upgrade_alone_is_not_asked_and_who_rehearses_again_approves
     assert first["missing"] == 1
     desk.json("rehearse")
     again = desk.json("approve", "--yes")
-    assert (again["missing"], again["voids"]) == (1, [])
+    assert (again["missing"], again["void_reasons"]) == (1, [])
     assert again["binding"] != first["binding"]
 
 
@@ -192,7 +192,7 @@ def test_a_yes_is_taken_back_where_nothing_is_on_offer(
     (desk.state / "feed/ncen.json").unlink()  # as where no list was read
     assert desk.json("approve", "--yes", code=3)["error"]["code"] == "NU-6068"
     code, out, _ = desk.run("approve", "--withdraw", "--dry-run")
-    assert (code, out.splitlines()[0].startswith("The feed was never read")) == (0, True), out
+    assert (code, out.splitlines()[0].startswith("No metadata yet")) == (0, True), out
     assert desk.json("approve", "3.3.1", "--withdraw")["withdrawn"] == 0
     said = desk.json("approve", "--withdraw")
     assert said == {"version": None, "scheduled": None, "withdrawn": 1}
@@ -237,11 +237,11 @@ def test_a_time_is_reckoned_with_before_it_is_chosen(
         be(monkeypatch, name, uid)
         desk.json("approve", "--yes")
     later = (datetime.now(UTC) + timedelta(days=2)).isoformat(timespec="seconds")
-    assert desk.json("approve", "--dry-run")["begins"]["stays"] == "no-time"
+    assert desk.json("approve", "--dry-run")["begins"]["wait_reason"] == "not-scheduled"
     said = desk.json("schedule", later, "--dry-run")
-    assert (said["scheduled"], said["begins"]["stays"]) == (None, "no-service")
+    assert (said["scheduled"], said["begins"]["wait_reason"]) == (None, "service-not-running")
     last = desk.run("schedule", later, "--dry-run")[1].splitlines()[-1]
-    assert last.startswith("With this schedule: The service does not run"), last
+    assert last.startswith("With this schedule: "), last
 
 
 def test_the_dossier_of_a_release_that_failed_is_written_all_the_same(
@@ -257,6 +257,6 @@ def test_the_dossier_of_a_release_that_failed_is_written_all_the_same(
     pages = sorted((desk.state / "dossiers").glob("*.html"))
     assert pages and all("amina" in path.read_text() for path in pages)
     found = assess_site(desk.config)
-    assert found["bad_until"] is not None
+    assert found["retry_at"] is not None
     assert "was not written" not in caplog.text
     assert not any("amina" in path.read_text() for path in pages)

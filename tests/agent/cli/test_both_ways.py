@@ -80,7 +80,7 @@ class Said:
                 inner = inner.get(key, {})
             if name == command.split(maxsplit=1)[0]:
                 inner.pop(last, None)
-        why = make_sentence(str(self.document.get("service", {}).get("why")))
+        why = make_sentence(str(self.document.get("service", {}).get("reason")))
         words = [
             _each_time(line)
             for line in self.words
@@ -141,14 +141,14 @@ class Both:
         self.different: list[object] = []
 
     def run(self, way: str, command: str) -> Said:
-        words = ["--alone"] if way == "alone" else []
-        done = self.service.run(*words, "--json", "--words", "--quiet", *command.split())
+        words = ["--local"] if way == "alone" else []
+        done = self.service.run(*words, "--json", "--text", "--quiet", *command.split())
         document = json.loads(done.stdout.replace(str(self.service.root), "<site>"))
-        return Said(done.returncode, document, document.pop("words", []))
+        return Said(done.returncode, document, document.pop("lines", []))
 
     def ask(self, way: str, command: str, answer: str) -> tuple[int, list[str]]:
         """Run a command at a terminal; what was shown, the question with it."""
-        words = ["--alone"] if way == "alone" else []
+        words = ["--local"] if way == "alone" else []
         environment: Mapping[str, str] = {
             key: value
             for key, value in os.environ.items()
@@ -189,7 +189,9 @@ class Both:
         person = threading.Thread(target=work)
         last = self.last_event()
         person.start()
-        self.service.until("step-done", after=last, step="open")  # how long the stop took is known
+        self.service.until(
+            "step-done", after=last, step="maintenance-off"
+        )  # how long the stop took is known
         try:
             if command == "upgrade":
                 self.looked_at_while_watched()

@@ -48,9 +48,9 @@ SESSION: tuple[tuple[str, ...], ...] = (
     ("upgrade", "3.3.0", "--yes"), ("status",), ("confirm",), ("verify",),
     ("upgrade", "3.3.1", "--yes"), ("status",), ("rollback", "--dry-run"), ("rollback", "--yes"),
     ("rollback", "--yes"), ("resume",), ("history",), ("history", "zzzzzzzz"), ("watch",),
-    ("collect", "--dry-run"), ("translations",), ("support-bundle", "--dry-run"),
+    ("prune", "--dry-run"), ("translations",), ("support-bundle", "--dry-run"),
     ("import", "/nowhere.ncen"),
-    ("mirror", "/nowhere/m", "--dry-run"), ("accept-restore", "3.2.4", "--dry-run"),
+    ("mirror", "/nowhere/m", "--dry-run"), ("adopt", "3.2.4", "--restored", "--dry-run"),
     ("self-update", "--dry-run"), ("uninstall", "--dry-run", "--root", "/nowhere"),
     ("install", "--dry-run", "--root", "/nowhere"), ("dossier", "3.3.0"), ("serve", "--nonsense"),
     ("console", "--nonsense"),
@@ -85,7 +85,7 @@ def test_a_whole_session(tmp_path: Path) -> None:
             said.append((" ".join(words), out + done.stderr))
         changes = json.loads(site.run("history", "--json").stdout)["changes"]
         ids = [change["id"] for change in changes]
-        assert {change["state"] for change in changes} >= {"finished", "undone"}
+        assert {change["state"] for change in changes} >= {"finished", "reverted"}
         with Journal.open(site.demo.state / JOURNAL_FILE, read_only=True) as journal:
             rehearsed = [
                 one.id for one in RehearsalStore(journal).list_newest()

@@ -18,8 +18,8 @@ PROGRAMS = {"ncen-updater": agent, "ncen-publisher": publisher}
 ROWS = [
     (program, name, line)
     for program, module in PROGRAMS.items()
-    if module.cli.guide is not None
-    for name, lines in module.cli.guide.examples.items()
+    if module.cli.command_help is not None
+    for name, lines in module.cli.command_help.examples.items()
     for line in lines
 ]
 
@@ -27,12 +27,12 @@ ROWS = [
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_command_is_in_one_group_and_has_an_example(program: str) -> None:
     module = PROGRAMS[program]
-    guide = module.cli.guide
+    guide = module.cli.command_help
     assert guide is not None
     grouped = [name for names in guide.groups.values() for name in names]
     assert sorted(grouped) == sorted(module.COMMANDS)
     assert guide.examples.keys() == module.COMMANDS.keys()
-    assert guide.exits.keys() <= module.COMMANDS.keys()
+    assert guide.exit_codes.keys() <= module.COMMANDS.keys()
 
 
 @pytest.mark.parametrize(("program", "name", "line"), ROWS, ids=[row[2] for row in ROWS])
@@ -61,7 +61,7 @@ def test_every_example_can_be_typed(
 
 
 def test_every_exit_code_of_the_agent_has_a_meaning() -> None:
-    guide = agent.cli.guide
+    guide = agent.cli.command_help
     assert guide is not None
     assert set(guide.list_exit_codes(None)) == set(ExitCode)
 

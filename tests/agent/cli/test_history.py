@@ -64,14 +64,14 @@ def committed(journal: Journal, facts: ChangeFacts = NO_FACTS) -> None:
     )
     consent.consume_all(UPGRADE.id)
     record_forecast(journal, UPGRADE, DowntimeForecast("rrrrrrrr", 3.9, 8.0, 12.7))
-    steps(journal, StepName.FETCH, StepName.CLOSE, StepName.COPY, StepName.MIGRATE)
+    steps(journal, StepName.FETCH, StepName.MAINTENANCE_ON, StepName.COPY, StepName.MIGRATE)
     journal.commit_change(UPGRADE.id)
-    journal.store_facts(UPGRADE.id, replace(facts, stop_s=8.6))
+    journal.store_facts(UPGRADE.id, replace(facts, downtime_s=8.6))
     JobQueue(journal).mark_ended(order, {"exit_code": 0})
 
 
 def finished(journal: Journal) -> None:
-    committed(journal, ChangeFacts(soak_looks=30, soak_bad_looks=1, confirmed_by="bo"))
+    committed(journal, ChangeFacts(soak_checks=30, soak_failed_checks=1, confirmed_by="bo"))
     journal.set_change_state(UPGRADE.id, ChangeState.FINISHED)
 
 
@@ -83,19 +83,19 @@ def undone(journal: Journal) -> None:
         "step-failed", UPGRADE.id, step="migrate", code="NU-4201",
         error="NU-4201: Migration 0003 of companies failed.\nDETAIL: a row",
     )  # fmt: skip
-    journal.set_change_state(UPGRADE.id, ChangeState.UNDONE, error_code="NU-4201")
+    journal.set_change_state(UPGRADE.id, ChangeState.REVERTED, error_code="NU-4201")
 
 
 def torn(journal: Journal) -> None:
     """The machine fell in the migration, and what starts first undid it."""
     journal.begin_change(UPGRADE)
-    steps(journal, StepName.FETCH, StepName.CLOSE, StepName.COPY)
+    steps(journal, StepName.FETCH, StepName.MAINTENANCE_ON, StepName.COPY)
     journal.record_step(UPGRADE.id, StepName.MIGRATE, StepState.INTENDED)
     journal.record_event(RECOVERY_STARTED, UPGRADE.id)
-    for name in (StepName.MIGRATE, StepName.COPY, StepName.CLOSE):
+    for name in (StepName.MIGRATE, StepName.COPY, StepName.MAINTENANCE_ON):
         journal.record_step(UPGRADE.id, name, StepState.UNDOING)
         journal.record_step(UPGRADE.id, name, StepState.UNDONE)
-    journal.set_change_state(UPGRADE.id, ChangeState.UNDONE)
+    journal.set_change_state(UPGRADE.id, ChangeState.REVERTED)
 
 
 def interrupted(journal: Journal) -> None:
@@ -103,13 +103,13 @@ def interrupted(journal: Journal) -> None:
     journal.begin_change(UPGRADE)
     steps(journal, StepName.FETCH)
     journal.record_event("step-failed", UPGRADE.id, step="copy", code="NU-9999", error="it is gone")
-    journal.set_change_state(UPGRADE.id, ChangeState.UNDONE, error_code="NU-6010")
+    journal.set_change_state(UPGRADE.id, ChangeState.REVERTED, error_code="NU-6010")
 
 
 def taken_back(journal: Journal) -> None:
-    committed(journal, ChangeFacts(soak_failed="status 503"))
+    committed(journal, ChangeFacts(soak_error="status 503"))
     journal.set_change_state(UPGRADE.id, ChangeState.FINISHED)
-    journal.begin_change(BACK, ChangeFacts(undoes=UPGRADE.id))
+    journal.begin_change(BACK, ChangeFacts(undone_upgrade=UPGRADE.id))
     journal.commit_change(BACK.id)
     journal.set_change_state(BACK.id, ChangeState.FINISHED)
 
@@ -138,7 +138,7 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "  confirmed by bo",
     ]),
     "undone": (undone, [
-        "Change abcdefgh: upgrade 3.2.4 -> 3.3.0, undone",
+        "Change abcdefgh: upgrade 3.2.4 -> 3.3.0, reverted",
         "  started <at>, finished <at>, duration <long>",
         "  downtime: none",
         "  failed <at> during: migrating the databases: NU-4201: Migration 0003 of"
@@ -146,7 +146,7 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "  reverted; no data loss",
     ]),
     "torn": (torn, [
-        "Change abcdefgh: upgrade 3.2.4 -> 3.3.0, undone",
+        "Change abcdefgh: upgrade 3.2.4 -> 3.3.0, reverted",
         "  started <at>, finished <at>, duration <long>",
         "  downtime: <long>",
         "  interrupted during: migrating the databases (started <at>)",
@@ -156,7 +156,7 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "  reverted; no data loss",
     ]),
     "interrupted": (interrupted, [
-        "Change abcdefgh: upgrade 3.2.4 -> 3.3.0, undone",
+        "Change abcdefgh: upgrade 3.2.4 -> 3.3.0, reverted",
         "  started <at>, finished <at>, duration <long>",
         "  downtime: none",
         "  failed <at> during: copying the databases: NU-9999: it is gone",
@@ -185,7 +185,7 @@ def test_a_change_in_a_dozen_lines(site: TrialSite, name: str) -> None:
     said = [line.render("en") for line in format_change(report, "en")]
     # How often the journal looks at the clock is its own affair.
     lines = [re.sub(r"\S+ 22:00:\d\d UTC", "<at>", line) for line in said]
-    lines = [re.sub(r"\S+ s later", "<long> later", line) for line in lines]
+    lines = [re.sub(r"duration \S+ s", "duration <long>", line) for line in lines]
     if name == "torn":
         lines = [re.sub(r"downtime: [\d.]+ s", "downtime: <long>", line) for line in lines]
     assert len(lines) <= 12
@@ -231,13 +231,13 @@ def test_the_list_leads_to_what_failed(site: TrialSite) -> None:
 def test_what_turned_bad_is_told_in_the_list_and_who_went_back_for_it(site: TrialSite) -> None:
     """Seen: "finished", without a code, and the rollback "started by" who ordered the upgrade."""
     with Journal.open(site.journal, now=Clock()) as journal:
-        committed(journal, ChangeFacts(soak_failed="status 503"))
+        committed(journal, ChangeFacts(soak_error="status 503"))
         journal.set_change_state(UPGRADE.id, ChangeState.FINISHED)
         order = JobQueue(journal).enqueue(JobKind.UPGRADE, {}, AMINA)
         JobQueue(journal).mark_started(order)
         journal.begin_change(
             replace(BACK, created_at=journal.read_time()),
-            ChangeFacts(undoes=UPGRADE.id, soak_of=UPGRADE.id),
+            ChangeFacts(undone_upgrade=UPGRADE.id, failed_soak_upgrade=UPGRADE.id),
         )
         journal.commit_change(BACK.id)
         journal.set_change_state(BACK.id, ChangeState.FINISHED)
@@ -272,12 +272,12 @@ def test_an_emergency_is_told_with_its_name_and_reason_of_the_rollback_that_it_b
         committed(journal)
         journal.set_change_state(UPGRADE.id, ChangeState.FINISHED)
         emergency(journal)
-        journal.begin_change(BACK, ChangeFacts(undoes=UPGRADE.id))
-        journal.set_change_state(BACK.id, ChangeState.UNDONE)
-        journal.begin_change(replace(BACK, id="cccccccc"), ChangeFacts(undoes=UPGRADE.id))
+        journal.begin_change(BACK, ChangeFacts(undone_upgrade=UPGRADE.id))
+        journal.set_change_state(BACK.id, ChangeState.REVERTED)
+        journal.begin_change(replace(BACK, id="cccccccc"), ChangeFacts(undone_upgrade=UPGRADE.id))
         reports = [build_change_report(journal, one) for one in (UPGRADE.id, BACK.id, "cccccccc")]
     assert [one["emergency"] for one in reports] == [
-        None, {"by": "olga", "reason": "officers lose cases"}, None,
+        None, {"actor": "olga", "reason": "officers lose cases"}, None,
     ]  # fmt: skip
     report = to_json_value(reports[1])
     assert isinstance(report, dict)

@@ -257,9 +257,9 @@ def test_up_and_back_with_a_confirmation(site: LiveSite, broken_off: bool) -> No
     assert site.facts()[0] == "3.3.0"
     head, found, rest = text.partition("[service]\n")
     config.write_text(
-        f"{head}[service]\napprovals = 2\n{rest}"
+        f"{head}[service]\nrequired_approvals = 2\n{rest}"
         if found
-        else f"{text}\n[service]\napprovals = 2\n"
+        else f"{text}\n[service]\nrequired_approvals = 2\n"
     )
     try:
         alone = site.run("rollback", "--yes")
@@ -274,7 +274,7 @@ def test_up_and_back_with_a_confirmation(site: LiveSite, broken_off: bool) -> No
     assert site.facts()[0] == before[0]
     with Journal.open(site.demo.state / JOURNAL_FILE, read_only=True) as journal:
         assert "3.3.0" not in {row.version for row in SiteHistory(journal).list_bad_releases()}
-        told = [event for event in journal.list_events() if event.kind == "rollback-emergency"]
+        told = [event for event in journal.list_events() if event.kind == "emergency-rollback"]
         assert told[-1].get("reason") == "officers lose cases"
         begun = journal.list_events(change=journal.list_changes(1)[0].id)[0]
         assert told[-1].number + 1 == begun.number, "written down before anything is done"

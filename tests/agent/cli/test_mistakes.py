@@ -13,6 +13,7 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     ServerTimeouts,
     classify_refusal,
 )
+from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.config.engines import PostgresSettings
 from ncen_updater.agent.model.errors import DatabaseUnreachableError, find_away, is_refused
 from ncen_updater.common.errors import UpdaterError
@@ -212,3 +213,16 @@ def test_names_that_a_server_does_not_know(postgres: EmbeddedPostgres) -> None:
             Server(settings, ServerTimeouts()).open_session(database)
         assert caught.value.message is message
         assert isinstance(caught.value.__cause__, psycopg.Error)
+
+
+@pytest.mark.parametrize(
+    ("typed", "command"),
+    [("update", "upgrade"), ("downgrade", "rollback"), ("revert", "rollback")],
+)
+def test_name_of_another_program_is_an_alias_that_is_not_shown(
+    typed: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([typed, "--help"]) == 0
+    assert f"ncen-updater {command} " in capsys.readouterr().out
+    assert run(["--help"]) == 0
+    assert f"  {typed} " not in capsys.readouterr().out

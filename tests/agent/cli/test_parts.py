@@ -150,14 +150,14 @@ def test_whom_to_ask_is_what_the_configuration_says(
 
 
 def test_what_blocks_stands_first() -> None:
-    note = Finding("NU-1", Severity.ADVISORY, LazyText("n"), LazyText("r"))
-    strict = Finding("NU-2", Severity.STRICT, LazyText("s"), LazyText(""))
+    note = Finding("NU-1", Severity.WARNING, LazyText("n"), LazyText("r"))
+    strict = Finding("NU-2", Severity.CRITICAL, LazyText("s"), LazyText(""))
     assert format_findings([note, strict]) == ["[critical] NU-2 s", "[warning] NU-1 n", "    r"]
 
 
 def test_what_a_lower_layer_said_of_a_finding_is_shown() -> None:
     found = Finding(
-        "NU-1", Severity.STRICT, LazyText("w"), LazyText("r"), {"detail": "line 1\nline 2"}
+        "NU-1", Severity.CRITICAL, LazyText("w"), LazyText("r"), {"detail": "line 1\nline 2"}
     )
     assert format_findings([found]) == [
         "[critical] NU-1 w",
@@ -211,7 +211,7 @@ def test_a_closed_terminal_ends_no_work() -> None:
 
 SITE = SiteStatus(
     CHANGE.created_at, PLACES, current="3.2.4", journal=JournalSnapshot(),
-    availability=Availability(AvailabilityState.WORKS, runs=True),
+    availability=Availability(AvailabilityState.AVAILABLE, process_runs=True),
 )  # fmt: skip
 ERROR = OSError("x")
 
@@ -221,7 +221,7 @@ def site(**parts: Any) -> SiteStatus:
 
 
 def with_change(change: Change) -> SiteStatus:
-    return site(journal=JournalSnapshot(change=change, last=change))
+    return site(journal=JournalSnapshot(open_change=change, last_change=change))
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def with_change(change: Change) -> SiteStatus:
         (site(current=None), "Not adopted: no release of ncen installed."),
         (site(availability=ERROR), "State partly unknown: x"),
         (site(journal=ERROR), "Cannot read the journal; automatic operations are stopped."),
-        (site(databases=ObservedState(None, missing=True)),
+        (site(databases=ObservedState(None, database_missing=True)),
          "At least one database is missing."),
         (site(journal=JournalPermissionError(path="j")),
          "For changes in progress, run: ncen-updater status"),
@@ -246,11 +246,11 @@ def test_the_state_in_sentences(status: SiteStatus, words: str) -> None:
 def test_a_fact_that_is_not_known_is_never_claimed(
     runs: bool | None, state: AvailabilityState | None
 ) -> None:
-    seen = ERROR if state is None else Availability(state, runs=runs)
+    seen = ERROR if state is None else Availability(state, process_runs=runs)
     words = str(format_site_state(site(availability=seen), None)[0])
     behind = state is AvailabilityState.MAINTENANCE and runs is True
-    assert ("is running" in words) is (state is AvailabilityState.WORKS or behind)
-    assert ("is open" in words) is (state is AvailabilityState.NOT_WORKING)
+    assert ("is running" in words) is (state is AvailabilityState.AVAILABLE or behind)
+    assert ("is open" in words) is (state is AvailabilityState.UNHEALTHY)
 
 
 @pytest.mark.parametrize("state", list(ChangeState))
@@ -288,7 +288,7 @@ def test_a_mistake_of_ours_shows_its_place_and_a_code(
     assert run_program(_group, CliSession("x"), words, lambda _: STATE) == 1
     error = json.loads(capsys.readouterr().out)["error"]
     assert (error["code"], error["state"]) == ("NU-1000", "a. b.")
-    assert "test_parts.py" in (error["detail"] or "") + error["what"]
+    assert "test_parts.py" in (error["detail"] or "") + error["title"]
     assert ("Traceback" in (error["detail"] or "")) is verbose
 
 

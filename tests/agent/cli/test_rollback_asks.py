@@ -26,7 +26,7 @@ class Shown:
 
 
 def asked(missing: int, given: int, *, emergency: bool) -> list[str]:
-    approvals = [{"who": "bo", "at": "2026-11-27T05:56:00+00:00"}] * given
+    approvals = [{"actor": "bo", "at": "2026-11-27T05:56:00+00:00"}] * given
     document: dict[str, Any] = {
         "to": "3.2.4", "lost_total": 0, "missing": missing, "approvals": approvals,
         "how": ["It keeps every record."],

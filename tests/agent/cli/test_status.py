@@ -115,7 +115,7 @@ def test_an_open_change_that_nobody_works_on(site: TrialSite) -> None:
     ("state", "by_itself"),
     [
         (ChangeState.RUNNING, True),
-        (ChangeState.UNDOING, True),
+        (ChangeState.REVERTING, True),
         (ChangeState.COMMITTED, True),
         (ChangeState.STUCK, False),
     ],
@@ -144,7 +144,7 @@ def test_nobody_works_on_it_is_not_said_beside_what_the_service_does(
     found = json.loads(site.run("status", "--json").stdout)
     session, shown = AgentSession("ncen-updater", site.config), list[LazyText]()
     monkeypatch.setattr(session, "add_line", shown.append)
-    running = {"words": ["resume", "--unattended"], "since": found["at"], "progress": None}
+    running = {"command": ["resume", "--unattended"], "since": found["at"], "progress": None}
     _show_parts(session, {**found, "service": {"running": running}})
     assert "nobody works on it" not in " ".join(str(text) for text in shown)
 
@@ -153,10 +153,10 @@ def test_what_is_used_up_and_confirmed_is_said(
     site: TrialSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = json.loads(site.run("status", "--json").stdout)
-    assert (found["journal"]["approvals_used_up"], found["journal"]["confirmed_by"]) == ([], None)
+    assert (found["journal"]["consumed_approvals"], found["journal"]["confirmed_by"]) == ([], None)
     session, shown = AgentSession("ncen-updater", site.config), list[LazyText]()
     monkeypatch.setattr(session, "add_line", shown.append)
-    found["journal"] |= {"approvals_used_up": ["amina", "bo"], "confirmed_by": "chan"}
+    found["journal"] |= {"consumed_approvals": ["amina", "bo"], "confirmed_by": "chan"}
     _show_parts(session, found)
     told = " ".join(str(text) for text in shown)
     assert "Confirmed by chan" in told
@@ -179,7 +179,7 @@ def test_who_confirms_is_sent_to_resume_where_no_service_goes_on(
         said = site.run("confirm").stdout
     assert "Confirmed: " in said
     assert ("The service completes the change automatically." in said) is served
-    assert ("'ncen-updater resume' ends the change" in said) is not served
+    assert ("run: ncen-updater resume" in said) is not served
 
 
 def _write_view(site: TrialSite, expires: datetime) -> None:
@@ -258,28 +258,30 @@ def test_what_the_secretariat_keeps_back_is_told_to_who_may_only_look(site: Tria
         WithheldRelease("3.2.4", "withdrawn", "runs here: told elsewhere"),
         WithheldRelease("3.3.0", "halted", "loses cases"),
         WithheldRelease("3.3.1", "withdrawn", "fails"),
-        WithheldRelease("3.4.0", "wave", opens=opens),
-        WithheldRelease("3.5.0", "wave"),
+        WithheldRelease("3.4.0", "wave-not-open", opens=opens),
+        WithheldRelease("3.5.0", "wave-not-open"),
         WithheldRelease("3.6.0", "halted", "slow [amina, -> 2026-11-30 08:31 UTC]"),
     )
-    keeper.save(ServiceState(Assessment(0, current="3.2.4", barred=barred)))
+    keeper.save(ServiceState(Assessment(0, current="3.2.4", withheld=barred)))
     now = datetime.now(UTC).replace(microsecond=0)
     brake = KnownEmergencyHalt("ncen", "3.6.0", now, now + timedelta(hours=5), "slow", "amina")
-    TrustStateStore(site.state).update(lambda _: TrustState(brakes={"key/ncen/3.6.0": brake}))
+    TrustStateStore(site.state).update(
+        lambda _: TrustState(emergency_halts={"key/ncen/3.6.0": brake})
+    )
     said = site.run("status").stdout
     for line in (
-        "3.3.0, since halted by the Secretariat: loses cases",
-        "3.3.1, since withdrawn by the Secretariat: fails",
-        "3.4.0, since staged rollout: open for this site on 2026-12-03",
-        "3.5.0, since staged rollout: date for this site not set",
+        "3.3.0 (halted by the Secretariat: loses cases",
+        "3.3.1 (withdrawn by the Secretariat: fails",
+        "3.4.0 (staged rollout: open for this site on 2026-12-03",
+        "3.5.0 (staged rollout: date for this site not set",
     ):
         assert f"Not available for this site: {line}" in said
     # What a brake says is said once, and what runs here is told by itself.
     assert said.count("3.6.0") == 1
     assert said.count("Not available for this site") == 4
     feed = json.loads(site.run("status", "--json").stdout)["feed"]
-    assert feed["barred"][0] == {
-        "version": "3.3.0", "reason": "halted", "why": "loses cases", "opens": None,
+    assert feed["withheld"][0] == {
+        "version": "3.3.0", "reason": "halted", "explanation": "loses cases", "opens": None,
     }  # fmt: skip
 
 
@@ -311,18 +313,18 @@ def test_a_brake_is_told_as_long_as_it_holds(site: TrialSite) -> None:
         brake = KnownEmergencyHalt(
             "ncen", "3.3.0", now, ends, "loses\x1b[2J cases", "amina", stands
         )
-        memory.update(lambda _: TrustState(brakes={"key/ncen/3.3.0": brake}))
+        memory.update(lambda _: TrustState(emergency_halts={"key/ncen/3.3.0": brake}))
 
     seen(now + timedelta(hours=5))
     said = site.run("status").stdout
     assert "Emergency halt of 3.3.0 by amina until" in said
     assert "\x1b" not in said
-    (row,) = json.loads(site.run("status", "--json").stdout)["feed"]["brakes"]
+    (row,) = json.loads(site.run("status", "--json").stdout)["feed"]["emergency_halts"]
     assert (row["version"], row["owner"]) == ("3.3.0", "amina")
     seen(now - timedelta(hours=1))
     assert "braked" not in site.run("status").stdout
     seen(now + timedelta(hours=5), stands=False)
-    assert json.loads(site.run("status", "--json").stdout)["feed"]["brakes"] == []
+    assert json.loads(site.run("status", "--json").stdout)["feed"]["emergency_halts"] == []
 
 
 @pytest.mark.parametrize(
@@ -374,7 +376,7 @@ def test_a_link_astray(site: TrialSite) -> None:
         ),
         ("[application]", "[aplication]", "NU-1005", "Did you mean application?"),
         ('"KE"', '"Kenya"', "NU-1005", "code in capitals"),
-        ('door_file = "door"', 'door_file = "no/door"', "NU-1005", "not found"),
+        ('maintenance_file = "door"', 'maintenance_file = "no/door"', "NU-1005", "not found"),
     ],
 )
 def test_a_mistake_in_the_configuration_is_said_and_the_rest_too(
@@ -401,7 +403,9 @@ def test_what_may_not_be_looked_at_is_no_mistake(
 ) -> None:
     """A member of the group is not told that files are missing that only root sees."""
     text = site.config.read_text("utf-8")
-    site.config.write_text(text.replace('door_file = "door"', 'door_file = "no/door"'))
+    site.config.write_text(
+        text.replace('maintenance_file = "door"', 'maintenance_file = "no/door"')
+    )
     assert noted_check.check_config(site.config, site.state) is not None
     monkeypatch.setattr("os.access", lambda *_: False)
     assert noted_check.check_config(site.config, site.state) is None
@@ -425,7 +429,7 @@ def test_holds_and_bad_releases(site: TrialSite) -> None:
     assert "by wanjiru: fair next week" in out
     assert "Marked bad: 3.3.1, 1 failure" in out
     document = json.loads(site.run("status", "--json").stdout)
-    assert document["journal"]["holds"][0]["by"] == "wanjiru"
+    assert document["journal"]["holds"][0]["actor"] == "wanjiru"
 
 
 def test_a_hold_has_its_end_and_nothing_beside_it_that_reads_as_if_it_began(
@@ -441,13 +445,13 @@ def test_a_hold_has_its_end_and_nothing_beside_it_that_reads_as_if_it_began(
     assert not _is_on_hold({"journal": {"error": {}}})
     session, shown = AgentSession("ncen-updater", site.config), list[LazyText]()
     monkeypatch.setattr(session, "add_line", shown.append)
-    resting = {"running": None, "why": "release 3.3.0 waits for the window: 22:00"}
+    resting = {"running": None, "reason": "release 3.3.0 waits for the window: 22:00"}
     _show_service(session, resting, held=True)
     _show_service(session, resting, at_work=True)  # which is said by itself
     assert shown == []
     _show_service(session, resting)
     assert [str(text) for text in shown] == ["Release 3.3.0 waits for the window: 22:00."]
-    working = {"running": {"words": ["check"], "progress": None}}
+    working = {"running": {"command": ["check"], "progress": None}}
     _show_service(session, working, held=True)
     assert len(shown) == 2
 
@@ -487,23 +491,33 @@ def test_an_interrupted_step_is_told_in_plain_words(site: TrialSite) -> None:
     assert "Last step: copying the databases (not finished)" in said
 
 
-APPROVED = {"version": "3.3.0", "who": ["amina", "bo"], "missing": 0, "next": True, "gone": False}
+APPROVED = {
+    "version": "3.3.0",
+    "approvers": ["amina", "bo"],
+    "missing": 0,
+    "next": True,
+    "unavailable": False,
+}
 
 
 @pytest.mark.parametrize(
     ("row", "first", "words"),
     [
-        ({"who": ["amina"], "missing": 1, "next": False}, None, "approval of 3.3.0: 1 missing"),
+        (
+            {"approvers": ["amina"], "missing": 1, "next": False},
+            None,
+            "approval of 3.3.0: 1 missing",
+        ),
         ({}, "3.3.0", "Approved: 3.3.0, by amina, bo; next upgrade"),
         # Seen: "it comes next", of what was at work, and of what was no longer what they saw.
         ({"holds": None}, "3.3.0", "Approved: 3.3.0, by amina, bo"),
         # Seen: "yet to approve: 1", of what a new rehearsal had made another plan.
         ({"missing": 1, "holds": False}, "3.3.0", "is outdated"),
-        ({"missing": 1, "gone": True}, None, "no longer available"),
+        ({"missing": 1, "unavailable": True}, None, "no longer available"),
         ({"holds": False}, "3.3.0", "Run: ncen-updater approve 3.3.0 --dry-run"),
         ({"next": False}, "3.4.0", "Approved: 3.3.0, by amina, bo; 3.4.0 runs first"),
-        ({"next": False, "gone": True}, "3.4.0", "no longer available"),
-        ({"next": False, "gone": True, "holds": False}, None, "no longer available"),
+        ({"next": False, "unavailable": True}, "3.4.0", "no longer available"),
+        ({"next": False, "unavailable": True, "holds": False}, None, "no longer available"),
     ],
 )
 def test_what_is_said_of_approvals(row: dict[str, object], first: str | None, words: str) -> None:
@@ -513,10 +527,10 @@ def test_what_is_said_of_approvals(row: dict[str, object], first: str | None, wo
 
 def test_of_restored_databases_it_says_what_the_other_person_types() -> None:
     """Seen: "restored 3.3.10 was approved by ada; people who have yet to approve: 1"."""
-    row = {"version": "restored 3.3.10", "who": ["ada"], "missing": 1}
+    row = {"version": "restored 3.3.10", "approvers": ["ada"], "missing": 1}
     assert _format_approval(row, None).render("en") == (
         "Waiting for approval of the restored databases: 1 missing; approved by ada. "
-        "Run: ncen-updater adopt --restored 3.3.10 --reason TEXT"
+        "Run: ncen-updater adopt 3.3.10 --restored --reason TEXT"
     )
 
 
@@ -528,7 +542,7 @@ def test_a_rollback_that_was_approved_is_told_until_something_else_happens(site:
         journal.commit_change(CHANGE.id)
         journal.set_change_state(CHANGE.id, ChangeState.FINISHED)
     with site.config.open("a") as config:
-        config.write("[service]\napprovals = 2\n")
+        config.write("[service]\nrequired_approvals = 2\n")
     assert "Rollback" not in site.run("status").stdout
     for who, uid, loss, words in (
         ("root", 0, 3, "-"),
@@ -545,7 +559,8 @@ def test_a_rollback_that_was_approved_is_told_until_something_else_happens(site:
         assert "Valid until the next change." in out or not uid
     told = json.loads(site.run("status", "--json").stdout)["journal"]["rollback_approved"]
     assert told == {
-        "from": "3.3.0", "version": "3.2.4", "who": ["amina", "bo"], "missing": 0, "accept_loss": 0,
+        "from": "3.3.0", "version": "3.2.4", "approvers": ["amina", "bo"], "missing": 0,
+        "accept_loss": 0,
     }  # fmt: skip
     site.use("3.2.4")  # a release that is not in use is not gone back from
     assert "Rollback" not in site.run("status").stdout

@@ -89,7 +89,7 @@ ROWS = [
             put(URLS, r'urls = "\1"')),
     Mistake(7, "status", 1, "NU-1005",
             ("Did you mean application?", "Status: unknown",
-             "unknown ('door_file' is missing or not text). Nothing"),
+             "unknown ('maintenance_file' is missing or not text). Nothing"),
             put(r"\[application\]", "[aplication]")),
     Mistake(8, "doctor", 3, "NU-1005", ("4 errors", "line 5: site.country", "line 14:"),
             lambda text: put("urls =", "url =")(put('"sqlite"', '"x"')(put('"MU"', '"x"')(text)))),
@@ -99,7 +99,7 @@ ROWS = [
             lambda text: put(r"\[paths\]", '[paths]\ncountry = "MU"')(
                 put('country = "MU"\n', "")(text))),
     Mistake(15, "doctor", 3, "NU-1005", ("/etc/hostname",),
-            put(r'door_file = ".*?"', 'door_file = "/etc/hostname/closed"')),
+            put(r'maintenance_file = ".*?"', 'maintenance_file = "/etc/hostname/closed"')),
     Mistake(16, "doctor", 3, "NU-6101", ("Correct 'current' under [paths]",),
             put(r"\[paths\]", '[paths]\ncurrent = "/opt/curent"'), FRIGHTENING),
     Mistake(17, "doctor", 3, "NU-3201", ("Check current and slots in [paths]",),
@@ -281,4 +281,4 @@ def test_two_at_once(site: LiveSite) -> None:
         done = site.run("upgrade", "--yes", "--json")
     error = json.loads(done.stdout)["error"]
     assert (done.returncode, error["code"]) == (9, "NU-6004")
-    assert "upgrade, process" in error["what"] and "ncen-updater watch" in error["remedy"]
+    assert "upgrade, process" in error["title"] and "ncen-updater watch" in error["remedy"]

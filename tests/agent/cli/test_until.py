@@ -77,7 +77,7 @@ def test_what_begins_once_a_hold_is_lifted_has_a_name(
     version: str | None,
 ) -> None:
     """Seen: "Suspensions levées : 1. Elle commence le samedi ...", as if the hold began."""
-    begins = {"when": "now", "at": None, "stays": None, "missing": 0}
+    begins = {"kind": "now", "at": None, "wait_reason": None, "missing_approvals": 0}
     client = SimpleNamespace(
         lift_holds=lambda: 1, read_next_upgrade_summary=lambda: (version, begins)
     )

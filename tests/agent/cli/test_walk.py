@@ -67,7 +67,10 @@ def test_help_in_both_languages(
     command = command_of(program, path)
     flat = "".join(said["fr"].split())
     options = [o for o in command.params if isinstance(o, click.Option) and not o.hidden]
-    for text in [command.help, *(option.help for option in options)]:
+    for text in [
+        command.help,
+        *(option.help for option in options),
+    ]:
         assert text, "a command or an option without a word"
         french = translate(text, "fr")
         assert french != text
@@ -84,7 +87,7 @@ def test_a_mistake_on_the_command_line_is_one_document(
         out, err = capsys.readouterr()
         error = json.loads(out)["error"]
         assert error["code"] == "NU-1101"
-        assert all(error[part] for part in ("what", "state", "remedy"))
+        assert all(error[part] for part in ("title", "state", "remedy"))
         assert err == ""
 
 
@@ -97,7 +100,6 @@ def test_without_a_configuration(
     words += {
         "schedule": ["--cancel"],
         "import": ["a.ncen-bundle"],
-        "accept-restore": ["--dry-run"],
     }.get(name, [])
     for parameter in command.params:
         if parameter.required:

@@ -51,7 +51,7 @@ class Service:
         yield EVENT
         with Journal.open(self.counter.site.journal) as journal:
             journal.begin_change(CHANGE)
-            journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
+            journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
         self.snapshots.record_end()
 
 
@@ -59,7 +59,7 @@ class Service:
 def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     site = make_site(tmp_path / "site")
     with site.config.open("a") as config:
-        config.write('[service]\nsocket = "api.sock"\n')
+        config.write('[service]\napi_socket = "api.sock"\n')
     snapshots = SnapshotStore(SETTINGS, lambda: NOW)
     snapshots.record_start(["upgrade", "3.3.0"])
     for sentence in ("stopping the application", "copying the databases"):
@@ -89,13 +89,13 @@ def test_who_comes_later_sees_what_was_said_before_and_what_it_came_to(
     assert said.err.splitlines()[:3] == [
         "stopping the application", "copying the databases", "switching to the new release",
     ]  # fmt: skip
-    assert said.out.startswith("Last change: upgrade to 3.3.0, undone")
+    assert said.out.startswith("Last change: upgrade to 3.3.0, reverted")
 
 
 @pytest.mark.parametrize(
     ("work", "said"),
     [
-        ("plan", "Release 3.3.0 is prepared here."),
+        ("plan", "Downloaded: 3.3.0"),
         ("rehearse", "Rehearsal of 3.3.0 failed"),
         ("check", ""),
     ],
@@ -111,7 +111,7 @@ def test_what_is_no_change_ends_with_its_result(
         service.snapshots.record_end()
         with Journal.open(service.counter.site.journal) as journal:
             journal.begin_change(CHANGE)
-            journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
+            journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
             RehearsalStore(journal).record_start("abcdefgh", "3.2.4", "3.3.0", RehearsalCopyPlans())
             RehearsalStore(journal).record_end(
                 "abcdefgh", RehearsalState.FAILED, error_code="NU-4150"
@@ -136,7 +136,7 @@ def test_an_order_ends_with_what_it_came_to(
         yield service.moment()
         with Journal.open(service.counter.site.journal) as journal:
             JobQueue(journal).mark_started(1)
-            document = {"words": ["Up to date: ncen 3.2.4"]}
+            document = {"lines": ["Up to date: ncen 3.2.4"]}
             JobQueue(journal).mark_ended(1, {"exit_code": 0, "document": document})
 
     monkeypatch.setattr(watch, "_follow_events", happens)
@@ -156,7 +156,7 @@ def test_an_order_that_failed_ends_with_its_own_code(
         yield service.moment()
         with Journal.open(service.counter.site.journal) as journal:
             JobQueue(journal).mark_started(1)
-            JobQueue(journal).mark_ended(1, {"exit_code": 7, "document": {"words": ["no line"]}})
+            JobQueue(journal).mark_ended(1, {"exit_code": 7, "document": {"lines": ["no line"]}})
 
     monkeypatch.setattr(watch, "_follow_events", happens)
     words = ["--config", str(service.counter.site.config), "watch"]
@@ -175,7 +175,7 @@ def test_who_looks_too_early_is_told_when_it_begins(
     service.counter.know(NEXT)
     assert run(["--config", config, "watch"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        idle, "Next is the upgrade to 3.3.0.", "The upgrade waits for approval: 2 missing.",
+        idle, "Next upgrade: 3.3.0", "The upgrade waits for approval: 2 missing.",
     ]  # fmt: skip
     at = datetime(2099, 1, 3, 22, tzinfo=UTC)
     with Journal.open(service.counter.site.journal) as journal:
@@ -192,7 +192,7 @@ def test_an_order_that_was_never_given_is_told_by_its_number(
     """Seen: "The service knows nothing at /v1/orders/999"."""
     assert run(["--config", str(service.counter.site.config), "watch", "999", "--json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
-    assert (error["code"], error["what"]) == ("NU-9337", "Job 999 not found")
+    assert (error["code"], error["title"]) == ("NU-9337", "Job 999 not found")
 
 
 def test_a_part_of_a_support_bundle_that_is_none_is_told_with_the_others(
@@ -210,8 +210,11 @@ def test_each_sentence_is_kept_once_with_its_time_and_not_without_end() -> None:
     for number, sentence in enumerate(("one", "two", "two", "one", "three")):
         at = NOW + timedelta(seconds=number)
         running = running.with_progress(ProgressUpdate(sentence, done=number), at)
-    assert [(told.template, took) for told, took in running.said] == [("two", 2.0), ("one", 1.0)]
-    assert running.told == ProgressUpdate("three", done=4)
+    assert [(told.template, took) for told, took in running.earlier_progress] == [
+        ("two", 2.0),
+        ("one", 1.0),
+    ]
+    assert running.progress == ProgressUpdate("three", done=4)
     for number in range(3 * MAX_PROGRESS_LINES):
         running = running.with_progress(ProgressUpdate("{n}", {"n": str(number)}), NOW)
-    assert len(running.said) == MAX_PROGRESS_LINES
+    assert len(running.earlier_progress) == MAX_PROGRESS_LINES

@@ -36,14 +36,14 @@ def watched(tmp_path: Path) -> Iterator[Counter]:
     """A site in Mauritius whose service watches 3.3.0."""
     site = make_site(tmp_path / "site")
     with site.config.open("a") as config:
-        config.write('[service]\nsocket = "api.sock"\ntimezone = "Indian/Mauritius"\n')
+        config.write('[service]\napi_socket = "api.sock"\ntimezone = "Indian/Mauritius"\n')
         config.write("[soak]\nseconds = 600\n")
-    site.open_change(StepName.FETCH, StepName.OPEN)
+    site.open_change(StepName.FETCH, StepName.MAINTENANCE_OFF)
     site.use("3.3.0")
     with Journal.open(site.journal) as journal:
         journal.commit_change(CHANGE.id)
         journal.record_step(
-            CHANGE.id, StepName.SOAK, StepState.INTENDED, ChangeFacts(soak_began=BEGAN)
+            CHANGE.id, StepName.SOAK, StepState.INTENDED, ChangeFacts(soak_started_at=BEGAN)
         )
     snapshots = SnapshotStore(SETTINGS, lambda: BEGAN)
     snapshots.record_start(["upgrade", "3.3.0"])
@@ -53,7 +53,7 @@ def watched(tmp_path: Path) -> Iterator[Counter]:
         yield counter
 
 
-@pytest.mark.parametrize("alone", [(), ("--alone",)])
+@pytest.mark.parametrize("alone", [(), ("--local",)])
 @pytest.mark.parametrize("words", [("approve",), ("approve", "3.4.0"), ("schedule", "2099-01-01")])
 def test_nothing_is_approved_beside_it_and_that_is_said(
     watched: Counter,
@@ -70,7 +70,7 @@ def test_nothing_is_approved_beside_it_and_that_is_said(
     assert "run: ncen-updater confirm" in said
 
 
-@pytest.mark.parametrize("alone", [(), ("--alone",)])
+@pytest.mark.parametrize("alone", [(), ("--local",)])
 def test_who_lifts_a_hold_is_told_of_no_upgrade_that_was_done(
     watched: Counter, capsys: pytest.CaptureFixture[str], alone: tuple[str, ...]
 ) -> None:
@@ -132,7 +132,7 @@ def test_an_order_says_at_once_what_it_waits_for(
         watched.snapshots.record_start(["check"])
         yield moment()
         with Journal.open(watched.site.journal) as journal:
-            JobQueue(journal).mark_ended(1, {"exit_code": 0, "document": {"words": ["read"]}})
+            JobQueue(journal).mark_ended(1, {"exit_code": 0, "document": {"lines": ["read"]}})
         yield StreamEvent("order-ended", {"data": {"order": 1}})
 
     monkeypatch.setattr(SiteServiceClient, "stream", stream)
@@ -146,17 +146,17 @@ def test_an_order_says_at_once_what_it_waits_for(
     assert said.out == "read\n"
 
 
-AT_REST: dict[str, object] = {"open_change": None, "at_work": None}
+AT_REST: dict[str, object] = {"open_change": None, "lock_holder": None}
 
 
 @pytest.mark.parametrize(
     ("journal", "running", "words"),
     [
         ({}, None, None),
-        ({"at_work": "rehearse, process 7"}, None, "rehearsing a release"),
-        ({}, {"words": ["collect"]}, "pruning"),
+        ({"lock_holder": "rehearse, process 7"}, None, "rehearsing a release"),
+        ({}, {"command": ["prune"]}, "pruning"),
         (
-            {"open_change": {"to": "3.3.0"}, "at_work": "resume, process 7"},
+            {"open_change": {"to": "3.3.0"}, "lock_holder": "resume, process 7"},
             None,
             "resuming a change",
         ),
@@ -179,17 +179,17 @@ def test_history_speaks_of_the_hours_of_the_site(
         assert "2026-01-02 07:04:05 +04" in capsys.readouterr().out
     assert run(["--config", str(watched.site.config), "status", "--json"]) == 0
     change = json.loads(capsys.readouterr().out)["journal"]["open_change"]
-    assert change["watched_until"] == "2026-11-24T20:40:00Z"
+    assert change["soak_ends_at"] == "2026-11-24T20:40:00Z"
 
 
 @pytest.mark.parametrize(
     ("moment", "before"),
     [
-        ({"looked_at": "2026-11-27T07:59:59+00:00", "running": None}, True),
-        ({"looked_at": "2026-11-27T08:00:00+00:00", "running": None}, False),
-        ({"looked_at": "2026-11-27T08:00:01+00:00", "running": None}, False),
-        ({"looked_at": "2026-11-27T07:00:00+00:00", "running": {"words": ["check"]}}, False),
-        ({"looked_at": None, "running": None}, False),
+        ({"status_read_at": "2026-11-27T07:59:59+00:00", "running": None}, True),
+        ({"status_read_at": "2026-11-27T08:00:00+00:00", "running": None}, False),
+        ({"status_read_at": "2026-11-27T08:00:01+00:00", "running": None}, False),
+        ({"status_read_at": "2026-11-27T07:00:00+00:00", "running": {"command": ["check"]}}, False),
+        ({"status_read_at": None, "running": None}, False),
     ],
     ids=["before", "The upgrade starts immediately.", "after", "running", "not yet"],
 )

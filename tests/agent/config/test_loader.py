@@ -52,7 +52,7 @@ port = 5433
 [application]
 unit = "ncen.service"
 health_url = "http://127.0.0.1:8080"
-door_file = "door"
+maintenance_file = "door"
 """
 
 
@@ -65,7 +65,7 @@ def write(tmp_path: Path, text: str) -> Path:
 def test_a_good_file_comes_out_with_absolute_paths(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD))
     assert config.site.id == "ke"
-    assert config.application.door_file == tmp_path / "door"
+    assert config.application.maintenance_file == tmp_path / "door"
     assert config.paths.state == tmp_path / "var/lib/ncen-updater"
     assert config.paths.resolve(config.paths.slots) == tmp_path / "opt/ncen/slots"
     assert isinstance(config.databases.engine_settings, PostgresSettings)
@@ -103,7 +103,7 @@ def test_the_example_is_accepted(tmp_path: Path, commented: bool) -> None:
 
 def test_a_place_without_a_default_is_left_out(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD))
-    assert config.paths.received is None
+    assert config.paths.feed_state is None
     assert config.paths.feed_state_directory == tmp_path / "var/lib/ncen-updater"
 
 
@@ -114,7 +114,8 @@ MISTAKES: dict[str, ROW] = {
     "missing table": ('urls = ["https://example.org/"]\n', "", 7, "feed.urls", "missing"),
     "near miss": ('country = "KE"', 'contry = "KE"', 4, "site.contry", "Did you mean country?"),
     "near miss of a table": ("[feed]", "[fed]", 7, "fed", "Did you mean feed?"),
-    "wrong table": ("port = 5433", "failures = 2", 14, "databases.postgresql.failures", "[soak]"),
+    "wrong table": ("port = 5433", "max_failures = 2", 14,
+                    "databases.postgresql.max_failures", "[soak]"),
     "unknown": ("port = 5433", "zzz = 2", 14, "databases.postgresql.zzz", "Known settings: host"),
     "country form": ('"KE"', '"Kenya"', 4, "site.country", "code in capitals"),
     "text expected": ('id = "ke"', "id = 3", 3, "site.id", "in quotes"),
@@ -134,14 +135,14 @@ MISTAKES: dict[str, ROW] = {
     "name in the server": ('"ncen_cases"', '"a b"', 12, "databases.names.cases", "underscores"),
     "name": ("cases =", "Cases =", 12, "databases.names.Cases", "underscores"),
     "relative root": ('root = "{root}"', 'root = "here"', 6, "paths.root", "absolute"),
-    "no door": ('"door"', '"no/such/door"', 18, "application.door_file", "not found"),
+    "no door": ('"door"', '"no/such/door"', 18, "application.maintenance_file", "not found"),
     "schema": ("schema = 1", "schema = 2", 1, "schema", "one of: 1"),
     "no password file": ("port = 5433", 'password_file = "p"', 14,
                          "databases.postgresql.password_file", "not found"),
     "no certificates": ("[feed]", '[feed]\nca_file = "p"', 8, "feed.ca_file", "not found"),
     "infinite": ("[feed]", "[feed]\ntimeout_s = inf", 8, "feed.timeout_s", "at most"),
     "not a number": ("[feed]", "[feed]\ntimeout_s = nan", 8, "feed.timeout_s", ""),
-    "zero in a path": ('"door"', '"a\\u0000b"', 18, "application.door_file", "NUL"),
+    "zero in a path": ('"door"', '"a\\u0000b"', 18, "application.maintenance_file", "NUL"),
 }  # fmt: skip
 
 
@@ -159,7 +160,7 @@ def test_each_mistake_is_named_with_line_and_remedy(tmp_path: Path, name: str) -
     assert old in GOOD
     with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, GOOD.replace(old, new)))
-    found = {m.setting: m for m in caught.value.mistakes}
+    found = {m.setting: m for m in caught.value.invalid_settings}
     assert setting in found
     mistake = found[setting]
     assert mistake.line == line
@@ -172,7 +173,7 @@ def test_all_mistakes_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> N
     text = GOOD.replace('"KE"', '"Kenya"').replace('"door"', '"no/door"').replace("5433", "0")
     with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, text))
-    assert [m.line for m in caught.value.mistakes] == [4, 14, 18]
+    assert [m.line for m in caught.value.invalid_settings] == [4, 14, 18]
     assert caught.value.detail is not None
     assert caught.value.detail.startswith("line 4: site.country ")
 
@@ -261,7 +262,7 @@ def test_an_empty_file_names_everything_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, ""))
     missing = {name for name, field in AgentConfig.model_fields.items() if field.is_required()}
-    assert {m.setting for m in caught.value.mistakes} == missing - {"schema_"} | {"schema"}
+    assert {m.setting for m in caught.value.invalid_settings} == missing - {"schema_"} | {"schema"}
 
 
 def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
@@ -278,7 +279,7 @@ def test_places_agree_with_the_whole_configuration(tmp_path: Path) -> None:
         config.paths.slots,
         config.paths.current,
     )
-    assert (places.site, places.country, places.product) == ("ke", "KE", "ncen")
+    assert (places.site_id, places.country, places.product) == ("ke", "KE", "ncen")
 
 
 def test_places_have_the_defaults_and_forms_of_the_model() -> None:
@@ -299,7 +300,7 @@ def test_places_judge_what_they_read(tmp_path: Path, name: str) -> None:
     old, new, line, setting, _ = MISTAKES[name]
     with pytest.raises(InvalidConfigError) as caught:
         load_essential_settings(write(tmp_path, GOOD.replace(old, new)))
-    assert [(m.line, m.setting) for m in caught.value.mistakes] == [(line, setting)]
+    assert [(m.line, m.setting) for m in caught.value.invalid_settings] == [(line, setting)]
 
 
 def test_places_survive_tables_that_are_none(tmp_path: Path) -> None:
@@ -311,7 +312,7 @@ def test_places_need_no_models(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib; from ncen_updater.agent.config.paths import load_essential_settings "
         "as l; "
-        "print(l(pathlib.Path(sys.argv[1])).site, 'pydantic' in sys.modules)"
+        "print(l(pathlib.Path(sys.argv[1])).site_id, 'pydantic' in sys.modules)"
     )
     out = subprocess.run(
         [sys.executable, "-c", program, str(write(tmp_path, GOOD))],
@@ -329,7 +330,10 @@ def test_places_need_no_models(tmp_path: Path) -> None:
         ('[[files]]\nname = "photo graphs"\ndirectory = "srv/photos"\n', "files[0].name"),
         ('[[files]]\nname = "a"\ndirectory = ""\n', "files[0].directory"),
         ('[[files]]\nname = "a"\ndirectory = "srv/../etc"\n', "files[0].directory"),
-        ('[[files]]\nname = "a"\ndirectory = "srv/a"\nkeep = "dump"\n', "files[0].keep"),
+        (
+            '[[files]]\nname = "a"\ndirectory = "srv/a"\nsnapshot_method = "dump"\n',
+            "files[0].snapshot_method",
+        ),
         ('[files]\nname = "a"\n', "files"),
     ],
 )
@@ -338,7 +342,7 @@ def test_a_mistake_in_files_is_told_with_its_place(
 ) -> None:
     with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, f"{GOOD}\n{table}"))
-    assert [mistake.setting for mistake in caught.value.mistakes] == [setting]
+    assert [mistake.setting for mistake in caught.value.invalid_settings] == [setting]
 
 
 def test_directories_of_files_are_below_the_root(tmp_path: Path) -> None:

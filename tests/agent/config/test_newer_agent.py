@@ -28,7 +28,7 @@ def chosen(tmp_path: Path, sequence: AgentSelection) -> None:
 @pytest.mark.parametrize(
     "sequence",
     [
-        AgentSelection("0.1", bad=GIVEN_UP),
+        AgentSelection("0.1", failed=GIVEN_UP),
         AgentSelection("99.0", "0.1"),
         AgentSelection("0.1", "99.0"),
     ],
@@ -51,14 +51,14 @@ def test_a_slip_of_the_pen_is_refused(tmp_path: Path, sequence: AgentSelection |
         chosen(tmp_path, sequence)
     with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, NEWER))
-    assert [m.setting for m in caught.value.mistakes] == ["site.region", "sealing"]
+    assert [m.setting for m in caught.value.invalid_settings] == ["site.region", "sealing"]
 
 
 def test_other_mistakes_are_told_all_the_same(tmp_path: Path) -> None:
-    chosen(tmp_path, AgentSelection("0.1", bad=GIVEN_UP))
+    chosen(tmp_path, AgentSelection("0.1", failed=GIVEN_UP))
     with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, NEWER.replace("port = 5433", "port = 'x'")))
-    assert [m.setting for m in caught.value.mistakes] == ["databases.postgresql.port"]
+    assert [m.setting for m in caught.value.invalid_settings] == ["databases.postgresql.port"]
 
 
 def test_a_damaged_record_of_agents_excuses_nothing(tmp_path: Path) -> None:

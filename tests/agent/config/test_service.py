@@ -15,14 +15,14 @@ from tests.agent.config.test_loader import GOOD, write
 
 def test_without_the_table_people_are_asked(tmp_path: Path) -> None:
     service = load_config(write(tmp_path, GOOD)).service
-    assert (service.mode, service.approvals, service.rehearse) == ("approve", 1, True)
+    assert (service.mode, service.required_approvals, service.rehearse) == ("approve", 1, True)
     assert service.windows == ()
     assert service.get_timezone() is not None
 
 
 def test_hours_are_read_as_text_and_as_times(tmp_path: Path) -> None:
     table = (
-        '[service]\ntimezone = "Africa/Nairobi"\nsocket = "s"\n'
+        '[service]\ntimezone = "Africa/Nairobi"\napi_socket = "s"\n'
         '[[service.windows]]\ndays = ["sat", "sun"]\nstart = "22:00"\nend = 04:30:00\n'
     )
     service = load_config(write(tmp_path, GOOD + table)).service
@@ -31,7 +31,7 @@ def test_hours_are_read_as_text_and_as_times(tmp_path: Path) -> None:
     ]
     noon = datetime(2026, 11, 24, 12, tzinfo=UTC)
     assert noon.astimezone(service.get_timezone()).hour == 15
-    assert service.socket == tmp_path / "s"
+    assert service.api_socket == tmp_path / "s"
 
 
 @pytest.mark.parametrize(
@@ -39,10 +39,10 @@ def test_hours_are_read_as_text_and_as_times(tmp_path: Path) -> None:
     [
         ('timezone = "Africa/Nowhere"', "timezone"),
         ('timezone = "../../etc/passwd"', "timezone"),
-        ("approvals = 3", "approvals"),
+        ("required_approvals = 3", "required_approvals"),
         ('mode = "yes"', "mode"),
-        ("check_hours = 0", "check_hours"),
-        ('read_group = "no spaces"', "read_group"),
+        ("check_interval_hours = 0", "check_interval_hours"),
+        ('viewer_group = "no spaces"', "viewer_group"),
         ('windows = [{start = "25:00", end = "04:00"}]', "windows"),
         ('windows = [{start = "22:00:05", end = "04:00"}]', "windows"),
         ('windows = [{start = "22:00+03:00", end = "04:00"}]', "windows"),
@@ -54,6 +54,6 @@ def test_hours_are_read_as_text_and_as_times(tmp_path: Path) -> None:
 def test_each_mistake_is_named(tmp_path: Path, table: str, setting: str) -> None:
     with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, f"{GOOD}[service]\n{table}\n"))
-    settings = [mistake.setting for mistake in caught.value.mistakes]
+    settings = [mistake.setting for mistake in caught.value.invalid_settings]
     assert settings
     assert all(name.startswith(f"service.{setting}") for name in settings)

@@ -41,11 +41,11 @@ def came(demo: DemoSite, table: str = "came_with_new") -> set[str]:
 
 def numbers(demo: DemoSite) -> list[object]:
     """What tells one database from another of the same name."""
-    engine = site_in_process(demo).engine
+    engine = site_in_process(demo).database_engine
     if isinstance(demo.databases, PostgresPlace):
         sql = "SELECT oid FROM pg_database WHERE datname = current_database()"
         return [engine.run_query(LiveDatabase(name), sql) for name in engine.names]
-    return [Path(database.physical).stat().st_ino for database in engine.describe_databases()]
+    return [Path(database.physical_name).stat().st_ino for database in engine.describe_databases()]
 
 
 def found(demo: DemoSite) -> list[Finding]:
@@ -72,4 +72,4 @@ def enter(demo: DemoSite) -> None:
 def is_there(demo: DemoSite) -> bool:
     """Whether the record of :func:`enter` is in the databases."""
     sql = "SELECT count(*) FROM persons WHERE person_ref = 'LATER-1'"
-    return site_in_process(demo).engine.run_query(LiveDatabase("suspects"), sql) == [(1,)]
+    return site_in_process(demo).database_engine.run_query(LiveDatabase("suspects"), sql) == [(1,)]

@@ -87,7 +87,7 @@ def release(
     contract: str | None = None,
     limit_s: int = 3600,
     at_start: str | None = None,
-    changes_itself: Sequence[str] = (),
+    self_managed: Sequence[str] = (),
     one_way: str | None = None,
 ) -> Path:
     """The first release under another number, with a program in place of its files or without.
@@ -102,7 +102,7 @@ def release(
         contract: What a second program does once the release was watched, if there is one.
         limit_s: Seconds that this one may take.
         at_start: A statement that the application runs at its start, whatever it says.
-        changes_itself: What it says that the application changes in suspects by itself.
+        self_managed: What it says that the application changes in suspects by itself.
         one_way: A statement of a migration of suspects that only goes forward.
     """
     made = assemble(FIRST, directory / version)
@@ -135,8 +135,8 @@ def release(
         text += f"timeout_s = {limit_s}\n"
         write_program(made / "bin" / "contract.py", DOES[contract])
     own = 'name = "suspects"\n'
-    if changes_itself:
-        text = text.replace(own, f"{own}changes_itself = {json.dumps(list(changes_itself))}\n", 1)
+    if self_managed:
+        text = text.replace(own, f"{own}self_managed = {json.dumps(list(self_managed))}\n", 1)
     if one_way is not None:
         words = 'id = "0002_more"\nup = "more.sql"\nirreversible = "it only goes forward"\n'
         more = f"[[databases.migrations]]\n{words}\n"
@@ -163,7 +163,8 @@ def with_program(text: str, made: Path, statements: Sequence[str]) -> str:
     """
     write_program(made / "bin" / "migrate.py", statements)
     text = re.sub(r"\[\[databases\.migrations\]\]\n(?:[a-z]+ = .*\n)+", "", text)
-    return f'{text}\n[migrator]\nargv = ["bin/migrate.py"]\nno_way_back = "it only goes forward"\n'
+    text += '\n[migrator]\nargv = ["bin/migrate.py"]\n'
+    return f'{text}no_rollback_reason = "it only goes forward"\n'
 
 
 def write_program(program: Path, statements: Sequence[str]) -> None:
@@ -213,7 +214,7 @@ def site_on(
 
 def operations(demo: DemoSite, checkpoint: object = None) -> Operations:
     site = site_in_process(demo)
-    site.source.refresh()
+    site.release_source.refresh()
     strike = checkpoint if callable(checkpoint) else lambda _step, _phase: None
     return Operations(site, SilentProgress(), checkpoint=strike)
 
@@ -252,7 +253,7 @@ def execute(address: str, statement: str) -> None:
 def runs(demo: DemoSite) -> str | None:
     """The one release that code, mark of the databases and application are of."""
     site, seen = site_in_process(demo), version_of(demo)
-    marker = site.engine.read_marker()
+    marker = site.database_engine.read_marker()
     assert marker is not None
     parts = {str(site.slots.read_current()), marker.release, seen.code, seen.reported}
     return parts.pop() if len(parts) == 1 else None

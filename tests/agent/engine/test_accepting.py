@@ -16,7 +16,7 @@ from demo.databases import PostgresPlace, SqlitePlace
 from demo.evidence import database_digests
 from demo.site import DemoSite
 from ncen_updater.agent.adapters.databases.sqlite.layout import DatabaseSets
-from ncen_updater.agent.engine import accept_restore as accepting
+from ncen_updater.agent.engine import adopt_restored as accepting
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.errors import InterventionRequiredError
@@ -54,12 +54,12 @@ def roll_back(site: Site, accept_loss: int | None = None) -> str:
 
 
 def findings(site: Site) -> list[str]:
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         return [finding.code for finding in verify_site(site, journal, SilentProgress())]
 
 
 def kinds(site: Site) -> list[str]:
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         return [event.kind for event in journal.list_events()]
 
 
@@ -177,7 +177,7 @@ def test_a_comment_is_not_healed_over_a_database_of_another_state(
 def test_a_lost_record_file_is_healed(demo: DemoSite, site: Site) -> None:
     upgrade(site)
     live = live_set(demo)
-    (site.state / "databases" / "sets" / f"{live.name}.json").unlink()
+    (site.state_directory / "databases" / "sets" / f"{live.name}.json").unlink()
     assert findings(site) == []
     assert roll_back(site) == str(OLD)
     assert "marker-healed" in kinds(site)
@@ -207,9 +207,9 @@ def test_a_healthy_site_that_was_dumped_and_restored_goes_on(
 def taken(site: Site, release: Version, *people: Actor) -> bool:
     """What the command does for each person."""
     for who in people:
-        with Operations(site, SilentProgress()).lock_site("accept-restore") as journal:
+        with Operations(site, SilentProgress()).lock_site("adopt-restored") as journal:
             found = accepting.inspect_restored(site, journal, release, SilentProgress())
-            said = accepting.approve_restored(journal, found, who, f"as {who.who} knows")
+            said = accepting.approve_restored(journal, found, who, f"as {who.name} knows")
             if said:
                 accepting.adopt_restored(site, journal, found, said)
     return bool(said)
@@ -223,9 +223,7 @@ def test_databases_of_before_the_upgrade_are_taken_by_two_people(
     upgrade(site)
     demo.stop_app()
     backup.restore()
-    with refused(
-        InterventionRequiredError, MARKERS_DISAGREE, match=r"adopt --restored|belong together"
-    ):
+    with refused(InterventionRequiredError, MARKERS_DISAGREE, match=r"adopt|belong together"):
         roll_back(site)
     assert taken(site, OLD, ONE, ONE) is False, "one person is not two"
     assert site.slots.read_current() == NEW
@@ -329,18 +327,18 @@ def test_the_command_tells_what_it_would_do(demo: DemoSite, site: Site, backup: 
     demo.stop_app()
     backup.restore()
     ended = run_agent(
-        "--config", str(demo.config_path), "--json", "--quiet", "accept-restore", "3.2.4",
-        "--dry-run", environment=os.environ,
+        "--config", str(demo.config_path), "--json", "--quiet", "adopt", "3.2.4",
+        "--restored", "--dry-run", environment=os.environ,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     said = json.loads(ended.stdout)
-    assert (said["release"], said["switches"], said["taken"]) == ("3.2.4", True, False)
+    assert (said["release"], said["sets_current"], said["taken"]) == ("3.2.4", True, False)
     assert said["missing"] == 2
 
 
 def test_why_is_asked_and_kept_for_the_other_of_the_two(demo: DemoSite, site: Site) -> None:
     upgrade(site)
-    words = ("--config", str(demo.config_path), "--json", "--quiet", "accept-restore", "3.3.0")
+    words = ("--config", str(demo.config_path), "--json", "--quiet", "adopt", "3.3.0", "--restored")
     sudo = {**os.environ, "SUDO_UID": "1001", "SUDO_USER": "amina"}  # where root runs the tests
     for without in ((), ("--reason", " \n")):
         ended = run_agent(*words, "--yes", *without, environment=sudo)

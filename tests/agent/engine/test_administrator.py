@@ -95,12 +95,12 @@ def upgrade(site: Site, instant: At, act: Callable[[], object]) -> None:
 
 def strict(demo: DemoSite, site: Site) -> set[str]:
     """Codes of what doctor and verify hold against the site."""
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         found = [
             *verify_site(site, journal, SilentProgress()),
             *diagnose(demo.config_path, SilentProgress()),
         ]
-    return {finding.code for finding in found if finding.severity is Severity.STRICT}
+    return {finding.code for finding in found if finding.severity is Severity.CRITICAL}
 
 
 def waits_with(site: Site, act: Callable[[], object]) -> Site:
@@ -126,7 +126,7 @@ def test_renamed_database_is_opened_once_it_is_back(
     dba, before = Administrator(demo), database_digests(demo.databases)
     with refused(REVERT_FAILED, match=f"{dba.name} is missing"):
         upgrade(site, BEFORE_CUT_OVER, lambda: dba.rename(dba.name, dba.aside))
-    assert site.engine.list_leftovers(), "copies of what is missing are kept"
+    assert site.database_engine.list_leftovers(), "copies of what is missing are kept"
     assert {"NU-4102", "NU-6103"} <= strict(demo, site)
     dba.rename(dba.aside, dba.name)
     if opens:
@@ -206,7 +206,7 @@ def test_fence_of_a_change_that_is_over_is_lifted(demo: DemoSite, site: Site) ->
 
     with pytest.raises(ChangeFailedError):
         upgrade(site, BEFORE_CUT_OVER, fail)
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         change = journal.list_changes()[0].id
     with psycopg.connect(
         dba.place.conninfo(f"{dba.place.prefix}control", "postgres"), autocommit=True
@@ -277,7 +277,7 @@ def quick(site: Site) -> Site:
 
 
 def bad_releases(site: Site) -> tuple[object, ...]:
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         return SiteHistory(journal).list_bad_releases()
 
 
@@ -368,7 +368,7 @@ def test_sessions_that_were_ended_are_named(demo: DemoSite, site: Site) -> None:
 
 
 def _latest(site: Site) -> str:
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         return journal.list_changes()[0].id
 
 
@@ -380,7 +380,7 @@ def test_file_that_is_away_is_not_passed_over(demo: DemoSite, site: Site, impati
     aside = path.with_name("aside")
     with refused(REVERT_FAILED, match="seizures is missing"):
         upgrade(site, BEFORE_CUT_OVER, lambda: path.rename(aside))
-    assert site.engine.list_leftovers() and "NU-4102" in strict(demo, site)
+    assert site.database_engine.list_leftovers() and "NU-4102" in strict(demo, site)
     aside.rename(path)
     Operations(site, SilentProgress()).resume(by_operator=True)
     assert strict(demo, site) == set() and database_digests(demo.databases) == before

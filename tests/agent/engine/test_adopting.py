@@ -24,7 +24,7 @@ from ncen_updater.formats.manifest import MigratorCommand
 from tests.support.sites import TrialFeed, serve, site_in_process
 
 OLD = "3.2.4"
-COMMAND = MigratorCommand(argv=("bin/migrate",), no_way_back="it only goes forward")
+COMMAND = MigratorCommand(argv=("bin/migrate",), no_rollback_reason="it only goes forward")
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_site_on_files_is_taken_over(
     of_release = Site.load_migrations
 
     def migrations(site: Site, version: Version) -> MigrationSet:
-        return dataclasses.replace(of_release(site, version), command=command)
+        return dataclasses.replace(of_release(site, version), migrator=command)
 
     monkeypatch.setattr(Site, "load_migrations", migrations)
     before = digests(plain)

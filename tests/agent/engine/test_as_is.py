@@ -62,7 +62,7 @@ def has(demo: DemoSite, table: str) -> bool:
 
 def nothing_copied(demo: DemoSite) -> bool:
     found = facts(demo)
-    return found.copy == {} and found.as_is is True
+    return found.copy_plan == {} and found.no_copy is True
 
 
 @pytest.mark.parametrize(
@@ -75,12 +75,12 @@ def test_there_and_back_nothing_is_copied_and_no_record_lost(demo: DemoSite, ver
     operations(demo).upgrade(Version(version))
     assert runs(demo) == version and nothing_copied(demo)
     assert digests(demo) == before  # the program of the release did not run
-    assert not site_in_process(demo).engine.list_leftovers()
+    assert not site_in_process(demo).database_engine.list_leftovers()
     assert strict(demo) == set()
     enter(demo)
 
     way = operations(demo).plan_rollback()
-    assert (way.is_lossless, way.by_code, way.as_is) == (True, True, True)
+    assert (way.is_lossless, way.code_only, way.no_copy) == (True, True, True)
     assert str(CODE_ONLY_TEXT) in said(demo, "rollback", "--dry-run")
     operations(demo).rollback()
     assert runs(demo) == FIRST and is_there(demo) and nothing_copied(demo)
@@ -92,8 +92,8 @@ def test_what_changes_are_recorded_in_is_made_before_officers_are_out(demo: Demo
     found: list[object] = []
 
     def look(step: StepName, phase: StepPhase) -> None:
-        if (step, phase) == (StepName.CLOSE, StepPhase.BEFORE_EFFECT):
-            engine = site_in_process(demo).engine
+        if (step, phase) == (StepName.MAINTENANCE_ON, StepPhase.BEFORE_EFFECT):
+            engine = site_in_process(demo).database_engine
             name = f"{demo.databases.prefix}control"  # type: ignore[union-attr]
             sql = f"SELECT count(*) FROM pg_database WHERE datname = '{name}'"
             found.extend(engine.run_query(LiveDatabase("suspects"), sql))
@@ -107,21 +107,25 @@ def test_a_rehearsal_foretells_a_stop_without_a_copy(demo: DemoSite) -> None:
     operations(demo).find_upgrade_path(Version(CODE))  # reads the feed
     hop = rehearse(demo, CODE)
     assert (hop["copy_s"], hop["migrate_s"], hop["unchanged"]) == (0.0, 0.0, True)
-    assert hop["back_s"] is not None and hop["restore_s"] is None and hop["way_back"] == "keeps"
-    assert hop["back_differs"] == []
+    assert (
+        hop["rollback_s"] is not None
+        and hop["restore_s"] is None
+        and hop["rollback_kind"] == "keeps"
+    )
+    assert hop["rollback_differences"] == []
 
 
 @not_as_root
 def test_back_from_a_schema_on_which_the_older_release_runs(demo: DemoSite) -> None:
     operations(demo).upgrade(Version(FORWARD))
     found = facts(demo)
-    assert found.copy and not found.as_is and has(demo, "came_with_new")
+    assert found.copy_plan and not found.no_copy and has(demo, "came_with_new")
     enter(demo)
     files = numbers(demo)
 
     operations(demo).rollback()
     assert runs(demo) == FIRST and is_there(demo)
-    assert facts(demo).as_is is True and numbers(demo) == files
+    assert facts(demo).no_copy is True and numbers(demo) == files
     assert has(demo, "came_with_new")  # it stays: the older release runs with it
     assert strict(demo) == set()
 

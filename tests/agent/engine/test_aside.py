@@ -55,8 +55,8 @@ def test_what_a_stranger_wrote_before_the_commit(demo: DemoSite, site: Site, wro
     with pytest.raises(ChangeFailedError) as caught:
         Operations(site, SilentProgress(), checkpoint=strike).upgrade(Version("3.3.0"))
     assert database_digests(place) == before
-    assert not site.engine.list_leftovers()
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    assert not site.database_engine.list_leftovers()
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         change = journal.list_changes()[-1].id
         told = [
             event.get("path") for event in journal.list_events() if event.kind == "databases-kept"
@@ -65,18 +65,18 @@ def test_what_a_stranger_wrote_before_the_commit(demo: DemoSite, site: Site, wro
              finding.code == "NU-4155"]  # fmt: skip
     if not wrote:
         assert (told, found) == ([], [])
-        assert type_in(demo, "collect", "--kept", change)["kept"] == []
+        assert type_in(demo, "prune", "--kept", change)["kept"] == []
         return
     kept = ", ".join(sorted(f"{physical}__kept_{change}" for physical in place.names.values()))
     assert told == [kept]
     assert kept in str(caught.value.remedy_text)
-    assert f"{name}: by_hand 2" in str(found[0].what)
+    assert f"{name}: by_hand 2" in str(found[0].title)
 
     # No later change is hindered by it, and none drops it.
     Operations(site, SilentProgress()).upgrade(Version("3.3.0"), retry=True)
-    assert type_in(demo, "collect")["changes"] == []
-    assert type_in(demo, "collect", "--kept", change, "--dry-run")["kept"] == [kept]
-    assert len(site.engine.list_quarantined()) == 1
-    assert type_in(demo, "collect", "--kept", change)["kept"] == [kept]
-    assert site.engine.list_quarantined() == ()
-    assert type_in(demo, "collect", "--kept", change)["kept"] == []
+    assert type_in(demo, "prune")["changes"] == []
+    assert type_in(demo, "prune", "--kept", change, "--dry-run")["kept"] == [kept]
+    assert len(site.database_engine.list_quarantined()) == 1
+    assert type_in(demo, "prune", "--kept", change)["kept"] == [kept]
+    assert site.database_engine.list_quarantined() == ()
+    assert type_in(demo, "prune", "--kept", change)["kept"] == []

@@ -89,7 +89,7 @@ def test_the_build_before_is_not_let_in_for_the_new_one(demo: DemoSite) -> None:
     """After the commit the agent is killed, and somebody starts the build before."""
 
     def strike(step: StepName, phase: StepPhase) -> None:
-        if (step, phase) == (StepName.OPEN, StepPhase.BEFORE_EFFECT):
+        if (step, phase) == (StepName.MAINTENANCE_OFF, StepPhase.BEFORE_EFFECT):
             raise Killed
 
     with pytest.raises(Killed):
@@ -100,5 +100,5 @@ def test_the_build_before_is_not_let_in_for_the_new_one(demo: DemoSite) -> None:
     switch_current(demo.slots, demo.current, Version(TWO))
     assert code_of(pid(demo), demo) == ONE
     Operations(site_in_process(demo), SilentProgress()).resume(by_operator=True)
-    assert not demo.door_file.exists()
+    assert not demo.maintenance_file.exists()
     assert code_of(pid(demo), demo) == TWO

@@ -16,7 +16,7 @@ from packaging.version import Version
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, digests
 from ncen_updater.agent.adapters.databases.base import LiveDatabase
-from ncen_updater.agent.engine import accept_restore
+from ncen_updater.agent.engine import adopt_restored
 from ncen_updater.agent.engine.fingerprints import find_schema_drift, read_schemas
 from ncen_updater.agent.engine.situation import ADOPTED
 from ncen_updater.agent.model.facts import ChangeFacts
@@ -81,11 +81,11 @@ OURS = "CREATE FUNCTION ours(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELEC
 def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, str]]:
     sources = tmp_path_factory.mktemp("sources")
     built = [
-        release(sources, DECLARES, None, changes_itself=KINDS),
+        release(sources, DECLARES, None, self_managed=KINDS),
         release(sources, SILENT, None),
-        release(sources, CODE, None, compatibility=(1, 1), changes_itself=KINDS),
+        release(sources, CODE, None, compatibility=(1, 1), self_managed=KINDS),
         release(
-            sources, ONE_WAY, None, changes_itself=KINDS,
+            sources, ONE_WAY, None, self_managed=KINDS,
             one_way="CREATE TABLE came_with_one_way (id integer);",
         ),
         release(sources, NEXT, None),
@@ -138,9 +138,9 @@ def test_without_a_declaration_it_is_found_and_named(demo: DemoSite) -> None:
     operations(demo).upgrade(Version(SILENT))
     run_on(demo, *BACKGROUND)
     (finding,) = found(demo)
-    assert (finding.code, finding.severity) == ("NU-6106", Severity.STRICT)
+    assert (finding.code, finding.severity) == ("NU-6106", Severity.CRITICAL)
     named = "Schema of suspects changed outside an upgrade: columns, indexes"
-    assert str(finding.what) == named
+    assert str(finding.title) == named
     assert "what was changed in suspects: columns, indexes." in str(finding.remedy)
     with refused(PREFLIGHT_BLOCKED, match=r"NU-6106 .*columns, indexes"):
         rehearse(demo, NEXT)
@@ -199,7 +199,7 @@ def test_a_site_that_was_just_taken_over_is_judged_the_same(
 ) -> None:
     """Seen: it frightened an integrator before the first upgrade."""
     site = site_in_process(demo)
-    schemas = read_schemas(site.engine, LiveDatabase)
+    schemas = read_schemas(site.database_engine, LiveDatabase)
     document = site.slots.read_document(Version(FIRST))
     with Journal.open(demo.state / JOURNAL_FILE) as journal:
         # As 'adopt' writes it; the site of a test is taken over without looking.
@@ -211,7 +211,7 @@ def test_a_site_that_was_just_taken_over_is_judged_the_same(
     declared = document.manifest.model_copy(
         update={
             "databases": tuple(
-                item.model_copy(update={"changes_itself": tuple(map(SelfManagedObject, KINDS))})
+                item.model_copy(update={"self_managed": tuple(map(SelfManagedObject, KINDS))})
                 for item in document.manifest.databases
             )
         }
@@ -250,12 +250,12 @@ def test_two_people_say_whose_a_changed_schema_is_and_why(demo: DemoSite) -> Non
     site = site_in_process(demo)
     with Journal.open(demo.state / JOURNAL_FILE) as journal:
         for person, reason in ((Actor("amina", 1001), "for a report"), (Actor("bo", 1002), "so")):
-            taken = accept_restore.inspect_restored(
+            taken = adopt_restored.inspect_restored(
                 site, journal, Version(SILENT), SilentProgress()
             )
-            people = accept_restore.approve_restored(journal, taken, person, reason)
+            people = adopt_restored.approve_restored(journal, taken, person, reason)
         assert taken.reasons == {"amina": "for a report"}
-        accept_restore.adopt_restored(site, journal, taken, people)
+        adopt_restored.adopt_restored(site, journal, taken, people)
         (told,) = cast("list[dict[str, object]]", build_history_report(journal, 9)["accepted"])
     assert (told["version"], told["by"]) == (SILENT, ["amina", "bo"])
     assert told["reasons"] == ["for a report", "so"]

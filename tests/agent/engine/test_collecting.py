@@ -53,7 +53,7 @@ from ncen_updater.agent.engine.operations import Operations
 
 path = Path(sys.argv[1])
 site = build_site(load_config(path), path)
-drop, drop_one = site.engine.drop_previous, postgresql.drop_database
+drop, drop_one = site.database_engine.drop_previous, postgresql.drop_database
 
 def killed(change):
     if sys.argv[2] == "after":
@@ -75,20 +75,20 @@ def killed_after_one_file(place, path):
 
 def strike():
     if sys.argv[2] != "middle":
-        site.engine.drop_previous = killed
+        site.database_engine.drop_previous = killed
         return
     postgresql.drop_database = killed_after_one
     DirectoryHandle.remove_tree = killed_after_one_file
 
 def at(step, phase):
-    if (step, phase) == ("collect", "before-effect"):
+    if (step, phase) == ("prune", "before-effect"):
         strike()
 
 if sys.argv[3] == "rollback":
     Operations(site, SilentProgress(), checkpoint=at).rollback()
 else:
     strike()
-    with Operations(site, SilentProgress()).lock_idle_site("collect") as journal:
+    with Operations(site, SilentProgress()).lock_idle_site("prune") as journal:
         prune(site, journal, find_prunable(site, journal), SilentProgress())
 """
 
@@ -99,7 +99,7 @@ def upgraded(site: Site, version: str = "3.3.0") -> str:
 
 def let_days_pass(site: Site, days: float) -> None:
     """Make what is kept older than it is."""
-    with Journal.open(site.state / JOURNAL_FILE) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         record_elapsed_time(journal, site.clock)
         with journal.transaction() as connection:
             sql = "UPDATE kept_since SET total_s = (SELECT total_s FROM elapsed) - ?"
@@ -108,17 +108,19 @@ def let_days_pass(site: Site, days: float) -> None:
 
 def left(site: Site) -> set[str]:
     """Changes of which anything is there, in whatever role."""
-    return {change for change, _, _ in site.engine.list_leftovers()}
+    return {change for change, _, _ in site.database_engine.list_leftovers()}
 
 
 def previous(site: Site) -> set[str]:
     return {
-        change for change, role, _ in site.engine.list_leftovers() if role is DatabaseRole.PREVIOUS
+        change
+        for change, role, _ in site.database_engine.list_leftovers()
+        if role is DatabaseRole.PREVIOUS
     }
 
 
 def type_collect(demo: DemoSite, *words: str, code: int = 0) -> list[str]:
-    words = ("--config", str(demo.config_path), "--json", "--quiet", "collect", *words)
+    words = ("--config", str(demo.config_path), "--json", "--quiet", "prune", *words)
     ended = run_agent(*words, environment=os.environ)
     assert ended.returncode == code, ended.stderr
     said = json.loads(ended.stdout)
@@ -138,11 +140,11 @@ def open_change(site: Site) -> Iterator[None]:
         generation=9,
         created_at=site.clock.now(),
     )
-    with Journal.open(site.state / JOURNAL_FILE) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         journal.begin_change(change)
     yield
-    with Journal.open(site.state / JOURNAL_FILE) as journal:
-        journal.set_change_state(change.id, ChangeState.UNDONE)
+    with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
+        journal.set_change_state(change.id, ChangeState.REVERTED)
 
 
 def test_what_is_kept_goes_when_its_days_are_over_and_not_before(
@@ -153,7 +155,7 @@ def test_what_is_kept_goes_when_its_days_are_over_and_not_before(
     let_days_pass(site, DAYS - 0.1)
     assert type_collect(demo) == []
     assert previous(site) == {change}
-    due = assess_upgrade(site).collect_at
+    due = assess_upgrade(site).prune_at
     assert due is not None
     assert timedelta(hours=2) < due - site.clock.now() < timedelta(hours=3)
     let_days_pass(site, DAYS)
@@ -164,7 +166,7 @@ def test_what_is_kept_goes_when_its_days_are_over_and_not_before(
     assert type_collect(demo) == [change]
     assert previous(site) == set()
     assert database_digests(demo.databases) == before
-    assert assess_upgrade(site).collect_at is None
+    assert assess_upgrade(site).prune_at is None
     assert Version("3.2.4") in site.slots.list_versions(), "the way back needs it"
     assert Operations(site, SilentProgress()).rollback().outcomes[0].change.to_version == "3.2.4"
 
@@ -173,8 +175,8 @@ def test_what_is_kept_goes_although_no_list_can_be_proved(demo: DemoSite, site: 
     """Else a full disk, on which nothing proved can be remembered, would never have room again."""
     change = upgraded(site)
     let_days_pass(site, DAYS)
-    (site.state / TRUST_STATE_NAME).write_text("damaged")
-    assert assess_upgrade(site).collect_at is not None
+    (site.state_directory / TRUST_STATE_NAME).write_text("damaged")
+    assert assess_upgrade(site).prune_at is not None
     assert type_collect(demo) == [change]
     assert previous(site) == set()
 
@@ -186,9 +188,9 @@ def test_no_newer_slot_goes_while_it_is_not_known_what_is_on_offer(site: Site) -
         path, current = operations.find_cached_path(journal), site.slots.read_current()
         assert isinstance(path, UpgradePath) and current is not None
         make_plan(site, current, path, SilentProgress())
-        none_kept = site.config.keep.model_copy(update={"slots": 0})
+        none_kept = site.config.retention.model_copy(update={"slots": 0})
         strict = dataclasses.replace(
-            site, config=site.config.model_copy(update={"keep": none_kept})
+            site, config=site.config.model_copy(update={"retention": none_kept})
         )
         assert find_prunable(strict, journal).slots == ()
         get_view_path(site.config.paths.feed_state_directory, "ncen").unlink()
@@ -216,15 +218,15 @@ def test_a_killed_collection_is_due_again_and_comes_to_its_end(
     change = upgraded(site)
     before = database_digests(demo.databases)
     let_days_pass(site, DAYS)
-    killed(demo, instant, "collect")
+    killed(demo, instant, "prune")
     assert bool(left(site)) == (instant != "after")
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         (kept,) = SiteHistory(journal).list_previous_databases()
         assert kept.dropped_at is not None, "no way back leans on a set that may be half gone"
         due = compute_next_prune(journal, site.clock, DAYS)
         assert due is not None
         assert due <= site.clock.now()
-    with Operations(site, SilentProgress()).lock_idle_site("collect") as journal:
+    with Operations(site, SilentProgress()).lock_idle_site("prune") as journal:
         assert find_prunable(site, journal).changes == (() if instant == "after" else (change,))
         prune(site, journal, find_prunable(site, journal), SilentProgress())
         assert compute_next_prune(journal, site.clock, DAYS) is None
@@ -244,7 +246,7 @@ def test_a_change_that_is_killed_while_it_collects_drops_the_whole_set(
     upgrade = upgraded(site)
     let_days_pass(site, DAYS)
     killed(demo, instant, "rollback")
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         kept = {
             kept.change: kept.dropped_at for kept in SiteHistory(journal).list_previous_databases()
         }
@@ -267,7 +269,7 @@ def test_a_clock_that_jumps_ahead_drops_nothing(site: Site) -> None:
     change = upgraded(site)
     ahead = SystemClock(now=lambda: site.clock.now() + YEARS)
     wrong = dataclasses.replace(site, clock=ahead)
-    with Operations(wrong, SilentProgress()).lock_idle_site("collect") as journal:
+    with Operations(wrong, SilentProgress()).lock_idle_site("prune") as journal:
         assert find_prunable(wrong, journal).changes == ()
         due = compute_next_prune(journal, ahead, DAYS)
     assert due is not None
@@ -279,9 +281,9 @@ def test_a_clock_that_jumps_ahead_drops_nothing(site: Site) -> None:
 def test_a_clock_that_is_wrong_after_a_restart_drops_nothing(site: Site) -> None:
     change = upgraded(site)
     started = SystemClock(
-        now=lambda: site.clock.now() + YEARS, monotonic=lambda: 60.0, boot=lambda: "another"
+        now=lambda: site.clock.now() + YEARS, monotonic=lambda: 60.0, boot_id=lambda: "another"
     )
-    with Journal.open(site.state / JOURNAL_FILE) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         record_elapsed_time(journal, started)
         assert (
             timedelta(0)
@@ -289,13 +291,13 @@ def test_a_clock_that_is_wrong_after_a_restart_drops_nothing(site: Site) -> None
             <= timedelta(days=1, minutes=2)
         )
     wrong = dataclasses.replace(site, clock=started)
-    with Operations(wrong, SilentProgress()).lock_idle_site("collect") as journal:
+    with Operations(wrong, SilentProgress()).lock_idle_site("prune") as journal:
         assert find_prunable(wrong, journal).changes == ()
 
 
 def test_a_set_of_a_journal_of_before_counts_from_the_first_look(site: Site) -> None:
     change = upgraded(site)
-    with Journal.open(site.state / JOURNAL_FILE) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         with journal.transaction() as connection:
             connection.execute("DELETE FROM kept_since")
             connection.execute("UPDATE previous_sets SET since = '2020-01-01T00:00:00+00:00'")

@@ -95,7 +95,7 @@ def enter(demo: DemoSite) -> None:
 def expect_whole(demo: DemoSite, version: str) -> None:
     seen = version_of(demo)
     assert (seen.whole, seen.reported) == (version, version)
-    assert not demo.door_file.exists()
+    assert not demo.maintenance_file.exists()
     assert newest_change(demo).state is ChangeState.FINISHED
     site = site_in_process(demo)
     with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:

@@ -121,7 +121,7 @@ class Acts:
 
 def acting(demo: DemoSite, act: Callable[[], None], clock: SystemClock | None = None) -> Operations:
     site = site_in_process(demo)
-    site.source.refresh()
+    site.release_source.refresh()
     return Operations(site if clock is None else replace(site, clock=clock), Acts(act))
 
 
@@ -156,17 +156,17 @@ def test_it_works_once_the_release_was_watched(demo: DemoSite, version: str) -> 
     assert seen == [(True, set()), numbers(demo), (True, ALL)]
     assert runs(demo) == version and is_there(demo) and strict(demo) == set()
     change, known = latest(demo)
-    assert known.contracted and known.contract_s is not None and known.contract_failed is None
+    assert known.contract_started and known.contract_s is not None and known.contract_failed is None
     assert known.databases_unchanged is False
     assert "deferred migrations completed" in said(demo, "history", change.id)
 
     way = operations(demo).plan_rollback(accept_loss=1)
-    assert way.by_code is (version == EXPANDS)
+    assert way.code_only is (version == EXPANDS)
     told = "a program of 3.2.6 wrote while officers worked are among them"
     assert (told in said(demo, "rollback", "--dry-run")) is (version == COPIES)
     operations(demo).rollback(accept_loss=1)
-    assert runs(demo) == OLD and is_there(demo) is way.by_code
-    assert came(demo, "came_later") == (ALL if way.by_code else set())
+    assert runs(demo) == OLD and is_there(demo) is way.code_only
+    assert came(demo, "came_later") == (ALL if way.code_only else set())
     assert strict(demo) == set()
     operations(demo).upgrade(Version(version))  # all of it may run once more
     assert runs(demo) == version and came(demo, "came_later") == ALL and strict(demo) == set()
@@ -178,7 +178,7 @@ def test_a_rehearsal_tries_it_and_says_how_long_it_takes(demo: DemoSite) -> None
     for version in (COPIES, EXPANDS):
         hop = rehearse(demo, version)
         assert isinstance(hop["contract_s"], float) and hop["contract_s"] > 0
-        assert hop["tables"] == {
+        assert hop["changed_tables"] == {
             name: {"came_later": [-1, 0], "came_with_new": [-1, 0]} for name in ALL
         }
         assert not hop["unchanged"] and came(demo, "came_later") == set()
@@ -201,7 +201,7 @@ def test_what_fails_is_told_and_tried_again_and_a_person_may_leave_it(demo: Demo
     assert "deferred migrations failed: " in said(demo, "history", change.id)
     operations(demo).confirm("a person")
     operations(demo).resume(by_operator=True)
-    assert not latest(demo)[0].state.is_open and facts(demo).contract_left
+    assert not latest(demo)[0].state.is_open and facts(demo).contract_abandoned
     assert "skipped by an operator" in said(demo, "history", change.id)
     operations(demo).upgrade(Version(NEXT))
     assert runs(demo) == NEXT and strict(demo) == set()
@@ -251,7 +251,7 @@ def test_killed_in_the_middle_the_journal_learns_what_the_schemas_are(demo: Demo
     with pytest.raises(Killed):
         acting(demo, kill).upgrade(Version(EXPANDS))
     with operations(demo).lock_site("trial") as journal:
-        journal.store_facts(journal.list_changes(1)[0].id, ChangeFacts(contracted=True))
+        journal.store_facts(journal.list_changes(1)[0].id, ChangeFacts(contract_started=True))
     execute(demo.databases.address("suspects"), "CREATE TABLE came_later (id integer)")
     assert strict(demo) == set() and "NU-6144" in {finding.code for finding in found(demo)}
     operations(demo).rollback()
@@ -261,16 +261,16 @@ def test_killed_in_the_middle_the_journal_learns_what_the_schemas_are(demo: Demo
 
 INSTANTS = [
     (step, phase)
-    for step in (StepName.OPEN, StepName.SOAK, StepName.COLLECT)
+    for step in (StepName.MAINTENANCE_OFF, StepName.SOAK, StepName.PRUNE)
     for phase in (StepPhase.BEFORE_EFFECT, StepPhase.AFTER_EFFECT, StepPhase.AFTER_RECORD)
 ]
 
 
 @not_as_root
 @pytest.mark.parametrize("instant", part(INSTANTS, 3, "contract"), ids=".".join)
-@pytest.mark.parametrize("by_person", [True, False])
+@pytest.mark.parametrize("by_operator", [True, False])
 def test_killed_around_it_the_change_comes_to_its_end(
-    demo: DemoSite, instant: tuple[StepName, StepPhase], by_person: bool
+    demo: DemoSite, instant: tuple[StepName, StepPhase], by_operator: bool
 ) -> None:
     def strike(step: StepName, phase: StepPhase) -> None:
         if (step, phase) == instant:
@@ -278,7 +278,7 @@ def test_killed_around_it_the_change_comes_to_its_end(
 
     with pytest.raises(Killed):
         operations(demo, strike).upgrade(Version(EXPANDS))
-    operations(demo).resume(by_operator=by_person)
+    operations(demo).resume(by_operator=by_operator)
     change, known = latest(demo)
     assert not change.state.is_open and known.contract_s is not None
     assert runs(demo) == EXPANDS and came(demo, "came_later") == ALL and strict(demo) == set()
@@ -397,7 +397,7 @@ def test_a_release_that_is_not_well_after_it_is_taken_back(demo: DemoSite) -> No
 def test_where_files_have_one_writer_it_runs_in_the_stop(files: DemoSite) -> None:
     operations(files).upgrade(Version(COPIES))
     assert runs(files) == COPIES and came(files, "came_later") == ALL
-    assert facts(files).contracted is None and strict(files) == set()
+    assert facts(files).contract_started is None and strict(files) == set()
     assert "after the soak period" not in said(files, "plan", EXPANDS)
 
 
@@ -413,12 +413,12 @@ CHANGE = Change(
     ("kind", "program", "known", "beside", "wanted"),
     [
         (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(), True, True),
-        (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(as_is=True, expands=True), True, True),
+        (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(no_copy=True, has_expand=True), True, True),
         (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(contract_failed="NU-4202"), True, True),
-        (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(contracted=True), True, True),
+        (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(contract_started=True), True, True),
         # No migrator ran; it was left; it is done; it ran in the stop; there is none; going back.
-        (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(as_is=True), True, False),
-        (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(contract_left=True), True, False),
+        (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(no_copy=True), True, False),
+        (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(contract_abandoned=True), True, False),
         (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(contract_s=0.1), True, False),
         (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(), False, False),
         (ChangeKind.UPGRADE, None, ChangeFacts(), True, False),

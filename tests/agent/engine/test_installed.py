@@ -23,15 +23,15 @@ from ncen_updater.common.messages import (
 
 URL = "http://127.0.0.1:1/health"
 SILENT = ReportedVersion("", URL, "health: did not answer")
-HOLDS = SchemaProbe("main", "0002_country", fits=True)
-UNFIT = dataclasses.replace(HOLDS, fits=False, detail="no such column: country")
+HOLDS = SchemaProbe("main", "0002_country", executable=True)
+UNFIT = dataclasses.replace(HOLDS, executable=False, detail="no such column: country")
 ROWS = dataclasses.replace(HOLDS, rows=3)
 OTHER, DATABASES, UNTOLD = ADOPT_VERSION_MISMATCH, ADOPT_DATABASE_MISMATCH, VERSION_NOT_REPORTED
 
 
 def older(item: SchemaProbe) -> SchemaProbe:
     """One of a migration that a later one may have outgrown."""
-    return dataclasses.replace(item, newest=False)
+    return dataclasses.replace(item, is_newest_migration=False)
 
 
 def says(version: str) -> ReportedVersion:

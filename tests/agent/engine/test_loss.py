@@ -75,7 +75,7 @@ def test_more_than_was_agreed_to_is_never_lost(demo: DemoSite) -> None:
     enter_person(demo, 1)
 
     def one_more(step: StepName, phase: StepPhase) -> None:
-        if (step, phase) == (StepName.CLOSE, StepPhase.BEFORE_EFFECT):
+        if (step, phase) == (StepName.MAINTENANCE_ON, StepPhase.BEFORE_EFFECT):
             enter_person(demo, 2)
 
     with pytest.raises(ChangeFailedError) as caught:

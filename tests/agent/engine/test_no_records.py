@@ -31,7 +31,9 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, 
     text = manifest.read_text("utf-8")
     name = 'name = "suspects"\n'
     assert text.count(name) == 1
-    manifest.write_text(text.replace(name, f'{name}no_records = ["identity_*"]\n'), "utf-8")
+    manifest.write_text(
+        text.replace(name, f'{name}tables_without_records = ["identity_*"]\n'), "utf-8"
+    )
     with served_feed(tmp_path_factory.mktemp("feed"), [made], [FIRST]) as found:
         yield found
 
@@ -80,7 +82,7 @@ def test_only_records_are_counted_and_the_rest_is_told(demo: DemoSite) -> None:
     assert (document["error"]["code"], document["lost_total"]) == ("NU-6015", 1)
 
     def one_more_row(step: StepName, phase: StepPhase) -> None:
-        if (step, phase) == (StepName.CLOSE, StepPhase.BEFORE_EFFECT):
+        if (step, phase) == (StepName.MAINTENANCE_ON, StepPhase.BEFORE_EFFECT):
             touch(demo)
 
     operations(demo, one_more_row).rollback(accept_loss=1)
@@ -88,7 +90,7 @@ def test_only_records_are_counted_and_the_rest_is_told(demo: DemoSite) -> None:
 
 
 @pytest.mark.parametrize(
-    ("patterns", "records", "passed_over"),
+    ("patterns", "records", "uncounted"),
     [
         ((), {"a": {"b": 1, "c.b": 2, "bank": 3}}, {}),
         (("bank",), {"a": {"b": 1, "c.b": 2}}, {"a": {"bank": 3}}),
@@ -103,12 +105,12 @@ def test_what_is_set_apart(
 ) -> None:
     lost = {"a": {"b": 1, "c.b": 2, "bank": 3}}
     found = split_uncounted(lost, {"a": patterns, "other": ("*",)})
-    assert (found.records, found.passed_over) == (records, passed_over)
+    assert (found.records, found.uncounted) == (records, passed_over)
 
 
 def test_an_object_of_such_a_table_is_of_it() -> None:
     found = split_uncounted({"a": {"sessions.key": 1, "sessions_of": 2}}, {"a": ("sessions",)})
-    assert (found.records, found.passed_over) == (
+    assert (found.records, found.uncounted) == (
         {"a": {"sessions_of": 2}},
         {"a": {"sessions.key": 1}},
     )
@@ -116,6 +118,6 @@ def test_an_object_of_such_a_table_is_of_it() -> None:
 
 @pytest.mark.parametrize("pattern", ["*", "ab*", "a b", "", "se\nssions"])
 def test_what_stands_for_nearly_everything_is_refused(pattern: str) -> None:
-    databases = [{"name": "cases", "no_records": [pattern]}]
+    databases = [{"name": "cases", "tables_without_records": [pattern]}]
     with pytest.raises(ManifestError):
         parse_manifest({"schema": 1, "product": "p", "version": "1.0", "databases": databases}, "m")

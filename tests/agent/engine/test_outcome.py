@@ -39,6 +39,6 @@ def test_stop(
     measured: float | None,
     stop: float | None,
 ) -> None:
-    rows = {StepName.CLOSE: close, StepName.OPEN: opened}
+    rows = {StepName.MAINTENANCE_ON: close, StepName.MAINTENANCE_OFF: opened}
     steps = {name: record(name, *row) for name, row in rows.items() if row is not None}
-    assert measure_downtime(replace(CHANGE, steps=steps), ChangeFacts(stop_s=measured)) == stop
+    assert measure_downtime(replace(CHANGE, steps=steps), ChangeFacts(downtime_s=measured)) == stop

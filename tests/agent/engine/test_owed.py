@@ -85,7 +85,7 @@ def test_an_approval_is_for_one_stop(demo: DemoSite, site: Site) -> None:
     approve(site, TARGET, AMINA)
     approve(site, TARGET, BO)
     assert Operations(site, SilentProgress()).upgrade(TARGET, check_consent=agree).outcomes
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         assert [e["count"] for e in journal.list_events() if e.kind == "approvals-spent"] == [2, 2]
 
 
@@ -112,7 +112,7 @@ def test_a_release_that_people_left_waits_for_them_also_where_nobody_is_asked(
         Operations(site, SilentProgress()).upgrade(TARGET, check_consent=agree)
     approve(site, TARGET, AMINA)
     assert Operations(site, SilentProgress()).upgrade(TARGET, check_consent=agree).outcomes
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         assert find_rolled_back_releases(journal) == frozenset()
 
 
@@ -126,7 +126,7 @@ def test_who_says_no_while_it_is_prepared_keeps_officers_in(
     approve(site, TARGET, AMINA)
 
     def say_no() -> None:
-        with Journal.open(site.state / JOURNAL_FILE) as journal:
+        with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
             if how == "held":
                 SiteHistory(journal).add_hold("audit", "director", None)
             else:
@@ -139,9 +139,9 @@ def test_who_says_no_while_it_is_prepared_keeps_officers_in(
     )
     with refused(HELD if how == "held" else APPROVAL_MISSING):
         operations.upgrade(TARGET, check_consent=agree)
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         (change,) = journal.list_changes()
-        assert StepName.CLOSE not in change.steps
+        assert StepName.MAINTENANCE_ON not in change.steps
     assert database_digests(demo.databases) == before
 
 
@@ -152,13 +152,13 @@ def torn_rollback(site: Site) -> None:
         raise Power
 
     def checkpoint(step: StepName, phase: StepPhase) -> None:
-        with Journal.open(site.state / JOURNAL_FILE) as journal:
+        with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
             change = journal.find_open_change()
             assert change is not None
             if change.kind is ChangeKind.ROLLBACK and step is StepName.MIGRATE:
                 die()
             if (step, phase) == (StepName.SOAK, StepPhase.BEFORE_EFFECT):
-                journal.store_facts(change.id, ChangeFacts(soak_failed="status 503"))
+                journal.store_facts(change.id, ChangeFacts(soak_error="status 503"))
 
     with pytest.raises(Power):
         Operations(site, SilentProgress(), checkpoint=checkpoint).upgrade(TARGET)
@@ -170,15 +170,15 @@ def test_a_rollback_that_was_torn_is_taken_up_again(demo: DemoSite, site: Site) 
     Operations(site, SilentProgress()).resume(by_operator=False, at_boot=True)
     demo.start_app()
     assert version_of(demo).whole == "3.3.0", "nothing is begun while the machine starts"
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         owed = find_pending_rollback(journal)
         assert owed is not None
         assert owed.is_automatic
     result = Operations(site, SilentProgress()).resume(by_operator=False)
     assert result.decision is not None
-    assert result.decision.action is RecoveryAction.GO_BACK
+    assert result.decision.action is RecoveryAction.REVERT
     assert version_of(demo).whole == "3.2.4"
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         assert find_pending_rollback(journal) is None
         assert find_rolled_back_releases(journal) == frozenset(), "nobody ordered it"
     assert not Operations(site, SilentProgress()).resume(by_operator=False).outcomes
@@ -239,10 +239,8 @@ def test_who_confirms_as_the_soak_turns_bad_keeps_the_release(
         return plan_rollback(*about)
 
     def turn_bad() -> None:
-        with Journal.open(site.state / JOURNAL_FILE) as journal:
-            journal.store_facts(
-                journal.list_changes(1)[0].id, ChangeFacts(soak_failed="status 503")
-            )
+        with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
+            journal.store_facts(journal.list_changes(1)[0].id, ChangeFacts(soak_error="status 503"))
 
     bad = Operations(
         site, SilentProgress(), checkpoint=at(StepName.SOAK, StepPhase.BEFORE_EFFECT, turn_bad)
@@ -253,7 +251,7 @@ def test_who_confirms_as_the_soak_turns_bad_keeps_the_release(
             bad.upgrade(TARGET)
     Operations(site, SilentProgress()).resume(by_operator=False)
     assert version_of(demo).whole == "3.3.0"
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         assert [change.kind for change in journal.list_changes()] == [ChangeKind.UPGRADE]
 
 
@@ -266,7 +264,7 @@ def test_what_fails_again_and_again_is_left_to_a_person(demo: DemoSite, site: Si
         with pytest.raises(ChangeFailedError):
             broken.resume(by_operator=False)
     assert not broken.resume(by_operator=False).outcomes
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         owed = find_pending_rollback(journal)
     assert owed is not None
     assert not owed.is_automatic
@@ -276,18 +274,18 @@ def test_what_fails_again_and_again_is_left_to_a_person(demo: DemoSite, site: Si
 
 def test_what_turned_bad_without_a_way_back_waits_for_a_person(demo: DemoSite, site: Site) -> None:
     def checkpoint(step: StepName, phase: StepPhase) -> None:
-        with Journal.open(site.state / JOURNAL_FILE) as journal:
+        with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
             change = journal.find_open_change()
             assert change is not None
             if change.to_version == "3.3.9" and step is StepName.SOAK:
-                journal.store_facts(change.id, ChangeFacts(soak_failed="status 503"))
+                journal.store_facts(change.id, ChangeFacts(soak_error="status 503"))
 
     with pytest.raises(SoakFailedError):
         Operations(site, SilentProgress(), checkpoint=checkpoint).upgrade(Version("3.3.9"))
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         change = journal.find_open_change()
         assert change is not None
-        assert journal.read_facts(change.id).waits_for_person, "or nobody would be told"
+        assert journal.read_facts(change.id).needs_operator, "or nobody would be told"
     assert version_of(demo).whole == "3.3.9"
 
 
@@ -297,17 +295,20 @@ def test_what_turned_bad_without_a_way_back_waits_for_a_person(demo: DemoSite, s
 )
 def test_a_prediction_that_is_none_is_found_before_anything_begins(site: Site, report: str) -> None:
     rehearse(site, "3.3.0")
-    with Journal.open(site.state / JOURNAL_FILE) as journal, journal.transaction() as connection:
+    with (
+        Journal.open(site.state_directory / JOURNAL_FILE) as journal,
+        journal.transaction() as connection,
+    ):
         connection.execute("UPDATE rehearsals SET report = ?", (report,))
     with pytest.raises(JournalUnreadableError):
         Operations(site, SilentProgress()).upgrade(TARGET)
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         assert journal.list_changes() == ()
 
 
 def test_nobody_approves_beside_a_change_that_is_open(site: Site) -> None:
     rehearse(site, "3.3.0")
-    with Journal.open(site.state / JOURNAL_FILE) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         found = approving.find_upgrade_to_approve(site, journal, SilentProgress(), TARGET)
 
         def say_yes() -> None:
@@ -328,7 +329,7 @@ def does_not_start(demo: DemoSite, site: Site) -> Site:
     app.chmod(0o755)
     (app / "fault.toml").write_text("never-healthy = true\n", "utf-8")
     config = site.config
-    soak = config.soak.model_copy(update={"seconds": 5.0, "interval_s": 0.1, "failures": 2})
+    soak = config.soak.model_copy(update={"seconds": 5.0, "interval_s": 0.1, "max_failures": 2})
     application = config.application.model_copy(update={"health_timeout_s": 2.0})
     changed = config.model_copy(update={"soak": soak, "application": application})
     return dataclasses.replace(site, config=changed)

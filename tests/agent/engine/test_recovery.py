@@ -17,7 +17,7 @@ from ncen_updater.agent.engine.recovery import (
 )
 from ncen_updater.agent.model.change import ChangeState, StepState
 
-RUNNING, UNDOING, COMMITTED = ChangeState.RUNNING, ChangeState.UNDOING, ChangeState.COMMITTED
+RUNNING, UNDOING, COMMITTED = ChangeState.RUNNING, ChangeState.REVERTING, ChangeState.COMMITTED
 STUCK = ChangeState.STUCK
 DONE, INTENDED, UNDONE = StepState.DONE, StepState.INTENDED, StepState.UNDONE
 OLD, NEW, OTHER = CurrentSlot.OLD, CurrentSlot.NEW, CurrentSlot.OTHER
@@ -25,95 +25,120 @@ OLD, NEW, OTHER = CurrentSlot.OLD, CurrentSlot.NEW, CurrentSlot.OTHER
 EXPECTED = [
     ("idle", ObservedState(None), RecoveryAction.NOTHING),
     ("idle and fenced", ObservedState(None, fenced=True), RecoveryAction.STOP),
-    ("idle and missing", ObservedState(None, missing=True), RecoveryAction.STOP),
+    ("idle and missing", ObservedState(None, database_missing=True), RecoveryAction.STOP),
     ("idle; old failures do not count", ObservedState(None, attempts=99), RecoveryAction.NOTHING),
-    ("begun", ObservedState(RUNNING), RecoveryAction.GO_BACK),
-    ("fenced", ObservedState(RUNNING, fence=DONE, fenced=True), RecoveryAction.GO_BACK),
-    ("fence intended only", ObservedState(RUNNING, fence=INTENDED), RecoveryAction.GO_BACK),
+    ("begun", ObservedState(RUNNING), RecoveryAction.REVERT),
+    ("fenced", ObservedState(RUNNING, fence=DONE, fenced=True), RecoveryAction.REVERT),
+    ("fence intended only", ObservedState(RUNNING, fence=INTENDED), RecoveryAction.REVERT),
     (
         "cut-over intended, not made",
         ObservedState(RUNNING, cut_over=INTENDED),
-        RecoveryAction.GO_BACK,
+        RecoveryAction.REVERT,
     ),
     (
         "cut-over made and nobody told",
-        ObservedState(RUNNING, cut_over=INTENDED, swapped=True),
-        RecoveryAction.GO_BACK,
+        ObservedState(RUNNING, cut_over=INTENDED, cut_over_done=True),
+        RecoveryAction.REVERT,
     ),
     (
         "switched, not committed",
-        ObservedState(RUNNING, cut_over=DONE, switch=INTENDED, swapped=True, slot=NEW),
-        RecoveryAction.GO_BACK,
+        ObservedState(RUNNING, cut_over=DONE, switch=INTENDED, cut_over_done=True, slot=NEW),
+        RecoveryAction.REVERT,
     ),
     (
         "half undone",
-        ObservedState(UNDOING, cut_over=DONE, switch=UNDONE, swapped=True, slot=OLD),
-        RecoveryAction.GO_BACK,
+        ObservedState(UNDOING, cut_over=DONE, switch=UNDONE, cut_over_done=True, slot=OLD),
+        RecoveryAction.REVERT,
     ),
     (
         "missing in the middle of a cut-over of files",
-        ObservedState(RUNNING, cut_over=INTENDED, missing=True),
-        RecoveryAction.GO_BACK,
+        ObservedState(RUNNING, cut_over=INTENDED, database_missing=True),
+        RecoveryAction.REVERT,
     ),
     (
         "missing, never cut over: the undo waits for it",
-        ObservedState(RUNNING, fence=DONE, missing=True),
-        RecoveryAction.GO_BACK,
+        ObservedState(RUNNING, fence=DONE, database_missing=True),
+        RecoveryAction.REVERT,
     ),
     (
         "committed",
-        ObservedState(COMMITTED, committed=True, cut_over=DONE, swapped=True, slot=NEW),
-        RecoveryAction.GO_FORWARD,
+        ObservedState(COMMITTED, committed=True, cut_over=DONE, cut_over_done=True, slot=NEW),
+        RecoveryAction.FINISH,
     ),
     (
         "committed, old databases",
-        ObservedState(COMMITTED, committed=True, cut_over=DONE, swapped=False, slot=NEW),
+        ObservedState(COMMITTED, committed=True, cut_over=DONE, cut_over_done=False, slot=NEW),
         RecoveryAction.STOP,
     ),
     (
         "committed, old code",
-        ObservedState(COMMITTED, committed=True, cut_over=DONE, swapped=True, slot=OLD),
+        ObservedState(COMMITTED, committed=True, cut_over=DONE, cut_over_done=True, slot=OLD),
         RecoveryAction.STOP,
     ),
     (
         "committed, as the databases say",
-        ObservedState(RUNNING, cut_over=DONE, switch=DONE, swapped=True, slot=NEW, recorded=True),
-        RecoveryAction.GO_FORWARD,
+        ObservedState(
+            RUNNING,
+            cut_over=DONE,
+            switch=DONE,
+            cut_over_done=True,
+            slot=NEW,
+            committed_in_databases=True,
+        ),
+        RecoveryAction.FINISH,
     ),
     (
         "committed, as the databases say; the journal is of the cut-over",
-        ObservedState(RUNNING, cut_over=INTENDED, swapped=True, slot=NEW, recorded=True),
-        RecoveryAction.GO_FORWARD,
+        ObservedState(
+            RUNNING, cut_over=INTENDED, cut_over_done=True, slot=NEW, committed_in_databases=True
+        ),
+        RecoveryAction.FINISH,
     ),
     (
         "committed, as the databases say, old code",
-        ObservedState(RUNNING, cut_over=DONE, swapped=True, slot=OLD, recorded=True),
+        ObservedState(
+            RUNNING, cut_over=DONE, cut_over_done=True, slot=OLD, committed_in_databases=True
+        ),
         RecoveryAction.STOP,
     ),
     (
         "committed, as the databases say, old databases",
-        ObservedState(RUNNING, cut_over=DONE, slot=NEW, switch=DONE, recorded=True),
+        ObservedState(RUNNING, cut_over=DONE, slot=NEW, switch=DONE, committed_in_databases=True),
         RecoveryAction.STOP,
     ),
     (
         "committed, as the databases say, half undone",
-        ObservedState(UNDOING, cut_over=DONE, switch=DONE, swapped=True, slot=NEW, recorded=True),
+        ObservedState(
+            UNDOING,
+            cut_over=DONE,
+            switch=DONE,
+            cut_over_done=True,
+            slot=NEW,
+            committed_in_databases=True,
+        ),
         RecoveryAction.STOP,
     ),
     (
         "a later change",
-        ObservedState(RUNNING, cut_over=DONE, swapped=True, later=True),
+        ObservedState(RUNNING, cut_over=DONE, cut_over_done=True, later_change_in_databases=True),
         RecoveryAction.STOP,
     ),
     (
         "committed, and a later change",
-        ObservedState(COMMITTED, committed=True, cut_over=DONE, swapped=True, slot=NEW, later=True),
+        ObservedState(
+            COMMITTED,
+            committed=True,
+            cut_over=DONE,
+            cut_over_done=True,
+            slot=NEW,
+            later_change_in_databases=True,
+        ),
         RecoveryAction.STOP,
     ),
-    ("swapped, never intended", ObservedState(RUNNING, swapped=True), RecoveryAction.STOP),
+    ("swapped, never intended", ObservedState(RUNNING, cut_over_done=True), RecoveryAction.STOP),
     (
         "swapped, was undone",
-        ObservedState(UNDOING, cut_over=UNDONE, swapped=True),
+        ObservedState(UNDOING, cut_over=UNDONE, cut_over_done=True),
         RecoveryAction.STOP,
     ),
     ("switched, never intended", ObservedState(RUNNING, slot=NEW), RecoveryAction.STOP),
@@ -122,16 +147,18 @@ EXPECTED = [
     (
         "last automatic attempt",
         ObservedState(RUNNING, attempts=MAX_RECOVERY_ATTEMPTS - 1),
-        RecoveryAction.GO_BACK,
+        RecoveryAction.REVERT,
     ),
     ("one too many", ObservedState(RUNNING, attempts=MAX_RECOVERY_ATTEMPTS), RecoveryAction.STOP),
-    ("a person may", ObservedState(RUNNING, attempts=99, by_person=True), RecoveryAction.GO_BACK),
+    ("a person may", ObservedState(RUNNING, attempts=99, by_operator=True), RecoveryAction.REVERT),
     ("stuck", ObservedState(STUCK), RecoveryAction.STOP),
-    ("stuck, a person", ObservedState(STUCK, by_person=True), RecoveryAction.GO_BACK),
+    ("stuck, a person", ObservedState(STUCK, by_operator=True), RecoveryAction.REVERT),
     (
         "stuck after the commit, a person",
-        ObservedState(STUCK, committed=True, swapped=True, slot=NEW, cut_over=DONE, by_person=True),
-        RecoveryAction.GO_FORWARD,
+        ObservedState(
+            STUCK, committed=True, cut_over_done=True, slot=NEW, cut_over=DONE, by_operator=True
+        ),
+        RecoveryAction.FINISH,
     ),
 ]
 
@@ -146,13 +173,13 @@ def test_the_table(situation: ObservedState, action: RecoveryAction) -> None:
 def test_recovery_by_itself_tries_five_times_and_counts_from_nothing() -> None:
     assert ObservedState(RUNNING).attempts == 0
     assert [decide_recovery(ObservedState(RUNNING, attempts=n)).action for n in (4, 5)] == [
-        RecoveryAction.GO_BACK,
+        RecoveryAction.REVERT,
         RecoveryAction.STOP,
     ]
 
 
 def test_every_row_is_reached_by_the_examples() -> None:
-    assert {decide_recovery(situation).row for _, situation, _ in EXPECTED} == {
+    assert {decide_recovery(situation).rule for _, situation, _ in EXPECTED} == {
         row.name for row in RECOVERY_TABLE
     }
 
@@ -173,15 +200,15 @@ def _all_situations() -> list[ObservedState]:
 def test_total_and_safe_over_every_situation() -> None:
     for situation in _all_situations():
         decision = decide_recovery(situation)
-        if decision.action is RecoveryAction.GO_FORWARD:
-            assert situation.committed or situation.recorded
-            assert not situation.later
-            assert situation.swapped
+        if decision.action is RecoveryAction.FINISH:
+            assert situation.committed or situation.committed_in_databases
+            assert not situation.later_change_in_databases
+            assert situation.cut_over_done
             assert situation.slot is NEW
-        if decision.action is RecoveryAction.GO_BACK:
+        if decision.action is RecoveryAction.REVERT:
             assert not situation.committed
-            assert not situation.recorded
-            assert not situation.later
+            assert not situation.committed_in_databases
+            assert not situation.later_change_in_databases
             assert situation.state is not None
         if decision.action is RecoveryAction.NOTHING:
             assert situation.state is None
@@ -191,7 +218,7 @@ def test_total_and_safe_over_every_situation() -> None:
 def test_going_back_converges() -> None:
     """Undoing from the last step to the first never leaves the table's way back."""
     situation = ObservedState(
-        RUNNING, fence=DONE, cut_over=DONE, switch=DONE, swapped=True, fenced=False, slot=NEW
+        RUNNING, fence=DONE, cut_over=DONE, switch=DONE, cut_over_done=True, fenced=False, slot=NEW
     )
     path = [
         {"switch": StepState.UNDOING},
@@ -205,9 +232,9 @@ def test_going_back_converges() -> None:
         {"fence": UNDONE},
     ]
     for change in path:
-        assert decide_recovery(situation).action is RecoveryAction.GO_BACK
+        assert decide_recovery(situation).action is RecoveryAction.REVERT
         situation = dataclasses.replace(situation, state=UNDOING, **change)  # type: ignore[arg-type]
-    assert decide_recovery(situation).action is RecoveryAction.GO_BACK
+    assert decide_recovery(situation).action is RecoveryAction.REVERT
     assert (
         decide_recovery(dataclasses.replace(situation, state=None)).action is RecoveryAction.NOTHING
     )

@@ -65,13 +65,13 @@ class Noted(Step):
         self.reports_undone = True
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        return ChangeFacts(others={f"prepared-{self.name}": True})
+        return ChangeFacts(unknown_facts={f"prepared-{self.name}": True})
 
     def do(self, context: StepContext) -> ChangeFacts:
         assert (
             context.journal.read_change(CHANGE.id).get_step_state(self.name) is StepState.INTENDED
         )
-        assert context.read_facts().others[f"prepared-{self.name}"] is True
+        assert context.read_facts().unknown_facts[f"prepared-{self.name}"] is True
         self.calls.append(self.name)
         if self.do_error:
             raise self.do_error
@@ -142,7 +142,7 @@ def test_a_failure_undoes_what_was_intended_last_first(trial: Trial, failing: St
         trial.runner().run_change(CHANGE.id)
     begun = STEPS_BEFORE_COMMIT[: STEPS_BEFORE_COMMIT.index(failing) + 1]
     assert trial.calls == [*begun, *(f"undo {name}" for name in reversed(begun))]
-    assert trial.state() is ChangeState.UNDONE
+    assert trial.state() is ChangeState.REVERTED
     assert trial.journal.read_change(CHANGE.id).error_code == "NU-4006"
 
 
@@ -151,7 +151,7 @@ def test_a_bug_is_a_failure_like_any_other(trial: Trial) -> None:
     with pytest.raises(ChangeFailedError, match="no one foresaw this") as caught:
         trial.runner().run_change(CHANGE.id)
     assert caught.value.exit_code is ExitCode.ROLLED_BACK
-    assert trial.state() is ChangeState.UNDONE
+    assert trial.state() is ChangeState.REVERTED
 
 
 def test_before_officers_are_out_the_cause_itself_is_told(trial: Trial) -> None:
@@ -176,14 +176,14 @@ def test_a_failed_undo_stops_and_goes_on_where_it_stopped(trial: Trial, how: str
     stop.reports_undone = how == "raises"
     with refused(REVERT_FAILED):
         trial.runner().run_change(CHANGE.id)
-    assert trial.state() is ChangeState.UNDOING
+    assert trial.state() is ChangeState.REVERTING
     assert trial.calls[-1] == "undo stop"
     stop.undo_error, stop.reports_undone = None, True
     trial.calls.clear()
     trial.runner().revert(CHANGE.id)
     assert trial.calls == ["undo stop", "undo close", "undo preflight", "undo build-slot",
                            "undo fetch"]  # fmt: skip
-    assert trial.state() is ChangeState.UNDONE
+    assert trial.state() is ChangeState.REVERTED
 
 
 def test_without_a_journal_nothing_is_touched(trial: Trial) -> None:
@@ -199,15 +199,15 @@ def test_without_a_journal_nothing_is_touched(trial: Trial) -> None:
 
 
 def test_after_the_commit_nothing_is_undone(trial: Trial) -> None:
-    trial.steps[StepName.OPEN].do_error = OSError("full")
+    trial.steps[StepName.MAINTENANCE_OFF].do_error = OSError("full")
     with pytest.raises(OSError, match="full"):
         trial.runner().run_change(CHANGE.id)
     assert trial.state() is ChangeState.COMMITTED
     assert not [call for call in trial.calls if call.startswith("undo")]
-    trial.steps[StepName.OPEN].do_error = None
+    trial.steps[StepName.MAINTENANCE_OFF].do_error = None
     trial.calls.clear()
     trial.runner().finish(CHANGE.id)
-    assert trial.calls == [StepName.OPEN, StepName.SOAK, StepName.COLLECT]
+    assert trial.calls == [StepName.MAINTENANCE_OFF, StepName.SOAK, StepName.PRUNE]
     assert trial.state() is ChangeState.FINISHED
 
 
@@ -229,7 +229,8 @@ def test_only_the_releases_own_faults_are_remembered(
 
 
 @pytest.mark.parametrize(
-    ("step", "bad"), [(StepName.START, True), (StepName.STOP, False), (StepName.CLOSE, False)]
+    ("step", "bad"),
+    [(StepName.START, True), (StepName.STOP, False), (StepName.MAINTENANCE_ON, False)],
 )
 def test_a_start_that_fails_is_the_releases_fault_and_a_stop_is_not(
     trial: Trial, step: StepName, bad: bool
@@ -303,7 +304,7 @@ def test_a_signal_ends_a_step_and_the_change_is_undone(trial: Trial) -> None:
     with pytest.raises(ChangeFailedError) as caught:
         trial.runner(checkpoint=signalled, interruption=interruption).run_change(CHANGE.id)
     assert says(caught.value.__cause__, INTERRUPTED)
-    assert trial.state() is ChangeState.UNDONE
+    assert trial.state() is ChangeState.REVERTED
     assert "undo fence" in trial.calls
 
 
@@ -328,7 +329,7 @@ def test_what_is_undone_is_named(
     trial: Trial, monkeypatch: pytest.MonkeyPatch, kind: ChangeKind, words: str
 ) -> None:
     """Seen: "going back", where the newer release was left in use."""
-    trial.journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
+    trial.journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
     change = replace(CHANGE, id="bbbbbbbb", kind=kind)
     trial.journal.begin_change(change)
     trial.journal.record_step(change.id, StepName.FETCH, StepState.INTENDED)

@@ -31,8 +31,8 @@ OLD, NEW = Version("3.2.4"), Version("3.3.0")
 def second(site: Site, tmp_path: Path) -> Site:
     """Another agent on the same application and databases, with a state directory of its own."""
     state = tmp_path / "second"
-    shutil.copytree(site.state, state)
-    return dataclasses.replace(site, state=state)
+    shutil.copytree(site.state_directory, state)
+    return dataclasses.replace(site, state_directory=state)
 
 
 def test_the_second_is_refused_while_the_first_is_at_work(site: Site, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_the_second_does_not_begin_while_the_first_is_torn(
 
 
 def test_a_door_that_an_unknown_change_closed_blocks(demo: DemoSite, site: Site) -> None:
-    door = site.config.application.door_file
+    door = site.config.application.maintenance_file
     door.write_text('{"change": "zzzzzzzz", "since": "2026-01-01"}\n')
     assert site.application.read_maintenance_change() == "zzzzzzzz"
     with refused(PREFLIGHT_BLOCKED) as blocked:

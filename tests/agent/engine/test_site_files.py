@@ -49,7 +49,7 @@ def said(manifest: Manifest, effect: str | None) -> Manifest:
     if effect is None:
         return manifest.model_copy(update={"files": ()})
     table = SiteFilesManifest(
-        name="photographs", effect=SiteFileEffect(effect), words="sorts by year"
+        name="photographs", effect=SiteFileEffect(effect), description="sorts by year"
     )
     return manifest.model_copy(update={"files": (table,)})
 
@@ -81,7 +81,7 @@ def test_the_plan_says_what_becomes_of_files(
     assert ("sorts by year" in str(files.text)) == (effect not in (None, "nothing"))
     assert files.to_json() == {
         "name": "photographs", "effect": effect, "covered": covered,
-        "words": "sorts by year" if effect else "",
+        "description": "sorts by year" if effect else "",
     }  # fmt: skip
 
 
@@ -95,9 +95,9 @@ def test_the_stand_in_declares_what_it_does(manifest: Manifest) -> None:
     "table",
     [
         {"name": "photographs", "effect": "moves"},
-        {"name": "photographs", "effect": "eats", "words": "eats all of them"},
+        {"name": "photographs", "effect": "eats", "description": "eats all of them"},
         {"name": "Photo graphs", "effect": "nothing"},
-        {"name": "photographs", "effect": "moves", "words": "hides \x1b[2K this line"},
+        {"name": "photographs", "effect": "moves", "description": "hides \x1b[2K this line"},
     ],
 )
 def test_a_declaration_that_says_nothing_is_refused(table: dict[str, str]) -> None:
@@ -160,7 +160,7 @@ def test_kept_files_that_cannot_be_reached_any_more_bar_no_collection(
     DirectorySnapshot(photos, CHANGE.id, SnapshotMethod.LINK).prepare()
     fact = SnapshotPlan("photographs", str(photos), "link")
     with Journal.create(tmp_path / JOURNAL_FILE) as journal:
-        journal.begin_change(CHANGE, ChangeFacts(files=(fact,)))
+        journal.begin_change(CHANGE, ChangeFacts(snapshots=(fact,)))
         assert find_remaining_snapshots(journal, {CHANGE.id}) == {CHANGE.id}
         if way == "link":
             (tmp_path / "srv").rename(tmp_path / "other")
@@ -181,7 +181,7 @@ def test_kept_files_that_cannot_be_removed_are_told_and_tried_again(
     fact = SnapshotPlan("photographs", str(photos), "link")
     refused = OSError(errno.EROFS, "Read-only file system")
     with Journal.create(tmp_path / JOURNAL_FILE) as journal:
-        journal.begin_change(CHANGE, ChangeFacts(files=(fact,)))
+        journal.begin_change(CHANGE, ChangeFacts(snapshots=(fact,)))
         with monkeypatch.context() as patched:
             patched.setattr(DirectoryHandle, "remove_tree", Mock(side_effect=refused))
             prune_snapshots(journal, CHANGE.id)
@@ -202,7 +202,7 @@ def test_a_change_that_people_end_by_hand_leaves_no_file_astray(tmp_path: Path, 
     directory.complete()
     fact = SnapshotPlan("photographs", str(photos), "link")
     with Journal.create(tmp_path / JOURNAL_FILE) as journal:
-        journal.begin_change(CHANGE, ChangeFacts(files=(fact,)))
+        journal.begin_change(CHANGE, ChangeFacts(snapshots=(fact,)))
         assert not must_restore_files(journal, journal.read_change(CHANGE.id))
         journal.record_step(CHANGE.id, StepName.START, StepState.INTENDED)
         change = journal.read_change(CHANGE.id)

@@ -47,14 +47,18 @@ BAD = (ProbeResult("health", "not as expected"),)
 @pytest.mark.parametrize(
     ("health", "runs", "sign"),
     [
-        (HealthResult(BAD, {"version": "3.3.0"}), True, StartFailure.UNWELL),
-        (HealthResult(BAD, {"version": "3.3.0"}), False, StartFailure.UNWELL),
-        (HealthResult(BAD, {"version": "3.2.4"}), True, StartFailure.OTHER),
-        (HealthResult(BAD, {"version": "3.2.4"}), False, StartFailure.OTHER),
-        (HealthResult(BAD, {}), True, StartFailure.OTHER),
-        (HealthResult(BAD, answered=False), True, StartFailure.SILENT),
-        (HealthResult(BAD, answered=False), False, StartFailure.DEAD),
-        (HealthResult(BAD, {"version": "3.3.0"}, missing=("worker",)), True, StartFailure.DEAD),
+        (HealthResult(BAD, {"version": "3.3.0"}), True, StartFailure.UNHEALTHY),
+        (HealthResult(BAD, {"version": "3.3.0"}), False, StartFailure.UNHEALTHY),
+        (HealthResult(BAD, {"version": "3.2.4"}), True, StartFailure.WRONG_VERSION),
+        (HealthResult(BAD, {"version": "3.2.4"}), False, StartFailure.WRONG_VERSION),
+        (HealthResult(BAD, {}), True, StartFailure.WRONG_VERSION),
+        (HealthResult(BAD, answered=False), True, StartFailure.NO_ANSWER),
+        (HealthResult(BAD, answered=False), False, StartFailure.NOT_RUNNING),
+        (
+            HealthResult(BAD, {"version": "3.3.0"}, missing_parts=("worker",)),
+            True,
+            StartFailure.NOT_RUNNING,
+        ),
     ],
 )
 def test_what_a_bad_look_shows(health: HealthResult, runs: bool, sign: StartFailure) -> None:
@@ -66,19 +70,19 @@ def test_who_answers_as_either_release_may_be_either() -> None:
     health = HealthResult(BAD, {"version": "3.3.0"})
     assert (
         classify_failure(health, "3.3.0", "version", runs=True, distinguishable=False)
-        is StartFailure.OTHER
+        is StartFailure.WRONG_VERSION
     )
 
 
 # First start, second start, whether a stranger answered between: the release is to blame.
 BLAMED = {
-    (StartFailure.UNWELL, None, False),
-    (StartFailure.UNWELL, None, True),
-    *itertools.product([StartFailure.UNWELL], StartFailure, [False, True]),
-    *itertools.product(StartFailure, [StartFailure.UNWELL], [False, True]),
-    (StartFailure.DEAD, StartFailure.DEAD, False),
-    (StartFailure.DEAD, StartFailure.DEAD, True),
-    (StartFailure.OTHER, StartFailure.OTHER, False),
+    (StartFailure.UNHEALTHY, None, False),
+    (StartFailure.UNHEALTHY, None, True),
+    *itertools.product([StartFailure.UNHEALTHY], StartFailure, [False, True]),
+    *itertools.product(StartFailure, [StartFailure.UNHEALTHY], [False, True]),
+    (StartFailure.NOT_RUNNING, StartFailure.NOT_RUNNING, False),
+    (StartFailure.NOT_RUNNING, StartFailure.NOT_RUNNING, True),
+    (StartFailure.WRONG_VERSION, StartFailure.WRONG_VERSION, False),
 }
 
 
@@ -113,7 +117,7 @@ def test_what_is_hopeless_is_not_waited_for() -> None:
         is_hopeless=lambda health: not health.answered and len(waits) == 3,
     )
     assert not waited
-    assert waited.looks == 4
+    assert waited.checks == 4
 
 
 def site_of(version: Callable[[], str], health: HealthResult, free: int) -> Site:
@@ -131,11 +135,11 @@ def site_of(version: Callable[[], str], health: HealthResult, free: int) -> Site
     site = SimpleNamespace(
         config=SimpleNamespace(application=settings, paths=paths, files=()),
         application=application,
-        engine=SimpleNamespace(
+        database_engine=SimpleNamespace(
             require_live=lambda **_: version(), measure_free_bytes=lambda: {DATABASES: free}
         ),
         clock=SimpleNamespace(monotonic=lambda: 0.0, wait=lambda _: None),
-        state=place,
+        state_directory=place,
         slots=SimpleNamespace(slots_directory=place),
     )
     return cast("Site", site)

@@ -26,12 +26,12 @@ BEGUN, DONE, UNDONE = StepState.INTENDED, StepState.DONE, StepState.UNDONE
 @pytest.mark.parametrize(
     ("states", "end", "torn"),
     [
-        ((BEGUN, UNDONE), ChangeState.UNDONE, True),
-        ((BEGUN, BEGUN, UNDONE), ChangeState.UNDONE, True),
-        ((BEGUN, DONE, UNDONE), ChangeState.UNDONE, False),
+        ((BEGUN, UNDONE), ChangeState.REVERTED, True),
+        ((BEGUN, BEGUN, UNDONE), ChangeState.REVERTED, True),
+        ((BEGUN, DONE, UNDONE), ChangeState.REVERTED, False),
         ((BEGUN, DONE), ChangeState.FINISHED, False),
         ((BEGUN,), ChangeState.RUNNING, False),  # it is not over: resume looks after it
-        ((), ChangeState.UNDONE, False),
+        ((), ChangeState.REVERTED, False),
     ],
 )
 def test_torn_copies(
@@ -54,10 +54,13 @@ def test_torn_copies(
         journal.record_step(change.id, StepName.FENCE, DONE)
         for state in states:
             journal.record_step(
-                change.id, StepName.COPY, state, ChangeFacts(copy=PLAN if state is BEGUN else None)
+                change.id,
+                StepName.COPY,
+                state,
+                ChangeFacts(copy_plan=PLAN if state is BEGUN else None),
             )
         if end is not ChangeState.RUNNING:
             journal.set_change_state(change.id, end)
-        assert [dict(plan.data) for plan in list_interrupted_copies(journal)] == (
+        assert [dict(plan.copies) for plan in list_interrupted_copies(journal)] == (
             [PLAN] if torn else []
         )

@@ -42,7 +42,7 @@ def with_country(sources: Path, version: str) -> Path:
     made = release(sources, version, None)
     manifest = made / "manifest.toml"
     text = manifest.read_text("utf-8")
-    loses = 'loses = ["companies.origin"]\n' if version == DECLARES else ""
+    loses = 'data_loss = ["companies.origin"]\n' if version == DECLARES else ""
     item = (
         '\n[[databases.migrations]]\nid = "0002_country"\n'
         'up = "migrations/{engine}/companies/0002_country.up.sql"\n'
@@ -97,7 +97,7 @@ TWO = f"{CORRECT} (SELECT company_ref FROM companies ORDER BY company_ref LIMIT 
 
 
 def ask(demo: DemoSite, sql: str) -> list[tuple[object, ...]]:
-    return site_in_process(demo).engine.run_query(LiveDatabase("companies"), sql)
+    return site_in_process(demo).database_engine.run_query(LiveDatabase("companies"), sql)
 
 
 def ask_kept(demo: DemoSite, sql: str) -> list[tuple[object, ...]]:
@@ -105,7 +105,7 @@ def ask_kept(demo: DemoSite, sql: str) -> list[tuple[object, ...]]:
     with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
         change = journal.list_changes(1)[0]
     reference = ChangeRef(change.id, change.generation, change.from_version)
-    return site_in_process(demo).engine.run_query(reference.get_previous("companies"), sql)
+    return site_in_process(demo).database_engine.run_query(reference.get_previous("companies"), sql)
 
 
 @in_turns("version")
@@ -158,7 +158,7 @@ def test_no_more_than_was_agreed_to(demo: DemoSite) -> None:
     enter(demo, INSERT.format(1))
 
     def one_more(step: StepName, phase: StepPhase) -> None:
-        if (step, phase) == (StepName.CLOSE, StepPhase.BEFORE_EFFECT):
+        if (step, phase) == (StepName.MAINTENANCE_ON, StepPhase.BEFORE_EFFECT):
             enter(demo, INSERT.format(2))
 
     with pytest.raises(ChangeFailedError) as caught:

@@ -125,7 +125,7 @@ def test_a_token_that_is_refused_is_found_before_anybody_is_out(demo: DemoSite) 
         told = said(demo, "doctor")
     assert "NU-5094" in told and "NU-6310" not in told
     change, facts = latest(demo)
-    assert facts.closed_at is None and not change.is_committed
+    assert facts.downtime_started is None and not change.is_committed
     assert site_in_process(demo).application.is_running()
     with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
         assert not SiteHistory(journal).list_bad_releases()
@@ -198,7 +198,7 @@ def test_a_token_that_lapses_while_a_release_is_watched_is_no_verdict(demo: Demo
     with in_front(demo) as lapsed:
 
         def lapse(step: StepName, phase: StepPhase) -> None:
-            if (step, phase) == (StepName.OPEN, StepPhase.AFTER_RECORD):
+            if (step, phase) == (StepName.MAINTENANCE_OFF, StepPhase.AFTER_RECORD):
                 lapsed.set()
 
         with refused(HEALTH_ACCESS_DENIED):
@@ -206,7 +206,7 @@ def test_a_token_that_lapses_while_a_release_is_watched_is_no_verdict(demo: Demo
                 Version(NEW)
             )
         change, facts = latest(demo)
-        assert change.is_soaking and facts.soak_failed is None
+        assert change.is_soaking and facts.soak_error is None
         assert site_in_process(demo).slots.read_current() == Version(NEW)
         with refused(HEALTH_ACCESS_DENIED):
             Operations(site_in_process(demo), SilentProgress()).resume(by_operator=False)

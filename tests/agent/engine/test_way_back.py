@@ -78,15 +78,15 @@ def test_one_sentence_from_the_plan_to_the_rollback(
         demo, "plan", version
     )
     hop = rehearse(demo, version)
-    assert hop["way_back"] == found.value
-    assert (hop["back_s"] is None, hop["restore_s"] is None) == (
+    assert hop["rollback_kind"] == found.value
+    assert (hop["rollback_s"] is None, hop["restore_s"] is None) == (
         found is RollbackKind.RESTORES_PREVIOUS, found is RollbackKind.KEEPS_RECORDS
     )  # fmt: skip
     sentence = str(describe_rollback(found, version, OLD))
     assert sentence in said(demo, "plan", version)
 
     operations(demo).upgrade(Version(version))
-    assert facts(demo).one_way is (found is RollbackKind.RESTORES_PREVIOUS)
+    assert facts(demo).rollback_loses_data is (found is RollbackKind.RESTORES_PREVIOUS)
     enter(demo)
     if found is RollbackKind.KEEPS_RECORDS:
         assert sentence in said(demo, "rollback", "--dry-run")
@@ -100,7 +100,7 @@ def test_one_sentence_from_the_plan_to_the_rollback(
             operations(demo).rollback()
         (outcome,) = operations(demo).rollback(accept_loss=1).outcomes
         assert outcome.change.mode is DatabaseMode.RESTORE
-        assert facts(demo).compared_with == "before"
+        assert facts(demo).schema_basis == "before"
         assert digests(demo) == before
     assert is_there(demo) is (found is RollbackKind.KEEPS_RECORDS)
     assert runs(demo) == OLD
@@ -112,7 +112,7 @@ def kept_address(demo: DemoSite, name: str) -> str:
     with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
         change = journal.list_changes(1)[0]
     reference = ChangeRef(change.id, change.generation, change.from_version)
-    address = site.engine.build_migrator_url(reference.get_previous(name))
+    address = site.database_engine.build_migrator_url(reference.get_previous(name))
     return address.removeprefix("sqlite:///")
 
 
@@ -158,10 +158,10 @@ def test_kept_databases_that_were_changed_are_not_cut_over(demo: DemoSite) -> No
 def test_rollback_goes_on_where_nothing_was_recorded(demo: DemoSite) -> None:
     operations(demo).upgrade(Version("3.2.8"))
     with Journal.open(demo.state / JOURNAL_FILE) as journal, journal.transaction() as connection:
-        for name in ("fingerprints_before", "fingerprints_by", "databases_unchanged"):
+        for name in ("fingerprints_before", "fingerprint_source", "databases_unchanged"):
             connection.execute("DELETE FROM facts WHERE name = ?", (name,))
     operations(demo).rollback(accept_loss=100)
-    assert facts(demo).compared_with == "nothing"
+    assert facts(demo).schema_basis == "nothing"
     assert runs(demo) == OLD
 
 

@@ -93,7 +93,7 @@ def test_the_change_goes_back_to_the_files_that_were_written(
     assert caught.value.values["cause_code"] == "NU-4222"
     assert version_of(demo).whole == version_of(demo).reported == OLD
     assert persons(sets(demo).parent / "live") == 1
-    assert not demo.door_file.exists()
+    assert not demo.maintenance_file.exists()
     with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
         assert journal.query("SELECT * FROM bad_releases") == []
     Operations(site_in_process(demo), SilentProgress()).upgrade()
@@ -116,7 +116,7 @@ def test_what_was_entered_in_the_new_files_is_kept_and_told(demo: DemoSite) -> N
         ).upgrade()
     assert version_of(demo).whole == version_of(demo).reported == OLD
     assert digests(demo) == before
-    (kept,) = site.engine.list_quarantined()
+    (kept,) = site.database_engine.list_quarantined()
     assert kept.figures["rows"] == "suspects.persons 1"
     assert persons(Path(str(kept.figures["path"]))) == 1
     with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
@@ -125,7 +125,7 @@ def test_what_was_entered_in_the_new_files_is_kept_and_told(demo: DemoSite) -> N
     assert kept.code == "NU-4251"
     assert "NU-4251" in {finding.code for finding in diagnose(demo.config_path, SilentProgress())}
     Operations(site_in_process(demo), SilentProgress()).upgrade()
-    assert site.engine.list_quarantined() == (kept,)
+    assert site.database_engine.list_quarantined() == (kept,)
     # A drop that was torn has taken its name away, and goes on when it is asked for again.
     place = Path(str(kept.figures["path"]))
     place.rename(place.with_name(f"gone_{place.name}.partial"))
@@ -141,5 +141,5 @@ def test_going_back_without_a_strange_row_keeps_nothing(demo: DemoSite) -> None:
     site = site_in_process(demo)
     with pytest.raises(ChangeFailedError):
         Operations(site, SilentProgress(), checkpoint=at(StepName.HEALTH, fail)).upgrade()
-    assert site.engine.list_quarantined() == ()
+    assert site.database_engine.list_quarantined() == ()
     assert [path.name for path in sets(demo).iterdir()] == ["base"]

@@ -31,7 +31,7 @@ from ncen_updater.agent.storage.agent_selection import AgentSelection, uncount_s
 from tests.support.forks import DEADLINE_S
 
 NOW = "2026-11-24T12:00:00+00:00"
-ONCE = {"times": 1, "at": NOW}
+ONCE = {"failures": 1, "at": NOW}
 BOTH = ("1.0", "2.0")
 
 
@@ -61,7 +61,7 @@ ROWS = (
         "failures add up",
         SlotSelection("2.0", "1.0", ON_TRIAL, MAX_TRIAL_STARTS, {"2.0": ONCE}),
         "1.0",
-        SlotSelection("1.0", None, CONFIRMED, 1, {"2.0": {"times": 2, "at": NOW}}),
+        SlotSelection("1.0", None, CONFIRMED, 1, {"2.0": {"failures": 2, "at": NOW}}),
     ),
     Row(
         "a crash of a confirmed one is no reason",
@@ -128,8 +128,8 @@ ROWS = (
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_the_choice(row: Row) -> None:
     choice = decide_start(row.state, row.link, row.usable, NOW)
-    assert (choice.start, choice.state) == (row.start, row.after)
-    assert bool(choice.why) == (row.start is None or row.state is None or row.start != "2.0"
+    assert (choice.version, choice.selection) == (row.start, row.after)
+    assert bool(choice.reason) == (row.start is None or row.state is None or row.start != "2.0"
                                 or (row.after or TRIED).attempts > MAX_EARLY_EXITS)  # fmt: skip
 
 
@@ -142,9 +142,9 @@ def lead_through(state: SlotSelection, events: str) -> list[str]:
     for event in events:
         boot += event == "b"
         choice = decide_start(state, None, BOTH, NOW, f"boot {boot}")
-        assert choice.start is not None and choice.state is not None
-        state = choice.state
-        started.append(choice.start)
+        assert choice.version is not None and choice.selection is not None
+        state = choice.selection
+        started.append(choice.version)
     return started
 
 
@@ -185,7 +185,7 @@ def test_start_told_to_end_is_taken_back_once() -> None:
     left = uncount_start(crashed, "2.0")
     state = SlotSelection(left.current, left.previous, CONFIRMED, left.attempts, {}, left.boot)
     choice = decide_start(state, None, BOTH, NOW, "boot 2")
-    assert choice.state is not None and choice.state.attempts == 3
+    assert choice.selection is not None and choice.selection.attempts == 3
 
 
 def test_it_imports_the_standard_library_alone() -> None:
@@ -251,7 +251,7 @@ def test_a_new_agent_has_two_starts_and_then_the_previous_one_comes_back(place: 
     assert [e.returncode for e in ended] == [0, 0, 0, 0]
     assert place.state is not None
     assert (place.state.current, place.state.state) == ("1.0", CONFIRMED)
-    assert place.state.bad["2.0"]["times"] == 1
+    assert place.state.failed["2.0"]["failures"] == 1
     assert (place.directory / "current").readlink() == Path("1.0")
     assert "going back to agent 1.0" in ended[2].stderr
 
@@ -287,12 +287,12 @@ def test_the_link_follows_what_was_chosen(place: Place) -> None:
     "content",
     [
         b"", b"{", b"[]", b"[" * 60_000, b"\xff", b'{"current": "../../bin"}', b"x" * 200_000,
-        json.dumps({"current": "2.0", "previous": None, "state": "good", "attempts": -1,
-                    "bad": {}}).encode(),
-        json.dumps({"current": "2.0", "previous": None, "state": "good", "attempts": 0,
-                    "bad": {"1.0": 7}}).encode(),
-        json.dumps({"current": "/bin", "previous": None, "state": "good", "attempts": 0,
-                    "bad": {}}).encode(),
+        json.dumps({"current": "2.0", "previous": None, "state": "confirmed", "attempts": -1,
+                    "failed": {}}).encode(),
+        json.dumps({"current": "2.0", "previous": None, "state": "confirmed", "attempts": 0,
+                    "failed": {"1.0": 7}}).encode(),
+        json.dumps({"current": "/bin", "previous": None, "state": "confirmed", "attempts": 0,
+                    "failed": {}}).encode(),
     ],
 )  # fmt: skip
 def test_a_damaged_file_starts_what_the_link_leads_to_on_trial(
@@ -346,7 +346,7 @@ def test_a_program_that_cannot_be_run_is_passed_over(place: Place) -> None:
     assert place.started == ["2.0 serve"]
     assert "cannot be started" in ended.stderr
     assert place.state is not None
-    assert "3.0" in place.state.bad
+    assert "3.0" in place.state.failed
 
 
 def test_a_slot_whose_interpreter_has_gone_is_passed_over(place: Place) -> None:

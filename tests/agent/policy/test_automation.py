@@ -26,7 +26,7 @@ ZONE = ZoneInfo("Africa/Nairobi")  # 15:00 there
 NIGHT = WeeklyWindow(frozenset(Weekday), time(22), time(4))
 DAY = WeeklyWindow(frozenset(Weekday), time(8), time(18))
 QUIET = AutomationInputs(NOW, AutomationMode.APPROVE, ZONE, next_check=NOW + 6 * HOUR)
-UNTIMED = replace(QUIET, target="3.3.0", prepared=True, rehearsed=RehearsalStatus.PASSED)
+UNTIMED = replace(QUIET, target="3.3.0", slot_built=True, rehearsal_status=RehearsalStatus.PASSED)
 READY = replace(UNTIMED, not_before=NOW - HOUR)
 
 
@@ -52,34 +52,45 @@ ROWS = (
         ServiceAction.WAIT,
         NOW + 24 * HOUR,
     ),
-    Row("feed check due", replace(QUIET, next_check=NOW), ServiceAction.CHECK),
+    Row("feed check due", replace(QUIET, next_check=NOW), ServiceAction.CHECK_FEED),
     Row(
-        "feed check due, on hold", replace(QUIET, next_check=NOW, held="audit"), ServiceAction.CHECK
+        "feed check due, on hold",
+        replace(QUIET, next_check=NOW, hold_reason="audit"),
+        ServiceAction.CHECK_FEED,
     ),
     Row(
         "an open change",
-        replace(READY, open_change=True, held="x", next_check=NOW, ordered=True),
+        replace(READY, open_change=True, hold_reason="x", next_check=NOW, job_waiting=True),
         ServiceAction.RESUME,
     ),
     Row(
         "a new agent begins nothing",
-        replace(READY, on_trial=True, ordered=True, next_check=NOW, agent="2.0"),
+        replace(
+            READY, agent_unconfirmed=True, job_waiting=True, next_check=NOW, agent_offered="2.0"
+        ),
         ServiceAction.WAIT,
         NOW + 24 * HOUR,
     ),
     Row(
         "but ends what is open",
-        replace(READY, on_trial=True, open_change=True),
+        replace(READY, agent_unconfirmed=True, open_change=True),
         ServiceAction.RESUME,
     ),
     Row(
         "an order to go back ends the watching, also of a new agent",
-        replace(READY, open_change=True, back=True, ordered=True, on_trial=True, next_check=NOW),
-        ServiceAction.ORDER,
+        replace(
+            READY,
+            open_change=True,
+            rollback_requested=True,
+            job_waiting=True,
+            agent_unconfirmed=True,
+            next_check=NOW,
+        ),
+        ServiceAction.RUN_JOB,
     ),
     Row(
         "an open change outside the window",
-        replace(READY, open_change=True, windows=(NIGHT,)),
+        replace(READY, open_change=True, upgrade_windows=(NIGHT,)),
         ServiceAction.RESUME,
     ),
     Row(
@@ -95,56 +106,68 @@ ROWS = (
     ),
     Row(
         "an application that nobody stopped is started, before anything else",
-        replace(READY, down=True, ordered=True, next_check=NOW, on_trial=True),
-        ServiceAction.START,
+        replace(
+            READY, application_down=True, job_waiting=True, next_check=NOW, agent_unconfirmed=True
+        ),
+        ServiceAction.START_APPLICATION,
     ),
     Row(
         "an open change starts it at its end",
-        replace(READY, down=True, open_change=True),
+        replace(READY, application_down=True, open_change=True),
         ServiceAction.RESUME,
     ),
     Row(
         "what could not be started holds nothing else up",
-        replace(READY, down=True, ordered=True, failures=failed(ServiceAction.START, 0)),
-        ServiceAction.ORDER,
+        replace(
+            READY,
+            application_down=True,
+            job_waiting=True,
+            failures=failed(ServiceAction.START_APPLICATION, 0),
+        ),
+        ServiceAction.RUN_JOB,
     ),
     Row(
         "and is tried again soon",
-        replace(QUIET, down=True, failures=failed(ServiceAction.START, 0)),
+        replace(QUIET, application_down=True, failures=failed(ServiceAction.START_APPLICATION, 0)),
         ServiceAction.WAIT,
         NOW + timedelta(seconds=15),
     ),
     Row(
         "whether it runs is looked at again",
-        replace(QUIET, down=False),
+        replace(QUIET, application_down=False),
         ServiceAction.WAIT,
         NOW + timedelta(minutes=5),
     ),
     Row(
         "a release that turned bad is taken back",
-        replace(READY, owed=True, ordered=True, next_check=NOW),
+        replace(READY, rollback_pending=True, job_waiting=True, next_check=NOW),
         ServiceAction.RESUME,
     ),
     Row(
         "taking back failed: an order comes first",
-        replace(READY, owed=True, ordered=True, failures=failed(ServiceAction.RESUME, 1, times=2)),
-        ServiceAction.ORDER,
+        replace(
+            READY,
+            rollback_pending=True,
+            job_waiting=True,
+            failures=failed(ServiceAction.RESUME, 1, times=2),
+        ),
+        ServiceAction.RUN_JOB,
     ),
     Row(
         "taking back failed: it is tried again soon",
-        replace(QUIET, owed=True, failures=failed(ServiceAction.RESUME, 1, times=2)),
+        replace(QUIET, rollback_pending=True, failures=failed(ServiceAction.RESUME, 1, times=2)),
         ServiceAction.WAIT,
         NOW + timedelta(minutes=4),
     ),
     Row(
         "people left it: they are asked also where nobody is",
-        replace(READY, mode=AutomationMode.AUTOMATIC, left=True, missing_approvals=1),
+        replace(READY, mode=AutomationMode.AUTOMATIC, was_rolled_back=True, missing_approvals=1),
         ServiceAction.WAIT,
         NOW + 6 * HOUR,
     ),
     Row(
         "the hold ends before anything else",
-        replace(READY, held="audit", held_until=NOW + HOUR),
+        replace(READY, hold_reason="audit", hold_until=NOW + HOUR),
         ServiceAction.WAIT,
         NOW + HOUR,
     ),
@@ -155,8 +178,8 @@ ROWS = (
     ),
     Row(
         "the same of a collection",
-        replace(QUIET, collect_at=NOW, failures=failed(ServiceAction.COLLECT, -600)),
-        ServiceAction.COLLECT,
+        replace(QUIET, prune_at=NOW, failures=failed(ServiceAction.PRUNE, -600)),
+        ServiceAction.PRUNE,
     ),
     Row(
         "a stuck change",
@@ -166,124 +189,136 @@ ROWS = (
     ),
     Row(
         "a stuck change, and what a person orders",
-        replace(READY, open_change=True, stuck=True, ordered=True, next_check=NOW),
-        ServiceAction.ORDER,
+        replace(READY, open_change=True, stuck=True, job_waiting=True, next_check=NOW),
+        ServiceAction.RUN_JOB,
     ),
     Row(
         "another operation",
-        replace(READY, busy=True, open_change=True, ordered=True, next_check=NOW, collect_at=NOW),
+        replace(READY, busy=True, open_change=True, job_waiting=True, next_check=NOW, prune_at=NOW),
         ServiceAction.WAIT,
         NOW + timedelta(seconds=15),
     ),
-    Row("an order", replace(READY, ordered=True, next_check=NOW, held="x"), ServiceAction.ORDER),
-    Row("a newer agent comes first", replace(READY, agent="0.2.0"), ServiceAction.SELF_UPDATE),
+    Row(
+        "an order",
+        replace(READY, job_waiting=True, next_check=NOW, hold_reason="x"),
+        ServiceAction.RUN_JOB,
+    ),
+    Row(
+        "a newer agent comes first",
+        replace(READY, agent_offered="0.2.0"),
+        ServiceAction.SELF_UPDATE,
+    ),
     Row(
         "a newer agent, also on hold",
-        replace(READY, agent="0.2.0", held="audit"),
+        replace(READY, agent_offered="0.2.0", hold_reason="audit"),
         ServiceAction.SELF_UPDATE,
     ),
     Row(
         "a newer agent waits for its hours, the release goes on",
-        replace(READY, agent="0.2.0", fetch_windows=(NIGHT,)),
+        replace(READY, agent_offered="0.2.0", download_windows=(NIGHT,)),
         ServiceAction.UPGRADE,
     ),
     Row(
         "a newer agent that could not be installed",
-        replace(READY, agent="0.2.0", failures=failed(ServiceAction.SELF_UPDATE, 1)),
+        replace(READY, agent_offered="0.2.0", failures=failed(ServiceAction.SELF_UPDATE, 1)),
         ServiceAction.UPGRADE,
     ),
-    Row("pruning due", replace(READY, collect_at=NOW, agent="0.2.0"), ServiceAction.COLLECT),
-    Row("pruning due, on hold", replace(QUIET, collect_at=NOW, held="x"), ServiceAction.COLLECT),
+    Row("pruning due", replace(READY, prune_at=NOW, agent_offered="0.2.0"), ServiceAction.PRUNE),
+    Row("pruning due, on hold", replace(QUIET, prune_at=NOW, hold_reason="x"), ServiceAction.PRUNE),
     Row(
         "pruning due, a change is open",
-        replace(QUIET, collect_at=NOW, open_change=True),
+        replace(QUIET, prune_at=NOW, open_change=True),
         ServiceAction.RESUME,
     ),
-    Row("days end soon", replace(QUIET, collect_at=NOW + HOUR), ServiceAction.WAIT, NOW + HOUR),
+    Row("days end soon", replace(QUIET, prune_at=NOW + HOUR), ServiceAction.WAIT, NOW + HOUR),
     Row(
         "what could not be dropped holds nothing up",
-        replace(READY, collect_at=NOW - HOUR, failures=failed(ServiceAction.COLLECT, 1)),
+        replace(READY, prune_at=NOW - HOUR, failures=failed(ServiceAction.PRUNE, 1)),
         ServiceAction.UPGRADE,
     ),
     Row(
         "what could not be dropped is tried again",
-        replace(QUIET, collect_at=NOW - HOUR, failures=failed(ServiceAction.COLLECT, 1)),
+        replace(QUIET, prune_at=NOW - HOUR, failures=failed(ServiceAction.PRUNE, 1)),
         ServiceAction.WAIT,
         NOW + timedelta(minutes=9),
     ),
-    Row("on hold", replace(READY, held="audit"), ServiceAction.WAIT, NOW + 6 * HOUR),
+    Row("on hold", replace(READY, hold_reason="audit"), ServiceAction.WAIT, NOW + 6 * HOUR),
     Row(
         "only told", replace(READY, mode=AutomationMode.NOTIFY), ServiceAction.WAIT, NOW + 6 * HOUR
     ),
-    Row("failed here lately", replace(READY, bad_until=NOW + HOUR), ServiceAction.WAIT, NOW + HOUR),
-    Row("failed here long ago", replace(READY, bad_until=NOW), ServiceAction.UPGRADE),
-    Row("not downloaded", replace(READY, prepared=False), ServiceAction.PREPARE),
+    Row("failed here lately", replace(READY, retry_at=NOW + HOUR), ServiceAction.WAIT, NOW + HOUR),
+    Row("failed here long ago", replace(READY, retry_at=NOW), ServiceAction.UPGRADE),
+    Row("not downloaded", replace(READY, slot_built=False), ServiceAction.PREPARE),
     Row(
         "not downloaded, wrong hours",
-        replace(READY, prepared=False, fetch_windows=(NIGHT,)),
+        replace(READY, slot_built=False, download_windows=(NIGHT,)),
         ServiceAction.WAIT,
         NOW + 6 * HOUR,
     ),
     Row(
         "the hours come before the next question",
-        replace(READY, prepared=False, fetch_windows=(NIGHT,), next_check=NOW + 9 * HOUR),
+        replace(READY, slot_built=False, download_windows=(NIGHT,), next_check=NOW + 9 * HOUR),
         ServiceAction.WAIT,
         NOW + 7 * HOUR,
     ),
     Row(
         "not downloaded, right hours",
-        replace(READY, prepared=False, fetch_windows=(DAY,)),
+        replace(READY, slot_built=False, download_windows=(DAY,)),
         ServiceAction.PREPARE,
     ),
     Row(
         "the line broke",
-        replace(READY, prepared=False, failures=failed(ServiceAction.PREPARE, 9)),
+        replace(READY, slot_built=False, failures=failed(ServiceAction.PREPARE, 9)),
         ServiceAction.WAIT,
         NOW + timedelta(minutes=1),
     ),
     Row(
         "the line broke long ago",
-        replace(READY, prepared=False, failures=failed(ServiceAction.PREPARE, 10)),
+        replace(READY, slot_built=False, failures=failed(ServiceAction.PREPARE, 10)),
         ServiceAction.PREPARE,
     ),
     Row(
         "the line broke again",
-        replace(READY, prepared=False, failures=failed(ServiceAction.PREPARE, 10, 2)),
+        replace(READY, slot_built=False, failures=failed(ServiceAction.PREPARE, 10, 2)),
         ServiceAction.WAIT,
         NOW + timedelta(minutes=50),
     ),
     Row(
         "the delay stays at a day",
-        replace(READY, prepared=False, failures=failed(ServiceAction.PREPARE, 0, 99)),
+        replace(READY, slot_built=False, failures=failed(ServiceAction.PREPARE, 0, 99)),
         ServiceAction.WAIT,
         NOW + 6 * HOUR,
     ),
     Row(
         "another action failed",
-        replace(READY, prepared=False, failures=failed(ServiceAction.CHECK, 1)),
+        replace(READY, slot_built=False, failures=failed(ServiceAction.CHECK_FEED, 1)),
         ServiceAction.PREPARE,
     ),
-    Row("not rehearsed", replace(READY, rehearsed=RehearsalStatus.MISSING), ServiceAction.REHEARSE),
+    Row(
+        "not rehearsed",
+        replace(READY, rehearsal_status=RehearsalStatus.MISSING),
+        ServiceAction.REHEARSE,
+    ),
     Row(
         "rehearsed on what was",
-        replace(READY, rehearsed=RehearsalStatus.VOID),
+        replace(READY, rehearsal_status=RehearsalStatus.OUTDATED),
         ServiceAction.REHEARSE,
     ),
     Row(
         "not rehearsed, wrong hours",
-        replace(READY, rehearsed=RehearsalStatus.VOID, fetch_windows=(NIGHT,)),
+        replace(READY, rehearsal_status=RehearsalStatus.OUTDATED, download_windows=(NIGHT,)),
         ServiceAction.WAIT,
         NOW + 6 * HOUR,
     ),
     Row(
         "the rehearsal failed",
-        replace(READY, rehearsed=RehearsalStatus.FAILED),
+        replace(READY, rehearsal_status=RehearsalStatus.FAILED),
         ServiceAction.WAIT,
         NOW + 6 * HOUR,
     ),
     Row(
         "no rehearsal wanted",
-        replace(READY, rehearsed=RehearsalStatus.NOT_WANTED),
+        replace(READY, rehearsal_status=RehearsalStatus.NOT_REQUIRED),
         ServiceAction.UPGRADE,
     ),
     Row("nobody approved", replace(READY, missing_approvals=1), ServiceAction.WAIT, NOW + 6 * HOUR),
@@ -296,20 +331,25 @@ ROWS = (
     Row("a chosen time that came", replace(READY, not_before=NOW), ServiceAction.UPGRADE),
     Row(
         "outside the window",
-        replace(READY, windows=(NIGHT,), next_check=NOW + 9 * HOUR),
+        replace(READY, upgrade_windows=(NIGHT,), next_check=NOW + 9 * HOUR),
         ServiceAction.WAIT,
         NOW + 7 * HOUR,
     ),
-    Row("inside the window", replace(READY, windows=(DAY,)), ServiceAction.UPGRADE, NOW + 3 * HOUR),
+    Row(
+        "inside the window",
+        replace(READY, upgrade_windows=(DAY,)),
+        ServiceAction.UPGRADE,
+        NOW + 3 * HOUR,
+    ),
     Row(
         "a chosen time does not open the window",
-        replace(READY, windows=(NIGHT,), not_before=NOW - HOUR, next_check=NOW + 9 * HOUR),
+        replace(READY, upgrade_windows=(NIGHT,), not_before=NOW - HOUR, next_check=NOW + 9 * HOUR),
         ServiceAction.WAIT,
         NOW + 7 * HOUR,
     ),
     Row(
         "no maintenance window",
-        replace(READY, windows=(WeeklyWindow(frozenset(), time(1), time(2)),)),
+        replace(READY, upgrade_windows=(WeeklyWindow(frozenset(), time(1), time(2)),)),
         ServiceAction.WAIT,
         NOW + 6 * HOUR,
     ),
@@ -329,7 +369,7 @@ ROWS = (
     ),
     Row(
         "the window is hour enough",
-        replace(UNTIMED, windows=(DAY,)),
+        replace(UNTIMED, upgrade_windows=(DAY,)),
         ServiceAction.UPGRADE,
         NOW + 3 * HOUR,
     ),
@@ -340,7 +380,7 @@ ROWS = (
 def test_decide(row: Row) -> None:
     act = decide_next_action(row.facts)
     assert (act.action, act.until) == (row.action, row.until)
-    assert "{" not in act.why.render("en")
+    assert "{" not in act.reason.render("en")
 
 
 times = st.integers(-400, 400).map(lambda minutes: NOW + timedelta(minutes=minutes))
@@ -359,17 +399,17 @@ all_facts = st.builds(
     mode=st.sampled_from(AutomationMode),
     zone=st.just(ZONE),
     next_check=times,
-    windows=windows,
-    fetch_windows=windows,
+    upgrade_windows=windows,
+    download_windows=windows,
     open_change=st.booleans(),
     stuck=st.booleans(),
-    ordered=st.booleans(),
-    held=st.sampled_from([None, "audit"]),
-    agent=st.sampled_from([None, "0.2.0"]),
+    job_waiting=st.booleans(),
+    hold_reason=st.sampled_from([None, "audit"]),
+    agent_offered=st.sampled_from([None, "0.2.0"]),
     target=st.sampled_from([None, "3.3.0"]),
-    bad_until=st.none() | times,
-    prepared=st.booleans(),
-    rehearsed=st.sampled_from(RehearsalStatus),
+    retry_at=st.none() | times,
+    slot_built=st.booleans(),
+    rehearsal_status=st.sampled_from(RehearsalStatus),
     missing_approvals=st.integers(0, 2),
     not_before=st.none() | times,
     failures=st.dictionaries(
@@ -384,21 +424,24 @@ all_facts = st.builds(
 def test_what_never_happens(facts: AutomationInputs) -> None:
     act = decide_next_action(facts)
     if act.action is ServiceAction.UPGRADE:
-        assert facts.held is None
+        assert facts.hold_reason is None
         assert not (facts.open_change or facts.stuck)
-        assert facts.prepared
+        assert facts.slot_built
         assert facts.mode is not AutomationMode.NOTIFY
-        assert facts.rehearsed in (RehearsalStatus.PASSED, RehearsalStatus.NOT_WANTED)
-        assert facts.windows or facts.not_before is not None
-        assert not facts.windows or find_open_window(facts.windows, NOW, ZONE) is not None
+        assert facts.rehearsal_status in (RehearsalStatus.PASSED, RehearsalStatus.NOT_REQUIRED)
+        assert facts.upgrade_windows or facts.not_before is not None
+        assert (
+            not facts.upgrade_windows
+            or find_open_window(facts.upgrade_windows, NOW, ZONE) is not None
+        )
         assert facts.mode is AutomationMode.AUTOMATIC or not facts.missing_approvals
         assert facts.not_before is None or facts.not_before <= NOW
-        assert facts.bad_until is None or facts.bad_until <= NOW
+        assert facts.retry_at is None or facts.retry_at <= NOW
     if act.action is ServiceAction.WAIT:
         assert act.until is not None
         assert NOW < act.until <= NOW + timedelta(hours=24)
     if facts.stuck:
-        assert act.action is (ServiceAction.ORDER if facts.ordered else ServiceAction.WAIT)
+        assert act.action is (ServiceAction.RUN_JOB if facts.job_waiting else ServiceAction.WAIT)
 
 
 SCHEDULED = (
@@ -411,11 +454,11 @@ SCHEDULED = (
         "waiting for approval of 3.3.0: 2 missing",
     ),
     (
-        replace(READY, not_before=NOW + HOUR, windows=(DAY,)),
+        replace(READY, not_before=NOW + HOUR, upgrade_windows=(DAY,)),
         "upgrade to 3.3.0 scheduled for 2026-11-24 16:00 EAT",
     ),
     (
-        replace(READY, not_before=NOW + HOUR, windows=(NIGHT,)),
+        replace(READY, not_before=NOW + HOUR, upgrade_windows=(NIGHT,)),
         "upgrade to 3.3.0 scheduled for 2026-11-24 16:00 EAT, outside the "
         "maintenance windows; next window: 2026-11-24 22:00 EAT",
     ),
@@ -427,4 +470,4 @@ def test_a_chosen_time_is_told_with_all_that_it_waits_for(
     facts: AutomationInputs, why: str
 ) -> None:
     """Seen: a time outside of the window stood there as if it began then, or stood nowhere."""
-    assert decide_next_action(facts).why.render() == why
+    assert decide_next_action(facts).reason.render() == why

@@ -41,8 +41,8 @@ APPROVED = AutomationInputs(
     ZONE,
     next_check=NOW + 6 * HOUR,
     target="3.3.0",
-    prepared=True,
-    rehearsed=RehearsalStatus.PASSED,
+    slot_built=True,
+    rehearsal_status=RehearsalStatus.PASSED,
 )
 BY_HAND = (
     "The upgrade does not start automatically. Run ncen-updater upgrade or ncen-updater"
@@ -63,10 +63,10 @@ ROWS = (
     Row("automatic, no windows", replace(APPROVED, mode=AutomationMode.AUTOMATIC), BY_HAND),
     Row(
         "a window that is open",
-        replace(APPROVED, windows=(DAY,)),
+        replace(APPROVED, upgrade_windows=(DAY,)),
         "The upgrade starts immediately.",
     ),
-    Row("a window to come", replace(APPROVED, windows=(SATURDAY,)), SATURDAY_NIGHT),
+    Row("a window to come", replace(APPROVED, upgrade_windows=(SATURDAY,)), SATURDAY_NIGHT),
     Row(
         "a time",
         replace(APPROVED, not_before=NOW + HOUR),
@@ -79,41 +79,46 @@ ROWS = (
     ),
     Row(
         "a time before the window",
-        replace(APPROVED, not_before=NOW + HOUR, windows=(SATURDAY,)),
+        replace(APPROVED, not_before=NOW + HOUR, upgrade_windows=(SATURDAY,)),
         SATURDAY_NIGHT,
     ),
     Row(
         "a time after that window",
-        replace(APPROVED, not_before=NOW + timedelta(days=5), windows=(SATURDAY,)),
+        replace(APPROVED, not_before=NOW + timedelta(days=5), upgrade_windows=(SATURDAY,)),
         "The upgrade starts on Saturday 2026-12-05 22:00 EAT.",
     ),
     Row(
         "one has yet to approve",
-        replace(APPROVED, missing_approvals=1, windows=(DAY,)),
+        replace(APPROVED, missing_approvals=1, upgrade_windows=(DAY,)),
         "The upgrade waits for approval: 1 missing.",
     ),
     Row(
         "a hold that ends",
-        replace(APPROVED, held="x", held_until=NOW + timedelta(days=1), windows=(SATURDAY,)),
+        replace(
+            APPROVED,
+            hold_reason="x",
+            hold_until=NOW + timedelta(days=1),
+            upgrade_windows=(SATURDAY,),
+        ),
         SATURDAY_NIGHT,
     ),
     Row(
         "a hold without end",
-        replace(APPROVED, held="x", windows=(DAY,)),
+        replace(APPROVED, hold_reason="x", upgrade_windows=(DAY,)),
         "The upgrade waits for the end of the hold.",
     ),
     Row(
         "it failed just now",
         replace(
             APPROVED,
-            windows=(DAY,),
+            upgrade_windows=(DAY,),
             failures={ServiceAction.UPGRADE: ActionFailure(NOW - timedelta(minutes=5), 1)},
         ),
         "The upgrade starts on Tuesday 2026-11-24 15:05 EAT.",
     ),
     Row(
         "only told",
-        replace(APPROVED, mode=AutomationMode.NOTIFY, windows=(DAY,)),
+        replace(APPROVED, mode=AutomationMode.NOTIFY, upgrade_windows=(DAY,)),
         "The upgrade does not start automatically: the mode of this site is notify.",
     ),
     Row(
@@ -123,7 +128,7 @@ ROWS = (
     ),
     Row(
         "no maintenance window",
-        replace(APPROVED, windows=(WeeklyWindow(frozenset(), time(1), time(2)),)),
+        replace(APPROVED, upgrade_windows=(WeeklyWindow(frozenset(), time(1), time(2)),)),
         "The upgrade does not start automatically: no maintenance window opens.",
     ),
 )
@@ -136,10 +141,10 @@ def test_when_it_begins(row: Row) -> None:
     assert UpgradeStart.from_json(found.to_json()) == found
     # The service does exactly that, at exactly that time, and not a minute before.
     assert (decide_next_action(row.facts).action is ServiceAction.UPGRADE) is (
-        found.when is StartKind.NOW
+        found.kind is StartKind.NOW
     )
-    if found.when is StartKind.AT and found.at is not None:
-        then = replace(row.facts, held=None, next_check=found.at + HOUR)
+    if found.kind is StartKind.AT and found.at is not None:
+        then = replace(row.facts, hold_reason=None, next_check=found.at + HOUR)
         assert decide_next_action(replace(then, now=found.at)).action is ServiceAction.UPGRADE
         before = found.at - timedelta(minutes=1)
         assert decide_next_action(replace(then, now=before)).action is ServiceAction.WAIT
@@ -154,27 +159,30 @@ def test_the_question_says_what_the_yes_begins() -> None:
             facts, predict_start(facts), counts=people.would_count(uid)
         )
 
-    assert after(facts, 1000, 1).stays is WaitReason.NO_TIME
-    day = replace(facts, windows=(DAY,))
-    assert after(day, 1000, 1).when is StartKind.NOW
-    assert after(day, 1001, 2, 1000).when is StartKind.NOW
-    assert after(replace(facts, missing_approvals=2), 1000, 2).missing == 1
+    assert after(facts, 1000, 1).wait_reason is WaitReason.NOT_SCHEDULED
+    day = replace(facts, upgrade_windows=(DAY,))
+    assert after(day, 1000, 1).kind is StartKind.NOW
+    assert after(day, 1001, 2, 1000).kind is StartKind.NOW
+    assert after(replace(facts, missing_approvals=2), 1000, 2).missing_approvals == 1
     # Seen: told to who had said yes already that theirs was the last one.
-    assert after(day, 1000, 2, 1000).missing == 1
+    assert after(day, 1000, 2, 1000).missing_approvals == 1
     # Root's is nobody's where two have to say yes; else it is one.
-    assert after(replace(day, missing_approvals=2), 0, 2).missing == 2
-    assert after(day, 0, 1).when is StartKind.NOW
+    assert after(replace(day, missing_approvals=2), 0, 2).missing_approvals == 2
+    assert after(day, 0, 1).kind is StartKind.NOW
 
 
 def test_without_the_service_nothing_begins_by_itself() -> None:
-    found = predict_start(replace(APPROVED, windows=(DAY,)), service_running=False)
-    assert (found.when, found.stays) == (StartKind.NOT_BY_ITSELF, WaitReason.NO_SERVICE)
-    assert predict_start(APPROVED, service_running=False).stays is WaitReason.NO_TIME
+    found = predict_start(replace(APPROVED, upgrade_windows=(DAY,)), service_running=False)
+    assert (found.kind, found.wait_reason) == (
+        StartKind.NOT_AUTOMATIC,
+        WaitReason.SERVICE_NOT_RUNNING,
+    )
+    assert predict_start(APPROVED, service_running=False).wait_reason is WaitReason.NOT_SCHEDULED
 
 
 def test_in_french_a_time_and_what_a_yes_leads_to_are_read_as_french() -> None:
     """Seen: "Après votre oui : Elle commence jeudi 26/11/2026 22:00 +0000 (... 22:00 UTC)"."""
-    found = predict_start(replace(APPROVED, windows=(SATURDAY,)))
+    found = predict_start(replace(APPROVED, upgrade_windows=(SATURDAY,)))
     said = LazyText(AFTER_APPROVAL, {"begins": describe_start(found, UTC)}).render("fr")
     assert said.endswith("La mise à niveau débute le samedi 28/11/2026 à 19:00 UTC.")
     assert re.search(r" : [A-ZÀÉ]", said) is None

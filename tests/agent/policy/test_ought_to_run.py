@@ -12,56 +12,56 @@ from ncen_updater.agent.policy.ought_to_run import (
 )
 
 DOWN = ProcessState(runs=False)
-UNIT = ProcessState(runs=False, enabled=True, started=False)
+UNIT = ProcessState(runs=False, enabled=True, started_since_boot=False)
 NOW, BEFORE = "this-boot", "boot-before"
 
 
 @pytest.mark.parametrize(
-    ("name", "seen", "ran_in", "verdict"),
+    ("name", "seen", "last_running_boot", "verdict"),
     [
-        ("it runs", ProcessState(runs=True), None, RestartDecision.RUNS),
+        ("it runs", ProcessState(runs=True), None, RestartDecision.NONE_NEEDED),
         (
             "a unit that is on its way",
             ProcessState(True, enabled=True),
             BEFORE,
-            RestartDecision.RUNS,
+            RestartDecision.NONE_NEEDED,
         ),
         ("a dependency failed when the machine started", UNIT, None, RestartDecision.START),
         ("the same, and it ran before", UNIT, BEFORE, RestartDecision.START),
         (
             "stopped by request",
-            ProcessState(runs=False, enabled=True, started=True),
+            ProcessState(runs=False, enabled=True, started_since_boot=True),
             NOW,
-            RestartDecision.LEAVE,
+            RestartDecision.LEAVE_STOPPED,
         ),
         (
             "it ended by itself",
-            ProcessState(runs=False, failed=True, enabled=True, started=True),
+            ProcessState(runs=False, failed=True, enabled=True, started_since_boot=True),
             NOW,
             RestartDecision.START,
         ),
         (
             "disabled",
-            ProcessState(runs=False, enabled=False, started=False),
+            ProcessState(runs=False, enabled=False, started_since_boot=False),
             BEFORE,
-            RestartDecision.LEAVE,
+            RestartDecision.LEAVE_STOPPED,
         ),
         (
             "disabled, and it failed",
-            ProcessState(runs=False, failed=True, enabled=False, started=True),
+            ProcessState(runs=False, failed=True, enabled=False, started_since_boot=True),
             BEFORE,
-            RestartDecision.LEAVE,
+            RestartDecision.LEAVE_STOPPED,
         ),
         ("commands: cut off with the machine", DOWN, BEFORE, RestartDecision.START),
-        ("commands: stopped since the machine started", DOWN, NOW, RestartDecision.LEAVE),
-        ("commands: never seen running", DOWN, None, RestartDecision.LEAVE),
+        ("commands: stopped since the machine started", DOWN, NOW, RestartDecision.LEAVE_STOPPED),
+        ("commands: never seen running", DOWN, None, RestartDecision.LEAVE_STOPPED),
     ],
     ids=lambda value: value if isinstance(value, str) and " " in value else None,
 )
 def test_what_becomes_of_it(
-    name: str, seen: ProcessState, ran_in: str | None, verdict: RestartDecision
+    name: str, seen: ProcessState, last_running_boot: str | None, verdict: RestartDecision
 ) -> None:
-    assert decide_restart(seen, ran_in, NOW) is verdict, name
+    assert decide_restart(seen, last_running_boot, NOW) is verdict, name
 
 
 UP = ProcessState(runs=True)
@@ -71,16 +71,16 @@ UP = ProcessState(runs=True)
     ("name", "looks", "verdict"),
     [
         ("the power goes", [(UP, BEFORE), (DOWN, NOW)], RestartDecision.START),
-        ("stopped by somebody", [(UP, NOW), (DOWN, NOW)], RestartDecision.LEAVE),
+        ("stopped by somebody", [(UP, NOW), (DOWN, NOW)], RestartDecision.LEAVE_STOPPED),
         (
             "stopped, then a new start",
             [(UP, BEFORE), (DOWN, BEFORE), (DOWN, NOW)],
-            RestartDecision.LEAVE,
+            RestartDecision.LEAVE_STOPPED,
         ),
         (
             "stopped, then two new starts",
             [(UP, BEFORE), (DOWN, BEFORE), (DOWN, "between"), (DOWN, NOW)],
-            RestartDecision.LEAVE,
+            RestartDecision.LEAVE_STOPPED,
         ),
         (
             "stopped, started, and the power goes",
@@ -98,8 +98,8 @@ UP = ProcessState(runs=True)
 def test_over_some_looks(
     name: str, looks: list[tuple[ProcessState, str]], verdict: RestartDecision
 ) -> None:
-    ran_in, came = None, None
+    last_running_boot, came = None, None
     for seen, boot in looks:
-        ran_in = update_last_running_boot(seen, ran_in, boot)
-        came = decide_restart(seen, ran_in, boot)
+        last_running_boot = update_last_running_boot(seen, last_running_boot, boot)
+        came = decide_restart(seen, last_running_boot, boot)
     assert came is verdict, name

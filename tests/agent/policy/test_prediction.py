@@ -26,7 +26,7 @@ def test_without_history_the_guesses_count() -> None:
     assert 4 + 2.5 - SLACK_S < found.low_s < 15
     worst = 20 + 10 + sum(likely + more for likely, more in DEFAULT_STEP_SECONDS.values()) + SLACK_S
     assert worst * 0.6 < found.high_s < worst
-    assert not found.learnt
+    assert not found.from_history
 
 
 def test_parts_are_neither_strangers_nor_all_slow_at_once() -> None:
@@ -40,7 +40,7 @@ def test_history_takes_the_place_of_guesses() -> None:
     found = predict_downtime(
         RehearsedDurations(0, 0), [{**STEPS, "health": 100.0}, STEPS, {**STEPS, "health": 4}], []
     )
-    assert found.parts["health"] == 4
+    assert found.step_seconds["health"] == 4
     assert found.high_s > 150
 
 
@@ -49,11 +49,11 @@ def test_earlier_errors_narrow_the_range() -> None:
     narrow = predict_downtime(
         RehearsedDurations(100, 100), [STEPS], [PastDowntime(10, 10.5)] * MIN_COMPARISONS
     )
-    assert narrow.learnt
+    assert narrow.from_history
     assert wide.low_s < narrow.low_s < narrow.likely_s < narrow.high_s < wide.high_s
     assert not predict_downtime(
         RehearsedDurations(1, 1), [], [PastDowntime(10, 10.5)] * (MIN_COMPARISONS - 1)
-    ).learnt
+    ).from_history
 
 
 def test_one_odd_night_does_not_spoil_the_next_range() -> None:
@@ -80,7 +80,7 @@ def test_a_range_is_a_range(
 ) -> None:
     found = predict_downtime(RehearsedDurations(copy, migrate), history, past)
     assert 0 <= found.low_s <= found.likely_s <= found.high_s
-    assert sum(found.parts.values()) == pytest.approx(found.likely_s)
+    assert sum(found.step_seconds.values()) == pytest.approx(found.likely_s)
 
 
 def test_it_holds_on_sites_that_scatter_as_servers_do() -> None:

@@ -44,7 +44,7 @@ SEQUENCES = st.builds(
     ),
     st.none() | st.uuids().map(str),
 )
-TRYING = AgentSelection("2.0", "1.0", TrialState.TRYING, 1)
+TRYING = AgentSelection("2.0", "1.0", TrialState.ON_TRIAL, 1)
 
 
 @given(SEQUENCES)
@@ -71,17 +71,17 @@ def test_both_programs_read_and_write_the_same_file(
 #: As agents wrote it so far, and as the failsafe writes it, byte for byte.
 WRITTEN = b"""{
  "attempts": 2,
- "bad": {
-  "1.9": {
-   "at": "2026-11-24T12:00:00+00:00",
-   "times": 3
-  }
- },
  "boot": null,
  "current": "2.0",
+ "failed": {
+  "1.9": {
+   "at": "2026-11-24T12:00:00+00:00",
+   "failures": 3
+  }
+ },
  "previous": "1.0",
  "schema": 1,
- "state": "trying"
+ "state": "on-trial"
 }"""
 
 
@@ -89,10 +89,12 @@ def test_the_form_of_the_file_stays(tmp_path: Path) -> None:
     file = AgentSelectionFile(tmp_path)
     file.path.write_bytes(WRITTEN)
     found = file.load()
-    assert found == AgentSelection("2.0", "1.0", TrialState.TRYING, 2, {"1.9": FailedAgent(3, NOW)})
+    assert found == AgentSelection(
+        "2.0", "1.0", TrialState.ON_TRIAL, 2, {"1.9": FailedAgent(3, NOW)}
+    )
     file.path.unlink()
     file.update(
-        lambda _: AgentSelection("2.0", "1.0", TrialState.TRYING, 2, {"1.9": FailedAgent(3, NOW)})
+        lambda _: AgentSelection("2.0", "1.0", TrialState.ON_TRIAL, 2, {"1.9": FailedAgent(3, NOW)})
     )
     assert file.path.read_bytes() == WRITTEN
 
@@ -107,7 +109,10 @@ class Row:
 
 ROWS = (
     Row(
-        "the chosen one confirms", TRYING, replace(TRYING, state=TrialState.GOOD, attempts=0), "2.0"
+        "the chosen one confirms",
+        TRYING,
+        replace(TRYING, state=TrialState.CONFIRMED, attempts=0),
+        "2.0",
     ),
     Row("another one does not", TRYING, TRYING, "1.0"),
     Row("nor one that nobody knows", TRYING, TRYING, "3.0"),
@@ -120,30 +125,32 @@ def test_confirming(row: Row) -> None:
 
 
 def test_a_trial_keeps_the_way_back_and_what_is_bad() -> None:
-    before = AgentSelection("1.0", "0.9", TrialState.GOOD, 3, {"1.5": FailedAgent(1, NOW)})
+    before = AgentSelection("1.0", "0.9", TrialState.CONFIRMED, 3, {"1.5": FailedAgent(1, NOW)})
     begun = agent_selection.begin_trial(before, "2.0")
-    assert begun == AgentSelection("2.0", "1.0", TrialState.TRYING, 0, {"1.5": FailedAgent(1, NOW)})
+    assert begun == AgentSelection(
+        "2.0", "1.0", TrialState.ON_TRIAL, 0, {"1.5": FailedAgent(1, NOW)}
+    )
 
 
 def test_what_has_not_confirmed_itself_is_nothing_to_go_back_to() -> None:
     assert agent_selection.begin_trial(TRYING, "3.0") == AgentSelection(
-        "3.0", "1.0", TrialState.TRYING
+        "3.0", "1.0", TrialState.ON_TRIAL
     )
-    lone = AgentSelection("2.0", None, TrialState.TRYING)
+    lone = AgentSelection("2.0", None, TrialState.ON_TRIAL)
     assert agent_selection.begin_trial(lone, "3.0") == AgentSelection(
-        "3.0", "2.0", TrialState.TRYING
+        "3.0", "2.0", TrialState.ON_TRIAL
     )
 
 
 def test_one_start_is_taken_back() -> None:
-    begun = AgentSelection("2.0", "1.0", TrialState.TRYING, 2)
+    begun = AgentSelection("2.0", "1.0", TrialState.ON_TRIAL, 2)
     assert agent_selection.uncount_start(begun, "2.0") == replace(begun, attempts=1)
     assert agent_selection.uncount_start(replace(begun, attempts=0), "2.0").attempts == 0
     assert agent_selection.uncount_start(begun, "1.0") == begun
 
 
 def test_only_a_confirmed_agent_is_steady() -> None:
-    good = AgentSelection("1.0", None, TrialState.GOOD, 3)
+    good = AgentSelection("1.0", None, TrialState.CONFIRMED, 3)
     assert agent_selection.reset_attempts(good, "1.0").attempts == 0
     assert agent_selection.reset_attempts(good, "0.9") == good
     assert agent_selection.reset_attempts(TRYING, "2.0") == TRYING
@@ -151,9 +158,11 @@ def test_only_a_confirmed_agent_is_steady() -> None:
 
 def test_the_previous_agent_records_that_it_was_started_in_place_of_the_new_one() -> None:
     back = agent_selection.revert_to_previous(
-        replace(TRYING, bad={"2.0": FailedAgent(1, NOW)}), "1.0", NOW
+        replace(TRYING, failed={"2.0": FailedAgent(1, NOW)}), "1.0", NOW
     )
-    assert back == AgentSelection("1.0", None, TrialState.GOOD, 0, {"2.0": FailedAgent(2, NOW)})
+    assert back == AgentSelection(
+        "1.0", None, TrialState.CONFIRMED, 0, {"2.0": FailedAgent(2, NOW)}
+    )
     assert agent_selection.revert_to_previous(TRYING, "2.0", NOW) == TRYING
     assert agent_selection.revert_to_previous(
         AgentSelection("2.0", "1.0"), "1.0", NOW
@@ -162,10 +171,10 @@ def test_the_previous_agent_records_that_it_was_started_in_place_of_the_new_one(
 
 def test_what_a_person_installs() -> None:
     assert agent_selection.select_installed(None, "1.0") == AgentSelection("1.0")
-    bad = replace(AgentSelection("1.0"), bad={"2.0": FailedAgent(1, NOW)})
+    bad = replace(AgentSelection("1.0"), failed={"2.0": FailedAgent(1, NOW)})
     assert agent_selection.select_installed(bad, "1.0") == bad
     assert agent_selection.select_installed(bad, "2.0") == AgentSelection(
-        "2.0", "1.0", TrialState.TRYING
+        "2.0", "1.0", TrialState.ON_TRIAL
     )
 
 
@@ -196,11 +205,11 @@ def test_none_and_damaged_are_not_the_same(tmp_path: Path) -> None:
     assert file.path.read_text() == '{"current": "../x"}'
 
 
-@pytest.mark.parametrize("part", ["current", "previous", "state", "attempts", "bad"])
+@pytest.mark.parametrize("part", ["current", "previous", "state", "attempts", "failed"])
 def test_what_is_missing_has_no_default(part: str, tmp_path: Path) -> None:
     """The failsafe takes such a file as damaged; an agent that did not would confirm itself."""
     whole = AgentSelection(
-        "2.0", "1.0", TrialState.TRYING, 3, {"1.5": FailedAgent(1, NOW)}
+        "2.0", "1.0", TrialState.ON_TRIAL, 3, {"1.5": FailedAgent(1, NOW)}
     ).to_json()
     del whole[part]
     file = AgentSelectionFile(tmp_path)

@@ -45,7 +45,7 @@ def test_what_they_inherit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("PGPASSWORD", "secret")
     assert AgentSlots._run_command("1.0", ["/bin/sh", "-c", SECRET], tmp_path) == "well"
     assert after_confirmation._run_failsafe(["/bin/sh", "-c", SECRET]) == "well"
-    build_command_part(LazyText("a part"), ["/bin/sh", "-c", SECRET], lambda: False).make()
+    build_command_part(LazyText("a part"), ["/bin/sh", "-c", SECRET], lambda: False).create()
 
 
 def test_a_part_that_fails_says_why() -> None:
@@ -53,4 +53,4 @@ def test_a_part_that_fails_says_why() -> None:
         LazyText("a part"), ["/bin/sh", "-c", "echo no such unit >&2; exit 3"], bool
     )
     with refused(INSTALL_FAILED, match="no such unit"):
-        part.make()
+        part.create()

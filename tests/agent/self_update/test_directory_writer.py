@@ -25,7 +25,7 @@ MODULE = "ncen_updater.agent.cli.worker"
 needs_activator = pytest.mark.skipif(
     ACTIVATOR is None, reason="systemd-socket-activate is not installed"
 )
-TRYING = AgentSelection("2.0", "1.0", TrialState.TRYING, 1)
+TRYING = AgentSelection("2.0", "1.0", TrialState.ON_TRIAL, 1)
 
 
 @pytest.fixture
@@ -59,14 +59,14 @@ def test_actions_of_a_service_that_may_not_write_are_done_by_the_unit(
     path = tmp_path / "renew.sock"
     with activated(path, unit(agent), tmp_path / "log"):
         do = doer(agent, path)
-        do(DirectoryAction.UNCOUNT)
+        do(DirectoryAction.UNCOUNT_START)
         found = AgentSelectionFile(agent).load()
         assert found is not None and found.attempts == 0
         do(DirectoryAction.CONFIRM)
         assert AgentSelectionFile(agent).load() == AgentSelection("2.0", "1.0")
         (agent / "sequence.json").write_text("{")
         with pytest.raises(Exception, match=r"sequence\.json") as error:
-            do(DirectoryAction.STEADY)
+            do(DirectoryAction.RESET_ATTEMPTS)
         assert getattr(error.value, "code", None) == "NU-9401"
 
 
@@ -78,7 +78,7 @@ def test_actions_of_a_service_that_may_not_write_are_done_by_the_unit(
 def test_unit_does_no_other_work(agent: Path, tmp_path: Path, words: list[str]) -> None:
     path = tmp_path / "renew.sock"
     with activated(path, unit(agent), tmp_path / "log"), pytest.raises(WorkerError, match="order"):
-        call_worker(Worker("none", socket=path), {"words": words})
+        call_worker(Worker("none", socket=path), {"command": words})
     assert AgentSelectionFile(agent).load() == TRYING
 
 
@@ -90,7 +90,7 @@ def test_where_the_unit_says_nothing_the_choice_stays(
     monkeypatch.setattr(os, "access", lambda *_: False)
     path = tmp_path / "renew.sock"
     with activated(path, ["/bin/true"], tmp_path / "log"), refused(SEQUENCE_UNWRITABLE):
-        doer(agent, path)(DirectoryAction.UNCOUNT)
+        doer(agent, path)(DirectoryAction.UNCOUNT_START)
     assert AgentSelectionFile(agent).load() == TRYING
 
 

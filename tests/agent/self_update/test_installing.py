@@ -177,7 +177,7 @@ def test_the_failsafe_stays_while_an_agent_is_on_trial(copied: Server) -> None:
     older = read_failsafe() + b"# older\n"
     (copied.agent / "failsafe.py").write_bytes(older)
     AgentSelectionFile(copied.agent).update(
-        lambda _: AgentSelection(VERSION, "0.1", TrialState.TRYING)
+        lambda _: AgentSelection(VERSION, "0.1", TrialState.ON_TRIAL)
     )
     assert copied.install()[0] == 0
     assert (copied.agent / "failsafe.py").read_bytes() == older
@@ -198,11 +198,11 @@ def test_a_failsafe_that_this_python_does_not_run_is_not_taken(copied: Server) -
     ("sound", "broken"),
     [
         ("            os.execv(path", "            sys.exit(0), os.execv(path"),
-        ("    return resume(directory", "    return 0 or len(words"),
-        ("write_state(directory, state)\n    except", "raise ValueError(state)\n    except"),
+        ("    return run_resume(directory", "    return 0 or len(words"),
+        ("write_selection(directory, state)\n    except", "raise ValueError(state)\n    except"),
         (
-            "        return Choice(state.current, replace(state, attempts",
-            "        return Choice(state.previous, replace(state, attempts",
+            "        return StartDecision(state.current, replace(state, attempts",
+            "        return StartDecision(state.previous, replace(state, attempts",
         ),
     ],
 )

@@ -16,7 +16,7 @@ from ncen_updater.agent.storage.agent_selection import (
 )
 
 BAD = {"0.3.0": FailedAgent(1, datetime(2026, 1, 1, tzinfo=UTC))}
-GOOD = AgentSelection("0.1.0", None, TrialState.GOOD, 0, BAD)
+GOOD = AgentSelection("0.1.0", None, TrialState.CONFIRMED, 0, BAD)
 
 
 @pytest.mark.parametrize(
@@ -28,14 +28,14 @@ GOOD = AgentSelection("0.1.0", None, TrialState.GOOD, 0, BAD)
             GOOD,
             "0.2.0",
             True,
-            AgentSelection("0.2.0", "0.1.0", TrialState.TRYING, 0, BAD),
+            AgentSelection("0.2.0", "0.1.0", TrialState.ON_TRIAL, 0, BAD),
             id="a newer one is tried",
         ),
         pytest.param(
             GOOD,
             "0.2.0",
             False,
-            AgentSelection("0.2.0", None, TrialState.GOOD, 0, BAD),
+            AgentSelection("0.2.0", None, TrialState.CONFIRMED, 0, BAD),
             id="the old one went",
         ),
         pytest.param(
@@ -56,7 +56,7 @@ GOOD = AgentSelection("0.1.0", None, TrialState.GOOD, 0, BAD)
             GOOD,
             "0.3.0",
             True,
-            AgentSelection("0.3.0", "0.1.0", TrialState.TRYING, 0, {}),
+            AgentSelection("0.3.0", "0.1.0", TrialState.ON_TRIAL, 0, {}),
             id="a person wants the one that was given up",
         ),
     ],
@@ -75,7 +75,7 @@ def test_the_file_and_the_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert main() == 0
         assert (tmp_path / "current").resolve() == tmp_path / version
     assert AgentSelectionFile(tmp_path).load() == AgentSelection(
-        "0.2.0", "0.1.0", TrialState.TRYING
+        "0.2.0", "0.1.0", TrialState.ON_TRIAL
     )
 
 
@@ -92,7 +92,7 @@ def test_a_choice_that_was_lost_goes_on_from_the_link(
     monkeypatch.setattr("sys.argv", ["packaged", str(tmp_path), "0.2.0"])
     assert main() == 0
     assert AgentSelectionFile(tmp_path).load() == AgentSelection(
-        "0.2.0", "0.1.0", TrialState.TRYING
+        "0.2.0", "0.1.0", TrialState.ON_TRIAL
     )
     damaged = tmp_path / "sequence.json.damaged"
     assert (damaged.read_bytes() if damaged.exists() else None) == content

@@ -123,7 +123,7 @@ def place(laid_out: Place) -> Place:
 def test_the_next_agent_gets_a_slot_and_is_on_trial(place: Place, tmp_path: Path) -> None:
     place.offer(NEXT)
     assert place.renew() == AgentUpdateResult(MINE, NEXT, chosen=True)
-    assert place.sequence == AgentSelection(NEXT, MINE, TrialState.TRYING)
+    assert place.sequence == AgentSelection(NEXT, MINE, TrialState.ON_TRIAL)
     program = place.file.directory / "current/bin/ncen-updater"
     evil = tmp_path / "ncen_updater"
     evil.mkdir()
@@ -133,10 +133,10 @@ def test_the_next_agent_gets_a_slot_and_is_on_trial(place: Place, tmp_path: Path
         capture_output=True, text=True, check=True, timeout=DEADLINE_S,
     )  # fmt: skip
     assert ended.stdout == f"ncen-updater {NEXT}\n"
-    with Journal.open(place.site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(place.site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         events = [e for e in journal.list_events() if e.kind == AGENT_SELECTED]
     assert [(e.data["version"], e.data["origin"]) for e in events] == [(NEXT, MINE)]
-    assert not list((place.site.state / "downloads/ncen-updater").glob("*"))
+    assert not list((place.site.state_directory / "downloads/ncen-updater").glob("*"))
     assert not list(place.file.directory.glob("*.partial"))
     with refused(AGENT_ON_TRIAL):
         place.renew()
@@ -183,7 +183,7 @@ def test_an_agent_that_does_not_work_is_not_chosen(
 def test_nothing_is_done_beside_a_change(place: Place) -> None:
     place.offer(NEXT)
     with (
-        hold_change_lock(place.site.state / CHANGE_LOCK_FILE, "test"),
+        hold_change_lock(place.site.state_directory / CHANGE_LOCK_FILE, "test"),
         pytest.raises(SiteBusyError),
     ):
         place.renew()
@@ -198,7 +198,7 @@ def test_nothing_is_done_beside_a_change(place: Place) -> None:
         generation=1,
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
-    journal_path = place.site.state / JOURNAL_FILE
+    journal_path = place.site.state_directory / JOURNAL_FILE
     content = journal_path.read_bytes()
     with Journal.open(journal_path) as journal:
         journal.begin_change(change)
@@ -217,7 +217,7 @@ def test_of_two_renewals_at_once_the_second_finds_an_agent_on_trial(
 ) -> None:
     """It looked before the first one had chosen, and has the lock after it."""
     place.offer(NEXT)
-    chosen = AgentSelection(NEXT, MINE, TrialState.TRYING)
+    chosen = AgentSelection(NEXT, MINE, TrialState.ON_TRIAL)
     source = create_agent_source(place.site, place.demo.config_path)
     ask = source.refresh
 
@@ -233,7 +233,7 @@ def test_of_two_renewals_at_once_the_second_finds_an_agent_on_trial(
 
 def test_an_agent_that_was_given_up_is_not_offered_again(place: Place) -> None:
     bad = replace(
-        AgentSelection(MINE), bad={NEXT: FailedAgent(1, datetime(2026, 1, 1, tzinfo=UTC))}
+        AgentSelection(MINE), failed={NEXT: FailedAgent(1, datetime(2026, 1, 1, tzinfo=UTC))}
     )
     place.file.update(lambda _: bad)
     place.offer(NEXT)
@@ -265,7 +265,7 @@ def test_a_full_disk_is_not_in_reach(
 ) -> None:
     """Or an agent that fills it would confirm itself with the last block."""
     check_site(place.site)
-    there = {"state": place.site.state, "slots": place.slots.directory}[full]
+    there = {"state": place.site.state_directory, "slots": place.slots.directory}[full]
     free = disk_space.get_free_bytes
 
     def little(path: Path) -> int:
@@ -281,7 +281,7 @@ def test_slots_of_agents_that_were_given_up_make_room(place: Place) -> None:
         (place.slots.get_path(version)).mkdir()
         (place.slots.get_path(version) / "slot.json").write_text("{}")
     bad = {"0.0.7": FailedAgent(1, datetime(2026, 1, 1, tzinfo=UTC))}
-    place.file.update(lambda _: AgentSelection(MINE, bad=bad))
+    place.file.update(lambda _: AgentSelection(MINE, failed=bad))
     place.offer(NEXT)
     assert place.renew().chosen
     assert "0.0.7" not in place.slots.list_versions()
@@ -291,7 +291,7 @@ def test_slots_of_agents_that_were_given_up_make_room(place: Place) -> None:
 def test_an_agent_on_trial_looks_for_no_other(place: Place) -> None:
     place.offer(NEXT)
     refresh_agent_metadata(place.site, place.demo.config_path)
-    place.file.update(lambda _: AgentSelection(MINE, "0.0.1", TrialState.TRYING))
+    place.file.update(lambda _: AgentSelection(MINE, "0.0.1", TrialState.ON_TRIAL))
     assert find_offered_agent(place.site, place.demo.config_path) is None
 
 

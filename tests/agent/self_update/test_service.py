@@ -32,7 +32,7 @@ from ncen_updater.common.messages import ExitCode
 from tests.support.forks import DEADLINE_S
 
 MINE = str(read_agent_version())
-TRYING = AgentSelection(MINE, "0.0.1", TrialState.TRYING, 1)
+TRYING = AgentSelection(MINE, "0.0.1", TrialState.ON_TRIAL, 1)
 
 
 class Place:
@@ -95,7 +95,7 @@ def test_it_confirms_itself_and_later_leaves_its_place(place: Place) -> None:
         assert told == [{"version": MINE}]
         if SYSTEM_PYTHON.exists():
             assert (place.file.directory / "failsafe.py").read_bytes() == read_failsafe()
-        place.file.update(lambda _: AgentSelection("9.9", MINE, TrialState.TRYING))
+        place.file.update(lambda _: AgentSelection("9.9", MINE, TrialState.ON_TRIAL))
         process.send_signal(signal.SIGHUP)
         assert process.wait(DEADLINE_S) == ExitCode.OK
 
@@ -112,7 +112,7 @@ def test_without_its_databases_it_gives_itself_up(place: Place) -> None:
 def test_an_order_to_end_is_no_early_death(place: Place, end: signal.Signals, left: int) -> None:
     """Or a person who restarts the service a few times would have lost a good agent."""
     place.demo.configure({"service": {"confirm_agent_s": 1000, "mode": "notify"}})
-    before = AgentSelection(MINE, "0.0.1", TrialState.GOOD, 3)
+    before = AgentSelection(MINE, "0.0.1", TrialState.CONFIRMED, 3)
     place.file.update(lambda _: before)
     known = place.demo.state / SERVICE_STATE_PATH
     with place.service() as process:
@@ -125,7 +125,7 @@ def test_an_order_to_end_is_no_early_death(place: Place, end: signal.Signals, le
 def test_a_unit_without_a_network_and_a_configuration_that_needs_one(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = replace(TRYING, state=TrialState.GOOD, attempts=4)
+    before = replace(TRYING, state=TrialState.CONFIRMED, attempts=4)
     place.file.update(lambda _: before)
     monkeypatch.setenv("NCEN_RUNNER", "systemd")
     monkeypatch.setenv(STARTED_BY, str(place.file.directory))
@@ -149,12 +149,12 @@ def test_a_mistake_in_the_configuration_is_no_fault_of_a_confirmed_agent(
     place.demo.config_path.write_text(text.replace("confirm_agent_s", "confirm_agnet_s"))
     with place.service() as process:
         assert process.wait(DEADLINE_S) == ExitCode.ERROR
-    left = 0 if state is TrialState.GOOD else 4
+    left = 0 if state is TrialState.CONFIRMED else 4
     assert place.sequence == replace(before, attempts=left)
 
 
 def test_another_service_is_no_fault_either(place: Place) -> None:
-    before = replace(TRYING, state=TrialState.GOOD, attempts=4)
+    before = replace(TRYING, state=TrialState.CONFIRMED, attempts=4)
     place.file.update(lambda _: before)
     lock = place.demo.state / "service/service.lock"
     with hold_change_lock(lock, "service"), place.service() as process:

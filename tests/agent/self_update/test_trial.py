@@ -20,7 +20,7 @@ from ncen_updater.common.messages import AGENT_NOT_CONFIRMED
 from tests.support.errors import refused
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-TRYING = AgentSelection("2.0", "1.0", TrialState.TRYING, 1)
+TRYING = AgentSelection("2.0", "1.0", TrialState.ON_TRIAL, 1)
 
 
 @pytest.mark.parametrize(
@@ -28,11 +28,11 @@ TRYING = AgentSelection("2.0", "1.0", TrialState.TRYING, 1)
     [
         (None, "2.0", TrialDuty.NOTHING),
         (TRYING, "2.0", TrialDuty.CONFIRM),
-        (TRYING, "1.0", TrialDuty.RETURN),
+        (TRYING, "1.0", TrialDuty.REVERT),
         (TRYING, "0.5", TrialDuty.NOTHING),
-        (replace(TRYING, state=TrialState.GOOD), "2.0", TrialDuty.STEADY),
-        (replace(TRYING, state=TrialState.GOOD, attempts=0), "2.0", TrialDuty.NOTHING),
-        (replace(TRYING, state=TrialState.GOOD), "1.0", TrialDuty.NOTHING),
+        (replace(TRYING, state=TrialState.CONFIRMED), "2.0", TrialDuty.RESET_ATTEMPTS),
+        (replace(TRYING, state=TrialState.CONFIRMED, attempts=0), "2.0", TrialDuty.NOTHING),
+        (replace(TRYING, state=TrialState.CONFIRMED), "1.0", TrialDuty.NOTHING),
     ],
 )
 def test_what_an_agent_owes(found: AgentSelection | None, version: str, duty: TrialDuty) -> None:
@@ -59,7 +59,7 @@ class Trial:
         )
 
     def _do(self, action: DirectoryAction) -> None:
-        if action is DirectoryAction.TIDY:
+        if action is DirectoryAction.CLEAN_UP:
             self.said.append("after")
         else:
             create_action_handler(self.file.directory, self.version, lambda: NOW, lambda: None)(
@@ -93,21 +93,21 @@ def trial(tmp_path: Path) -> Trial:
 
 def test_a_new_agent_confirms_itself_after_its_minute(trial: Trial) -> None:
     assert trial.probation.on_trial
-    assert trial.step(10) == TrialVerdict(again_s=50.0)
+    assert trial.step(10) == TrialVerdict(retry_after_s=50.0)
     assert trial.said == []
-    assert trial.step(50) == TrialVerdict(again_s=0.0)
+    assert trial.step(50) == TrialVerdict(retry_after_s=0.0)
     assert trial.said == ["reach", "confirmed", "after"]
-    assert trial.state is TrialState.GOOD
+    assert trial.state is TrialState.CONFIRMED
     assert not trial.probation.on_trial
 
 
 def test_one_that_reaches_nothing_gives_itself_up(trial: Trial) -> None:
     trial.reached = False
-    assert trial.step(60) == TrialVerdict(again_s=60.0)
-    assert trial.step(539.9) == TrialVerdict(again_s=60.0)
+    assert trial.step(60) == TrialVerdict(retry_after_s=60.0)
+    assert trial.step(539.9) == TrialVerdict(retry_after_s=60.0)
     with refused(AGENT_NOT_CONFIRMED):
         trial.step(0.1)
-    assert trial.state is TrialState.TRYING
+    assert trial.state is TrialState.ON_TRIAL
 
 
 def test_one_that_reaches_it_late_is_confirmed(trial: Trial) -> None:
@@ -115,13 +115,13 @@ def test_one_that_reaches_it_late_is_confirmed(trial: Trial) -> None:
     trial.step(60)
     trial.reached = True
     trial.step(60)
-    assert trial.state is TrialState.GOOD
+    assert trial.state is TrialState.CONFIRMED
 
 
 def test_a_journal_that_takes_no_record_is_no_confirmation(trial: Trial) -> None:
     trial.journal_full = True
-    assert trial.step(60).again_s == 60.0
-    assert trial.state is TrialState.TRYING
+    assert trial.step(60).retry_after_s == 60.0
+    assert trial.state is TrialState.ON_TRIAL
 
 
 def test_a_choice_that_cannot_be_written_is_no_confirmation(trial: Trial) -> None:
@@ -130,15 +130,15 @@ def test_a_choice_that_cannot_be_written_is_no_confirmation(trial: Trial) -> Non
     lock = trial.file.directory / "sequence.lock"
     lock.unlink()
     lock.mkdir()
-    assert trial.step(60).again_s == 60.0
+    assert trial.step(60).retry_after_s == 60.0
     assert trial.probation.on_trial
     assert partial_taken.read_bytes() == content
-    assert trial.step(60).again_s == 60.0
+    assert trial.step(60).retry_after_s == 60.0
     assert trial.said.count("confirmed") == 1  # the journal takes it once
     lock.rmdir()
     # The journal is not written now: nothing else ends the sleep of a service where orders wait.
-    assert trial.step(60).again_s == 0.0
-    assert trial.state is TrialState.GOOD
+    assert trial.step(60).retry_after_s == 0.0
+    assert trial.state is TrialState.CONFIRMED
 
 
 def test_one_that_filled_the_disk_and_runs_on_gives_itself_up(trial: Trial) -> None:
@@ -148,7 +148,7 @@ def test_one_that_filled_the_disk_and_runs_on_gives_itself_up(trial: Trial) -> N
     trial.step(60)
     with refused(AGENT_NOT_CONFIRMED):
         trial.step(540)
-    assert trial.state is TrialState.TRYING
+    assert trial.state is TrialState.ON_TRIAL
 
 
 @pytest.mark.parametrize("state", TrialState)
@@ -167,9 +167,9 @@ def test_an_agent_that_runs_from_no_slot_chooses_none_at_its_end(tmp_path: Path)
 def test_a_confirmed_agent_takes_its_starts_back_when_it_has_run_for_a_while(
     tmp_path: Path,
 ) -> None:
-    trial = Trial(tmp_path, replace(TRYING, state=TrialState.GOOD, attempts=3))
+    trial = Trial(tmp_path, replace(TRYING, state=TrialState.CONFIRMED, attempts=3))
     assert not trial.probation.on_trial
-    assert trial.step(60) == TrialVerdict(again_s=540.0)
+    assert trial.step(60) == TrialVerdict(retry_after_s=540.0)
     trial.step(540)
     found = trial.file.load()
     assert found is not None
@@ -180,8 +180,8 @@ def test_a_confirmed_agent_takes_its_starts_back_when_it_has_run_for_a_while(
 def test_a_service_leaves_its_place_to_an_agent_that_was_chosen_meanwhile(tmp_path: Path) -> None:
     trial = Trial(tmp_path, AgentSelection("2.0"))
     assert trial.step(1) == TrialVerdict()
-    trial.file.update(lambda _: AgentSelection("3.0", "2.0", TrialState.TRYING))
-    assert trial.step(1) == TrialVerdict(leave=True)
+    trial.file.update(lambda _: AgentSelection("3.0", "2.0", TrialState.ON_TRIAL))
+    assert trial.step(1) == TrialVerdict(should_exit=True)
 
 
 def test_the_previous_agent_stays_where_the_new_one_was_not_started(tmp_path: Path) -> None:
@@ -190,7 +190,11 @@ def test_the_previous_agent_stays_where_the_new_one_was_not_started(tmp_path: Pa
     assert trial.step(0) == TrialVerdict()
     found = trial.file.load()
     assert found is not None
-    assert (found.current, found.state, found.bad["2.0"].times) == ("1.0", TrialState.GOOD, 1)
+    assert (found.current, found.state, found.failed["2.0"].failures) == (
+        "1.0",
+        TrialState.CONFIRMED,
+        1,
+    )
 
 
 def test_an_agent_without_slots_owes_nothing(tmp_path: Path) -> None:

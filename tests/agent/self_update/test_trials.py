@@ -48,7 +48,7 @@ def make(directory: Path, *versions: str) -> None:
 def chosen(directory: Path) -> str | None:
     """What the failsafe would start."""
     state, link = failsafe.read_selection(directory), failsafe.read_link(directory)
-    return failsafe.decide_start(state, link, failsafe.list_usable_slots(directory), "-").start
+    return failsafe.decide_start(state, link, failsafe.list_usable_slots(directory), "-").version
 
 
 def test_a_choice_that_is_killed_at_any_instant_starts_one_of_both(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_many_who_ask_at_once_hear_the_same() -> None:
 
     def look() -> Availability:
         asked.append(now[0])
-        return Availability(AvailabilityState.WORKS, detail=str(len(asked)))
+        return Availability(AvailabilityState.AVAILABLE, detail=str(len(asked)))
 
     ask = AvailabilityCache(look, lambda: now[0])
     assert ask() is ask()
@@ -34,11 +34,11 @@ def test_many_who_ask_at_once_hear_the_same() -> None:
 
 def test_who_mended_something_and_asks_hears_of_it() -> None:
     now = [0.0]
-    told = [AvailabilityState.NOT_RUNNING, AvailabilityState.WORKS]
+    told = [AvailabilityState.NOT_RUNNING, AvailabilityState.AVAILABLE]
     ask = AvailabilityCache(lambda: Availability(told.pop(0)), lambda: now[0])
     assert ask().state is AvailabilityState.NOT_RUNNING
     now[0] = 1.5  # as fast as somebody types it
-    assert ask().state is AvailabilityState.WORKS
+    assert ask().state is AvailabilityState.AVAILABLE
 
 
 def test_who_waited_for_a_slow_answer_hears_it_too() -> None:
@@ -57,20 +57,20 @@ def test_who_waited_for_a_slow_answer_hears_it_too() -> None:
 def test_what_was_heard_before_the_door_was_opened_is_told_to_nobody() -> None:
     """Seen: the maintenance page in 'status' for seconds after officers were let in."""
     door = ["closed"]
-    told = [AvailabilityState.MAINTENANCE, AvailabilityState.WORKS]
+    told = [AvailabilityState.MAINTENANCE, AvailabilityState.AVAILABLE]
     ask = AvailabilityCache(
         lambda: Availability(told.pop(0)), lambda: 0.0, read_cache_key=lambda: door[0]
     )
     assert ask().state is AvailabilityState.MAINTENANCE
     door[0] = "open"
-    assert ask().state is AvailabilityState.WORKS
-    assert ask().state is AvailabilityState.WORKS
+    assert ask().state is AvailabilityState.AVAILABLE
+    assert ask().state is AvailabilityState.AVAILABLE
 
 
 def test_a_look_that_began_before_the_door_was_opened_is_told_to_nobody() -> None:
     door = ["closed"]
     began, go_on = threading.Event(), threading.Event()
-    told = [AvailabilityState.MAINTENANCE, AvailabilityState.WORKS]
+    told = [AvailabilityState.MAINTENANCE, AvailabilityState.AVAILABLE]
 
     def look() -> Availability:
         seen = told.pop(0)
@@ -84,7 +84,7 @@ def test_a_look_that_began_before_the_door_was_opened_is_told_to_nobody() -> Non
     assert began.wait(20)
     door[0] = "open"
     threading.Timer(0, go_on.set).start()
-    assert ask().state is AvailabilityState.WORKS
+    assert ask().state is AvailabilityState.AVAILABLE
     first.join(20)
 
 
@@ -94,7 +94,7 @@ def test_looks_leave_most_of_the_time_to_other_work() -> None:
     def look() -> Availability:
         asked.append(now[0])
         now[0] += took[0]
-        return Availability(AvailabilityState.WORKS)
+        return Availability(AvailabilityState.AVAILABLE)
 
     ask = AvailabilityCache(look, lambda: now[0])
     ask()
@@ -117,12 +117,12 @@ def test_however_long_a_look_takes_there_is_one() -> None:
     def look() -> Availability:
         begun.append("look")
         go_on.wait(20)
-        return Availability(AvailabilityState.WORKS)
+        return Availability(AvailabilityState.AVAILABLE)
 
     ask = AvailabilityCache(look, timeout_s=0.01)
     told = [ask() for _ in range(5)]
     assert {seen.state for seen in told} == {AvailabilityState.UNKNOWN}
-    assert told[0].why == "no answer within 0.01 seconds"
+    assert told[0].unknown_because == "no answer within 0.01 seconds"
     assert begun == ["look"]
     threading.Timer(0, go_on.set).start()
     while ask().state is AvailabilityState.UNKNOWN:
@@ -136,7 +136,7 @@ def test_a_look_that_fails_holds_nobody_up() -> None:
 
     seen = AvailabilityCache(look)()
     assert seen.state is AvailabilityState.UNKNOWN
-    assert seen.why == "unexpected error; run: journalctl -u ncen-updater"
+    assert seen.unknown_because == "unexpected error; run: journalctl -u ncen-updater"
 
 
 def test_a_service_that_works_itself_looks_itself(tmp_path: Path) -> None:
@@ -157,4 +157,4 @@ def test_a_service_without_a_network_lets_its_unit_look(tmp_path: Path) -> None:
     assert ask().state is AvailabilityState.UNKNOWN, "nobody listens yet"
     with unit(site.root):
         seen = create_availability_cache(site.config, load_config(site.config))()
-    assert (seen.state, seen.runs) == (AvailabilityState.NOT_RUNNING, False)
+    assert (seen.state, seen.process_runs) == (AvailabilityState.NOT_RUNNING, False)

@@ -18,7 +18,10 @@ NOW = datetime(2026, 12, 1, 8, tzinfo=UTC)
 
 def site(name: str) -> AgentConfig:
     """Only what is looked at: how often, and who."""
-    tables = {"service": SimpleNamespace(check_hours=6.0), "site": SimpleNamespace(id=name)}
+    tables = {
+        "service": SimpleNamespace(check_interval_hours=6.0),
+        "site": SimpleNamespace(id=name),
+    }
     return cast("AgentConfig", SimpleNamespace(**tables))
 
 

@@ -86,7 +86,7 @@ def test_what_is_missing_in_an_answer_is_told_as_that(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [{}, {"code": 7, "what": None, "values": [], "exit_code": "x"}, {"values": {"what": 1}}],
+    [{}, {"code": 7, "title": None, "values": [], "exit_code": "x"}, {"values": {"what": 1}}],
 )
 def test_a_refusal_of_any_form_is_an_error_with_words(tmp_path: Path, error: object) -> None:
     path = tmp_path / "api.sock"
@@ -99,12 +99,12 @@ def test_a_refusal_of_any_form_is_an_error_with_words(tmp_path: Path, error: obj
 
 def test_a_stream_that_breaks_off_is_waited_for_and_then_given_up(tmp_path: Path) -> None:
     path, slept = tmp_path / "api.sock", list[float]()
-    stream = b'event: service\ndata: {"why": 1}\n\ndata: {\n\nid: x\ndata: [1]\n\n: half'
+    stream = b'event: service\ndata: {"reason": 1}\n\ndata: {\n\nid: x\ndata: [1]\n\n: half'
     client = SiteServiceClient(path, "en", sleep=slept.append)
     seen = []
     with answering(path, http(stream, length=1000)):
         for event in client.stream(None):
-            seen.append(event.data["why"])
+            seen.append(event.data["reason"])
             if len(seen) == 3:
                 break
     assert seen == [1, 1, 1], "what can be understood is told, each time that it comes back"

@@ -29,7 +29,7 @@ AT = datetime(2026, 11, 24, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 LATER, EARLIER = AT + timedelta(hours=1), AT - timedelta(hours=1)
 NOTHING = JournalSnapshot()
-NEXT = Assessment(event=1, current="3.2.4", target="3.3.0")
+NEXT = Assessment(last_event=1, current="3.2.4", target="3.3.0")
 
 
 def view(at: datetime) -> FeedSummary:
@@ -40,14 +40,14 @@ def view(at: datetime) -> FeedSummary:
 
 def changed(state: ChangeState, at: datetime) -> JournalSnapshot:
     change = replace(CHANGE, state=state, created_at=at)
-    return JournalSnapshot(last=change, change=change if state.is_open else None)
+    return JournalSnapshot(last_change=change, open_change=change if state.is_open else None)
 
 
 def ended(at: datetime) -> JournalSnapshot:
     """An upgrade that was undone."""
     return JournalSnapshot(
-        last=replace(
-            CHANGE, state=ChangeState.UNDONE, created_at=at - timedelta(hours=1), ended_at=at
+        last_change=replace(
+            CHANGE, state=ChangeState.REVERTED, created_at=at - timedelta(hours=1), ended_at=at
         )
     )
 
@@ -62,9 +62,9 @@ class Row:
 
 
 TABLE = {
-    "the feed was not read since": Row(ServiceAction.CHECK, True, view=view(EARLIER)),
-    "the feed was read since": Row(ServiceAction.CHECK, False, view=view(LATER)),
-    "whether it was is not known": Row(ServiceAction.CHECK, True, view=OSError()),
+    "the feed was not read since": Row(ServiceAction.CHECK_FEED, True, view=view(EARLIER)),
+    "the feed was read since": Row(ServiceAction.CHECK_FEED, False, view=view(LATER)),
+    "whether it was is not known": Row(ServiceAction.CHECK_FEED, True, view=OSError()),
     "a change is open still": Row(ServiceAction.RESUME, True, changed(ChangeState.STUCK, EARLIER)),
     "another change has begun since": Row(
         ServiceAction.RESUME, False, changed(ChangeState.RUNNING, LATER)
@@ -78,35 +78,39 @@ TABLE = {
         ServiceAction.UPGRADE, False, changed(ChangeState.FINISHED, LATER)
     ),
     "an upgrade was undone since": Row(
-        ServiceAction.UPGRADE, True, changed(ChangeState.UNDONE, LATER)
+        ServiceAction.UPGRADE, True, changed(ChangeState.REVERTED, LATER)
     ),
     # Seen: "the log of the service says why", below the change that failed, which says it itself.
     "the upgrade that failed was undone": Row(ServiceAction.UPGRADE, False, ended(AT - SECOND)),
     "one was undone, and a later try failed": Row(ServiceAction.UPGRADE, True, ended(EARLIER)),
     "nothing is next": Row(ServiceAction.UPGRADE, False, found=replace(NEXT, target=None)),
     "nobody has looked since": Row(ServiceAction.UPGRADE, True, found=None),
-    "it was prepared since": Row(ServiceAction.PREPARE, False, found=replace(NEXT, prepared=True)),
+    "it was prepared since": Row(
+        ServiceAction.PREPARE, False, found=replace(NEXT, slot_built=True)
+    ),
     "it is not prepared": Row(ServiceAction.PREPARE, True),
     "it was rehearsed since": Row(
-        ServiceAction.REHEARSE, False, found=replace(NEXT, rehearsed=RehearsalStatus.PASSED)
+        ServiceAction.REHEARSE, False, found=replace(NEXT, rehearsal_status=RehearsalStatus.PASSED)
     ),
     "the rehearsal failed": Row(
-        ServiceAction.REHEARSE, True, found=replace(NEXT, rehearsed=RehearsalStatus.FAILED)
+        ServiceAction.REHEARSE, True, found=replace(NEXT, rehearsal_status=RehearsalStatus.FAILED)
     ),
-    "an agent is on offer": Row(ServiceAction.SELF_UPDATE, True, found=replace(NEXT, agent="2.0")),
+    "an agent is on offer": Row(
+        ServiceAction.SELF_UPDATE, True, found=replace(NEXT, agent_version="2.0")
+    ),
     "no agent is on offer": Row(ServiceAction.SELF_UPDATE, False),
     "something is to be collected": Row(
-        ServiceAction.COLLECT, True, found=replace(NEXT, collect_at=AT)
+        ServiceAction.PRUNE, True, found=replace(NEXT, prune_at=AT)
     ),
-    "nothing is to be collected": Row(ServiceAction.COLLECT, False),
-    "an order": Row(ServiceAction.ORDER, False),
+    "nothing is to be collected": Row(ServiceAction.PRUNE, False),
+    "an order": Row(ServiceAction.RUN_JOB, False),
 }
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_what_is_over_is_not_told(name: str) -> None:
     row = TABLE[name]
-    status = SiteStatus(LATER, PLACES, journal=row.journal, view=row.view)
+    status = SiteStatus(LATER, PLACES, journal=row.journal, feed_view=row.view)
     told = dict(list_unresolved_failures({row.deed: ActionFailure(AT, 3)}, row.found, status))
     assert (row.deed in told) is row.lasts
 
@@ -135,8 +139,8 @@ def install(journal: Journal, change: Change, facts: ChangeFacts = NO_FACTS) -> 
     ("facts", "over"),
     [
         (NO_FACTS, True),
-        (ChangeFacts(soak_failed="status 503"), False),
-        (ChangeFacts(soak_failed="status 503", confirmed_by="amina"), True),
+        (ChangeFacts(soak_error="status 503"), False),
+        (ChangeFacts(soak_error="status 503", confirmed_by="amina"), True),
     ],
 )
 def test_a_failure_stays_over_whatever_came_later(

@@ -40,7 +40,7 @@ from tests.support.sites import TrialFeed, connect
 ROOT = os.geteuid() == 0
 ME = pwd.getpwuid(os.geteuid()).pw_name
 needs_people = pytest.mark.skipif(not ROOT, reason="only root can be other people")
-RIGHTS = {"read_group": READER, "operate_group": OPERATOR} if ROOT else {}
+RIGHTS = {"viewer_group": READER, "operator_group": OPERATOR} if ROOT else {}
 
 
 @pytest.fixture(scope="module")
@@ -132,14 +132,14 @@ def test_the_service_and_the_site_itself_say_the_same(service: Served, bundle: P
     """What is kept, what is only verified, and what is refused."""
     name, path = lay(service, bundle), str(bundle)
     for words, more in ((("--dry-run",), {"dry_run": True}), ((), {})):
-        alone = service.run("--alone", "--json", "--words", "--quiet", "import", path, *words)
+        alone = service.run("--local", "--json", "--text", "--quiet", "import", path, *words)
         there = ordered(service, name, **more)
         assert there["exit_code"] == alone.returncode == 0, (alone.stdout, there)
         assert timeless(there["document"]) == timeless(json.loads(alone.stdout))
     (service.demo.state / "tray" / name).write_bytes(b"no bundle")
     (service.demo.root / name).write_bytes(b"no bundle")
     bad = str(service.demo.root / name)
-    alone = service.run("--alone", "--json", "--words", "--quiet", "import", bad)
+    alone = service.run("--local", "--json", "--text", "--quiet", "import", bad)
     there = ordered(service, name)
     error = json.loads(alone.stdout)["error"]
     assert there["exit_code"] == alone.returncode == 6
@@ -306,7 +306,7 @@ def test_a_process_that_gave_up_its_own_code_imports(service: Served, bundle: Pa
     with Journal.open(service.demo.state / JOURNAL_FILE) as journal:
         number = JobQueue(journal).enqueue(JobKind.IMPORT, {"file": name}, Actor("me", me))
     worker = Worker("ncen_updater.agent.cli.worker", (str(service.config),), stderr=True)
-    result = call_worker(worker, {"words": ["import", "--order", str(number)]})
+    result = call_worker(worker, {"command": ["import", "--order", str(number)]})
     assert result["exit_code"] == 0, result
     assert told(service) == [("import-begun", "me"), ("imported", "me")]
 

@@ -78,11 +78,11 @@ def made(inspector: PlayedInspector, **more: Any) -> InspectionQueue:
         (InspectionRequest(InspectionKind.PLAN, "3.3.0", retry=True, language="fr"),
          "plan 3.3.0 --prepared --retry --lang fr"),
         (InspectionRequest(InspectionKind.DOSSIER, "3.3.0"), "dossier 3.3.0 --prepared"),
-        (InspectionRequest(InspectionKind.WAY_BACK, accept_loss=0),
+        (InspectionRequest(InspectionKind.ROLLBACK_PLAN, accept_loss=0),
          "rollback --dry-run --accept-loss 0"),
         (FINDINGS, "doctor"),
-        (InspectionRequest(InspectionKind.VERIFY, heads=("1:ab",)), "verify --head 1:ab"),
-        (InspectionRequest(InspectionKind.PROOF), "verify --journal"),
+        (InspectionRequest(InspectionKind.VERIFY, chain_heads=("1:ab",)), "verify --head 1:ab"),
+        (InspectionRequest(InspectionKind.AUDIT_LOG), "verify --journal"),
         (InspectionRequest(InspectionKind.SUPPORT_BUNDLE, leave_out=("log.txt",),
                          show=("site.json",)),
          "support-bundle --in-document --leave-out log.txt --show site.json"),
@@ -91,7 +91,7 @@ def made(inspector: PlayedInspector, **more: Any) -> InspectionQueue:
 def test_what_looks(order: InspectionRequest, words: str) -> None:
     asked = build_inspection_command(order)
     assert asked == tuple(words.split())
-    assert applying.parse_command({"words": list(asked), "inspect": LIMITS}) == asked
+    assert applying.parse_command({"command": list(asked), "inspect": LIMITS}) == asked
 
 
 def test_every_kind_is_a_command_that_only_reads() -> None:
@@ -103,7 +103,7 @@ def test_every_kind_is_a_command_that_only_reads() -> None:
     "words",
     [
         "plan", "plan --retry", "dossier 3.3.0", "rollback", "rollback --yes", "support-bundle",
-        "support-bundle --yes", "upgrade --yes", "upgrade --prepared --dry-run", "check", "collect",
+        "support-bundle --yes", "upgrade --yes", "upgrade --prepared --dry-run", "check", "prune",
         "self-update", "resume", "assess", "adopt", "import file", "serve",
         "doctor --config /tmp/mine", "dossier --prepared --output /etc/cron.d/x",
         "support-bundle --in-document --output /etc/x", "verify --config=/tmp/x",
@@ -112,7 +112,7 @@ def test_every_kind_is_a_command_that_only_reads() -> None:
 )  # fmt: skip
 def test_nothing_else_is_run_as_an_inspection(words: str) -> None:
     with pytest.raises(BadRequestError):
-        applying.parse_command({"words": words.split(), "inspect": LIMITS})
+        applying.parse_command({"command": words.split(), "inspect": LIMITS})
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_nothing_else_is_run_as_an_inspection(words: str) -> None:
 )
 def test_an_inspection_has_limits(words: str) -> None:
     with pytest.raises(BadRequestError):
-        applying.parse_command({"words": words.split()})
+        applying.parse_command({"command": words.split()})
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_who_asks_for_the_same_gets_the_same(inspector: PlayedInspector) -> None
     inspections.wait(other, 30)
     assert {first.ended_at, other.ended_at} == {NOW}
     assert inspector.asked == [("doctor",), ("plan", "--prepared")]
-    assert first.document == {"healthy": True, "findings": [], "words": ["well"]}
+    assert first.document == {"healthy": True, "findings": [], "lines": ["well"]}
     again = inspections.submit(FINDINGS, AMINA)
     assert again.number not in (first.number, other.number), "what was found is not found again"
     inspections.close()
@@ -180,7 +180,10 @@ def test_one_at_a_time(inspector: PlayedInspector) -> None:
     inspector.inspect = counted  # type: ignore[method-assign]
     orders = [inspections.submit(order, ROOT) for order in kinds(4)]
     assert busy.wait(DEADLINE_S)
-    assert (len(seen), [one.told for one in orders]) == (1, [orders[0].told, None, None, None])
+    assert (len(seen), [one.progress for one in orders]) == (
+        1,
+        [orders[0].progress, None, None, None],
+    )
     inspector.door.set()
     inspections.wait(orders[-1], 30)
     assert len(seen) == 4
@@ -336,7 +339,7 @@ def test_work_that_begins_ends_it_and_those_that_wait(inspector: PlayedInspector
 
 def test_what_reads_the_journal_alone_gives_way_to_nothing(inspector: PlayedInspector) -> None:
     inspections = made(inspector, is_blocked=lambda: True)
-    proof = inspections.submit(InspectionRequest(InspectionKind.PROOF), AMINA)
+    proof = inspections.submit(InspectionRequest(InspectionKind.AUDIT_LOG), AMINA)
     inspections.wait(proof, 30)
     assert (proof.error, proof.exit_code) == (None, 0)
     inspections.close()
@@ -371,7 +374,7 @@ def test_what_is_in_the_way(tmp_path: Path) -> None:
     site.open_change()  # by somebody who typed it
     assert in_the_way()
     with Journal.open(site.journal) as journal:
-        for step in (StepName.COMMIT, StepName.OPEN):
+        for step in (StepName.COMMIT, StepName.MAINTENANCE_OFF):
             journal.record_step(CHANGE.id, step, StepState.INTENDED)
             journal.record_step(CHANGE.id, step, StepState.DONE)
             if step is StepName.COMMIT:
@@ -411,7 +414,7 @@ def look(
 def test_a_process_looks(site: TrialSite) -> None:
     found = look(site, ["doctor"])
     assert found.exit_code == 3
-    assert found.document["healthy"] is False and found.document["words"]
+    assert found.document["healthy"] is False and found.document["lines"]
     proved = look(site, ["verify", "--journal", "--head", f"4:{'0' * 64}"])
     assert proved.exit_code == 12
     assert proved.document["findings"][0]["code"] == "NU-6108"  # type: ignore[index]

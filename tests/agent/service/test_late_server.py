@@ -114,7 +114,7 @@ def test_an_open_change_waits_for_the_server_and_is_undone_then(
     # The system never came to start it: a person who types 'resume' has it running.
     known = ServiceStateFile(demo.state / SERVICE_STATE_PATH)
     (demo.state / "service").mkdir(exist_ok=True)
-    known.save(dataclasses.replace(known.load(), ran_in="the boot before"))
+    known.save(dataclasses.replace(known.load(), last_running_boot="the boot before"))
     again = ended(demo, "resume")
     assert again.returncode == 0, again.stderr
     assert "Application started." in again.stdout
@@ -134,7 +134,7 @@ def test_an_undo_that_left_the_start_to_the_system_is_made_whole_by_a_person(
     demo: DemoSite,
 ) -> None:
     torn(demo, StepName.MIGRATE)
-    strike = Strike(StepName.CLOSE, StepPhase.BEFORE_UNDO, Fault.SIGKILL)
+    strike = Strike(StepName.MAINTENANCE_ON, StepPhase.BEFORE_UNDO, Fault.SIGKILL)
     subprocess.run(
         [sys.executable, "-m", "tests.faults.worker", str(demo.config_path), "resume-boot",
          Cell("upgrade", (strike,)).encode()],
@@ -147,7 +147,7 @@ def test_an_undo_that_left_the_start_to_the_system_is_made_whole_by_a_person(
     assert not demo.app_running()
     assert ended(demo, "resume").returncode == 0
     assert demo.app_running()
-    assert not demo.door_file.exists()
+    assert not demo.maintenance_file.exists()
 
 
 def test_officers_are_back_by_themselves_when_the_server_is(
@@ -156,26 +156,30 @@ def test_officers_are_back_by_themselves_when_the_server_is(
     served = ServedSite(demo)
     try:
         served.start()
-        served.until("seen running", lambda: served.service_state().ran_in is not None)
+        served.until("seen running", lambda: served.service_state().last_running_boot is not None)
         # The power goes, and comes back to a server that does not start.
         served.kill()
         demo.stop_app()
         server.stop()
         known = ServiceStateFile(demo.state / SERVICE_STATE_PATH)
         before = known.load()
-        known.save(dataclasses.replace(before, ran_in="the boot before"))
+        known.save(dataclasses.replace(before, last_running_boot="the boot before"))
         served.start()
-        served.until("it tries", lambda: ServiceAction.START in served.service_state().failures)
+        served.until(
+            "it tries", lambda: ServiceAction.START_APPLICATION in served.service_state().failures
+        )
         assert not demo.app_running()
         server.start()
         served.until("officers are back", demo.app_running)
-        served.until("and it is known", lambda: served.service_state().ran_in != "the boot before")
+        served.until(
+            "and it is known", lambda: served.service_state().last_running_boot != "the boot before"
+        )
         with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
             assert APPLICATION_STARTED in [event.kind for event in journal.list_events()]
         # Who stops it on purpose has it stopped.
         demo.stop_app()
         served.tell(signal.SIGHUP)
-        served.until("looked", lambda: served.service_state().ran_in is None)
+        served.until("looked", lambda: served.service_state().last_running_boot is None)
         assert not demo.app_running()
     finally:
         served.stop()

@@ -52,11 +52,13 @@ def make(path: Path, count: int) -> None:
                 to_version="3.3.0" if forward else "3.2.4", generation=number + 1,
                 created_at=AT + timedelta(days=number),
             )  # fmt: skip
-            facts = ChangeFacts(stop_s=60.0 + number)
-            journal.begin_change(change, facts if forward else replace(facts, undoes=before))
+            facts = ChangeFacts(downtime_s=60.0 + number)
+            journal.begin_change(
+                change, facts if forward else replace(facts, undone_upgrade=before)
+            )
             record_forecast(journal, change, DowntimeForecast("rrrrrrrr", 1.0, 2.0, float(number)))
             for state in (StepState.INTENDED, StepState.DONE):
-                journal.record_step(name, StepName.CLOSE, state)
+                journal.record_step(name, StepName.MAINTENANCE_ON, state)
             journal.commit_change(name)
             journal.set_change_state(name, ChangeState.FINISHED)
             journal.record_event(IMPORTED, files=[f"{number}.nucarry"])
@@ -189,7 +191,7 @@ def test_pages_of_a_history_hold_each_change_once(journals: dict[int, Path]) -> 
         while page := build_history_report(journal, LIMIT, before)["changes"]:
             assert isinstance(page, list)
             for row in page:
-                assert row["predicted_stop_s"] == {"low": 1.0, "high": row["stop_s"] - 60.0}
+                assert row["predicted_downtime_s"] == {"low": 1.0, "high": row["downtime_s"] - 60.0}
             seen += [row["id"] for row in page]
             before = seen[-1]
         with pytest.raises(KeyError):

@@ -75,7 +75,7 @@ def test_a_release_is_prepared_rehearsed_approved_and_installed_at_night(trial: 
     upgrade = next(e for e in trial.site.diary if e.words[0] == "upgrade")
     assert upgrade.at == datetime(2026, 11, 25, 22, tzinfo=UTC)
     assert upgrade.words == (
-        "upgrade", "1.1", "--yes", "--scheduled", "--begin-before", "2026-11-26T04:00:00+00:00",
+        "upgrade", "1.1", "--yes", "--scheduled", "--start-before", "2026-11-26T04:00:00+00:00",
     )  # fmt: skip
     assert trial.site.current == "1.1"
 
@@ -83,10 +83,9 @@ def test_a_release_is_prepared_rehearsed_approved_and_installed_at_night(trial: 
 def test_what_an_upgrade_kept_is_dropped_days_later(trial: Trial) -> None:
     trial.site.keep_for = timedelta(days=7)
     trial.until(MORNING + timedelta(days=12))
-    assert trial.done("check") == ["plan", "rehearse", "upgrade", "collect"]
+    assert trial.done("check") == ["plan", "rehearse", "upgrade", "prune"]
     installed, dropped = (
-        next(e.at for e in trial.site.diary if e.words[0] == word)
-        for word in ("upgrade", "collect")
+        next(e.at for e in trial.site.diary if e.words[0] == word) for word in ("upgrade", "prune")
     )
     assert timedelta(days=7) <= dropped - installed < timedelta(days=7, minutes=5)
 
@@ -137,7 +136,7 @@ def test_failures_of_one_release_do_not_delay_the_next(trial: Trial) -> None:
     trial.site.failing.add("1.1")
     trial.service.reload(SETTINGS.model_copy(update={"mode": "automatic", "windows": (ALWAYS,)}))
     trial.until(MORNING + timedelta(days=9))
-    assert trial.service.state.failures[ServiceAction.UPGRADE].times > 3
+    assert trial.service.state.failures[ServiceAction.UPGRADE].failures > 3
     trial.site.offered.append("1.2")
     trial.until(MORNING + timedelta(days=9, hours=7))
     assert trial.site.current == "1.2"
@@ -157,7 +156,7 @@ def test_what_comes_next_is_told_after_each_act_also_where_it_is_the_same(trial:
     for _ in range(2):
         trial.service.run_once()
         trial.site.open_change, trial.site.now = True, trial.site.now + timedelta(hours=2)
-    told = [str(event.values["why"]) for event in trial.told if event.kind == "next"]
+    told = [str(event.values["reason"]) for event in trial.told if event.kind == "next"]
     assert told == ["a change is not finished"] * 2
 
 
@@ -166,7 +165,7 @@ def test_an_order_is_done_once_and_ended(trial: Trial) -> None:
     trial.site.order = Job(7, JobKind.CHECK, {}, Actor("amina", 1001), trial.site.now)
     trial.site.event += 1
     act = trial.service.run_once()
-    assert act.action is ServiceAction.ORDER
+    assert act.action is ServiceAction.RUN_JOB
     assert trial.site.order is None
     assert trial.service.run_once().action is ServiceAction.WAIT
 
@@ -176,10 +175,10 @@ def test_an_order_is_done_once_and_ended(trial: Trial) -> None:
     [
         (JobKind.CHECK, {}, ("check",)),
         (JobKind.PREPARE, {"version": "3.3.0"}, ("plan", "3.3.0")),
-        (JobKind.PREPARE, {"of": "rollback"}, ("rollback", "--dry-run")),
+        (JobKind.PREPARE, {"change_kind": "rollback"}, ("rollback", "--dry-run")),
         (
             JobKind.PREPARE,
-            {"of": "rollback", "accept_loss": 0},
+            {"change_kind": "rollback", "accept_loss": 0},
             ("rollback", "--dry-run", "--accept-loss", "0"),
         ),
         (JobKind.REHEARSE, {}, ("rehearse",)),
@@ -221,7 +220,7 @@ def test_the_feed_is_asked_at_the_first_start_although_the_clock_goes_on(trial: 
             self.time = value
 
     ticking = Trial(Ticking(MORNING, offered=["1.1"]))
-    assert ticking.service.run_once().action is ServiceAction.CHECK
+    assert ticking.service.run_once().action is ServiceAction.CHECK_FEED
 
 
 def test_a_feed_that_is_away_is_asked_again_and_breaks_nothing(trial: Trial) -> None:
@@ -257,7 +256,7 @@ def test_a_damaged_journal_stops_everything_and_is_told_once(trial: Trial) -> No
     blind = Trial(Broken(MORNING, offered=["1.1"]))
     blind.until(MORNING + timedelta(hours=5))
     assert blind.done() == []
-    assert blind.kinds() == ["needs-person"]
+    assert blind.kinds() == ["intervention-required"]
 
 
 def test_what_a_person_does_by_hand_is_seen(trial: Trial) -> None:
@@ -283,13 +282,13 @@ def test_an_assessment_that_cannot_be_read_leaves_only_the_feed(trial: Trial) ->
 def test_what_is_known_survives_its_form() -> None:
     service_state = (
         ServiceState(next_check=MORNING)
-        .with_failure(ServiceAction.CHECK, MORNING)
-        .with_failure(ServiceAction.CHECK, MORNING)
+        .with_failure(ServiceAction.CHECK_FEED, MORNING)
+        .with_failure(ServiceAction.CHECK_FEED, MORNING)
     )
     again = ServiceState.from_json(service_state.to_json())
     assert again == service_state
-    assert again.failures[ServiceAction.CHECK].times == 2
-    assert again.without_failures(ServiceAction.CHECK).failures == {}
+    assert again.failures[ServiceAction.CHECK_FEED].failures == 2
+    assert again.without_failures(ServiceAction.CHECK_FEED).failures == {}
 
 
 def test_the_agent_renews_itself_before_it_touches_the_application(trial: Trial) -> None:
@@ -339,13 +338,13 @@ def test_an_order_that_nobody_can_expect_any_more_is_not_carried_out(trial: Tria
 
 def test_the_end_of_a_hold_is_not_slept_through(trial: Trial) -> None:
     trial.until(MORNING + timedelta(days=1, hours=12))
-    trial.site.held, trial.site.held_until = "audit", MORNING + timedelta(days=1, hours=17)
+    trial.site.held, trial.site.hold_until = "audit", MORNING + timedelta(days=1, hours=17)
     trial.site.event += 1
 
     def until(end: datetime) -> None:
         while trial.site.now < end:
             act = trial.service.run_once()
-            if trial.site.held_until and trial.site.now >= trial.site.held_until:
+            if trial.site.hold_until and trial.site.now >= trial.site.hold_until:
                 trial.site.held = None
             if act.action is ServiceAction.WAIT and act.until is not None:
                 trial.site.now = min(act.until, end)
@@ -380,8 +379,8 @@ def test_assessment_that_was_killed_is_made_again_soon_and_begins_nothing(trial:
         kept = trial.service.state.assessment
         found = kept.find_release("1.1") if kept else None
         assert found is not None and found.binding == known.binding, "an approver finds it"
-        if act.action is not ServiceAction.CHECK:
-            assert str(act.why).startswith("next upgrade could not be determined")
+        if act.action is not ServiceAction.CHECK_FEED:
+            assert str(act.reason).startswith("next upgrade could not be determined")
             assert act.until is not None and act.until - trial.site.now <= timedelta(minutes=5)
             trial.site.now = act.until
     assert ServiceAction.ASSESS in trial.service.state.failures

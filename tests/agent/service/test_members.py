@@ -74,12 +74,12 @@ def plain(text: str) -> Any:
 
 
 def alone(service: Served, *words: str) -> tuple[int, Any]:
-    done = service.run("--alone", "--json", "--words", *words)
+    done = service.run("--local", "--json", "--text", *words)
     return done.returncode, plain(done.stdout)
 
 
 def member(service: Served, user: str, *words: str) -> tuple[int, Any]:
-    done = somebody(service, user, "--words", *words)
+    done = somebody(service, user, "--text", *words)
     return done.returncode, plain(done.stdout)
 
 
@@ -144,7 +144,7 @@ def test_outsiders_see_nothing(service: Served) -> None:
         ("/v1/plan?version=3.3.0", "plan 3.3.0"),
         ("/v1/dossier", "dossier"),
         ("/v1/findings", "doctor"),
-        ("/v1/proof", "verify --journal"),
+        ("/v1/audit-log", "verify --journal"),
     ],
 )
 def test_each_address_says_what_its_command_says(
@@ -153,7 +153,7 @@ def test_each_address_says_what_its_command_says(
     """Whoever runs the tests; what the description says of it, too."""
     found = service.client.get(address)
     code, said = alone(service, *command.split())
-    del code, said["words"]
+    del code, said["lines"]
     there = plain(json.dumps(found))
     if address.startswith("/v1/plan"):
         assert "ALTER TABLE" in there.pop("sql")
@@ -223,12 +223,12 @@ def test_the_page_of_a_dossier(service: Served) -> None:
 
 
 def test_nothing_of_it_stands_in_the_journal(service: Served) -> None:
-    before = service.client.get("/v1/status")["journal"]["head"]
-    for address in ("/v1/plan", "/v1/findings", "/v1/proof"):
+    before = service.client.get("/v1/status")["journal"]["chain_head"]
+    for address in ("/v1/plan", "/v1/findings", "/v1/audit-log"):
         service.client.get(address)
-    assert service.client.get("/v1/status")["journal"]["head"] == before
+    assert service.client.get("/v1/status")["journal"]["chain_head"] == before
 
 
 def test_who_was_asked_is_whom_the_kernel_named(service: Served) -> None:
-    made = service.client.call("POST", "/v1/inspections", {"kind": "proof"})
+    made = service.client.call("POST", "/v1/inspections", {"kind": "audit-log"})
     assert made["uid"] == os.getuid()

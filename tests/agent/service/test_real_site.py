@@ -20,7 +20,7 @@ from tests.support.described import ordered, undescribed, undescribed_events
 from tests.support.serving import AMINA, BO, ServedSite, closed_hours, open_hours
 from tests.support.sites import TrialFeed, connect, serve
 
-SERVICE = {"timezone": "UTC", "approvals": 2}
+SERVICE = {"timezone": "UTC", "required_approvals": 2}
 DAY_S = 86_400
 
 
@@ -43,7 +43,7 @@ def served(tmp_path: Path, feed: TrialFeed, url: str) -> Iterator[ServedSite]:
         feed_urls=(url,), cases=20, icomm=False, soak_s=0.5, health_timeout_s=15,
         settings={
             "service": {**SERVICE, "windows": [closed_hours()]},
-            "keep": {"previous_days": 2 / DAY_S},
+            "retention": {"previous_days": 2 / DAY_S},
         },
     )  # fmt: skip
     with DemoSite(tmp_path / "site", None, options) as demo:
@@ -60,7 +60,7 @@ def served(tmp_path: Path, feed: TrialFeed, url: str) -> Iterator[ServedSite]:
 
 def rehearsed(served: ServedSite) -> bool:
     assessment = served.service_state().assessment
-    return assessment is not None and assessment.rehearsed is RehearsalStatus.PASSED
+    return assessment is not None and assessment.rehearsal_status is RehearsalStatus.PASSED
 
 
 def dossiers(served: ServedSite) -> list[str]:
@@ -74,7 +74,7 @@ def test_from_a_release_on_offer_to_one_that_is_kept(served: ServedSite) -> None
     assert len(list((served.demo.state / "dossiers").iterdir())) == 2
     for kind in ("check", "prepare", "self-update"):
         assert ordered(served.socket, kind=kind)["result"]["exit_code"] is not None
-    assert undescribed(served.socket, refused=["/v1/confirmation", "/v1/way-back"]) == []
+    assert undescribed(served.socket, refused=["/v1/confirmation", "/v1/rollback-plan"]) == []
     assert served.approve(AMINA) == 1
     served.until("one more has to approve", lambda: served.said("approval of"))
     served.until("on paper, too", lambda: all("amina" in page for page in dossiers(served)))
@@ -89,15 +89,15 @@ def test_from_a_release_on_offer_to_one_that_is_kept(served: ServedSite) -> None
     served.unhold()
     served.until("installed", lambda: "change-finished" in served.kinds())
     assert version_of(served.demo).whole == "3.3.0"
-    served.until("collected", lambda: "collect-ended" in served.kinds())
+    served.until("collected", lambda: "prune-ended" in served.kinds())
     served.until("at rest", served.at_rest)
     assert served.judge(before, "3.2.4") == []
     assert all("bo" in page for page in dossiers(served)), "what was approved stays on paper"
     assert served.outside(open_hours(), began) == []
     assert undescribed(served.socket, "fr", ["/v1/confirmation", "/v1/dossier"]) == []
-    assert undescribed_events(served.socket, "collect-ended") == []
+    assert undescribed_events(served.socket, "prune-ended") == []
     kinds = served.kinds()
-    for kind in ("rehearsal-passed", "approved", "predicted", "stop-compared", "collect-ended"):
+    for kind in ("rehearsal-passed", "approved", "predicted", "stop-compared", "prune-ended"):
         assert kind in kinds, kind
     assert served.stop() == 0
 
@@ -125,14 +125,14 @@ def test_people_choose_a_release_that_is_not_the_newest(
     assert chosen is not None
     assert chosen.binding
     assert chosen.binding != newest.binding
-    seen = newest.event
+    seen = newest.last_event
     served.approve(AMINA, "3.3.0")
     served.tell(signal.SIGHUP)
 
     def looked() -> bool:
         found = served.service_state().assessment
         with served.journal() as journal:
-            return found is not None and found.event == journal.read_last_event_number() > seen
+            return found is not None and found.last_event == journal.read_last_event_number() > seen
 
     served.until("looked", looked)
     found = served.service_state().assessment
@@ -173,7 +173,7 @@ def test_a_machine_that_died_in_an_upgrade_starts_with_one_whole_version(
     before = served.records()
     served.configure(service={"timezone": "UTC", "mode": "automatic", "windows": [open_hours()]})
     served.start()
-    served.until("officers are out", served.demo.door_file.exists)
+    served.until("officers are out", served.demo.maintenance_file.exists)
     served.kill()
     served.demo.stop_app()
     ended = subprocess.run(
@@ -195,7 +195,7 @@ def test_a_feed_that_is_away_is_no_news(served: ServedSite) -> None:
     gone = SiteOptions(feed_urls=("http://127.0.0.1:9/",)).feed_urls
     served.configure(feed={"urls": list(gone)})
     served.start()
-    served.until("asked", lambda: ServiceAction.CHECK in served.service_state().failures)
+    served.until("asked", lambda: ServiceAction.CHECK_FEED in served.service_state().failures)
     number = served.order(JobKind.CHECK)
     served.until("answered", lambda: served.result(number) is not None)
     result = served.result(number)

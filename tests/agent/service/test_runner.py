@@ -53,6 +53,6 @@ def test_an_order_that_says_nothing_is_ended(
 
     monkeypatch.setattr(runner, "call_worker", ask)
     ApplyRunner(tmp_path / "a", None, lambda: None, lambda: False, NOBODY).run(["upgrade"])
-    silence_s = given[0].limits.silence_s
+    silence_s = given[0].limits.silence_timeout_s
     assert silence_s is not None
     assert silence_s > 20 * BEAT_S

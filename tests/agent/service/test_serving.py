@@ -26,7 +26,7 @@ READER, OPERATOR, APPROVER = "daemon", "bin", "mail"
 
 
 def settings(**more: object) -> dict[str, dict[str, object]]:
-    rights = {"read_group": READER, "operate_group": OPERATOR, "approve_group": APPROVER}
+    rights = {"viewer_group": READER, "operator_group": OPERATOR, "approver_group": APPROVER}
     return {"service": {"timezone": "UTC", **(rights if os.getuid() == 0 else {}), **more}}
 
 
@@ -86,7 +86,7 @@ def test_people_without_any_right_to_the_journal(service: Served) -> None:
         functools.partial(somebody, service, user) for user in (READER, OPERATOR, APPROVER)
     )
     assert json.loads(reader("history").stdout)["changes"] == []
-    alone = reader("--alone", "history").stdout
+    alone = reader("--local", "history").stdout
     assert (code_of(alone), "all automatic work" in alone) == ("NU-1122", False)
     assert json.loads(reader("status").stdout)["you"]["roles"] == ["read"]
     assert code_of(reader("hold", "--reason", "x").stdout) == "NU-9314"
@@ -99,7 +99,7 @@ def test_people_without_any_right_to_the_journal(service: Served) -> None:
         told = service.run(*words.split(), user=user, groups=(READER,))
         assert told.stdout == "", "who may not is told so before anything else"
         assert "NU-9314" in told.stderr, told.stderr
-    assert json.loads(operator("hold", "--reason", "fair").stdout)["by"] == OPERATOR
+    assert json.loads(operator("hold", "--reason", "fair").stdout)["actor"] == OPERATOR
     held = json.loads(operator("upgrade", "--yes").stdout)["error"]
     assert (held["code"], held["state"]) == ("NU-6020", "Nothing was changed.")
     assert json.loads(operator("unhold").stdout)["lifted"] == 1
@@ -110,7 +110,7 @@ def test_people_without_any_right_to_the_journal(service: Served) -> None:
     later = operator("schedule", "2099-01-01")
     assert json.loads(later.stdout)["scheduled_by"] == OPERATOR
     agreed = json.loads(approver("approve", "--yes").stdout)
-    assert [person["who"] for person in agreed["approvals"]] == [APPROVER]
+    assert [person["actor"] for person in agreed["approvals"]] == [APPROVER]
     assert (agreed["missing"], agreed["binding"]) == (0, seen["binding"])
     done = operator("upgrade", "--yes")
     assert json.loads(done.stdout)["changes"][0]["to"] == "3.3.0", done.stderr
@@ -133,7 +133,7 @@ def test_killed_in_the_middle_of_an_order(service: Served) -> None:
     assert (person.returncode, code_of(out)) == (1, "NU-9305"), err
     order = service.client.get("/v1/orders")["orders"][0]
     assert order["ended_at"] is not None
-    service.until("change-undone")
+    service.until("change-reverted")
     assert version_of(service.demo).whole == "3.2.4"
     assert service.client.get("/v1/status")["journal"]["open_change"] is None
 

@@ -41,27 +41,27 @@ needs_activator = pytest.mark.skipif(
 @pytest.mark.parametrize(
     ("order", "words"),
     [
-        ({"words": ["check"]}, ("check",)),
-        ({"words": ["upgrade", "3.3.0", "--yes"]}, ("upgrade", "3.3.0", "--yes")),
-        ({"words": ["assess"]}, ("assess",)),
-        ({"words": ["assess", "more"]}, None),
-        ({"words": ["adopt", "3.2.4"]}, None),
-        ({"words": ["serve"]}, None),
+        ({"command": ["check"]}, ("check",)),
+        ({"command": ["upgrade", "3.3.0", "--yes"]}, ("upgrade", "3.3.0", "--yes")),
+        ({"command": ["assess"]}, ("assess",)),
+        ({"command": ["assess", "more"]}, None),
+        ({"command": ["adopt", "3.2.4"]}, None),
+        ({"command": ["serve"]}, None),
         (
-            {"words": ["import", "--order", "7", "--dry-run"]},
+            {"command": ["import", "--order", "7", "--dry-run"]},
             ("import", "--order", "7", "--dry-run"),
         ),
-        ({"words": ["import", "--from", "/etc"]}, None),
-        ({"words": ["unhold"]}, None),
-        ({"words": ["--config", "/tmp/mine", "upgrade"]}, None),
-        ({"words": ["upgrade", "--config", "/tmp/mine"]}, None),
-        ({"words": ["upgrade", "--config=/tmp/mine", "--yes"]}, None),
-        ({"words": ["upgrade", "--yes", "--", "3.3.0"]}, None),
-        ({"words": ["self-update", "--from", "/tmp/mine"]}, None),
-        ({"words": ["upgrade", "a\0b"]}, None),
-        ({"words": []}, None),
-        ({"words": "check"}, None),
-        ({"words": ["check", 1]}, None),
+        ({"command": ["import", "--from", "/etc"]}, None),
+        ({"command": ["unhold"]}, None),
+        ({"command": ["--config", "/tmp/mine", "upgrade"]}, None),
+        ({"command": ["upgrade", "--config", "/tmp/mine"]}, None),
+        ({"command": ["upgrade", "--config=/tmp/mine", "--yes"]}, None),
+        ({"command": ["upgrade", "--yes", "--", "3.3.0"]}, None),
+        ({"command": ["self-update", "--from", "/tmp/mine"]}, None),
+        ({"command": ["upgrade", "a\0b"]}, None),
+        ({"command": []}, None),
+        ({"command": "check"}, None),
+        ({"command": ["check", 1]}, None),
         ({}, None),
     ],
 )
@@ -88,14 +88,14 @@ def test_what_the_service_asks_for_is_done_with_every_option_of_it() -> None:
         "version": "3.3.0", "retry": True, "language": "fr", "accept_loss": 3,
         "undoes": "aaaaaaaa",
     }  # fmt: skip
-    found = Assessment(event=1, target="3.3.0", bad_until=again)
+    found = Assessment(last_event=1, target="3.3.0", retry_at=again)
     lines = [build_job_command(Job(1, kind, data, Actor("amina", 1000), NOW)) for kind in JobKind]
-    back = Job(1, JobKind.PREPARE, {**data, "of": "rollback"}, Actor("amina", 1000), NOW)
+    back = Job(1, JobKind.PREPARE, {**data, "change_kind": "rollback"}, Actor("amina", 1000), NOW)
     lines.append(build_job_command(back))
     for action in ServiceAction:
         with contextlib.suppress(ValueError):  # an action that runs nothing
             lines.append(build_command(ServiceDecision(action, LazyText("because"), NOW), found))
-    assert [applying.parse_command({"words": list(line)}) for line in lines] == lines
+    assert [applying.parse_command({"command": list(line)}) for line in lines] == lines
     assert {word for line in lines for word in line if word.startswith("-")} == ALLOWED_OPTIONS
 
 
@@ -205,7 +205,7 @@ def test_a_second_line_asks_the_work_to_end() -> None:
         stdin=theirs.fileno(), stdout=theirs.fileno(),
     ) as process:  # fmt: skip
         theirs.close()  # else its end would not be seen here
-        ours.sendall(b'{"words": ["upgrade"]}\n')
+        ours.sendall(b'{"command": ["upgrade"]}\n')
         assert json.loads(answers.readline())["report"] == "running"
         ours.sendall(b"stop\n")
         answer = json.loads(answers.readline())
@@ -228,7 +228,7 @@ def test_work_goes_on_where_the_service_died(tmp_path: Path) -> None:
             stdin=theirs.fileno(), stdout=theirs.fileno(), pass_fds=(hold,),
         ) as process:  # fmt: skip
             theirs.close()
-            ours.sendall(b'{"words": ["upgrade"]}\n')
+            ours.sendall(b'{"command": ["upgrade"]}\n')
             with ours.makefile("rb") as answers:
                 answers.readline()
             ours.close()
@@ -260,7 +260,7 @@ sys.exit(applying.main())
 )
 def test_a_look_ends_with_who_asked(word: str, ends: bool) -> None:
     """It would keep a place at the socket; but what leaves something behind comes to its end."""
-    assert applying.is_bound_to_requester({"words": [word]}) is ends
+    assert applying.is_bound_to_requester({"command": [word]}) is ends
     if not ends:
         return
     ours, theirs = socket.socketpair()
@@ -270,6 +270,6 @@ def test_a_look_ends_with_who_asked(word: str, ends: bool) -> None:
     ) as process:  # fmt: skip
         theirs.close()
         with ours, ours.makefile("rb") as answers:
-            ours.sendall(json.dumps({"words": [word]}).encode() + b"\n")
+            ours.sendall(json.dumps({"command": [word]}).encode() + b"\n")
             answers.readline()
         assert process.wait(DEADLINE_S) == -signal.SIGTERM

@@ -26,7 +26,7 @@ from tests.agent.cli.site import CHANGE, TrialSite, make_site
 from tests.support.serving import AMINA, ServedSite
 from tests.support.sites import TrialFeed, connect, serve
 
-WATCHED = (StepName.COMMIT, StepName.OPEN)
+WATCHED = (StepName.COMMIT, StepName.MAINTENANCE_OFF)
 
 
 def commit(site: TrialSite, *steps: StepName) -> None:
@@ -64,7 +64,7 @@ class Row:
 
 
 ROWS = (
-    Row("officers are out", (StepName.CLOSE,)),
+    Row("officers are out", (StepName.MAINTENANCE_ON,)),
     Row("committed, and officers are still out", (StepName.COMMIT,)),
     Row("officers work, and it is watched", WATCHED, ends=True),
     Row("what was kept is dropped by now", (*WATCHED, StepName.SOAK)),
@@ -103,7 +103,7 @@ def test_a_rollback_that_is_watched_is_not_gone_back_from(site: TrialSite) -> No
     order(site)
     assert found(site) is None
     with Journal.open(site.journal) as journal:
-        journal.store_facts(CHANGE.id, ChangeFacts(soak_failed="it answers 500"))
+        journal.store_facts(CHANGE.id, ChangeFacts(soak_error="it answers 500"))
     assert found(site) is not None
 
 
@@ -129,10 +129,10 @@ def test_the_end_of_the_watching_is_written_down_before(site: TrialSite) -> None
     with pytest.raises(UpdaterError) as ended:
         Played(site).watch(threading.Event())
     assert ended.value.code == "NU-9331"
-    assert ended.value.values == {"order": number, "who": AMINA.who}
+    assert ended.value.values == {"order": number, "who": AMINA.name}
     with Journal.open(site.journal, read_only=True) as journal:
         notes = [event for event in journal.list_events() if event.kind == SOAK_ENDED]
-    assert [(note.get("order"), note.get("by")) for note in notes] == [(number, AMINA.who)]
+    assert [(note.get("order"), note.get("by")) for note in notes] == [(number, AMINA.name)]
 
 
 def test_what_nobody_ordered_ends_nothing(site: TrialSite) -> None:
@@ -163,7 +163,7 @@ def served(tmp_path: Path) -> Iterator[ServedSite]:
     with serve(feed.directory) as url:
         options = SiteOptions(
             feed_urls=(url,), cases=20, icomm=False, soak_s=3600.0, soak_interval_s=0.1,
-            settings={"service": {"timezone": "UTC", "mode": "notify", "approvals": 1}},
+            settings={"service": {"timezone": "UTC", "mode": "notify", "required_approvals": 1}},
         )  # fmt: skip
         with DemoSite(tmp_path / "site", None, options) as demo:
             connect(demo, feed)

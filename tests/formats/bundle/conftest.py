@@ -29,7 +29,7 @@ from tests.publisher.releases import PASSPHRASE, write_release
 BEGIN = datetime.now(UTC).replace(microsecond=0)
 ORDER = ExportRequest(
     product="ncen",
-    destinations=(ExportSite("KE", "ke-national"),),
+    sites=(ExportSite("KE", "ke-national"),),
     origin=Version("3.2.0"),
     target=None,
     channel=Channel.STABLE,

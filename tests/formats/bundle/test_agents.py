@@ -80,8 +80,8 @@ def test_one_medium_brings_the_release_and_the_agent_that_it_needs(
 ) -> None:
     record = ours.take(both)
     assert record.releases == ("3.3.0", "3.5.0")
-    assert (record.agents, record.agent) == (("0.3.0",), "0.3.0")
-    assert record.reaches == "3.5.0"  # with the agent that came along
+    assert (record.agents, record.reachable_agent) == (("0.3.0",), "0.3.0")
+    assert record.reachable_release == "3.5.0"  # with the agent that came along
     view = agents_of(ours).refresh()
     assert [offer.version for offer in view.offers] == ["0.2.0", "0.3.0"]
     source = agents_of(ours).source()
@@ -103,7 +103,11 @@ def test_a_bundle_of_agents_alone(
 ) -> None:
     stocked.export(tmp_path / "a.ncen", order(product=AGENT, origin=Version("0.1.0")))
     record = ours.take(tmp_path / "a.ncen")
-    assert (record.releases, record.reaches, record.agent) == ((), None, "0.3.0")
+    assert (record.releases, record.reachable_release, record.reachable_agent) == (
+        (),
+        None,
+        "0.3.0",
+    )
     assert agents_of(ours).refresh().offers[-1].version == "0.3.0"
 
 

@@ -39,7 +39,7 @@ NOBODY = "http://127.0.0.1:9/"
 def test_a_bundle_brings_the_path_and_needs_no_network(bundle: Path, site: OfflineSite) -> None:
     record = site.take(bundle)
     assert record.releases == ("3.3.0", "3.4.0")
-    assert record.reaches == "3.4.0"
+    assert record.reachable_release == "3.4.0"
     view = site.refresh()
     assert [offer.version for offer in view.offers] == ["3.2.0", "3.3.0", "3.4.0"]
     source = site.source()
@@ -80,7 +80,7 @@ def test_a_delta_pack_is_taken_where_it_leads_on_from_what_runs_there(
     assert (small.releases, large.releases) == ({"3.5.0": "delta"}, {"3.5.0": "archive"})
     assert small.bytes < large.bytes - 15_000
     ours = replace(site, root=publication.root, current="3.4.0")
-    assert ours.take(small.file).reaches == "3.5.0"
+    assert ours.take(small.file).reachable_release == "3.5.0"
     source, offer = ours.source(), ours.refresh().offers[-1]
     document = json.loads((ours.state / "downloads/ncen/3.5.0/release.json").read_bytes())
     tree = next(r["from_tree"] for r in document["deltas"] if r["from_version"] == "3.4.0")
@@ -89,7 +89,7 @@ def test_a_delta_pack_is_taken_where_it_leads_on_from_what_runs_there(
     other = replace(ours, state=tmp_path / "other", current="3.3.0")
     with refused(BUNDLE_DOES_NOT_FIT):
         other.take(small.file)
-    assert other.take(large.file).reaches == "3.5.0"
+    assert other.take(large.file).reachable_release == "3.5.0"
     # What the archive would be needed for is told as that.
     with pytest.raises(NotImportedError, match=r"3\.5\.0"):
         source.download_release(offer, SilentProgress())
@@ -144,7 +144,7 @@ def test_a_site_that_was_not_taken_over_keeps_all_of_it(
     new = replace(site, current=None)
     record = new.take(tmp_path / "whole.ncen")
     assert record.releases == ("3.2.0", "3.3.0", "3.4.0")
-    assert record.reaches is None
+    assert record.reachable_release is None
     assert (
         new.source().download_release(new.refresh().offers[0], SilentProgress()).archive.is_file()
     )

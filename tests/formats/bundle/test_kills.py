@@ -53,7 +53,7 @@ def test_killed_before_its_changes_to_the_disk(
         versions = [offer.version for offer in trial.refresh().offers]
         record = read_import_record(trial.state)
         assert record is not None
-        assert versions[-1] == record.reaches, f"killed at {number}"
+        assert versions[-1] == record.reachable_release, f"killed at {number}"
         source = trial.source()
         for offer in trial.refresh().offers:
             if offer.version in record.releases:

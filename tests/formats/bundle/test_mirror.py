@@ -132,19 +132,19 @@ def test_everything_that_was_signed_of_a_release_is_there(home: Home, tmp_path: 
     _, checked = check_published_attachments(
         FeedDirectory(home.served), "ncen", "3.5.0", builder.public_key
     )
-    assert checked.parts is not None
+    assert checked.component_count is not None
     assert checked.provenance is not None
 
 
 def test_a_second_run_brings_nothing(home: Home) -> None:
     home.from_feed()
     before = contents(home.served)
-    assert home.from_feed().brought == 0
+    assert home.from_feed().downloaded_bytes == 0
     assert contents(home.served) == before
 
 
 def test_a_dry_run_writes_nothing(home: Home) -> None:
-    assert home.from_feed(dry_run=True).brought > 50_000
+    assert home.from_feed(dry_run=True).downloaded_bytes > 50_000
     assert not home.served.exists()
 
 
@@ -230,7 +230,7 @@ def test_keep_removes_older_releases_but_no_required_stop(
     home.from_feed()
     report = home.from_feed(keep=1)
     assert report.releases["ncen"] == ("3.3.0", "3.5.0")
-    assert report.removed == 6
+    assert report.removed_files == 6
     left = [name for name in contents(home.served) if name.startswith("targets/")]
     assert len(left) == 6
     assert reader() == "3.5.0"

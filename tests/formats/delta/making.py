@@ -125,7 +125,7 @@ class Forge:
             out_bytes=1 << 20,
             out_files=1000,
             max_memory_bytes=64 << 20,
-            needs=("deflate-zlib-6.8",),
+            required_capabilities=("deflate-zlib-6.8",),
         )
 
     def index(self, content: bytes, streams: bytes = b"") -> None:
@@ -171,7 +171,7 @@ def group(
     extents = [Extent(0, len(packed), plain) for packed, plain in parts]
     made = FileGroup(
         files=files,
-        refs=tuple(refs),
+        references=tuple(refs),
         recipes=(),
         view=len(differences) + len(literals) if view is None else view,
         covers=len(control) // 12,

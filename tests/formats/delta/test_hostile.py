@@ -239,7 +239,7 @@ def test_a_copy_of_what_is_not_built_before_it(forge: Forge, back: int) -> None:
     put_number(columns.modes, 0)
     put_number(columns.groups, 0)
     forge.index(columns.to_bytes())
-    with refused(DELTA_RANGE_REFUSED, match="not built before it"):
+    with refused(DELTA_RANGE_REFUSED, match="invalid reference"):
         forge.apply(forge.limits.model_copy(update={"needs": (COPIES,)}))
     assert list(forge.out.iterdir()) == []
 
@@ -266,7 +266,7 @@ def _two_groups(*refs: FileReference, place: int = 0) -> tuple[list[FileGroup], 
 
 
 def test_a_group_refers_to_what_one_before_it_built(forge: Forge) -> None:
-    groups, streams = _two_groups(FileReference(1), FileReference(1, built=True), place=21)
+    groups, streams = _two_groups(FileReference(1), FileReference(1, is_built=True), place=21)
     forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
     tree = forge.apply(forge.limits.model_copy(update={"needs": (EARLIER_FILES,)}))
     assert (forge.out / "dir/b").read_bytes() == b"abc"
@@ -278,7 +278,7 @@ def test_a_group_refers_to_what_one_before_it_built(forge: Forge) -> None:
 @pytest.mark.parametrize("at", [1, 2])
 def test_no_group_refers_to_what_is_not_built_yet(forge: Forge, at: int) -> None:
     """To itself, or to one that comes later: there is no number for it."""
-    groups, streams = _two_groups(FileReference(2, built=True))
+    groups, streams = _two_groups(FileReference(2, is_built=True))
     if at == 1:
         groups.reverse()
     forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
@@ -288,15 +288,15 @@ def test_no_group_refers_to_what_is_not_built_yet(forge: Forge, at: int) -> None
 
 
 def test_what_was_built_is_no_archive_with_members(forge: Forge) -> None:
-    groups, streams = _two_groups(FileReference(1, (), built=True))
+    groups, streams = _two_groups(FileReference(1, (), is_built=True))
     forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
-    with refused(DELTA_RANGE_REFUSED, match="not an old file"):
+    with refused(DELTA_RANGE_REFUSED, match="invalid reference"):
         forge.apply(forge.limits.model_copy(update={"needs": (EARLIER_FILES,)}))
 
 
 def test_what_was_built_is_hashed_once_more(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else may have written there meanwhile."""
-    groups, streams = _two_groups(FileReference(1, built=True))
+    groups, streams = _two_groups(FileReference(1, is_built=True))
     forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
     end = GroupView.check_exhausted
 

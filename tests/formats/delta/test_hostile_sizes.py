@@ -115,7 +115,7 @@ def test_covers_are_compared_with_the_old_file_before_it_is_read(
         b"", refs=[FileReference(1)], control=planes(numbers), differences=bytes(size)
     )
     forge.plan([0, fresh("dir/new", size)], made, streams=streams)
-    with refused(DELTA_RANGE_REFUSED, match="outside the old files"):
+    with refused(DELTA_RANGE_REFUSED, match="cover out of range"):
         forge.apply()
 
 
@@ -139,10 +139,10 @@ def test_streams_that_are_none(forge: Forge, part: str, packed: bytes) -> None:
     content = b""
     for name in STREAMS:
         extent: Extent = getattr(made, name)
-        piece = packed if name == part else streams[at : at + extent.packed]
-        made = replace(made, **{name: Extent(0, len(piece), extent.plain)})  # type: ignore[arg-type]
+        piece = packed if name == part else streams[at : at + extent.packed_bytes]
+        made = replace(made, **{name: Extent(0, len(piece), extent.plain_bytes)})  # type: ignore[arg-type]
         content += piece
-        at += extent.packed
+        at += extent.packed_bytes
     forge.plan([0, fresh("dir/new", 21)], made, streams=content)
     with refused(DELTA_DAMAGED) as caught:
         forge.apply()
@@ -264,7 +264,7 @@ def test_a_run_of_zeros_of_any_length_takes_no_memory(tmp_path: Path) -> None:
 
 def test_streams_with_bytes_after_their_end(forge: Forge) -> None:
     made, streams = group(b"ab")
-    extent = Extent(0, made.literals.packed + 3, 2)
+    extent = Extent(0, made.literals.packed_bytes + 3, 2)
     longer = replace(made, literals=extent)
     forge.plan([0, 1, fresh("new", 2)], longer, streams=streams + b"abc")
     with refused(DELTA_DAMAGED):

@@ -155,7 +155,7 @@ def test_new_files_that_are_alike_and_far_from_each_other(
     new: Files = {"a": LARGE[0], "b": LARGE[1], "c": LARGE[2], "d": _edited(LARGE[0], 5)}
     new = {**new, "e": _edited(LARGE[0], 6), "f": LARGE[3], "g": _edited(LARGE[1], 7)}
     info, _ = there(tmp_path, {}, new)
-    assert info.needs == (EARLIER_FILES,)
+    assert info.required_capabilities == (EARLIER_FILES,)
     assert EARLIER_FILES in list_capabilities()
     assert info.pack_bytes <= one_call({}, new) + HEAD_BYTES
 
@@ -171,13 +171,13 @@ def test_one_call_takes_its_place_where_it_is_smaller(tmp_path: Path) -> None:
     """Not where old and new files are too many for memory."""
     old, new = CASES["what is alike for some bytes only"]
     info, _ = there(tmp_path / "1", old, new)
-    assert info.needs == (SINGLE_FRAME,)
+    assert info.required_capabilities == (SINGLE_FRAME,)
     assert SINGLE_FRAME in list_capabilities()
     assert info.max_memory_bytes == BUFFER_BYTES + SINGLE_FRAME_MEMORY_BYTES
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encode, "MAX_SINGLE_FRAME_BYTES", 300_000)
         larger, _ = there(tmp_path / "2", old, new)
-    assert larger.needs == ()
+    assert larger.required_capabilities == ()
     assert larger.pack_bytes > 1.2 * info.pack_bytes
 
 
@@ -187,7 +187,7 @@ def test_one_call_takes_its_place_where_it_is_smaller(tmp_path: Path) -> None:
 def _called(frame: bytes, view: int, **more: object) -> tuple[FileGroup, bytes]:
     made, _ = group(b"", refs=[FileReference(1)])
     extent = Extent(0, len(frame), view)
-    return replace(made, view=view, literals=extent, call=True, **more), frame  # type: ignore[arg-type]
+    return replace(made, view=view, literals=extent, single_frame=True, **more), frame  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -262,5 +262,5 @@ def test_an_old_tree_that_is_too_large_for_a_call(
     monkeypatch.setattr(codec, "MAX_SINGLE_FRAME_BYTES", len(LARGE[0]) - 1)
     made, streams = _called(GOOD, 90)
     forge.plan([0, fresh("dir/new", 90)], made, streams=streams)
-    with refused(DELTA_RANGE_REFUSED, match="too many bytes"):
+    with refused(DELTA_RANGE_REFUSED, match="call too long"):
         forge.apply()

@@ -51,21 +51,21 @@ def test_new_names_cost_next_to_nothing(tmp_path: Path) -> None:
     old: Files = {"a/x.bin": bytes(range(256)) * 90, "m-1.js": _program(ONE), "n.py": b"a = 1\n"}
     new: Files = {"a/x.bin": bytes(range(255)) * 90, "m-2.js": _program(TWO), "n.py": b"a = 2\n"}
     info, _ = there(tmp_path / "1", old, new)
-    assert info.needs == (MINIFIED_NAMES,)
+    assert info.required_capabilities == (MINIFIED_NAMES,)
     assert MINIFIED_NAMES in list_capabilities()
     assert info.pack_bytes < 700
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(make, "MAX_NAMES_RATIO", 0)
         patch.setattr(encode, "MAX_SINGLE_FRAME_BYTES", 0)
         without, _ = there(tmp_path / "2", old, new)
-    assert without.needs == ()
+    assert without.required_capabilities == ()
     assert without.pack_bytes > 10 * info.pack_bytes
 
 
 def test_where_nothing_is_won_older_agents_can_read_the_pack(tmp_path: Path) -> None:
     program = _program(ONE)
     info, _ = there(tmp_path, {"m.js": program}, {"m.js": program + b"more(1)"})
-    assert info.needs == ()
+    assert info.required_capabilities == ()
 
 
 @pytest.mark.usefixtures("always")
@@ -92,7 +92,7 @@ def test_several_groups_and_windows(tmp_path: Path) -> None:
     new: Files = {f"{n}.js": _program(TWO, 300, n) for n in range(12)}
     options = PackOptions(group_bytes=20_000, window_bytes=9_000)
     info, _ = there(tmp_path, {**old, "x": b"x" * 999}, {**new, "x": b"x" * 998}, options)
-    assert info.needs == (MINIFIED_NAMES,)
+    assert info.required_capabilities == (MINIFIED_NAMES,)
 
 
 PARTS = st.sampled_from(
@@ -224,7 +224,7 @@ def _named(
     packed = compress_stream(plain)
     said = len(plain) if count is None else 8 * count
     renamed = MinifiedNames(matched, Extent(0, len(packed), said))
-    return replace(made, renaming=renamed), streams + packed
+    return replace(made, minified_names=renamed), streams + packed
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ def test_what_is_new_in_several_places_comes_once(tmp_path: Path) -> None:
     info, _ = there(tmp_path, old, new)
     assert (info.written_files, info.written_bytes) == (3, len(NOISE) + 2 * 99)
     assert info.same_files == 0
-    assert info.needs == (COPIES,)
+    assert info.required_capabilities == (COPIES,)
     assert COPIES in list_capabilities()
 
 
@@ -140,7 +140,7 @@ def test_archives_are_rebuilt_from_their_members(tmp_path: Path, level: int) -> 
     new = jar(changed, level, b"comment", 2026)
     info, _ = there(tmp_path, {"lib-1.jar": old}, {"lib-2.jar": new})
     assert info.rebuilt_archives == 1
-    assert info.needs == ((f"deflate-zlib-{level}.8",) if level else ())
+    assert info.required_capabilities == ((f"deflate-zlib-{level}.8",) if level else ())
     assert info.pack_bytes < 2000
 
 
@@ -154,7 +154,7 @@ def test_two_archives_from_one(tmp_path: Path) -> None:
 def test_what_cannot_be_deflated_alike_is_sent_as_it_is(tmp_path: Path) -> None:
     new = {**CLASSES, "org/a/C1.class": CODE * 2}
     info, _ = there(tmp_path, {"a.jar": jar(CLASSES, 6)}, {"a.jar": jar(new, 3)})
-    assert info.needs == ()
+    assert info.required_capabilities == ()
 
 
 @pytest.mark.parametrize(
@@ -177,8 +177,8 @@ def test_archives_that_are_none_are_only_bytes(tmp_path: Path, spoil: object) ->
 
 def test_archives_can_be_left_alone(tmp_path: Path) -> None:
     old, new = jar(CLASSES), jar({**CLASSES, "x": CODE})
-    info, _ = there(tmp_path, {"a": old}, {"a": new}, PackOptions(archives=False))
-    assert (info.needs, info.rebuilt_archives) == ((), 0)
+    info, _ = there(tmp_path, {"a": old}, {"a": new}, PackOptions(rebuild_archives=False))
+    assert (info.required_capabilities, info.rebuilt_archives) == ((), 0)
 
 
 def test_without_the_match_finder_packs_are_larger_but_right(

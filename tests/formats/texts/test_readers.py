@@ -39,7 +39,8 @@ def declared(form: OverlayFormat, encoding: str = "utf-8") -> OverlayManifest:
     return OverlayManifest.model_validate(
         {
             "kind": OverlayKind.TRANSLATIONS if texts else OverlayKind.SETTINGS,
-            "format": form, "slot": f"app/{place}", "overlay": place, "encoding": encoding,
+            "format": form, "release_path": f"app/{place}", "site_path": place,
+            "encoding": encoding,
         }
     )  # fmt: skip
 
@@ -103,7 +104,7 @@ def test_each_format_is_read_as_its_programs_read_it(
         (OverlayFormat.JSON, b'{"a":' * 200_000, "", None),
         (OverlayFormat.INI, b"[a]\nx=1\nx=2\n", "already exists", 3),
         (OverlayFormat.INI, b"x=1\n", "section", 1),
-        (OverlayFormat.INI, b"[a]\nx=\0\n", "zero", None),
+        (OverlayFormat.INI, b"[a]\nx=\0\n", "null", None),
         (OverlayFormat.PROPERTIES, b"a=1\nb=\xff\n", "utf-8", 2),
     ],
 )

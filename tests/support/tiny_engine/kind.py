@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class TinySettings(EngineSettings):
     """Its table."""
 
-    paths = ("directory",)
+    path_settings = ("directory",)
     directory: Path
 
     @property
@@ -34,8 +34,8 @@ class TinySettings(EngineSettings):
 class TinyKind(EngineDescriptor):
     """One table with one name in it."""
 
-    first_settings = MappingProxyType({"directory": "srv/tiny"})
-    text_columns = "columns"
+    initial_settings = MappingProxyType({"directory": "srv/tiny"})
+    text_columns_query = "columns"
 
     def make_engine(
         self,

@@ -68,7 +68,7 @@ def probe_availability(
         limit_s: So long everything may take together.
     """
     try:
-        data = read_raw_config(paths.config).data
+        data = read_raw_config(paths.config_path).data
         settings, root = (
             _require_table(data, "application"),
             _require_text(_require_table(data, "paths"), "root", "/"),
@@ -77,7 +77,7 @@ def probe_availability(
         reported = read_reported_version(paths.slots, version) if version else ""
         asked = _AvailabilityProbe(settings, Path(root), paths.current, reported, limit_s)
     except (_ProbeError, UpdaterError, OSError, ValueError) as error:
-        return Availability(AvailabilityState.UNKNOWN, why=_format_error(error))
+        return Availability(AvailabilityState.UNKNOWN, unknown_because=_format_error(error))
     return asked.run()
 
 
@@ -129,10 +129,10 @@ class _AvailabilityProbe:
         self, settings: Mapping[str, Any], root: Path, current: Path, reported: str, limit_s: float
     ) -> None:
         self._settings, self._reported, self._root = settings, reported, root
-        self._door = root / _require_text(settings, "door_file")
+        self._door = root / _require_text(settings, "maintenance_file")
         self._until = time.monotonic() + limit_s
         self._limit_s = limit_s
-        self._environment = {"NCEN_CURRENT": str(current), "NCEN_DOOR_FILE": str(self._door)}
+        self._environment = {"NCEN_CURRENT": str(current), "NCEN_MAINTENANCE_FILE": str(self._door)}
         self._connections: list[HTTPConnection] = []
         self._found: dict[str, Any] = {}
 
@@ -152,7 +152,7 @@ class _AvailabilityProbe:
             with contextlib.suppress(OSError, AttributeError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
         late = f"no answer within {self._limit_s:g} seconds"
-        health = found.get("health") or HealthProbe(HealthAnswer.NONE, late)
+        health = found.get("health") or HealthProbe(HealthAnswer.NO_ANSWER, late)
         if isinstance(health, str):
             health = HealthProbe(HealthAnswer.NOT_ASKED, health)
         seen = found.get("processes", late)
@@ -176,7 +176,7 @@ class _AvailabilityProbe:
         try:
             self._door.lstat()
         except (FileNotFoundError, NotADirectoryError):
-            return MaintenanceProbe(closed=False)
+            return MaintenanceProbe(on=False)
         except OSError as error:
             return _format_error(error)
         since = None
@@ -186,7 +186,7 @@ class _AvailabilityProbe:
                 json.loads(read_file(self._door, MAX_MAINTENANCE_FILE_BYTES))["since"]
             )
             since = reported if reported.tzinfo else None
-        return MaintenanceProbe(closed=True, since=since)
+        return MaintenanceProbe(on=True, since=since)
 
     # ---- the health address ----------------------------------------------------------------------
 
@@ -209,11 +209,11 @@ class _AvailabilityProbe:
             with connection.getresponse() as response:
                 status, body = response.status, response.read(MAX_BODY_BYTES)
                 if response.length and len(body) < MAX_BODY_BYTES:
-                    return HealthProbe(HealthAnswer.NONE, "the answer was cut short")
+                    return HealthProbe(HealthAnswer.NO_ANSWER, "the answer was cut short")
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and error.errno in PERMISSION_ERRNOS:
                 return HealthProbe(HealthAnswer.NOT_ASKED, _format_error(error))
-            return HealthProbe(HealthAnswer.NONE, along.mask_text(_format_error(error)))
+            return HealthProbe(HealthAnswer.NO_ANSWER, along.mask_text(_format_error(error)))
         finally:
             connection.close()
         refused = describe_refusal(status, along)
@@ -249,7 +249,7 @@ class _AvailabilityProbe:
 
     def _judge_response(self, status: int, body: bytes) -> HealthProbe:
         if status != 200:
-            return HealthProbe(HealthAnswer.STATUS, str(status))
+            return HealthProbe(HealthAnswer.HTTP_ERROR, str(status))
         field = _require_text(self._settings, "version_field", "version")
         if "version_command" in self._settings:
             reported = self._run_version_command()
@@ -259,13 +259,13 @@ class _AvailabilityProbe:
                 body, field, _require_text(self._settings, "version_pattern", "")
             )
         if not isinstance(fields, dict) or field not in fields:
-            return HealthProbe(HealthAnswer.NOT_UNDERSTOOD)
+            return HealthProbe(HealthAnswer.UNREADABLE)
         writes = self._settings.get("write_probe_field")
         if isinstance(writes, str) and fields.get(writes) is not True:
             return HealthProbe(HealthAnswer.CANNOT_WRITE)
         text = str(fields[field])[:100]
         well = matches_reported_version(fields[field], self._reported)
-        return HealthProbe(HealthAnswer.WELL if well else HealthAnswer.OTHER_VERSION, text)
+        return HealthProbe(HealthAnswer.HEALTHY if well else HealthAnswer.OTHER_VERSION, text)
 
     # ---- processes -------------------------------------------------------------------------------
 

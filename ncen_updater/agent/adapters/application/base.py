@@ -52,8 +52,8 @@ class HealthResult:
     results: tuple[ProbeResult, ...]
     reported: Mapping[str, object] = field(default_factory=dict)
     answered: bool = True
-    missing: tuple[str, ...] = ()
-    refused: bool = False
+    missing_parts: tuple[str, ...] = ()
+    credentials_refused: bool = False
     status: int | None = None
 
     def __bool__(self) -> bool:

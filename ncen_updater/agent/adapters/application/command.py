@@ -41,9 +41,11 @@ class CommandApplication(BaseApplication):
     """Start, stop and status by commands; see ``ApplicationSettings`` for what they promise."""
 
     def _make_part(
-        self, settings: ControlSettings, name: str, *, after_open: bool
+        self, settings: ControlSettings, name: str, *, start_after_maintenance: bool
     ) -> ApplicationPart:
-        return _CommandPart(name, after_open, settings, self._environment, self._hold_order_lock)
+        return _CommandPart(
+            name, start_after_maintenance, settings, self._environment, self._hold_order_lock
+        )
 
     def stop(self) -> None:
         """Stop every part."""
@@ -65,7 +67,7 @@ class CommandApplication(BaseApplication):
                 closed either.
             APPLICATION_COMMAND_RUNNING: If somebody else's order does not come to its end.
         """
-        maintenance_file = self._settings.door_file
+        maintenance_file = self._settings.maintenance_file
         path = maintenance_file.with_name(f"{maintenance_file.name}.order")
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)

@@ -59,7 +59,7 @@ class BaseApplication(Application):
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
         self._settings = settings
-        self._door = MaintenanceFile(settings.door_file, make_note)
+        self._door = MaintenanceFile(settings.maintenance_file, make_note)
         self._prober = HealthProber(settings, run=self._run_version_command)
         self._clock = clock
         self._wait = wait
@@ -67,14 +67,17 @@ class BaseApplication(Application):
             **(build_minimal_environment() if environment is None else environment),
             **settings.environment,
             "NCEN_CURRENT": str(current),
-            "NCEN_DOOR_FILE": str(settings.door_file),
+            "NCEN_MAINTENANCE_FILE": str(settings.maintenance_file),
         }
-        further = (self._make_part(p, p.name, after_open=p.after_open) for p in settings.parts)
-        self._parts = (self._make_part(settings, "", after_open=False), *further)
+        further = (
+            self._make_part(p, p.name, start_after_maintenance=p.start_after_maintenance)
+            for p in settings.parts
+        )
+        self._parts = (self._make_part(settings, "", start_after_maintenance=False), *further)
 
     @abc.abstractmethod
     def _make_part(
-        self, settings: ControlSettings, name: str, *, after_open: bool
+        self, settings: ControlSettings, name: str, *, start_after_maintenance: bool
     ) -> ApplicationPart:
         """Return one part; called once the environment is known."""
 
@@ -96,7 +99,7 @@ class BaseApplication(Application):
             part.name
             for part in self._parts
             if part.name
-            and (include_deferred or not part.after_open)
+            and (include_deferred or not part.start_after_maintenance)
             and not part.is_stable(since_last_check=include_deferred)
         )
 
@@ -123,15 +126,15 @@ class BaseApplication(Application):
 
     def start(self) -> None:
         """Start what ``current`` points at, unless it runs."""
-        self._start(after_open=False)
+        self._start(start_after_maintenance=False)
 
     def start_deferred_parts(self) -> None:
         """Start the parts that wait until officers are in."""
-        self._start(after_open=True)
+        self._start(start_after_maintenance=True)
 
-    def _start(self, *, after_open: bool) -> None:
+    def _start(self, *, start_after_maintenance: bool) -> None:
         for part in self._parts:
-            if part.after_open is after_open and not part.is_running():
+            if part.start_after_maintenance is start_after_maintenance and not part.is_running():
                 logger.info("starting %s", part.what)
                 part.request_start(self._settings.health_timeout_s)
 
@@ -178,7 +181,7 @@ class BaseApplication(Application):
         if not missing:
             return health
         results = tuple(ProbeResult(f"part {name}", "does not run") for name in missing)
-        return replace(health, results=(*health.results, *results), missing=missing)
+        return replace(health, results=(*health.results, *results), missing_parts=missing)
 
 
 def _make_stop_error(name: str, seconds: float, problem: str, *, refused: bool) -> StopError:
@@ -237,9 +240,9 @@ def check_maintenance_page(
     Raises:
         HEALTH_SETTINGS_WRONG: The address cannot be used.
     """
-    if settings.front_url is None:
+    if settings.public_url is None:
         return None
-    parts = urlsplit(settings.front_url)
+    parts = urlsplit(settings.public_url)
     base = f"{parts.scheme}://{parts.netloc}"
     # What the application is asked with is not for whoever stands in front.
     alone = {"health_url": base, "health_headers": None, "health_token_file": None}

@@ -114,7 +114,11 @@ class HealthProber:
         refused = any(answer.refusal for answer in answers) or not self._are_credentials_usable()
         status = answers[0].status if answers else None
         return HealthResult(
-            tuple(results), reported, answered=bool(answers), refused=refused, status=status
+            tuple(results),
+            reported,
+            answered=bool(answers),
+            credentials_refused=refused,
+            status=status,
         )
 
     def _are_credentials_usable(self) -> bool:

@@ -20,7 +20,7 @@ class ApplicationPart(abc.ABC):
         self, name: str = "", *, start_after_maintenance: bool = False, what: str = ""
     ) -> None:
         self.name, self.what = name, what or name or "the application"
-        self.after_open = start_after_maintenance
+        self.start_after_maintenance = start_after_maintenance
 
     @abc.abstractmethod
     def is_running(self) -> bool:

@@ -24,14 +24,14 @@ class SoakState:
     Attributes:
         looks: All of them.
         bad: The bad ones.
-        bad_in_a_row: The bad ones since the last good one.
+        consecutive_failures: The bad ones since the last good one.
         unknown: Whether the last one says nothing, since something else than the release is away.
     """
 
-    looks: int = 0
-    bad: int = 0
-    bad_in_a_row: int = 0
-    unknown: bool = False
+    checks: int = 0
+    failures: int = 0
+    consecutive_failures: int = 0
+    inconclusive: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class SoakResult:
 
     verdict: SoakVerdict
     state: SoakState
-    last: HealthResult | None
+    last_health: HealthResult | None
     seconds: float
 
     def __bool__(self) -> bool:
@@ -54,11 +54,11 @@ class SoakResult:
 def count_check(state: SoakState, *, healthy: bool, unknown: bool = False) -> SoakState:
     """Count one look; one that says nothing is not counted, and ends a bad row."""
     if unknown:
-        return SoakState(state.looks, state.bad, unknown=True)
+        return SoakState(state.checks, state.failures, inconclusive=True)
     return SoakState(
-        looks=state.looks + 1,
-        bad=state.bad + (not healthy),
-        bad_in_a_row=0 if healthy else state.bad_in_a_row + 1,
+        checks=state.checks + 1,
+        failures=state.failures + (not healthy),
+        consecutive_failures=0 if healthy else state.consecutive_failures + 1,
     )
 
 
@@ -76,9 +76,9 @@ def judge_soak(
         seconds: Length of the soak.
         max_failures: So many bad looks in a row count as bad.
     """
-    if state.bad_in_a_row >= max_failures:
+    if state.consecutive_failures >= max_failures:
         return SoakVerdict.FAILED
-    if elapsed_s >= seconds and state.bad_in_a_row == 0 and not state.unknown:
+    if elapsed_s >= seconds and state.consecutive_failures == 0 and not state.inconclusive:
         return SoakVerdict.PASSED
     return SoakVerdict.CONTINUE
 
@@ -122,9 +122,9 @@ def run_soak(
         begun = clock()
         last = check()
         state = count_check(state, healthy=bool(last), unknown=not last and is_inconclusive())
-        if state.unknown:
+        if state.inconclusive:
             wait(interval_s)
             begin += clock() - begun
-        elif state.bad_in_a_row < max_failures:
+        elif state.consecutive_failures < max_failures:
             remaining = seconds - (clock() - begin)
             wait(min(interval_s, remaining) if remaining > 0 else interval_s)

@@ -66,8 +66,12 @@ class SystemdApplication(BaseApplication):
             wait=wait,
         )
 
-    def _make_part(self, settings: ControlSettings, name: str, *, after_open: bool) -> _SystemdUnit:
-        return _SystemdUnit(name, after_open, settings, self._environment, self._systemctl)
+    def _make_part(
+        self, settings: ControlSettings, name: str, *, start_after_maintenance: bool
+    ) -> _SystemdUnit:
+        return _SystemdUnit(
+            name, start_after_maintenance, settings, self._environment, self._systemctl
+        )
 
     def why_down(self) -> str | None:
         """See :meth:`Application.why_down`."""

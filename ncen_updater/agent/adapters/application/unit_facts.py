@@ -40,7 +40,7 @@ def seen_of(facts: Mapping[str, str]) -> ProcessState:
         state in ACTIVE_STATES,
         failed=state == "failed" and not (asked or too_slow_to_end),
         enabled=facts.get("UnitFileState", "") in ENABLED_STATES,
-        started=entered > 0,
+        started_since_boot=entered > 0,
         since=_to_wall_time(changed) if changed else None,
         by_itself=entered < dead < left,
     )

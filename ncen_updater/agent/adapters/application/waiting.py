@@ -38,7 +38,7 @@ def after_look(same: SameAnswer | None, health: HealthResult, at: float) -> Same
     anew; so does a refusal, which says nothing of the release.
     """
     status = health.status or 0
-    if health or health.refused or status < 500 or status in COMING:
+    if health or health.credentials_refused or status < 500 or status in COMING:
         return None
     if same is None or same.problems != health.problems:
         return SameAnswer(health.problems, at)
@@ -67,7 +67,7 @@ class HealthWaitResult:
     health: HealthResult
     healthy: bool
     seconds: float
-    looks: int
+    checks: int
     same: SameAnswer | None = None
 
     def __bool__(self) -> bool:

@@ -6,7 +6,7 @@ change their roles together or not at all. A third engine implements this and no
 Roles: *live* is what the application opens; a *candidate* (``<name>__next_<change>``) is a copy on
 its way to become live; a *previous* (``<name>__prev_<change>``) is what was live before the
 cut-over of that change, frozen. A change that leaves the databases *as they are*
-(``ChangeRef.as_is``) makes no copy and migrates nothing: its cut-over writes the marker into the
+(``ChangeRef.no_copy``) makes no copy and migrates nothing: its cut-over writes the marker into the
 live set, in one act, and its way back takes that marker away again.
 
 What engines and their callers tell each other stands first: plain data. Every act is idempotent:
@@ -66,15 +66,15 @@ class ChangeRef:
         release: Version that the databases belong to after the cut-over.
         source: Id of an earlier change whose *previous* databases are copied instead of the live
             ones (going back to what was kept); None for the live ones.
-        as_is: Whether the live databases go to the other release as they are: nothing is copied,
+        no_copy: Whether the live databases go to the other release as they are: nothing is copied,
             nothing migrated, and there are neither candidates nor previous ones.
     """
 
     id: str
     generation: int
     release: str
-    source: str | None = None
-    as_is: bool = False
+    retained_from: str | None = None
+    no_copy: bool = False
 
     def get_candidate(self, name: str) -> CandidateDatabase:
         """The candidate of a name."""
@@ -127,7 +127,7 @@ class DatabaseFacts:
     """
 
     name: str
-    physical: str
+    physical_name: str
     size_bytes: int
     details: Mapping[str, object] = field(default_factory=dict)
 
@@ -159,13 +159,13 @@ class ChangeEvidence:
         later: Whether the live set was brought by a later change.
     """
 
-    swapped: bool
+    is_cut_over: bool
     fenced: bool
     candidates: tuple[str, ...] = ()
     previous: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     committed: bool = False
-    later: bool = False
+    superseded: bool = False
     closed: tuple[str, ...] = field(default=(), compare=False)
     fenced_by: tuple[str, ...] = field(default=(), compare=False)
     shut: Sequence[tuple[str, str]] = field(default=(), compare=False)
@@ -179,7 +179,7 @@ class CopyPlan:
         data: JSON-able, by logical name: engine-specific facts such as object id, method, size.
     """
 
-    data: Mapping[str, Mapping[str, object]]
+    copies: Mapping[str, Mapping[str, object]]
 
 
 @dataclass(frozen=True)
@@ -229,13 +229,13 @@ class MigrationSet:
     release: str
     slot: Path
     databases: Mapping[str, Sequence[SqlMigration]]
-    command: MigratorCommand | None = None
+    migrator: MigratorCommand | None = None
     compatibility: SchemaCompatibility | None = None
 
     @property
     def contract_program(self) -> DatabaseProgram | None:
         """What brings the application's own migrations to their end once officers are in."""
-        return self.command.contract if self.command is not None else None
+        return self.migrator.contract if self.migrator is not None else None
 
 
 @dataclass(frozen=True)
@@ -281,9 +281,9 @@ class MigratorUser:
 class DatabaseEngine(abc.ABC):
     """All databases of a site in one engine. See the module for the contract."""
 
-    kind: ClassVar[str]  # a name of .engines.ENGINES; fills {engine} in manifests
+    engine_name: ClassVar[str]  # a name of .engines.ENGINES; fills {engine} in manifests
     #: Whether a program may work on live databases while the application does.
-    runs_beside: ClassVar[bool] = False
+    supports_online_programs: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod
@@ -472,7 +472,7 @@ class DatabaseEngine(abc.ABC):
         What :meth:`count_lost_rows` counts then, and :meth:`count_lost_rows` later counts again. An
         engine that knows since when a row is there counts none of them, and answers at once.
         """
-        return self.count_lost_rows(dataclasses.replace(change, source=change.id))
+        return self.count_lost_rows(dataclasses.replace(change, retained_from=change.id))
 
     @abc.abstractmethod
     def find_migrator_user(self) -> MigratorUser | None:
@@ -623,7 +623,8 @@ class DatabaseEngine(abc.ABC):
     ) -> None:
         """Run a program of a release on the live databases, while the application works on them.
 
-        Only where :attr:`runs_beside` is true. Nothing is marked, and nothing undoes it.
+        Only where :attr:`supports_online_programs` is true. Nothing is marked, and nothing undoes
+        it.
 
         Args:
             program: The program.
@@ -636,7 +637,7 @@ class DatabaseEngine(abc.ABC):
             MIGRATOR_FAILED: It failed; what it did until then stays.
         """
         raise NotImplementedError(
-            f"{self.kind}: {program}, {slot}, {progress}, {change}, {lock_fd}"
+            f"{self.engine_name}: {program}, {slot}, {progress}, {change}, {lock_fd}"
         )
 
     def terminate_online_program(self) -> bool:

@@ -34,19 +34,20 @@ class EngineDescriptor(abc.ABC):
     """An engine before there is one to ask: how it is made, and its words of SQL.
 
     Attributes:
-        first_settings: What an installation writes into it.
+        initial_settings: What an installation writes into it.
         begin: Opens a transaction, for eyes.
-        before_commit: What a migration's transaction says at its end, for eyes.
-        server_files: Below which a server keeps its own files where the system's packages put them.
-        text_columns: Asks for (table, column, ...) of all that may hold a person's words; both
-            quoted, and none of them the agent's own.
+        pre_commit_statements: What a migration's transaction says at its end, for eyes.
+        server_directory: Below which a server keeps its own files where the system's packages put
+            them.
+        text_columns_query: Asks for (table, column, ...) of all that may hold a person's words;
+            both quoted, and none of them the agent's own.
     """
 
-    first_settings: ClassVar[Mapping[str, str]] = {}
-    begin: ClassVar[str] = "BEGIN;"
-    before_commit: ClassVar[tuple[str, ...]] = ()
-    server_files: ClassVar[str | None] = None
-    text_columns: ClassVar[str]
+    initial_settings: ClassVar[Mapping[str, str]] = {}
+    begin_statement: ClassVar[str] = "BEGIN;"
+    pre_commit_statements: ClassVar[tuple[str, ...]] = ()
+    server_directory: ClassVar[str | None] = None
+    text_columns_query: ClassVar[str]
 
     @abc.abstractmethod
     def make_engine(

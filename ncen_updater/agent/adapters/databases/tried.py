@@ -73,7 +73,7 @@ class ColumnRoundTrip(JsonRecord):
     Attributes:
         column: ``database.table.column``.
         kept: Rows whose value stood in the tables of the release before, too.
-        came_back: Rows whose value did not, but stood in its column again after the way forward.
+        restored: Rows whose value did not, but stood in its column again after the way forward.
         lost: Rows whose value did neither.
         refused: Rows with a value with which the way back does not go.
         untried: Rows that got no value, by reason.
@@ -81,10 +81,10 @@ class ColumnRoundTrip(JsonRecord):
 
     column: str
     kept: int = 0
-    came_back: int = 0
+    restored: int = 0
     lost: int = 0
     refused: int = 0
-    untried: Mapping[UntestedReason, int] = field(default_factory=dict)
+    untested: Mapping[UntestedReason, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,14 +97,14 @@ class RoundTripResult(JsonRecord):
     """
 
     columns: tuple[ColumnRoundTrip, ...] = ()
-    stopped: str | None = None
+    failure: str | None = None
 
     def count_values(self, what: str) -> int:
-        """Count ``kept``, ``came_back``, ``lost`` or ``refused`` over all columns."""
+        """Count ``kept``, ``restored``, ``lost`` or ``refused`` over all columns."""
         return sum(int(getattr(column, what)) for column in self.columns)
 
     def list_columns(self, what: str) -> tuple[str, ...]:
-        """Name the columns with ``kept``, ``came_back``, ``lost`` or ``refused`` values."""
+        """Name the columns with ``kept``, ``restored``, ``lost`` or ``refused`` values."""
         return tuple(column.column for column in self.columns if getattr(column, what))
 
     @property
@@ -112,9 +112,9 @@ class RoundTripResult(JsonRecord):
         """The columns of which no row could be tried, by the first reason."""
         found: Counter[UntestedReason] = Counter()
         for column in self.columns:
-            tried = column.kept + column.came_back + column.lost + column.refused
-            if not tried and column.untried:
-                found[next(iter(column.untried))] += 1
+            tried = column.kept + column.restored + column.lost + column.refused
+            if not tried and column.untested:
+                found[next(iter(column.untested))] += 1
         return found
 
 
@@ -190,13 +190,13 @@ class RoundTripObservation:
         refusing: By table the columns with whose first values the way back did not go.
     """
 
-    older: DatabaseSample
-    plain: DatabaseSample
+    before: DatabaseSample
+    upgraded: DatabaseSample
     written: DatabaseSample
-    refusals: Mapping[str, UntestedCounts]
-    back: DatabaseSample | None
-    again: DatabaseSample | None
-    refusing: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    untested: Mapping[str, UntestedCounts]
+    rolled_back: DatabaseSample | None
+    upgraded_again: DatabaseSample | None
+    rejecting: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 def judge_columns(database: str, observation: RoundTripObservation) -> Iterator[ColumnRoundTrip]:
@@ -212,9 +212,9 @@ def _judge_column(
     table = seen.written[name]
     found: Counter[str] = Counter()
     untried: Counter[UntestedReason] = Counter()
-    refusals = seen.refusals.get(name, {}).get(column, Counter())
-    if column in seen.refusing.get(name, frozenset()):
-        return ColumnRoundTrip(label, refused=len(table.rows), untried=dict(refusals))
+    refusals = seen.untested.get(name, {}).get(column, Counter())
+    if column in seen.rejecting.get(name, frozenset()):
+        return ColumnRoundTrip(label, refused=len(table.rows), untested=dict(refusals))
     if not table.key:
         untried[UntestedReason.NO_KEY] += 1
     elif not table.rows:
@@ -229,34 +229,35 @@ def _judge_column(
                 untried[reason] += 1
             else:
                 found[what] += 1
-    return ColumnRoundTrip(
-        label, found["kept"], found["came_back"], found["lost"], 0, dict(untried)
-    )
+    return ColumnRoundTrip(label, found["kept"], found["restored"], found["lost"], 0, dict(untried))
 
 
 def _judge_value(
     name: str, column: str, key: RowKey, value: str | None, seen: RoundTripObservation
 ) -> str | UntestedReason:
-    """What became of one value: ``kept``, ``came_back`` or ``lost``, or why it was not tried."""
-    plain = _find_row(seen.plain, name, key)
+    """What became of one value: ``kept``, ``restored`` or ``lost``, or why it was not tried."""
+    plain = _find_row(seen.upgraded, name, key)
     if value is None or (plain is not None and plain.get(column) == value):
         return UntestedReason.REFUSED
-    if seen.back is None:
+    if seen.rolled_back is None:
         return UntestedReason.NOT_COMPLETED
-    back = _find_row(seen.back, name, key) or {}
-    older = seen.older.get(name)
+    back = _find_row(seen.rolled_back, name, key) or {}
+    older = seen.before.get(name)
     if older is not None and column in older.types:
         if back.get(column) == value:
             return "kept"
     elif value in (back[other] for other in back.keys() - seen.written[name].types.keys()):
         # It stood under a name that is no more, if it also comes back from there.
-        there = seen.again is None or (_find_row(seen.again, name, key) or {}).get(column) == value
+        there = (
+            seen.upgraded_again is None
+            or (_find_row(seen.upgraded_again, name, key) or {}).get(column) == value
+        )
         return "kept" if there else "lost"
-    if seen.again is None:
+    if seen.upgraded_again is None:
         return UntestedReason.NOT_COMPLETED
-    again = (_find_row(seen.again, name, key) or {}).get(column)
+    again = (_find_row(seen.upgraded_again, name, key) or {}).get(column)
     if again == value:
-        return "came_back"
+        return "restored"
     if (
         plain is not None
         and again == plain.get(column)
@@ -268,14 +269,14 @@ def _judge_value(
 
 def _is_written_by_release(name: str, column: str, key: RowKey, seen: RoundTripObservation) -> bool:
     """Whether the release writes that into this row of an older table each time that it comes."""
-    older = seen.older.get(name)
-    if older is None or seen.back is None:
+    older = seen.before.get(name)
+    if older is None or seen.rolled_back is None:
         return False
-    before, plain = _find_row(seen.older, name, key), _find_row(seen.plain, name, key)
+    before, plain = _find_row(seen.before, name, key), _find_row(seen.upgraded, name, key)
     if before is not None and plain is not None and column in before:
         return before[column] != plain[column]
     # Its way down takes away rows that it put there.
-    return name in seen.back and _find_row(seen.back, name, key) is None
+    return name in seen.rolled_back and _find_row(seen.rolled_back, name, key) is None
 
 
 def _find_row(sample: DatabaseSample, name: str, key: RowKey) -> Mapping[str, str | None] | None:
@@ -301,7 +302,7 @@ def find_undeclared_losses(
     wide = {
         database
         for database, found in declared.items()
-        if any(loss.needs_catalog or loss.how is LossKind.ROWS for loss in found)
+        if any(loss.needs_catalog or loss.kind is LossKind.ROWS for loss in found)
     }
     return tuple(
         column.column

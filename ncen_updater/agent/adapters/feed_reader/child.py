@@ -78,10 +78,10 @@ NETWORK_ACTS = ("refresh", "fetch")
 #: Signs of life come every ten seconds. A list is small; what of a release came in half a day is
 #: kept, and the next download goes on from there.
 ACT_LIMITS = {
-    "refresh": WorkerLimits(silence_s=300, total_s=3600),
-    "fetch": WorkerLimits(silence_s=300, total_s=12 * 3600),
-    "import": WorkerLimits(silence_s=300, total_s=12 * 3600),
-    "mirror": WorkerLimits(silence_s=300, total_s=72 * 3600),
+    "refresh": WorkerLimits(silence_timeout_s=300, total_timeout_s=3600),
+    "fetch": WorkerLimits(silence_timeout_s=300, total_timeout_s=12 * 3600),
+    "import": WorkerLimits(silence_timeout_s=300, total_timeout_s=12 * 3600),
+    "mirror": WorkerLimits(silence_timeout_s=300, total_timeout_s=72 * 3600),
 }
 #: What an act brings that fetches lists alone.
 METADATA_ALLOWANCE = DiskAllowance()
@@ -130,7 +130,7 @@ class WorkerReleaseSource(TufReleaseSource):
             "ncen_updater.agent.adapters.feed_reader.worker",
             # It is read again from another directory.
             (str(config_path.absolute()),),
-            expects=EXPECTED_ERRORS,
+            expected_errors=EXPECTED_ERRORS,
         )
         others = {config.site.product, AGENT_PRODUCT} - {self._product}
         self._lists: list[TufReleaseSource] = [
@@ -261,7 +261,7 @@ class WorkerReleaseSource(TufReleaseSource):
         act = str(order["act"])
         limits = ACT_LIMITS[act]
         if act in NETWORK_ACTS:  # the others write elsewhere, too, and for a person
-            limits = replace(limits, file_bytes=brings.size + MARGIN_BYTES)
+            limits = replace(limits, max_file_bytes=brings.size + MARGIN_BYTES)
         worker = replace(self._worker, limits=limits)
         if act in NETWORK_ACTS and self._unit is not None:
             worker = replace(worker, socket=self._unit)
@@ -325,7 +325,7 @@ class WorkerReleaseSource(TufReleaseSource):
             raise make_space_error(self._received, RESERVED_BYTES)
         raise TrustError(
             READER_FILLS_DISK, path=self._received, size_bytes=watch.now.size,
-            names=watch.now.names, detail=verdict.value,
+            names=watch.now.inodes, detail=verdict.value,
         )  # fmt: skip
 
     def _find_worker_user(self) -> tuple[int, int] | None:

@@ -56,7 +56,7 @@ class DiskUsage:
     """
 
     size: int = 0
-    names: int = 0
+    inodes: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,15 @@ class DiskAllowance:
     """What may come, without the margin."""
 
     size: int = 0
-    names: int = 0
+    inodes: int = 0
 
     def __add__(self, other: DiskAllowance) -> DiskAllowance:
         """Both together."""
-        return DiskAllowance(self.size + other.size, self.names + other.names)
+        return DiskAllowance(self.size + other.size, self.inodes + other.inodes)
 
     def is_exceeded_by(self, use: DiskUsage) -> bool:
         """Whether more is there, the margin counted."""
-        return use.size > self.size + MARGIN_BYTES or use.names > self.names + MARGIN_INODES
+        return use.size > self.size + MARGIN_BYTES or use.inodes > self.inodes + MARGIN_INODES
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,12 @@ class FreeSpace:
     Attributes:
         size: Bytes for who asks.
         names: Inodes.
-        all_names: Inodes that it has.
+        total_inodes: Inodes that it has.
     """
 
     size: int
-    names: int = 0
-    all_names: int = 0
+    inodes: int = 0
+    total_inodes: int = 0
 
 
 class DiskVerdict(StrEnum):
@@ -117,9 +117,9 @@ def judge_disk_usage(
         free_before: What was free when the order was given.
         free_now: What is free.
     """
-    if order.is_exceeded_by(DiskUsage(now.size - before.size, now.names - before.names)):
+    if order.is_exceeded_by(DiskUsage(now.size - before.size, now.inodes - before.inodes)):
         return DiskVerdict.OVER_ALLOWANCE
-    grown = now.size > before.size + SLACK_BYTES or now.names > before.names + SLACK_INODES
+    grown = now.size > before.size + SLACK_BYTES or now.inodes > before.inodes + SLACK_INODES
     if announced is not None and grown and announced.is_exceeded_by(now):
         return DiskVerdict.UNANNOUNCED
     full = (announced or DiskAllowance()).is_exceeded_by(now)
@@ -127,10 +127,10 @@ def judge_disk_usage(
     taken = free_before.size - free_now.size > MARGIN_BYTES or (full and now.size > before.size)
     if free_now.size < RESERVED_BYTES and taken:
         return DiskVerdict.NO_SPACE
-    taken = free_before.names - free_now.names > RESERVED_INODES or (
-        full and now.names > before.names
+    taken = free_before.inodes - free_now.inodes > RESERVED_INODES or (
+        full and now.inodes > before.inodes
     )
-    if free_now.all_names and free_now.names < RESERVED_INODES and taken:
+    if free_now.total_inodes and free_now.inodes < RESERVED_INODES and taken:
         return DiskVerdict.NO_SPACE
     return DiskVerdict.OK
 
@@ -188,7 +188,7 @@ def measure_usage(directories: Sequence[Path], limit: DiskAllowance) -> DiskUsag
                 except (FileNotFoundError, NotADirectoryError):
                     continue  # exchanged or gone: what is there now counts at the next look
                 if any(part.count("/") > MAX_DEPTH for part in ahead):
-                    return DiskUsage(size, limit.names + MARGIN_INODES + 1)
+                    return DiskUsage(size, limit.inodes + MARGIN_INODES + 1)
         finally:
             handle.close()
     return DiskUsage(size, names)
@@ -239,7 +239,7 @@ class DiskMonitor:
     def check_now(self) -> DiskVerdict:
         """Judge what is there now."""
         before = self._before
-        most = DiskAllowance(before.size, before.names) + self._order
+        most = DiskAllowance(before.size, before.inodes) + self._order
         self.now = measure_usage(self._places, most)
         return judge_disk_usage(
             before,

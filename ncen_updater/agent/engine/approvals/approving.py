@@ -42,14 +42,14 @@ class ApprovalSubject:
 
     target: str
     plan: UpgradePlan
-    standing: ApprovalStatus
-    people: ApprovalCount
-    scheduled: ScheduleRecord | None
+    status: ApprovalStatus
+    count: ApprovalCount
+    schedule: ScheduleRecord | None
 
     @property
     def binding(self) -> str:
         """What approvals carry; empty where nothing can be approved yet."""
-        return self.standing.basis.compute_binding() if self.standing.basis else ""
+        return self.status.basis.compute_binding() if self.status.basis else ""
 
 
 def find_upgrade_to_approve(
@@ -86,7 +86,7 @@ def find_upgrade_to_approve(
     standing = read_approval_status(site, journal, plan.digest, name)
     consent = ApprovalStore(journal)
     binding = standing.basis.compute_binding() if standing.basis else ""
-    people = consent.count_for_binding(binding, site.config.service.approvals)
+    people = consent.count_for_binding(binding, site.config.service.required_approvals)
     return ApprovalSubject(name, plan, standing, people, consent.find_schedule(binding))
 
 
@@ -98,10 +98,10 @@ def require_approvable_basis(subject: ApprovalSubject) -> ApprovalBasis:
         NOT_REHEARSED, REHEARSAL_OUTDATED: If there is nothing that holds.
     """
     refuse_lasting(subject.plan.findings)
-    if subject.standing.basis is not None:
-        return subject.standing.basis
-    if subject.standing.voids:
-        reasons = join_texts(void.text for void in subject.standing.voids)
+    if subject.status.basis is not None:
+        return subject.status.basis
+    if subject.status.void_reasons:
+        reasons = join_texts(void.text for void in subject.status.void_reasons)
         raise UpdaterError(REHEARSAL_OUTDATED, version=subject.target, reasons=reasons)
     raise UpdaterError(NOT_REHEARSED, version=subject.target)
 
@@ -115,7 +115,7 @@ def approve_upgrade(journal: Journal, subject: ApprovalSubject, actor: Actor) ->
         OPEN_CHANGE: If a change is open: what it comes to is to be seen first.
     """
     basis = require_approvable_basis(subject)
-    needed = subject.people.needed
+    needed = subject.count.needed
     return ApprovalStore(journal).add(
         subject.binding, subject.target, basis.to_json(), actor, needed
     )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 #: The tables of the configuration that an upgrade depends on. Where the feed is, and when the
 #: service works, may change without anybody approving again: what is installed is signed.
-DIGESTED_SETTINGS = ("site", "paths", "databases", "overlay", "application", "soak", "keep")
+DIGESTED_SETTINGS = ("site", "paths", "databases", "overlay", "application", "soak", "retention")
 
 
 def compute_configuration_digest(site: Site) -> str:
@@ -41,12 +41,12 @@ def compute_approval_basis(
     """
     from ncen_updater.agent.adapters.databases.base import LiveDatabase
 
-    engine = site.engine
+    engine = site.database_engine
     return ApprovalBasis(
         plan=plan,
         schemas={n: engine.compute_fingerprint(LiveDatabase(n)) for n in engine.names},
         configuration=compute_configuration_digest(site),
         rehearsal=rehearsal,
         sizes={facts.name: facts.size_bytes for facts in engine.describe_databases()},
-        at=at,
+        rehearsed_at=at,
     )

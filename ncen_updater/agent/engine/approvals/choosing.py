@@ -31,13 +31,13 @@ class ApprovedRelease:
     """
 
     path: UpgradePath | None = None
-    also: tuple[str, ...] = ()
-    gone: tuple[str, ...] = ()
+    also_approved: tuple[str, ...] = ()
+    unavailable: tuple[str, ...] = ()
 
     @property
     def available(self) -> tuple[str, ...]:
         """Releases that enough people approved and that can be taken; what comes first is first."""
-        return (self.path.target.version, *self.also) if self.path else ()
+        return (self.path.target.version, *self.also_approved) if self.path else ()
 
     @property
     def target_version(self) -> Version | None:
@@ -63,7 +63,9 @@ def find_approved_release(
         return ApprovedRelease()
     found: list[UpgradePath] = []
     gone: list[str] = []
-    for name in ApprovalStore(journal).list_approved_releases(site.config.service.approvals):
+    for name in ApprovalStore(journal).list_approved_releases(
+        site.config.service.required_approvals
+    ):
         if Version(name) <= current:
             continue
         path = find_path_to(site, journal, offers, Version(name))

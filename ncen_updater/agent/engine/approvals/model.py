@@ -28,8 +28,8 @@ class VoidReason(StrEnum):
     SCHEMA = "schema"
     CONFIGURATION = "configuration"
     REHEARSAL = "rehearsal"
-    GROWN = "grown"
-    AGED = "aged"
+    DATABASE_GREW = "database-grew"
+    REHEARSAL_TOO_OLD = "rehearsal-too-old"
 
 
 VOID_REASON_TEXTS: Mapping[VoidReason, str] = {
@@ -37,8 +37,8 @@ VOID_REASON_TEXTS: Mapping[VoidReason, str] = {
     VoidReason.SCHEMA: N_("the schema of database '{name}' changed"),
     VoidReason.CONFIGURATION: N_("the configuration changed"),
     VoidReason.REHEARSAL: N_("there is a newer rehearsal"),
-    VoidReason.GROWN: N_("database '{name}' grew by {percent} % since the rehearsal"),
-    VoidReason.AGED: N_("the rehearsal is too old (age in days: {days})"),
+    VoidReason.DATABASE_GREW: N_("database '{name}' grew by {percent} % since the rehearsal"),
+    VoidReason.REHEARSAL_TOO_OLD: N_("the rehearsal is too old (age in days: {days})"),
 }
 
 
@@ -60,12 +60,12 @@ class ApprovalBasis(JsonRecord):
     configuration: str
     rehearsal: str = ""
     sizes: Mapping[str, int] = field(default_factory=dict)
-    at: datetime | None = None
+    rehearsed_at: datetime | None = None
 
     def compute_binding(self) -> str:
         """Return the SHA-256 (hexadecimal) that approvals carry."""
         parts = asdict(self)
-        del parts["sizes"], parts["at"]
+        del parts["sizes"], parts["rehearsed_at"]
         content = json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()
         return hashlib.sha256(content).hexdigest()
 
@@ -88,7 +88,7 @@ def find_void_reasons(
     current: ApprovalBasis,
     *,
     now: datetime,
-    growth_percent: float,
+    max_growth_percent: float,
     max_age: timedelta,
 ) -> tuple[VoidedApproval, ...]:
     """Compare what was approved with what would be done now; empty means it holds.
@@ -97,7 +97,7 @@ def find_void_reasons(
         approved: What was approved.
         current: The same facts, fresh.
         now: The time.
-        growth_percent: So much may a database grow in the meantime.
+        max_growth_percent: So much may a database grow in the meantime.
         max_age: So old may a rehearsal become.
     """
     found: list[VoidedApproval] = []
@@ -115,12 +115,18 @@ def find_void_reasons(
         found.append(VoidedApproval(VoidReason.REHEARSAL))
     for name, before in sorted(approved.sizes.items()):
         size = current.sizes.get(name, before)
-        if size > before * (1 + growth_percent / 100):
+        if size > before * (1 + max_growth_percent / 100):
             percent = round(100 * (size - before) / before) if before else 100
-            found.append(VoidedApproval(VoidReason.GROWN, {"name": name, "percent": percent}))
+            found.append(
+                VoidedApproval(VoidReason.DATABASE_GREW, {"name": name, "percent": percent})
+            )
     # A clock that was set back does not make an old rehearsal young, nor a young one void.
-    if approved.at is not None and now - approved.at > max_age:
-        found.append(VoidedApproval(VoidReason.AGED, {"days": (now - approved.at).days}))
+    if approved.rehearsed_at is not None and now - approved.rehearsed_at > max_age:
+        found.append(
+            VoidedApproval(
+                VoidReason.REHEARSAL_TOO_OLD, {"days": (now - approved.rehearsed_at).days}
+            )
+        )
     return tuple(found)
 
 
@@ -136,7 +142,7 @@ class Approval:
     """
 
     binding: str
-    who: str
+    actor: str
     uid: int
     at: datetime
 
@@ -145,13 +151,13 @@ class Approval:
 class ApprovalCount:
     """How many have said yes to one binding."""
 
-    given: tuple[Approval, ...]
+    approvals: tuple[Approval, ...]
     needed: int
 
     @property
     def missing(self) -> int:
         """How many more people have to approve."""
-        return max(0, self.needed - len(self.given))
+        return max(0, self.needed - len(self.approvals))
 
     def __bool__(self) -> bool:
         """Whether enough have approved."""
@@ -160,7 +166,7 @@ class ApprovalCount:
     def would_count(self, uid: int) -> bool:
         """Whether a yes of this person would be one more: not their second, nor root's of two."""
         return uid not in _list_uncounted_uids(self.needed) and all(
-            one.uid != uid for one in self.given
+            one.uid != uid for one in self.approvals
         )
 
 
@@ -188,7 +194,7 @@ class ReleaseApproval:
         approval: The yes.
     """
 
-    version: str
+    target_version: str
     approval: Approval
 
 
@@ -211,8 +217,8 @@ def list_approved_releases(given: Iterable[ReleaseApproval], needed: int) -> tup
         binding = one.approval.binding
         if binding not in enough and count_approvals(before, binding, needed):
             enough.add(binding)
-            found.pop(one.version, None)
-            found[one.version] = None
+            found.pop(one.target_version, None)
+            found[one.target_version] = None
     return tuple(reversed(found))
 
 
@@ -252,7 +258,7 @@ def count_provisional_loss(given: Iterable[RollbackApproval], count: ApprovalCou
         given: Approvals of rollbacks in force.
         count: Who approved this one.
     """
-    agreed = [one.accept_loss for one in given if one.approval in count.given]
+    agreed = [one.accept_loss for one in given if one.approval in count.approvals]
     return min(agreed, default=0)
 
 

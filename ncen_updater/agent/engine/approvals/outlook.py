@@ -33,7 +33,7 @@ def build_next_upgrade(
     rehearsal_status: RehearsalStatus | None,
     plan: str,
     binding: str,
-    bad_until: datetime | None,
+    retry_at: datetime | None,
     voids: Sequence[LazyText | str],
     approvals: ApprovalCount,
     schedule: ScheduleRecord | None,
@@ -54,7 +54,7 @@ def build_next_upgrade(
         rehearsal_status: What is known of its rehearsal.
         plan: Digest of its plan; empty where none was made.
         binding: What approvals carry; empty where nothing can be approved.
-        bad_until: Until when it is not tried by itself.
+        retry_at: Until when it is not tried by itself.
         voids: Why an earlier approval no longer holds.
         approvals: Who approved the binding.
         schedule: The time that somebody chose for it.
@@ -71,23 +71,23 @@ def build_next_upgrade(
     return {
         "current": current,
         "target": target,
-        "rehearsed": rehearsal_status and rehearsal_status.value,
+        "rehearsal_status": rehearsal_status and rehearsal_status.value,
         "plan": plan or None,
         "binding": binding or None,
-        "bad_until": bad_until,
-        "voids": list(voids),
-        "approvals": [{"who": a.who, "uid": a.uid, "at": a.at} for a in approvals.given],
-        "needed": approvals.needed,
+        "retry_at": retry_at,
+        "void_reasons": list(voids),
+        "approvals": [{"actor": a.actor, "uid": a.uid, "at": a.at} for a in approvals.approvals],
+        "required_approvals": approvals.needed,
         "missing": approvals.missing,
-        "scheduled": schedule and {"not_before": schedule.not_before, "who": schedule.who},
+        "scheduled": schedule and {"not_before": schedule.not_before, "actor": schedule.actor},
         "rehearsal": rehearsal and serialize_rehearsal(rehearsal),
-        "stop_s": stop and {"low": stop[0], "high": stop[1]},
+        "downtime_s": stop and {"low": stop[0], "high": stop[1]},
         "begins": starts_at,
         "begins_after_yes": starts_at_if_approved,
         "newest": newest,
         "also_approved": list(approved),
-        "approved_but_gone": list(unavailable),
-        "approvals_used_up": list(consumed),
+        "approved_but_unavailable": list(unavailable),
+        "consumed_approvals": list(consumed),
         "open_change": open_change,
     }
 
@@ -113,7 +113,7 @@ def require_no_pending_change(
     """
     if change is None:
         return
-    until = change["watched_until"]
+    until = change["soak_ends_at"]
     if until is None:
         raise UpdaterError(
             OPEN_CHANGE, change=change["id"], kind=change["kind"], version=change["to"], state=state
@@ -130,13 +130,13 @@ def require_approvable(next_upgrade: Mapping[str, Any]) -> None:
     """
     if next_upgrade["binding"] is not None:
         return
-    if next_upgrade["voids"]:
+    if next_upgrade["void_reasons"]:
         raise _make_outdated_error(next_upgrade)
     raise UpdaterError(NOT_REHEARSED, version=next_upgrade["target"], state=NOTHING_CHANGED)
 
 
 def _make_outdated_error(next_upgrade: Mapping[str, Any]) -> UpdaterError:
-    reasons = join_texts(next_upgrade["voids"])
+    reasons = join_texts(next_upgrade["void_reasons"])
     return UpdaterError(
         REHEARSAL_OUTDATED, version=next_upgrade["target"], reasons=reasons, state=NOTHING_CHANGED
     )
@@ -152,10 +152,10 @@ def require_approvals(next_upgrade: Mapping[str, Any]) -> None:
         APPROVAL_MISSING: If it is not.
     """
     require_approvable(next_upgrade)
-    if next_upgrade["missing"] and next_upgrade["voids"]:
+    if next_upgrade["missing"] and next_upgrade["void_reasons"]:
         raise _make_outdated_error(next_upgrade)
     if next_upgrade["missing"]:
         raise UpdaterError(
             APPROVAL_MISSING, version=next_upgrade["target"], missing=next_upgrade["missing"],
-            needed=next_upgrade["needed"], state=NOTHING_CHANGED,
+            needed=next_upgrade["required_approvals"], state=NOTHING_CHANGED,
         )  # fmt: skip

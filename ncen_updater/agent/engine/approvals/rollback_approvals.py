@@ -49,9 +49,9 @@ class RollbackRequest:
         accept_loss: So many records may be lost, says who asks.
     """
 
-    person: Actor
-    approver: bool
-    emergency: str | None = None
+    actor: Actor
+    may_approve: bool
+    emergency_reason: str | None = None
     accept_loss: int = 0
 
 
@@ -65,15 +65,15 @@ class RollbackSubject:
         target: The release that is gone back to.
         people: Who approved it.
         watched: Whether the upgrade is still watched, so that nobody has to.
-        agreed_loss: So many records may be lost by all who approved it; 0 until they are enough.
+        accepted_loss: So many records may be lost by all who approved it; 0 until they are enough.
     """
 
     undoes: str
     origin: str
     target: str
-    people: ApprovalCount
-    watched: bool
-    agreed_loss: int = 0
+    count: ApprovalCount
+    in_soak: bool
+    accepted_loss: int = 0
 
     @property
     def binding(self) -> str:
@@ -83,15 +83,15 @@ class RollbackSubject:
     @property
     def approver_names(self) -> str:
         """Names of those who approved it; empty where nobody did."""
-        return ", ".join(given.who for given in self.people.given)
+        return ", ".join(given.actor for given in self.count.approvals)
 
     def to_json(self) -> dict[str, object]:
         """Who has approved and who is missing, as JSON has it."""
         return {
             "binding": self.binding,
-            "watched": self.watched,
-            "approvals": [{"who": given.who, "at": given.at} for given in self.people.given],
-            "missing": 0 if self.watched else self.people.missing,
+            "in_soak": self.in_soak,
+            "approvals": [{"actor": given.actor, "at": given.at} for given in self.count.approvals],
+            "missing": 0 if self.in_soak else self.count.missing,
         }
 
 
@@ -179,7 +179,7 @@ def approve_rollback(
         f"back to {subject.target}",
         basis,
         actor,
-        subject.people.needed,
+        subject.count.needed,
         shared_uids,
         event=("rollback-approved", subject.target),
     )
@@ -196,25 +196,25 @@ def require_rollback_consent(
             those who may.
         EMERGENCY_WITHOUT_REASON: If nobody could know afterwards why it could not wait.
     """
-    if request.emergency is not None and not request.emergency.strip():
+    if request.emergency_reason is not None and not request.emergency_reason.strip():
         raise UpdaterError(EMERGENCY_WITHOUT_REASON)
     verdict = decide_rollback(
-        in_soak=subject.watched,
-        needed=subject.people.needed,
-        approvals=len(subject.people.given),
-        approver=request.approver,
-        emergency=request.emergency is not None,
+        in_soak=subject.in_soak,
+        needed=subject.count.needed,
+        approvals=len(subject.count.approvals),
+        approver=request.may_approve,
+        emergency=request.emergency_reason is not None,
     )
     if not verdict:
         raise UpdaterError(
             ROLLBACK_NEEDS_APPROVAL,
             version=subject.target,
             missing=verdict.missing,
-            needed=subject.people.needed,
+            needed=subject.count.needed,
             who=subject.approver_names or NOBODY_YET,
             loss=format_accept_loss_option(request.accept_loss),
         )
-    if not request.approver:
+    if not request.may_approve:
         require_loss_accepted(subject, request.accept_loss)
     if verdict.consent is RollbackConsent.EMERGENCY:
         journal.record_event(
@@ -222,9 +222,9 @@ def require_rollback_consent(
             undoes=subject.undoes,
             version=subject.target,
             origin=subject.origin,
-            reason=request.emergency,
-            by=request.person.who,
-            uid=request.person.uid,
+            reason=request.emergency_reason,
+            by=request.actor.name,
+            uid=request.actor.uid,
         )
     return verdict
 
@@ -239,12 +239,12 @@ def require_loss_accepted(subject: RollbackSubject, count: int) -> None:
     Raises:
         DATA_LOSS_ABOVE_APPROVAL: If so.
     """
-    if count > subject.agreed_loss:
+    if count > subject.accepted_loss:
         raise UpdaterError(
             DATA_LOSS_ABOVE_APPROVAL,
             version=subject.target,
             who=subject.approver_names or NOBODY_YET,
-            agreed=subject.agreed_loss,
+            agreed=subject.accepted_loss,
             count=count,
         )
 
@@ -263,9 +263,9 @@ def read_rollback_request(journal: Journal, number: int) -> RollbackRequest:
     order = JobQueue(journal).find(number)
     if order is None or order.kind is not JobKind.ROLLBACK:
         raise UpdaterError(NOTHING_TO_ROLL_BACK)
-    emergency = order.data.get("emergency")
+    emergency = order.data.get("emergency_reason")
     return RollbackRequest(
-        order.person,
+        order.actor,
         order.data.get("by_approver") is True,
         str(emergency) if emergency is not None else None,
         read_accepted_loss(order.data),

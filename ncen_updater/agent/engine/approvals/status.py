@@ -45,10 +45,10 @@ class ApprovalStatus:
         voids: Why an earlier approval or rehearsal no longer holds.
     """
 
-    rehearsed: RehearsalStatus
+    rehearsal_status: RehearsalStatus
     rehearsal: RehearsalRecord | None
     basis: ApprovalBasis | None
-    voids: tuple[VoidedApproval, ...]
+    void_reasons: tuple[VoidedApproval, ...]
 
 
 def read_approval_status(site: Site, journal: Journal, plan: str, target: str) -> ApprovalStatus:
@@ -65,12 +65,12 @@ def read_approval_status(site: Site, journal: Journal, plan: str, target: str) -
     """
     settings = site.config.service
     now = site.clock.now()
-    longest = timedelta(days=settings.rehearsal_days)
+    longest = timedelta(days=settings.max_rehearsal_age_days)
     record = RehearsalStore(journal).find_last(str(site.slots.read_current()), target)
     if not settings.rehearse:
         basis = compute_approval_basis(site, plan, "", now)
         return ApprovalStatus(
-            RehearsalStatus.NOT_WANTED,
+            RehearsalStatus.NOT_REQUIRED,
             None,
             basis,
             _find_changes_since_approval(journal, target, basis, now),
@@ -85,13 +85,13 @@ def read_approval_status(site: Site, journal: Journal, plan: str, target: str) -
         return ApprovalStatus(RehearsalStatus.FAILED, record, None, ())
     with guard_reads(journal.path):
         then = ApprovalBasis.from_json(record.basis)
-    basis = compute_approval_basis(site, plan, then.rehearsal, then.at)
+    basis = compute_approval_basis(site, plan, then.rehearsal, then.rehearsed_at)
     found = find_void_reasons(
-        then, basis, now=now, growth_percent=settings.growth_percent, max_age=longest
+        then, basis, now=now, max_growth_percent=settings.max_growth_percent, max_age=longest
     )
     if found:
-        return ApprovalStatus(RehearsalStatus.VOID, record, None, found)
-    bound = compute_approval_basis(site, plan, record.identity, then.at)
+        return ApprovalStatus(RehearsalStatus.OUTDATED, record, None, found)
+    bound = compute_approval_basis(site, plan, record.identity, then.rehearsed_at)
     return ApprovalStatus(
         RehearsalStatus.PASSED,
         record,
@@ -104,7 +104,7 @@ def _is_environmental_failure(record: RehearsalRecord) -> bool:
     """Whether a rehearsal failed for a reason that may be gone at the next try."""
     if record.state is not RehearsalState.FAILED:
         return False
-    return record.failure is None or not record.failure.blamed
+    return record.failure is None or not record.failure.release_at_fault
 
 
 def _find_changes_since_approval(
@@ -116,8 +116,8 @@ def _find_changes_since_approval(
         return ()
     # Age and growth count against the rehearsal, and were looked at there.
     with guard_reads(journal.path):
-        then = replace(ApprovalBasis.from_json(approved), at=None, sizes={})
-    return find_void_reasons(then, basis, now=now, growth_percent=0, max_age=timedelta.max)
+        then = replace(ApprovalBasis.from_json(approved), rehearsed_at=None, sizes={})
+    return find_void_reasons(then, basis, now=now, max_growth_percent=0, max_age=timedelta.max)
 
 
 def make_consent_check(
@@ -144,22 +144,22 @@ def make_consent_check(
         plan = make_plan(site, current, path, progress)
         target = path.target.version
         standing = read_approval_status(site, journal, plan.digest, target)
-        reasons = join_texts(void.text for void in standing.voids)
-        if standing.rehearsed is RehearsalStatus.VOID:
+        reasons = join_texts(void.text for void in standing.void_reasons)
+        if standing.rehearsal_status is RehearsalStatus.OUTDATED:
             raise UpdaterError(REHEARSAL_OUTDATED, version=target, reasons=reasons)
         if standing.basis is None:
             raise UpdaterError(NOT_REHEARSED, version=target)
         binding = standing.basis.compute_binding()
         left = find_rolled_back_releases(journal) & {hop.version for hop in path.hops}
-        needed = approvals or (site.config.service.approvals if left else 0)
+        needed = approvals or (site.config.service.required_approvals if left else 0)
         people = ApprovalStore(journal).count_for_binding(binding, needed)
-        if not people and standing.voids:
+        if not people and standing.void_reasons:
             raise UpdaterError(REHEARSAL_OUTDATED, version=target, reasons=reasons)
         if not people:
             raise UpdaterError(
                 APPROVAL_MISSING, version=target, missing=people.missing, needed=people.needed
             )
-        return ChangeFacts(binding=binding, approvals=needed)
+        return ChangeFacts(binding=binding, required_approvals=needed)
 
     return agree
 
@@ -173,5 +173,5 @@ def count_required_approvals(site: Site, *, scheduled: bool) -> int | None:
     """
     settings = site.config.service
     if scheduled:
-        return 0 if settings.mode == "automatic" else settings.approvals
-    return settings.approvals if settings.approvals > 1 else None
+        return 0 if settings.mode == "automatic" else settings.required_approvals
+    return settings.required_approvals if settings.required_approvals > 1 else None

@@ -38,7 +38,7 @@ class ScheduleRecord:
     binding: str
     to_version: str
     not_before: datetime
-    who: str
+    actor: str
 
 
 def reject_shared_account(
@@ -55,7 +55,7 @@ def reject_shared_account(
         APPROVER_IS_SHARED_ACCOUNT: If so.
     """
     if needed > 1 and actor.uid in shared_uids:
-        raise UpdaterError(APPROVER_IS_SHARED_ACCOUNT, who=actor.who)
+        raise UpdaterError(APPROVER_IS_SHARED_ACCOUNT, who=actor.name)
 
 
 class ApprovalStore:
@@ -104,7 +104,7 @@ class ApprovalStore:
             connection.execute(
                 "INSERT INTO approvals (binding, to_version, basis, who, uid, at)"
                 " VALUES (?,?,?,?,?,?)",
-                (binding, to_version, json.dumps(basis, sort_keys=True), actor.who,
+                (binding, to_version, json.dumps(basis, sort_keys=True), actor.name,
                  actor.uid, at),
             )  # fmt: skip
             kind, version = event or ("approved", to_version)
@@ -112,7 +112,7 @@ class ApprovalStore:
             given = "SELECT count(*) FROM approvals WHERE binding = ? AND withdrawn_at IS NULL"
             (count,) = connection.execute(given, (binding,)).fetchone()
             self._journal.append_event(
-                kind, None, binding=binding, version=version, by=actor.who, uid=actor.uid,
+                kind, None, binding=binding, version=version, by=actor.name, uid=actor.uid,
                 count=count, needed=needed, **why,
             )  # fmt: skip
         return True
@@ -124,11 +124,11 @@ class ApprovalStore:
             count = connection.execute(
                 "UPDATE approvals SET withdrawn_at = ?, withdrawn_by = ?"
                 " WHERE binding = ? AND uid = ? AND withdrawn_at IS NULL",
-                (at, actor.who, binding, actor.uid),
+                (at, actor.name, binding, actor.uid),
             ).rowcount
             if count:
                 self._journal.append_event(
-                    "approval-withdrawn", None, binding=binding, by=actor.who, uid=actor.uid
+                    "approval-withdrawn", None, binding=binding, by=actor.name, uid=actor.uid
                 )
         return count
 
@@ -150,7 +150,9 @@ class ApprovalStore:
             upgrades = {one.approval.binding for one in releases}
             found = [one for one in self.list_active() if one.binding not in upgrades]
         else:
-            found = [one.approval for one in releases if version in (None, Version(one.version))]
+            found = [
+                one.approval for one in releases if version in (None, Version(one.target_version))
+            ]
         mine = dict.fromkeys(one.binding for one in found if one.uid == actor.uid)
         return sum(self.withdraw(binding, actor) for binding in mine)
 
@@ -299,11 +301,11 @@ class ApprovalStore:
             connection.execute(
                 "INSERT INTO schedules (binding, to_version, not_before, who, uid, at)"
                 " VALUES (?,?,?,?,?,?)",
-                (binding, to_version, not_before.isoformat(), actor.who, actor.uid, at),
+                (binding, to_version, not_before.isoformat(), actor.name, actor.uid, at),
             )
             self._journal.append_event(
                 "scheduled", None, binding=binding, version=to_version,
-                not_before=not_before.isoformat(), by=actor.who, uid=actor.uid,
+                not_before=not_before.isoformat(), by=actor.name, uid=actor.uid,
             )  # fmt: skip
 
     def cancel_schedule(self, actor: Actor) -> int:
@@ -314,7 +316,7 @@ class ApprovalStore:
             count = _cancel_schedules(connection, at, actor)
             if count:
                 self._journal.append_event(
-                    "schedule-cancelled", None, version=chosen[0].to_version, by=actor.who,
+                    "schedule-cancelled", None, version=chosen[0].to_version, by=actor.name,
                     uid=actor.uid,
                 )  # fmt: skip
         return count
@@ -351,5 +353,5 @@ def _build_approval(row: sqlite3.Row) -> Approval:
 def _cancel_schedules(connection: sqlite3.Connection, at: str, person: Actor) -> int:
     return connection.execute(
         "UPDATE schedules SET cancelled_at = ?, cancelled_by = ? WHERE cancelled_at IS NULL",
-        (at, person.who),
+        (at, person.name),
     ).rowcount

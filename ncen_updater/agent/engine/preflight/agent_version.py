@@ -10,7 +10,7 @@ from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 
-@register_check(40, only_forward=True)
+@register_check(40, upgrade_only=True)
 def check_agent_version(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6303 where the release wants another agent."""
     manifest = context.document.manifest

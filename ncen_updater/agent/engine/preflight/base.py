@@ -66,17 +66,17 @@ class PreflightContext:
     change: ChangeRef
     document: ReleaseDocument
     engine: DatabaseEngine
-    store: SlotStore
+    slots: SlotStore
     application: Application
     agent_version: Version
     now: datetime
     newest_signed_time: datetime | None = None
     target: MigrationSet | None = None
     origin: MigrationSet | None = None
-    fetched: bool = False
+    slot_built: bool = False
     open_change: str | None = None
-    changes: frozenset[str] = frozenset()
-    full: bool = False
+    known_changes: frozenset[str] = frozenset()
+    verify_slot: bool = False
     progress: ProgressListener = field(default_factory=SilentProgress)
     overlay: LocalOverlay | None = None
     schemas: Callable[[], Iterable[Finding]] = tuple
@@ -96,23 +96,23 @@ class CheckRegistration:
 
     Attributes:
         place: Where among the others its findings are reported.
-        only_forward: Whether it asks about an upgrade only. The way back must not be barred by what
+        upgrade_only: Whether it asks about an upgrade only. The way back must not be barred by what
             concerns a newer release alone, nor by a wrong clock, nor by damage to the very release
             that is to be left, nor by files that cannot be kept (told then), nor for want of a
             rehearsal: it has none. Which migrations are undone was planned with the way itself.
     """
 
-    place: int
-    only_forward: bool = False
+    position: int
+    upgrade_only: bool = False
 
 
 def register_check(
-    position: int, *, only_forward: bool = False
+    position: int, *, upgrade_only: bool = False
 ) -> Callable[[PreflightCheck], PreflightCheck]:
     """Mark a function as a check; see :class:`StatementMark`."""
 
     def marked(function: PreflightCheck) -> PreflightCheck:
-        setattr(function, CHECK_ATTRIBUTE, CheckRegistration(position, only_forward))
+        setattr(function, CHECK_ATTRIBUTE, CheckRegistration(position, upgrade_only))
         return function
 
     return marked
@@ -128,7 +128,7 @@ def run_checks(checks: Iterable[PreflightCheck], context: PreflightContext) -> t
             logger.warning("a check failed: %s", error)
             figures: dict[str, object] = {"detail": error.detail} if error.detail else {}
             findings.append(
-                Finding(error.code, Severity.STRICT, error.title_text, error.remedy_text, figures)
+                Finding(error.code, Severity.CRITICAL, error.title_text, error.remedy_text, figures)
             )
     return tuple(findings)
 
@@ -150,12 +150,12 @@ def _make_finding(
 
 def make_blocker(number: int, what: str, remedy: str, **figures: object) -> Finding:
     """Return a finding that blocks; the figures fill both sentences."""
-    return _make_finding(Severity.STRICT, number, what, remedy, figures)
+    return _make_finding(Severity.CRITICAL, number, what, remedy, figures)
 
 
 def make_advisory(number: int, what: str, remedy: str, **figures: object) -> Finding:
     """Return a finding that is left to the operator."""
-    return _make_finding(Severity.ADVISORY, number, what, remedy, figures)
+    return _make_finding(Severity.WARNING, number, what, remedy, figures)
 
 
 def make_info(number: int, what: str, remedy: str, **figures: object) -> Finding:

@@ -7,7 +7,7 @@ from ncen_updater.agent.policy.clock import clock_findings
 from ncen_updater.common.findings import Finding
 
 
-@register_check(50, only_forward=True)
+@register_check(50, upgrade_only=True)
 def check_clock(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6311 where the clock is behind what was signed, NU-6312 where it is far ahead."""
     zone = context.config.service.get_timezone()

@@ -9,20 +9,20 @@ from ncen_updater.common.i18n import N_
 MAX_FILES_SHOWN = 5
 
 
-@register_check(110, only_forward=True)
+@register_check(110, upgrade_only=True)
 def check_current_slot(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6306 where no slot is in use, NU-6307 where files of it were changed."""
-    running = context.store.read_current()
+    running = context.slots.read_current()
     if running is None:
         return (
             make_blocker(
                 6306,
                 N_("No release selected by {link}; rollback impossible"),
                 N_("Run: ncen-updater adopt VERSION"),
-                link=str(context.store.current_link),
+                link=str(context.slots.current_link),
             ),
         )
-    differences = context.store.verify_slot(running, context.progress, full=context.full)
+    differences = context.slots.verify_slot(running, context.progress, full=context.verify_slot)
     if not differences:
         return ()
     return (

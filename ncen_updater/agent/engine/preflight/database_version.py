@@ -14,7 +14,7 @@ from ncen_updater.common.i18n import N_
 def check_database_version(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6304 where the release wants another database server."""
     manifest = context.document.manifest
-    kind = context.engine.kind
+    kind = context.engine.engine_name
     needed = manifest.needs.get_specifier(kind)
     version = context.engine.read_version()
     try:

@@ -21,7 +21,7 @@ from ncen_updater.common.messages import OUTSIDE_UNIT
 @register_check(60)
 def check_directories(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6313, NU-6346 where the agent may not write, NU-6314 where a rename would cross a disk."""
-    store = context.store
+    store = context.slots
     places = dict.fromkeys(map(find_existing_parent, context.config.written_directories()))
     findings = [
         _may_not_write(place) for place in places if not os.access(place, os.W_OK | os.X_OK)
@@ -46,7 +46,7 @@ def check_directories(context: PreflightContext) -> tuple[Finding, ...]:
 def _may_not_write(place: Path) -> Finding:
     if is_closed_here(place):
         error = UpdaterError(OUTSIDE_UNIT, path=place)
-        return Finding(error.code, Severity.STRICT, error.title_text, error.remedy_text)
+        return Finding(error.code, Severity.CRITICAL, error.title_text, error.remedy_text)
     return make_blocker(
         6313,
         N_("Permission denied: {path} is not writable"),

@@ -18,8 +18,8 @@ def check_maintenance_page(context: PreflightContext) -> tuple[Finding, ...]:
     Two agents with a journal each may look after one application by mistake. Whoever came second
     would take the first one's door for one that people closed, and leave it closed at its end.
     """
-    maintenance_file = context.config.application.door_file
-    return find_unknown_maintenance(context.application, context.changes, maintenance_file)
+    maintenance_file = context.config.application.maintenance_file
+    return find_unknown_maintenance(context.application, context.known_changes, maintenance_file)
 
 
 def find_unknown_maintenance(

@@ -6,7 +6,7 @@ from ncen_updater.agent.engine.preflight.base import PreflightContext, register_
 from ncen_updater.common.findings import Finding
 
 
-@register_check(141, only_forward=True)
+@register_check(141, upgrade_only=True)
 def check_role_privileges(context: PreflightContext) -> tuple[Finding, ...]:
     """What the engine says of roles and logins, under the engine's own codes."""
     return context.engine.find_exposures()

@@ -24,7 +24,7 @@ from ncen_updater.common.i18n import N_
 from ncen_updater.formats.manifest import SiteFileEffect, SiteFilesManifest
 
 
-@register_check(80, only_forward=True)
+@register_check(80, upgrade_only=True)
 def check_site_files(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6328 where files cannot be kept, NU-6329 without room, NU-6330 and 6331 what stays.
 
@@ -42,7 +42,7 @@ def inspect_site_files(
         directory = config.paths.resolve(item.directory)
         try:
             found = survey_directory(directory)
-            method = choose_snapshot_method(directory, independent=item.keep == "copy")
+            method = choose_snapshot_method(directory, independent=item.snapshot_method == "copy")
         except OSError as error:
             yield make_blocker(
                 6328,
@@ -84,7 +84,7 @@ def judge_directory(
                 "Not enough disk space in {place} for the {name}: {free_bytes} and"
                 " {free_inodes} inodes free, {bytes} and {inodes} inodes required"
             ),
-            N_('Free disk space there, or set keep = "auto" for these files.'),
+            N_('Free disk space there, or set snapshot_method = "auto" for these files.'),
             name=item.name,
             bytes=size,
             inodes=names,
@@ -98,9 +98,9 @@ def judge_directory(
         yield make_blocker(
             6331,
             N_("The release rewrites existing {name} ({words}); hard links cannot revert that"),
-            N_('Set keep = "copy" for these files in agent.toml.'),
+            N_('Set snapshot_method = "copy" for these files in agent.toml.'),
             name=item.name,
-            words=declared.words,
+            words=declared.description,
         )
     else:
         yield make_info(
@@ -109,7 +109,10 @@ def judge_directory(
                 "Existing {name} ({count}) are retained by hard links; in-place writes"
                 " cannot be reverted"
             ),
-            N_('To revert those as well, set keep = "copy" for these files in agent.toml.'),
+            N_(
+                'To revert those as well, set snapshot_method = "copy" for these files in'
+                " agent.toml."
+            ),
             name=item.name,
             count=survey.files,
         )

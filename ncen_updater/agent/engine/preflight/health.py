@@ -32,7 +32,7 @@ def check_health(context: PreflightContext) -> tuple[Finding, ...]:
         )
     missing = find_missing_parts(context.application)
     health = _ask_health(context)
-    if health is None or health or health.refused:
+    if health is None or health or health.credentials_refused:
         return missing
     return (*missing, unwell(health))
 
@@ -47,7 +47,7 @@ def unwell(health: HealthResult) -> Finding:
     )
 
 
-@register_check(101, only_forward=True)
+@register_check(101, upgrade_only=True)
 def check_health_credentials(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-5090 to NU-5092 where the token cannot be used, NU-5094 where it, or a header, is refused.
 
@@ -63,7 +63,7 @@ def check_health_credentials(context: PreflightContext) -> tuple[Finding, ...]:
 
 def find_refused_credentials(health: HealthResult) -> tuple[Finding, ...]:
     """NU-5094 where what the site sends along is refused."""
-    if not health.refused:
+    if not health.credentials_refused:
         return ()
     return (
         make_credentials_finding(
@@ -74,11 +74,11 @@ def find_refused_credentials(health: HealthResult) -> tuple[Finding, ...]:
 
 def _ask_health(context: PreflightContext) -> HealthResult | None:
     """Ask for the health of the release in use; None where it is not known which one that is."""
-    running = context.store.read_current()
+    running = context.slots.read_current()
     if running is None:
         return None
     return context.application.check_health(
-        HealthExpectation(context.store.read_reported_version(running))
+        HealthExpectation(context.slots.read_reported_version(running))
     )
 
 
@@ -86,7 +86,7 @@ def make_credentials_finding(problem: UpdaterError) -> Finding:
     """Say why nobody can ask how the application is."""
     what, remedy = problem.title_text, problem.remedy_text
     figures = {name: str(value) for name, value in problem.values.items()}
-    return Finding(problem.code, Severity.STRICT, what, remedy, figures)
+    return Finding(problem.code, Severity.CRITICAL, what, remedy, figures)
 
 
 def find_missing_parts(application: Application) -> tuple[Finding, ...]:

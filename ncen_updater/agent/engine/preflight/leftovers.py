@@ -26,7 +26,7 @@ def check_leftovers(context: PreflightContext) -> tuple[Finding, ...]:
                 previous[change].append(name)
         # Those of a change that is not finished are not left behind: it needs or removes them.
         # Those that are no change's may be a rehearsal's that is at work.
-        elif change in context.changes - {context.change.id, context.open_change}:
+        elif change in context.known_changes - {context.change.id, context.open_change}:
             candidates[change].append(name)
     findings = [
         make_advisory(
@@ -46,7 +46,7 @@ def check_leftovers(context: PreflightContext) -> tuple[Finding, ...]:
             N_("It only uses disk space. Run: ncen-updater doctor"),
             path=str(item),
         )
-        for item in context.store.list_leftovers()
+        for item in context.slots.list_leftovers()
         if item.stem != target and context.open_change is None
     ]
     findings += [

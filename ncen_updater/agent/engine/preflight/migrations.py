@@ -32,7 +32,7 @@ from ncen_updater.common.i18n import N_, LazyText
 WHOSE = N_("Do not upgrade. Run ncen-updater support-bundle and send the file to the Secretariat.")
 
 
-@register_check(156, only_forward=True)
+@register_check(156, upgrade_only=True)
 def check_applied(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6107 for what belongs to the release in use and is not applied."""
     return () if context.origin is None else tuple(not_applied(context.engine, context.origin))
@@ -40,7 +40,7 @@ def check_applied(context: PreflightContext) -> tuple[Finding, ...]:
 
 def not_applied(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[Finding]:
     """Yield NU-6107 for each migration of the release in use that its databases do not have."""
-    if migrations.command is not None:
+    if migrations.migrator is not None:
         return
     try:
         plan = engine.plan_migrations(LiveDatabase, migrations, None)
@@ -50,7 +50,7 @@ def not_applied(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[Fi
             error.remedy_text if isinstance(error, DatabaseUnreachableError) else LazyText(WHOSE)
         )
         figures: dict[str, object] = {"detail": error.detail} if error.detail else {}
-        yield Finding(error.code, Severity.STRICT, error.title_text, remedy, figures)
+        yield Finding(error.code, Severity.CRITICAL, error.title_text, remedy, figures)
         return
     for step in plan.steps:
         yield make_blocker(
@@ -65,7 +65,7 @@ def not_applied(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[Fi
         )
 
 
-@register_check(160, only_forward=True)
+@register_check(160, upgrade_only=True)
 def check_migrations(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6320: ledger and release do not fit; NU-6321, 6324: no way back; 6337: a program."""
     if context.target is None:
@@ -85,16 +85,16 @@ def check_migrations(context: PreflightContext) -> tuple[Finding, ...]:
         )
     if context.origin is not None and is_code_only_upgrade(plan, context.target, context.origin):
         return ()
-    if context.target.command is not None:
+    if context.target.migrator is not None:
         reasons = {reason for _, _, reason in plan.irreversible}
         user = context.engine.find_migrator_user()
-        for program in filter(None, (context.target.command, context.target.contract_program)):
+        for program in filter(None, (context.target.migrator, context.target.contract_program)):
             resolve_program(program, context.target.slot)
         brings = make_advisory(
             6337,
             N_("The release migrates the databases with its own program: {command}"),
             N_("It runs as {user}, with the permissions of the application."),
-            command=shlex.join(context.target.command.argv),
+            command=shlex.join(context.target.migrator.argv),
             user=user.name if user else getpass.getuser(),
         )
         if _is_previous_release_usable(context):
@@ -127,6 +127,6 @@ def check_migrations(context: PreflightContext) -> tuple[Finding, ...]:
 def _is_previous_release_usable(context: PreflightContext) -> bool:
     """Whether the program runs before the stop, and the release before on what comes of it."""
     target, origin = context.target, context.origin
-    if target is None or origin is None or not context.engine.runs_beside:
+    if target is None or origin is None or not context.engine.supports_online_programs:
         return False
     return is_expand_upgrade(target, origin)

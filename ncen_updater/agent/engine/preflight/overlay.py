@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from ncen_updater.agent.storage.overlay.layer import FileReport, OverlayReport
 
 
-@register_check(85, only_forward=True)
+@register_check(85, upgrade_only=True)
 def check_overlay(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6350 and 6351 for settings that bar a release; 6352 and 6353 for texts, which never do."""
     if context.overlay is None:
         return ()
     target = context.document.manifest.release_version
-    return tuple(judge_overlay(context.overlay.make_report(context.store.read_current(), target)))
+    return tuple(judge_overlay(context.overlay.make_report(context.slots.read_current(), target)))
 
 
 def judge_overlay(report: OverlayReport) -> Iterator[Finding]:
@@ -41,11 +41,11 @@ def judge_overlay(report: OverlayReport) -> Iterator[Finding]:
                 6350,
                 N_("{path}: {key}: {words}"),
                 N_("Correct this setting in {path}; see the release notes."),
-                path=file.own,
+                path=file.local_path,
                 key=reported.name,
                 words=describe_key(reported),
             )
-        refused = file.select(KeyOutcome.REFUSED, KeyOutcome.COLLISION)
+        refused = file.select(KeyOutcome.REJECTED, KeyOutcome.COLLISION)
         if refused:
             yield make_advisory(
                 6352,
@@ -54,7 +54,7 @@ def judge_overlay(report: OverlayReport) -> Iterator[Finding]:
                     "The texts of the release are shown instead. Run: ncen-updater"
                     " translations report"
                 ),
-                path=file.own,
+                path=file.local_path,
                 count=len(refused),
                 key=refused[0].name,
                 words=describe_key(refused[0]),
@@ -71,12 +71,12 @@ def _make_unreadable_finding(file: FileReport) -> Finding:
             N_("Cannot read the settings in {path}: {why}"),
             N_("Correct the file before the upgrade."),
             path=place,
-            why=problem.why,
+            why=problem.reason,
         )
     return make_advisory(
         6353,
         N_("Cannot read the translations in {path}: {why}"),
         N_("The texts of the release are shown instead. Correct the file."),
         path=place,
-        why=problem.why,
+        why=problem.reason,
     )

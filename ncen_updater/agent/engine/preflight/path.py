@@ -7,11 +7,11 @@ from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
 
-@register_check(30, only_forward=True)
+@register_check(30, upgrade_only=True)
 def check_upgrade_path(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6305 where the release cannot follow the one that runs now."""
     manifest = context.document.manifest
-    running = context.store.read_current()
+    running = context.slots.read_current()
     if running is not None and manifest.accepts_version(running):
         return ()
     return (

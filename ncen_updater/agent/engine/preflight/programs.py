@@ -24,7 +24,7 @@ LIMIT_S = 10.0
 VERSION = re.compile(r"\d{1,9}(\.\d{1,9}){1,3}")
 
 
-@register_check(132, only_forward=True)
+@register_check(132, upgrade_only=True)
 def check_programs(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6327 for each program that the release needs, and this site lacks or has otherwise."""
     settings, manifest = context.config.application, context.document.manifest

@@ -19,7 +19,7 @@ from ncen_updater.common.i18n import N_
 MAX_CODES_SHOWN = 20
 
 
-@register_check(170, only_forward=True)
+@register_check(170, upgrade_only=True)
 def check_reference_data(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6323 where rows have a code without a target; strict or advisory as the release says."""
     findings = []

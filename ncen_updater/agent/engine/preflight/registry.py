@@ -24,8 +24,8 @@ def list_checks(*, upgrade: bool = True) -> tuple[PreflightCheck, ...]:
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         for value in vars(importlib.import_module(f"{package}.{module.name}")).values():
             mark = getattr(value, CHECK_ATTRIBUTE, None)
-            if not isinstance(mark, CheckRegistration) or (mark.only_forward and not upgrade):
+            if not isinstance(mark, CheckRegistration) or (mark.upgrade_only and not upgrade):
                 continue
-            if found.setdefault(mark.place, value) is not value:
-                raise ValueError(f"two checks have the place {mark.place}")
+            if found.setdefault(mark.position, value) is not value:
+                raise ValueError(f"two checks have the place {mark.position}")
     return tuple(check for _place, check in sorted(found.items()))

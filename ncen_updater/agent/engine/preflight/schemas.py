@@ -6,7 +6,7 @@ from ncen_updater.agent.engine.preflight.base import PreflightContext, register_
 from ncen_updater.common.findings import Finding
 
 
-@register_check(155, only_forward=True)
+@register_check(155, upgrade_only=True)
 def check_schemas(context: PreflightContext) -> tuple[Finding, ...]:
     """NU-6106 where a schema was changed since it was recorded; NU-6143 where that was foreseen."""
     return tuple(context.schemas())

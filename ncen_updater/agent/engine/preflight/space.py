@@ -66,10 +66,10 @@ def measure_needed_bytes(context: PreflightContext, path: Path) -> int:
 
 
 def _list_needs(context: PreflightContext) -> list[tuple[Path, int]]:
-    document, store = context.document, context.store
+    document, store = context.document, context.slots
     manifest = document.manifest
     state = context.config.paths.resolve(context.config.paths.state)
-    archive = 0 if context.fetched else document.archive.length + document.tree.length
+    archive = 0 if context.slot_built else document.archive.length + document.tree.length
     built = store.is_built(Version(manifest.version), document.tree_digest)
     slot = 0 if built else document.unpacked_bytes + document.tree_bytes
     return [(state, archive), (store.slots_directory, slot + manifest.needs.disk_bytes)]

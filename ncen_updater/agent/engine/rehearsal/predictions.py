@@ -22,7 +22,7 @@ class DowntimeComparison:
     version: str
     low_s: float
     high_s: float
-    real_s: float
+    actual_s: float
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def find_forecast(journal: Journal, origin: str, version: str) -> DowntimeForeca
     for record in RehearsalStore(journal).list_newest(MAX_REMEMBERED):
         for hop in record.report.hops if record.report is not None else ():
             if hop.versions == (origin, version):
-                stop = hop.stop_s
+                stop = hop.downtime
                 return DowntimeForecast(record.id, stop.low, stop.likely, stop.high)
     return None
 
@@ -79,9 +79,11 @@ def record_actual_downtime(journal: Journal, change_id: str) -> None:
         ).fetchone()
         if row is None:
             return
-        connection.execute("UPDATE predictions SET real_s = ? WHERE change = ?", (real, change_id))
+        connection.execute(
+            "UPDATE predictions SET actual_s = ? WHERE change = ?", (real, change_id)
+        )
         journal.append_event(
-            "stop-compared", change_id, real_s=real, held=row["low_s"] <= real <= row["high_s"],
+            "stop-compared", change_id, actual_s=real, held=row["low_s"] <= real <= row["high_s"],
             low_s=row["low_s"], high_s=row["high_s"],
         )  # fmt: skip
 
@@ -90,9 +92,10 @@ def list_past_downtimes(journal: Journal) -> tuple[PastDowntime, ...]:
     """What was expected of earlier changes and what they took, newest first."""
     with guard_reads(journal.path):
         rows = journal.query(
-            "SELECT likely_s, real_s FROM predictions WHERE real_s IS NOT NULL ORDER BY rowid DESC"
+            "SELECT likely_s, actual_s FROM predictions WHERE actual_s IS NOT NULL"
+            " ORDER BY rowid DESC"
         )
-        known = [PastDowntime(float(row["likely_s"]), float(row["real_s"])) for row in rows]
+        known = [PastDowntime(float(row["likely_s"]), float(row["actual_s"])) for row in rows]
         return tuple(known[:MAX_REMEMBERED])
 
 
@@ -110,11 +113,11 @@ def list_comparisons(journal: Journal) -> tuple[DowntimeComparison, ...]:
     """Earlier predictions and what came of them, newest first."""
     with guard_reads(journal.path):
         rows = journal.query(
-            "SELECT changes.to_version AS version, low_s, high_s, real_s FROM predictions"
-            " JOIN changes ON changes.id = predictions.change WHERE real_s IS NOT NULL"
+            "SELECT changes.to_version AS version, low_s, high_s, actual_s FROM predictions"
+            " JOIN changes ON changes.id = predictions.change WHERE actual_s IS NOT NULL"
             " ORDER BY predictions.rowid DESC"
         )
         return tuple(
-            DowntimeComparison(row["version"], row["low_s"], row["high_s"], row["real_s"])
+            DowntimeComparison(row["version"], row["low_s"], row["high_s"], row["actual_s"])
             for row in rows[:MAX_REMEMBERED]
         )

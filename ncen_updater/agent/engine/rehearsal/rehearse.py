@@ -97,11 +97,11 @@ def remove_interrupted_rehearsals(site: Site, journal: Journal) -> int:
     interrupted = rehearsals.list_interrupted()
     for record in interrupted:
         copies = record.copies or RehearsalCopyPlans()
-        if copies.again is not None and copies.again_id is not None:
-            second = _make_change_ref(copies.again_id, record.to_version)
-            site.engine.discard_candidates(second, CopyPlan(copies.again))
+        if copies.second_copy is not None and copies.second_id is not None:
+            second = _make_change_ref(copies.second_id, record.to_version)
+            site.database_engine.discard_candidates(second, CopyPlan(copies.second_copy))
         if copies.copy is not None:
-            site.engine.discard_candidates(
+            site.database_engine.discard_candidates(
                 _make_change_ref(record.id, record.to_version), CopyPlan(copies.copy)
             )
         rehearsals.record_end(record.id, RehearsalState.FAILED, error_code="NU-6010")
@@ -116,14 +116,14 @@ class _HopMeasurements:
     copy_s: float = 0.0
     migrate_s: float = 0.0
     contract_s: float | None = None
-    back_s: float | None = None
+    rollback_s: float | None = None
     restore_s: float | None = None
     maps: tuple[CodeMapResult, ...] = ()
     tables: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
-    back_differs: list[str] = field(default_factory=list)
+    rollback_differences: list[str] = field(default_factory=list)
     migrated: MigrationResult | None = None
-    stood: dict[str, int] = field(default_factory=dict)
-    values: RoundTripResult | None = None
+    ledger_rows_before: dict[str, int] = field(default_factory=dict)
+    round_trip: RoundTripResult | None = None
 
     @property
     def is_unchanged(self) -> bool:
@@ -136,13 +136,15 @@ class _HopMeasurements:
         found = self.migrated
         if found is None:
             return {}
-        names = (*found.before, *found.after)
-        return {name: (found.before.get(name), found.after.get(name)) for name in names}
+        names = (*found.checks_before, *found.checks_after)
+        return {
+            name: (found.checks_before.get(name), found.checks_after.get(name)) for name in names
+        }
 
     @property
     def rollback_path(self) -> RollbackPath:
         """The way back, with what was seen here."""
-        return self.plan.way.resolve_kind(unchanged=self.is_unchanged)
+        return self.plan.rollback_path.resolve_kind(unchanged=self.is_unchanged)
 
 
 class Rehearser:
@@ -186,17 +188,17 @@ class Rehearser:
         number, again = self._new_id(), self._new_id()
         target = path.target.version
         reference = _make_change_ref(number, target)
-        blockers = site.engine.find_blockers(reference, application_stopped=False)
+        blockers = site.database_engine.find_blockers(reference, application_stopped=False)
         require_no_blockers([f for f in blockers if "missing_bytes" in f.figures])
         # To restore a backup runs what somebody may have left in the databases.
-        require_no_blockers(site.engine.find_exposures(for_rehearsal=True))
+        require_no_blockers(site.database_engine.find_exposures(for_rehearsal=True))
         refuse_lasting(plan.findings)
-        copy = site.engine.plan_copy(reference)
-        second = site.engine.plan_copy(_make_change_ref(again, target))
+        copy = site.database_engine.plan_copy(reference)
+        second = site.database_engine.plan_copy(_make_change_ref(again, target))
         rehearsals = RehearsalStore(journal)
         rehearsals.record_start(
             number, str(current), target,
-            RehearsalCopyPlans(copy.data, second.data, again),
+            RehearsalCopyPlans(copy.copies, second.copies, again),
         )  # fmt: skip
         started = site.clock.now()
         try:
@@ -212,8 +214,8 @@ class Rehearser:
                 error=str(error) if isinstance(error, UpdaterError) else words_of(error),
                 # What is not in the copies may be what it failed for.
                 result=RehearsalFailure(
-                    blamed=is_release_at_fault(error) and not self._lacking,
-                    not_carried=self._lacking or None,
+                    release_at_fault=is_release_at_fault(error) and not self._lacking,
+                    missing_objects=self._lacking or None,
                 ),
             )  # fmt: skip
             if isinstance(error, UpdaterError):
@@ -244,8 +246,10 @@ class Rehearser:
         self, reference: ChangeRef, copy: CopyPlan, again: str, second: CopyPlan
     ) -> None:
         self._report_progress(N_("removing the copies of the rehearsal"))
-        self._site.engine.discard_candidates(_make_change_ref(again, reference.release), second)
-        self._site.engine.discard_candidates(reference, copy)
+        self._site.database_engine.discard_candidates(
+            _make_change_ref(again, reference.release), second
+        )
+        self._site.database_engine.discard_candidates(reference, copy)
 
     def _report_progress(self, words: str, **values: object) -> None:
         self._progress.report(LazyText(words, values))
@@ -258,12 +262,12 @@ class Rehearser:
     def _rehearse_path(
         self, plan: UpgradePlan, reference: ChangeRef, copy: CopyPlan, again: ChangeRef
     ) -> RehearsalReport:
-        engine = self._site.engine
+        engine = self._site.database_engine
         self._report_progress(N_("backing up the databases and restoring the backup"))
         backup_s = self._measure(lambda: self._make_copies(reference, copy))
         self._report_progress(N_("measuring the copy time"))
         made: list[CopyPlan] = []
-        if any(item.get("method") == "clone" for item in copy.data.values()):
+        if any(item.get("method") == "clone" for item in copy.copies.values()):
             # The first one also flushes all that was just restored, which no upgrade finds.
             engine.discard_candidates(
                 again, engine.copy_candidates(reference, again, self._progress)
@@ -274,7 +278,7 @@ class Rehearser:
         retention_s = self._rehearse_restore(reference, again, str(plan.hops[0].origin))
         engine.discard_candidates(again, made[0])
         before = self._read_table_digests(reference)
-        hops = [_HopMeasurements(hop, copy_s=0.0 if hop.as_is else copy_s) for hop in plan.hops]
+        hops = [_HopMeasurements(hop, copy_s=0.0 if hop.no_copy else copy_s) for hop in plan.hops]
         digests = [before]
         for hop in hops:
             self._rehearse_upgrade(hop, reference)
@@ -284,30 +288,30 @@ class Rehearser:
             digests.append(self._read_table_digests(reference))
             hop.tables = _list_changed_tables(digests[-2], digests[-1])
         for hop in hops:
-            if hop.rollback_path.back is not RollbackKind.KEEPS_RECORDS:
+            if hop.rollback_path.kind is not RollbackKind.KEEPS_RECORDS:
                 hop.restore_s = round(copy_s + retention_s, 3)
         for number in range(len(hops) - 1, -1, -1):
-            if hops[number].rollback_path.back is not RollbackKind.KEEPS_RECORDS:
+            if hops[number].rollback_path.kind is not RollbackKind.KEEPS_RECORDS:
                 break  # and with it every hop before: there is no way back over it
             self._rehearse_rollback(hops[number], reference)
-            hops[number].back_differs = _list_rollback_differences(
+            hops[number].rollback_differences = _list_rollback_differences(
                 digests[number], self._read_table_digests(reference)
             )
         # Last: from here on rows are in the copies that nobody entered.
         for number, hop in enumerate(hops):
-            if hop.back_s is None:
+            if hop.rollback_s is None:
                 continue
-            if hop.rollback_path.by_code:
-                if hop.plan.expands or not hop.plan.as_is:
+            if hop.rollback_path.code_only:
+                if hop.plan.expands or not hop.plan.no_copy:
                     self._migrate_again(hop, reference)  # the next one begins there
                 continue
-            hop.values = self._run_round_trip(hop, reference, number)
-            if hop.values.stopped is not None:
+            hop.round_trip = self._run_round_trip(hop, reference, number)
+            if hop.round_trip.failure is not None:
                 break
         return RehearsalReport(
             plan=plan.digest,
             backup_s=backup_s,
-            not_carried=self._lacking or None,
+            missing_objects=self._lacking or None,
             sizes={facts.name: facts.size_bytes for facts in engine.describe_databases()},
             hops=tuple(self._report_hop(hop) for hop in hops),
         )
@@ -318,7 +322,7 @@ class Rehearser:
         Raises:
             PREVIOUS_SCHEMA_CHANGED: If a copy is not what it was copied from.
         """
-        engine = self._site.engine
+        engine = self._site.database_engine
         self._report_progress(N_("rehearsing the rollback to the previous databases"))
         before = read_fingerprints(engine, reference.get_candidate)
         begin = self._clock()
@@ -332,45 +336,53 @@ class Rehearser:
 
     def _make_copies(self, reference: ChangeRef, copy: CopyPlan) -> None:
         """Make the copies; keep what they lack."""
-        lacking = self._site.engine.copy_online(reference, copy, self._progress)
+        lacking = self._site.database_engine.copy_online(reference, copy, self._progress)
         self._lacking = {name: tuple(objects) for name, objects in lacking.items()}
 
     def _read_table_digests(self, reference: ChangeRef) -> TableDigests:
-        engine = self._site.engine
+        engine = self._site.database_engine
         return {n: engine.compute_table_digests(reference.get_candidate(n)) for n in engine.names}
 
     def _rehearse_upgrade(self, hop: _HopMeasurements, reference: ChangeRef) -> None:
         """What the step *migrate* does, and what a manifest says of its data."""
-        site, engine = self._site, self._site.engine
+        site, engine = self._site, self._site.database_engine
         manifest = hop.plan.document.manifest
         step = _make_change_ref(reference.id, manifest.version)
         self._report_progress(
             N_("rehearsing the migrations to {version}"), version=manifest.version
         )
         hop.maps = self._check_code_maps(manifest, step)
-        hop.stood = {n: len(engine.read_ledger(step.get_candidate(n))) for n in engine.names}
-        if hop.plan.as_is and not hop.plan.expands:
+        hop.ledger_rows_before = {
+            n: len(engine.read_ledger(step.get_candidate(n))) for n in engine.names
+        }
+        if hop.plan.no_copy and not hop.plan.expands:
             # Neither files nor the release's program run.
             found = mark_without_migrating(engine, step)
             hop.migrated = MigrationResult(
-                {}, {}, found.fingerprints, found.fingerprints, found.kinds, wrote=False
+                {}, {}, found.fingerprints, found.fingerprints, found.kinds, wrote_rows=False
             )
             return
         origin, begin = site.load_migrations(hop.plan.origin), self._clock()
         hop.migrated = migrate_and_check(
-            engine, step, manifest.checks, hop.plan.target, origin, self._progress, up=True
+            engine,
+            step,
+            manifest.checks,
+            hop.plan.target_migrations,
+            origin,
+            self._progress,
+            up=True,
         )
         hop.migrate_s = round(self._clock() - begin, 3)
 
     def _rehearse_contract(self, hop: _HopMeasurements, reference: ChangeRef) -> None:
         """What the step *soak* does at its end."""
-        target = hop.plan.target
+        target = hop.plan.target_migrations
         self._report_progress(
             N_("rehearsing the deferred migrations of {version}"), version=target.release
         )
         if target.contract_program is not None:
             beside = partial(
-                self._site.engine.run_online_program, target.contract_program, target.slot
+                self._site.database_engine.run_online_program, target.contract_program, target.slot
             )
             hop.contract_s = self._measure(lambda: beside(self._progress, change=reference))
 
@@ -380,12 +392,12 @@ class Rehearser:
         Raises:
             MigrationFailedError: If it says that it does not work.
         """
-        target, smoke = hop.plan.target, hop.plan.document.manifest.smoke
+        target, smoke = hop.plan.target_migrations, hop.plan.document.manifest.smoke
         if smoke is None:
             return
         self._report_progress(N_("testing {version} on the copies"), version=target.release)
         try:
-            self._site.engine.run_online_program(
+            self._site.database_engine.run_online_program(
                 smoke, target.slot, self._progress, change=reference
             )
         except MigrationFailedError as error:
@@ -393,28 +405,28 @@ class Rehearser:
             raise MigrationFailedError(
                 SMOKE_FAILED, version=target.release, program=smoke.argv[0], how=how,
                 detail=error.detail,
-            ).with_raw_error(error.private) from error  # fmt: skip
+            ).with_raw_error(error.raw_error) from error  # fmt: skip
 
     def _rehearse_rollback(self, hop: _HopMeasurements, reference: ChangeRef) -> None:
         """What the step *migrate* does in a rollback."""
-        engine, newer = self._site.engine, hop.plan.target
+        engine, newer = self._site.database_engine, hop.plan.target_migrations
         step = _make_change_ref(reference.id, str(hop.plan.origin))
         self._report_progress(N_("rehearsing the rollback to {version}"), version=hop.plan.origin)
-        if hop.rollback_path.by_code:
-            hop.back_s = self._measure(lambda: mark_without_migrating(engine, step))
+        if hop.rollback_path.code_only:
+            hop.rollback_s = self._measure(lambda: mark_without_migrating(engine, step))
             return
         older = self._site.load_migrations(hop.plan.origin)
         # All hops are one change here: only the rows beyond those of before are this one's.
-        target = build_down_target(engine, step, newer, older, reference.id, hop.stood)
+        target = build_down_target(engine, step, newer, older, reference.id, hop.ledger_rows_before)
         checks = hop.plan.document.manifest.checks
-        hop.back_s = self._measure(
+        hop.rollback_s = self._measure(
             lambda: migrate_and_check(engine, step, checks, target, newer, self._progress, up=False)
         )
 
     def _migrate_again(self, hop: _HopMeasurements, reference: ChangeRef) -> None:
         step = _make_change_ref(reference.id, hop.plan.document.manifest.version)
         origin = self._site.load_migrations(hop.plan.origin)
-        self._site.engine.migrate(step, hop.plan.target, origin, self._progress)
+        self._site.database_engine.migrate(step, hop.plan.target_migrations, origin, self._progress)
         if hop.plan.contracts:
             self._rehearse_contract(hop, reference)
 
@@ -426,7 +438,7 @@ class Rehearser:
         Raises:
             UpdaterError: If it loses some of which nothing says so.
         """
-        engine, newer = self._site.engine, hop.plan.target
+        engine, newer = self._site.database_engine, hop.plan.target_migrations
         older = self._site.load_migrations(hop.plan.origin)
         version = hop.plan.document.manifest.version
         self._report_progress(
@@ -451,7 +463,7 @@ class Rehearser:
         return found
 
     def _check_code_maps(self, manifest: Manifest, step: ChangeRef) -> tuple[CodeMapResult, ...]:
-        engine = self._site.engine
+        engine = self._site.database_engine
         without = {
             item.name: item.rows
             for item in find_unmapped_references(
@@ -478,24 +490,24 @@ class Rehearser:
             list_past_downtimes(self._journal),
         )
         return RehearsedHop(
-            from_=str(hop.plan.origin),
-            to=hop.plan.document.manifest.version,
+            from_version=str(hop.plan.origin),
+            to_version=hop.plan.document.manifest.version,
             copy_s=hop.copy_s,
             migrate_s=hop.migrate_s,
             contract_s=hop.contract_s,
-            back_s=hop.back_s,
-            back_differs=tuple(hop.back_differs),
+            rollback_s=hop.rollback_s,
+            rollback_differences=tuple(hop.rollback_differences),
             restore_s=hop.restore_s,
-            way_back=hop.rollback_path.back,
-            loses=tuple(hop.rollback_path.lost_objects),
-            values=hop.values,
+            rollback_path=hop.rollback_path.kind,
+            lost_columns=tuple(hop.rollback_path.lost_objects),
+            round_trip=hop.round_trip,
             unchanged=hop.is_unchanged,
             checks=hop.checks,
-            maps=hop.maps,
-            tables=hop.tables,
-            stop_s=DowntimeRange(
+            code_maps=hop.maps,
+            changed_tables=hop.tables,
+            downtime=DowntimeRange(
                 round(prediction.low_s, 2), round(prediction.likely_s, 2),
-                round(prediction.high_s, 2), prediction.learnt,
+                round(prediction.high_s, 2), prediction.from_history,
             ),
         )  # fmt: skip
 

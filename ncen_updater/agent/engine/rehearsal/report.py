@@ -23,12 +23,12 @@ class RehearsalCopyPlans(JsonRecord):
     Attributes:
         copy: The plan of the copy of everything; see ``CopyPlan``.
         again: That of the copy of the copies,
-        again_id: and the id that it goes by.
+        second_id: and the id that it goes by.
     """
 
     copy: Mapping[str, Mapping[str, object]] | None = None
-    again: Mapping[str, Mapping[str, object]] | None = None
-    again_id: str | None = None
+    second_copy: Mapping[str, Mapping[str, object]] | None = None
+    second_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +36,16 @@ class _BackupFacts(JsonRecord):
     """What is known of the backup, also where the rest failed.
 
     Attributes:
-        not_carried: By database the objects that a backup by the agent's role does not carry.
+        missing_objects: By database the objects that a backup by the agent's role does not carry.
     """
 
-    not_carried: Mapping[str, tuple[str, ...]] | None = None
+    missing_objects: Mapping[str, tuple[str, ...]] | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return it as JSON has it; of the backup only what there is."""
         found = super().to_json()
-        if found["not_carried"] is None:
-            del found["not_carried"]
+        if found["missing_objects"] is None:
+            del found["missing_objects"]
         return found
 
 
@@ -57,7 +57,7 @@ class RehearsalFailure(_BackupFacts):
         blamed: Whether the release is to blame.
     """
 
-    blamed: bool = False
+    release_at_fault: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class DowntimeRange(JsonRecord):
     low: float
     likely: float
     high: float
-    learnt: bool = False
+    from_history: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,45 +104,47 @@ class RehearsedHop(JsonRecord):
         copy_s: Seconds of a copy as an upgrade makes it,
         migrate_s: of the migrations with their checks,
         contract_s: of what brings them to their end while officers work; None where nothing does,
-        back_s: and of the way back; None where none was tried.
-        back_differs: Tables that the way back did not bring to what they were.
+        rollback_s: and of the way back; None where none was tried.
+        rollback_differences: Tables that the way back did not bring to what they were.
         restore_s: Seconds of the way back to kept databases; None where that is not the way.
-        way_back: Which way a rollback takes.
+        rollback_path: Which way a rollback takes.
         loses: Tables and columns of which the way back does not keep what is entered.
         values: What became of values written on trial.
         unchanged: Whether neither schema nor rows changed.
         checks: By name the value of each check before and after.
         maps: What maps of reference data do.
         tables: By database and table the rows before and after, where they changed; -1 for none.
-        stop_s: The predicted stop.
+        downtime: The predicted stop.
     """
 
-    from_: str
-    to: str
+    from_version: str
+    to_version: str
     copy_s: float
     migrate_s: float
     contract_s: float | None = None
-    back_s: float | None = None
-    back_differs: tuple[str, ...] = ()
+    rollback_s: float | None = None
+    rollback_differences: tuple[str, ...] = ()
     restore_s: float | None = None
-    way_back: RollbackKind
-    loses: tuple[str, ...] = ()
-    values: RoundTripResult | None = None
+    rollback_path: RollbackKind
+    lost_columns: tuple[str, ...] = ()
+    round_trip: RoundTripResult | None = None
     unchanged: bool | None = None
     checks: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
-    maps: tuple[CodeMapResult, ...] = ()
-    tables: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
-    stop_s: DowntimeRange
+    code_maps: tuple[CodeMapResult, ...] = ()
+    changed_tables: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
+    downtime: DowntimeRange
 
     @property
     def versions(self) -> tuple[str, str]:
         """From where to where."""
-        return self.from_, self.to
+        return self.from_version, self.to_version
 
     @property
     def all_lost_columns(self) -> tuple[str, ...]:
         """What the way back does not keep: as the files say, or else as was seen on trial."""
-        return self.loses or (list_lost_columns(self.values) if self.values is not None else ())
+        return self.lost_columns or (
+            list_lost_columns(self.round_trip) if self.round_trip is not None else ()
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ MAX_CHANGES = 10
 class LastDowntime:
     """The stop of the newest change that ended well, seconds; what was predicted, if anything."""
 
-    real_s: float
+    actual_s: float
     low_s: float | None = None
     high_s: float | None = None
 
@@ -29,7 +29,9 @@ def sum_predicted_range(record: RehearsalRecord | None) -> tuple[float, float] |
     report = record.report if record is not None else None
     if report is None or not report.hops:
         return None
-    return sum(hop.stop_s.low for hop in report.hops), sum(hop.stop_s.high for hop in report.hops)
+    return sum(hop.downtime.low for hop in report.hops), sum(
+        hop.downtime.high for hop in report.hops
+    )
 
 
 def find_last_downtime(journal: Journal) -> LastDowntime | None:

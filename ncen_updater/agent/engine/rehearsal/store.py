@@ -57,8 +57,8 @@ class RehearsalRecord:
     ended_at: datetime | None = None
     error_code: str | None = None
     basis: Mapping[str, object] | None = None
-    stored: Mapping[str, object] | None = None
-    journal: Path = Path()
+    stored_result: Mapping[str, object] | None = None
+    journal_path: Path = Path()
 
     @cached_property
     def report(self) -> RehearsalReport | None:
@@ -94,15 +94,15 @@ class RehearsalRecord:
         return self._read_result(RehearsalState.RUNNING, RehearsalCopyPlans)
 
     def _read_result(self, state: RehearsalState, kind: type[_Stored]) -> _Stored | None:
-        if self.state is not state or self.stored is None:
+        if self.state is not state or self.stored_result is None:
             return None
-        with guard_reads(self.journal):
-            return kind.from_json(self.stored)
+        with guard_reads(self.journal_path):
+            return kind.from_json(self.stored_result)
 
     @property
     def identity(self) -> str:
         """What names this rehearsal with its report, for a binding."""
-        content = json.dumps(self.stored, sort_keys=True, separators=(",", ":")).encode()
+        content = json.dumps(self.stored_result, sort_keys=True, separators=(",", ":")).encode()
         return f"{self.id}:{hashlib.sha256(content).hexdigest()}"
 
 
@@ -116,7 +116,7 @@ def serialize_rehearsal(record: RehearsalRecord) -> dict[str, object]:
         "started_at": record.started_at,
         "ended_at": record.ended_at,
         "error_code": record.error_code,
-        "report": record.stored,
+        "report": record.stored_result,
     }
 
 

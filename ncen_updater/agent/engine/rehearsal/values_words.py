@@ -35,7 +35,7 @@ def format_round_trip(values: RoundTripResult, language: str) -> Iterator[LazyTe
         values: Those of one hop in the report of a rehearsal.
         language: Of sentences within lines.
     """
-    found = {what: values.count_values(what) for what in ("kept", "came_back")}
+    found = {what: values.count_values(what) for what in ("kept", "restored")}
     lost = values.count_values("lost")
     if any(found.values()) or lost:
         yield LazyText(
@@ -52,9 +52,9 @@ def format_round_trip(values: RoundTripResult, language: str) -> Iterator[LazyTe
     if values.list_columns("refused"):
         columns = {"columns": ", ".join(values.list_columns("refused"))}
         yield LazyText(N_("  rollback fails with large values in: {columns}"), columns)
-    if values.stopped is not None:
+    if values.failure is not None:
         yield LazyText(
-            N_("  rollback failed with sample values: {cause}"), {"cause": values.stopped}
+            N_("  rollback failed with sample values: {cause}"), {"cause": values.failure}
         )
     if values.count_untested:
         reasons = ", ".join(

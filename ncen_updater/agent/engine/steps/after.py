@@ -49,7 +49,7 @@ class CommitStep(Step):
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Write the commit, unless the databases see a reason to go back at this last moment."""
-        context.site.engine.check_before_commit(context.change_ref)
+        context.site.database_engine.check_before_commit(context.change_ref)
         context.journal.commit_change(context.change.id)
         return NO_FACTS
 
@@ -62,8 +62,8 @@ class SoakStep(Step):
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """The first beginning counts: a restart of the agent does not make the soak longer."""
-        began = context.read_facts().soak_began or context.site.clock.now()
-        return ChangeFacts(soak_began=began)
+        began = context.read_facts().soak_started_at or context.site.clock.now()
+        return ChangeFacts(soak_started_at=began)
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Watch for what is left of the time, unless a person confirmed the release.
@@ -83,15 +83,15 @@ class SoakStep(Step):
         site, settings = context.site, context.site.config.soak
         manifest = context.read_target().manifest
         facts = context.read_facts()
-        if facts.soak_failed is not None and facts.confirmed_by is None:
-            raise self._make_error(context, facts.soak_failed)
+        if facts.soak_error is not None and facts.confirmed_by is None:
+            raise self._make_error(context, facts.soak_error)
         outage = OutageTracker(context, self.title)
-        if facts.rest_failed is not None and facts.confirmed_by is None:
+        if facts.remaining_parts_error is not None and facts.confirmed_by is None:
             # Also where the soak has no time; but whoever started it by hand meanwhile is heard.
-            self._retry_remaining_parts(context, outage, facts.rest_failed)
+            self._retry_remaining_parts(context, outage, facts.remaining_parts_error)
         expectation = HealthExpectation(manifest.reported, manifest.health)
 
-        refusals = RefusalTracker(settings.failures)
+        refusals = RefusalTracker(settings.max_failures)
         # Asked once: a server whose disk is full says nothing any more.
         places = (*own_places(site), *room_of_databases(site))
 
@@ -111,7 +111,7 @@ class SoakStep(Step):
                 look,
                 seconds=seconds,
                 interval_s=settings.interval_s,
-                max_failures=settings.failures,
+                max_failures=settings.max_failures,
                 clock=site.clock.monotonic,
                 wait=site.clock.wait,
                 elapsed_s=elapsed_s,
@@ -121,24 +121,26 @@ class SoakStep(Step):
                 is_confirmed=lambda: context.read_facts().confirmed_by is not None,
             )
             if not result:
-                problems = "; ".join(result.last.problems) if result.last is not None else ""
+                problems = (
+                    "; ".join(result.last_health.problems) if result.last_health is not None else ""
+                )
                 raise self._record_failure(context, problems)
             return result.state
 
         with refresh_in_background(site, context.progress, self.title) as statistics:
-            seen = watch(settings.seconds, self._count_elapsed(context, outage.lost_s))
+            seen = watch(settings.seconds, self._count_elapsed(context, outage.uncounted_s))
         target = site.load_migrations(context.target_version)
-        beside = site.engine.runs_beside
+        beside = site.database_engine.supports_online_programs
         if needs_contract(context.change, context.read_facts(), target, runs_beside=beside):
             run_contract(context)
             context.progress.report(self.title)
             more = watch(min(settings.seconds, settings.interval_s), 0.0)
-            seen = SoakState(seen.looks + more.looks, seen.bad + more.bad)
-        elif context.read_facts().contract_left:
+            seen = SoakState(seen.checks + more.checks, seen.failures + more.failures)
+        elif context.read_facts().contract_abandoned:
             # Its last try may have been cut off before it was written down.
             record_live_schemas(site, context.journal, context.change)
         return ChangeFacts(
-            soak_looks=seen.looks, soak_bad_looks=seen.bad, statistics=statistics.result
+            soak_checks=seen.checks, soak_failed_checks=seen.failures, statistics=statistics.result
         )
 
     def _retry_remaining_parts(
@@ -156,7 +158,7 @@ class SoakStep(Step):
 
     def _record_failure(self, context: StepContext, problems: str) -> SoakFailedError:
         # Kept before anything else happens: a crash from here on must not forgive it.
-        context.journal.store_facts(context.change.id, ChangeFacts(soak_failed=problems))
+        context.journal.store_facts(context.change.id, ChangeFacts(soak_error=problems))
         return self._make_error(context, problems)
 
     def _make_error(self, context: StepContext, problems: str) -> SoakFailedError:
@@ -173,16 +175,16 @@ class SoakStep(Step):
         """
         settings = context.site.config.soak
         now = context.site.clock.now()
-        passed = (now - (context.read_facts().soak_began or now)).total_seconds() - lost_s
+        passed = (now - (context.read_facts().soak_started_at or now)).total_seconds() - lost_s
         # A clock that was set, or a night without power, must not be taken for a good soak.
-        at_most = max(settings.seconds - settings.failures * settings.interval_s, 0.0)
+        at_most = max(settings.seconds - settings.max_failures * settings.interval_s, 0.0)
         return min(max(passed, 0.0), at_most)
 
 
 class PruneStep(Step):
     """Drop previous databases and old slots by policy; never what the journal names."""
 
-    name = StepName.COLLECT
+    name = StepName.PRUNE
     title = LazyText(N_("pruning"))
 
     def do(self, context: StepContext) -> ChangeFacts:
@@ -209,7 +211,7 @@ class PruneStep(Step):
         self._discard_leftovers(context)
         offer = context.read_offer()
         if offer is not None:
-            site.source.discard_release(offer)
+            site.release_source.discard_release(offer)
         return ChangeFacts(
             dropped_changes=tuple(changes),
             dropped_slots=tuple(str(version) for version in decision.slots),
@@ -217,13 +219,13 @@ class PruneStep(Step):
 
     def _discard_leftovers(self, context: StepContext) -> None:
         """Remove candidates of closed changes; the journal has the plans of their copies."""
-        journal, engine = context.journal, context.site.engine
+        journal, engine = context.journal, context.site.database_engine
         closed = {
             change.id: change for change in journal.list_changes() if not change.state.is_open
         }
         for change_id in {
             c for c, role, _ in engine.list_leftovers() if role is DatabaseRole.CANDIDATE
         }:
-            plan = journal.read_facts(change_id).copy if change_id in closed else None
+            plan = journal.read_facts(change_id).copy_plan if change_id in closed else None
             if plan is not None:
                 engine.discard_candidates(make_change_ref(closed[change_id]), CopyPlan(plan))

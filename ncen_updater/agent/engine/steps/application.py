@@ -26,23 +26,23 @@ logger = logging.getLogger(__name__)
 
 
 def _is_maintenance_restored(context: StepContext) -> bool:
-    was_closed = bool(context.read_facts().door_was_closed)
+    was_closed = bool(context.read_facts().maintenance_was_on)
     return was_closed or not context.site.application.is_in_maintenance()
 
 
 def _measure_downtime(context: StepContext) -> float | None:
     """How long officers were kept out, by a clock that nobody sets; not known after a reboot."""
-    closed_at = context.read_facts().closed_at
+    downtime_started = context.read_facts().downtime_started
     clock = context.site.clock
-    if closed_at is None or closed_at.boot != clock.boot():
+    if downtime_started is None or downtime_started.boot != clock.boot_id():
         return None
-    return round(clock.monotonic() - closed_at.s, 3)
+    return round(clock.monotonic() - downtime_started.monotonic_s, 3)
 
 
 class MaintenanceOnStep(Step):
     """Keep officers out."""
 
-    name = StepName.CLOSE
+    name = StepName.MAINTENANCE_ON
     title = LazyText(N_("showing the maintenance page"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
@@ -50,11 +50,12 @@ class MaintenanceOnStep(Step):
 
         Where a change takes over from one that had not let officers in again, that one knew.
         """
-        known = context.read_facts().door_was_closed
+        known = context.read_facts().maintenance_was_on
         closed = context.site.application.is_in_maintenance() if known is None else known
         clock = context.site.clock
         return ChangeFacts(
-            door_was_closed=closed, closed_at=DowntimeStart(clock.boot(), clock.monotonic())
+            maintenance_was_on=closed,
+            downtime_started=DowntimeStart(clock.boot_id(), clock.monotonic()),
         )
 
     def do(self, context: StepContext) -> ChangeFacts:
@@ -75,8 +76,8 @@ class MaintenanceOnStep(Step):
         if problem is not None:
             raise ApplicationError(
                 MAINTENANCE_PAGE_NOT_SHOWN,
-                url=context.site.config.application.front_url,
-                path=context.site.config.application.door_file,
+                url=context.site.config.application.public_url,
+                path=context.site.config.application.maintenance_file,
                 reason=problem,
             )
         return NO_FACTS
@@ -89,16 +90,16 @@ class MaintenanceOnStep(Step):
         """See :meth:`Step.describe_undo`."""
         return (
             LazyText(N_("removing the maintenance page"))
-            if not context.read_facts().door_was_closed
+            if not context.read_facts().maintenance_was_on
             else None
         )
 
     def undo(self, context: StepContext) -> None:
         """Open the door, unless it was closed before."""
-        if not context.read_facts().door_was_closed:
+        if not context.read_facts().maintenance_was_on:
             context.site.application.disable_maintenance()
         context.journal.store_facts(
-            context.change.id, ChangeFacts(stop_s=_measure_downtime(context))
+            context.change.id, ChangeFacts(downtime_s=_measure_downtime(context))
         )
 
     def is_undone(self, context: StepContext) -> bool:
@@ -155,7 +156,8 @@ class StopStep(Step):
                 strict=False,
             )
             context.journal.store_facts(
-                context.change.id, ChangeFacts(rest_failed=start_remaining_parts(context.site))
+                context.change.id,
+                ChangeFacts(remaining_parts_error=start_remaining_parts(context.site)),
             )
 
     def is_undone(self, context: StepContext) -> bool:
@@ -173,7 +175,7 @@ class StartStep(Step):
     def prepare(self, context: StepContext) -> ChangeFacts:
         """An operator who opened their own door meanwhile wants it open at the end."""
         closed = context.site.application.is_in_maintenance()
-        return NO_FACTS if closed else ChangeFacts(door_was_closed=False)
+        return NO_FACTS if closed else ChangeFacts(maintenance_was_on=False)
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Start what ``current`` points at; the door must be closed until the commit.
@@ -229,13 +231,13 @@ class HealthStep(Step):
             distinguishable=context.are_releases_distinguishable,
             strict=context.change.kind is ChangeKind.UPGRADE,
         )
-        return ChangeFacts(healthy_after_s=round(seconds, 3))
+        return ChangeFacts(startup_s=round(seconds, 3))
 
 
 class MaintenanceOffStep(Step):
     """Let officers in. From the first officer on there is no exact way back, only a rollback."""
 
-    name = StepName.OPEN
+    name = StepName.MAINTENANCE_OFF
     title = LazyText(N_("removing the maintenance page"))
 
     def do(self, context: StepContext) -> ChangeFacts:
@@ -250,7 +252,7 @@ class MaintenanceOffStep(Step):
         it is for the soak to judge.
         """
         site, application = context.site, context.site.application
-        site.engine.record_commit(context.change_ref)
+        site.database_engine.record_commit(context.change_ref)
         if not context.at_boot:
             if (
                 application.is_running()
@@ -266,11 +268,11 @@ class MaintenanceOffStep(Step):
                     distinguishable=context.are_releases_distinguishable,
                     strict=False,
                 )
-        if not context.read_facts().door_was_closed:
+        if not context.read_facts().maintenance_was_on:
             application.disable_maintenance()
-        stop_s = _measure_downtime(context)
-        rest_failed = None if context.at_boot else start_remaining_parts(context.site)
-        return ChangeFacts(stop_s=stop_s, rest_failed=rest_failed)
+        downtime_s = _measure_downtime(context)
+        remaining_parts_error = None if context.at_boot else start_remaining_parts(context.site)
+        return ChangeFacts(downtime_s=downtime_s, remaining_parts_error=remaining_parts_error)
 
     def _is_recovery(self, context: StepContext) -> bool:
         events = context.journal.list_events(change=context.change.id)

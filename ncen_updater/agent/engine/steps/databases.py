@@ -52,9 +52,11 @@ class FenceStep(Step):
             RECORDS_WOULD_BE_LOST: If more was entered than a person agreed to lose.
             NEW_ROWS_WOULD_BE_LOST: The same, of what ways down do not keep.
         """
-        ended = context.site.engine.sessions() or None
+        ended = context.site.database_engine.sessions() or None
         if context.change.mode is not DatabaseMode.RESTORE:
-            return ChangeFacts(lost=self._require_accepted_loss(context), ended_sessions=ended)
+            return ChangeFacts(
+                lost_records=self._require_accepted_loss(context), ended_sessions=ended
+            )
         lost = count_record_loss(context.site, context.journal, context.change_ref).records
         total = sum(sum(tables.values()) for tables in lost.values())
         if total > (context.read_facts().accepted_loss or 0):
@@ -68,11 +70,11 @@ class FenceStep(Step):
                 tables=format_loss(lost),
                 reason=LazyText(N_("records were entered after the confirmation")),
             )
-        return ChangeFacts(lost=total, ended_sessions=ended)
+        return ChangeFacts(lost_records=total, ended_sessions=ended)
 
     @staticmethod
     def _require_accepted_loss(context: StepContext) -> int | None:
-        undoes = context.read_facts().undoes
+        undoes = context.read_facts().undone_upgrade
         if context.change.kind is not ChangeKind.ROLLBACK or undoes is None:
             return None
         lost = count_value_loss(context.site, context.journal, undoes).records
@@ -86,18 +88,18 @@ class FenceStep(Step):
                 current=origin,
                 count=total,
                 objects=format_loss(lost),
-                days=f"{context.site.config.keep.previous_days:g}",
+                days=f"{context.site.config.retention.previous_days:g}",
             )
         return total or None
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Fence."""
-        context.site.engine.fence(context.change_ref)
+        context.site.database_engine.fence(context.change_ref)
         return NO_FACTS
 
     def is_done(self, context: StepContext) -> bool:
         """The databases refuse sessions."""
-        return context.site.engine.read_evidence(context.change_ref).fenced
+        return context.site.database_engine.read_evidence(context.change_ref).fenced
 
     def describe_undo(self, context: StepContext) -> LazyText | None:
         """See :meth:`Step.describe_undo`."""
@@ -105,7 +107,7 @@ class FenceStep(Step):
 
     def undo(self, context: StepContext) -> None:
         """Let sessions in as before."""
-        engine = context.site.engine
+        engine = context.site.database_engine
         engine.require_live(opened=False)
         context.journal.store_facts(
             context.change.id, ChangeFacts(replaced=engine.list_replaced() or None)
@@ -115,7 +117,7 @@ class FenceStep(Step):
 
     def is_undone(self, context: StepContext) -> bool:
         """The databases take sessions."""
-        return not context.site.engine.read_evidence(context.change_ref).fenced
+        return not context.site.database_engine.read_evidence(context.change_ref).fenced
 
 
 class CopyStep(Step):
@@ -126,16 +128,18 @@ class CopyStep(Step):
 
     def describe_do(self, context: StepContext) -> LazyText | None:
         """Nothing is told where databases stay as they are."""
-        return None if context.change_ref.as_is else self.title
+        return None if context.change_ref.no_copy else self.title
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Choose method and object ids, so that an interrupted copy can be found."""
-        return ChangeFacts(copy=context.site.engine.plan_copy(context.change_ref).data)
+        return ChangeFacts(
+            copy_plan=context.site.database_engine.plan_copy(context.change_ref).copies
+        )
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Copy, side by side; going back after an upgrade, give files their old names again."""
         with site_files.complete_snapshots(context):
-            context.site.engine.copy_databases(
+            context.site.database_engine.copy_databases(
                 context.change_ref, context.read_copy_plan(), context.progress
             )
         site_files.restore_old_paths(context)
@@ -143,7 +147,9 @@ class CopyStep(Step):
 
     def is_done(self, context: StepContext) -> bool:
         """Every copy is whole."""
-        copied = context.site.engine.is_copied(context.change_ref, context.read_copy_plan())
+        copied = context.site.database_engine.is_copied(
+            context.change_ref, context.read_copy_plan()
+        )
         return copied and site_files.are_snapshots_complete(context)
 
     def describe_undo(self, context: StepContext) -> LazyText | None:
@@ -155,14 +161,16 @@ class CopyStep(Step):
 
         Not while a live database is missing: what was copied of it may be all that there is.
         """
-        context.site.engine.require_live(opened=False)
+        context.site.database_engine.require_live(opened=False)
         site_files.restore_files(context)
-        context.site.engine.discard_candidates(context.change_ref, context.read_copy_plan())
+        context.site.database_engine.discard_candidates(
+            context.change_ref, context.read_copy_plan()
+        )
         record_quarantined(context.site, context.journal, context.change.id)
 
     def is_undone(self, context: StepContext) -> bool:
         """No candidate is left, and no file is missing."""
-        left = context.site.engine.read_evidence(context.change_ref).candidates
+        left = context.site.database_engine.read_evidence(context.change_ref).candidates
         return not left and site_files.are_files_restored(context)
 
 
@@ -178,30 +186,30 @@ class MigrateStep(Step):
 
     def describe_do(self, context: StepContext) -> LazyText | None:
         """Nothing is told where databases stay as they are."""
-        return None if context.change_ref.as_is else self.title
+        return None if context.change_ref.no_copy else self.title
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Ask the checks, migrate, ask them again, compare; or prove that nothing has to run."""
-        with context.site.engine.hold_sessions():
+        with context.site.database_engine.hold_sessions():
             if context.change.mode is DatabaseMode.RESTORE:
                 return self._verify_previous_copies(context)
-            if context.change_ref.as_is:
+            if context.change_ref.no_copy:
                 # Taken while officers were still in: nobody enters a closed original for it. So
                 # were the kinds, which are of what becomes of it at once.
                 facts = context.read_facts()
                 return ChangeFacts(
                     fingerprints=facts.fingerprints_before,
-                    fingerprints_by=facts.fingerprints_by,
-                    databases_unchanged=not facts.expands,
-                    one_way=False,
+                    fingerprint_source=facts.fingerprint_source,
+                    databases_unchanged=not facts.has_expand,
+                    rollback_loses_data=False,
                 )
-            if context.read_facts().by_code:
-                found = mark_without_migrating(context.site.engine, context.change_ref)
+            if context.read_facts().code_only:
+                found = mark_without_migrating(context.site.database_engine, context.change_ref)
                 return ChangeFacts(
                     fingerprints=found.fingerprints,
                     schema_kinds=found.kinds,
-                    fingerprints_by=read_fingerprint_source(context.site.engine),
-                    one_way=False,
+                    fingerprint_source=read_fingerprint_source(context.site.database_engine),
+                    rollback_loses_data=False,
                 )
             return self._run_migrations(context)
 
@@ -210,24 +218,30 @@ class MigrateStep(Step):
         origin, target = site.load_migrations(context.origin_version), self._build_target(context)
         checks = context.read_newer_release().manifest.checks
         found = migrate_and_check(
-            site.engine, context.change_ref, checks, target, origin, context.progress, up=up
+            site.database_engine,
+            context.change_ref,
+            checks,
+            target,
+            origin,
+            context.progress,
+            up=up,
         )
         return ChangeFacts(
             fingerprints=found.fingerprints,
-            schema_kinds=found.kinds,
-            fingerprints_by=read_fingerprint_source(site.engine),
-            checks_before=found.before,
-            checks_after=found.after,
-            fingerprints_before=found.as_copied,
+            schema_kinds=found.schema_kinds,
+            fingerprint_source=read_fingerprint_source(site.database_engine),
+            checks_before=found.checks_before,
+            checks_after=found.checks_after,
+            fingerprints_before=found.fingerprints_before,
             databases_unchanged=found.is_unchanged,
-            one_way=self._does_rollback_lose_data(
+            rollback_loses_data=self._does_rollback_lose_data(
                 context, target, origin, unchanged=found.is_unchanged
             ),
         )
 
     def _verify_previous_copies(self, context: StepContext) -> ChangeFacts:
         """Prove that the copies are what the older release ran on, and mark them."""
-        engine, source = context.site.engine, context.change.source or ""
+        engine, source = context.site.database_engine, context.change.restore_source or ""
         expected = read_expected_fingerprints(context.journal, source, engine)
         schemas = read_schemas(engine, context.change_ref.get_candidate)
         found = schemas.fingerprints
@@ -249,9 +263,9 @@ class MigrateStep(Step):
         return ChangeFacts(
             fingerprints=found,
             schema_kinds=schemas.kinds,
-            fingerprints_by=read_fingerprint_source(engine),
-            compared_with="before" if expected else "nothing",
-            one_way=False,
+            fingerprint_source=read_fingerprint_source(engine),
+            schema_basis="before" if expected else "nothing",
+            rollback_loses_data=False,
         )
 
     @staticmethod
@@ -261,8 +275,13 @@ class MigrateStep(Step):
         target = site.load_migrations(context.target_version)
         if context.change.kind is ChangeKind.UPGRADE:
             return target
-        newer, undoes = site.load_migrations(context.origin_version), context.read_facts().undoes
-        return build_down_target(site.engine, context.change_ref, newer, target, undoes or "")
+        newer, undoes = (
+            site.load_migrations(context.origin_version),
+            context.read_facts().undone_upgrade,
+        )
+        return build_down_target(
+            site.database_engine, context.change_ref, newer, target, undoes or ""
+        )
 
     @staticmethod
     def _does_rollback_lose_data(
@@ -271,25 +290,31 @@ class MigrateStep(Step):
         """Whether the way back from here loses what officers enter: as the rollback will find."""
         if context.change.kind is not ChangeKind.UPGRADE:
             return False
-        engine, ref = context.site.engine, context.change_ref
-        by_files = target.command is None
+        engine, ref = context.site.database_engine, context.change_ref
+        by_files = target.migrator is None
         names = engine.names if by_files else ()
         ledgers = {name: engine.read_ledger(ref.get_candidate(name)) for name in names}
         way = plan_rollback_path(
-            engine.names, ledgers, target, origin, ref.id, engine=engine.kind, unchanged=unchanged
+            engine.names,
+            ledgers,
+            target,
+            origin,
+            ref.id,
+            engine=engine.engine_name,
+            unchanged=unchanged,
         )
-        return way.back is not RollbackKind.KEEPS_RECORDS
+        return way.kind is not RollbackKind.KEEPS_RECORDS
 
     def is_done(self, context: StepContext) -> bool:
         """Nothing is left to migrate; where nothing had to run, that is so by itself."""
         site = context.site
         facts = context.read_facts()
-        if context.change.mode is DatabaseMode.RESTORE or facts.by_code or facts.as_is:
+        if context.change.mode is DatabaseMode.RESTORE or facts.code_only or facts.no_copy:
             return True
         target = self._build_target(context)
-        if target.command is not None:
+        if target.migrator is not None:
             return True
-        plan = site.engine.plan_migrations(
+        plan = site.database_engine.plan_migrations(
             context.change_ref.get_candidate, target, site.load_migrations(context.origin_version)
         )
         return not plan.steps
@@ -305,17 +330,17 @@ class CutOverStep(Step):
         """Cut over; keep how long it took, in seconds."""
         clock = context.site.clock.monotonic
         begin = clock()
-        context.site.engine.cut_over(context.change_ref)
+        context.site.database_engine.cut_over(context.change_ref)
         facts = ChangeFacts(cut_over_s=round(clock() - begin, 6))
-        if context.read_facts().one_way and context.change.kind is ChangeKind.UPGRADE:
+        if context.read_facts().rollback_loses_data and context.change.kind is ChangeKind.UPGRADE:
             # Rows that the release itself made must not count as records that officers would lose.
-            made = context.site.engine.count_release_rows(context.change_ref)
-            facts = replace(facts, made_by_release=made)
+            made = context.site.database_engine.count_release_rows(context.change_ref)
+            facts = replace(facts, release_rows=made)
         return facts
 
     def is_done(self, context: StepContext) -> bool:
         """The catalogue carries the marker."""
-        return context.site.engine.read_evidence(context.change_ref).swapped
+        return context.site.database_engine.read_evidence(context.change_ref).is_cut_over
 
     def describe_undo(self, context: StepContext) -> LazyText | None:
         """See :meth:`Step.describe_undo`."""
@@ -323,9 +348,9 @@ class CutOverStep(Step):
 
     def undo(self, context: StepContext) -> None:
         """Cut back; what may hold somebody's records is kept, and told."""
-        context.site.engine.revert_cut_over(context.change_ref)
+        context.site.database_engine.revert_cut_over(context.change_ref)
         record_quarantined(context.site, context.journal, context.change.id)
 
     def is_undone(self, context: StepContext) -> bool:
         """The catalogue does not carry the marker."""
-        return not context.site.engine.read_evidence(context.change_ref).swapped
+        return not context.site.database_engine.read_evidence(context.change_ref).is_cut_over

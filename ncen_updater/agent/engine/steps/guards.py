@@ -36,11 +36,11 @@ def require_no_blockers(findings: Sequence[Finding]) -> None:
     Raises:
         PREFLIGHT_BLOCKED: With every strict finding and its remedy.
     """
-    strict = [finding for finding in findings if finding.severity is Severity.STRICT]
+    strict = [finding for finding in findings if finding.severity is Severity.CRITICAL]
     if strict:
         raise UpdaterError(
             PREFLIGHT_BLOCKED,
-            problems="; ".join(dict.fromkeys(f"{f.code} {f.what}" for f in strict)),
+            problems="; ".join(dict.fromkeys(f"{f.code} {f.title}" for f in strict)),
             remedies=" ".join(dict.fromkeys(str(f.remedy) for f in strict)),
             findings=[f.code for f in strict],
         )
@@ -57,7 +57,7 @@ def refuse_lasting(findings: Sequence[Finding]) -> None:
 
 def _require_open_window(context: StepContext) -> None:
     """Refuse a change whose window has closed: the next step keeps officers out."""
-    until = context.read_facts().begin_before
+    until = context.read_facts().start_before
     if until is not None and context.site.clock.now() >= until:
         zone = context.site.config.service.get_timezone()
         raise UpdaterError(WINDOW_CLOSED, until=format_scheduled_time(until, zone))
@@ -73,7 +73,7 @@ def _require_still_approved(context: StepContext) -> None:
     site = context.site
     require_no_hold(context.journal, site.clock.now(), site.config.service.get_timezone())
     facts = context.read_facts()
-    needed, binding = facts.approvals or 0, facts.binding or ""
+    needed, binding = facts.required_approvals or 0, facts.binding or ""
     people = ApprovalStore(context.journal).count_for_binding(binding, needed)
     if not people:
         raise UpdaterError(
@@ -92,17 +92,17 @@ def decide_copying(context: StepContext) -> ChangeFacts:
     """
     site = context.site
     if context.change.kind is not ChangeKind.UPGRADE:
-        return ChangeFacts(as_is=context.read_facts().as_is or None)
+        return ChangeFacts(no_copy=context.read_facts().no_copy or None)
     target, origin = (
         site.load_migrations(context.target_version),
         site.load_migrations(context.origin_version),
     )
-    if site.engine.runs_beside and is_expand_upgrade(target, origin):
-        return ChangeFacts(as_is=True, expands=True)
-    as_is = is_code_only_upgrade(
-        site.engine.plan_migrations(LiveDatabase, target, origin), target, origin
+    if site.database_engine.supports_online_programs and is_expand_upgrade(target, origin):
+        return ChangeFacts(no_copy=True, has_expand=True)
+    no_copy = is_code_only_upgrade(
+        site.database_engine.plan_migrations(LiveDatabase, target, origin), target, origin
     )
-    return ChangeFacts(as_is=as_is or None)
+    return ChangeFacts(no_copy=no_copy or None)
 
 
 class PreflightStep(Step):
@@ -114,39 +114,41 @@ class PreflightStep(Step):
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Say which of the site's own files are kept, and how; and whether databases stay."""
         found = decide_copying(context)
-        return replace(site_files.plan_snapshots(context), as_is=found.as_is, expands=found.expands)
+        return replace(
+            site_files.plan_snapshots(context), no_copy=found.no_copy, has_expand=found.has_expand
+        )
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Run every check; strict ones block. Then do what can be done while officers work."""
-        context.site.engine.require_live()
+        context.site.database_engine.require_live()
         findings = run_preflight(
             context.site, context.change_ref, context.origin_version, context.progress
         )
         require_no_blockers(findings)
-        context.site.engine.prepare_control_storage()
-        if context.read_facts().expands:
+        context.site.database_engine.prepare_control_storage()
+        if context.read_facts().has_expand:
             _require_open_window(context)
             _require_still_approved(context)
             expand_contract.run_expand(context)
         site_files.prepare_snapshots(context)
         _require_open_window(context)
         _require_still_approved(context)
-        context.site.engine.require_live()  # somebody may have closed one meanwhile
-        facts = ChangeFacts(advisories=tuple(f"{f.code} {f.what}" for f in findings))
-        if not context.change_ref.as_is:
+        context.site.database_engine.require_live()  # somebody may have closed one meanwhile
+        facts = ChangeFacts(advisories=tuple(f"{f.code} {f.title}" for f in findings))
+        if not context.change_ref.no_copy:
             return facts
-        engine = context.site.engine
+        engine = context.site.database_engine
         found = read_schemas(engine, LiveDatabase)
         return replace(
             facts,
             fingerprints_before=found.fingerprints,
             schema_kinds=found.kinds,
-            fingerprints_by=read_fingerprint_source(engine),
+            fingerprint_source=read_fingerprint_source(engine),
         )
 
     def describe_undo(self, context: StepContext) -> LazyText | None:
         """See :meth:`Step.describe_undo`."""
-        return LazyText(N_("removing retained files")) if context.read_facts().files else None
+        return LazyText(N_("removing retained files")) if context.read_facts().snapshots else None
 
     def undo(self, context: StepContext) -> None:
         """Remove what was kept of files; they were put back before. What was expanded stays."""
@@ -157,12 +159,12 @@ class PreflightStep(Step):
 class FinalPreflightStep(Step):
     """What blocks the copy, now that every session should be gone."""
 
-    name = StepName.PREFLIGHT_AGAIN
+    name = StepName.FINAL_PREFLIGHT
     title = LazyText(N_("rerunning preflight checks on the databases"))
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Ask the databases; strict findings block."""
         require_no_blockers(
-            context.site.engine.find_blockers(context.change_ref, application_stopped=True)
+            context.site.database_engine.find_blockers(context.change_ref, application_stopped=True)
         )
         return NO_FACTS

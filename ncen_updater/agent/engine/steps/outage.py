@@ -75,13 +75,13 @@ def own_places(site: Site) -> tuple[Path, ...]:
     """Where the agent and the application write, beside the databases."""
     paths = site.config.paths
     files = (paths.resolve(item.directory) for item in site.config.files)
-    return (site.state, site.slots.slots_directory, *files)
+    return (site.state_directory, site.slots.slots_directory, *files)
 
 
 def room_of_databases(site: Site) -> Mapping[Path, int]:
     """Free bytes of the disks of the databases; empty where that is not found out."""
     try:
-        return site.engine.measure_free_bytes()
+        return site.database_engine.measure_free_bytes()
     except (OSError, UpdaterError) as error:
         logger.warning("how much room the databases have was not found out: %s", error)
         return {}
@@ -101,7 +101,7 @@ class RefusalTracker:
     def record(self, health: HealthResult) -> None:
         """Take note of a look."""
         self._last = health
-        self._in_a_row = self._in_a_row + 1 if health.refused else 0
+        self._in_a_row = self._in_a_row + 1 if health.credentials_refused else 0
 
     def is_last_check_excused(self) -> bool:
         """Whether the last look says nothing about the release.
@@ -109,7 +109,7 @@ class RefusalTracker:
         Raises:
             HEALTH_ACCESS_DENIED: If there were too many of them. The release stays.
         """
-        if self._last is None or not self._in_a_row or self._last.missing:
+        if self._last is None or not self._in_a_row or self._last.missing_parts:
             return False
         if self._in_a_row >= self._most:
             raise ApplicationError(HEALTH_ACCESS_DENIED, problems="; ".join(self._last.problems))
@@ -127,15 +127,15 @@ class OutageTracker:
         watching: What is told when it goes on.
 
     Attributes:
-        lost_s: Seconds since such a time began that a process before this one saw, and of which the
-            journal does not know that they do not count.
+        uncounted_s: Seconds since such a time began that a process before this one saw, and of
+            which the journal does not know that they do not count.
     """
 
     def __init__(self, context: StepContext, watching: LazyText) -> None:
         self._context, self._watching = context, watching
         self._cause: OutageCause | None = None
         self._since: float | None = None
-        self.lost_s = 0.0
+        self.uncounted_s = 0.0
         reported = [
             event
             for event in context.journal.list_events(change=context.change.id)
@@ -144,7 +144,7 @@ class OutageTracker:
         if reported and reported[-1].kind in CAUSE_BY_START_EVENT:
             self._cause = CAUSE_BY_START_EVENT[reported[-1].kind]
             passed = (context.site.clock.now() - reported[-1].at).total_seconds()
-            self.lost_s = max(passed, 0.0)
+            self.uncounted_s = max(passed, 0.0)
 
     def is_failure_excused(self) -> bool:
         """Whether a look that was bad just now says nothing about the release.
@@ -206,7 +206,7 @@ class OutageTracker:
 
     def _are_databases_unavailable(self) -> bool:
         """Whether the server takes no sessions, or the application has none in a database."""
-        engine = self._context.site.engine
+        engine = self._context.site.database_engine
         if not engine.is_accepting_connections():
             return True
         try:
@@ -240,7 +240,7 @@ class OutageTracker:
     def _start_outage(self, cause: OutageCause, place: Path | None) -> None:
         """Note it, by the time of which a later process knows since when nothing counts."""
         context = self._context
-        self._extend_soak(self.lost_s)
+        self._extend_soak(self.uncounted_s)
         values = {} if place is None else {"path": str(place)}
         context.journal.record_event(cause.value[0], context.change.id, **values)
         logger.warning("not judging the release: %s %s", cause.value[0], place or "")
@@ -248,16 +248,16 @@ class OutageTracker:
 
     def _end_outage(self, cause: OutageCause) -> None:
         passed = 0.0 if self._since is None else self._read_monotonic() - self._since
-        self._extend_soak(self.lost_s + passed)
+        self._extend_soak(self.uncounted_s + passed)
         self._context.journal.record_event(cause.value[1], self._context.change.id)
         self._cause = self._since = None
 
     def _extend_soak(self, seconds: float) -> None:
         """Keep by how much later the watched time ends: we may be killed."""
-        self.lost_s = 0.0
-        began = self._context.read_facts().soak_began
+        self.uncounted_s = 0.0
+        began = self._context.read_facts().soak_started_at
         if seconds and began is not None:
-            later = ChangeFacts(soak_began=began + timedelta(seconds=seconds))
+            later = ChangeFacts(soak_started_at=began + timedelta(seconds=seconds))
             self._context.journal.store_facts(self._context.change.id, later)
 
     def _read_monotonic(self) -> float:

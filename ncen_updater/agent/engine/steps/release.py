@@ -63,13 +63,13 @@ class FetchStep(Step):
         offer = context.read_offer()
         if offer is None:
             raise UpdaterError(RELEASE_NOT_ON_OFFER, version=context.change.to_version)
-        source = context.site.source
+        source = context.site.release_source
         before = source.list_bad_packs(offer)
         fetched = source.download_smallest(
             offer, list_slot_trees(context.site.slots), context.progress
         )
         _record_rejected_packs(context, before, source.list_bad_packs(offer))
-        return ChangeFacts(fetched=True, fetched_as=name_download(fetched))
+        return ChangeFacts(fetched=True, download_name=name_download(fetched))
 
     # No check of its own: the next step hashes all that was fetched again before it is used.
 
@@ -87,7 +87,7 @@ class BuildSlotStep(Step):
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Remember whether a slot was there before, so that going back leaves it."""
         there = context.target_version in context.site.slots.list_versions()
-        return ChangeFacts(slot_was_there=there)
+        return ChangeFacts(slot_existed=there)
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Build unless the slot stands already, untouched."""
@@ -96,7 +96,7 @@ class BuildSlotStep(Step):
         offer = context.read_offer()
         if offer is None:
             raise UpdaterError(RELEASE_NOT_ON_OFFER, version=context.change.to_version)
-        source = context.site.source
+        source = context.site.release_source
         slots = context.site.slots
         held = list_slot_trees(slots)
         fetched = source.find_smallest_download(offer, held)
@@ -115,15 +115,15 @@ class BuildSlotStep(Step):
 
     def describe_undo(self, context: StepContext) -> LazyText | None:
         """See :meth:`Step.describe_undo`."""
-        retained = context.read_facts().slot_was_there
+        retained = context.read_facts().slot_existed
         return None if retained else LazyText(N_("removing the release"))
 
     def undo(self, context: StepContext) -> None:
         """Remove the slot, unless it was there before."""
-        if not context.read_facts().slot_was_there:
+        if not context.read_facts().slot_existed:
             context.site.slots.remove_slot(context.target_version)
 
     def is_undone(self, context: StepContext) -> bool:
         """No slot of ours is left; one that was there before is not for us to judge."""
-        was_there = bool(context.read_facts().slot_was_there)
+        was_there = bool(context.read_facts().slot_existed)
         return was_there or context.target_version not in context.site.slots.list_versions()

@@ -49,10 +49,10 @@ STOP_POLL_S = 0.5
 class StartFailure(StrEnum):
     """What an application that is not healthy shows."""
 
-    UNWELL = "unwell"  # it answers as the right version, and something else is wrong
-    OTHER = "other"  # something answers, as another version or as none
-    SILENT = "silent"  # it runs, and nothing answers
-    DEAD = "dead"  # it does not run, or a part of it does not
+    UNHEALTHY = "unwell"  # it answers as the right version, and something else is wrong
+    WRONG_VERSION = "other"  # something answers, as another version or as none
+    NO_ANSWER = "silent"  # it runs, and nothing answers
+    NOT_RUNNING = "dead"  # it does not run, or a part of it does not
 
 
 def classify_failure(
@@ -73,11 +73,11 @@ def classify_failure(
         distinguishable: Whether no other release of this change reports the same; else who answers
             with it may be either.
     """
-    if health.missing or not (runs or health.answered):
-        return StartFailure.DEAD
+    if health.missing_parts or not (runs or health.answered):
+        return StartFailure.NOT_RUNNING
     if distinguishable and matches_reported_version(health.reported.get(version_field), version):
-        return StartFailure.UNWELL
-    return StartFailure.OTHER if health.answered else StartFailure.SILENT
+        return StartFailure.UNHEALTHY
+    return StartFailure.WRONG_VERSION if health.answered else StartFailure.NO_ANSWER
 
 
 def is_release_to_blame(
@@ -90,14 +90,14 @@ def is_release_to_blame(
         second: What the second one showed; None where there was none.
         other_answered: Whether something answered between the two, while all of ours was stopped.
     """
-    if StartFailure.UNWELL in (first, second):
+    if StartFailure.UNHEALTHY in (first, second):
         return True  # nobody else answers as this version
-    if second is None or StartFailure.SILENT in (first, second):
+    if second is None or StartFailure.NO_ANSWER in (first, second):
         return False  # no verdict by anybody
-    if first is second is StartFailure.DEAD:
+    if first is second is StartFailure.NOT_RUNNING:
         return True  # it ended by itself each time
     # Twice something wrong was said; by the release, if nobody else was there to say it.
-    return first is second is StartFailure.OTHER and not other_answered
+    return first is second is StartFailure.WRONG_VERSION and not other_answered
 
 
 def require_healthy(
@@ -130,15 +130,15 @@ def require_healthy(
     if first is None:
         return seconds
     # Databases that are gone or closed make any release unwell, and are told as such.
-    site.engine.require_live()
-    if health.refused and not health.missing and site.application.is_running():
+    site.database_engine.require_live()
+    if health.credentials_refused and not health.missing_parts and site.application.is_running():
         if strict:
             raise ApplicationError(HEALTH_ACCESS_DENIED, problems=_join_problems(health))
         logger.warning(
             "the application runs, and nobody can ask how it is: %s", _join_problems(health)
         )
         return seconds
-    if first is StartFailure.UNWELL:
+    if first is StartFailure.UNHEALTHY:
         require_judgeable(site, _join_problems(health))
         raise _make_unhealthy_error(document, health, site.clock.monotonic() - began)
     before = _join_problems(health)
@@ -168,7 +168,7 @@ def require_judgeable(site: Site, problems: str) -> None:
         DatabaseError: If a live database is missing or closed, or shut to the application's roles.
         InsufficientSpaceError: With the place.
     """
-    site.engine.require_live(entered=True)
+    site.database_engine.require_live(entered=True)
     full = find_full_disk(site)
     if full is not None:
         logger.warning("%s is full, and nothing is judged by this: %s", full, problems)

@@ -110,7 +110,7 @@ def check_password_login(parts: PasswordLoginSetup) -> Iterator[Finding]:
     if not parts.rules:
         yield Finding(
             "NU-6135",
-            Severity.ADVISORY,
+            Severity.WARNING,
             LazyText(N_("Console login by password unavailable: {path} not found")
                  , {"path": PAM_RULES}),
             LazyText(N_("Run: sudo apt-get install --reinstall -o Dpkg::Options::=--force-confmiss"
@@ -121,7 +121,7 @@ def check_password_login(parts: PasswordLoginSetup) -> Iterator[Finding]:
         groups = ", ".join(parts.groups) or "-"
         yield Finding(
             "NU-6136",
-            Severity.ADVISORY,
+            Severity.WARNING,
             LazyText(
                 N_("Excessive access to {path}: users other than {user}, or extra groups of"
                     " {user} ({groups})"),
@@ -136,9 +136,11 @@ def check_password_login(parts: PasswordLoginSetup) -> Iterator[Finding]:
 
 
 #: Facts of a preflight are of a release; a diagnosis has its own.
-REPORTED_SEVERITIES = (Severity.STRICT, Severity.ADVISORY)
+REPORTED_SEVERITIES = (Severity.CRITICAL, Severity.WARNING)
 #: What it is told of the site's snapshot.
-STATUS_PARTS = frozenset({"at_work", "availability", "full_disk", "journal", "signed_at", "view"})
+STATUS_PARTS = frozenset(
+    {"lock_holder", "availability", "full_disk", "journal", "signed_at", "feed_view"}
+)
 #: Code of the finding that a change is open, which stands first.
 OPEN_CHANGE_CODE = "NU-6103"
 #: Codes of the finding that there is no such owner, and of those that follow from it.
@@ -173,7 +175,7 @@ def diagnose(config_path: Path, progress: ProgressListener) -> tuple[Finding, ..
         return (_build_error_finding(error),)
     status = read_status(places, site.clock.now(), STATUS_PARTS)
     journal = get_part_or_none(status.journal)
-    change = journal.change if journal else None
+    change = journal.open_change if journal else None
     looks: tuple[Check, ...] = (
         lambda: _check_lock(status),
         lambda: _check_open_change(status, change),
@@ -193,13 +195,13 @@ def diagnose(config_path: Path, progress: ProgressListener) -> tuple[Finding, ..
         looks += (
             lambda: _check_databases(site),
             # Of an upgrade's preflight it is what no release has to be there for.
-            site.engine.find_exposures,
+            site.database_engine.find_exposures,
             lambda: _check_application(site, status),
             lambda: _check_tools(site),
             lambda: _check_preflight(site),
         )
     found = _drop_consequences(_run_checks(looks))
-    return tuple({(f.code, str(f.what)): f for f in found}.values())
+    return tuple({(f.code, str(f.title)): f for f in found}.values())
 
 
 def _drop_consequences(all_findings: Iterable[Finding]) -> list[Finding]:
@@ -228,7 +230,7 @@ def _translate_unknown_database(finding: Finding) -> Finding:
 
 def _is_idle(status: SiteStatus) -> bool:
     """Whether nobody is at work, so that what is found is not what they are doing."""
-    return get_part_or_none(status.at_work) is None
+    return get_part_or_none(status.lock_holder) is None
 
 
 def _run_checks(checks: Iterable[Check]) -> list[Finding]:
@@ -246,14 +248,16 @@ def _check_open_change(status: SiteStatus, change: Change | None) -> Iterator[Fi
     if change is None or not _is_idle(status):
         return
     journal = get_part_or_none(status.journal)
-    yield build_open_change_finding(change, Severity.STRICT, journal.facts if journal else NO_FACTS)
+    yield build_open_change_finding(
+        change, Severity.CRITICAL, journal.last_facts if journal else NO_FACTS
+    )
 
 
 def _check_settings(config: AgentConfig) -> Iterator[Finding]:
     if config.service.mode == "automatic" and not config.service.windows:
         yield Finding(
             "NU-6129",
-            Severity.STRICT,
+            Severity.CRITICAL,
             LazyText(N_("No maintenance window: automatic upgrades never start")),
             LazyText(N_("Add an entry to [[service.windows]] in agent.toml.")),
         )
@@ -261,7 +265,7 @@ def _check_settings(config: AgentConfig) -> Iterator[Finding]:
 
 def _check_tools(site: Site) -> Iterator[Finding]:
     if site.config.service.rehearse:
-        site.engine.require_dump_programs()
+        site.database_engine.require_dump_programs()
     yield from ()
 
 
@@ -270,12 +274,12 @@ def _check_preflight(site: Site) -> Iterator[Finding]:
     current = site.slots.read_current()
     if current is None:
         return
-    marker = site.engine.read_marker()
+    marker = site.database_engine.read_marker()
     planned = ChangeRef(
         id=new_change_id(),
         generation=(marker.generation if marker else 0) + 1,
         release=str(current),
-        source=None,
+        retained_from=None,
     )
     for finding in run_preflight(site, planned, current):
         if finding.severity in REPORTED_SEVERITIES and finding.code not in REPORTED_BY_DOCTOR:
@@ -284,12 +288,12 @@ def _check_preflight(site: Site) -> Iterator[Finding]:
 
 def _build_error_finding(error: UpdaterError) -> Finding:
     figures: dict[str, object] = {"detail": error.detail_text} if error.detail else {}
-    return Finding(error.code, Severity.STRICT, error.title_text, error.remedy_text, figures)
+    return Finding(error.code, Severity.CRITICAL, error.title_text, error.remedy_text, figures)
 
 
 def _check_lock(status: SiteStatus) -> Iterator[Finding]:
-    holder, journal = require_part(status.at_work), get_part_or_none(status.journal)
-    change = journal.change if journal is not None else None
+    holder, journal = require_part(status.lock_holder), get_part_or_none(status.journal)
+    change = journal.open_change if journal is not None else None
     watched = change.to_version if change is not None and change.is_open_after_commit else None
     if holder is not None:
         yield Finding(
@@ -307,7 +311,7 @@ def _check_disk_space(status: SiteStatus) -> Iterator[Finding]:
         state, free = found
         yield Finding(
             "NU-6127",
-            Severity.STRICT,
+            Severity.CRITICAL,
             LazyText(
                 N_("Disk full: {path}, {free_bytes} free"),
                 {
@@ -322,25 +326,25 @@ def _check_disk_space(status: SiteStatus) -> Iterator[Finding]:
 
 def _check_inbox(site: Site) -> Iterator[Finding]:
     """Yield where people who may order cannot lay bundles down, as the package lets them."""
-    inbox = Inbox(site.state)
+    inbox = Inbox(site.state_directory)
     packaged = site.config.service.runner == "systemd"
     if not (packaged or os.path.lexists(inbox.path)):
         return  # nobody but who works on the site itself
     try:
         inbox.require_usable()
     except UpdaterError as error:
-        yield Finding(error.code, Severity.ADVISORY, error.title_text, error.remedy_text)
+        yield Finding(error.code, Severity.WARNING, error.title_text, error.remedy_text)
 
 
 def _check_journal(
     site: Site, progress: ProgressListener, change: Change | None, *, at_work: bool
 ) -> Iterator[Finding]:
-    if not (site.state / JOURNAL_FILE).exists() and site.slots.read_current() is None:
+    if not (site.state_directory / JOURNAL_FILE).exists() and site.slots.read_current() is None:
         yield Finding(
             JournalMissingError.message.code, Severity.INFO, LazyText(NOT_ADOPTED), LazyText("")
         )
         return
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         # While a change is open the databases may be closed to everybody, by ourselves.
         looks = build_verify_checks(site, journal, progress, databases=change is None)
         for finding in _run_checks(looks):
@@ -348,30 +352,30 @@ def _check_journal(
                 yield finding
         known = {change.id for change in journal.list_changes()}
         unknown = find_unknown_maintenance(
-            site.application, known, site.config.application.door_file
+            site.application, known, site.config.application.maintenance_file
         )
         yield from unknown
         if not unknown and change is None and site.application.is_in_maintenance():
             yield Finding(
                 "NU-6122",
-                Severity.ADVISORY,
+                Severity.WARNING,
                 LazyText(N_("Maintenance page shown without a change in progress")),
                 LazyText(
                     N_("Unless intended, run: rm {path}"),
-                    {"path": site.config.application.door_file},
+                    {"path": site.config.application.maintenance_file},
                 ),
             )
         if change is not None or at_work:
             return  # copies are theirs
         for plan in list_interrupted_copies(journal):
-            yield from site.engine.find_orphans(plan)
+            yield from site.database_engine.find_orphans(plan)
         rehearsed = _list_interrupted_rehearsal_ids(journal)
-        for made_by, role, name in site.engine.list_leftovers():
+        for made_by, role, name in site.database_engine.list_leftovers():
             if role is DatabaseRole.CANDIDATE and made_by not in known:
                 interrupted = made_by in rehearsed
                 yield Finding(
                     "NU-6123",
-                    Severity.ADVISORY,
+                    Severity.WARNING,
                     LazyText(
                         N_("Leftover copy of {database} from an interrupted rehearsal")
                         if interrupted
@@ -390,26 +394,26 @@ def _check_journal(
 def _list_interrupted_rehearsal_ids(journal: Journal) -> frozenset[str | None]:
     """Under which ids rehearsals made copies that nobody removed."""
     interrupted = RehearsalStore(journal).list_interrupted()
-    again = (record.copies.again_id for record in interrupted if record.copies is not None)
+    again = (record.copies.second_id for record in interrupted if record.copies is not None)
     return frozenset((*(record.id for record in interrupted), *again))
 
 
 def _check_databases(site: Site) -> Iterator[Finding]:
-    for facts in site.engine.describe_databases():
+    for facts in site.database_engine.describe_databases():
         yield Finding(
             "NU-6124",
             Severity.INFO,
             LazyText(
                 N_("Database {database} reachable: {size}, server {version}"),
                 {
-                    "database": facts.physical,
+                    "database": facts.physical_name,
                     "size": format_bytes(facts.size_bytes),
-                    "version": site.engine.read_version(),
+                    "version": site.database_engine.read_version(),
                 },
             ),
             LazyText(""),
         )
-    yield from site.engine.list_quarantined()
+    yield from site.database_engine.list_quarantined()
 
 
 def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:
@@ -421,7 +425,7 @@ def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:
         since = seen.since if seen and seen.state is AvailabilityState.NOT_RUNNING else None
         yield Finding(
             "NU-6125",
-            Severity.ADVISORY,
+            Severity.WARNING,
             LazyText(
                 N_("Application stopped since {since}"),
                 {"since": format_time(since, site.config.service.get_timezone())},
@@ -439,16 +443,21 @@ def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:
         HealthExpectation(site.slots.read_reported_version(current))
     )
     yield from find_refused_credentials(health)
-    if health.answered and not health and not health.missing and not health.refused:
+    if (
+        health.answered
+        and not health
+        and not health.missing_parts
+        and not health.credentials_refused
+    ):
         # An upgrade may be what it needs; but nobody should read that all is well.
         yield replace(
-            unwell(health), severity=Severity.STRICT, figures={"detail": health.answer_json}
+            unwell(health), severity=Severity.CRITICAL, figures={"detail": health.answer_json}
         )
     if not health.answered:
         settings = site.config.application
         yield Finding(
             "NU-6128",
-            Severity.STRICT,
+            Severity.CRITICAL,
             LazyText(
                 N_("Health URL not responding: {url}"),
                 {"url": f"{settings.health_url}{settings.health_path}"},
@@ -469,7 +478,7 @@ def _check_site_files(site: Site) -> Iterator[Finding]:
             changes = {**values, "changes": ", ".join(aside)}
             yield Finding(
                 "NU-4310",
-                Severity.ADVISORY,
+                Severity.WARNING,
                 LazyText(
                     N_("Files of reverted releases among the {name}: {place}, changes {changes}"),
                     changes,
@@ -480,7 +489,7 @@ def _check_site_files(site: Site) -> Iterator[Finding]:
         for change in written:
             yield Finding(
                 "NU-4311",
-                Severity.ADVISORY,
+                Severity.WARNING,
                 LazyText(
                     N_("Files modified by reverted change {change} among the {name}"),
                     {**values, "change": change},
@@ -497,11 +506,11 @@ def _check_site_files(site: Site) -> Iterator[Finding]:
 
 
 def _check_metadata(status: SiteStatus) -> Iterator[Finding]:
-    view = require_part(status.view)
+    view = require_part(status.feed_view)
     if view is None or view.is_stale(status.now):
         yield Finding(
             "NU-6126",
-            Severity.ADVISORY,
+            Severity.WARNING,
             LazyText(N_("Metadata expired or missing")),
             LazyText(N_("Run: ncen-updater check")),
         )

@@ -50,7 +50,7 @@ class RequiredGroupAccess:
     path: Path
     group: str
     rights: str
-    what: str
+    problem: str
     remedy: str = _CHGRP_REMEDY
 
 
@@ -81,19 +81,19 @@ def list_required_access(config: AgentConfig, config_path: Path) -> Iterator[Req
     service = config.service
     if service.runner == "systemd":
         yield RequiredGroupAccess(
-            "NU-6139", config_path, service.read_group, "r",
+            "NU-6139", config_path, service.viewer_group, "r",
             N_("Viewers (viewer_group: {group}) cannot read {path} (group {found}, mode"
                 " {mode})"),
         )  # fmt: skip
         yield RequiredGroupAccess(
-            "NU-6140", config.paths.resolve(service.socket), service.read_group, "w",
+            "NU-6140", config.paths.resolve(service.api_socket), service.viewer_group, "w",
             N_("Viewers (viewer_group: {group}) cannot connect to {path} (group {found}, mode"
                 " {mode})"),
             _RESTART_REMEDY,
         )  # fmt: skip
     inbox = Inbox(config.paths.resolve(config.paths.state)).path
     yield RequiredGroupAccess(
-        "NU-6141", inbox, service.operate_group, "rwx",
+        "NU-6141", inbox, service.operator_group, "rwx",
         N_("Operators (operator_group: {group}) cannot write to import directory {path}"
             " (group {found}, mode {mode})"),
     )  # fmt: skip
@@ -115,7 +115,7 @@ def check_group_access(
         values = {"group": group, "setting": setting}
         yield Finding(
             "NU-6138",
-            Severity.ADVISORY,
+            Severity.WARNING,
             LazyText(
                 N_("Group {group} of service.{setting} not found on this machine"),
                 values,
@@ -139,7 +139,7 @@ def _list_unknown_groups(
     config: AgentConfig, used: Iterable[str], number_of: Callable[[str], int | None]
 ) -> Iterator[tuple[str, str]]:
     service = config.service
-    for setting in ("read_group", "operate_group", "approve_group"):
+    for setting in ("viewer_group", "operator_group", "approver_group"):
         group = getattr(service, setting)
         if number_of(group) is None and (service.runner == "systemd" or group in used):
             yield setting, group
@@ -160,8 +160,8 @@ def _check_access(required: RequiredGroupAccess, number: int) -> Iterator[Findin
             "mode": f"{mode:04o}",
             "rights": required.rights,
         }
-        what, remedy = LazyText(required.what, values), LazyText(required.remedy, values)
-        yield Finding(required.code, Severity.ADVISORY, what, remedy, values)
+        what, remedy = LazyText(required.problem, values), LazyText(required.remedy, values)
+        yield Finding(required.code, Severity.WARNING, what, remedy, values)
 
 
 def _find_group_name(number: int) -> str:

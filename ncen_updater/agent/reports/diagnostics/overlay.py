@@ -23,7 +23,7 @@ def check_overlay(site: Site, current: Version) -> tuple[Finding, ...]:
         found.append(
             Finding(
                 "NU-6133",
-                Severity.ADVISORY,
+                Severity.WARNING,
                 LazyText(
                     N_("Local overlay not applied to {version} (selected in {path}: {chosen})")
                     if chosen

@@ -97,7 +97,7 @@ def list_trust_state_findings(
         if was_present:
             yield Finding(
                 "NU-6130",
-                Severity.ADVISORY,
+                Severity.WARNING,
                 LazyText(
                     N_("Trust state {path} missing: older metadata would be accepted"),
                     {"path": directory.path / TRUST_STATE_NAME},
@@ -110,7 +110,7 @@ def list_trust_state_findings(
         if (reason := retained.describe_problem(trusted_uids)) is not None:
             yield Finding(
                 "NU-6131",
-                Severity.STRICT,
+                Severity.CRITICAL,
                 LazyText(
                     N_("Trust state is writable by others: {reason}"),
                     {"reason": reason},
@@ -119,11 +119,11 @@ def list_trust_state_findings(
                 {"path": str(retained.path), "reason": str(reason)},
             )
     for product, version in sorted(received_versions.items()) if trust_state else ():
-        seen = trust_state.lists.get(product) if trust_state else None
+        seen = trust_state.roles.get(product) if trust_state else None
         if seen is not None and version < seen.version:
             yield Finding(
                 "NU-6132",
-                Severity.ADVISORY,
+                Severity.WARNING,
                 LazyText(
                     N_(
                         "'{role}' metadata version {version} is older than verified version {known}"

@@ -230,7 +230,7 @@ def _build_no_release_finding(site: Site) -> Finding:
     values = {"link": site.slots.current_link}
     return Finding(
         "NU-6101",
-        Severity.STRICT,
+        Severity.CRITICAL,
         LazyText(N_("No release selected: {link} not found"), values),
         LazyText(
             N_(
@@ -246,7 +246,7 @@ def _build_difference_finding(
     code: str, template: str, remedy: LazyText = CALL, **values: object
 ) -> Finding:
     figures = {key: str(value) for key, value in values.items()}
-    return Finding(code, Severity.STRICT, LazyText(template, values), remedy, figures)
+    return Finding(code, Severity.CRITICAL, LazyText(template, values), remedy, figures)
 
 
 _CHECK_TYPING_REMEDY = LazyText(
@@ -286,7 +286,7 @@ def _check_tables(journal: Journal) -> Iterator[Finding]:
         for reason in compare(events, _convert_rows(journal.query(f"SELECT * FROM {table}"))):  # noqa: S608
             yield Finding(
                 "NU-6110",
-                Severity.STRICT,
+                Severity.CRITICAL,
                 LazyText(N_("Audit log inconsistent: {reason}"), {"reason": reason}),
                 CALL,
                 {"table": table, "reason": str(reason)},
@@ -301,9 +301,9 @@ def _check_open_change(site: Site, journal: Journal) -> Iterator[Finding]:
     change = journal.find_open_change()
     decision = decide_recovery(observe_site(site, change, by_operator=True))
     try:
-        site.engine.require_live(opened=change is None)
+        site.database_engine.require_live(opened=change is None)
     except DatabaseError as error:
-        yield Finding(error.code, Severity.STRICT, error.title_text, error.remedy_text)
+        yield Finding(error.code, Severity.CRITICAL, error.title_text, error.remedy_text)
         return
     if decision.action is RecoveryAction.STOP:
         yield _build_difference_finding(
@@ -314,7 +314,7 @@ def _check_open_change(site: Site, journal: Journal) -> Iterator[Finding]:
             "NU-6102", N_("Inconsistent site state: {reason}"), reason=reason
         )
     elif change is not None and decision.action is not RecoveryAction.NOTHING:
-        yield build_open_change_finding(change, Severity.ADVISORY, journal.read_facts(change.id))
+        yield build_open_change_finding(change, Severity.WARNING, journal.read_facts(change.id))
 
 
 def build_open_change_finding(change: Change, severity: Severity, facts: ChangeFacts) -> Finding:
@@ -338,7 +338,7 @@ def _check_slots(site: Site, current: Version, progress: ProgressListener) -> It
         if differences:
             yield Finding(
                 "NU-6104",
-                Severity.STRICT if version == current else Severity.ADVISORY,
+                Severity.CRITICAL if version == current else Severity.WARNING,
                 LazyText(
                     N_("Modified files in release {version}: {count} ({paths})"),
                     {
@@ -361,11 +361,11 @@ def _format_paths(differences: Sequence[SlotDifference]) -> str:
 def _check_databases(site: Site, journal: Journal, current: Version) -> Iterator[Finding]:
     beside = _find_online_migration(journal)
     for finding in find_schema_drift(site, journal):
-        if beside is not None and finding.severity is Severity.STRICT:
+        if beside is not None and finding.severity is Severity.CRITICAL:
             yield _build_migration_running_finding(str(finding.figures["database"]), beside)
         else:
             yield finding
-    yield from not_applied(site.engine, site.load_migrations(current))
+    yield from not_applied(site.database_engine, site.load_migrations(current))
 
 
 def _find_online_migration(journal: Journal) -> Change | None:
@@ -374,7 +374,7 @@ def _find_online_migration(journal: Journal) -> Change | None:
     if change is None:
         return None
     facts = journal.read_facts(change.id)
-    began = facts.contracted if change.is_committed else facts.expanded
+    began = facts.contract_started if change.is_committed else facts.expand_started
     return change if began else None
 
 

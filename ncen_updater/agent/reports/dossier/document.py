@@ -39,7 +39,7 @@ def list_table_changes(hop: RehearsedHop) -> list[tuple[str, str, str, str]]:
             _format_count(after),
             _describe_row_change(before, after),
         )
-        for database, tables in hop.tables.items()
+        for database, tables in hop.changed_tables.items()
         for table, (before, after) in tables.items()
         if not table.startswith(PARKED_SCHEMA)
     ]
@@ -72,29 +72,29 @@ def build_dossier_document(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -
         "made_at": dossier.made_at,
         "current": dossier.current,
         "target": dossier.target,
-        "stop_s": _build_downtime(dossier.downtime_s),
+        "downtime_s": _build_downtime(dossier.downtime_s),
         "keeps_records": dossier.keeps_records,
-        "loses": list(dossier.lost_objects),
+        "lost_objects": list(dossier.lost_objects),
         "hops": [_build_hop(hop, language) for hop in dossier.hops],
         "findings": [finding_to_json(finding, language) for finding in dossier.findings],
         "sizes": dict(dossier.sizes),
         "rehearsed_at": dossier.rehearsed_at,
         "rehearsal": dossier.rehearsal,
-        "holds_until": dossier.holds_until,
+        "rehearsal_expires_at": dossier.rehearsal_expires_at,
         "backup_s": dossier.backup_s,
-        "not_carried": {name: list(objects) for name, objects in dossier.not_carried.items()},
+        "not_in_backup": {name: list(objects) for name, objects in dossier.not_in_backup.items()},
         "not_before": dossier.not_before,
-        "opens": dossier.opens,
-        "closes": dossier.closes,
-        "by_itself": dossier.by_itself,
+        "window_opens_at": dossier.window_opens_at,
+        "window_closes_at": dossier.window_closes_at,
+        "starts_automatically": dossier.starts_automatically,
         "approvals": [
-            {"who": given.who, "uid": given.uid, "at": given.at} for given in dossier.approvals
+            {"actor": given.actor, "uid": given.uid, "at": given.at} for given in dossier.approvals
         ],
-        "needed": dossier.needed,
-        "keep_days": dossier.keep_days,
+        "required_approvals": dossier.required_approvals,
+        "retention_days": dossier.retention_days,
         "soak_s": dossier.soak_s,
-        "rolls_back": dossier.rolls_back,
-        "head": dossier.head,
+        "rolls_back_automatically": dossier.rolls_back_automatically,
+        "chain_head": dossier.chain_head,
     }
 
 
@@ -112,29 +112,29 @@ def _build_hop(hop: DossierHop, language: str) -> dict[str, object]:
         "notes": {
             name: {"title": notes.title, "text": notes.text} for name, notes in hop.notes.items()
         },
-        "by_code": hop.by_code,
+        "code_only": hop.code_only,
         "expands": hop.expands,
         "contract": list(hop.contract),
-        "way_back": hop.way_back.value,
-        "way_words": hop.rollback_line.render(language),
-        "why_no_way_back": [
+        "rollback_kind": hop.rollback_kind.value,
+        "rollback_text": hop.rollback_line.render(language),
+        "irreversible_migrations": [
             {"database": database, "id": id_, "reason": reason}
-            for database, id_, reason in hop.why_no_way_back
+            for database, id_, reason in hop.irreversible_migrations
         ],
-        "loses": list(hop.loses),
-        "values": list(hop.format_round_trip(language)),
+        "lost_objects": list(hop.lost_objects),
+        "round_trip": list(hop.format_round_trip(language)),
         "migrations": hop.migrations,
         "unpacked_bytes": hop.unpacked_bytes,
-        "stop_s": _build_downtime(hop.downtime_s),
-        "files": [sentence.render(language).strip() for sentence in hop.files],
-        "country": [sentence.render(language).strip() for sentence in hop.country],
-        "tables": [
+        "downtime_s": _build_downtime(hop.downtime_s),
+        "file_changes": [sentence.render(language).strip() for sentence in hop.file_changes],
+        "overlay_changes": [sentence.render(language).strip() for sentence in hop.overlay_changes],
+        "changed_tables": [
             {"table": table, "before": before, "after": after, "what": what}
             for table, before, after, what in (list_table_changes(report) if report else ())
         ],
         "codes": [
             words.render(language)
-            for item in (report.maps if report else ())
+            for item in (report.code_maps if report else ())
             for words in format_code_mapping(item)
         ],
         "unmapped": hop.unmapped_rows,

@@ -39,12 +39,12 @@ class DossierHop:
 
     Attributes:
         notes: What the Secretariat says of the release, by language.
-        way_back: The way back, with what the rehearsal showed of it.
-        why_no_way_back: What cannot be undone keeping records: database, migration, reason.
+        rollback_kind: The way back, with what the rehearsal showed of it.
+        irreversible_migrations: What cannot be undone keeping records: database, migration, reason.
         loses: Tables and columns of which the way back does not keep what is entered.
         report: What the rehearsal found of it; None without a rehearsal.
-        files: What becomes of the site's own files, one sentence each.
-        by_code: Whether no database is copied or migrated while officers are out.
+        file_changes: What becomes of the site's own files, one sentence each.
+        code_only: Whether no database is copied or migrated while officers are out.
         expands: Whether the release's program works on them before, while officers do.
         contract: The program, with arguments, that works on them once the release was watched.
         sql: Every statement that will run, in order; empty where the release has its own migrator.
@@ -55,15 +55,15 @@ class DossierHop:
     required: bool
     urgency: str
     notes: Mapping[str, ReleaseNotes]
-    way_back: RollbackKind
-    why_no_way_back: Sequence[tuple[str, str, str]]
+    rollback_kind: RollbackKind
+    irreversible_migrations: Sequence[tuple[str, str, str]]
     migrations: int
     unpacked_bytes: int
     report: RehearsedHop | None
-    files: Sequence[LazyText] = ()
-    country: Sequence[LazyText] = ()
-    loses: Sequence[str] = ()
-    by_code: bool = False
+    file_changes: Sequence[LazyText] = ()
+    overlay_changes: Sequence[LazyText] = ()
+    lost_objects: Sequence[str] = ()
+    code_only: bool = False
     expands: bool = False
     contract: Sequence[str] = ()
     sql: str = ""
@@ -73,26 +73,26 @@ class DossierHop:
         """The predicted stop: at least, likely, at most."""
         if self.report is None:
             return None
-        stop = self.report.stop_s
+        stop = self.report.downtime
         return stop.low, stop.likely, stop.high
 
     @property
     def keeps_records(self) -> bool:
         """Whether a rollback keeps what officers enter."""
-        return self.way_back is RollbackKind.KEEPS_RECORDS and not self.loses
+        return self.rollback_kind is RollbackKind.KEEPS_RECORDS and not self.lost_objects
 
     @property
     def rollback_line(self) -> LazyText:
         """The way back in one sentence, as the rollback will say it."""
-        tried = self.report is not None or self.by_code
+        tried = self.report is not None or self.code_only
         return describe_rollback(
-            self.way_back, self.version, self.origin, self.loses, rehearsed=tried
+            self.rollback_kind, self.version, self.origin, self.lost_objects, rehearsed=tried
         )
 
     @property
     def code_only_line(self) -> LazyText | None:
         """What the stop spares, where it copies nothing."""
-        return describe_copy_free_downtime(as_is=self.by_code, expands=self.expands)
+        return describe_copy_free_downtime(no_copy=self.code_only, expands=self.expands)
 
     @property
     def contract_line(self) -> LazyText | None:
@@ -101,7 +101,7 @@ class DossierHop:
 
     def format_round_trip(self, language: str) -> tuple[str, ...]:
         """What the rehearsal saw of values when it went back, in sentences."""
-        found = self.report.values if self.report else None
+        found = self.report.round_trip if self.report else None
         if found is None:
             return ()
         return tuple(line.render(language).strip() for line in format_round_trip(found, language))
@@ -109,7 +109,7 @@ class DossierHop:
     @property
     def unmapped_rows(self) -> int:
         """Records whose code has no target in this release."""
-        maps = self.report.maps if self.report else ()
+        maps = self.report.code_maps if self.report else ()
         return sum(item.unmapped_rows for item in maps)
 
 
@@ -122,18 +122,19 @@ class Dossier:
         zone: Zone of the site's hours.
         sizes: Bytes of each database now.
         rehearsed_at: When it was rehearsed; None where the site asks for no rehearsal.
-        holds_until: Until when that rehearsal may be relied on.
+        rehearsal_expires_at: Until when that rehearsal may be relied on.
         backup_s: Seconds in which a backup of everything was made and restored.
         not_before: The time that a person chose.
         opens: When the next window opens in which it may begin, if the site has windows.
         closes: When that window closes.
-        by_itself: Whether the service begins without being approved.
-        needed: How many people have to approve.
-        keep_days: How long the databases from before are kept.
+        starts_automatically: Whether the service begins without being approved.
+        required_approvals: How many people have to approve.
+        retention_days: How long the databases from before are kept.
         soak_s: Seconds for which the new release is watched.
-        rolls_back: Whether a release that turns bad while it is watched is taken back by itself.
-        not_carried: By database what that backup does not carry.
-        head: The newest event of the journal, by number and hash.
+        rolls_back_automatically: Whether a release that turns bad while it is watched is taken
+            back by itself.
+        not_in_backup: By database what that backup does not carry.
+        chain_head: The newest event of the journal, by number and hash.
     """
 
     site: str
@@ -149,21 +150,21 @@ class Dossier:
     sizes: Mapping[str, int]
     rehearsed_at: datetime | None
     rehearsal: str | None
-    holds_until: datetime | None
+    rehearsal_expires_at: datetime | None
     backup_s: float | None
-    earlier: Sequence[DowntimeComparison]
+    past_predictions: Sequence[DowntimeComparison]
     not_before: datetime | None
-    opens: datetime | None
-    closes: datetime | None
-    by_itself: bool
+    window_opens_at: datetime | None
+    window_closes_at: datetime | None
+    starts_automatically: bool
     approvals: Sequence[Approval]
-    needed: int
+    required_approvals: int
     basis: ApprovalBasis
-    keep_days: float
+    retention_days: float
     soak_s: float
-    rolls_back: bool
-    not_carried: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    head: str = ""
+    rolls_back_automatically: bool
+    not_in_backup: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    chain_head: str = ""
 
     @property
     def downtime_s(self) -> tuple[float, float, float] | None:
@@ -178,9 +179,9 @@ class Dossier:
     @property
     def lost_objects(self) -> tuple[str, ...]:
         """What of that is not kept, where every release has ways down; empty where one has none."""
-        if any(hop.way_back is not RollbackKind.KEEPS_RECORDS for hop in self.hops):
+        if any(hop.rollback_kind is not RollbackKind.KEEPS_RECORDS for hop in self.hops):
             return ()
-        return tuple(dict.fromkeys(name for hop in self.hops for name in hop.loses))
+        return tuple(dict.fromkeys(name for hop in self.hops for name in hop.lost_objects))
 
     @property
     def keeps_records(self) -> bool:
@@ -202,10 +203,10 @@ def collect_dossier(site: Site, journal: Journal, subject: ApprovalSubject) -> D
     """
     basis = require_approvable_basis(subject)
     settings, config = site.config.service, site.config
-    record = subject.standing.rehearsal
+    record = subject.status.rehearsal
     report = record.report if record is not None else None
     now = site.clock.now()
-    not_before = subject.scheduled.not_before if subject.scheduled else None
+    not_before = subject.schedule.not_before if subject.schedule else None
     windows = tuple(item.to_window() for item in settings.windows)
     opening = find_next_opening(windows, max(now, not_before or now), settings.get_timezone())
     rehearsed = {hop.versions: hop for hop in report.hops} if report is not None else {}
@@ -216,15 +217,15 @@ def collect_dossier(site: Site, journal: Journal, subject: ApprovalSubject) -> D
             required=hop.document.manifest.required,
             urgency=hop.document.manifest.urgency.value,
             notes=hop.document.manifest.notes,
-            way_back=hop.way.back,
-            why_no_way_back=tuple(hop.way.reasons),
+            rollback_kind=hop.rollback_path.kind,
+            irreversible_migrations=tuple(hop.rollback_path.reasons),
             migrations=len(hop.migrations.steps),
             unpacked_bytes=hop.offer.unpacked_bytes,
             report=seen,
-            files=tuple(item.text for item in hop.files),
-            country=_format_overlay(hop.layer),
-            loses=hop.way.lost_objects or (seen.all_lost_columns if seen else ()),
-            by_code=hop.as_is,
+            file_changes=tuple(item.text for item in hop.site_files),
+            overlay_changes=_format_overlay(hop.overlay),
+            lost_objects=hop.rollback_path.lost_objects or (seen.all_lost_columns if seen else ()),
+            code_only=hop.no_copy,
             expands=hop.expands,
             contract=hop.contract_command,
             sql=_truncate_sql(hop.render_sql(subject.plan.engine)) if hop.migrations.steps else "",
@@ -245,23 +246,25 @@ def collect_dossier(site: Site, journal: Journal, subject: ApprovalSubject) -> D
         hops=hops,
         findings=subject.plan.findings,
         sizes=basis.sizes,
-        rehearsed_at=basis.at if record else None,
+        rehearsed_at=basis.rehearsed_at if record else None,
         rehearsal=record.id if record else None,
-        holds_until=_compute_expiry(basis, settings.rehearsal_days) if record else None,
+        rehearsal_expires_at=_compute_expiry(basis, settings.max_rehearsal_age_days)
+        if record
+        else None,
         backup_s=report.backup_s if report is not None else None,
-        not_carried=(report.not_carried if report is not None else None) or {},
-        earlier=list_comparisons(journal),
+        not_in_backup=(report.missing_objects if report is not None else None) or {},
+        past_predictions=list_comparisons(journal),
         not_before=not_before,
-        opens=opening.start if opening else None,
-        closes=opening.end if opening else None,
-        by_itself=settings.mode == "automatic" and not left,
-        approvals=subject.people.given,
-        needed=subject.people.needed,
+        window_opens_at=opening.start if opening else None,
+        window_closes_at=opening.end if opening else None,
+        starts_automatically=settings.mode == "automatic" and not left,
+        approvals=subject.count.approvals,
+        required_approvals=subject.count.needed,
         basis=basis,
-        keep_days=config.keep.previous_days,
+        retention_days=config.retention.previous_days,
         soak_s=config.soak.seconds,
-        rolls_back=config.soak.on_failure == "rollback",
-        head=str(journal.read_head()),
+        rolls_back_automatically=config.soak.on_failure == "rollback",
+        chain_head=str(journal.read_head()),
     )
 
 
@@ -271,7 +274,7 @@ def _truncate_sql(sql: str) -> str:
 
 
 def _compute_expiry(basis: ApprovalBasis, days: float) -> datetime | None:
-    return basis.at + timedelta(days=days) if basis.at else None
+    return basis.rehearsed_at + timedelta(days=days) if basis.rehearsed_at else None
 
 
 def _format_overlay(layer: OverlayReport | None) -> tuple[LazyText, ...]:

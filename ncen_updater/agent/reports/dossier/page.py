@@ -72,7 +72,7 @@ def build_downtime_bars(hops: Sequence[DossierHop]) -> tuple[ChartBar, ...]:
     copying = sum(report.copy_s for report in reports)
     # What runs while officers work is none of the stop.
     migrating = sum(hop.report.migrate_s for hop in hops if hop.report and not hop.expands)
-    likely = sum(report.stop_s.likely for report in reports)
+    likely = sum(report.downtime.likely for report in reports)
     parts = [
         (N_("copying the databases"), copying),
         (N_("migrating the databases"), migrating),
@@ -93,8 +93,8 @@ def build_downtime_bars(hops: Sequence[DossierHop]) -> tuple[ChartBar, ...]:
 
 def build_downtime_ranges(dossier: Dossier) -> tuple[ChartRange, ...]:
     """Each prediction for this site with what it came to, and this one; empty if none is known."""
-    earlier = dossier.earlier[-MAX_UPGRADES_DRAWN:]
-    ends = [end for item in earlier for end in (item.high_s, item.real_s)]
+    earlier = dossier.past_predictions[-MAX_UPGRADES_DRAWN:]
+    ends = [end for item in earlier for end in (item.high_s, item.actual_s)]
     stop = dossier.downtime_s
     longest = max([*ends, *([stop[2]] if stop else [])], default=0.0)
     if longest <= 0:
@@ -104,8 +104,8 @@ def build_downtime_ranges(dossier: Dossier) -> tuple[ChartRange, ...]:
         return round(100 * max(0.0, seconds) / longest, 2)
 
     found = [
-        ChartRange(item.version, share(item.low_s), share(item.high_s), share(item.real_s),
-              real=True, figure=format_duration(item.real_s))
+        ChartRange(item.version, share(item.low_s), share(item.high_s), share(item.actual_s),
+              real=True, figure=format_duration(item.actual_s))
         for item in earlier
     ]  # fmt: skip
     if stop is not None:
@@ -128,7 +128,7 @@ def build_disk_space_bars(dossier: Dossier) -> tuple[ChartBar, ...]:
     both = 2 * databases + programs
     if databases <= 0:
         return ()
-    days = f"{dossier.keep_days:g}"
+    days = f"{dossier.retention_days:g}"
     moments = [
         (LazyText(N_("today")), databases),
         (LazyText(N_("upgrade and retention (days: {days})"), {"days": days}), both),
@@ -142,7 +142,7 @@ def build_disk_space_bars(dossier: Dossier) -> tuple[ChartBar, ...]:
 
 def format_verdict(dossier: Dossier) -> LazyText:
     """Say in one line whether the upgrade can be approved."""
-    if any(finding.severity is Severity.STRICT for finding in dossier.findings):
+    if any(finding.severity is Severity.CRITICAL for finding in dossier.findings):
         return LazyText(N_("Blocked by preflight checks"))
     if dossier.rehearsed_at is None:
         return LazyText(N_("No rehearsal: downtime and data changes are unknown"))
@@ -152,28 +152,34 @@ def format_verdict(dossier: Dossier) -> LazyText:
 def risks(dossier: Dossier) -> tuple[LazyText, ...]:
     """Say what could go wrong, the gravest first; empty where nothing particular is known."""
     found: list[LazyText] = []
-    loses = [name for hop in dossier.hops for name in hop.loses]
+    loses = [name for hop in dossier.hops for name in hop.lost_objects]
     if loses:
         words = N_("After the upgrade, a rollback loses values entered in {objects}.")
         found.append(LazyText(words, {"objects": ", ".join(loses)}))
-    if any(hop.way_back is not RollbackKind.KEEPS_RECORDS for hop in dossier.hops):
+    if any(hop.rollback_kind is not RollbackKind.KEEPS_RECORDS for hop in dossier.hops):
         words = N_("After the upgrade, a rollback loses all records entered since.")
         found.append(LazyText(words))
     unmapped = sum(hop.unmapped_rows for hop in dossier.hops)
     if unmapped:
         words = N_("{count} records have a code without a target; see the release notes.")
         found.append(LazyText(words, {"count": unmapped}))
-    differs = [name for hop in dossier.hops if hop.report for name in hop.report.back_differs]
+    differs = [
+        name for hop in dossier.hops if hop.report for name in hop.report.rollback_differences
+    ]
     if differs:
         words = N_("Tables changed by the rollback in the rehearsal: {tables}")
         found.append(LazyText(words, {"tables": ", ".join(differs)}))
-    if any(hop.report and not hop.report.stop_s.learnt for hop in dossier.hops):
+    if any(hop.report and not hop.report.downtime.from_history for hop in dossier.hops):
         words = N_("Downtime is partly estimated: few upgrades so far on this site.")
         found.append(LazyText(words))
-    missed = [item for item in dossier.earlier if not item.low_s <= item.real_s <= item.high_s]
+    missed = [
+        item for item in dossier.past_predictions if not item.low_s <= item.actual_s <= item.high_s
+    ]
     if missed:
         words = N_("Earlier predictions missed: {missed} of {count}")
-        found.append(LazyText(words, {"count": len(dossier.earlier), "missed": len(missed)}))
+        found.append(
+            LazyText(words, {"count": len(dossier.past_predictions), "missed": len(missed)})
+        )
     if len(dossier.hops) > 1:
         words = N_(
             "Releases on the path: {count}. If one fails, the site stays on the previous one."
@@ -200,7 +206,7 @@ def render_dossier(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> bytes:
         when=_format_start(dossier),
         risks=risks(dossier),
         findings=[(SEVERITY_LABELS[item.severity], item) for item in findings],
-        days=f"{dossier.keep_days:g}",
+        days=f"{dossier.retention_days:g}",
         span=_format_downtime,
         parts=build_downtime_bars(dossier.hops),
         ranges=build_downtime_ranges(dossier),
@@ -212,7 +218,7 @@ def render_dossier(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> bytes:
 
 def compute_approvals_digest(approvals: Iterable[Approval], not_before: datetime | None) -> str:
     """Return what tells a page with other approvals or another time from this one; pure."""
-    rows = [[a.who, a.uid, a.at.isoformat()] for a in approvals]
+    rows = [[a.actor, a.uid, a.at.isoformat()] for a in approvals]
     content = json.dumps([rows, not_before.isoformat() if not_before else None]).encode()
     return hashlib.sha256(content).hexdigest()
 
@@ -229,9 +235,12 @@ def _format_downtime(stop: tuple[float, float, float] | None) -> LazyText:
 
 def _format_start(dossier: Dossier) -> LazyText:
     chosen, zone = dossier.not_before, dossier.zone
-    if dossier.opens is not None and dossier.closes is not None:
-        begin = max(dossier.opens, chosen) if chosen else dossier.opens
-        values = {"begin": format_time(begin, zone), "end": format_time(dossier.closes, zone)}
+    if dossier.window_opens_at is not None and dossier.window_closes_at is not None:
+        begin = max(dossier.window_opens_at, chosen) if chosen else dossier.window_opens_at
+        values = {
+            "begin": format_time(begin, zone),
+            "end": format_time(dossier.window_closes_at, zone),
+        }
         return LazyText(N_("after approval, between {begin} and {end}"), values)
     if chosen is not None:
         return LazyText(N_("after approval, not before {at}"), {"at": format_time(chosen, zone)})

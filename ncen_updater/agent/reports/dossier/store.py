@@ -54,13 +54,13 @@ def refresh_dossiers(site: Site, target: str | None, binding: str) -> None:
     """
     if target is None or not binding:
         return
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         consent = ApprovalStore(journal)
         chosen = consent.find_schedule(binding)
         now = compute_approvals_digest(
             consent.list_for_binding(binding), chosen.not_before if chosen else None
         )
-        path = site.state / DOSSIERS_DIRECTORY / f"{binding}.{list_languages()[0]}.html"
+        path = site.state_directory / DOSSIERS_DIRECTORY / f"{binding}.{list_languages()[0]}.html"
         try:
             with path.open("rb") as page_of_it:
                 shown = now.encode() in page_of_it.read(HEAD_BYTES)
@@ -76,7 +76,7 @@ def _write_pages(site: Site, journal: Journal, target: str) -> tuple[Path, ...]:
         site, journal, SilentProgress(), Version(target), retry=True
     )
     facts = collect_dossier(site, journal, found)
-    directory = site.state / DOSSIERS_DIRECTORY
+    directory = site.state_directory / DOSSIERS_DIRECTORY
     durable.make_directory(directory, 0o750)
     retained = []
     for language in list_languages():

@@ -63,21 +63,21 @@ _EXCLUSIVE_JOBS = frozenset({JobKind.UPGRADE, JobKind.ROLLBACK, JobKind.REHEARSE
 
 def hold(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Forbid upgrades."""
-    form, person = request.form, request.caller.person
+    form, person = request.form, request.caller.actor
     assert isinstance(form, HoldForm)  # noqa: S101 - the table of routes says so
     if form.until is not None and form.until <= context.now():
         raise BadRequestError(reason="'until' is in the past")
     reason = form.reason.strip()
     with context.open_journal_for_writing() as journal:
-        SiteHistory(journal).add_hold(reason, person.who, form.until)
+        SiteHistory(journal).add_hold(reason, person.name, form.until)
     context.wake()
-    return 201, {"held": True, "reason": reason, "by": person.who, "until": form.until}
+    return 201, {"held": True, "reason": reason, "actor": person.name, "until": form.until}
 
 
 def unhold(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Allow upgrades again."""
     with context.open_journal_for_writing() as journal:
-        count = SiteHistory(journal).lift_holds(request.caller.person.who)
+        count = SiteHistory(journal).lift_holds(request.caller.actor.name)
     context.wake()
     return 200, {"held": False, "lifted": count}
 
@@ -101,13 +101,18 @@ def _require_current_binding(
     if version is not None:
         found = require_approvable_release(found, version)
     else:
-        found = next((one for one in found.others if one.binding == binding), found)
+        found = next((one for one in found.alternatives if one.binding == binding), found)
     if found.target is None:
-        if require_part(read_status(context.places, context.now(), {"view"}).view) is None:
+        if (
+            require_part(
+                read_status(context.essential_settings, context.now(), {"feed_view"}).feed_view
+            )
+            is None
+        ):
             raise UpdaterError(FEED_NEVER_READ)
         raise UpdaterError(NOTHING_TO_APPROVE, current=str(found.current))
     if not found.binding or found.basis is None:
-        if found.event != event:
+        if found.last_event != event:
             raise RequestRefusedError(
                 NEXT_UPGRADE_UNKNOWN
             )  # something happened since, such as a rehearsal that passed
@@ -119,13 +124,13 @@ def _require_current_binding(
 
 def approve(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Say yes to what was seen; who had done so before changes nothing."""
-    form, person = request.form, request.caller.person
+    form, person = request.form, request.caller.actor
     assert isinstance(form, ApprovalForm)  # noqa: S101 - the table of routes says so
-    needed, no_user = context.snapshots.settings.approvals, SHARED_UIDS | {os.geteuid()}
-    if form.accept_loss is not None and form.of != "rollback":
+    needed, no_user = context.snapshots.settings.required_approvals, SHARED_UIDS | {os.geteuid()}
+    if form.accept_loss is not None and form.change_kind != "rollback":
         raise BadRequestError(reason="'accept_loss' requires a rollback")
     with context.open_journal_for_writing() as journal:
-        if form.of == "rollback":
+        if form.change_kind == "rollback":
             back = _require_rollback_subject(context, journal)
             if form.binding != back.binding:
                 raise RequestRefusedError(APPROVAL_SUBJECT_CHANGED)
@@ -155,23 +160,27 @@ def _require_rollback_subject(context: ApiContext, journal: Journal) -> Rollback
         raise RequestRefusedError(NEXT_UPGRADE_UNKNOWN)
     if find_installing_upgrade(journal, found.current) is None:
         raise RequestRefusedError(APPROVAL_SUBJECT_CHANGED)
-    return find_rollback_to_approve(journal, found.current, context.snapshots.settings.approvals)
+    return find_rollback_to_approve(
+        journal, found.current, context.snapshots.settings.required_approvals
+    )
 
 
 def withdraw_approval(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Take one's own yes back, whatever stands now."""
     with context.open_journal_for_writing() as journal:
-        count = ApprovalStore(journal).withdraw(request.names["binding"], request.caller.person)
+        count = ApprovalStore(journal).withdraw(
+            request.path_parameters["binding"], request.caller.actor
+        )
     context.wake()
     return 200, {"withdrawn": count}
 
 
 def withdraw_all_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Take back every yes of one's own: to upgrades, or to going back; whatever is on offer."""
-    of = request.query.get("of", "upgrade")
+    of = request.query.get("change_kind", "upgrade")
     if of not in ("upgrade", "rollback"):
         raise BadRequestError(reason="of: upgrade or rollback")
-    named, person = request.query.get("version"), request.caller.person
+    named, person = request.query.get("version"), request.caller.actor
     if named is not None and of == "rollback":
         raise BadRequestError(reason="a rollback takes no version")
     try:
@@ -194,7 +203,7 @@ def schedule(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
         found, target = _require_current_binding(
             context, form.binding, form.version, journal.read_last_event_number()
         )
-        person = request.caller.person
+        person = request.caller.actor
         ApprovalStore(journal).set_schedule(found.binding, target, form.not_before, person)
     context.wake()
     return 200, {"version": target, "binding": found.binding, "not_before": form.not_before}
@@ -203,7 +212,7 @@ def schedule(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
 def cancel_schedule(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Take the chosen time back."""
     with context.open_journal_for_writing() as journal:
-        count = ApprovalStore(journal).cancel_schedule(request.caller.person)
+        count = ApprovalStore(journal).cancel_schedule(request.caller.actor)
     context.wake()
     return 200, {"cancelled": count}
 
@@ -211,7 +220,7 @@ def cancel_schedule(context: ApiContext, request: ApiRequest) -> tuple[int, Docu
 def confirm_release(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """End the watched time."""
     with context.open_journal_for_writing() as journal:
-        change = confirm_soak(journal, request.caller.person.who)
+        change = confirm_soak(journal, request.caller.actor.name)
     context.wake()
     return 200, {"confirmed": True, "change": serialize_change(change)}
 
@@ -222,7 +231,7 @@ def create_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
     assert isinstance(form, JobForm)  # noqa: S101 - the table of routes says so
     _validate_job_form(form)
     kind = JobKind(form.kind)
-    meant = JobKind.ROLLBACK if form.of == "rollback" else kind
+    meant = JobKind.ROLLBACK if form.change_kind == "rollback" else kind
     data = form.model_dump(exclude={"kind"}, exclude_defaults=True)
     if kind in _JOBS_IMPLYING_APPROVAL and ApiRole.APPROVE in caller.roles:
         data["by_approver"] = True
@@ -234,12 +243,12 @@ def create_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
         def guard() -> None:
             _require_startable(context, journal, meant, goes=kind is JobKind.ROLLBACK)
             if kind is JobKind.ROLLBACK:
-                _require_rollback_approval(context, journal, caller, form.emergency)
+                _require_rollback_approval(context, journal, caller, form.emergency_reason)
             if form.file is not None:
-                Inbox(context.places.state).require_file(form.file, caller.person.uid)
+                Inbox(context.essential_settings.state).require_file(form.file, caller.actor.uid)
             _require_no_duplicate_job(journal, kind)
 
-        number = orders.enqueue(kind, data, caller.person, guard)
+        number = orders.enqueue(kind, data, caller.actor, guard)
         event = journal.read_last_event_number()
         given = orders.find(number)
     assert given is not None  # noqa: S101 - written above
@@ -249,14 +258,14 @@ def create_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
 
 def _validate_job_form(form: JobForm) -> None:
     """Refuse details that mean nothing for a kind."""
-    back = form.kind == "rollback" or form.of == "rollback"
-    if form.of != "upgrade" and form.kind != "prepare":
+    back = form.kind == "rollback" or form.change_kind == "rollback"
+    if form.change_kind != "upgrade" and form.kind != "prepare":
         raise BadRequestError(reason="'of' requires a prepare")
     if form.accept_loss is not None and not back:
         raise BadRequestError(reason="'accept_loss' requires a rollback")
     if form.undoes is not None and form.kind != "rollback":
         raise BadRequestError(reason="'undoes' requires a rollback")
-    if form.emergency is not None and form.kind != "rollback":
+    if form.emergency_reason is not None and form.kind != "rollback":
         raise BadRequestError(reason="'emergency' requires a rollback")
     if (form.kind == "import") is (form.file is None):
         raise BadRequestError(reason="'file' is required by an import and only there")
@@ -299,7 +308,7 @@ def _require_rollback_approval(
         return  # that there is nothing to go back from is for the work to say
     back = _require_rollback_subject(context, journal)
     require_rollback_consent(
-        journal, back, RollbackRequest(caller.person, ApiRole.APPROVE in caller.roles)
+        journal, back, RollbackRequest(caller.actor, ApiRole.APPROVE in caller.roles)
     )
 
 
@@ -322,7 +331,7 @@ def _require_loss_approval(
     back = None
     if current is not None and find_installing_upgrade(journal, current) is not None:
         back = _require_rollback_subject(context, journal)
-    if back is None or back.watched or (back.people.needed < 2 and not back.people):
+    if back is None or back.in_soak or (back.count.needed < 2 and not back.count):
         caller.require_role(ApiRole.APPROVE, DATA_LOSS_NEEDS_APPROVER, count=count)
     else:
         require_loss_accepted(back, count)
@@ -332,6 +341,6 @@ def _require_no_duplicate_job(journal: Journal, kind: JobKind) -> None:
     waiting = JobQueue(journal).list_unfinished()
     for given in waiting:
         if given.kind is kind:
-            raise RequestRefusedError(JOB_ALREADY_QUEUED, order=given.id, who=given.person.who)
+            raise RequestRefusedError(JOB_ALREADY_QUEUED, order=given.id, who=given.actor.name)
     if len(waiting) >= MAX_QUEUED_JOBS:
         raise RequestRefusedError(TOO_MANY_JOBS, count=len(waiting))

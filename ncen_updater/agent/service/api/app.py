@@ -155,7 +155,7 @@ class ApiApplication:
             raise RequestRefusedError(METHOD_NOT_ALLOWED, path=path[:200], allowed=", ".join(there))
         route, names = there[environ["REQUEST_METHOD"]]
         asks.require_role(route.role)
-        if route.writes and not self._acts.try_acquire(asks.person.uid):
+        if route.writes and not self._acts.try_acquire(asks.actor.uid):
             raise RequestRefusedError(TOO_MANY_ACTIONS)
         query = parse_query(environ.get("QUERY_STRING", ""), route.query)
         form = _parse_form(route.form, content, environ.get("CONTENT_TYPE", ""))
@@ -167,7 +167,7 @@ class ApiApplication:
             if isinstance(document, HtmlPage):
                 return _respond(status, HTML_HEADERS, document.content, start_response)
             return _respond_json(status, document, start_response, language)
-        if route.address != EVENTS_PATH:
+        if route.path_template != EVENTS_PATH:
             from ncen_updater.agent.service.api.openapi import (
                 build_openapi_document,
             )  # few ask for it

@@ -32,20 +32,20 @@ class ApiContext:
         ask: Asks whether officers can work; the process itself without.
     """
 
-    config: Path
-    places: EssentialSettings
-    keeper: ServiceStateFile
+    config_path: Path
+    essential_settings: EssentialSettings
+    state_file: ServiceStateFile
     snapshots: SnapshotStore
     wake: Callable[[], None]
     now: Callable[[], datetime]
     inspections: InspectionQueue
-    agent: Path
-    ask: Callable[[], Availability] | None = None
+    agent_directory: Path
+    read_availability: Callable[[], Availability] | None = None
 
     @property
     def journal_path(self) -> Path:
         """Where the journal is."""
-        return self.places.state / JOURNAL_FILE
+        return self.essential_settings.state / JOURNAL_FILE
 
     def open_journal(self) -> Journal:
         """Open the journal to look; a context manager.
@@ -61,7 +61,7 @@ class ApiContext:
 
     def load_service_state(self) -> ServiceState:
         """What the service knew when it last looked."""
-        return self.keeper.load()
+        return self.state_file.load()
 
     def load_assessment(self) -> Assessment | None:
         """What stood between the site and its next release then."""

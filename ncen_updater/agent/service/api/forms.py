@@ -100,7 +100,7 @@ class ApprovalForm(ApiForm):
 
     binding: Binding
     version: ReleaseVersion | None = None
-    of: Literal["upgrade", "rollback"] = "upgrade"
+    change_kind: Literal["upgrade", "rollback"] = "upgrade"
     accept_loss: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = None
 
 
@@ -163,10 +163,10 @@ class JobForm(ApiForm):
     ]
     version: ReleaseVersion | None = None
     retry: bool = False
-    of: Literal["upgrade", "rollback"] = "upgrade"
+    change_kind: Literal["upgrade", "rollback"] = "upgrade"
     accept_loss: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = None
     undoes: Annotated[str, StringConstraints(pattern=r"^[a-z2-7]{8}$")] | None = None
-    emergency: (
+    emergency_reason: (
         Annotated[
             str,
             StringConstraints(min_length=1, max_length=500, pattern=r"\S"),
@@ -193,10 +193,12 @@ class InspectionForm(ApiForm):
         language: Of the words in what is found.
     """
 
-    kind: Literal["plan", "dossier", "way-back", "findings", "verify", "proof", "support-bundle"]
+    kind: Literal[
+        "plan", "dossier", "rollback-plan", "findings", "verify", "audit-log", "support-bundle"
+    ]
     version: ReleaseVersion | None = None
     retry: bool = False
-    heads: Annotated[list[ChainHeadText], Field(max_length=20)] = Field(default_factory=list)
+    chain_heads: Annotated[list[ChainHeadText], Field(max_length=20)] = Field(default_factory=list)
     accept_loss: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = None
     leave_out: Annotated[list[BundlePartName], Field(max_length=20)] = Field(default_factory=list)
     show: Annotated[list[BundlePartName], Field(max_length=20)] = Field(default_factory=list)

@@ -56,10 +56,10 @@ MAX_WAIT_S = 30
 ACCEPTED_FIELDS: Mapping[InspectionKind, frozenset[str]] = {
     InspectionKind.PLAN: frozenset({"version", "retry"}),
     InspectionKind.DOSSIER: frozenset({"version"}),
-    InspectionKind.WAY_BACK: frozenset({"accept_loss"}),
+    InspectionKind.ROLLBACK_PLAN: frozenset({"accept_loss"}),
     InspectionKind.FINDINGS: frozenset(),
-    InspectionKind.VERIFY: frozenset({"heads"}),
-    InspectionKind.PROOF: frozenset({"heads"}),
+    InspectionKind.VERIFY: frozenset({"chain_heads"}),
+    InspectionKind.AUDIT_LOG: frozenset({"chain_heads"}),
     InspectionKind.SUPPORT_BUNDLE: frozenset({"leave_out", "show"}),
 }
 
@@ -76,10 +76,10 @@ def start_inspection(context: ApiContext, request: ApiRequest) -> tuple[int, Doc
 def get_inspection(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """One inspection, and what it found; with 'wait', once it has ended or that time is over."""
     seconds = parse_whole_number(request.query.get("wait"), "wait", 0, MAX_WAIT_S)
-    found = context.inspections.find(int(request.names["number"]))
+    found = context.inspections.find(int(request.path_parameters["number"]))
     if found is None:
         raise RequestRefusedError(API_PATH_UNKNOWN, path=request.path)
-    _require_role(request, found.order.kind)
+    _require_role(request, found.request.kind)
     context.inspections.wait(found, seconds)
     return 200, _build_inspection_document(found, request.language)
 
@@ -102,7 +102,7 @@ def get_dossier(context: ApiContext, request: ApiRequest) -> tuple[int, Document
 
 def get_rollback_plan(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """How a rollback would go, what it would lose, and who has to approve it yet."""
-    return 200, _run_inspection(context, request, {"kind": "way-back"})
+    return 200, _run_inspection(context, request, {"kind": "rollback-plan"})
 
 
 def get_findings(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
@@ -112,9 +112,9 @@ def get_findings(context: ApiContext, request: ApiRequest) -> tuple[int, Documen
 
 def get_audit_log_check(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Whether the journal is whole, and holds an event that somebody kept elsewhere."""
-    head = request.query.get("head")
+    head = request.query.get("chain_head")
     return 200, _run_inspection(
-        context, request, {"kind": "proof", "heads": [] if head is None else [head]}
+        context, request, {"kind": "audit-log", "chain_heads": [] if head is None else [head]}
     )
 
 
@@ -128,7 +128,7 @@ def get_release_notes(context: ApiContext, request: ApiRequest) -> tuple[int, Do
         version = Version(wanted[:50])
     except InvalidVersion as error:
         raise BadRequestError(reason="version: invalid version") from error
-    records = SlotRecords(context.places.slots)
+    records = SlotRecords(context.essential_settings.slots)
     if not records.exists(version):
         raise RequestRefusedError(NOT_PREPARED, version=version)
     try:
@@ -151,11 +151,11 @@ def get_release_notes(context: ApiContext, request: ApiRequest) -> tuple[int, Do
 def get_agent(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """The agent itself: which one runs, which is chosen, and what is on offer."""
     del request
-    sequence = AgentSelectionFile(context.agent).load()
+    sequence = AgentSelectionFile(context.agent_directory).load()
     known = context.load_assessment()
     return 200, {
         "version": installed("ncen-updater"),
-        "on_offer": known.agent if known else None,
+        "on_offer": known.agent_version if known else None,
         "renews_itself": context.snapshots.settings.self_update,
         "chosen": sequence
         and {
@@ -165,8 +165,8 @@ def get_agent(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
             "attempts": sequence.attempts,
         },
         "given_up": [
-            {"version": version, "times": bad.times, "at": bad.at}
-            for version, bad in (sequence.bad.items() if sequence else ())
+            {"version": version, "failures": bad.failures, "at": bad.at}
+            for version, bad in (sequence.failed.items() if sequence else ())
         ],
     }
 
@@ -215,13 +215,13 @@ def _submit_inspection(
         kind=kind,
         version=form.version,
         retry=form.retry,
-        heads=tuple(form.heads),
+        chain_heads=tuple(form.chain_heads),
         accept_loss=form.accept_loss,
         leave_out=tuple(form.leave_out),
         show=tuple(form.show),
         language=form.language,
     )
-    return context.inspections.submit(order, request.caller.person)
+    return context.inspections.submit(order, request.caller.actor)
 
 
 def _run_inspection(
@@ -245,7 +245,7 @@ def _run_inspection(
     error = document.get("error")
     if isinstance(error, dict):
         raise parse_error_document({**error, "exit_code": begun.exit_code})
-    return {key: value for key, value in document.items() if key != "words"}
+    return {key: value for key, value in document.items() if key != "lines"}
 
 
 def _build_inspection_document(inspection: Inspection, language: str) -> dict[str, object]:
@@ -257,11 +257,11 @@ def _build_inspection_document(inspection: Inspection, language: str) -> dict[st
         result = {"exit_code": int(inspection.error.exit_code), "document": {"error": value}}
     return {
         "id": inspection.number,
-        "kind": inspection.order.kind.value,
-        "who": inspection.person.who,
-        "uid": inspection.person.uid,
-        "begun_at": inspection.begun_at,
+        "kind": inspection.request.kind.value,
+        "actor": inspection.actor.name,
+        "uid": inspection.actor.uid,
+        "requested_at": inspection.requested_at,
         "ended_at": inspection.ended_at,
-        "progress": build_progress_document(inspection.told),
+        "progress": build_progress_document(inspection.progress),
         "result": result,
     }

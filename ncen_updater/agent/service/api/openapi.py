@@ -24,8 +24,8 @@ QUERY_PARAMETERS: Mapping[str, Schema] = {
     "version": {"type": "string", "minLength": 1, "maxLength": 50},
     "not_before": {"type": "string", "format": "date-time"},
     "form": {"type": "string", "enum": ["json", "html"]},
-    "of": {"type": "string", "enum": ["upgrade", "rollback"]},
-    "head": {"type": "string", "pattern": CHAIN_HEAD_PATTERN},
+    "change_kind": {"type": "string", "enum": ["upgrade", "rollback"]},
+    "chain_head": {"type": "string", "pattern": CHAIN_HEAD_PATTERN},
     "wait": {"type": "integer", "minimum": 0, "maximum": MAX_WAIT_S},
 }
 
@@ -35,8 +35,10 @@ def build_openapi_document() -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     answers, schemas = components()
     for route in ROUTES:
-        answer = answers.get((route.method, route.address), TEXT)
-        paths.setdefault(route.address, {})[route.method.lower()] = _build_operation(route, answer)
+        answer = answers.get((route.method, route.path_template), TEXT)
+        paths.setdefault(route.path_template, {})[route.method.lower()] = _build_operation(
+            route, answer
+        )
     return {
         "openapi": "3.1.0",
         "info": {
@@ -51,9 +53,9 @@ def build_openapi_document() -> dict[str, Any]:
 
 
 def _build_operation(route: ApiRoute, answer: Schema) -> dict[str, Any]:
-    doc = (route.handler.__doc__ if route.handler else None) or _SUMMARIES[route.address]
+    doc = (route.handler.__doc__ if route.handler else None) or _SUMMARIES[route.path_template]
     operation: dict[str, Any] = {
-        "operationId": route.method.lower() + re.sub(r"[^a-z]+", "_", route.address),
+        "operationId": route.method.lower() + re.sub(r"[^a-z]+", "_", route.path_template),
         "summary": doc.splitlines()[0],
         "description": f"Takes the right '{route.role.value}'.",
         "responses": {
@@ -72,7 +74,7 @@ def _build_operation(route: ApiRoute, answer: Schema) -> dict[str, Any]:
             "name": name, "in": "path", "required": True,
             "schema": {"type": "string", "pattern": f"^{PATH_PATTERNS[name]}$"},
         }
-        for name in re.findall(r"{([a-z]+)}", route.address)
+        for name in re.findall(r"{([a-z]+)}", route.path_template)
     ] + [
         {"name": name, "in": "query", "required": False, "schema": QUERY_PARAMETERS[name]}
         for name in sorted(route.query)
@@ -96,7 +98,7 @@ _SUMMARIES: Mapping[str, str] = {
 
 def _build_success_response(route: ApiRoute, status: int, answer: Schema) -> dict[str, Any]:
     words = HTTPStatus(status).phrase
-    if route.address == EVENTS_PATH:
+    if route.path_template == EVENTS_PATH:
         return {"description": words, "content": {"text/event-stream": {"schema": answer}}}
     content = {"application/json": {"schema": answer}}
     if "form" in route.query:

@@ -37,7 +37,7 @@ class Caller:
         groups: The group that has a right, for whoever lacks it.
     """
 
-    person: Actor
+    actor: Actor
     roles: frozenset[ApiRole]
     groups: Mapping[ApiRole, str] = field(default_factory=dict)
 
@@ -57,7 +57,7 @@ class Caller:
         if role not in self.roles:
             group = self.groups.get(role, "-")
             raise RequestRefusedError(
-                message or NOT_ALLOWED, who=self.person.who, role=role.value, group=group,
+                message or NOT_ALLOWED, who=self.actor.name, role=role.value, group=group,
                 members=_format_members(group), **values,
             )  # fmt: skip
 
@@ -116,9 +116,9 @@ def identify_caller(uid: int, settings: ServiceSettings) -> Caller:
     except KeyError:
         person, groups = Actor(f"uid {uid}", uid), []
     names = {
-        ApiRole.READ: settings.read_group,
-        ApiRole.OPERATE: settings.operate_group,
-        ApiRole.APPROVE: settings.approve_group,
+        ApiRole.READ: settings.viewer_group,
+        ApiRole.OPERATE: settings.operator_group,
+        ApiRole.APPROVE: settings.approver_group,
     }
     wanted = {role: find_group_id(name) for role, name in names.items()}
     return Caller(person, resolve_roles(uid, groups, wanted, service_uid=os.geteuid()), names)

@@ -79,8 +79,8 @@ class SettingRow:
     table: str
     name: str
     value: object
-    chosen: bool
-    hidden: bool
+    explicit: bool
+    redacted: bool
 
 
 def get_settings(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
@@ -90,8 +90,8 @@ def get_settings(context: ApiContext, request: ApiRequest) -> tuple[int, Documen
         ConfigError: If the file cannot be used.
     """
     del request
-    given = read_raw_config(context.config).data
-    whole = load_config(context.config).model_dump(mode="json", by_alias=True)
+    given = read_raw_config(context.config_path).data
+    whole = load_config(context.config_path).model_dump(mode="json", by_alias=True)
     return 200, {"settings": list(list_settings(whole, given))}
 
 
@@ -158,7 +158,7 @@ class ApiRequest:
 
     caller: Caller
     path: str
-    names: Mapping[str, str] = field(default_factory=dict)
+    path_parameters: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     form: ApiForm | None = None
     language: str = "en"
@@ -187,8 +187,8 @@ def get_status(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
     settings, known = context.snapshots.settings, context.load_service_state()
     caller = request.caller
     you = {
-        "who": caller.person.who,
-        "uid": caller.person.uid,
+        "name": caller.actor.name,
+        "uid": caller.actor.uid,
         "roles": sorted(role.value for role in caller.roles),
         "missing": {
             role.value: {"group": group, "members": list_group_members(group)}
@@ -200,13 +200,13 @@ def get_status(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
         "mode": settings.mode,
         "timezone": settings.timezone,
         **build_activity_document(moment, request.language),
-        "said": [
+        "earlier_progress": [
             {"tell": reported.template, "values": reported.values, "seconds": round(seconds, 3)}
-            for reported, seconds in (moment.running.said if moment.running else ())
+            for reported, seconds in (moment.running.earlier_progress if moment.running else ())
         ],
         "failures": [
-            {"action": action.value, "what": label_operation(action).render(request.language),
-             "code": failure.code, "times": failure.times, "at": failure.at,
+            {"action": action.value, "title": label_operation(action).render(request.language),
+             "code": failure.code, "failures": failure.failures, "at": failure.at,
              "again_at": failure.compute_retry_at(action)}
             for action, failure in list_unresolved_failures(
                 known.failures, known.assessment, looked
@@ -221,7 +221,12 @@ def _read_consistent_status(context: ApiContext) -> tuple[SiteStatus, ServiceSna
     moment = context.snapshots.get_latest()
     for _ in range(MAX_STATUS_READS):
         before = moment
-        looked = read_status(context.places, context.now(), SITE_REPORT_PARTS, probe=context.ask)
+        looked = read_status(
+            context.essential_settings,
+            context.now(),
+            SITE_REPORT_PARTS,
+            probe=context.read_availability,
+        )
         moment = context.snapshots.get_latest()
         if _get_running_command(before) == _get_running_command(moment):
             break
@@ -231,7 +236,7 @@ def _read_consistent_status(context: ApiContext) -> tuple[SiteStatus, ServiceSna
 def _get_running_command(moment: ServiceSnapshot) -> tuple[tuple[str, ...], datetime] | None:
     """What goes on, whatever it says of itself."""
     running = moment.running
-    return None if running is None else (running.words, running.since)
+    return None if running is None else (running.command, running.since)
 
 
 def build_progress_document(progress: ProgressUpdate | None) -> dict[str, object] | None:
@@ -249,15 +254,15 @@ def build_progress_document(progress: ProgressUpdate | None) -> dict[str, object
 def build_activity_document(snapshot: ServiceSnapshot, language: str) -> dict[str, object]:
     """Return what goes on just now as JSON has it, with its reason in a language."""
     running = snapshot.running
-    progress = build_progress_document(running.told if running else None)
+    progress = build_progress_document(running.progress if running else None)
     return {
         "action": snapshot.action,
-        "why": snapshot.why and snapshot.why.render(language),
-        "looked_at": snapshot.looked_at,
+        "reason": snapshot.reason and snapshot.reason.render(language),
+        "status_read_at": snapshot.status_read_at,
         "running": running
         and {
-            "words": running.words, "since": running.since, "progress": progress,
-            "what": label_operation(running.words[0]).render(language),
+            "command": running.command, "since": running.since, "progress": progress,
+            "title": label_operation(running.command[0]).render(language),
         },
     }  # fmt: skip
 
@@ -270,12 +275,12 @@ def check_role(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
         APPROVER_IS_SHARED_ACCOUNT: If their approval could be anybody's, where two people have to
             approve.
     """
-    role, person = ApiRole(request.names["role"]), request.caller.person
+    role, person = ApiRole(request.path_parameters["role"]), request.caller.actor
     request.caller.require_role(role)
     if role is ApiRole.APPROVE:
-        needed = context.snapshots.settings.approvals
+        needed = context.snapshots.settings.required_approvals
         reject_shared_account(person, needed, SHARED_UIDS | {os.geteuid()})
-    return 200, {"who": person.who, "role": role.value}
+    return 200, {"name": person.name, "role": role.value}
 
 
 def get_next_upgrade(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
@@ -288,13 +293,13 @@ def get_next_upgrade(context: ApiContext, request: ApiRequest) -> tuple[int, Doc
         BadRequestError: If the time is none.
     """
     chosen = parse_time(request.query.get("not_before"), "not_before")
-    status = read_status(context.places, context.now(), NEXT_UPGRADE_PARTS)
+    status = read_status(context.essential_settings, context.now(), NEXT_UPGRADE_PARTS)
     service_state, journal, known = (
         require_part(status.service_state),
         require_part(status.journal),
         status.next_upgrade,
     )
-    found = known or Assessment(event=0)
+    found = known or Assessment(last_event=0)
     named = request.query.get("version")
     if named is not None:
         found = require_approvable_release(found, named)
@@ -304,33 +309,33 @@ def get_next_upgrade(context: ApiContext, request: ApiRequest) -> tuple[int, Doc
     if chosen is not None:
         facts = replace(facts, not_before=chosen)
     approved = known.approved if known else ()
-    people = journal.count_approvals(found.binding, context.snapshots.settings.approvals)
+    people = journal.count_approvals(found.binding, context.snapshots.settings.required_approvals)
     begins = mark_superseded(predict_start(facts), found.target, approved)
     return 200, {
-        "up_to_date": known is not None and found.event == journal.event,
+        "up_to_date": known is not None and found.last_event == journal.last_event,
         "checked_at": service_state.checked_at,
         "next_check": service_state.next_check,
-        "agent": found.agent,
-        "prepared": found.prepared,
+        "agent": found.agent_version,
+        "slot_built": found.slot_built,
         **build_next_upgrade(
             current=found.current,
             target=found.target,
-            rehearsal_status=found.rehearsed if known else None,
+            rehearsal_status=found.rehearsal_status if known else None,
             plan=found.plan or str((found.basis or {}).get("plan", "")),
             binding=found.binding,
-            bad_until=found.bad_until,
-            voids=found.voids,
+            retry_at=found.retry_at,
+            voids=found.void_reasons,
             approvals=people,
             schedule=journal.find_schedule(found.binding) if found.binding else None,
             rehearsal=status.rehearsal,
             starts_at=begins.to_json(),
             starts_at_if_approved=predict_start_if_approved(
-                facts, begins, counts=people.would_count(request.caller.person.uid)
+                facts, begins, counts=people.would_count(request.caller.actor.uid)
             ).to_json(),
             newest=known.newest if known and known.newest != found.target else None,
             approved=list_other_approved(found.target, approved),
-            unavailable=known.gone if known else (),
-            consumed=journal.used_up,
+            unavailable=known.unavailable if known else (),
+            consumed=journal.consumed_approvals,
             open_change=build_open_change(status),
         ),
     }
@@ -338,10 +343,10 @@ def get_next_upgrade(context: ApiContext, request: ApiRequest) -> tuple[int, Doc
 
 def get_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Who has said yes to what can be approved now, how many are missing, and who may."""
-    status = read_status(context.places, context.now(), {"journal", "service_state"})
+    status = read_status(context.essential_settings, context.now(), {"journal", "service_state"})
     journal, known = require_part(status.journal), require_part(status.service_state).assessment
     settings, asks = context.snapshots.settings, request.caller
-    needed, group = settings.approvals, settings.approve_group
+    needed, group = settings.required_approvals, settings.approver_group
     no_user = SHARED_UIDS | {os.geteuid()} if needed > 1 else frozenset()
     upgrade = rollback = None
     if known is not None and known.target is not None and known.binding:
@@ -354,16 +359,16 @@ def get_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Docume
     if back is not None:
         rollback = {
             "from": back.origin, "to": back.target, "undoes": back.undoes,
-            "binding": back.binding, **_build_approvals(back.people, asks), "watched": back.watched,
-            "missing": 0 if back.watched else back.people.missing,
+            "binding": back.binding, **_build_approvals(back.count, asks), "in_soak": back.in_soak,
+            "missing": 0 if back.in_soak else back.count.missing,
         }  # fmt: skip
     return 200, {
-        "needed": needed,
+        "required_approvals": needed,
         "group": group,
         "members": list_group_members(group),
         "you": {
-            "who": asks.person.who,
-            "may": ApiRole.APPROVE in asks.roles and asks.person.uid not in no_user,
+            "name": asks.actor.name,
+            "may": ApiRole.APPROVE in asks.roles and asks.actor.uid not in no_user,
         },
         "upgrade": upgrade,
         "rollback": rollback,
@@ -372,8 +377,10 @@ def get_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Docume
 
 def _build_approvals(people: ApprovalCount, caller: Caller) -> dict[str, object]:
     return {
-        "approvals": [{"who": one.who, "uid": one.uid, "at": one.at} for one in people.given],
-        "yours": any(one.uid == caller.person.uid for one in people.given),
+        "approvals": [
+            {"actor": one.actor, "uid": one.uid, "at": one.at} for one in people.approvals
+        ],
+        "yours": any(one.uid == caller.actor.uid for one in people.approvals),
     }
 
 
@@ -385,7 +392,7 @@ def _find_rollback(context: ApiContext, known: Assessment | None) -> RollbackSub
         if find_installing_upgrade(journal, known.current) is None:
             return None
         return find_rollback_to_approve(
-            journal, known.current, context.snapshots.settings.approvals
+            journal, known.current, context.snapshots.settings.required_approvals
         )
 
 
@@ -411,9 +418,11 @@ def _build_not_approvable_error(known: Assessment, version: str) -> RequestRefus
         RejectionReason.HALTED.value: TARGET_HALTED,
         RejectionReason.WITHDRAWN.value: TARGET_WITHDRAWN,
     }
-    for one in known.barred:
+    for one in known.withheld:
         if Version(one.version) == Version(version) and one.reason in retained:
-            return RequestRefusedError(retained[one.reason], version=version, reason=one.why)
+            return RequestRefusedError(
+                retained[one.reason], version=version, reason=one.explanation
+            )
     if known.target is None:
         return RequestRefusedError(RELEASE_NOT_REHEARSED, version=version)
     return RequestRefusedError(NOT_THE_NEXT_UPGRADE, version=version, target=known.target)
@@ -429,7 +438,7 @@ def get_soaking_change(context: ApiContext, request: ApiRequest) -> tuple[int, D
 def list_holds(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Holds in force."""
     del request
-    status = read_status(context.places, context.now(), {"journal"})
+    status = read_status(context.essential_settings, context.now(), {"journal"})
     return 200, {"holds": require_part(status.journal).holds}
 
 
@@ -447,7 +456,7 @@ def get_change(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
     """One change whole."""
     with context.open_journal() as journal:
         try:
-            report = build_change_report(journal, request.names["id"])
+            report = build_change_report(journal, request.path_parameters["id"])
         except KeyError as error:
             raise RequestRefusedError(API_PATH_UNKNOWN, path=request.path) from error
     # As JSON has it, which is what the lines are made of.
@@ -455,7 +464,7 @@ def get_change(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
     lines = [
         line.render(request.language).strip() for line in format_change(reported, request.language)
     ]
-    return 200, {**report, "words": lines}
+    return 200, {**report, "lines": lines}
 
 
 def list_rehearsals(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
@@ -471,10 +480,10 @@ def build_job_document(job: Job) -> dict[str, object]:
         "id": job.id,
         "kind": job.kind.value,
         "data": job.data,
-        "who": job.person.who,
-        "uid": job.person.uid,
-        "at": job.at,
-        "taken_at": job.taken_at,
+        "actor": job.actor.name,
+        "uid": job.actor.uid,
+        "at": job.requested_at,
+        "started_at": job.started_at,
         "ended_at": job.ended_at,
     }
 
@@ -488,7 +497,7 @@ def list_jobs(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
 
 def get_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """One order, and what it came to."""
-    number = int(request.names["number"])
+    number = int(request.path_parameters["number"])
     with context.open_journal() as journal:
         event = journal.read_last_event_number()
         found = JobQueue(journal).find(number)
@@ -499,13 +508,17 @@ def get_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
 
 def list_inbox(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """What lies in the tray, newest first, and which of it whoever asks may have imported."""
-    place, caller = Inbox(context.places.state), request.caller
-    files, more = place.list_files(caller.person.uid)
+    place, caller = Inbox(context.essential_settings.state), request.caller
+    files, more = place.list_files(caller.actor.uid)
     rows = [
         {
-            "name": file.name, "size_bytes": file.size_bytes, "since": file.since,
-            "owner": file.owner, "yours": file.why_not is None, "why_not": file.why_not,
+            "name": file.name,
+            "size_bytes": file.size_bytes,
+            "since": file.since,
+            "owner": file.owner,
+            "yours": file.refused_because is None,
+            "refused_because": file.refused_because,
         }
         for file in files
-    ]  # fmt: skip
+    ]
     return 200, {"directory": str(place.path), "files": rows, "more": more}

@@ -74,7 +74,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         "/v1/approvals",
         ApiRole.APPROVE,
         actions.withdraw_all_approvals,
-        query=_VERSION_QUERY | {"of"},
+        query=_VERSION_QUERY | {"change_kind"},
     ),
     ApiRoute("DELETE", "/v1/approvals/{binding}", ApiRole.APPROVE, actions.withdraw_approval),
     ApiRoute("PUT", "/v1/schedule", ApiRole.OPERATE, actions.schedule, ScheduleForm),
@@ -90,10 +90,14 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute(
         "GET", "/v1/dossier", ApiRole.READ, inspections.get_dossier, query=_VERSION_QUERY | {"form"}
     ),
-    ApiRoute("GET", "/v1/way-back", ApiRole.READ, inspections.get_rollback_plan),
+    ApiRoute("GET", "/v1/rollback-plan", ApiRole.READ, inspections.get_rollback_plan),
     ApiRoute("GET", "/v1/findings", ApiRole.READ, inspections.get_findings),
     ApiRoute(
-        "GET", "/v1/proof", ApiRole.READ, inspections.get_audit_log_check, query=frozenset({"head"})
+        "GET",
+        "/v1/audit-log",
+        ApiRole.READ,
+        inspections.get_audit_log_check,
+        query=frozenset({"chain_head"}),
     ),
     ApiRoute("GET", "/v1/agent", ApiRole.READ, inspections.get_agent),
     ApiRoute(

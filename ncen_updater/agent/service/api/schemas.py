@@ -73,7 +73,7 @@ class _Document(BaseModel):
 class _Found(_Document):
     """What work came to; the lines for people may stand beside it."""
 
-    words: list[str] = []
+    lines: list[str] = []
 
 
 def _document(name: str, base: Any = _Document, /, **fields: Any) -> Any:  # noqa: ANN401 - types
@@ -96,7 +96,7 @@ Statistics = _document(
 class Facts(ChangeFacts):
     """Facts of a change."""
 
-    copy: Copy | None = None
+    copy_plan: Copy | None = None
     statistics: Statistics | None = None
 
 
@@ -131,7 +131,7 @@ EVENT_FIELDS: Mapping[str, Any] = {
     **dict.fromkeys(("after", "before", "fingerprints"), _TEXTS),
     **dict.fromkeys(("imported_at", "not_before", "usable_until"), datetime),
     **dict.fromkeys(("by", "databases"), str | _NAMES), **dict.fromkeys(("held", "vouched"), bool),
-    **dict.fromkeys(("high_s", "low_s", "real_s"), float), "exit_code": Count | None,
+    **dict.fromkeys(("high_s", "low_s", "actual_s"), float), "exit_code": Count | None,
     "data": Values, "schema_kinds": dict[str, _TEXTS],
 }  # fmt: skip
 
@@ -152,14 +152,14 @@ Import = _document("Import", EventData, at=datetime, kind=str)
 Progress = _document(
     "Progress", tell=str, values=dict[str, str], done=Count | None, total=Count | None,
 )  # fmt: skip
-Finding = _document("Finding", code=Code, severity=Severity, what=str, remedy=str, figures=Values)
+Finding = _document("Finding", code=Code, severity=Severity, title=str, remedy=str, figures=Values)
 Range = _document("Range", low=float, high=float)
 Stop = _document("Stop", Range, likely=float)
-Approval = _document("Approval", who=str, uid=Count, at=datetime)
+Approval = _document("Approval", actor=str, uid=Count, at=datetime)
 Notes = _document("Notes", title=str, text=str)
 Without = _document("Without", database=str, id=str, reason=str)
 Fault = _document(
-    "Fault", code=Code, what=str, state=str, remedy=str, detail=str | None, values=Values,
+    "Fault", code=Code, title=str, state=str, remedy=str, detail=str | None, values=Values,
 )  # fmt: skip
 NumberedFault = _document("NumberedFault", Fault, exit_code=Count)
 #: A refusal; or a part of a status that could not be had, in its place.
@@ -175,21 +175,21 @@ Change = _document(
     to=str,
     created_at=datetime,
     ended_at=datetime | None,
-    stop_s=float | None,
+    downtime_s=float | None,
     error_code=str | None,
     attempts=Count,
-    expanded=bool,
-    contract_left=bool,
+    expand_started=bool,
+    contract_abandoned=bool,
     ended_sessions=list[str],
     replaced=list[str],
 )
 OpenChange = _document(
-    "OpenChange", Change, step=str | None, step_state=str | None, watched_until=datetime | None,
+    "OpenChange", Change, step=str | None, step_state=str | None, soak_ends_at=datetime | None,
     contracting=bool,
 )  # fmt: skip
-PastChange = _document("PastChange", Change, predicted_stop_s=Range | None, turned_bad=bool)
+PastChange = _document("PastChange", Change, predicted_downtime_s=Range | None, turned_bad=bool)
 DoneChange = _document("DoneChange", Change, step_s=dict[str, float], facts=Facts)
-Emergency = _document("Emergency", by=str, reason=str)
+Emergency = _document("Emergency", actor=str, reason=str)
 ChangeFailure = _document(
     "ChangeFailure", at=datetime, step=str | None, code=str | None, error=str | None,
 )  # fmt: skip
@@ -202,34 +202,39 @@ Event = _document("Event", number=Count, at=datetime, change=str | None, kind=st
 ChangeEvent = _document("ChangeEvent", number=Count, at=datetime, kind=str, data=EventData)
 ChangeReport = _document(
     "ChangeReport", Change, approved_by=list[str], ordered_by=str | None,
-    emergency=Emergency | None, predicted_stop_s=Range | None, failure=ChangeFailure | None,
-    cut_off=CutOff | None, taken_back_by=str | None, words=list[str], steps=list[Step], facts=Facts,
+    emergency=Emergency | None, predicted_downtime_s=Range | None, failure=ChangeFailure | None,
+    cut_off=CutOff | None, taken_back_by=str | None, lines=list[str], steps=list[Step], facts=Facts,
     events=list[ChangeEvent],
 )  # fmt: skip
 OrderData = _document(
-    "OrderData", version=(str, ''), retry=(bool, False), of=(str, ''), accept_loss=(Count, 0),
-    undoes=(str, ''), emergency=(str, ''), language=(str, ''), by_approver=(bool, False),
+    "OrderData", version=(str, ''), retry=(bool, False), change_kind=(str, ''),
+    accept_loss=(Count, 0),
+    undoes=(str, ''), emergency_reason=(str, ''), language=(str, ''), by_approver=(bool, False),
     file=(str, ''), dry_run=(bool, False),
 )  # fmt: skip
 Order = _document(
-    "Order", id=Count, kind=JobKind, data=OrderData, who=str, uid=Count, at=datetime,
-    taken_at=datetime | None, ended_at=datetime | None,
+    "Order", id=Count, kind=JobKind, data=OrderData, actor=str, uid=Count, at=datetime,
+    started_at=datetime | None, ended_at=datetime | None,
 )  # fmt: skip
 GivenOrder = _document("GivenOrder", Order, event=Count)
 Rehearsal = _document(
     "Rehearsal", id=str, from_=str, to=str, state=RehearsalState, started_at=datetime,
     ended_at=datetime | None, error_code=str | None, report=Report | None,
 )  # fmt: skip
-Running = _document("Running", words=list[str], what=str, since=datetime, progress=Progress | None)
+Running = _document(
+    "Running", command=list[str], title=str, since=datetime, progress=Progress | None
+)
 Moment = _document(
-    "Moment", action=str | None, why=str | None, looked_at=datetime | None, running=Running | None,
+    "Moment", action=str | None, reason=str | None, status_read_at=datetime | None,
+    running=Running | None,
 )  # fmt: skip
-Said = _document("Said", tell=str, values=dict[str, str], seconds=float)
+EarlierProgress = _document("EarlierProgress", tell=str, values=dict[str, str], seconds=float)
 ServiceFailure = _document(
-    "ServiceFailure", action=str, what=str, code=str, times=Count, at=datetime, again_at=datetime,
+    "ServiceFailure", action=str, title=str, code=str, failures=Count, at=datetime,
+    again_at=datetime,
 )  # fmt: skip
 Service = _document(
-    "Service", Moment, mode=str, timezone=str | None, said=list[Said],
+    "Service", Moment, mode=str, timezone=str | None, earlier_progress=list[EarlierProgress],
     failures=list[ServiceFailure],
 )  # fmt: skip
 
@@ -240,31 +245,37 @@ Service = _document(
 PathHop = _document(
     "PathHop", version=str, required=bool, urgency=str, bytes=Count, download_bytes=Count,
 )  # fmt: skip
-Rejected = _document("Rejected", version=str, reason=str, words=str)
+Rejected = _document("Rejected", version=str, reason=str, text=str)
 _Path = _document("_Path", available=bool, rejected=list[Rejected])
 Path = _document("Path", _Path, hops=list[PathHop])
-Area = _document("Area", words=str, count=Count)
+Area = _document("Area", label=str, count=Count)
 Coverage = _document(
     "Coverage", translated=Count, total=Count, percent=float | None, translated_before=Count,
     total_before=Count, percent_before=float | None, new=Count, areas=list[Area],
 )  # fmt: skip
-OverlayProblem = _document("OverlayProblem", path=str, why=str, line=Count | None, shipped=bool)
-OverlayKey = _document("OverlayKey", key=str, outcome=str, words=str)
-Country = _document(
-    "Country", path=str, own=str, language=str | None, kind=str, coverage=Coverage | None,
+OverlayProblem = _document(
+    "OverlayProblem", path=str, reason=str, line=Count | None, in_release=bool
+)
+OverlayKey = _document("OverlayKey", key=str, outcome=str, text=str)
+OverlayFile = _document(
+    "OverlayFile", path=str, local_path=str, language=str | None, kind=str,
+    coverage=Coverage | None,
     counts=dict[str, Count], problem=OverlayProblem | None,
     keys=list[OverlayKey],
 )  # fmt: skip
 Archive = _document("Archive", bytes=Count, sha256=Sha256)
 PlannedMigration = _document("PlannedMigration", database=str, id=str, direction=str, sha256=str)
-PlannedDatabase = _document("PlannedDatabase", name=str, physical=str, bytes=Count)
-PlannedFile = _document("PlannedFile", name=str, effect=str | None, words=str, covered=bool)
+PlannedDatabase = _document("PlannedDatabase", name=str, physical_name=str, bytes=Count)
+PlannedFile = _document(
+    "PlannedFile", name=str, effect=str | None, description=str, configured=bool
+)
 PlannedHop = _document(
     "PlannedHop", from_=str, to=str, required=bool, urgency=str, archive=Archive,
     unpacked_bytes=Count, tree_digest=str, migrations=list[PlannedMigration],
-    command=list[str] | None, irreversible=list[Without], rollback_keeps_records=bool, by_code=bool,
-    expands=bool, way_back=str, loses=list[str], country=list[Country] | None,
-    databases=list[PlannedDatabase], copy_=Copy | None, findings=list[Finding], settings=(str, ''),
+    command=list[str] | None, irreversible=list[Without], rollback_keeps_records=bool, no_copy=bool,
+    expands=bool, rollback_kind=str, lost_objects=list[str], overlay=list[OverlayFile] | None,
+    databases=list[PlannedDatabase], copy_=Copy | None, findings=list[Finding],
+    settings_digest=(str, ''),
     contract=(list[str], []), files=(list[PlannedFile], []),
 )  # fmt: skip
 PlannedStep = _document("PlannedStep", name=str, title=str, downtime=bool, runs=bool)
@@ -275,19 +286,23 @@ Plan = _document(
 ChangedTable = _document("ChangedTable", table=str, before=str, after=str, what=str)
 DossierHop = _document(
     "DossierHop", from_=str, to=str, required=bool, urgency=str, notes=dict[str, Notes],
-    by_code=bool, expands=bool, contract=list[str], way_back=str, way_words=str,
-    why_no_way_back=list[Without], loses=list[str], migrations=Count, unpacked_bytes=Count,
-    stop_s=Stop | None, files=list[str], country=list[str], tables=list[ChangedTable],
-    codes=list[str], unmapped=Count, values=list[str],
+    code_only=bool, expands=bool, contract=list[str], rollback_kind=str, rollback_text=str,
+    irreversible_migrations=list[Without], lost_objects=list[str], migrations=Count,
+    unpacked_bytes=Count,
+    downtime_s=Stop | None, file_changes=list[str], overlay_changes=list[str],
+    changed_tables=list[ChangedTable],
+    codes=list[str], unmapped=Count, round_trip=list[str],
 )  # fmt: skip
 DossierFacts = _document(
     "DossierFacts", site=str, country=str, product=str, agent=str, made_at=datetime, current=str,
-    target=str, stop_s=Stop | None, keeps_records=bool, loses=list[str],
+    target=str, downtime_s=Stop | None, keeps_records=bool, lost_objects=list[str],
     hops=list[DossierHop], findings=list[Finding], sizes=dict[str, Count],
-    rehearsed_at=datetime | None, rehearsal=str | None, holds_until=datetime | None,
-    backup_s=float | None, not_carried=dict[str, list[str]], not_before=datetime | None,
-    opens=datetime | None, closes=datetime | None, by_itself=bool, approvals=list[Approval],
-    needed=Count, keep_days=float, soak_s=float, rolls_back=bool, head=str,
+    rehearsed_at=datetime | None, rehearsal=str | None, rehearsal_expires_at=datetime | None,
+    backup_s=float | None, not_in_backup=dict[str, list[str]], not_before=datetime | None,
+    window_opens_at=datetime | None, window_closes_at=datetime | None, starts_automatically=bool,
+    approvals=list[Approval],
+    required_approvals=Count, retention_days=float, soak_s=float, rolls_back_automatically=bool,
+    chain_head=str,
 )  # fmt: skip
 
 
@@ -295,7 +310,7 @@ DossierFacts = _document(
 
 
 RehearsedWay = _document(
-    "RehearsedWay", from_=str, to=str, stop_s=DowntimeRange, values=RoundTripResult | None,
+    "RehearsedWay", from_=str, to=str, downtime_s=DowntimeRange, round_trip=RoundTripResult | None,
 )  # fmt: skip
 PlanFound = _document(
     "PlanFound", (_Found, Path), plan=Plan, findings=list[Finding], rehearsed=list[RehearsedWay],
@@ -306,17 +321,19 @@ DossierFound = _document(
     "DossierFound", _Found, version=str, binding=Sha256, sha256=Sha256, html=str, output=None,
     facts=DossierFacts,
 )  # fmt: skip
-BackApproval = _document("BackApproval", who=str, at=datetime)
+BackApproval = _document("BackApproval", actor=str, at=datetime)
 WayBackFound = _document(
-    "WayBackFound", _Found, from_=str, to=str, mode=DatabaseMode, by_code=bool, lost=Rows | None,
-    passed_over=Rows | None, lost_total=Count | None, reason=str | None, undoes=str | None,
-    binding=Sha256, watched=bool, approvals=list[BackApproval], missing=Count,
-    values=RoundTripResult | None, how=list[str],
+    "WayBackFound", _Found, from_=str, to=str, mode=DatabaseMode, no_copy=bool, lost=Rows | None,
+    uncounted=Rows | None, lost_total=Count | None, reason=str | None, undoes=str | None,
+    binding=Sha256, in_soak=bool, approvals=list[BackApproval], missing=Count,
+    round_trip=RoundTripResult | None, how=list[str],
 )  # fmt: skip
 DiagnosisFound = _document("DiagnosisFound", _Found, healthy=bool, findings=list[Finding])
-ProofFound = _document("ProofFound", _Found, head=str, as_recorded=bool, findings=list[Finding])
+ProofFound = _document(
+    "ProofFound", _Found, chain_head=str, as_recorded=bool, findings=list[Finding]
+)
 BundlePart = _document("BundlePart", bytes=Count)
-MissingPart = _document("MissingPart", missing=str | None)
+MissingPart = _document("MissingPart", missing_reason=str | None)
 Leak = _document("Leak", part=str, column=str)
 BundleFound = _document(
     "BundleFound", _Found, parts=dict[str, BundlePart | MissingPart], shown=dict[str, str | None],
@@ -338,8 +355,8 @@ ChangesDone = _document(
 )  # fmt: skip
 ImportDone = _document(
     "ImportDone", _Found, kept=bool, imported_at=datetime, usable_until=datetime, timestamp=Count,
-    product=str, releases=list[str], reaches=str | None, file=str, agents=list[str],
-    agent=str | None,
+    product=str, releases=list[str], reachable_release=str | None, file=str, agents=list[str],
+    reachable_agent=str | None,
 )  # fmt: skip
 SelfUpdateDone = _document("SelfUpdateDone", _Found, from_=str, to=str | None, chosen=bool)
 EndedFault = _document("EndedFault", Fault, exit_code=(Count, 0))
@@ -354,7 +371,7 @@ _Inspected = (
 )
 InspectionResult = _document("InspectionResult", exit_code=Count, document=_Inspected | Ended)
 Inspection = _document(
-    "Inspection", id=Count, kind=InspectionKind, who=str, uid=Count, begun_at=datetime,
+    "Inspection", id=Count, kind=InspectionKind, actor=str, uid=Count, requested_at=datetime,
     ended_at=datetime | None, progress=Progress | None, result=InspectionResult | None,
 )  # fmt: skip
 _Done = CheckDone | RehearsalDone | NothingToRehearse | ChangesDone | ImportDone | SelfUpdateDone
@@ -362,7 +379,7 @@ OrderResult = _document(
     "OrderResult", exit_code=Count,
     document=_Done | PlanFound | NoPlan | WayBackFound | Ended | Nothing,
 )  # fmt: skip
-TornOrder = _document("TornOrder", exit_code=None, torn=bool)
+TornOrder = _document("TornOrder", exit_code=None, interrupted=bool)
 EndedOrder = _document("EndedOrder", GivenOrder, result=OrderResult | TornOrder | None)
 
 
@@ -376,41 +393,46 @@ InUse = _document(
 )  # fmt: skip
 Configuration = _document("Configuration", checked=bool)
 Clock = _document("Clock", code=str, signed_at=datetime)
-OwedRollback = _document("OwedRollback", version=str, tries=Count, by_itself=bool)
-WaitingOrder = _document("WaitingOrder", id=Count, kind=str, who=str, at=datetime)
+OwedRollback = _document("OwedRollback", version=str, attempts=Count, automatic=bool)
+WaitingOrder = _document("WaitingOrder", id=Count, kind=str, actor=str, at=datetime)
 ApprovedRelease = _document(
-    "ApprovedRelease", version=str, who=list[str], missing=Count, next=bool, gone=bool,
+    "ApprovedRelease", version=str, approvers=list[str], missing=Count, next=bool, unavailable=bool,
     holds=bool | None,
 )  # fmt: skip
 ApprovedRollback = _document(
-    "ApprovedRollback", from_=str, version=str, who=list[str], missing=Count, accept_loss=Count,
+    "ApprovedRollback", from_=str, version=str, approvers=list[str], missing=Count,
+    accept_loss=Count,
 )  # fmt: skip
 JournalStatus = _document(
-    "JournalStatus", at_work=str | None, head=str | None, open_change=OpenChange | None,
-    owed_rollback=OwedRollback | None, last_change=Change | None, order=WaitingOrder | None,
+    "JournalStatus", lock_holder=str | None, chain_head=str | None, open_change=OpenChange | None,
+    pending_rollback=OwedRollback | None, last_change=Change | None,
+    waiting_job=WaitingOrder | None,
     holds=list[HoldRecord], bad_releases=list[FailedReleaseRecord], approvals=list[ApprovedRelease],
-    rollback_approved=ApprovedRollback | None, approvals_used_up=list[str], confirmed_by=str | None,
+    rollback_approved=ApprovedRollback | None, consumed_approvals=list[str],
+    confirmed_by=str | None,
 )  # fmt: skip
-BarredRelease = _document("BarredRelease", version=str, reason=str, why=str, opens=datetime | None)
+BarredRelease = _document(
+    "BarredRelease", version=str, reason=str, explanation=str, opens=datetime | None
+)
 Brake = _document("Brake", version=str, until=datetime | None, owner=str, reason=str)
 FeedStatus = _document(
     "FeedStatus", checked_at=datetime, expires_at=datetime, stale=bool, version=Count,
-    versions=list[str], withdrawn=list[str], comes_next=str | None, barred=list[BarredRelease],
-    running_withdrawn=WithdrawalNotice | None, brakes=list[Brake],
+    versions=list[str], withdrawn=list[str], comes_next=str | None, withheld=list[BarredRelease],
+    running_withdrawn=WithdrawalNotice | None, emergency_halts=list[Brake],
 )  # fmt: skip
 GroupOfRight = _document("GroupOfRight", group=str, members=list[str])
-You = _document("You", who=str, uid=Count, roles=list[ApiRole], missing=dict[str, GroupOfRight])
+You = _document("You", name=str, uid=Count, roles=list[ApiRole], missing=dict[str, GroupOfRight])
 Status = _document(
     "Status", site=str, country=str, product=str, at=datetime, running=InUse | Error,
     configuration=Configuration | Error, clock=Clock | None, journal=JournalStatus | Error,
     feed=FeedStatus | Error | None, service=Service, you=You,
 )  # fmt: skip
 Setting = _document(
-    "Setting", table=str, name=str, value=Scalar | list[Scalar], chosen=bool, hidden=bool,
+    "Setting", table=str, name=str, value=Scalar | list[Scalar], explicit=bool, redacted=bool,
 )  # fmt: skip
 Settings = _document("Settings", settings=list[Setting])
-Right = _document("Right", who=str, role=str)
-Scheduled = _document("Scheduled", not_before=datetime, who=str)
+Right = _document("Right", name=str, role=str)
+Scheduled = _document("Scheduled", not_before=datetime, actor=str)
 Outlook = _document(
     "Outlook",
     up_to_date=bool,
@@ -419,28 +441,28 @@ Outlook = _document(
     current=str | None,
     target=str | None,
     agent=str | None,
-    prepared=bool,
-    rehearsed=str | None,
+    slot_built=bool,
+    rehearsal_status=str | None,
     plan=str | None,
     binding=str | None,
-    bad_until=datetime | None,
-    voids=list[str],
+    retry_at=datetime | None,
+    void_reasons=list[str],
     approvals=list[Approval],
-    needed=Count,
+    required_approvals=Count,
     missing=Count,
     scheduled=Scheduled | None,
     rehearsal=Rehearsal | None,
-    stop_s=Range | None,
+    downtime_s=Range | None,
     begins=UpgradeStart,
     begins_after_yes=UpgradeStart,
     newest=str | None,
     also_approved=list[str],
-    approved_but_gone=list[str],
-    approvals_used_up=list[str],
+    approved_but_unavailable=list[str],
+    consumed_approvals=list[str],
     open_change=OpenChange | None,
 )
 Holds = _document("Holds", holds=list[HoldRecord])
-Held = _document("Held", held=bool, reason=str, by=str, until=datetime | None)
+Held = _document("Held", held=bool, reason=str, actor=str, until=datetime | None)
 Unheld = _document("Unheld", held=bool, lifted=Count)
 FailedRehearsal = _document(
     "FailedRehearsal", at=datetime, from_=str, version=str, code=str | None, error=str | None,
@@ -451,16 +473,16 @@ History = _document(
     failed_rehearsals=list[FailedRehearsal], accepted=list[Accepted],
 )  # fmt: skip
 RehearsalList = _document("RehearsalList", rehearsals=list[Rehearsal])
-Approver = _document("Approver", who=str, may=bool)
+Approver = _document("Approver", name=str, may=bool)
 _Approvable = _document(
     "_Approvable", binding=Sha256, approvals=list[Approval], missing=Count, yours=bool,
 )  # fmt: skip
 UpgradeApprovals = _document("UpgradeApprovals", _Approvable, version=str)
 RollbackApprovals = _document(
-    "RollbackApprovals", _Approvable, from_=str, to=str, undoes=str, watched=bool,
+    "RollbackApprovals", _Approvable, from_=str, to=str, undoes=str, in_soak=bool,
 )  # fmt: skip
 Approvals = _document(
-    "Approvals", needed=Count, group=str, members=list[str], you=Approver,
+    "Approvals", required_approvals=Count, group=str, members=list[str], you=Approver,
     upgrade=UpgradeApprovals | None, rollback=RollbackApprovals | None,
 )  # fmt: skip
 GivenApproval = _document("GivenApproval", given=bool, version=str, binding=Sha256)
@@ -471,14 +493,14 @@ Confirmation = _document("Confirmation", confirmed=bool, change=Change)
 OrderList = _document("OrderList", orders=list[Order])
 TrayFile = _document(
     "TrayFile", name=str, size_bytes=Count, since=datetime, owner=str, yours=bool,
-    why_not=str | None,
+    refused_because=str | None,
 )  # fmt: skip
 Tray = _document("Tray", directory=str, more=Count, files=list[TrayFile])
 ReleaseNotes = _document(
     "ReleaseNotes", product=str, version=str, required=bool, urgency=str, notes=dict[str, Notes],
 )  # fmt: skip
 ChosenAgent = _document("ChosenAgent", version=str, previous=str | None, state=str, attempts=Count)
-AgentGivenUp = _document("AgentGivenUp", version=str, times=Count, at=datetime)
+AgentGivenUp = _document("AgentGivenUp", version=str, failures=Count, at=datetime)
 Agent = _document(
     "Agent", version=str, on_offer=str | None, renews_itself=bool, chosen=ChosenAgent | None,
     given_up=list[AgentGivenUp],
@@ -521,9 +543,9 @@ RESPONSES: Mapping[tuple[str, str], Any] = {
     ("GET", "/v1/plan"): PlanFound | NoPlan,
     ("GET", "/v1/notes"): ReleaseNotes,
     ("GET", "/v1/dossier"): DossierFound,
-    ("GET", "/v1/way-back"): WayBackFound,
+    ("GET", "/v1/rollback-plan"): WayBackFound,
     ("GET", "/v1/findings"): DiagnosisFound,
-    ("GET", "/v1/proof"): ProofFound,
+    ("GET", "/v1/audit-log"): ProofFound,
     ("GET", "/v1/agent"): Agent,
     ("POST", "/v1/inspections"): Inspection,
     ("GET", "/v1/inspections/{number}"): Inspection,
@@ -555,7 +577,7 @@ class _Generator(GenerateJsonSchema):
         found = {**found, "properties": parts, "additionalProperties": False}
         if schema["cls"] not in _OPEN:
             return {**found, "required": list(parts)}
-        parts.pop("others", None)
+        parts.pop("unknown_facts", None)
         found.pop("required", None)
         return {**found, "additionalProperties": make_reference("Value")}
 

@@ -142,12 +142,12 @@ Connection = TypeVar("Connection")
 class Admission(Generic[Connection]):
     """Whether a connection comes in, and which one leaves for it."""
 
-    enters: bool
-    leaves: Connection | None = None
+    admitted: bool
+    evicted: Connection | None = None
 
     def __bool__(self) -> bool:
         """Whether it comes in."""
-        return self.enters
+        return self.admitted
 
 
 class AdmissionController(Generic[Connection]):
@@ -169,7 +169,7 @@ class AdmissionController(Generic[Connection]):
     def admit(self, uid: int, connection: Connection) -> Admission[Connection]:
         """Let one more in, if there is a place or one can be had."""
         if uid in self._free:
-            return Admission(enters=True)
+            return Admission(admitted=True)
         with self._lock:
             count = Counter(self._held.values())
             leaves = None
@@ -181,12 +181,12 @@ class AdmissionController(Generic[Connection]):
                 leaves = self._find_oldest_idle(fuller)
             else:
                 self._held[connection] = uid
-                return Admission(enters=True)
+                return Admission(admitted=True)
             if leaves is None:
-                return Admission(enters=False)
+                return Admission(admitted=False)
             del self._held[leaves]
             self._held[connection] = uid
-            return Admission(enters=True, leaves=leaves)
+            return Admission(admitted=True, evicted=leaves)
 
     def mark_busy(self, uid: int, connection: Connection) -> bool:
         """Its request is here whole; False if it was made to leave before."""
@@ -288,8 +288,8 @@ class _FairServer(LimitedServer):
         assert isinstance(conn, _UserConnection)  # noqa: S101 - it is made by this server
         conn.uid = get_peer_uid(conn.socket)
         admission = self.limits.admit(conn.uid, conn)
-        if admission.leaves is not None:
-            admission.leaves.reject_connection(TOO_MANY_RESPONSE)
+        if admission.evicted is not None:
+            admission.evicted.reject_connection(TOO_MANY_RESPONSE)
         return None if admission else TOO_MANY_RESPONSE
 
     def on_request_done(self, conn: LimitedConnection) -> None:
@@ -319,9 +319,9 @@ def start_api(
         SOCKET_TAKEN, SOCKET_UNUSABLE: If the socket cannot be used.
     """
     settings = config.service
-    path = config.paths.resolve(settings.socket)
+    path = config.paths.resolve(settings.api_socket)
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(open_listener(path, find_group_id(settings.read_group)))
+        listener = stack.enter_context(open_listener(path, find_group_id(settings.viewer_group)))
         asker = create_availability_cache(config_path, config)
         context = ApiContext(
             config_path,
@@ -331,7 +331,7 @@ def start_api(
             wake,
             now,
             inspections,
-            config.paths.resolve(config.paths.agent),
+            config.paths.resolve(config.paths.agent_slots),
             asker,
         )
         server = _FairServer(path, listener, ApiApplication(context))

@@ -104,7 +104,7 @@ class EventStreams:
         if after < 0:
             with self._context.open_journal() as journal:
                 after = journal.read_last_event_number()
-        uid = request.caller.person.uid
+        uid = request.caller.actor.uid
         places = self._roots if uid in (0, os.geteuid()) else self._places
         if not places.try_acquire(uid):
             raise RequestRefusedError(TOO_MANY_STREAMS, count=places.count_held(uid) or self._most)
@@ -117,12 +117,12 @@ class EventStreams:
         yield b"retry: 2000\n\n"
         while True:
             moment = context.snapshots.get_latest()
-            if moment.number != seen:
+            if moment.sequence != seen:
                 yield _format_message("service", build_activity_document(moment, language))
                 reported_at = self._clock()
-            if moment.closed:
+            if moment.closing:
                 return
-            seen = moment.number
+            seen = moment.sequence
             try:
                 now_changed = context.journal_path.stat().st_mtime_ns
                 if now_changed != changed_at:

@@ -21,7 +21,7 @@ DISK_RECOVERY_PERCENT = 2.0
 #: An application that is away for less was restarted; nobody is told of that.
 MIN_OUTAGE = timedelta(minutes=2)
 #: What asks people for something, or tells them when it begins.
-UPGRADE_PROMPT_KINDS = (NotificationKind.WAITS, NotificationKind.WINDOW)
+UPGRADE_PROMPT_KINDS = (NotificationKind.WAITING_FOR_APPROVAL, NotificationKind.UPGRADE_UPCOMING)
 
 
 @dataclass(frozen=True)
@@ -31,22 +31,22 @@ class AlertSettings:
     Attributes:
         window: So long before an upgrade begins.
         feed: So long before the lists lapse.
-        disk_percent: Less free space than this.
+        min_free_percent: Less free space than this.
         automatic: Whether nobody has to approve.
-        self_starting: Whether the service begins upgrades by itself at all.
-        only_reports: Whether a release that turns bad in its watched time waits for a person.
+        starts_automatically: Whether the service begins upgrades by itself at all.
+        reports_only: Whether a release that turns bad in its watched time waits for a person.
         approvals: How many people have to approve.
         windows: When a cut-over may begin; none means at any time.
         zone: Zone of the windows.
     """
 
-    window: timedelta = timedelta(hours=12)
-    feed: timedelta = timedelta(days=5)
-    disk_percent: float = 10.0
-    automatic: bool = False
-    self_starting: bool = True
-    only_reports: bool = False
-    approvals: int = 1
+    upgrade_notice: timedelta = timedelta(hours=12)
+    expiry_notice: timedelta = timedelta(days=5)
+    min_free_percent: float = 10.0
+    approves_automatically: bool = False
+    starts_automatically: bool = True
+    reports_only: bool = False
+    required_approvals: int = 1
     windows: tuple[WeeklyWindow, ...] = ()
     zone: tzinfo = UTC
 
@@ -69,13 +69,13 @@ def is_unplanned_outage(now: SiteStatus) -> bool | None:
     seen, journal = get_part_or_none(now.availability), get_part_or_none(now.journal)
     if seen is None:
         return None
-    if seen.state is AvailabilityState.WORKS:
+    if seen.state is AvailabilityState.AVAILABLE:
         return False
-    if seen.state not in (AvailabilityState.NOT_RUNNING, AvailabilityState.NOT_WORKING):
+    if seen.state not in (AvailabilityState.NOT_RUNNING, AvailabilityState.UNHEALTHY):
         return None
-    change = None if journal is None else journal.change
+    change = None if journal is None else journal.open_change
     at_work = change is not None and not change.is_soaking
-    return None if at_work or seen.asked_to_stop else True
+    return None if at_work or seen.stopped_on_request else True
 
 
 def list_conditions(
@@ -97,34 +97,38 @@ def list_conditions(
     yield from _detect_upgrade(now, limits, reported)
     yield from _detect_feed_expiry(now, limits)
     if now.is_withdrawn:
-        yield Condition(NotificationKind.WITHDRAWN, str(now.current), {"version": now.current})
-    agent = get_part_or_none(now.agent)
-    for version, bad in agent.bad.items() if agent else ():
         yield Condition(
-            NotificationKind.AGENT_RETURNED, f"{version} {bad.times}", {"version": version}
+            NotificationKind.RELEASE_WITHDRAWN, str(now.current), {"version": now.current}
+        )
+    agent = get_part_or_none(now.agent)
+    for version, bad in agent.failed.items() if agent else ():
+        yield Condition(
+            NotificationKind.AGENT_REVERTED, f"{version} {bad.failures}", {"version": version}
         )
     disks = map(get_part_or_none, (get_part_or_none(now.free_percent) or {}).values())
     free = min((percent for percent in disks if percent is not None), default=None)
-    bound = limits.disk_percent + (
-        DISK_RECOVERY_PERCENT if NotificationKind.DISK in reported else 0.0
+    bound = limits.min_free_percent + (
+        DISK_RECOVERY_PERCENT if NotificationKind.DISK_SPACE_LOW in reported else 0.0
     )
     if free is not None and free < bound:
-        yield Condition(NotificationKind.DISK, "low", {"free_percent": free})
+        yield Condition(NotificationKind.DISK_SPACE_LOW, "low", {"free_percent": free})
 
 
 def _detect_outage(
     now: SiteStatus, reported: Mapping[str, str], down_since: datetime | None
 ) -> Iterator[Condition]:
     """An outage lasts until officers can work, whatever is done about it meanwhile."""
-    known, down = reported.get(NotificationKind.DOWN), is_unplanned_outage(now)
+    known, down = reported.get(NotificationKind.APPLICATION_DOWN), is_unplanned_outage(now)
     if down is False:
         return
     if known is not None:
-        yield Condition(NotificationKind.DOWN, known, {})
+        yield Condition(NotificationKind.APPLICATION_DOWN, known, {})
     elif down and down_since is not None and now.now - down_since >= MIN_OUTAGE:
         at = down_since.isoformat()
         yield Condition(
-            NotificationKind.DOWN, at, {"version": get_part_or_none(now.current), "at": at}
+            NotificationKind.APPLICATION_DOWN,
+            at,
+            {"version": get_part_or_none(now.current), "at": at},
         )
 
 
@@ -132,18 +136,18 @@ def _detect_intervention(now: SiteStatus, limits: AlertSettings) -> Iterator[Con
     journal = now.journal
     if isinstance(journal, Exception):
         code = journal.code if isinstance(journal, UpdaterError) else UpdaterError.message.code
-        yield Condition(NotificationKind.NEEDS_PERSON, code, {"code": code})
+        yield Condition(NotificationKind.INTERVENTION_REQUIRED, code, {"code": code})
         return
     bad_releases = {row.version: row.code for row in journal.bad_releases}
-    pending = journal.owed
+    pending = journal.pending_rollback
     if pending is not None and not pending.is_automatic:
         bad = pending.change
         values: dict[str, object] = {
             "change": bad.id, "from": bad.from_version, "version": bad.to_version,
             "code": bad_releases.get(bad.to_version),
         }  # fmt: skip
-        yield Condition(NotificationKind.NEEDS_PERSON, f"bad {bad.id}", values)
-    change = journal.change
+        yield Condition(NotificationKind.INTERVENTION_REQUIRED, f"bad {bad.id}", values)
+    change = journal.open_change
     if change is None:
         return
     values = {
@@ -151,12 +155,12 @@ def _detect_intervention(now: SiteStatus, limits: AlertSettings) -> Iterator[Con
     }  # fmt: skip
     if change.state is ChangeState.STUCK:
         values["code"] = change.error_code
-        yield Condition(NotificationKind.NEEDS_PERSON, f"stuck {change.id}", values)
+        yield Condition(NotificationKind.INTERVENTION_REQUIRED, f"stuck {change.id}", values)
     elif change.is_open_after_commit and (
-        journal.needs_operator or (limits.only_reports and change.to_version in bad_releases)
+        journal.needs_operator or (limits.reports_only and change.to_version in bad_releases)
     ):
         values["code"] = bad_releases.get(change.to_version)
-        yield Condition(NotificationKind.NEEDS_PERSON, f"bad {change.id}", values)
+        yield Condition(NotificationKind.INTERVENTION_REQUIRED, f"bad {change.id}", values)
 
 
 def _detect_upgrade(
@@ -169,39 +173,41 @@ def _detect_upgrade(
     yield Condition(
         NotificationKind.AVAILABLE, found.target, {**version, "from": get_part_or_none(now.current)}
     )
-    if found.voids:
+    if found.void_reasons:
         yield Condition(
-            NotificationKind.APPROVAL_VOID, f"{found.target} {len(found.voids)}", version
+            NotificationKind.APPROVAL_VOID, f"{found.target} {len(found.void_reasons)}", version
         )
-    if journal is not None and found.event != journal.event:
+    if journal is not None and found.last_event != journal.last_event:
         # It was found before what happened last: it may be installed, or have failed, by now. What
         # was told lasts until the service has looked again; nobody is asked for anything till then.
         yield from (
             Condition(kind, reported[kind], {}) for kind in UPGRADE_PROMPT_KINDS if kind in reported
         )
         return
-    ready = found.binding and found.rehearsed in (
+    ready = found.binding and found.rehearsal_status in (
         RehearsalStatus.PASSED,
-        RehearsalStatus.NOT_WANTED,
+        RehearsalStatus.NOT_REQUIRED,
     )
-    if not ready or not limits.self_starting:
+    if not ready or not limits.starts_automatically:
         return
-    if journal is None or journal.holds or journal.change is not None:
+    if journal is None or journal.holds or journal.open_change is not None:
         return
-    missing = journal.count_approvals(found.binding, limits.approvals).missing
-    if missing and (found.left or not limits.automatic):
+    missing = journal.count_approvals(found.binding, limits.required_approvals).missing
+    if missing and (found.was_rolled_back or not limits.approves_automatically):
         yield Condition(
-            NotificationKind.WAITS, f"{found.binding} {missing}", {**version, "missing": missing}
+            NotificationKind.WAITING_FOR_APPROVAL,
+            f"{found.binding} {missing}",
+            {**version, "missing": missing},
         )
         return
     chosen = journal.find_schedule(found.binding)
     begins = _find_start(now.now, chosen.not_before if chosen else None, limits)
-    if begins is not None and begins - now.now <= limits.window:
+    if begins is not None and begins - now.now <= limits.upgrade_notice:
         at = begins.isoformat()
         predicted = sum_predicted_range(now.rehearsal)
         stop = dict(zip(("low_s", "high_s"), predicted, strict=True)) if predicted else {}
         yield Condition(
-            NotificationKind.WINDOW, f"{found.target} {at}", {**version, "at": at, **stop}
+            NotificationKind.UPGRADE_UPCOMING, f"{found.target} {at}", {**version, "at": at, **stop}
         )
 
 
@@ -219,16 +225,16 @@ def _find_start(
 
 
 def _detect_feed_expiry(now: SiteStatus, limits: AlertSettings) -> Iterator[Condition]:
-    view = get_part_or_none(now.view)
+    view = get_part_or_none(now.feed_view)
     if view is None:
         return
     ends = view.expires_at
     at = ends.isoformat()
     if view.is_stale(now.now):
-        yield Condition(NotificationKind.FEED_STALE, "stale", {"at": at})
-    elif ends - now.now < limits.feed:
+        yield Condition(NotificationKind.FEED_EXPIRED, "stale", {"at": at})
+    elif ends - now.now < limits.expiry_notice:
         days = round((ends - now.now) / timedelta(days=1), 1)
-        yield Condition(NotificationKind.FEED_LAPSING, "lapsing", {"at": at, "days": days})
+        yield Condition(NotificationKind.FEED_EXPIRING, "lapsing", {"at": at, "days": days})
 
 
 def detect_new_conditions(
@@ -251,13 +257,13 @@ def detect_new_conditions(
             number = f"{kind} {state.key} {now.now.isoformat()}"
             values = {f"{name}_": value for name, value in state.values.items()}
             news.append(Notification.create(number[:100], state.kind, now.now, **values))
-    ended = reported.get(NotificationKind.DOWN)
-    if ended is not None and NotificationKind.DOWN not in after:
-        number = f"{NotificationKind.UP} {ended}"
+    ended = reported.get(NotificationKind.APPLICATION_DOWN)
+    if ended is not None and NotificationKind.APPLICATION_DOWN not in after:
+        number = f"{NotificationKind.APPLICATION_UP} {ended}"
         current = get_part_or_none(now.current)
         news.append(
             Notification.create(
-                number[:100], NotificationKind.UP, now.now, version=current, at_=ended
+                number[:100], NotificationKind.APPLICATION_UP, now.now, version=current, at_=ended
             )
         )
     return tuple(news), after

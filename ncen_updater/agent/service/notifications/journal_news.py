@@ -49,11 +49,11 @@ class _EventTranslator:
             "rehearsal-failed": self._translate_rehearsal_failed,
             "approved": self._translate_approval,
             "rollback-approved": lambda: (
-                NotificationKind.BACK_APPROVED,
+                NotificationKind.ROLLBACK_APPROVED,
                 self._pick_values("version", "by"),
             ),
             ROLLBACK_EMERGENCY: lambda: (
-                NotificationKind.EMERGENCY,
+                NotificationKind.EMERGENCY_ROLLBACK,
                 {**self._pick_values("version", "by"), "from_": self._event.get("origin")},
             ),
             "scheduled": lambda: (
@@ -65,10 +65,13 @@ class _EventTranslator:
                 self._pick_values("version", "by"),
             ),
             "step-done": self._translate_step,
-            "change-undone": self._translate_undone,
-            APPLICATION_STARTED: lambda: (NotificationKind.STARTED, self._pick_values("version")),
+            "change-reverted": self._translate_undone,
+            APPLICATION_STARTED: lambda: (
+                NotificationKind.APPLICATION_STARTED,
+                self._pick_values("version"),
+            ),
             APPLICATION_STOPPED: lambda: (NotificationKind.STOPPED, {}),
-            AGENT_CONFIRMED: lambda: (NotificationKind.AGENT_RENEWED, self._pick_values("version")),
+            AGENT_CONFIRMED: lambda: (NotificationKind.AGENT_UPDATED, self._pick_values("version")),
         }
         rule = rules.get(self._event.kind)
         return rule() if rule is not None else None
@@ -80,7 +83,10 @@ class _EventTranslator:
         version = str(self._event.get("version"))
         restored = version.removeprefix(RESTORED_APPROVAL_PREFIX)
         if restored != version:
-            return NotificationKind.RESTORE_AGREED, {**self._pick_values("by"), "version": restored}
+            return NotificationKind.RESTORE_APPROVED, {
+                **self._pick_values("by"),
+                "version": restored,
+            }
         return NotificationKind.APPROVED, self._pick_values("version", "by")
 
     # ---- rehearsals ------------------------------------------------------------------------------
@@ -95,7 +101,7 @@ class _EventTranslator:
         record = self._find_rehearsal()
         if record is None or record.report is None:
             return None
-        maps = [item for hop in record.report.hops for item in hop.maps]
+        maps = [item for hop in record.report.hops for item in hop.code_maps]
         low, high = sum_predicted_range(record) or (None, None)
         return NotificationKind.REHEARSED, {
             "from_": record.from_version,
@@ -120,11 +126,11 @@ class _EventTranslator:
     # ---- changes ---------------------------------------------------------------------------------
 
     def _translate_step(self) -> tuple[NotificationKind, dict[str, Any]] | None:
-        if self._event.get("step") != StepName.OPEN:
+        if self._event.get("step") != StepName.MAINTENANCE_OFF:
             return None
         change = self._journal.read_change(self._event.change or "")
         if change.kind is ChangeKind.ROLLBACK:
-            return NotificationKind.WENT_BACK, {
+            return NotificationKind.ROLLED_BACK, {
                 **self._build_change_values(),
                 "code": self._find_rollback_cause(change),
             }
@@ -140,7 +146,7 @@ class _EventTranslator:
         upgrade = change.kind is ChangeKind.UPGRADE
         binding = self._journal.read_facts(change.id).binding
         who = ApprovalStore(self._journal).list_consumed_by(change.id, binding)
-        kind = NotificationKind.FAILED if upgrade else NotificationKind.ROLLBACK_FAILED
+        kind = NotificationKind.UPGRADE_FAILED if upgrade else NotificationKind.ROLLBACK_FAILED
         return kind, {**self._build_change_values(), "approvals": len(who) or None}
 
     def _build_change_values(self) -> dict[str, Any]:
@@ -150,7 +156,7 @@ class _EventTranslator:
             "from_": change.from_version,
             "version": change.to_version,
             "code": change.error_code,
-            "stop_s": measure_downtime(change, self._journal.read_facts(change.id)),
+            "downtime_s": measure_downtime(change, self._journal.read_facts(change.id)),
         }
 
     def _find_rollback_cause(self, rollback: Change) -> str | None:

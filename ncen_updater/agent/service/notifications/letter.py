@@ -23,7 +23,7 @@ class NotificationError(UpdaterError):
     """A message could not be delivered."""
 
     message = NOTIFY_ERROR
-    family = range(9601, 9650)
+    code_range = range(9601, 9650)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def compose_message(
         lines = [say(text) for text in format_notification(item, context.zone, explain)]
         at = format_scheduled_time(item.at, context.zone).render(context.language)
         blocks.append("\n".join([f"{at}  {lines[0]}", *(f"    {line}" for line in lines[1:])]))
-        items.append({**item.to_json(), "words": lines})
+        items.append({**item.to_json(), "lines": lines})
     if dropped:
         lost = N_("Earlier notifications not delivered: {count}")
         blocks.append(say(LazyText(lost, {"count": dropped})))
@@ -115,7 +115,7 @@ def compose_message(
             "subject": subject,
             "urgent": urgent,
             "left_out": dropped,
-            "head": chain_head or None,
+            "chain_head": chain_head or None,
             "news": items,
         },
     )

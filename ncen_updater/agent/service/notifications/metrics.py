@@ -19,7 +19,7 @@ from ncen_updater.agent.service.notifications.outbox import Outbox
 from ncen_updater.common import atomic_files as durable
 
 PREFIX = "ncen_updater_"
-CHANGE_STATES = ("none", "running", "undoing", "committed", "stuck")
+CHANGE_STATES = ("none", "running", "reverting", "committed", "stuck")
 #: Action and exit code to how often.
 RunCounts = Mapping[tuple[str, int], int]
 
@@ -72,15 +72,16 @@ def _collect_journal_metrics(config: AgentConfig, site: SiteStatus) -> Iterator[
     journal = get_part_or_none(site.journal)
     yield MetricSample.create("journal_readable", journal is not None)
     if journal is not None:
-        yield MetricSample.create("journal_events_total", journal.event)
+        yield MetricSample.create("journal_events_total", journal.last_event)
         number, _, digest = journal.head.partition(":")
         yield MetricSample.create("journal_head_info", 1, number=number, hash=digest)
-        state = journal.change.state.value if journal.change else "none"
+        state = journal.open_change.state.value if journal.open_change else "none"
         for name in CHANGE_STATES:
             yield MetricSample.create("change_state", name == state, state=name)
         yield MetricSample.create("hold", bool(journal.holds))
         yield MetricSample.create(
-            "approvals_missing", site.count_missing_approvals(config.service.approvals) or 0
+            "approvals_missing",
+            site.count_missing_approvals(config.service.required_approvals) or 0,
         )
         yield MetricSample.create(
             "bad_releases", len({row.version for row in journal.bad_releases})
@@ -120,9 +121,9 @@ def collect_metrics(
     )  # fmt: skip
     yield from _collect_journal_metrics(config, site)
     yield from _collect_availability_metrics(site)
-    stop = get_part_or_none(site.last_stop)
+    stop = get_part_or_none(site.last_downtime)
     if stop is not None:
-        yield MetricSample.create("last_stop_seconds", stop.real_s)
+        yield MetricSample.create("last_stop_seconds", stop.actual_s)
         if stop.low_s is not None and stop.high_s is not None:
             yield MetricSample.create("last_stop_predicted_low_seconds", stop.low_s)
             yield MetricSample.create("last_stop_predicted_high_seconds", stop.high_s)
@@ -130,7 +131,7 @@ def collect_metrics(
         yield MetricSample.create("release_available", site.next_upgrade.target is not None)
     if site.is_withdrawn is not None:
         yield MetricSample.create("release_withdrawn", site.is_withdrawn)
-    view = get_part_or_none(site.view)
+    view = get_part_or_none(site.feed_view)
     if view is not None:
         yield MetricSample.create("feed_checked_timestamp_seconds", _to_epoch_s(view.checked_at))
     for role, moment in (get_part_or_none(site.expiries) or {}).items():
@@ -145,8 +146,8 @@ def collect_metrics(
         yield MetricSample.create("loop_timestamp_seconds", _to_epoch_s(status_read_at))
     for (action, code), count in sorted(runs.items()):
         yield MetricSample.create("child_runs_total", count, action=action, exit_code=str(code))
-    for name, way in outbox.ways.items():
-        yield MetricSample.create("notifications_waiting", len(way.waiting), way=name)
+    for name, way in outbox.channels.items():
+        yield MetricSample.create("notifications_waiting", len(way.pending), way=name)
         yield MetricSample.create("notifications_failures", way.failures, way=name)
     yield MetricSample.create("written_timestamp_seconds", _to_epoch_s(site.now))
 

@@ -18,19 +18,19 @@ from ncen_updater.common.records import JsonRecord
 
 URGENT_KINDS = frozenset(
     {
-        NotificationKind.EMERGENCY,
-        NotificationKind.FAILED,
-        NotificationKind.WENT_BACK,
+        NotificationKind.EMERGENCY_ROLLBACK,
+        NotificationKind.UPGRADE_FAILED,
+        NotificationKind.ROLLED_BACK,
         NotificationKind.ROLLBACK_FAILED,
-        NotificationKind.NEEDS_PERSON,
-        NotificationKind.WITHDRAWN,
-        NotificationKind.DOWN,
-        NotificationKind.AGENT_RETURNED,
+        NotificationKind.INTERVENTION_REQUIRED,
+        NotificationKind.RELEASE_WITHDRAWN,
+        NotificationKind.APPLICATION_DOWN,
+        NotificationKind.AGENT_REVERTED,
     }
 )
 
 #: Told whatever a site leaves out.
-MANDATORY_KINDS = frozenset({NotificationKind.EMERGENCY})
+MANDATORY_KINDS = frozenset({NotificationKind.EMERGENCY_ROLLBACK})
 
 VERSION_PATTERN = re.compile(r"\d+(\.\d+){0,5}((a|b|rc|\.post|\.dev)\d+)*")
 CODE_PATTERN = re.compile(r"NU-\d{4}")
@@ -94,40 +94,44 @@ ALLOWED_VALUES = {
         "version": _is_version,
         "code": _is_code,
     },
-    NotificationKind.WAITS: {"version": _is_version, "missing": _is_number},
+    NotificationKind.WAITING_FOR_APPROVAL: {"version": _is_version, "missing": _is_number},
     NotificationKind.APPROVED: {"version": _is_version, "by": _is_login},
-    NotificationKind.BACK_APPROVED: {"version": _is_version, "by": _is_login},
-    NotificationKind.RESTORE_AGREED: {"version": _is_version, "by": _is_login},
-    NotificationKind.EMERGENCY: {"from": _is_version, "version": _is_version, "by": _is_login},
+    NotificationKind.ROLLBACK_APPROVED: {"version": _is_version, "by": _is_login},
+    NotificationKind.RESTORE_APPROVED: {"version": _is_version, "by": _is_login},
+    NotificationKind.EMERGENCY_ROLLBACK: {
+        "from": _is_version,
+        "version": _is_version,
+        "by": _is_login,
+    },
     NotificationKind.APPROVAL_VOID: {"version": _is_version},
     NotificationKind.SCHEDULED: {"version": _is_version, "at": _is_time, "by": _is_login},
     NotificationKind.SCHEDULE_CANCELLED: {"version": _is_version, "by": _is_login},
-    NotificationKind.WINDOW: {"version": _is_version, "at": _is_time, **_DOWNTIME_VALUES},
-    NotificationKind.UPGRADED: {**_CHANGE_VALUES, **_DOWNTIME_VALUES, "stop_s": _is_number},
-    NotificationKind.FAILED: {
+    NotificationKind.UPGRADE_UPCOMING: {"version": _is_version, "at": _is_time, **_DOWNTIME_VALUES},
+    NotificationKind.UPGRADED: {**_CHANGE_VALUES, **_DOWNTIME_VALUES, "downtime_s": _is_number},
+    NotificationKind.UPGRADE_FAILED: {
         **_CHANGE_VALUES,
         "code": _is_code,
-        "stop_s": _is_number,
+        "downtime_s": _is_number,
         "approvals": _is_number,
     },
-    NotificationKind.WENT_BACK: {**_CHANGE_VALUES, "code": _is_code, "stop_s": _is_number},
+    NotificationKind.ROLLED_BACK: {**_CHANGE_VALUES, "code": _is_code, "downtime_s": _is_number},
     NotificationKind.ROLLBACK_FAILED: {
         **_CHANGE_VALUES,
         "code": _is_code,
-        "stop_s": _is_number,
+        "downtime_s": _is_number,
         "approvals": _is_number,
     },
-    NotificationKind.NEEDS_PERSON: {**_CHANGE_VALUES, "code": _is_code},
-    NotificationKind.FEED_LAPSING: {"at": _is_time, "days": _is_number},
-    NotificationKind.FEED_STALE: {"at": _is_time},
-    NotificationKind.WITHDRAWN: {"version": _is_version},
-    NotificationKind.STARTED: {"version": _is_version},
+    NotificationKind.INTERVENTION_REQUIRED: {**_CHANGE_VALUES, "code": _is_code},
+    NotificationKind.FEED_EXPIRING: {"at": _is_time, "days": _is_number},
+    NotificationKind.FEED_EXPIRED: {"at": _is_time},
+    NotificationKind.RELEASE_WITHDRAWN: {"version": _is_version},
+    NotificationKind.APPLICATION_STARTED: {"version": _is_version},
     NotificationKind.STOPPED: {},
-    NotificationKind.DOWN: {"version": _is_version, "at": _is_time},
-    NotificationKind.UP: {"version": _is_version, "at": _is_time},
-    NotificationKind.AGENT_RENEWED: {"version": _is_version},
-    NotificationKind.AGENT_RETURNED: {"version": _is_version},
-    NotificationKind.DISK: {"free_percent": _is_number},
+    NotificationKind.APPLICATION_DOWN: {"version": _is_version, "at": _is_time},
+    NotificationKind.APPLICATION_UP: {"version": _is_version, "at": _is_time},
+    NotificationKind.AGENT_UPDATED: {"version": _is_version},
+    NotificationKind.AGENT_REVERTED: {"version": _is_version},
+    NotificationKind.DISK_SPACE_LOW: {"free_percent": _is_number},
 }
 
 

@@ -57,13 +57,13 @@ def build_alert_settings(config: AgentConfig) -> AlertSettings:
     """Return from when on lasting states are told at a site."""
     notify = config.notify
     return AlertSettings(
-        window=timedelta(hours=notify.window_hours),
-        feed=timedelta(days=notify.feed_days),
-        disk_percent=notify.disk_percent,
-        automatic=config.service.mode == "automatic",
-        self_starting=config.service.mode != "notify",
-        only_reports=config.soak.on_failure == "report",
-        approvals=config.service.approvals,
+        upgrade_notice=timedelta(hours=notify.upgrade_notice_hours),
+        expiry_notice=timedelta(days=notify.expiry_notice_days),
+        min_free_percent=notify.min_free_percent,
+        approves_automatically=config.service.mode == "automatic",
+        starts_automatically=config.service.mode != "notify",
+        reports_only=config.soak.on_failure == "report",
+        required_approvals=config.service.required_approvals,
         windows=tuple(item.to_window() for item in config.service.windows),
         zone=config.service.get_timezone(),
     )
@@ -144,7 +144,7 @@ class Notifier:
             self._down_since = (self._down_since or status.now) if down else None
         outbox = self._collect_notifications(status)
         journal = get_part_or_none(status.journal)
-        for name in outbox.ways:
+        for name in outbox.channels:
             outbox = self._deliver(outbox, name, journal.head if journal else "")
         self._seen(self._config, status, outbox)
         return self._compute_next_round(outbox, self._now())
@@ -155,15 +155,15 @@ class Notifier:
         before, journal = self._file.load(), get_part_or_none(status.journal)
         ways = [w for w in ("mail", "webhook") if getattr(self._config.notify, w) is not None]
         # The first time, what happened long ago is not told.
-        outbox = before or Outbox(event=journal.event if journal else 0)
-        found = self._collect_from_journal(outbox.event, journal)
-        event = journal.event if journal else outbox.event
+        outbox = before or Outbox(last_event=journal.last_event if journal else 0)
+        found = self._collect_from_journal(outbox.last_event, journal)
+        event = journal.last_event if journal else outbox.last_event
         states, reported = detect_new_conditions(
-            status, build_alert_settings(self._config), outbox.told, self._down_since
+            status, build_alert_settings(self._config), outbox.reported, self._down_since
         )
-        skipped = frozenset(self._config.notify.leave_out)
-        if NotificationKind.DOWN in skipped:
-            skipped |= {NotificationKind.UP}
+        skipped = frozenset(self._config.notify.disabled_kinds)
+        if NotificationKind.APPLICATION_DOWN in skipped:
+            skipped |= {NotificationKind.APPLICATION_UP}
         news = [item for item in (*found, *states) if item.kind not in skipped - MANDATORY_KINDS]
         outbox = outbox.with_notifications(event, reported, news, ways).without_expired(status.now)
         if outbox != before:
@@ -179,7 +179,7 @@ class Notifier:
         try:
             with Journal.open(self._journal, read_only=True) as journal:
                 # Of another journal than before, with fewer events, nothing is told: it is old.
-                return collect_notifications(journal, after, seen.event)
+                return collect_notifications(journal, after, seen.last_event)
         except UpdaterError as error:
             logger.debug("the journal is not read: %s", error)
             return ()
@@ -193,33 +193,36 @@ class Notifier:
         if again is not None and min(again, now + timedelta(hours=1)) > now:
             return SendLater(min(again, now + timedelta(hours=1)))
         if channel.message is not None:
-            return SendNow(channel.message.news)
+            return SendNow(channel.message.notification_ids)
         notify = self._config.notify
         waiting = [
             PendingNotification(item.id, item.at, item.urgent)
-            for item in map(outbox.news.get, channel.waiting)
+            for item in map(outbox.notifications.get, channel.pending)
             if item is not None
         ]
-        limits = MessageLimits(notify.per_hour, timedelta(seconds=notify.gather_s))
-        return decide_sending(waiting, channel.sent, now, limits)
+        limits = MessageLimits(notify.max_per_hour, timedelta(seconds=notify.batch_s))
+        return decide_sending(waiting, channel.sent_at, now, limits)
 
     def _deliver(self, outbox: Outbox, name: str, chain_head: str) -> Outbox:
         now = self._now()
-        due = self._find_next_delivery(outbox, outbox.ways[name], now)
+        due = self._find_next_delivery(outbox, outbox.channels[name], now)
         if not isinstance(due, SendNow):
             return outbox
-        if outbox.ways[name].message is None:
+        if outbox.channels[name].message is None:
             outbox = outbox.start_delivery(name, due.ids)
             self._file.save(outbox)
-        way = outbox.ways[name]
+        way = outbox.channels[name]
         assert way.message is not None  # noqa: S101 - begun above
         code = self._send(
             {
                 "way": name,
                 "id": way.message.id,
-                "left_out": way.left_out,
-                "head": chain_head,
-                "news": [outbox.news[number].to_json() for number in way.message.news],
+                "left_out": way.dropped,
+                "chain_head": chain_head,
+                "news": [
+                    outbox.notifications[number].to_json()
+                    for number in way.message.notification_ids
+                ],
             }
         )
         at = self._now()
@@ -229,9 +232,12 @@ class Notifier:
 
     def _compute_next_round(self, outbox: Outbox, now: datetime) -> datetime:
         ends = [now + MAX_INTERVAL]
-        if self._down_since is not None and NotificationKind.DOWN not in outbox.told:
+        if (
+            self._down_since is not None
+            and NotificationKind.APPLICATION_DOWN not in outbox.reported
+        ):
             ends.append(max(now, self._down_since + MIN_OUTAGE))
-        for way in outbox.ways.values():
+        for way in outbox.channels.values():
             due = self._find_next_delivery(outbox, way, now)
             if isinstance(due, SendLater):
                 ends.append(due.until)

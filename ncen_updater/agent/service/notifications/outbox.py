@@ -39,11 +39,11 @@ class OutboxMessage(JsonRecord):
 
     Attributes:
         id: Of the message; the same for every try.
-        news: Ids of what is in it, in order.
+        notification_ids: Ids of what is in it, in order.
     """
 
     id: str
-    news: tuple[str, ...]
+    notification_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -51,35 +51,37 @@ class DeliveryChannel(JsonRecord):
     """One way on which people are told: ``mail`` or ``webhook``.
 
     Attributes:
-        waiting: Ids of news that were not told on it.
-        sent: When messages were sent, as far as that still counts.
+        pending: Ids of news that were not told on it.
+        sent_at: When messages were sent, as far as that still counts.
         message: What is being sent, from before its first try until it was taken.
         failures: Tries in a row that failed.
-        tried_at: The last of them.
-        left_out: News that were given up.
+        last_attempt_at: The last of them.
+        dropped: News that were given up.
     """
 
-    waiting: tuple[str, ...] = ()
-    sent: tuple[datetime, ...] = ()
+    pending: tuple[str, ...] = ()
+    sent_at: tuple[datetime, ...] = ()
     message: OutboxMessage | None = None
     failures: int = 0
-    tried_at: datetime | None = None
-    left_out: int = 0
+    last_attempt_at: datetime | None = None
+    dropped: int = 0
 
     def restrict_to(self, notification_ids: Collection[str]) -> DeliveryChannel:
         """Return it with what is there to be told; a message of nothing is none."""
-        waiting = tuple(number for number in self.waiting if number in notification_ids)
+        waiting = tuple(number for number in self.pending if number in notification_ids)
         content = (
-            tuple(i for i in self.message.news if i in notification_ids) if self.message else ()
+            tuple(i for i in self.message.notification_ids if i in notification_ids)
+            if self.message
+            else ()
         )
         message = OutboxMessage(self.message.id, content) if self.message and content else None
-        return replace(self, waiting=waiting, message=message)
+        return replace(self, pending=waiting, message=message)
 
     def compute_retry_time(self) -> datetime | None:
         """When it may be tried again after failures."""
-        if not self.failures or self.tried_at is None:
+        if not self.failures or self.last_attempt_at is None:
             return None
-        return compute_retry_at(self.tried_at, self.failures)
+        return compute_retry_at(self.last_attempt_at, self.failures)
 
 
 @dataclass(frozen=True)
@@ -87,16 +89,16 @@ class Outbox(JsonRecord):
     """Everything that is kept.
 
     Attributes:
-        event: Number of the journal's last event that was looked at.
-        told: Kind of a lasting state to the key under which it was told.
-        news: What is still to be told on some way, by id.
-        ways: By name.
+        last_event: Number of the journal's last event that was looked at.
+        reported: Kind of a lasting state to the key under which it was told.
+        notifications: What is still to be told on some way, by id.
+        channels: By name.
     """
 
-    event: int
-    told: Mapping[str, str] = field(default_factory=dict)
-    news: Mapping[str, Notification] = field(default_factory=dict)
-    ways: Mapping[str, DeliveryChannel] = field(default_factory=dict)
+    last_event: int
+    reported: Mapping[str, str] = field(default_factory=dict)
+    notifications: Mapping[str, Notification] = field(default_factory=dict)
+    channels: Mapping[str, DeliveryChannel] = field(default_factory=dict)
 
     def with_notifications(
         self,
@@ -107,31 +109,35 @@ class Outbox(JsonRecord):
     ) -> Self:
         """Return it with what was found since; ways that are configured no more are forgotten."""
         fresh = {item.id: item for item in notifications}
-        retained = {name: self.ways.get(name, DeliveryChannel()) for name in channels}
+        retained = {name: self.channels.get(name, DeliveryChannel()) for name in channels}
         grown = {
-            name: replace(way, waiting=(*way.waiting, *(i for i in fresh if i not in way.waiting)))
+            name: replace(way, pending=(*way.pending, *(i for i in fresh if i not in way.pending)))
             for name, way in retained.items()
         }
         return replace(
-            self, event=event, told=reported, news={**self.news, **fresh}, ways=grown
+            self,
+            last_event=event,
+            reported=reported,
+            notifications={**self.notifications, **fresh},
+            channels=grown,
         )._drop_unreferenced()
 
     def without_expired(self, now: datetime) -> Self:
         """Return it without what nobody took for too long."""
         ways = {}
-        for name, way in self.ways.items():
-            fixed = set(way.message.news) if way.message else set()
+        for name, way in self.channels.items():
+            fixed = set(way.message.notification_ids) if way.message else set()
             young = [
-                i for i in way.waiting if i in fixed or self.news[i].at > now - MAX_AGE
+                i for i in way.pending if i in fixed or self.notifications[i].at > now - MAX_AGE
             ]  # fmt: skip
             spare = len(young) - MAX_PENDING
             if spare > 0:
-                calm = [i for i in young if i not in fixed and not self.news[i].urgent]
+                calm = [i for i in young if i not in fixed and not self.notifications[i].urgent]
                 gone = set([*calm, *(i for i in young if i not in fixed)][:spare])
                 young = [i for i in young if i not in gone]
-            lost = len(way.waiting) - len(young)
-            ways[name] = replace(way, waiting=tuple(young), left_out=way.left_out + lost)
-        return replace(self, ways=ways)._drop_unreferenced()
+            lost = len(way.pending) - len(young)
+            ways[name] = replace(way, pending=tuple(young), dropped=way.dropped + lost)
+        return replace(self, channels=ways)._drop_unreferenced()
 
     def start_delivery(self, name: str, ids: tuple[str, ...]) -> Self:
         """Return it with a message put together for a way."""
@@ -140,31 +146,37 @@ class Outbox(JsonRecord):
 
     def mark_sent(self, name: str, at: datetime) -> Self:
         """Return it after the message of a way was taken."""
-        way = self.ways[name]
-        done = set(way.message.news) if way.message else set()
-        recent = tuple(t for t in way.sent if at - RATE_WINDOW < t <= at)
+        way = self.channels[name]
+        done = set(way.message.notification_ids) if way.message else set()
+        recent = tuple(t for t in way.sent_at if at - RATE_WINDOW < t <= at)
         return self._update_channel(
-            name, message=None, failures=0, tried_at=None, left_out=0, sent=(*recent, at),
-            waiting=tuple(i for i in way.waiting if i not in done),
+            name, message=None, failures=0, last_attempt_at=None, dropped=0, sent_at=(*recent, at),
+            pending=tuple(i for i in way.pending if i not in done),
         )._drop_unreferenced()  # fmt: skip
 
     def mark_failed(self, name: str, at: datetime) -> Self:
         """Return it after the message of a way was not taken."""
-        return self._update_channel(name, failures=self.ways[name].failures + 1, tried_at=at)
+        return self._update_channel(
+            name, failures=self.channels[name].failures + 1, last_attempt_at=at
+        )
 
     def _update_channel(self, name: str, **changes: Any) -> Self:  # noqa: ANN401 - fields of Way
-        return replace(self, ways={**self.ways, name: replace(self.ways[name], **changes)})
+        return replace(
+            self, channels={**self.channels, name: replace(self.channels[name], **changes)}
+        )
 
     def _drop_unreferenced(self) -> Self:
-        wanted = {number for way in self.ways.values() for number in way.waiting}
-        return replace(self, news={i: item for i, item in self.news.items() if i in wanted})
+        wanted = {number for way in self.channels.values() for number in way.pending}
+        return replace(
+            self, notifications={i: item for i, item in self.notifications.items() if i in wanted}
+        )
 
     # ---- the file --------------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, object]:
         """Return it as the file holds it."""
-        news = [item.to_json() for item in self.news.values()]
-        return {**super().to_json(), "schema": SCHEMA_VERSION, "news": news}
+        news = [item.to_json() for item in self.notifications.values()]
+        return {**super().to_json(), "schema": SCHEMA_VERSION, "notifications": news}
 
     @classmethod
     def from_json(cls, data: object) -> Self:
@@ -175,10 +187,10 @@ class Outbox(JsonRecord):
         """
         if not isinstance(data, dict) or data["schema"] != SCHEMA_VERSION:
             raise ValueError("not an outbox of this version")
-        news = {item["id"]: item for item in data["news"]}
-        found = super().from_json({**data, "news": news})
-        ways = {name: way.restrict_to(found.news) for name, way in found.ways.items()}
-        return replace(found, ways=ways)._drop_unreferenced()
+        news = {item["id"]: item for item in data["notifications"]}
+        found = super().from_json({**data, "notifications": news})
+        ways = {name: way.restrict_to(found.notifications) for name, way in found.channels.items()}
+        return replace(found, channels=ways)._drop_unreferenced()
 
 
 class OutboxFile:

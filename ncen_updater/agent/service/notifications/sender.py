@@ -248,7 +248,7 @@ def deliver_message(config_path: Path, request: Mapping[str, Any]) -> int:
     config = load_config(config_path)
     try:
         way, number, left_out = str(request["way"]), str(request["id"]), int(request["left_out"])
-        head = str(request["head"]) and str(ChainHead.parse(str(request["head"])))
+        head = str(request["chain_head"]) and str(ChainHead.parse(str(request["chain_head"])))
         news = [Notification.from_json(item) for item in request["news"]]
     except (KeyError, TypeError, ValueError) as error:
         raise NotificationError(WORKER_REQUEST_INVALID, detail=type(error).__name__) from error

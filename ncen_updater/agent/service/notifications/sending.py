@@ -59,9 +59,9 @@ def create_worker_sender(
         "ncen_updater.agent.service.notifications.sender",
         (str(config_path.absolute()),),
         socket,
-        WorkerLimits(total_s=limit_s, line=100_000, stream=100_000),
-        expects=(NotificationError, ConfigError),
-        keeps=(*INHERITED_VARIABLES, "CREDENTIALS_DIRECTORY"),
+        WorkerLimits(total_timeout_s=limit_s, max_line_bytes=100_000, max_stream_bytes=100_000),
+        expected_errors=(NotificationError, ConfigError),
+        inherited_variables=(*INHERITED_VARIABLES, "CREDENTIALS_DIRECTORY"),
         stderr=False,  # a trace of it would quote what it was given
     )
     return lambda order: _send(worker, order)

@@ -17,63 +17,75 @@ TITLES: Mapping[NotificationKind, str] = {
     NotificationKind.AVAILABLE: N_("{version} is available"),
     NotificationKind.REHEARSED: N_("Rehearsal of {version} passed"),
     NotificationKind.REHEARSAL_FAILED: N_("Rehearsal of {version} failed"),
-    NotificationKind.WAITS: N_("Waiting for approval: upgrade to {version} ({missing} missing)"),
+    NotificationKind.WAITING_FOR_APPROVAL: N_(
+        "Waiting for approval: upgrade to {version} ({missing} missing)"
+    ),
     NotificationKind.APPROVED: N_("Upgrade to {version} approved by {by}"),
-    NotificationKind.BACK_APPROVED: N_("Rollback to {version} approved by {by}"),
-    NotificationKind.RESTORE_AGREED: N_(
+    NotificationKind.ROLLBACK_APPROVED: N_("Rollback to {version} approved by {by}"),
+    NotificationKind.RESTORE_APPROVED: N_(
         "Adoption of restored databases as {version} approved by {by}"
     ),
-    NotificationKind.EMERGENCY: N_("Emergency rollback from {from} to {version} started by {by}"),
+    NotificationKind.EMERGENCY_ROLLBACK: N_(
+        "Emergency rollback from {from} to {version} started by {by}"
+    ),
     NotificationKind.APPROVAL_VOID: N_("Approval of {version} is outdated"),
     NotificationKind.SCHEDULED: N_("Upgrade to {version} scheduled for {at} by {by}"),
     NotificationKind.SCHEDULE_CANCELLED: N_(
         "Schedule of the upgrade to {version} cancelled by {by}"
     ),
-    NotificationKind.WINDOW: N_("Upgrade to {version} starts at {at}"),
+    NotificationKind.UPGRADE_UPCOMING: N_("Upgrade to {version} starts at {at}"),
     NotificationKind.UPGRADED: N_("Upgrade from {from} to {version} completed"),
-    NotificationKind.FAILED: N_("Upgrade from {from} to {version} failed; {from} is running"),
-    NotificationKind.WENT_BACK: N_("Rolled back from {from} to {version}"),
+    NotificationKind.UPGRADE_FAILED: N_(
+        "Upgrade from {from} to {version} failed; {from} is running"
+    ),
+    NotificationKind.ROLLED_BACK: N_("Rolled back from {from} to {version}"),
     NotificationKind.ROLLBACK_FAILED: N_(
         "Rollback from {from} to {version} failed; {from} is running"
     ),
-    NotificationKind.NEEDS_PERSON: N_("Manual intervention required"),
-    NotificationKind.FEED_LAPSING: N_("Metadata expires at {at} (days left: {days})"),
-    NotificationKind.FEED_STALE: N_("Metadata expired at {at}"),
-    NotificationKind.WITHDRAWN: N_("Installed release {version} withdrawn by the Secretariat"),
-    NotificationKind.STARTED: N_("Application ({version}) was stopped and has been restarted"),
-    NotificationKind.DOWN: N_("Application ({version}) stopped or unhealthy since {at}"),
-    NotificationKind.UP: N_("Application running again after an outage since {at}"),
+    NotificationKind.INTERVENTION_REQUIRED: N_("Manual intervention required"),
+    NotificationKind.FEED_EXPIRING: N_("Metadata expires at {at} (days left: {days})"),
+    NotificationKind.FEED_EXPIRED: N_("Metadata expired at {at}"),
+    NotificationKind.RELEASE_WITHDRAWN: N_(
+        "Installed release {version} withdrawn by the Secretariat"
+    ),
+    NotificationKind.APPLICATION_STARTED: N_(
+        "Application ({version}) was stopped and has been restarted"
+    ),
+    NotificationKind.APPLICATION_DOWN: N_(
+        "Application ({version}) stopped or unhealthy since {at}"
+    ),
+    NotificationKind.APPLICATION_UP: N_("Application running again after an outage since {at}"),
     NotificationKind.STOPPED: N_("Application stopped by an operator during the soak period"),
-    NotificationKind.AGENT_RENEWED: N_("ncen-updater updated to {version}"),
-    NotificationKind.AGENT_RETURNED: N_(
+    NotificationKind.AGENT_UPDATED: N_("ncen-updater updated to {version}"),
+    NotificationKind.AGENT_REVERTED: N_(
         "Update of ncen-updater to {version} failed; previous version restored"
     ),
-    NotificationKind.DISK: N_("Low disk space: {free_percent} % free"),
+    NotificationKind.DISK_SPACE_LOW: N_("Low disk space: {free_percent} % free"),
 }
 _REMEDIES: Mapping[NotificationKind, str] = {
     NotificationKind.REHEARSAL_FAILED: N_(
         "Run ncen-updater support-bundle and send the file to the Secretariat."
     ),
-    NotificationKind.WAITS: N_("Review the dossier, then run: ncen-updater approve"),
+    NotificationKind.WAITING_FOR_APPROVAL: N_("Review the dossier, then run: ncen-updater approve"),
     NotificationKind.APPROVAL_VOID: N_("Review the dossier, then run: ncen-updater approve"),
-    NotificationKind.FAILED: N_("Automatic retries are paused. Run: ncen-updater history"),
-    NotificationKind.RESTORE_AGREED: N_("Run: ncen-updater history"),
-    NotificationKind.EMERGENCY: N_("Run: ncen-updater history"),
-    NotificationKind.WENT_BACK: N_("Run: ncen-updater history"),
+    NotificationKind.UPGRADE_FAILED: N_("Automatic retries are paused. Run: ncen-updater history"),
+    NotificationKind.RESTORE_APPROVED: N_("Run: ncen-updater history"),
+    NotificationKind.EMERGENCY_ROLLBACK: N_("Run: ncen-updater history"),
+    NotificationKind.ROLLED_BACK: N_("Run: ncen-updater history"),
     NotificationKind.ROLLBACK_FAILED: N_("Run: ncen-updater status"),
-    NotificationKind.NEEDS_PERSON: N_("Log in and run: ncen-updater doctor"),
-    NotificationKind.FEED_LAPSING: N_(
+    NotificationKind.INTERVENTION_REQUIRED: N_("Log in and run: ncen-updater doctor"),
+    NotificationKind.FEED_EXPIRING: N_(
         "Check the connection to the feed, or import a new offline bundle."
     ),
-    NotificationKind.FEED_STALE: N_(
+    NotificationKind.FEED_EXPIRED: N_(
         "Check the connection to the feed, or import a new offline bundle."
     ),
-    NotificationKind.WITHDRAWN: N_("Run: ncen-updater status"),
-    NotificationKind.STARTED: N_("Find the cause: journalctl -b"),
+    NotificationKind.RELEASE_WITHDRAWN: N_("Run: ncen-updater status"),
+    NotificationKind.APPLICATION_STARTED: N_("Find the cause: journalctl -b"),
     NotificationKind.STOPPED: N_("Start the application to continue the soak period."),
-    NotificationKind.DOWN: N_("No change is in progress. Run: ncen-updater status"),
-    NotificationKind.AGENT_RETURNED: N_("Inform the Secretariat."),
-    NotificationKind.DISK: N_("Free disk space before the next upgrade."),
+    NotificationKind.APPLICATION_DOWN: N_("No change is in progress. Run: ncen-updater status"),
+    NotificationKind.AGENT_REVERTED: N_("Inform the Secretariat."),
+    NotificationKind.DISK_SPACE_LOW: N_("Free disk space before the next upgrade."),
 }
 DOWNTIME = N_("Downtime: {stop}")
 DOWNTIME_AND_PREDICTION = N_("Downtime: {stop} (predicted {low} to {high})")
@@ -145,7 +157,9 @@ def format_notification(
 def _format_figures(notification: Notification) -> list[LazyText]:
     found = []
     values = notification.values
-    low, high, stop = (_format_seconds(values.get(name)) for name in ("low_s", "high_s", "stop_s"))
+    low, high, stop = (
+        _format_seconds(values.get(name)) for name in ("low_s", "high_s", "downtime_s")
+    )
     if stop is not None and low is not None and high is not None:
         found.append(LazyText(DOWNTIME_AND_PREDICTION, {"stop": stop, "low": low, "high": high}))
     elif stop is not None:

@@ -37,7 +37,7 @@ class Journal(JournalFile):
 
     def _validate(self, *, full: bool) -> None:
         super()._validate(full=full)
-        for row in self.query("SELECT id FROM changes WHERE state NOT IN ('finished', 'undone')"):
+        for row in self.query("SELECT id FROM changes WHERE state NOT IN ('finished', 'reverted')"):
             self.read_change(row["id"])
 
     # ---- writing -------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ class Journal(JournalFile):
                     (
                         change.id, change.kind, change.mode, ChangeState.RUNNING, change.product,
                         change.from_version, change.to_version, change.generation,
-                        change.source, change.created_at.isoformat(),
+                        change.restore_source, change.created_at.isoformat(),
                     ),
                 )  # fmt: skip
                 self._store_facts(change.id, facts)
@@ -136,7 +136,7 @@ class Journal(JournalFile):
                 "UPDATE changes SET state = ? WHERE id = ?", (ChangeState.COMMITTED, change)
             )
             facts = self.read_facts(change)
-            if facts.files or not facts.as_is:  # where nothing was copied, nothing is kept
+            if facts.snapshots or not facts.no_copy:  # where nothing was copied, nothing is kept
                 connection.execute(
                     "INSERT INTO previous_sets (change, since) VALUES (?, ?)"
                     " ON CONFLICT (change) DO NOTHING",
@@ -152,7 +152,7 @@ class Journal(JournalFile):
         with self.transaction() as connection:
             connection.execute("UPDATE changes SET attempts = attempts + 1 WHERE id = ?", (change,))
             self.append_event("recovery-failed", change, code=code)
-        return self.read_change(change).attempts
+        return self.read_change(change).failed_recoveries
 
     def store_facts(self, change: str, facts: ChangeFacts) -> None:
         """Keep facts of a change, beside those that are kept."""
@@ -189,7 +189,7 @@ class Journal(JournalFile):
         """The change that has not come to its end, if there is one."""
         with guard_reads(self.path):
             row = self._connection.execute(
-                "SELECT id FROM changes WHERE state NOT IN ('finished', 'undone')"
+                "SELECT id FROM changes WHERE state NOT IN ('finished', 'reverted')"
             ).fetchone()
             return self.read_change(row["id"]) if row else None
 

@@ -46,9 +46,9 @@ class Job:
     id: int
     kind: JobKind
     data: Mapping[str, object]
-    person: Actor
-    at: datetime
-    taken_at: datetime | None = None
+    actor: Actor
+    requested_at: datetime
+    started_at: datetime | None = None
     ended_at: datetime | None = None
     result: Mapping[str, object] | None = None
 
@@ -79,10 +79,10 @@ class JobQueue:
             check()
             number = connection.execute(
                 "INSERT INTO orders (kind, data, who, uid, at) VALUES (?,?,?,?,?)",
-                (kind, json.dumps(data, sort_keys=True), actor.who, actor.uid, at),
+                (kind, json.dumps(data, sort_keys=True), actor.name, actor.uid, at),
             ).lastrowid
             self._journal.append_event(
-                "ordered", None, order=number, what=kind, data=dict(data), by=actor.who,
+                "ordered", None, order=number, what=kind, data=dict(data), by=actor.name,
                 uid=actor.uid,
             )  # fmt: skip
         assert number is not None  # noqa: S101 - an INSERT has a row id
@@ -92,7 +92,7 @@ class JobQueue:
         """Mark an order as begun."""
         with self._journal.transaction() as connection:
             connection.execute(
-                "UPDATE orders SET taken_at = ? WHERE id = ?",
+                "UPDATE orders SET started_at = ? WHERE id = ?",
                 (self._journal.read_time().isoformat(), number),
             )
             named = "SELECT kind, who FROM orders WHERE id = ?"
@@ -119,7 +119,7 @@ class JobQueue:
         resume has brought that to its end, so it is not done twice; :meth:`torn` tells of it.
         """
         return next(
-            (order for order in self._list_unfinished(limit=100) if order.taken_at is None), None
+            (order for order in self._list_unfinished(limit=100) if order.started_at is None), None
         )
 
     def list_interrupted(self) -> tuple[Job, ...]:
@@ -127,7 +127,7 @@ class JobQueue:
         return tuple(
             order
             for order in self._list_unfinished(limit=100)
-            if order.taken_at is not None and order.ended_at is None
+            if order.started_at is not None and order.ended_at is None
         )
 
     def find(self, number: int) -> Job | None:
@@ -180,7 +180,7 @@ class JournalOrders:
         with Journal.open(self._path) as journal:
             orders = JobQueue(journal)
             for order in orders.list_interrupted():
-                orders.mark_ended(order.id, {"exit_code": None, "torn": True})
+                orders.mark_ended(order.id, {"exit_code": None, "interrupted": True})
         self.torn = False
 
 
@@ -188,6 +188,6 @@ def _build_job(row: sqlite3.Row) -> Job:
     return Job(
         row["id"], JobKind(row["kind"]), parse_stored_value(row["data"]),
         Actor(row["who"], row["uid"]), parse_stored_time(row["at"]),
-        parse_optional_time(row["taken_at"]), parse_optional_time(row["ended_at"]),
+        parse_optional_time(row["started_at"]), parse_optional_time(row["ended_at"]),
         parse_stored_value(row["result"]) if row["result"] else None,
     )  # fmt: skip

@@ -111,9 +111,9 @@ def build_change(row: sqlite3.Row, steps: Iterable[sqlite3.Row]) -> Change:
         generation=row["generation"],
         created_at=parse_stored_time(row["created_at"]),
         ended_at=parse_optional_time(row["ended_at"]),
-        source=row["source"],
+        restore_source=row["source"],
         error_code=row["error_code"],
-        attempts=row["attempts"],
+        failed_recoveries=row["attempts"],
         steps={
             StepName(step["name"]): StepRecord(
                 StepName(step["name"]),

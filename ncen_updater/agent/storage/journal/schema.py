@@ -31,7 +31,7 @@ CREATE TABLE changes (
     attempts INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 -- One change at a time, held by the file itself and not only by the lock.
-CREATE UNIQUE INDEX one_open_change ON changes ((1)) WHERE state NOT IN ('finished', 'undone');
+CREATE UNIQUE INDEX one_open_change ON changes ((1)) WHERE state NOT IN ('finished', 'reverted');
 CREATE TABLE steps (
     change TEXT NOT NULL REFERENCES changes (id),
     name TEXT NOT NULL,
@@ -119,7 +119,7 @@ CREATE TABLE predictions (
     low_s REAL NOT NULL,
     likely_s REAL NOT NULL,
     high_s REAL NOT NULL,
-    real_s REAL
+    actual_s REAL
 ) STRICT;
 -- What somebody asked the service to do; the service does it, not the request.
 CREATE TABLE orders (
@@ -129,7 +129,7 @@ CREATE TABLE orders (
     who TEXT NOT NULL,
     uid INTEGER NOT NULL,
     at TEXT NOT NULL,
-    taken_at TEXT,
+    started_at TEXT,
     ended_at TEXT,
     result TEXT
 ) STRICT;

@@ -17,7 +17,7 @@ class FailedReleaseRecord:
     product: str
     version: str
     code: str
-    times: int
+    failures: int
     last_at: datetime
 
 
@@ -27,7 +27,7 @@ class HoldRecord:
 
     id: int
     reason: str
-    by: str
+    actor: str
     since: datetime
     until: datetime | None = None
 

@@ -20,7 +20,7 @@ class AreaCount:
         count: How many.
     """
 
-    words: str
+    label: str
     count: int
 
 
@@ -81,7 +81,7 @@ def measure_coverage(
     translated = sum(1 for key in keys if key in merged.catalogue.entries)
     old_keys = tuple(base.list_keys()) if base is not None else keys
     new = [item.key for item in merged.select(KeyOutcome.NEW)]
-    counted = [AreaCount(a.words, sum(matches_pattern(key, a.keys) for key in new)) for a in areas]
+    counted = [AreaCount(a.label, sum(matches_pattern(key, a.keys) for key in new)) for a in areas]
     return TranslationCoverage(
         language,
         translated,

@@ -22,7 +22,7 @@ from ncen_updater.formats.texts.catalogue import (
 )
 from ncen_updater.formats.texts.shipped import ShippedTexts
 
-NEEDS_TRANSLATION = (KeyOutcome.NEW, KeyOutcome.OUTDATED, KeyOutcome.REFUSED, KeyOutcome.COLLISION)
+NEEDS_TRANSLATION = (KeyOutcome.NEW, KeyOutcome.OUTDATED, KeyOutcome.REJECTED, KeyOutcome.COLLISION)
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class TranslationImport:
         added: Keys that it did not have.
         changed: Keys that say something else now.
         unknown: Keys that no release at hand has; they are not taken.
-        made_for: What each text was made for.
+        text_origins: What each text was made for.
     """
 
-    own: TextCatalog
+    local: TextCatalog
     added: tuple[TextKey, ...]
     changed: tuple[TextKey, ...]
     unknown: tuple[str, ...]
-    made_for: TextOrigins
+    text_origins: TextOrigins
 
 
 def export_untranslated(

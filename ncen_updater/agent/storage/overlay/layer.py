@@ -71,9 +71,9 @@ class FileProblem:
     """
 
     path: str
-    why: str
+    reason: str
     line: int | None = None
-    shipped: bool = False
+    in_release: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class FileReport:
 
     declared: OverlayManifest
     path: str
-    own: str
+    local_path: str
     language: str | None = None
-    told: tuple[KeyReport, ...] = ()
+    keys: tuple[KeyReport, ...] = ()
     coverage: TranslationCoverage | None = None
     problem: FileProblem | None = None
 
@@ -105,7 +105,7 @@ class FileReport:
 
     def select(self, *outcomes: KeyOutcome) -> tuple[KeyReport, ...]:
         """The keys of some outcomes."""
-        return tuple(item for item in self.told if item.outcome in outcomes)
+        return tuple(item for item in self.keys if item.outcome in outcomes)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class OverlayReport:
     """
 
     files: tuple[FileReport, ...] = ()
-    settings: str | None = None
+    settings_digest: str | None = None
 
     @property
     def blocking_files(self) -> tuple[FileReport, ...]:
@@ -135,8 +135,8 @@ class _MergedFile:
     report: FileReport
     content: bytes | None
     compiled: bytes | None = None
-    like: OverlayFile | None = None
-    made_for: TextOrigins | None = None
+    local_file: OverlayFile | None = None
+    text_origins: TextOrigins | None = None
     values: tuple[tuple[str, str], ...] = ()
 
 
@@ -166,7 +166,7 @@ class LocalOverlay:
 
     def list_declared(self, version: Version) -> tuple[OverlayManifest, ...]:
         """What a release says that it carries."""
-        return self._slots.read_document(version).manifest.carried
+        return self._slots.read_document(version).manifest.overlays
 
     # ---- what will be --------------------------------------------------------------------------
 
@@ -192,13 +192,13 @@ class LocalOverlay:
         target: Version,
         extra: Mapping[str, TextOrigins] | None = None,
     ) -> Iterator[_MergedFile]:
-        before = {item.overlay: item for item in self._list_previous_declared(origin)}
+        before = {item.site_path: item for item in self._list_previous_declared(origin)}
         retained = self._read_text_origins()
         for path, made_for in (extra or {}).items():
             # What did not come back this time is still made for what it was made for.
             retained[path] = {**retained.get(path, {}), **made_for}
         for declared in self.list_declared(target):
-            then = before.get(declared.overlay)
+            then = before.get(declared.site_path)
             if then is not None and origin is not None and origin > target:
                 back = {new: old for old, new in then.renamed.items()}
                 declared = declared.model_copy(update={"renamed": back})  # noqa: PLW2901
@@ -217,9 +217,9 @@ class LocalOverlay:
         if declared.kind is OverlayKind.SETTINGS:
             return (None,)
         shipped = OverlayDirectory(self._slots.get_slot_directory(target)).list_languages(
-            declared.slot
+            declared.release_path
         )
-        own = OverlayDirectory(self._own).list_languages(declared.overlay)
+        own = OverlayDirectory(self._own).list_languages(declared.site_path)
         return tuple(sorted({*shipped, *own}))
 
     def _merge_file(
@@ -232,15 +232,15 @@ class LocalOverlay:
         retained: Mapping[str, TextOrigins],
     ) -> _MergedFile:
         path, own_path = (
-            fill_language(declared.slot, language),
-            fill_language(declared.overlay, language),
+            fill_language(declared.release_path, language),
+            fill_language(declared.site_path, language),
         )
         report = FileReport(declared, path, own_path, language)
         shipped = _read_or_none(OverlayDirectory(self._slots.get_slot_directory(target)), path)
         try:
             theirs = self.read_shipped(declared, target, language)
         except UnusableFileError as error:
-            problem = FileProblem(path, error.why, error.line, shipped=True)
+            problem = FileProblem(path, error.why, error.line, in_release=True)
             return _MergedFile(replace(report, problem=problem), _get_content(shipped))
         base = None
         if then is not None and origin is not None:
@@ -259,7 +259,7 @@ class LocalOverlay:
             )
         merged = self._merge(declared, base, theirs, own, retained.get(path, {}))
         cover = _measure_coverage(declared, language, base, theirs, own, merged)
-        report = replace(report, told=merged.told, coverage=cover)
+        report = replace(report, keys=merged.keys, coverage=cover)
         if found is None:
             # As it was signed, with its comments; and no file where there is nothing to say.
             content = _get_content(shipped)
@@ -268,7 +268,12 @@ class LocalOverlay:
             content, machine = _encode_merged(declared, merged.catalogue)
         values = tuple((str(key), entry.digest) for key, entry in own.entries.items())
         return _MergedFile(
-            report, content, machine, found, merged.made_for, values if report.is_settings else ()
+            report,
+            content,
+            machine,
+            found,
+            merged.text_origins,
+            values if report.is_settings else (),
         )
 
     @staticmethod
@@ -303,7 +308,7 @@ class LocalOverlay:
             UnusableFileError: If its file cannot be read.
         """
         return parse_catalogue(
-            OverlayDirectory(self._own).read(fill_language(declared.overlay, language)), declared
+            OverlayDirectory(self._own).read(fill_language(declared.site_path, language)), declared
         )
 
     def plan_new_language(self, version: Version, language: str) -> tuple[FileReport, ...]:
@@ -311,8 +316,8 @@ class LocalOverlay:
         return tuple(
             FileReport(
                 item,
-                fill_language(item.slot, language),
-                fill_language(item.overlay, language),
+                fill_language(item.release_path, language),
+                fill_language(item.site_path, language),
                 language,
             )
             for item in self.list_declared(version)
@@ -325,7 +330,7 @@ class LocalOverlay:
         Raises:
             UpdaterError: If it cannot be written.
         """
-        path = fill_language(declared.overlay, language)
+        path = fill_language(declared.site_path, language)
         directory, _, name = path.rpartition("/")
         content = _encode(FORMATS[declared.format].write(local), declared)
         try:
@@ -381,12 +386,16 @@ class LocalOverlay:
             for one in self._merge_all(origin, target, extra):
                 for path, content in _list_outputs(one):
                     durable.make_directory((place / path).parent, exactly=True)
-                    _write_file(place / path, content, one.like)
+                    _write_file(place / path, content, one.local_file)
                     # Who may read it is a part of what it is: settings may hold secrets.
-                    whose = (one.like.mode, one.like.uid, one.like.gid) if one.like else ()
+                    whose = (
+                        (one.local_file.mode, one.local_file.uid, one.local_file.gid)
+                        if one.local_file
+                        else ()
+                    )
                     digest.update(repr((path, content, whose)).encode())
-                if one.made_for:
-                    retained.append((one.report.path, one.made_for))
+                if one.text_origins:
+                    retained.append((one.report.path, one.text_origins))
             record = _encode_text_origins(retained)
             (place / TEXT_ORIGINS_FILE).write_bytes(record)
             digest.update(record)
@@ -428,14 +437,14 @@ class LocalOverlay:
                 shutil.rmtree(item, ignore_errors=True)
 
     def list_undeclared(self, version: Version, besides: Iterable[Path] = ()) -> tuple[str, ...]:
-        """The country's files that no ``[[carried]]`` of a release names: none uses them."""
+        """The country's files that no ``[[overlays]]`` of a release names: none uses them."""
         files = OverlayDirectory(self._own)
         named = set()
         for declared in self.list_declared(version):
             languages: tuple[str | None, ...] = (None,)
             if declared.kind is OverlayKind.TRANSLATIONS:
-                languages = files.list_languages(declared.overlay)
-            named |= {fill_language(declared.overlay, language) for language in languages}
+                languages = files.list_languages(declared.site_path)
+            named |= {fill_language(declared.site_path, language) for language in languages}
         others = [path for path in besides if path.is_relative_to(self._own)]
         return tuple(
             sorted(

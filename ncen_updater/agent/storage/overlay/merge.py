@@ -22,11 +22,11 @@ from ncen_updater.formats.texts.shipped import ShippedTexts
 class KeyOutcome(StrEnum):
     """What became of one key."""
 
-    KEPT = "kept"  # the country's own, nothing to say
-    BOTH = "both"  # the country's own; the release words it anew too
+    UNCHANGED = "unchanged"  # the country's own, nothing to say
+    BOTH_CHANGED = "both-changed"  # the country's own; the release words it anew too
     OUTDATED = "outdated"  # the country's own, made for a text that has changed
-    REFUSED = "refused"  # the release's: the country's does not fit what the program fills in
-    GONE = "gone"  # in no file: the release has no such key any more
+    REJECTED = "rejected"  # the release's: the country's does not fit what the program fills in
+    REMOVED = "removed"  # in no file: the release has no such key any more
     NEW = "new"  # nobody has translated it yet
     COLLISION = "collision"  # the release's: the country had a key of its own of that name
     ADDED = "added"  # a key of the country's own, which no release has
@@ -36,7 +36,9 @@ class KeyOutcome(StrEnum):
 
 
 #: Texts of the country that the application reads.
-USED_OUTCOMES = frozenset({KeyOutcome.KEPT, KeyOutcome.BOTH, KeyOutcome.OUTDATED, KeyOutcome.ADDED})
+USED_OUTCOMES = frozenset(
+    {KeyOutcome.UNCHANGED, KeyOutcome.BOTH_CHANGED, KeyOutcome.OUTDATED, KeyOutcome.ADDED}
+)
 #: Settings that the release cannot run with.
 BLOCKING_OUTCOMES = frozenset({KeyOutcome.MISSING, KeyOutcome.INVALID})
 
@@ -74,12 +76,12 @@ class KeyReport:
 
     key: TextKey
     outcome: KeyOutcome
-    own: tuple[str, ...] = ()
-    theirs: tuple[str, ...] = ()
-    before: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
-    why: str = ""
+    local: tuple[str, ...] = ()
+    shipped: tuple[str, ...] = ()
+    old_source: tuple[str, ...] = ()
+    missing_placeholders: tuple[str, ...] = ()
+    unknown_placeholders: tuple[str, ...] = ()
+    problem: str = ""
 
     @property
     def name(self) -> str:
@@ -94,16 +96,16 @@ class MergeResult:
     Attributes:
         catalogue: What the application reads.
         told: Every key with an outcome, in order.
-        made_for: What the country's texts were made for, to be kept beside the file.
+        text_origins: What the country's texts were made for, to be kept beside the file.
     """
 
     catalogue: TextCatalog
-    told: tuple[KeyReport, ...]
-    made_for: TextOrigins = field(default_factory=dict)
+    keys: tuple[KeyReport, ...]
+    text_origins: TextOrigins = field(default_factory=dict)
 
     def select(self, *outcomes: KeyOutcome) -> tuple[KeyReport, ...]:
         """The keys of some outcomes."""
-        return tuple(item for item in self.told if item.outcome in outcomes)
+        return tuple(item for item in self.keys if item.outcome in outcomes)
 
 
 def _apply_renames(
@@ -174,7 +176,7 @@ def merge_texts(
         if found is not None:
             merged[key] = _update_source(found, shipped, key)
         elif key not in knew:
-            reported.append(KeyReport(key, KeyOutcome.NEW, theirs=shipped.get_source_text(key)))
+            reported.append(KeyReport(key, KeyOutcome.NEW, shipped=shipped.get_source_text(key)))
     merged.update(used)
     header = shipped.own.header or local.header or shipped.source.header
     return MergeResult(TextCatalog(merged, header), tuple(reported), retention)
@@ -208,7 +210,7 @@ def _judge_text(
     own = entry.forms
     if key not in known.keys:
         if before is not None:
-            return KeyReport(key, KeyOutcome.GONE, own)
+            return KeyReport(key, KeyOutcome.REMOVED, own)
         return KeyReport(
             key, KeyOutcome.COLLISION if known.conflicts(key) else KeyOutcome.ADDED, own
         )
@@ -217,17 +219,24 @@ def _judge_text(
     source = theirs.get_source_text(key) or _read_forms(theirs, key)
     shipped = _read_forms(theirs, key)
     if not own:
-        return KeyReport(key, KeyOutcome.REFUSED, theirs=shipped, why="not a string")
+        return KeyReport(key, KeyOutcome.REJECTED, shipped=shipped, problem="not a string")
     missing, unknown = (
         compare_placeholders(own, source, theirs.formats(key)) if source else ((), ())
     )
     if missing or unknown:
-        return KeyReport(key, KeyOutcome.REFUSED, own, shipped, missing=missing, unknown=unknown)
+        return KeyReport(
+            key,
+            KeyOutcome.REJECTED,
+            own,
+            shipped,
+            missing_placeholders=missing,
+            unknown_placeholders=unknown,
+        )
     if made.source[:1] != source[:1] and made.source and theirs.get_source_text(key):
-        return KeyReport(key, KeyOutcome.OUTDATED, own, shipped, before=made.source)
+        return KeyReport(key, KeyOutcome.OUTDATED, own, shipped, old_source=made.source)
     if before is not None and shipped and _read_forms(before.shipped, before.key) != shipped:
-        return KeyReport(key, KeyOutcome.BOTH, own, shipped)
-    return KeyReport(key, KeyOutcome.KEPT, own, shipped)
+        return KeyReport(key, KeyOutcome.BOTH_CHANGED, own, shipped)
+    return KeyReport(key, KeyOutcome.UNCHANGED, own, shipped)
 
 
 def _update_source(entry: TextEntry, theirs: ShippedTexts, key: TextKey) -> TextEntry:
@@ -254,12 +263,12 @@ def merge_settings(
             elif old is not None and not old.has_same_text(new):
                 outcome = KeyOutcome.DEFAULT_CHANGED
             else:
-                outcome = KeyOutcome.KEPT
+                outcome = KeyOutcome.UNCHANGED
         elif key in before.own.entries:
-            reported.append(KeyReport(key, KeyOutcome.GONE))
+            reported.append(KeyReport(key, KeyOutcome.REMOVED))
             continue
         elif known.conflicts(key):
-            reported.append(KeyReport(key, KeyOutcome.REFUSED, why="a table has this name"))
+            reported.append(KeyReport(key, KeyOutcome.REJECTED, problem="a table has this name"))
             continue
         else:
             outcome = KeyOutcome.ADDED
@@ -284,4 +293,4 @@ def _check_settings(
         if found is not None and not found[1].is_empty:
             why = describe_rule_violation(rule, found[1].value)
             if why:
-                yield KeyReport(found[0], KeyOutcome.INVALID, why=why)
+                yield KeyReport(found[0], KeyOutcome.INVALID, problem=why)

@@ -14,11 +14,11 @@ MAX_KEYS_SHOWN = 20
 
 #: What a key's outcome is called where keys are listed.
 OUTCOME_TEXTS: dict[KeyOutcome, str] = {
-    KeyOutcome.KEPT: N_("local"),
-    KeyOutcome.BOTH: N_("local; the release changed its text too"),
+    KeyOutcome.UNCHANGED: N_("local"),
+    KeyOutcome.BOTH_CHANGED: N_("local; the release changed its text too"),
     KeyOutcome.OUTDATED: N_("local; the source text changed"),
-    KeyOutcome.REFUSED: N_("unusable; the text of the release is shown"),
-    KeyOutcome.GONE: N_("no longer in the release"),
+    KeyOutcome.REJECTED: N_("unusable; the text of the release is shown"),
+    KeyOutcome.REMOVED: N_("no longer in the release"),
     KeyOutcome.NEW: N_("new, not translated"),
     KeyOutcome.COLLISION: N_("name reused by the release; its text is shown"),
     KeyOutcome.ADDED: N_("local only"),
@@ -30,18 +30,18 @@ OUTCOME_TEXTS: dict[KeyOutcome, str] = {
 
 def describe_key(key: KeyReport) -> LazyText:
     """Say what became of one key."""
-    if key.missing:
+    if key.missing_placeholders:
         return LazyText(
             N_("unusable: {places} missing; the text of the release is shown"),
-            {"places": ", ".join(key.missing)},
+            {"places": ", ".join(key.missing_placeholders)},
         )
-    if key.unknown:
+    if key.unknown_placeholders:
         return LazyText(
             N_("unusable: unknown {places}; the text of the release is shown"),
-            {"places": ", ".join(key.unknown)},
+            {"places": ", ".join(key.unknown_placeholders)},
         )
     if key.outcome is KeyOutcome.INVALID:
-        return LazyText(N_("allowed values: {rule}"), {"rule": key.why})
+        return LazyText(N_("allowed values: {rule}"), {"rule": key.problem})
     return LazyText(OUTCOME_TEXTS[key.outcome])
 
 
@@ -68,19 +68,22 @@ def _describe_new_texts(found: TranslationCoverage, source: str) -> Iterator[Laz
     values: dict[str, object] = {"count": found.new, "source": source}
     yield LazyText(N_("new texts shown in '{source}': {count}"), values)
     for area in found.areas:
-        yield LazyText(N_("{count} of them {place}"), {"count": area.count, "place": area.words})
+        yield LazyText(N_("{count} of them {place}"), {"count": area.count, "place": area.label})
 
 
 _TEXT_COUNTS: tuple[tuple[KeyOutcome, str], ...] = (
     (KeyOutcome.OUTDATED, N_("local texts with a changed source: {count}")),
-    (KeyOutcome.BOTH, N_("local texts also changed by the release: {count}")),
-    (KeyOutcome.REFUSED, N_("unusable local texts: {count}")),
+    (
+        KeyOutcome.BOTH_CHANGED,
+        N_("local texts also changed by the release: {count}"),
+    ),
+    (KeyOutcome.REJECTED, N_("unusable local texts: {count}")),
     (KeyOutcome.COLLISION, N_("local texts replaced by texts of the same name: {count}")),
-    (KeyOutcome.GONE, N_("local texts no longer in the release: {count}")),
-)  # fmt: skip
+    (KeyOutcome.REMOVED, N_("local texts no longer in the release: {count}")),
+)
 _SETTING_COUNTS: tuple[tuple[KeyOutcome, str], ...] = (
     (KeyOutcome.DEFAULT_CHANGED, N_("local settings also changed by the release: {count}")),
-    (KeyOutcome.GONE, N_("unknown local settings: {count}")),
+    (KeyOutcome.REMOVED, N_("unknown local settings: {count}")),
     (KeyOutcome.COLLISION, N_("local settings with a name now used by the release: {count}")),
     (KeyOutcome.MISSING, N_("settings without a required value: {count}")),
     (KeyOutcome.INVALID, N_("settings with a value rejected by the release: {count}")),
@@ -93,16 +96,18 @@ def _describe_file(report: FileReport) -> Iterator[LazyText]:
         place = problem.path if problem.line is None else f"{problem.path}:{problem.line}"
         yield LazyText(
             N_("cannot read {path} ({why}); the file of the release is used"),
-            {"path": place, "why": problem.why},
+            {"path": place, "why": problem.reason},
         )
     if report.coverage is not None:
         yield describe_coverage(report.coverage)
         for words in _describe_new_texts(report.coverage, report.declared.source):
             yield LazyText(N_("  {words}"), {"words": words})
     else:
-        retained = len(report.select(KeyOutcome.KEPT, KeyOutcome.DEFAULT_CHANGED, KeyOutcome.ADDED))
+        retained = len(
+            report.select(KeyOutcome.UNCHANGED, KeyOutcome.DEFAULT_CHANGED, KeyOutcome.ADDED)
+        )
         yield LazyText(
-            N_("{path}: local settings: {count}"), {"path": report.own, "count": retained}
+            N_("{path}: local settings: {count}"), {"path": report.local_path, "count": retained}
         )
     for outcome, sentence in _SETTING_COUNTS if report.is_settings else _TEXT_COUNTS:
         count = len(report.select(outcome))
@@ -119,8 +124,8 @@ def describe_overlay(report: OverlayReport) -> tuple[LazyText, ...]:
 def list_keys_to_review(report: OverlayReport) -> tuple[tuple[FileReport, KeyReport], ...]:
     """The keys that somebody should look at, the gravest first; at most :data:`MAX_KEYS_SHOWN`."""
     order = (
-        KeyOutcome.MISSING, KeyOutcome.INVALID, KeyOutcome.REFUSED, KeyOutcome.COLLISION,
-        KeyOutcome.OUTDATED, KeyOutcome.GONE, KeyOutcome.DEFAULT_CHANGED,
+        KeyOutcome.MISSING, KeyOutcome.INVALID, KeyOutcome.REJECTED, KeyOutcome.COLLISION,
+        KeyOutcome.OUTDATED, KeyOutcome.REMOVED, KeyOutcome.DEFAULT_CHANGED,
     )  # fmt: skip
     found = [
         (file, reported)
@@ -136,7 +141,7 @@ def serialize_overlay(report: OverlayReport) -> list[dict[str, object]]:
     return [
         {
             "path": item.path,
-            "own": item.own,
+            "local_path": item.local_path,
             "language": item.language,
             "kind": item.declared.kind.value,
             "coverage": _serialize_coverage(item.coverage),
@@ -146,10 +151,10 @@ def serialize_overlay(report: OverlayReport) -> list[dict[str, object]]:
                 {
                     "key": reported.name,
                     "outcome": reported.outcome.value,
-                    "words": str(describe_key(reported)),
+                    "text": str(describe_key(reported)),
                 }
-                for reported in item.told
-                if reported.outcome not in (KeyOutcome.KEPT, KeyOutcome.ADDED)
+                for reported in item.keys
+                if reported.outcome not in (KeyOutcome.UNCHANGED, KeyOutcome.ADDED)
             ][:MAX_KEYS_SHOWN],
         }
         for item in report.files
@@ -167,5 +172,5 @@ def _serialize_coverage(found: TranslationCoverage | None) -> dict[str, object] 
         "total_before": found.total_before,
         "percent_before": found.percent_before,
         "new": found.new,
-        "areas": [{"words": area.words, "count": area.count} for area in found.areas],
+        "areas": [{"label": area.label, "count": area.count} for area in found.areas],
     }

@@ -81,8 +81,8 @@ class RestoreResult:
     """
 
     restored: int = 0
-    aside: int = 0
-    written: tuple[str, ...] = ()
+    quarantined: int = 0
+    overwritten: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
 
 
@@ -339,8 +339,8 @@ class DirectorySnapshot:
                 ):
                     found = self._restore_tree(live, tree, aside, index)
                     live.sync_filesystem()
-                if found.written:
-                    self._write_overwritten_list(found.written)
+                if found.overwritten:
+                    self._write_overwritten_list(found.overwritten)
                 return found
         except FileNotFoundError as error:
             if self.exists():

@@ -37,7 +37,7 @@ class SlotDifference:
     path: str
     kind: DifferenceKind
     expected: str = ""
-    found: str = ""
+    actual: str = ""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.kind}"

@@ -79,7 +79,7 @@ def write(path: Path, text: str, mode: int = 0o600) -> None:
 
 def settings(url: str, **changes: object) -> ApplicationSettings:
     return ApplicationSettings.model_validate(
-        {"unit": "x", "health_url": url, "door_file": Path("/x"), **changes}
+        {"unit": "x", "health_url": url, "maintenance_file": Path("/x"), **changes}
     )
 
 
@@ -145,11 +145,11 @@ def test_who_is_refused_is_told_what_to_mend(
     if what and status != 500:
         assert main == f"health: answered with status {status}, refusing {what}"
         assert more == f"more: answered with status {status}, refusing {what}"
-        assert health.refused
+        assert health.credentials_refused
     else:
         assert main.startswith(f"health: answered with status {status}; ")
         assert more == f"more: answered with status {status}, expected 200"
-        assert not health.refused
+        assert not health.credentials_refused
     assert health.answered and TOKEN not in repr(health)
 
 
@@ -157,12 +157,12 @@ def test_a_command_says_no_version_for_who_refuses(guarded: Guarded, token: Path
     guarded.wanted = "Bearer another-one"
     health = ask(guarded.url, health_token_file=token, version_command=["echo", "3.3.0"])
     assert health.problems[0] == f"health: {REFUSED} (health_token_file)"
-    assert health.refused and health.reported == {}
+    assert health.credentials_refused and health.reported == {}
 
 
 def test_the_web_server_in_front_is_given_nothing(guarded: Guarded, token: Path) -> None:
     more = {"health_token_file": token, "health_headers": {"X-Site": "1"}, "probe_timeout_s": 0.1}
-    assert check_maintenance_page(settings("http://127.0.0.1:9", front_url=guarded.url, **more))
+    assert check_maintenance_page(settings("http://127.0.0.1:9", public_url=guarded.url, **more))
     assert guarded.seen
     assert all("Authorization" not in seen and "X-Site" not in seen for seen in guarded.seen)
 
@@ -320,7 +320,8 @@ def test_the_slot_that_runs_and_not_the_link(tmp_path: Path) -> None:
     current.symlink_to("slots/3.3.0")
     control = [str(CONTROL), "web"]
     told = ApplicationSettings.model_validate({
-        "adapter": "command", "health_url": f"http://127.0.0.1:{port}", "door_file": run / "door",
+        "adapter": "command", "health_url": f"http://127.0.0.1:{port}",
+        "maintenance_file": run / "door",
         "start": [*control, "start"], "stop": [*control, "stop"], "status": [*control, "status"],
         "version_command": [*control, "version"],
         "environment": {"RUN": str(run), "PORT": str(port), "STATUS": str(status)},

@@ -78,7 +78,7 @@ class Site:
                 "stop": self.argv("stop"),
                 "status": self.argv("status"),
                 "health_url": "http://127.0.0.1:9",
-                "door_file": self.root / "door",
+                "maintenance_file": self.root / "door",
                 "environment": {"FLAVOUR": "vanilla"},
                 **changes,
             }
@@ -250,7 +250,7 @@ def test_a_door_file_is_a_closed_door_whatever_is_in_it(site: Site, content: str
 
 
 def test_a_door_that_cannot_be_moved_is_an_error(site: Site) -> None:
-    application = site.application(door_file=site.root / "no" / "door")
+    application = site.application(maintenance_file=site.root / "no" / "door")
     with refused(MAINTENANCE_FILE_STUCK):
         application.enable_maintenance()
     assert not application.is_in_maintenance()
@@ -289,7 +289,7 @@ def unit(tmp_path: Path) -> SystemdApplication:
         {
             "unit": "ncen.service",
             "health_url": "http://127.0.0.1:9",
-            "door_file": tmp_path / "door",
+            "maintenance_file": tmp_path / "door",
             "environment": {"NCEN_TEST_DIR": str(tmp_path)},
         }
     )
@@ -357,7 +357,7 @@ def test_who_stopped_a_unit_does_not_see_it_started_again(
     (tmp_path / "more").write_text(enabled + more)
     assert unit.observe_state().failed is failed
     verdict = decide_restart(unit.observe_state(), "boot", "boot")
-    assert verdict is (RestartDecision.START if failed else RestartDecision.LEAVE)
+    assert verdict is (RestartDecision.START if failed else RestartDecision.LEAVE_STOPPED)
 
 
 STARTED = "Result=success\nActiveEnterTimestampMonotonic=7\n"
@@ -472,7 +472,7 @@ def units(unit: SystemdApplication, tmp_path: Path) -> SystemdApplication:
         update={
             "parts": (
                 PartSettings(name="import", unit="import.service"),
-                PartSettings(name="mail", unit="mail.service", after_open=True),
+                PartSettings(name="mail", unit="mail.service", start_after_maintenance=True),
             )
         }
     )

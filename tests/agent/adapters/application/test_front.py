@@ -58,7 +58,7 @@ def front(door: Path, away: int = 503, after: int = 0) -> Iterator[tuple[str, li
 
 def settings(url: str | None, door: Path) -> ApplicationSettings:
     return ApplicationSettings(
-        unit="x.service", health_url="http://127.0.0.1:1", door_file=door, front_url=url,
+        unit="x.service", health_url="http://127.0.0.1:1", maintenance_file=door, public_url=url,
         probe_timeout_s=0.3, environment={},
     )  # fmt: skip
 
@@ -111,9 +111,12 @@ def test_an_upgrade_goes_back_where_the_front_lets_officers_in(demo: DemoSite) -
     """Seen: officers wrote before the commit, and an undo throws that away."""
     config = site_in_process(demo).config.application
     text = demo.config_path.read_text()
-    for door, arrives in ((demo.config_path.parent / "another", OLD), (config.door_file, NEW)):
+    for door, arrives in (
+        (demo.config_path.parent / "another", OLD),
+        (config.maintenance_file, NEW),
+    ):
         with front(door) as (url, asked):
-            said = f'[application]\nfront_url = "{url}/"\nprobe_timeout_s = 2\n'
+            said = f'[application]\npublic_url = "{url}/"\nprobe_timeout_s = 2\n'
             lines = [line for line in text.splitlines() if "probe_timeout_s" not in line]
             changed = "\n".join(lines).replace("[application]\n", said)
             demo.config_path.write_text(changed)
@@ -126,7 +129,7 @@ def test_an_upgrade_goes_back_where_the_front_lets_officers_in(demo: DemoSite) -
                 operations.upgrade()
             assert asked
         assert version_of(demo).code == arrives
-        assert not config.door_file.exists()
+        assert not config.maintenance_file.exists()
     # The front is away now: it lets nobody in, and keeps nobody from going back.
     Operations(site_in_process(demo), SilentProgress()).rollback()
     assert version_of(demo).code == OLD

@@ -75,7 +75,7 @@ def server() -> Iterator[Server]:
 
 def settings(url: str, **changes: object) -> ApplicationSettings:
     return ApplicationSettings.model_validate(
-        {"unit": "x", "health_url": url, "door_file": Path("/x"), **changes}
+        {"unit": "x", "health_url": url, "maintenance_file": Path("/x"), **changes}
     )
 
 
@@ -331,14 +331,14 @@ def test_waiting_until_healthy(
     waited = wait_until_healthy(
         time.look, timeout_s=timeout, clock=time.clock, wait=time.wait, interval_s=1, first_s=1
     )
-    assert (bool(waited), waited.looks, waited.seconds) == (healthy, number, seconds)
+    assert (bool(waited), waited.checks, waited.seconds) == (healthy, number, seconds)
     assert bool(waited.health) is (looks[number - 1] == "+")
 
 
 def test_slow_looks_count_into_the_time() -> None:
     time = Time("----", look_s=4)
     waited = wait_until_healthy(time.look, timeout_s=8.2, clock=time.clock, wait=time.wait)
-    assert (waited.looks, round(waited.seconds, 3)) == (2, 8.4)
+    assert (waited.checks, round(waited.seconds, 3)) == (2, 8.4)
 
 
 def test_the_first_looks_are_close_to_each_other() -> None:
@@ -368,7 +368,7 @@ def test_no_look_adds_more_than_a_tenth_to_a_start() -> None:
         (SoakState(9, 3, 3), 60, SoakVerdict.FAILED),
         (SoakState(9, 2, 2), 60, SoakVerdict.CONTINUE),
         (SoakState(9, 5, 0), 60, SoakVerdict.PASSED),
-        (SoakState(9, 5, unknown=True), 60, SoakVerdict.CONTINUE),
+        (SoakState(9, 5, inconclusive=True), 60, SoakVerdict.CONTINUE),
     ],
 )
 def test_the_verdict(state: SoakState, elapsed: float, verdict: SoakVerdict) -> None:
@@ -379,10 +379,12 @@ def test_looks_are_counted() -> None:
     state = SoakState()
     for healthy in (True, False, False, True, False):
         state = count_check(state, healthy=healthy)
-    assert state == SoakState(looks=5, bad=3, bad_in_a_row=1)
+    assert state == SoakState(checks=5, failures=3, consecutive_failures=1)
     state = count_check(state, healthy=False, unknown=True)
-    assert state == SoakState(looks=5, bad=3, unknown=True)
-    assert count_check(state, healthy=False) == SoakState(looks=6, bad=4, bad_in_a_row=1)
+    assert state == SoakState(checks=5, failures=3, inconclusive=True)
+    assert count_check(state, healthy=False) == SoakState(
+        checks=6, failures=4, consecutive_failures=1
+    )
 
 
 def test_looks_that_say_nothing_take_no_time_of_a_soak() -> None:
@@ -399,7 +401,7 @@ def test_looks_that_say_nothing_take_no_time_of_a_soak() -> None:
         is_inconclusive=lambda: said[-1] == "?",
     )  # fmt: skip
     assert (result.verdict, result.seconds) == (SoakVerdict.PASSED, 30)
-    assert (result.state.looks, result.state.bad) == (3, 2)
+    assert (result.state.checks, result.state.failures) == (3, 2)
     assert sum(time.waits) == 50
 
 
@@ -428,7 +430,7 @@ def test_a_soak(
         wait=time.wait,
         elapsed_s=elapsed,
     )
-    assert (result.verdict, result.state.looks, result.seconds) == (verdict, number, end)
+    assert (result.verdict, result.state.checks, result.seconds) == (verdict, number, end)
     assert bool(result) is (verdict is SoakVerdict.PASSED)
 
 
@@ -445,4 +447,4 @@ def test_a_person_ends_a_soak(looks: str, number: int) -> None:
         wait=time.wait,
         is_confirmed=lambda: next(answers),
     )
-    assert (result.verdict, result.state.looks) == (SoakVerdict.PASSED, number)
+    assert (result.verdict, result.state.checks) == (SoakVerdict.PASSED, number)

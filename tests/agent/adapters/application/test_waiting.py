@@ -26,7 +26,7 @@ def answered(status: int | None, problem: str = "") -> HealthResult:
 
 
 WELL = HealthResult((ProbeResult("health"),), status=200)
-REFUSED = HealthResult((ProbeResult("health", "refused"),), status=500, refused=True)
+REFUSED = HealthResult((ProbeResult("health", "refused"),), status=500, credentials_refused=True)
 DOWN = answered(None, "did not answer: Connection refused")
 
 

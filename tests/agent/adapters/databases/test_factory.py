@@ -58,5 +58,5 @@ def test_a_site_is_put_together_below_its_root(tmp_path: Path) -> None:
     example["paths"] = {"root": str(tmp_path)}
     example["databases"] = sqlite("var/db").model_dump(exclude_none=True)
     site = build_site(AgentConfig.model_validate(example), tmp_path / "agent.toml")
-    assert isinstance(site.engine, SqliteEngine)
-    assert site.engine._layout.directory == tmp_path / "var" / "db"
+    assert isinstance(site.database_engine, SqliteEngine)
+    assert site.database_engine._layout.directory == tmp_path / "var" / "db"

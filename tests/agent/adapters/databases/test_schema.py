@@ -32,7 +32,7 @@ NOBODY: tuple[str, ...] = ()
         (False, (), ("indexes",), SchemaDrift(None)),
         (False, (INDEXES,), NOBODY, SchemaDrift((INDEXES,))),
         (False, (INDEXES,), ("columns",), SchemaDrift((INDEXES,))),
-        (False, (INDEXES,), ("indexes",), SchemaDrift((INDEXES,), by_itself=True)),
+        (False, (INDEXES,), ("indexes",), SchemaDrift((INDEXES,), declared=True)),
         (False, (INDEXES, COLUMNS), ("indexes",), SchemaDrift((INDEXES, COLUMNS))),
         (False, (INDEXES, FUNCTIONS), ("indexes",), SchemaDrift((INDEXES, FUNCTIONS))),
         (False, (INDEXES, RULES), ("indexes",), SchemaDrift((INDEXES, RULES))),

@@ -57,20 +57,20 @@ M = "mark"
         (of(c="a"), of(c="a"), of(c=M), of(c=M), "kept"),
         (of(c="a"), of(c="a"), of(c=M), of(c="other"), "kept"),
         (of(c="a"), of(c="a"), of(c="ma"), of(c="ma"), "lost"),
-        (of(c="a"), of(c="a"), of(c="ma"), of(c=M), "came_back"),
-        (of(c="a"), of(c="a"), without_row(c="text"), of(c=M), "came_back"),
+        (of(c="a"), of(c="a"), of(c="ma"), of(c=M), "restored"),
+        (of(c="a"), of(c="a"), without_row(c="text"), of(c=M), "restored"),
         # Elsewhere is not where the old release looks for it.
         (of(c="a", d="b"), of(c="a", d="b"), of(c="a", d=M), of(c="a", d=M), "lost"),
         # A new column.
         (of(), of(c=None), of(), of(c=None), "lost"),
-        (of(), of(c=None), of(), of(c=M), "came_back"),
-        (of(d="b"), of(c=None, d="b"), of(d=M), of(c=M), "came_back"),
+        (of(), of(c=None), of(), of(c=M), "restored"),
+        (of(d="b"), of(c=None, d="b"), of(d=M), of(c=M), "restored"),
         (of(b="a"), of(c="a"), of(b=M), of(c=M), "kept"),
         (of(b="a"), of(c="a"), of(b=M), of(c="a"), "lost"),
         # A new table.
         ({}, of(c="a"), {}, {}, "lost"),
         ({}, of(c="a"), {}, of(c="a"), "lost"),
-        ({}, of(c="a"), {}, of(c=M), "came_back"),
+        ({}, of(c="a"), {}, of(c=M), "restored"),
         # What the release writes by itself.
         (of(c="3.2"), of(c="3.3"), of(c="3.2"), of(c="3.3"), UntestedReason.WRITTEN_BY_RELEASE),
         (of(c="3.2"), of(c="3.3"), of(c="3.2"), of(c="3.4"), "lost"),
@@ -93,12 +93,12 @@ def test_what_became_of_a_value(
     written = of(**{**dict(plain["t"].rows[KEY]), "c": M})
     found = seen(older, plain, written, back, again)["d.t.c"]
     if isinstance(expected, UntestedReason):
-        assert dict(found.untried) == {expected: 1}
-        assert found.kept == found.came_back == found.lost == 0
+        assert dict(found.untested) == {expected: 1}
+        assert found.kept == found.restored == found.lost == 0
     else:
         assert getattr(found, expected) == 1
-        assert found.kept + found.came_back + found.lost == 1
-        assert not found.untried
+        assert found.kept + found.restored + found.lost == 1
+        assert not found.untested
 
 
 def test_what_was_refused_is_not_guessed() -> None:
@@ -107,7 +107,7 @@ def test_what_was_refused_is_not_guessed() -> None:
         "t": {"c": Counter({UntestedReason.REFUSED: 1}), "d": Counter({UntestedReason.TYPE: 1})}
     }
     sight = RoundTripObservation(of(), plain, plain, refusals, of(), of())
-    found = {column.column: dict(column.untried) for column in judge_columns("d", sight)}
+    found = {column.column: dict(column.untested) for column in judge_columns("d", sight)}
     assert found == {
         "d.t.id": {UntestedReason.KEY: 1},
         "d.t.c": {UntestedReason.REFUSED: 1},
@@ -118,10 +118,10 @@ def test_what_was_refused_is_not_guessed() -> None:
 def test_a_table_without_a_key_or_rows_says_so() -> None:
     no_key = {"t": TableSample((), {"c": "text"})}
     (found,) = judge_columns("d", RoundTripObservation({}, no_key, no_key, {}, {}, {}))
-    assert dict(found.untried) == {UntestedReason.NO_KEY: 1}
+    assert dict(found.untested) == {UntestedReason.NO_KEY: 1}
     empty = without_row(c="text")
     columns = list(judge_columns("d", RoundTripObservation({}, empty, empty, {}, {}, {})))
-    assert [dict(column.untried) for column in columns] == [{UntestedReason.EMPTY: 1}] * 2
+    assert [dict(column.untested) for column in columns] == [{UntestedReason.EMPTY: 1}] * 2
     assert RoundTripResult(tuple(columns)).count_untested == {UntestedReason.EMPTY: 2}
 
 
@@ -171,7 +171,7 @@ def test_a_text_fits_and_is_nobody_elses() -> None:
 
 def test_it_is_read_as_it_was_written() -> None:
     values = RoundTripResult(
-        (ColumnRoundTrip("d.t.c", kept=1, lost=2, untried={UntestedReason.REFUSED: 3}),), "stopped"
+        (ColumnRoundTrip("d.t.c", kept=1, lost=2, untested={UntestedReason.REFUSED: 3}),), "stopped"
     )
     assert RoundTripResult.from_json(values.to_json()) == values
     assert values.list_columns("lost") == ("d.t.c",)

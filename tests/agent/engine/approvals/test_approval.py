@@ -22,7 +22,7 @@ THEN = ApprovalBasis(
     configuration="c",
     rehearsal="r",
     sizes={"seizures": 1000, "suspects": 0},
-    at=NOW - timedelta(days=3),
+    rehearsed_at=NOW - timedelta(days=3),
 )
 
 
@@ -47,11 +47,11 @@ ROWS = (
     Row("other settings", replace(THEN, configuration="d"), (VoidReason.CONFIGURATION,)),
     Row("rehearsed again", replace(THEN, rehearsal="r2"), (VoidReason.REHEARSAL,)),
     Row("grown to the limit", replace(THEN, sizes={"seizures": 1200}), ()),
-    Row("grown over it", replace(THEN, sizes={"seizures": 1201}), (VoidReason.GROWN,)),
-    Row("grown from nothing", replace(THEN, sizes={"suspects": 1}), (VoidReason.GROWN,)),
+    Row("grown over it", replace(THEN, sizes={"seizures": 1201}), (VoidReason.DATABASE_GREW,)),
+    Row("grown from nothing", replace(THEN, sizes={"suspects": 1}), (VoidReason.DATABASE_GREW,)),
     Row("shrunk", replace(THEN, sizes={"seizures": 1}), ()),
     Row("just young enough", THEN, (), NOW + timedelta(days=11)),
-    Row("too old", THEN, (VoidReason.AGED,), NOW + timedelta(days=14)),
+    Row("too old", THEN, (VoidReason.REHEARSAL_TOO_OLD,), NOW + timedelta(days=14)),
     Row("a clock set back", THEN, (), NOW - timedelta(days=400)),
     Row(
         "everything",
@@ -62,7 +62,7 @@ ROWS = (
             VoidReason.SCHEMA,
             VoidReason.CONFIGURATION,
             VoidReason.REHEARSAL,
-            VoidReason.GROWN,
+            VoidReason.DATABASE_GREW,
         ),
     ),
 )
@@ -71,7 +71,7 @@ ROWS = (
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_voids(row: Row) -> None:
     found = find_void_reasons(
-        THEN, row.now, now=row.time, growth_percent=20.0, max_age=timedelta(days=14)
+        THEN, row.now, now=row.time, max_growth_percent=20.0, max_age=timedelta(days=14)
     )
     assert tuple(void.reason for void in found) == row.reasons
     assert all("{" not in void.text.render("en") for void in found)
@@ -82,7 +82,7 @@ def test_growth_is_said_in_percent() -> None:
         THEN,
         replace(THEN, sizes={"seizures": 1500}),
         now=NOW,
-        growth_percent=20.0,
+        max_growth_percent=20.0,
         max_age=timedelta(days=14),
     )
     assert void.text.render("en") == "database 'seizures' grew by 50 % since the rehearsal"
@@ -97,7 +97,7 @@ def test_the_binding_holds_every_part_but_sizes_and_time() -> None:
         THEN.compute_binding(),
     }
     assert len(parts) == 5
-    assert replace(THEN, sizes={}, at=None).compute_binding() == THEN.compute_binding()
+    assert replace(THEN, sizes={}, rehearsed_at=None).compute_binding() == THEN.compute_binding()
     assert replace(THEN, plan="ps", configuration="").compute_binding() != THEN.compute_binding()
 
 

@@ -32,7 +32,7 @@ def test_whom_to_ask_voids_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("table", "line"),
-    [("[application]", 'front_url = "http://127.0.0.1:8080"'), ("[application]", 'user = "ncen"'),
+    [("[application]", 'public_url = "http://127.0.0.1:8080"'), ("[application]", 'user = "ncen"'),
      ("[application]", "version_pattern = '(.+)'"),
      ("[application]", 'version_command = ["/usr/local/sbin/ncen-ctl", "version"]'),
      ("[application]", 'health_headers = { X-Forwarded-Proto = "https" }'),

@@ -84,16 +84,16 @@ def test_what_people_chose(tmp_path: Path, row: Row) -> None:
         ((), StartKind.AT, None),
         (("3.3.0",), StartKind.AT, None),
         (("3.3.0", "3.4.0"), StartKind.NOW, None),
-        (("3.4.0",), StartKind.AT, WaitReason.ANOTHER_FIRST),
-        (("3.4.0", "3.3.0"), StartKind.NOW, WaitReason.ANOTHER_FIRST),
-        (("3.4.0",), StartKind.NOT_BY_ITSELF, WaitReason.APPROVAL),
+        (("3.4.0",), StartKind.AT, WaitReason.SUPERSEDED),
+        (("3.4.0", "3.3.0"), StartKind.NOW, WaitReason.SUPERSEDED),
+        (("3.4.0",), StartKind.NOT_AUTOMATIC, WaitReason.APPROVAL),
     ],
 )
 def test_what_goes_first_holds_up_the_other(
     approved: tuple[str, ...], found: StartKind, stays: WaitReason | None
 ) -> None:
-    waits = WaitReason.APPROVAL if found is StartKind.NOT_BY_ITSELF else None
-    assert mark_superseded(UpgradeStart(found, None, waits), "3.3.0", approved).stays is stays
+    waits = WaitReason.APPROVAL if found is StartKind.NOT_AUTOMATIC else None
+    assert mark_superseded(UpgradeStart(found, None, waits), "3.3.0", approved).wait_reason is stays
 
 
 def test_the_other_approved_ones_are_told_beside() -> None:

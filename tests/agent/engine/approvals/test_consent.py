@@ -38,14 +38,15 @@ def kinds(journal: Journal) -> list[str]:
 
 def test_a_basis_survives_the_journal() -> None:
     assert ApprovalBasis.from_json(BASIS.to_json()) == BASIS
-    without = replace(BASIS, at=None)
+    without = replace(BASIS, rehearsed_at=None)
     assert ApprovalBasis.from_json(without.to_json()) == without
 
 
 #: As the agent before the one codec wrote it, and the digest that approvals carried.
 STORED = (
-    '{"at": "2026-03-01T12:00:00+00:00", "configuration": "c", "plan": "p", "rehearsal": "r",'
-    ' "schemas": {"seizures": "s"}, "sizes": {"seizures": 5}}'
+    '{"configuration": "c", "plan": "p", "rehearsal": "r",'
+    ' "rehearsed_at": "2026-03-01T12:00:00+00:00", "schemas": {"seizures": "s"},'
+    ' "sizes": {"seizures": 5}}'
 )
 STORED_BINDING = "01e614882e7896d12c1f4f12684792add048c3ea250cca1e36fe38ef50dcfebb"
 
@@ -67,7 +68,7 @@ def test_two_people_approve_and_one_takes_it_back(journal: Journal) -> None:
     assert consent.list_for_binding("0" * 64) == ()
     assert consent.withdraw(BINDING, BO) == 1
     assert consent.withdraw(BINDING, BO) == 0
-    assert [approval.who for approval in consent.list_for_binding(BINDING)] == ["amina"]
+    assert [approval.actor for approval in consent.list_for_binding(BINDING)] == ["amina"]
     # Whoever took it back may give it again.
     assert consent.add(BINDING, "3.3.0", BASIS.to_json(), BO)
     assert kinds(journal) == ["approved", "approved", "approval-withdrawn", "approved"]
@@ -91,7 +92,7 @@ def test_the_last_chosen_time_counts(journal: Journal) -> None:
     consent.set_schedule(BINDING, "3.3.0", NOW + timedelta(days=2), BO)
     found = consent.find_schedule(BINDING)
     assert found is not None
-    assert (found.not_before, found.who) == (NOW + timedelta(days=2), "bo")
+    assert (found.not_before, found.actor) == (NOW + timedelta(days=2), "bo")
     assert consent.find_schedule("0" * 64) is None
     assert consent.cancel_schedule(AMINA) == 1
     assert consent.cancel_schedule(AMINA) == 0
@@ -105,7 +106,7 @@ def test_orders_are_taken_in_turn_and_never_twice(journal: Journal) -> None:
     second = orders.enqueue(JobKind.UPGRADE, {"version": "3.3.0"}, BO)
     waiting = orders.find_next()
     assert waiting is not None
-    assert (waiting.id, waiting.kind, waiting.person) == (first, JobKind.CHECK, AMINA)
+    assert (waiting.id, waiting.kind, waiting.actor) == (first, JobKind.CHECK, AMINA)
     orders.mark_started(first)
     waiting = orders.find_next()
     assert waiting is not None
@@ -133,7 +134,10 @@ def test_the_newest_rehearsal_of_a_way_counts(journal: Journal) -> None:
     assert (last.id, last.state) == ("bbbbbbbb", RehearsalState.PASSED)
     assert last.report == REPORT
     assert last.identity.startswith("bbbbbbbb:")
-    assert replace(last, stored={**REPORT.to_json(), "plan": "b" * 64}).identity != last.identity
+    assert (
+        replace(last, stored_result={**REPORT.to_json(), "plan": "b" * 64}).identity
+        != last.identity
+    )
     assert rehearsals.find_last("3.2.4", "3.4.0") is None
     assert rehearsals.list_interrupted() == ()
 

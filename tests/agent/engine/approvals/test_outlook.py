@@ -19,7 +19,8 @@ from ncen_updater.common.messages import (
 from tests.support.errors import refused
 
 SEEN: dict[str, Any] = {
-    "target": "3.3.0", "binding": "ab" * 32, "voids": [], "missing": 2, "needed": 2,
+    "target": "3.3.0", "binding": "ab" * 32, "void_reasons": [], "missing": 2,
+    "required_approvals": 2,
 }  # fmt: skip
 CHANGE = {"id": "abcdefgh", "kind": "upgrade", "to": "3.3.0"}
 
@@ -29,8 +30,8 @@ CHANGE = {"id": "abcdefgh", "kind": "upgrade", "to": "3.3.0"}
     [
         ({}, APPROVAL_MISSING),
         ({"binding": None}, NOT_REHEARSED),
-        ({"binding": None, "voids": ["the upgrade path changed"]}, REHEARSAL_OUTDATED),
-        ({"voids": ["the upgrade path changed"]}, REHEARSAL_OUTDATED),
+        ({"binding": None, "void_reasons": ["the upgrade path changed"]}, REHEARSAL_OUTDATED),
+        ({"void_reasons": ["the upgrade path changed"]}, REHEARSAL_OUTDATED),
     ],
 )
 def test_why_an_upgrade_does_not_begin(more: dict[str, Any], message: ErrorMessage) -> None:
@@ -40,13 +41,13 @@ def test_why_an_upgrade_does_not_begin(more: dict[str, Any], message: ErrorMessa
 
 
 def test_what_is_approved_is_approved_whatever_was_before() -> None:
-    require_approvals({**SEEN, "missing": 0, "voids": ["the upgrade path changed"]})
+    require_approvals({**SEEN, "missing": 0, "void_reasons": ["the upgrade path changed"]})
 
 
 def test_beside_an_open_change_nothing_is_approved() -> None:
     require_no_pending_change(None, None)
     with refused(OPEN_CHANGE):
-        require_no_pending_change({**CHANGE, "watched_until": None}, None)
-    until = {"watched_until": "2026-11-24T20:40:00+00:00"}
+        require_no_pending_change({**CHANGE, "soak_ends_at": None}, None)
+    until = {"soak_ends_at": "2026-11-24T20:40:00+00:00"}
     with refused(SOAK_NOT_FINISHED, match=r"watched until 2026-11-25 00:40:00 \+04 \(2026-11-24"):
         require_no_pending_change({**CHANGE, **until}, ZoneInfo("Indian/Mauritius"))

@@ -74,7 +74,7 @@ def settings(root: Path, **application: object) -> AgentConfig:
                 "stop": [sys.executable],
                 "status": ["sh", "-c", "exit 0"],
                 "health_url": "http://127.0.0.1:9",
-                "door_file": root / "door",
+                "maintenance_file": root / "door",
                 **application,
             },
         }
@@ -121,7 +121,7 @@ class World:
         )
         self.store.switch_current(OLD)
         self.engine: Any = create_autospec(DatabaseEngine, instance=True)
-        self.engine.kind = "postgresql"
+        self.engine.engine_name = "postgresql"
         self.engine.names = ("cases",)
         self.engine.read_version.return_value = "17.10"
         self.engine.find_blockers.return_value = ()
@@ -144,7 +144,7 @@ class World:
             change=ChangeRef("abcdefgh", 2, "3.3.0"),
             document=document_for("3.3.0", tree),
             engine=self.engine,
-            store=self.store,
+            slots=self.store,
             application=self.application,
             agent_version=Version("0.1.0"),
             now=NOW,
@@ -207,7 +207,7 @@ def _unhealthy(world: World) -> None:
 def _token_refused(world: World) -> None:
     problem = "answered with status 401, refusing the token that this site sends"
     world.application.check_health.return_value = HealthResult(
-        (ProbeResult("health", problem),), refused=True
+        (ProbeResult("health", problem),), credentials_refused=True
     )
 
 
@@ -245,19 +245,21 @@ def _leftover(role: DatabaseRole) -> Callable[[World], None]:
 
 
 def _blocker(world: World) -> None:
-    finding = Finding("NU-4101", Severity.STRICT, LazyText("a slot"), LazyText("drop it"))
+    finding = Finding("NU-4101", Severity.CRITICAL, LazyText("a slot"), LazyText("drop it"))
     world.engine.find_blockers.return_value = (finding,)
 
 
 def _exposed(world: World) -> None:
-    finding = Finding("NU-4163", Severity.STRICT, LazyText("a superuser"), LazyText("another role"))
+    finding = Finding(
+        "NU-4163", Severity.CRITICAL, LazyText("a superuser"), LazyText("another role")
+    )
     world.engine.find_exposures.return_value = (finding,)
 
 
 def _unwritable(world: World) -> None:
     # Something that is no directory cannot be written into, not even by root.
     (world.root / "file").write_text("")
-    world.change(config=settings(world.root, door_file=world.root / "file" / "door"))
+    world.change(config=settings(world.root, maintenance_file=world.root / "file" / "door"))
 
 
 def _other_disk(world: World) -> None:
@@ -276,7 +278,7 @@ def _needs(world: World, name: str, version: str) -> None:
     world.manifest(needs={"programs": [{"name": name, "version": version}]})
 
 
-STRICT, ADVISORY, INFO = Severity.STRICT, Severity.ADVISORY, Severity.INFO
+STRICT, ADVISORY, INFO = Severity.CRITICAL, Severity.WARNING, Severity.INFO
 ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
     "no space": (
         lambda w: w.change(free_bytes=lambda path: 1000),
@@ -376,7 +378,7 @@ def test_each_trouble_is_found_with_code_and_remedy(world: World, name: str) -> 
     found = [item for item in report.findings if item.code == code]
     assert found
     assert found[0].severity is severity
-    assert words in str(found[0].what)
+    assert words in str(found[0].title)
     assert str(found[0].remedy) or severity is INFO
     assert bool(report) is (not report.strict)
     assert (severity is STRICT) <= (not report)
@@ -490,14 +492,14 @@ def test_every_code_is_used_once_only_and_tested() -> None:
 
 
 def kept_settings(root: Path, keep: str = "auto") -> AgentConfig:
-    files = [{"name": "photographs", "directory": root / "photos", "keep": keep}]
+    files = [{"name": "photographs", "directory": root / "photos", "snapshot_method": keep}]
     return AgentConfig.model_validate({**settings(root).model_dump(by_alias=True), "files": files})
 
 
 def test_files_that_cannot_be_kept_are_told_with_the_reason(tmp_path: Path) -> None:
     config = kept_settings(tmp_path)
     (missing,) = inspect_site_files(config, {})
-    assert (missing.code, missing.severity) == ("NU-6328", Severity.STRICT)
+    assert (missing.code, missing.severity) == ("NU-6328", Severity.CRITICAL)
     (tmp_path / "real").mkdir()
     (tmp_path / "photos").symlink_to("real")
     (link,) = inspect_site_files(config, {})
@@ -521,7 +523,7 @@ def test_another_file_system_cannot_be_kept_beside() -> None:
         plain = settings(Path(site)).model_dump(by_alias=True)
         (found,) = inspect_site_files(AgentConfig.model_validate({**plain, "files": files}), {})
     assert found.code == "NU-6328"
-    assert "mounted" in str(found.what)
+    assert "mounted" in str(found.title)
 
 
 @pytest.mark.parametrize(
@@ -546,7 +548,7 @@ def test_room_for_files_and_what_is_not_undone(
     said = None
     if effect:
         said = SiteFilesManifest(
-            name="photographs", effect=SiteFileEffect(effect), words="writes into each"
+            name="photographs", effect=SiteFileEffect(effect), description="writes into each"
         )
     found = judge_directory(
         item, tmp_path, SnapshotMethod(method), DirectorySurvey(20, 3, size, free, inodes), said

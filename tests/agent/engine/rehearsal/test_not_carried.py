@@ -33,7 +33,7 @@ def demo(
     with DemoSite(tmp_path / "site", place, options) as site:
         connect(site, feed[0])
         site.start_app()
-        site_in_process(site).source.refresh()
+        site_in_process(site).release_source.refresh()
         yield site
 
 
@@ -47,12 +47,12 @@ def test_it_is_told_and_no_release_is_blamed_for_it(demo: DemoSite) -> None:
     record = rehearse(site, ONE_WAY)
     assert record.state is RehearsalState.PASSED
     assert record.report is not None
-    assert record.report.not_carried == {"companies": ("extension pg_stat_statements",)}
+    assert record.report.missing_objects == {"companies": ("extension pg_stat_statements",)}
     with refused(REHEARSAL_INCOMPLETE_COPY) as caught:
         rehearse(site, FAILING)
     assert "extension pg_stat_statements" in str(caught.value)
     with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
         assert (
-            read_approval_status(site, journal, "plan", FAILING).rehearsed
+            read_approval_status(site, journal, "plan", FAILING).rehearsal_status
             is RehearsalStatus.MISSING
         )

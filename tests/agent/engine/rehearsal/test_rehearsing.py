@@ -20,7 +20,7 @@ from demo.evidence import database_digests
 from demo.site import DemoSite, digests
 from ncen_updater.agent.adapters.databases.base import DatabaseRole
 from ncen_updater.agent.adapters.databases.ways import RollbackKind
-from ncen_updater.agent.engine import accept_restore
+from ncen_updater.agent.engine import adopt_restored
 from ncen_updater.agent.engine.approvals.approving import (
     find_upgrade_to_approve,
     require_approvable_basis,
@@ -87,17 +87,17 @@ def test_it_says_what_will_change_and_leaves_nothing(demo: DemoSite, site: Site)
     record = rehearse(site, "3.3.0")
     assert record.state is RehearsalState.PASSED
     (hop,) = hops(record)
-    (mapped,) = hop.maps
+    (mapped,) = hop.code_maps
     assert mapped.affected
     assert [code for code, _ in mapped.unmapped] == ["C10"]
-    assert hop.back_s is not None
-    assert hop.back_differs == ()
-    assert hop.way_back is RollbackKind.KEEPS_RECORDS
-    assert hop.tables["seizures"]["cultural_objects"][0] == -1
-    stop = hop.stop_s
+    assert hop.rollback_s is not None
+    assert hop.rollback_differences == ()
+    assert hop.rollback_path is RollbackKind.KEEPS_RECORDS
+    assert hop.changed_tables["seizures"]["cultural_objects"][0] == -1
+    stop = hop.downtime
     assert 0 <= stop.low <= stop.likely <= stop.high
     assert database_digests(demo.databases) == before
-    assert site.engine.list_leftovers() == ()
+    assert site.database_engine.list_leftovers() == ()
 
 
 @in_turns("version")
@@ -110,13 +110,14 @@ def test_a_bad_release_is_found_before_anybody_is_out(
         rehearse(site, version)
     assert caught.value.exit_code is ExitCode.BLOCKED
     assert database_digests(demo.databases) == before
-    assert site.engine.list_leftovers() == ()
-    with Journal.open(site.state / JOURNAL_FILE) as journal:
+    assert site.database_engine.list_leftovers() == ()
+    with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         record = RehearsalStore(journal).find_last("3.2.4", version)
         assert record is not None
         assert record.state is RehearsalState.FAILED
         assert (
-            read_approval_status(site, journal, "plan", version).rehearsed is RehearsalStatus.FAILED
+            read_approval_status(site, journal, "plan", version).rehearsal_status
+            is RehearsalStatus.FAILED
         )
         # Seen: "Send the Secretariat what 'history' says", and there: "No change was ever begun".
         (told,) = cast(
@@ -128,8 +129,8 @@ def test_a_bad_release_is_found_before_anybody_is_out(
 
 def test_without_a_way_down_none_is_tried(site: Site) -> None:
     record = rehearse(site, "3.3.9")
-    assert hops(record)[-1].back_s is None
-    assert hops(record)[-1].way_back is not RollbackKind.KEEPS_RECORDS
+    assert hops(record)[-1].rollback_s is None
+    assert hops(record)[-1].rollback_path is not RollbackKind.KEEPS_RECORDS
 
 
 def test_people_approve_what_was_rehearsed_and_nothing_else(demo: DemoSite, site: Site) -> None:
@@ -151,7 +152,7 @@ def test_people_approve_what_was_rehearsed_and_nothing_else(demo: DemoSite, site
     result = operations.upgrade(target, check_consent=agree)
     assert [outcome.change.to_version for outcome in result.outcomes] == ["3.3.0"]
     assert found.current == "3.2.4"
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         compared = [e for e in journal.list_events() if e.kind == "stop-compared"]
         assert len(compared) == 1
         assert len(list_past_downtimes(journal)) == 1
@@ -160,21 +161,21 @@ def test_people_approve_what_was_rehearsed_and_nothing_else(demo: DemoSite, site
 def test_a_release_that_failed_can_be_approved_once_it_was_rehearsed_since(site: Site) -> None:
     """Seen: each command sent people to the other one, and none of them would."""
     rehearse(site, "3.3.0")
-    with Journal.open(site.state / JOURNAL_FILE) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         SiteHistory(journal).mark_bad("ncen", "3.3.0", "NU-6008", None)
     newest = assess_upgrade(site)
     assert newest.target != "3.3.0" and newest.find_release("3.3.0") is None
     rehearse(site, "3.3.0", retry=True)
     again = assess_upgrade(site).find_release("3.3.0")
     assert again is not None
-    assert again.rehearsed is RehearsalStatus.PASSED
+    assert again.rehearsal_status is RehearsalStatus.PASSED
     assert again.binding
-    assert again.bad_until is not None, "by itself it is not tried before"
+    assert again.retry_at is not None, "by itself it is not tried before"
 
 
 def approve(site: Site, target: Version, person: Actor) -> None:
     operations = Operations(site, SilentProgress())
-    with Journal.open(site.state / JOURNAL_FILE) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         path = operations.find_cached_path(journal, target)
         current = site.slots.read_current()
         assert isinstance(path, UpgradePath)
@@ -225,12 +226,12 @@ def test_nothing_is_done_until_two_people_say_whose_a_changed_schema_is(
         rehearse(site, "3.3.9")
     with (
         refused(PREFLIGHT_BLOCKED, match="NU-6106"),
-        Journal.open(site.state / JOURNAL_FILE) as journal,
+        Journal.open(site.state_directory / JOURNAL_FILE) as journal,
     ):
         require_approvable_basis(find_upgrade_to_approve(site, journal, SilentProgress(), target))
     with pytest.raises(UpdaterError, match="NU-6106"):
         Operations(site, SilentProgress()).upgrade(target)
-    with Journal.open(site.state / JOURNAL_FILE) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         step_names = {StepName(name) for name in journal.list_changes(1)[0].steps}
         assert "NU-6106" in {
             finding.code for finding in verify_site(site, journal, SilentProgress())
@@ -238,33 +239,37 @@ def test_nothing_is_done_until_two_people_say_whose_a_changed_schema_is(
     assert not step_names & set(DOWNTIME_STEPS), "nobody was out"
     assert "NU-6106" in {finding.code for finding in diagnose(demo.config_path, SilentProgress())}
     assert digests(demo) == before
-    with Journal.open(site.state / JOURNAL_FILE) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         for person in (AMINA, BO):
-            found = accept_restore.inspect_restored(
+            found = adopt_restored.inspect_restored(
                 site, journal, Version("3.3.0"), SilentProgress()
             )
             assert not found.switches_code
-            said = accept_restore.approve_restored(journal, found, person, "an index of ours")
-        accept_restore.adopt_restored(site, journal, found, said)
+            said = adopt_restored.approve_restored(journal, found, person, "an index of ours")
+        adopt_restored.adopt_restored(site, journal, found, said)
     assert rehearse(site, "3.3.9").state is RehearsalState.PASSED
 
 
 def test_an_old_rehearsal_no_longer_counts(site: Site) -> None:
     rehearse(site, "3.3.0")
-    with Journal.open(site.state / JOURNAL_FILE) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         record = RehearsalStore(journal).find_last("3.2.4", "3.3.0")
         assert record is not None
         assert record.basis is not None
         plan = str(record.basis["plan"])
         assert (
-            read_approval_status(site, journal, plan, "3.3.0").rehearsed is RehearsalStatus.PASSED
+            read_approval_status(site, journal, plan, "3.3.0").rehearsal_status
+            is RehearsalStatus.PASSED
         )
-        late = timedelta(days=site.config.service.rehearsal_days, minutes=1)
+        late = timedelta(days=site.config.service.max_rehearsal_age_days, minutes=1)
         with journal.transaction() as connection:
             basis = dict(record.basis)
             basis["at"] = (record.started_at - late).isoformat()
             connection.execute("UPDATE rehearsals SET basis = ?", (json.dumps(basis),))
-        assert read_approval_status(site, journal, plan, "3.3.0").rehearsed is RehearsalStatus.VOID
+        assert (
+            read_approval_status(site, journal, plan, "3.3.0").rehearsal_status
+            is RehearsalStatus.OUTDATED
+        )
 
 
 def test_nothing_keeps_officers_out_once_the_window_has_closed(demo: DemoSite, site: Site) -> None:
@@ -272,12 +277,12 @@ def test_nothing_keeps_officers_out_once_the_window_has_closed(demo: DemoSite, s
     operations = Operations(site, SilentProgress())
     with refused(WINDOW_CLOSED) as caught:
         operations.upgrade(Version("3.3.0"), start_before=site.clock.now())
-    assert caught.value.exit_code is ExitCode.HELD
+    assert caught.value.exit_code is ExitCode.OUTSIDE_WINDOW_OR_HELD
     assert "+00:00" not in str(caught.value) and " UTC" in str(caught.value)
     assert database_digests(demo.databases) == before
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         (change,) = journal.list_changes()
-        assert StepName.CLOSE not in change.steps
+        assert StepName.MAINTENANCE_ON not in change.steps
         assert not change.state.is_open
     in_time = site.clock.now() + timedelta(hours=1)
     assert operations.upgrade(Version("3.3.0"), start_before=in_time).outcomes
@@ -287,7 +292,7 @@ def test_a_killed_rehearsal_is_cleaned_up(demo: DemoSite, site: Site) -> None:
     """SIGKILL as soon as a copy is there."""
     before = database_digests(demo.databases)
     operations = Operations(site, SilentProgress())
-    with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         path = operations.find_cached_path(journal, Version("3.3.0"))
         assert isinstance(path, UpgradePath)
     current = site.slots.read_current()
@@ -298,17 +303,17 @@ def test_a_killed_rehearsal_is_cleaned_up(demo: DemoSite, site: Site) -> None:
          "rehearse", "3.3.0"],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    while child.poll() is None and not site.engine.list_leftovers():
+    while child.poll() is None and not site.database_engine.list_leftovers():
         time.sleep(0.01)
     killed = child.poll() is None
     child.kill()
     child.wait()
-    with Journal.open(site.state / JOURNAL_FILE) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         assert len(RehearsalStore(journal).list_interrupted()) == int(killed)
         assert killed, "it was over before it could be killed"
         remove_interrupted_rehearsals(site, journal)
         assert RehearsalStore(journal).list_interrupted() == ()
-    assert site.engine.list_leftovers() == ()
-    assert {role for _, role, _ in site.engine.list_leftovers()} <= {DatabaseRole.PREVIOUS}
+    assert site.database_engine.list_leftovers() == ()
+    assert {role for _, role, _ in site.database_engine.list_leftovers()} <= {DatabaseRole.PREVIOUS}
     assert database_digests(demo.databases) == before
     assert rehearse(site, "3.3.0").state is RehearsalState.PASSED

@@ -85,7 +85,7 @@ def test_what_a_newer_agent_says_beside_is_sent_and_bound_too(journal: Journal) 
     assert record is not None
     assert record.report == RehearsalReport.from_json(FOUND)
     assert serialize_rehearsal(record)["report"] == newer
-    assert record.identity != replace(record, stored=FOUND).identity
+    assert record.identity != replace(record, stored_result=FOUND).identity
 
 
 def test_each_state_left_something_of_its_own(journal: Journal) -> None:
@@ -93,10 +93,10 @@ def test_each_state_left_something_of_its_own(journal: Journal) -> None:
     (record,) = store(journal, RehearsalState.RUNNING, copies).list_newest()
     assert record.copies == RehearsalCopyPlans.from_json(copies)
     assert (record.report, record.failure, sum_predicted_range(record)) == (None, None, None)
-    torn = replace(record, state=RehearsalState.FAILED, stored=None)
+    torn = replace(record, state=RehearsalState.FAILED, stored_result=None)
     assert (torn.report, torn.failure, torn.copies) == (None, None, None)
-    failed = replace(record, state=RehearsalState.FAILED, stored={"blamed": True})
-    assert failed.failure == RehearsalFailure(blamed=True)
+    failed = replace(record, state=RehearsalState.FAILED, stored_result={"blamed": True})
+    assert failed.failure == RehearsalFailure(release_at_fault=True)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_each_state_left_something_of_its_own(journal: Journal) -> None:
         (RehearsalState.PASSED, [7]),
         (RehearsalState.PASSED, {}),
         (RehearsalState.PASSED, {**FOUND, "hops": [7]}),
-        (RehearsalState.PASSED, {**FOUND, "hops": [{**FOUND["hops"][0], "stop_s": [1, 2]}]}),
+        (RehearsalState.PASSED, {**FOUND, "hops": [{**FOUND["hops"][0], "downtime_s": [1, 2]}]}),
         (RehearsalState.FAILED, {"blamed": "yes"}),
         (RehearsalState.RUNNING, {"copy": 7}),
     ],

@@ -99,7 +99,7 @@ class Overheard:
 def test_a_rehearsal_asks_what_the_steps_ask(
     demo: DemoSite, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overheard = Overheard(site.engine, monkeypatch)
+    overheard = Overheard(site.database_engine, monkeypatch)
     rehearse(site, "3.3.0")
     rehearsed = overheard.take()
     operations = Operations(site, SilentProgress())

@@ -76,5 +76,5 @@ def test_release_that_works_passes_and_one_that_does_not_fails(demo: DemoSite) -
         with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
             (found, *_) = RehearsalStore(journal).list_newest()
         assert found.to_version == version and found.failure is not None
-        assert found.failure.blamed, "it is not tried again by itself"
+        assert found.failure.release_at_fault, "it is not tried again by itself"
     assert digests(demo) == before

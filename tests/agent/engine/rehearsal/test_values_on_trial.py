@@ -123,20 +123,20 @@ def tried(demo: DemoSite, version: str) -> tuple[RoundTripResult, Mapping[str, C
     before = database_digests(demo.databases)
     values = RoundTripResult.from_json(rehearse(demo, version)["values"])
     assert database_digests(demo.databases) == before
-    assert site_in_process(demo).engine.list_leftovers() == ()
+    assert site_in_process(demo).database_engine.list_leftovers() == ()
     return values, {column.column: column for column in values.columns}
 
 
 def test_a_dropped_column_is_lost_and_nothing_else(demo: DemoSite) -> None:
     values, columns = tried(demo, DROPS)
     assert values.list_columns("lost") == ("companies.companies.origin",)
-    assert values.list_columns("came_back") == () and values.stopped is None
+    assert values.list_columns("restored") == () and values.failure is None
     assert columns["companies.companies.origin"].lost == 3
     for kept in ("name", "turnover", "country"):
         assert columns[f"companies.companies.{kept}"].kept == 3, kept
-    assert columns["companies.companies.company_ref"].untried == {UntestedReason.KEY: 3}
+    assert columns["companies.companies.company_ref"].untested == {UntestedReason.KEY: 3}
     # A reference that nothing would answer is refused, and no other value is made up.
-    assert set(columns["companies.addresses.company_ref"].untried) == {UntestedReason.REFUSED}
+    assert set(columns["companies.addresses.company_ref"].untested) == {UntestedReason.REFUSED}
     # What the application itself writes for each release is no value of anybody's.
     assert columns["seizures.ncen_release.release"].kept == 1
     words = said(demo, "rehearse", DROPS)
@@ -161,15 +161,15 @@ def test_going_back_says_what_the_rehearsal_saw(demo: DemoSite) -> None:
 
 def test_what_was_parked_comes_back(demo: DemoSite) -> None:
     values, columns = tried(demo, PARKS)
-    assert values.list_columns("lost") == () and values.stopped is None
-    assert columns["companies.companies.origin"].came_back == 3
-    assert values.list_columns("came_back") == ("companies.companies.origin",)
-    assert columns["companies.companies.origin"].came_back == 3
+    assert values.list_columns("lost") == () and values.failure is None
+    assert columns["companies.companies.origin"].restored == 3
+    assert values.list_columns("restored") == ("companies.companies.origin",)
+    assert columns["companies.companies.origin"].restored == 3
 
 
 def test_a_renamed_column_is_kept(demo: DemoSite) -> None:
     values, columns = tried(demo, RENAMES)
-    assert values.list_columns("lost") == values.list_columns("came_back") == ()
+    assert values.list_columns("lost") == values.list_columns("restored") == ()
     assert columns["companies.companies.form"].kept == 3
 
 
@@ -180,15 +180,15 @@ def test_a_narrower_column_loses_or_refuses(demo: DemoSite, version: str, column
     refuses = version == CUTS and not demo.databases.address("companies").startswith("/")
     found = columns[f"companies.companies.{column}"]
     assert (found.lost, found.refused) == ((0, 3) if refuses else (3, 0))
-    assert values.stopped is None
+    assert values.failure is None
     assert values.count_values("lost") + values.count_values("refused") == 3
 
 
 def test_a_way_that_does_not_go_with_them_is_told_and_nothing_guessed(demo: DemoSite) -> None:
     values, columns = tried(demo, STOPS)
-    assert values.stopped is not None and "0002_change" in values.stopped
+    assert values.failure is not None and "0002_change" in values.failure
     assert values.count_values("kept") == values.count_values("lost") == 0
-    assert columns["companies.companies.name"].untried == {UntestedReason.NOT_COMPLETED: 3}
+    assert columns["companies.companies.name"].untested == {UntestedReason.NOT_COMPLETED: 3}
     assert "0002_change" in said(demo, "rehearse", STOPS)
 
 
@@ -199,8 +199,8 @@ def test_a_loss_that_nothing_tells_is_the_releases_fault(demo: DemoSite) -> None
     assert caught.value.values["cause_code"] == UNDECLARED_DATA_LOSS.code
     assert "companies.companies.name" in str(caught.value)
     assert database_digests(demo.databases) == before
-    assert site_in_process(demo).engine.list_leftovers() == ()
+    assert site_in_process(demo).database_engine.list_leftovers() == ()
     with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
         record = RehearsalStore(journal).find_last(FIRST, SILENT)
     assert record is not None and record.state is RehearsalState.FAILED
-    assert record.failure is not None and record.failure.blamed
+    assert record.failure is not None and record.failure.release_at_fault

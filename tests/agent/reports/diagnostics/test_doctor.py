@@ -69,22 +69,22 @@ def with_current(trial: Trial, target: Path | None) -> set[str]:
 
 
 def with_closed_door(trial: Trial) -> set[str]:
-    trial.demo.door_file.write_text("x")
+    trial.demo.maintenance_file.write_text("x")
     try:
         return codes(trial)
     finally:
-        trial.demo.door_file.unlink()
+        trial.demo.maintenance_file.unlink()
 
 
 def with_clock(trial: Trial, ahead: timedelta) -> set[str]:
     """What is said where the clock is so far ahead of the newest list that was signed."""
     memory = TrustStateStore(trial.demo.state)
-    floor = memory.load().floor
+    floor = memory.load().clock_floor
     try:
-        memory.update(lambda proved: replace(proved, floor=datetime.now(UTC) - ahead))
+        memory.update(lambda proved: replace(proved, clock_floor=datetime.now(UTC) - ahead))
         return codes(trial)
     finally:
-        memory.update(lambda proved: replace(proved, floor=floor))
+        memory.update(lambda proved: replace(proved, clock_floor=floor))
 
 
 def while_at_work(trial: Trial) -> set[str]:
@@ -159,7 +159,7 @@ def test_every_altered_file_is_named(trial: Trial) -> None:
         for path, mode in modes.items():
             path.chmod(mode)
     (finding,) = (finding for finding in found if finding.code == "NU-6104")
-    said = finding.what.render("en")
+    said = finding.title.render("en")
     assert "Restore the released files" in finding.remedy.render("en")
     assert len(files) == 5
     assert all(path.relative_to(slot).as_posix() in said for path in files)
@@ -180,7 +180,7 @@ def test_whose_a_changed_schema_is_is_asked_first(trial: Trial) -> None:
     remedy = finding.remedy.render("en")
     assert f"Have the change in {name}" in remedy
     assert "two approvers run" in remedy
-    assert "ncen-updater adopt --restored 3." in remedy
+    assert "ncen-updater adopt 3." in remedy
 
 
 def test_full_disk_of_any_part_bars_an_upgrade(
@@ -220,7 +220,7 @@ def test_a_tray_of_another_group_than_the_one_that_may_order_is_told(trial: Tria
 
 
 def operated_by(text: str, group: str) -> str:
-    line = f'operate_group = "{group}"'
+    line = f'operator_group = "{group}"'
     if "[service]" in text:
         return text.replace("[service]", f"[service]\n{line}", 1)
     return f"{text}\n[service]\n{line}\n"
@@ -237,7 +237,7 @@ def test_an_open_change_comes_first_and_silences_what_follows_from_it(trial: Tri
     finally:
         trial.settle()
         Operations(site_in_process(trial.demo), SilentProgress()).upgrade()
-    assert (found[0].code, found[0].severity) == ("NU-6103", Severity.STRICT)
+    assert (found[0].code, found[0].severity) == ("NU-6103", Severity.CRITICAL)
     rest = {finding.code for finding in found[1:]}
     assert not rest & {"NU-6103", "NU-6125", "NU-4002", "NU-6124", "NU-6128"}
     assert "Start it" not in " ".join(finding.remedy.render("en") for finding in found)

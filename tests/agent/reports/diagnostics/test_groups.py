@@ -67,11 +67,11 @@ def test_who_may_use_it(
 def site(tmp_path: Path, runner: str) -> Path:
     """A site with everything that is opened to a group, as the package opens it to mine."""
     config = make_site(tmp_path).config
-    text = config.read_text("utf-8").replace("[paths]", '[paths]\nreceived = "received"')
+    text = config.read_text("utf-8").replace("[paths]", '[paths]\nfeed_state = "received"')
     config.write_text(f'{text}\n[service]\nrunner = "{runner}"\n', "utf-8")
     config.chmod(0o640)
     loaded = load_config(config)
-    socket = loaded.paths.resolve(loaded.service.socket)
+    socket = loaded.paths.resolve(loaded.service.api_socket)
     socket.parent.mkdir(parents=True)
     socket.touch()
     socket.chmod(0o660)
@@ -100,11 +100,11 @@ def test_another_operate_group_that_the_tray_does_not_belong_to(tmp_path: Path) 
     (finding,) = found(config, {"ncen-operator": NOBODYS})
     tray = finding.figures["path"]
     assert (finding.code, finding.figures["group"]) == ("NU-6141", "ncen-operator")
-    said = finding.what.render("en")
+    said = finding.title.render("en")
     assert f"cannot write to import directory {tray}" in said and "mode 1770" in said
     assert grp.getgrgid(MINE).gr_name in said
     assert f"'sudo chgrp ncen-operator {tray} && sudo chmod g+rwx {tray}'" in commands(finding)
-    assert "ncen-operator" in finding.what.render("fr") != said
+    assert "ncen-operator" in finding.title.render("fr") != said
 
 
 def test_another_read_group_reads_no_configuration_and_reaches_no_service(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_group_that_this_machine_has_not(tmp_path: Path) -> None:
     config = site(tmp_path, "systemd")
     unknown = found(config, {"ncen-operator": None, "ncen-approver": None})
     assert [(one.code, one.figures["setting"]) for one in unknown] == [
-        ("NU-6138", "operate_group"), ("NU-6138", "approve_group"),
+        ("NU-6138", "operator_group"), ("NU-6138", "approver_group"),
     ]  # fmt: skip
     assert "'sudo groupadd --system ncen-operator && " in commands(unknown[0])
 

@@ -121,7 +121,7 @@ def test_an_event_was_rewritten_and_the_chain_made_anew(path: Path) -> None:
         "UPDATE approvals SET uid = 1003, who = 'third' WHERE withdrawn_at IS NULL",
         "UPDATE changes SET from_version = '3.1.0'",
         "UPDATE changes SET kind = 'rollback'",
-        "UPDATE changes SET state = 'undone'",
+        "UPDATE changes SET state = 'reverted'",
         "UPDATE changes SET id = 'aaaaaaaa'",
         "UPDATE orders SET who = 'bo', uid = 1002 WHERE id = 1",
         "UPDATE orders SET data = '{}' WHERE id = 1",

@@ -34,7 +34,7 @@ def blocking(config: Path, begins: str, line: str) -> list[Finding]:
     config.write_text("\n".join(lines))
     try:
         return [
-            one for one in diagnose(config, SilentProgress()) if one.severity is Severity.STRICT
+            one for one in diagnose(config, SilentProgress()) if one.severity is Severity.CRITICAL
         ]
     finally:
         config.write_text(text)
@@ -43,7 +43,7 @@ def blocking(config: Path, begins: str, line: str) -> list[Finding]:
 def test_an_owner_that_the_server_does_not_know(config: Path) -> None:
     found = blocking(config, "owner =", 'owner = "ownner"')
     assert [one.code for one in found] == ["NU-4136"]
-    assert "ownner" in str(found[0].what)
+    assert "ownner" in str(found[0].title)
     assert "Correct 'owner' in [databases.postgresql]." in str(found[0].remedy)
 
 
@@ -51,7 +51,7 @@ def test_a_database_that_the_server_does_not_know(config: Path) -> None:
     """Seen: "the databases do not belong together, do not start the application" for a typo."""
     found = blocking(config, "suspects =", 'suspects = "suspcts"')
     assert [one.code for one in found] == ["NU-4065"]
-    assert "suspcts does not exist" in str(found[0].what)
+    assert "suspcts does not exist" in str(found[0].title)
     assert "Correct [databases.names]" in str(found[0].remedy)
     assert not any(words in str(found[0].remedy) for words in FRIGHTENING)
 
@@ -86,4 +86,4 @@ def test_a_role_of_the_agent_that_has_the_server() -> None:
         with psycopg.connect(place.conninfo("postgres", place.superuser)) as connection:
             connection.execute(f"ALTER ROLE {place.agent} SUPERUSER".encode())
         found = diagnose(trial.demo.config_path, SilentProgress())
-    assert [one.code for one in found if one.severity is Severity.STRICT] == ["NU-4163"]
+    assert [one.code for one in found if one.severity is Severity.CRITICAL] == ["NU-4163"]

@@ -34,7 +34,7 @@ from tests.support.sites import site_in_process
 
 STATE = FilePermissions(Path("/state"), 0, stat.S_IFDIR | 0o751)
 FILE = FilePermissions(Path("/state/proved.json"), 0, stat.S_IFREG | 0o644)
-SEEN = TrustState(lists={"ncen": VerifiedRole(7)})
+SEEN = TrustState(roles={"ncen": VerifiedRole(7)})
 OURS = frozenset({0})
 
 
@@ -66,9 +66,9 @@ def test_rule(
     found = list(list_trust_state_findings(file, directory, OURS, proved, left, was_present=True))
     assert [finding.code for finding in found] == codes
     for finding in found:
-        strict = finding.severity is Severity.STRICT
+        strict = finding.severity is Severity.CRITICAL
         assert strict is (finding.code == "NU-6131")
-        assert finding.what.render("en") and finding.remedy.render("fr")
+        assert finding.title.render("en") and finding.remedy.render("fr")
 
 
 def test_nothing_was_ever_remembered() -> None:
@@ -146,5 +146,5 @@ def test_it_belongs_to_somebody_else(trial: Trial, state: Path) -> None:
 
 
 def test_newer_than_the_list(trial: Trial, state: Path) -> None:
-    TrustStateStore(state).update(lambda _: TrustState(lists={"ncen": VerifiedRole(9)}))
+    TrustStateStore(state).update(lambda _: TrustState(roles={"ncen": VerifiedRole(9)}))
     assert both(trial) == ({"NU-6132"}, {"NU-6132"})

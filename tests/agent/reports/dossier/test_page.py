@@ -34,15 +34,15 @@ from ncen_updater.formats.manifest import ReleaseNotes
 
 AT = datetime(2026, 11, 24, 9, tzinfo=UTC)
 REPORT = RehearsedHop(
-    from_="3.2.4",
-    to="3.3.0",
+    from_version="3.2.4",
+    to_version="3.3.0",
     copy_s=2.0,
     migrate_s=4.0,
-    back_s=3.0,
-    way_back=RollbackKind.KEEPS_RECORDS,
+    rollback_s=3.0,
+    rollback_path=RollbackKind.KEEPS_RECORDS,
     checks={"cases": (200, 200), "persons": (90, 90)},
-    maps=(CodeMapResult("CITES class", "seizures", 212, (("C10", 3),)),),
-    tables={
+    code_maps=(CodeMapResult("CITES class", "seizures", 212, (("C10", 3),)),),
+    changed_tables={
         "seizures": {
             "items": (200, 212),
             "objects": (-1, 0),
@@ -50,7 +50,7 @@ REPORT = RehearsedHop(
             "ncen_kept__objects": (-1, 4),
         }
     },
-    stop_s=DowntimeRange(5.0, 9.0, 75.0, learnt=True),
+    downtime=DowntimeRange(5.0, 9.0, 75.0, from_history=True),
 )
 HOP = DossierHop(
     origin="3.2.4",
@@ -61,27 +61,43 @@ HOP = DossierHop(
         "en": ReleaseNotes(title="New CITES classes", text="First paragraph.\n\nSecond."),
         "fr": ReleaseNotes(title="Nouvelles classes CITES", text="Premier alinéa."),
     },
-    way_back=RollbackKind.KEEPS_RECORDS,
-    why_no_way_back=(),
+    rollback_kind=RollbackKind.KEEPS_RECORDS,
+    irreversible_migrations=(),
     migrations=5,
     unpacked_bytes=9_000_000,
     report=REPORT,
     sql="BEGIN;\nUPDATE items SET code = 'C10' WHERE code < 'C2';\nCOMMIT;\n",
 )
 DOSSIER = Dossier(
-    site="mu-port-louis", country="MU", product="ncen", agent="0.3.0", made_at=AT, zone=UTC,
-    current="3.2.4", target="3.3.0", hops=(HOP,),
+    site="mu-port-louis",
+    country="MU",
+    product="ncen",
+    agent="0.3.0",
+    made_at=AT,
+    zone=UTC,
+    current="3.2.4",
+    target="3.3.0",
+    hops=(HOP,),
     findings=(Finding("NU-6302", Severity.INFO, LazyText("There is room."), LazyText("")),),
-    sizes={"seizures": 5_000_000, "suspects": 2_000_000}, rehearsed_at=AT, rehearsal="abcdefgh",
-    holds_until=AT + timedelta(days=14), backup_s=6.0,
-    earlier=(DowntimeComparison("3.2.4", 3.0, 9.0, 4.0),), not_before=None,
-    opens=AT + timedelta(hours=13), closes=AT + timedelta(hours=19), by_itself=False,
-    approvals=(Approval("0" * 64, "amina", 1001, AT),), needed=2,
+    sizes={"seizures": 5_000_000, "suspects": 2_000_000},
+    rehearsed_at=AT,
+    rehearsal="abcdefgh",
+    rehearsal_expires_at=AT + timedelta(days=14),
+    backup_s=6.0,
+    past_predictions=(DowntimeComparison("3.2.4", 3.0, 9.0, 4.0),),
+    not_before=None,
+    window_opens_at=AT + timedelta(hours=13),
+    window_closes_at=AT + timedelta(hours=19),
+    starts_automatically=False,
+    approvals=(Approval("0" * 64, "amina", 1001, AT),),
+    required_approvals=2,
     basis=ApprovalBasis(
         "a" * 64, {"seizures": "b" * 64, "suspects": "c" * 64}, "d" * 64, "abcdefgh:ee"
     ),
-    keep_days=7, soak_s=900, rolls_back=True,
-)  # fmt: skip
+    retention_days=7,
+    soak_s=900,
+    rolls_back_automatically=True,
+)
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)>&amp;\"'</style></table>"
     "<!-- ]]> \u202egnp.exe \x1b[31m \x00 \ud800 {target} {0.__class__}"
@@ -133,7 +149,7 @@ def hostile(value: Any) -> Any:
         return ReleaseNotes.model_construct(title=HOSTILE, text=HOSTILE)
     if is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in fields(value)]
-        kept = {"severity", "way_back"}
+        kept = {"severity", "rollback_kind"}
         return replace(
             value,
             **{name: hostile(getattr(value, name)) for name in names if name not in kept},
@@ -215,11 +231,11 @@ def test_the_digest_stands_beside_the_signatures_and_on_each_page() -> None:
 def test_what_the_rehearsal_saw_of_values_is_said(language: str, words: str) -> None:
     tried = RoundTripResult(
         (
-            ColumnRoundTrip("seizures.items.code", kept=12, came_back=3),
+            ColumnRoundTrip("seizures.items.code", kept=12, restored=3),
             ColumnRoundTrip("seizures.items.note", lost=2),
         )
     )
-    hop = replace(HOP, report=replace(REPORT, values=tried))
+    hop = replace(HOP, report=replace(REPORT, round_trip=tried))
     said = Reader(render_dossier(replace(DOSSIER, hops=(hop,)), language)).text
     assert words in said
     # Never a number alone: beside it stands that records are kept.
@@ -252,12 +268,15 @@ def test_predictions_are_drawn_with_what_they_came_to() -> None:
     assert [(item.name, item.left, item.mark, item.right, item.real) for item in drawn] == [
         ("3.2.4", 4.0, 5.33, 12.0, True), ("3.3.0", 6.67, 12.0, 100.0, False),
     ]  # fmt: skip
-    late = replace(DOSSIER, earlier=(DowntimeComparison("3.2.4", 3.0, 9.0, 150.0),))
+    late = replace(DOSSIER, past_predictions=(DowntimeComparison("3.2.4", 3.0, 9.0, 150.0),))
     assert [item.mark for item in build_downtime_ranges(late)] == [100.0, 6.0]
-    many = replace(DOSSIER, earlier=tuple(DOSSIER.earlier) * 20)
+    many = replace(DOSSIER, past_predictions=tuple(DOSSIER.past_predictions) * 20)
     assert len(build_downtime_ranges(many)) == 9
     assert (
-        build_downtime_ranges(replace(DOSSIER, hops=(replace(HOP, report=None),), earlier=())) == ()
+        build_downtime_ranges(
+            replace(DOSSIER, hops=(replace(HOP, report=None),), past_predictions=())
+        )
+        == ()
     )
 
 
@@ -269,8 +288,8 @@ def test_room_is_drawn_before_during_and_after() -> None:
 
 
 def test_a_stop_without_a_lower_end() -> None:
-    stop = replace(REPORT.stop_s, low=0.4)
-    facts = replace(DOSSIER, hops=(replace(HOP, report=replace(REPORT, stop_s=stop)),))
+    stop = replace(REPORT.downtime, low=0.4)
+    facts = replace(DOSSIER, hops=(replace(HOP, report=replace(REPORT, downtime=stop)),))
     assert "about 9.0 s (at most 1 min 15 s)" in Reader(render_dossier(facts)).text
 
 
@@ -288,14 +307,14 @@ def test_french_has_no_english_sentence_left() -> None:
     ("name", "facts", "words"),
     [
         ("loses", replace(DOSSIER, hops=(
-            replace(HOP, way_back=RollbackKind.RESTORES_PREVIOUS),)), "loses"),
+            replace(HOP, rollback_kind=RollbackKind.RESTORES_PREVIOUS),)), "loses"),
         ("no target", DOSSIER, "3 records have a code without a target"),
         ("differs", replace(DOSSIER, hops=(
-            replace(HOP, report=replace(REPORT, back_differs=("seizures.items",))),)),
+            replace(HOP, report=replace(REPORT, rollback_differences=("seizures.items",))),)),
             "seizures.items"),
         ("guessed", replace(DOSSIER, hops=(replace(HOP, report=replace(
-            REPORT, stop_s=replace(REPORT.stop_s, learnt=False))),)), "partly estimated"),
-        ("missed", replace(DOSSIER, earlier=(DowntimeComparison("3.2.4", 3.0, 4.0, 9.0),)),
+            REPORT, downtime=replace(REPORT.downtime, from_history=False))),)), "partly estimated"),
+        ("missed", replace(DOSSIER, past_predictions=(DowntimeComparison("3.2.4", 3.0, 4.0, 9.0),)),
             "missed: 1 of 1"),
         ("two hops", replace(DOSSIER, hops=(HOP, HOP)), "Releases on the path: 2"),
     ],
@@ -306,7 +325,7 @@ def test_each_risk_is_named(name: str, facts: Dossier, words: str) -> None:
 
 
 def test_the_verdict_is_one_line() -> None:
-    blocker = Finding("NU-6301", Severity.STRICT, LazyText("No room."), LazyText(""))
+    blocker = Finding("NU-6301", Severity.CRITICAL, LazyText("No room."), LazyText(""))
     unknown = replace(DOSSIER, rehearsed_at=None, hops=(replace(HOP, report=None),))
     for facts, verdict in (
         (replace(unknown, findings=(blocker,)), "Blocked by preflight checks"),
@@ -318,7 +337,7 @@ def test_the_verdict_is_one_line() -> None:
 
 
 def test_a_calm_upgrade_has_no_risks() -> None:
-    calm = replace(REPORT, maps=())
+    calm = replace(REPORT, code_maps=())
     assert risks(replace(DOSSIER, hops=(replace(HOP, report=calm),))) == ()
 
 

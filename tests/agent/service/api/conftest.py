@@ -40,13 +40,22 @@ BASIS: dict[str, object] = {
     "at": None,
 }
 NEXT = Assessment(
-    event=0, current="3.2.4", target="3.3.0", prepared=True, rehearsed=RehearsalStatus.PASSED,
-    binding=BINDING, basis=BASIS,
-)  # fmt: skip
+    last_event=0,
+    current="3.2.4",
+    target="3.3.0",
+    slot_built=True,
+    rehearsal_status=RehearsalStatus.PASSED,
+    binding=BINDING,
+    basis=BASIS,
+)
 #: Users that every Debian has, each in a group of its own name.
 READER, OPERATOR, APPROVER, NOBODY = "daemon", "bin", "mail", "games"
 SETTINGS = ServiceSettings(
-    timezone="UTC", approvals=2, read_group=READER, operate_group=OPERATOR, approve_group=APPROVER
+    timezone="UTC",
+    required_approvals=2,
+    viewer_group=READER,
+    operator_group=OPERATOR,
+    approver_group=APPROVER,
 )
 
 
@@ -72,17 +81,17 @@ class Answer:
         return str(self.document["error"]["code"])
 
 
-PROVED = {"head": f"7:{'ab' * 32}", "as_recorded": True, "findings": [], "words": ["whole"]}
+PROVED = {"chain_head": f"7:{'ab' * 32}", "as_recorded": True, "findings": [], "lines": ["whole"]}
 FOUND: dict[str, dict[str, object]] = {
-    "plan": {"available": False, "hops": [], "rejected": [], "words": []},
-    "dossier": {"error": {"code": "NU-6022", "what": "Not rehearsed.", "remedy": "Rehearse.",
+    "plan": {"available": False, "hops": [], "rejected": [], "lines": []},
+    "dossier": {"error": {"code": "NU-6022", "title": "Not rehearsed.", "remedy": "Rehearse.",
                           "state": "As it was.", "detail": None, "values": {}}},
-    "rollback": {"error": {"code": "NU-6017", "what": "Nothing.", "remedy": "Nothing.",
+    "rollback": {"error": {"code": "NU-6017", "title": "Nothing.", "remedy": "Nothing.",
                            "state": "As it was.", "detail": None, "values": {}}},
-    "doctor": {"healthy": True, "findings": [], "words": ["well"]},
+    "doctor": {"healthy": True, "findings": [], "lines": ["well"]},
     "verify": PROVED,
     "support-bundle": {"parts": {"log.txt": {"bytes": 3}}, "shown": {}, "leaks": [],
-                       "not_compared_with": {}, "archive": "AAAA", "words": []},
+                       "not_compared_with": {}, "archive": "AAAA", "lines": []},
 }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ def answering(counter: Counter) -> Iterator[Path]:
         wake=lambda: counter.woken.append(1), now=lambda: NOW, inspections=counter.inspections,
     )  # fmt: skip
     try:
-        yield config.paths.resolve(config.service.socket)
+        yield config.paths.resolve(config.service.api_socket)
     finally:
         stop()
 

@@ -71,5 +71,5 @@ def test_looking_is_not_counted(counter: Counter, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(app, "BURST", 0)
     for address in itertools.repeat("/v1/holds", 5):
         assert counter.ask("GET", address, user=OPERATOR).status == 200
-    looked = counter.ask("POST", "/v1/inspections", {"kind": "proof"}, OPERATOR)
+    looked = counter.ask("POST", "/v1/inspections", {"kind": "audit-log"}, OPERATOR)
     assert looked.status == 202

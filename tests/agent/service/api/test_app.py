@@ -51,7 +51,7 @@ def test_everybody_who_may_look_sees_the_site(counter: Counter) -> None:
     for user in (READER, OPERATOR, APPROVER):
         seen = counter.ask("GET", "/v1/status", user=user).document
         assert seen["running"]["version"] == "3.2.4"
-        assert seen["you"]["who"] == user
+        assert seen["you"]["name"] == user
         assert seen["service"]["mode"] == "approve"
         assert counter.ask("GET", "/v1/outlook", user=user).document["binding"] == BINDING
 
@@ -70,24 +70,24 @@ def test_what_the_service_does_and_the_site_are_of_one_moment(
 
     monkeypatch.setattr(queries, "read_status", read)
     seen = counter.ask("GET", "/v1/status", user=READER).document
-    assert seen["service"]["running"]["words"] == ["resume", "--unattended"]
+    assert seen["service"]["running"]["command"] == ["resume", "--unattended"]
     assert [work is not None for work in works] == [False, True]
 
 
 def test_what_a_command_began_for_is_not_told_after_its_end(counter: Counter) -> None:
     """Seen: "undone" beside "a change is not finished", until the service had looked."""
     why = LazyText("a change is not finished")
-    counter.snapshots.handle_event(ServiceEvent("next", {"action": "resume", "why": why}))
+    counter.snapshots.handle_event(ServiceEvent("next", {"action": "resume", "reason": why}))
     counter.snapshots.record_start(["resume", "--unattended"])
     counter.snapshots.record_end()
     seen = counter.ask("GET", "/v1/status", user=READER).document["service"]
-    assert (seen["running"], seen["action"], seen["why"]) == (None, None, None)
+    assert (seen["running"], seen["action"], seen["reason"]) == (None, None, None)
 
 
 def test_a_release_that_is_not_the_newest_is_approved_by_its_version_or_what_was_seen(
     counter: Counter,
 ) -> None:
-    counter.know(replace(NEXT, target="3.4.0", others=(replace(NEXT, binding=OTHER),)))
+    counter.know(replace(NEXT, target="3.4.0", alternatives=(replace(NEXT, binding=OTHER),)))
     seen = counter.ask("GET", "/v1/outlook?version=3.3", user=READER).document
     assert (seen["target"], seen["binding"], seen["missing"]) == ("3.3.0", OTHER, 2)
     assert counter.ask("GET", "/v1/outlook").document["target"] == "3.4.0"
@@ -95,10 +95,10 @@ def test_a_release_that_is_not_the_newest_is_approved_by_its_version_or_what_was
     assert counter.ask("GET", "/v1/outlook?version=x").code == "NU-9312"
     # Seen: "Rehearse it first; then it can be approved", of one that was halted; "- comes next".
     kept = (WithheldRelease("9.9", "halted", "bad"), WithheldRelease("9.8", "withdrawn", "worse"))
-    counter.know(replace(NEXT, target=None, barred=kept))
+    counter.know(replace(NEXT, target=None, withheld=kept))
     for version, code in (("9.9.0", "NU-2210"), ("9.8", "NU-2205"), ("9.7", "NU-9336")):
         assert counter.ask("GET", f"/v1/outlook?version={version}").code == code
-    counter.know(replace(NEXT, target="3.4.0", others=(replace(NEXT, binding=OTHER),)))
+    counter.know(replace(NEXT, target="3.4.0", alternatives=(replace(NEXT, binding=OTHER),)))
     wrong = {"binding": BINDING, "version": "3.3.0"}
     assert counter.ask("POST", "/v1/approvals", wrong, APPROVER).code == "NU-9315"
     given = counter.ask("POST", "/v1/approvals", {"binding": OTHER}, APPROVER)
@@ -106,7 +106,7 @@ def test_a_release_that_is_not_the_newest_is_approved_by_its_version_or_what_was
     timed = counter.ask("PUT", "/v1/schedule", {**TIME, "binding": OTHER}, OPERATOR)
     assert (timed.status, timed.document["version"]) == (200, "3.3.0")
     seen = counter.ask("GET", "/v1/outlook?version=3.3.0", user=READER).document
-    assert (seen["missing"], seen["scheduled"]["who"]) == (1, OPERATOR)
+    assert (seen["missing"], seen["scheduled"]["actor"]) == (1, OPERATOR)
 
 
 def test_who_has_a_right_is_told_beforehand(counter: Counter) -> None:
@@ -228,10 +228,10 @@ LONG = b'{"reason": "' + b"x" * MAX_BODY_BYTES + b'"}'
         ("POST", "/v1/orders", {"kind": "rollback", "version": "3.2.4"}, 400, "NU-9312"),
         ("POST", "/v1/orders", {"kind": "rollback", "undoes": "--yes"}, 400, "NU-9312"),
         ("POST", "/v1/orders", {"kind": "upgrade", "undoes": "abcdefgh"}, 400, "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "rollback", "of": "rollback"}, 400, "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "prepare", "of": "adopt"}, 400, "NU-9312"),
+        ("POST", "/v1/orders", {"kind": "rollback", "change_kind": "rollback"}, 400, "NU-9312"),
+        ("POST", "/v1/orders", {"kind": "prepare", "change_kind": "adopt"}, 400, "NU-9312"),
         ("POST", "/v1/orders", {"kind": "prepare", "accept_loss": 1}, 400, "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "prepare", "of": "rollback", "retry": True}, 400,
+        ("POST", "/v1/orders", {"kind": "prepare", "change_kind": "rollback", "retry": True}, 400,
          "NU-9312"),
         ("POST", "/v1/orders", {"kind": "check", "language": "de"}, 400, "NU-9312"),
         ("GET", "/v1/confirmation", None, 409, "NU-6016"),
@@ -276,13 +276,13 @@ def test_a_method_that_is_not_taken_names_those_that_are(counter: Counter) -> No
 
 def test_refusals_in_french(counter: Counter) -> None:
     answer = counter.ask("GET", "/v1/nothing", HTTP_ACCEPT_LANGUAGE="de, fr-CH;q=0.8")
-    assert answer.document["error"]["what"].startswith("Chemin d'API inconnu")
+    assert answer.document["error"]["title"].startswith("Chemin d'API inconnu")
 
 
 def test_what_the_service_does_is_told_in_the_language_that_is_asked_for(counter: Counter) -> None:
     why = LazyText(N_("upgrades on hold: {reason}"), {"reason": "salon"})
-    counter.snapshots.handle_event(ServiceEvent("next", {"action": "wait", "why": why}))
-    told = counter.ask("GET", "/v1/status", HTTP_ACCEPT_LANGUAGE="fr").document["service"]["why"]
+    counter.snapshots.handle_event(ServiceEvent("next", {"action": "wait", "reason": why}))
+    told = counter.ask("GET", "/v1/status", HTTP_ACCEPT_LANGUAGE="fr").document["service"]["reason"]
     assert told == why.render("fr") != why.render("en")
 
 
@@ -292,7 +292,7 @@ def test_two_people_approve_and_one_takes_it_back(counter: Counter) -> None:
     again = counter.ask("POST", "/v1/approvals", {**YES, "version": "3.3"}, APPROVER)
     assert (again.status, again.document["given"]) == (200, False)
     outlook = counter.ask("GET", "/v1/outlook").document
-    assert ([a["who"] for a in outlook["approvals"]], outlook["missing"]) == ([APPROVER], 1)
+    assert ([a["actor"] for a in outlook["approvals"]], outlook["missing"]) == ([APPROVER], 1)
     root = counter.ask("POST", "/v1/approvals", YES)
     assert (root.status, root.code) == (403, "NU-6029"), "it may be the same person again"
     with Journal.open(counter.site.journal) as journal:
@@ -314,7 +314,7 @@ def test_who_takes_back_what_they_said_needs_no_release_on_offer(counter: Counte
         store.add(BINDING, "3.3.0", BASIS, Actor("bo", 1002))
         back = {"rollback": "c1", "from": "3.2.4", "to": "3.2.3"}
         store.add("ef" * 32, "back to 3.2.3", back, mine)
-    counter.know(Assessment(event=0, current="3.2.4"))
+    counter.know(Assessment(last_event=0, current="3.2.4"))
 
     def take(query: str) -> object:
         return counter.ask("DELETE", f"/v1/approvals{query}", user=APPROVER).document
@@ -323,10 +323,10 @@ def test_who_takes_back_what_they_said_needs_no_release_on_offer(counter: Counte
     assert take("?version=3.3.1.0") == {"withdrawn": 1}
     assert take("?version=3.3.1") == {"withdrawn": 0}
     assert take("") == {"withdrawn": 1}
-    assert take("?of=rollback") == {"withdrawn": 1}
+    assert take("?change_kind=rollback") == {"withdrawn": 1}
     with Journal.open(counter.site.journal) as journal:
-        assert [one.who for one in ApprovalStore(journal).list_active()] == ["bo"]
-    for query in ("?of=others", "?of=rollback&version=3.3.0", "?version=latest"):
+        assert [one.actor for one in ApprovalStore(journal).list_active()] == ["bo"]
+    for query in ("?change_kind=others", "?change_kind=rollback&version=3.3.0", "?version=latest"):
         assert counter.ask("DELETE", f"/v1/approvals{query}", user=APPROVER).code == "NU-9312"
 
 
@@ -334,9 +334,9 @@ def test_who_takes_back_what_they_said_needs_no_release_on_offer(counter: Counte
     ("known", "status", "code"),
     [
         (None, 409, "NU-9316"),
-        (Assessment(event=0, current="3.2.4"), 409, "NU-6068"),
-        (Assessment(event=0, current="3.2.4", target="3.3.0"), 409, "NU-6024"),
-        (Assessment(event=-1, current="3.2.4", target="3.3.0"), 409, "NU-9316"),
+        (Assessment(last_event=0, current="3.2.4"), 409, "NU-6068"),
+        (Assessment(last_event=0, current="3.2.4", target="3.3.0"), 409, "NU-6024"),
+        (Assessment(last_event=-1, current="3.2.4", target="3.3.0"), 409, "NU-9316"),
     ],
 )
 def test_nothing_to_approve(
@@ -351,8 +351,8 @@ def test_nothing_to_approve(
 
 
 def test_nothing_is_on_offer_only_by_a_list_that_was_read(counter: Counter) -> None:
-    counter.know(Assessment(event=0, current="3.2.4"))
-    path = get_view_path(load_essential_settings(counter.site.config).received, "ncen")
+    counter.know(Assessment(last_event=0, current="3.2.4"))
+    path = get_view_path(load_essential_settings(counter.site.config).feed_state, "ncen")
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"schema": 1, **FeedSummary(NOW, NOW, 1, (), ()).to_json()}))
     assert counter.ask("POST", "/v1/approvals", YES).code == "NU-6027"
@@ -367,7 +367,7 @@ def test_while_a_change_is_open(counter: Counter) -> None:
         ("PUT", "/v1/schedule", TIME),
         ("POST", "/v1/orders", {"kind": "upgrade"}),
         ("POST", "/v1/orders", {"kind": "rollback"}),
-        ("POST", "/v1/orders", {"kind": "prepare", "of": "rollback"}),
+        ("POST", "/v1/orders", {"kind": "prepare", "change_kind": "rollback"}),
         ("POST", "/v1/orders", {"kind": "rehearse"}),
     ):
         answer = counter.ask(method, path, body)
@@ -393,7 +393,7 @@ def test_confirm(counter: Counter) -> None:
 
 def test_holds(counter: Counter) -> None:
     given = counter.ask("POST", "/v1/holds", {**HOLD, "until": LATER}, OPERATOR)
-    assert (given.status, given.document["by"]) == (201, OPERATOR)
+    assert (given.status, given.document["actor"]) == (201, OPERATOR)
     assert counter.ask("GET", "/v1/holds").document["holds"][0]["reason"] == "customs fair"
     refused = counter.ask("POST", "/v1/orders", {"kind": "upgrade"}, OPERATOR)
     assert (refused.status, refused.code) == (409, "NU-6020")
@@ -407,7 +407,7 @@ def test_a_time(counter: Counter) -> None:
     counter.know(NEXT)
     assert counter.ask("PUT", "/v1/schedule", TIME, OPERATOR).status == 200
     chosen = counter.ask("GET", "/v1/outlook").document["scheduled"]
-    assert chosen == {"not_before": "2026-11-25T06:00:00Z", "who": OPERATOR}
+    assert chosen == {"not_before": "2026-11-25T06:00:00Z", "actor": OPERATOR}
     assert counter.ask("DELETE", "/v1/schedule", user=OPERATOR).document == {"cancelled": 1}
     assert counter.ask("GET", "/v1/outlook").document["scheduled"] is None
 
@@ -415,26 +415,26 @@ def test_a_time(counter: Counter) -> None:
 def test_it_is_told_when_it_begins(counter: Counter) -> None:
     def begins(part: str, user: str = READER) -> tuple[str, str | None]:
         found = counter.ask("GET", "/v1/outlook", user=user).document[part]
-        return found["when"], found["stays"]
+        return found["kind"], found["wait_reason"]
 
     counter.know(NEXT)
     counter.ask("POST", "/v1/approvals", YES, APPROVER)
-    assert begins("begins") == ("not-by-itself", "approval")
-    assert begins("begins_after_yes") == ("not-by-itself", "no-time")
+    assert begins("begins") == ("not-automatic", "approval")
+    assert begins("begins_after_yes") == ("not-automatic", "not-scheduled")
     assert begins("begins_after_yes", APPROVER) == begins("begins"), "theirs is counted already"
     with Journal.open(counter.site.journal) as journal:
         ApprovalStore(journal).add(BINDING, "3.3.0", BASIS, Actor("bo", 1002))
-    assert begins("begins") == ("not-by-itself", "no-time")
+    assert begins("begins") == ("not-automatic", "not-scheduled")
     chosen = {"binding": BINDING, "not_before": (NOW + timedelta(days=1)).isoformat()}
     asked = quote(chosen["not_before"], safe="")
     seen = counter.ask("GET", f"/v1/outlook?not_before={asked}").document
-    assert (seen["begins"]["when"], seen["scheduled"]) == ("at", None), "before it is chosen"
+    assert (seen["begins"]["kind"], seen["scheduled"]) == ("at", None), "before it is chosen"
     for wrong in ("tonight", "2026-11-25T06:00:00"):
         assert counter.ask("GET", f"/v1/outlook?not_before={wrong}").status == 400
     assert counter.ask("PUT", "/v1/schedule", chosen, OPERATOR).status == 200
     assert begins("begins") == ("at", None)
     assert counter.ask("DELETE", "/v1/schedule", user=OPERATOR).status == 200
-    assert begins("begins") == ("not-by-itself", "no-time"), "taken back is not begun"
+    assert begins("begins") == ("not-automatic", "not-scheduled"), "taken back is not begun"
 
 
 def test_an_order_is_written_down_once(counter: Counter) -> None:
@@ -448,7 +448,7 @@ def test_an_order_is_written_down_once(counter: Counter) -> None:
     with Journal.open(counter.site.journal) as journal:
         order = JobQueue(journal).find_next()
         assert order is not None
-        assert order.person == Actor(OPERATOR, uid_of(OPERATOR))
+        assert order.actor == Actor(OPERATOR, uid_of(OPERATOR))
         JobQueue(journal).mark_started(order.id)
     assert counter.ask("POST", "/v1/orders", {"kind": "check"}).code == "NU-9318"
     with Journal.open(counter.site.journal) as journal:
@@ -478,7 +478,7 @@ def test_history(counter: Counter) -> None:
         CHANGE.id
     ]
     one = counter.ask("GET", f"/v1/history/{CHANGE.id}").document
-    assert one["words"][0].startswith(f"upgrade {CHANGE.from_version} -> {CHANGE.to_version}")
+    assert one["lines"][0].startswith(f"Change {CHANGE.id}: upgrade {CHANGE.from_version} -> ")
     assert one["steps"][0]["name"] == "fetch"
 
 
@@ -502,10 +502,12 @@ def test_a_mistake_of_ours_is_an_answer_too(
 def test_what_failed_is_told(counter: Counter) -> None:
     failure = ActionFailure(NOW, 2)
     counter.keeper.save(
-        ServiceState(NEXT, failures={ServiceAction.CHECK: failure, ServiceAction.ORDER: failure})
+        ServiceState(
+            NEXT, failures={ServiceAction.CHECK_FEED: failure, ServiceAction.RUN_JOB: failure}
+        )
     )
     (told,) = counter.ask("GET", "/v1/status").document["service"]["failures"]
     assert told == {
-        "action": "check", "what": "reading the signed list", "times": 2,
+        "action": "check", "title": "reading the signed list", "failures": 2,
         "at": "2026-11-24T06:00:00Z", "again_at": "2026-11-24T07:00:00Z", "code": "",
     }  # fmt: skip

@@ -46,17 +46,17 @@ def test_who_is_inside(row: Row) -> None:
         uid = int(name[0])
         admission = fair.admit(uid, name)
         (inside if admission else refused).append(name)
-        if admission.leaves is not None:
-            left.append(admission.leaves)
-            inside.remove(admission.leaves)
-            assert not fair.mark_busy(int(admission.leaves[0]), admission.leaves)
+        if admission.evicted is not None:
+            left.append(admission.evicted)
+            inside.remove(admission.evicted)
+            assert not fair.mark_busy(int(admission.evicted[0]), admission.evicted)
         if admission and name[1].isupper():
             assert fair.mark_busy(uid, name)
     assert [name for name in inside if name[0] != "0"] == row.inside.split()
     assert (refused, left) == (row.refused.split(), row.left.split())
     for name in [*inside, *left]:
         fair.release(name)
-    assert all(fair.admit(9, f"9{number}").leaves is None for number in range(EACH))
+    assert all(fair.admit(9, f"9{number}").evicted is None for number in range(EACH))
 
 
 def test_one_that_was_answered_may_leave_again() -> None:
@@ -65,7 +65,7 @@ def test_one_that_was_answered_may_leave_again() -> None:
     assert fair.mark_busy(1, "a")
     assert not fair.admit(1, "b")
     fair.mark_idle("a")
-    assert fair.admit(1, "b").leaves == "a"
+    assert fair.admit(1, "b").evicted == "a"
 
 
 @pytest.mark.parametrize(

@@ -69,19 +69,19 @@ def _binding(counter: Counter, needed: int = 2) -> str:
 
 
 def _one_is_enough(counter: Counter) -> None:
-    snapshots = SnapshotStore(SETTINGS.model_copy(update={"approvals": 1}), lambda: NOW)
+    snapshots = SnapshotStore(SETTINGS.model_copy(update={"required_approvals": 1}), lambda: NOW)
     counter.context = replace(counter.context, snapshots=snapshots)
     counter.application = ApiApplication(counter.context, lambda environ: environ["uid"])
 
 
 def test_three_groups_by_default() -> None:
     service = ServiceSettings()
-    assert len({service.read_group, service.operate_group, service.approve_group}) == 3
+    assert len({service.viewer_group, service.operator_group, service.approver_group}) == 3
 
 
 def test_who_may_only_look_orders_nothing(upgraded: Counter) -> None:
     before = upgraded.rows()
-    for form in (ROLLBACK, {**ROLLBACK, "emergency": "now"}):
+    for form in (ROLLBACK, {**ROLLBACK, "emergency_reason": "now"}):
         assert upgraded.ask("POST", "/v1/orders", form, READER).status == 403
     assert upgraded.rows() == before
 
@@ -105,14 +105,18 @@ def test_while_a_release_is_watched_going_back_takes_nobody_more(counter: Counte
     refused_now = counter.ask("POST", "/v1/orders", ROLLBACK, OPERATOR)
     assert (refused_now.status, refused_now.code) == (409, "NU-6005"), "officers are out"
     with Journal.open(counter.site.journal) as journal:
-        for name in (StepName.COMMIT, StepName.OPEN):
+        for name in (StepName.COMMIT, StepName.MAINTENANCE_OFF):
             journal.record_step(CHANGE.id, name, StepState.INTENDED)
             journal.commit_change(CHANGE.id)
             journal.record_step(CHANGE.id, name, StepState.DONE)
-    for form in ({"kind": "upgrade"}, {"kind": "rehearse"}, {"kind": "prepare", "of": "rollback"}):
+    for form in (
+        {"kind": "upgrade"},
+        {"kind": "rehearse"},
+        {"kind": "prepare", "change_kind": "rollback"},
+    ):
         assert counter.ask("POST", "/v1/orders", form, OPERATOR).code == "NU-6005", form
     assert counter.ask("POST", "/v1/orders", ROLLBACK, READER).status == 403
-    way = counter.ask("POST", "/v1/inspections", {"kind": "way-back"}, READER)
+    way = counter.ask("POST", "/v1/inspections", {"kind": "rollback-plan"}, READER)
     assert way.status == 202, way.content
     given = counter.ask("POST", "/v1/orders", ROLLBACK, OPERATOR)
     assert given.status == 202, given.content
@@ -121,11 +125,11 @@ def test_while_a_release_is_watched_going_back_takes_nobody_more(counter: Counte
         verdict = require_rollback_consent(
             journal, find_rollback_to_approve(journal, "3.3.0", 2), asked
         )
-        assert verdict.consent is RollbackConsent.WATCHED
+        assert verdict.consent is RollbackConsent.NOT_REQUIRED
 
 
 def test_two_people_approve_going_back(upgraded: Counter) -> None:
-    yes = {"binding": _binding(upgraded), "of": "rollback"}
+    yes = {"binding": _binding(upgraded), "change_kind": "rollback"}
     wrong = {**yes, "binding": "00" * 32}
     assert upgraded.ask("POST", "/v1/approvals", wrong, APPROVER).code == "NU-9315"
     assert upgraded.ask("POST", "/v1/approvals", yes, OPERATOR).status == 403
@@ -141,12 +145,12 @@ def test_two_people_approve_going_back(upgraded: Counter) -> None:
 
 
 def test_an_operator_gives_the_number_that_all_who_approved_agreed_to(upgraded: Counter) -> None:
-    yes = {"binding": _binding(upgraded), "of": "rollback"}
+    yes = {"binding": _binding(upgraded), "change_kind": "rollback"}
     order = {**ROLLBACK, "accept_loss": 5}
-    assert upgraded.ask("POST", "/v1/approvals", {**yes, "of": "upgrade", "accept_loss": 5},
-                        APPROVER).code == "NU-9312"  # fmt: skip
+    upgrade = {**yes, "change_kind": "upgrade", "accept_loss": 5}
+    assert upgraded.ask("POST", "/v1/approvals", upgrade, APPROVER).code == "NU-9312"
     # Seen in an emergency: the group of those who approve was named, who may not go back either.
-    for form in (order, {**order, "emergency": "officers lose cases"}):
+    for form in (order, {**order, "emergency_reason": "officers lose cases"}):
         alone = upgraded.ask("POST", "/v1/orders", form, OPERATOR)
         assert alone.code == "NU-6070"
         assert "run: ncen-updater approve --rollback --accept-loss 5" in str(
@@ -175,14 +179,14 @@ def test_with_two_it_is_the_least_that_both_agreed_to(upgraded: Counter) -> None
     with Journal.open(upgraded.site.journal) as journal:
         for who, uid, number in (("anna", 2001, 7), ("jean", 2002, 3)):
             found = find_rollback_to_approve(journal, "3.3.0", 2)
-            assert found.agreed_loss == 0
+            assert found.accepted_loss == 0
             assert approve_rollback(journal, found, Actor(who, uid), accept_loss=number)
-        assert find_rollback_to_approve(journal, "3.3.0", 2).agreed_loss == 3
+        assert find_rollback_to_approve(journal, "3.3.0", 2).accepted_loss == 3
 
 
 def test_who_agrees_to_fewer_after_the_order_is_heard(upgraded: Counter) -> None:
     _one_is_enough(upgraded)
-    yes = {"binding": _binding(upgraded), "of": "rollback"}
+    yes = {"binding": _binding(upgraded), "change_kind": "rollback"}
     upgraded.ask("POST", "/v1/approvals", {**yes, "accept_loss": 5}, APPROVER)
     order = {**ROLLBACK, "accept_loss": 5}
     number = upgraded.ask("POST", "/v1/orders", order, OPERATOR).document["id"]
@@ -192,7 +196,7 @@ def test_who_agrees_to_fewer_after_the_order_is_heard(upgraded: Counter) -> None
             journal, find_rollback_to_approve(journal, "3.3.0", 1), asked
         )
         found = find_rollback_to_approve(journal, "3.3.0", 1)
-        assert approve_rollback(journal, found, Actor(APPROVER, found.people.given[0].uid),
+        assert approve_rollback(journal, found, Actor(APPROVER, found.count.approvals[0].uid),
                             accept_loss=4)  # fmt: skip
         with refused(DATA_LOSS_ABOVE_APPROVAL) as caught:  # nobody has to approve it any more
             require_rollback_consent(journal, find_rollback_to_approve(journal, "3.3.0", 1), asked)
@@ -206,7 +210,7 @@ def test_who_agrees_to_fewer_after_the_order_is_heard(upgraded: Counter) -> None
 def test_what_was_ordered_is_asked_again_when_it_begins(upgraded: Counter) -> None:
     """By the order, not by who the service runs as; a yes that was taken back is missed."""
     _one_is_enough(upgraded)
-    yes = {"binding": _binding(upgraded), "of": "rollback"}
+    yes = {"binding": _binding(upgraded), "change_kind": "rollback"}
     upgraded.ask("POST", "/v1/approvals", yes, APPROVER)
     number = upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR).document["id"]
     with Journal.open(upgraded.site.journal) as journal:
@@ -214,7 +218,7 @@ def test_what_was_ordered_is_asked_again_when_it_begins(upgraded: Counter) -> No
         assert order is not None
         assert build_job_command(order) == ("rollback", "--yes", "--order", str(number))
         asked = read_rollback_request(journal, number)
-        assert (asked.person.who, asked.approver) == (OPERATOR, False)
+        assert (asked.actor.name, asked.may_approve) == (OPERATOR, False)
         found = find_rollback_to_approve(journal, "3.3.0", 1)
         assert require_rollback_consent(journal, found, asked).consent is RollbackConsent.APPROVED
     address = f"/v1/approvals/{yes['binding']}"
@@ -224,7 +228,7 @@ def test_what_was_ordered_is_asked_again_when_it_begins(upgraded: Counter) -> No
 
 
 def test_an_emergency_is_written_down_and_told_at_once(upgraded: Counter) -> None:
-    form = {**ROLLBACK, "emergency": "officers lose cases"}
+    form = {**ROLLBACK, "emergency_reason": "officers lose cases"}
     number = upgraded.ask("POST", "/v1/orders", form, OPERATOR).document["id"]
     with Journal.open(upgraded.site.journal) as journal:
         before = journal.read_last_event_number()
@@ -234,17 +238,17 @@ def test_an_emergency_is_written_down_and_told_at_once(upgraded: Counter) -> Non
         )
         assert verdict.consent is RollbackConsent.EMERGENCY
         event = list(journal.list_events(before))[-1]
-        assert (event.kind, event.get("reason")) == ("rollback-emergency", "officers lose cases")
+        assert (event.kind, event.get("reason")) == ("emergency-rollback", "officers lose cases")
         assert event.get("by") == OPERATOR
         told = collect_notifications(journal, before, journal.read_last_event_number())
     assert [(news.kind, news.values) for news in told] == [
-        (NotificationKind.EMERGENCY, {"from": "3.3.0", "version": "3.2.4", "by": OPERATOR})
+        (NotificationKind.EMERGENCY_ROLLBACK, {"from": "3.3.0", "version": "3.2.4", "by": OPERATOR})
     ]
-    assert NotificationKind.EMERGENCY in URGENT_KINDS & MANDATORY_KINDS
+    assert NotificationKind.EMERGENCY_ROLLBACK in URGENT_KINDS & MANDATORY_KINDS
 
 
 def test_there_is_nothing_to_go_back_from(counter: Counter) -> None:
-    yes = {"binding": "00" * 32, "of": "rollback"}
+    yes = {"binding": "00" * 32, "change_kind": "rollback"}
     counter.know(NEXT)
     answer = counter.ask("POST", "/v1/approvals", yes, APPROVER)
     assert (answer.status, answer.code) == (409, "NU-9315")
@@ -252,9 +256,13 @@ def test_there_is_nothing_to_go_back_from(counter: Counter) -> None:
 
 def test_an_emergency_says_why(upgraded: Counter) -> None:
     for text in ("", " ", "\x1b[2J"):
-        answer = upgraded.ask("POST", "/v1/orders", {**ROLLBACK, "emergency": text}, OPERATOR)
+        answer = upgraded.ask(
+            "POST", "/v1/orders", {**ROLLBACK, "emergency_reason": text}, OPERATOR
+        )
         assert answer.status == 400, text
-    assert upgraded.ask("POST", "/v1/orders", {"kind": "check", "emergency": "x"}).status == 400
+    assert (
+        upgraded.ask("POST", "/v1/orders", {"kind": "check", "emergency_reason": "x"}).status == 400
+    )
     with Journal.open(upgraded.site.journal) as journal, refused(EMERGENCY_WITHOUT_REASON):
         require_rollback_consent(
             journal,
@@ -270,7 +278,7 @@ def test_while_the_release_is_watched_going_back_is_free(upgraded: Counter) -> N
         assert found.to_json()["missing"] == 0
         assert (
             require_rollback_consent(journal, found, RollbackRequest(SOMEBODY, False)).consent
-            is RollbackConsent.WATCHED
+            is RollbackConsent.NOT_REQUIRED
         )
     assert upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR).status == 202
 
@@ -282,26 +290,26 @@ def test_that_nobody_has_to_approve_is_said_and_nobody_asked(upgraded: Counter) 
     )
     with Journal.open(upgraded.site.journal) as journal:
         before = format_rollback_plan(way, find_rollback_to_approve(journal, "3.3.0", 2), "en")
-        assert "People who have to approve going back yet: 2" in str(before.words[-1])
+        assert "Missing approvals: 2" in str(before.lines[-1])
         # Seen: "approve --rollback", which is refused where something is lost (NU-6050).
-        assert "(who has: nobody yet)" in str(before.words[-1])
-        assert "'ncen-updater approve --rollback --accept-loss 4'" in str(before.words[-1])
+        assert "(approved by: none)" in str(before.lines[-1])
+        assert "ncen-updater approve --rollback --accept-loss 4" in str(before.lines[-1])
         with refused(DATA_LOSS_ABOVE_APPROVAL) as nobody:  # seen in an emergency: "(-)"
             require_loss_accepted(find_rollback_to_approve(journal, "3.3.0", 2), 4)
-        assert "Approved by: nobody yet" in str(nobody.value.state)
+        assert "Approved by: none" in str(nobody.value.state)
         journal.set_change_state(CHANGE.id, ChangeState.COMMITTED)
         watched = format_rollback_plan(way, find_rollback_to_approve(journal, "3.3.0", 2), "en")
-    assert watched.document["watched"] is True
-    assert "No approval required" in str(watched.words[-2])
+    assert watched.document["in_soak"] is True
+    assert "No approval required" in str(watched.lines[-2])
     for found in (before, watched):  # seen in the console: the command, beside its button
         assert not [line for line in found.document["how"] if "ncen-updater" in str(line)]
-    assert "'ncen-updater rollback --accept-loss 4'" in str(watched.words[-1])
+    assert "ncen-updater rollback --accept-loss 4" in str(watched.lines[-1])
 
 
 def test_a_yes_to_going_back_is_none_to_an_upgrade(upgraded: Counter) -> None:
     from ncen_updater.agent.engine.approvals.store import ApprovalStore
 
-    yes = {"binding": _binding(upgraded), "of": "rollback"}
+    yes = {"binding": _binding(upgraded), "change_kind": "rollback"}
     upgraded.ask("POST", "/v1/approvals", yes, APPROVER)
     with Journal.open(upgraded.site.journal) as journal:
         store = ApprovalStore(journal)

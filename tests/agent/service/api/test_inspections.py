@@ -35,9 +35,9 @@ WHO_MAY: list[tuple[str, str, object, tuple[str | int, ...], tuple[int, ...]]] =
     ("GET", "/v1/notes", None, EVERYBODY, (409,)),
     ("GET", "/v1/dossier", None, EVERYBODY, (409,)),
     ("GET", "/v1/dossier?form=html", None, EVERYBODY, (409,)),
-    ("GET", "/v1/way-back", None, EVERYBODY, (409,)),
+    ("GET", "/v1/rollback-plan", None, EVERYBODY, (409,)),
     ("GET", "/v1/findings", None, EVERYBODY, (200,)),
-    ("GET", "/v1/proof", None, EVERYBODY, (200,)),
+    ("GET", "/v1/audit-log", None, EVERYBODY, (200,)),
     ("GET", "/v1/agent", None, EVERYBODY, (200,)),
     *(
         ("POST", "/v1/inspections", {"kind": kind.value},
@@ -102,11 +102,11 @@ def test_who_may_not_have_a_bundle_made_may_not_fetch_one(counter: Counter) -> N
         ("GET", "/v1/dossier?form=pdf", None, 400, "NU-9312"),
         ("GET", "/v1/dossier?output=/etc/x", None, 400, "NU-9312"),
         ("GET", "/v1/findings?x=1", None, 400, "NU-9312"),
-        ("GET", "/v1/proof?head=1", None, 400, "NU-9312"),
-        ("GET", "/v1/proof?head=1:" + "g" * 64, None, 400, "NU-9312"),
-        ("GET", "/v1/proof?head=0:" + "a" * 64, None, 400, "NU-9312"),
-        ("GET", "/v1/proof?head=1:" + "a" * 65, None, 400, "NU-9312"),
-        ("GET", "/v1/proof?head=--config", None, 400, "NU-9312"),
+        ("GET", "/v1/audit-log?chain_head=1", None, 400, "NU-9312"),
+        ("GET", "/v1/audit-log?chain_head=1:" + "g" * 64, None, 400, "NU-9312"),
+        ("GET", "/v1/audit-log?chain_head=0:" + "a" * 64, None, 400, "NU-9312"),
+        ("GET", "/v1/audit-log?chain_head=1:" + "a" * 65, None, 400, "NU-9312"),
+        ("GET", "/v1/audit-log?chain_head=--config", None, 400, "NU-9312"),
         ("PUT", "/v1/plan", None, 405, "NU-9311"),
         ("POST", "/v1/plan", None, 405, "NU-9311"),
         ("GET", "/v1/inspections", None, 405, "NU-9311"),
@@ -125,15 +125,18 @@ def test_who_may_not_have_a_bundle_made_may_not_fetch_one(counter: Counter) -> N
         ("POST", "/v1/inspections", {"kind": "plan", "version": "--sql"}, 400, "NU-9312"),
         ("POST", "/v1/inspections", {"kind": "plan", "version": "/etc/passwd"}, 400, "NU-9312"),
         ("POST", "/v1/inspections", {"kind": "plan", "version": 3}, 400, "NU-9312"),
-        ("POST", "/v1/inspections", {"kind": "plan", "heads": ["1:" + "a" * 16]}, 400, "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "plan", "chain_heads": ["1:" + "a" * 16]}, 400,
+         "NU-9312"),
         ("POST", "/v1/inspections", {"kind": "dossier", "retry": True}, 400, "NU-9312"),
         ("POST", "/v1/inspections", {"kind": "findings", "version": "3.3.0"}, 400, "NU-9312"),
-        ("POST", "/v1/inspections", {"kind": "proof", "heads": ["1:" + "a" * 16] * 21}, 400,
+        ("POST", "/v1/inspections", {"kind": "audit-log", "chain_heads": ["1:" + "a" * 16] * 21},
+         400,
          "NU-9312"),
-        ("POST", "/v1/inspections", {"kind": "proof", "heads": ["x"]}, 400, "NU-9312"),
-        ("POST", "/v1/inspections", {"kind": "proof", "heads": "1:" + "a" * 16}, 400, "NU-9312"),
-        ("POST", "/v1/inspections", {"kind": "way-back", "accept_loss": -1}, 400, "NU-9312"),
-        ("POST", "/v1/inspections", {"kind": "way-back", "accept_loss": True}, 400, "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "audit-log", "chain_heads": ["x"]}, 400, "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "audit-log", "chain_heads": "1:" + "a" * 16}, 400,
+         "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "rollback-plan", "accept_loss": -1}, 400, "NU-9312"),
+        ("POST", "/v1/inspections", {"kind": "rollback-plan", "accept_loss": True}, 400, "NU-9312"),
         ("POST", "/v1/inspections", {"kind": "support-bundle", "show": ["../x"]}, 400, "NU-9312"),
         ("POST", "/v1/inspections", {"kind": "support-bundle", "show": ["/etc/shadow"]}, 400,
          "NU-9312"),
@@ -143,7 +146,7 @@ def test_who_may_not_have_a_bundle_made_may_not_fetch_one(counter: Counter) -> N
         ("POST", "/v1/inspections", {"kind": "support-bundle", "output": "/x"}, 400, "NU-9312"),
         ("POST", "/v1/inspections", {"kind": "plan", "language": "xx"}, 400, "NU-9312"),
         ("POST", "/v1/orders", {"kind": "self-update", "version": "--from"}, 400, "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "self-update", "of": "rollback"}, 400, "NU-9312"),
+        ("POST", "/v1/orders", {"kind": "self-update", "change_kind": "rollback"}, 400, "NU-9312"),
         ("POST", "/v1/orders", {"kind": "self-update", "undoes": "abcdefgh"}, 400, "NU-9312"),
     ],
 )  # fmt: skip
@@ -164,13 +167,13 @@ def test_what_is_refused_reaches_nobody(
 def test_an_open_change_is_told_at_once(counter: Counter) -> None:
     counter.site.open_change()
     counter.inspector.door.clear()  # whoever began would wait
-    for address in ("/v1/plan", "/v1/dossier", "/v1/way-back", "/v1/findings"):
+    for address in ("/v1/plan", "/v1/dossier", "/v1/rollback-plan", "/v1/findings"):
         answer = counter.ask("GET", address, user=READER)
         assert (answer.status, answer.code) == (409, "NU-6005"), answer.content
-        assert CHANGE.id in answer.document["error"]["what"]
+        assert CHANGE.id in answer.document["error"]["title"]
     for kind in InspectionKind:
         answer = counter.ask("POST", "/v1/inspections", {"kind": kind.value}, OPERATOR)
-        assert answer.status == (202 if kind is InspectionKind.PROOF else 409), kind
+        assert answer.status == (202 if kind is InspectionKind.AUDIT_LOG else 409), kind
     counter.inspector.door.set()
 
 
@@ -190,7 +193,7 @@ def test_one_that_takes_longer_tells_its_number(
     assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "NU-9329", "5")
     number = answer.document["error"]["values"]["number"]
     seen = counter.ask("GET", f"/v1/inspections/{number}", user=APPROVER).document
-    assert (seen["who"], seen["result"], seen["ended_at"]) == (READER, None, None)
+    assert (seen["actor"], seen["result"], seen["ended_at"]) == (READER, None, None)
     counter.inspector.door.set()
     found = counter.ask("GET", f"/v1/inspections/{number}?wait=30", user=APPROVER).document
     assert found["result"]["document"]["healthy"] is True
@@ -203,7 +206,7 @@ def test_one_that_takes_longer_tells_its_number(
         (OverflowError(), 500, "NU-9327"),
         (WorkerResult(137, {}), 500, "NU-9328"),
         (
-            WorkerResult(3, {"error": {"code": "NU-9323", "what": "w", "remedy": "r"}}),
+            WorkerResult(3, {"error": {"code": "NU-9323", "title": "w", "remedy": "r"}}),
             409,
             "NU-9323",
         ),
@@ -291,7 +294,7 @@ def test_a_bundle_with_a_value_of_a_database_gives_no_text(counter: Counter) -> 
     """That the process gives none is held elsewhere; here, that it stays so."""
     leaking: dict[str, Any] = {
         "parts": {}, "shown": {}, "leaks": [{"part": "log.txt", "column": "cases: a.b"}],
-        "not_compared_with": {}, "archive": None, "words": [],
+        "not_compared_with": {}, "archive": None, "lines": [],
     }  # fmt: skip
     counter.inspector.found = WorkerResult(3, leaking)
     number = counter.ask("POST", "/v1/inspections", {"kind": "support-bundle"}).document["id"]
@@ -303,7 +306,7 @@ def test_renewing_the_agent_is_an_order(counter: Counter) -> None:
     given = counter.ask(
         "POST", "/v1/orders", {"kind": "self-update", "version": "0.2"}, OPERATOR
     ).document
-    assert (given["kind"], given["data"], given["who"]) == (
+    assert (given["kind"], given["data"], given["actor"]) == (
         "self-update", {"version": "0.2"}, OPERATOR,
     )  # fmt: skip
     twice = counter.ask("POST", "/v1/orders", {"kind": "self-update"}, OPERATOR)
@@ -316,6 +319,6 @@ def test_renewing_the_agent_is_an_order(counter: Counter) -> None:
 
 def test_after_the_end_nobody_looks(counter: Counter) -> None:
     counter.inspections.close()
-    answer = counter.ask("GET", "/v1/proof", user=READER)
+    answer = counter.ask("GET", "/v1/audit-log", user=READER)
     assert (answer.status, answer.code) == (409, "NU-9325")
     assert counter.inspector.asked == []

@@ -29,8 +29,8 @@ def settings_of(counter: Counter) -> dict[str, dict[str, Any]]:
 def test_the_settings_in_force(counter: Counter) -> None:
     found = settings_of(counter)
     assert found["site.id"]["value"] == "ke-1"
-    assert (found["site.id"]["chosen"], found["keep.slots"]["chosen"]) == (True, False)
-    assert found["keep.slots"]["value"] == 2
+    assert (found["site.id"]["explicit"], found["retention.slots"]["explicit"]) == (True, False)
+    assert found["retention.slots"]["value"] == 2
     assert not any(isinstance(row["value"], dict) for row in found.values())
 
 
@@ -46,12 +46,12 @@ def test_no_secret_is_told(counter: Counter) -> None:
     assert b"ann:" not in answer.content
     found = settings_of(counter)
     assert found["feed.urls"] == {
-        "table": "feed", "name": "urls", "value": ["https://feed.example/x"], "chosen": True,
-        "hidden": True,
+        "table": "feed", "name": "urls", "value": ["https://feed.example/x"],
+        "explicit": True, "redacted": True,
     }  # fmt: skip
     hidden = found["application.environment.TOKEN"]
-    assert (hidden["value"], hidden["hidden"]) == (None, True)
-    assert found["application.health_headers.X-Key"]["hidden"]
+    assert (hidden["value"], hidden["redacted"]) == (None, True)
+    assert found["application.health_headers.X-Key"]["redacted"]
 
 
 def test_arguments_of_commands_are_not_told() -> None:
@@ -59,7 +59,7 @@ def test_arguments_of_commands_are_not_told() -> None:
     given = {"application": {"parts": [{"start": words}], "version_command": words}}
     rows = list(list_settings(given, given))
     assert [row.table for row in rows] == ["application.parts.1", "application"]
-    assert all((row.value, row.hidden) == (["run"], True) for row in rows)
+    assert all((row.value, row.redacted) == (["run"], True) for row in rows)
 
 
 def test_settings_that_cannot_be_used_are_refused(counter: Counter) -> None:
@@ -79,8 +79,8 @@ def test_who_has_said_yes_and_who_may(counter: Counter, monkeypatch: pytest.Monk
     counter.know(NEXT)
     before = counter.ask("GET", "/v1/approvals", user=READER).document
     assert before == {
-        "needed": 2, "group": APPROVER, "members": ["amina", "zoe"],
-        "you": {"who": READER, "may": False},
+        "required_approvals": 2, "group": APPROVER, "members": ["amina", "zoe"],
+        "you": {"name": READER, "may": False},
         "upgrade": {
             "version": "3.3.0", "binding": BINDING, "approvals": [], "missing": 2, "yours": False,
         },
@@ -89,14 +89,14 @@ def test_who_has_said_yes_and_who_may(counter: Counter, monkeypatch: pytest.Monk
     assert counter.ask("POST", "/v1/approvals", {"binding": BINDING}, APPROVER).status == 201
     after = counter.ask("GET", "/v1/approvals", user=APPROVER).document
     assert (after["upgrade"]["missing"], after["upgrade"]["yours"]) == (1, True)
-    assert [one["who"] for one in after["upgrade"]["approvals"]] == [APPROVER]
-    assert after["you"] == {"who": APPROVER, "may": True}
+    assert [one["actor"] for one in after["upgrade"]["approvals"]] == [APPROVER]
+    assert after["you"] == {"name": APPROVER, "may": True}
     assert not counter.ask("GET", "/v1/approvals", user=READER).document["upgrade"]["yours"]
     assert not counter.ask("GET", "/v1/approvals").document["you"]["may"], "root counts as nobody"
 
 
 def test_nothing_to_say_yes_to(counter: Counter) -> None:
-    for known in (None, Assessment(event=0, current="3.2.4")):
+    for known in (None, Assessment(last_event=0, current="3.2.4")):
         counter.know(known)
         document = counter.ask("GET", "/v1/approvals", user=READER).document
         assert (document["upgrade"], document["rollback"]) == (None, None)

@@ -39,7 +39,7 @@ def test_roles(
 
 def test_a_number_without_a_name_may_nothing() -> None:
     unknown = identify_caller(987_654_321, SETTINGS)
-    assert (unknown.person.who, unknown.roles) == ("uid 987654321", frozenset())
+    assert (unknown.actor.name, unknown.roles) == ("uid 987654321", frozenset())
 
 
 def test_a_user_of_this_machine() -> None:

@@ -87,14 +87,16 @@ def test_many_events_come_whole_and_in_order(counter: Counter) -> None:
 
 def test_progress_comes_as_it_is_told(counter: Counter) -> None:
     stream = messages(EventStreams(counter.context).open_stream(request("0")))
-    nothing = {"action": None, "why": None, "looked_at": None, "running": None}
+    nothing = {"action": None, "reason": None, "status_read_at": None, "running": None}
     assert next(stream) == ("service", nothing)
     snapshots = counter.snapshots
-    snapshots.handle_event(ServiceEvent("next", {"action": "upgrade", "why": LazyText("because")}))
+    snapshots.handle_event(
+        ServiceEvent("next", {"action": "upgrade", "reason": LazyText("because")})
+    )
     snapshots.record_start(["upgrade"])
     snapshots.record_progress(ProgressUpdate("uploading {name}", {"name": "cases"}, 3, 9))
     running = next(stream)[1]["running"]
-    assert running["words"] == ["upgrade"]
+    assert running["command"] == ["upgrade"]
     assert running["progress"] == {
         "tell": "uploading {name}", "values": {"name": "cases"}, "done": 3, "total": 9,
     }  # fmt: skip
@@ -105,13 +107,13 @@ def test_progress_comes_as_it_is_told(counter: Counter) -> None:
 def test_a_look_that_decides_the_same_again_is_told_all_the_same(counter: Counter) -> None:
     """So that who gave an order meanwhile knows whether the reason is an answer to it."""
     snapshots = counter.snapshots
-    snapshots.handle_event(ServiceEvent("next", {"action": "wait", "why": LazyText("because")}))
+    snapshots.handle_event(ServiceEvent("next", {"action": "wait", "reason": LazyText("because")}))
     stream = messages(EventStreams(counter.context).open_stream(request("0")))
-    assert next(stream)[1]["looked_at"] is None
+    assert next(stream)[1]["status_read_at"] is None
     at = datetime(2026, 11, 27, 8, tzinfo=UTC)
     snapshots.handle_event(ServiceEvent("looked", {"action": "wait", "at": at}))
     told = next(stream)[1]
-    assert (told["why"], told["looked_at"]) == ("because", "2026-11-27T08:00:00Z")
+    assert (told["reason"], told["status_read_at"]) == ("because", "2026-11-27T08:00:00Z")
 
 
 def test_a_sign_of_life(counter: Counter) -> None:

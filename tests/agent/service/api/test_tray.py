@@ -37,12 +37,12 @@ def test_what_lies_there_is_shown_to_who_may_look(laid: Counter) -> None:
     assert (found["directory"], found["more"]) == (str(laid.site.state / "tray"), 0)
     rows = {row.pop("name"): row for row in found["files"]}
     assert rows["ke.ncen"]["size_bytes"] == 6
-    assert (rows["ke.ncen"]["yours"], rows["ke.ncen"]["why_not"]) == (True, None)
-    assert (rows["away.ncen"]["yours"], rows["away.ncen"]["why_not"]) == (
+    assert (rows["ke.ncen"]["yours"], rows["ke.ncen"]["refused_because"]) == (True, None)
+    assert (rows["away.ncen"]["yours"], rows["away.ncen"]["refused_because"]) == (
         False, "it is no plain file",
     )  # fmt: skip
     french = laid.ask("GET", "/v1/tray", user=ME, HTTP_ACCEPT_LANGUAGE="fr").document["files"]
-    assert "ce n'est pas un simple fichier" in [row["why_not"] for row in french]
+    assert "ce n'est pas un simple fichier" in [row["refused_because"] for row in french]
     for user in (READER, OPERATOR, APPROVER):
         assert laid.ask("GET", "/v1/tray", user=user).status == 200
     assert laid.ask("GET", "/v1/tray", user=NOBODY).status == 403
@@ -60,7 +60,7 @@ def test_an_import_is_an_order(laid: Counter) -> None:
     assert order(laid, "ke.ncen") == (409, "NU-9318")
     with Journal.open(laid.site.journal) as journal:
         (given,) = JobQueue(journal).list_unfinished()
-    assert (given.kind, given.person.uid) == (JobKind.IMPORT, ME)
+    assert (given.kind, given.actor.uid) == (JobKind.IMPORT, ME)
     assert given.data == {"file": "ke.ncen", "dry_run": True}
     assert len(laid.woken) == 1
 

@@ -34,17 +34,32 @@ from tests.support.simulated_site import PLACES
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
 CALM = SiteStatus(
-    NOW, PLACES, current="3.2.4", journal=JournalSnapshot(event=1), rehearsals=(), view=None,
-    service_state=ServiceState(), agent=None, expiries={}, free_percent={"state": 50.0},
-)  # fmt: skip
+    NOW,
+    PLACES,
+    current="3.2.4",
+    journal=JournalSnapshot(last_event=1),
+    rehearsals=(),
+    feed_view=None,
+    service_state=ServiceState(),
+    agent=None,
+    expiries={},
+    free_percent={"state": 50.0},
+)
 BINDING = "b" * 64
 NEXT = Assessment(
-    event=1, current="3.2.4", target="3.3.0", rehearsed=RehearsalStatus.PASSED, binding=BINDING
+    last_event=1,
+    current="3.2.4",
+    target="3.3.0",
+    rehearsal_status=RehearsalStatus.PASSED,
+    binding=BINDING,
 )
 LIST = FeedSummary(NOW - DAY, NOW + 30 * DAY, 1, ("3.3.0",), ())
 COMMIT = {StepName.COMMIT: StepRecord(StepName.COMMIT, StepState.DONE, NOW, NOW)}
 
-OPENED = {**COMMIT, StepName.OPEN: StepRecord(StepName.OPEN, StepState.DONE, NOW, NOW)}
+OPENED = {
+    **COMMIT,
+    StepName.MAINTENANCE_OFF: StepRecord(StepName.MAINTENANCE_OFF, StepState.DONE, NOW, NOW),
+}
 
 
 def change(state: ChangeState, **more: object) -> Change:
@@ -53,7 +68,7 @@ def change(state: ChangeState, **more: object) -> Change:
 
 def at(**facts: Any) -> SiteStatus:
     """The calm site, but for this in its journal."""
-    return replace(CALM, journal=JournalSnapshot(event=1, **facts))
+    return replace(CALM, journal=JournalSnapshot(last_event=1, **facts))
 
 
 def awaiting(assessment: Assessment = NEXT, status: SiteStatus = CALM) -> SiteStatus:
@@ -85,23 +100,23 @@ def met(state: AvailabilityState, *, status: SiteStatus = CALM, **more: Any) -> 
     return replace(status, availability=Availability(state, **more))
 
 
-DOWN, BROKEN = AvailabilityState.NOT_RUNNING, AvailabilityState.NOT_WORKING
+DOWN, BROKEN = AvailabilityState.NOT_RUNNING, AvailabilityState.UNHEALTHY
 
 
 @pytest.mark.parametrize(
     ("status", "down"),
     [
         (CALM, None),
-        (met(AvailabilityState.WORKS), False),
+        (met(AvailabilityState.AVAILABLE), False),
         (met(AvailabilityState.UNKNOWN), None),
         (met(AvailabilityState.MAINTENANCE), None),
         (met(DOWN), True),
         (met(BROKEN), True),
-        (met(DOWN, asked_to_stop=False), True),
-        (met(DOWN, asked_to_stop=True), None),
-        (met(DOWN, status=at(change=change(ChangeState.RUNNING))), None),
-        (met(BROKEN, status=at(change=change(ChangeState.COMMITTED))), None),
-        (met(BROKEN, status=at(change=change(ChangeState.COMMITTED, steps=OPENED))), True),
+        (met(DOWN, stopped_on_request=False), True),
+        (met(DOWN, stopped_on_request=True), None),
+        (met(DOWN, status=at(open_change=change(ChangeState.RUNNING))), None),
+        (met(BROKEN, status=at(open_change=change(ChangeState.COMMITTED))), None),
+        (met(BROKEN, status=at(open_change=change(ChangeState.COMMITTED, steps=OPENED))), True),
         (
             met(DOWN, status=replace(CALM, journal=JournalUnreadableError(path="j", reason="x"))),
             True,
@@ -120,9 +135,20 @@ def test_an_outage_is_told_once_and_its_end_once() -> None:
     since: datetime | None = None
     said: list[list[str]] = []
     for minutes, state in enumerate(
-        (DOWN, AvailabilityState.WORKS, DOWN, BROKEN, BROKEN, DOWN, AvailabilityState.MAINTENANCE,
-         AvailabilityState.UNKNOWN, DOWN, AvailabilityState.WORKS, AvailabilityState.WORKS)
-    ):  # fmt: skip
+        (
+            DOWN,
+            AvailabilityState.AVAILABLE,
+            DOWN,
+            BROKEN,
+            BROKEN,
+            DOWN,
+            AvailabilityState.MAINTENANCE,
+            AvailabilityState.UNKNOWN,
+            DOWN,
+            AvailabilityState.AVAILABLE,
+            AvailabilityState.AVAILABLE,
+        )
+    ):
         now = replace(met(state), now=NOW + timedelta(minutes=minutes))
         down = is_unplanned_outage(now)
         since = since if down is None else (since or now.now) if down else None
@@ -139,119 +165,119 @@ ROWS = (
     Row("all is well", CALM, ()),
     Row(
         "a release that is not rehearsed yet",
-        awaiting(replace(NEXT, rehearsed=RehearsalStatus.MISSING, binding="")),
+        awaiting(replace(NEXT, rehearsal_status=RehearsalStatus.MISSING, binding="")),
         (NotificationKind.AVAILABLE,),
     ),
     Row(
         "one that waits for people",
         awaiting(),
-        (NotificationKind.AVAILABLE, NotificationKind.WAITS),
+        (NotificationKind.AVAILABLE, NotificationKind.WAITING_FOR_APPROVAL),
     ),
     Row(
         "nobody has to approve",
         awaiting(),
         (NotificationKind.AVAILABLE,),
-        AlertSettings(automatic=True),
+        AlertSettings(approves_automatically=True),
     ),
     Row(
         "the service only tells",
         awaiting(),
         (NotificationKind.AVAILABLE,),
-        AlertSettings(self_starting=False),
+        AlertSettings(starts_automatically=False),
     ),
     Row("held", awaiting(status=at(holds=(HOLD,))), (NotificationKind.AVAILABLE,)),
     Row(
         "an approval that holds no longer",
-        awaiting(replace(NEXT, voids=(LazyText("the schema changed"),), binding="")),
+        awaiting(replace(NEXT, void_reasons=(LazyText("the schema changed"),), binding="")),
         (NotificationKind.AVAILABLE, NotificationKind.APPROVAL_VOID),
     ),
     Row(
         "the window comes",
         chosen(12),
-        (NotificationKind.AVAILABLE, NotificationKind.WINDOW),
+        (NotificationKind.AVAILABLE, NotificationKind.UPGRADE_UPCOMING),
     ),
     Row(
         "but not yet",
         chosen(13),
         (NotificationKind.AVAILABLE,),
     ),
-    Row("lists are fresh", replace(CALM, view=LIST), ()),
+    Row("lists are fresh", replace(CALM, feed_view=LIST), ()),
     Row(
         "lists lapse soon",
-        replace(CALM, view=replace(LIST, expires_at=NOW + 4 * DAY)),
-        (NotificationKind.FEED_LAPSING,),
+        replace(CALM, feed_view=replace(LIST, expires_at=NOW + 4 * DAY)),
+        (NotificationKind.FEED_EXPIRING,),
     ),
     Row(
         "lists have lapsed",
-        replace(CALM, view=replace(LIST, expires_at=NOW)),
-        (NotificationKind.FEED_STALE,),
+        replace(CALM, feed_view=replace(LIST, expires_at=NOW)),
+        (NotificationKind.FEED_EXPIRED,),
     ),
     Row(
         "what runs was withdrawn",
-        replace(CALM, view=replace(LIST, withdrawn=("3.2.4",))),
-        (NotificationKind.WITHDRAWN,),
+        replace(CALM, feed_view=replace(LIST, withdrawn=("3.2.4",))),
+        (NotificationKind.RELEASE_WITHDRAWN,),
     ),
-    Row("another was", replace(CALM, view=replace(LIST, withdrawn=("3.2.3",))), ()),
+    Row("another was", replace(CALM, feed_view=replace(LIST, withdrawn=("3.2.3",))), ()),
     Row(
         "a full disk",
         replace(CALM, free_percent={"state": 50.0, "slots": 9.9}),
-        (NotificationKind.DISK,),
+        (NotificationKind.DISK_SPACE_LOW,),
     ),
     Row(
         "the journal cannot be read",
         replace(CALM, journal=JournalUnreadableError(path="j", reason="x")),
-        (NotificationKind.NEEDS_PERSON,),
+        (NotificationKind.INTERVENTION_REQUIRED,),
     ),
-    Row("a change runs", at(change=change(ChangeState.RUNNING)), ()),
+    Row("a change runs", at(open_change=change(ChangeState.RUNNING)), ()),
     Row(
         "manual intervention required",
-        at(change=change(ChangeState.STUCK)),
-        (NotificationKind.NEEDS_PERSON,),
+        at(open_change=change(ChangeState.STUCK)),
+        (NotificationKind.INTERVENTION_REQUIRED,),
     ),
     Row(
         "a release turned bad, and a person decides",
-        at(change=change(ChangeState.COMMITTED, steps=COMMIT), bad_releases=(BAD,)),
-        (NotificationKind.NEEDS_PERSON,),
-        AlertSettings(only_reports=True),
+        at(open_change=change(ChangeState.COMMITTED, steps=COMMIT), bad_releases=(BAD,)),
+        (NotificationKind.INTERVENTION_REQUIRED,),
+        AlertSettings(reports_only=True),
     ),
     Row(
         "or the agent goes back by itself",
-        at(change=change(ChangeState.COMMITTED, steps=COMMIT), bad_releases=(BAD,)),
+        at(open_change=change(ChangeState.COMMITTED, steps=COMMIT), bad_releases=(BAD,)),
         (),
     ),
     Row(
         "a rollback would lose records",
         at(
             change=change(ChangeState.COMMITTED, steps=COMMIT),
-            facts=ChangeFacts(waits_for_person=True),
+            facts=ChangeFacts(needs_operator=True),
             bad_releases=(BAD,),
         ),
-        (NotificationKind.NEEDS_PERSON,),
+        (NotificationKind.INTERVENTION_REQUIRED,),
     ),
     Row(
         "a rollback turned bad",
         at(
             change=change(ChangeState.COMMITTED, steps=COMMIT),
-            facts=ChangeFacts(waits_for_person=True),
+            facts=ChangeFacts(needs_operator=True),
         ),
-        (NotificationKind.NEEDS_PERSON,),
+        (NotificationKind.INTERVENTION_REQUIRED,),
     ),
     Row(
         "what turned bad could not be taken back",
         at(owed=PendingRollback(change(ChangeState.FINISHED), MAX_ATTEMPTS)),
-        (NotificationKind.NEEDS_PERSON,),
+        (NotificationKind.INTERVENTION_REQUIRED,),
     ),
     Row("or is tried again", at(owed=PendingRollback(change(ChangeState.FINISHED), 1)), ()),
     Row(
         "people left it, so they are asked",
-        awaiting(replace(NEXT, left=True)),
-        (NotificationKind.AVAILABLE, NotificationKind.WAITS),
-        AlertSettings(automatic=True),
+        awaiting(replace(NEXT, was_rolled_back=True)),
+        (NotificationKind.AVAILABLE, NotificationKind.WAITING_FOR_APPROVAL),
+        AlertSettings(approves_automatically=True),
     ),
     Row(
         "an agent was given up",
-        replace(CALM, agent=AgentSelection("1.0", bad={"1.1": FailedAgent(1, NOW)})),
-        (NotificationKind.AGENT_RETURNED,),
+        replace(CALM, agent=AgentSelection("1.0", failed={"1.1": FailedAgent(1, NOW)})),
+        (NotificationKind.AGENT_REVERTED,),
     ),
 )
 
@@ -272,22 +298,24 @@ def test_what_is_told_and_that_it_is_told_once(row: Row) -> None:
 
 
 def test_people_still_needed_are_told_as_they_become_fewer() -> None:
-    limits = AlertSettings(approvals=2)
+    limits = AlertSettings(required_approvals=2)
     _, told = detect_new_conditions(awaiting(), limits, {})
     news, _ = detect_new_conditions(awaiting(status=at(approvals=(YES,))), limits, told)
-    assert [(n.kind, n.values["missing"]) for n in news] == [(NotificationKind.WAITS, 1)]
+    assert [(n.kind, n.values["missing"]) for n in news] == [
+        (NotificationKind.WAITING_FOR_APPROVAL, 1)
+    ]
 
 
 def test_nobody_is_asked_to_approve_what_was_found_before_the_last_event() -> None:
     # 3.3.0 was installed, or failed, a moment ago, and the service has not looked since.
-    behind = replace(CALM, journal=JournalSnapshot(event=2))
+    behind = replace(CALM, journal=JournalSnapshot(last_event=2))
     _, told = detect_new_conditions(awaiting(replace(NEXT, binding="")), AlertSettings(), {})
     news, still = detect_new_conditions(awaiting(status=behind), AlertSettings(), told)
     assert news == ()
     assert still == told == {NotificationKind.AVAILABLE: "3.3.0"}
-    seen = awaiting(replace(NEXT, event=2), behind)
+    seen = awaiting(replace(NEXT, last_event=2), behind)
     assert [one.kind for one in detect_new_conditions(seen, AlertSettings(), still)[0]] == [
-        NotificationKind.WAITS
+        NotificationKind.WAITING_FOR_APPROVAL
     ]
 
 
@@ -314,11 +342,13 @@ def test_a_disk_at_the_bound_is_not_told_again_and_again() -> None:
 
 
 def test_a_second_agent_that_is_given_up_is_told_alone() -> None:
-    one = replace(CALM, agent=AgentSelection("1.0", bad={"1.1": FailedAgent(1, NOW)}))
+    one = replace(CALM, agent=AgentSelection("1.0", failed={"1.1": FailedAgent(1, NOW)}))
     _, told = detect_new_conditions(one, AlertSettings(), {})
     two = replace(
         CALM,
-        agent=AgentSelection("1.0", bad={"1.1": FailedAgent(1, NOW), "1.2": FailedAgent(1, NOW)}),
+        agent=AgentSelection(
+            "1.0", failed={"1.1": FailedAgent(1, NOW), "1.2": FailedAgent(1, NOW)}
+        ),
     )
     news, _ = detect_new_conditions(two, AlertSettings(), told)
     assert [n.values["version"] for n in news] == ["1.2"]

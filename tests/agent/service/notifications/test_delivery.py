@@ -32,11 +32,11 @@ AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PASSWORD, SECRET = "correct horse 'battery\"", "0123456789abcdef"
 UPGRADED = Notification.create(
     "event 7", NotificationKind.UPGRADED, AT, change="abcdefgh", from_="3.2.4", version="3.3.0",
-    low_s=200.0, high_s=300.0, stop_s=250.0,
+    low_s=200.0, high_s=300.0, downtime_s=250.0,
 )  # fmt: skip
 FAILED = Notification.create(
     "event 9",
-    NotificationKind.FAILED,
+    NotificationKind.UPGRADE_FAILED,
     AT,
     change="abcdefgh",
     from_="3.2.4",
@@ -50,7 +50,7 @@ def order(way: str, *news: Notification, left_out: int = 0) -> dict[str, object]
         "way": way,
         "id": "0123abcd",
         "left_out": left_out,
-        "head": "",
+        "chain_head": "",
         "news": [item.to_json() for item in news],
     }
 
@@ -223,8 +223,8 @@ def test_a_webhook_is_signed_and_holds_values_and_words(
     assert document["site"] == "ke-1"
     (item,) = document["news"]
     assert item["kind"] == "upgraded"
-    assert item["values"]["stop_s"] == 250.0
-    assert item["words"][0] == "Upgrade from 3.2.4 to 3.3.0 completed"
+    assert item["values"]["downtime_s"] == 250.0
+    assert item["lines"][0] == "Upgrade from 3.2.4 to 3.3.0 completed"
 
 
 @dataclass(frozen=True)
@@ -305,9 +305,9 @@ def test_a_credential_of_systemd_serves_as_the_secret(
     "bad",
     [
         {},
-        {"way": "mail", "id": "x", "left_out": 0, "head": "", "news": []},
-        {"way": "pigeon", "id": "x", "left_out": 0, "head": "", "news": [UPGRADED.to_json()]},
-        {"way": "mail", "id": "x", "left_out": 0, "head": "", "news": [{"kind": "gossip"}]},
+        {"way": "mail", "id": "x", "left_out": 0, "chain_head": "", "news": []},
+        {"way": "pigeon", "id": "x", "left_out": 0, "chain_head": "", "news": [UPGRADED.to_json()]},
+        {"way": "mail", "id": "x", "left_out": 0, "chain_head": "", "news": [{"kind": "gossip"}]},
     ],
 )
 def test_an_order_that_is_none_is_refused(site: TrialSite, bad: dict[str, object]) -> None:

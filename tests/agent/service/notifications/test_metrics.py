@@ -42,14 +42,16 @@ FULL = SiteStatus(
     current="3.2.4",
     availability=Availability(AvailabilityState.MAINTENANCE),
     journal=JournalSnapshot(
-        event=42,
-        change=STUCK,
+        last_event=42,
+        open_change=STUCK,
         holds=(HoldRecord(1, "fair", "amina", NOW),),
         bad_releases=(FailedReleaseRecord("ncen", "3.3.0", "NU-4150", 1, NOW),),
     ),
-    last_stop=LastDowntime(17.5, 10.0, 20.0),
-    service_state=ServiceState(Assessment(event=42, target="3.4.0")),
-    view=FeedSummary(NOW - timedelta(hours=1), NOW + timedelta(days=3), 7, ("3.4.0",), ("3.2.4",)),
+    last_downtime=LastDowntime(17.5, 10.0, 20.0),
+    service_state=ServiceState(Assessment(last_event=42, target="3.4.0")),
+    feed_view=FeedSummary(
+        NOW - timedelta(hours=1), NOW + timedelta(days=3), 7, ("3.4.0",), ("3.2.4",)
+    ),
     expiries={"timestamp": NOW + timedelta(days=1), "root": NOW + timedelta(days=300)},
     free_percent={"state": 12.5},
 )
@@ -85,7 +87,7 @@ def test_every_figure_is_there_and_is_what_it_says(site: TrialSite) -> None:
     assert value("disk_free_ratio", place="state") == 0.125
     assert value("release_withdrawn") == 1
     assert value("officers_state", state="maintenance") == 1
-    assert value("officers_state", state="works") == 0
+    assert value("officers_state", state="available") == 0
 
 
 def test_what_is_not_known_is_left_out_and_not_guessed(site: TrialSite) -> None:

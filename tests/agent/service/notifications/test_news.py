@@ -45,7 +45,7 @@ def test_what_may_be_told_is_told() -> None:
 
 
 def test_a_file_that_was_altered_tells_no_more() -> None:
-    data = Notification.create("n", NotificationKind.FAILED, AT, version="3.3.0").to_json()
+    data = Notification.create("n", NotificationKind.UPGRADE_FAILED, AT, version="3.3.0").to_json()
     data["values"] = {"version": "3.3.0", "code": "Amina", "name": "Amina"}
     assert Notification.from_json(data).values == {"version": "3.3.0"}
 
@@ -63,7 +63,9 @@ def test_a_code_is_explained_without_the_values_of_the_error() -> None:
     assert "{" not in str(known[0])
     assert explain_code("NU-0000") is None
     said = format_notification(
-        Notification.create("n", NotificationKind.FAILED, AT, code="NU-0000"), UTC, explain_code
+        Notification.create("n", NotificationKind.UPGRADE_FAILED, AT, code="NU-0000"),
+        UTC,
+        explain_code,
     )
     assert "NU-0000" in str(said[1])
 
@@ -72,7 +74,7 @@ def test_a_code_is_explained_without_the_values_of_the_error() -> None:
 def test_a_reason_whose_values_are_not_told_is_no_half_sentence(code: str) -> None:
     """Seen: "Reason NU-6008: … … did not become healthy in … seconds: …"."""
     said = format_notification(
-        Notification.create("n", NotificationKind.FAILED, AT, version="3.3.0", code=code),
+        Notification.create("n", NotificationKind.UPGRADE_FAILED, AT, version="3.3.0", code=code),
         UTC,
         explain_code,
     )
@@ -83,7 +85,13 @@ def test_a_reason_whose_values_are_not_told_is_no_half_sentence(code: str) -> No
 
 def test_times_are_those_of_the_site() -> None:
     news = Notification.create(
-        "n", NotificationKind.WINDOW, AT, version="3.3.0", at_=AT.isoformat(), low_s=60, high_s=90
+        "n",
+        NotificationKind.UPGRADE_UPCOMING,
+        AT,
+        version="3.3.0",
+        at_=AT.isoformat(),
+        low_s=60,
+        high_s=90,
     )
     reader = MessageContext("ke-1", "en", ZoneInfo("Africa/Nairobi"))
     letter = compose_message("id", [news], 0, reader, explain_code)

@@ -35,9 +35,9 @@ from tests.agent.cli.site import CHANGE, TrialSite
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 NOTIFY = """
 [notify]
-gather_s = 0
-disk_percent = 0
-per_hour = 60
+batch_s = 0
+min_free_percent = 0
+max_per_hour = 60
 [notify.mail]
 host = "127.0.0.1"
 security = "none"
@@ -50,13 +50,13 @@ REPORT = RehearsalReport(
     sizes={"cases": 8192},
     hops=(
         RehearsedHop(
-            from_="3.2.4",
-            to="3.3.0",
+            from_version="3.2.4",
+            to_version="3.3.0",
             copy_s=1.0,
             migrate_s=2.0,
-            way_back=RollbackKind.KEEPS_RECORDS,
-            stop_s=DowntimeRange(10.0, 15.0, 20.0),
-            maps=(CodeMapResult("cites", "cases", 212, (("Amina", 3),)),),
+            rollback_path=RollbackKind.KEEPS_RECORDS,
+            downtime=DowntimeRange(10.0, 15.0, 20.0),
+            code_maps=(CodeMapResult("cites", "cases", 212, (("Amina", 3),)),),
             checks={"Amina": (1, 1)},
         ),
     ),
@@ -90,7 +90,7 @@ class Trial:
         return Notifier(
             self.site.config, load_config(self.site.config),
             send=self.send, now=lambda: self.now,
-            create_availability_reader=lambda *_: lambda: Availability(AvailabilityState.WORKS),
+            create_availability_reader=lambda *_: lambda: Availability(AvailabilityState.AVAILABLE),
         )  # fmt: skip
 
     def send(self, order: Mapping[str, Any]) -> str | None:
@@ -120,7 +120,7 @@ def test_a_message_when_the_application_goes_down_and_one_when_it_is_back(
 ) -> None:
     """Nobody changed anything, and nobody looks: they are told all the same."""
     trial = Trial(site)
-    heard = [Availability(AvailabilityState.WORKS)]
+    heard = [Availability(AvailabilityState.AVAILABLE)]
     notifier = Notifier(
         site.config, load_config(site.config), send=trial.send, now=lambda: trial.now,
         create_availability_reader=lambda *_: lambda: heard[0],
@@ -133,7 +133,7 @@ def test_a_message_when_the_application_goes_down_and_one_when_it_is_back(
         trial.now += timedelta(minutes=2)
         notifier.run_round()
     assert trial.kinds() == ["application-down"]
-    heard[0] = Availability(AvailabilityState.WORKS)
+    heard[0] = Availability(AvailabilityState.AVAILABLE)
     notifier.run_round()
     notifier.run_round()
     assert trial.kinds() == ["application-down", "application-up"]
@@ -165,36 +165,36 @@ def test_a_whole_upgrade_as_it_is_told(trial: Trial) -> None:
     teller.run_round()
     some_news(trial)
     teller.run_round()
-    trial.site.open_change(StepName.CLOSE, StepName.COMMIT, StepName.OPEN)
+    trial.site.open_change(StepName.MAINTENANCE_ON, StepName.COMMIT, StepName.MAINTENANCE_OFF)
     with trial.journal() as journal:
-        journal.store_facts(CHANGE.id, ChangeFacts(stop_s=17.5))
+        journal.store_facts(CHANGE.id, ChangeFacts(downtime_s=17.5))
     teller.run_round()
     with trial.journal() as journal:
         journal.set_change_state(CHANGE.id, ChangeState.FINISHED)
         journal.record_event(AGENT_CONFIRMED, version="1.1.0")
     teller.run_round()
-    assert trial.kinds() == ["rehearsed", "approved", "upgraded", "agent-renewed"]
+    assert trial.kinds() == ["rehearsed", "approved", "upgraded", "agent-updated"]
     first = trial.orders[0]["news"][0]["values"]
     assert first == {
         "from": "3.2.4", "version": "3.3.0", "low_s": 10.0, "high_s": 20.0,
         "mapped": 212, "unmapped": 3, "checks": 1,
     }  # fmt: skip
-    assert trial.orders[2]["news"][0]["values"]["stop_s"] == 17.5
+    assert trial.orders[2]["news"][0]["values"]["downtime_s"] == 17.5
     assert "Amina" not in repr(trial.orders)
 
 
 def test_a_failure_is_told_by_its_code_alone(trial: Trial) -> None:
-    trial.site.open_change(StepName.CLOSE)
+    trial.site.open_change(StepName.MAINTENANCE_ON)
     with trial.journal() as journal:
         journal.record_event(
             "step-failed", CHANGE.id, step="migrate", code="NU-4150", error="Amina"
         )
-        journal.set_change_state(CHANGE.id, ChangeState.UNDOING, error_code="NU-4150")
-        journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
+        journal.set_change_state(CHANGE.id, ChangeState.REVERTING, error_code="NU-4150")
+        journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
     trial.teller().run_round()
     (order,) = trial.orders
     (item,) = order["news"]
-    assert item["kind"] == "failed"
+    assert item["kind"] == "upgrade-failed"
     assert item["values"] == {
         "change": CHANGE.id, "from": "3.2.4", "version": "3.3.0", "code": "NU-4150"
     }  # fmt: skip
@@ -225,7 +225,7 @@ def test_a_yes_to_databases_as_they_are_is_told_as_that(trial: Trial) -> None:
         assert event.data["reason"] == why
     trial.teller().run_round()
     (item,) = trial.orders[0]["news"]
-    assert item["kind"] == "restore-agreed"
+    assert item["kind"] == "restore-approved"
     assert item["values"] == {"version": "3.2.4", "by": "amina"}
 
 
@@ -237,11 +237,11 @@ def test_going_back_names_the_code_of_what_it_leaves(trial: Trial) -> None:
                "to_version": "3.2.4"}
         )  # fmt: skip
         journal.begin_change(back)
-        journal.record_step(back.id, StepName.OPEN, StepState.INTENDED)
-        journal.record_step(back.id, StepName.OPEN, StepState.DONE)
+        journal.record_step(back.id, StepName.MAINTENANCE_OFF, StepState.INTENDED)
+        journal.record_step(back.id, StepName.MAINTENANCE_OFF, StepState.DONE)
     trial.teller().run_round()
     item = trial.orders[0]["news"][0]
-    assert (item["kind"], item["values"]["code"]) == ("went-back", "NU-6030")
+    assert (item["kind"], item["values"]["code"]) == ("rolled-back", "NU-6030")
     assert item["urgent"] is True
 
 
@@ -252,7 +252,7 @@ def test_going_back_that_was_undone_is_no_upgrade_that_failed(trial: Trial) -> N
                "to_version": "3.2.4"}
         )  # fmt: skip
         journal.begin_change(back)
-        journal.set_change_state(back.id, ChangeState.UNDONE, error_code="NU-4150")
+        journal.set_change_state(back.id, ChangeState.REVERTED, error_code="NU-4150")
     trial.teller().run_round()
     item = trial.orders[0]["news"][0]
     assert (item["kind"], item["urgent"]) == ("rollback-failed", True)
@@ -277,7 +277,7 @@ def test_a_kill_while_sending_neither_loses_nor_renames_a_message(
     # Where nobody knows whether it arrived it goes again, under the same number.
     tries = 2 if instant == "after" else 1
     assert [order["id"] for order in trial.orders[:tries]] == [trial.orders[0]["id"]] * tries
-    assert trial.kinds() == ["approved"] * tries + ["agent-renewed"]
+    assert trial.kinds() == ["approved"] * tries + ["agent-updated"]
 
 
 def test_a_kill_between_looking_and_keeping_tells_it_next_time(
@@ -322,7 +322,7 @@ def test_a_clock_that_was_set_back_delays_a_try_by_an_hour_at_most(trial: Trial)
 
 
 def test_a_state_that_lasts_is_told_once_also_after_a_restart(trial: Trial) -> None:
-    found = Assessment(event=1, current="3.2.4", target="3.3.0")
+    found = Assessment(last_event=1, current="3.2.4", target="3.3.0")
     ServiceStateFile(trial.service_state).save(ServiceState(assessment=found))
     for _ in range(3):
         trial.teller().run_round()
@@ -335,10 +335,10 @@ def test_a_journal_that_cannot_be_read_is_told_and_what_came_meanwhile_too(trial
     trial.site.journal.rename(aside)
     trial.site.journal.write_bytes(b"x" * 5000)
     trial.teller().run_round()
-    assert trial.kinds() == ["needs-person"]
+    assert trial.kinds() == ["intervention-required"]
     aside.rename(trial.site.journal)
     trial.teller().run_round()
-    assert trial.kinds() == ["needs-person", "approved"]
+    assert trial.kinds() == ["intervention-required", "approved"]
 
 
 def test_a_configuration_that_was_changed_counts_and_a_broken_one_does_not(trial: Trial) -> None:
@@ -348,14 +348,14 @@ def test_a_configuration_that_was_changed_counts_and_a_broken_one_does_not(trial
     some_news(trial)
     teller.run_round()
     assert trial.kinds() == ["approved"]
-    changed = whole.replace("gather_s = 0", 'gather_s = 0\nleave_out = ["approved"]')
+    changed = whole.replace("batch_s = 0", 'batch_s = 0\ndisabled_kinds = ["approved"]')
     trial.site.config.write_text(changed)
     some_news(trial, "3.4.0")
     with trial.journal() as journal:
         ApprovalStore(journal).add("1" * 64, "3.4.0", {}, Actor("bo", 1002))
         journal.record_event(AGENT_CONFIRMED, version="1.1.0")
     teller.run_round()
-    assert trial.kinds() == ["approved", "agent-renewed"]
+    assert trial.kinds() == ["approved", "agent-updated"]
 
 
 def test_another_journal_than_before_tells_nothing_old(trial: Trial) -> None:

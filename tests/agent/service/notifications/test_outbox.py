@@ -31,23 +31,23 @@ def news(
 def test_news_wait_on_each_way_until_they_were_told_there() -> None:
     box = Outbox(0).with_notifications(3, {}, [news(1), news(2)], WAYS)
     box = box.start_delivery("mail", ("event 1", "event 2")).mark_sent("mail", AT)
-    assert box.ways["mail"].waiting == ()
-    assert box.ways["webhook"].waiting == ("event 1", "event 2")
+    assert box.channels["mail"].pending == ()
+    assert box.channels["webhook"].pending == ("event 1", "event 2")
     box = box.start_delivery("webhook", ("event 2", "event 1")).mark_sent("webhook", AT)
-    assert box.news == {}
+    assert box.notifications == {}
 
 
 def test_a_message_keeps_its_number_and_content_over_tries() -> None:
     box = Outbox(0).with_notifications(1, {}, [news(1)], WAYS).start_delivery("mail", ("event 1",))
     again = box.mark_failed("mail", AT).with_notifications(2, {}, [news(2)], WAYS)
-    assert again.ways["mail"].message == box.ways["mail"].message
-    assert again.ways["mail"].compute_retry_time() == AT + timedelta(minutes=1)
+    assert again.channels["mail"].message == box.channels["mail"].message
+    assert again.channels["mail"].compute_retry_time() == AT + timedelta(minutes=1)
     done = again.mark_sent("mail", AT)
-    assert done.ways["mail"].waiting == ("event 2",)
-    assert done.ways["mail"].failures == 0
-    other = done.start_delivery("mail", ("event 2",)).ways["mail"].message
+    assert done.channels["mail"].pending == ("event 2",)
+    assert done.channels["mail"].failures == 0
+    other = done.start_delivery("mail", ("event 2",)).channels["mail"].message
     assert other is not None
-    assert other != box.ways["mail"].message
+    assert other != box.channels["mail"].message
 
 
 def test_the_same_news_twice_is_one() -> None:
@@ -56,7 +56,7 @@ def test_the_same_news_twice_is_one() -> None:
         .with_notifications(1, {}, [news(1)], WAYS)
         .with_notifications(1, {}, [news(1)], WAYS)
     )
-    assert box.ways["mail"].waiting == ("event 1",)
+    assert box.channels["mail"].pending == ("event 1",)
 
 
 def test_a_way_that_is_configured_no_more_keeps_nothing() -> None:
@@ -65,7 +65,7 @@ def test_a_way_that_is_configured_no_more_keeps_nothing() -> None:
         .with_notifications(1, {}, [news(1)], WAYS)
         .with_notifications(1, {}, [], ("mail",))
     )
-    assert set(box.ways) == {"mail"}
+    assert set(box.channels) == {"mail"}
 
 
 def test_what_nobody_took_is_given_up_and_counted() -> None:
@@ -75,23 +75,23 @@ def test_what_nobody_took_is_given_up_and_counted() -> None:
         .with_notifications(9, {}, [news(1, at=old), news(2)], ("mail",))
         .without_expired(AT)
     )
-    assert box.ways["mail"].waiting == ("event 2",)
-    assert box.ways["mail"].left_out == 1
+    assert box.channels["mail"].pending == ("event 2",)
+    assert box.channels["mail"].dropped == 1
     many = [
-        news(n, NotificationKind.FAILED if n == 0 else NotificationKind.AVAILABLE)
+        news(n, NotificationKind.UPGRADE_FAILED if n == 0 else NotificationKind.AVAILABLE)
         for n in range(MAX_PENDING + 5)
     ]
     box = Outbox(0).with_notifications(9, {}, many, ("mail",)).without_expired(AT)
-    assert len(box.ways["mail"].waiting) == MAX_PENDING
-    assert "event 0" in box.news
-    assert "event 1" not in box.news
-    assert box.ways["mail"].left_out == 5
+    assert len(box.channels["mail"].pending) == MAX_PENDING
+    assert "event 0" in box.notifications
+    assert "event 1" not in box.notifications
+    assert box.channels["mail"].dropped == 5
 
 
 def test_what_is_being_sent_is_not_given_up() -> None:
     box = Outbox(0).with_notifications(9, {}, [news(1, at=AT - MAX_AGE)], ("mail",))
     box = box.start_delivery("mail", ("event 1",)).without_expired(AT)
-    assert box.ways["mail"].waiting == ("event 1",)
+    assert box.channels["mail"].pending == ("event 1",)
 
 
 def test_the_file_gives_back_what_it_was_given(tmp_path: Path) -> None:
@@ -105,17 +105,18 @@ def test_the_file_gives_back_what_it_was_given(tmp_path: Path) -> None:
 
 
 #: As the agent before the one codec wrote it.
-STORED = """{"event": 7, "news": [
+STORED = """{"channels": {
+ "mail": {"dropped": 0, "failures": 1, "last_attempt_at": "2026-03-01T12:00:00+00:00",
+  "message": {"id": "1062533d2327f5ec988a8e8d2a227931", "notification_ids": ["event 2", "event 1"]},
+  "pending": ["event 1", "event 2"], "sent_at": []},
+ "webhook": {"dropped": 0, "failures": 0, "last_attempt_at": null, "message": null,
+  "pending": ["event 2"], "sent_at": ["2026-03-01T12:00:00+00:00"]}},
+ "last_event": 7, "notifications": [
  {"at": "2026-03-01T12:00:00+00:00", "id": "event 1", "kind": "available", "urgent": false,
   "values": {"version": "3.3.0"}},
  {"at": "2026-03-01T12:00:00+00:00", "id": "event 2", "kind": "release-withdrawn", "urgent": true,
   "values": {"version": "3.3.0"}}],
- "schema": 1, "told": {"available": "3.3.0"}, "ways": {
- "mail": {"failures": 1, "left_out": 0,
-  "message": {"id": "1062533d2327f5ec988a8e8d2a227931", "news": ["event 2", "event 1"]},
-  "sent": [], "tried_at": "2026-03-01T12:00:00+00:00", "waiting": ["event 1", "event 2"]},
- "webhook": {"failures": 0, "left_out": 0, "message": null,
-  "sent": ["2026-03-01T12:00:00+00:00"], "tried_at": null, "waiting": ["event 2"]}}}"""
+ "reported": {"available": "3.3.0"}, "schema": 1}"""
 
 
 def test_what_was_written_before_is_read_and_written_as_it_was(tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_what_was_written_before_is_read_and_written_as_it_was(tmp_path: Path) -
     path.write_text(STORED)
     box = OutboxFile(path).load()
     assert box is not None
-    assert box.ways["mail"].message == OutboxMessage(
+    assert box.channels["mail"].message == OutboxMessage(
         "1062533d2327f5ec988a8e8d2a227931", ("event 2", "event 1")
     )
     OutboxFile(path).save(box)
@@ -153,8 +154,8 @@ def test_a_message_whose_news_are_gone_is_none(tmp_path: Path) -> None:
         Outbox(0).with_notifications(1, {}, [news(1)], WAYS).start_delivery("mail", ("event 1",))
     )
     data = json.loads(path.read_text())
-    data["news"] = []
+    data["notifications"] = []
     path.write_text(json.dumps(data))
     box = file.load()
     assert box is not None
-    assert box.ways["mail"].message is None
+    assert box.channels["mail"].message is None

@@ -64,9 +64,10 @@ def running(site: TrialSite) -> Iterator[Service]:
 
 def configure(site: TrialSite, port: int) -> None:
     text = site.config.read_text() + (
-        f'[service]\nself_update = false\nsocket = "{site.root}/api.sock"\nread_group = "root"\n'
-        f'operate_group = "root"\napprove_group = "root"\n'
-        "[notify]\ngather_s = 0\ndisk_percent = 0\n"
+        f'[service]\nself_update = false\napi_socket = "{site.root}/api.sock"\n'
+        'viewer_group = "root"\n'
+        f'operator_group = "root"\napprover_group = "root"\n'
+        "[notify]\nbatch_s = 0\nmin_free_percent = 0\n"
         f'[notify.mail]\nhost = "127.0.0.1"\nport = {port}\nsecurity = "none"\ntimeout_s = 0.5\n'
         'sender = "a@example.org"\nto = ["b@example.org"]\n'
         f'[metrics]\nfile = "{site.root}/metrics.prom"\n'
@@ -139,7 +140,7 @@ def test_what_cannot_be_told_keeps_nothing_from_going_on(
         note(site, "1.1.0")
         service.wait_for("no metrics")
         service.wait_for("unreachable")
-        done = site.run("hold", "--reason", "fair", "--alone")
+        done = site.run("hold", "--reason", "fair", "--local")
         assert done.returncode == 0, done.stderr
         service.wait_for("on hold")
         assert service.end() == 0

@@ -22,57 +22,57 @@ from ncen_updater.agent.model.facts import (
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.agent.storage.journal.test_journal import CHANGE
 
-#: As an agent of before wrote them.
+#: As the journal has them.
 STORED: dict[str, object] = {
-    "path": ["3.3.10", "3.4.0"],
-    "begin_before": "2026-01-01T03:00:00+00:00",
+    "path_versions": ["3.3.10", "3.4.0"],
+    "start_before": "2026-01-01T03:00:00+00:00",
     "binding": "ab" * 32,
-    "approvals": 2,
+    "required_approvals": 2,
     "accepted_loss": 3,
-    "undoes": "abcdefgh",
-    "by_code": True,
-    "expands": True,
-    "expanded": True,
-    "contracted": True,
+    "undone_upgrade": "abcdefgh",
+    "code_only": True,
+    "has_expand": True,
+    "expand_started": True,
+    "contract_started": True,
     "contract_failed": "NU-4203",
-    "contract_left": True,
+    "contract_abandoned": True,
     "contract_s": 12.5,
     "schema_kinds": {"cases": {"tables": "ab"}},
-    "as_is": True,
-    "soak_of": "abcdefgh",
-    "waits_for_person": True,
+    "no_copy": True,
+    "failed_soak_upgrade": "abcdefgh",
+    "needs_operator": True,
     "confirmed_by": "amina",
     "fetched": False,
-    "fetched_as": "archive",
-    "slot_was_there": False,
+    "download_name": "archive",
+    "slot_existed": False,
     "built_from": "archive",
-    "files": [{"directory": "/srv/photos", "method": "link", "name": "photographs"}],
+    "snapshots": [{"directory": "/srv/photos", "method": "link", "name": "photographs"}],
     "advisories": ["NU-6323 some"],
-    "door_was_closed": False,
-    "closed_at": {"boot": "b1", "s": 12.5},
-    "stop_s": 7.25,
+    "maintenance_was_on": False,
+    "downtime_started": {"boot": "b1", "monotonic_s": 12.5},
+    "downtime_s": 7.25,
     "was_running": True,
     "ended_sessions": ["pg_dump of backup (ncen_seizures)"],
     "replaced": ["ncen_seizures"],
-    "lost": 0,
+    "lost_records": 0,
     "overlay_before": "3.2.4-0123456789ab",
-    "copy": {"seizures": {"method": "clone", "oid": 5}},
+    "copy_plan": {"seizures": {"method": "clone", "oid": 5}},
     "checks_before": {"No case is lost": 60, "none": None, "word": "x"},
     "checks_after": {"No case is lost": 60, "none": None, "word": "x"},
     "fingerprints_before": {"seizures": "0a"},
     "fingerprints": {"seizures": "0b"},
-    "fingerprints_by": {"engine": "postgresql", "form": 1, "major": 17},
+    "fingerprint_source": {"engine": "postgresql", "format": 1, "major": 17},
     "databases_unchanged": False,
-    "one_way": True,
-    "compared_with": "before",
+    "rollback_loses_data": True,
+    "schema_basis": "before",
     "cut_over_s": 0.01,
-    "made_by_release": {"seizures": {"ref_offence_category": 1}},
-    "healthy_after_s": 1.5,
-    "rest_failed": "it does not start",
-    "soak_began": "2026-01-01T03:00:00+00:00",
-    "soak_failed": "status 503",
-    "soak_looks": 4,
-    "soak_bad_looks": 1,
+    "release_rows": {"seizures": {"ref_offence_category": 1}},
+    "startup_s": 1.5,
+    "remaining_parts_error": "it does not start",
+    "soak_started_at": "2026-01-01T03:00:00+00:00",
+    "soak_error": "status 503",
+    "soak_checks": 4,
+    "soak_failed_checks": 1,
     "statistics": {"seconds": 1.0, "tables": {"seizures": ["cases"]}},
     "dropped_changes": ["bcdefghi"],
     "dropped_slots": ["3.2.4"],
@@ -84,33 +84,33 @@ def test_every_fact_has_the_form_that_it_always_had() -> None:
     stored = {**STORED, **OF_A_NEWER_AGENT}
     facts = ChangeFacts.from_json(stored)
     assert json.dumps(facts.to_json(), sort_keys=True) == json.dumps(stored, sort_keys=True)
-    assert set(STORED) == set(ChangeFacts.__dataclass_fields__) - {"others"}
+    assert set(STORED) == set(ChangeFacts.__dataclass_fields__) - {"unknown_facts"}
     assert all(getattr(facts, name) is not None for name in STORED)
-    assert facts.closed_at == DowntimeStart("b1", 12.5)
-    assert facts.files == (SnapshotPlan("photographs", "/srv/photos", "link"),)
-    assert facts.fingerprints_by == FingerprintSource(1, "postgresql", 17)
-    assert facts.soak_began == datetime(2026, 1, 1, 3, tzinfo=UTC)
-    assert facts.others == OF_A_NEWER_AGENT
+    assert facts.downtime_started == DowntimeStart("b1", 12.5)
+    assert facts.snapshots == (SnapshotPlan("photographs", "/srv/photos", "link"),)
+    assert facts.fingerprint_source == FingerprintSource(1, "postgresql", 17)
+    assert facts.soak_started_at == datetime(2026, 1, 1, 3, tzinfo=UTC)
+    assert facts.unknown_facts == OF_A_NEWER_AGENT
 
 
 def test_what_was_never_kept_is_not_written() -> None:
     assert NO_FACTS.to_json() == {}
-    assert ChangeFacts.from_json({"soak_began": None}) == NO_FACTS
+    assert ChangeFacts.from_json({"soak_started_at": None}) == NO_FACTS
 
 
 def test_facts_are_added_to_those_that_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     with Journal.create(path) as journal:
-        journal.begin_change(CHANGE, ChangeFacts(others=OF_A_NEWER_AGENT))
+        journal.begin_change(CHANGE, ChangeFacts(unknown_facts=OF_A_NEWER_AGENT))
         journal.record_step(
             CHANGE.id, StepName.FETCH, StepState.INTENDED, ChangeFacts(fetched=False)
         )
-        journal.store_facts(CHANGE.id, ChangeFacts(door_was_closed=True))
-        journal.store_facts(CHANGE.id, ChangeFacts(door_was_closed=False))
+        journal.store_facts(CHANGE.id, ChangeFacts(maintenance_was_on=True))
+        journal.store_facts(CHANGE.id, ChangeFacts(maintenance_was_on=False))
     with closing(sqlite3.connect(path)) as raw:
         rows = dict(raw.execute("SELECT name, value FROM facts").fetchall())
     assert rows == {
-        "of_a_newer_agent": '{"x": [1, null]}', "fetched": "false", "door_was_closed": "false",
+        "of_a_newer_agent": '{"x": [1, null]}', "fetched": "false", "maintenance_was_on": "false",
     }  # fmt: skip
 
 
@@ -118,19 +118,19 @@ def test_facts_are_added_to_those_that_are_kept(tmp_path: Path) -> None:
     ("name", "odd"),
     [
         ("fetched", 1),
-        ("approvals", "2"),
-        ("approvals", True),
-        ("stop_s", "long"),
+        ("required_approvals", "2"),
+        ("required_approvals", True),
+        ("downtime_s", "long"),
         ("binding", 7),
-        ("path", "3.3.0"),
-        ("path", [7]),
-        ("copy", {"seizures": 1}),
-        ("copy", []),
-        ("closed_at", {"boot": "b1"}),
-        ("closed_at", 12.5),
+        ("path_versions", "3.3.0"),
+        ("path_versions", [7]),
+        ("copy_plan", {"seizures": 1}),
+        ("copy_plan", []),
+        ("downtime_started", {"boot": "b1"}),
+        ("downtime_started", 12.5),
         ("checks_after", {"No case is lost": []}),
-        ("soak_began", "2026-01-01T03:00:00"),
-        ("soak_began", "yesterday"),
+        ("soak_started_at", "2026-01-01T03:00:00"),
+        ("soak_started_at", "yesterday"),
     ],
 )
 def test_a_fact_of_another_kind_makes_the_journal_unreadable(

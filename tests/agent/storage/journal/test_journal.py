@@ -56,9 +56,9 @@ def journal(path: Path) -> Iterator[Journal]:
 
 
 def test_keeps_a_change_with_its_steps_and_facts(journal: Journal, path: Path) -> None:
-    journal.begin_change(CHANGE, ChangeFacts(lost=1))
+    journal.begin_change(CHANGE, ChangeFacts(lost_records=1))
     journal.record_step(
-        CHANGE.id, StepName.COPY, StepState.INTENDED, ChangeFacts(copy={"x": {"oid": 5}})
+        CHANGE.id, StepName.COPY, StepState.INTENDED, ChangeFacts(copy_plan={"x": {"oid": 5}})
     )
     journal.record_step(CHANGE.id, StepName.COPY, StepState.DONE)
     with Journal.open(path) as again:
@@ -68,7 +68,9 @@ def test_keeps_a_change_with_its_steps_and_facts(journal: Journal, path: Path) -
         assert change.get_step_state(StepName.COPY) is StepState.DONE
         assert change.steps[StepName.COPY].ended_at is not None
         assert change.get_step_state(StepName.MIGRATE) is None
-        assert again.read_facts(CHANGE.id) == ChangeFacts(lost=1, copy={"x": {"oid": 5}})
+        assert again.read_facts(CHANGE.id) == ChangeFacts(
+            lost_records=1, copy_plan={"x": {"oid": 5}}
+        )
         assert again.verify_chain() == 3
 
 
@@ -76,14 +78,14 @@ def test_one_open_change_at_a_time(journal: Journal) -> None:
     journal.begin_change(CHANGE)
     with refused(OPEN_CHANGE, match="abcdefgh"):
         journal.begin_change(OTHER)
-    journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
+    journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
     journal.begin_change(OTHER)
     assert [change.id for change in journal.list_changes()] == ["zzzzzzzz", "abcdefgh"]
 
 
 def test_the_newest_change_is_the_last_one_whatever_the_clock_said(journal: Journal) -> None:
     journal.begin_change(OTHER)
-    journal.set_change_state(OTHER.id, ChangeState.UNDONE)
+    journal.set_change_state(OTHER.id, ChangeState.REVERTED)
     journal.begin_change(CHANGE)  # the clock was set back
     assert [change.id for change in journal.list_changes()] == [CHANGE.id, OTHER.id]
 
@@ -111,11 +113,13 @@ def test_the_commit_is_one_record(journal: Journal) -> None:
 
 
 def test_where_nothing_was_copied_nothing_is_kept(journal: Journal) -> None:
-    journal.begin_change(CHANGE, ChangeFacts(as_is=True))
+    journal.begin_change(CHANGE, ChangeFacts(no_copy=True))
     journal.commit_change(CHANGE.id)
     assert not SiteHistory(journal).list_previous_databases()
     photos = (SnapshotPlan("photos", "/srv/photos", "link"),)
-    journal.begin_change(OTHER, ChangeFacts(as_is=True, files=photos), superseded_change=CHANGE.id)
+    journal.begin_change(
+        OTHER, ChangeFacts(no_copy=True, snapshots=photos), superseded_change=CHANGE.id
+    )
     journal.commit_change(OTHER.id)
     assert [kept.change for kept in SiteHistory(journal).list_previous_databases()] == [OTHER.id]
 
@@ -219,10 +223,10 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.model.facts import ChangeFacts
 journal = Journal.open(Path(sys.argv[1]))
 for number in range(int(sys.argv[2])):
-    journal.store_facts("abcdefgh", ChangeFacts(lost=number))
+    journal.store_facts("abcdefgh", ChangeFacts(lost_records=number))
     print(number, flush=True)
 with journal.transaction() as connection:
-    journal._store_facts("abcdefgh", ChangeFacts(lost=-1))
+    journal._store_facts("abcdefgh", ChangeFacts(lost_records=-1))
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -244,7 +248,7 @@ def test_a_killed_writer_leaves_what_it_acknowledged(
     acknowledged = ended.stdout.split()
     with Journal.open(path) as again:
         expected = int(acknowledged[-1]) if acknowledged else None
-        assert again.read_facts(CHANGE.id).lost == expected
+        assert again.read_facts(CHANGE.id).lost_records == expected
 
 
 TEARS = """
@@ -290,7 +294,7 @@ def test_remembers_bad_releases_and_holds(journal: Journal) -> None:
     memory.mark_bad("ncen", "3.3.0", "NU-4006", None)
     memory.mark_bad("ncen", "3.3.0", "NU-6008", None)
     (bad,) = memory.list_bad_releases()
-    assert (bad.version, bad.code, bad.times) == ("3.3.0", "NU-6008", 2)
+    assert (bad.version, bad.code, bad.failures) == ("3.3.0", "NU-6008", 2)
     memory.add_hold("audit", "amina", None)
     memory.add_hold("audit 2", "bo", AT)
     assert [hold.reason for hold in memory.list_holds()] == ["audit", "audit 2"]

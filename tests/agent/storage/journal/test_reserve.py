@@ -57,7 +57,7 @@ def test_a_full_disk_in_the_downtime_goes_back(small_disk: Path, step: StepName)
 
         with pytest.raises(ChangeFailedError, match="journal"):
             trial.runner(checkpoint=strike).run_change(CHANGE.id)
-        assert trial.state() is ChangeState.UNDONE
+        assert trial.state() is ChangeState.REVERTED
         assert "undo close" in trial.calls
         assert not reserve.get_reserve_path(journal.path).exists()
         journal.verify_chain()
@@ -75,7 +75,7 @@ def test_a_step_that_fills_the_disk_itself_goes_back(small_disk: Path) -> None:
         copy.do = copied  # type: ignore[method-assign]
         with pytest.raises(ChangeFailedError, match="no room for the copy"):
             trial.runner().run_change(CHANGE.id)
-        assert trial.state() is ChangeState.UNDONE
+        assert trial.state() is ChangeState.REVERTED
         assert "undo close" in trial.calls
 
 
@@ -89,7 +89,7 @@ def test_a_disk_that_is_full_after_the_commit_lets_officers_in(small_disk: Path)
 
         trial.runner(checkpoint=strike).run_change(CHANGE.id)
         assert trial.state() is ChangeState.FINISHED
-        assert StepName.OPEN in trial.calls
+        assert StepName.MAINTENANCE_OFF in trial.calls
 
 
 def test_a_resume_on_a_full_disk_goes_back(small_disk: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_resume_on_a_full_disk_goes_back(small_disk: Path) -> None:
         runner.record_recovery(CHANGE.id)
         assert [e.kind for e in journal.list_events(change=CHANGE.id)][-1] == "recovery"
         runner.revert(CHANGE.id)
-        assert trial.state() is ChangeState.UNDONE
+        assert trial.state() is ChangeState.REVERTED
 
 
 def test_a_change_does_not_begin_without_the_reserve(small_disk: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_change_does_not_begin_without_the_reserve(small_disk: Path) -> None:
         with pytest.raises(JournalUnwritableError):
             trial.runner().run_change(CHANGE.id)
         assert trial.calls == []
-        assert trial.state() is ChangeState.UNDONE
+        assert trial.state() is ChangeState.REVERTED
 
 
 def test_the_reserve_is_kept_whole_and_only_once(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from ncen_updater.formats.texts.catalogue import TextCatalog, TextEntry, TextKey
 from ncen_updater.formats.texts.shipped import ShippedTexts
 
 TEXTS: dict[str, Any] = {
-    "kind": "translations", "format": "json", "slot": "app/i18n/{lang}.json",
-    "overlay": "i18n/{lang}.json",
+    "kind": "translations", "format": "json", "release_path": "app/i18n/{lang}.json",
+    "site_path": "i18n/{lang}.json",
 }  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def seen(site: DemoSite, path: str) -> Any:
 def refreshed(demo: DemoSite) -> Site:
     """The agent's site, with the list read."""
     site = site_in_process(demo)
-    site.source.refresh()
+    site.release_source.refresh()
     return site
 
 
@@ -132,8 +132,8 @@ def test_a_change_that_is_undone_leaves_the_very_layer_of_before() -> None:
         with pytest.raises(UpdaterError):
             Operations(site, SilentProgress()).upgrade(NEW, retry=True)
         assert layer_of(site).read_current() is None
-        with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
-            assert [c.state for c in journal.list_changes()] == [ChangeState.UNDONE] * 2
+        with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
+            assert [c.state for c in journal.list_changes()] == [ChangeState.REVERTED] * 2
 
 
 def test_a_value_that_the_release_does_not_take_blocks_before_officers_are_out(
@@ -144,7 +144,7 @@ def test_a_value_that_the_release_does_not_take_blocks_before_officers_are_out(
     with pytest.raises(UpdaterError) as error:
         Operations(site, SilentProgress()).upgrade(NEW)
     assert "NU-6350" in str(error.value)
-    assert not demo.door_file.exists()
+    assert not demo.maintenance_file.exists()
     assert demo.app_running()
 
 
@@ -152,22 +152,22 @@ def test_the_plan_says_it_and_binds_settings_alone(demo: DemoSite) -> None:
     site = refreshed(demo)
 
     def planned() -> tuple[str, list[dict[str, Any]]]:
-        with Journal.open(site.state / JOURNAL_FILE) as journal:
+        with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
             path = Operations(site, SilentProgress()).find_cached_path(journal, NEW)
             assert isinstance(path, UpgradePath)
             plan = make_plan(site, OLD, path, SilentProgress())
         document: Any = plan.to_json()
-        return plan.digest, document["hops"][0]["country"]
+        return plan.digest, document["hops"][0]["overlay"]
 
     digest, country = planned()
     texts = {item["language"]: item for item in country}
     assert texts["sw"]["counts"] == {
-        "kept": 2, "outdated": 1, "gone": 1, "refused": 1, "new": 3,
+        "unchanged": 2, "outdated": 1, "removed": 1, "rejected": 1, "new": 3,
     }  # fmt: skip
     assert texts["sw"]["coverage"]["areas"] == [
-        {"words": "where officers enter seizures", "count": 2}
+        {"label": "where officers enter seizures", "count": 2}
     ]
-    assert texts[None]["counts"] == {"default-changed": 1, "gone": 1}
+    assert texts[None]["counts"] == {"default-changed": 1, "removed": 1}
     write(demo, "i18n/sw.json", "{}")
     assert planned()[0] == digest
     write(demo, "settings.ini", "[lists]\nrows = 30\n")
@@ -180,7 +180,7 @@ def test_a_switch_is_repeated_and_undone_at_any_instant(demo: DemoSite) -> None:
     Operations(site, SilentProgress()).upgrade(NEW)
     layer = layer_of(site)
     chosen = layer.read_current()
-    with Journal.open(site.state / JOURNAL_FILE) as journal:
+    with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         change = journal.list_changes()[-1]
         context = StepContext(site, journal, change, SilentProgress())
         step = SwitchStep()
@@ -214,7 +214,9 @@ def test_texts_that_do_not_fit_are_told_when_they_are_taken(demo: DemoSite) -> N
     changed = json.loads(live.run("translations", "apply", "--json").stdout)
     assert (changed["changed"], changed["version"]) == (True, "3.2.4")
     assert changed["merged"] == layer_of(refreshed(demo)).read_current()
-    with Journal.open(site_in_process(demo).state / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(
+        site_in_process(demo).state_directory / JOURNAL_FILE, read_only=True
+    ) as journal:
         told = [e.data for e in journal.list_events() if e.kind == "translations-applied"]
     assert [data.get("language") for data in told] == ["pt", None]
 
@@ -224,7 +226,7 @@ def test_doctor_lists_what_no_release_names_and_what_is_not_in_use(demo: DemoSit
     write(demo, "i18n/sw.po", "")
     found = check_overlay(site, OLD)
     assert [f.code for f in found] == ["NU-6133", "NU-6134"]
-    assert "none selected in" in found[0].what.render(), "Seen: 'is: -'"
+    assert "none selected in" in found[0].title.render(), "Seen: 'is: -'"
     applied(demo, site)
     (demo.country / "i18n/sw.po").unlink()
     assert check_overlay(site, OLD) == ()

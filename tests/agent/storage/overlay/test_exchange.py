@@ -21,7 +21,7 @@ OWN = catalogue(JSON, a="1", b="2")
 def _exported(own: TextCatalog = OWN, *, everything: bool = False) -> TextCatalog:
     says = declared()
     merged = merge_texts(says, BASE, THEIRS, own, {})
-    report = FileReport(says, "x", "y", "sw", merged.told)
+    report = FileReport(says, "x", "y", "sw", merged.keys)
     written = FORMATS[PO].write(export_untranslated(report, THEIRS, own, everything=everything))
     return FORMATS[PO].read(written)
 
@@ -38,17 +38,21 @@ def test_what_comes_back_is_of_the_release_that_it_was_made_for() -> None:
     )
     taken = import_translations(came, OWN, [THEIRS, BASE], is_po=False, as_po=True)
     assert (taken.added, taken.changed, taken.unknown) == ((("c",),), (("b",),), ("nowhere.N",))
-    assert {k: e.value for k, e in taken.own.entries.items()} == {
+    assert {k: e.value for k, e in taken.local.entries.items()} == {
         ("a",): "1", ("b",): "2 {x}", ("c",): "3",
     }  # fmt: skip
     # Imported before the upgrade: with the release of now one does not fit, one is not known yet,
-    now = merge_texts(declared(), None, BASE, taken.own, taken.made_for)
-    assert {t.name: t.outcome.value for t in now.told} == {
-        "a": "kept", "b": "refused", "c": "added",
+    now = merge_texts(declared(), None, BASE, taken.local, taken.text_origins)
+    assert {t.name: t.outcome.value for t in now.keys} == {
+        "a": "unchanged", "b": "rejected", "c": "added",
     }  # fmt: skip
     # and with the one that they were made for all do.
-    then = merge_texts(declared(), BASE, THEIRS, taken.own, now.made_for)
-    assert {t.name: t.outcome.value for t in then.told} == {"a": "kept", "b": "kept", "c": "kept"}
+    then = merge_texts(declared(), BASE, THEIRS, taken.local, now.text_origins)
+    assert {t.name: t.outcome.value for t in then.keys} == {
+        "a": "unchanged",
+        "b": "unchanged",
+        "c": "kept",
+    }
 
 
 def test_a_file_of_something_else_is_refused_whole() -> None:

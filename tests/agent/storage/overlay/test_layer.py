@@ -30,7 +30,7 @@ from tests.support.trees import remove_tree
 
 OLD, NEW = Version("3.2.4"), Version("3.3.0")
 SETTINGS: dict[str, Any] = {
-    "kind": "settings", "format": "ini", "slot": "app/s.ini", "overlay": "s.ini",
+    "kind": "settings", "format": "ini", "release_path": "app/s.ini", "site_path": "s.ini",
     "rules": [{"key": "net.port", "type": "integer"}], "required": ["net.host"],
 }  # fmt: skip
 
@@ -53,7 +53,7 @@ class Place:
             (slot / path).parent.mkdir(parents=True, exist_ok=True)
             (slot / path).write_text(content, "utf-8")
         tree = scan_tree(slot)
-        document = document_for(str(version), tree, carried=carried)
+        document = document_for(str(version), tree, overlays=carried)
         SlotRecords(self.slots).write(version, document, tree)
 
     def write(self, path: str, content: str | bytes) -> Path:
@@ -96,7 +96,7 @@ def test_two_languages_of_the_release_and_a_third_of_the_country(place: Place) -
     swahili = report["sw"].coverage
     assert swahili is not None
     assert (swahili.translated, swahili.total, swahili.percent_before) == (1, 3, 100)
-    assert [t.missing for t in report["sw"].select(KeyOutcome.REFUSED)] == [("{x}",)]
+    assert [t.missing_placeholders for t in report["sw"].select(KeyOutcome.REJECTED)] == [("{x}",)]
     said = [words.render("en") for words in describe_overlay(place.layer.make_report(OLD, NEW))]
     assert "sw: 33 % translated (1 of 3), previously 100 %" in said
     assert "  unusable local texts: 1" in said
@@ -111,7 +111,7 @@ def test_what_was_edited_since_is_merged_on_the_way_back(place: Place) -> None:
     assert [
         t.name
         for f in place.layer.make_report(NEW, OLD).files
-        for t in f.select(KeyOutcome.REFUSED)
+        for t in f.select(KeyOutcome.REJECTED)
     ] == ["b"]
     assert json.loads((place.own / "i18n/sw.json").read_text()) == {"b": "sw-B {x}", "a": "since"}
 
@@ -183,21 +183,21 @@ def test_settings_that_the_release_cannot_run_with_block_and_tell_no_value(place
     place.write("s.ini", "[net]\nhost =\nport = topsecret\n")
     report = place.layer.make_report(OLD, NEW)
     found = list(judge_overlay(report))
-    assert [(f.code, f.severity) for f in found] == [("NU-6350", Severity.STRICT)] * 2
-    assert all("topsecret" not in str(f.what) + repr(f.figures) for f in found)
-    assert report.settings is not None
+    assert [(f.code, f.severity) for f in found] == [("NU-6350", Severity.CRITICAL)] * 2
+    assert all("topsecret" not in str(f.title) + repr(f.figures) for f in found)
+    assert report.settings_digest is not None
     place.write("s.ini", "[net]\nport = 7\n")
     assert not list(judge_overlay(place.layer.make_report(OLD, NEW)))
-    assert place.layer.make_report(OLD, NEW).settings != report.settings
+    assert place.layer.make_report(OLD, NEW).settings_digest != report.settings_digest
 
 
 def test_an_approval_binds_settings_and_no_wording(place: Place) -> None:
     place.write("i18n/sw.json", '{"a": "one"}')
-    assert place.layer.make_report(OLD, NEW).settings is None
+    assert place.layer.make_report(OLD, NEW).settings_digest is None
     place.write("s.ini", "[net]\nport = 7\n")
-    before = place.layer.make_report(OLD, NEW).settings
+    before = place.layer.make_report(OLD, NEW).settings_digest
     place.write("i18n/sw.json", '{"a": "two"}')
-    assert place.layer.make_report(OLD, NEW).settings == before
+    assert place.layer.make_report(OLD, NEW).settings_digest == before
 
 
 def _link(path: Path) -> None:
@@ -229,15 +229,15 @@ def test_what_cannot_be_read_never_stops_a_change_and_is_told(
     place.layer.switch_current(place.layer.build_merged(OLD, NEW))
     assert place.merged("app/i18n/fr.json") == {"a": "fr-A"}
     found = list(judge_overlay(place.layer.make_report(OLD, NEW)))
-    assert [(f.code, f.severity) for f in found] == [("NU-6353", Severity.ADVISORY)]
-    assert "i18n/fr.json" in str(found[0].what)
+    assert [(f.code, f.severity) for f in found] == [("NU-6353", Severity.WARNING)]
+    assert "i18n/fr.json" in str(found[0].title)
 
 
 @pytest.mark.parametrize("wrong", [_link, os.mkfifo, _directory], ids=["link", "pipe", "directory"])
 def test_settings_that_cannot_be_read_block(place: Place, wrong: Callable[[Path], object]) -> None:
     wrong(place.own / "s.ini")
     found = list(judge_overlay(place.layer.make_report(OLD, NEW)))
-    assert [(f.code, f.severity) for f in found] == [("NU-6351", Severity.STRICT)]
+    assert [(f.code, f.severity) for f in found] == [("NU-6351", Severity.CRITICAL)]
 
 
 def test_a_link_on_the_way_leads_nowhere(place: Place, tmp_path: Path) -> None:

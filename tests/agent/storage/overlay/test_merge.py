@@ -46,31 +46,31 @@ class Row:
 
 ROWS = [
     Row("nothing changed", ({"k": "fr"}, {"k": "en"}), ({"k": "fr"}, {"k": "en"}),
-        {"k": "mine"}, KeyOutcome.KEPT, "mine"),
+        {"k": "mine"}, KeyOutcome.UNCHANGED, "mine"),
     Row("the release words its own anew", ({"k": "fr"}, {"k": "en"}), ({"k": "fr2"}, {"k": "en"}),
-        {"k": "mine"}, KeyOutcome.BOTH, "mine"),
+        {"k": "mine"}, KeyOutcome.BOTH_CHANGED, "mine"),
     Row("the source text changed", ({"k": "fr"}, {"k": "en"}), ({"k": "fr2"}, {"k": "en2"}),
         {"k": "mine"}, KeyOutcome.OUTDATED, "mine"),
     Row("a place more", ({"k": "fr"}, {"k": "en"}), ({"k": "fr {case}"}, {"k": "en {case}"}),
-        {"k": "mine"}, KeyOutcome.REFUSED, "fr {case}"),
+        {"k": "mine"}, KeyOutcome.REJECTED, "fr {case}"),
     Row("a place that nothing fills", ({}, {"k": "en {case}"}), ({}, {"k": "en"}),
-        {"k": "mine {case}"}, KeyOutcome.REFUSED, None),
-    Row("gone", ({"k": "fr"}, {"k": "en"}), ({}, {}), {"k": "mine"}, KeyOutcome.GONE, None),
+        {"k": "mine {case}"}, KeyOutcome.REJECTED, None),
+    Row("gone", ({"k": "fr"}, {"k": "en"}), ({}, {}), {"k": "mine"}, KeyOutcome.REMOVED, None),
     Row("new", ({}, {}), ({}, {"k": "en"}), {}, KeyOutcome.NEW, None),
     Row("new, and the release has it", ({}, {}), ({"k": "fr"}, {"k": "en"}), {}, None, "fr"),
     Row("a key of the country's own", ({}, {}), ({}, {}), {"k": "mine"}, KeyOutcome.ADDED, "mine"),
     Row("and now the release has one", ({}, {}), ({"k": "fr"}, {"k": "en"}),
         {"k": "mine"}, KeyOutcome.COLLISION, "fr"),
     Row("translated before it came", ({}, {}), ({"k": "fr"}, {"k": "en"}),
-        {"k": "mine"}, KeyOutcome.KEPT, "mine", {"k": "en"}),
+        {"k": "mine"}, KeyOutcome.UNCHANGED, "mine", {"k": "en"}),
     Row("made for a text of two releases ago", ({"k": "fr"}, {"k": "en2"}),
         ({"k": "fr"}, {"k": "en2"}), {"k": "mine"}, KeyOutcome.OUTDATED, "mine", {"k": "en"}),
     Row("the same as the source on purpose", ({}, {"k": "OK"}), ({}, {"k": "OK"}),
-        {"k": "OK"}, KeyOutcome.KEPT, "OK"),
+        {"k": "OK"}, KeyOutcome.UNCHANGED, "OK"),
     Row("empty is none", ({"k": "fr"}, {"k": "en"}), ({"k": "fr"}, {"k": "en"}),
         {"k": ""}, None, "fr"),
     Row("a language that no release has", ({}, {"k": "en"}), ({}, {"k": "en"}),
-        {"k": "mine"}, KeyOutcome.KEPT, "mine"),
+        {"k": "mine"}, KeyOutcome.UNCHANGED, "mine"),
 ]  # fmt: skip
 
 
@@ -87,22 +87,22 @@ def test_each_key_has_one_outcome(row: Row, form: OverlayFormat) -> None:
     merged = merge_texts(
         declared(format=form), shipped(form, *row.before), shipped(form, *row.after), own, made_for
     )
-    assert [item.outcome for item in merged.told] == ([row.outcome] if row.outcome else [])
+    assert [item.outcome for item in merged.keys] == ([row.outcome] if row.outcome else [])
     texts = [entry.value for entry in merged.catalogue.entries.values()]
     assert texts == ([row.text] if row.text is not None else [])
 
 
 PO_ROWS = [
     Row("nothing changed", ({"Open": "Ouvrir"}, {}), ({"Open": "Ouvrir"}, {}),
-        {"Open": "mien"}, KeyOutcome.KEPT, "mien"),
+        {"Open": "mien"}, KeyOutcome.UNCHANGED, "mien"),
     Row("changed its text too", ({"Open": "Ouvrir"}, {}), ({"Open": "Lire"}, {}),
-        {"Open": "mien"}, KeyOutcome.BOTH, "mien"),
+        {"Open": "mien"}, KeyOutcome.BOTH_CHANGED, "mien"),
     Row("a wrong place", ({"See {x}": ""}, {}), ({"See {x}": ""}, {}),
-        {"See {x}": "voir"}, KeyOutcome.REFUSED, None),
-    Row("gone", ({"Open": ""}, {}), ({}, {}), {"Open": "mien"}, KeyOutcome.GONE, None),
+        {"See {x}": "voir"}, KeyOutcome.REJECTED, None),
+    Row("gone", ({"Open": ""}, {}), ({}, {}), {"Open": "mien"}, KeyOutcome.REMOVED, None),
     Row("new", ({}, {}), ({"Open": ""}, {}), {}, KeyOutcome.NEW, None),
     Row("translated before it came", ({}, {}), ({"Open": ""}, {}),
-        {"Open": "mien"}, KeyOutcome.KEPT, "mien"),
+        {"Open": "mien"}, KeyOutcome.UNCHANGED, "mien"),
     Row("of the country's own", ({}, {}), ({}, {}), {"Open": "mien"}, KeyOutcome.ADDED, "mien"),
 ]  # fmt: skip
 
@@ -111,10 +111,10 @@ PO_ROWS = [
 def test_in_gettext_the_text_itself_is_the_key(row: Row) -> None:
     form = OverlayFormat.PO
     merged = merge_texts(
-        declared(format="po", slot="i18n/{lang}.po", overlay="{lang}.po"),
+        declared(format="po", release_path="i18n/{lang}.po", site_path="{lang}.po"),
         shipped(form, *row.before), shipped(form, *row.after), catalogue(form, **row.own), {},
     )  # fmt: skip
-    assert [item.outcome for item in merged.told] == ([row.outcome] if row.outcome else [])
+    assert [item.outcome for item in merged.keys] == ([row.outcome] if row.outcome else [])
     texts = [entry.value for entry in merged.catalogue.entries.values()]
     assert texts == ([row.text] if row.text is not None else [])
 
@@ -124,12 +124,14 @@ def test_what_a_text_was_made_for_is_kept_over_two_releases() -> None:
     first, second = shipped(form, {}, {"k": "one"}), shipped(form, {}, {"k": "two"})
     own = catalogue(form, k="mine")
     there = merge_texts(declared(), first, second, own, {})
-    assert [t.before for t in there.select(KeyOutcome.OUTDATED)] == [("one",)]
-    again = merge_texts(declared(), second, second, own, there.made_for)
-    assert [t.before for t in again.select(KeyOutcome.OUTDATED)] == [("one",)]
+    assert [t.old_source for t in there.select(KeyOutcome.OUTDATED)] == [("one",)]
+    again = merge_texts(declared(), second, second, own, there.text_origins)
+    assert [t.old_source for t in again.select(KeyOutcome.OUTDATED)] == [("one",)]
     # Whoever writes it anew has seen the text of now.
-    rewritten = merge_texts(declared(), second, second, catalogue(form, k="new"), again.made_for)
-    assert [t.outcome for t in rewritten.told] == [KeyOutcome.KEPT]
+    rewritten = merge_texts(
+        declared(), second, second, catalogue(form, k="new"), again.text_origins
+    )
+    assert [t.outcome for t in rewritten.keys] == [KeyOutcome.UNCHANGED]
 
 
 def test_a_renamed_key_takes_its_translation_along_and_back() -> None:
@@ -138,9 +140,9 @@ def test_a_renamed_key_takes_its_translation_along_and_back() -> None:
     own = catalogue(form, a="mine")
     merged = merge_texts(declared(renamed={"a": "b"}), old, new, own, {})
     assert {k: e.value for k, e in merged.catalogue.entries.items()} == {("b",): "mine"}
-    assert not merged.select(KeyOutcome.GONE, KeyOutcome.NEW)
+    assert not merged.select(KeyOutcome.REMOVED, KeyOutcome.NEW)
     gone = merge_texts(declared(), old, new, own, {})
-    assert [t.outcome for t in gone.told] == [KeyOutcome.GONE, KeyOutcome.NEW]
+    assert [t.outcome for t in gone.keys] == [KeyOutcome.REMOVED, KeyOutcome.NEW]
 
 
 def test_a_plural_has_as_many_forms_as_its_language() -> None:
@@ -149,9 +151,9 @@ def test_a_plural_has_as_many_forms_as_its_language() -> None:
     )
     arabic = tuple(f"%d {form}" for form in ("zero", "one", "two", "few", "many", "other"))
     own = TextCatalog({("", "%d case"): TextEntry(arabic[0], arabic, "%d case", "%d cases")})
-    po = declared(format="po", slot="{lang}.po", overlay="{lang}.po")
+    po = declared(format="po", release_path="{lang}.po", site_path="{lang}.po")
     merged = merge_texts(po, theirs, theirs, own, {})
-    assert [t.outcome for t in merged.told] == [KeyOutcome.KEPT]
+    assert [t.outcome for t in merged.keys] == [KeyOutcome.UNCHANGED]
     assert merged.catalogue.entries["", "%d case"].forms == arabic
 
 
@@ -160,14 +162,14 @@ def test_an_object_in_the_place_of_a_text_gives_way() -> None:
     for key in (("a",), ("a", "b", "c")):
         own = TextCatalog({key: TextEntry("mine")})
         merged = merge_texts(declared(), theirs, theirs, own, {})
-        assert [t.outcome for t in merged.told] == [KeyOutcome.COLLISION]
+        assert [t.outcome for t in merged.keys] == [KeyOutcome.COLLISION]
         assert list(merged.catalogue) == [("a", "b")]
 
 
 def test_a_number_in_the_place_of_a_text_is_not_used() -> None:
     theirs = shipped(OverlayFormat.JSON, {"k": "fr"}, {"k": "en"})
     merged = merge_texts(declared(), theirs, theirs, catalogue(OverlayFormat.JSON, k=7), {})
-    assert [t.outcome for t in merged.told] == [KeyOutcome.REFUSED]
+    assert [t.outcome for t in merged.keys] == [KeyOutcome.REJECTED]
     assert merged.catalogue.entries["k",].value == "fr"
 
 
@@ -178,15 +180,15 @@ def test_joiners_and_marks_of_direction_survive() -> None:
     assert merged.catalogue.entries["k",].value == text
 
 
-SETTINGS = {"kind": "settings", "slot": "app/s", "overlay": "s"}
+SETTINGS = {"kind": "settings", "release_path": "app/s", "site_path": "s"}
 SETTING_ROWS = [
-    ("kept", {"k": "1"}, {"k": "1"}, {"k": "5"}, [KeyOutcome.KEPT], {"k": "5"}),
+    ("kept", {"k": "1"}, {"k": "1"}, {"k": "5"}, [KeyOutcome.UNCHANGED], {"k": "5"}),
     ("default", {"k": "1"}, {"k": "2"}, {"k": "5"}, [KeyOutcome.DEFAULT_CHANGED], {"k": "5"}),
-    ("gone", {"k": "1"}, {}, {"k": "5"}, [KeyOutcome.GONE], {}),
+    ("gone", {"k": "1"}, {}, {"k": "5"}, [KeyOutcome.REMOVED], {}),
     ("own", {}, {}, {"k": "5"}, [KeyOutcome.ADDED], {"k": "5"}),
     ("name is used now", {}, {"k": "2"}, {"k": "5"}, [KeyOutcome.COLLISION], {"k": "5"}),
     ("only theirs", {"k": "1"}, {"k": "2"}, {}, [], {"k": "2"}),
-    ("empty on purpose", {"k": "1"}, {"k": "1"}, {"k": ""}, [KeyOutcome.KEPT], {"k": ""}),
+    ("empty on purpose", {"k": "1"}, {"k": "1"}, {"k": ""}, [KeyOutcome.UNCHANGED], {"k": ""}),
 ]
 
 
@@ -204,10 +206,10 @@ def test_the_country_s_settings_stand_in_the_release_s_places(
         declared(**SETTINGS, format=form), shipped(form, before), shipped(form, after),
         catalogue(form, **own),
     )  # fmt: skip
-    assert [item.outcome for item in found.told] == outcomes
+    assert [item.outcome for item in found.keys] == outcomes
     assert {key[-1]: entry.value for key, entry in found.catalogue.entries.items()} == merged
     # A value may be a password.
-    assert not any(item.own or item.theirs or item.before for item in found.told)
+    assert not any(item.local or item.shipped or item.old_source for item in found.keys)
 
 
 @pytest.mark.parametrize(
@@ -233,9 +235,9 @@ def test_a_value_that_the_release_does_not_take_is_told_without_the_value(
     says = declared(**SETTINGS, rules=[{"key": "k", **rule}])
     theirs = shipped(form, {"k": "1"})
     found = merge_settings(says, theirs, theirs, catalogue(form, k=value))
-    told = [item for item in found.told if item.outcome is not KeyOutcome.KEPT]
+    told = [item for item in found.keys if item.outcome is not KeyOutcome.UNCHANGED]
     assert [item.outcome for item in told] == ([outcome] if outcome else [])
-    assert all(str(value) not in item.why for item in told)
+    assert all(str(value) not in item.problem for item in told)
 
 
 def test_a_setting_that_must_have_a_value_is_missed() -> None:
@@ -243,7 +245,7 @@ def test_a_setting_that_must_have_a_value_is_missed() -> None:
     says = declared(**SETTINGS, format=form, required=["all.host"])
     theirs = shipped(form, {"host": ""})
     missed = merge_settings(says, theirs, theirs, TextCatalog())
-    assert [item.outcome for item in missed.told] == [KeyOutcome.MISSING]
+    assert [item.outcome for item in missed.keys] == [KeyOutcome.MISSING]
     there = merge_settings(says, theirs, theirs, catalogue(form, host="here"))
     assert not there.select(KeyOutcome.MISSING)
 
@@ -254,7 +256,7 @@ def test_coverage_counts_what_is_new_and_where() -> None:
     theirs = shipped(form, {}, {"a": "A", "b": "B {x}", "seize1": "S", "seize2": "T", "d": "D"})
     own = catalogue(form, a="1", b="2")
     merged = merge_texts(declared(), base, theirs, own, {})
-    areas = [OverlayArea(keys="seize*", words="where officers enter seizures")]
+    areas = [OverlayArea(keys="seize*", label="where officers enter seizures")]
     found = measure_coverage("sw", areas, base, theirs, own, merged)
     assert (found.translated_before, found.total_before, found.percent_before) == (2, 2, 100)
     assert (found.translated, found.total, found.percent) == (1, 5, 20)

@@ -135,10 +135,10 @@ def test_what_a_release_does_is_undone(photos: Path, method: SnapshotMethod, way
     found = directory.restore(required=True)
     assert not photos.is_symlink()
     assert picture(photos) == before
-    assert not found.written
+    assert not found.overwritten
     assert not found.lost
     if way in ("by year", "wipe", "rights"):  # what was only moved is not left twice
-        assert found.aside == 0
+        assert found.quarantined == 0
     assert directory.list_missing() == ()
     assert directory.restore(required=True) == RestoreResult()
     directory.discard()
@@ -177,7 +177,7 @@ def test_what_was_added_is_set_aside_and_never_deleted(
     (photos / "thumbs" / "small" / "0.jpg").write_bytes(b"thumb")
     replace(photos)
     found = directory.restore(required=True)
-    assert (found.aside, found.restored) == (2, 1)
+    assert (found.quarantined, found.restored) == (2, 1)
     aside = get_snapshot_directory(photos) / "aside-abcdefgh"
     assert (aside / "thumbs" / "small" / "0.jpg").read_bytes() == b"thumb"
     assert (aside / "3.jpg").read_bytes() == b"another"
@@ -197,7 +197,7 @@ def test_a_link_tells_what_was_written_in_place_and_a_copy_undoes_it(photos: Pat
     directory = kept(photos, SnapshotMethod.LINK)
     with (photos / "7.jpg").open("r+b") as stream:
         stream.write(b"watermark")
-    assert directory.restore(required=True).written == ("7.jpg",)
+    assert directory.restore(required=True).overwritten == ("7.jpg",)
     directory.discard()
     assert list_leftovers(photos) == ((), ("abcdefgh",))
     assert (get_snapshot_directory(photos) / "written-abcdefgh").read_text() == "7.jpg\n"
@@ -208,7 +208,7 @@ def test_a_link_tells_what_was_written_in_place_and_a_copy_undoes_it(photos: Pat
     with (photos / "7.jpg").open("r+b") as stream:
         stream.write(b"watermark")
     found = directory.restore(required=True)
-    assert (found.written, found.aside, found.restored) == ((), 1, 1)
+    assert (found.overwritten, found.quarantined, found.restored) == ((), 1, 1)
     assert picture(photos) == before
 
 
@@ -291,7 +291,7 @@ def test_the_last_name_of_a_file_is_never_removed(photos: Path) -> None:
     (get_snapshot_directory(photos) / "abcdefgh" / "tree" / "8.jpg").unlink()
     (photos / "8.jpg").rename(photos / "moved.jpg")
     found = directory.restore(required=True)
-    assert (found.lost, found.aside) == (("8.jpg",), 1)
+    assert (found.lost, found.quarantined) == (("8.jpg",), 1)
     aside = get_snapshot_directory(photos) / "aside-abcdefgh" / "moved.jpg"
     assert aside.read_bytes() == bytes([8]) * 9
 
@@ -369,7 +369,7 @@ def test_a_rollback_gives_moved_files_their_names_again_and_brings_no_deleted_on
     assert {k: v for k, v in picture(photos).items() if k in now and k != "."} == {
         k: v for k, v in now.items() if k != "."
     }
-    assert back.restore(required=True).aside == (0 if method is SnapshotMethod.LINK else 19)
+    assert back.restore(required=True).quarantined == (0 if method is SnapshotMethod.LINK else 19)
     assert picture(photos) == now
 
 
@@ -400,7 +400,7 @@ def test_names_of_any_bytes_survive_the_index(photos: Path) -> None:
 
     found = read_directory(DirectoryHandle(photos))
     assert decode_index(encode_index(found)) == found
-    with pytest.raises(ValueError, match="not whole"):
+    with pytest.raises(ValueError, match="truncated index"):
         decode_index(b"\n".join(encode_index(found).splitlines()[1:]))
 
 

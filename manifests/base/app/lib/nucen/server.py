@@ -38,7 +38,7 @@ class Site:
         self.version = release["version"]
         self.schema = release.get("schema", self.version)  # one that changes only the code says so
         self.faults = Faults(APP)
-        self.door_file = Path(config["door_file"])
+        self.maintenance_file = Path(config["maintenance_file"])
         engine = config["engine"]
         self.stores = {n: Store(engine, n, config["databases"][n]) for n in DATABASES}
         self.ended = threading.Event()
@@ -46,7 +46,7 @@ class Site:
         self.errors = self.stores["seizures"].errors
 
     def door_closed(self):
-        closed = self.door_file.exists()
+        closed = self.maintenance_file.exists()
         if not closed and self.opened_at is None:
             self.opened_at = time.monotonic()
         return closed

@@ -33,7 +33,7 @@ class CheckFailure:
 
     check: str
     database: str
-    what: LazyText
+    text: LazyText
     before: CheckValue = None
     after: CheckValue = None
 
@@ -120,10 +120,10 @@ def run_release_query(
     Raises:
         QUERY_FAILED: It is no question, or the server refused it.
     """
-    refused = check_query_sql(sql, engine.kind)
+    refused = check_query_sql(sql, engine.engine_name)
     if refused is not None:
         raise DatabaseError(QUERY_FAILED, database=database.name, sql=sql, detail=refused.reason)
-    return engine.run_query(database, split_statements(sql, engine.kind)[0].text)
+    return engine.run_query(database, split_statements(sql, engine.engine_name)[0].text)
 
 
 def _normalize_value(value: object) -> CheckValue:
@@ -159,9 +159,9 @@ def compare_checks(
             what = N_(
                 "check '{check}' has no result on one side (before: {before}, after: {after})"
             )
-        elif check.compare is not None:
-            if not _relation_holds(check.compare, left, right):
-                values["relation"] = check.compare.value
+        elif check.relation is not None:
+            if not _relation_holds(check.relation, left, right):
+                values["relation"] = check.relation.value
                 what = N_("check '{check}' must be {relation} (before: {before}, after: {after})")
         elif any(values_[check.name] != check.expect for values_ in asked):
             values["expect"] = check.expect

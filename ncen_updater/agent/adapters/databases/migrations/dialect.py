@@ -32,15 +32,15 @@ class StatementError(Exception):
         self, message: str, line: int | None = None, fault: ErrorMessage | None = None
     ) -> None:
         self.message = message if line is None else f"line {line}: {message}"
-        self.fault = fault
+        self.environment_fault = fault
         super().__init__(self.message)
 
 
 class MigrationDialect(abc.ABC):
     """The engine's side of the runner. *driver* is the driver's own connection."""
 
-    kind: ClassVar[str]
-    tables: ClassVar[ledger.LedgerTables]
+    engine_name: ClassVar[str]
+    ledger_tables: ClassVar[ledger.LedgerTables]
 
     @property
     @abc.abstractmethod

@@ -45,9 +45,9 @@ class LedgerTables:
 
     create: tuple[str, ...]
     exists: str
-    select: str
-    insert: str
-    forget: str
+    select_rows: str
+    insert_row: str
+    delete_change: str
     select_state: str
     upsert_state: str
     delete_state: str
@@ -84,10 +84,10 @@ def build_ledger_tables(
             f"CREATE TABLE IF NOT EXISTS {version} (version_num varchar(100) PRIMARY KEY)",
         ),
         exists=exists,
-        select=f"SELECT {columns} FROM {ledger} ORDER BY seq",  # noqa: S608 - names are ours
-        insert=f"INSERT INTO {ledger} ({columns}) "  # noqa: S608 - names are ours
+        select_rows=f"SELECT {columns} FROM {ledger} ORDER BY seq",  # noqa: S608 - names are ours
+        insert_row=f"INSERT INTO {ledger} ({columns}) "  # noqa: S608 - names are ours
         f"VALUES ({', '.join([placeholder] * 6)})",
-        forget=f"DELETE FROM {ledger} WHERE change = {placeholder}",  # noqa: S608 - names are ours
+        delete_change=f"DELETE FROM {ledger} WHERE change = {placeholder}",  # noqa: S608 - names are ours
         select_state=f"SELECT release, generation, change FROM {state}",  # noqa: S608 - ours
         upsert_state=f"INSERT INTO {state} (one, release, generation, change) "  # noqa: S608
         f"VALUES (1, {placeholder}, {placeholder}, {placeholder}) ON CONFLICT (one) DO UPDATE SET "
@@ -100,7 +100,7 @@ def build_ledger_tables(
 
 
 def parse_ledger_rows(rows: Iterable[Sequence[object]]) -> tuple[AppliedMigration, ...]:
-    """Return the ledger from the rows of ``LedgerTables.select``.
+    """Return the ledger from the rows of ``LedgerTables.select_rows``.
 
     Raises:
         LedgerUnreadableError: If a row holds what no agent writes.

@@ -40,7 +40,7 @@ def load_migrations(
             database.name: tuple(files.load_migration(item) for item in database.migrations)
             for database in manifest.databases
         },
-        command=manifest.migrator,
+        migrator=manifest.migrator,
         compatibility=manifest.compatibility,
     )
 

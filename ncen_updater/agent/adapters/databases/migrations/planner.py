@@ -206,7 +206,7 @@ def plan_site_migrations(
     Raises:
         MigrationRefusedError: If a ledger and the releases do not fit together.
     """
-    if target.command is not None:
+    if target.migrator is not None:
         return MigrationPlan((), _list_migrator_irreversible(names, target))
     plans = [
         plan_database_migrations(
@@ -227,8 +227,12 @@ def plan_site_migrations(
 def _list_migrator_irreversible(
     names: Sequence[str], release: MigrationSet
 ) -> tuple[IrreversibleItem, ...]:
-    command = release.command
-    return tuple((name, command.argv[0], command.no_way_back) for name in names) if command else ()
+    command = release.migrator
+    return (
+        tuple((name, command.argv[0], command.no_rollback_reason) for name in names)
+        if command
+        else ()
+    )
 
 
 def predict_ledgers(
@@ -249,16 +253,16 @@ class RollbackPath:
     Attributes:
         back: Which way.
         reasons: (database, migration or program, reason) why records are not, or may not be, kept.
-        by_code: Whether the databases stay as they are, and only the code goes back.
-        as_is: Whether that is so by what both releases say, so that nothing is copied for it.
+        code_only: Whether the databases stay as they are, and only the code goes back.
+        no_copy: Whether that is so by what both releases say, so that nothing is copied for it.
         losses: What the ways down do not keep of what may be entered after the upgrade, as far as
             their text tells or the release says.
     """
 
-    back: RollbackKind
+    kind: RollbackKind
     reasons: tuple[IrreversibleItem, ...] = ()
-    by_code: bool = False
-    as_is: bool = False
+    code_only: bool = False
+    no_copy: bool = False
     losses: LossesByDatabase = field(default_factory=dict)
 
     @property
@@ -272,24 +276,24 @@ class RollbackPath:
             f"{database}.{loss.object_name}": None
             for database, found in self.losses.items()
             for loss in found
-            if not loss.own
+            if not loss.is_release_table
         }
         return tuple(named)
 
     def resolve_kind(self, *, unchanged: bool) -> RollbackPath:
         """Return the way once it was seen whether the release's program changes anything."""
-        if self.back is not RollbackKind.DEPENDS_ON_MIGRATOR:
+        if self.kind is not RollbackKind.DEPENDS_ON_MIGRATOR:
             return self
         return (
             CODE_ONLY
             if unchanged
-            else dataclasses.replace(self, back=RollbackKind.RESTORES_PREVIOUS)
+            else dataclasses.replace(self, kind=RollbackKind.RESTORES_PREVIOUS)
         )
 
 
-CODE_ONLY = RollbackPath(RollbackKind.KEEPS_RECORDS, by_code=True)
+CODE_ONLY = RollbackPath(RollbackKind.KEEPS_RECORDS, code_only=True)
 #: The same without a copy.
-NO_COPY = RollbackPath(RollbackKind.KEEPS_RECORDS, by_code=True, as_is=True)
+NO_COPY = RollbackPath(RollbackKind.KEEPS_RECORDS, code_only=True, no_copy=True)
 
 
 def build_rollback_target(
@@ -308,7 +312,7 @@ def build_rollback_target(
         MigrationRefusedError: If a ledger contradicts itself, or holds what the newer release does
             not.
     """
-    if older.command is None:
+    if older.migrator is None:
         return older
     known = {n: {m.migration.id: m for m in newer.databases.get(n, ())} for n in names}
     databases: dict[str, tuple[SqlMigration, ...]] = {}
@@ -318,13 +322,13 @@ def build_rollback_target(
             if row.id not in known[name]:
                 raise make_refusal(name, MigrationReason.UNKNOWN, row.id)
         databases[name] = tuple(known[name][row.id] for row in stood)
-    return dataclasses.replace(older, databases=databases, command=None)
+    return dataclasses.replace(older, databases=databases, migrator=None)
 
 
 def is_schema_compatible(newer: MigrationSet, older: MigrationSet) -> bool:
     """Whether the older release runs on the databases of the newer one, as both of them say."""
     new, old = newer.compatibility, older.compatibility
-    return new is not None and old is not None and old.schema_number >= new.back_to
+    return new is not None and old is not None and old.schema_number >= new.compatible_down_to
 
 
 def is_code_only_upgrade(plan: MigrationPlan, newer: MigrationSet, older: MigrationSet) -> bool:
@@ -346,7 +350,7 @@ def is_expand_upgrade(newer: MigrationSet, older: MigrationSet) -> bool:
     program of its own, whose ledger is its own affair: to run it once more is harmless.
     """
     new, old = newer.compatibility, older.compatibility
-    if newer.command is None or new is None or old is None or not new.expand:
+    if newer.migrator is None or new is None or old is None or not new.expand:
         return False
     return new.schema_number > old.schema_number and is_schema_compatible(newer, older)
 
@@ -380,9 +384,9 @@ def plan_rollback_path(
             of any database; None where nobody has seen it run yet.
         read: Returns a file's text.
     """
-    if newer.command is not None and is_schema_compatible(newer, older):
+    if newer.migrator is not None and is_schema_compatible(newer, older):
         return NO_COPY
-    if newer.command is not None:
+    if newer.migrator is not None:
         way = RollbackPath(
             RollbackKind.DEPENDS_ON_MIGRATOR, _list_migrator_irreversible(names, newer)
         )
@@ -416,13 +420,13 @@ def _find_losses(
         # Of what is declared more may go than is named: then it is counted as it is read.
         lines = [
             wide.get(name.lower()) or parse_declared_loss(name)
-            for name in item.migration.loses or ()
+            for name in item.migration.data_loss or ()
         ]
         seen = [
             loss
             for loss in read_here
             # A rule that refuses loses nothing: going back then fails, and is undone.
-            if loss.how is not LossKind.REFUSES
+            if loss.kind is not LossKind.REFUSES
             and loss.object_name not in {other.object_name.lower() for other in lines}
         ]
         if lines or seen:

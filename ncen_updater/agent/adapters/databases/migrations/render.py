@@ -33,8 +33,8 @@ def render_plan_sql(
     lines = [f"-- Release {target.release}, {engine}: {len(plan.steps)} migrations"]
     for database, migration, reason in plan.irreversible:
         lines.append(f"-- {database}: {migration} has no way down: {_join_lines(reason)}")
-    if target.command is not None:
-        lines.append(f"-- The application's own migrator runs: {' '.join(target.command.argv)}")
+    if target.migrator is not None:
+        lines.append(f"-- The application's own migrator runs: {' '.join(target.migrator.argv)}")
     if target.contract_program is not None:
         words = "-- It brings its migrations to their end with:"
         lines.append(f"{words} {' '.join(target.contract_program.argv)}")
@@ -58,13 +58,13 @@ def render_plan_sql(
                 *kind.format_timeouts(lock, statement, in_transaction=False),
                 text,
             ]
-        lines += [kind.begin, *kind.format_timeouts(lock, statement, in_transaction=True)]
+        lines += [kind.begin_statement, *kind.format_timeouts(lock, statement, in_transaction=True)]
         if not alone:
-            lines += [text, *kind.before_commit]
+            lines += [text, *kind.pre_commit_statements]
         if step.direction is MigrationDirection.UP and item is not None and item.verify is not None:
             lines += ["-- each of these must return no row:", read_sql(item.verify).rstrip()]
         values = (step.id, step.direction.value, step.sha256, target.release, change, "<time>")
-        insert = kind.ledger_tables.insert.split(" VALUES ", 1)[0]
+        insert = kind.ledger_tables.insert_row.split(" VALUES ", 1)[0]
         lines.append(f"{insert} VALUES ({', '.join(_quote_literal(value) for value in values)});")
         lines += ["-- and the version row of Alembic", "COMMIT;"]
     return "\n".join(lines) + "\n"

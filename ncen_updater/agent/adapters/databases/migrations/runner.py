@@ -103,7 +103,7 @@ class MigrationRunner:
 
     def read_state(self) -> DatabaseMarker | None:
         """Return release, generation and change of the state row. Writes nothing."""
-        tables = self._dialect.tables
+        tables = self._dialect.ledger_tables
         with self._open_connection() as driver:
             if not driver.execute(tables.exists).fetchone():
                 return None
@@ -121,11 +121,11 @@ class MigrationRunner:
         with self._open_connection() as driver:
             self._dialect.create_ledger_tables(driver, OWN_LOCK_TIMEOUT_MS)
             with self._dialect.open_transaction(driver):
-                driver.execute(self._dialect.tables.delete_state)
+                driver.execute(self._dialect.ledger_tables.delete_state)
 
     def _write_state(self, driver: Any, change: ChangeRef) -> None:  # noqa: ANN401
         values = (change.release, change.generation, change.id)
-        driver.execute(self._dialect.tables.upsert_state, values)
+        driver.execute(self._dialect.ledger_tables.upsert_state, values)
 
     def write_baseline(
         self, change: ChangeRef, migrations: Sequence[SqlMigration], *, write_state: bool = False
@@ -139,17 +139,17 @@ class MigrationRunner:
             migrations: Those of the release that runs.
             write_state: Whether the state row is written with it.
         """
-        tables = self._dialect.tables
+        tables = self._dialect.ledger_tables
         with self._open_connection() as driver:
             if any(row.change != change.id for row in self._read_ledger(driver)):
                 return
             self._dialect.create_ledger_tables(driver, OWN_LOCK_TIMEOUT_MS)
             with self._dialect.open_transaction(driver):
-                driver.execute(tables.forget, (change.id,))
+                driver.execute(tables.delete_change, (change.id,))
                 for item in migrations:
                     values = (item.migration.id, MigrationDirection.UP.value, item.up_sha256)
                     row = (*values, change.release, change.id, self._now())
-                    driver.execute(tables.insert, row)
+                    driver.execute(tables.insert_row, row)
                 for found in driver.execute(tables.select_version).fetchall():
                     driver.execute(tables.delete_version, found)
                 for item in migrations[-1:]:
@@ -229,7 +229,7 @@ class MigrationRunner:
         with self._translate_errors(driver, first.id if first else "-"):
             self._dialect.create_ledger_tables(driver, lock_ms)
             rows = self._read_ledger(driver)
-            heads = [row[0] for row in driver.execute(self._dialect.tables.select_version)]
+            heads = [row[0] for row in driver.execute(self._dialect.ledger_tables.select_version)]
         stack = [row.id for row in reduce_ledger(self._database, rows)]
         versions = _versions(self._database, stack, steps)
         if not steps:
@@ -285,10 +285,10 @@ class MigrationRunner:
             ) from error
 
     def _read_ledger(self, driver: Any) -> tuple[AppliedMigration, ...]:  # noqa: ANN401
-        tables = self._dialect.tables
+        tables = self._dialect.ledger_tables
         if not driver.execute(tables.exists).fetchone():
             return ()
-        return ledger.parse_ledger_rows(driver.execute(tables.select).fetchall())
+        return ledger.parse_ledger_rows(driver.execute(tables.select_rows).fetchall())
 
     @contextlib.contextmanager
     def _open_connection(self) -> Iterator[Any]:

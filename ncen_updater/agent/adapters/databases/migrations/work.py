@@ -111,19 +111,19 @@ class MigrationExecutor:
         if self._dangling is None:
             self._dangling = self._dialect.count_dangling_references(driver)
         refused = check_migration_sql(
-            step.sql, self._dialect.kind, transactional=limits.transactional
+            step.sql, self._dialect.engine_name, transactional=limits.transactional
         )
         if refused is not None:
             raise self._make_error(refused.reason)
         if limits.transactional:
             return
-        (statement,) = split_statements(step.sql, self._dialect.kind)
+        (statement,) = split_statements(step.sql, self._dialect.engine_name)
         try:
             self._dialect.run_outside_transaction(
                 driver, statement, limits.lock_timeout_ms, limits.statement_timeout_ms
             )
         except StatementError as error:
-            raise self._make_error(error.message, error.fault) from error
+            raise self._make_error(error.message, error.environment_fault) from error
 
     def _run_in_transaction(self, step: PlannedMigration, item: SqlMigration) -> None:
         """Run the file, look at the transaction, verify, write the ledger row."""
@@ -135,7 +135,7 @@ class MigrationExecutor:
             try:
                 self._dialect.run_file(driver, step.sql, limits.statement_timeout_ms)
             except StatementError as error:
-                raise self._make_error(error.message, error.fault) from error
+                raise self._make_error(error.message, error.environment_fault) from error
             if before is None or self._dialect.read_transaction_id(driver) != before:
                 raise self._make_error("the file ended its own transaction")
             if self._dialect.read_environment(driver) != around:
@@ -151,11 +151,11 @@ class MigrationExecutor:
             self._change.id,
             self._now(),
         )
-        driver.execute(self._dialect.tables.insert, row)
+        driver.execute(self._dialect.ledger_tables.insert_row, row)
 
     def _turn(self, standing: str | None, top: str | None) -> None:
         """Let the version row name the migration that is the newest now."""
-        driver, tables = self._driver, self._dialect.tables
+        driver, tables = self._driver, self._dialect.ledger_tables
         rows = driver.execute(tables.select_version).fetchall()
         if [str(name) for (name,) in rows] != ([] if standing is None else [standing]):
             raise self._make_error("the version row changed during the migration")
@@ -199,16 +199,18 @@ class MigrationExecutor:
         if item.verify_sha256 and hashlib.sha256(content).hexdigest() != item.verify_sha256:
             raise self._make_error(f"{path.name} is not the file that was planned")
         sql = content.decode("utf-8")
-        refused = check_verify_sql(sql, self._dialect.kind)
+        refused = check_verify_sql(sql, self._dialect.engine_name)
         if refused is not None:
             raise self._make_error(f"{path.name}: {refused.reason}")
-        for statement in split_statements(sql, self._dialect.kind):
+        for statement in split_statements(sql, self._dialect.engine_name):
             try:
                 count = self._dialect.count_rows(
                     self._driver, statement, item.migration.statement_timeout_ms
                 )
             except StatementError as error:
-                raise self._make_error(f"{path.name}: {error.message}", error.fault) from error
+                raise self._make_error(
+                    f"{path.name}: {error.message}", error.environment_fault
+                ) from error
             if count:
                 raise MigrationFailedError(
                     VERIFY_FAILED,

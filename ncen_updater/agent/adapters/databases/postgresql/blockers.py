@@ -57,19 +57,19 @@ class FindingTemplate:
 
 OPEN_SESSIONS = FindingTemplate(
     "NU-4120",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_("Open sessions in {database}: {count} ({applications})"),
     N_("Stop these programs before the upgrade."),
 )
 PREPARED_TRANSACTIONS = FindingTemplate(
     "NU-4121",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("Open prepared transactions in {database}: {count} ({transactions})"),
     N_("Run COMMIT PREPARED or ROLLBACK PREPARED for each of them."),
 )
 REPLICATION_SLOTS = FindingTemplate(
     "NU-4122",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("Logical replication slots in {database} cannot be copied: {objects}"),
     N_(
         "Drop each slot with pg_drop_replication_slot; after the upgrade create it again"
@@ -78,7 +78,7 @@ REPLICATION_SLOTS = FindingTemplate(
 )
 SUBSCRIPTIONS = FindingTemplate(
     "NU-4123",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("Subscriptions in {database} cannot be copied: {objects}"),
     N_(
         "Drop the subscriptions and create them again after the upgrade. To keep the"
@@ -89,26 +89,26 @@ SUBSCRIPTIONS = FindingTemplate(
 )
 NO_SPACE = FindingTemplate(
     "NU-4124",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("Not enough disk space in {place}: {free_bytes} free, {needed_bytes} required"),
     N_("Free at least {missing_bytes} there."),
 )
 SPACE_UNKNOWN = FindingTemplate(
     "NU-4125",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_("Free disk space of the database server unknown ({needed_bytes} required)"),
     N_("Check it with the database administrator. For a local server, run as superuser: GRANT"
         " pg_read_all_settings TO {role};"),
 )  # fmt: skip
 NO_CREATEDB = FindingTemplate(
     "NU-4126",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("Database role lacks CREATEDB"),
     N_("Run as superuser: ALTER ROLE {role} CREATEDB;"),
 )
 NOT_MEMBER = FindingTemplate(
     "NU-4127",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("Database role is not a member of {owner}"),
     N_(
         "Run as superuser: GRANT {owner} TO {role}; (PostgreSQL 16 or later: WITH INHERIT"
@@ -117,89 +117,89 @@ NOT_MEMBER = FindingTemplate(
 )
 NO_SIGNAL = FindingTemplate(
     "NU-4128",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_("Database role can terminate only sessions of {owner}"),
     N_("Run as superuser: GRANT pg_signal_backend TO {role};"),
 )
 COLLATION_VERSION_MISMATCH = FindingTemplate(
     "NU-4129",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("Collation version mismatch in {database}: {stored} recorded, {actual} installed"),
     N_("Run in {database}: REINDEX DATABASE; ALTER DATABASE {database} REFRESH COLLATION VERSION;"),
 )  # fmt: skip
 NAME_TOO_LONG = FindingTemplate(
     "NU-4130",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("Database name too long: {database} ({length} of 63 bytes with suffixes)"),
     N_("Rename the database to at most 48 bytes."),
 )
 INVALID_DATABASE = FindingTemplate(
     "NU-4131",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("Invalid database {database}: interrupted DROP DATABASE"),
     N_("If unused, run: DROP DATABASE {database}; otherwise restore it from a backup."),
 )
 LEFTOVER_COPY = FindingTemplate(
     "NU-4132",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("Database {database} already exists from an interrupted attempt"),
     N_("Run: ncen-updater resume"),
 )
 UNSUPPORTED_VERSION = FindingTemplate(
     "NU-4133",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("Unsupported PostgreSQL version: {version} (supported: 14 to 18)"),
     N_("Upgrade the server or ncen-updater."),
 )
 MISSING_DATABASE = FindingTemplate(
     "NU-4134",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("Database {database} not found on the server"),
     N_("Correct its name in [databases.names], or restore it."),
 )
 SETTING_NOT_ALLOWED = FindingTemplate(
     "NU-4135",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("Cannot copy setting {setting} of {database} {role}: permission denied"),
     N_("Remove the setting, or grant the right to set it (GRANT SET ON PARAMETER, CREATEROLE with"
        " ADMIN on the role)."),
 )  # fmt: skip
 NO_OWNER = FindingTemplate(
     "NU-4136",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("Role {owner} not found on the server"),
     N_("Correct 'owner' in [databases.postgresql]."),
 )
 STATISTICS_HIDDEN = FindingTemplate(
     "NU-4150",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("Database role cannot see sessions of other roles"),
     N_("Run as superuser: GRANT pg_read_all_stats TO {role};"),
 )
 SUPERUSER_SESSIONS = FindingTemplate(
     "NU-4151",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("Open superuser sessions of {whose} in {database}: {count} ({applications})"),
     N_("Stop these programs before the upgrade, or let them use an ordinary role. For the"
         " application itself, add {whose} to application_roles."),
 )  # fmt: skip
 OTHER_ROLE_SESSIONS = FindingTemplate(
     "NU-4152",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("Open sessions of role {whose} in {database}: {count} ({applications}); cannot be"
         " terminated"),
     N_("Run as superuser: GRANT pg_signal_backend TO {role};"),
 )  # fmt: skip
 UNKNOWN_ROLE_SESSIONS = FindingTemplate(
     "NU-4153",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("Open sessions of undeclared role {whose} in {database}: {count} ({applications})"),
     N_("Set application_roles in [databases.postgresql] to all login roles of the application"
         " ({owner}, {whose} if it is one)."),
 )  # fmt: skip
 PREVIOUS_ALTERED = FindingTemplate(
     "NU-4154",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_("Previous database {database} was opened or modified"),
     N_("Ask the database administrator whether these changes may return with a rollback."),
 )  # fmt: skip
@@ -239,7 +239,7 @@ def find_blockers(
     found += _find_name_blockers(survey, change, names)
     found += _find_rights_blockers(survey, role, owner)
     if application_stopped:
-        found += _make_session_findings(survey.sessions, Severity.STRICT)
+        found += _make_session_findings(survey.sessions, Severity.CRITICAL)
     else:
         found += _find_session_blockers(survey.sessions, role, owner, application_roles)
     found += _find_content_blockers(survey, change)
@@ -256,7 +256,7 @@ def _find_name_blockers(
         length = max(len(name.encode()) for name in copies)
         if length > MAX_NAME_BYTES:
             found.append(NAME_TOO_LONG.make_finding(database=physical, length=length))
-        retained = change.source
+        retained = change.retained_from
         wanted = [physical] + ([previous_name(physical, retained)] if retained else [])
         for name in wanted:
             row: DatabaseRow | None = seen.databases.get(name)
@@ -277,14 +277,14 @@ def _find_rights_blockers(seen: ServerSurvey, role: str, owner: str) -> list[Fin
         found.append(NO_CREATEDB.make_finding(role=role))
     if not rights.owner_exists:
         found.append(NO_OWNER.make_finding(owner=owner))
-    found += [NOT_MEMBER.make_finding(owner=name, role=role) for name in rights.lacking]
-    if not rights.stats:
+    found += [NOT_MEMBER.make_finding(owner=name, role=role) for name in rights.missing_owner_roles]
+    if not rights.can_read_stats:
         found.append(STATISTICS_HIDDEN.make_finding(role=role))
-    if not rights.signal:
+    if not rights.can_signal:
         found.append(NO_SIGNAL.make_finding(owner=owner, role=role))
     found += [
         SETTING_NOT_ALLOWED.make_finding(database=database, role=name, setting=setting)
-        for database, name, setting in rights.unset
+        for database, name, setting in rights.settings_not_allowed
     ]
     return found
 
@@ -309,7 +309,7 @@ def _find_session_blockers(
     ended: list[SessionGroup] = []
     for (database, whose), group in by_role.items():
         kinds = []
-        if not group[0].endable:
+        if not group[0].can_terminate:
             kinds.append(SUPERUSER_SESSIONS if group[0].superuser else OTHER_ROLE_SESSIONS)
         # A superuser gets in whatever is granted, and we ourselves are no application.
         if not application_roles and not group[0].superuser and whose != role:
@@ -327,7 +327,7 @@ def _find_session_blockers(
             )
             for kind in kinds
         ]
-    return found + _make_session_findings(ended, Severity.ADVISORY)
+    return found + _make_session_findings(ended, Severity.WARNING)
 
 
 def _make_session_findings(sessions: Sequence[SessionGroup], severity: Severity) -> list[Finding]:
@@ -348,7 +348,7 @@ def _format_programs(group: Sequence[SessionGroup]) -> str:
 
 def _find_content_blockers(seen: ServerSurvey, change: ChangeRef) -> list[Finding]:
     found: list[Finding] = [
-        PREVIOUS_ALTERED.make_finding(database=name) for name in seen.kept_altered
+        PREVIOUS_ALTERED.make_finding(database=name) for name in seen.previous_altered
     ]
     for database, prepared in _group_by_database(seen.prepared).items():
         gids = ", ".join(gid for _database, gid in prepared)
@@ -357,8 +357,8 @@ def _find_content_blockers(seen: ServerSurvey, change: ChangeRef) -> list[Findin
                 database=database, count=len(prepared), transactions=gids
             )
         )
-    left_behind = ((REPLICATION_SLOTS, seen.slots), (SUBSCRIPTIONS, seen.subscriptions))
-    for kind, pairs in () if change.as_is else left_behind:
+    left_behind = ((REPLICATION_SLOTS, seen.replication_slots), (SUBSCRIPTIONS, seen.subscriptions))
+    for kind, pairs in () if change.no_copy else left_behind:
         for database, objects in _group_by_database(pairs).items():
             words = ", ".join(name for _database, name in objects)
             found.append(kind.make_finding(database=database, objects=words))
@@ -372,7 +372,7 @@ def _find_content_blockers(seen: ServerSurvey, change: ChangeRef) -> list[Findin
 def _find_space_blockers(
     seen: ServerSurvey, change: ChangeRef, role: str, other_bytes: Callable[[Path], int]
 ) -> list[Finding]:
-    if change.as_is:
+    if change.no_copy:
         return []
     found: list[Finding] = []
     for disk in seen.disks:
@@ -421,13 +421,13 @@ def _group_by_database(rows: Sequence[Row]) -> dict[object, list[Row]]:
 
 ORPHAN_DIRECTORY = FindingTemplate(
     "NU-4138",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_("Interrupted copy of {database} left directory base/{oid} on the server"),
     N_("Run ncen-updater resume. If the directory remains, remove it: no database uses it."),
 )
 ORPHAN_POSSIBLE = FindingTemplate(
     "NU-4139",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_("Interrupted copy of {database} may have left directory base/{oid}"),
     N_(
         "In the data directory and its tablespaces, remove directory {oid} if pg_database"
@@ -436,7 +436,7 @@ ORPHAN_POSSIBLE = FindingTemplate(
 )
 UNOWNED_DIRECTORY = FindingTemplate(
     "NU-4141",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_("Directory {oid} of the server belongs to no database"),
     N_(
         "It only uses disk space. Ask the database administrator to remove it while no"
@@ -445,7 +445,7 @@ UNOWNED_DIRECTORY = FindingTemplate(
 )
 UNOWNED_POSSIBLE = FindingTemplate(
     "NU-4142",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_("Interrupted copy may have left a directory on the server"),
     N_(
         "Compare the directories below base and the tablespaces with the oids in"
@@ -492,7 +492,7 @@ QuarantinedRows: TypeAlias = Mapping[str, Mapping[str, int] | None]
 
 QUARANTINED_DATABASES = FindingTemplate(
     "NU-4155",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_("Databases with unmerged records retained from change {change}: {path} ({rows})"),
     N_("Review them with ALTER DATABASE ... ALLOW_CONNECTIONS true and enter missing records"
         " again, then run: ncen-updater prune --kept {change}"),

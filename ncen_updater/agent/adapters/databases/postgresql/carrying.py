@@ -57,7 +57,7 @@ class CatalogueObject:
     name: str
     catalogue: int
     oid: int
-    facts: frozenset[PortabilityIssue]
+    issues: frozenset[PortabilityIssue]
 
     @property
     def label(self) -> str:
@@ -94,7 +94,7 @@ def find_dump_obstacles(seen: DatabaseContents) -> tuple[DumpObstacle, ...]:
     """Return what a dump by the agent's role does not carry; pure."""
     found = []
     for item in sorted(seen.items, key=lambda item: (item.kind, item.name, item.oid)):
-        facts = item.facts & _FOR_SUPERUSERS if seen.superuser else item.facts
+        facts = item.issues & _FOR_SUPERUSERS if seen.superuser else item.issues
         if facts:
             found.append(DumpObstacle(item, facts))
     return tuple(found)
@@ -350,7 +350,7 @@ class ExcludedObjects:
 
     objects: frozenset[tuple[int, int]] = frozenset()
     relations: frozenset[tuple[str, str]] = frozenset()
-    words: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -364,10 +364,10 @@ class DumpOptions:
         rowless: Object ids of tables that come without their rows.
     """
 
-    dump: tuple[str, ...] = ()
-    restore: tuple[str, ...] = ()
-    seeds: frozenset[tuple[int, int]] = frozenset()
-    rowless: frozenset[int] = frozenset()
+    dump_arguments: tuple[str, ...] = ()
+    restore_arguments: tuple[str, ...] = ()
+    excluded_objects: frozenset[tuple[int, int]] = frozenset()
+    tables_without_rows: frozenset[int] = frozenset()
 
 
 def choose_dump_options(obstacles: Sequence[DumpObstacle], owner: str) -> DumpOptions:
@@ -453,8 +453,8 @@ _NAMED_KINDS = frozenset(
 
 def find_excluded_objects(connection: Connection, how: DumpOptions) -> ExcludedObjects:
     """Return everything that goes with what is left out; reads the catalogue."""
-    rowless = list(how.rowless)
-    seeds = set(how.seeds)
+    rowless = list(how.tables_without_rows)
+    seeds = set(how.excluded_objects)
     seeds |= {(c, o) for c, o in fetch_rows(connection, _NEEDS_ROWS, [rowless, rowless])}
     if not seeds:
         return ExcludedObjects()
@@ -473,7 +473,9 @@ def find_excluded_objects(connection: Connection, how: DumpOptions) -> ExcludedO
             sorted(
                 f"{kind} {identity}"
                 for c, o, kind, identity, *_ in found
-                if kind in _NAMED_KINDS and (c, o) not in members and (c, o) not in how.seeds
+                if kind in _NAMED_KINDS
+                and (c, o) not in members
+                and (c, o) not in how.excluded_objects
             )
         ),
     )
@@ -510,7 +512,7 @@ def filter_restore_list(contents: str, how: DumpOptions, left: ExcludedObjects) 
         if catalogue == 0:  # rows and row security of a table have its number
             # What is left out takes its server with it, and with that every mapping.
             gone = entry.startswith("USER MAPPING ") or (_RELATIONS, oid) in left.objects
-            gone |= oid in how.rowless and not entry.startswith("TABLE DATA ")
+            gone |= oid in how.tables_without_rows and not entry.startswith("TABLE DATA ")
             gone |= any(
                 entry.startswith(f"{kind} {schema} {name} ")
                 for kind in _OF_RELATIONS

@@ -55,16 +55,16 @@ class DatabaseRow:
     oid: int
     name: str
     owner: str
-    allow: bool
-    limit: int
-    template: bool
+    allow_connections: bool
+    connection_limit: int
+    is_template: bool
     comment: str | None
     public_closed: bool
 
     @property
     def is_valid(self) -> bool:
         """False where a DROP was interrupted."""
-        return self.limit != INVALID_CONNECTION_LIMIT
+        return self.connection_limit != INVALID_CONNECTION_LIMIT
 
 
 def require(found: Mapping[str, DatabaseRow], name: str) -> DatabaseRow:
@@ -248,16 +248,21 @@ class DataDirectory:
         wal: Directory of the write-ahead log.
     """
 
-    places: tuple[Path, ...]
-    wal: Path
+    database_directories: tuple[Path, ...]
+    wal_directory: Path
 
     def list_directories(self, oid: int) -> tuple[Path, ...]:
         """Return the directories of a database."""
-        return tuple(p / str(oid) for p in self.places if (p / str(oid)).is_dir())
+        return tuple(p / str(oid) for p in self.database_directories if (p / str(oid)).is_dir())
 
     def list_oids(self) -> set[int]:
         """Return every number that a directory has, with or without a database."""
-        return {int(d.name) for place in self.places for d in place.glob("[0-9]*") if d.is_dir()}
+        return {
+            int(d.name)
+            for place in self.database_directories
+            for d in place.glob("[0-9]*")
+            if d.is_dir()
+        }
 
     def measure_size(self, oid: int) -> int:
         """Return the bytes that a database has on the disk so far."""
@@ -404,7 +409,7 @@ def _find_data_and_wal(server: Server, connection: Connection) -> tuple[Path | N
     """Return where the server says that its data are, and its log."""
     directory = find_data_directory(server, connection)
     if directory is not None:
-        return directory.places[0], directory.wal
+        return directory.database_directories[0], directory.wal_directory
     try:
         data = Path(fetch_rows(connection, "SELECT current_setting('data_directory')")[0][0])
     except psycopg.errors.InsufficientPrivilege:

@@ -65,7 +65,7 @@ class CloneSupport:
 
     def list_cloneable(self, change: ChangeRef) -> frozenset[str]:
         """Logical names whose copies can share blocks, as far as :meth:`detect` was asked."""
-        return self._known.get(change.source, frozenset())
+        return self._known.get(change.retained_from, frozenset())
 
     def detect(self, change: ChangeRef) -> None:
         """Ask file system and server, once; makes and drops the tiny database where both might.
@@ -73,12 +73,12 @@ class CloneSupport:
         Raises:
             DatabaseError: If there is no session to be had.
         """
-        if self._server.settings.copy_method != "auto" or change.source in self._known:
+        if self._server.settings.copy_method != "auto" or change.retained_from in self._known:
             return
         with self._server.open_control_session(
-            statement_s=self._server.limits.long_s
+            statement_s=self._server.timeouts.long_s
         ) as connection:
-            self._known[change.source] = self._detect(connection, change)
+            self._known[change.retained_from] = self._detect(connection, change)
 
     def _detect(self, connection: Connection, change: ChangeRef) -> frozenset[str]:
         if read_server_major(connection) < CLONE_MIN_MAJOR:
@@ -86,7 +86,9 @@ class CloneSupport:
         found = read_databases(connection)
         oids: dict[str, int] = {}
         for name, physical in self._names.items():
-            row = found.get(previous_name(physical, change.source) if change.source else physical)
+            row = found.get(
+                previous_name(physical, change.retained_from) if change.retained_from else physical
+            )
             if row is not None and row.is_valid:
                 oids[name] = row.oid
         places = find_database_directories(self._server, connection, oids)

@@ -124,7 +124,7 @@ class ServerTimeouts:
         statement_s: One ordinary statement.
         long_s: One statement that copies, drops, reads or analyses whole databases.
         terminate_s: Until ended sessions are gone.
-        recover_s: How long a server that went away in an act is waited for.
+        recovery_s: How long a server that went away in an act is waited for.
     """
 
     connect_s: int = 10
@@ -132,7 +132,7 @@ class ServerTimeouts:
     statement_s: float = 60.0
     long_s: float = 6 * 3600.0
     terminate_s: float = 30.0
-    recover_s: float = 60.0
+    recovery_s: float = 60.0
 
 
 def execute(connection: Connection, sql: str, parameters: Sequence[object] | None = None) -> None:
@@ -229,7 +229,7 @@ class Server:
 
     def __init__(self, settings: PostgresSettings, timeouts: ServerTimeouts) -> None:
         self.settings = settings
-        self.limits = timeouts
+        self.timeouts = timeouts
         self._owner_logs_in: bool | None = None
 
     def open_session(
@@ -253,10 +253,10 @@ class Server:
         Raises:
             DatabaseUnreachableError: If there is no session.
         """
-        statement = self.limits.statement_s if statement_s is None else statement_s
+        statement = self.timeouts.statement_s if statement_s is None else statement_s
         options = (
             f"-c statement_timeout={int(statement * 1000)}"
-            f" -c lock_timeout={int(self.limits.lock_s * 1000)}"
+            f" -c lock_timeout={int(self.timeouts.lock_s * 1000)}"
             " -c idle_in_transaction_session_timeout=0"
         )
         name = f"{APPLICATION_NAME} {purpose}".strip()
@@ -345,7 +345,7 @@ class Server:
             port=self.settings.port,
             user=user,
             dbname=database,
-            connect_timeout=self.limits.connect_s,
+            connect_timeout=self.timeouts.connect_s,
             application_name=name,
             client_encoding="UTF8",  # that of SQL_ASCII would give bytes for texts
             options=options,
@@ -355,7 +355,7 @@ class Server:
             connection = psycopg.connect(where, autocommit=True)
         except psycopg.Error as error:
             answered = not isinstance(error, psycopg.errors.ConnectionTimeout)
-            code = ask_sqlstate(where, self.limits.connect_s)[0] if answered else None
+            code = ask_sqlstate(where, self.timeouts.connect_s)[0] if answered else None
             raise DatabaseUnreachableError(
                 classify_refusal(code, str(error)),
                 database=database, user=user, detail=sanitize_error(error), sqlstate=code,
@@ -370,7 +370,7 @@ class Server:
             host=settings.host,
             port=settings.port,
             dbname=FALLBACK_DATABASES[0],
-            connect_timeout=self.limits.connect_s,
+            connect_timeout=self.timeouts.connect_s,
         )
         return PGconn.ping(where.encode()) == Ping.OK
 

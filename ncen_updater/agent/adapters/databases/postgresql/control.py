@@ -75,8 +75,8 @@ class CutOverEvent(StrEnum):
 class FenceState:
     """What to restore when a database is opened again, and the change that closed it."""
 
-    allow: bool
-    limit: int
+    allow_connections: bool
+    connection_limit: int
     change: str = ""
 
 
@@ -154,7 +154,7 @@ class ControlDatabase:
             opened: Databases that it is said of and that no fence names any more.
         """
         fences = {
-            database: [fence.allow, fence.limit]
+            database: [fence.allow_connections, fence.connection_limit]
             for database, fence in {**(opened or {}), **read_fences(connection)}.items()
         }
         execute(

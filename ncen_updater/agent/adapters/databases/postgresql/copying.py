@@ -114,7 +114,9 @@ def make_copy_plan(
         oid = 0 if major < 15 else choose_oid(change.id, name, busy)
         busy.add(oid)
         data[name] = {
-            "source": previous_name(physical, change.source) if change.source else physical,
+            "source": previous_name(physical, change.retained_from)
+            if change.retained_from
+            else physical,
             "target": candidate_name(physical, change.id),
             "oid": oid,
             "method": choose_copy_method(major, sizes[name], copy_method, clone=name in clone),
@@ -134,7 +136,7 @@ def list_copies(plan: CopyPlan) -> tuple[DatabaseCopy, ...]:
             method=str(item["method"]),
             size_bytes=int(str(item["size_bytes"])),
         )
-        for name, item in plan.data.items()
+        for name, item in plan.copies.items()
     )
 
 
@@ -228,7 +230,7 @@ class TemplateCopies:
                 server says so).
         """
         with self._server.open_control_session(
-            statement_s=self._server.limits.long_s
+            statement_s=self._server.timeouts.long_s
         ) as connection:
             for target in targets:
                 self._cancel_creation(connection, target)
@@ -242,9 +244,9 @@ class TemplateCopies:
 
     def _drop_one(self, target: str) -> None:
         with self._server.open_control_session(
-            statement_s=self._server.limits.long_s
+            statement_s=self._server.timeouts.long_s
         ) as connection:
-            drop_database(connection, target, self._server.limits.terminate_s)
+            drop_database(connection, target, self._server.timeouts.terminate_s)
 
     # ---- one copy -------------------------------------------------------------------------------
 
@@ -253,7 +255,7 @@ class TemplateCopies:
     ) -> None:
         control = self._server.settings.control_database
         connection = self._server.open_session(
-            control, purpose=f"copy {change.id}", statement_s=self._server.limits.long_s
+            control, purpose=f"copy {change.id}", statement_s=self._server.timeouts.long_s
         )
         try:
             self._at_work.add(connection)
@@ -264,12 +266,12 @@ class TemplateCopies:
             if source is None or not source.is_valid:
                 raise DatabaseError(DATABASE_SET_INCOMPLETE, database=copy.source)
             if present is not None and not _is_planned_copy(present, copy):
-                drop_database(connection, copy.target, self._server.limits.terminate_s)
+                drop_database(connection, copy.target, self._server.timeouts.terminate_s)
                 present = None
             if present is None:
                 if directory is not None:
                     self._remove_orphan(connection, directory, copy.oid)
-                terminate_sessions(connection, [copy.source], self._server.limits.terminate_s)
+                terminate_sessions(connection, [copy.source], self._server.timeouts.terminate_s)
                 self._create(connection, copy, source)
             self.finish_copy(connection, change, copy)
         finally:
@@ -291,7 +293,7 @@ class TemplateCopies:
                     detail=sanitize_error(error),
                 ) from error
             raise
-        execute(connection, f"SET lock_timeout = {int(self._server.limits.lock_s * 1000)}")
+        execute(connection, f"SET lock_timeout = {int(self._server.timeouts.lock_s * 1000)}")
 
     @staticmethod
     def finish_copy(connection: Connection, change: ChangeRef, copy: DatabaseCopy) -> None:
@@ -322,14 +324,14 @@ class TemplateCopies:
         return [row[0] for row in found]
 
     def _await_creation(self, connection: Connection, target: str) -> None:
-        deadline = self._clock() + self._server.limits.long_s
+        deadline = self._clock() + self._server.timeouts.long_s
         while self._find_creating_backends(connection, target):
             if self._clock() > deadline:
                 raise DatabaseError(database=target, detail="CREATE DATABASE did not finish")
             time.sleep(POLL_S)
 
     def _cancel_creation(self, connection: Connection, target: str) -> None:
-        deadline = self._clock() + self._server.limits.long_s
+        deadline = self._clock() + self._server.timeouts.long_s
         while found := self._find_creating_backends(connection, target):
             for pid in found:
                 # The server undoes an ended CREATE DATABASE wholly: no row, no directory.
@@ -383,8 +385,8 @@ class TemplateCopies:
 def build_pre_drop_statements(row: DatabaseRow) -> list[str]:
     """Return what has to be altered first; nothing where that was done before a crash."""
     quoted = quote_identifier(row.name)
-    template = [f"ALTER DATABASE {quoted} IS_TEMPLATE false"] if row.template else []
-    allow = [f"ALTER DATABASE {quoted} ALLOW_CONNECTIONS false"] if row.allow else []
+    template = [f"ALTER DATABASE {quoted} IS_TEMPLATE false"] if row.is_template else []
+    allow = [f"ALTER DATABASE {quoted} ALLOW_CONNECTIONS false"] if row.allow_connections else []
     return [*template, *allow]
 
 

@@ -62,8 +62,8 @@ class PostgresDialect(MigrationDialect):
             the server does about time, but not that.
     """
 
-    kind = "postgresql"
-    tables = LEDGER_TABLES
+    engine_name = "postgresql"
+    ledger_tables = LEDGER_TABLES
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class PostgresDialect(MigrationDialect):
         retained = f"CREATE SCHEMA IF NOT EXISTS {ledger.PARKED_SCHEMA}"
         with self.open_transaction(driver):
             driver.execute(f"SET LOCAL lock_timeout = {lock_ms:d}")
-            for statement in (*self.tables.create, retained):
+            for statement in (*self.ledger_tables.create, retained):
                 driver.execute(statement)
 
     def set_timeouts(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
@@ -120,7 +120,7 @@ class PostgresDialect(MigrationDialect):
     def run_file(self, driver: Any, sql: str, statement_ms: int) -> None:  # noqa: ANN401
         """Without parameters the driver sends the text as it is: no ``%``, no ``:name``."""
         # The server counts the time-out for each statement.
-        whole_ms = statement_ms * max(1, len(split_statements(sql, self.kind)))
+        whole_ms = statement_ms * max(1, len(split_statements(sql, self.engine_name)))
         with self._translate_errors(driver, sql), self.enforce_timeout(driver, whole_ms):
             driver.execute(sql)
             driver.execute("SET CONSTRAINTS ALL IMMEDIATE")

@@ -118,8 +118,8 @@ class PostgresEngine(DatabaseEngine):
         migrator_user: As whom it runs, where the agent is root.
     """
 
-    kind = "postgresql"
-    runs_beside = True
+    engine_name = "postgresql"
+    supports_online_programs = True
 
     def __init__(
         self,
@@ -345,7 +345,7 @@ class PostgresEngine(DatabaseEngine):
 
     def cancel_sessions(self) -> None:
         """See :meth:`DatabaseEngine.cancel_sessions`."""
-        self._sessions.at_work.terminate_all()
+        self._sessions.active.terminate_all()
 
     def count_release_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
         """None: what a release writes is older than the moment of its cut-over."""
@@ -358,7 +358,9 @@ class PostgresEngine(DatabaseEngine):
         Raises:
             ROWS_UNREADABLE: If the application's role may not read a table.
         """
-        previous_change = ChangeRef(change.source or change.id, change.generation, change.release)
+        previous_change = ChangeRef(
+            change.retained_from or change.id, change.generation, change.release
+        )
         with self._server.open_control_session() as connection:
             moment = read_cut_over_transaction(connection, previous_change.id)
         result: dict[str, dict[str, int]] = {}
@@ -383,7 +385,7 @@ class PostgresEngine(DatabaseEngine):
             ROWS_UNREADABLE: If the application's role may not read a table.
         """
         with self._server.open_control_session() as connection:
-            moment = read_cut_over_transaction(connection, change.source or change.id)
+            moment = read_cut_over_transaction(connection, change.retained_from or change.id)
         result: dict[str, dict[str, int]] = {}
         for name in (name for name in self._physical if losses.get(name)):
             with self._sessions.counting(
@@ -453,9 +455,9 @@ class PostgresEngine(DatabaseEngine):
 
     def plan_copy(self, change: ChangeRef) -> CopyPlan:
         """See :meth:`DatabaseEngine.plan_copy`."""
-        if change.as_is:
+        if change.no_copy:
             return CopyPlan({})
-        retained = change.source
+        retained = change.retained_from
         with self._server.open_control_session() as connection:
             found = read_databases(connection)
             directory = find_data_directory(self._server, connection)
@@ -482,7 +484,7 @@ class PostgresEngine(DatabaseEngine):
 
     def copy_databases(self, change: ChangeRef, plan: CopyPlan, progress: ProgressListener) -> None:
         """See :meth:`DatabaseEngine.copy_databases`."""
-        if not change.as_is:
+        if not change.no_copy:
             self._copying.copy_all(change, plan, progress)
 
     def copy_online(
@@ -505,7 +507,7 @@ class PostgresEngine(DatabaseEngine):
 
     def is_copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
         """See :meth:`DatabaseEngine.is_copied`."""
-        return change.as_is or self._copying.is_copied(change, plan)
+        return change.no_copy or self._copying.is_copied(change, plan)
 
     def discard_candidates(self, change: ChangeRef, plan: CopyPlan) -> None:
         """See :meth:`DatabaseEngine.discard_candidates`."""
@@ -590,7 +592,7 @@ class PostgresEngine(DatabaseEngine):
     def record_commit(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.record_commit`."""
         self._swap.record_commit(change)
-        if change.as_is:
+        if change.no_copy:
             # Others were marked inside before they were live.
             self._migrating.mark_live(change)
 

@@ -38,9 +38,9 @@ def describe_live_set(
     """
     live = names.values()
     there = {name: found[name] for name in live if name in found and found[name].is_valid}
-    closed = tuple(name for name, row in there.items() if not row.allow)
+    closed = tuple(name for name, row in there.items() if not row.allow_connections)
     return ChangeEvidence(
-        swapped=False,
+        is_cut_over=False,
         fenced=bool(closed),
         missing=tuple(name for name in live if name not in there),
         closed=closed,
@@ -75,12 +75,12 @@ def decide_evidence(
         swapped = bool(marks) and all(mark and mark.change == change.id for mark in marks)
     return replace(
         describe_live_set(names, databases, {}),
-        swapped=swapped,
+        is_cut_over=swapped,
         candidates=tuple(n for n, p in names.items() if candidate_name(p, change.id) in databases),
         previous=tuple(n for n, p in names.items() if previous_name(p, change.id) in databases),
         # Either word is enough: one that is lost must not let officers' records be cut away.
         committed=committed or any(is_committed(comment, change.id) for comment in comments),
-        later=any(mark is not None and is_later(mark, change) for mark in marks),
+        superseded=any(mark is not None and is_later(mark, change) for mark in marks),
     )
 
 

@@ -86,10 +86,10 @@ def terminate_sessions(connection: Connection, databases: Sequence[str], limit_s
 
 def build_reopen_statement(database: str, fence: FenceState) -> str:
     """Return the statement that opens a database again as it was."""
-    allow = "true" if fence.allow else "false"
+    allow = "true" if fence.allow_connections else "false"
     return (
         f"ALTER DATABASE {quote_identifier(database)}"
-        f" WITH ALLOW_CONNECTIONS {allow} CONNECTION LIMIT {fence.limit}"
+        f" WITH ALLOW_CONNECTIONS {allow} CONNECTION LIMIT {fence.connection_limit}"
     )
 
 
@@ -104,7 +104,7 @@ def write_fences(
             " VALUES (%s, %s, %s, %s) ON CONFLICT (database) DO UPDATE SET change ="
             " excluded.change, allow_connections = excluded.allow_connections,"
             " connection_limit = excluded.connection_limit",
-            [database, change.id, fence.allow, fence.limit],
+            [database, change.id, fence.allow_connections, fence.connection_limit],
         )
 
 
@@ -129,7 +129,7 @@ class DatabaseFence:
         self._control.create_if_missing()
         with (
             translate_errors(", ".join(self._databases)),
-            self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
+            self._control.transaction(lock_s=self._server.timeouts.lock_s) as connection,
         ):
             self._require_same_change(connection, change)
             record_login(connection, self._server)
@@ -140,7 +140,7 @@ class DatabaseFence:
             forget_versions(connection, [name for name, (by, _) in value if by != change.id])
             for database in self._databases:
                 row = require(found, database)
-                if not row.allow and database not in known:  # not ours to open
+                if not row.allow_connections and database not in known:  # not ours to open
                     raise DatabaseError(DATABASE_CLOSED, database=database)
                 # What stands in the table is older than this act and is the true original.
                 execute(
@@ -148,7 +148,7 @@ class DatabaseFence:
                     "INSERT INTO public.fences"
                     " (database, change, allow_connections, connection_limit)"
                     " VALUES (%s, %s, %s, %s) ON CONFLICT (database) DO NOTHING",
-                    [database, change.id, row.allow, row.limit],
+                    [database, change.id, row.allow_connections, row.connection_limit],
                 )
                 execute(
                     connection,
@@ -192,12 +192,12 @@ class DatabaseFence:
         """Whether all are closed and it is written how to open them: the cut-over asks again."""
         found, fences = read_databases(connection), read_fences(connection)
         live = [found.get(database) for database in self._databases]
-        closed = all(row is not None and row.is_valid and not row.allow for row in live)
+        closed = all(row is not None and row.is_valid and not row.allow_connections for row in live)
         return closed and all(database in fences for database in self._databases)
 
     def _terminate_remaining(self, connection: Connection) -> None:
         """End the sessions that are left; refuse prepared transactions, which outlive them."""
-        terminate_sessions(connection, self._databases, self._server.limits.terminate_s)
+        terminate_sessions(connection, self._databases, self._server.timeouts.terminate_s)
         prepared = fetch_rows(
             connection,
             "SELECT gid, database FROM pg_prepared_xacts WHERE database = ANY(%s)",
@@ -234,7 +234,7 @@ class DatabaseFence:
                 return
         with (
             translate_errors(", ".join(self._databases)),
-            self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
+            self._control.transaction(lock_s=self._server.timeouts.lock_s) as connection,
         ):
             self._require_same_change(connection, change)
             self.open(connection)

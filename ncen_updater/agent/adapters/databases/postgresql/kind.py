@@ -22,9 +22,9 @@ AGENT_SCHEMA = "ncen_updater"
 class PostgresDescriptor(EngineDescriptor):
     """PostgreSQL."""
 
-    before_commit = ("SET CONSTRAINTS ALL IMMEDIATE;",)
-    server_files = "var/lib/postgresql"  # Debian has all clusters below it
-    text_columns = (
+    pre_commit_statements = ("SET CONSTRAINTS ALL IMMEDIATE;",)
+    server_directory = "var/lib/postgresql"  # Debian has all clusters below it
+    text_columns_query = (
         "SELECT quote_ident(c.table_schema) || '.' || quote_ident(c.table_name),"
         " quote_ident(c.column_name), 'text' FROM information_schema.columns c"
         " JOIN information_schema.tables t USING (table_schema, table_name)"

@@ -85,7 +85,9 @@ def mend_ledger(connection: Connection) -> None:
     Args:
         connection: In the database, as the application's role, in autocommit mode.
     """
-    if fetch_rows(connection, PostgresDialect.tables.exists) and fetch_rows(connection, _MEND):
+    if fetch_rows(connection, PostgresDialect.ledger_tables.exists) and fetch_rows(
+        connection, _MEND
+    ):
         logger.warning("the numbers of the ledger were behind its rows; they were set")
 
 
@@ -142,11 +144,11 @@ class CandidateMigrations:
 
     def read_ledger(self, place: DatabaseRef) -> tuple[AppliedMigration, ...]:
         """See :meth:`DatabaseEngine.read_ledger`."""
-        tables = PostgresDialect.tables
+        tables = PostgresDialect.ledger_tables
         with self._sessions.open_session_block(place) as connection:
             if not fetch_rows(connection, tables.exists):
                 return ()
-            return ledger.parse_ledger_rows(fetch_rows(connection, tables.select))
+            return ledger.parse_ledger_rows(fetch_rows(connection, tables.select_rows))
 
     def read_state(self, name: str) -> DatabaseMarker | None:
         """Return what lies in a live database of release, generation and change."""
@@ -173,11 +175,11 @@ class CandidateMigrations:
     ) -> MigrationPlan:
         """See :meth:`DatabaseEngine.plan_migrations`."""
         ledgers: dict[str, tuple[AppliedMigration, ...]] = {}
-        if target.command is None:
+        if target.migrator is None:
             with self._sessions.hold_sessions():
                 ledgers = run_in_parallel(
                     {name: partial(self.read_ledger, places(name)) for name in self._names},
-                    cancel=self._sessions.at_work.terminate_all,
+                    cancel=self._sessions.active.terminate_all,
                 )
         return plan_site_migrations(tuple(self._names), ledgers, target, origin)
 
@@ -195,11 +197,11 @@ class CandidateMigrations:
         """
         wrote: dict[str, bool] = {}
         with self._sessions.hold_sessions():
-            if target.command is not None:
+            if target.migrator is not None:
                 self._run_for_all(lambda name: self._prepare_candidate(name, change))
                 before = self._read_write_counters(change)
                 with self._sessions.open_candidates(change, owner=self._logs_in_as_owner):
-                    self._run_migrator(target.command, target.slot, change.get_candidate, progress)
+                    self._run_migrator(target.migrator, target.slot, change.get_candidate, progress)
                 changed = before is None or self._read_write_counters(change) != before
                 self._run_for_all(
                     lambda name: self._make_candidate_runner(name, change).write_state(change)
@@ -250,7 +252,7 @@ class CandidateMigrations:
     def _run_for_all(self, act: Callable[[str], None]) -> None:
         """Do it to every database at once; a failure or a signal ends what the others do."""
         acts = {name: partial(act, name) for name in self._names}
-        run_in_parallel(acts, cancel=self._sessions.at_work.terminate_all)
+        run_in_parallel(acts, cancel=self._sessions.active.terminate_all)
 
     def _prepare_candidate(self, name: str, change: ChangeRef) -> None:
         with self._sessions.open_session_block(change.get_candidate(name)) as connection:

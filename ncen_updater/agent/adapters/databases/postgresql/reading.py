@@ -250,7 +250,7 @@ def count_entered_rows(
     younger = _build_newer_condition(live, since_transaction)
     found: dict[str, int] = {}
     for loss in losses:
-        if loss.own and younger is None:
+        if loss.is_release_table and younger is None:
             continue
         numbers: dict[str, int] = {}
         for label, oid, table in _iter_affected_tables(live, loss):
@@ -276,11 +276,11 @@ def _iter_affected_tables(
     counts what goes with it: then every table may be meant.
     """
     schema, _, bare = loss.table.rpartition(".")
-    if loss.how in (LossKind.SCHEMA, LossKind.DEPENDENTS):
+    if loss.kind in (LossKind.SCHEMA, LossKind.DEPENDENTS):
         for table in list_user_tables(live):
-            if loss.how is LossKind.DEPENDENTS or table[0].lower() == loss.table:
+            if loss.kind is LossKind.DEPENDENTS or table[0].lower() == loss.table:
                 yield table.label, 0, table
-    elif loss.how is LossKind.ROWS:
+    elif loss.kind is LossKind.ROWS:
         asked = [bare, schema, loss.cascades, AGENT_SCHEMA, PARKED_SCHEMA]
         for oid, inside, name, named in fetch_rows(live, _FOLLOWING, asked):
             table = TableShape((inside, name, ()))

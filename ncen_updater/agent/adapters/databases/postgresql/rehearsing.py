@@ -185,10 +185,10 @@ class RehearsalCopies:
         programs = {name: find_matching_program(self._server, name) for name in DUMP_PROGRAMS}
         for copy in list_copies(plan):
             with self._server.open_control_session(
-                statement_s=self._server.limits.long_s
+                statement_s=self._server.timeouts.long_s
             ) as connection:
                 require(read_databases(connection), copy.source)
-                drop_database(connection, copy.target, self._server.limits.terminate_s)
+                drop_database(connection, copy.target, self._server.timeouts.terminate_s)
                 execute(connection, "SET lock_timeout = 0")
                 create_empty_database(connection, copy.source, copy.target, oid=copy.oid)
 
@@ -214,7 +214,7 @@ class RehearsalCopies:
         logger.warning("a dump of %s leaves out %d objects", copy.source, len(obstacles))
         self._pipe_dump_to_restore(copy, programs, how, left)
         words = (obstacle.item.label for obstacle in obstacles)
-        return tuple(dict.fromkeys((*words, *left.words)))
+        return tuple(dict.fromkeys((*words, *left.labels)))
 
     @staticmethod
     def plan_candidate_copy(change: ChangeRef, plan: CopyPlan) -> CopyPlan:
@@ -225,7 +225,7 @@ class RehearsalCopies:
             plan: A plan from the live databases, made for another change.
         """
         data: dict[str, Mapping[str, object]] = {}
-        for name, item in plan.data.items():
+        for name, item in plan.copies.items():
             source = candidate_name(str(item["source"]), change.id)
             data[name] = {**item, "source": source}
         return CopyPlan(data)
@@ -249,14 +249,19 @@ class RehearsalCopies:
         how, settings = how or DumpOptions(), self._server.settings
         with (
             self._start_program(
-                dumper, copy.source, settings.owner, "--format=custom", "--compress=0", *how.dump,
+                dumper,
+                copy.source,
+                settings.owner,
+                "--format=custom",
+                "--compress=0",
+                *how.dump_arguments,
                 stdout=subprocess.PIPE,
             ) as dump,
             contextlib.ExitStack() as stack,
-        ):  # fmt: skip
+        ):
             reported = {"pg_dump": _make_output_tail(dump)}
             try:
-                options, begun = list(how.restore), b""
+                options, begun = list(how.restore_arguments), b""
                 if left is not None:
                     listed, begun = _read_dump_contents(restorer, dump)
                     retained = stack.enter_context(
@@ -280,7 +285,7 @@ class RehearsalCopies:
             if pump is None and dump.stdout is not None:
                 dump.stdout.close()  # else a dead pg_restore would not end pg_dump
             try:
-                restored = restore.wait(self._server.limits.long_s)
+                restored = restore.wait(self._server.timeouts.long_s)
                 if pump is not None:
                     pump.wait()
                 dumped = dump.wait(60)

@@ -39,14 +39,14 @@ SESSIONS_PER_DATABASE, RESTORE_SESSIONS = 2, 3
 
 AGENT_IS_SUPERUSER = FindingTemplate(
     "NU-4163",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("Database role {role} is a superuser"),
     N_("Run as another superuser: ALTER ROLE {role} NOSUPERUSER CREATEDB; GRANT {owner},"
         " pg_signal_backend, pg_read_all_settings, pg_read_all_stats TO {role};"),
 )  # fmt: skip
 NO_OWNER_LOGIN = FindingTemplate(
     "NU-4164",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_("Cannot log in as {owner}: no rehearsal, and migrations run as {role}"),
     N_("Add to pg_ident.conf: 'ncen root {owner}' and 'ncen {owner} {owner}'; to pg_hba.conf,"
         " above the other 'local' lines: 'local all {owner} peer map=ncen'. Then run: systemctl"
@@ -54,7 +54,7 @@ NO_OWNER_LOGIN = FindingTemplate(
 )  # fmt: skip
 CONTROL_DATABASE_EXPOSED = FindingTemplate(
     "NU-4165",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("Control database {control} is accessible to the application: {reaching} can connect"
         " or act as {role}"),
     N_("Run as superuser: REVOKE CONNECT ON DATABASE {control} FROM PUBLIC, {reaching};"
@@ -62,7 +62,7 @@ CONTROL_DATABASE_EXPOSED = FindingTemplate(
 )  # fmt: skip
 CONNECTION_LIMIT_TOO_LOW = FindingTemplate(
     "NU-4166",
-    Severity.STRICT,
+    Severity.CRITICAL,
     N_("Connection limit of role {owner} too low: {limit}, {needed} required"),
     N_("Run as superuser: ALTER ROLE {owner} CONNECTION LIMIT -1;"),
 )
@@ -81,10 +81,10 @@ class RoleSurvey:
     """
 
     superuser: bool = False
-    above: bool = False
-    limit: int = -1
-    login: bool = True
-    reaching: Sequence[str] = ()
+    application_is_superuser: bool = False
+    connection_limit: int = -1
+    can_log_in: bool = True
+    control_database_roles: Sequence[str] = ()
 
 
 def survey_roles(server: Server, databases: Sequence[str]) -> RoleSurvey | None:
@@ -143,22 +143,24 @@ def find_exposures(
     found: list[Finding] = []
     if seen.superuser:
         found.append(AGENT_IS_SUPERUSER.make_finding(role=role, owner=owner))
-    if not seen.login:
-        severity = Severity.STRICT if rehearsing else Severity.ADVISORY
+    if not seen.can_log_in:
+        severity = Severity.CRITICAL if rehearsing else Severity.WARNING
         found.append(NO_OWNER_LOGIN.make_finding(severity, role=role, owner=owner))
-    if seen.reaching:
+    if seen.control_database_roles:
         # To a superuser nothing is shut: that is told, and changes with the application's role.
-        severity = Severity.ADVISORY if seen.above else Severity.STRICT
-        reaching = ", ".join(seen.reaching)
+        severity = Severity.WARNING if seen.application_is_superuser else Severity.CRITICAL
+        reaching = ", ".join(seen.control_database_roles)
         found.append(
             CONTROL_DATABASE_EXPOSED.make_finding(
                 severity, control=control, role=role, reaching=reaching
             )
         )
     needed = max(databases * SESSIONS_PER_DATABASE, RESTORE_SESSIONS)
-    if seen.login and 0 <= seen.limit < needed:
+    if seen.can_log_in and 0 <= seen.connection_limit < needed:
         found.append(
-            CONNECTION_LIMIT_TOO_LOW.make_finding(owner=owner, limit=seen.limit, needed=needed)
+            CONNECTION_LIMIT_TOO_LOW.make_finding(
+                owner=owner, limit=seen.connection_limit, needed=needed
+            )
         )
     return tuple(found)
 
@@ -167,7 +169,7 @@ def find_exposures(
 
 LOGIN_UNKNOWN = FindingTemplate(
     "NU-4171",
-    Severity.ADVISORY,
+    Severity.WARNING,
     N_("Cannot check the login of the application as {role}: {reason}"),
     N_("Start the application, set its system user under [application] in agent.toml, then"
         " run: sudo ncen-updater doctor"),

@@ -342,7 +342,7 @@ class DatabaseSessions:
         self._server = server
         self._visitor = MaintenanceSessions(server)
         self._names = names
-        self.at_work = ActiveSessions(server)
+        self.active = ActiveSessions(server)
         self._held: dict[tuple[str, bool], Connection] | None = None
         self._locks: defaultdict[tuple[str, bool], threading.Lock] = defaultdict(threading.Lock)
 
@@ -378,7 +378,7 @@ class DatabaseSessions:
                 as_owner=as_owner,
             )
         try:
-            self.at_work.add(connection)
+            self.active.add(connection)
             if as_owner and not self._server.has_owner_login:
                 self._apply_search_path(connection, database)
         except BaseException:
@@ -444,7 +444,7 @@ class DatabaseSessions:
             return
         self._held = {}
         try:
-            with self.at_work.track():
+            with self.active.track():
                 yield
         finally:
             held, self._held = self._held, None
@@ -470,7 +470,7 @@ class DatabaseSessions:
                 connection = self.open_session(place, as_owner=as_owner)
                 held[key] = connection
             with translate_errors(database):
-                limit = self._server.limits.statement_s if statement_s is None else statement_s
+                limit = self._server.timeouts.statement_s if statement_s is None else statement_s
                 execute(connection, f"SET statement_timeout = {int(limit * 1000)}")
                 try:
                     yield connection

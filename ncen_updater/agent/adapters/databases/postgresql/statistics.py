@@ -81,7 +81,7 @@ def refresh_statistics(
     until = clock() + limit_s
     done: dict[str, tuple[str, ...]] = {}
     everything = _was_restarted(server)
-    with sessions.at_work.track():
+    with sessions.active.track():
         for name in names:
             with sessions.open_session_block(LiveDatabase(name)) as connection:
                 execute(connection, "SET search_path = pg_catalog, pg_temp")

@@ -38,11 +38,11 @@ class AgentRights:
 
     superuser: bool
     createdb: bool
-    signal: bool
+    can_signal: bool
     owner_exists: bool = True
-    lacking: tuple[str, ...] = ()
-    unset: tuple[tuple[str, str, str], ...] = ()
-    stats: bool = True
+    missing_owner_roles: tuple[str, ...] = ()
+    settings_not_allowed: tuple[tuple[str, str, str], ...] = ()
+    can_read_stats: bool = True
 
 
 class SessionGroup(NamedTuple):
@@ -59,7 +59,7 @@ class SessionGroup(NamedTuple):
     program: str
     number: int
     superuser: bool = False
-    endable: bool = True
+    can_terminate: bool = True
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class ServerSurvey:
         disks: Of the server; those of which nothing can be seen are not among them.
         sizes: Bytes, by logical name, of those that exist.
         methods: How each would be copied, by logical name.
-        kept_altered: Kept databases that the change would copy and that somebody opened since.
+        previous_altered: Kept databases that the change would copy and that somebody opened since.
         prepared: (database, name of the transaction).
         slots: (database, slot).
         subscriptions: (database, subscription).
@@ -86,10 +86,10 @@ class ServerSurvey:
     methods: Mapping[str, str] = field(default_factory=dict)
     sessions: Sequence[SessionGroup] = ()
     prepared: Sequence[tuple[str, str]] = ()
-    slots: Sequence[tuple[str, str]] = ()
+    replication_slots: Sequence[tuple[str, str]] = ()
     subscriptions: Sequence[tuple[str, str]] = ()
     collations: Sequence[tuple[str, str, str]] = ()
-    kept_altered: Sequence[str] = ()
+    previous_altered: Sequence[str] = ()
 
 
 # Autovacuum has no role. No column is asked that the server hides; see fence.py.
@@ -140,7 +140,7 @@ def survey_server(
     with server.open_control_session() as connection:
         major = read_server_major(connection)
         databases = read_databases(connection)
-        retained = change.source
+        retained = change.retained_from
         sources = {n: previous_name(p, retained) if retained else p for n, p in names.items()}
         sizes: dict[str, int] = {}
         for name, source in sources.items():
@@ -161,13 +161,15 @@ def survey_server(
                 for n, size in sizes.items()
             },
             sessions=_read_sessions(connection, live),
-            kept_altered=find_opened(connection, sources.values()) if change.source else (),
+            previous_altered=find_opened(connection, sources.values())
+            if change.retained_from
+            else (),
             prepared=_fetch_for_databases(
                 connection,
                 "SELECT database, gid FROM pg_prepared_xacts WHERE database = ANY(%s) ORDER BY 2",
                 live,
             ),
-            slots=_fetch_for_databases(
+            replication_slots=_fetch_for_databases(
                 connection,
                 "SELECT database, slot_name FROM pg_replication_slots"
                 " WHERE database = ANY(%s) ORDER BY 2",
@@ -187,7 +189,7 @@ def _read_sessions(connection: Connection, live: list[str]) -> list[SessionGroup
     deadline = time.monotonic() + UNTERMINABLE_WAIT_S
     while True:
         found = [SessionGroup(*row) for row in _fetch_for_databases(connection, _SESSIONS, live)]
-        if all(seen.endable for seen in found) or time.monotonic() > deadline:
+        if all(seen.can_terminate for seen in found) or time.monotonic() > deadline:
             return found
         time.sleep(POLL_S)
 

@@ -92,7 +92,7 @@ logger = logging.getLogger(__name__)
 ATTEMPTS = 5
 # So long are rows counted while officers wait; what is not counted by then is kept.
 COUNT_TIMEOUT_S = 60.0
-UNFENCED = FenceState(allow=True, limit=-1)
+UNFENCED = FenceState(allow_connections=True, connection_limit=-1)
 #: What is said of the renames themselves, and not of the commit.
 SWAPS = (CutOverEvent.CUT_OVER, CutOverEvent.REVERTED)
 _RETRIED_ERRORS = (psycopg.errors.ObjectInUse, psycopg.errors.LockNotAvailable)
@@ -133,7 +133,7 @@ class CutOver:
         record = self.read_last_event(change)
         if record is not None and record.event is CutOverEvent.CUT_OVER:
             return
-        if change.as_is:
+        if change.no_copy:
             # Whoever got in since wrote into what stays live.
             self._fencing.fence(change)
             self._run_transaction(change, CutOverEvent.CUT_OVER, self._cut_over_without_copy)
@@ -177,8 +177,8 @@ class CutOver:
                 execute(
                     connection, f"ALTER DATABASE {quote_identifier(name)} ALLOW_CONNECTIONS false"
                 )
-            terminate_sessions(connection, previous, self._server.limits.terminate_s)
-        with self._control.transaction(lock_s=self._server.limits.lock_s) as connection:
+            terminate_sessions(connection, previous, self._server.timeouts.terminate_s)
+        with self._control.transaction(lock_s=self._server.timeouts.lock_s) as connection:
             existing = read_databases(connection)
             written = find_opened(connection, previous)
             for live in sorted(self._names.values()):
@@ -197,7 +197,7 @@ class CutOver:
         self._control.create_if_missing()
         with (
             translate_errors(", ".join(self._names.values())),
-            self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
+            self._control.transaction(lock_s=self._server.timeouts.lock_s) as connection,
         ):
             record = read_last_event(connection, change.id, SWAPS)
             found = read_databases(connection)
@@ -242,7 +242,7 @@ class CutOver:
         if record is None or record.event is CutOverEvent.REVERTED:
             return
         self._fencing.fence(change)
-        if change.as_is:
+        if change.no_copy:
             self._run_transaction(change, CutOverEvent.REVERTED, self._revert_without_copy)
             return
         self._run_transaction(
@@ -260,14 +260,14 @@ class CutOver:
             prepare_visits(connection)
             moment = read_cut_over_transaction(connection, change.id)
         until = time.monotonic() + COUNT_TIMEOUT_S
-        with self._sessions.at_work.track():
+        with self._sessions.active.track():
             # To enter a closed database takes longer than most are counted.
             found = run_in_parallel(
                 {
                     live: functools.partial(self._try_count, name, live, moment, until)
                     for name, live in sorted(self._names.items(), key=lambda item: item[1])
                 },
-                cancel=self._sessions.at_work.terminate_all,
+                cancel=self._sessions.active.terminate_all,
             )
         return {live: tables for live, tables in found.items() if tables is None or tables}
 
@@ -313,7 +313,7 @@ class CutOver:
                     CUT_OVER_FAILED,
                     detail=LazyText("{previous} already exists", {"previous": previous}),
                 )
-            if row.allow or live not in fences:
+            if row.allow_connections or live not in fences:
                 raise DatabaseError(
                     CUT_OVER_FAILED,
                     detail=LazyText("{live} was opened or replaced since the copy", {"live": live}),
@@ -324,7 +324,7 @@ class CutOver:
             attributes = read_attributes(connection, live)
             comment = add_marker(found[live].comment, change)
             # Frozen with the limit it had, so that going back finds it as it was.
-            frozen = FenceState(allow=False, limit=fence.limit)
+            frozen = FenceState(allow_connections=False, connection_limit=fence.connection_limit)
             execute(connection, build_reopen_statement(live, frozen))
             _rename_database(connection, live, previous)
             _rename_database(connection, candidate, live)
@@ -353,7 +353,7 @@ class CutOver:
         restore_connect(connection, self._names.values())
         for _name, live in sorted(self._names.items()):
             row = require(found, live)
-            if row.allow or live not in fences:
+            if row.allow_connections or live not in fences:
                 raise DatabaseError(
                     CUT_OVER_FAILED,
                     detail=LazyText(
@@ -389,7 +389,10 @@ class CutOver:
             fences.update(record.fences)
         for live in sorted(self._names.values()):
             require(found, live)
-            closed = FenceState(allow=False, limit=fences.get(live, UNFENCED).limit)
+            closed = FenceState(
+                allow_connections=False,
+                connection_limit=fences.get(live, UNFENCED).connection_limit,
+            )
             execute(connection, build_reopen_statement(live, closed))
         # What somebody wrote who is not the change must not be dropped with its copies.
         entered = dict.fromkeys(
@@ -413,7 +416,11 @@ class CutOver:
             _rename_database(connection, live, candidate)
             _rename_database(connection, previous, live)
             execute(
-                connection, build_reopen_statement(live, FenceState(allow=False, limit=fence.limit))
+                connection,
+                build_reopen_statement(
+                    live,
+                    FenceState(allow_connections=False, connection_limit=fence.connection_limit),
+                ),
             )
             _write_comment(connection, live, remove_copy_mark(retained.comment))
             write_fences(connection, change, {live: fence})
@@ -429,7 +436,7 @@ class CutOver:
         change = ChangeRef(standing.change, standing.generation, standing.release)
         with (
             translate_errors(", ".join(self._names.values())),
-            self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
+            self._control.transaction(lock_s=self._server.timeouts.lock_s) as connection,
         ):
             if read_recorded_marker(connection, self._names.values()) != standing:
                 return ()  # another agent was faster, and its marker is newer
@@ -449,7 +456,7 @@ class CutOver:
         """Let sessions in whatever change had barred them, as they were let in before."""
         with (
             translate_errors(", ".join(self._names.values())),
-            self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
+            self._control.transaction(lock_s=self._server.timeouts.lock_s) as connection,
         ):
             restore_connect(connection, self._names.values())
             self._fencing.open(connection)
@@ -464,13 +471,16 @@ class CutOver:
         names = sorted(self._names.values())
         with (
             translate_errors(", ".join(names)),
-            self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
+            self._control.transaction(lock_s=self._server.timeouts.lock_s) as connection,
         ):
             found = read_databases(connection)
             for live in names:
                 comment = add_marker(require(found, live).comment, change)
                 _write_comment(connection, live, mark_committed(comment))
-            opened = {live: FenceState(found[live].allow, found[live].limit) for live in names}
+            opened = {
+                live: FenceState(found[live].allow_connections, found[live].connection_limit)
+                for live in names
+            }
             if closes is not None and read_last_event(connection, closes.id, SWAPS) is not None:
                 self._control.write_event(connection, closes, CutOverEvent.REVERTED, opened)
             self._control.write_event(connection, change, CutOverEvent.CUT_OVER, opened)
@@ -487,7 +497,7 @@ class CutOver:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 self._terminate_all_sessions(change)
-                with self._control.transaction(lock_s=self._server.limits.lock_s) as connection:
+                with self._control.transaction(lock_s=self._server.timeouts.lock_s) as connection:
                     begin = time.monotonic()
                     record = read_last_event(connection, change.id, SWAPS)
                     if record is not None and record.event is event:
@@ -527,10 +537,10 @@ class CutOver:
             for name in (live, candidate_name(live, change.id), previous_name(live, change.id))
         ]
         with self._server.open_control_session() as connection:
-            terminate_sessions(connection, databases, self._server.limits.terminate_s)
+            terminate_sessions(connection, databases, self._server.timeouts.terminate_s)
 
     def _did_commit(self, change: ChangeRef, event: CutOverEvent) -> bool:
-        deadline = time.monotonic() + self._server.limits.recover_s
+        deadline = time.monotonic() + self._server.timeouts.recovery_s
         while True:
             try:
                 record = self.read_last_event(change)

@@ -47,8 +47,8 @@ class SqliteDialect(MigrationDialect):
         clock: Monotonic seconds, for the time-outs.
     """
 
-    kind = "sqlite"
-    tables = LEDGER_TABLES
+    engine_name = "sqlite"
+    ledger_tables = LEDGER_TABLES
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
@@ -124,7 +124,7 @@ class SqliteDialect(MigrationDialect):
         self.set_lock_timeout(driver, lock_ms)
         driver.execute("PRAGMA synchronous = FULL")
         with self.open_transaction(driver):
-            for statement in self.tables.create:
+            for statement in self.ledger_tables.create:
                 driver.execute(statement)
 
     def set_timeouts(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
@@ -134,7 +134,7 @@ class SqliteDialect(MigrationDialect):
 
     def run_file(self, driver: Any, sql: str, statement_ms: int) -> None:  # noqa: ANN401
         """One statement after the other: the driver's executescript would commit first."""
-        for statement in split_statements(sql, self.kind):
+        for statement in split_statements(sql, self.engine_name):
             self._run(driver, statement, statement_ms)
 
     def run_outside_transaction(

@@ -163,7 +163,7 @@ class SqliteEngine(SqliteReadOperations):
 
     def plan_copy(self, change: ChangeRef) -> CopyPlan:
         """Sizes and places. Writes nothing."""
-        if change.as_is:
+        if change.no_copy:
             return CopyPlan({})
         layout = self._layout
         source = self._find_source_set(change)
@@ -181,13 +181,13 @@ class SqliteEngine(SqliteReadOperations):
         """
         layout = self._layout
         target = layout.candidate_set_path(change.id)
-        if change.as_is or target.exists():
+        if change.no_copy or target.exists():
             return
         source = self._find_source_set(change)
         online = layout.is_open() and source == layout.find_live_set()
         partial = layout.partial_path(target)
         layout.remove_set(partial)
-        total = sum(int(str(item.get("size", 0))) for item in plan.data.values())
+        total = sum(int(str(item.get("size", 0))) for item in plan.copies.values())
         done = 0
 
         def reported(name: str, count: int) -> None:
@@ -204,12 +204,12 @@ class SqliteEngine(SqliteReadOperations):
     def _record_copied(self, change: ChangeRef, source: Path, copy: Path) -> None:
         """Note the copies of files with a journal: the same will be made of their originals."""
         note = self._notes.read(change.id)
-        if note is not None and note.before.place == source.name:
+        if note is not None and note.before.set_name == source.name:
             digests = {
                 name: _sha256(self._layout.file_path(copy, name))
                 for name in find_journaled(self._layout, snapshot_set(self._layout, source))
             }
-            self._notes.write(change.id, dataclasses.replace(note, copied=digests))
+            self._notes.write(change.id, dataclasses.replace(note, copied_digests=digests))
 
     def copy_online(
         self, change: ChangeRef, plan: CopyPlan, progress: ProgressListener
@@ -234,7 +234,7 @@ class SqliteEngine(SqliteReadOperations):
         """Whether the new set has its name, which it gets last."""
         del plan
         return (
-            change.as_is
+            change.no_copy
             or self._layout.list_present(self._layout.candidate_set_path(change.id)) == self.names
         )
 
@@ -265,14 +265,14 @@ class SqliteEngine(SqliteReadOperations):
     def _count_rows_since(self, change: ChangeRef, path: Path) -> dict[str, int]:
         """Rows that came into a set after it was cut over, by database and table."""
         note = self._notes.read(change.id)
-        if note is None or note.after is None or note.after.place != path.name:
+        if note is None or note.after is None or note.after.set_name != path.name:
             return {}
         if not find_changed_files(note.after, snapshot_set(self._layout, path), frozen=True):
             return {}
         found = {}
         for name in self._layout.list_present(path):
             with self._open_for_reading(self._layout.file_path(path, name), name) as database:
-                newest, counts = note.newest.get(name, {}), note.counts.get(name)
+                newest, counts = note.newest_rowids.get(name, {}), note.row_counts.get(name)
                 rows = inspect.count_newer_rows(database, newest, counts)
             found.update({f"{name}.{table}": count for table, count in rows.items()})
         return found
@@ -287,7 +287,7 @@ class SqliteEngine(SqliteReadOperations):
         """Bring every candidate to the target's schema."""
         paths = self._candidates(change)
         environment = self._migrator_environment
-        user = self.find_migrator_user() if target.command is not None else None
+        user = self.find_migrator_user() if target.migrator is not None else None
         return migrate_files(paths, change, target, current, environment, progress, user)
 
     def run_online_program(
@@ -362,15 +362,15 @@ class SqliteEngine(SqliteReadOperations):
                         "{live} was cut over meanwhile", {"live": layout.read_marker(live)}
                     ),
                 )
-            target = live if change.as_is else layout.candidate_set_path(change.id)
+            target = live if change.no_copy else layout.candidate_set_path(change.id)
             if layout.is_open():
                 raise DatabaseError(
                     CUT_OVER_FAILED, detail="the databases are not closed to connections"
                 )
-            if change.as_is:
+            if change.no_copy:
                 self._mark_without_copy(change, live)
             self._check_complete(target, fresh)
-            if change.as_is:
+            if change.no_copy:
                 layout.write_marker(live, fresh)
             else:
                 # All that can fail comes first: afterwards the old ones are only made read-only.
@@ -391,9 +391,9 @@ class SqliteEngine(SqliteReadOperations):
     def _mark_without_copy(self, change: ChangeRef, live: Path) -> None:
         """Mark the files of the live set for another release; what they were is noted first."""
         note = self._require_fence_record(change)
-        if note.lent is None:
+        if note.no_copy is None:
             granted = NoCopyRecord(self._layout.read_marker(live))
-            self._notes.write(change.id, dataclasses.replace(note, lent=granted))
+            self._notes.write(change.id, dataclasses.replace(note, no_copy=granted))
         mark_files({name: self._layout.file_path(live, name) for name in self.names}, change)
 
     def _revert_without_copy(self, change: ChangeRef, live: Path) -> None:
@@ -404,21 +404,21 @@ class SqliteEngine(SqliteReadOperations):
         What was written to them meanwhile stays.
         """
         layout, note = self._layout, self._notes.read(change.id)
-        if note is None or note.lent is None:
+        if note is None or note.no_copy is None:
             return
         if change.id in layout.read_committed(live) or self._is_later(change, live):
             raise DatabaseError(ALREADY_COMMITTED, change=change.id)
         if layout.is_open():
             durable.rename_entry(layout.live, layout.fence_link_path(change.id))
         self._check_unused(live)
-        was = note.lent.marker
+        was = note.no_copy.marker
         paths = {name: layout.file_path(live, name) for name in self.names}
         if was is None:
             unmark_files(paths)
         else:
             mark_files(paths, ChangeRef(was.change, was.generation, was.release))
         layout.write_marker(live, was)
-        self._notes.write(change.id, dataclasses.replace(note, lent=None))
+        self._notes.write(change.id, dataclasses.replace(note, no_copy=None))
 
     def _check_complete(self, target: Path, fresh: DatabaseMarker) -> None:
         for name in self.names:
@@ -443,7 +443,8 @@ class SqliteEngine(SqliteReadOperations):
         note = self._require_fence_record(change)
         after = snapshot_quiet_set(self._layout, target)
         self._notes.write(
-            change.id, dataclasses.replace(note, after=after, newest=newest, counts=counts)
+            change.id,
+            dataclasses.replace(note, after=after, newest_rowids=newest, row_counts=counts),
         )
 
     def _require_fence_record(self, change: ChangeRef) -> FenceRecord:
@@ -509,7 +510,8 @@ class SqliteEngine(SqliteReadOperations):
         wrong = {
             layout.file_path(live, name).name
             for name in finished
-            if name in note.copied and note.copied[name] != _sha256(layout.file_path(live, name))
+            if name in note.copied_digests
+            and note.copied_digests[name] != _sha256(layout.file_path(live, name))
         }
         wrong |= {*find_changed_files(note.before, now)} - expected
         wrong |= {layout.file_path(live, name).name for name in find_journaled(layout, now)}
@@ -576,7 +578,7 @@ class SqliteEngine(SqliteReadOperations):
         """Let the fence point at the previous set, then take ``live`` away: fenced, as it was."""
         layout = self._layout
         live = layout.find_live_set()
-        if change.as_is:
+        if change.no_copy:
             self._revert_without_copy(change, live)
             return
         previous = layout.find_previous_set(change.id)
@@ -615,7 +617,7 @@ class SqliteEngine(SqliteReadOperations):
     def _was_written(self, change_id: str, retained: Path) -> bool:
         try:
             note = self._notes.read(change_id)
-            if note is None or note.before.place != retained.name:
+            if note is None or note.before.set_name != retained.name:
                 return False
             return bool(
                 find_changed_files(note.before, snapshot_set(self._layout, retained), frozen=True)

@@ -45,17 +45,17 @@ def find_blockers(
     except NotADatabaseSetError:
         yield _make_finding(
             "NU-4240",
-            Severity.STRICT,
+            Severity.CRITICAL,
             N_("Directory {path} cannot be switched: not yet adopted"),
             N_("Stop the application, then run: ncen-updater adopt"),
             {"path": str(layout.live)},
         )
         return
     except DatabaseSetMissingError as error:
-        yield Finding("NU-4241", Severity.STRICT, error.title_text, error.remedy_text)
+        yield Finding("NU-4241", Severity.CRITICAL, error.title_text, error.remedy_text)
         return
     except NotRegularFileError as error:
-        yield Finding("NU-4252", Severity.STRICT, error.title_text, error.remedy_text)
+        yield Finding("NU-4252", Severity.CRITICAL, error.title_text, error.remedy_text)
         return
     sizes = 0
     for name in layout.names:
@@ -63,7 +63,7 @@ def find_blockers(
         if not os.path.lexists(path):
             yield _make_finding(
                 "NU-4242",
-                Severity.STRICT,
+                Severity.CRITICAL,
                 N_("Database file {path} not found"),
                 N_("Correct its name in agent.toml, or restore the file."),
                 {"path": str(path)},
@@ -72,7 +72,7 @@ def find_blockers(
         try:
             check_before_open(path, finishing=final)
         except NotRegularFileError as error:
-            yield Finding("NU-4252", Severity.STRICT, error.title_text, error.remedy_text)
+            yield Finding("NU-4252", Severity.CRITICAL, error.title_text, error.remedy_text)
             continue
         sizes += sum(item.lstat().st_size for item in layout.list_files(live, name))
         yield from _check_integrity(path)
@@ -88,7 +88,7 @@ def find_blockers(
     if not can_see_other_users():
         yield _make_finding(
             "NU-4250",
-            Severity.ADVISORY,
+            Severity.WARNING,
             N_("Cannot see files in {path} opened by other users"),
             N_("To check them, run as root: fuser -v {path}/*"),
             {"path": str(live)},
@@ -96,10 +96,10 @@ def find_blockers(
     yield from find_quarantined(layout)
     free = get_free_bytes(layout.directory)
     needed = int(sizes * GROWTH_FACTOR) + other_bytes
-    if free < needed and not change.as_is:
+    if free < needed and not change.no_copy:
         yield _make_finding(
             "NU-4243",
-            Severity.STRICT,
+            Severity.CRITICAL,
             N_("Not enough disk space in {path}: {free_bytes} free, {needed_bytes} required"),
             N_("Free at least {missing_bytes} there."),
             {
@@ -118,7 +118,7 @@ def find_quarantined(layout: DatabaseSets) -> Iterator[Finding]:
             rows = ", ".join(f"{table} {count}" for table, count in (counts or {}).items())
             yield _make_finding(
                 "NU-4251",
-                Severity.ADVISORY,
+                Severity.WARNING,
                 N_("Databases with unmerged records retained in {path} ({rows})"),
                 N_(
                     "Review them and enter missing records again, then run: ncen-updater"
@@ -131,7 +131,7 @@ def find_quarantined(layout: DatabaseSets) -> Iterator[Finding]:
 def _make_in_use_finding(path: str, count: int, who: str) -> Finding:
     return _make_finding(
         "NU-4244",
-        Severity.STRICT,
+        Severity.CRITICAL,
         N_("Processes using {path}: {count} ({who})"),
         N_("Stop these programs before the upgrade."),
         {"path": path, "count": count, "who": who},
@@ -149,7 +149,7 @@ def _check_integrity(path: Path) -> Iterator[Finding]:
     if problem:
         yield _make_finding(
             "NU-4245",
-            Severity.STRICT,
+            Severity.CRITICAL,
             N_("Database file {path} is damaged or unreadable: {problem}"),
             N_("Restore it from a backup before the upgrade."),
             {"path": str(path), "problem": problem},
@@ -165,7 +165,7 @@ def _check_journal(path: Path, *, final: bool) -> Iterator[Finding]:
         if os.path.lexists(beside) and beside.lstat().st_size:
             yield _make_finding(
                 "NU-4246",
-                Severity.ADVISORY,
+                Severity.WARNING,
                 N_("Unfinished transactions of the application in {path}"),
                 N_("No action required: the copy includes them."),
                 {"path": str(beside), "bytes": beside.lstat().st_size},
@@ -173,7 +173,7 @@ def _check_journal(path: Path, *, final: bool) -> Iterator[Finding]:
             if beside.lstat().st_uid != path.lstat().st_uid:
                 yield _make_finding(
                     "NU-4247",
-                    Severity.STRICT,
+                    Severity.CRITICAL,
                     N_("{path} and its database have different owners"),
                     N_("Find out which program wrote it, then change its owner: chown"),
                     {"path": str(beside)},

@@ -305,7 +305,7 @@ def count_entered_rows(database: sqlite3.Connection, losses: Sequence[DataLoss])
         where = (
             _build_entered_condition(database, table, loss.column) if table is not None else None
         )
-        if table is None or where is None or loss.own:
+        if table is None or where is None or loss.is_release_table:
             continue
         number = _count_where(database, table, where)
         if number:

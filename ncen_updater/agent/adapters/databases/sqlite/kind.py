@@ -27,9 +27,9 @@ _WITH_ROWID = (
 class SqliteDescriptor(EngineDescriptor):
     """SQLite."""
 
-    first_settings = MappingProxyType({"directory": "srv/ncen/databases"})
-    begin = "BEGIN IMMEDIATE;"
-    text_columns = (
+    initial_settings = MappingProxyType({"directory": "srv/ncen/databases"})
+    begin_statement = "BEGIN IMMEDIATE;"
+    text_columns_query = (
         "SELECT '\"' || replace(m.name, '\"', '\"\"') || '\"',"
         " '\"' || replace(p.name, '\"', '\"\"') || '\"', '' FROM sqlite_master m"
         " JOIN pragma_table_info(m.name) p WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite\\_%'"

@@ -353,7 +353,7 @@ class DatabaseSets:
 
     def _read_counts(self, path: Path) -> Mapping[str, int] | None:
         try:
-            return self._read_record(path).counts
+            return self._read_record(path).quarantined_rows
         except (RecordUnreadableError, NotRegularFileError):
             return None  # not counted, or by nobody of ours
 
@@ -372,7 +372,7 @@ class DatabaseSets:
         while os.path.lexists(target):
             number += 1
             target = self.sets / f"{QUARANTINE_PREFIX}{change}_{number}"
-        self._write_record(target, SetRecord(counts=counts))
+        self._write_record(target, SetRecord(quarantined_rows=counts))
         self.rename_set(set_path, target)
         self.remove_record(set_path)
         return target

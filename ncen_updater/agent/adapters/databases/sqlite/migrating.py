@@ -49,15 +49,15 @@ def migrate_files(
     from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
 
     wrote = False
-    if target.command is not None:
+    if target.migrator is not None:
         before = {path: _reset_mtime(path) for path in paths.values()}
         # A file has one writer: what else would come while officers work comes here.
-        for program in filter(None, (target.command, target.contract_program)):
+        for program in filter(None, (target.migrator, target.contract_program)):
             run_program(program, target.slot, paths, environment, progress, user)
         wrote = any(_read_write_state(path) != seen for path, seen in before.items())
     for name, path in paths.items():
         runner = MigrationRunner(SqliteDialect(path), name)
-        if target.command is None:
+        if target.migrator is None:
             old = current.databases.get(name, ()) if current else None
             ran = runner.migrate(change, target.databases.get(name, ()), old, progress)
             wrote = wrote or bool(ran.steps)

@@ -54,7 +54,7 @@ class FileSnapshot(JsonRecord):
 class SetSnapshot(JsonRecord):
     """The files of a set at a moment, by name."""
 
-    place: str
+    set_name: str
     files: Mapping[str, FileSnapshot]
 
 
@@ -83,11 +83,11 @@ class FenceRecord(JsonRecord):
     """
 
     before: SetSnapshot
-    copied: Mapping[str, str] = field(default_factory=dict)
+    copied_digests: Mapping[str, str] = field(default_factory=dict)
     after: SetSnapshot | None = None
-    newest: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    lent: NoCopyRecord | None = None
+    newest_rowids: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    row_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    no_copy: NoCopyRecord | None = None
 
 
 def snapshot_set(layout: DatabaseSets, set_path: Path) -> SetSnapshot:

@@ -64,7 +64,7 @@ class SqliteReadOperations(DatabaseEngine):
         migrator_user: As whom the application's own migrator runs; by default whose the files are.
     """
 
-    kind = "sqlite"
+    engine_name = "sqlite"
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class SqliteReadOperations(DatabaseEngine):
         present = layout.list_present(live) if live else ()
         closed = () if layout.is_open() or live is None else self.names
         at_rest = ChangeEvidence(
-            swapped=False,
+            is_cut_over=False,
             fenced=bool(closed),
             missing=tuple(name for name in self.names if name not in present),
             closed=closed,
@@ -143,11 +143,11 @@ class SqliteReadOperations(DatabaseEngine):
         previous = layout.find_previous_set(change.id)
         return replace(
             at_rest,
-            swapped=live is not None and self._is_cut_over(change, live),
+            is_cut_over=live is not None and self._is_cut_over(change, live),
             candidates=tuple(name for name in self.names if name in candidates),
             previous=layout.list_present(previous) if previous else (),
             committed=live is not None and change.id in layout.read_committed(live),
-            later=live is not None and self._is_later(change, live),
+            superseded=live is not None and self._is_later(change, live),
         )
 
     def _is_later(self, change: ChangeRef, live: Path) -> bool:
@@ -231,7 +231,7 @@ class SqliteReadOperations(DatabaseEngine):
         with self._open_for_reading(self._find_path(database), database.name) as connection:
             if not connection.execute(LEDGER_TABLES.exists).fetchone():
                 return ()
-            return ledger.parse_ledger_rows(connection.execute(LEDGER_TABLES.select))
+            return ledger.parse_ledger_rows(connection.execute(LEDGER_TABLES.select_rows))
 
     def run_query(
         self, database: DatabaseRef, sql: str, *, timeout_s: float = 3600.0
@@ -310,7 +310,7 @@ class SqliteReadOperations(DatabaseEngine):
         """Compare the ledgers with the releases; for a command, what is known of it."""
         from ncen_updater.agent.adapters.databases.migrations.planner import plan_site_migrations
 
-        by_files = target.command is None
+        by_files = target.migrator is None
         ledgers = {n: self.read_ledger(select(n)) for n in self.names} if by_files else {}
         return plan_site_migrations(self.names, ledgers, target, current)
 
@@ -364,11 +364,11 @@ class SqliteReadOperations(DatabaseEngine):
             return ledger.parse_state_row(database.execute(LEDGER_TABLES.select_state).fetchall())
 
     def _find_source_set(self, change: ChangeRef) -> Path:
-        if change.source is None:
+        if change.retained_from is None:
             return self._layout.find_live_set()
-        previous = self._layout.find_previous_set(change.source)
+        previous = self._layout.find_previous_set(change.retained_from)
         if previous is None:
-            raise DatabaseSetMissingError(database=f"previous of {change.source}")
+            raise DatabaseSetMissingError(database=f"previous of {change.retained_from}")
         return previous
 
 

@@ -46,7 +46,7 @@ class SetRecord(JsonRecord):
     marker: DatabaseMarker | None = None
     committed: str | None = None
     role: SetRole | None = None
-    counts: Mapping[str, int] | None = None
+    quarantined_rows: Mapping[str, int] | None = None
 
 
 class RecordStore(Generic[Kept]):

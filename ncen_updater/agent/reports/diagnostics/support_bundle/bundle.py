@@ -93,7 +93,7 @@ def make_bundle(
     own = frozenset(_list_own_words(gatherer.config))
     parts = gatherer.collect_parts(leave_out, own)
     found = _sample_values(gatherer.config, config_path, own)
-    return SupportBundle(parts, find_leaks(parts, found.values), dict(found.unread))
+    return SupportBundle(parts, find_leaks(parts, found.values), dict(found.unread_databases))
 
 
 def _sample_values(
@@ -102,7 +102,7 @@ def _sample_values(
     if config is None:
         return ValueSample({}, {"*": "NU-1001"})
     try:
-        engine = build_site(config, config_path).engine
+        engine = build_site(config, config_path).database_engine
         return sample_values(engine, own.union(_list_rehearsed_names(config)))
     except UpdaterError as error:
         return ValueSample({}, dict.fromkeys(config.databases.names, error.code))
@@ -141,9 +141,9 @@ def _list_rehearsed_names(config: AgentConfig) -> Iterator[str]:
         return
     for report in reports:
         for hop in report.hops if report is not None else ():
-            for item in hop.maps:
+            for item in hop.code_maps:
                 yield from split_words(item.name)
-            for database, tables in hop.tables.items():
+            for database, tables in hop.changed_tables.items():
                 for name in (database, *tables):
                     yield from split_words(name)
 
@@ -169,7 +169,7 @@ def list_contents(bundle: SupportBundle, now: datetime) -> str:
             "schema": 1,
             "made_at": now,
             "parts": {
-                part.name: {"missing": part.missing}
+                part.name: {"missing": part.missing_reason}
                 if part.text is None
                 else {"bytes": len(part.text.encode())}
                 for part in bundle.parts

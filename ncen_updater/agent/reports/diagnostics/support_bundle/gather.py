@@ -48,7 +48,7 @@ MAX_EVENTS, MAX_CHANGES, MAX_REHEARSALS, MAX_LOG_LINES = 2000, 50, 20, 1000
 #: What events tell beside their kind: words and figures of this program, nothing that people wrote.
 EVENT_FIELDS = (
     "step", "code", "error_code", "what", "mode", "from_version", "to_version", "version", "origin",
-    "low_s", "high_s", "real_s", "held", "exit_code", "count", "order", "rehearsal",
+    "low_s", "high_s", "actual_s", "held", "exit_code", "count", "order", "rehearsal",
     "not_before", "taken_over_by",
 )  # fmt: skip
 UNIT_PATTERNS = ("ncen-updater*",)
@@ -151,7 +151,7 @@ class BundleCollector:
         found = read_status(self._places, self._now, PARTS_WITHOUT_DATABASES, config=config)
         journal, view, agent = (
             get_part_or_none(found.journal),
-            get_part_or_none(found.view),
+            get_part_or_none(found.feed_view),
             get_part_or_none(found.agent),
         )
         error, following = found.journal, found.next_upgrade
@@ -165,17 +165,19 @@ class BundleCollector:
                 "current": get_part_or_none(found.current),
                 "officers": officers and officers.state.value,
                 "journal_code": error.code if isinstance(error, UpdaterError) else None,
-                "journal_event": journal and journal.event,
-                "open_change": journal and journal.change and journal.change.id,
+                "journal_event": journal and journal.last_event,
+                "open_change": journal and journal.open_change and journal.open_change.id,
                 "held": journal and bool(journal.holds),
                 "bad_releases": journal and {row.version: row.code for row in journal.bad_releases},
                 "next": following
                 and {
                     "target": following.target,
-                    "prepared": following.prepared,
-                    "rehearsed": following.rehearsed.value,
-                    "bad_until": following.bad_until,
-                    "missing_approvals": found.count_missing_approvals(config.service.approvals),
+                    "slot_built": following.slot_built,
+                    "rehearsal_status": following.rehearsal_status.value,
+                    "retry_at": following.retry_at,
+                    "missing_approvals": found.count_missing_approvals(
+                        config.service.required_approvals
+                    ),
                 },
                 "list": view
                 and {
@@ -212,8 +214,8 @@ class BundleCollector:
                         "created_at": outcome.change.created_at,
                         "ended_at": outcome.change.ended_at,
                         "error_code": outcome.change.error_code,
-                        "attempts": outcome.change.attempts,
-                        "stop_s": outcome.stop_s,
+                        "attempts": outcome.change.failed_recoveries,
+                        "downtime_s": outcome.downtime_s,
                         "step_s": dict(outcome.step_s),
                         "steps": {
                             name.value: record.state.value
@@ -256,7 +258,7 @@ class BundleCollector:
                         "started_at": record.started_at,
                         "ended_at": record.ended_at,
                         "error_code": record.error_code,
-                        "stop_s": sum_predicted_range(record),
+                        "downtime_s": sum_predicted_range(record),
                         "hops": list(_build_hops(record.report)),
                     }
                     for record in RehearsalStore(journal).list_newest(MAX_REHEARSALS)
@@ -272,8 +274,8 @@ class BundleCollector:
 
     def _collect_finding_codes(self, own: Set[str]) -> str:
         found = self._diagnose()
-        rows = [(f.code, f.severity.value, str(mask_values(f.what, own))) for f in found]
-        return render_json([dict(zip(("code", "severity", "what"), r, strict=True)) for r in rows])
+        rows = [(f.code, f.severity.value, str(mask_values(f.title, own))) for f in found]
+        return render_json([dict(zip(("code", "severity", "title"), r, strict=True)) for r in rows])
 
     # ---- the machine -----------------------------------------------------------------------------
 
@@ -307,7 +309,7 @@ class BundleCollector:
         places: dict[str, Path] = {
             "state": paths.resolve(paths.state),
             "slots": paths.resolve(paths.slots),
-            "agent": paths.resolve(paths.agent),
+            "agent": paths.resolve(paths.agent_slots),
         }
         if (directory := config.databases.engine_settings.local_directory) is not None:
             places["databases"] = directory
@@ -322,19 +324,19 @@ def _build_hops(report: RehearsalReport | None) -> Iterator[dict[str, object]]:
     """Counts and durations of a rehearsal; no code that records hold."""
     for hop in report.hops if report is not None else ():
         yield {
-            "from": hop.from_,
-            "to": hop.to,
-            "stop_s": hop.stop_s.to_json(),
-            "back_s": hop.back_s,
+            "from": hop.from_version,
+            "to": hop.to_version,
+            "downtime_s": hop.downtime.to_json(),
+            "rollback_s": hop.rollback_s,
             "maps": [
                 {
                     "name": item.name,
                     "affected": item.affected,
                     "unmapped": item.unmapped_rows,
                 }
-                for item in hop.maps
+                for item in hop.code_maps
             ],
-            "tables": hop.tables,
+            "tables": hop.changed_tables,
             "checks": len(hop.checks),
         }
 

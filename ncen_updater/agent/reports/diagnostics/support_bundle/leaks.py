@@ -45,7 +45,7 @@ class ValueSample:
     """
 
     values: Mapping[ValueKey, str]
-    unread: Mapping[str, str]
+    unread_databases: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def sample_values(
 
 def _list_text_columns(engine: DatabaseEngine, name: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    asked = get_engine_descriptor(engine.kind).text_columns
+    asked = get_engine_descriptor(engine.engine_name).text_columns_query
     for table, column, _ in engine.run_query(LiveDatabase(name), asked, timeout_s=QUERY_TIMEOUT_S):
         found.setdefault(str(table), []).append(str(column))
     return dict(list(found.items())[:MAX_TABLES])
@@ -142,7 +142,7 @@ def _read_rows(
     columns: list[str],
 ) -> Iterator[list[tuple[object, ...]]]:
     """Yield the first rows of a table and its last ones; an error is most likely to quote these."""
-    kind = get_engine_descriptor(engine.kind)
+    kind = get_engine_descriptor(engine.engine_name)
     cells, tails = kind.build_sample_query(
         partial(engine.run_query, LiveDatabase(name), timeout_s=QUERY_TIMEOUT_S),
         table,

@@ -27,7 +27,7 @@ class BundlePart:
 
     name: str
     text: str | None
-    missing: str | None = None
+    missing_reason: str | None = None
 
 
 def render_json(data: object) -> str:

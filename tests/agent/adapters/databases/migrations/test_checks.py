@@ -38,7 +38,7 @@ def engine(tmp_path: Path) -> DatabaseEngine:
 
 def check(sql: str = "SELECT 1", **more: object) -> DomainCheck:
     values = {"name": "all of it", "database": "cases", "sql": sql, **more}
-    if "compare" not in more:
+    if "relation" not in more:
         values.setdefault("expect", 1)
     return DomainCheck.model_validate(values)
 
@@ -95,7 +95,7 @@ class Case:
     asked: str = "before after"
 
 
-EQUAL, NOT_LESS, NOT_MORE = (check(compare=c) for c in (CheckRelation.EQUAL, *[
+EQUAL, NOT_LESS, NOT_MORE = (check(relation=c) for c in (CheckRelation.EQUAL, *[
     c for c in CheckRelation if c is not CheckRelation.EQUAL]))  # fmt: skip
 ONE = check(expect=1)
 
@@ -139,8 +139,8 @@ def test_compare(case: Case) -> None:
     for failure in failures:
         assert (failure.check, failure.database) == (name, "cases")
         assert (failure.before, failure.after) == (before.get(name), after.get(name))
-        assert "{" not in str(failure.what)
-        assert name in str(failure.what)
+        assert "{" not in str(failure.text)
+        assert name in str(failure.text)
 
 
 def test_unmapped_rows_are_counted(engine: DatabaseEngine) -> None:

@@ -220,7 +220,7 @@ def test_a_failure_carries_the_end_of_its_output(slot: Path) -> None:
     with refused(MIGRATOR_FAILED, match=r"failed on cases, people: .*status 3") as caught:
         run(slot, text)
     assert caught.value.detail is None  # it may quote rows
-    private = caught.value.private
+    private = caught.value.raw_error
     assert private is not None
     assert private.endswith("no relation")
     assert len(private) <= OUTPUT_TAIL_BYTES
@@ -247,7 +247,7 @@ def test_out_of_time_its_whole_group_is_ended(slot: Path) -> None:
     assert len(found) == 2
     for pid in found:
         wait_for_death(pid)
-    assert caught.value.private == "said before the end"
+    assert caught.value.raw_error == "said before the end"
 
 
 def test_children_that_it_leaves_are_ended(slot: Path) -> None:

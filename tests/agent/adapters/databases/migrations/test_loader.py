@@ -49,7 +49,7 @@ def slot(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("digests", [DIGESTS, None], ids=["signed", "own"])
 def test_all_is_resolved(slot: Path, digests: dict[str, str] | None) -> None:
     found = load_migrations(manifest(), slot, "sqlite", digests)
-    assert (found.release, found.slot, found.command) == ("2.0", slot, None)
+    assert (found.release, found.slot, found.migrator) == ("2.0", slot, None)
     one, two = found.databases["cases"]
     assert one.up == slot / "db/sqlite/0001.up.sql"
     assert one.down == slot / "db/sqlite/0001.down.sql"

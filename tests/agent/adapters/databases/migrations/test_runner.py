@@ -51,7 +51,7 @@ class Database:
     def __init__(self, dialect: MigrationDialect, ask: Callable[[str], list[Any]]) -> None:
         self.dialect = dialect
         self.ask = ask
-        self.kind = dialect.kind
+        self.kind = dialect.engine_name
         place = "ncen_updater_" if self.kind == "sqlite" else "ncen_updater."
         self.version = f"{place}alembic_version"
 

@@ -37,7 +37,7 @@ from ncen_updater.formats.manifest import MigratorCommand, SchemaCompatibility
 from tests.agent.adapters.databases.migrations.making import make
 
 NAMES = ("a", "b")
-PROGRAM = MigratorCommand(argv=("bin/migrate",), no_way_back="it only goes forward")
+PROGRAM = MigratorCommand(argv=("bin/migrate",), no_rollback_reason="it only goes forward")
 FIRST, SECOND = (
     ChangeRef(id_, 1, release) for id_, release in (("firstaaa", "1.0"), ("secondaa", "2.0"))
 )
@@ -148,7 +148,7 @@ def test_each_way(case: Case) -> None:
         engine="postgresql",
         read=str,
     )
-    assert (way.back, way.by_code) == (case.back, case.by_code)
+    assert (way.kind, way.code_only) == (case.back, case.by_code)
     assert bool(way.reasons) is (case.back is not RollbackKind.KEEPS_RECORDS)
 
 
@@ -162,7 +162,7 @@ def test_what_stood_before_a_program_stays() -> None:
         ledgers, plan_site_migrations(NAMES, ledgers, newer, with_program, read=str), change
     )
     target = build_rollback_target(NAMES, after, newer, with_program, change.id)
-    assert target.command is None
+    assert target.migrator is None
     assert {name: [m.migration.id for m in target.databases[name]] for name in NAMES} == {
         name: ["0001"] for name in NAMES
     }
@@ -174,12 +174,12 @@ def test_a_ledger_that_does_not_fit_restores_and_says_why() -> None:
     way = plan_rollback_path(
         NAMES, upgraded(OLD, NEW), NEW, release("1.0", C), SECOND.id, engine="postgresql", read=str
     )  # fmt: skip
-    assert way.back is RollbackKind.KEEPS_RECORDS  # 0001 and 0002 are undone, 0003 is done
+    assert way.kind is RollbackKind.KEEPS_RECORDS  # 0001 and 0002 are undone, 0003 is done
     edited = release("1.0", SqlMigration(**{**A.__dict__, "up_sha256": "f" * 64}))
     way = plan_rollback_path(
         NAMES, upgraded(OLD, NEW), NEW, edited, SECOND.id, engine="postgresql", read=str
     )
-    assert way.back is RollbackKind.RESTORES_PREVIOUS
+    assert way.kind is RollbackKind.RESTORES_PREVIOUS
     assert [reason[:2] for reason in way.reasons] == [("a", "0001")]
 
 
@@ -188,9 +188,9 @@ def test_what_was_seen_changes_only_what_depends_on_it() -> None:
         RollbackKind.DEPENDS_ON_MIGRATOR, (("a", "bin/migrate", "it only goes forward"),)
     )
     assert depends.resolve_kind(unchanged=True) == RollbackPath(
-        RollbackKind.KEEPS_RECORDS, by_code=True
+        RollbackKind.KEEPS_RECORDS, code_only=True
     )
-    assert depends.resolve_kind(unchanged=False).back is RollbackKind.RESTORES_PREVIOUS
+    assert depends.resolve_kind(unchanged=False).kind is RollbackKind.RESTORES_PREVIOUS
     assert depends.resolve_kind(unchanged=False).reasons == depends.reasons
     for back in (RollbackKind.KEEPS_RECORDS, RollbackKind.RESTORES_PREVIOUS):
         way = RollbackPath(back)
@@ -226,7 +226,7 @@ def test_the_plan_says_what_the_rollback_finds(
         there = plan_site_migrations(NAMES, ledgers, newer, older, read=str)
     except MigrationRefusedError:
         return  # such an upgrade does not begin
-    unchanged = not changes and newer.command is not None
+    unchanged = not changes and newer.migrator is not None
     # As make_plan does: the ledgers as they would be, rows carry the id of a change to come.
     to_come = ChangeRef("planned2", 0, "2.0")
     planned = plan_rollback_path(
@@ -245,19 +245,19 @@ def test_the_plan_says_what_the_rollback_finds(
     found = plan_rollback_path(
         NAMES, after, newer, older, SECOND.id, unchanged=unchanged, engine="postgresql", read=str
     )
-    assert found.back is not RollbackKind.DEPENDS_ON_MIGRATOR
+    assert found.kind is not RollbackKind.DEPENDS_ON_MIGRATOR
     assert planned.resolve_kind(unchanged=unchanged) == found
-    if planned.back is not RollbackKind.DEPENDS_ON_MIGRATOR:
-        assert planned.back is found.back
-    if found.back is RollbackKind.RESTORES_PREVIOUS:
+    if planned.kind is not RollbackKind.DEPENDS_ON_MIGRATOR:
+        assert planned.kind is found.kind
+    if found.kind is RollbackKind.RESTORES_PREVIOUS:
         assert found.reasons
         return
-    if found.by_code and newer.command is not None:
+    if found.code_only and newer.migrator is not None:
         return
     # What keeps every record can be run, and leads to where the site was.
     target = build_rollback_target(NAMES, after, newer, older, SECOND.id)
     back = plan_site_migrations(NAMES, after, target, newer, read=str)
-    assert (not back.steps) is found.by_code
+    assert (not back.steps) is found.code_only
     returned = predict_ledgers(after, back, ChangeRef("backaaaa", 3, "1.0"))
     for name in NAMES:
         stands = [row.id for row in reduce_ledger(name, returned.get(name, ()))]
@@ -302,9 +302,12 @@ def test_what_is_declared_hides_nothing_that_goes_with_it(
     assert list(way.losses["a"]) == found
 
 
-def says(made: MigrationSet, number: int, back_to: int) -> MigrationSet:
+def says(made: MigrationSet, number: int, compatible_down_to: int) -> MigrationSet:
     return dataclasses.replace(
-        made, compatibility=SchemaCompatibility(schema_number=number, back_to=back_to)
+        made,
+        compatibility=SchemaCompatibility(
+            schema_number=number, compatible_down_to=compatible_down_to
+        ),
     )
 
 
@@ -346,9 +349,9 @@ def test_what_releases_say_of_databases(said: Said, by: str) -> None:
     plan = plan_site_migrations(NAMES, ledgers, newer, older, read=str)
     assert is_code_only_upgrade(plan, newer, older) is said.forward
     way = plan_rollback_path(NAMES, ledgers, newer, older, SECOND.id, engine="postgresql", read=str)
-    assert way.as_is is said.back
+    assert way.no_copy is said.back
     if said.back:
-        assert way == NO_COPY and way.back is RollbackKind.KEEPS_RECORDS and way.by_code
+        assert way == NO_COPY and way.kind is RollbackKind.KEEPS_RECORDS and way.code_only
 
 
 def test_what_has_to_run_is_copied_whatever_releases_say() -> None:
@@ -359,7 +362,7 @@ def test_what_has_to_run_is_copied_whatever_releases_say() -> None:
     )
     after = upgraded(older, newer)
     way = plan_rollback_path(NAMES, after, newer, older, SECOND.id, engine="postgresql", read=str)
-    assert (way.back, way.by_code, way.as_is) == (RollbackKind.KEEPS_RECORDS, False, False)
+    assert (way.kind, way.code_only, way.no_copy) == (RollbackKind.KEEPS_RECORDS, False, False)
 
 
 @pytest.mark.parametrize("by", ["files", "a program"])
@@ -373,7 +376,7 @@ def test_what_works_before_the_stop(said: Said, expand: bool, by: str) -> None:
         older = says(older, *said.older)
     if said.newer is not None:
         compatibility = SchemaCompatibility.model_construct(
-            schema_number=said.newer[0], back_to=said.newer[1], expand=expand
+            schema_number=said.newer[0], compatible_down_to=said.newer[1], expand=expand
         )
         newer = dataclasses.replace(newer, compatibility=compatibility)
     wanted = expand and program is not None and said.name == "newer, and the older runs on it"

@@ -27,7 +27,7 @@ NEWEST = pytest.mark.parametrize(
 AGENT = "agent"
 OWNER = "ncen"
 LIMITS = ServerTimeouts(
-    connect_s=5, lock_s=8, statement_s=30, long_s=60, terminate_s=10, recover_s=30
+    connect_s=5, lock_s=8, statement_s=30, long_s=60, terminate_s=10, recovery_s=30
 )
 CHANGE = ChangeRef("abcdefgh", 2, "3.3.0")
 

@@ -207,8 +207,8 @@ def codes(site: Site, *, rehearsing: bool = False) -> dict[str, Severity]:
 
 
 def test_a_site_of_before_is_upgraded_and_not_rehearsed(closed: Site, tmp_path: Path) -> None:
-    assert codes(closed) == {"NU-4164": Severity.ADVISORY}
-    assert codes(closed, rehearsing=True) == {"NU-4164": Severity.STRICT}
+    assert codes(closed) == {"NU-4164": Severity.WARNING}
+    assert codes(closed, rehearsing=True) == {"NU-4164": Severity.CRITICAL}
     before = closed.snapshot()
     engine = closed.engine()
     plan = engine.plan_copy(CHANGE)
@@ -292,30 +292,34 @@ def test_a_full_role_is_no_reason_to_take_it_on(closed: Site) -> None:
 def test_what_is_told_of_roles(plain: Site) -> None:
     plain.engine()._control.create_if_missing()
     assert codes(plain) == {}
-    assert codes(Site(plain.server, user="postgres")) == {"NU-4163": Severity.STRICT}
+    assert codes(Site(plain.server, user="postgres")) == {"NU-4163": Severity.CRITICAL}
     plain.sql("postgres", "GRANT CONNECT ON DATABASE t_control TO PUBLIC")
-    assert codes(plain) == {"NU-4165": Severity.STRICT}
+    assert codes(plain) == {"NU-4165": Severity.CRITICAL}
     plain.sql("postgres", "REVOKE CONNECT ON DATABASE t_control FROM PUBLIC")
     plain.sql("postgres", f"ALTER ROLE {OWNER} CONNECTION LIMIT 3")
-    assert codes(plain) == {"NU-4166": Severity.STRICT}
+    assert codes(plain) == {"NU-4166": Severity.CRITICAL}
     plain.sql("postgres", f"ALTER ROLE {OWNER} SUPERUSER CONNECTION LIMIT -1")
     told = codes(plain)
     plain.sql("postgres", f"ALTER ROLE {OWNER} NOSUPERUSER")
-    assert told == {"NU-4165": Severity.ADVISORY}
+    assert told == {"NU-4165": Severity.WARNING}
 
 
 @pytest.mark.parametrize(
     ("seen", "rehearsing", "found"),
     [
         (RoleSurvey(), False, {}),
-        (RoleSurvey(superuser=True), False, {"NU-4163": Severity.STRICT}),
-        (RoleSurvey(login=False), False, {"NU-4164": Severity.ADVISORY}),
-        (RoleSurvey(login=False), True, {"NU-4164": Severity.STRICT}),
-        (RoleSurvey(reaching=["ncen"]), False, {"NU-4165": Severity.STRICT}),
-        (RoleSurvey(reaching=["ncen"], above=True), False, {"NU-4165": Severity.ADVISORY}),
-        (RoleSurvey(limit=5), False, {"NU-4166": Severity.STRICT}),
-        (RoleSurvey(limit=6), False, {}),
-        (RoleSurvey(limit=0, login=False), False, {"NU-4164": Severity.ADVISORY}),
+        (RoleSurvey(superuser=True), False, {"NU-4163": Severity.CRITICAL}),
+        (RoleSurvey(can_log_in=False), False, {"NU-4164": Severity.WARNING}),
+        (RoleSurvey(can_log_in=False), True, {"NU-4164": Severity.CRITICAL}),
+        (RoleSurvey(control_database_roles=["ncen"]), False, {"NU-4165": Severity.CRITICAL}),
+        (
+            RoleSurvey(control_database_roles=["ncen"], application_is_superuser=True),
+            False,
+            {"NU-4165": Severity.WARNING},
+        ),
+        (RoleSurvey(connection_limit=5), False, {"NU-4166": Severity.CRITICAL}),
+        (RoleSurvey(connection_limit=6), False, {}),
+        (RoleSurvey(connection_limit=0, can_log_in=False), False, {"NU-4164": Severity.WARNING}),
     ],
 )
 def test_the_rules(seen: RoleSurvey, rehearsing: bool, found: dict[str, Severity]) -> None:
@@ -451,7 +455,7 @@ def back(plain: Site) -> Back:
     engine.check_before_commit(CHANGE)
     engine.record_commit(CHANGE)
     engine.unfence(CHANGE)
-    change = ChangeRef("bbbbbbbb", 3, "3.2.4", source=CHANGE.id)
+    change = ChangeRef("bbbbbbbb", 3, "3.2.4", retained_from=CHANGE.id)
     return Back(plain, engine, change, plain.server.log.stat().st_size)
 
 

@@ -27,8 +27,8 @@ from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.postgresql.site import CHANGE, Site
 from tests.support.errors import refused
 
-AS_IS = replace(CHANGE, as_is=True)
-NEXT = ChangeRef("bcdefgha", 3, "3.3.1", as_is=True)
+AS_IS = replace(CHANGE, no_copy=True)
+NEXT = ChangeRef("bcdefgha", 3, "3.3.1", no_copy=True)
 WRITES = ("SET ROLE ncen", "INSERT INTO cases VALUES (9000, 'by the new release', NULL)")
 
 
@@ -46,7 +46,7 @@ def back(site: Site, change: ChangeRef) -> None:
     engine = site.engine()
     engine.revert_cut_over(change)
     engine.revert_cut_over(change)
-    assert engine.read_evidence(change) == ChangeEvidence(swapped=False, fenced=True)
+    assert engine.read_evidence(change) == ChangeEvidence(is_cut_over=False, fenced=True)
     engine.discard_candidates(change, CopyPlan({}))
     engine.unfence(change)
 
@@ -56,7 +56,7 @@ def test_over_and_back_changes_the_comment_alone(any_site: Site, change: ChangeR
     site, engine = any_site, any_site.engine()
     before, oids = site.snapshot(), numbers(site)
     over(site, change)
-    assert engine.read_evidence(change) == ChangeEvidence(swapped=True, fenced=False)
+    assert engine.read_evidence(change) == ChangeEvidence(is_cut_over=True, fenced=False)
     assert engine.read_marker() == DatabaseMarker(change.release, change.generation, change.id)
     assert not engine.list_leftovers() and numbers(site) == oids
     engine.cut_over(change)
@@ -87,7 +87,7 @@ def test_a_commit_is_remembered_and_not_taken_back(any_site: Site) -> None:
     committed = site.snapshot()
     over(site, NEXT)
     assert not engine.read_evidence(NEXT).committed
-    assert engine.read_evidence(AS_IS).later
+    assert engine.read_evidence(AS_IS).superseded
     back(site, NEXT)
     assert site.snapshot() == committed
     assert engine.read_evidence(AS_IS).committed

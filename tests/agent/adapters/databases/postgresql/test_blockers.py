@@ -19,7 +19,7 @@ from tests.agent.adapters.databases.postgresql.site import AGENT, CHANGE, NEWEST
 
 def look(site: Site, change: ChangeRef = CHANGE, *, final: bool = False) -> Mapping[str, Finding]:
     found = site.engine().find_blockers(change, application_stopped=final)
-    assert all(str(finding.what) and str(finding.remedy) for finding in found)
+    assert all(str(finding.title) and str(finding.remedy) for finding in found)
     return {finding.code: finding for finding in found}
 
 
@@ -27,7 +27,7 @@ def test_none(any_site: Site) -> None:
     found = look(any_site, final=True)
     # Where the data are is told to superusers and to those who may read all settings.
     assert set(found) == (set() if any_site.user != AGENT else {"NU-4125"})
-    assert all(finding.severity is Severity.ADVISORY for finding in found.values())
+    assert all(finding.severity is Severity.WARNING for finding in found.values())
     if any_site.user == AGENT:
         assert f"GRANT pg_read_all_settings TO {AGENT}" in str(found["NU-4125"].remedy)
         any_site.sql("postgres", f"GRANT pg_read_all_settings TO {AGENT}")
@@ -39,8 +39,8 @@ def test_sessions(site: Site) -> None:
     conninfo = site.server.conninfo("t_seizure")
     with psycopg.connect(conninfo, application_name="reports"):
         before, after = look(site)["NU-4120"], look(site, final=True)["NU-4120"]
-    assert (before.severity, after.severity) == (Severity.ADVISORY, Severity.STRICT)
-    assert "reports (1, postgres)" in str(after.what)
+    assert (before.severity, after.severity) == (Severity.WARNING, Severity.CRITICAL)
+    assert "reports (1, postgres)" in str(after.title)
 
 
 @NEWEST
@@ -49,7 +49,7 @@ def test_sessions_of_the_agent_itself_are_nobody_elses_before_the_stop(site: Sit
     with psycopg.connect(conninfo, application_name="ncen-updater rehearsal"):
         before, after = look(site), look(site, final=True)
     assert "NU-4120" not in before
-    assert after["NU-4120"].severity is Severity.STRICT
+    assert after["NU-4120"].severity is Severity.CRITICAL
 
 
 @NEWEST
@@ -98,10 +98,10 @@ def test_what_a_copy_would_not_take_along(site: Site) -> None:
     try:
         found = look(site)
         assert {"NU-4121", "NU-4122", "NU-4123"} <= set(found)
-        assert "half done" in str(found["NU-4121"].what)
-        assert "cdc" in str(found["NU-4122"].what)
-        assert "sub" in str(found["NU-4123"].what)
-        assert {found[code].severity for code in ("NU-4122", "NU-4123")} == {Severity.STRICT}
+        assert "half done" in str(found["NU-4121"].title)
+        assert "cdc" in str(found["NU-4122"].title)
+        assert "sub" in str(found["NU-4123"].title)
+        assert {found[code].severity for code in ("NU-4122", "NU-4123")} == {Severity.CRITICAL}
     finally:
         site.sql(
             "t_seizure",

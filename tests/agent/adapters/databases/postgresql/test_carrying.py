@@ -189,7 +189,7 @@ def test_rows_that_cannot_be_counted_are_said_to_be_so(agents: Site) -> None:
     engine.cut_over(CHANGE)
     engine.record_commit(CHANGE)
     with refused(ROWS_UNREADABLE) as caught:
-        engine.count_lost_rows(replace(CHANGE, source=CHANGE.id))
+        engine.count_lost_rows(replace(CHANGE, retained_from=CHANGE.id))
     assert "theirs" in str(caught.value)
     assert engine.count_release_rows(CHANGE) == {}
 
@@ -259,10 +259,10 @@ def test_how_all_the_rest_is_dumped(
     rowless: bool,
 ) -> None:
     how = choose_dump_options(find_dump_obstacles(DatabaseContents(False, [found])), "ncen")
-    assert set(how.dump) == {"--no-subscriptions", *dump}
-    assert set(how.restore) == {*COMMON, *restore}
-    assert how.seeds == (frozenset({(7, 1)}) if left else frozenset())
-    assert how.rowless == (frozenset({1}) if rowless else frozenset())
+    assert set(how.dump_arguments) == {"--no-subscriptions", *dump}
+    assert set(how.restore_arguments) == {*COMMON, *restore}
+    assert how.excluded_objects == (frozenset({(7, 1)}) if left else frozenset())
+    assert how.tables_without_rows == (frozenset({1}) if rowless else frozenset())
 
 
 def test_nothing_in_the_way_changes_nothing() -> None:
@@ -290,7 +290,7 @@ def test_what_is_kept_of_a_list_of_contents() -> None:
         frozenset({(1259, 16390), (3256, 16400), (3079, 16401)}),
         frozenset({("public", "theirs"), ("public", "theirs_id_seq")}),
     )
-    kept = filter_restore_list(listed, DumpOptions(rowless=frozenset({16395})), left)
+    kept = filter_restore_list(listed, DumpOptions(tables_without_rows=frozenset({16395})), left)
     assert [int(line.split(";")[0]) for line in kept.splitlines()] == [
         215, 217, 3300, 3302, 3305, 3308,
     ]  # fmt: skip

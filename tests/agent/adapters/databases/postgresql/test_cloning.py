@@ -35,7 +35,7 @@ def file_system_says_it_shares(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def methods(plan: CopyPlan) -> set[object]:
-    return {item["method"] for item in plan.data.values()}
+    return {item["method"] for item in plan.copies.values()}
 
 
 def change_and_undo(engine: PostgresEngine, site: Site) -> CopyPlan:

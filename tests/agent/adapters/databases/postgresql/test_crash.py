@@ -58,10 +58,10 @@ def recover(engine: PostgresEngine, change: ChangeRef, plan: CopyPlan) -> Change
     evidence = engine.read_evidence(change)
     assert evidence.missing == ()
     engine.revert_cut_over(change)
-    assert not engine.read_evidence(change).swapped
+    assert not engine.read_evidence(change).is_cut_over
     engine.discard_candidates(change, plan)
     engine.unfence(change)
-    assert engine.read_evidence(change) == ChangeEvidence(swapped=False, fenced=False)
+    assert engine.read_evidence(change) == ChangeEvidence(is_cut_over=False, fenced=False)
     return evidence
 
 
@@ -199,8 +199,8 @@ def test_the_server_is_killed(doomed: Site, tmp_path: Path) -> None:
         done = killed(doomed, functools.partial(engine.cut_over, CHANGE), delays.uniform(0, 0.06))
         found = engine.read_evidence(CHANGE)
         # A server that is killed may have committed without anybody being told; never the reverse.
-        assert found.swapped or not done
-        assert (not found.candidates) == found.swapped == bool(found.previous)
+        assert found.is_cut_over or not done
+        assert (not found.candidates) == found.is_cut_over == bool(found.previous)
         recover(engine, CHANGE, plan)
         assert doomed.snapshot() == before
         no_orphans(doomed)

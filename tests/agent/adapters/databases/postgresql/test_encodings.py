@@ -18,7 +18,7 @@ from tests.support.postgres import FAST_SETTINGS, available
 
 ADOPTED = ChangeRef("adoption", 1, "3.2.4")
 REHEARSAL = ChangeRef("rehearse", 0, "3.3.0")
-BACK = ChangeRef("bbbbbbbb", 3, "3.2.4", source=CHANGE.id)
+BACK = ChangeRef("bbbbbbbb", 3, "3.2.4", retained_from=CHANGE.id)
 
 
 class InC(EmbeddedPostgres):
@@ -49,7 +49,9 @@ def test_such_a_site_is_adopted_upgraded_and_taken_back(site: Site, tmp_path: Pa
     site.sql(
         "t_seizure", "SET client_encoding = 'UTF8'", "UPDATE cases SET what = 'Koné' WHERE id = 1"
     )
-    assert {facts.physical for facts in engine.describe_databases()} == set(site.names.values())
+    assert {facts.physical_name for facts in engine.describe_databases()} == set(
+        site.names.values()
+    )
     engine.adopt_restored(ADOPTED, release(tmp_path))
     assert engine.read_marker() == DatabaseMarker("3.2.4", 1, ADOPTED.id)
     before = engine.compute_table_digests(LiveDatabase("seizure"))

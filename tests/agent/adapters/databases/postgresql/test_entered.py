@@ -83,7 +83,7 @@ def test_rows_of_each_table_that_loses_some(
 def test_where_the_moment_is_not_known_all_rows_count(site: Site) -> None:
     found = (
         DataLoss("cases", None, LossKind.ROWS),
-        DataLoss("seals", None, LossKind.TABLE, own=True),
+        DataLoss("seals", None, LossKind.TABLE, is_release_table=True),
     )
     # Of the file's 500 rows, and of a table that the release fills nothing is said.
     assert counted(site, found, since=False) == {"cases": 503, "notes": 1, "hints": 3}

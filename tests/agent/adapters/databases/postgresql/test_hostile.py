@@ -138,7 +138,7 @@ def test_databases_are_moved_by_hand_before_the_cut_over(site: Site, name: str) 
     site.sql("postgres", *statements)
     with pytest.raises(error, match=words):
         engine.cut_over(CHANGE)
-    assert not engine.read_evidence(CHANGE).swapped
+    assert not engine.read_evidence(CHANGE).is_cut_over
     if name == "live renamed":
         assert engine.read_evidence(CHANGE).missing == ("t_seizure",)
     if name.startswith("live re"):

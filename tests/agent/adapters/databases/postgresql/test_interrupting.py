@@ -189,9 +189,9 @@ def test_a_signal_ends_the_counting_of_what_was_written(
         patched.setattr(reading, "count_newer_rows", sleep)
         engine.revert_cut_over(CHANGE)
     assert site.sql("postgres", SLEEPING) == [(0,)]
-    assert engine.read_evidence(CHANGE).swapped
+    assert engine.read_evidence(CHANGE).is_cut_over
     engine.revert_cut_over(CHANGE)
-    assert not engine.read_evidence(CHANGE).swapped
+    assert not engine.read_evidence(CHANGE).is_cut_over
 
 
 @NEWEST

@@ -168,9 +168,9 @@ def test_a_program_of_the_application(
     # The ledger looks as if nothing had to be undone; the way back is planned by what ran.
     before = MigrationSet("3.2.4", slot, {})
     way = plan_rollback_path(
-        engine.names, {}, target, before, change.id, engine=engine.kind, unchanged=False
+        engine.names, {}, target, before, change.id, engine=engine.engine_name, unchanged=False
     )
-    assert way.back is RollbackKind.RESTORES_PREVIOUS
+    assert way.kind is RollbackKind.RESTORES_PREVIOUS
     owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'made'"
     for physical in site.names.values():
         assert site.sql(physical, owner) == [("ncen",)]

@@ -178,8 +178,8 @@ MARKED = tuple(row(p, comment=add_marker(None, CHANGE)) for p in NAMES.values())
         (LIVE, CutOverEvent.REVERTED, ChangeEvidence(False, False)),
         (MARKED, None, ChangeEvidence(True, False)),
         (MARKED, CutOverEvent.REVERTED, ChangeEvidence(False, False)),
-        (OTHERS, None, ChangeEvidence(False, False, later=True)),
-        (LATER, CutOverEvent.CUT_OVER, ChangeEvidence(True, False, later=True)),
+        (OTHERS, None, ChangeEvidence(False, False, superseded=True)),
+        (LATER, CutOverEvent.CUT_OVER, ChangeEvidence(True, False, superseded=True)),
         (COMMITTED, None, ChangeEvidence(True, False, committed=True)),
         ((COMMITTED[0], LIVE[1]), CutOverEvent.CUT_OVER,
          ChangeEvidence(True, False, committed=True)),
@@ -258,7 +258,7 @@ def disks(**free: int) -> tuple[ServerDisk, ...]:
         (replace(LARGE, disks=disks(a=12 * 10**9, b_log=11_268_435_456)), CHANGE, []),
         (replace(LARGE, disks=disks(a=12 * 10**9 - 1, b_log=10**12)), CHANGE, ["NU-4124"]),
         (replace(QUIET, databases=found(LIVE[0])), CHANGE, ["NU-4134"]),
-        (QUIET, ChangeRef("abcdefgh", 2, "1", source="bbbbbbbb"),
+        (QUIET, ChangeRef("abcdefgh", 2, "1", retained_from="bbbbbbbb"),
          ["NU-4134", "NU-4134"]),
         (replace(QUIET, databases=found(row("phys_a", limit=-2), LIVE[1])), CHANGE, ["NU-4131"]),
         (replace(QUIET, collations=[("phys_a", "2.36", "2.41")]), CHANGE, ["NU-4129"]),
@@ -270,14 +270,14 @@ def test_rules(seen: ServerSurvey, change: ChangeRef, codes: list[str]) -> None:
     findings = find_blockers(seen, change, NAMES, application_stopped=False)
     assert [finding.code for finding in findings] == codes
     for finding in findings:
-        assert str(finding.what)
+        assert str(finding.title)
         assert str(finding.remedy)
 
 
 def test_missing_room_is_told_with_its_place() -> None:
     seen = replace(LARGE, disks=disks(a_b=12 * 10**9, log=10**12))
     (finding,) = find_blockers(seen, CHANGE, NAMES, application_stopped=False)
-    assert (finding.code, finding.severity) == ("NU-4124", Severity.STRICT)
+    assert (finding.code, finding.severity) == ("NU-4124", Severity.CRITICAL)
     needed = 11 * 10**9 + compute_margin(11 * 10**9)
     assert finding.figures == {
         "place": "/a_b", "needed_bytes": needed, "free_bytes": 12 * 10**9,
@@ -302,12 +302,12 @@ def test_room_for_the_rest_of_the_change_is_added_where_it_shares_the_disk(
 
 
 def test_slots_and_subscriptions_are_refused_by_name() -> None:
-    seen = replace(QUIET, slots=[("phys_a", "cdc")], subscriptions=[("phys_b", "sub")])
+    seen = replace(QUIET, replication_slots=[("phys_a", "cdc")], subscriptions=[("phys_b", "sub")])
     found = find_blockers(seen, CHANGE, NAMES, application_stopped=False)
     assert [finding.code for finding in found] == ["NU-4122", "NU-4123"]
-    assert {finding.severity for finding in found} == {Severity.STRICT}
+    assert {finding.severity for finding in found} == {Severity.CRITICAL}
     assert [finding.figures["objects"] for finding in found] == ["cdc", "sub"]
-    assert not find_blockers(seen, replace(CHANGE, as_is=True), NAMES, application_stopped=False)
+    assert not find_blockers(seen, replace(CHANGE, no_copy=True), NAMES, application_stopped=False)
 
 
 def test_long_names() -> None:

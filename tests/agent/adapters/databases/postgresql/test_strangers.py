@@ -98,7 +98,7 @@ def test_what_the_server_hides_is_asked_for(plain: Site) -> None:
     assert "NU-4150" not in look(plain)
     plain.sql("postgres", f"REVOKE pg_read_all_stats FROM {AGENT}")
     found = look(plain)["NU-4150"]
-    assert found.severity is Severity.STRICT
+    assert found.severity is Severity.CRITICAL
     assert f"GRANT pg_read_all_stats TO {AGENT};" in str(found.remedy)
 
 
@@ -110,23 +110,23 @@ def test_sessions_are_judged_by_role(plain: Site) -> None:
         assert {"NU-4151", "NU-4153"} <= set(found)
         superuser, unknown = found["NU-4151"], found["NU-4153"]
         assert "1 session of the superuser postgres is open in t_seizure: of-postgres" in str(
-            superuser.what
+            superuser.title
         )
-        assert unknown.severity is superuser.severity is Severity.STRICT
-        assert "of-report (1, report)" in str(unknown.what)
-        assert not any("of-ncen" in str(finding.what) for finding in found.values())
+        assert unknown.severity is superuser.severity is Severity.CRITICAL
+        assert "of-report (1, report)" in str(unknown.title)
+        assert not any("of-ncen" in str(finding.title) for finding in found.values())
 
         # Who says which roles are the application's is only told what will be ended.
         found = look(plain, application_roles=("ncen",))
         assert "NU-4153" not in found
-        assert found["NU-4120"].severity is Severity.ADVISORY
-        assert "of-report" in str(found["NU-4120"].what)
+        assert found["NU-4120"].severity is Severity.WARNING
+        assert "of-report" in str(found["NU-4120"].title)
         found = look(plain, application_roles=("ncen", "report", "postgres"))
         assert not {"NU-4120", "NU-4151", "NU-4153"} & set(found)
 
         plain.sql("postgres", f"REVOKE pg_signal_backend FROM {AGENT}")
         found = look(plain, application_roles=("ncen",))
-        assert "of-report" in str(found["NU-4152"].what)
+        assert "of-report" in str(found["NU-4152"].title)
         assert f"GRANT pg_signal_backend TO {AGENT};" in str(found["NU-4152"].remedy)
 
 
@@ -337,7 +337,7 @@ def test_rows_since_the_cut_over_are_set_aside(any_site: Site) -> None:
     recover(engine, CHANGE, plan)
     assert site.snapshot() == before
     (aside,) = engine.list_quarantined()
-    assert (aside.code, aside.severity) == ("NU-4155", Severity.ADVISORY)
+    assert (aside.code, aside.severity) == ("NU-4155", Severity.WARNING)
     assert aside.figures == {
         "change": CHANGE.id, "path": ", ".join(sorted(KEPT.values())), "rows": "t_seizure: cases 2",
     }  # fmt: skip
@@ -363,7 +363,7 @@ def test_rows_that_cannot_be_counted_count(plain: Site) -> None:
     over(plain, CHANGE, engine)
     plain.sql("t_seizure", "CREATE TABLE dba (a int)", "INSERT INTO dba VALUES (1)")
     recover(engine, CHANGE, plan)
-    assert "count unknown" in str(engine.list_quarantined()[0].what)
+    assert "count unknown" in str(engine.list_quarantined()[0].title)
 
 
 @NEWEST
@@ -385,7 +385,7 @@ def test_what_cannot_be_read_does_not_bar_the_way_back(
         monkeypatch.setattr(swap, "COUNT_TIMEOUT_S", 0.0)
     recover(engine, CHANGE, plan)
     (aside,) = engine.list_quarantined()
-    assert "count unknown" in str(aside.what)
+    assert "count unknown" in str(aside.title)
     assert site.snapshot() == before
     if why == "damaged":
         Path(path).write_text(f"{site.server.binaries.major}\n")
@@ -459,7 +459,7 @@ def test_a_kept_database_that_was_written_is_told(site: Site) -> None:
     engine = site.engine()
     over(site, CHANGE, engine)
     engine.record_commit(CHANGE)
-    back = ChangeRef("bbbbbbbb", 3, "3.2.4", source=CHANGE.id)
+    back = ChangeRef("bbbbbbbb", 3, "3.2.4", retained_from=CHANGE.id)
     engine.count_lost_rows(back)
     engine.compute_table_digests(CHANGE.get_previous("seizure"))  # our own visits do not count
     assert "NU-4154" not in {

@@ -48,7 +48,7 @@ NAMES = ("seizure", "suspect")
 def test_over_and_back_is_exact(any_site: Site) -> None:
     site, engine = any_site, any_site.engine()
     before = site.snapshot()
-    assert engine.read_evidence(CHANGE) == ChangeEvidence(swapped=False, fenced=False)
+    assert engine.read_evidence(CHANGE) == ChangeEvidence(is_cut_over=False, fenced=False)
     assert "t_control" not in str(site.sql("postgres", "SELECT datname FROM pg_database"))
 
     engine.fence(CHANGE)
@@ -150,7 +150,7 @@ def test_a_change_does_not_replace_or_take_back_a_later_one(site: Site) -> None:
     engine.fence(later)
     engine.copy_databases(later, engine.plan_copy(later), SilentProgress())
     engine.cut_over(later)
-    assert engine.read_evidence(first).later
+    assert engine.read_evidence(first).superseded
     before = site.snapshot()
     with refused(ALREADY_COMMITTED):
         engine.revert_cut_over(first)
@@ -191,7 +191,7 @@ def test_a_directory_that_a_torn_copy_left_is_told(
     need_chosen_numbers(site)
     engine = site.engine()
     plan = engine.plan_copy(CHANGE)
-    numbers = {str(item["source"]): item["oid"] for item in plan.data.values()}
+    numbers = {str(item["source"]): item["oid"] for item in plan.copies.values()}
     assert engine.find_orphans(plan) == ()
     left = site.server.data / "base" / str(numbers["t_seizure"])
     left.mkdir()
@@ -228,7 +228,7 @@ def test_back_to_what_was_kept(site: Site) -> None:
         "CREATE TABLE later (a int)",
         "INSERT INTO later VALUES (1), (2)",
     )
-    back = ChangeRef("bbbbbbbb", 3, "3.2.4", source=CHANGE.id)
+    back = ChangeRef("bbbbbbbb", 3, "3.2.4", retained_from=CHANGE.id)
     assert engine.count_lost_rows(back) == {"seizure": {"cases": 9, "loose": 1, "later": 2}}
     # VACUUM changes no record; a number that cannot be right is not believed, and keys are asked.
     site.sql("t_seizure", "VACUUM (FULL, FREEZE)")

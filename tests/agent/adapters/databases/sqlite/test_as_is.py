@@ -35,7 +35,7 @@ from tests.support.errors import refused
 pytestmark = pytest.mark.usefixtures("sees_others")
 
 FIRST = reference("firstaaa", 1)
-AS_IS = replace(reference(generation=2), as_is=True)
+AS_IS = replace(reference(generation=2), no_copy=True)
 
 
 class Died(BaseException):
@@ -70,7 +70,7 @@ def back(engine: SqliteEngine, change: ChangeRef = AS_IS) -> None:
     engine.revert_cut_over(change)
     engine.revert_cut_over(change)
     found = engine.read_evidence(change)
-    assert (found.swapped, found.fenced) == (False, True)
+    assert (found.is_cut_over, found.fenced) == (False, True)
     engine.discard_candidates(change, CopyPlan({}))
     engine.unfence(change)
 
@@ -90,12 +90,12 @@ def write(site: Path) -> None:
 
 
 def test_over_and_back_changes_the_mark_alone(engine: SqliteEngine, site: Path) -> None:
-    change = replace(reference(generation=2), as_is=True)
+    change = replace(reference(generation=2), no_copy=True)
     before, marked, live = rows(site), engine.read_marker(), (site / "live").readlink()
     left = engine.list_leftovers()
     over(engine, change)
     found = engine.read_evidence(change)
-    assert found.swapped and not found.fenced and not found.candidates and not found.previous
+    assert found.is_cut_over and not found.fenced and not found.candidates and not found.previous
     assert engine.read_marker() == DatabaseMarker("2.0", 2, change.id)
     assert (engine.list_leftovers(), (site / "live").readlink()) == (left, live)
     engine.cut_over(change)
@@ -104,7 +104,7 @@ def test_over_and_back_changes_the_mark_alone(engine: SqliteEngine, site: Path) 
     assert (engine.read_marker(), engine.list_quarantined()) == (marked, ())
     assert rows(site) == {**before, "cases": before["cases"] + 1}  # it is nowhere else
     assert (engine.list_leftovers(), (site / "live").readlink()) == (left, live)
-    assert engine.read_evidence(change) == ChangeEvidence(swapped=False, fenced=False)
+    assert engine.read_evidence(change) == ChangeEvidence(is_cut_over=False, fenced=False)
 
 
 def test_without_a_write_not_a_row_is_another(engine: SqliteEngine, site: Path) -> None:
@@ -126,9 +126,9 @@ def test_a_commit_is_remembered_and_not_taken_back(engine: SqliteEngine) -> None
     assert engine.read_evidence(AS_IS).committed
     with refused(ALREADY_COMMITTED):
         engine.revert_cut_over(AS_IS)
-    later = replace(reference("latercha", 3), as_is=True)
+    later = replace(reference("latercha", 3), no_copy=True)
     over(engine, later)
-    assert engine.read_evidence(AS_IS).later and not engine.read_evidence(later).committed
+    assert engine.read_evidence(AS_IS).superseded and not engine.read_evidence(later).committed
     back(engine, later)
     assert engine.read_marker() == DatabaseMarker("2.0", 2, AS_IS.id)
     assert engine.read_evidence(AS_IS).committed
@@ -137,7 +137,7 @@ def test_a_commit_is_remembered_and_not_taken_back(engine: SqliteEngine) -> None
 
 
 def test_an_older_change_is_not_cut_over_a_newer_one(engine: SqliteEngine) -> None:
-    later = replace(reference("latercha", 3), as_is=True)
+    later = replace(reference("latercha", 3), no_copy=True)
     over(engine, later)
     engine.record_commit(later)
     engine.fence(AS_IS)

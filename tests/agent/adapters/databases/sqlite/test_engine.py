@@ -90,9 +90,9 @@ def test_an_upgrade_changes_all_databases_and_keeps_the_old_ones(
     engine = build(site)
     before = contents(site)
     assert engine.read_marker() is None
-    assert engine.read_evidence(COPY) == ChangeEvidence(swapped=False, fenced=False)
+    assert engine.read_evidence(COPY) == ChangeEvidence(is_cut_over=False, fenced=False)
     engine.fence(COPY)
-    assert engine.read_evidence(COPY) == ChangeEvidence(swapped=False, fenced=True)
+    assert engine.read_evidence(COPY) == ChangeEvidence(is_cut_over=False, fenced=True)
     assert not (site / "live").exists()
     plan = engine.plan_copy(COPY)
     engine.copy_databases(COPY, plan, SilentProgress())
@@ -107,7 +107,9 @@ def test_an_upgrade_changes_all_databases_and_keeps_the_old_ones(
     assert engine.plan_migrations(COPY.get_candidate, target, None).steps == ()
     assert engine.list_leftovers() == tuple((COPY.id, DatabaseRole.CANDIDATE, n) for n in NAMES)
     engine.cut_over(COPY)
-    assert engine.read_evidence(COPY) == ChangeEvidence(swapped=True, fenced=False, previous=NAMES)
+    assert engine.read_evidence(COPY) == ChangeEvidence(
+        is_cut_over=True, fenced=False, previous=NAMES
+    )
     assert engine.read_marker() == DatabaseMarker("2.0", 1, COPY.id)
     assert engine.list_leftovers() == tuple((COPY.id, DatabaseRole.PREVIOUS, n) for n in NAMES)
     assert stat.S_IMODE((site / "sets" / "base" / "cases.sqlite").stat().st_mode) == 0o444
@@ -116,13 +118,13 @@ def test_an_upgrade_changes_all_databases_and_keeps_the_old_ones(
     engine.cut_over(COPY)  # again, after a crash that lost its record
     engine.revert_cut_over(COPY)
     assert engine.read_evidence(COPY) == ChangeEvidence(
-        swapped=False, fenced=True, candidates=NAMES
+        is_cut_over=False, fenced=True, candidates=NAMES
     )
     engine.discard_candidates(COPY, plan)
     engine.unfence(COPY)
     assert contents(site) == before
     assert stat.S_IMODE((site / "sets" / "base" / "cases.sqlite").stat().st_mode) & 0o200
-    assert engine.read_evidence(COPY) == ChangeEvidence(swapped=False, fenced=False)
+    assert engine.read_evidence(COPY) == ChangeEvidence(is_cut_over=False, fenced=False)
     assert engine.read_marker() is None
 
 
@@ -135,7 +137,7 @@ def test_the_second_change_copies_what_the_first_one_made(site: Path, tmp_path: 
     assert engine.read_marker() == DatabaseMarker("2.0", 2, second.id)
     assert engine.read_evidence(second).previous == NAMES
     assert engine.read_evidence(COPY) == ChangeEvidence(
-        swapped=False, fenced=False, previous=NAMES, later=True
+        is_cut_over=False, fenced=False, previous=NAMES, superseded=True
     )
     engine.drop_previous(COPY.id)
     engine.drop_previous(COPY.id)
@@ -151,7 +153,7 @@ def test_going_back_to_what_was_kept_counts_what_is_lost(site: Path, tmp_path: P
     upgrade(engine, COPY, new_release(tmp_path / "slot"))
     add(site, "new")
     add(site, "newer")
-    back = ChangeRef("cdefghab", 2, "1.0", source=COPY.id)
+    back = ChangeRef("cdefghab", 2, "1.0", retained_from=COPY.id)
     assert engine.count_lost_rows(back) == {"cases": {"item": 2}}
     engine.fence(back)
     plan = engine.plan_copy(back)
@@ -183,7 +185,7 @@ def test_a_process_that_has_a_file_open_is_named(site: Path, sql: str) -> None:
     engine.fence(COPY)
     engine.unfence(COPY)
     assert (site / "live").is_symlink()
-    assert engine.read_evidence(COPY) == ChangeEvidence(swapped=False, fenced=False)
+    assert engine.read_evidence(COPY) == ChangeEvidence(is_cut_over=False, fenced=False)
 
 
 def test_the_wal_of_a_killed_application_is_copied_and_the_original_left_alone(
@@ -238,7 +240,7 @@ def test_a_cut_over_needs_a_fence_and_every_candidate_marked(site: Path, tmp_pat
     engine.unfence(COPY)
     with refused(CUT_OVER_FAILED, match="not closed to connections"):
         engine.cut_over(COPY)
-    assert engine.read_evidence(COPY).swapped is False
+    assert engine.read_evidence(COPY).is_cut_over is False
 
 
 def test_a_set_put_together_by_hand_is_noticed(site: Path, tmp_path: Path) -> None:
@@ -283,7 +285,9 @@ def test_what_is_missing_is_said(site: Path) -> None:
         engine.describe_databases()
     (site / "live").unlink()
     assert [f.code for f in engine.find_blockers(COPY, application_stopped=False)] == ["NU-4241"]
-    assert engine.read_evidence(COPY) == ChangeEvidence(swapped=False, fenced=False, missing=NAMES)
+    assert engine.read_evidence(COPY) == ChangeEvidence(
+        is_cut_over=False, fenced=False, missing=NAMES
+    )
 
 
 def test_a_plain_directory_is_adopted_once(site: Path) -> None:

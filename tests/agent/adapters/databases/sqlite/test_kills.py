@@ -102,7 +102,7 @@ def whole(engine: SqliteEngine, change: ChangeRef) -> Whole:
 def recover(directory: Path, change: ChangeRef) -> bool:
     """What the recovery does before the commit, from the evidence; True when the new set stands."""
     engine = SqliteEngine(directory, NAMES)
-    if engine.read_evidence(change).swapped:
+    if engine.read_evidence(change).is_cut_over:
         engine.cut_over(change)
         return True
     go_back(engine, change)
@@ -114,12 +114,12 @@ def check(directory: Path, change: ChangeRef, before: dict[str, str], after: Who
     engine = SqliteEngine(directory, NAMES)
     evidence = engine.read_evidence(change)
     if fresh:
-        assert evidence == ChangeEvidence(swapped=True, fenced=False, previous=NAMES)
+        assert evidence == ChangeEvidence(is_cut_over=True, fenced=False, previous=NAMES)
         assert engine.read_marker() == DatabaseMarker("2.0", 1, change.id)
         assert whole(engine, change) == after
         go_back(engine, change)  # the old ones are still there, whole
     else:
-        assert (evidence.swapped, evidence.fenced, evidence.candidates) == (False, False, ())
+        assert (evidence.is_cut_over, evidence.fenced, evidence.candidates) == (False, False, ())
         assert evidence.missing == ()
         assert engine.read_marker() is None
     assert contents(directory) == before
@@ -219,7 +219,7 @@ def test_killed_while_a_plain_directory_is_adopted(tmp_path: Path, share: int) -
 
     def judge(site: Path, engine: SqliteEngine) -> None:
         assert contents(site) == expected
-        assert engine.read_evidence(reference()) == ChangeEvidence(swapped=False, fenced=False)
+        assert engine.read_evidence(reference()) == ChangeEvidence(is_cut_over=False, fenced=False)
         # A temporary name of the link may be left; nobody ever looks at it.
         left = {path.name for path in site.iterdir() if ".partial-" not in path.name}
         assert left - {"notes"} == {"live", "sets"}
@@ -256,7 +256,7 @@ def test_killed_while_the_kept_set_is_dropped(tmp_path: Path, share: int) -> Non
 
     def judge(site: Path, engine: SqliteEngine) -> None:
         assert whole(engine, change) == expected
-        assert engine.read_evidence(change) == ChangeEvidence(swapped=True, fenced=False)
+        assert engine.read_evidence(change) == ChangeEvidence(is_cut_over=True, fenced=False)
         assert engine.list_leftovers() == ()
         assert len(list((site / "sets").iterdir())) == 1
 
@@ -301,7 +301,7 @@ def test_killed_while_a_set_is_kept_on_the_way_back(tmp_path: Path, share: int) 
     def judge(site: Path, engine: SqliteEngine) -> None:
         assert contents(site) == before
         assert kept_by_hand(site) == [f"written_{change.id}"]
-        assert engine.read_evidence(change) == ChangeEvidence(swapped=False, fenced=False)
+        assert engine.read_evidence(change) == ChangeEvidence(is_cut_over=False, fenced=False)
         assert engine.list_leftovers() == ()
 
     every_kill(tmp_path, written, lambda engine: go_back(engine, change), judge, share)
@@ -319,7 +319,7 @@ def test_killed_while_a_set_is_kept_instead_of_dropped(tmp_path: Path, share: in
 
     def judge(site: Path, engine: SqliteEngine) -> None:
         assert kept_by_hand(site) == [f"written_{change.id}"]
-        assert engine.read_evidence(change) == ChangeEvidence(swapped=True, fenced=False)
+        assert engine.read_evidence(change) == ChangeEvidence(is_cut_over=True, fenced=False)
         assert engine.list_leftovers() == ()
 
     every_kill(tmp_path, written, lambda engine: engine.drop_previous(change.id), judge, share)
@@ -364,7 +364,7 @@ def test_killed_while_the_commit_is_recorded(tmp_path: Path, share: int) -> None
 def test_killed_while_going_back_to_what_was_kept(tmp_path: Path) -> None:
     """A restore: the copies are taken from the kept set; the live one stays until the cut-over."""
     change, target = reference(), new_release(tmp_path / "slot")
-    back = ChangeRef("bcdefgha", 2, "1.0", source=change.id)
+    back = ChangeRef("bcdefgha", 2, "1.0", retained_from=change.id)
     old = release(tmp_path / "slot", "1.0")
 
     def restore(engine: SqliteEngine) -> None:

@@ -301,7 +301,7 @@ def test_a_person_who_opens_writes_and_closes_is_noticed(
         enter(path, "by hand")
     with refused(FENCED_FILES_CHANGED, match=r"people.sqlite of base"):
         engine.cut_over(COPY)
-    assert not engine.read_evidence(COPY).swapped
+    assert not engine.read_evidence(COPY).is_cut_over
     go_back(engine, COPY)
     assert notes_of(site / "live" / "people.sqlite")[-1] == "by hand"
     upgrade(engine, reference("bcdefgha"), target)  # nothing is wedged
@@ -355,7 +355,7 @@ def test_a_mere_reader_disturbs_nothing(site: Path, target: MigrationSet, wal: b
     until_migrated(engine, COPY, target)
     Program(path).ends()
     engine.cut_over(COPY)
-    assert engine.read_evidence(COPY).swapped
+    assert engine.read_evidence(COPY).is_cut_over
 
 
 def test_a_journal_is_finished_without_a_false_alarm(site: Path, target: MigrationSet) -> None:
@@ -471,7 +471,7 @@ def test_what_was_written_to_the_old_files_later_is_kept(
     (finding,) = (
         f for f in engine.find_blockers(COPY, application_stopped=False) if f.code == "NU-4251"
     )
-    assert (finding.severity, finding.figures["path"]) == (Severity.ADVISORY, str(kept))
+    assert (finding.severity, finding.figures["path"]) == (Severity.WARNING, str(kept))
     assert engine.list_leftovers() == ()
     second = reference("bcdefgha", 2)
     upgrade(engine, second, target)
@@ -564,7 +564,7 @@ def test_a_restore_looks_at_what_it_sets_aside(site: Path, target: MigrationSet)
     engine = build(site)
     upgrade(engine, COPY, target)
     engine.record_commit(COPY)
-    back = ChangeRef("cdefghab", 2, "1.0", source=COPY.id)
+    back = ChangeRef("cdefghab", 2, "1.0", retained_from=COPY.id)
     engine.fence(back)
     engine.copy_databases(back, engine.plan_copy(back), SilentProgress())
     engine.migrate(back, replace(target, databases={}), None, SilentProgress())

@@ -110,8 +110,8 @@ def test_a_committed_set_is_not_cut_back(site: Path, tmp_path: Path) -> None:
         engine.revert_cut_over(COPY)
     assert contents(site) == before
     assert engine.read_evidence(COPY).committed
-    assert engine.read_evidence(replace(OTHER, generation=COPY.generation)).later
-    assert not engine.read_evidence(OTHER).later
+    assert engine.read_evidence(replace(OTHER, generation=COPY.generation)).superseded
+    assert not engine.read_evidence(OTHER).superseded
     assert sorted(p.name for p in site.iterdir()) == ["live", "notes", "sets"]
 
 
@@ -136,7 +136,7 @@ def test_the_way_back_must_be_there(site: Path, tmp_path: Path) -> None:
     engine.drop_previous(COPY.id)
     with pytest.raises(DatabaseSetMissingError, match="previous of"):
         engine.revert_cut_over(COPY)
-    assert engine.read_evidence(COPY).swapped
+    assert engine.read_evidence(COPY).is_cut_over
 
 
 # ---- journals ------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def test_a_journal_that_cannot_be_finished_stops_the_cut_over(site: Path, tmp_pa
     with refused(CUT_OVER_FAILED, match="cases in base"):
         engine.cut_over(COPY)
     assert engine.read_evidence(COPY) == ChangeEvidence(
-        swapped=False, fenced=True, candidates=NAMES
+        is_cut_over=False, fenced=True, candidates=NAMES
     )
 
 
@@ -290,7 +290,7 @@ def test_rows_that_referred_to_nothing_before_are_left_to_the_site(
         database.executescript(PARENT + CHILD + "DELETE FROM kind WHERE id = 2;")
         database.executescript("CREATE TABLE odd (a REFERENCES item (note));")
     upgrade(engine, COPY, new_release(tmp_path / "slot"))
-    assert engine.read_evidence(COPY).swapped
+    assert engine.read_evidence(COPY).is_cut_over
 
 
 def test_a_program_of_the_application_is_asked_for_its_references_too(
@@ -322,7 +322,7 @@ def test_a_program_of_the_application_is_asked_for_its_references_too(
     script.write_text("#!/bin/sh\n")
     engine.migrate(COPY, MigrationSet("2.0", place, {}, command), None, SilentProgress())
     engine.cut_over(COPY)
-    assert engine.read_evidence(COPY).swapped
+    assert engine.read_evidence(COPY).is_cut_over
     remove_tree(place)
 
 
@@ -356,4 +356,4 @@ def test_evidence_of_a_first_upgrade_bears_a_journal_of_a_killed_application(
     assert (base / "cases.sqlite-journal").exists()
     engine = SqliteEngine(tmp_path, ("cases",), records_directory=tmp_path / "notes")
     found = engine.read_evidence(ChangeRef("abcdefgh", 1, "3.3.0"))
-    assert (found.later, found.swapped, found.missing) == (False, False, ())
+    assert (found.superseded, found.is_cut_over, found.missing) == (False, False, ())

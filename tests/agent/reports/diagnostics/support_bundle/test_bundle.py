@@ -90,20 +90,20 @@ def text(bundle: SupportBundle, name: str) -> str | None:
 
 
 def reasons(bundle: SupportBundle) -> dict[str, str | None]:
-    return {part.name: part.missing for part in bundle.parts if part.text is None}
+    return {part.name: part.missing_reason for part in bundle.parts if part.text is None}
 
 
 def test_a_site_that_is_well(site: TrialSite) -> None:
-    site.open_change(StepName.CLOSE)
+    site.open_change(StepName.MAINTENANCE_ON)
     with Journal.open(site.journal) as journal:
-        journal.set_change_state(CHANGE.id, ChangeState.UNDOING, error_code="NU-4150")
-        journal.set_change_state(CHANGE.id, ChangeState.UNDONE)
+        journal.set_change_state(CHANGE.id, ChangeState.REVERTING, error_code="NU-4150")
+        journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
     bundle = make(site)
     assert tuple(part.name for part in bundle.parts) == PART_NAMES
     assert reasons(bundle) == {}
     assert (bundle.leaks, bundle.unread) == ((), {})
     (change,) = json.loads(text(bundle, "changes.json") or "")
-    assert (change["state"], change["error_code"]) == ("undone", "NU-4150")
+    assert (change["state"], change["error_code"]) == ("reverted", "NU-4150")
     assert "step-done" in (text(bundle, "events.json") or "")
     packages = json.loads(text(bundle, "versions.json") or "")["packages"]
     assert packages["click"]
@@ -122,14 +122,14 @@ def plant(site: TrialSite, value: str) -> None:
             "abcdefgh", "3.2.4", "3.3.0", RehearsalCopyPlans({value: {"x": value}})
         )
         hop = RehearsedHop(
-            from_="3.2.4",
-            to="3.3.0",
+            from_version="3.2.4",
+            to_version="3.3.0",
             copy_s=1.0,
             migrate_s=1.0,
-            back_s=1.0,
-            way_back=RollbackKind.KEEPS_RECORDS,
-            stop_s=DowntimeRange(1.0, 1.5, 2.0),
-            maps=(CodeMapResult("cites", "cases", 1, ((value, 3),)),),
+            rollback_s=1.0,
+            rollback_path=RollbackKind.KEEPS_RECORDS,
+            downtime=DowntimeRange(1.0, 1.5, 2.0),
+            code_maps=(CodeMapResult("cites", "cases", 1, ((value, 3),)),),
             checks={"x": (value, value)},
         )
         report = RehearsalReport(plan=value, backup_s=1.0, hops=(hop,))

@@ -43,7 +43,7 @@ def test_values_of_every_kind_of_column_are_found(site: Site) -> None:
         " SELECT 'Person' || n || ' Somebody' FROM generate_series(1, 20000) n",
     )
     found = sample_values(site.engine(), frozenset({"finished"}))
-    assert found.unread == {}
+    assert found.unread_databases == {}
     for value in ("amina wanjiru", "KX4471902", "otieno odhiambo", "person20000 somebody"):
         assert len(leaks(found, f"error: {value}.")) == 1, value
     assert leaks(found, "zawadi mwangi")
@@ -55,11 +55,11 @@ def test_a_database_that_is_away_is_said_to_be(site: Site) -> None:
     site.names = {"gone": "not_there"}
     found = sample_values(site.engine(), frozenset())
     site.names = {}
-    assert set(found.unread) == {"gone"}
+    assert set(found.unread_databases) == {"gone"}
     assert found.values == {}
 
 
 def test_time_is_limited(site: Site) -> None:
     clock = iter([0.0, *(1e6 for _ in range(100))])
     found = sample_values(site.engine(), frozenset(), monotonic=lambda: next(clock))
-    assert set(found.unread.values()) == {"too large"}
+    assert set(found.unread_databases.values()) == {"too large"}

@@ -1,4 +1,4 @@
-"""``collect``: drop what was kept from before upgrades, where its days are over."""
+"""``prune``: drop what was kept from before upgrades, where its days are over."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    "collect",
+    "prune",
     cls=CliCommand,
     help=N_("Remove previous databases and releases past their retention"),
 )
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     help=N_("Remove the databases that the rollback of this change retained"),
 )
 @click.pass_context
-def collect(context: click.Context, dry_run: bool, kept: str | None) -> ExitCode:
-    from ncen_updater.agent.engine import retention as collecting
+def prune(context: click.Context, dry_run: bool, kept: str | None) -> ExitCode:
+    from ncen_updater.agent.engine import retention
     from ncen_updater.agent.engine.operations import Operations
     from ncen_updater.agent.model.names import JOURNAL_FILE
     from ncen_updater.agent.storage.journal.journal import Journal
@@ -41,12 +41,12 @@ def collect(context: click.Context, dry_run: bool, kept: str | None) -> ExitCode
         return _prune_retained(session, site, kept, dry_run=dry_run)
     with session.make_progress() as progress:
         if dry_run:
-            with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
-                found = collecting.find_prunable(site, journal)
+            with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
+                found = retention.find_prunable(site, journal)
         else:
-            with Operations(site, progress).lock_idle_site("collect") as journal:
-                found = collecting.find_prunable(site, journal)
-                collecting.prune(site, journal, found, progress)
+            with Operations(site, progress).lock_idle_site("prune") as journal:
+                found = retention.find_prunable(site, journal)
+                retention.prune(site, journal, found, progress)
     removed = [
         LazyText(N_("databases before change {change}"), {"change": c}) for c in found.changes
     ]
@@ -79,7 +79,7 @@ def _prune_retained(session: AgentSession, site: Site, change: str, *, dry_run: 
     else:
         with (
             session.make_progress() as progress,
-            Operations(site, progress).lock_idle_site("collect") as journal,
+            Operations(site, progress).lock_idle_site("prune") as journal,
         ):
             places = aside.drop_quarantined(site, journal, change, progress)
     _show_removed(session, places, dry_run=dry_run)

@@ -1,52 +1,39 @@
-"""``accept-restore``: two people say that the databases were restored from a backup on purpose."""
+"""``adopt --restored``: two people say that databases were restored from a backup on purpose."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
-from ncen_updater.agent.cli.common import (
-    dry_run_option,
-    get_agent_session,
-    parse_reason,
-    yes_option,
-)
+from ncen_updater.agent.cli.common import get_agent_session, parse_reason
 from ncen_updater.agent.cli.person import identify_actor
-from ncen_updater.common.cli.arguments import parse_version
-from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
+    import click
+    from packaging.version import Version
+
     from ncen_updater.agent.cli.session import AgentSession
-    from ncen_updater.agent.engine.accept_restore import RestoredDatabases
+    from ncen_updater.agent.engine.adopt_restored import RestoredDatabases
     from ncen_updater.agent.engine.approvals.model import ApprovalCount
 
 
-@click.command(
-    "accept-restore",
-    cls=CliCommand,
-    help=N_("Adopt databases restored from a backup"),
-)
-@click.argument("version")
-@click.option("--reason", metavar="TEXT", help=N_("Reason"))
-@yes_option
-@dry_run_option
-@click.pass_context
-def accept_restore(
-    context: click.Context, version: str, reason: str | None, yes: bool, dry_run: bool
+def adopt_restored(
+    context: click.Context, release: Version, reason: str | None, yes: bool, dry_run: bool
 ) -> ExitCode:
-    from ncen_updater.agent.engine import accept_restore as accepting
+    """Have one of two people say that the databases are those of a release.
+
+    Raises:
+        CommandUsageError: If no reason is given.
+    """
+    from ncen_updater.agent.engine import adopt_restored as accepting
     from ncen_updater.agent.engine.operations import Operations
 
     session = get_agent_session(context)
     if reason is None and not dry_run:
         raise CommandUsageError(N_("--reason is required"), context)
     why = "" if reason is None else parse_reason(reason, context)
-    release = parse_version(version)
-    assert release is not None, "the argument is required"  # noqa: S101
     site = session.open_site()
     with session.make_progress() as progress:
         operations = Operations(site, progress)
@@ -55,7 +42,7 @@ def accept_restore(
             found = accepting.inspect_restored(site, journal, release, progress)
     _show_restored(session, found)
     if dry_run:
-        return _finish(session, found, found.people, taken=False, code=ExitCode.OK)
+        return _finish(session, found, found.approvals, taken=False, code=ExitCode.OK)
     values = {"version": release}
     session.ask_confirmation(
         LazyText(N_("Adopt the restored databases as {version}?"), values),
@@ -63,7 +50,7 @@ def accept_restore(
     )
     with session.make_progress() as progress:
         operations = Operations(site, progress)
-        with operations.lock_site("accept-restore") as journal:
+        with operations.lock_site("adopt-restored") as journal:
             found = accepting.inspect_restored(site, journal, release, progress)
             people = accepting.approve_restored(journal, found, identify_actor(), why)
             if people:
@@ -80,7 +67,7 @@ def accept_restore(
 def _show_restored(session: AgentSession, restored: RestoredDatabases) -> None:
     values: dict[str, object] = {"version": restored.release, "current": restored.current or "-"}
     session.add_line(LazyText(N_("Restored databases to adopt as {version}"), values))
-    for name in restored.unproved:
+    for name in restored.unverified:
         words = N_("Release of {database} cannot be verified; you confirm it.")
         session.add_line(LazyText(words, {"database": name}))
     if restored.switches_code:
@@ -90,8 +77,8 @@ def _show_restored(session: AgentSession, restored: RestoredDatabases) -> None:
         session.add_line(
             LazyText(N_("Change {change} to {version} is closed as reverted."), change)
         )
-    for approval in restored.people.given:
-        document = {"who": approval.who, "reason": restored.reasons.get(approval.who) or "-"}
+    for approval in restored.approvals.approvals:
+        document = {"who": approval.actor, "reason": restored.reasons.get(approval.actor) or "-"}
         words = N_("Approved by {who}: {reason}")
         session.add_line(LazyText(words, document))
 
@@ -108,11 +95,11 @@ def _finish(
         {
             "release": restored.release,
             "current": restored.current,
-            "switches": restored.switches_code,
-            "unproved": list(restored.unproved),
+            "sets_current": restored.switches_code,
+            "unverified": list(restored.unverified),
             "closes": restored.closes.id if restored.closes else None,
-            "people": [approval.who for approval in people.given],
-            "reasons": [restored.reasons.get(approval.who) for approval in people.given],
+            "people": [approval.actor for approval in people.approvals],
+            "reasons": [restored.reasons.get(approval.actor) for approval in people.approvals],
             "missing": people.missing,
             "taken": taken,
         }

@@ -74,10 +74,10 @@ class RestoredDatabases:
     release: Version
     current: Version | None
     fingerprints: Mapping[str, str]
-    kinds: Mapping[str, Mapping[str, str]]
-    unproved: tuple[str, ...]
+    schema_kinds: Mapping[str, Mapping[str, str]]
+    unverified: tuple[str, ...]
     closes: Change | None
-    people: ApprovalCount
+    approvals: ApprovalCount
     reasons: Mapping[str, str]
 
     @property
@@ -92,7 +92,7 @@ class RestoredDatabases:
 
 
 def _compute_binding(release: Version, fingerprints: Mapping[str, str]) -> str:
-    content = {"accept-restore": str(release), "schemas": dict(fingerprints)}
+    content = {"adopt-restored": str(release), "schemas": dict(fingerprints)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -155,9 +155,9 @@ def _read_reasons(journal: Journal, binding: str) -> dict[str, str]:
 def _inspect_schemas(
     site: Site, journal: Journal, release: Version
 ) -> tuple[DatabaseSchemas, tuple[str, ...]]:
-    engine, migrations = site.engine, site.load_migrations(release)
+    engine, migrations = site.database_engine, site.load_migrations(release)
     left: dict[str, str] = {}
-    if migrations.command is None:
+    if migrations.migrator is None:
         try:
             steps = engine.plan_migrations(LiveDatabase, migrations, None).steps
         except MigrationRefusedError as error:
@@ -169,7 +169,7 @@ def _inspect_schemas(
         for step in steps:
             left.setdefault(step.database, step.id)
     schemas = read_schemas(engine, LiveDatabase)
-    if migrations.command is None and not left:
+    if migrations.migrator is None and not left:
         return schemas, ()
     known = {
         version: read_release_fingerprints(journal, version)
@@ -177,7 +177,7 @@ def _inspect_schemas(
     }
     unproved: list[str] = []
     for name, fingerprint in schemas.fingerprints.items():
-        if migrations.command is None and name not in left:
+        if migrations.migrator is None and name not in left:
             continue
         had = {v for v, retained in known.items() if retained.get(name) == fingerprint}
         reason = match_release(release, had, left.get(name))
@@ -225,7 +225,7 @@ def approve_restored(
         APPROVER_IS_SHARED_ACCOUNT: If it could be anybody's.
     """
     reject_shared_account(actor, REQUIRED_APPROVALS)
-    basis = {"accept-restore": str(restored.release), "schemas": dict(restored.fingerprints)}
+    basis = {"adopt-restored": str(restored.release), "schemas": dict(restored.fingerprints)}
     consent = ApprovalStore(journal)
     name = f"{RESTORED_APPROVAL_PREFIX}{restored.release}"
     consent.add(restored.binding, name, basis, actor, reason=reason)
@@ -262,7 +262,7 @@ def adopt_restored(
     ]
     change = ChangeRef(new_id(), max(generations) + 1, str(restored.release))
     closes = make_change_ref(restored.closes) if restored.closes else None
-    site.engine.adopt_restored(change, site.load_migrations(restored.release), closes)
+    site.database_engine.adopt_restored(change, site.load_migrations(restored.release), closes)
     # Before the code is another one: from then on it cannot be told any more which upgrade it was.
     ended = restored.closes
     if ended is None and restored.current is not None:
@@ -280,14 +280,14 @@ def adopt_restored(
         generation=change.generation,
         databases=change.id,
         fingerprints=dict(restored.fingerprints),
-        schema_kinds=dict(restored.kinds),
-        by=[approval.who for approval in approvals.given],
-        reasons=[reasons.get(approval.who, "-") for approval in approvals.given],
+        schema_kinds=dict(restored.schema_kinds),
+        by=[approval.actor for approval in approvals.approvals],
+        reasons=[reasons.get(approval.actor, "-") for approval in approvals.approvals],
     )
     if restored.closes is not None:
         journal.set_change_state(
             restored.closes.id,
-            ChangeState.UNDONE,
+            ChangeState.REVERTED,
             reason="the databases were restored by an operator",
         )
     ApprovalStore(journal).consume_all(change.id)

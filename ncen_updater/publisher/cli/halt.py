@@ -1,9 +1,10 @@
-"""``brake``: one officer halts a release, for at most three days."""
+"""``halt``: the officers halt a release, or one of them does alone, for at most three days."""
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,7 @@ from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.publisher.cli.common import (
+    DIRECTORY_PATH,
     FILE_PATH,
     SIGNATURE_SLOT,
     add_passphrase_options,
@@ -28,6 +30,7 @@ from ncen_updater.publisher.cli.common import (
     product_option,
     show_result,
     signer_option,
+    write_event,
 )
 from ncen_updater.publisher.cli.feed import add_online_options, open_online_signers
 
@@ -38,19 +41,27 @@ if TYPE_CHECKING:
     from ncen_updater.publisher.feed.feed import FeedState
 
 
+#: An emergency halt holds no longer.
+MAX_HOURS = 72
+
+
 @click.command(
-    "brake",
+    "halt",
     cls=PublisherCommand,
-    help=N_("Halt VERSION with one signature, at most 72 hours, and publish it"),
+    help=N_(
+        "Draft a halt of the rollout of VERSION; with --emergency halt it with one signature, at"
+        " most 72 hours, and publish it"
+    ),
 )
 @click.argument("version")
 @feed_option
 @product_option
-@click.option("--reason", help=N_("Reason shown to the sites"))
+@click.option("--event", type=DIRECTORY_PATH, help=N_("New directory for the signing event"))
+@click.option("--reason", help=N_("Reason shown to operators"))
+@click.option("--emergency", is_flag=True, help=N_("Halt with one signature, at once"))
 @click.option(
     "--hours",
-    type=click.IntRange(1, 72),
-    default=72,
+    type=click.IntRange(1, MAX_HOURS),
     help=N_("Duration in hours (default and maximum: 72)"),
 )
 @click.option("--lift", is_flag=True, help=N_("End your emergency halt early"))
@@ -58,17 +69,64 @@ if TYPE_CHECKING:
 @click.option("--token", help=N_("Label of the token with your key, instead of --key"))
 @add_token_options
 @signer_option
-@add_online_options
+@functools.partial(add_online_options, required=False)
 @add_passphrase_options
 @click.option("--yes", is_flag=True, help=N_("Skip the confirmation prompt"))
 @click.pass_context
-def brake(
+def halt(
+    context: click.Context,
+    /,
+    version: str,
+    feed: Path,
+    product: str | None,
+    event: Path | None,
+    reason: str | None,
+    emergency: bool,
+    **options: Any,  # noqa: ANN401 - of the emergency alone
+) -> None:
+    if emergency:
+        if event is not None:
+            raise CommandUsageError(N_("--event is not allowed with --emergency"), context)
+        _publish_emergency_halt(context, version, feed, product, reason, **options)
+        return
+    for option in context.command.params:
+        if option.name in options and options[option.name] not in (None, False, ()):
+            raise CommandUsageError(
+                N_("{option} requires --emergency"), context, option=option.opts[0]
+            )
+    if event is None or reason is None:
+        raise CommandUsageError(N_("give --event and --reason, or --emergency"), context)
+    _draft_halt(context, version, feed, product, event, reason)
+
+
+def _draft_halt(
+    context: click.Context,
+    version: str,
+    feed: Path,
+    product: str | None,
+    event: Path,
+    reason: str,
+) -> None:
+    from ncen_updater.formats.rollout import ReleaseHalt
+    from ncen_updater.publisher.feed.feed import FeedDirectory
+    from ncen_updater.publisher.signing.draft import draft_halt
+
+    try:
+        halted = ReleaseHalt(reason=reason)
+    except ValueError as error:
+        raise CommandUsageError(N_("must have 1 to 1000 characters"), hint="--reason") from error
+    state = FeedDirectory(feed).read_state()
+    name = choose_product(state, product)
+    write_event(context, event, draft_halt(state, name, version, halted, get_time()), state)
+
+
+def _publish_emergency_halt(
     context: click.Context,
     version: str,
     feed: Path,
     product: str | None,
     reason: str | None,
-    hours: int,
+    hours: int | None,
     lift: bool,
     key: Path | None,
     token: str | None,
@@ -89,12 +147,18 @@ def brake(
     from ncen_updater.publisher.signing.keys import get_key_owner
 
     session, known = get_session(context), load_signer_settings(officer)
+    hours = hours or MAX_HOURS
     if lift == bool(reason):
         raise CommandUsageError(N_("give --reason or --lift"), context)
     if key is None and token is None:
-        key, token = known.brake_key or known.key, None if known.brake_key else known.token
+        key, token = (
+            known.emergency_halt_key or known.key,
+            None if known.emergency_halt_key else known.token,
+        )
     if (key is None) == (token is None):
         raise CommandUsageError(N_("give --key or --token"), context)
+    if not (snapshot_key and timestamp_key):
+        raise CommandUsageError(N_("give --snapshot-key and --timestamp-key"), context)
     place = FeedDirectory(feed)
     state = place.read_state()
     name = choose_product(state, product)

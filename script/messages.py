@@ -427,11 +427,12 @@ feed, 3 releases, transfer and slots, 4 databases and migrations, 5 the applicat
 
 ## Errors
 
-A command ends with the exit code of its error. An error that makes a change fail during the
-downtime is shown as the cause of NU-6011, which exits with 11.
+A command ends with the exit code of its error. An error that makes a change fail is shown as the
+cause of NU-6011, which exits with 11. Where the state is `-`, the program prints the state that it
+finds.
 
-| code | what happened | what to do | exit code |
-|---|---|---|---|""",
+| code | title | state | what to do | exit code |
+|---|---|---|---|---|""",
     "fr": """\
 # Messages
 
@@ -446,11 +447,11 @@ agent.
 ## Erreurs
 
 Une commande se termine avec le code de retour de son erreur. Une erreur qui fait échouer un
-changement pendant l'interruption de service est montrée comme la cause de NU-6011, dont le code de
-retour est 11.
+changement est montrée comme la cause de NU-6011, dont le code de retour est 11. Si l'état est `-`,
+le programme affiche l'état qu'il constate.
 
-| code | ce qui s'est passé | que faire | code de retour |
-|---|---|---|---|""",
+| code | titre | état | que faire | code de retour |
+|---|---|---|---|---|""",
 }
 FINDINGS = {
     "en": """\
@@ -485,9 +486,8 @@ def render_table(found: Source, language: str = "en") -> str:
     lines = [HEADINGS[language]]
     for row in errors(found):
         if row.name != BASE:
-            told = " ".join(say(text) for text in (row.state, row.remedy) if text)
-            number = found.exit_codes[row.exit_code]
-            lines.append(f"| {row.code} | {say(row.what)} | {told} | {number} |")
+            texts = " | ".join(map(say, (row.what, row.state or "-", row.remedy)))
+            lines.append(f"| {row.code} | {texts} | {found.exit_codes[row.exit_code]} |")
     lines.append(FINDINGS[language])
     rows = errors(found)
     known = {row.code for row in rows}

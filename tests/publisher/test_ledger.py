@@ -36,7 +36,7 @@ def test_a_second_draft_of_one_version_is_refused(feed: Path, tmp_path: Path) ->
     assert ledger.path.stat().st_mode & 0o777 == 0o600
     ledger.refuse_second_draft(first, ["ncen"])  # the same once more
     ledger.refuse_second_draft(both, ["targets"])
-    with refused(OTHER_DRAFT_SIGNED, match=r"ncen version 3.* on \d{4}-\d\d-\d\d \d\d:\d\d"):
+    with refused(OTHER_DRAFT_SIGNED, match=r"ncen version 3.*, \d{4}-\d\d-\d\d \d\d:\d\d"):
         ledger.refuse_second_draft(both, ["targets", "ncen"])
     before = ledger.path.read_bytes()
     ledger.record_signing(first, ["ncen"], NOW + timedelta(days=1))

@@ -155,7 +155,7 @@ def find_mismatch(
         value.version, installed.reported or str(version)
     ):
         return UpdaterError(
-            ADOPT_VERSION_MISMATCH, said=value.version, version=version, url=value.url
+            ADOPT_VERSION_MISMATCH, reported=value.version, version=version, url=value.url
         )
     if installed.ledger is not None:
         database, reason = installed.ledger

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from packaging.version import InvalidVersion, Version
 
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LocalizedFigure
 from ncen_updater.common.messages import BAD_VERSION
@@ -21,6 +20,4 @@ def parse_version(text: str | None) -> Version | None:
     try:
         return Version(text)
     except InvalidVersion as error:
-        raise UpdaterError(
-            BAD_VERSION, text=LocalizedFigure(text), state=NOTHING_CHANGED
-        ) from error
+        raise UpdaterError(BAD_VERSION, text=LocalizedFigure(text)) from error

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import click
 
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.guide import CommandHelp
 from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import translate_metavars
@@ -219,7 +218,6 @@ class CliCommand(_TranslatedCommand):
             if self.has_config and given and not takes and type(error) is click.UsageError:
                 raise UpdaterError(
                     VERSION_NOT_ACCEPTED,
-                    state=NOTHING_CHANGED,
                     command=ctx.command_path,
                     version=given[0],
                 ) from error
@@ -288,7 +286,6 @@ class LazyGroup(_TranslatedCommand, click.Group):
             if close:
                 raise UpdaterError(
                     UNKNOWN_COMMAND,
-                    state=NOTHING_CHANGED,
                     name=name,
                     close=close[0],
                     program=ctx.command_path,

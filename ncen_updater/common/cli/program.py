@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from ncen_updater.common.cli.errors import NOTHING_CHANGED, CommandInterruptedError, UnexpectedError
+from ncen_updater.common.cli.errors import CommandInterruptedError, UnexpectedError
 from ncen_updater.common.cli.render import format_error, supports_color
 from ncen_updater.common.cli.session import CliSession, discard_stream
 from ncen_updater.common.cli.usage import click_in, format_usage_error
@@ -74,7 +74,6 @@ def _run_group(
             BAD_USAGE,
             command=command,
             detail=format_usage_error(error, session.language),
-            state=NOTHING_CHANGED,
         )
     except click.Abort:
         failure = CommandInterruptedError(signal="SIGINT")

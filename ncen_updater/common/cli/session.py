@@ -22,7 +22,6 @@ from ncen_updater.common.cli.characters import (
     supports_isolates,
     wrap_data_line,
 )
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.disk_space import find_disk_full_error
 from ncen_updater.common.documents import to_json_value
 from ncen_updater.common.errors import UpdaterError
@@ -181,7 +180,7 @@ class CliSession:
             return
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             words = question.render(self.language)
-            raise UpdaterError(CONFIRMATION_NEEDED, state=NOTHING_CHANGED, detail=words)
+            raise UpdaterError(CONFIRMATION_NEEDED, detail=words)
         lines, self._lines = self._lines, []
         for line in lines:  # what is asked about has to be read first
             self.print_message(line)
@@ -196,7 +195,7 @@ class CliSession:
         if yes_word[:1] != no_word[:1]:  # "o" of "oui", as "y" of "yes"
             agreed.add(yes_word[:1])
         if str(answer).strip().lower() not in agreed:
-            raise UpdaterError(CONFIRMATION_DECLINED, state=NOTHING_CHANGED)
+            raise UpdaterError(CONFIRMATION_DECLINED)
 
     def clarify_error(self, error: Exception) -> UpdaterError | None:
         """Return what is told in place of an error, where more is known than it says itself."""

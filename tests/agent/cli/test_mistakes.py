@@ -78,7 +78,7 @@ MISCONFIGURED = [
     ('"ke-1"', '"ke-1', "NU-1004", "missing quote"),
     ('id = "ke-1"', 'id = "ke-1"\nid = "ke-2"', "NU-1009", "at line 4"),
     ("[site]", "[site]\n[site]", "NU-1009", "Remove one of the two"),
-    ("", SERVICE.format(day="samedi", start="22:00"), "NU-1005", "has a value that is not"),
+    ("", SERVICE.format(day="samedi", start="22:00"), "NU-1005", "is invalid"),
     ("", SERVICE.format(day="sat", start="22h00"), "NU-1005", "such as 22:00"),
     ("", '[service]\ntimezone = "Port Louis"\n', "NU-1005", "such as Africa/Nairobi"),
     ("[application]", "[aplication]", "NU-1005", "Did you mean application?"),

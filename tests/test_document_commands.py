@@ -22,8 +22,6 @@ PAGES = [page for place in ("docs", "docs/fr") for page in find_pages(ROOT / pla
 PROGRAMS: dict[str, click.Group] = {"ncen-updater": agent, "ncen-publisher": publisher}
 CALL = re.compile(r"\b(ncen-(?:updater|publisher)) (?:--lang \w\w )?([a-z][a-z-]*)( [^|&;\n#]+)?")
 SETTINGS = set(iter_settings(AgentConfig))
-#: New names of commands and settings, which come with the commit that renames them.
-COMING = re.compile(r" prune|--restored|--emergency|feed_state|required_approvals|download_windows")
 
 
 def find_code(text: str) -> str:
@@ -46,11 +44,8 @@ def find_unknown_commands(text: str) -> Iterator[str]:
     for program, name, rest in CALL.findall(find_code(text)):
         command = find_command(program, [name, *rest.split()])
         known = {option for item in command.params for option in item.opts} if command else set()
-        line = f"{program} {name}{rest}"
-        if COMING.search(line):
-            continue
         if command is None or set(re.findall(r"--[a-z-]+", rest)) - known - {"--help"}:
-            yield line
+            yield f"{program} {name}{rest}"
 
 
 def find_tables(text: str) -> Iterator[dict[str, Any]]:
@@ -67,8 +62,6 @@ def find_tables(text: str) -> Iterator[dict[str, Any]]:
 def find_unknown_settings(table: dict[str, Any], prefix: str = "") -> Iterator[str]:
     """Yield settings of a table that agent.toml does not take."""
     for name, value in table.items():
-        if COMING.search(name):
-            continue
         if (prefix, name) not in SETTINGS:
             yield f"{prefix}.{name}" if prefix else name
             continue

@@ -107,7 +107,7 @@ def test_an_expected_error_arrives_as_its_class(run: Any) -> None:
     figures = "needed_bytes=2, free_bytes=1, missing_bytes=1"
     body = f'raise InsufficientSpaceError(path="/x", {figures}, detail="why")'
     with pytest.raises(InsufficientSpaceError) as caught:
-        run(serving(body), expects=(InsufficientSpaceError,))
+        run(serving(body), expected_errors=(InsufficientSpaceError,))
     assert caught.value.title_text.render().startswith(
         "Not enough disk space in /x: 1 B free, 2 B required"
     )
@@ -120,7 +120,7 @@ def test_an_error_of_a_foreign_family_is_none(run: Any) -> None:
 
     body = 'raise InsufficientSpaceError(path="/x", needed_bytes=2, free_bytes=1, missing_bytes=1)'
     with pytest.raises(WorkerError, match="it reported NU-3101"):
-        run(serving(body), expects=(Ours,))
+        run(serving(body), expected_errors=(Ours,))
 
 
 def test_lines_of_other_kinds_are_passed_over(run: Any) -> None:
@@ -176,7 +176,7 @@ def test_asker_gives_signs_of_life_while_it_waits_for_the_end(run: Any) -> None:
         looks.append(1)
         return True
 
-    run(said(body), ending=ending, bound=False)
+    run(said(body), ending=ending, ends_with_caller=False)
     assert len(looks) > 2
 
 
@@ -185,7 +185,7 @@ def test_silent_worker_that_is_not_bound_is_ended(run: Any, tmp_path: Path) -> N
     note = tmp_path / "pid"
     body = f"open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(1000)"
     with pytest.raises(WorkerTimeoutError):
-        run(said(body), bound=False, limits=SILENCE)
+        run(said(body), ends_with_caller=False, limits=SILENCE)
     with pytest.raises(ProcessLookupError):
         os.kill(int(note.read_text()), 0)
 
@@ -596,6 +596,6 @@ def test_of_a_traceback_the_error_alone_is_told(said: str, told: str) -> None:
 )
 def test_a_full_disk_is_told_as_such(run: Any, body: str) -> None:
     with pytest.raises(InsufficientSpaceError) as caught:
-        run(serving(body), expects=(InsufficientSpaceError,))
+        run(serving(body), expected_errors=(InsufficientSpaceError,))
     assert caught.value.code == "NU-3110" and caught.value.values["path"] == "/var/x"
     assert caught.value.exit_code == 8

@@ -7,6 +7,7 @@ import pty
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from demo.show.commands import ended
@@ -48,12 +49,15 @@ class Reader:
         typed = f"{line} --yes" if ASKS.search(line) else line
         if line.startswith("ncen-publisher sign"):
             typed += f' --digest "{self._words}"'
-        done = subprocess.run(
-            typed, shell=True, cwd=self._place, env=self._environment, capture_output=True,
-            text=True, timeout=DEADLINE_S, check=False,
-        )  # fmt: skip
-        said = done.stdout + done.stderr
-        assert done.returncode in codes, f"{typed}\n{said}"
+        # A file and no pipe: the application, which a killed upgrade leaves running, would hold it.
+        with tempfile.TemporaryFile("w+") as output:
+            code = subprocess.run(
+                typed, shell=True, cwd=self._place, env=self._environment, stdout=output,
+                stderr=subprocess.STDOUT, timeout=DEADLINE_S, check=False,
+            ).returncode  # fmt: skip
+            output.seek(0)
+            said = output.read()
+        assert code in codes, f"{typed}\n{said}"
         if line.startswith("ncen-publisher show"):
             self._words = said.strip().rpartition(": ")[2]
         return said

@@ -278,7 +278,7 @@ def _format_approval(row: Document, first: Document | None) -> LazyText:
     if restored != row["version"]:
         words = N_(
             "Waiting for approval of the restored databases: {count} missing; approved by "
-            "{who}. Run: ncen-updater adopt {version} --restored --reason TEXT"
+            "{who}. Run: ncen-updater adopt --restored {version} --reason TEXT"
         )
         return LazyText(words, {**values, "version": restored})
     if row["unavailable"]:

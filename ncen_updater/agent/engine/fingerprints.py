@@ -41,7 +41,7 @@ FINGERPRINT_FORMAT = 1
 #: What to do about a schema that was changed outside an upgrade.
 WHOSE_SCHEMA = N_(
     "Have the change in {database} undone. To accept it, two approvers run: ncen-updater"
-    " adopt {version} --restored --reason TEXT"
+    " adopt --restored {version} --reason TEXT"
 )
 
 

@@ -530,7 +530,7 @@ def test_of_restored_databases_it_says_what_the_other_person_types() -> None:
     row = {"version": "restored 3.3.10", "approvers": ["ada"], "missing": 1}
     assert _format_approval(row, None).render("en") == (
         "Waiting for approval of the restored databases: 1 missing; approved by ada. "
-        "Run: ncen-updater adopt 3.3.10 --restored --reason TEXT"
+        "Run: ncen-updater adopt --restored 3.3.10 --reason TEXT"
     )
 
 

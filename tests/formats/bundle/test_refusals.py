@@ -133,8 +133,9 @@ ROWS = {
     "something after the end": Row(longer, BUNDLE_TRUNCATED, "is truncated"),
     "compressed": Row(with_odd(add("targets/x", compressed=True)), BUNDLE_UNSAFE, "compress"),
     "bomb": Row(with_odd(BOMB), BUNDLE_UNSAFE, "compress"),
-    "link": Row(with_odd(add("targets/x", b"/etc/passwd", mode=0o120777)), BUNDLE_UNSAFE, "not a"),
-    "directory": Row(with_odd(add("targets/", b"", mode=0o40755)), BUNDLE_UNSAFE, "regular"),
+    "link": Row(with_odd(add("targets/x", b"/etc/passwd", mode=0o120777)), BUNDLE_UNSAFE,
+                "regular file"),
+    "directory": Row(with_odd(add("targets/", b"", mode=0o40755)), BUNDLE_UNSAFE, "regular file"),
     "absolute name": Row(with_odd(add("/etc/passwd")), BUNDLE_UNSAFE, "unknown member name"),
     "climbing name": Row(with_odd(add("targets/../../x")), BUNDLE_UNSAFE, "unknown member name"),
     "odd member": Row(with_odd(add("setup.exe")), BUNDLE_UNSAFE, "unknown member name"),
@@ -148,7 +149,7 @@ ROWS = {
         patched(lambda c: c.index(b"PK\x01\x02") + 24, b"\xff\xff\xff\x7f"), BUNDLE_UNSAFE, "sizes"
     ),
     "timestamp with another date": Row(
-        changed("metadata/timestamp", forged), BUNDLE_NOT_SIGNED, "'timestamp'"
+        changed("metadata/timestamp", forged), BUNDLE_NOT_SIGNED, "timestamp"
     ),
     "snapshot with another date": Row(
         changed("metadata/4.snapshot", forged), BUNDLE_NOT_SIGNED, "'snapshot'"
@@ -265,7 +266,7 @@ def test_for_another_country(
 
 def test_for_another_product(bundle: Path, site: OfflineSite) -> None:
     ours = replace(site, product="ncen-updater")
-    with refused(BUNDLE_OTHER_PRODUCT, match=r"for ncen, not for ncen-updater"):
+    with refused(BUNDLE_OTHER_PRODUCT, match="for ncen, not for ncen-updater"):
         ours.take(bundle)
     assert ours.contents() == {}
 
@@ -279,8 +280,10 @@ def test_from_another_release(
     assert caught.value.values["missing"] == "3.3.0"
     assert site.contents() == {}
     shared.export(tmp_path / "first.ncen", order(target=Version("3.3.0")))
-    assert site.take(tmp_path / "first.ncen").reaches == "3.3.0"
-    assert site.take(tmp_path / "late.ncen").reaches == "3.4.0"  # the missing one is here now
+    assert site.take(tmp_path / "first.ncen").reachable_release == "3.3.0"
+    assert (
+        site.take(tmp_path / "late.ncen").reachable_release == "3.4.0"
+    )  # the missing one is here now
 
 
 def test_of_another_feed(publication: Publication, site: OfflineSite, tmp_path: Path) -> None:
@@ -308,7 +311,7 @@ def test_grace_is_bounded_and_for_the_short_lived_lists_only(
     bundle: Path, site: OfflineSite, tmp_path: Path
 ) -> None:
     late = replace(site, at=site.at + 90 * DAYS)
-    assert late.take(bundle, dry_run=True).reaches == "3.4.0"
+    assert late.take(bundle, dry_run=True).reachable_release == "3.4.0"
     for days, grace in ((98, 90), (8, 0)):
         with refused(BUNDLE_TOO_OLD) as caught:
             replace(site, at=site.at + days * DAYS, grace=grace * DAYS).take(bundle)
@@ -366,7 +369,7 @@ def test_the_newest_root_left_out(
     publish_draft(publication.directory, draft, publication.keys, publication.clock)
     good = publication.export(tmp_path / "good.ncen").file
     ours = replace(site, root=publication.root)
-    assert ours.take(good, dry_run=True).reaches == "3.4.0"
+    assert ours.take(good, dry_run=True).reachable_release == "3.4.0"
     kept = {n: c for n, c in members(good).items() if n != "metadata/2.root.json"}
     with refused(ROOTS_HIDDEN):
         ours.take(well_formed(tmp_path / "bad.ncen", kept))

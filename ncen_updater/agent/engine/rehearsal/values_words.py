@@ -39,9 +39,7 @@ def format_round_trip(values: RoundTripResult, language: str) -> Iterator[LazyTe
     lost = values.count_values("lost")
     if any(found.values()) or lost:
         yield LazyText(
-            N_(
-                "  round-trip test: sample values kept {kept}, restored by the rollback {came_back}"
-            ),
+            N_("  round-trip test: sample values kept {kept}, restored by the rollback {restored}"),
             found,
         )
     if lost:  # never without its name: beside it stands that every record is kept

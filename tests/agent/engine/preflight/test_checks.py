@@ -192,7 +192,7 @@ def _flip(world: World) -> None:
     path.chmod(0o644)
     path.write_text("3.2.5")
     path.chmod(0o444)
-    world.change(full=True)
+    world.change(verify_slot=True)
 
 
 def _part_without_program(world: World) -> None:
@@ -239,7 +239,7 @@ def _unmapped(strict: bool) -> Callable[[World], None]:
 def _leftover(role: DatabaseRole) -> Callable[[World], None]:
     def act(world: World) -> None:
         world.engine.list_leftovers.return_value = (("zzzzzzzz", role, "cases"),)
-        world.change(changes=frozenset({"zzzzzzzz"}))
+        world.change(known_changes=frozenset({"zzzzzzzz"}))
 
     return act
 
@@ -393,7 +393,7 @@ def test_what_an_open_change_needs_is_not_left_behind(world: World, name: str) -
 
 def test_copies_of_a_rehearsal_are_no_changes(world: World) -> None:
     _leftover(DatabaseRole.CANDIDATE)(world)
-    world.change(changes=frozenset())
+    world.change(known_changes=frozenset())
     assert "NU-6317" not in {item.code for item in world.report().findings}
 
 
@@ -463,7 +463,7 @@ def test_what_lies_on_the_disk_already_is_not_counted_again(world: World) -> Non
     archive = document.archive.model_copy(update={"length": 200 * GB})
     world.change(document=document.model_copy(update={"archive": archive}))
     assert not world.report()
-    world.change(fetched=True)
+    world.change(slot_built=True)
     assert world.report()
 
 

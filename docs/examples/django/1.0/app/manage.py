@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Django's own program, for whoever develops; the agent does not use it."""
+"""Django's own program, for developers; the agent does not use it."""
 
 import os
 import sys

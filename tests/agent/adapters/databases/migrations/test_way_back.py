@@ -289,7 +289,7 @@ def test_what_is_declared_hides_nothing_that_goes_with_it(
     tmp_path: Path, loses: tuple[str, ...] | None, found: list[DataLoss]
 ) -> None:
     made = make(tmp_path, "0005", "SELECT 1", "TRUNCATE a CASCADE;\nALTER TABLE b DROP c")
-    migration = made.migration.model_copy(update={"loses": loses})
+    migration = made.migration.model_copy(update={"data_loss": loses})
     newer = release("2.0", A, dataclasses.replace(made, migration=migration))
 
     def read(path: Path) -> str:

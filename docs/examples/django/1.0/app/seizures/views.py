@@ -1,4 +1,4 @@
-"""What officers and the agent ask."""
+"""What users and the agent request."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The letter that goes with a permit is kept; for those of before it is written anew."""
+"""Add the letter that goes with a permit; write it again for older permits."""
 
 import sqlalchemy as sa
 

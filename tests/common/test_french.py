@@ -30,7 +30,7 @@ ENGLISH = re.compile(
     r"|have|been|will|only|again|every|files?|server|release|officers?|upgrade|rollback|database"
     r"|feed|slot|bundle|dump|approve|changed|found|while|where|there)\b"
 )
-#: What docs/glossary.md says otherwise, and what people stumbled over; with the word in its place.
+#: What the glossary says otherwise, and what people stumbled over; with the word in its place.
 OTHERWISE = {
     r"\bcolis\b": "lot hors ligne",
     r"\bflux\b(?! (?:d'événements|tronqué))": "dépôt",

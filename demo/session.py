@@ -46,7 +46,7 @@ def _extract_lines(lines: list[str]) -> Iterator[str]:
 
 def normalize(session: str) -> list[str]:
     """Return the words of a session without figures, ids and line breaks; pure."""
-    text = re.sub(r"\b(change|failures/?) ?[a-z2-7]{8}\b", r"\1 ID", session)
+    text = re.sub(r"\b((?i:change)|failures/?) ?[a-z2-7]{8}\b", r"\1 ID", session)
     text = re.sub(r"\d+(?:\.\d+)*", "0", text)
     return text.split()
 
